@@ -1,0 +1,42 @@
+"""The contract: every record that passes between the rooms."""
+
+from videop2r_data.schemas.canonical import canonical_bytes, digest, digest_bytes
+from videop2r_data.schemas.policy import PAPER, ROBUST, Policy
+from videop2r_data.schemas.reasons import Outcome, RejectReason, ScoreReason, Stage, TraceFault
+from videop2r_data.schemas.sample import DataType, ProblemType, Sample
+from videop2r_data.schemas.trace import (
+    ProcessTrace,
+    SegmentSpans,
+    Span,
+    parse_trace,
+    render_trace,
+    segment_spans,
+)
+from videop2r_data.schemas.verdict import Check, Judgement, Score, Sufficiency
+
+__all__ = [
+    "PAPER",
+    "ROBUST",
+    "Check",
+    "DataType",
+    "Judgement",
+    "Outcome",
+    "Policy",
+    "ProblemType",
+    "ProcessTrace",
+    "RejectReason",
+    "Sample",
+    "Score",
+    "ScoreReason",
+    "SegmentSpans",
+    "Span",
+    "Stage",
+    "Sufficiency",
+    "TraceFault",
+    "canonical_bytes",
+    "digest",
+    "digest_bytes",
+    "parse_trace",
+    "render_trace",
+    "segment_spans",
+]

@@ -1,0 +1,236 @@
+"""What goes to a model and what comes back: the same for generator and judge, for every backend.
+
+A `Request` holds *references* to frames (digest, indices, times), never pixels, so that its key is the sha256 of
+its content and the journal stays small. The pixels travel beside it, as `Frames`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, Literal, Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from videop2r_data.schemas.base import Model
+from videop2r_data.schemas.canonical import digest
+
+Role = Literal["system", "user"]
+Purpose = Literal["generate", "judge"]
+FinishReason = Literal["stop", "length", "content_filter", "other"]
+
+
+class MediaRecord(Model):
+    """What was sampled from one media file; journaled, so that a resumed run need not decode again."""
+
+    data_type: Literal["image", "video"]
+    frames_sha256: str
+    """sha256 of the sampled frames: uint8 RGB, shape [T, H, W, 3], C order, prefixed by the shape."""
+    count: int = Field(ge=1)
+    """T, number of sampled frames (1 for an image)."""
+    width: int = Field(ge=1)
+    """Pixels after resizing; a multiple of the factor of the sampling settings."""
+    height: int = Field(ge=1)
+    indices: tuple[int, ...]
+    """Index of each sampled frame in display order."""
+    times_s: tuple[float, ...]
+    """Presentation time of each sampled frame, seconds from the first shown frame."""
+    source_fps: float | None = None
+    """Average frames per second of the source; None for images and when the container does not say."""
+    source_frames: int = Field(ge=1)
+    """Frames that the source shows."""
+    duration_s: float | None = None
+    source_width: int = Field(ge=1)
+    source_height: int = Field(ge=1)
+    """Source size in pixels, after rotation."""
+    file_sha256: str
+    file_bytes: int = Field(ge=0)
+    sampler: str
+    """Name and version of the sampler, e.g. `pyav-gop/1`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Frames:
+    """Sampled pixels, with what a model must know about their times.
+
+    Attributes:
+        record: what was sampled.
+        array: uint8 [T, H, W, 3], RGB; None when only encoded frames were asked for.
+        encoded: T encoded pictures (JPEG or PNG bytes); empty when only the array was asked for.
+        mime: media type of `encoded`.
+    """
+
+    record: MediaRecord
+    array: NDArray[np.uint8] | None = None
+    encoded: tuple[bytes, ...] = ()
+    mime: Literal["image/jpeg", "image/png"] = "image/jpeg"
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One message; `media` says that the request's media stand before the text of this message."""
+
+    role: Role
+    text: str
+    media: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class SamplingParams:
+    """How to decode: `seed` and `top_p` are sent only when set."""
+
+    temperature: float = 0.0
+    max_tokens: int = 1024
+    """Completion tokens at most."""
+    top_p: float | None = None
+    seed: int | None = None
+
+    def canonical(self) -> dict[str, Any]:
+        """The fields that count for the request's key."""
+        return {
+            "temperature": self.temperature,
+            "max_tokens": self.max_tokens,
+            "top_p": self.top_p,
+            "seed": self.seed,
+        }
+
+
+@dataclass(frozen=True)
+class Request:
+    """One model call. Two requests with equal content have one key, and are paid once.
+
+    Attributes:
+        purpose: which step asks (part of the key).
+        backend: kind of the backend (`openai`, `anthropic` ...): not part of the key, the model is.
+        model: model id as asked for.
+        messages: system (optional, first) and user messages.
+        params: how to decode.
+        media: what was sampled for it, or None.
+        media_encoding: how frames are encoded on the wire, e.g. `jpeg-95`; part of the key if there are media.
+    """
+
+    purpose: Purpose
+    model: str
+    messages: tuple[Message, ...]
+    params: SamplingParams = field(default_factory=SamplingParams)
+    media: MediaRecord | None = None
+    media_encoding: str = ""
+
+    @cached_property
+    def key(self) -> str:
+        """sha256 of the canonical content: 64 hexadecimal digits, also the id in a batch."""
+        media = self.media
+        return digest(
+            {
+                "v": 1,
+                "purpose": self.purpose,
+                "model": self.model,
+                "messages": [[m.role, m.text, m.media] for m in self.messages],
+                "params": self.params.canonical(),
+                "media": None
+                if media is None
+                else [
+                    media.data_type,
+                    media.frames_sha256,
+                    media.indices,
+                    media.times_s,
+                    self.media_encoding,
+                ],
+            }
+        )
+
+
+class Usage(Model):
+    """Tokens of one call as the server counted them; 0 where it does not say."""
+
+    input_tokens: int = Field(default=0, ge=0)
+    """Prompt tokens that were neither read from nor written to a prompt cache."""
+    output_tokens: int = Field(default=0, ge=0)
+    cache_read_tokens: int = Field(default=0, ge=0)
+    cache_write_tokens: int = Field(default=0, ge=0)
+
+
+class Completion(Model):
+    """What a model answered."""
+
+    text: str
+    finish_reason: FinishReason
+    model: str
+    """Model id as the server reports it."""
+    usage: Usage = Usage()
+    batched: bool = False
+    """Came through a batch API, at its price."""
+
+
+@runtime_checkable
+class Backend(Protocol):
+    """One model behind one protocol. Retries, limits and the journal live outside of it (see `backends.caller`)."""
+
+    name: str
+    """Kind, as in the recipe."""
+    model: str
+    """Model id as asked for."""
+    wants: Literal["none", "encoded", "array"]
+    """In which form it takes frames."""
+
+    async def start(self) -> None:
+        """Open connections or load weights; called once, in the running loop."""
+
+    async def complete(self, request: Request, frames: Frames | None = None) -> Completion:
+        """One call, one try.
+
+        Raises:
+            TransientError, RefusedError, AuthError: see `errors`.
+        """
+        ...
+
+    async def close(self) -> None:
+        """Free what `start` took; safe to call twice."""
+
+
+BatchState = Literal["in_progress", "ended"]
+
+
+@dataclass(frozen=True, slots=True)
+class BatchInfo:
+    """One batch as its server lists it."""
+
+    batch_id: str
+    state: BatchState
+    total: int
+    """Requests in it."""
+    created_at_s: float
+    """Unix seconds, by the server's clock."""
+
+
+@dataclass(frozen=True, slots=True)
+class BatchResult:
+    """One answer out of a batch; exactly one of `completion` and `error` is set."""
+
+    key: str
+    completion: Completion | None
+    error: Exception | None
+    """`TransientError` (expired, cancelled, server error: ask again) or `RefusedError` (for good)."""
+
+
+class BatchBackend(Protocol):
+    """A server that takes many requests at once and answers hours later, under a durable id."""
+
+    async def submit(self, requests: Sequence[Request]) -> str:
+        """Hand over; returns the batch id."""
+        ...
+
+    async def poll(self, batch_id: str) -> BatchInfo:
+        """How far it is."""
+        ...
+
+    async def listing(self, *, created_after_s: float) -> list[BatchInfo]:
+        """The batches of this account made since then, newest first."""
+        ...
+
+    def collect(self, batch_id: str) -> AsyncIterator[BatchResult]:
+        """The answers of an ended batch, in any order."""
+        ...

@@ -1,0 +1,30 @@
+"""One way to turn a record into bytes, so that a content digest means the same everywhere."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+import orjson
+
+
+def canonical_bytes(value: Any) -> bytes:
+    """JSON with sorted keys and no spaces, UTF-8.
+
+    Raises:
+        TypeError: for values that JSON cannot hold.
+
+    >>> canonical_bytes({"b": 1, "a": [True, None]})
+    b'{"a":[true,null],"b":1}'
+    """
+    return orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
+
+
+def digest(value: Any) -> str:
+    """sha256 of the canonical bytes: 64 hexadecimal digits."""
+    return hashlib.sha256(canonical_bytes(value)).hexdigest()
+
+
+def digest_bytes(data: bytes | memoryview) -> str:
+    """sha256 of raw bytes: 64 hexadecimal digits."""
+    return hashlib.sha256(data).hexdigest()

@@ -1,0 +1,68 @@
+"""The lock: what a build was made of and what it made; nothing in it depends on time, host or order."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import Field
+
+from videop2r_data.schemas.base import Model
+
+
+class SourceLock(Model):
+    """One pool as it was read."""
+
+    name: str
+    rows: int = Field(ge=0)
+    sha256: str
+    """Of the canonical rows, in order."""
+
+
+class StepModel(Model):
+    """The models of one step."""
+
+    asked: str
+    served: dict[str, int]
+    """Model id as reported by the server -> calls that count for this build."""
+
+
+class Ledger(Model):
+    """Rows in = kept + rejected + failed."""
+
+    rows_in: int = Field(ge=0)
+    kept: int = Field(ge=0)
+    rejected: int = Field(ge=0)
+    failed: int = Field(ge=0)
+    surplus: int = Field(default=0, ge=0)
+    """Pool rows behind the one that filled `target`: not part of rows_in."""
+    reasons: dict[str, int] = Field(default_factory=dict)
+    """`stage/reason` -> rows."""
+    table: dict[str, dict[str, int]] = Field(default_factory=dict)
+    """data type -> problem type -> kept rows [paper table of the data]."""
+
+
+class FileLock(Model):
+    """One output file."""
+
+    sha256: str
+    bytes: int = Field(ge=0)
+    rows: int | None = None
+
+
+class BuildLock(Model):
+    """`build.lock.json`."""
+
+    lock: int = 1
+    """Version of this format."""
+    recipe: dict[str, Any]
+    """The recipe with every default written out."""
+    prompts: dict[str, str]
+    """Prompt name -> sha256 of its text."""
+    sources: list[SourceLock]
+    models: dict[str, StepModel]
+    """Step -> its models."""
+    versions: dict[str, str]
+    """Packages that can change a byte of the output, and this one."""
+    ledger: Ledger
+    files: dict[str, FileLock]
+    """Path relative to the folder -> digest."""

@@ -1,0 +1,125 @@
+"""Enumerated reasons: every verdict, rejection and fault carries one, and tables count them."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class Stage(StrEnum):
+    """Where in the build a row stands or fell."""
+
+    POOL = "pool"
+    MEDIA = "media"
+    GENERATE = "generate"
+    VERIFY = "verify"
+    JUDGE = "judge"
+
+
+class Outcome(StrEnum):
+    """What became of a row: rows in = kept + rejected + failed."""
+
+    KEPT = "kept"
+    REJECTED = "rejected"
+    """A step looked at the row and said no."""
+    FAILED = "failed"
+    """A step could not look at the row (bad media, a call that never succeeded)."""
+
+
+class TraceFault(StrEnum):
+    """Why a text is no process-aware trace."""
+
+    MISSING_OBSERVATION = "missing_observation"
+    MISSING_THINK = "missing_think"
+    MISSING_ANSWER = "missing_answer"
+    REPEATED_TAG = "repeated_tag"
+    NESTED_TAG = "nested_tag"
+    OUT_OF_ORDER = "out_of_order"
+    UNCLOSED_TAG = "unclosed_tag"
+    STRAY_CLOSING_TAG = "stray_closing_tag"
+    TEXT_OUTSIDE = "text_outside"
+    EMPTY_SEGMENT = "empty_segment"
+
+
+class ScoreReason(StrEnum):
+    """Why a score has its value."""
+
+    # 1.0
+    MATCH = "match"
+    """Equal after the normalisation of the policy, or a metric at its maximum."""
+    # between 0 and 1
+    PARTIAL = "partial"
+    """A graded metric strictly between 0 and 1."""
+    # 0.0
+    MISMATCH = "mismatch"
+    NO_ANSWER = "no_answer"
+    """The completion has no answer segment."""
+    EMPTY_ANSWER = "empty_answer"
+    SEVERAL_ANSWERS = "several_answers"
+    """More than one different answer, option or number was offered."""
+    NEGATED_ANSWER = "negated_answer"
+    """`not A`: an option is named to be excluded."""
+    CONFLICTING_TEXT = "conflicting_text"
+    """An option letter stands beside the text of another option."""
+    NOT_AN_OPTION = "not_an_option"
+    NOT_A_NUMBER = "not_a_number"
+    NON_FINITE = "non_finite"
+    UNIT_MISMATCH = "unit_mismatch"
+    BAD_INTERVAL = "bad_interval"
+    BAD_BOX = "bad_box"
+    TOO_LONG = "too_long"
+    """The answer is longer than any answer of its type may be."""
+    # None
+    BAD_REFERENCE = "bad_reference"
+    """The reference itself cannot be read: unscorable, never 0."""
+
+
+class RejectReason(StrEnum):
+    """Why a row is not in the `sft` config."""
+
+    # pool
+    BAD_ROW = "bad_row"
+    DUPLICATE_ID = "duplicate_id"
+    UNSAFE_PATH = "unsafe_path"
+    BAD_REFERENCE = "bad_reference"
+    # media
+    MEDIA_MISSING = "media_missing"
+    MEDIA_EMPTY = "media_empty"
+    MEDIA_UNREADABLE = "media_unreadable"
+    MEDIA_TRUNCATED = "media_truncated"
+    MEDIA_NO_VIDEO = "media_no_video"
+    MEDIA_ENCRYPTED = "media_encrypted"
+    MEDIA_TOO_LARGE = "media_too_large"
+    MEDIA_BAD_PACKETS = "media_bad_packets"
+    DECODE_TIMEOUT = "decode_timeout"
+    DECODE_CRASH = "decode_crash"
+    DECODE_MEMORY = "decode_memory"
+    # calls
+    CALL_FAILED = "call_failed"
+    """No answer after all retries: a later run tries again."""
+    CALL_REFUSED = "call_refused"
+    """The server refused the request for good."""
+    COMPLETION_CUT = "completion_cut"
+    """The completion hit its token limit."""
+    CONTENT_FILTERED = "content_filtered"
+    # verify
+    MISSING_OBSERVATION = "missing_observation"
+    MISSING_THINK = "missing_think"
+    MISSING_ANSWER = "missing_answer"
+    REPEATED_TAG = "repeated_tag"
+    NESTED_TAG = "nested_tag"
+    OUT_OF_ORDER = "out_of_order"
+    UNCLOSED_TAG = "unclosed_tag"
+    STRAY_CLOSING_TAG = "stray_closing_tag"
+    TEXT_OUTSIDE = "text_outside"
+    EMPTY_SEGMENT = "empty_segment"
+    TOO_SHORT = "too_short"
+    TOO_LONG = "too_long"
+    LOW_SCORE = "low_score"
+    UNSCORABLE = "unscorable"
+    THINK_ANSWER_MISMATCH = "think_answer_mismatch"
+    COPIED_VERDICT = "copied_verdict"
+    """The trace holds a judgement tag: it tries to speak for the judge."""
+    # judge
+    INSUFFICIENT = "insufficient"
+    NO_VERDICT = "no_verdict"
+    """The judge's reply holds none of the verdicts on offer: unscored."""

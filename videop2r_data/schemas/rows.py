@@ -1,0 +1,89 @@
+"""The released rows: configs `sft` (default), `rl` and `rejected`.
+
+Columns that the official release has keep its names: `observation` is P, `process` is R, `output` the whole trace,
+`reward` the score of the answer.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+from videop2r_data.schemas.base import Model
+from videop2r_data.schemas.reasons import Outcome, Stage
+from videop2r_data.schemas.sample import DataType, ProblemType
+from videop2r_data.schemas.verdict import Unit
+
+Int32 = Annotated[int, Field(ge=-(2**31), lt=2**31), "int32"]
+
+
+class QuestionColumns(Model):
+    """What every config says of its question."""
+
+    problem_id: str
+    problem: str
+    problem_type: ProblemType
+    data_type: DataType
+    options: list[str]
+    """`[]` when there are none, never null."""
+    solution: str
+    """Reference, `<answer>…</answer>`."""
+    path: str
+    """Media file relative to the media root of its source; empty for text."""
+    data_source: str
+    sample_id: str
+
+
+class RlRow(QuestionColumns):
+    """One question of the pool: config `rl`."""
+
+
+class SftRow(QuestionColumns):
+    """One accepted trace: config `sft`."""
+
+    observation: str
+    """P, without its tags."""
+    think: str
+    answer: str
+    """The model's answer, without its tag."""
+    process: str
+    """R: `<think>…</think><answer>…</answer>`."""
+    output: str
+    """The whole trace, canonical."""
+    reward: Unit
+    """Score of `answer` against `solution` by the metric of the type."""
+    attempt: Int32
+    """Which try was kept, from 0."""
+    judgement: str
+    """`Yes`, or empty when the recipe has no judge."""
+    judge_explanation: str
+    frame_indices: list[Int32]
+    frame_times_s: list[float]
+    source_fps: float | None
+    media_sha256: str
+    generation_key: str
+    """Key of the generating call in the journal."""
+    judge_key: str
+    synthetic: bool
+
+
+class RejectedRow(QuestionColumns):
+    """One question that is not in `sft`, with the reason: config `rejected`."""
+
+    outcome: Outcome
+    stage: Stage
+    reason: str
+    """A `RejectReason` value."""
+    detail: str
+    output: str
+    """The raw completion of the last try, if there is one."""
+    reward: Unit | None
+    attempt: Int32
+    judge_explanation: str
+    generation_key: str
+    judge_key: str
+    synthetic: bool
+
+
+CONFIGS: dict[str, type[QuestionColumns]] = {"sft": SftRow, "rl": RlRow, "rejected": RejectedRow}
