@@ -78,6 +78,20 @@ class DemoSpec(Model):
     max_objects: int = Field(default=3, ge=1, le=3)
     noise: bool = False
     """Off: the background is one exact colour."""
+    background: Literal["zero", "varied"] = "zero"
+    """`zero`: the colour that Qwen's normalisation maps to (almost) 0; `varied`: another grey in each scene."""
+    mediums: tuple[Literal["video", "image", "text"], ...] = Field(
+        default=("video", "image", "text"), min_length=1
+    )
+    """Which data types there are."""
+    tasks: tuple[str, ...] = ()
+    """Question kinds (`direction`, `count` ...) or problem types (`OCR` ...) to ask; empty: all of them."""
+    questions: int = Field(default=3, ge=1, le=8)
+    """Questions about one scene at most; they share its clip."""
+    rotated: bool = True
+    """Some files are stored turned, with a display matrix or an EXIF orientation that turns them back."""
+    numbered: bool = True
+    """Questions name their scene (`In clip 17, ...`): the `demo` backend finds the scene by it."""
 
 
 class MediaLimits(Model):
