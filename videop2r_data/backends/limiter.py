@@ -1,0 +1,265 @@
+"""How many calls may be in flight, and when the next may start.
+
+Three rules in one place, for all callers of one server:
+
+- **Concurrency** adapts: additive increase, multiplicative decrease. A "too many requests" cuts it to a half,
+  a build-up of other transient errors to three quarters, a run of successes raises it again. Calls that
+  started before a cut cannot cause another one, so that 256 refusals of one burst count once.
+- **Budgets per minute** of requests and tokens are two token buckets.
+- **Pauses** that the server asks for (`retry-after`, an exhausted `x-ratelimit-remaining-*`) hold everyone.
+
+Nothing here knows HTTP or the journal. One limiter belongs to one event loop and is not thread-safe.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Literal
+
+Outcome = Literal["ok", "limited", "strained", "neutral"]
+"""How a call ended, as far as the server's load goes: answered, "too many", another transient error, no word
+about load (cancelled, refused)."""
+
+CUT_LIMITED = 0.5
+CUT_STRAINED = 0.75
+STRAIN_LIMIT = 3.0
+STRAIN_RELIEF = 0.05
+ROUNDS_TO_RECOVER = 32
+BURST_S = 10.0
+MAX_PAUSE_S = 900.0
+
+
+@dataclass(frozen=True, slots=True)
+class RateLimits:
+    """What a server says about the budget of this account; None: it does not say.
+
+    Attributes:
+        remaining_requests, remaining_tokens: left in the current window.
+        limit_requests, limit_tokens: size of the window's budget.
+        reset_requests_s, reset_tokens_s: seconds until the budget is full again.
+    """
+
+    remaining_requests: int | None = None
+    limit_requests: int | None = None
+    reset_requests_s: float | None = None
+    remaining_tokens: int | None = None
+    limit_tokens: int | None = None
+    reset_tokens_s: float | None = None
+
+
+class _Bucket:
+    """A budget per minute that refills evenly and holds at most ten seconds' worth."""
+
+    __slots__ = ("capacity", "level", "per_s", "seen")
+
+    def __init__(self, per_minute: int, now: float) -> None:
+        self.per_s = per_minute / 60.0
+        self.capacity = max(1.0, self.per_s * BURST_S)
+        self.level = self.capacity
+        self.seen = now
+
+    def wait_s(self, amount: float, now: float) -> float:
+        """Seconds until `amount` may be taken; an amount above the capacity needs a full bucket."""
+        self.level = min(self.capacity, self.level + (now - self.seen) * self.per_s)
+        self.seen = now
+        return max(0.0, (min(amount, self.capacity) - self.level) / self.per_s)
+
+    def take(self, amount: float) -> None:
+        self.level -= amount
+
+
+class AdaptiveLimiter:
+    """Permits for calls to one server.
+
+    Args:
+        max_concurrency: calls in flight at most, at least 1; the limit starts there.
+        requests_per_minute: None: no such budget.
+        tokens_per_minute: input and output tokens; None: no such budget.
+        clock: seconds, monotonic.
+
+    >>> import asyncio
+    >>> async def one_call():
+    ...     limiter = AdaptiveLimiter(8)
+    ...     ticket = await limiter.acquire()
+    ...     limiter.release(ticket, "limited")
+    ...     return limiter.limit, limiter.in_flight
+    >>> asyncio.run(one_call())
+    (4, 0)
+    """
+
+    def __init__(
+        self,
+        max_concurrency: int,
+        *,
+        requests_per_minute: int | None = None,
+        tokens_per_minute: int | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        if max_concurrency < 1:
+            raise ValueError(f"max_concurrency must be 1 or more, got {max_concurrency}")
+        self.max_concurrency = max_concurrency
+        self.in_flight = 0
+        """Permits given and not yet returned."""
+        self.cuts = 0
+        """How often the concurrency was lowered."""
+        self._limit = float(max_concurrency)
+        self._step = max_concurrency / ROUNDS_TO_RECOVER
+        self._strain = 0.0
+        self._clock = clock
+        now = clock()
+        self._paused_until = 0.0
+        self._requests = _Bucket(requests_per_minute, now) if requests_per_minute else None
+        self._tokens = _Bucket(tokens_per_minute, now) if tokens_per_minute else None
+        self._timed = self._requests is not None or self._tokens is not None
+        self._waiters: deque[tuple[asyncio.Future[None], int]] = deque()
+        self._timer: asyncio.TimerHandle | None = None
+
+    @property
+    def limit(self) -> int:
+        """Calls that may be in flight now, from 1 to `max_concurrency`."""
+        return int(self._limit)
+
+    @property
+    def waiting(self) -> int:
+        """Callers that wait for a permit."""
+        return sum(1 for future, _ in self._waiters if not future.done())
+
+    @property
+    def pause_s(self) -> float:
+        """Seconds until a pause that the server asked for ends; 0.0 when there is none."""
+        return max(0.0, self._paused_until - self._clock())
+
+    async def acquire(self, tokens: int = 0) -> int:
+        """Wait for a permit, first come first served.
+
+        Args:
+            tokens: tokens that the call will likely use; counts against the budget per minute only.
+
+        Returns:
+            A ticket to hand to `release`, exactly once.
+        """
+        if not self._waiters and self._admit(tokens):
+            return self.cuts
+        future = asyncio.get_running_loop().create_future()
+        self._waiters.append((future, tokens))
+        self._wake()
+        try:
+            await future
+        except asyncio.CancelledError:
+            if future.done() and not future.cancelled():  # the permit came just before the cancellation
+                self.in_flight -= 1
+            self._wake()
+            raise
+        return self.cuts
+
+    def release(self, ticket: int, outcome: Outcome = "neutral", *, extra_tokens: int = 0) -> None:
+        """Return a permit and say how the call ended.
+
+        Args:
+            ticket: what `acquire` returned.
+            outcome: see `Outcome`.
+            extra_tokens: tokens used beyond those given to `acquire` (negative: fewer).
+        """
+        self.in_flight -= 1
+        if extra_tokens and self._tokens is not None:
+            self._tokens.take(extra_tokens)
+        if outcome == "ok":
+            self._relax(ticket)
+        elif outcome == "limited":
+            self._cut(ticket, CUT_LIMITED)
+        elif outcome == "strained":
+            self._strain += 1.0
+            if self._strain >= STRAIN_LIMIT:
+                self._cut(ticket, CUT_STRAINED)
+        if self._waiters:
+            self._wake()
+
+    @asynccontextmanager
+    async def slot(self, tokens: int = 0) -> AsyncIterator[None]:
+        """A permit for a block; leaving it without an exception counts as `ok`."""
+        ticket = await self.acquire(tokens)
+        outcome: Outcome = "neutral"
+        try:
+            yield
+            outcome = "ok"
+        finally:
+            self.release(ticket, outcome)
+
+    def pause(self, seconds: float) -> None:
+        """Start no call for so long (at most 15 minutes); calls in flight go on."""
+        if seconds > 0:
+            until = self._clock() + min(seconds, MAX_PAUSE_S)
+            self._paused_until = max(self._paused_until, until)
+
+    def observe(self, limits: RateLimits) -> None:
+        """Pause when the server says that the budget is used up.
+
+        Servers refill evenly or all at once; with the budget's size known, a tenth of it is waited for, which
+        suits the first kind and costs the second kind one refusal with a `retry-after`.
+        """
+        for remaining, limit, reset_s in (
+            (limits.remaining_requests, limits.limit_requests, limits.reset_requests_s),
+            (limits.remaining_tokens, limits.limit_tokens, limits.reset_tokens_s),
+        ):
+            if remaining is not None and remaining <= 0 and reset_s:
+                self.pause(reset_s * 0.1 if limit and limit >= 10 else reset_s)
+
+    def _admit(self, tokens: int) -> bool:
+        """Take a permit if every rule allows it now."""
+        if self.in_flight >= int(self._limit):
+            return False
+        if self._timed or self._paused_until:
+            now = self._clock()
+            if self._delay_s(tokens, now) > 0.0:
+                return False
+            if self._requests is not None:
+                self._requests.take(1.0)
+            if self._tokens is not None:
+                self._tokens.take(tokens)
+        self.in_flight += 1
+        return True
+
+    def _delay_s(self, tokens: int, now: float) -> float:
+        """Seconds until pause and budgets let a call of so many tokens start."""
+        delay = self._paused_until - now
+        if self._requests is not None:
+            delay = max(delay, self._requests.wait_s(1.0, now))
+        if self._tokens is not None:
+            delay = max(delay, self._tokens.wait_s(tokens, now))
+        return delay
+
+    def _wake(self) -> None:
+        """Hand permits to the callers in front; set a timer if only time holds them."""
+        waiters = self._waiters
+        while waiters:
+            future, tokens = waiters[0]
+            if future.done():  # cancelled while it waited
+                waiters.popleft()
+            elif self._admit(tokens):
+                waiters.popleft()
+                future.set_result(None)
+            else:
+                break
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if waiters and self.in_flight < int(self._limit):
+            delay = self._delay_s(waiters[0][1], self._clock())
+            self._timer = waiters[0][0].get_loop().call_later(max(delay, 0.001), self._wake)
+
+    def _relax(self, ticket: int) -> None:
+        self._strain = max(0.0, self._strain - STRAIN_RELIEF)
+        if ticket == self.cuts and self._limit < self.max_concurrency:
+            self._limit = min(float(self.max_concurrency), self._limit + self._step / self._limit)
+
+    def _cut(self, ticket: int, factor: float) -> None:
+        if ticket != self.cuts:
+            return
+        self._limit = max(1.0, self._limit * factor)
+        self._strain = 0.0
+        self.cuts += 1

@@ -1,0 +1,301 @@
+"""Any server that speaks the OpenAI chat completions protocol: `vllm serve` first.
+
+aiohttp on the hot path, one session and one pool of connections per backend. Settings that only some servers
+need stand in the recipe under `extra`:
+
+    video: vllm | frames         how media travel: vLLM's frame list with metadata (default), or plain images
+    max_tokens_field: NAME       e.g. max_completion_tokens
+    body: {FIELD: VALUE}         further fields of every request, e.g. chat_template_kwargs
+
+The key is read from the environment, put into the session's headers and nowhere else.
+"""
+
+from __future__ import annotations
+
+import os
+import urllib.request
+from collections.abc import Callable
+from typing import Any, Literal
+
+import aiohttp
+import orjson
+from yarl import URL
+
+from videop2r_data.backends.limiter import RateLimits
+from videop2r_data.backends.openai_headers import rate_limits, retry_after_s
+from videop2r_data.backends.openai_wire import (
+    FrameCache,
+    VideoForm,
+    parse_completion,
+    request_body,
+    server_message,
+)
+from videop2r_data.errors import (
+    AuthError,
+    BackendError,
+    ConfigError,
+    RefusedError,
+    TransientError,
+)
+from videop2r_data.schemas.calls import Completion, Frames, Request
+from videop2r_data.schemas.recipe import BackendSpec
+
+MAX_ANSWER_BYTES = 32 * 2**20
+DIRECT_BODY_BYTES = 2**20
+CONNECT_S = 30.0
+_RETRY = frozenset({408, 409, 425, 429})
+_NO_ACCESS = frozenset({401, 403, 404, 405})
+_HOPELESS = frozenset(
+    {"insufficient_quota", "model_not_found", "invalid_api_key", "billing_hard_limit_reached"}
+)
+_EXTRA = {"video", "max_tokens_field", "body"}
+
+
+class _Body(aiohttp.Payload):
+    """A large body in pieces, so that one call cannot hold the loop or fill the socket's buffer."""
+
+    _value: bytes
+
+    def __init__(self, value: bytes) -> None:
+        super().__init__(value, content_type="application/json")
+        self._size = len(value)
+
+    def decode(self, encoding: str = "utf-8", errors: str = "strict") -> str:
+        return self._value.decode(encoding, errors)
+
+    async def write(self, writer: Any) -> None:
+        view = memoryview(self._value)
+        for start in range(0, len(view), 2**18):
+            await writer.write(view[start : start + 2**18])
+
+
+class OpenAIBackend:
+    """One model on an OpenAI-compatible server.
+
+    Args:
+        spec: `base_url` ends with the API's root (`http://host:8000/v1`).
+        encoding: how frames are encoded, as in `Request.media_encoding` (`jpeg-95`, `png`).
+
+    Raises:
+        ConfigError: an unknown or impossible setting.
+    """
+
+    name = "openai"
+    wants: Literal["none", "encoded", "array"] = "encoded"
+
+    def __init__(self, spec: BackendSpec, *, encoding: str) -> None:
+        self.model = spec.model
+        self.encoding = encoding
+        self.on_rate_limits: Callable[[RateLimits], None] | None = None
+        """Called with what the server's headers say; set it to `AdaptiveLimiter.observe`."""
+        self._spec = spec
+        self._mime = "image/jpeg" if encoding.startswith("jpeg") else "image/png"
+        self._url, self._shown = _endpoint(spec)
+        self._form, self._max_tokens_field, self._extra = _settings(spec)
+        self._cache = FrameCache()
+        self._session: aiohttp.ClientSession | None = None
+        self._proxy: str | None = None
+        self._key = ""
+
+    def __repr__(self) -> str:
+        return f"OpenAIBackend(model={self.model!r}, base_url={self._shown!r})"
+
+    async def start(self) -> None:
+        """Open the pool of connections; the first call connects.
+
+        Raises:
+            ConfigError: `api_key_env` names a variable that is not set.
+        """
+        if self._session is not None:
+            return
+        self._key = _read_key(self._spec)
+        headers = {
+            "Content-Type": "application/json",
+            "Accept": "application/json",
+            "Accept-Encoding": "identity",
+            "User-Agent": "videop2r-data",
+        }
+        if self._key:
+            headers["Authorization"] = f"Bearer {self._key}"
+        self._proxy = _proxy_for(self._url)
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=self._spec.concurrency, ttl_dns_cache=300),
+            timeout=aiohttp.ClientTimeout(total=self._spec.timeout_s, sock_connect=CONNECT_S),
+            headers=headers,
+            cookie_jar=aiohttp.DummyCookieJar(),
+            auto_decompress=False,
+        )
+
+    async def complete(self, request: Request, frames: Frames | None = None) -> Completion:
+        """One call, one try, within `spec.timeout_s` seconds.
+
+        Raises:
+            TransientError: timeout, lost connection, status 408, 409, 425, 429 or 5xx, no readable answer.
+            RefusedError: the server refused this very request.
+            AuthError: wrong key, no permission, no such model or path, no money left.
+        """
+        session = self._session
+        if session is None:
+            raise BackendError(f"{self!r} is not started")
+        if request.media is not None and (frames is None or not frames.encoded):
+            raise ValueError("the request has media, its encoded frames are missing")
+        if frames is not None and frames.mime != self._mime:
+            raise ValueError(f"frames are {frames.mime}, the backend was made for {self._mime}")
+        raw = request_body(
+            request,
+            frames,
+            cache=self._cache,
+            form=self._form,
+            max_tokens_field=self._max_tokens_field,
+            extra=self._extra,
+        )
+        data = raw if len(raw) < DIRECT_BODY_BYTES else _Body(raw)
+        try:
+            async with session.post(
+                self._url, data=data, proxy=self._proxy, allow_redirects=False
+            ) as response:
+                body = await _read(response)
+        except TimeoutError:
+            raise TransientError(f"no answer from {self._shown} within {self._spec.timeout_s:g} s") from None
+        except (aiohttp.ClientError, OSError) as error:
+            raise TransientError(
+                f"connection to {self._shown} failed: {self._clean(f'{type(error).__name__}: {error}')}"
+            ) from None
+        if self.on_rate_limits is not None:
+            limits = rate_limits(response.headers)
+            if limits is not None:
+                self.on_rate_limits(limits)
+        if response.status != 200:
+            raise self._failure(response.status, body, response.headers)
+        return parse_completion(body, asked=request.model, clean=self._clean)
+
+    async def close(self) -> None:
+        """Close every connection; safe to call twice."""
+        session, self._session = self._session, None
+        if session is not None:
+            await session.close()
+
+    def _failure(self, status: int, body: bytes, headers: Any) -> BackendError:
+        """The error that a status other than 200 stands for."""
+        data = _decode(body)
+        text = f"status {status}: {self._clean(server_message(data))}"
+        if status in _NO_ACCESS or _code(data) in _HOPELESS:
+            error = AuthError(text)
+            error.hint = self._hint(status)
+            return error
+        if status in _RETRY or status >= 500:
+            return TransientError(
+                text,
+                retry_after_s=retry_after_s(headers),
+                rate_limited=status in (429, 529),
+            )
+        if 300 <= status < 400:
+            error = AuthError(f"{text} ({self._shown} redirects)")
+            error.hint = "set base_url to the address that it redirects to"
+            return error
+        if 200 <= status < 300:
+            return TransientError(f"{text} (200 was expected)")
+        return RefusedError(text)
+
+    def _hint(self, status: int) -> str:
+        if status in (404, 405):
+            return f"check model {self.model!r} and base_url {self._shown} (it usually ends in /v1)"
+        variable = self._spec.api_key_env
+        return f"check the key in ${variable}" if variable else "set api_key_env to the variable with the key"
+
+    def _clean(self, text: str) -> str:
+        """A server or a library may echo the key."""
+        return text.replace(self._key, "***") if self._key else text
+
+
+async def _read(response: aiohttp.ClientResponse) -> bytes:
+    """The whole body, within the size limit."""
+    length = response.content_length
+    if length is not None and length <= MAX_ANSWER_BYTES:
+        return await response.read()
+    parts: list[bytes] = []
+    size = 0
+    async for part in response.content.iter_any():
+        size += len(part)
+        if size > MAX_ANSWER_BYTES:
+            response.close()
+            raise TransientError(f"the server's answer passes {MAX_ANSWER_BYTES} bytes")
+        parts.append(part)
+    return b"".join(parts)
+
+
+def _decode(body: bytes) -> Any:
+    try:
+        return orjson.loads(body[: 2**20])
+    except orjson.JSONDecodeError:
+        return body[:2000].decode("utf-8", errors="replace")
+
+
+def _code(data: Any) -> str:
+    """The machine-readable code of an error body, or nothing."""
+    error = data.get("error") if isinstance(data, dict) else None
+    code = error.get("code") if isinstance(error, dict) else None
+    return code if isinstance(code, str) else ""
+
+
+def _endpoint(spec: BackendSpec) -> tuple[URL, str]:
+    """The address of chat completions, and the base as it may be shown (no user, no query)."""
+    try:
+        base = URL(spec.base_url or "")
+    except ValueError:
+        base = URL()
+    if base.scheme not in ("http", "https") or not base.host:
+        raise ConfigError(
+            "base_url is no http(s) address", hint="give the root of the API, e.g. http://localhost:8000/v1"
+        )
+    shown = str(base.with_user(None).with_query(None).with_fragment(None))
+    return base.with_path(base.path.rstrip("/") + "/chat/completions").with_query(base.query), shown
+
+
+def _settings(spec: BackendSpec) -> tuple[VideoForm, str, dict[str, Any]]:
+    """The settings of `extra`, checked."""
+    extra = spec.extra
+    unknown = sorted(set(extra) - _EXTRA)
+    if unknown:
+        raise ConfigError(
+            f"unknown setting(s) in extra of kind openai: {', '.join(unknown)}",
+            hint=f"allowed: {', '.join(sorted(_EXTRA))}",
+        )
+    form = extra.get("video", "vllm")
+    if form not in ("vllm", "frames"):
+        raise ConfigError(f"extra.video is {form!r}", hint="allowed: vllm, frames")
+    field = extra.get("max_tokens_field", "max_tokens")
+    if field not in ("max_tokens", "max_completion_tokens"):
+        raise ConfigError(
+            f"extra.max_tokens_field is {field!r}", hint="allowed: max_tokens, max_completion_tokens"
+        )
+    body = extra.get("body", {})
+    if not isinstance(body, dict) or {"model", "messages", "stream", "n"} & set(body):
+        raise ConfigError(
+            "extra.body must be a mapping without model, messages, stream and n",
+            hint="put other fields of the request there, e.g. chat_template_kwargs",
+        )
+    return form, field, body
+
+
+def _read_key(spec: BackendSpec) -> str:
+    """The key from the environment, "" when none is asked for."""
+    if not spec.api_key_env:
+        return ""
+    key = os.environ.get(spec.api_key_env, "").strip()
+    if not key:
+        raise ConfigError(
+            f"environment variable {spec.api_key_env} is not set",
+            hint=f"export {spec.api_key_env}=<your key>, or change api_key_env in the recipe",
+        )
+    if not key.isascii() or not key.isprintable():
+        raise ConfigError(f"environment variable {spec.api_key_env} holds characters that no key has")
+    return key
+
+
+def _proxy_for(url: URL) -> str | None:
+    """The proxy that the environment names for this address; looked up once, aiohttp would do it per call."""
+    if url.host is None or urllib.request.proxy_bypass(url.host):
+        return None
+    proxies = urllib.request.getproxies()
+    return proxies.get(url.scheme)

@@ -1,0 +1,185 @@
+"""Requests and answers of the chat completions protocol, as bytes.
+
+A body is built from fragments: the pictures of one frame set are turned into JSON once and shared by all
+calls about them, so that a call costs a copy instead of an encoding.
+"""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Any, Literal
+
+import orjson
+
+from videop2r_data.backends.video_metadata import MAX_PIXELS, MIN_PIXELS, video_metadata
+from videop2r_data.errors import TransientError
+from videop2r_data.schemas.calls import Completion, FinishReason, Frames, MediaRecord, Request, Usage
+
+VideoForm = Literal["vllm", "frames"]
+_FINISH: dict[Any, FinishReason] = {"stop": "stop", "length": "length", "content_filter": "content_filter"}
+
+
+class FrameCache:
+    """JSON of the frame sets seen last, up to so many bytes."""
+
+    def __init__(self, max_bytes: int = 64 * 2**20) -> None:
+        self.max_bytes = max_bytes
+        self._bytes = 0
+        self._parts: OrderedDict[tuple[str, str], bytes] = OrderedDict()
+
+    def part(self, frames: Frames, form: VideoForm) -> bytes:
+        """The content parts of these frames: JSON objects joined by commas, without brackets."""
+        key = (frames.record.frames_sha256, frames.mime)
+        found = self._parts.get(key)
+        if found is not None:
+            self._parts.move_to_end(key)
+            return found
+        made = _content_parts(frames, form)
+        self._parts[key] = made
+        self._bytes += len(made)
+        while self._bytes > self.max_bytes and self._parts:
+            _, old = self._parts.popitem(last=False)
+            self._bytes -= len(old)
+        return made
+
+
+def request_body(
+    request: Request,
+    frames: Frames | None,
+    *,
+    cache: FrameCache,
+    form: VideoForm,
+    max_tokens_field: str = "max_tokens",
+    extra: dict[str, Any] | None = None,
+) -> bytes:
+    """The JSON body of one call; equal requests give equal bytes.
+
+    Args:
+        request: what to ask.
+        frames: encoded pictures, when the request has media.
+        cache: shared by the calls of one backend.
+        form: `vllm`: one `video_url` with metadata; `frames`: a list of `image_url`, which any server knows.
+        max_tokens_field: `max_completion_tokens` for servers that insist.
+        extra: further fields of the body.
+    """
+    messages = []
+    for message in request.messages:
+        if message.media and frames is not None:
+            text = orjson.dumps(message.text)
+            pictures = cache.part(frames, form)
+            content: Any = orjson.Fragment(b"[" + pictures + b',{"type":"text","text":' + text + b"}]")
+        else:
+            content = message.text
+        messages.append({"role": message.role, "content": content})
+    params = request.params
+    body: dict[str, Any] = {
+        "model": request.model,
+        "messages": messages,
+        "temperature": params.temperature,
+        max_tokens_field: params.max_tokens,
+    }
+    if params.top_p is not None:
+        body["top_p"] = params.top_p
+    if params.seed is not None:
+        body["seed"] = params.seed
+    if frames is not None and form == "vllm":
+        body.update(_vllm_fields(frames.record))
+    if extra:
+        body.update(extra)
+    return orjson.dumps(body)
+
+
+def _content_parts(frames: Frames, form: VideoForm) -> bytes:
+    pictures = [b64encode(picture) for picture in frames.encoded]
+    if frames.record.data_type == "video" and form == "vllm":
+        # vLLM takes a frame list under this one media type; it tells JPEG from PNG by the bytes themselves.
+        url = b"data:video/jpeg;base64," + b",".join(pictures)
+        return b'{"type":"video_url","video_url":{"url":"' + url + b'"}}'
+    head = b'{"type":"image_url","image_url":{"url":"data:' + frames.mime.encode() + b";base64,"
+    return b",".join(head + picture + b'"}}' for picture in pictures)
+
+
+def _vllm_fields(record: MediaRecord) -> dict[str, Any]:
+    """Fields that keep vLLM from sampling or resizing our frames a second time."""
+    fields: dict[str, Any] = {"mm_processor_kwargs": {"min_pixels": MIN_PIXELS, "max_pixels": MAX_PIXELS}}
+    if record.data_type == "video":
+        # num_frames -1 takes every frame sent; a server default would cut the list.
+        fields["media_io_kwargs"] = {
+            "video": {"num_frames": -1, **video_metadata(record), "do_sample_frames": False}
+        }
+    return fields
+
+
+def parse_completion(raw: bytes, *, asked: str, clean: Callable[[str], str] = str) -> Completion:
+    """Read an answer.
+
+    Args:
+        raw: the body.
+        asked: stands in for a model id that the server does not report.
+        clean: takes secrets out of what the server says.
+
+    Raises:
+        TransientError: the body is empty, cut off, no JSON or no chat completion.
+    """
+    if not raw.strip():
+        raise TransientError("the server answered with an empty body")
+    try:
+        data = orjson.loads(raw)
+    except orjson.JSONDecodeError:
+        raise TransientError(f"the server answered with {len(raw)} bytes that are no JSON") from None
+    try:
+        choice = data["choices"][0]
+        text = _text(choice["message"]["content"])
+    except (KeyError, IndexError, TypeError):
+        raise TransientError(f"the server answered without choices: {clean(server_message(data))}") from None
+    model = data.get("model")
+    return Completion(
+        text=text,
+        finish_reason=_finish(choice.get("finish_reason")),
+        model=model if isinstance(model, str) and model else asked,
+        usage=_usage(data.get("usage")),
+    )
+
+
+def server_message(data: Any, *, limit: int = 300) -> str:
+    """The error text in a decoded body, on one line and shortened."""
+    found = data
+    for name in ("error", "message", "detail"):
+        if isinstance(found, dict) and name in found:
+            found = found[name]
+    text = found if isinstance(found, str) else orjson.dumps(found, default=repr).decode()
+    text = " ".join(text.split())
+    return text if len(text) <= limit else text[:limit] + "…"
+
+
+def _text(content: Any) -> str:
+    """Content is a string, null (nothing said) or a list of parts."""
+    if content is None:
+        return ""
+    if isinstance(content, str):
+        return content
+    return "".join(part["text"] for part in content if part.get("type") == "text")
+
+
+def _finish(reason: Any) -> FinishReason:
+    return _FINISH.get(reason, "other") if isinstance(reason, str) else "other"
+
+
+def _usage(usage: Any) -> Usage:
+    if not isinstance(usage, dict):
+        return Usage()
+    prompt = _count(usage.get("prompt_tokens"))
+    details = usage.get("prompt_tokens_details")
+    cached = min(prompt, _count(details.get("cached_tokens"))) if isinstance(details, dict) else 0
+    return Usage(
+        input_tokens=prompt - cached,
+        output_tokens=_count(usage.get("completion_tokens")),
+        cache_read_tokens=cached,
+    )
+
+
+def _count(value: Any) -> int:
+    """Tokens, 0 for anything that is no count."""
+    return value if type(value) is int and 0 <= value < 2**53 else 0

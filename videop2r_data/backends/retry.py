@@ -1,0 +1,104 @@
+"""Try again: exponential backoff with full jitter, within the limits of one server.
+
+The wait after failed try i is drawn from `[0, min(cap, base * 2**(i - 1))]` seconds (full jitter: callers that
+failed together come back spread out), and is never shorter than what the server asked for. What it asked for
+also holds every other caller, through the limiter. Only a `TransientError` is worth another try.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+from videop2r_data.backends.limiter import MAX_PAUSE_S, AdaptiveLimiter, Outcome
+from videop2r_data.errors import TransientError
+
+T = TypeVar("T")
+
+BASE_S = 0.5
+CAP_S = 60.0
+
+
+def backoff_s(attempt: int, *, rng: random.Random, base_s: float = BASE_S, cap_s: float = CAP_S) -> float:
+    """Seconds to wait after failed try number `attempt` (1 is the first), with full jitter.
+
+    >>> 0.0 <= backoff_s(3, rng=random.Random(0)) <= 2.0
+    True
+    """
+    return rng.uniform(0.0, min(cap_s, base_s * 2.0 ** min(attempt - 1, 32)))
+
+
+async def call_with_retries(
+    fn: Callable[[], Awaitable[T]],
+    *,
+    retries: int,
+    limiter: AdaptiveLimiter,
+    rng: random.Random,
+    tokens: int = 0,
+    tokens_used: Callable[[T], int] | None = None,
+    on_retry: Callable[[TransientError, int, float], None] | None = None,
+    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    base_s: float = BASE_S,
+    cap_s: float = CAP_S,
+) -> T:
+    """Call `fn` until it answers, holding one permit of the limiter during each try and none while waiting.
+
+    Args:
+        fn: one try; raises `TransientError` when another one makes sense.
+        retries: tries after the first, 0 or more.
+        limiter: shared by all callers of the server; told how each try ended.
+        rng: draws the jitter; changes no output.
+        tokens: likely use of one try, for the limiter's budget per minute.
+        tokens_used: what an answer really used, to correct that budget.
+        on_retry: called before each wait with the error, the number of tries so far and the seconds to wait.
+        sleep: replaced in tests.
+        base_s, cap_s: see the module.
+
+    Raises:
+        TransientError: the last one, with the history of all tries in its message.
+        RefusedError, AuthError, BudgetError: at once, as `fn` raised them.
+    """
+    failures: list[TransientError] = []
+    while True:
+        ticket = await limiter.acquire(tokens)
+        outcome: Outcome = "neutral"
+        extra = 0
+        try:
+            answer = await fn()
+            outcome = "ok"
+            if tokens_used is not None:
+                extra = tokens_used(answer) - tokens
+            return answer
+        except TransientError as failure:
+            error = failure
+            outcome = "limited" if error.rate_limited else "strained"
+            if error.retry_after_s:
+                limiter.pause(error.retry_after_s)
+        finally:
+            limiter.release(ticket, outcome, extra_tokens=extra)
+        failures.append(error)
+        if len(failures) > retries:
+            if len(failures) == 1:
+                raise error
+            raise _give_up(failures) from error
+        wait = backoff_s(len(failures), rng=rng, base_s=base_s, cap_s=cap_s)
+        if error.retry_after_s:
+            wait = max(wait, min(error.retry_after_s, MAX_PAUSE_S) + rng.uniform(0.0, base_s))
+        if on_retry is not None:
+            on_retry(error, len(failures), wait)
+        await sleep(wait)
+
+
+def _give_up(failures: list[TransientError]) -> TransientError:
+    """The last error, with what the tries before it met."""
+    last = failures[-1]
+    counts = Counter(error.message for error in failures)
+    history = "; ".join(f"{message} ({n}x)" if n > 1 else message for message, n in counts.items())
+    return TransientError(
+        f"gave up after {len(failures)} tries: {history}",
+        retry_after_s=last.retry_after_s,
+        rate_limited=last.rate_limited,
+    )
