@@ -1,0 +1,162 @@
+"""Claude through the Messages API, by its own client.
+
+The client's retries are off: ours stand outside (`backends.caller`), where they count for the limits, the
+journal and the money.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any, Literal
+
+from videop2r_data.backends.anthropic_wire import message_params, status_error, to_completion
+from videop2r_data.errors import ConfigError, TransientError
+from videop2r_data.schemas.calls import Completion, Frames, Request
+from videop2r_data.schemas.recipe import BackendSpec
+
+if TYPE_CHECKING:
+    from anthropic import AsyncAnthropic
+
+DEFAULT_KEY_ENV = "ANTHROPIC_API_KEY"
+
+
+class Connection:
+    """The client of one account, with its errors turned into ours.
+
+    Args:
+        spec: `base_url`, `api_key_env`, `timeout_s`, `concurrency` are read. Without `base_url` the client's
+            own default holds (`ANTHROPIC_BASE_URL`, else the public API).
+
+    Raises:
+        ConfigError: the key's environment variable is not set. Only a server of one's own, named by
+            `base_url`, may do without a key, and then none is sent but a placeholder.
+    """
+
+    def __init__(self, spec: BackendSpec) -> None:
+        self._spec = spec
+        self._key = _api_key(spec)
+        self._client: AsyncAnthropic | None = None
+
+    @property
+    def client(self) -> AsyncAnthropic:
+        """The client, made on first use (in the running loop)."""
+        if self._client is None:
+            self._client = self._open()
+        return self._client
+
+    def _open(self) -> AsyncAnthropic:
+        import httpx2
+        from anthropic import AsyncAnthropic, DefaultAsyncHttpxClient
+
+        room = self._spec.concurrency
+        limits = httpx2.Limits(max_connections=room, max_keepalive_connections=room)
+        return AsyncAnthropic(
+            api_key=self._key,
+            base_url=self._spec.base_url,
+            max_retries=0,
+            timeout=self._spec.timeout_s,
+            http_client=DefaultAsyncHttpxClient(limits=limits),
+        )
+
+    @asynccontextmanager
+    async def errors(self, deadline_s: float | None = None) -> AsyncIterator[None]:
+        """Run a call of the client under a deadline, its errors turned into ours (see `errors`).
+
+        Args:
+            deadline_s: seconds for the whole block, however slowly bytes drip; None: only the client's own
+                limit between two bytes.
+        """
+        import anthropic
+        import httpx2
+
+        try:
+            async with asyncio.timeout(deadline_s):
+                yield
+        except anthropic.APIStatusError as error:
+            said = self._clean(error.message)
+            raise status_error(error.status_code, error.body, error.response.headers, said=said) from None
+        except TimeoutError:
+            raise TransientError(f"no answer within {deadline_s} s") from None
+        except anthropic.APITimeoutError:
+            raise TransientError(f"the server was silent for {self._spec.timeout_s} s") from None
+        except json.JSONDecodeError as error:
+            raise TransientError(f"the answer is no JSON: {error}") from None
+        except (anthropic.APIError, httpx2.HTTPError, httpx2.StreamError) as error:
+            cause = error.__cause__ or error
+            raise TransientError(self._clean(f"connection lost ({type(cause).__name__}: {cause})")) from None
+
+    def _clean(self, text: str) -> str:
+        return text.replace(self._key, "***") if self._key else text
+
+    async def close(self) -> None:
+        """Close every connection; safe to call twice."""
+        client, self._client = self._client, None
+        if client is not None:
+            await client.close()
+
+
+def _api_key(spec: BackendSpec) -> str:
+    name = spec.api_key_env or DEFAULT_KEY_ENV
+    key = os.environ.get(name, "").strip()
+    if key:
+        return key
+    if spec.base_url and not spec.api_key_env:
+        return "none"
+    raise ConfigError(
+        f"environment variable {name} is not set", where="backend.api_key_env", hint=f"export {name}=..."
+    )
+
+
+class AnthropicBackend:
+    """One Claude model behind the Messages API: one call, one try.
+
+    Args:
+        spec: which model and how to reach it.
+        encoding: how frames arrive, as in `Request.media_encoding` (`jpeg-95`, `png`).
+
+    Raises:
+        ConfigError: no key in the environment.
+    """
+
+    name = "anthropic"
+    wants: Literal["none", "encoded", "array"] = "encoded"
+
+    def __init__(self, spec: BackendSpec, *, encoding: str = "jpeg-95") -> None:
+        self.model = spec.model
+        self.encoding = encoding
+        self._spec = spec
+        self._connection = Connection(spec)
+
+    async def start(self) -> None:
+        """Load the client; the first call opens the connection."""
+        _ = self._connection.client
+
+    async def complete(self, request: Request, frames: Frames | None = None) -> Completion:
+        """One message.
+
+        Args:
+            request: text and parameters; see `anthropic_wire.message_params` for what is sent of them.
+            frames: encoded pictures if a message is marked `media`.
+
+        Raises:
+            TransientError: timeout, lost connection, status 408, 409, 429, 5xx (529: overloaded).
+            RefusedError: status 400, 413, 422, or a request that this protocol cannot carry.
+            AuthError: status 401, 402, 403, 404, or no credit left.
+        """
+        body = message_params(request, frames, cache_prompt=self._spec.cache_prompt)
+        # The client's signature dropped the sampling parameters; the API still takes them for older models.
+        sampling = {name: body.pop(name) for name in ("temperature", "top_p") if name in body}
+        client = self._connection.client
+        async with self._connection.errors(self._spec.timeout_s):
+            answer: Any = await client.messages.create(
+                **body, extra_body=sampling or None, timeout=self._spec.timeout_s
+            )
+        return to_completion(answer)
+
+    async def close(self) -> None:
+        """Close every connection; safe to call twice."""
+        await self._connection.close()
