@@ -1,0 +1,74 @@
+# `make demo` and `make test` need nothing but Python 3.11 or newer (with venv and pip), git and make.
+# PIP_* settings are honoured; P2R_PYTHON picks the Python that the environments are made with.
+
+SHELL := /bin/bash
+PY := .venv/bin/python
+CODE := videop2r_data tests benchmarks scripts
+PYTEST_ARGS ?=
+WORKERS ?= auto
+COVERAGE_MIN ?= 85
+BUILD_ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-vllm check format format-check lint types imports bench env env-run env-vllm \
+        constraints constraints-vllm ci clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' Makefile
+
+demo: env-run ## build the demo data set and say where it is and how to load it
+	@$(PY) -m videop2r_data.cli.main build $(BUILD_ARGS)
+
+test: env ## every test that needs no model server, with coverage
+	@$(PY) -m pytest -n $(WORKERS) --maxprocesses 8 --dist loadfile \
+	  --cov --cov-report=term:skip-covered --cov-fail-under=$(COVERAGE_MIN) -m 'not vllm' $(PYTEST_ARGS)
+
+test-vllm: env env-vllm ## the tests against a real vLLM: over HTTP, then in process
+	@P2R_REQUIRE_VLLM=1 $(PY) -m pytest tests/integration/test_vllm_server.py $(PYTEST_ARGS)
+	@P2R_REQUIRE_VLLM=1 .venv-vllm/bin/python -m pytest -p no:cacheprovider \
+	  tests/integration/test_vllm_inprocess.py $(PYTEST_ARGS)
+
+check: format-check lint types imports test ## what has to pass before a commit
+
+format: env ## rewrite the code in the project's style
+	@$(PY) -m ruff format $(CODE)
+	@$(PY) -m ruff check --fix --select I $(CODE)
+
+format-check: env ## fail where `make format` would change something
+	@$(PY) -m ruff format --check $(CODE)
+
+lint: env ## ruff
+	@$(PY) -m ruff check $(CODE)
+
+types: env ## strict mypy over code, tests and benchmarks
+	@$(PY) -m mypy
+
+imports: env ## the import directions of docs/development.md
+	@.venv/bin/lint-imports
+
+bench: env ## every benchmark at its small size; benchmarks/RESULTS.md has the full ones
+	@for script in benchmarks/*.py; do \
+	  case $$script in */_*|*/__init__.py) continue ;; esac; \
+	  echo "== $$script"; $(PY) "$$script" --quick || exit 1; done
+
+env: ## .venv with the package, the tools and the test suite's needs
+	@bash scripts/env.sh dev
+
+env-run: ## .venv with the package only
+	@bash scripts/env.sh run
+
+env-vllm: ## .venv-vllm: vLLM for the CPU (4 GB)
+	@bash scripts/vllm_env.sh
+
+constraints: env ## write constraints.txt from what .venv holds now
+	@$(PY) scripts/freeze.py dev decord > constraints.txt.new && mv constraints.txt.new constraints.txt
+
+constraints-vllm: env-vllm ## write constraints-vllm.txt from what .venv-vllm holds now
+	@.venv-vllm/bin/python scripts/freeze.py --all > constraints-vllm.txt.new \
+	  && mv constraints-vllm.txt.new constraints-vllm.txt
+
+ci: ## what CI runs
+	@bash .ci/run
+
+clean: ## remove the environments and caches; data sets are left alone
+	rm -rf .venv .venv-vllm .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .coverage

@@ -1,0 +1,32 @@
+#!/usr/bin/env bash
+# Makes .venv with this package in it, editable, at the versions of constraints.txt.
+#
+#   scripts/env.sh run    what `p2r-data` needs
+#   scripts/env.sh dev    the same, with the tools and the test suite's needs
+#
+# A second call that finds nothing to do takes a few milliseconds. P2R_PYTHON picks the Python, P2R_CONSTRAINTS
+# another file of pins (empty: none, newest versions that pyproject.toml allows). PIP_* settings are honoured.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+. scripts/lib.sh
+
+case "${1:-dev}" in
+    run) target=. ;;
+    dev) target='.[dev,decord]' ;;
+    *) die "usage: $0 [run|dev]" ;;
+esac
+venv=.venv
+constraints=${P2R_CONSTRAINTS-constraints.txt}
+stamp=$venv/.installed-${1:-dev}
+[ "${1:-dev}" = run ] && [ -e "$venv/.installed-dev" ] && stamp=$venv/.installed-dev
+
+wanted="$PWD $constraints $(digest_of pyproject.toml scripts/env.sh ${constraints:+"$constraints"})"
+if [ -x "$venv/bin/python" ] && [ "$(cat "$stamp" 2>/dev/null)" = "$wanted" ]; then
+    exit 0
+fi
+make_venv "$venv"
+[ "${stamp##*-}" = dev ] && target='.[dev,decord]'
+say "installing $target into $venv (a few minutes the first time)"
+pip_in "$venv" install ${constraints:+-c "$constraints"} -e "$target" \
+    || die "pip could not install the pinned versions; on another Python than 3.11 try: P2R_CONSTRAINTS= make env"
+printf '%s\n' "$wanted" >"$stamp"

