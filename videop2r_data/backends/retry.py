@@ -1,8 +1,8 @@
 """Try again: exponential backoff with full jitter, within the limits of one server.
 
-The wait after failed try i is drawn from `[0, min(cap, base * 2**(i - 1))]` seconds (full jitter: callers that
-failed together come back spread out), and is never shorter than what the server asked for. What it asked for
-also holds every other caller, through the limiter. Only a `TransientError` is worth another try.
+The wait after failed try i is drawn from `[0, min(cap, base * 2**(i - 1))]` seconds (full jitter: callers
+that failed together come back spread out), and is never shorter than what the server asked for. What it asked
+for also holds every other caller, through the limiter. Only a `TransientError` is worth another try.
 """
 
 from __future__ import annotations
