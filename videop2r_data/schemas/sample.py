@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from enum import StrEnum
-from pathlib import PurePosixPath
 
 from pydantic import Field, field_validator, model_validator
 
@@ -43,6 +42,7 @@ PAPER_TYPES = (
 )
 
 _ANSWER = re.compile(r"\A\s*<answer>(.*)</answer>\s*\Z", re.DOTALL)
+_CONTROL = re.compile(r"[\x00-\x1f]")
 _DRIVE = re.compile(r"[A-Za-z]:[\\/]")
 
 
@@ -68,11 +68,11 @@ def safe_relative_path(path: str) -> str:
     >>> safe_relative_path("./a//b.mp4")
     'a/b.mp4'
     """
-    if not path or any(ord(c) < 32 for c in path):
+    if not path or _CONTROL.search(path):
         raise ValueError(f"not a media path: {path!r}")
     if "\\" in path or "://" in path or path.startswith("/") or _DRIVE.match(path):
         raise ValueError(f"a media path is relative, with forward slashes: {path!r}")
-    parts = PurePosixPath(path).parts
+    parts = [part for part in path.split("/") if part not in ("", ".")]
     if ".." in parts or not parts:
         raise ValueError(f"a media path never leaves its root: {path!r}")
     return "/".join(parts)

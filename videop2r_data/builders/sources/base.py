@@ -1,0 +1,116 @@
+"""What all sources share: the limit, repeated ids and the digest, around a reader of raw rows."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from hashlib import blake2b
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from videop2r_data.builders.sources.contract import BadRow, PoolDigest, content
+from videop2r_data.builders.sources.jsonstream import RawRow
+from videop2r_data.builders.sources.normalise import Normaliser
+from videop2r_data.schemas.canonical import canonical_bytes
+from videop2r_data.schemas.reasons import RejectReason
+from videop2r_data.schemas.recipe import SourceSpec
+from videop2r_data.schemas.sample import Sample
+
+
+class RowSource(ABC):
+    """A source over raw rows; a subclass says where they come from.
+
+    Args:
+        spec: the source of the recipe.
+        media_root: folder that the rows' paths are relative to.
+    """
+
+    def __init__(self, spec: SourceSpec, media_root: Path | None) -> None:
+        self.spec = spec
+        self._media_root = media_root
+        self._sha256: str | None = None
+
+    @property
+    def name(self) -> str:
+        """As in the recipe."""
+        return self.spec.name
+
+    @property
+    def media_root(self) -> Path | None:
+        """Folder that `Sample.path` is relative to."""
+        return self._media_root
+
+    @abstractmethod
+    def raw_rows(self) -> Iterator[RawRow]:
+        """The rows as they stand in the pool, numbered from 0."""
+
+    def rows(self) -> Iterator[Sample | BadRow]:
+        """All rows in the order of the pool, in constant memory; may be called again.
+
+        Raises:
+            SourceError: the pool as a whole cannot be read (on); the good rows before that were given.
+        """
+        normalise = Normaliser.of(self.spec, self.media_root)
+        unique = _UniqueIds(normalise)
+        digest = PoolDigest()
+        for raw in islice(self.raw_rows(), self.spec.limit):
+            if raw.value is None:
+                row: Sample | BadRow = normalise.bad(raw.index, raw.fault, raw=raw.raw)
+            else:
+                row = unique(normalise(raw.index, raw.value), raw.value)
+            digest.update(row)
+            yield row
+        self._sha256 = digest.hexdigest()
+
+    def sha256(self) -> str:
+        """Digest of the rows: that of the last complete pass, else a pass is made for it."""
+        if self._sha256 is None:
+            for _ in self.rows():
+                pass
+        assert self._sha256 is not None
+        return self._sha256
+
+
+class _UniqueIds:
+    """Keeps sample ids unique: about 100 bytes a row.
+
+    The first row with an id keeps it. A row of equal content is a duplicate. A row of other content under
+    the same id becomes `<id>#<8 digits of its content digest>`: pools merged out of several sets number each
+    from 0, and dropping those rows would lose questions.
+    """
+
+    def __init__(self, normalise: Normaliser) -> None:
+        self._normalise = normalise
+        self._first: dict[int, int] = {}
+
+    def __call__(self, row: Sample | BadRow, value: Mapping[str, Any]) -> Sample | BadRow:
+        if isinstance(row, BadRow):
+            return row
+        what = _hash(canonical_bytes(content(row)))
+        if self._take(row.problem_id, what):
+            return row
+        if self._first[_hash(row.problem_id.encode())] == what:
+            return self._repeated(row, value)
+        problem_id = f"{row.problem_id}#{what:016x}"[: len(row.problem_id) + 9]
+        if self._take(problem_id, what):
+            return row.model_copy(
+                update={"problem_id": problem_id, "sample_id": f"{row.source}/{problem_id}"},
+            )
+        return self._repeated(row, value)
+
+    def _take(self, problem_id: str, what: int) -> bool:
+        name = _hash(problem_id.encode())
+        if name in self._first:
+            return False
+        self._first[name] = what
+        return True
+
+    def _repeated(self, row: Sample, value: Mapping[str, Any]) -> BadRow:
+        detail = f"problem_id {row.problem_id!r} with this very content stands further up"
+        return self._normalise.bad(row.row, detail, reason=RejectReason.DUPLICATE_ID, value=value)
+
+
+def _hash(data: bytes) -> int:
+    """64 bits: among 260,000 rows two meet by chance with probability 2e-9."""
+    return int.from_bytes(blake2b(data, digest_size=8).digest(), "big")

@@ -1,0 +1,324 @@
+"""One raw row of any layout -> `Sample`, or `BadRow` with the field, what was got and what is allowed."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import PurePosixPath
+from typing import Any, TypeVar
+
+from pydantic import ValidationError
+
+from videop2r_data.builders.sources.contract import BadRow
+from videop2r_data.builders.sources.jsonstream import NumberText
+from videop2r_data.builders.sources.options import OptionsError, option_letter, option_text, read_options
+from videop2r_data.schemas.reasons import RejectReason
+from videop2r_data.schemas.recipe import ColumnMapping, SourceSpec
+from videop2r_data.schemas.sample import (
+    DataType,
+    ProblemType,
+    Sample,
+    safe_relative_path,
+    strip_answer_tag,
+)
+
+MAX_TEXT = 1 << 16
+"""Characters of one field: a longer question is damage, and would be paid for at a model."""
+MAX_ID = 256
+RAW_CHARS = 200
+
+_BREAKS = re.compile(r"[\s_\-]+")
+_TYPES = {
+    ProblemType.MULTIPLE_CHOICE: "multiple choice|multiple choices|multi choice|multichoice|mcq|mc|choice",
+    ProblemType.NUMERICAL: "numerical|numeric|number",
+    ProblemType.OCR: "ocr|optical character recognition",
+    ProblemType.FREE_FORM: "free form|freeform|free text|open ended|openended|open",
+    ProblemType.REGRESSION: "regression",
+    ProblemType.TEMPORAL_GROUNDING: "temporal grounding|video temporal grounding|temporal localization",
+    ProblemType.SPATIAL_GROUNDING: "spatial grounding|visual grounding|grounding box|bounding box|bbox",
+}
+PROBLEM_TYPES = {name: kind for kind, names in _TYPES.items() for name in names.split("|")}
+DATA_TYPES = {
+    "image": DataType.IMAGE,
+    "images": DataType.IMAGE,
+    "picture": DataType.IMAGE,
+    "video": DataType.VIDEO,
+    "videos": DataType.VIDEO,
+    "clip": DataType.VIDEO,
+    "text": DataType.TEXT,
+    "none": DataType.TEXT,
+}
+_LETTER = re.compile(r"\(?([A-Za-z])[).:]?")
+T = TypeVar("T")
+
+
+class FieldError(ValueError):
+    """One field cannot be read."""
+
+    def __init__(self, detail: str, reason: RejectReason = RejectReason.BAD_ROW) -> None:
+        super().__init__(detail)
+        self.reason = reason
+
+
+@dataclass(frozen=True)
+class Normaliser:
+    """Turns the raw rows of one source into samples.
+
+    Attributes:
+        source: name of the source.
+        columns: which column holds what.
+        problem_type, data_type: for rows that have no column for it.
+        media_root: an absolute path in a row is accepted when it lies under this folder.
+    """
+
+    source: str
+    columns: ColumnMapping = field(default_factory=ColumnMapping)
+    problem_type: str | None = None
+    data_type: str | None = None
+    media_root: str | None = None
+
+    @classmethod
+    def of(cls, spec: SourceSpec, media_root: object) -> Normaliser:
+        """The one that a recipe's source asks for."""
+        root = str(media_root) if media_root is not None else None
+        return cls(spec.name, spec.columns, spec.problem_type, spec.data_type, root)
+
+    def __call__(self, row: int, value: Mapping[str, Any]) -> Sample | BadRow:
+        """One row; never raises on what a row holds."""
+        try:
+            return self._sample(row, value)
+        except FieldError as error:
+            return self.bad(row, str(error), reason=error.reason, value=value)
+        except OptionsError as error:
+            return self.bad(row, str(error), value=value)
+        except ValidationError as error:
+            first = error.errors(include_url=False, include_input=False)[0]
+            place = ".".join(map(str, first["loc"]))
+            detail = f'"{place}": {first["msg"]}' if place else first["msg"]
+            return self.bad(row, detail, value=value)
+
+    def bad(
+        self,
+        row: int,
+        detail: str,
+        *,
+        reason: RejectReason = RejectReason.BAD_ROW,
+        value: Mapping[str, Any] | None = None,
+        raw: str = "",
+    ) -> BadRow:
+        """The record of a row that cannot be used."""
+        problem_id = ""
+        if value is not None:
+            raw = raw or repr({str(k)[:40]: _short(v) for k, v in list(value.items())[:16]})
+            key = self.columns.problem_id
+            got = value.get(key) if key else None
+            problem_id = str(got)[:MAX_ID] if isinstance(got, str | int) else ""
+        return BadRow(
+            source=self.source,
+            row=row,
+            problem_id=_printable(problem_id),
+            reason=reason,
+            detail=_printable(detail[:500]),
+            raw=_printable(raw[:RAW_CHARS]),
+        )
+
+    def _sample(self, row: int, value: Mapping[str, Any]) -> Sample:
+        columns = self.columns
+        problem_id = _identifier(_get(value, columns.problem_id), row)
+        problem = _text(value, columns.problem, needed=True)
+        problem_type = _one_of(value, columns.problem_type, self.problem_type, PROBLEM_TYPES, "problem_type")
+        data_type = _one_of(value, columns.data_type, self.data_type, DATA_TYPES, "data_type")
+        options, ours = read_options(_get(value, columns.options))
+        if any(len(option) > MAX_TEXT for option in options):
+            raise FieldError(f'an entry of "options" is longer than {MAX_TEXT} characters')
+        reference = _reference(value.get(columns.solution), columns.solution)
+        if problem_type is ProblemType.MULTIPLE_CHOICE:
+            if len(options) < 2:
+                raise FieldError(f"multiple choice needs at least 2 options, got {len(options)}")
+            reference = _choice(reference, options, ours)
+        else:
+            options = ()
+        sample = Sample(
+            sample_id=f"{self.source}/{problem_id}",
+            problem_id=problem_id,
+            problem=problem,
+            problem_type=problem_type,
+            data_type=data_type,
+            options=options,
+            solution=f"<answer>{reference}</answer>",
+            path=self._path(_get(value, columns.path), data_type),
+            data_source=_text(value, columns.data_source, needed=False),
+            source=self.source,
+            row=row,
+        )
+        fault = _check_reference(problem_type, sample.reference, options)
+        if fault:
+            raise FieldError(f'"{columns.solution}": {fault}', RejectReason.BAD_REFERENCE)
+        return sample
+
+    def _path(self, got: Any, data_type: DataType) -> str:
+        if isinstance(got, Mapping):  # an undecoded media column: {"path": …, "bytes": …}
+            got = got.get("path")
+        if got is None or got == "":
+            if data_type is DataType.TEXT:
+                return ""
+            raise FieldError(
+                f'"{self.columns.path}" is empty, a {data_type.value} row needs the path of its file'
+            )
+        if not isinstance(got, str):
+            raise FieldError(f'"{self.columns.path}" is {type(got).__name__}, a text is needed')
+        if len(got) > 4096:
+            raise FieldError(
+                f'"{self.columns.path}" is longer than 4096 characters', RejectReason.UNSAFE_PATH
+            )
+        if got.startswith("/") and self.media_root:
+            try:
+                got = str(PurePosixPath(got).relative_to(self.media_root))
+            except ValueError:
+                raise FieldError(
+                    f'"{self.columns.path}": {got[:120]!r} lies outside the media root {self.media_root}',
+                    RejectReason.UNSAFE_PATH,
+                ) from None
+        try:
+            return safe_relative_path(got)
+        except ValueError as error:
+            raise FieldError(f'"{self.columns.path}": {str(error)[:200]}', RejectReason.UNSAFE_PATH) from None
+
+
+def _get(value: Mapping[str, Any], column: str | None) -> Any:
+    return value.get(column) if column else None
+
+
+def _identifier(got: Any, row: int) -> str:
+    """The id of a row; without a column for it, its place in the pool."""
+    if got is None or got == "":
+        return f"row-{row}"
+    if isinstance(got, float) and got.is_integer():
+        got = int(got)
+    if isinstance(got, bool) or not isinstance(got, str | int):
+        raise FieldError(f'"problem_id" is {type(got).__name__}, allowed are text and whole numbers')
+    text = str(got).strip()
+    if not text or len(text) > MAX_ID or not text.isprintable():
+        raise FieldError(f'"problem_id" {text[:40]!r}: 1 to {MAX_ID} printable characters are allowed')
+    return text
+
+
+def _text(value: Mapping[str, Any], column: str | None, *, needed: bool) -> str:
+    got = _get(value, column)
+    if got is None and not needed:
+        return ""
+    if got is None:
+        raise FieldError(f'"{column}" is missing, a text is needed')
+    if not isinstance(got, str):
+        raise FieldError(f'"{column}" is {type(got).__name__}, a text is needed')
+    if needed and not got.strip():
+        raise FieldError(f'"{column}" is empty, a text is needed')
+    if len(got) > MAX_TEXT:
+        raise FieldError(f'"{column}" is {len(got)} characters long, at most {MAX_TEXT} are allowed')
+    return str(got)
+
+
+def _one_of(
+    value: Mapping[str, Any], column: str | None, default: str | None, known: Mapping[str, T], field_name: str
+) -> T:
+    got = _get(value, column)
+    got = default if got is None or got == "" else got
+    if got is None:
+        raise FieldError(
+            f'"{column or field_name}" is missing: name its column, or set {field_name} of this source'
+        )
+    name = _BREAKS.sub(" ", got.strip().lower()) if isinstance(got, str) and len(got) < 100 else None
+    if name is None or name not in known:
+        allowed = ", ".join(dict.fromkeys(str(kind) for kind in known.values()))
+        raise FieldError(f'"{column or field_name}" is {_short(got)!r}, allowed are: {allowed}')
+    return known[name]
+
+
+def _reference(got: Any, column: str) -> str | int:
+    """The reference without its tag; a whole number stays one, it may be an index."""
+    bad = RejectReason.BAD_REFERENCE
+    if isinstance(got, list | tuple) and len(got) == 1 and isinstance(got[0], str):
+        got = got[0]
+    if isinstance(got, bool) or got is None:
+        raise FieldError(f'"{column}" is {got}, a reference answer is needed', bad)
+    if isinstance(got, int):
+        return got
+    if isinstance(got, float):
+        if not math.isfinite(got):
+            raise FieldError(f'"{column}" is {got}, a finite number is needed', bad)
+        return repr(int(got)) if got.is_integer() and abs(got) < 2**53 else repr(got)
+    if isinstance(got, list | tuple) and got and all(_is_number(x) for x in got) and len(got) <= 4:
+        return json.dumps([float(x) if isinstance(x, NumberText) else x for x in got])
+    if not isinstance(got, str):
+        raise FieldError(
+            f'"{column}" is {type(got).__name__}, allowed are text, a number or a list of numbers', bad
+        )
+    if len(got) > MAX_TEXT:
+        raise FieldError(f'"{column}" is {len(got)} characters long, at most {MAX_TEXT} are allowed', bad)
+    text = strip_answer_tag(got)
+    if not text:
+        raise FieldError(f'"{column}" is empty, a reference answer is needed', bad)
+    if "<answer>" in text or "</answer>" in text:
+        raise FieldError(f'"{column}" has more than one answer tag: {text[:80]!r}', bad)
+    return str(text)
+
+
+def _is_number(value: Any) -> bool:
+    if isinstance(value, bool):
+        return False
+    return isinstance(value, int | NumberText) or (isinstance(value, float) and math.isfinite(value))
+
+
+def _choice(reference: str | int, options: tuple[str, ...], ours: bool) -> str:
+    """The reference of a multiple-choice row as its letter, whatever way the pool names the option.
+
+    A letter of the row is taken as it is; else the text of one option; a whole number is an index from 0.
+    Two readings that differ make the reference bad: a wrong label would be worse than a lost row.
+    """
+    bad = RejectReason.BAD_REFERENCE
+    letters = [option_letter(option) for option in options]
+    text = str(reference).strip()
+    by_text = [
+        x for x, option in zip(letters, options, strict=True) if option_text(option).lower() == text.lower()
+    ]
+    if isinstance(reference, int):
+        by_index = [letters[reference]] if 0 <= reference < len(letters) else []
+        readings = set(by_text) | set(by_index)
+        if len(readings) != 1:
+            raise FieldError(
+                f"the whole number {text} can be read as {sorted(readings) or 'no'} option: use letters", bad
+            )
+        return readings.pop()
+    match = _LETTER.fullmatch(text)
+    letter = match.group(1).upper() if match else ""
+    if letter in letters:
+        if ours and by_text and by_text != [letter]:
+            raise FieldError(f"{text!r} is both a letter and the text of option {by_text[0]}", bad)
+        return letter
+    return by_text[0] if len(by_text) == 1 else text
+
+
+def _check_reference(problem_type: ProblemType, reference: str, options: tuple[str, ...]) -> str | None:
+    try:
+        from videop2r_data.validators import check_reference
+    except ImportError:
+        return None
+    return check_reference(problem_type, reference, options)
+
+
+def _short(value: Any) -> Any:
+    return (
+        value[:60]
+        if isinstance(value, str | bytes)
+        else str(value)[:60]
+        if isinstance(value, int)
+        else (value if isinstance(value, float) or value is None else f"<{type(value).__name__}>")
+    )
+
+
+def _printable(text: str) -> str:
+    """Valid Unicode, whatever the file held (a lone surrogate cannot be written to Parquet or JSON)."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")

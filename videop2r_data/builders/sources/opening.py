@@ -1,0 +1,59 @@
+"""From the sources of a recipe to rows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from videop2r_data.builders.sources.contract import BadRow, Source
+from videop2r_data.builders.sources.files import locate
+from videop2r_data.builders.sources.hf import DatasetSource
+from videop2r_data.builders.sources.official import OfficialSource
+from videop2r_data.builders.sources.video_r1 import VideoR1Source
+from videop2r_data.schemas.recipe import DemoSpec, SourceSpec
+from videop2r_data.schemas.sample import Sample
+
+_KINDS: dict[str, type[VideoR1Source] | type[OfficialSource] | type[DatasetSource]] = {
+    "video-r1": VideoR1Source,
+    "official": OfficialSource,
+    "dataset": DatasetSource,
+}
+
+
+def open_source(spec: SourceSpec, *, base: Path, demo_root: Path | None = None) -> Source:
+    """Open one source of a recipe.
+
+    Args:
+        spec: the source.
+        base: folder of the recipe; `path` and `media_root` are relative to it.
+        demo_root: where demo worlds are written, each in a folder of its source's name.
+
+    Raises:
+        SourceError: its files are not there or not as its kind wants them.
+    """
+    if spec.kind == "demo":
+        return _demo(spec, demo_root if demo_root is not None else base / "demo-world")
+    media_root = locate(spec.media_root, base).absolute() if spec.media_root else None
+    return _KINDS[spec.kind](spec, base=base, media_root=media_root)
+
+
+def read_pool(
+    specs: Iterable[SourceSpec], *, base: Path, demo_root: Path | None = None
+) -> Iterator[Sample | BadRow]:
+    """All rows of all sources, in order; each names its source. All are opened before the first row.
+
+    Raises:
+        SourceError: a source cannot be opened or read on.
+    """
+    sources = [open_source(spec, base=base, demo_root=demo_root) for spec in specs]
+    for source in sources:
+        yield from source.rows()
+
+
+def _demo(spec: SourceSpec, root: Path) -> Source:
+    """The synthetic world: written if it is not there, then read like any other pool."""
+    from videop2r_data.demo import write_world
+
+    place = write_world(root / spec.name, spec.demo or DemoSpec())
+    pool = place / "pool.json" if place.is_dir() else place
+    return VideoR1Source(spec.model_copy(update={"path": str(pool)}), base=root, media_root=pool.parent)

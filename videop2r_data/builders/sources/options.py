@@ -1,0 +1,118 @@
+"""Options of a multiple-choice question: every layout found in the wild, turned into `"A. text"`."""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+from typing import Any
+
+MAX_OPTIONS = 26
+MAX_LITERAL = 1 << 16
+"""Characters of a list written as text; longer ones are refused before they are parsed."""
+
+_LETTERED = re.compile(r"\s*\(?([A-Za-z])\s*[).:]\s*(.*)", re.DOTALL)
+_CANONICAL = re.compile(r"([A-Z])\.")
+_NOTHING = {"", "none", "null", "nan", "[]", "{}", "n/a"}
+
+
+class OptionsError(ValueError):
+    """Options that have no one reading; the text says what was got and what is allowed."""
+
+
+def read_options(value: Any) -> tuple[tuple[str, ...], bool]:
+    """Options as `"A. text"`, and whether the letters were put there by this function.
+
+    Accepted: null; a list of texts or numbers, with letters (`A. x`, `(A) x`, `A) x`, `A: x`) or without;
+    a mapping of letters to texts; a mapping with the lists `label` and `text`; any of these written as JSON
+    or as a Python literal in one text (the release's reinforcement-learning file).
+
+    Raises:
+        OptionsError: anything else, more than 26 options, an empty one, letters on some of them only.
+
+    >>> read_options(["red", "blue"])
+    (('A. red', 'B. blue'), True)
+    >>> read_options("['A. red', 'B. blue']")
+    (('A. red', 'B. blue'), False)
+    """
+    if isinstance(value, str):
+        value = _from_text(value)
+    if value is None:
+        return (), False
+    if isinstance(value, dict):
+        value = _from_mapping(value)
+    if not isinstance(value, list | tuple):
+        raise OptionsError(f'"options" is {type(value).__name__}, allowed are a list, a mapping or null')
+    texts = [_text(item, index) for index, item in enumerate(value)]
+    if len(texts) > MAX_OPTIONS:
+        raise OptionsError(f'"options" has {len(texts)} entries, at most {MAX_OPTIONS} are allowed')
+    return _with_letters(texts)
+
+
+def _from_text(text: str) -> Any:
+    """A list or mapping written as text; nothing is evaluated."""
+    text = text.strip()
+    if text.lower() in _NOTHING:
+        return None
+    if len(text) > MAX_LITERAL:
+        raise OptionsError(f'"options" is a text of {len(text)} characters, at most {MAX_LITERAL} are read')
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        pass
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+        raise OptionsError(f'"options" is the text {text[:80]!r}, neither JSON nor a Python list') from None
+
+
+def _from_mapping(value: dict[Any, Any]) -> list[Any]:
+    """`{"A": "x"}`, `{"label": ["A"], "text": ["x"]}`; a mapping without letters keeps its order."""
+    if set(value) == {"label", "text"} and all(isinstance(v, list | tuple) for v in value.values()):
+        if len(value["label"]) != len(value["text"]):
+            raise OptionsError('"options" has lists "label" and "text" of different lengths')
+        pairs = list(zip(value["label"], value["text"], strict=True))
+    else:
+        # Arrow structs give every row all letters of the column, null where a row has fewer options.
+        pairs = [(key, text) for key, text in value.items() if text is not None]
+    keys = [str(key).strip().upper() for key, _ in pairs]
+    if all(len(key) == 1 and "A" <= key <= "Z" for key in keys):
+        if len(set(keys)) != len(keys):
+            raise OptionsError(f'"options" has a letter twice: {", ".join(keys)}')
+        return [f"{key}. {_text(text, key)}" for key, (_, text) in sorted(zip(keys, pairs, strict=True))]
+    if all(key.isdigit() for key in keys):
+        return [text for _, text in pairs]
+    raise OptionsError(f'"options" is a mapping with the keys {keys[:6]}, allowed are letters or numbers')
+
+
+def _text(item: Any, place: object) -> str:
+    if isinstance(item, bool) or not isinstance(item, str | int | float):
+        raise OptionsError(f'"options" entry {place} is {type(item).__name__}, allowed are text and numbers')
+    text = str(item)
+    if not text.strip():
+        raise OptionsError(f'"options" entry {place} is empty')
+    return text
+
+
+def _with_letters(texts: list[str]) -> tuple[tuple[str, ...], bool]:
+    canonical = [_CANONICAL.match(text) for text in texts]
+    if all(canonical) and len({m.group(1) for m in canonical if m}) == len(texts):
+        return tuple(texts), False
+    lettered = [_LETTERED.fullmatch(text) for text in texts]
+    letters = [m.group(1).upper() for m in lettered if m]
+    expected = [chr(ord("A") + i) for i in range(len(texts))]
+    if letters == expected:
+        return tuple(f"{m.group(1).upper()}. {m.group(2).strip()}" for m in lettered if m), False
+    if letters and letters == [expected[i] for i, m in enumerate(lettered) if m]:
+        raise OptionsError('some "options" have a letter and some do not')
+    return tuple(f"{letter}. {text.strip()}" for letter, text in zip(expected, texts, strict=True)), True
+
+
+def option_letter(option: str) -> str:
+    """The letter of a canonical option."""
+    return option[:1]
+
+
+def option_text(option: str) -> str:
+    """The text of a canonical option, without its letter."""
+    return option[2:].strip()
