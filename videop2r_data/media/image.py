@@ -1,0 +1,140 @@
+"""One picture with Pillow: upright, RGB, 8 bits, on white where it is transparent."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from videop2r_data.media.container import check_size, media_error
+from videop2r_data.media.geometry import smart_resize
+from videop2r_data.media.video import Sampled
+from videop2r_data.schemas.reasons import RejectReason
+from videop2r_data.schemas.recipe import MediaLimits, MediaSpec
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+    from PIL.Image import Image
+
+SAMPLER = "pillow/1"
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "MPO", "PPM", "JPEG2000", "AVIF")
+"""What is tried: no format that runs a program (EPS) or names other files."""
+
+
+def open_image(path: Path, limits: MediaLimits) -> Image:
+    """Open a picture and check its header; the pixels are not decoded yet.
+
+    Raises:
+        MediaError: `media_unreadable`, `media_too_large`.
+    """
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        with warnings.catch_warnings():
+            # Pillow's own guard looks at the area only; ours (max_side) stands below.
+            warnings.simplefilter("ignore")
+            picture = Image.open(path, formats=FORMATS)
+    except Image.DecompressionBombError as error:
+        raise media_error(RejectReason.MEDIA_TOO_LARGE, str(error), path) from None
+    except UnidentifiedImageError:
+        raise media_error(
+            RejectReason.MEDIA_UNREADABLE, f"no picture of a known format ({', '.join(FORMATS)})", path
+        ) from None
+    except MemoryError:
+        raise
+    except (OSError, ValueError, SyntaxError, EOFError, TypeError) as error:
+        raise media_error(RejectReason.MEDIA_UNREADABLE, f"cannot be read: {error}", path) from None
+    try:
+        check_size(picture.width, picture.height, path, limits)
+    except BaseException:
+        picture.close()
+        raise
+    return picture
+
+
+def load_image(path: Path, limits: MediaLimits) -> NDArray[np.uint8]:
+    """Decode a picture: EXIF orientation applied, first frame of an animation, uint8 [H, W, 3] RGB.
+
+    16-bit grey is scaled to 8 bits; transparency is laid on white.
+
+    Raises:
+        MediaError: `media_truncated`, `media_unreadable`, `media_too_large`.
+    """
+    import numpy as np
+
+    with open_image(path, limits) as picture:
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                picture.load()
+                upright = _upright(picture)
+        except MemoryError:
+            raise
+        except (OSError, ValueError, SyntaxError, EOFError, TypeError, IndexError) as error:
+            text = str(error)
+            cut = "truncated" in text or "unexpected end" in text or isinstance(error, EOFError)
+            reason = RejectReason.MEDIA_TRUNCATED if cut else RejectReason.MEDIA_UNREADABLE
+            raise media_error(reason, f"does not decode: {text}", path) from None
+        return np.asarray(_rgb(upright))
+
+
+def _upright(picture: Image) -> Image:
+    from PIL import ImageOps
+
+    try:
+        return ImageOps.exif_transpose(picture)
+    except (ValueError, SyntaxError, TypeError, KeyError, OSError):
+        return picture  # A broken EXIF block says nothing about the pixels.
+
+
+def _rgb(picture: Image) -> Image:
+    import numpy as np
+    from PIL import Image
+
+    if picture.mode.startswith("I;16"):
+        return Image.fromarray((np.asarray(picture) >> 8).astype(np.uint8)).convert("RGB")
+    if picture.mode in {"I", "F"}:
+        values = np.nan_to_num(np.asarray(picture).astype(np.float64))
+        # 32-bit grey holds 8-bit or 16-bit values in practice.
+        scale = 1.0 if values.max(initial=0.0) <= 255 else 255.0 / 65535.0
+        return Image.fromarray((values * scale).clip(0, 255).astype(np.uint8)).convert("RGB")
+    if "A" in picture.getbands() or "transparency" in picture.info:
+        layer = picture.convert("RGBA")
+        base = Image.new("RGBA", layer.size, (255, 255, 255, 255))
+        return Image.alpha_composite(base, layer).convert("RGB")
+    return picture.convert("RGB")
+
+
+def sample_image(path: Path, spec: MediaSpec) -> Sampled:
+    """The picture within its pixel budget, as a clip of one frame.
+
+    Raises:
+        MediaError: see `load_image`.
+    """
+    import numpy as np
+    from PIL import Image
+
+    source = load_image(path, spec.limits)
+    tall, wide = source.shape[:2]
+    height, width = smart_resize(
+        tall,
+        wide,
+        factor=spec.factor,
+        min_pixels=spec.min_pixels,
+        max_pixels=spec.image_max_pixels or spec.max_pixels,
+    )
+    picture = Image.fromarray(source)
+    if (height, width) != (tall, wide):
+        picture = picture.resize((width, height), Image.Resampling.BICUBIC)
+    return Sampled(
+        array=np.asarray(picture)[None].copy(),
+        indices=(0,),
+        times_s=(0.0,),
+        total=1,
+        fps=None,
+        duration_s=None,
+        width=wide,
+        height=tall,
+        sampler=SAMPLER,
+    )

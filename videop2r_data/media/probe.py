@@ -1,0 +1,132 @@
+"""Looking at a media file before anything is spent on it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import Field
+
+from videop2r_data.errors import MediaError
+from videop2r_data.media.framing import is_cut
+from videop2r_data.media.paths import file_size
+from videop2r_data.media.sampling import MediaKind
+from videop2r_data.schemas.base import Model
+from videop2r_data.schemas.reasons import RejectReason
+from videop2r_data.schemas.recipe import MediaLimits, MediaSpec
+
+
+class MediaProbe(Model):
+    """What a media file is, without its pixels."""
+
+    container: str
+    """Demuxer or picture format, e.g. `mov,mp4,m4a,3gp,3g2,mj2` or `JPEG`."""
+    codec: str
+    """Video codec, or the picture's pixel mode."""
+    width: int = Field(ge=1)
+    """Pixels, upright (rotation and EXIF applied)."""
+    height: int = Field(ge=1)
+    fps: float | None = None
+    """Average over the timestamps; None for pictures."""
+    frames: int = Field(ge=1)
+    """Frames that are shown; 1 for a picture."""
+    frames_counted: bool
+    """True: decoded or certain; False: counted from packets, which can differ in damaged or unusual files."""
+    duration_s: float | None = None
+    file_bytes: int = Field(ge=1)
+    rotation: int = 0
+    """Degrees counter-clockwise that make the stored picture upright: 0, 90, 180 or 270."""
+    warnings: list[str] = Field(default_factory=list)
+
+
+def probe_media(path: Path, data_type: MediaKind, limits: MediaLimits, *, deep: bool = False) -> MediaProbe:
+    """Look at one file: header, every packet, and the first frame; with `deep` every frame.
+
+    Args:
+        path: the file, from `resolve_media`.
+        data_type: `video` or `image`.
+        limits: what a file may cost.
+        deep: decode everything. Finds damage inside a complete file, at about 100 times the work.
+
+    Raises:
+        MediaError: as `sample_media`. Without `deep` a clip whose damage lies inside packets passes.
+    """
+    size = file_size(path, limits)
+    try:
+        if data_type == "image":
+            return _probe_image(path, limits, size, deep=deep)
+        return _probe_video(path, limits, size, deep=deep)
+    except MemoryError:
+        raise MediaError(
+            "needs more memory than there is", reason=RejectReason.DECODE_MEMORY, where=str(path)
+        ) from None
+    except OSError as error:
+        raise MediaError(
+            f"cannot be read: {error}", reason=RejectReason.MEDIA_UNREADABLE, where=str(path)
+        ) from None
+
+
+def _probe_image(path: Path, limits: MediaLimits, size: int, *, deep: bool) -> MediaProbe:
+    from videop2r_data.media.image import load_image, open_image
+
+    del deep  # A picture is always decoded: a truncated one looks whole until then.
+    height, width = load_image(path, limits).shape[:2]
+    with open_image(path, limits) as picture:
+        frames = int(getattr(picture, "n_frames", 1))
+        warnings = [f"animated: only the first of {frames} frames is used"] if frames > 1 else []
+        turned = {3: 180, 6: 270, 8: 90}.get(picture.getexif().get(0x0112, 1), 0)
+        return MediaProbe(
+            container=picture.format or "?",
+            codec=picture.mode,
+            width=width,
+            height=height,
+            frames=1,
+            frames_counted=True,
+            file_bytes=size,
+            rotation=turned,
+            warnings=warnings,
+        )
+
+
+def _probe_video(path: Path, limits: MediaLimits, size: int, *, deep: bool) -> MediaProbe:
+    from videop2r_data.media.container import check_complete, open_video, read_index
+    from videop2r_data.media.video import check_damage, decode_in_order, first_frame, shown_order, timing
+
+    with open_video(path, limits) as (container, stream):
+        index = read_index(container, stream, path, limits)
+        check_complete(container, stream, index, path, limits)
+        name, codec = container.format.name, stream.codec_context.codec.name
+        trusted = shown_order(index, name, codec) is not None
+        promised, rate, time_base = stream.frames, stream.average_rate, stream.time_base
+    warnings = []
+    frames = index.shown_count
+    shown: list[int | None] = [p for p, visible in zip(index.pts, index.shown, strict=True) if visible]
+    spec = MediaSpec(limits=limits)
+    if deep:
+        scan = decode_in_order(path, spec, {0})
+        check_damage(scan, path, limits)
+        if scan.bad:
+            warnings.append(f"{scan.bad} of {scan.packets} packets are damaged")
+        frames, shown = len(scan.pts), scan.pts
+    height, width, rotation = first_frame(path, spec)
+    if promised and promised != len(index.pts):
+        warnings.append(f"its header promises {promised} frames, {len(index.pts)} packets are there")
+    if not trusted:
+        warnings.append("its packet list cannot be trusted for seeking: it is decoded in order")
+    if index.error:
+        warnings.append(f"reading breaks off: {index.error}")
+    if is_cut(path):
+        warnings.append("the file ends before its container does")
+    _, fps, duration = timing(shown, time_base, rate, index.last_duration)
+    return MediaProbe(
+        container=name,
+        codec=codec,
+        width=width,
+        height=height,
+        fps=fps,
+        frames=max(1, frames),
+        frames_counted=deep or trusted,
+        duration_s=duration,
+        file_bytes=size,
+        rotation=rotation,
+        warnings=warnings,
+    )

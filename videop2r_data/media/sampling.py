@@ -1,0 +1,110 @@
+"""One file in, sampled frames and their record out; in this process. `DecodePool` does it in guarded ones."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from videop2r_data.errors import MediaError
+from videop2r_data.media.encode import encode_frames, mime_of
+from videop2r_data.media.paths import file_size
+from videop2r_data.schemas.calls import Frames, MediaRecord
+from videop2r_data.schemas.reasons import RejectReason
+from videop2r_data.schemas.recipe import MediaSpec
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from videop2r_data.media.video import Sampled
+
+MediaKind = Literal["image", "video"]
+Want = Literal["encoded", "array"]
+
+
+def frames_digest(array: NDArray[np.uint8]) -> str:
+    """sha256 of `T,H,W,3;` followed by the pixels in C order: 64 hexadecimal digits.
+
+    Args:
+        array: uint8 [T, H, W, 3], RGB.
+    """
+    import numpy as np
+
+    shape = ",".join(str(n) for n in array.shape) + ";"
+    state = hashlib.sha256(shape.encode())
+    state.update(np.ascontiguousarray(array, dtype=np.uint8).data)
+    return state.hexdigest()
+
+
+def sample_media(path: Path, data_type: MediaKind, spec: MediaSpec, *, want: Want) -> Frames:
+    """Sample one file: `spec.frames` uniformly spaced frames of a clip, or one picture.
+
+    The result depends on the file, the settings and the library versions only.
+
+    Args:
+        path: the file, from `resolve_media`.
+        data_type: `video` for clips (an animated GIF is one), `image` for pictures.
+        spec: sampling settings; `workers`, `limits.wall_s` and `limits.memory_mb` count in `DecodePool` only.
+        want: `array` for uint8 [T, H, W, 3] RGB, `encoded` for T JPEG or PNG pictures.
+
+    Returns:
+        The frames; sides are multiples of `spec.factor`, within the pixel budget, upright.
+
+    Raises:
+        MediaError: its `reason` is one of `media_missing`, `media_empty`, `media_unreadable`, `media_truncated`,
+            `media_no_video`, `media_encrypted`, `media_too_large`, `media_bad_packets`, `decode_memory`.
+        MissingExtraError: `spec.decoder` is decord and it is not installed.
+    """
+    size = file_size(path, spec.limits)
+    try:
+        with path.open("rb") as file:
+            file_sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+        sampled = _sample(path, data_type, spec)
+        encoded = encode_frames(sampled.array, spec) if want == "encoded" else ()
+    except MemoryError as error:
+        raise MediaError(
+            f"needs more memory than there is ({error or 'allocation failed'})",
+            reason=RejectReason.DECODE_MEMORY,
+            where=str(path),
+        ) from None
+    except MediaError as error:
+        error.where = error.where or str(path)
+        raise
+    except OSError as error:
+        raise MediaError(
+            f"cannot be read: {error}", reason=RejectReason.MEDIA_UNREADABLE, where=str(path)
+        ) from None
+    record = MediaRecord(
+        data_type=data_type,
+        frames_sha256=frames_digest(sampled.array),
+        count=sampled.array.shape[0],
+        width=sampled.array.shape[2],
+        height=sampled.array.shape[1],
+        indices=sampled.indices,
+        times_s=sampled.times_s,
+        source_fps=sampled.fps,
+        source_frames=sampled.total,
+        duration_s=sampled.duration_s,
+        source_width=sampled.width,
+        source_height=sampled.height,
+        file_sha256=file_sha256,
+        file_bytes=size,
+        sampler=sampled.sampler,
+    )
+    array = sampled.array if want == "array" else None
+    return Frames(record=record, array=array, encoded=encoded, mime=mime_of(spec))
+
+
+def _sample(path: Path, data_type: MediaKind, spec: MediaSpec) -> Sampled:
+    if data_type == "image":
+        from videop2r_data.media.image import sample_image
+
+        return sample_image(path, spec)
+    if spec.decoder == "decord":
+        from videop2r_data.media.decord_video import sample_decord
+
+        return sample_decord(path, spec)
+    from videop2r_data.media.video import sample_video
+
+    return sample_video(path, spec)

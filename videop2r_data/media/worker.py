@@ -1,0 +1,115 @@
+"""The decoder process: reads one request, decodes one file, answers, until its input ends.
+
+Started by `DecodePool` as `python -m videop2r_data.media.worker`; the first message holds the settings.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import resource
+import signal
+import sys
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from videop2r_data.errors import MediaError, P2RError
+from videop2r_data.media import wire
+from videop2r_data.media.probe import probe_media
+from videop2r_data.media.sampling import sample_media
+from videop2r_data.schemas.recipe import MediaSpec
+
+_PR_SET_PDEATHSIG = 1
+
+
+def main() -> None:
+    """Serve until the parent closes the pipe or dies."""
+    # Ctrl-C reaches the whole foreground group; the parent decides when its workers end.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    source = sys.stdin.buffer
+    # A decoder that prints must not write into the protocol.
+    sink = os.fdopen(os.dup(1), "wb", buffering=0)
+    os.dup2(2, 1)
+    hello = _read(source)
+    if hello is None:
+        return
+    _die_with_parent(int(hello["parent"]))
+    spec = MediaSpec.model_validate(hello["spec"])
+    _load(spec)
+    _limit(spec.limits.memory_mb)
+    _write(sink, {"ready": True})
+    while (request := _read(source)) is not None:
+        _write(sink, *_answer(request, spec))
+
+
+def _die_with_parent(parent: int) -> None:
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL))
+    if os.getppid() != parent:
+        os._exit(0)
+
+
+def _load(spec: MediaSpec) -> None:
+    """Import the decoders before the limits fall, so that the limits count for the files alone."""
+    import av  # noqa: F401
+    import numpy as np  # noqa: F401
+    from PIL import Image
+
+    Image.init()
+    if spec.decoder == "decord":
+        import decord  # noqa: F401
+
+
+def _limit(memory_mb: int) -> None:
+    """Memory for the files, no core dumps, and no byte written to any file."""
+    used = _address_space()
+    limit = used + memory_mb * 2**20
+    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+
+
+def _address_space() -> int:
+    pages = Path("/proc/self/statm")
+    if not pages.exists():
+        return 0
+    return int(pages.read_text(encoding="ascii").split()[0]) * resource.getpagesize()
+
+
+def _answer(
+    request: dict[str, Any], spec: MediaSpec
+) -> tuple[dict[str, Any], tuple[bytes | memoryview, ...]]:
+    path = Path(os.fsdecode(bytes.fromhex(request["path"])))
+    try:
+        if request["do"] == "probe":
+            probe = probe_media(path, request["data_type"], spec.limits, deep=bool(request["deep"]))
+            return {"ok": True, "probe": probe.model_dump(mode="json")}, ()
+        frames = sample_media(path, request["data_type"], spec, want=request["want"])
+    except MediaError as error:
+        return {"ok": False, "reason": error.reason, "message": error.message, "where": error.where}, ()
+    except P2RError as error:
+        return {"ok": False, "reason": None, "message": str(error), "where": error.where}, ()
+    blobs: tuple[bytes | memoryview, ...] = frames.encoded
+    if frames.array is not None:
+        blobs = (memoryview(frames.array.reshape(-1)).cast("B"),)
+    return {"ok": True, "record": frames.record.model_dump(mode="json")}, blobs
+
+
+def _read(source: BinaryIO) -> dict[str, Any] | None:
+    prefix = source.read(wire.PREFIX.size)
+    if len(prefix) < wire.PREFIX.size:
+        return None
+    data = source.read(wire.header_length(prefix))
+    header, _ = wire.parse_header(data, max_blobs=0, max_bytes=0)
+    return header
+
+
+def _write(sink: BinaryIO, header: dict[str, Any], blobs: tuple[bytes | memoryview, ...] = ()) -> None:
+    for piece in wire.pack(header, blobs):
+        view = memoryview(piece)
+        while view:
+            view = view[sink.write(view) :]
+
+
+if __name__ == "__main__":
+    main()
