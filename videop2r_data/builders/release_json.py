@@ -1,0 +1,134 @@
+"""Bytes of each record of a JSON file, lines or one list, plain or gzip, in constant memory."""
+
+from __future__ import annotations
+
+import gzip
+import re
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, cast
+
+from videop2r_data.errors import SourceError
+
+MAX_RECORD_BYTES = 64 * 2**20
+"""One record above it is refused: a stream that never closes its first object must not fill the memory."""
+_CHUNK = 1 << 20
+# strings are skipped as a whole: brackets inside of them do not count; possessive: linear on any input
+_TOKEN = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"|[\[\]{}]|"', re.DOTALL)
+_STEP = {b"{": 1, b"[": 1, b"}": -1, b"]": -1}
+
+
+def raw_records(path: Path) -> Iterator[bytes]:
+    """Bytes of each record, for JSON lines and JSON lists alike (told apart by the first character)."""
+    try:
+        with _open(path) as stream:
+            head = _skip_space(stream)
+            if head.startswith(b"["):
+                yield from split_list(stream, head[1:])
+            else:
+                yield from _lines(stream, head)
+    except (OSError, EOFError, zlib.error) as error:
+        raise SourceError(f"cannot be read to its end: {error}", where=path.name) from None
+    except ValueError as error:
+        raise SourceError(str(error), where=path.name) from None
+
+
+def _open(path: Path) -> IO[bytes]:
+    if path.name.endswith(".gz"):
+        return cast("IO[bytes]", gzip.open(path, "rb"))
+    return path.open("rb")
+
+
+def _skip_space(stream: IO[bytes]) -> bytes:
+    """The first chunk from its first character on; a byte order mark is skipped too."""
+    head = b""
+    while not head:
+        chunk = stream.read(_CHUNK)
+        if not chunk:
+            return b""
+        head = chunk.removeprefix(b"\xef\xbb\xbf").lstrip()
+    return head
+
+
+def _lines(stream: IO[bytes], head: bytes) -> Iterator[bytes]:
+    rest = head
+    while True:
+        *lines, rest = rest.split(b"\n")
+        yield from (line for line in lines if line.strip())
+        if len(rest) > MAX_RECORD_BYTES:
+            raise ValueError(f"a line of more than {MAX_RECORD_BYTES:,} bytes")
+        chunk = stream.read(_CHUNK)
+        if not chunk:
+            break
+        rest += chunk
+    if rest.strip():
+        yield rest
+
+
+def split_list(stream: IO[bytes], head: bytes = b"") -> Iterator[bytes]:
+    """Cut a JSON list into the bytes of its elements, without parsing them; linear, in constant memory.
+
+    Args:
+        stream: behind the opening bracket of the list.
+        head: what was already read behind it.
+
+    Raises:
+        ValueError: the list ends early, text stands behind it, or an element is above `MAX_RECORD_BYTES`.
+    """
+    cut = _Cut(head)
+    while not cut.closed:
+        yield from cut.elements()
+        if not cut.closed:
+            chunk = stream.read(_CHUNK)
+            if not chunk:
+                raise ValueError("the JSON list ends early: the file is cut")
+            cut.feed(chunk)
+    _only_space(cut.buffer[cut.scan :], stream)
+
+
+class _Cut:
+    """The bytes that are not yet cut, and how deep the cut stands in brackets."""
+
+    def __init__(self, buffer: bytes) -> None:
+        self.buffer = buffer
+        self.scan = 0  # offset up to which tokens were read
+        self.depth = 0
+        self.begin = 0  # offset of the element that is open
+        self.closed = False
+
+    def elements(self) -> Iterator[bytes]:
+        """Elements that end in the buffer."""
+        for token in _TOKEN.finditer(self.buffer, self.scan):
+            mark = token.group()
+            if mark == b'"':
+                return  # a string that goes on in the next chunk
+            if self.depth == 0:
+                between = self.buffer[self.scan : token.start()].strip(b" \t\r\n,")
+                if between:
+                    yield between  # a bare number or word: no record, and said so
+                self.begin = token.start()
+            self.scan = token.end()
+            if mark in _STEP:
+                self.depth += _STEP[mark]
+                if self.depth < 0:
+                    self.closed = True
+                    return
+            if self.depth == 0:
+                yield self.buffer[self.begin : self.scan]
+
+    def feed(self, chunk: bytes) -> None:
+        """Drop what was cut and append the next bytes."""
+        keep = self.begin if self.depth else self.scan
+        if len(self.buffer) - keep > MAX_RECORD_BYTES:
+            raise ValueError(f"a record of more than {MAX_RECORD_BYTES:,} bytes")
+        self.buffer = self.buffer[keep:] + chunk
+        self.scan, self.begin = self.scan - keep, 0
+
+
+def _only_space(rest: bytes, stream: IO[bytes]) -> None:
+    """Read to the end, so that a gzip check sum is compared; nothing may stand behind the list."""
+    while rest or (rest := stream.read(_CHUNK)):
+        if rest.strip():
+            raise ValueError(f"text behind the JSON list: {rest.strip()[:40]!r}")
+        rest = b""

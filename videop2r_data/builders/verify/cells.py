@@ -1,0 +1,130 @@
+"""Column and cell types, held against the Arrow schema of the row model."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from functools import cache
+from typing import Any
+
+import pyarrow as pa
+
+from videop2r_data.builders.release_read import MISSING, Batch
+from videop2r_data.builders.verify.report import Code, Findings
+from videop2r_data.schemas.arrow import arrow_schema
+from videop2r_data.schemas.rows import CONFIGS
+
+Test = Callable[[Any], bool]
+
+
+@cache
+def expected_schema(config: str) -> pa.Schema:
+    """Schema of a config, from its row model."""
+    return arrow_schema(CONFIGS[config])
+
+
+@cache
+def cell_tests(config: str) -> dict[str, tuple[Test, str]]:
+    """Column -> (whether a Python value fits it, what is expected in words)."""
+    return {
+        field.name: (_test(field.type, field.nullable), f"{field.type}{' or null' if field.nullable else ''}")
+        for field in expected_schema(config)
+    }
+
+
+def check_schema(config: str, file: str, schema: pa.Schema, findings: Findings) -> bool:
+    """Hold the schema of a parquet file against the model; a different nullability alone is a warning.
+
+    Returns:
+        Whether it is exactly the one expected, so that cells need no type check.
+    """
+    want = expected_schema(config)
+    exact = True
+    for field in want:
+        at = schema.get_field_index(field.name)
+        got = schema.field(at) if at >= 0 else None
+        if got is not None and got.type == field.type and got.nullable == field.nullable:
+            continue
+        exact = False
+        same = got is not None and _same_values(got.type, field.type)
+        findings.add(
+            Code.SCHEMA_MISMATCH,
+            file,
+            field=field.name,
+            got="no such column" if got is None else f"{got.type}{'' if got.nullable else ' not null'}",
+            expected=f"{field.type}{'' if field.nullable else ' not null'}",
+            severity="warning" if same else "error",
+        )
+    check_names(config, file, schema.names, findings, missing=False)
+    return exact
+
+
+def check_names(
+    config: str, file: str, names: Iterable[str], findings: Findings, *, missing: bool = True
+) -> None:
+    """Report columns that no model has, and if asked those that are not there."""
+    want, have = expected_schema(config).names, list(names)
+    for name in have:
+        if name not in want:
+            findings.add(Code.SCHEMA_MISMATCH, file, field=name, got="a column of this name", expected="none")
+    for name in want if missing else ():
+        if name not in have:
+            findings.add(Code.SCHEMA_MISMATCH, file, field=name, got="no such column", expected="one")
+
+
+def sound_rows(
+    config: str, batch: Batch, file: str, known_bad: frozenset[str], findings: Findings
+) -> list[int]:
+    """Positions in the batch whose cells all have their type; the others are reported cell by cell.
+
+    Args:
+        config: which model.
+        batch: the rows.
+        file: for the places.
+        known_bad: columns that are reported as a whole already.
+        findings: where to report.
+    """
+    unsound: set[int] = set()
+    count = len(batch.index)
+    for name, (test, expected) in cell_tests(config).items():
+        values = batch.columns.get(name)
+        if values is None:
+            if name not in known_bad:
+                findings.add(
+                    Code.BAD_VALUE, file, batch.start, name, got=MISSING, expected=expected, count=count
+                )
+            return []
+        for at, value in enumerate(values):
+            if not test(value):
+                unsound.add(at)
+                if name not in known_bad:
+                    findings.add(Code.BAD_VALUE, file, batch.index[at], name, got=value, expected=expected)
+    return [at for at in range(count) if at not in unsound]
+
+
+def _same_values(got: pa.DataType, want: pa.DataType) -> bool:
+    """Equal up to the nullability of the column and of a list's elements and their name."""
+    if pa.types.is_list(got) and pa.types.is_list(want):
+        return bool(got.value_type == want.value_type)
+    return bool(got == want)
+
+
+def _test(kind: pa.DataType, nullable: bool) -> Test:
+    plain = _plain(kind)
+    return (lambda value: value is None or plain(value)) if nullable else plain
+
+
+def _plain(kind: pa.DataType) -> Test:
+    if pa.types.is_list(kind):
+        element = _plain(kind.value_type)
+        return lambda value: type(value) is list and all(map(element, value))
+    if pa.types.is_string(kind):
+        return lambda value: type(value) is str
+    if pa.types.is_boolean(kind):
+        return lambda value: type(value) is bool
+    if pa.types.is_integer(kind):
+        bound = 2 ** (kind.bit_width - 1)
+        return lambda value: type(value) is int and -bound <= value < bound
+    if pa.types.is_floating(kind):
+        return lambda value: type(value) in (float, int) and math.isfinite(value)
+    raise TypeError(f"no cell test for {kind}")

@@ -1,0 +1,223 @@
+"""`verify`: plan the slices, check them in parallel, compare the whole."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable
+from itertools import pairwise
+from pathlib import Path
+
+from videop2r_data.builders.release import Release, ReleaseFile, missing_parts, open_release
+from videop2r_data.builders.release_read import parquet_file
+from videop2r_data.builders.verify.cells import check_names, check_schema
+from videop2r_data.builders.verify.pool import default_workers, run_tasks
+from videop2r_data.builders.verify.report import (
+    PAPER_TABLE,
+    Code,
+    Findings,
+    PaperDifference,
+    VerifyReport,
+    nested,
+)
+from videop2r_data.builders.verify.rules import Rules, rules_of
+from videop2r_data.builders.verify.whole import Gathered, check_across, check_card, check_lock, check_repeats
+from videop2r_data.builders.verify.work import Task
+from videop2r_data.errors import SourceError
+from videop2r_data.schemas.reasons import Stage
+
+SLICE_ROWS = 20_000
+"""Rows of one task at most: small enough to share the work, large enough that skipped pages cost little."""
+_CLAIMS_PAPER = re.compile(r"videop2r.{0,12}162k", re.IGNORECASE)
+_PAPER_ROWS = 162_062
+
+
+def verify_release(
+    where: str | Path,
+    *,
+    revision: str | None = None,
+    workers: int | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> VerifyReport:
+    """Re-parse and re-score every row of a release and hold every field against every other.
+
+    With more than one worker, processes are spawned: call it under `if __name__ == "__main__":` in a script.
+
+    Args:
+        where: a folder, a file or a Hub id; see `open_release`.
+        revision: commit, tag or branch of a Hub data set.
+        workers: processes; None: one per core; 1: in this process.
+        progress: called with the rows of each slice that is done.
+
+    Raises:
+        SourceError: there is nothing to verify. What is wrong with a release is in the report instead.
+    """
+    begin = time.perf_counter()
+    release = open_release(where, revision=revision)
+    findings = Findings()
+    rules = rules_of(release, findings)
+    for name, what in release.problems:
+        code = Code.LOCK_INVALID if name == "build.lock.json" else Code.CARD_INVALID
+        findings.add(code, name, got=what, expected="a file that `p2r-data build` wrote")
+    for stem, number in missing_parts(release.files):
+        findings.add(Code.PART_MISSING, stem, got=f"no part {number}", expected="all parts")
+    tasks = [task for file in release.files for task in _plan(release, file, findings)]
+    tasks += _digests(release)
+    count = workers or default_workers()
+    gathered, file_rows, digests = _gather(tasks, rules, count, findings, progress)
+    duplicates = check_repeats(gathered, release, findings)
+    if release.layout == "ours":
+        check_across(gathered, findings)
+    check_lock(release, gathered, file_rows, digests, findings)
+    check_card(release, gathered, findings)
+    if not sum(file_rows.values()):
+        findings.add(Code.NO_ROWS, str(where), got="0 rows", expected="rows")
+    return _report(
+        release,
+        rules,
+        gathered,
+        findings,
+        duplicates=duplicates,
+        workers=count,
+        seconds=time.perf_counter() - begin,
+    )
+
+
+def _plan(release: Release, file: ReleaseFile, findings: Findings) -> list[Task]:
+    """Slices of a file; its schema is checked on the way."""
+    if file.error:
+        findings.add(Code.FILE_UNREADABLE, file.name, got=file.error, expected="a file of rows")
+        return []
+    if not file.name.endswith(".parquet"):
+        if release.layout == "ours" and file.columns:
+            check_names(file.config, file.name, file.columns, findings, missing=False)
+        return [Task(file.path, file.name, file.config)]
+    try:
+        parquet = parquet_file(file.path)
+    except SourceError as error:
+        findings.add(Code.FILE_UNREADABLE, file.name, got=error.message, expected="a parquet file")
+        return []
+    with parquet:
+        exact, known_bad = True, frozenset[str]()
+        if release.layout == "ours":
+            before = Findings()
+            exact = check_schema(file.config, file.name, parquet.schema_arrow, before)
+            known_bad = frozenset(
+                place.field
+                for found in before.listing()
+                if found.severity == "error"
+                for place in found.places
+            )
+            findings.merge(before)
+        return _slices(file, parquet.metadata, exact, known_bad)
+
+
+def _slices(file: ReleaseFile, metadata: object, exact: bool, known_bad: frozenset[str]) -> list[Task]:
+    tasks, start = [], 0
+    for group in range(metadata.num_row_groups):  # type: ignore[attr-defined]
+        rows = metadata.row_group(group).num_rows  # type: ignore[attr-defined]
+        parts = max(1, -(-rows // SLICE_ROWS))
+        edges = [start + rows * part // parts for part in range(parts + 1)]
+        tasks += [
+            Task(file.path, file.name, file.config, exact, known_bad, (group,), range(low, high))
+            for low, high in pairwise(edges)
+        ]
+        start += rows
+    return tasks
+
+
+def _digests(release: Release) -> list[Task]:
+    """One task per file of the lock that exists and lies inside of the folder."""
+    root = release.root.resolve()
+    tasks = []
+    for name in release.lock.files if release.lock else ():
+        path = (release.root / name).resolve()
+        if path.is_file() and path.is_relative_to(root):
+            tasks.append(Task(path, name, ""))
+    return tasks
+
+
+def _gather(
+    tasks: list[Task], rules: Rules, workers: int, findings: Findings, progress: Callable[[int], None] | None
+) -> tuple[dict[str, Gathered], dict[str, int], dict[str, str]]:
+    gathered: dict[str, Gathered] = {}
+    file_rows: dict[str, int] = {}
+    digests: dict[str, str] = {}
+    for task, tally in zip(tasks, run_tasks(tasks, rules, workers), strict=True):
+        findings.merge(tally.findings)
+        if not task.config:
+            digests[task.name] = tally.sha256
+            continue
+        gathered.setdefault(task.config, Gathered()).add(task.name, tally)
+        file_rows[task.name] = file_rows.get(task.name, 0) + tally.rows
+        if progress is not None:
+            progress(tally.rows)
+    return gathered, file_rows, digests
+
+
+def _report(
+    release: Release,
+    rules: Rules,
+    gathered: dict[str, Gathered],
+    findings: Findings,
+    *,
+    duplicates: dict[str, int],
+    workers: int,
+    seconds: float,
+) -> VerifyReport:
+    configs = {name: gathered[name].total.rows for name in release.configs if name in gathered}
+    main = gathered.get("sft") or gathered.get("rl")
+    table = nested(main.total.table) if main else {}
+    rejected = gathered["rejected"].total if "rejected" in gathered else None
+    rows = sum(configs.values())
+    listing = findings.listing()
+    notes = [f"{name}: {n:,} rows" for g in gathered.values() for name, n in sorted(g.total.notes.items())]
+    if not rules.own:
+        notes.append(
+            f"no recipe: threshold {rules.spec.threshold}, policy {rules.spec.policy.profile}"
+            + (" or robust, rewards compared within 0.005" if rules.layout == "official" else "")
+        )
+    stages = [stage.value for stage in Stage]
+    reasons = sorted(
+        rejected.reasons.items() if rejected else [],
+        key=lambda item: (
+            stages.index(s) if (s := item[0].split("/")[0]) in stages else len(stages),
+            -item[1],
+            item,
+        ),
+    )
+    return VerifyReport(
+        where=release.where,
+        layout=release.layout,
+        revision=release.revision,
+        files=len(release.files),
+        configs=configs,
+        rows=rows,
+        table=table,
+        outcomes=dict(sorted(rejected.outcomes.items())) if rejected else {},
+        funnel=dict(reasons),
+        findings=listing,
+        duplicates=duplicates,
+        paper=_paper_difference(release, configs.get("sft", 0), table),
+        notes=notes,
+        ok=not any(found.severity == "error" for found in listing),
+        seconds=round(seconds, 3),
+        rows_per_s=round(rows / seconds, 1) if seconds else 0.0,
+        workers=workers,
+    )
+
+
+def _paper_difference(
+    release: Release, rows: int, table: dict[str, dict[str, int]]
+) -> PaperDifference | None:
+    names = [release.where, release.root.resolve().name, *(file.name for file in release.files)]
+    claims = any(_CLAIMS_PAPER.search(name) for name in names) or rows == _PAPER_ROWS
+    if not rows or not claims:
+        return None
+    cells = {(d, p) for source in (table, PAPER_TABLE) for d, row in source.items() for p in row}
+    difference: dict[str, dict[str, int]] = {}
+    for data_type, kind in sorted(cells):
+        gap = table.get(data_type, {}).get(kind, 0) - PAPER_TABLE.get(data_type, {}).get(kind, 0)
+        if gap:
+            difference.setdefault(data_type, {})[kind] = gap
+    return PaperDifference(table=difference, rows=rows - _PAPER_ROWS)

@@ -1,0 +1,166 @@
+"""Rows of `sft`: re-parsed, re-scored, every field against every other."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from videop2r_data.builders.release_read import Batch
+from videop2r_data.builders.verify.question import DATA_TYPES, HEX, QUESTION, Say, check_question, rows_of
+from videop2r_data.builders.verify.report import Code
+from videop2r_data.builders.verify.rules import Rules
+from videop2r_data.builders.verify.tally import Tally
+from videop2r_data.schemas.trace import SEGMENTS, segment_spans
+from videop2r_data.validators import score
+
+TOLERANCE = 1e-9
+"""Between a reward and its recomputation."""
+_SFT = (
+    "observation",
+    "think",
+    "answer",
+    "process",
+    "output",
+    "reward",
+    "attempt",
+    "judgement",
+    "frame_indices",
+    "frame_times_s",
+    "source_fps",
+    "media_sha256",
+    "generation_key",
+    "judge_key",
+    "synthetic",
+)
+
+
+def check_sft(batch: Batch, keep: Sequence[int] | None, file: str, rules: Rules, tally: Tally) -> None:
+    """Rows of `sft`: re-parsed, re-scored, every field against every other."""
+    say = Say(tally, file)
+    policy, threshold = rules.spec.policy, rules.spec.threshold
+    for row in rows_of(batch, QUESTION + _SFT, keep):
+        say.row, sample_id, problem_id, problem, problem_type, data_type, options, solution, path, origin = (
+            row[:10]
+        )
+        observation, think, answer, process, output, reward, attempt, judgement = row[10:18]
+        indices, times, fps, media, generation_key, judge_key, synthetic = row[18:]
+        kind, reference = check_question(
+            say, problem_type, data_type, options=options, solution=solution, path=path
+        )
+        tally.table[data_type, problem_type] += 1
+        check_trace(say, output, (observation, think, answer), process)
+        if not 0.0 <= reward <= 1.0:
+            say(Code.BAD_VALUE, "reward", reward, "0 to 1")
+        elif reward < threshold:
+            say(Code.BELOW_THRESHOLD, "reward", reward, f"{threshold} or more")
+        elif kind is not None and reference is not None:
+            got = score(kind, prediction=answer, reference=reference, options=tuple(options), policy=policy)
+            if got.value is None:
+                say(
+                    Code.BAD_REFERENCE,
+                    "solution",
+                    solution,
+                    f"a reference of type {problem_type}: {got.detail}",
+                )
+            elif abs(got.value - reward) > TOLERANCE:
+                say(Code.REWARD_DIFFERS, "reward", reward, f"{got.value} ({got.reason.value})")
+        check_calls(
+            say,
+            rules,
+            judgement,
+            judge_key=judge_key,
+            generation_key=generation_key,
+            attempt=attempt,
+            synthetic=synthetic,
+        )
+        check_frames(say, data_type, indices, times, fps=fps, media=media)
+        content = "\0".join((problem, "\1".join(options), path))
+        rest = "\0".join((problem_id, problem_type, data_type, solution, origin))
+        tally.remember(say.row, sample_id, f"{content}\0{output}", f"{content}\0{rest}")
+
+
+def check_trace(say: Say, output: str, segments: tuple[str, str, str], process: str) -> None:
+    """The output is a canonical trace and its segments are the columns."""
+    observation, think, answer = segments
+    want = f"<think>{think}</think><answer>{answer}</answer>"
+    rendered = f"<observation>{observation}</observation> {want}"
+    if output == rendered and process == want and output.count("<") == 6 and _filled(segments):
+        return  # six tags, all of them the template's own: nothing else to parse
+    spans = segment_spans(output)
+    if spans.fault is not None or not (spans.observation and spans.think and spans.answer):
+        say(Code.TRACE_FAULT, "output", f"{spans.fault} at character {spans.at}", "a trace of three segments")
+        return
+    cut = [output[s.start : s.end] for s in (spans.observation, spans.think, spans.answer)]
+    for name, have, segment in zip(SEGMENTS, segments, cut, strict=True):
+        if have != segment:
+            say(Code.SEGMENT_DIFFERS, name, have, segment)
+    canonical = f"<think>{cut[1]}</think><answer>{cut[2]}</answer>"
+    if process != canonical:
+        say(Code.SEGMENT_DIFFERS, "process", process, canonical)
+    if output != f"<observation>{cut[0]}</observation> {canonical}":
+        say(
+            Code.NOT_CANONICAL,
+            "output",
+            output,
+            "no white space around the segments but one space before <think>",
+        )
+
+
+def _filled(segments: tuple[str, str, str]) -> bool:
+    return not any(not s or s.isspace() for s in segments)
+
+
+def check_calls(
+    say: Say,
+    rules: Rules,
+    judgement: str,
+    *,
+    judge_key: str,
+    generation_key: str,
+    attempt: int,
+    synthetic: bool,
+) -> None:
+    """Verdict, keys of the calls, attempt and the synthetic mark."""
+    allowed = {True: ("Yes",), False: ("",), None: ("Yes", "")}[rules.judge]
+    if judgement not in allowed:
+        say(Code.JUDGEMENT, "judgement", judgement, " or ".join(map(repr, allowed)))
+    if not HEX.match(generation_key):
+        say(Code.BAD_KEY, "generation_key", generation_key, "64 hexadecimal digits")
+    if judge_key and not HEX.match(judge_key):
+        say(Code.BAD_KEY, "judge_key", judge_key, "64 hexadecimal digits")
+    elif judgement in allowed and bool(judge_key) != bool(judgement):
+        say(Code.JUDGEMENT, "judge_key", judge_key, "a key with a judgement, none without")
+    if attempt < 0:
+        say(Code.BAD_VALUE, "attempt", attempt, "0 or more")
+    if rules.synthetic is not None and synthetic is not rules.synthetic:
+        say(Code.SYNTHETIC, "synthetic", synthetic, f"{rules.synthetic}, as in the recipe")
+
+
+def check_frames(
+    say: Say, data_type: str, indices: list[int], times: list[float], *, fps: float | None, media: str
+) -> None:
+    """Sampled frames: as many times as indices, both increasing; none for text, one for an image."""
+    count = len(indices)
+    if count != len(times):
+        say(Code.FRAMES, "frame_times_s", f"{len(times)} times", f"{count}, one per frame index")
+    elif count > 1 and not (increasing(indices) and increasing(times)):
+        say(Code.FRAMES, "frame_times_s", f"{indices} at {times}", "both strictly increasing")
+    elif count and (indices[0] < 0 or not 0 <= times[0] < math.inf):
+        say(Code.FRAMES, "frame_indices", f"{indices[0]} at {times[0]} s", "0 or more")
+    elif data_type in DATA_TYPES and count != {"text": 0, "image": 1}.get(data_type, count or 1):
+        say(Code.FRAMES, "frame_indices", f"{count} frames", f"what fits {data_type}")
+    if fps is not None and not 0 < fps < math.inf:
+        say(Code.FRAMES, "source_fps", fps, "more than 0, or null")
+    if media and not HEX.match(media):
+        say(Code.BAD_KEY, "media_sha256", media, "64 hexadecimal digits")
+    elif data_type in DATA_TYPES and (data_type == "text") != (media == ""):
+        say(Code.BAD_KEY, "media_sha256", media, "empty for text, else a digest")
+
+
+def increasing(values: Sequence[float]) -> bool:
+    """Strictly increasing; False with a NaN, True for none or one.
+
+    >>> increasing([1, 2, 4]), increasing([1, 1]), increasing([1.0, float("nan"), 3.0])
+    (True, False, False)
+    """
+    return all(map(float.__lt__, map(float, values), map(float, values[1:])))

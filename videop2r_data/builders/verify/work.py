@@ -1,0 +1,95 @@
+"""One task of a verification: a slice of a file, or the digest of one; runs in any process."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from videop2r_data.builders.release_read import read_batches
+from videop2r_data.builders.verify.cells import sound_rows
+from videop2r_data.builders.verify.official import COLUMNS, check_official
+from videop2r_data.builders.verify.rejected import check_rejected, check_rl
+from videop2r_data.builders.verify.report import Code
+from videop2r_data.builders.verify.rules import Rules
+from videop2r_data.builders.verify.sft import check_sft
+from videop2r_data.builders.verify.tally import Tally
+from videop2r_data.errors import SourceError
+
+BATCH_ROWS = 512
+_CHECKS = {"sft": check_sft, "rl": check_rl, "rejected": check_rejected}
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """What one worker does in one go.
+
+    Attributes:
+        path: the file.
+        name: relative to the release.
+        config: which rows it holds; empty for a digest of the file.
+        exact: its parquet schema is the one expected, so that cells need no type check.
+        known_bad: columns already reported as a whole.
+        groups: parquet row groups to read, None: all.
+        rows: row indices inside of them, None: all.
+    """
+
+    path: Path
+    name: str
+    config: str
+    exact: bool = False
+    known_bad: frozenset[str] = frozenset()
+    groups: tuple[int, ...] | None = None
+    rows: range | None = None
+
+
+def run_task(task: Task, rules: Rules, stopped: Callable[[], bool] = lambda: False) -> Tally:
+    """Check the rows of a slice, or hash its file; a damaged file is a finding, never an error.
+
+    Args:
+        task: which slice.
+        rules: what its rows are held against.
+        stopped: asked between batches; True ends the task early, its tally is then of no use.
+    """
+    tally = Tally()
+    try:
+        if task.config:
+            _check_rows(task, rules, tally, stopped)
+        else:
+            with task.path.open("rb") as stream:
+                tally.sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
+    except (SourceError, OSError) as error:
+        message = error.message if isinstance(error, SourceError) else str(error)
+        tally.findings.add(
+            Code.FILE_UNREADABLE,
+            task.name,
+            tally.rows or None,
+            got=message,
+            expected="a file that reads to its end",
+        )
+    return tally
+
+
+def _check_rows(task: Task, rules: Rules, tally: Tally, stopped: Callable[[], bool]) -> None:
+    official = rules.layout == "official"
+    columns = COLUMNS if official else None
+    for batch in read_batches(
+        task.path, columns=columns, size=BATCH_ROWS, groups=task.groups, rows=task.rows
+    ):
+        if stopped():
+            return
+        tally.rows += batch.rows
+        for row, what in batch.bad:
+            tally.findings.add(Code.BAD_RECORD, task.name, row, got=what, expected="a JSON object")
+        if not batch.index:
+            continue
+        if official:
+            check_official(batch, task.config, task.name, rules, tally)
+            continue
+        keep = None
+        if not task.exact:
+            keep = sound_rows(task.config, batch, task.name, task.known_bad, tally.findings)
+            if not keep:
+                continue
+        _CHECKS[task.config](batch, keep, task.name, rules, tally)
