@@ -1,0 +1,99 @@
+"""Answers that are wrong: clearly, by quality, or by one word that the metric cannot see."""
+
+from __future__ import annotations
+
+from random import Random
+
+from videop2r_data.demo.ask import behaviour, other_text, portrait
+from videop2r_data.demo.question import SceneSample
+from videop2r_data.demo.scene import truth
+from videop2r_data.demo.statements import moved_box
+from videop2r_data.demo.wording import number
+from videop2r_data.schemas.sample import ProblemType
+
+_OFF_TOPIC = (
+    "Nobody can tell.",
+    "It jumps around wildly and then explodes.",
+    "Several people walk through a busy street.",
+    "A dog barks.",
+)
+_THIN = {
+    "describe": ("It shows some kind of motion.", "Motion.", "An object changes position over time."),
+    "portray": ("Some object.", "An item drawn somewhere.", "It has a certain extent and spot."),
+}
+
+
+def wrong_answer(sample: SceneSample, rng: Random) -> str:
+    """An answer of the right form that scores below 0.6 by the metric of its type."""
+    question = sample.question
+    kind = question.problem_type
+    if kind is ProblemType.MULTIPLE_CHOICE:
+        letters = [option[0] for option in question.options]
+        return rng.choice([x for x in letters if x != question.answer])
+    if kind is ProblemType.NUMERICAL:
+        n = int(question.answer)
+        return str(rng.choice([m for m in (n - 2, n - 1, n + 1, n + 2) if m >= 0]))
+    if kind is ProblemType.OCR:
+        return other_text(question.answer, rng)
+    if kind is ProblemType.FREE_FORM:
+        return rng.choice(_OFF_TOPIC)
+    if kind is ProblemType.REGRESSION:
+        exact = float(question.answer)
+        return number(exact * rng.choice((0.3, 0.45, 1.5, 1.8)))
+    if kind is ProblemType.TEMPORAL_GROUNDING:
+        return _other_interval(sample, rng)
+    box = truth(sample.scene, ("box", question.subjects[0]))
+    assert isinstance(box, tuple)
+    return str([round(v) for v in moved_box(box, sample.scene.side)])
+
+
+def _other_interval(sample: SceneSample, rng: Random) -> str:
+    """A span that overlaps the true one by less than half of their union."""
+    start, end = (float(v) for v in sample.question.answer.strip("[]").split(","))
+    length = end - start
+    if rng.random() < 0.5:
+        return f"[{number(start)}, {number(start + 0.4 * length)}]"
+    return f"[{number(end - 0.3 * length)}, {number(end + 0.3 * length)}]"
+
+
+def degraded_answer(sample: SceneSample, rng: Random) -> str:
+    """OCR with half of its words misread, or a free-form answer that says next to nothing.
+
+    Raises:
+        ValueError: any other type.
+    """
+    question = sample.question
+    if question.problem_type is ProblemType.FREE_FORM:
+        return rng.choice(_THIN[question.kind])
+    if question.problem_type is not ProblemType.OCR:
+        raise ValueError(f"low_quality needs OCR or free-form, not {question.problem_type.value}")
+    words = question.answer.split()
+    spoilt = rng.sample(range(len(words)), (len(words) + 1) // 2)
+    return " ".join(_misread(w, rng) if i in spoilt else w for i, w in enumerate(words))
+
+
+def _misread(word: str, rng: Random) -> str:
+    at = rng.randrange(len(word))
+    pool = "0123456789" if word.isdigit() else "BCDFGHKLMNPRSTVZ"
+    letter = rng.choice([c for c in pool if c != word[at]])
+    return word[:at] + letter + word[at + 1 :]
+
+
+def near_miss(sample: SceneSample, rng: Random) -> str:
+    """A free-form answer that is wrong in one detail and shares nearly all words with the reference.
+
+    Raises:
+        ValueError: any other type.
+    """
+    question = sample.question
+    if question.problem_type is not ProblemType.FREE_FORM:
+        raise ValueError(f"near_miss needs free-form, not {question.problem_type.value}")
+    found = sample.scene.named(question.subjects[0])
+    assert found is not None
+    colours = [c for c in ("red", "green", "blue", "yellow") if c != found.colour]
+    if question.kind == "portray":
+        place = str(truth(sample.scene, ("place", found.name)))
+        return portrait(found.name, "large" if found.size == "small" else "small", place)
+    if found.motion == "still":
+        return behaviour(f"{rng.choice(colours)} {found.shape}", found.motion, found.pace)
+    return behaviour(found.name, found.motion, "slow" if found.pace == "fast" else "fast")

@@ -1,0 +1,143 @@
+"""A demo world on disk: media files, the pool in the layout of Video-R1, and the scene truth."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from itertools import islice
+from pathlib import Path
+
+import orjson
+from pydantic import ValidationError
+
+from videop2r_data.demo.media import media_bytes, suffix
+from videop2r_data.demo.question import SceneSample
+from videop2r_data.demo.stream import iter_scenes
+from videop2r_data.errors import ConfigError, SourceError
+from videop2r_data.schemas.canonical import digest, digest_bytes
+from videop2r_data.schemas.recipe import DemoSpec
+
+FORMAT = 1
+"""Version of what a spec means: raised whenever the same spec gives other bytes."""
+MEDIA, POOL, SCENES, WORLD = "media", "pool.json", "scenes.jsonl", "world.json"
+
+
+def spec_digest(spec: DemoSpec) -> str:
+    """What `world.json` is compared by: sha256 of the format version and every setting."""
+    return digest({"format": FORMAT, "spec": spec.model_dump(mode="json")})
+
+
+def write_world(folder: Path, spec: DemoSpec, *, progress: Callable[[int, int], None] | None = None) -> Path:
+    """Write a world; an equal and complete one is left as it is, an interrupted one is finished.
+
+    Files: `media/demo/*.mp4|png`, `pool.json` (one JSON array), `scenes.jsonl` (one `SceneSample` a line) and, last,
+    `world.json` (the digest of the spec and of both tables). Every file is renamed into place when it is whole.
+
+    Args:
+        folder: made if it does not exist; the files of another world in it are replaced.
+        spec: settings of the world.
+        progress: called with (rows done, all rows).
+
+    Returns:
+        `folder`.
+
+    Raises:
+        ConfigError: unnumbered questions, an odd side, impossible tasks.
+    """
+    if not spec.numbered:
+        raise ConfigError(
+            "a world on disk needs numbered questions: the demo backend finds a scene by its number",
+            where="demo.numbered",
+            hint="leave it true, or use iter_scenes for a world in memory",
+        )
+    mark = spec_digest(spec)
+    if _is_whole(folder, mark):
+        return folder
+    (folder / MEDIA / "demo").mkdir(parents=True, exist_ok=True)
+    (folder / WORLD).unlink(missing_ok=True)
+    samples: list[SceneSample] = []
+    written: set[str] = set()
+    for sample in islice(iter_scenes(spec), spec.rows):
+        samples.append(_with_media(folder, sample, samples[-1] if samples else None, written))
+        if progress is not None:
+            progress(len(samples), spec.rows)
+    _drop_strangers(folder, written)
+    pool = b"[\n" + b",\n".join(orjson.dumps(s.pool_row()) for s in samples) + b"\n]\n"
+    scenes = b"".join(orjson.dumps(s.model_dump(mode="json")) + b"\n" for s in samples)
+    _put(folder / POOL, pool)
+    _put(folder / SCENES, scenes)
+    world = {
+        "synthetic": True,
+        "format": FORMAT,
+        "spec_sha256": mark,
+        "spec": spec.model_dump(mode="json"),
+        "files": {POOL: digest_bytes(pool), SCENES: digest_bytes(scenes)},
+        "media_files": len(written),
+    }
+    _put(folder / WORLD, orjson.dumps(world, option=orjson.OPT_INDENT_2) + b"\n")
+    return folder
+
+
+def _is_whole(folder: Path, mark: str) -> bool:
+    try:
+        world = orjson.loads((folder / WORLD).read_bytes())
+        media = sum(1 for _ in (folder / MEDIA / "demo").iterdir())
+        return bool(
+            world["spec_sha256"] == mark
+            and world["media_files"] == media
+            and all(digest_bytes((folder / name).read_bytes()) == sha for name, sha in world["files"].items())
+        )
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return False
+
+
+def _with_media(
+    folder: Path, sample: SceneSample, before: SceneSample | None, written: set[str]
+) -> SceneSample:
+    scene = sample.scene
+    if scene.medium == "text":
+        return sample
+    if before is not None and before.scene.index == scene.index:
+        return sample.model_copy(update={"path": before.path, "media_sha256": before.media_sha256})
+    path = f"demo/{scene.medium}_{scene.index:06d}{suffix(scene)}"
+    data = media_bytes(scene)
+    target = folder / MEDIA / path
+    if not target.is_file() or target.read_bytes() != data:
+        _put(target, data)
+    written.add(target.name)
+    return sample.model_copy(update={"path": path, "media_sha256": digest_bytes(data)})
+
+
+def _drop_strangers(folder: Path, written: set[str]) -> None:
+    """Remove what an earlier world or an interrupted write left in our own media folder."""
+    for file in (folder / MEDIA / "demo").iterdir():
+        if file.name not in written and file.is_file():
+            file.unlink()
+
+
+def _put(path: Path, data: bytes) -> None:
+    """Write and rename, so that a reader never sees half of a file."""
+    part = path.with_name(f"{path.name}.{os.getpid()}.part")
+    part.write_bytes(data)
+    part.replace(path)
+
+
+def read_world(folder: Path) -> Iterator[SceneSample]:
+    """The lines of `scenes.jsonl`, in the order of the pool.
+
+    Raises:
+        SourceError: there is no (whole) world in the folder.
+    """
+    path = folder / SCENES
+    if not (folder / WORLD).is_file():
+        raise SourceError(
+            "there is no finished demo world here", where=str(folder), hint="write it with write_world"
+        )
+    with path.open("rb") as lines:
+        for at, line in enumerate(lines):
+            try:
+                yield SceneSample.model_validate_json(line)
+            except ValidationError as error:
+                raise SourceError(
+                    f"not a scene: {error.errors()[0]['msg']}", where=f"{path}, line {at + 1}"
+                ) from None
