@@ -14,7 +14,13 @@ from pydantic import ValidationError
 
 from videop2r_data.builders.sources.contract import BadRow
 from videop2r_data.builders.sources.jsonstream import NumberText
-from videop2r_data.builders.sources.options import OptionsError, option_letter, option_text, read_options
+from videop2r_data.builders.sources.options import (
+    Labels,
+    OptionsError,
+    option_letter,
+    option_text,
+    read_options,
+)
 from videop2r_data.schemas.reasons import RejectReason
 from videop2r_data.schemas.recipe import ColumnMapping, SourceSpec
 from videop2r_data.schemas.sample import (
@@ -131,14 +137,14 @@ class Normaliser:
         problem = _text(value, columns.problem, needed=True)
         problem_type = _one_of(value, columns.problem_type, self.problem_type, PROBLEM_TYPES, "problem_type")
         data_type = _one_of(value, columns.data_type, self.data_type, DATA_TYPES, "data_type")
-        options, ours = read_options(_get(value, columns.options))
+        options, labels = read_options(_get(value, columns.options))
         if any(len(option) > MAX_TEXT for option in options):
             raise FieldError(f'an entry of "options" is longer than {MAX_TEXT} characters')
         reference = _reference(value.get(columns.solution), columns.solution)
         if problem_type is ProblemType.MULTIPLE_CHOICE:
             if len(options) < 2:
                 raise FieldError(f"multiple choice needs at least 2 options, got {len(options)}")
-            reference = _choice(reference, options, ours)
+            reference = _choice(reference, options, labels)
         else:
             options = ()
         sample = Sample(
@@ -272,41 +278,47 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, int | NumberText) or (isinstance(value, float) and math.isfinite(value))
 
 
-def _choice(reference: str | int, options: tuple[str, ...], ours: bool) -> str:
+def _choice(reference: str | int, options: tuple[str, ...], labels: Labels) -> str:
     """The reference of a multiple-choice row as its letter, whatever way the pool names the option.
 
-    A letter of the row is taken as it is; else the text of one option; a whole number is an index from 0.
-    Two readings that differ make the reference bad: a wrong label would be worse than a lost row.
+    A letter of the row is taken as it is; else the text of one option; else the number that is printed before
+    one; a whole number beside options without numbers is an index from 0. Two readings that differ make the
+    reference bad: a wrong label would be worse than a lost row.
     """
     bad = RejectReason.BAD_REFERENCE
     letters = [option_letter(option) for option in options]
     text = str(reference).strip()
-    by_text = [
-        x for x, option in zip(letters, options, strict=True) if option_text(option).lower() == text.lower()
-    ]
-    if isinstance(reference, int):
-        by_index = [letters[reference]] if 0 <= reference < len(letters) else []
-        readings = set(by_text) | set(by_index)
+    by_text = [x for x, o in zip(letters, options, strict=True) if option_text(o).lower() == text.lower()]
+    by_number = _by_number(text, labels, letters, is_index=isinstance(reference, int))
+    if isinstance(reference, int) or by_number:
+        readings = {*by_text, *by_number}
         if len(readings) != 1:
-            raise FieldError(
-                f"the whole number {text} can be read as {sorted(readings) or 'no'} option: use letters", bad
-            )
+            found = " and ".join(sorted(readings)) or "none"
+            raise FieldError(f"the number {text} can mean these options: {found}; use letters", bad)
         return readings.pop()
     match = _LETTER.fullmatch(text)
     letter = match.group(1).upper() if match else ""
     if letter in letters:
-        if ours and by_text and by_text != [letter]:
+        if labels is not Labels.LETTERS and by_text and by_text != [letter]:
             raise FieldError(f"{text!r} is both a letter and the text of option {by_text[0]}", bad)
         return letter
     return by_text[0] if len(by_text) == 1 else text
 
 
+def _by_number(text: str, labels: Labels, letters: list[str], *, is_index: bool) -> list[str]:
+    """The option that a number counts to: from 1 when the pool prints numbers, else from 0."""
+    if not text.isascii() or not text.isdigit() or len(text) > 3:
+        return []
+    place = int(text) - 1 if labels is Labels.NUMBERS else int(text)
+    counts = labels is Labels.NUMBERS or is_index
+    return [letters[place]] if counts and 0 <= place < len(letters) else []
+
+
 def _check_reference(problem_type: ProblemType, reference: str, options: tuple[str, ...]) -> str | None:
-    try:
-        from videop2r_data.validators import check_reference
-    except ImportError:
-        return None
-    return check_reference(problem_type, reference, options)
+    from videop2r_data import validators
+
+    check = getattr(validators, "check_reference", None)
+    return str(fault) if check and (fault := check(problem_type, reference, options)) else None
 
 
 def _short(value: Any) -> Any:

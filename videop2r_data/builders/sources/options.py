@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ast
+import itertools
 import json
 import re
+from enum import StrEnum
 from typing import Any
 
 MAX_OPTIONS = 26
@@ -12,33 +14,45 @@ MAX_LITERAL = 1 << 16
 """Characters of a list written as text; longer ones are refused before they are parsed."""
 
 _LETTERED = re.compile(r"\s*\(?([A-Za-z])\s*[).:]\s*(.*)", re.DOTALL)
+_NUMBERED = re.compile(r"\s*\(?(\d{1,2})\s*[).:]\s+(\S.*)", re.DOTALL)
 _CANONICAL = re.compile(r"([A-Z])\.")
 _NOTHING = {"", "none", "null", "nan", "[]", "{}", "n/a"}
+
+
+class Labels(StrEnum):
+    """What the options of a row went by in the pool."""
+
+    LETTERS = "letters"
+    NUMBERS = "numbers"
+    """`1. x`, counted from 1."""
+    NONE = "none"
 
 
 class OptionsError(ValueError):
     """Options that have no one reading; the text says what was got and what is allowed."""
 
 
-def read_options(value: Any) -> tuple[tuple[str, ...], bool]:
-    """Options as `"A. text"`, and whether the letters were put there by this function.
+def read_options(value: Any) -> tuple[tuple[str, ...], Labels]:
+    """Options as `"A. text"`, and what they went by in the pool.
 
-    Accepted: null; a list of texts or numbers, with letters (`A. x`, `(A) x`, `A) x`, `A: x`) or without;
+    Accepted: null; a list of texts or numbers, with letters (`A. x`, `(A) x`, `A) x`, `A: x`), with numbers
+    (`1. x`, from 1) or without;
     a mapping of letters to texts; a mapping with the lists `label` and `text`; any of these written as JSON
     or as a Python literal in one text (the release's reinforcement-learning file).
 
     Raises:
-        OptionsError: anything else, more than 26 options, an empty one, letters on some of them only.
+        OptionsError: anything else, more than 26 options, an empty one, letters on some only or out of
+            order (no two readers would agree which option `B` is).
 
     >>> read_options(["red", "blue"])
-    (('A. red', 'B. blue'), True)
+    (('A. red', 'B. blue'), <Labels.NONE: 'none'>)
     >>> read_options("['A. red', 'B. blue']")
-    (('A. red', 'B. blue'), False)
+    (('A. red', 'B. blue'), <Labels.LETTERS: 'letters'>)
     """
     if isinstance(value, str):
         value = _from_text(value)
     if value is None:
-        return (), False
+        return (), Labels.NONE
     if isinstance(value, dict):
         value = _from_mapping(value)
     if not isinstance(value, list | tuple):
@@ -94,18 +108,31 @@ def _text(item: Any, place: object) -> str:
     return text
 
 
-def _with_letters(texts: list[str]) -> tuple[tuple[str, ...], bool]:
-    canonical = [_CANONICAL.match(text) for text in texts]
-    if all(canonical) and len({m.group(1) for m in canonical if m}) == len(texts):
-        return tuple(texts), False
-    lettered = [_LETTERED.fullmatch(text) for text in texts]
-    letters = [m.group(1).upper() for m in lettered if m]
+def _with_letters(texts: list[str]) -> tuple[tuple[str, ...], Labels]:
+    canonical = [m.group(1) for m in map(_CANONICAL.match, texts) if m]
+    if len(canonical) == len(texts) and _rises(canonical):
+        return tuple(texts), Labels.LETTERS
     expected = [chr(ord("A") + i) for i in range(len(texts))]
-    if letters == expected:
-        return tuple(f"{m.group(1).upper()}. {m.group(2).strip()}" for m in lettered if m), False
-    if letters and letters == [expected[i] for i, m in enumerate(lettered) if m]:
+    lettered = [_LETTERED.fullmatch(text) for text in texts]
+    letters = [m.group(1).upper() if m else "" for m in lettered]
+    if all(letters) and _rises(letters):
+        return _joined(letters, [m.group(2) for m in lettered if m]), Labels.LETTERS
+    numbered = [m for m in map(_NUMBERED.fullmatch, texts) if m]
+    if [m.group(1) for m in numbered] == [str(i + 1) for i in range(len(texts))]:
+        return _joined(expected, [m.group(2) for m in numbered]), Labels.NUMBERS
+    if len(texts) > 1 and all(letters):
+        raise OptionsError(f'"options" have the letters {", ".join(letters)}: they must rise from A')
+    if letters[:1] == ["A"] and any(a == b for a, b in zip(letters[1:], expected[1:], strict=True)):
         raise OptionsError('some "options" have a letter and some do not')
-    return tuple(f"{letter}. {text.strip()}" for letter, text in zip(expected, texts, strict=True)), True
+    return _joined(expected, texts), Labels.NONE
+
+
+def _rises(letters: list[str]) -> bool:
+    return letters[:1] == ["A"] and all(a < b for a, b in itertools.pairwise(letters))
+
+
+def _joined(letters: list[str], texts: list[str]) -> tuple[str, ...]:
+    return tuple(f"{letter}. {text.strip()}" for letter, text in zip(letters, texts, strict=True))
 
 
 def option_letter(option: str) -> str:

@@ -1,0 +1,150 @@
+"""What `check` found: one record per source, ready for a table or for JSON."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from pydantic import Field
+
+from videop2r_data.builders.sources import BadRow
+from videop2r_data.schemas.base import Model
+from videop2r_data.schemas.reasons import RejectReason
+from videop2r_data.schemas.sample import DataType
+
+
+class Spread(Model):
+    """Smallest, middle and largest of some measurements."""
+
+    min: float
+    median: float
+    """Of an even number of values: the lower middle one, so that it is a value that occurs."""
+    max: float
+
+    @classmethod
+    def of(cls, values: Sequence[float]) -> Spread | None:
+        """None of no values.
+
+        >>> Spread.of([3.0, 1.0, 2.0])
+        Spread(min=1.0, median=2.0, max=3.0)
+        """
+        if not values:
+            return None
+        ordered = sorted(values)
+        return cls(min=ordered[0], median=ordered[(len(ordered) - 1) // 2], max=ordered[-1])
+
+
+class MediaStats(Model):
+    """The usable files of one kind."""
+
+    files: int = Field(ge=0)
+    bytes: int = Field(ge=0)
+    width: Spread
+    height: Spread
+    """Pixels, upright."""
+    frames: Spread
+    """Frames that a file shows; 1 for an image."""
+    duration_s: Spread | None = None
+    """Seconds; None for images."""
+    fps: Spread | None = None
+    total_s: float = 0.0
+    """Seconds of all of them."""
+
+
+class BadFile(Model):
+    """One media file that cannot be used, and the rows that need it."""
+
+    path: str
+    """As in the rows: relative to the media root."""
+    data_type: DataType
+    reason: RejectReason
+    detail: str
+    rows: int = Field(ge=1)
+    """Rows that need it."""
+    sample_ids: list[str]
+    """Their ids; in a report only the first few."""
+
+
+class MediaFault(Model):
+    """All files of one source that fail for one reason."""
+
+    reason: RejectReason
+    files: int = Field(ge=1)
+    rows: int = Field(ge=1)
+    examples: list[BadFile]
+    """The first files, in the order of the pool."""
+
+
+class FileWarning(Model):
+    """A usable file with something odd about it."""
+
+    path: str
+    warnings: list[str]
+
+
+class SourceCheck(Model):
+    """One source."""
+
+    name: str
+    kind: str
+    media_root: str | None
+    error: str | None = None
+    """Why the pool could not be read to its end; the rows before that are checked all the same."""
+    rows: int = Field(ge=0)
+    """All rows, bad ones included."""
+    bad_rows: dict[str, int]
+    """Reason -> rows of the pool that cannot be used at all."""
+    bad_examples: list[BadRow]
+    """The first of them."""
+    table: dict[str, dict[str, int]]
+    """Data type -> problem type -> good rows of the pool."""
+    files: int = Field(ge=0)
+    """Different media files that good rows need."""
+    files_ok: int = Field(ge=0)
+    rows_ok: int = Field(ge=0)
+    """Good rows whose media can be used (or that need none)."""
+    faults: list[MediaFault]
+    """Most frequent first."""
+    videos: MediaStats | None
+    images: MediaStats | None
+    warned: int = Field(ge=0)
+    """Usable files with a warning."""
+    warnings: list[FileWarning]
+    """The first of them."""
+
+    @property
+    def ok(self) -> bool:
+        """Every row can be used."""
+        return self.error is None and self.rows == self.rows_ok
+
+
+class CheckReport(Model):
+    """Every source of a recipe, looked at before anything is spent."""
+
+    deep: bool
+    """Every frame of every file was decoded."""
+    ok: bool
+    """Every row of every source can be used."""
+    rows: int = Field(ge=0)
+    rows_ok: int = Field(ge=0)
+    files: int = Field(ge=0)
+    files_ok: int = Field(ge=0)
+    sources: list[SourceCheck]
+
+    @classmethod
+    def of(cls, sources: list[SourceCheck], *, deep: bool) -> CheckReport:
+        """Add the sources up."""
+        return cls(
+            deep=deep,
+            ok=all(source.ok for source in sources),
+            rows=sum(source.rows for source in sources),
+            rows_ok=sum(source.rows_ok for source in sources),
+            files=sum(source.files for source in sources),
+            files_ok=sum(source.files_ok for source in sources),
+            sources=sources,
+        )
+
+
+def total_seconds(durations: Sequence[float]) -> float:
+    """An exact sum: the same whatever order the files were finished in."""
+    return math.fsum(durations)
