@@ -95,14 +95,22 @@ class TransientError(BackendError):
     Args:
         retry_after_s: seconds that the server asked for, if it did.
         rate_limited: the server said "too many": lower the concurrency.
+        maybe_billed: the request may have been served (a timeout, a connection lost while waiting): its money
+            counts as possibly spent.
     """
 
     def __init__(
-        self, message: str, *, retry_after_s: float | None = None, rate_limited: bool = False
+        self,
+        message: str,
+        *,
+        retry_after_s: float | None = None,
+        rate_limited: bool = False,
+        maybe_billed: bool = False,
     ) -> None:
         super().__init__(message)
         self.retry_after_s = retry_after_s
         self.rate_limited = rate_limited
+        self.maybe_billed = maybe_billed
 
 
 class RefusedError(BackendError):

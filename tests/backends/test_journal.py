@@ -180,3 +180,20 @@ def test_a_full_disk_stops_with_a_clear_error_and_leaves_no_half_line(tmp_path: 
     assert "cannot write" in done.stderr and done.returncode == 1
     with Journal(tmp_path, readonly=True) as journal:
         assert len(journal) == 3 and not journal.damaged
+
+
+@pytest.mark.parametrize("field", ["key", "kind", "nusd", "data"])
+def test_a_changed_digit_anywhere_is_damage(tmp_path: Path, field: str) -> None:
+    with Journal(tmp_path) as journal:
+        journal.put_call(A, {"n": 1}, nusd=1)
+    segment = next(tmp_path.iterdir())
+    line = segment.read_text()
+    spoilt = {
+        "key": line.replace(A, B),
+        "kind": line.replace('"call"', '"sent"'),
+        "nusd": line.replace('"nusd":1', '"nusd":2'),
+        "data": line.replace('"n":1', '"n":2'),
+    }[field]
+    segment.write_text(spoilt)
+    with Journal(tmp_path, readonly=True) as journal:
+        assert len(journal) == 0 and len(journal.damaged) == 1 and journal.spending.total_nusd == 0

@@ -6,7 +6,7 @@ A folder of append-only segments. Each line is one record:
 
 - `key` is the sha256 of the canonical request: a record answers for its content, not for a row or a run;
 - `nusd` is money in billionths of a dollar: integers add up exactly;
-- `crc` is the CRC-32 of the bytes of `data`: a torn or damaged line is never taken for an answer.
+- `crc` is the CRC-32 of all of the above and of the bytes of `data`: a damaged line is never an answer.
 
 A record is handed to the operating system before its answer is used, so `kill -9` loses nothing that was
 finished; a thread brings the file to the disk every `SYNC_S` seconds, which bounds what a power cut can lose.
@@ -161,7 +161,7 @@ class Journal:
             key.encode(),
             kind.encode(),
             nusd,
-            zlib.crc32(body),
+            _checksum(key.encode(), kind.encode(), nusd, body),
         )
         offset = self._writer.write(head + body + b"}\n")
         place = _pack(self._writing, offset + len(head), len(body))
@@ -185,7 +185,7 @@ class Journal:
         for offset, line in segment.lines():
             head = _HEAD.match(line)
             body = line[head.end() : -2] if head else b""
-            if head is None or not line.endswith(b"}\n") or zlib.crc32(body) != int(head[4], 16):
+            if head is None or _checksum(head[1], head[2], int(head[3]), body) != int(head[4], 16):
                 self.damaged.append(Damage(path.name, offset, "not a record" if head is None else "checksum"))
                 continue
             event = orjson.loads(body) if head[2] == b"batch" else None
@@ -198,6 +198,10 @@ class Journal:
         segment, offset, length = place >> 80, (place >> 32) & 0xFFFFFFFFFFFF, place & 0xFFFFFFFF
         data: dict[str, Any] = orjson.loads(self._segments[segment].read(offset, length))
         return data
+
+
+def _checksum(key: bytes, kind: bytes, nusd: int, body: bytes) -> int:
+    return zlib.crc32(body, zlib.crc32(b"%b %b %d " % (key, kind, nusd)))
 
 
 def _pack(segment: int, offset: int, length: int) -> int:

@@ -15,25 +15,23 @@ class Spending:
 
     def __init__(self) -> None:
         self.finished_nusd = 0
+        self.open_nusd = 0
+        """Upper bound of what calls without an answer may have cost."""
         self._open: dict[bytes, list[int]] = {}
 
     def note(self, key: bytes, kind: bytes, nusd: int) -> None:
         """Take one record into account."""
         if kind == b"sent":
             self._open.setdefault(key, []).append(nusd)
+            self.open_nusd += nusd
         elif kind in (b"void", b"call", b"refused"):
             sent = self._open.get(key)
             if sent:
-                sent.pop()
+                self.open_nusd -= sent.pop()
                 if not sent:
                     del self._open[key]
             if kind == b"call":
                 self.finished_nusd += nusd
-
-    @property
-    def open_nusd(self) -> int:
-        """Upper bound of what calls without an answer may have cost."""
-        return sum(sum(sent) for sent in self._open.values())
 
     @property
     def finished_usd(self) -> float:
@@ -44,3 +42,8 @@ class Spending:
     def open_usd(self) -> float:
         """US dollars, upper bound, of calls that went out and never came back."""
         return self.open_nusd / NANO
+
+    @property
+    def total_nusd(self) -> int:
+        """What may have been spent: finished calls, and lost ones at their upper bound."""
+        return self.finished_nusd + self.open_nusd

@@ -1,7 +1,7 @@
 """The released rows: configs `sft` (default), `rl` and `rejected`.
 
-Columns that the official release has keep its names: `observation` is P, `process` is R, `output` the whole trace,
-`reward` the score of the answer.
+Columns that the official release has keep its names: `observation` is P, `process` is R, `output` the whole
+trace, `reward` the score of the answer.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ class QuestionColumns(Model):
 
     problem_id: str
     problem: str
-    problem_type: ProblemType
-    data_type: DataType
+    problem_type: str
+    data_type: str
     options: list[str]
     """`[]` when there are none, never null."""
     solution: str
@@ -36,12 +36,17 @@ class QuestionColumns(Model):
 
 
 class RlRow(QuestionColumns):
-    """One question of the pool: config `rl`."""
+    """One question of the pool whose row and media could be read: config `rl`."""
+
+    problem_type: ProblemType
+    data_type: DataType
 
 
 class SftRow(QuestionColumns):
     """One accepted trace: config `sft`."""
 
+    problem_type: ProblemType
+    data_type: DataType
     observation: str
     """P, without its tags."""
     think: str
@@ -69,7 +74,10 @@ class SftRow(QuestionColumns):
 
 
 class RejectedRow(QuestionColumns):
-    """One question that is not in `sft`, with the reason: config `rejected`."""
+    """One question that is not in `sft`, with the reason: config `rejected`.
+
+    A row that could not be read from its pool is here too: `problem` is then its raw text, cut.
+    """
 
     outcome: Outcome
     stage: Stage

@@ -1,0 +1,178 @@
+"""Calls that go out in batches: asked now, answered hours later, perhaps to another machine."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable
+from typing import Protocol
+
+from videop2r_data.backends.batches import BatchRunner
+from videop2r_data.backends.caller import Answer, Loader, Money, keep, read_answer
+from videop2r_data.backends.journal import Journal
+from videop2r_data.backends.pricing import reserve_usd
+from videop2r_data.backends.spending import NANO
+from videop2r_data.errors import BackendError, BudgetError, TransientError
+from videop2r_data.schemas.calls import BatchBackend, BatchResult, Request
+from videop2r_data.schemas.recipe import Price
+
+CHUNK = 10_000
+"""Requests gathered before a batch goes out."""
+MAX_ROUNDS = 4
+"""Batches that may end without an answer to a request before its row is given up for this run."""
+_TICK_S = 0.25
+
+
+class Stops(Protocol):
+    """Whether to stop early."""
+
+    asked: bool
+
+
+class BatchCaller:
+    """Answers from the journal; what it does not hold is gathered for the next batch.
+
+    Args:
+        backend: the batch API.
+        journal: finished calls and the life of every batch.
+        money: the budget, shared by the callers of a build.
+        price: US dollars per million tokens, before the factor for batches.
+        poll_s: seconds between the first two looks at the server; later ones are further apart.
+        max_poll_s: seconds between two looks at most.
+    """
+
+    def __init__(
+        self,
+        backend: BatchBackend,
+        *,
+        journal: Journal,
+        money: Money,
+        price: Price | None,
+        poll_s: float = 15.0,
+        max_poll_s: float = 300.0,
+    ) -> None:
+        self.journal = journal
+        self.money = money
+        self.price = price
+        self.made = 0
+        """Calls finished in this run."""
+        self.found = 0
+        """Calls answered from the journal."""
+        self._runner = BatchRunner(backend, journal)
+        self._pending = self._runner.pending_keys()
+        self._queue: dict[str, Request] = {}
+        self._reserved: dict[str, int] = {}
+        self._lost: Counter[str] = Counter()
+        self._poll = (poll_s, max_poll_s)
+        self._backend = backend
+
+    async def ask(self, request: Request, frames: Loader | None = None) -> Answer | None:
+        """The answer from the journal, or None: it is in a batch, or will be in the next.
+
+        Raises:
+            TransientError: batch after batch ended without an answer.
+            BudgetError: the next batch could pass the limit.
+        """
+        assert frames is None, "batches carry text only"
+        key = request.key
+        known = self.journal.call(key)
+        if known is not None:
+            self.found += 1
+            return read_answer(known)
+        if self._lost[key] >= MAX_ROUNDS:
+            raise TransientError(f"{MAX_ROUNDS} batches ended without an answer")
+        if key not in self._pending:
+            self._queue.setdefault(key, request)
+            if len(self._queue) >= CHUNK:
+                await self.flush()
+        return None
+
+    async def flush(self) -> None:
+        """Hand over what was gathered.
+
+        Raises:
+            BudgetError: the rest could pass the limit; what fits was handed over first.
+        """
+        queue, self._queue = self._queue, {}
+        fits, over = [], None
+        for key, request in queue.items():
+            try:
+                self._reserve(request)
+            except BudgetError as error:
+                over = error
+                break
+            fits.append(request)
+            self._pending.add(key)
+        if fits:
+            try:
+                await self._runner.submit(fits)
+            except BackendError:
+                open_now = self._runner.pending_keys()
+                for request in fits:
+                    if request.key not in open_now:
+                        self._free(request.key)
+                raise
+        if over is not None:
+            raise over
+
+    async def collect(self, *, wait: bool, stop: Stops, tell: Callable[[str], None]) -> bool:
+        """Take in what has come back.
+
+        Args:
+            wait: go on until nothing is outstanding.
+            stop: ends the wait early.
+            tell: is told what is waited for.
+
+        Returns:
+            Whether nothing is outstanding any more: another pass can go on.
+        """
+        pause, longest = self._poll
+        while True:
+            now = await self._runner.collect_ready(self._take)
+            if now.done:
+                self._pending = self._runner.pending_keys()
+                return True
+            if not wait:
+                return False
+            trouble = f" ({'; '.join(now.trouble)})" if now.trouble else ""
+            tell(f"{now.open_requests:,} requests in {len(now.open_batches)} batches{trouble}")
+            slept = 0.0
+            while slept < pause:
+                if stop.asked:
+                    return False
+                await asyncio.sleep(min(_TICK_S, pause))
+                slept += _TICK_S
+            pause = min(pause * 1.5, longest)
+
+    async def close(self) -> None:
+        """Close the client; nothing at the server changes."""
+        close = getattr(self._backend, "close", None)
+        if close is not None:
+            await close()
+
+    def _reserve(self, request: Request) -> None:
+        if self.price is None:
+            return
+        nusd = round(reserve_usd(request, self.price) * self.price.batch_factor * NANO)
+        self.money.send(request.key, nusd)
+        self._reserved[request.key] = nusd
+
+    def _free(self, key: str) -> None:
+        self._pending.discard(key)
+        self.money.void(key, self._reserved.pop(key, 0))
+
+    def _take(self, result: BatchResult) -> None:
+        """Journal one result; a second result of one key is the same answer and changes nothing."""
+        if self.journal.has_call(result.key):
+            return
+        if result.completion is not None:
+            keep(self.journal, result.key, result.completion, self.price)
+            self.made += 1
+        elif isinstance(result.error, TransientError):
+            # expired or cancelled requests are not billed; the next pass asks again
+            self._lost[result.key] += 1
+            self.journal.put_void(result.key, nusd=self._reserved.pop(result.key, 0))
+            self._pending.discard(result.key)
+        else:
+            self.journal.put_refused(result.key, str(result.error))
+            self.made += 1

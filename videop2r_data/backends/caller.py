@@ -1,0 +1,220 @@
+"""One paid call, done right: asked once, journaled at once, retried with care, never above the budget."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+
+from videop2r_data.backends.journal import Journal
+from videop2r_data.backends.limiter import AdaptiveLimiter
+from videop2r_data.backends.pricing import cost_usd, reserve_usd
+from videop2r_data.backends.retry import call_with_retries
+from videop2r_data.backends.spending import NANO
+from videop2r_data.errors import AuthError, BudgetError, RefusedError, TransientError
+from videop2r_data.schemas.calls import Backend, Completion, Frames, Request, Usage
+from videop2r_data.schemas.recipe import Price
+
+Loader = Callable[[], Awaitable[Frames]]
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What became of a call that was finished, now or in an earlier run."""
+
+    completion: Completion | None
+    """None: the server refused the request for good."""
+    refused: str = ""
+
+
+class Money:
+    """The budget of a build over all its runs, on top of what its journal says was spent.
+
+    Args:
+        journal: knows what finished calls cost and what lost ones may have cost.
+        max_cost: US dollars for the whole build; None: no limit.
+    """
+
+    def __init__(self, journal: Journal, max_cost: float | None) -> None:
+        self.journal = journal
+        self.max_nusd = None if max_cost is None else round(max_cost * NANO)
+
+    def send(self, key: str, nusd: int) -> None:
+        """Write ahead that a call of at most `nusd` goes out.
+
+        Raises:
+            BudgetError: it could pass the limit; nothing was written.
+        """
+        if nusd == 0:
+            return
+        spent = self.journal.spending.total_nusd
+        if self.max_nusd is not None and spent + nusd > self.max_nusd:
+            raise BudgetError(
+                f"the next call may cost {nusd / NANO:.4f} USD; {spent / NANO:.4f} of "
+                f"{self.max_nusd / NANO:.4f} USD are spent or committed",
+                hint="raise --max-cost (or max_cost in the recipe) and run the same command: nothing is lost",
+            )
+        self.journal.put_sent(key, nusd=nusd)
+
+    def void(self, key: str, nusd: int) -> None:
+        """The call that was sent was certainly not billed."""
+        if nusd:
+            self.journal.put_void(key, nusd=nusd)
+
+
+class Caller:
+    """Asks one model, through the journal.
+
+    Args:
+        backend: makes the calls; None: answers come from the journal only (`replay`).
+        journal: where finished calls are kept and found.
+        money: the budget, shared by the callers of a build.
+        limiter: how many calls may be in flight.
+        price: US dollars per million tokens; None: free.
+        retries: tries after the first, for transient errors.
+    """
+
+    def __init__(
+        self,
+        backend: Backend | None,
+        *,
+        journal: Journal,
+        money: Money,
+        limiter: AdaptiveLimiter,
+        price: Price | None = None,
+        retries: int = 6,
+    ) -> None:
+        self.backend = backend
+        self.journal = journal
+        self.money = money
+        self.limiter = limiter
+        self.price = price
+        self.retries = retries
+        self.made = 0
+        """Calls finished in this run."""
+        self.found = 0
+        """Calls answered from the journal."""
+        self._in_flight: dict[str, asyncio.Future[Answer]] = {}
+        self._starting = asyncio.Lock()
+        self._started = False
+
+    async def ask(self, request: Request, frames: Loader | None = None) -> Answer | None:
+        """The answer to a request, paid at most once; equal requests in flight share one call.
+
+        Args:
+            request: what to ask.
+            frames: gives the pixels, asked for only if the call must be made.
+
+        Returns:
+            The answer; None if there is no backend and the journal has none.
+
+        Raises:
+            TransientError: no answer after all retries. AuthError, BudgetError: the run must stop.
+        """
+        key = request.key
+        known = self.journal.call(key)
+        if known is not None:
+            self.found += 1
+            return read_answer(known)
+        if self.backend is None:
+            return None
+        running = self._in_flight.get(key)
+        if running is not None:
+            return await asyncio.shield(running)
+        future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        self._in_flight[key] = future
+        try:
+            answer = await self._make(self.backend, request, frames)
+        except BaseException as error:
+            if isinstance(error, asyncio.CancelledError):
+                future.cancel()
+            else:
+                future.set_exception(error)
+                future.exception()  # it is raised here too: nobody else need look
+            raise
+        else:
+            future.set_result(answer)
+            return answer
+        finally:
+            del self._in_flight[key]
+
+    async def close(self) -> None:
+        """Close the backend if it was started."""
+        if self._started and self.backend is not None:
+            self._started = False
+            await self.backend.close()
+
+    async def _start(self, backend: Backend) -> None:
+        """Start with the first call that must be made: a run that only reads its journal loads no model."""
+        async with self._starting:
+            if not self._started:
+                await backend.start()
+                self._started = True
+
+    async def _make(self, backend: Backend, request: Request, frames: Loader | None) -> Answer:
+        if not self._started:
+            await self._start(backend)
+        pixels = await frames() if frames is not None else None
+        key = request.key
+        reserve = 0 if self.price is None else round(reserve_usd(request, self.price) * NANO)
+
+        async def attempt() -> Completion:
+            self.money.send(key, reserve)
+            try:
+                return await backend.complete(request, pixels)
+            except (TransientError, AuthError) as error:
+                if not getattr(error, "maybe_billed", False):
+                    self.money.void(key, reserve)
+                raise
+
+        try:
+            completion = await call_with_retries(attempt, retries=self.retries, limiter=self.limiter)
+        except RefusedError as error:
+            self.journal.put_refused(key, error.message)
+            self.made += 1
+            return Answer(None, error.message)
+        keep(self.journal, key, completion, self.price)
+        self.made += 1
+        return Answer(completion)
+
+
+def keep(journal: Journal, key: str, completion: Completion, price: Price | None) -> None:
+    """Journal a finished call with what it cost."""
+    usage = completion.usage
+    data = {
+        "text": completion.text,
+        "finish": completion.finish_reason,
+        "model": completion.model,
+        "usage": [
+            usage.input_tokens,
+            usage.output_tokens,
+            usage.cache_read_tokens,
+            usage.cache_write_tokens,
+        ],
+    }
+    if completion.batched:
+        data["batched"] = True
+    cost = 0 if price is None else round(cost_usd(usage, price, batched=completion.batched) * NANO)
+    journal.put_call(key, data, nusd=cost)
+
+
+def read_answer(data: dict[str, Any]) -> Answer:
+    """The answer that a journal record holds."""
+    if "refused" in data:
+        return Answer(None, data["refused"])
+    tokens = data["usage"]
+    return Answer(
+        Completion(
+            text=data["text"],
+            finish_reason=data["finish"],
+            model=data["model"],
+            usage=Usage(
+                input_tokens=tokens[0],
+                output_tokens=tokens[1],
+                cache_read_tokens=tokens[2],
+                cache_write_tokens=tokens[3],
+            ),
+            batched=data.get("batched", False),
+        )
+    )

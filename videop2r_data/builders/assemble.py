@@ -1,0 +1,134 @@
+"""Put the parts of a build together: sources, media, callers and steps, live or from the journal only."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
+
+from videop2r_data.backends.batch_caller import BatchCaller
+from videop2r_data.backends.caller import Caller, Money
+from videop2r_data.backends.journal import Journal
+from videop2r_data.backends.limiter import AdaptiveLimiter
+from videop2r_data.builders.media_step import MediaStep
+from videop2r_data.builders.requests import RequestBuilder
+from videop2r_data.builders.sources import BadRow, open_source, read_pool
+from videop2r_data.builders.steps import Asks, Steps
+from videop2r_data.builders.workspace import Workspace
+from videop2r_data.errors import ConfigError
+from videop2r_data.media import DecodePool
+from videop2r_data.schemas import Sample
+from videop2r_data.schemas.calls import Backend, Frames
+from videop2r_data.schemas.recipe import BackendSpec, MediaSpec, Recipe
+
+
+class Parts:
+    """Everything that one build works with.
+
+    Attributes:
+        steps: takes one question through the build.
+        callers: step -> what answers it.
+        window: questions that may be under way at once.
+    """
+
+    def __init__(
+        self, recipe: Recipe, place: Workspace, journal: Journal, *, live: bool, batches: bool = True
+    ) -> None:
+        self.recipe = recipe
+        self.place = place
+        self.journal = journal
+        self.money = Money(journal, recipe.max_cost)
+        self.requests = RequestBuilder(recipe, place.base)
+        self.sampler = LazyPool(recipe.media, _wanted(recipe)) if live else None
+        sources = [open_source(s, base=place.base, demo_root=place.demo) for s in recipe.sources]
+        roots = {s.name: s.media_root for s in sources if s.media_root is not None}
+        self.media = MediaStep(recipe.media, journal=journal, roots=roots, sampler=self.sampler)
+        self.generator = self._caller(recipe.generate.backend, live=live)
+        self.judge: Caller | BatchCaller | None = None
+        if recipe.judge is not None:
+            spec = recipe.judge.backend
+            self.judge = (
+                self._batch(spec) if spec.batch and live and batches else self._caller(spec, live=live)
+            )
+        asks: Asks | None = self.judge
+        self.steps = Steps(
+            recipe, requests=self.requests, media=self.media, generator=self.generator, judge=asks
+        )
+
+    @property
+    def window(self) -> int:
+        """Enough questions under way to keep both servers and the decoders busy."""
+        judge = self.recipe.judge.backend.concurrency if self.recipe.judge else 0
+        return self.recipe.generate.backend.concurrency + judge + 2 * self.recipe.media.workers
+
+    def pool(self) -> Iterator[Sample | BadRow]:
+        """The questions in pool order, read anew."""
+        return read_pool(self.recipe.sources, base=self.place.base, demo_root=self.place.demo)
+
+    async def close(self) -> None:
+        """Stop decoders and backends."""
+        async with AsyncExitStack() as stack:
+            for part in (self.sampler, self.generator, self.judge):
+                if part is not None:
+                    stack.push_async_callback(part.close)
+
+    def _caller(self, spec: BackendSpec, *, live: bool) -> Caller:
+        return Caller(
+            self._backend(spec) if live else None,
+            journal=self.journal,
+            money=self.money,
+            limiter=AdaptiveLimiter(
+                spec.concurrency,
+                requests_per_minute=spec.requests_per_minute,
+                tokens_per_minute=spec.tokens_per_minute,
+            ),
+            price=spec.price,
+            retries=spec.retries,
+        )
+
+    def _batch(self, spec: BackendSpec) -> BatchCaller:
+        from videop2r_data.backends.anthropic_batches import AnthropicBatches
+
+        return BatchCaller(AnthropicBatches(spec), journal=self.journal, money=self.money, price=spec.price)
+
+    def _backend(self, spec: BackendSpec) -> Backend:
+        from videop2r_data.backends.factory import make_backend
+
+        return make_backend(spec, media=self.recipe.media, demo=self._demo)
+
+    def _demo(self, spec: BackendSpec) -> Backend:
+        from videop2r_data.demo import DemoBackend
+
+        world = next((s.name for s in self.recipe.sources if s.kind == "demo"), None)
+        if world is None:
+            raise ConfigError(
+                "a backend of kind demo answers only for a source of kind demo", where=self.recipe.name
+            )
+        return DemoBackend(spec, self.place.demo / world)
+
+
+class LazyPool:
+    """Decoder processes, started with the first file that must be read."""
+
+    def __init__(self, spec: MediaSpec, want: Any) -> None:
+        self._spec = spec
+        self._want = want
+        self._pool: DecodePool | None = None
+
+    async def sample(self, path: Path, data_type: Any) -> Frames:
+        """Frames of one file, or MediaError."""
+        if self._pool is None:
+            self._pool = DecodePool(self._spec, want=self._want, workers=self._spec.workers)
+            await self._pool.start()
+        return await self._pool.sample(path, data_type)
+
+    async def close(self) -> None:
+        """Stop the processes."""
+        if self._pool is not None:
+            await self._pool.close()
+            self._pool = None
+
+
+def _wanted(recipe: Recipe) -> str:
+    return "array" if recipe.generate.backend.kind in ("vllm", "transformers") else "encoded"

@@ -1,0 +1,159 @@
+"""The build: make the calls that are missing, then write the data set from the journal."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Literal, Protocol
+
+from videop2r_data.backends.batch_caller import BatchCaller
+from videop2r_data.backends.journal import Journal
+from videop2r_data.builders.assemble import Parts
+from videop2r_data.builders.export import exclusively, recover
+from videop2r_data.builders.run import Stop, Tally, run_pass
+from videop2r_data.builders.workspace import Workspace
+from videop2r_data.builders.write import write_dataset
+from videop2r_data.errors import BudgetError
+from videop2r_data.schemas.base import Model
+from videop2r_data.schemas.lock import Ledger
+from videop2r_data.schemas.recipe import Recipe
+
+State = Literal["complete", "interrupted", "waiting", "over_budget"]
+CardWriter = Callable[[Path], None]
+
+
+class Spent(Model):
+    """Money of a build over all its runs, US dollars."""
+
+    finished_usd: float
+    """Finished calls, exact by the server's token counts and the recipe's prices."""
+    lost_usd: float
+    """Upper bound for calls that went out and never came back (a killed process, a cut connection)."""
+
+
+class BuildReport(Model):
+    """How a run of `build` ended."""
+
+    state: State
+    out: str
+    work: str
+    seen: int
+    """Questions looked at in this run, answers from the journal included."""
+    calls_made: int
+    calls_found: int
+    """Answers that the journal had."""
+    media_decoded: int
+    unanswered: int
+    """Questions that failed for want of an answer; the next run asks again."""
+    waiting: int
+    """Questions whose answer is in a batch."""
+    spent: Spent
+    damaged_records: int
+    """Journal lines that could not be read; their calls were made again."""
+    seconds: float
+    ledger: Ledger | None
+    """Of the data set; None when none was written."""
+
+
+class Observer(Protocol):
+    """Who watches a build."""
+
+    def begin(self, what: str, total: int | None) -> None:
+        """A phase begins; `total` questions if known."""
+
+    def step(self, tally: Tally, parts: Parts) -> None:
+        """One more question is done."""
+
+    def wait(self, message: str) -> None:
+        """Nothing to do but to wait, for the reason that `message` gives."""
+
+
+async def build(
+    recipe: Recipe,
+    place: Workspace,
+    *,
+    observer: Observer,
+    card: CardWriter,
+    stop: Stop | None = None,
+    wait: bool = True,
+) -> BuildReport:
+    """Build a data set, or go on with a build.
+
+    Args:
+        recipe: what to build.
+        place: where.
+        observer: is told of progress.
+        card: writes `README.md` into a finished folder.
+        stop: ask it to stop early (Ctrl-C).
+        wait: wait for batches; else return as soon as only they are missing.
+
+    Raises:
+        P2RError: a source, the journal or a server cannot be used; what was finished is in the journal.
+    """
+    began = time.monotonic()
+    stop = stop or Stop()
+    recover(place.out)
+    place.remember(recipe)
+    with Journal(place.journal) as journal:
+        parts = Parts(recipe, place, journal, live=True)
+        observer.begin("reading the pool", None)
+        total = sum(1 for _ in parts.pool())
+        try:
+            tally, state = await _make_calls(parts, total, stop, observer, wait=wait)
+        finally:
+            await parts.close()
+        report = _report(parts, tally, state)
+    if state == "complete":
+        with exclusively(place.work / "export.lock"):
+            lock = await write_dataset(recipe, place, card=card, observer=observer)
+        report = report.model_copy(update={"ledger": lock.ledger})
+    return report.model_copy(update={"seconds": time.monotonic() - began})
+
+
+async def _make_calls(
+    parts: Parts, total: int, stop: Stop, observer: Observer, *, wait: bool
+) -> tuple[Tally, State]:
+    """Pass over the pool until nothing is missing that can be had."""
+    while True:
+        observer.begin("calls", total)
+        tally = await run_pass(
+            parts.steps,
+            parts.pool(),
+            window=parts.window,
+            stop=stop,
+            target=parts.recipe.target,
+            on_result=lambda seen: observer.step(seen, parts),
+        )
+        if isinstance(stop.why, BudgetError):
+            return tally, "over_budget"
+        if stop.why is not None:
+            raise stop.why
+        reached = parts.recipe.target is not None and tally.kept >= parts.recipe.target
+        if stop.asked and not reached:
+            return tally, "interrupted"
+        if not isinstance(parts.judge, BatchCaller) or not tally.waiting:
+            return tally, "complete"
+        await parts.judge.flush()
+        if not await parts.judge.collect(wait=wait, stop=stop, tell=observer.wait):
+            return tally, "interrupted" if stop.asked else "waiting"
+
+
+def _report(parts: Parts, tally: Tally, state: State) -> BuildReport:
+    callers = [c for c in (parts.generator, parts.judge) if c is not None]
+    spending = parts.journal.spending
+    return BuildReport(
+        state=state,
+        out=str(parts.place.out),
+        work=str(parts.place.work),
+        seen=tally.rows,
+        calls_made=sum(c.made for c in callers),
+        calls_found=sum(c.found for c in callers),
+        media_decoded=parts.media.decoded,
+        unanswered=tally.unanswered,
+        waiting=tally.waiting,
+        spent=Spent(finished_usd=spending.finished_usd, lost_usd=spending.open_usd),
+        damaged_records=len(parts.journal.damaged),
+        seconds=0.0,
+        ledger=None,
+    )

@@ -1,0 +1,238 @@
+"""What a build will cost, before it starts: from the pool alone, or from a pilot that really runs."""
+
+from __future__ import annotations
+
+import heapq
+import math
+
+from videop2r_data.backends.journal import Journal
+from videop2r_data.backends.pricing import cost_usd
+from videop2r_data.builders.assemble import Parts
+from videop2r_data.builders.build import Observer
+from videop2r_data.builders.recorder import Recorder
+from videop2r_data.builders.run import Stop, run_pass
+from videop2r_data.builders.workspace import Workspace
+from videop2r_data.schemas import DataType, Sample, digest
+from videop2r_data.schemas.base import Model
+from videop2r_data.schemas.calls import Usage
+from videop2r_data.schemas.recipe import BackendSpec, Recipe
+
+CHARS_PER_TOKEN = 4.0
+PIXELS_PER_TOKEN = 28 * 28
+FRAMES_PER_TOKEN = 2
+"""Qwen2.5-VL merges two frames of a video into one row of tokens."""
+GUESSED_TRACE_TOKENS = 420
+GUESSED_VERDICT_TOKENS = 120
+PAPER_KEPT = 162_062 / 260_000
+GUESSED_VERIFIED = math.sqrt(PAPER_KEPT)
+"""The paper gives only the product of the two steps' pass rates; this splits it evenly."""
+
+
+class StepEstimate(Model):
+    """One step of the build."""
+
+    step: str
+    model: str
+    calls: int
+    calls_low: int
+    calls_high: int
+    """95 % interval from the pilot; equal to `calls` without one."""
+    input_tokens: int
+    output_tokens: int
+    usd: float
+    usd_low: float
+    usd_high: float
+    priced: bool
+    """False: the recipe gives no price (your own server)."""
+
+
+class Estimate(Model):
+    """A build, priced."""
+
+    rows: int
+    bad_rows: int
+    pilot_rows: int
+    """0: token counts are guesses from text lengths and the pixel budget."""
+    pilot_kept: int
+    pilot_usd: float
+    """What the pilot itself cost; its calls are in the journal and are not paid again."""
+    steps: list[StepEstimate]
+    usd: float
+    usd_low: float
+    usd_high: float
+    notes: list[str]
+
+
+async def estimate(
+    recipe: Recipe, place: Workspace, *, pilot: int, observer: Observer, stop: Stop | None = None
+) -> Estimate:
+    """Price a build.
+
+    Args:
+        recipe: what would be built.
+        place: its folders; the pilot's calls go to its journal.
+        pilot: rows to really build first; 0: none.
+        observer: is told of progress.
+        stop: ask it to stop early.
+
+    Raises:
+        P2RError: as `build` does.
+    """
+    with Journal(place.journal) as journal:
+        parts = Parts(recipe, place, journal, live=pilot > 0, batches=False)
+        try:
+            observer.begin("reading the pool", None)
+            pool = _Pool(pilot)
+            for item in parts.pool():
+                pool.see(item)
+            if pilot:
+                return await _from_pilot(parts, pool, observer, stop or Stop())
+            return _from_lengths(parts, pool)
+        finally:
+            await parts.close()
+
+
+class _Pool:
+    """Counts the pool and draws the pilot: the rows whose id has the smallest digests, whatever the order."""
+
+    def __init__(self, pilot: int) -> None:
+        self.pilot = pilot
+        self.rows = self.bad = 0
+        self.text_chars = 0
+        self.media = dict.fromkeys(DataType, 0)
+        self._drawn: list[tuple[int, int, Sample]] = []
+
+    def see(self, item: object) -> None:
+        self.rows += 1
+        if not isinstance(item, Sample):
+            self.bad += 1
+            return
+        self.text_chars += len(item.problem) + sum(map(len, item.options)) + len(item.reference)
+        self.media[item.data_type] += 1
+        if self.pilot:
+            rank = -int(digest(["pilot", item.sample_id])[:15], 16)
+            heapq.heappush(self._drawn, (rank, self.rows, item))
+            if len(self._drawn) > self.pilot:
+                heapq.heappop(self._drawn)
+
+    @property
+    def good(self) -> int:
+        return self.rows - self.bad
+
+    def drawn(self) -> list[Sample]:
+        return [sample for _, _, sample in sorted(self._drawn, key=lambda d: d[1])]
+
+
+def _from_lengths(parts: Parts, pool: _Pool) -> Estimate:
+    recipe = parts.recipe
+    n = max(pool.good, 1)
+    text = pool.text_chars / n / CHARS_PER_TOKEN
+    prompts = parts.requests
+    head = (len(prompts.generate_prompt.system) + len(prompts.generate_prompt.user)) / CHARS_PER_TOKEN
+    frame = recipe.media.max_pixels / PIXELS_PER_TOKEN
+    image = (recipe.media.image_max_pixels or recipe.media.max_pixels) / PIXELS_PER_TOKEN
+    clip = frame * math.ceil(recipe.media.frames / FRAMES_PER_TOKEN)
+    media = (pool.media[DataType.VIDEO] * clip + pool.media[DataType.IMAGE] * image) / n
+    calls = pool.good
+    usage = Usage(input_tokens=round(head + text + media), output_tokens=GUESSED_TRACE_TOKENS)
+    steps = [_step("generate", recipe.generate.backend, calls, (calls, calls), usage)]
+    if recipe.judge is not None and prompts.judge_prompt is not None:
+        head = (len(prompts.judge_prompt.system) + len(prompts.judge_prompt.user)) / CHARS_PER_TOKEN
+        judged = round(calls * GUESSED_VERIFIED)
+        usage = Usage(input_tokens=round(head + text + 150), output_tokens=GUESSED_VERDICT_TOKENS)
+        steps.append(_step("judge", recipe.judge.backend, judged, (judged, judged), usage))
+    notes = [
+        "token counts are guesses from text lengths and the pixel budget: --pilot 100 measures them",
+        f"{GUESSED_VERIFIED:.0%} of the traces are assumed to reach the judge (from the paper's yield)",
+    ]
+    return _sum(pool, steps, pilot=(0, 0, 0.0), notes=notes)
+
+
+async def _from_pilot(parts: Parts, pool: _Pool, observer: Observer, stop: Stop) -> Estimate:
+    recipe, drawn = parts.recipe, pool.drawn()
+    recorders = {"generate": Recorder(parts.generator)}
+    parts.steps.generator = recorders["generate"]
+    if parts.judge is not None:
+        recorders["judge"] = Recorder(parts.judge)
+        parts.steps.judge = recorders["judge"]
+    observer.begin("pilot", len(drawn))
+    before = parts.journal.spending.finished_usd
+    tally = await run_pass(
+        parts.steps, drawn, window=parts.window, stop=stop, on_result=lambda seen: observer.step(seen, parts)
+    )
+    if stop.why is not None:
+        raise stop.why
+    specs = {"generate": recipe.generate.backend}
+    if recipe.judge is not None:
+        specs["judge"] = recipe.judge.backend
+    steps = [
+        _measured(name, specs[name], recorder, tally.rows, pool.good) for name, recorder in recorders.items()
+    ]
+    spent = parts.journal.spending.finished_usd - before
+    return _sum(pool, steps, pilot=(tally.rows, tally.kept, spent), notes=[])
+
+
+def _measured(name: str, spec: BackendSpec, recorder: Recorder, rows: int, pool: int) -> StepEstimate:
+    used = [a.completion.usage for _, a in recorder.calls if a is not None and a.completion is not None]
+    n = max(len(used), 1)
+    usage = Usage(
+        input_tokens=round(sum(u.input_tokens for u in used) / n),
+        output_tokens=round(sum(u.output_tokens for u in used) / n),
+        cache_read_tokens=round(sum(u.cache_read_tokens for u in used) / n),
+        cache_write_tokens=round(sum(u.cache_write_tokens for u in used) / n),
+    )
+    made = len(recorder.calls)
+    asked = min(made, rows)  # rows that came to this step; each makes made / asked calls
+    low, high = (1.0, 1.0) if asked == rows else wilson(asked, rows)
+    each = pool * made / max(asked, 1)
+    return _step(
+        name, spec, round(pool * made / max(rows, 1)), (round(low * each), round(high * each)), usage
+    )
+
+
+def wilson(hits: int, n: int, z: float = 1.96) -> tuple[float, float]:
+    """Wilson score interval of a share, 95 % by default.
+
+    >>> tuple(round(x, 3) for x in wilson(50, 100))
+    (0.404, 0.596)
+    """
+    if n == 0:
+        return 0.0, 1.0
+    p = hits / n
+    middle = (p + z * z / (2 * n)) / (1 + z * z / n)
+    half = z / (1 + z * z / n) * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
+    return max(0.0, middle - half), min(1.0, middle + half)
+
+
+def _step(name: str, spec: BackendSpec, calls: int, bounds: tuple[int, int], usage: Usage) -> StepEstimate:
+    each = cost_usd(usage, spec.price, batched=spec.batch)
+    return StepEstimate(
+        step=name,
+        model=spec.model,
+        calls=calls,
+        calls_low=bounds[0],
+        calls_high=bounds[1],
+        input_tokens=calls * (usage.input_tokens + usage.cache_read_tokens + usage.cache_write_tokens),
+        output_tokens=calls * usage.output_tokens,
+        usd=calls * each,
+        usd_low=bounds[0] * each,
+        usd_high=bounds[1] * each,
+        priced=spec.price is not None,
+    )
+
+
+def _sum(
+    pool: _Pool, steps: list[StepEstimate], *, pilot: tuple[int, int, float], notes: list[str]
+) -> Estimate:
+    return Estimate(
+        rows=pool.rows,
+        bad_rows=pool.bad,
+        pilot_rows=pilot[0],
+        pilot_kept=pilot[1],
+        pilot_usd=pilot[2],
+        steps=steps,
+        usd=sum(s.usd for s in steps),
+        usd_low=sum(s.usd_low for s in steps),
+        usd_high=sum(s.usd_high for s in steps),
+        notes=notes,
+    )

@@ -1,0 +1,88 @@
+"""The requests of steps 1 and 3, built from a recipe: the same question always makes the same request."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from videop2r_data.prompts import Prompt, load_prompt, render_generate
+from videop2r_data.schemas import ProcessTrace, Sample
+from videop2r_data.schemas.calls import MediaRecord, Message, Request, SamplingParams
+from videop2r_data.schemas.recipe import Recipe
+from videop2r_data.validators import render_judge
+
+MAX_TEMPERATURE = 2.0
+
+
+class RequestBuilder:
+    """Builds requests.
+
+    Args:
+        recipe: what to ask, of whom.
+        base: folder that prompt paths in the recipe are relative to.
+
+    Raises:
+        ConfigError: a prompt is missing.
+    """
+
+    def __init__(self, recipe: Recipe, base: Path) -> None:
+        self.recipe = recipe
+        self.generate_prompt: Prompt = load_prompt(recipe.generate.prompt, base=base)
+        self.judge_prompt: Prompt | None = (
+            load_prompt(recipe.judge.prompt, base=base) if recipe.judge else None
+        )
+        self._attempts = [self._params(i) for i in range(recipe.generate.attempts)]
+
+    def prompts(self) -> dict[str, str]:
+        """Prompt name -> sha256 of its text."""
+        return {p.name: p.sha256 for p in (self.generate_prompt, self.judge_prompt) if p is not None}
+
+    def generate(self, sample: Sample, media: MediaRecord | None, attempt: int) -> Request:
+        """Step 1, try `attempt` (from 0)."""
+        text = render_generate(
+            self.generate_prompt,
+            problem=sample.problem,
+            options=sample.options,
+            problem_type=sample.problem_type,
+        )
+        return Request(
+            purpose="generate",
+            model=self.recipe.generate.backend.model,
+            messages=_messages(self.generate_prompt.system, text, media=media is not None),
+            params=self._attempts[attempt],
+            media=media,
+            media_encoding=self.recipe.media.wire if media is not None else "",
+        )
+
+    def judge(self, sample: Sample, trace: ProcessTrace) -> Request:
+        """Step 3: question, correct answer and observation, no media [paper §7.1]."""
+        spec, prompt = self.recipe.judge, self.judge_prompt
+        assert spec is not None and prompt is not None
+        text = render_judge(
+            prompt,
+            problem=sample.problem,
+            options=sample.options,
+            answer=sample.reference,
+            observation=trace.observation,
+        )
+        return Request(
+            purpose="judge",
+            model=spec.backend.model,
+            messages=_messages(prompt.system, text, media=False),
+            params=SamplingParams(temperature=spec.temperature, max_tokens=spec.max_tokens),
+        )
+
+    def _params(self, attempt: int) -> SamplingParams:
+        spec = self.recipe.generate
+        # further tries always carry a seed: at equal temperatures they would otherwise be the same request
+        seed = (spec.seed or 0) + attempt if attempt else spec.seed
+        return SamplingParams(
+            temperature=min(spec.temperature + attempt * spec.temperature_step, MAX_TEMPERATURE),
+            max_tokens=spec.max_tokens,
+            top_p=spec.top_p,
+            seed=seed,
+        )
+
+
+def _messages(system: str, user: str, *, media: bool) -> tuple[Message, ...]:
+    last = Message("user", user, media=media)
+    return (Message("system", system), last) if system else (last,)

@@ -1,0 +1,154 @@
+"""One pass over the pool: many questions under way at once, in pool order, until the end or a stop."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+
+from videop2r_data.builders.outcome import Result
+from videop2r_data.builders.sources import BadRow
+from videop2r_data.builders.steps import Steps
+from videop2r_data.errors import BackendError, P2RError
+from videop2r_data.schemas import Outcome, RejectReason, Sample
+
+BREAKER = 32
+"""Questions that fail one after the other for want of an answer before the run gives its server up."""
+_BREATHE = 64
+
+
+class Stop:
+    """Asked for by Ctrl-C, a target that is reached, or an error: no new question is begun."""
+
+    def __init__(self) -> None:
+        self.asked = False
+        self.why: P2RError | None = None
+        """The error that ended the pass, if one did."""
+
+    def ask(self, why: P2RError | None = None) -> None:
+        """Begin no new question; those under way are finished."""
+        self.asked = True
+        self.why = self.why or why
+
+
+@dataclass(slots=True)
+class Tally:
+    """What a pass has seen so far."""
+
+    rows: int = 0
+    kept: int = 0
+    rejected: int = 0
+    failed: int = 0
+    waiting: int = 0
+    """Questions whose answer is in a batch."""
+    unanswered: int = 0
+    """Failed for want of an answer: another run tries again."""
+    reasons: Counter[str] = field(default_factory=Counter)
+
+    def add(self, item: Result | BadRow) -> None:
+        """Count one question."""
+        self.rows += 1
+        if isinstance(item, BadRow):
+            self.failed += 1
+            self.reasons[f"pool/{item.reason.value}"] += 1
+            return
+        if item.outcome is Outcome.KEPT:
+            self.kept += 1
+        elif item.outcome is Outcome.REJECTED:
+            self.rejected += 1
+        elif item.outcome is Outcome.FAILED:
+            self.failed += 1
+            self.unanswered += item.reason is RejectReason.CALL_FAILED
+        else:
+            self.waiting += 1
+        if item.stage is not None and item.reason is not None:
+            self.reasons[f"{item.stage.value}/{item.reason.value}"] += 1
+
+
+async def run_pass(
+    steps: Steps,
+    pool: Iterable[Sample | BadRow],
+    *,
+    window: int,
+    stop: Stop,
+    target: int | None = None,
+    on_result: Callable[[Tally], None] | None = None,
+) -> Tally:
+    """Take every question of the pool through the steps.
+
+    Args:
+        steps: what is done to one question.
+        pool: questions in pool order; read as they are needed.
+        window: questions under way at once.
+        stop: ends the pass early; those under way are finished first.
+        target: end once so many are kept.
+        on_result: called after each question.
+
+    Returns:
+        What was seen. `stop.why` holds the error if one ended the pass.
+    """
+    tally, breaker = Tally(), _Breaker()
+    rows = iter(pool)
+
+    async def worker() -> None:
+        since_breath = 0
+        while not stop.asked and (item := _next(rows, stop)) is not None:
+            if isinstance(item, Sample):
+                made = await _guarded(steps, item, stop)
+                if made is None:
+                    return
+                breaker.see(made, stop)
+                tally.add(made)
+            else:
+                tally.add(item)
+            if target is not None and tally.kept >= target:
+                stop.ask()
+            if on_result:
+                on_result(tally)
+            since_breath += 1
+            if since_breath >= _BREATHE:
+                # answers out of the journal never wait: let signals and the display have their turn
+                since_breath = 0
+                await asyncio.sleep(0)
+
+    async with asyncio.TaskGroup() as group:
+        for _ in range(window):
+            group.create_task(worker())
+    return tally
+
+
+def _next(rows: Iterator[Sample | BadRow], stop: Stop) -> Sample | BadRow | None:
+    try:
+        return next(rows, None)
+    except P2RError as error:
+        stop.ask(error)
+        return None
+
+
+async def _guarded(steps: Steps, sample: Sample, stop: Stop) -> Result | None:
+    try:
+        return await steps.process(sample)
+    except P2RError as error:
+        stop.ask(error)
+        return None
+
+
+class _Breaker:
+    """Gives a server up that answers nobody, before it has cost every row its place."""
+
+    def __init__(self) -> None:
+        self.in_a_row = 0
+
+    def see(self, result: Result, stop: Stop) -> None:
+        if result.reason is RejectReason.CALL_FAILED and result.outcome is Outcome.FAILED:
+            self.in_a_row += 1
+        else:
+            self.in_a_row = 0
+        if self.in_a_row >= BREAKER:
+            stop.ask(
+                BackendError(
+                    f"{self.in_a_row} questions in a row got no answer; the last error: {result.detail}",
+                    hint="look at the server, then run the same command: nothing is lost",
+                )
+            )

@@ -1,0 +1,227 @@
+"""The three steps for one question: generate, verify, judge [paper §7]."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from videop2r_data.backends.caller import Answer, Loader
+from videop2r_data.builders.media_step import ChangedMediaError, MediaStep
+from videop2r_data.builders.outcome import Result
+from videop2r_data.builders.requests import RequestBuilder
+from videop2r_data.errors import MediaError, TransientError
+from videop2r_data.schemas import (
+    Outcome,
+    ProcessTrace,
+    RejectReason,
+    Sample,
+    Score,
+    Stage,
+    Sufficiency,
+)
+from videop2r_data.schemas.calls import Completion, Frames, MediaRecord, Request
+from videop2r_data.schemas.recipe import Recipe
+from videop2r_data.validators import parse_judgement, verify_completion
+
+
+class Asks(Protocol):
+    """What answers a request: a `Caller`, or a batch."""
+
+    async def ask(self, request: Request, frames: Loader | None = None) -> Answer | None:
+        """The answer; None: not yet."""
+        ...
+
+
+class Steps:
+    """Takes one question through the build.
+
+    Args:
+        recipe: thresholds, attempts and checks.
+        requests: builds the calls.
+        media: samples frames.
+        generator: answers step 1.
+        judge: answers step 3; None skips it.
+    """
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        *,
+        requests: RequestBuilder,
+        media: MediaStep,
+        generator: Asks,
+        judge: Asks | None,
+    ) -> None:
+        self.recipe = recipe
+        self.requests = requests
+        self.media = media
+        self.generator = generator
+        self.judge = judge
+
+    async def process(self, sample: Sample) -> Result:
+        """Everything about one question; the first try that passes every step is kept.
+
+        Raises:
+            AuthError, BudgetError: the run must stop.
+        """
+        try:
+            return await self._tries(sample)
+        except MediaError as error:
+            return Result(
+                sample,
+                Outcome.FAILED,
+                Stage.MEDIA,
+                RejectReason(error.reason),
+                error.message,
+            )
+
+    async def _tries(self, sample: Sample) -> Result:
+        result: Result | None = None
+        for attempt in range(self.recipe.generate.attempts):
+            result = await self._one_try(sample, attempt)
+            if result.outcome is not Outcome.REJECTED:
+                break
+        assert result is not None
+        return result
+
+    async def _one_try(self, sample: Sample, attempt: int) -> Result:
+        for _ in range(3):
+            media = await self.media.record(sample)
+            try:
+                return await _Try(self, sample, attempt, media).run()
+            except ChangedMediaError:
+                continue  # the new record is in the journal: build the request from it
+        raise MediaError(
+            "the file changes while it is read", reason=RejectReason.MEDIA_UNREADABLE.value, where=sample.path
+        )
+
+
+class _Try:
+    """One try at one question; its state is what the final `Result` tells."""
+
+    def __init__(self, steps: Steps, sample: Sample, attempt: int, media: MediaRecord | None) -> None:
+        self.steps = steps
+        self.sample = sample
+        self.attempt = attempt
+        self.media = media
+        self.completion = ""
+        self.generation_key = ""
+        self.judge_key = ""
+        self.models: dict[str, str] = {}
+
+    async def run(self) -> Result:
+        request = self.steps.requests.generate(self.sample, self.media, self.attempt)
+        self.generation_key = request.key
+        try:
+            answer = await self.steps.generator.ask(request, self._frames if self.media else None)
+        except TransientError as error:
+            return self._end(Outcome.FAILED, Stage.GENERATE, RejectReason.CALL_FAILED, error.message)
+        completion = self._completion(answer, "generate")
+        return completion if isinstance(completion, Result) else await self._verify(completion)
+
+    async def _frames(self) -> Frames:
+        assert self.media is not None
+        return await self.steps.media.frames(self.sample, self.media)
+
+    async def _verify(self, completion: Completion) -> Result:
+        self.completion = completion.text
+        verified = verify_completion(completion.text, self.sample, self.steps.recipe.verify)
+        if verified.trace is None and completion.finish_reason == "length":
+            return self._end(
+                Outcome.REJECTED,
+                Stage.GENERATE,
+                RejectReason.COMPLETION_CUT,
+                f"cut at max_tokens: {verified.check.detail}",
+            )
+        if verified.check.reason is not None:
+            return self._end(
+                Outcome.REJECTED,
+                Stage.VERIFY,
+                verified.check.reason,
+                verified.check.detail,
+                trace=verified.trace,
+                score=verified.score,
+            )
+        assert verified.trace is not None and verified.score is not None
+        return await self._judge(verified.trace, verified.score)
+
+    async def _judge(self, trace: ProcessTrace, score: Score) -> Result:
+        judge = self.steps.judge
+        if judge is None:
+            return self._end(Outcome.KEPT, trace=trace, score=score)
+        request = self.steps.requests.judge(self.sample, trace)
+        self.judge_key = request.key
+        try:
+            answer = await judge.ask(request)
+        except TransientError as error:
+            return self._end(
+                Outcome.FAILED,
+                Stage.JUDGE,
+                RejectReason.CALL_FAILED,
+                error.message,
+                trace=trace,
+                score=score,
+            )
+        completion = self._completion(answer, "judge", trace=trace, score=score)
+        if isinstance(completion, Result):
+            return completion
+        judgement = parse_judgement(completion.text)
+        if judgement.verdict is Sufficiency.YES:
+            return self._end(Outcome.KEPT, trace=trace, score=score, judgement=judgement)
+        outcome, reason = Outcome.REJECTED, RejectReason.INSUFFICIENT
+        if judgement.verdict is None:
+            outcome, reason = Outcome.FAILED, RejectReason.NO_VERDICT
+        return self._end(
+            outcome,
+            Stage.JUDGE,
+            reason,
+            judgement.explanation,
+            trace=trace,
+            score=score,
+            judgement=judgement,
+        )
+
+    def _completion(
+        self,
+        answer: Answer | None,
+        step: str,
+        *,
+        trace: ProcessTrace | None = None,
+        score: Score | None = None,
+    ) -> Completion | Result:
+        stage = Stage(step)
+        if answer is None:
+            return self._end(None, stage, RejectReason.CALL_FAILED, "no answer yet", trace=trace, score=score)
+        if answer.completion is None:
+            reason = RejectReason.CALL_REFUSED
+            return self._end(Outcome.FAILED, stage, reason, answer.refused, trace=trace, score=score)
+        self.models[step] = answer.completion.model
+        if answer.completion.finish_reason == "content_filter":
+            self.completion = self.completion or answer.completion.text
+            reason = RejectReason.CONTENT_FILTERED
+            return self._end(
+                Outcome.FAILED, stage, reason, "the model declined to answer", trace=trace, score=score
+            )
+        return answer.completion
+
+    def _end(
+        self,
+        outcome: Outcome | None,
+        stage: Stage | None = None,
+        reason: RejectReason | None = None,
+        detail: str = "",
+        **found: object,
+    ) -> Result:
+        return Result(
+            self.sample,
+            outcome,
+            stage,
+            reason,
+            detail,
+            attempt=self.attempt,
+            completion=self.completion,
+            media=self.media,
+            generation_key=self.generation_key,
+            judge_key=self.judge_key,
+            models=self.models,
+            **found,  # type: ignore[arg-type]
+        )

@@ -1,0 +1,188 @@
+"""From the journal to the data set's folder: the pipeline once more, with no call, in pool order."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Protocol
+
+import orjson
+
+from videop2r_data import __version__
+from videop2r_data.backends.journal import Journal
+from videop2r_data.builders.assemble import Parts
+from videop2r_data.builders.export import LOCK_NAME, DatasetWriter
+from videop2r_data.builders.outcome import Result, bad_row, rejected_row, rl_row, sft_row
+from videop2r_data.builders.run import Tally
+from videop2r_data.builders.sources import BadRow, PoolDigest
+from videop2r_data.builders.workspace import Workspace
+from videop2r_data.errors import ExportError
+from videop2r_data.schemas import Outcome, Sample, Stage
+from videop2r_data.schemas.lock import BuildLock, Ledger, SourceLock, StepModel
+from videop2r_data.schemas.recipe import Recipe
+
+VERSIONED = ("av", "jiwer", "numpy", "pillow", "pyarrow", "rapidfuzz", "rouge-score")
+"""Packages that can change a byte of the output."""
+
+
+_BREATHE = 256
+
+
+class Watcher(Protocol):
+    """The part of `build.Observer` that writing needs."""
+
+    def begin(self, what: str, total: int | None) -> None:
+        """A phase begins."""
+
+    def step(self, tally: Tally, parts: Parts) -> None:
+        """One more question is done."""
+
+
+async def write_dataset(
+    recipe: Recipe,
+    place: Workspace,
+    *,
+    card: Callable[[Path], None],
+    observer: Watcher,
+    out: Path | None = None,
+) -> BuildLock:
+    """Write the folder from the journal: same recipe and journal, same bytes.
+
+    Args:
+        recipe: what was built.
+        place: where its journal and sources lie.
+        card: writes `README.md` into the finished folder, from its files only.
+        observer: is told of progress.
+        out: another folder than `place.out`.
+
+    Raises:
+        ExportError: the folder is not ours, or the ledger does not add up.
+    """
+    with Journal(place.journal, readonly=True) as journal, DatasetWriter(out or place.out) as writer:
+        parts = Parts(recipe, place, journal, live=False)
+        pass_ = _Pass(parts, writer)
+        observer.begin("writing", None)
+        await pass_.run(observer)
+        lock = pass_.lock(writer)
+        (writer.staging / LOCK_NAME).write_bytes(
+            orjson.dumps(lock.model_dump(mode="json"), option=orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS)
+            + b"\n"
+        )
+        card(writer.staging)
+        writer.commit()
+    return lock
+
+
+class _Pass:
+    """Counts and writes every question once, in pool order."""
+
+    def __init__(self, parts: Parts, writer: DatasetWriter) -> None:
+        self.parts = parts
+        self.writer = writer
+        self.tally = Tally()
+        self.rows_in = 0
+        self.surplus = 0
+        self.table: dict[str, Counter[str]] = {}
+        self.served: dict[str, Counter[str]] = {}
+        self.digests = {s.name: PoolDigest() for s in parts.recipe.sources}
+
+    async def run(self, observer: Watcher) -> None:
+        target = self.parts.recipe.target
+        for item in self.parts.pool():
+            self.digests[item.source].update(item)
+            if target is not None and self.tally.kept >= target:
+                self.surplus += 1
+                continue
+            self.rows_in += 1
+            if isinstance(item, Sample):
+                result = await self.parts.steps.process(item)
+                self.put(result)
+                self.tally.add(result)
+            else:
+                self.put_bad(item)
+                self.tally.add(item)
+            observer.step(self.tally, self.parts)
+            if self.rows_in % _BREATHE == 0:
+                await asyncio.sleep(0)
+
+    def put(self, result: Result) -> None:
+        synthetic = self.parts.recipe.synthetic
+        if result.outcome is None:
+            raise ExportError("an answer is still outstanding", where=result.sample.sample_id)
+        for step, model in result.models.items():
+            self.served.setdefault(step, Counter())[model] += 1
+        if result.stage is not Stage.MEDIA:
+            self.writer.configs["rl"].add(rl_row(result.sample))
+        if result.outcome is Outcome.KEPT:
+            self.writer.configs["sft"].add(sft_row(result, synthetic=synthetic))
+            kind = self.table.setdefault(result.sample.data_type.value, Counter())
+            kind[result.sample.problem_type.value] += 1
+        else:
+            self.writer.configs["rejected"].add(rejected_row(result, synthetic=synthetic))
+
+    def put_bad(self, bad: BadRow) -> None:
+        self.writer.configs["rejected"].add(bad_row(bad, synthetic=self.parts.recipe.synthetic))
+
+    def lock(self, writer: DatasetWriter) -> BuildLock:
+        files = writer.close()
+        recipe, tally = self.parts.recipe, self.tally
+        ledger = Ledger(
+            rows_in=self.rows_in,
+            kept=tally.kept,
+            rejected=tally.rejected,
+            failed=tally.failed,
+            surplus=self.surplus,
+            reasons=dict(sorted(tally.reasons.items())),
+            table={k: dict(sorted(v.items())) for k, v in sorted(self.table.items())},
+        )
+        check_ledger(ledger, {name: config.rows for name, config in writer.configs.items()})
+        asked = {"generate": recipe.generate.backend.model}
+        if recipe.judge is not None:
+            asked["judge"] = recipe.judge.backend.model
+        return BuildLock(
+            recipe=locked_recipe(recipe),
+            prompts=self.parts.requests.prompts(),
+            sources=[
+                SourceLock(name=name, rows=digest.rows, sha256=digest.hexdigest())
+                for name, digest in self.digests.items()
+            ],
+            models={
+                step: StepModel(asked=model, served=dict(sorted(self.served.get(step, Counter()).items())))
+                for step, model in asked.items()
+            },
+            versions={"videop2r-data": __version__} | {name: version(name) for name in VERSIONED},
+            ledger=ledger,
+            files=files,
+        )
+
+
+def check_ledger(ledger: Ledger, written: dict[str, int]) -> None:
+    """Rows in = kept + rejected + failed, and the files hold just these.
+
+    Raises:
+        ExportError: they do not add up.
+    """
+    out = ledger.kept + ledger.rejected + ledger.failed
+    if ledger.rows_in != out or written["sft"] != ledger.kept or written["rejected"] != out - ledger.kept:
+        raise ExportError(
+            f"the ledger does not add up: {ledger.rows_in} rows in, {ledger.kept} kept + {ledger.rejected} "
+            f"rejected + {ledger.failed} failed, {written['sft']} + {written['rejected']} rows written"
+        )
+
+
+_HOST_SETTINGS = ("concurrency", "requests_per_minute", "tokens_per_minute", "timeout_s", "retries")
+
+
+def locked_recipe(recipe: Recipe) -> dict[str, Any]:
+    """The recipe as the lock keeps it: without the settings that change no byte of the output."""
+    data: dict[str, Any] = recipe.model_dump(mode="json")
+    data.pop("max_cost")
+    data["media"].pop("workers")
+    for step in ("generate", "judge"):
+        if data[step] is not None:
+            for setting in _HOST_SETTINGS:
+                data[step]["backend"].pop(setting)
+    return data

@@ -1,0 +1,223 @@
+"""`p2r-data`: parse, call, print, exit code. Heavy imports happen inside the commands."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from videop2r_data.cli.common import errors_as_messages
+
+app = typer.Typer(
+    name="p2r-data",
+    help="Make, check and rebuild process-aware chain-of-thought data for video and image QA.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+RecipeArg = Annotated[str, typer.Argument(help="A recipe file, or the name of a packaged recipe.")]
+OutOpt = Annotated[
+    Path | None, typer.Option("--out", help="Folder of the data set. Default: ./<recipe's name>.")
+]
+WorkOpt = Annotated[
+    Path | None, typer.Option("--work", help="Folder of the journal. Default: <out>.build beside it.")
+]
+JsonOpt = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
+WhereArg = Annotated[
+    str, typer.Argument(help="A local folder, a Hub id, or the folder of the official release.")
+]
+DirArg = Annotated[Path, typer.Argument(help="A data set that was built here.")]
+RevisionOpt = Annotated[str | None, typer.Option(help="For a Hub id: commit, tag or branch.")]
+
+
+@app.callback()
+def _root(
+    version: Annotated[bool, typer.Option("--version", help="Print the version.", is_eager=True)] = False,
+) -> None:
+    if version:
+        from videop2r_data import __version__
+
+        typer.echo(__version__)
+        raise typer.Exit()
+
+
+@app.command(epilog="Example: p2r-data build my-recipe.yaml --out data/my-cot --max-cost 200")
+def build(
+    recipe: RecipeArg = "demo",
+    out: OutOpt = None,
+    work: WorkOpt = None,
+    max_cost: Annotated[
+        float | None, typer.Option(min=0, help="US dollars for the whole build, over all its runs.")
+    ] = None,
+    concurrency: Annotated[
+        int | None, typer.Option(min=1, max=4096, help="Generator calls in flight at most.")
+    ] = None,
+    judge_concurrency: Annotated[
+        int | None, typer.Option(min=1, max=4096, help="Judge calls in flight at most.")
+    ] = None,
+    workers: Annotated[int | None, typer.Option(min=0, help="Decoder processes; 0: one per core.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Take only the first rows of each source.")] = None,
+    target: Annotated[int | None, typer.Option(min=1, help="Stop after so many accepted rows.")] = None,
+    wait: Annotated[bool, typer.Option(help="Wait for batches; else come back later.")] = True,
+    json: JsonOpt = False,
+) -> None:
+    """Build a data set, or go on with a build: the same command resumes.
+
+    Without a recipe the embedded demo world is built. Every finished call is kept at once in the journal:
+    stop with Ctrl-C, or lose the machine, and run the same command again. Exit code 3: stopped early.
+    """
+    from videop2r_data.cli.build import run_build
+
+    with errors_as_messages():
+        run_build(
+            recipe,
+            out=out,
+            work=work,
+            wait=wait,
+            as_json=json,
+            limit=limit,
+            overrides={
+                "max_cost": max_cost,
+                "target": target,
+                "media__workers": workers,
+                "generate__backend__concurrency": concurrency,
+                "judge__backend__concurrency": judge_concurrency,
+            },
+        )
+
+
+@app.command(epilog="Example: p2r-data verify videop2r-demo --json")
+def verify(
+    where: WhereArg,
+    revision: RevisionOpt = None,
+    workers: Annotated[int, typer.Option(min=0, help="Processes; 0: one per core.")] = 0,
+    json: JsonOpt = False,
+) -> None:
+    """Check every row of a data set: parse, score, and hold every field against every other.
+
+    Exit code 1 if anything is wrong.
+    """
+    from videop2r_data.cli.inspect import run_verify
+
+    with errors_as_messages():
+        run_verify(where, revision=revision, workers=workers, as_json=json)
+
+
+@app.command(epilog="Example: p2r-data check my-recipe.yaml --deep")
+def check(
+    recipe: RecipeArg = "demo",
+    out: OutOpt = None,
+    work: WorkOpt = None,
+    deep: Annotated[bool, typer.Option("--deep", help="Decode every frame, not only the headers.")] = False,
+    json: JsonOpt = False,
+) -> None:
+    """Look at every pool row and every media file before anything is spent.
+
+    Exit code 1 if a file or a row cannot be used.
+    """
+    from videop2r_data.cli.plan import run_check
+
+    with errors_as_messages():
+        run_check(recipe, out=out, work=work, deep=deep, as_json=json)
+
+
+@app.command(epilog="Example: p2r-data estimate my-recipe.yaml --pilot 100")
+def estimate(
+    recipe: RecipeArg = "demo",
+    out: OutOpt = None,
+    work: WorkOpt = None,
+    pilot: Annotated[
+        int, typer.Option(min=0, help="Really build so many rows first and measure; their calls are kept.")
+    ] = 0,
+    max_cost: Annotated[
+        float | None, typer.Option(min=0, help="US dollars that the pilot may spend.")
+    ] = None,
+    json: JsonOpt = False,
+) -> None:
+    """Price a build before it starts: calls, tokens and dollars of each step."""
+    from videop2r_data.cli.plan import run_estimate
+
+    with errors_as_messages():
+        run_estimate(recipe, out=out, work=work, pilot=pilot, max_cost=max_cost, as_json=json)
+
+
+@app.command(epilog="Example: p2r-data reproduce videop2r-demo")
+def reproduce(
+    folder: DirArg,
+    work: WorkOpt = None,
+    base: Annotated[Path | None, typer.Option(help="Folder that the recipe's paths are relative to.")] = None,
+    json: JsonOpt = False,
+) -> None:
+    """Rebuild a data set from its lock and journal, with no call, and compare every sha256.
+
+    Exit code 1 if a file differs.
+    """
+    from videop2r_data.cli.inspect import run_reproduce
+
+    with errors_as_messages():
+        run_reproduce(folder, work=work, base=base, as_json=json)
+
+
+@app.command(epilog="Example: p2r-data stats videop2r-demo")
+def stats(where: WhereArg, revision: RevisionOpt = None, json: JsonOpt = False) -> None:
+    """Tables of a data set: types, lengths, sources, scores, rejections."""
+    from videop2r_data.cli.inspect import run_stats
+
+    with errors_as_messages():
+        run_stats(where, revision=revision, as_json=json)
+
+
+@app.command(epilog="Example: p2r-data show videop2r-demo demo/17")
+def show(
+    folder: DirArg,
+    sample: Annotated[str, typer.Argument(help="sample_id or problem_id; default: the first row.")] = "",
+    work: WorkOpt = None,
+    json: JsonOpt = False,
+) -> None:
+    """Print one sample with its verdicts and the calls behind it."""
+    from videop2r_data.cli.inspect import run_show
+
+    with errors_as_messages():
+        run_show(folder, sample, work=work, as_json=json)
+
+
+@app.command(epilog="Example: p2r-data schema sft > sft.schema.json")
+def schema(
+    name: Annotated[str, typer.Argument(help="recipe, lock, trace, sample, sft, rl, rejected, report.")] = "",
+) -> None:
+    """Print the JSON Schema of a record; without a name, the list of names."""
+    from videop2r_data.cli.plan import run_schema
+
+    with errors_as_messages():
+        run_schema(name)
+
+
+@app.command(epilog="Example: p2r-data init my-recipe.yaml --from videop2r-mini")
+def init(
+    path: Annotated[Path, typer.Argument(help="File to write.")] = Path("recipe.yaml"),
+    template: Annotated[str, typer.Option("--from", help="Packaged recipe to start from.")] = "videop2r-mini",
+    force: Annotated[bool, typer.Option("--force", help="Replace an existing file.")] = False,
+) -> None:
+    """Write a commented recipe to start from."""
+    from videop2r_data.cli.plan import run_init
+
+    with errors_as_messages():
+        run_init(path, template=template, force=force)
+
+
+@app.command("demo-report", epilog="Example: p2r-data demo-report videop2r-demo")
+def demo_report(folder: DirArg, work: WorkOpt = None, json: JsonOpt = False) -> None:
+    """Precision and recall of each step against the defects that the demo world planted."""
+    from videop2r_data.cli.inspect import run_demo_report
+
+    with errors_as_messages():
+        run_demo_report(folder, work=work, as_json=json)
+
+
+def run() -> None:
+    """The entry point of `p2r-data`."""
+    app()

@@ -1,0 +1,139 @@
+"""The commands before a build: `check`, `estimate`, `schema`, `init`."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from videop2r_data.cli.common import (
+    FINDINGS,
+    err_console,
+    out_console,
+    print_json,
+    read_recipe,
+    with_overrides,
+)
+from videop2r_data.errors import ConfigError
+
+
+def run_check(recipe: str, *, out: Path | None, work: Path | None, deep: bool, as_json: bool) -> None:
+    """Look at the pool and at every media file."""
+    from videop2r_data.builders.check import check_pool
+    from videop2r_data.builders.workspace import Workspace
+
+    found, base = read_recipe(recipe)
+    place = Workspace.at(out or Path(found.name), base=base, work=work)
+    console = err_console()
+    with console.status("looking at the pool") as status:
+
+        def progress(source: str, done: int, total: int) -> None:
+            status.update(f"{source}: {done:,} of {total:,} media files")
+
+        report = asyncio.run(check_pool(found, base=base, demo_root=place.demo, deep=deep, progress=progress))
+    if as_json:
+        print_json(report.model_dump(mode="json"))
+    else:
+        from videop2r_data.cli.render_check import render_check
+
+        render_check(report, out_console())
+        if report.ok:
+            typer.echo(f"next: p2r-data estimate {recipe} --pilot 50")
+    raise typer.Exit(0 if report.ok else FINDINGS)
+
+
+def run_estimate(
+    recipe: str, *, out: Path | None, work: Path | None, pilot: int, max_cost: float | None, as_json: bool
+) -> None:
+    """Price a build."""
+    from videop2r_data.builders.estimate import estimate
+    from videop2r_data.builders.run import Stop
+    from videop2r_data.builders.workspace import Workspace
+    from videop2r_data.cli.progress import BuildProgress
+    from videop2r_data.cli.signals import run_draining
+
+    found, base = read_recipe(recipe)
+    found = with_overrides(found, max_cost=max_cost)
+    place = Workspace.at(out or Path(found.name), base=base, work=work)
+    console, stop = err_console(), Stop()
+    with BuildProgress(console) as progress:
+        report = run_draining(
+            estimate(found, place, pilot=pilot, observer=progress, stop=stop), stop, console.print
+        )
+    if as_json:
+        print_json(report.model_dump(mode="json"))
+        return
+    _show_estimate(report, recipe, out_console())
+
+
+def _show_estimate(report: Any, recipe: str, console: Console) -> None:
+    console.print(f"{report.rows:,} rows in the pool, {report.bad_rows:,} of them cannot be used")
+    if report.pilot_rows:
+        console.print(
+            f"pilot: {report.pilot_rows:,} rows, {report.pilot_kept:,} kept, ${report.pilot_usd:,.4f} spent"
+        )
+    table = Table(pad_edge=False)
+    for name in ("step", "calls", "tokens in", "tokens out", "US dollars"):
+        table.add_column(name, justify="left" if name == "step" else "right")
+    for step in report.steps:
+        money = "no price" if not step.priced else _range(step.usd, step.usd_low, step.usd_high)
+        table.add_row(
+            f"{step.step}\n{step.model}",
+            f"{step.calls:,}",
+            f"{step.input_tokens:,}",
+            f"{step.output_tokens:,}",
+            money,
+        )
+    console.print(table)
+    console.print(f"in all: ${_range(report.usd, report.usd_low, report.usd_high)}")
+    for note in report.notes:
+        console.print(f"note: {note}")
+    limit = max(1, round(report.usd_high * 1.1))
+    console.print(f"next: p2r-data build {recipe}" + (f" --max-cost {limit}" if report.usd else ""))
+
+
+def _range(middle: float, low: float, high: float) -> str:
+    return f"{middle:,.2f}" if low == high else f"{middle:,.2f} ({low:,.2f}-{high:,.2f})"
+
+
+def run_schema(name: str) -> None:
+    """Print a JSON Schema."""
+    from pydantic import BaseModel
+
+    from videop2r_data.builders.build import BuildReport
+    from videop2r_data.schemas import ProcessTrace, Sample
+    from videop2r_data.schemas.lock import BuildLock
+    from videop2r_data.schemas.recipe import Recipe
+    from videop2r_data.schemas.rows import CONFIGS
+
+    known: dict[str, type[BaseModel]] = {
+        "recipe": Recipe,
+        "lock": BuildLock,
+        "trace": ProcessTrace,
+        "sample": Sample,
+        **CONFIGS,
+        "report": BuildReport,
+    }
+    if not name:
+        typer.echo("\n".join(known))
+        return
+    if name not in known:
+        raise ConfigError(f"no schema {name!r}", hint=f"one of: {', '.join(known)}")
+    schema = known[name].model_json_schema()
+    print_json({"$schema": "https://json-schema.org/draft/2020-12/schema", **schema})
+
+
+def run_init(path: Path, *, template: str, force: bool) -> None:
+    """Write a commented recipe."""
+    from videop2r_data.recipes import list_recipes, recipe_text
+
+    if template not in list_recipes():
+        raise ConfigError(f"no packaged recipe {template!r}", hint=f"one of: {', '.join(list_recipes())}")
+    if path.exists() and not force:
+        raise ConfigError("the file exists", where=str(path), hint="--force replaces it")
+    path.write_text(recipe_text(template), encoding="utf-8")
+    typer.echo(f"wrote {path}; edit its sources, then: p2r-data check {path}")

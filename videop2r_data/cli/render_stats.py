@@ -1,0 +1,97 @@
+"""Print the figures of a data set."""
+
+from __future__ import annotations
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from videop2r_data.cards.stats import Stats
+from videop2r_data.cards.stats_text import Distribution, Spread, TopWords
+from videop2r_data.cli.render_tables import bar, type_table
+
+
+def stats_of(where: str, *, revision: str | None = None) -> Stats:
+    """Open a release and count it.
+
+    Raises:
+        SourceError: there is none, or a file is damaged.
+    """
+    from videop2r_data.builders.release import open_release
+    from videop2r_data.cards.stats import compute_stats
+
+    return compute_stats(open_release(where, revision=revision))
+
+
+def render_stats(stats: Stats, console: Console) -> None:
+    """Print all tables, at most 80 columns wide."""
+    console.print(Text(stats.where, style="bold"), soft_wrap=True)
+    console.print(", ".join(f"{name} {count:,} rows" for name, count in stats.rows.items()))
+    console.print()
+    console.print(type_table(stats.table, title="rows"))
+    _counts(console, "sources", stats.sources)
+    _histogram(console, "perception, words", stats.perception_words)
+    _histogram(console, "reasoning, words", stats.reasoning_words)
+    _spreads(console, "perception, words by group", stats.perception_by)
+    _spreads(console, "reasoning, words by group", stats.reasoning_by)
+    _histogram(console, "reward", stats.rewards)
+    _counts(console, "attempt that was kept", stats.attempts)
+    _spreads(console, "media", {"frames": stats.frames, "seconds": stats.seconds})
+    _counts(console, "not accepted, stage/reason", stats.funnel)
+    _words(console, "perception", stats.perception_top)
+    _words(console, "reasoning", stats.reasoning_top)
+    console.print()
+    console.print(f"near-duplicate questions: {stats.near_duplicates:,}")
+
+
+def _table(title: str) -> Table:
+    return Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False)
+
+
+def _counts(console: Console, title: str, counts: dict[str, int]) -> None:
+    if not counts:
+        return
+    table, total = _table(title), sum(counts.values())
+    table.add_column("", overflow="fold", max_width=40)
+    table.add_column("rows", justify="right")
+    table.add_column("")
+    for name, count in counts.items():
+        table.add_row(Text(name or "(none)"), f"{count:,}", bar(count / total))
+    console.print()
+    console.print(table)
+
+
+def _histogram(console: Console, title: str, found: Distribution) -> None:
+    if not found.count:
+        return
+    table, most = _table(f"{title}: mean {found.mean:.4g}, median {found.p50:g}"), max(found.bins.values())
+    table.add_column("from", justify="right")
+    table.add_column("rows", justify="right")
+    table.add_column("")
+    for edge, count in found.bins.items():
+        table.add_row(edge, f"{count:,}", bar(count / most, 40))
+    console.print()
+    console.print(table)
+
+
+def _spreads(console: Console, title: str, spreads: dict[str, Spread]) -> None:
+    shown = {name: spread for name, spread in spreads.items() if spread.count}
+    if not shown:
+        return
+    table = _table(title)
+    table.add_column("", overflow="fold", max_width=24)
+    for name in ("rows", "mean", "min", "5 %", "median", "95 %", "max"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for name, s in shown.items():
+        figures = (s.mean, s.min, s.p5, s.p50, s.p95, s.max)
+        table.add_row(Text(name), f"{s.count:,}", *(f"{figure:.4g}" for figure in figures))
+    console.print()
+    console.print(table)
+
+
+def _words(console: Console, title: str, words: TopWords) -> None:
+    if not words.tokens:
+        return
+    head = f"{title}: {words.tokens:,} words, {words.types:,} different, most frequent: "
+    console.print()
+    console.print(Text(head, style="bold") + Text(", ".join(f"{w} {n:,}" for w, n in words.top.items())))

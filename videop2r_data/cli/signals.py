@@ -1,0 +1,45 @@
+"""Ctrl-C and SIGTERM: the first drains, the second stops at once; finished calls are kept either way."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar
+
+from videop2r_data.builders.run import Stop
+
+T = TypeVar("T")
+
+
+def run_draining(main: Coroutine[Any, Any, T], stop: Stop, tell: Callable[[str], None]) -> T:
+    """Run a coroutine; the first signal asks `stop`, the second cancels.
+
+    Raises:
+        KeyboardInterrupt: after the second signal.
+    """
+
+    async def guarded() -> T:
+        loop = asyncio.get_running_loop()
+        task = asyncio.ensure_future(main)
+
+        def on_signal() -> None:
+            if stop.asked:
+                task.cancel()
+            else:
+                stop.ask()
+                tell("finishing the calls under way; again to stop at once (those calls are then lost)")
+
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, on_signal)
+        try:
+            return await task
+        except asyncio.CancelledError:
+            raise KeyboardInterrupt from None
+
+    try:
+        import uvloop
+    except ImportError:
+        return asyncio.run(guarded())
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(guarded())
