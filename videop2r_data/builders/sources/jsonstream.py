@@ -110,7 +110,7 @@ class JsonRows:
         self._index = 0
 
     def __iter__(self) -> Iterator[RawRow]:
-        in_array = self._open()
+        arrays = in_array = self._open()
         while True:
             char = self._next_char()
             if char == "":
@@ -120,7 +120,7 @@ class JsonRows:
             if char == "]" and in_array:
                 self._at += 1
                 in_array = False
-            elif char == "[" and not in_array:
+            elif char == "[" and arrays and not in_array:  # arrays one after another
                 self._at += 1
                 in_array = True
             elif char == ",":
@@ -131,7 +131,8 @@ class JsonRows:
 
     def _open(self) -> bool:
         """Skip the byte order mark and the opening bracket; True if there is one."""
-        self._more()
+        while len(self._buffer) < 2 and self._more():
+            pass
         if self._buffer.startswith("\ufeff"):
             self._at = 1
         elif self._buffer[:2] in ("\udcff\udcfe", "\udcfe\udcff"):
