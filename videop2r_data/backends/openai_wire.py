@@ -132,7 +132,7 @@ def parse_completion(raw: bytes, *, asked: str, clean: Callable[[str], str] = st
     try:
         choice = data["choices"][0]
         text = _text(choice["message"]["content"])
-    except (KeyError, IndexError, TypeError):
+    except (KeyError, IndexError, TypeError, AttributeError):
         raise TransientError(f"the server answered without choices: {clean(server_message(data))}") from None
     model = data.get("model")
     return Completion(
