@@ -1,6 +1,6 @@
-"""The synthetic world: exact scenes, questions of every type, traces with planted defects, and their exact judge.
+"""The synthetic world: exact scenes, questions of every type, traces with planted defects, an exact judge.
 
-Everything that comes from here is synthetic and says so. Media libraries are loaded only when files are written.
+Everything that comes from here is synthetic and says so. Media libraries are loaded when files are written.
 """
 
 from videop2r_data.demo.backend import MODEL, DemoBackend

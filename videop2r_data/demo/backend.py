@@ -1,4 +1,4 @@
-"""The `demo` backend: answers from the scene truth, with the planted defects, through the protocol of real models."""
+"""The `demo` backend: answers from the scene truth, with planted defects, by the common protocol."""
 
 from __future__ import annotations
 
@@ -29,13 +29,14 @@ _TAGGED = re.compile(r"<observation[^<>]*>(.*)</observation[^<>]*>", re.DOTALL |
 class DemoBackend:
     """Generator and judge that know the scene behind each question.
 
-    A question is found by its own words in the prompt: the number of its scene, then its exact text; if media come
-    with the request, they must be the file of that scene. For `generate` the answer is the planted trace. At a
-    temperature above 0 the defect is drawn anew (same rate, equal for equal temperatures), so that further attempts
-    can succeed. For `judge` the observation is read out of the prompt and decided by `observation_is_sufficient`.
+    A question is found by its own words in the prompt: the number of its scene, then its exact text; if media
+    come with the request, they must be the file of that scene. For `generate` the answer is the planted
+    trace. At a temperature above 0 the defect is drawn anew (same rate, equal for equal temperatures), so
+    that further attempts can succeed. For `judge` the observation is read out of the prompt and decided by
+    `observation_is_sufficient`.
 
-    Usage is an estimate by length (four characters a token; 28 x 28 pixels a visual token, two frames merged), since
-    nothing is tokenised here.
+    Usage is an estimate by length (four characters a token; 28 x 28 pixels a visual token, two frames
+    merged), since nothing is tokenised here.
 
     Args:
         spec: `kind: demo`; its model id is recorded as asked for, completions report `demo-world/1`.

@@ -1,7 +1,7 @@
 """What an observation claims, read by rule; and whether that is enough for a question.
 
-The reader knows the vocabulary of the demo world only. It is exact there: every claim that it can read must be
-true of the scene, and the facts that the answer follows from must be among them.
+The reader knows the vocabulary of the demo world only. It is exact there: every claim that it can read must
+be true of the scene, and the facts that the answer follows from must be among them.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from videop2r_data.demo.question import Question
 from videop2r_data.demo.scene import COLOURS, SHAPES, Key, Scene, Value, truth
+from videop2r_data.demo.wording import NUMBER_WORDS
 
 _COLOUR = "|".join(COLOURS)
 _SHAPE = "|".join(SHAPES)
@@ -20,9 +21,7 @@ _MENTION = re.compile(
     rf"\b(?:(?P<size>small|large|big|little|tiny)\s+)?(?:(?P<name>(?:{_COLOUR})\s+(?:{_SHAPE}))|(?P<other>sign|bar))\b",
     re.IGNORECASE,
 )
-_NUMBERS = {
-    w: n for n, w in enumerate("zero one two three four five six seven eight nine ten eleven twelve".split())
-} | {"no": 0}
+_NUMBERS = {word: n for n, word in enumerate(NUMBER_WORDS)} | {"no": 0}
 _NUMBER = rf"\d+|{'|'.join(_NUMBERS)}"
 _NOUN = rf"shapes?|objects?|things?|figures?|(?:{_SHAPE})(?:e?s)?"
 _COUNT = re.compile(
@@ -215,9 +214,9 @@ def holds(scene: Scene, claim: Claim) -> bool | None:
 def observation_is_sufficient(scene: Scene, question: Question, observation: str) -> bool:
     """The exact perception judge: does the answer follow from the observation?
 
-    True if every claim that bears on the scene is true, and the claims state all facts of one of the alternatives
-    in `question.needs`. Sentences that only say what to look for ("... need to notice ...", "whether ...") claim
-    nothing. Tags, instructions and verdicts in the text have no effect.
+    True if every claim that bears on the scene is true, and the claims state all facts of one of the
+    alternatives in `question.needs`. Sentences that only say what to look for ("... need to notice ...",
+    "whether ...") claim nothing. Tags, instructions and verdicts in the text have no effect.
 
     Args:
         scene: the truth.

@@ -39,7 +39,7 @@ class Defect(StrEnum):
     THINK_ANSWER_MISMATCH = "think_answer_mismatch"
     """Multiple choice: the think segment settles on another option than the (right) answer."""
     COPIED_VERDICT = "copied_verdict"
-    """The observation omits its evidence and speaks for the judge: verdict tags, closing tags, instructions."""
+    """The observation omits its evidence and speaks for the judge: verdict tags, instructions."""
 
 
 TEMPLATE_DEFECTS = (
@@ -56,6 +56,13 @@ TEMPLATE_DEFECTS = (
 )
 """Broken templates: rejected under the reason of the same name."""
 
+_CAUGHT = {
+    Defect.WRONG_ANSWER: (Stage.VERIFY, RejectReason.LOW_SCORE),
+    Defect.LOW_QUALITY: (Stage.VERIFY, RejectReason.LOW_SCORE),
+    Defect.EVIDENCE_OMITTED: (Stage.JUDGE, RejectReason.INSUFFICIENT),
+    Defect.EVIDENCE_CONTRADICTED: (Stage.JUDGE, RejectReason.INSUFFICIENT),
+}
+"""Defects that are rejected under another reason than their own name, or by the judge."""
 _OPEN_TEXT = (ProblemType.OCR, ProblemType.FREE_FORM)
 
 
@@ -84,18 +91,13 @@ def expected_rejection(
     Returns:
         None if the row must be kept: a good trace, or a defect that this profile does not look for.
     """
-    robust = profile == "robust"
     if defect is None or defect is Defect.NEAR_MISS:
         return None
-    if defect in TEMPLATE_DEFECTS:
-        return Stage.VERIFY, frozenset({RejectReason(defect.value)})
-    if defect in (Defect.WRONG_ANSWER, Defect.LOW_QUALITY):
-        return Stage.VERIFY, frozenset({RejectReason.LOW_SCORE})
-    if defect is Defect.COMPLETION_CUT:
-        return Stage.VERIFY, frozenset({RejectReason.COMPLETION_CUT})
-    if defect is Defect.THINK_ANSWER_MISMATCH:
-        choice = sample.problem_type is ProblemType.MULTIPLE_CHOICE
-        return (Stage.VERIFY, frozenset({RejectReason.THINK_ANSWER_MISMATCH})) if robust and choice else None
-    if defect is Defect.COPIED_VERDICT and robust:
-        return Stage.VERIFY, frozenset({RejectReason.COPIED_VERDICT})
-    return Stage.JUDGE, frozenset({RejectReason.INSUFFICIENT})
+    if defect is Defect.THINK_ANSWER_MISMATCH and (
+        profile == "paper" or sample.problem_type is not ProblemType.MULTIPLE_CHOICE
+    ):
+        return None
+    if defect is Defect.COPIED_VERDICT and profile == "paper":
+        return Stage.JUDGE, frozenset({RejectReason.INSUFFICIENT})
+    stage, reason = _CAUGHT.get(defect) or (Stage.VERIFY, RejectReason(defect.value))
+    return stage, frozenset({reason})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from random import Random
 
+from videop2r_data.demo.chance import stream
 from videop2r_data.demo.font import ADVANCE, LINE
 from videop2r_data.demo.scene import (
     COLOURS,
@@ -20,10 +21,14 @@ from videop2r_data.demo.scene import (
 )
 from videop2r_data.schemas.recipe import DemoSpec
 
+# fmt: off
 WORDS = (
-    "RED SUN FOX KEY MAP ICE OWL BUS TAXI EXIT STOP PARK HOTEL RIVER BRIDGE MARKET GARDEN SILVER NORTH HARBOR "
-    "WINTER OCEAN COFFEE STATION LIBRARY CASTLE MUSEUM TICKET ORANGE PLANET WINDOW CAMERA BAKERY SCHOOL"
-).split()
+    "RED", "SUN", "FOX", "KEY", "MAP", "ICE", "OWL", "BUS", "TAXI", "EXIT", "STOP", "PARK", "HOTEL",
+    "RIVER", "BRIDGE", "MARKET", "GARDEN", "SILVER", "NORTH", "HARBOR", "WINTER", "OCEAN", "COFFEE",
+    "STATION", "LIBRARY", "CASTLE", "MUSEUM", "TICKET", "ORANGE", "PLANET", "WINDOW", "CAMERA", "BAKERY",
+    "SCHOOL",
+)
+# fmt: on
 _DARK = ("red", "green", "blue", "purple", "black")
 _WEIGHTS: dict[Medium, int] = {"video": 5, "image": 4, "text": 1}
 _THEMES: dict[Medium, dict[Theme, int]] = {
@@ -41,7 +46,7 @@ def imagine(spec: DemoSpec, index: int, retry: int = 0) -> Scene:
         index: number of the scene, from 0.
         retry: another draw for the same number (when the wanted tasks do not fit the first).
     """
-    rng = Random(f"{spec.seed}/scene/{index}/{retry}")
+    rng = stream(spec.seed, "scene", index, retry)
     media = sorted(set(spec.mediums))
     medium = rng.choices(media, [_WEIGHTS[m] for m in media])[0]
     themes = list(_THEMES[medium])

@@ -1,15 +1,19 @@
-"""Write a scene as a file: mp4 with a display matrix, PNG with an EXIF orientation; the same bytes every time."""
+"""Write a scene as a file, the same bytes every time: mp4 (display matrix), PNG (EXIF orientation)."""
 
 from __future__ import annotations
 
 import io
 import struct
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
 from videop2r_data.demo.render import Picture, render_frames
 from videop2r_data.demo.scene import Scene
 from videop2r_data.errors import ConfigError, MissingExtraError
+
+if TYPE_CHECKING:
+    from av.video.stream import VideoStream
 
 _EXIF = {1: 6, 2: 3, 3: 8}
 """Quarter turns clockwise that a reader must apply -> EXIF orientation."""
@@ -53,7 +57,7 @@ def _mp4(pixels: Picture, scene: Scene) -> bytes:
         raise ConfigError(f"demo.side is {scene.side}: a clip needs an even side", where="demo.side")
     out = io.BytesIO()
     with av.open(out, "w", format="mp4", options={"fflags": "+bitexact"}) as container:
-        stream = container.add_stream(_encoder(), rate=scene.fps)
+        stream = cast("VideoStream", container.add_stream(_encoder(), rate=scene.fps))
         stream.width, stream.height, stream.pix_fmt = scene.side, scene.side, "yuv420p"
         stream.codec_context.thread_count = 1
         stream.codec_context.options = {"crf": "16", "preset": "veryfast", "flags": "+bitexact", "bf": "2"}

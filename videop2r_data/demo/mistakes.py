@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from random import Random
 
-from videop2r_data.demo.ask import behaviour, other_text, portrait
+from videop2r_data.demo.ask_choice import other_text
+from videop2r_data.demo.ask_open import behaviour, portrait
 from videop2r_data.demo.question import SceneSample
 from videop2r_data.demo.scene import truth
 from videop2r_data.demo.statements import moved_box
@@ -25,24 +27,33 @@ _THIN = {
 
 def wrong_answer(sample: SceneSample, rng: Random) -> str:
     """An answer of the right form that scores below 0.6 by the metric of its type."""
-    question = sample.question
-    kind = question.problem_type
-    if kind is ProblemType.MULTIPLE_CHOICE:
-        letters = [option[0] for option in question.options]
-        return rng.choice([x for x in letters if x != question.answer])
-    if kind is ProblemType.NUMERICAL:
-        n = int(question.answer)
-        return str(rng.choice([m for m in (n - 2, n - 1, n + 1, n + 2) if m >= 0]))
-    if kind is ProblemType.OCR:
-        return other_text(question.answer, rng)
-    if kind is ProblemType.FREE_FORM:
-        return rng.choice(_OFF_TOPIC)
-    if kind is ProblemType.REGRESSION:
-        exact = float(question.answer)
-        return number(exact * rng.choice((0.3, 0.45, 1.5, 1.8)))
-    if kind is ProblemType.TEMPORAL_GROUNDING:
-        return _other_interval(sample, rng)
-    box = truth(sample.scene, ("box", question.subjects[0]))
+    return _WRONG[sample.question.problem_type](sample, rng)
+
+
+def _other_letter(sample: SceneSample, rng: Random) -> str:
+    letters = [option[0] for option in sample.question.options]
+    return rng.choice([x for x in letters if x != sample.question.answer])
+
+
+def _other_number(sample: SceneSample, rng: Random) -> str:
+    n = int(sample.question.answer)
+    return str(rng.choice([m for m in (n - 2, n - 1, n + 1, n + 2) if m >= 0]))
+
+
+def _other_words(sample: SceneSample, rng: Random) -> str:
+    return other_text(sample.question.answer, rng)
+
+
+def _off_topic(sample: SceneSample, rng: Random) -> str:
+    return rng.choice(_OFF_TOPIC)
+
+
+def _other_amount(sample: SceneSample, rng: Random) -> str:
+    return number(float(sample.question.answer) * rng.choice((0.3, 0.45, 1.5, 1.8)))
+
+
+def _other_box(sample: SceneSample, rng: Random) -> str:
+    box = truth(sample.scene, ("box", sample.question.subjects[0]))
     assert isinstance(box, tuple)
     return str([round(v) for v in moved_box(box, sample.scene.side)])
 
@@ -54,6 +65,17 @@ def _other_interval(sample: SceneSample, rng: Random) -> str:
     if rng.random() < 0.5:
         return f"[{number(start)}, {number(start + 0.4 * length)}]"
     return f"[{number(end - 0.3 * length)}, {number(end + 0.3 * length)}]"
+
+
+_WRONG: dict[ProblemType, Callable[[SceneSample, Random], str]] = {
+    ProblemType.MULTIPLE_CHOICE: _other_letter,
+    ProblemType.NUMERICAL: _other_number,
+    ProblemType.OCR: _other_words,
+    ProblemType.FREE_FORM: _off_topic,
+    ProblemType.REGRESSION: _other_amount,
+    ProblemType.TEMPORAL_GROUNDING: _other_interval,
+    ProblemType.SPATIAL_GROUNDING: _other_box,
+}
 
 
 def degraded_answer(sample: SceneSample, rng: Random) -> str:

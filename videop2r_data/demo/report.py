@@ -108,8 +108,8 @@ def evaluate(
         folder: the world.
         outcomes: one per row of the build, in any order; rows of the world without one are left out.
         profile: that of the build's verify step.
-        temperatures: problem_id -> temperature of the completion that counts, for builds with several attempts
-            (their defects are drawn anew); None: all at 0.
+        temperatures: problem_id -> temperature of the completion that counts, for builds with several
+            attempts (their defects are drawn anew); None: all at 0.
 
     Raises:
         SourceError: no world there, or an outcome for a problem_id that it does not have.

@@ -1,7 +1,8 @@
-"""What is in a scene, exactly: the truth that questions, pixels, traces and the judge are all derived from."""
+"""What is in a scene, exactly: questions, pixels, traces and the judge are all derived from it."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Literal
 
 from videop2r_data.schemas.base import Model
@@ -173,18 +174,10 @@ class Scene(Model):
 def truth(scene: Scene, key: Key) -> Value | None:
     """The exact value of a fact, or None where the scene has none (the fact has no bearing on it)."""
     kind, subject = key
-    if kind == "exists":
-        return _listed(scene, subject)
-    if kind == "count":
-        return _count(scene, subject)
-    if kind == "text":
-        return scene.sign.text if scene.sign else None
-    if kind == "level":
-        return _level(scene, subject)
+    if kind in _TRUTHS:
+        return _TRUTHS[kind](scene, subject)
     if kind in ("appear", "vanish"):
         return _when(scene, kind, subject)
-    if kind == "beside":
-        return _beside(scene, subject)
     found = scene.named(subject)
     return None if found is None else _of_object(scene, kind, found)
 
@@ -198,17 +191,12 @@ def _listed(scene: Scene, name: str) -> bool | None:
 def _of_object(scene: Scene, kind: str, found: SceneObject) -> Value | None:
     if kind == "size":
         return found.size
-    if scene.medium == "video" and kind == "motion":
-        return found.motion
-    if scene.medium == "video" and kind == "pace":
-        return found.pace
-    if found.motion != "still":
-        return None
-    if kind == "box":
+    if kind in ("motion", "pace"):
+        value: str = getattr(found, kind)
+        return value if scene.medium == "video" else None
+    if found.motion == "still" and kind == "box":
         return tuple(float(v) for v in found.box())
-    if kind == "place":
-        return place_of(scene, found)
-    return None
+    return place_of(scene, found) if found.motion == "still" and kind == "place" else None
 
 
 def place_of(scene: Scene, found: SceneObject) -> str | None:
@@ -263,3 +251,16 @@ def _beside(scene: Scene, subject: str) -> str | None:
         return None
     gap = a.centre(0)[0] - b.centre(0)[0]
     return None if abs(gap) < a.half + b.half + 1 else "left" if gap < 0 else "right"
+
+
+def _text(scene: Scene, subject: str) -> str | None:
+    return scene.sign.text if scene.sign else None
+
+
+_TRUTHS: dict[str, Callable[[Scene, str], Value | None]] = {
+    "exists": _listed,
+    "count": _count,
+    "text": _text,
+    "level": _level,
+    "beside": _beside,
+}

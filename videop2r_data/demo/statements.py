@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from random import Random
 
-from videop2r_data.demo.ask import other_text
+from videop2r_data.demo.ask_choice import other_text
 from videop2r_data.demo.scene import COLOURS, MOTIONS, PLACES, SHAPES, Key, Scene, Value, truth
-from videop2r_data.demo.wording import number, plural
+from videop2r_data.demo.wording import NUMBER_WORDS, number, plural
 
 _WAYS = {
     "left": ("to the left", "left"),
@@ -14,7 +15,7 @@ _WAYS = {
     "up": ("upwards", "up"),
     "down": ("downwards", "down"),
 }
-_COUNT_WORDS = "no one two three four five six seven eight nine ten eleven twelve".split()
+_COUNT_WORDS = ("no", *NUMBER_WORDS[1:])
 
 
 def state(key: Key, value: Value, rng: Random, scene: Scene) -> str:
@@ -93,26 +94,14 @@ def _state_level(anchor: str, percent: str, rng: Random) -> str:
 
 
 def twist(scene: Scene, key: Key, rng: Random) -> tuple[Key, Value]:
-    """A claim in place of a true one that is plausible, and false beyond every tolerance of `claims.holds`."""
+    """A plausible claim in place of a true one, false beyond every tolerance of `claims.holds`."""
     kind, subject = key
     exact = truth(scene, key)
     assert exact is not None, key
-    if kind == "exists" and exact:
-        return _another_thing(scene, subject, rng), True
     if kind == "exists":
-        return key, not exact
-    if kind == "count":
-        n = int(str(exact))
-        return key, rng.choice([m for m in (n - 1, n + 1, n + 2) if m >= 0])
-    if kind in ("appear", "vanish"):
-        return key, _other_time(scene, float(str(exact)), rng)
-    if kind == "level":
-        return key, _other_level(int(str(exact)), rng)
-    if kind == "text":
-        return key, other_text(str(exact), rng)
-    if kind == "box":
-        assert isinstance(exact, tuple)
-        return key, moved_box(exact, scene.side)
+        return _another_thing(scene, subject, rng) if exact else (key, True)
+    if kind in _TWISTS:
+        return key, _TWISTS[kind](scene, exact, rng)
     pools: dict[str, tuple[str, ...]] = {
         "motion": tuple(MOTIONS),
         "pace": ("slow", "fast"),
@@ -123,20 +112,36 @@ def twist(scene: Scene, key: Key, rng: Random) -> tuple[Key, Value]:
     return key, rng.choice([v for v in pools[kind] if v != exact])
 
 
-def _another_thing(scene: Scene, name: str, rng: Random) -> Key:
+def _another_thing(scene: Scene, name: str, rng: Random) -> tuple[Key, Value]:
     colour, shape = name.split()
     names = [f"{c} {shape}" for c in COLOURS if c != colour] + [f"{colour} {s}" for s in SHAPES if s != shape]
-    return "exists", rng.choice([n for n in names if not truth(scene, ("exists", n))])
+    return ("exists", rng.choice([n for n in names if not truth(scene, ("exists", n))])), True
 
 
-def _other_time(scene: Scene, exact: float, rng: Random) -> float:
+def _other_count(scene: Scene, exact: Value, rng: Random) -> int:
+    n = int(str(exact))
+    return rng.choice([m for m in (n - 1, n + 1, n + 2) if m >= 0])
+
+
+def _other_time(scene: Scene, exact: Value, rng: Random) -> float:
+    time = float(str(exact))
     shift = max(0.25 * scene.duration_s, 2 / scene.fps) * rng.uniform(1.0, 1.5)
-    low, high = exact - shift, exact + shift
+    low, high = time - shift, time + shift
     return round(high if low < 0 or (high <= scene.duration_s and rng.random() < 0.5) else low, 2)
 
 
-def _other_level(exact: int, rng: Random) -> int:
-    return rng.choice([v for v in range(2, 99) if abs(v - exact) >= 15 and abs(v - exact) >= 0.5 * exact])
+def _other_level(scene: Scene, exact: Value, rng: Random) -> int:
+    level = int(str(exact))
+    return rng.choice([v for v in range(2, 99) if abs(v - level) >= max(15, 0.5 * level)])
+
+
+def _other_words(scene: Scene, exact: Value, rng: Random) -> str:
+    return other_text(str(exact), rng)
+
+
+def _other_box(scene: Scene, exact: Value, rng: Random) -> tuple[float, ...]:
+    assert isinstance(exact, tuple)
+    return moved_box(exact, scene.side)
 
 
 def moved_box(box: tuple[float, ...], side: int) -> tuple[float, ...]:
@@ -145,3 +150,13 @@ def moved_box(box: tuple[float, ...], side: int) -> tuple[float, ...]:
     dx = side / 2 if x1 + x2 < side else -side / 2
     dy = side / 3 if y1 + y2 < side else -side / 3
     return tuple(float(round(v)) for v in (x1 + dx, y1 + dy, x2 + dx, y2 + dy))
+
+
+_TWISTS: dict[str, Callable[[Scene, Value, Random], Value]] = {
+    "count": _other_count,
+    "appear": _other_time,
+    "vanish": _other_time,
+    "level": _other_level,
+    "text": _other_words,
+    "box": _other_box,
+}

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import count
-from random import Random
 
 from videop2r_data.demo.ask import KINDS, ask
+from videop2r_data.demo.chance import stream
 from videop2r_data.demo.defects import TEMPLATE_DEFECTS, Defect, applicable
 from videop2r_data.demo.imagine import imagine
 from videop2r_data.demo.question import Question, SceneSample
@@ -54,7 +54,7 @@ def questions_of(spec: DemoSpec, index: int) -> tuple[Scene, list[Question]]:
     kinds = kinds_of(spec)
     for retry in range(_RETRIES):
         scene = imagine(spec, index, retry)
-        asked = ask(scene, kinds, spec.questions, Random(f"{spec.seed}/ask/{index}/{retry}"))
+        asked = ask(scene, kinds, spec.questions, stream(spec.seed, "ask", index, retry))
         if asked:
             return scene, asked
     raise ConfigError(
@@ -91,7 +91,7 @@ def planted(
 
     Broken templates share one part in six; the other kinds that fit the type share the rest evenly.
     """
-    rng = Random(f"{spec.seed}/defect/{index}/{number}/{temperature:.4f}")
+    rng = stream(spec.seed, "defect", index, number, f"{temperature:.4f}")
     if rng.random() >= spec.defect_rate:
         return None
     if rng.random() < 1 / 6:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from random import Random
 
+from videop2r_data.demo.chance import stream
 from videop2r_data.demo.claims import observation_is_sufficient
 from videop2r_data.demo.defects import TEMPLATE_DEFECTS, Defect
 from videop2r_data.demo.mistakes import degraded_answer, near_miss, wrong_answer
@@ -77,7 +78,7 @@ def write_trace(sample: SceneSample, defect: Defect | None, *, seed: int | str =
         ValueError: the defect cannot be planted in this type of question (see `defects.applicable`).
     """
     scene, question = sample.scene, sample.question
-    rng = Random(f"{scene.index}/{sample.number}/{question.problem}/{defect}/{seed}")
+    rng = stream(scene.index, sample.number, question.problem, defect, seed)
     answer = _answer(sample, defect, rng)
     settled = answer
     if defect is Defect.THINK_ANSWER_MISMATCH:

@@ -1,4 +1,7 @@
-"""Several wordings of every question. `{at}` is `in clip 17`, `{At}` the same with a capital, `{label}` `clip 17`."""
+"""Several wordings of every question.
+
+`{at}` is `in clip 17`, `{At}` the same with a capital, `{label}` is `clip 17`.
+"""
 
 from __future__ import annotations
 
@@ -121,6 +124,12 @@ PROBLEMS: dict[str, tuple[str, ...]] = {
     ),
 }
 """Question kind -> its wordings."""
+
+
+NUMBER_WORDS = (
+    *("zero", "one", "two", "three", "four", "five", "six"),
+    *("seven", "eight", "nine", "ten", "eleven", "twelve"),
+)
 
 
 def phrase(kind: str, label: str, rng: Random, **slots: str) -> str:

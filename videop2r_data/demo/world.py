@@ -30,8 +30,8 @@ def spec_digest(spec: DemoSpec) -> str:
 def write_world(folder: Path, spec: DemoSpec, *, progress: Callable[[int, int], None] | None = None) -> Path:
     """Write a world; an equal and complete one is left as it is, an interrupted one is finished.
 
-    Files: `media/demo/*.mp4|png`, `pool.json` (one JSON array), `scenes.jsonl` (one `SceneSample` a line) and, last,
-    `world.json` (the digest of the spec and of both tables). Every file is renamed into place when it is whole.
+    Files: `media/demo/*.mp4|png`, `pool.json` (one JSON array), `scenes.jsonl` (one `SceneSample` a line)
+    and, last, `world.json` (digests of the spec and of both tables). Every file is renamed into place whole.
 
     Args:
         folder: made if it does not exist; the files of another world in it are replaced.

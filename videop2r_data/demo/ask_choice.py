@@ -1,0 +1,228 @@
+"""Multiple-choice questions: each with plausible wrong options and the facts that it needs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from random import Random
+
+from videop2r_data.demo.imagine import WORDS
+from videop2r_data.demo.question import Question
+from videop2r_data.demo.scene import COLOURS, PLACES, SHAPES, Key, Scene, truth
+from videop2r_data.demo.wording import listing, phrase, plural
+from videop2r_data.schemas.sample import ProblemType
+
+DIRECTIONS = {"left": "to the left", "right": "to the right", "up": "upwards", "down": "downwards"}
+Asked = Question | None
+
+
+def list_all(scene: Scene) -> tuple[Key, ...]:
+    """The facts that every object is there: an enumeration."""
+    return tuple(("exists", o.name) for o in scene.objects)
+
+
+def _choice(
+    kind: str,
+    problem: str,
+    rng: Random,
+    *,
+    right: str,
+    wrong: Sequence[str],
+    needs: tuple[tuple[Key, ...], ...],
+    subjects: tuple[str, ...] = (),
+) -> Question:
+    """A multiple-choice question: the right text and up to five wrong ones, shuffled."""
+    pool = [w for w in dict.fromkeys(wrong) if w != right]
+    rng.shuffle(pool)
+    texts = [right, *pool[: rng.randint(min(len(pool), 2), 5)]]
+    rng.shuffle(texts)
+    return Question(
+        kind=kind,
+        problem_type=ProblemType.MULTIPLE_CHOICE,
+        problem=problem,
+        options=tuple(f"{'ABCDEF'[i]}. {text}" for i, text in enumerate(texts)),
+        answer="ABCDEF"[texts.index(right)],
+        subjects=subjects,
+        needs=needs,
+    )
+
+
+def ask_direction(scene: Scene, rng: Random) -> Asked:
+    """Which way does it move?"""
+    found = rng.choice(scene.objects)
+    texts = [*DIRECTIONS.values(), "it stays where it is"]
+    right = DIRECTIONS.get(found.motion, texts[-1])
+    problem = phrase("direction", scene.label, rng, a=found.name)
+    needs = ((("motion", found.name),),)
+    return _choice("direction", problem, rng, right=right, wrong=texts, needs=needs, subjects=(found.name,))
+
+
+def _alone(scene: Scene, rng: Random, part: str) -> tuple[str, str] | None:
+    """(name, part) of an object whose colour or shape no other object has."""
+    parts = [getattr(o, part) for o in scene.objects]
+    alone = [(o.name, getattr(o, part)) for o in scene.objects if parts.count(getattr(o, part)) == 1]
+    return rng.choice(alone) if alone else None
+
+
+def ask_colour(scene: Scene, rng: Random) -> Asked:
+    """What colour is the only thing of this shape?"""
+    found = _alone(scene, rng, "shape")
+    if found is None:
+        return None
+    name, shape = found
+    problem = phrase("colour", scene.label, rng, a=shape)
+    needs = ((("exists", name),),)
+    return _choice(
+        "colour", problem, rng, right=name.split()[0], wrong=list(COLOURS), needs=needs, subjects=(name,)
+    )
+
+
+def ask_shape(scene: Scene, rng: Random) -> Asked:
+    """What shape is the only thing of this colour?"""
+    found = _alone(scene, rng, "colour")
+    if found is None:
+        return None
+    name, colour = found
+    problem = phrase("shape", scene.label, rng, a=colour)
+    needs = ((("exists", name),),)
+    return _choice("shape", problem, rng, right=name.split()[1], wrong=SHAPES, needs=needs, subjects=(name,))
+
+
+def ask_order(scene: Scene, rng: Random) -> Asked:
+    """Which appears first? None if two begin together."""
+    times = sorted((o.appear, o.name) for o in scene.objects)
+    if len(times) < 2 or times[1][0] - times[0][0] < max(2, scene.fps // 4):
+        return None
+    names = [name for _, name in times]
+    needs = (tuple(("appear", name) for name in sorted(names)),)
+    problem = phrase("order", scene.label, rng)
+    absent = [f"the {c} {s}" for c in COLOURS for s in SHAPES if f"{c} {s}" not in names]
+    wrong = [*(f"the {n}" for n in names[1:]), rng.choice(absent)]
+    right = f"the {names[0]}"
+    return _choice("order", problem, rng, right=right, wrong=wrong, needs=needs, subjects=tuple(names))
+
+
+def ask_faster(scene: Scene, rng: Random) -> Asked:
+    """Which of a fast and a slow one is faster?"""
+    fast = [o for o in scene.objects if o.pace == "fast"]
+    slower = [o for o in scene.objects if o.pace == "slow"]
+    if not fast or not slower:
+        return None
+    right, other = rng.choice(fast).name, rng.choice(slower).name
+    a, b = rng.sample((right, other), 2)
+    problem = phrase("faster", scene.label, rng, a=a, b=b)
+    needs = ((("pace", right), ("pace", other)),)
+    texts = [f"the {other}", "both are equally fast"]
+    return _choice(
+        "faster", problem, rng, right=f"the {right}", wrong=texts, needs=needs, subjects=(right, other)
+    )
+
+
+def ask_place(scene: Scene, rng: Random) -> Asked:
+    """In which quarter of the picture is it?"""
+    found = rng.choice(scene.objects)
+    place = truth(scene, ("place", found.name))
+    if place is None:
+        return None
+    problem = phrase("place", scene.label, rng, a=found.name)
+    needs = ((("place", found.name),),)
+    return _choice("place", problem, rng, right=str(place), wrong=PLACES, needs=needs, subjects=(found.name,))
+
+
+def ask_beside(scene: Scene, rng: Random) -> Asked:
+    """On which side of another one is it?"""
+    if len(scene.objects) < 2:
+        return None
+    a, b = (o.name for o in rng.sample(scene.objects, 2))
+    side = truth(scene, ("beside", f"{a}|{b}"))
+    if side is None:
+        return None
+    problem = phrase("beside", scene.label, rng, a=a, b=b)
+    back = {"left": "right", "right": "left"}[str(side)]
+    needs = ((("beside", f"{a}|{b}"),), (("beside", f"{b}|{a}"),))
+    return _choice(
+        "beside", problem, rng, right=f"on its {side}", wrong=[f"on its {back}"], needs=needs, subjects=(a, b)
+    )
+
+
+def ask_exists(scene: Scene, rng: Random) -> Asked:
+    """Is there such a thing: yes or no?"""
+    names = [o.name for o in scene.objects]
+    absent = [f"{c} {s}" for c in COLOURS for s in SHAPES if f"{c} {s}" not in names]
+    name = rng.choice(names if rng.random() < 0.5 else absent)
+    there = name in names
+    problem = phrase("exists", scene.label, rng, a=name)
+    needs: tuple[tuple[Key, ...], ...] = ((("exists", name),),)
+    if not there:
+        needs += ((("count", "all"), *list_all(scene)),)
+    right, wrong = ("Yes", "No") if there else ("No", "Yes")
+    return _choice("exists", problem, rng, right=right, wrong=[wrong], needs=needs, subjects=(name,))
+
+
+def ask_count_choice(scene: Scene, rng: Random) -> Asked:
+    """How many shapes, with options?"""
+    right = len(scene.objects)
+    needs = ((("count", "all"),), list_all(scene))
+    problem = phrase("count_choice", scene.label, rng)
+    texts = [str(n) for n in range(1, 7)]
+    return _choice(
+        "count_choice", problem, rng, right=str(right), wrong=texts, needs=needs, subjects=("all",)
+    )
+
+
+def other_text(text: str, rng: Random) -> str:
+    """As many words, all of them other ones."""
+    words = text.split()
+    pool = [w for w in WORDS if w not in words]
+    return " ".join(
+        str(rng.randint(10, 9999)) if word.isdigit() and rng.random() < 0.3 else rng.choice(pool)
+        for word in words
+    )
+
+
+def ask_read_choice(scene: Scene, rng: Random) -> Asked:
+    """Which text is on the sign?"""
+    text = str(truth(scene, ("text", "")))
+    others = [other_text(text, rng) for _ in range(4)]
+    problem = phrase("read_choice", scene.label, rng)
+    return _choice("read_choice", problem, rng, right=text, wrong=others, needs=((("text", ""),),))
+
+
+def ask_trend(scene: Scene, rng: Random) -> Asked:
+    """Does the bar rise or fall?"""
+    assert scene.gauge is not None
+    texts = ["it rises", "it falls", "it stays the same"]
+    right = texts[0] if scene.gauge.end > scene.gauge.start else texts[1]
+    needs = ((("level", "start"), ("level", "end")),)
+    return _choice(
+        "trend",
+        phrase("trend", scene.label, rng),
+        rng,
+        right=right,
+        wrong=texts,
+        needs=needs,
+        subjects=("start", "end"),
+    )
+
+
+def things_in(scene: Scene) -> str:
+    """The groups of a text puzzle in words."""
+    return listing([f"{g.count} {plural(g.name)}" for g in scene.groups])
+
+
+def ask_most(scene: Scene, rng: Random) -> Asked:
+    """Of which kind are there the most?"""
+    ranked = sorted(scene.groups, key=lambda g: -g.count)
+    if ranked[0].count == ranked[1].count:
+        return None
+    problem = phrase("most", scene.label, rng, things=things_in(scene))
+    needs = (tuple(("count", g.name) for g in scene.groups),)
+    names = [plural(g.name) for g in ranked]
+    return _choice(
+        "most",
+        problem,
+        rng,
+        right=names[0],
+        wrong=names[1:],
+        needs=needs,
+        subjects=tuple(g.name for g in scene.groups),
+    )
