@@ -1,0 +1,167 @@
+"""Words, lengths and their distributions."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable
+from hashlib import blake2b
+from typing import Any, Self
+
+from pydantic import Field
+
+from videop2r_data.schemas.base import Model
+from videop2r_data.schemas.trace import segment_spans
+
+MAX_VOCABULARY = 200_000
+"""Different words held; beyond it the rarest are forgotten, and the counts are lower bounds."""
+MAX_GROUPS = 2_000
+"""Different sources held; the others count as `other`."""
+_WORD = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)*")
+_NOISE = re.compile(r"[\W_]+")
+_TAGS = re.compile(r"</?(?:observation|think|answer)>")
+_FUNCTION_WORDS = """
+a an and are as at be been but by can do does for from had has have he her his i if in into is it its
+itself me my no not of on or our she so some than that the their them then there these they this those to
+was we were what when where which while who will with would you your let
+"""
+_STOP = frozenset(_FUNCTION_WORDS.split())
+
+
+class Spread(Model):
+    """A distribution in a few numbers; all 0 when there is nothing to count."""
+
+    count: int = 0
+    mean: float = 0.0
+    min: float = 0.0
+    p5: float = 0.0
+    p25: float = 0.0
+    p50: float = 0.0
+    p75: float = 0.0
+    p95: float = 0.0
+    max: float = 0.0
+
+    @classmethod
+    def of(cls, values: Counter[int], *, scale: int = 1) -> Self:
+        """From value -> how often; values are divided by `scale`. Percentiles are nearest-rank.
+
+        >>> Spread.of(Counter({1: 3, 5: 1})).p75
+        1.0
+        """
+        return cls(**_spread(values, scale))
+
+
+class Distribution(Spread):
+    """A spread with its histogram."""
+
+    bin_width: float = 1.0
+    bins: dict[str, int] = Field(default_factory=dict)
+    """Lower edge of each bin -> count; empty bins inside the range are listed with 0. The last bin takes all
+    above."""
+
+    @classmethod
+    def of(cls, values: Counter[int], *, scale: int = 1, bin_width: int = 1, most: int = 40) -> Self:
+        """From value -> how often, in bins of `bin_width` (before scaling), at most `most` of them.
+
+        >>> Distribution.of(Counter({0: 1, 25: 2}), bin_width=20).bins
+        {'0': 1, '20': 2}
+        """
+        counted: Counter[int] = Counter()
+        for value, number in values.items():
+            counted[min(value // bin_width, most - 1)] += number
+        low, high = (min(counted), max(counted)) if counted else (0, -1)
+        bins = {f"{edge * bin_width / scale:g}": counted[edge] for edge in range(low, high + 1)}
+        return cls(**_spread(values, scale), bin_width=bin_width / scale, bins=bins)
+
+
+def _spread(values: Counter[int], scale: int) -> dict[str, Any]:
+    count = values.total()
+    if not count:
+        return {}
+    ordered = sorted(values.items())
+    marks = {"p5": 0.05, "p25": 0.25, "p50": 0.5, "p75": 0.75, "p95": 0.95}
+    found: dict[str, float] = {}
+    below = 0
+    for value, number in ordered:
+        below += number
+        for name, share in marks.items():
+            if name not in found and below >= share * count:
+                found[name] = value / scale
+    mean = sum(value * number for value, number in ordered) / count / scale
+    edges = {"min": ordered[0][0] / scale, "max": ordered[-1][0] / scale}
+    return {"count": count, "mean": round(mean, 4), **edges, **found}
+
+
+class TopWords(Model):
+    """How rich the wording is."""
+
+    tokens: int
+    """Words in all."""
+    types: int
+    """Different words."""
+    top: dict[str, int]
+    """The most frequent words, function words left out -> how often."""
+
+
+class Words:
+    """Word counts of one segment over all rows."""
+
+    def __init__(self) -> None:
+        self.lengths: Counter[int] = Counter()
+        self.vocabulary: Counter[str] = Counter()
+        self._groups: dict[str, Counter[int]] = {}
+
+    def add(self, text: str | None, groups: Iterable[str]) -> None:
+        """Count one text; None is no text and counts nowhere."""
+        if text is None:
+            return
+        length = len(text.split())
+        self.lengths[length] += 1
+        for group in groups:
+            name = group if group in self._groups or len(self._groups) < MAX_GROUPS else "source/other"
+            self._groups.setdefault(name, Counter())[length] += 1
+        self.vocabulary.update(_WORD.findall(text.lower()))
+        if len(self.vocabulary) > MAX_VOCABULARY:
+            self.vocabulary = Counter(dict(self.vocabulary.most_common(MAX_VOCABULARY // 2)))
+
+    def spreads(self, most: int) -> dict[str, Spread]:
+        """Group -> lengths; of the sources only the most frequent."""
+        sources = sorted(
+            (g for g in self._groups if g.startswith("source/")), key=lambda g: (-self._groups[g].total(), g)
+        )
+        others = sorted(g for g in self._groups if not g.startswith("source/"))
+        return {group: Spread.of(self._groups[group]) for group in others + sources[:most]}
+
+    def top(self, most: int) -> TopWords:
+        """The most frequent words without function words."""
+        ordered = sorted(self.vocabulary.items(), key=lambda item: (-item[1], item[0]))
+        content = [(word, count) for word, count in ordered if word not in _STOP and len(word) > 1]
+        return TopWords(tokens=self.vocabulary.total(), types=len(self.vocabulary), top=dict(content[:most]))
+
+
+def segments_of(observation: Any, process: Any, output: Any) -> tuple[str | None, str | None]:
+    """P and R of a row as bare text, from their columns or else from the whole trace.
+
+    >>> segments_of(None, None, "<observation>o</observation><think>t</think><answer>A</answer>")
+    ('o', 't A')
+    """
+    perception = _TAGS.sub(" ", observation) if isinstance(observation, str) and observation else None
+    reasoning = _TAGS.sub(" ", process).strip() if isinstance(process, str) and process else None
+    if (perception is None or reasoning is None) and isinstance(output, str):
+        spans = segment_spans(output)
+        if perception is None and spans.observation:
+            perception = output[spans.observation.start : spans.observation.end]
+        if reasoning is None and spans.think and spans.answer:
+            parts = (output[s.start : s.end] for s in (spans.think, spans.answer))
+            reasoning = " ".join(parts)
+    return perception, reasoning
+
+
+def normal_question(problem: Any, options: Any, path: Any) -> bytes | None:
+    """64-bit digest of a question up to case, white space and punctuation; None without a question."""
+    if not isinstance(problem, str):
+        return None
+    texts = [problem, *(o for o in options if isinstance(o, str))] if isinstance(options, list) else [problem]
+    plain = _NOISE.sub(" ", " ".join(texts).lower()).strip()
+    where = path.removeprefix("./") if isinstance(path, str) else ""
+    return blake2b(f"{plain}\0{where}".encode("utf-8", "surrogatepass"), digest_size=8).digest()
