@@ -15,8 +15,11 @@ from videop2r_data.schemas.reasons import RejectReason
 from videop2r_data.schemas.recipe import MediaLimits
 
 if TYPE_CHECKING:
+    from fractions import Fraction
+
     from av.container import InputContainer
     from av.packet import Packet
+    from av.video.codeccontext import VideoCodecContext
     from av.video.stream import VideoStream
 
 # No playlist (hls, dash, concat), no device, no protocol: a clip that names other files opens none of them.
@@ -24,10 +27,18 @@ _DEMUXERS = (
     "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,gif,flv,live_flv,mpegts,mpeg,mpegvideo,asf,ogg,rm,wtv,nut,nsv,"
     "h264,hevc,m4v,ivf,dv,mxf,swf,vob,amv,obu,av1,apng,jpeg_pipe,png_pipe,webp_pipe"
 )
-OPTIONS = {"protocol_whitelist": "file", "format_whitelist": _DEMUXERS}
+_OPTIONS = {
+    "protocol_whitelist": "file",
+    "format_whitelist": _DEMUXERS,
+    # Opening decodes up to 20 frames only to guess a rate; the rate is computed from the timestamps instead.
+    "fpsprobesize": "0",
+}
 
 KEEP_BYTES = 256 * 2**20
 """Compressed bytes that are held in memory at most; beyond it a clip is read twice."""
+
+
+_SANE_FPS = 500
 
 
 @dataclass(slots=True)
@@ -70,7 +81,7 @@ def open_video(path: Path, limits: MediaLimits) -> Iterator[tuple[InputContainer
 
     try:
         # The prefix keeps a name with a colon in it from being read as a protocol.
-        container = av.open(f"file:{path.absolute()}", metadata_errors="replace", options=dict(OPTIONS))
+        container = av.open(f"file:{path.absolute()}", metadata_errors="replace", options=dict(_OPTIONS))
     except MemoryError:
         raise
     except (av.FFmpegError, ValueError, OSError) as error:
@@ -78,17 +89,26 @@ def open_video(path: Path, limits: MediaLimits) -> Iterator[tuple[InputContainer
     with container:
         stream = _choose(container, path)
         _check_header(container, stream, path, limits)
-        context = stream.codec_context
-        context.thread_count = 1
-        context.thread_type = "NONE"
-        context.flags |= int(_bitexact())
+        _set_up(stream.codec_context, limits)
         yield container, stream
 
 
-def _bitexact() -> int:
+def _set_up(context: VideoCodecContext, limits: MediaLimits) -> None:
     from av.codec.context import Flags
 
-    return int(Flags.bitexact)
+    context.thread_count = 1
+    context.thread_type = "NONE"
+    context.flags |= int(Flags.bitexact)
+    # The header's size was checked; a stream can still grow in its middle.
+    context.options = {**context.options, "max_pixels": str(limits.max_side**2)}
+
+
+def header_rate(stream: VideoStream) -> Fraction | None:
+    """Frames per second by the header, if it says anything sane (FLV headers claim 1000)."""
+    for rate in (stream.average_rate, stream.guessed_rate):
+        if rate is not None and 0 < rate < _SANE_FPS:
+            return rate
+    return None
 
 
 def _unreadable(path: Path, error: Exception) -> MediaError:
@@ -243,14 +263,24 @@ def check_complete(
     promised = stream.frames
     if promised > 0 and promised - found > limits.max_bad_packets * promised:
         message = f"its header promises {promised} frames, {found} can be read"
-        reason = RejectReason.MEDIA_TRUNCATED if is_cut(path) else RejectReason.MEDIA_BAD_PACKETS
-        raise media_error(reason, message, path)
+        cut = is_cut(path) or _table_leaves_file(container, stream, path)
+        raise media_error(
+            RejectReason.MEDIA_TRUNCATED if cut else RejectReason.MEDIA_BAD_PACKETS, message, path
+        )
     if found == 0:
         if is_cut(path):
             raise media_error(RejectReason.MEDIA_TRUNCATED, "cut short before its first frame", path)
         raise media_error(RejectReason.MEDIA_NO_VIDEO, "its video stream holds no frame", path)
     if promised <= 0:
         _check_duration(container, stream, index, path, limits)
+
+
+def _table_leaves_file(container: InputContainer, stream: VideoStream, path: Path) -> bool:
+    """Whether an mp4's sample table points beyond the end of the file."""
+    if not container.format.name.startswith("mov,"):
+        return False
+    size = path.stat().st_size
+    return any(entry.pos + entry.size > size for entry in stream.index_entries)
 
 
 def _check_duration(

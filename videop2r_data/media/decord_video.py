@@ -11,7 +11,7 @@ from pathlib import Path
 from videop2r_data.errors import MissingExtraError
 from videop2r_data.media.container import check_complete, media_error, open_video, read_index
 from videop2r_data.media.geometry import smart_resize, uniform_indices
-from videop2r_data.media.video import Sampled
+from videop2r_data.media.sampled import Sampled
 from videop2r_data.schemas.reasons import RejectReason
 from videop2r_data.schemas.recipe import MediaSpec
 

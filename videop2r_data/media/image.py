@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from videop2r_data.media.container import check_size, media_error
 from videop2r_data.media.geometry import smart_resize
-from videop2r_data.media.video import Sampled
+from videop2r_data.media.sampled import Sampled
 from videop2r_data.schemas.reasons import RejectReason
 from videop2r_data.schemas.recipe import MediaLimits, MediaSpec
 

@@ -88,21 +88,23 @@ def _probe_image(path: Path, limits: MediaLimits, size: int, *, deep: bool) -> M
 
 
 def _probe_video(path: Path, limits: MediaLimits, size: int, *, deep: bool) -> MediaProbe:
-    from videop2r_data.media.container import check_complete, open_video, read_index
-    from videop2r_data.media.video import check_damage, decode_in_order, first_frame, shown_order, timing
+    from videop2r_data.media.container import check_complete, header_rate, open_video, read_index
+    from videop2r_data.media.gop import shown_order
+    from videop2r_data.media.inorder import check_damage, decode_in_order, first_frame
+    from videop2r_data.media.timing import timing
 
     with open_video(path, limits) as (container, stream):
         index = read_index(container, stream, path, limits)
         check_complete(container, stream, index, path, limits)
         name, codec = container.format.name, stream.codec_context.codec.name
         trusted = shown_order(index, name, codec) is not None
-        promised, rate, time_base = stream.frames, stream.average_rate, stream.time_base
+        promised, rate, time_base = stream.frames, header_rate(stream), stream.time_base
     warnings = []
     frames = index.shown_count
     shown: list[int | None] = [p for p, visible in zip(index.pts, index.shown, strict=True) if visible]
     spec = MediaSpec(limits=limits)
     if deep:
-        scan = decode_in_order(path, spec, {0})
+        scan = decode_in_order(path, spec, [])
         check_damage(scan, path, limits)
         if scan.bad:
             warnings.append(f"{scan.bad} of {scan.packets} packets are damaged")

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from videop2r_data.media.video import Sampled
+    from videop2r_data.media.sampled import Sampled
 
 MediaKind = Literal["image", "video"]
 Want = Literal["encoded", "array"]

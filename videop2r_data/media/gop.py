@@ -1,0 +1,204 @@
+"""The fast way: only the groups of pictures that hold a wanted frame.
+
+For each wanted frame the clip is decoded from the last key frame before it, and the decoder skips what nothing
+depends on. That trusts the packet list. `shown_order` says when the list cannot be trusted; `NotAsPlannedError`
+says that what came out contradicts it. In both cases the clip is decoded in order instead (`inorder`).
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from videop2r_data.media.container import KEEP_BYTES, PacketIndex, header_rate, open_video, read_packets
+from videop2r_data.media.geometry import uniform_indices
+from videop2r_data.media.sampled import Sampled
+from videop2r_data.media.scaler import Scaler
+from videop2r_data.media.timing import timing
+from videop2r_data.schemas.recipe import MediaSpec
+
+if TYPE_CHECKING:
+    from av.packet import Packet
+    from av.video.codeccontext import VideoCodecContext
+    from av.video.frame import VideoFrame
+    from av.video.stream import VideoStream
+
+SAMPLER = "pyav-gop/1"
+
+_ONE_FRAME_PER_PACKET = frozenset(
+    {"h264", "hevc", "vp8", "libvpx", "vp9", "libvpx-vp9", "av1", "libdav1d", "libaom-av1", "mjpeg"}
+)
+"""Codecs whose shown packets give one frame each, with key-frame flags that hold."""
+_PTS_IN_DECODE_ORDER = frozenset({"avi"})
+
+
+class NotAsPlannedError(Exception):
+    """What was decoded contradicts the packet list. Never leaves this room."""
+
+
+@dataclass(slots=True)
+class Run:
+    """Packets `start..end` (both included) decode the frames with these pts."""
+
+    start: int
+    end: int
+    wanted: set[int] = field(default_factory=set)
+
+
+def shown_order(index: PacketIndex, container_name: str, codec: str) -> list[int] | None:
+    """Positions of the shown packets in display order; None when the packet list cannot be trusted."""
+    if index.error or index.corrupt or codec not in _ONE_FRAME_PER_PACKET:
+        return None
+    if any(name in _PTS_IN_DECODE_ORDER for name in container_name.split(",")):
+        return None
+    if not index.keys[0] or None in index.pts:
+        return None
+    pts = _known(index)
+    order = sorted((at for at, shown in enumerate(index.shown) if shown), key=pts.__getitem__)
+    if not order or len({pts[at] for at in order}) != len(order) or pts[order[0]] < pts[0]:
+        return None
+    keys = [pts[at] for at, key in enumerate(index.keys) if key]
+    return order if keys == sorted(set(keys)) else None
+
+
+def plan_runs(index: PacketIndex, targets: list[int]) -> list[Run]:
+    """Group wanted packets (positions) by the key frame that they are decoded from, in file order."""
+    pts = _known(index)
+    key_at = [at for at, key in enumerate(index.keys) if key]
+    key_pts = [pts[at] for at in key_at]
+    runs: dict[int, Run] = {}
+    for at in targets:
+        start = key_at[bisect_right(key_pts, pts[at]) - 1]
+        if at < start:
+            raise NotAsPlannedError
+        run = runs.setdefault(start, Run(start, at))
+        run.end = max(run.end, at)
+        run.wanted.add(pts[at])
+    return [runs[start] for start in sorted(runs)]
+
+
+def _known(index: PacketIndex) -> list[int]:
+    return [p for p in index.pts if p is not None]
+
+
+def sample_runs(
+    path: Path, spec: MediaSpec, stream: VideoStream, index: PacketIndex, order: list[int]
+) -> Sampled:
+    """Take the frames out of their groups of pictures.
+
+    Args:
+        path: for reading a large clip a second time.
+        spec: sampling settings.
+        stream: of an open container, nothing decoded from it yet.
+        index: its packets.
+        order: from `shown_order`.
+
+    Raises:
+        NotAsPlannedError: the clip must be decoded in order.
+        MediaError: `media_too_large`.
+    """
+    pts = _known(index)
+    indices = uniform_indices(len(order), spec.frames)
+    targets = [order[i] for i in indices]
+    runs = plan_runs(index, targets)
+    scaler = Scaler(spec, len(indices), path)
+    decoder = _RunDecoder(index, scaler, {pts[at]: slot for slot, at in enumerate(targets)})
+    if index.packets is not None:
+        for run in runs:
+            decoder.decode(stream.codec_context, run, index.packets[run.start : run.end + 1])
+    else:
+        with open_video(path, spec.limits) as (container, again):
+            for run, packets in _reread(read_packets(container, again), runs):
+                decoder.decode(again.codec_context, run, packets)
+    shown_pts = [pts[at] for at in order]
+    times, fps, duration = timing(shown_pts, stream.time_base, header_rate(stream), index.last_duration)
+    return Sampled(
+        array=scaler.array,
+        indices=tuple(indices),
+        times_s=tuple(times[i] for i in indices),
+        total=len(order),
+        fps=fps,
+        duration_s=duration,
+        width=scaler.source[1],
+        height=scaler.source[0],
+        sampler=SAMPLER,
+    )
+
+
+def _reread(packets: Iterable[Packet], runs: list[Run]) -> Iterator[tuple[Run, list[Packet]]]:
+    """Hand out the packets of each run while the file is read once more; holds one run at a time."""
+    waiting = list(runs)
+    buffer: dict[int, Packet] = {}
+    held = 0
+    for at, packet in enumerate(packets):
+        if not waiting:
+            return
+        if at >= waiting[0].start:
+            buffer[at] = packet
+            held += packet.size
+            if held > KEEP_BYTES:
+                raise NotAsPlannedError
+        while waiting and waiting[0].end <= at:
+            run = waiting.pop(0)
+            yield run, [buffer[i] for i in range(run.start, run.end + 1)]
+            floor = waiting[0].start if waiting else at + 1
+            buffer = {i: p for i, p in buffer.items() if i >= floor}
+            held = sum(p.size for p in buffer.values())
+    if waiting:
+        raise NotAsPlannedError
+
+
+@dataclass(slots=True)
+class _RunDecoder:
+    """Decodes runs and converts what is wanted; `slots` says where a frame with this pts goes."""
+
+    index: PacketIndex
+    scaler: Scaler
+    slots: dict[int, int]
+
+    def decode(self, context: VideoCodecContext, run: Run, packets: list[Packet]) -> None:
+        """One run, start to end.
+
+        Raises:
+            NotAsPlannedError: a packet fails, the run does not start with a key frame, a wanted frame is missing,
+                damaged or comes twice.
+        """
+        key_pts = self.index.pts[run.start]
+        assert key_pts is not None
+        missing = set(run.wanted)
+        check_key = self.index.shown[run.start]
+        for frame in _frames(context, packets, run.wanted):
+            if frame.pts is None:
+                raise NotAsPlannedError
+            if frame.pts < key_pts:
+                continue  # Shown before the key frame, needs the group before it: not what we came for.
+            if check_key and not (frame.pts == key_pts and frame.key_frame):
+                raise NotAsPlannedError
+            check_key = False
+            if frame.pts in run.wanted:
+                if frame.is_corrupt or frame.pts not in missing:
+                    raise NotAsPlannedError
+                missing.discard(frame.pts)
+                self.scaler.put(self.slots[frame.pts], frame)
+        context.flush_buffers()
+        if missing:
+            raise NotAsPlannedError
+
+
+def _frames(context: VideoCodecContext, packets: list[Packet], wanted: set[int]) -> Iterator[VideoFrame]:
+    import av
+
+    feed: list[Packet | None] = [*packets, None]
+    for packet in feed:
+        # The decoder leaves out pictures that no other one needs: that changes no other picture.
+        context.skip_frame = "DEFAULT" if packet is not None and packet.pts in wanted else "NONREF"
+        try:
+            frames = context.decode(packet)
+        except MemoryError:
+            raise
+        except (av.FFmpegError, ValueError, OSError):
+            raise NotAsPlannedError from None
+        yield from frames
