@@ -77,29 +77,30 @@ def test_text_image_and_video_arrive_whole() -> None:
 
 
 @pytest.mark.parametrize(
-    ("reply", "limited"),
+    ("reply", "limited", "billed"),
     [
-        (Reply(status=429), True),
-        (Reply(status=529), True),
-        (Reply(status=408), False),
-        (Reply(status=409), False),
-        (Reply(status=500), False),
-        (Reply(status=503), False),
-        (Reply(status=204), False),
-        (Reply(cut="start"), False),
-        (Reply(cut="headers"), False),
-        (Reply(cut="body"), False),
-        (Reply(body=b""), False),
-        (Reply(body=b"<html>bad gateway</html>"), False),
-        (Reply(body=b'{"choices": []}'), False),
-        (Reply(body=b'{"choices"'), False),
+        (Reply(status=429), True, False),
+        (Reply(status=529), True, False),
+        (Reply(status=408), False, False),
+        (Reply(status=409), False, False),
+        (Reply(status=500), False, False),
+        (Reply(status=503), False, False),
+        (Reply(status=504), False, True),
+        (Reply(status=204), False, True),
+        (Reply(cut="start"), False, True),
+        (Reply(cut="headers"), False, True),
+        (Reply(cut="body"), False, True),
+        (Reply(body=b""), False, True),
+        (Reply(body=b"<html>bad gateway</html>"), False, True),
+        (Reply(body=b'{"choices": []}'), False, True),
+        (Reply(body=b'{"choices"'), False, True),
     ],
     ids=repr,
 )
-def test_worth_another_try(reply: Reply, limited: bool) -> None:
+def test_worth_another_try(reply: Reply, limited: bool, billed: bool) -> None:
     with pytest.raises(TransientError) as caught:
         ask(reply)
-    assert caught.value.rate_limited is limited
+    assert (caught.value.rate_limited, caught.value.maybe_billed) == (limited, billed)
 
 
 @pytest.mark.parametrize("status", [400, 413, 415, 422])
@@ -157,8 +158,9 @@ def test_budgets_in_the_headers_are_handed_on() -> None:
 def test_a_deadline_and_a_cancellation_leave_no_connection(reply: Reply) -> None:
     async def run() -> None:
         async with served([reply, reply], timeout_s=0.1) as (backend, fake):
-            with pytest.raises(TransientError, match=r"within 0\.1 s"):
+            with pytest.raises(TransientError, match=r"within 0\.1 s") as caught:
                 await backend.complete(request("a"))
+            assert caught.value.maybe_billed
             task = asyncio.create_task(backend.complete(request("b")))
             await asyncio.sleep(0.05)
             task.cancel()
@@ -197,8 +199,9 @@ def test_an_endless_answer_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_no_server_at_all() -> None:
-    with pytest.raises(TransientError, match=r"connection to http://127\.0\.0\.1:9/v1 failed"):
+    with pytest.raises(TransientError, match=r"connection to http://127\.0\.0\.1:9/v1 failed") as caught:
         ask(base_url="http://127.0.0.1:9/v1")
+    assert not caught.value.maybe_billed
 
 
 class TestKey:

@@ -44,6 +44,8 @@ MAX_ANSWER_BYTES = 32 * 2**20
 DIRECT_BODY_BYTES = 2**20
 CONNECT_S = 30.0
 _RETRY = frozenset({408, 409, 425, 429})
+_GATEWAY = frozenset({502, 504, 524})
+"""A gateway gave up; the server behind it may have answered, and counted the tokens."""
 _NO_ACCESS = frozenset({401, 403, 404, 405})
 _HOPELESS = frozenset(
     {"insufficient_quota", "model_not_found", "invalid_api_key", "billing_hard_limit_reached"}
@@ -156,10 +158,13 @@ class OpenAIBackend:
             ) as response:
                 body = await _read(response)
         except TimeoutError:
-            raise TransientError(f"no answer from {self._shown} within {self._spec.timeout_s:g} s") from None
+            raise TransientError(
+                f"no answer from {self._shown} within {self._spec.timeout_s:g} s", maybe_billed=True
+            ) from None
         except (aiohttp.ClientError, OSError) as error:
             raise TransientError(
-                f"connection to {self._shown} failed: {self._clean(f'{type(error).__name__}: {error}')}"
+                f"connection to {self._shown} failed: {self._clean(f'{type(error).__name__}: {error}')}",
+                maybe_billed=not isinstance(error, aiohttp.ClientConnectorError),
             ) from None
         if self.on_rate_limits is not None:
             limits = rate_limits(response.headers)
@@ -188,13 +193,14 @@ class OpenAIBackend:
                 text,
                 retry_after_s=retry_after_s(headers),
                 rate_limited=status in (429, 529),
+                maybe_billed=status in _GATEWAY,
             )
         if 300 <= status < 400:
             error = AuthError(f"{text} ({self._shown} redirects)")
             error.hint = "set base_url to the address that it redirects to"
             return error
         if 200 <= status < 300:
-            return TransientError(f"{text} (200 was expected)")
+            return TransientError(f"{text} (200 was expected)", maybe_billed=True)
         return RefusedError(text)
 
     def _hint(self, status: int) -> str:
@@ -219,7 +225,7 @@ async def _read(response: aiohttp.ClientResponse) -> bytes:
         size += len(part)
         if size > MAX_ANSWER_BYTES:
             response.close()
-            raise TransientError(f"the server's answer passes {MAX_ANSWER_BYTES} bytes")
+            raise TransientError(f"the server's answer passes {MAX_ANSWER_BYTES} bytes", maybe_billed=True)
         parts.append(part)
     return b"".join(parts)
 

@@ -124,16 +124,20 @@ def parse_completion(raw: bytes, *, asked: str, clean: Callable[[str], str] = st
         TransientError: the body is empty, cut off, no JSON or no chat completion.
     """
     if not raw.strip():
-        raise TransientError("the server answered with an empty body")
+        raise TransientError("the server answered with an empty body", maybe_billed=True)
     try:
         data = orjson.loads(raw)
     except orjson.JSONDecodeError:
-        raise TransientError(f"the server answered with {len(raw)} bytes that are no JSON") from None
+        raise TransientError(
+            f"the server answered with {len(raw)} bytes that are no JSON", maybe_billed=True
+        ) from None
     try:
         choice = data["choices"][0]
         text = _text(choice["message"]["content"])
     except (KeyError, IndexError, TypeError, AttributeError):
-        raise TransientError(f"the server answered without choices: {clean(server_message(data))}") from None
+        raise TransientError(
+            f"the server answered without choices: {clean(server_message(data))}", maybe_billed=True
+        ) from None
     model = data.get("model")
     return Completion(
         text=text,

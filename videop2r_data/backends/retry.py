@@ -20,6 +20,7 @@ T = TypeVar("T")
 
 BASE_S = 0.5
 CAP_S = 60.0
+_RNG = random.Random()  # noqa: S311 jitter is no secret
 
 
 def backoff_s(attempt: int, *, rng: random.Random, base_s: float = BASE_S, cap_s: float = CAP_S) -> float:
@@ -36,7 +37,7 @@ async def call_with_retries(
     *,
     retries: int,
     limiter: AdaptiveLimiter,
-    rng: random.Random,
+    rng: random.Random | None = None,
     tokens: int = 0,
     tokens_used: Callable[[T], int] | None = None,
     on_retry: Callable[[TransientError, int, float], None] | None = None,
@@ -50,7 +51,7 @@ async def call_with_retries(
         fn: one try; raises `TransientError` when another one makes sense.
         retries: tries after the first, 0 or more.
         limiter: shared by all callers of the server; told how each try ended.
-        rng: draws the jitter; changes no output.
+        rng: draws the jitter, which changes no output; None: a generator seeded by the system.
         tokens: likely use of one try, for the limiter's budget per minute.
         tokens_used: what an answer really used, to correct that budget.
         on_retry: called before each wait with the error, the number of tries so far and the seconds to wait.
@@ -84,9 +85,9 @@ async def call_with_retries(
             if len(failures) == 1:
                 raise error
             raise _give_up(failures) from error
-        wait = backoff_s(len(failures), rng=rng, base_s=base_s, cap_s=cap_s)
+        wait = backoff_s(len(failures), rng=rng or _RNG, base_s=base_s, cap_s=cap_s)
         if error.retry_after_s:
-            wait = max(wait, min(error.retry_after_s, MAX_PAUSE_S) + rng.uniform(0.0, base_s))
+            wait = max(wait, min(error.retry_after_s, MAX_PAUSE_S) + (rng or _RNG).uniform(0.0, base_s))
         if on_retry is not None:
             on_retry(error, len(failures), wait)
         await sleep(wait)
@@ -101,4 +102,5 @@ def _give_up(failures: list[TransientError]) -> TransientError:
         f"gave up after {len(failures)} tries: {history}",
         retry_after_s=last.retry_after_s,
         rate_limited=last.rate_limited,
+        maybe_billed=last.maybe_billed,
     )
