@@ -22,7 +22,7 @@ _MENTION = re.compile(
     re.IGNORECASE,
 )
 _NUMBERS = {word: n for n, word in enumerate(NUMBER_WORDS)} | {"no": 0}
-_NUMBER = rf"\d+|{'|'.join(_NUMBERS)}"
+_NUMBER = rf"\d{{1,9}}|{'|'.join(_NUMBERS)}"
 _NOUN = rf"shapes?|objects?|things?|figures?|(?:{_SHAPE})(?:e?s)?"
 _COUNT = re.compile(
     rf"(?<![\w.])(?P<n>{_NUMBER})\s+(?:of\s+the\s+)?(?:(?:small|large|different|coloured|distinct|visible|single)\s+)*"
@@ -39,7 +39,8 @@ _MOTION = re.compile(
 )
 _STILL = re.compile(
     r"\b(?:does\s+not\s+move|do\s+not\s+move|doesn't\s+move|never\s+moves?|not\s+moving|without\s+moving"
-    r"|stays?\s+still|(?:is|remains?|stands?)\s+(?:still|motionless|stationary)|does\s+not\s+change\s+its\s+place)\b",
+    r"|stays?\s+still|(?:is|remains?|stands?)\s+(?:still|motionless|stationary)|does\s+not\s+change\s+its\s+place)\b"
+    r"(?!\s+(?:to\s+(?:the\s+)?)?(?:left|right|up|down))",
     re.IGNORECASE,
 )
 _SLOW = re.compile(r"\b(?:slow|slowly)\b", re.IGNORECASE)
@@ -47,8 +48,8 @@ _FAST = re.compile(r"\b(?:fast|quick|quickly|rapidly)\b", re.IGNORECASE)
 _SIZE = re.compile(r"\b(?:is|looks|it is)\s+(?:rather\s+|quite\s+)?(small|large)\b", re.IGNORECASE)
 _PLACE = re.compile(r"\b(upper|top|lower|bottom)[ -](left|right)\b", re.IGNORECASE)
 _BESIDE = re.compile(r"\b(left|right)\s+(?:side\s+)?of\s+(?:the\s+)?$", re.IGNORECASE)
-_BOX = re.compile(r"\[\s*(-?\d+(?:\.\d+)?(?:\s*,\s*-?\d+(?:\.\d+)?){3})\s*\]")
-_SECONDS = r"(\d+(?:\.\d+)?)\s*(?:s|sec|seconds?)?\b"
+_BOX = re.compile(r"\[\s*(-?\d{1,9}(?:\.\d{1,6})?(?:\s*,\s*-?\d{1,9}(?:\.\d{1,6})?){3})\s*\]")
+_SECONDS = r"(\d{1,9}(?:\.\d{1,6})?)\s*(?:s|sec|seconds?)?\b"
 _SPAN = re.compile(rf"\b(?:from|between)\s+{_SECONDS}\s*(?:to|until|and)\s+{_SECONDS}", re.IGNORECASE)
 _APPEAR = re.compile(
     rf"\b(?:appear\w*|shows?\s+up|com(?:es?|ing)\s+into\s+view)\s+(?:first\s+)?(?:at|after)\s+{_SECONDS}",
@@ -61,12 +62,16 @@ _ALWAYS = re.compile(r"\b(?:throughout|the whole (?:clip|time)|from the start to
 _FROM_START = re.compile(r"\bfrom\s+the\s+(?:very\s+)?(?:start|beginning)\b", re.IGNORECASE)
 _TO_END = re.compile(r"\b(?:to|until)\s+the\s+(?:very\s+)?end\b", re.IGNORECASE)
 _QUOTE = re.compile(r"[\"“]([^\"“”]{1,200})[\"”]")
-_PERCENT = re.compile(r"(\d+(?:\.\d+)?)\s*(?:%|percent\b|per\s+cent\b)", re.IGNORECASE)
+_PERCENT = re.compile(r"(?<![\d.])(\d{1,9}(?:\.\d{1,6})?)\s*(?:%|percent\b|per\s+cent\b)", re.IGNORECASE)
 _FIRST = re.compile(r"\b(?:start|starts|begin|begins|beginning|first|initially)\b", re.IGNORECASE)
 _LAST = re.compile(r"\b(?:end|ends|finally|last|finish|finishes)\b", re.IGNORECASE)
 _NOT = re.compile(r"(?:\b(?:not|never|no|neither|nor|without)\b|n't\b)[^,;]*$", re.IGNORECASE)
 _SENTENCE = re.compile(r"(?<=[.!?;])\s+|\n+")
 _NO_CLAIM = re.compile(r"\?\s*$|\b(?:need to notice|whether|have to look|must look)\b", re.IGNORECASE)
+
+
+LONGEST = 8_000
+"""Characters of an observation at most, ten times what the length bounds of the paper allow in words."""
 
 
 class Claim(NamedTuple):
@@ -78,14 +83,16 @@ class Claim(NamedTuple):
 
 
 def read_claims(observation: str) -> list[Claim]:
-    """Every claim of a text in the demo world's vocabulary; total and linear for bounded sentences.
+    """Every claim of a text in the demo world's vocabulary; total. A text over `LONGEST` claims nothing.
 
     >>> read_claims("There are two shapes. The red circle moves slowly to the left.")[0]
     Claim(key=('count', 'all'), value=2, positive=True)
     """
     claims: list[Claim] = []
     last = ""
-    for sentence in _SENTENCE.split(observation[:20_000]):
+    if len(observation) > LONGEST:
+        return claims
+    for sentence in _SENTENCE.split(observation):
         if _NO_CLAIM.search(sentence):
             continue
         found, last = _read_sentence(sentence, last)
@@ -168,7 +175,7 @@ def _counts(sentence: str) -> Iterator[Claim]:
         if _DEFINITE.search(sentence[: match.start()]):
             continue
         raw = match["n"].lower()
-        n = int(raw[:9]) if raw.isdigit() else _NUMBERS[raw]
+        n = int(raw) if raw.isdigit() else _NUMBERS[raw]
         noun = re.sub(r"(?<=ss)es$|(?<=[^s])s$", "", match["noun"].lower())
         colour, shape = (match["colour"] or "").lower(), noun if noun in SHAPES else ""
         verb = (match["verb"] or match["how"] or "").lower()

@@ -97,10 +97,10 @@ def _object(scene: Scene, rng: Random, *, calm: bool) -> SceneObject:
     moves = scene.medium == "video" and not calm and rng.random() < 0.75
     motion = rng.choice([m for m in MOTIONS if m != "still"]) if moves else "still"
     pace = rng.choice(("slow", "fast")) if moves else "still"
-    travel = side * {"still": 0.0, "slow": 0.25, "fast": 0.6}[pace]
     appear, vanish = _interval(scene, rng)
     dx, dy = MOTIONS[motion]
     low, high = half + 1, side - half - 2
+    travel = min(side * {"still": 0.0, "slow": 0.25, "fast": 0.6}[pace], float(high - low))
     x, y = _start(rng, dx * travel, low, high), _start(rng, dy * travel, low, high)
     return SceneObject(
         colour=rng.choice(list(COLOURS)),

@@ -20,11 +20,6 @@ _EXIF = {1: 6, 2: 3, 3: 8}
 _ORIENTATION = 0x0112
 
 
-def suffix(scene: Scene) -> str:
-    """File name ending of the scene's medium."""
-    return {"video": ".mp4", "image": ".png"}[scene.medium]
-
-
 def media_bytes(scene: Scene) -> bytes:
     """The whole file of a video or image scene.
 

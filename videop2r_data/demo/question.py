@@ -49,8 +49,6 @@ class SceneSample(Model):
     question: Question
     defect: Defect | None = None
     """Planted in the trace that the `demo` backend writes at temperature 0; None: the trace is good."""
-    path: str = ""
-    """Media file relative to the media root, POSIX; empty for text."""
     media_sha256: str = ""
     """Of the media file; empty for text and before it is written."""
 
@@ -63,7 +61,7 @@ class SceneSample(Model):
             "problem_type": self.question.problem_type.value,
             "options": list(self.question.options),
             "solution": f"<answer>{self.question.answer}</answer>",
-            "path": f"./{self.path}" if self.path else "",
+            "path": f"./{self.scene.path}" if self.scene.path else "",
             "data_source": DATA_SOURCE,
         }
 

@@ -153,6 +153,13 @@ class Scene(Model):
         return f"{noun} {self.index}" if self.numbered else f"the {noun}"
 
     @property
+    def path(self) -> str:
+        """Media file relative to the media root, POSIX; empty for text."""
+        if self.medium == "text":
+            return ""
+        return f"demo/{self.medium}_{self.index:06d}{'.mp4' if self.medium == 'video' else '.png'}"
+
+    @property
     def data_type(self) -> DataType:
         """The column of the same name."""
         return DataType(self.medium)

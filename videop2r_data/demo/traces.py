@@ -12,6 +12,7 @@ from videop2r_data.demo.question import Question, SceneSample
 from videop2r_data.demo.scene import Key, Scene, truth
 from videop2r_data.demo.spoil import spoil_template
 from videop2r_data.demo.statements import state, twist
+from videop2r_data.demo.wording import listing, number
 from videop2r_data.schemas.sample import ProblemType
 from videop2r_data.schemas.trace import ProcessTrace, render_trace
 
@@ -175,25 +176,30 @@ def _more_facts(scene: Scene, question: Question, rng: Random) -> list[tuple[Key
 
 
 def _think(scene: Scene, question: Question, settled: str, rng: Random) -> str:
-    """Reasoning that settles on an answer."""
-    what = {
-        ProblemType.MULTIPLE_CHOICE: "one of the options has to fit",
-        ProblemType.NUMERICAL: "a number is asked for",
-        ProblemType.OCR: "the text has to be copied as it stands",
-        ProblemType.FREE_FORM: "one sentence is enough to say it",
-        ProblemType.REGRESSION: "an amount has to be estimated",
-        ProblemType.TEMPORAL_GROUNDING: "a start and an end are asked for",
-        ProblemType.SPATIAL_GROUNDING: "four numbers are asked for: left, top, right and bottom",
-    }[question.problem_type]
-    opening = f"Based on the observations, {what}, and {scene.label} gives what is needed for it."
+    """Reasoning that restates the facts, goes from them to the answer, checks itself, and settles."""
+    need = question.needs[0]
+    facts = [_sentence(scene, key, rng, false=False).rstrip(".") for key in need]
+    told = listing([fact[0].lower() + fact[1:] for fact in facts])
     words = settled
-    middle = ""
+    step = ""
     if question.options:
         text = next(o for o in question.options if o.startswith(f"{settled}. "))[3:]
-        middle = rng.choice((f"What was noticed points to: {text}.", f"The details speak for this: {text}."))
-    elif question.problem_type is ProblemType.OCR:
+        step = rng.choice((f"What was noticed points to: {text}.", f"The details speak for this: {text}."))
+    elif settled == question.answer:
+        step = _derivation(scene, question)
+    if question.problem_type is ProblemType.OCR:
         words = f'"{settled}"'
     elif question.problem_type is ProblemType.FREE_FORM:
         words = settled.rstrip(".")
-    parts = [opening, middle, rng.choice(_CHECKS), rng.choice(_SETTLE).format(x=words)]
-    return " ".join(p for p in parts if p)
+    parts = [f"Based on the observations, {told}.", step, rng.choice(_CHECKS)]
+    return " ".join([*filter(None, parts), rng.choice(_SETTLE).format(x=words)])
+
+
+def _derivation(scene: Scene, question: Question) -> str:
+    """The calculation between the facts and the answer, where there is one."""
+    if question.kind == "sum":
+        return f"Adding them up: {' + '.join(str(g.count) for g in scene.groups)} = {question.answer}."
+    if question.kind == "seconds":
+        start, end = (number(float(str(truth(scene, key)))) for key in question.needs[0])
+        return f"The difference is {end} - {start} = {question.answer}."
+    return ""

@@ -10,7 +10,7 @@ from pathlib import Path
 import orjson
 from pydantic import ValidationError
 
-from videop2r_data.demo.media import media_bytes, suffix
+from videop2r_data.demo.media import media_bytes
 from videop2r_data.demo.question import SceneSample
 from videop2r_data.demo.stream import iter_scenes
 from videop2r_data.errors import ConfigError, SourceError
@@ -98,14 +98,13 @@ def _with_media(
     if scene.medium == "text":
         return sample
     if before is not None and before.scene.index == scene.index:
-        return sample.model_copy(update={"path": before.path, "media_sha256": before.media_sha256})
-    path = f"demo/{scene.medium}_{scene.index:06d}{suffix(scene)}"
+        return sample.model_copy(update={"media_sha256": before.media_sha256})
     data = media_bytes(scene)
-    target = folder / MEDIA / path
+    target = folder / MEDIA / scene.path
     if not target.is_file() or target.read_bytes() != data:
         _put(target, data)
     written.add(target.name)
-    return sample.model_copy(update={"path": path, "media_sha256": digest_bytes(data)})
+    return sample.model_copy(update={"media_sha256": digest_bytes(data)})
 
 
 def _drop_strangers(folder: Path, written: set[str]) -> None:

@@ -1,0 +1,136 @@
+"""Traces: good ones are whole and sufficient, planted ones are wrong in exactly one way."""
+
+from __future__ import annotations
+
+from itertools import islice
+
+import pytest
+
+from videop2r_data.demo import (
+    TEMPLATE_DEFECTS,
+    Defect,
+    SceneSample,
+    applicable,
+    expected_rejection,
+    iter_scenes,
+    observation_is_sufficient,
+    write_trace,
+)
+from videop2r_data.demo.stream import planted
+from videop2r_data.schemas import parse_trace, segment_spans
+from videop2r_data.schemas.reasons import RejectReason, Stage
+from videop2r_data.schemas.recipe import DemoSpec
+from videop2r_data.schemas.sample import ProblemType
+
+SAMPLES = list(islice(iter_scenes(DemoSpec(seed=3)), 700))
+
+
+def test_good_traces_have_the_form_and_the_evidence() -> None:
+    for s in SAMPLES:
+        trace = parse_trace(write_trace(s, None))
+        assert trace.observation.startswith("Based on the question, I need to notice")
+        assert trace.think.startswith("Based on the observations,")
+        assert trace.answer == s.question.answer
+        assert observation_is_sufficient(s.scene, s.question, trace.observation)
+        assert trace.think.rstrip('."').endswith(s.question.answer.rstrip("."))
+
+
+@pytest.mark.parametrize("defect", TEMPLATE_DEFECTS)
+def test_broken_templates_have_the_fault_they_are_named_after(defect: Defect) -> None:
+    for s in SAMPLES:
+        fault = segment_spans(write_trace(s, defect)).fault
+        assert fault is not None
+        assert fault.value == defect.value
+
+
+@pytest.mark.parametrize(
+    "defect", [Defect.EVIDENCE_OMITTED, Defect.EVIDENCE_CONTRADICTED, Defect.COPIED_VERDICT]
+)
+def test_spoilt_evidence_is_insufficient_and_all_else_is_right(defect: Defect) -> None:
+    for s in SAMPLES:
+        trace = parse_trace(write_trace(s, defect))
+        assert not observation_is_sufficient(s.scene, s.question, trace.observation)
+        assert trace.answer == s.question.answer
+        assert ("<judgement>Yes</judgement>" in trace.observation) == (defect is Defect.COPIED_VERDICT)
+
+
+@pytest.mark.parametrize("defect", [Defect.WRONG_ANSWER, Defect.LOW_QUALITY, Defect.NEAR_MISS])
+def test_wrong_answers_come_with_a_right_observation(defect: Defect) -> None:
+    seen = 0
+    for s in SAMPLES:
+        if defect not in applicable(s.question.problem_type):
+            continue
+        trace = parse_trace(write_trace(s, defect))
+        assert trace.answer != s.question.answer
+        assert observation_is_sufficient(s.scene, s.question, trace.observation)
+        seen += 1
+    assert seen > 30
+
+
+def test_mismatch_settles_on_another_letter_than_the_right_answer() -> None:
+    for s in SAMPLES:
+        if s.question.problem_type is not ProblemType.MULTIPLE_CHOICE:
+            continue
+        trace = parse_trace(write_trace(s, Defect.THINK_ANSWER_MISMATCH))
+        assert trace.answer == s.question.answer
+        letter = trace.think.rstrip(".")[-1]
+        assert letter in "ABCDEF"
+        assert letter != trace.answer
+
+
+def test_a_cut_completion_ends_inside() -> None:
+    for s in SAMPLES:
+        assert not write_trace(s, Defect.COMPLETION_CUT).endswith("</answer>")
+
+
+@pytest.mark.parametrize(
+    ("defect", "wanted"),
+    [
+        (Defect.THINK_ANSWER_MISMATCH, "multiple choice"),
+        (Defect.LOW_QUALITY, "OCR or free-form"),
+        (Defect.NEAR_MISS, "free-form"),
+    ],
+)
+def test_a_defect_that_does_not_fit_the_type_is_refused(defect: Defect, wanted: str) -> None:
+    s = next(s for s in SAMPLES if s.question.problem_type is ProblemType.NUMERICAL)
+    assert defect not in applicable(ProblemType.NUMERICAL)
+    with pytest.raises(ValueError, match=wanted):
+        write_trace(s, defect)
+
+
+def test_wording_varies_with_the_seed_and_is_repeatable() -> None:
+    s = SAMPLES[0]
+    texts = {write_trace(s, None, seed=n) for n in range(12)}
+    assert len(texts) > 6
+    assert write_trace(s, None, seed=4) == write_trace(s, None, seed=4)
+
+
+def expected(s: SceneSample, defect: Defect, profile: str) -> tuple[Stage, frozenset[RejectReason]] | None:
+    return expected_rejection(defect, s.sample(), "paper" if profile == "paper" else "robust")
+
+
+def test_expected_rejections() -> None:
+    choice = next(s for s in SAMPLES if s.question.problem_type is ProblemType.MULTIPLE_CHOICE)
+    mismatch = Defect.THINK_ANSWER_MISMATCH
+    assert expected(choice, mismatch, "robust") == (Stage.VERIFY, {RejectReason.THINK_ANSWER_MISMATCH})
+    assert expected(choice, mismatch, "paper") is None
+    assert expected(choice, Defect.COPIED_VERDICT, "robust") == (Stage.VERIFY, {RejectReason.COPIED_VERDICT})
+    assert expected(choice, Defect.COPIED_VERDICT, "paper") == (Stage.JUDGE, {RejectReason.INSUFFICIENT})
+    assert expected(choice, Defect.NESTED_TAG, "paper") == (Stage.VERIFY, {RejectReason.NESTED_TAG})
+    assert expected(choice, Defect.WRONG_ANSWER, "robust") == (Stage.VERIFY, {RejectReason.LOW_SCORE})
+    assert expected(choice, Defect.EVIDENCE_OMITTED, "robust") == (Stage.JUDGE, {RejectReason.INSUFFICIENT})
+    assert expected_rejection(None, choice.sample(), "robust") is None
+
+
+def test_planting_rate_and_redraws() -> None:
+    spec = DemoSpec(defect_rate=0.35)
+    kind = ProblemType.FREE_FORM
+    draws = [planted(spec, n, 0, kind) for n in range(4000)]
+    share = sum(d is not None for d in draws) / len(draws)
+    assert 0.32 < share < 0.38
+    assert set(draws) == {None, *applicable(kind)}
+    again = [planted(spec, n, 0, kind, 0.3) for n in range(4000)]
+    assert again == [planted(spec, n, 0, kind, 0.3) for n in range(4000)]
+    assert again != draws
+    assert all(planted(DemoSpec(defect_rate=0), n, 0, kind) is None for n in range(50))
+    assert all(planted(DemoSpec(defect_rate=1), n, 0, kind) is not None for n in range(50))
