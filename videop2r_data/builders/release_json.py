@@ -1,4 +1,4 @@
-"""Bytes of each record of a JSON file, lines or one list, plain or gzip, in constant memory."""
+"""Each record of a JSON file, lines or one list, plain or gzip, in constant memory."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ import re
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, cast
+from typing import IO, Any, cast
+
+import orjson
 
 from videop2r_data.errors import SourceError
 
@@ -15,12 +17,15 @@ MAX_RECORD_BYTES = 64 * 2**20
 """One record above it is refused: a stream that never closes its first object must not fill the memory."""
 _CHUNK = 1 << 20
 # strings are skipped as a whole: brackets inside of them do not count; possessive: linear on any input
-_TOKEN = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"|[\[\]{}]|"', re.DOTALL)
+_STRING = rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"'
+_TOKEN = re.compile(_STRING + rb'|[\[\]{}]|"', re.DOTALL)
+_SPACE = re.compile(rb"[ \t\r\n,]*+")
+_BETWEEN = re.compile(rb"\}(?=[ \t\r\n]*+,[ \t\r\n]*+\{)")
 _STEP = {b"{": 1, b"[": 1, b"}": -1, b"]": -1}
 
 
-def raw_records(path: Path) -> Iterator[bytes]:
-    """Bytes of each record, for JSON lines and JSON lists alike (told apart by the first character)."""
+def raw_records(path: Path) -> Iterator[dict[str, Any] | bytes]:
+    """Each record, parsed or as bytes; lines and lists are told apart by the first character."""
     try:
         with _open(path) as stream:
             head = _skip_space(stream)
@@ -66,8 +71,11 @@ def _lines(stream: IO[bytes], head: bytes) -> Iterator[bytes]:
         yield rest
 
 
-def split_list(stream: IO[bytes], head: bytes = b"") -> Iterator[bytes]:
-    """Cut a JSON list into the bytes of its elements, without parsing them; linear, in constant memory.
+def split_list(stream: IO[bytes], head: bytes = b"") -> Iterator[dict[str, Any] | bytes]:
+    """Cut a JSON list into its elements, in linear time and constant memory.
+
+    Yields:
+        Objects, parsed; or the bytes of any other element, not looked at.
 
     Args:
         stream: behind the opening bracket of the list.
@@ -97,25 +105,51 @@ class _Cut:
         self.begin = 0  # offset of the element that is open
         self.closed = False
 
-    def elements(self) -> Iterator[bytes]:
+    def elements(self) -> Iterator[dict[str, Any] | bytes]:
         """Elements that end in the buffer."""
+        element: bytes | None = b""
+        while element is not None:
+            while self.depth == 0 and (record := self._guess()) is not None:
+                yield record
+            element = self._next()
+            if element:
+                yield element
+
+    def _guess(self) -> dict[str, Any] | None:
+        """The next element if it is an object that ends at the first `} , {`, several times faster.
+
+        Sound: an object cut short, inside of a string or of another object, is no JSON.
+        """
+        start = _SPACE.match(self.buffer, self.scan).end()  # type: ignore[union-attr]
+        if not self.buffer.startswith(b"{", start) or not (end := _BETWEEN.search(self.buffer, start)):
+            return None
+        try:
+            record: dict[str, Any] = orjson.loads(self.buffer[start : end.end()])
+        except orjson.JSONDecodeError:
+            return None
+        self.scan = end.end()
+        return record
+
+    def _next(self) -> bytes | None:
+        """The next element, token by token; None: the buffer or the list ends before it does."""
         for token in _TOKEN.finditer(self.buffer, self.scan):
             mark = token.group()
             if mark == b'"':
-                return  # a string that goes on in the next chunk
+                return None  # a string that goes on in the next chunk
             if self.depth == 0:
                 between = self.buffer[self.scan : token.start()].strip(b" \t\r\n,")
                 if between:
-                    yield between  # a bare number or word: no record, and said so
+                    self.scan = token.start()
+                    return between  # a bare number or word: no record, and said so
                 self.begin = token.start()
             self.scan = token.end()
-            if mark in _STEP:
-                self.depth += _STEP[mark]
-                if self.depth < 0:
-                    self.closed = True
-                    return
+            self.depth += _STEP.get(mark, 0)
+            if self.depth < 0:
+                self.closed = True
+                return None
             if self.depth == 0:
-                yield self.buffer[self.begin : self.scan]
+                return self.buffer[self.begin : self.scan]
+        return None
 
     def feed(self, chunk: bytes) -> None:
         """Drop what was cut and append the next bytes."""

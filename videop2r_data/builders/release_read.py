@@ -109,12 +109,12 @@ def read_batches(
     index: list[int] = []
     at = 0
     for at, raw in enumerate(raw_records(path)):
-        record = _load(raw)
+        record = raw if isinstance(raw, dict) else _load(raw)
         if isinstance(record, dict):
             records.append(record)
             index.append(at)
         else:
-            bad.append((at, f"{type(record).__name__}: {raw[:80]!r}"))
+            bad.append((at, f"{type(record).__name__}: {str(raw)[:80]}"))
         if at + 1 - start >= size:
             yield Batch(start, at + 1 - start, _transpose(records, wanted), index, bad)
             start, records, bad, index = at + 1, [], [], []

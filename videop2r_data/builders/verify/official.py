@@ -42,6 +42,7 @@ REQUIRED = {"sft": (*TEXTS, "options", *TRACE, "reward"), "rl": (*TEXTS, "option
 TOLERANCE = 5e-3
 """Between a reward and its recomputation: how its metrics were implemented or rounded is not said."""
 MAX_OPTIONS_TEXT = 100_000
+_PLAIN_PROCESS = re.compile(r"<think>([^<]*)</think>\s*<answer>([^<]*)</answer>\Z")
 _TAGS = re.compile(r"</?(?:observation|think|answer)>")
 
 
@@ -158,6 +159,16 @@ def _bare(text: Any) -> str:
 
 
 def _check_segments(say: Say, row: dict[str, Any], output: str, config: str) -> str | None:
+    """The model's answer, if the output is a trace; its segments are held against the columns."""
+    plain = _PLAIN_PROCESS.match(row["process"]) if isinstance(row.get("process"), str) else None
+    if (
+        plain
+        and output.count("<") == 6
+        and output == f"<observation>{row['observation']}</observation> {plain[0]}"
+    ):
+        segments = (row["observation"], plain[1], plain[2])
+        if "" not in map(str.strip, segments):
+            return plain[2]  # six tags, all of them the template's own: nothing else to parse
     spans = segment_spans(output)
     if spans.fault is not None or not (spans.observation and spans.think and spans.answer):
         if config == "sft":

@@ -101,7 +101,7 @@ def options_fault(kind: ProblemType | None, options: list[str]) -> str:
     if len(options) < 2:
         return "2 options or more"
     labels = [match.group(1) for option in options if (match := _LABEL.match(option))]
-    if any(not option.strip() for option in options):
+    if "" in map(str.strip, options):
         return "no blank option"
     if labels and (len(labels) != len(options) or len(set(labels)) != len(labels)):
         return "a different letter before each option"
