@@ -64,9 +64,10 @@ class CutStream:
 
 @dataclass(frozen=True)
 class Slow:
-    """Wait, then work as usual."""
+    """Wait, then work as usual; or work, and let the answer wait."""
 
     seconds: float
+    after: bool = False
 
 
 @dataclass(frozen=True)
@@ -91,6 +92,8 @@ class Batch:
     hidden_lists: int = 0
     canceled: bool = False
     outcomes: dict[str, Outcome] = field(default_factory=dict)
+    results: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """By custom id, made once: a second download costs nothing."""
 
     @property
     def ended(self) -> bool:
@@ -114,7 +117,7 @@ class FakeAnthropic:
 
     Attributes:
         answer: what the model says.
-        polls: retrieves of a batch before it is found ended.
+        polls: looks at a batch (retrieved or listed) before it is found ended.
         outcome: what becomes of a batched request, by custom id and its position.
         hidden_lists: how many listings a new batch is missing from (a listing that lags behind).
         reverse: results in reverse order.
@@ -201,7 +204,12 @@ class FakeAnthropic:
         if self.latency_s:
             await asyncio.sleep(self.latency_s)
         fault = self._next_fault(route)
+        if isinstance(fault, Slow) and fault.after:
+            late: web.StreamResponse = await work(request)
+            await asyncio.sleep(fault.seconds)
+            return late
         if isinstance(fault, Slow):
+            await request.read()
             await asyncio.sleep(fault.seconds)
             fault = self._next_fault(route)
         if isinstance(fault, Status):
@@ -347,6 +355,7 @@ class FakeAnthropic:
         newest = sorted(self.batches.values(), key=lambda b: (b.created_s, b.batch_id), reverse=True)
         for batch in newest:
             batch.hidden_lists -= 1
+            batch.polls_left -= 1
         shown = [b for b in newest if b.hidden_lists < 0]
         if after is not None:
             ids = [b.batch_id for b in shown]
@@ -370,7 +379,10 @@ class FakeAnthropic:
         await response.prepare(request)
         order = reversed(batch.requests) if self.reverse else batch.requests
         for number, entry in enumerate(order):
-            line = json.dumps(self._result(batch, entry)).encode() + b"\n"
+            key = entry["custom_id"]
+            if key not in batch.results:
+                batch.results[key] = self._result(batch, entry)
+            line = json.dumps(batch.results[key]).encode() + b"\n"
             if cut is not None and number >= cut.lines:
                 if cut.torn:
                     await response.write(line[: len(line) // 2])

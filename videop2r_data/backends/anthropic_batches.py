@@ -1,0 +1,219 @@
+"""Claude through the Message Batches API: half the price, an answer within a day, under a durable id.
+
+Limits of the API: 100,000 requests or 256 MB in one batch, results kept for 29 days. The custom id of an
+entry is the key of its request, so that answers find their requests on any machine.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+from typing import Any
+
+from videop2r_data.backends.anthropic import Connection
+from videop2r_data.backends.anthropic_wire import message_params, result_error, to_completion
+from videop2r_data.backends.batch_events import BatchGoneError, NotAcceptedError
+from videop2r_data.errors import AuthError, RefusedError, TransientError
+from videop2r_data.schemas.calls import BatchInfo, BatchResult, Request
+from videop2r_data.schemas.recipe import BackendSpec
+
+API_MAX_REQUESTS = 100_000
+API_MAX_BYTES = 256 * 10**6
+_BATCH_ID = re.compile(r"[A-Za-z0-9_-]{1,128}")
+_PAGE = 100
+
+
+class AnthropicBatches:
+    """One account's batches; text only, since a batch carries no frames.
+
+    Args:
+        spec: as for `AnthropicBackend`; `timeout_s` is the deadline of handing a batch over.
+
+    Raises:
+        ConfigError: no key in the environment.
+    """
+
+    name = "anthropic"
+
+    def __init__(self, spec: BackendSpec) -> None:
+        self.model = spec.model
+        self._spec = spec
+        self._connection = Connection(spec)
+
+    async def submit(self, requests: Sequence[Request]) -> str:
+        """Hand one batch over, one try; returns its id.
+
+        Raises:
+            NotAcceptedError: the server certainly did not take it (status 429, no connection made).
+            TransientError: the server may or may not have taken it.
+            RefusedError: the batch as such is refused, here or there: too large, media, twice the same key.
+            AuthError: no request can succeed.
+        """
+        entries = self._entries(requests)
+        client = self._connection.client
+        try:
+            async with self._connection.errors(self._spec.timeout_s):
+                batch: Any = await client.messages.batches.create(requests=entries)
+        except TransientError as error:
+            if _never_arrived(error.__context__):
+                raise NotAcceptedError(
+                    error.message, retry_after_s=error.retry_after_s, rate_limited=error.rate_limited
+                ) from None
+            raise
+        return _info(batch).batch_id
+
+    def _entries(self, requests: Sequence[Request]) -> list[Any]:
+        if not 1 <= len(requests) <= API_MAX_REQUESTS:
+            raise RefusedError(f"{len(requests)} requests in a batch: 1 to {API_MAX_REQUESTS} are allowed")
+        if len({r.key for r in requests}) != len(requests):
+            raise RefusedError("a batch holds the same request twice")
+        if any(r.media is not None for r in requests):
+            raise RefusedError("batches carry text only: use `batch: false` for a step that looks at media")
+        cache = self._spec.cache_prompt
+        return [{"custom_id": r.key, "params": message_params(r, cache_prompt=cache)} for r in requests]
+
+    async def poll(self, batch_id: str) -> BatchInfo:
+        """How far it is.
+
+        Raises:
+            BatchGoneError: the server has no such batch, or no longer its results.
+            TransientError, AuthError: see `errors`.
+        """
+        checked = _checked(batch_id)
+        with _gone(checked):
+            async with self._connection.errors(self._spec.timeout_s):
+                batch: Any = await self._connection.client.messages.batches.retrieve(checked)
+        if getattr(batch, "archived_at", None) is not None:
+            raise BatchGoneError(f"batch {checked}: the server has archived it, its results are gone")
+        return _info(batch)
+
+    async def listing(self, *, created_after_s: float) -> list[BatchInfo]:
+        """The batches of this account (of the key's workspace) made since then, newest first.
+
+        Raises:
+            TransientError, AuthError: see `errors`.
+        """
+        found: list[BatchInfo] = []
+        async with self._connection.errors():
+            # The server lists the newest first, so that everything behind the first older one is older too.
+            async for batch in self._connection.client.messages.batches.list(limit=_PAGE):
+                info = _info(batch)
+                if info.created_at_s < created_after_s:
+                    break
+                found.append(info)
+        return found
+
+    async def collect(self, batch_id: str) -> AsyncIterator[BatchResult]:
+        """The answers of an ended batch as they stream in, in any order, one at a time in memory.
+
+        Raises:
+            TransientError: it has not ended, or the stream broke or ended early: collect it again.
+            BatchGoneError, AuthError: as for `poll`.
+        """
+        info = await self.poll(batch_id)
+        if info.state != "ended":
+            raise TransientError(f"batch {batch_id} has not ended yet")
+        seen = 0
+        with _gone(batch_id):
+            async with self._connection.errors(self._spec.timeout_s):
+                stream = await self._open_results(batch_id)
+        try:
+            lines = aiter(stream)
+            while True:
+                async with self._connection.errors(self._spec.timeout_s):
+                    line = await anext(lines, None)
+                if line is None:
+                    break
+                seen += 1
+                yield _result(line)
+        finally:
+            await stream.close()
+        if seen < info.total:
+            raise TransientError(f"batch {batch_id}: the results ended after {seen} of {info.total}")
+
+    async def _open_results(self, batch_id: str) -> Any:
+        """Ask for the results at the address of this server.
+
+        The client's own `results` follows the address in the server's answer; behind a gateway that is
+        another host, which the gateway's key must not reach.
+        """
+        from anthropic._decoders.jsonl import AsyncJSONLDecoder
+        from anthropic.types.messages import MessageBatchIndividualResponse
+
+        return await self._connection.client.get(
+            f"/v1/messages/batches/{batch_id}/results",
+            cast_to=AsyncJSONLDecoder[MessageBatchIndividualResponse],
+            options={"headers": {"Accept": "application/binary"}},
+            stream=True,
+            stream_cls=None,
+        )
+
+    async def close(self) -> None:
+        """Close every connection; safe to call twice."""
+        await self._connection.close()
+
+
+@contextmanager
+def _gone(batch_id: str) -> Iterator[None]:
+    import anthropic
+
+    try:
+        yield
+    except AuthError as error:
+        if isinstance(error.__context__, anthropic.NotFoundError):
+            raise BatchGoneError(
+                f"batch {batch_id} is not on the server: deleted, or made with another account or workspace"
+            ) from None
+        raise
+
+
+def _never_arrived(cause: BaseException | None) -> bool:
+    """Whether a failed call proves that the server took nothing: it said "too many", or was never reached."""
+    import anthropic
+    import httpx2
+
+    if isinstance(cause, anthropic.RateLimitError):
+        return True
+    deeper = cause.__cause__ if isinstance(cause, anthropic.APIConnectionError) else None
+    return isinstance(deeper, httpx2.ConnectError | httpx2.ConnectTimeout | httpx2.PoolTimeout)
+
+
+def _checked(batch_id: str) -> str:
+    """A batch id becomes part of an address; it comes from a journal or a server, so it is not trusted."""
+    if not isinstance(batch_id, str) or not _BATCH_ID.fullmatch(batch_id):
+        raise RefusedError(f"{str(batch_id)[:80]!r} is no batch id")
+    return batch_id
+
+
+def _info(batch: Any) -> BatchInfo:
+    counts = getattr(batch, "request_counts", None)
+    created = getattr(batch, "created_at", None)
+    identity = getattr(batch, "id", None)
+    if counts is None or not isinstance(created, datetime) or not isinstance(identity, str):
+        raise TransientError(f"the answer describes no batch: {str(batch)[:200]}")
+    names = ("processing", "succeeded", "errored", "canceled", "expired")
+    return BatchInfo(
+        batch_id=_checked(identity),
+        state="ended" if getattr(batch, "processing_status", None) == "ended" else "in_progress",
+        total=sum(int(getattr(counts, name, None) or 0) for name in names),
+        created_at_s=created.timestamp(),
+    )
+
+
+def _result(line: Any) -> BatchResult:
+    key, result = getattr(line, "custom_id", None), getattr(line, "result", None)
+    kind = getattr(result, "type", None)
+    if not isinstance(key, str) or not isinstance(kind, str):
+        raise TransientError(f"a line of the results is no result: {str(line)[:200]}")
+    if kind == "succeeded":
+        try:
+            return BatchResult(key, to_completion(getattr(result, "message", None), batched=True), None)
+        except TransientError as error:
+            return BatchResult(key, None, error)
+    if kind == "errored":
+        response = getattr(result, "error", None)
+        return BatchResult(key, None, result_error(getattr(response, "error", None)))
+    # expired or canceled: nothing was run and nothing is charged
+    return BatchResult(key, None, TransientError(f"the batch entry is {kind[:40]}"))

@@ -1,0 +1,201 @@
+"""The life of a batch as events in a durable log, and the state that they add up to.
+
+Events are plain dictionaries, one of
+
+    {"event": "submitting", "ticket", "keys_digest", "count", "keys", "at", "deadline_at", "writer"}
+    {"event": "submitted",  "ticket", "batch_id", "adopted"}
+    {"event": "lost",       "ticket", "at", "why"}
+    {"event": "collected",  "ticket", "batch_id", "answered"}
+    {"event": "abandoned",  "ticket", "batch_id" (None: never had one), "why"}
+
+`at` and `deadline_at` are Unix seconds by the writer's clock. The state does not depend on the order of the
+events, so that logs of several machines may be merged.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import socket
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+from videop2r_data.errors import JournalError, RefusedError, TransientError
+from videop2r_data.schemas.canonical import digest
+
+Event = dict[str, Any]
+TicketStatus = Literal["submitting", "lost", "submitted", "collected", "abandoned"]
+
+
+class NotAcceptedError(TransientError):
+    """The server certainly did not take the batch; worth another try."""
+
+
+class BatchGoneError(RefusedError):
+    """The server has no such batch, or no longer its results."""
+
+
+class BatchLog(Protocol):
+    """Where batch events live: shared by every process and machine that works on one build."""
+
+    def batch_events(self) -> list[Event]:
+        """Every event so far, those of other writers included, oldest first."""
+        ...
+
+    def append_batch_event(self, event: Event) -> None:
+        """Add one; it, and everything journaled before it, is on disk when this returns."""
+        ...
+
+
+@dataclass(slots=True)
+class Ticket:
+    """One intent to submit a batch, and what became of it."""
+
+    ticket: str
+    keys: tuple[str, ...]
+    at: float
+    """When the intent was recorded, Unix seconds by the writer's clock."""
+    deadline_at: float
+    """The submitting call cannot have lived longer."""
+    writer: str
+    status: TicketStatus = "submitting"
+    batch_id: str | None = None
+    strength: int = 0
+    """How much it takes to change the status (see `fold`)."""
+
+    @property
+    def unsettled(self) -> bool:
+        """Nobody knows yet whether the server took it."""
+        return self.status in ("submitting", "lost")
+
+    @property
+    def open(self) -> bool:
+        """Its requests must not be submitted again."""
+        return self.status in ("submitting", "lost", "submitted")
+
+
+def fold(events: Iterable[Mapping[str, Any]]) -> dict[str, Ticket]:
+    """The tickets that the events add up to, in order of their intents.
+
+    A batch id is stronger than an abandonment that did not know of it: the batch exists, so it is collected.
+
+    Raises:
+        JournalError: an event lacks a field or names a ticket that no intent opened.
+    """
+    events = list(events)
+    tickets: dict[str, Ticket] = {}
+    try:
+        for event in events:
+            if event["event"] == "submitting":
+                tickets[event["ticket"]] = _opened(event)
+        for event in events:
+            if event["event"] != "submitting":
+                _apply(tickets[event["ticket"]], event)
+    except (KeyError, TypeError) as error:
+        raise JournalError(
+            f"a batch event is damaged or refers to an unknown ticket: {error!r}",
+            hint="restore the journal from a copy, or merge in the segment that is missing",
+        ) from None
+    return tickets
+
+
+def _opened(event: Mapping[str, Any]) -> Ticket:
+    return Ticket(
+        ticket=event["ticket"],
+        keys=tuple(event["keys"]),
+        at=float(event["at"]),
+        deadline_at=float(event["deadline_at"]),
+        writer=str(event["writer"]),
+    )
+
+
+def _strength(status: str, batch_id: object) -> int:
+    """Which of two events about one ticket holds, whatever their order; -1: an event of a newer version."""
+    if status == "abandoned":
+        # Giving up a batch by its id overrules "submitted"; giving up an intent without one does not.
+        return 4 if batch_id else 2
+    return {"submitting": 0, "lost": 1, "submitted": 3, "collected": 5}.get(status, -1)
+
+
+def _apply(ticket: Ticket, event: Mapping[str, Any]) -> None:
+    batch_id = event.get("batch_id")
+    strength = _strength(event["event"], batch_id)
+    ticket.batch_id = batch_id or ticket.batch_id
+    if strength > ticket.strength:
+        ticket.status, ticket.strength = event["event"], strength
+
+
+def open_keys(tickets: Mapping[str, Ticket]) -> set[str]:
+    """Keys of every request that is, or may be, at the server."""
+    return {key for ticket in tickets.values() if ticket.open for key in ticket.keys}
+
+
+def submitting(keys: Sequence[str], *, at: float, deadline_s: float, sequence: int) -> Event:
+    """The event that must be durable before a batch is handed over."""
+    writer, ordered = writer_id(), sorted(keys)
+    keys_digest = digest(ordered)
+    return {
+        "event": "submitting",
+        "ticket": digest([keys_digest, sequence, writer])[:32],
+        "keys_digest": keys_digest,
+        "count": len(ordered),
+        "keys": ordered,
+        "at": at,
+        "deadline_at": at + deadline_s,
+        "writer": writer,
+    }
+
+
+def submitted(ticket: str, batch_id: str, *, adopted: bool) -> Event:
+    """The event that ties an intent to its batch; `adopted`: found in the server's listing."""
+    return {"event": "submitted", "ticket": ticket, "batch_id": batch_id, "adopted": adopted}
+
+
+def abandoned(ticket: str, batch_id: str | None, why: str) -> Event:
+    """The event that frees the requests of an intent, or of a batch if `batch_id` is given."""
+    return {"event": "abandoned", "ticket": ticket, "batch_id": batch_id, "why": why}
+
+
+def writer_id() -> str:
+    """This process, recognisable from other processes of the same machine: `<machine>-<pid>-<start>`."""
+    return f"{_machine()}-{os.getpid()}-{_started(os.getpid())}"
+
+
+def writer_alive(writer: str) -> bool | None:
+    """Whether the process that wrote an intent still runs; None: another machine's, or not to be told."""
+    machine, _, rest = writer.partition("-")
+    pid, _, started = rest.partition("-")
+    if machine != _machine() or not pid.isdigit() or started == "0":
+        return None
+    return _started(int(pid)) == started
+
+
+@lru_cache(maxsize=1)
+def _machine() -> str:
+    # Hashed: a journal is handed around, and need not tell host names. The process namespace keeps two
+    # containers of one host apart, whose process numbers mean different things.
+    parts = [socket.gethostname(), _read("/proc/sys/kernel/random/boot_id")]
+    try:
+        parts.append(str(os.stat("/proc/self/ns/pid").st_ino))  # noqa: PTH116
+    except OSError:
+        parts.append("")
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:12]
+
+
+def _started(pid: int) -> str:
+    """Start of a process in clock ticks since boot; "0" where the system does not tell, "" if it is gone."""
+    if not Path("/proc/self/stat").exists():
+        return "0"
+    # The second field is the command in brackets, which may hold spaces and brackets itself.
+    fields = _read(f"/proc/{pid}/stat").rpartition(")")[2].split()
+    return fields[19] if len(fields) > 19 and fields[0] not in ("Z", "X") else ""
+
+
+def _read(name: str) -> str:
+    try:
+        return Path(name).read_text(encoding="utf-8", errors="replace").strip()
+    except OSError:
+        return ""

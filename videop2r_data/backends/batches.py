@@ -1,0 +1,292 @@
+"""The durable life of batches: submitted, power off, collected on another machine, never submitted twice.
+
+Every step is an event in a log that outlives the process (`batch_events.BatchLog`). The intent to submit is
+durable before the call, the batch id right after it; what was cut off between the two is settled from the
+server's own listing (`batch_settle`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Collection, Sequence
+
+from videop2r_data.backends.batch_events import (
+    BatchGoneError,
+    BatchLog,
+    NotAcceptedError,
+    Ticket,
+    abandoned,
+    fold,
+    open_keys,
+    submitted,
+    submitting,
+)
+from videop2r_data.backends.batch_progress import BatchProgress, progress_of, split
+from videop2r_data.backends.batch_settle import Settler
+from videop2r_data.errors import AuthError, RefusedError, TransientError
+from videop2r_data.schemas.calls import BatchBackend, BatchResult, Request
+
+_PASSES = 3
+_TRIES = 6
+
+
+class BatchRunner:
+    """Submits, finds again and collects batches for one build.
+
+    Any number of processes on any machines may run one of these over one shared log.
+
+    Args:
+        backend: the server.
+        log: the durable events.
+        max_requests: requests in one batch at most.
+        max_bytes: bytes in one batch at most, as `request_bytes` estimates them.
+        submit_deadline_s: seconds that handing over one batch may take.
+        settle_s: seconds that the server may take to list a batch whose submission was cut off.
+        skew_s: seconds that two clocks may differ.
+        clock: Unix seconds.
+        sleep: waits so many seconds.
+    """
+
+    def __init__(
+        self,
+        backend: BatchBackend,
+        log: BatchLog,
+        *,
+        max_requests: int = 10_000,
+        max_bytes: int = 200 * 10**6,
+        submit_deadline_s: float = 600.0,
+        settle_s: float = 120.0,
+        skew_s: float = 300.0,
+        clock: Callable[[], float] = time.time,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        self._backend, self._log = backend, log
+        self._max_requests, self._max_bytes = max_requests, max_bytes
+        self._deadline_s, self._clock, self._sleep = submit_deadline_s, clock, sleep
+        self._in_flight: set[str] = set()
+        self._settler = Settler(backend, log, settle_s=settle_s, skew_s=skew_s, clock=clock)
+        self._handled: dict[str, set[str]] = {}
+        self._lock = asyncio.Lock()
+
+    # ---- what is open
+
+    def _tickets(self) -> dict[str, Ticket]:
+        return fold(self._log.batch_events())
+
+    def pending_keys(self) -> set[str]:
+        """Keys of all requests that are, or may be, at the server; any process may ask, also after a restart.
+
+        Raises:
+            JournalError: an event is damaged.
+        """
+        return open_keys(self._tickets())
+
+    # ---- submit
+
+    async def submit(
+        self, requests: Sequence[Request], *, answered: Callable[[str], bool] = lambda _key: False
+    ) -> list[str]:
+        """Hand over those requests that no open batch holds; returns the ids of the new batches.
+
+        A batch whose submission was cut off has no id yet and is not among them: its requests stay pending
+        until `collect_ready` or `wait` has settled what became of it. Requests that another process is
+        handing over at the same time are left to it. So: what is neither answered nor in `pending_keys` after
+        `wait` is to be submitted again.
+
+        Args:
+            requests: what is wanted; keys may repeat.
+            answered: whether the journal holds an answer to a key *now*; needed where several processes share
+                a journal, since another one may have collected a batch after `requests` was put together.
+
+        Raises:
+            NotAcceptedError: the server did not take a batch at any of six tries; earlier ones stand.
+            RefusedError, AuthError: see `errors`; earlier batches stand.
+            JournalError: the log cannot be read or written.
+        """
+        batch_ids: list[str] = []
+        async with self._lock:
+            wanted = {r.key: r for r in requests}
+            tried: set[str] = set()
+            for _ in range(_PASSES):
+                tickets = self._tickets()
+                # Open batches first, answers second: what leaves the one has entered the other before.
+                skip = open_keys(tickets) | tried
+                left = [r for key, r in wanted.items() if key not in skip and not answered(key)]
+                if not left:
+                    break
+                for chunk in split(left, max_requests=self._max_requests, max_bytes=self._max_bytes):
+                    outcome = await self._submit_chunk(chunk, tickets)
+                    if outcome is not None:
+                        batch_ids.append(outcome)
+                        tried.update(r.key for r in chunk)
+        return batch_ids
+
+    async def _submit_chunk(self, chunk: list[Request], known: Collection[str]) -> str | None:
+        pause = 2.0
+        for attempt in range(_TRIES):
+            try:
+                return await self._submit_once(chunk, known)
+            except NotAcceptedError as error:
+                if attempt == _TRIES - 1:
+                    raise
+                await self._sleep(max(pause, error.retry_after_s or 0.0))
+                pause *= 2
+        raise AssertionError("unreachable")
+
+    async def _submit_once(self, chunk: list[Request], known: Collection[str]) -> str | None:
+        """One intent and one call; None: left to another writer, or cut off with an unknown outcome."""
+        event = submitting(
+            [r.key for r in chunk],
+            at=self._clock(),
+            deadline_s=self._deadline_s,
+            sequence=len(self._log.batch_events()),
+        )
+        ticket: str = event["ticket"]
+        self._in_flight.add(ticket)
+        try:
+            self._log.append_batch_event(event)
+            # Both writers of a race have written before either reads here, so at least one of them gives way.
+            if self._has_rival(ticket, set(event["keys"]), known):
+                self._log.append_batch_event(abandoned(ticket, None, "another process submits some of these"))
+                return None
+            batch_id = await self._hand_over(ticket, chunk)
+            if batch_id is not None:
+                self._log.append_batch_event(submitted(ticket, batch_id, adopted=False))
+            return batch_id
+        finally:
+            self._in_flight.discard(ticket)
+
+    async def _hand_over(self, ticket: str, chunk: list[Request]) -> str | None:
+        try:
+            async with asyncio.timeout(self._deadline_s):
+                return await self._backend.submit(chunk)
+        except (NotAcceptedError, RefusedError, AuthError) as error:
+            self._log.append_batch_event(abandoned(ticket, None, str(error)))
+            raise
+        except (TransientError, TimeoutError) as error:
+            self._lose(ticket, str(error) or "no answer in time")
+            return None
+        except asyncio.CancelledError:
+            self._lose(ticket, "cancelled")
+            raise
+
+    def _has_rival(self, ticket: str, keys: set[str], known: Collection[str]) -> bool:
+        """Whether somebody else holds some of the keys, or has held them since `known` was read."""
+        return any(
+            t.ticket != ticket
+            and t.status != "abandoned"
+            and (t.open or t.ticket not in known)
+            and not keys.isdisjoint(t.keys)
+            for t in self._tickets().values()
+        )
+
+    def _lose(self, ticket: str, why: str) -> None:
+        self._log.append_batch_event({"event": "lost", "ticket": ticket, "at": self._clock(), "why": why})
+
+    def abandon(self, batch_id: str, *, why: str) -> int:
+        """Give a batch up by hand, say one that was deleted; returns how many requests are free again.
+
+        Raises:
+            RefusedError: no open batch has this id.
+        """
+        for ticket in self._tickets().values():
+            if ticket.open and ticket.batch_id == batch_id:
+                self._log.append_batch_event(abandoned(ticket.ticket, batch_id, why))
+                return len(ticket.keys)
+        raise RefusedError(f"no open batch has the id {batch_id!r}")
+
+    # ---- collect
+
+    async def collect_ready(self, on_result: Callable[[BatchResult], None]) -> BatchProgress:
+        """One round: settle what was cut off, then hand over the results of every batch that has ended.
+
+        Args:
+            on_result: called once per request and process; it must put the result in the journal before it
+                returns. A download that was cut off starts again, maybe in a new process, so the journal must
+                take a second result of one key as the same.
+
+        Raises:
+            BatchGoneError: a batch is no longer on the server; raised when all others have had their turn.
+            AuthError: no call can succeed.
+            JournalError: the log cannot be read or written.
+        """
+        tickets, trouble = self._tickets(), list[str]()
+        try:
+            await self._settler.settle(tickets, in_flight=self._in_flight)
+        except TransientError as error:
+            trouble.append(f"cannot settle a cut-off submission yet: {error}")
+        answered, collected, gone = 0, list[str](), list[str]()
+        for ticket in [t for t in tickets.values() if t.status == "submitted" and t.batch_id]:
+            try:
+                count = await self._collect(ticket, on_result)
+            except BatchGoneError as error:
+                gone.append(str(error))
+            except TransientError as error:
+                trouble.append(f"batch {ticket.batch_id}: {error}")
+            else:
+                if count is not None:
+                    answered += count
+                    collected.append(ticket.batch_id or "")
+                    ticket.status = "collected"
+        if gone:
+            raise BatchGoneError("\n".join(gone))
+        return progress_of(tickets, answered, collected, trouble)
+
+    async def _collect(self, ticket: Ticket, on_result: Callable[[BatchResult], None]) -> int | None:
+        """Results handed over, or None if the batch has not ended."""
+        batch_id = ticket.batch_id or ""
+        if (await self._backend.poll(batch_id)).state != "ended":
+            return None
+        handled = self._handled.setdefault(batch_id, set())
+        wanted = set(ticket.keys)
+        async for result in self._backend.collect(batch_id):
+            if result.key in wanted and result.key not in handled:
+                on_result(result)
+                handled.add(result.key)
+        for key in sorted(wanted - handled):
+            on_result(BatchResult(key, None, TransientError(f"batch {batch_id} ended without an answer")))
+        self._log.append_batch_event(
+            {"event": "collected", "ticket": ticket.ticket, "batch_id": batch_id, "answered": len(handled)}
+        )
+        del self._handled[batch_id]
+        return len(wanted)
+
+    async def wait(
+        self,
+        on_result: Callable[[BatchResult], None],
+        *,
+        poll_s: float = 15.0,
+        max_poll_s: float = 300.0,
+        timeout_s: float | None = None,
+        on_progress: Callable[[BatchProgress], None] | None = None,
+    ) -> BatchProgress:
+        """Collect until nothing is open, or until the time is up.
+
+        Args:
+            on_result: as for `collect_ready`.
+            poll_s: seconds between the first two rounds; each quiet round waits 1.5 times longer.
+            max_poll_s: seconds between two rounds at most.
+            timeout_s: give up waiting after so many seconds (nothing is lost: call again); None: never.
+            on_progress: told after each round.
+
+        Raises:
+            BatchGoneError, AuthError, JournalError: as for `collect_ready`.
+        """
+        began, pause = self._clock(), poll_s
+        answered, collected = 0, list[str]()
+        while True:
+            now = await self.collect_ready(on_result)
+            answered += now.answered
+            collected.extend(now.collected)
+            total = BatchProgress(
+                now.open_batches, now.unsettled, now.open_requests, answered, tuple(collected), now.trouble
+            )
+            if on_progress is not None:
+                on_progress(total)
+            left = None if timeout_s is None else began + timeout_s - self._clock()
+            if total.done or (left is not None and left <= 0):
+                return total
+            pause = poll_s if now.collected else pause
+            await self._sleep(pause if left is None else min(pause, left))
+            pause = min(pause * 1.5, max_poll_s)
