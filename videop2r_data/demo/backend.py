@@ -44,7 +44,7 @@ class DemoBackend:
     """
 
     name = "demo"
-    wants: Literal["none"] = "none"
+    wants: Literal["none", "encoded", "array"] = "none"
 
     def __init__(self, spec: BackendSpec, world: Path) -> None:
         self.model = spec.model

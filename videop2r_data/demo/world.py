@@ -72,7 +72,7 @@ def write_world(folder: Path, spec: DemoSpec, *, progress: Callable[[int, int], 
         "spec_sha256": mark,
         "spec": spec.model_dump(mode="json"),
         "files": {POOL: digest_bytes(pool), SCENES: digest_bytes(scenes)},
-        "media_files": len(written),
+        "media_sha256": _media_digest(folder),
     }
     _put(folder / WORLD, orjson.dumps(world, option=orjson.OPT_INDENT_2) + b"\n")
     return folder
@@ -81,14 +81,18 @@ def write_world(folder: Path, spec: DemoSpec, *, progress: Callable[[int, int], 
 def _is_whole(folder: Path, mark: str) -> bool:
     try:
         world = orjson.loads((folder / WORLD).read_bytes())
-        media = sum(1 for _ in (folder / MEDIA / "demo").iterdir())
         return bool(
             world["spec_sha256"] == mark
-            and world["media_files"] == media
+            and world["media_sha256"] == _media_digest(folder)
             and all(digest_bytes((folder / name).read_bytes()) == sha for name, sha in world["files"].items())
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return False
+
+
+def _media_digest(folder: Path) -> str:
+    """Of the names and sizes of all media files: finds a missing, cut or foreign one without reading them."""
+    return digest(sorted([p.name, p.stat().st_size] for p in (folder / MEDIA / "demo").iterdir()))
 
 
 def _with_media(
