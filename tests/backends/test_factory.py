@@ -18,7 +18,8 @@ def spec(kind: str) -> BackendSpec:
 
 
 @pytest.mark.parametrize(
-    ("kind", "wants"), [("openai", "encoded"), ("vllm", "array"), ("transformers", "array")]
+    ("kind", "wants"),
+    [("openai", "encoded"), ("anthropic", "encoded"), ("vllm", "array"), ("transformers", "array")],
 )
 def test_each_kind_gives_its_backend(kind: str, wants: str) -> None:
     backend = make_backend(spec(kind), media=MediaSpec())

@@ -120,6 +120,11 @@ def test_no_request_can_succeed() -> None:
         ask(Reply(status=404))
     with pytest.raises(AuthError, match="redirects"):
         ask(Reply(status=307, headers={"location": "http://example.org/"}))
+    distrust = json.dumps(
+        {"error": {"message": "Start the server with --trust-request-mm-kwargs only"}}
+    ).encode()
+    with pytest.raises(AuthError, match=r"or set extra\.video to frames"):
+        ask(Reply(status=400, body=distrust))
     quota = json.dumps({"error": {"message": "pay first", "code": "insufficient_quota"}}).encode()
     with pytest.raises(AuthError, match="pay first"):
         ask(Reply(status=429, body=quota))

@@ -44,7 +44,7 @@ def _openai(spec: BackendSpec, media: MediaSpec) -> Backend:
 def _anthropic(spec: BackendSpec, media: MediaSpec) -> Backend:
     from videop2r_data.backends.anthropic import AnthropicBackend
 
-    return AnthropicBackend(spec)
+    return AnthropicBackend(spec, encoding=media.wire)
 
 
 def _vllm(spec: BackendSpec, media: MediaSpec) -> Backend:

@@ -3,9 +3,12 @@
 aiohttp on the hot path, one session and one pool of connections per backend. Settings that only some servers
 need stand in the recipe under `extra`:
 
-    video: vllm | frames         how media travel: vLLM's frame list with metadata (default), or plain images
+    video: vllm | frames         how clips travel: vLLM's frame list with metadata (default), or as images
     max_tokens_field: NAME       e.g. max_completion_tokens
     body: {FIELD: VALUE}         further fields of every request, e.g. chat_template_kwargs
+
+A vLLM server takes the metadata of clips only when started with `--trust-request-mm-kwargs`. Without metadata
+frames would be misdated, so a server that refuses it ends the run with this advice.
 
 The key is read from the environment, put into the session's headers and nowhere else.
 """
@@ -43,6 +46,7 @@ from videop2r_data.schemas.recipe import BackendSpec
 MAX_ANSWER_BYTES = 32 * 2**20
 DIRECT_BODY_BYTES = 2**20
 CONNECT_S = 30.0
+TRUST_FLAG = "--trust-request-mm-kwargs"
 _RETRY = frozenset({408, 409, 425, 429})
 _GATEWAY = frozenset({502, 504, 524})
 """A gateway gave up; the server behind it may have answered, and counted the tokens."""
@@ -184,6 +188,10 @@ class OpenAIBackend:
         """The error that a status other than 200 stands for."""
         data = _decode(body)
         text = f"status {status}: {self._clean(server_message(data))}"
+        if status == 400 and TRUST_FLAG in text:
+            distrust = AuthError(text)
+            distrust.hint = f"start the server with {TRUST_FLAG}, or set extra.video to frames"
+            return distrust
         if status in _NO_ACCESS or _code(data) in _HOPELESS:
             error = AuthError(text)
             error.hint = self._hint(status)

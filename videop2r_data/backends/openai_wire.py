@@ -84,7 +84,7 @@ def request_body(
         body["top_p"] = params.top_p
     if params.seed is not None:
         body["seed"] = params.seed
-    if frames is not None and form == "vllm":
+    if frames is not None and frames.record.data_type == "video" and form == "vllm":
         body.update(_vllm_fields(frames.record))
     if extra:
         body.update(extra)
@@ -102,14 +102,17 @@ def _content_parts(frames: Frames, form: VideoForm) -> bytes:
 
 
 def _vllm_fields(record: MediaRecord) -> dict[str, Any]:
-    """Fields that keep vLLM from sampling or resizing our frames a second time."""
-    fields: dict[str, Any] = {"mm_processor_kwargs": {"min_pixels": MIN_PIXELS, "max_pixels": MAX_PIXELS}}
-    if record.data_type == "video":
-        # num_frames -1 takes every frame sent; a server default would cut the list.
-        fields["media_io_kwargs"] = {
-            "video": {"num_frames": -1, **video_metadata(record), "do_sample_frames": False}
-        }
-    return fields
+    """Fields that keep vLLM from sampling, resizing or misdating the frames of a clip.
+
+    `num_frames: -1` takes every frame sent (the default cuts the list at 32); without the metadata it would
+    assume one frame a second. The server must trust them: `vllm serve --trust-request-mm-kwargs`. Images need
+    none of it and carry none, so that they work on any server.
+    """
+    video = {"num_frames": -1, **video_metadata(record), "do_sample_frames": False}
+    return {
+        "media_io_kwargs": {"video": video},
+        "mm_processor_kwargs": {"min_pixels": MIN_PIXELS, "max_pixels": MAX_PIXELS},
+    }
 
 
 def parse_completion(raw: bytes, *, asked: str, clean: Callable[[str], str] = str) -> Completion:
