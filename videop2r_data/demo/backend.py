@@ -23,6 +23,7 @@ MODEL = "demo-world/1"
 """Model id that every completion reports, whatever was asked for: marks it as synthetic."""
 CHARS_PER_TOKEN = 4
 _OPENER = "Based on the question, I need to notice"
+_FENCED = re.compile(r"^BEGIN OBSERVATION\n(.*)\nEND OBSERVATION\s*$", re.DOTALL | re.MULTILINE)
 _TAGGED = re.compile(r"<observation[^<>]*>(.*)</observation[^<>]*>", re.DOTALL | re.IGNORECASE)
 
 
@@ -114,11 +115,15 @@ class DemoBackend:
 
 
 def observation_in(request: Request) -> str:
-    """The observation that a judge prompt holds: between its tags, else from its opening words to the end."""
+    """The observation that a judge prompt holds.
+
+    Between the first BEGIN OBSERVATION and the last END OBSERVATION of the packaged prompt, or between
+    observation tags of another one, else from the opening words of a trace to the end.
+    """
     text = next((m.text for m in reversed(request.messages) if m.role == "user"), "")
-    tagged = _TAGGED.search(text)
-    if tagged:
-        return tagged[1]
+    framed = _FENCED.search(text) or _TAGGED.search(text)
+    if framed:
+        return framed[1]
     at = text.find(_OPENER)
     return text[at:] if at >= 0 else text
 

@@ -59,10 +59,11 @@ TEMPLATE_DEFECTS = (
 _CAUGHT = {
     Defect.WRONG_ANSWER: (Stage.VERIFY, RejectReason.LOW_SCORE),
     Defect.LOW_QUALITY: (Stage.VERIFY, RejectReason.LOW_SCORE),
+    Defect.COMPLETION_CUT: (Stage.GENERATE, RejectReason.COMPLETION_CUT),
     Defect.EVIDENCE_OMITTED: (Stage.JUDGE, RejectReason.INSUFFICIENT),
     Defect.EVIDENCE_CONTRADICTED: (Stage.JUDGE, RejectReason.INSUFFICIENT),
 }
-"""Defects that are rejected under another reason than their own name, or by the judge."""
+"""Defects that are rejected under another reason than their own name, or not in the verify step."""
 _OPEN_TEXT = (ProblemType.OCR, ProblemType.FREE_FORM)
 
 
