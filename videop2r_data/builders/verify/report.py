@@ -64,7 +64,6 @@ class Code(StrEnum):
     SEGMENT_DIFFERS = "segment_differs"
     REWARD_DIFFERS = "reward_differs"
     BELOW_THRESHOLD = "below_threshold"
-    UNSCORABLE = "unscorable"
     VERIFY_STEP = "verify_step"
     """The recipe's own verify step would drop this row (length, consistency, copied verdict)."""
     JUDGEMENT = "judgement"

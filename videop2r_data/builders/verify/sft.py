@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 from videop2r_data.builders.release_read import Batch
 from videop2r_data.builders.verify.question import DATA_TYPES, HEX, QUESTION, Say, check_question, rows_of
 from videop2r_data.builders.verify.report import Code
 from videop2r_data.builders.verify.rules import Rules
 from videop2r_data.builders.verify.tally import Tally
+from videop2r_data.schemas.reasons import RejectReason
+from videop2r_data.schemas.sample import ProblemType, Sample
 from videop2r_data.schemas.trace import SEGMENTS, segment_spans
-from videop2r_data.validators import score
+from videop2r_data.schemas.verdict import Score
+from videop2r_data.validators import score, verify_completion
 
 TOLERANCE = 1e-9
 """Between a reward and its recomputation."""
+_SAID_ELSEWHERE = (RejectReason.LOW_SCORE, RejectReason.UNSCORABLE, RejectReason.BAD_REFERENCE)
 _SFT = (
     "observation",
     "think",
@@ -54,7 +59,13 @@ def check_sft(batch: Batch, keep: Sequence[int] | None, file: str, rules: Rules,
         elif reward < threshold:
             say(Code.BELOW_THRESHOLD, "reward", reward, f"{threshold} or more")
         elif kind is not None and reference is not None:
-            got = score(kind, prediction=answer, reference=reference, options=tuple(options), policy=policy)
+            got = None
+            if rules.own:
+                got = _verify_step(say, rules, output, _sample(row, kind))
+            if got is None:
+                got = score(
+                    kind, prediction=answer, reference=reference, options=tuple(options), policy=policy
+                )
             if got.value is None:
                 say(
                     Code.BAD_REFERENCE,
@@ -77,6 +88,39 @@ def check_sft(batch: Batch, keep: Sequence[int] | None, file: str, rules: Rules,
         content = "\0".join((problem, "\1".join(options), path))
         rest = "\0".join((problem_id, problem_type, data_type, solution, origin))
         tally.remember(say.row, sample_id, f"{content}\0{output}", f"{content}\0{rest}")
+
+
+def _sample(row: tuple[Any, ...], kind: ProblemType) -> Sample:
+    """The question as the verify step takes it; not validated again, its fields were looked at one by one."""
+    return Sample.model_construct(
+        sample_id=row[1],
+        problem_id=row[2],
+        problem=row[3],
+        problem_type=kind,
+        data_type=row[5],
+        options=tuple(row[6]),
+        solution=row[7],
+        path=row[8],
+        data_source=row[9],
+        source="",
+        row=row[0],
+    )
+
+
+def _verify_step(say: Say, rules: Rules, output: str, sample: Sample) -> Score | None:
+    """The recipe's own verify step once more; None where the output is no trace (reported already)."""
+    verified = verify_completion(output, sample, rules.spec)
+    if verified.trace is None:
+        return None
+    reason = verified.check.reason
+    if reason is not None and reason not in _SAID_ELSEWHERE:
+        say(
+            Code.VERIFY_STEP,
+            "output",
+            f"{reason.value}: {verified.check.detail}",
+            "what the recipe lets pass",
+        )
+    return verified.score
 
 
 def check_trace(say: Say, output: str, segments: tuple[str, str, str], process: str) -> None:
