@@ -1,7 +1,7 @@
 """Frames out of clips and pictures: sampled uniformly, within a pixel budget, in guarded processes.
 
-`DecodePool` is the way in for a build; `sample_media` and `probe_media` do one file in this process. Importing this
-room loads neither PyAV nor Pillow nor decord.
+`DecodePool` is the way in for a build; `sample_media` and `probe_media` do one file in this process.
+Importing this room loads neither PyAV nor Pillow nor decord.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """N frames with decord (`decoder: decord`): for comparison with data made elsewhere; PyAV is the default.
 
-decord repeats frames on damaged files, and knows neither AV1 nor GIF nor every MPEG-TS. The container is therefore
-looked at with PyAV first, and timestamps that do not rise are an error instead of repeated frames.
+decord repeats frames on damaged files, and knows neither AV1 nor GIF nor every MPEG-TS. The container is
+therefore looked at with PyAV first, and timestamps that do not rise are an error instead of repeated frames.
 """
 
 from __future__ import annotations
@@ -9,8 +9,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from videop2r_data.errors import MissingExtraError
-from videop2r_data.media.container import check_complete, media_error, open_video, read_index
+from videop2r_data.media.container import media_error, open_video
 from videop2r_data.media.geometry import smart_resize, uniform_indices
+from videop2r_data.media.packets import check_complete, read_index
 from videop2r_data.media.sampled import Sampled
 from videop2r_data.schemas.reasons import RejectReason
 from videop2r_data.schemas.recipe import MediaSpec

@@ -20,8 +20,8 @@ def mime_of(spec: MediaSpec) -> Literal["image/jpeg", "image/png"]:
 def encode_frames(array: NDArray[np.uint8], spec: MediaSpec) -> tuple[bytes, ...]:
     """Encode each frame on its own.
 
-    JPEG keeps full colour resolution (4:4:4): at 28-pixel patches a halved one smears small coloured things. No
-    metadata is written, so the bytes depend on the pixels, the settings and the library version only.
+    JPEG keeps full colour resolution (4:4:4): at 28-pixel patches a halved one smears small coloured things.
+    No metadata is written, so the bytes depend on the pixels, the settings and the library version only.
 
     Args:
         array: uint8 [T, H, W, 3], RGB.

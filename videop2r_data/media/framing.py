@@ -1,7 +1,8 @@
 """What the container's own bytes say: cut short, or encrypted. Read-only, bounded, no decoder involved.
 
-A demuxer answers "invalid data" for a file whose download broke off and for a file that never was a video. The
-outermost layer of ISO-BMFF (mp4, mov), RIFF (avi) and EBML (mkv, webm) carries sizes, and they tell the two apart.
+A demuxer answers "invalid data" for a file whose download broke off and for a file that never was a video.
+The outermost layer of ISO-BMFF (mp4, mov), RIFF (avi) and EBML (mkv, webm) carries sizes, and they tell the
+two apart.
 """
 
 from __future__ import annotations
@@ -91,7 +92,7 @@ def _ebml_is_cut(file: BinaryIO, size: int) -> bool:
 def is_encrypted(path: Path) -> bool:
     """Whether a Matroska header announces encrypted tracks, or most MPEG-TS packets are scrambled.
 
-    Common encryption in mp4 is seen by the demuxer (sample entry `encv`), not here.
+    Common encryption in mp4 is seen in the packets (`packets.read_index`), not here.
     """
     with path.open("rb") as file:
         head = file.read(_HEAD)

@@ -14,9 +14,10 @@ MAX_ASPECT = 200
 def uniform_indices(total: int, n: int) -> list[int]:
     """The indices of `n` uniformly spaced frames out of `total`, both ends included.
 
-    `index_i = round(i (total - 1) / (n - 1))`, halves to the even neighbour: the rule of the paper's predecessor
-    (`linspace(0, total - 1, n).round()`), computed in integers so that it is the same everywhere. One frame alone is
-    the middle one. A clip with `n` frames or fewer gives each of them once: none is repeated.
+    `index_i = round(i (total - 1) / (n - 1))`, halves to the even neighbour: the rule of the paper's
+    predecessor (`linspace(0, total - 1, n).round()`), computed in integers so that it is the same everywhere.
+    One frame alone is the middle one. A clip with `n` frames or fewer gives each of them once: none is
+    repeated.
 
     Args:
         total: shown frames of the clip, at least 1.
@@ -55,9 +56,10 @@ def smart_resize(
 ) -> tuple[int, int]:
     """The size a picture is scaled to, by the rule of Qwen2-VL's processor, held to its budget.
 
-    Sides are rounded to the nearest multiple of `factor` (half to even); above the budget both are scaled down by
-    one ratio and floored, below `min_pixels` scaled up and ceiled. Where the original rule would pass `max_pixels`
-    (very long pictures; a minimum that lies close to the maximum) the longer side is cut: the maximum always holds.
+    Sides are rounded to the nearest multiple of `factor` (half to even); above the budget both are scaled
+    down by one ratio and floored, below `min_pixels` scaled up and ceiled. Where the original rule would pass
+    `max_pixels` (very long pictures; a minimum that lies close to the maximum) the longer side is cut: the
+    maximum always holds.
 
     Args:
         height: source height in pixels, upright.
@@ -83,6 +85,12 @@ def smart_resize(
             f"{width}x{height} pixels: one side is more than {MAX_ASPECT} times the other",
             reason=RejectReason.MEDIA_TOO_LARGE,
         )
+    tall, wide = _fit(height, width, factor, min_pixels, max_pixels)
+    # The model's own processor applies the rule once more, and would refuse what rounding made too long.
+    return min(tall, MAX_ASPECT * wide), min(wide, MAX_ASPECT * tall)
+
+
+def _fit(height: int, width: int, factor: int, min_pixels: int, max_pixels: int) -> tuple[int, int]:
     tall = max(factor, round(height / factor) * factor)
     wide = max(factor, round(width / factor) * factor)
     if tall * wide > max_pixels:

@@ -1,8 +1,9 @@
 """The fast way: only the groups of pictures that hold a wanted frame.
 
-For each wanted frame the clip is decoded from the last key frame before it, and the decoder skips what nothing
-depends on. That trusts the packet list. `shown_order` says when the list cannot be trusted; `NotAsPlannedError`
-says that what came out contradicts it. In both cases the clip is decoded in order instead (`inorder`).
+For each wanted frame the clip is decoded from the last key frame before it, and the decoder skips what
+nothing depends on. That trusts the packet list. `shown_order` says when the list cannot be trusted;
+`NotAsPlannedError` says that what came out contradicts it. In both cases the clip is decoded in order instead
+(`inorder`).
 """
 
 from __future__ import annotations
@@ -13,18 +14,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from videop2r_data.media.container import KEEP_BYTES, PacketIndex, header_rate, open_video, read_packets
+from videop2r_data.media.container import header_rate, open_video
 from videop2r_data.media.geometry import uniform_indices
+from videop2r_data.media.packets import KEEP_BYTES, PacketIndex, read_packets
 from videop2r_data.media.sampled import Sampled
 from videop2r_data.media.scaler import Scaler
 from videop2r_data.media.timing import timing
 from videop2r_data.schemas.recipe import MediaSpec
 
 if TYPE_CHECKING:
-    from av.packet import Packet
     from av.video.codeccontext import VideoCodecContext
     from av.video.frame import VideoFrame
     from av.video.stream import VideoStream
+
+    from videop2r_data.media.packets import VideoPacket
 
 SAMPLER = "pyav-gop/1"
 
@@ -128,10 +131,10 @@ def sample_runs(
     )
 
 
-def _reread(packets: Iterable[Packet], runs: list[Run]) -> Iterator[tuple[Run, list[Packet]]]:
+def _reread(packets: Iterable[VideoPacket], runs: list[Run]) -> Iterator[tuple[Run, list[VideoPacket]]]:
     """Hand out the packets of each run while the file is read once more; holds one run at a time."""
     waiting = list(runs)
-    buffer: dict[int, Packet] = {}
+    buffer: dict[int, VideoPacket] = {}
     held = 0
     for at, packet in enumerate(packets):
         if not waiting:
@@ -159,12 +162,12 @@ class _RunDecoder:
     scaler: Scaler
     slots: dict[int, int]
 
-    def decode(self, context: VideoCodecContext, run: Run, packets: list[Packet]) -> None:
+    def decode(self, context: VideoCodecContext, run: Run, packets: list[VideoPacket]) -> None:
         """One run, start to end.
 
         Raises:
-            NotAsPlannedError: a packet fails, the run does not start with a key frame, a wanted frame is missing,
-                damaged or comes twice.
+            NotAsPlannedError: a packet fails, the run does not start with a key frame, a wanted frame is
+                missing, damaged or comes twice.
         """
         key_pts = self.index.pts[run.start]
         assert key_pts is not None
@@ -188,10 +191,10 @@ class _RunDecoder:
             raise NotAsPlannedError
 
 
-def _frames(context: VideoCodecContext, packets: list[Packet], wanted: set[int]) -> Iterator[VideoFrame]:
+def _frames(context: VideoCodecContext, packets: list[VideoPacket], wanted: set[int]) -> Iterator[VideoFrame]:
     import av
 
-    feed: list[Packet | None] = [*packets, None]
+    feed: list[VideoPacket | None] = [*packets, None]
     for packet in feed:
         # The decoder leaves out pictures that no other one needs: that changes no other picture.
         context.skip_frame = "DEFAULT" if packet is not None and packet.pts in wanted else "NONREF"

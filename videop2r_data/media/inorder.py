@@ -18,9 +18,10 @@ from videop2r_data.schemas.recipe import MediaLimits, MediaSpec
 if TYPE_CHECKING:
     from fractions import Fraction
 
-    from av.packet import Packet
     from av.video.codeccontext import VideoCodecContext
     from av.video.frame import VideoFrame
+
+    from videop2r_data.media.packets import VideoPacket
 
 SAMPLER = "pyav-scan/1"
 
@@ -97,7 +98,7 @@ def decode_in_order(path: Path, spec: MediaSpec, indices: list[int]) -> Scan:
     return scan
 
 
-def _surviving(packets: Iterator[Packet], scan: Scan) -> Iterator[Packet]:
+def _surviving(packets: Iterator[VideoPacket], scan: Scan) -> Iterator[VideoPacket]:
     """The packets up to the first one that cannot be read."""
     import av
 
@@ -109,7 +110,7 @@ def _surviving(packets: Iterator[Packet], scan: Scan) -> Iterator[Packet]:
         scan.bad += 1
 
 
-def _decoded(context: VideoCodecContext, packet: Packet, scan: Scan) -> list[VideoFrame]:
+def _decoded(context: VideoCodecContext, packet: VideoPacket, scan: Scan) -> list[VideoFrame]:
     import av
 
     try:

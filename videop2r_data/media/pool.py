@@ -1,4 +1,4 @@
-"""Decoder processes with a wall-clock limit, a memory limit and recycling: a bad file costs its row, not the run."""
+"""Decoder processes under limits of time and memory, recycled: a bad file costs its row, not the run."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ class DecodePool:
         workers: processes; 0: `spec.workers`, and if that is 0 too, one per core.
         recycle_after: files that one process decodes.
 
-    Processes are started when they are first needed. Each ignores Ctrl-C, and dies when the parent does, however
-    that ends. A call that is cancelled kills the process that worked for it.
+    Processes are started when they are first needed. Each ignores Ctrl-C, and dies when the parent does,
+    however that ends. A call that is cancelled kills the process that worked for it.
 
     Example::
 
@@ -164,7 +164,7 @@ def _crash(path: Path, message: str) -> MediaError:
 def _refusal(header: dict[str, Any], path: Path) -> MediaError:
     """The error that the decoder process reported; its words are data, its reason one of ours."""
     try:
-        reason = RejectReason(header.get("reason"))
+        reason = RejectReason(str(header.get("reason")))
     except ValueError:
         return _crash(path, f"its decoder process reports: {str(header.get('message'))[:500]}")
     return MediaError(str(header.get("message"))[:2000], reason=reason, where=str(path))

@@ -88,9 +88,10 @@ def _probe_image(path: Path, limits: MediaLimits, size: int, *, deep: bool) -> M
 
 
 def _probe_video(path: Path, limits: MediaLimits, size: int, *, deep: bool) -> MediaProbe:
-    from videop2r_data.media.container import check_complete, header_rate, open_video, read_index
+    from videop2r_data.media.container import header_rate, open_video
     from videop2r_data.media.gop import shown_order
     from videop2r_data.media.inorder import check_damage, decode_in_order, first_frame
+    from videop2r_data.media.packets import check_complete, read_index
     from videop2r_data.media.timing import timing
 
     with open_video(path, limits) as (container, stream):

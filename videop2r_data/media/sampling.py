@@ -52,8 +52,9 @@ def sample_media(path: Path, data_type: MediaKind, spec: MediaSpec, *, want: Wan
         The frames; sides are multiples of `spec.factor`, within the pixel budget, upright.
 
     Raises:
-        MediaError: its `reason` is one of `media_missing`, `media_empty`, `media_unreadable`, `media_truncated`,
-            `media_no_video`, `media_encrypted`, `media_too_large`, `media_bad_packets`, `decode_memory`.
+        MediaError: its `reason` is one of `media_missing`, `media_empty`, `media_unreadable`,
+            `media_truncated`, `media_no_video`, `media_encrypted`, `media_too_large`, `media_bad_packets`,
+            `decode_memory`.
         MissingExtraError: `spec.decoder` is decord and it is not installed.
     """
     size = file_size(path, spec.limits)

@@ -19,15 +19,15 @@ _PLANES = (2, 0, 1)
 
 
 def quarter_turns(frame: VideoFrame) -> int:
-    """Counter-clockwise quarter turns that make the frame upright, 0 to 3 (PyAV does not turn frames itself)."""
+    """Counter-clockwise quarter turns that make the frame upright, 0 to 3: PyAV does not turn it."""
     return round(frame.rotation / 90) % 4
 
 
 class Scaler:
     """Turns decoded frames into one uint8 [T, H, W, 3] RGB array, whose size the first converted frame fixes.
 
-    Bicubic, in the exact variants of swscale: the same pixels with and without vector instructions. Planar RGB
-    is asked for: swscale then interpolates colour in full, in half the time that packed RGB takes.
+    Bicubic, in the exact variants of swscale: the same pixels with and without vector instructions. Planar
+    RGB is asked for: swscale then interpolates colour in full, in half the time that packed RGB takes.
 
     Args:
         spec: pixel budget, factor and limits.
@@ -70,7 +70,7 @@ class Scaler:
         )
         for channel, at in enumerate(_PLANES):
             plane = planar.planes[at]
-            rows = np.frombuffer(plane, dtype=np.uint8)[: height * plane.line_size]
+            rows = np.frombuffer(memoryview(plane), dtype=np.uint8)[: height * plane.line_size]
             target[:, :, channel] = rows.reshape(height, plane.line_size)[:, :width]
 
     def _allocate(self, frame: VideoFrame) -> NDArray[np.uint8]:

@@ -21,8 +21,8 @@ def timing(
         last_duration: of the frame shown last, in units of `pts`; 0 = unknown.
 
     Returns:
-        `(times, fps, duration)`: seconds from the first frame, rounded to 6 decimals; frames per second or None;
-        seconds or None.
+        `(times, fps, duration)`: seconds from the first frame, rounded to 6 decimals; frames per second or
+        None; seconds or None.
     """
     known = sorted({p for p in pts if p is not None})
     if time_base is None or len(known) != len(pts):
@@ -35,7 +35,10 @@ def timing(
     if len(known) == 1:
         only = last_duration * time_base if last_duration > 0 else None
         return times, _round(rate), None if only is None else round(float(only), 6)
-    end = last_duration * time_base if last_duration > 0 else span / (len(known) - 1)
+    mean = span / (len(known) - 1)
+    end = last_duration * time_base
+    if not mean / 10 <= end <= mean * 10:
+        end = mean  # Absent, or made up by a demuxer that knows no rate.
     return times, round(float((len(known) - 1) / span), 6), round(float(span + end), 6)
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from videop2r_data.media.container import check_complete, open_video, read_index
+from videop2r_data.media.container import open_video
 from videop2r_data.media.gop import NotAsPlannedError, sample_runs, shown_order
 from videop2r_data.media.inorder import sample_in_order
+from videop2r_data.media.packets import check_complete, read_index
 from videop2r_data.media.sampled import Sampled
 from videop2r_data.schemas.recipe import MediaSpec
 
@@ -14,11 +15,11 @@ from videop2r_data.schemas.recipe import MediaSpec
 def sample_video(path: Path, spec: MediaSpec) -> Sampled:
     """Take `spec.frames` uniformly spaced frames.
 
-    Which way is taken depends on the file and the settings alone, and both give the same frames wherever every
-    packet decodes.
+    Which way is taken depends on the file and the settings alone, and both give the same frames wherever
+    every packet decodes.
 
     Raises:
-        MediaError: see `container.open_video`, `container.check_complete` and `inorder.sample_in_order`.
+        MediaError: see `container.open_video`, `packets.check_complete` and `inorder.sample_in_order`.
     """
     with open_video(path, spec.limits) as (container, stream):
         index = read_index(container, stream, path, spec.limits)

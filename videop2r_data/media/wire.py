@@ -1,7 +1,7 @@
 """What parent and decoder process say to each other: a JSON header and raw blobs, each with its length.
 
-Nothing is pickled: a hostile file may own the decoder process, and what comes from it is parsed as data and held
-against the settings before it is used.
+Nothing is pickled: a hostile file may own the decoder process, and what comes from it is parsed as data and
+held against the settings before it is used.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def parse_header(data: bytes, *, max_blobs: int, max_bytes: int) -> tuple[dict[s
 
 
 def budget(spec: MediaSpec) -> int:
-    """Bytes that one reply may hold at most: every frame at its pixel budget, with room for poor compression."""
+    """Bytes that one reply may hold at most: each frame at its pixel budget, and room for poor compression."""
     pixels = max(spec.max_pixels, spec.image_max_pixels or 0)
     return 4 * spec.frames * pixels + 2**20
 

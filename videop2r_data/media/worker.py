@@ -91,7 +91,7 @@ def _answer(
         return {"ok": False, "reason": None, "message": str(error), "where": error.where}, ()
     blobs: tuple[bytes | memoryview, ...] = frames.encoded
     if frames.array is not None:
-        blobs = (memoryview(frames.array.reshape(-1)).cast("B"),)
+        blobs = (frames.array.reshape(-1).data,)
     return {"ok": True, "record": frames.record.model_dump(mode="json")}, blobs
 
 

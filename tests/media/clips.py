@@ -1,0 +1,112 @@
+"""Clips of known content, written with PyAV, and a plain in-order decoder to compare with."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+from av.video.reformatter import Interpolation
+from numpy.typing import NDArray
+
+from videop2r_data.media import smart_resize
+from videop2r_data.schemas.recipe import MediaSpec
+
+EXACT = int(Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.BITEXACT)
+
+
+def picture(i: int, width: int, height: int) -> NDArray[np.uint8]:
+    """Frame i: a gradient that moves, so that no two frames are alike."""
+    y, x = np.mgrid[0:height, 0:width]
+    red = (x * 2 + i * 7) % 256
+    green = (y * 3 + i * 5) % 256
+    blue = ((x + y) + i * 11) % 256
+    return np.stack([red, green, blue], axis=-1).astype(np.uint8)
+
+
+def write_clip(
+    path: Path,
+    *,
+    frames: int = 48,
+    size: tuple[int, int] = (160, 120),
+    codec: str = "libx264",
+    rate: int = 24,
+    gop: int = 12,
+    b_frames: int = 2,
+    pts: list[int] | None = None,
+    rotation: int | None = None,
+    codec_options: dict[str, str] | None = None,
+    container_options: dict[str, str] | None = None,
+    pix_fmt: str = "yuv420p",
+) -> Path:
+    """A clip of `frames` pictures; `pts` in units of 1/1000 s makes the frame rate variable."""
+    width, height = size
+    with av.open(str(path), "w", options=container_options or {}) as container:
+        stream: Any = container.add_stream(codec, rate=rate, options=codec_options or {})
+        stream.width, stream.height, stream.pix_fmt = width, height, pix_fmt
+        stream.gop_size = gop
+        if codec in {"libx264", "mpeg4"}:
+            stream.codec_context.max_b_frames = b_frames
+        if pts is not None:
+            stream.codec_context.time_base = Fraction(1, 1000)
+        if rotation is not None:
+            stream.set_display_rotation(rotation)
+        for i in range(frames):
+            frame = av.VideoFrame.from_ndarray(picture(i, width, height), format="rgb24").reformat(
+                format=pix_fmt
+            )
+            if pts is not None:
+                frame.pts, frame.time_base = pts[i], Fraction(1, 1000)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    return path
+
+
+def write_audio(path: Path) -> Path:
+    """A quarter of a second of silence and no picture."""
+    with av.open(str(path), "w") as container:
+        stream: Any = container.add_stream("aac", rate=16000)
+        for i in range(4):
+            frame = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), format="fltp", layout="mono")
+            frame.sample_rate, frame.pts = 16000, i * 1024
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    return path
+
+
+def cut(path: Path, target: Path, share: float) -> Path:
+    """The first `share` of the bytes."""
+    data = path.read_bytes()
+    target.write_bytes(data[: int(len(data) * share)])
+    return target
+
+
+def decode_in_order(path: Path) -> tuple[list[av.VideoFrame], int]:
+    """Every frame that decodes, in the decoder's order, and the number of packets that do not decode."""
+    frames: list[av.VideoFrame] = []
+    bad = 0
+    with av.open(str(path), metadata_errors="replace") as container:
+        stream = max(container.streams.video, key=lambda s: s.codec_context.width * s.codec_context.height)
+        stream.codec_context.thread_type = "NONE"
+        stream.codec_context.flags |= int(av.codec.context.Flags.bitexact)
+        for packet in container.demux(stream):
+            try:
+                frames.extend(packet.decode())
+            except av.FFmpegError:
+                bad += 1
+    return frames, bad
+
+
+def to_array(frame: av.VideoFrame, spec: MediaSpec) -> NDArray[np.uint8]:
+    """One frame as the sampler should give it: scaled as stored, then turned upright."""
+    turns = round(frame.rotation / 90) % 4
+    tall, wide = (frame.width, frame.height) if turns % 2 else (frame.height, frame.width)
+    height, width = smart_resize(
+        tall, wide, factor=spec.factor, min_pixels=spec.min_pixels, max_pixels=spec.max_pixels
+    )
+    if turns % 2:
+        height, width = width, height
+    scaled = frame.reformat(width=width, height=height, format="gbrp", interpolation=EXACT, threads=1)
+    return np.rot90(np.asarray(scaled.to_ndarray()), turns)

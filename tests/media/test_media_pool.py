@@ -1,0 +1,284 @@
+"""Decoder processes that hang, die, explode, lie or outlive their parent."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from tests.media.clips import write_clip
+from videop2r_data.errors import ConfigError, MediaError
+from videop2r_data.media import DecodePool, probe_media, sample_media, wire
+from videop2r_data.schemas.recipe import MediaLimits, MediaSpec
+
+SPEC = MediaSpec(frames=4, max_pixels=16 * 784, min_pixels=784)
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_clip(tmp_path_factory.mktemp("clips") / "a.mp4", frames=24)
+
+
+def limited(**limits: Any) -> MediaSpec:
+    return SPEC.model_copy(update={"limits": MediaLimits(**limits)})
+
+
+def pids(pool: DecodePool) -> list[int]:
+    return [d.pid for d in pool._all if d.pid is not None]
+
+
+def gone(pid: int) -> bool:
+    """Whether no process runs under this id (a zombie runs no more)."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except OSError:
+        return True
+
+
+async def until(check: Callable[[], bool], seconds: float = 20.0) -> None:
+    end = time.monotonic() + seconds
+    while not check():
+        assert time.monotonic() < end, "waited in vain"
+        await asyncio.sleep(0.02)
+
+
+async def reason(call: Awaitable[object]) -> str:
+    with pytest.raises(MediaError) as caught:
+        await call
+    return caught.value.reason
+
+
+def test_the_pool_gives_what_one_process_gives(clip: Path) -> None:
+    async def main() -> None:
+        async with DecodePool(SPEC, want="array", workers=2) as pool:
+            got = await asyncio.gather(*(pool.sample(clip, "video") for _ in range(4)))
+            probe = await pool.probe(clip, "video", deep=True)
+        here = sample_media(clip, "video", SPEC, want="array")
+        assert here.array is not None
+        for frames in got:
+            assert frames.record == here.record
+            assert frames.array is not None and (frames.array == here.array).all()
+            assert frames.array.flags.writeable
+        assert probe == probe_media(clip, "video", SPEC.limits, deep=True)
+        async with DecodePool(SPEC, want="encoded", workers=1) as pool:
+            encoded = await pool.sample(clip, "video")
+        assert encoded == sample_media(clip, "video", SPEC, want="encoded")
+
+    asyncio.run(main())
+
+
+def test_errors_cross_the_pipe(tmp_path: Path, clip: Path) -> None:
+    (tmp_path / "a.mp4").write_text("<html>")
+
+    async def main() -> None:
+        async with DecodePool(SPEC, want="array", workers=1) as pool:
+            assert await reason(pool.sample(tmp_path / "a.mp4", "video")) == "media_unreadable"
+            assert await reason(pool.probe(tmp_path / "none.mp4", "video")) == "media_missing"
+            first = pids(pool)
+            # A named error is no crash: the same process goes on.
+            await pool.sample(clip, "video")
+            assert pids(pool) == first
+
+    asyncio.run(main())
+
+
+def test_a_hang_costs_its_file(clip: Path) -> None:
+    async def main() -> None:
+        async with DecodePool(limited(wall_s=1.0), want="array", workers=1) as pool:
+            await pool.sample(clip, "video")
+            (pid,) = pids(pool)
+            # A stopped process answers nothing and ignores everything but SIGKILL, as a decoder that hangs does.
+            os.kill(pid, signal.SIGSTOP)
+            assert await reason(pool.sample(clip, "video")) == "decode_timeout"
+            await until(lambda: gone(pid))
+            assert (await pool.sample(clip, "video")).record.count == 4
+
+    asyncio.run(main())
+
+
+def test_a_crash_costs_its_file(clip: Path) -> None:
+    async def main() -> None:
+        async with DecodePool(SPEC, want="array", workers=1) as pool:
+            await pool.sample(clip, "video")
+            (pid,) = pids(pool)
+            os.kill(pid, signal.SIGSTOP)
+            task = asyncio.create_task(pool.sample(clip, "video"))
+            await asyncio.sleep(0.1)
+            os.kill(pid, signal.SIGKILL)
+            with pytest.raises(MediaError, match="SIGKILL") as caught:
+                await task
+            assert caught.value.reason == "decode_crash"
+            assert (await pool.sample(clip, "video")).record.count == 4
+
+    asyncio.run(main())
+
+
+def test_an_explosion_costs_its_file(tmp_path: Path, clip: Path) -> None:
+    bomb = tmp_path / "bomb.png"
+    Image.new("RGB", (12_000, 12_000)).save(bomb, compress_level=1)
+
+    async def main() -> None:
+        spec = limited(memory_mb=256, max_side=20_000)
+        async with DecodePool(spec, want="array", workers=1) as pool:
+            assert await reason(pool.sample(bomb, "image")) == "decode_memory"
+            assert (await pool.sample(clip, "video")).record.count == 4
+
+    asyncio.run(main())
+
+
+def test_cancelling_leaves_no_stale_answer(tmp_path: Path, clip: Path) -> None:
+    other = write_clip(tmp_path / "b.mp4", frames=9)
+
+    async def main() -> None:
+        async with DecodePool(SPEC, want="array", workers=1) as pool:
+            await pool.sample(clip, "video")
+            for delay in (0.0, 0.001, 0.01):
+                task = asyncio.create_task(pool.sample(clip, "video"))
+                await asyncio.sleep(delay)
+                task.cancel()
+                await asyncio.gather(task, return_exceptions=True)
+                assert (await pool.sample(other, "video")).record.source_frames == 9
+
+    asyncio.run(main())
+
+
+def test_two_hundred_files_and_recycling(clip: Path) -> None:
+    async def main() -> None:
+        seen: set[int] = set()
+        async with DecodePool(SPEC, want="array", workers=2, recycle_after=64) as pool:
+
+            async def one() -> str:
+                digest = (await pool.sample(clip, "video")).record.frames_sha256
+                seen.update(pids(pool))
+                return digest
+
+            digests = await asyncio.gather(*(one() for _ in range(200)))
+        assert len(set(digests)) == 1
+        # 200 files at 64 per process: four processes at least.
+        assert len(seen) >= 4
+        assert all(gone(pid) for pid in seen)
+
+    asyncio.run(main())
+
+
+def test_closing_ends_every_process(clip: Path) -> None:
+    async def main() -> list[int]:
+        pool = DecodePool(SPEC, want="array", workers=2)
+        await pool.start()
+        await pool.start()
+        await asyncio.gather(*(pool.sample(clip, "video") for _ in range(4)))
+        used = pids(pool)
+        await pool.close()
+        await pool.close()
+        return used
+
+    used = asyncio.run(main())
+    assert used and all(gone(pid) for pid in used)
+
+
+def test_processes_ignore_ctrl_c(clip: Path) -> None:
+    async def main() -> None:
+        async with DecodePool(SPEC, want="array", workers=1) as pool:
+            await pool.sample(clip, "video")
+            (pid,) = pids(pool)
+            os.kill(pid, signal.SIGINT)
+            await asyncio.sleep(0.1)
+            await pool.sample(clip, "video")
+            assert pids(pool) == [pid]
+
+    asyncio.run(main())
+
+
+_PARENT = """
+import asyncio, os, signal, sys
+from pathlib import Path
+from videop2r_data.media import DecodePool
+from videop2r_data.schemas.recipe import MediaSpec
+
+async def main():
+    pool = DecodePool(MediaSpec(frames=4), want="array", workers=2)
+    await asyncio.gather(*(pool.sample(Path(sys.argv[1]), "video") for _ in range(4)))
+    pids = [d.pid for d in pool._all if d.pid]
+    os.kill(pids[0], signal.SIGSTOP)  # one of them hangs
+    sys.stdout.write(" ".join(map(str, pids)) + chr(10))
+    sys.stdout.flush()
+    await asyncio.sleep(600)
+
+asyncio.run(main())
+"""
+
+
+def test_no_process_outlives_a_killed_parent(clip: Path) -> None:
+    parent = subprocess.Popen([sys.executable, "-c", _PARENT, str(clip)], stdout=subprocess.PIPE, text=True)
+    assert parent.stdout is not None
+    with parent:
+        workers = [int(p) for p in parent.stdout.readline().split()]
+        assert workers and not any(gone(p) for p in workers)
+        parent.kill()
+    asyncio.run(until(lambda: all(gone(p) for p in workers)))
+
+
+def test_a_process_that_cannot_start_is_no_fault_of_the_file(
+    clip: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def main() -> None:
+        pool = DecodePool(SPEC, want="array", workers=1)
+        monkeypatch.setattr("videop2r_data.media.process.sys.executable", "/bin/false")
+        with pytest.raises(ConfigError, match="no decoder process can be started"):
+            await pool.sample(clip, "video")
+        monkeypatch.undo()
+        assert (await pool.sample(clip, "video")).record.count == 4
+        await pool.close()
+
+    asyncio.run(main())
+
+
+def test_keys_stay_with_the_parent(monkeypatch: pytest.MonkeyPatch) -> None:
+    from videop2r_data.media.process import _environment
+
+    monkeypatch.setenv("ANTHROPIC_API_KEY", "secret")
+    assert "secret" not in str(_environment())
+
+
+def test_what_a_process_says_is_checked(clip: Path) -> None:
+    here = sample_media(clip, "video", SPEC, want="array")
+    assert here.array is not None
+    record = here.record.model_dump(mode="json")
+    pixels = here.array.tobytes()
+    assert wire.frames_of({"record": record}, [pixels], SPEC, "array").record == here.record
+    bad: list[tuple[dict[str, Any], list[bytes], str]] = [
+        ({}, [pixels], "array"),
+        ({"record": {**record, "count": -1}}, [pixels], "array"),
+        ({"record": {**record, "count": 5}}, [pixels], "array"),
+        ({"record": {**record, "count": 3}}, [pixels], "array"),
+        ({"record": {**record, "extra": 1}}, [pixels], "array"),
+        ({"record": record}, [pixels[:-1]], "array"),
+        ({"record": record}, [], "array"),
+        ({"record": record}, [pixels] * 4, "encoded"),
+    ]
+    for header, blobs, want in bad:
+        with pytest.raises(wire.WireError):
+            wire.frames_of(header, blobs, SPEC, want)  # type: ignore[arg-type]
+    headers = [
+        b"",
+        b"[]",
+        b"{}",
+        b'{"blobs": [-1]}',
+        b'{"blobs": [1e3]}',
+        b'{"blobs": [true]}',
+        b'{"blobs": [99]}',
+    ]
+    for data in headers:
+        with pytest.raises(wire.WireError):
+            wire.parse_header(data, max_blobs=4, max_bytes=10)
+    with pytest.raises(wire.WireError):
+        wire.header_length(b"\xff\xff\xff\xff")

@@ -1,0 +1,64 @@
+"""What `check` sees."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.media.clips import cut, write_audio, write_clip
+from videop2r_data.errors import MediaError
+from videop2r_data.media import probe_media
+from videop2r_data.schemas.recipe import MediaLimits
+
+LIMITS = MediaLimits()
+
+
+def test_a_sound_clip(tmp_path: Path) -> None:
+    path = write_clip(tmp_path / "a.mp4", rotation=90)
+    for deep in (False, True):
+        probe = probe_media(path, "video", LIMITS, deep=deep)
+        assert (probe.width, probe.height, probe.rotation) == (120, 160, 90)
+        assert (probe.codec, probe.frames, probe.frames_counted) == ("h264", 48, True)
+        assert (probe.fps, probe.duration_s, probe.warnings) == (24.0, 2.0, [])
+        assert probe.file_bytes == path.stat().st_size
+
+
+def test_a_clip_that_must_be_decoded_in_order(tmp_path: Path) -> None:
+    path = write_clip(tmp_path / "a.avi", codec="mpeg4")
+    probe = probe_media(path, "video", LIMITS)
+    assert (probe.frames, probe.frames_counted) == (48, False)
+    assert any("decoded in order" in w for w in probe.warnings)
+    assert probe_media(path, "video", LIMITS, deep=True).frames_counted
+
+
+def test_named_errors(tmp_path: Path) -> None:
+    whole = write_clip(tmp_path / "a.mp4", container_options={"movflags": "faststart"})
+    cut(whole, tmp_path / "cut.mp4", 0.6)
+    write_audio(tmp_path / "sound.mp4")
+    (tmp_path / "page.mp4").write_text("<html>404</html>")
+    (tmp_path / "empty.mp4").touch()
+    expected = {
+        "cut.mp4": "media_truncated",
+        "sound.mp4": "media_no_video",
+        "page.mp4": "media_unreadable",
+        "empty.mp4": "media_empty",
+        "none.mp4": "media_missing",
+    }
+    for name, reason in expected.items():
+        with pytest.raises(MediaError) as caught:
+            probe_media(tmp_path / name, "video", LIMITS)
+        assert caught.value.reason == reason, name
+
+
+def test_damage_inside_needs_a_deep_look(tmp_path: Path) -> None:
+    path = write_clip(tmp_path / "a.mp4", size=(320, 240))
+    data = bytearray(path.read_bytes())
+    start = data.index(b"mdat") + 4
+    size = data.index(b"moov") - start
+    data[start + size // 4 : start + 3 * size // 4] = bytes(3 * size // 4 - size // 4)
+    path.write_bytes(data)
+    assert probe_media(path, "video", LIMITS).frames == 48
+    with pytest.raises(MediaError) as caught:
+        probe_media(path, "video", LIMITS, deep=True)
+    assert caught.value.reason == "media_bad_packets"
