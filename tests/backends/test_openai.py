@@ -135,6 +135,10 @@ class TestAnswer:
         parts = [{"type": "text", "text": "a"}, {"type": "thinking"}, {"type": "text", "text": "b"}]
         assert parse_completion(self.answer(choice={"message": {"content": parts}}), asked="m").text == "ab"
 
+    def test_half_a_surrogate_pair_costs_one_character(self) -> None:
+        raw = b'{"choices": [{"message": {"content": "a\\ud83d b"}}]}'
+        assert parse_completion(raw, asked="m").text == "a? b"
+
     @pytest.mark.parametrize(
         "usage",
         [
@@ -326,7 +330,10 @@ class TestSettings:
             self.make(base_url=base)
 
     def test_a_password_in_the_address_is_not_shown(self) -> None:
-        assert "hunter2" not in repr(self.make(base_url="https://me:hunter2@h/v1?token=hunter2"))
+        assert "hunter2" not in repr(self.make(base_url="https://h/v1?token=hunter2"))
+        with pytest.raises(ConfigError, match="user or a password") as caught:
+            self.make(base_url="https://me:hunter2@h/v1")
+        assert "hunter2" not in str(caught.value)
 
     @pytest.mark.parametrize(
         "extra",

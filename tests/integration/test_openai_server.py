@@ -24,6 +24,7 @@ from videop2r_data.backends.openai import OpenAIBackend
 from videop2r_data.backends.retry import call_with_retries
 from videop2r_data.errors import AuthError, BackendError, ConfigError, RefusedError, TransientError
 from videop2r_data.schemas import parse_trace
+from videop2r_data.schemas.calls import Frames
 from videop2r_data.schemas.recipe import BackendSpec
 
 pytestmark = pytest.mark.integration
@@ -203,6 +204,15 @@ def test_an_endless_answer_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
     assert ask(Reply()).finish_reason == "stop"
 
 
+def test_a_proxy_of_the_environment_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    assert ask().finish_reason == "stop"
+    monkeypatch.setenv("no_proxy", "")
+    with pytest.raises(TransientError, match="ClientProxyConnectionError"):
+        ask()
+
+
 def test_no_server_at_all() -> None:
     with pytest.raises(TransientError, match=r"connection to http://127\.0\.0\.1:9/v1 failed") as caught:
         ask(base_url="http://127.0.0.1:9/v1")
@@ -295,8 +305,13 @@ def test_not_started_or_without_frames() -> None:
 
     async def run() -> None:
         async with served() as (started, _):
+            await started.start()  # a second start changes nothing
+            frames = image_frames()
             with pytest.raises(ValueError, match="frames are missing"):
-                await started.complete(request("q", frames=image_frames()))
+                await started.complete(request("q", frames=frames))
+            png = Frames(frames.record, encoded=frames.encoded, mime="image/png")
+            with pytest.raises(ValueError, match="made for image/jpeg"):
+                await started.complete(request("q", frames=png), png)
 
     asyncio.run(run())
 

@@ -15,20 +15,17 @@ The key is read from the environment, put into the session's headers and nowhere
 
 from __future__ import annotations
 
-import os
-import urllib.request
 from collections.abc import Callable
 from typing import Any, Literal
 
 import aiohttp
 import orjson
-from yarl import URL
 
 from videop2r_data.backends.limiter import RateLimits
 from videop2r_data.backends.openai_headers import rate_limits, retry_after_s
+from videop2r_data.backends.openai_settings import endpoint, proxy_for, read_key, read_settings
 from videop2r_data.backends.openai_wire import (
     FrameCache,
-    VideoForm,
     parse_completion,
     request_body,
     server_message,
@@ -36,7 +33,6 @@ from videop2r_data.backends.openai_wire import (
 from videop2r_data.errors import (
     AuthError,
     BackendError,
-    ConfigError,
     RefusedError,
     TransientError,
 )
@@ -54,7 +50,6 @@ _NO_ACCESS = frozenset({401, 403, 404, 405})
 _HOPELESS = frozenset(
     {"insufficient_quota", "model_not_found", "invalid_api_key", "billing_hard_limit_reached"}
 )
-_EXTRA = {"video", "max_tokens_field", "body"}
 
 
 class _Body(aiohttp.Payload):
@@ -96,8 +91,8 @@ class OpenAIBackend:
         """Called with what the server's headers say; set it to `AdaptiveLimiter.observe`."""
         self._spec = spec
         self._mime = "image/jpeg" if encoding.startswith("jpeg") else "image/png"
-        self._url, self._shown = _endpoint(spec)
-        self._form, self._max_tokens_field, self._extra = _settings(spec)
+        self._url, self._shown = endpoint(spec)
+        self._form, self._max_tokens_field, self._extra = read_settings(spec)
         self._cache = FrameCache()
         self._session: aiohttp.ClientSession | None = None
         self._proxy: str | None = None
@@ -114,7 +109,7 @@ class OpenAIBackend:
         """
         if self._session is not None:
             return
-        self._key = _read_key(self._spec)
+        self._key = read_key(self._spec)
         headers = {
             "Content-Type": "application/json",
             "Accept": "application/json",
@@ -123,7 +118,7 @@ class OpenAIBackend:
         }
         if self._key:
             headers["Authorization"] = f"Bearer {self._key}"
-        self._proxy = _proxy_for(self._url)
+        self._proxy = proxy_for(self._url)
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=self._spec.concurrency, ttl_dns_cache=300),
             timeout=aiohttp.ClientTimeout(total=self._spec.timeout_s, sock_connect=CONNECT_S),
@@ -250,66 +245,3 @@ def _code(data: Any) -> str:
     error = data.get("error") if isinstance(data, dict) else None
     code = error.get("code") if isinstance(error, dict) else None
     return code if isinstance(code, str) else ""
-
-
-def _endpoint(spec: BackendSpec) -> tuple[URL, str]:
-    """The address of chat completions, and the base as it may be shown (no user, no query)."""
-    try:
-        base = URL(spec.base_url or "")
-    except ValueError:
-        base = URL()
-    if base.scheme not in ("http", "https") or not base.host:
-        raise ConfigError(
-            "base_url is no http(s) address", hint="give the root of the API, e.g. http://localhost:8000/v1"
-        )
-    shown = str(base.with_user(None).with_query(None).with_fragment(None))
-    return base.with_path(base.path.rstrip("/") + "/chat/completions").with_query(base.query), shown
-
-
-def _settings(spec: BackendSpec) -> tuple[VideoForm, str, dict[str, Any]]:
-    """The settings of `extra`, checked."""
-    extra = spec.extra
-    unknown = sorted(set(extra) - _EXTRA)
-    if unknown:
-        raise ConfigError(
-            f"unknown setting(s) in extra of kind openai: {', '.join(unknown)}",
-            hint=f"allowed: {', '.join(sorted(_EXTRA))}",
-        )
-    form = extra.get("video", "vllm")
-    if form not in ("vllm", "frames"):
-        raise ConfigError(f"extra.video is {form!r}", hint="allowed: vllm, frames")
-    field = extra.get("max_tokens_field", "max_tokens")
-    if field not in ("max_tokens", "max_completion_tokens"):
-        raise ConfigError(
-            f"extra.max_tokens_field is {field!r}", hint="allowed: max_tokens, max_completion_tokens"
-        )
-    body = extra.get("body", {})
-    if not isinstance(body, dict) or {"model", "messages", "stream", "n"} & set(body):
-        raise ConfigError(
-            "extra.body must be a mapping without model, messages, stream and n",
-            hint="put other fields of the request there, e.g. chat_template_kwargs",
-        )
-    return form, field, body
-
-
-def _read_key(spec: BackendSpec) -> str:
-    """The key from the environment, "" when none is asked for."""
-    if not spec.api_key_env:
-        return ""
-    key = os.environ.get(spec.api_key_env, "").strip()
-    if not key:
-        raise ConfigError(
-            f"environment variable {spec.api_key_env} is not set",
-            hint=f"export {spec.api_key_env}=<your key>, or change api_key_env in the recipe",
-        )
-    if not key.isascii() or not key.isprintable():
-        raise ConfigError(f"environment variable {spec.api_key_env} holds characters that no key has")
-    return key
-
-
-def _proxy_for(url: URL) -> str | None:
-    """The proxy that the environment names for this address; looked up once, aiohttp would do it per call."""
-    if url.host is None or urllib.request.proxy_bypass(url.host):
-        return None
-    proxies = urllib.request.getproxies()
-    return proxies.get(url.scheme)

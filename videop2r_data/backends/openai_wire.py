@@ -6,6 +6,7 @@ calls about them, so that a call costs a copy instead of an encoding.
 
 from __future__ import annotations
 
+import json
 from base64 import b64encode
 from collections import OrderedDict
 from collections.abc import Callable
@@ -128,12 +129,7 @@ def parse_completion(raw: bytes, *, asked: str, clean: Callable[[str], str] = st
     """
     if not raw.strip():
         raise TransientError("the server answered with an empty body", maybe_billed=True)
-    try:
-        data = orjson.loads(raw)
-    except orjson.JSONDecodeError:
-        raise TransientError(
-            f"the server answered with {len(raw)} bytes that are no JSON", maybe_billed=True
-        ) from None
+    data = _loads(raw)
     try:
         choice = data["choices"][0]
         text = _text(choice["message"]["content"])
@@ -159,6 +155,21 @@ def server_message(data: Any, *, limit: int = 300) -> str:
     text = found if isinstance(found, str) else orjson.dumps(found, default=repr).decode()
     text = " ".join(text.split())
     return text if len(text) <= limit else text[:limit] + "…"
+
+
+def _loads(raw: bytes) -> Any:
+    """Decode JSON; half a surrogate pair, which some servers cut an emoji to, becomes `?`."""
+    try:
+        return orjson.loads(raw)
+    except orjson.JSONDecodeError:
+        pass
+    try:
+        text = json.dumps(json.loads(raw), ensure_ascii=False)
+        return orjson.loads(text.encode("utf-8", errors="replace"))
+    except (ValueError, RecursionError):
+        raise TransientError(
+            f"the server answered with {len(raw)} bytes that are no JSON", maybe_billed=True
+        ) from None
 
 
 def _text(content: Any) -> str:
