@@ -149,6 +149,37 @@ def test_a_rival_that_is_already_through_is_seen_too() -> None:
     assert list(world.server.batches) == ["x"]
 
 
+def test_scopes_do_not_see_each_other() -> None:
+    world, one = World(), request("a")
+    world.log.events.append({**foreign_intent(world, [one.key]), "scope": "generate"})
+    runner = world.runner()
+    assert runner.pending_keys() == set()
+    assert asyncio.run(runner.submit([one])) == ["b0"]
+
+
+def test_another_runner_of_this_process_does_not_give_up_a_call_in_flight() -> None:
+    world = World()
+
+    async def main() -> None:
+        going, over = asyncio.Event(), asyncio.Event()
+        submit = world.server.submit
+
+        async def slow(requests: Sequence[Request]) -> str:
+            going.set()
+            await over.wait()
+            return await submit(requests)
+
+        world.server.submit = slow  # type: ignore[method-assign]
+        call = asyncio.create_task(world.runner().submit([request("a")]))
+        await going.wait()
+        await world.runner().wait(world.results.append, timeout_s=5000.0)
+        assert world.status() == ["submitting"]
+        over.set()
+        assert await call == ["b0"]
+
+    asyncio.run(main())
+
+
 def test_the_intent_is_durable_before_the_call_and_the_id_right_after() -> None:
     world = World()
     seen: list[list[str]] = []

@@ -270,9 +270,7 @@ def test_every_kind_of_result(tmp_path: Path) -> None:
             "NoneType",
             *["TransientError"] * 2,
             "RefusedError",
-            *["TransientError"] * 2,
-            "AuthError",
-            "TransientError",
+            *["TransientError"] * 4,
         ]
         assert [got[r.key].completion is None for r in requests] == [False] + [True] * 7
         # expired and canceled ones may be asked again

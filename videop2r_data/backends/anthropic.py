@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from anthropic import AsyncAnthropic
 
 DEFAULT_KEY_ENV = "ANTHROPIC_API_KEY"
+NO_KEY = "none"
+"""Sent to a server of one's own that asks for no key."""
 
 
 class Connection:
@@ -90,7 +92,7 @@ class Connection:
             raise TransientError(self._clean(f"connection lost ({type(cause).__name__}: {cause})")) from None
 
     def _clean(self, text: str) -> str:
-        return text.replace(self._key, "***") if self._key else text
+        return text.replace(self._key, "***") if self._key != NO_KEY else text
 
     async def close(self) -> None:
         """Close every connection; safe to call twice."""
@@ -105,7 +107,7 @@ def _api_key(spec: BackendSpec) -> str:
     if key:
         return key
     if spec.base_url and not spec.api_key_env:
-        return "none"
+        return NO_KEY
     raise ConfigError(
         f"environment variable {name} is not set", where="backend.api_key_env", hint=f"export {name}=..."
     )

@@ -31,7 +31,6 @@ _VERSION = re.compile(r"claude-(?:[a-z]+-)?(\d{1,2})(?:[-.](\d{1,2}))?(?!\d)")
 _NO_MONEY = re.compile(
     r"credit balance|usage limits?\b|spend(ing)? limit|organization (has been|is) disabled", re.I
 )
-_ACCOUNT_TYPES = frozenset({"authentication_error", "permission_error", "not_found_error", "billing_error"})
 _FINAL_TYPES = frozenset({"invalid_request_error", "request_too_large"})
 
 
@@ -168,13 +167,15 @@ def status_error(status: int, body: object, headers: Mapping[str, str], *, said:
 
 
 def result_error(error: object) -> BackendError:
-    """The error that an errored entry of a batch means; `error` is its `error.error` object."""
+    """The error that an errored entry of a batch means; `error` is its `error.error` object.
+
+    Only a fault of the request itself is for good. A fault of the account (no credit, no permission, no such
+    model) costs nothing and must not be held against the row for ever: it is `TransientError`, ask again.
+    """
     kind = str(getattr(error, "type", ""))
     said = str(getattr(error, "message", ""))
     text = f"{kind or 'unknown error'}: {said[:_MAX_QUOTE]}"
-    if kind in _ACCOUNT_TYPES or (kind in _FINAL_TYPES and _NO_MONEY.search(said)):
-        return AuthError(text)
-    if kind in _FINAL_TYPES:
+    if kind in _FINAL_TYPES and not _NO_MONEY.search(said):
         return RefusedError(text)
     return TransientError(text, rate_limited=kind in ("rate_limit_error", "overloaded_error"))
 

@@ -2,7 +2,7 @@
 
 Events are plain dictionaries, one of
 
-    {"event": "submitting", "ticket", "keys_digest", "count", "keys", "at", "deadline_at", "writer"}
+    {"event": "submitting", "ticket", "keys_digest", "count", "keys", "at", "deadline_at", "writer", "scope"}
     {"event": "submitted",  "ticket", "batch_id", "adopted"}
     {"event": "lost",       "ticket", "at", "why"}
     {"event": "collected",  "ticket", "batch_id", "answered"}
@@ -61,6 +61,8 @@ class Ticket:
     deadline_at: float
     """The submitting call cannot have lived longer."""
     writer: str
+    scope: str = ""
+    """Which of the runners that share a log looks after it."""
     status: TicketStatus = "submitting"
     batch_id: str | None = None
     strength: int = 0
@@ -109,6 +111,7 @@ def _opened(event: Mapping[str, Any]) -> Ticket:
         at=float(event["at"]),
         deadline_at=float(event["deadline_at"]),
         writer=str(event["writer"]),
+        scope=str(event.get("scope", "")),
     )
 
 
@@ -133,7 +136,7 @@ def open_keys(tickets: Mapping[str, Ticket]) -> set[str]:
     return {key for ticket in tickets.values() if ticket.open for key in ticket.keys}
 
 
-def submitting(keys: Sequence[str], *, at: float, deadline_s: float, sequence: int) -> Event:
+def submitting(keys: Sequence[str], *, at: float, deadline_s: float, sequence: int, scope: str = "") -> Event:
     """The event that must be durable before a batch is handed over."""
     writer, ordered = writer_id(), sorted(keys)
     keys_digest = digest(ordered)
@@ -146,6 +149,7 @@ def submitting(keys: Sequence[str], *, at: float, deadline_s: float, sequence: i
         "at": at,
         "deadline_at": at + deadline_s,
         "writer": writer,
+        "scope": scope,
     }
 
 

@@ -9,7 +9,8 @@ is left that might be it, is the intent given up.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import AsyncIterator, Callable, Collection
+from contextlib import asynccontextmanager
 
 from videop2r_data.backends.batch_events import (
     BatchGoneError,
@@ -20,7 +21,22 @@ from videop2r_data.backends.batch_events import (
     writer_alive,
     writer_id,
 )
-from videop2r_data.schemas.calls import BatchBackend, BatchInfo
+from videop2r_data.schemas.calls import BatchBackend, BatchInfo, BatchResult
+
+IN_FLIGHT: set[str] = set()
+"""Tickets whose call this very process is making, by whichever of its runners."""
+
+
+@asynccontextmanager
+async def results_of(backend: BatchBackend, batch_id: str) -> AsyncIterator[AsyncIterator[BatchResult]]:
+    """The results of a batch; their connection is closed however the block is left."""
+    results = backend.collect(batch_id)
+    try:
+        yield results
+    finally:
+        close = getattr(results, "aclose", None)
+        if close is not None:
+            await close()
 
 
 class Settler:
@@ -48,18 +64,17 @@ class Settler:
         self._over_since: dict[str, float] = {}
         self._foreign: set[tuple[str, str]] = set()
 
-    async def settle(self, tickets: dict[str, Ticket], *, in_flight: Collection[str]) -> None:
+    async def settle(self, tickets: dict[str, Ticket]) -> None:
         """Settle what can be told now; writes events and changes `tickets` accordingly.
 
         Args:
             tickets: the state of the log.
-            in_flight: tickets whose call this very process is making.
 
         Raises:
             TransientError: the server could not be asked; nothing is lost, ask again.
             AuthError: no call can succeed.
         """
-        unsettled = [t for t in tickets.values() if t.unsettled and t.ticket not in in_flight]
+        unsettled = [t for t in tickets.values() if t.unsettled and t.ticket not in IN_FLIGHT]
         if not unsettled:
             return
         # Judged before the listing is asked for: what was over by then cannot appear in it later.
@@ -114,17 +129,12 @@ class Settler:
 
     async def _answers(self, batch_id: str, keys: Collection[str]) -> bool:
         left = set(keys)
-        results = self._backend.collect(batch_id)
         try:
-            async for result in results:
-                if result.key not in left:
-                    return False
-                left.discard(result.key)
+            async with results_of(self._backend, batch_id) as results:
+                async for result in results:
+                    if result.key not in left:
+                        return False
+                    left.discard(result.key)
         except BatchGoneError:
             return False  # its results are gone for good, so adopting it would answer nothing
-        finally:
-            # An async generator that is left early keeps its connection until it is closed.
-            close = getattr(results, "aclose", None)
-            if close is not None:
-                await close()
         return not left

@@ -23,7 +23,7 @@ from videop2r_data.backends.batch_events import (
     submitting,
 )
 from videop2r_data.backends.batch_progress import BatchProgress, progress_of, split
-from videop2r_data.backends.batch_settle import Settler
+from videop2r_data.backends.batch_settle import IN_FLIGHT, Settler, results_of
 from videop2r_data.errors import AuthError, RefusedError, TransientError
 from videop2r_data.schemas.calls import BatchBackend, BatchResult, Request
 
@@ -39,6 +39,8 @@ class BatchRunner:
     Args:
         backend: the server.
         log: the durable events.
+        scope: tells runners apart that share a log but not a server account or a step; each sees its own
+            batches only.
         max_requests: requests in one batch at most.
         max_bytes: bytes in one batch at most, as `request_bytes` estimates them.
         submit_deadline_s: seconds that handing over one batch may take.
@@ -53,6 +55,7 @@ class BatchRunner:
         backend: BatchBackend,
         log: BatchLog,
         *,
+        scope: str = "",
         max_requests: int = 10_000,
         max_bytes: int = 200 * 10**6,
         submit_deadline_s: float = 600.0,
@@ -61,10 +64,9 @@ class BatchRunner:
         clock: Callable[[], float] = time.time,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
-        self._backend, self._log = backend, log
+        self._backend, self._log, self._scope = backend, log, scope
         self._max_requests, self._max_bytes = max_requests, max_bytes
         self._deadline_s, self._clock, self._sleep = submit_deadline_s, clock, sleep
-        self._in_flight: set[str] = set()
         self._settler = Settler(backend, log, settle_s=settle_s, skew_s=skew_s, clock=clock)
         self._handled: dict[str, set[str]] = {}
         self._lock = asyncio.Lock()
@@ -72,7 +74,8 @@ class BatchRunner:
     # ---- what is open
 
     def _tickets(self) -> dict[str, Ticket]:
-        return fold(self._log.batch_events())
+        every = fold(self._log.batch_events())
+        return {name: t for name, t in every.items() if t.scope == self._scope}
 
     def pending_keys(self) -> set[str]:
         """Keys of all requests that are, or may be, at the server; any process may ask, also after a restart.
@@ -141,9 +144,10 @@ class BatchRunner:
             at=self._clock(),
             deadline_s=self._deadline_s,
             sequence=len(self._log.batch_events()),
+            scope=self._scope,
         )
         ticket: str = event["ticket"]
-        self._in_flight.add(ticket)
+        IN_FLIGHT.add(ticket)
         try:
             self._log.append_batch_event(event)
             # Both writers of a race have written before either reads here, so at least one of them gives way.
@@ -155,7 +159,7 @@ class BatchRunner:
                 self._log.append_batch_event(submitted(ticket, batch_id, adopted=False))
             return batch_id
         finally:
-            self._in_flight.discard(ticket)
+            IN_FLIGHT.discard(ticket)
 
     async def _hand_over(self, ticket: str, chunk: list[Request]) -> str | None:
         try:
@@ -213,7 +217,7 @@ class BatchRunner:
         """
         tickets, trouble = self._tickets(), list[str]()
         try:
-            await self._settler.settle(tickets, in_flight=self._in_flight)
+            await self._settler.settle(tickets)
         except TransientError as error:
             trouble.append(f"cannot settle a cut-off submission yet: {error}")
         answered, collected, gone = 0, list[str](), list[str]()
@@ -240,10 +244,11 @@ class BatchRunner:
             return None
         handled = self._handled.setdefault(batch_id, set())
         wanted = set(ticket.keys)
-        async for result in self._backend.collect(batch_id):
-            if result.key in wanted and result.key not in handled:
-                on_result(result)
-                handled.add(result.key)
+        async with results_of(self._backend, batch_id) as results:
+            async for result in results:
+                if result.key in wanted and result.key not in handled:
+                    on_result(result)
+                    handled.add(result.key)
         for key in sorted(wanted - handled):
             on_result(BatchResult(key, None, TransientError(f"batch {batch_id} ended without an answer")))
         self._log.append_batch_event(
