@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
 from videop2r_data.backends.journal import Journal
 from videop2r_data.backends.limiter import AdaptiveLimiter
-from videop2r_data.backends.pricing import cost_usd, reserve_usd
+from videop2r_data.backends.pricing import cost_usd, likely_tokens, reserve_usd
 from videop2r_data.backends.retry import call_with_retries
 from videop2r_data.backends.spending import NANO
 from videop2r_data.errors import AuthError, BudgetError, RefusedError, TransientError
@@ -73,6 +74,7 @@ class Caller:
         limiter: how many calls may be in flight.
         price: US dollars per million tokens; None: free.
         retries: tries after the first, for transient errors.
+        count_tokens: the limiter has a budget of tokens per minute.
     """
 
     def __init__(
@@ -84,6 +86,7 @@ class Caller:
         limiter: AdaptiveLimiter,
         price: Price | None = None,
         retries: int = 6,
+        count_tokens: bool = False,
     ) -> None:
         self.backend = backend
         self.journal = journal
@@ -91,6 +94,8 @@ class Caller:
         self.limiter = limiter
         self.price = price
         self.retries = retries
+        self.count_tokens = count_tokens
+        self._rng = random.Random()  # noqa: S311 - jitter only; changes no output
         self.made = 0
         """Calls finished in this run."""
         self.found = 0
@@ -169,7 +174,14 @@ class Caller:
                 raise
 
         try:
-            completion = await call_with_retries(attempt, retries=self.retries, limiter=self.limiter)
+            completion = await call_with_retries(
+                attempt,
+                retries=self.retries,
+                limiter=self.limiter,
+                rng=self._rng,
+                tokens=likely_tokens(request) if self.count_tokens else 0,
+                tokens_used=_tokens_used if self.count_tokens else None,
+            )
         except RefusedError as error:
             self.journal.put_refused(key, error.message)
             self.made += 1
@@ -177,6 +189,11 @@ class Caller:
         keep(self.journal, key, completion, self.price)
         self.made += 1
         return Answer(completion)
+
+
+def _tokens_used(completion: Completion) -> int:
+    usage = completion.usage
+    return usage.input_tokens + usage.output_tokens
 
 
 def keep(journal: Journal, key: str, completion: Completion, price: Price | None) -> None:

@@ -74,17 +74,22 @@ class Parts:
                     stack.push_async_callback(part.close)
 
     def _caller(self, spec: BackendSpec, *, live: bool) -> Caller:
+        limiter = AdaptiveLimiter(
+            spec.concurrency,
+            requests_per_minute=spec.requests_per_minute,
+            tokens_per_minute=spec.tokens_per_minute,
+        )
+        backend = self._backend(spec) if live else None
+        if backend is not None and hasattr(backend, "on_rate_limits"):
+            backend.on_rate_limits = limiter.observe
         return Caller(
-            self._backend(spec) if live else None,
+            backend,
             journal=self.journal,
             money=self.money,
-            limiter=AdaptiveLimiter(
-                spec.concurrency,
-                requests_per_minute=spec.requests_per_minute,
-                tokens_per_minute=spec.tokens_per_minute,
-            ),
+            limiter=limiter,
             price=spec.price,
             retries=spec.retries,
+            count_tokens=spec.tokens_per_minute is not None,
         )
 
     def _batch(self, spec: BackendSpec) -> BatchCaller:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from videop2r_data.prompts import Prompt, load_prompt, render_generate
-from videop2r_data.schemas import ProcessTrace, Sample
+from videop2r_data.schemas import ProcessTrace, Sample, digest
 from videop2r_data.schemas.calls import MediaRecord, Message, Request, SamplingParams
-from videop2r_data.schemas.recipe import Recipe
+from videop2r_data.schemas.recipe import BackendSpec, Recipe
 from videop2r_data.validators import render_judge
 
 MAX_TEMPERATURE = 2.0
@@ -30,6 +31,8 @@ class RequestBuilder:
         self.judge_prompt: Prompt | None = (
             load_prompt(recipe.judge.prompt, base=base) if recipe.judge else None
         )
+        self._generator_variant = _variant(recipe.generate.backend)
+        self._judge_variant = _variant(recipe.judge.backend) if recipe.judge else ""
         self._attempts = [self._params(i) for i in range(recipe.generate.attempts)]
 
     def prompts(self) -> dict[str, str]:
@@ -51,6 +54,7 @@ class RequestBuilder:
             params=self._attempts[attempt],
             media=media,
             media_encoding=self.recipe.media.wire if media is not None else "",
+            variant=self._generator_variant,
         )
 
     def judge(self, sample: Sample, trace: ProcessTrace) -> Request:
@@ -69,6 +73,7 @@ class RequestBuilder:
             model=spec.backend.model,
             messages=_messages(prompt.system, text, media=False),
             params=SamplingParams(temperature=spec.temperature, max_tokens=spec.max_tokens),
+            variant=self._judge_variant,
         )
 
     def _params(self, attempt: int) -> SamplingParams:
@@ -81,6 +86,15 @@ class RequestBuilder:
             top_p=spec.top_p,
             seed=seed,
         )
+
+
+def _variant(spec: BackendSpec) -> str:
+    """Digest of the backend settings that shape an answer, beyond the request itself."""
+    shaping: dict[str, Any] = {"revision": spec.revision} if spec.revision else {}
+    if spec.kind == "openai":
+        # the other kinds' extras say how a model is loaded, not what it is asked
+        shaping |= {k: v for k, v in spec.extra.items() if k in ("body", "video")}
+    return digest(shaping) if shaping else ""
 
 
 def _messages(system: str, user: str, *, media: bool) -> tuple[Message, ...]:

@@ -78,13 +78,11 @@ def show_report(report: BuildReport, recipe: Recipe, console: Console) -> None:
         console.print(f"[bold]Stopped[/] after {report.seen:,} questions; to go on, {again}.")
     elif report.state == "waiting":
         console.print(
-            f"[bold]Waiting[/] for batches: {report.waiting:,} questions. Run the same command later, here or "
-            "on another machine that has the work folder."
+            f"[bold]Waiting[/] for batches: {report.waiting:,} questions. Run the same command later, here\n"
+            "or on another machine that has the work folder."
         )
     else:
-        console.print(
-            f"[bold]Over budget[/] after {report.seen:,} questions: raise --max-cost, then {again}."
-        )
+        console.print(f"[bold]Over budget[/] after {report.seen:,} questions: raise --max-cost; {again}.")
     console.print(
         f"{report.calls_made:,} calls made, {report.calls_found:,} answers found in the journal, "
         f"{report.media_decoded:,} files decoded, {report.seconds:,.1f} s"

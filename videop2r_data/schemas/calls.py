@@ -104,12 +104,12 @@ class Request:
 
     Attributes:
         purpose: which step asks (part of the key).
-        backend: kind of the backend (`openai`, `anthropic` ...): not part of the key, the model is.
         model: model id as asked for.
         messages: system (optional, first) and user messages.
         params: how to decode.
         media: what was sampled for it, or None.
         media_encoding: how frames are encoded on the wire, e.g. `jpeg-95`; part of the key if there are media.
+        variant: digest of what else shapes the answer (model revision, further body fields); empty if nothing.
     """
 
     purpose: Purpose
@@ -118,6 +118,7 @@ class Request:
     params: SamplingParams = field(default_factory=SamplingParams)
     media: MediaRecord | None = None
     media_encoding: str = ""
+    variant: str = ""
 
     @cached_property
     def key(self) -> str:
@@ -130,6 +131,7 @@ class Request:
                 "model": self.model,
                 "messages": [[m.role, m.text, m.media] for m in self.messages],
                 "params": self.params.canonical(),
+                "variant": self.variant,
                 "media": None
                 if media is None
                 else [
@@ -167,7 +169,7 @@ class Completion(Model):
 
 @runtime_checkable
 class Backend(Protocol):
-    """One model behind one protocol. Retries, limits and the journal live outside of it (see `backends.caller`)."""
+    """One model behind one protocol; retries, limits and the journal live in `backends.caller`."""
 
     name: str
     """Kind, as in the recipe."""

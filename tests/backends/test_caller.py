@@ -1,0 +1,200 @@
+"""One paid call, done right."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+from typing import Literal
+
+import pytest
+
+from videop2r_data.backends.caller import Answer, Caller, Money
+from videop2r_data.backends.journal import Journal
+from videop2r_data.backends.limiter import AdaptiveLimiter
+from videop2r_data.backends.retry import call_with_retries
+from videop2r_data.errors import AuthError, BudgetError, RefusedError, TransientError
+from videop2r_data.schemas.calls import Completion, Frames, Message, Request, SamplingParams, Usage
+from videop2r_data.schemas.recipe import Price
+
+PRICE = Price(input=1.0, output=10.0)
+# 100 output tokens at most: 0.001 USD; the prompt is a few bytes and a template's allowance
+PARAMS = SamplingParams(max_tokens=100)
+
+
+def ask(text: str) -> Request:
+    return Request("generate", "m", (Message("user", text),), PARAMS)
+
+
+class Scripted:
+    """A backend whose answers are scripted: exceptions are raised, texts returned; then it repeats the last."""
+
+    name = "scripted"
+    model = "m"
+    wants: Literal["none", "encoded", "array"] = "none"
+
+    def __init__(self, *script: str | Exception, delay: float = 0.0) -> None:
+        self.script = list(script)
+        self.delay = delay
+        self.calls = 0
+        self.started = self.closed = 0
+
+    async def start(self) -> None:
+        self.started += 1
+
+    async def close(self) -> None:
+        self.closed += 1
+
+    async def complete(self, request: Request, frames: Frames | None = None) -> Completion:
+        self.calls += 1
+        await asyncio.sleep(self.delay)
+        item = self.script[0] if len(self.script) == 1 else self.script.pop(0)
+        if isinstance(item, Exception):
+            raise item
+        usage = Usage(input_tokens=10, output_tokens=20)
+        return Completion(text=item, finish_reason="stop", model="m-1", usage=usage)
+
+
+def caller(
+    journal: Journal, backend: Scripted | None, *, max_cost: float | None = None, retries: int = 2
+) -> Caller:
+    money = Money(journal, max_cost)
+    limiter = AdaptiveLimiter(4)
+    return Caller(backend, journal=journal, money=money, limiter=limiter, price=PRICE, retries=retries)
+
+
+@pytest.fixture(autouse=True)
+def _no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def at_once(seconds: float) -> None:
+        assert seconds >= 0
+
+    defaults = call_with_retries.__kwdefaults__ | {"sleep": at_once}
+    monkeypatch.setattr(call_with_retries, "__kwdefaults__", defaults)
+
+
+def run(
+    folder: Path, backend: Scripted | None, *requests: Request, **settings: object
+) -> list[Answer | None]:
+    async def main() -> list[Answer | None]:
+        with Journal(folder) as journal:
+            one = caller(journal, backend, **settings)  # type: ignore[arg-type]
+            try:
+                return list(await asyncio.gather(*(one.ask(r) for r in requests)))
+            finally:
+                await one.close()
+
+    return asyncio.run(main())
+
+
+def text_of(answer: Answer | None) -> str:
+    assert answer is not None and answer.completion is not None
+    return answer.completion.text
+
+
+def test_an_answer_is_found_again_without_a_backend(tmp_path: Path) -> None:
+    backend = Scripted("yes")
+    (made,) = run(tmp_path, backend, ask("a"))
+    (found,) = run(tmp_path, None, ask("a"))
+    (unknown,) = run(tmp_path, None, ask("b"))
+    assert made == found and text_of(found) == "yes"
+    assert unknown is None
+    assert backend.calls == 1 and backend.started == backend.closed == 1
+
+
+def test_a_run_that_finds_everything_starts_no_backend(tmp_path: Path) -> None:
+    run(tmp_path, Scripted("yes"), ask("a"))
+    second = Scripted("no")
+    assert text_of(run(tmp_path, second, ask("a"))[0]) == "yes"
+    assert second.started == second.calls == second.closed == 0
+
+
+def test_equal_requests_in_flight_share_one_call(tmp_path: Path) -> None:
+    backend = Scripted("yes", delay=0.01)
+    answers = run(tmp_path, backend, *[ask("a")] * 5, ask("b"))
+    assert [text_of(a) for a in answers] == ["yes"] * 6
+    assert backend.calls == 2
+
+
+def test_a_refusal_is_remembered_and_costs_nothing(tmp_path: Path) -> None:
+    backend = Scripted(RefusedError("too long"))
+    for _ in range(2):
+        assert run(tmp_path, backend, ask("a")) == [Answer(None, "too long")]
+    assert backend.calls == 1
+    with Journal(tmp_path, readonly=True) as journal:
+        assert journal.spending.total_nusd == 0
+
+
+def test_transient_errors_are_tried_again_and_then_told(tmp_path: Path) -> None:
+    assert text_of(run(tmp_path, Scripted(TransientError("503"), TransientError("503"), "yes"), ask("a"))[0])
+    with pytest.raises(TransientError, match=r"gave up after 3 tries: 503 \(3x\)"):
+        run(tmp_path, Scripted(TransientError("503")), ask("b"))
+
+
+def test_the_money_of_finished_calls_is_exact(tmp_path: Path) -> None:
+    run(tmp_path, Scripted("yes"), ask("a"), ask("b"))
+    with Journal(tmp_path, readonly=True) as journal:
+        # 2 calls of 10 input tokens at 1 USD and 20 output tokens at 10 USD per million
+        assert journal.spending.finished_nusd == 2 * (10 * 1_000 + 20 * 10_000)
+        assert journal.spending.open_nusd == 0
+
+
+@pytest.mark.parametrize(
+    ("error", "kept_open"),
+    [
+        (TransientError("429", rate_limited=True), False),
+        (TransientError("timed out", maybe_billed=True), True),
+        (AuthError("wrong key"), False),
+    ],
+)
+def test_only_calls_that_may_be_billed_stay_on_the_bill(
+    tmp_path: Path, error: Exception, kept_open: bool
+) -> None:
+    with pytest.raises(type(error)):
+        run(tmp_path, Scripted(error), ask("a"), retries=0)
+    with Journal(tmp_path, readonly=True) as journal:
+        assert (journal.spending.open_nusd > 0) is kept_open
+
+
+def test_the_budget_refuses_before_it_would_be_passed_also_after_a_restart(tmp_path: Path) -> None:
+    # each call reserves a little over 0.001 USD and costs 0.00021 USD
+    backend = Scripted("yes")
+    made = 0
+    for i in range(40):
+        try:
+            run(tmp_path, backend, ask(str(i)), max_cost=0.005)
+            made += 1
+        except BudgetError as error:
+            assert "--max-cost" in str(error)
+            break
+    with Journal(tmp_path, readonly=True) as journal:
+        spent = journal.spending.total_nusd
+    assert made == backend.calls < 40
+    assert 0.0037e9 < spent <= 0.005e9, "used up to the point where one more might not fit"
+
+
+def test_lost_calls_count_against_the_budget(tmp_path: Path) -> None:
+    lost = Scripted(TransientError("cut", maybe_billed=True))
+    for i in range(2):
+        with pytest.raises(TransientError):
+            run(tmp_path, lost, ask(str(i)), max_cost=0.0025, retries=0)
+    with pytest.raises(BudgetError):
+        run(tmp_path, Scripted("yes"), ask("x"), max_cost=0.0025)
+
+
+def test_pixels_are_asked_for_only_when_a_call_is_made(tmp_path: Path) -> None:
+    asked: list[str] = []
+
+    def load(name: str) -> Callable[[], object]:
+        async def frames() -> None:
+            asked.append(name)
+
+        return frames
+
+    async def main() -> None:
+        with Journal(tmp_path) as journal:
+            one = caller(journal, Scripted("yes"))
+            for name in ("first", "second"):
+                await one.ask(ask("a"), load(name))  # type: ignore[arg-type]
+
+    asyncio.run(main())
+    assert asked == ["first"]

@@ -1,0 +1,184 @@
+"""What was sampled is found again; pixels are decoded only while a call needs them."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from videop2r_data.backends.journal import Journal
+from videop2r_data.builders.media_step import ChangedMediaError, MediaStep
+from videop2r_data.errors import MediaError
+from videop2r_data.schemas import DataType, ProblemType, Sample
+from videop2r_data.schemas.calls import Frames, MediaRecord
+from videop2r_data.schemas.recipe import MediaLimits, MediaSpec
+
+
+def sample(path: str = "a.mp4") -> Sample:
+    return Sample(
+        sample_id=f"s/{path}",
+        problem_id="1",
+        problem="?",
+        problem_type=ProblemType.NUMERICAL,
+        data_type=DataType.VIDEO if path else DataType.TEXT,
+        solution="<answer>1</answer>",
+        path=path,
+        source="s",
+        row=0,
+    )
+
+
+class Sampler:
+    """Frames that are a function of the file's bytes, so that a changed file gives others."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+
+    async def sample(self, path: Path, data_type: Any) -> Frames:
+        self.calls += 1
+        await asyncio.sleep(0)
+        if not path.exists():
+            raise MediaError("no such file", reason="media_missing", where=str(path))
+        data = path.read_bytes()
+        if data == b"broken":
+            raise MediaError("cannot be read", reason="media_unreadable", where=str(path))
+        name = hashlib.sha256(data).hexdigest()
+        return Frames(
+            MediaRecord(
+                data_type=data_type,
+                frames_sha256=name,
+                count=1,
+                width=28,
+                height=28,
+                indices=(0,),
+                times_s=(0.0,),
+                source_frames=1,
+                source_width=28,
+                source_height=28,
+                file_sha256=name,
+                file_bytes=len(data),
+                sampler="test/1",
+            ),
+            encoded=(data,),
+        )
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    folder = tmp_path / "media"
+    folder.mkdir()
+    (folder / "a.mp4").write_bytes(b"one")
+    return folder
+
+
+def step(
+    journal: Journal, root: Path, sampler: Sampler | None, *, limits: MediaLimits | None = None
+) -> MediaStep:
+    spec = MediaSpec(limits=limits or MediaLimits())
+    return MediaStep(spec, journal=journal, roots={"s": root}, sampler=sampler)
+
+
+def record(folder: Path, root: Path, sampler: Sampler | None, **settings: Any) -> MediaRecord | None:
+    async def main() -> MediaRecord | None:
+        with Journal(folder) as journal:
+            return await step(journal, root, sampler, **settings).record(sample())
+
+    return asyncio.run(main())
+
+
+def test_a_known_file_is_not_decoded_again_and_replay_needs_no_file(tmp_path: Path, root: Path) -> None:
+    sampler = Sampler()
+    first = record(tmp_path / "j", root, sampler)
+    assert record(tmp_path / "j", root, sampler) == first and sampler.calls == 1
+    (root / "a.mp4").unlink()
+    assert record(tmp_path / "j", root, None) == first
+
+
+def test_a_touched_file_is_known_by_its_content(tmp_path: Path, root: Path) -> None:
+    sampler = Sampler()
+    record(tmp_path / "j", root, sampler)
+    os.utime(root / "a.mp4", (1, 1))
+    record(tmp_path / "j", root, sampler)
+    assert sampler.calls == 1
+
+
+@pytest.mark.parametrize("content", [b"two", b"longer"])
+def test_a_changed_file_is_sampled_anew(tmp_path: Path, root: Path, content: bytes) -> None:
+    sampler = Sampler()
+    record(tmp_path / "j", root, sampler)
+    (root / "a.mp4").write_bytes(content)
+    os.utime(root / "a.mp4", (1, 1))
+    found = record(tmp_path / "j", root, sampler)
+    assert found is not None and found.file_sha256 == hashlib.sha256(content).hexdigest()
+    assert sampler.calls == 2
+
+
+def test_a_failure_is_remembered_until_the_file_or_the_limits_change(tmp_path: Path, root: Path) -> None:
+    sampler = Sampler()
+    (root / "a.mp4").write_bytes(b"broken")
+    for _ in range(2):
+        with pytest.raises(MediaError) as caught:
+            record(tmp_path / "j", root, sampler)
+        assert caught.value.reason == "media_unreadable"
+    assert sampler.calls == 1
+    with pytest.raises(MediaError):
+        record(tmp_path / "j", root, sampler, limits=MediaLimits(wall_s=999))
+    assert sampler.calls == 2
+    (root / "a.mp4").write_bytes(b"mended")
+    assert record(tmp_path / "j", root, sampler) is not None
+
+
+def test_a_missing_file_that_arrives_later_is_used(tmp_path: Path, root: Path) -> None:
+    (root / "a.mp4").unlink()
+    with pytest.raises(MediaError) as caught:
+        record(tmp_path / "j", root, Sampler())
+    assert caught.value.reason == "media_missing"
+    (root / "a.mp4").write_bytes(b"here")
+    assert record(tmp_path / "j", root, Sampler()) is not None
+
+
+def test_neighbouring_questions_share_one_decode(tmp_path: Path, root: Path) -> None:
+    async def main() -> int:
+        sampler = Sampler()
+        with Journal(tmp_path / "j") as journal:
+            media = step(journal, root, sampler)
+            found = await media.record(sample())
+            assert found is not None
+            await asyncio.gather(*(media.frames(sample(), found) for _ in range(5)))
+        return sampler.calls
+
+    assert asyncio.run(main()) == 1
+
+
+def test_a_file_that_changes_under_the_run_is_noticed(tmp_path: Path, root: Path) -> None:
+    async def main() -> None:
+        with Journal(tmp_path / "j") as journal:
+            found = await step(journal, root, Sampler()).record(sample())
+            assert found is not None
+            (root / "a.mp4").write_bytes(b"other")
+            fresh = step(journal, root, Sampler())
+            with pytest.raises(ChangedMediaError):
+                await fresh.frames(sample(), found)
+            assert await fresh.record(sample()) != found
+
+    asyncio.run(main())
+
+
+def test_text_has_no_media_and_an_escape_is_refused(tmp_path: Path, root: Path) -> None:
+    (tmp_path / "secret").write_bytes(b"s")
+    (root / "link.mp4").symlink_to(tmp_path / "secret")
+
+    async def main() -> None:
+        sampler = Sampler()
+        with Journal(tmp_path / "j") as journal:
+            media = step(journal, root, sampler)
+            assert await media.record(sample("")) is None
+            with pytest.raises(MediaError):
+                await media.record(sample("link.mp4"))
+            assert sampler.calls == 0
+
+    asyncio.run(main())

@@ -1,0 +1,125 @@
+"""Versioned prompt files, and the one place that reads them.
+
+A prompt file is text in sections, each headed by a line `=== name ===`: `system`, `user`, and for generating
+prompts one `hint: <problem type>` for each type. Fields such as `{problem}` are filled in one pass, so that a field
+name inside of a question stays text.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from importlib import resources
+from pathlib import Path
+from typing import NamedTuple
+
+from videop2r_data.errors import ConfigError
+from videop2r_data.schemas import ProblemType, digest_bytes
+
+_HEAD = re.compile(r"^=== ([a-zA-Z][\w: -]*?) ===$", re.MULTILINE)
+_FIELD = re.compile(r"\{(problem|options|hint|answer|observation)\}")
+_HINT = "hint: "
+
+
+class Prompt(NamedTuple):
+    """A prompt as it was read.
+
+    Attributes:
+        name: name of a packaged prompt, or file name.
+        system: stable text in front, the same for every call (a server can cache it).
+        user: text with fields.
+        hints: problem type -> what its answer looks like; empty for judge prompts.
+        sha256: of the whole file.
+    """
+
+    name: str
+    system: str
+    user: str
+    hints: Mapping[str, str]
+    sha256: str
+
+
+def load_prompt(name_or_path: str, *, base: Path | None = None) -> Prompt:
+    """Read a packaged prompt by its name, or a file.
+
+    Args:
+        name_or_path: `generate-v1`, or a path with an ending.
+        base: folder that a relative path starts from; None: the current one.
+
+    Raises:
+        ConfigError: there is no such prompt, or it is not in sections.
+    """
+    packaged = resources.files(__package__) / f"{name_or_path}.txt"
+    try:
+        if "/" not in name_or_path and packaged.is_file():
+            return _parse(name_or_path, packaged.read_bytes())
+        path = (base or Path()) / name_or_path
+        return _parse(path.name, path.read_bytes())
+    except OSError as error:
+        raise ConfigError(
+            f"no prompt {name_or_path!r}: neither packaged ({', '.join(packaged_prompts())}) nor a file",
+            where=str(error.filename or ""),
+            hint="prompt: <name> or prompt: path/to/file.txt, relative to the recipe",
+        ) from None
+
+
+def packaged_prompts() -> list[str]:
+    """Names of the prompts in the package."""
+    return sorted(
+        f.name.removesuffix(".txt") for f in resources.files(__package__).iterdir() if f.name.endswith(".txt")
+    )
+
+
+def _parse(name: str, data: bytes) -> Prompt:
+    try:
+        text = data.decode("utf-8").replace("\r\n", "\n")
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"not UTF-8: {error}", where=name) from None
+    parts = _HEAD.split(text)
+    sections = {head: body.strip("\n") for head, body in zip(parts[1::2], parts[2::2], strict=True)}
+    if "user" not in sections or parts[0].strip():
+        raise ConfigError(
+            "a prompt file begins with a line `=== system ===` or `=== user ===` and has a user section",
+            where=name,
+        )
+    hints = {head.removeprefix(_HINT): body for head, body in sections.items() if head.startswith(_HINT)}
+    unknown = sections.keys() - {"system", "user"} - {_HINT + h for h in hints}
+    unknown |= {_HINT + h for h in hints.keys() - {t.value for t in ProblemType}}
+    if unknown:
+        raise ConfigError(f"unknown sections: {', '.join(sorted(unknown))}", where=name)
+    return Prompt(name, sections.get("system", ""), sections["user"], hints, digest_bytes(data))
+
+
+def fill(template: str, fields: Mapping[str, str]) -> str:
+    """Put the fields in, in one pass; a line that holds nothing but an empty field disappears.
+
+    >>> fill("{problem}\\n{options}\\nend", {"problem": "Is {options} text?", "options": ""})
+    'Is {options} text?\\nend'
+    """
+    empty = [name for name, value in fields.items() if value == ""]
+    for name in empty:
+        template = template.replace(f"\n{{{name}}}\n", "\n")
+    return _FIELD.sub(lambda m: fields.get(m.group(1), m.group()), template)
+
+
+@lru_cache(maxsize=4096)
+def _options_block(options: tuple[str, ...]) -> str:
+    return "Options:\n" + "\n".join(options) if options else ""
+
+
+def render_generate(
+    prompt: Prompt, *, problem: str, options: Sequence[str], problem_type: ProblemType | str
+) -> str:
+    """The user message of step 1.
+
+    Raises:
+        ConfigError: the prompt has hints, but none for this type.
+    """
+    kind = str(getattr(problem_type, "value", problem_type))
+    if prompt.hints and kind not in prompt.hints:
+        raise ConfigError(f"the prompt has no section `=== hint: {kind} ===`", where=prompt.name)
+    return fill(
+        prompt.user,
+        {"problem": problem, "options": _options_block(tuple(options)), "hint": prompt.hints.get(kind, "")},
+    )

@@ -1,0 +1,117 @@
+"""How long the two processes of a data set are, against the bounds of the length reward [paper §3.3].
+
+PA-GRPO pays 0.2 for a segment whose length lies in its bounds: 128 to 320 tokens for perception, 320 to 512
+for reasoning. Bounds that the data never meet pay for nothing but padding: look before you train.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from pydantic import Field
+
+from videop2r_data.errors import MissingExtraError, SourceError
+from videop2r_data.schemas.base import Model
+from videop2r_data.validators import count_words
+
+PERCEPTION_BOUNDS = (128, 320)
+REASONING_BOUNDS = (320, 512)
+"""Tokens, both inclusive [paper §3.3]."""
+_PERCENTILES = (0, 5, 25, 50, 75, 95, 100)
+
+
+class ProcessLengths(Model):
+    """Lengths of one process over all accepted traces."""
+
+    process: str
+    """`perception` (observation) or `reasoning` (think and answer)."""
+    unit: str
+    """`tokens`, or `words` without a tokenizer."""
+    low: int
+    high: int
+    within: float = Field(ge=0, le=1)
+    """Share of traces that the length reward would pay."""
+    below: float = Field(ge=0, le=1)
+    above: float = Field(ge=0, le=1)
+    percentiles: dict[int, int]
+    """Percentile -> length."""
+
+
+class LengthReport(Model):
+    """Both processes of a data set."""
+
+    rows: int
+    processes: list[ProcessLengths]
+
+
+def measure_lengths(
+    folder: Path,
+    *,
+    tokenizer: Path | None = None,
+    perception: tuple[int, int] = PERCEPTION_BOUNDS,
+    reasoning: tuple[int, int] = REASONING_BOUNDS,
+) -> LengthReport:
+    """Measure the `sft` config of a data set.
+
+    Args:
+        folder: a folder that `p2r-data build` made.
+        tokenizer: `tokenizer.json` of the model to train, or the folder that holds it; None: count words.
+        perception, reasoning: bounds, inclusive.
+
+    Raises:
+        SourceError: the folder holds no `sft` rows.
+        MissingExtraError: a tokenizer was given and `tokenizers` is not installed.
+    """
+    count, unit = (_token_counter(tokenizer), "tokens") if tokenizer else (count_words, "words")
+    lengths: tuple[list[int], list[int]] = ([], [])
+    for observation, process in _segments(folder):
+        lengths[0].append(count(observation))
+        lengths[1].append(count(process))
+    if not lengths[0]:
+        raise SourceError("no sft rows", where=str(folder), hint="name a folder that p2r-data build made")
+    return LengthReport(
+        rows=len(lengths[0]),
+        processes=[
+            _summary("perception", unit, lengths[0], perception),
+            _summary("reasoning", unit, lengths[1], reasoning),
+        ],
+    )
+
+
+def _segments(folder: Path) -> Iterator[tuple[str, str]]:
+    import pyarrow.parquet as pq
+
+    for path in sorted((folder / "data").glob("sft-*.parquet")):
+        with pq.ParquetFile(path) as file:
+            for batch in file.iter_batches(columns=["observation", "process"]):
+                yield from zip(*(batch.column(i).to_pylist() for i in range(2)), strict=True)
+
+
+def _token_counter(path: Path) -> Callable[[str], int]:
+    try:
+        from tokenizers import Tokenizer
+    except ImportError:
+        raise MissingExtraError("tokenizers", "train") from None
+    file = path / "tokenizer.json" if path.is_dir() else path
+    try:
+        tokenizer = Tokenizer.from_file(str(file))
+    except Exception as error:  # noqa: BLE001 - the library raises bare exceptions for whatever is wrong
+        raise SourceError(f"not a tokenizer: {error}", where=str(file)) from None
+    return lambda text: len(tokenizer.encode(text, add_special_tokens=False).ids)
+
+
+def _summary(name: str, unit: str, lengths: list[int], bounds: tuple[int, int]) -> ProcessLengths:
+    ordered, n = sorted(lengths), len(lengths)
+    below = sum(x < bounds[0] for x in ordered) / n
+    above = sum(x > bounds[1] for x in ordered) / n
+    return ProcessLengths(
+        process=name,
+        unit=unit,
+        low=bounds[0],
+        high=bounds[1],
+        within=max(0.0, 1.0 - below - above),
+        below=below,
+        above=above,
+        percentiles={p: ordered[min(n - 1, p * n // 100)] for p in _PERCENTILES},
+    )
