@@ -124,7 +124,8 @@ def test_the_budget_of_pictures(tmp_path: Path) -> None:
     path = save(tmp_path / "a.png", Image.new("RGB", (1000, 500), (255, 0, 0)))
     small = sample_media(path, "image", MediaSpec(), want="array").record
     large = sample_media(path, "image", MediaSpec(image_max_pixels=1024 * 784), want="array").record
-    assert (small.width, small.height) == (420, 224)
+    assert (small.width, small.height) == (448, 224)
+    # 1000 x 500 at 1/2.2321 is 448 x 224: the budget of 128 patches to the pixel.
     assert (large.width, large.height) == (1008, 504)
     assert (small.count, small.indices, small.times_s, small.source_fps) == (1, (0,), (0.0,), None)
     assert (small.source_width, small.source_height, small.sampler) == (1000, 500, "pillow/1")

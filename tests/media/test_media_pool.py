@@ -96,7 +96,7 @@ def test_a_hang_costs_its_file(clip: Path) -> None:
         async with DecodePool(limited(wall_s=1.0), want="array", workers=1) as pool:
             await pool.sample(clip, "video")
             (pid,) = pids(pool)
-            # A stopped process answers nothing and ignores everything but SIGKILL, as a decoder that hangs does.
+            # A stopped process heeds nothing but SIGKILL, as a decoder that hangs.
             os.kill(pid, signal.SIGSTOP)
             assert await reason(pool.sample(clip, "video")) == "decode_timeout"
             await until(lambda: gone(pid))

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 SAMPLER = "pillow/1"
-FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "MPO", "PPM", "JPEG2000", "AVIF")
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF")
 """What is tried: no format that runs a program (EPS) or names other files."""
 
 
@@ -30,16 +30,18 @@ def open_image(path: Path, limits: MediaLimits) -> Image:
     """
     from PIL import Image, UnidentifiedImageError
 
+    Image.init()
+    known = [name for name in FORMATS if name in Image.OPEN]
     try:
         with warnings.catch_warnings():
             # Pillow's own guard looks at the area only; ours (max_side) stands below.
             warnings.simplefilter("ignore")
-            picture = Image.open(path, formats=FORMATS)
+            picture = Image.open(path, formats=known)
     except Image.DecompressionBombError as error:
         raise media_error(RejectReason.MEDIA_TOO_LARGE, str(error), path) from None
     except UnidentifiedImageError:
         raise media_error(
-            RejectReason.MEDIA_UNREADABLE, f"no picture of a known format ({', '.join(FORMATS)})", path
+            RejectReason.MEDIA_UNREADABLE, f"no picture of a known format ({', '.join(known)})", path
         ) from None
     except MemoryError:
         raise

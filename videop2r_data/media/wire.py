@@ -65,7 +65,7 @@ def parse_header(data: bytes, *, max_blobs: int, max_bytes: int) -> tuple[dict[s
 
 
 def budget(spec: MediaSpec) -> int:
-    """Bytes that one reply may hold at most: each frame at its pixel budget, and room for poor compression."""
+    """Bytes that one reply may hold at most: frames at their pixel budget, and room for poor compression."""
     pixels = max(spec.max_pixels, spec.image_max_pixels or 0)
     return 4 * spec.frames * pixels + 2**20
 
