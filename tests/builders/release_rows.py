@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import yaml
 
 from videop2r_data.schemas.arrow import arrow_schema, feature_info
-from videop2r_data.schemas.lock import BuildLock, FileLock, Ledger
+from videop2r_data.schemas.lock import BuildLock, FileLock, Ledger, SourceLock, StepModel
 from videop2r_data.schemas.recipe import Recipe
 from videop2r_data.schemas.rows import CONFIGS
 
@@ -131,10 +131,10 @@ def lock_of(rows: Rows, files: dict[str, FileLock]) -> BuildLock:
     failed = sum(row["outcome"] == "failed" for row in rows["rejected"])
     return BuildLock(
         recipe=recipe().model_dump(mode="json"),
-        prompts={},
-        sources=[],
-        models={},
-        versions={},
+        prompts={"generate-v1": "0" * 64, "judge-v1": "1" * 64},
+        sources=[SourceLock(name="made", rows=len(rows["sft"]) + len(rows["rejected"]), sha256="2" * 64)],
+        models={name: StepModel(asked="m", served={"m": 1}) for name in ("generate", "judge")},
+        versions={"videop2r-data": "0.1.0"},
         ledger=Ledger(
             rows_in=len(rows["sft"]) + len(rows["rejected"]),
             kept=len(rows["sft"]),

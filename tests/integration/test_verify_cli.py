@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import subprocess
 import sys
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from tests.builders.release_rows import (
     Rows,
@@ -21,6 +23,8 @@ from tests.builders.release_rows import (
 )
 from videop2r_data.builders.export import ConfigWriter, file_lock
 from videop2r_data.cards.dataset_card import write_dataset_card
+from videop2r_data.cli.render_stats import render_stats, stats_of
+from videop2r_data.errors import SourceError
 
 pytestmark = pytest.mark.integration
 
@@ -91,22 +95,20 @@ def test_nothing_there() -> None:
 
 
 def test_stats(tmp_path: Path) -> None:
-    folder = exported(tmp_path / "made", valid_rows())
-    code, out, err = p2r("stats", str(folder))
-    assert code == 0, err
+    stats = stats_of(str(exported(tmp_path / "made", valid_rows())))
+    assert stats.rows == {"sft": 6, "rl": 9, "rejected": 5}
+    stream = io.StringIO()
+    render_stats(stats, Console(file=stream, width=80, highlight=False))
     for heading in ("sources", "perception, words", "reasoning, words", "reward", "not accepted", "media"):
-        assert heading in out
-    code, out, _ = p2r("stats", str(folder), "--json")
-    assert json.loads(out)["rows"] == {"sft": 6, "rl": 9, "rejected": 5}
+        assert heading in stream.getvalue()
+    assert max(map(len, stream.getvalue().splitlines()[1:])) <= 80
 
 
-def test_stats_of_a_damaged_file_is_a_message(tmp_path: Path) -> None:
+def test_stats_of_a_damaged_file_is_an_error_that_names_it(tmp_path: Path) -> None:
     folder = exported(tmp_path / "made", valid_rows())
     (folder / "data/sft-00000.parquet").write_bytes(b"PAR1")
-    code, _, err = p2r("stats", str(folder))
-    assert code == 1
-    assert "sft-00000.parquet" in err
-    assert "Traceback" not in err
+    with pytest.raises(SourceError, match=r"sft-00000\.parquet"):
+        stats_of(str(folder))
 
 
 def test_a_parquet_folder_without_lock_or_card(tmp_path: Path) -> None:

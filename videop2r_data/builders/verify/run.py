@@ -25,6 +25,7 @@ from videop2r_data.builders.verify.whole import Gathered, check_across, check_ca
 from videop2r_data.builders.verify.work import Task
 from videop2r_data.errors import SourceError
 from videop2r_data.schemas.reasons import Stage
+from videop2r_data.schemas.sample import safe_relative_path
 
 SLICE_ROWS = 20_000
 """Rows of one task at most: small enough to share the work, large enough that skipped pages cost little."""
@@ -128,11 +129,15 @@ def _slices(file: ReleaseFile, metadata: object, exact: bool, known_bad: frozens
 
 def _digests(release: Release) -> list[Task]:
     """One task per file of the lock that exists and lies inside of the folder."""
-    root = release.root.resolve()
     tasks = []
     for name in release.lock.files if release.lock else ():
-        path = (release.root / name).resolve()
-        if path.is_file() and path.is_relative_to(root):
+        try:
+            path = release.root / safe_relative_path(
+                name
+            )  # links are followed: the Hub's cache is made of them
+        except ValueError:
+            continue
+        if path.is_file():
             tasks.append(Task(path, name, ""))
     return tasks
 
