@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from videop2r_data.demo import Scene, iter_scenes, read_world, render_frames, write_world
+from videop2r_data.demo.chance import stream
 from videop2r_data.demo.media import media_bytes
 from videop2r_data.errors import ConfigError, SourceError
 from videop2r_data.schemas.canonical import digest_bytes
@@ -143,6 +144,15 @@ def test_clips_decode_to_the_drawn_scene(side: int) -> None:
                     assert error[frame, y, x].max() < 40, (scene.label, found)
         turns.add(scene.turn)
     assert turns == {0, 1, 2, 3}
+
+
+def test_a_clip_has_the_same_bytes_whatever_was_encoded_before() -> None:
+    clips = scenes("video", 40)
+    first = [media_bytes(scene) for scene in clips]
+    for seed in range(3):
+        order = list(range(len(clips)))
+        stream("order", seed).shuffle(order)
+        assert all(media_bytes(clips[i]) == first[i] for i in order)
 
 
 def test_clips_have_the_frame_rate_and_times_of_the_scene() -> None:
