@@ -17,7 +17,7 @@ from typing import Any, BinaryIO, NoReturn
 
 from videop2r_data.errors import SourceError
 
-CHUNK_BYTES = 1 << 18
+CHUNK_BYTES = 1 << 16
 """Read size; also the unit in which a buffer grows."""
 MAX_ROW_CHARS = 4 << 20
 """A longer row is skipped and reported, never held."""
@@ -108,6 +108,9 @@ class JsonRows:
         self._eof = False
         self._bytes = 0
         self._index = 0
+        # Start of the row that is being skipped: index into the buffer, or byte offset once that is dropped.
+        self._mark: int | None = None
+        self._mark_byte = 0
 
     def __iter__(self) -> Iterator[RawRow]:
         arrays = in_array = self._open()
@@ -191,12 +194,14 @@ class JsonRows:
             pass
         row = RawRow(self._index, None, fault, self._buffer[self._at : self._at + RAW_CHARS])
         self._skip(in_array)
+        # The decoder's errors count the lines from the start of the buffer: keep that near when rows are bad.
+        self._buffer, self._at, self._mark = self._buffer[self._at :], 0, None
         return row
 
     def _skip(self, in_array: bool) -> None:
         """Move behind the value at the cursor, dropping what was passed: nothing of it is kept."""
         depth = 0
-        start = self._offset()
+        self._mark = self._at
         while True:
             token = _TOKEN.search(self._buffer, self._at)
             # Whether a line break ends the row is told by the character behind it, which must be there.
@@ -206,11 +211,11 @@ class JsonRows:
                     continue
                 self._at = len(self._buffer)
                 if depth:
-                    self._fail("this row never ends", "it is damaged here or the file is cut off", at=start)
+                    self._fail_at_mark("this row never ends")
                 return
             if token.group() == '"':
                 self._at = token.end()
-                done = self._skip_string(start)
+                done = self._skip_string()
             else:
                 depth, done = self._step(token, depth, in_array)
             if done:
@@ -236,7 +241,7 @@ class JsonRows:
             return 0, True
         return depth - len(token.group()), False
 
-    def _skip_string(self, start: int) -> bool:
+    def _skip_string(self) -> bool:
         """Move behind the string that the cursor is in; True if the row broke off inside it."""
         while True:
             match = _IN_STRING.match(self._buffer, self._at)
@@ -249,7 +254,7 @@ class JsonRows:
                 self._at += 1
                 return True
             if not self._more():
-                self._fail("a string never ends", "the row is damaged here or the file is cut off", at=start)
+                self._fail_at_mark("a string never ends")
 
     def _next_char(self) -> str:
         """The next character that is no white space, under the cursor; empty at the end of the file."""
@@ -269,17 +274,23 @@ class JsonRows:
             data = self._stream.read(max(self._chunk, at_least))
         except (OSError, EOFError, zlib.error) as error:
             self._fail(f"cannot be read on: {error}", "the file is damaged or cut off: fetch it again")
+        if self._mark is not None:
+            self._mark_byte, self._mark = self._offset(self._mark), None
         self._bytes += len(data)
         self._eof = not data
         self._buffer = self._buffer[self._at :] + self._decoder.decode(data, final=self._eof)
         self._at = 0
         return True
 
-    def _offset(self) -> int:
-        """Byte offset of the cursor in the (unpacked) file."""
-        rest = self._buffer[self._at :].encode("utf-8", "surrogateescape")
+    def _offset(self, index: int) -> int:
+        """Byte offset, in the (unpacked) file, of a place in the buffer."""
+        rest = self._buffer[index:].encode("utf-8", "surrogateescape")
         return self._bytes - len(self._decoder.getstate()[0]) - len(rest)
 
-    def _fail(self, message: str, hint: str, *, at: int | None = None) -> NoReturn:
-        place = self._offset() if at is None else at
+    def _fail_at_mark(self, message: str) -> NoReturn:
+        place = self._mark_byte if self._mark is None else self._offset(self._mark)
+        self._fail(message, "it is damaged here or the file is cut off", byte=place)
+
+    def _fail(self, message: str, hint: str, *, byte: int | None = None) -> NoReturn:
+        place = self._offset(self._at) if byte is None else byte
         raise SourceError(message, where=f"{self._where}, byte {place}, row {self._index}", hint=hint)

@@ -51,7 +51,7 @@ def read_options(value: Any) -> tuple[tuple[str, ...], Labels]:
     """
     if isinstance(value, str):
         value = _from_text(value)
-    if value is None:
+    if value is None or value == []:
         return (), Labels.NONE
     if isinstance(value, dict):
         value = _from_mapping(value)
