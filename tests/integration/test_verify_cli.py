@@ -25,6 +25,7 @@ from videop2r_data.builders.export import ConfigWriter, file_lock
 from videop2r_data.cards.dataset_card import write_dataset_card
 from videop2r_data.cli.render_stats import render_stats, stats_of
 from videop2r_data.errors import SourceError
+from videop2r_data.schemas.lock import FileLock
 
 pytestmark = pytest.mark.integration
 
@@ -37,7 +38,7 @@ def p2r(*arguments: str) -> tuple[int, str, str]:
 
 def exported(folder: Path, rows: Rows) -> Path:
     """Written by the exporter's own writer and card."""
-    files = {}
+    files: dict[str, FileLock] = {}
     for config, mine in rows.items():
         writer = ConfigWriter(folder, config)
         for row in mine:

@@ -27,7 +27,7 @@ from videop2r_data.errors import SourceError
 from videop2r_data.schemas.reasons import Stage
 from videop2r_data.schemas.sample import safe_relative_path
 
-SLICE_ROWS = 20_000
+SLICE_ROWS = 50_000
 """Rows of one task at most: small enough to share the work, large enough that skipped pages cost little."""
 _CLAIMS_PAPER = re.compile(r"videop2r.{0,12}162k", re.IGNORECASE)
 _PAPER_ROWS = 162_062
