@@ -33,10 +33,11 @@ _COUNT = re.compile(
 _DEFINITE = re.compile(r"\b(?:the|these|those|both|other)\s+$", re.IGNORECASE)
 _VERB = r"\b(?:mov|travel|drift|slid|glid|head|go|shift)\w*\b"
 _MOTION = re.compile(
-    rf"{_VERB}(?:\s+\w+){{0,4}}?\s+(?P<way>left|right|up|down|leftwards?|rightwards?|upwards?|downwards?)\b"
+    rf"{_VERB}(?:\s+\w+){{0,4}}?\s+(?P<way>left|right|up|down|top|bottom|leftwards?|rightwards?|upwards?|downwards?)\b"
     r"(?!\s+of\b)(?:\s+or\s+(?P<or>left|right|up|down)\w*)?",
     re.IGNORECASE,
 )
+_ORIGIN = re.compile(r"\bfrom\s+(?:the\s+)?(?:left|right|top|bottom)(?:\s+side)?\b", re.IGNORECASE)
 _STILL = re.compile(
     r"\b(?:does\s+not\s+move|do\s+not\s+move|doesn't\s+move|never\s+moves?|not\s+moving|without\s+moving"
     r"|stays?\s+still|(?:is|remains?|stands?)\s+(?:still|motionless|stationary)|does\s+not\s+change\s+its\s+place)\b"
@@ -137,10 +138,12 @@ def _about(name: str, text: str) -> Iterator[Claim]:
     if still:
         yield Claim(("motion", name), "still")
         yield Claim(("pace", name), "still")
-    for match in _MOTION.finditer(text):
-        positive = not _NOT.search(text[: match.start()])
+    moves = _ORIGIN.sub("", text)
+    for match in _MOTION.finditer(moves):
+        positive = not _NOT.search(moves[: match.start()])
         for way in filter(None, (match["way"], match["or"])):
-            yield Claim(("motion", name), re.sub(r"wards?$", "", way.lower()), positive)
+            word = re.sub(r"wards?$", "", way.lower())
+            yield Claim(("motion", name), {"top": "up", "bottom": "down"}.get(word, word), positive)
     for value, pattern in (("slow", _SLOW), ("fast", _FAST)):
         for match in pattern.finditer(text):
             yield Claim(("pace", name), value, not _NOT.search(text[: match.start()]))
