@@ -105,7 +105,7 @@ class BatchCaller:
             self._pending.add(key)
         if fits:
             try:
-                await self._runner.submit(fits)
+                await self._runner.submit(fits, answered=self.journal.has_call)
             except BackendError:
                 open_now = self._runner.pending_keys()
                 for request in fits:
@@ -153,7 +153,7 @@ class BatchCaller:
     def _reserve(self, request: Request) -> None:
         if self.price is None:
             return
-        nusd = round(reserve_usd(request, self.price) * self.price.batch_factor * NANO)
+        nusd = round(reserve_usd(request, self.price, batched=True) * NANO)
         self.money.send(request.key, nusd)
         self._reserved[request.key] = nusd
 
