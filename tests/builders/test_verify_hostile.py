@@ -218,7 +218,7 @@ def test_a_slice_that_kills_its_process_costs_only_itself(tmp_path: Path) -> Non
 
 @pytest.mark.integration
 def test_an_interruption_leaves_no_process_behind(tmp_path: Path) -> None:
-    many_groups(tmp_path, 40_000)
+    many_groups(tmp_path, 8_000)
     script = tmp_path / "run.py"
     script.write_text(
         "from videop2r_data.builders.verify import verify_release\n"
