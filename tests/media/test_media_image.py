@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 import zlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,7 +20,7 @@ LIMITS = MediaLimits()
 RED, WHITE = [255, 0, 0], [255, 255, 255]
 
 
-def save(path: Path, picture: Image.Image, **options: object) -> Path:
+def save(path: Path, picture: Image.Image, **options: Any) -> Path:
     picture.save(path, **options)
     return path
 

@@ -117,11 +117,13 @@ def sample_runs(
             for run, packets in _reread(read_packets(container, again), runs):
                 decoder.decode(again.codec_context, run, packets)
     shown_pts = [pts[at] for at in order]
-    times, fps, duration = timing(shown_pts, stream.time_base, header_rate(stream), index.last_duration)
+    times, fps, duration = timing(
+        shown_pts, indices, stream.time_base, header_rate(stream), index.last_duration
+    )
     return Sampled(
         array=scaler.array,
         indices=tuple(indices),
-        times_s=tuple(times[i] for i in indices),
+        times_s=times,
         total=len(order),
         fps=fps,
         duration_s=duration,

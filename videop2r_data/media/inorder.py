@@ -41,11 +41,11 @@ def sample_in_order(path: Path, spec: MediaSpec, *, expected: int) -> Sampled:
     indices = uniform_indices(len(scan.pts), spec.frames)
     if indices != guess:
         scan = decode_in_order(path, spec, indices)
-    times, fps, duration = timing(scan.pts, scan.time_base, scan.rate, scan.last_duration)
+    times, fps, duration = timing(scan.pts, indices, scan.time_base, scan.rate, scan.last_duration)
     return Sampled(
         array=scan.scaler.array,
         indices=tuple(indices),
-        times_s=tuple(times[i] for i in indices),
+        times_s=times,
         total=len(scan.pts),
         fps=fps,
         duration_s=duration,

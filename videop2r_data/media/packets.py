@@ -38,11 +38,28 @@ class PacketIndex:
     corrupt: int = 0
     error: str = ""
     """Why reading broke off, or empty."""
+    _held: int = 0
+    _last: int = -(2**62)
 
     @property
     def shown_count(self) -> int:
         """Frames that the stream shows, if each shown packet gives one."""
         return sum(self.shown)
+
+    def add(self, packet: VideoPacket, *, hidden: bool) -> None:
+        """Note one packet, and keep it while there is room."""
+        pts = packet.pts
+        self.pts.append(pts)
+        self.keys.append(packet.is_keyframe)
+        self.shown.append(not (hidden or packet.is_discard))
+        self.corrupt += packet.is_corrupt
+        if pts is not None and pts > self._last:
+            self._last, self.last_duration = pts, packet.duration or 0
+        if self.packets is not None:
+            self.packets.append(packet)
+            self._held += packet.size
+            if self._held > KEEP_BYTES:
+                self.packets = None
 
 
 def read_packets(container: InputContainer, stream: VideoStream) -> Iterator[VideoPacket]:
@@ -63,50 +80,25 @@ def read_index(
     import av
 
     index = PacketIndex()
-    codec = stream.codec_context.codec.name
-    last = -(2**62)
-    held = 0
-    packets = read_packets(container, stream)
-    while True:
-        try:
-            packet = next(packets, None)
-        except MemoryError:
-            raise
-        except (av.FFmpegError, ValueError, OSError) as error:
-            index.error = str(error)
-            break
-        if packet is None:
-            break
-        if len(index.pts) >= limits.max_packets:
-            raise media_error(
-                RejectReason.MEDIA_TOO_LARGE,
-                f"more than {limits.max_packets} packets (limits.max_packets)",
-                path,
-            )
-        if not index.pts and packet.has_sidedata("encryption_info"):
-            raise media_error(RejectReason.MEDIA_ENCRYPTED, "encrypted (common encryption)", path)
-        pts = packet.pts
-        index.pts.append(pts)
-        index.keys.append(packet.is_keyframe)
-        index.shown.append(not packet.is_discard and not _hidden(codec, packet))
-        index.corrupt += packet.is_corrupt
-        if pts is not None and pts > last:
-            last, index.last_duration = pts, packet.duration or 0
-        if index.packets is not None:
-            held += packet.size
-            if held > KEEP_BYTES:
-                index.packets = None
-            else:
-                index.packets.append(packet)
+    vp8 = stream.codec_context.codec.name in {"vp8", "libvpx"}
+    try:
+        for packet in read_packets(container, stream):
+            if len(index.pts) == limits.max_packets:
+                raise media_error(
+                    RejectReason.MEDIA_TOO_LARGE,
+                    f"more than {limits.max_packets} packets (limits.max_packets)",
+                    path,
+                )
+            if not index.pts and packet.has_sidedata("encryption_info"):
+                raise media_error(RejectReason.MEDIA_ENCRYPTED, "encrypted (common encryption)", path)
+            # VP8's alternative reference frames travel in packets of their own and are never shown.
+            index.add(packet, hidden=vp8 and not memoryview(packet)[0] & 0x10)
+    except MemoryError:
+        raise
+    except (av.FFmpegError, ValueError, OSError) as error:
+        index.error = str(error)
     _check_span(index, stream, path, limits)
     return index
-
-
-def _hidden(codec: str, packet: VideoPacket) -> bool:
-    """VP8's alternative reference frames travel in packets of their own and are never shown."""
-    if codec not in {"vp8", "libvpx"}:
-        return False
-    return not memoryview(packet)[0] & 0x10
 
 
 def _check_span(index: PacketIndex, stream: VideoStream, path: Path, limits: MediaLimits) -> None:

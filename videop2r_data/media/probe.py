@@ -119,7 +119,7 @@ def _probe_video(path: Path, limits: MediaLimits, size: int, *, deep: bool) -> M
         warnings.append(f"reading breaks off: {index.error}")
     if is_cut(path):
         warnings.append("the file ends before its container does")
-    _, fps, duration = timing(shown, time_base, rate, index.last_duration)
+    _, fps, duration = timing(shown, (), time_base, rate, index.last_duration)
     return MediaProbe(
         container=name,
         codec=codec,
