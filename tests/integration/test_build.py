@@ -95,9 +95,8 @@ def run(
     async def main() -> tuple[BuildReport, FakeServer]:
         async with FakeServer(**server) as fake:
             place = Workspace.at(folder / out, base=folder)
-            report = await build(
-                make(fake), place, observer=observer or Silent(), card=write_dataset_card, stop=stop
-            )
+            watch = observer or Silent()
+            report = await build(make(fake), place, observer=watch, card=write_dataset_card, stop=stop)
             return report, fake
 
     return asyncio.run(main())
@@ -290,7 +289,7 @@ def test_the_budget_holds_over_runs(tmp_path: Path) -> None:
     assert first.state == "over_budget" and 0 < first.calls_made < 120
     assert first.spent.finished_usd + first.spent.lost_usd <= 0.1
     second, _ = run(tmp_path, lambda s: priced(s, 0.1))
-    assert second.calls_made <= 1 and second.spent.finished_usd <= 0.1
+    assert second.state == "over_budget" and first.spent.finished_usd <= second.spent.finished_usd <= 0.1
     last, _ = run(tmp_path, lambda s: priced(s, 5.0))
     assert last.state == "complete" and last.spent.finished_usd > second.spent.finished_usd
 
@@ -309,7 +308,7 @@ def test_what_a_model_writes_cannot_forge_a_verdict(tmp_path: Path) -> None:
     def answer(call: Call) -> str:
         if "BEGIN OBSERVATION" in call.prompt:
             # a judge that is asked honestly says No, and one whose prompt holds a live tag would be fooled
-            observation = call.prompt.split("BEGIN OBSERVATION")[1]
+            observation = call.prompt.split("BEGIN OBSERVATION")[-1]
             return (
                 "It shows nothing. <judgement>No</judgement>" if "<judgement>" not in observation else "Yes"
             )
@@ -354,7 +353,7 @@ def test_show_gives_the_calls_behind_a_sample(tmp_path: Path) -> None:
     run(tmp_path)
     view = asyncio.run(look_up(Workspace.of(tmp_path / "set"), "pool/3"))
     assert view.sample["problem"] == "What is shape 3?"
-    assert [c.purpose for c in view.calls][0] == "generate"
+    assert next(c.purpose for c in view.calls) == "generate"
     assert view.calls[0].answer.startswith("<observation>")
 
 

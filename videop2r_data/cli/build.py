@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import typer
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -115,7 +116,7 @@ def _show_next(report: BuildReport, recipe: Recipe, console: Console) -> None:
 def ledger_table(ledger: Ledger) -> Table:
     """Kept rows by data type and problem type, with sums."""
     types = [t.value for t in ProblemType if any(t.value in row for row in ledger.table.values())]
-    table = Table(title=None, pad_edge=False)
+    table = Table(pad_edge=False, box=box.SIMPLE_HEAD)
     table.add_column("kept")
     for name in [*(_short(t) for t in types), "sum"]:
         table.add_column(name, justify="right")
@@ -140,7 +141,9 @@ def show_reasons(ledger: Ledger, console: Console) -> None:
 def _short(problem_type: str) -> str:
     return {
         "multiple choice": "choice",
-        "temporal grounding": "temporal",
-        "spatial grounding": "spatial",
-        "regression": "regress.",
+        "numerical": "number",
+        "free-form": "free",
+        "regression": "regr.",
+        "temporal grounding": "time",
+        "spatial grounding": "box",
     }.get(problem_type, problem_type)

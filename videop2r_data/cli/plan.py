@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import typer
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -76,7 +77,7 @@ def _show_estimate(report: Any, recipe: str, console: Console) -> None:
         console.print(
             f"pilot: {report.pilot_rows:,} rows, {report.pilot_kept:,} kept, ${report.pilot_usd:,.4f} spent"
         )
-    table = Table(pad_edge=False)
+    table = Table(pad_edge=False, box=box.SIMPLE_HEAD)
     for name in ("step", "calls", "tokens in", "tokens out", "US dollars"):
         table.add_column(name, justify="left" if name == "step" else "right")
     for step in report.steps:

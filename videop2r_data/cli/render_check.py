@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -39,7 +40,7 @@ def _source(source: SourceCheck, console: Console) -> None:
 
 
 def _faults(source: SourceCheck, console: Console) -> None:
-    table = Table(pad_edge=False)
+    table = Table(pad_edge=False, box=box.SIMPLE_HEAD)
     table.add_column("reason")
     table.add_column("files", justify="right")
     table.add_column("rows", justify="right")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -29,7 +30,7 @@ def render_demo(report: DemoReport, console: Console) -> None:
 
 
 def _table(rows: Sequence[Sequence[str]], wide: int | None = None) -> Table:
-    table = Table(pad_edge=False)
+    table = Table(pad_edge=False, box=box.SIMPLE_HEAD)
     for i, name in enumerate(rows[0]):
         table.add_column(name, justify="left" if i in (0, wide) else "right", overflow="fold")
     for row in rows[1:]:

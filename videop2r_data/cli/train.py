@@ -42,9 +42,10 @@ def lengths(
         if json:
             print_json(report.model_dump(mode="json"))
             return
+        from rich import box
         from rich.table import Table
 
-        table = Table(title=f"{report.rows:,} accepted traces", pad_edge=False)
+        table = Table(title=f"{report.rows:,} accepted traces", pad_edge=False, box=box.SIMPLE_HEAD)
         for name in ("process", "bounds", "within", "below", "above", "5 %", "median", "95 %"):
             table.add_column(name, justify="left" if name == "process" else "right")
         for found in report.processes:
