@@ -116,7 +116,7 @@ def test_expected_rejections() -> None:
     assert expected(choice, mismatch, "robust") == (Stage.VERIFY, {RejectReason.THINK_ANSWER_MISMATCH})
     assert expected(choice, mismatch, "paper") is None
     assert expected(choice, Defect.COPIED_VERDICT, "robust") == (Stage.VERIFY, {RejectReason.COPIED_VERDICT})
-    assert expected(choice, Defect.COPIED_VERDICT, "paper") == (Stage.JUDGE, {RejectReason.INSUFFICIENT})
+    assert expected(choice, Defect.COPIED_VERDICT, "paper") == (Stage.VERIFY, {RejectReason.COPIED_VERDICT})
     assert expected(choice, Defect.NESTED_TAG, "paper") == (Stage.VERIFY, {RejectReason.NESTED_TAG})
     assert expected(choice, Defect.WRONG_ANSWER, "robust") == (Stage.VERIFY, {RejectReason.LOW_SCORE})
     assert expected(choice, Defect.EVIDENCE_OMITTED, "robust") == (Stage.JUDGE, {RejectReason.INSUFFICIENT})

@@ -87,7 +87,7 @@ def expected_rejection(
     Args:
         defect: the planted one; None for a good trace.
         sample: its question (the type decides what can be seen).
-        profile: `paper` checks neither consistency nor verdict tags in the verify step.
+        profile: `paper` does not check that think and answer agree.
 
     Returns:
         None if the row must be kept: a good trace, or a defect that this profile does not look for.
@@ -98,7 +98,5 @@ def expected_rejection(
         profile == "paper" or sample.problem_type is not ProblemType.MULTIPLE_CHOICE
     ):
         return None
-    if defect is Defect.COPIED_VERDICT and profile == "paper":
-        return Stage.JUDGE, frozenset({RejectReason.INSUFFICIENT})
     stage, reason = _CAUGHT.get(defect) or (Stage.VERIFY, RejectReason(defect.value))
     return stage, frozenset({reason})
