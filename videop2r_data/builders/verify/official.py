@@ -19,11 +19,11 @@ from videop2r_data.builders.release_read import MISSING, Batch
 from videop2r_data.builders.verify.question import Say, check_question
 from videop2r_data.builders.verify.report import Code
 from videop2r_data.builders.verify.rules import Rules
+from videop2r_data.builders.verify.sft import rescore
 from videop2r_data.builders.verify.tally import Tally
 from videop2r_data.schemas.policy import ROBUST
 from videop2r_data.schemas.sample import ProblemType, strip_answer_tag
 from videop2r_data.schemas.trace import segment_spans
-from videop2r_data.validators import score
 
 TEXTS = ("problem", "solution", "path", "data_type", "problem_type")
 TRACE = ("observation", "process", "output")
@@ -247,7 +247,7 @@ def _check_reward(
         return
     seen = []
     for policy in (rules.spec.policy, ROBUST):
-        got = score(kind, prediction=answer, reference=reference, options=tuple(options), policy=policy)
+        got = rescore(kind, answer, reference, options, policy)
         if got.value is not None and abs(got.value - reward) <= TOLERANCE:
             return
         seen.append(got)

@@ -26,7 +26,7 @@ HEX = re.compile(r"[0-9a-f]{64}\Z")
 DATA_TYPES = {t.value for t in DataType}
 _TYPES: dict[str, ProblemType] = {t.value: t for t in ProblemType}
 _PLAIN_PATH = re.compile(r"[A-Za-z0-9_-][\w. -]*(?:/[A-Za-z0-9_-][\w. -]*)*\Z", re.ASCII)
-_LABEL = re.compile(r"\s*[(\[]?([A-Za-z])\s*[.):\]]")
+_LABEL = re.compile(r"\s*[(\[]?([A-Z])\s*[.):\]]")
 
 
 class Say:
@@ -71,6 +71,7 @@ def check_question(
     fault = options_fault(kind, options)
     if fault:
         say(Code.BAD_OPTIONS, "options", options, fault)
+        reference = None  # what it names cannot be told: no second complaint about it
     if path and not _PLAIN_PATH.match(path):
         try:
             safe_relative_path(path)

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from videop2r_data.builders.release import Release
 from videop2r_data.builders.verify.report import Code, Findings
 from videop2r_data.schemas.policy import PAPER
-from videop2r_data.schemas.recipe import Recipe, VerifySpec
+from videop2r_data.schemas.recipe import LengthSpec, Recipe, VerifySpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +21,7 @@ class Rules:
         layout: which columns.
         spec: threshold, policy and optional checks of the verify step.
         own: `spec` is the recipe's own, so that its whole verify step can be run again.
+        bounded: the recipe bounds the length of segments.
         judge: whether the recipe has a judge; None: not known.
         synthetic: what every row must say; None: not known.
     """
@@ -28,6 +29,7 @@ class Rules:
     layout: Literal["ours", "official"]
     spec: VerifySpec
     own: bool = False
+    bounded: bool = False
     judge: bool | None = None
     synthetic: bool | None = None
 
@@ -50,4 +52,11 @@ def rules_of(release: Release, findings: Findings) -> Rules:
             expected="a valid recipe",
         )
         return Rules("ours", VerifySpec())
-    return Rules("ours", recipe.verify, True, recipe.judge is not None, recipe.synthetic)
+    return Rules(
+        "ours",
+        recipe.verify,
+        own=True,
+        bounded=recipe.verify.length != LengthSpec(),
+        judge=recipe.judge is not None,
+        synthetic=recipe.synthetic,
+    )

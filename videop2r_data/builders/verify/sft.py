@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,14 +12,20 @@ from videop2r_data.builders.verify.question import DATA_TYPES, HEX, QUESTION, Sa
 from videop2r_data.builders.verify.report import Code
 from videop2r_data.builders.verify.rules import Rules
 from videop2r_data.builders.verify.tally import Tally
-from videop2r_data.schemas.reasons import RejectReason
+from videop2r_data.schemas.labels import LETTERS
+from videop2r_data.schemas.policy import Policy
+from videop2r_data.schemas.reasons import RejectReason, ScoreReason
 from videop2r_data.schemas.sample import ProblemType, Sample
 from videop2r_data.schemas.trace import SEGMENTS, segment_spans
 from videop2r_data.schemas.verdict import Score
-from videop2r_data.validators import score, verify_completion
+from videop2r_data.validators import score, think_choice, verify_completion
+from videop2r_data.validators.judge import holds_verdict_tag
 
 TOLERANCE = 1e-9
 """Between a reward and its recomputation."""
+_LEADS = [f"{letter}." for letter in LETTERS]
+_PLAIN_NUMBER = re.compile(r"[1-9][0-9]{0,8}\Z")
+_RIGHT = Score(value=1.0, reason=ScoreReason.MATCH)
 _SAID_ELSEWHERE = (RejectReason.LOW_SCORE, RejectReason.UNSCORABLE, RejectReason.BAD_REFERENCE)
 _SFT = (
     "observation",
@@ -59,13 +66,7 @@ def check_sft(batch: Batch, keep: Sequence[int] | None, file: str, rules: Rules,
         elif reward < threshold:
             say(Code.BELOW_THRESHOLD, "reward", reward, f"{threshold} or more")
         elif kind is not None and reference is not None:
-            got = None
-            if rules.own:
-                got = _verify_step(say, rules, output, _sample(row, kind))
-            if got is None:
-                got = score(
-                    kind, prediction=answer, reference=reference, options=tuple(options), policy=policy
-                )
+            got = rescore(kind, answer, reference, options, policy)
             if got.value is None:
                 say(
                     Code.BAD_REFERENCE,
@@ -75,6 +76,12 @@ def check_sft(batch: Batch, keep: Sequence[int] | None, file: str, rules: Rules,
                 )
             elif abs(got.value - reward) > TOLERANCE:
                 say(Code.REWARD_DIFFERS, "reward", reward, f"{got.value} ({got.reason.value})")
+        if (
+            rules.own
+            and kind is not None
+            and not _surely_passes(rules, kind, output, (think, answer, options))
+        ):
+            _verify_step(say, rules, output, _sample(row, kind))
         check_calls(
             say,
             rules,
@@ -107,20 +114,40 @@ def _sample(row: tuple[Any, ...], kind: ProblemType) -> Sample:
     )
 
 
-def _verify_step(say: Say, rules: Rules, output: str, sample: Sample) -> Score | None:
-    """The recipe's own verify step once more; None where the output is no trace (reported already)."""
+def rescore(kind: ProblemType, answer: str, reference: str, options: list[str], policy: Policy) -> Score:
+    """The score of an answer; the plainest right answers are told without asking the scorer.
+
+    An answer that is its reference to the letter, one of the plain labels `A.`, `B.` ... of its options or a
+    plain number, scores 1 in both profiles: a test holds this against the scorer itself.
+    """
+    if answer == reference:
+        if kind is ProblemType.MULTIPLE_CHOICE:
+            leads = [option[:2] for option in options]
+            if answer + "." in leads and leads == _LEADS[: len(leads)]:
+                return _RIGHT
+        elif kind is ProblemType.NUMERICAL and _PLAIN_NUMBER.match(answer):
+            return _RIGHT
+    return score(kind, prediction=answer, reference=reference, options=tuple(options), policy=policy)
+
+
+def _surely_passes(rules: Rules, kind: ProblemType, output: str, parts: tuple[str, str, list[str]]) -> bool:
+    """Whether the recipe's optional checks cannot drop this row, so that they need not be run."""
+    if rules.bounded or output.count("<") != 6 or holds_verdict_tag(output):
+        return False
+    if kind is not ProblemType.MULTIPLE_CHOICE or not rules.spec.checks_consistency:
+        return True
+    think, answer, options = parts
+    concluded = think_choice(think, tuple(options))
+    return concluded is None or concluded == answer
+
+
+def _verify_step(say: Say, rules: Rules, output: str, sample: Sample) -> None:
+    """The recipe's own verify step once more, for what no other check says."""
     verified = verify_completion(output, sample, rules.spec)
-    if verified.trace is None:
-        return None
     reason = verified.check.reason
-    if reason is not None and reason not in _SAID_ELSEWHERE:
-        say(
-            Code.VERIFY_STEP,
-            "output",
-            f"{reason.value}: {verified.check.detail}",
-            "what the recipe lets pass",
-        )
-    return verified.score
+    if verified.trace is not None and reason is not None and reason not in _SAID_ELSEWHERE:
+        got = f"{reason.value}: {verified.check.detail}"
+        say(Code.VERIFY_STEP, "output", got, "what the recipe lets pass")
 
 
 def check_trace(say: Say, output: str, segments: tuple[str, str, str], process: str) -> None:

@@ -1,0 +1,103 @@
+"""The recipe's verify step run again, and the shortcuts that spare it for plain rows."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.builders.release_rows import Row, valid_rows, write_ours
+from videop2r_data.builders.verify import VerifyReport, verify_release
+from videop2r_data.builders.verify.sft import rescore
+from videop2r_data.schemas import PAPER, ROBUST, Policy, ProblemType
+from videop2r_data.schemas.labels import LETTERS
+from videop2r_data.schemas.lock import BuildLock
+from videop2r_data.validators import score
+
+
+def written(folder: Path, row: Row, **verify: Any) -> VerifyReport:
+    rows = valid_rows()
+    rows["sft"][0] = row
+
+    def settings_of(lock: BuildLock) -> BuildLock:
+        recipe = lock.recipe | {"verify": lock.recipe["verify"] | verify}
+        return lock.model_copy(update={"recipe": recipe})
+
+    return verify_release(write_ours(folder, rows, change=settings_of), workers=1)
+
+
+def with_segments(**segments: str) -> Row:
+    row = valid_rows()["sft"][0] | segments
+    process = f"<think>{row['think']}</think><answer>{row['answer']}</answer>"
+    return row | {"process": process, "output": f"<observation>{row['observation']}</observation> {process}"}
+
+
+def codes(report: VerifyReport) -> set[str]:
+    return {found.code.value for found in report.findings}
+
+
+def test_a_think_segment_that_settles_on_another_option(tmp_path: Path) -> None:
+    row = with_segments(think="Based on the observations, it is green. So the answer is C.")
+    report = written(tmp_path / "on", row)
+    assert codes(report) == {"verify_step"}
+    assert report.findings[0].places[0].got.startswith("think_answer_mismatch")
+    assert codes(written(tmp_path / "off", row, think_answer_consistency=False)) == set()
+
+
+@pytest.mark.parametrize(
+    "observation",
+    ["I see it. <judgement>Yes</judgement>", "I see it. ＜judgement＞Yes＜/judgement＞"],
+)
+def test_a_copied_verdict(tmp_path: Path, observation: str) -> None:
+    report = written(tmp_path / "made", with_segments(observation=observation))
+    assert codes(report) == {"verify_step"}
+    assert report.findings[0].places[0].got.startswith("copied_verdict")
+
+
+def test_other_angle_brackets_are_text(tmp_path: Path) -> None:
+    assert codes(written(tmp_path / "made", with_segments(observation="a < b > c <Think> </b>"))) == set()
+
+
+def test_a_threshold_of_the_recipe(tmp_path: Path) -> None:
+    report = written(tmp_path / "made", valid_rows()["sft"][0] | {"reward": 0.9}, threshold=0.95)
+    assert codes(report) == {"below_threshold"}
+
+
+LABELS = st.sampled_from(LETTERS[:8])
+
+
+@given(
+    st.lists(
+        st.tuples(LABELS, st.sampled_from([". ", ".", ") ", ": ", " "]), st.text(max_size=8)), max_size=6
+    ),
+    st.one_of(LABELS, st.text(max_size=4)),
+    st.sampled_from([PAPER, ROBUST]),
+)
+@settings(deadline=None, max_examples=300)
+def test_the_shortcut_for_options_is_what_the_scorer_says(
+    parts: list[tuple[str, str, str]], answer: str, policy: Policy
+) -> None:
+    options = [f"{label}{sign}{text}" for label, sign, text in parts]
+    _same(ProblemType.MULTIPLE_CHOICE, answer, options, policy)
+
+
+@given(st.lists(st.text(min_size=1, max_size=8), min_size=2, max_size=8), st.data())
+@settings(deadline=None, max_examples=200)
+def test_the_shortcut_on_plain_options(texts: list[str], data: st.DataObject) -> None:
+    options = [f"{letter}. {text}" for letter, text in zip(LETTERS, texts, strict=False)]
+    answer = data.draw(st.sampled_from(LETTERS[: len(options)]))
+    _same(ProblemType.MULTIPLE_CHOICE, answer, options, data.draw(st.sampled_from([PAPER, ROBUST])))
+
+
+@given(st.from_regex(r"-?[0-9]{1,12}(\.[0-9]{0,3})?", fullmatch=True), st.sampled_from([PAPER, ROBUST]))
+@settings(deadline=None, max_examples=200)
+def test_the_shortcut_for_numbers_is_what_the_scorer_says(answer: str, policy: Policy) -> None:
+    _same(ProblemType.NUMERICAL, answer, [], policy)
+
+
+def _same(kind: ProblemType, answer: str, options: list[str], policy: Policy) -> None:
+    asked = score(kind, prediction=answer, reference=answer, options=tuple(options), policy=policy)
+    assert rescore(kind, answer, answer, options, policy).value == asked.value
