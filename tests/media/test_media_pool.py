@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import os
+import random
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from PIL import Image
 
 from tests.media.clips import write_clip
 from videop2r_data.errors import ConfigError, MediaError
-from videop2r_data.media import DecodePool, probe_media, sample_media, wire
+from videop2r_data.media import DecodePool, MediaProbe, probe_media, sample_media, wire
+from videop2r_data.schemas.calls import Frames
 from videop2r_data.schemas.recipe import MediaLimits, MediaSpec
 
 SPEC = MediaSpec(frames=4, max_pixels=16 * 784, min_pixels=784)
@@ -168,6 +170,55 @@ def test_two_hundred_files_and_recycling(clip: Path) -> None:
         assert all(gone(pid) for pid in seen)
 
     asyncio.run(main())
+
+
+def test_damaged_bytes_give_frames_or_a_named_error(tmp_path: Path) -> None:
+    rng = random.Random(7)
+    sources = [
+        write_clip(tmp_path / "a.mp4", frames=12),
+        write_clip(tmp_path / "a.webm", frames=12, codec="libvpx"),
+        write_clip(tmp_path / "a.avi", frames=12, codec="mpeg4"),
+    ]
+    picture = tmp_path / "a.jpg"
+    Image.effect_noise((64, 64), 50).save(picture)
+    files: list[tuple[Path, Literal["image", "video"]]] = []
+    for k in range(60):
+        source = [*sources, picture][k % 4]
+        data = bytearray(source.read_bytes())
+        for _ in range(rng.choice([1, 5, 50])):
+            data[rng.randrange(len(data))] = rng.randrange(256)
+        path = tmp_path / f"fuzz{k}{source.suffix}"
+        path.write_bytes(data)
+        files.append((path, "image" if source is picture else "video"))
+
+    async def main() -> None:
+        async with DecodePool(limited(wall_s=20.0), want="encoded", workers=2) as pool:
+            calls = [pool.sample(p, kind) for p, kind in files] + [
+                pool.probe(p, kind, deep=True) for p, kind in files
+            ]
+            results = await asyncio.gather(*calls, return_exceptions=True)
+        for result in results:
+            assert isinstance(result, MediaError | Frames | MediaProbe), result
+        assert any(isinstance(r, MediaError) for r in results)
+        assert any(isinstance(r, Frames) for r in results)
+        crashes = [r for r in results if isinstance(r, MediaError) and r.reason == "decode_crash"]
+        # A Python error in the worker would show here as "exit code 1".
+        assert not crashes, crashes
+
+    asyncio.run(main())
+
+
+def test_another_event_loop(clip: Path) -> None:
+    uvloop = pytest.importorskip("uvloop")
+
+    async def main() -> None:
+        async with DecodePool(limited(wall_s=1.0), want="array", workers=1) as pool:
+            await pool.sample(clip, "video")
+            os.kill(pids(pool)[0], signal.SIGSTOP)
+            assert await reason(pool.sample(clip, "video")) == "decode_timeout"
+            assert (await pool.sample(clip, "video")).record.count == 4
+
+    uvloop.run(main())
 
 
 def test_closing_ends_every_process(clip: Path) -> None:

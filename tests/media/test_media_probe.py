@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -62,3 +64,13 @@ def test_damage_inside_needs_a_deep_look(tmp_path: Path) -> None:
     with pytest.raises(MediaError) as caught:
         probe_media(path, "video", LIMITS, deep=True)
     assert caught.value.reason == "media_bad_packets"
+
+
+def test_the_room_is_light() -> None:
+    code = (
+        "import sys, videop2r_data.media\n"
+        "heavy = {'av', 'PIL', 'decord', 'torch', 'pyarrow', 'datasets'} & set(sys.modules)\n"
+        "sys.exit(str(heavy) if heavy else 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

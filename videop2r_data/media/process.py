@@ -32,6 +32,8 @@ class Decoder:
     def __init__(self, spec: MediaSpec) -> None:
         self._spec = spec
         self._process: Process | None = None
+        self._killed: list[Process] = []
+        """Not yet waited for."""
         self.served = 0
         """Files that the present process has answered for."""
 
@@ -107,24 +109,30 @@ class Decoder:
     def kill(self) -> None:
         """End the process at once: decoders that hang ignore anything milder."""
         process, self._process = self._process, None
-        if process is not None and process.returncode is None:
-            with contextlib.suppress(ProcessLookupError):
-                process.kill()
-
-    async def stop(self) -> None:
-        """End the process by closing its input; kill it if that is not enough."""
-        process = self._process
         if process is None:
             return
+        self._killed = [p for p in self._killed if p.returncode is None]
+        if process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                process.kill()
+            self._killed.append(process)
+
+    async def stop(self) -> None:
+        """End the process by closing its input; kill it if that is not enough. Waits until none is left."""
+        process = self._process
         try:
-            if process.stdin is not None:
+            if process is not None and process.stdin is not None:
                 process.stdin.close()
-            async with asyncio.timeout(_STOP_S):
-                await process.wait()
+                async with asyncio.timeout(_STOP_S):
+                    await process.wait()
         except TimeoutError:
             pass
         finally:
             self.kill()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_STOP_S):
+                for killed in self._killed:
+                    await killed.wait()
 
 
 async def _cause(process: Process) -> str:

@@ -23,8 +23,8 @@ def timing(
         last_duration: of the frame shown last, in units of `pts`; 0 = unknown.
 
     Returns:
-        `(times, fps, duration)`: seconds from the first frame, one per index, rounded to 6 decimals; frames per
-        second or None; seconds or None.
+        `(times, fps, duration)`: seconds from the first frame, one per index, rounded to 6 decimals; frames
+        per second or None; seconds or None.
 
     >>> from fractions import Fraction
     >>> timing([0, 40, 80, 160], [0, 3], Fraction(1, 1000), None, 40)
