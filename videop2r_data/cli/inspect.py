@@ -22,7 +22,7 @@ def run_verify(where: str, *, revision: str | None, workers: int, as_json: bool)
     from videop2r_data.cli.render_verify import render_report
 
     with err_console().status("verifying"):
-        report = verify_release(where, revision=revision, workers=workers)
+        report = verify_release(where, revision=revision, workers=workers or None)
     if as_json:
         print_json(report.model_dump(mode="json"))
     else:
@@ -32,11 +32,12 @@ def run_verify(where: str, *, revision: str | None, workers: int, as_json: bool)
 
 def run_stats(where: str, *, revision: str | None, as_json: bool) -> None:
     """Print the tables of a data set."""
+    from videop2r_data.builders.release import open_release
     from videop2r_data.cards.stats import compute_stats
     from videop2r_data.cli.render_stats import render_stats
 
     with err_console().status("counting"):
-        found = compute_stats(where, revision=revision)
+        found = compute_stats(open_release(where, revision=revision))
     if as_json:
         print_json(found.model_dump(mode="json"))
     else:

@@ -34,15 +34,21 @@ DirArg = Annotated[Path, typer.Argument(help="A data set that was built here.")]
 RevisionOpt = Annotated[str | None, typer.Option(help="For a Hub id: commit, tag or branch.")]
 
 
-@app.callback()
-def _root(
-    version: Annotated[bool, typer.Option("--version", help="Print the version.", is_eager=True)] = False,
-) -> None:
-    if version:
+def _print_version(wanted: bool) -> None:
+    if wanted:
         from videop2r_data import __version__
 
         typer.echo(__version__)
         raise typer.Exit()
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", is_eager=True, callback=_print_version)
+    ] = False,
+) -> None:
+    """Make, check and rebuild process-aware chain-of-thought data for video and image QA."""
 
 
 @app.command(epilog="Example: p2r-data build my-recipe.yaml --out data/my-cot --max-cost 200")
