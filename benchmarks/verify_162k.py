@@ -171,8 +171,8 @@ row's text in a set; it is in the benchmark.
 
 
 FOOT = """
-Two processes share the work of `verify`; where its seconds are not about half of its CPU seconds, other programs
-had the cores meanwhile.
+Two processes share the work of `verify`; where its seconds are not about half of its CPU seconds, other
+programs had the cores meanwhile.
 """
 
 
