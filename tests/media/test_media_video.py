@@ -141,7 +141,9 @@ def test_rotation(tmp_path: Path, degrees: int) -> None:
     assert size == ((160, 120) if degrees == 180 else (120, 160))
     plain = sample(write_clip(tmp_path / "b.mp4", frames=6)).array
     assert plain is not None and got.array is not None
-    assert (got.array == np.rot90(plain, degrees // 90, axes=(1, 2))).all()
+    # Two encodings of the same pictures: near, not equal.
+    turned = np.rot90(plain, degrees // 90, axes=(1, 2)).astype(int)
+    assert np.abs(got.array.astype(int) - turned).mean() < 2
 
 
 def test_a_large_clip_is_read_twice_and_gives_the_same(
