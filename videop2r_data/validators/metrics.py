@@ -1,0 +1,174 @@
+"""The graded metrics, as plain functions of plain values; heavy libraries load at the first call."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from functools import cache, lru_cache
+from typing import Any
+
+from videop2r_data.validators.text import ocr_units, words
+
+
+def word_error_rate(reference: str, hypothesis: str) -> float:
+    """Word error rate by jiwer: edits / words of the reference; 0 or more, may pass 1.
+
+    Characters are the words of Chinese, Japanese and Korean text (its character error rate).
+
+    Raises:
+        ValueError: the reference holds no word.
+
+    >>> word_error_rate("a b c d", "a x c d")
+    0.25
+    """
+    ref, hyp = ocr_units(reference), ocr_units(hypothesis)
+    if not ref:
+        raise ValueError("the word error rate needs at least one word in the reference")
+    if ref == hyp:
+        return 0.0
+    if not hyp:
+        return 1.0
+    return float(_jiwer().wer(" ".join(ref), " ".join(hyp)))
+
+
+def plain_word_error_rate(reference: str, hypothesis: str) -> float:
+    """Word error rate over white space, case and punctuation counted, any script: the predecessor's."""
+    ref, hyp = reference.split(), hypothesis.split()
+    if not ref or ref == hyp:
+        return 0.0 if ref == hyp else 1.0
+    return float(_jiwer().wer(" ".join(ref), " ".join(hyp))) if hyp else 1.0
+
+
+@cache
+def _jiwer() -> Any:
+    import jiwer
+
+    return jiwer
+
+
+_ASCII_TOKEN = re.compile(r"[a-z0-9]+")
+
+
+@lru_cache(maxsize=65536)
+def _stem(word: str) -> str:
+    return str(_porter().stem(word))
+
+
+@cache
+def _porter() -> Any:
+    from nltk.stem.porter import PorterStemmer
+
+    return PorterStemmer()
+
+
+def rouge_tokens(text: str, *, any_script: bool = False) -> list[str]:
+    """Tokens of ROUGE: lower case, letters and digits, words of more than three letters stemmed (Porter).
+
+    Args:
+        text: any text.
+        any_script: keep letters of every script, CJK by character; else ASCII only, as rouge-score does.
+    """
+    if any_script and not text.isascii():
+        return [_stem(w) if len(w) > 3 and w.isascii() else w for w in words(text)]
+    return [_stem(w) if len(w) > 3 else w for w in _ASCII_TOKEN.findall(text.lower())]
+
+
+class _Tokens:
+    """A rouge-score tokenizer with a cached stemmer."""
+
+    def __init__(self, any_script: bool) -> None:
+        self.any_script = any_script
+
+    def tokenize(self, text: str) -> list[str]:
+        return rouge_tokens(text, any_script=self.any_script)
+
+
+@cache
+def _scorer(any_script: bool) -> Any:
+    from rouge_score.rouge_scorer import RougeScorer
+
+    return RougeScorer(["rouge1", "rouge2", "rougeL"], tokenizer=_Tokens(any_script))
+
+
+def rouge_mean_f(reference: str, prediction: str, *, any_script: bool = False) -> float:
+    """Mean F measure of ROUGE-1, ROUGE-2 and ROUGE-L by rouge-score, stemmer on; [0, 1] [paper §7.2].
+
+    Time grows with (tokens of one) x (tokens of the other): callers bound the prediction.
+
+    >>> round(rouge_mean_f("the cat sat", "the cats sat"), 3)
+    1.0
+    """
+    scores = _scorer(any_script).score(reference, prediction)
+    return float(sum(s.fmeasure for s in scores.values()) / 3)
+
+
+def relative_accuracy(prediction: float, reference: float) -> float:
+    """`1 - |p - r| / |r|`, clipped to [0, 1]; for r = 0: 1 if p = 0, else 0; not finite: 0 [paper §7.2]."""
+    if not (math.isfinite(prediction) and math.isfinite(reference)):
+        return 0.0
+    if reference == 0:
+        return 1.0 if prediction == 0 else 0.0
+    return min(1.0, max(0.0, 1.0 - abs(prediction - reference) / abs(reference)))
+
+
+def relative_accuracy_smoothed(prediction: float, reference: float) -> float:
+    """The predecessor's form, `1 - (|p - r| + 1e-9) / (|r| + 1e-9)` clipped: 0 for a correct zero."""
+    if not (math.isfinite(prediction) and math.isfinite(reference)):
+        return 0.0
+    error = (abs(prediction - reference) + 1e-9) / (abs(reference) + 1e-9)
+    return 1.0 - min(1.0, max(0.0, error))
+
+
+@cache
+def _mra_thresholds() -> tuple[float, ...]:
+    import numpy as np
+
+    return tuple(np.linspace(0.5, 0.95, int((0.95 - 0.5) / 0.05 + 2)).tolist())
+
+
+def mean_relative_accuracy(prediction: float, reference: float) -> float:
+    """Mean over the thresholds t = 0.5, 0.55 ... 0.95 of `|p - r| / |r| <= 1 - t`; [0, 1] [VSI-Bench].
+
+    All in float64, thresholds by `numpy.linspace(.5, .95, int((.95 - .5) / .05 + 2))`, as the benchmark does.
+    Not finite or r = 0: 0, except an exact zero: 1.
+
+    >>> mean_relative_accuracy(9.0, 10.0)
+    0.9
+    """
+    if not (math.isfinite(prediction) and math.isfinite(reference)):
+        return 0.0
+    if reference == 0:
+        return 1.0 if prediction == 0 else 0.0
+    error = abs(prediction - reference) / abs(reference)
+    thresholds = _mra_thresholds()
+    return sum(error <= 1 - t for t in thresholds) / len(thresholds)
+
+
+def interval_iou(a: Sequence[float], b: Sequence[float]) -> float:
+    """Intersection over union of two intervals `(start, end)`; [0, 1], 0 if either is empty.
+
+    >>> interval_iou((0, 2), (1, 3))
+    0.3333333333333333
+    """
+    inter = min(a[1], b[1]) - max(a[0], b[0])
+    union = max(a[1], b[1]) - min(a[0], b[0])
+    if inter <= 0 or a[1] <= a[0] or b[1] <= b[0] or not math.isfinite(union):
+        return 0.0
+    return min(1.0, inter / union)
+
+
+def box_iou(a: Sequence[float], b: Sequence[float]) -> float:
+    """Intersection over union of two boxes `(x1, y1, x2, y2)`; [0, 1], 0 if either is empty.
+
+    >>> box_iou((0, 0, 2, 2), (1, 1, 3, 3))
+    0.14285714285714285
+    """
+    width, height = min(a[2], b[2]) - max(a[0], b[0]), min(a[3], b[3]) - max(a[1], b[1])
+    if width <= 0 or height <= 0:
+        return 0.0
+    inter = width * height
+    union = (a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - inter
+    if not math.isfinite(union) or union <= 0 or min(a[2] - a[0], b[2] - b[0], a[3] - a[1], b[3] - b[1]) <= 0:
+        return 0.0
+    return min(1.0, inter / union)

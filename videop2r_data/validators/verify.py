@@ -1,0 +1,96 @@
+"""Step 2 on one completion: template, copied verdict, length, score, consistency, in this order [paper §7.2]."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from videop2r_data.schemas import (
+    Check,
+    ProcessTrace,
+    RejectReason,
+    Sample,
+    Score,
+    TraceFault,
+    segment_spans,
+)
+from videop2r_data.schemas.recipe import LengthSpec, VerifySpec
+from videop2r_data.validators.consistency import check_consistency
+from videop2r_data.validators.judge import holds_verdict_tag
+from videop2r_data.validators.scorer import score
+from videop2r_data.validators.text import count_words
+
+_FAULTS = {fault: RejectReason(fault.value) for fault in TraceFault}
+_PASSED = Check()
+_NO_BOUNDS = LengthSpec()
+
+
+class Verified(NamedTuple):
+    """What step 2 found.
+
+    Attributes:
+        trace: the parsed trace; None if the completion left the template.
+        score: of the answer; None if a check before it failed.
+        check: passed, or the first reason in the order of the module's title.
+    """
+
+    trace: ProcessTrace | None
+    score: Score | None
+    check: Check
+
+
+def verify_completion(completion: str, sample: Sample, spec: VerifySpec) -> Verified:
+    """The whole step 2; pure, total, linear in the completion.
+
+    >>> from videop2r_data.schemas import DataType, ProblemType
+    >>> sample = Sample(sample_id="s/1", problem_id="1", problem="?", problem_type=ProblemType.NUMERICAL,
+    ...     data_type=DataType.TEXT, solution="<answer>4</answer>", source="s", row=0)
+    >>> text = "<observation>four</observation> <think>so 4</think><answer>4</answer>"
+    >>> verify_completion(text, sample, VerifySpec()).check.passed
+    True
+    """
+    spans = segment_spans(completion)
+    if spans.fault is not None or not (spans.observation and spans.think and spans.answer):
+        fault = spans.fault or TraceFault.MISSING_ANSWER
+        detail = f"{fault.value} at character {spans.at}"
+        return Verified(None, None, Check(reason=_FAULTS[fault], detail=detail))
+    cut = [completion[s.start : s.end] for s in (spans.observation, spans.think, spans.answer)]
+    # the scan has shown what the model's validators would check again
+    trace = ProcessTrace.model_construct(observation=cut[0], think=cut[1], answer=cut[2])
+    if holds_verdict_tag(completion):
+        detail = "the trace holds a judgement tag"
+        return Verified(trace, None, Check(reason=RejectReason.COPIED_VERDICT, detail=detail))
+    length = check_length(trace, spec.length)
+    if not length.passed:
+        return Verified(trace, None, length)
+    result = score(
+        sample.problem_type,
+        prediction=trace.answer.strip(),
+        reference=sample.solution,
+        options=sample.options,
+        policy=spec.policy,
+    )
+    if result.value is None:
+        return Verified(trace, result, Check(reason=RejectReason.UNSCORABLE, detail=result.detail))
+    if result.value < spec.threshold:
+        detail = f"{result.value:.3f} < {spec.threshold:g}: {result.reason.value} {result.detail}".rstrip()
+        return Verified(trace, result, Check(reason=RejectReason.LOW_SCORE, detail=detail))
+    if spec.checks_consistency:
+        check = check_consistency(trace, sample.problem_type, sample.options, policy=spec.policy)
+        return Verified(trace, result, check)
+    return Verified(trace, result, _PASSED)
+
+
+def check_length(trace: ProcessTrace, bounds: LengthSpec) -> Check:
+    """Words of each segment against its bounds, both inclusive."""
+    if bounds == _NO_BOUNDS:
+        return _PASSED
+    for name in ("observation", "think", "answer"):
+        bound = getattr(bounds, name)
+        if not bound.min and bound.max is None:
+            continue
+        words = count_words(getattr(trace, name))
+        if words < bound.min or (bound.max is not None and words > bound.max):
+            reason = RejectReason.TOO_SHORT if words < bound.min else RejectReason.TOO_LONG
+            limit = f"at least {bound.min}" if words < bound.min else f"at most {bound.max}"
+            return Check(reason=reason, detail=f"{name} has {words} words, {limit} allowed")
+    return _PASSED
