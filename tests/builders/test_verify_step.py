@@ -47,6 +47,18 @@ def test_a_think_segment_that_settles_on_another_option(tmp_path: Path) -> None:
     assert codes(written(tmp_path / "off", row, think_answer_consistency=False)) == set()
 
 
+def test_a_think_segment_that_settles_on_another_number(tmp_path: Path) -> None:
+    rows = valid_rows()
+    row = rows["sft"][1]
+    think = "Based on the observations, I count again. The answer is 41."
+    process = f"<think>{think}</think><answer>{row['answer']}</answer>"
+    output = f"<observation>{row['observation']}</observation> {process}"
+    rows["sft"][1] = row | {"think": think, "process": process, "output": output}
+    report = verify_release(write_ours(tmp_path / "made", rows), workers=1)
+    assert codes(report) == {"verify_step"}
+    assert report.findings[0].places[0].row == 1
+
+
 @pytest.mark.parametrize(
     "observation",
     ["I see it. <judgement>Yes</judgement>", "I see it. ＜judgement＞Yes＜/judgement＞"],

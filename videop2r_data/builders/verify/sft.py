@@ -18,7 +18,7 @@ from videop2r_data.schemas.reasons import RejectReason, ScoreReason
 from videop2r_data.schemas.sample import ProblemType, Sample
 from videop2r_data.schemas.trace import SEGMENTS, segment_spans
 from videop2r_data.schemas.verdict import Score
-from videop2r_data.validators import score, think_choice, verify_completion
+from videop2r_data.validators import score, think_choice, think_number, verify_completion
 from videop2r_data.validators.judge import holds_verdict_tag
 
 TOLERANCE = 1e-9
@@ -127,16 +127,20 @@ def rescore(kind: ProblemType, answer: str, reference: str, options: list[str], 
                 return _RIGHT
         elif kind is ProblemType.NUMERICAL and _PLAIN_NUMBER.match(answer):
             return _RIGHT
-    return score(kind, prediction=answer, reference=reference, options=tuple(options), policy=policy)
+    return score(kind, prediction=answer.strip(), reference=reference, options=tuple(options), policy=policy)
 
 
 def _surely_passes(rules: Rules, kind: ProblemType, output: str, parts: tuple[str, str, list[str]]) -> bool:
     """Whether the recipe's optional checks cannot drop this row, so that they need not be run."""
     if rules.bounded or output.count("<") != 6 or holds_verdict_tag(output):
         return False
-    if kind is not ProblemType.MULTIPLE_CHOICE or not rules.spec.checks_consistency:
+    if not rules.spec.checks_consistency:
         return True
     think, answer, options = parts
+    if kind in (ProblemType.NUMERICAL, ProblemType.REGRESSION):
+        return think_number(think) is None
+    if kind is not ProblemType.MULTIPLE_CHOICE:
+        return True
     concluded = think_choice(think, tuple(options))
     return concluded is None or concluded == answer
 
