@@ -134,7 +134,10 @@ async def _make_calls(
             return tally, "interrupted"
         if not isinstance(parts.judge, BatchCaller) or not tally.waiting:
             return tally, "complete"
-        await parts.judge.flush()
+        try:
+            await parts.judge.flush()
+        except BudgetError:
+            return tally, "over_budget"
         if not await parts.judge.collect(wait=wait, stop=stop, tell=observer.wait):
             return tally, "interrupted" if stop.asked else "waiting"
 

@@ -19,6 +19,10 @@ from videop2r_data.schemas.reasons import TraceFault
 
 SEGMENTS = ("observation", "think", "answer")
 _TAG = re.compile(r"<(/?)(observation|think|answer)>")
+_PLAIN = re.compile(
+    r"\s*<observation>([^<]*)</observation>\s*<think>([^<]*)</think>\s*<answer>([^<]*)</answer>\s*"
+)
+"""A faultless trace without any `<` in its segments: nearly all of them; every part of it is unambiguous."""
 _MISSING = {
     "observation": TraceFault.MISSING_OBSERVATION,
     "think": TraceFault.MISSING_THINK,
@@ -27,7 +31,7 @@ _MISSING = {
 
 
 class Span(NamedTuple):
-    """Character offsets of one segment: `text[start:end]` is its content, `text[open:close]` adds its tags."""
+    """Character offsets of one segment: `text[start:end]` is its content, `text[open:close]` has its tags."""
 
     open: int
     start: int
@@ -75,11 +79,20 @@ class ProcessTrace(Model):
     @classmethod
     def parse(cls, text: str) -> Self:
         """`parse_trace` as a constructor."""
-        spans = segment_spans(text)
+        return cls.of(text, segment_spans(text))
+
+    @classmethod
+    def of(cls, text: str, spans: SegmentSpans) -> Self:
+        """The trace of a text whose spans are known.
+
+        Raises:
+            TraceError: the spans hold a fault.
+        """
         if spans.fault is not None:
             raise TraceError(_explain(spans.fault), fault=spans.fault.value, at=spans.at)
         cut = [text[s.start : s.end] for s in (spans.observation, spans.think, spans.answer) if s is not None]
-        return cls(observation=cut[0], think=cut[1], answer=cut[2])
+        # spans without a fault are content: nothing is left for the validators to find
+        return cls.model_construct(observation=cut[0], think=cut[1], answer=cut[2])
 
 
 def parse_trace(text: str) -> ProcessTrace:
@@ -101,6 +114,13 @@ def render_trace(trace: ProcessTrace) -> str:
 
 def segment_spans(text: str) -> SegmentSpans:
     """Find the three segments of any text in linear time; never raises."""
+    plain = _PLAIN.fullmatch(text)
+    if plain is not None and not any(plain.group(i).isspace() or not plain.group(i) for i in (1, 2, 3)):
+        o, t, a = (
+            Span(plain.start(i + 1) - n - 2, plain.start(i + 1), plain.end(i + 1), plain.end(i + 1) + n + 3)
+            for i, n in enumerate(map(len, SEGMENTS))
+        )
+        return SegmentSpans(o, t, a, None, -1)
     scan = _Scan(text)
     for match in _TAG.finditer(text):
         (scan.close if match.group(1) else scan.open)(match)

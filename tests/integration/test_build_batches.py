@@ -1,0 +1,141 @@
+"""A build whose judge answers through Message Batches: hours later, on another machine, never paid twice."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.fakes.anthropic_server import Cut, FakeAnthropic
+from tests.fakes.openai_server import FakeServer
+from tests.integration.test_build import Silent, question, rows_of, without_url, write_pool
+from videop2r_data.backends import batch_caller
+from videop2r_data.builders.build import BuildReport, build
+from videop2r_data.builders.workspace import Workspace
+from videop2r_data.cards.dataset_card import write_dataset_card
+from videop2r_data.schemas.recipe import Recipe
+
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(120)]
+PRICE = {"input": 3.0, "output": 15.0, "cache_read": 0.3, "cache_write": 3.75}
+
+
+def judge(params: dict[str, Any]) -> str:
+    text = str(params["messages"])
+    return f"Because. <judgement>{'No' if 'shape 3?' in text else 'Yes'}</judgement>"
+
+
+def recipe(generator: FakeServer, anthropic: FakeAnthropic, **changes: Any) -> Recipe:
+    return Recipe.model_validate(
+        {
+            "name": "set",
+            "sources": [{"name": "pool", "kind": "video-r1", "path": "pool.json", "media_root": "."}],
+            "generate": {"backend": {"kind": "openai", "base_url": generator.url, "model": "g"}},
+            "judge": {
+                "backend": {
+                    "kind": "anthropic",
+                    "model": "claude-test-3-7",
+                    "base_url": anthropic.url,
+                    "batch": True,
+                    "price": PRICE,
+                }
+            },
+            **changes,
+        }
+    )
+
+
+async def run(
+    folder: Path, generator: FakeServer, anthropic: FakeAnthropic, *, wait: bool = True, **changes: Any
+) -> BuildReport:
+    place = Workspace.at(folder / "set", base=folder)
+    return await build(
+        recipe(generator, anthropic, **changes), place, observer=Silent(), card=write_dataset_card, wait=wait
+    )
+
+
+@pytest.fixture(autouse=True)
+def _quick_looks(monkeypatch: pytest.MonkeyPatch) -> None:
+    defaults = batch_caller.BatchCaller.__init__.__kwdefaults__ | {"poll_s": 0.05, "max_poll_s": 0.1}
+    monkeypatch.setattr(batch_caller.BatchCaller.__init__, "__kwdefaults__", defaults)
+
+
+def test_submitted_now_collected_later_by_another_process(tmp_path: Path) -> None:
+    write_pool(tmp_path, [question(i) for i in range(12)])
+
+    async def main() -> None:
+        async with FakeServer() as generator, FakeAnthropic(answer=judge, polls=4) as anthropic:
+            first = await run(tmp_path, generator, anthropic, wait=False)
+            assert first.state == "waiting" and first.waiting == 12 and first.ledger is None
+            assert len(anthropic.batches) == 1 and first.spent.finished_usd == 0 < first.spent.lost_usd
+            again = await run(tmp_path, generator, anthropic, wait=False)
+            assert again.state == "waiting" and len(anthropic.batches) == 1, "not submitted twice"
+            last = await run(tmp_path, generator, anthropic, wait=True)
+            assert last.state == "complete" and last.ledger is not None
+            assert (last.ledger.kept, last.ledger.rejected) == (11, 1)
+            assert last.spent.lost_usd == 0
+            # the reports split the bill of the server's own counter
+            assert last.spent.finished_usd == pytest.approx(anthropic.cost_usd)
+            assert len(anthropic.batches) == 1 and generator.requests == 12
+            assert set(anthropic.accepted_ids.values()) == {1}
+            done = await run(tmp_path, generator, anthropic)
+            assert done.calls_made == 0 and len(anthropic.batches) == 1
+
+    asyncio.run(main())
+    assert [r["problem_id"] for r in rows_of(tmp_path / "set", "rejected")] == ["3"]
+
+
+def test_expired_requests_are_asked_again_and_the_bytes_are_those_of_direct_calls(tmp_path: Path) -> None:
+    rows = [question(i) for i in range(10)]
+    for name in ("batched", "direct"):
+        (tmp_path / name).mkdir()
+        write_pool(tmp_path / name, rows)
+    expired: set[str] = set()
+
+    def outcome(key: str, index: int) -> str:
+        if index % 3 == 0 and key not in expired:
+            expired.add(key)
+            return "expired"
+        return "succeeded"
+
+    async def main() -> None:
+        async with FakeServer() as generator, FakeAnthropic(answer=judge, outcome=outcome) as anthropic:
+            report = await run(tmp_path / "batched", generator, anthropic)
+            assert report.state == "complete" and len(expired) == 4 and len(anthropic.batches) >= 2
+            assert report.spent.lost_usd == 0, "expired requests are not billed"
+            direct = json.loads(recipe(generator, anthropic).model_dump_json())["judge"]
+            direct["backend"]["batch"] = False
+            await run(tmp_path / "direct", generator, anthropic, judge=direct)
+
+    asyncio.run(main())
+    assert without_url(tmp_path / "batched" / "set") == without_url(tmp_path / "direct" / "set")
+
+
+def test_a_connection_lost_after_the_server_took_the_batch_costs_nothing(tmp_path: Path) -> None:
+    write_pool(tmp_path, [question(i) for i in range(6)])
+
+    async def main() -> None:
+        async with FakeServer() as generator, FakeAnthropic(answer=judge) as anthropic:
+            anthropic.fail("create", Cut(after=True))
+            report = await run(tmp_path, generator, anthropic)
+            assert report.state == "complete" and len(anthropic.batches) == 1
+            assert set(anthropic.accepted_ids.values()) == {1}
+
+    asyncio.run(main())
+
+
+def test_the_budget_holds_for_batches(tmp_path: Path) -> None:
+    write_pool(tmp_path, [question(i) for i in range(30)])
+
+    async def main() -> None:
+        async with FakeServer() as generator, FakeAnthropic(answer=judge) as anthropic:
+            report = await run(tmp_path, generator, anthropic, max_cost=0.05)
+            assert report.state == "over_budget"
+            assert 0 < sum(anthropic.accepted_ids.values()) < 30
+            assert report.spent.finished_usd + report.spent.lost_usd <= 0.05
+            report = await run(tmp_path, generator, anthropic, max_cost=5.0)
+            assert report.state == "complete" and set(anthropic.accepted_ids.values()) == {1}
+
+    asyncio.run(main())
