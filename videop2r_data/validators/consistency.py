@@ -55,6 +55,10 @@ _ARTICLE = re.compile(r"(?:a|an|the)\s+", re.IGNORECASE)
 _OTHER_LETTER = re.compile(r"(?:\bor\b|\band\b|,|/|&)\s*(?:option\s+)?[(\"'*]*([A-Z])(?![\w'’])")
 
 
+_OTHERS = re.compile(r"\bother (?:options|choices)\b", re.IGNORECASE)
+_NAMED_LATER = re.compile(r"(?:\b[Oo]ption|\b[Cc]hoice|(?:\A|\n)\s*[-*•]?)\s*[(\"'*]*([A-Z])(?![\w'’])")
+
+
 def think_choice(think: str, options: Sequence[str]) -> str | None:
     """The label of the option that a think segment settles on, by its last conclusion; None: undecided.
 
@@ -66,12 +70,21 @@ def think_choice(think: str, options: Sequence[str]) -> str | None:
     """
     known = option_set(tuple(options))
     text = think[-_TAIL:]
-    last = None
-    for last in _CONCLUDE.finditer(text):
-        pass
+    last = _last_conclusion(text)
     if last is not None:
         return _settled(text, last, known, tuple(options))
     return _matched(text, known)
+
+
+def _last_conclusion(text: str) -> re.Match[str] | None:
+    """The last one in the text; the end is looked at first, where it nearly always is."""
+    last = None
+    for at in (max(0, len(text) - 250), 0):
+        for last in _CONCLUDE.finditer(text, at):  # noqa: B007 -- the last one is wanted
+            pass
+        if last is not None:
+            break
+    return last
 
 
 def _settled(text: str, last: re.Match[str], known: OptionSet, options: tuple[str, ...]) -> str | None:
@@ -82,15 +95,18 @@ def _settled(text: str, last: re.Match[str], known: OptionSet, options: tuple[st
     label = _named(claim, known, options)
     if label is None:
         return None
-    later = {m.group(1) for m in re.finditer(r"\b(?:[Oo]ption|[Cc]hoice)\s+([A-Z])\b", after)}
-    return None if re.search(r"\bif\b", claim) or later - {label} - _dismissed(after) else label
+    if re.search(r"\bif\b", claim) or _goes_on(after, label, known, options):
+        return None
+    return label
 
 
-def _dismissed(after: str) -> set[str]:
-    """Letters that the words after a conclusion set aside."""
-    return (
-        set(re.findall(r"[A-Z]", after)) if re.search(r"\b[Oo]ther (?:options|choices)\b", after) else set()
-    )
+def _goes_on(after: str, label: str, known: OptionSet, options: tuple[str, ...]) -> bool:
+    """Whether the words after a conclusion weigh other options still: it was none, or is taken back."""
+    if _OTHERS.search(after):
+        return False  # "the other options do not fit": they are set aside
+    named = set(_NAMED_LATER.findall(after)) & known.labels.keys()
+    named |= set(_texts_in(after, options))
+    return any(not same_option(other, label, known) for other in named)
 
 
 def _claim(text: str, at: int) -> tuple[str, bool, str]:
@@ -182,9 +198,7 @@ def think_number(think: str) -> Quantity | None:
     Fraction(7, 1)
     """
     text = think[-_TAIL:]
-    last = None
-    for last in _CONCLUDE.finditer(text):
-        pass
+    last = _last_conclusion(text)
     if last is None:
         return None
     before = _CLAUSE_END.split(text[max(0, last.start() - 160) : last.start()])[-1]
@@ -237,7 +251,7 @@ def _near(a: Quantity, b: Quantity) -> bool:
     try:
         x, y = float(a.value), float(b.value)
     except OverflowError:
-        return True
+        return True  # undecided
     steps = [1.0 if q.step is None else float(q.step) for q in (a, b)]
     whole = all(q.step is None for q in (a, b))
     return (

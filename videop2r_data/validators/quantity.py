@@ -27,7 +27,7 @@ def same_number(prediction: Quantity, reference: Quantity) -> bool:
 
     A fraction or root may also be answered by its decimal expansion, rounded to two decimals or more.
     """
-    gap = abs(prediction.value - reference.value)
+    gap: Fraction | float = abs(prediction.value - reference.value)
     if isinstance(gap, float):
         scale = abs(float(reference.value))
         if gap <= 1e-9 * max(scale, 1e-300):

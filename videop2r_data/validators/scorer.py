@@ -163,7 +163,7 @@ def _numbers(
         return _zero(given, _pair(prediction, reference))
     values = []
     if given.unit in (right.unit, "") or right.unit == "":
-        if given.unit == right.unit or right.unit == "" or policy.missing_unit:
+        if right.unit in (given.unit, "") or policy.missing_unit:
             values.append(judge(given, right))
     if policy.percent_as_fraction and ("%" in (given.unit, right.unit)) and given.unit != right.unit:
         if {given.unit, right.unit} == {"%", ""}:
@@ -181,7 +181,14 @@ def _without_percent(number: Quantity) -> Quantity:
 
 
 def _numerical(prediction: str, reference: str, options: tuple[str, ...], policy: Policy) -> Score:
-    return _numbers(prediction, reference, policy, lambda p, r: float(same_number(p, r)))
+    return _numbers(prediction, reference, policy, _equal)
+
+
+def _equal(given: Quantity, right: Quantity) -> float:
+    try:
+        return float(same_number(given, right))
+    except ArithmeticError:  # beyond what a float holds, against a root or fraction
+        return 0.0
 
 
 def _regression(prediction: str, reference: str, options: tuple[str, ...], policy: Policy) -> Score:

@@ -59,9 +59,58 @@ def canonical_unit(text: str) -> str | None:
 
 
 _NEVER = frozenset(
-    """or and not to from than more less fewer least most over under about between per plus minus times
-    x by hundred thousand million billion trillion dozen half quarter third k maybe perhaps if but either
-    neither nor no is are was i unknown without except only exactly e pi""".split()
+    [
+        "or",
+        "and",
+        "not",
+        "to",
+        "from",
+        "than",
+        "more",
+        "less",
+        "fewer",
+        "least",
+        "most",
+        "over",
+        "under",
+        "about",
+        "between",
+        "per",
+        "plus",
+        "minus",
+        "times",
+        "x",
+        "by",
+        "hundred",
+        "thousand",
+        "million",
+        "billion",
+        "trillion",
+        "dozen",
+        "half",
+        "quarter",
+        "third",
+        "k",
+        "maybe",
+        "perhaps",
+        "if",
+        "but",
+        "either",
+        "neither",
+        "nor",
+        "no",
+        "is",
+        "are",
+        "was",
+        "i",
+        "unknown",
+        "without",
+        "except",
+        "only",
+        "exactly",
+        "e",
+        "pi",
+    ]
 )
 
 

@@ -1,4 +1,4 @@
-"""Step 2 on one completion: template, copied verdict, length, score, consistency, in this order [paper §7.2]."""
+"""Step 2 on one completion: template, copied verdict, length, score, consistency, in this order."""
 
 from __future__ import annotations
 
