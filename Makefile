@@ -26,7 +26,8 @@ test: env ## every test that needs no model server, with coverage
 test-vllm: env env-vllm ## the tests against a real vLLM: over HTTP, then in process
 	@P2R_REQUIRE_VLLM=1 $(PY) -m pytest tests/integration/test_vllm_server.py $(PYTEST_ARGS)
 	@P2R_REQUIRE_VLLM=1 .venv-vllm/bin/python -m pytest -p no:cacheprovider \
-	  tests/integration/test_vllm_inprocess.py $(PYTEST_ARGS)
+	  tests/integration/test_vllm_inprocess.py tests/backends/test_vllm_engine.py \
+	  tests/backends/test_transformers_local.py $(PYTEST_ARGS)
 
 check: format-check lint types imports test ## what has to pass before a commit
 
@@ -44,7 +45,7 @@ types: env ## strict mypy over code, tests and benchmarks
 	@$(PY) -m mypy
 
 imports: env ## the import directions of docs/development.md
-	@.venv/bin/lint-imports
+	@$(PY) -c 'from importlinter.cli import lint_imports_command as c; c()'
 
 bench: env ## every benchmark at its small size; benchmarks/RESULTS.md has the full ones
 	@for script in benchmarks/*.py; do \

@@ -51,7 +51,7 @@ def write_pool(folder: Path) -> Path:
 
 
 def make_recipe(pool: Path, backend: dict[str, Any], **generate: Any) -> Recipe:
-    """A recipe over that pool, one model in both places; lossless pictures, so that all backends see the same.
+    """A recipe over that pool, one model in both places; lossless pictures: all backends see the same pixels.
 
     Args:
         pool: from `write_pool`.

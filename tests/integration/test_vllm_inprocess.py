@@ -1,4 +1,4 @@
-"""vLLM in this process, a vLLM server and transformers, on one tiny model: one and the same answer to every row.
+"""vLLM in this process, a vLLM server and transformers on one tiny model: one answer to every row.
 
 Runs in the environment of `scripts/vllm_env.sh` (`make test-vllm`); skipped elsewhere.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
+from math import ceil
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,10 @@ import pytest
 from tests.vllm_rows import Call, calls_of, make_recipe, write_pool
 from tests.vllm_server import ENGINE, make_model, serve
 from videop2r_data.backends.factory import make_backend
+from videop2r_data.backends.video_metadata import video_metadata
 from videop2r_data.schemas.calls import Completion
 from videop2r_data.schemas.recipe import BackendSpec, Recipe
+from videop2r_data.schemas.sample import DataType
 
 pytest.importorskip("vllm")
 pytestmark = [
@@ -25,6 +28,7 @@ pytestmark = [
     pytest.mark.vllm,
     pytest.mark.filterwarnings("ignore"),  # vLLM's own
 ]
+POSITIONS_PER_SECOND = 4
 
 
 @pytest.fixture(scope="module")
@@ -61,6 +65,21 @@ def ask(recipe: Recipe, calls: Sequence[Call], **backend: Any) -> list[Completio
     return asyncio.run(run())
 
 
+def text_starts_alike(call: Call) -> bool:
+    """Whether transformers numbers the text behind a clip as vLLM does.
+
+    Qwen2.5-VL's own code and vLLM go on from the highest position of the clip, on any axis. transformers
+    (5.19 to 5.23 read) goes on from the sides of a frame and leaves the time axis out: the text behind a clip
+    whose last frames lie beyond that gets other positions there.
+    """
+    if call.frames is None or call.frames.record.data_type == "image":
+        return True
+    record, about = call.frames.record, video_metadata(call.frames.record)
+    seconds = 2 * about["total_num_frames"] / (about["fps"] * record.count)
+    last = int((ceil(record.count / 2) - 1) * seconds * POSITIONS_PER_SECOND)
+    return last < max(record.height, record.width) // 28
+
+
 def test_three_ways_to_one_model_agree(
     model: Path,
     recipe: Recipe,
@@ -73,9 +92,10 @@ def test_three_ways_to_one_model_agree(
     with serve(model, tmp_path / "server.txt") as server:
         served = ask(recipe, calls, kind="openai", model=server.model, base_url=server.base_url)
     local = ask(recipe, calls, kind="transformers", model=str(model), extra={"dtype": "float32"})
-    for call, *answers in zip(calls, inside, served, local, strict=True):
-        where = call.sample.path or call.sample.sample_id
-        assert len({a.text for a in answers}) == 1, (where, [a.text for a in answers])
-        assert len({a.usage.input_tokens for a in answers}) == 1, where
-        assert len({a.usage.output_tokens for a in answers}) == 1, where
-    assert len({a.text for a in inside}) == len(calls), "every row is answered for itself"
+    assert [a.text for a in inside] == [a.text for a in served]
+    assert [a.usage for a in inside] == [a.usage for a in served]
+    assert [a.usage for a in inside] == [a.usage for a in local]
+    alike = [text_starts_alike(call) for call in calls]
+    agree = [ours.text == theirs.text for ours, theirs in zip(inside, local, strict=True)]
+    assert agree == alike, "transformers agrees wherever it numbers the text alike, and only there"
+    assert {c.sample.data_type for c, same in zip(calls, agree, strict=True) if same} == set(DataType)
