@@ -17,7 +17,7 @@ help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' Makefile
 
 demo: env-run ## build the demo data set and say where it is and how to load it
-	@$(PY) -m videop2r_data.cli.main build $(BUILD_ARGS)
+	@$(PY) -m videop2r_data.cli build $(BUILD_ARGS)
 
 test: env ## every test that needs no model server, with coverage
 	@$(PY) -m pytest -n $(WORKERS) --maxprocesses 8 --dist loadfile \

@@ -27,6 +27,6 @@ fi
 make_venv "$venv"
 [ "${stamp##*-}" = dev ] && target='.[dev,decord]'
 say "installing $target into $venv (a few minutes the first time)"
-pip_in "$venv" install ${constraints:+-c "$constraints"} -e "$target" \
+pip_in "$venv" install --use-pep517 ${constraints:+-c "$constraints"} -e "$target" \
     || die "pip could not install the pinned versions; on another Python than 3.11 try: P2R_CONSTRAINTS= make env"
 printf '%s\n' "$wanted" >"$stamp"
