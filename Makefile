@@ -18,6 +18,7 @@ help: ## this list
 
 demo: env-run ## build the demo data set and say where it is and how to load it
 	@$(PY) -m videop2r_data.cli build $(BUILD_ARGS)
+	@echo "p2r-data and its python are in .venv/bin: . .venv/bin/activate"
 
 test: env ## every test that needs no model server, with coverage
 	@$(PY) -m pytest -n $(WORKERS) --maxprocesses 8 --dist loadfile \
