@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.validators import cases_choice, cases_number
+from tests.validators import cases_choice, cases_number, cases_space, cases_text
 from tests.validators.case import Case, Expected
 from videop2r_data.schemas import PAPER, ROBUST, Policy, ProblemType, Score
 from videop2r_data.validators import score
@@ -13,6 +13,10 @@ TABLES = {
     ProblemType.MULTIPLE_CHOICE: cases_choice.CASES,
     ProblemType.NUMERICAL: cases_number.NUMERICAL,
     ProblemType.REGRESSION: cases_number.REGRESSION,
+    ProblemType.OCR: cases_text.OCR,
+    ProblemType.FREE_FORM: cases_text.FREE_FORM,
+    ProblemType.TEMPORAL_GROUNDING: cases_space.TEMPORAL,
+    ProblemType.SPATIAL_GROUNDING: cases_space.SPATIAL,
 }
 ROWS = [(kind, case) for kind, cases in TABLES.items() for case in cases]
 
