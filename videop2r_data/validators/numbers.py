@@ -29,6 +29,9 @@ _NUMBER = re.compile(
     rf"(?:(?P<num>\s+\d+)?\s*/\s*(?P<den>\d+)(?![\d.]))?",
     re.IGNORECASE | re.ASCII,
 )
+_TEN_TO = re.compile(r"\A([+-]?\s*)(?=10\s*(?:\^|\*\*))")
+"""Where a bare power of ten begins: `10^3` is read as `1*10^3`."""
+_NEGATION = re.compile(r"(?:not|never|isn't|neither)\b", re.IGNORECASE)
 _NON_FINITE = re.compile(r"[+-]?\s*(?:nan|inf|infinity|infinite|∞|\\infty)", re.IGNORECASE)
 _PHRASE = re.compile(
     r"(?:(?:so|thus|hence|therefore),?\s+)?(?:(?:the|my)\s+)?(?:(?:final|correct|right)\s+)?"
@@ -61,7 +64,8 @@ def parse_quantity(text: str, policy: Policy = ROBUST) -> Quantity | ScoreReason
     r"""Read the one number of an answer.
 
     Returns:
-        The quantity, or EMPTY_ANSWER, NOT_A_NUMBER, NON_FINITE, SEVERAL_ANSWERS (a second number), TOO_LONG.
+        The quantity, or EMPTY_ANSWER, NOT_A_NUMBER, NON_FINITE, SEVERAL_ANSWERS (a second number),
+        NEGATED_ANSWER (`not 4`), TOO_LONG.
 
     >>> parse_quantity("$1,000.50").value, parse_quantity("\\frac{1}{2}").value, parse_quantity("−3 cm").unit
     (Fraction(2001, 2), Fraction(1, 2), 'cm')
@@ -84,6 +88,7 @@ def parse_quantity(text: str, policy: Policy = ROBUST) -> Quantity | ScoreReason
         return parse_surd(text)
     if text.startswith("(") and text.endswith(")") and text.count("(") == 1:
         text = text[1:-1].strip()
+    text = _TEN_TO.sub(r"\g<1>1*", text)
     match = _NUMBER.match(text)
     return _not_number(text) if match is None else _quantity(match, text[match.end() :])
 
@@ -114,6 +119,8 @@ def _fraction(match: re.Match[str]) -> str:
 
 
 def _not_number(text: str) -> ScoreReason:
+    if _NEGATION.match(text):
+        return ScoreReason.NEGATED_ANSWER
     numbers = re.findall(r"\d+(?:\.\d+)?", text, re.ASCII)
     return ScoreReason.SEVERAL_ANSWERS if len(set(numbers)) > 1 else ScoreReason.NOT_A_NUMBER
 
