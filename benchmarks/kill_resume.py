@@ -2,9 +2,9 @@
 
     python -m benchmarks.kill_resume [--samples 2000] [--kills 20]
 
-Two builds of one recipe against the same server: one undisturbed, one killed at random moments and started again
-by the same command. Every output file must have the same sha256. The server counts requests by content: those
-that came twice can be no more than the calls that were in flight at the kills.
+Two builds of one recipe against the same server: one undisturbed, one killed at random moments and started
+again by the same command. Every output file must have the same sha256. The server counts requests by content:
+those that came twice can be no more than the calls that were in flight at the kills.
 """
 
 from __future__ import annotations

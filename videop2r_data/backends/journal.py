@@ -156,16 +156,12 @@ class Journal:
     def _put(self, key: str, kind: Kind, data: dict[str, Any], nusd: int) -> None:
         if self._writer is None:
             raise JournalError("the journal is open for reading only", where=str(self.folder))
-        body = orjson.dumps(data)
-        head = b'{"key":"%b","kind":"%b","nusd":%d,"crc":"%08x","data":' % (
-            key.encode(),
-            kind.encode(),
-            nusd,
-            _checksum(key.encode(), kind.encode(), nusd, body),
-        )
-        offset = self._writer.write(head + body + b"}\n")
+        body, name, kind_name = orjson.dumps(data), key.encode(), kind.encode()
+        crc = _checksum(name, kind_name, nusd, body)
+        head = b'{"key":"%b","kind":"%b","nusd":%d,"crc":"%08x","data":' % (name, kind_name, nusd, crc)
+        offset = self._writer.write(b"%b%b}\n" % (head, body))
         place = _pack(self._writing, offset + len(head), len(body))
-        self._index(bytes.fromhex(key), kind.encode(), nusd, place, data if kind == "batch" else None)
+        self._index(bytes.fromhex(key), kind_name, nusd, place, data if kind == "batch" else None)
 
     def _index(self, key: bytes, kind: bytes, nusd: int, place: int, event: dict[str, Any] | None) -> None:
         if kind in (b"call", b"refused"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import signal
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
@@ -37,6 +38,10 @@ def run_draining(main: Coroutine[Any, Any, T], stop: Stop, tell: Callable[[str],
         except asyncio.CancelledError:
             raise KeyboardInterrupt from None
 
+    # what was imported lives as long as the process: the collector need not walk it every few thousand calls
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 20)
     try:
         import uvloop
     except ImportError:

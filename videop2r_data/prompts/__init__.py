@@ -97,10 +97,21 @@ def fill(template: str, fields: Mapping[str, str]) -> str:
     >>> fill("{problem}\\n{options}\\nend", {"problem": "Is {options} text?", "options": ""})
     'Is {options} text?\\nend'
     """
-    empty = [name for name, value in fields.items() if value == ""]
+    empty = tuple(name for name, value in fields.items() if value == "")
+    texts, names = _split(template, empty)
+    parts = [texts[0]]
+    for name, text in zip(names, texts[1:], strict=True):
+        parts += (fields.get(name, f"{{{name}}}"), text)
+    return "".join(parts)
+
+
+@lru_cache(maxsize=64)
+def _split(template: str, empty: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The texts between the fields of a template, and the fields; without the lines of empty ones."""
     for name in empty:
         template = template.replace(f"\n{{{name}}}\n", "\n")
-    return _FIELD.sub(lambda m: fields.get(m.group(1), m.group()), template)
+    parts = _FIELD.split(template)
+    return tuple(parts[::2]), tuple(parts[1::2])
 
 
 @lru_cache(maxsize=4096)
