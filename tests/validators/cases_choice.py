@@ -11,8 +11,8 @@ NUMBERS = ("A. 2", "B. 3", "C. 4", "D. 5")
 LENGTHS = ("A. 5 cm", "B. 5 m", "C. 50 cm", "D. 5.5 m")
 NESTED = ("A. red", "B. red and blue", "C. blue")
 TWINS = ("A. left", "B. right", "C. left", "D. up")
-TEN = tuple(f"{c}. item {w}" for c, w in zip(
-    "ABCDEFGHIJ", "one two three four five six seven eight nine ten".split(), strict=True))  # fmt: skip
+WORDS = ("one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
+TEN = tuple(f"{letter}. item {word}" for letter, word in zip("ABCDEFGHIJ", WORDS, strict=True))
 TWELVE = (*TEN, "K. item eleven", "L. item twelve")
 BARE = ("cat", "dog", "bird")
 ROUND = ("(A) cat", "(B) dog", "(C) bird")
@@ -92,7 +92,7 @@ CASES = (
     Case("It isn't B", "B", 0, 0, "negated by a contraction", PETS, "negated_answer"),
     Case("A. dog", "A", 0, 0, "letter beside another option's text", PETS, "conflicting_text"),
     Case("A. dog", "B", 0, 0, "text beside another option's letter", PETS, "conflicting_text"),
-    Case("A. Banana split", "A", 0, 0, "letter beside another option's text, long", FRUIT, "conflicting_text"),
+    Case("A. Banana split", "A", 0, 0, "letter beside another long text", FRUIT, "conflicting_text"),
     Case("B. not dog", "B", 0, 0, "own text negated", PETS),
     Case("B. dog or bird", "B", 0, 0, "own text, then another option's", PETS),
     Case("D", "A", 0, 0, "no such option", PETS, "not_an_option"),
@@ -155,7 +155,7 @@ CASES = (
     Case("A or B", "A or B", 1, None, "a reference of two options", PETS, "bad_reference"),
     # whole completions
     Case("<think>so B</think><answer>B</answer>", "B", 1, 1, "the tag", PETS),
-    Case("<think><answer>A</answer>?</think><answer>B</answer>", "B", 1, 1, "an answer quoted in think", PETS),
+    Case("<think><answer>A</answer>?</think><answer>B</answer>", "B", 1, 1, "one quoted in think", PETS),
     Case("<think><answer>B</answer></think>", "B", 0, 0, "only an answer inside think", PETS, "no_answer"),
     Case("<observation><answer>B</answer></observation><answer>A</answer>", "B", 0, 0,
          "an answer inside the observation", PETS, "mismatch"),

@@ -1,6 +1,6 @@
 """Numerical and regression.
 
-`paper`, numerical: commas go, `float()` reads both, both or neither print a `.` or `,`, equal at two decimals.
+`paper`, numerical: commas go, `float()` reads both, both or neither print `.` or `,`, equal at two decimals.
 `paper`, regression: `1 - (|p - r| + 1e-9) / (|r| + 1e-9)`, clipped.
 A reference that `float()` cannot read (one with a unit, a fraction, a root): the predecessor pays 0 for every
 answer to it in numerical and crashes in regression; here it is unscorable, for no answer could be right.
@@ -136,13 +136,15 @@ NUMERICAL = (
     Case("-Infinity", "42", 0, 0, "minus infinity", reason="non_finite"),
     Case("\u221e", "42", 0, 0, "the sign of infinity", reason="non_finite"),
     Case("1e999", "42", 0, 0, "beyond a float", reason="non_finite"),
+    Case("1e" + "9" * 30, "1", 0, 0, "an exponent of thirty digits", reason="non_finite"),
+    Case("1e" + "0" * 40 + "1", "10", 1, 0, "forty zeros before the exponent: nobody writes that"),
     Case("forty-two", "42", 0, 0, "number words: off by default", reason="not_a_number"),
     Case("many", "42", 0, 0, "no number", reason="not_a_number"),
     Case("42 or 43", "42", 0, 0, "two numbers", reason="several_answers"),
     Case("42, 43", "42", 0, 0, "a list", reason="several_answers"),
     Case("41-43", "42", 0, 0, "a range", reason="several_answers"),
     Case("between 41 and 43", "42", 0, 0, "a range in words", reason="several_answers"),
-    Case("There are 42 balls and 3 cubes", "42", 0, 0, "a sentence with two numbers", reason="several_answers"),
+    Case("There are 42 balls and 3 cubes", "42", 0, 0, "a sentence, two numbers", reason="several_answers"),
     Case("42 3", "42", 0, 0, "two numbers with a blank", reason="several_answers"),
     Case("not 42", "42", 0, 0, "negated", reason="negated_answer"),
     Case("The answer is not 42", "42", 0, 0, "negated in a phrase", reason="negated_answer"),

@@ -1,4 +1,4 @@
-"""Temporal and spatial grounding: intersection over union, the same under both profiles (the paper has neither)."""
+"""Temporal and spatial grounding: intersection over union, alike under both profiles."""
 
 from __future__ import annotations
 

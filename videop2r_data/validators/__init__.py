@@ -11,7 +11,8 @@ from videop2r_data.validators.metrics import (
     rouge_mean_f,
     word_error_rate,
 )
-from videop2r_data.validators.scorer import check_reference, score
+from videop2r_data.validators.references import check_reference
+from videop2r_data.validators.scorer import score
 from videop2r_data.validators.text import count_words
 from videop2r_data.validators.verify import Verified, check_length, verify_completion
 

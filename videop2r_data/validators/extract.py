@@ -1,4 +1,4 @@
-"""Where the answer of a completion stands: in its answer tag, after the last `</think>`, never inside P or think."""
+"""Where a completion's answer stands: in its answer tag, after the last `</think>`, never in P or think."""
 
 from __future__ import annotations
 

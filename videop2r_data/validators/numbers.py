@@ -133,8 +133,7 @@ def _quantity(match: re.Match[str], rest: str) -> Quantity | ScoreReason:
     if currency:
         unit = currency if unit in ("", currency) else f"{currency} {unit}"
     digits = match.group("digits").replace(",", "")
-    exponent = int(re.sub(r"[^\d+-]", "", re.split(r"\^|\*\*", match.group("power"))[-1].lower().replace("e", ""))
-                   ) if match.group("power") and len(match.group("power")) < 24 else 0  # fmt: skip
+    exponent = _exponent(match.group("power") or "")
     if abs(exponent) > _MAX_EXPONENT:
         return ScoreReason.NON_FINITE
     value = Fraction(digits.rstrip(".")) * Fraction(10) ** exponent
@@ -147,6 +146,14 @@ def _quantity(match: re.Match[str], rest: str) -> Quantity | ScoreReason:
         value = value + Fraction(int(match.group("num")), bottom) if match.group("num") else value / bottom
         step = None
     return Quantity(-value if match.group("sign") == "-" else value, step, decimals, unit)
+
+
+def _exponent(power: str) -> int:
+    """Of `e-3`, `*10^{-3}`, `* 10 ** (-3)`; beyond what a number holds where it is absurdly long."""
+    if len(power) >= 24:
+        return _MAX_EXPONENT + 1
+    digits = re.search(r"[+-]?\d+\D*\Z", power, re.ASCII)
+    return int(digits.group().rstrip(" )}")) if digits else 0
 
 
 def plain_float(text: str) -> float | None:

@@ -23,7 +23,7 @@ class Quantity(NamedTuple):
 
 
 def same_number(prediction: Quantity, reference: Quantity) -> bool:
-    """Equality at the reference's printed precision; a reference without one (integer, fraction, root) is exact.
+    """Equality at the reference's printed precision; integers, fractions and roots are exact.
 
     A fraction or root may also be answered by its decimal expansion, rounded to two decimals or more.
     """

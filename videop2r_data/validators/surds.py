@@ -1,4 +1,4 @@
-"""Exact numbers with a root or π, as geometry answers print them: `2√{3}`, `9π cm^{2}`, `\\frac{3}{2}√{3}`."""
+"""Exact numbers with a root or π, as geometry answers print them: `2√{3}`, `9π cm^{2}`, `3/2√{3}`."""
 
 from __future__ import annotations
 

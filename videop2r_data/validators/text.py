@@ -42,7 +42,7 @@ def fold(text: str) -> str:
 
 
 def unmask_markup(text: str) -> str:
-    """Text in which a tag that only looks like one is one: entities, look-alike brackets and letters, zero-width.
+    """Text in which a tag that only looks like one is one: entities, look-alike characters, zero-width.
 
     For detection, never for display.
 

@@ -39,8 +39,8 @@ _SHAPE = re.compile(r"[^\W\d_%°$€£¥]+[23]?(?:\s*[/·*]\s*[^\W\d_]+[23]?)*|[
 def canonical_unit(text: str) -> str | None:
     r"""The canonical name of a unit or counted noun; `""` for no unit, None if it is no unit at all.
 
-    >>> canonical_unit("centimeters"), canonical_unit("cm^{2}"), canonical_unit("red balls"), canonical_unit("or 5")
-    ('cm', 'cm2', 'red ball', None)
+    >>> [canonical_unit(unit) for unit in ("centimeters", "cm^{2}", "red balls", "or 5")]
+    ['cm', 'cm2', 'red ball', None]
     """
     text = text.replace("^\\circ", "°").replace("^{\\circ}", "°").replace("\\circ", "°").replace("\\%", "%")
     text = " ".join(_LATEX.sub(" " if "\\ " in text else "", text).split()).casefold().strip(" .,;()")
@@ -59,59 +59,13 @@ def canonical_unit(text: str) -> str | None:
 
 
 _NEVER = frozenset(
-    [
-        "or",
-        "and",
-        "not",
-        "to",
-        "from",
-        "than",
-        "more",
-        "less",
-        "fewer",
-        "least",
-        "most",
-        "over",
-        "under",
-        "about",
-        "between",
-        "per",
-        "plus",
-        "minus",
-        "times",
-        "x",
-        "by",
-        "hundred",
-        "thousand",
-        "million",
-        "billion",
-        "trillion",
-        "dozen",
-        "half",
-        "quarter",
-        "third",
-        "k",
-        "maybe",
-        "perhaps",
-        "if",
-        "but",
-        "either",
-        "neither",
-        "nor",
-        "no",
-        "is",
-        "are",
-        "was",
-        "i",
-        "unknown",
-        "without",
-        "except",
-        "only",
-        "exactly",
-        "e",
-        "pi",
-    ]
+    """
+    or and not to from than more less fewer least most over under about between per plus minus
+    times x by hundred thousand million billion trillion dozen half quarter third k maybe perhaps
+    if but either neither nor no is are was i unknown without except only exactly e pi
+    """.split()  # noqa: SIM905 -- a list of sixty words reads better as words
 )
+"""Words that never name a unit or a counted thing: they change the number, or doubt it."""
 
 
 def _powered(match: re.Match[str]) -> str:

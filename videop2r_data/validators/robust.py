@@ -1,0 +1,146 @@
+"""The profile `robust`: what a careful grader accepts, and nothing that one would refuse."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import lru_cache
+
+from videop2r_data.schemas import Policy, ProblemType, Score, ScoreReason
+from videop2r_data.validators import metrics
+from videop2r_data.validators.choice import option_set, read_choice, same_option
+from videop2r_data.validators.geometry import parse_box, parse_interval
+from videop2r_data.validators.grading import (
+    MATCH,
+    bad_reference,
+    binary,
+    bounded_rouge,
+    grade_text,
+    graded,
+    pair,
+    too_long,
+    zero,
+)
+from videop2r_data.validators.numbers import parse_quantity
+from videop2r_data.validators.quantity import Quantity, same_number
+from videop2r_data.validators.references import check_reference, reference_number
+from videop2r_data.validators.text import fold
+
+QUOTES = "\"'“”‘’`* "
+
+
+@lru_cache(maxsize=8192)
+def _reference_label(reference: str, options: tuple[str, ...]) -> str | None:
+    return read_choice(reference, option_set(options)).label
+
+
+def _choice(prediction: str, reference: str, options: tuple[str, ...], policy: Policy) -> Score:
+    right = _reference_label(reference, options)
+    if right is None:
+        return bad_reference(check_reference(ProblemType.MULTIPLE_CHOICE, reference, options) or "")
+    known = option_set(options)
+    named = read_choice(prediction, known, policy)
+    if named.label is None:
+        return zero(named.reason, pair(prediction, reference))
+    return binary(same_option(named.label, right, known), prediction, reference)
+
+
+def _numbers(
+    prediction: str, reference: str, policy: Policy, judge: Callable[[Quantity, Quantity], float]
+) -> Score:
+    """Read both, compare units, and grade; percent and fraction are tried against each other if allowed."""
+    right = reference_number(reference)
+    if isinstance(right, ScoreReason):
+        return bad_reference(f"{reference[:60]!r} is not one number ({right.value})")
+    given = parse_quantity(prediction, policy)
+    if isinstance(given, ScoreReason):
+        return zero(given, pair(prediction, reference))
+    values = []
+    if right.unit in (given.unit, "") or (given.unit == "" and policy.missing_unit):
+        values.append(judge(given, right))
+    if policy.percent_as_fraction and {given.unit, right.unit} == {"%", ""}:
+        values.append(judge(_without_percent(given), _without_percent(right)))
+    if not values:
+        return zero(ScoreReason.UNIT_MISMATCH, pair(prediction, reference))
+    return graded(max(values), prediction, reference)
+
+
+def _without_percent(number: Quantity) -> Quantity:
+    if number.unit != "%":
+        return number
+    step = None if number.step is None else number.step / 100
+    return Quantity(number.value / 100, step, number.decimals + 2, "")
+
+
+def _numerical(prediction: str, reference: str, options: tuple[str, ...], policy: Policy) -> Score:
+    return _numbers(prediction, reference, policy, _equal)
+
+
+def _equal(given: Quantity, right: Quantity) -> float:
+    try:
+        return float(same_number(given, right))
+    except ArithmeticError:  # beyond what a float holds, against a root or fraction
+        return 0.0
+
+
+def _regression(prediction: str, reference: str, options: tuple[str, ...], policy: Policy) -> Score:
+    return _numbers(prediction, reference, policy, _relative)
+
+
+def _relative(given: Quantity, right: Quantity) -> float:
+    try:
+        return metrics.relative_accuracy(float(given.value), float(right.value))
+    except OverflowError:
+        return float(given.value == right.value)
+
+
+def _ocr(prediction: str, reference: str, options: tuple[str, ...], policy: Policy) -> Score:
+    return grade_text(prediction, reference, lambda t: _ocr_key(t, policy), metrics.word_error_rate)
+
+
+def _ocr_key(text: str, policy: Policy) -> str:
+    folded = fold(text)
+    bare = folded.strip(QUOTES) or folded
+    return bare.casefold() if policy.ignore_case else bare
+
+
+def _free_form(prediction: str, reference: str, options: tuple[str, ...], policy: Policy) -> Score:
+    right, given = fold(reference), fold(prediction)
+    if not metrics.rouge_tokens(right, any_script=True):
+        return bad_reference(f"{reference[:60]!r} holds neither letters nor digits")
+    if too_long(prediction, reference):
+        return zero(ScoreReason.TOO_LONG, f"{len(prediction)} characters")
+    if not given.strip(QUOTES + ".,;:!?"):
+        return zero(ScoreReason.EMPTY_ANSWER)
+    edges = QUOTES + ".!。"
+    if right.casefold().strip(edges) == given.casefold().strip(edges):
+        return MATCH
+    return graded(bounded_rouge(right, given, any_script=True), prediction, reference)
+
+
+def _temporal(prediction: str, reference: str, options: tuple[str, ...], policy: Policy) -> Score:
+    right, given = parse_interval(reference), parse_interval(prediction)
+    if isinstance(right, ScoreReason):
+        return bad_reference(f"{reference[:60]!r} is no interval [start, end] in seconds with start < end")
+    if isinstance(given, ScoreReason):
+        return zero(given, pair(prediction, reference))
+    return graded(metrics.interval_iou(given, right), prediction, reference)
+
+
+def _spatial(prediction: str, reference: str, options: tuple[str, ...], policy: Policy) -> Score:
+    right, given = parse_box(reference), parse_box(prediction)
+    if isinstance(right, ScoreReason):
+        return bad_reference(f"{reference[:60]!r} is no box [x1, y1, x2, y2] with x1 < x2 and y1 < y2")
+    if isinstance(given, ScoreReason):
+        return zero(given, pair(prediction, reference))
+    return graded(metrics.box_iou(given, right), prediction, reference)
+
+
+BY_TYPE: dict[ProblemType, Callable[[str, str, tuple[str, ...], Policy], Score]] = {
+    ProblemType.MULTIPLE_CHOICE: _choice,
+    ProblemType.NUMERICAL: _numerical,
+    ProblemType.OCR: _ocr,
+    ProblemType.FREE_FORM: _free_form,
+    ProblemType.REGRESSION: _regression,
+    ProblemType.TEMPORAL_GROUNDING: _temporal,
+    ProblemType.SPATIAL_GROUNDING: _spatial,
+}
