@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from videop2r_data.builders.sources import BadRow
+from videop2r_data.builders.sources import BadRow, content
 from videop2r_data.schemas import (
     Judgement,
     Outcome,
@@ -51,17 +51,7 @@ class Result:
 
 
 def _question(sample: Sample) -> dict[str, Any]:
-    return {
-        "problem_id": sample.problem_id,
-        "problem": sample.problem,
-        "problem_type": sample.problem_type.value,
-        "data_type": sample.data_type.value,
-        "options": list(sample.options),
-        "solution": sample.solution,
-        "path": sample.path,
-        "data_source": sample.data_source,
-        "sample_id": sample.sample_id,
-    }
+    return content(sample) | {"sample_id": sample.sample_id}
 
 
 def rl_row(sample: Sample) -> dict[str, Any]:
