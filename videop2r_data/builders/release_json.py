@@ -16,11 +16,11 @@ from videop2r_data.errors import SourceError
 MAX_RECORD_BYTES = 64 * 2**20
 """One record above it is refused: a stream that never closes its first object must not fill the memory."""
 _CHUNK = 1 << 20
-# strings are skipped as a whole: brackets inside of them do not count; possessive: linear on any input
-_STRING = rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"'
-_TOKEN = re.compile(_STRING + rb'|[\[\]{}]|"', re.DOTALL)
-_SPACE = re.compile(rb"[ \t\r\n,]*+")
-_BETWEEN = re.compile(rb"\}(?=[ \t\r\n]*+,[ \t\r\n]*+\{)")
+_TOKEN = re.compile(rb'[\[\]{}"]')
+# Steps of one match are bounded because the engine remembers each; no possessive group: Python 3.11.2 errs there.
+_IN_STRING = re.compile(rb'(?:[^"\\]+|\\.){0,1000}', re.DOTALL)
+_SPACE = re.compile(rb"[ \t\r\n,]*")
+_BETWEEN = re.compile(rb"\}(?=[ \t\r\n]*,[ \t\r\n]*\{)")
 _STEP = {b"{": 1, b"[": 1, b"}": -1, b"]": -1}
 
 
@@ -95,6 +95,13 @@ def split_list(stream: IO[bytes], head: bytes = b"") -> Iterator[dict[str, Any] 
     _only_space(cut.buffer[cut.scan :], stream)
 
 
+def _string_end(buffer: bytes, at: int) -> int:
+    """Offset behind the string that `at` stands in, 0 if it is still open: brackets inside do not count."""
+    while (match := _IN_STRING.match(buffer, at)) and match.group():
+        at = match.end()
+    return at + 1 if buffer.startswith(b'"', at) else 0
+
+
 class _Cut:
     """The bytes that are not yet cut, and how deep the cut stands in brackets."""
 
@@ -132,17 +139,17 @@ class _Cut:
 
     def _next(self) -> bytes | None:
         """The next element, token by token; None: the buffer or the list ends before it does."""
-        for token in _TOKEN.finditer(self.buffer, self.scan):
-            mark = token.group()
-            if mark == b'"':
-                return None  # a string that goes on in the next chunk
+        while token := _TOKEN.search(self.buffer, self.scan):
+            mark, end = token.group(), token.end()
+            if mark == b'"' and not (end := _string_end(self.buffer, end)):
+                return None  # it goes on in the next chunk
             if self.depth == 0:
                 between = self.buffer[self.scan : token.start()].strip(b" \t\r\n,")
                 if between:
                     self.scan = token.start()
                     return between  # a bare number or word: no record, and said so
                 self.begin = token.start()
-            self.scan = token.end()
+            self.scan = end
             self.depth += _STEP.get(mark, 0)
             if self.depth < 0:
                 self.closed = True

@@ -26,8 +26,9 @@ RAW_CHARS = 200
 
 _SPACE = re.compile(r"[ \t\r\n]*")
 # Inside a string: everything up to its closing quote, a line break before "{" in column 0 (a damaged row ends
-# there at the latest: it is where the next one starts), or the end of the buffer. Possessive, hence linear.
-_IN_STRING = re.compile(r'(?:[^"\\\n]++|\\.|\n(?=[^{]))*+', re.DOTALL)
+# there at the latest: it is where the next one starts), or the end of the buffer. One match takes a bounded
+# number of steps: the engine remembers each, and no possessive group is used, which Python 3.11.2 matches wrongly.
+_IN_STRING = re.compile(r'(?:[^"\\\n]+|\\.|\n(?=[^{])){0,1000}', re.DOTALL)
 _TOKEN = re.compile(r'"|[{\[]+|[}\]]+|,|\n')
 # Errors this close to the end of the buffer may come from a literal or an escape that was cut there.
 _CUT = 16
@@ -244,8 +245,8 @@ class JsonRows:
     def _skip_string(self) -> bool:
         """Move behind the string that the cursor is in; True if the row broke off inside it."""
         while True:
-            match = _IN_STRING.match(self._buffer, self._at)
-            self._at = match.end() if match else self._at
+            while (match := _IN_STRING.match(self._buffer, self._at)) and match.group():
+                self._at = match.end()
             stop = self._buffer[self._at : self._at + 2]
             if stop[:1] == '"':
                 self._at += 1
