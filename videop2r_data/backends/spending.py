@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 NANO = 1_000_000_000
 
 
@@ -18,10 +20,15 @@ class Spending:
         self.open_nusd = 0
         """Upper bound of what calls without an answer may have cost."""
         self._open: dict[bytes, list[int]] = {}
+        self._ended: Counter[bytes] = Counter()
+        """Calls whose end was seen before their beginning."""
 
     def note(self, key: bytes, kind: bytes, nusd: int) -> None:
         """Take one record into account."""
         if kind == b"sent":
+            if self._ended[key]:
+                self._ended[key] -= 1
+                return
             self._open.setdefault(key, []).append(nusd)
             self.open_nusd += nusd
         elif kind in (b"void", b"call", b"refused"):
@@ -30,6 +37,8 @@ class Spending:
                 self.open_nusd -= sent.pop()
                 if not sent:
                     del self._open[key]
+            elif nusd:
+                self._ended[key] += 1
             if kind == b"call":
                 self.finished_nusd += nusd
 

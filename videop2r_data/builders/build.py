@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Literal, Protocol
 
 from videop2r_data.backends.batch_caller import BatchCaller
 from videop2r_data.backends.journal import Journal
 from videop2r_data.builders.assemble import Parts
-from videop2r_data.builders.export import exclusively, recover
+from videop2r_data.builders.export import check_ours, exclusively, recover
 from videop2r_data.builders.run import Stop, Tally, run_pass
 from videop2r_data.builders.workspace import Workspace
 from videop2r_data.builders.write import write_dataset
 from videop2r_data.errors import BudgetError
+from videop2r_data.schemas import RejectReason
 from videop2r_data.schemas.base import Model
 from videop2r_data.schemas.lock import Ledger
 from videop2r_data.schemas.recipe import Recipe
 
 State = Literal["complete", "interrupted", "waiting", "over_budget"]
 CardWriter = Callable[[Path], None]
+_BREATHE = 1024
 
 
 class Spent(Model):
@@ -89,17 +92,20 @@ async def build(
         wait: wait for batches; else return as soon as only they are missing.
 
     Raises:
-        P2RError: a source, the journal or a server cannot be used; what was finished is in the journal.
+        P2RError: a source, the journal, a server or the output folder cannot be used; what was finished is in
+            the journal.
     """
     began = time.monotonic()
     stop = stop or Stop()
+    place.check()
     recover(place.out)
+    check_ours(place.out)
     place.remember(recipe)
     with Journal(place.journal) as journal:
         parts = Parts(recipe, place, journal, live=True)
-        observer.begin("reading the pool", None)
-        total = sum(1 for _ in parts.pool())
         try:
+            observer.begin("reading the pool", None)
+            total = await count_rows(parts.pool(), stop)
             tally, state = await _make_calls(parts, total, stop, observer, wait=wait)
         finally:
             await parts.close()
@@ -107,8 +113,25 @@ async def build(
     if state == "complete":
         with exclusively(place.work / "export.lock"):
             lock = await write_dataset(recipe, place, card=card, observer=observer)
-        report = report.model_copy(update={"ledger": lock.ledger})
+        report = report.model_copy(update={"ledger": lock.ledger, "unanswered": unanswered(lock.ledger)})
     return report.model_copy(update={"seconds": time.monotonic() - began})
+
+
+async def count_rows(pool: Iterable[object], stop: Stop) -> int:
+    """Length of a pool, every row of it read once before anything is spent; Ctrl-C is heard on the way."""
+    rows = 0
+    for _ in pool:
+        rows += 1
+        if rows % _BREATHE == 0:
+            await asyncio.sleep(0)
+            if stop.asked:
+                break
+    return rows
+
+
+def unanswered(ledger: Ledger) -> int:
+    """Rows that failed for want of an answer."""
+    return sum(n for reason, n in ledger.reasons.items() if reason.endswith(f"/{RejectReason.CALL_FAILED}"))
 
 
 async def _make_calls(
@@ -129,8 +152,9 @@ async def _make_calls(
             return tally, "over_budget"
         if stop.why is not None:
             raise stop.why
-        reached = parts.recipe.target is not None and tally.kept >= parts.recipe.target
-        if stop.asked and not reached:
+        if tally.reached:
+            return tally, "complete"
+        if stop.asked:
             return tally, "interrupted"
         if not isinstance(parts.judge, BatchCaller) or not tally.waiting:
             return tally, "complete"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
+import re
 import shutil
 from collections import Counter
 from collections.abc import Iterator
@@ -100,24 +101,16 @@ class DatasetWriter:
     """Writes all configs into a fresh folder beside the final one; `commit` swaps it in.
 
     Args:
-        out: the final folder.
+        out: the final folder; where a symbolic link stands, the folder that it points to.
 
     Raises:
-        ExportError: `out` is something that this tool did not make.
+        ExportError: `out` is something that this tool did not make, or another process writes it now.
     """
 
     def __init__(self, out: Path) -> None:
-        if out.exists() and not is_ours(out):
-            raise ExportError(
-                "the folder exists and is not a data set of this tool",
-                where=str(out),
-                hint="choose another --out, or move that folder away",
-            )
-        self.out = out
-        self.staging = out.with_name(f".{out.name}.staging")
-        if self.staging.exists():
-            shutil.rmtree(self.staging)
-        self.staging.mkdir(parents=True)
+        check_ours(out)
+        self.out, self.staging, self.old = _places(out)
+        self._lock = _fresh(self.staging)
         self.configs = {name: ConfigWriter(self.staging, name) for name in CONFIGS}
 
     def __enter__(self) -> Self:
@@ -128,6 +121,7 @@ class DatasetWriter:
     ) -> None:
         if self.staging.exists():
             shutil.rmtree(self.staging, ignore_errors=True)
+        os.close(self._lock)
 
     def close(self) -> dict[str, FileLock]:
         """Finish every file; returns path -> digest, size and rows."""
@@ -139,26 +133,106 @@ class DatasetWriter:
         return files
 
     def commit(self) -> None:
-        """Put the new folder in the place of the old one; a crash leaves one of the two whole."""
-        for path in self.staging.rglob("*"):
-            if path.is_file():
-                _sync(path)
-        old = self.out.with_name(f".{self.out.name}.old")
-        if old.exists():
-            shutil.rmtree(old)
+        """Put the new folder in the place of the old one; a crash leaves one of the two whole.
+
+        What other people put into the old folder (notes, `.git`, figures) moves into the new one.
+        """
+        for path in (*self.staging.rglob("*"), self.staging):
+            _sync(path)
+        if self.old.exists():
+            shutil.rmtree(self.old)
         if self.out.exists():
-            self.out.rename(old)
+            self.out.rename(self.old)
         self.staging.rename(self.out)
         _sync(self.out.parent)
-        if old.exists():
-            shutil.rmtree(old)
+        _carry_over(self.old, self.out)
 
 
 def recover(out: Path) -> None:
-    """Undo a swap that a crash cut in half: the old folder comes back if the new one is not there."""
-    old = out.with_name(f".{out.name}.old")
-    if old.exists() and not out.exists():
-        old.rename(out)
+    """Finish or undo a swap that a crash cut in half, unless a living process is in the middle of it."""
+    out, staging, old = _places(out)
+    if not old.exists():
+        return
+    place = out if out.exists() else staging
+    lock = _try_lock(place) if place.exists() else -1
+    if lock is None:
+        return
+    try:
+        if out.exists():
+            _carry_over(old, out)
+        else:
+            old.rename(out)
+    finally:
+        if lock >= 0:
+            os.close(lock)
+
+
+def _places(out: Path) -> tuple[Path, Path, Path]:
+    """The final folder, where the new one is written, and where the old one waits: all on one disk."""
+    out = Path(os.path.realpath(out))
+    return out, out.with_name(f".{out.name}.staging"), out.with_name(f".{out.name}.old")
+
+
+def _fresh(staging: Path) -> int:
+    """An empty folder that this process holds; returns the lock, an open file descriptor."""
+    busy = ExportError(
+        "another process is writing this data set", where=str(staging), hint="wait for it, then run again"
+    )
+    if staging.exists():
+        lock = _try_lock(staging)
+        if lock is None:
+            raise busy
+        try:
+            shutil.rmtree(staging)
+        finally:
+            os.close(lock)
+    staging.mkdir(parents=True)
+    lock = _try_lock(staging)
+    if lock is None:
+        raise busy
+    return lock
+
+
+def _try_lock(folder: Path) -> int | None:
+    """A lock on a folder itself, which goes with it when it is renamed; None: another process has it."""
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(fd)
+        return None
+    except OSError:
+        pass  # a file system without locks: what follows is as safe as it can be there
+    return fd
+
+
+def _carry_over(old: Path, out: Path) -> None:
+    """Move into the new folder what is not ours in the old one, then drop the old one."""
+    if not old.exists():
+        return
+    for folder in (old, old / "data"):
+        for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+            name = path.relative_to(old)
+            if not _OURS.fullmatch(name.as_posix()) and not os.path.lexists(out / name):
+                path.rename(out / name)
+    shutil.rmtree(old)
+
+
+_OURS = re.compile(rf"README\.md|{re.escape(LOCK_NAME)}|data|data/({'|'.join(CONFIGS)})-\d{{5}}\.parquet")
+
+
+def check_ours(out: Path) -> None:
+    """Refuse a folder that this tool did not make: asked before the first call, and again before writing.
+
+    Raises:
+        ExportError: it is something else.
+    """
+    if os.path.lexists(out) and not is_ours(out):
+        raise ExportError(
+            "the folder exists and is not a data set of this tool",
+            where=str(out),
+            hint="choose another --out, or move that folder away",
+        )
 
 
 def is_ours(folder: Path) -> bool:

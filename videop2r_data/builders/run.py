@@ -19,7 +19,7 @@ _BREATHE = 64
 
 
 class Stop:
-    """Asked for by Ctrl-C, a target that is reached, or an error: no new question is begun."""
+    """Asked for by Ctrl-C or an error: no new question is begun."""
 
     def __init__(self) -> None:
         self.asked = False
@@ -44,6 +44,8 @@ class Tally:
     """Questions whose answer is in a batch."""
     unanswered: int = 0
     """Failed for want of an answer: another run tries again."""
+    reached: bool = False
+    """As many are kept as the target asks for, before the first question that waits."""
     reasons: Counter[str] = field(default_factory=Counter)
 
     def add(self, item: Result | BadRow) -> None:
@@ -82,28 +84,29 @@ async def run_pass(
         pool: questions in pool order; read as they are needed.
         window: questions under way at once.
         stop: ends the pass early; those under way are finished first.
-        target: end once so many are kept.
+        target: end once so many are kept; questions whose answer is in a batch count as if they were, since the
+            next pass goes on behind them if they are not.
         on_result: called after each question.
 
     Returns:
         What was seen. `stop.why` holds the error if one ended the pass.
     """
-    tally, breaker = Tally(), _Breaker()
-    rows = iter(pool)
+    tally, breaker, goal = Tally(), _Breaker(), _Goal(target)
+    rows = enumerate(pool)
 
     async def worker() -> None:
         since_breath = 0
-        while not stop.asked and (item := _next(rows, stop)) is not None:
+        while not (stop.asked or goal.in_sight) and (found := _next(rows, stop)) is not None:
+            place, item = found
             if isinstance(item, Sample):
                 made = await _guarded(steps, item, stop)
                 if made is None:
                     return
                 breaker.see(made, stop)
                 tally.add(made)
+                goal.see(place, made)
             else:
                 tally.add(item)
-            if target is not None and tally.kept >= target:
-                stop.ask()
             if on_result:
                 on_result(tally)
             since_breath += 1
@@ -115,10 +118,14 @@ async def run_pass(
     async with asyncio.TaskGroup() as group:
         for _ in range(window):
             group.create_task(worker())
+    tally.reached = goal.reached
     return tally
 
 
-def _next(rows: Iterator[Sample | BadRow], stop: Stop) -> Sample | BadRow | None:
+Row = tuple[int, Sample | BadRow]
+
+
+def _next(rows: Iterator[Row], stop: Stop) -> Row | None:
     try:
         return next(rows, None)
     except P2RError as error:
@@ -132,6 +139,35 @@ async def _guarded(steps: Steps, sample: Sample, stop: Stop) -> Result | None:
     except P2RError as error:
         stop.ask(error)
         return None
+
+
+class _Goal:
+    """The target: the first rows that are kept, in pool order, whatever order the answers come in."""
+
+    def __init__(self, target: int | None) -> None:
+        self.target = target
+        self._kept: list[int] = []
+        self._waiting: list[int] = []
+
+    def see(self, place: int, result: Result) -> None:
+        if self.target is None:
+            return
+        if result.outcome is Outcome.KEPT:
+            self._kept.append(place)
+        elif result.outcome is None:
+            self._waiting.append(place)
+
+    @property
+    def in_sight(self) -> bool:
+        """Enough rows are kept if all that wait turn out to be."""
+        return self.target is not None and len(self._kept) + len(self._waiting) >= self.target
+
+    @property
+    def reached(self) -> bool:
+        """Enough rows are kept, and no answer that is still to come can change which."""
+        first = min(self._waiting, default=None)
+        sure = len(self._kept) if first is None else sum(place < first for place in self._kept)
+        return self.target is not None and sure >= self.target
 
 
 class _Breaker:

@@ -42,29 +42,61 @@ class Workspace:
         """Folder of the demo worlds."""
         return self.work / "demo"
 
+    def check(self) -> None:
+        """The data set's folder is replaced as a whole: a journal inside it would be gone with the old one.
+
+        Raises:
+            ConfigError: the work folder is the data set's, or in it, or the data set is in the journal.
+        """
+        out, work = (Path(os.path.realpath(p)) for p in (self.out, self.work))
+        if work.is_relative_to(out) or out.is_relative_to(work / "journal"):
+            raise ConfigError(
+                f"the work folder {work} and the data set {out} must lie apart",
+                hint="choose another --work: it keeps the journal, and the data set's folder is replaced",
+            )
+
     def remember(self, recipe: Recipe) -> None:
-        """Note where this host keeps the recipe's files, for `reproduce` and `show`."""
-        self.work.mkdir(parents=True, exist_ok=True)
+        """Note where this host keeps the recipe's files, for `reproduce` and `show`.
+
+        Raises:
+            ConfigError: the work folder cannot be written.
+        """
         note = {"base": str(self.base.resolve()), "recipe": recipe.model_dump(mode="json")}
-        part = self.work / "workspace.json.part"
-        part.write_bytes(orjson.dumps(note, option=orjson.OPT_INDENT_2))
-        part.replace(self.work / "workspace.json")
+        part = self.work / f"workspace.json.{os.getpid()}.part"  # another process may note the same just now
+        try:
+            self.work.mkdir(parents=True, exist_ok=True)
+            part.write_bytes(orjson.dumps(note, option=orjson.OPT_INDENT_2))
+            part.replace(self.work / "workspace.json")
+        except OSError as error:
+            raise ConfigError(
+                f"cannot write to the work folder: {error}",
+                where=str(self.work),
+                hint="choose another with --work, or free some space",
+            ) from None
 
     @classmethod
     def of(cls, out: Path, *, work: Path | None = None, base: Path | None = None) -> Workspace:
         """The workspace of a data set that was built here.
 
         Raises:
-            ConfigError: its work folder is gone.
+            ConfigError: its work folder is gone, or does not say where the recipe's files lie.
         """
         found = cls.at(out, base=base or Path.cwd(), work=work)
-        note = found.work / "workspace.json"
-        if not note.is_file():
+        if not found.journal.is_dir():
             raise ConfigError(
                 "there is no work folder for this data set",
                 where=str(found.work),
                 hint="name it with --work: it holds the journal",
             )
-        if base is None:
-            found = cls(found.out, found.work, Path(orjson.loads(note.read_bytes())["base"]))
-        return found
+        return found if base is not None else cls(found.out, found.work, found._noted_base())
+
+    def _noted_base(self) -> Path:
+        note = self.work / "workspace.json"
+        try:
+            return Path(orjson.loads(note.read_bytes())["base"])
+        except (OSError, orjson.JSONDecodeError, KeyError, TypeError) as error:
+            raise ConfigError(
+                f"the work folder does not say where the recipe's files lie: {error}",
+                where=str(note),
+                hint="name the folder of the recipe with --base",
+            ) from None

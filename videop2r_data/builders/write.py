@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Protocol
@@ -20,7 +21,7 @@ from videop2r_data.builders.run import Tally
 from videop2r_data.builders.sources import BadRow, PoolDigest
 from videop2r_data.builders.workspace import Workspace
 from videop2r_data.errors import ExportError
-from videop2r_data.schemas import Outcome, Sample, Stage
+from videop2r_data.schemas import Outcome, RejectReason, Sample, Stage
 from videop2r_data.schemas.lock import BuildLock, Ledger, SourceLock, StepModel
 from videop2r_data.schemas.recipe import Recipe
 
@@ -59,9 +60,22 @@ async def write_dataset(
         out: another folder than `place.out`.
 
     Raises:
-        ExportError: the folder is not ours, or the ledger does not add up.
+        ExportError: the folder is not ours, the disk is full, or the ledger does not add up.
     """
-    with Journal(place.journal, readonly=True) as journal, DatasetWriter(out or place.out) as writer:
+    try:
+        return await _write(recipe, place, card, observer, out or place.out)
+    except OSError as error:
+        raise ExportError(
+            f"cannot write the data set: {error}",
+            where=str(out or place.out),
+            hint="the old data set, if there was one, is untouched; free some space and run the same command",
+        ) from None
+
+
+async def _write(
+    recipe: Recipe, place: Workspace, card: Callable[[Path], None], observer: Watcher, out: Path
+) -> BuildLock:
+    with Journal(place.journal, readonly=True) as journal, DatasetWriter(out) as writer:
         parts = Parts(recipe, place, journal, live=False)
         pass_ = _Pass(parts, writer)
         observer.begin("writing", None)
@@ -98,7 +112,7 @@ class _Pass:
                 continue
             self.rows_in += 1
             if isinstance(item, Sample):
-                result = await self.parts.steps.process(item)
+                result = settled(await self.parts.steps.process(item))
                 self.put(result)
                 self.tally.add(result)
             else:
@@ -110,8 +124,6 @@ class _Pass:
 
     def put(self, result: Result) -> None:
         synthetic = self.parts.recipe.synthetic
-        if result.outcome is None:
-            raise ExportError("an answer is still outstanding", where=result.sample.sample_id)
         for step, model in result.models.items():
             self.served.setdefault(step, Counter())[model] += 1
         if result.stage is not Stage.MEDIA:
@@ -157,6 +169,15 @@ class _Pass:
             ledger=ledger,
             files=files,
         )
+
+
+def settled(result: Result) -> Result:
+    """A question whose answer is not in the journal failed: its row says so, and the next run asks again."""
+    if result.outcome is not None:
+        return result
+    return replace(
+        result, outcome=Outcome.FAILED, reason=RejectReason.CALL_FAILED, detail="no answer in the journal"
+    )
 
 
 def check_ledger(ledger: Ledger, written: dict[str, int]) -> None:

@@ -1,0 +1,201 @@
+"""The files of a journal: segments that anyone reads and one process writes."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import secrets
+import threading
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+from videop2r_data.errors import JournalError
+
+SYNC_S = 0.05
+SEGMENT_BYTES = 256 * 2**20
+
+
+class Segment:
+    """One file of the journal, for reading."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError as error:
+            raise JournalError(f"cannot open a segment: {error}", where=str(path)) from None
+
+    def lines(self) -> Iterator[tuple[int, bytes]]:
+        """Offset and bytes of each complete line; a torn tail is left out."""
+        offset = 0
+        with open(self._fd, "rb", buffering=1 << 20, closefd=False) as file:
+            for line in file:
+                if not line.endswith(b"\n"):
+                    return
+                yield offset, line
+                offset += len(line)
+
+    def read(self, offset: int, length: int) -> bytes:
+        return os.pread(self._fd, length, offset)
+
+    def close(self) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+
+class Writer:
+    """The one writer of a segment, with a thread that brings it to the disk."""
+
+    def __init__(self, path: Path, fd: int) -> None:
+        self.path = path
+        self._fd = fd
+        self._end = os.fstat(fd).st_size
+        self._dirty = threading.Event()
+        self._stop = threading.Event()
+        self._failure: OSError | None = None
+        self._thread = threading.Thread(target=self._keep_synced, name="journal-sync", daemon=True)
+        self._thread.start()
+
+    @classmethod
+    def take_over(cls, folder: Path, names: list[Path]) -> Writer:
+        """Go on with the newest segment that no living writer holds, or begin a new one.
+
+        Raises:
+            JournalError: the folder cannot be written, or its file system has no locks.
+        """
+        try:
+            for path in reversed(names):
+                fd = _open_to_write(path)
+                if fd is None:
+                    continue
+                if os.fstat(fd).st_size < SEGMENT_BYTES and _lock(fd):
+                    _cut_torn_tail(fd)
+                    return cls(path, fd)
+                os.close(fd)
+            last = max((int(p.name[8:14]) for p in names if p.name[8:14].isdigit()), default=0)
+            path = folder / f"segment-{last + 1:06d}-{secrets.token_hex(4)}.jsonl"
+            fd = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+            if not _lock(fd):
+                raise JournalError("a new segment is already locked", where=str(path))
+            _sync_folder(folder)
+        except OSError as error:
+            raise JournalError(
+                f"cannot be written: {error}",
+                where=str(folder),
+                hint="the journal needs a folder that can be written, on a file system with locks (flock)",
+            ) from None
+        return cls(path, fd)
+
+    def write(self, line: bytes) -> int:
+        """Append one line and return its offset.
+
+        Raises:
+            JournalError: the disk is full or broken; nothing of the line remains.
+        """
+        if self._failure is not None:
+            raise self._broken("cannot be brought to the disk", self._failure)
+        offset = self._end
+        try:
+            written = os.write(self._fd, line)
+            if written != len(line):
+                raise OSError(f"only {written} of {len(line)} bytes were written: the disk is full")
+        except OSError as error:
+            with suppress(OSError):  # what cannot be cut off here is cut when the segment is next taken over
+                os.ftruncate(self._fd, offset)
+            raise self._broken("cannot write", error) from None
+        self._end += len(line)
+        self._dirty.set()
+        return offset
+
+    def sync(self) -> None:
+        """Bring everything to the disk.
+
+        Raises:
+            JournalError: that failed, now or before. A second try proves nothing: the system may have dropped
+                what it could not write, and then says that all is well.
+        """
+        try:
+            self._sync()
+        except OSError as error:
+            self._failure = self._failure or error
+        if self._failure is not None:
+            raise self._broken("cannot be brought to the disk", self._failure)
+
+    def close(self) -> None:
+        """Sync and free the segment, also if the sync fails.
+
+        Raises:
+            JournalError: as `sync`.
+        """
+        self._stop.set()
+        self._dirty.set()
+        self._thread.join()
+        try:
+            self.sync()
+        finally:
+            os.close(self._fd)
+
+    def _sync(self) -> None:
+        self._dirty.clear()
+        os.fsync(self._fd)
+
+    def _broken(self, what: str, error: OSError) -> JournalError:
+        return JournalError(
+            f"{what}: {error}", where=str(self.path), hint="free some space and run the same command"
+        )
+
+    def _keep_synced(self) -> None:
+        while not self._stop.is_set():
+            self._dirty.wait()
+            if self._stop.wait(SYNC_S):
+                return
+            try:
+                self._sync()
+            except OSError as error:
+                self._failure = error
+                return
+
+
+def _lock(fd: int) -> bool:
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _open_to_write(path: Path) -> int | None:
+    """None: this process may only read it (another user's on a shared disk), or it was moved away just now."""
+    try:
+        return os.open(path, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC)
+    except OSError as error:
+        if error.errno in (errno.EACCES, errno.EPERM, errno.ENOENT):
+            return None
+        raise
+
+
+def _cut_torn_tail(fd: int) -> None:
+    """A killed writer may leave half a line: cut it, so that the next record starts on a line of its own."""
+    size = os.fstat(fd).st_size
+    end = size
+    while end > 0:
+        start = max(0, end - (1 << 16))
+        at = os.pread(fd, end - start, start).rfind(b"\n")
+        if at >= 0:
+            end = start + at + 1
+            break
+        end = start
+    if end != size:
+        os.ftruncate(fd, end)
+        os.fsync(fd)
+
+
+def _sync_folder(folder: Path) -> None:
+    fd = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
