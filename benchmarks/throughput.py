@@ -110,20 +110,33 @@ def recipe(url: str, folder: Path) -> str:
 
 
 async def bare_loop(url: str, samples: int, image: bytes | None) -> dict[str, Any]:
-    """Calls per second of the shortest correct program: 256 workers, `json=`, `await answer.json()`."""
+    """Calls per second of the shortest correct program: 256 workers, `json=`, `await answer.json()`.
+
+    Its bodies have the size and shape of the build's: the packaged prompts with a number in front.
+    """
     import aiohttp
 
-    prompt = "Look closely. " * 80
-    generate: list[Any] = [{"type": "text", "text": prompt}]
+    from videop2r_data.prompts import load_prompt
+
+    prompts = [load_prompt(name) for name in ("generate-v1", "judge-v1")]
+    picture = None
     if image is not None:
-        data = "data:image/jpeg;base64," + base64.b64encode(image).decode()
-        generate.insert(0, {"type": "image_url", "image_url": {"url": data}})
+        picture = "data:image/jpeg;base64," + base64.b64encode(image).decode()
     work = iter(range(samples * 2))
+
+    def messages(i: int) -> list[Any]:
+        prompt, text = prompts[i % 2], f"{i} {prompts[i % 2].user}"
+        content: Any = text
+        if picture is not None and i % 2 == 0:
+            content = [
+                {"type": "image_url", "image_url": {"url": picture}},
+                {"type": "text", "text": text},
+            ]
+        return [{"role": "system", "content": prompt.system}, {"role": "user", "content": content}]
 
     async def worker(session: aiohttp.ClientSession) -> None:
         for i in work:
-            content: Any = generate if i % 2 == 0 else f"{i} <judgement> {prompt}"
-            body = {"model": "m", "messages": [{"role": "user", "content": content}], "max_tokens": 512}
+            body = {"model": "m", "messages": messages(i), "max_tokens": 512, "temperature": 0.0}
             async with session.post(f"{url}/chat/completions", json=body) as answer:
                 assert (await answer.json())["choices"]
 
