@@ -147,6 +147,23 @@ def _load(raw: bytes) -> Any:
 def _parquet_batches(
     path: Path, columns: Sequence[str] | None, size: int, groups: Sequence[int] | None, rows: range | None
 ) -> Iterator[Batch]:
+    for start, part in record_batches(path, columns=columns, size=size, groups=groups, rows=rows):
+        yield as_batch(start, part, path.name)
+
+
+def record_batches(
+    path: Path,
+    *,
+    columns: Sequence[str] | None = None,
+    size: int = 1024,
+    groups: Sequence[int] | None = None,
+    rows: range | None = None,
+) -> Iterator[tuple[int, Any]]:
+    """Stream a parquet file as Arrow: (index in the file of the first row, record batch); see `read_batches`.
+
+    Raises:
+        SourceError: the file is damaged. That texts are UTF-8 shows only when they are read.
+    """
     import pyarrow as pa
 
     file = parquet_file(path)
@@ -158,22 +175,38 @@ def _parquet_batches(
         for record_batch in file.iter_batches(
             batch_size=size, row_groups=groups, columns=names, use_threads=False
         ):
-            part, start, count = record_batch, before, record_batch.num_rows
+            start, count = before, record_batch.num_rows
             before += count
-            if rows is not None:
-                low, high = max(start, rows.start), min(start + count, rows.stop)
-                if low >= high:
-                    continue
-                part, start, count = record_batch.slice(low - start, high - low), low, high - low
-            data = {name: _values(part.column(i)) for i, name in enumerate(names)}
-            yield Batch(start, count, data, range(start, start + count))
+            if rows is None:
+                yield start, record_batch
+                continue
+            low, high = max(start, rows.start), min(start + count, rows.stop)
+            if low < high:
+                yield low, record_batch.slice(low - start, high - low)
+            if high == rows.stop:
+                break  # what follows is another slice's
     except (pa.ArrowException, OSError, ValueError) as error:
         raise SourceError(f"damaged parquet file: {_line(error)}", where=path.name) from None
     finally:
         file.close()
 
 
-def _values(array: Any) -> list[Any]:
+def as_batch(start: int, part: Any, where: str) -> Batch:
+    """A record batch as Python values.
+
+    Raises:
+        SourceError: a text is not UTF-8.
+    """
+    import pyarrow as pa
+
+    try:
+        data = {name: values_of(part.column(i)) for i, name in enumerate(part.schema.names)}
+    except (pa.ArrowException, ValueError) as error:
+        raise SourceError(f"damaged parquet file: {_line(error)}", where=where) from None
+    return Batch(start, part.num_rows, data, range(start, start + part.num_rows))
+
+
+def values_of(array: Any) -> list[Any]:
     """Python values of an Arrow array; strings and flat lists by way of numpy, several times faster."""
     import pyarrow as pa
 
@@ -181,7 +214,7 @@ def _values(array: Any) -> list[Any]:
     if array.null_count:
         return cast("list[Any]", array.to_pylist())
     if pa.types.is_list(kind) and not pa.types.is_nested(kind.value_type):
-        flat, offsets = _values(array.flatten()), array.offsets.to_numpy()
+        flat, offsets = values_of(array.flatten()), array.offsets.to_numpy()
         base = int(offsets[0])
         ends = (offsets - base).tolist()
         return [flat[a:b] for a, b in pairwise(ends)]

@@ -25,7 +25,9 @@ QUESTION = (
 HEX = re.compile(r"[0-9a-f]{64}\Z")
 DATA_TYPES = {t.value for t in DataType}
 _TYPES: dict[str, ProblemType] = {t.value: t for t in ProblemType}
-_PLAIN_PATH = re.compile(r"[A-Za-z0-9_-][\w. -]*(?:/[A-Za-z0-9_-][\w. -]*)*\Z", re.ASCII)
+PLAIN_PATH = r"\A[A-Za-z0-9_-][A-Za-z0-9_. -]*(?:/[A-Za-z0-9_-][A-Za-z0-9_. -]*)*\z"
+"""A path that is safe beyond doubt, as RE2 writes it; Python writes `\\Z` for its last part."""
+_PLAIN_PATH = re.compile(PLAIN_PATH[:-1] + "Z")
 _LABEL = re.compile(r"\s*[(\[]?([A-Z])\s*[.):\]]")
 
 
@@ -80,6 +82,11 @@ def check_question(
     if (data_type == "text") != (path == "") and data_type in DATA_TYPES:
         say(Code.PATH_AND_DATA_TYPE, "path", path, "empty for text, else a file")
     return kind, reference
+
+
+def kind_of(problem_type: str) -> ProblemType | None:
+    """The type of this name, if there is one."""
+    return _TYPES.get(problem_type)
 
 
 def inner_answer(solution: str) -> str | None:

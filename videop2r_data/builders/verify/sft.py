@@ -24,10 +24,10 @@ from videop2r_data.validators.judge import holds_verdict_tag
 TOLERANCE = 1e-9
 """Between a reward and its recomputation."""
 _LEADS = [f"{letter}." for letter in LETTERS]
-_PLAIN_NUMBER = re.compile(r"[1-9][0-9]{0,8}\Z")
+_PLAIN_NUMBER = re.compile(r"(?:0|[1-9][0-9]{0,8})(?:\.[0-9]{1,6})?\Z")
 _RIGHT = Score(value=1.0, reason=ScoreReason.MATCH)
 _SAID_ELSEWHERE = (RejectReason.LOW_SCORE, RejectReason.UNSCORABLE, RejectReason.BAD_REFERENCE)
-_SFT = (
+SFT = (
     "observation",
     "think",
     "answer",
@@ -49,52 +49,63 @@ _SFT = (
 def check_sft(batch: Batch, keep: Sequence[int] | None, file: str, rules: Rules, tally: Tally) -> None:
     """Rows of `sft`: re-parsed, re-scored, every field against every other."""
     say = Say(tally, file)
-    policy, threshold = rules.spec.policy, rules.spec.threshold
-    for row in rows_of(batch, QUESTION + _SFT, keep):
-        say.row, sample_id, problem_id, problem, problem_type, data_type, options, solution, path, origin = (
-            row[:10]
-        )
-        observation, think, answer, process, output, reward, attempt, judgement = row[10:18]
-        indices, times, fps, media, generation_key, judge_key, synthetic = row[18:]
-        kind, reference = check_question(
-            say, problem_type, data_type, options=options, solution=solution, path=path
-        )
+    for row in rows_of(batch, QUESTION + SFT, keep):
+        check_row(say, rules, row)
+        _, sample_id, problem_id, problem, problem_type, data_type, options, solution, path, origin = row[:10]
         tally.table[data_type, problem_type] += 1
-        check_trace(say, output, (observation, think, answer), process)
-        if not 0.0 <= reward <= 1.0:
-            say(Code.BAD_VALUE, "reward", reward, "0 to 1")
-        elif reward < threshold:
-            say(Code.BELOW_THRESHOLD, "reward", reward, f"{threshold} or more")
-        elif kind is not None and reference is not None:
-            got = rescore(kind, answer, reference, options, policy)
-            if got.value is None:
-                say(
-                    Code.BAD_REFERENCE,
-                    "solution",
-                    solution,
-                    f"a reference of type {problem_type}: {got.detail}",
-                )
-            elif abs(got.value - reward) > TOLERANCE:
-                say(Code.REWARD_DIFFERS, "reward", reward, f"{got.value} ({got.reason.value})")
-        if (
-            rules.own
-            and kind is not None
-            and not _surely_passes(rules, kind, output, (think, answer, options))
-        ):
-            _verify_step(say, rules, output, _sample(row, kind))
-        check_calls(
-            say,
-            rules,
-            judgement,
-            judge_key=judge_key,
-            generation_key=generation_key,
-            attempt=attempt,
-            synthetic=synthetic,
-        )
-        check_frames(say, data_type, indices, times, fps=fps, media=media)
         content = "\0".join((problem, "\1".join(options), path))
         rest = "\0".join((problem_id, problem_type, data_type, solution, origin))
-        tally.remember(say.row, sample_id, f"{content}\0{output}", f"{content}\0{rest}")
+        tally.remember(row[0], sample_id, f"{content}\0{row[14]}", f"{content}\0{rest}")
+
+
+def check_row(say: Say, rules: Rules, row: tuple[Any, ...]) -> None:
+    """One row, as `rows_of` gives it for `QUESTION` and `SFT`."""
+    say.row, _, _, _, problem_type, data_type, options, solution, path, _ = row[:10]
+    observation, think, answer, process, output, reward, attempt, judgement = row[10:18]
+    indices, times, fps, media, generation_key, judge_key, synthetic = row[18:]
+    kind, reference = check_question(
+        say, problem_type, data_type, options=options, solution=solution, path=path
+    )
+    check_trace(say, output, (observation, think, answer), process)
+    _check_reward(
+        say, rules, reward, kind=kind, solution=(solution, reference), answer=answer, options=options
+    )
+    if rules.own and kind is not None and not _surely_passes(rules, kind, output, (think, answer, options)):
+        _verify_step(say, rules, output, _sample(row, kind))
+    check_calls(
+        say,
+        rules,
+        judgement,
+        judge_key=judge_key,
+        generation_key=generation_key,
+        attempt=attempt,
+        synthetic=synthetic,
+    )
+    check_frames(say, data_type, indices, times, fps=fps, media=media)
+
+
+def _check_reward(
+    say: Say,
+    rules: Rules,
+    reward: float,
+    *,
+    kind: ProblemType | None,
+    solution: tuple[str, str | None],
+    answer: str,
+    options: list[str],
+) -> None:
+    cell, reference = solution
+    if not 0.0 <= reward <= 1.0:
+        say(Code.BAD_VALUE, "reward", reward, "0 to 1")
+    elif reward < rules.spec.threshold:
+        say(Code.BELOW_THRESHOLD, "reward", reward, f"{rules.spec.threshold} or more")
+    elif kind is not None and reference is not None:
+        got = rescore(kind, answer, reference, options, rules.spec.policy)
+        if got.value is None:
+            expected = f"a reference of type {kind.value}: {got.detail}"
+            say(Code.BAD_REFERENCE, "solution", cell, expected)
+        elif abs(got.value - reward) > TOLERANCE:
+            say(Code.REWARD_DIFFERS, "reward", reward, f"{got.value} ({got.reason.value})")
 
 
 def _sample(row: tuple[Any, ...], kind: ProblemType) -> Sample:
@@ -134,9 +145,11 @@ def _surely_passes(rules: Rules, kind: ProblemType, output: str, parts: tuple[st
     """Whether the recipe's optional checks cannot drop this row, so that they need not be run."""
     if rules.bounded or output.count("<") != 6 or holds_verdict_tag(output):
         return False
-    if not rules.spec.checks_consistency:
-        return True
-    think, answer, options = parts
+    return not rules.spec.checks_consistency or passes_consistency(kind, *parts)
+
+
+def passes_consistency(kind: ProblemType, think: str, answer: str, options: list[str]) -> bool:
+    """Whether the think segment surely does not settle on another answer; False: ask the verify step."""
     if kind in (ProblemType.NUMERICAL, ProblemType.REGRESSION):
         return think_number(think) is None
     if kind is not ProblemType.MULTIPLE_CHOICE:

@@ -7,9 +7,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from videop2r_data.builders.release_read import read_batches
+from videop2r_data.builders.release_read import read_batches, record_batches
 from videop2r_data.builders.verify.cells import sound_rows
 from videop2r_data.builders.verify.official import COLUMNS, check_official
+from videop2r_data.builders.verify.quick import check_sft_arrow
 from videop2r_data.builders.verify.rejected import check_rejected, check_rl
 from videop2r_data.builders.verify.report import Code
 from videop2r_data.builders.verify.rules import Rules
@@ -18,6 +19,8 @@ from videop2r_data.builders.verify.tally import Tally
 from videop2r_data.errors import SourceError
 
 BATCH_ROWS = 512
+ARROW_ROWS = 2048
+"""Rows of a batch that is looked at as a whole."""
 _CHECKS = {"sft": check_sft, "rl": check_rl, "rejected": check_rejected}
 
 
@@ -73,6 +76,13 @@ def run_task(task: Task, rules: Rules, stopped: Callable[[], bool] = lambda: Fal
 
 def _check_rows(task: Task, rules: Rules, tally: Tally, stopped: Callable[[], bool]) -> None:
     official = rules.layout == "official"
+    if task.exact and task.config == "sft" and task.path.name.endswith(".parquet"):
+        for start, part in record_batches(task.path, size=ARROW_ROWS, groups=task.groups, rows=task.rows):
+            if stopped():
+                return
+            tally.rows += part.num_rows
+            check_sft_arrow(start, part, task.name, rules, tally)
+        return
     columns = COLUMNS if official else None
     for batch in read_batches(
         task.path, columns=columns, size=BATCH_ROWS, groups=task.groups, rows=task.rows
