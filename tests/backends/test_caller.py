@@ -13,7 +13,7 @@ from videop2r_data.backends.caller import Answer, Caller, Money
 from videop2r_data.backends.journal import Journal
 from videop2r_data.backends.limiter import AdaptiveLimiter
 from videop2r_data.backends.retry import call_with_retries
-from videop2r_data.errors import AuthError, BudgetError, RefusedError, TransientError
+from videop2r_data.errors import AuthError, BudgetError, MediaError, RefusedError, TransientError
 from videop2r_data.schemas.calls import Completion, Frames, Message, Request, SamplingParams, Usage
 from videop2r_data.schemas.recipe import Price
 
@@ -27,7 +27,7 @@ def ask(text: str) -> Request:
 
 
 class Scripted:
-    """A backend whose answers are scripted: exceptions are raised, texts returned; then it repeats the last."""
+    """A backend with scripted answers: exceptions are raised, texts returned; then it repeats the last."""
 
     name = "scripted"
     model = "m"
@@ -68,7 +68,7 @@ def _no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
     async def at_once(seconds: float) -> None:
         assert seconds >= 0
 
-    defaults = call_with_retries.__kwdefaults__ | {"sleep": at_once}
+    defaults = {**(call_with_retries.__kwdefaults__ or {}), "sleep": at_once}
     monkeypatch.setattr(call_with_retries, "__kwdefaults__", defaults)
 
 
@@ -198,3 +198,43 @@ def test_pixels_are_asked_for_only_when_a_call_is_made(tmp_path: Path) -> None:
 
     asyncio.run(main())
     assert asked == ["first"]
+
+
+def test_a_small_budget_is_used_up_although_calls_under_way_hold_more(tmp_path: Path) -> None:
+    """Each call holds a little over 0.001 USD and costs 0.00021: four at once hold all of 0.005."""
+    backend = Scripted("yes", delay=0.001)
+    with pytest.raises(BudgetError):
+        run(tmp_path, backend, *(ask(str(i)) for i in range(40)), max_cost=0.005)
+    with Journal(tmp_path, readonly=True) as journal:
+        assert journal.spending.open_nusd == 0
+        assert 0.0037e9 < journal.spending.total_nusd <= 0.005e9
+
+
+def test_text_that_no_file_can_hold_is_kept_as_every_run_will_read_it(tmp_path: Path) -> None:
+    (made,) = run(tmp_path, Scripted("a\ud800b\x00\u2028"), ask("a"))
+    (found,) = run(tmp_path, None, ask("a"))
+    assert made == found and text_of(found) == "a?b\x00\u2028"
+    (made,) = run(tmp_path, Scripted(RefusedError("no \udfff")), ask("b"))
+    assert made == run(tmp_path, None, ask("b"))[0] == Answer(None, "no ?")
+
+
+def test_pixels_that_fail_cost_only_the_question_that_has_them(tmp_path: Path) -> None:
+    """Equal requests share a call, but each has its own file: one that vanished must not fail the other."""
+
+    async def gone() -> Frames:
+        await asyncio.sleep(0.001)
+        raise MediaError("gone", reason="media_missing")
+
+    async def there() -> Frames:
+        return None  # type: ignore[return-value]
+
+    async def main() -> list[object]:
+        with Journal(tmp_path) as journal:
+            one = caller(journal, Scripted("yes", delay=0.001))
+            loads = (gone, there, gone, there)
+            found = await asyncio.gather(*(one.ask(ask("a"), load) for load in loads), return_exceptions=True)
+            return list(found)
+
+    found = asyncio.run(main())
+    assert isinstance(found[0], MediaError)
+    assert [text_of(a) for a in found if isinstance(a, Answer)][:2] == ["yes"] * 2

@@ -1,4 +1,4 @@
-"""What was spent is a function of the records, whatever their order and however often the journal is opened."""
+"""What was spent is a function of the records, whatever their order."""
 
 from __future__ import annotations
 

@@ -285,11 +285,11 @@ def test_the_budget_holds_over_runs(tmp_path: Path) -> None:
             server, generate__backend__price=price, judge__backend__price=price, max_cost=limit, concurrency=4
         )
 
-    first, _ = run(tmp_path, lambda s: priced(s, 0.1))
+    first, _ = run(tmp_path, lambda s: priced(s, 0.05))
     assert first.state == "over_budget" and 0 < first.calls_made < 120
-    assert first.spent.finished_usd + first.spent.lost_usd <= 0.1
-    second, _ = run(tmp_path, lambda s: priced(s, 0.1))
-    assert second.state == "over_budget" and first.spent.finished_usd <= second.spent.finished_usd <= 0.1
+    assert first.spent.finished_usd + first.spent.lost_usd <= 0.05
+    second, _ = run(tmp_path, lambda s: priced(s, 0.05))
+    assert second.state == "over_budget" and first.spent.finished_usd <= second.spent.finished_usd <= 0.05
     last, _ = run(tmp_path, lambda s: priced(s, 5.0))
     assert last.state == "complete" and last.spent.finished_usd > second.spent.finished_usd
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from videop2r_data.backends.batches import BatchRunner
-from videop2r_data.backends.caller import Answer, Loader, Money, keep, read_answer
+from videop2r_data.backends.caller import Answer, Loader, Money, keep, read_answer, valid
 from videop2r_data.backends.journal import Journal
 from videop2r_data.backends.pricing import reserve_usd
 from videop2r_data.backends.spending import NANO
@@ -174,5 +174,5 @@ class BatchCaller:
             self.journal.put_void(result.key, nusd=self._reserved.pop(result.key, 0))
             self._pending.discard(result.key)
         else:
-            self.journal.put_refused(result.key, str(result.error))
+            self.journal.put_refused(result.key, valid(str(result.error)))
             self.made += 1

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +14,14 @@ from videop2r_data.backends.limiter import AdaptiveLimiter
 from videop2r_data.backends.pricing import cost_usd, likely_tokens, reserve_usd
 from videop2r_data.backends.retry import call_with_retries
 from videop2r_data.backends.spending import NANO
-from videop2r_data.errors import AuthError, BudgetError, RefusedError, TransientError
+from videop2r_data.errors import (
+    AuthError,
+    BackendError,
+    BudgetError,
+    JournalError,
+    RefusedError,
+    TransientError,
+)
 from videop2r_data.schemas.calls import Backend, Completion, Frames, Request, Usage
 from videop2r_data.schemas.recipe import Price
 
@@ -40,6 +48,8 @@ class Money:
     def __init__(self, journal: Journal, max_cost: float | None) -> None:
         self.journal = journal
         self.max_nusd = None if max_cost is None else round(max_cost * NANO)
+        self._under_way = 0
+        self._waiting: list[asyncio.Future[None]] = []
 
     def send(self, key: str, nusd: int) -> None:
         """Write ahead that a call of at most `nusd` goes out.
@@ -57,6 +67,37 @@ class Money:
                 hint="raise --max-cost (or max_cost in the recipe) and run the same command: nothing is lost",
             )
         self.journal.put_sent(key, nusd=nusd)
+
+    @asynccontextmanager
+    async def call(self, key: str, nusd: int) -> AsyncIterator[None]:
+        """Around one call of at most `nusd`, as `send`; waits while calls under way may leave room for it.
+
+        Calls hold far more than they cost in the end. Without the wait, a limit that is small against what
+        the calls under way hold together would end the run with most of the money unspent.
+
+        Raises:
+            BudgetError: it could pass the limit, and nothing is under way.
+        """
+        while True:
+            try:
+                self.send(key, nusd)
+                break
+            except BudgetError:
+                if not self._under_way:
+                    raise
+            ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._waiting.append(ended)
+            await ended
+        self._under_way += 1
+        try:
+            yield
+        finally:
+            self._under_way -= 1
+            # who waits goes on after the answer is in the journal: both happen in this turn of the loop
+            waiting, self._waiting = self._waiting, []
+            for one in waiting:
+                if not one.done():
+                    one.set_result(None)
 
     def void(self, key: str, nusd: int) -> None:
         """The call that was sent was certainly not billed."""
@@ -124,9 +165,13 @@ class Caller:
             return read_answer(known)
         if self.backend is None:
             return None
-        running = self._in_flight.get(key)
-        if running is not None:
-            return await asyncio.shield(running)
+        while (running := self._in_flight.get(key)) is not None:
+            try:
+                return await asyncio.shield(running)
+            except (BackendError, JournalError):
+                raise
+            except Exception:  # noqa: BLE001, S112 - its pixels could not be had: ours may be another file's
+                continue
         future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         self._in_flight[key] = future
         try:
@@ -165,13 +210,13 @@ class Caller:
         reserve = 0 if self.price is None else round(reserve_usd(request, self.price) * NANO)
 
         async def attempt() -> Completion:
-            self.money.send(key, reserve)
-            try:
-                return await backend.complete(request, pixels)
-            except (TransientError, AuthError) as error:
-                if not getattr(error, "maybe_billed", False):
-                    self.money.void(key, reserve)
-                raise
+            async with self.money.call(key, reserve):
+                try:
+                    return await backend.complete(request, pixels)
+                except (TransientError, AuthError) as error:
+                    if not getattr(error, "maybe_billed", False):
+                        self.money.void(key, reserve)
+                    raise
 
         try:
             completion = await call_with_retries(
@@ -183,10 +228,11 @@ class Caller:
                 tokens_used=_tokens_used if self.count_tokens else None,
             )
         except RefusedError as error:
-            self.journal.put_refused(key, error.message)
+            message = valid(error.message)
+            self.journal.put_refused(key, message)
             self.made += 1
-            return Answer(None, error.message)
-        keep(self.journal, key, completion, self.price)
+            return Answer(None, message)
+        completion = keep(self.journal, key, completion, self.price)
         self.made += 1
         return Answer(completion)
 
@@ -196,10 +242,22 @@ def _tokens_used(completion: Completion) -> int:
     return usage.input_tokens + usage.output_tokens
 
 
-def keep(journal: Journal, key: str, completion: Completion, price: Price | None) -> None:
-    """Journal a finished call with what it cost."""
+def valid(text: str) -> str:
+    """Text that can be written: half a surrogate pair, which a server may cut an emoji to, becomes `?`."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-8", "replace").decode()
+    return text
+
+
+def keep(journal: Journal, key: str, completion: Completion, price: Price | None) -> Completion:
+    """Journal a finished call with what it cost; returns it as every later run will read it."""
+    text, model = valid(completion.text), valid(completion.model)
+    if text != completion.text or model != completion.model:
+        completion = completion.model_copy(update={"text": text, "model": model})
     usage = completion.usage
-    data = {
+    data: dict[str, Any] = {
         "text": completion.text,
         "finish": completion.finish_reason,
         "model": completion.model,
@@ -214,6 +272,7 @@ def keep(journal: Journal, key: str, completion: Completion, price: Price | None
         data["batched"] = True
     cost = 0 if price is None else round(cost_usd(usage, price, batched=completion.batched) * NANO)
     journal.put_call(key, data, nusd=cost)
+    return completion
 
 
 def read_answer(data: dict[str, Any]) -> Answer:

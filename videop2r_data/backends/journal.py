@@ -5,8 +5,8 @@ A folder of append-only segments. Each line is one record:
     {"key":"<64 hex>","kind":"call","nusd":1500,"crc":"<8 hex>","data":{…}}
 
 - `key` is the sha256 of the canonical request: a record answers for its content, not for a row or a run;
-- `nusd` is money in billionths of a dollar: integers add up exactly (of `media`: how many older records of the
-  same file it replaces);
+- `nusd` is money in billionths of a dollar: integers add up exactly (of `media`: how many older records of
+  the same file it replaces);
 - `crc` is the CRC-32 of all of the above and of the bytes of `data`: a damaged line is never an answer.
 
 A record is handed to the operating system before its answer is used, so `kill -9` loses nothing that was
@@ -26,7 +26,7 @@ from typing import Any, Literal, NamedTuple, Self
 
 import orjson
 
-from videop2r_data.backends.segments import SYNC_S, Segment, Writer
+from videop2r_data.backends.segments import Segment, Writer
 from videop2r_data.backends.spending import Spending
 from videop2r_data.errors import JournalError, P2RError
 
@@ -72,7 +72,7 @@ class Journal:
         try:
             if not readonly:
                 folder.mkdir(parents=True, exist_ok=True)
-            # not glob: that takes a folder which may not be read for an empty one, and all would be paid again
+            # glob would take a folder that may not be read for an empty one, and all would be paid again
             names = sorted(p for p in folder.iterdir() if _NAME.fullmatch(p.name)) if folder.is_dir() else []
         except OSError as error:
             raise JournalError(f"cannot open the journal: {error}", where=str(folder)) from None

@@ -112,7 +112,7 @@ def _vllm_fields(record: MediaRecord) -> dict[str, Any]:
     video = {"num_frames": -1, **video_metadata(record), "do_sample_frames": False}
     return {
         "media_io_kwargs": {"video": video},
-        "mm_processor_kwargs": {"min_pixels": MIN_PIXELS, "max_pixels": MAX_PIXELS},
+        "mm_processor_kwargs": {"size": {"shortest_edge": MIN_PIXELS, "longest_edge": MAX_PIXELS}},
     }
 
 

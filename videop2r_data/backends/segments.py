@@ -38,9 +38,11 @@ class Segment:
                 offset += len(line)
 
     def read(self, offset: int, length: int) -> bytes:
+        """That part of the file, as far as it is there."""
         return os.pread(self._fd, length, offset)
 
     def close(self) -> None:
+        """Safe to call twice."""
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
@@ -168,7 +170,7 @@ def _lock(fd: int) -> bool:
 
 
 def _open_to_write(path: Path) -> int | None:
-    """None: this process may only read it (another user's on a shared disk), or it was moved away just now."""
+    """None: this process may only read it (another user's on a shared disk), or it was just moved away."""
     try:
         return os.open(path, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC)
     except OSError as error:

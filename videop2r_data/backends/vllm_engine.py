@@ -152,7 +152,7 @@ class VllmBackend:
         return {
             "prompt": text,
             "multi_modal_data": media,
-            "mm_processor_kwargs": {"min_pixels": MIN_PIXELS, "max_pixels": MAX_PIXELS},
+            "mm_processor_kwargs": {"size": {"shortest_edge": MIN_PIXELS, "longest_edge": MAX_PIXELS}},
         }
 
     def _sampling(self, request: Request) -> Any:

@@ -84,8 +84,8 @@ async def run_pass(
         pool: questions in pool order; read as they are needed.
         window: questions under way at once.
         stop: ends the pass early; those under way are finished first.
-        target: end once so many are kept; questions whose answer is in a batch count as if they were, since the
-            next pass goes on behind them if they are not.
+        target: end once so many are kept; questions whose answer is in a batch count as if they were, since
+            the next pass goes on behind them if they are not.
         on_result: called after each question.
 
     Returns:
