@@ -6,9 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import typer
-from rich import box
 from rich.console import Console
-from rich.table import Table
+from rich.markup import escape
 
 from videop2r_data.builders.build import BuildReport, build
 from videop2r_data.builders.run import Stop
@@ -21,11 +20,12 @@ from videop2r_data.cli.common import (
     out_console,
     print_json,
     read_recipe,
+    shell,
     with_overrides,
 )
 from videop2r_data.cli.progress import BuildProgress
+from videop2r_data.cli.render_tables import plural, type_table
 from videop2r_data.cli.signals import run_draining
-from videop2r_data.schemas import ProblemType
 from videop2r_data.schemas.lock import Ledger
 from videop2r_data.schemas.recipe import Recipe
 
@@ -65,85 +65,77 @@ def run_build(
         print_json(report.model_dump(mode="json"))
     else:
         show_report(report, recipe, out_console())
-    raise typer.Exit(OK if report.state == "complete" else UNFINISHED)
+    finished = report.state == "complete" and not report.unanswered
+    raise typer.Exit(OK if finished else UNFINISHED)
 
 
 def show_report(report: BuildReport, recipe: Recipe, console: Console) -> None:
     """The summary for people."""
     again = "run the same command again: every finished call is kept"
     if report.state == "complete" and report.ledger is not None:
-        console.print(f"[bold]Built[/] {report.out}", soft_wrap=True)
-        console.print(ledger_table(report.ledger))
+        console.print(f"[bold]Built[/] {escape(report.out)}", soft_wrap=True)
+        if report.ledger.kept:
+            console.print()
+            console.print(type_table(report.ledger.table, title="kept", width=console.width))
+            console.print()
         show_reasons(report.ledger, console)
     elif report.state == "interrupted":
-        console.print(f"[bold]Stopped[/] after {report.seen:,} questions; to go on, {again}.")
+        console.print(f"[bold]Stopped[/] after {plural(report.seen, 'question')}; to go on, {again}.")
     elif report.state == "waiting":
         console.print(
-            f"[bold]Waiting[/] for batches: {report.waiting:,} questions. Run the same command later, here\n"
-            "or on another machine that has the work folder."
+            f"[bold]Waiting[/] for batches with the answers of {plural(report.waiting, 'question')}. "
+            "Run the same command later, here or on another machine that has the work folder."
         )
     else:
-        console.print(f"[bold]Over budget[/] after {report.seen:,} questions: raise --max-cost; {again}.")
-    console.print(
-        f"{report.calls_made:,} calls made, {report.calls_found:,} answers found in the journal, "
-        f"{report.media_decoded:,} files decoded, {report.seconds:,.1f} s"
-    )
-    if report.spent.finished_usd or report.spent.lost_usd:
-        lost = report.spent.lost_usd
         console.print(
-            f"spent ${report.spent.finished_usd:,.2f} in all"
-            + (f", and at most ${lost:,.2f} for calls that never came back" if lost else "")
+            f"[bold]Over budget[/] after {plural(report.seen, 'question')}: raise --max-cost, then {again}."
         )
+    console.print(
+        f"{plural(report.calls_made, 'call')} made, {plural(report.calls_found, 'answer')} found in the "
+        f"journal, {plural(report.media_decoded, 'file')} decoded, {report.seconds:,.1f} s"
+    )
+    _show_money(report, console)
     if report.damaged_records:
-        console.print(f"{report.damaged_records:,} damaged journal records: their calls were made again")
+        console.print(
+            f"{plural(report.damaged_records, 'damaged journal record')}: those calls were made again"
+        )
     if report.state == "complete":
         if report.unanswered:
-            console.print(f"{report.unanswered:,} questions got no answer: {again}.")
+            console.print(f"[bold red]{plural(report.unanswered, 'question')} got no answer[/]: {again}.")
         _show_next(report, recipe, console)
 
 
+def _show_money(report: BuildReport, console: Console) -> None:
+    spent, lost = report.spent.finished_usd, report.spent.lost_usd
+    if spent or lost:
+        more = f", and at most ${lost:,.2f} for calls that never came back" if lost else ""
+        console.print(f"spent ${spent:,.2f} over all runs{more}")
+
+
 def _show_next(report: BuildReport, recipe: Recipe, console: Console) -> None:
+    load = f"from datasets import load_dataset as l; print(l({report.out!r}))"
     lines = [
-        f"check it   p2r-data verify {report.out}",
-        f"load it    python -c 'from datasets import load_dataset as l; print(l(\"{report.out}\"))'",
+        f"check it   p2r-data verify {shell(report.out)}",
+        f"see one    p2r-data show {shell(report.out)}",
+        f"load it    python -c {_double(load)}",
     ]
     if any(s.kind == "demo" for s in recipe.sources):
-        lines.append(f"score it   p2r-data demo-report {report.out}")
+        lines.append(f"score it   p2r-data demo-report {shell(report.out)}")
     for line in lines:
         console.print(line, soft_wrap=True, markup=False)
 
 
-def ledger_table(ledger: Ledger) -> Table:
-    """Kept rows by data type and problem type, with sums."""
-    types = [t.value for t in ProblemType if any(t.value in row for row in ledger.table.values())]
-    table = Table(pad_edge=False, box=box.SIMPLE_HEAD)
-    table.add_column("kept")
-    for name in [*(_short(t) for t in types), "sum"]:
-        table.add_column(name, justify="right")
-    for kind, counts in ledger.table.items():
-        cells = [f"{counts[t]:,}" if t in counts else "-" for t in types]
-        table.add_row(kind, *cells, f"{sum(counts.values()):,}")
-    sums = [sum(c.get(t, 0) for c in ledger.table.values()) for t in types]
-    table.add_row("sum", *(f"{n:,}" for n in sums), f"{sum(sums):,}", style="bold")
-    return table
+def _double(text: str) -> str:
+    """A shell word; in double quotes where these change nothing, since the text holds single ones."""
+    return shell(text) if any(c in text for c in '"$`\\!') else f'"{text}"'
 
 
 def show_reasons(ledger: Ledger, console: Console) -> None:
     """The sum of the ledger and why rows fell."""
     console.print(
-        f"{ledger.rows_in:,} rows in = {ledger.kept:,} kept + {ledger.rejected:,} rejected + "
-        f"{ledger.failed:,} failed" + (f" ({ledger.surplus:,} behind the target)" if ledger.surplus else "")
+        f"{plural(ledger.rows_in, 'row')} in = {ledger.kept:,} kept + {ledger.rejected:,} rejected + "
+        f"{ledger.failed:,} failed"
+        + (f"; {plural(ledger.surplus, 'more row')} behind the target" if ledger.surplus else "")
     )
     for reason, count in sorted(ledger.reasons.items(), key=lambda item: (-item[1], item[0])):
         console.print(f"  {count:>9,}  {reason}")
-
-
-def _short(problem_type: str) -> str:
-    return {
-        "multiple choice": "choice",
-        "numerical": "number",
-        "free-form": "free",
-        "regression": "regr.",
-        "temporal grounding": "time",
-        "spatial grounding": "box",
-    }.get(problem_type, problem_type)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shlex
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,6 +15,7 @@ import typer
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from videop2r_data.errors import P2RError
     from videop2r_data.schemas.recipe import Recipe
 
 OK, FINDINGS, USAGE, UNFINISHED = 0, 1, 2, 3
@@ -27,10 +30,22 @@ def err_console() -> Console:
 
 
 def out_console() -> Console:
-    """For results: stdout, 80 columns when it is piped."""
+    """For results: stdout; piped it is as wide as COLUMNS says, else 80."""
     from rich.console import Console
 
-    return Console(highlight=False, width=None if sys.stdout.isatty() else 80)
+    if sys.stdout.isatty():
+        return Console(highlight=False)
+    columns = os.environ.get("COLUMNS", "")
+    return Console(highlight=False, width=int(columns) if columns.isdecimal() and int(columns) else 80)
+
+
+def shell(path: object) -> str:
+    """A path or name as a shell takes it.
+
+    >>> shell("my set"), shell("my-set")
+    ("'my set'", 'my-set')
+    """
+    return shlex.quote(str(path))
 
 
 def print_json(value: Any) -> None:
@@ -42,21 +57,59 @@ def print_json(value: Any) -> None:
 
 
 @contextmanager
-def errors_as_messages() -> Iterator[None]:
-    """Errors that this package raises on purpose become one message and exit code 1."""
+def errors_as_messages(*, as_json: bool = False) -> Iterator[None]:
+    """Foreseen errors become a message on stderr and exit code 1, Ctrl-C exit code 3; bugs stay tracebacks.
+
+    Args:
+        as_json: print `{"error": ...}` on stdout too, so that there is one document whatever happens.
+    """
     from videop2r_data.errors import P2RError
 
     try:
         yield
-    except P2RError as error:
-        from rich.text import Text
-
-        console = err_console()
-        console.print(Text("error: ", style="bold red") + Text(str(error)))
-        raise typer.Exit(FINDINGS) from None
+    except KeyboardInterrupt:
+        _complain("stopped", "Interrupted", "every finished call is kept: the same command goes on", as_json)
+        raise typer.Exit(UNFINISHED) from None
     except BrokenPipeError:
-        sys.stderr.close()
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else the exit flushes into the pipe
         raise typer.Exit(FINDINGS) from None
+    except (P2RError, OSError, ExceptionGroup) as caught:
+        error = _foreseen(caught)
+        if error is None:
+            raise
+        head = f"{error.where}: {error.message}" if error.where else error.message
+        _complain(head, type(error).__name__, error.hint or "", as_json)
+        raise typer.Exit(FINDINGS) from None
+
+
+def _foreseen(error: BaseException) -> P2RError | None:
+    """The error to tell, or None if it is a bug; of several that came together the first."""
+    from videop2r_data.errors import ConfigError, P2RError
+
+    if isinstance(error, BaseExceptionGroup):
+        found = [_foreseen(e) for e in error.exceptions]
+        return None if None in found else found[0]
+    if isinstance(error, P2RError):
+        return error
+    if isinstance(error, OSError):
+        where = " -> ".join(str(name) for name in (error.filename, error.filename2) if name is not None)
+        return ConfigError(
+            error.strerror or str(error) or type(error).__name__,
+            where=where or None,
+            hint="check that the path exists and may be read or written, and that the disk has room",
+        )
+    return None
+
+
+def _complain(message: str, kind: str, hint: str, as_json: bool) -> None:
+    from rich.text import Text
+
+    text = Text("error: ", style="bold red") + Text(message)
+    if hint:
+        text += Text("\n  " + hint.replace("\n", "\n  "))
+    err_console().print(text, soft_wrap=True)
+    if as_json:
+        print_json({"error": {"kind": kind, "message": message, "hint": hint}})
 
 
 def read_recipe(name: str) -> tuple[Recipe, Path]:
@@ -72,6 +125,8 @@ def read_recipe(name: str) -> tuple[Recipe, Path]:
     path = Path(name)
     if path.is_file():
         return load_recipe(path), path.parent
+    if path.is_dir():
+        raise ConfigError("a folder, not a recipe", where=name, hint="give the YAML file in it")
     if name in list_recipes():
         return parse_recipe(recipe_text(name), where=f"packaged recipe {name}"), Path.cwd()
     raise ConfigError(
@@ -81,7 +136,15 @@ def read_recipe(name: str) -> tuple[Recipe, Path]:
 
 
 def with_overrides(recipe: Recipe, **changes: Any) -> Recipe:
-    """The recipe with flags applied; None leaves a setting alone."""
+    """The recipe with flags applied; None leaves a setting alone.
+
+    Raises:
+        ConfigError: a flag gives a value that the recipe does not allow.
+    """
+    from pydantic import ValidationError
+
+    from videop2r_data.errors import ConfigError
+
     data = recipe.model_dump(mode="json")
     for dotted, value in changes.items():
         if value is None:
@@ -91,4 +154,10 @@ def with_overrides(recipe: Recipe, **changes: Any) -> Recipe:
         for part in path:
             place = place[part]
         place[last] = value
-    return type(recipe).model_validate(data)
+    try:
+        return type(recipe).model_validate(data)
+    except ValidationError as error:
+        lines = [f"{'.'.join(map(str, e['loc']))}: {e['msg']}, got {e['input']!r}" for e in error.errors()]
+        raise ConfigError(
+            "; ".join(lines), where="the recipe with the flags of the command", hint="mend the flag"
+        ) from None

@@ -21,17 +21,27 @@ app = typer.Typer(
 
 RecipeArg = Annotated[str, typer.Argument(help="A recipe file, or the name of a packaged recipe.")]
 OutOpt = Annotated[
-    Path | None, typer.Option("--out", help="Folder of the data set. Default: ./<recipe's name>.")
+    Path | None,
+    typer.Option("--out", metavar="DIR", help="Folder of the data set; default: ./ and the recipe's name."),
 ]
 WorkOpt = Annotated[
-    Path | None, typer.Option("--work", help="Folder of the journal. Default: <out>.build beside it.")
+    Path | None,
+    typer.Option("--work", metavar="DIR", help="Folder of the journal; default: the data set's with .build."),
 ]
 JsonOpt = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
 WhereArg = Annotated[
     str, typer.Argument(help="A local folder, a Hub id, or the folder of the official release.")
 ]
 DirArg = Annotated[Path, typer.Argument(help="A data set that was built here.")]
-RevisionOpt = Annotated[str | None, typer.Option(help="For a Hub id: commit, tag or branch.")]
+RevisionOpt = Annotated[str | None, typer.Option(metavar="REV", help="For a Hub id: commit, tag or branch.")]
+
+_BUILD_HELP = (
+    "Build a data set, or go on with a build: the same command resumes.\n\n"
+    "Without a recipe the embedded demo world is built. Every finished call is kept at once in the journal: "
+    "stop with Ctrl-C, or lose the machine, and run the same command again.\n\n"
+    "Exit code 0: done. 1: an error. 2: wrong usage. 3: not done yet (Ctrl-C, budget, batches still at the "
+    "server, questions without an answer): run the same command again."
+)
 
 
 def _print_version(wanted: bool) -> None:
@@ -51,34 +61,39 @@ def _root(
     """Make, check and rebuild process-aware chain-of-thought data for video and image QA."""
 
 
-@app.command(epilog="Example: p2r-data build my-recipe.yaml --out data/my-cot --max-cost 200")
+@app.command(
+    help=_BUILD_HELP, epilog="Example: p2r-data build my-recipe.yaml --out data/my-cot --max-cost 200"
+)
 def build(
     recipe: RecipeArg = "demo",
     out: OutOpt = None,
     work: WorkOpt = None,
     max_cost: Annotated[
-        float | None, typer.Option(min=0, help="US dollars for the whole build, over all its runs.")
+        float | None,
+        typer.Option(min=0, metavar="USD", help="US dollars for the whole build, over all its runs."),
     ] = None,
     concurrency: Annotated[
-        int | None, typer.Option(min=1, max=4096, help="Generator calls in flight at most.")
+        int | None, typer.Option(min=1, max=4096, metavar="N", help="Generator calls in flight at most.")
     ] = None,
     judge_concurrency: Annotated[
-        int | None, typer.Option(min=1, max=4096, help="Judge calls in flight at most.")
+        int | None, typer.Option(min=1, max=4096, metavar="N", help="Judge calls in flight at most.")
     ] = None,
-    workers: Annotated[int | None, typer.Option(min=0, help="Decoder processes; 0: one per core.")] = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="Take only the first rows of each source.")] = None,
-    target: Annotated[int | None, typer.Option(min=1, help="Stop after so many accepted rows.")] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=0, metavar="N", help="Decoder processes; 0: one per core.")
+    ] = None,
+    limit: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Take only the first rows of each source.")
+    ] = None,
+    target: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Stop after so many accepted rows.")
+    ] = None,
     wait: Annotated[bool, typer.Option(help="Wait for batches; else come back later.")] = True,
     json: JsonOpt = False,
 ) -> None:
-    """Build a data set, or go on with a build: the same command resumes.
-
-    Without a recipe the embedded demo world is built. Every finished call is kept at once in the journal:
-    stop with Ctrl-C, or lose the machine, and run the same command again. Exit code 3: stopped early.
-    """
+    """Build a data set, or go on with a build: the same command resumes."""
     from videop2r_data.cli.build import run_build
 
-    with errors_as_messages():
+    with errors_as_messages(as_json=json):
         run_build(
             recipe,
             out=out,
@@ -100,7 +115,7 @@ def build(
 def verify(
     where: WhereArg,
     revision: RevisionOpt = None,
-    workers: Annotated[int, typer.Option(min=0, help="Processes; 0: one per core.")] = 0,
+    workers: Annotated[int, typer.Option(min=0, metavar="N", help="Processes; 0: one per core.")] = 0,
     json: JsonOpt = False,
 ) -> None:
     """Check every row of a data set: parse, score, and hold every field against every other.
@@ -109,7 +124,7 @@ def verify(
     """
     from videop2r_data.cli.inspect import run_verify
 
-    with errors_as_messages():
+    with errors_as_messages(as_json=json):
         run_verify(where, revision=revision, workers=workers, as_json=json)
 
 
@@ -127,7 +142,7 @@ def check(
     """
     from videop2r_data.cli.plan import run_check
 
-    with errors_as_messages():
+    with errors_as_messages(as_json=json):
         run_check(recipe, out=out, work=work, deep=deep, as_json=json)
 
 
@@ -137,17 +152,20 @@ def estimate(
     out: OutOpt = None,
     work: WorkOpt = None,
     pilot: Annotated[
-        int, typer.Option(min=0, help="Really build so many rows first and measure; their calls are kept.")
+        int,
+        typer.Option(
+            min=0, metavar="N", help="Really build so many rows first and measure; their calls are kept."
+        ),
     ] = 0,
     max_cost: Annotated[
-        float | None, typer.Option(min=0, help="US dollars that the pilot may spend.")
+        float | None, typer.Option(min=0, metavar="USD", help="US dollars that the pilot may spend.")
     ] = None,
     json: JsonOpt = False,
 ) -> None:
     """Price a build before it starts: calls, tokens and dollars of each step."""
     from videop2r_data.cli.plan import run_estimate
 
-    with errors_as_messages():
+    with errors_as_messages(as_json=json):
         run_estimate(recipe, out=out, work=work, pilot=pilot, max_cost=max_cost, as_json=json)
 
 
@@ -155,7 +173,9 @@ def estimate(
 def reproduce(
     folder: DirArg,
     work: WorkOpt = None,
-    base: Annotated[Path | None, typer.Option(help="Folder that the recipe's paths are relative to.")] = None,
+    base: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Folder that the recipe's paths are relative to.")
+    ] = None,
     json: JsonOpt = False,
 ) -> None:
     """Rebuild a data set from its lock and journal, with no call, and compare every sha256.
@@ -164,7 +184,7 @@ def reproduce(
     """
     from videop2r_data.cli.inspect import run_reproduce
 
-    with errors_as_messages():
+    with errors_as_messages(as_json=json):
         run_reproduce(folder, work=work, base=base, as_json=json)
 
 
@@ -173,7 +193,7 @@ def stats(where: WhereArg, revision: RevisionOpt = None, json: JsonOpt = False) 
     """Tables of a data set: types, lengths, sources, scores, rejections."""
     from videop2r_data.cli.inspect import run_stats
 
-    with errors_as_messages():
+    with errors_as_messages(as_json=json):
         run_stats(where, revision=revision, as_json=json)
 
 
@@ -187,7 +207,7 @@ def show(
     """Print one sample with its verdicts and the calls behind it."""
     from videop2r_data.cli.inspect import run_show
 
-    with errors_as_messages():
+    with errors_as_messages(as_json=json):
         run_show(folder, sample, work=work, as_json=json)
 
 
@@ -205,7 +225,9 @@ def schema(
 @app.command(epilog="Example: p2r-data init my-recipe.yaml --from videop2r-mini")
 def init(
     path: Annotated[Path, typer.Argument(help="File to write.")] = Path("recipe.yaml"),
-    template: Annotated[str, typer.Option("--from", help="Packaged recipe to start from.")] = "videop2r-mini",
+    template: Annotated[
+        str, typer.Option("--from", metavar="NAME", help="Packaged recipe to start from.")
+    ] = "videop2r-mini",
     force: Annotated[bool, typer.Option("--force", help="Replace an existing file.")] = False,
 ) -> None:
     """Write a commented recipe to start from."""
@@ -220,7 +242,7 @@ def demo_report(folder: DirArg, work: WorkOpt = None, json: JsonOpt = False) -> 
     """Precision and recall of each step against the defects that the demo world planted."""
     from videop2r_data.cli.inspect import run_demo_report
 
-    with errors_as_messages():
+    with errors_as_messages(as_json=json):
         run_demo_report(folder, work=work, as_json=json)
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import typer
 from rich import box
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from videop2r_data.cli.common import (
     FINDINGS,
@@ -17,9 +18,15 @@ from videop2r_data.cli.common import (
     out_console,
     print_json,
     read_recipe,
+    shell,
     with_overrides,
 )
+from videop2r_data.cli.render_tables import plural
 from videop2r_data.errors import ConfigError
+
+if TYPE_CHECKING:
+    from videop2r_data.builders.check_report import CheckReport
+    from videop2r_data.builders.estimate import Estimate
 
 
 def run_check(recipe: str, *, out: Path | None, work: Path | None, deep: bool, as_json: bool) -> None:
@@ -42,9 +49,20 @@ def run_check(recipe: str, *, out: Path | None, work: Path | None, deep: bool, a
         from videop2r_data.cli.render_check import render_check
 
         render_check(report, out_console())
-        if report.ok:
-            typer.echo(f"next: p2r-data estimate {recipe} --pilot 50")
+        _show_next(report, recipe)
     raise typer.Exit(0 if report.ok else FINDINGS)
+
+
+def _show_next(report: CheckReport, recipe: str) -> None:
+    if report.ok:
+        typer.echo(f"next: p2r-data estimate {shell(recipe)} --pilot 50")
+    elif report.rows_ok and not any(source.error for source in report.sources):
+        typer.echo(
+            "A build goes on without the others and keeps them, with the reason, in the config `rejected`.\n"
+            f"next: mend them, or p2r-data estimate {shell(recipe)} --pilot 50"
+        )
+    else:
+        typer.echo(f"next: mend the source, then p2r-data check {shell(recipe)}")
 
 
 def run_estimate(
@@ -71,11 +89,12 @@ def run_estimate(
     _show_estimate(report, recipe, out_console())
 
 
-def _show_estimate(report: Any, recipe: str, console: Console) -> None:
-    console.print(f"{report.rows:,} rows in the pool, {report.bad_rows:,} of them cannot be used")
+def _show_estimate(report: Estimate, recipe: str, console: Console) -> None:
+    console.print(f"{plural(report.rows, 'row')} in the pool, {report.bad_rows:,} of them cannot be used")
     if report.pilot_rows:
         console.print(
-            f"pilot: {report.pilot_rows:,} rows, {report.pilot_kept:,} kept, ${report.pilot_usd:,.4f} spent"
+            f"pilot: {plural(report.pilot_rows, 'row')}, {report.pilot_kept:,} kept, "
+            f"${report.pilot_usd:,.4f} spent"
         )
     table = Table(pad_edge=False, box=box.SIMPLE_HEAD)
     for name in ("step", "calls", "tokens in", "tokens out", "US dollars"):
@@ -90,11 +109,15 @@ def _show_estimate(report: Any, recipe: str, console: Console) -> None:
             money,
         )
     console.print(table)
-    console.print(f"in all: ${_range(report.usd, report.usd_low, report.usd_high)}")
+    if any(step.priced for step in report.steps):
+        console.print(f"in all: ${_range(report.usd, report.usd_low, report.usd_high)}")
+    else:
+        console.print("in all: nothing to pay, as the recipe gives no `price` for its backends")
     for note in report.notes:
-        console.print(f"note: {note}")
+        console.print(Text(f"note: {note}"))
     limit = max(1, round(report.usd_high * 1.1))
-    console.print(f"next: p2r-data build {recipe}" + (f" --max-cost {limit}" if report.usd else ""))
+    budget = f" --max-cost {limit}" if report.usd else ""
+    console.print(f"next: p2r-data build {shell(recipe)}{budget}", soft_wrap=True, markup=False)
 
 
 def _range(middle: float, low: float, high: float) -> str:
@@ -134,7 +157,10 @@ def run_init(path: Path, *, template: str, force: bool) -> None:
 
     if template not in list_recipes():
         raise ConfigError(f"no packaged recipe {template!r}", hint=f"one of: {', '.join(list_recipes())}")
+    if path.is_dir():
+        path = path / f"{template}.yaml"
     if path.exists() and not force:
         raise ConfigError("the file exists", where=str(path), hint="--force replaces it")
+    path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(recipe_text(template), encoding="utf-8")
-    typer.echo(f"wrote {path}; edit its sources, then: p2r-data check {path}")
+    typer.echo(f"wrote {path}; edit its sources, then: p2r-data check {shell(path)}")

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from videop2r_data.builders.check_report import CheckReport, MediaStats, SourceCheck
+from videop2r_data.cli.render_tables import plural, size
 
 
 def render_check(report: CheckReport, console: Console) -> None:
     """Tables per source: what can be used, what cannot, and which rows need it."""
     for source in report.sources:
         _source(source, console)
-    how = "every frame decoded" if report.deep else "headers only; --deep decodes every frame"
+    how = "every frame decoded" if report.deep else "a quick look; --deep decodes every frame"
     console.print(
-        f"{report.rows_ok:,} of {report.rows:,} rows and {report.files_ok:,} of {report.files:,} files "
-        f"can be used ({how})"
+        f"{report.rows_ok:,} of {plural(report.rows, 'row')} and {report.files_ok:,} of "
+        f"{plural(report.files, 'file')} can be used ({how})"
     )
     if report.ok:
         console.print("[bold green]nothing wrong[/]")
@@ -26,42 +26,43 @@ def render_check(report: CheckReport, console: Console) -> None:
 def _source(source: SourceCheck, console: Console) -> None:
     console.print(Text(f"{source.name} ({source.kind})", style="bold"))
     if source.error:
-        console.print(Text(f"  cannot be read to its end: {source.error}", style="red"))
-    console.print(f"  {source.rows:,} rows, {source.files:,} media files under {source.media_root or '-'}")
-    for kind, stats in (("videos", source.videos), ("images", source.images)):
+        told = source.error.replace("\n", "\n  ")
+        console.print(Text(f"  cannot be read to its end: {told}", style="red"), soft_wrap=True)
+    under = f" under {source.media_root}" if source.media_root else ""
+    console.print(
+        f"  {plural(source.rows, 'row')}, {plural(source.files, 'media file')}{under}", soft_wrap=True
+    )
+    for kind, stats in (("video", source.videos), ("image", source.images)):
         if stats is not None:
-            console.print(Text(f"  {kind}: {_spread(stats)}"))
-    for reason, count in source.bad_rows.items():
-        console.print(f"  {count:,} bad rows: {reason}")
+            console.print(Text(f"  {plural(stats.files, kind)}: {_spread(stats)}"))
+    if source.bad_rows:
+        reasons = ", ".join(f"{count:,} {reason}" for reason, count in source.bad_rows.items())
+        console.print(f"  {plural(sum(source.bad_rows.values()), 'bad row')}: {reasons}")
     for bad in source.bad_examples[:5]:
-        console.print(Text(f"    row {bad.row} ({bad.problem_id or '?'}): {bad.detail}"))
+        name = f" ({bad.problem_id})" if bad.problem_id else ""
+        console.print(Text(f"    row {bad.row:,}{name}: {bad.detail}"), soft_wrap=True)
     if source.faults:
         _faults(source, console)
 
 
 def _faults(source: SourceCheck, console: Console) -> None:
-    table = Table(pad_edge=False, box=box.SIMPLE_HEAD)
-    table.add_column("reason")
-    table.add_column("files", justify="right")
-    table.add_column("rows", justify="right")
-    table.add_column("for example")
+    table = Table(box=None, pad_edge=False, title="  files that cannot be used", title_justify="left")
+    table.add_column("    reason", no_wrap=True)
+    for name in ("files", "rows that need them"):
+        table.add_column(name, justify="right")
+    for fault in source.faults:
+        table.add_row(f"    {fault.reason.value}", f"{fault.files:,}", f"{fault.rows:,}")
+    console.print(table)
+    console.print("  for example")
     for fault in source.faults:
         first = fault.examples[0]
         needs = ", ".join(first.sample_ids)
-        table.add_row(
-            fault.reason.value,
-            f"{fault.files:,}",
-            f"{fault.rows:,}",
-            Text(f"{first.path}, needed by {needs}"),
-        )
-    console.print(table)
+        console.print(Text(f"    {fault.reason.value}: {first.path}, needed by {needs}"), soft_wrap=True)
 
 
 def _spread(stats: MediaStats) -> str:
-    text = (
-        f"{stats.files:,} files, {stats.bytes / 1e6:,.1f} MB, "
-        f"{stats.width.median:.0f}x{stats.height.median:.0f} in the middle"
-    )
+    text = f"{size(stats.bytes)}, median {stats.width.median:.0f}x{stats.height.median:.0f} pixels"
     if stats.duration_s is not None:
-        text += f", {stats.duration_s.min:.1f}-{stats.duration_s.max:.1f} s"
+        low, high = f"{stats.duration_s.min:,.1f}", f"{stats.duration_s.max:,.1f}"
+        text += f", {low} s" if low == high else f", {low} to {high} s"
     return text

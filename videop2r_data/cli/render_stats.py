@@ -8,35 +8,28 @@ from rich.text import Text
 
 from videop2r_data.cards.stats import Stats
 from videop2r_data.cards.stats_text import Distribution, Spread, TopWords
-from videop2r_data.cli.render_tables import bar, type_table
-
-
-def stats_of(where: str, *, revision: str | None = None) -> Stats:
-    """Open a release and count it.
-
-    Raises:
-        SourceError: there is none, or a file is damaged.
-    """
-    from videop2r_data.builders.release import open_release
-    from videop2r_data.cards.stats import compute_stats
-
-    return compute_stats(open_release(where, revision=revision))
+from videop2r_data.cli.render_tables import bar, bar_width, figure, plural, type_table
 
 
 def render_stats(stats: Stats, console: Console) -> None:
-    """Print all tables, at most 80 columns wide."""
+    """Print all tables."""
     console.print(Text(stats.where, style="bold"), soft_wrap=True)
-    console.print(", ".join(f"{name} {count:,} rows" for name, count in stats.rows.items()))
-    console.print()
-    console.print(type_table(stats.table, title="rows"))
+    console.print(", ".join(f"{name} {plural(count, 'row')}" for name, count in stats.rows.items()))
+    if stats.table:
+        console.print()
+        console.print(
+            type_table(
+                stats.table, title="accepted" if "sft" in stats.rows else "questions", width=console.width
+            )
+        )
     _counts(console, "sources", stats.sources)
     _histogram(console, "perception, words", stats.perception_words)
     _histogram(console, "reasoning, words", stats.reasoning_words)
     _spreads(console, "perception, words by group", stats.perception_by)
     _spreads(console, "reasoning, words by group", stats.reasoning_by)
     _histogram(console, "reward", stats.rewards)
-    _counts(console, "attempt that was kept", stats.attempts)
-    _spreads(console, "media", {"frames": stats.frames, "seconds": stats.seconds})
+    _counts(console, "attempt that was kept, counted from 0", stats.attempts)
+    _spreads(console, "media of accepted rows", {"frames": stats.frames, "seconds": stats.seconds})
     _counts(console, "not accepted, stage/reason", stats.funnel)
     _words(console, "perception", stats.perception_top)
     _words(console, "reasoning", stats.reasoning_top)
@@ -55,8 +48,9 @@ def _counts(console: Console, title: str, counts: dict[str, int]) -> None:
     table.add_column("", overflow="fold", max_width=40)
     table.add_column("rows", justify="right")
     table.add_column("")
+    long = bar_width(console.width, 4 + min(40, max(map(len, counts))) + len(f"{max(counts.values()):,}"), 24)
     for name, count in counts.items():
-        table.add_row(Text(name or "(none)"), f"{count:,}", bar(count / total))
+        table.add_row(Text(name or "(none)"), f"{count:,}", bar(count / total, long))
     console.print()
     console.print(table)
 
@@ -64,12 +58,16 @@ def _counts(console: Console, title: str, counts: dict[str, int]) -> None:
 def _histogram(console: Console, title: str, found: Distribution) -> None:
     if not found.count:
         return
-    table, most = _table(f"{title}: mean {found.mean:.4g}, median {found.p50:g}"), max(found.bins.values())
+    table, most = (
+        _table(f"{title}: mean {figure(found.mean)}, median {figure(found.p50)}"),
+        max(found.bins.values()),
+    )
     table.add_column("from", justify="right")
     table.add_column("rows", justify="right")
     table.add_column("")
+    long = bar_width(console.width, 4 + max(4, *map(len, found.bins)) + max(4, len(f"{most:,}")))
     for edge, count in found.bins.items():
-        table.add_row(edge, f"{count:,}", bar(count / most, 40))
+        table.add_row(edge, f"{count:,}", bar(count / most, long))
     console.print()
     console.print(table)
 
@@ -84,7 +82,7 @@ def _spreads(console: Console, title: str, spreads: dict[str, Spread]) -> None:
         table.add_column(name, justify="right", no_wrap=True)
     for name, s in shown.items():
         figures = (s.mean, s.min, s.p5, s.p50, s.p95, s.max)
-        table.add_row(Text(name), f"{s.count:,}", *(f"{figure:.4g}" for figure in figures))
+        table.add_row(Text(name), f"{s.count:,}", *(figure(value) for value in figures))
     console.print()
     console.print(table)
 

@@ -7,7 +7,7 @@ from rich.table import Table
 from rich.text import Text
 
 from videop2r_data.builders.verify.report import Finding, VerifyReport
-from videop2r_data.cli.render_tables import bar, type_table
+from videop2r_data.cli.render_tables import bar, bar_width, plural, type_table
 
 _LAYOUT = {"ours": "this tool's layout", "official": "the official layout"}
 
@@ -17,10 +17,13 @@ def render_report(report: VerifyReport, console: Console) -> None:
     rows = ", ".join(f"{name} {count:,}" for name, count in report.configs.items()) or "none"
     console.print(Text(report.where, style="bold"), soft_wrap=True)
     revision = f", revision {report.revision}" if report.revision else ""
-    console.print(f"{report.files} files in {_LAYOUT[report.layout]}{revision}; rows: {rows}", soft_wrap=True)
+    console.print(
+        f"{plural(report.files, 'file')} in {_LAYOUT[report.layout]}{revision}; rows: {rows}", soft_wrap=True
+    )
     if report.table:
         console.print()
-        console.print(type_table(report.table, title="accepted" if "sft" in report.configs else "questions"))
+        title = "accepted" if "sft" in report.configs else "questions"
+        console.print(type_table(report.table, title=title, width=console.width))
     if report.paper is not None:
         _paper(report, console)
     if report.funnel:
@@ -42,7 +45,10 @@ def _paper(report: VerifyReport, console: Console) -> None:
     if report.paper.table:
         console.print(
             type_table(
-                report.paper.table, title="difference to the paper's table, cells that differ", signed=True
+                report.paper.table,
+                title="difference to the paper's table, cells that differ",
+                signed=True,
+                width=console.width,
             )
         )
     else:
@@ -59,9 +65,11 @@ def _funnel(report: VerifyReport, console: Console) -> None:
     table.add_column("reason", overflow="fold")
     table.add_column("rows", justify="right")
     table.add_column("")
+    names = max(len(name) for name in report.funnel)
+    long = bar_width(console.width, 8 + names + len(f"{max(report.funnel.values()):,}"), 24)
     for name, count in report.funnel.items():
         stage, _, reason = name.partition("/")
-        table.add_row(Text(stage), Text(reason), f"{count:,}", bar(count / total))
+        table.add_row(Text(stage), Text(reason), f"{count:,}", bar(count / total, long))
     console.print()
     console.print(table)
 
@@ -90,11 +98,9 @@ def _one_line(text: str) -> str:
 def _verdict(report: VerifyReport, console: Console) -> None:
     errors = sum(f.count for f in report.findings if f.severity == "error")
     warnings = sum(f.count for f in report.findings if f.severity == "warning")
-    speed = f"{report.rows:,} rows in {report.seconds:.1f} s, {report.rows_per_s:,.0f} rows/s"
+    speed = f"{plural(report.rows, 'row')} in {report.seconds:,.1f} s, {report.rows_per_s:,.0f} rows/s"
+    extra = f", {plural(warnings, 'warning')}" if warnings else ""
     if report.ok:
-        extra = f", {warnings:,} warnings" if warnings else ""
         console.print(Text("ok", style="bold green") + Text(f"{extra}: {speed}"))
     else:
-        console.print(
-            Text(f"{errors:,} errors", style="bold red") + Text(f", {warnings:,} warnings: {speed}")
-        )
+        console.print(Text(plural(errors, "error"), style="bold red") + Text(f"{extra}: {speed}"))

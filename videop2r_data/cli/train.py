@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from videop2r_data.cli.common import errors_as_messages, out_console, print_json
+
+if TYPE_CHECKING:
+    from videop2r_data.trainer.lengths import LengthReport
 
 app = typer.Typer(
     name="p2r-train",
@@ -28,34 +31,54 @@ def _root() -> None:
 def lengths(
     folder: Annotated[Path, typer.Argument(help="A data set that p2r-data build made.")],
     tokenizer: Annotated[
-        Path | None, typer.Option(help="tokenizer.json, or the model folder that holds it; else words.")
+        Path | None,
+        typer.Option(metavar="PATH", help="tokenizer.json, or the model folder that holds it; else words."),
     ] = None,
-    perception: Annotated[tuple[int, int], typer.Option(help="Bounds of the observation.")] = (128, 320),
-    reasoning: Annotated[tuple[int, int], typer.Option(help="Bounds of think and answer.")] = (320, 512),
+    perception: Annotated[
+        tuple[int, int], typer.Option(metavar="LOW HIGH", help="Bounds of the observation.")
+    ] = (128, 320),
+    reasoning: Annotated[
+        tuple[int, int], typer.Option(metavar="LOW HIGH", help="Bounds of think and answer.")
+    ] = (320, 512),
     json: Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")] = False,
 ) -> None:
-    """Lengths of both processes against the bounds of the length reward, before you train."""
+    """Lengths of both processes against the bounds of the length reward, before you train.
+
+    The reward counts tokens: name your model's tokenizer. Without one words are counted, which are fewer.
+    """
     from videop2r_data.trainer.lengths import measure_lengths
 
-    with errors_as_messages():
+    for name, (low, high) in (("--perception", perception), ("--reasoning", reasoning)):
+        if low > high:
+            raise typer.BadParameter(f"{low} is above {high}", param_hint=name)
+    with errors_as_messages(as_json=json):
         report = measure_lengths(folder, tokenizer=tokenizer, perception=perception, reasoning=reasoning)
         if json:
             print_json(report.model_dump(mode="json"))
             return
-        from rich import box
-        from rich.table import Table
+        _show(report)
 
-        table = Table(title=f"{report.rows:,} accepted traces", pad_edge=False, box=box.SIMPLE_HEAD)
-        for name in ("process", "bounds", "within", "below", "above", "5 %", "median", "95 %"):
-            table.add_column(name, justify="left" if name == "process" else "right")
-        for found in report.processes:
-            table.add_row(
-                f"{found.process}, {found.unit}",
-                f"{found.low}-{found.high}",
-                *(f"{share:.0%}" for share in (found.within, found.below, found.above)),
-                *(str(found.percentiles[p]) for p in (5, 50, 95)),
-            )
-        out_console().print(table)
+
+def _show(report: LengthReport) -> None:
+    """One column per process, so that it fits the narrowest terminal."""
+    from rich import box
+    from rich.table import Table
+
+    table = Table(pad_edge=False, box=box.SIMPLE_HEAD)
+    table.add_column(f"{report.rows:,} accepted traces")
+    for found in report.processes:
+        table.add_column(f"{found.process}, {found.unit}", justify="right")
+    lines = {
+        "bounds": [f"{p.low:,} to {p.high:,}" for p in report.processes],
+        "within": [f"{p.within:.0%}" for p in report.processes],
+        "below": [f"{p.below:.0%}" for p in report.processes],
+        "above": [f"{p.above:.0%}" for p in report.processes],
+    }
+    for name, at in (("5 % are at most", 5), ("median", 50), ("95 % are at most", 95)):
+        lines[name] = [f"{p.percentiles[at]:,}" for p in report.processes]
+    for name, cells in lines.items():
+        table.add_row(name, *cells)
+    out_console().print(table)
 
 
 def run() -> None:
