@@ -23,11 +23,14 @@ def run_draining(main: Coroutine[Any, Any, T], stop: Stop, tell: Callable[[str],
     async def guarded() -> T:
         loop = asyncio.get_running_loop()
         task = asyncio.ensure_future(main)
+        heard = 0
 
         def on_signal() -> None:
-            if stop.asked:
+            nonlocal heard
+            heard += 1
+            if heard > 1:
                 task.cancel()
-            else:
+            else:  # also when an error has asked already: what is under way then is as dear
                 stop.ask()
                 tell("finishing the calls under way; again to stop at once (those calls are then lost)")
 
