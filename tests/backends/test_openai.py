@@ -72,9 +72,8 @@ class TestBody:
             "frames_indices": [0, 5, 10, 15],
             "do_sample_frames": False,
         }
-        assert (
-            body["mm_processor_kwargs"]["min_pixels"] <= 56 * 56 <= body["mm_processor_kwargs"]["max_pixels"]
-        )
+        size = body["mm_processor_kwargs"]["size"]
+        assert size["shortest_edge"] <= 56 * 56 <= size["longest_edge"]
 
     def test_video_as_pictures(self) -> None:
         frames = clip_frames(3)

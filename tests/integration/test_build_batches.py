@@ -58,7 +58,8 @@ async def run(
 
 @pytest.fixture(autouse=True)
 def _quick_looks(monkeypatch: pytest.MonkeyPatch) -> None:
-    defaults = batch_caller.BatchCaller.__init__.__kwdefaults__ | {"poll_s": 0.05, "max_poll_s": 0.1}
+    known = batch_caller.BatchCaller.__init__.__kwdefaults__ or {}
+    defaults = {**known, "poll_s": 0.05, "max_poll_s": 0.1}
     monkeypatch.setattr(batch_caller.BatchCaller.__init__, "__kwdefaults__", defaults)
 
 

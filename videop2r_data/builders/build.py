@@ -22,7 +22,7 @@ from videop2r_data.schemas.lock import Ledger
 from videop2r_data.schemas.recipe import Recipe
 
 State = Literal["complete", "interrupted", "waiting", "over_budget"]
-CardWriter = Callable[[Path], None]
+CardWriter = Callable[[Path], object]
 _BREATHE = 1024
 
 

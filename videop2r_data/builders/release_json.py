@@ -17,7 +17,7 @@ MAX_RECORD_BYTES = 64 * 2**20
 """One record above it is refused: a stream that never closes its first object must not fill the memory."""
 _CHUNK = 1 << 20
 _TOKEN = re.compile(rb'[\[\]{}"]')
-# Steps of one match are bounded because the engine remembers each; no possessive group: Python 3.11.2 errs there.
+# Steps of one match are bounded: the engine remembers each. Python 3.11.2 errs on possessive groups.
 _IN_STRING = re.compile(rb'(?:[^"\\]+|\\.){0,1000}', re.DOTALL)
 _SPACE = re.compile(rb"[ \t\r\n,]*")
 _BETWEEN = re.compile(rb"\}(?=[ \t\r\n]*,[ \t\r\n]*\{)")

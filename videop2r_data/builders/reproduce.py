@@ -59,7 +59,9 @@ def read_lock(folder: Path) -> BuildLock:
         ) from None
 
 
-async def reproduce(place: Workspace, *, card: Callable[[Path], None], observer: Watcher) -> ReproduceReport:
+async def reproduce(
+    place: Workspace, *, card: Callable[[Path], object], observer: Watcher
+) -> ReproduceReport:
     """Rebuild `place.out` beside its journal and compare.
 
     Raises:

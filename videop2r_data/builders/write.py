@@ -46,7 +46,7 @@ async def write_dataset(
     recipe: Recipe,
     place: Workspace,
     *,
-    card: Callable[[Path], None],
+    card: Callable[[Path], object],
     observer: Watcher,
     out: Path | None = None,
 ) -> BuildLock:
@@ -73,7 +73,7 @@ async def write_dataset(
 
 
 async def _write(
-    recipe: Recipe, place: Workspace, card: Callable[[Path], None], observer: Watcher, out: Path
+    recipe: Recipe, place: Workspace, card: Callable[[Path], object], observer: Watcher, out: Path
 ) -> BuildLock:
     with Journal(place.journal, readonly=True) as journal, DatasetWriter(out) as writer:
         parts = Parts(recipe, place, journal, live=False)

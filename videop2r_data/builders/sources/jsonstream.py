@@ -26,8 +26,8 @@ RAW_CHARS = 200
 
 _SPACE = re.compile(r"[ \t\r\n]*")
 # Inside a string: everything up to its closing quote, a line break before "{" in column 0 (a damaged row ends
-# there at the latest: it is where the next one starts), or the end of the buffer. One match takes a bounded
-# number of steps: the engine remembers each, and no possessive group is used, which Python 3.11.2 matches wrongly.
+# there at the latest: it is where the next one starts), or the end of the buffer. A match takes a
+# bounded number of steps, each remembered by the engine. Python 3.11.2 errs on possessive groups.
 _IN_STRING = re.compile(r'(?:[^"\\\n]+|\\.|\n(?=[^{])){0,1000}', re.DOTALL)
 _TOKEN = re.compile(r'"|[{\[]+|[}\]]+|,|\n')
 # Errors this close to the end of the buffer may come from a literal or an escape that was cut there.

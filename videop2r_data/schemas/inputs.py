@@ -1,0 +1,132 @@
+"""What goes into a build, in a recipe's words: question pools, the synthetic world, frame sampling."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from videop2r_data.schemas.base import Model
+
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,95}$")]
+
+
+class ColumnMapping(Model):
+    """Which column of a foreign data set holds what; None: the field has no column there."""
+
+    problem_id: str | None = "problem_id"
+    problem: str = "problem"
+    problem_type: str | None = "problem_type"
+    data_type: str | None = "data_type"
+    options: str | None = "options"
+    solution: str = "solution"
+    path: str | None = "path"
+    data_source: str | None = "data_source"
+
+
+class DemoSpec(Model):
+    """Settings of the synthetic world."""
+
+    rows: int = Field(default=240, ge=1)
+    seed: int = 0
+    defect_rate: float = Field(default=0.35, ge=0.0, le=1.0)
+    """Share of rows whose trace carries a planted defect."""
+    side: int = Field(default=112, ge=16)
+    """Height and width of a frame, pixels."""
+    frames: int = Field(default=24, ge=2)
+    """Frames of a clip."""
+    fps: int = Field(default=8, ge=1)
+    max_objects: int = Field(default=3, ge=1, le=3)
+    noise: bool = False
+    """Off: the background is one exact colour."""
+    background: Literal["zero", "varied"] = "zero"
+    """`zero`: the colour that Qwen's normalisation maps to (almost) 0; `varied`: a grey per scene."""
+    mediums: tuple[Literal["video", "image", "text"], ...] = Field(
+        default=("video", "image", "text"), min_length=1
+    )
+    """Which data types there are."""
+    tasks: tuple[str, ...] = ()
+    """Question kinds (`direction`, `count` ...) or problem types (`OCR` ...) to ask; empty: all of them."""
+    questions: int = Field(default=3, ge=1, le=8)
+    """Questions about one scene at most; they share its clip."""
+    rotated: bool = True
+    """Some files are stored turned, with a display matrix or an EXIF orientation that turns them back."""
+    numbered: bool = True
+    """Questions name their scene (`In clip 17, ...`): the `demo` backend finds the scene by it."""
+
+
+class SourceSpec(Model):
+    """One pool of questions."""
+
+    name: Name
+    kind: Literal["video-r1", "official", "dataset", "demo"]
+    path: str = ""
+    """File, folder or glob; for `dataset` a Hub id or a folder; relative to the recipe. Unused for `demo`."""
+    media_root: str = ""
+    """Folder that the rows' `path` is relative to; relative to the recipe."""
+    columns: ColumnMapping = ColumnMapping()
+    """For `dataset`."""
+    problem_type: str | None = None
+    """For rows without a column for it."""
+    data_type: str | None = None
+    """For rows without a column for it."""
+    config: str | None = None
+    """For `dataset`: its configuration."""
+    split: str = "train"
+    """For `dataset`."""
+    revision: str | None = None
+    """For a Hub id: commit or tag. A moving branch makes a build irreproducible."""
+    limit: int | None = Field(default=None, ge=1)
+    """Take only the first rows."""
+    license: str = ""
+    """Licence of the questions and media, for the card."""
+    demo: DemoSpec | None = None
+    """For `demo`."""
+
+    @model_validator(mode="after")
+    def _kind_has_its_fields(self) -> Self:
+        if self.kind != "demo" and not self.path:
+            raise ValueError(f"source {self.name!r}: kind {self.kind!r} needs a path")
+        return self
+
+
+class MediaLimits(Model):
+    """What a file may cost before it costs its row."""
+
+    max_bytes: int = Field(default=4 * 2**30, ge=1)
+    max_side: int = Field(default=8192, ge=1)
+    """Source width or height, pixels."""
+    max_duration_s: float = Field(default=6 * 3600.0, gt=0)
+    max_packets: int = Field(default=2_000_000, ge=1)
+    max_bad_packets: float = Field(default=0.05, ge=0.0, le=1.0)
+    """Share of packets that fail to decode above which the clip is refused."""
+    wall_s: float = Field(default=120.0, gt=0)
+    """Seconds of wall-clock for one file, then its decoder process is killed."""
+    memory_mb: int = Field(default=4096, ge=256)
+    """Address space of a decoder process."""
+
+
+class MediaSpec(Model):
+    """How frames are sampled."""
+
+    decoder: Literal["pyav", "decord"] = "pyav"
+    frames: int = Field(default=16, ge=1, le=2048)
+    """N, uniformly spaced; a clip with fewer shown frames gives each of them once."""
+    max_pixels: int = Field(default=128 * 28 * 28, ge=28 * 28)
+    """Pixel budget of one frame, after resizing."""
+    min_pixels: int = Field(default=4 * 28 * 28, ge=1)
+    factor: int = Field(default=28, ge=1)
+    """Sides are multiples of it (Qwen2.5-VL: 28, Qwen3-VL: 32)."""
+    image_max_pixels: int | None = Field(default=None, ge=28 * 28)
+    """Pixel budget of an image; None: that of a frame."""
+    encoding: Literal["jpeg", "png"] = "jpeg"
+    quality: int = Field(default=95, ge=1, le=100)
+    """JPEG quality."""
+    workers: int = Field(default=0, ge=0)
+    """Decoder processes; 0: one per core. Changes no output."""
+    limits: MediaLimits = MediaLimits()
+
+    @property
+    def wire(self) -> str:
+        """How frames are encoded on the wire, e.g. `jpeg-95`."""
+        return f"jpeg-{self.quality}" if self.encoding == "jpeg" else "png"
