@@ -87,7 +87,11 @@ class _UniqueIds:
     def __call__(self, row: Sample | BadRow, value: Mapping[str, Any]) -> Sample | BadRow:
         if isinstance(row, BadRow):
             return row
-        what = _hash(canonical_bytes(content(row)))
+        try:
+            what = _hash(canonical_bytes(content(row)))
+        except TypeError:
+            detail = f'"{_unwritable(row)}" holds half of a surrogate pair, which is no Unicode text'
+            return self._normalise.bad(row.row, detail, value=value)
         if self._take(row.problem_id, what):
             return row
         if self._first[_hash(row.problem_id.encode())] == what:
@@ -109,6 +113,17 @@ class _UniqueIds:
     def _repeated(self, row: Sample, value: Mapping[str, Any]) -> BadRow:
         detail = f"problem_id {row.problem_id!r} with this very content stands further up"
         return self._normalise.bad(row.row, detail, reason=RejectReason.DUPLICATE_ID, value=value)
+
+
+def _unwritable(row: Sample) -> str:
+    """Name of the first field whose text cannot be encoded."""
+
+    for name, value in content(row).items():
+        try:
+            canonical_bytes(value)
+        except TypeError:
+            return name
+    return "row"
 
 
 def _hash(data: bytes) -> int:
