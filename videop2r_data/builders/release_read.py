@@ -15,6 +15,8 @@ from videop2r_data.builders.release_json import raw_records
 from videop2r_data.errors import SourceError
 
 _SUFFIXES = (".parquet", ".jsonl", ".json", ".jsonl.gz", ".json.gz")
+_BUFFER = 1 << 18
+"""Bytes read ahead per column: a row group is streamed, never held as a whole."""
 _NOT_ROWS = {"build.lock.json", "dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json"}
 
 
@@ -76,7 +78,7 @@ def parquet_file(path: Path) -> Any:
     import pyarrow.parquet as pq
 
     try:
-        return pq.ParquetFile(path, memory_map=False, pre_buffer=False)
+        return pq.ParquetFile(path, memory_map=False, pre_buffer=False, buffer_size=_BUFFER)
     except (pa.ArrowException, OSError, ValueError) as error:
         raise SourceError(f"not a readable parquet file: {_line(error)}", where=path.name) from None
 

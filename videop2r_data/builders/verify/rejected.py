@@ -9,10 +9,10 @@ from videop2r_data.builders.release_read import Batch
 from videop2r_data.builders.verify.question import HEX, QUESTION, Say, check_question, rows_of
 from videop2r_data.builders.verify.report import Code
 from videop2r_data.builders.verify.rules import Rules
+from videop2r_data.builders.verify.sft import rescore
 from videop2r_data.builders.verify.tally import Tally
 from videop2r_data.schemas.reasons import Outcome, RejectReason, Stage, TraceFault
 from videop2r_data.schemas.trace import segment_spans
-from videop2r_data.validators import score
 
 _FAULTS = {f.value for f in TraceFault}
 _CALLS = {"call_failed", "call_refused", "completion_cut", "content_filtered"}
@@ -42,9 +42,7 @@ def _question_row(say: Say, row: tuple[Any, ...], rules: Rules, tally: Tally, *,
         say, problem_type, data_type, options=options, solution=solution, path=path
     )
     if kind is not None and reference is not None:
-        got = score(
-            kind, prediction=reference, reference=reference, options=tuple(options), policy=rules.spec.policy
-        )
+        got = rescore(kind, reference, reference, options, rules.spec.policy)
         if got.value is None:
             expected = f"a reference of type {problem_type}: {got.detail}"
             say(Code.BAD_REFERENCE, "solution", solution, expected)

@@ -6,6 +6,7 @@ the two against each other); every other row goes through those checks, which al
 
 from __future__ import annotations
 
+from enum import StrEnum
 from functools import reduce
 from operator import and_
 from typing import Any
@@ -76,8 +77,8 @@ def _codes(part: pa.RecordBatch, name: str, known: Any) -> NDArray[np.int64]:
     return np.asarray(pc.fill_null(at, -1).to_numpy(zero_copy_only=False), dtype=np.int64)
 
 
-def _is(codes: NDArray[np.int64], *members: Any) -> Mask:
-    known = [*type(members[0])]
+def _is(codes: NDArray[np.int64], *members: StrEnum) -> Mask:
+    known = list(type(members[0]))
     return np.isin(codes, [known.index(m) for m in members])
 
 

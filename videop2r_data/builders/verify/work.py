@@ -19,7 +19,7 @@ from videop2r_data.builders.verify.tally import Tally
 from videop2r_data.errors import SourceError
 
 BATCH_ROWS = 512
-ARROW_ROWS = 2048
+ARROW_ROWS = 1024
 """Rows of a batch that is looked at as a whole."""
 _CHECKS = {"sft": check_sft, "rl": check_rl, "rejected": check_rejected}
 
