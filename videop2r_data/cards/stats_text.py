@@ -15,6 +15,8 @@ from videop2r_data.schemas.trace import segment_spans
 
 MAX_VOCABULARY = 200_000
 """Different words held; beyond it the rarest are forgotten, and the counts are lower bounds."""
+MAX_TOKENS = 50_000
+"""Different tokens held before they are cut into words."""
 MAX_GROUPS = 2_000
 """Different sources held; the others count as `other`."""
 _WORD = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)*")
@@ -109,18 +111,32 @@ class Words:
     def __init__(self) -> None:
         self.lengths: Counter[int] = Counter()
         self.vocabulary: Counter[str] = Counter()
+        self._tokens: Counter[str] = Counter()  # between white space, not yet cut into words
         self._groups: dict[str, Counter[int]] = {}
 
     def add(self, text: str | None, groups: Iterable[str]) -> None:
         """Count one text; None is no text and counts nowhere."""
         if text is None:
             return
-        length = len(text.split())
+        tokens = text.lower().split()
+        length = len(tokens)
         self.lengths[length] += 1
         for group in groups:
-            name = group if group in self._groups or len(self._groups) < MAX_GROUPS else "source/other"
-            self._groups.setdefault(name, Counter())[length] += 1
-        self.vocabulary.update(_WORD.findall(text.lower()))
+            counter = self._groups.get(group)
+            if counter is None:
+                name = group if len(self._groups) < MAX_GROUPS else "source/other"
+                counter = self._groups.setdefault(name, Counter())
+            counter[length] += 1
+        self._tokens.update(tokens)
+        if len(self._tokens) > MAX_TOKENS:
+            self._count_words()
+
+    def _count_words(self) -> None:
+        """Cut the tokens held into words: no word goes across white space, and most tokens come often."""
+        for token, count in self._tokens.items():
+            for word in _WORD.findall(token):
+                self.vocabulary[word] += count
+        self._tokens.clear()
         if len(self.vocabulary) > MAX_VOCABULARY:
             self.vocabulary = Counter(dict(self.vocabulary.most_common(MAX_VOCABULARY // 2)))
 
@@ -134,6 +150,7 @@ class Words:
 
     def top(self, most: int) -> TopWords:
         """The most frequent words without function words."""
+        self._count_words()
         ordered = sorted(self.vocabulary.items(), key=lambda item: (-item[1], item[0]))
         content = [(word, count) for word, count in ordered if word not in _STOP and len(word) > 1]
         return TopWords(tokens=self.vocabulary.total(), types=len(self.vocabulary), top=dict(content[:most]))
@@ -145,8 +162,8 @@ def segments_of(observation: Any, process: Any, output: Any) -> tuple[str | None
     >>> segments_of(None, None, "<observation>o</observation><think>t</think><answer>A</answer>")
     ('o', 't A')
     """
-    perception = _TAGS.sub(" ", observation) if isinstance(observation, str) and observation else None
-    reasoning = _TAGS.sub(" ", process).strip() if isinstance(process, str) and process else None
+    perception = _bare(observation) if isinstance(observation, str) and observation else None
+    reasoning = _bare(process).strip() if isinstance(process, str) and process else None
     if (perception is None or reasoning is None) and isinstance(output, str):
         spans = segment_spans(output)
         if perception is None and spans.observation:
@@ -155,6 +172,10 @@ def segments_of(observation: Any, process: Any, output: Any) -> tuple[str | None
             parts = (output[s.start : s.end] for s in (spans.think, spans.answer))
             reasoning = " ".join(parts)
     return perception, reasoning
+
+
+def _bare(text: str) -> str:
+    return _TAGS.sub(" ", text) if "<" in text else text
 
 
 def normal_question(problem: Any, options: Any, path: Any) -> bytes | None:
