@@ -65,19 +65,14 @@ def ask(recipe: Recipe, calls: Sequence[Call], **backend: Any) -> list[Completio
     return asyncio.run(run())
 
 
-def text_starts_alike(call: Call) -> bool:
-    """Whether transformers numbers the text behind a clip as vLLM does.
-
-    Qwen2.5-VL's own code and vLLM go on from the highest position of the clip, on any axis. transformers
-    (5.19 to 5.23 read) goes on from the sides of a frame and leaves the time axis out: the text behind a clip
-    whose last frames lie beyond that gets other positions there.
-    """
+def lasts_longer_than_its_sides(call: Call) -> bool:
+    """Whether the time axis gives the clip's highest position, which transformers alone leaves out."""
     if call.frames is None or call.frames.record.data_type == "image":
-        return True
+        return False
     record, about = call.frames.record, video_metadata(call.frames.record)
     seconds = 2 * about["total_num_frames"] / (about["fps"] * record.count)
     last = int((ceil(record.count / 2) - 1) * seconds * POSITIONS_PER_SECOND)
-    return last < max(record.height, record.width) // 28
+    return last >= max(record.height, record.width) // 28
 
 
 def test_three_ways_to_one_model_agree(
@@ -95,7 +90,6 @@ def test_three_ways_to_one_model_agree(
     assert [a.text for a in inside] == [a.text for a in served]
     assert [a.usage for a in inside] == [a.usage for a in served]
     assert [a.usage for a in inside] == [a.usage for a in local]
-    alike = [text_starts_alike(call) for call in calls]
-    agree = [ours.text == theirs.text for ours, theirs in zip(inside, local, strict=True)]
-    assert agree == alike, "transformers agrees wherever it numbers the text alike, and only there"
-    assert {c.sample.data_type for c, same in zip(calls, agree, strict=True) if same} == set(DataType)
+    assert [a.text for a in inside] == [a.text for a in local]
+    assert {c.sample.data_type for c in calls} == set(DataType)
+    assert any(lasts_longer_than_its_sides(call) for call in calls)

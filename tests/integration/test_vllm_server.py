@@ -14,6 +14,7 @@ import pytest
 from tests.vllm_rows import Call, calls_of, make_recipe, write_pool
 from tests.vllm_server import MAX_LEN, Server, make_model, serve
 from videop2r_data.backends.openai import OpenAIBackend
+from videop2r_data.backends.pricing import media_tokens
 from videop2r_data.builders.build import BuildReport, build
 from videop2r_data.builders.reproduce import reproduce
 from videop2r_data.builders.workspace import Workspace
@@ -116,6 +117,7 @@ def test_every_vision_token_arrives(server: Server, calls: list[Call]) -> None:
         more = answer.usage.input_tokens - bare.usage.input_tokens
         expected = grid_tokens(call.frames.record) if call.frames else 0
         assert more == expected, call.sample.path or "text"
+        assert not call.frames or expected == media_tokens(call.frames.record) + 2, "what an estimate counts"
         sizes.add(expected)
     assert len(sizes) > 3, "rows of several sizes"
 

@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Literal
 
 from videop2r_data.backends.chat_messages import chat_messages
+from videop2r_data.backends.rope_positions import number_behind_clips
 from videop2r_data.backends.video_metadata import MAX_PIXELS, MIN_PIXELS, video_metadata
 from videop2r_data.errors import BackendError, ConfigError, MissingExtraError, RefusedError, TransientError
 from videop2r_data.schemas.calls import Completion, FinishReason, Frames, Request, Usage
@@ -192,4 +193,5 @@ def _load(spec: BackendSpec) -> tuple[Any, Any]:
             f"transformers cannot load {spec.model!r}: {' '.join(str(error).split())[:300]}",
             hint="check model, revision and extra of this backend",
         ) from error
+    number_behind_clips(net)
     return net, processor
