@@ -148,9 +148,13 @@ def test_a_journal_inside_the_data_set_is_refused(tmp_path: Path, work: str) -> 
 
 
 def test_one_writer_at_a_time(tmp_path: Path) -> None:
-    with export.exclusively(tmp_path / "x.lock"):
-        with pytest.raises(ExportError, match="another process"), export.exclusively(tmp_path / "x.lock"):
-            pass
+    lock = tmp_path / "x.lock"
+    with (
+        export.exclusively(lock),
+        pytest.raises(ExportError, match="another process"),
+        export.exclusively(lock),
+    ):
+        pass
     with export.exclusively(tmp_path / "x.lock"):
         pass
 

@@ -69,7 +69,7 @@ class Parts:
     async def close(self) -> None:
         """Stop decoders and backends."""
         async with AsyncExitStack() as stack:
-            for part in (self.sampler, self.generator, self.judge):
+            for part in (self.sampler, self.media, self.generator, self.judge):
                 if part is not None:
                     stack.push_async_callback(part.close)
 

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from videop2r_data.builders.reproduce import read_lock
+from videop2r_data.builders.reproduce import locked, read_lock
 from videop2r_data.builders.workspace import Workspace
 from videop2r_data.demo import DemoReport, evaluate
 from videop2r_data.errors import ConfigError
 from videop2r_data.schemas import Outcome, Stage
-from videop2r_data.schemas.recipe import Recipe
 
 _COLUMNS = ["problem_id", "sample_id", "attempt"]
 _VERDICT = ["outcome", "stage", "reason"]
@@ -22,7 +21,7 @@ def demo_report(place: Workspace) -> DemoReport:
     Raises:
         ConfigError: the data set was not made from a demo world.
     """
-    recipe = Recipe.model_validate(read_lock(place.out).recipe)
+    recipe = locked(read_lock(place.out), place.out)
     world = next((s.name for s in recipe.sources if s.kind == "demo"), None)
     if world is None:
         raise ConfigError("no source of kind demo", where=str(place.out), hint="run: p2r-data build demo")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import heapq
 import math
+from collections.abc import Iterable
 
 from videop2r_data.backends.journal import Journal
 from videop2r_data.backends.pricing import cost_usd
@@ -17,6 +19,7 @@ from videop2r_data.schemas.base import Model
 from videop2r_data.schemas.calls import Usage
 from videop2r_data.schemas.recipe import BackendSpec, Recipe
 
+_BREATHE = 1024
 CHARS_PER_TOKEN = 4.0
 PIXELS_PER_TOKEN = 28 * 28
 FRAMES_PER_TOKEN = 2
@@ -78,18 +81,21 @@ async def estimate(
     Raises:
         P2RError: as `build` does.
     """
-    with Journal(place.journal) as journal:
+    stop = stop or Stop()
+    with Journal(place.journal, readonly=not pilot) as journal:
         parts = Parts(recipe, place, journal, live=pilot > 0, batches=False)
         try:
             observer.begin("reading the pool", None)
             pool = _Pool(pilot)
-            for item in parts.pool():
-                pool.see(item)
-            if pilot:
-                return await _from_pilot(parts, pool, observer, stop or Stop())
-            return _from_lengths(parts, pool)
+            await pool.read(parts.pool(), stop)
+            found = await _from_pilot(parts, pool, observer, stop) if pilot else _from_lengths(parts, pool)
         finally:
             await parts.close()
+    if stop.asked:
+        found = found.model_copy(
+            update={"notes": ["stopped early: these are the rows seen so far", *found.notes]}
+        )
+    return found
 
 
 class _Pool:
@@ -101,6 +107,15 @@ class _Pool:
         self.text_chars = 0
         self.media = dict.fromkeys(DataType, 0)
         self._drawn: list[tuple[int, int, Sample]] = []
+
+    async def read(self, rows: Iterable[object], stop: Stop) -> None:
+        """All of it, or until Ctrl-C, which is heard on the way."""
+        for item in rows:
+            self.see(item)
+            if self.rows % _BREATHE == 0:
+                await asyncio.sleep(0)
+                if stop.asked:
+                    return
 
     def see(self, item: object) -> None:
         self.rows += 1
@@ -119,6 +134,12 @@ class _Pool:
     def good(self) -> int:
         return self.rows - self.bad
 
+    def needed(self, target: int | None, kept: float) -> int:
+        """Rows that a build asks about until `target` are kept, if a share `kept` of them is."""
+        if target is None or kept <= 0:
+            return self.good
+        return min(self.good, math.ceil(target / kept))
+
     def drawn(self) -> list[Sample]:
         return [sample for _, _, sample in sorted(self._drawn, key=lambda d: d[1])]
 
@@ -133,7 +154,7 @@ def _from_lengths(parts: Parts, pool: _Pool) -> Estimate:
     image = (recipe.media.image_max_pixels or recipe.media.max_pixels) / PIXELS_PER_TOKEN
     clip = frame * math.ceil(recipe.media.frames / FRAMES_PER_TOKEN)
     media = (pool.media[DataType.VIDEO] * clip + pool.media[DataType.IMAGE] * image) / n
-    calls = pool.good
+    calls = pool.needed(recipe.target, PAPER_KEPT)
     usage = Usage(input_tokens=round(head + text + media), output_tokens=GUESSED_TRACE_TOKENS)
     steps = [_step("generate", recipe.generate.backend, calls, (calls, calls), usage)]
     if recipe.judge is not None and prompts.judge_prompt is not None:
@@ -145,7 +166,14 @@ def _from_lengths(parts: Parts, pool: _Pool) -> Estimate:
         "token counts are guesses from text lengths and the pixel budget: --pilot 100 measures them",
         f"{GUESSED_VERIFIED:.0%} of the traces are assumed to reach the judge (from the paper's yield)",
     ]
+    notes += _target_note(recipe, pool, calls)
     return _sum(pool, steps, pilot=(0, 0, 0.0), notes=notes)
+
+
+def _target_note(recipe: Recipe, pool: _Pool, rows: int) -> list[str]:
+    if recipe.target is None:
+        return []
+    return [f"for the target of {recipe.target:,} kept rows about {rows:,} of {pool.good:,} are asked about"]
 
 
 async def _from_pilot(parts: Parts, pool: _Pool, observer: Observer, stop: Stop) -> Estimate:
@@ -162,14 +190,16 @@ async def _from_pilot(parts: Parts, pool: _Pool, observer: Observer, stop: Stop)
     )
     if stop.why is not None:
         raise stop.why
+    if not tally.rows:
+        return _from_lengths(parts, pool)
+    rows = pool.needed(recipe.target, tally.kept / tally.rows)
     specs = {"generate": recipe.generate.backend}
     if recipe.judge is not None:
         specs["judge"] = recipe.judge.backend
-    steps = [
-        _measured(name, specs[name], recorder, tally.rows, pool.good) for name, recorder in recorders.items()
-    ]
+    steps = [_measured(name, specs[name], recorder, tally.rows, rows) for name, recorder in recorders.items()]
     spent = parts.journal.spending.finished_usd - before
-    return _sum(pool, steps, pilot=(tally.rows, tally.kept, spent), notes=[])
+    notes = _target_note(recipe, pool, rows)
+    return _sum(pool, steps, pilot=(tally.rows, tally.kept, spent), notes=notes)
 
 
 def _measured(name: str, spec: BackendSpec, recorder: Recorder, rows: int, pool: int) -> StepEstimate:

@@ -54,6 +54,19 @@ class MediaStep:
         self._settings = digest(settings)
         self._limits = digest(spec.limits.model_dump(mode="json"))
         self._recent: OrderedDict[str, asyncio.Task[Frames]] = OrderedDict()
+        self._under_way: set[asyncio.Task[Frames]] = set()
+
+    async def close(self) -> None:
+        """Give up what is still being sampled: the journal is about to be closed."""
+        tasks, self._recent = list(self._under_way), OrderedDict()
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _ended(self, task: asyncio.Task[Frames]) -> None:
+        self._under_way.discard(task)
+        if not task.cancelled():
+            task.exception()  # whoever waited has seen it; if that one was cancelled, nobody need
 
     def key(self, sample: Sample) -> str:
         """Where the journal keeps what was sampled for this question's file."""
@@ -92,6 +105,8 @@ class MediaStep:
         if task is None:
             task = asyncio.ensure_future(self._decode(sample, key))
             self._recent[key] = task
+            self._under_way.add(task)
+            task.add_done_callback(self._ended)
             if len(self._recent) > RECENT_FRAMES:
                 self._recent.popitem(last=False)
         else:
@@ -130,7 +145,14 @@ class MediaStep:
         if stat is None or known["stat"] is None or stat[0] != known["stat"][0] or "failed" in known:
             return False
         # same size, other time: copied or touched; only the content tells
-        return await asyncio.to_thread(_sha256, path) == known["record"]["file_sha256"]
+        try:
+            same: bool = await asyncio.to_thread(_sha256, path) == known["record"]["file_sha256"]
+        except OSError:
+            return False
+        fresh = known | {"stat": stat}
+        if same and self.journal.media(self.key(sample)) != fresh:
+            self.journal.put_media(self.key(sample), fresh)  # the next run need not read the whole file
+        return same
 
 
 def _read(known: dict[str, Any]) -> MediaRecord:

@@ -8,13 +8,12 @@ from videop2r_data.backends.journal import Journal
 from videop2r_data.builders.assemble import Parts
 from videop2r_data.builders.outcome import Result
 from videop2r_data.builders.recorder import Recorder
-from videop2r_data.builders.reproduce import read_lock
+from videop2r_data.builders.reproduce import locked, read_lock
 from videop2r_data.builders.sources import BadRow
 from videop2r_data.builders.workspace import Workspace
 from videop2r_data.errors import ConfigError
 from videop2r_data.schemas import Sample
 from videop2r_data.schemas.base import Model
-from videop2r_data.schemas.recipe import Recipe
 
 
 class CallView(Model):
@@ -60,7 +59,7 @@ async def look_up(place: Workspace, wanted: str) -> SampleView:
     Raises:
         ConfigError: there is no such sample.
     """
-    recipe = Recipe.model_validate(read_lock(place.out).recipe)
+    recipe = locked(read_lock(place.out), place.out)
     with Journal(place.journal, readonly=True) as journal:
         parts = Parts(recipe, place, journal, live=False)
         item = _find(parts, wanted)

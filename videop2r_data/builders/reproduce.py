@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import shutil
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import orjson
 from pydantic import ValidationError
 
-from videop2r_data.builders.export import LOCK_NAME, file_lock
+from videop2r_data.builders.export import LOCK_NAME, exclusively, file_lock
 from videop2r_data.builders.workspace import Workspace
 from videop2r_data.builders.write import Watcher, write_dataset
 from videop2r_data.errors import ConfigError
@@ -62,23 +65,51 @@ def read_lock(folder: Path) -> BuildLock:
 async def reproduce(
     place: Workspace, *, card: Callable[[Path], object], observer: Watcher
 ) -> ReproduceReport:
-    """Rebuild `place.out` beside its journal and compare.
+    """Rebuild `place.out` beside its journal and compare; a temporary folder serves where that is read-only.
 
     Raises:
-        ConfigError: there is no lock.
+        ConfigError: there is no valid lock.
+        ExportError: another process reproduces this data set now.
     """
     lock = read_lock(place.out)
-    recipe = Recipe.model_validate(lock.recipe)
-    rebuilt = place.work / "reproduced"
-    if rebuilt.exists():
-        shutil.rmtree(rebuilt)
-    try:
+    recipe = locked(lock, place.out)
+    with _scratch(place.work) as rebuilt:
         new = await write_dataset(recipe, place, card=card, observer=observer, out=rebuilt)
         files = _compare(place.out, rebuilt, lock)
-    finally:
-        shutil.rmtree(rebuilt, ignore_errors=True)
     same = all(f.same for f in files)
     return ReproduceReport(same=same, files=files, causes=[] if same else _causes(lock, new))
+
+
+def locked(lock: BuildLock, folder: Path) -> Recipe:
+    """The recipe that a lock holds.
+
+    Raises:
+        ConfigError: it is not valid.
+    """
+    try:
+        return Recipe.model_validate(lock.recipe)
+    except ValidationError as error:
+        raise ConfigError(
+            f"the lock's recipe is not valid: {error}",
+            where=str(folder / LOCK_NAME),
+            hint="fetch the file again, or use the version that wrote it: the lock names it",
+        ) from None
+
+
+@contextmanager
+def _scratch(work: Path) -> Iterator[Path]:
+    """A place for the rebuilt folder; what a killed run left there is cleared."""
+    if not os.access(work, os.W_OK):
+        with tempfile.TemporaryDirectory(prefix="p2r-reproduce-") as folder:
+            yield Path(folder) / "reproduced"
+        return
+    rebuilt = work / "reproduced"
+    with exclusively(work / "reproduce.lock"):
+        shutil.rmtree(rebuilt, ignore_errors=True)
+        try:
+            yield rebuilt
+        finally:
+            shutil.rmtree(rebuilt, ignore_errors=True)
 
 
 def _compare(out: Path, rebuilt: Path, lock: BuildLock) -> list[FileComparison]:
@@ -104,7 +135,7 @@ def _causes(old: BuildLock, new: BuildLock) -> list[str]:
     for name in sorted(old.prompts.keys() | new.prompts.keys()):
         if old.prompts.get(name) != new.prompts.get(name):
             causes.append(f"prompt {name}: its text is another one now")
-    for was, now in zip(old.sources, new.sources, strict=False):
+    for was, now in zip(old.sources, new.sources, strict=True):  # of one recipe
         if was != now:
             causes.append(f"source {was.name}: {was.rows:,} rows then, {now.rows:,} now, or other content")
     for name in sorted(old.versions.keys() | new.versions.keys()):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -77,8 +78,8 @@ def _metadata(lock: BuildLock, configs: dict[str, dict[str, Any]]) -> dict[str, 
     if recipe["synthetic"]:
         tags.append("synthetic")
     return {
-        "pretty_name": recipe["title"] or recipe["name"],
-        "license": recipe["license"],
+        "pretty_name": _title(recipe),
+        **({"license": " ".join(recipe["license"].split())} if recipe["license"].strip() else {}),
         "task_categories": ["visual-question-answering", "video-text-to-text"],
         "tags": tags,
         "size_categories": [_size_category(configs["sft"]["rows"])],
@@ -106,14 +107,22 @@ def _metadata(lock: BuildLock, configs: dict[str, dict[str, Any]]) -> dict[str, 
     }
 
 
+def _title(recipe: dict[str, Any]) -> str:
+    return " ".join(recipe["title"].split()) or str(recipe["name"])
+
+
+_MARKUP = re.compile(r"<(?!https?://)(?=[A-Za-z/!?])")
+"""Where raw HTML would begin: a description is Markdown, and a recipe may be somebody else's."""
+
+
 def _body(lock: BuildLock, configs: dict[str, dict[str, Any]]) -> str:
     recipe, ledger = lock.recipe, lock.ledger
     name = recipe["name"]
-    parts = [f"# {recipe['title'] or name}\n"]
+    parts = [f"# {cell(_title(recipe))}\n"]
     if recipe["synthetic"]:
         parts.append("> **Synthetic.** Every clip, question and trace here was drawn by a program.\n")
     if recipe["description"]:
-        parts.append(f"{recipe['description'].strip()}\n")
+        parts.append(f"{_MARKUP.sub('&lt;', recipe['description'].strip())}\n")
     parts += [
         "Process-aware chain of thought: what is seen stands apart from what is concluded, in the format of "
         f"[VideoP2R]({PAPER}):\n",
@@ -135,8 +144,9 @@ def _body(lock: BuildLock, configs: dict[str, dict[str, Any]]) -> str:
         ),
         "## How it was made\n",
         _table(["", ""], _made(lock)),
-        "`build.lock.json` holds the recipe with every setting, the digests of prompts, sources and files, and "
-        "the versions. `p2r-data reproduce` rebuilds this folder from it and the journal, byte for byte.\n",
+        "`build.lock.json` holds the recipe with every setting, the digests of prompts, sources and files, "
+        "and the versions. `p2r-data reproduce` rebuilds this folder from it and the journal, byte for "
+        "byte.\n",
         "## Citation\n",
         "The method is that of VideoP2R (arXiv 2511.11113).\n",
     ]
