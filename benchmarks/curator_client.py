@@ -32,7 +32,7 @@ def main() -> None:
     )
     from bespokelabs import curator
 
-    class Asker(curator.LLM):
+    class Asker(curator.LLM):  # type: ignore[misc]  # it comes without types
         def prompt(self, row: dict[str, Any]) -> str:
             return str(row["prompt"])
 

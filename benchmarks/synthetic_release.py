@@ -32,7 +32,8 @@ from videop2r_data.validators import score
 THRESHOLD = 0.6
 _SENTENCES = 4_000
 _TEXT = """
-red blue green small large round square moving still left right first second person hand table door street ball
+red blue green small large round square moving still left right first second person hand table door street
+ball
 cup car tree light dark slowly quickly behind before after beside above below turns lifts opens closes walks
 carries places points shows holds frame scene object colour shape number label corner edge centre background a
 the one two three of in on with and then while near from to is are has was it this that

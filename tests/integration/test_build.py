@@ -112,7 +112,7 @@ def rows_of(folder: Path, config: str) -> list[dict[str, Any]]:
 
 
 def without_url(folder: Path) -> dict[str, str]:
-    """Digests of the data files: the card and the lock name the server's port, which differs between tests."""
+    """Digests of the data files; card and lock name the server's port, which differs between tests."""
     return {k: v for k, v in digests(folder).items() if k.startswith("data/")}
 
 

@@ -22,8 +22,10 @@ from tests.builders.release_rows import (
     write_parquet,
 )
 from videop2r_data.builders.export import ConfigWriter, file_lock
+from videop2r_data.builders.release import open_release
 from videop2r_data.cards.dataset_card import write_dataset_card
-from videop2r_data.cli.render_stats import render_stats, stats_of
+from videop2r_data.cards.stats import compute_stats
+from videop2r_data.cli.render_stats import render_stats
 from videop2r_data.errors import SourceError
 from videop2r_data.schemas.lock import FileLock
 
@@ -96,7 +98,7 @@ def test_nothing_there() -> None:
 
 
 def test_stats(tmp_path: Path) -> None:
-    stats = stats_of(str(exported(tmp_path / "made", valid_rows())))
+    stats = compute_stats(open_release(str(exported(tmp_path / "made", valid_rows()))))
     assert stats.rows == {"sft": 6, "rl": 9, "rejected": 5}
     stream = io.StringIO()
     render_stats(stats, Console(file=stream, width=80, highlight=False))
@@ -109,7 +111,7 @@ def test_stats_of_a_damaged_file_is_an_error_that_names_it(tmp_path: Path) -> No
     folder = exported(tmp_path / "made", valid_rows())
     (folder / "data/sft-00000.parquet").write_bytes(b"PAR1")
     with pytest.raises(SourceError, match=r"sft-00000\.parquet"):
-        stats_of(str(folder))
+        compute_stats(open_release(str(folder)))
 
 
 def test_a_parquet_folder_without_lock_or_card(tmp_path: Path) -> None:

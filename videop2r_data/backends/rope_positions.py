@@ -1,8 +1,8 @@
 """Positions of the text behind a clip, in transformers, numbered as Qwen numbers them.
 
 Qwen2-VL and Qwen2.5-VL go on from the highest position of a picture or clip on any axis, time included: so
-they were trained, and so vLLM does. transformers (5.19 to 5.23 read) goes on from the sides of a frame alone, so
-that text behind a long clip gets positions that its frames already have.
+they were trained, and so vLLM does. transformers (5.19 to 5.23 read) goes on from the sides of a frame alone:
+text behind a long clip gets positions that its frames already have.
 
 The times of the frames are multiplied in double precision, as vLLM does: a product at a whole number would
 else round to the other side.

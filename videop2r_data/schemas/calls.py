@@ -1,7 +1,7 @@
 """What goes to a model and what comes back: the same for generator and judge, for every backend.
 
-A `Request` holds *references* to frames (digest, indices, times), never pixels, so that its key is the sha256 of
-its content and the journal stays small. The pixels travel beside it, as `Frames`.
+A `Request` holds *references* to frames (digest, indices, times), never pixels, so that its key is the sha256
+of its content and the journal stays small. The pixels travel beside it, as `Frames`.
 """
 
 from __future__ import annotations
@@ -108,8 +108,8 @@ class Request:
         messages: system (optional, first) and user messages.
         params: how to decode.
         media: what was sampled for it, or None.
-        media_encoding: how frames are encoded on the wire, e.g. `jpeg-95`; part of the key if there are media.
-        variant: digest of what else shapes the answer (model revision, further body fields); empty if nothing.
+        media_encoding: how frames are encoded on the wire, e.g. `jpeg-95`; in the key if there are media.
+        variant: digest of what else shapes the answer (model revision, more body fields); empty if nothing.
     """
 
     purpose: Purpose

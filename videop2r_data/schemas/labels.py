@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from functools import lru_cache
+from itertools import pairwise
 from typing import NamedTuple
 
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
@@ -41,9 +42,7 @@ def _rises(labels: list[str]) -> bool:
         return False
     if labels[0] == "1":
         return labels == [str(i + 1) for i in range(len(labels))]
-    return all(len(x) == 1 and x.isalpha() for x in labels) and all(
-        a < b for a, b in zip(labels, labels[1:], strict=False)
-    )
+    return all(len(x) == 1 and x.isalpha() for x in labels) and all(a < b for a, b in pairwise(labels))
 
 
 def _by_position(index: int) -> str:

@@ -16,7 +16,7 @@ class Policy(Model):
     """
 
     profile: Literal["paper", "robust"] = "robust"
-    """`paper`: what the paper and its predecessor compute where that is defined; `robust`: a careful grader."""
+    """`paper`: what the paper and its predecessor compute, where defined; `robust`: a careful grader."""
     option_text_alone: bool = True
     """Multiple choice: the exact text of one option, without its letter."""
     lowercase_letter: bool = True

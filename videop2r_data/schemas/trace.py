@@ -92,7 +92,8 @@ class ProcessTrace(Model):
             raise TraceError(_explain(spans.fault), fault=spans.fault.value, at=spans.at)
         cut = [text[s.start : s.end] for s in (spans.observation, spans.think, spans.answer) if s is not None]
         # spans without a fault are content: nothing is left for the validators to find
-        return cls.model_construct(observation=cut[0], think=cut[1], answer=cut[2])
+        trace = cls.model_construct(observation=cut[0], think=cut[1], answer=cut[2])
+        return trace  # type: ignore[return-value]  # pydantic's plugin knows the class, not Self
 
 
 def parse_trace(text: str) -> ProcessTrace:
