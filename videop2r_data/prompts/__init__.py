@@ -1,8 +1,8 @@
 """Versioned prompt files, and the one place that reads them.
 
 A prompt file is text in sections, each headed by a line `=== name ===`: `system`, `user`, and for generating
-prompts one `hint: <problem type>` for each type. Fields such as `{problem}` are filled in one pass, so that a field
-name inside of a question stays text.
+prompts one `hint: <problem type>` for each type. Fields such as `{problem}` are filled in one pass, so that a
+field name inside of a question stays text.
 """
 
 from __future__ import annotations
@@ -16,8 +16,9 @@ from typing import NamedTuple
 
 from videop2r_data.errors import ConfigError
 from videop2r_data.schemas import ProblemType, digest_bytes
+from videop2r_data.schemas.labels import label_options
 
-_HEAD = re.compile(r"^=== ([a-zA-Z][\w: -]*?) ===$", re.MULTILINE)
+_HEAD = re.compile(r"^=== ([a-zA-Z][\w: -]*?) ===[ \t]*$", re.MULTILINE)
 _FIELD = re.compile(r"\{(problem|options|hint|answer|observation)\}")
 _HINT = "hint: "
 
@@ -26,7 +27,7 @@ class Prompt(NamedTuple):
     """A prompt as it was read.
 
     Attributes:
-        name: name of a packaged prompt, or file name.
+        name: name of a packaged prompt, or the path as the recipe gives it.
         system: stable text in front, the same for every call (a server can cache it).
         user: text with fields.
         hints: problem type -> what its answer looks like; empty for judge prompts.
@@ -55,11 +56,11 @@ def load_prompt(name_or_path: str, *, base: Path | None = None) -> Prompt:
         if "/" not in name_or_path and packaged.is_file():
             return _parse(name_or_path, packaged.read_bytes())
         path = (base or Path()) / name_or_path
-        return _parse(path.name, path.read_bytes())
-    except OSError as error:
+        return _parse(name_or_path, path.read_bytes())
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the path
         raise ConfigError(
             f"no prompt {name_or_path!r}: neither packaged ({', '.join(packaged_prompts())}) nor a file",
-            where=str(error.filename or ""),
+            where=str(getattr(error, "filename", None) or name_or_path),
             hint="prompt: <name> or prompt: path/to/file.txt, relative to the recipe",
         ) from None
 
@@ -73,10 +74,14 @@ def packaged_prompts() -> list[str]:
 
 def _parse(name: str, data: bytes) -> Prompt:
     try:
-        text = data.decode("utf-8").replace("\r\n", "\n")
+        text = data.decode("utf-8-sig").replace("\r\n", "\n")
     except UnicodeDecodeError as error:
         raise ConfigError(f"not UTF-8: {error}", where=name) from None
     parts = _HEAD.split(text)
+    heads = parts[1::2]
+    twice = sorted({head for head in heads if heads.count(head) > 1})
+    if twice:
+        raise ConfigError(f"sections that stand twice: {', '.join(twice)}", where=name)
     sections = {head: body.strip("\n") for head, body in zip(parts[1::2], parts[2::2], strict=True)}
     if "user" not in sections or parts[0].strip():
         raise ConfigError(
@@ -88,7 +93,32 @@ def _parse(name: str, data: bytes) -> Prompt:
     unknown |= {_HINT + h for h in hints.keys() - {t.value for t in ProblemType}}
     if unknown:
         raise ConfigError(f"unknown sections: {', '.join(sorted(unknown))}", where=name)
+    _check_fields(name, sections["user"], hints)
     return Prompt(name, sections.get("system", ""), sections["user"], hints, digest_bytes(data))
+
+
+def _check_fields(name: str, user: str, hints: Mapping[str, str]) -> None:
+    """Refuse a prompt that would leave out what it has to show."""
+    missing = [] if "{problem}" in user else ["problem"]
+    if hints and "{hint}" not in user:
+        missing.append("hint")
+    if "{observation}" in user and "{answer}" not in user:
+        missing.append("answer")
+    if missing:
+        names = ", ".join(f"{{{field}}}" for field in missing)
+        raise ConfigError(
+            f"the user section has no field {names}",
+            where=name,
+            hint="a generating prompt has {problem}, {options} and {hint}; "
+            "a judge prompt {problem}, {options}, {answer} and {observation}",
+        )
+
+
+@lru_cache(maxsize=256)
+def _without_lines_of(template: str, empty: tuple[str, ...]) -> str:
+    for name in empty:
+        template = re.sub(rf"^\{{{name}\}}(?:\n|\Z)", "", template, flags=re.MULTILINE)
+    return template
 
 
 def fill(template: str, fields: Mapping[str, str]) -> str:
@@ -115,8 +145,26 @@ def _split(template: str, empty: tuple[str, ...]) -> tuple[tuple[str, ...], tupl
 
 
 @lru_cache(maxsize=4096)
-def _options_block(options: tuple[str, ...]) -> str:
-    return "Options:\n" + "\n".join(options) if options else ""
+def show_options(options: tuple[str, ...]) -> tuple[str, ...]:
+    """Options as a model sees them: as in the pool if they carry their labels, else labelled A, B, C ...
+
+    >>> show_options(("(A) cat", "(B) dog")), show_options(("cat", "dog"))
+    (('(A) cat', '(B) dog'), ('A. cat', 'B. dog'))
+    """
+    read = label_options(options)
+    if all(text == option.strip() for (_, text), option in zip(read, options, strict=True)):
+        return tuple(f"{label}. {text}" for label, text in read)
+    return options
+
+
+def options_block(shown: tuple[str, ...]) -> str:
+    """The options under their heading; empty if there are none."""
+    return "Options:\n" + "\n".join(shown) if shown else ""
+
+
+@lru_cache(maxsize=4096)
+def _options(options: tuple[str, ...]) -> str:
+    return options_block(show_options(options))
 
 
 def render_generate(
@@ -125,12 +173,14 @@ def render_generate(
     """The user message of step 1.
 
     Raises:
-        ConfigError: the prompt has hints, but none for this type.
+        ConfigError: the prompt has hints, but none for this type; or it is a judge prompt.
     """
+    if "{observation}" in prompt.user:
+        raise ConfigError("a judge prompt cannot generate: it has a field {observation}", where=prompt.name)
     kind = str(getattr(problem_type, "value", problem_type))
     if prompt.hints and kind not in prompt.hints:
         raise ConfigError(f"the prompt has no section `=== hint: {kind} ===`", where=prompt.name)
     return fill(
         prompt.user,
-        {"problem": problem, "options": _options_block(tuple(options)), "hint": prompt.hints.get(kind, "")},
+        {"problem": problem, "options": _options(tuple(options)), "hint": prompt.hints.get(kind, "")},
     )
