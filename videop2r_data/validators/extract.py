@@ -38,7 +38,7 @@ def extract_answer(completion: str, policy: Policy = ROBUST) -> Extracted:
     found = _answers(completion, policy)
     if not found:
         return Extracted(None, ScoreReason.NO_ANSWER)
-    if len({fold(answer).casefold() for answer in found}) > 1:
+    if len(found) > 1 and len({fold(answer).casefold() for answer in found}) > 1:
         return Extracted(None, ScoreReason.SEVERAL_ANSWERS)
     answer = found[-1].strip()
     return Extracted(answer, None) if answer else Extracted(None, ScoreReason.EMPTY_ANSWER)

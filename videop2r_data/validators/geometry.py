@@ -8,6 +8,7 @@ import unicodedata
 
 from videop2r_data.schemas.reasons import ScoreReason
 from videop2r_data.validators.numbers import unwrap
+from videop2r_data.validators.text import drop_format
 
 MAX_CHARS = 300
 _LIMIT = 1e9
@@ -31,7 +32,7 @@ _DASHES = str.maketrans({"−": "-", "–": "-", "—": "-", "～": "~", "至": 
 
 def _plain(text: str) -> str:
     if not text.isascii():
-        text = unicodedata.normalize("NFKC", text.translate(_DASHES)).translate(_DASHES)
+        text = drop_format(unicodedata.normalize("NFKC", text.translate(_DASHES)).translate(_DASHES))
     return unwrap(text)
 
 

@@ -40,8 +40,15 @@ def _choice(prediction: str, reference: str, options: tuple[str, ...], policy: P
     known = option_set(options)
     named = read_choice(prediction, known, policy)
     if named.label is None:
-        return zero(named.reason, pair(prediction, reference))
+        return MATCH if _same_text(prediction, reference) else zero(named.reason, pair(prediction, reference))
     return binary(same_option(named.label, right, known), prediction, reference)
+
+
+def _same_text(prediction: str, reference: str) -> bool:
+    """Whether an answer that the policy would refuse to read is the very text of a reference that was read."""
+    if len(prediction) > 2 * len(reference) + 100:
+        return False
+    return fold(prediction) == fold(reference)
 
 
 def _numbers(
@@ -53,7 +60,7 @@ def _numbers(
         return bad_reference(f"{reference[:60]!r} is not one number ({right.value})")
     given = parse_quantity(prediction, policy)
     if isinstance(given, ScoreReason):
-        return zero(given, pair(prediction, reference))
+        return MATCH if _same_text(prediction, reference) else zero(given, pair(prediction, reference))
     values = []
     if right.unit in (given.unit, "") or (given.unit == "" and policy.missing_unit):
         values.append(judge(given, right))
@@ -104,11 +111,12 @@ def _ocr_key(text: str, policy: Policy) -> str:
 
 
 def _free_form(prediction: str, reference: str, options: tuple[str, ...], policy: Policy) -> Score:
-    right, given = fold(reference), fold(prediction)
+    right = fold(reference)
     if not metrics.rouge_tokens(right, any_script=True):
         return bad_reference(f"{reference[:60]!r} holds neither letters nor digits")
     if too_long(prediction, reference):
         return zero(ScoreReason.TOO_LONG, f"{len(prediction)} characters")
+    given = fold(prediction)
     if not given.strip(QUOTES + ".,;:!?"):
         return zero(ScoreReason.EMPTY_ANSWER)
     edges = QUOTES + ".!。"
