@@ -27,7 +27,8 @@ def same_number(prediction: Quantity, reference: Quantity) -> bool:
 
     A fraction or root may also be answered by its decimal expansion, rounded to two decimals or more.
     """
-    gap: Fraction | float = abs(prediction.value - reference.value)
+    signed = prediction.value - reference.value
+    gap = signed if signed >= 0 else -signed
     if isinstance(gap, float):
         scale = abs(float(reference.value))
         if gap <= 1e-9 * max(scale, 1e-300):

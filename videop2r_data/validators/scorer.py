@@ -50,7 +50,7 @@ def score(
         missing = why or missing
     if policy.profile == "paper" and answer is not None:
         answer = answer.strip()
-    result = grade(answer or "", reference, tuple(options), policy)
+    result: Score = grade(answer or "", reference, tuple(options), policy)
     if answer is None and result.value is not None:
         return zero(missing)  # a bad reference goes before a missing answer: nothing could be scored
     return result
