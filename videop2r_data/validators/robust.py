@@ -45,7 +45,7 @@ def _choice(prediction: str, reference: str, options: tuple[str, ...], policy: P
 
 
 def _same_text(prediction: str, reference: str) -> bool:
-    """Whether an answer that the policy would refuse to read is the very text of a reference that was read."""
+    """Whether an answer that the policy refuses to read is the very text of a readable reference."""
     if len(prediction) > 2 * len(reference) + 100:
         return False
     return fold(prediction) == fold(reference)
