@@ -49,6 +49,8 @@ class BuildReport(Model):
     media_decoded: int
     unanswered: int
     """Questions that failed for want of an answer; the next run asks again."""
+    last_error: str = ""
+    """Why the last of them that was asked in this run got none."""
     waiting: int
     """Questions whose answer is in a batch."""
     spent: Spent
@@ -178,6 +180,7 @@ def _report(parts: Parts, tally: Tally, state: State) -> BuildReport:
         calls_found=sum(c.found for c in callers),
         media_decoded=parts.media.decoded,
         unanswered=tally.unanswered,
+        last_error=tally.last_error,
         waiting=tally.waiting,
         spent=Spent(finished_usd=spending.finished_usd, lost_usd=spending.open_usd),
         damaged_records=len(parts.journal.damaged),

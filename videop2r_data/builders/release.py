@@ -161,7 +161,8 @@ def missing_parts(files: Sequence[ReleaseFile]) -> list[tuple[str, int]]:
 
 def _data_files(path: Path) -> Iterator[Path]:
     if path.is_file():
-        yield path
+        if is_data_file(path.name):
+            yield path
         return
     for folder in (path, path / "data"):
         if folder.is_dir():

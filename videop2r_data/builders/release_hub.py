@@ -23,15 +23,19 @@ def fetch(repo_id: str, revision: str | None) -> tuple[Path, str]:
         SourceError: no such data set or revision, no access, no connection.
     """
     from huggingface_hub import HfApi, snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
     try:
         commit = HfApi().dataset_info(repo_id, revision=revision).sha
         folder = snapshot_download(repo_id, repo_type="dataset", revision=commit, allow_patterns=PATTERNS)
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError) as error:
+    except Exception as error:  # noqa: BLE001 - the client lets errors of its HTTP library through, whichever it is
         raise SourceError(
-            f"cannot get the data set from the Hub: {str(error).splitlines()[0] if str(error) else error!r}",
+            f"cannot get the data set from the Hub: {_first_line(error)}",
             where=repo_id,
             hint="check the id, the revision and HF_TOKEN, or give a local folder that exists",
         ) from None
     return Path(folder), commit or ""
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__

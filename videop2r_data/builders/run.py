@@ -44,6 +44,8 @@ class Tally:
     """Questions whose answer is in a batch."""
     unanswered: int = 0
     """Failed for want of an answer: another run tries again."""
+    last_error: str = ""
+    """Why the last of them got none."""
     reached: bool = False
     """As many are kept as the target asks for, before the first question that waits."""
     reasons: Counter[str] = field(default_factory=Counter)
@@ -61,7 +63,9 @@ class Tally:
             self.rejected += 1
         elif item.outcome is Outcome.FAILED:
             self.failed += 1
-            self.unanswered += item.reason is RejectReason.CALL_FAILED
+            if item.reason is RejectReason.CALL_FAILED:
+                self.unanswered += 1
+                self.last_error = item.detail
         else:
             self.waiting += 1
         if item.stage is not None and item.reason is not None:
@@ -179,12 +183,12 @@ class _Breaker:
     def see(self, result: Result, stop: Stop) -> None:
         if result.reason is RejectReason.CALL_FAILED and result.outcome is Outcome.FAILED:
             self.in_a_row += 1
-        else:
-            self.in_a_row = 0
+        elif result.models or result.reason is RejectReason.CALL_REFUSED:
+            self.in_a_row = 0  # answered; a row that fell before any call says nothing about the server
         if self.in_a_row >= BREAKER:
             stop.ask(
                 BackendError(
                     f"{self.in_a_row} questions in a row got no answer; the last error: {result.detail}",
-                    hint="look at the server, then run the same command: nothing is lost",
+                    hint="look at the server and at `base_url`, then run the same command: nothing is lost",
                 )
             )

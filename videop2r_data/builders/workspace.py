@@ -82,6 +82,10 @@ class Workspace:
             ConfigError: its work folder is gone, or does not say where the recipe's files lie.
         """
         found = cls.at(out, base=base or Path.cwd(), work=work)
+        if not found.out.is_dir():
+            raise ConfigError(
+                "no such data set", where=str(found.out), hint="name the folder that p2r-data build wrote"
+            )
         if not found.journal.is_dir():
             raise ConfigError(
                 "there is no work folder for this data set",

@@ -8,6 +8,7 @@ from typing import Any
 import typer
 from rich.console import Console
 from rich.markup import escape
+from rich.text import Text
 
 from videop2r_data.builders.build import BuildReport, build
 from videop2r_data.builders.run import Stop
@@ -102,6 +103,8 @@ def show_report(report: BuildReport, recipe: Recipe, console: Console) -> None:
     if report.state == "complete":
         if report.unanswered:
             console.print(f"[bold red]{plural(report.unanswered, 'question')} got no answer[/]: {again}.")
+            if report.last_error:
+                console.print(Text(f"  the last error: {report.last_error}"), soft_wrap=True)
         _show_next(report, recipe, console)
 
 
