@@ -24,9 +24,9 @@ MAX_REPLY = 200_000
 
 # --- what looks like markup, however disguised ---
 
-_AMP = r"&(?:amp;?|#0*+38;?|#x0*+26;?)*+"
+_AMP = r"&(?:amp;?|#0*38;?|#x0*26;?)*"
 _CODED = re.compile(
-    rf"{_AMP}(?:(?:lt|#0*+60|#x0*+3c);?|(?:gt|#0*+62|#x0*+3e);?)|%(?:25)*+3[ce]|\\(?:u00|x)3[ce]|\\u\{{3[ce]\}}",
+    rf"{_AMP}(?:(?:lt|#0*60|#x0*3c);?|(?:gt|#0*62|#x0*3e);?)|%(?:25)*3[ce]|\\(?:u00|x)3[ce]|\\u\{{3[ce]\}}",
     re.IGNORECASE,
 )
 """Angle brackets as entities (encoded any number of times), percent and backslash escapes."""
