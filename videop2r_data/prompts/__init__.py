@@ -115,10 +115,9 @@ def _check_fields(name: str, user: str, hints: Mapping[str, str]) -> None:
 
 
 @lru_cache(maxsize=256)
-def _without_lines_of(template: str, empty: tuple[str, ...]) -> str:
-    for name in empty:
-        template = re.sub(rf"^\{{{name}\}}(?:\n|\Z)", "", template, flags=re.MULTILINE)
-    return template
+def _without_lines_of(template: str, empty: frozenset[str]) -> str:
+    gone = {f"{{{name}}}" for name in empty}
+    return "\n".join(line for line in template.split("\n") if line not in gone)
 
 
 def fill(template: str, fields: Mapping[str, str]) -> str:
@@ -127,7 +126,7 @@ def fill(template: str, fields: Mapping[str, str]) -> str:
     >>> fill("{problem}\\n{options}\\nend", {"problem": "Is {options} text?", "options": ""})
     'Is {options} text?\\nend'
     """
-    empty = tuple(name for name, value in fields.items() if value == "")
+    empty = frozenset(name for name, value in fields.items() if value == "")
     texts, names = _split(template, empty)
     parts = [texts[0]]
     for name, text in zip(names, texts[1:], strict=True):

@@ -1,0 +1,101 @@
+"""Prompt files: how they are read, refused and filled."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from videop2r_data.errors import ConfigError
+from videop2r_data.prompts import fill, load_prompt, packaged_prompts, render_generate
+from videop2r_data.schemas import ProblemType, digest_bytes
+
+DIGESTS = {
+    "generate-v1": "a6fc72bf400e3915390e4f4d8910ab789dd03ee7463f0b4e264161d3243d9e79",
+    "judge-v1": "b95195a26da4fbd68fccb1963a0023d91dffd562c43af4e5d12588405f3fd697",
+}
+"""Of the packaged prompts: after a release a changed text is a new file, for it changes what a build asks."""
+GOOD = "=== system ===\ns\n=== user ===\n{problem}\n{options}\nend\n"
+
+
+def test_packaged_prompts_are_those_that_were_released() -> None:
+    assert {name: load_prompt(name).sha256 for name in packaged_prompts()} == DIGESTS
+
+
+@pytest.mark.parametrize("kind", list(ProblemType))
+def test_every_type_has_a_hint(kind: ProblemType) -> None:
+    prompt = load_prompt("generate-v1")
+    text = render_generate(prompt, problem="Why?", options=(), problem_type=kind)
+    assert prompt.hints[kind.value] in text and "{" not in text and "Options" not in text
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b"", "begins with a line"),
+        (b"{problem}", "begins with a line"),
+        (b"=== system ===\nx\n", "has a user section"),
+        (b"text\n=== user ===\n{problem}\n", "begins with a line"),
+        (b"=== user ===\n{problem}\n=== footer ===\nx\n", "unknown sections: footer"),
+        (b"=== user ===\n{problem}{hint}\n=== hint: poetry ===\nx\n", "unknown sections: hint: poetry"),
+        (b"=== user ===\n{problem}\n=== user ===\n{problem}\n", "twice: user"),
+        (b"=== user ===\nwhat?\n", r"no field \{problem\}"),
+        (b"=== user ===\n{problem}\n=== hint: OCR ===\nx\n", r"no field \{hint\}"),
+        (b"=== user ===\n{problem} {observation}\n", r"no field \{answer\}"),
+        (b"=== user ===\n\xff{problem}\n", "not UTF-8"),
+    ],
+)
+def test_bad_files_are_refused_with_the_reason(tmp_path: Path, data: bytes, message: str) -> None:
+    (tmp_path / "p.txt").write_bytes(data)
+    with pytest.raises(ConfigError, match=message):
+        load_prompt("p.txt", base=tmp_path)
+
+
+@pytest.mark.parametrize("name", ["missing.txt", "no-such", "..", "a/b.txt", "nul\x00.txt", ""])
+def test_a_prompt_that_is_not_there_is_named(tmp_path: Path, name: str) -> None:
+    with pytest.raises(ConfigError, match="neither packaged"):
+        load_prompt(name, base=tmp_path)
+
+
+def test_a_users_file_is_found_from_the_recipes_folder(tmp_path: Path) -> None:
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub" / "p.txt").write_text(GOOD)
+    prompt = load_prompt("sub/p.txt", base=tmp_path)
+    assert (prompt.name, prompt.system, prompt.user) == ("sub/p.txt", "s", "{problem}\n{options}\nend")
+    assert prompt.sha256 == digest_bytes(GOOD.encode())
+    assert load_prompt(str(tmp_path / "sub" / "p.txt")).sha256 == prompt.sha256
+
+
+@pytest.mark.parametrize("change", [lambda t: t.replace("\n", "\r\n"), lambda t: "\ufeff" + t, lambda t: t.replace("===\n", "=== \n")])  # fmt: skip
+def test_line_ends_and_a_mark_in_front_change_nothing(tmp_path: Path, change) -> None:  # type: ignore[no-untyped-def]
+    (tmp_path / "p.txt").write_bytes(change(GOOD).encode())
+    prompt = load_prompt("p.txt", base=tmp_path)
+    assert (prompt.system, prompt.user) == ("s", "{problem}\n{options}\nend")
+
+
+def test_fields_are_filled_once_and_what_is_filled_in_stays_text() -> None:
+    fields = {"problem": "{options} {answer} \\1 {problem}", "options": "{problem}"}
+    assert fill("{problem}|{options}|{other}", fields) == "{options} {answer} \\1 {problem}|{problem}|{other}"
+
+
+@pytest.mark.parametrize(
+    ("template", "text"),
+    [
+        ("a\n{options}\nb", "a\nb"),
+        ("{options}\nb", "b"),
+        ("a {options}.", "a ."),
+        ("{options}\n{hint}\nb", "b"),
+    ],
+)
+def test_a_line_of_an_empty_field_goes(template: str, text: str) -> None:
+    assert fill(template, {"options": "", "hint": ""}) == text
+
+
+def test_a_type_without_a_hint_and_a_judge_prompt_cannot_generate(tmp_path: Path) -> None:
+    (tmp_path / "p.txt").write_text("=== user ===\n{problem} {hint}\n=== hint: OCR ===\nx\n")
+    with pytest.raises(ConfigError, match="hint: numerical"):
+        render_generate(
+            load_prompt("p.txt", base=tmp_path), problem="?", options=(), problem_type="numerical"
+        )
+    with pytest.raises(ConfigError, match="cannot generate"):
+        render_generate(load_prompt("judge-v1"), problem="?", options=(), problem_type="OCR")
