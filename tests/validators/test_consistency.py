@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -134,9 +135,7 @@ def test_no_text_raises(think: str, options: list[str]) -> None:
 
 
 @pytest.mark.timeout(60)
-@pytest.mark.parametrize(
-    "piece", ["the answer is ", "A", "answer: (", "\\boxed{", " ", "not ", "1. ", "option B, "]
-)
+@pytest.mark.parametrize("piece", ["the answer is ", "A", "answer: (", "\\boxed{", " ", "1. ", "option B, "])
 def test_a_megabyte_of_thinking_comes_back(piece: str) -> None:
     think = piece * (1_000_000 // len(piece))
     think_choice(think, PETS)
@@ -165,14 +164,13 @@ def test_the_papers_own_examples_settle_on_their_answers() -> None:
     rows = _rows(_samples() / "paper_examples_observation.jsonl")
     settled = []
     for row in rows:
-        names = [part.strip(" ,.") for part in row["question"].partition("Options:")[2].split(",")]
-        options = [name for name in names if name[1:2] == "."]
+        options = re.split(r"[\s,.]+(?=[A-D]\.)", row["question"].partition("Options:")[2])[1:]
         settled.append(think_choice(_segment(row["output"], "think"), options))
     assert settled == [row["answer"] for row in rows] == ["A", "B", "C"]
 
 
 def test_real_outputs_are_read_without_a_fault_and_few_mismatch() -> None:
-    """Of models that the paper puts at 5 to 21 % mismatch; what is undecided passes, so that less is found."""
+    """The paper finds 5 to 21 % mismatch in such models; what is undecided passes, so that less is found."""
     seen = mismatched = decided = 0
     for path in sorted(_samples().glob("out_*.jsonl")):
         for row in _rows(path):

@@ -51,6 +51,8 @@ _LEAD = re.compile(
     rf"(?:{_DECOR}|\b(?:the\s+(?:one|option|choice)\s+(?:that|which)\s+(?:\w+\s+)?|that|there\s+(?:is|are)|a|an|the)\b)*",
     re.IGNORECASE,
 )
+_LETTER_AND_STOP = re.compile(rf"(?:{_DECOR}|[Oo]ption)*[A-Z]\.(?!\s*(?i:{_TURN.pattern}))")
+_GOES_ON = re.compile(r"[\w%°]|[.,/]\d")
 _ARTICLE = re.compile(r"(?:a|an|the)\s+", re.IGNORECASE)
 _OTHER_LETTER = re.compile(r"(?:\bor\b|\band\b|,|/|&)\s*(?:option\s+)?[(\"'*]*([A-Z])(?![\w'’])")
 
@@ -113,8 +115,8 @@ def _claim(text: str, at: int) -> tuple[str, bool, str]:
     """What a conclusion says, whether it is a question, and the words after it."""
     while at < len(text) and text[at].isspace():
         at += 1
-    # "A. aldose": the stop after a letter ends no sentence
-    letter = re.compile(rf"(?:{_DECOR}|[Oo]ption)*[A-Z]\.").match(text, at)
+    # "A. aldose": the stop after a letter ends no sentence; "A. Wait, no": it does
+    letter = _LETTER_AND_STOP.match(text, at)
     end = _CLAUSE_END.search(text, letter.end() if letter else at)
     stop = end.start() if end else len(text)
     return text[at:stop], end is not None and end.group() == "?", text[stop + 1 :]
@@ -144,20 +146,32 @@ def _is_letter(match: re.Match[str], claim: str) -> bool:
 
 
 @lru_cache(maxsize=8192)
-def _patterns(options: tuple[str, ...]) -> tuple[tuple[str, re.Pattern[str]], ...]:
-    """(label, pattern of its text as whole words) of every option with a text."""
+def _bare_texts(options: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
+    """(label, comparable text without article) of every option with a text."""
     out = []
     for label, text in label_options(options):
         bare = _ARTICLE.sub("", fold(text).casefold().strip(" .\"'*"), count=1)
         if bare:
-            out.append((label, re.compile(rf"(?<![\w.,-]){re.escape(bare)}(?![\w%°]|[.,/]\d)")))
+            out.append((label, bare))
     return tuple(out)
+
+
+def _find_whole(text: str, part: str) -> tuple[int, int] | None:
+    """Where `part` stands as whole words; by hand, for a pattern per option would be compiled on each row."""
+    at = text.find(part)
+    while at >= 0:
+        end = at + len(part)
+        before = text[at - 1] if at else " "
+        if not (before.isalnum() or before in "_.,-") and not _GOES_ON.match(text, end):
+            return at, end
+        at = text.find(part, at + 1)
+    return None
 
 
 def _texts_in(claim: str, options: tuple[str, ...]) -> dict[str, tuple[int, int]]:
     """Options whose text the claim holds, with its place; a text inside a longer one does not count."""
     folded = fold(claim).casefold()
-    found = {label: m.span() for label, p in _patterns(options) if (m := p.search(folded)) is not None}
+    found = {label: at for label, part in _bare_texts(options) if (at := _find_whole(folded, part))}
     return {
         label: (a, b)
         for label, (a, b) in found.items()
@@ -218,8 +232,8 @@ def check_consistency(
 ) -> Check:
     """Whether think and answer agree; undecided passes.
 
-    Multiple choice: the option of `think_choice` against the answer's. Numerical and regression: the number of
-    the last `the answer is N`, equal within half a step of whichever is printed less exactly.
+    Multiple choice: the option of `think_choice` against the answer's. Numerical and regression: the number
+    of the last `the answer is N`, equal within half a step of whichever is printed less exactly.
     """
     kind = ProblemType(problem_type)
     if kind is ProblemType.MULTIPLE_CHOICE:
