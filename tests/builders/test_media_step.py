@@ -182,3 +182,75 @@ def test_text_has_no_media_and_an_escape_is_refused(tmp_path: Path, root: Path) 
             assert sampler.calls == 0
 
     asyncio.run(main())
+
+
+def test_a_touched_file_is_read_whole_once_not_in_every_run(
+    tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from videop2r_data.builders import media_step
+
+    record(tmp_path / "j", root, Sampler())
+    os.utime(root / "a.mp4", (1, 1))
+    hashed: list[Path] = []
+    real = media_step._sha256
+
+    def counted(path: Path) -> str:
+        hashed.append(path)
+        return real(path)
+
+    monkeypatch.setattr(media_step, "_sha256", counted)
+    for _ in range(3):
+        record(tmp_path / "j", root, Sampler())
+    assert len(hashed) == 1
+
+
+def test_a_question_that_is_cancelled_does_not_cost_its_neighbour_the_frames(
+    tmp_path: Path, root: Path
+) -> None:
+    class Slow(Sampler):
+        async def sample(self, path: Path, data_type: Any) -> Frames:
+            await asyncio.sleep(0.02)
+            return await super().sample(path, data_type)
+
+    async def main() -> int:
+        sampler = Slow()
+        with Journal(tmp_path / "j") as journal:
+            media = step(journal, root, sampler)
+            first = asyncio.ensure_future(media.record(sample()))
+            second = asyncio.ensure_future(media.record(sample()))
+            await asyncio.sleep(0.001)
+            first.cancel()
+            assert await second is not None
+            await media.close()
+        return sampler.calls
+
+    assert asyncio.run(main()) == 1
+
+
+def test_closing_ends_what_is_still_being_sampled_without_a_complaint(tmp_path: Path, root: Path) -> None:
+    """A task that outlived its journal would write to a closed one, and nobody would hear of it."""
+    complaints: list[dict[str, Any]] = []
+
+    class Stuck(Sampler):
+        async def sample(self, path: Path, data_type: Any) -> Frames:
+            await asyncio.sleep(60)
+            raise AssertionError("cancelled before")
+
+    async def main() -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda _, what: complaints.append(what))
+        with Journal(tmp_path / "j") as journal:
+            media = step(journal, root, Stuck())
+            (root / "b.mp4").write_bytes(b"broken")
+            asks = [asyncio.ensure_future(media.record(sample(name))) for name in ("a.mp4", "b.mp4")]
+            await asyncio.sleep(0.001)
+            for one in asks:
+                one.cancel()
+            await asyncio.gather(*asks, return_exceptions=True)
+            await media.close()
+            await media.close()
+
+    asyncio.run(main())
+    import gc
+
+    gc.collect()
+    assert not complaints

@@ -95,7 +95,11 @@ class BatchCaller:
         """
         queue, self._queue = self._queue, {}
         fits, over = [], None
+        elsewhere = self._runner.pending_keys() if queue else set[str]()
         for key, request in queue.items():
+            if key in elsewhere or self.journal.has_call(key):
+                self._pending.add(key)  # another process was faster: its money, our answer
+                continue
             try:
                 self._reserve(request)
             except BudgetError as error:

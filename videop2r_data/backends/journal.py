@@ -72,10 +72,9 @@ class Journal:
         try:
             if not readonly:
                 folder.mkdir(parents=True, exist_ok=True)
-            # glob would take a folder that may not be read for an empty one, and all would be paid again
-            names = sorted(p for p in folder.iterdir() if _NAME.fullmatch(p.name)) if folder.is_dir() else []
         except OSError as error:
             raise JournalError(f"cannot open the journal: {error}", where=str(folder)) from None
+        names = _names(folder)
         try:
             if not readonly:
                 self._writer = Writer.take_over(folder, names)
@@ -117,8 +116,23 @@ class Journal:
         return self._read(self._media.get(bytes.fromhex(key)))
 
     def batch_events(self) -> list[dict[str, Any]]:
-        """The life of every batch, in order."""
+        """The life of every batch, in order; with what other processes have written until now."""
+        self.refresh()
         return list(self._batches)
+
+    def refresh(self) -> None:
+        """Take in what other writers have added since this journal was opened.
+
+        Raises:
+            JournalError: the folder cannot be read.
+        """
+        known = {segment.path.name for segment in self._segments}
+        for number, segment in enumerate(self._segments):
+            if self._writer is None or number != self._writing:
+                self._take_in(number, segment)
+        for path in _names(self.folder):
+            if path.name not in known:
+                self._scan(path)
 
     # writing
 
@@ -196,14 +210,18 @@ class Journal:
         self.spending.note(key, kind, nusd)
 
     def _scan(self, path: Path) -> None:
-        number = len(self._segments)
         segment = Segment(path)
         self._segments.append(segment)
-        for offset, line in segment.lines():
+        self._take_in(len(self._segments) - 1, segment)
+
+    def _take_in(self, number: int, segment: Segment) -> None:
+        for offset, line in segment.new_lines():
             head = _HEAD.match(line)
             body = line[head.end() : -2] if head else b""
             if head is None or _checksum(head[1], head[2], int(head[3]), body) != int(head[4], 16):
-                self.damaged.append(Damage(path.name, offset, "not a record" if head is None else "checksum"))
+                self.damaged.append(
+                    Damage(segment.path.name, offset, "not a record" if head is None else "checksum")
+                )
                 continue
             event = orjson.loads(body) if head[2] == b"batch" else None
             place = _pack(number, offset + head.end(), len(body))
@@ -222,6 +240,14 @@ class Journal:
                 hint="somebody changed or cut the segment: run the same command to read the journal anew",
             ) from None
         return data
+
+
+def _names(folder: Path) -> list[Path]:
+    try:
+        # glob would take a folder that may not be read for an empty one, and all would be paid again
+        return sorted(p for p in folder.iterdir() if _NAME.fullmatch(p.name)) if folder.is_dir() else []
+    except OSError as error:
+        raise JournalError(f"cannot open the journal: {error}", where=str(folder)) from None
 
 
 def _checksum(key: bytes, kind: bytes, nusd: int, body: bytes) -> int:

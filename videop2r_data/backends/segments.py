@@ -22,20 +22,22 @@ class Segment:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._seen = 0
         try:
             self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         except OSError as error:
             raise JournalError(f"cannot open a segment: {error}", where=str(path)) from None
 
-    def lines(self) -> Iterator[tuple[int, bytes]]:
-        """Offset and bytes of each complete line; a torn tail is left out."""
-        offset = 0
+    def new_lines(self) -> Iterator[tuple[int, bytes]]:
+        """Offset and bytes of each complete line since the last call; a torn tail is left for the next."""
         with open(self._fd, "rb", buffering=1 << 20, closefd=False) as file:
+            file.seek(self._seen)
             for line in file:
                 if not line.endswith(b"\n"):
                     return
+                offset = self._seen
+                self._seen += len(line)
                 yield offset, line
-                offset += len(line)
 
     def read(self, offset: int, length: int) -> bytes:
         """That part of the file, as far as it is there."""

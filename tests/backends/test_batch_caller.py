@@ -1,0 +1,178 @@
+"""Batches over one journal: paid once whoever submits, and money is freed when a server refuses."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from pathlib import Path
+
+import pytest
+
+from videop2r_data.backends.batch_caller import MAX_ROUNDS, BatchCaller
+from videop2r_data.backends.caller import Money
+from videop2r_data.backends.journal import Journal
+from videop2r_data.errors import BudgetError, RefusedError, TransientError
+from videop2r_data.schemas.calls import (
+    BatchInfo,
+    BatchResult,
+    Completion,
+    Message,
+    Request,
+    SamplingParams,
+    Usage,
+)
+from videop2r_data.schemas.recipe import Price
+
+PRICE = Price(input=2.0, output=20.0)
+"""At half of it a call of 100 output tokens holds a little over 0.001 USD."""
+
+
+class Going:
+    asked = False
+
+
+def ask(i: int) -> Request:
+    return Request("judge", "m", (Message("user", f"q{i}"),), SamplingParams(max_tokens=100))
+
+
+class Server:
+    """Ends every batch at once, with an answer or the given error for each request."""
+
+    def __init__(self, error: Exception | None = None, refuse: Exception | None = None) -> None:
+        self.error, self.refuse = error, refuse
+        self.batches: dict[str, list[str]] = {}
+        self.before: Callable[[], object] | None = None
+
+    async def submit(self, requests: Sequence[Request]) -> str:
+        if self.refuse is not None:
+            raise self.refuse
+        await asyncio.sleep(0.005)
+        name = f"b{len(self.batches)}"
+        self.batches[name] = [r.key for r in requests]
+        return name
+
+    async def poll(self, batch_id: str) -> BatchInfo:
+        return BatchInfo(batch_id, "ended", len(self.batches[batch_id]), 0.0)
+
+    async def listing(self, *, created_after_s: float) -> list[BatchInfo]:
+        return [await self.poll(name) for name in self.batches]
+
+    async def collect(self, batch_id: str) -> AsyncIterator[BatchResult]:
+        usage = Usage(input_tokens=10, output_tokens=10)
+        for key in self.batches[batch_id]:
+            done = Completion(text="Yes", finish_reason="stop", model="m-1", usage=usage, batched=True)
+            yield BatchResult(key, None if self.error else done, self.error)
+
+
+def caller(journal: Journal, server: Server, *, max_cost: float | None = None) -> BatchCaller:
+    return BatchCaller(server, journal=journal, money=Money(journal, max_cost), price=PRICE, poll_s=0.001)
+
+
+async def all_of(one: BatchCaller, n: int) -> list[str]:
+    """What each of n requests is answered now; "" if it is not."""
+    found = [await one.ask(ask(i)) for i in range(n)]
+    return [a.completion.text if a and a.completion else "" for a in found]
+
+
+async def collect(one: BatchCaller) -> bool:
+    return await one.collect(wait=True, stop=Going(), tell=lambda _: None)
+
+
+def test_asked_flushed_collected_and_found(tmp_path: Path) -> None:
+    async def main() -> None:
+        server = Server()
+        with Journal(tmp_path) as journal:
+            one = caller(journal, server)
+            assert await all_of(one, 3) == ["", "", ""]
+            await one.flush()
+            assert journal.spending.open_nusd > 3 * 1_000_000
+            assert await collect(one)
+            assert await all_of(one, 3) == ["Yes"] * 3
+            # 10 tokens at 1 USD and 10 at 10 USD per million, three times
+            assert journal.spending.finished_nusd == 3 * (10 * 1_000 + 10 * 10_000)
+            assert journal.spending.open_nusd == 0 and len(server.batches) == 1
+
+    asyncio.run(main())
+
+
+def test_two_processes_with_one_journal_submit_once(tmp_path: Path) -> None:
+    """Both opened the journal before either submitted."""
+
+    async def main() -> None:
+        server = Server()
+        with Journal(tmp_path) as first, Journal(tmp_path) as second:
+            one, two = caller(first, server), caller(second, server)
+            await all_of(one, 4)
+            await all_of(two, 4)
+            await one.flush()
+            await two.flush()
+            assert [len(keys) for keys in server.batches.values()] == [4]
+            assert await collect(one)
+            assert await collect(two)
+            assert await all_of(one, 4) == ["Yes"] * 4
+            assert await all_of(two, 4) == ["Yes"] * 4, "the other one's answers are seen"
+            await two.flush()
+            assert len(server.batches) == 1
+
+    asyncio.run(main())
+    with Journal(tmp_path, readonly=True) as journal:
+        assert journal.spending.open_nusd == 0 and journal.repeats == 0
+
+
+@pytest.mark.parametrize("error", [RefusedError("too large")])
+def test_a_refused_batch_frees_its_money(tmp_path: Path, error: Exception) -> None:
+    async def main() -> None:
+        with Journal(tmp_path) as journal:
+            one = caller(journal, Server(refuse=error))
+            await all_of(one, 3)
+            with pytest.raises(RefusedError):
+                await one.flush()
+            assert journal.spending.total_nusd == 0
+
+    asyncio.run(main())
+    with Journal(tmp_path, readonly=True) as journal:
+        assert journal.spending.total_nusd == 0
+
+
+def test_what_fits_the_budget_goes_out_and_the_rest_is_told(tmp_path: Path) -> None:
+    async def main() -> None:
+        server = Server()
+        with Journal(tmp_path) as journal:
+            one = caller(journal, server, max_cost=0.0035)
+            await all_of(one, 10)
+            with pytest.raises(BudgetError):
+                await one.flush()
+            assert [len(keys) for keys in server.batches.values()] == [3]
+            assert await collect(one) and journal.spending.total_nusd <= 3_500_000
+
+    asyncio.run(main())
+
+
+def test_requests_that_no_batch_answers_are_given_up_and_cost_nothing(tmp_path: Path) -> None:
+    async def main() -> None:
+        server = Server(error=TransientError("expired"))
+        with Journal(tmp_path) as journal:
+            one = caller(journal, server)
+            for _ in range(MAX_ROUNDS):
+                assert await all_of(one, 2) == ["", ""]
+                await one.flush()
+                assert await collect(one)
+            with pytest.raises(TransientError, match="ended without an answer"):
+                await one.ask(ask(0))
+            assert len(server.batches) == MAX_ROUNDS and journal.spending.total_nusd == 0
+
+    asyncio.run(main())
+
+
+def test_a_refused_request_is_not_asked_again(tmp_path: Path) -> None:
+    async def main() -> None:
+        server = Server(error=RefusedError("half \ud800"))
+        with Journal(tmp_path) as journal:
+            one = caller(journal, server)
+            await all_of(one, 1)
+            await one.flush()
+            assert await collect(one)
+            found = await one.ask(ask(0))
+            assert found is not None and found.completion is None and found.refused == "half ?"
+
+    asyncio.run(main())
