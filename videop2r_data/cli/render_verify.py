@@ -17,9 +17,7 @@ def render_report(report: VerifyReport, console: Console) -> None:
     rows = ", ".join(f"{name} {count:,}" for name, count in report.configs.items()) or "none"
     console.print(Text(report.where, style="bold"), soft_wrap=True)
     revision = f", revision {report.revision}" if report.revision else ""
-    console.print(
-        f"{plural(report.files, 'file')} in {_LAYOUT[report.layout]}{revision}; rows: {rows}", soft_wrap=True
-    )
+    console.print(f"{plural(report.files, 'file')} in {_LAYOUT[report.layout]}{revision}; rows: {rows}")
     if report.table:
         console.print()
         title = "accepted" if "sft" in report.configs else "questions"
