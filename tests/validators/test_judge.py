@@ -1,4 +1,4 @@
-# ruff: noqa: E501 -- tables of disguises
+
 """What a judge is shown, and what of its reply counts."""
 
 from __future__ import annotations
