@@ -66,9 +66,12 @@ def test_a_users_file_is_found_from_the_recipes_folder(tmp_path: Path) -> None:
     assert load_prompt(str(tmp_path / "sub" / "p.txt")).sha256 == prompt.sha256
 
 
-@pytest.mark.parametrize("change", [lambda t: t.replace("\n", "\r\n"), lambda t: "\ufeff" + t, lambda t: t.replace("===\n", "=== \n")])  # fmt: skip
-def test_line_ends_and_a_mark_in_front_change_nothing(tmp_path: Path, change) -> None:  # type: ignore[no-untyped-def]
-    (tmp_path / "p.txt").write_bytes(change(GOOD).encode())
+@pytest.mark.parametrize(
+    "text",
+    [GOOD.replace("\n", "\r\n"), "\ufeff" + GOOD, GOOD.replace("===\n", "=== \n")],
+)
+def test_line_ends_and_a_mark_in_front_change_nothing(tmp_path: Path, text: str) -> None:
+    (tmp_path / "p.txt").write_bytes(text.encode())
     prompt = load_prompt("p.txt", base=tmp_path)
     assert (prompt.system, prompt.user) == ("s", "{problem}\n{options}\nend")
 

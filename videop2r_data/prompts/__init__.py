@@ -114,19 +114,13 @@ def _check_fields(name: str, user: str, hints: Mapping[str, str]) -> None:
         )
 
 
-@lru_cache(maxsize=256)
-def _without_lines_of(template: str, empty: frozenset[str]) -> str:
-    gone = {f"{{{name}}}" for name in empty}
-    return "\n".join(line for line in template.split("\n") if line not in gone)
-
-
 def fill(template: str, fields: Mapping[str, str]) -> str:
     """Put the fields in, in one pass; a line that holds nothing but an empty field disappears.
 
     >>> fill("{problem}\\n{options}\\nend", {"problem": "Is {options} text?", "options": ""})
     'Is {options} text?\\nend'
     """
-    empty = frozenset(name for name, value in fields.items() if value == "")
+    empty = tuple(name for name, value in fields.items() if value == "")
     texts, names = _split(template, empty)
     parts = [texts[0]]
     for name, text in zip(names, texts[1:], strict=True):
@@ -137,9 +131,8 @@ def fill(template: str, fields: Mapping[str, str]) -> str:
 @lru_cache(maxsize=64)
 def _split(template: str, empty: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """The texts between the fields of a template, and the fields; without the lines of empty ones."""
-    for name in empty:
-        template = template.replace(f"\n{{{name}}}\n", "\n")
-    parts = _FIELD.split(template)
+    gone = {f"{{{name}}}" for name in empty}
+    parts = _FIELD.split("\n".join(line for line in template.split("\n") if line not in gone))
     return tuple(parts[::2]), tuple(parts[1::2])
 
 

@@ -175,6 +175,51 @@ class Recipe(Model):
         return value
 
 
+_MAX_NODES = 20_000
+"""Values in a recipe, each alias counted in full: a few nested aliases can stand for billions."""
+
+
+def _read_yaml(text: str) -> Any:
+    """One plain YAML document, no key twice, of a bounded size; aliases are allowed.
+
+    Raises:
+        yaml.YAMLError, ValueError, LookupError, RecursionError: it is not.
+    """
+    if len(text) > 1_000_000:
+        raise ValueError("a recipe has at most 1,000,000 characters")
+    loader = yaml.SafeLoader(text)
+    try:
+        node = loader.get_single_node()
+        if node is None:
+            return None
+        _weigh(node, {})
+        return loader.construct_document(node)
+    finally:
+        loader.dispose()
+
+
+def _weigh(node: yaml.Node, seen: dict[int, int]) -> int:
+    """Values below a node; 0 marks one that is being counted, so that a node inside itself is found."""
+    if seen.get(id(node)) == 0:
+        raise ValueError(f"an alias inside of its own value{node.start_mark}")
+    if id(node) in seen:
+        return seen[id(node)]
+    seen[id(node)] = 0
+    total = 1
+    if isinstance(node, yaml.MappingNode):
+        keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode) and key.value != "<<"]
+        twice = sorted({key for key in keys if keys.count(key) > 1})
+        if twice:
+            raise ValueError(f"a key stands twice: {', '.join(twice)}{node.start_mark}")
+        total += sum(_weigh(key, seen) + _weigh(value, seen) for key, value in node.value)
+    elif isinstance(node, yaml.SequenceNode):
+        total += sum(_weigh(child, seen) for child in node.value)
+    if total > _MAX_NODES:
+        raise ValueError(f"more than {_MAX_NODES:,} values, aliases counted in full")
+    seen[id(node)] = total
+    return total
+
+
 def parse_recipe(text: str, *, where: str) -> Recipe:
     """Read a recipe from YAML text.
 
@@ -182,8 +227,8 @@ def parse_recipe(text: str, *, where: str) -> Recipe:
         ConfigError: every error of the file at once, each with its field.
     """
     try:
-        data = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+        data = _read_yaml(text)
+    except (yaml.YAMLError, ValueError, LookupError, RecursionError) as error:
         raise ConfigError(
             f"not YAML: {error}", where=where, hint="p2r-data init writes a valid recipe"
         ) from None

@@ -1,0 +1,121 @@
+"""Recipes: all errors at once, cross-field checks, hostile YAML."""
+
+from __future__ import annotations
+
+import pytest
+
+from videop2r_data.errors import ConfigError
+from videop2r_data.schemas.lock import BuildLock, FileLock, Ledger, SourceLock, StepModel
+from videop2r_data.schemas.recipe import parse_recipe
+
+GOOD = """
+name: my-set
+sources: [{name: a, kind: demo}]
+generate: {backend: {kind: demo, model: m}}
+"""
+
+
+def refused(text: str) -> str:
+    with pytest.raises(ConfigError) as caught:
+        parse_recipe(text, where="r.yaml")
+    assert str(caught.value).startswith("r.yaml: ")
+    return str(caught.value)
+
+
+def test_a_recipe_is_read_with_its_defaults() -> None:
+    recipe = parse_recipe(GOOD, where="r.yaml")
+    assert (recipe.verify.threshold, recipe.generate.attempts, recipe.judge) == (0.6, 1, None)
+    assert recipe.verify.checks_consistency
+    assert type(recipe).model_validate(recipe.model_dump(mode="json")) == recipe
+
+
+def test_every_error_is_reported_at_once() -> None:
+    text = refused(
+        "name: bad name\nsources: [{name: a, kind: video-r1}]\nverify: {threshold: 2, treshold: 1}\n"
+        "generate: {backend: {kind: openai, model: m}, attempts: 0}\n"
+    )
+    for field in (
+        "name",
+        "sources.0",
+        "verify.threshold",
+        "verify.treshold",
+        "generate.backend",
+        "generate.attempts",
+    ):
+        assert f"\n  {field}: " in text
+    assert "needs a path" in text and "needs base_url" in text
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("kind: demo, model: m", "kind: demo, model: m, batch: true", "needs kind anthropic"),
+        ("[{name: a, kind: demo}]", "[{name: a, kind: demo}, {name: a, kind: demo}]", "repeated: a"),
+        ("[{name: a, kind: demo}]", "[]", "at least 1"),
+        ("name: my-set", "name: ../up", "pattern"),
+        ("name: my-set", "name: my-set\nmax_cost: .nan", "max_cost"),
+        ("name: my-set", "name: my-set\nmax_cost: .inf", "max_cost"),
+        ("name: my-set", "name: my-set\nname: other", "a key stands twice: name"),
+        ("name: my-set", "name: my-set\nrecipe: 2", "recipe"),
+        ("kind: demo, model: m", "kind: demo, model: ''", "model"),
+    ],
+)
+def test_wrong_settings_are_named(old: str, new: str, message: str) -> None:
+    assert message in refused(GOOD.replace(old, new))
+
+
+BOMB = "a: &a [x,x,x,x,x,x,x,x,x]\n" + "".join(
+    f"{b}: &{b} [{','.join(['*' + a] * 9)}]\n" for a, b in zip("abcdefgh", "bcdefghi", strict=True)
+)
+MERGES = "a: &a {x: 1}\n" + "".join(
+    f"{b}: &{b} {{<<: [{','.join(['*' + a] * 9)}]}}\n" for a, b in zip("abcdefgh", "bcdefghi", strict=True)
+)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        BOMB,
+        MERGES,
+        "a: &a [*a]",
+        "[" * 5000,
+        "x: 2020-13-45",
+        "x: !!int abc",
+        "x: !!bool maybe",
+        "x: !!python/object/apply:os.system [id]",
+        "x: !!python/name:os.system",
+        "? [a]\n: b",
+        "a: b: c",
+        "\x00",
+        "a\n---\nb",
+        "x: " + "9" * 5000,
+        "- a",
+        "",
+        "just text",
+        "a" * 1_000_001,
+    ],
+    ids=range(18),
+)
+def test_hostile_yaml_is_refused(text: str) -> None:
+    refused(text)
+
+
+def test_an_alias_may_share_a_backend() -> None:
+    text = GOOD.replace("backend: {kind", "backend: &m {kind") + "judge: {backend: *m}\n"
+    recipe = parse_recipe(text, where="r.yaml")
+    assert recipe.judge is not None and recipe.judge.backend == recipe.generate.backend
+
+
+def test_a_lock_is_read_back() -> None:
+    lock = BuildLock(
+        recipe={"name": "x"},
+        prompts={"p": "0" * 64},
+        sources=[SourceLock(name="a", rows=2, sha256="1" * 64)],
+        models={"generate": StepModel(asked="m", served={"m/1": 2})},
+        versions={"pyarrow": "26"},
+        ledger=Ledger(rows_in=2, kept=1, rejected=1, failed=0, reasons={"verify/low_score": 1}),
+        files={"data/x.parquet": FileLock(sha256="2" * 64, bytes=10, rows=1)},
+    )
+    assert BuildLock.model_validate_json(lock.model_dump_json()) == lock
+    with pytest.raises(ValueError, match="extra"):
+        BuildLock.model_validate(lock.model_dump() | {"when": "now"})
