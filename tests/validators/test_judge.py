@@ -1,4 +1,3 @@
-
 """What a judge is shown, and what of its reply counts."""
 
 from __future__ import annotations
