@@ -45,6 +45,16 @@ _SOURCES = {
 }
 
 
+_ENDINGS = (
+    "So the answer is {answer}.",
+    "So the answer is {answer}.",
+    "Therefore, the correct answer should be {answer}.",
+    "Does that make sense? Yes, it does. The answer must be {answer}.",
+    "I am confident in {answer}. Nothing else fits what was seen.",
+    "Wait, let me double-check the other options; none of them fits. It has to be {answer}.",
+)
+"""How think segments end; real ones do not all conclude in the same words."""
+
 _SHARED = (
     *("problem_id", "problem", "problem_type", "data_type", "options", "solution", "path", "data_source"),
     *("observation", "process", "output", "reward"),
@@ -82,7 +92,8 @@ def _row(rng: random.Random, sentences: list[str], number: int, data_type: str, 
     opening = f"Based on the question, I need to notice object {number}."
     observation = " ".join([opening, *rng.choices(sentences, k=rng.randint(5, 9))])
     steps = " ".join(rng.choices(sentences, k=rng.randint(8, 14)))
-    think = f"Based on the observations, let me look again. {steps} So the answer is {answer}."
+    ending = rng.choice(_ENDINGS).format(answer=answer)
+    think = f"Based on the observations, let me look again. {steps} {ending}"
     process = f"<think>{think}</think><answer>{answer}</answer>"
     source = rng.choice(_SOURCES[data_type])
     frames = 16 if data_type == "video" else 1

@@ -13,9 +13,12 @@ from tests.fakes.anthropic_server import Cut, FakeAnthropic
 from tests.fakes.openai_server import FakeServer
 from tests.integration.test_build import Silent, question, rows_of, without_url, write_pool
 from videop2r_data.backends import batch_caller
+from videop2r_data.backends.batch_events import BatchGoneError
+from videop2r_data.builders.abandon import abandon_batch
 from videop2r_data.builders.build import BuildReport, build
 from videop2r_data.builders.workspace import Workspace
 from videop2r_data.cards.dataset_card import write_dataset_card
+from videop2r_data.errors import ConfigError
 from videop2r_data.schemas.recipe import Recipe
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(120)]
@@ -138,5 +141,29 @@ def test_the_budget_holds_for_batches(tmp_path: Path) -> None:
             assert report.spent.finished_usd + report.spent.lost_usd <= 0.05
             report = await run(tmp_path, generator, anthropic, max_cost=5.0)
             assert report.state == "complete" and set(anthropic.accepted_ids.values()) == {1}
+
+    asyncio.run(main())
+
+
+def test_a_batch_that_is_gone_stops_the_run_until_a_person_gives_it_up(tmp_path: Path) -> None:
+    write_pool(tmp_path, [question(i) for i in range(4)])
+
+    async def main() -> None:
+        async with FakeServer() as generator, FakeAnthropic(answer=judge, polls=99) as anthropic:
+            first = await run(tmp_path, generator, anthropic, wait=False)
+            assert first.state == "waiting"
+            (batch_id,) = anthropic.batches
+            anthropic.batches.clear()
+            with pytest.raises(BatchGoneError, match=batch_id):
+                await run(tmp_path, generator, anthropic)
+            settings = recipe(generator, anthropic)
+            place = Workspace.at(tmp_path / "set", base=tmp_path)
+            with pytest.raises(ConfigError, match="no open batch"):
+                abandon_batch(settings, place, "msgbatch_other")
+            assert abandon_batch(settings, place, batch_id) == 4
+            anthropic.polls = 0
+            last = await run(tmp_path, generator, anthropic)
+            assert last.state == "complete" and last.ledger is not None and last.ledger.kept == 3
+            assert last.spent.lost_usd > 0, "the lost batch may have been billed"
 
     asyncio.run(main())

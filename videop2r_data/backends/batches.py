@@ -234,7 +234,8 @@ class BatchRunner:
                     collected.append(ticket.batch_id or "")
                     ticket.status = "collected"
         if gone:
-            raise BatchGoneError("\n".join(gone))
+            hint = "if it is really gone: p2r-data build RECIPE --abandon-batch ID"
+            raise BatchGoneError("\n".join(gone), hint=hint)
         return progress_of(tickets, answered, collected, trouble)
 
     async def _collect(self, ticket: Ticket, on_result: Callable[[BatchResult], None]) -> int | None:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from videop2r_data.prompts import Prompt, load_prompt, render_generate
-from videop2r_data.schemas import ProcessTrace, Sample, digest
+from videop2r_data.schemas import ProblemType, ProcessTrace, Sample, digest
 from videop2r_data.schemas.calls import MediaRecord, Message, Request, SamplingParams
 from videop2r_data.schemas.recipe import BackendSpec, Recipe
 from videop2r_data.validators import render_judge
@@ -22,7 +22,7 @@ class RequestBuilder:
         base: folder that prompt paths in the recipe are relative to.
 
     Raises:
-        ConfigError: a prompt is missing.
+        ConfigError: a prompt is missing, or does not fit its step.
     """
 
     def __init__(self, recipe: Recipe, base: Path) -> None:
@@ -31,9 +31,17 @@ class RequestBuilder:
         self.judge_prompt: Prompt | None = (
             load_prompt(recipe.judge.prompt, base=base) if recipe.judge else None
         )
+        self._check_prompts()
         self._generator_variant = _variant(recipe.generate.backend)
         self._judge_variant = _variant(recipe.judge.backend) if recipe.judge else ""
         self._attempts = [self._params(i) for i in range(recipe.generate.attempts)]
+
+    def _check_prompts(self) -> None:
+        """Render each prompt once: one that does not fit its step is found before anything is paid."""
+        for kind in ProblemType:
+            render_generate(self.generate_prompt, problem="?", options=(), problem_type=kind)
+        if self.judge_prompt is not None:
+            render_judge(self.judge_prompt, problem="?", options=(), answer="?", observation="?")
 
     def prompts(self) -> dict[str, str]:
         """Prompt name -> sha256 of its text."""

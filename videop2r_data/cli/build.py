@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.text import Text
 
+from videop2r_data.builders.abandon import abandon_batch
 from videop2r_data.builders.build import BuildReport, build
 from videop2r_data.builders.run import Stop
 from videop2r_data.builders.workspace import Workspace
@@ -50,12 +51,16 @@ def run_build(
     as_json: bool,
     limit: int | None,
     overrides: dict[str, Any],
+    abandon: str | None = None,
 ) -> None:
     """Build, show progress, and end with a summary and the next command."""
     recipe, base = read_recipe(name)
     recipe = apply_flags(recipe, overrides, limit)
     place = Workspace.at(out or Path(recipe.name), base=base, work=work)
     console, stop = err_console(), Stop()
+    if abandon is not None:
+        freed = abandon_batch(recipe, place, abandon)
+        console.print(f"batch {escape(abandon)} is given up; {plural(freed, 'request')} will be asked again")
     with BuildProgress(console) as progress:
         report = run_draining(
             build(recipe, place, observer=progress, card=write_dataset_card, stop=stop, wait=wait),

@@ -88,6 +88,10 @@ def build(
         int | None, typer.Option(min=1, metavar="N", help="Stop after so many accepted rows.")
     ] = None,
     wait: Annotated[bool, typer.Option(help="Wait for batches; else come back later.")] = True,
+    abandon_batch: Annotated[
+        str | None,
+        typer.Option(metavar="ID", help="Give up a batch that its server no longer has; it is asked again."),
+    ] = None,
     json: JsonOpt = False,
 ) -> None:
     """Build a data set, or go on with a build: the same command resumes."""
@@ -99,6 +103,7 @@ def build(
             out=out,
             work=work,
             wait=wait,
+            abandon=abandon_batch,
             as_json=json,
             limit=limit,
             overrides={
