@@ -6,7 +6,7 @@ PY := .venv/bin/python
 CODE := videop2r_data tests benchmarks scripts
 PYTEST_ARGS ?=
 WORKERS ?= auto
-COVERAGE_MIN ?= 85
+COVERAGE_MIN ?= 91
 BUILD_ARGS ?=
 
 .DEFAULT_GOAL := help
