@@ -98,7 +98,9 @@ def _copy_clips(folder: Path) -> list[str]:
     write_clip(folder / "plain.mp4")
     write_clip(folder / "turned.mp4", rotation=90, frames=30)
     write_clip(folder / "uneven.mp4", frames=9, pts=[0, 40, 120, 160, 400, 500, 900, 1000, 1500])
-    return ["plain.mp4", "turned.mp4", "uneven.mp4"]
+    write_clip(folder / "long.mp4", frames=60, rate=2, size=(84, 84))
+    write_clip(folder / "short.mp4", frames=3, size=(112, 56))
+    return ["plain.mp4", "turned.mp4", "uneven.mp4", "long.mp4", "short.mp4"]
 
 
 def _row(number: int, data_type: str, **fields: Any) -> dict[str, Any]:

@@ -103,8 +103,21 @@ class Decoder:
             header, lengths = wire.parse_header(data, max_blobs=self._spec.frames, max_bytes=limit)
             return header, [await process.stdout.readexactly(n) for n in lengths]
         except (asyncio.IncompleteReadError, ConnectionError):
+            raise DecoderDiedError(await self._cause(process)) from None
+
+    async def _cause(self, process: Process) -> str:
+        """Why a process whose pipe broke ended; it is killed only if it goes on without its pipe.
+
+        Killing one that is already dead would collect its exit code and keep it from the loop.
+        """
+        try:
+            async with asyncio.timeout(_STOP_S):
+                await process.wait()
+        except TimeoutError:
+            pass
+        finally:
             self.kill()
-            raise DecoderDiedError(await _cause(process)) from None
+        return _told(await process.wait())
 
     def kill(self) -> None:
         """End the process at once: decoders that hang ignore anything milder."""
@@ -135,8 +148,7 @@ class Decoder:
                     await killed.wait()
 
 
-async def _cause(process: Process) -> str:
-    code = await process.wait()
+def _told(code: int) -> str:
     if code < 0:
         try:
             name = signal.Signals(-code).name
