@@ -46,11 +46,11 @@ def write_recipe(folder: Path, url: str) -> Path:
     return path
 
 
-def start(recipe: Path, out: Path) -> subprocess.Popen[str]:
+def start(recipe: Path, out: Path, *flags: str) -> subprocess.Popen[str]:
     """The command that a user would type."""
     command = [sys.executable, "-m", "videop2r_data.cli", "build", str(recipe), "--out", str(out), "--json"]
     return subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+        [*command, *flags], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
     )
 
 

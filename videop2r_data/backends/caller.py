@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
 from videop2r_data.backends.journal import Journal
 from videop2r_data.backends.limiter import AdaptiveLimiter
+from videop2r_data.backends.money import Money
 from videop2r_data.backends.pricing import cost_usd, likely_tokens, reserve_usd
 from videop2r_data.backends.retry import call_with_retries
 from videop2r_data.backends.spending import NANO
 from videop2r_data.errors import (
     AuthError,
     BackendError,
-    BudgetError,
     JournalError,
     RefusedError,
     TransientError,
@@ -37,74 +36,6 @@ class Answer:
     refused: str = ""
 
 
-class Money:
-    """The budget of a build over all its runs, on top of what its journal says was spent.
-
-    Args:
-        journal: knows what finished calls cost and what lost ones may have cost.
-        max_cost: US dollars for the whole build; None: no limit.
-    """
-
-    def __init__(self, journal: Journal, max_cost: float | None) -> None:
-        self.journal = journal
-        self.max_nusd = None if max_cost is None else round(max_cost * NANO)
-        self._under_way = 0
-        self._waiting: list[asyncio.Future[None]] = []
-
-    def send(self, key: str, nusd: int) -> None:
-        """Write ahead that a call of at most `nusd` goes out.
-
-        Raises:
-            BudgetError: it could pass the limit; nothing was written.
-        """
-        if nusd == 0:
-            return
-        spent = self.journal.spending.total_nusd
-        if self.max_nusd is not None and spent + nusd > self.max_nusd:
-            raise BudgetError(
-                f"the next call may cost {nusd / NANO:.4f} USD; {spent / NANO:.4f} of "
-                f"{self.max_nusd / NANO:.4f} USD are spent or committed",
-                hint="raise --max-cost (or max_cost in the recipe) and run the same command: nothing is lost",
-            )
-        self.journal.put_sent(key, nusd=nusd)
-
-    @asynccontextmanager
-    async def call(self, key: str, nusd: int) -> AsyncIterator[None]:
-        """Around one call of at most `nusd`, as `send`; waits while calls under way may leave room for it.
-
-        Calls hold far more than they cost in the end. Without the wait, a limit that is small against what
-        the calls under way hold together would end the run with most of the money unspent.
-
-        Raises:
-            BudgetError: it could pass the limit, and nothing is under way.
-        """
-        while True:
-            try:
-                self.send(key, nusd)
-                break
-            except BudgetError:
-                if not self._under_way:
-                    raise
-            ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            self._waiting.append(ended)
-            await ended
-        self._under_way += 1
-        try:
-            yield
-        finally:
-            self._under_way -= 1
-            # who waits goes on after the answer is in the journal: both happen in this turn of the loop
-            waiting, self._waiting = self._waiting, []
-            for one in waiting:
-                if not one.done():
-                    one.set_result(None)
-
-    def void(self, key: str, nusd: int) -> None:
-        """The call that was sent was certainly not billed."""
-        if nusd:
-            self.journal.put_void(key, nusd=nusd)
-
-
 class Caller:
     """Asks one model, through the journal.
 
@@ -116,6 +47,7 @@ class Caller:
         price: US dollars per million tokens; None: free.
         retries: tries after the first, for transient errors.
         count_tokens: the limiter has a budget of tokens per minute.
+        tell: is told why a call is tried again, and when.
     """
 
     def __init__(
@@ -128,6 +60,7 @@ class Caller:
         price: Price | None = None,
         retries: int = 6,
         count_tokens: bool = False,
+        tell: Callable[[str], None] | None = None,
     ) -> None:
         self.backend = backend
         self.journal = journal
@@ -136,6 +69,7 @@ class Caller:
         self.price = price
         self.retries = retries
         self.count_tokens = count_tokens
+        self._tell = tell
         self._rng = random.Random()  # noqa: S311 - jitter only; changes no output
         self.made = 0
         """Calls finished in this run."""
@@ -195,6 +129,10 @@ class Caller:
             self._started = False
             await self.backend.close()
 
+    def _on_retry(self, error: TransientError, tries: int, wait_s: float) -> None:
+        if self._tell is not None:
+            self._tell(f"{error.message}; try {tries + 1} in {wait_s:.0f} s")
+
     async def _start(self, backend: Backend) -> None:
         """Start with the first call that must be made: a run that only reads its journal loads no model."""
         async with self._starting:
@@ -210,6 +148,8 @@ class Caller:
         reserve = 0 if self.price is None else round(reserve_usd(request, self.price) * NANO)
 
         async def attempt() -> Completion:
+            if not reserve:
+                return await backend.complete(request, pixels)
             async with self.money.call(key, reserve):
                 try:
                     return await backend.complete(request, pixels)
@@ -226,6 +166,7 @@ class Caller:
                 rng=self._rng,
                 tokens=likely_tokens(request) if self.count_tokens else 0,
                 tokens_used=_tokens_used if self.count_tokens else None,
+                on_retry=self._on_retry,
             )
         except RefusedError as error:
             message = valid(error.message)

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
 from videop2r_data.backends.batch_caller import BatchCaller
-from videop2r_data.backends.caller import Caller, Money
+from videop2r_data.backends.caller import Caller
 from videop2r_data.backends.journal import Journal
 from videop2r_data.backends.limiter import AdaptiveLimiter
+from videop2r_data.backends.money import Money
 from videop2r_data.builders.media_step import MediaStep
 from videop2r_data.builders.requests import RequestBuilder
+from videop2r_data.builders.shards import Shard
 from videop2r_data.builders.sources import BadRow, open_source, read_pool
 from videop2r_data.builders.steps import Asks, Steps
 from videop2r_data.builders.workspace import Workspace
@@ -30,15 +32,31 @@ class Parts:
         steps: takes one question through the build.
         callers: step -> what answers it.
         window: questions that may be under way at once.
+
+    Args:
+        live: calls may be made and files decoded; else answers come from the journal only.
+        batches: a judge that takes batches is asked in batches.
+        shard: work on this share of the pool only.
+        tell: is told why a call is tried again.
     """
 
     def __init__(
-        self, recipe: Recipe, place: Workspace, journal: Journal, *, live: bool, batches: bool = True
+        self,
+        recipe: Recipe,
+        place: Workspace,
+        journal: Journal,
+        *,
+        live: bool,
+        batches: bool = True,
+        shard: Shard | None = None,
+        tell: Callable[[str], None] | None = None,
     ) -> None:
         self.recipe = recipe
         self.place = place
         self.journal = journal
-        self.money = Money(journal, recipe.max_cost)
+        self.shard = shard
+        self._tell = tell
+        self.money = Money(journal, recipe.max_cost, share=1.0 if shard is None else 1.0 / shard.count)
         self.requests = RequestBuilder(recipe, place.base)
         self.sampler = LazyPool(recipe.media, _wanted(recipe)) if live else None
         sources = [open_source(s, base=place.base, demo_root=place.demo) for s in recipe.sources]
@@ -63,8 +81,9 @@ class Parts:
         return self.recipe.generate.backend.concurrency + judge + 2 * self.recipe.media.workers
 
     def pool(self) -> Iterator[Sample | BadRow]:
-        """The questions in pool order, read anew."""
-        return read_pool(self.recipe.sources, base=self.place.base, demo_root=self.place.demo)
+        """The questions (of this process's share) in pool order, read anew."""
+        pool = read_pool(self.recipe.sources, base=self.place.base, demo_root=self.place.demo)
+        return pool if self.shard is None else self.shard.of(pool)
 
     async def close(self) -> None:
         """Stop decoders and backends."""
@@ -90,6 +109,7 @@ class Parts:
             price=spec.price,
             retries=spec.retries,
             count_tokens=spec.tokens_per_minute is not None,
+            tell=self._tell,
         )
 
     def _batch(self, spec: BackendSpec) -> BatchCaller:

@@ -13,15 +13,17 @@ from videop2r_data.backends.journal import Journal
 from videop2r_data.builders.assemble import Parts
 from videop2r_data.builders.export import check_ours, exclusively, recover
 from videop2r_data.builders.run import Stop, Tally, run_pass
+from videop2r_data.builders.shards import Shard
 from videop2r_data.builders.workspace import Workspace
 from videop2r_data.builders.write import write_dataset
-from videop2r_data.errors import BudgetError
+from videop2r_data.errors import BudgetError, ConfigError
 from videop2r_data.schemas import RejectReason
 from videop2r_data.schemas.base import Model
 from videop2r_data.schemas.lock import Ledger
 from videop2r_data.schemas.recipe import Recipe
 
-State = Literal["complete", "interrupted", "waiting", "over_budget"]
+State = Literal["complete", "shard_complete", "interrupted", "waiting", "over_budget"]
+"""`shard_complete`: every call of this process's share is made; nothing was written."""
 CardWriter = Callable[[Path], object]
 _BREATHE = 1024
 
@@ -82,6 +84,7 @@ async def build(
     card: CardWriter,
     stop: Stop | None = None,
     wait: bool = True,
+    shard: Shard | None = None,
 ) -> BuildReport:
     """Build a data set, or go on with a build.
 
@@ -92,25 +95,31 @@ async def build(
         card: writes `README.md` into a finished folder.
         stop: ask it to stop early (Ctrl-C).
         wait: wait for batches; else return as soon as only they are missing.
+        shard: make only the calls of this share of the pool, and write nothing.
 
     Raises:
+        ConfigError: a share of a recipe with a target.
         P2RError: a source, the journal, a server or the output folder cannot be used; what was finished is in
             the journal.
     """
     began = time.monotonic()
     stop = stop or Stop()
+    if shard is not None and recipe.target is not None:
+        raise ConfigError("a target cannot be shared out", hint="leave out --target or --shard")
     place.check()
     recover(place.out)
     check_ours(place.out)
     place.remember(recipe)
     with Journal(place.journal) as journal:
-        parts = Parts(recipe, place, journal, live=True)
+        parts = Parts(recipe, place, journal, live=True, shard=shard, tell=observer.wait)
         try:
             observer.begin("reading the pool", None)
             total = await count_rows(parts.pool(), stop)
             tally, state = await _make_calls(parts, total, stop, observer, wait=wait)
         finally:
             await parts.close()
+        if shard is not None and state == "complete":
+            state = "shard_complete"
         report = _report(parts, tally, state)
     if state == "complete":
         with exclusively(place.work / "export.lock"):

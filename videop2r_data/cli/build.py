@@ -12,7 +12,9 @@ from rich.text import Text
 
 from videop2r_data.builders.abandon import abandon_batch
 from videop2r_data.builders.build import BuildReport, build
+from videop2r_data.builders.ray_build import make_calls_on_ray
 from videop2r_data.builders.run import Stop
+from videop2r_data.builders.shards import Shard
 from videop2r_data.builders.workspace import Workspace
 from videop2r_data.cards.dataset_card import write_dataset_card
 from videop2r_data.cli.common import (
@@ -52,6 +54,8 @@ def run_build(
     limit: int | None,
     overrides: dict[str, Any],
     abandon: str | None = None,
+    shard: str | None = None,
+    ray_tasks: int | None = None,
 ) -> None:
     """Build, show progress, and end with a summary and the next command."""
     recipe, base = read_recipe(name)
@@ -61,9 +65,14 @@ def run_build(
     if abandon is not None:
         freed = abandon_batch(recipe, place, abandon)
         console.print(f"batch {escape(abandon)} is given up; {plural(freed, 'request')} will be asked again")
+    share = None if shard is None else Shard.parse(shard)
+    if ray_tasks is not None:
+        make_calls_on_ray(recipe, place, ray_tasks, tell=console.print)
     with BuildProgress(console) as progress:
         report = run_draining(
-            build(recipe, place, observer=progress, card=write_dataset_card, stop=stop, wait=wait),
+            build(
+                recipe, place, observer=progress, card=write_dataset_card, stop=stop, wait=wait, shard=share
+            ),
             stop,
             console.print,
         )
@@ -71,7 +80,7 @@ def run_build(
         print_json(report.model_dump(mode="json"))
     else:
         show_report(report, recipe, out_console())
-    finished = report.state == "complete" and not report.unanswered
+    finished = report.state in ("complete", "shard_complete") and not report.unanswered
     raise typer.Exit(OK if finished else UNFINISHED)
 
 
@@ -85,6 +94,11 @@ def show_report(report: BuildReport, recipe: Recipe, console: Console) -> None:
             console.print(type_table(report.ledger.table, title="kept", width=console.width))
             console.print()
         show_reasons(report.ledger, console)
+    elif report.state == "shard_complete":
+        console.print(
+            f"[bold]Every call of this share is made[/] ({plural(report.seen, 'question')}). When all shares "
+            "are, run the same command without --shard: it writes the data set."
+        )
     elif report.state == "interrupted":
         console.print(f"[bold]Stopped[/] after {plural(report.seen, 'question')}; to go on, {again}.")
     elif report.state == "waiting":

@@ -35,6 +35,36 @@ WhereArg = Annotated[
 DirArg = Annotated[Path, typer.Argument(help="A data set that was built here.")]
 RevisionOpt = Annotated[str | None, typer.Option(metavar="REV", help="For a Hub id: commit, tag or branch.")]
 
+MaxCostOpt = Annotated[
+    float | None,
+    typer.Option(min=0, metavar="USD", help="US dollars for the whole build, over all its runs."),
+]
+ConcurrencyOpt = Annotated[
+    int | None, typer.Option(min=1, max=4096, metavar="N", help="Generator calls in flight at most.")
+]
+JudgeConcurrencyOpt = Annotated[
+    int | None, typer.Option(min=1, max=4096, metavar="N", help="Judge calls in flight at most.")
+]
+WorkersOpt = Annotated[
+    int | None, typer.Option(min=0, metavar="N", help="Decoder processes; 0: one per core.")
+]
+LimitOpt = Annotated[
+    int | None, typer.Option(min=1, metavar="N", help="Take only the first rows of each source.")
+]
+TargetOpt = Annotated[int | None, typer.Option(min=1, metavar="N", help="Stop after so many accepted rows.")]
+WaitOpt = Annotated[bool, typer.Option(help="Wait for batches; else come back later.")]
+ShardOpt = Annotated[
+    str | None,
+    typer.Option(metavar="I/N", help="Make only the calls of share I of N, on a shared work folder."),
+]
+RayOpt = Annotated[
+    int | None, typer.Option(min=1, metavar="N", help="Make the calls in N tasks on a Ray cluster.")
+]
+AbandonOpt = Annotated[
+    str | None,
+    typer.Option(metavar="ID", help="Give up a batch that its server no longer has; it is asked again."),
+]
+
 _BUILD_HELP = (
     "Build a data set, or go on with a build: the same command resumes.\n\n"
     "Without a recipe the embedded demo world is built. Every finished call is kept at once in the journal: "
@@ -68,30 +98,16 @@ def build(
     recipe: RecipeArg = "demo",
     out: OutOpt = None,
     work: WorkOpt = None,
-    max_cost: Annotated[
-        float | None,
-        typer.Option(min=0, metavar="USD", help="US dollars for the whole build, over all its runs."),
-    ] = None,
-    concurrency: Annotated[
-        int | None, typer.Option(min=1, max=4096, metavar="N", help="Generator calls in flight at most.")
-    ] = None,
-    judge_concurrency: Annotated[
-        int | None, typer.Option(min=1, max=4096, metavar="N", help="Judge calls in flight at most.")
-    ] = None,
-    workers: Annotated[
-        int | None, typer.Option(min=0, metavar="N", help="Decoder processes; 0: one per core.")
-    ] = None,
-    limit: Annotated[
-        int | None, typer.Option(min=1, metavar="N", help="Take only the first rows of each source.")
-    ] = None,
-    target: Annotated[
-        int | None, typer.Option(min=1, metavar="N", help="Stop after so many accepted rows.")
-    ] = None,
-    wait: Annotated[bool, typer.Option(help="Wait for batches; else come back later.")] = True,
-    abandon_batch: Annotated[
-        str | None,
-        typer.Option(metavar="ID", help="Give up a batch that its server no longer has; it is asked again."),
-    ] = None,
+    max_cost: MaxCostOpt = None,
+    concurrency: ConcurrencyOpt = None,
+    judge_concurrency: JudgeConcurrencyOpt = None,
+    workers: WorkersOpt = None,
+    limit: LimitOpt = None,
+    target: TargetOpt = None,
+    wait: WaitOpt = True,
+    shard: ShardOpt = None,
+    ray: RayOpt = None,
+    abandon_batch: AbandonOpt = None,
     json: JsonOpt = False,
 ) -> None:
     """Build a data set, or go on with a build: the same command resumes."""
@@ -104,6 +120,8 @@ def build(
             work=work,
             wait=wait,
             abandon=abandon_batch,
+            shard=shard,
+            ray_tasks=ray,
             as_json=json,
             limit=limit,
             overrides={

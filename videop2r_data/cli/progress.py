@@ -51,6 +51,7 @@ class BuildProgress:
         self._what = ""
         self._total: int | None = None
         self._shown = 0.0
+        self._waited = -PIPED_EVERY_S
 
     def __enter__(self) -> Self:
         if self._live:
@@ -82,14 +83,17 @@ class BuildProgress:
         if spent:
             note += f" ${spent:,.2f}"
         if self._live:
-            self._bar.update(self._task, completed=tally.rows, note=note)
+            self._bar.update(self._task, completed=tally.rows, description=self._what, note=note)
         else:
             total = "?" if self._total is None else f"{self._total:,}"
             self.console.print(f"{self._what}: {tally.rows:,}/{total}, {note}")
 
     def wait(self, message: str) -> None:
-        """Nothing to do but to wait."""
+        """Nothing to do but to wait: a batch, or a server that does not answer."""
         if self._live:
             self._bar.update(self._task, description="waiting", note=message)
-        elif not self.quiet:
-            self.console.print(message)
+            return
+        now = time.monotonic()
+        if not self.quiet and now - self._waited >= PIPED_EVERY_S:
+            self._waited = now
+            self.console.print(f"waiting: {message}", soft_wrap=True, markup=False)
