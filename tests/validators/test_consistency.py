@@ -188,3 +188,21 @@ def test_real_outputs_are_read_without_a_fault_and_few_mismatch() -> None:
             mismatched += not check_consistency(trace, "multiple choice", options).passed
     assert seen >= 100 and decided >= 20
     assert mismatched <= 0.2 * seen
+
+
+@given(
+    st.text(max_size=80),
+    st.sampled_from(["answer is", "answer should be", "answer must be", "answer is not", "answers is"]),
+    st.sampled_from("ABCDZ"),
+    st.sampled_from(["", ".", ". ", "\n", "?", " or B.", ".)"]),
+    st.sampled_from("ABCD"),
+)
+@settings(deadline=None)
+def test_the_short_cut_for_last_words_agrees_with_the_full_rule(
+    before: str, phrase: str, letter: str, end: str, answer: str
+) -> None:
+    think = f"{before}. So the {phrase} {letter}{end}"
+    options = ["A. red", "B. blue", "C. green", "D. grey"]
+    trace = ProcessTrace.model_construct(observation="o", think=think, answer=answer)
+    thought = think_choice(think, options)
+    assert check_consistency(trace, "multiple choice", options).passed == (thought in (None, answer))

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
@@ -120,9 +119,15 @@ class Request:
     media_encoding: str = ""
     variant: str = ""
 
-    @cached_property
+    @property
     def key(self) -> str:
         """sha256 of the canonical content: 64 hexadecimal digits, also the id in a batch."""
+        known: str | None = self.__dict__.get("_key")
+        if known is None:
+            known = self.__dict__["_key"] = self._digest()
+        return known
+
+    def _digest(self) -> str:
         media = self.media
         return digest(
             {

@@ -23,6 +23,9 @@ _CONCLUDE = re.compile(
     r"(?:\b(?:is|should\s+be|must\s+be|has\s+to\s+be|will\s+be)\b\s*:?|[:=])|\\boxed(?=\{)",
     re.IGNORECASE,
 )
+_LAST_CHARS = 48
+_LAST_WORDS = re.compile(r"\banswer (?:is|should be|must be) ([A-Z])\.?\s*\Z")
+_AGREES = Check()
 _MATCHES = re.compile(
     r"\b(?:match(?:es)?|corresponds?\s+to|which\s+is|settle\s+on|go\s+with)\s+(?:the\s+)?(?:option|choice|answer)\s+"
     r"[(\"'*]*([A-Z])\b",
@@ -237,18 +240,29 @@ def check_consistency(
     """
     kind = ProblemType(problem_type)
     if kind is ProblemType.MULTIPLE_CHOICE:
+        if _ends_in(trace.think, trace.answer.strip()):
+            return _AGREES
         known = option_set(tuple(options))
         answer = read_choice(trace.answer.strip(), known, policy).label
         thought = think_choice(trace.think, options) if answer is not None else None
         if answer is None or thought is None or same_option(answer, thought, known):
-            return Check()
+            return _AGREES
         return _mismatch(thought, answer)
     if kind in (ProblemType.NUMERICAL, ProblemType.REGRESSION):
         given, number = parse_quantity(trace.answer.strip(), policy), think_number(trace.think)
         if isinstance(given, ScoreReason) or number is None or _near(given, number):
-            return Check()
+            return _AGREES
         return _mismatch(str(float(number.value)), str(float(given.value)))
-    return Check()
+    return _AGREES
+
+
+def _ends_in(think: str, letter: str) -> bool:
+    """Whether the last words are `answer is X.`, X being the answer: no later conclusion can say otherwise.
+
+    Nearly every good trace ends so; the full rule would pass it too, at ten times the price.
+    """
+    last = _LAST_WORDS.search(think[-_LAST_CHARS:])
+    return last is not None and last.group(1) == letter
 
 
 def _mismatch(thought: str, answer: str) -> Check:
