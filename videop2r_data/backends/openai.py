@@ -21,6 +21,7 @@ from typing import Any, Literal
 import aiohttp
 import orjson
 
+from videop2r_data.backends.deadline import Deadlines
 from videop2r_data.backends.limiter import RateLimits
 from videop2r_data.backends.openai_headers import rate_limits, retry_after_s
 from videop2r_data.backends.openai_settings import endpoint, proxy_for, read_key, read_settings
@@ -52,13 +53,16 @@ _HOPELESS = frozenset(
 )
 
 
+_JSON = "application/json"
+
+
 class _Body(aiohttp.Payload):
     """A large body in pieces, so that one call cannot hold the loop or fill the socket's buffer."""
 
     _value: bytes
 
     def __init__(self, value: bytes) -> None:
-        super().__init__(value, content_type="application/json")
+        super().__init__(value, content_type=_JSON)
         self._size = len(value)
 
     def decode(self, encoding: str = "utf-8", errors: str = "strict") -> str:
@@ -94,6 +98,7 @@ class OpenAIBackend:
         self._url, self._shown = endpoint(spec)
         self._form, self._max_tokens_field, self._extra = read_settings(spec)
         self._cache = FrameCache()
+        self._deadlines = Deadlines(spec.timeout_s)
         self._session: aiohttp.ClientSession | None = None
         self._proxy: str | None = None
         self._key = ""
@@ -121,7 +126,7 @@ class OpenAIBackend:
         self._proxy = proxy_for(self._url)
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=self._spec.concurrency, ttl_dns_cache=300),
-            timeout=aiohttp.ClientTimeout(total=self._spec.timeout_s, sock_connect=CONNECT_S),
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_S),
             headers=headers,
             cookie_jar=aiohttp.DummyCookieJar(),
             auto_decompress=False,
@@ -150,12 +155,13 @@ class OpenAIBackend:
             max_tokens_field=self._max_tokens_field,
             extra=self._extra,
         )
-        data = raw if len(raw) < DIRECT_BODY_BYTES else _Body(raw)
+        data = aiohttp.BytesPayload(raw, content_type=_JSON) if len(raw) < DIRECT_BODY_BYTES else _Body(raw)
         try:
-            async with session.post(
-                self._url, data=data, proxy=self._proxy, allow_redirects=False
-            ) as response:
-                body = await _read(response)
+            with self._deadlines.call():
+                async with session.post(
+                    self._url, data=data, proxy=self._proxy, allow_redirects=False
+                ) as response:
+                    body = await _read(response)
         except TimeoutError:
             raise TransientError(
                 f"no answer from {self._shown} within {self._spec.timeout_s:g} s", maybe_billed=True

@@ -76,9 +76,13 @@ class Parts:
 
     @property
     def window(self) -> int:
-        """Enough questions under way to keep both servers and the decoders busy."""
+        """Questions under way at once: half as many again as may be in a call, so that both limits stay full.
+
+        With just as many, the questions that crowd before one server would be missing before the other.
+        """
         judge = self.recipe.judge.backend.concurrency if self.recipe.judge else 0
-        return self.recipe.generate.backend.concurrency + judge + 2 * self.recipe.media.workers
+        calls = self.recipe.generate.backend.concurrency + judge
+        return calls + calls // 2 + 2 * self.recipe.media.workers
 
     def pool(self) -> Iterator[Sample | BadRow]:
         """The questions (of this process's share) in pool order, read anew."""
