@@ -55,6 +55,7 @@ class Parts:
         self.place = place
         self.journal = journal
         self.shard = shard
+        self._kept: list[Sample | BadRow] | None = None
         self._tell = tell
         self.money = Money(journal, recipe.max_cost, share=1.0 if shard is None else 1.0 / shard.count)
         self.requests = RequestBuilder(recipe, place.base)
@@ -85,9 +86,15 @@ class Parts:
         return calls + calls // 2 + 2 * self.recipe.media.workers
 
     def pool(self) -> Iterator[Sample | BadRow]:
-        """The questions (of this process's share) in pool order, read anew."""
+        """The questions (of this process's share) in pool order: read anew, or kept if they are few."""
+        if self._kept is not None:
+            return iter(self._kept)
         pool = read_pool(self.recipe.sources, base=self.place.base, demo_root=self.place.demo)
         return pool if self.shard is None else self.shard.of(pool)
+
+    def keep(self, rows: list[Sample | BadRow]) -> None:
+        """Go on with these rows of the pool: all of it, read a moment ago."""
+        self._kept = rows
 
     async def close(self) -> None:
         """Stop decoders and backends."""

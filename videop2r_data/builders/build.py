@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Literal, Protocol
 
@@ -14,10 +14,11 @@ from videop2r_data.builders.assemble import Parts
 from videop2r_data.builders.export import check_ours, exclusively, recover
 from videop2r_data.builders.run import Stop, Tally, run_pass
 from videop2r_data.builders.shards import Shard
+from videop2r_data.builders.sources import BadRow
 from videop2r_data.builders.workspace import Workspace
 from videop2r_data.builders.write import write_dataset
 from videop2r_data.errors import BudgetError, ConfigError
-from videop2r_data.schemas import RejectReason
+from videop2r_data.schemas import RejectReason, Sample
 from videop2r_data.schemas.base import Model
 from videop2r_data.schemas.lock import Ledger
 from videop2r_data.schemas.recipe import Recipe
@@ -25,6 +26,8 @@ from videop2r_data.schemas.recipe import Recipe
 State = Literal["complete", "shard_complete", "interrupted", "waiting", "over_budget"]
 """`shard_complete`: every call of this process's share is made; nothing was written."""
 CardWriter = Callable[[Path], object]
+KEPT_CHARS = 16 * 2**20
+"""Pools with at most so much text are held in memory during a run; each row counts a thousand more."""
 _BREATHE = 1024
 
 
@@ -114,7 +117,7 @@ async def build(
         parts = Parts(recipe, place, journal, live=True, shard=shard, tell=observer.wait)
         try:
             observer.begin("reading the pool", None)
-            total = await count_rows(parts.pool(), stop)
+            total = await read_ahead(parts, stop)
             tally, state = await _make_calls(parts, total, stop, observer, wait=wait)
         finally:
             await parts.close()
@@ -126,6 +129,25 @@ async def build(
             lock = await write_dataset(recipe, place, card=card, observer=observer)
         report = report.model_copy(update={"ledger": lock.ledger, "unanswered": unanswered(lock.ledger)})
     return report.model_copy(update={"seconds": time.monotonic() - began})
+
+
+async def read_ahead(parts: Parts, stop: Stop) -> int:
+    """Read the pool once before anything is spent; a small one is kept, so that it is parsed only once."""
+    kept: list[Sample | BadRow] = []
+    chars = 0
+
+    def rows() -> Iterator[object]:
+        nonlocal chars
+        for row in parts.pool():
+            chars += 1000 + len(row.problem if isinstance(row, Sample) else row.raw)
+            if chars <= KEPT_CHARS:
+                kept.append(row)
+            yield row
+
+    total = await count_rows(rows(), stop)
+    if chars <= KEPT_CHARS and not stop.asked:
+        parts.keep(kept)
+    return total
 
 
 async def count_rows(pool: Iterable[object], stop: Stop) -> int:

@@ -16,6 +16,9 @@ from videop2r_data.schemas import Outcome, RejectReason, Sample
 BREAKER = 32
 """Questions that fail one after the other for want of an answer before the run gives its server up."""
 _BREATHE = 64
+RAMP_S = 0.5
+"""Seconds over which the questions under way grow to their full number."""
+_TOGETHER = 4
 
 
 class Stop:
@@ -120,8 +123,17 @@ async def run_pass(
                 await asyncio.sleep(0)
 
     async with asyncio.TaskGroup() as group:
-        for _ in range(window):
-            group.create_task(worker())
+        running = set()
+        for started in range(window):
+            task = group.create_task(worker())
+            running.add(task)
+            task.add_done_callback(running.discard)
+            if started % _TOGETHER == _TOGETHER - 1:
+                # one by one, the answers come back one by one: begun all at once they would come in waves,
+                # between which the server waits for us and we for the server
+                await asyncio.sleep(RAMP_S * _TOGETHER / window)
+            if not running:
+                break  # the pool is at its end already
     tally.reached = goal.reached
     return tally
 
