@@ -100,7 +100,7 @@ def run(samples: int, kills: int, latency: float, seed: int, *, image: bool) -> 
         calls = get(url, "stats")["requests"]
         get(url, "reset")
         # spread the kills over the whole build: each run gets about its share of it, start-up included
-        span = 2.0 * (undisturbed_s / kills + 0.9)
+        span = 2.0 * (0.75 * undisturbed_s / kills + 0.6)
         hits, report = kill_at_random(recipe, folder / "b" / "killed", kills, span, rng)
         stats = get(url, "stats")
         same = digests(folder / "a" / "killed") == digests(folder / "b" / "killed")

@@ -14,8 +14,6 @@ from videop2r_data.recipes import list_recipes, recipe_text
 from videop2r_data.schemas.recipe import parse_recipe
 
 ROOT = Path(__file__).resolve().parents[2]
-_LATER = ("RESULTS.md", "scoring.md")
-"""Pages that may still be on their way."""
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
 
 
@@ -46,7 +44,7 @@ def test_every_command_and_option_that_is_written_exists() -> None:
 def test_links_and_named_tests_exist(page: Path) -> None:
     text = page.read_text()
     for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", text):
-        if not target.startswith("http") and not target.endswith(_LATER):
+        if not target.startswith("http"):
             assert (page.parent / target).exists(), target
     for name in re.findall(r"`(tests/[\w/]+\.py|benchmarks/\w+\.py)`", text):
         assert (ROOT / name).is_file(), name
