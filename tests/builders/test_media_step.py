@@ -132,6 +132,25 @@ def test_a_failure_is_remembered_until_the_file_or_the_limits_change(tmp_path: P
     assert record(tmp_path / "j", root, sampler) is not None
 
 
+def test_a_failure_is_looked_at_again_on_demand_and_once(tmp_path: Path, root: Path) -> None:
+    sampler = Sampler()
+    (root / "a.mp4").write_bytes(b"broken")
+    with pytest.raises(MediaError):
+        record(tmp_path / "j", root, sampler)
+
+    async def main() -> None:
+        with Journal(tmp_path / "j") as journal:
+            media = MediaStep(
+                MediaSpec(), journal=journal, roots={"s": root}, sampler=sampler, retry_failed=True
+            )
+            for _ in range(3):
+                with pytest.raises(MediaError):
+                    await media.record(sample())
+
+    asyncio.run(main())
+    assert sampler.calls == 2
+
+
 def test_a_missing_file_that_arrives_later_is_used(tmp_path: Path, root: Path) -> None:
     (root / "a.mp4").unlink()
     with pytest.raises(MediaError) as caught:

@@ -256,6 +256,21 @@ def test_later_attempts_are_other_requests_and_the_first_good_one_is_kept(tmp_pa
     assert server.requests == 8 * 3 + 8
 
 
+def test_an_unscored_try_is_followed_by_another(tmp_path: Path) -> None:
+    write_pool(tmp_path, [question(0)])
+
+    def answer(call: Call) -> str:
+        if "BEGIN OBSERVATION" not in call.prompt:
+            return default_answer(call)
+        seen.append(call)
+        return "Perhaps." if len(seen) == 1 else "<judgement>Yes</judgement>"
+
+    seen: list[Call] = []
+    report, _ = run(tmp_path, lambda s: recipe(s, generate__attempts=3), answer=answer)
+    assert report.ledger is not None and report.ledger.kept == 1
+    assert [r["attempt"] for r in rows_of(tmp_path / "set", "sft")] == [1]
+
+
 def test_a_dead_server_stops_the_run_and_loses_nothing(tmp_path: Path) -> None:
     write_pool(tmp_path, [question(i) for i in range(200)])
     with pytest.raises(BackendError, match="in a row got no answer"):

@@ -38,6 +38,7 @@ class Parts:
         batches: a judge that takes batches is asked in batches.
         shard: work on this share of the pool only.
         tell: is told why a call is tried again.
+        retry_media: look again at files that failed in an earlier run.
     """
 
     def __init__(
@@ -50,6 +51,7 @@ class Parts:
         batches: bool = True,
         shard: Shard | None = None,
         tell: Callable[[str], None] | None = None,
+        retry_media: bool = False,
     ) -> None:
         self.recipe = recipe
         self.place = place
@@ -62,7 +64,9 @@ class Parts:
         self.sampler = LazyPool(recipe.media, _wanted(recipe)) if live else None
         sources = [open_source(s, base=place.base, demo_root=place.demo) for s in recipe.sources]
         roots = {s.name: s.media_root for s in sources if s.media_root is not None}
-        self.media = MediaStep(recipe.media, journal=journal, roots=roots, sampler=self.sampler)
+        self.media = MediaStep(
+            recipe.media, journal=journal, roots=roots, sampler=self.sampler, retry_failed=retry_media
+        )
         self.generator = self._caller(recipe.generate.backend, live=live)
         self.judge: Caller | BatchCaller | None = None
         if recipe.judge is not None:

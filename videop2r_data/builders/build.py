@@ -88,6 +88,7 @@ async def build(
     stop: Stop | None = None,
     wait: bool = True,
     shard: Shard | None = None,
+    retry_media: bool = False,
 ) -> BuildReport:
     """Build a data set, or go on with a build.
 
@@ -99,6 +100,7 @@ async def build(
         stop: ask it to stop early (Ctrl-C).
         wait: wait for batches; else return as soon as only they are missing.
         shard: make only the calls of this share of the pool, and write nothing.
+        retry_media: look again at files that failed in an earlier run, say on a host that was too busy.
 
     Raises:
         ConfigError: a share of a recipe with a target.
@@ -114,7 +116,9 @@ async def build(
     check_ours(place.out)
     place.remember(recipe)
     with Journal(place.journal) as journal:
-        parts = Parts(recipe, place, journal, live=True, shard=shard, tell=observer.wait)
+        parts = Parts(
+            recipe, place, journal, live=True, shard=shard, tell=observer.wait, retry_media=retry_media
+        )
         try:
             observer.begin("reading the pool", None)
             total = await read_ahead(parts, stop)

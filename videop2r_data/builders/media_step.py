@@ -40,14 +40,23 @@ class MediaStep:
         journal: keeps the records.
         roots: source name -> media root.
         sampler: decodes; None: answers come from the journal only (`replay`), files are not looked at.
+        retry_failed: look once more at each file that failed in an earlier run.
     """
 
     def __init__(
-        self, spec: MediaSpec, *, journal: Journal, roots: Mapping[str, Path], sampler: Sampler | None
+        self,
+        spec: MediaSpec,
+        *,
+        journal: Journal,
+        roots: Mapping[str, Path],
+        sampler: Sampler | None,
+        retry_failed: bool = False,
     ) -> None:
         self.journal = journal
         self.roots = roots
         self.sampler = sampler
+        self._retry_failed = retry_failed
+        self._retried: set[str] = set()
         self.decoded = 0
         """Files sampled in this run."""
         settings = spec.model_dump(mode="json", exclude={"workers", "limits", "encoding", "quality"})
@@ -133,6 +142,9 @@ class MediaStep:
 
     async def _still_true(self, sample: Sample, known: dict[str, Any]) -> bool:
         """Whether a record still speaks of the file that lies there now."""
+        if "failed" in known and self._retry_failed and sample.path not in self._retried:
+            self._retried.add(sample.path)
+            return False
         if "failed" in known and known["limits"] != self._limits:
             return False
         try:

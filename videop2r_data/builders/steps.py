@@ -22,6 +22,9 @@ from videop2r_data.schemas.calls import Completion, Frames, MediaRecord, Request
 from videop2r_data.schemas.recipe import Recipe
 from videop2r_data.validators import parse_judgement, verify_completion
 
+_ANOTHER_TRY = (RejectReason.CONTENT_FILTERED, RejectReason.NO_VERDICT)
+"""Failures of this very completion: another one may fare better."""
+
 
 class Asks(Protocol):
     """What answers a request: a `Caller`, or a batch."""
@@ -78,7 +81,7 @@ class Steps:
         result: Result | None = None
         for attempt in range(self.recipe.generate.attempts):
             result = await self._one_try(sample, attempt)
-            if result.outcome is not Outcome.REJECTED:
+            if result.outcome is not Outcome.REJECTED and result.reason not in _ANOTHER_TRY:
                 break
         assert result is not None
         return result

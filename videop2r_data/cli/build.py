@@ -56,6 +56,7 @@ def run_build(
     abandon: str | None = None,
     shard: str | None = None,
     ray_tasks: int | None = None,
+    retry_media: bool = False,
 ) -> None:
     """Build, show progress, and end with a summary and the next command."""
     recipe, base = read_recipe(name)
@@ -71,7 +72,14 @@ def run_build(
     with BuildProgress(console) as progress:
         report = run_draining(
             build(
-                recipe, place, observer=progress, card=write_dataset_card, stop=stop, wait=wait, shard=share
+                recipe,
+                place,
+                observer=progress,
+                card=write_dataset_card,
+                stop=stop,
+                wait=wait,
+                shard=share,
+                retry_media=retry_media,
             ),
             stop,
             console.print,

@@ -60,6 +60,9 @@ ShardOpt = Annotated[
 RayOpt = Annotated[
     int | None, typer.Option(min=1, metavar="N", help="Make the calls in N tasks on a Ray cluster.")
 ]
+RetryMediaOpt = Annotated[
+    bool, typer.Option("--retry-media", help="Look again at files that failed in an earlier run.")
+]
 AbandonOpt = Annotated[
     str | None,
     typer.Option(metavar="ID", help="Give up a batch that its server no longer has; it is asked again."),
@@ -107,6 +110,7 @@ def build(
     wait: WaitOpt = True,
     shard: ShardOpt = None,
     ray: RayOpt = None,
+    retry_media: RetryMediaOpt = False,
     abandon_batch: AbandonOpt = None,
     json: JsonOpt = False,
 ) -> None:
@@ -122,6 +126,7 @@ def build(
             abandon=abandon_batch,
             shard=shard,
             ray_tasks=ray,
+            retry_media=retry_media,
             as_json=json,
             limit=limit,
             overrides={
