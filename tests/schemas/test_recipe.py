@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import pytest
+from pydantic import ValidationError
 
 from videop2r_data.errors import ConfigError
 from videop2r_data.schemas.lock import BuildLock, FileLock, Ledger, SourceLock, StepModel
-from videop2r_data.schemas.recipe import parse_recipe
+from videop2r_data.schemas.recipe import Recipe, parse_recipe
 
 GOOD = """
 name: my-set
@@ -119,3 +120,37 @@ def test_a_lock_is_read_back() -> None:
     assert BuildLock.model_validate_json(lock.model_dump_json()) == lock
     with pytest.raises(ValueError, match="extra"):
         BuildLock.model_validate(lock.model_dump() | {"when": "now"})
+
+
+@pytest.mark.parametrize(
+    ("generate", "judge", "refused"),
+    [
+        ({"kind": "demo", "model": "m"}, None, "without one, no limit holds"),
+        ({"kind": "demo", "model": "m"}, {"kind": "anthropic", "model": "c"}, "never free"),
+        (
+            {"kind": "demo", "model": "m", "price": {"input": 1, "output": 1}},
+            {"kind": "anthropic", "model": "c"},
+            "judge.backend.price",
+        ),
+        (
+            {"kind": "demo", "model": "m"},
+            {"kind": "anthropic", "model": "c", "price": {"input": 1, "output": 1}},
+            "",
+        ),
+    ],
+)
+def test_a_limit_of_money_needs_prices(
+    generate: dict[str, object], judge: dict[str, object] | None, refused: str
+) -> None:
+    data: dict[str, object] = {
+        "name": "x",
+        "sources": [{"name": "s", "kind": "demo"}],
+        "generate": {"backend": generate},
+        "judge": {"backend": judge} if judge else None,
+    }
+    Recipe.model_validate(data)
+    if refused:
+        with pytest.raises(ValidationError, match=refused):
+            Recipe.model_validate(data | {"max_cost": 5})
+    else:
+        assert Recipe.model_validate(data | {"max_cost": 5}).max_cost == 5

@@ -157,7 +157,11 @@ def with_overrides(recipe: Recipe, **changes: Any) -> Recipe:
     try:
         return type(recipe).model_validate(data)
     except ValidationError as error:
-        lines = [f"{'.'.join(map(str, e['loc']))}: {e['msg']}, got {e['input']!r}" for e in error.errors()]
+        lines = []
+        for found in error.errors():
+            field = ".".join(map(str, found["loc"]))
+            # an error of the recipe as a whole has no field, and all of it as its input
+            lines.append(f"{field}: {found['msg']}, got {found['input']!r}" if field else found["msg"])
         raise ConfigError(
             "; ".join(lines), where="the recipe with the flags of the command", hint="mend the flag"
         ) from None

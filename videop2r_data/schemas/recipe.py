@@ -165,6 +165,23 @@ class Recipe(Model):
     max_cost: float | None = Field(default=None, gt=0)
     """US dollars for the whole build, over all its runs."""
 
+    @model_validator(mode="after")
+    def _a_limit_needs_prices(self) -> Self:
+        """A limit that nothing counts against would be no limit."""
+        if self.max_cost is None:
+            return self
+        backends = {"generate": self.generate.backend}
+        if self.judge is not None:
+            backends["judge"] = self.judge.backend
+        for step, backend in backends.items():
+            if backend.price is None and backend.kind == "anthropic":
+                raise ValueError(f"max_cost needs {step}.backend.price: Anthropic's calls are never free")
+        if all(backend.price is None for backend in backends.values()):
+            raise ValueError(
+                "max_cost needs a price in generate.backend or judge.backend: without one, no limit holds"
+            )
+        return self
+
     @field_validator("sources")
     @classmethod
     def _names_are_unique(cls, value: tuple[SourceSpec, ...]) -> tuple[SourceSpec, ...]:
