@@ -152,9 +152,9 @@ def test_an_interrupted_build_says_how_to_go_on(tmp_path: Path) -> None:
 
     out = tmp_path / "demo"
     recipe = tmp_path / "slow.yaml"
-    from tests.cli.slow_server import running_server
+    from benchmarks.throughput import server
 
-    with running_server(latency=0.3) as url:
+    with server(0.3) as url:
         (tmp_path / "pool.json").write_text(json.dumps([_question(i) for i in range(400)]))
         recipe.write_text(json.dumps(_recipe(url)))
         command = [sys.executable, "-m", "videop2r_data.cli", "build", str(recipe), "--out", str(out)]
