@@ -239,3 +239,36 @@ def test_pixels_that_fail_cost_only_the_question_that_has_them(tmp_path: Path) -
     found = asyncio.run(main())
     assert isinstance(found[0], MediaError)
     assert [text_of(a) for a in found if isinstance(a, Answer)][:2] == ["yes"] * 2
+
+
+def test_a_bug_behind_a_shared_call_is_not_paid_for_by_each_who_waits(tmp_path: Path) -> None:
+    backend = Scripted(RuntimeError("a bug"), delay=0.01)
+
+    async def main() -> list[object]:
+        with Journal(tmp_path) as journal:
+            one = caller(journal, backend)
+            return list(await asyncio.gather(*(one.ask(ask("a")) for _ in range(5)), return_exceptions=True))
+
+    assert [type(found) for found in asyncio.run(main())] == [RuntimeError] * 5
+    assert backend.calls == 1
+
+
+def test_pixels_that_one_asker_cannot_load_do_not_fail_the_other(tmp_path: Path) -> None:
+    backend = Scripted("yes", delay=0.01)
+
+    async def gone() -> Frames:
+        await asyncio.sleep(0.001)
+        raise MediaError("gone", reason="media_missing")
+
+    async def there() -> Frames:
+        return None  # type: ignore[return-value]
+
+    async def main() -> list[object]:
+        with Journal(tmp_path) as journal:
+            one = caller(journal, backend)
+            asked = (one.ask(ask("a"), load) for load in (gone, there, there))
+            return list(await asyncio.gather(*asked, return_exceptions=True))
+
+    first, second, third = asyncio.run(main())
+    assert isinstance(first, MediaError)
+    assert isinstance(second, Answer) and second == third and backend.calls == 1

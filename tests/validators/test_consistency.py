@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from tests.shared import samples_dir
 from videop2r_data.schemas import ProcessTrace
-from videop2r_data.validators import check_consistency, think_choice, think_number
+from videop2r_data.validators import check_consistency, consistency, think_choice, think_number
 
 PETS = ("A. cat", "B. dog", "C. bird")
 RINGS = ("A. a wristwatch", "B. a gold ring", "C. a ring")
@@ -206,3 +206,30 @@ def test_the_short_cut_for_last_words_agrees_with_the_full_rule(
     trace = ProcessTrace.model_construct(observation="o", think=think, answer=answer)
     thought = think_choice(think, options)
     assert check_consistency(trace, "multiple choice", options).passed == (thought in (None, answer))
+
+
+_WORDS = [
+    "the",
+    "answer",
+    "Answer",
+    "OPTION",
+    "option",
+    "choice",
+    "conclusion",
+    "anſwer",
+    "ıs",
+    "is",
+    "should be",
+]
+_MORE = [":", "=", "A", "B.", "C,", "(D)", "red", "matches", "which is", ".", "?", "\\boxed{A}", "not", "\n"]
+
+
+@given(st.lists(st.sampled_from(_WORDS + _MORE), max_size=14))
+@settings(deadline=None, max_examples=400)
+def test_the_words_looked_for_first_stand_in_every_conclusion(words: list[str]) -> None:
+    text = " ".join(words)
+    slow = list(consistency._CONCLUDE.finditer(text))
+    found = consistency._last_conclusion(text)
+    assert (found and found.span()) == (slow[-1].span() if slow else None)
+    if consistency._MATCHES.search(text):
+        assert any(word in text for word in ("option", "choice", "answer"))

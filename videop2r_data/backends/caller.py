@@ -16,8 +16,6 @@ from videop2r_data.backends.retry import call_with_retries
 from videop2r_data.backends.spending import NANO
 from videop2r_data.errors import (
     AuthError,
-    BackendError,
-    JournalError,
     RefusedError,
     TransientError,
 )
@@ -93,23 +91,24 @@ class Caller:
             TransientError: no answer after all retries. AuthError, BudgetError: the run must stop.
         """
         key = request.key
-        known = self.journal.call(key)
-        if known is not None:
-            self.found += 1
-            return read_answer(known)
-        if self.backend is None:
-            return None
-        while (running := self._in_flight.get(key)) is not None:
-            try:
-                return await asyncio.shield(running)
-            except (BackendError, JournalError):
-                raise
-            except Exception:  # noqa: BLE001, S112 - its pixels could not be had: ours may be another file's
-                continue
+        known = self._known(key)
+        if known is not None or self.backend is None:
+            return known
+        pixels: Frames | None = None
+        if frames is not None and key not in self._in_flight:
+            # each asker's own, before anyone waits for it: equal pixels may come from another file, and that
+            # one file is gone must not fail the others
+            pixels = await frames()
+            known = self._known(key)
+            if known is not None:
+                return known
+        running = self._in_flight.get(key)
+        if running is not None:
+            return await asyncio.shield(running)
         future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         self._in_flight[key] = future
         try:
-            answer = await self._make(self.backend, request, frames)
+            answer = await self._make(self.backend, request, pixels)
         except BaseException as error:
             if isinstance(error, asyncio.CancelledError):
                 future.cancel()
@@ -122,6 +121,13 @@ class Caller:
             return answer
         finally:
             del self._in_flight[key]
+
+    def _known(self, key: str) -> Answer | None:
+        data = self.journal.call(key)
+        if data is None:
+            return None
+        self.found += 1
+        return read_answer(data)
 
     async def close(self) -> None:
         """Close the backend if it was started."""
@@ -140,10 +146,9 @@ class Caller:
                 await backend.start()
                 self._started = True
 
-    async def _make(self, backend: Backend, request: Request, frames: Loader | None) -> Answer:
+    async def _make(self, backend: Backend, request: Request, pixels: Frames | None) -> Answer:
         if not self._started:
             await self._start(backend)
-        pixels = await frames() if frames is not None else None
         key = request.key
         reserve = 0 if self.price is None else round(reserve_usd(request, self.price) * NANO)
 

@@ -23,6 +23,8 @@ _CONCLUDE = re.compile(
     r"(?:\b(?:is|should\s+be|must\s+be|has\s+to\s+be|will\s+be)\b\s*:?|[:=])|\\boxed(?=\{)",
     re.IGNORECASE,
 )
+_CONCLUDING = ("answer", "option", "choice", "conclusion", "\\boxed")
+"""One of them stands in every match of the pattern above."""
 _LAST_CHARS = 48
 _LAST_WORDS = re.compile(r"\banswer (?:is|should be|must be) ([A-Z])\.?\s*\Z")
 _AGREES = Check()
@@ -83,6 +85,10 @@ def think_choice(think: str, options: Sequence[str]) -> str | None:
 
 def _last_conclusion(text: str) -> re.Match[str] | None:
     """The last one in the text; the end is looked at first, where it nearly always is."""
+    if text.isascii():  # only in ASCII does lower case hold all that the pattern's IGNORECASE finds
+        lower = text.lower()
+        if not any(word in lower for word in _CONCLUDING):
+            return None
     last = None
     for at in (max(0, len(text) - 250), 0):
         for last in _CONCLUDE.finditer(text, at):  # noqa: B007 -- the last one is wanted
@@ -199,6 +205,8 @@ def _by_text(claim: str, texts: dict[str, tuple[int, int]], known: OptionSet) ->
 
 def _matched(text: str, known: OptionSet) -> str | None:
     """`… matches option C` in the very last sentence."""
+    if not any(word in text for word in ("option", "choice", "answer")):
+        return None  # one of them stands in every match below
     sentence = next((s for s in reversed(_CLAUSE_END.split(text)) if s.strip()), "")
     named = {m.group(1) for m in _MATCHES.finditer(sentence)}
     every = set(re.findall(r"\b[Oo]ption\s+([A-Z])\b", sentence))
