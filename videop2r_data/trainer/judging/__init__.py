@@ -1,0 +1,1 @@
+"""The perception judge of training: concurrent, cached by content, with a deadline."""

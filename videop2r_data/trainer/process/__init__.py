@@ -1,0 +1,1 @@
+"""What PA-GRPO computes, as pure functions: segment masks, rewards, advantages, losses."""

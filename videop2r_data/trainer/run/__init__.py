@@ -1,0 +1,1 @@
+"""The two stages as they run: recipes, SFT, RL, checkpoints, logs."""

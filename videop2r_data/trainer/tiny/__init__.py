@@ -1,0 +1,1 @@
+"""A model small enough to train from scratch on a processor, for the demo world."""
