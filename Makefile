@@ -63,7 +63,7 @@ env-vllm: ## .venv-vllm: vLLM for the CPU (4 GB)
 	@bash scripts/vllm_env.sh
 
 constraints: env ## write constraints.txt from what .venv holds now
-	@$(PY) scripts/freeze.py dev decord > constraints.txt.new && mv constraints.txt.new constraints.txt
+	@$(PY) scripts/freeze.py dev decord report train > constraints.txt.new && mv constraints.txt.new constraints.txt
 
 constraints-vllm: env-vllm ## write constraints-vllm.txt from what .venv-vllm holds now
 	@.venv-vllm/bin/python scripts/freeze.py --all > constraints-vllm.txt.new \

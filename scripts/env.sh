@@ -10,9 +10,10 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/lib.sh
 
+everything='.[dev,decord,report,train]'
 case "${1:-dev}" in
     run) target=. ;;
-    dev) target='.[dev,decord]' ;;
+    dev) target=$everything ;;
     *) die "usage: $0 [run|dev]" ;;
 esac
 venv=.venv
@@ -20,13 +21,14 @@ constraints=${P2R_CONSTRAINTS-constraints.txt}
 stamp=$venv/.installed-${1:-dev}
 [ "${1:-dev}" = run ] && [ -e "$venv/.installed-dev" ] && stamp=$venv/.installed-dev
 
-wanted="$PWD $constraints $(digest_of pyproject.toml scripts/env.sh ${constraints:+"$constraints"})"
+wanted="$PWD $constraints $(digest_of pyproject.toml scripts/env.sh scripts/torchvision_cpu.py ${constraints:+"$constraints"})"
 if [ -x "$venv/bin/python" ] && [ "$(cat "$stamp" 2>/dev/null)" = "$wanted" ]; then
     exit 0
 fi
 make_venv "$venv"
-[ "${stamp##*-}" = dev ] && target='.[dev,decord]'
+[ "${stamp##*-}" = dev ] && target=$everything
 say "installing $target into $venv (a few minutes the first time)"
 pip_in "$venv" install --use-pep517 ${constraints:+-c "$constraints"} -e "$target" \
     || die "pip could not install the pinned versions; on another Python than 3.11 try: P2R_CONSTRAINTS= make env"
+[ "${stamp##*-}" != dev ] || torchvision_beside_cpu_torch "$venv"
 printf '%s\n' "$wanted" >"$stamp"

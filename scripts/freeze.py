@@ -1,6 +1,6 @@
 """Print the pins of everything that this package pulls in, as installed in the environment that runs it.
 
-    .venv/bin/python scripts/freeze.py dev decord > constraints.txt
+    .venv/bin/python scripts/freeze.py dev decord report train > constraints.txt
     .venv-vllm/bin/python scripts/freeze.py --all > constraints-vllm.txt
 
 Only the closure of the named extras is printed, so that whatever else somebody tried out stays away; `--all`

@@ -53,3 +53,12 @@ pip_in() {
     shift
     "$dir/bin/python" -m pip "$1" --quiet --no-input --disable-pip-version-check "${@:2}"
 }
+
+# torchvision_beside_cpu_torch DIR: lets the CUDA build of torchvision import beside a CPU torch; harmless else.
+torchvision_beside_cpu_torch() {
+    local site
+    site=$("$1/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
+    cp scripts/torchvision_cpu.py "$site/p2r_torchvision_cpu.py"
+    # A .pth line and not sitecustomize.py: Debian's Python ships one of those, and only the first one runs.
+    echo 'import p2r_torchvision_cpu; p2r_torchvision_cpu.install()' >"$site/p2r_torchvision_cpu.pth"
+}

