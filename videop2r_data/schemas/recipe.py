@@ -5,13 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal, Self
 
-import yaml
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
-from videop2r_data.errors import ConfigError
 from videop2r_data.schemas.base import Model
 from videop2r_data.schemas.inputs import ColumnMapping, DemoSpec, MediaLimits, MediaSpec, Name, SourceSpec
 from videop2r_data.schemas.policy import Policy
+from videop2r_data.schemas.yaml_file import parse_yaml, read_text
 
 __all__ = [
     "BackendSpec",
@@ -192,76 +191,19 @@ class Recipe(Model):
         return value
 
 
-_MAX_NODES = 20_000
-"""Values in a recipe, each alias counted in full: a few nested aliases can stand for billions."""
-
-
-def _read_yaml(text: str) -> Any:
-    """One plain YAML document, no key twice, of a bounded size; aliases are allowed.
-
-    Raises:
-        yaml.YAMLError, ValueError, LookupError, RecursionError: it is not.
-    """
-    if len(text) > 1_000_000:
-        raise ValueError("a recipe has at most 1,000,000 characters")
-    loader = yaml.SafeLoader(text)
-    try:
-        node = loader.get_single_node()
-        if node is None:
-            return None
-        _weigh(node, {})
-        return loader.construct_document(node)
-    finally:
-        loader.dispose()
-
-
-def _weigh(node: yaml.Node, seen: dict[int, int]) -> int:
-    """Values below a node; 0 marks one that is being counted, so that a node inside itself is found."""
-    if seen.get(id(node)) == 0:
-        raise ValueError(f"an alias inside of its own value{node.start_mark}")
-    if id(node) in seen:
-        return seen[id(node)]
-    seen[id(node)] = 0
-    total = 1
-    if isinstance(node, yaml.MappingNode):
-        keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode) and key.value != "<<"]
-        twice = sorted({key for key in keys if keys.count(key) > 1})
-        if twice:
-            raise ValueError(f"a key stands twice: {', '.join(twice)}{node.start_mark}")
-        total += sum(_weigh(key, seen) + _weigh(value, seen) for key, value in node.value)
-    elif isinstance(node, yaml.SequenceNode):
-        total += sum(_weigh(child, seen) for child in node.value)
-    if total > _MAX_NODES:
-        raise ValueError(f"more than {_MAX_NODES:,} values, aliases counted in full")
-    seen[id(node)] = total
-    return total
-
-
 def parse_recipe(text: str, *, where: str) -> Recipe:
     """Read a recipe from YAML text.
 
     Raises:
         ConfigError: every error of the file at once, each with its field.
     """
-    try:
-        data = _read_yaml(text)
-    except (yaml.YAMLError, ValueError, LookupError, RecursionError) as error:
-        raise ConfigError(
-            f"not YAML: {error}", where=where, hint="p2r-data init writes a valid recipe"
-        ) from None
-    if not isinstance(data, dict):
-        raise ConfigError(
-            "a recipe is a YAML mapping", where=where, hint="p2r-data init writes a valid recipe"
-        )
-    try:
-        return Recipe.model_validate(data)
-    except ValidationError as error:
-        lines = [f"  {'.'.join(map(str, e['loc'])) or '(recipe)'}: {e['msg']}" for e in error.errors()]
-        raise ConfigError(
-            f"{len(lines)} error(s) in the recipe\n" + "\n".join(lines),
-            where=where,
-            hint="p2r-data schema recipe prints what is allowed",
-        ) from None
+    return parse_yaml(
+        text,
+        Recipe,
+        where=where,
+        valid="p2r-data init writes a valid recipe",
+        allowed="p2r-data schema recipe prints what is allowed",
+    )
 
 
 def load_recipe(path: Path) -> Recipe:
@@ -270,8 +212,4 @@ def load_recipe(path: Path) -> Recipe:
     Raises:
         ConfigError: the file is missing, not UTF-8 or not valid.
     """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"cannot read the recipe: {error}", where=str(path)) from None
-    return parse_recipe(text, where=str(path))
+    return parse_recipe(read_text(path), where=str(path))
