@@ -1,0 +1,140 @@
+"""A Qwen2.5-VL of about a million weights for the demo world: configuration, processor, random weights.
+
+The architecture is the real one, loaded by `from_pretrained` like any checkpoint; only the sizes differ.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+
+from videop2r_data.demo import EXACT_MEAN
+from videop2r_data.schemas.inputs import DemoSpec
+from videop2r_data.trainer.tiny.specs import TinySpec, TinyWorld
+from videop2r_data.trainer.tiny.tokenizer import CHAT_TEMPLATE, build_tokenizer, corpus
+
+if TYPE_CHECKING:
+    from transformers import (
+        PreTrainedTokenizerFast,
+        Qwen2_5_VLConfig,
+        Qwen2_5_VLForConditionalGeneration,
+        Qwen2_5_VLProcessor,
+    )
+
+_STD = (0.25, 0.25, 0.25)
+"""Of the pixel normalisation: colours come out about as far from 0 as Qwen's do."""
+_MAX_PIXELS = 2**24
+"""Never binds: frames come in the size they are meant to have."""
+
+
+def build_config(spec: TinySpec, tokenizer: PreTrainedTokenizerFast) -> Qwen2_5_VLConfig:
+    """The model's configuration, its token ids taken from the tokenizer."""
+    from transformers import Qwen2_5_VLConfig
+
+    token = tokenizer.convert_tokens_to_ids
+    return Qwen2_5_VLConfig(
+        architectures=["Qwen2_5_VLForConditionalGeneration"],
+        image_token_id=token("<|image_pad|>"),
+        video_token_id=token("<|video_pad|>"),
+        vision_start_token_id=token("<|vision_start|>"),
+        vision_end_token_id=token("<|vision_end|>"),
+        tie_word_embeddings=spec.tied,
+        text_config={
+            "vocab_size": len(tokenizer),
+            "hidden_size": spec.hidden,
+            "intermediate_size": spec.intermediate,
+            "num_hidden_layers": spec.layers,
+            "num_attention_heads": spec.heads,
+            "num_key_value_heads": spec.kv_heads,
+            "max_position_embeddings": 32_768,
+            "initializer_range": spec.initializer_range,
+            "tie_word_embeddings": spec.tied,
+            "rope_parameters": {
+                "rope_type": "default",
+                "rope_theta": spec.rope_theta,
+                "mrope_section": list(spec.mrope_section),
+            },
+            "bos_token_id": token("<|endoftext|>"),
+            "eos_token_id": token("<|im_end|>"),
+            "pad_token_id": token("<|endoftext|>"),
+        },
+        vision_config={
+            "depth": spec.vision_layers,
+            "hidden_size": spec.vision_hidden,
+            "intermediate_size": spec.vision_intermediate,
+            "num_heads": spec.vision_heads,
+            "out_hidden_size": spec.hidden,
+            "patch_size": spec.patch,
+            "spatial_merge_size": 2,
+            "window_size": 16 * spec.patch,
+            "fullatt_block_indexes": list(range(spec.vision_layers)),
+            "initializer_range": spec.initializer_range,
+        },
+    )
+
+
+def build_processor(spec: TinySpec, tokenizer: PreTrainedTokenizerFast) -> Qwen2_5_VLProcessor:
+    """The processor over that tokenizer: size limits that never bind, no resampling, a background of zero."""
+    from transformers import Qwen2_5_VLProcessor, Qwen2VLImageProcessor, Qwen2VLVideoProcessor
+
+    shared = {
+        "size": {"shortest_edge": (2 * spec.patch) ** 2, "longest_edge": _MAX_PIXELS},
+        "patch_size": spec.patch,
+        "merge_size": 2,
+        "temporal_patch_size": 2,
+        "image_mean": list(EXACT_MEAN),
+        "image_std": list(_STD),
+    }
+    return Qwen2_5_VLProcessor(
+        image_processor=Qwen2VLImageProcessor(**shared),
+        tokenizer=tokenizer,
+        video_processor=Qwen2VLVideoProcessor(**shared, do_sample_frames=False),
+        chat_template=CHAT_TEMPLATE,
+    )
+
+
+def build_model(spec: TinySpec, config: Qwen2_5_VLConfig) -> Qwen2_5_VLForConditionalGeneration:
+    """Random float32 weights from the spec's seed; the global random state is left as it was."""
+    from transformers import GenerationConfig, Qwen2_5_VLForConditionalGeneration
+
+    with torch.random.fork_rng():
+        torch.manual_seed(spec.seed)
+        model = Qwen2_5_VLForConditionalGeneration(config).float().eval()
+        # Weights are drawn here, in the order of their names: what a constructor draws is its own affair.
+        for name, weight in sorted(model.named_parameters()):
+            if weight.dim() > 1:
+                torch.nn.init.normal_(weight, std=spec.initializer_range)
+            elif "norm" not in name and "ln_q" not in name:
+                torch.nn.init.zeros_(weight)
+    text = config.text_config
+    model.generation_config = GenerationConfig(
+        bos_token_id=text.bos_token_id, eos_token_id=text.eos_token_id, pad_token_id=text.pad_token_id
+    )
+    return model
+
+
+def make_tiny(folder: Path, spec: TinySpec | None = None, *, world: DemoSpec | None = None) -> Path:
+    """Write a complete checkpoint into `folder`: configuration, weights, tokenizer, processor.
+
+    Args:
+        folder: made if it is not there; files of the same names are replaced.
+        spec: sizes; the same spec and world give the same bytes.
+        world: the demo world whose words the tokenizer learns; None: `TinyWorld()`.
+
+    Returns:
+        `folder`, ready for `from_pretrained`.
+    """
+    spec, world = spec or TinySpec(), world or TinyWorld()
+    tokenizer = build_tokenizer(corpus(world, spec.corpus), vocab=spec.vocab, phrases=spec.phrases)
+    model = build_model(spec, build_config(spec, tokenizer))
+    folder.mkdir(parents=True, exist_ok=True)
+    model.save_pretrained(folder)
+    build_processor(spec, tokenizer).save_pretrained(folder)
+    return folder
+
+
+def count_weights(model: torch.nn.Module) -> int:
+    """Parameters, tied ones once."""
+    return sum(p.numel() for p in model.parameters())
