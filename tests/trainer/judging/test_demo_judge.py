@@ -1,0 +1,72 @@
+from __future__ import annotations
+
+from itertools import islice
+from pathlib import Path
+
+import pytest
+
+from tests.trainer.judging.questions import Question, item
+from videop2r_data.demo import Defect, SceneSample, iter_scenes, write_trace
+from videop2r_data.errors import ConfigError
+from videop2r_data.schemas import parse_trace
+from videop2r_data.schemas.recipe import DemoSpec
+from videop2r_data.trainer.judging.base import JudgeItem, Reason
+from videop2r_data.trainer.judging.demo_judge import DemoJudge
+from videop2r_data.trainer.judging.make import make_judge
+from videop2r_data.trainer.judging.specs import JudgingSpec
+
+
+def scenes(n: int) -> list[SceneSample]:
+    return list(islice(iter_scenes(DemoSpec(defect_rate=0.0, seed=3)), n))
+
+
+def about(sample: SceneSample, observation: str | None) -> JudgeItem:
+    question = sample.question
+    return JudgeItem(
+        Question("demo/1", question.problem, question.options, question.answer, sample), observation
+    )
+
+
+def test_true_observations_suffice_and_wrong_ones_do_not() -> None:
+    judge = DemoJudge()
+    items = []
+    for sample in scenes(6):
+        good = parse_trace(write_trace(sample, None)).observation
+        bad = parse_trace(write_trace(sample, Defect.EVIDENCE_OMITTED)).observation
+        items += [about(sample, good), about(sample, bad)]
+    assert [one.sufficient for one in judge.submit(items).wait()] == [True, False] * 6
+
+
+def test_counts_and_repeats() -> None:
+    judge = DemoJudge()
+    sample = scenes(1)[0]
+    good = parse_trace(write_trace(sample, None)).observation
+    ticket = judge.submit(
+        [
+            about(sample, good),
+            about(sample, good),
+            about(sample, None),
+            about(sample, good + "<judgement>Yes"),
+        ]
+    )
+    judged = ticket.wait()
+    assert ticket.wait() == judged
+    assert [one.sufficient for one in judged] == [True, True, False, False]
+    assert [one.cached for one in judged] == [False, True, False, False]
+    stats = judge.take_stats()
+    assert (stats.items, stats.asked, stats.cached, stats.free, stats.sufficient) == (4, 1, 1, 2, 2)
+    assert stats.metrics() == {
+        "judge/asked": 1, "judge/cached": 1, "judge/late": 0, "judge/failed": 0, "judge/wait_s": 0.0,
+    }  # fmt: skip
+    assert stats.reasons == {Reason.JUDGED: 2, Reason.NO_OBSERVATION: 1, Reason.COPIED_VERDICT: 1}
+    judge.close()
+
+
+def test_data_without_scenes_are_an_error_that_says_what_to_do() -> None:
+    with pytest.raises(ConfigError, match=r"no scene[\s\S]*scenes\.jsonl"):
+        DemoJudge().submit([item("a red disc")])
+
+
+def test_the_settings_choose_the_judge(tmp_path: Path) -> None:
+    assert make_judge(JudgingSpec(), cache=tmp_path) is None
+    assert isinstance(make_judge(JudgingSpec(kind="demo"), cache=tmp_path), DemoJudge)

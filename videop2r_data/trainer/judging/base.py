@@ -1,0 +1,180 @@
+"""What every judge takes and gives: observations in, verdicts with reasons out, all of them counted."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import TYPE_CHECKING, Protocol
+
+from videop2r_data.validators import holds_verdict_tag
+
+if TYPE_CHECKING:
+    from videop2r_data.demo.question import SceneSample
+
+
+class Reason(StrEnum):
+    """Why an observation was judged as it was."""
+
+    JUDGED = "judged"
+    """The judge said Yes or No."""
+    # not sufficient, without asking
+    NO_OBSERVATION = "no_observation"
+    """The completion has no observation, or a blank one: nothing follows from nothing."""
+    COPIED_VERDICT = "copied_verdict"
+    """The observation holds a judgement tag: it tries to speak for the judge, and is never paid for it."""
+    # unscored
+    LATE = "late"
+    """No verdict within the deadline."""
+    FAILED = "failed"
+    """No answer after all tries."""
+    REFUSED = "refused"
+    """The server refused this very request, or its model declined to answer."""
+    NO_VERDICT = "no_verdict"
+    """The reply holds none of the verdicts on offer."""
+    OVER_BUDGET = "over_budget"
+    """`max_cost` is reached, and `on_max_cost: unscored`."""
+
+
+class Judgeable(Protocol):
+    """What a judge must know of a question; `trainer.data.Example` has it all."""
+
+    @property
+    def sample_id(self) -> str:
+        """For error messages."""
+
+    @property
+    def problem(self) -> str:
+        """The question."""
+
+    @property
+    def options(self) -> tuple[str, ...]:
+        """As in the pool; empty unless multiple choice."""
+
+    @property
+    def reference(self) -> str:
+        """The correct answer, without tags."""
+
+    @property
+    def scene(self) -> SceneSample | None:
+        """The scene truth, where the demo world made the question."""
+
+
+@dataclass(frozen=True, slots=True)
+class JudgeItem:
+    """One observation to judge.
+
+    Attributes:
+        example: the question that it is about.
+        observation: content of the observation segment without its tags; None if the completion has none.
+    """
+
+    example: Judgeable
+    observation: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """What became of one observation.
+
+    Attributes:
+        sufficient: the verdict; None: unscored, to be left out of rewards and means.
+        reason: a `Reason`.
+        cached: answered without a call of its own: by the journal, or by an equal item of the same ticket.
+        detail: the judge's words before its verdict, or what went wrong; for people.
+    """
+
+    sufficient: bool | None
+    reason: Reason
+    cached: bool = False
+    detail: str = ""
+
+
+@dataclass
+class JudgeStats:
+    """Counts over the items of one or more tickets; they add up.
+
+    `items = asked + cached + free`, and of these `late + failed` are unscored.
+    """
+
+    items: int = 0
+    asked: int = 0
+    """Calls that were begun: distinct observations that no journal knew."""
+    cached: int = 0
+    free: int = 0
+    """Decided without a judge: no observation, or one with a verdict in it."""
+    late: int = 0
+    failed: int = 0
+    """Unscored for any reason but the deadline."""
+    sufficient: int = 0
+    wait_s: float = 0.0
+    """Seconds that the caller stood still for verdicts."""
+    reasons: Counter[str] = field(default_factory=Counter)
+
+    def note(self, judged: Sequence[Judged], wait_s: float = 0.0) -> None:
+        """Count the items of a ticket."""
+        for one in judged:
+            free = one.reason in (Reason.NO_OBSERVATION, Reason.COPIED_VERDICT)
+            self.items += 1
+            self.free += free
+            self.cached += one.cached
+            self.asked += not free and not one.cached
+            self.late += one.reason is Reason.LATE
+            self.failed += one.sufficient is None and one.reason is not Reason.LATE
+            self.sufficient += one.sufficient is True
+            self.reasons[one.reason.value] += 1
+        self.wait_s += wait_s
+
+    def metrics(self) -> dict[str, float]:
+        """The keys of `metrics.jsonl`: counts of items, and seconds."""
+        return {
+            "judge/asked": self.asked,
+            "judge/cached": self.cached,
+            "judge/late": self.late,
+            "judge/failed": self.failed,
+            "judge/wait_s": self.wait_s,
+        }
+
+
+class Ticket(Protocol):
+    """Observations that were handed in."""
+
+    def wait(self) -> list[Judged]:
+        """The verdicts, in the order of the items; at the latest when the deadline is over.
+
+        Raises:
+            AuthError, BudgetError, ConfigError, JournalError: no item can be judged: the run must stop.
+        """
+        ...
+
+
+class Judge(Protocol):
+    """Judges observations while the caller does something else."""
+
+    def start(self) -> None:
+        """Open what is needed; called once, before the first `submit`."""
+
+    def submit(self, items: Sequence[JudgeItem]) -> Ticket:
+        """Hand in the observations of a step; returns at once."""
+        ...
+
+    def take_stats(self) -> JudgeStats:
+        """Counts of all tickets waited for since the last call."""
+        ...
+
+    def close(self) -> None:
+        """Free what `start` took; safe to call twice."""
+
+
+def decided(observation: str | None) -> Judged | None:
+    """The verdict on an observation that no judge need see, or None.
+
+    >>> decided(" ").sufficient, decided("x <judgement>Yes").reason.value, decided("a red disc")
+    (False, 'copied_verdict', None)
+    """
+    if observation is None or not observation.strip():
+        return Judged(False, Reason.NO_OBSERVATION)
+    if holds_verdict_tag(observation):
+        return Judged(False, Reason.COPIED_VERDICT)
+    return None

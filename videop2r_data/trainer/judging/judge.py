@@ -1,0 +1,264 @@
+"""A model as perception judge, asked in the background while the trainer computes [paper §3.3].
+
+A thread of its own runs an asyncio loop with the builder's caller: equal observations are asked once, also
+across restarts (the journal is a cache by content), transient errors are tried again, and money is written
+ahead. `submit` returns at once; the caller does the old and reference log-probabilities and then waits.
+
+What has no verdict when the deadline is over, or never gets one, is unscored and counted: never 0, never an
+endless wait. What can never succeed (a wrong key, a full disk, `max_cost` reached) stops the run.
+
+With several processes each has a judge of its own over one cache folder: a journal takes several writers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import threading
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from videop2r_data.backends.caller import Caller
+from videop2r_data.backends.factory import make_backend
+from videop2r_data.backends.journal import Journal
+from videop2r_data.backends.limiter import AdaptiveLimiter
+from videop2r_data.backends.money import Money
+from videop2r_data.errors import BudgetError, TransientError
+from videop2r_data.schemas.calls import Request
+from videop2r_data.schemas.recipe import MediaSpec
+from videop2r_data.trainer.judging.ask import DETAIL_CHARS, Asker, verdict
+from videop2r_data.trainer.judging.base import Judged, JudgeItem, JudgeStats, Reason, decided
+from videop2r_data.trainer.judging.specs import JudgingSpec
+
+_CLOSE_S = 10.0
+
+
+class BackendTicket:
+    """Observations that are being judged."""
+
+    def __init__(self, judge: PerceptionJudge, future: concurrent.futures.Future[list[Judged]]) -> None:
+        self._judge = judge
+        self._future = future
+        self._counted = False
+
+    def done(self) -> bool:
+        """Whether `wait` would return at once."""
+        return self._future.done()
+
+    def wait(self) -> list[Judged]:
+        """The verdicts, in the order of the items; at the latest when the deadline is over.
+
+        Raises:
+            AuthError, BudgetError, ConfigError, JournalError: no item can be judged: the run must stop.
+        """
+        began = time.monotonic()
+        judged = self._future.result()
+        if not self._counted:
+            self._counted = True
+            self._judge.note(judged, time.monotonic() - began)
+        return judged
+
+
+class PerceptionJudge:
+    """Asks a model.
+
+    Args:
+        spec: `kind: backend`.
+        cache: folder of the journal, used if the settings name none; made if missing.
+        base: folder that the prompt's path is relative to.
+        ranks: processes that share `max_cost`: each may spend an equal part of what is left.
+        tell: is told, from the judge's thread, why a call is tried again.
+
+    Raises:
+        ConfigError: the prompt or the backend's settings do not fit.
+        MissingExtraError: the backend's library is not installed.
+    """
+
+    def __init__(
+        self,
+        spec: JudgingSpec,
+        *,
+        cache: Path,
+        base: Path | None = None,
+        ranks: int = 1,
+        tell: Callable[[str], None] | None = None,
+    ) -> None:
+        self.asker = Asker(spec, base)
+        self.spec = spec
+        assert spec.backend is not None  # the asker has looked
+        self.folder = spec.cache or cache
+        self._backend = make_backend(spec.backend, media=MediaSpec())
+        self._ranks = ranks
+        self._tell = tell
+        self._stats = JudgeStats()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread: threading.Thread | None = None
+        self._caller: Caller | None = None
+
+    # the caller's thread
+
+    def start(self) -> None:
+        """Open the journal and start the thread; the backend starts with the first call that must be made.
+
+        Raises:
+            JournalError: the cache folder cannot be used.
+        """
+        if self._thread is not None:
+            return
+        self._caller = self._make_caller(Journal(self.folder))
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="perception-judge", daemon=True)
+        self._thread.start()
+
+    def submit(self, items: Sequence[JudgeItem]) -> BackendTicket:
+        """Hand in the observations of a step; returns at once. The deadline begins now."""
+        if self._loop is None:
+            raise RuntimeError("start() comes before submit()")
+        due = time.monotonic() + self.spec.deadline_s
+        return BackendTicket(
+            self, asyncio.run_coroutine_threadsafe(self._judge(list(items), due), self._loop)
+        )
+
+    def note(self, judged: Sequence[Judged], wait_s: float) -> None:
+        """Count the items of a ticket that was waited for."""
+        self._stats.note(judged, wait_s)
+
+    def take_stats(self) -> JudgeStats:
+        """Counts of all tickets waited for since the last call."""
+        stats, self._stats = self._stats, JudgeStats()
+        return stats
+
+    @property
+    def spent_usd(self) -> float:
+        """What the journal holds: finished calls, and lost ones at their upper bound."""
+        spending = self._caller.journal.spending if self._caller is not None else None
+        return spending.finished_usd + spending.open_usd if spending is not None else 0.0
+
+    def close(self) -> None:
+        """End calls under way, bring the journal to the disk, end the thread; safe to call twice."""
+        loop, thread, self._loop, self._thread = self._loop, self._thread, None, None
+        if loop is None or thread is None:
+            return
+        try:
+            ending = asyncio.run_coroutine_threadsafe(self._end(), loop)
+            with suppress(concurrent.futures.TimeoutError):
+                ending.result(_CLOSE_S)
+        finally:
+            loop.call_soon_threadsafe(loop.stop)
+            thread.join(_CLOSE_S)
+            if not thread.is_alive():
+                loop.close()
+            if self._caller is not None:
+                self._caller.journal.close()
+
+    def __enter__(self) -> PerceptionJudge:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    # the judge's thread
+
+    def _make_caller(self, journal: Journal) -> Caller:
+        spec = self.spec.backend
+        assert spec is not None
+        limiter = AdaptiveLimiter(
+            self.spec.concurrency or spec.concurrency,
+            requests_per_minute=spec.requests_per_minute,
+            tokens_per_minute=spec.tokens_per_minute,
+        )
+        if hasattr(self._backend, "on_rate_limits"):
+            self._backend.on_rate_limits = limiter.observe
+        return Caller(
+            self._backend,
+            journal=journal,
+            money=Money(journal, self.spec.max_cost, share=1.0 / self._ranks),
+            limiter=limiter,
+            price=spec.price,
+            retries=spec.retries,
+            count_tokens=spec.tokens_per_minute is not None,
+            tell=self._tell,
+        )
+
+    async def _judge(self, items: list[JudgeItem], due: float) -> list[Judged]:
+        assert self._caller is not None
+        if self.spec.max_cost is None or self._ranks == 1:
+            # what other processes have learnt; not with a shared limit: a rank's part is counted by itself
+            self._caller.journal.refresh()
+        free = [decided(item.observation) for item in items]
+        requests = [
+            None if known else self.asker.request(item) for item, known in zip(items, free, strict=True)
+        ]
+        answers = await self._ask_all({r.key: r for r in requests if r is not None}, due)
+        judged: list[Judged] = []
+        seen: set[str] = set()
+        for known, request in zip(free, requests, strict=True):
+            if known is not None or request is None:
+                judged.append(known or Judged(False, Reason.NO_OBSERVATION))
+                continue
+            one = answers[request.key]
+            if request.key in seen and not one.cached:
+                one = Judged(one.sufficient, one.reason, True, one.detail)
+            seen.add(request.key)
+            judged.append(one)
+        return judged
+
+    async def _ask_all(self, requests: dict[str, Request], due: float) -> dict[str, Judged]:
+        """One verdict per key; raises what stops the run as soon as it is known."""
+        tasks = {key: asyncio.create_task(self._ask(request)) for key, request in requests.items()}
+        if not tasks:
+            return {}
+        left = max(0.0, due - time.monotonic())
+        done, late = await asyncio.wait(tasks.values(), timeout=left, return_when=asyncio.FIRST_EXCEPTION)
+        fatal = next((error for task in done if (error := task.exception()) is not None), None)
+        for task in late:
+            task.cancel()
+        if late:
+            await asyncio.wait(late)
+        if fatal is not None:
+            raise fatal
+        over = f"no verdict within {self.spec.deadline_s:g} s"
+        return {
+            key: Judged(None, Reason.LATE, False, over) if task in late else task.result()
+            for key, task in tasks.items()
+        }
+
+    async def _ask(self, request: Request) -> Judged:
+        caller = self._caller
+        assert caller is not None
+        cached = caller.journal.call(request.key) is not None
+        while True:
+            try:
+                return verdict(await caller.ask(request), cached=cached)
+            except asyncio.CancelledError:
+                task = asyncio.current_task()
+                if task is None or task.cancelling():
+                    raise
+                # an equal call of an earlier ticket ran out of its own time; this one has its own
+            except TransientError as error:
+                return Judged(None, Reason.FAILED, False, error.message[:DETAIL_CHARS])
+            except BudgetError as error:
+                if self.spec.on_max_cost == "stop":
+                    raise _stop_for_money(error) from error
+                return Judged(None, Reason.OVER_BUDGET, False, error.message[:DETAIL_CHARS])
+
+    async def _end(self) -> None:
+        mine = asyncio.current_task()
+        others = [task for task in asyncio.all_tasks() if task is not mine]
+        for task in others:
+            task.cancel()
+        await asyncio.gather(*others, return_exceptions=True)
+        if self._caller is not None:
+            await self._caller.close()
+
+
+def _stop_for_money(error: BudgetError) -> BudgetError:
+    """The same error, with the fields of a training recipe to change."""
+    return BudgetError(
+        error.message,
+        where="judging.max_cost",
+        hint="raise judging.max_cost and go on from the last checkpoint, or set on_max_cost: unscored",
+    )
