@@ -1,0 +1,172 @@
+"""Checkpoints: whole or not there, the newest few kept, refused by a run that is another one.
+
+    RUN/checkpoints/step-000100/   weights, optimizer, schedule, generators of every rank (by accelerate)
+                    state.json     step, digests of recipe and data, number of processes
+
+The sampler has no state (its position is the step) and neither have random numbers (see `seeds`); the judge's
+answers are in a journal of their own (`RUN/judge-cache`), which survives by itself.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from videop2r_data.errors import ConfigError
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+FOLDER = "checkpoints"
+STATE = "state.json"
+_NAME = re.compile(r"step-(\d{6,})")
+_DRAFT = ".partial-"
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """One that is complete.
+
+    Attributes:
+        folder: where it lies.
+        step: optimizer steps that are in it.
+        state: content of its `state.json`.
+    """
+
+    folder: Path
+    step: int
+    state: dict[str, Any]
+
+
+def find_checkpoints(run: Path) -> list[Checkpoint]:
+    """The complete checkpoints of a run, oldest first; half-written ones do not count.
+
+    Raises:
+        ConfigError: a `state.json` cannot be read.
+    """
+    found = []
+    for folder in (run / FOLDER).glob("step-*"):
+        match = _NAME.fullmatch(folder.name)
+        if match is None or not (folder / STATE).is_file():
+            continue
+        try:
+            state = orjson.loads((folder / STATE).read_bytes())
+        except ValueError as error:
+            raise ConfigError(
+                f"not JSON: {error}", where=str(folder / STATE), hint="delete this checkpoint's folder"
+            ) from None
+        found.append(Checkpoint(folder, int(match[1]), state))
+    return sorted(found, key=lambda checkpoint: checkpoint.step)
+
+
+class Checkpoints:
+    """Saves and restores what an `Accelerator` has prepared.
+
+    Args:
+        run: the run's folder.
+        accelerator: holds model, optimizer and schedule; every process must make the same calls.
+        keep: newest checkpoints that stay; 0: all.
+        identity: goes into each `state.json`: digests by which a run knows its own.
+    """
+
+    def __init__(self, run: Path, accelerator: Accelerator, *, keep: int, identity: dict[str, Any]) -> None:
+        self.run = run
+        self.accelerator = accelerator
+        self.keep = keep
+        self.identity = identity
+        self.saved: int | None = None
+        """Step of the newest checkpoint that this object saved or restored."""
+
+    def save(self, step: int) -> Path:
+        """Write the checkpoint of a step, then drop the oldest above `keep`.
+
+        It is written under another name and renamed at the end: one that is there is whole. Saving a step
+        again replaces it.
+
+        Args:
+            step: optimizer steps done.
+        """
+        final = self.run / FOLDER / f"step-{step:06d}"
+        draft = final.with_name(_DRAFT + final.name)
+        main = self.accelerator.is_main_process
+        if main:
+            shutil.rmtree(draft, ignore_errors=True)
+            draft.mkdir(parents=True)
+        self.accelerator.wait_for_everyone()
+        self.accelerator.save_state(str(draft))
+        self.accelerator.wait_for_everyone()
+        if main:
+            state = {"step": step, "processes": self.accelerator.num_processes, **self.identity}
+            (draft / STATE).write_bytes(orjson.dumps(state, option=orjson.OPT_INDENT_2) + b"\n")
+            publish(draft, final)
+            self._drop_old()
+        self.accelerator.wait_for_everyone()
+        self.saved = step
+        return final
+
+    def restore(self, checkpoint: Checkpoint) -> None:
+        """Load weights, optimizer, schedule and generators.
+
+        Raises:
+            ConfigError: the files do not fit this model.
+        """
+        try:
+            self.accelerator.load_state(str(checkpoint.folder))
+        except (RuntimeError, ValueError, FileNotFoundError, KeyError) as error:
+            raise ConfigError(
+                f"cannot be loaded: {str(error)[:500]}",
+                where=str(checkpoint.folder),
+                hint="resume with the same model and kind of distribution, or choose another --output",
+            ) from error
+        self.saved = checkpoint.step
+
+    def _drop_old(self) -> None:
+        if self.keep:
+            for old in find_checkpoints(self.run)[: -self.keep]:
+                shutil.rmtree(old.folder, ignore_errors=True)
+
+
+def publish(draft: Path, final: Path) -> None:
+    """Bring a finished folder to the disk and give it its name, replacing what has it."""
+    for path in [*draft.rglob("*"), draft]:
+        _sync(path)
+    if final.exists():
+        old = final.with_name(f".old-{final.name}")
+        shutil.rmtree(old, ignore_errors=True)
+        final.rename(old)
+        draft.rename(final)
+        shutil.rmtree(old, ignore_errors=True)
+    else:
+        draft.rename(final)
+    _sync(final.parent)
+
+
+def save_folder(final: Path, write: Callable[[Path], None]) -> None:
+    """Write a folder so that it is whole or not there.
+
+    Args:
+        final: its name at the end.
+        write: fills the empty folder that it is given.
+    """
+    draft = final.with_name(_DRAFT + final.name)
+    shutil.rmtree(draft, ignore_errors=True)
+    draft.mkdir(parents=True)
+    write(draft)
+    publish(draft, final)
+
+
+def _sync(path: Path) -> None:
+    if path.is_symlink():
+        return
+    number = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(number)
+    finally:
+        os.close(number)
