@@ -32,8 +32,12 @@ def number_behind_clips(net: Any) -> None:
         kinds = kwargs.get("mm_token_type_ids")
         if kinds is None:
             return positions, deltas
+        mask = kwargs.get("attention_mask")
         for row in range(input_ids.shape[0]):
-            deltas[row] = _renumber(positions[:, row], kinds[row].tolist())
+            real = slice(None) if mask is None else mask[row].bool()
+            part = positions[:, row, real]
+            deltas[row] = _renumber(part, kinds[row, real].tolist())
+            positions[:, row, real] = part
         return positions, deltas
 
     inner.get_rope_index = get_rope_index  # type: ignore[union-attr]

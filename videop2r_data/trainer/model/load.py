@@ -1,0 +1,133 @@
+"""Load a checkpoint as the policy to train, or as the frozen reference."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from videop2r_data.backends.rope_positions import number_behind_clips
+from videop2r_data.errors import ConfigError, MissingExtraError
+from videop2r_data.trainer.model.forward import FAMILIES, TrainModel
+from videop2r_data.trainer.model.specs import VISION_TARGETS, LoraSpec, PolicySpec
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """A loaded checkpoint.
+
+    Attributes:
+        net: the model (with adapters if the spec asks for them), on its device, in training mode.
+        processor: its processor.
+        tokenizer: the processor's tokenizer.
+    """
+
+    net: Any
+    processor: Any
+    tokenizer: Any
+
+
+def load_policy(spec: PolicySpec, device: torch.device | str = "cpu") -> Policy:
+    """Load weights and processor, ready to train.
+
+    Raises:
+        ConfigError: no such model, of another family, or a setting that does not fit it.
+        MissingExtraError: adapters are asked for and peft is not installed.
+    """
+    net = _load_net(spec, device)
+    if spec.freeze_vision:
+        net.model.visual.requires_grad_(False)
+    if spec.gradient_checkpointing:
+        net.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    net.config.use_cache = False
+    if spec.lora is not None:
+        net = add_adapters(net, spec.lora)
+    processor = _load_processor(spec)
+    return Policy(net.train(), processor, processor.tokenizer)
+
+
+def load_reference(
+    spec: PolicySpec, device: torch.device | str = "cpu", *, temperature: float = 1.0
+) -> TrainModel:
+    """A second copy of the checkpoint that never changes, as the reference of full fine-tuning.
+
+    Args:
+        spec: the policy's; its adapters are left out.
+        temperature: the policy's.
+    """
+    net = _load_net(spec, device).eval().requires_grad_(False)
+    return TrainModel(net, temperature=temperature, share_prompts=spec.share_prompts)
+
+
+def add_adapters(net: Any, spec: LoraSpec) -> Any:
+    """Freeze the weights and put low-rank adapters on the linear layers that the spec names.
+
+    Raises:
+        MissingExtraError: peft is not installed.
+        ConfigError: no layer has one of these names.
+    """
+    try:
+        from peft import LoraConfig, get_peft_model
+    except ImportError:
+        raise MissingExtraError("peft", "train") from None
+    parts = [rf"(?:.*\.)?language_model\.layers\..*\.({_names(spec.targets)})"]
+    if spec.vision:
+        parts.append(rf"(?:.*\.)?visual\.blocks\..*\.({_names(VISION_TARGETS)})")
+    config = LoraConfig(
+        r=spec.rank,
+        lora_alpha=spec.alpha,
+        lora_dropout=spec.dropout,
+        target_modules="|".join(parts),
+        task_type="CAUSAL_LM",
+    )
+    try:
+        return get_peft_model(net, config)
+    except ValueError as error:
+        raise ConfigError(
+            f"no adapter fits: {' '.join(str(error).split())[:200]}", hint="check lora.targets"
+        ) from error
+
+
+def _names(targets: tuple[str, ...]) -> str:
+    return "|".join(re.escape(name) for name in targets)
+
+
+def _load_net(spec: PolicySpec, device: torch.device | str) -> Any:
+    try:
+        from transformers import AutoConfig, AutoModelForImageTextToText
+    except ImportError:
+        raise MissingExtraError("transformers", "train") from None
+    try:
+        config = AutoConfig.from_pretrained(spec.model, revision=spec.revision)
+        if config.model_type not in FAMILIES:
+            raise ConfigError(
+                f"{spec.model!r} is of type {config.model_type!r}, allowed are {', '.join(FAMILIES)}",
+                hint="name a Qwen2.5-VL or Qwen3-VL checkpoint as model",
+            )
+        net = AutoModelForImageTextToText.from_pretrained(
+            spec.model,
+            revision=spec.revision,
+            dtype=getattr(torch, spec.dtype),
+            attn_implementation=spec.attn,
+        )
+    except (OSError, ValueError, ImportError) as error:
+        raise ConfigError(
+            f"transformers cannot load {spec.model!r}: {' '.join(str(error).split())[:300]}",
+            hint="check model, revision and attn of the policy",
+        ) from error
+    number_behind_clips(net)
+    return net.to(device)
+
+
+def _load_processor(spec: PolicySpec) -> Any:
+    from transformers import AutoProcessor
+
+    try:
+        return AutoProcessor.from_pretrained(spec.model, revision=spec.revision)
+    except (OSError, ValueError) as error:
+        raise ConfigError(
+            f"transformers cannot load the processor of {spec.model!r}: {' '.join(str(error).split())[:300]}",
+            hint="the folder needs tokenizer and preprocessor files beside the weights",
+        ) from error
