@@ -1,0 +1,232 @@
+"""Sampled completions of a run: one record each in `samples.jsonl`, and how a person sees them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from videop2r_data.errors import SourceError
+from videop2r_data.schemas.trace import SEGMENTS, segment_spans
+from videop2r_data.trainer.judging.base import Judgeable, Judged
+from videop2r_data.trainer.look.lines import SAMPLES, read_lines
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+    from rich.table import Table
+    from rich.text import Text
+
+STYLES = {"observation": "bright_blue", "think": "yellow", "answer": "bold bright_magenta"}
+"""Blue, yellow and magenta stay apart for every kind of colour blindness; the tags stay visible too."""
+OUTSIDE = "red underline"
+_PARTS = ("accuracy", "format", "length", "total")
+_WIDEST = 100_000
+"""Characters of a completion that are shown."""
+# what could move the cursor, recolour the terminal or turn the writing direction is shown as a sign instead
+_UNSAFE = (
+    {code: 0x2400 + code for code in range(0x20) if code not in (0x09, 0x0A)}
+    | {0x7F: 0x2421}
+    | dict.fromkeys(
+        [*range(0x80, 0xA0), 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A)], 0xFFFD
+    )
+    | dict.fromkeys(range(0xD800, 0xE000), 0xFFFD)
+)
+
+
+def sample_record(
+    *,
+    step: int,
+    example: Judgeable,
+    group: int,
+    rollout: int,
+    text: str,
+    finished: bool,
+    rewards: Mapping[str, float | None],
+    advantages: Mapping[str, float] | None = None,
+    tokens: Mapping[str, int] | None = None,
+    judged: Judged | None = None,
+) -> dict[str, Any]:
+    """One line of `samples.jsonl`.
+
+    Args:
+        step: the update that the completion was sampled for.
+        example: its question.
+        group: which prompt of the step, from 0, over all processes.
+        rollout: which completion of the group, from 0 to G - 1.
+        text: the completion as text.
+        finished: whether it ended by itself; False: cut at the longest length.
+        rewards: `accuracy_p`, `accuracy_r`, `format_p`, `format_r`, `length_p`, `length_r`, `total_p`,
+            `total_r`, `total`, as far as the objective has them; None: unscored.
+        advantages: by stream, e.g. `p`, `r`.
+        tokens: lengths `p`, `r`, `all`, in tokens.
+        judged: the judge's verdict, or None where nobody was asked.
+
+    Returns:
+        A JSON object; `segments` holds offsets [open, start, end, close] into `text`, as `schemas.Span`.
+    """
+    spans = segment_spans(text)
+    return {
+        "step": step,
+        "sample_id": example.sample_id,
+        "group": group,
+        "rollout": rollout,
+        "problem": example.problem,
+        "options": list(example.options),
+        "reference": example.reference,
+        "text": text,
+        "finished": finished,
+        "segments": {name: list(span) for name, span in zip(SEGMENTS, spans[:3], strict=True) if span},
+        "fault": spans.fault.value if spans.fault is not None else None,
+        "tokens": dict(tokens or {}),
+        "rewards": dict(rewards),
+        "advantages": dict(advantages or {}),
+        "judge": None
+        if judged is None
+        else {"sufficient": judged.sufficient, "reason": str(judged.reason), "words": judged.detail},
+    }
+
+
+def read_samples(run: Path, *, step: int | None = None) -> list[dict[str, Any]]:
+    """The records of one step, the last of the run if none is named.
+
+    Raises:
+        SourceError: there is no such file or no such step.
+    """
+    path = run / SAMPLES
+    rows = [row for row in read_lines(path).rows if isinstance(row.get("step"), int)]
+    steps = sorted({row["step"] for row in rows})
+    if not steps:
+        raise SourceError("no sampled completion yet", where=str(path))
+    wanted = steps[-1] if step is None else step
+    found = {(_number(row, "group"), _number(row, "rollout")): row for row in rows if row["step"] == wanted}
+    if not found:
+        near = ", ".join(map(str, sorted(sorted(steps, key=lambda known: abs(known - wanted))[:5])))
+        raise SourceError(f"no sample of step {wanted}", where=str(path), hint=f"name one of {near}")
+    return [found[key] for key in sorted(found)]  # a step that was done again after a crash: its last record
+
+
+def render_samples(rows: Iterable[Mapping[str, Any]]) -> RenderableType:
+    """All records, each group under its question."""
+    from rich.console import Group
+    from rich.rule import Rule
+    from rich.text import Text
+
+    parts: list[RenderableType] = []
+    group: object = None
+    for row in rows:
+        here = (row.get("step"), row.get("group"))
+        if here != group:
+            group = here
+            parts += [Rule(Text(f"step {here[0]}, {clean(str(row.get('sample_id')))}"), align="left")]
+            parts += [_question(row)]
+        parts += [
+            Text(),
+            Text(f"rollout {row.get('rollout')}", style="bold"),
+            colour(str(row.get("text", ""))),
+        ]
+        if row.get("finished") is False:
+            parts.append(Text("… cut at the longest length", style=OUTSIDE))
+        parts.append(_rewards(row))
+        judge = row.get("judge")
+        if isinstance(judge, dict):
+            parts.append(_judge(judge))
+    return Group(*parts)
+
+
+def colour(text: str) -> Text:
+    """A completion with its segments coloured, tags dim but visible, and text outside of them underlined.
+
+    Nothing in it can act on the terminal: control and direction characters are shown as signs.
+    """
+    from rich.text import Text
+
+    shown = Text(clean(text[:_WIDEST]))  # one character for one: the offsets stay right
+    if len(text) > _WIDEST:
+        shown.append(f" … {len(text) - _WIDEST:,} more characters", style="dim")
+    spans = [(n, s) for n, s in zip(SEGMENTS, segment_spans(text)[:3], strict=True) if s is not None]
+    for name, span in spans:
+        shown.stylize(STYLES[name], span.open, span.close)
+        shown.stylize("dim", span.open, span.start)
+        shown.stylize("dim", span.end, span.close)
+    at = 0
+    for start, end in [*sorted((s.open, s.close) for _, s in spans), (min(len(text), _WIDEST),) * 2]:
+        gap = text[at:start]
+        if gap.strip():
+            shown.stylize(OUTSIDE, at + len(gap) - len(gap.lstrip()), at + len(gap.rstrip()))
+        at = max(at, end)
+    return shown
+
+
+def clean(text: str) -> str:
+    r"""Text that cannot act on a terminal; as long as before.
+
+    >>> clean("a\x1b[31mb\u202e")
+    'a␛[31mb�'
+    """
+    return text.translate(_UNSAFE)
+
+
+def _question(row: Mapping[str, Any]) -> RenderableType:
+    from rich.text import Text
+
+    options = row.get("options")
+    lines = [str(row.get("problem", "")), *map(str, options if isinstance(options, list) else ())]
+    text = Text(clean("\n".join(lines)))
+    text.append(f"\nreference: {clean(str(row.get('reference', '')))}", style="bold")
+    return text
+
+
+def _rewards(row: Mapping[str, Any]) -> Table:
+    """Processes down, parts of the reward across."""
+    from rich import box
+    from rich.table import Table
+
+    rewards, tokens, advantages = (_mapping(row, name) for name in ("rewards", "tokens", "advantages"))
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("")
+    for head in (*_PARTS, "advantage", "tokens"):
+        table.add_column(head, justify="right")
+    for key, name in (("p", "perception"), ("r", "reasoning")):
+        cells = [_figure(rewards, f"{part}_{key}") for part in _PARTS]
+        table.add_row(name, *cells, _figure(advantages, key, "+.3f"), _figure(tokens, key, ",.0f"))
+    others = sorted(set(advantages) - {"p", "r"})
+    if "total" in rewards or others:
+        gained = ", ".join(_figure(advantages, key, "+.3f") for key in others)
+        table.add_row("sum", "", "", "", _figure(rewards, "total"), gained, _figure(tokens, "all", ",.0f"))
+    return table
+
+
+def _judge(judge: Mapping[str, Any]) -> RenderableType:
+    from rich.text import Text
+
+    said = {True: "sufficient", False: "not sufficient"}.get(judge.get("sufficient", "?"), "unscored")
+    text = Text(f"judge: {said}", style="bold")
+    text.append(f" ({clean(str(judge.get('reason', '')))}) {clean(str(judge.get('words', '')))}", style="dim")
+    return text
+
+
+def _figure(values: Mapping[str, Any], key: str, form: str = ".2f") -> str:
+    if key not in values:
+        return ""
+    value = values[key]
+    return format(value, form) if isinstance(value, int | float) else "unscored"
+
+
+def _mapping(row: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    found = row.get(name)
+    return found if isinstance(found, dict) else {}
+
+
+def _number(row: Mapping[str, Any], name: str) -> int:
+    found = row.get(name)
+    return found if isinstance(found, int) else -1
+
+
+def pick(rows: Sequence[dict[str, Any]], limit: int | None) -> list[dict[str, Any]]:
+    """The first `limit` groups whole; None: all."""
+    groups: list[object] = []
+    for row in rows:
+        if row.get("group") not in groups:
+            groups.append(row.get("group"))
+    kept = groups if limit is None else groups[:limit]
+    return [row for row in rows if row.get("group") in kept]
