@@ -11,6 +11,7 @@ from videop2r_data.prompts import fill, load_prompt, packaged_prompts, render_ge
 from videop2r_data.schemas import ProblemType, digest_bytes
 
 DIGESTS = {
+    "generate-agnostic-v1": "76e63825468b12ea745467754601a8640136cf25a65f5143e87f52760fedc9d8",
     "generate-v1": "a6fc72bf400e3915390e4f4d8910ab789dd03ee7463f0b4e264161d3243d9e79",
     "judge-v1": "b95195a26da4fbd68fccb1963a0023d91dffd562c43af4e5d12588405f3fd697",
 }
@@ -22,9 +23,10 @@ def test_packaged_prompts_are_those_that_were_released() -> None:
     assert {name: load_prompt(name).sha256 for name in packaged_prompts()} == DIGESTS
 
 
+@pytest.mark.parametrize("name", ["generate-v1", "generate-agnostic-v1"])
 @pytest.mark.parametrize("kind", list(ProblemType))
-def test_every_type_has_a_hint(kind: ProblemType) -> None:
-    prompt = load_prompt("generate-v1")
+def test_every_type_has_a_hint(kind: ProblemType, name: str) -> None:
+    prompt = load_prompt(name)
     text = render_generate(prompt, problem="Why?", options=(), problem_type=kind)
     assert prompt.hints[kind.value] in text and "{" not in text and "Options" not in text
 

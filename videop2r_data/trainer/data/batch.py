@@ -1,0 +1,214 @@
+"""A batch on its way to the model: prompts with their media, then prompts with completions.
+
+Notation: B prompts, G completions of each (`repeat`), N = B * G rows with row b * G + g = completion g of
+prompt b, L tokens of the longest row, Lp of the longest prompt.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+
+import torch
+
+from videop2r_data.schemas.calls import Frames
+from videop2r_data.trainer.data.examples import Example, Skip
+
+Tensor = torch.Tensor
+IMAGE, VIDEO = 1, 2
+"""Values of `mm_token_type_ids` beside 0 for text."""
+PARTS = {
+    IMAGE: ("image_grid_thw", "pixel_values", ()),
+    VIDEO: ("video_grid_thw", "pixel_values_videos", ("second_per_grid_ts",)),
+}
+"""Kind -> its grid, what has one row per patch, what has one row per picture or clip."""
+
+
+@dataclass
+class ModelInputs:
+    """Prompts and completions, right padded.
+
+    Attributes:
+        input_ids: long [N, L].
+        attention_mask: long [N, L]: 1 for a token, 0 for padding.
+        types: long [N, L]: `mm_token_type_ids`: 0 text, 1 image, 2 video.
+        starts: long [N]: index of the first completion token.
+        lengths: long [N]: completion tokens; row i's are `input_ids[i, starts[i] : starts[i] + lengths[i]]`.
+        media: for the N / repeat distinct prompts, in the processor's own layout; only keys that are there.
+        repeat: G, rows per prompt.
+    """
+
+    input_ids: Tensor
+    attention_mask: Tensor
+    types: Tensor
+    starts: Tensor
+    lengths: Tensor
+    media: dict[str, Tensor]
+    repeat: int
+
+    def to(self, device: torch.device | str) -> ModelInputs:
+        """The same on another device."""
+        moved = {f.name: getattr(self, f.name).to(device) for f in fields(self)[:5]}
+        media = {name: tensor.to(device) for name, tensor in self.media.items()}
+        return ModelInputs(**moved, media=media, repeat=self.repeat)
+
+    def rows(self, lo: int, hi: int) -> ModelInputs:
+        """Rows lo to hi - 1 with the media of their prompts, padded to the longest of them.
+
+        Raises:
+            ValueError: the slice cuts a group, or is out of range.
+        """
+        if not 0 <= lo < hi <= len(self.starts) or lo % self.repeat or hi % self.repeat:
+            raise ValueError(
+                f"rows {lo} to {hi} of {len(self.starts)}: a slice holds whole groups of {self.repeat}"
+            )
+        longest = int((self.starts[lo:hi] + self.lengths[lo:hi]).max())
+        firsts = self.types[:: self.repeat]
+        tokens = {kind: (firsts == kind).sum(-1).tolist() for kind in PARTS}
+        media = select_media(self.media, tokens, range(lo // self.repeat, hi // self.repeat))
+        return ModelInputs(
+            input_ids=self.input_ids[lo:hi, :longest],
+            attention_mask=self.attention_mask[lo:hi, :longest],
+            types=self.types[lo:hi, :longest],
+            starts=self.starts[lo:hi],
+            lengths=self.lengths[lo:hi],
+            media=media,
+            repeat=self.repeat,
+        )
+
+
+@dataclass(frozen=True)
+class PromptBatch:
+    """B prompts as the model reads them; what could not be used is in `skipped`.
+
+    Attributes:
+        examples: B questions.
+        frames: B sampled clips or pictures; None for text.
+        texts: B chats up to and with the assistant header, one placeholder per clip or picture.
+        ids: B token lists, the placeholders expanded to one token per feature.
+        types: like `ids`: 0 text, 1 image, 2 video.
+        media: see `ModelInputs.media`.
+        skipped: examples that were left out, with the reason.
+        kept: for each of the B, its index among the examples that were handed in.
+        pad_id: what pads a row; masked wherever it stands.
+        media_ids: tokens that stand for features: no completion may hold one.
+    """
+
+    examples: tuple[Example, ...]
+    frames: tuple[Frames | None, ...]
+    texts: tuple[str, ...]
+    ids: list[list[int]]
+    types: list[list[int]]
+    media: dict[str, Tensor]
+    skipped: tuple[Skip, ...] = ()
+    kept: tuple[int, ...] = ()
+    pad_id: int = 0
+    media_ids: frozenset[int] = field(default_factory=frozenset)
+
+    def __len__(self) -> int:
+        return len(self.examples)
+
+    def for_generation(self, repeat: int) -> dict[str, Tensor]:
+        """Left-padded prompts, each `repeat` times in a row: long [B * repeat, Lp] each.
+
+        Returns:
+            `input_ids`, `attention_mask` and `mm_token_type_ids`. The media are those of the B prompts.
+        """
+        longest = max(map(len, self.ids), default=0)
+        out = {
+            "input_ids": _padded(self.ids, longest, self.pad_id, left=True),
+            "attention_mask": _padded([[1] * len(row) for row in self.ids], longest, 0, left=True),
+            "mm_token_type_ids": _padded(self.types, longest, 0, left=True),
+        }
+        return {name: rows.repeat_interleave(repeat, dim=0) for name, rows in out.items()}
+
+    def with_completions(self, completions: Sequence[Sequence[int]], repeat: int) -> ModelInputs:
+        """Prompts and completions in one row each.
+
+        Args:
+            completions: N = B * repeat token lists, row b * repeat + g for prompt b; one may be empty.
+            repeat: G.
+
+        Raises:
+            ValueError: their number is wrong, or one holds a token that stands for an image or video feature.
+        """
+        if repeat < 1 or len(completions) != len(self) * repeat:
+            raise ValueError(f"{len(completions)} completions for {len(self)} prompts times {repeat}")
+        rows = [self.ids[i // repeat] + list(c) for i, c in enumerate(completions)]
+        for i, completion in enumerate(completions):
+            stray = self.media_ids.intersection(completion)
+            if stray:
+                raise ValueError(
+                    f"completion {i} holds media tokens {sorted(stray)}: suppress them when sampling"
+                )
+        longest = max(map(len, rows), default=0)
+        types = [self.types[i // repeat] for i in range(len(rows))]
+        return ModelInputs(
+            input_ids=_padded(rows, longest, self.pad_id),
+            attention_mask=_padded([[1] * len(row) for row in rows], longest, 0),
+            types=_padded(types, longest, 0),
+            starts=torch.tensor([len(row) for row in types], dtype=torch.long),
+            lengths=torch.tensor([len(c) for c in completions], dtype=torch.long),
+            media=self.media,
+            repeat=repeat,
+        )
+
+
+def _padded(rows: Sequence[Sequence[int]], length: int, value: int, *, left: bool = False) -> Tensor:
+    """Rows of different lengths as long [rows, length]."""
+    fill = [[value] * (length - len(row)) for row in rows]
+    whole = [[*pad, *row] if left else [*row, *pad] for row, pad in zip(rows, fill, strict=True)]
+    return torch.tensor(whole, dtype=torch.long).reshape(len(rows), length)
+
+
+def select_media(
+    media: dict[str, Tensor], tokens: Mapping[int, Sequence[int]], prompts: Sequence[int]
+) -> dict[str, Tensor]:
+    """The media of some of the prompts, in their order.
+
+    Which grids belong to which prompt follows from its tokens: each grid gives `t * h * w / merge ** 2`.
+
+    Args:
+        media: of all prompts.
+        tokens: `IMAGE` and `VIDEO` -> how many such tokens each prompt has.
+        prompts: indices of the ones wanted.
+
+    Raises:
+        ValueError: tokens and grids do not fit each other.
+    """
+    if list(prompts) == list(range(len(tokens[IMAGE]))):
+        return dict(media)
+    out: dict[str, Tensor] = {}
+    for kind, (grid, by_patch, by_item) in PARTS.items():
+        if grid not in media:
+            continue
+        owner = owners(media[grid], tokens[kind])
+        items = [i for prompt in prompts for i, who in enumerate(owner) if who == prompt]
+        if not items:
+            continue
+        chosen = torch.tensor(items, device=media[grid].device)
+        for name in (grid, *by_item):
+            if name in media:
+                out[name] = media[name][chosen]
+        pieces = media[by_patch].split(media[grid].prod(-1).tolist())
+        out[by_patch] = torch.cat([pieces[i] for i in items])
+    return out
+
+
+def owners(grids: Tensor, tokens: Sequence[int]) -> list[int]:
+    """For each grid, the prompt that it belongs to, given how many media tokens each prompt has."""
+    patches = grids.prod(-1).tolist()
+    per_token, rest = divmod(sum(patches), max(1, sum(tokens)))
+    owner: list[int] = []
+    at = 0
+    for prompt, count in enumerate(tokens):
+        left = count * per_token
+        while left > 0 and at < len(patches):
+            left -= patches[at]
+            owner.append(prompt)
+            at += 1
+        if left:
+            rest = 1
+    if rest or at != len(patches):
+        raise ValueError(f"{len(patches)} grids of {sum(patches)} patches for {sum(tokens)} media tokens")
+    return owner

@@ -1,0 +1,278 @@
+"""From questions and frames to what the model reads: one collator for SFT, RL and evaluation.
+
+Frames reach the processor with their metadata, unsampled and unresized; afterwards the sizes, the number of
+tokens and the budget are checked. Nothing is ever cut: a prompt that is too long is left out and counted.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+
+from videop2r_data.backends.chat_messages import chat_messages
+from videop2r_data.backends.video_metadata import video_metadata
+from videop2r_data.errors import ConfigError, SourceError
+from videop2r_data.prompts import Prompt, render_generate
+from videop2r_data.schemas.calls import Frames, Message, Request
+from videop2r_data.schemas.inputs import MediaSpec
+from videop2r_data.schemas.sample import DataType
+from videop2r_data.trainer.data.batch import IMAGE, PARTS, VIDEO, ModelInputs, PromptBatch, select_media
+from videop2r_data.trainer.data.examples import Example, Skip
+
+__all__ = ["PROMPT_TOO_LONG", "SPECIAL_TOKEN", "Collator", "ModelInputs", "PromptBatch"]
+
+Tensor = torch.Tensor
+PROMPT_TOO_LONG = "prompt_too_long"
+"""Reason of a `Skip`: more tokens than `max_prompt_tokens`."""
+SPECIAL_TOKEN = "special_token_in_text"  # noqa: S105 - a reason code
+"""Reason of a `Skip`: the question's text holds a control token of the model, e.g. `<|im_end|>`."""
+
+
+class Collator:
+    """Makes batches for one model.
+
+    Args:
+        processor: of a Qwen2.5-VL or Qwen3-VL model; its own patch sizes, token ids and chat template count.
+        prompt: the generating prompt.
+        media: how the frames were sampled: `max_pixels` is what the tokens per frame are held to.
+        max_prompt_tokens: longer prompts are left out; None: no limit.
+
+    Raises:
+        ConfigError: `media.factor` is not the processor's, or the template does not end turns with its
+            end-of-sequence token.
+    """
+
+    def __init__(
+        self, processor: Any, prompt: Prompt, media: MediaSpec, *, max_prompt_tokens: int | None = None
+    ) -> None:
+        self.processor, self.tokenizer = processor, processor.tokenizer
+        self.prompt, self.media, self.max_prompt_tokens = prompt, media, max_prompt_tokens
+        self._parts = {IMAGE: processor.image_processor, VIDEO: processor.video_processor}
+        self._tokens = {IMAGE: int(processor.image_token_id), VIDEO: int(processor.video_token_id)}
+        self._control = _control_tokens(self.tokenizer)
+        self._end = self._end_of_turn()
+        _check_factor(media, self._parts)
+
+    def __call__(self, examples: Sequence[Example], frames: Sequence[Frames | None]) -> PromptBatch:
+        """Prompts of a batch; videos, images and text may be mixed.
+
+        Args:
+            examples: B questions.
+            frames: what was sampled for each, as arrays; None for text.
+
+        Raises:
+            ConfigError: the prompt has no hint for a type, or what the processor gives does not fit the frames
+                (tokens per frame, number of tokens, temporal size).
+        """
+        texts: dict[int, str] = {}
+        skipped: list[Skip] = []
+        for i, (example, seen) in enumerate(zip(examples, frames, strict=True)):
+            text = self.user_text(example)
+            stray = next((token for token in self._control if token in text), None)
+            if stray is not None:
+                skipped.append(_skip(example, SPECIAL_TOKEN, f"the question holds the token {stray!r}"))
+            else:
+                texts[i] = self.render(text, seen)
+        kept = tuple(texts)
+        ids, types, media = self._process(list(texts.values()), [frames[i] for i in kept])
+        fitting = [at for at, row in enumerate(ids) if len(row) <= (self.max_prompt_tokens or len(row))]
+        if len(fitting) < len(kept):
+            for at in sorted(set(range(len(kept))) - set(fitting)):
+                detail = f"{len(ids[at])} tokens, max_prompt_tokens allows {self.max_prompt_tokens}"
+                skipped.append(_skip(examples[kept[at]], PROMPT_TOO_LONG, detail))
+            media = select_media(media, {k: [t.count(k) for t in types] for k in PARTS}, fitting)
+        return PromptBatch(
+            examples=tuple(examples[kept[at]] for at in fitting),
+            frames=tuple(frames[kept[at]] for at in fitting),
+            texts=tuple(texts[kept[at]] for at in fitting),
+            ids=[ids[at] for at in fitting],
+            types=[types[at] for at in fitting],
+            media=media,
+            skipped=tuple(skipped),
+            kept=tuple(kept[at] for at in fitting),
+            pad_id=self.pad_id,
+            media_ids=frozenset(self._tokens.values()),
+        )
+
+    @property
+    def pad_id(self) -> int:
+        """What pads a row; it is masked, so any token would do."""
+        pad = self.tokenizer.pad_token_id
+        return int(self.tokenizer.eos_token_id if pad is None else pad)
+
+    @property
+    def end_id(self) -> int:
+        """The token that ends the assistant's turn."""
+        return self._end
+
+    def user_text(self, example: Example) -> str:
+        """The user's message, without media.
+
+        Raises:
+            ConfigError: the prompt has hints, but none for this type.
+        """
+        return render_generate(
+            self.prompt, problem=example.problem, options=example.options, problem_type=example.problem_type
+        )
+
+    def render(self, user: str, frames: Frames | None) -> str:
+        """The chat up to and with the assistant header; one placeholder stands for the media."""
+        system = [Message("system", self.prompt.system)] if self.prompt.system else []
+        request = Request("generate", "", (*system, Message("user", user, media=True)))
+        text: str = self.processor.apply_chat_template(
+            chat_messages(request, frames), tokenize=False, add_generation_prompt=True
+        )
+        return text
+
+    def target_ids(self, example: Example) -> list[int]:
+        """The completion to learn as tokens, with the one that ends the turn.
+
+        No text becomes a control token, and decoding gives the target back (in Unicode's composed form,
+        which Qwen's tokenizers read every text in).
+
+        Raises:
+            SourceError: the example has no target, or the tokenizer does not keep it.
+        """
+        if example.target is None:
+            raise SourceError("no target: read it with config: sft", where=example.sample_id)
+        ids: list[int] = self.tokenizer(
+            example.target, add_special_tokens=False, split_special_tokens=True
+        ).input_ids
+        back = self.tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False)
+        if back != example.target and back != unicodedata.normalize("NFC", example.target):
+            raise SourceError(
+                "the tokenizer changes the target: it would learn another text",
+                where=example.sample_id,
+                hint="use the tokenizer of the model, or leave the row out",
+            )
+        return [*ids, self._end]
+
+    def _process(
+        self, texts: list[str], frames: list[Frames | None]
+    ) -> tuple[list[list[int]], list[list[int]], dict[str, Tensor]]:
+        """One call of the processor for the batch, checked."""
+        if not texts:
+            return [], [], {}
+        seen: dict[int, list[Frames]] = {IMAGE: [], VIDEO: []}
+        for one in frames:
+            if one is not None:
+                seen[IMAGE if one.record.data_type == DataType.IMAGE else VIDEO].append(one)
+        wanted: dict[str, Any] = {}
+        if seen[IMAGE]:
+            wanted |= {"images": [_array(f)[0] for f in seen[IMAGE]], "images_kwargs": {"do_resize": False}}
+        if seen[VIDEO]:
+            wanted |= {
+                "videos": [self._clip(f) for f in seen[VIDEO]],
+                "videos_kwargs": self._as_sampled(seen),
+            }
+        out = self.processor(text=texts, return_mm_token_type_ids=True, add_special_tokens=False, **wanted)
+        ids, types = _lists(out["input_ids"]), _lists(out["mm_token_type_ids"])
+        media = _tensors(out)
+        for kind, name in ((IMAGE, "image"), (VIDEO, "video")):
+            if seen[kind]:
+                self._check(kind, name, seen[kind], [row.count(kind) for row in types], media)
+        return ids, types, media
+
+    def _as_sampled(self, seen: Mapping[int, list[Frames]]) -> dict[str, Any]:
+        """What keeps the video processor from choosing, resizing or dating frames by itself."""
+        # the processor writes into the metadata: every call gets its own
+        metadata = [dict(video_metadata(f.record)) for f in seen[VIDEO]]
+        settings = {"do_resize": False, "do_sample_frames": False, "video_metadata": metadata}
+        if hasattr(self._parts[VIDEO], "cap_pixels_per_frame"):
+            settings["cap_pixels_per_frame"] = False
+        return settings
+
+    def _clip(self, frames: Frames) -> Any:
+        return _array(frames)
+
+    def _check(
+        self, kind: int, name: str, seen: list[Frames], tokens: list[int], media: Mapping[str, Tensor]
+    ) -> None:
+        """Sizes, number of tokens and budget, against the frames that went in."""
+        part, grids = self._parts[kind], media[PARTS[kind][0]].tolist()
+        patch, merge = part.patch_size, part.merge_size
+        temporal = part.temporal_patch_size if kind == VIDEO else 1
+        limit = (
+            self.media.max_pixels if kind == VIDEO else self.media.image_max_pixels or self.media.max_pixels
+        )
+        expected = [-(-f.record.count // temporal) for f in seen]
+        got = [n for n in tokens if n]
+        for frame, grid, count, steps in zip(seen, grids, got, expected, strict=True):
+            t, h, w = grid
+            size = (frame.record.height, frame.record.width)
+            if (h * patch, w * patch) != size or t != steps:
+                raise ConfigError(
+                    f"{name}: {frame.record.count} frames of {size} became {grid} patches of {patch} px"
+                )
+            if count != t * h * w // merge**2:
+                raise ConfigError(
+                    f"{name}: {count} tokens for {t * h * w} patches, {merge}x{merge} to a token"
+                )
+            each, budget = h * w // merge**2, limit // (patch * merge) ** 2
+            if each > budget:
+                raise ConfigError(
+                    f"{name}: {each} tokens a frame, the budget is {budget}",
+                    hint="sample the frames with the media settings that the collator has",
+                )
+
+    def _end_of_turn(self) -> int:
+        """The tokenizer's end token, once the template is seen to close the assistant's turn with it."""
+        marker = "a turn"
+        turns = [{"role": "user", "content": "?"}, {"role": "assistant", "content": marker}]
+        text: str = self.processor.apply_chat_template(turns, tokenize=False)
+        end = self.tokenizer.eos_token
+        if not text.partition(marker)[2].startswith(end):
+            raise ConfigError(
+                f"the chat template does not close the assistant's turn with the end token {end!r}",
+                where="chat template",
+                hint="use the instruct model: its generation stops at the token that ends a turn",
+            )
+        return int(self.tokenizer.eos_token_id)
+
+
+def _check_factor(media: MediaSpec, parts: Mapping[int, Any]) -> None:
+    wanted = {part.patch_size * part.merge_size for part in parts.values()}
+    if any(media.factor % factor for factor in wanted):
+        raise ConfigError(
+            f"frames are sampled in multiples of {media.factor} px, the model sees multiples of "
+            f"{' and '.join(map(str, sorted(wanted)))} px",
+            where="data.media.factor",
+            hint=f"set factor: {max(wanted)}",
+        )
+
+
+def _control_tokens(tokenizer: Any) -> tuple[str, ...]:
+    """What would become a control token inside of a question: the special ones among the added tokens."""
+    added = {t.content for t in tokenizer.added_tokens_decoder.values() if t.special}
+    return tuple(sorted(added | set(tokenizer.all_special_tokens)))
+
+
+def _skip(example: Example, reason: str, detail: str) -> Skip:
+    return Skip(example.sample_id, reason, detail)
+
+
+def _array(frames: Frames) -> Any:
+    if frames.array is None:
+        raise ConfigError("the trainer needs frames as arrays, got encoded ones only")
+    return frames.array
+
+
+def _lists(rows: Any) -> list[list[int]]:
+    return [row if isinstance(row, list) else row.tolist() for row in rows]
+
+
+def _tensors(out: Mapping[str, Any]) -> dict[str, Tensor]:
+    """The media of a processor's answer as tensors, keys in a fixed order."""
+    known = {"second_per_grid_ts": torch.float32}
+    known |= {grid: torch.long for grid, _, _ in PARTS.values()}
+    known |= {pixels: torch.float32 for _, pixels, _ in PARTS.values()}
+    strange = set(out) - set(known) - {"input_ids", "attention_mask", "mm_token_type_ids"}
+    if strange:
+        raise ConfigError(
+            f"the processor gives {', '.join(sorted(strange))}: only Qwen2.5-VL and Qwen3-VL can be trained",
+            where="processor",
+        )
+    return {name: torch.as_tensor(out[name], dtype=known[name]) for name in sorted(known) if name in out}

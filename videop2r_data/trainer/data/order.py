@@ -1,0 +1,204 @@
+"""Which examples make up which step: a pure function of seed, step and sizes, with no state to save.
+
+Notation: N examples, B prompts per global step, W processes; process r takes prompts r B / W to
+(r + 1) B / W - 1 of each global batch. The global batches do not depend on W.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from videop2r_data.errors import ConfigError
+from videop2r_data.schemas.inputs import MediaSpec
+from videop2r_data.schemas.sample import DataType
+from videop2r_data.trainer.data.demo_stream import ENDLESS
+from videop2r_data.trainer.data.examples import Example
+from videop2r_data.trainer.data.specs import DataSpec
+
+T = TypeVar("T")
+Indices = NDArray[np.int64]
+_CHARS_PER_TOKEN = 4
+"""Of English text in Qwen's vocabulary, roughly; only the ranking by length counts."""
+
+
+class Order:
+    """The order of training: `batch(step)` are the examples of this process at a global step.
+
+    Every epoch is a new permutation. `tail="drop"`: the N mod B last ones of an epoch's permutation are left
+    out, so no batch crosses an epoch; `tail="carry"`: a batch that an epoch cannot fill is completed by the
+    next one, so that every example comes once per epoch. Batches are always full.
+
+    Args:
+        count: N; `ENDLESS` for a stream, which is taken in its own order.
+        batch: B, prompts of a global step (over all processes and micro-batches).
+        seed: of the permutations.
+        rank, world_size: r and W; W divides B.
+        shuffle: False: the order of the file in every epoch.
+        tail: see above.
+        lengths: estimated tokens per example, for `bucket`.
+        bucket: batches whose examples are sorted by length among themselves; the batches themselves come in
+            random order. 0: off.
+
+    Raises:
+        ConfigError: W does not divide B, or there are fewer examples than B.
+
+    >>> order = Order(10, batch=4, seed=0, tail="carry", shuffle=False)
+    >>> [order.batch(step) for step in range(3)]
+    [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9, 0, 1]]
+    >>> [Order(10, batch=4, seed=0, rank=r, world_size=2, shuffle=False).batch(1) for r in range(2)]
+    [[4, 5], [6, 7]]
+    """
+
+    def __init__(
+        self,
+        count: int,
+        *,
+        batch: int,
+        seed: int,
+        rank: int = 0,
+        world_size: int = 1,
+        shuffle: bool = True,
+        tail: str = "drop",
+        lengths: Sequence[int] | None = None,
+        bucket: int = 0,
+    ) -> None:
+        _check(count, batch, rank, world_size, tail)
+        self.count, self.batch_size = count, batch
+        self._seed, self._shuffle, self._carry = seed, shuffle, tail == "carry"
+        share = batch // world_size
+        self._share = slice(rank * share, (rank + 1) * share)
+        self._lengths = np.asarray(lengths, dtype=np.int64) if lengths is not None and bucket else None
+        self._window = bucket * batch
+        self._known: tuple[int, Indices] | None = None
+
+    @classmethod
+    def of(
+        cls,
+        spec: DataSpec,
+        examples: Sequence[Example],
+        *,
+        batch: int,
+        seed: int,
+        rank: int = 0,
+        world_size: int = 1,
+    ) -> Order:
+        """The order that a `DataSpec` asks for; see the class for the arguments."""
+        endless = len(examples) >= ENDLESS
+        lengths = None
+        if spec.bucket and not endless:
+            lengths = [estimated_tokens(example, spec.media) for example in examples]
+        return cls(
+            len(examples),
+            batch=batch,
+            seed=seed,
+            rank=rank,
+            world_size=world_size,
+            shuffle=spec.shuffle,
+            tail=spec.tail,
+            lengths=lengths,
+            bucket=spec.bucket,
+        )
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Global steps until every example was due: rounded down for `drop`, up for `carry`."""
+        return -(-self.count // self.batch_size) if self._carry else self.count // self.batch_size
+
+    def epoch(self, step: int) -> float:
+        """Epochs that are done before a step, as a fraction."""
+        per_epoch = self.count if self._carry else self.steps_per_epoch * self.batch_size
+        return step * self.batch_size / per_epoch
+
+    def global_batch(self, step: int) -> list[int]:
+        """Indices of the B examples of a global step, the same in every process."""
+        start = step * self.batch_size
+        if self.count >= ENDLESS:
+            return list(range(start, start + self.batch_size))
+        if not self._carry:
+            epoch, at = divmod(step, self.steps_per_epoch)
+            return self._cut(epoch, at * self.batch_size, self.batch_size)
+        epoch, at = divmod(start, self.count)
+        out: list[int] = []
+        while len(out) < self.batch_size:
+            out += self._cut(epoch, at, self.batch_size - len(out))
+            epoch, at = epoch + 1, 0
+        return out
+
+    def batch(self, step: int) -> list[int]:
+        """Indices of this process's share, B / W of them."""
+        return self.global_batch(step)[self._share]
+
+    def batches(self, items: Sequence[T], start: int = 0, stop: int | None = None) -> Iterator[list[T]]:
+        """This process's share of the steps from `start` to `stop` - 1 (None: without end) as items."""
+        step = start
+        while stop is None or step < stop:
+            yield [items[i] for i in self.batch(step)]
+            step += 1
+
+    def _cut(self, epoch: int, start: int, size: int) -> list[int]:
+        found: list[int] = self._permutation(epoch)[start : start + size].tolist()
+        return found
+
+    def _permutation(self, epoch: int) -> Indices:
+        if self._known is None or self._known[0] != epoch:
+            order = np.arange(self.count, dtype=np.int64)
+            if self._shuffle:
+                order = np.argsort(_draws(self.count, self._seed, "order", epoch), kind="stable")
+            self._known = (epoch, order if self._lengths is None else self._bucketed(order, epoch))
+        return self._known[1]
+
+    def _bucketed(self, order: Indices, epoch: int) -> Indices:
+        """Sort windows of whole batches by length, then put the batches of each in random order."""
+        assert self._lengths is not None
+        size, out = self.batch_size, order.copy()
+        whole = self.count - self.count % size
+        for start in range(0, whole, self._window):
+            window = order[start : min(start + self._window, whole)]
+            window = window[np.argsort(self._lengths[window], kind="stable")]
+            batches = window.reshape(-1, size)
+            if self._shuffle:
+                draws = _draws(len(batches), self._seed, "bucket", epoch, start)
+                batches = batches[np.argsort(draws, kind="stable")]
+            out[start : start + window.size] = batches.reshape(-1)
+        return out
+
+
+def estimated_tokens(example: Example, media: MediaSpec) -> int:
+    """Tokens of prompt and target, roughly and without a look at the file: for bucketing only."""
+    text = len(example.problem) + sum(map(len, example.options)) + len(example.target or "")
+    frames = {DataType.TEXT: 0, DataType.IMAGE: 1, DataType.VIDEO: -(-media.frames // 2)}[example.data_type]
+    return text // _CHARS_PER_TOKEN + frames * media.max_pixels // media.factor**2
+
+
+def _draws(count: int, *name: object) -> NDArray[np.uint64]:
+    """`count` draws of 64 bits from a name: splitmix64 over a hashed start, equal on every machine."""
+    seed = int.from_bytes(hashlib.blake2b("/".join(map(str, name)).encode(), digest_size=8).digest(), "big")
+    with np.errstate(over="ignore"):
+        z = np.arange(1, count + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15) + np.uint64(seed)
+        z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+        return z ^ (z >> np.uint64(31))
+
+
+def _check(count: int, batch: int, rank: int, world_size: int, tail: str) -> None:
+    if tail not in ("drop", "carry"):
+        raise ConfigError(f"got {tail!r}, allowed: drop, carry", where="data.tail")
+    if batch < 1 or batch % world_size:
+        raise ConfigError(
+            f"a global batch of {batch} prompts cannot be shared by {world_size} processes",
+            where="batch size",
+            hint="make it a multiple of the number of processes",
+        )
+    if not 0 <= rank < world_size:
+        raise ConfigError(f"rank {rank} of {world_size} processes", where="rank")
+    if count < batch and (tail == "drop" or count < 1):
+        raise ConfigError(
+            f"{count} examples fill no batch of {batch}",
+            where="data",
+            hint="lower the batch size, or set tail: carry",
+        )
