@@ -1,0 +1,133 @@
+"""Reading prompts and writing on, one token of every row at a time."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from videop2r_data.trainer.data.batch import select_media
+from videop2r_data.trainer.model.positions import number_prompts
+from videop2r_data.trainer.model.vision import IMAGE, VIDEO, encode, given
+
+if TYPE_CHECKING:
+    from videop2r_data.trainer.data.batch import PromptBatch
+
+
+@dataclass(frozen=True, slots=True)
+class Prompts:
+    """B left-padded prompts: [B, P] ids, mask and types; their media."""
+
+    ids: Tensor
+    mask: Tensor
+    types: Tensor
+    media: dict[str, Tensor]
+
+    @staticmethod
+    def of(batch: PromptBatch, lo: int, hi: int) -> Prompts:
+        """Prompts lo to hi - 1 of a batch, padded to the longest of them."""
+        told: dict[str, Any] = batch.for_generation(1)
+        mask = told["attention_mask"]
+        types = told["mm_token_type_ids"]
+        counts = {kind: types.eq(kind).sum(-1).tolist() for kind in (IMAGE, VIDEO)}
+        first = mask.shape[1] - int(mask[lo:hi].sum(-1).max())
+        media: dict[str, Any] = select_media(batch.media, counts, range(lo, hi))
+        return Prompts(told["input_ids"][lo:hi, first:], mask[lo:hi, first:], types[lo:hi, first:], media)
+
+    def to(self, device: Any) -> Prompts:
+        """The same on another device."""
+        media = {name: tensor.to(device) for name, tensor in self.media.items()}
+        return Prompts(self.ids.to(device), self.mask.to(device), self.types.to(device), media)
+
+
+class Rows:
+    """N rows that are being written: keys and values so far, and where each row is.
+
+    Args:
+        cache: keys and values of the prompts, already one per row.
+        seen: [N, P + T] bool: which columns hold tokens; those to come are set.
+        following: [N] position of the next token.
+        width: P.
+    """
+
+    def __init__(self, cache: Any, seen: Tensor, following: Tensor, width: int) -> None:
+        self._cache = cache
+        self._seen = seen
+        self._following = following
+        self._width = width
+        self._plain = bool(seen.all())
+
+    def keep(self, chosen: Tensor) -> None:
+        """Go on with these rows alone.
+
+        Args:
+            chosen: [N] bool.
+        """
+        self._cache.batch_select_indices(chosen.nonzero()[:, 0])
+        self._seen, self._following = self._seen[chosen], self._following[chosen]
+
+    def advance(self, core: Any, tokens: Tensor) -> Tensor:
+        """Write one token on each row; [N, V] logits of the next.
+
+        Args:
+            core: the model with its head.
+            tokens: [N].
+        """
+        self._width += 1
+        inner = core.model
+        told = inner.language_model(
+            inputs_embeds=inner.get_input_embeddings()(tokens[:, None]),
+            attention_mask=self._mask(core),
+            position_ids=self._following[None, :, None].expand(3, -1, -1),
+            past_key_values=self._cache,
+            use_cache=True,
+        )
+        self._following = self._following + 1
+        logits: Tensor = core.lm_head(told.last_hidden_state[:, -1])
+        return logits
+
+    def _mask(self, core: Any) -> Tensor | None:
+        if self._plain:
+            return None
+        seen = self._seen[:, : self._width]
+        if core.config._attn_implementation == "sdpa":
+            return seen[:, None, None, :]  # ready made: the library then builds none
+        return seen.long()
+
+
+def prefill(core: Any, prompts: Prompts, group_size: int, length: int) -> tuple[Rows, Tensor]:
+    """Read the prompts, each once, and set up G rows for each.
+
+    Args:
+        core: the model with its head.
+        prompts: B prompts on the model's device.
+        group_size: G.
+        length: tokens that a row may get.
+
+    Returns:
+        The N = B * G rows, and [N, V] logits of their first token.
+    """
+    from transformers import DynamicCache
+
+    inner = core.model
+    mask = prompts.mask
+    numbered = number_prompts(inner, prompts.ids, prompts.types, mask, prompts.media)
+    seen = encode(inner, prompts.media)
+    cache = DynamicCache()
+    with given(inner, seen.image, seen.video) as media:
+        told = inner(
+            input_ids=prompts.ids,
+            attention_mask=None if bool(mask.all()) else mask,
+            position_ids=numbered.positions,
+            past_key_values=cache,
+            use_cache=True,
+            **media,
+        )
+    cache.batch_repeat_interleave(group_size)
+    logits: Tensor = core.lm_head(told.last_hidden_state[:, -1]).repeat_interleave(group_size, 0)
+    ahead = mask.new_ones(len(mask), length)
+    columns = torch.cat([mask, ahead], 1).bool().repeat_interleave(group_size, 0)
+    following = numbered.following.repeat_interleave(group_size)
+    return Rows(cache, columns, following, mask.shape[1]), logits
