@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
+from videop2r_data.backends.judge_requests import JudgeRequests, answer_variant, messages
 from videop2r_data.prompts import Prompt, load_prompt, render_generate
-from videop2r_data.schemas import ProblemType, ProcessTrace, Sample, digest
-from videop2r_data.schemas.calls import MediaRecord, Message, Request, SamplingParams
-from videop2r_data.schemas.recipe import BackendSpec, Recipe
-from videop2r_data.validators import render_judge
+from videop2r_data.schemas import ProblemType, ProcessTrace, Sample
+from videop2r_data.schemas.calls import MediaRecord, Request, SamplingParams
+from videop2r_data.schemas.recipe import Recipe
 
 MAX_TEMPERATURE = 2.0
 
@@ -28,20 +27,16 @@ class RequestBuilder:
     def __init__(self, recipe: Recipe, base: Path) -> None:
         self.recipe = recipe
         self.generate_prompt: Prompt = load_prompt(recipe.generate.prompt, base=base)
-        self.judge_prompt: Prompt | None = (
-            load_prompt(recipe.judge.prompt, base=base) if recipe.judge else None
-        )
+        self._judge = JudgeRequests(recipe.judge, base) if recipe.judge else None
+        self.judge_prompt: Prompt | None = self._judge.prompt if self._judge else None
         self._check_prompts()
-        self._generator_variant = _variant(recipe.generate.backend)
-        self._judge_variant = _variant(recipe.judge.backend) if recipe.judge else ""
+        self._generator_variant = answer_variant(recipe.generate.backend)
         self._attempts = [self._params(i) for i in range(recipe.generate.attempts)]
 
     def _check_prompts(self) -> None:
         """Render each prompt once: one that does not fit its step is found before anything is paid."""
         for kind in ProblemType:
             render_generate(self.generate_prompt, problem="?", options=(), problem_type=kind)
-        if self.judge_prompt is not None:
-            render_judge(self.judge_prompt, problem="?", options=(), answer="?", observation="?")
 
     def prompts(self) -> dict[str, str]:
         """Prompt name -> sha256 of its text."""
@@ -58,7 +53,7 @@ class RequestBuilder:
         return Request(
             purpose="generate",
             model=self.recipe.generate.backend.model,
-            messages=_messages(self.generate_prompt.system, text, media=media is not None),
+            messages=messages(self.generate_prompt.system, text, media=media is not None),
             params=self._attempts[attempt],
             media=media,
             media_encoding=self.recipe.media.wire if media is not None else "",
@@ -67,21 +62,12 @@ class RequestBuilder:
 
     def judge(self, sample: Sample, trace: ProcessTrace) -> Request:
         """Step 3: question, correct answer and observation, no media [paper §7.1]."""
-        spec, prompt = self.recipe.judge, self.judge_prompt
-        assert spec is not None and prompt is not None
-        text = render_judge(
-            prompt,
+        assert self._judge is not None
+        return self._judge.request(
             problem=sample.problem,
             options=sample.options,
             answer=sample.reference,
             observation=trace.observation,
-        )
-        return Request(
-            purpose="judge",
-            model=spec.backend.model,
-            messages=_messages(prompt.system, text, media=False),
-            params=SamplingParams(temperature=spec.temperature, max_tokens=spec.max_tokens),
-            variant=self._judge_variant,
         )
 
     def _params(self, attempt: int) -> SamplingParams:
@@ -94,17 +80,3 @@ class RequestBuilder:
             top_p=spec.top_p,
             seed=seed,
         )
-
-
-def _variant(spec: BackendSpec) -> str:
-    """Digest of the backend settings that shape an answer, beyond the request itself."""
-    shaping: dict[str, Any] = {"revision": spec.revision} if spec.revision else {}
-    if spec.kind == "openai":
-        # the other kinds' extras say how a model is loaded, not what it is asked
-        shaping |= {k: v for k, v in spec.extra.items() if k in ("body", "video")}
-    return digest(shaping) if shaping else ""
-
-
-def _messages(system: str, user: str, *, media: bool) -> tuple[Message, ...]:
-    last = Message("user", user, media=media)
-    return (Message("system", system), last) if system else (last,)

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from videop2r_data.cli import judge_eval
 from videop2r_data.cli.common import errors_as_messages
 
 app = typer.Typer(
@@ -272,6 +273,9 @@ def demo_report(folder: DirArg, work: WorkOpt = None, json: JsonOpt = False) -> 
 
     with errors_as_messages(as_json=json):
         run_demo_report(folder, work=work, as_json=json)
+
+
+judge_eval.add(app)
 
 
 def run() -> None:

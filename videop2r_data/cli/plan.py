@@ -130,6 +130,8 @@ def run_schema(name: str) -> None:
 
     from videop2r_data.builders.build import BuildReport
     from videop2r_data.schemas import ProcessTrace, Sample
+    from videop2r_data.schemas.human_label import HumanLabel
+    from videop2r_data.schemas.judges import JudgesFile
     from videop2r_data.schemas.lock import BuildLock
     from videop2r_data.schemas.recipe import Recipe
     from videop2r_data.schemas.rows import CONFIGS
@@ -141,6 +143,8 @@ def run_schema(name: str) -> None:
         "sample": Sample,
         **CONFIGS,
         "report": BuildReport,
+        "judges": JudgesFile,
+        "label": HumanLabel,
     }
     if not name:
         typer.echo("\n".join(known))

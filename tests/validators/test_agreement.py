@@ -1,0 +1,66 @@
+from __future__ import annotations
+
+from math import isclose
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from videop2r_data.validators.agreement import Confusion, count_confusion, measure_agreement, wilson
+
+
+def confusion(tp: int, fp: int, fn: int, tn: int) -> Confusion:
+    return Confusion(true_positive=tp, false_positive=fp, false_negative=fn, true_negative=tn)
+
+
+def test_two_hundred_labels_by_hand() -> None:
+    # 87 + 103 of 200 agree. Labels: 91 yes, 109 no; judge: 93 yes, 107 no.
+    # By chance (91 * 93 + 109 * 107) / 200^2 = 20126 / 40000, so kappa = (38000 - 20126) / (40000 - 20126).
+    found = measure_agreement(confusion(87, 6, 4, 103))
+    assert found.agreement.value == 0.95
+    assert found.kappa.value is not None and isclose(found.kappa.value, 17874 / 19874)
+    assert (found.precision.value, found.recall.value, found.specificity.value) == (
+        87 / 93,
+        87 / 91,
+        103 / 109,
+    )
+
+
+def test_the_interval_of_kappa_in_the_symmetric_case() -> None:
+    # Both sides say yes half of the time and agree in 90 of 100: chance is exactly 1/2, kappa = 2 * 0.9 - 1, and
+    # its standard error that of the agreement over (1 - 1/2): 2 * sqrt(0.9 * 0.1 / 100) = 0.06.
+    kappa = measure_agreement(confusion(45, 5, 5, 45)).kappa
+    assert kappa.value is not None and kappa.low is not None and kappa.high is not None
+    assert isclose(kappa.value, 0.8)
+    assert isclose(kappa.low, 0.8 - 1.959963984540054 * 0.06)
+    assert isclose(kappa.high, 0.8 + 1.959963984540054 * 0.06)
+
+
+def test_wilson_at_the_edges() -> None:
+    # 0 of n: the upper end is z^2 / (n + z^2)
+    z2 = 1.959963984540054**2
+    none, every = wilson(0, 10), wilson(10, 10)
+    assert (none.value, none.low) == (0.0, 0.0)
+    assert none.high is not None and isclose(none.high, z2 / (10 + z2))
+    assert every.high == 1.0 and every.low is not None and isclose(every.low, 10 / (10 + z2))
+
+
+@pytest.mark.parametrize("one_sided", [(5, 0, 0, 0), (0, 0, 0, 5), (0, 0, 0, 0)])
+def test_what_is_not_defined_is_none(one_sided: tuple[int, int, int, int]) -> None:
+    found = measure_agreement(confusion(*one_sided))
+    assert found.kappa.value is None
+    assert (found.agreement.value is None) == (sum(one_sided) == 0)
+
+
+@settings(deadline=None)
+@given(st.lists(st.tuples(st.booleans(), st.booleans()), max_size=60))
+def test_counts_and_intervals_hold(pairs: list[tuple[bool, bool]]) -> None:
+    counted = count_confusion(pairs)
+    assert counted.total == len(pairs)
+    found = measure_agreement(counted)
+    for figure in (found.agreement, found.kappa, found.precision, found.recall, found.specificity):
+        if figure.value is not None:
+            assert figure.low is not None and figure.high is not None
+            assert figure.low <= figure.value <= figure.high
+    if pairs:
+        assert found.agreement.value == sum(a == b for a, b in pairs) / len(pairs)

@@ -1,0 +1,239 @@
+"""Judges against people: the same labels for each judge, asked once, compared exactly [paper, table 4].
+
+A calibration has a journal like a build: a run that was stopped goes on, a second one asks nothing, and the
+journal of the build that made the data answers for the judge that made them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from statistics import median
+
+import orjson
+
+from videop2r_data.backends.caller import Answer, Caller
+from videop2r_data.backends.factory import make_backend
+from videop2r_data.backends.journal import Journal
+from videop2r_data.backends.judge_requests import JudgeRequests
+from videop2r_data.backends.limiter import AdaptiveLimiter
+from videop2r_data.backends.money import Money
+from videop2r_data.backends.pricing import cost_usd
+from videop2r_data.builders.judge_report import CalibrationReport, JudgedLabel, JudgeReport, Labels
+from videop2r_data.errors import AuthError, BudgetError, TransientError
+from videop2r_data.schemas import Sufficiency
+from videop2r_data.schemas.calls import Backend, Completion, Frames, Request
+from videop2r_data.schemas.human_label import HumanLabel
+from videop2r_data.schemas.inputs import MediaSpec
+from videop2r_data.schemas.judges import JudgesFile, NamedJudge
+from videop2r_data.validators import parse_judgement
+from videop2r_data.validators.agreement import count_confusion, measure_agreement
+
+Tell = Callable[[str, int, int], None]
+"""Progress: judge, labels done, labels in all."""
+
+
+class TimedBackend:
+    """Remembers how long each answered call took."""
+
+    def __init__(self, backend: Backend, note: Callable[[str, float], None]) -> None:
+        self._backend = backend
+        self._note = note
+        self.name, self.model, self.wants = backend.name, backend.model, backend.wants
+
+    async def start(self) -> None:
+        """As the backend."""
+        await self._backend.start()
+
+    async def complete(self, request: Request, frames: Frames | None = None) -> Completion:
+        """As the backend."""
+        began = time.perf_counter()
+        completion = await self._backend.complete(request, frames)
+        self._note(request.key, time.perf_counter() - began)
+        return completion
+
+    async def close(self) -> None:
+        """As the backend."""
+        await self._backend.close()
+
+
+async def calibrate(
+    judges: JudgesFile,
+    labels: Labels,
+    work: Path,
+    *,
+    base: Path | None = None,
+    tell: Tell = lambda *_: None,
+) -> tuple[CalibrationReport, list[JudgedLabel]]:
+    """Ask every judge about every label.
+
+    Args:
+        judges: whom to ask.
+        labels: what people said.
+        work: folder of the journal and of the latencies.
+        base: folder that prompt paths are relative to.
+
+    Returns:
+        The report, and every verdict in the order of judges and labels.
+
+    Raises:
+        ConfigError: a judge's settings or prompt are wrong. AuthError: a key is.
+    """
+    reports: list[JudgeReport] = []
+    rows: list[JudgedLabel] = []
+    requests = {judge.name: JudgeRequests(judge, base) for judge in judges.judges}
+    with Journal(work / "journal") as journal, (work / "latency.jsonl").open("ab") as file:
+        money = Money(journal, judges.max_cost)
+        latency = _read_latency(work / "latency.jsonl")
+
+        def note(key: str, seconds: float) -> None:
+            latency[key] = seconds
+            file.write(orjson.dumps({"key": key, "s": round(seconds, 4)}) + b"\n")
+
+        complete = True
+        for judge in judges.judges:
+            one = _OneJudge(
+                judge, requests[judge.name], journal=journal, money=money, latency=latency, note=note
+            )
+            found = await one.ask_all(labels.used, tell)
+            reports.append(one.report(found))
+            rows += found
+            complete = complete and not one.out_of_money
+    return (
+        CalibrationReport(
+            labels=len(labels.used),
+            sufficient=sum(label.sufficient for label in labels.used),
+            repeated=labels.repeated,
+            bad=labels.bad,
+            conflicts=labels.conflicts,
+            judges=reports,
+            complete=complete,
+        ),
+        rows,
+    )
+
+
+def _read_latency(path: Path) -> dict[str, float]:
+    found: dict[str, float] = {}
+    for line in path.read_bytes().splitlines() if path.exists() else ():
+        try:
+            record = orjson.loads(line)
+            found[record["key"]] = float(record["s"])
+        except (ValueError, KeyError, TypeError):
+            continue  # a torn line: its call counts, its time is not known
+    return found
+
+
+class _OneJudge:
+    """Asks one judge, and adds up."""
+
+    def __init__(
+        self,
+        judge: NamedJudge,
+        requests: JudgeRequests,
+        *,
+        journal: Journal,
+        money: Money,
+        latency: dict[str, float],
+        note: Callable[[str, float], None],
+    ) -> None:
+        spec = judge.backend
+        self.judge = judge
+        self.requests = requests
+        self.latency = latency
+        self.cost = 0.0
+        self.out_of_money = False
+        backend = make_backend(spec, media=MediaSpec())
+        limiter = AdaptiveLimiter(
+            spec.concurrency,
+            requests_per_minute=spec.requests_per_minute,
+            tokens_per_minute=spec.tokens_per_minute,
+        )
+        if hasattr(backend, "on_rate_limits"):
+            backend.on_rate_limits = limiter.observe
+        self.caller = Caller(
+            TimedBackend(backend, note),
+            journal=journal,
+            money=money,
+            limiter=limiter,
+            price=spec.price,
+            retries=spec.retries,
+            count_tokens=spec.tokens_per_minute is not None,
+        )
+
+    async def ask_all(self, labels: Sequence[HumanLabel], tell: Tell) -> list[JudgedLabel]:
+        """Every label, in order; many at once."""
+        gate = asyncio.Semaphore(self.judge.backend.concurrency)
+        done = 0
+
+        async def one(label: HumanLabel) -> JudgedLabel:
+            nonlocal done
+            async with gate:
+                found = await self._ask(label)
+            done += 1
+            tell(self.judge.name, done, len(labels))
+            return found
+
+        try:
+            async with asyncio.TaskGroup() as group:
+                tasks = [group.create_task(one(label)) for label in labels]
+        except* AuthError as caught:
+            raise caught.exceptions[0] from None
+        finally:
+            await self.caller.close()
+        return [task.result() for task in tasks]
+
+    async def _ask(self, label: HumanLabel) -> JudgedLabel:
+        request = self.requests.request(
+            problem=label.problem,
+            options=label.options,
+            answer=label.reference,
+            observation=label.observation,
+        )
+        try:
+            answer = await self.caller.ask(request)
+        except TransientError as error:
+            return self._unscored(label, f"no answer: {error.message}")
+        except BudgetError as error:
+            self.out_of_money = True
+            return self._unscored(label, f"not asked: {error.message}")
+        return self._read(label, answer, self.latency.get(request.key))
+
+    def _read(self, label: HumanLabel, answer: Answer | None, seconds: float | None) -> JudgedLabel:
+        if answer is None or answer.completion is None:
+            return self._unscored(label, f"refused: {answer.refused if answer else 'no backend'}")
+        completion = answer.completion
+        if self.judge.backend.price is not None:
+            self.cost += cost_usd(completion.usage, self.judge.backend.price, batched=completion.batched)
+        judgement = parse_judgement(completion.text)
+        sufficient = None if judgement.verdict is None else judgement.verdict is Sufficiency.YES
+        return JudgedLabel(
+            judge=self.judge.name,
+            model=completion.model,
+            label=label,
+            sufficient=sufficient,
+            why=judgement.explanation if sufficient is not None else f"no verdict: {judgement.explanation}",
+            latency_s=seconds,
+        )
+
+    def _unscored(self, label: HumanLabel, why: str) -> JudgedLabel:
+        return JudgedLabel(
+            judge=self.judge.name, model="", label=label, sufficient=None, why=why, latency_s=None
+        )
+
+    def report(self, found: Sequence[JudgedLabel]) -> JudgeReport:
+        scored = [(x.label.sufficient, x.sufficient) for x in found if x.sufficient is not None]
+        seconds = [x.latency_s for x in found if x.latency_s is not None]
+        return JudgeReport(
+            name=self.judge.name,
+            model=next((x.model for x in found if x.model), self.judge.backend.model),
+            prompt_sha256=self.requests.prompt.sha256,
+            labels=len(found),
+            unscored=len(found) - len(scored),
+            figures=measure_agreement(count_confusion(scored)),
+            cost_usd=self.cost,
+            latency_s=median(seconds) if seconds else None,
+            asked=self.caller.made,
+        )

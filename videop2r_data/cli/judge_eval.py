@@ -1,0 +1,172 @@
+"""`p2r-data judge-eval`: judges against people."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from videop2r_data.cli.common import (
+    UNFINISHED,
+    err_console,
+    errors_as_messages,
+    out_console,
+    print_json,
+    read_recipe,
+    shell,
+)
+
+if TYPE_CHECKING:
+    from videop2r_data.builders.judge_report import CalibrationReport, JudgedLabel
+    from videop2r_data.schemas.judges import JudgesFile
+    from videop2r_data.validators.agreement import Estimate
+
+LabelsArg = Annotated[
+    list[Path], typer.Argument(help="JSON Lines of human labels, as the gallery exports them.")
+]
+JudgesOpt = Annotated[
+    Path | None, typer.Option("--judges", metavar="FILE", help="YAML list of judges to compare.")
+]
+RecipeOpt = Annotated[
+    str | None, typer.Option("--recipe", metavar="RECIPE", help="Measure the judge of this recipe instead.")
+]
+OutOpt = Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder of journal, verdicts and report.")]
+MaxCostOpt = Annotated[
+    float | None, typer.Option(min=0, metavar="USD", help="US dollars for all judges, over all runs.")
+]
+JsonOpt = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
+
+
+def add(app: typer.Typer) -> None:
+    """Register the command."""
+    app.command("judge-eval", epilog="Example: p2r-data judge-eval marks.jsonl --judges judges.yaml")(
+        judge_eval
+    )
+
+
+def judge_eval(
+    labels: LabelsArg,
+    judges: JudgesOpt = None,
+    recipe: RecipeOpt = None,
+    out: OutOpt = Path("judge-eval"),
+    max_cost: MaxCostOpt = None,
+    json: JsonOpt = False,
+) -> None:
+    """Agreement of judges with people: kappa, precision, recall, cost and latency, on the same labels."""
+    with errors_as_messages(as_json=json):
+        report = _run(labels, judges, recipe, out, max_cost)
+        if json:
+            print_json(report.model_dump(mode="json"))
+        else:
+            _show(report, out)
+    raise typer.Exit(0 if report.complete else UNFINISHED)
+
+
+def _run(
+    labels: list[Path], judges: Path | None, recipe: str | None, out: Path, max_cost: float | None
+) -> CalibrationReport:
+    import orjson
+    from rich.progress import Progress
+
+    from videop2r_data.builders.judge_eval import calibrate
+    from videop2r_data.builders.judge_report import gather_labels
+
+    wanted, base = _judges(judges, recipe)
+    if max_cost is not None:
+        wanted = wanted.model_copy(update={"max_cost": max_cost})
+    gathered = gather_labels(labels)
+    out.mkdir(parents=True, exist_ok=True)
+    with Progress(console=err_console(), transient=True) as progress:
+        tasks = {
+            judge.name: progress.add_task(judge.name, total=len(gathered.used)) for judge in wanted.judges
+        }
+        report, rows = asyncio.run(
+            calibrate(
+                wanted,
+                gathered,
+                out,
+                base=base,
+                tell=lambda name, done, _: progress.update(tasks[name], completed=done),
+            )
+        )
+    document = orjson.dumps(report.model_dump(mode="json"), option=orjson.OPT_INDENT_2)
+    (out / "report.json").write_bytes(document)
+    _write_lines(out / "verdicts.jsonl", rows)
+    differ = [r for r in rows if r.sufficient is not None and r.sufficient is not r.label.sufficient]
+    _write_lines(out / "disagreements.jsonl", differ)
+    return report
+
+
+def _judges(path: Path | None, recipe: str | None) -> tuple[JudgesFile, Path]:
+    from videop2r_data.errors import ConfigError
+    from videop2r_data.schemas.judges import JudgesFile, NamedJudge, load_judges
+
+    if (path is None) == (recipe is None):
+        raise ConfigError("name the judges once", hint="give either --judges FILE or --recipe RECIPE")
+    if path is not None:
+        return load_judges(path), path.parent
+    found, base = read_recipe(str(recipe))
+    if found.judge is None or found.judge.backend.kind == "demo":
+        raise ConfigError(
+            "no judge to measure"
+            if found.judge is None
+            else "kind demo knows the answers: nothing to measure",
+            where=str(recipe),
+            hint="give --judges FILE",
+        )
+    # asked one by one: a few hundred labels are not worth a batch's hours
+    spec = found.judge.model_copy(update={"backend": found.judge.backend.model_copy(update={"batch": False})})
+    name = found.judge.backend.model.rsplit("/", 1)[-1]
+    return JudgesFile(judges=(NamedJudge(name=name, **dict(spec)),)), base
+
+
+def _write_lines(path: Path, rows: list[JudgedLabel]) -> None:
+    import orjson
+
+    path.write_bytes(b"".join(orjson.dumps(row.model_dump(mode="json")) + b"\n" for row in rows))
+
+
+def _show(report: CalibrationReport, out: Path) -> None:
+    from rich import box
+    from rich.table import Table
+
+    console = out_console()
+    table = Table(pad_edge=False, box=box.SIMPLE_HEAD)
+    table.add_column(f"{report.labels:,} labels, {report.sufficient:,} sufficient")
+    for judge in report.judges:
+        table.add_column(judge.name, justify="right", overflow="fold")
+    figures = ("agreement", "kappa", "precision", "recall", "specificity")
+    for name in figures:
+        table.add_row(
+            name, *(_figure(getattr(j.figures, name), percent=name != "kappa") for j in report.judges)
+        )
+    for name, cells in {
+        "let through wrongly": [f"{j.figures.confusion.false_positive:,}" for j in report.judges],
+        "stopped wrongly": [f"{j.figures.confusion.false_negative:,}" for j in report.judges],
+        "unscored": [f"{j.unscored:,}" for j in report.judges],
+        "cost, USD": [f"{j.cost_usd:.4f}" for j in report.judges],
+        "median s a call": ["-" if j.latency_s is None else f"{j.latency_s:.2f}" for j in report.judges],
+        "calls made now": [f"{j.asked:,}" for j in report.judges],
+    }.items():
+        table.add_row(name, *cells)
+    console.print(table)
+    console.print("95 % intervals: Wilson's, for kappa the large-sample one. Unscored ones are in no figure.")
+    if report.repeated or report.conflicts or report.bad:
+        console.print(
+            f"left out: {report.repeated:,} repeated labels, {len(report.conflicts):,} observations that "
+            f"people label both ways, {len(report.bad):,} bad lines"
+        )
+    if not report.complete:
+        console.print("money ran out: raise --max-cost and run the same command, nothing is lost")
+    console.print(f"disagreements: {shell(out / 'disagreements.jsonl')}")
+    console.print(f"next: p2r-data gallery DIR --verdicts {shell(out / 'verdicts.jsonl')}")
+
+
+def _figure(value: Estimate, *, percent: bool) -> str:
+    if value.value is None or value.low is None or value.high is None:
+        return "-"
+    if percent:
+        return f"{value.value:.1%}\n{value.low:.1%} to {value.high:.1%}"
+    return f"{value.value:.3f}\n{value.low:.3f} to {value.high:.3f}"

@@ -1,0 +1,73 @@
+"""What a person said of a trace: the truth that judges are measured against."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, ValidationError
+
+from videop2r_data.errors import SourceError
+from videop2r_data.schemas.base import Model
+
+
+class HumanLabel(Model):
+    """One mark of one reviewer, as the gallery exports it: a line of JSON.
+
+    The texts stand in it as the reviewer saw them, so that a label says something of exactly these words, on
+    any machine, whatever becomes of the data set.
+    """
+
+    human_label: Literal[1] = 1
+    """Version of this format."""
+    sample_id: str = Field(min_length=1)
+    sufficient: bool
+    """Whether the answer follows from the observation alone [paper §7.1]."""
+    problem: str
+    options: list[str] = Field(default_factory=list)
+    reference: str
+    """The correct answer, without tags."""
+    observation: str
+    reviewer: str = ""
+    note: str = ""
+    dataset: str = ""
+    """Name of the data set that was looked at."""
+    outcome: str = ""
+    """`accepted`, `rejected` or `failed`, as the data set had it; empty: not known."""
+    source: str = ""
+    problem_type: str = ""
+    data_type: str = ""
+
+
+class BadLabel(Model):
+    """A line that is no label: left out, and counted."""
+
+    where: str
+    """File and line."""
+    detail: str
+
+
+def read_labels(path: Path) -> Iterator[HumanLabel | BadLabel]:
+    """The labels of a JSON Lines file, in order; blank lines are passed over.
+
+    Raises:
+        SourceError: the file cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            for number, line in enumerate(file, start=1):
+                if line.strip():
+                    yield _read(line, f"{path}, line {number}")
+    except OSError as error:
+        raise SourceError(f"cannot read the labels: {error}", where=str(path)) from None
+
+
+def _read(line: bytes, where: str) -> HumanLabel | BadLabel:
+    try:
+        return HumanLabel.model_validate_json(line)
+    except ValidationError as error:
+        found = error.errors()[0]
+        field = ".".join(map(str, found["loc"]))
+        detail = f"{field}: {found['msg']}" if field else str(found["msg"])
+        return BadLabel(where=where, detail=detail[:300])
