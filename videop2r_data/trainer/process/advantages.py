@@ -1,0 +1,108 @@
+"""Advantages: a reward against its own group, per process [paper §3.3].
+
+A_i = (R_i - mean_j R_j) / (std_j R_j + eps)        j over the scored rollouts of i's group
+"""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor
+
+from videop2r_data.trainer.process.rewards import RewardTable, check_groups
+
+COLLAPSE = 1e-6
+"""A group whose scored rewards all lie this close together is collapsed: their difference is rounding, and
+dividing by it would turn rounding into advantages of 1."""
+
+
+class Collapsed(NamedTuple):
+    """How many groups teach nothing, because all their scored rewards are equal or fewer than two are scored.
+
+    Attributes:
+        p, r: by the reward of perception and of reasoning.
+        sum: by R_P + R_R.
+        plain: by the one reward of GRPO.
+        groups: all groups that were looked at.
+    """
+
+    p: int
+    r: int
+    sum: int
+    plain: int
+    groups: int
+
+
+def advantages(
+    rewards: Tensor,
+    scored: Tensor,
+    group_size: int,
+    *,
+    std: Literal["population", "sample"] = "population",
+    eps: float = 1e-4,
+) -> Tensor:
+    """Normalise each reward within its group.
+
+    Args:
+        rewards: [N], N a multiple of `group_size`; row b * G + g is rollout g of prompt b.
+        scored: [N] bool; an unscored rollout is left out of mean and standard deviation.
+        std: divisor of the variance: the number of scored rollouts, or one less.
+        eps: added to the standard deviation.
+
+    Returns:
+        [N] float32; 0 for unscored rollouts and throughout a collapsed group.
+
+    Raises:
+        ValueError: N is no multiple of `group_size`, the shapes differ, or a scored reward is not finite.
+
+    >>> scored = torch.tensor([True, True, False, True])
+    >>> advantages(torch.tensor([3.0, 1.0, 7.0, 2.0]), scored, 2, eps=0.0).tolist()
+    [1.0, -1.0, 0.0, 0.0]
+    """
+    r, known = _by_group(rewards, scored, group_size)
+    count = known.sum(dim=1, keepdim=True)
+    mean = r.sum(dim=1, keepdim=True) / count.clamp(min=1)
+    centred = torch.where(known, r - mean, 0.0)
+    divisor = count - 1 if std == "sample" else count
+    deviation = (centred.square().sum(dim=1, keepdim=True) / divisor.clamp(min=1)).sqrt()
+    flat = _flat(r, known)[:, None]
+    # a flat group's deviation may be 0: the quotient is not computed there at all
+    safe = torch.where(flat, torch.ones_like(deviation), deviation + eps)
+    return torch.where(flat, torch.zeros_like(centred), centred / safe).flatten().float()
+
+
+def collapsed(rewards: Tensor, scored: Tensor, group_size: int) -> Tensor:
+    """[B] bool: groups in which every advantage is 0; arguments and errors as in `advantages`."""
+    return _flat(*_by_group(rewards, scored, group_size))
+
+
+def count_collapsed(table: RewardTable) -> Collapsed:
+    """Count the groups whose advantages collapse, per process and for the sum [paper §5.4]."""
+    g = table.group_size
+    columns = (
+        (table.perception, table.scored_p),
+        (table.reasoning, table.scored_r),
+        (table.total, table.scored_total),
+        (table.plain, table.scored_r),
+    )
+    p, r, both, plain = (int(collapsed(rewards, scored, g).sum()) for rewards, scored in columns)
+    return Collapsed(p, r, both, plain, len(table.total) // g)
+
+
+def _by_group(rewards: Tensor, scored: Tensor, group_size: int) -> tuple[Tensor, Tensor]:
+    """Rewards [B, G] in float64 with 0 where unscored, and what is scored [B, G]."""
+    if rewards.ndim != 1 or rewards.shape != scored.shape:
+        raise ValueError(f"rewards {list(rewards.shape)} and scored {list(scored.shape)} must both be [N]")
+    check_groups(len(rewards), group_size)
+    known = scored.bool().view(-1, group_size)
+    r = torch.where(known, rewards.double().view(-1, group_size), 0.0)
+    if not bool(torch.isfinite(r).all()):
+        raise ValueError("a scored reward is not finite: mark the rollout as unscored instead")
+    return r, known
+
+
+def _flat(r: Tensor, known: Tensor) -> Tensor:
+    highest = torch.where(known, r, -torch.inf).amax(dim=1)
+    lowest = torch.where(known, r, torch.inf).amin(dim=1)
+    return (known.sum(dim=1) < 2) | (highest - lowest <= COLLAPSE)

@@ -1,0 +1,244 @@
+"""The clipped objective with a KL term, over any number of streams, exact in micro-batches and over ranks.
+
+Notation: i a rollout of the N of the step, t one of its C_i tokens, k a stream with weights w_kit in [0, 1]
+and advantage A_ki; n_ki the number of tokens with w_kit > 0; m_it = 1 for a real token, 0 for padding.
+
+    rho_it  = exp(log pi(o_it) - log pi_old(o_it))                                   ratio: token
+    rho_ki  = exp(mean over the n_ki tokens of (log pi - log pi_old)), for each t    ratio: segment
+    s_kit   = min(rho A_ki, clip(rho, 1 - epsilon, 1 + epsilon_high) A_ki)           [paper §3.3]
+    kl_it   = exp(d) - d - 1 with d = log pi_ref - log pi: the estimator k3, unbiased for KL(pi || pi_ref)
+              when the tokens are drawn from pi, and never negative
+
+    segment:   -1/N sum_i sum_k 1/n_ki sum_t w_kit s_kit  + beta/N sum_i 1/C_i sum_t m_it kl_it
+    sequence:  -1/N sum_i 1/C_i sum_k sum_t w_kit s_kit   + beta/N sum_i 1/C_i sum_t m_it kl_it
+    token:     -1/T sum_i sum_k sum_t w_kit s_kit         + beta/T sum_i sum_t m_it kl_it,   T = sum_i C_i
+
+The segment reduction divides by the number of tokens, not by the sum of their weights: half weights stay
+half. With kl_over "segments" the term beta kl is inside the sum over k, in place of the last term.
+
+The paper's rho_k is the likelihood ratio of a whole segment, the product of its token ratios. Over hundreds
+of tokens a product leaves [1 - epsilon, 1 + epsilon] after the smallest update, and its variance grows with
+the length. Both ratios here are equal to it in value and, up to the factor n_ki, in gradient where
+pi = pi_old, which is everywhere if each rollout serves one update. The segment ratio is its n_ki-th root,
+the same for all tokens of the segment (as GSPO does for a whole sequence, arXiv 2507.18071).
+
+There is no dual clip: it bounds the loss of bad tokens that an old policy found far less likely, and with
+few updates per rollout there are none; `ratio_max` in the metrics shows if that ever changes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from videop2r_data.trainer.process.objectives import Stream
+from videop2r_data.trainer.process.specs import LossSpec
+
+LIMIT = 20.0
+"""Log ratios are cut to this size before exp: beyond, float32 would sooner or later overflow."""
+
+
+class Denominators(NamedTuple):
+    """What the sums of one global step are divided by: add up the parts of all micro-batches and ranks.
+
+    Attributes:
+        sequences: N, rollouts with at least one token (a row that is all padding counts for nothing).
+        tokens: T, tokens of all completions.
+    """
+
+    sequences: int
+    tokens: int
+
+    def __add__(self, other: object) -> Denominators:
+        if not isinstance(other, Denominators):
+            return NotImplemented
+        return Denominators(self.sequences + other.sequences, self.tokens + other.tokens)
+
+
+def denominators(completion_mask: Tensor) -> Denominators:
+    """The local counts of [N, C] rows.
+
+    >>> denominators(torch.tensor([[True, True], [True, False]])) + Denominators(1, 2)
+    Denominators(sequences=3, tokens=5)
+    """
+    mask = completion_mask.bool()
+    return Denominators(int(mask.any(dim=1).sum()), int(mask.sum()))
+
+
+class LossResult(NamedTuple):
+    """The loss of some rows of a step, and what to log.
+
+    Attributes:
+        loss: scalar float32 with gradient: these rows' share of the step's loss. Shares of micro-batches and
+            ranks add up to the loss of the whole; under DDP or FSDP, which average gradients, multiply it by
+            the number of ranks.
+        metrics: name -> [sum, count], float64 without gradient; add up those of micro-batches and ranks, then
+            divide (`averages`). Names: `policy` (loss without KL) and `kl`, `ratio`, `clip_fraction`,
+            `clip_fraction/<stream>`, `nonfinite`, and `entropy` if it was handed in; per token, but for
+            `policy`, which is a share of the loss with count 0.
+        maxima: name -> scalar: `ratio_max`; take the maximum over micro-batches and ranks.
+    """
+
+    loss: Tensor
+    metrics: dict[str, Tensor]
+    maxima: dict[str, Tensor]
+
+
+def policy_loss(
+    logps: Tensor,
+    old_logps: Tensor | None,
+    ref_logps: Tensor | None,
+    streams: Sequence[Stream],
+    *,
+    completion_mask: Tensor,
+    spec: LossSpec,
+    denominators: Denominators,
+    entropy: Tensor | None = None,
+) -> LossResult:
+    """The loss of N rows of a step; float32 whatever the inputs are.
+
+    A token whose log-probability is infinite or NaN under any of the models is left out of the sums (its
+    place in the denominators stays) and counted as `nonfinite`: one such token must not spoil the weights.
+
+    Args:
+        logps: [N, C] log-probabilities of the sampled tokens under the policy, with gradient.
+        old_logps: [N, C] under the policy that sampled them; None: the same policy, all ratios are exactly 1.
+        ref_logps: [N, C] under the reference; may be None if beta is 0.
+        streams: masks [N, C] and advantages [N] of the same rows.
+        completion_mask: [N, C] bool; what stands elsewhere, NaN included, has no effect.
+        denominators: of the global step.
+        entropy: [N, C] nats, for the log only.
+
+    Raises:
+        ValueError: shapes differ, or beta is above 0 without reference log-probabilities.
+    """
+    mask = completion_mask.bool()
+    if spec.beta > 0 and ref_logps is None:
+        raise ValueError(
+            f"beta is {spec.beta:g} and there are no reference log-probabilities: hand them in or set 0"
+        )
+    others = [x for x in (old_logps, ref_logps, entropy) if x is not None]
+    _check_shapes(logps, mask, others, streams)
+    fine = mask & torch.isfinite(logps)
+    for other in others[: len(others) - (entropy is not None)]:
+        fine = fine & torch.isfinite(other)
+    now = torch.where(fine, logps, 0.0).float()
+    old = now.detach() if old_logps is None else torch.where(fine, old_logps, 0.0).float().detach()
+    kl = _k3(now, None if ref_logps is None else torch.where(fine, ref_logps, 0.0).float().detach())
+    parts = _Parts(now - old, kl, mask, fine, spec, denominators)
+    policy = now.new_zeros(())
+    log: dict[str, Tensor] = {}
+    clipped_all = torch.zeros_like(fine)
+    reached = torch.zeros_like(fine)
+    highest = now.new_zeros(())
+    ratios = []
+    for stream in streams:
+        ratio, value, clipped = _surrogate(parts, stream)
+        policy = policy - parts.reduce(stream.mask * value, stream.mask)
+        touched = fine & (stream.mask > 0)
+        log[f"clip_fraction/{stream.name}"] = _tally(clipped, touched)
+        clipped_all, reached = clipped_all | clipped, reached | touched
+        highest = torch.maximum(highest, torch.where(touched, ratio.detach(), 0.0).amax())
+        ratios.append(_tally(ratio, touched))
+    penalty = parts.penalty(streams)
+    loss = policy + spec.beta * penalty if spec.beta > 0 else policy
+    log |= {
+        "policy": torch.stack([policy.detach().double(), policy.new_zeros((), dtype=torch.float64)]),
+        "kl": _tally(kl, fine),
+        "ratio": torch.stack(ratios).sum(dim=0) if ratios else _tally(kl, torch.zeros_like(fine)),
+        "clip_fraction": _tally(clipped_all, reached),
+        "nonfinite": _tally(~fine, mask),
+    }
+    if entropy is not None:
+        log["entropy"] = _tally(entropy, mask & torch.isfinite(entropy))
+    return LossResult(loss, log, {"ratio_max": highest})
+
+
+def averages(metrics: dict[str, Tensor]) -> dict[str, float]:
+    """Sums over counts; a metric with count 0 that is no share of the loss has no mean and is left out.
+
+    >>> averages({"kl": torch.tensor([3.0, 2.0]), "entropy": torch.tensor([0.0, 0.0])})
+    {'kl': 1.5}
+    """
+    out: dict[str, float] = {}
+    for name, pair in metrics.items():
+        total, count = float(pair[0]), float(pair[1])
+        if name == "policy":
+            out[name] = total
+        elif count > 0:
+            out[name] = total / count
+    return out
+
+
+class _Parts(NamedTuple):
+    """What every stream of the rows shares; tensors are [N, C]."""
+
+    log_ratio: Tensor
+    kl: Tensor
+    mask: Tensor
+    fine: Tensor
+    spec: LossSpec
+    denominators: Denominators
+
+    def reduce(self, values: Tensor, weights: Tensor) -> Tensor:
+        """Sum of weighted values by the rule of `spec.reduction`; scalar."""
+        total = torch.where(self.fine, values, 0.0).sum(dim=1)
+        if self.spec.reduction == "token":
+            return total.sum() / max(self.denominators.tokens, 1)
+        over = weights > 0 if self.spec.reduction == "segment" else self.mask
+        return (total / (over & self.mask).sum(dim=1).clamp(min=1)).sum() / max(
+            self.denominators.sequences, 1
+        )
+
+    def penalty(self, streams: Sequence[Stream]) -> Tensor:
+        """KL under the same reduction, once per completion or once per stream."""
+        if self.spec.kl_over == "completion":
+            return self.reduce(self.kl, self.mask)
+        parts = [self.reduce(stream.mask * self.kl, stream.mask) for stream in streams]
+        return torch.stack(parts).sum() if parts else self.kl.sum() * 0.0
+
+
+def _surrogate(parts: _Parts, stream: Stream) -> tuple[Tensor, Tensor, Tensor]:
+    """Ratio, min(rho A, clip(rho) A) and whether the clip took the gradient; each [N, C]."""
+    low, high = parts.spec.clip_range
+    log_ratio = parts.log_ratio
+    if parts.spec.ratio == "segment":
+        reached = parts.fine & (stream.mask > 0)
+        count = reached.sum(dim=1, keepdim=True).clamp(min=1)
+        mean = torch.where(reached, log_ratio, 0.0).sum(dim=1, keepdim=True) / count
+        log_ratio = mean.expand_as(log_ratio)
+    ratio = log_ratio.clamp(-LIMIT, LIMIT).exp()
+    a = stream.advantage.float()[:, None]
+    value = torch.minimum(ratio * a, ratio.clamp(low, high) * a)
+    clipped = ((ratio < low) & (a < 0)) | ((ratio > high) & (a > 0))
+    return ratio, value, clipped & parts.fine & (stream.mask > 0)
+
+
+def _k3(now: Tensor, ref: Tensor | None) -> Tensor:
+    if ref is None:
+        return torch.zeros_like(now)
+    # no lower limit: there the estimate is nearly linear, and its pull back to the reference must not end
+    difference = (ref - now).clamp(max=LIMIT)
+    # expm1 keeps the digits of a small difference, where exp(d) - 1 - d would be rounding
+    return torch.expm1(difference) - difference
+
+
+def _tally(values: Tensor, where: Tensor) -> Tensor:
+    """[sum, count] over the places `where`, in float64."""
+    total = torch.where(where, values.detach().double(), 0.0).sum()
+    return torch.stack([total, where.sum().double()])
+
+
+def _check_shapes(logps: Tensor, mask: Tensor, others: Sequence[Tensor], streams: Sequence[Stream]) -> None:
+    for tensor in (mask, *others, *(stream.mask for stream in streams)):
+        if logps.ndim != 2 or tensor.shape != logps.shape:
+            raise ValueError(
+                f"got shapes {list(logps.shape)} and {list(tensor.shape)}; all must be one [N, C]"
+            )
+    for stream in streams:
+        if stream.advantage.shape != logps.shape[:1]:
+            got = list(stream.advantage.shape)
+            raise ValueError(f"stream {stream.name!r} has advantages {got}, wanted [{len(logps)}]")

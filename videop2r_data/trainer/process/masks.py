@@ -1,0 +1,193 @@
+"""Which token belongs to which process, exact to the byte and without decoding and re-encoding.
+
+A byte-level BPE token is a string of bytes; tags may be split over tokens or merged with their neighbours,
+and a character may be split over tokens. So: the bytes of the ids are joined, the tags are found in that
+text, and a token belongs to the process that owns its first byte. The observation owns the bytes up to the
+end of `</observation>` (white space before it included), the reasoning all bytes after it: the white space
+between the segments, and, after the last byte, the end-of-turn token.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Self
+
+from videop2r_data.errors import ConfigError
+from videop2r_data.schemas import SegmentSpans
+from videop2r_data.trainer.process.specs import Style, Unattributable
+from videop2r_data.trainer.process.template import Template, read_template
+
+
+def _byte_of_char() -> dict[str, int]:
+    """The alphabet of byte-level BPE: printable Latin-1 bytes are themselves, the rest follow from U+0100."""
+    plain = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    rest = [b for b in range(256) if b not in set(plain)]
+    return {chr(b): b for b in plain} | {chr(256 + i): b for i, b in enumerate(rest)}
+
+
+_BYTE = _byte_of_char()
+
+
+@dataclass(frozen=True, slots=True)
+class TokenTable:
+    """The bytes of every token id.
+
+    Attributes:
+        pieces: id -> bytes; b"" for special tokens and for ids that the vocabulary leaves free.
+    """
+
+    pieces: tuple[bytes, ...]
+
+    @classmethod
+    def from_tokenizer(cls, tokenizer: Any) -> Self:
+        """The table of a fast tokenizer, of a processor that holds one, or of a `tokenizers.Tokenizer`.
+
+        Added tokens that are special (`<|im_end|>`) have no bytes; added tokens that are text (Qwen3's
+        `<think>`) have those of their text.
+
+        Raises:
+            ConfigError: the tokenizer is no byte-level BPE: its ids have no exact bytes.
+        """
+        inner = getattr(tokenizer, "tokenizer", tokenizer)
+        backend = getattr(inner, "backend_tokenizer", inner)
+        if not hasattr(backend, "to_str"):
+            raise ConfigError(
+                f"{type(tokenizer).__name__} has no fast tokenizer inside; byte-level BPE is needed",
+                where="model",
+                hint="use a Qwen2.5-VL or Qwen3-VL checkpoint with its tokenizer.json",
+            )
+        return cls.from_json(json.loads(backend.to_str()))
+
+    @classmethod
+    def from_json(cls, tokenizer: Mapping[str, Any]) -> Self:
+        """The table of the content of a `tokenizer.json`; raises as `from_tokenizer`."""
+        model, decoder = tokenizer.get("model") or {}, tokenizer.get("decoder") or {}
+        decoders = [step.get("type") for step in decoder.get("decoders", [decoder])]
+        if model.get("type") != "BPE" or decoders != ["ByteLevel"]:
+            raise ConfigError(
+                f"the tokenizer is {model.get('type')} with decoder {decoders}; "
+                "allowed: BPE with decoder ['ByteLevel']",
+                where="tokenizer.json",
+                hint="use a Qwen2.5-VL or Qwen3-VL checkpoint: token masks need the bytes of each token",
+            )
+        vocab: dict[str, int] = model["vocab"]
+        added = tokenizer.get("added_tokens") or []
+        size = 1 + max((*vocab.values(), *(token["id"] for token in added)), default=-1)
+        pieces = [b""] * size
+        for piece, i in vocab.items():
+            pieces[i] = _piece_bytes(piece)
+        for token in added:
+            pieces[token["id"]] = b"" if token["special"] else token["content"].encode()
+        return cls(tuple(pieces))
+
+    def of(self, ids: Sequence[int]) -> list[bytes]:
+        """The bytes of each id; ids above the vocabulary (rows that only pad the embedding) have none.
+
+        Raises:
+            ValueError: a negative id.
+        """
+        if any(i < 0 for i in ids):
+            raise ValueError(
+                f"token ids are never negative, got {min(ids)}: was padding left in the completion?"
+            )
+        size = len(self.pieces)
+        return [self.pieces[i] if i < size else b"" for i in ids]
+
+
+class SegmentMasks(NamedTuple):
+    """Weights of the tokens of one completion (C tokens), and the text they were read from.
+
+    Attributes:
+        perception, reasoning: [C] weights in {0, 0.5, 1}; at most 1 together.
+        text: the completion as text; bytes that are no UTF-8 are U+FFFD, special tokens are left out.
+        template: what was found in it; its offsets are characters of `text`.
+        tokens_p, tokens_r: length of each process in tokens that have bytes; both 0 if it cannot be split.
+        tokens: C.
+    """
+
+    perception: list[float]
+    reasoning: list[float]
+    text: str
+    template: Template
+    tokens_p: int
+    tokens_r: int
+
+    @property
+    def spans(self) -> SegmentSpans:
+        """The segments of `text`."""
+        return self.template.spans
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of the completion, special ones included."""
+        return len(self.perception)
+
+
+def segment_masks(
+    ids: Sequence[int],
+    table: TokenTable,
+    *,
+    style: Style = "process",
+    unattributable: Unattributable = "half",
+) -> SegmentMasks:
+    """Attribute each token of a completion to perception or reasoning; linear in its bytes.
+
+    One observation pair at the start splits the completion, whatever follows it. An observation that is
+    opened at the start and never closed makes all of it P. Anything else cannot be attributed, and
+    `unattributable` says what then: `half` (both advantages at half weight: the format penalty still reaches
+    the tokens that earned it), `none` (no advantage at all) or `reasoning`. Style `agnostic`: all R.
+
+    Args:
+        ids: token ids of the completion, with its end-of-turn token if it has one, without padding.
+        table: bytes of the ids.
+
+    Raises:
+        ValueError: a negative id.
+    """
+    pieces = table.of(ids)
+    data = b"".join(pieces)
+    try:
+        text = exact = data.decode()
+    except UnicodeDecodeError:
+        # `replace` may turn three bytes into one character; `surrogateescape` keeps one for each lost byte
+        text, exact = data.decode(errors="replace"), data.decode(errors="surrogateescape")
+    found = read_template(text, style)
+    count = len(pieces)
+    if found.case == "split":
+        seen = found if exact is text else read_template(exact, style)
+        border = len(exact[: seen.boundary].encode(errors="surrogateescape"))
+        first = _tokens_before(pieces, border)
+    else:
+        first = count if found.case == "unclosed" else 0
+    p = [1.0] * first + [0.0] * (count - first)
+    r = [0.0] * first + [1.0] * (count - first)
+    tokens_p = sum(1 for piece in pieces[:first] if piece)
+    tokens_r = sum(1 for piece in pieces[first:] if piece)
+    if found.case == "unattributable":
+        tokens_p = tokens_r = 0
+        share = {"half": (0.5, 0.5), "none": (0.0, 0.0), "reasoning": (0.0, 1.0)}[unattributable]
+        p, r = [share[0]] * count, [share[1]] * count
+    return SegmentMasks(p, r, text, found, tokens_p, tokens_r)
+
+
+def _tokens_before(pieces: Sequence[bytes], border: int) -> int:
+    """How many tokens start before byte `border`."""
+    at = 0
+    for i, piece in enumerate(pieces):
+        if at >= border:
+            return i
+        at += len(piece)
+    return len(pieces)
+
+
+def _piece_bytes(piece: str) -> bytes:
+    try:
+        return bytes(_BYTE[char] for char in piece)
+    except KeyError as error:
+        raise ConfigError(
+            f"vocabulary entry {piece!r} holds {error.args[0]!r}, which stands for no byte",
+            where="tokenizer.json",
+            hint="use a checkpoint whose tokenizer is byte-level BPE",
+        ) from None

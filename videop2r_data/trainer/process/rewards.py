@@ -1,0 +1,292 @@
+"""What each rollout earns: `R_k = acc_k + form_k + len_k` for k in {P, R} [paper §3.3].
+
+What the parts mean, where the paper leaves it open:
+
+- acc_P is the judge's verdict on the observation (1 sufficient, 0 not). Without an observation in its place
+  it is 0, and no judge is asked. acc_R is the metric of the problem type on the answer, taken after the last
+  `</think>`; without an answer in its tag it is 0.
+- form_P and form_R are those of `template.read_template`: each process answers for its own text only.
+- len_k counts the tokens of the process with its tags, without the end-of-turn token, bounds inclusive.
+- A part that could not be scored (judge silent, reference unusable) is None, never 0: its rollout is left out
+  of that process's statistics and gets advantage 0 in it.
+
+`plain` is the one reward of GRPO: acc_R, with the whole template as form, and R's length.
+N = B * G rollouts, row b * G + g is rollout g of prompt b; all tables are float64 on the CPU.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from videop2r_data.schemas import ROBUST, Policy, ProblemType
+from videop2r_data.trainer.process.bounds import Bounds, group_bounds
+from videop2r_data.trainer.process.masks import SegmentMasks
+from videop2r_data.trainer.process.specs import ObjectiveSpec, RewardSpec, TemporalSpec
+from videop2r_data.validators import extract_answer, score
+
+
+class Graded(NamedTuple):
+    """One rollout, graded; the accuracies lie in [0, 1], None means unscored.
+
+    Attributes:
+        form: the whole template, as GRPO pays it.
+        tokens_p, tokens_r: lengths of the processes in tokens.
+        finished: the model ended its turn; False: cut at the token limit.
+        observation: what to show the judge; None: nothing to show, `acc_p` is 0 already.
+        answer: the answer that was scored; None if there was none.
+        reason: why `acc_r` is what it is (a `ScoreReason` value).
+        fault: first fault of the template (a `TraceFault` value), None if there is none.
+    """
+
+    acc_p: float | None
+    acc_r: float | None
+    form_p: bool
+    form_r: bool
+    form: bool
+    tokens_p: int
+    tokens_r: int
+    finished: bool = True
+    observation: str | None = None
+    answer: str | None = None
+    reason: str = ""
+    fault: str | None = None
+
+    def judged(self, sufficient: bool | None) -> Graded:
+        """With the judge's verdict (None: unscored); a rollout without an observation keeps its 0."""
+        if self.observation is None:
+            return self
+        return self._replace(acc_p=None if sufficient is None else float(sufficient))
+
+
+def grade(
+    masks: SegmentMasks,
+    *,
+    problem_type: ProblemType | str,
+    reference: str,
+    options: Sequence[str] = (),
+    finished: bool = True,
+    policy: Policy = ROBUST,
+) -> Graded:
+    """Grade one completion, all but the judge's part: `acc_p` stays None until `Graded.judged`.
+
+    Args:
+        masks: of the completion; its text and template are read.
+        reference: the right answer, with or without its tag; one that cannot be used makes `acc_r` None
+            (it should have been refused when the data were read).
+
+    Raises:
+        ValueError: `problem_type` is none of the seven.
+    """
+    found = extract_answer(masks.text, policy)
+    # an empty answer tag tells the scorer "no answer" and still lets it find out about a bad reference
+    result = score(
+        problem_type,
+        prediction="<answer></answer>" if found.answer is None else found.answer,
+        reference=reference,
+        options=options,
+        policy=policy,
+    )
+    template = masks.template
+    unscored = template.case == "agnostic" or template.observation is not None
+    missing = found.reason.value if found.reason and result.value is not None else None
+    return Graded(
+        acc_p=None if unscored else 0.0,
+        acc_r=result.value,
+        form_p=template.form_p,
+        form_r=template.form_r,
+        form=template.form,
+        tokens_p=masks.tokens_p,
+        tokens_r=masks.tokens_r,
+        finished=finished,
+        observation=template.observation,
+        answer=found.answer,
+        reason=missing or result.reason.value,
+        fault=template.spans.fault.value if template.spans.fault else None,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class RewardTable:
+    """Rewards of N rollouts, each tensor [N]; an unscored entry is 0 and False in its `scored` column.
+
+    Attributes:
+        perception, reasoning: R_P and R_R.
+        total: R_P + R_R, scored where both are.
+        plain: the one reward of GRPO and T-GRPO, scored where acc_R is.
+        components: `accuracy_p`, `accuracy_r`, `format_p`, `format_r`, `format`, `length_p`, `length_r`,
+            `temporal`: the parts before weights (`length_*` and `temporal` as paid), for the log.
+        group_size: G.
+    """
+
+    perception: Tensor
+    reasoning: Tensor
+    total: Tensor
+    plain: Tensor
+    scored_p: Tensor
+    scored_r: Tensor
+    components: dict[str, Tensor]
+    group_size: int
+
+    @property
+    def scored_total(self) -> Tensor:
+        """[N] bool: both processes scored."""
+        return self.scored_p & self.scored_r
+
+
+def rewards_of(
+    graded: Sequence[Graded],
+    spec: RewardSpec,
+    group_size: int,
+    *,
+    objective: ObjectiveSpec | None = None,
+    shuffled: Sequence[Sequence[float | None] | None] | None = None,
+) -> RewardTable:
+    """The rewards of whole groups.
+
+    Args:
+        graded: N rollouts in groups of `group_size`.
+        spec: weights and bounds.
+        objective: `no-length` switches the length part off, `t-grpo` the temporal bonus on; None: pa-grpo.
+        shuffled: for `t-grpo`, per prompt the accuracies acc_R of its group with shuffled frames; None for a
+            prompt without a video.
+
+    Raises:
+        ValueError: groups are not whole, or `shuffled` does not fit the objective or the prompts.
+
+    >>> row = Graded(1.0, 0.5, True, True, True, tokens_p=200, tokens_r=600)
+    >>> table = rewards_of([row], RewardSpec(), 1)
+    >>> [round(x.item(), 3) for x in (table.perception, table.reasoning, table.total)]
+    [2.2, 1.5, 3.7]
+    """
+    objective = objective or ObjectiveSpec()
+    groups = list(_groups(graded, group_size))
+    acc_p, scored_p = _known([row.acc_p for row in graded])
+    acc_r, scored_r = _known([row.acc_r for row in graded])
+    form_p, form_r, form = (
+        _column([float(getattr(row, name)) for row in graded]) for name in ("form_p", "form_r", "form")
+    )
+    length_p, length_r, length = _lengths(groups, spec, off=objective.name == "no-length")
+    temporal = _temporal(groups, objective, shuffled)
+    a, f = spec.accuracy, spec.form
+    perception = (a * acc_p + f * form_p + length_p) * scored_p
+    reasoning = (a * acc_r + f * form_r + length_r) * scored_r
+    return RewardTable(
+        perception=perception,
+        reasoning=reasoning,
+        total=(perception + reasoning) * (scored_p & scored_r),
+        plain=(a * acc_r + f * form + length + temporal) * scored_r,
+        scored_p=scored_p,
+        scored_r=scored_r,
+        components={
+            "accuracy_p": acc_p,
+            "accuracy_r": acc_r,
+            "format_p": form_p,
+            "format_r": form_r,
+            "format": form,
+            "length_p": length_p,
+            "length_r": length_r,
+            "temporal": temporal,
+        },
+        group_size=group_size,
+    )
+
+
+def temporal_bonus(
+    ordered: Sequence[float | None], shuffled: Sequence[float | None], spec: TemporalSpec
+) -> list[float]:
+    """The bonus of each ordered rollout of one video question [T-GRPO eq. 1-2].
+
+    Args:
+        ordered, shuffled: accuracies acc_R of the two groups; unscored ones are left out of the shares.
+
+    >>> temporal_bonus([1.0, 0.0], [1.0, 0.0], TemporalSpec())
+    [0.3, 0.0]
+    >>> temporal_bonus([1.0, 0.0], [1.0, 1.0], TemporalSpec())
+    [0.0, 0.0]
+    """
+    p, p_shuffled = _share(ordered, spec), _share(shuffled, spec)
+    earned = p is not None and p_shuffled is not None and p >= spec.margin * p_shuffled
+    return [spec.alpha if earned and x is not None and x > spec.correct_above else 0.0 for x in ordered]
+
+
+def _share(accuracies: Sequence[float | None], spec: TemporalSpec) -> float | None:
+    known = [x for x in accuracies if x is not None]
+    return sum(x > spec.correct_above for x in known) / len(known) if known else None
+
+
+def _temporal(
+    groups: Sequence[Sequence[Graded]],
+    objective: ObjectiveSpec,
+    shuffled: Sequence[Sequence[float | None] | None] | None,
+) -> Tensor:
+    if not objective.is_temporal:
+        if shuffled is not None:
+            raise ValueError(f"shuffled groups were handed in, and objective {objective.name!r} reads none")
+        return torch.zeros(sum(map(len, groups)), dtype=torch.float64)
+    if shuffled is None or len(shuffled) != len(groups):
+        got = "none" if shuffled is None else str(len(shuffled))
+        raise ValueError(f"t-grpo wants one shuffled entry per prompt: got {got} for {len(groups)} prompts")
+    bonus: list[float] = []
+    for rows, other in zip(groups, shuffled, strict=True):
+        ordered = [row.acc_r for row in rows]
+        bonus += [0.0] * len(rows) if other is None else temporal_bonus(ordered, other, objective.temporal)
+    return _column(bonus)
+
+
+def _lengths(
+    groups: Sequence[Sequence[Graded]], spec: RewardSpec, *, off: bool
+) -> tuple[Tensor, Tensor, Tensor]:
+    """len_P, len_R and the length part of the plain reward, each [N]."""
+    paid: tuple[list[float], ...] = ([], [], [])
+    for rows in groups:
+        may = (
+            [bool(row.acc_p) and row.form_p for row in rows],
+            [bool(row.acc_r) and row.form_r for row in rows],
+            [bool(row.acc_r) and row.form for row in rows],
+        )
+        tokens = ([row.tokens_p for row in rows], [row.tokens_r for row in rows])
+        for column, allowed, lengths, fixed in zip(
+            paid,
+            may,
+            (tokens[0], tokens[1], tokens[1]),
+            (spec.perception_bounds, spec.reasoning_bounds, spec.reasoning_bounds),
+            strict=True,
+        ):
+            bounds: Bounds | None = None if off else group_bounds(lengths, allowed, spec, fixed)
+            column += [
+                spec.length_bonus if ok and bounds and bounds[0] <= n <= bounds[1] else 0.0
+                for ok, n in zip(allowed, lengths, strict=True)
+            ]
+    return _column(paid[0]), _column(paid[1]), _column(paid[2])
+
+
+def _groups(graded: Sequence[Graded], group_size: int) -> Iterator[Sequence[Graded]]:
+    check_groups(len(graded), group_size)
+    for start in range(0, len(graded), group_size):
+        yield graded[start : start + group_size]
+
+
+def check_groups(rows: int, group_size: int) -> None:
+    """Refuse rows that are no whole groups: an advantage over parts of two groups means nothing.
+
+    Raises:
+        ValueError: `group_size` is below 1, or `rows` is no multiple of it.
+    """
+    if group_size < 1 or rows % group_size:
+        raise ValueError(
+            f"{rows} rollouts are no whole groups of {group_size}: hand over all rollouts of each prompt"
+        )
+
+
+def _known(values: Sequence[float | None]) -> tuple[Tensor, Tensor]:
+    known = torch.tensor([x is not None for x in values], dtype=torch.bool)
+    return _column([x or 0.0 for x in values]), known
+
+
+def _column(values: Sequence[float]) -> Tensor:
+    return torch.tensor(values, dtype=torch.float64)
