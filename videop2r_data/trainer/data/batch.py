@@ -10,11 +10,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 
 import torch
+from torch import Tensor
 
 from videop2r_data.schemas.calls import Frames
 from videop2r_data.trainer.data.examples import Example, Skip
 
-Tensor = torch.Tensor
 IMAGE, VIDEO = 1, 2
 """Values of `mm_token_type_ids` beside 0 for text."""
 PARTS = {

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from videop2r_data.backends.chat_messages import chat_messages
 from videop2r_data.backends.video_metadata import video_metadata
@@ -18,13 +19,11 @@ from videop2r_data.errors import ConfigError, SourceError
 from videop2r_data.prompts import Prompt, render_generate
 from videop2r_data.schemas.calls import Frames, Message, Request
 from videop2r_data.schemas.inputs import MediaSpec
-from videop2r_data.schemas.sample import DataType
 from videop2r_data.trainer.data.batch import IMAGE, PARTS, VIDEO, ModelInputs, PromptBatch, select_media
 from videop2r_data.trainer.data.examples import Example, Skip
 
 __all__ = ["PROMPT_TOO_LONG", "SPECIAL_TOKEN", "Collator", "ModelInputs", "PromptBatch"]
 
-Tensor = torch.Tensor
 PROMPT_TOO_LONG = "prompt_too_long"
 """Reason of a `Skip`: more tokens than `max_prompt_tokens`."""
 SPECIAL_TOKEN = "special_token_in_text"  # noqa: S105 - a reason code
@@ -64,8 +63,8 @@ class Collator:
             frames: what was sampled for each, as arrays; None for text.
 
         Raises:
-            ConfigError: the prompt has no hint for a type, or what the processor gives does not fit the frames
-                (tokens per frame, number of tokens, temporal size).
+            ConfigError: the prompt has no hint for a type, or what the processor gives does not fit the
+                frames (tokens per frame, number of tokens, temporal size).
         """
         texts: dict[int, str] = {}
         skipped: list[Skip] = []
@@ -159,7 +158,7 @@ class Collator:
         seen: dict[int, list[Frames]] = {IMAGE: [], VIDEO: []}
         for one in frames:
             if one is not None:
-                seen[IMAGE if one.record.data_type == DataType.IMAGE else VIDEO].append(one)
+                seen[IMAGE if one.record.data_type == "image" else VIDEO].append(one)
         wanted: dict[str, Any] = {}
         if seen[IMAGE]:
             wanted |= {"images": [_array(f)[0] for f in seen[IMAGE]], "images_kwargs": {"do_resize": False}}

@@ -1,0 +1,260 @@
+"""Batches decoded ahead of the model: worker processes, in order, bounded memory, bad clips left out.
+
+An asyncio loop in a thread of its own keeps `ahead` batches under way. Clips are decoded by a `DecodePool`;
+scenes of the demo stream are drawn in that thread. The consumer gets the batches in the order of the iterator
+that it handed in, and every error in its place.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import queue
+import threading
+from collections import Counter, deque
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Protocol, Self
+
+from videop2r_data.errors import MediaError
+from videop2r_data.media import DecodePool
+from videop2r_data.media.sampling import MediaKind
+from videop2r_data.schemas.calls import Frames
+from videop2r_data.schemas.inputs import MediaSpec
+from videop2r_data.schemas.reasons import RejectReason
+from videop2r_data.schemas.sample import DataType
+from videop2r_data.trainer.data.demo_stream import draw
+from videop2r_data.trainer.data.examples import Example, Skip
+
+_JOIN_S = 30.0
+"""Seconds that `close` waits for the thread; its decoders are killed within a few."""
+
+
+@dataclass(frozen=True)
+class LoadedBatch:
+    """The examples of one batch whose media could be read, and their frames.
+
+    Attributes:
+        examples: B of them; fewer than were planned when clips are bad, perhaps none.
+        frames: B; None for text.
+        skipped: the others, with the reason.
+        kept: for each of the B, its index in the planned batch.
+    """
+
+    examples: tuple[Example, ...]
+    frames: tuple[Frames | None, ...]
+    skipped: tuple[Skip, ...] = ()
+    kept: tuple[int, ...] = ()
+
+
+class Sampler(Protocol):
+    """What decodes: a `media.DecodePool`."""
+
+    async def sample(self, path: Path, data_type: MediaKind) -> Frames:
+        """Frames of one file, or MediaError."""
+        ...
+
+    async def close(self) -> None:
+        """End what decodes."""
+
+
+class MediaLoader:
+    """An iterator over loaded batches, once; use it as a context manager, or call `close`.
+
+    A file that cannot be decoded costs its example, which is counted and never replaced. Equal files within
+    a batch are decoded once. At most `ahead` batches are held, decoded or under way, beside the consumer's.
+
+    Args:
+        batches: what to load; asked for its next batch from the loader's thread, `ahead` batches early.
+        media: how frames are sampled.
+        workers: decoder processes; 0: `media.workers`, else one per core. None is started before the first
+            file, so text and the demo stream need none.
+        ahead: see above.
+        pool: what decodes, instead of a `DecodePool` of the loader's own; closed with the loader.
+
+    Raises:
+        ConfigError: (on iteration) no decoder process can be started.
+
+    Example::
+
+        order = Order.of(spec, examples, batch=56, seed=0)
+        with MediaLoader(order.batches(examples, start=step), spec.media, ahead=spec.ahead) as loader:
+            for loaded in loader:
+                prompts = collator(loaded.examples, loaded.frames)
+    """
+
+    def __init__(
+        self,
+        batches: Iterable[Sequence[Example]],
+        media: MediaSpec,
+        *,
+        workers: int = 0,
+        ahead: int = 2,
+        pool: Sampler | None = None,
+    ) -> None:
+        self.media = media
+        self.skipped: Counter[str] = Counter()
+        """Reason -> examples left out, of the batches that were handed over so far."""
+        self._batches = iter(batches)
+        self._pool: Sampler = pool or DecodePool(media, want="array", workers=workers)
+        self._ahead = max(1, ahead)
+        self._ready: queue.Queue[LoadedBatch | BaseException | None] = queue.Queue()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._room: asyncio.Semaphore | None = None
+        self._main: asyncio.Task[None] | None = None
+        self._closing = threading.Event()
+        self._ended = False
+        self._thread = threading.Thread(target=self._run, name="media-loader", daemon=True)
+
+    def __iter__(self) -> Iterator[LoadedBatch]:
+        return self
+
+    def __next__(self) -> LoadedBatch:
+        """The next batch; waits for it.
+
+        Raises:
+            StopIteration: there is none, or the loader is closed.
+            Exception: whatever the planned batches or the decoders raised, after the batches before it.
+        """
+        if self._ended or self._closing.is_set():
+            raise StopIteration
+        if self._thread.ident is None:
+            self._thread.start()
+        found = self._ready.get()
+        if found is None or isinstance(found, BaseException):
+            self._ended = True
+            if found is None:
+                raise StopIteration
+            raise found
+        if self._loop is not None and self._room is not None:
+            with contextlib.suppress(RuntimeError):  # the loop has ended: nothing waits for room any more
+                self._loop.call_soon_threadsafe(self._room.release)
+        self.skipped.update(skip.reason for skip in found.skipped)
+        return found
+
+    def close(self) -> None:
+        """Stop decoding and end the processes; safe to call twice, and from another thread."""
+        self._closing.set()
+        if self._thread.ident is None:
+            return
+        loop, main = self._loop, self._main
+        if loop is not None and main is not None:
+            with contextlib.suppress(RuntimeError):
+                loop.call_soon_threadsafe(main.cancel)
+        if threading.current_thread() is not self._thread:
+            self._thread.join(_JOIN_S)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _run(self) -> None:
+        """The thread: whatever happens in it reaches the consumer."""
+        end: BaseException | None = None
+        try:
+            asyncio.run(self._work())
+        except asyncio.CancelledError:
+            pass
+        except BaseException as error:  # noqa: BLE001 - raised again in the consumer's thread
+            end = error
+        self._ready.put(end)
+
+    async def _work(self) -> None:
+        self._loop, self._main = asyncio.get_running_loop(), asyncio.current_task()
+        self._room = asyncio.Semaphore(self._ahead)
+        under_way: deque[asyncio.Future[LoadedBatch | None]] = deque()
+        started = asyncio.Event()
+        planner = asyncio.create_task(self._plan(under_way, started, self._room))
+        try:
+            while not self._closing.is_set():
+                while not under_way:
+                    started.clear()
+                    await started.wait()
+                loaded = await under_way[0]
+                under_way.popleft()
+                if loaded is None:
+                    return
+                self._ready.put(loaded)
+        finally:
+            planner.cancel()
+            for task in under_way:
+                task.cancel()
+            await asyncio.gather(planner, *under_way, return_exceptions=True)
+            await self._pool.close()
+
+    async def _plan(
+        self,
+        under_way: deque[asyncio.Future[LoadedBatch | None]],
+        started: asyncio.Event,
+        room: asyncio.Semaphore,
+    ) -> None:
+        """Start the next batch whenever there is room; the end, or an error of the plan, takes its place."""
+        try:
+            while True:
+                await room.acquire()
+                planned = next(self._batches, None)
+                if planned is None:
+                    break
+                under_way.append(asyncio.create_task(self._load(planned)))
+                started.set()
+            last = asyncio.get_running_loop().create_future()
+            last.set_result(None)
+        except Exception as error:  # noqa: BLE001 - raised again in the consumer's thread, in its place
+            last = asyncio.get_running_loop().create_future()
+            last.set_exception(error)
+        under_way.append(last)
+        started.set()
+
+    async def _load(self, planned: Sequence[Example]) -> LoadedBatch | None:
+        """Every example of a batch with its frames, each file once."""
+        files: dict[tuple[Path, MediaKind], asyncio.Task[Frames]] = {}
+        for example in planned:
+            key = _file(example)
+            if key is not None and key not in files:
+                files[key] = asyncio.ensure_future(self._pool.sample(*key))
+        try:
+            await asyncio.gather(*files.values(), return_exceptions=True)
+        finally:
+            for task in files.values():
+                task.cancel()
+        kept: list[int] = []
+        frames: list[Frames | None] = []
+        skipped: list[Skip] = []
+        for at, example in enumerate(planned):
+            try:
+                frames.append(self._frames(example, files))
+                kept.append(at)
+            except MediaError as error:
+                skipped.append(Skip(example.sample_id, error.reason, str(error)))
+        return LoadedBatch(
+            examples=tuple(planned[at] for at in kept),
+            frames=tuple(frames),
+            skipped=tuple(skipped),
+            kept=tuple(kept),
+        )
+
+    def _frames(
+        self, example: Example, files: dict[tuple[Path, MediaKind], asyncio.Task[Frames]]
+    ) -> Frames | None:
+        """What was decoded, or is drawn now; every error but a MediaError ends the loader."""
+        key = _file(example)
+        if key is not None:
+            return files[key].result()
+        if example.data_type is DataType.TEXT:
+            return None
+        if example.scene is None:
+            raise MediaError("neither a file nor a scene", reason=RejectReason.MEDIA_MISSING)
+        return draw(example.scene, self.media)
+
+
+def _file(example: Example) -> tuple[Path, MediaKind] | None:
+    """What has to be decoded for an example."""
+    if example.path is None or example.data_type is DataType.TEXT:
+        return None
+    return example.path, "video" if example.data_type is DataType.VIDEO else "image"
