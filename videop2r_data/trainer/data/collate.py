@@ -53,6 +53,7 @@ class Collator:
         self._tokens = {IMAGE: int(processor.image_token_id), VIDEO: int(processor.video_token_id)}
         self._control = _control_tokens(self.tokenizer)
         self._end = self._end_of_turn()
+        self._bare = _bare_placeholder(processor)
         _check_factor(media, self._parts)
 
     def __call__(self, examples: Sequence[Example], frames: Sequence[Frames | None]) -> PromptBatch:
@@ -167,6 +168,7 @@ class Collator:
                 "videos": [self._clip(f) for f in seen[VIDEO]],
                 "videos_kwargs": self._as_sampled(seen),
             }
+        texts = [text.replace(*self._bare) for text in texts] if self._bare else texts
         out = self.processor(text=texts, return_mm_token_type_ids=True, add_special_tokens=False, **wanted)
         ids, types = _lists(out["input_ids"]), _lists(out["mm_token_type_ids"])
         media = _tensors(out)
@@ -230,6 +232,20 @@ class Collator:
                 hint="use the instruct model: its generation stops at the token that ends a turn",
             )
         return int(self.tokenizer.eos_token_id)
+
+
+def _bare_placeholder(processor: Any) -> tuple[str, str] | None:
+    """What Qwen3-VL's placeholder has to become before its processor reads it.
+
+    Its frames come as `<0.3 seconds><|vision_start|>...<|vision_end|>`, in the place of the whole
+    placeholder: so the model was trained, and so vLLM does. transformers from 5.12 on replaces the inner
+    token alone, and a second pair of vision tokens stays around all frames; without that pair every version
+    gives what the model knows.
+    """
+    if not hasattr(processor, "_calculate_timestamps"):
+        return None
+    video = processor.video_token
+    return f"{processor.vision_start_token}{video}{processor.vision_end_token}", video
 
 
 def _check_factor(media: MediaSpec, parts: Mapping[int, Any]) -> None:
