@@ -1,0 +1,247 @@
+"""Everything a loop needs, made from a recipe: data, model, optimizer, log; new or where it stopped."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import GradientAccumulationPlugin
+
+from videop2r_data.errors import ConfigError
+from videop2r_data.prompts import Prompt, load_prompt
+from videop2r_data.trainer.data.collate import Collator
+from videop2r_data.trainer.data.examples import Example, read_examples
+from videop2r_data.trainer.data.order import Order
+from videop2r_data.trainer.model.forward import TrainModel
+from videop2r_data.trainer.model.load import Policy, load_policy
+from videop2r_data.trainer.run.checkpoint import Checkpoints
+from videop2r_data.trainer.run.config import TrainRecipe
+from videop2r_data.trainer.run.identity import admit, describe
+from videop2r_data.trainer.run.runlog import RunLog, Watcher
+from videop2r_data.trainer.run.schedule import make_optimizer, make_schedule
+from videop2r_data.trainer.run.step import Engine, blank_inputs
+from videop2r_data.trainer.run.stop import Stop
+
+
+@dataclass
+class Session:
+    """One run of one process.
+
+    Attributes:
+        recipe: what was asked for.
+        folder: the run's.
+        accelerator: devices and processes.
+        policy: net, processor and tokenizer, not wrapped.
+        engine: model, optimizer and schedule, wrapped.
+        examples: all of them; the same in every process.
+        order: this process's share of every update's batch.
+        collator: the one for training, rollouts and evaluation.
+        log: metrics and samples.
+        checkpoints: saves and restores.
+        stop: asked to end.
+        steps: of the whole run.
+        start: steps that were done when the session began.
+        steps_done: steps that are done now.
+        skipped: reason -> examples left out by this process, since the session began.
+        evaluate: gives metrics of held-out questions.
+    """
+
+    recipe: TrainRecipe
+    folder: Path
+    accelerator: Accelerator
+    policy: Policy
+    engine: Engine
+    examples: Sequence[Example]
+    order: Order
+    collator: Collator
+    log: RunLog
+    checkpoints: Checkpoints
+    stop: Stop
+    steps: int
+    start: int = 0
+    steps_done: int = 0
+    skipped: dict[str, int] = field(default_factory=dict)
+    evaluate: Callable[[Session, int], dict[str, float]] | None = None
+
+    @property
+    def updates(self) -> int:
+        """Optimizer updates of one step."""
+        return self.recipe.rl.updates if self.recipe.stage == "rl" else 1
+
+    @property
+    def parts(self) -> int:
+        """Parts of a step's batch: each is one batch of `order`."""
+        return self.recipe.rl.minibatches if self.recipe.stage == "rl" else 1
+
+    @property
+    def share(self) -> int:
+        """Examples of one part that this process has."""
+        return int(self.order.batch_size // self.accelerator.num_processes)
+
+    def planned(self, step: int) -> list[Example]:
+        """The examples of this process at a step, part by part."""
+        chosen = (self.order.batch(step * self.parts + part) for part in range(self.parts))
+        return [self.examples[i] for part in chosen for i in part]
+
+    def blank(self) -> Any:
+        """A row that stands in where there is nothing to do."""
+        return blank_inputs(self.collator.end_id)
+
+
+def open_session(
+    recipe: TrainRecipe,
+    *,
+    watchers: Sequence[Watcher] = (),
+    stop: Stop | None = None,
+    anyway: bool = False,
+    fresh: bool = False,
+) -> Session:
+    """Load and wrap everything; go on from the newest checkpoint if the run's folder has one.
+
+    Args:
+        recipe: the run.
+        watchers: look on, in the main process.
+        stop: asked from outside to end after a step.
+        anyway: go on although recipe or data differ from those of the checkpoint.
+        fresh: refuse a folder that holds a run already.
+
+    Raises:
+        ConfigError: settings that do not fit each other, the data, the model or the folder's earlier run.
+        SourceError: the data cannot be read.
+        MissingExtraError: something optional is not installed.
+    """
+    accelerator = make_accelerator(recipe)
+    with accelerator.main_process_first():
+        examples = read_examples(recipe.data)
+    order, steps = _plan(recipe, accelerator, examples)
+    with accelerator.main_process_first():
+        policy = load_policy(recipe.model, accelerator.device)
+    prompt = _prompt(recipe)
+    collator = Collator(policy.processor, prompt, recipe.data.media)
+    engine = _engine(recipe, accelerator, policy, steps)
+    about = describe(recipe, examples, prompt, world_size=accelerator.num_processes)
+    checkpoint = admit(recipe, about, anyway=anyway, fresh=fresh, main=accelerator.is_main_process)
+    accelerator.wait_for_everyone()
+    start = checkpoint.step if checkpoint else 0
+    log = RunLog(recipe.folder, watchers, upto=start, main=accelerator.is_main_process)
+    checkpoints = Checkpoints(
+        recipe.folder, accelerator, keep=recipe.save.keep, identity={"recipe": recipe.digest, **about.data}
+    )
+    if checkpoint:
+        checkpoints.restore(checkpoint)
+        log.note(f"going on after step {start:,} of {steps:,}")
+    return Session(
+        recipe=recipe,
+        folder=recipe.folder,
+        accelerator=accelerator,
+        policy=policy,
+        engine=engine,
+        examples=examples,
+        order=order,
+        collator=collator,
+        log=log,
+        checkpoints=checkpoints,
+        stop=stop or Stop(),
+        steps=steps,
+        start=start,
+        steps_done=start,
+    )
+
+
+def make_accelerator(recipe: TrainRecipe) -> Accelerator:
+    """Devices and processes as `accelerate launch` set them up; alone without it.
+
+    Raises:
+        ConfigError: the batch cannot be shared by the processes.
+    """
+    from accelerate.state import PartialState
+
+    world = PartialState().num_processes
+    parts = recipe.rl.minibatches if recipe.stage == "rl" else 1
+    if recipe.batch.size % (world * parts):
+        raise ConfigError(
+            f"batch.size {recipe.batch.size} is no multiple of {world} processes times {parts} minibatches",
+            where="batch.size",
+            hint=f"set it to a multiple of {world * parts}, or start another number of processes",
+        )
+    pieces = passes(recipe, world)
+    accelerator = Accelerator(
+        mixed_precision=precision(recipe),
+        gradient_accumulation_plugin=GradientAccumulationPlugin(
+            num_steps=pieces, adjust_scheduler=False, sync_with_dataloader=False
+        ),
+        step_scheduler_with_optimizer=False,
+    )
+    plugin = accelerator.state.deepspeed_plugin if hasattr(accelerator.state, "deepspeed_plugin") else None
+    if plugin is not None:  # it clips and accumulates by itself, and counts on being told
+        plugin.deepspeed_config["gradient_clipping"] = recipe.optim.max_grad_norm
+        plugin.deepspeed_config["gradient_accumulation_steps"] = pieces
+        plugin.deepspeed_config["train_micro_batch_size_per_gpu"] = recipe.batch.micro
+    return accelerator
+
+
+def passes(recipe: TrainRecipe, world: int) -> int:
+    """Forward and backward passes per update and process."""
+    parts = recipe.rl.minibatches if recipe.stage == "rl" else 1
+    return math.ceil(recipe.batch.size // world // parts / recipe.batch.micro)
+
+
+def precision(recipe: TrainRecipe) -> str:
+    """`bf16` or `no`, as accelerate names it.
+
+    Raises:
+        ConfigError: bf16 was asked for and the GPU has none.
+    """
+    has = torch.cuda.is_available() and torch.cuda.is_bf16_supported()
+    if recipe.precision == "bf16" and torch.cuda.is_available() and not has:
+        raise ConfigError("this GPU has no bf16", where="precision", hint="set precision: fp32")
+    return "bf16" if recipe.precision == "bf16" or (recipe.precision == "auto" and has) else "no"
+
+
+def _plan(recipe: TrainRecipe, accelerator: Accelerator, examples: Sequence[Example]) -> tuple[Order, int]:
+    """The order of updates, and the number of steps."""
+    parts = recipe.rl.minibatches if recipe.stage == "rl" else 1
+    order = Order.of(
+        recipe.data,
+        examples,
+        batch=recipe.batch.size // parts,
+        seed=recipe.seed,
+        rank=accelerator.process_index,
+        world_size=accelerator.num_processes,
+    )
+    if recipe.steps is not None:
+        return order, recipe.steps
+    assert recipe.epochs is not None
+    steps = math.ceil(recipe.epochs * order.steps_per_epoch / parts)
+    if steps < 1:
+        raise ConfigError(
+            f"{len(examples)} examples fill no batch of {recipe.batch.size}", where="batch.size"
+        )
+    return order, steps
+
+
+def _engine(recipe: TrainRecipe, accelerator: Accelerator, policy: Policy, steps: int) -> Engine:
+    """Wrap model, optimizer and schedule."""
+    temperature = recipe.sampling.temperature if recipe.stage == "rl" else 1.0
+    model = TrainModel(policy.net, temperature=temperature, share_prompts=recipe.model.share_prompts)
+    optimizer = make_optimizer(model, recipe.optim)
+    updates = steps * (recipe.rl.updates if recipe.stage == "rl" else 1)
+    schedule = make_schedule(optimizer, recipe.optim, steps=updates)
+    model, optimizer, schedule = accelerator.prepare(model, optimizer, schedule)
+    return Engine(
+        accelerator,
+        model,
+        optimizer,
+        schedule,
+        max_grad_norm=recipe.optim.max_grad_norm,
+        pieces=passes(recipe, accelerator.num_processes),
+    )
+
+
+def _prompt(recipe: TrainRecipe) -> Prompt:
+    return load_prompt(recipe.data.prompt_name)
