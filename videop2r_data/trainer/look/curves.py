@@ -1,0 +1,184 @@
+"""Numbers of a run over its steps, read off `metrics.jsonl`; no drawing here.
+
+A key's curve is a function of the step: where a step stands twice (a run that went on from a checkpoint), the
+last line counts. What is no finite number is a gap, never 0.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from videop2r_data.errors import SourceError
+from videop2r_data.trainer.look.lines import METRICS, read_lines
+
+Array = NDArray[np.float64]
+SMOOTH_SHARE = 1 / 20
+"""Width of the window of the smoothed curve, as a share of the run."""
+
+
+@dataclass(frozen=True)
+class Curve:
+    """One metric of one run.
+
+    Attributes:
+        steps: float64 [n], rising.
+        values: float64 [n]; NaN where the run wrote none.
+    """
+
+    steps: Array
+    values: Array
+
+    @property
+    def empty(self) -> bool:
+        """Whether there is nothing to draw."""
+        return not bool(np.isfinite(self.values).any())
+
+
+@dataclass(frozen=True)
+class RunCurves:
+    """All metrics of one run."""
+
+    name: str
+    curves: Mapping[str, Curve] = field(default_factory=dict)
+    damaged: int = 0
+    """Lines that could not be read."""
+
+    def get(self, key: str) -> Curve | None:
+        """The curve of a key, or None if the run has none that could be drawn."""
+        curve = self.curves.get(key)
+        return None if curve is None or curve.empty else curve
+
+    @property
+    def kind(self) -> str:
+        """`rl` if the run has rewards, else `sft`."""
+        return "rl" if any(key.startswith("reward/") for key in self.curves) else "sft"
+
+
+def read_curves(run: Path, name: str = "") -> RunCurves:
+    """Read a run's folder, or its `metrics.jsonl` itself.
+
+    Args:
+        run: folder or file.
+        name: label of the run; empty: the folder's name.
+
+    Raises:
+        SourceError: there is no such file, or no step in it.
+    """
+    path = run if run.is_file() else run / METRICS
+    lines = read_lines(path)
+    curves = curves_of(lines.rows)
+    if not curves:
+        raise SourceError("no step in it yet", where=str(path), hint="wait for the first step of the run")
+    return RunCurves(name or path.resolve().parent.name, curves, lines.damaged)
+
+
+def curves_of(rows: Iterable[Mapping[str, Any]]) -> dict[str, Curve]:
+    """The curves of all numeric keys.
+
+    >>> found = curves_of([{"step": 1, "kl": 0.5}, {"step": 2, "kl": 0.7}, {"step": 2, "kl": 0.6}])
+    >>> found["kl"].values.tolist()
+    [0.5, 0.6]
+    """
+    points: dict[str, dict[float, float]] = {}
+    for row in rows:
+        step = _number(row.get("step"))
+        if step is None:
+            continue
+        for key, value in row.items():
+            if key == "step":
+                continue
+            number = _number(value)
+            if number is not None:
+                points.setdefault(key, {})[step] = number
+            elif value is None or isinstance(value, float):
+                points.setdefault(key, {})[step] = math.nan
+    return {
+        key: Curve(np.array(sorted(found)), np.array([found[step] for step in sorted(found)]))
+        for key, found in points.items()
+    }
+
+
+def smooth(curve: Curve, window: float | None = None) -> Array:
+    """Mean over a window of steps around each step, of the finite values in it; float64 [n].
+
+    The window is cut at both ends (never padded) and does not depend on how far apart the steps lie.
+
+    Args:
+        curve: n points.
+        window: whole width in steps; None: a twentieth of the run. Below 1 nothing is smoothed.
+    """
+    steps, values = curve.steps, curve.values
+    if not len(steps):
+        return values
+    width = (steps[-1] - steps[0]) * SMOOTH_SHARE if window is None else window
+    low = np.searchsorted(steps, steps - width / 2, side="left")
+    high = np.searchsorted(steps, steps + width / 2, side="right")
+    finite = np.isfinite(values)
+    total = np.concatenate([[0.0], np.cumsum(np.where(finite, values, 0.0))])
+    count = np.concatenate([[0], np.cumsum(finite)])
+    n = count[high] - count[low]
+    means = (total[high] - total[low]) / np.maximum(n, 1)
+    return np.where(n > 0, means, np.nan)
+
+
+def mean_curve(curves: Sequence[Curve]) -> Curve:
+    """Mean over runs (seeds) at each step that all of them have; NaN where one of them has a gap.
+
+    >>> a, b = Curve(np.array([1.0, 2.0]), np.array([0.0, 1.0])), Curve(np.array([2.0]), np.array([3.0]))
+    >>> mean_curve([a, b]).steps.tolist(), mean_curve([a, b]).values.tolist()
+    ([2.0], [2.0])
+    """
+    steps = curves[0].steps
+    for curve in curves[1:]:
+        steps = np.intersect1d(steps, curve.steps)
+    rows = [curve.values[np.searchsorted(curve.steps, steps)] for curve in curves]
+    return Curve(steps, np.mean(rows, axis=0) if len(steps) else np.array([]))
+
+
+def with_shares(runs: Sequence[RunCurves]) -> tuple[list[RunCurves], str]:
+    """Collapsed groups in a unit in which the runs can be compared, and its name.
+
+    Numbers, if all steps of all runs have equally many groups; else shares of the groups of each step.
+    """
+    sizes = {float(v) for run in runs for v in _finite(run.curves.get("groups"))}
+    if len(sizes) == 1:
+        return list(runs), f"of {sizes.pop():,.0f} groups"
+    if not sizes or any(run.get("groups") is None for run in runs if run.get("collapsed/sum") is not None):
+        return list(runs), "groups"
+    return [_shared(run) for run in runs], "share of groups"
+
+
+def _shared(run: RunCurves) -> RunCurves:
+    groups = run.get("groups")
+    if groups is None:
+        return run
+    curves = dict(run.curves)
+    for key in ("collapsed/p", "collapsed/r", "collapsed/sum"):
+        curve = run.get(key)
+        if curve is not None:
+            steps = np.intersect1d(curve.steps, groups.steps)
+            counts = curve.values[np.searchsorted(curve.steps, steps)]
+            whole = groups.values[np.searchsorted(groups.steps, steps)]
+            curves[key] = Curve(steps, counts / np.where(whole > 0, whole, np.nan))
+    return replace(run, curves=curves)
+
+
+def _finite(curve: Curve | None) -> Array:
+    return np.array([]) if curve is None else curve.values[np.isfinite(curve.values)]
+
+
+def _number(value: Any) -> float | None:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    try:
+        number = float(value)
+    except OverflowError:
+        return None
+    return number if math.isfinite(number) else None
