@@ -1,0 +1,108 @@
+"""A batch of clip, picture and text prompts for the tiny model, and a policy to move."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from tests.tiny_model import make_tiny_model
+from videop2r_data.prompts import load_prompt
+from videop2r_data.schemas.calls import Frames, MediaRecord
+from videop2r_data.schemas.inputs import MediaSpec
+from videop2r_data.schemas.sample import DataType, ProblemType
+from videop2r_data.trainer.data.collate import Collator, PromptBatch
+from videop2r_data.trainer.data.examples import Example
+from videop2r_data.trainer.model.load import Policy, load_policy
+from videop2r_data.trainer.model.specs import LoraSpec, PolicySpec
+
+SECONDS = 24.0
+"""The clip lasts longer than its frames are wide in patches: the time axis gives the highest position."""
+
+
+def make_frames(kind: str, seed: int, count: int = 6, height: int = 56, width: int = 84) -> Frames:
+    """Noise, with the times of a clip of `SECONDS`."""
+    count = count if kind == "video" else 1
+    array = np.random.default_rng(seed).integers(0, 256, (count, height, width, 3), dtype=np.uint8)
+    indices = tuple(range(0, count * 20, 20))
+    record = MediaRecord(
+        data_type="video" if kind == "video" else "image",
+        frames_sha256=f"{kind}{seed}",
+        count=count,
+        width=width,
+        height=height,
+        indices=indices,
+        times_s=tuple(i * SECONDS / (count * 20) for i in indices),
+        source_fps=None,
+        source_frames=count * 20,
+        source_width=width,
+        source_height=height,
+        file_sha256=f"{kind}{seed}",
+        file_bytes=1,
+        sampler="test/1",
+    )
+    return Frames(record, array)
+
+
+def make_examples(kinds: Sequence[str]) -> tuple[list[Example], list[Frames | None]]:
+    """One question per kind: `video`, `image` or `text`."""
+    examples = [
+        Example(
+            sample_id=f"{kind}-{i}",
+            problem=f"How many things move in number {i}?",
+            options=(),
+            problem_type=ProblemType.NUMERICAL,
+            data_type=DataType(kind),
+            path=None,
+            reference="3",
+            target=None,
+        )
+        for i, kind in enumerate(kinds)
+    ]
+    return examples, [None if kind == "text" else make_frames(kind, i) for i, kind in enumerate(kinds)]
+
+
+def make_batch(policy: Policy, kinds: Sequence[str]) -> PromptBatch:
+    """The prompts as the trainer makes them."""
+    return Collator(policy.processor, load_prompt("generate-v1"), MediaSpec())(*make_examples(kinds))
+
+
+@dataclass(frozen=True)
+class World:
+    """A checkpoint on disk and a policy that was loaded from it."""
+
+    folder: Path
+    policy: Policy
+
+    @property
+    def net(self) -> Any:
+        """The policy's model."""
+        return self.policy.net
+
+
+def make_world(folder: Path, *, lora: LoraSpec | None = None) -> World:
+    """The tiny model as a float32 policy."""
+    make_tiny_model(folder)
+    spec = PolicySpec(model=str(folder), dtype="float32", gradient_checkpointing=False, lora=lora)
+    return World(folder, load_policy(spec))
+
+
+def move(net: Any, batch: PromptBatch, *, rate: float = 0.05) -> None:
+    """One real update of every trainable weight, vision tower included, large enough to change what is likely.
+
+    Sign descent on the loss of a made-up completion: Adam's first step at this learning rate.
+    """
+    from videop2r_data.trainer.model.forward import TrainModel
+
+    trained = [p for p in net.parameters() if p.requires_grad]
+    optimizer = torch.optim.Adam(trained, lr=rate)
+    inputs = batch.with_completions([[65, 66, 67, 68]] * len(batch), 1)
+    told = TrainModel(net)(inputs)
+    loss = -(told.logps * told.mask).sum()
+    loss.backward()
+    optimizer.step()
+    optimizer.zero_grad()

@@ -1,0 +1,248 @@
+"""Rollouts from a vLLM engine in the training process: one per process, on its own device.
+
+A prompt is prepared once, by vLLM's own processor, and submitted G times, each with its own seed; vLLM keeps the
+features of a clip by its content, so the vision tower runs once per group. The pictures stay arrays all the way.
+
+After an update the weights go to the engine through vLLM's `reload_weights`: it takes tensors under checkpoint
+names, lays them out as the kernels of this device want them, and copies them into the memory that captured graphs
+point to. (Calling the model's `load_weights` alone would be wrong wherever a kernel wants another layout, and
+fails on CPUs for that reason.) Then the caches of keys, values and picture features are emptied: they were
+computed with the old weights.
+
+The engine core runs in this process (`VLLM_ENABLE_V1_MULTIPROCESSING=0`), so that tensors are handed over as they
+are. With several training processes each engine is launched as one rank of theirs; a model that needs several
+GPUs for rollouts wants the server (`vllm_server`).
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from videop2r_data.errors import BackendError, ConfigError, MissingExtraError
+from videop2r_data.trainer.model.unwrap import bare
+from videop2r_data.trainer.rollout.base import RolledOut
+from videop2r_data.trainer.rollout.specs import SamplingSpec
+from videop2r_data.trainer.rollout.vllm_requests import (
+    Tokens,
+    check_call,
+    check_prompt,
+    prompt_with_media,
+    rolled_out,
+    sampling_fields,
+)
+from videop2r_data.trainer.rollout.vllm_specs import VllmSpec
+from videop2r_data.trainer.rollout.vllm_weights import policy_weights
+
+if TYPE_CHECKING:
+    from videop2r_data.trainer.data.batch import PromptBatch
+
+
+class VllmEngine:
+    """vLLM in this process.
+
+    Args:
+        net: the policy, wrapped or not; its weights are handed over at once.
+        tokenizer: its tokenizer.
+        spec: how to draw.
+        settings: how vLLM runs.
+        model: the checkpoint's folder or Hub id: configuration and processor come from there.
+        revision: of a Hub id.
+
+    Raises:
+        MissingExtraError: vLLM is not installed.
+        ConfigError: an engine argument that vLLM does not know, or a value that it refuses.
+    """
+
+    def __init__(
+        self,
+        net: Any,
+        tokenizer: Any,
+        spec: SamplingSpec,
+        settings: VllmSpec,
+        *,
+        model: str,
+        revision: str | None = None,
+    ) -> None:
+        self._spec, self._settings = spec, settings
+        self._tokens = Tokens.of(bare(net).config, tokenizer)
+        self._fields = sampling_fields(spec, self._tokens, bias=float("-inf"))
+        self._numbers = itertools.count()
+        self._llm: Any = None
+        self._asleep: set[str] = set()
+        self._net: Any = None
+        self._llm = _start(net, settings, model, revision)
+        self.sync(net)
+
+    def generate(self, prompts: PromptBatch, *, group_size: int, seeds: Sequence[int]) -> list[RolledOut]:
+        """G completions of each prompt; see `RolloutEngine.generate`.
+
+        Raises:
+            ValueError: the number of seeds is not B * G.
+            ConfigError: vLLM prepares a prompt differently, or a prompt is too long.
+            BackendError: the engine is closed, or ended a rollout without an answer.
+        """
+        check_call(prompts, group_size, seeds, self._spec, self._settings.max_model_len)
+        if not seeds:
+            return []
+        self._wake()
+        try:
+            rows = self._submit(prompts, group_size, seeds)
+            outputs = self._run(rows)
+        finally:
+            self._sleep()
+        return [rolled_out(o.token_ids, o.finish_reason, self._tokens) for o in outputs]
+
+    def sync(self, net: Any) -> None:
+        """Hand the policy's weights over and forget what the old ones computed.
+
+        With cut weights this is a collective: every rank calls it.
+        """
+        llm = self._engine()
+        self._net = net
+        if "weights" in self._asleep:
+            llm.wake_up(["weights"])
+            self._asleep.discard("weights")
+        llm.collective_rpc("reload_weights", kwargs={"weights_iterator": policy_weights(net)})
+        self._forget()
+
+    def close(self) -> None:
+        """Stop the engine and free its memory; safe to call twice."""
+        llm, self._llm, self._net = self._llm, None, None
+        if llm is None:
+            return
+        llm.llm_engine.engine_core.shutdown()
+        del llm
+        _free()
+
+    def _engine(self) -> Any:
+        if self._llm is None:
+            raise BackendError("this vLLM engine is closed")
+        return self._llm
+
+    def _submit(self, prompts: PromptBatch, group_size: int, seeds: Sequence[int]) -> dict[str, int]:
+        """Queue every rollout; returns the row of each request."""
+        from vllm import SamplingParams
+        from vllm.renderers.inputs.preprocess import parse_model_prompt
+        from vllm.sampling_params import RequestOutputKind
+
+        engine = self._engine().llm_engine
+        renderer, config = engine.renderer, engine.model_config
+        rows: dict[str, int] = {}
+        try:
+            for b, (text, frames) in enumerate(zip(prompts.texts, prompts.frames, strict=True)):
+                parsed = parse_model_prompt(config, prompt_with_media(text, frames))
+                (ready,) = renderer.render_cmpl([parsed], renderer.default_chat_tok_params)
+                check_prompt(prompts, b, ready["prompt_token_ids"])
+                for g in range(group_size):
+                    row = b * group_size + g
+                    params = SamplingParams(
+                        **self._fields,
+                        seed=seeds[row],
+                        detokenize=False,
+                        output_kind=RequestOutputKind.FINAL_ONLY,
+                    )
+                    name = f"rollout-{next(self._numbers)}"
+                    engine.add_request(name, ready, params)
+                    rows[name] = row
+        except BaseException:
+            engine.abort_request(list(rows))
+            raise
+        return rows
+
+    def _run(self, rows: dict[str, int]) -> list[Any]:
+        """Step until every request has ended; outputs in row order."""
+        engine = self._engine().llm_engine
+        done: dict[int, Any] = {}
+        try:
+            while engine.has_unfinished_requests():
+                for output in engine.step():
+                    if output.finished:
+                        done[rows[output.request_id]] = output.outputs[0]
+        except BaseException:
+            engine.abort_request(list(rows))
+            raise
+        if len(done) != len(rows):
+            raise BackendError(f"vLLM ended {len(done)} of {len(rows)} rollouts")
+        return [done[row] for row in range(len(rows))]
+
+    def _forget(self) -> None:
+        """Empty the caches of keys and values and of picture features."""
+        llm = self._engine()
+        if not llm.reset_prefix_cache():
+            raise BackendError("vLLM did not empty its prefix cache: requests are still running")
+        llm.llm_engine.reset_encoder_cache()
+        llm.reset_mm_cache()
+
+    def _sleep(self) -> None:
+        level = self._settings.sleep
+        if level and self._llm is not None:
+            self._llm.sleep(level=level)
+            self._asleep = {"weights", "kv_cache"}
+
+    def _wake(self) -> None:
+        llm = self._engine()
+        if "weights" in self._asleep:
+            if self._settings.sleep == 2:
+                self.sync(self._net)  # no update since: the same weights once more
+            else:
+                llm.wake_up(["weights"])
+        if "kv_cache" in self._asleep:
+            llm.wake_up(["kv_cache"])
+        self._asleep = set()
+
+
+def _start(net: Any, settings: VllmSpec, model: str, revision: str | None) -> Any:
+    """The engine, its weights not loaded yet."""
+    os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
+    try:
+        from vllm import LLM
+    except ImportError:
+        raise MissingExtraError("vLLM", "vllm") from None
+    dtype = settings.dtype if settings.dtype != "policy" else _dtype(net)
+    arguments: dict[str, Any] = {
+        "gpu_memory_utilization": settings.memory,
+        "max_model_len": settings.max_model_len,
+        "limit_mm_per_prompt": {"image": 1, "video": 1},
+        "load_format": "dummy",  # the policy's own weights follow at once
+        "mm_processor_cache_gb": 0,  # a clip is prepared once; it does not come back for an epoch
+        "disable_log_stats": True,
+        "seed": 0,
+        **_placement(),
+        **settings.engine,
+    }
+    if settings.sleep:
+        arguments["enable_sleep_mode"] = True
+    try:
+        return LLM(model=model, revision=revision, dtype=dtype, generation_config="vllm", **arguments)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(
+            f"vLLM cannot start {model!r}: {' '.join(str(error).split())[:300]}",
+            hint="check rollout settings (vllm.engine, memory, max_model_len) against vLLM's engine arguments",
+        ) from error
+
+
+def _dtype(net: Any) -> str:
+    return str(next(bare(net).parameters()).dtype).removeprefix("torch.")
+
+
+def _placement() -> dict[str, Any]:
+    """With several training processes each engine is a rank of their group, and makes no group of its own."""
+    import torch.distributed as dist
+
+    if not (dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1):
+        return {}
+    return {"distributed_executor_backend": "external_launcher"}
+
+
+def _free() -> None:
+    """Give the device's memory back."""
+    import gc
+
+    import torch
+
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()

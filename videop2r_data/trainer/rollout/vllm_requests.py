@@ -1,0 +1,159 @@
+"""What both vLLM engines ask for: which tokens, from which prompt; and the checks on what comes back.
+
+vLLM prepares the prompt itself, with its own copy of the processor. The trainer computes log-probabilities on
+what *it* prepared. If the two differ by a single token, the gradient belongs to another prompt: that is an
+error here, never a warning.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from videop2r_data.backends.video_metadata import MAX_PIXELS, MIN_PIXELS, video_metadata
+from videop2r_data.errors import BackendError, ConfigError
+from videop2r_data.schemas.calls import Frames
+from videop2r_data.trainer.rollout.base import RolledOut
+from videop2r_data.trainer.rollout.specs import SamplingSpec
+from videop2r_data.trainer.rollout.tokens import end_id, never_ids
+
+if TYPE_CHECKING:
+    from videop2r_data.trainer.data.batch import PromptBatch
+
+SIZE = {"size": {"shortest_edge": MIN_PIXELS, "longest_edge": MAX_PIXELS}}
+"""Processor settings that never bind: the frames already have their size."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tokens:
+    """Special tokens of the policy, the same for every engine.
+
+    Attributes:
+        end: the one that ends a completion.
+        never: those that are not drawn: special ones, media placeholders, ids that no text has.
+    """
+
+    end: int
+    never: frozenset[int]
+
+    @classmethod
+    def of(cls, config: Any, tokenizer: Any) -> Tokens:
+        """From the model's configuration and its tokenizer."""
+        return cls(end_id(tokenizer), frozenset(never_ids(config, tokenizer)))
+
+
+def sampling_fields(spec: SamplingSpec, tokens: Tokens, *, bias: float) -> dict[str, Any]:
+    """Everything that decides a draw, spelled out, so that no default of the checkpoint or the server counts.
+
+    Qwen's `generation_config.json` has a repetition penalty, which would make rollouts off-policy.
+
+    Args:
+        spec: temperature, top_p, top_k, length.
+        tokens: what ends a completion and what is never drawn.
+        bias: added to the logits of `tokens.never`.
+    """
+    return {
+        "temperature": spec.temperature,
+        "top_p": spec.top_p if spec.temperature > 0 else 1.0,
+        "top_k": spec.top_k if spec.temperature > 0 else 0,
+        "min_p": 0.0,
+        "repetition_penalty": 1.0,
+        "presence_penalty": 0.0,
+        "frequency_penalty": 0.0,
+        "max_tokens": spec.max_new_tokens,
+        "stop_token_ids": [tokens.end],
+        "logit_bias": dict.fromkeys(sorted(tokens.never), bias),
+        "skip_special_tokens": False,
+    }
+
+
+def prompt_with_media(text: str, frames: Frames | None) -> dict[str, Any]:
+    """A rendered chat and its frames as vLLM's prompt dictionary.
+
+    Raises:
+        ConfigError: the frames are there in encoded form only.
+    """
+    if frames is None:
+        return {"prompt": text}
+    if frames.array is None:
+        raise ConfigError("rollouts need the frames as arrays, got encoded ones only")
+    media: dict[str, Any]
+    if frames.record.data_type == "video":
+        about = {**video_metadata(frames.record), "do_sample_frames": False, "video_backend": "none"}
+        media = {"video": [(frames.array, about)]}
+    else:
+        from PIL import Image
+
+        media = {"image": [Image.fromarray(frames.array[0])]}
+    return {"prompt": text, "multi_modal_data": media, "mm_processor_kwargs": SIZE}
+
+
+def check_call(
+    prompts: PromptBatch, group_size: int, seeds: Sequence[int], spec: SamplingSpec, room: int
+) -> None:
+    """Before anything is sent.
+
+    Args:
+        prompts: B prompts.
+        group_size: G.
+        seeds: B * G.
+        spec: for the length of completions.
+        room: tokens of prompt and completion that the engine takes.
+
+    Raises:
+        ValueError: the number of seeds is not B * G.
+        ConfigError: the longest prompt leaves less than `max_new_tokens`; vLLM would cut completions short.
+    """
+    if group_size < 1 or len(seeds) != len(prompts.ids) * group_size:
+        raise ValueError(f"{len(seeds)} seeds for {len(prompts.ids)} prompts times {group_size}")
+    longest = max(map(len, prompts.ids), default=0)
+    if longest + spec.max_new_tokens > room:
+        raise ConfigError(
+            f"a prompt of {longest} tokens and {spec.max_new_tokens} new ones do not fit vLLM's {room}",
+            hint="raise vllm.max_model_len, or lower max_prompt_tokens or max_new_tokens",
+        )
+
+
+def check_prompt(prompts: PromptBatch, row: int, got: Sequence[int] | None) -> None:
+    """vLLM's prompt tokens must be the trainer's.
+
+    Raises:
+        ConfigError: they differ; it names the first place.
+    """
+    want = prompts.ids[row]
+    got = list(got or ())
+    if got == want:
+        return
+    at = next(
+        (i for i, (a, b) in enumerate(zip(got, want, strict=False)) if a != b), min(len(got), len(want))
+    )
+    raise ConfigError(
+        f"vLLM and the trainer prepare this prompt differently: {len(got)} and {len(want)} tokens, "
+        f"first difference at {at} ({got[at : at + 3]} and {want[at : at + 3]})",
+        where=f"sample {prompts.examples[row].sample_id}",
+        hint="both need the same checkpoint folder, processor files and transformers version; "
+        "a server must be started with the command that serve_command gives",
+    )
+
+
+def rolled_out(ids: Sequence[int], reason: str | None, tokens: Tokens) -> RolledOut:
+    """One completion as vLLM returned it, never tokenised again.
+
+    Raises:
+        BackendError: it ended for a reason that no rollout has, or holds a token that may not be drawn.
+    """
+    drawn = list(ids)
+    finished = bool(drawn) and drawn[-1] == tokens.end
+    stray = tokens.never.intersection(drawn)
+    if stray:
+        raise BackendError(
+            f"vLLM drew token(s) {sorted(stray)}, which are suppressed",
+            hint="lower the temperature: the server's suppression is a bias of -100 before it",
+        )
+    if reason not in ("stop", "length") or finished != (reason == "stop"):
+        raise BackendError(
+            f"vLLM ended a rollout of {len(drawn)} tokens with reason {reason!r}",
+            hint="look at vLLM's own log",
+        )
+    return RolledOut(drawn, finished)
