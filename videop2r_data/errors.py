@@ -8,6 +8,8 @@
     ├── MediaError               a clip or an image (carries a `RejectReason`)
     ├── JournalError             the journal is damaged, locked or of another version
     ├── ExportError              the data set cannot be written as asked
+    ├── HubError                 the Hub, or what it holds, is not as it has to be
+    │   └── HubAuthError         no token, a wrong one, or one without the right to do this
     └── BackendError             a model call
         ├── TransientError       worth another try (carries `retry_after_s`)
         ├── RefusedError         the server refused this very request for good: it costs its row
@@ -83,6 +85,14 @@ class JournalError(P2RError):
 
 class ExportError(P2RError):
     """The data set cannot be written, or the ledger does not add up."""
+
+
+class HubError(P2RError):
+    """The Hub refused, cannot be reached, or holds something else than was expected."""
+
+
+class HubAuthError(HubError):
+    """No token, a wrong one, or one without the right to do this."""
 
 
 class BackendError(P2RError):

@@ -1,0 +1,200 @@
+"""Push a data set to the stand-in Hub with the real client, on the LFS path and on the Xet path."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from huggingface_hub import constants
+from huggingface_hub.utils import disable_progress_bars
+
+from tests.cards.hub_release import changed_rows, write_release
+from tests.fakes.hub_server import READ_TOKEN, HubServer
+from videop2r_data.cards.hub_client import Hub
+from videop2r_data.cards.hub_plan import Action
+from videop2r_data.cards.hub_push import PushReport, push_dataset
+from videop2r_data.errors import HubAuthError, HubError
+
+REPO = "me/made"
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:Use 'content=:DeprecationWarning"
+)  # the client's own LFS path
+
+
+@pytest.fixture(params=["lfs", "xet"])
+def server(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[HubServer]:
+    xet = request.param == "xet"
+    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", not xet)
+    disable_progress_bars()
+    with HubServer(tmp_path / "hub", xet=xet) as made:
+        yield made
+
+
+def hub(server: HubServer, token: str | None = None) -> Hub:
+    return Hub(server.url, token or server.token)
+
+
+def actions(report: PushReport) -> dict[str, str]:
+    return {change.path: change.action.value for change in report.plan.changes}
+
+
+def test_a_new_repository_holds_what_the_folder_holds(tmp_path: Path, server: HubServer) -> None:
+    folder = write_release(tmp_path / "made", sft_shards=2)
+    (folder / "notes.txt").write_text("mine")
+    (folder / "figures").mkdir()
+    (folder / "figures" / "lengths.png").write_bytes(b"png")
+    seen: list[tuple[str, int, int]] = []
+    report = push_dataset(folder, REPO, hub=hub(server), private=True, watch=lambda *step: seen.append(step))
+    repo = server.store.repo("dataset", REPO)
+    assert repo.private and report.private and report.commit == repo.branches["main"]
+    assert report.url == f"{server.url}/datasets/{REPO}"
+    assert report.plan.left_out == ("notes.txt",)
+    names = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+    assert set(repo.files) == names - {"notes.txt"} | {".gitattributes"}
+    for name in set(repo.files) - {".gitattributes"}:
+        assert server.store.read(repo.files[name], 0, 1 << 30) == (folder / name).read_bytes(), name
+    assert len(repo.log) == 2, "one commit makes the repository, one brings everything"
+    assert seen[-1] == ("commit", report.plan.upload_bytes, report.plan.upload_bytes)
+
+
+def test_a_second_push_uploads_nothing_and_a_changed_row_only_its_shard(
+    tmp_path: Path, server: HubServer
+) -> None:
+    push_dataset(write_release(tmp_path / "made", sft_shards=2), REPO, hub=hub(server))
+    head = server.store.repo("dataset", REPO).branches["main"]
+    with server.recording() as asked:
+        again = push_dataset(tmp_path / "made", REPO, hub=hub(server))
+    assert again.plan.is_noop and again.commit == head
+    assert not [one for one in asked if one[0] != "GET"]
+
+    shutil.rmtree(tmp_path / "made")
+    received = server.received
+    write_release(tmp_path / "made", changed_rows(), sft_shards=2)
+    report = push_dataset(tmp_path / "made", REPO, hub=hub(server))
+    changed = {path for path, action in actions(report).items() if action != "equal"}
+    assert changed == {"README.md", "build.lock.json", "data/sft-00000.parquet"}
+    if server.store.cas is None:
+        assert server.received - received == (tmp_path / "made/data/sft-00000.parquet").stat().st_size
+
+
+def test_stale_shards_go_and_what_others_put_there_stays(tmp_path: Path, server: HubServer) -> None:
+    push_dataset(write_release(tmp_path / "made", sft_shards=3), REPO, hub=hub(server))
+    repo = server.store.repo("dataset", REPO)
+    server.store.put_text(repo, "data/README.txt", "somebody's")
+    server.store.put_text(repo, "paper.pdf", "somebody's")
+    shutil.rmtree(tmp_path / "made")
+    report = push_dataset(write_release(tmp_path / "made", sft_shards=2), REPO, hub=hub(server))
+    assert [c.path for c in report.plan.of(Action.DELETED)] == ["data/sft-00002.parquet"]
+    assert report.plan.kept == 3  # .gitattributes and the two of somebody
+    assert {"paper.pdf", "data/README.txt"} <= set(repo.files)
+    assert "data/sft-00002.parquet" not in repo.files
+    assert len(repo.log) == 5, "shards, card and lock change in one commit: nobody sees a mixture"
+
+
+def test_a_dry_run_says_what_would_change_and_changes_nothing(tmp_path: Path, server: HubServer) -> None:
+    folder = write_release(tmp_path / "made")
+    with server.recording() as asked:
+        report = push_dataset(folder, REPO, hub=hub(server), dry_run=True, tag="v1")
+    assert report.dry_run and report.plan.creates and set(actions(report).values()) == {"added"}
+    assert report.plan.upload_bytes == sum(p.stat().st_size for p in folder.rglob("*") if p.is_file())
+    assert not server.store.repos and not [one for one in asked if one[0] != "GET"]
+
+
+def test_a_tag_is_set_after_the_last_commit_and_never_moves(tmp_path: Path, server: HubServer) -> None:
+    folder = write_release(tmp_path / "made")
+    with server.recording() as asked:
+        report = push_dataset(folder, REPO, hub=hub(server), tag="v1.0")
+    kinds = [path.split("/")[-2] for method, path in asked if method == "POST"]
+    assert kinds[-2:] == ["commit", "tag"]
+    repo = server.store.repo("dataset", REPO)
+    assert repo.tags == {"v1.0": report.commit}
+    assert push_dataset(folder, REPO, hub=hub(server), tag="v1.0").commit == report.commit
+    shutil.rmtree(folder)
+    write_release(folder, changed_rows())
+    with pytest.raises(HubError, match=r"'v1\.0' exists and stands for commit"):
+        push_dataset(folder, REPO, hub=hub(server), tag="v1.0")
+    assert repo.branches["main"] == report.commit, "refused before anything was uploaded"
+    second = push_dataset(folder, REPO, hub=hub(server), tag="v1.1")
+    assert repo.tags == {"v1.0": report.commit, "v1.1": second.commit}
+
+
+def test_an_interrupted_push_goes_on_where_it_was(tmp_path: Path, server: HubServer) -> None:
+    """The commit is cut off after every shard has arrived; then the tag; nothing is sent twice."""
+    folder = write_release(tmp_path / "made", sft_shards=3)
+    server.fail("POST", "/commit/", status=500)
+    with pytest.raises(HubError, match="the Hub answered 500"):
+        push_dataset(folder, REPO, hub=hub(server), tag="v1")
+    repo = server.store.repo("dataset", REPO)
+    assert set(repo.files) == {".gitattributes"}, "nobody sees half a data set"
+    stored = server.store.cas.stored if server.store.cas else server.received
+    server.fail("POST", "/tag/", status=503)
+    with pytest.raises(HubError, match="the Hub answered 503"):
+        push_dataset(folder, REPO, hub=hub(server), tag="v1")
+    now = server.store.cas.stored if server.store.cas else server.received
+    assert now - stored < 5000, "shards that had arrived were not sent again"
+    head = repo.branches["main"]
+    report = push_dataset(folder, REPO, hub=hub(server), tag="v1")
+    assert report.plan.is_noop and report.commit == head and repo.tags == {"v1": head}
+
+
+def test_a_lost_shard_upload_keeps_the_ones_before_it(
+    tmp_path: Path, server: HubServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if server.store.cas is not None:
+        pytest.skip("Xet uploads do not pass through this server")
+    monkeypatch.setattr("time.sleep", lambda _: None)
+    folder = write_release(tmp_path / "made", sft_shards=3)
+    server.fail("PUT", "/lfs/", status=400, after=2, times=99)
+    with pytest.raises(HubError):
+        push_dataset(folder, REPO, hub=hub(server))
+    server.faults.clear()
+    with server.recording() as asked:
+        push_dataset(folder, REPO, hub=hub(server))
+    assert len([one for one in asked if one[0] == "PUT"]) == 3, "two of the five had arrived"
+
+
+def test_somebody_else_pushed_meanwhile(tmp_path: Path, server: HubServer) -> None:
+    folder = write_release(tmp_path / "made")
+    push_dataset(folder, REPO, hub=hub(server))
+    repo = server.store.repo("dataset", REPO)
+    shutil.rmtree(folder)
+    write_release(folder, changed_rows())
+
+    def meanwhile(what: str, done: int, total: int) -> None:
+        if what == "commit":
+            server.store.put_text(repo, "notes.md", "new")
+
+    with pytest.raises(HubError, match="somebody else changed it meanwhile"):
+        push_dataset(folder, REPO, hub=hub(server), watch=meanwhile)
+
+
+def test_wrong_tokens_are_told_without_being_shown(tmp_path: Path, server: HubServer) -> None:
+    folder = write_release(tmp_path / "made")
+    wrong = "hf_wrongWrongWrong"
+    with pytest.raises(HubAuthError, match="does not take this token") as refused:
+        push_dataset(folder, REPO, hub=hub(server, wrong))
+    assert "hf auth login" in str(refused.value) and wrong not in str(refused.value)
+    assert wrong not in repr(hub(server, wrong))
+    with pytest.raises(HubAuthError, match="this token may not do that"):
+        push_dataset(folder, REPO, hub=hub(server, READ_TOKEN))
+    with pytest.raises(HubAuthError, match="there is no token"):
+        push_dataset(folder, REPO, hub=Hub(server.url, None))
+    assert not server.store.repos
+
+
+def test_a_public_repository_is_not_made_private_in_passing(tmp_path: Path, server: HubServer) -> None:
+    folder = write_release(tmp_path / "made")
+    push_dataset(folder, REPO, hub=hub(server))
+    with pytest.raises(HubError, match="exists and is public"):
+        push_dataset(folder, REPO, hub=hub(server), private=True)
+
+
+def test_a_repository_of_another_tool_is_left_alone(tmp_path: Path, server: HubServer) -> None:
+    repo = server.store.create("dataset", REPO, private=False)
+    server.store.put_text(repo, "data/sft-00000.parquet", "somebody's")
+    with pytest.raises(HubError, match="this tool did not write it"):
+        push_dataset(write_release(tmp_path / "made"), REPO, hub=hub(server))

@@ -1,0 +1,170 @@
+"""Whether a data set's folder holds what its lock and card say: asked before a push and after a pull."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import orjson
+import yaml
+from pydantic import ValidationError
+
+from videop2r_data.errors import HubError
+from videop2r_data.schemas import digest
+from videop2r_data.schemas.lock import BuildLock
+from videop2r_data.schemas.rows import CONFIGS
+
+LOCK, CARD = "build.lock.json", "README.md"
+SHARD = re.compile(rf"data/({'|'.join(CONFIGS)})-\d{{5}}\.parquet")
+_MAX_TEXT = 64 * 2**20
+_FRONT = re.compile(r"\A---\s*\n(.*?)\n---\s*(?:\n|\Z)", re.DOTALL)
+_SHOWN = 8
+"""Faults named in one message."""
+
+
+def read_lock(folder: Path) -> BuildLock:
+    """The lock of a data set.
+
+    Raises:
+        HubError: it is missing or none.
+    """
+    path = folder / LOCK
+    try:
+        if path.stat().st_size > _MAX_TEXT:
+            raise ValueError(f"larger than {_MAX_TEXT:,} bytes")
+        return BuildLock.model_validate(orjson.loads(path.read_bytes()))
+    except (OSError, ValidationError, ValueError) as error:
+        raise HubError(
+            f"no readable lock: {str(error).splitlines()[0]}",
+            where=str(path),
+            hint="name the folder of a data set that p2r-data build wrote",
+        ) from None
+
+
+def check_folder(folder: Path) -> BuildLock:
+    """Hold every file against the lock, the ledger against the files, and the card against both.
+
+    Returns:
+        The lock.
+
+    Raises:
+        HubError: something does not hold; the first faults are named.
+    """
+    lock = read_lock(folder)
+    faults = [*_files(folder, lock), *_ledger(lock), *_card(folder, lock)]
+    if faults:
+        more = f"\n  and {len(faults) - _SHOWN} more" if len(faults) > _SHOWN else ""
+        raise HubError(
+            "the data set is not the one that its lock describes:\n  " + "\n  ".join(faults[:_SHOWN]) + more,
+            where=str(folder),
+            hint="build it anew (the journal makes that free), or fetch it anew, then run the command again",
+        )
+    return lock
+
+
+def sha256_of(path: Path) -> str:
+    """sha256 of a file, read once: 64 hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def card_head(text: str) -> dict[str, Any] | None:
+    """The YAML front matter of a card, None: it has none."""
+    match = _FRONT.match(text.replace("\r\n", "\n"))
+    try:
+        head = yaml.safe_load(match.group(1)) if match else None
+    except (yaml.YAMLError, RecursionError, ValueError):
+        return None
+    return head if isinstance(head, dict) else None
+
+
+def config_digest(lock: BuildLock, config: str) -> str:
+    """What a config's card entry must hold: `datasets` keeps a local folder under a key that has it in it."""
+    return digest([[name, file.sha256] for name, file in sorted(lock.files.items()) if _of(name) == config])
+
+
+def _of(name: str) -> str:
+    match = SHARD.fullmatch(name)
+    return match.group(1) if match else ""
+
+
+def _files(folder: Path, lock: BuildLock) -> Iterator[str]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    for name, known in sorted(lock.files.items()):
+        if not SHARD.fullmatch(name):
+            yield f"{name}: the lock names a file that is no shard"
+            continue
+        path = folder / name
+        if not path.is_file():
+            yield f"{name}: missing"
+        elif path.stat().st_size != known.bytes:
+            yield f"{name}: {path.stat().st_size:,} bytes, the lock says {known.bytes:,}"
+        elif sha256_of(path) != known.sha256:
+            yield f"{name}: its sha256 is not the lock's"
+        else:
+            try:
+                rows = pq.read_metadata(path).num_rows
+            except (pa.ArrowException, OSError) as error:
+                yield f"{name}: not a readable parquet file: {str(error).splitlines()[0]}"
+                continue
+            if rows != known.rows:
+                yield f"{name}: {rows:,} rows, the lock says {known.rows}"
+    for path in sorted((folder / "data").glob("*.parquet")):
+        name = path.relative_to(folder).as_posix()
+        if SHARD.fullmatch(name) and name not in lock.files:
+            yield f"{name}: not in the lock, so of another build"
+
+
+def _rows(lock: BuildLock, config: str) -> int:
+    return sum(file.rows or 0 for name, file in lock.files.items() if _of(name) == config)
+
+
+def _ledger(lock: BuildLock) -> Iterator[str]:
+    ledger = lock.ledger
+    rest = ledger.rejected + ledger.failed
+    if ledger.rows_in != ledger.kept + rest:
+        yield f"ledger: {ledger.rows_in:,} rows in, {ledger.kept + rest:,} accounted for"
+    table = sum(sum(row.values()) for row in ledger.table.values())
+    if table != ledger.kept:
+        yield f"ledger: {ledger.kept:,} rows kept, its table has {table:,}"
+    for config, want in (("sft", ledger.kept), ("rejected", rest)):
+        held = any(_of(name) == config for name in lock.files)
+        if held and _rows(lock, config) != want:
+            yield f"{config}: {_rows(lock, config):,} rows in its files, the ledger says {want:,}"
+
+
+def _card(folder: Path, lock: BuildLock) -> Iterator[str]:
+    path = folder / CARD
+    try:
+        text = path.read_text(encoding="utf-8") if path.stat().st_size <= _MAX_TEXT else ""
+    except (OSError, UnicodeDecodeError) as error:
+        yield f"{CARD}: {error}"
+        return
+    head = card_head(text)
+    if head is None:
+        yield f"{CARD}: no YAML front matter"
+        return
+    entries = {e.get("config_name"): e for e in _dicts(head.get("configs"))}
+    counts = {
+        e.get("config_name"): sum(s.get("num_examples", 0) for s in _dicts(e.get("splits")))
+        for e in _dicts(head.get("dataset_info"))
+    }
+    for config in CONFIGS:
+        if not any(_of(name) == config for name in lock.files):
+            continue
+        wanted = config_digest(lock, config)
+        if config not in entries:
+            yield f"{CARD}: config {config!r} is not declared"
+        elif not any(wanted in str(value) for value in entries[config].values()):
+            yield f"{CARD}: config {config!r} lacks its files' digest {wanted[:12]}: users would see old rows"
+        if counts.get(config) != _rows(lock, config):
+            yield f"{CARD}: {counts.get(config)} rows of {config!r}, its files hold {_rows(lock, config):,}"
+
+
+def _dicts(value: Any) -> list[dict[str, Any]]:
+    return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []

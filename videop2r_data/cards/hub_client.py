@@ -1,0 +1,180 @@
+"""The Hub as this room sees it: one connection, the token from the usual places, errors in our words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal, Self
+
+from videop2r_data.errors import HubAuthError, HubError, P2RError
+
+if TYPE_CHECKING:
+    from huggingface_hub import HfApi
+
+Kind = Literal["dataset", "model"]
+_LOGIN = "log in with `hf auth login`, or set HF_TOKEN (https://huggingface.co/settings/tokens)"
+_AGAIN = "run the same command again"
+_TOKEN_CHARS = 8
+"""A token shorter than this is not searched for in messages: it would match anything."""
+
+
+@dataclass(frozen=True)
+class Hub:
+    """One Hub and who talks to it.
+
+    Attributes:
+        endpoint: its URL, None: HF_ENDPOINT or huggingface.co.
+        token: never printed: not in `repr`, and cut out of every error; None: anonymous.
+    """
+
+    endpoint: str | None = None
+    token: str | None = field(default=None, repr=False)
+
+    @classmethod
+    def connect(cls, *, endpoint: str | None = None) -> Self:
+        """Take the token from HF_TOKEN, its file, or the cached login."""
+        from huggingface_hub import get_token
+
+        return cls(endpoint, get_token())
+
+    @property
+    def api(self) -> HfApi:
+        """The real client; without a token it stays anonymous, whatever the machine has cached."""
+        from huggingface_hub import HfApi
+
+        return HfApi(endpoint=self.endpoint, token=self.token or False, library_name="videop2r-data")
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """Headers of a plain request to the Hub itself; never send them to another host."""
+        from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]
+
+        return dict(build_hf_headers(token=self.token or False, library_name="videop2r-data"))
+
+    def url(self, repo: str, path: str, *, kind: Kind, revision: str) -> str:
+        """Address of one file at one revision."""
+        from huggingface_hub import hf_hub_url
+
+        return str(hf_hub_url(repo, path, repo_type=kind, revision=revision, endpoint=self.endpoint))
+
+    def who(self) -> str:
+        """Name of the account, as the Hub knows it.
+
+        Raises:
+            HubAuthError: no token, or one that the Hub does not take.
+        """
+        if self.token is None:
+            raise HubAuthError("there is no token to write to the Hub with", hint=_LOGIN)
+        with self.errors("the Hub"):
+            return str(self.api.whoami()["name"])
+
+    @contextmanager
+    def errors(self, where: str) -> Iterator[None]:
+        """Turn what the client raises into a `HubError` that says what to do.
+
+        Args:
+            where: repository or file that this is about.
+        """
+        try:
+            yield
+        except (P2RError, KeyboardInterrupt):
+            raise
+        except Exception as error:
+            told = translate(error, where)
+            if told is None:
+                raise
+            told.message = self.scrub(told.message)
+            raise told from None
+
+    def scrub(self, text: str) -> str:
+        """The text without the token."""
+        if self.token and len(self.token) >= _TOKEN_CHARS:
+            return text.replace(self.token, "<token>")
+        return text
+
+
+def check_repo_id(repo: str) -> str:
+    """`owner/name` as the Hub allows it.
+
+    Raises:
+        HubError: it is not.
+    """
+    from huggingface_hub.errors import HFValidationError
+    from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
+
+    try:
+        validate_repo_id(repo)
+    except HFValidationError:
+        raise HubError("not a repository of the Hub", where=repo, hint="write owner/name") from None
+    return repo
+
+
+def status_of(error: BaseException) -> int | None:
+    """HTTP status behind an error of the client, if there is one."""
+    response: Any = getattr(error, "response", None)
+    status = getattr(response, "status_code", None)
+    return status if isinstance(status, int) else None
+
+
+def translate(error: Exception, where: str) -> HubError | None:
+    """An error of the Hub's client in our words; None: it is none of theirs, and so a bug."""
+    from huggingface_hub import errors as theirs
+
+    status, text = status_of(error), first_line(error)
+    told: list[tuple[bool, type[HubError], str, str]] = [
+        (
+            isinstance(error, theirs.GatedRepoError),
+            HubAuthError,
+            "access must be asked for",
+            "ask for it on its page, then log in",
+        ),
+        (
+            isinstance(error, theirs.RepositoryNotFoundError),
+            HubError,
+            "no such repository, or it is private and this token cannot see it",
+            f"check the name; for a private one, {_LOGIN}",
+        ),
+        (status == 401, HubAuthError, "the Hub does not take this token", _LOGIN),
+        (status == 403, HubAuthError, "this token may not do that", "make one that may write there"),
+        (
+            isinstance(error, theirs.RevisionNotFoundError),
+            HubError,
+            "no such revision",
+            "name a commit, a tag or a branch that exists",
+        ),
+        (isinstance(error, theirs.EntryNotFoundError), HubError, f"no such file there: {text}", ""),
+        (status == 412, HubError, "somebody else changed it meanwhile", _AGAIN),
+        (isinstance(error, theirs.HFValidationError), HubError, text, "write owner/name"),
+        (text.startswith("Invalid metadata"), HubError, f"the Hub refuses the card: {error}", ""),
+        (isinstance(error, theirs.HfHubHTTPError), HubError, f"the Hub answered {status}: {text}", _AGAIN),
+    ]
+    for holds, kind, message, hint in told:
+        if holds:
+            return kind(message, where=where, hint=hint or None)
+    return _unreachable(error, where)
+
+
+def _unreachable(error: Exception, where: str) -> HubError | None:
+    """Errors of the transport below the client, which lets them through, and of Xet."""
+    import httpx2
+    from huggingface_hub import errors as theirs
+
+    if isinstance(error, theirs.OfflineModeIsEnabled):
+        return HubError("HF_HUB_OFFLINE is set", where=where, hint="unset it to talk to the Hub")
+    if isinstance(error, RuntimeError) and first_line(error).startswith("Error while uploading"):
+        cause = error.__cause__ if isinstance(error.__cause__, Exception) else error
+        told = translate(cause, where) if cause is not error else None
+        what = f"{first_line(error)} {type(cause).__name__}: {first_line(cause)}"
+        return told or HubError(what, where=where, hint=_AGAIN)
+    ours = (httpx2.HTTPError, ConnectionError, theirs.XetDownloadError, theirs.LocalEntryNotFoundError)
+    if isinstance(error, ours) or type(error).__module__.startswith("hf_xet"):
+        hint = f"what arrived is kept: {_AGAIN}"
+        return HubError(f"the connection broke: {first_line(error)}", where=where, hint=hint)
+    return None
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an error that says something, or its type."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0] if lines else type(error).__name__
