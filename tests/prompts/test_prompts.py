@@ -14,6 +14,7 @@ DIGESTS = {
     "generate-agnostic-v1": "76e63825468b12ea745467754601a8640136cf25a65f5143e87f52760fedc9d8",
     "generate-v1": "a6fc72bf400e3915390e4f4d8910ab789dd03ee7463f0b4e264161d3243d9e79",
     "judge-v1": "b95195a26da4fbd68fccb1963a0023d91dffd562c43af4e5d12588405f3fd697",
+    "tiny-v1": "7529eb766372614986acd14d5f7cc783fc80a1b839a1345be97971c53dbcd6b8",
 }
 """Of the packaged prompts: after a release a changed text is a new file, for it changes what a build asks."""
 GOOD = "=== system ===\ns\n=== user ===\n{problem}\n{options}\nend\n"

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING
 
 from videop2r_data.demo import iter_scenes, write_trace
 from videop2r_data.demo.scene import COLOURS, SHAPES
 from videop2r_data.demo.wording import NUMBER_WORDS
-from videop2r_data.prompts import load_prompt
+from videop2r_data.prompts import load_prompt, render_generate
 from videop2r_data.schemas.inputs import DemoSpec
 
 if TYPE_CHECKING:
@@ -53,6 +53,8 @@ CHAT_TEMPLATE = (
 )
 """Turns as Qwen2.5-VL writes them, without its default system turn: a tiny model's context is short."""
 
+PROMPTS = ("tiny-v1",)
+"""What a tiny model is asked with unless told otherwise."""
 _TAG = r"</?(?:observation|think|answer)>"
 _WORDS = (
     rf"'(?i:[sdmt]|ll|ve|re)|(?!{_TAG})[^\r\n\p{{L}}\p{{N}}]?\p{{L}}+|\p{{N}}"
@@ -74,14 +76,24 @@ def _pieces(phrases: bool) -> str:
     return rf"{_TAG}| ?\b(?i:{facts})(?:e?s)?\b| ?\b[A-F]\b|\p{{N}}|\n"
 
 
-def corpus(world: DemoSpec, traces: int) -> Iterator[str]:
-    """Questions with their options, traces and packaged prompts: the texts that the merges are learnt from."""
-    prompt = load_prompt("generate-v1")
-    yield from (prompt.system, prompt.user, *prompt.hints.values())
+def corpus(world: DemoSpec, chats: int, prompts: Sequence[str] = PROMPTS) -> Iterator[str]:
+    """Chats about the demo world, as the merges shall know them: system, user and assistant turns.
+
+    Args:
+        world: whose questions and traces.
+        chats: how many.
+        prompts: packaged prompts or files, taken in turns: what they always say becomes few tokens.
+    """
+    loaded = [load_prompt(name) for name in prompts]
     quiet = world.model_copy(update={"defect_rate": 0.0})
-    for sample in islice(iter_scenes(quiet), traces):
-        yield "\n".join([sample.question.problem, *sample.question.options])
-        yield write_trace(sample, None)
+    for i, sample in enumerate(islice(iter_scenes(quiet), chats)):
+        prompt, question = loaded[i % len(loaded)], sample.question
+        yield f"system\n{prompt.system}"
+        text = render_generate(
+            prompt, problem=question.problem, options=question.options, problem_type=question.problem_type
+        )
+        yield f"user\n{text}"
+        yield f"assistant\n{write_trace(sample, None)}"
 
 
 def build_tokenizer(
@@ -113,8 +125,8 @@ def build_tokenizer(
     core.add_special_tokens(list(SPECIAL_TOKENS))
     return PreTrainedTokenizerFast(
         tokenizer_object=core,
-        pad_token="<|endoftext|>",
-        eos_token="<|im_end|>",
+        pad_token="<|endoftext|>",  # noqa: S106 - a token of text
+        eos_token="<|im_end|>",  # noqa: S106
         additional_special_tokens=[t for t in SPECIAL_TOKENS if t not in ("<|endoftext|>", "<|im_end|>")],
         model_max_length=32_768,
         clean_up_tokenization_spaces=False,
