@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,7 +41,9 @@ def load_policy(spec: PolicySpec, device: torch.device | str = "cpu") -> Policy:
     if spec.freeze_vision:
         net.model.visual.requires_grad_(False)
     if spec.gradient_checkpointing:
-        net.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        # the first of these is the name in newer versions of the library, the second in older ones
+        enable = getattr(net, "activation_checkpointing_enable", None) or net.gradient_checkpointing_enable
+        enable({"use_reentrant": False})
     net.config.use_cache = False
     if spec.lora is not None:
         net = add_adapters(net, spec.lora)
@@ -83,7 +86,10 @@ def add_adapters(net: Any, spec: LoraSpec) -> Any:
         task_type="CAUSAL_LM",
     )
     try:
-        return get_peft_model(net, config)
+        with warnings.catch_warnings():
+            # peft 0.21 asks for an attribute that transformers 5.23 has renamed
+            warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)
+            return get_peft_model(net, config)
     except ValueError as error:
         raise ConfigError(
             f"no adapter fits: {' '.join(str(error).split())[:200]}", hint="check lora.targets"

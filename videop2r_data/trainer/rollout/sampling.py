@@ -54,7 +54,7 @@ def draw(logits: Tensor, u: Tensor, spec: SamplingSpec, never: Tensor | None = N
 
 def _draw_sorted(scores: Tensor, u: Tensor, spec: SamplingSpec) -> Tensor:
     """The likeliest tokens alone, likeliest first; equal ones in the order of their ids."""
-    scores, order = scores.sort(-1, descending=True, stable=True)
+    scores, order = scores.sort(dim=-1, descending=True, stable=True)
     if spec.top_k:
         scores, order = scores[:, : spec.top_k], order[:, : spec.top_k]
     probabilities = scores.softmax(-1)
