@@ -24,11 +24,11 @@ def row(
     return Graded(acc_p, acc_r, form_p, form_r, form_p and form_r, tokens_p=p, tokens_r=r)
 
 
-def one(graded: Graded, spec: RewardSpec | None = None) -> tuple[float, float, float, float]:
+def one(graded: Graded, spec: RewardSpec | None = None) -> tuple[float, ...]:
+    """R_P, R_R, their sum and the plain reward of one rollout."""
     table = rewards_of([graded], spec or RewardSpec(), 1)
-    return tuple(  # type: ignore[return-value]
-        round(x.item(), 6) for x in (table.perception, table.reasoning, table.total, table.plain)
-    )
+    columns = (table.perception, table.reasoning, table.total, table.plain)
+    return tuple(round(x.item(), 6) for x in columns)
 
 
 def test_everything_right_earns_two_point_two_each() -> None:
