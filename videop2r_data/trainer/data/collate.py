@@ -20,6 +20,7 @@ from videop2r_data.prompts import Prompt, render_generate
 from videop2r_data.schemas.calls import Frames, Message, Request
 from videop2r_data.schemas.inputs import MediaSpec
 from videop2r_data.trainer.data.batch import IMAGE, PARTS, VIDEO, ModelInputs, PromptBatch, select_media
+from videop2r_data.trainer.data.checks import check_factor, check_result, check_size
 from videop2r_data.trainer.data.examples import Example, Skip
 
 __all__ = ["PROMPT_TOO_LONG", "SPECIAL_TOKEN", "Collator", "ModelInputs", "PromptBatch"]
@@ -54,7 +55,7 @@ class Collator:
         self._control = _control_tokens(self.tokenizer)
         self._end = self._end_of_turn()
         self._bare = _bare_placeholder(processor)
-        _check_factor(media, self._parts)
+        check_factor(media, self._parts)
 
     def __call__(self, examples: Sequence[Example], frames: Sequence[Frames | None]) -> PromptBatch:
         """Prompts of a batch; videos, images and text may be mixed.
@@ -159,22 +160,25 @@ class Collator:
         seen: dict[int, list[Frames]] = {IMAGE: [], VIDEO: []}
         for one in frames:
             if one is not None:
-                seen[IMAGE if one.record.data_type == "image" else VIDEO].append(one)
+                kind = IMAGE if one.record.data_type == "image" else VIDEO
+                check_size(self._parts[kind], one)
+                seen[kind].append(one)
         wanted: dict[str, Any] = {}
         if seen[IMAGE]:
             wanted |= {"images": [_array(f)[0] for f in seen[IMAGE]], "images_kwargs": {"do_resize": False}}
         if seen[VIDEO]:
             wanted |= {
-                "videos": [self._clip(f) for f in seen[VIDEO]],
+                "videos": [_array(f) for f in seen[VIDEO]],
                 "videos_kwargs": self._as_sampled(seen),
             }
         texts = [text.replace(*self._bare) for text in texts] if self._bare else texts
         out = self.processor(text=texts, return_mm_token_type_ids=True, add_special_tokens=False, **wanted)
         ids, types = _lists(out["input_ids"]), _lists(out["mm_token_type_ids"])
         media = _tensors(out)
-        for kind, name in ((IMAGE, "image"), (VIDEO, "video")):
+        for kind, part in self._parts.items():
             if seen[kind]:
-                self._check(kind, name, seen[kind], [row.count(kind) for row in types], media)
+                tokens = [n for n in (row.count(kind) for row in types) if n]
+                check_result(part, seen[kind], media[PARTS[kind][0]].tolist(), tokens, self.media)
         return ids, types, media
 
     def _as_sampled(self, seen: Mapping[int, list[Frames]]) -> dict[str, Any]:
@@ -185,39 +189,6 @@ class Collator:
         if hasattr(self._parts[VIDEO], "cap_pixels_per_frame"):
             settings["cap_pixels_per_frame"] = False
         return settings
-
-    def _clip(self, frames: Frames) -> Any:
-        return _array(frames)
-
-    def _check(
-        self, kind: int, name: str, seen: list[Frames], tokens: list[int], media: Mapping[str, Tensor]
-    ) -> None:
-        """Sizes, number of tokens and budget, against the frames that went in."""
-        part, grids = self._parts[kind], media[PARTS[kind][0]].tolist()
-        patch, merge = part.patch_size, part.merge_size
-        temporal = part.temporal_patch_size if kind == VIDEO else 1
-        limit = (
-            self.media.max_pixels if kind == VIDEO else self.media.image_max_pixels or self.media.max_pixels
-        )
-        expected = [-(-f.record.count // temporal) for f in seen]
-        got = [n for n in tokens if n]
-        for frame, grid, count, steps in zip(seen, grids, got, expected, strict=True):
-            t, h, w = grid
-            size = (frame.record.height, frame.record.width)
-            if (h * patch, w * patch) != size or t != steps:
-                raise ConfigError(
-                    f"{name}: {frame.record.count} frames of {size} became {grid} patches of {patch} px"
-                )
-            if count != t * h * w // merge**2:
-                raise ConfigError(
-                    f"{name}: {count} tokens for {t * h * w} patches, {merge}x{merge} to a token"
-                )
-            each, budget = h * w // merge**2, limit // (patch * merge) ** 2
-            if each > budget:
-                raise ConfigError(
-                    f"{name}: {each} tokens a frame, the budget is {budget}",
-                    hint="sample the frames with the media settings that the collator has",
-                )
 
     def _end_of_turn(self) -> int:
         """The tokenizer's end token, once the template is seen to close the assistant's turn with it."""
@@ -246,17 +217,6 @@ def _bare_placeholder(processor: Any) -> tuple[str, str] | None:
         return None
     video = processor.video_token
     return f"{processor.vision_start_token}{video}{processor.vision_end_token}", video
-
-
-def _check_factor(media: MediaSpec, parts: Mapping[int, Any]) -> None:
-    wanted = {part.patch_size * part.merge_size for part in parts.values()}
-    if any(media.factor % factor for factor in wanted):
-        raise ConfigError(
-            f"frames are sampled in multiples of {media.factor} px, the model sees multiples of "
-            f"{' and '.join(map(str, sorted(wanted)))} px",
-            where="data.media.factor",
-            hint=f"set factor: {max(wanted)}",
-        )
 
 
 def _control_tokens(tokenizer: Any) -> tuple[str, ...]:

@@ -55,7 +55,7 @@ class Skip:
 
     Attributes:
         sample_id: its id, or file and row when it could not be read that far.
-        reason: a `RejectReason` or `TraceFault` value, or one of `trainer.data.reasons`.
+        reason: a `RejectReason` or `TraceFault` value, or one of `trainer.data.collate`.
         detail: file, row, field and what is wrong, for people.
     """
 
