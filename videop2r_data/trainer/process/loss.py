@@ -120,41 +120,25 @@ def policy_loss(
         raise ValueError(
             f"beta is {spec.beta:g} and there are no reference log-probabilities: hand them in or set 0"
         )
-    others = [x for x in (old_logps, ref_logps, entropy) if x is not None]
-    _check_shapes(logps, mask, others, streams)
-    fine = mask & torch.isfinite(logps)
-    for other in others[: len(others) - (entropy is not None)]:
-        fine = fine & torch.isfinite(other)
+    models = [x for x in (logps, old_logps, ref_logps) if x is not None]
+    _check_shapes(mask, [*models, *([] if entropy is None else [entropy])], streams)
+    fine = mask.clone()
+    for each in models:
+        fine &= torch.isfinite(each)
     now = torch.where(fine, logps, 0.0).float()
     old = now.detach() if old_logps is None else torch.where(fine, old_logps, 0.0).float().detach()
     kl = _k3(now, None if ref_logps is None else torch.where(fine, ref_logps, 0.0).float().detach())
     parts = _Parts(now - old, kl, mask, fine, spec, denominators)
+    surrogates = [_surrogate(parts, stream) for stream in streams]
     policy = now.new_zeros(())
-    log: dict[str, Tensor] = {}
-    clipped_all = torch.zeros_like(fine)
-    reached = torch.zeros_like(fine)
-    highest = now.new_zeros(())
-    ratios = []
-    for stream in streams:
-        ratio, value, clipped = _surrogate(parts, stream)
-        policy = policy - parts.reduce(stream.mask * value, stream.mask)
-        touched = fine & (stream.mask > 0)
-        log[f"clip_fraction/{stream.name}"] = _tally(clipped, touched)
-        clipped_all, reached = clipped_all | clipped, reached | touched
-        highest = torch.maximum(highest, torch.where(touched, ratio.detach(), 0.0).amax())
-        ratios.append(_tally(ratio, touched))
-    penalty = parts.penalty(streams)
-    loss = policy + spec.beta * penalty if spec.beta > 0 else policy
-    log |= {
-        "policy": torch.stack([policy.detach().double(), policy.new_zeros((), dtype=torch.float64)]),
-        "kl": _tally(kl, fine),
-        "ratio": torch.stack(ratios).sum(dim=0) if ratios else _tally(kl, torch.zeros_like(fine)),
-        "clip_fraction": _tally(clipped_all, reached),
-        "nonfinite": _tally(~fine, mask),
-    }
+    for stream, found in zip(streams, surrogates, strict=True):
+        policy = policy - parts.reduce(stream.mask * found.value, stream.mask)
+    loss = policy + spec.beta * parts.penalty(streams) if spec.beta > 0 else policy
+    metrics, maxima = _log(parts, streams, surrogates)
+    metrics["policy"] = torch.stack([policy.detach().double(), torch.zeros_like(policy).double()]).detach()
     if entropy is not None:
-        log["entropy"] = _tally(entropy, mask & torch.isfinite(entropy))
-    return LossResult(loss, log, {"ratio_max": highest})
+        metrics["entropy"] = _tally(entropy, mask & torch.isfinite(entropy))
+    return LossResult(loss, metrics, maxima)
 
 
 def averages(metrics: dict[str, Tensor]) -> dict[str, float]:
@@ -201,12 +185,20 @@ class _Parts(NamedTuple):
         return torch.stack(parts).sum() if parts else self.kl.sum() * 0.0
 
 
-def _surrogate(parts: _Parts, stream: Stream) -> tuple[Tensor, Tensor, Tensor]:
-    """Ratio, min(rho A, clip(rho) A) and whether the clip took the gradient; each [N, C]."""
+class _Surrogate(NamedTuple):
+    """Of one stream, each [N, C]: rho, min(rho A, clip(rho) A), whom it reaches, whom the clip silenced."""
+
+    ratio: Tensor
+    value: Tensor
+    reached: Tensor
+    clipped: Tensor
+
+
+def _surrogate(parts: _Parts, stream: Stream) -> _Surrogate:
     low, high = parts.spec.clip_range
+    reached = parts.fine & (stream.mask > 0)
     log_ratio = parts.log_ratio
     if parts.spec.ratio == "segment":
-        reached = parts.fine & (stream.mask > 0)
         count = reached.sum(dim=1, keepdim=True).clamp(min=1)
         mean = torch.where(reached, log_ratio, 0.0).sum(dim=1, keepdim=True) / count
         log_ratio = mean.expand_as(log_ratio)
@@ -214,7 +206,27 @@ def _surrogate(parts: _Parts, stream: Stream) -> tuple[Tensor, Tensor, Tensor]:
     a = stream.advantage.float()[:, None]
     value = torch.minimum(ratio * a, ratio.clamp(low, high) * a)
     clipped = ((ratio < low) & (a < 0)) | ((ratio > high) & (a > 0))
-    return ratio, value, clipped & parts.fine & (stream.mask > 0)
+    return _Surrogate(ratio, value, reached, clipped & reached)
+
+
+def _log(
+    parts: _Parts, streams: Sequence[Stream], surrogates: Sequence[_Surrogate]
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Sums with counts, and maxima, over the tokens that a stream reaches (KL: over all)."""
+    none = torch.zeros_like(parts.fine)
+    clipped, reached, ratio = none, none, _tally(parts.kl, none)
+    highest = parts.kl.new_zeros(())
+    metrics: dict[str, Tensor] = {}
+    for stream, found in zip(streams, surrogates, strict=True):
+        metrics[f"clip_fraction/{stream.name}"] = _tally(found.clipped, found.reached)
+        clipped, reached = clipped | found.clipped, reached | found.reached
+        ratio = ratio + _tally(found.ratio, found.reached)
+        highest = torch.maximum(highest, torch.where(found.reached, found.ratio.detach(), 0.0).amax())
+    metrics["clip_fraction"] = _tally(clipped, reached)
+    metrics["ratio"] = ratio
+    metrics["kl"] = _tally(parts.kl, parts.fine)
+    metrics["nonfinite"] = _tally(~parts.fine, parts.mask)
+    return metrics, {"ratio_max": highest.detach()}
 
 
 def _k3(now: Tensor, ref: Tensor | None) -> Tensor:
@@ -232,13 +244,12 @@ def _tally(values: Tensor, where: Tensor) -> Tensor:
     return torch.stack([total, where.sum().double()])
 
 
-def _check_shapes(logps: Tensor, mask: Tensor, others: Sequence[Tensor], streams: Sequence[Stream]) -> None:
-    for tensor in (mask, *others, *(stream.mask for stream in streams)):
-        if logps.ndim != 2 or tensor.shape != logps.shape:
-            raise ValueError(
-                f"got shapes {list(logps.shape)} and {list(tensor.shape)}; all must be one [N, C]"
-            )
+def _check_shapes(mask: Tensor, others: Sequence[Tensor], streams: Sequence[Stream]) -> None:
+    for tensor in (*others, *(stream.mask for stream in streams)):
+        if mask.ndim != 2 or tensor.shape != mask.shape:
+            got, wanted = list(tensor.shape), list(mask.shape)
+            raise ValueError(f"got shapes {got} and {wanted} (completion mask); all must be one [N, C]")
     for stream in streams:
-        if stream.advantage.shape != logps.shape[:1]:
+        if stream.advantage.shape != mask.shape[:1]:
             got = list(stream.advantage.shape)
-            raise ValueError(f"stream {stream.name!r} has advantages {got}, wanted [{len(logps)}]")
+            raise ValueError(f"stream {stream.name!r} has advantages {got}, wanted [{len(mask)}]")
