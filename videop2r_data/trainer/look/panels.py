@@ -102,7 +102,7 @@ def _one_by_one() -> list[Panel]:
 def _title(panel: Panel, line: Line) -> str:
     if line.process == PLAIN or (line.process == SUM and panel.title != COLLAPSED):
         return panel.title  # of both processes together: the plain words
-    return f"{panel.title}: {line.process}"
+    return f"{panel.title.removesuffix(' groups')}: {line.process}"
 
 
 def _drawn(runs: Sequence[RunCurves], key: str) -> bool:
