@@ -11,7 +11,8 @@ import pytest
 import yaml
 
 from videop2r_data.builders.export import DatasetWriter
-from videop2r_data.cards.dataset_card import cell, write_dataset_card
+from videop2r_data.cards.dataset_card import write_dataset_card
+from videop2r_data.cards.markdown import cell
 from videop2r_data.errors import ExportError
 
 HOSTILE = [
@@ -31,6 +32,10 @@ def lock(**changes: Any) -> dict[str, Any]:
         "description": "",
         "license": "apache-2.0",
         "synthetic": False,
+        "version": "1.2.0",
+        "changelog": ["1.2.0: more rows", "1.0.0: the first"],
+        "sources": [{"name": "pool", "license": "cc-by-4.0", "licenses": {}}],
+        "generate": {"backend": {"terms": "Apache-2.0"}},
         "media": {"frames": 16, "max_pixels": 100352},
         "verify": {"threshold": 0.6, "policy": {"profile": "robust"}},
     } | changes

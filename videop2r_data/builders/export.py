@@ -15,7 +15,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from videop2r_data.errors import ExportError
-from videop2r_data.schemas.lock import FileLock
+from videop2r_data.schemas.lock import AGREEMENT_NAME, CROISSANT_NAME, FileLock
 from videop2r_data.schemas.rows import CONFIGS
 
 ROW_GROUP_BYTES = 100 * 2**20
@@ -218,7 +218,8 @@ def _carry_over(old: Path, out: Path) -> None:
     shutil.rmtree(old)
 
 
-_OURS = re.compile(rf"README\.md|{re.escape(LOCK_NAME)}|data|data/({'|'.join(CONFIGS)})-\d{{5}}\.parquet")
+_FLAT = "|".join(re.escape(name) for name in ("README.md", LOCK_NAME, AGREEMENT_NAME, CROISSANT_NAME))
+_OURS = re.compile(rf"{_FLAT}|data|data/({'|'.join(CONFIGS)})-\d{{5}}\.parquet")
 
 
 def check_ours(out: Path) -> None:

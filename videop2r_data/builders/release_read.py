@@ -13,11 +13,20 @@ import orjson
 
 from videop2r_data.builders.release_json import raw_records
 from videop2r_data.errors import SourceError
+from videop2r_data.schemas.lock import AGREEMENT_NAME, CROISSANT_NAME
 
 _SUFFIXES = (".parquet", ".jsonl", ".json", ".jsonl.gz", ".json.gz")
 _BUFFER = 1 << 18
 """Bytes read ahead per column: a row group is streamed, never held as a whole."""
-_NOT_ROWS = {"build.lock.json", "dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json"}
+_NOT_ROWS = {
+    "build.lock.json",
+    AGREEMENT_NAME,
+    CROISSANT_NAME,
+    "dataset_info.json",
+    "dataset_infos.json",
+    "dataset_dict.json",
+    "state.json",
+}
 
 
 class _Missing:

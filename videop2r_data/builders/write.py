@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
@@ -22,7 +23,7 @@ from videop2r_data.builders.sources import BadRow, PoolDigest
 from videop2r_data.builders.workspace import Workspace
 from videop2r_data.errors import ExportError
 from videop2r_data.schemas import Outcome, RejectReason, Sample, Stage
-from videop2r_data.schemas.lock import BuildLock, Ledger, SourceLock, StepModel
+from videop2r_data.schemas.lock import AGREEMENT_NAME, BuildLock, Ledger, SourceLock, StepModel
 from videop2r_data.schemas.recipe import Recipe
 
 VERSIONED = ("av", "jiwer", "numpy", "pillow", "pyarrow", "rapidfuzz", "rouge-score")
@@ -85,6 +86,9 @@ async def _write(
             orjson.dumps(lock.model_dump(mode="json"), option=orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS)
             + b"\n"
         )
+        measured = place.out / AGREEMENT_NAME  # of the judge, by hand: no build can make it anew
+        if measured.is_file():
+            shutil.copyfile(measured, writer.staging / AGREEMENT_NAME)
         card(writer.staging)
         writer.commit()
     return lock

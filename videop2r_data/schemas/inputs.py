@@ -80,6 +80,8 @@ class SourceSpec(Model):
     """Take only the first rows."""
     license: str = ""
     """Licence of the questions and media, for the card."""
+    licenses: dict[str, str] = Field(default_factory=dict)
+    """For a pool that gathers several data sets: `data_source` -> its licence, where it is another one."""
     demo: DemoSpec | None = None
     """For `demo`."""
 

@@ -9,6 +9,11 @@ from pydantic import Field
 from videop2r_data.schemas.base import Model
 
 
+AGREEMENT_NAME = "judge-agreement.json"
+"""A report of `p2r-data judge-eval` beside the data: what the card says of the judge."""
+CROISSANT_NAME = "croissant.json"
+
+
 class SourceLock(Model):
     """One pool as it was read."""
 

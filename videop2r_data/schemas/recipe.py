@@ -71,6 +71,8 @@ class BackendSpec(Model):
     """Tries after the first, for transient errors."""
     price: Price | None = None
     """None: free (your own server)."""
+    terms: str = ""
+    """Licence or terms of use of what this model writes, for the card."""
     extra: dict[str, Any] = Field(default_factory=dict)
     """Constructor arguments for `vllm` and `transformers` (e.g. `tensor_parallel_size: 8`)."""
 
@@ -151,6 +153,10 @@ class Recipe(Model):
     title: str = ""
     description: str = ""
     license: str = "apache-2.0"
+    version: str = Field(default="1.0.0", pattern=r"^\d{1,6}\.\d{1,6}\.\d{1,6}$")
+    """Of the data set, for the card and for tags."""
+    changelog: tuple[str, ...] = ()
+    """What each version brought, the newest first, for the card."""
     synthetic: bool = False
     """Marks every row and the card."""
     sources: tuple[SourceSpec, ...] = Field(min_length=1)

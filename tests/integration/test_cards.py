@@ -1,0 +1,177 @@
+"""The card of a built data set: its snippet runs, its counts are those of the files, its Croissant has the rows."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from huggingface_hub import DatasetCard
+
+from tests.integration.test_loading import build
+from videop2r_data.builders import export
+from videop2r_data.cards.dataset_card import write_dataset_card
+from videop2r_data.errors import ExportError
+
+pytestmark = pytest.mark.integration
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("cards")
+    build(folder, "videop2r-demo", 60)  # its name in the recipe, as the snippet has it
+    return folder / "videop2r-demo"
+
+
+def records(folder: Path) -> dict[str, list[dict[str, Any]]]:
+    """All rows of all record sets, read through Croissant."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        import mlcroissant as mlc
+
+        data = mlc.Dataset(jsonld=folder / "croissant.json")
+        assert not list(data.metadata.ctx.issues.errors)
+        return {name: list(data.records(record_set=name)) for name in ("sft", "rl", "rejected")}
+
+
+def test_the_snippet_of_the_card_runs_and_gives_the_rows_that_the_card_counts(
+    demo: Path, tmp_path: Path
+) -> None:
+    text = (demo / "README.md").read_text()
+    code = re.search(r"```python\n(.*?)```", text, re.DOTALL)
+    assert code
+    env = os.environ | {"HF_HOME": str(tmp_path), "HF_HUB_OFFLINE": "1"}
+    done = subprocess.run(
+        [sys.executable, "-c", code[1] + "print(len(ds))"],
+        cwd=demo.parent,
+        env=env,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    counted = {info["config_name"]: info["splits"][0]["num_examples"] for info in front(text)["dataset_info"]}
+    assert int(done.stdout) == counted["sft"]
+    assert f"| sft | {counted['sft']:,} |" in text and f"| rl | {counted['rl']:,} |" in text
+
+
+def front(text: str) -> dict[str, Any]:
+    found = yaml.safe_load(text.split("---\n")[1])
+    assert isinstance(found, dict)
+    return found
+
+
+def test_the_front_matter_is_what_the_hub_accepts(demo: Path) -> None:
+    card = DatasetCard.load(demo / "README.md")
+    assert card.data.license == "apache-2.0" and {"video", "image", "synthetic"} <= set(card.data.tags or ())
+    assert {c["config_name"] for c in card.data.to_dict()["configs"]} == {"sft", "rl", "rejected"}
+
+
+def test_the_card_names_models_prompts_lock_sources_limits_and_version(demo: Path) -> None:
+    text = (demo / "README.md").read_text()
+    for said in (
+        "demo-world/1",
+        "generate-v1",
+        "judge-v1",
+        "lock | sha256",
+        "Limits",
+        "Contamination",
+        "1.0.0",
+    ):
+        assert said in text
+    assert "| demo | 60 | apache-2.0 |" in text
+
+
+def test_croissant_has_every_row_of_every_shard(
+    demo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import pyarrow.parquet as pq
+
+    folder = tmp_path / "shards"
+    monkeypatch.setattr(export, "SHARD_BYTES", 20_000)
+    monkeypatch.setattr(export, "ROW_GROUP_BYTES", 5_000)
+    writer = export.ConfigWriter(folder, "sft")
+    rows = pq.read_table(demo / "data" / "sft-00000.parquet").to_pylist()
+    for row in rows:
+        writer.add(row)
+    writer.close()
+    assert len(writer.shards) > 1
+    for config in ("rl", "rejected"):
+        (folder / "data" / f"{config}-00000.parquet").write_bytes(
+            (demo / f"data/{config}-00000.parquet").read_bytes()
+        )
+    lock = json.loads((demo / "build.lock.json").read_text())
+    lock["files"] = {
+        path.relative_to(folder).as_posix(): export.file_lock(
+            path, pq.read_metadata(path).num_rows
+        ).model_dump()
+        for path in sorted(folder.glob("data/*.parquet"))
+    }
+    (folder / "build.lock.json").write_text(json.dumps(lock))
+    write_dataset_card(folder)
+    found = records(folder)
+    assert [r["sft/problem_id"].decode() for r in found["sft"]] == [r["problem_id"] for r in rows]
+    assert len(found["rl"]) == 60 and len(found["rejected"]) == 60 - len(rows)
+    assert found["sft"][0]["sft/output"].decode() == rows[0]["output"]
+
+
+def test_a_wrong_count_in_the_ledger_fails_the_card(demo: Path, tmp_path: Path) -> None:
+    folder = copy(demo, tmp_path)
+    path = folder / "build.lock.json"
+    lock = json.loads(path.read_text())
+    kind = next(iter(lock["ledger"]["table"]))
+    task = next(iter(lock["ledger"]["table"][kind]))
+    lock["ledger"]["table"][kind][task] += 1
+    path.write_text(json.dumps(lock))
+    with pytest.raises(ExportError, match="sum of the table differ"):
+        write_dataset_card(folder)
+
+
+def copy(demo: Path, to: Path) -> Path:
+    import shutil
+
+    return Path(shutil.copytree(demo, to / "demo"))
+
+
+AGREEMENT = {
+    "judges": [
+        {
+            "model": "a | judge",
+            "labels": 200,
+            "unscored": 3,
+            "figures": {
+                name: {"value": 0.95, "low": 0.91, "high": 0.97}
+                for name in ("agreement", "precision", "recall")
+            },
+        }
+    ]
+}
+
+
+def test_measured_agreement_is_shown_and_half_a_report_is_an_error(demo: Path, tmp_path: Path) -> None:
+    folder = copy(demo, tmp_path)
+    (folder / "judge-agreement.json").write_text(json.dumps(AGREEMENT))
+    write_dataset_card(folder)
+    assert "| a \\| judge | 200 | 95.0% (91.0% to 97.0%) |" in (folder / "README.md").read_text()
+    broken = json.loads(json.dumps(AGREEMENT))
+    broken["judges"][0]["figures"]["recall"]["value"] = None
+    (folder / "judge-agreement.json").write_text(json.dumps(broken))
+    with pytest.raises(ExportError, match="judge-eval"):
+        write_dataset_card(folder)
+
+
+def test_a_rebuild_keeps_the_measured_agreement_on_the_card(tmp_path: Path) -> None:
+    build(tmp_path, "set", 20)
+    (tmp_path / "set" / "judge-agreement.json").write_text(json.dumps(AGREEMENT))
+    build(tmp_path, "set", 25)
+    assert "a \\| judge" in (tmp_path / "set" / "README.md").read_text()
+    command = [sys.executable, "-m", "videop2r_data.cli"]
+    for check in (["reproduce", "set"], ["verify", "set"]):
+        done = subprocess.run([*command, *check], cwd=tmp_path, capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout + done.stderr

@@ -1,0 +1,143 @@
+"""What a dataset card says, read off the files of the data set: nothing is typed in by hand."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from videop2r_data.errors import ExportError
+from videop2r_data.schemas import digest, digest_bytes
+from videop2r_data.schemas.base import Model
+from videop2r_data.schemas.lock import AGREEMENT_NAME, BuildLock
+from videop2r_data.schemas.rows import CONFIGS
+
+LOCK = "build.lock.json"
+
+
+class Facts(Model):
+    """All that a card is made of."""
+
+    lock: BuildLock
+    lock_sha256: str
+    configs: dict[str, dict[str, Any]]
+    """Config -> rows, text_bytes, file_bytes and digest."""
+    data_sources: dict[str, int]
+    """`data_source` -> accepted rows, the most frequent first."""
+    agreement: dict[str, Any] | None
+
+
+def read_facts(folder: Path) -> Facts:
+    """Measure a finished data set.
+
+    Raises:
+        ExportError: a file is missing, or the files, the lock and its ledger disagree.
+    """
+    lock, sha256 = _read_lock(folder)
+    configs = {name: _measure(folder, name, lock) for name in CONFIGS}
+    _agrees_with_ledger(lock, configs, folder)
+    return Facts(
+        lock=lock,
+        lock_sha256=sha256,
+        configs=configs,
+        data_sources=_count_sources(folder),
+        agreement=_read_agreement(folder / AGREEMENT_NAME),
+    )
+
+
+def _read_lock(folder: Path) -> tuple[BuildLock, str]:
+    path = folder / LOCK
+    try:
+        data = path.read_bytes()
+        return BuildLock.model_validate(orjson.loads(data)), digest_bytes(data)
+    except (OSError, ValueError) as error:
+        raise ExportError(f"the lock cannot be read: {error}", where=str(path)) from None
+
+
+def _measure(folder: Path, config: str, lock: BuildLock) -> dict[str, Any]:
+    """Rows, bytes and content digest of one config, read off its files."""
+    import pyarrow.parquet as pq
+
+    rows = text_bytes = file_bytes = 0
+    digests = []
+    for path in sorted((folder / "data").glob(f"{config}-*.parquet")):
+        name = path.relative_to(folder).as_posix()
+        meta = pq.read_metadata(path)
+        known = lock.files.get(name)
+        if known is None or known.rows != meta.num_rows or known.bytes != path.stat().st_size:
+            raise ExportError(
+                "the file is not the one in the lock", where=name, hint="build the data set anew"
+            )
+        rows += meta.num_rows
+        text_bytes += sum(meta.row_group(i).total_byte_size for i in range(meta.num_row_groups))
+        file_bytes += known.bytes
+        digests.append([name, known.sha256])
+    if not digests:
+        raise ExportError(f"no file of config {config!r}", where=str(folder / "data"))
+    return {"rows": rows, "text_bytes": text_bytes, "file_bytes": file_bytes, "digest": digest(digests)}
+
+
+def _agrees_with_ledger(lock: BuildLock, configs: dict[str, dict[str, Any]], folder: Path) -> None:
+    """The numbers that the card shows come from two places: they must be the same numbers."""
+    ledger = lock.ledger
+    pairs = {
+        "kept rows and rows of sft": (ledger.kept, configs["sft"]["rows"]),
+        "rejected and failed rows and rows of rejected": (
+            ledger.rejected + ledger.failed,
+            configs["rejected"]["rows"],
+        ),
+        "rows in and kept + rejected + failed": (
+            ledger.rows_in,
+            ledger.kept + ledger.rejected + ledger.failed,
+        ),
+        "kept rows and the sum of the table": (
+            ledger.kept,
+            sum(sum(row.values()) for row in ledger.table.values()),
+        ),
+        "rejected and failed rows and the sum of their reasons": (
+            ledger.rejected + ledger.failed,
+            sum(ledger.reasons.values()),
+        ),
+    }
+    for what, (left, right) in pairs.items():
+        if left != right:
+            raise ExportError(
+                f"{what} differ: {left:,} and {right:,}",
+                where=str(folder / LOCK),
+                hint="p2r-data verify names the file that was changed; build the data set anew",
+            )
+
+
+def _count_sources(folder: Path) -> dict[str, int]:
+    import pyarrow.parquet as pq
+
+    counts: Counter[str] = Counter()
+    for path in sorted((folder / "data").glob("sft-*.parquet")):
+        with pq.ParquetFile(path) as file:
+            for batch in file.iter_batches(columns=["data_source"]):
+                counts.update(batch.column(0).to_pylist())
+    return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
+
+
+def _read_agreement(path: Path) -> dict[str, Any] | None:
+    """The report, or None; a report without its figures is an error, not a gap in the card."""
+    if not path.exists():
+        return None
+    try:
+        report = orjson.loads(path.read_bytes())
+        for judge in report["judges"]:
+            for figure in ("agreement", "precision", "recall"):
+                float(judge["figures"][figure]["value"])
+            str(judge["model"]), int(judge["labels"]), int(judge["unscored"])
+        if not report["judges"]:
+            raise ValueError("no judge in it")
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ExportError(
+            f"no report of p2r-data judge-eval: {type(error).__name__}: {error}",
+            where=str(path),
+            hint="copy report.json of a finished p2r-data judge-eval, or delete the file",
+        ) from None
+    assert isinstance(report, dict)
+    return report

@@ -1,0 +1,188 @@
+"""Croissant metadata: the same facts for machines, with where the data come from.
+
+Format 1.0 of MLCommons, with PROV-O terms for the provenance. Paths are relative to the file, so it holds for
+a local folder and for a repository alike. It carries no date: nothing here depends on a clock.
+"""
+
+from __future__ import annotations
+
+from pathlib import PurePosixPath
+from typing import Any
+
+from videop2r_data.cards.card_facts import LOCK, Facts
+from videop2r_data.cards.card_head import WHAT, title_of
+from videop2r_data.schemas.arrow import feature_info
+from videop2r_data.schemas.lock import CROISSANT_NAME as CROISSANT
+from videop2r_data.schemas.rows import CONFIGS
+
+__all__ = ["CROISSANT", "croissant"]
+
+_CONTEXT: dict[str, Any] = {
+    "@language": "en",
+    "@vocab": "https://schema.org/",
+    "arrayShape": "cr:arrayShape",
+    "citeAs": "cr:citeAs",
+    "column": "cr:column",
+    "conformsTo": "dct:conformsTo",
+    "containedIn": "cr:containedIn",
+    "cr": "http://mlcommons.org/croissant/",
+    "data": {"@id": "cr:data", "@type": "@json"},
+    "dataBiases": "cr:dataBiases",
+    "dataCollection": "cr:dataCollection",
+    "dataType": {"@id": "cr:dataType", "@type": "@vocab"},
+    "dct": "http://purl.org/dc/terms/",
+    "equivalentProperty": "cr:equivalentProperty",
+    "examples": {"@id": "cr:examples", "@type": "@json"},
+    "extract": "cr:extract",
+    "field": "cr:field",
+    "fileObject": "cr:fileObject",
+    "fileProperty": "cr:fileProperty",
+    "fileSet": "cr:fileSet",
+    "format": "cr:format",
+    "includes": "cr:includes",
+    "isArray": "cr:isArray",
+    "isLiveDataset": "cr:isLiveDataset",
+    "jsonPath": "cr:jsonPath",
+    "key": "cr:key",
+    "md5": "cr:md5",
+    "parentField": "cr:parentField",
+    "path": "cr:path",
+    "personalSensitiveInformation": "cr:personalSensitiveInformation",
+    "prov": "http://www.w3.org/ns/prov#",
+    "rai": "http://mlcommons.org/croissant/RAI/",
+    "recordSet": "cr:recordSet",
+    "references": "cr:references",
+    "regex": "cr:regex",
+    "repeated": "cr:repeated",
+    "replace": "cr:replace",
+    "samplingRate": "cr:samplingRate",
+    "sc": "https://schema.org/",
+    "separator": "cr:separator",
+    "source": "cr:source",
+    "subField": "cr:subField",
+    "transform": "cr:transform",
+}
+_TYPES = {
+    "string": "sc:Text",
+    "bool": "sc:Boolean",
+    "int32": "sc:Integer",
+    "int64": "sc:Integer",
+    "float64": "sc:Float",
+}
+
+
+def croissant(facts: Facts) -> dict[str, Any]:
+    """The document, as JSON-LD.
+
+    Args:
+        facts: of the data set.
+    """
+    lock, recipe = facts.lock, facts.lock.recipe
+    return {
+        "@context": _CONTEXT,
+        "@type": "sc:Dataset",
+        "conformsTo": "http://mlcommons.org/croissant/1.0",
+        "name": recipe["name"],
+        "description": " ".join(recipe["description"].split()) or title_of(recipe),
+        "license": " ".join(recipe["license"].split()) or "not stated",
+        "version": recipe["version"],
+        "citeAs": "VideoP2R, arXiv 2511.11113",
+        "url": "https://arxiv.org/abs/2511.11113",
+        "isLiveDataset": False,
+        "rai:dataCollection": "Questions of the pools below; traces written, verified and judged by models.",
+        "rai:dataLimitations": "See the section Limits of README.md.",
+        "prov:wasDerivedFrom": [
+            {"@type": "prov:Entity", "prov:label": s.name, "prov:value": s.sha256} for s in lock.sources
+        ],
+        "prov:wasGeneratedBy": _activities(facts),
+        "distribution": _files(facts),
+        "recordSet": [_records(name) for name in CONFIGS],
+    }
+
+
+def _activities(facts: Facts) -> list[dict[str, Any]]:
+    """The three steps, each with the models that it used."""
+    lock = facts.lock
+    steps = [
+        {
+            "@type": "prov:Activity",
+            "prov:label": step,
+            "prov:wasAssociatedWith": [
+                {"@type": "prov:SoftwareAgent", "prov:label": served} for served in sorted(model.served)
+            ],
+        }
+        for step, model in lock.models.items()
+    ]
+    build = {
+        "@type": "prov:Activity",
+        "prov:label": f"p2r-data build, lock sha256 {facts.lock_sha256}",
+        "prov:wasAssociatedWith": [
+            {"@type": "prov:SoftwareAgent", "prov:label": f"{name} {version}"}
+            for name, version in sorted(lock.versions.items())
+        ],
+    }
+    return [build, *steps]
+
+
+def _files(facts: Facts) -> list[dict[str, Any]]:
+    out: list[dict[str, Any]] = [
+        {
+            "@type": "cr:FileObject",
+            "@id": LOCK,
+            "name": LOCK,
+            "contentUrl": LOCK,
+            "encodingFormat": "application/json",
+            "sha256": facts.lock_sha256,
+        }
+    ]
+    for name, file in sorted(facts.lock.files.items()):
+        if PurePosixPath(name).suffix == ".parquet":
+            out.append(
+                {
+                    "@type": "cr:FileObject",
+                    "@id": name,
+                    "name": name,
+                    "contentUrl": name,
+                    "contentSize": f"{file.bytes} B",
+                    "encodingFormat": "application/x-parquet",
+                    "sha256": file.sha256,
+                }
+            )
+    shards = {
+        config: [n for n in sorted(facts.lock.files) if n.startswith(f"data/{config}-")] for config in CONFIGS
+    }
+    for config, names in shards.items():
+        out.append(
+            {
+                "@type": "cr:FileSet",
+                "@id": f"{config}-files",
+                "name": f"{config}-files",
+                "containedIn": [{"@id": name} for name in names],
+                "encodingFormat": "application/x-parquet",
+                "includes": f"data/{config}-*.parquet",
+            }
+        )
+    return out
+
+
+def _records(config: str) -> dict[str, Any]:
+    fields = []
+    for info in feature_info(CONFIGS[config]):
+        kind, several = (info["list"], True) if "list" in info else (info["dtype"], False)
+        fields.append(
+            {
+                "@type": "cr:Field",
+                "@id": f"{config}/{info['name']}",
+                "name": f"{config}/{info['name']}",
+                "dataType": _TYPES[kind],
+                **({"isArray": True, "arrayShape": "-1"} if several else {}),
+                "source": {"fileSet": {"@id": f"{config}-files"}, "extract": {"column": info["name"]}},
+            }
+        )
+    return {
+        "@type": "cr:RecordSet",
+        "@id": config,
+        "name": config,
+        "description": WHAT[config],
+        "field": fields,
+    }
