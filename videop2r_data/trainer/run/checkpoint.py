@@ -148,7 +148,7 @@ def publish(draft: Path, final: Path) -> None:
     _sync(final.parent)
 
 
-def save_folder(final: Path, write: Callable[[Path], None]) -> None:
+def save_folder(final: Path, write: Callable[[Path], object]) -> None:
     """Write a folder so that it is whole or not there.
 
     Args:

@@ -17,12 +17,13 @@ from videop2r_data.trainer.judging.specs import JudgingSpec
 from videop2r_data.trainer.model.specs import PolicySpec
 from videop2r_data.trainer.process.specs import LossSpec, ObjectiveSpec, RewardSpec
 from videop2r_data.trainer.rollout.specs import SamplingSpec
+from videop2r_data.trainer.rollout.vllm_specs import VllmSpec
 from videop2r_data.trainer.run.specs import BatchSpec, OptimSpec, RlSpec, SaveSpec
 from videop2r_data.trainer.run.trackers import TRACKERS
 
 Stage = Literal["sft", "rl"]
-_RL_ONLY = ("rl", "objective", "rewards", "loss", "sampling", "judging", "scoring", "reference")
-_NO_MATTER = ("name", "output", "trackers", "save", "title", "eval_every", "evaluation")
+_RL_ONLY = ("rl", "objective", "rewards", "loss", "sampling", "vllm", "judging", "scoring", "reference")
+_NO_MATTER = ("name", "output", "trackers", "save", "title", "eval_every", "evaluation", "vllm")
 """Settings that change nothing about the weights: a run may go on under others."""
 _NO_MATTER_IN = {
     "data": ("source", "media_root", "workers", "ahead"),
@@ -57,7 +58,10 @@ class TrainRecipe(Model):
     """How strict answers are graded: the profile and switches of the validators."""
     loss: LossSpec = LossSpec()
     sampling: SamplingSpec = SamplingSpec()
+    vllm: VllmSpec = VllmSpec()
+    """Of `sampling.backend: vllm` and `vllm-server`."""
     judging: JudgingSpec = JudgingSpec()
+    """A judge that is named is asked under every objective; where perception is not paid, for the log."""
     reference: str = ""
     """Model that the KL term holds on to; empty: where the run starts [paper eq. 6]."""
     evaluation: DataSpec | None = None

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from videop2r_data.trainer.model.unwrap import adapted, bare
+from videop2r_data.trainer.model.save import save_policy
+from videop2r_data.trainer.model.unwrap import sharding
 from videop2r_data.trainer.run.checkpoint import save_folder
 from videop2r_data.trainer.run.identity import update_run
 
@@ -36,36 +37,22 @@ def finish(session: Session) -> bool:
 
 
 def save_final(session: Session, folder: Path) -> None:
-    """Weights and processor for `from_pretrained`; adapters are merged into the weights and kept beside them.
+    """Weights and processor for `from_pretrained`; adapters are merged into the weights.
 
-    Every process must call it: gathered weights (FSDP, ZeRO-3) come from all of them.
+    Every process must call it: weights that are cut over ranks (FSDP, ZeRO-3) are gathered from all of them;
+    adapters are then saved unmerged.
     """
-    accelerator = session.accelerator
-    state: dict[str, Any] = accelerator.get_state_dict(session.engine.model)
+    accelerator, model = session.accelerator, session.engine.model
+    whole = sharding(model) is None
+    state: dict[str, Any] | None = None
+    if not whole:
+        gathered = accelerator.get_state_dict(model)
+        state = {name.removeprefix("net."): weight for name, weight in gathered.items()}
     if accelerator.is_main_process:
-        save_folder(folder, lambda draft: _write(session, state, draft))
+        save_folder(
+            folder,
+            lambda draft: save_policy(
+                session.policy.net, session.policy.processor, draft, merge=whole, state=state
+            ),
+        )
     accelerator.wait_for_everyone()
-
-
-def _write(session: Session, state: dict[str, Any], draft: Path) -> None:
-    net = bare(session.engine.model)
-    peft = adapted(session.policy.net)
-    if peft is not None:
-        peft.save_pretrained(draft / "adapter")
-        peft.merge_adapter()
-        try:
-            net.save_pretrained(draft, state_dict=_merged(net))
-        finally:
-            peft.unmerge_adapter()
-    else:
-        net.save_pretrained(draft, state_dict={k.removeprefix("net."): v for k, v in state.items()})
-    session.policy.processor.save_pretrained(draft)
-
-
-def _merged(net: Any) -> dict[str, Any]:
-    """Weights of a model with merged adapters under the names that they have without."""
-    return {
-        name.replace(".base_layer.", "."): weight
-        for name, weight in net.state_dict().items()
-        if ".lora_" not in name
-    }

@@ -8,6 +8,7 @@ what an uninterrupted one draws, and four processes draw what one does.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 
 _BITS = 63
 """Seeds fit a signed 64-bit integer: torch, numpy and vLLM take them all."""
@@ -31,22 +32,24 @@ def derive(seed: int, *path: int | str) -> int:
 
 
 def rollout_seeds(
-    seed: int, step: int, sample_ids: list[str], group_size: int, kind: str = "rollout"
+    seed: int, step: int, places: Sequence[int], group_size: int, kind: str = "rollout"
 ) -> list[int]:
     """One seed per rollout.
 
     Args:
         seed: the run's.
-        step: optimizer step of the run, from 0; a sample that comes again later gets other rollouts.
-        sample_ids: the B prompts.
+        step: of the run, from 0; a question that comes again later gets other rollouts.
+        places: of the B prompts in the batch of *all* processes, so that their number changes nothing.
         group_size: G.
         kind: keeps the draws of different kinds of rollouts apart.
 
     Returns:
-        B * G seeds; number b * G + g belongs to rollout g of prompt b. They depend on the sample, not on its
-        place in the batch.
+        B * G seeds; number b * G + g belongs to rollout g of prompt b.
+
+    >>> rollout_seeds(0, 5, [3], 2) == [derive(0, "rollout", 5, 3, 0), derive(0, "rollout", 5, 3, 1)]
+    True
     """
-    return [derive(seed, kind, step, name, g) for name in sample_ids for g in range(group_size)]
+    return [derive(seed, kind, step, place, g) for place in places for g in range(group_size)]
 
 
 def seed_step(seed: int, step: int, rank: int) -> None:

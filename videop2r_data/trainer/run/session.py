@@ -88,6 +88,11 @@ class Session:
         chosen = (self.order.batch(step * self.parts + part) for part in range(self.parts))
         return [self.examples[i] for part in chosen for i in part]
 
+    def place(self, local: int) -> int:
+        """Place of this process's planned example `local` in the batch of all processes."""
+        part, within = divmod(local, self.share)
+        return part * self.order.batch_size + int(self.accelerator.process_index) * self.share + within
+
     def blank(self) -> Any:
         """A row that stands in where there is nothing to do."""
         return blank_inputs(self.collator.end_id)

@@ -10,7 +10,7 @@ a rank that has nothing to do.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
@@ -177,12 +177,3 @@ def blank_inputs(token: int, repeat: int = 1) -> ModelInputs:
         media={},
         repeat=repeat,
     )
-
-
-def chunks(pieces: list[Piece], rows: int) -> Iterator[tuple[Piece, slice]]:
-    """The pieces that are not blank, each with its place in a table of the local rows."""
-    for piece in pieces:
-        if not piece.blank:
-            if piece.hi > rows:
-                raise ValueError(f"a piece ends at row {piece.hi} of {rows}")
-            yield piece, slice(piece.lo, piece.hi)

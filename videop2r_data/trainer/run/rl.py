@@ -1,0 +1,180 @@
+"""Reinforcement learning: PA-GRPO, its ablations and T-GRPO, the whole step on one screen [paper §3.3].
+
+Per step: prompts -> G rollouts of each -> who wrote which token -> observations to the judge, who works while
+the old and reference log-probabilities are computed -> answers and verdicts to rewards -> advantages per
+process and group -> clipped loss over counts of the global batch -> clip -> AdamW -> weights to the engine.
+
+A group is never cut: it is drawn, rewarded and learnt from in one process and one pass.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from videop2r_data.trainer.model.forward import TokenLogProbs
+from videop2r_data.trainer.process.advantages import count_collapsed
+from videop2r_data.trainer.process.loss import Denominators, LossResult, denominators, policy_loss
+from videop2r_data.trainer.process.objectives import Stream, pad_masks, streams
+from videop2r_data.trainer.process.rewards import RewardTable, rewards_of
+from videop2r_data.trainer.run.feed import Fed, feed
+from videop2r_data.trainer.run.finish import finish
+from videop2r_data.trainer.run.rl_parts import RlParts, open_parts
+from videop2r_data.trainer.run.rollouts import Rollouts
+from videop2r_data.trainer.run.samples import record_samples
+from videop2r_data.trainer.run.seeds import seed_step
+from videop2r_data.trainer.run.session import Session
+from videop2r_data.trainer.run.step import Piece, Updated, cut
+from videop2r_data.trainer.run.tally import Tally
+from videop2r_data.trainer.run.tick import Tick, end_step
+
+
+def run_rl(session: Session) -> bool:
+    """Train until the last step or until asked to stop; a checkpoint is saved either way.
+
+    Returns:
+        whether the run is complete (then `final/` is written), False if it was stopped.
+    """
+    with open_parts(session) as parts:
+        session.log.begin("rl", session.start, session.steps)
+        for fed in feed(session):
+            seed_step(session.recipe.seed, fed.step, session.accelerator.process_index)
+            tick = Tick(data=fed.waited_s)
+            row = rl_step(session, parts, fed, tick)
+            if end_step(session, fed.step + 1, row, tick):
+                break
+        return finish(session)
+
+
+def rl_step(session: Session, parts: RlParts, fed: Fed, tick: Tick) -> dict[str, Any]:
+    """One rollout batch and its updates; returns the line to log, its times apart."""
+    recipe = session.recipe
+    with tick.timed("rollout"):
+        rollouts = parts.roller.roll(fed)
+        if recipe.objective.is_temporal:
+            rollouts.shuffled = parts.roller.roll_shuffled(fed)
+        ticket, asked = parts.roller.submit(fed, rollouts)
+    inputs = fed.prompts.with_completions([one.ids for one in rollouts.rolled], recipe.rl.group_size)
+    batches = _parts(session, fed, inputs)
+    with tick.timed("logps"):
+        old = parts.old_logps(batches) if recipe.rl.updates > 1 else None
+        reference = parts.reference_logps(batches) if recipe.loss.beta > 0 else None
+    with tick.timed("judge"):
+        rollouts.settle(ticket, asked)
+    table = rewards_of(
+        rollouts.graded,
+        recipe.rewards,
+        recipe.rl.group_size,
+        objective=recipe.objective,
+        shuffled=rollouts.shuffled,
+    )
+    tally = _tally(parts, rollouts, table, fed)
+    mask = torch.arange(int(inputs.lengths.max()) if len(inputs.lengths) else 1) < inputs.lengths[:, None]
+    reached = _streams(session, rollouts, table, mask)
+    with tick.timed("update"):
+        updated = [
+            _update(session, pieces, _Learn(reached, mask, old, reference), tally)
+            for _ in range(recipe.rl.iterations)
+            for pieces in batches
+        ]
+    with tick.timed("sync"):
+        parts.roller.drawer.sync(session.engine.model)
+    record_samples(session, fed, rollouts, table, reached)
+    return _row(session, updated, tally, parts)
+
+
+class _Learn:
+    """What the update needs beside the log-probabilities; tables are [N, C] over this process's rows."""
+
+    def __init__(
+        self, reached: list[Stream], mask: Tensor, old: Tensor | None, reference: Tensor | None
+    ) -> None:
+        self.streams, self.mask, self.old, self.reference = reached, mask, old, reference
+
+    def loss(self, piece: Piece, told: TokenLogProbs, session: Session, whole: Denominators) -> LossResult:
+        """The share of one piece in the loss of the global batch."""
+        device, width, lo, hi = told.logps.device, told.logps.shape[1], piece.lo, piece.hi
+
+        def rows(table: Tensor | None) -> Tensor | None:
+            return None if table is None else table[lo:hi, :width].to(device)
+
+        mine = [Stream(s.name, s.mask[lo:hi, :width], s.advantage[lo:hi]).to(device) for s in self.streams]
+        return policy_loss(
+            told.logps,
+            rows(self.old),
+            rows(self.reference),
+            mine,
+            completion_mask=told.mask,
+            spec=session.recipe.loss,
+            denominators=whole,
+            entropy=told.entropy,
+        )
+
+
+def _parts(session: Session, fed: Fed, inputs: Any) -> list[list[Piece]]:
+    """The passes of each minibatch: whole groups, equally many in every process."""
+    found = []
+    for number in range(session.parts):
+        lo, hi = fed.part(number, session.share)
+        found.append(
+            cut(
+                inputs,
+                lo,
+                hi,
+                groups=session.recipe.batch.micro,
+                pieces=session.engine.pieces,
+                blank=session.blank(),
+            )
+        )
+    return found
+
+
+def _streams(session: Session, rollouts: Rollouts, table: RewardTable, mask: Tensor) -> list[Stream]:
+    width = mask.shape[1]
+    return streams(
+        session.recipe.objective,
+        table,
+        pad_masks([one.perception for one in rollouts.masks], width),
+        pad_masks([one.reasoning for one in rollouts.masks], width),
+        completion_mask=mask,
+        spec=session.recipe.loss,
+    )
+
+
+def _update(session: Session, pieces: list[Piece], learn: _Learn, tally: Tally) -> Updated:
+    """One optimizer update from one minibatch."""
+    local = [denominators(learn.mask[piece.lo : piece.hi]) for piece in pieces]
+    counts = torch.tensor([[d.sequences, d.tokens] for d in local], dtype=torch.float64).sum(dim=0)
+    whole = Denominators(*(int(count) for count in session.engine.sums(counts).tolist()))
+
+    def loss_of(piece: Piece, told: TokenLogProbs) -> Tensor:
+        result = learn.loss(piece, told, session, whole)
+        tally.losses(result.metrics)
+        return result.loss
+
+    return session.engine.update(pieces, loss_of, entropy=True)
+
+
+def _tally(parts: RlParts, rollouts: Rollouts, table: RewardTable, fed: Fed) -> Tally:
+    tally = Tally()
+    tally.rewards(table, count_collapsed(table))
+    tally.lengths(rollouts.graded, rollouts.rolled)
+    tally.add("skipped", len(fed.skipped))
+    if parts.judge is not None:
+        tally.judging(parts.judge.take_stats())
+    return tally
+
+
+def _row(session: Session, updated: list[Updated], tally: Tally, parts: RlParts) -> dict[str, Any]:
+    row = tally.row(session.engine.sums)
+    row["policy_loss"] = row.pop("policy") / len(updated)
+    if parts.judge is None:
+        row = {name: value for name, value in row.items() if not name.startswith("judge/")}
+    return {
+        "loss": sum(one.loss for one in updated) / len(updated),
+        "lr": updated[-1].lr,
+        "grad_norm": max(one.grad_norm for one in updated),
+        **row,
+    }
