@@ -221,7 +221,8 @@ def _log(
         metrics[f"clip_fraction/{stream.name}"] = _tally(found.clipped, found.reached)
         clipped, reached = clipped | found.clipped, reached | found.reached
         ratio = ratio + _tally(found.ratio, found.reached)
-        highest = torch.maximum(highest, torch.where(found.reached, found.ratio.detach(), 0.0).amax())
+        if found.ratio.numel():
+            highest = torch.maximum(highest, torch.where(found.reached, found.ratio.detach(), 0.0).amax())
     metrics["clip_fraction"] = _tally(clipped, reached)
     metrics["ratio"] = ratio
     metrics["kl"] = _tally(parts.kl, parts.fine)
