@@ -1,17 +1,18 @@
 """Rollouts from a vLLM engine in the training process: one per process, on its own device.
 
-A prompt is prepared once, by vLLM's own processor, and submitted G times, each with its own seed; vLLM keeps the
-features of a clip by its content, so the vision tower runs once per group. The pictures stay arrays all the way.
+A prompt is prepared once, by vLLM's own processor, and submitted G times, each with its own seed; vLLM keeps
+the features of a clip by its content, so the vision tower runs once per group. The pictures stay arrays all
+the way.
 
 After an update the weights go to the engine through vLLM's `reload_weights`: it takes tensors under checkpoint
-names, lays them out as the kernels of this device want them, and copies them into the memory that captured graphs
-point to. (Calling the model's `load_weights` alone would be wrong wherever a kernel wants another layout, and
-fails on CPUs for that reason.) Then the caches of keys, values and picture features are emptied: they were
-computed with the old weights.
+names, lays them out as the kernels of this device want them, and copies them into the memory that captured
+graphs point to. (Calling the model's `load_weights` alone would be wrong wherever a kernel wants another
+layout, and fails on CPUs for that reason.) Then the caches of keys, values and picture features are emptied:
+they were computed with the old weights, and the scheduler must not believe that a worker still has them.
 
-The engine core runs in this process (`VLLM_ENABLE_V1_MULTIPROCESSING=0`), so that tensors are handed over as they
-are. With several training processes each engine is launched as one rank of theirs; a model that needs several
-GPUs for rollouts wants the server (`vllm_server`).
+The engine core runs in this process (`VLLM_ENABLE_V1_MULTIPROCESSING=0`), so that tensors are handed over as
+they are. With several training processes each engine is launched as one rank of theirs; a model that needs
+several GPUs for rollouts wants the server (`vllm_server`).
 """
 
 from __future__ import annotations
@@ -195,7 +196,11 @@ class VllmEngine:
 
 
 def _start(net: Any, settings: VllmSpec, model: str, revision: str | None) -> Any:
-    """The engine, its weights not loaded yet."""
+    """The engine with the checkpoint's weights.
+
+    Not `load_format: dummy`, although the policy's own follow at once: it would fill constants that no
+    checkpoint holds (the normalisation of pixels) with noise.
+    """
     os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
     try:
         from vllm import LLM
@@ -206,7 +211,6 @@ def _start(net: Any, settings: VllmSpec, model: str, revision: str | None) -> An
         "gpu_memory_utilization": settings.memory,
         "max_model_len": settings.max_model_len,
         "limit_mm_per_prompt": {"image": 1, "video": 1},
-        "load_format": "dummy",  # the policy's own weights follow at once
         "mm_processor_cache_gb": 0,  # a clip is prepared once; it does not come back for an epoch
         "disable_log_stats": True,
         "seed": 0,
@@ -220,7 +224,7 @@ def _start(net: Any, settings: VllmSpec, model: str, revision: str | None) -> An
     except (TypeError, ValueError) as error:
         raise ConfigError(
             f"vLLM cannot start {model!r}: {' '.join(str(error).split())[:300]}",
-            hint="check rollout settings (vllm.engine, memory, max_model_len) against vLLM's engine arguments",
+            hint="check engine, memory and max_model_len of vllm against vLLM's engine arguments",
         ) from error
 
 

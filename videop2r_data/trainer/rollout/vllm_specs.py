@@ -1,4 +1,4 @@
-"""Settings of the vLLM rollout engines, and the command that starts the server. Loads neither torch nor vLLM."""
+"""Settings of the vLLM rollout engines, and the command that starts the server. Needs no vLLM."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 
 from videop2r_data.schemas.base import Model
 
-PASS_THROUGH = "{{ messages[0].content }}"
+PASS_THROUGH = "{{ messages[0].content }}"  # noqa: S105 - a template
 """Chat template of the server: the prompt comes rendered by the trainer, nothing is added to it."""
 DEV_MODE = {"VLLM_SERVER_DEV_MODE": "1"}
 """Environment of the server: without it vLLM has no routes for weights and caches."""
@@ -22,17 +22,17 @@ class VllmSpec(Model):
     """How vLLM runs beside the trainer.
 
     *In process* (`backend: vllm`) each training process has an engine of its own on its own GPU and draws the
-    rollouts of its own prompts. *As a server* (`backend: vllm-server`) every training process sends its prompts
-    to the one server, and the first process sends the weights.
+    rollouts of its own prompts. *As a server* (`backend: vllm-server`) every training process sends its
+    prompts to the one server, and the first process sends the weights.
     """
 
     engine: dict[str, Any] = Field(default_factory=dict)
-    """In process: further engine arguments of vLLM, e.g. `max_num_seqs: 64`. For the server they are flags."""
+    """In process: further engine arguments of vLLM, e.g. `max_num_seqs: 64`. A server has them as flags."""
     dtype: Literal["policy", "float32", "bfloat16", "float16"] = "policy"
     """Type of the engine's weights; `policy`: that of the policy's own. float32 master weights that train in
     mixed precision want `bfloat16` here."""
     memory: float = Field(default=0.3, gt=0, le=1)
-    """In process: share of the device's memory for the engine's weights and cache; the policy needs the rest."""
+    """In process: share of the device's memory for the engine's weights and cache; the rest is the policy's."""
     max_model_len: int = Field(default=16_384, ge=1)
     """Tokens of the longest prompt and its completion together; what does not fit is an error, never cut."""
     sleep: Literal[0, 1, 2] = 0
@@ -44,8 +44,8 @@ class VllmSpec(Model):
     api_key_env: str = ""
     """Server: environment variable with its key; empty: it asks for none."""
     transfer: Literal["folder", "nccl", "ipc"] = "folder"
-    """Server: how weights travel. `folder`: safetensors in `folder`, which both sides see (any device, no vLLM on
-    the trainer's side); `nccl`: GPU to GPU, server on other GPUs; `ipc`: server on the same GPU as the trainer.
+    """Server: how weights travel. `folder`: safetensors in `folder`, which both sides see (any device, no vLLM
+    on the trainer's side); `nccl`: GPU to GPU, server on other GPUs; `ipc`: server on the trainer's GPU.
     `nccl` and `ipc` are vLLM's own weight transfer and need vLLM installed on the trainer's side too."""
     folder: str = ""
     """Server, transfer `folder`: absolute path for the weights; `/dev/shm/...` when both share a host."""

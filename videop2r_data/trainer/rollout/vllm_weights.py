@@ -2,11 +2,11 @@
 
 vLLM's `load_weights` knows those names. Here wrappers are taken off (DDP, FSDP, DeepSpeed, `torch.compile`),
 adapters are added into copies of the matrices that they adapt (the policy itself is not touched), and weights
-that are cut over ranks are gathered, one at a time. Gathering is a collective: every rank must walk through the
-whole iterator, in step.
+that are cut over ranks are gathered, one at a time. Gathering is a collective: every rank must walk through
+the whole iterator, in step.
 
-A sum of base and adapter in bfloat16 is rounded once; the policy adds the two products instead. So rollouts of a
-LoRA policy come from a model that differs from it in the last bits, as with every engine that merges.
+A sum of base and adapter in bfloat16 is rounded once; the policy adds the two products instead. So rollouts
+of a LoRA policy come from a model that differs from it in the last bits, as with every engine that merges.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ class Meta(NamedTuple):
 def checkpoint_name(name: str) -> str | None:
     """The name that a parameter of the policy has in a checkpoint; None for a parameter of an adapter.
 
-    >>> checkpoint_name("model.language_model.layers.0._checkpoint_wrapped_module.mlp.up_proj.base_layer.weight")
-    'model.language_model.layers.0.mlp.up_proj.weight'
+    >>> checkpoint_name("model.layers.0._checkpoint_wrapped_module.mlp.up_proj.base_layer.weight")
+    'model.layers.0.mlp.up_proj.weight'
     >>> checkpoint_name("model.visual.blocks.0.attn.qkv.lora_A.default.weight")
     """
     if _ADAPTER.search(name):
@@ -59,8 +59,8 @@ def policy_weights(net: Any, dtype: Any = None) -> Iterator[tuple[str, Tensor]]:
         dtype: torch type to hand weights out in; None: their own.
 
     Yields:
-        Name in the checkpoint and detached tensor; where nothing had to be merged, gathered or converted it *is*
-        the policy's memory: read it, do not write.
+        Name in the checkpoint and detached tensor; where nothing had to be merged, gathered or converted it
+        *is* the policy's memory: read it, do not write.
 
     Raises:
         ConfigError: an adapter of a kind that cannot be merged as a sum.
@@ -130,7 +130,7 @@ def _gathered(parameter: Any, layer: Any) -> AbstractContextManager[Any]:
     parts = [p for p in parts if hasattr(p, "ds_id")]
     if not parts:
         return nullcontext()
-    import deepspeed
+    import deepspeed  # type: ignore[import-not-found, unused-ignore]
 
     context: AbstractContextManager[Any] = deepspeed.zero.GatheredParameters(parts)
     return context

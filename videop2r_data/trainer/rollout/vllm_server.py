@@ -1,0 +1,202 @@
+"""Rollouts from a vLLM server, on GPUs of its own: token ids out, weights in after every update.
+
+    VLLM_SERVER_DEV_MODE=1 vllm serve MODEL --chat-template '{{ messages[0].content }}' \\
+        --chat-template-content-format string --trust-request-mm-kwargs --generation-config vllm \\
+        --limit-mm-per-prompt '{"image":1,"video":1}' --max-model-len 16384 --dtype bfloat16
+
+(`vllm_specs.serve_command` writes it out.) It serves rollouts and nothing else:
+
+- The developer mode opens the routes for weights and caches. Whoever reaches them owns the model: keep the port on
+  a private network.
+- The chat template hands the prompt through: the trainer has rendered it, the server adds nothing. The answer holds
+  the prompt's token ids, which must be the trainer's.
+- Clips travel as lossless PNG frames with their times (`--trust-request-mm-kwargs`), so both sides see the same
+  pixels.
+
+Chat completions with `return_token_ids` is the route that does this. `/v1/completions` takes no media, and
+`/inference/v1/generate` takes media but not the times of their frames (vLLM 0.32).
+
+One request asks for the whole group: the clip travels, is decoded and is encoded once. vLLM then seeds rollout g
+with the group's first seed plus g, so a rollout is still a pure function of the seeds, but draws other tokens than
+the engine in process, which takes a seed for each.
+"""
+
+from __future__ import annotations
+
+import io
+from base64 import b64encode
+from collections.abc import Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from videop2r_data.backends.video_metadata import video_metadata
+from videop2r_data.errors import BackendError, ConfigError
+from videop2r_data.schemas.calls import Frames
+from videop2r_data.trainer.model.unwrap import bare
+from videop2r_data.trainer.rollout.base import RolledOut
+from videop2r_data.trainer.rollout.specs import SamplingSpec
+from videop2r_data.trainer.rollout.vllm_http import Http
+from videop2r_data.trainer.rollout.vllm_requests import (
+    SIZE,
+    Tokens,
+    check_call,
+    check_prompt,
+    rolled_out,
+    sampling_fields,
+)
+from videop2r_data.trainer.rollout.vllm_specs import DEV_MODE, VllmSpec
+from videop2r_data.trainer.rollout.vllm_sync import EngineTransfer, FolderTransfer, Transfer, first_then_all
+
+if TYPE_CHECKING:
+    from videop2r_data.trainer.data.batch import PromptBatch
+
+CHAT = "/v1/chat/completions"
+LOWEST_BIAS = -100.0
+"""The API clips logit biases to it: e^-100 of a token's chance is left, and what is drawn is checked."""
+_CACHES = ("/reset_prefix_cache", "/reset_encoder_cache", "/reset_mm_cache")
+
+
+class VllmServerEngine:
+    """A running vLLM server.
+
+    Args:
+        net: the policy, wrapped or not; its weights are handed over at once.
+        tokenizer: its tokenizer.
+        spec: how to draw.
+        settings: where the server is and how weights travel.
+
+    Raises:
+        ConfigError: no address, no developer mode, nowhere to put weights.
+        MissingExtraError: the transfer needs vLLM beside the trainer.
+        TransientError: the server does not answer.
+    """
+
+    def __init__(self, net: Any, tokenizer: Any, spec: SamplingSpec, settings: VllmSpec) -> None:
+        self._spec = spec
+        self._http = Http(settings)
+        self._tokens = Tokens.of(bare(net).config, tokenizer)
+        self._model, served = _served(self._http)
+        self._room = min(settings.max_model_len, served)
+        self._fields = _json_fields(spec, self._tokens)
+        dtype = _torch_dtype(settings)
+        made = FolderTransfer if settings.transfer == "folder" else EngineTransfer
+        self._transfer: Transfer | None = made(self._http, settings, dtype)
+        self.sync(net)
+
+    def generate(self, prompts: PromptBatch, *, group_size: int, seeds: Sequence[int]) -> list[RolledOut]:
+        """G completions of each prompt; see `RolloutEngine.generate` and this module on seeds.
+
+        Raises:
+            ValueError: the number of seeds is not B * G.
+            ConfigError: the server prepares a prompt differently, or a prompt is too long.
+            RefusedError, AuthError, TransientError: what the server said, the last try included.
+            BackendError: a rollout ended without an answer.
+        """
+        check_call(prompts, group_size, seeds, self._spec, self._room)
+        # Greedy decoding gives one answer; vLLM refuses to give it twice.
+        count = group_size if self._spec.temperature > 0 else 1
+        bodies = [
+            partial(self._body, prompts.texts[b], prompts.frames[b], count, seeds[b * group_size])
+            for b in range(len(prompts.ids))
+        ]
+        rows: list[RolledOut] = []
+        for b, answer in enumerate(self._http.post_all(CHAT, bodies)):
+            check_prompt(prompts, b, answer.get("prompt_token_ids"))
+            choices = sorted(answer["choices"], key=lambda choice: choice["index"])
+            if len(choices) != count:
+                raise BackendError(f"the server gave {len(choices)} rollouts instead of {count}")
+            drawn = [rolled_out(c["token_ids"], c["finish_reason"], self._tokens) for c in choices]
+            rows += drawn if count == group_size else drawn * group_size
+        return rows
+
+    def sync(self, net: Any) -> None:
+        """Send the policy's weights and forget what the old ones computed; every training process calls it.
+
+        Raises:
+            BackendError: the engine is closed, the transfer failed, or requests are still running.
+        """
+        if self._transfer is None:
+            raise BackendError("this connection to a vLLM server is closed")
+        self._transfer.send(net)
+        first_then_all(self._forget)
+
+    def close(self) -> None:
+        """Leave the server alone; it keeps the last weights. Safe to call twice."""
+        transfer, self._transfer = self._transfer, None
+        if transfer is not None:
+            transfer.close()
+
+    def _forget(self) -> None:
+        """Empty the caches of keys and values, and of picture features."""
+        for path in _CACHES:
+            told = self._http.post(path)
+            if isinstance(told, dict) and told.get("success") is False:
+                raise BackendError("the server did not empty its caches: requests are still running")
+
+    def _body(self, text: str, frames: Frames | None, count: int, seed: int) -> bytes:
+        content: list[dict[str, Any]] = [] if frames is None else [_picture_part(frames)]
+        body: dict[str, Any] = {
+            "model": self._model,
+            "messages": [{"role": "user", "content": [*content, {"type": "text", "text": text}]}],
+            "n": count,
+            "seed": seed,
+            "return_token_ids": True,
+            **self._fields,
+        }
+        if frames is not None:
+            body["mm_processor_kwargs"] = SIZE
+            if frames.record.data_type == "video":
+                # -1: every frame sent; the default cuts the list at 32.
+                times = {"num_frames": -1, **video_metadata(frames.record), "do_sample_frames": False}
+                body["media_io_kwargs"] = {"video": times}
+        return orjson.dumps(body)
+
+
+def _json_fields(spec: SamplingSpec, tokens: Tokens) -> dict[str, Any]:
+    fields = sampling_fields(spec, tokens, bias=LOWEST_BIAS)
+    return {**fields, "logit_bias": {str(token): bias for token, bias in fields["logit_bias"].items()}}
+
+
+def _served(http: Http) -> tuple[str, int]:
+    """The name that the server has for its model, and how many tokens it takes.
+
+    Raises:
+        ConfigError: the server runs without the routes for weights.
+    """
+    card = http.get("/v1/models")["data"][0]
+    try:
+        http.get("/get_world_size")
+    except ConfigError:
+        name = next(iter(DEV_MODE))
+        raise ConfigError(
+            f"the vLLM server at {http.url} takes no weights: it runs without developer mode",
+            hint=f"start it with {name}=1 in its environment, on a private network",
+        ) from None
+    return str(card["id"]), int(card["max_model_len"])
+
+
+def _torch_dtype(settings: VllmSpec) -> Any:
+    import torch
+
+    return None if settings.dtype == "policy" else getattr(torch, settings.dtype)
+
+
+def _picture_part(frames: Frames) -> dict[str, Any]:
+    """Frames as one content part, without loss."""
+    if frames.array is None:
+        raise ConfigError("rollouts need the frames as arrays, got encoded ones only")
+    pictures = ",".join(_png(frame) for frame in frames.array)
+    if frames.record.data_type == "video":
+        # vLLM's media type for a list of frames; what each of them is, it tells by the bytes themselves.
+        return {"type": "video_url", "video_url": {"url": f"data:video/jpeg;base64,{pictures}"}}
+    return {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{pictures}"}}
+
+
+def _png(frame: Any) -> str:
+    from PIL import Image
+
+    buffer = io.BytesIO()
+    Image.fromarray(frame).save(buffer, "PNG", compress_level=1)
+    return b64encode(buffer.getvalue()).decode("ascii")

@@ -1,0 +1,221 @@
+"""How the policy's weights reach a vLLM server: as files, or through vLLM's own weight transfer.
+
+- *folder*: safetensors in a folder that both sides see, then vLLM's `reload_weights` through `/collective_rpc`.
+  Works on every device and with any number of server GPUs; costs one write and one read of the weights
+  (`/dev/shm` on one host: memory speed).
+- *nccl*: vLLM's weight transfer, a broadcast from the first training process to all workers of the server.
+- *ipc*: the same, for a server that shares the trainer's GPU: handles to the trainer's memory.
+
+Every training process calls `send`; the first one talks to the server. The others help to gather weights that
+are cut over ranks, then wait, so that nobody draws from a server whose weights are half new.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Protocol
+
+from videop2r_data.errors import BackendError, ConfigError, MissingExtraError, P2RError
+from videop2r_data.trainer.model.unwrap import sharding
+from videop2r_data.trainer.rollout.vllm_http import Http
+from videop2r_data.trainer.rollout.vllm_specs import VllmSpec
+from videop2r_data.trainer.rollout.vllm_weights import policy_weights, weight_metas
+
+SHARD_BYTES = 2 * 2**30
+"""Size of one file, and of what is held in memory while it is written."""
+
+
+class Transfer(Protocol):
+    """One way to send weights."""
+
+    def send(self, net: Any) -> None:
+        """Make the server's weights those of `net`; every rank calls it."""
+        ...
+
+    def close(self) -> None:
+        """Free what was set up."""
+        ...
+
+
+def rank() -> int:
+    """This training process's number; 0 when there is only one."""
+    import torch.distributed as dist
+
+    return int(dist.get_rank()) if dist.is_available() and dist.is_initialized() else 0
+
+
+def first_then_all(work: Callable[[], None]) -> None:
+    """Run `work` on the first process while the others wait; if it fails, all fail.
+
+    Raises:
+        BackendError: on the others, with the message of the first.
+    """
+    import torch.distributed as dist
+
+    failure: Exception | None = None
+    if rank() == 0:
+        try:
+            work()
+        except Exception as error:  # noqa: BLE001 - raised again below, once the others know
+            failure = error
+    if dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
+        told = [None if failure is None else str(failure)]
+        dist.broadcast_object_list(told, src=0)
+        if failure is None and told[0] is not None:
+            raise BackendError(f"the first training process could not update the server: {told[0]}")
+    if failure is not None:
+        raise failure
+
+
+class FolderTransfer:
+    """Weights as files.
+
+    Raises:
+        ConfigError: `folder` is not set.
+    """
+
+    def __init__(self, http: Http, spec: VllmSpec, dtype: Any) -> None:
+        if not spec.folder:
+            raise ConfigError(
+                "transfer 'folder' needs a place for the weights",
+                hint="set vllm.folder: /dev/shm/p2r-weights, or a folder that trainer and server both see",
+            )
+        self._http, self._root, self._dtype = http, Path(spec.folder), dtype
+        self._count = 0
+        self._last: Path | None = None
+
+    def send(self, net: Any) -> None:
+        """Write, have it read, drop what was written the time before."""
+        self._count += 1
+        weights = policy_weights(net, self._dtype)
+        if rank() != 0 and sharding(net) is not None:
+            for _ in weights:
+                pass
+        first_then_all(lambda: self._hand_over(weights))
+
+    def close(self) -> None:
+        """Remove the files."""
+        if self._last is not None:
+            shutil.rmtree(self._last, ignore_errors=True)
+        self._last = None
+
+    def _hand_over(self, weights: Iterator[tuple[str, Any]]) -> None:
+        folder = self._root / f"weights-{self._count:06d}"
+        partial = folder.with_suffix(".partial")
+        for old in (folder, partial):
+            shutil.rmtree(old, ignore_errors=True)
+        partial.mkdir(parents=True)
+        write_weights(partial, weights)
+        partial.rename(folder)
+        body = {"method": "reload_weights", "kwargs": {"weights_path": str(folder)}}
+        self._http.post("/collective_rpc", body)
+        self.close()
+        self._last = folder
+
+
+def write_weights(folder: Path, weights: Iterator[tuple[str, Any]], *, shard_bytes: int = SHARD_BYTES) -> int:
+    """Write tensors as safetensors files of bounded size; returns how many files."""
+    from safetensors.torch import save_file
+
+    part: dict[str, Any] = {}
+    held, files = 0, 0
+    for name, tensor in weights:
+        size = tensor.numel() * tensor.element_size()
+        if part and held + size > shard_bytes:
+            save_file(part, folder / f"part-{files:05d}.safetensors")
+            part, held, files = {}, 0, files + 1
+        # A policy on a GPU frees nothing by waiting here; a view of a larger storage must not drag it along.
+        part[name] = tensor.cpu().contiguous()
+        held += size
+    if part:
+        save_file(part, folder / f"part-{files:05d}.safetensors")
+        files += 1
+    return files
+
+
+class EngineTransfer:
+    """vLLM's own weight transfer (`nccl` or `ipc`), set up at the first send.
+
+    Raises:
+        MissingExtraError: vLLM is not installed beside the trainer.
+    """
+
+    def __init__(self, http: Http, spec: VllmSpec, dtype: Any) -> None:
+        try:
+            import vllm.distributed.weight_transfer  # noqa: F401
+        except ImportError:
+            raise MissingExtraError(f"vLLM (for transfer {spec.transfer!r})", "vllm") from None
+        self._http, self._spec, self._dtype = http, spec, dtype
+        self._sender: Any = None
+        self._source: Any = None
+
+    def send(self, net: Any) -> None:
+        """One round: start, send, finish; a collective, on every rank."""
+        if self._sender is None:
+            self._source = make_source(net, self._dtype)
+            self._sender = self._connect()
+        self._source.net = net
+        self._sender.send_weights()
+        first_then_all(lambda: None)
+
+    def close(self) -> None:
+        """Leave the group that was made for the transfer."""
+        if self._sender is not None:
+            self._sender.shutdown()
+        self._sender = None
+
+    def _connect(self) -> Any:
+        from vllm.distributed.weight_transfer import HTTPVLLMWeightSyncClient, WeightTransferTrainerFactory
+
+        client = HTTPVLLMWeightSyncClient(self._http.url, timeout=self._spec.timeout_s)
+        try:
+            return WeightTransferTrainerFactory.trainer_init(
+                self._init_info(), client=client, source=self._source
+            )
+        except P2RError:
+            raise
+        except Exception as error:  # requests, NCCL and vLLM each have errors of their own
+            raise BackendError(
+                f"the {self._spec.transfer} weight transfer could not be set up: {' '.join(str(error).split())[:300]}",
+                hint=f'start the server with --weight-transfer-config \'{{"backend":"{self._spec.transfer}"}}\'; '
+                "nccl: master_address and master_port must be reachable from it; "
+                "ipc: set VLLM_ALLOW_INSECURE_SERIALIZATION=1 there",
+            ) from error
+
+    def _init_info(self) -> Any:
+        spec = self._spec
+        if spec.transfer == "ipc":
+            from vllm.distributed.weight_transfer.ipc_engine import IPCTrainerInitInfo
+
+            return IPCTrainerInitInfo(rank=rank(), packed=spec.packed)
+        from vllm.distributed.weight_transfer.nccl_engine import NCCLTrainerInitInfo
+
+        workers = int(self._http.get("/get_world_size")["world_size"])
+        return NCCLTrainerInitInfo(
+            rank=rank(),
+            master_address=spec.master_address,
+            master_port=spec.master_port,
+            world_size=workers + 1,
+            packed=spec.packed,
+        )
+
+
+def make_source(net: Any, dtype: Any = None) -> Any:
+    """The policy as a vLLM `WeightSource`: what there is, then the tensors, anew for each round."""
+    from vllm.distributed.weight_transfer import ParamMeta, WeightSource
+
+    class PolicySource(WeightSource):  # type: ignore[misc, no-any-unimported, unused-ignore]
+        """Weights of the policy at `net`, adapters merged."""
+
+        def __init__(self) -> None:
+            self.net = net
+
+        def metadata(self) -> list[Any]:
+            return [ParamMeta(m.name, m.dtype, m.shape) for m in weight_metas(self.net, dtype)]
+
+        def __iter__(self) -> Iterator[tuple[str, Any]]:
+            return policy_weights(self.net, dtype)
+
+    return PolicySource()
