@@ -151,8 +151,8 @@ def _limits(facts: Facts) -> str:
     lines = [
         f"- The model that wrote the traces saw {media['frames']} frames at most, evenly spaced: what "
         "happens between two of them is missing, and an accepted trace may be right by luck.",
-        "- Traces are written by a model. Answers were checked against the reference, observations by a judge "
-        "that never saw the media: an observation can suffice and still be invented.",
+        "- Traces are written by a model. Answers were checked against the reference, observations by "
+        "a judge that never saw the media: an observation can suffice and still be invented.",
         "- Rejected questions are not a random part of the pool: hard and badly worded ones are rarer here.",
     ]
     if facts.lock.ledger.failed:
