@@ -11,6 +11,7 @@ from torch import Tensor
 from videop2r_data.trainer.data.batch import select_media
 from videop2r_data.trainer.model.positions import number_prompts
 from videop2r_data.trainer.model.vision import IMAGE, VIDEO, encode, given
+from videop2r_data.trainer.rollout.cache import growing_cache
 
 if TYPE_CHECKING:
     from videop2r_data.trainer.data.batch import PromptBatch
@@ -109,13 +110,11 @@ def prefill(core: Any, prompts: Prompts, group_size: int, length: int) -> tuple[
     Returns:
         The N = B * G rows, and [N, V] logits of their first token.
     """
-    from transformers import DynamicCache
-
     inner = core.model
     mask = prompts.mask
     numbered = number_prompts(inner, prompts.ids, prompts.types, mask, prompts.media)
     seen = encode(inner, prompts.media)
-    cache = DynamicCache()
+    cache = growing_cache()
     with given(inner, seen.image, seen.video) as media:
         told = inner(
             input_ids=prompts.ids,
