@@ -175,3 +175,16 @@ def test_a_rebuild_keeps_the_measured_agreement_on_the_card(tmp_path: Path) -> N
     for check in (["reproduce", "set"], ["verify", "set"]):
         done = subprocess.run([*command, *check], cwd=tmp_path, capture_output=True, text=True)
         assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_command_attaches_a_report_and_leaves_nothing_of_a_bad_one(demo: Path, tmp_path: Path) -> None:
+    folder = copy(demo, tmp_path)
+    report = tmp_path / "report.json"
+    report.write_text("{}")
+    command = [sys.executable, "-m", "videop2r_data.cli", "card", str(folder), "--judge-report", str(report)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 1 and "judge-eval" in done.stderr
+    assert not (folder / "judge-agreement.json").exists()
+    report.write_text(json.dumps(AGREEMENT))
+    assert subprocess.run(command, check=False).returncode == 0
+    assert "a \\| judge" in (folder / "README.md").read_text()
