@@ -1,0 +1,156 @@
+"""Train and measure the arms of the miniature; whatever is done already is not done again.
+
+    OMP_NUM_THREADS=1 python -m benchmarks.miniature.run --seed 0 [--arms pa-grpo,grpo] [--work DIR] [--quick]
+
+Per seed: a tiny model of random weights -> SFT (process-aware and process-agnostic) -> RL from the one start of
+its style -> every arm on the same held-out clips, greedy and sampled. One JSON file per arm and seed goes to
+`results/`; the runs themselves (checkpoints, metrics, samples) stay in the work folder.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmarks.miniature.settings import (
+    ARMS,
+    FULL,
+    QUICK,
+    SAMPLING,
+    WORLD,
+    Arm,
+    Scale,
+    Style,
+    held_out,
+    rl_recipe,
+    sft_recipe,
+    tiny,
+)
+from videop2r_data.trainer.data.examples import read_examples
+from videop2r_data.trainer.evaluate.evaluate import evaluate
+from videop2r_data.trainer.evaluate.rows import EvalRow
+from videop2r_data.trainer.evaluate.specs import EvalSpec
+from videop2r_data.trainer.evaluate.store import RowStore
+from videop2r_data.trainer.judging.demo_judge import DemoJudge
+from videop2r_data.trainer.model.load import load_policy
+from videop2r_data.trainer.model.specs import PolicySpec
+from videop2r_data.trainer.rollout.specs import SamplingSpec
+from videop2r_data.trainer.run.config import TrainRecipe
+from videop2r_data.trainer.run.rl import run_rl
+from videop2r_data.trainer.run.session import open_session
+from videop2r_data.trainer.run.sft import run_sft
+from videop2r_data.trainer.tiny.model import make_tiny
+
+RESULTS = Path(__file__).parent / "results"
+MODES = {
+    "greedy": SamplingSpec(temperature=0.0, max_new_tokens=SAMPLING.max_new_tokens),
+    "sampled": SAMPLING,
+}
+
+
+def train(recipe: TrainRecipe) -> Path:
+    """Run a stage, or go on with it, or find it done; returns the folder of its weights."""
+    final = recipe.folder / "final"
+    if final.is_dir():
+        return final
+    began = time.process_time()
+    session = open_session(recipe)
+    if not (run_sft if recipe.stage == "sft" else run_rl)(session):
+        raise SystemExit(f"{recipe.name} was stopped")
+    session.accelerator.free_memory()
+    with (recipe.folder / "cpu.json").open("a") as file:
+        file.write(json.dumps({"cpu_s": round(time.process_time() - began, 1)}) + "\n")
+    return final
+
+
+def start_of(style: Style, seed: int, scale: Scale, work: Path) -> Path:
+    """The weights after SFT."""
+    model = work / f"tiny-{seed}"
+    if not (model / "config.json").is_file():
+        make_tiny(model, tiny(seed), world=WORLD)
+    return train(sft_recipe(style, seed, scale, model, work / f"sft-{style}-{seed}"))
+
+
+def weights_of(arm: Arm, seed: int, scale: Scale, work: Path) -> tuple[Path, Path]:
+    """(run folder, weights) of an arm, trained if need be."""
+    start = start_of(arm.style, seed, scale, work)
+    if arm.objective is None:
+        return start.parent, start
+    final = train(rl_recipe(arm, seed, scale, start, work / f"{arm.name}-{seed}"))
+    return final.parent, final
+
+
+def measure(weights: Path, arm: Arm, scale: Scale, folder: Path) -> dict[str, Any]:
+    """Per mode, one entry per held-out question: kind, score, sufficiency, mismatch, format, tokens."""
+    policy = load_policy(PolicySpec(model=str(weights), dtype="float32"), torch.device("cpu"))
+    data = held_out(arm.style, scale)
+    examples = read_examples(data)
+    kinds = [e.scene.question.kind for e in examples if e.scene is not None]
+    judge = DemoJudge()
+    out: dict[str, Any] = {"kind": kinds}
+    for mode, sampling in MODES.items():
+        store = RowStore(folder / f"eval-{mode}", {"weights": str(weights), "scale": asdict(scale)})
+        evaluate(
+            policy.net,
+            policy.processor,
+            examples,
+            data=data,
+            spec=EvalSpec(sampling=sampling, batch=125, seed=1),
+            judge=judge,
+            store=store,
+        )
+        rows = store.rows()
+        out[mode] = [_short(rows[i]) for i in range(len(examples))]
+    return out
+
+
+def _short(row: EvalRow) -> dict[str, Any]:
+    return {
+        "score": row.score,
+        "sufficient": row.sufficient,
+        "mismatch": row.mismatch,
+        "format": row.format,
+        "tokens": row.tokens,
+    }
+
+
+def curve(folder: Path) -> list[dict[str, Any]]:
+    """The lines of `metrics.jsonl`."""
+    lines = (folder / "metrics.jsonl").read_text().splitlines()
+    return [json.loads(line) for line in lines]
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--arms", default=",".join(arm.name for arm in ARMS))
+    parser.add_argument("--work", type=Path, default=Path("runs/miniature"))
+    parser.add_argument("--results", type=Path, default=RESULTS)
+    parser.add_argument("--quick", action="store_true", help="a minute of everything: a test, not a result")
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    scale = QUICK if args.quick else FULL
+    args.results.mkdir(parents=True, exist_ok=True)
+    for arm in (a for a in ARMS if a.name in args.arms.split(",")):
+        target = args.results / f"{arm.name}-{args.seed}.json"
+        if target.is_file():
+            continue
+        folder, weights = weights_of(arm, args.seed, scale, args.work)
+        found = measure(weights, arm, scale, folder)
+        cpu = [json.loads(line)["cpu_s"] for line in (folder / "cpu.json").read_text().splitlines()]
+        record = {"arm": arm.name, "seed": args.seed, "cpu_s": sum(cpu), **found, "curve": curve(folder)}
+        target.write_text(json.dumps(record))
+        print(f"{arm.name} {args.seed}: done", flush=True)
+
+
+if __name__ == "__main__":
+    main()
