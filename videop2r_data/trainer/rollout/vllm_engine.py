@@ -4,11 +4,12 @@ A prompt is prepared once, by vLLM's own processor, and submitted G times, each 
 the features of a clip by its content, so the vision tower runs once per group. The pictures stay arrays all
 the way.
 
-After an update the weights go to the engine through vLLM's `reload_weights`: it takes tensors under checkpoint
-names, lays them out as the kernels of this device want them, and copies them into the memory that captured
-graphs point to. (Calling the model's `load_weights` alone would be wrong wherever a kernel wants another
-layout, and fails on CPUs for that reason.) Then the caches of keys, values and picture features are emptied:
-they were computed with the old weights, and the scheduler must not believe that a worker still has them.
+After an update the weights go to the engine through vLLM's `reload_weights`: it takes tensors under
+checkpoint names, lays them out as the kernels of this device want them, and copies them into the memory
+that captured graphs point to. (Calling the model's `load_weights` alone would be wrong wherever a kernel
+wants another layout, and fails on CPUs for that reason.) Then the caches of keys, values and picture
+features are emptied: they were computed with the old weights, and the scheduler must not believe that a
+worker still has them.
 
 The engine core runs in this process (`VLLM_ENABLE_V1_MULTIPROCESSING=0`), so that tensors are handed over as
 they are. With several training processes each engine is launched as one rank of theirs; a model that needs

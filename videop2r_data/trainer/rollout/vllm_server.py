@@ -6,20 +6,19 @@
 
 (`vllm_specs.serve_command` writes it out.) It serves rollouts and nothing else:
 
-- The developer mode opens the routes for weights and caches. Whoever reaches them owns the model: keep the port on
-  a private network.
-- The chat template hands the prompt through: the trainer has rendered it, the server adds nothing. The answer holds
-  the prompt's token ids, which must be the trainer's.
-- Clips travel as lossless PNG frames with their times (`--trust-request-mm-kwargs`), so both sides see the same
-  pixels.
+- The developer mode opens the routes for weights and caches. Whoever reaches them owns the model: keep the
+  port on a private network.
+- The chat template hands the prompt through: the trainer has rendered it, the server adds nothing. The answer
+  holds the prompt's token ids, which must be the trainer's.
+- Clips travel as lossless PNG frames with their times (`--trust-request-mm-kwargs`), so both sides see the
+  same pixels.
 
 Chat completions with `return_token_ids` is the route that does this. `/v1/completions` takes no media, and
 `/inference/v1/generate` takes media but not the times of their frames (vLLM 0.32).
 
-One request asks for the whole group: the clip travels, is decoded and is encoded once. vLLM then seeds rollout g
-with the group's first seed plus g, so a rollout is still a pure function of the seeds, but draws other tokens than
-the engine in process, which takes a seed for each.
-"""
+One request asks for the whole group: the clip travels, is decoded and is encoded once. vLLM then seeds
+rollout g with the group's first seed plus g, so a rollout is still a pure function of the seeds, but draws
+other tokens than the engine in process, which takes a seed for each. """
 
 from __future__ import annotations
 
@@ -53,6 +52,8 @@ if TYPE_CHECKING:
     from videop2r_data.trainer.data.batch import PromptBatch
 
 CHAT = "/v1/chat/completions"
+WORLD = "/get_world_size"
+"""A route that only the developer mode has."""
 LOWEST_BIAS = -100.0
 """The API clips logit biases to it: e^-100 of a token's chance is left, and what is drawn is checked."""
 _CACHES = ("/reset_prefix_cache", "/reset_encoder_cache", "/reset_mm_cache")
@@ -167,7 +168,7 @@ def _served(http: Http) -> tuple[str, int]:
     """
     card = http.get("/v1/models")["data"][0]
     try:
-        http.get("/get_world_size")
+        http.get(WORLD)
     except ConfigError:
         name = next(iter(DEV_MODE))
         raise ConfigError(

@@ -32,7 +32,7 @@ class VllmSpec(Model):
     """Type of the engine's weights; `policy`: that of the policy's own. float32 master weights that train in
     mixed precision want `bfloat16` here."""
     memory: float = Field(default=0.3, gt=0, le=1)
-    """In process: share of the device's memory for the engine's weights and cache; the rest is the policy's."""
+    """In process: share of the device's memory for the engine's weights and cache."""
     max_model_len: int = Field(default=16_384, ge=1)
     """Tokens of the longest prompt and its completion together; what does not fit is an error, never cut."""
     sleep: Literal[0, 1, 2] = 0
@@ -44,8 +44,8 @@ class VllmSpec(Model):
     api_key_env: str = ""
     """Server: environment variable with its key; empty: it asks for none."""
     transfer: Literal["folder", "nccl", "ipc"] = "folder"
-    """Server: how weights travel. `folder`: safetensors in `folder`, which both sides see (any device, no vLLM
-    on the trainer's side); `nccl`: GPU to GPU, server on other GPUs; `ipc`: server on the trainer's GPU.
+    """Server: how weights travel. `folder`: safetensors in `folder`, which both sides see (any device, no
+    vLLM on the trainer's side); `nccl`: GPU to GPU, server on other GPUs; `ipc`: server on the trainer's GPU.
     `nccl` and `ipc` are vLLM's own weight transfer and need vLLM installed on the trainer's side too."""
     folder: str = ""
     """Server, transfer `folder`: absolute path for the weights; `/dev/shm/...` when both share a host."""

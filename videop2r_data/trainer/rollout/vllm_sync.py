@@ -1,8 +1,8 @@
 """How the policy's weights reach a vLLM server: as files, or through vLLM's own weight transfer.
 
-- *folder*: safetensors in a folder that both sides see, then vLLM's `reload_weights` through `/collective_rpc`.
-  Works on every device and with any number of server GPUs; costs one write and one read of the weights
-  (`/dev/shm` on one host: memory speed).
+- *folder*: safetensors in a folder that both sides see, then vLLM's `reload_weights` through
+  `/collective_rpc`. Works on every device and with any number of server GPUs; costs one write and one read of
+  the weights (`/dev/shm` on one host: memory speed).
 - *nccl*: vLLM's weight transfer, a broadcast from the first training process to all workers of the server.
 - *ipc*: the same, for a server that shares the trainer's GPU: handles to the trainer's memory.
 
@@ -177,9 +177,10 @@ class EngineTransfer:
         except P2RError:
             raise
         except Exception as error:  # requests, NCCL and vLLM each have errors of their own
+            way, said = self._spec.transfer, " ".join(str(error).split())[:300]
             raise BackendError(
-                f"the {self._spec.transfer} weight transfer could not be set up: {' '.join(str(error).split())[:300]}",
-                hint=f'start the server with --weight-transfer-config \'{{"backend":"{self._spec.transfer}"}}\'; '
+                f"the {way} weight transfer could not be set up: {said}",
+                hint=f'start the server with --weight-transfer-config \'{{"backend":"{way}"}}\'; '
                 "nccl: master_address and master_port must be reachable from it; "
                 "ipc: set VLLM_ALLOW_INSECURE_SERIALIZATION=1 there",
             ) from error
