@@ -1,7 +1,9 @@
-"""`p2r-train`: what a data set means for training."""
+"""`p2r-train`: train on what `p2r-data build` made, and look at the runs."""
 
 from __future__ import annotations
 
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -81,6 +83,15 @@ def _show(report: LengthReport) -> None:
     out_console().print(table)
 
 
+for _name in ("train_run", "train_look", "train_tiny"):
+    if find_spec(f"videop2r_data.cli.{_name}") is not None:
+        import_module(f"videop2r_data.cli.{_name}").add(app)
+
+
 def run() -> None:
     """The entry point of `p2r-train`."""
     app()
+
+
+if __name__ == "__main__":  # accelerate launch -m videop2r_data.cli.train
+    run()

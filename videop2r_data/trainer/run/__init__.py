@@ -1,1 +1,1 @@
-"""The two stages as they run: recipes, SFT, RL, checkpoints, logs."""
+"""Running it: recipes, the two loops, checkpoints, logs."""

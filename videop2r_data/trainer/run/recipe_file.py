@@ -86,8 +86,8 @@ def validated(data: dict[str, Any], *, where: str) -> TrainRecipe:
 
 
 def recipe_yaml(recipe: TrainRecipe) -> str:
-    """The settings that were made, as YAML that loads to an equal recipe."""
-    data = recipe.model_dump(mode="json", exclude_unset=True)
+    """The settings that are not the defaults, as YAML that loads to an equal recipe."""
+    data = {"train": recipe.train, **recipe.model_dump(mode="json", exclude_defaults=True)}
     return yaml.safe_dump(data, sort_keys=False, allow_unicode=True, width=100)
 
 

@@ -22,6 +22,7 @@ from videop2r_data.trainer.model.load import Policy, load_policy
 from videop2r_data.trainer.run.checkpoint import Checkpoints
 from videop2r_data.trainer.run.config import TrainRecipe
 from videop2r_data.trainer.run.identity import admit, describe
+from videop2r_data.trainer.run.quiet import hush
 from videop2r_data.trainer.run.runlog import RunLog, Watcher
 from videop2r_data.trainer.run.schedule import make_optimizer, make_schedule
 from videop2r_data.trainer.run.step import Engine, blank_inputs
@@ -101,7 +102,7 @@ class Session:
 def open_session(
     recipe: TrainRecipe,
     *,
-    watchers: Sequence[Watcher] = (),
+    watchers: Callable[[Path], Sequence[Watcher]] | Sequence[Watcher] = (),
     stop: Stop | None = None,
     anyway: bool = False,
     fresh: bool = False,
@@ -110,7 +111,7 @@ def open_session(
 
     Args:
         recipe: the run.
-        watchers: look on, in the main process.
+        watchers: look on, in the main process; or what makes them from the run's folder, called there only.
         stop: asked from outside to end after a step.
         anyway: go on although recipe or data differ from those of the checkpoint.
         fresh: refuse a folder that holds a run already.
@@ -120,6 +121,7 @@ def open_session(
         SourceError: the data cannot be read.
         MissingExtraError: something optional is not installed.
     """
+    hush()
     accelerator = make_accelerator(recipe)
     with accelerator.main_process_first():
         examples = read_examples(recipe.data)
@@ -130,10 +132,13 @@ def open_session(
     collator = Collator(policy.processor, prompt, recipe.data.media)
     engine = _engine(recipe, accelerator, policy, steps)
     about = describe(recipe, examples, prompt, world_size=accelerator.num_processes)
-    checkpoint = admit(recipe, about, anyway=anyway, fresh=fresh, main=accelerator.is_main_process)
+    checkpoint = admit(recipe, about, anyway=anyway, fresh=fresh, main=bool(accelerator.is_main_process))
     accelerator.wait_for_everyone()
     start = checkpoint.step if checkpoint else 0
-    log = RunLog(recipe.folder, watchers, upto=start, main=accelerator.is_main_process)
+    main = bool(accelerator.is_main_process)
+    if callable(watchers):
+        watchers = watchers(recipe.folder) if main else ()
+    log = RunLog(recipe.folder, watchers, upto=start, main=main)
     checkpoints = Checkpoints(
         recipe.folder, accelerator, keep=recipe.save.keep, identity={"recipe": recipe.digest, **about.data}
     )
@@ -156,6 +161,14 @@ def open_session(
         start=start,
         steps_done=start,
     )
+
+
+def close_session(session: Session) -> None:
+    """Let go of model and optimizer; another session may follow in the same processes, in any precision."""
+    from accelerate.state import AcceleratorState
+
+    session.accelerator.free_memory()
+    AcceleratorState._reset_state()
 
 
 def make_accelerator(recipe: TrainRecipe) -> Accelerator:

@@ -1,0 +1,99 @@
+"""One call from a recipe to a trained model: what the command line and scripts use."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from videop2r_data.errors import MissingExtraError
+from videop2r_data.trainer.run.config import TrainRecipe
+from videop2r_data.trainer.run.finish import FINAL
+from videop2r_data.trainer.run.runlog import Watcher, read_lines
+from videop2r_data.trainer.run.stop import Stop
+
+
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """How a run ended.
+
+    Attributes:
+        folder: the run's.
+        complete: False if it was stopped; the same call goes on.
+        steps_done, steps: of the whole run.
+        main: whether this is the first process: the others have nothing to tell.
+        last: last line of metrics, of training and not of evaluation; {} if there is none.
+        skipped: reason -> examples that this process left out.
+    """
+
+    folder: Path
+    complete: bool
+    steps_done: int
+    steps: int
+    main: bool
+    last: dict[str, Any]
+    skipped: dict[str, int]
+
+    @property
+    def model(self) -> Path:
+        """Where the trained model lies once the run is complete."""
+        return self.folder / FINAL
+
+
+def train(
+    recipe: TrainRecipe,
+    *,
+    watchers: Sequence[Watcher] = (),
+    stop: Stop | None = None,
+    anyway: bool = False,
+    fresh: bool = False,
+) -> Trained:
+    """Run a stage of training, or go on with it: the same recipe resumes from its newest checkpoint.
+
+    Args:
+        recipe: the run; `recipe.folder` is where it goes.
+        watchers: are told of every line of metrics, in the main process.
+        stop: asked from outside to end after the step under way.
+        anyway: go on although recipe or data differ from those of the checkpoint.
+        fresh: refuse a folder that holds a run.
+
+    Raises:
+        ConfigError, SourceError: settings, data, model or folder do not fit.
+        MissingExtraError: torch, transformers, accelerate or another part is not installed.
+
+    Example::
+
+        recipe = load_train_recipe("tiny-sft", flags={"data.source": "videop2r-demo", "model.model": "tiny"})
+        print(train(recipe).model)
+    """
+    try:
+        import accelerate  # noqa: F401
+        import torch  # noqa: F401
+        import transformers  # noqa: F401
+    except ImportError as error:
+        raise MissingExtraError(error.name or "torch", "train") from None
+    from videop2r_data.trainer.run.rl import run_rl
+    from videop2r_data.trainer.run.session import close_session, open_session
+    from videop2r_data.trainer.run.sft import run_sft
+    from videop2r_data.trainer.run.trackers import make_trackers
+
+    def everyone(folder: Path) -> list[Watcher]:
+        config = recipe.model_dump(mode="json")
+        return [*watchers, *make_trackers(recipe.trackers, project="videop2r", folder=folder, config=config)]
+
+    session = open_session(recipe, watchers=everyone, stop=stop, anyway=anyway, fresh=fresh)
+    try:
+        complete = (run_sft if recipe.stage == "sft" else run_rl)(session)
+    finally:
+        close_session(session)
+    rows = [row for row in read_lines(session.log.metrics.path) if "loss" in row]
+    return Trained(
+        folder=session.folder,
+        complete=complete,
+        steps_done=session.steps_done,
+        steps=session.steps,
+        main=session.accelerator.is_main_process,
+        last=rows[-1] if rows else {},
+        skipped=dict(session.skipped),
+    )
