@@ -22,13 +22,10 @@ from videop2r_data.trainer.evaluate.report import EvalReport, summarise
 from videop2r_data.trainer.evaluate.rows import EvalRow, graded_row, skipped_row
 from videop2r_data.trainer.evaluate.specs import EvalSpec
 from videop2r_data.trainer.evaluate.store import RowStore
-from videop2r_data.trainer.judging.base import Judge, JudgeItem, Reason, Ticket
+from videop2r_data.trainer.judging.base import Judge, JudgeItem, Ticket
 from videop2r_data.trainer.process.masks import TokenTable, segment_masks
 from videop2r_data.trainer.rollout.base import RolloutEngine
 from videop2r_data.trainer.rollout.hf import HfEngine
-
-_AGAIN = {Reason.LATE, Reason.FAILED, Reason.OVER_BUDGET}
-"""Verdicts that a later run may still get."""
 
 Progress = Callable[[int, int], None]
 """Told (questions done, questions in all) of this process."""
@@ -178,7 +175,7 @@ def settle(rows: Sequence[EvalRow], ticket: Ticket | None) -> list[EvalRow]:
 
 def _again(evaluator: Evaluator, rows: dict[int, EvalRow], examples: Sequence[Example]) -> list[EvalRow]:
     """Rows of an earlier run whose verdict was late or failed, asked about once more."""
-    open_rows = [row for row in rows.values() if row.judge_reason in _AGAIN]
+    open_rows = [row for row in rows.values() if row.verdict_open]
     if not open_rows:
         return []
     ticket = evaluator.hand_in(open_rows, [examples[row.index] for row in open_rows])

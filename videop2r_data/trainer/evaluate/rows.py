@@ -9,7 +9,7 @@ from videop2r_data.schemas.base import Model
 from videop2r_data.schemas.sample import DataType
 from videop2r_data.schemas.verdict import Unit
 from videop2r_data.trainer.data.examples import Example, Skip
-from videop2r_data.trainer.judging.base import Judged
+from videop2r_data.trainer.judging.base import Judged, Reason
 from videop2r_data.trainer.process.masks import SegmentMasks
 from videop2r_data.trainer.process.rewards import grade
 from videop2r_data.validators import check_consistency, think_choice, think_number
@@ -51,6 +51,11 @@ class EvalRow(Model):
     tokens_r: int = 0
     tokens: int = 0
     """Of the whole completion, the closing one included."""
+
+    @property
+    def verdict_open(self) -> bool:
+        """The judge was asked, and a later run may still get its verdict."""
+        return self.judge_reason in (Reason.LATE, Reason.FAILED, Reason.OVER_BUDGET)
 
     def judged(self, found: Judged) -> EvalRow:
         """With the judge's verdict."""

@@ -15,6 +15,7 @@ import orjson
 from pydantic import ValidationError
 
 from videop2r_data.errors import ConfigError
+from videop2r_data.trainer.evaluate.ranks import Ranks
 from videop2r_data.trainer.evaluate.report import EvalReport
 from videop2r_data.trainer.evaluate.rows import EvalRow
 from videop2r_data.trainer.look.lines import read_lines
@@ -28,32 +29,53 @@ class RowStore:
     Args:
         folder: made if missing.
         settings: all that decides what a row becomes; a JSON object.
-        rank: of this process, which writes a file of its own.
+        ranks: this process, which writes a file of its own, and the others.
+        fresh: forget the rows and settings that are there.
 
     Raises:
         ConfigError: the folder holds rows that were made with other settings.
     """
 
-    def __init__(self, folder: Path, settings: Mapping[str, Any], *, rank: int = 0) -> None:
+    def __init__(
+        self, folder: Path, settings: Mapping[str, Any], *, ranks: Ranks | None = None, fresh: bool = False
+    ) -> None:
+        ranks = ranks or Ranks()
         self.folder = folder
-        self._path = folder / f"rows-{rank:04d}.jsonl"
+        self._path = folder / f"rows-{ranks.rank:04d}.jsonl"
+        self._fresh = fresh
         folder.mkdir(parents=True, exist_ok=True)
         known = folder / SETTINGS
-        if known.exists():
+        if known.exists() and not fresh:
             self._compare(known, settings)
-        elif rank == 0:
+        elif ranks.rank == 0:
+            if fresh:
+                self._forget(ranks.world)
             write_json(known, dict(settings))
+        if fresh:
+            self._path.unlink(missing_ok=True)
+
+    def _forget(self, world: int) -> None:
+        """Remove the report, and rows of processes that are no longer there; the others remove their own."""
+        (self.folder / REPORT).unlink(missing_ok=True)
+        for path in self.folder.glob("rows-*.jsonl"):
+            number = path.stem.removeprefix("rows-")
+            if number.isdecimal() and int(number) >= world:
+                path.unlink(missing_ok=True)
 
     def rows(self) -> dict[int, EvalRow]:
-        """Index -> row, of all processes; of a row that was written twice the last one of its file."""
+        """Index -> row, of all processes, as earlier runs left them; of a row written twice the last one."""
         found: dict[int, EvalRow] = {}
+        if self._fresh:
+            return found
         for path in sorted(self.folder.glob("rows-*.jsonl")):
             for line in read_lines(path).rows:
                 try:
                     row = EvalRow.model_validate(line)
                 except ValidationError:
                     continue  # of a newer or older version: it is made again
-                found[row.index] = row
+                before = found.get(row.index)
+                if before is None or before.verdict_open or not row.verdict_open:
+                    found[row.index] = row
         return found
 
     def add(self, rows: Sequence[EvalRow]) -> None:
