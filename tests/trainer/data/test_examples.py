@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gzip
 import json
+import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -276,3 +278,26 @@ def test_a_spec_says_what_cannot_be() -> None:
     assert DataSpec(source="x", prompt="mine.txt").prompt_name == "mine.txt"
     assert DataSpec(source="demo", media=SMALL).is_demo and isinstance(read_examples, object)
     assert Example.__slots__
+
+
+@pytest.mark.integration
+def test_what_a_build_wrote_is_read_with_media_and_scenes(tmp_path: Path) -> None:
+    command = [
+        sys.executable,
+        "-m",
+        "videop2r_data.cli",
+        "build",
+        "--out",
+        str(tmp_path / "set"),
+        "--limit",
+        "24",
+    ]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    questions, traces = read(tmp_path / "set", config="rl"), read(tmp_path / "set")
+    assert len(questions) == 24 and 8 < len(traces) < 24 and not questions.skipped + traces.skipped
+    assert all(e.scene is not None and (e.path is None or e.path.is_file()) for e in questions)
+    assert {e.data_type for e in questions} == {"video", "image", "text"}
+    agnostic = read(tmp_path / "set", style="agnostic")
+    for one, other in zip(traces, agnostic, strict=True):
+        assert one.target is not None and one.target.endswith(f" {other.target}")

@@ -53,19 +53,22 @@ class MediaRoots:
         """The scene behind a question, if its media lie in a demo world that has just this question."""
         source, _, problem_id = sample_id.rpartition("/")
         root = self.one or self.by_source.get(source.partition("/")[0])
-        if root is None or root.name != "media" or not (root.parent / "scenes.jsonl").is_file():
+        if root is None:
             return None
         if root not in self._scenes:
-            self._scenes[root] = _read_scenes(root.parent)
+            self._scenes[root] = _read_scenes(root)
         found = self._scenes[root].get(problem_id)
         return found if found is not None and found.question.problem == problem else None
 
 
-def _read_scenes(world: Path) -> dict[str, SceneSample]:
+def _read_scenes(root: Path) -> dict[str, SceneSample]:
+    """problem_id -> scene, if the root is the `media` folder of a demo world; else empty."""
     from videop2r_data.demo import read_world
 
+    if root.name != "media" or not (root.parent / "scenes.jsonl").is_file():
+        return {}
     try:
-        return {str(sample.problem_id): sample for sample in read_world(world)}
+        return {str(sample.problem_id): sample for sample in read_world(root.parent)}
     except SourceError:
         return {}  # somebody else's scenes.jsonl: the media are good without it
 
