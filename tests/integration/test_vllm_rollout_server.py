@@ -42,7 +42,7 @@ def serve_rollouts(folder: Path, log: Path, spec: VllmSpec) -> Iterator[VllmSpec
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    flags = serve_command(str(folder), spec, dtype="float32", port=port)[3:]
+    flags = serve_command(str(folder), spec, dtype="float32", port=port, cpu=True)[3:]
     command = [str(vllm_python()), "-m", "vllm.entrypoints.openai.api_server", "--model", str(folder), *flags]
     command += ["--host", "127.0.0.1", "--enforce-eager", "--gpu-memory-utilization", "0.4"]
     with log.open("wb") as sink:

@@ -35,7 +35,7 @@ from videop2r_data.trainer.rollout.vllm_requests import (
     rolled_out,
     sampling_fields,
 )
-from videop2r_data.trainer.rollout.vllm_specs import VllmSpec
+from videop2r_data.trainer.rollout.vllm_specs import CPU_ARGUMENTS, VllmSpec
 from videop2r_data.trainer.rollout.vllm_weights import policy_weights
 
 if TYPE_CHECKING:
@@ -215,6 +215,7 @@ def _start(net: Any, settings: VllmSpec, model: str, revision: str | None) -> An
         "mm_processor_cache_gb": 0,  # a clip is prepared once; it does not come back for an epoch
         "disable_log_stats": True,
         "seed": 0,
+        **_on_cpu(settings),
         **_placement(),
         **settings.engine,
     }
@@ -231,6 +232,14 @@ def _start(net: Any, settings: VllmSpec, model: str, revision: str | None) -> An
 
 def _dtype(net: Any) -> str:
     return str(next(bare(net).parameters()).dtype).removeprefix("torch.")
+
+
+def _on_cpu(settings: VllmSpec) -> dict[str, Any]:
+    from vllm.platforms import current_platform
+
+    if not current_platform.is_cpu():
+        return {}
+    return {**CPU_ARGUMENTS, "max_num_batched_tokens": settings.max_model_len}
 
 
 def _placement() -> dict[str, Any]:

@@ -13,6 +13,9 @@ PASS_THROUGH = "{{ messages[0].content }}"  # noqa: S105 - a template
 """Chat template of the server: the prompt comes rendered by the trainer, nothing is added to it."""
 DEV_MODE = {"VLLM_SERVER_DEV_MODE": "1"}
 """Environment of the server: without it vLLM has no routes for weights and caches."""
+CPU_ARGUMENTS = {"enable_chunked_prefill": False}
+"""What the engine needs on a CPU: a prompt in one piece. When a prompt with a seed is computed in several, vLLM
+winds its random generator back, which CPU generators cannot do: the engine dies (seen with vLLM 0.32)."""
 _OURS = frozenset(
     {"model", "revision", "dtype", "generation_config", "chat_template", "weight_transfer_config"}
 )
@@ -78,7 +81,9 @@ class VllmSpec(Model):
         return self
 
 
-def serve_command(model: str, spec: VllmSpec, *, dtype: str = "bfloat16", port: int = 8000) -> list[str]:
+def serve_command(
+    model: str, spec: VllmSpec, *, dtype: str = "bfloat16", port: int = 8000, cpu: bool = False
+) -> list[str]:
     """The command that starts the server which `backend: vllm-server` expects (with `DEV_MODE` set).
 
     >>> " ".join(serve_command("Qwen/Qwen2.5-VL-3B-Instruct", VllmSpec(transfer="nccl"))[:5])
@@ -89,12 +94,15 @@ def serve_command(model: str, spec: VllmSpec, *, dtype: str = "bfloat16", port: 
         spec: `max_model_len` and `transfer` count.
         dtype: type of the weights there.
         port: where it listens.
+        cpu: the server has no GPU; see `CPU_ARGUMENTS`.
     """
     command = ["vllm", "serve", model, "--port", str(port), "--dtype", dtype]
     command += ["--max-model-len", str(spec.max_model_len)]
     command += ["--chat-template", PASS_THROUGH, "--chat-template-content-format", "string"]
     command += ["--trust-request-mm-kwargs", "--generation-config", "vllm"]
     command += ["--limit-mm-per-prompt", json.dumps({"image": 1, "video": 1}, separators=(",", ":"))]
+    if cpu:
+        command += ["--no-enable-chunked-prefill", "--max-num-batched-tokens", str(spec.max_model_len)]
     if spec.transfer != "folder":
         command += ["--weight-transfer-config", json.dumps({"backend": spec.transfer}, separators=(",", ":"))]
     return command
