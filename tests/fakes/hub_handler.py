@@ -54,6 +54,7 @@ class HubState(Protocol):
     received: int
     links: int
     faults: list[Fault]
+    cut_after: list[int]
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -146,6 +147,9 @@ class Handler(BaseHTTPRequestHandler):
         if partial:
             headers["Content-Range"] = f"bytes {start}-{end - 1}/{entry.size}"
         data = b"" if self.command == "HEAD" else self.hub.store.read(entry, start, end)
+        if self.hub.cut_after and len(data) > self.hub.cut_after[0]:
+            data = data[: self.hub.cut_after.pop(0)]
+            self.close_connection = True
         self.send(status=206 if partial else 200, headers=headers, data=data)
         return len(data)
 

@@ -45,13 +45,6 @@ class Hub:
 
         return HfApi(endpoint=self.endpoint, token=self.token or False, library_name="videop2r-data")
 
-    @property
-    def headers(self) -> dict[str, str]:
-        """Headers of a plain request to the Hub itself; never send them to another host."""
-        from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]
-
-        return dict(build_hf_headers(token=self.token or False, library_name="videop2r-data"))
-
     def url(self, repo: str, path: str, *, kind: Kind, revision: str) -> str:
         """Address of one file at one revision."""
         from huggingface_hub import hf_hub_url

@@ -116,6 +116,26 @@ class Remote(Model):
     """Tag -> commit."""
 
 
+def list_files(hub: Hub, repo: str, kind: Kind, revision: str) -> dict[str, RemoteFile]:
+    """Every file of a commit.
+
+    Raises:
+        HubError: it cannot be seen.
+    """
+    from huggingface_hub.hf_api import RepoFile
+
+    with hub.errors(repo):
+        return {
+            item.path: RemoteFile(
+                bytes=item.lfs.size if item.lfs else item.size,
+                oid=item.blob_id,
+                sha256=item.lfs.sha256 if item.lfs else "",
+            )
+            for item in hub.api.list_repo_tree(repo, repo_type=kind, revision=revision, recursive=True)
+            if isinstance(item, RepoFile)
+        }
+
+
 def look(hub: Hub, repo: str, kind: Kind) -> Remote:
     """The main branch of a repository and its tags.
 
@@ -123,7 +143,6 @@ def look(hub: Hub, repo: str, kind: Kind) -> Remote:
         HubError: it cannot be seen for another reason than that it does not exist.
     """
     from huggingface_hub.errors import RepositoryNotFoundError
-    from huggingface_hub.hf_api import RepoFile
 
     with hub.errors(repo):
         try:
@@ -133,20 +152,11 @@ def look(hub: Hub, repo: str, kind: Kind) -> Remote:
                 raise
             return Remote(exists=False)
         refs = hub.api.list_repo_refs(repo, repo_type=kind)
-        files = {
-            item.path: RemoteFile(
-                bytes=item.lfs.size if item.lfs else item.size,
-                oid=item.blob_id,
-                sha256=item.lfs.sha256 if item.lfs else "",
-            )
-            for item in hub.api.list_repo_tree(repo, repo_type=kind, revision=info.sha, recursive=True)
-            if isinstance(item, RepoFile)
-        }
     return Remote(
         exists=True,
         head=info.sha or "",
         private=bool(info.private),
-        files=files,
+        files=list_files(hub, repo, kind, info.sha or "main"),
         tags={tag.name: tag.target_commit for tag in refs.tags},
     )
 

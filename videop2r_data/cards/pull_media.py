@@ -1,0 +1,224 @@
+"""Fetch only the clips that some rows need: members of archives on the Hub, or files of a repository."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Collection, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass
+from pathlib import Path
+
+from videop2r_data.cards.hub_client import Hub, check_repo_id
+from videop2r_data.cards.hub_media import MEDIA
+from videop2r_data.cards.hub_plan import RemoteFile, list_files
+from videop2r_data.cards.hub_push import Watch
+from videop2r_data.cards.pull_archives import (
+    Archive,
+    directories,
+    find_archives,
+    locate,
+    relevant,
+    single_file,
+)
+from videop2r_data.cards.pull_jobs import Clip, Job, file_clip, make_jobs, member_clip
+from videop2r_data.cards.pull_stream import fetch_job
+from videop2r_data.errors import HubError, MediaError
+from videop2r_data.media.paths import resolve_media
+from videop2r_data.schemas.base import Model
+from videop2r_data.schemas.sample import safe_relative_path
+
+WORKERS = 4
+SPARE = 1 << 28
+"""Bytes of disk that stay free."""
+
+
+class MediaEstimate(Model):
+    """What fetching would cost."""
+
+    repo: str
+    commit: str
+    wanted: int
+    """Different clips of the chosen rows."""
+    present: int
+    """Of them already here, whole."""
+    to_fetch: int
+    clip_bytes: int
+    """Of the clips to fetch, unpacked."""
+    transfer_bytes: int
+    """To be read over the wire for them."""
+    requests: int
+    archive_bytes: int
+    """Of all archives that could hold a wanted clip."""
+    directory_bytes: int
+    """Already read, to know what lies where; nothing when it was known."""
+    missing: tuple[str, ...]
+    """Clips that no file of the repository holds."""
+    refused: tuple[tuple[str, str], ...]
+    """(path, why) of clips that cannot be taken."""
+    damaged: tuple[tuple[str, str], ...] = ()
+    """(archive, why) of archives that cannot be read."""
+
+
+class MediaReport(Model):
+    """What was fetched."""
+
+    estimate: MediaEstimate
+    fetched: int
+    failed: tuple[tuple[str, str], ...]
+    """(path, why)."""
+
+
+@dataclass(frozen=True)
+class MediaPlan:
+    """What to fetch, and from where."""
+
+    hub: Hub
+    dest: Path
+    estimate: MediaEstimate
+    jobs: tuple[Job, ...]
+
+
+def plan_media(
+    paths: Iterable[str],
+    repo: str,
+    dest: Path,
+    *,
+    hub: Hub,
+    cache: Path,
+    revision: str | None = None,
+    under: str = "",
+) -> MediaPlan:
+    """Find the clips; nothing but the directories of archives is read.
+
+    Args:
+        paths: of the rows, relative to their media root; empty ones (text rows) are left out.
+        repo: data set of the Hub that holds the media.
+        dest: media root on this machine; a clip that is there and whole is not fetched again.
+        hub: where.
+        cache: folder for directories of archives.
+        revision: commit, tag or branch; the commit it stands for is what is read.
+        under: folder of the repository that the rows' paths are relative to; empty: its root.
+
+    Raises:
+        HubError: the repository cannot be read.
+    """
+    check_repo_id(repo)
+    with hub.errors(repo):
+        commit = hub.api.dataset_info(repo, revision=revision).sha or ""
+    targets, refused = _targets(paths, dest)
+    files = list_files(hub, repo, "dataset", commit)
+    wanted = {f"{under.strip('/')}/{path}" if under else path: path for path in targets}
+    clips: dict[str, tuple[Archive, Clip]] = {}
+    for name, file in _own_files(files, wanted).items():
+        path = wanted[name]
+        clips[path] = (single_file(file, files[file]), file_clip(path, targets[path], files[file]))
+    open_ones = {name for name, path in wanted.items() if path not in clips}
+    archives = relevant(find_archives(files), open_ones)
+    read = directories(archives, hub, repo, commit, cache)
+    for found in read:
+        for name, member in locate(found.archive, found.members, open_ones).items():
+            path = wanted[name]
+            clips.setdefault(path, (found.archive, member_clip(path, targets[path], member)))
+    jobs, here, bad = _jobs(clips)
+    estimate = MediaEstimate(
+        repo=repo,
+        commit=commit,
+        wanted=len(targets) + len(refused),
+        present=here,
+        to_fetch=sum(len(job.clips) for job in jobs),
+        clip_bytes=sum(clip.bytes for job in jobs for clip in job.clips),
+        transfer_bytes=sum(job.end - job.start for job in jobs),
+        requests=len(jobs),
+        archive_bytes=sum(archive.bytes for archive in archives),
+        directory_bytes=sum(found.fetched for found in read),
+        missing=tuple(sorted(targets.keys() - clips.keys())),
+        refused=tuple(sorted((refused | bad).items())),
+        damaged=tuple((found.archive.name, found.fault) for found in read if found.fault),
+    )
+    return MediaPlan(hub, dest, estimate, jobs)
+
+
+def fetch_media(plan: MediaPlan, *, watch: Watch | None = None) -> MediaReport:
+    """Fetch what was planned; what arrives whole stays, whatever happens to the rest.
+
+    Args:
+        plan: of `plan_media`.
+        watch: is told of progress.
+
+    Raises:
+        HubError: there is not enough room on the disk.
+        HubAuthError: the token lost its access.
+        OSError: the disk cannot be written.
+    """
+    estimate = plan.estimate
+    plan.dest.mkdir(parents=True, exist_ok=True)
+    free = shutil.disk_usage(plan.dest).free
+    if estimate.clip_bytes + SPARE > free:
+        raise HubError(
+            f"the clips take {estimate.clip_bytes:,} bytes, {free:,} are free",
+            where=str(plan.dest),
+            hint="choose fewer rows, or another disk",
+        )
+    done, fetched = 0, 0
+    failed: list[tuple[str, str]] = []
+    with ThreadPoolExecutor(WORKERS) as pool:
+        futures = [
+            pool.submit(lambda job: list(fetch_job(job, plan.hub, estimate.repo, estimate.commit)), job)
+            for job in plan.jobs
+        ]
+        try:
+            for future in as_completed(futures):
+                for clip, fault in future.result():
+                    done += clip.bytes
+                    fetched += not fault
+                    failed += [(clip.path, fault)] if fault else []
+                    if watch is not None:
+                        watch(clip.path, done, estimate.clip_bytes)
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+    return MediaReport(estimate=estimate, fetched=fetched, failed=tuple(sorted(failed)))
+
+
+def _targets(paths: Iterable[str], dest: Path) -> tuple[dict[str, Path], dict[str, str]]:
+    """Where each clip goes, and the paths that would leave the folder."""
+    targets: dict[str, Path] = {}
+    refused: dict[str, str] = {}
+    for raw in paths:
+        if not raw or raw in refused:
+            continue
+        try:
+            path = safe_relative_path(raw)
+            if path not in targets:
+                targets[path] = resolve_media(dest, path)
+        except ValueError as error:
+            refused[raw] = str(error)
+        except MediaError as error:
+            refused[raw] = error.message
+    return targets, refused
+
+
+def _own_files(files: Mapping[str, RemoteFile], wanted: Collection[str]) -> dict[str, str]:
+    """Wanted name -> file of the repository: by that name, or as `push --embed-media` puts it there."""
+    found = {name: name for name in wanted if name in files}
+    for file in files:
+        folder, _, rest = file.partition("/")
+        name = rest.partition("/")[2]
+        if folder == MEDIA and name in wanted and found.setdefault(name, file) != file:
+            raise HubError(
+                f"{found[name]} and {file} would both become {name}", hint="choose rows of one source"
+            )
+    return found
+
+
+def _jobs(clips: Mapping[str, tuple[Archive, Clip]]) -> tuple[tuple[Job, ...], int, dict[str, str]]:
+    """The requests, how many clips are here already, and those that cannot be unpacked."""
+    bad = {p: clip.member.refused for p, (_, clip) in clips.items() if clip.member and clip.member.refused}
+    usable = [found for path, found in clips.items() if path not in bad]
+    with ThreadPoolExecutor(WORKERS) as pool:
+        here = list(pool.map(lambda found: found[1].is_here(), usable))
+    by_archive: dict[Archive, list[Clip]] = {}
+    for (archive, clip), is_here in zip(usable, here, strict=True):
+        if not is_here:
+            by_archive.setdefault(archive, []).append(clip)
+    return tuple(make_jobs(by_archive)), sum(here), bad
