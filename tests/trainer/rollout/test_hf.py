@@ -9,7 +9,6 @@ import pytest
 import torch
 
 from tests.trainer.model.batches import batch_of, clip, tiny_policy
-from videop2r_data.errors import ConfigError
 from videop2r_data.trainer.data.batch import PromptBatch
 from videop2r_data.trainer.model.forward import TrainModel
 from videop2r_data.trainer.model.load import Policy
@@ -17,6 +16,7 @@ from videop2r_data.trainer.model.specs import LoraSpec
 from videop2r_data.trainer.rollout.hf import HfEngine
 from videop2r_data.trainer.rollout.specs import SamplingSpec
 from videop2r_data.trainer.rollout.tokens import end_id, never_ids
+from videop2r_data.trainer.rollout.whole import WholeCopy
 
 MEDIA = (clip(1), clip(5, 1, 56, 84)[0], None, clip(2, 8, 28, 56))
 
@@ -167,6 +167,8 @@ def test_updates_are_seen_at_once() -> None:
     assert drawing.generate(prompts(), group_size=1, seeds=[0, 1, 2, 3]) != before
     drawing.close()
     drawing.close()
+    with pytest.raises(ValueError, match="closed"):
+        drawing.generate(prompts(), group_size=1, seeds=[0, 1, 2, 3])
 
 
 def test_a_seed_for_every_row() -> None:
@@ -174,11 +176,26 @@ def test_a_seed_for_every_row() -> None:
         engine().generate(prompts(), group_size=2, seeds=[1, 2, 3])
 
 
-def test_cut_weights_are_refused() -> None:
-    class Cut(torch.nn.Linear):  # type: ignore[misc]
-        pass
+@pytest.mark.parametrize("lora", [None, LoraSpec(rank=2)])
+def test_a_whole_copy_draws_the_same(lora: LoraSpec | None) -> None:
+    """What stands in for a policy that is cut over ranks."""
+    own = tiny_policy(lora)
+    copy = WholeCopy(TrainModel(own.net))
+    with torch.no_grad():
+        for name, weight in own.net.named_parameters():
+            if weight.requires_grad and ("lora_B" in name or lora is None):
+                weight.add_(0.05 * torch.randn(weight.shape, generator=torch.Generator().manual_seed(1)))
+    copy.load(TrainModel(own.net))
+    seeds = list(range(8))
+    want = engine(own.net).generate(prompts(), group_size=2, seeds=seeds)
+    assert engine(copy.net).generate(prompts(), group_size=2, seeds=seeds) == want
+    assert want != engine().generate(prompts(), group_size=2, seeds=seeds)
 
-    own = Cut(1, 1)
-    own.weight.ds_id = 0
-    with pytest.raises(ConfigError, match="ZeRO-3"):
-        engine().sync(own)
+
+def test_mixed_precision_computes_in_the_smaller_type() -> None:
+    own = tiny_policy()
+    seen: list[torch.dtype] = []
+    own.net.lm_head.register_forward_hook(lambda _m, _i, out: seen.append(out.dtype))
+    mixed = HfEngine(own.net, own.tokenizer, SamplingSpec(max_new_tokens=3), autocast=torch.bfloat16)
+    mixed.generate(prompts(), group_size=1, seeds=[0, 1, 2, 3])
+    assert set(seen) == {torch.bfloat16}

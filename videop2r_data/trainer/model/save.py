@@ -8,7 +8,8 @@ from typing import Any
 
 from torch import Tensor
 
-from videop2r_data.trainer.model.unwrap import adapted, bare
+from videop2r_data.trainer.model.unwrap import adapted, bare, sharding
+from videop2r_data.trainer.rollout.vllm_weights import policy_weights
 
 
 def save_policy(
@@ -26,9 +27,9 @@ def save_policy(
         processor: saved beside them.
         folder: made if need be.
         merge: add adapters to the weights they sit on, so that the folder is a whole model; else the folder
-            holds the adapters alone (peft reads it) .
-        state: the full weights of `net`'s bare model by name, where the ranks of a distributed run hold only
-            parts (`Accelerator.get_state_dict`); None: those of `net`.
+            holds the adapters alone (peft reads it).
+        state: where the ranks of a distributed run hold only parts of the weights: `merged_weights(net)`, which
+            every rank must call before one of them saves. None: gathered here.
 
     Returns:
         The folder.
@@ -39,10 +40,8 @@ def save_policy(
     try:
         if adapters is not None and not merge:
             adapters.save_pretrained(folder, state_dict=state)
-        elif adapters is not None:
-            core.save_pretrained(folder, state_dict=merged_weights(net))
         else:
-            core.save_pretrained(folder, state_dict=state)
+            core.save_pretrained(folder, state_dict=state if state is not None else merged_weights(net))
     finally:
         core.config.use_cache = False
     processor.save_pretrained(folder)
@@ -52,24 +51,8 @@ def save_policy(
 def merged_weights(net: Any) -> dict[str, Tensor]:
     """The weights of the bare model by its own names, adapters added in; `net` is left as it is.
 
-    The sums are computed as peft's own merge does, one layer at a time, on copies.
+    Weights that are cut over ranks (FSDP, ZeRO-3) are gathered, one at a time, into the memory of the host:
+    every rank must call this.
     """
-    core = bare(net)
-    weights: dict[str, Tensor] = {}
-    layers = {name: module for name, module in core.named_modules() if hasattr(module, "get_delta_weight")}
-    for name, weight in core.state_dict().items():
-        owner = next((o for o in layers if name.startswith(o + ".")), None)
-        if owner is None:
-            weights[name] = weight
-        elif name.startswith(owner + ".base_layer."):
-            weights[name.replace(".base_layer.", ".")] = _merged(layers[owner], name, weight)
-    return weights
-
-
-def _merged(layer: Any, name: str, weight: Tensor) -> Tensor:
-    if not name.endswith(".base_layer.weight"):
-        return weight
-    total = weight.detach().clone()
-    for adapter in layer.active_adapters:
-        total += layer.get_delta_weight(adapter).to(total)
-    return total
+    cut = sharding(net) is not None
+    return {name: weight.cpu() if cut else weight for name, weight in policy_weights(net)}

@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from videop2r_data.errors import ConfigError
 from videop2r_data.trainer.model.unwrap import bare, inferring, sharding
 from videop2r_data.trainer.rollout.base import RolledOut
 from videop2r_data.trainer.rollout.decode import Prompts, prefill
 from videop2r_data.trainer.rollout.sampling import draw, uniforms
 from videop2r_data.trainer.rollout.specs import SamplingSpec
 from videop2r_data.trainer.rollout.tokens import end_id, never_ids
+from videop2r_data.trainer.rollout.whole import WholeCopy
 
 if TYPE_CHECKING:
     from videop2r_data.trainer.data.batch import PromptBatch
@@ -32,44 +32,51 @@ LEAVE = 7 / 8
 class HfEngine:
     """Draws completions with the policy's own weights.
 
+    Where they are cut over ranks (FSDP, ZeRO-3) it keeps a whole copy, so that constructing it and `sync` are
+    then collective: every rank must call them.
+
     Args:
-        net: the policy, wrapped (`TrainModel`, adapters, DDP, DeepSpeed up to ZeRO-2) or not.
+        net: the policy, wrapped (`TrainModel`, adapters, DDP, FSDP, DeepSpeed) or not.
         tokenizer: its tokenizer: which tokens end a completion, which are never drawn.
         spec: how to draw.
-
-    Raises:
-        ConfigError: the weights are cut over ranks (FSDP, ZeRO-3): every token would gather them all again.
+        autocast: type to compute in where the weights are kept in float32 (mixed precision); None: theirs.
     """
 
-    def __init__(self, net: Any, tokenizer: Any, spec: SamplingSpec) -> None:
+    def __init__(
+        self, net: Any, tokenizer: Any, spec: SamplingSpec, *, autocast: torch.dtype | None = None
+    ) -> None:
         self._spec = spec
         self._end = end_id(tokenizer)
         self._never = torch.tensor(never_ids(bare(net).config, tokenizer))
+        self._autocast = autocast
+        self._copy: WholeCopy | None = None
         self._net: Any = None
         self.sync(net)
 
     def sync(self, net: Any) -> None:
-        """Take another module as the policy; updates of the one at hand need no call."""
-        cut = sharding(net)
-        if cut is not None:
-            raise ConfigError(
-                f"rollout backend 'hf' needs the whole weights on each rank, they are cut by {cut}",
-                hint="use rollout backend 'vllm' or 'vllm-server', or DDP or ZeRO-2 for the policy",
-            )
-        self._net = net
+        """Take over the weights of `net`; where each rank holds them whole there is nothing to do."""
+        if sharding(net) is None:
+            self._net = net
+            return
+        if self._copy is None:
+            self._copy = WholeCopy(net, self._autocast)
+        self._copy.load(net)
+        self._net = self._copy.net
 
     def close(self) -> None:
         """Let go of the policy."""
-        self._net = None
+        self._net = self._copy = None
 
     @torch.no_grad()  # type: ignore[untyped-decorator]
     def generate(self, prompts: PromptBatch, *, group_size: int, seeds: Sequence[int]) -> list[RolledOut]:
         """G completions of each prompt; see `RolloutEngine.generate`.
 
         Raises:
-            ValueError: the number of seeds is not B * G.
+            ValueError: the number of seeds is not B * G, or the engine was closed.
         """
         count = len(prompts.ids)
+        if self._net is None:
+            raise ValueError("the engine is closed")
         if len(seeds) != count * group_size:
             raise ValueError(f"{len(seeds)} seeds for {count} prompts times {group_size}")
         if not seeds:
@@ -78,7 +85,9 @@ class HfEngine:
         u = uniforms(seeds, self._spec.max_new_tokens)
         step = max(1, self._spec.rows // group_size) if self._spec.rows else count
         done: list[RolledOut] = []
-        with inferring(self._net):
+        device = core.lm_head.weight.device.type
+        mixed = torch.autocast(device, self._autocast, enabled=self._autocast is not None)
+        with inferring(self._net), mixed:
             for lo in range(0, count, step):
                 hi = min(lo + step, count)
                 part = u[lo * group_size : hi * group_size]
