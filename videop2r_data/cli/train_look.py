@@ -28,7 +28,8 @@ def plot(
         typer.Argument(metavar="RUN...", help="Folders of runs, or NAME=FOLDER; one NAME for several seeds."),
     ],
     out: Annotated[
-        Path | None, typer.Option(metavar="PNG", help="Default: RUN/curves.png, or curves.png for several.")
+        Path | None,
+        typer.Option(metavar="PNG", help="Default: RUN/figures/curves.png; for several curves.png."),
     ] = None,
     dark: Annotated[bool, typer.Option("--dark", help="Light on dark.")] = False,
     smooth: Annotated[
@@ -48,7 +49,7 @@ def plot(
 
     named = [_named(run) for run in runs]
     with errors_as_messages(as_json=json):
-        target = out or (named[0][1] / "curves.png" if len(named) == 1 else Path("curves.png"))
+        target = out or (named[0][1] / "figures" / "curves.png" if len(named) == 1 else Path("curves.png"))
         made = plot_runs(named, target, dark=dark, window=smooth, keys=key or ())
         if json:
             print_json(
