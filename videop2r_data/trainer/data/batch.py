@@ -114,11 +114,12 @@ class PromptBatch:
         Returns:
             `input_ids`, `attention_mask` and `mm_token_type_ids`. The media are those of the B prompts.
         """
-        longest = max(map(len, self.ids), default=0)
+        lengths = [len(row) for row in self.ids]
+        longest = max(lengths, default=0)
         out = {
-            "input_ids": _padded(self.ids, longest, self.pad_id, left=True),
-            "attention_mask": _padded([[1] * len(row) for row in self.ids], longest, 0, left=True),
-            "mm_token_type_ids": _padded(self.types, longest, 0, left=True),
+            "input_ids": _filled(self.ids, longest, self.pad_id, left=True),
+            "attention_mask": _filled([[1] * n for n in lengths], longest, 0, left=True),
+            "mm_token_type_ids": _filled(self.types, longest, 0, left=True),
         }
         return {name: rows.repeat_interleave(repeat, dim=0) for name, rows in out.items()}
 
@@ -134,31 +135,38 @@ class PromptBatch:
         """
         if repeat < 1 or len(completions) != len(self) * repeat:
             raise ValueError(f"{len(completions)} completions for {len(self)} prompts times {repeat}")
-        rows = [self.ids[i // repeat] + list(c) for i, c in enumerate(completions)]
         for i, completion in enumerate(completions):
             stray = self.media_ids.intersection(completion)
             if stray:
                 raise ValueError(
                     f"completion {i} holds media tokens {sorted(stray)}: suppress them when sampling"
                 )
-        longest = max(map(len, rows), default=0)
-        types = [self.types[i // repeat] for i in range(len(rows))]
+        starts = torch.tensor([len(row) for row in self.ids], dtype=torch.long).repeat_interleave(repeat)
+        lengths = torch.tensor([len(c) for c in completions], dtype=torch.long)
+        ends = starts + lengths
+        longest = int(ends.max()) if len(ends) else 0
+        ids = _filled(self.ids, longest, self.pad_id).repeat_interleave(repeat, dim=0)
+        for row, start, completion in zip(ids, starts.tolist(), completions, strict=True):
+            row[start : start + len(completion)] = torch.tensor(completion, dtype=torch.long)
         return ModelInputs(
-            input_ids=_padded(rows, longest, self.pad_id),
-            attention_mask=_padded([[1] * len(row) for row in rows], longest, 0),
-            types=_padded(types, longest, 0),
-            starts=torch.tensor([len(row) for row in types], dtype=torch.long),
-            lengths=torch.tensor([len(c) for c in completions], dtype=torch.long),
+            input_ids=ids,
+            attention_mask=(torch.arange(longest) < ends[:, None]).long(),
+            types=_filled(self.types, longest, 0).repeat_interleave(repeat, dim=0),
+            starts=starts,
+            lengths=lengths,
             media=self.media,
             repeat=repeat,
         )
 
 
-def _padded(rows: Sequence[Sequence[int]], length: int, value: int, *, left: bool = False) -> Tensor:
-    """Rows of different lengths as long [rows, length]."""
-    fill = [[value] * (length - len(row)) for row in rows]
-    whole = [[*pad, *row] if left else [*row, *pad] for row, pad in zip(rows, fill, strict=True)]
-    return torch.tensor(whole, dtype=torch.long).reshape(len(rows), length)
+def _filled(rows: Sequence[Sequence[int]], length: int, value: int, *, left: bool = False) -> Tensor:
+    """Rows of different lengths as long [rows, length], padded with a value."""
+    out = torch.full((len(rows), length), value, dtype=torch.long)
+    for line, row in zip(out, rows, strict=True):
+        line[length - len(row) if left else 0 : length if left else len(row)] = torch.tensor(
+            row, dtype=torch.long
+        )
+    return out
 
 
 def select_media(
