@@ -243,6 +243,9 @@ def _base_name(source: Any) -> str:
 _CITATION = """```bibtex
 @misc{videop2r,
   title         = {VideoP2R: Video Understanding from Perception to Reasoning},
+  author        = {Jiang, Yifan and Wang, Yueying and Zhao, Rui and Parag, Toufiq and Chen, Zhimin and
+                   Liao, Zhenyu and Unnikrishnan, Jayakrishnan},
+  year          = {2025},
   eprint        = {2511.11113},
   archivePrefix = {arXiv},
   url           = {https://arxiv.org/abs/2511.11113}

@@ -199,7 +199,8 @@ def _rewards(row: Mapping[str, Any]) -> Table:
 def _judge(judge: Mapping[str, Any]) -> RenderableType:
     from rich.text import Text
 
-    said = {True: "sufficient", False: "not sufficient"}.get(judge.get("sufficient", "?"), "unscored")
+    found = judge.get("sufficient")
+    said = "sufficient" if found is True else "not sufficient" if found is False else "unscored"
     text = Text(f"judge: {said}", style="bold")
     text.append(f" ({clean(str(judge.get('reason', '')))}) {clean(str(judge.get('words', '')))}", style="dim")
     return text

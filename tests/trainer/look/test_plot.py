@@ -1,0 +1,139 @@
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import orjson
+import pytest
+from PIL import Image
+
+from videop2r_data.errors import SourceError
+from videop2r_data.trainer.look.plot import plot_runs
+from videop2r_data.trainer.look.style import DARK, LIGHT
+
+pytest.importorskip("matplotlib")
+
+
+def write_run(folder: Path, steps: int = 40, shift: float = 0.0, kind: str = "rl") -> Path:
+    folder.mkdir(parents=True)
+    rows = []
+    for step in range(1, steps + 1):
+        row: dict[str, float] = {"step": step, "loss": 1 / step, "lr": 1e-6, "grad_norm": 1.0}
+        if kind == "rl":
+            for process in "pr":
+                row[f"reward/accuracy_{process}"] = min(1.0, step / steps + shift)
+                row[f"reward/format_{process}"] = 1.0
+                row[f"reward/total_{process}"] = 1.0 + step / steps
+                row[f"length/{process}"] = 100.0 + step
+                row[f"collapsed/{process}"] = step % 5
+                row[f"clip_fraction/{process}"] = 0.01
+                row[f"unscored/{process}"] = 0
+            row |= {
+                "reward/total": 3.0,
+                "collapsed/sum": 1,
+                "groups": 8,
+                "kl": 0.01 * step,
+                "clip_fraction": 0.01,
+            }
+        else:
+            row["tokens_per_s"] = 1000.0
+        rows.append(json.dumps(row))
+    (folder / "metrics.jsonl").write_text("\n".join(rows) + '\n{"step": 99, "kl')
+    return folder
+
+
+def test_one_run_shows_the_papers_curves(tmp_path: Path) -> None:
+    made = plot_runs([("", write_run(tmp_path / "run"))], tmp_path / "out" / "curves.png")
+    assert made.panels == (
+        "Accuracy reward", "Format reward", "Length", "Total reward", "Collapsed groups", "KL to the reference",
+        "Clipped ratios", "Gradient norm",
+    )  # fmt: skip
+    data = orjson.loads(made.data.read_bytes())
+    assert data["panels"][4]["unit"] == "of 8 groups"
+    assert data["panels"][4]["keys"] == ["collapsed/p", "collapsed/r", "collapsed/sum"]
+    kl = data["runs"][0]["curves"]["kl"]
+    assert kl["steps"] == list(range(1, 41)) and kl["values"][:2] == [0.01, 0.02]
+    assert data["runs"][0]["name"] == "run"
+    with Image.open(made.png) as picture:
+        assert picture.format == "PNG" and picture.width > 800
+    assert made.png.stat().st_size < 150_000
+    assert made.damaged == 0
+
+
+def test_runs_are_compared_curve_by_curve_and_seeds_share_a_label(tmp_path: Path) -> None:
+    runs = [("pa", write_run(tmp_path / f"pa{i}", shift=0.1 * i)) for i in range(2)]
+    runs.append(("", write_run(tmp_path / "grpo")))
+    made = plot_runs(runs, tmp_path / "compare.png")
+    assert made.panels[:3] == ("Accuracy reward: perception", "Accuracy reward: reasoning", "Total reward")
+    assert "Collapsed: perception" in made.panels and "Unscored: perception" not in made.panels
+    names = [run["name"] for run in orjson.loads(made.data.read_bytes())["runs"]]
+    assert names == ["pa", "pa", "grpo"]
+
+
+def test_equal_runs_give_equal_bytes(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run")
+    one, two = (plot_runs([("", run)], tmp_path / f"{i}.png").png.read_bytes() for i in range(2))
+    assert one == two
+
+
+@pytest.mark.parametrize("dark", [False, True])
+def test_the_ground_is_that_of_the_style(tmp_path: Path, dark: bool) -> None:
+    made = plot_runs([("", write_run(tmp_path / "run"))], tmp_path / "c.png", dark=dark)
+    paper = (DARK if dark else LIGHT).paper
+    with Image.open(made.png) as picture:
+        assert "#{:02x}{:02x}{:02x}".format(*picture.convert("RGB").getpixel((1, 1))) == paper  # type: ignore[misc]
+
+
+def test_sft_has_panels_of_its_own(tmp_path: Path) -> None:
+    made = plot_runs([("", write_run(tmp_path / "sft", kind="sft"))], tmp_path / "c.png")
+    assert made.panels == ("Loss", "Learning rate", "Gradient norm", "Speed")
+
+
+def test_one_step_a_gap_and_a_strange_name_are_drawn(tmp_path: Path) -> None:
+    folder = write_run(tmp_path / "a_$x$_{y}", steps=1)
+    with (folder / "metrics.jsonl").open("a") as file:
+        file.write('\n{"step": 3, "kl": NaN, "eval/accuracy": 0.5, "eval/mismatch": 0.0}\n')
+    made = plot_runs([("", folder), ("x" * 80, folder)], tmp_path / "c.png")
+    assert "Held out: answer accuracy" in made.panels
+    kl = orjson.loads(made.data.read_bytes())["runs"][0]["curves"]["kl"]
+    assert kl["values"] == [0.01, None]
+    assert made.damaged == 2
+
+
+def test_chosen_metrics(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run")
+    assert plot_runs([("", run)], tmp_path / "c.png", keys=["kl", "lr"]).panels == (
+        "KL to the reference",
+        "lr",
+    )
+    with pytest.raises(SourceError, match=r"no metric 'typo'.*clip_fraction"):
+        plot_runs([("", run)], tmp_path / "c.png", keys=["typo"])
+
+
+def test_a_run_without_a_drawable_metric_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "metrics.jsonl").write_text('{"step": 1, "epoch": 0.5}\n')
+    with pytest.raises(SourceError, match="no metric that could be drawn"):
+        plot_runs([("", tmp_path)], tmp_path / "c.png")
+
+
+def _luminance(code: str) -> float:
+    parts = [int(code[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in parts]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+@pytest.mark.parametrize("look", [LIGHT, DARK], ids=["light", "dark"])
+def test_every_colour_stands_out_from_its_ground(look: object) -> None:
+    """WCAG 2.1 asks 3:1 of graphics and 4.5:1 of text."""
+    assert isinstance(look, type(LIGHT))
+
+    def contrast(a: str, b: str) -> float:
+        x, y = sorted((_luminance(a), _luminance(b)))
+        return (y + 0.05) / (x + 0.05)
+
+    for colour in (*look.runs, *look.processes.values()):
+        assert contrast(colour, look.paper) >= 3.0, colour
+    for colour in (look.ink, look.muted):
+        assert contrast(colour, look.paper) >= 4.5, colour
+    assert math.isclose(contrast("#000000", "#ffffff"), 21.0)
