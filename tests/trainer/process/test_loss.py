@@ -117,6 +117,13 @@ def test_padding_changes_nothing(spec: LossSpec) -> None:
     assert averages(again.metrics) == pytest.approx(averages(whole.metrics), rel=1e-6)
 
 
+@pytest.mark.parametrize("spec", SPECS, ids=lambda s: f"{s.ratio}-{s.reduction}-{s.kl_over}")
+def test_a_mask_that_reaches_into_the_padding_changes_nothing(spec: LossSpec) -> None:
+    case = random_case(5)
+    spilt = [s._replace(mask=torch.where(case.mask, s.mask, 1.0)) for s in case.streams]
+    torch.testing.assert_close(case._replace(streams=spilt).loss(spec).loss, case.loss(spec).loss)
+
+
 @settings(deadline=None, max_examples=40)
 @given(st.integers(0, 10_000), st.permutations(range(6)), st.sampled_from(SPECS))
 def test_rows_permute(seed: int, order: list[int], spec: LossSpec) -> None:

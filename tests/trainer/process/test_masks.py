@@ -109,6 +109,53 @@ def test_bytes_that_are_no_utf8_keep_the_border_exact() -> None:
     assert masks.tokens_p == 5
 
 
+@pytest.mark.parametrize(
+    ("content", "text"),
+    [
+        (b"abc", "abc"),
+        ("ééé\u3000日本".encode(), "ééé\u3000日本"),  # 2 to 3 bytes per character
+        ("\U0001f600".encode(), "\U0001f600"),  # 4 bytes
+        (b"\xf0\x9f\x98", "\ufffd"),  # 3 bytes lost, one character shown
+        (b"\xff\xfe\xe2\x82 \xc3\xa9", "\ufffd\ufffd\ufffd é"),
+        (b"\xed\xa0\x80", "\ufffd\ufffd\ufffd"),  # a surrogate in UTF-8 is no UTF-8
+    ],
+)
+def test_the_border_is_exact_to_the_byte(content: bytes, text: str) -> None:
+    # every byte is a token of its own: the border can be off by none
+    ids = list(b"<observation>" + content + b"</observation> <think>")
+    masks = segment_masks(ids, TABLE)
+    assert masks.text == f"<observation>{text}</observation> <think>"
+    assert split_at(masks) == len("<observation>") + len(content) + len("</observation>")
+
+
+@pytest.mark.parametrize("blank", ["", " ", "\n\t", "\u3000"])
+def test_a_blank_observation_is_p_but_not_in_form(blank: str) -> None:
+    text = f"<observation>{blank}</observation> <think>t</think><answer>A</answer>"
+    masks = segment_masks(list(text.encode()), TABLE)
+    assert split_at(masks) == len(f"<observation>{blank}</observation>".encode())
+    found = masks.template
+    assert (found.form_p, found.form_r, found.form, found.observation) == (False, True, False, None)
+
+
+@pytest.mark.parametrize(
+    ("text", "form_p", "form_r"),
+    [
+        ("<observation>o</observation><think> </think><answer>A</answer>", True, False),
+        ("<observation>o</observation><think>t</think><answer></answer>", True, False),
+        ("<observation>o</observation><think>t</think><answer>A</answer> bye", True, False),
+        ("<observation>o</observation> so <think>t</think><answer>A</answer>", True, False),
+        ("<observation>o</observation><think>t</think><answer>A</answer><answer>B</answer>", True, False),
+        ("hm <observation>o</observation><think>t</think><answer>A</answer>", False, True),
+        ("<observation>o<think>t</think><answer>A</answer>", False, True),
+        ("<think>t</think><answer>A</answer><observation>o</observation>", False, False),
+        ("\n<observation>o</observation>\n\n<think>t</think>\n<answer>A</answer>\n", True, True),
+    ],
+)
+def test_each_process_answers_for_its_own_form(text: str, form_p: bool, form_r: bool) -> None:
+    found = read_template(text)
+    assert (found.form_p, found.form_r) == (form_p, form_r)
+
+
 def test_special_tokens_have_no_bytes_and_stay_where_they_stand() -> None:
     ids = ids_of("<observation>", EOS, "a", "</observation>", EOS, "<think>", EOS)
     masks = segment_masks(ids, TABLE)
@@ -188,7 +235,31 @@ PIECES = st.one_of(
     st.sampled_from([*b"<>/ \n", EOS, 0xE2, 0x82, 0xFF]),
     st.integers(0, len(TABLE.pieces) - 1),
 )
-TRACES = st.lists(
+WHOLE = [
+    "<observation>",
+    "x",
+    "</observation>",
+    " ",
+    "<think>",
+    "x",
+    "</think>",
+    "<answer>",
+    "x",
+    "</answer>",
+]
+BITS = st.sampled_from(["", " ", "x", "é", "\u3000", "</think>", "<answer>"])
+
+
+@st.composite
+def nearly_traces(draw: st.DrawFn) -> list[str]:
+    """A good trace with a part or two replaced."""
+    parts = list(WHOLE)
+    for _ in range(draw(st.integers(0, 2))):
+        parts[draw(st.integers(0, len(parts) - 1))] = draw(BITS)
+    return parts
+
+
+TRACES = nearly_traces() | st.lists(
     st.sampled_from(
         [
             "<observation>",

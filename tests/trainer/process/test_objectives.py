@@ -207,6 +207,13 @@ def test_streams_by_objective() -> None:
     }
 
 
+def test_streams_end_where_the_completion_ends() -> None:
+    table = rewards_of(ROLLOUTS, RewardSpec(), 2)
+    everywhere = torch.ones(2, 4)
+    found = streams(ObjectiveSpec(), table, everywhere, everywhere, completion_mask=MASK, spec=EXACT)
+    assert all(torch.equal(s.mask, MASK.float()) for s in found)
+
+
 def test_streams_refuse_masks_that_do_not_fit() -> None:
     table = rewards_of(ROLLOUTS, RewardSpec(), 2)
     with pytest.raises(ValueError, match=r"masks_r is \[2, 3\], wanted \[2, C\]"):

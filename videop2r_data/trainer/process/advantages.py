@@ -103,6 +103,7 @@ def _by_group(rewards: Tensor, scored: Tensor, group_size: int) -> tuple[Tensor,
 
 
 def _flat(r: Tensor, known: Tensor) -> Tensor:
+    """[B] bool: no two scored rewards differ; so also with one scored rollout, or none (-inf - inf)."""
     highest = torch.where(known, r, -torch.inf).amax(dim=1)
     lowest = torch.where(known, r, torch.inf).amin(dim=1)
-    return (known.sum(dim=1) < 2) | (highest - lowest <= COLLAPSE)
+    return highest - lowest <= COLLAPSE
