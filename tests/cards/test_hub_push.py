@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from huggingface_hub import constants
-from huggingface_hub.utils import disable_progress_bars
+from huggingface_hub.utils import disable_progress_bars  # type: ignore[attr-defined]
 
 from tests.cards.hub_release import changed_rows, write_release
 from tests.fakes.hub_server import READ_TOKEN, HubServer

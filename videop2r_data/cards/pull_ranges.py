@@ -105,7 +105,7 @@ class RangeFile:
             headers["Authorization"] = f"Bearer {self._hub.token}"
         with _passing(), get_session().stream("GET", link, headers=headers, timeout=_TIMEOUT_S) as answer:
             self._check(answer, start)
-            for piece in answer.iter_raw():  # as it comes: a chunk size would hold back what came before a break
+            for piece in answer.iter_raw():  # a chunk size would hold back what came before a break
                 self.fetched += len(piece)
                 yield piece
 

@@ -1,0 +1,198 @@
+"""Fetch a released data set at one commit, and hold every file against what was released."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass
+from pathlib import Path
+
+import orjson
+
+from videop2r_data.cards.hub_check import LOCK, SHARD, check_folder
+from videop2r_data.cards.hub_client import Hub, check_repo_id
+from videop2r_data.cards.hub_plan import LocalFile, RemoteFile, list_files
+from videop2r_data.cards.hub_push import Watch
+from videop2r_data.errors import HubError
+from videop2r_data.schemas.base import Model
+
+NOTE = ".cache/p2r-pull.json"
+"""What a folder was pulled from."""
+WORKERS = 4
+_TEXT = re.compile(r"README\.md|LICENSE.*|NOTICE.*|CITATION.*|CHANGELOG\.md|croissant\.json|stats\.json")
+_FIGURE = re.compile(r"(?:figures|assets)/[\w.-]+\.(?:png|svg|webp|json)")
+_ROWS = re.compile(r"(?:data/)?[\w.-]+\.(?:parquet|jsonl|json|jsonl\.gz|json\.gz)")
+_PART = re.compile(r"(?P<stem>.+)\.part(?P<number>\d{1,4})of(?P<of>\d{1,4})\.(?P<rest>.+)")
+
+
+class PullReport(Model):
+    """What a pull did."""
+
+    repo: str
+    commit: str
+    folder: str
+    ours: bool
+    """A data set of this tool: its lock, ledger and card were checked too."""
+    files: int
+    bytes: int
+    fetched: int
+    """Files that were not here already, whole."""
+    fetched_bytes: int
+    removed: tuple[str, ...]
+    """Files of another revision that were here."""
+
+
+def pull_dataset(
+    repo: str, dest: Path, *, hub: Hub, revision: str | None = None, watch: Watch | None = None
+) -> PullReport:
+    """Make a folder be what a data set on the Hub is: text and rows, not the media.
+
+    A pull that was interrupted goes on: files that are here and whole are not fetched again. Every file is
+    held against the digest that the Hub lists, and a data set of ours against its own lock, ledger and card.
+
+    Args:
+        repo: `owner/name`: one of ours, the official release, or any data set of parquet and JSON files.
+        dest: new, empty, or pulled from the same repository before; another revision replaces what was there.
+        hub: where.
+        revision: commit, tag or branch.
+        watch: is told of progress.
+
+    Raises:
+        HubError: the folder is something else, a part is missing, a file is not what was released, or the Hub
+            cannot be read.
+    """
+    check_repo_id(repo)
+    with hub.errors(f"{repo}@{revision}" if revision else repo):
+        commit = hub.api.dataset_info(repo, revision=revision).sha or ""
+    wanted = wanted_files(repo, list_files(hub, repo, "dataset", commit))
+    targets = {name: _inside(dest, name) for name in wanted}
+    before = _claim(dest, repo, commit, wanted)
+    todo = {
+        n: f for n, f in wanted.items() if not (targets[n].is_file() and f.is_same(LocalFile(targets[n])))
+    }
+    _fetch(todo, _Place(hub, repo, commit, dest), watch)
+    for name in todo:
+        if not targets[name].is_file() or not wanted[name].is_same(LocalFile(targets[name])):
+            raise HubError(
+                "what arrived is not what the Hub lists", where=name, hint="run the same command again"
+            )
+    removed = _remove_stale(dest, before - wanted.keys())
+    _claim(dest, repo, commit, wanted, done=True)
+    if LOCK in wanted:
+        check_folder(dest)
+    return PullReport(
+        repo=repo,
+        commit=commit,
+        folder=str(dest),
+        ours=LOCK in wanted,
+        files=len(wanted),
+        bytes=sum(file.bytes for file in wanted.values()),
+        fetched=len(todo),
+        fetched_bytes=sum(file.bytes for file in todo.values()),
+        removed=removed,
+    )
+
+
+def wanted_files(repo: str, files: Mapping[str, RemoteFile]) -> dict[str, RemoteFile]:
+    """Card, lock, figures and rows of a data set; of ours only the shards that are its own.
+
+    Raises:
+        HubError: there are no rows, or the names of some parts announce others that are not there.
+    """
+    ours = LOCK in files
+    rows = SHARD if ours else _ROWS
+    found = {
+        name: file
+        for name, file in sorted(files.items())
+        if name == LOCK or _TEXT.fullmatch(name) or _FIGURE.fullmatch(name) or rows.fullmatch(name)
+    }
+    if not any(rows.fullmatch(name) and name != LOCK for name in found):
+        raise HubError("no rows in this data set (parquet, jsonl, json, each also .gz)", where=repo)
+    parts: dict[tuple[str, int, str], set[int]] = {}
+    for name in found:
+        if part := _PART.fullmatch(name):
+            parts.setdefault((part["stem"], int(part["of"]), part["rest"]), set()).add(int(part["number"]))
+    for (stem, of, rest), have in sorted(parts.items()):
+        if lost := sorted(set(range(1, of + 1)) - have):
+            raise HubError(
+                f"part {lost[0]} of {of} is missing: {stem}.part{lost[0]}of{of}.{rest}", where=repo
+            )
+    return found
+
+
+def _claim(dest: Path, repo: str, commit: str, wanted: Iterable[str], *, done: bool = False) -> set[str]:
+    """Note what a folder holds, before its first byte and after the last; returns the files noted before.
+
+    Only a new folder, or one that was pulled from there, may be filled: a build is never overwritten.
+    """
+    note = dest / NOTE
+    try:
+        noted = orjson.loads(note.read_bytes())
+        was, files = str(noted["repo"]), {str(name) for name in noted["files"]}
+    except (OSError, ValueError, TypeError, KeyError):
+        was, files = "", set()
+    if was != repo and dest.exists() and (not dest.is_dir() or any(dest.iterdir())):
+        what = f"it was pulled from {was}" if was else "it holds files that were not pulled"
+        raise HubError(f"the folder is not free: {what}", where=str(dest), hint="name another folder")
+    now = sorted(set(wanted) if done else files | set(wanted))
+    note.parent.mkdir(parents=True, exist_ok=True)
+    note.write_bytes(orjson.dumps({"repo": repo, "commit": commit, "files": now}))
+    return files
+
+
+def _inside(dest: Path, name: str) -> Path:
+    target = dest / name
+    if not target.resolve().is_relative_to(dest.resolve()):
+        raise HubError("a link leads out of the folder", where=str(target), hint="name another folder")
+    return target
+
+
+@dataclass(frozen=True)
+class _Place:
+    hub: Hub
+    repo: str
+    commit: str
+    dest: Path
+
+    def download(self, name: str) -> str:
+        from huggingface_hub import hf_hub_download
+
+        with self.hub.errors(f"{self.repo}: {name}"):
+            hf_hub_download(
+                self.repo,
+                name,
+                repo_type="dataset",
+                revision=self.commit,
+                local_dir=self.dest,
+                token=self.hub.token or False,
+                endpoint=self.hub.endpoint,
+                force_download=(self.dest / name).exists(),
+            )
+        return name
+
+
+def _fetch(todo: Mapping[str, RemoteFile], place: _Place, watch: Watch | None) -> None:
+    total, done = sum(file.bytes for file in todo.values()), 0
+    with ThreadPoolExecutor(WORKERS) as pool:
+        futures = [pool.submit(place.download, name) for name in todo]
+        try:
+            for future in as_completed(futures):
+                name = future.result()
+                done += todo[name].bytes
+                if watch is not None:
+                    watch(name, done, total)
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+def _remove_stale(dest: Path, names: Iterable[str]) -> tuple[str, ...]:
+    """Rows of another revision would be loaded with those of this one; what others put there stays."""
+    gone = []
+    for name in sorted(names):
+        path = _inside(dest, name)
+        if path.is_file():
+            path.unlink()
+            gone.append(name)
+    return tuple(gone)
