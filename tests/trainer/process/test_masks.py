@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from tests.tiny_model import build_tokenizer
 from videop2r_data.errors import ConfigError
-from videop2r_data.schemas import segment_spans
+from videop2r_data.schemas import TraceFault, segment_spans
 from videop2r_data.trainer.process.masks import SegmentMasks, TokenTable, segment_masks
 from videop2r_data.trainer.process.template import read_template
 
@@ -217,6 +217,17 @@ def test_agnostic_style_is_all_r() -> None:
         ids_of("<observation>", "o</observation> <think>t</think><answer>A</answer>"), TABLE, style="agnostic"
     )
     assert not bad.template.form
+
+
+def test_agnostic_faults_are_those_of_its_own_template() -> None:
+    text = "<think>t</think><answer>A</answer>"
+    spans = read_template(text, "agnostic").spans
+    assert (spans.observation, spans.fault, spans.at) == (None, None, -1)
+    assert spans.think is not None and text[spans.think.start : spans.think.end] == "t"
+    assert spans.answer is not None and text[spans.answer.open : spans.answer.close] == "<answer>A</answer>"
+    bad = read_template("<think>t</think> so <answer>A</answer>", "agnostic").spans
+    assert (bad.fault, bad.at) == (TraceFault.TEXT_OUTSIDE, 17)
+    assert read_template("", "agnostic").spans.fault is TraceFault.MISSING_THINK
 
 
 def test_ids_outside_the_table() -> None:

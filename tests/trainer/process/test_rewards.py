@@ -183,7 +183,7 @@ def test_no_observation_is_a_zero_that_no_judge_can_change() -> None:
 
 def test_agnostic_style_has_no_perception_to_score() -> None:
     got = graded("<think>so B</think><answer>B</answer>", style="agnostic")
-    assert (got.acc_p, got.acc_r, got.form_r, got.form) == (None, 1.0, True, True)
+    assert (got.acc_p, got.acc_r, got.form_r, got.form, got.fault) == (None, 1.0, True, True, None)
     table = rewards_of([got], OFF, 1)
     assert (table.plain.item(), table.scored_p.item()) == (2.0, False)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Literal, NamedTuple
 
-from videop2r_data.schemas import SegmentSpans, segment_spans
+from videop2r_data.schemas import SegmentSpans, Span, segment_spans
 from videop2r_data.trainer.process.specs import Style
 
 Case = Literal["split", "unclosed", "unattributable", "agnostic"]
@@ -21,7 +21,7 @@ class Template(NamedTuple):
     """What a text shows of the template.
 
     Attributes:
-        spans: of the whole text, with its first fault.
+        spans: of the whole text, with its first fault against the template of the style.
         case: how its tokens are attributed: `split` (one observation pair at the start: P up to its end, R
             after it), `unclosed` (an observation that never ends: all P), `agnostic` (all R) or
             `unattributable`.
@@ -51,10 +51,11 @@ def read_template(text: str, style: Style = "process") -> Template:
     >>> (found.form_p, found.form_r, found.case)
     (False, True, 'unattributable')
     """
-    spans = segment_spans(text)
     if style == "agnostic":
-        good = segment_spans(_STAND_IN + text).fault is None
+        spans = _without_observation(text)
+        good = spans.fault is None
         return Template(spans, "agnostic", -1, False, good, good, None)
+    spans = segment_spans(text)
     found = spans.observation
     if found is not None and not text[: found.open].strip():
         content = text[found.start : found.end]
@@ -70,3 +71,13 @@ def read_template(text: str, style: Style = "process") -> Template:
 
 def _is_reasoning(text: str, start: int) -> bool:
     return segment_spans(_STAND_IN + text[start:]).fault is None
+
+
+def _without_observation(text: str) -> SegmentSpans:
+    """The spans of a text that must hold think and answer only."""
+    found, n = segment_spans(_STAND_IN + text), len(_STAND_IN)
+    think, answer = (
+        None if span is None else Span(*(offset - n for offset in span))
+        for span in (found.think, found.answer)
+    )
+    return SegmentSpans(None, think, answer, found.fault, -1 if found.fault is None else max(found.at - n, 0))
