@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -39,7 +40,7 @@ def test_a_missing_file_says_what_to_name(tmp_path: Path) -> None:
 
 
 def test_the_last_line_of_a_step_counts_and_steps_are_put_in_order() -> None:
-    rows = [
+    rows: list[dict[str, Any]] = [
         {"step": 1, "loss": 1.0}, {"step": 3, "loss": 9.0}, {"step": 2, "loss": 2.0}, {"step": 3, "loss": 3.0},
         {"step": 2, "eval/accuracy": 0.5}, {"loss": 7.0}, {"step": "x", "loss": 8.0}, {"step": True, "loss": 8.0},
     ]  # fmt: skip

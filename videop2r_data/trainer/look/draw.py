@@ -40,7 +40,7 @@ def draw_panels(arms: Arms, panels: Sequence[Panel], look: Look, *, window: floa
     from matplotlib.figure import Figure
     from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-    columns = min(COLUMNS, len(panels))
+    columns = 2 if len(panels) == 4 else min(COLUMNS, len(panels))
     rows = math.ceil(len(panels) / columns)
     high = rows * HIGH + HEAD
     layout = ConstrainedLayoutEngine(rect=(0, 0, 1, 1 - HEAD / high), w_pad=0.06, h_pad=0.06)
@@ -69,6 +69,7 @@ def _panel(axes: Axes, panel: Panel, arms: Arms, look: Look, window: float | Non
     axes.spines["bottom"].set_color(look.muted)
     axes.tick_params(colors=look.muted, labelsize=7.5, length=0, pad=3)
     axes.locator_params(axis="both", nbins=5)
+    axes.yaxis.set_major_formatter(lambda value, _: tick(value))
     thick: list[Curve] = []
     faint: list[Curve] = []
     for number, (_, runs) in enumerate(arms.items()):
@@ -168,6 +169,19 @@ def _legend(figure: Figure, arms: Arms, panels: Sequence[Panel], look: Look) -> 
     )
     for text in legend.get_texts():
         text.set_parse_math(False)  # a run may be called a_$x$
+
+
+def tick(value: float) -> str:
+    """A number beside the axis: short, and whole without a factor above the axis.
+
+    >>> [tick(v) for v in (0.0, 0.25, 150000.0, 2500000.0, 5e-07, 12500.0)]
+    ['0', '0.25', '150k', '2.5M', '5e-7', '12.5k']
+    """
+    for least, unit, letter in ((1e9, 1e9, "G"), (1e6, 1e6, "M"), (1e4, 1e3, "k")):
+        if abs(value) >= least:
+            return f"{value / unit:g}{letter}"
+    digits, _, power = f"{value:g}".partition("e")
+    return f"{digits}e{int(power)}" if power else digits
 
 
 def short(name: str) -> str:

@@ -14,7 +14,7 @@ import orjson
 from videop2r_data.errors import MissingExtraError, SourceError
 from videop2r_data.trainer.look.curves import RunCurves, read_curves, smooth, with_shares
 from videop2r_data.trainer.look.draw import Arms, draw_panels
-from videop2r_data.trainer.look.panels import COLLAPSED, Line, Panel, panels_for
+from videop2r_data.trainer.look.panels import Line, Panel, panels_for
 from videop2r_data.trainer.look.style import DARK, LIGHT
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ def plot_runs(
     found, unit = with_shares([read_curves(path, label) for label, path in runs])
     arms = _arms(found)
     panels = [
-        replace(panel, unit=unit) if panel.title.startswith(COLLAPSED) else panel
+        replace(panel, unit=unit) if panel.lines[0].key.startswith("collapsed/") else panel
         for panel in _wanted(panels_for(found, split=len(arms) > 1), keys, found)
     ]
     try:
