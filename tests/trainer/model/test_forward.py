@@ -215,6 +215,16 @@ def test_an_empty_completion_is_no_trouble() -> None:
     torch.testing.assert_close(out.logps, full.logps, **CLOSE)
 
 
+@pytest.mark.parametrize("count", [1, 2, 3, 6])
+def test_any_number_of_completions_behind_a_prompt_gives_the_same(
+    count: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inputs = inputs_of(repeat=6)
+    want = told(inputs, share=False)
+    monkeypatch.setattr("videop2r_data.trainer.model.layout.members", lambda *_: count)
+    torch.testing.assert_close(told(inputs).logps, want.logps, **CLOSE)
+
+
 def test_eager_attention_shares_prompts_too() -> None:
     own = tiny_policy(attn="eager")
     with torch.no_grad():

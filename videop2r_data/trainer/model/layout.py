@@ -4,8 +4,9 @@ Two layouts give the same log-probabilities:
 
 - *rows*: one sequence per rollout, its prompt in each; causal attention needs no mask, for padding is on the
   right.
-- *shared*: one sequence per prompt with all its completions behind it, each of which sees the prompt and
-  itself. The prompt, with its thousands of video tokens, then passes through the model once, not G times.
+- *shared*: one sequence per prompt with its completions behind it (all, or a part where that is cheaper);
+  each of them sees the prompt and itself. The prompt, with its thousands of video tokens, then passes through
+  the model once, not G times.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import torch
 from torch import Tensor
 
 from videop2r_data.trainer.model.positions import Numbered, number_prompts, number_rows
+from videop2r_data.trainer.model.sharing import Work, members
 
 if TYPE_CHECKING:
     from videop2r_data.trainer.data.batch import ModelInputs
@@ -56,6 +58,15 @@ class _Prompts(NamedTuple):
     numbered: Numbered
     lengths: Tensor
 
+    def repeated(self, times: int) -> _Prompts:
+        """Each prompt `times` times in a row."""
+        positions, following = self.numbered
+        again = Numbered(positions.repeat_interleave(times, 1), following.repeat_interleave(times))
+        ids, types, inside, lengths = (
+            part.repeat_interleave(times, 0) for part in (self.ids, self.types, self.inside, self.lengths)
+        )
+        return _Prompts(ids, types, inside, again, lengths)
+
 
 class _Completions(NamedTuple):
     """[N, C] which tokens there are, and which; [C] their indices in the completion; [N] lengths."""
@@ -72,7 +83,7 @@ def lay_out(inner: Any, inputs: ModelInputs, *, share: bool) -> Layout:
     Args:
         inner: the model inside the one with the head, for its positions.
         inputs: N right-padded rows of B prompts, each repeated N / B times.
-        share: the shared layout; else rows.
+        share: the shared layout, where it is cheaper; else rows.
     """
     ids: Tensor = inputs.input_ids
     starts: Tensor = inputs.starts
@@ -90,9 +101,13 @@ def lay_out(inner: Any, inputs: ModelInputs, *, share: bool) -> Layout:
     real = steps < lengths[:, None]
     targets = ids.gather(1, torch.where(real, starts[:, None] + steps, 0)) * real
     completions = _Completions(real, targets, steps, lengths)
+    count = 1
     if share and inputs.repeat > 1:
-        return _shared(prompts, completions, inputs.repeat)
-    return _rows(prompts, completions, inputs)
+        work = Work.of(inner.config.text_config)
+        count = members(work, width, float(lengths.float().mean()), inputs.repeat)
+    if count == 1:
+        return _rows(prompts, completions, inputs)
+    return _shared(prompts.repeated(inputs.repeat // count), completions, count, inputs.repeat // count)
 
 
 def _rows(prompts: _Prompts, completions: _Completions, inputs: ModelInputs) -> Layout:
@@ -113,15 +128,16 @@ def _rows(prompts: _Prompts, completions: _Completions, inputs: ModelInputs) -> 
     )
 
 
-def _shared(prompts: _Prompts, completions: _Completions, repeat: int) -> Layout:
+def _shared(prompts: _Prompts, completions: _Completions, beside: int, repeat: int) -> Layout:
+    """One sequence per entry of `prompts`, `beside` completions in each; `repeat` of them share media."""
     real, steps, device = completions.real, completions.steps, completions.ids.device
     count, width = prompts.ids.shape
-    grouped = completions.lengths.view(count, repeat)
+    grouped = completions.lengths.view(count, beside)
     total = int((prompts.lengths + grouped.sum(-1)).max())
     offsets = prompts.lengths[:, None] + grouped.cumsum(-1) - grouped
-    group = torch.arange(count, device=device).repeat_interleave(repeat)[:, None]
+    group = torch.arange(count, device=device).repeat_interleave(beside)[:, None]
     places = group * total + offsets.view(-1, 1) + steps
-    last = group * total + prompts.lengths.repeat_interleave(repeat)[:, None] - 1
+    last = group * total + prompts.lengths.repeat_interleave(beside)[:, None] - 1
     sources = torch.where(real, torch.where(steps == 0, last, places - 1), 0)
 
     def filled(prompt: Tensor, completion: Tensor, padding: int) -> Tensor:
@@ -134,10 +150,10 @@ def _shared(prompts: _Prompts, completions: _Completions, repeat: int) -> Layout
 
     member = torch.arange(len(real), device=device)[:, None].expand_as(real)
     owner = filled(torch.full_like(prompts.ids, PROMPT), member, PADDING)
-    behind = prompts.numbered.following.repeat_interleave(repeat)[:, None] + steps
+    behind = prompts.numbered.following.repeat_interleave(beside)[:, None] + steps
     positions = torch.stack([filled(axis, behind, 0) for axis in prompts.numbered.positions])
     sees = (owner[:, :, None] == owner[:, None, :]) | (owner == PROMPT)[:, None, :]
     mask = sees & torch.ones(total, total, dtype=torch.bool, device=device).tril()
     ids = filled(prompts.ids, completions.ids, 0)
     types = filled(prompts.types, torch.zeros_like(completions.ids), 0)
-    return Layout(ids, types, positions, mask[:, None], sources, real, completions.ids, 1)
+    return Layout(ids, types, positions, mask[:, None], sources, real, completions.ids, repeat)

@@ -28,8 +28,8 @@ def save_policy(
         folder: made if need be.
         merge: add adapters to the weights they sit on, so that the folder is a whole model; else the folder
             holds the adapters alone (peft reads it).
-        state: where the ranks of a distributed run hold only parts of the weights: `merged_weights(net)`, which
-            every rank must call before one of them saves. None: gathered here.
+        state: where the ranks of a distributed run hold only parts of the weights: `merged_weights(net)`,
+            which every rank must call before one of them saves. None: gathered here.
 
     Returns:
         The folder.
