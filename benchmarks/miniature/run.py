@@ -1,10 +1,10 @@
 """Train and measure the arms of the miniature; whatever is done already is not done again.
 
-    OMP_NUM_THREADS=1 python -m benchmarks.miniature.run --seed 0 [--arms pa-grpo,grpo] [--work DIR] [--quick]
+    OMP_NUM_THREADS=1 python -m benchmarks.miniature.run --seed 0 [--arms grpo,...] [--work DIR] [--quick]
 
-Per seed: a tiny model of random weights -> SFT (process-aware and process-agnostic) -> RL from the one start of
-its style -> every arm on the same held-out clips, greedy and sampled. One JSON file per arm and seed goes to
-`results/`; the runs themselves (checkpoints, metrics, samples) stay in the work folder.
+Per seed: a tiny model of random weights -> SFT (process-aware and process-agnostic) -> RL from the one start
+of its style -> every arm on the same held-out clips, greedy and sampled. One JSON file per arm and seed goes
+to `results/`; the runs themselves (checkpoints, metrics, samples) stay in the work folder.
 """
 
 from __future__ import annotations

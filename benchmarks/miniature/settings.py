@@ -1,4 +1,4 @@
-"""Every decision of the miniature in one place: world, model, the two stages, the arms, the held-out clips."""
+"""Every decision of the miniature in one place: world, model, both stages, the arms, the held-out clips."""
 
 from __future__ import annotations
 
@@ -36,6 +36,8 @@ def tiny(seed: int) -> TinySpec:
         vision_hidden=64,
         vision_layers=2,
         initializer_range=0.06,
+        vocab=1024,
+        corpus=2000,
         seed=seed,
     )
 

@@ -5,6 +5,7 @@ The architecture is the real one, loaded by `from_pretrained` like any checkpoin
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,7 +13,7 @@ import torch
 
 from videop2r_data.demo import EXACT_MEAN
 from videop2r_data.schemas.inputs import DemoSpec
-from videop2r_data.trainer.tiny.specs import TinySpec, TinyWorld
+from videop2r_data.trainer.tiny.specs import TinySpec
 from videop2r_data.trainer.tiny.tokenizer import CHAT_TEMPLATE, build_tokenizer, corpus
 
 if TYPE_CHECKING:
@@ -121,12 +122,12 @@ def make_tiny(folder: Path, spec: TinySpec | None = None, *, world: DemoSpec | N
     Args:
         folder: made if it is not there; files of the same names are replaced.
         spec: sizes; the same spec and world give the same bytes.
-        world: the demo world whose words the tokenizer learns; None: `TinyWorld()`.
+        world: the demo world whose words the tokenizer learns; None: all that there is to see and to ask.
 
     Returns:
         `folder`, ready for `from_pretrained`.
     """
-    spec, world = spec or TinySpec(), world or TinyWorld()
+    spec, world = spec or TinySpec(), world or DemoSpec(questions=2)
     tokenizer = build_tokenizer(corpus(world, spec.corpus), vocab=spec.vocab, phrases=spec.phrases)
     model = build_model(spec, build_config(spec, tokenizer))
     folder.mkdir(parents=True, exist_ok=True)
@@ -138,3 +139,14 @@ def make_tiny(folder: Path, spec: TinySpec | None = None, *, world: DemoSpec | N
 def count_weights(model: torch.nn.Module) -> int:
     """Parameters, tied ones once."""
     return sum(p.numel() for p in model.parameters())
+
+
+def count_weights_on_disk(folder: Path) -> int:
+    """Parameters of a saved checkpoint, read from the file's header."""
+    from safetensors import safe_open
+
+    total = 0
+    for path in sorted(folder.glob("*.safetensors")):
+        with safe_open(path, framework="pt") as file:
+            total += sum(math.prod(file.get_slice(name).get_shape()) for name in file.keys())  # noqa: SIM118
+    return total

@@ -48,14 +48,14 @@ class TinySpec(Model):
     vision_intermediate: int = Field(default=160, ge=16)
     patch: int = Field(default=4, ge=2)
     """Side of a patch, pixels; a video token covers 2 x 2 patches of 2 frames."""
-    vocab: int = Field(default=1024, ge=256 + 14)
+    vocab: int = Field(default=2048, ge=256 + 14)
     """Entries of the tokenizer at most, special tokens included."""
     phrases: bool = True
     """Let tokens span words: what the demo world always says in one breath becomes one token, while words
     that carry a fact (colours, shapes, numbers, directions, letters) and tags stay tokens of their own. Off:
     words as in Qwen's own tokenizer, about three times the tokens."""
-    corpus: int = Field(default=2000, ge=1)
-    """Traces that the merges are learnt from."""
+    corpus: int = Field(default=3000, ge=1)
+    """Chats that the merges are learnt from."""
     initializer_range: float = Field(default=0.08, gt=0.0)
     """Standard deviation of the random weights."""
     tied: bool = True
