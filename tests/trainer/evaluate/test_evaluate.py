@@ -1,0 +1,206 @@
+"""The whole way from questions to a report, with a tiny model that was never trained."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from videop2r_data.errors import AuthError, ConfigError
+from videop2r_data.prompts import load_prompt
+from videop2r_data.schemas.inputs import MediaSpec
+from videop2r_data.trainer.data.batch import PromptBatch
+from videop2r_data.trainer.data.collate import Collator
+from videop2r_data.trainer.data.examples import Example, read_examples
+from videop2r_data.trainer.data.specs import DataSpec
+from videop2r_data.trainer.evaluate.evaluate import evaluate
+from videop2r_data.trainer.evaluate.ranks import Ranks
+from videop2r_data.trainer.evaluate.report import EvalReport
+from videop2r_data.trainer.evaluate.specs import EvalSpec
+from videop2r_data.trainer.evaluate.store import RowStore
+from videop2r_data.trainer.evaluate.training import HeldOut
+from videop2r_data.trainer.judging.base import Judged, JudgeItem, Reason
+from videop2r_data.trainer.judging.demo_judge import DemoJudge, DemoTicket
+from videop2r_data.trainer.model.load import Policy, load_policy
+from videop2r_data.trainer.model.specs import PolicySpec
+from videop2r_data.trainer.rollout.base import RolledOut
+from videop2r_data.trainer.rollout.specs import SamplingSpec
+from videop2r_data.trainer.tiny.model import make_tiny
+from videop2r_data.trainer.tiny.specs import TinySpec, TinyWorld
+
+TINY = TinySpec(
+    hidden=32, layers=1, heads=2, kv_heads=1, intermediate=64, vision_hidden=16, vision_layers=1,
+    vision_intermediate=32, vocab=400, corpus=60,
+)  # fmt: skip
+DATA = DataSpec(
+    source="demo",
+    config="sft",
+    limit=7,
+    demo=TinyWorld(mediums=("video", "text"), tasks=("count", "colour", "sum", "direction"), max_objects=2),
+    media=MediaSpec(frames=4, max_pixels=784, min_pixels=64, factor=8),
+)
+SPEC = EvalSpec(batch=3, sampling=SamplingSpec(temperature=1.0, max_new_tokens=12))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    torch.set_num_threads(1)
+    return make_tiny(tmp_path_factory.mktemp("tiny"), TINY, world=TinyWorld())
+
+
+@pytest.fixture(scope="module")
+def policy(folder: Path) -> Policy:
+    return load_policy(PolicySpec(model=str(folder), dtype="float32", gradient_checkpointing=False))
+
+
+@pytest.fixture(scope="module")
+def examples() -> Sequence[Example]:
+    return list(read_examples(DATA))
+
+
+class Parrot:
+    """An engine that says what is learnt in SFT, and counts."""
+
+    def __init__(self, collator: Collator) -> None:
+        self.collator = collator
+        self.asked: list[str] = []
+
+    def generate(self, prompts: PromptBatch, *, group_size: int, seeds: Sequence[int]) -> list[RolledOut]:
+        assert group_size == 1 and len(seeds) == len(prompts)
+        self.asked += [example.sample_id for example in prompts.examples]
+        return [RolledOut(self.collator.target_ids(example), True) for example in prompts.examples]
+
+    def sync(self, net: Any) -> None:
+        raise AssertionError("evaluation changes no weights")
+
+    def close(self) -> None: ...
+
+
+def run(policy: Policy, examples: Sequence[Example], **more: Any) -> EvalReport:
+    return evaluate(policy.net, policy.processor, examples, **{"data": DATA, "spec": SPEC, **more})
+
+
+def test_right_answers_are_right(policy: Policy, examples: Sequence[Example], tmp_path: Path) -> None:
+    collator = Collator(policy.processor, load_prompt(DATA.prompt_name), DATA.media)
+    parrot = Parrot(collator)
+    seen: list[tuple[int, int]] = []
+    store = RowStore(tmp_path, {"a": 1})
+    report = run(
+        policy, examples, engine=parrot, judge=DemoJudge(), store=store, progress=lambda *at: seen.append(at)
+    )
+    assert report.accuracy is not None and report.accuracy.value == 1.0 and report.accuracy.n == 7
+    assert report.sufficiency is not None and report.sufficiency.value == 1.0
+    assert report.format is not None and report.format.value == 1.0
+    assert report.mismatch is not None and report.mismatch.value == 0.0
+    assert seen[-1] == (7, 7) and len(parrot.asked) == 7
+    rows = store.rows()
+    assert [rows[i].sample_id for i in range(7)] == [e.sample_id for e in examples]
+    assert rows[0].text == examples[0].target
+    assert (tmp_path / "report.json").exists()
+    # all rows are known: nothing is asked again
+    again = run(policy, examples, engine=parrot, judge=DemoJudge(), store=RowStore(tmp_path, {"a": 1}))
+    assert again == report and len(parrot.asked) == 7
+
+
+def test_a_stopped_evaluation_goes_on(policy: Policy, examples: Sequence[Example], tmp_path: Path) -> None:
+    class Stops(DemoJudge):
+        def submit(self, items: Sequence[JudgeItem]) -> DemoTicket:
+            if items[0].example.sample_id == examples[6].sample_id:
+                raise AuthError("wrong key")
+            return super().submit(items)
+
+    whole = RowStore(tmp_path / "whole", {})
+    report = run(policy, examples, judge=DemoJudge(), store=whole)
+    broken = RowStore(tmp_path / "broken", {})
+    with pytest.raises(AuthError):
+        run(policy, examples, judge=Stops(), store=broken)
+    assert 0 < len(broken.rows()) < 7
+    assert run(policy, examples, judge=DemoJudge(), store=broken) == report
+    assert broken.rows() == whole.rows()
+
+
+def test_batches_and_processes_change_no_row(
+    policy: Policy, examples: Sequence[Example], tmp_path: Path
+) -> None:
+    def rows(name: str, spec: EvalSpec, ranks: Sequence[Ranks]) -> dict[int, Any]:
+        for rank in ranks:
+            store = RowStore(tmp_path / name, {}, ranks=rank)
+            run(policy, examples, spec=spec, store=store, ranks=rank, judge=DemoJudge())
+        return RowStore(tmp_path / name, {}).rows()
+
+    one = rows("one", SPEC, [Ranks()])
+    assert len({row.text for row in one.values()}) > 1
+    assert rows("small", SPEC.model_copy(update={"batch": 1}), [Ranks()]) == one
+    assert rows("three", SPEC, [Ranks(r, 3) for r in range(3)]) == one
+
+
+def test_late_verdicts_are_asked_for_again_without_a_new_answer(
+    policy: Policy, examples: Sequence[Example], tmp_path: Path
+) -> None:
+    class Late(DemoJudge):
+        def submit(self, items: Sequence[JudgeItem]) -> DemoTicket:
+            return DemoTicket(self, [Judged(None, Reason.LATE) for _ in items])
+
+    collator = Collator(policy.processor, load_prompt(DATA.prompt_name), DATA.media)
+    parrot = Parrot(collator)
+    first = run(policy, examples, engine=parrot, judge=Late(), store=RowStore(tmp_path, {}))
+    assert first.sufficiency is None and first.unjudged == {"late": 7}
+    second = run(policy, examples, engine=parrot, judge=DemoJudge(), store=RowStore(tmp_path, {}))
+    assert second.sufficiency is not None and second.sufficiency.value == 1.0 and second.unjudged == {}
+    assert len(parrot.asked) == 7
+
+
+def test_bad_media_are_counted_and_their_rows_say_why(policy: Policy, tmp_path: Path) -> None:
+    from videop2r_data.schemas.sample import DataType, ProblemType
+
+    missing = Example(
+        "s/1", "What?", (), ProblemType.FREE_FORM, DataType.VIDEO, tmp_path / "no.mp4", "x", None
+    )
+    text = Example("s/2", "What?", (), ProblemType.FREE_FORM, DataType.TEXT, None, "x", None)
+    store = RowStore(tmp_path / "out", {})
+    report = run(policy, [missing, text], store=store)
+    assert report.skipped == {"media_missing": 1} and (report.questions, report.asked) == (2, 1)
+    assert store.rows()[0].skipped == "media_missing"
+    assert report.sufficiency is None
+
+
+def test_between_training_steps(policy: Policy, tmp_path: Path) -> None:
+    judge = DemoJudge()
+    held_out = HeldOut(policy.processor, DATA, spec=SPEC, judge=judge, run=tmp_path)
+    training = policy.net.training
+    first = held_out(policy.net, 10)
+    assert first == held_out(policy.net, 10)
+    assert first["eval/questions"] == 7 and "eval/sufficiency" in first
+    assert judge.take_stats().items == 0
+    assert policy.net.training is training
+    assert (tmp_path / "eval" / "step-000010" / "report.json").exists()
+    exact = HeldOut(policy.processor, DATA, spec=SPEC)
+    assert exact(policy.net, 10) == first
+    with pytest.raises(ConfigError, match="never ends"):
+        HeldOut(policy.processor, DATA.model_copy(update={"limit": None}))
+
+
+_TWO = """
+import sys, torch
+from torch import distributed
+from videop2r_data.trainer.evaluate.ranks import Ranks
+rank, port = int(sys.argv[1]), sys.argv[2]
+distributed.init_process_group("gloo", init_method=f"file://{port}", rank=rank, world_size=2)
+ranks = Ranks.here()
+assert (ranks.rank, ranks.world) == (rank, 2)
+assert ranks.gather({"rank": rank}) == [{"rank": 0}, {"rank": 1}]
+distributed.barrier()
+distributed.destroy_process_group()
+"""
+
+
+def test_two_processes_come_together(tmp_path: Path) -> None:
+    assert Ranks.here() == Ranks()
+    command = [sys.executable, "-c", _TWO]
+    both = [subprocess.Popen([*command, str(r), str(tmp_path / "meet")]) for r in range(2)]
+    assert [one.wait(120) for one in both] == [0, 0]

@@ -1,0 +1,166 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from videop2r_data.errors import ConfigError
+from videop2r_data.schemas import ROBUST, ProblemType
+from videop2r_data.schemas.sample import DataType
+from videop2r_data.trainer.data.examples import Example
+from videop2r_data.trainer.evaluate.ranks import Ranks
+from videop2r_data.trainer.evaluate.report import named_estimates, summarise
+from videop2r_data.trainer.evaluate.rows import EvalRow, graded_row
+from videop2r_data.trainer.evaluate.specs import EvalSpec
+from videop2r_data.trainer.evaluate.store import RowStore
+from videop2r_data.trainer.judging.base import Judged, Reason
+from videop2r_data.trainer.process.masks import TokenTable, segment_masks
+from videop2r_data.trainer.process.specs import Style
+
+OPTIONS = ("A. red", "B. blue")
+TABLE = TokenTable((*(bytes([b]) for b in range(256)), b""))
+
+
+def example(kind: ProblemType = ProblemType.MULTIPLE_CHOICE, reference: str = "A") -> Example:
+    options = OPTIONS if kind is ProblemType.MULTIPLE_CHOICE else ()
+    return Example("s/1", "Which colour?", options, kind, DataType.TEXT, None, reference, None)
+
+
+def graded(text: str, about: Example | None = None, style: Style = "process") -> EvalRow:
+    """Tokens are single bytes, and an end of turn."""
+    masks = segment_masks([*text.encode(), 256], TABLE, style=style)
+    return graded_row(3, about or example(), masks, finished=True, policy=ROBUST)
+
+
+def trace(think: str, answer: str) -> str:
+    return f"<observation>A red disc.</observation> <think>{think}</think><answer>{answer}</answer>"
+
+
+def test_a_good_trace() -> None:
+    row = graded(trace("So the answer is A.", "A"))
+    assert (row.score, row.answer, row.observation) == (1.0, "A", "A red disc.")
+    assert row.format and row.format_p and row.format_r and row.fault is None
+    assert row.mismatch is False
+    assert row.tokens_p == len("<observation>A red disc.</observation>")
+    assert row.tokens == len(trace("So the answer is A.", "A")) + 1
+
+
+def test_thinking_one_thing_and_saying_another() -> None:
+    row = graded(trace("So the answer is B.", "A"))
+    assert row.mismatch is True and row.score == 1.0
+    assert graded(trace("The answer is A or B.", "A")).mismatch is None
+    assert graded(trace("So the answer is B.", "no idea")).mismatch is None
+    number = example(ProblemType.NUMERICAL, "7")
+    assert graded(trace("3 and 4, so the answer is 7.", "8"), number).mismatch is True
+    assert graded(trace("3 and 4, so the answer is 7.", "7"), number).mismatch is False
+    assert graded(trace("Hm.", "7"), number).mismatch is None
+    assert (
+        graded(trace("the answer is rain.", "rain"), example(ProblemType.FREE_FORM, "rain")).mismatch is None
+    )
+
+
+def test_a_malformed_completion() -> None:
+    row = graded("I think it is A.")
+    assert (row.score, row.score_reason) == (0.0, "no_answer")
+    assert not (row.format or row.format_p or row.format_r)
+    assert row.mismatch is None and row.observation is None and row.fault == "missing_observation"
+
+
+def test_the_agnostic_template_is_a_format_of_its_own() -> None:
+    text = "<think>So the answer is B.</think><answer>A</answer>"
+    row = graded(text, style="agnostic")
+    assert row.format and row.format_r and row.mismatch is True
+    assert not graded(text).format
+
+
+def test_a_reference_that_cannot_be_used_is_unscored() -> None:
+    row = graded(trace("so", "5"), example(ProblemType.NUMERICAL, "many"))
+    assert row.score is None and row.score_reason == "bad_reference"
+
+
+def rows() -> list[EvalRow]:
+    """Six questions: five asked, one clip bad."""
+    base: dict[str, Any] = {"sample_id": "s", "data_type": DataType.VIDEO}
+    mc, number = ProblemType.MULTIPLE_CHOICE, ProblemType.REGRESSION
+    asked: dict[str, Any] = {"format": True, "format_p": True, "format_r": True, "judge_reason": "judged"}
+    return [
+        EvalRow(
+            index=0, problem_type=mc, score=1.0, sufficient=True, mismatch=False, tokens=10, **base, **asked
+        ),
+        EvalRow(
+            index=1, problem_type=mc, score=0.0, sufficient=False, mismatch=True, tokens=20, **base, **asked
+        ),
+        EvalRow(index=2, problem_type=mc, score=1.0, sufficient=False, tokens=30, **base, **asked),
+        EvalRow(index=3, problem_type=number, score=0.5, tokens=40, **base, judge_reason="late"),
+        EvalRow(index=4, problem_type=number, score=None, tokens=0, finished=False, **base),
+        EvalRow(index=5, problem_type=number, skipped="media_missing", **base),
+    ]
+
+
+def test_aggregates_by_hand() -> None:
+    report = summarise(reversed(rows()), EvalSpec())
+    assert (report.questions, report.asked, report.unscored) == (6, 5, 1)
+    assert report.skipped == {"media_missing": 1} and report.unjudged == {"late": 1}
+    values = {name: found.value for name, found, _ in named_estimates(report) if found is not None}
+    assert values == pytest.approx(
+        {
+            "answer accuracy, all questions": 0.625,  # (1 + 0 + 1 + 0.5) / 4
+            "answer accuracy, multiple choice": 2 / 3,
+            "answer accuracy, regression": 0.5,
+            "answer accuracy, about video": 0.625,
+            "observation suffices": 1 / 3,
+            "answer accuracy where it suffices": 1.0,
+            "answer accuracy where it does not": 0.5,
+            "think and answer differ": 0.5,
+            "valid format": 0.6,
+            "valid format, perception": 0.6,
+            "valid format, reasoning": 0.6,
+            "ended by itself": 0.8,
+            "tokens, all": 20.0,
+        }
+    )
+    assert report.accuracy_macro == pytest.approx((2 / 3 + 0.5) / 2)
+    assert report.accuracy is not None and report.accuracy.n == 4
+    metrics = report.metrics()
+    assert metrics["eval/accuracy"] == 0.625 and metrics["eval/mismatch"] == 0.5
+    assert metrics["eval/accuracy/regression"] == 0.5 and metrics["eval/length/all"] == 20.0
+    assert "eval/length/p" not in metrics
+
+
+def test_no_rows_at_all() -> None:
+    report = summarise([], EvalSpec())
+    assert report.accuracy is None and report.accuracy_macro is None
+    assert report.metrics() == {"eval/questions": 0}
+
+
+def test_rows_are_kept_and_a_torn_line_costs_only_itself(tmp_path: Path) -> None:
+    store = RowStore(tmp_path, {"seed": 0})
+    store.add(rows()[:2])
+    path = tmp_path / "rows-0000.jsonl"
+    path.write_bytes(path.read_bytes() + b'{"index": 9, "sample')
+    again = RowStore(tmp_path, {"seed": 0})
+    again.add(rows()[2:3])
+    again.add([])
+    assert RowStore(tmp_path, {"seed": 0}).rows() == {row.index: row for row in rows()[:3]}
+
+
+def test_rows_of_other_settings_are_never_mixed(tmp_path: Path) -> None:
+    RowStore(tmp_path, {"seed": 0, "top_p": 0.5}).add(rows()[:1])
+    with pytest.raises(ConfigError, match="other settings: seed"):
+        RowStore(tmp_path, {"seed": 1, "top_p": 0.5})
+    (tmp_path / "report.json").write_text("{}")
+    (tmp_path / "rows-0007.jsonl").write_text("{}")
+    fresh = RowStore(tmp_path, {"seed": 1}, fresh=True)
+    assert (
+        fresh.rows() == {} and not list(tmp_path.glob("rows-*")) and not (tmp_path / "report.json").exists()
+    )
+
+
+def test_a_verdict_that_came_later_wins_whoever_wrote_it(tmp_path: Path) -> None:
+    late = rows()[0].judged(Judged(None, Reason.LATE))
+    known = rows()[0].judged(Judged(True, Reason.JUDGED))
+    RowStore(tmp_path, {}, ranks=Ranks(0, 2)).add([known])
+    RowStore(tmp_path, {}, ranks=Ranks(1, 2)).add([late])
+    assert RowStore(tmp_path, {}).rows()[0].sufficient is True
+    assert late.verdict_open and not known.verdict_open
