@@ -55,4 +55,5 @@ def merged_weights(net: Any) -> dict[str, Tensor]:
     every rank must call this.
     """
     cut = sharding(net) is not None
-    return {name: weight.cpu() if cut else weight for name, weight in policy_weights(net)}
+    # a copy even on the CPU: gathered memory is given back at the end of the walk
+    return {name: weight.to("cpu", copy=True) if cut else weight for name, weight in policy_weights(net)}
