@@ -1,0 +1,52 @@
+"""`p2r-train eval` on a run's folder, from the flags to the report."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import orjson
+import pytest
+import torch
+import typer
+import yaml
+from typer.testing import CliRunner
+
+from videop2r_data.cli.train_look import add
+from videop2r_data.trainer.tiny.model import make_tiny
+from videop2r_data.trainer.tiny.specs import TinySpec, TinyWorld
+
+pytestmark = pytest.mark.integration
+
+TINY = TinySpec(
+    hidden=32, layers=1, heads=2, kv_heads=1, intermediate=64, vision_hidden=16, vision_layers=1,
+    vision_intermediate=32, vocab=400, corpus=60,
+)  # fmt: skip
+
+
+def test_a_run_is_evaluated_and_goes_on_where_it_stopped(tmp_path: Path) -> None:
+    torch.set_num_threads(1)
+    run = tmp_path / "tiny-run"
+    make_tiny(run / "final", TINY, world=TinyWorld())
+    media = {"frames": 4, "min_pixels": 64, "max_pixels": 784, "factor": 8}
+    recipe = {
+        "stage": "rl",
+        "data": {"source": "demo", "demo": TinyWorld().model_dump(mode="json"), "media": media},
+        "judging": {"kind": "demo"},
+    }
+    (run / "recipe.yaml").write_text(yaml.safe_dump(recipe))
+    app = typer.Typer()
+    add(app)
+    command = ["eval", str(run), "--data", "demo", "--limit", "5", "--max-new-tokens", "8", "--device", "cpu"]
+    first = CliRunner().invoke(app, [*command, "--json"])
+    assert first.exit_code == 0, first.stderr
+    told = orjson.loads(first.stdout)
+    assert told["questions"] == told["asked"] == 5 and told["sufficiency"]["n"] == 5
+    folder = Path(told["folder"])
+    assert folder.parent == run / "eval"
+    rows = (folder / "rows-0000.jsonl").read_bytes()
+    assert rows.count(b"\n") == 5
+    second = CliRunner().invoke(app, command)
+    assert second.exit_code == 0 and "answer accuracy, all questions" in second.stdout
+    assert (folder / "rows-0000.jsonl").read_bytes() == rows
+    settings = orjson.loads((folder / "settings.json").read_bytes())
+    assert settings["data"]["start"] == 10_000_000 and settings["judging"]["kind"] == "demo"
