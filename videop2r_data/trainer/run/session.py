@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -179,7 +180,13 @@ def make_accelerator(recipe: TrainRecipe) -> Accelerator:
     """
     from accelerate.state import PartialState
 
-    world = PartialState().num_processes
+    cpu = os.environ.get("ACCELERATE_USE_CPU", "").lower() in ("1", "true", "yes") or _no_accelerator()
+    world = int(PartialState(cpu=cpu).num_processes)
+    if world != int(os.environ.get("WORLD_SIZE", "1")):
+        raise ConfigError(
+            f"{os.environ['WORLD_SIZE']} processes were started, but they do not know of each other",
+            hint="start them with accelerate launch and one of the configs that p2r-train recipes names",
+        )
     parts = recipe.rl.minibatches if recipe.stage == "rl" else 1
     if recipe.batch.size % (world * parts):
         raise ConfigError(
@@ -189,6 +196,7 @@ def make_accelerator(recipe: TrainRecipe) -> Accelerator:
         )
     pieces = passes(recipe, world)
     accelerator = Accelerator(
+        cpu=cpu,
         mixed_precision=precision(recipe),
         gradient_accumulation_plugin=GradientAccumulationPlugin(
             num_steps=pieces, adjust_scheduler=False, sync_with_dataloader=False
@@ -201,6 +209,10 @@ def make_accelerator(recipe: TrainRecipe) -> Accelerator:
         plugin.deepspeed_config["gradient_accumulation_steps"] = pieces
         plugin.deepspeed_config["train_micro_batch_size_per_gpu"] = recipe.batch.micro
     return accelerator
+
+
+def _no_accelerator() -> bool:
+    return not (torch.cuda.is_available() or torch.backends.mps.is_available())
 
 
 def passes(recipe: TrainRecipe, world: int) -> int:
