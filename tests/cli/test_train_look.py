@@ -62,3 +62,8 @@ def test_samples(tmp_path: Path) -> None:
 def test_eval_of_nothing_is_an_error_with_a_next_step(tmp_path: Path) -> None:
     code, _, err = run("eval", str(tmp_path))
     assert code == 1 and "no model in this folder" in err
+
+
+def test_a_card_needs_a_finished_run(tmp_path: Path) -> None:
+    code, _, err = run("card", str(write_run(tmp_path / "run")))
+    assert code == 1 and "recipe.yaml" in err

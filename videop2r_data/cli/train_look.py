@@ -1,4 +1,4 @@
-"""`p2r-train plot`, `samples` and `eval`: what became of a run."""
+"""`p2r-train plot`, `samples`, `eval` and `card`: what became of a run."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ def add(app: typer.Typer) -> None:
     app.command("eval", epilog="Example: p2r-train eval runs/pa-grpo --data held-out/ --media-root media/")(
         evaluate
     )
+    app.command(epilog="Example: p2r-train card runs/pa-grpo --strict")(card)
 
 
 def plot(
@@ -136,6 +137,27 @@ def evaluate(
     sampling = _set(temperature=temperature, top_p=top_p, max_new_tokens=max_new_tokens)
     with errors_as_messages(as_json=json):
         _evaluate(target, given, sampling, judging, device, out, as_json=json)
+
+
+def card(
+    run: Annotated[Path, typer.Argument(help="Folder of a finished run.")],
+    base_model: Annotated[
+        str | None,
+        typer.Option(metavar="HUB_ID", help="What the training began with; default: as recipes say."),
+    ] = None,
+    license_id: Annotated[
+        str | None, typer.Option("--license", metavar="ID", help="Of the weights, e.g. apache-2.0.")
+    ] = None,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Refuse without curves, an evaluation and a licence.")
+    ] = False,
+) -> None:
+    """Write the model card README.md from the files of a run; a number that is missing is an error."""
+    from videop2r_data.cards.model_card import write_model_card
+
+    with errors_as_messages():
+        path = write_model_card(run, base_model=base_model, license_id=license_id, strict=strict)
+        out_console().print(shell(path), markup=False, soft_wrap=True)
 
 
 def _evaluate(

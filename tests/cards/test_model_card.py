@@ -1,0 +1,176 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from videop2r_data.cards.model_card import write_model_card
+from videop2r_data.cards.model_facts import base_of
+from videop2r_data.errors import ConfigError, ExportError
+
+SHA = "ab" * 32
+
+
+def estimate(value: float) -> dict[str, Any]:
+    return {"value": value, "low": value - 0.1, "high": value + 0.1, "n": 40, "method": "wilson"}
+
+
+def put(path: Path, data: Any) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(data if isinstance(data, str) else json.dumps(data))
+
+
+def write_run(folder: Path, *, model: str = "Qwen/Qwen2.5-VL-7B-Instruct", source: str = "org/pool") -> Path:
+    recipe = {
+        "train": 1, "name": "pa", "title": "PA | <b>GRPO</b>", "stage": "rl", "data": {"source": source},
+        "model": {"model": model}, "objective": {"name": "pa-grpo"}, "steps": 20, "loss": {"beta": 0.04},
+        "judging": {"kind": "backend", "backend": {"kind": "openai", "model": "judge-70b", "base_url": "http://10.0.0.7/v1"}},
+    }  # fmt: skip
+    put(folder / "recipe.yaml", yaml.safe_dump(recipe))
+    put(
+        folder / "run.json",
+        {
+            "steps": 20, "steps_done": 20, "processes": 8, "recipe_sha256": SHA, "versions": {"torch": "2.13"},
+            "data": {"data_sha256": SHA, "prompt_sha256": SHA, "examples": 12345},
+        },
+    )  # fmt: skip
+    rows = [
+        {
+            "step": i, "reward/accuracy_p": 0.5, "reward/accuracy_r": i / 20, "reward/format_p": 1.0,
+            "reward/format_r": 1.0, "length/all": 300.0, "collapsed/sum": 2, "groups": 8, "kl": 0.01,
+        }
+        for i in range(1, 21)
+    ]  # fmt: skip
+    put(folder / "metrics.jsonl", "".join(json.dumps(row) + "\n" for row in rows) + '{"step": 21, "kl')
+    return folder
+
+
+def with_evaluation(folder: Path) -> Path:
+    report = {
+        "questions": 42, "asked": 40, "level": 0.95, "accuracy": estimate(0.7),
+        "accuracy_by_type": {"multiple choice": estimate(0.8)}, "sufficiency": estimate(0.6),
+        "accuracy_if_sufficient": None, "accuracy_if_not": None, "mismatch": None, "format": estimate(0.9),
+        "lengths": {"all": estimate(321.0)},
+    }  # fmt: skip
+    put(folder / "eval" / "held-out-1" / "report.json", report)
+    data = {"source": "/home/me/secret/held-out", "start": 5, "media": {"frames": 32, "max_pixels": 200704}}
+    sampling = {"temperature": 0.01, "top_p": 0.001, "max_new_tokens": 1024}
+    put(folder / "eval" / "held-out-1" / "settings.json", {"data": data, "sampling": sampling})
+    return folder
+
+
+def parts(path: Path) -> tuple[dict[str, Any], str]:
+    _, head, body = path.read_text().split("---\n", 2)
+    return yaml.safe_load(head), body
+
+
+def test_head_and_tables(tmp_path: Path) -> None:
+    run = with_evaluation(write_run(tmp_path / "run"))
+    put(run / "figures" / "curves.png", "png")
+    (run / "final").mkdir()
+    head, body = parts(write_model_card(run, strict=True))
+    assert head["base_model"] == "Qwen/Qwen2.5-VL-7B-Instruct" and head["license"] == "apache-2.0"
+    assert head["datasets"] == ["org/pool"] and head["pipeline_tag"] == "video-text-to-text"
+    assert {"pa-grpo", "rl", "process-aware"} <= set(head["tags"]) and head["library_name"] == "transformers"
+    assert "| answer accuracy, all questions | 0.700 | 0.600 to 0.800 | 40 |" in body
+    assert "| answer accuracy, multiple choice | 0.800 | 0.700 to 0.900 | 40 |" in body
+    assert "| think and answer differ | no question can tell |  | 0 |" in body
+    assert "2 questions could not be asked" in body and "32 frames of at most 200704 pixels" in body
+    assert "| accuracy reward, reasoning | 0.975 |" in body  # mean of steps 19 and 20
+    assert "12,345" in body and SHA in body and "2511.11113" in body and "judge-70b" in body
+    assert "![Curves of the training](figures/curves.png)" in body
+    assert (run / "final" / "figures" / "curves.png").read_text() == "png"
+
+
+def test_nothing_private_and_nothing_hostile_gets_on_the_card(tmp_path: Path) -> None:
+    run = with_evaluation(write_run(tmp_path / "run", source="/home/me/secret/pool"))
+    text = write_model_card(run).read_text()
+    assert "secret" not in text and "10.0.0.7" not in text and "<b>" not in text
+    assert "datasets" not in parts(run / "README.md")[0]
+
+
+def test_without_an_evaluation_the_card_says_so_and_strict_refuses(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run")
+    assert "Not evaluated yet" in write_model_card(run).read_text()
+    with pytest.raises(ExportError, match=r"curves\.png[\s\S]*p2r-train plot"):
+        write_model_card(run, strict=True)
+    put(run / "figures" / "curves.png", "png")
+    with pytest.raises(ExportError, match=r"no evaluation[\s\S]*p2r-train eval"):
+        write_model_card(run, strict=True)
+
+
+def test_evaluations_between_steps_are_not_the_result(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run")
+    put(run / "eval" / "step-000010" / "report.json", {})
+    put(run / "eval" / "step-000010" / "settings.json", {"step": 10})
+    assert "Not evaluated yet" in write_model_card(run).read_text()
+
+
+@pytest.mark.parametrize(
+    ("spoil", "complaint"),
+    [
+        (lambda run: (run / "run.json").unlink(), r"run\.json"),
+        (lambda run: put(run / "run.json", "[]"), "not a JSON object"),
+        (lambda run: (run / "metrics.jsonl").unlink(), r"metrics\.jsonl"),
+        (lambda run: put(run / "metrics.jsonl", '{"step": 20, "kl": 1}\n'), "no 'reward/accuracy_p'"),
+        (lambda run: put(run / "metrics.jsonl", ""), "no step"),
+        (lambda run: put(run / "eval/x/report.json", {}) or put(run / "eval/x/settings.json", {}), "'level' is None"),
+        (lambda run: put(run / "eval/x/report.json", {}), r"settings\.json"),
+    ],
+)  # fmt: skip
+def test_a_missing_number_is_an_error_and_leaves_no_card(tmp_path: Path, spoil: Any, complaint: str) -> None:
+    run = write_run(tmp_path / "run")
+    spoil(run)
+    with pytest.raises(ExportError, match=complaint):
+        write_model_card(run)
+    assert not (run / "README.md").exists()
+
+
+def test_a_run_that_has_not_ended_gets_no_card(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run")
+    put(run / "run.json", {"steps": 20, "steps_done": 7, "data": {}, "versions": {}})
+    with pytest.raises(ExportError, match="step 7 of 20"):
+        write_model_card(run)
+    (run / "recipe.yaml").unlink()
+    with pytest.raises(ConfigError, match=r"recipe\.yaml"):
+        write_model_card(run)
+
+
+def test_what_the_settings_leave_out_is_not_missed(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run")
+    recipe = yaml.safe_load((run / "recipe.yaml").read_text()) | {
+        "judging": {"kind": "none"},
+        "loss": {"beta": 0},
+    }
+    put(run / "recipe.yaml", yaml.safe_dump(recipe))
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()[:20]]
+    for line in lines:
+        del line["kl"], line["reward/accuracy_p"]
+    put(run / "metrics.jsonl", "\n".join(json.dumps(line) for line in lines))
+    assert "KL to the reference" not in write_model_card(run).read_text()
+
+
+def test_the_base_is_found_through_the_chain_of_runs(tmp_path: Path) -> None:
+    sft, rl = write_run(tmp_path / "sft"), tmp_path / "rl"
+    (sft / "final").mkdir()
+    write_run(rl, model=str(sft / "final"))
+    head, _ = parts(write_model_card(rl))
+    assert head["base_model"] == "Qwen/Qwen2.5-VL-7B-Instruct"
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    assert base_of(str(scratch)) is None and base_of("owner/name") == "owner/name"
+    write_run(rl, model=str(scratch))
+    head, body = parts(write_model_card(rl, license_id="mit"))
+    assert "base_model" not in head and head["license"] == "mit" and "made from scratch" in body
+    put(
+        scratch / "recipe.yaml", yaml.safe_dump({"model": {"model": str(scratch)}})
+    )  # a run that begins with itself
+    assert base_of(str(scratch)) is None
+
+
+def test_a_synthetic_run_says_so(tmp_path: Path) -> None:
+    head, body = parts(write_model_card(write_run(tmp_path / "run", source="demo")))
+    assert "synthetic" in head["tags"] and "**Synthetic.**" in body and "datasets" not in head
