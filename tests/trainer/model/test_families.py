@@ -25,9 +25,14 @@ def tokenizer() -> Any:
 
 @cache
 def net() -> Any:
+    return make_net(tokenizer())
+
+
+def make_net(tokens: Any, patch: int = 8) -> Any:
+    """Random weights from a seed."""
     from transformers import Qwen3VLConfig, Qwen3VLForConditionalGeneration
 
-    token = tokenizer().convert_tokens_to_ids
+    token = tokens.convert_tokens_to_ids
     rope = {"rope_type": "default", "rope_theta": 1e6, "mrope_section": [8, 4, 4], "mrope_interleaved": True}
     config = Qwen3VLConfig(
         image_token_id=token("<|image_pad|>"),
@@ -36,7 +41,7 @@ def net() -> Any:
         vision_end_token_id=token("<|vision_end|>"),
         tie_word_embeddings=False,
         text_config={
-            "vocab_size": len(tokenizer()),
+            "vocab_size": len(tokens),
             "hidden_size": 64,
             "intermediate_size": 96,
             "num_hidden_layers": 3,
@@ -54,7 +59,7 @@ def net() -> Any:
             "intermediate_size": 48,
             "num_heads": 2,
             "out_hidden_size": 64,
-            "patch_size": 8,
+            "patch_size": patch,
             "spatial_merge_size": 2,
             "temporal_patch_size": 2,
             "num_position_embeddings": 64,
