@@ -37,6 +37,7 @@ from videop2r_data.trainer.rollout.vllm_requests import (
 )
 from videop2r_data.trainer.rollout.vllm_specs import CPU_ARGUMENTS, VllmSpec
 from videop2r_data.trainer.rollout.vllm_weights import policy_weights
+from videop2r_data.trainer.rollout.vllm_worker import pack_head_again
 
 if TYPE_CHECKING:
     from videop2r_data.trainer.data.batch import PromptBatch
@@ -108,6 +109,8 @@ class VllmEngine:
             llm.wake_up(["weights"])
             self._asleep.discard("weights")
         llm.collective_rpc("reload_weights", kwargs={"weights_iterator": policy_weights(net)})
+        if _is_cpu():
+            llm.apply_model(pack_head_again)
         self._forget()
 
     def close(self) -> None:
@@ -234,10 +237,14 @@ def _dtype(net: Any) -> str:
     return str(next(bare(net).parameters()).dtype).removeprefix("torch.")
 
 
-def _on_cpu(settings: VllmSpec) -> dict[str, Any]:
+def _is_cpu() -> bool:
     from vllm.platforms import current_platform
 
-    if not current_platform.is_cpu():
+    return bool(current_platform.is_cpu())
+
+
+def _on_cpu(settings: VllmSpec) -> dict[str, Any]:
+    if not _is_cpu():
         return {}
     return {**CPU_ARGUMENTS, "max_num_batched_tokens": settings.max_model_len}
 

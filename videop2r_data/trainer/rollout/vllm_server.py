@@ -46,7 +46,14 @@ from videop2r_data.trainer.rollout.vllm_requests import (
     sampling_fields,
 )
 from videop2r_data.trainer.rollout.vllm_specs import DEV_MODE, VllmSpec
-from videop2r_data.trainer.rollout.vllm_sync import EngineTransfer, FolderTransfer, Transfer, first_then_all
+from videop2r_data.trainer.rollout.vllm_sync import (
+    RPC,
+    EngineTransfer,
+    FolderTransfer,
+    Transfer,
+    first_then_all,
+)
+from videop2r_data.trainer.rollout.vllm_worker import EXTENSION
 
 if TYPE_CHECKING:
     from videop2r_data.trainer.data.batch import PromptBatch
@@ -79,6 +86,7 @@ class VllmServerEngine:
         self._http = Http(settings)
         self._tokens = Tokens.of(bare(net).config, tokenizer)
         self._model, served = _served(self._http)
+        self._packs = _needs_packing(self._http, bare(net).config)
         self._room = min(settings.max_model_len, served)
         self._fields = _json_fields(spec, self._tokens)
         dtype = _torch_dtype(settings)
@@ -131,6 +139,8 @@ class VllmServerEngine:
 
     def _forget(self) -> None:
         """Empty the caches of keys and values, and of picture features."""
+        if self._packs:
+            self._http.post(RPC, {"method": "pack_head_again"})
         for path in _CACHES:
             told = self._http.post(path)
             if isinstance(told, dict) and told.get("success") is False:
@@ -176,6 +186,25 @@ def _served(http: Http) -> tuple[str, int]:
             hint=f"start it with {name}=1 in its environment, on a private network",
         ) from None
     return str(card["id"]), int(card["max_model_len"])
+
+
+def _needs_packing(http: Http, config: Any) -> bool:
+    """Whether the server runs on a CPU and the policy's output layer shares the embedding's weight.
+
+    Raises:
+        ConfigError: it does, and its workers cannot renew their copy.
+    """
+    if not getattr(config, "tie_word_embeddings", False):
+        return False
+    runs = http.get("/server_info?config_format=json")["vllm_config"]
+    if runs["device_config"]["device_type"] != "cpu":
+        return False
+    if runs["parallel_config"]["worker_extension_cls"] != EXTENSION:
+        raise ConfigError(
+            "a vLLM server on a CPU keeps an old copy of an output layer that shares the embedding's weight",
+            hint=f"start it with --worker-extension-cls {EXTENSION}, this package in its environment",
+        )
+    return True
 
 
 def _torch_dtype(settings: VllmSpec) -> Any:

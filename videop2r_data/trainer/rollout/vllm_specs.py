@@ -8,14 +8,15 @@ from typing import Any, Literal, Self
 from pydantic import Field, model_validator
 
 from videop2r_data.schemas.base import Model
+from videop2r_data.trainer.rollout.vllm_worker import EXTENSION
 
 PASS_THROUGH = "{{ messages[0].content }}"  # noqa: S105 - a template
 """Chat template of the server: the prompt comes rendered by the trainer, nothing is added to it."""
 DEV_MODE = {"VLLM_SERVER_DEV_MODE": "1"}
 """Environment of the server: without it vLLM has no routes for weights and caches."""
 CPU_ARGUMENTS = {"enable_chunked_prefill": False}
-"""What the engine needs on a CPU: a prompt in one piece. When a prompt with a seed is computed in several, vLLM
-winds its random generator back, which CPU generators cannot do: the engine dies (seen with vLLM 0.32)."""
+"""What the engine needs on a CPU: a prompt in one piece. When a prompt with a seed is computed in several,
+vLLM winds its random generator back, which CPU generators cannot do: the engine dies (seen with 0.32)."""
 _OURS = frozenset(
     {"model", "revision", "dtype", "generation_config", "chat_template", "weight_transfer_config"}
 )
@@ -94,7 +95,7 @@ def serve_command(
         spec: `max_model_len` and `transfer` count.
         dtype: type of the weights there.
         port: where it listens.
-        cpu: the server has no GPU; see `CPU_ARGUMENTS`.
+        cpu: the server has no GPU; see `CPU_ARGUMENTS` and `vllm_worker`.
     """
     command = ["vllm", "serve", model, "--port", str(port), "--dtype", dtype]
     command += ["--max-model-len", str(spec.max_model_len)]
@@ -103,6 +104,7 @@ def serve_command(
     command += ["--limit-mm-per-prompt", json.dumps({"image": 1, "video": 1}, separators=(",", ":"))]
     if cpu:
         command += ["--no-enable-chunked-prefill", "--max-num-batched-tokens", str(spec.max_model_len)]
+        command += ["--worker-extension-cls", EXTENSION]
     if spec.transfer != "folder":
         command += ["--weight-transfer-config", json.dumps({"backend": spec.transfer}, separators=(",", ":"))]
     return command

@@ -23,6 +23,8 @@ from videop2r_data.trainer.rollout.vllm_http import Http
 from videop2r_data.trainer.rollout.vllm_specs import VllmSpec
 from videop2r_data.trainer.rollout.vllm_weights import policy_weights, weight_metas
 
+RPC = "/collective_rpc"
+"""Calls a method on every worker of the server."""
 SHARD_BYTES = 2 * 2**30
 """Size of one file, and of what is held in memory while it is written."""
 
@@ -110,7 +112,7 @@ class FolderTransfer:
         write_weights(partial, weights)
         partial.rename(folder)
         body = {"method": "reload_weights", "kwargs": {"weights_path": str(folder)}}
-        self._http.post("/collective_rpc", body)
+        self._http.post(RPC, body)
         self.close()
         self._last = folder
 
