@@ -109,6 +109,11 @@ def test_evaluations_between_steps_are_not_the_result(tmp_path: Path) -> None:
     assert "Not evaluated yet" in write_model_card(run).read_text()
 
 
+def empty_evaluation(run: Path) -> None:
+    for name in ("report.json", "settings.json"):
+        put(run / "eval" / "x" / name, {})
+
+
 @pytest.mark.parametrize(
     ("spoil", "complaint"),
     [
@@ -117,7 +122,7 @@ def test_evaluations_between_steps_are_not_the_result(tmp_path: Path) -> None:
         (lambda run: (run / "metrics.jsonl").unlink(), r"metrics\.jsonl"),
         (lambda run: put(run / "metrics.jsonl", '{"step": 20, "kl": 1}\n'), "no 'reward/accuracy_p'"),
         (lambda run: put(run / "metrics.jsonl", ""), "no step"),
-        (lambda run: put(run / "eval/x/report.json", {}) or put(run / "eval/x/settings.json", {}), "'level' is None"),
+        (empty_evaluation, "'level' is None"),
         (lambda run: put(run / "eval/x/report.json", {}), r"settings\.json"),
     ],
 )  # fmt: skip
