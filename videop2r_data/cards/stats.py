@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 from pydantic import Field
@@ -83,29 +83,55 @@ _COLUMNS = (
 )
 
 
+class Watcher(Protocol):
+    """Sees every row of the main config while it is counted."""
+
+    def see(self, row: Mapping[str, Any], perception: str | None, reasoning: str | None) -> None:
+        """One row, in reading order; P and R as bare text, None where there is none."""
+        ...
+
+
 def compute_stats(release: Readable) -> Stats:
     """Count everything that `Stats` holds; a cell that is missing or of another type is left out.
 
     Raises:
         SourceError: a file is damaged.
     """
-    tally = _Tally()
-    rows: dict[str, int] = {}
+    return count_release(release).stats()
+
+
+def count_release(release: Readable, watchers: Sequence[Watcher] = ()) -> Tally:
+    """Go through a release once.
+
+    Args:
+        release: streamed, never held.
+        watchers: see the rows of `sft`, or of `rl` if there is no `sft`, in the same pass.
+
+    Raises:
+        SourceError: a file is damaged.
+    """
     main = "sft" if "sft" in release.configs else "rl"
+    tally = Tally(release.where, main, watchers)
     for config in release.configs:
         wanted = _COLUMNS if config == main else ("stage", "reason")
-        rows[config] = 0
+        tally.rows[config] = 0
         for _, batch in release.batches(config, wanted, size=512):
-            rows[config] += len(batch.index)
+            tally.rows[config] += len(batch.index)
             if config == main:
                 tally.add(batch)
             elif config == "rejected":
                 tally.reject(batch)
-    return tally.stats(release.where, rows)
+    return tally
 
 
-class _Tally:
-    def __init__(self) -> None:
+class Tally:
+    """The counters behind `Stats`; `main` is the config whose rows were counted one by one."""
+
+    def __init__(self, where: str, main: str, watchers: Sequence[Watcher] = ()) -> None:
+        self.where = where
+        self.main = main
+        self.watchers = watchers
+        self.rows: dict[str, int] = {}
         self.table: Counter[tuple[str, str]] = Counter()
         self.sources: Counter[str] = Counter()
         self.words = {"perception": Words(), "reasoning": Words()}
@@ -118,6 +144,7 @@ class _Tally:
         self.near = 0
 
     def add(self, batch: Rows) -> None:
+        """Count some rows of the main config."""
         columns = [batch.columns.get(name) or [None] * len(batch.index) for name in _COLUMNS]
         for row in zip(*columns, strict=True):
             self._row(dict(zip(_COLUMNS, row, strict=True)))
@@ -138,6 +165,8 @@ class _Tally:
         if question is not None:
             self.near += question in self.questions
             self.questions.add(question)
+        for watcher in self.watchers:
+            watcher.see(row, perception, reasoning)
 
     def _numbers(self, row: dict[str, Any], data_type: str) -> None:
         reward = _number(row["reward"])
@@ -153,19 +182,20 @@ class _Tally:
             self.seconds[round(last * 1000)] += 1
 
     def reject(self, batch: Rows) -> None:
+        """Count some rows of `rejected`."""
         empty = [""] * len(batch.index)
         stages, reasons = batch.columns.get("stage", empty), batch.columns.get("reason", empty)
         self.reasons.update(f"{s}/{r}" for s, r in zip(stages, reasons, strict=True))
 
-    def stats(self, where: str, rows: dict[str, int]) -> Stats:
+    def stats(self) -> Stats:
+        """What was counted so far."""
         perception, reasoning = self.words["perception"], self.words["reasoning"]
-        order = [stage.value for stage in Stage]
         table: dict[str, dict[str, int]] = {}
         for (data_type, kind), count in sorted(self.table.items()):
             table.setdefault(data_type, {})[kind] = count
         return Stats(
-            where=where,
-            rows=rows,
+            where=self.where,
+            rows=dict(self.rows),
             table=table,
             sources=dict(self.sources.most_common(TOP)),
             perception_words=Distribution.of(perception.lengths, bin_width=20),
@@ -176,20 +206,21 @@ class _Tally:
             attempts={str(k): v for k, v in sorted(self.attempts.items())},
             frames=Spread.of(self.frames),
             seconds=Spread.of(self.seconds, scale=1000),
-            funnel=dict(
-                sorted(
-                    self.reasons.items(),
-                    key=lambda item: (
-                        order.index(s) if (s := item[0].split("/")[0]) in order else len(order),
-                        -item[1],
-                        item[0],
-                    ),
-                )
-            ),
+            funnel=self.funnel(),
             near_duplicates=self.near,
             perception_top=perception.top(TOP),
             reasoning_top=reasoning.top(TOP),
         )
+
+    def funnel(self) -> dict[str, int]:
+        """`stage/reason` -> rows of `rejected`, in the order of the stages, the most frequent first."""
+        order = [stage.value for stage in Stage]
+
+        def place(item: tuple[str, int]) -> tuple[int, int, str]:
+            stage = item[0].split("/")[0]
+            return order.index(stage) if stage in order else len(order), -item[1], item[0]
+
+        return dict(sorted(self.reasons.items(), key=place))
 
 
 def _number(value: Any) -> float | None:

@@ -1,0 +1,192 @@
+"""What all figures share: the head, plain axes, text that comes from data, and a small PNG."""
+
+from __future__ import annotations
+
+import io
+import math
+import unicodedata
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+from videop2r_data.cards.palette import Look
+from videop2r_data.errors import MissingExtraError
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+DPI = 200
+"""Dots per inch: a figure of 7.2 inches is 1,440 px wide, twice what a card shows."""
+WIDE = 7.2
+"""Inches across every figure, so that all of them have one size of letters."""
+HEAD = 0.62
+"""Inches above the axes: title and what is measured."""
+COLOURS = 96
+_FONT = "DejaVu Sans"
+
+
+def need_matplotlib() -> None:
+    """Refuse early and with the line that helps.
+
+    Raises:
+        MissingExtraError: matplotlib is not installed.
+    """
+    try:
+        import matplotlib  # noqa: F401
+    except ImportError:
+        raise MissingExtraError("matplotlib", "report") from None
+
+
+def new_figure(title: str, told: str, look: Look, *, high: float) -> Figure:
+    """An empty figure with its head.
+
+    Args:
+        title: a few words, bold.
+        told: one line below: what is measured and in how many rows.
+        look: colours.
+        high: inches of the body, without the head.
+
+    Returns:
+        The figure; it lays its axes out by itself, below the head, when it is drawn.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
+
+    tall = high + HEAD
+    layout = ConstrainedLayoutEngine(rect=(0, 0, 1, 1 - HEAD / tall), w_pad=0.08, h_pad=0.06)
+    figure = Figure(figsize=(WIDE, tall), facecolor=look.paper, layout=layout, dpi=DPI)
+    FigureCanvasAgg(figure)
+    x = 0.1 / WIDE
+    figure.text(
+        x, 1 - 0.1 / tall, title, ha="left", va="top", fontsize=11.5, color=look.ink, fontweight="bold"
+    )
+    figure.text(x, 1 - 0.355 / tall, told, ha="left", va="top", fontsize=8, color=look.muted)
+    return figure
+
+
+def plain_axes(axes: Axes, look: Look, *, grid: str = "x", title: str = "") -> None:
+    """Axes without a box: only what helps to read.
+
+    Args:
+        axes: to be changed.
+        look: colours.
+        grid: `x`, `y`, `both` or empty.
+        title: bold, above the left end.
+    """
+    axes.set_facecolor(look.paper)
+    if title:
+        axes.set_title(title, loc="left", fontsize=9, color=look.ink, fontweight="bold", pad=6)
+    if grid:
+        axes.grid(True, axis=grid, color=look.grid, linewidth=0.7)
+    axes.set_axisbelow(True)
+    for side in ("top", "right", "left", "bottom"):
+        axes.spines[side].set_visible(side == "bottom" and grid == "y")
+    axes.spines["bottom"].set_color(look.muted)
+    axes.tick_params(colors=look.muted, labelsize=8, length=0, pad=4)
+    axes.xaxis.label.set(color=look.muted, fontsize=8)
+    axes.yaxis.label.set(color=look.muted, fontsize=8)
+
+
+def thousands(axis: Any, *, bins: int = 5) -> None:
+    """Whole numbers with separators on an axis, few enough not to touch."""
+    from matplotlib.ticker import MaxNLocator
+
+    axis.set_major_locator(MaxNLocator(nbins=bins, integer=True, min_n_ticks=2))
+    axis.set_major_formatter(lambda value, _: short_number(value))
+
+
+def short_number(value: float) -> str:
+    """A number beside an axis.
+
+    >>> [short_number(v) for v in (0, 0.25, 950, 12500, 150000, 2500000)]
+    ['0', '0.25', '950', '12,500', '150k', '2.5M']
+    """
+    if abs(value) >= 1e6:
+        return f"{value / 1e6:g}M"
+    if abs(value) >= 1e5:
+        return f"{value / 1e3:g}k"
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:g}"
+
+
+def share(part: int, whole: int) -> str:
+    """A share in per cent, never 0 % for something and never 100 % for less than all.
+
+    >>> share(1, 3), share(1, 100000), share(99999, 100000), share(0, 5), share(5, 5)
+    ('33.3 %', '<0.1 %', '>99.9 %', '0 %', '100 %')
+    """
+    if not whole or not part:
+        return "0 %"
+    if part == whole:
+        return "100 %"
+    told = 100 * part / whole
+    if told < 0.1:
+        return "<0.1 %"
+    return ">99.9 %" if told > 99.9 else f"{told:.1f} %"
+
+
+def label(text: str, most: int = 26) -> str:
+    """A name from the data as the font can draw it: one line, cut in its middle, no invisible marks.
+
+    >>> label("a\\nb"), label(""), label("abcdefghij", 7)
+    ('a b', '(none)', 'abc…hij')
+    """
+    plain = "".join(" " if c.isspace() else c for c in text if c.isspace() or visible(c))
+    plain = " ".join(plain.split()) or "(none)"
+    if len(plain) > most:
+        keep = most - 1
+        plain = plain[: math.ceil(keep / 2)] + "…" + plain[-(keep // 2) :]
+    return "".join(c if drawable(c) else "\N{REPLACEMENT CHARACTER}" for c in plain)
+
+
+def visible(char: str) -> bool:
+    """Whether a character is neither a control nor a direction mark."""
+    return unicodedata.category(char) not in ("Cc", "Cf", "Cs", "Co", "Cn")
+
+
+@lru_cache(maxsize=1)
+def font_path() -> str:
+    """The font that comes with matplotlib, the same on every machine."""
+    from matplotlib.font_manager import FontProperties, findfont
+
+    return str(findfont(FontProperties(family=_FONT), fallback_to_default=True))
+
+
+@lru_cache(maxsize=1)
+def _font() -> Any:
+    from matplotlib.ft2font import FT2Font
+
+    return FT2Font(font_path())
+
+
+@lru_cache(maxsize=4096)
+def drawable(char: str) -> bool:
+    """Whether the font has this character."""
+    return bool(_font().get_char_index(ord(char)))
+
+
+def finish(figure: Figure) -> None:
+    """Fix what is left to chance: the font, and `$` in the data is no formula."""
+    from matplotlib.text import Text
+
+    for text in figure.findobj(Text):
+        text.set_parse_math(False)
+        text.set_fontfamily(_FONT)
+
+
+def png_bytes(figure: Figure) -> bytes:
+    """A figure as a small PNG: few colours, no time stamp: equal figures give equal bytes."""
+    from PIL import Image
+
+    finish(figure)
+    buffer = io.BytesIO()
+    figure.savefig(
+        buffer, format="png", dpi=DPI, facecolor=figure.get_facecolor(), metadata={"Software": None}
+    )
+    with Image.open(buffer) as picture:
+        small = picture.convert("RGB").quantize(
+            COLOURS, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE
+        )
+    buffer = io.BytesIO()
+    small.save(buffer, format="png", optimize=True)
+    return buffer.getvalue()

@@ -1,0 +1,101 @@
+"""Colours of the figures: apart for every kind of colour vision, on paper and on black."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Look:
+    """Colours of one style, as hex codes.
+
+    Attributes:
+        name: `light` or `dark`.
+        paper: background.
+        ink: text that is read first.
+        muted: axes and notes.
+        grid: lines behind the data.
+        fill: bars that carry no category.
+        perception: of P.
+        reasoning: of R.
+        kinds: of categories that stand side by side, in their order; more than these are summed up.
+    """
+
+    name: str
+    paper: str
+    ink: str
+    muted: str
+    grid: str
+    fill: str
+    perception: str
+    reasoning: str
+    kinds: tuple[str, ...]
+
+
+LIGHT = Look(
+    name="light",
+    paper="#ffffff",
+    ink="#1f2328",
+    muted="#59636e",
+    grid="#e4e7eb",
+    fill="#8c959f",
+    perception="#0068ad",
+    reasoning="#d1520a",
+    kinds=("#0068ad", "#e8a33d", "#00805b", "#b3243b", "#6fb7e9", "#a6569a", "#8a6d00", "#59636e"),
+)
+DARK = Look(
+    name="dark",
+    paper="#0d1117",
+    ink="#e6edf3",
+    muted="#9198a1",
+    grid="#262c36",
+    fill="#6e7681",
+    perception="#58b4f0",
+    reasoning="#f59e42",
+    kinds=("#2f8fd0", "#f0c05a", "#35c79a", "#ff7b86", "#a8d8f8", "#dd94cf", "#b59a3a", "#9198a1"),
+)
+LOOKS = (LIGHT, DARK)
+
+
+def mix(colour: str, other: str, share: float) -> str:
+    """A colour between two.
+
+    Args:
+        colour: `#rrggbb`.
+        other: `#rrggbb`.
+        share: of `other`, 0 to 1.
+
+    >>> mix("#000000", "#ffffff", 0.5)
+    '#808080'
+    """
+    parts = (
+        round(int(colour[i : i + 2], 16) * (1 - share) + int(other[i : i + 2], 16) * share + 1e-9)
+        for i in (1, 3, 5)
+    )
+    return "#" + "".join(f"{part:02x}" for part in parts)
+
+
+def luminance(colour: str) -> float:
+    """Relative luminance by WCAG 2, 0 (black) to 1 (white).
+
+    >>> round(luminance("#ffffff"), 3), luminance("#000000")
+    (1.0, 0.0)
+    """
+    parts = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in parts]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+def contrast(colour: str, other: str) -> float:
+    """Contrast ratio by WCAG 2, 1 to 21."""
+    low, high = sorted((luminance(colour), luminance(other)))
+    return (high + 0.05) / (low + 0.05)
+
+
+def ink_on(ground: str) -> str:
+    """Black or white, whichever reads better on a ground.
+
+    >>> ink_on("#0068ad"), ink_on("#ffd27f")
+    ('#ffffff', '#10151c')
+    """
+    return max(("#ffffff", "#10151c"), key=lambda ink: contrast(ink, ground))
