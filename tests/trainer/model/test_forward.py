@@ -191,6 +191,25 @@ def test_gradients_are_those_of_rows_computed_one_by_one() -> None:
     assert all(g is not None and g.abs().sum() > 0 for g in tower)
 
 
+@pytest.mark.parametrize("on", [True, False])
+def test_checkpointing_computes_each_block_again(on: bool) -> None:
+    own = tiny_policy(gradient_checkpointing=on)
+    calls = []
+    own.net.model.language_model.layers[0].mlp.register_forward_pre_hook(lambda *_: calls.append("text"))
+    own.net.model.visual.blocks[0].mlp.register_forward_pre_hook(lambda *_: calls.append("vision"))
+    TrainModel(own.net)(inputs_of()).logps.sum().backward()
+    assert sorted(calls) == sorted(["text", "vision"] * (2 if on else 1))
+
+
+def test_half_precision_is_near_and_float32_outside() -> None:
+    own = tiny_policy(dtype="bfloat16")
+    with torch.no_grad():
+        out = TrainModel(own.net)(inputs_of(), entropy=True)
+    assert out.logps.dtype == torch.float32
+    gap = (out.logps - told(inputs_of()).logps)[out.mask].abs()
+    assert gap.mean() < 1  # logits of this random model spread over some 20 units
+
+
 def test_words_alone_give_the_tower_a_gradient_of_zero() -> None:
     got = gradients(inputs_of((None, None)), torch.ones(6, 16))
     assert all(g is not None for g in got.values())

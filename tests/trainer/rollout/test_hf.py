@@ -157,6 +157,13 @@ def test_the_net_may_be_wrapped_and_keeps_its_mode() -> None:
     assert any(p.grad is not None and p.grad.any() for p in wrapped.parameters())
 
 
+def test_eager_attention_draws_the_same() -> None:
+    own = tiny_policy(attn="eager")
+    seeds = list(range(8))
+    got = engine(own.net).generate(prompts(), group_size=2, seeds=seeds)
+    assert got == engine().generate(prompts(), group_size=2, seeds=seeds)
+
+
 def test_updates_are_seen_at_once() -> None:
     own = tiny_policy()
     drawing = engine(own.net)

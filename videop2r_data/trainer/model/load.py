@@ -12,6 +12,7 @@ import torch
 from videop2r_data.backends.rope_positions import number_behind_clips
 from videop2r_data.errors import ConfigError, MissingExtraError
 from videop2r_data.trainer.model.forward import FAMILIES, TrainModel
+from videop2r_data.trainer.model.patches import multiply_patches
 from videop2r_data.trainer.model.specs import VISION_TARGETS, LoraSpec, PolicySpec
 
 
@@ -124,6 +125,7 @@ def _load_net(spec: PolicySpec, device: torch.device | str) -> Any:
             hint="check model, revision and attn of the policy",
         ) from error
     number_behind_clips(net)
+    multiply_patches(net)
     return net.to(device)
 
 

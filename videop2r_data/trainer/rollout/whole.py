@@ -14,6 +14,7 @@ import torch
 
 from videop2r_data.backends.rope_positions import number_behind_clips
 from videop2r_data.errors import ConfigError
+from videop2r_data.trainer.model.patches import multiply_patches
 from videop2r_data.trainer.model.unwrap import bare
 from videop2r_data.trainer.rollout.vllm_weights import policy_weights
 
@@ -41,6 +42,7 @@ class WholeCopy:
         finally:
             torch.set_default_dtype(before)
         number_behind_clips(made)
+        multiply_patches(made)
         self.net = made.eval().requires_grad_(False)
 
     @torch.no_grad()  # type: ignore[untyped-decorator]
