@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import threading
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -55,6 +56,8 @@ class HubState(Protocol):
     links: int
     faults: list[Fault]
     cut_after: list[int]
+    hold: str
+    released: threading.Event
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -70,6 +73,10 @@ class Handler(BaseHTTPRequestHandler):
         self.token = self.headers.get("Authorization", "").removeprefix("Bearer ")
         self.hub.seen.append((self.command, path))
         try:
+            if self.hub.hold and re.search(self.hub.hold, path):
+                self.hub.released.wait(60)
+                self.close_connection = True
+                return
             for fault in self.hub.faults:
                 if fault.hits(self.command, path):
                     if not fault.status:

@@ -4,8 +4,9 @@
         HfApi(endpoint=hub.url, token=hub.token) ...
 
 Large files are served as the Hub serves them: `resolve` redirects to another host name with a link that
-expires, and that host refuses a request that still carries the token. `hub.fail(...)` breaks requests, `hub.cut_after` downloads,
-`hub.seen` lists them, `hub.served` and `hub.received` count bytes of large files.
+expires, and that host refuses a request that still carries the token. `hub.fail(...)` breaks requests,
+`hub.cut_after` downloads; `hub.hold` lets those of a path wait and then drops them. `hub.seen` lists all of
+them, `hub.served` and `hub.received` count bytes of large files.
 """
 
 from __future__ import annotations
@@ -44,6 +45,8 @@ class HubServer:
         self.links = 0
         self.faults: list[Fault] = []
         self.cut_after: list[int] = []
+        self.hold = ""
+        self.released = threading.Event()
         handler = type("Bound", (Handler,), {"hub": self})
         self._http = _Server(("127.0.0.1", 0), handler)
         self.url = f"http://127.0.0.1:{self._http.server_port}"

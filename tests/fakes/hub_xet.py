@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from struct import unpack_from
-from typing import Any
 
 _BLOCK = 48
 """Bytes of the shard's header and of every record of it; see the public description of the shard format."""
@@ -21,7 +21,6 @@ class LocalCas:
         self.url = f"local://{root.resolve()}"
         self._known: dict[str, str] = {}
         self._read: set[Path] = set()
-        self._streams: Any = None
 
     def find(self, sha256: str) -> str | None:
         """Xet hash of a file by its sha256, None: it was never uploaded."""
@@ -33,17 +32,30 @@ class LocalCas:
         return self._known.get(sha256)
 
     def read(self, sha256: str, size: int, start: int, end: int) -> bytes:
-        """A range of a file, put together from its chunks."""
+        """A range of a file; it is put together from its chunks once."""
+        plain = self.root / "plain" / sha256
+        if not plain.is_file():
+            plain.parent.mkdir(exist_ok=True)
+            plain.write_bytes(self._whole(sha256, size))
+        with plain.open("rb") as file:
+            file.seek(start)
+            return file.read(max(0, end - start))
+
+    def _whole(self, sha256: str, size: int) -> bytes:
         import hf_xet
 
-        if start >= min(end, size):
-            return b""
-        if self._streams is None:
-            self._streams = hf_xet.XetSession().new_download_stream_group(endpoint=self.url)
         found = self.find(sha256)
         assert found is not None
-        info = hf_xet.XetFileInfo(found, size)
-        return b"".join(self._streams.download_stream(info, start, min(end, size)))
+        for _ in range(100):
+            try:
+                # not kept open: one process at a time may have the folder
+                streams = hf_xet.XetSession().new_download_stream_group(endpoint=self.url)
+                data = b"".join(streams.download_stream(hf_xet.XetFileInfo(found, size)))
+                streams.finish()
+                return data
+            except RuntimeError:
+                time.sleep(0.05)
+        raise AssertionError("the Xet folder stays open elsewhere")
 
     @property
     def stored(self) -> int:

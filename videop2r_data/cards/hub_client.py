@@ -161,10 +161,21 @@ def _unreachable(error: Exception, where: str) -> HubError | None:
         what = f"{first_line(error)} {type(cause).__name__}: {first_line(cause)}"
         return told or HubError(what, where=where, hint=_AGAIN)
     ours = (httpx2.HTTPError, ConnectionError, theirs.XetDownloadError, theirs.LocalEntryNotFoundError)
-    if isinstance(error, ours) or type(error).__module__.startswith("hf_xet"):
-        hint = f"what arrived is kept: {_AGAIN}"
+    if isinstance(error, ours) or _of_xet(error):
+        hint = f"check the connection, then {_AGAIN}: what arrived is kept"
         return HubError(f"the connection broke: {first_line(error)}", where=where, hint=hint)
     return None
+
+
+def _of_xet(error: Exception) -> bool:
+    """Whether Xet's binary part raised it: as plain errors, right out of a call of the Hub's client."""
+    if type(error).__module__.startswith("hf_xet"):
+        return True
+    at = error.__traceback__
+    while at is not None and at.tb_next is not None:
+        at = at.tb_next
+    name = at.tb_frame.f_globals.get("__name__", "") if at is not None else ""
+    return isinstance(error, RuntimeError) and name.startswith(("huggingface_hub", "hf_xet"))
 
 
 def first_line(error: BaseException) -> str:

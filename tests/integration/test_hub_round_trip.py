@@ -1,0 +1,238 @@
+"""The real clients, as separate processes, around the commands: push, load, stream, change, pull, break."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.builders.release_rows import write_official
+from tests.cards.hub_release import changed_rows, write_release
+from tests.fakes.hub_server import HubServer
+
+pytestmark = pytest.mark.integration
+P2R = str(Path(sys.executable).parent / "p2r-data")
+REPO = "me/made"
+LOAD = """
+import json, sys
+from datasets import load_dataset
+repo, revision, streaming = sys.argv[1], sys.argv[2] or None, sys.argv[3] == "stream"
+out = {}
+for config in ("sft", "rl", "rejected"):
+    rows = load_dataset(repo, config, split="train", revision=revision, streaming=streaming)
+    out[config] = [row["sample_id"] for row in rows]
+    if config == "sft":
+        out["first"] = next(iter(rows))["observation"]
+        out["options"] = next(iter(rows))["options"]
+default = load_dataset(repo, split="train", revision=revision, streaming=streaming)
+out["default"] = sum(1 for _ in default)
+print(json.dumps(out))
+"""
+
+
+class Machine:
+    """A user's machine: its home, and this Hub as the only one."""
+
+    def __init__(self, server: HubServer, home: Path) -> None:
+        self.server = server
+        self.home = home
+        home.mkdir()
+
+    def start(self, command: list[str], **environment: str) -> subprocess.Popen[str]:
+        env = {k: v for k, v in os.environ.items() if not k.startswith(("HF_", "HUGGING"))}
+        env |= self.server.environment(self.home / "hf") | {"PYTHONWARNINGS": "ignore"} | environment
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        return subprocess.Popen(command, env=env, cwd=self.home, text=True, **pipes)  # type: ignore[call-overload, no-any-return]
+
+    def run(self, command: list[str], **environment: str) -> tuple[int, str, str]:
+        process = self.start(command, **environment)
+        out, err = process.communicate(timeout=120)
+        assert "Traceback" not in err, err
+        return process.returncode, out, err
+
+    def p2r(self, *arguments: object, code: int = 0, **environment: str) -> dict[str, Any]:
+        got, out, err = self.run([P2R, *map(str, arguments), "--json"], **environment)
+        assert got == code, out + err
+        found = json.loads(out)
+        assert isinstance(found, dict)
+        return found
+
+    def load(self, revision: str = "", how: str = "load") -> dict[str, Any]:
+        code, out, err = self.run([sys.executable, "-c", LOAD, REPO, revision, how])
+        assert code == 0, err
+        found = json.loads(out.splitlines()[-1])
+        assert isinstance(found, dict)
+        return found
+
+
+@pytest.fixture(params=["lfs", "xet"])
+def machine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Machine]:
+    with HubServer(tmp_path / "hub", xet=request.param == "xet") as server:
+        yield Machine(server, tmp_path / "home")
+
+
+def test_the_life_of_a_data_set(tmp_path: Path, machine: Machine) -> None:
+    folder = write_release(tmp_path / "made", sft_shards=3)
+    plan = machine.p2r("push", folder, REPO, "--dry-run")["plan"]
+    assert plan["creates"] and {c["action"] for c in plan["changes"]} == {"added"}
+    first = machine.p2r("push", folder, REPO, "--private", "--revision", "v1.0")
+    assert first["private"] and first["tag"] == "v1.0"
+    want = {"sft": [f"made/{i}" for i in range(6)], "default": 6}
+    for how in ("load", "stream"):
+        got = machine.load("v1.0", how)
+        assert {name: got[name] for name in want} == want, how
+        assert (len(got["rl"]), len(got["rejected"]), len(got["options"])) == (9, 5, 4)
+
+    with machine.server.recording() as asked:
+        again = machine.p2r("push", folder, REPO)
+    assert again["commit"] == first["commit"]
+    assert not [one for one in asked if one[0] != "GET"], "nothing was sent"
+
+    shutil.rmtree(folder)
+    write_release(folder, changed_rows(), sft_shards=2)
+    second = machine.p2r("push", folder, REPO, "--revision", "v1.1")
+    acted = {c["path"]: c["action"] for c in second["plan"]["changes"] if c["action"] != "equal"}
+    assert acted["data/sft-00002.parquet"] == "deleted" and acted["data/sft-00000.parquet"] == "changed"
+    news, old = machine.load(), machine.load("v1.0")
+    assert news["first"].endswith("Then the light goes out.") and news["default"] == 6
+    assert not old["first"].endswith("Then the light goes out."), "the tag still gives what it gave"
+
+    pulled = machine.p2r("pull", REPO, "out", "--revision", "v1.0")
+    assert pulled["ours"] and pulled["commit"] == first["commit"]
+    assert machine.p2r("pull", REPO, "out")["commit"] == second["commit"]
+    assert machine.p2r("pull", REPO, "out")["fetched"] == 0
+    code, _, err = machine.run([P2R, "verify", "out"])
+    assert code == 0, err
+
+
+def test_a_push_that_was_killed_goes_on(tmp_path: Path, machine: Machine) -> None:
+    folder, server = write_release(tmp_path / "made", sft_shards=3), machine.server
+    server.hold = "/commit/"
+    process = machine.start([P2R, "push", str(folder), REPO, "--revision", "v1"])
+    while not any("/commit/" in path for _, path in server.seen):
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.05)
+    process.kill()
+    process.communicate()
+    server.hold = ""
+    server.released.set()
+    assert set(server.store.repo("dataset", REPO).files) == {".gitattributes"}
+    stored = server.store.cas.stored if server.store.cas else server.received
+    report = machine.p2r("push", folder, REPO, "--revision", "v1")
+    now = server.store.cas.stored if server.store.cas else server.received
+    assert now - stored < 0.1 * stored, "the shards had arrived before"
+    assert server.store.repo("dataset", REPO).tags == {"v1": report["commit"]}
+    assert machine.load("v1")["default"] == 6
+
+
+def test_wrong_tokens_and_wrong_folders_end_with_words(tmp_path: Path, machine: Machine) -> None:
+    folder, wrong = write_release(tmp_path / "made"), "hf_wrongWrongWrong"
+    code, out, err = machine.run([P2R, "push", str(folder), REPO], HF_TOKEN=wrong)
+    assert (code, out) == (1, "") and wrong not in err
+    assert "the Hub does not take this token" in err and "hf auth login" in err
+    code, _, err = machine.run([P2R, "push", str(folder), REPO], HF_TOKEN="")
+    assert code == 1 and "there is no token to write to the Hub with" in err
+    home = machine.home / "hf"
+    home.mkdir(exist_ok=True)
+    (home / "token").write_text(machine.server.token)
+    assert machine.p2r("push", folder, REPO, "--dry-run", HF_TOKEN="")["dry_run"]
+    assert machine.p2r("push", folder, REPO, HF_TOKEN="")["commit"], "the cached login is used"
+    (folder / "data/rl-00000.parquet").write_bytes(b"PAR1")
+    error = machine.p2r("push", folder, REPO, code=1)["error"]
+    assert error["kind"] == "HubError" and "data/rl-00000.parquet: 4 bytes, the lock says" in error["message"]
+
+
+def test_rows_that_do_not_hold_are_not_pushed(tmp_path: Path, machine: Machine) -> None:
+    rows = changed_rows()
+    rows["sft"][1]["answer"] = "43"
+    folder = write_release(tmp_path / "made", rows)
+    error = machine.p2r("push", folder, REPO, code=1)["error"]
+    assert "faults in its rows" in error["message"] and "p2r-data verify" in error["hint"]
+    assert machine.p2r("push", folder, REPO, "--no-verify")["commit"]
+
+
+def test_clips_of_chosen_rows(tmp_path: Path, machine: Machine) -> None:
+    """The layout of the upstream pool: one folder per source, archives in it, rows in one JSON file."""
+    import zipfile
+
+    server = machine.server
+    repo = server.store.create("dataset", "up/pool", private=False)
+    rows = []
+    for part in (1, 2):
+        path = tmp_path / f"STAR_part{part}.zip"
+        with zipfile.ZipFile(path, "w") as made:
+            for n in range(40):
+                made.writestr(f"clips/{part}-{n}.mp4", bytes([n]) * 20_000)
+                options = ["A. yes", "B. no"]
+                row = {
+                    "problem_id": part * 100 + n,
+                    "problem": "?",
+                    "data_type": "video",
+                    "data_source": "STAR",
+                }
+                row |= {
+                    "problem_type": "multiple choice",
+                    "options": options,
+                    "solution": "<answer>A</answer>",
+                }
+                rows.append(row | {"path": f"./STAR/clips/{part}-{n}.mp4"})
+        server.store.put_file(repo, f"STAR/{path.name}", path)
+    pool = tmp_path / "pool.json"
+    pool.write_text(json.dumps(rows))
+    choose = ["--media", "--rows", pool, "--source", "STAR", "--limit", "45"]
+    estimate = machine.p2r("pull", "up/pool", "media", *choose, "--dry-run")["estimate"]
+    assert (estimate["wanted"], estimate["to_fetch"], estimate["clip_bytes"]) == (45, 45, 900_000)
+    error = machine.p2r("pull", "up/pool", "media", *choose, "--max-gb", "0.0001", code=1)
+    assert "--max-gb allows 100,000" in json.dumps(error)
+    report = machine.p2r("pull", "up/pool", "media", *choose)
+    assert report["fetched"] == 45 and report["estimate"]["directory_bytes"] == 0, "kept from the dry run"
+    assert (machine.home / "media/STAR/clips/2-4.mp4").read_bytes() == bytes([4]) * 20_000
+    one = machine.p2r("pull", "up/pool", "media", "--media", "--rows", pool, "--id", "239")
+    assert (one["fetched"], one["estimate"]["wanted"]) == (1, 1)
+    lost = machine.p2r(
+        "pull",
+        "up/pool",
+        "m2",
+        "--media",
+        "--rows",
+        write_official(tmp_path / "o", [rows[0], rows[1] | {"path": "./STAR/none.mp4"}]),
+        code=1,
+    )
+    assert lost["fetched"] == 1 and lost["estimate"]["missing"] == ["STAR/none.mp4"]
+
+
+def test_media_go_along_only_when_asked_and_allowed(tmp_path: Path, machine: Machine) -> None:
+    if machine.server.store.cas is None:
+        pytest.skip("once is enough")
+    recipe = tmp_path / "mini.yaml"
+    recipe.write_text(
+        "name: mini\nsynthetic: true\nsources: [{name: demo, kind: demo, demo: {rows: 9, seed: 3}}]\n"
+        "media: {workers: 1}\ngenerate: {backend: {kind: demo, model: d}}\njudge: {backend: {kind: demo, model: d}}\n"
+    )
+    code, _, err = machine.run([P2R, "build", str(recipe)])
+    assert code == 0, err
+    assert not any(
+        c["path"].startswith("media/") for c in machine.p2r("push", "mini", "me/mini")["plan"]["changes"]
+    )
+    report = machine.p2r("push", "mini", "me/mini", "--embed-media")
+    clips = [c["path"] for c in report["plan"]["changes"] if c["path"].startswith("media/demo/")]
+    assert clips and {c["action"] for c in report["plan"]["changes"] if c["path"] in clips} == {"added"}
+    fetched = machine.p2r("pull", "me/mini", "clips", "--media", "--rows", "mini", "--config", "rl")
+    assert fetched["fetched"] == fetched["estimate"]["wanted"] == len(clips)
+    pool = tmp_path / "x.json"
+    pool.write_text("[]")
+    lock = json.loads((machine.home / "mini/build.lock.json").read_text())
+    lock["recipe"]["sources"][0] |= {"kind": "video-r1", "license": "research only", "path": str(pool)}
+    (machine.home / "mini/build.lock.json").write_text(json.dumps(lock))
+    error = machine.p2r("push", "mini", "me/mini", "--embed-media", "--base", ".", "--no-verify", code=1)[
+        "error"
+    ]
+    assert "demo (licence: research only)" in error["message"]

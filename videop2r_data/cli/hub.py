@@ -1,0 +1,191 @@
+"""`p2r-data push`, `p2r-data pull` and `p2r-train push`: their options."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from videop2r_data.cli.common import errors_as_messages
+
+RepoArg = Annotated[str, typer.Argument(help="owner/name on the Hub.")]
+PrivateOpt = Annotated[bool, typer.Option("--private", help="Make a new repository private.")]
+TagOpt = Annotated[
+    str | None, typer.Option("--revision", metavar="TAG", help="Tag to set after the last commit, e.g. v1.0.")
+]
+DryRunOpt = Annotated[bool, typer.Option("--dry-run", help="Only say what would change.")]
+JsonOpt = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
+NoVerifyOpt = Annotated[
+    bool, typer.Option("--no-verify", help="Check digests, ledger and card, but not every row.")
+]
+
+_PUSH_HELP = (
+    "Put a data set on the Hub, or bring it up to date there.\n\n"
+    "Equal files are not uploaded, shards of an older version are deleted, files of others stay. Users see "
+    "the old version or the new one, never a mixture. A push that was interrupted goes on: run the same "
+    "command again.\n\n"
+    "The token is taken from HF_TOKEN or `hf auth login`. The clips stay here unless --embed-media is said "
+    "and the licence of each source in the recipe lets them be passed on."
+)
+_PULL_HELP = (
+    "Fetch a data set from the Hub and check it; with --media the clips that its rows need.\n\n"
+    "Without --media: card, lock and rows of one of ours, of the official release, or of any data set of "
+    "parquet or JSON files, each file held against its digest.\n\n"
+    "With --media: clips only, read out of the zip archives of REPO by byte ranges, into the media root DIR. "
+    "The size is told first. Exit code 1: some clips are not there. 3: some could not be fetched.\n\n"
+    "Both go on where they were interrupted: run the same command again."
+)
+
+
+def add(app: typer.Typer) -> None:
+    """Register the commands of `p2r-data`."""
+    app.command("push", help=_PUSH_HELP, epilog="Example: p2r-data push my-cot me/my-cot --revision v1.0")(
+        push
+    )
+    app.command(
+        "pull",
+        help=_PULL_HELP,
+        epilog="Example: p2r-data pull Video-R1/Video-R1-data --media --rows my-cot --limit 20",
+    )(pull)
+
+
+def add_train(app: typer.Typer) -> None:
+    """Register the command of `p2r-train`."""
+    app.command("push", epilog="Example: p2r-train push runs/pa-grpo me/my-model --private")(push_run)
+
+
+def push(
+    folder: Annotated[Path, typer.Argument(help="A finished data set.")],
+    repo: RepoArg,
+    private: PrivateOpt = False,
+    revision: TagOpt = None,
+    dry_run: DryRunOpt = False,
+    embed_media: Annotated[
+        bool, typer.Option("--embed-media", help="Push the clips too, if every licence allows it.")
+    ] = False,
+    work: Annotated[
+        Path | None,
+        typer.Option("--work", metavar="DIR", help="For --embed-media: work folder of the build."),
+    ] = None,
+    base: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR", help="For --embed-media: folder that the recipe's paths are relative to."
+        ),
+    ] = None,
+    no_verify: NoVerifyOpt = False,
+    json: JsonOpt = False,
+) -> None:
+    """Put a data set on the Hub, or bring it up to date there."""
+    from videop2r_data.cli.hub_run import run_push
+
+    with errors_as_messages(as_json=json):
+        run_push(
+            folder,
+            repo,
+            private=private,
+            tag=revision,
+            dry_run=dry_run,
+            media=(work, base) if embed_media else None,
+            verify=not no_verify,
+            as_json=json,
+        )
+
+
+def pull(
+    repo: RepoArg,
+    folder: Annotated[
+        Path | None,
+        typer.Argument(metavar="DIR", help="Where to; default: ./ and the name of the repository."),
+    ] = None,
+    revision: Annotated[
+        str | None, typer.Option(metavar="REV", help="Commit, tag or branch; default: main.")
+    ] = None,
+    media: Annotated[bool, typer.Option("--media", help="Fetch clips instead of rows.")] = False,
+    rows: Annotated[
+        str | None,
+        typer.Option(
+            metavar="WHERE", help="With --media: whose clips; a folder, a file or a Hub id. Default: DIR."
+        ),
+    ] = None,
+    config: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="With --media: sft, rl or rejected; default: the first."),
+    ] = None,
+    limit: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="With --media: only the first rows.")
+    ] = None,
+    source: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME", help="With --media: only rows of this data_source or top folder; repeatable."
+        ),
+    ] = None,
+    sample: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--id", metavar="ID", help="With --media: only this sample_id or problem_id; repeatable."
+        ),
+    ] = None,
+    under: Annotated[
+        str,
+        typer.Option(
+            metavar="DIR", help="With --media: folder of REPO that the rows' paths are relative to."
+        ),
+    ] = "",
+    dry_run: DryRunOpt = False,
+    max_gb: Annotated[
+        float | None,
+        typer.Option(min=0, metavar="GB", help="With --media: refuse to read more over the wire."),
+    ] = None,
+    no_verify: NoVerifyOpt = False,
+    json: JsonOpt = False,
+) -> None:
+    """Fetch a data set from the Hub and check it; with --media the clips that its rows need."""
+    from videop2r_data.cli import hub_run
+
+    folder = folder or Path(repo.rpartition("/")[2])
+    if not media:
+        for name, value in {
+            "--rows": rows, "--config": config, "--limit": limit, "--source": source, "--id": sample,
+            "--under": under, "--max-gb": max_gb, "--dry-run": dry_run,
+        }.items():  # fmt: skip
+            if value:
+                raise typer.BadParameter("only with --media", param_hint=name)
+    with errors_as_messages(as_json=json):
+        if media:
+            choice = hub_run.Rows(
+                rows or str(folder), config, limit, tuple(source or ()), tuple(sample or ())
+            )
+            hub_run.run_pull_media(
+                repo,
+                folder,
+                choice,
+                revision=revision,
+                under=under,
+                dry_run=dry_run,
+                max_bytes=None if max_gb is None else int(max_gb * 1e9),
+                as_json=json,
+            )
+        else:
+            hub_run.run_pull(repo, folder, revision=revision, verify=not no_verify, as_json=json)
+
+
+def push_run(
+    folder: Annotated[Path, typer.Argument(help="A run of p2r-train, or a model folder.")],
+    repo: RepoArg,
+    private: PrivateOpt = False,
+    revision: TagOpt = None,
+    dry_run: DryRunOpt = False,
+    json: JsonOpt = False,
+) -> None:
+    """Put a trained model on the Hub: weights (safetensors only), card, recipe and metrics.
+
+    Equal files are not uploaded, weights of an older version are deleted. The token is taken from HF_TOKEN or
+    `hf auth login`.
+    """
+    from videop2r_data.cli.hub_run import run_push_model
+
+    with errors_as_messages(as_json=json):
+        run_push_model(folder, repo, private=private, tag=revision, dry_run=dry_run, as_json=json)

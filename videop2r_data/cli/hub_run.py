@@ -1,0 +1,215 @@
+"""Carry out `push` and `pull`: call the cards' room, show what comes of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from videop2r_data.cli.common import FINDINGS, OK, UNFINISHED, err_console, out_console, print_json, shell
+from videop2r_data.cli.render_hub import Bytes, render_media, render_pull, render_push
+from videop2r_data.errors import HubError
+
+
+_SMALL = 20_000_000
+"""Bytes of rows below which starting processes would take longer than the work."""
+
+
+def run_push(
+    folder: Path,
+    repo: str,
+    *,
+    private: bool,
+    tag: str | None,
+    dry_run: bool,
+    media: tuple[Path | None, Path | None] | None,
+    verify: bool,
+    as_json: bool,
+) -> None:
+    """Push a data set; `media`: work folder and base, if the clips go along."""
+    from videop2r_data.cards.hub_check import check_folder
+    from videop2r_data.cards.hub_push import push_dataset
+
+    hub = _connect()
+    with err_console().status("checking"):
+        lock = check_folder(folder)
+        if verify:
+            _verify(folder)
+        roots = None if media is None else _media_roots(folder, lock.recipe, *media)
+    with Bytes(err_console(), "pushing") as watch:
+        report = push_dataset(
+            folder, repo, hub=hub, private=private, tag=tag, dry_run=dry_run, media=roots, watch=watch
+        )
+    _show(report, as_json, render_push)
+
+
+def run_push_model(
+    folder: Path, repo: str, *, private: bool, tag: str | None, dry_run: bool, as_json: bool
+) -> None:
+    """Push a trained model."""
+    from videop2r_data.cards.hub_model import push_model
+
+    hub = _connect()
+    with Bytes(err_console(), "pushing") as watch:
+        report = push_model(folder, repo, hub=hub, private=private, tag=tag, dry_run=dry_run, watch=watch)
+    _show(report, as_json, render_push)
+
+
+def run_pull(repo: str, folder: Path, *, revision: str | None, verify: bool, as_json: bool) -> None:
+    """Pull rows; then look at every one of them."""
+    from videop2r_data.cards.pull_release import pull_dataset
+
+    hub = _connect()
+    with Bytes(err_console(), "pulling") as watch:
+        report = pull_dataset(repo, folder, hub=hub, revision=revision, watch=watch)
+    if verify:
+        with err_console().status("verifying"):
+            _verify(folder)
+    _show(report, as_json, render_pull)
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Which rows' clips are wanted."""
+
+    where: str
+    config: str | None
+    limit: int | None
+    sources: tuple[str, ...]
+    ids: tuple[str, ...]
+
+    def paths(self) -> list[str]:
+        """Their paths, in order.
+
+        Raises:
+            HubError: there is no such config, or no row is chosen.
+            SourceError: the rows cannot be read.
+        """
+        from videop2r_data.builders.release import open_release
+
+        if not self.where:
+            raise HubError("whose clips?", hint="name the rows with --rows: a folder, a file or a Hub id")
+        release = open_release(self.where)
+        config = self.config or release.configs[0]
+        if config not in release.configs:
+            raise HubError(f"no config {config!r}, only {', '.join(release.configs)}", where=self.where)
+        found: list[str] = []
+        for row in self._rows(release, config):
+            if self._chosen(row):
+                found.append(row["path"])
+                if len(found) == self.limit:
+                    break
+        if not found:
+            raise HubError("no row is chosen", where=self.where, hint="look at --source and --id")
+        return found
+
+    def _rows(self, release: Any, config: str) -> Iterator[dict[str, str]]:
+        names = ("path", "sample_id", "problem_id", "data_source")
+        for _, batch in release.batches(config, names):
+            if "path" not in batch.columns:
+                raise HubError(
+                    "these rows have no column 'path'", where=self.where, hint="name others with --rows"
+                )
+            columns = [batch.columns.get(name) or [""] * len(batch.index) for name in names]
+            for values in zip(*columns, strict=True):
+                yield {
+                    n: str(v) if isinstance(v, str | int) else "" for n, v in zip(names, values, strict=True)
+                }
+
+    def _chosen(self, row: dict[str, str]) -> bool:
+        top = row["path"].removeprefix("./").partition("/")[0]
+        if self.sources and not {row["data_source"], top} & set(self.sources):
+            return False
+        return not self.ids or bool({row["sample_id"], row["problem_id"]} & set(self.ids))
+
+
+def run_pull_media(
+    repo: str,
+    folder: Path,
+    rows: Rows,
+    *,
+    revision: str | None,
+    under: str,
+    dry_run: bool,
+    max_bytes: int | None,
+    as_json: bool,
+) -> None:
+    """Estimate, tell, then fetch clips."""
+    from huggingface_hub import cached_assets_path
+
+    from videop2r_data.cards.pull_media import MediaReport, fetch_media, plan_media
+
+    hub = _connect()
+    cache = Path(cached_assets_path("videop2r-data", "archives", "directories"))
+    with err_console().status("looking for the clips"):
+        plan = plan_media(rows.paths(), repo, folder, hub=hub, cache=cache, revision=revision, under=under)
+    estimate = plan.estimate
+    render_media(estimate, err_console() if as_json or not dry_run else out_console())
+    if max_bytes is not None and estimate.transfer_bytes > max_bytes:
+        raise HubError(
+            f"{estimate.transfer_bytes:,} bytes to read, --max-gb allows {max_bytes:,}",
+            where=repo,
+            hint="choose fewer rows, or raise --max-gb",
+        )
+    report = MediaReport(estimate=estimate, fetched=0, failed=())
+    if not dry_run:
+        with Bytes(err_console(), "fetching") as watch:
+            report = fetch_media(plan, watch=watch)
+        err = err_console()
+        for path, why in report.failed:
+            err.print(f"failed: {path}: {why}", markup=False, soft_wrap=True)
+    if as_json:
+        print_json(report.model_dump(mode="json"))
+    elif not dry_run:
+        out_console().print(
+            f"{report.fetched:,} clips fetched, {estimate.present:,} were here: {folder}", markup=False
+        )
+    if report.failed:
+        raise typer.Exit(UNFINISHED)
+    raise typer.Exit(FINDINGS if estimate.missing or estimate.refused else OK)
+
+
+def _connect() -> Any:
+    from huggingface_hub.utils import disable_progress_bars  # type: ignore[attr-defined]
+
+    from videop2r_data.cards.hub_client import Hub
+
+    disable_progress_bars()  # ours counts all files of a push or pull together
+    return Hub.connect()
+
+
+def _verify(folder: Path) -> None:
+    from videop2r_data.builders.verify import verify_release
+
+    small = sum(path.stat().st_size for path in folder.rglob("*.parquet")) < _SMALL
+    report = verify_release(str(folder), workers=1 if small else None)
+    if not report.ok:
+        raise HubError(
+            f"{len(report.findings)} kinds of faults in its rows",
+            where=str(folder),
+            hint=f"p2r-data verify {shell(folder)} shows them; --no-verify goes on nevertheless",
+        )
+
+
+def _media_roots(
+    folder: Path, recipe: dict[str, Any], work: Path | None, base: Path | None
+) -> dict[str, Path]:
+    """Source name -> media root, as the build found them."""
+    from videop2r_data.builders.sources import open_source
+    from videop2r_data.builders.workspace import Workspace
+    from videop2r_data.schemas.inputs import SourceSpec
+
+    place = Workspace.of(folder, work=work, base=base)
+    specs = [SourceSpec.model_validate(source) for source in recipe["sources"]]
+    opened = {spec.name: open_source(spec, base=place.base, demo_root=place.demo) for spec in specs}
+    return {name: source.media_root for name, source in opened.items() if source.media_root is not None}
+
+
+def _show(report: Any, as_json: bool, render: Any) -> None:
+    if as_json:
+        print_json(report.model_dump(mode="json"))
+    else:
+        render(report, out_console())
