@@ -13,7 +13,6 @@ from videop2r_data.cli.common import FINDINGS, OK, UNFINISHED, err_console, out_
 from videop2r_data.cli.render_hub import Bytes, render_media, render_pull, render_push
 from videop2r_data.errors import HubError
 
-
 _SMALL = 20_000_000
 """Bytes of rows below which starting processes would take longer than the work."""
 
