@@ -13,6 +13,7 @@ from videop2r_data.schemas.base import Model
 from videop2r_data.schemas.inputs import Name
 from videop2r_data.schemas.policy import Policy
 from videop2r_data.trainer.data.specs import DataSpec
+from videop2r_data.trainer.evaluate.specs import EvalSpec
 from videop2r_data.trainer.judging.specs import JudgingSpec
 from videop2r_data.trainer.model.specs import PolicySpec
 from videop2r_data.trainer.process.specs import LossSpec, ObjectiveSpec, RewardSpec
@@ -23,7 +24,7 @@ from videop2r_data.trainer.run.trackers import TRACKERS
 
 Stage = Literal["sft", "rl"]
 _RL_ONLY = ("rl", "objective", "rewards", "loss", "sampling", "vllm", "judging", "scoring", "reference")
-_NO_MATTER = ("name", "output", "trackers", "save", "title", "eval_every", "evaluation", "vllm")
+_NO_MATTER = ("name", "output", "trackers", "save", "title", "eval_every", "evaluation", "evaluating", "vllm")
 """Settings that change nothing about the weights: a run may go on under others."""
 _NO_MATTER_IN = {
     "data": ("source", "media_root", "workers", "ahead"),
@@ -66,6 +67,8 @@ class TrainRecipe(Model):
     """Model that the KL term holds on to; empty: where the run starts [paper eq. 6]."""
     evaluation: DataSpec | None = None
     """Held-out questions; needs `eval_every`."""
+    evaluating: EvalSpec = EvalSpec()
+    """How they are answered and graded."""
     eval_every: int = Field(default=0, ge=0)
     """Steps between evaluations; 0: none."""
     save: SaveSpec = SaveSpec()

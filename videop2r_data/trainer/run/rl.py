@@ -21,6 +21,7 @@ from videop2r_data.trainer.process.objectives import Stream, pad_masks, streams
 from videop2r_data.trainer.process.rewards import RewardTable, rewards_of
 from videop2r_data.trainer.run.feed import Fed, feed
 from videop2r_data.trainer.run.finish import finish
+from videop2r_data.trainer.run.held_out import held_out
 from videop2r_data.trainer.run.rl_parts import RlParts, open_parts
 from videop2r_data.trainer.run.rollouts import Rollouts
 from videop2r_data.trainer.run.samples import record_samples
@@ -38,6 +39,7 @@ def run_rl(session: Session) -> bool:
         whether the run is complete (then `final/` is written), False if it was stopped.
     """
     with open_parts(session) as parts:
+        session.evaluate = held_out(session, parts.judge, parts.roller.drawer)
         session.log.begin("rl", session.start, session.steps)
         for fed in feed(session):
             seed_step(session.recipe.seed, fed.step, session.accelerator.process_index)

@@ -11,7 +11,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from videop2r_data.errors import ConfigError
 from videop2r_data.trainer.data.batch import ModelInputs
 from videop2r_data.trainer.judging.base import Judge
 from videop2r_data.trainer.judging.make import make_judge
@@ -123,7 +122,9 @@ def make_drawer(session: Session) -> RolloutEngine:
             model=recipe.model.model,
             revision=recipe.model.revision,
         )
-    raise ConfigError("no server engine yet", where="sampling.backend")
+    from videop2r_data.trainer.rollout.vllm_server import VllmServerEngine
+
+    return VllmServerEngine(model, tokenizer, recipe.sampling, recipe.vllm)
 
 
 def make_reference(session: Session) -> Reference:

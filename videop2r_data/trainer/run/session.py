@@ -50,7 +50,7 @@ class Session:
         start: steps that were done when the session began.
         steps_done: steps that are done now.
         skipped: reason -> examples left out by this process, since the session began.
-        evaluate: gives metrics of held-out questions.
+        evaluate: gives metrics of held-out questions after a step.
     """
 
     recipe: TrainRecipe
@@ -68,7 +68,7 @@ class Session:
     start: int = 0
     steps_done: int = 0
     skipped: dict[str, int] = field(default_factory=dict)
-    evaluate: Callable[[Session, int], dict[str, float]] | None = None
+    evaluate: Callable[[int], dict[str, float]] | None = None
 
     @property
     def updates(self) -> int:

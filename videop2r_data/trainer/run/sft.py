@@ -15,6 +15,7 @@ from videop2r_data.trainer.data.batch import ModelInputs
 from videop2r_data.trainer.data.examples import Skip
 from videop2r_data.trainer.run.feed import Fed, feed
 from videop2r_data.trainer.run.finish import finish
+from videop2r_data.trainer.run.held_out import held_out
 from videop2r_data.trainer.run.seeds import seed_step
 from videop2r_data.trainer.run.session import Session
 from videop2r_data.trainer.run.step import Piece, cut
@@ -27,6 +28,7 @@ def run_sft(session: Session) -> bool:
     Returns:
         whether the run is complete (then `final/` is written), False if it was stopped.
     """
+    session.evaluate = held_out(session)
     session.log.begin("sft", session.start, session.steps)
     for fed in feed(session):
         seed_step(session.recipe.seed, fed.step, session.accelerator.process_index)

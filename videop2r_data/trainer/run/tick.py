@@ -61,7 +61,7 @@ def end_step(session: Session, step: int, row: dict[str, Any], tick: Tick) -> bo
         line["memory_gb"] = round(torch.cuda.max_memory_allocated() / 2**30, 2)
     session.log.row(line)
     if recipe.eval_every and step % recipe.eval_every == 0 and session.evaluate is not None:
-        session.log.row({"step": step, **session.evaluate(session, step)})
+        session.log.row({"step": step, **session.evaluate(step)})
     stopped = session.engine.agreed(session.stop.asked)
     if stopped or (recipe.save.every and step % recipe.save.every == 0):
         session.checkpoints.save(step)
