@@ -143,6 +143,21 @@ def test_greedy_rollouts_are_those_of_the_library() -> None:
     assert got[0].ids == want[0, len(one.ids[0]) :].tolist()
 
 
+def test_mixed_precision_trains() -> None:
+    own = net()
+    inputs = prompts().with_completions(random_completions(6), 2)
+    with torch.autocast("cpu", torch.bfloat16):
+        out = TrainModel(own)(inputs)
+        engine = HfEngine(own, tokenizer(), SamplingSpec(max_new_tokens=3))
+        assert len(engine.generate(prompts(), group_size=2, seeds=range(6))) == 6
+    assert out.logps.dtype == torch.float32
+    out.logps.sum().backward()
+    own.zero_grad()
+    with torch.no_grad():
+        exact = TrainModel(own)(inputs)
+    assert 0 < (out.logps - exact.logps)[out.mask].abs().mean() < 0.5
+
+
 def test_every_weight_of_the_tower_gets_a_gradient() -> None:
     own = net()
     TrainModel(own)(prompts().with_completions(random_completions(6), 2)).logps.sum().backward()

@@ -8,6 +8,7 @@ the row's own numbers.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -39,7 +40,8 @@ class HfEngine:
         net: the policy, wrapped (`TrainModel`, adapters, DDP, FSDP, DeepSpeed) or not.
         tokenizer: its tokenizer: which tokens end a completion, which are never drawn.
         spec: how to draw.
-        autocast: type to compute in where the weights are kept in float32 (mixed precision); None: theirs.
+        autocast: type to compute in where the weights are kept in float32 (mixed precision); None: theirs,
+            or that of an autocast around the call.
     """
 
     def __init__(
@@ -85,14 +87,19 @@ class HfEngine:
         u = uniforms(seeds, self._spec.max_new_tokens)
         step = max(1, self._spec.rows // group_size) if self._spec.rows else count
         done: list[RolledOut] = []
-        device = core.lm_head.weight.device.type
-        mixed = torch.autocast(device, self._autocast, enabled=self._autocast is not None)
-        with inferring(self._net), mixed:
+        with inferring(self._net), self._mixed(core):
             for lo in range(0, count, step):
                 hi = min(lo + step, count)
                 part = u[lo * group_size : hi * group_size]
                 done += self._decode(core, Prompts.of(prompts, lo, hi), group_size, part)
         return done
+
+    def _mixed(self, core: Any) -> AbstractContextManager[Any]:
+        """Where no type was named, what surrounds the call decides: a disabled autocast would undo it."""
+        if self._autocast is None:
+            return nullcontext()
+        context: AbstractContextManager[Any] = torch.autocast(core.lm_head.weight.device.type, self._autocast)
+        return context
 
     def _decode(self, core: Any, prompts: Prompts, group_size: int, u: Tensor) -> list[RolledOut]:
         """Completions of these prompts, all in one batch that shrinks as rows end."""
