@@ -12,6 +12,9 @@ import yaml
 from typer.testing import CliRunner
 
 from videop2r_data.cli.train_look import add
+from videop2r_data.trainer.evaluate.training import held_out
+from videop2r_data.trainer.run.config import TrainRecipe
+from videop2r_data.trainer.run.session import open_session
 from videop2r_data.trainer.tiny.model import make_tiny
 from videop2r_data.trainer.tiny.specs import TinySpec, TinyWorld
 
@@ -50,3 +53,31 @@ def test_a_run_is_evaluated_and_goes_on_where_it_stopped(tmp_path: Path) -> None
     assert (folder / "rows-0000.jsonl").read_bytes() == rows
     settings = orjson.loads((folder / "settings.json").read_bytes())
     assert settings["data"]["start"] == 10_000_000 and settings["judging"]["kind"] == "demo"
+
+
+def test_a_run_evaluates_between_its_steps(tmp_path: Path) -> None:
+    torch.set_num_threads(1)
+    make_tiny(tmp_path / "tiny", TINY, world=TinyWorld())
+    media = {"frames": 4, "min_pixels": 64, "max_pixels": 784, "factor": 8}
+    data = {
+        "source": "demo",
+        "demo": TinyWorld().model_dump(mode="json"),
+        "media": media,
+        "prompt": "tiny-v1",
+    }
+    recipe = TrainRecipe.model_validate(
+        {
+            "name": "t", "stage": "sft", "data": data, "steps": 1, "output": str(tmp_path / "run"),
+            "evaluation": data | {"start": 900, "limit": 3}, "eval_every": 1, "precision": "fp32",
+            "model": {"model": str(tmp_path / "tiny"), "dtype": "float32", "gradient_checkpointing": False},
+            "batch": {"size": 2, "micro": 2},
+        }
+    )  # fmt: skip
+    session = open_session(recipe)
+    evaluate = held_out(session)
+    assert evaluate is not None
+    found = evaluate(session, 1)
+    assert found["eval/questions"] == 3 and 0 <= found["eval/sufficiency"] <= 1
+    assert (tmp_path / "run" / "eval" / "step-000001" / "rows-0000.jsonl").exists()
+    session.recipe = recipe.model_copy(update={"evaluation": None})
+    assert held_out(session) is None
