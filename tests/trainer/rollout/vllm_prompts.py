@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -84,25 +85,41 @@ class World:
         return self.policy.net
 
 
-def make_world(folder: Path, *, lora: LoraSpec | None = None) -> World:
-    """The tiny model as a float32 policy."""
+def make_world(folder: Path, *, lora: LoraSpec | None = None, tied: bool = False) -> World:
+    """The tiny model as a float32 policy; tied: its output layer is its embedding, as in Qwen2.5-VL-3B."""
     make_tiny_model(folder)
+    if tied:
+        _tie(folder)
     spec = PolicySpec(model=str(folder), dtype="float32", gradient_checkpointing=False, lora=lora)
     return World(folder, load_policy(spec))
 
 
-def move(net: Any, batch: PromptBatch, *, rate: float = 0.05) -> None:
+def _tie(folder: Path) -> None:
+    from transformers import AutoModelForImageTextToText
+
+    path = folder / "config.json"
+    config = json.loads(path.read_text())
+    config["tie_word_embeddings"] = config["text_config"]["tie_word_embeddings"] = True
+    path.write_text(json.dumps(config))
+    net = AutoModelForImageTextToText.from_pretrained(folder, dtype=torch.float32)
+    net.tie_weights()
+    net.save_pretrained(folder)
+    assert net.lm_head.weight is net.model.language_model.embed_tokens.weight
+
+
+def move(net: Any, batch: PromptBatch, *, rate: float = 0.02, seed: int = 0) -> None:
     """One real update of every trainable weight, vision tower included, large enough to change what is likely.
 
-    Sign descent on the loss of a made-up completion: Adam's first step at this learning rate.
+    Adam's first step moves each weight by the learning rate. The loss wants some tokens of made-up completions
+    and does not want others, so that the policy does not end up repeating one.
     """
     from videop2r_data.trainer.model.forward import TrainModel
 
+    draw = torch.Generator().manual_seed(seed)
     trained = [p for p in net.parameters() if p.requires_grad]
     optimizer = torch.optim.Adam(trained, lr=rate)
-    inputs = batch.with_completions([[65, 66, 67, 68]] * len(batch), 1)
-    told = TrainModel(net)(inputs)
-    loss = -(told.logps * told.mask).sum()
-    loss.backward()
+    wanted = torch.randint(20, 400, (len(batch), 24), generator=draw)
+    told = TrainModel(net)(batch.with_completions(wanted.tolist(), 1))
+    (told.logps * torch.randn(told.logps.shape, generator=draw)).sum().backward()
     optimizer.step()
     optimizer.zero_grad()

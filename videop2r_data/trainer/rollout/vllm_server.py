@@ -197,7 +197,7 @@ def _needs_packing(http: Http, config: Any) -> bool:
     if not getattr(config, "tie_word_embeddings", False):
         return False
     runs = http.get("/server_info?config_format=json")["vllm_config"]
-    if runs["device_config"]["device_type"] != "cpu":
+    if not str(runs["device_config"].get("device")).startswith("cpu"):
         return False
     if runs["parallel_config"]["worker_extension_cls"] != EXTENSION:
         raise ConfigError(
