@@ -9,6 +9,9 @@ import pytest
 from PIL import Image
 
 from videop2r_data.errors import SourceError
+from videop2r_data.trainer.look.curves import RunCurves, curves_of
+from videop2r_data.trainer.look.draw import draw_panels
+from videop2r_data.trainer.look.panels import panels_for
 from videop2r_data.trainer.look.plot import plot_runs
 from videop2r_data.trainer.look.style import DARK, LIGHT
 
@@ -137,3 +140,21 @@ def test_every_colour_stands_out_from_its_ground(look: object) -> None:
     for colour in (look.ink, look.muted):
         assert contrast(colour, look.paper) >= 4.5, colour
     assert math.isclose(contrast("#000000", "#ffffff"), 21.0)
+
+
+def gradient_norm_axes(values: list[float]) -> tuple[str, float, list[str]]:
+    """Scale, upper end and words of the gradient norm's panel."""
+    run = RunCurves("a", curves_of({"step": i, "grad_norm": v} for i, v in enumerate(values)))
+    (panel,) = [p for p in panels_for([run], split=False) if p.title == "Gradient norm"]
+    axes = draw_panels({"a": [run]}, [panel], LIGHT).axes[0]
+    return axes.get_yscale(), axes.get_ylim()[1], [text.get_text() for text in axes.texts]
+
+
+def test_a_spike_is_cut_and_told_and_a_mountain_gets_a_logarithmic_axis() -> None:
+    calm = [1.0 + i % 3 / 10 for i in range(100)]
+    assert gradient_norm_axes(calm)[0] == "linear" and gradient_norm_axes(calm)[1] < 1.5
+    spike = [*calm[:50], 9.0, *calm[51:]]
+    scale, top, words = gradient_norm_axes(spike)
+    assert scale == "linear" and top < 3 and words == ["peak 9, not shown"]
+    mountain = [*calm[:50], 12345678.0, *calm[51:]]
+    assert gradient_norm_axes(mountain)[0] == "log"

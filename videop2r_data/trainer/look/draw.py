@@ -20,7 +20,8 @@ COLUMNS, WIDE, HIGH, HEAD = 3, 3.35, 2.05, 0.45
 """Panels per row; inches of a panel, and of the line above them."""
 FEW = 24
 """Curves of at most so many points are drawn as they are, with their points."""
-_SPIKE = 4.0
+_SPIKE = 6.0
+"""How many times the value that nine in ten stay below; what is higher is a spike."""
 _NAME = 36
 
 Arms = dict[str, list[RunCurves]]
@@ -116,18 +117,29 @@ def _limits(axes: Axes, panel: Panel, thick: Array, faint: Array, look: Look) ->
         return
     values = np.concatenate([thick, faint])  # never empty: a curve without a finite value is not drawn
     low, high = float(values.min()), float(values.max())
-    usual = float(np.quantile(values, 0.98))
+    usual = float(np.quantile(values, 0.9))
     cut = panel.scale == "zero" and len(values) > 50 and high > _SPIKE * usual > 0
-    top = max(usual * 1.5, float(thick.max(initial=0.0))) if cut else high
-    cut = cut and top < high
+    if cut and low > 0 and thick.max(initial=0.0) > _SPIKE * usual:
+        _logarithmic(axes, panel, look)
+        return
+    top = max(usual * 2, float(thick.max(initial=0.0))) if cut else high
     bottom = low if panel.scale == "free" or low < 0 else 0.0
     room = (top - bottom) * 0.06 or abs(top) * 0.1 or 1.0
     axes.set_ylim(bottom if bottom == 0.0 else bottom - room, top + room)
-    if cut:
+    if cut and top < high:
         axes.annotate(
-            f"peak {high:.3g}, not shown", (0.98, 0.95), xycoords="axes fraction", ha="right", va="top",
-            fontsize=7, color=look.muted,
+            f"peak {tick(float(f'{high:.3g}'))}, not shown", (0.98, 0.95), xycoords="axes fraction",
+            ha="right", va="top", fontsize=7, color=look.muted,
         )  # fmt: skip
+
+
+def _logarithmic(axes: Axes, panel: Panel, look: Look) -> None:
+    """For a spike that lifts even the running mean: the only axis that shows it and the rest."""
+    axes.set_yscale("log")
+    axes.yaxis.set_major_formatter(lambda value, _: tick(value))
+    axes.minorticks_off()
+    unit = f"{panel.unit}, log scale" if panel.unit else "log scale"
+    axes.set_title(unit, loc="right", fontsize=7.5, color=look.muted, pad=5)
 
 
 def _legend(figure: Figure, arms: Arms, panels: Sequence[Panel], look: Look) -> None:
