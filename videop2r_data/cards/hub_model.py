@@ -37,6 +37,7 @@ def push_model(
     private: bool = False,
     tag: str | None = None,
     dry_run: bool = False,
+    card: Path | None = None,
     watch: Watch | None = None,
 ) -> PushReport:
     """Make a model repository be what a run, or a folder of weights, is.
@@ -49,12 +50,13 @@ def push_model(
         folder: a run, or a folder that `from_pretrained` can read.
         repo: `owner/name`; it is made if it does not exist.
         hub, private, tag, dry_run, watch: as for `push_dataset`.
+        card: another `README.md` than the one that lies there.
 
     Raises:
         HubError: no weights, damaged ones, no card, or the Hub refuses.
         HubAuthError: no token, or one that may not do this.
     """
-    local, left_out = model_files(folder)
+    local, left_out = model_files(folder, card=card)
     check_weights(local)
     return push_files(
         local,
@@ -70,7 +72,7 @@ def push_model(
     )
 
 
-def model_files(folder: Path) -> tuple[dict[str, LocalFile], list[str]]:
+def model_files(folder: Path, *, card: Path | None = None) -> tuple[dict[str, LocalFile], list[str]]:
     """Path in the repository -> file, and the files beside them that are not pushed."""
     run = folder if (folder / FINAL).is_dir() else None
     weights = folder / FINAL if run else folder
@@ -88,6 +90,8 @@ def model_files(folder: Path) -> tuple[dict[str, LocalFile], list[str]]:
         found |= {f"training/{name}": LocalFile(run / name) for name in RECORDS if (run / name).is_file()}
         if (run / CARD).is_file():
             found[CARD] = LocalFile(run / CARD)
+    if card is not None:
+        found[CARD] = LocalFile(card)
     if CARD not in found or card_head(found[CARD].path.read_text(encoding="utf-8")) is None:
         raise HubError(
             f"no model card ({CARD} with YAML front matter)",
