@@ -1,0 +1,315 @@
+"""SFT and RL with real parts on a CPU: what they learn, and that stopping and sharing change nothing."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from tests.trainer.run import small
+from videop2r_data.errors import ConfigError
+from videop2r_data.trainer.process.specs import OBJECTIVES
+from videop2r_data.trainer.run.config import TrainRecipe
+from videop2r_data.trainer.run.recipe_file import load_train_recipe, recipe_yaml
+from videop2r_data.trainer.run.runlog import read_lines
+from videop2r_data.trainer.run.stop import Stop
+from videop2r_data.trainer.run.train import Trained, train
+
+pytestmark = pytest.mark.integration
+torch.set_num_threads(1)
+ALONE = {**os.environ, "OMP_NUM_THREADS": "1"}
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return small.model(tmp_path_factory.mktemp("tiny"))
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data set with clips, pictures and text, made by `p2r-data build`."""
+    folder = tmp_path_factory.mktemp("world")
+    recipe = {
+        "recipe": 1,
+        "name": "world",
+        "synthetic": True,
+        "sources": [{"name": "demo", "kind": "demo", "demo": small.WORLD.model_dump(mode="json")}],
+        "media": {"frames": 4, "max_pixels": 3136, "min_pixels": 784},
+        "generate": {"backend": {"kind": "demo", "model": "demo-world/1"}},
+        "judge": {"backend": {"kind": "demo", "model": "demo-world/1"}},
+    }
+    (folder / "world.yaml").write_text(json.dumps(recipe))
+    command = [sys.executable, "-m", "videop2r_data.cli", "build", "world.yaml", "--out", "world"]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return folder / "world"
+
+
+@pytest.fixture(scope="module")
+def start(world: Path, tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model that has learnt to keep the template, from the data set on disk."""
+    run = tmp_path_factory.mktemp("start") / "sft"
+    recipe = small.sft(
+        tiny,
+        run,
+        data={"source": str(world), "prompt": "tiny-v1", "tail": "carry", "media": small.MEDIA, "workers": 1},
+        batch={"size": 16, "micro": 16},
+        steps=130,
+        optim={"lr": 0.006, "warmup": 5, "betas": [0.9, 0.98], "max_grad_norm": 1.0},
+    )
+    assert train(recipe).complete
+    return run
+
+
+def stopped_after(recipe: TrainRecipe, step: int) -> Trained:
+    """Run until a step is done, as a signal would end it."""
+    stop = Stop()
+
+    class AtStep:
+        def begin(self, stage: str, step: int, steps: int) -> None:
+            pass
+
+        def row(self, row: Any) -> None:
+            if row["step"] == step:
+                stop.ask()
+
+        def note(self, text: str) -> None:
+            pass
+
+    return train(recipe, watchers=[AtStep()], stop=stop)
+
+
+def same(one: Path, other: Path) -> None:
+    """Equal to the last bit: weights, metrics, samples."""
+    a, b = small.weights(one), small.weights(other)
+    assert a.keys() == b.keys()
+    assert all(torch.equal(a[name], b[name]) for name in a)
+    assert small.rows(one) == small.rows(other)
+    assert read_lines(one / "samples.jsonl") == read_lines(other / "samples.jsonl")
+
+
+def close(one: Path, other: Path) -> None:
+    """Equal up to the rounding of sums in another order."""
+    a, b = small.weights(one), small.weights(other)
+    for name in a:
+        torch.testing.assert_close(a[name], b[name], rtol=1e-4, atol=2e-5)
+    for x, y in zip(small.rows(one), small.rows(other), strict=True):
+        assert x == pytest.approx(y, rel=1e-3, abs=1e-5)
+
+
+def test_sft_learns_and_its_model_loads(start: Path) -> None:
+    from transformers import AutoModelForImageTextToText, AutoProcessor
+
+    found = small.rows(start)
+    assert found[0]["loss"] > 5
+    assert found[-1]["loss"] < 0.2
+    assert json.loads((start / "run.json").read_text())["complete"] is True
+    AutoModelForImageTextToText.from_pretrained(start / "final")
+    AutoProcessor.from_pretrained(start / "final")
+
+
+def test_format_reaches_one_in_rl(start: Path, world: Path, tmp_path: Path) -> None:
+    recipe = small.rl(
+        start / "final",
+        tmp_path / "rl",
+        data={
+            "source": str(world), "config": "rl", "prompt": "tiny-v1", "media": small.MEDIA, "workers": 1,
+        },
+        sampling={"max_new_tokens": 64},
+        batch={"size": 8, "micro": 8},
+        optim={"lr": 0.001, "schedule": "constant"},
+        steps=16,
+    )  # fmt: skip
+    assert train(recipe).complete
+    forms = [(row["reward/format_p"], row["reward/format_r"]) for row in small.rows(tmp_path / "rl")]
+    assert any(p == 1 and r == 1 for p, r in forms), forms
+
+
+def test_a_resumed_sft_equals_one_that_was_never_stopped(tiny: Path, tmp_path: Path) -> None:
+    train(small.sft(tiny, tmp_path / "whole"))
+    recipe = small.sft(tiny, tmp_path / "cut")
+    assert not stopped_after(recipe, 3).complete
+    assert not (tmp_path / "cut" / "final").exists()
+    assert train(recipe).complete
+    same(tmp_path / "whole", tmp_path / "cut")
+
+
+def test_a_resumed_rl_equals_one_that_was_never_stopped(start: Path, tmp_path: Path) -> None:
+    changes: dict[str, Any] = {"rl__minibatches": 2, "rl__iterations": 2}
+    train(small.rl(start / "final", tmp_path / "whole", **changes))
+    recipe = small.rl(start / "final", tmp_path / "cut", **changes)
+    assert stopped_after(recipe, 3).steps_done == 3
+    assert train(recipe).complete
+    same(tmp_path / "whole", tmp_path / "cut")
+    assert small.rows(tmp_path / "whole")[2]["ratio"] != 1.0
+
+
+def test_lines_after_the_checkpoint_are_made_again(tiny: Path, tmp_path: Path) -> None:
+    train(small.sft(tiny, tmp_path / "whole", save__every=2))
+    recipe = small.sft(tiny, tmp_path / "cut", save__every=2)
+    stopped_after(recipe, 4)
+    with (tmp_path / "cut" / "metrics.jsonl").open("a") as file:  # a crash after step 5
+        file.write('{"step":5,"loss":99}\n{"st')
+    train(recipe)
+    same(tmp_path / "whole", tmp_path / "cut")
+
+
+def test_another_recipe_is_refused_unless_told(tiny: Path, tmp_path: Path) -> None:
+    stopped_after(small.sft(tiny, tmp_path / "run"), 2)
+    other = small.sft(tiny, tmp_path / "run", optim__lr=0.001, seed=5)
+    with pytest.raises(ConfigError, match=r"optim.lr: 0.006 -> 0.001\n  seed: 0 -> 5"):
+        train(other)
+    with pytest.raises(ConfigError, match="holds a run already"):
+        train(small.sft(tiny, tmp_path / "run"), fresh=True)
+    data = small.sft(tiny, tmp_path / "run", data__start=500)
+    with pytest.raises(ConfigError, match="training data"):
+        train(data)
+    assert train(other, anyway=True).complete
+
+
+@pytest.mark.parametrize("micro", [1, 4])
+def test_micro_batches_change_nothing(tiny: Path, tmp_path: Path, micro: int) -> None:
+    for stage in (small.sft, small.rl):
+        train(stage(tiny, tmp_path / f"{stage.__name__}-2", steps=2))
+        train(stage(tiny, tmp_path / f"{stage.__name__}-n", steps=2, batch__micro=micro))
+        close(tmp_path / f"{stage.__name__}-2", tmp_path / f"{stage.__name__}-n")
+
+
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_every_objective_runs_from_its_name(start: Path, tmp_path: Path, name: str) -> None:
+    train(small.rl(start / "final", tmp_path / "run", steps=2, objective__name=name))
+    found = small.rows(tmp_path / "run")
+    assert [row["step"] for row in found] == [1, 2]
+    assert found[0]["grad_norm"] > 0
+    assert ("clip_fraction/p" in found[0]) == (name in ("pa-grpo", "no-length", "no-reasoning"))
+    assert ("clip_fraction/all" in found[0]) == (name in ("grpo", "no-separation", "t-grpo"))
+
+
+def test_rewards_belong_to_their_rollouts(start: Path, tmp_path: Path) -> None:
+    """Every sampled completion, graded here from its text alone, has the rewards that were recorded."""
+    from videop2r_data.demo import iter_scenes, observation_is_sufficient
+    from videop2r_data.schemas import segment_spans
+    from videop2r_data.trainer.data.examples import read_examples
+    from videop2r_data.validators import extract_answer, score
+
+    recipe = small.rl(start / "final", tmp_path / "run", steps=2, sampling__max_new_tokens=64)
+    train(recipe)
+    questions = {e.sample_id: e for e in (read_examples(recipe.data)[i] for i in range(8))}
+    records = read_lines(tmp_path / "run" / "samples.jsonl")
+    assert [(r["group"], r["rollout"]) for r in records[:16]] == [(b, g) for b in range(4) for g in range(4)]
+    assert len({r["text"] for r in records}) > 8
+    assert iter_scenes is not None
+    for record in records:
+        example = questions[record["sample_id"]]
+        found = extract_answer(record["text"], recipe.scoring)
+        wanted = score(
+            example.problem_type,
+            prediction="<answer></answer>" if found.answer is None else found.answer,
+            reference=example.reference,
+            options=example.options,
+            policy=recipe.scoring,
+        ).value
+        assert record["rewards"]["accuracy_r"] == wanted
+        span = segment_spans(record["text"]).observation
+        if record["rewards"]["format_p"]:
+            assert span is not None and example.scene is not None
+            words = record["text"][span.start : span.end]
+            sufficient = observation_is_sufficient(example.scene.scene, example.scene.question, words)
+            assert record["rewards"]["accuracy_p"] == float(sufficient)
+        else:
+            assert record["rewards"]["accuracy_p"] == 0
+    for at in range(0, len(records), 4):  # advantages of a group belong together
+        group = [r["advantages"]["r"] for r in records[at : at + 4]]
+        assert sum(group) == pytest.approx(0, abs=1e-4)
+
+
+def test_lora_keeps_its_base_as_reference_and_saves_whole_weights(start: Path, tmp_path: Path) -> None:
+    from transformers import AutoModelForImageTextToText
+
+    lora = {"rank": 4, "alpha": 8.0}
+    train(small.rl(start / "final", tmp_path / "run", steps=2, model__lora=lora, optim__lr=0.01))
+    found = small.rows(tmp_path / "run")
+    assert found[0]["kl"] == pytest.approx(0, abs=1e-6)
+    assert found[1]["kl"] > 0
+    AutoModelForImageTextToText.from_pretrained(tmp_path / "run" / "final")
+    base, merged = small.weights(start), small.weights(tmp_path / "run")
+    assert base.keys() == merged.keys()
+    moved = {name for name in base if not torch.equal(base[name], merged[name])}
+    assert moved and all("language_model" in name or name.startswith("model.layers") for name in moved)
+
+
+def test_clips_that_are_all_bad_stop_nothing(tiny: Path, world: Path, tmp_path: Path) -> None:
+    """Every file of a step broken: an update without a gradient, counted, and the run goes on."""
+    import shutil
+
+    from videop2r_data.trainer.data.examples import read_examples
+
+    def broken(stage: Any, output: Path) -> TrainRecipe:
+        recipe: TrainRecipe = stage(tiny, output, steps=3)
+        data = {**recipe.data.model_dump(), "source": str(copy / "world"), "shuffle": False, "workers": 1}
+        return TrainRecipe.model_validate({**recipe.model_dump(exclude_unset=True), "data": data})
+
+    copy = tmp_path / "copy"
+    shutil.copytree(world.parent, copy)
+    recipe = broken(small.sft, tmp_path / "sft")
+    for example in list(read_examples(recipe.data))[:4]:
+        if example.path is not None:
+            example.path.write_bytes(b"no media")
+    for stage, name in ((small.sft, "sft"), (small.rl, "rl")):
+        done = train(broken(stage, tmp_path / name))
+        assert done.complete
+        assert sum(done.skipped.values()) == small.rows(tmp_path / name)[0]["skipped"] > 0
+
+
+def two_processes(recipe: TrainRecipe, folder: Path) -> subprocess.CompletedProcess[str]:
+    """The command, started as `accelerate launch` does it."""
+    from videop2r_data.trainer.accelerate import accelerate_configs
+
+    path = folder / f"{recipe.name}.yaml"
+    path.write_text(recipe_yaml(recipe))
+    command = [
+        sys.executable, "-m", "accelerate.commands.launch",
+        "--config_file", str(accelerate_configs()["cpu-2proc"]), "--main_process_port", "0",
+        "-m", "videop2r_data.cli.train", recipe.stage, str(path), "--json",
+    ]  # fmt: skip
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, env=ALONE, timeout=280)
+
+
+@pytest.mark.parametrize("stage", ["sft", "rl"])
+def test_two_processes_agree_with_one(start: Path, tmp_path: Path, stage: str) -> None:
+    """Same global batch, two minibatches in RL, another cut into passes."""
+    make = small.sft if stage == "sft" else small.rl
+    changes: dict[str, Any] = {"rl__minibatches": 2} if stage == "rl" else {}
+    one = make(start / "final", tmp_path / "one", steps=3, batch__micro=4, **changes)
+    two = make(start / "final", tmp_path / "two", steps=3, batch__micro=1, **changes)
+    train(one)
+    done = two_processes(two, tmp_path)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert json.loads(done.stdout)["complete"] is True  # one document: the other process says nothing
+    assert json.loads((tmp_path / "two" / "run.json").read_text())["processes"] == 2
+    close(tmp_path / "one", tmp_path / "two")
+
+
+def test_a_terminated_command_goes_on_where_it_stopped(start: Path, tmp_path: Path) -> None:
+    whole, cut = (small.rl(start / "final", tmp_path / name, steps=8) for name in ("whole", "cut"))
+    train(whole)
+    path = tmp_path / "cut.yaml"
+    path.write_text(recipe_yaml(cut))
+    command = [sys.executable, "-m", "videop2r_data.cli.train", "rl", str(path)]
+    log = tmp_path / "cut" / "metrics.jsonl"
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=ALONE) as process:
+        while process.poll() is None and not (log.exists() and log.read_bytes().count(b"\n") >= 2):
+            pass
+        process.send_signal(signal.SIGTERM)
+        _, words = process.communicate(timeout=120)
+    assert process.returncode == 3, words
+    assert "finishing this step" in words
+    assert train(load_train_recipe(path)).complete
+    same(tmp_path / "whole", tmp_path / "cut")

@@ -1,0 +1,106 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+
+from videop2r_data.errors import ConfigError
+from videop2r_data.trainer.run.checkpoint import Checkpoint, Checkpoints, find_checkpoints, save_folder
+
+
+class Alone:
+    """An accelerator of one process that saves one number."""
+
+    is_main_process = True
+    num_processes = 1
+
+    def __init__(self) -> None:
+        self.number = 0
+
+    def wait_for_everyone(self) -> None:
+        pass
+
+    def save_state(self, folder: str) -> None:
+        (Path(folder) / "number").write_text(str(self.number))
+
+    def load_state(self, folder: str) -> None:
+        self.number = int((Path(folder) / "number").read_text())
+
+
+def made(run: Path, keep: int = 2) -> tuple[Checkpoints, Any]:
+    accelerator: Any = Alone()
+    return Checkpoints(run, accelerator, keep=keep, identity={"recipe": "r"}), accelerator
+
+
+def test_the_newest_are_kept_and_restored(tmp_path: Path) -> None:
+    checkpoints, accelerator = made(tmp_path)
+    for step in (2, 4, 6):
+        accelerator.number = step * 10
+        checkpoints.save(step)
+    found = find_checkpoints(tmp_path)
+    assert [checkpoint.step for checkpoint in found] == [4, 6]
+    assert found[-1].state == {"step": 6, "processes": 1, "recipe": "r"}
+    checkpoints.restore(found[0])
+    assert (accelerator.number, checkpoints.saved) == (40, 4)
+
+
+def test_zero_keeps_all_and_a_step_can_be_saved_again(tmp_path: Path) -> None:
+    checkpoints, accelerator = made(tmp_path, keep=0)
+    for number, step in enumerate((1, 2, 2)):
+        accelerator.number = number
+        checkpoints.save(step)
+    assert [checkpoint.step for checkpoint in find_checkpoints(tmp_path)] == [1, 2]
+    checkpoints.restore(find_checkpoints(tmp_path)[-1])
+    assert accelerator.number == 2
+    assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == [
+        "step-000001",
+        "step-000002",
+    ]
+
+
+def test_a_crash_while_saving_leaves_the_checkpoint_before(tmp_path: Path) -> None:
+    checkpoints, accelerator = made(tmp_path)
+    checkpoints.save(1)
+
+    def crash(folder: str) -> None:
+        (Path(folder) / "half").touch()
+        raise OSError("disk full")
+
+    accelerator.save_state = crash
+    with pytest.raises(OSError, match="disk full"):
+        checkpoints.save(2)
+    assert [checkpoint.step for checkpoint in find_checkpoints(tmp_path)] == [1]
+    del accelerator.save_state
+    checkpoints.save(2)
+    assert [checkpoint.step for checkpoint in find_checkpoints(tmp_path)] == [1, 2]
+
+
+def test_what_is_no_checkpoint_does_not_count(tmp_path: Path) -> None:
+    folder = tmp_path / "checkpoints"
+    for name in ("step-000001", ".partial-step-000002", "step-x", "step-000003"):
+        (folder / name).mkdir(parents=True)
+    (folder / "step-000003" / "state.json").write_bytes(orjson.dumps({"step": 3}))
+    assert [checkpoint.step for checkpoint in find_checkpoints(tmp_path)] == [3]
+    (folder / "step-000001" / "state.json").write_text("{")
+    with pytest.raises(ConfigError, match="not JSON"):
+        find_checkpoints(tmp_path)
+
+
+def test_files_that_do_not_fit_are_an_error_with_a_hint(tmp_path: Path) -> None:
+    checkpoints, _ = made(tmp_path)
+    with pytest.raises(ConfigError, match="cannot be loaded"):
+        checkpoints.restore(Checkpoint(tmp_path, 1, {}))
+
+
+def test_a_folder_is_whole_or_not_there(tmp_path: Path) -> None:
+    def fail(draft: Path) -> None:
+        (draft / "a").touch()
+        raise ValueError("no")
+
+    with pytest.raises(ValueError, match="no"):
+        save_folder(tmp_path / "final", fail)
+    assert not (tmp_path / "final").exists()
+    save_folder(tmp_path / "final", lambda draft: (draft / "b").touch())
+    assert [path.name for path in (tmp_path / "final").iterdir()] == ["b"]

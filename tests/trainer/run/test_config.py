@@ -1,0 +1,183 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.trainer.run import small
+from videop2r_data.errors import ConfigError
+from videop2r_data.trainer.accelerate import accelerate_configs
+from videop2r_data.trainer.recipes import list_train_recipes, train_recipe_text
+from videop2r_data.trainer.run.config import TrainRecipe
+from videop2r_data.trainer.run.recipe_file import load_train_recipe, recipe_yaml, validated
+
+SFT = """
+train: 1
+name: a
+stage: sft
+data: {source: set, config: sft}
+model: {model: m, dtype: float32}
+steps: 5
+"""
+
+
+def write(folder: Path, text: str) -> Path:
+    path = folder / "r.yaml"
+    path.write_text(text)
+    return path
+
+
+@pytest.mark.parametrize("name", list_train_recipes())
+def test_packaged_recipes_are_valid_and_survive_a_round_trip(name: str, tmp_path: Path) -> None:
+    recipe = load_train_recipe(name)
+    assert recipe.name == name
+    assert recipe.title
+    again = load_train_recipe(write(tmp_path, recipe_yaml(recipe)))
+    assert again == recipe
+    assert again.digest == recipe.digest
+
+
+def test_a_recipe_made_in_python_survives_its_file(tmp_path: Path) -> None:
+    for recipe in (small.sft(tmp_path, tmp_path / "o"), small.rl(tmp_path, tmp_path / "o")):
+        again = load_train_recipe(write(tmp_path, recipe_yaml(recipe)))
+        assert again.digest == recipe.digest
+        assert again.data.demo == recipe.data.demo
+
+
+def test_the_papers_figures() -> None:
+    sft, rl = load_train_recipe("paper-7b-sft"), load_train_recipe("paper-7b-rl")
+    assert (sft.epochs, sft.batch.size, sft.optim.lr, sft.optim.max_grad_norm) == (1, 16, 1e-6, 5.0)
+    assert (rl.steps, rl.batch.size * rl.rl.group_size, rl.loss.beta) == (1000, 56, 0.04)
+    assert (rl.sampling.max_new_tokens, rl.optim.weight_decay, rl.optim.schedule) == (768, 0.01, "cosine")
+    assert rl.rewards.perception_bounds == (128, 320)
+    assert rl.rewards.reasoning_bounds == (320, 512)
+    for recipe in (sft, rl):
+        assert (recipe.data.media.frames, recipe.data.media.max_pixels) == (16, 128 * 28 * 28)
+        assert recipe.model.dtype == "float32"
+
+
+def test_flags_win_over_sets_and_sets_over_the_file(tmp_path: Path) -> None:
+    recipe = load_train_recipe(
+        write(tmp_path, SFT),
+        sets=["optim.lr=1e-5", "trackers=[tensorboard]", "seed=3", "model.lora.rank=8"],
+        flags={"seed": 4, "epochs": 2, "steps": None},
+    )
+    assert recipe.optim.lr == 1e-5
+    assert recipe.trackers == ("tensorboard",)
+    assert recipe.seed == 4
+    assert recipe.model.lora is not None and recipe.model.lora.rank == 8
+    assert (recipe.steps, recipe.epochs) == (None, 2)
+
+
+def test_paths_of_a_file_are_relative_to_it(tmp_path: Path) -> None:
+    (tmp_path / "set").mkdir()
+    recipe = load_train_recipe(write(tmp_path, SFT))
+    assert recipe.data.source == str(tmp_path / "set")
+    assert recipe.model.model == "m"
+
+
+def test_all_errors_come_at_once(tmp_path: Path) -> None:
+    text = SFT.replace("steps: 5", "steps: 0\nbatch: {size: none, micro: 0}\nwhatever: 1")
+    with pytest.raises(ConfigError) as error:
+        load_train_recipe(write(tmp_path, text))
+    message = str(error.value)
+    assert "4 error(s)" in message
+    for field in ("steps", "batch.size", "batch.micro", "whatever"):
+        assert f"  {field}:" in message
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"model.dtype": "bfloat16"}, "loses updates"),
+        ({"epochs": 1.0, "steps": None}, None),
+        ({"data.source": "demo", "epochs": 1.0}, "never ends"),
+        ({"objective.name": "grpo"}, "stage sft has no objective"),
+        ({"data.config": "rl"}, "set data.config: sft"),
+        ({"trackers": ["excel"]}, "unknown trackers excel"),
+        ({"eval_every": 5}, "belong together"),
+        ({"stage": "rl", "data.config": "rl"}, "pays perception"),
+        ({"stage": "rl", "judging.kind": "demo", "sampling.temperature": 0}, "nothing to learn"),
+        ({"stage": "rl", "judging.kind": "demo", "rl.minibatches": 3}, "does not divide"),
+        ({"stage": "rl", "judging.kind": "demo", "data.style": "agnostic"}, "pays for observations"),
+        ({"stage": "rl", "objective.name": "grpo", "data.style": "agnostic"}, None),
+        ({"model.dtype": "bfloat16", "model.lora.rank": 4}, None),
+    ],
+)
+def test_settings_that_do_not_fit_each_other(
+    change: dict[str, object], words: str | None, tmp_path: Path
+) -> None:
+    if words is None:
+        load_train_recipe(write(tmp_path, SFT), flags=change)
+        return
+    with pytest.raises(ConfigError, match=words):
+        load_train_recipe(write(tmp_path, SFT), flags=change)
+
+
+def test_unknown_names_and_hostile_yaml(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="no training recipe 'nope'"):
+        load_train_recipe("nope")
+    with pytest.raises(ConfigError, match="not YAML"):
+        load_train_recipe(write(tmp_path, "a: !!python/object/apply:os.system [id]"))
+    with pytest.raises(ConfigError, match="stands twice"):
+        load_train_recipe(write(tmp_path, "a: 1\na: 2"))
+    with pytest.raises(ConfigError, match="mapping"):
+        load_train_recipe(write(tmp_path, "- 1"))
+    with pytest.raises(ConfigError, match="write key"):
+        load_train_recipe(write(tmp_path, SFT), sets=["seed"])
+    with pytest.raises(ConfigError, match="steps holds no settings"):
+        load_train_recipe(write(tmp_path, SFT), sets=["steps.x=1"])
+
+
+def test_what_changes_no_weight_changes_no_digest(tmp_path: Path) -> None:
+    base = load_train_recipe(write(tmp_path, SFT))
+    same = load_train_recipe(
+        write(tmp_path, SFT),
+        flags={"output": "o", "save.every": 7, "batch.micro": 4, "data.workers": 3, "name": "b"},
+    )
+    other = load_train_recipe(write(tmp_path, SFT), flags={"optim.lr": 0.5})
+    assert same.digest == base.digest
+    assert other.digest != base.digest
+
+
+def test_reading_recipes_loads_no_torch() -> None:
+    code = (
+        "import sys; from videop2r_data.trainer.run.recipe_file import load_train_recipe as load\n"
+        "from videop2r_data.trainer.recipes import list_train_recipes as names\n"
+        "[load(n) for n in names()]\n"
+        "print(sorted({'torch', 'transformers', 'accelerate', 'datasets', 'av'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout.strip() == "[]", done.stderr
+
+
+def test_validated_names_the_place() -> None:
+    with pytest.raises(ConfigError, match="here"):
+        validated({}, where="here")
+
+
+def test_the_schema_of_a_recipe_is_json() -> None:
+    assert "properties" in TrainRecipe.model_json_schema()
+
+
+def test_unknown_packaged_recipe() -> None:
+    with pytest.raises(ConfigError, match="tiny-sft"):
+        train_recipe_text("nope")
+
+
+def test_accelerate_reads_its_configs() -> None:
+    from accelerate.commands.config import load_config_from_file
+
+    found = {name: load_config_from_file(str(path)) for name, path in accelerate_configs().items()}
+    assert {name: config.num_processes for name, config in found.items()} == {
+        "cpu-2proc": 2,
+        "ddp-8gpu": 8,
+        "fsdp-8gpu": 8,
+        "multinode-2x8": 16,
+        "zero2": 8,
+        "zero3": 8,
+    }
+    assert found["zero3"].deepspeed_config["zero_stage"] == 3
+    assert found["multinode-2x8"].num_machines == 2
