@@ -113,6 +113,7 @@ def evaluate(
         Path | None,
         typer.Option(metavar="YAML", help="Settings of the perception judge; default: the run's."),
     ] = None,
+    no_judge: Annotated[bool, typer.Option("--no-judge", help="Do not judge perception.")] = False,
     dtype: Annotated[str | None, typer.Option(help="float32, bfloat16 or float16.")] = None,
     device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1; default: what there is.")] = None,
     out: Annotated[
@@ -134,6 +135,8 @@ def evaluate(
         "run": _set(batch=batch),
         "model": _set(dtype=dtype),
     }  # fmt: skip
+    if no_judge:
+        given["judging"] = {"kind": "none"}
     sampling = _set(temperature=temperature, top_p=top_p, max_new_tokens=max_new_tokens)
     with errors_as_messages(as_json=json):
         _evaluate(target, given, sampling, judging, device, out, as_json=json)

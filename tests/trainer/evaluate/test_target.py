@@ -72,6 +72,24 @@ def test_a_run_brings_its_style_its_held_out_questions_and_its_judge() -> None:
     assert other.data.media.max_pixels == 256 * 28 * 28
 
 
+def test_a_run_unlike_the_papers_is_evaluated_as_it_was_trained() -> None:
+    media = {"frames": 8, "min_pixels": 64, "max_pixels": 784, "factor": 8}
+    recipe = eval_recipe(
+        target({"data": {"source": "a", "media": media}}), {"data": {"source": "b"}}, device="cpu"
+    )
+    assert recipe.data.media.model_dump(include=set(media)) == media
+
+
+def test_judging_nothing_must_be_said() -> None:
+    given: dict[str, Any] = {"data": {"source": "b"}}
+    assert not eval_recipe(target(), given, device="cpu").unjudged
+    silent = eval_recipe(
+        target({"judging": {"kind": "demo"}}), given | {"judging": {"kind": "none"}}, device="cpu"
+    )
+    assert silent.unjudged
+    assert not eval_recipe(target({"judging": {"kind": "none"}}), given, device="cpu").unjudged
+
+
 def test_the_demo_stream_is_looked_at_as_in_training_and_where_training_never_comes() -> None:
     recipe = eval_recipe(target({"data": DEMO}), {"data": {"source": "demo"}}, device="cpu")
     assert recipe.data.media.frames == 4 and recipe.data.media.factor == 8

@@ -67,7 +67,8 @@ def run_eval(
     store = RowStore(folder, settings, ranks=ranks)
     examples = read_examples(data)
     judge = make_judge(recipe.judging, cache=folder / "judge-cache", ranks=ranks.world, tell=note)
-    judge = judge or exact_judge(examples)
+    if judge is None and not recipe.unjudged:
+        judge = exact_judge(examples)
     policy = load_policy(recipe.model, device)
     if judge is not None:
         judge.start()

@@ -41,3 +41,9 @@ class EvalRecipe(Model):
     data: DataSpec
     run: EvalSpec = EvalSpec()
     judging: JudgingSpec = JudgingSpec()
+    """Left out, questions with a scene get the exact checker; `kind: none`, written out, judges nothing."""
+
+    @property
+    def unjudged(self) -> bool:
+        """Somebody said that nobody is to be asked."""
+        return self.judging.kind == "none" and "kind" in self.judging.model_fields_set

@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from videop2r_data.errors import ConfigError
 from videop2r_data.schemas.canonical import digest
+from videop2r_data.schemas.inputs import MediaSpec
 from videop2r_data.schemas.yaml_file import error_lines, parse_mapping, read_text
 from videop2r_data.trainer.evaluate.specs import PAPER_MEDIA, EvalRecipe
 
@@ -107,7 +108,7 @@ def eval_recipe(target: Target, given: Mapping[str, Any], *, device: str) -> Eva
         },
         "data": data,
         "run": {"scoring": _section(trained, "scoring"), **_section(given, "run")},
-        "judging": _section(given, "judging") or _section(trained, "judging"),
+        "judging": given["judging"] if "judging" in given else _trained_judging(trained),
     }
     try:
         return EvalRecipe.model_validate(values)
@@ -119,18 +120,30 @@ def eval_recipe(target: Target, given: Mapping[str, Any], *, device: str) -> Eva
 
 
 def _media(target: Target, training: Mapping[str, Any], data: Mapping[str, Any]) -> dict[str, Any]:
-    """The paper's frames and pixels at inference, unless the recipe says how to evaluate.
+    """How to look at the questions, unless the recipe says how to evaluate.
 
-    The demo world is looked at as in training: its clips have no more to show.
+    The paper trains on 16 frames of 128 * 28 * 28 pixels and evaluates on 32 of 256 * 28 * 28: so is a run
+    like the paper's, and a model that is no run. Any other run is evaluated as it was trained.
     """
     if data.get("media"):
         return dict(_section(data, "media"))
     trained = dict(_section(training, "media"))
-    if training.get("source") == "demo":
+    usual = MediaSpec()
+    like_paper = (trained.get("frames", usual.frames), trained.get("max_pixels", usual.max_pixels)) == (
+        usual.frames,
+        usual.max_pixels,
+    )
+    if not like_paper:
         return trained
-    media: dict[str, Any] = {"frames": PAPER_MEDIA.frames, "max_pixels": PAPER_MEDIA.max_pixels}
-    known = trained.get("factor") or patch_factor(target.model)
-    return media | ({"factor": known} if known else {})
+    if not trained and (factor := patch_factor(target.model)) is not None:
+        trained["factor"] = factor
+    return trained | {"frames": PAPER_MEDIA.frames, "max_pixels": PAPER_MEDIA.max_pixels}
+
+
+def _trained_judging(trained: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The run's judge; that nobody was asked in training (grpo) does not mean that nobody is asked here."""
+    found = _section(trained, "judging")
+    return {} if found.get("kind", "none") == "none" else found
 
 
 def _section(values: Mapping[str, Any], name: str) -> Mapping[str, Any]:
