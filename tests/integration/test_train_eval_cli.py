@@ -12,8 +12,8 @@ import yaml
 from typer.testing import CliRunner
 
 from videop2r_data.cli.train_look import add
-from videop2r_data.trainer.evaluate.training import held_out
 from videop2r_data.trainer.run.config import TrainRecipe
+from videop2r_data.trainer.run.held_out import held_out
 from videop2r_data.trainer.run.session import open_session
 from videop2r_data.trainer.tiny.model import make_tiny
 from videop2r_data.trainer.tiny.specs import TinySpec, TinyWorld
@@ -76,7 +76,7 @@ def test_a_run_evaluates_between_its_steps(tmp_path: Path) -> None:
     session = open_session(recipe)
     evaluate = held_out(session)
     assert evaluate is not None
-    found = evaluate(session, 1)
+    found = evaluate(1)
     assert found["eval/questions"] == 3 and 0 <= found["eval/sufficiency"] <= 1
     assert (tmp_path / "run" / "eval" / "step-000001" / "rows-0000.jsonl").exists()
     session.recipe = recipe.model_copy(update={"evaluation": None})

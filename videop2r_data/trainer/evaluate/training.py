@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from videop2r_data.errors import ConfigError
 from videop2r_data.prompts import load_prompt
 from videop2r_data.trainer.data.collate import Collator
 from videop2r_data.trainer.data.examples import Example, read_examples
@@ -14,14 +13,10 @@ from videop2r_data.trainer.data.specs import DataSpec
 from videop2r_data.trainer.evaluate.evaluate import evaluate
 from videop2r_data.trainer.evaluate.ranks import Ranks
 from videop2r_data.trainer.evaluate.settings import checked, exact_judge, settings_of
-from videop2r_data.trainer.evaluate.specs import PAPER_SAMPLING, EvalSpec
+from videop2r_data.trainer.evaluate.specs import EvalSpec
 from videop2r_data.trainer.evaluate.store import RowStore
 from videop2r_data.trainer.judging.base import Judge
 from videop2r_data.trainer.rollout.base import RolloutEngine
-from videop2r_data.trainer.rollout.hf import HfEngine
-
-if TYPE_CHECKING:
-    from videop2r_data.trainer.run.session import Session
 
 FOLDER = "eval"
 
@@ -91,42 +86,3 @@ class HeldOut:
         # rows of an earlier try of this step belong to weights that a changed recipe may have made others
         settings = settings_of(self.spec, self.data, step=step)
         return RowStore(self._run / FOLDER / f"step-{step:06d}", settings, ranks=ranks, fresh=True)
-
-
-def held_out(
-    session: Session, judge: Judge | None = None
-) -> Callable[[Session, int], dict[str, float]] | None:
-    """What a session's `evaluate` is to be; None if its recipe evaluates nothing.
-
-    Completions are drawn as the paper does at inference, and are as long as rollouts may be.
-
-    Args:
-        session: opened, with its model wrapped.
-        judge: the training's, started; None: the exact checker where there are scenes.
-
-    Raises:
-        ConfigError: the weights are cut over the processes: they cannot be drawn from between steps.
-        SourceError: the questions cannot be read.
-    """
-    recipe = session.recipe
-    if recipe.evaluation is None or not recipe.eval_every:
-        return None
-    longest = recipe.sampling.max_new_tokens
-    spec = EvalSpec(
-        sampling=PAPER_SAMPLING.model_copy(update={"max_new_tokens": longest}),
-        batch=max(1, recipe.batch.micro),
-        scoring=recipe.scoring,
-        seed=recipe.seed,
-    )
-    try:
-        engine = HfEngine(session.engine.model, session.policy.tokenizer, spec.sampling)
-    except ConfigError as error:
-        raise ConfigError(
-            error.message,
-            where="eval_every",
-            hint="set eval_every: 0 and run p2r-train eval on the final model, or use DDP or ZeRO-2",
-        ) from error
-    questions = HeldOut(
-        session.policy.processor, recipe.evaluation, spec=spec, judge=judge, engine=engine, run=session.folder
-    )
-    return lambda now, step: questions(now.engine.model, step)
