@@ -24,7 +24,9 @@ class Asked(NamedTuple):
 
 def world(side: int) -> DemoSpec:
     """One question a picture, exact background."""
-    return DemoSpec(seed=1, side=side, mediums=("image",), questions=1, rotated=False, numbered=False, defect_rate=0)
+    return DemoSpec(
+        seed=1, side=side, mediums=("image",), questions=1, rotated=False, numbered=False, defect_rate=0
+    )
 
 
 def questions(count: int, side: int) -> list[Asked]:

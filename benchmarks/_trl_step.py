@@ -1,6 +1,6 @@
 """The same step by TRL's GRPOTrainer, for `train_step.py`: prints the seconds of each step as JSON.
 
-    python -m benchmarks._trl_step MODEL PROMPTS GROUP TOKENS STEPS SIDE
+python -m benchmarks._trl_step MODEL PROMPTS GROUP TOKENS STEPS SIDE
 """
 
 from __future__ import annotations
@@ -29,7 +29,9 @@ def main() -> None:
         {"prompt": List({"role": Value("string"), "content": Value("string")}), "image": Image()}
     )
     rows = {
-        "prompt": [[{"role": "system", "content": q.system}, {"role": "user", "content": q.user}] for q in asked],
+        "prompt": [
+            [{"role": "system", "content": q.system}, {"role": "user", "content": q.user}] for q in asked
+        ],
         "image": [Pictures.fromarray(q.picture) for q in asked],
     }
     data = Dataset.from_dict(rows, features=features)
