@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -87,7 +88,7 @@ def weights_of(arm: Arm, seed: int, scale: Scale, work: Path) -> tuple[Path, Pat
 
 
 def measure(weights: Path, arm: Arm, scale: Scale, folder: Path) -> dict[str, Any]:
-    """Per mode, one entry per held-out question: kind, score, sufficiency, mismatch, format, tokens."""
+    """Per mode what became of every held-out question, in their order."""
     policy = load_policy(PolicySpec(model=str(weights), dtype="float32"), torch.device("cpu"))
     data = held_out(arm.style, scale)
     examples = read_examples(data)
@@ -106,24 +107,28 @@ def measure(weights: Path, arm: Arm, scale: Scale, folder: Path) -> dict[str, An
             store=store,
         )
         rows = store.rows()
-        out[mode] = [_short(rows[i]) for i in range(len(examples))]
+        out[mode] = compact([rows[i] for i in range(len(examples))])
     return out
 
 
-def _short(row: EvalRow) -> dict[str, Any]:
-    return {
-        "score": row.score,
-        "sufficient": row.sufficient,
-        "mismatch": row.mismatch,
-        "format": row.format,
-        "tokens": row.tokens,
+def compact(rows: Sequence[EvalRow]) -> dict[str, Any]:
+    """One character per question: `1` yes, `0` no, `-` unsaid; scores here are 0 or 1. Tokens as a mean."""
+    told: dict[str, list[Any]] = {
+        "score": [row.score for row in rows],
+        "sufficient": [row.sufficient for row in rows],
+        "mismatch": [row.mismatch for row in rows],
+        "format": [row.format for row in rows],
     }
+    marks = {
+        name: "".join("-" if v is None else str(int(v)) for v in values) for name, values in told.items()
+    }
+    return {**marks, "tokens": sum(row.tokens for row in rows) / len(rows)}
 
 
 def curve(folder: Path) -> list[dict[str, Any]]:
-    """The lines of `metrics.jsonl`."""
-    lines = (folder / "metrics.jsonl").read_text().splitlines()
-    return [json.loads(line) for line in lines]
+    """The lines of `metrics.jsonl`, rounded."""
+    lines = (json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines())
+    return [{k: round(v, 5) if isinstance(v, float) else v for k, v in line.items()} for line in lines]
 
 
 def main() -> None:

@@ -21,7 +21,7 @@ from videop2r_data.trainer.tiny.recipe import PROMPT, media_of, scratch_recipe
 from videop2r_data.trainer.tiny.specs import TinySpec, TinyWorld
 from videop2r_data.trainer.tiny.tokenizer import SPECIAL_TOKENS, build_tokenizer, corpus
 
-SPEC = TinySpec(corpus=300, vocab=900)
+SPEC = TinySpec(corpus=200, vocab=700)
 WORLD = TinyWorld()
 
 
@@ -77,7 +77,7 @@ def test_random_weights_leave_the_global_random_state_alone(folder: Path) -> Non
 
 @pytest.mark.parametrize("phrases", [True, False])
 def test_every_text_comes_back_byte_for_byte(phrases: bool) -> None:
-    tokenizer = build_tokenizer(corpus(WORLD, 300), vocab=900, phrases=phrases)
+    tokenizer = build_tokenizer(corpus(WORLD, 200), vocab=900, phrases=phrases)
     strange = "<answer>B</answer> ünknown 北京 \x00 🦊  two  blanks\n\ttab [1.5, 4.0]"
     for text in (strange, *(write_trace(s, None) for s in islice(iter_scenes(WORLD), 50))):
         ids = tokenizer(text, add_special_tokens=False).input_ids
@@ -87,7 +87,7 @@ def test_every_text_comes_back_byte_for_byte(phrases: bool) -> None:
 
 @pytest.mark.parametrize("phrases", [True, False])
 def test_a_tag_is_one_token_and_no_token_crosses_it(phrases: bool) -> None:
-    tokenizer = build_tokenizer(corpus(WORLD, 500), vocab=900, phrases=phrases)
+    tokenizer = build_tokenizer(corpus(WORLD, 200), vocab=900, phrases=phrases)
     sample = next(iter_scenes(WORLD))
     pieces = [tokenizer.decode([i]) for i in tokenizer(write_trace(sample, None)).input_ids]
     for tag in ("observation", "think", "answer"):
@@ -96,7 +96,7 @@ def test_a_tag_is_one_token_and_no_token_crosses_it(phrases: bool) -> None:
 
 
 def test_phrases_are_one_token_and_facts_are_tokens_of_their_own() -> None:
-    tokenizer = build_tokenizer(corpus(WORLD, 2000), vocab=1024, phrases=True)
+    tokenizer = build_tokenizer(corpus(WORLD, 600), vocab=900, phrases=True)
     text = "<observation>Based on the question, I need to notice what has to be counted. The red circle drifts left."
     pieces = [tokenizer.decode([i]) for i in tokenizer(text).input_ids]
     assert pieces == [
