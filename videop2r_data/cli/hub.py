@@ -19,6 +19,34 @@ JsonOpt = Annotated[bool, typer.Option("--json", help="Print one JSON document o
 NoVerifyOpt = Annotated[
     bool, typer.Option("--no-verify", help="Check digests, ledger and card, but not every row.")
 ]
+RowsOpt = Annotated[
+    str | None,
+    typer.Option(
+        metavar="WHERE", help="With --media: whose clips; a folder, a file or a Hub id. Default: DIR."
+    ),
+]
+ConfigOpt = Annotated[
+    str | None, typer.Option(metavar="NAME", help="With --media: sft, rl or rejected; default: the first.")
+]
+LimitOpt = Annotated[int | None, typer.Option(min=1, metavar="N", help="With --media: only the first rows.")]
+SourceOpt = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="NAME", help="With --media: only rows of this data_source or top folder; repeatable."
+    ),
+]
+IdOpt = Annotated[
+    list[str] | None,
+    typer.Option("--id", metavar="ID", help="With --media: only this sample_id or problem_id; repeatable."),
+]
+UnderOpt = Annotated[
+    str,
+    typer.Option(metavar="DIR", help="With --media: folder of REPO that the rows' paths are relative to."),
+]
+MaxGbOpt = Annotated[
+    float | None,
+    typer.Option(min=0, metavar="GB", help="With --media: refuse to read more over the wire."),
+]
 
 _PUSH_HELP = (
     "Put a data set on the Hub, or bring it up to date there.\n\n"
@@ -103,42 +131,14 @@ def pull(
         str | None, typer.Option(metavar="REV", help="Commit, tag or branch; default: main.")
     ] = None,
     media: Annotated[bool, typer.Option("--media", help="Fetch clips instead of rows.")] = False,
-    rows: Annotated[
-        str | None,
-        typer.Option(
-            metavar="WHERE", help="With --media: whose clips; a folder, a file or a Hub id. Default: DIR."
-        ),
-    ] = None,
-    config: Annotated[
-        str | None,
-        typer.Option(metavar="NAME", help="With --media: sft, rl or rejected; default: the first."),
-    ] = None,
-    limit: Annotated[
-        int | None, typer.Option(min=1, metavar="N", help="With --media: only the first rows.")
-    ] = None,
-    source: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="NAME", help="With --media: only rows of this data_source or top folder; repeatable."
-        ),
-    ] = None,
-    sample: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--id", metavar="ID", help="With --media: only this sample_id or problem_id; repeatable."
-        ),
-    ] = None,
-    under: Annotated[
-        str,
-        typer.Option(
-            metavar="DIR", help="With --media: folder of REPO that the rows' paths are relative to."
-        ),
-    ] = "",
+    rows: RowsOpt = None,
+    config: ConfigOpt = None,
+    limit: LimitOpt = None,
+    source: SourceOpt = None,
+    sample: IdOpt = None,
+    under: UnderOpt = "",
     dry_run: DryRunOpt = False,
-    max_gb: Annotated[
-        float | None,
-        typer.Option(min=0, metavar="GB", help="With --media: refuse to read more over the wire."),
-    ] = None,
+    max_gb: MaxGbOpt = None,
     no_verify: NoVerifyOpt = False,
     json: JsonOpt = False,
 ) -> None:
@@ -147,12 +147,8 @@ def pull(
 
     folder = folder or Path(repo.rpartition("/")[2])
     if not media:
-        for name, value in {
-            "--rows": rows, "--config": config, "--limit": limit, "--source": source, "--id": sample,
-            "--under": under, "--max-gb": max_gb, "--dry-run": dry_run,
-        }.items():  # fmt: skip
-            if value:
-                raise typer.BadParameter("only with --media", param_hint=name)
+        given = {"--rows": rows, "--config": config, "--limit": limit, "--source": source, "--id": sample}
+        _only_with_media(given | {"--under": under, "--max-gb": max_gb, "--dry-run": dry_run})
     with errors_as_messages(as_json=json):
         if media:
             choice = hub_run.Rows(
@@ -170,6 +166,12 @@ def pull(
             )
         else:
             hub_run.run_pull(repo, folder, revision=revision, verify=not no_verify, as_json=json)
+
+
+def _only_with_media(given: dict[str, object]) -> None:
+    for name, value in given.items():
+        if value:
+            raise typer.BadParameter("only with --media", param_hint=name)
 
 
 def push_run(

@@ -83,7 +83,7 @@ def _show(report: LengthReport) -> None:
     out_console().print(table)
 
 
-for _name in ("train_run", "train_look", "train_tiny"):
+for _name in ("train_run", "train_look", "train_tiny", "train_push"):
     if find_spec(f"videop2r_data.cli.{_name}") is not None:
         import_module(f"videop2r_data.cli.{_name}").add(app)
 

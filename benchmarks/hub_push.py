@@ -1,0 +1,198 @@
+"""What a changed row costs on the Hub: bytes uploaded by a second push over Xet, on a set of 162,062 rows.
+
+    python benchmarks/hub_push.py [--scale 1.0] [--write]
+
+The made-up set of `synthetic_release` is pushed with the real client to the stand-in Hub of the tests, whose
+Xet storage is a folder: what is in it after a push and was not there before is what the push uploaded, chunks
+and their index both. Then one row is changed and the set is pushed again. The same is done with parquet files
+as a plain writer makes them, with row groups of 1,000 rows and no content-defined chunking. `--write` puts
+the figures into benchmarks/results/hub.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+RESULTS = Path(__file__).parent / "results" / "hub.md"
+Row = dict[str, Any]
+PAGE = """# A second push of {total:,} rows
+
+    python benchmarks/hub_push.py --write
+
+Machine: 2 cores x86-64, shared with other work while measuring. Date: {date}. CPU seconds are those of the
+push alone, the check of the folder included.
+
+The real client with Xet, against the stand-in Hub of the tests, whose storage is a folder: uploaded is what
+came into it, chunks and their index, and the small files. The changed row lies two thirds into the set.
+
+| push | MB | MB uploaded | share | CPU s |
+|---|---|---|---|---|
+{rows}
+`built`: as `p2r-data build` writes parquet, chunked by content in row groups of 100 MB of text. `plain`: the
+same rows in row groups of 1,000, not chunked by content.
+"""
+PLACE = 2 / 3
+"""Where in the set the row lies."""
+
+
+@dataclass(frozen=True, slots=True)
+class Push:
+    """One push, measured."""
+
+    what: str
+    folder_bytes: int
+    uploaded: int
+    cpu_s: float
+
+    @property
+    def share(self) -> float:
+        return self.uploaded / self.folder_bytes
+
+
+def same(rows: Iterable[Row], _: int) -> Iterator[Row]:
+    yield from rows
+
+
+def a_word_more(rows: Iterable[Row], at: int) -> Iterator[Row]:
+    for number, row in enumerate(rows):
+        if number == at:
+            old, new = row["observation"], row["observation"] + " Then the light goes out."
+            row |= {"observation": new, "output": row["output"].replace(old, new)}
+        yield row
+
+
+def a_row_less(rows: Iterable[Row], at: int) -> Iterator[Row]:
+    return (row for number, row in enumerate(rows) if number != at)
+
+
+def a_row_more(rows: Iterable[Row], at: int) -> Iterator[Row]:
+    for number, row in enumerate(rows):
+        if number == at:
+            name = f"{row['problem_id']}-again"
+            yield row | {
+                "problem_id": name,
+                "sample_id": f"synthetic/{name}",
+                "problem": f"And now: {row['problem']}",
+            }
+        yield row
+
+
+CHANGES: dict[str, Callable[[Iterable[Row], int], Iterator[Row]]] = {
+    "a sentence is added to one row": a_word_more,
+    "one row is inserted": a_row_more,
+    "one row is removed": a_row_less,
+}
+
+
+def write(folder: Path, rows: Iterable[Row]) -> None:
+    """A finished data set."""
+    from videop2r_data.builders.export import ConfigWriter
+
+    writer = ConfigWriter(folder, "sft")
+    for row in rows:
+        writer.add(row)
+    writer.close()
+    finish(folder, dict(writer.shards))
+
+
+def finish(folder: Path, shards: dict[Path, int]) -> None:
+    """Lock and card."""
+    import orjson
+
+    from benchmarks.synthetic_release import _recipe
+    from tests.cards.hub_release import write_card
+    from videop2r_data.builders.export import file_lock
+    from videop2r_data.schemas.lock import BuildLock, Ledger
+
+    total = sum(shards.values())
+    lock = BuildLock(
+        recipe=_recipe().model_dump(mode="json"),
+        prompts={},
+        sources=[],
+        models={},
+        versions={},
+        ledger=Ledger(rows_in=total, kept=total, rejected=0, failed=0, table={"all": {"all": total}}),
+        files={path.relative_to(folder).as_posix(): file_lock(path, n) for path, n in shards.items()},
+    )
+    (folder / "build.lock.json").write_bytes(orjson.dumps(lock.model_dump(mode="json")))
+    write_card(folder, lock)
+
+
+def write_plain(folder: Path, built: Path) -> None:
+    """The same rows in parquet files as a writer without our settings makes them."""
+    import pyarrow.parquet as pq
+
+    shards = {}
+    for path in sorted(built.glob("data/*.parquet")):
+        source, new = pq.ParquetFile(path), folder / "data" / path.name
+        new.parent.mkdir(parents=True, exist_ok=True)
+        with pq.ParquetWriter(new, source.schema_arrow, compression="zstd") as writer:
+            for batch in source.iter_batches(batch_size=1000):
+                writer.write_batch(batch)
+        shards[new] = source.metadata.num_rows
+    finish(folder, shards)
+
+
+def measure(work: Path, scale: float) -> tuple[int, list[Push]]:
+    from benchmarks.synthetic_release import counts, make_rows
+
+    total = sum(counts(scale).values())
+    changes = {"first push": same} | CHANGES
+    for number, change in enumerate(changes.values()):
+        write(work / f"built-{number}", change(make_rows(scale, 0), int(total * PLACE)))
+        write_plain(work / f"plain-{number}", work / f"built-{number}")
+    return total, [push for kind in ("built", "plain") for push in push_all(work, kind, list(changes))]
+
+
+def push_all(work: Path, kind: str, changes: list[str]) -> Iterator[Push]:
+    """One repository, pushed to again and again: the storage forgets nothing, so each push adds its own."""
+    from tests.fakes.hub_server import HubServer
+    from videop2r_data.cards.hub_client import Hub
+    from videop2r_data.cards.hub_push import push_dataset
+
+    with HubServer(work / f"hub-{kind}", xet=True) as server:
+        assert server.store.cas is not None
+        for number, what in enumerate(changes):
+            folder, before, begin = work / f"{kind}-{number}", server.store.cas.stored, time.process_time()
+            report = push_dataset(folder, "me/big", hub=Hub(server.url, server.token))
+            small = sum(c.bytes for c in report.plan.changes if not c.path.endswith(".parquet"))
+            size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+            uploaded = server.store.cas.stored - before + small
+            push = Push(f"{kind}: {what}", size, uploaded, time.process_time() - begin)
+            print(f"{push.what}: {uploaded:,} of {size:,} bytes, {push.share:.2%}", flush=True)
+            yield push
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--scale", type=float, default=1.0)
+    parser.add_argument("--write", action="store_true")
+    args = parser.parse_args()
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+    with tempfile.TemporaryDirectory() as temporary:
+        os.environ |= {
+            "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+            "HF_XET_CACHE": f"{temporary}/xet",
+            "HF_HOME": temporary,
+        }
+        total, pushes = measure(Path(temporary), args.scale)
+    rows = [
+        f"| {p.what} | {p.folder_bytes / 1e6:,.1f} | {p.uploaded / 1e6:,.2f} | {p.share:.2%} "
+        f"| {p.cpu_s:.1f} |\n"
+        for p in pushes
+    ]
+    if args.write:
+        RESULTS.write_text(PAGE.format(total=total, date=f"{datetime.now(UTC):%Y-%m-%d}", rows="".join(rows)))
+
+
+if __name__ == "__main__":
+    main()
