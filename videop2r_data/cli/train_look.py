@@ -127,19 +127,19 @@ def evaluate(
     """
     media = {"frames": frames, "max_pixels": max_pixels}
     root = str(media_root) if media_root else None
-    given = {
+    sampling = _set(temperature=temperature, top_p=top_p, max_new_tokens=max_new_tokens)
+    given: dict[str, Any] = {
         "data": _set(
             source=data, config=config, split=split, media_root=root, start=start, limit=limit, style=style,
             prompt=prompt, media=_set(**media) or None,
         ),
-        "run": _set(batch=batch),
+        "run": _set(batch=batch, sampling=sampling or None),
         "model": _set(dtype=dtype),
     }  # fmt: skip
     if no_judge:
         given["judging"] = {"kind": "none"}
-    sampling = _set(temperature=temperature, top_p=top_p, max_new_tokens=max_new_tokens)
     with errors_as_messages(as_json=json):
-        _evaluate(target, given, sampling, judging, device, out, as_json=json)
+        _evaluate(target, given, judging, device, out, as_json=json)
 
 
 def card(
@@ -166,7 +166,6 @@ def card(
 def _evaluate(
     named: str,
     given: dict[str, Any],
-    sampling: dict[str, Any],
     judging: Path | None,
     device: str | None,
     out: Path | None,
@@ -175,12 +174,10 @@ def _evaluate(
 ) -> None:
     from videop2r_data.schemas.yaml_file import parse_mapping, read_text
     from videop2r_data.trainer.evaluate.run import run_eval
-    from videop2r_data.trainer.evaluate.specs import PAPER_SAMPLING
     from videop2r_data.trainer.evaluate.target import eval_recipe, find_target
 
     target = find_target(named)
     place = device or _device()
-    given["run"]["sampling"] = PAPER_SAMPLING.model_dump() | sampling
     if judging is not None:
         given["judging"] = parse_mapping(
             read_text(judging), where=str(judging), what="judging file", valid="see docs/training.md"

@@ -80,6 +80,15 @@ def test_a_run_unlike_the_papers_is_evaluated_as_it_was_trained() -> None:
     assert recipe.data.media.model_dump(include=set(media)) == media
 
 
+def test_flags_go_before_the_runs_way_to_evaluate_and_that_before_the_papers() -> None:
+    trained = {"evaluating": {"batch": 3, "sampling": {"max_new_tokens": 50, "temperature": 0.5}}}
+    given = {"data": {"source": "x"}, "run": {"sampling": {"temperature": 0.2}}}
+    run = eval_recipe(target(trained), given, device="cpu").run
+    assert run.batch == 3
+    sampling = run.sampling
+    assert (sampling.max_new_tokens, sampling.temperature, sampling.top_p) == (50, 0.2, 0.001)
+
+
 def test_judging_nothing_must_be_said() -> None:
     given: dict[str, Any] = {"data": {"source": "b"}}
     assert not eval_recipe(target(), given, device="cpu").unjudged

@@ -14,7 +14,7 @@ from videop2r_data.errors import ConfigError
 from videop2r_data.schemas.canonical import digest
 from videop2r_data.schemas.inputs import MediaSpec
 from videop2r_data.schemas.yaml_file import error_lines, parse_mapping, read_text
-from videop2r_data.trainer.evaluate.specs import PAPER_MEDIA, EvalRecipe
+from videop2r_data.trainer.evaluate.specs import PAPER_MEDIA, PAPER_SAMPLING, EvalRecipe
 
 DEMO_START, DEMO_LIMIT = 10_000_000, 200
 """Scenes of the demo stream that no run of ordinary length comes to see, and how many of them."""
@@ -107,7 +107,7 @@ def eval_recipe(target: Target, given: Mapping[str, Any], *, device: str) -> Eva
             "model": target.model,
         },
         "data": data,
-        "run": {"scoring": _section(trained, "scoring"), **_section(given, "run")},
+        "run": _how(trained, _section(given, "run")),
         "judging": given["judging"] if "judging" in given else _trained_judging(trained),
     }
     try:
@@ -138,6 +138,15 @@ def _media(target: Target, training: Mapping[str, Any], data: Mapping[str, Any])
     if not trained and (factor := patch_factor(target.model)) is not None:
         trained["factor"] = factor
     return trained | {"frames": PAPER_MEDIA.frames, "max_pixels": PAPER_MEDIA.max_pixels}
+
+
+def _how(trained: Mapping[str, Any], asked: Mapping[str, Any]) -> dict[str, Any]:
+    """Sampling, grading and batch: as asked for, else as the run evaluates, else as the paper."""
+    usual = _section(trained, "evaluating")
+    sampling = (
+        PAPER_SAMPLING.model_dump() | dict(_section(usual, "sampling")) | dict(_section(asked, "sampling"))
+    )
+    return {"scoring": _section(trained, "scoring"), **usual, **asked, "sampling": sampling}
 
 
 def _trained_judging(trained: Mapping[str, Any]) -> Mapping[str, Any]:
