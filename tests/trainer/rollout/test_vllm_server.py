@@ -51,7 +51,7 @@ def ok(told: Any = None) -> Callable[[Any], Answer]:
     return lambda body: (200, told)
 
 
-def routes(batch: PromptBatch, **others: Callable[[Any], Answer]) -> dict[str, Callable[[Any], Answer]]:
+def routes(batch: PromptBatch) -> dict[str, Callable[[Any], Answer]]:
     """A server in good order, which answers prompt b with tokens that tell b and g."""
 
     def chat(body: Any) -> Answer:
@@ -70,15 +70,18 @@ def routes(batch: PromptBatch, **others: Callable[[Any], Answer]) -> dict[str, C
         "/reset_encoder_cache": ok(),
         "/reset_mm_cache": ok(),
         CHAT: chat,
-        **others,
     }
 
 
 @contextmanager
 def running(
-    world: World, batch: PromptBatch, folder: Path, spec: SamplingSpec = WARM, **others: Any
+    world: World,
+    batch: PromptBatch,
+    folder: Path,
+    spec: SamplingSpec = WARM,
+    others: dict[str, Callable[[Any], Answer]] | None = None,
 ) -> Iterator[tuple[VllmServerEngine, FakeVllm]]:
-    with fake_vllm(routes(batch, **others)) as fake:
+    with fake_vllm({**routes(batch), **(others or {})}) as fake:
         settings = VllmSpec(url=fake.url + "/", folder=str(folder), retries=2)
         engine = VllmServerEngine(world.net, world.policy.tokenizer, spec, settings)
         try:
@@ -115,6 +118,7 @@ def test_what_is_sent_decides_every_draw_and_every_pixel(
     pictures = url.removeprefix("data:video/jpeg;base64,").split(",")
     frames = batch.frames[0]
     assert frames is not None
+    assert frames.array is not None
     sent = np.stack([np.asarray(Image.open(io.BytesIO(b64decode(p)))) for p in pictures])
     assert np.array_equal(sent, frames.array)
     times = video["media_io_kwargs"]["video"]
@@ -147,7 +151,7 @@ def test_weights_are_files_that_the_server_is_told_to_read_then_caches_are_empti
         return 200, {"results": [None]}
 
     own = make_world(world.folder)
-    with running(own, batch, tmp_path, **{"/collective_rpc": reload}) as (engine, fake):
+    with running(own, batch, tmp_path, others={"/collective_rpc": reload}) as (engine, fake):
         move(own.net, batch)
         engine.sync(own.net)
         paths = [route for route, _, _ in fake.seen][2:]
@@ -166,7 +170,7 @@ def test_caches_that_stay_full_are_an_error(world: World, batch: PromptBatch, tm
     busy = {"/reset_prefix_cache": ok({"success": False})}
     with (
         pytest.raises(BackendError, match="still running"),
-        running(world, batch, tmp_path, **busy),
+        running(world, batch, tmp_path, others=busy),
     ):
         pass
 
@@ -191,7 +195,7 @@ def test_another_prompt_and_a_missing_rollout_are_errors(
 ) -> None:
     one = {"index": 0, "token_ids": [1, 426], "finish_reason": "stop"}
     told = {"prompt_token_ids": [1, 2, 3], "choices": [one]}
-    with running(world, batch, tmp_path, **{CHAT: ok(told)}) as (engine, fake):
+    with running(world, batch, tmp_path, others={CHAT: ok(told)}) as (engine, fake):
         with pytest.raises(
             ConfigError, match="video-0: vLLM and the trainer prepare this prompt differently"
         ):
@@ -210,7 +214,7 @@ def test_a_tied_policy_on_a_cpu_server_needs_the_worker_extension(batch: PromptB
         "device_config": {"device": "cpu"},
         "parallel_config": {"worker_extension_cls": ""},
     }
-    with fake_vllm(routes(batch, **{"/server_info": ok({"vllm_config": info})})) as fake:
+    with fake_vllm({**routes(batch), "/server_info": ok({"vllm_config": info})}) as fake:
         settings = VllmSpec(url=fake.url, folder=str(tmp_path / "weights"))
         with pytest.raises(ConfigError, match="worker-extension-cls"):
             VllmServerEngine(tied.net, tied.policy.tokenizer, WARM, settings)

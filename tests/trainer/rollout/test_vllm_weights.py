@@ -94,7 +94,7 @@ def test_an_adapter_that_is_no_sum_is_refused(world: World) -> None:
 
 
 def test_wrappers_leave_no_trace_in_the_names(world: World) -> None:
-    class Holder(torch.nn.Module):
+    class Holder(torch.nn.Module):  # type: ignore[misc]
         """As DDP, DeepSpeed and `TrainModel` hold what they wrap."""
 
         def __init__(self, inside: torch.nn.Module) -> None:

@@ -27,6 +27,7 @@ from videop2r_data.errors import BackendError, ConfigError, MissingExtraError
 from videop2r_data.trainer.model.unwrap import bare
 from videop2r_data.trainer.rollout.base import RolledOut
 from videop2r_data.trainer.rollout.specs import SamplingSpec
+from videop2r_data.trainer.rollout.vllm_process import free_memory, own_groups_only, random_numbers_kept
 from videop2r_data.trainer.rollout.vllm_requests import (
     Tokens,
     check_call,
@@ -118,9 +119,10 @@ class VllmEngine:
         llm, self._llm, self._net = self._llm, None, None
         if llm is None:
             return
-        llm.llm_engine.engine_core.shutdown()
+        with own_groups_only():
+            llm.llm_engine.engine_core.shutdown()
         del llm
-        _free()
+        free_memory()
 
     def _engine(self) -> Any:
         if self._llm is None:
@@ -225,7 +227,8 @@ def _start(net: Any, settings: VllmSpec, model: str, revision: str | None) -> An
     if settings.sleep:
         arguments["enable_sleep_mode"] = True
     try:
-        return LLM(model=model, revision=revision, dtype=dtype, generation_config="vllm", **arguments)
+        with random_numbers_kept():
+            return LLM(model=model, revision=revision, dtype=dtype, generation_config="vllm", **arguments)
     except (TypeError, ValueError) as error:
         raise ConfigError(
             f"vLLM cannot start {model!r}: {' '.join(str(error).split())[:300]}",
@@ -256,14 +259,3 @@ def _placement() -> dict[str, Any]:
     if not (dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1):
         return {}
     return {"distributed_executor_backend": "external_launcher"}
-
-
-def _free() -> None:
-    """Give the device's memory back."""
-    import gc
-
-    import torch
-
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
