@@ -148,6 +148,11 @@ class Words:
         others = sorted(g for g in self._groups if not g.startswith("source/"))
         return {group: Spread.of(self._groups[group]) for group in others + sources[:most]}
 
+    def counts(self) -> Counter[str]:
+        """Word -> how often, function words included."""
+        self._count_words()
+        return self.vocabulary
+
     def top(self, most: int) -> TopWords:
         """The most frequent words without function words."""
         self._count_words()
