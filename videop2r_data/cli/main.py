@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from videop2r_data.cli import card, hub, judge_eval
+from videop2r_data.cli import card, gallery, hub, judge_eval
 from videop2r_data.cli.common import errors_as_messages
 
 app = typer.Typer(
@@ -277,6 +277,7 @@ def demo_report(folder: DirArg, work: WorkOpt = None, json: JsonOpt = False) -> 
 
 judge_eval.add(app)
 card.add(app)
+gallery.add(app)
 hub.add(app)
 
 

@@ -1,0 +1,70 @@
+// Which rows are shown, and how many each further choice would leave.
+const MARKS = ["not marked", "sufficient", "not sufficient"];
+const JUDGES = ["judges and people agree", "a judge disagrees", "a judge is unscored", "no label"];
+
+const facets = [
+  { key: "outcome", title: "Verdict", names: head.outcomes, of: (row) => head.outcome[row] },
+  { key: "reason", title: "Reason", names: head.reasons, of: (row) => head.reason[row] },
+  { key: "type", title: "Type", names: head.types, of: (row) => head.type[row] },
+  { key: "kind", title: "Media", names: head.kinds, of: (row) => head.kind[row] },
+  { key: "source", title: "Source", names: head.sources, of: (row) => head.source[row] },
+  { key: "mark", title: "Your marks", names: MARKS, of: (row) => marks.state(row) },
+];
+if (head.judges.length) {
+  facets.push({ key: "judges", title: "Judges against people", names: JUDGES, of: judgedState });
+}
+for (const facet of facets) {
+  facet.chosen = new Set();
+  facet.counts = new Array(facet.names.length).fill(0);
+}
+
+function judgedState(row) {
+  const bits = head.judged[row];
+  if (!bits) return 3;
+  return bits & 2 ? 1 : bits & 4 ? 2 : 0;
+}
+
+const filter = { terms: [], shown: Int32Array.from({ length: size }, (_, row) => row), place: new Map() };
+
+// One pass: a row that a single facet keeps out still counts among the choices of that facet.
+function applyFilter() {
+  const active = facets.filter((facet) => facet.chosen.size);
+  const shown = new Int32Array(size);
+  let length = 0;
+  for (const facet of facets) facet.counts.fill(0);
+  for (let row = 0; row < size; row += 1) {
+    if (filter.terms.length && !matches(row, filter.terms)) continue;
+    let misses = 0;
+    let missed = null;
+    for (const facet of active) {
+      if (!facet.chosen.has(facet.of(row))) {
+        misses += 1;
+        missed = facet;
+        if (misses > 1) break;
+      }
+    }
+    if (misses === 0) {
+      shown[length] = row;
+      length += 1;
+      for (const facet of facets) countIn(facet, row);
+    } else if (misses === 1) {
+      countIn(missed, row);
+    }
+  }
+  filter.shown = shown.slice(0, length);
+  filter.place = new Map();
+  for (let i = 0; i < length; i += 1) filter.place.set(filter.shown[i], i);
+}
+
+function countIn(facet, row) {
+  const value = facet.of(row);
+  if (value >= 0) facet.counts[value] += 1;
+}
+
+const chosenCount = () => facets.reduce((sum, facet) => sum + facet.chosen.size, 0);
+
+function clearFilters() {
+  for (const facet of facets) facet.chosen.clear();
+  filter.terms = [];
+  byId("search").value = "";
+}

@@ -1,0 +1,138 @@
+// One sample: question, trace, verdicts.
+const SIGN = { accepted: "yes", rejected: "no", failed: "fail", question: "ask" };
+const SAYS = { true: "sufficient", false: "not sufficient", null: "unscored" };
+
+function badge(at) {
+  const hidden = isBlind(at);
+  const outcome = hidden ? "question" : head.outcomes[head.outcome[at]];
+  return el("span", { class: "badge", "data-outcome": outcome }, icon(SIGN[outcome]), hidden ? "hidden" : outcome);
+}
+
+function headOf(at, row) {
+  const facts = [head.types[head.type[at]], head.kinds[head.kind[at]], head.sources[head.source[at]]];
+  if (row.attempt > 0) facts.push(`try ${row.attempt + 1}`);
+  if (row.synthetic) facts.push("synthetic");
+  return el("header", { class: "sample-head" }, badge(at), said("h2", head.id[at]),
+    el("p", { class: "facts" }, ...facts.filter(Boolean).map((fact) => said("span", fact))));
+}
+
+// The letter that an option begins with, as the answers name it.
+function letterOf(option) {
+  const match = /^\s*\(?([A-Za-z0-9]{1,2})\s*[.):]/.exec(option);
+  return match ? match[1].toUpperCase() : null;
+}
+
+function questionOf(row) {
+  const answer = segmentOf(row, "answer").trim();
+  const box = el("section", { class: "question" }, said("p", row.problem ?? "", { class: "ask" }));
+  if (row.options.length) {
+    const same = (option, text) => Boolean(text) && (letterOf(option) === text.toUpperCase() || option.trim() === text);
+    box.append(el("ol", { class: "options" }, ...row.options.map((option) => {
+      const right = same(option, (row.reference ?? "").trim());
+      const taken = same(option, answer);
+      return el("li", { class: right ? "right" : taken ? "wrong" : "" }, said("span", option),
+        right ? el("em", { class: "flag right" }, icon("yes"), "correct") : null,
+        taken ? el("em", { class: `flag ${right ? "right" : "wrong"}` }, "model") : null);
+    })));
+  }
+  box.append(el("dl", { class: "answers" },
+    el("dt", {}, "Correct answer"), said("dd", row.reference ?? "(none)"),
+    el("dt", {}, "Model's answer"), said("dd", answer || "(none)")));
+  return box;
+}
+
+// Segments as blocks with their tags; what stands outside of them is shown as such.
+function traceOf(row) {
+  const box = el("section", { class: "trace" }, el("h3", {}, "Trace"));
+  let block = null;
+  for (const [kind, text] of partsOf(row)) {
+    const opens = kind === "tag" && !text.startsWith("</");
+    if (opens) {
+      block = el("div", { class: "segment", "data-kind": text.slice(1, -1) });
+      box.append(block);
+    }
+    if (kind === "tag") {
+      if (!block) box.append((block = el("div", { class: "segment", "data-kind": "outside" })));
+      block.append(el("code", { class: "tag" }, text));
+      if (!opens) block = null;
+    } else if (kind === "outside") {
+      if (text.trim()) box.append(said("div", text, { class: "segment", "data-kind": "outside" }));
+    } else {
+      (block ?? box).append(said("span", text, { class: "text" }));
+    }
+  }
+  if (!box.querySelector(".segment")) box.append(el("p", { class: "note" }, "No trace: the row fell before a model was asked, or it is a question only."));
+  return box;
+}
+
+function verdictOf(at, row) {
+  const box = el("section", { class: "verdict" }, el("h3", {}, "Verdicts"));
+  if (isBlind(at)) {
+    box.append(el("p", { class: "note" }, "Blind: shown when you have marked this sample."));
+    return box;
+  }
+  const outcome = head.outcomes[head.outcome[at]];
+  if (head.reason[at] >= 0) {
+    const [stage, reason] = head.reasons[head.reason[at]].split("/");
+    box.append(el("p", { class: "reason", "data-outcome": outcome }, icon(SIGN[outcome]),
+      el("strong", {}, words(reason)), ` ${outcome} at step ${stage}`));
+  }
+  if (row.detail && row.detail !== row.why) box.append(said("p", row.detail, { class: "detail" }));
+  const reward = head.reward[at];
+  if (reward !== null) {
+    const fill = el("i");
+    fill.style.width = `${reward * 100}%`;
+    box.append(el("div", { class: "scoring" }, el("span", {}, "Answer's score"),
+      el("span", { class: "meter", role: "img", "aria-label": `score ${reward.toFixed(2)}` }, fill), el("b", {}, reward.toFixed(2))));
+  }
+  if (row.judgement || row.why) {
+    const good = row.judgement === "Yes";
+    box.append(el("div", { class: "judge" },
+      el("p", {}, "Judge: observation sufficient? ", el("b", { class: good ? "yes" : "no" }, row.judgement || "not asked")),
+      row.why ? said("blockquote", row.why) : null));
+  }
+  if (row.verdicts) box.append(judgesOf(row.verdicts));
+  return box;
+}
+
+function judgesOf(found) {
+  const lines = found.judges.map((judge) => {
+    const differs = judge.sufficient !== null && judge.sufficient !== found.sufficient;
+    return el("li", { class: differs ? "differs" : "" },
+      el("p", {}, said("b", judge.judge), ": ", el("span", { class: `say ${judge.sufficient}` }, SAYS[judge.sufficient]),
+        differs ? el("em", { class: "flag wrong" }, "disagrees") : null,
+        judge.seconds === null ? null : el("small", {}, seconds(judge.seconds))),
+      judge.why ? said("blockquote", judge.why) : null);
+  });
+  const person = el("li", { class: "person" },
+    el("p", {}, said("b", found.reviewer || "person"), ": ", el("span", { class: `say ${found.sufficient}` }, SAYS[found.sufficient])),
+    found.note ? said("blockquote", found.note) : null);
+  return el("div", { class: "judges" }, el("h4", {}, "Judges against people"), el("ul", {}, person, ...lines));
+}
+
+function originOf(at, row) {
+  const clip = head.clip[at];
+  const facts = {
+    sample_id: head.id[at], path: clip >= 0 ? head.clips[clip][1] : "", "sha256 of the file": row.sha256,
+    "frames per second": row.fps ? row.fps.toFixed(3) : "", "generating call": row.generation, "judging call": row.judging,
+  };
+  const list = Object.entries(facts).filter(([, value]) => value).flatMap(([name, value]) => [el("dt", {}, name), said("dd", value)]);
+  return el("details", { class: "origin" }, el("summary", {}, "Where it comes from"), el("dl", {}, ...list));
+}
+
+function markBar(at, row) {
+  if (!head.markable[at]) return el("footer", { class: "markbar" }, el("p", { class: "note" }, "No observation: nothing to mark."));
+  const mark = marks.get(at);
+  const button = (sufficient, key, label) => el("button", {
+    type: "button", class: `mark-${sufficient ? "yes" : "no"}`, "aria-pressed": mark ? mark.sufficient === sufficient : false,
+    on: { click: () => markSample(sufficient) },
+  }, icon(sufficient ? "yes" : "no"), label, el("kbd", {}, key));
+  const note = el("input", { type: "text", id: "note", placeholder: mark ? "Note (m)" : "Mark first, then note", maxlength: 2000,
+    "aria-label": "Note", disabled: !mark, autocomplete: "off" });
+  note.value = mark?.note ?? "";
+  note.addEventListener("input", () => marks.note(at, note.value));
+  return el("footer", { class: "markbar" },
+    el("p", { class: "asking" }, el("b", {}, "Observation sufficient?"), el("small", {}, "Does the correct answer follow from it alone?")),
+    el("div", { class: "pairing" }, button(true, "y", "Yes"), button(false, "n", "No")), note,
+    mark ? el("button", { type: "button", class: "quiet", on: { click: () => unmark() } }, "Clear") : null);
+}

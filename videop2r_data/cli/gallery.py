@@ -1,0 +1,267 @@
+"""`p2r-data gallery`: one page to look at a data set, and to mark it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from videop2r_data.cli.common import err_console, errors_as_messages, out_console, print_json, shell
+
+if TYPE_CHECKING:
+    from videop2r_data.builders.release import Release
+    from videop2r_data.builders.workspace import Workspace
+    from videop2r_data.cards.gallery import FramesOf, Gallery, GalleryReport
+
+FolderArg = Annotated[Path, typer.Argument(help="A data set: the folder that p2r-data build wrote.")]
+OutOpt = Annotated[
+    Path | None,
+    typer.Option("--out", metavar="DIR", help="Folder of the page; default: the data set's with .gallery."),
+]
+VerdictsOpt = Annotated[
+    Path | None,
+    typer.Option("--verdicts", metavar="FILE", help="verdicts.jsonl of judge-eval: shown beside the labels."),
+]
+MediaOpt = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--media",
+        metavar="[NAME=]DIR",
+        help="Media root, of source NAME or of all; default: where the build found them. Repeatable.",
+    ),
+]
+CopyOpt = Annotated[
+    bool, typer.Option("--copy-media", help="Copy the clips beside the page: the folder can then be moved.")
+]
+FramesOpt = Annotated[
+    int,
+    typer.Option(
+        "--frames",
+        min=0,
+        max=640,
+        metavar="PIXELS",
+        help="Put small pictures of the sampled frames into the page, their longer side so long; 0: none.",
+    ),
+]
+LimitOpt = Annotated[
+    int, typer.Option("--limit", min=1, metavar="N", help="Rows at most; of more an even share is shown.")
+]
+ServeOpt = Annotated[
+    bool, typer.Option("--serve", help="Serve page and clips to this machine until Ctrl-C, too.")
+]
+PortOpt = Annotated[
+    int, typer.Option("--port", min=0, max=65535, metavar="N", help="For --serve; 0: a free one.")
+]
+WorkOpt = Annotated[
+    Path | None,
+    typer.Option("--work", metavar="DIR", help="Work folder of the build; default: the data set's + .build."),
+]
+BaseOpt = Annotated[
+    Path | None, typer.Option("--base", metavar="DIR", help="Folder that the recipe's paths are relative to.")
+]
+JsonOpt = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
+
+
+def add(app: typer.Typer) -> None:
+    """Register the command."""
+    app.command("gallery", epilog="Example: p2r-data gallery videop2r-demo --serve")(gallery)
+
+
+def gallery(
+    folder: FolderArg,
+    out: OutOpt = None,
+    verdicts: VerdictsOpt = None,
+    media: MediaOpt = None,
+    copy_media: CopyOpt = False,
+    frames: FramesOpt = 0,
+    limit: LimitOpt = 10_000,
+    serve: ServeOpt = False,
+    port: PortOpt = 0,
+    work: WorkOpt = None,
+    base: BaseOpt = None,
+    json: JsonOpt = False,
+) -> None:
+    """Write one page with every sample: clip, question, trace and verdicts, to search, to compare, to mark.
+
+    Nothing is loaded from elsewhere, and what models and data sets wrote stays text. Marks are exported as
+    the labels that p2r-data judge-eval reads.
+    """
+    with errors_as_messages(as_json=json):
+        made, target = _make(folder, out, verdicts, media or [], copy_media, frames, limit, work, base)
+        from videop2r_data.cards.gallery import write_gallery
+
+        report = write_gallery(made, target)
+        if json:
+            print_json(report.model_dump(mode="json"))
+        else:
+            _show(report)
+    if serve:
+        with errors_as_messages():
+            _serve(made, port)
+
+
+def _make(
+    folder: Path,
+    out: Path | None,
+    verdicts: Path | None,
+    media: list[str],
+    copy_media: bool,
+    frames: int,
+    limit: int,
+    work: Path | None,
+    base: Path | None,
+) -> tuple[Gallery, Path]:
+    from rich.progress import Progress
+
+    from videop2r_data.builders.release import open_release
+    from videop2r_data.cards.gallery import make_gallery
+    from videop2r_data.cards.gallery_verdicts import read_verdicts
+
+    release = open_release(folder)
+    target = out or folder.with_name(f"{folder.resolve().name}.gallery")
+    _keep_apart(folder, target)
+    place = _workspace(folder, work, base, required=work is not None)
+    found = _noted_roots(release, place)
+    found.update(_named_roots(media))
+    lines = read_verdicts(verdicts) if verdicts is not None else ()
+    with Progress(console=err_console(), transient=True) as progress:
+        task = progress.add_task("gallery", total=None)
+        made = make_gallery(
+            release,
+            target,
+            roots=found,
+            limit=limit,
+            verdicts=lines,
+            copy_media=copy_media,
+            sheets=frames,
+            frames_of=_journaled(release, place),
+            tell=lambda what, done, total: progress.update(
+                task, description=what, completed=done, total=total
+            ),
+        )
+    return made, target
+
+
+def _keep_apart(folder: Path, target: Path) -> None:
+    """A build replaces the data set's folder as a whole, and a push takes what lies in it."""
+    from videop2r_data.errors import ConfigError
+
+    if target.resolve().is_relative_to(folder.resolve()):
+        raise ConfigError(
+            "the page may not lie in the data set", where=str(target), hint="choose another --out"
+        )
+
+
+def _workspace(folder: Path, work: Path | None, base: Path | None, *, required: bool) -> Workspace | None:
+    from videop2r_data.builders.workspace import Workspace
+    from videop2r_data.errors import ConfigError
+
+    try:
+        return Workspace.of(folder, work=work, base=base)
+    except ConfigError:
+        if required:
+            raise
+        return None  # pulled, or its work folder is gone: rows without clips are still worth a look
+
+
+def _noted_roots(release: Release, place: Workspace | None) -> dict[str, Path]:
+    """Source name -> media root, as the build found them; a source that is gone has none."""
+    from videop2r_data.builders.sources import open_source
+    from videop2r_data.errors import P2RError
+    from videop2r_data.schemas.inputs import SourceSpec
+
+    found: dict[str, Path] = {}
+    if release.lock is None or place is None:
+        return found
+    for source in release.lock.recipe["sources"]:
+        spec = SourceSpec.model_validate(source)
+        if spec.kind == "dataset" and not spec.media_root:
+            continue  # a Hub data set without a media folder: opening it would go to the network
+        try:
+            root = open_source(spec, base=place.base, demo_root=place.demo).media_root
+        except P2RError:
+            continue
+        if root is not None:
+            found[spec.name] = root
+    return found
+
+
+def _named_roots(media: Sequence[str]) -> dict[str, Path]:
+    from videop2r_data.errors import ConfigError
+
+    found: dict[str, Path] = {}
+    for item in media:
+        name, equals, rest = item.partition("=")
+        path = Path(rest if equals else item)
+        if not path.is_dir():
+            raise ConfigError("no such folder", where=str(path), hint="give --media DIR or --media NAME=DIR")
+        found[name if equals else ""] = path
+    return found
+
+
+def _journaled(release: Release, place: Workspace | None) -> FramesOf:
+    """Sampled frames as the build's journal has them: a rejected row does not say which it was shown."""
+    if release.lock is None or place is None:
+        return lambda source, path, kind: None
+    from videop2r_data.backends.journal import Journal
+    from videop2r_data.builders.media_step import MediaStep
+    from videop2r_data.schemas.recipe import Recipe
+    from videop2r_data.schemas.sample import DataType, ProblemType, Sample
+
+    recipe = Recipe.model_validate(release.lock.recipe)
+    journal = Journal(place.journal, readonly=True)
+    step = MediaStep(recipe.media, journal=journal, roots={}, sampler=None)
+
+    def look_up(source: str, path: str, kind: str) -> tuple[Sequence[int], Sequence[float]] | None:
+        if kind not in ("image", "video"):
+            return None
+        sample = Sample(  # the journal's key is made of these three; the rest may be anything
+            source=source,
+            path=path,
+            data_type=DataType(kind),
+            problem_type=ProblemType.OCR,
+            sample_id="?",
+            problem_id="?",
+            problem="?",
+            solution="?",
+            row=0,
+        )
+        record: dict[str, Any] = (journal.media(step.key(sample)) or {}).get("record") or {}
+        indices, times = record.get("indices"), record.get("times_s")
+        return (indices, times) if indices and times and len(indices) == len(times) else None
+
+    return look_up
+
+
+def _show(report: GalleryReport) -> None:
+    console = out_console()
+    console.print(
+        f"[bold]{report.shown:,}[/] of {report.rows:,} rows, {report.clips:,} clips", highlight=False
+    )
+    notes: list[Callable[[], str] | str] = []
+    if report.clips_missing:
+        notes.append(f"{report.clips_missing:,} clips are not here: name their folder with --media")
+    if report.copied_bytes:
+        notes.append(f"{report.copied_bytes / 1e6:,.1f} MB of clips lie beside the page")
+    if report.sheets:
+        notes.append(f"the sampled frames of {report.sheets:,} clips stand in the page")
+    if report.judged:
+        notes.append(f"{report.judged:,} rows with verdicts, {report.disagreements:,} with a disagreement")
+    if report.unmatched:
+        notes.append(f"{report.unmatched:,} labels speak of words that no row of the page has")
+    for note in notes:
+        console.print(f"  {note}", soft_wrap=True, markup=False)
+    console.print(f"page: {shell(report.page)} ({report.bytes / 1e6:.1f} MB)", soft_wrap=True, markup=False)
+
+
+def _serve(made: Gallery, port: int) -> None:
+    from videop2r_data.cards.gallery_serve import GalleryServer
+
+    with GalleryServer(made.page(served=True), made.clips, port=port) as server:
+        err_console().print(f"serving at {server.url} (Ctrl-C ends it)", soft_wrap=True, markup=False)
+        try:
+            server.serve_forever()
+        except KeyboardInterrupt:
+            return
