@@ -168,6 +168,7 @@ def test_the_base_is_found_through_the_chain_of_runs(tmp_path: Path) -> None:
     scratch.mkdir()
     assert base_of(str(scratch)) is None and base_of("owner/name") == "owner/name"
     write_run(rl, model=str(scratch))
+    (rl / "README.md").unlink()
     head, body = parts(write_model_card(rl, license_id="mit"))
     assert "base_model" not in head and head["license"] == "mit" and "made from scratch" in body
     put(
@@ -179,3 +180,13 @@ def test_the_base_is_found_through_the_chain_of_runs(tmp_path: Path) -> None:
 def test_a_synthetic_run_says_so(tmp_path: Path) -> None:
     head, body = parts(write_model_card(write_run(tmp_path / "run", source="demo")))
     assert "synthetic" in head["tags"] and "**Synthetic.**" in body and "datasets" not in head
+
+
+def test_what_a_person_said_is_kept_when_the_card_is_written_anew(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", model=str(tmp_path))
+    write_model_card(run, base_model="owner/base", license_id="mit")
+    head, _ = parts(write_model_card(run))
+    assert (head["base_model"], head["license"]) == ("owner/base", "mit")
+    assert parts(write_model_card(run, license_id="apache-2.0"))[0]["license"] == "apache-2.0"
+    (run / "README.md").write_bytes(b"\xff")
+    assert "license" not in parts(write_model_card(run))[0]

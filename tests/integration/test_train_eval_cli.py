@@ -53,6 +53,26 @@ def test_a_run_is_evaluated_and_goes_on_where_it_stopped(tmp_path: Path) -> None
     assert (folder / "rows-0000.jsonl").read_bytes() == rows
     settings = orjson.loads((folder / "settings.json").read_bytes())
     assert settings["data"]["start"] == 10_000_000 and settings["judging"]["kind"] == "demo"
+    assert "no card" in second.stderr and not (run / "README.md").exists()  # there is no run.json
+
+
+def test_an_evaluation_is_told_on_the_card_of_its_run(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    run = tmp_path / "run"
+    make_tiny(run / "final", TINY, world=TinyWorld())
+    media = {"frames": 4, "min_pixels": 64, "max_pixels": 784, "factor": 8}
+    data = {"source": "demo", "demo": TinyWorld().model_dump(mode="json"), "media": media}
+    (run / "recipe.yaml").write_text(yaml.safe_dump({"stage": "sft", "data": data, "model": {"model": "x"}}))
+    (run / "run.json").write_text('{"steps": 1, "steps_done": 1, "data": {}, "versions": {}}')
+    (run / "metrics.jsonl").write_text('{"step": 1, "loss": 2.5, "grad_norm": 1.0}')
+    app = typer.Typer()
+    add(app)
+    flags = ["--data", "demo", "--limit", "2", "--max-new-tokens", "4", "--device", "cpu", "--no-judge"]
+    done = CliRunner().invoke(app, ["eval", str(run), *flags])
+    assert done.exit_code == 0 and "no card" not in done.stderr, done.stderr
+    card = (run / "README.md").read_text()
+    assert "| valid format | 0.000 |" in card and "figures/curves.png" in card
+    assert "| observation suffices for the answer | no question can tell |" in card
 
 
 def test_a_run_evaluates_between_its_steps(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import yaml
 
+from videop2r_data.cards.hub_check import card_head
 from videop2r_data.cards.markdown import cell, prose, table
 from videop2r_data.cards.model_facts import (
     CURVES,
@@ -53,16 +54,18 @@ def write_model_card(
 
     Args:
         run: folder of `p2r-train sft` or `rl`.
-        base_model: Hub id of the model that the training began with; None: as the recipes of the chain say.
-        license_id: of the weights; None: that of a known base model, else the card names none.
+        base_model: Hub id of the model that the training began with; None: as the recipes of the chain say,
+            else as the run's earlier card.
+        license_id: of the weights; None: as the earlier card, else that of a known base model, else none.
         strict: curves, an evaluation and a licence must be there (before a push).
 
     Raises:
         ExportError: the run has not ended, a file is missing or damaged, or lacks a number.
     """
     facts = read_facts(run)
-    base = base_model or facts.base_model
-    terms = license_id or BASE_LICENSES.get(base or "")
+    said = _said_before(run / "README.md")
+    base = base_model or facts.base_model or said.get("base_model")
+    terms = license_id or said.get("license") or BASE_LICENSES.get(base or "")
     if strict:
         _check_whole(run, facts, terms)
     head = yaml.safe_dump(_head(facts, base, terms), sort_keys=False, allow_unicode=True, width=1000)
@@ -76,6 +79,15 @@ def write_model_card(
         copied.parent.mkdir(exist_ok=True)
         shutil.copyfile(run / CURVES, copied)
     return path
+
+
+def _said_before(path: Path) -> dict[str, str]:
+    """What a person said when the card was written before: no file of the run knows it."""
+    try:
+        head = card_head(path.read_text(encoding="utf-8")) or {}
+    except (OSError, UnicodeDecodeError):
+        return {}
+    return {name: head[name] for name in ("license", "base_model") if isinstance(head.get(name), str)}
 
 
 def _check_whole(run: Path, facts: RunFacts, terms: str | None) -> None:

@@ -155,11 +155,14 @@ def card(
         bool, typer.Option("--strict", help="Refuse without curves, an evaluation and a licence.")
     ] = False,
 ) -> None:
-    """Write the model card README.md from the files of a run; a number that is missing is an error."""
-    from videop2r_data.cards.model_card import write_model_card
+    """Draw the curves and write the model card README.md from the files of a run.
+
+    A number that is missing is an error, not a gap.
+    """
+    from videop2r_data.cli.run_card import make_card
 
     with errors_as_messages():
-        path = write_model_card(run, base_model=base_model, license_id=license_id, strict=strict)
+        path = make_card(run, base_model=base_model, license_id=license_id, strict=strict)
         out_console().print(shell(path), markup=False, soft_wrap=True)
 
 
@@ -192,11 +195,24 @@ def _evaluate(
         made = run_eval(target, recipe, device=place, out=out, progress=progress, note=console.print)
     if not made.main:
         return
+    if target.run is not None:
+        _refresh_card(target.run)
     if as_json:
         print_json(made.report.model_dump(mode="json") | {"folder": str(made.folder)})
         return
     show_report(made.report)
     out_console().print(shell(made.folder), markup=False, soft_wrap=True)
+
+
+def _refresh_card(run: Path) -> None:
+    """The run's card tells its new numbers; that a run cannot have one yet is no error of the evaluation."""
+    from videop2r_data.cli.run_card import make_card
+    from videop2r_data.errors import P2RError
+
+    try:
+        make_card(run)
+    except P2RError as error:
+        err_console().print(f"no card: {error}", markup=False, soft_wrap=True)
 
 
 def show_report(report: EvalReport) -> None:
