@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from functools import cached_property
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -21,7 +22,7 @@ from tests.vllm_server import ROOT, cpu_environment, make_model
 from videop2r_data.errors import BackendError
 from videop2r_data.trainer.model.specs import LoraSpec
 from videop2r_data.trainer.rollout.vllm_specs import VllmSpec
-from videop2r_data.trainer.rollout.vllm_sync import EngineTransfer
+from videop2r_data.trainer.rollout.vllm_sync import EngineTransfer, make_source
 
 pytestmark = [
     pytest.mark.integration,
@@ -75,6 +76,28 @@ def test_the_weight_transfer_is_told_what_the_policy_holds(
         assert (info.master_address, info.master_port, info.world_size) == ("10.0.0.1", 29_777, 5)
     names = [name for name, _ in make_world(tmp_path / "model").net.named_parameters()]
     assert rounds == [names, names]
+
+
+def test_the_source_has_the_newer_form_where_vllm_has_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import vllm.distributed.weight_transfer as transfer
+
+    class Newer:
+        """The contract of vLLM 0.33."""
+
+        def __init_subclass__(cls) -> None:
+            assert isinstance(cls.__dict__["metadata"], cached_property)
+
+        def iter_full(self) -> None:
+            raise NotImplementedError
+
+    monkeypatch.setattr(transfer, "WeightSource", Newer)
+    world = make_world(tmp_path / "model")
+    source = make_source(world.net)
+    names = [name for name, _ in world.net.named_parameters()]
+    assert [meta.name for meta in source.metadata] == names
+    assert [name for name, _ in source.iter_full()] == names == [name for name, _ in source.iter_full()]
 
 
 def test_a_transfer_that_cannot_be_set_up_says_what_to_do(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterator
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -206,19 +207,23 @@ class EngineTransfer:
 
 
 def make_source(net: Any, dtype: Any = None) -> Any:
-    """The policy as a vLLM `WeightSource`: what there is, then the tensors, anew for each round."""
+    """The policy as a vLLM `WeightSource`: what there is, then the tensors, anew for each round.
+
+    vLLM 0.32 calls `metadata()` and iterates over the source; 0.33 reads a cached property and calls
+    `iter_full()`, and refuses a source of the older form.
+    """
     from vllm.distributed.weight_transfer import ParamMeta, WeightSource
 
-    class PolicySource(WeightSource):  # type: ignore[misc, no-any-unimported, unused-ignore]
-        """Weights of the policy at `net`, adapters merged."""
+    def start(self: Any) -> None:
+        self.net = net
 
-        def __init__(self) -> None:
-            self.net = net
+    def metas(self: Any) -> list[Any]:
+        return [ParamMeta(m.name, m.dtype, m.shape) for m in weight_metas(self.net, dtype)]
 
-        def metadata(self) -> list[Any]:
-            return [ParamMeta(m.name, m.dtype, m.shape) for m in weight_metas(self.net, dtype)]
+    def pairs(self: Any) -> Iterator[tuple[str, Any]]:
+        return policy_weights(self.net, dtype)
 
-        def __iter__(self) -> Iterator[tuple[str, Any]]:
-            return policy_weights(self.net, dtype)
-
-    return PolicySource()
+    newer = hasattr(WeightSource, "iter_full")
+    members = {"__init__": start, "__iter__": pairs, "iter_full": pairs}
+    members["metadata"] = cached_property(metas) if newer else metas  # type: ignore[assignment]
+    return type("PolicySource", (WeightSource,), members)()
