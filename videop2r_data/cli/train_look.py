@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
+from videop2r_data.cli import train_eval
 from videop2r_data.cli.common import err_console, errors_as_messages, out_console, print_json, shell
-
-if TYPE_CHECKING:
-    from videop2r_data.trainer.evaluate.report import EvalReport
 
 
 def add(app: typer.Typer) -> None:
     """Register the commands."""
     app.command(epilog="Example: p2r-train plot runs/pa-grpo runs/grpo --out compare.png")(plot)
     app.command(epilog="Example: p2r-train samples runs/pa-grpo --step 100")(samples)
-    app.command("eval", epilog="Example: p2r-train eval runs/pa-grpo --data held-out/ --media-root media/")(
-        evaluate
-    )
+    train_eval.add(app)
     app.command(epilog="Example: p2r-train card runs/pa-grpo --strict")(card)
 
 
@@ -84,64 +80,6 @@ def samples(
             out_console().print(render_samples(rows))
 
 
-def evaluate(
-    target: Annotated[
-        str, typer.Argument(metavar="RUN_OR_MODEL", help="Folder of a run or a model, or a Hub id.")
-    ],
-    data: Annotated[
-        str | None,
-        typer.Option(metavar="FOLDER|HUB_ID|demo", help="Held-out questions; default: the run's own."),
-    ] = None,
-    config: Annotated[str | None, typer.Option(metavar="rl|sft", help="Config of the data set.")] = None,
-    split: Annotated[str | None, typer.Option(help="Split of a Hub data set.")] = None,
-    media_root: Annotated[
-        Path | None, typer.Option(metavar="FOLDER", help="What the rows' paths are relative to.")
-    ] = None,
-    start: Annotated[int | None, typer.Option(min=0, help="First row.")] = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="Rows at most.")] = None,
-    frames: Annotated[int | None, typer.Option(min=1, help="Frames of a clip; the paper: 32.")] = None,
-    max_pixels: Annotated[int | None, typer.Option(min=1, help="Of a frame; the paper: 200,704.")] = None,
-    style: Annotated[
-        str | None, typer.Option(metavar="process|agnostic", help="With or without an observation.")
-    ] = None,
-    prompt: Annotated[str | None, typer.Option(help="Packaged prompt or file.")] = None,
-    temperature: Annotated[float | None, typer.Option(min=0, help="0: always the likeliest token.")] = None,
-    top_p: Annotated[float | None, typer.Option(help="The paper: 0.001.")] = None,
-    max_new_tokens: Annotated[int | None, typer.Option(min=1, help="Longest completion.")] = None,
-    batch: Annotated[int | None, typer.Option(min=1, help="Questions at a time.")] = None,
-    judging: Annotated[
-        Path | None,
-        typer.Option(metavar="YAML", help="Settings of the perception judge; default: the run's."),
-    ] = None,
-    no_judge: Annotated[bool, typer.Option("--no-judge", help="Do not judge perception.")] = False,
-    dtype: Annotated[str | None, typer.Option(help="float32, bfloat16 or float16.")] = None,
-    device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1; default: what there is.")] = None,
-    out: Annotated[
-        Path | None, typer.Option(metavar="FOLDER", help="Rows and report; default: under RUN/eval.")
-    ] = None,
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")] = False,
-) -> None:
-    """Answer held-out questions and grade answers, perception and consistency, with confidence intervals.
-
-    Stopped, the same command goes on. On several GPUs: `accelerate launch -m videop2r_data.cli.train eval`.
-    """
-    media = {"frames": frames, "max_pixels": max_pixels}
-    root = str(media_root) if media_root else None
-    sampling = _set(temperature=temperature, top_p=top_p, max_new_tokens=max_new_tokens)
-    given: dict[str, Any] = {
-        "data": _set(
-            source=data, config=config, split=split, media_root=root, start=start, limit=limit, style=style,
-            prompt=prompt, media=_set(**media) or None,
-        ),
-        "run": _set(batch=batch, sampling=sampling or None),
-        "model": _set(dtype=dtype),
-    }  # fmt: skip
-    if no_judge:
-        given["judging"] = {"kind": "none"}
-    with errors_as_messages(as_json=json):
-        _evaluate(target, given, judging, device, out, as_json=json)
-
-
 def card(
     run: Annotated[Path, typer.Argument(help="Folder of a finished run.")],
     base_model: Annotated[
@@ -166,96 +104,9 @@ def card(
         out_console().print(shell(path), markup=False, soft_wrap=True)
 
 
-def _evaluate(
-    named: str,
-    given: dict[str, Any],
-    judging: Path | None,
-    device: str | None,
-    out: Path | None,
-    *,
-    as_json: bool,
-) -> None:
-    from videop2r_data.schemas.yaml_file import parse_mapping, read_text
-    from videop2r_data.trainer.evaluate.run import run_eval
-    from videop2r_data.trainer.evaluate.target import eval_recipe, find_target
-
-    target = find_target(named)
-    place = device or _device()
-    if judging is not None:
-        given["judging"] = parse_mapping(
-            read_text(judging), where=str(judging), what="judging file", valid="see docs/training.md"
-        )
-    recipe = eval_recipe(target, given, device=place.partition(":")[0])
-    console = err_console()
-    with console.status("loading") as status:
-
-        def progress(done: int, total: int) -> None:
-            status.update(f"{done:,} of {total:,} questions")
-
-        made = run_eval(target, recipe, device=place, out=out, progress=progress, note=console.print)
-    if not made.main:
-        return
-    if target.run is not None:
-        _refresh_card(target.run)
-    if as_json:
-        print_json(made.report.model_dump(mode="json") | {"folder": str(made.folder)})
-        return
-    show_report(made.report)
-    out_console().print(shell(made.folder), markup=False, soft_wrap=True)
-
-
-def _refresh_card(run: Path) -> None:
-    """The run's card tells its new numbers; that a run cannot have one yet is no error of the evaluation."""
-    from videop2r_data.cli.run_card import make_card
-    from videop2r_data.errors import P2RError
-
-    try:
-        make_card(run)
-    except P2RError as error:
-        err_console().print(f"no card: {error}", markup=False, soft_wrap=True)
-
-
-def show_report(report: EvalReport) -> None:
-    """Print the aggregates, one line each."""
-    from rich import box
-    from rich.table import Table
-    from rich.text import Text
-
-    from videop2r_data.trainer.evaluate.report import named_estimates
-
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column(f"{report.asked:,} questions")
-    for head in ("value", f"{report.level:.0%} interval", "of"):
-        table.add_column(head, justify="right", no_wrap=True)
-    for name, found, digits in named_estimates(report):
-        if found is None:
-            table.add_row(Text(name), "-", "", "0")
-            continue
-        interval = f"{found.low:.{digits}f} to {found.high:.{digits}f}"
-        table.add_row(Text(name), f"{found.value:.{digits}f}", interval, f"{found.n:,}")
-    console = out_console()
-    console.print(table)
-    for what, counts in (("never asked", report.skipped), ("without a verdict", report.unjudged)):
-        if counts:
-            reasons = ", ".join(f"{reason} {n:,}" for reason, n in counts.items())
-            console.print(f"{what}: {reasons}", markup=False)
-
-
-def _device() -> str:
-    """Where this process computes: as `accelerate launch` set it up, else the first GPU, else the CPU."""
-    from accelerate.state import PartialState
-
-    return str(PartialState().device)
-
-
 def _named(text: str) -> tuple[str, Path]:
     """`NAME=FOLDER`, or a folder alone."""
     name, sign, folder = text.partition("=")
     if sign and name and "/" not in name and not Path(text).exists():
         return name, Path(folder)
     return "", Path(text)
-
-
-def _set(**values: Any) -> dict[str, Any]:
-    """What was given."""
-    return {name: value for name, value in values.items() if value is not None}

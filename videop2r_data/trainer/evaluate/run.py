@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from videop2r_data.schemas.canonical import digest
+from videop2r_data.trainer.data.specs import DataSpec
 from videop2r_data.trainer.evaluate.evaluate import Progress, evaluate
 from videop2r_data.trainer.evaluate.ranks import Ranks
 from videop2r_data.trainer.evaluate.report import EvalReport
@@ -52,23 +53,13 @@ def run_eval(
 
     data = checked(recipe.data)
     ranks = Ranks.here()
-    settings = settings_of(
-        recipe.run,
-        data,
-        model=model_digest(recipe.model.model, recipe.model.revision),
-        dtype=recipe.model.dtype,
-        judging=recipe.judging.model_dump(
-            mode="json", include={"kind", "prompt", "temperature", "max_tokens"}
-        )
-        | {"model": recipe.judging.backend.model if recipe.judging.backend else ""},
-    )
+    settings = _settings(recipe, data)
     base = (target.run or Path()) / EVAL if target.run else Path(EVAL) / target.name
     folder = out or base / f"{_plain(data.source)}-{digest(settings)[:8]}"
     store = RowStore(folder, settings, ranks=ranks)
     examples = read_examples(data)
     judge = make_judge(recipe.judging, cache=folder / "judge-cache", ranks=ranks.world, tell=note)
-    if judge is None and not recipe.unjudged:
-        judge = exact_judge(examples)
+    judge = judge or (None if recipe.unjudged else exact_judge(examples))
     policy = load_policy(recipe.model, device)
     if judge is not None:
         judge.start()
@@ -88,6 +79,22 @@ def run_eval(
         if judge is not None:
             judge.close()
     return Evaluated(report, folder, ranks.rank == 0)
+
+
+def _settings(recipe: EvalRecipe, data: DataSpec) -> dict[str, Any]:
+    """All that decides a row: with other settings it goes into another folder."""
+    judging = recipe.judging
+    return settings_of(
+        recipe.run,
+        data,
+        model=model_digest(recipe.model.model, recipe.model.revision),
+        dtype=recipe.model.dtype,
+        judging={
+            **judging.model_dump(mode="json", include={"kind", "prompt", "temperature", "max_tokens"}),
+            "model": judging.backend.model if judging.backend else "",
+            "unjudged": recipe.unjudged,
+        },
+    )
 
 
 def _plain(source: str) -> str:
