@@ -25,9 +25,11 @@ test: env ## every test that needs no model server, with coverage
 	  --cov --cov-report=term:skip-covered --cov-fail-under=$(COVERAGE_MIN) -m 'not vllm' $(PYTEST_ARGS)
 
 test-vllm: env env-vllm ## the tests against a real vLLM: over HTTP, then in process
-	@P2R_REQUIRE_VLLM=1 $(PY) -m pytest tests/integration/test_vllm_server.py $(PYTEST_ARGS)
+	@P2R_REQUIRE_VLLM=1 $(PY) -m pytest tests/integration/test_vllm_server.py \
+	  tests/integration/test_vllm_rollout_server.py $(PYTEST_ARGS)
 	@P2R_REQUIRE_VLLM=1 .venv-vllm/bin/python -m pytest -p no:cacheprovider \
-	  tests/integration/test_vllm_inprocess.py tests/backends/test_vllm_engine.py \
+	  tests/integration/test_vllm_inprocess.py tests/integration/test_vllm_rollout_inprocess.py \
+	  tests/integration/test_vllm_rollout_transfer.py tests/backends/test_vllm_engine.py \
 	  tests/backends/test_transformers_local.py tests/backends/test_rope_positions.py $(PYTEST_ARGS)
 
 check: format-check lint types imports test ## what has to pass before a commit
