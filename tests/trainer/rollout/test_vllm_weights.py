@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,7 @@ from videop2r_data.trainer.model.specs import LoraSpec
 from videop2r_data.trainer.rollout.vllm_sync import write_weights
 from videop2r_data.trainer.rollout.vllm_weights import policy_weights, weight_metas
 
+ROOT = Path(__file__).resolve().parents[3]
 LORA = LoraSpec(rank=3, alpha=7.0, vision=True)
 
 
@@ -115,3 +118,10 @@ def test_files_are_of_bounded_size_and_hold_every_weight(world: World, tmp_path:
     assert all(torch.equal(w, own[name]) for name, w in held.items())
     largest = max(w.numel() * 4 for w in own.values())
     assert all(path.stat().st_size < 200_000 + largest + 20_000 for path in tmp_path.iterdir())
+
+
+def test_weights_that_are_cut_over_two_processes_come_whole(world: World) -> None:
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    command += ["-m", "tests.trainer.rollout.vllm_two_shards", str(world.folder)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
