@@ -44,6 +44,9 @@ def tiny(
     words: Annotated[
         bool, typer.Option("--words", help="Tokens end at words, as in Qwen: three times the tokens.")
     ] = False,
+    chats: Annotated[
+        int, typer.Option(min=1, metavar="N", help="Chats that the tokenizer is learnt from.")
+    ] = 3000,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")] = False,
 ) -> None:
     """Make a tokenizer and a tiny Qwen2.5-VL for the demo world, and train it from scratch.
@@ -55,7 +58,13 @@ def tiny(
 
     with errors_as_messages(as_json=json):
         spec = _checked(
-            TinySpec, hidden=hidden, intermediate=hidden * 5 // 2, layers=layers, phrases=not words, seed=seed
+            TinySpec,
+            hidden=hidden,
+            intermediate=hidden * 5 // 2,
+            layers=layers,
+            phrases=not words,
+            corpus=chats,
+            seed=seed,
         )
         chosen = {"tasks": tuple(task)} if task else {}
         world = _checked(TinyWorld, max_objects=objects, **chosen)

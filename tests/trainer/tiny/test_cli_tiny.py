@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 from videop2r_data.cli.train import app
 
 RUN = CliRunner()
-SMALL = ("--hidden", "64", "--layers", "1", "--objects", "1", "--task", "colour")
+SMALL = ("--hidden", "64", "--layers", "1", "--objects", "1", "--task", "colour", "--chats", "100")
 
 
 def test_without_steps_a_model_of_random_weights_is_made(tmp_path: Path) -> None:
