@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import orjson
@@ -11,6 +13,7 @@ import typer
 import yaml
 from typer.testing import CliRunner
 
+import videop2r_data
 from videop2r_data.cli.train_look import add
 from videop2r_data.trainer.run.config import TrainRecipe
 from videop2r_data.trainer.run.held_out import held_out
@@ -101,3 +104,36 @@ def test_a_run_evaluates_between_its_steps(tmp_path: Path) -> None:
     assert (tmp_path / "run" / "eval" / "step-000001" / "rows-0000.jsonl").exists()
     session.recipe = recipe.model_copy(update={"evaluation": None})
     assert held_out(session) is None
+
+
+def test_two_processes_share_the_questions(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    make_tiny(run / "final", TINY, world=TinyWorld())
+    media = {"frames": 4, "min_pixels": 64, "max_pixels": 784, "factor": 8}
+    data = {"source": "demo", "demo": TinyWorld().model_dump(mode="json"), "media": media}
+    (run / "recipe.yaml").write_text(yaml.safe_dump({"stage": "sft", "data": data}))
+    config = Path(videop2r_data.__file__).parent / "trainer" / "accelerate" / "cpu-2proc.yaml"
+    launch = [
+        sys.executable,
+        "-m",
+        "accelerate.commands.accelerate_cli",
+        "launch",
+        "--config_file",
+        str(config),
+    ]
+    launch += [
+        "--main_process_port",
+        "0",
+        "-m",
+        "videop2r_data.cli.train",
+        "eval",
+        str(run),
+        "--data",
+        "demo",
+    ]
+    flags = ["--limit", "5", "--max-new-tokens", "4", "--device", "cpu", "--json"]
+    done = subprocess.run([*launch, *flags], capture_output=True, text=True, timeout=240, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr[-2000:]
+    told = orjson.loads(done.stdout)
+    lines = [p.read_text().count("\n") for p in sorted(Path(told["folder"]).glob("rows-*.jsonl"))]
+    assert told["asked"] == 5 and lines == [3, 2]

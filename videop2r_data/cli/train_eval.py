@@ -113,7 +113,8 @@ def _evaluate(
     from videop2r_data.trainer.evaluate.target import eval_recipe, find_target
 
     target = find_target(named)
-    place = device or _device()
+    own = _device()  # also joins the processes of `accelerate launch`, whatever device is named
+    place = device or own
     if judging is not None:
         given["judging"] = parse_mapping(
             read_text(judging), where=str(judging), what="judging file", valid="see docs/training.md"
