@@ -62,7 +62,7 @@ def start(world: Path, tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> 
         data={"source": str(world), "prompt": "tiny-v1", "tail": "carry", "media": small.MEDIA, "workers": 1},
         batch={"size": 16, "micro": 16},
         steps=130,
-        optim={"lr": 0.006, "warmup": 5, "betas": [0.9, 0.98], "max_grad_norm": 1.0},
+        optim={"lr": 0.006, "warmup": 5, "betas": [0.9, 0.98], "max_grad_norm": 1.0, "schedule": "linear"},
     )
     assert train(recipe).complete
     return run
@@ -96,12 +96,14 @@ def same(one: Path, other: Path) -> None:
 
 
 def close(one: Path, other: Path) -> None:
-    """Equal up to the rounding of sums in another order."""
+    """Equal up to the rounding of sums in another order; AdamW makes the most of a gradient that is all rounding."""
     a, b = small.weights(one), small.weights(other)
     for name in a:
-        torch.testing.assert_close(a[name], b[name], rtol=1e-4, atol=2e-5)
+        torch.testing.assert_close(a[name], b[name], rtol=1e-3, atol=1e-4)
     for x, y in zip(small.rows(one), small.rows(other), strict=True):
         assert x == pytest.approx(y, rel=1e-3, abs=1e-5)
+    first = small.rows(one)[0], small.rows(other)[0]  # before AdamW had a say
+    assert first[0] == pytest.approx(first[1], rel=1e-5, abs=1e-7)
 
 
 def test_sft_learns_and_its_model_loads(start: Path) -> None:
@@ -122,10 +124,10 @@ def test_format_reaches_one_in_rl(start: Path, world: Path, tmp_path: Path) -> N
         data={
             "source": str(world), "config": "rl", "prompt": "tiny-v1", "media": small.MEDIA, "workers": 1,
         },
-        sampling={"max_new_tokens": 64},
+        sampling={"max_new_tokens": 112, "temperature": 0.8},
         batch={"size": 8, "micro": 8},
-        optim={"lr": 0.001, "schedule": "constant"},
-        steps=16,
+        optim={"lr": 0.0002, "schedule": "constant"},
+        steps=6,
     )  # fmt: skip
     assert train(recipe).complete
     forms = [(row["reward/format_p"], row["reward/format_r"]) for row in small.rows(tmp_path / "rl")]
@@ -184,7 +186,11 @@ def test_micro_batches_change_nothing(tiny: Path, tmp_path: Path, micro: int) ->
 
 @pytest.mark.parametrize("name", OBJECTIVES)
 def test_every_objective_runs_from_its_name(start: Path, tmp_path: Path, name: str) -> None:
-    train(small.rl(start / "final", tmp_path / "run", steps=2, objective__name=name))
+    train(
+        small.rl(
+            start / "final", tmp_path / "run", steps=2, objective__name=name, sampling__max_new_tokens=64
+        )
+    )
     found = small.rows(tmp_path / "run")
     assert [row["step"] for row in found] == [1, 2]
     assert found[0]["grad_norm"] > 0
@@ -194,7 +200,7 @@ def test_every_objective_runs_from_its_name(start: Path, tmp_path: Path, name: s
 
 def test_rewards_belong_to_their_rollouts(start: Path, tmp_path: Path) -> None:
     """Every sampled completion, graded here from its text alone, has the rewards that were recorded."""
-    from videop2r_data.demo import iter_scenes, observation_is_sufficient
+    from videop2r_data.demo import observation_is_sufficient
     from videop2r_data.schemas import segment_spans
     from videop2r_data.trainer.data.examples import read_examples
     from videop2r_data.validators import extract_answer, score
@@ -205,7 +211,6 @@ def test_rewards_belong_to_their_rollouts(start: Path, tmp_path: Path) -> None:
     records = read_lines(tmp_path / "run" / "samples.jsonl")
     assert [(r["group"], r["rollout"]) for r in records[:16]] == [(b, g) for b in range(4) for g in range(4)]
     assert len({r["text"] for r in records}) > 8
-    assert iter_scenes is not None
     for record in records:
         example = questions[record["sample_id"]]
         found = extract_answer(record["text"], recipe.scoring)

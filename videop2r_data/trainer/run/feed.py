@@ -46,6 +46,11 @@ def feed(session: Session) -> Iterator[Fed]:
             places = tuple(loaded.kept[at] for at in prompts.kept)
             skipped = (*loaded.skipped, *prompts.skipped)
             for skip in skipped:
-                session.skipped[skip.reason] = session.skipped.get(skip.reason, 0) + 1
+                reason = str(skip.reason)
+                session.skipped[reason] = session.skipped.get(reason, 0) + 1
+            if step + 1 == session.steps:
+                next(
+                    loader, None
+                )  # there is none: lets the decoders end by themselves, not by being cancelled
             yield Fed(step, prompts, places, skipped, time.perf_counter() - began)
             began = time.perf_counter()
