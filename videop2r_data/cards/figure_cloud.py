@@ -1,4 +1,4 @@
-"""Word clouds of perception and reasoning, and the words that tell the two apart."""
+"""Word clouds of perception and reasoning."""
 
 from __future__ import annotations
 
@@ -6,31 +6,40 @@ import math
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+import numpy.typing as npt
+
 from videop2r_data.cards.figure_frame import drawable, font_path, new_figure, plain_axes
 from videop2r_data.cards.palette import Look, mix
-from videop2r_data.cards.stats_text import TopWords
-from videop2r_data.errors import MissingExtraError
+from videop2r_data.cards.stats_text import content_words
 from videop2r_data.schemas.base import Model
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-WORDS = 90
-TELLING = 14
-"""Words per process in the second figure."""
-_SIZE = (690, 470)
-"""Pixels of one cloud."""
+WORDS = 80
+SIZE = (690, 450)
+"""Pixels of one cloud, across and down."""
+LARGEST, SMALLEST = 92, 11
+"""Pixels of the letters."""
+_GAP = 5
+_GRID = 2
+"""Places are tried at every second pixel."""
+_UPRIGHT = 7
+"""Every so many words one is read from below."""
 
 
 class Placed(Model):
-    """A word where it was put, in pixels of a cloud of 690 x 470."""
+    """A word where it was put: its ink lies in the box from (x, y), in pixels of a cloud of `SIZE`."""
 
     word: str
     count: int
     size: int
+    """Of the font, in pixels."""
     x: int
     y: int
+    wide: int
+    high: int
     upright: bool
     """Read from below."""
 
@@ -41,173 +50,147 @@ class CloudData(Model):
     config: str
     perception: list[Placed]
     reasoning: list[Placed]
-    perception_tokens: int
-    reasoning_tokens: int
+    perception_words: int
+    """Words in all, the opening that the prompt asks for not counted."""
+    reasoning_words: int
 
     @classmethod
-    def of(cls, config: str, perception: TopWords, reasoning: TopWords) -> CloudData:
-        """Lay the words out; those that the font cannot draw are left out.
+    def of(cls, config: str, perception: Counter[str], reasoning: Counter[str]) -> CloudData:
+        """Lay the most frequent words out; function words, and words that the font lacks, are left out.
 
         Raises:
-            MissingExtraError: wordcloud is not installed.
+            MissingExtraError: matplotlib, which brings the font, is not installed.
         """
         return cls(
             config=config,
-            perception=place(perception.top),
-            reasoning=place(reasoning.top),
-            perception_tokens=perception.tokens,
-            reasoning_tokens=reasoning.tokens,
+            perception=lay_out(_shown(perception)),
+            reasoning=lay_out(_shown(reasoning)),
+            perception_words=perception.total(),
+            reasoning_words=reasoning.total(),
         )
 
 
-def need_wordcloud() -> None:
-    """Refuse early.
+def fits(word: str) -> bool:
+    """Whether a figure can show a word: not too long, and in its font."""
+    return len(word) <= 24 and all(map(drawable, word))
 
-    Raises:
-        MissingExtraError: wordcloud is not installed.
+
+def _shown(words: Counter[str]) -> dict[str, int]:
+    found = content_words(words, 3 * WORDS)
+    return dict([(word, n) for word, n in found.items() if fits(word)][:WORDS])
+
+
+def lay_out(words: dict[str, int]) -> list[Placed]:
+    """Put words around the middle, the most frequent first and largest; no two boxes touch.
+
+    Nothing is left to chance. All letters are scaled down until every word has found its place; a word that
+    finds none at the smallest scale is left out.
+
+    Args:
+        words: word -> count, the most frequent first.
     """
-    try:
-        import wordcloud  # noqa: F401
-    except ImportError:
-        raise MissingExtraError("wordcloud", "report") from None
+    placed: list[Placed] = []
+    for largest in (LARGEST, 80, 68, 58, 50, 42, 34):
+        placed = _attempt(words, largest)
+        if len(placed) == len(words):
+            break
+    return placed
 
 
-def place(words: dict[str, int]) -> list[Placed]:
-    """Put words side by side, the most frequent the largest; equal counts give an equal layout.
+def _attempt(words: dict[str, int], largest: int) -> list[Placed]:
+    taken = np.zeros((SIZE[1] // _GRID, SIZE[0] // _GRID), bool)
+    most = max(words.values(), default=1)
+    placed = []
+    for number, (word, count) in enumerate(words.items()):
+        size = max(SMALLEST, round(largest * (count / most) ** 0.55))
+        turns = (True, False) if number % _UPRIGHT == _UPRIGHT - 1 else (False, True)
+        for upright in turns:
+            wide, high = _box(word, size, upright=upright)
+            spot = _free_spot(taken, wide + _GAP, high + _GAP)
+            if spot is not None:
+                x, y = spot
+                taken[y : y + -(-(high + _GAP) // _GRID), x : x + -(-(wide + _GAP) // _GRID)] = True
+                place = {"x": x * _GRID + _GAP // 2, "y": y * _GRID + _GAP // 2}
+                placed.append(
+                    Placed(word=word, count=count, size=size, wide=wide, high=high, upright=upright, **place)
+                )
+                break
+    return placed
 
-    Raises:
-        MissingExtraError: wordcloud is not installed.
-    """
-    need_wordcloud()
-    from wordcloud import WordCloud
 
-    shown = {word: n for word, n in words.items() if len(word) <= 24 and all(map(drawable, word))}
-    shown = dict(list(shown.items())[:WORDS])
-    if not shown:
-        return []
-    cloud = WordCloud(
-        width=_SIZE[0], height=_SIZE[1], font_path=font_path(), random_state=0, prefer_horizontal=0.92,
-        max_words=WORDS, relative_scaling=0.45, margin=4, min_font_size=9, max_font_size=104,
-    )  # fmt: skip
-    cloud.generate_from_frequencies(shown)
-    return [
-        Placed(word=word, count=shown[word], size=size, x=x, y=y, upright=turned is not None)
-        for (word, _), size, (y, x), turned, _ in cloud.layout_
-    ]
+def _font(size: int) -> Any:
+    from PIL import ImageFont
+
+    return ImageFont.truetype(font_path(), size)
+
+
+def _box(word: str, size: int, *, upright: bool) -> tuple[int, int]:
+    """Pixels of ink across and down."""
+    left, top, right, bottom = _font(size).getbbox(word, anchor="lt")
+    wide, high = math.ceil(right - left), math.ceil(bottom - top)
+    return (high, wide) if upright else (wide, high)
+
+
+def _free_spot(taken: npt.NDArray[np.bool_], wide: int, high: int) -> tuple[int, int] | None:
+    """The place nearest to the middle, in steps of the grid, where a box of so many pixels is free."""
+    w, h = -(-wide // _GRID), -(-high // _GRID)
+    rows, columns = taken.shape
+    if w > columns or h > rows:
+        return None
+    sums = np.zeros((rows + 1, columns + 1), np.int32)
+    sums[1:, 1:] = taken.cumsum(axis=0, dtype=np.int32).cumsum(axis=1, dtype=np.int32)
+    used = sums[h:, w:] - sums[:-h, w:] - sums[h:, :-w] + sums[:-h, :-w]
+    down = (np.arange(used.shape[0]) + h / 2 - rows / 2) / rows
+    across = (np.arange(used.shape[1]) + w / 2 - columns / 2) / columns
+    far = np.where(used == 0, down[:, None] ** 2 + across[None, :] ** 2, np.inf)
+    best = int(far.argmin())
+    y, x = divmod(best, far.shape[1])
+    return (x, y) if np.isfinite(far[y, x]) else None
 
 
 def cloud_caption(data: CloudData) -> str:
     """One sentence for the card."""
     p, r = (", ".join(w.word for w in placed[:5]) for placed in (data.perception, data.reasoning))
     return (
-        f"The most frequent words of perception ({p}) and reasoning ({r}), function words left out; "
-        "size follows frequency."
+        f"The most frequent words of perception ({p}) and reasoning ({r}); size follows frequency. Function "
+        "words, and the opening words that the prompt asks for, are left out."
     )
 
 
 def draw_cloud(data: CloudData, look: Look) -> Figure:
     """Two clouds side by side."""
     told = (
-        f"most frequent words in {data.config}, function words left out: "
-        f"{data.perception_tokens:,} words of perception, {data.reasoning_tokens:,} of reasoning"
+        f"most frequent words of {data.config} without function words and prompted openings; "
+        f"{data.perception_words:,} and {data.reasoning_words:,} words in all"
     )
-    figure = new_figure("Words of perception and reasoning", told, look, high=2.75)
-    panels = figure.subplots(1, 2)
-    for axes, name, placed, colour in (
-        (panels[0], "perception", data.perception, look.perception),
-        (panels[1], "reasoning", data.reasoning, look.reasoning),
+    figure = new_figure("Words of perception and reasoning", told, look, high=2.6)
+    for axes, name, placed, colour in zip(
+        figure.subplots(1, 2),
+        ("perception", "reasoning"),
+        (data.perception, data.reasoning),
+        (look.perception, look.reasoning),
+        strict=True,
     ):
         plain_axes(axes, look, grid="", title=name)
         axes.set_xticks([])
         axes.set_yticks([])
-        axes.imshow(_picture(placed, colour, look), interpolation="antialiased")
+        axes.imshow(picture_of(placed, colour, look), interpolation="antialiased")
     return figure
 
 
-def _picture(placed: list[Placed], colour: str, look: Look) -> Any:
+def picture_of(placed: list[Placed], colour: str, look: Look, *, scale: int = 2) -> npt.NDArray[np.uint8]:
     """Pixels of one cloud; rarer words are drawn nearer to the background, never below readable."""
-    import numpy as np
-    from PIL import Image, ImageDraw, ImageFont
+    from PIL import Image, ImageDraw
 
-    scale = 2
-    picture = Image.new("RGB", (_SIZE[0] * scale, _SIZE[1] * scale), look.paper)
-    pen = ImageDraw.Draw(picture)
+    picture = Image.new("RGB", (SIZE[0] * scale, SIZE[1] * scale), look.paper)
     most = max((word.count for word in placed), default=1)
     for word in placed:
-        depth = 0.62 + 0.38 * math.sqrt(word.count / most)
-        font: Any = ImageFont.truetype(font_path(), word.size * scale)
+        tint = mix(look.paper, colour, 0.66 + 0.34 * math.sqrt(word.count / most))
+        font = _font(word.size * scale)
+        left, top, right, bottom = font.getbbox(word.word, anchor="lt")
+        ink = Image.new("L", (math.ceil(right - left), math.ceil(bottom - top)))
+        ImageDraw.Draw(ink).text((-left, -top), word.word, fill=255, font=font, anchor="lt")
         if word.upright:
-            font = ImageFont.TransposedFont(font, orientation=Image.Transpose.ROTATE_90)
-        tint = mix(look.paper, colour, depth) if depth < 0.999 else colour
-        pen.text((word.x * scale, word.y * scale), word.word, fill=tint, font=font)
+            ink = ink.transpose(Image.Transpose.ROTATE_90)
+        picture.paste(tint, (word.x * scale, word.y * scale), ink)
     return np.asarray(picture)
-
-
-class TellingData(Model):
-    """What the figure shows."""
-
-    config: str
-    perception: dict[str, float]
-    """Word -> z of its log odds in perception against reasoning, the highest first."""
-    reasoning: dict[str, float]
-    """The same for reasoning, as positive numbers."""
-
-    @classmethod
-    def of(cls, config: str, perception: Counter[str], reasoning: Counter[str]) -> TellingData:
-        """From word -> count in each."""
-        scores = log_odds(perception, reasoning)
-        ranked = sorted(scores.items(), key=lambda item: (-item[1], item[0]))
-        ranked = [(w, z) for w, z in ranked if len(w) <= 24 and all(map(drawable, w))]
-        return cls(
-            config=config,
-            perception={w: round(z, 2) for w, z in ranked[:TELLING] if z > 0},
-            reasoning={w: round(-z, 2) for w, z in reversed(ranked[-TELLING:]) if z < 0},
-        )
-
-
-def log_odds(left: Counter[str], right: Counter[str]) -> dict[str, float]:
-    """z-scores of log odds with an informative Dirichlet prior, positive where a word is more of the left's.
-
-    The prior is a twentieth of the counts of both together, so that rare words do not win. Formula: Monroe,
-    Colaresi and Quinn 2008, "Fightin' Words", section 3.5.1. Nothing to compare gives no scores.
-    """
-    whole = left + right
-    prior_total = whole.total() / 20
-    n_left, n_right = left.total() + prior_total, right.total() + prior_total
-    if len(whole) < 2 or not left or not right:
-        return {}
-    found = {}
-    for word, number in whole.items():
-        a, b = left[word] + number / 20, right[word] + number / 20
-        delta = math.log(a / (n_left - a)) - math.log(b / (n_right - b))
-        found[word] = delta / math.sqrt(1 / a + 1 / b)
-    return found
-
-
-def telling_caption(data: TellingData) -> str:
-    """One sentence for the card."""
-    p, r = (", ".join(list(words)[:5]) for words in (data.perception, data.reasoning))
-    return (
-        f"Words that tell perception ({p}) and reasoning ({r}) apart: z-scores of their log odds with a "
-        "Dirichlet prior (Monroe et al. 2008), function words included."
-    )
-
-
-def draw_telling(data: TellingData, look: Look) -> Figure:
-    """Bars to the left for perception, to the right for reasoning, each on its own words."""
-    told = f"z-score of log odds with a Dirichlet prior, all words of {data.config}"
-    lines = max(len(data.perception), len(data.reasoning), 4)
-    figure = new_figure("Words that tell the two apart", told, look, high=0.2 * lines + 0.75)
-    panels = figure.subplots(1, 2, sharex=True)
-    for axes, name, words, colour in (
-        (panels[0], "more in perception", data.perception, look.perception),
-        (panels[1], "more in reasoning", data.reasoning, look.reasoning),
-    ):
-        plain_axes(axes, look, grid="x", title=name)
-        axes.barh(range(len(words)), list(words.values()), height=0.68, color=colour)
-        axes.set_yticks(range(len(words)), list(words))
-        axes.tick_params(axis="y", labelcolor=look.ink)
-        axes.set_ylim(lines - 0.4, -0.6)
-        axes.locator_params(axis="x", nbins=5)
-        axes.set_xlabel("z-score")
-    return figure

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
-from videop2r_data.cards.figure_frame import new_figure, plain_axes, share
-from videop2r_data.cards.palette import Look, mix
+from videop2r_data.cards.figure_frame import new_figure, share
+from videop2r_data.cards.palette import Look, ink_on, mix
 from videop2r_data.cards.stats_copies import HASHES, LEVELS, SHINGLE, Copies
 from videop2r_data.schemas.base import Model
 
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-_DEPTHS = (0.22, 0.48, 0.76, 1.0)
+ROW = 0.46
 
 
 class CopiesData(Model):
@@ -21,7 +22,7 @@ class CopiesData(Model):
 
     config: str
     same_question: int
-    """Rows whose question, options and path repeat an earlier row's up to case, white space and punctuation."""
+    """Rows whose question, options and path repeat an earlier row's up to case and punctuation."""
     hashes: int
     shingle: int
     """Words."""
@@ -35,7 +36,7 @@ class CopiesData(Model):
 
 
 def copies_caption(data: CopiesData) -> str:
-    """One sentence for the card."""
+    """A few sentences for the card."""
     told = ", ".join(
         f"{name} {copies.rows['0.8']:,} of {copies.texts:,}" for name, copies in data.columns.items()
     )
@@ -47,36 +48,49 @@ def copies_caption(data: CopiesData) -> str:
 
 
 def draw_copies(data: CopiesData, look: Look) -> Figure:
-    """A block per column, a bar per level of similarity."""
-    texts = max(copies.texts for copies in data.columns.values())
-    told = (
-        f"rows of {data.config} with another row at least so similar (Jaccard, {data.shingle}-word shingles)"
-    )
-    high = 0.98 * len(data.columns) + 0.1
-    figure = new_figure("Near-copies", told, look, high=high)
-    grid = figure.subplots(len(data.columns), 1, sharex=True, squeeze=False)
-    most = max(max(c.rows.values()) / c.texts for c in data.columns.values())
-    for axes, (name, copies) in zip(grid.flat, data.columns.items(), strict=True):
-        _block(axes, name, copies, look)
-    last = grid.flat[-1]
-    last.set_xlim(0, (most or 1 / texts) * 1.5)
-    last.xaxis.set_major_formatter(lambda value, _: f"{100 * value:g} %")
-    last.locator_params(axis="x", nbins=5)
+    """A row per column of texts, a cell per level of similarity; the darker, the larger its share."""
+    rows = list(data.columns.items())
+    measure = f"Jaccard of {data.shingle}-word shingles"
+    told = f"rows of {data.config} with another row at least so similar ({measure})"
+    figure = new_figure("Near-copies", told, look, high=ROW * (len(rows) + 1) + 0.1)
+    axes = figure.subplots()
+    axes.set_axis_off()
+    axes.set_xlim(-1.62, len(LEVELS) + 2)
+    axes.set_ylim(len(rows) + 0.05, -0.85)
+    heads = [f"≥ {level:g}" if level < 1 else "same" for level in LEVELS]
+    for x, head in enumerate([*heads, "groups\nat 0.8", "texts\ncompared"]):
+        axes.text(
+            x + 0.5, -0.38, head, ha="center", va="center", fontsize=8, color=look.muted, linespacing=1.05
+        )
+    for y, (name, copies) in enumerate(rows):
+        axes.text(-0.1, y + 0.5, name, ha="right", va="center", fontsize=9, color=look.ink)
+        for x, level in enumerate(LEVELS):
+            _cell(axes, (x, y), copies.rows[f"{level:g}"], copies.texts, look)
+        for x, number in enumerate((copies.groups, copies.texts)):
+            axes.text(
+                len(LEVELS) + x + 0.5, y + 0.5, f"{number:,}", ha="center", va="center", fontsize=8.5,
+                color=look.ink if number else look.muted,
+            )  # fmt: skip
     return figure
 
 
-def _block(axes: Axes, name: str, copies: Copies, look: Look) -> None:
-    grouped = (
-        f"  ({copies.groups:,} group{'s' if copies.groups != 1 else ''} at 0.8)" if copies.groups else ""
+def _cell(axes: Axes, at: tuple[int, int], number: int, texts: int, look: Look) -> None:
+    from matplotlib.patches import Rectangle
+
+    x, y = at
+    # by decades: 0.01 % of the rows is hardly tinted, all of them are full
+    depth = 0.06 if not number else 0.12 + 0.78 * max(0.0, 1 + math.log10(number / texts) / 4)
+    ground = mix(look.paper, look.perception if number else look.fill, depth)
+    axes.add_patch(Rectangle((x + 0.03, y + 0.05), 0.94, 0.9, facecolor=ground, linewidth=0))
+    ink = ink_on(ground) if number else look.muted
+    axes.text(
+        x + 0.5,
+        y + (0.36 if number else 0.5),
+        f"{number:,}",
+        ha="center",
+        va="center",
+        fontsize=8.5,
+        color=ink,
     )
-    plain_axes(axes, look, grid="x", title=name)
-    for y, (level, depth) in enumerate(zip(LEVELS, _DEPTHS, strict=True)):
-        rows = copies.rows[f"{level:g}"]
-        axes.barh(y, rows / copies.texts, height=0.7, color=mix(look.paper, look.perception, depth))
-        axes.annotate(
-            f"{rows:,}  {share(rows, copies.texts)}{grouped if level == 0.8 else ''}", (rows / copies.texts, y),
-            xytext=(4, 0), textcoords="offset points", ha="left", va="center", fontsize=7.6, color=look.muted,
-        )  # fmt: skip
-    axes.set_yticks(range(len(LEVELS)), [f"≥ {level:g}" if level < 1 else "1 (same)" for level in LEVELS])
-    axes.set_ylim(len(LEVELS) - 0.5, -0.5)
-    axes.tick_params(axis="y", labelcolor=look.ink, labelsize=7.6)
+    if number:
+        axes.text(x + 0.5, y + 0.71, share(number, texts), ha="center", va="center", fontsize=7, color=ink)

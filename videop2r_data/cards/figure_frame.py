@@ -6,10 +6,12 @@ import io
 import math
 import unicodedata
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from videop2r_data.cards.palette import Look
 from videop2r_data.errors import MissingExtraError
+
+Grid = Literal["x", "y", ""]
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -22,6 +24,8 @@ WIDE = 7.2
 HEAD = 0.62
 """Inches above the axes: title and what is measured."""
 COLOURS = 96
+SHOWN = 0.5
+"""Width on a page over width in pixels."""
 _FONT = "DejaVu Sans"
 
 
@@ -65,13 +69,13 @@ def new_figure(title: str, told: str, look: Look, *, high: float) -> Figure:
     return figure
 
 
-def plain_axes(axes: Axes, look: Look, *, grid: str = "x", title: str = "") -> None:
+def plain_axes(axes: Axes, look: Look, *, grid: Grid = "x", title: str = "") -> None:
     """Axes without a box: only what helps to read.
 
     Args:
         axes: to be changed.
         look: colours.
-        grid: `x`, `y`, `both` or empty.
+        grid: lines across this axis, or empty: then the numbers stand at the bars, and there is no scale.
         title: bold, above the left end.
     """
     axes.set_facecolor(look.paper)
@@ -79,6 +83,8 @@ def plain_axes(axes: Axes, look: Look, *, grid: str = "x", title: str = "") -> N
         axes.set_title(title, loc="left", fontsize=9, color=look.ink, fontweight="bold", pad=6)
     if grid:
         axes.grid(True, axis=grid, color=look.grid, linewidth=0.7)
+    else:
+        axes.tick_params(axis="x", labelbottom=False)
     axes.set_axisbelow(True)
     for side in ("top", "right", "left", "bottom"):
         axes.spines[side].set_visible(side == "bottom" and grid == "y")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from videop2r_data.cards.figure_frame import label, new_figure, plain_axes, share, thousands
+from videop2r_data.cards.figure_frame import label, new_figure, plain_axes, share
 from videop2r_data.cards.palette import Look, mix
 from videop2r_data.schemas.base import Model
 from videop2r_data.schemas.reasons import Stage
@@ -57,8 +57,8 @@ def funnel_caption(data: FunnelData) -> str:
         for stage, lost in by_stage(data.lost).items()
     )
     return (
-        f"Of {data.rows_in:,} questions {data.accepted:,} ({share(data.accepted, data.rows_in)}) were accepted; "
-        f"lost by step: {stages}."
+        f"Of {data.rows_in:,} questions {data.accepted:,} ({share(data.accepted, data.rows_in)}) were "
+        f"accepted; lost by step: {stages}."
     )
 
 
@@ -87,14 +87,12 @@ def draw_funnel(data: FunnelData, look: Look) -> Figure:
         f"{data.rows_in:,} questions in, {data.accepted:,} accepted ({share(data.accepted, data.rows_in)}), "
         f"{data.rows_in - data.accepted:,} lost"
     )
-    figure = new_figure("From questions to accepted rows", told, look, high=0.225 * lines + 0.45)
+    figure = new_figure("From questions to accepted rows", told, look, high=0.225 * lines + 0.15)
     axes = figure.subplots()
-    plain_axes(axes, look, grid="x")
+    plain_axes(axes, look, grid="")
     _bars(axes, data, stages, look)
     axes.set_ylim(lines - 0.35, -0.65)
-    axes.set_xlim(0, data.rows_in * 1.17)
-    thousands(axes.xaxis, bins=6)
-    axes.set_xlabel("rows")
+    axes.set_xlim(0, data.rows_in * 1.22)
     return figure
 
 
@@ -127,6 +125,6 @@ def _bars(axes: Axes, data: FunnelData, stages: dict[str, list[Lost]], look: Loo
 
 def _count(axes: Axes, x: float, y: float, text: str, look: Look, *, bold: bool = False) -> None:
     axes.annotate(
-        text, (x, y), xytext=(4, 0), textcoords="offset points", ha="left", va="center", fontsize=7.8,
-        color=look.ink if bold else look.muted, fontweight="bold" if bold else "normal",
+        text, (x, y), xytext=(4, 0), textcoords="offset points", ha="left", va="center_baseline",
+        fontsize=7.8,         color=look.ink if bold else look.muted, fontweight="bold" if bold else "normal",
     )  # fmt: skip

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from videop2r_data.cards.figure_frame import new_figure, plain_axes, short_number, thousands
+from videop2r_data.cards.figure_frame import new_figure, plain_axes, share, short_number, thousands
 from videop2r_data.cards.palette import Look
 from videop2r_data.cards.stats_text import Spread
 from videop2r_data.schemas.base import Model
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 BINS = 24
 _FEW = 12
 """So many different numbers of frames get a bar each; more are put into bins."""
+_LABELLED = 8
+"""So many bars carry their numbers."""
 _WIDTHS = tuple(unit * 10**power for power in range(-1, 5) for unit in (1, 2, 5))
 
 
@@ -95,10 +97,18 @@ def media_caption(data: MediaData) -> str:
 
 
 def draw_media(data: MediaData, look: Look) -> Figure:
-    """Two panels; the second only when there are videos with times."""
-    told = f"{data.frames.count:,} rows of {data.config} with sampled frames, {data.seconds.count:,} of them videos"
-    figure = new_figure("Frames and durations", told, look, high=2.3)
-    both = bool(data.seconds.count)
+    """Two panels; the second only when the times of videos differ."""
+    videos = f"{data.seconds.count:,} of them videos"
+    told = f"{data.frames.count:,} rows of {data.config} with sampled frames, {videos}"
+    both = data.seconds.max > data.seconds.min
+    if data.seconds.count and not both:
+        told += f"; the last frame of each lies at {data.seconds.max:.1f} s"
+    figure = new_figure(
+        "Frames and durations",
+        told,
+        look,
+        high=2.3 if both else 1.25 if len(data.frame_counts) <= _LABELLED else 2,
+    )
     panels = figure.subplots(
         1, 2 if both else 1, squeeze=False, width_ratios=[0.8, 1.2] if both else None
     ).flat
@@ -109,20 +119,27 @@ def draw_media(data: MediaData, look: Look) -> Figure:
 
 
 def _frames(axes: Axes, data: MediaData, look: Look) -> None:
-    plain_axes(axes, look, grid="y", title="frames per row")
     counts = list(data.frame_counts.values())
-    places = range(len(counts))
-    axes.bar(places, counts, width=0.72 if len(counts) > 3 else 0.42, color=look.perception)
-    for x, number in zip(places, counts, strict=True):
-        if len(counts) <= 6 and number:
+    names = list(data.frame_counts)
+    if len(counts) <= _LABELLED:
+        plain_axes(axes, look, grid="", title="frames per row")
+        axes.barh(range(len(counts)), counts, height=0.6, color=look.perception)
+        for y, number in enumerate(counts):
             axes.annotate(
-                f"{number:,}", (x, number), xytext=(0, 3), textcoords="offset points", ha="center", va="bottom",
-                fontsize=7.8, color=look.ink,
+                f"{number:,}  {share(number, data.frames.count)}", (number, y), xytext=(4, 0), ha="left",
+                textcoords="offset points", va="center_baseline", fontsize=7.8, color=look.muted,
             )  # fmt: skip
-    slanted = {"rotation": 45, "ha": "right", "rotation_mode": "anchor"} if len(counts) > 6 else {}
-    axes.set_xticks(places, list(data.frame_counts), **slanted)
-    axes.set_xlim(-0.6, max(len(counts), 2) - 0.4 if len(counts) > 1 else 0.6)
-    axes.set_ylim(0, max(counts) * 1.16)
+        axes.set_yticks(range(len(names)), names)
+        axes.tick_params(axis="y", labelcolor=look.ink)
+        axes.set_ylim(max(len(counts), 3) - 0.5, -0.5)
+        axes.set_xlim(0, max(counts) * 1.5)
+        return
+    plain_axes(axes, look, grid="y", title="frames per row")
+    axes.bar(range(len(counts)), counts, width=0.8, color=look.perception)
+    axes.set_xticks(range(len(names)), names)
+    for tick in axes.get_xticklabels():
+        tick.set(rotation=45, ha="right", rotation_mode="anchor")
+    axes.set_ylim(0, max(counts) * 1.1)
     axes.set_xlabel("frames")
     axes.set_ylabel("rows")
     thousands(axes.yaxis, bins=4)
@@ -140,8 +157,8 @@ def _seconds(axes: Axes, data: MediaData, look: Look) -> None:
     right = data.seconds.p50 < edges[-1] / 2
     axes.annotate(
         f"median {data.seconds.p50:.1f} s", (data.seconds.p50, 1), xycoords=("data", "axes fraction"),
-        xytext=(4 if right else -4, -2), textcoords="offset points", ha="left" if right else "right", va="top",
-        fontsize=8, color=look.ink,
+        xytext=(4 if right else -4, -2), textcoords="offset points", ha="left" if right else "right",
+        va="top", fontsize=8, color=look.ink,
     )  # fmt: skip
     axes.set_xlim(0, edges[-1])
     axes.set_ylim(0, max(data.seconds_counts) * 1.22)

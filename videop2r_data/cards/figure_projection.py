@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 
 def _how(data: ProjectionData) -> str:
     vectors = f"embeddings of {label(data.model, 40)}" if data.embedding == "model" else "TF-IDF and SVD"
-    return f"{vectors} ({data.dimensions} dimensions), {'UMAP' if data.method == 'umap' else 'first two principal axes'}"
+    plane = "UMAP" if data.method == "umap" else "first two principal axes"
+    return f"{vectors} ({data.dimensions} dimensions), {plane}"
 
 
 def projection_caption(data: ProjectionData) -> str:
@@ -23,16 +24,18 @@ def projection_caption(data: ProjectionData) -> str:
     s = data.separation
     return (
         f"Perception and reasoning of {data.rows_sampled:,} of {data.rows_with_both:,} rows: {_how(data)}. "
-        f"Measured on the vectors, not on the picture: mean silhouette (cosine) {s.silhouette_cosine:.2f}; on "
-        f"{s.held_out_rows:,} held-out rows a nearest-centroid classifier tells the two apart with an accuracy "
-        f"of {100 * s.nearest_centroid_accuracy:.1f} %, a linear probe with {100 * s.linear_probe_accuracy:.1f} % "
-        "(chance: 50 %). The opening words that the prompt asks for were removed first."
+        f"Measured on the vectors, not on the picture: mean silhouette (cosine) {s.silhouette_cosine:.2f}; "
+        f"on {s.held_out_rows:,} held-out rows a nearest-centroid classifier tells the two apart with an "
+        f"accuracy of {100 * s.nearest_centroid_accuracy:.1f} %, a linear probe with "
+        f"{100 * s.linear_probe_accuracy:.1f} % (chance: 50 %). "
+        "The opening words that the prompt asks for were removed first."
     )
 
 
 def draw_projection(data: ProjectionData, look: Look) -> Figure:
     """A scatter of both, and the figures of separation beside it."""
-    told = f"{data.rows_sampled:,} of {data.rows_with_both:,} rows of {data.config}, two texts each; {_how(data)}"
+    rows = f"{data.rows_sampled:,} of {data.rows_with_both:,} rows of {data.config}"
+    told = f"{rows}, two texts each; {_how(data)}"
     figure = new_figure("Map of perception and reasoning", told, look, high=3.9)
     axes, side = figure.subplots(1, 2, width_ratios=[2.35, 1])
     _points(axes, data, look)

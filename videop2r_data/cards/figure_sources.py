@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from videop2r_data.cards.figure_frame import label, new_figure, plain_axes, share, thousands
-from videop2r_data.cards.figure_table import problem_types, shares
+from videop2r_data.cards.figure_frame import label, new_figure, plain_axes, share
+from videop2r_data.cards.figure_table import problem_types, shares, summed_up
 from videop2r_data.cards.palette import Look
 from videop2r_data.schemas.base import Model
 
@@ -32,7 +32,7 @@ class SourcesData(Model):
     def of(cls, config: str, counts: Counter[tuple[str, str, str]]) -> SourcesData:
         """From (source, modality, problem type) -> rows."""
         nested: dict[str, dict[str, Counter[str]]] = {}
-        for (source, data_type, kind), number in sorted(counts.items()):
+        for (source, data_type, kind), number in sorted(summed_up(counts).items()):
             nested.setdefault(data_type, {}).setdefault(source, Counter())[kind] += number
         ordered = sorted(nested, key=lambda d: (-sum(c.total() for c in nested[d].values()), d))
         return cls(
@@ -76,41 +76,38 @@ def draw_sources(data: SourcesData, look: Look) -> Figure:
     kinds = problem_types(_table(data))
     heights = [len(sources) for sources in data.counts.values()]
     told = f"rows of {data.config} by source and problem type; {shares(_table(data))}"
-    high = 0.27 * sum(heights) + 0.34 * len(heights) + 0.62
+    high = 0.27 * sum(heights) + 0.3 * len(heights) + (0.55 if len(kinds) > 5 else 0.36)
     figure = new_figure("Sources", told, look, high=high)
     grid = figure.subplots(len(heights), 1, sharex=True, squeeze=False, height_ratios=heights)
     most = max(sum(k.values()) for sources in data.counts.values() for k in sources.values())
     for axes, (data_type, sources) in zip(grid.flat, data.counts.items(), strict=True):
-        _block(axes, label(data_type, 20), sources, kinds, data.rows, look)
+        plain_axes(axes, look, grid="", title=label(data_type, 20))
+        _block(axes, sources, kinds, data.rows, look)
     last = grid.flat[-1]
     last.set_xlim(0, most * 1.2)
-    thousands(last.xaxis, bins=6)
-    last.set_xlabel("rows")
     handles, names = last.get_legend_handles_labels()
+    across = 3 if max(map(len, names)) > 20 else 5 if len(names) < 6 else 4
     figure.legend(
-        handles, names, loc="outside lower left", ncols=4, frameon=False, fontsize=8,
+        handles, names, loc="outside lower left", ncols=across, frameon=False, fontsize=8,
         labelcolor=look.ink, handlelength=1.0, handleheight=1.0, columnspacing=1.6, borderaxespad=0.2,
     )  # fmt: skip
     return figure
 
 
-def _block(
-    axes: Axes, head: str, sources: dict[str, dict[str, int]], kinds: list[str], rows: int, look: Look
-) -> None:
-    plain_axes(axes, look, grid="x", title=head)
+def _block(axes: Axes, sources: dict[str, dict[str, int]], kinds: list[str], rows: int, look: Look) -> None:
     lefts = [0] * len(sources)
     for place, kind in enumerate(kinds):
         counts = [found.get(kind, 0) for found in sources.values()]
         axes.barh(
-            range(len(counts)), counts, left=lefts, height=0.66, color=look.kinds[place], label=label(kind, 22),
-            edgecolor=look.paper, linewidth=0.5,
+            range(len(counts)), counts, left=lefts, height=0.66, color=look.kinds[place],
+            label=label(kind, 22), edgecolor=look.paper, linewidth=0.5,
         )  # fmt: skip
         lefts = [a + b for a, b in zip(lefts, counts, strict=True)]
     for y, found in enumerate(sources.values()):
         number = sum(found.values())
         axes.annotate(
             f"{number:,}  {share(number, rows)}", (lefts[y], y), xytext=(4, 0), textcoords="offset points",
-            ha="left", va="center", fontsize=7.8, color=look.muted,
+            ha="left", va="center_baseline", fontsize=7.8, color=look.muted,
         )  # fmt: skip
     axes.set_yticks(range(len(sources)), [label(name) for name in sources])
     axes.tick_params(axis="y", labelcolor=look.ink)

@@ -7,6 +7,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from videop2r_data.cards.figure_frame import label, new_figure, plain_axes, short_number, thousands
+from videop2r_data.cards.figure_table import MOST, problem_types
 from videop2r_data.cards.palette import Look, mix
 from videop2r_data.cards.stats_text import Spread
 from videop2r_data.schemas.base import Model
@@ -98,13 +99,14 @@ def draw_words(data: WordsData, look: Look) -> Figure:
         ("reasoning", data.reasoning, look.reasoning, (0, (4, 1.2))),
     )
     for name, part, colour, dashes in parts:
-        if not part.spread.count:
+        s = part.spread
+        if not s.count:
             continue
-        edges = [*part.edges, part.edges[-1] + data.bin_width]
-        axes.stairs(part.counts, edges, fill=True, color=colour, alpha=0.28, linewidth=0)
+        counts, edges = _trimmed(part, data.bin_width)
+        axes.stairs(counts, edges, fill=True, color=colour, alpha=0.28, linewidth=0)
         axes.stairs(
-            part.counts, edges, color=colour, linewidth=1.5, linestyle=dashes,
-            label=f"{name}: median {part.spread.p50:g}, 90 % within {part.spread.p5:g} to {part.spread.p95:g}",
+            counts, edges, color=colour, linewidth=1.5, linestyle=dashes,
+            label=f"{name}: median {s.p50:g}, 90 % within {s.p5:g} to {s.p95:g}",
         )  # fmt: skip
     _medians(axes, parts, look)
     axes.set_xlim(0, data.perception.edges[-1] + data.bin_width)
@@ -117,6 +119,13 @@ def draw_words(data: WordsData, look: Look) -> Figure:
         columnspacing=2.2, borderaxespad=0.2,
     )  # fmt: skip
     return figure
+
+
+def _trimmed(part: Histogram, width: int) -> tuple[list[int], list[int]]:
+    """Counts and edges without the empty bins at both ends."""
+    used = [at for at, count in enumerate(part.counts) if count]
+    low, high = used[0], used[-1]
+    return part.counts[low : high + 1], [*part.edges[low : high + 1], part.edges[high] + width]
 
 
 def _axis(data: WordsData) -> str:
@@ -145,7 +154,9 @@ class GroupsData(Model):
         empty = Spread()
         names = list(dict.fromkeys([*perception, *reasoning]))
         sources = [n for n in names if n.startswith("source/")]
-        kept = [n for n in names if n not in sources] + sources[:SOURCES]
+        types = {n.partition("/")[2]: 1 for n in names if n.startswith("type/")}
+        kept = [n for n in names if n.startswith("data/")][:MOST]
+        kept += [f"type/{kind}" for kind in problem_types({"": types})[:MOST]] + sources[:SOURCES]
         found = {
             n: {"perception": perception.get(n, empty), "reasoning": reasoning.get(n, empty)} for n in kept
         }
@@ -174,7 +185,7 @@ def draw_groups(data: GroupsData, look: Look) -> Figure:
     blocks = {head: lines for head, lines in blocks.items() if lines}
     heights = [len(lines) for lines in blocks.values()]
     told = f"words per text in {data.config}: median (dot), middle half (thick), middle 90 % (thin)"
-    high = 0.34 * sum(heights) + 0.34 * len(heights) + 0.6
+    high = 0.25 * sum(heights) + 0.31 * len(heights) + 0.6
     figure = new_figure("Length by modality, problem type and source", told, look, high=high)
     grid = figure.subplots(len(blocks), 1, sharex=True, squeeze=False, height_ratios=heights)
     for axes, (head, lines) in zip(grid.flat, blocks.items(), strict=True):
@@ -183,8 +194,8 @@ def draw_groups(data: GroupsData, look: Look) -> Figure:
     grid.flat[-1].xaxis.set_major_formatter(lambda value, _: short_number(value))
     grid.flat[-1].set_xlabel("words")
     figure.legend(
-        *grid.flat[0].get_legend_handles_labels(), loc="outside lower left", ncols=2, frameon=False, fontsize=8.5,
-        labelcolor=look.ink, handlelength=1.8, borderaxespad=0.2,
+        *grid.flat[0].get_legend_handles_labels(), loc="outside lower left", ncols=2, frameon=False,
+        fontsize=8.5, labelcolor=look.ink, handlelength=1.8, borderaxespad=0.2,
     )  # fmt: skip
     return figure
 
@@ -197,7 +208,7 @@ def _block(axes: Axes, head: str, lines: list[tuple[str, dict[str, Spread]]], lo
         ys, found = [y for y, _ in spreads], [s for _, s in spreads]
         axes.hlines(ys, [s.p5 for s in found], [s.p95 for s in found], color=colour, linewidth=1.0)
         axes.hlines(
-            ys, [s.p25 for s in found], [s.p75 for s in found], color=colour, linewidth=4.2, alpha=0.55
+            ys, [s.p25 for s in found], [s.p75 for s in found], color=colour, linewidth=3.6, alpha=0.55
         )
         axes.plot(
             [s.p50 for s in found], ys, linestyle="", marker=mark, markersize=4.4, color=colour, label=name,

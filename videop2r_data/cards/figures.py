@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import html
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import orjson
-from pydantic import Field, ValidationError
+from pydantic import ValidationError
 
 from videop2r_data.cards import figure_cloud as cloud
 from videop2r_data.cards import figure_copies as copies
@@ -18,79 +16,16 @@ from videop2r_data.cards import figure_media as media
 from videop2r_data.cards import figure_projection as projected
 from videop2r_data.cards import figure_sources as sources
 from videop2r_data.cards import figure_table as table
+from videop2r_data.cards import figure_telling as telling
 from videop2r_data.cards import figure_words as words
-from videop2r_data.cards.figure_frame import DPI, need_matplotlib, png_bytes
+from videop2r_data.cards.figure_frame import need_matplotlib, png_bytes
+from videop2r_data.cards.figures_data import FigureOptions, figure_data, gather
+from videop2r_data.cards.figures_index import INDEX, FigureEntry, FigureIndex, Omitted, read_figures
 from videop2r_data.cards.palette import DARK, LIGHT, Look
-from videop2r_data.cards.projection import LEAST, ProjectionData, need_sklearn, need_umap, project
-from videop2r_data.cards.stats import Readable, Stats, Tally, count_release
-from videop2r_data.cards.stats_copies import CopyWatch
-from videop2r_data.cards.stats_gather import Crossed, Sampled
+from videop2r_data.cards.projection import ProjectionData, need_sklearn, need_umap
+from videop2r_data.cards.stats import Readable, Stats
 from videop2r_data.errors import ExportError
 from videop2r_data.schemas.base import Model
-
-INDEX = "index.json"
-SAMPLE = 2_000
-"""Rows in the projection."""
-_MAX_BYTES = 64 * 2**20
-
-
-class FigureEntry(Model):
-    """One figure on disk; file names are relative to the folder of the index."""
-
-    name: str
-    title: str
-    caption: str
-    """For the card, and the text for those who cannot see the figure."""
-    light: str
-    dark: str
-    data: str
-    width: int
-    """Pixels; a card shows it at half of that."""
-    height: int
-
-
-class Omitted(Model):
-    """A figure that there is nothing to show in."""
-
-    name: str
-    title: str
-    why: str
-
-
-class FigureIndex(Model):
-    """`index.json` of a folder of figures."""
-
-    where: str
-    """The data set, as it was named."""
-    rows: dict[str, int]
-    """Config -> rows."""
-    figures: list[FigureEntry] = Field(default_factory=list)
-    omitted: list[Omitted] = Field(default_factory=list)
-
-
-@dataclass(frozen=True)
-class FigureOptions:
-    """What can be chosen.
-
-    Attributes:
-        sample: rows in the projection.
-        seed: of the sample, the split and the projection.
-        model: folder of a transformers model for the embeddings; None: TF-IDF and SVD.
-    """
-
-    sample: int = SAMPLE
-    seed: int = 0
-    model: Path | None = None
-
-
-class Gathered(NamedTuple):
-    """What one pass over a data set left behind."""
-
-    tally: Tally
-    stats: Stats
-    crossed: Crossed
-    sampled: Sampled
-    copied: CopyWatch
 
 
 class _Kind(NamedTuple):
@@ -119,7 +54,7 @@ KINDS: dict[str, _Kind] = {
         "Words of perception and reasoning", cloud.CloudData, cloud.draw_cloud, cloud.cloud_caption
     ),
     "telling-words": _Kind(
-        "Words that tell the two apart", cloud.TellingData, cloud.draw_telling, cloud.telling_caption
+        "Words that tell the two apart", telling.TellingData, telling.draw_telling, telling.telling_caption
     ),
     "projection": _Kind(
         "Map of perception and reasoning",
@@ -179,110 +114,12 @@ def make_figures(
     return gathered.stats, index
 
 
-def gather(release: Readable, options: FigureOptions) -> Gathered:
-    """Go through a data set once and hold what all figures need.
-
-    Raises:
-        SourceError: a file is damaged.
-    """
-    crossed, sampled, copied = Crossed(), Sampled(options.sample, options.seed), CopyWatch()
-    tally = count_release(release, [crossed, sampled, copied])
-    return Gathered(tally, tally.stats(), crossed, sampled, copied)
-
-
-def figure_data(name: str, found: Gathered, options: FigureOptions) -> Model | str:
-    """What a figure shows, or in words why there is nothing to show.
-
-    Raises:
-        KeyError: no figure of this name.
-    """
-    return _DATA[name](found, options)
-
-
-def _table(found: Gathered, _: FigureOptions) -> Model | str:
-    if not found.stats.table:
-        return f"no rows in {found.tally.main}"
-    return table.TableData.of(found.tally.main, found.stats.table)
-
-
-def _sources(found: Gathered, _: FigureOptions) -> Model | str:
-    if not found.crossed.counts:
-        return f"no rows in {found.tally.main}"
-    return sources.SourcesData.of(found.tally.main, found.crossed.counts)
-
-
-def _funnel(found: Gathered, _: FigureOptions) -> Model | str:
-    if "rejected" not in found.stats.rows:
-        return "the release has no config rejected: what was lost, and why, is not known"
-    if not found.stats.funnel:
-        return "no row was rejected"
-    return funnel.FunnelData.of(found.stats.rows.get("sft", 0), found.stats.funnel)
-
-
-def _lengths(found: Gathered, _: FigureOptions) -> Model | str:
-    p, r = (found.tally.words[name].lengths for name in ("perception", "reasoning"))
-    return words.WordsData.of(found.tally.main, p, r) if p or r else _no_texts(found)
-
-
-def _groups(found: Gathered, _: FigureOptions) -> Model | str:
-    data = words.GroupsData.of(found.tally.main, found.stats.perception_by, found.stats.reasoning_by)
-    return data if data.groups else _no_texts(found)
-
-
-def _words(found: Gathered, _: FigureOptions) -> Model | str:
-    p, r = (found.tally.words[name].top(2 * cloud.WORDS) for name in ("perception", "reasoning"))
-    return cloud.CloudData.of(found.tally.main, p, r) if p.top or r.top else _no_texts(found)
-
-
-def _telling(found: Gathered, _: FigureOptions) -> Model | str:
-    p, r = (found.tally.words[name].counts() for name in ("perception", "reasoning"))
-    data = cloud.TellingData.of(found.tally.main, p, r)
-    return data if data.perception and data.reasoning else _no_texts(found)
-
-
-def _projection(found: Gathered, options: FigureOptions) -> Model | str:
-    pairs, seen = found.sampled.pairs(), found.sampled.seen
-    if len(pairs) < LEAST:
-        return f"{seen:,} rows with perception and reasoning; at least {LEAST} are needed"
-    return project(found.tally.main, pairs, seen=seen, seed=options.seed, model=options.model)
-
-
-def _copies(found: Gathered, _: FigureOptions) -> Model | str:
-    data = copies.CopiesData.of(found.tally.main, found.stats.near_duplicates, found.copied.copies())
-    return data if data.columns else f"no texts in {found.tally.main}"
-
-
-def _media(found: Gathered, _: FigureOptions) -> Model | str:
-    if not found.tally.frames:
-        return f"the rows of {found.tally.main} do not say which frames were seen"
-    return media.MediaData.of(found.tally.main, found.tally.frames, found.tally.seconds)
-
-
-def _no_texts(found: Gathered) -> str:
-    return f"the rows of {found.tally.main} hold no perception and no reasoning"
-
-
-_DATA: dict[str, Callable[[Gathered, FigureOptions], Model | str]] = {
-    "table": _table,
-    "sources": _sources,
-    "funnel": _funnel,
-    "lengths": _lengths,
-    "lengths-by-group": _groups,
-    "words": _words,
-    "telling-words": _telling,
-    "projection": _projection,
-    "near-copies": _copies,
-    "media": _media,
-}
-
-
 def _need_extra(options: FigureOptions) -> None:
     """Refuse before an hour of counting, not after it."""
     need_matplotlib()
     need_sklearn()
     if options.model is not None:
         need_umap()
-    cloud.need_wordcloud()
 
 
 def _write(folder: Path, name: str, data: Model) -> FigureEntry:
@@ -321,30 +158,6 @@ def _files(folder: Path) -> list[str]:
     return [f for entry in index.figures for f in (entry.light, entry.dark, entry.data) if f in own]
 
 
-def read_figures(folder: Path) -> FigureIndex:
-    """The index of a folder that `make_figures` wrote.
-
-    Raises:
-        ExportError: there is none, it cannot be read, or a file that it names is not there.
-    """
-    path = folder / INDEX
-    try:
-        if path.stat().st_size > _MAX_BYTES:
-            raise ValueError(f"larger than {_MAX_BYTES:,} bytes")
-        index = FigureIndex.model_validate_json(path.read_bytes())
-    except (OSError, ValueError) as error:
-        raise ExportError(
-            f"no index of figures: {str(error).splitlines()[0]}",
-            where=str(path),
-            hint=f"p2r-data stats DATASET --figures {folder} writes it",
-        ) from None
-    for entry in index.figures:
-        for name in (entry.light, entry.dark, entry.data):
-            if Path(name).name != name or not (folder / name).is_file():
-                raise ExportError("a figure that the index names is not there", where=str(folder / name))
-    return index
-
-
 def redraw(folder: Path) -> FigureIndex:
     """Draw every figure of a folder anew from its JSON alone; index and captions follow.
 
@@ -369,19 +182,3 @@ def redraw(folder: Path) -> FigureIndex:
     index = index.model_copy(update={"figures": figures})
     (folder / INDEX).write_bytes(_json(index))
     return index
-
-
-def picture(entry: FigureEntry, *, prefix: str = "") -> str:
-    """HTML of one figure for a card: the dark one where the page is dark, with its caption below.
-
-    Args:
-        entry: of the index.
-        prefix: before the file names: empty, `figures/`, or an address that ends in a slash.
-    """
-    light, dark = (html.escape(prefix + name) for name in (entry.light, entry.dark))
-    caption = html.escape(entry.caption.replace("`", ""))
-    wide = entry.width * 96 // DPI
-    return (
-        f'<picture>\n  <source media="(prefers-color-scheme: dark)" srcset="{dark}">\n'
-        f'  <img src="{light}" width="{wide}" alt="{caption}">\n</picture>\n\n*{caption}*\n'
-    )

@@ -41,7 +41,7 @@ LIGHT = Look(
     fill="#8c959f",
     perception="#0068ad",
     reasoning="#d1520a",
-    kinds=("#0068ad", "#e8a33d", "#00805b", "#b3243b", "#6fb7e9", "#a6569a", "#8a6d00", "#59636e"),
+    kinds=("#016fbe", "#e8a33d", "#19a6ad", "#851d55", "#82bfe5", "#ab3688", "#336f16", "#d36768"),
 )
 DARK = Look(
     name="dark",
@@ -52,7 +52,7 @@ DARK = Look(
     fill="#6e7681",
     perception="#58b4f0",
     reasoning="#f59e42",
-    kinds=("#2f8fd0", "#f0c05a", "#35c79a", "#ff7b86", "#a8d8f8", "#dd94cf", "#b59a3a", "#9198a1"),
+    kinds=("#65bbf8", "#f0c05d", "#46aa69", "#b94577", "#c9e8fb", "#af74c9", "#897510", "#e990b3"),
 )
 LOOKS = (LIGHT, DARK)
 

@@ -159,8 +159,8 @@ def tfidf_svd(texts: Sequence[str], seed: int) -> tuple[Array, dict[str, float |
     from sklearn.feature_extraction.text import TfidfVectorizer
 
     tfidf = TfidfVectorizer(
-        sublinear_tf=True, ngram_range=(1, 2), max_features=FEATURES, token_pattern=r"(?u)\b\w+\b",
-        dtype=np.float32,
+        sublinear_tf=True, ngram_range=(1, 2), max_features=FEATURES, dtype=np.float32,
+        token_pattern=r"(?u)\b\w+\b",  # noqa: S106 (a pattern of words, no secret)
     )  # fmt: skip
     try:
         sparse = tfidf.fit_transform(texts)
@@ -189,7 +189,8 @@ def _pca(vectors: Array) -> Array:
     _, directions = np.linalg.eigh(centred.T @ centred)
     axes = directions[:, ::-1][:, :2]
     signs = np.sign(axes[np.abs(axes).argmax(axis=0), range(axes.shape[1])])
-    return centred @ (axes * np.where(signs == 0, 1, signs))
+    plane: Array = centred @ (axes * np.where(signs == 0, 1, signs))
+    return plane
 
 
 def _umap(vectors: Array, seed: int) -> Array:

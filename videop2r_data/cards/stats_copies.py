@@ -207,14 +207,14 @@ def _compare(signatures: Array, salts: Array) -> tuple[Array, list[Array]]:
             continue
         runs = np.maximum.accumulate(np.where(np.concatenate([[False], same]), 0, np.arange(count)))
         for earlier in (later - 1, runs[later]):
-            _join(order[earlier], order[later], signatures, salts, best, parent)
+            _join(order[earlier], order[later], signatures=signatures, salts=salts, best=best, parent=parent)
     roots = _roots(parent)
     order = np.argsort(roots, kind="stable")
     edges = np.flatnonzero(np.diff(roots[order])) + 1
     return best, [chain for chain in np.split(order, edges) if len(chain) > 1]
 
 
-def _join(left: Array, right: Array, signatures: Array, salts: Array, best: Array, parent: Array) -> None:
+def _join(left: Array, right: Array, *, signatures: Array, salts: Array, best: Array, parent: Array) -> None:
     """Compare pairs: note the similarity of both, and chain them at 0.8 or more."""
     for start in range(0, len(left), 65_536):
         a, b = left[start : start + 65_536], right[start : start + 65_536]

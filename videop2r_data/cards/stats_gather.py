@@ -9,22 +9,24 @@ from collections.abc import Mapping
 from hashlib import blake2b
 from typing import Any, NamedTuple
 
-from videop2r_data.cards.stats_text import MAX_GROUPS
+from videop2r_data.cards.stats_text import MAX_GROUPS, words_in
 
 MAX_CHARS = 8_000
 """Characters of a sampled text that are kept: what is behind them no embedding reads."""
 OPENINGS = ("based on the question, i need to notice", "based on the observations,")
 """How the prompt tells P and R to begin: they would tell the two apart by themselves. [paper §8.1]"""
-OTHER = "other sources"
+MAX_KINDS = 64
+"""Different modalities and problem types held; the others count as `other`."""
+OTHER = "other"
 _OPENING = re.compile(r"\A\W*(?:" + "|".join(map(re.escape, OPENINGS)) + r")[\s:,]*", re.IGNORECASE)
 
 
 class Crossed:
-    """Rows by source, modality and problem type; the number of sources is bounded."""
+    """Rows by source, modality and problem type; how many of each are told apart is bounded."""
 
     def __init__(self) -> None:
         self.counts: Counter[tuple[str, str, str]] = Counter()
-        self._known: set[str] = set()
+        self._known: dict[str, set[str]] = {"source": set(), "modality": set(), "type": set()}
 
     def see(self, row: Mapping[str, Any], perception: str | None, reasoning: str | None) -> None:
         """Count a row; a cell that is no text counts as empty."""
@@ -32,12 +34,41 @@ class Crossed:
             value if isinstance(value := row[name], str) else ""
             for name in ("data_source", "data_type", "problem_type")
         )
-        if source not in self._known:
-            if len(self._known) < MAX_GROUPS:
-                self._known.add(source)
-            else:
-                source = OTHER
-        self.counts[source, data_type, kind] += 1
+        self.counts[
+            self._bounded("source", source, MAX_GROUPS),
+            self._bounded("modality", data_type, MAX_KINDS),
+            self._bounded("type", kind, MAX_KINDS),
+        ] += 1
+
+    def _bounded(self, what: str, name: str, most: int) -> str:
+        known = self._known[what]
+        if name not in known:
+            if len(known) >= most:
+                return OTHER
+            known.add(name)
+        return name
+
+
+class Opened:
+    """Words of the prompted openings, to be taken off the word counts."""
+
+    def __init__(self) -> None:
+        self._found: dict[str, Counter[str]] = {"perception": Counter(), "reasoning": Counter()}
+
+    def see(self, row: Mapping[str, Any], perception: str | None, reasoning: str | None) -> None:
+        """Count the openings of a row."""
+        for name, text in (("perception", perception), ("reasoning", reasoning)):
+            match = _OPENING.match(text) if text else None
+            if match:
+                self._found[name][" ".join(words_in(match.group()))] += 1
+
+    def without(self, name: str, words: Counter[str]) -> Counter[str]:
+        """Word counts of `perception` or `reasoning` with the openings taken off."""
+        rest = Counter(words)
+        for opening, times in self._found[name].items():
+            for word in opening.split():
+                rest[word] -= times
+        return +rest
 
 
 class Pair(NamedTuple):

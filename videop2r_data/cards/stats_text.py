@@ -156,9 +156,23 @@ class Words:
     def top(self, most: int) -> TopWords:
         """The most frequent words without function words."""
         self._count_words()
-        ordered = sorted(self.vocabulary.items(), key=lambda item: (-item[1], item[0]))
-        content = [(word, count) for word, count in ordered if word not in _STOP and len(word) > 1]
-        return TopWords(tokens=self.vocabulary.total(), types=len(self.vocabulary), top=dict(content[:most]))
+        top = content_words(self.vocabulary, most)
+        return TopWords(tokens=self.vocabulary.total(), types=len(self.vocabulary), top=top)
+
+
+def content_words(words: Counter[str], most: int) -> dict[str, int]:
+    """The most frequent words -> how often; function words and single letters left out.
+
+    >>> content_words(Counter({"the": 9, "red": 2, "ball": 3}), 2)
+    {'ball': 3, 'red': 2}
+    """
+    ordered = sorted(words.items(), key=lambda item: (-item[1], item[0]))
+    return dict([(w, n) for w, n in ordered if n > 0 and w not in _STOP and len(w) > 1][:most])
+
+
+def words_in(text: str) -> list[str]:
+    """The words of a text as they are counted, in lower case."""
+    return _WORD.findall(text.lower())
 
 
 def segments_of(observation: Any, process: Any, output: Any) -> tuple[str | None, str | None]:

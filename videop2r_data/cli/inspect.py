@@ -1,4 +1,4 @@
-"""The commands on a finished data set: `verify`, `stats`, `show`, `reproduce`, `demo-report`."""
+"""The commands on a finished data set: `verify`, `show`, `reproduce`, `demo-report`."""
 
 from __future__ import annotations
 
@@ -22,20 +22,6 @@ def run_verify(where: str, *, revision: str | None, workers: int, as_json: bool)
     else:
         render_report(report, out_console())
     raise typer.Exit(OK if report.ok else FINDINGS)
-
-
-def run_stats(where: str, *, revision: str | None, as_json: bool) -> None:
-    """Print the tables of a data set."""
-    from videop2r_data.builders.release import open_release
-    from videop2r_data.cards.stats import compute_stats
-    from videop2r_data.cli.render_stats import render_stats
-
-    with err_console().status("counting"):
-        found = compute_stats(open_release(where, revision=revision))
-    if as_json:
-        print_json(found.model_dump(mode="json"))
-    else:
-        render_stats(found, out_console())
 
 
 def run_reproduce(folder: Path, *, work: Path | None, base: Path | None, as_json: bool) -> None:
