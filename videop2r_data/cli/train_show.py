@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -13,7 +14,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from videop2r_data.cli.common import OK, UNFINISHED, err_console, out_console, print_json, shell
-from videop2r_data.errors import ConfigError
+from videop2r_data.errors import ConfigError, P2RError
 from videop2r_data.trainer.recipes import list_train_recipes, train_recipe_text
 from videop2r_data.trainer.run.config import TrainRecipe
 from videop2r_data.trainer.run.recipe_file import load_train_recipe, recipe_yaml
@@ -130,11 +131,23 @@ def run_stage(
         tell("stopped at once; the same command goes on from the newest checkpoint")
         raise typer.Exit(UNFINISHED) from None
     if trained.main:
+        if trained.complete:
+            _write_card(trained, tell)
         if as_json:
             print_json(_document(trained))
         else:
             _show(trained, recipe, out_console())
     raise typer.Exit(OK if trained.complete else UNFINISHED)
+
+
+def _write_card(trained: Trained, tell: Callable[[str], None]) -> None:
+    """A first model card; the run is worth more than its card, so a card that cannot be made is only told."""
+    from videop2r_data.cards.model_card import write_model_card
+
+    try:
+        write_model_card(trained.folder)
+    except P2RError as error:
+        tell(f"no model card yet: {error.message}")
 
 
 def _document(trained: Trained) -> dict[str, Any]:
