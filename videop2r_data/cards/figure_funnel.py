@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 REASONS = 8
 """Reasons of a stage that get a bar; the rarest are summed up."""
 WORDS = {
-    "pool": "could not be read",
+    "pool": "reading",
     "media": "media",
     "generate": "generation",
     "verify": "verification",

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from videop2r_data.cli import card, gallery, hub, judge_eval
+from videop2r_data.cli import card, gallery, hub, judge_eval, stats
 from videop2r_data.cli.common import errors_as_messages
 
 app = typer.Typer(
@@ -217,13 +217,7 @@ def reproduce(
         run_reproduce(folder, work=work, base=base, as_json=json)
 
 
-@app.command(epilog="Example: p2r-data stats videop2r-demo")
-def stats(where: WhereArg, revision: RevisionOpt = None, json: JsonOpt = False) -> None:
-    """Tables of a data set: types, lengths, sources, scores, rejections."""
-    from videop2r_data.cli.inspect import run_stats
-
-    with errors_as_messages(as_json=json):
-        run_stats(where, revision=revision, as_json=json)
+stats.add(app)
 
 
 @app.command(epilog="Example: p2r-data show videop2r-demo demo/17")
