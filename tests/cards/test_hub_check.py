@@ -150,6 +150,8 @@ def write_run(folder: Path) -> Path:
     (final / "config.json").write_text("{}")
     (final / "training_args.bin").write_bytes(b"pickle")
     (folder / "README.md").write_text("---\nlicense: apache-2.0\n---\n\n# Model\n")
+    (folder / "figures").mkdir()
+    (folder / "figures/curves.png").write_bytes(b"png")
     (folder / "recipe.yaml").write_text("name: run\n")
     (folder / "metrics.jsonl").write_text("{}\n")
     (folder / "samples.jsonl").write_text("{}\n")
@@ -165,6 +167,7 @@ def test_a_run_becomes_a_model_repository(tmp_path: Path, server: HubServer) -> 
         ".gitattributes",
         "README.md",
         "config.json",
+        "figures/curves.png",
         "model-00001-of-00002.safetensors",
         "model-00002-of-00002.safetensors",
         "model.safetensors.index.json",

@@ -79,6 +79,11 @@ def test_a_folder_that_was_not_pulled_is_not_touched(tmp_path: Path, server: Hub
     assert content(tmp_path / "v1") == before
     server.store.create("dataset", "me/other", private=False)
     pull(server, tmp_path / "out")
+    write_release(tmp_path / "out", changed_rows())
+    with pytest.raises(HubError, match="it was built or changed since it was pulled"):
+        pull(server, tmp_path / "out")
+    shutil.rmtree(tmp_path / "out")
+    pull(server, tmp_path / "out")
     server.store.put_text(server.store.repo("dataset", "me/other"), "rows.jsonl", "{}\n")
     with pytest.raises(HubError, match="it was pulled from me/made"):
         pull(server, tmp_path / "out", repo="me/other")

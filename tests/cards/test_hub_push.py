@@ -193,6 +193,20 @@ def test_a_public_repository_is_not_made_private_in_passing(tmp_path: Path, serv
         push_dataset(folder, REPO, hub=hub(server), private=True)
 
 
+def test_a_file_that_the_hub_drops_is_noticed(tmp_path: Path, server: HubServer) -> None:
+    folder = write_release(tmp_path / "made")
+    server.ignored = "data/rl-"
+    with pytest.raises(
+        HubError, match="after the push 1 files there are not as they are here, the first: data/rl-"
+    ):
+        push_dataset(folder, REPO, hub=hub(server))
+
+
+def test_a_name_without_an_owner_is_refused(tmp_path: Path, server: HubServer) -> None:
+    with pytest.raises(HubError, match="write owner/name"):
+        push_dataset(write_release(tmp_path / "made"), "made", hub=hub(server))
+
+
 def test_a_repository_of_another_tool_is_left_alone(tmp_path: Path, server: HubServer) -> None:
     repo = server.store.create("dataset", REPO, private=False)
     server.store.put_text(repo, "data/sft-00000.parquet", "somebody's")

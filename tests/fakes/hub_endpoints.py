@@ -62,7 +62,8 @@ def _preupload(call: Handler, kind: str, name: str, rev: str) -> None:
     for item in asked:
         large = item["path"].endswith(LFS_SUFFIXES) or item["size"] > 10 * 2**20
         old = files.get(item["path"])
-        mode = {"path": item["path"], "uploadMode": "lfs" if large else "regular", "shouldIgnore": False}
+        drop = bool(call.hub.ignored) and item["path"].startswith(call.hub.ignored)
+        mode = {"path": item["path"], "uploadMode": "lfs" if large else "regular", "shouldIgnore": drop}
         out.append(mode | ({"oid": old.sha256 or old.oid} if old else {}))
     call.send({"files": out})
 

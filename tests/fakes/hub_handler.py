@@ -57,6 +57,7 @@ class HubState(Protocol):
     faults: list[Fault]
     cut_after: list[int]
     hold: str
+    ignored: str
     released: threading.Event
 
 

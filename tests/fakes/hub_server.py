@@ -5,8 +5,8 @@
 
 Large files are served as the Hub serves them: `resolve` redirects to another host name with a link that
 expires, and that host refuses a request that still carries the token. `hub.fail(...)` breaks requests,
-`hub.cut_after` downloads; `hub.hold` lets those of a path wait and then drops them. `hub.seen` lists all of
-them, `hub.served` and `hub.received` count bytes of large files.
+`hub.cut_after` downloads; `hub.hold` lets those of a path wait and then drops them; `hub.ignored` is what a
+`.gitignore` names. `hub.seen` lists all requests, `hub.served` and `hub.received` count bytes of large files.
 """
 
 from __future__ import annotations
@@ -46,6 +46,7 @@ class HubServer:
         self.faults: list[Fault] = []
         self.cut_after: list[int] = []
         self.hold = ""
+        self.ignored = ""
         self.released = threading.Event()
         handler = type("Bound", (Handler,), {"hub": self})
         self._http = _Server(("127.0.0.1", 0), handler)

@@ -87,8 +87,8 @@ class Hub:
         return text
 
 
-def check_repo_id(repo: str) -> str:
-    """`owner/name` as the Hub allows it.
+def check_repo_id(repo: str, *, owned: bool = False) -> str:
+    """`owner/name` as the Hub allows it; `owned`: the owner must be there, some old data sets have none.
 
     Raises:
         HubError: it is not.
@@ -98,6 +98,8 @@ def check_repo_id(repo: str) -> str:
 
     try:
         validate_repo_id(repo)
+        if owned and "/" not in repo:
+            raise HFValidationError("no owner")
     except HFValidationError:
         raise HubError("not a repository of the Hub", where=repo, hint="write owner/name") from None
     return repo

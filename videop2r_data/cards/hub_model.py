@@ -42,9 +42,9 @@ def push_model(
 ) -> PushReport:
     """Make a model repository be what a run, or a folder of weights, is.
 
-    Of a run go: what is in `final/`, to the root; the card `README.md`; and recipe, versions and metrics, to
-    `training/`. Of a folder of weights goes what `from_pretrained` reads, and the card. Weights are
-    safetensors only; files of other kinds are named in the report and stay here.
+    Of a run go: what is in `final/`, to the root; the card `README.md` and its figures; and recipe, versions
+    and metrics, to `training/`. Of a folder of weights goes what `from_pretrained` reads, and the card.
+    Weights are safetensors only; files of other kinds are named in the report and stay here.
 
     Args:
         folder: a run, or a folder that `from_pretrained` can read.
@@ -88,6 +88,10 @@ def model_files(folder: Path, *, card: Path | None = None) -> tuple[dict[str, Lo
             left_out.append(path.relative_to(folder).as_posix())
     if run is not None:
         found |= {f"training/{name}": LocalFile(run / name) for name in RECORDS if (run / name).is_file()}
+        pictures = sorted((run / "figures").glob("*"))
+        found |= {
+            f"figures/{p.name}": LocalFile(p) for p in pictures if _MODEL.fullmatch(f"figures/{p.name}")
+        }
         if (run / CARD).is_file():
             found[CARD] = LocalFile(run / CARD)
     if card is not None:

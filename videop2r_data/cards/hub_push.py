@@ -11,7 +11,17 @@ from videop2r_data import __version__
 from videop2r_data.cards.hub_check import CARD, LOCK, SHARD, check_folder
 from videop2r_data.cards.hub_client import Hub, Kind, check_repo_id
 from videop2r_data.cards.hub_media import MEDIA, media_files
-from videop2r_data.cards.hub_plan import Action, LocalFile, PushPlan, Remote, check_tag, look, make_plan
+from videop2r_data.cards.hub_plan import (
+    Action,
+    LocalFile,
+    PushPlan,
+    Remote,
+    RemoteFile,
+    check_tag,
+    list_files,
+    look,
+    make_plan,
+)
 from videop2r_data.errors import HubError
 from videop2r_data.schemas.base import Model
 from videop2r_data.schemas.lock import BuildLock
@@ -141,7 +151,7 @@ def push_files(
         stale: which files of the repository may go.
         left_out: files that are not pushed, for the report.
     """
-    check_repo_id(repo)
+    check_repo_id(repo, owned=True)
     if not dry_run or hub.token is not None:
         hub.who()
     remote = look(hub, repo, kind)
@@ -156,6 +166,8 @@ def push_files(
     commit = remote.head
     if not dry_run:
         commit = _carry_out(plan, local, kind, hub, private=private, watch=watch)
+        if not plan.is_noop:
+            _check_arrived(plan, local, list_files(hub, repo, kind, commit))
         if tag is not None and remote.tags.get(tag) != commit:
             with hub.errors(repo):
                 hub.api.create_tag(repo, tag=tag, revision=commit, repo_type=kind, exist_ok=True)
@@ -177,6 +189,18 @@ def _check_ours(repo: str, remote: Remote) -> None:
             f"the repository holds {foreign[0]} but no {LOCK}: this tool did not write it",
             where=repo,
             hint="choose another name, or delete those files there first",
+        )
+
+
+def _check_arrived(plan: PushPlan, local: Mapping[str, LocalFile], remote: Mapping[str, RemoteFile]) -> None:
+    """What the Hub lists now is what was to be there: a `.gitignore` of the repository can drop files."""
+    lost = [path for path, file in local.items() if path not in remote or not remote[path].is_same(file)]
+    lost += [change.path for change in plan.of(Action.DELETED) if change.path in remote]
+    if lost:
+        raise HubError(
+            f"after the push {len(lost)} files there are not as they are here, the first: {lost[0]}",
+            where=plan.repo,
+            hint="look for a .gitignore in the repository, or for somebody else who pushes there",
         )
 
 

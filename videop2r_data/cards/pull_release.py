@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import orjson
+from pydantic import Field
 
 from videop2r_data.cards.hub_check import LOCK, SHARD, check_folder
 from videop2r_data.cards.hub_client import Hub, check_repo_id
@@ -41,6 +42,10 @@ class PullReport(Model):
     fetched_bytes: int
     removed: tuple[str, ...]
     """Files of another revision that were here."""
+    rows: dict[str, int] = Field(default_factory=dict)
+    """Config -> rows, as far as they were verified."""
+    faults: int | None = None
+    """Kinds of faults that verifying the rows found; None: they were not looked at."""
 
 
 def pull_dataset(
@@ -121,23 +126,35 @@ def wanted_files(repo: str, files: Mapping[str, RemoteFile]) -> dict[str, Remote
     return found
 
 
-def _claim(dest: Path, repo: str, commit: str, wanted: Iterable[str], *, done: bool = False) -> set[str]:
+def _claim(
+    dest: Path, repo: str, commit: str, wanted: Mapping[str, RemoteFile], *, done: bool = False
+) -> set[str]:
     """Note what a folder holds, before its first byte and after the last; returns the files noted before.
 
-    Only a new folder, or one that was pulled from there, may be filled: a build is never overwritten.
+    Only a new folder, or one that was pulled from there, may be filled: a build is never overwritten, not
+    even one that was made in the place of what had been pulled.
     """
     note = dest / NOTE
     try:
         noted = orjson.loads(note.read_bytes())
-        was, files = str(noted["repo"]), {str(name) for name in noted["files"]}
+        was, files, locks = str(noted["repo"]), {str(n) for n in noted["files"]}, list(noted["locks"])
     except (OSError, ValueError, TypeError, KeyError):
-        was, files = "", set()
+        was, files, locks = "", set(), []
     if was != repo and dest.exists() and (not dest.is_dir() or any(dest.iterdir())):
         what = f"it was pulled from {was}" if was else "it holds files that were not pulled"
         raise HubError(f"the folder is not free: {what}", where=str(dest), hint="name another folder")
-    now = sorted(set(wanted) if done else files | set(wanted))
+    if (dest / LOCK).is_file() and LocalFile(dest / LOCK).git_oid not in locks:
+        what = "it was built or changed since it was pulled"
+        raise HubError(f"the folder is not free: {what}", where=str(dest), hint="name another folder")
+    new = [wanted[LOCK].oid] if LOCK in wanted else []
+    fresh = {
+        "repo": repo,
+        "commit": commit,
+        "files": sorted(wanted) if done else sorted(files | set(wanted)),
+        "locks": new if done else [*locks, *new],
+    }
     note.parent.mkdir(parents=True, exist_ok=True)
-    note.write_bytes(orjson.dumps({"repo": repo, "commit": commit, "files": now}))
+    note.write_bytes(orjson.dumps(fresh))
     return files
 
 

@@ -90,7 +90,8 @@ def read_directory(archive: Ranged) -> list[Member]:
     begin, size = place.begin, place.size
     if size > _MAX_DIRECTORY or begin < 0 or begin + size > archive.size:
         raise SourceError(f"a directory of {size:,} bytes at {begin:,} cannot be", where=archive.where)
-    table = tail[begin - tail_at :][:size] if begin >= tail_at else archive.read(begin, begin + size)
+    before = archive.read(begin, min(begin + size, tail_at)) if begin < tail_at else b""
+    table = before + tail[max(0, begin - tail_at) :][: size - len(before)]
     found = sorted(_entries(table, place, archive), key=lambda member: member.start)
     ends = [*(member.start for member in found[1:]), begin]
     return [

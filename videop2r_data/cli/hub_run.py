@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 from videop2r_data.cli.common import FINDINGS, OK, UNFINISHED, err_console, out_console, print_json, shell
 from videop2r_data.cli.render_hub import Bytes, render_media, render_pull, render_push
 from videop2r_data.errors import HubError
+
+if TYPE_CHECKING:
+    from videop2r_data.builders.verify.report import VerifyReport
 
 _SMALL = 20_000_000
 """Bytes of rows below which starting processes would take longer than the work."""
@@ -35,14 +38,14 @@ def run_push(
     hub = _connect()
     with err_console().status("checking"):
         lock = check_folder(folder)
-        if verify:
-            _verify(folder)
+        if verify and not (report := _verify(folder)).ok:
+            raise _unfit(folder, report)
         roots = None if media is None else _media_roots(folder, lock.recipe, *media)
     with Bytes(err_console(), "pushing") as watch:
-        report = push_dataset(
+        done = push_dataset(
             folder, repo, hub=hub, private=private, tag=tag, dry_run=dry_run, media=roots, watch=watch
         )
-    _show(report, as_json, render_push)
+    _show(done, as_json, render_push)
 
 
 def run_push_model(
@@ -66,7 +69,10 @@ def run_pull(repo: str, folder: Path, *, revision: str | None, verify: bool, as_
         report = pull_dataset(repo, folder, hub=hub, revision=revision, watch=watch)
     if verify:
         with err_console().status("verifying"):
-            _verify(folder)
+            checked = _verify(folder)
+        report = report.model_copy(update={"rows": checked.configs, "faults": len(checked.findings)})
+        if report.ours and not checked.ok:
+            raise _unfit(folder, checked)
     _show(report, as_json, render_pull)
 
 
@@ -180,17 +186,19 @@ def _connect() -> Any:
     return Hub.connect()
 
 
-def _verify(folder: Path) -> None:
+def _verify(folder: Path) -> VerifyReport:
     from videop2r_data.builders.verify import verify_release
 
     small = sum(path.stat().st_size for path in folder.rglob("*.parquet")) < _SMALL
-    report = verify_release(str(folder), workers=1 if small else None)
-    if not report.ok:
-        raise HubError(
-            f"{len(report.findings)} kinds of faults in its rows",
-            where=str(folder),
-            hint=f"p2r-data verify {shell(folder)} shows them; --no-verify goes on nevertheless",
-        )
+    return verify_release(str(folder), workers=1 if small else None)
+
+
+def _unfit(folder: Path, report: VerifyReport) -> HubError:
+    return HubError(
+        f"{len(report.findings)} kinds of faults in its rows",
+        where=str(folder),
+        hint=f"p2r-data verify {shell(folder)} shows them; --no-verify goes on nevertheless",
+    )
 
 
 def _media_roots(

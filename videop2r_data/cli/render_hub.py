@@ -10,6 +10,8 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 from rich.text import Text
 
+from videop2r_data.cli.common import shell
+
 if TYPE_CHECKING:
     from videop2r_data.cards.hub_push import PushReport
     from videop2r_data.cards.pull_media import MediaEstimate
@@ -104,6 +106,13 @@ def render_pull(report: PullReport, console: Console) -> None:
     console.print(f"{report.fetched:,} files fetched ({size(report.fetched_bytes)}), {here:,} were here")
     for name in report.removed:
         console.print(Text(f"removed: {name} (of another revision)"), soft_wrap=True)
+    if report.rows:
+        console.print("rows: " + ", ".join(f"{name} {count:,}" for name, count in report.rows.items()))
+    if report.faults:
+        hint = f"p2r-data verify {shell(report.folder)} shows them"
+        console.print(
+            Text(f"{report.faults} kinds of faults in the rows as released: {hint}", style="yellow")
+        )
     what = "digests, lock, ledger and card hold" if report.ours else "digests hold"
     console.print(Text(f"{what}: {report.folder}"), soft_wrap=True)
 
