@@ -59,7 +59,7 @@ def _held_out(found: dict[str, dict[int, Any]], target: Path) -> Path:
     arms = [arm.name for arm in ARMS if arm.name in found]
     figure = Figure(figsize=(9.0, 0.55 * len(arms) + 1.4), dpi=110, layout="constrained")
     for place, (metric, title) in enumerate(
-        (("score", "answers right"), ("sufficient", "observations sufficient"))
+        (("score", "answers, mean score"), ("sufficient", "observations sufficient"))
     ):
         axes = figure.add_subplot(1, 2, place + 1)
         for y, arm in enumerate(arms):

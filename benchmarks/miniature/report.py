@@ -25,7 +25,7 @@ Floats = NDArray[np.float64]
 HERE = Path(__file__).parent
 T95 = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776, 6: 2.571, 8: 2.365, 10: 2.262}
 """Student's t, two-sided 95 %, by the number of seeds."""
-METRICS = ("score", "sufficient", "mismatch", "format")
+METRICS = ("score", "exact", "sufficient", "mismatch", "format")
 RESAMPLES = 4000
 
 
@@ -57,8 +57,14 @@ def load(folder: Path) -> dict[str, dict[int, Any]]:
 
 
 def marks(record: Any, mode: str, metric: str, kind: str = "") -> Floats:
-    """[questions]: 1, 0 or NaN (unsaid, or of another kind)."""
-    values = np.array([{"1": 1.0, "0": 0.0}.get(c, np.nan) for c in record[mode][metric]])
+    """[questions] in [0, 1], NaN where unsaid or of another kind; `exact`: the whole score."""
+    told = record[mode]["score" if metric == "exact" else metric]
+    if isinstance(told, str):
+        values = np.array([{"1": 1.0, "0": 0.0}.get(c, np.nan) for c in told])
+    else:
+        values = np.array([np.nan if v is None else v / 100 for v in told])
+    if metric == "exact":
+        values = np.where(np.isnan(values), np.nan, values == 1.0)
     if kind:
         values[np.array(record["kind"]) != kind] = np.nan
     return values
@@ -125,7 +131,8 @@ def _main(found: dict[str, dict[int, Any]], arms: Sequence[str], mode: str) -> s
     head = [
         "arm",
         "seeds",
-        "answers right",
+        "answers, mean score",
+        "answers exact",
         "observations sufficient",
         "think-answer mismatch",
         "format",
@@ -139,11 +146,11 @@ def _differences(found: dict[str, dict[int, Any]], arms: Sequence[str], mode: st
     for base in (arm for arm in arms if arm != "pa-grpo" and "pa-grpo" in found):
         seeds = sorted(set(found[base]) & set(found["pa-grpo"]))
         cells = []
-        for metric in ("score", "sufficient"):
+        for metric in ("score", "exact", "sufficient"):
             tables = [table_of(found[arm], seeds, mode, metric) for arm in ("pa-grpo", base)]
             cells.append(difference(*tables).text(signed=True))
         rows.append([f"pa-grpo minus {base}", *cells])
-    return _rows(["paired difference, points", "answers right", "observations sufficient"], rows)
+    return _rows(["paired difference, points", "answers", "answers exact", "observations sufficient"], rows)
 
 
 def _kinds(found: dict[str, dict[int, Any]], arms: Sequence[str], mode: str) -> str:

@@ -112,9 +112,8 @@ def measure(weights: Path, arm: Arm, scale: Scale, folder: Path) -> dict[str, An
 
 
 def compact(rows: Sequence[EvalRow]) -> dict[str, Any]:
-    """One character per question: `1` yes, `0` no, `-` unsaid; scores here are 0 or 1. Tokens as a mean."""
-    told: dict[str, list[Any]] = {
-        "score": [row.score for row in rows],
+    """Scores as percent; else one character per question: `1` yes, `0` no, `-` unsaid. Tokens as a mean."""
+    told = {
         "sufficient": [row.sufficient for row in rows],
         "mismatch": [row.mismatch for row in rows],
         "format": [row.format for row in rows],
@@ -122,7 +121,8 @@ def compact(rows: Sequence[EvalRow]) -> dict[str, Any]:
     marks = {
         name: "".join("-" if v is None else str(int(v)) for v in values) for name, values in told.items()
     }
-    return {**marks, "tokens": sum(row.tokens for row in rows) / len(rows)}
+    scores = [None if row.score is None else round(100 * row.score) for row in rows]
+    return {"score": scores, **marks, "tokens": sum(row.tokens for row in rows) / len(rows)}
 
 
 def curve(folder: Path) -> list[dict[str, Any]]:
