@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,10 +13,10 @@ from torch import Tensor
 from videop2r_data.trainer.data.batch import ModelInputs
 from videop2r_data.trainer.judging.base import Judge
 from videop2r_data.trainer.judging.make import make_judge
-from videop2r_data.trainer.model.forward import TokenLogProbs
+from videop2r_data.trainer.model.forward import TokenLogProbs, TrainModel
 from videop2r_data.trainer.model.load import load_reference
 from videop2r_data.trainer.model.reference import Reference
-from videop2r_data.trainer.model.unwrap import inferring
+from videop2r_data.trainer.model.unwrap import bare, inferring, sharding
 from videop2r_data.trainer.rollout.base import RolloutEngine
 from videop2r_data.trainer.rollout.hf import HfEngine
 from videop2r_data.trainer.run.rollouts import Roller
@@ -130,7 +129,8 @@ def make_drawer(session: Session) -> RolloutEngine:
 def make_reference(session: Session) -> Reference:
     """The reference: the policy with its adapters off, or a frozen second model.
 
-    Cut over the ranks as the policy is, where it is (FSDP); whole on each of them otherwise.
+    Under FSDP2 the second model is cut over the processes like the policy; otherwise each of them has all of
+    it. It is not handed to accelerate, which would save it with every checkpoint.
     """
     recipe, model = session.recipe, session.engine.model
     if recipe.model.lora is not None and not recipe.reference:
@@ -142,6 +142,17 @@ def make_reference(session: Session) -> Reference:
             "model": recipe.reference or recipe.model.model,
         }
     )
-    device = session.accelerator.device
-    frozen: Any = load_reference(spec, device, temperature=recipe.sampling.temperature)
-    return Reference(model, session.accelerator.prepare_model(frozen, evaluation_mode=True))
+    frozen = load_reference(spec, session.accelerator.device, temperature=recipe.sampling.temperature)
+    if sharding(model) == "FSDP2":
+        cut_layers(frozen)
+    return Reference(model, frozen)
+
+
+def cut_layers(frozen: TrainModel) -> None:
+    """Cut a model that does not train over all processes, layer by layer (FSDP2); in place."""
+    from torch.distributed.fsdp import fully_shard
+
+    inner = bare(frozen).model
+    for layer in (*inner.language_model.layers, *inner.visual.blocks):
+        fully_shard(layer)
+    fully_shard(frozen)
