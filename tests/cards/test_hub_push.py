@@ -89,7 +89,7 @@ def test_stale_shards_go_and_what_others_put_there_stays(tmp_path: Path, server:
     shutil.rmtree(tmp_path / "made")
     report = push_dataset(write_release(tmp_path / "made", sft_shards=2), REPO, hub=hub(server))
     assert [c.path for c in report.plan.of(Action.DELETED)] == ["data/sft-00002.parquet"]
-    assert report.plan.kept == 3  # .gitattributes and the two of somebody
+    assert report.plan.kept == 2
     assert {"paper.pdf", "data/README.txt"} <= set(repo.files)
     assert "data/sft-00002.parquet" not in repo.files
     assert len(repo.log) == 5, "shards, card and lock change in one commit: nobody sees a mixture"

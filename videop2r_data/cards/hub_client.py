@@ -59,7 +59,7 @@ class Hub:
         """
         if self.token is None:
             raise HubAuthError("there is no token to write to the Hub with", hint=_LOGIN)
-        with self.errors("the Hub"):
+        with self.errors(self.api.endpoint):
             return str(self.api.whoami()["name"])
 
     @contextmanager

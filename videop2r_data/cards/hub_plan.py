@@ -16,6 +16,7 @@ from videop2r_data.errors import HubError
 from videop2r_data.schemas.base import Model
 
 _CHUNK = 1 << 20
+_HUBS_OWN = ".gitattributes"
 
 
 class Action(StrEnum):
@@ -190,7 +191,7 @@ def make_plan(
         head=remote.head,
         changes=tuple(sorted(changes, key=lambda change: change.path)),
         left_out=tuple(sorted(left_out)),
-        kept=sum(path not in local and path not in gone for path in remote.files),
+        kept=sum(path not in local and path not in gone and path != _HUBS_OWN for path in remote.files),
     )
 
 

@@ -151,9 +151,8 @@ def pull(
         _only_with_media(given | {"--under": under, "--max-gb": max_gb, "--dry-run": dry_run})
     with errors_as_messages(as_json=json):
         if media:
-            choice = hub_run.Rows(
-                rows or str(folder), config, limit, tuple(source or ()), tuple(sample or ())
-            )
+            where = rows or (str(folder) if folder.exists() else "")
+            choice = hub_run.Rows(where, config, limit, tuple(source or ()), tuple(sample or ()))
             hub_run.run_pull_media(
                 repo,
                 folder,

@@ -11,6 +11,7 @@ import typer
 
 from videop2r_data.cli.common import FINDINGS, OK, UNFINISHED, err_console, out_console, print_json, shell
 from videop2r_data.cli.render_hub import Bytes, render_media, render_pull, render_push
+from videop2r_data.cli.render_tables import plural
 from videop2r_data.errors import HubError
 
 if TYPE_CHECKING:
@@ -170,7 +171,8 @@ def run_pull_media(
         print_json(report.model_dump(mode="json"))
     elif not dry_run:
         out_console().print(
-            f"{report.fetched:,} clips fetched, {estimate.present:,} were here: {folder}", markup=False
+            f"{plural(report.fetched, 'clip')} fetched, {estimate.present:,} here before: {folder}",
+            markup=False,
         )
     if report.failed:
         raise typer.Exit(UNFINISHED)

@@ -11,6 +11,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, Trans
 from rich.text import Text
 
 from videop2r_data.cli.common import shell
+from videop2r_data.cli.render_tables import plural
 
 if TYPE_CHECKING:
     from videop2r_data.cards.hub_push import PushReport
@@ -87,10 +88,9 @@ def render_push(report: PushReport, console: Console) -> None:
         console.print(f"and {len(changed) - _SHOWN:,} more files")
     counts = {word: sum(change.action == word for change in plan.changes) for word in _STYLES}
     said = ", ".join(f"{count:,} {word}" for word, count in counts.items() if count)
-    kept = f"; {plan.kept:,} files of others stay" if plan.kept else ""
-    console.print(
-        f"{said}; {size(plan.upload_bytes)} to upload{kept}" if changed else f"nothing changes: {said}{kept}"
-    )
+    kept = f"; {plural(plan.kept, 'file')} of others left alone" if plan.kept else ""
+    large = f"{size(plan.upload_bytes)} {'to upload' if report.dry_run else 'in new and changed files'}"
+    console.print(f"{said}; {large}{kept}" if changed else f"nothing changes: {said}{kept}")
     for name in plan.left_out[:_SHOWN]:
         console.print(Text(f"not pushed: {name}", style="dim"), soft_wrap=True)
     if report.tag:
@@ -103,7 +103,9 @@ def render_pull(report: PullReport, console: Console) -> None:
     """What was fetched and where it is."""
     here = report.files - report.fetched
     console.print(Text(f"{report.repo} at {report.commit}"), soft_wrap=True)
-    console.print(f"{report.fetched:,} files fetched ({size(report.fetched_bytes)}), {here:,} were here")
+    console.print(
+        f"{plural(report.fetched, 'file')} fetched ({size(report.fetched_bytes)}), {here:,} were here"
+    )
     for name in report.removed:
         console.print(Text(f"removed: {name} (of another revision)"), soft_wrap=True)
     if report.rows:
@@ -121,9 +123,9 @@ def render_media(estimate: MediaEstimate, console: Console) -> None:
     """What the clips would cost, and which cannot be had."""
     console.print(Text(f"{estimate.repo} at {estimate.commit}"), soft_wrap=True)
     console.print(
-        f"{estimate.wanted:,} clips wanted: {estimate.present:,} are here, {estimate.to_fetch:,} to fetch "
-        f"({size(estimate.clip_bytes)}; {size(estimate.transfer_bytes)} over the wire in "
-        f"{estimate.requests:,} requests, out of archives of {size(estimate.archive_bytes)})",
+        f"{plural(estimate.wanted, 'clip')} wanted: {estimate.present:,} are here, "
+        f"{estimate.to_fetch:,} to fetch ({size(estimate.clip_bytes)}; {size(estimate.transfer_bytes)} over the wire in "
+        f"{plural(estimate.requests, 'request')}, out of archives of {size(estimate.archive_bytes)})",
         soft_wrap=True,
     )
     lists = [
