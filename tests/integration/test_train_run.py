@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,6 +16,9 @@ import torch
 
 from tests.trainer.run import small
 from videop2r_data.errors import ConfigError
+from videop2r_data.schemas.inputs import MediaSpec
+from videop2r_data.trainer.data.examples import read_examples
+from videop2r_data.trainer.data.specs import DataSpec
 from videop2r_data.trainer.process.specs import OBJECTIVES
 from videop2r_data.trainer.run.config import TrainRecipe
 from videop2r_data.trainer.run.recipe_file import load_train_recipe, recipe_yaml
@@ -202,7 +206,6 @@ def test_rewards_belong_to_their_rollouts(start: Path, tmp_path: Path) -> None:
     """Every sampled completion, graded here from its text alone, has the rewards that were recorded."""
     from videop2r_data.demo import observation_is_sufficient
     from videop2r_data.schemas import segment_spans
-    from videop2r_data.trainer.data.examples import read_examples
     from videop2r_data.validators import extract_answer, score
 
     recipe = small.rl(start / "final", tmp_path / "run", steps=2, sampling__max_new_tokens=64)
@@ -250,27 +253,40 @@ def test_lora_keeps_its_base_as_reference_and_saves_whole_weights(start: Path, t
     assert moved and all("language_model" in name or name.startswith("model.layers") for name in moved)
 
 
-def test_clips_that_are_all_bad_stop_nothing(tiny: Path, world: Path, tmp_path: Path) -> None:
-    """Every file of a step broken: an update without a gradient, counted, and the run goes on."""
-    import shutil
-
-    from videop2r_data.trainer.data.examples import read_examples
-
-    def broken(stage: Any, output: Path) -> TrainRecipe:
-        recipe: TrainRecipe = stage(tiny, output, steps=3)
-        data = {**recipe.data.model_dump(), "source": str(copy / "world"), "shuffle": False, "workers": 1}
-        return TrainRecipe.model_validate({**recipe.model_dump(exclude_unset=True), "data": data})
-
-    copy = tmp_path / "copy"
+def damaged(world: Path, copy: Path, count: int) -> Path:
+    """A copy of the data set whose first rows with media, `count` of all, have files that no decoder reads."""
     shutil.copytree(world.parent, copy)
-    recipe = broken(small.sft, tmp_path / "sft")
-    for example in list(read_examples(recipe.data))[:4]:
+    data = DataSpec(source=str(copy / "world"), media=MediaSpec(**small.MEDIA))
+    for example in list(read_examples(data))[:count]:
         if example.path is not None:
             example.path.write_bytes(b"no media")
-    for stage, name in ((small.sft, "sft"), (small.rl, "rl")):
-        done = train(broken(stage, tmp_path / name))
-        assert done.complete
-        assert sum(done.skipped.values()) == small.rows(tmp_path / name)[0]["skipped"] > 0
+    return copy / "world"
+
+
+def on_disk(world: Path) -> dict[str, Any]:
+    """Changes that make a recipe read a data set in the order of its rows."""
+    data = {"source": str(world), "prompt": "tiny-v1", "media": small.MEDIA, "workers": 1, "shuffle": False}
+    return {"data": data}
+
+
+@pytest.mark.parametrize("stage", ["sft", "rl"])
+def test_clips_that_are_all_bad_stop_nothing(tiny: Path, world: Path, tmp_path: Path, stage: str) -> None:
+    """Every file of the first step broken: counted, and the run goes on."""
+    change = on_disk(damaged(world, tmp_path / "copy", 4))
+    change["data"]["config"] = stage
+    make = small.sft if stage == "sft" else small.rl
+    done = train(make(tiny, tmp_path / "run", steps=2, **change))
+    assert done.complete
+    assert sum(done.skipped.values()) == small.rows(tmp_path / "run")[0]["skipped"] > 0
+
+
+def test_a_process_without_clips_makes_nobody_wait(tiny: Path, world: Path, tmp_path: Path) -> None:
+    """The first process loses what it had of the first step; the numbers are those of one process."""
+    change = on_disk(damaged(world, tmp_path / "copy", 2))
+    train(small.sft(tiny, tmp_path / "one", steps=2, **change))
+    done = two_processes(small.sft(tiny, tmp_path / "two", steps=2, **change), tmp_path)
+    assert done.returncode == 0, done.stderr[-3000:]
+    close(tmp_path / "one", tmp_path / "two")
 
 
 def two_processes(recipe: TrainRecipe, folder: Path) -> subprocess.CompletedProcess[str]:
