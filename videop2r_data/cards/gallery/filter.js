@@ -24,7 +24,24 @@ function judgedState(row) {
   return bits & 2 ? 1 : bits & 4 ? 2 : 0;
 }
 
-const filter = { terms: [], shown: Int32Array.from({ length: size }, (_, row) => row), place: new Map() };
+const filter = { terms: [], shown: new Int32Array(0), place: new Map() };
+
+// Blind review needs an order that tells nothing; the same one for everybody who looks at this data set.
+const plain = Int32Array.from({ length: size }, (_, row) => row);
+let mixed = null;
+
+function sequence() {
+  if (!blind) return plain;
+  if (mixed) return mixed;
+  mixed = plain.slice();
+  let seed = parseInt(head.digest.slice(0, 8), 16) >>> 0;
+  for (let i = size - 1; i > 0; i -= 1) {
+    seed = (Math.imul(seed, 1664525) + 1013904223) >>> 0;
+    const j = Math.floor((seed / 2 ** 32) * (i + 1));
+    [mixed[i], mixed[j]] = [mixed[j], mixed[i]];
+  }
+  return mixed;
+}
 
 // One pass: a row that a single facet keeps out still counts among the choices of that facet.
 function applyFilter() {
@@ -32,7 +49,7 @@ function applyFilter() {
   const shown = new Int32Array(size);
   let length = 0;
   for (const facet of facets) facet.counts.fill(0);
-  for (let row = 0; row < size; row += 1) {
+  for (const row of sequence()) {
     if (filter.terms.length && !matches(row, filter.terms)) continue;
     let misses = 0;
     let missed = null;

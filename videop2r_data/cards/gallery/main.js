@@ -208,8 +208,8 @@ function toggleBlind() {
   blind = !blind;
   store.set("p2r-gallery:blind", blind ? "1" : "0");
   byId("blind").setAttribute("aria-pressed", blind);
-  toast(blind ? "Blind: verdicts are hidden until you mark" : "Verdicts are shown");
-  list.refresh();
+  toast(blind ? "Blind: mixed order, verdicts hidden until you mark" : "Verdicts are shown");
+  changed({ top: true });
   draw();
 }
 

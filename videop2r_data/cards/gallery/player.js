@@ -90,7 +90,7 @@ function clipOf(at, row, sheet, address, path) {
   const node = el("figure", { class: "player" }, stage, controls);
   const cells = times.map((time, i) => {
     const canvas = el("canvas", { width: 96, height: 96 });
-    const label = el("span", {}, seconds(time));
+    const label = el("span", {}, `${time.toFixed(2)}s`);
     return el("button", {
       type: "button", class: "frame", title: `frame ${indices[i]} at ${seconds(time)}`,
       on: { click: () => seek(time, true) },
