@@ -247,7 +247,13 @@ def test_the_limit_of_money_can_leave_unscored_instead(tmp_path: Path) -> None:
 
 def test_processes_share_the_limit_of_money(tmp_path: Path) -> None:
     """One of two may spend half of what is left, whatever the other does."""
-    limit: dict[str, Any] = {"price": PRICE, "max_tokens": 16, "max_cost": 4.0, "on_max_cost": "unscored", "concurrency": 1}
+    limit: dict[str, Any] = {
+        "price": PRICE,
+        "max_tokens": 16,
+        "max_cost": 4.0,
+        "on_max_cost": "unscored",
+        "concurrency": 1,
+    }
     with serving(answer=says_what_it_reads) as server:
         with judge_of(server, tmp_path / "one", **limit) as judge:
             alone = ask(judge, *(item(f"red disc {i}") for i in range(20)))

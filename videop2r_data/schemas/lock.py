@@ -8,7 +8,6 @@ from pydantic import Field
 
 from videop2r_data.schemas.base import Model
 
-
 AGREEMENT_NAME = "judge-agreement.json"
 """A report of `p2r-data judge-eval` beside the data: what the card says of the judge."""
 CROISSANT_NAME = "croissant.json"
