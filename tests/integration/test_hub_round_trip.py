@@ -21,6 +21,8 @@ from tests.fakes.hub_server import HubServer
 pytestmark = pytest.mark.integration
 P2R = str(Path(sys.executable).parent / "p2r-data")
 REPO = "me/made"
+FAST = "--no-verify"
+"""Every row is verified where a test is about that; starting the scorers takes seconds."""
 LOAD = """
 import json, sys
 from datasets import load_dataset
@@ -92,7 +94,7 @@ def machine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Machine]
 
 def test_the_life_of_a_data_set(tmp_path: Path, machine: Machine) -> None:
     folder = write_release(tmp_path / "made", sft_shards=3)
-    plan = machine.p2r("push", folder, REPO, "--dry-run")["plan"]
+    plan = machine.p2r("push", folder, REPO, "--dry-run", FAST)["plan"]
     assert plan["creates"] and {c["action"] for c in plan["changes"]} == {"added"}
     first = machine.p2r("push", folder, REPO, "--private", "--revision", "v1.0")
     assert first["private"] and first["tag"] == "v1.0"
@@ -102,13 +104,13 @@ def test_the_life_of_a_data_set(tmp_path: Path, machine: Machine) -> None:
         assert (len(got["rl"]), len(got["rejected"]), len(got["options"])) == (9, 5, 4)
 
     with machine.server.recording() as asked:
-        again = machine.p2r("push", folder, REPO)
+        again = machine.p2r("push", folder, REPO, FAST)
     assert again["commit"] == first["commit"]
     assert not [one for one in asked if one[0] != "GET"], "nothing was sent"
 
     shutil.rmtree(folder)
     write_release(folder, changed_rows(), sft_shards=2)
-    second = machine.p2r("push", folder, REPO, "--revision", "v1.1")
+    second = machine.p2r("push", folder, REPO, "--revision", "v1.1", FAST)
     acted = {c["path"]: c["action"] for c in second["plan"]["changes"] if c["action"] != "equal"}
     assert acted["data/sft-00002.parquet"] == "deleted" and acted["data/sft-00000.parquet"] == "changed"
     news, old = machine.load(":load", "v1.0:load")
@@ -118,14 +120,14 @@ def test_the_life_of_a_data_set(tmp_path: Path, machine: Machine) -> None:
     pulled = machine.p2r("pull", REPO, "out", "--revision", "v1.0")
     assert pulled["ours"] and pulled["commit"] == first["commit"] and pulled["faults"] == 0
     assert pulled["rows"] == {"sft": 6, "rl": 9, "rejected": 5}
-    assert machine.p2r("pull", REPO, "out")["commit"] == second["commit"]
-    assert machine.p2r("pull", REPO, "out")["fetched"] == 0
+    assert machine.p2r("pull", REPO, "out", FAST)["commit"] == second["commit"]
+    assert machine.p2r("pull", REPO, "out", FAST)["fetched"] == 0
 
 
 def test_a_push_that_was_killed_goes_on(tmp_path: Path, machine: Machine) -> None:
     folder, server = write_release(tmp_path / "made", sft_shards=3), machine.server
     server.hold = "/commit/"
-    process = machine.start([P2R, "push", str(folder), REPO, "--revision", "v1"])
+    process = machine.start([P2R, "push", str(folder), REPO, "--revision", "v1", FAST])
     while not any("/commit/" in path for _, path in server.seen):
         assert process.poll() is None, process.communicate()
         time.sleep(0.05)
@@ -136,7 +138,7 @@ def test_a_push_that_was_killed_goes_on(tmp_path: Path, machine: Machine) -> Non
     repo = server.store.repo("dataset", REPO)
     assert set(repo.files) == {".gitattributes"}
     stored = server.store.cas.stored if server.store.cas else server.received
-    report = machine.p2r("push", folder, REPO, "--revision", "v1")
+    report = machine.p2r("push", folder, REPO, "--revision", "v1", FAST)
     now = server.store.cas.stored if server.store.cas else server.received
     assert now - stored < 0.1 * stored, "the shards had arrived before"
     assert repo.tags == {"v1": report["commit"]}
@@ -146,16 +148,16 @@ def test_a_push_that_was_killed_goes_on(tmp_path: Path, machine: Machine) -> Non
 def test_wrong_tokens_and_wrong_folders_end_with_words(tmp_path: Path, plain: Machine) -> None:
     machine = plain
     folder, wrong = write_release(tmp_path / "made"), "hf_wrongWrongWrong"
-    code, out, err = machine.run([P2R, "push", str(folder), REPO], HF_TOKEN=wrong)
+    code, out, err = machine.run([P2R, "push", str(folder), REPO, FAST], HF_TOKEN=wrong)
     assert (code, out) == (1, "") and wrong not in err
     assert "the Hub does not take this token" in err and "hf auth login" in err
-    code, _, err = machine.run([P2R, "push", str(folder), REPO], HF_TOKEN="")
+    code, _, err = machine.run([P2R, "push", str(folder), REPO, FAST], HF_TOKEN="")
     assert code == 1 and "there is no token to write to the Hub with" in err
     home = machine.home / "hf"
     home.mkdir(exist_ok=True)
     (home / "token").write_text(machine.server.token)
-    assert machine.p2r("push", folder, REPO, "--dry-run", HF_TOKEN="")["dry_run"]
-    assert machine.p2r("push", folder, REPO, HF_TOKEN="")["commit"], "the cached login is used"
+    assert machine.p2r("push", folder, REPO, "--dry-run", FAST, HF_TOKEN="")["dry_run"]
+    assert machine.p2r("push", folder, REPO, FAST, HF_TOKEN="")["commit"], "the cached login is used"
     (folder / "data/rl-00000.parquet").write_bytes(b"PAR1")
     error = machine.p2r("push", folder, REPO, code=1)["error"]
     assert error["kind"] == "HubError" and "data/rl-00000.parquet: 4 bytes, the lock says" in error["message"]
@@ -234,7 +236,7 @@ def test_media_go_along_only_when_asked_and_allowed(tmp_path: Path, plain: Machi
     assert not any(
         c["path"].startswith("media/") for c in machine.p2r("push", "mini", "me/mini")["plan"]["changes"]
     )
-    report = machine.p2r("push", "mini", "me/mini", "--embed-media")
+    report = machine.p2r("push", "mini", "me/mini", "--embed-media", FAST)
     clips = [c["path"] for c in report["plan"]["changes"] if c["path"].startswith("media/demo/")]
     assert clips and {c["action"] for c in report["plan"]["changes"] if c["path"] in clips} == {"added"}
     fetched = machine.p2r("pull", "me/mini", "clips", "--media", "--rows", "mini", "--config", "rl")

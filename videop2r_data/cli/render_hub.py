@@ -122,10 +122,12 @@ def render_pull(report: PullReport, console: Console) -> None:
 def render_media(estimate: MediaEstimate, console: Console) -> None:
     """What the clips would cost, and which cannot be had."""
     console.print(Text(f"{estimate.repo} at {estimate.commit}"), soft_wrap=True)
+    sizes = (estimate.clip_bytes, estimate.transfer_bytes, estimate.archive_bytes)
+    clips, wire, archives = (size(number) for number in sizes)
     console.print(
         f"{plural(estimate.wanted, 'clip')} wanted: {estimate.present:,} are here, "
-        f"{estimate.to_fetch:,} to fetch ({size(estimate.clip_bytes)}; {size(estimate.transfer_bytes)} over the wire in "
-        f"{plural(estimate.requests, 'request')}, out of archives of {size(estimate.archive_bytes)})",
+        f"{estimate.to_fetch:,} to fetch ({clips}; {wire} over the wire in "
+        f"{plural(estimate.requests, 'request')}, out of archives of {archives})",
         soft_wrap=True,
     )
     lists = [
