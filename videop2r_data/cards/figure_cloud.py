@@ -22,6 +22,8 @@ SIZE = (690, 450)
 """Pixels of one cloud, across and down."""
 LARGEST, SMALLEST = 92, 11
 """Pixels of the letters."""
+PALEST = 0.8
+"""How far the colour of the rarest word is from the background to the full colour."""
 _GAP = 5
 _GRID = 2
 """Places are tried at every second pixel."""
@@ -185,7 +187,7 @@ def picture_of(placed: list[Placed], colour: str, look: Look, *, scale: int = 2)
     picture = Image.new("RGB", (SIZE[0] * scale, SIZE[1] * scale), look.paper)
     most = max((word.count for word in placed), default=1)
     for word in placed:
-        tint = mix(look.paper, colour, 0.66 + 0.34 * math.sqrt(word.count / most))
+        tint = mix(look.paper, colour, PALEST + (1 - PALEST) * math.sqrt(word.count / most))
         font = _font(word.size * scale)
         left, top, right, bottom = font.getbbox(word.word, anchor="lt")
         ink = Image.new("L", (math.ceil(right - left), math.ceil(bottom - top)))

@@ -185,14 +185,20 @@ def png_bytes(figure: Figure) -> bytes:
     from PIL import Image
 
     finish(figure)
-    buffer = io.BytesIO()
-    figure.savefig(
-        buffer, format="png", dpi=DPI, facecolor=figure.get_facecolor(), metadata={"Software": None}
-    )
-    with Image.open(buffer) as picture:
-        small = picture.convert("RGB").quantize(
-            COLOURS, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE
-        )
+    canvas: Any = figure.canvas
+    canvas.draw()
+    size = canvas.get_width_height(physical=True)
+    whole = Image.frombytes("RGBA", size, bytes(canvas.buffer_rgba())).convert("RGB")
+    small = whole.quantize(COLOURS, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
+    _exact_paper(small, figure.get_facecolor())
     buffer = io.BytesIO()
     small.save(buffer, format="png", optimize=True)
     return buffer.getvalue()
+
+
+def _exact_paper(picture: Any, paper: tuple[float, ...]) -> None:
+    """Give the background its own colour back: the palette moved it a little, and a page shows the seam."""
+    palette = picture.getpalette()
+    at = 3 * picture.getpixel((0, 0))
+    palette[at : at + 3] = [round(255 * part) for part in paper[:3]]
+    picture.putpalette(palette)

@@ -96,6 +96,6 @@ def ink_on(ground: str) -> str:
     """Black or white, whichever reads better on a ground.
 
     >>> ink_on("#0068ad"), ink_on("#ffd27f")
-    ('#ffffff', '#10151c')
+    ('#ffffff', '#000000')
     """
-    return max(("#ffffff", "#10151c"), key=lambda ink: contrast(ink, ground))
+    return max(("#ffffff", "#000000"), key=lambda ink: contrast(ink, ground))
