@@ -12,7 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -46,6 +46,7 @@ from videop2r_data.trainer.run.config import TrainRecipe
 from videop2r_data.trainer.run.rl import run_rl
 from videop2r_data.trainer.run.session import open_session
 from videop2r_data.trainer.run.sft import run_sft
+from videop2r_data.trainer.run.stop import Stop
 from videop2r_data.trainer.tiny.model import make_tiny
 
 RESULTS = Path(__file__).parent / "results"
@@ -55,15 +56,38 @@ MODES = {
 }
 
 
-def train(recipe: TrainRecipe) -> Path:
-    """Run a stage, or go on with it, or find it done; returns the folder of its weights."""
+class Halt:
+    """Ends a run after a step; a `Watcher`."""
+
+    def __init__(self, after: int) -> None:
+        self.after, self.stop = after, Stop()
+
+    def begin(self, stage: str, step: int, steps: int) -> None:
+        """The run starts or goes on."""
+
+    def row(self, row: Mapping[str, Any]) -> None:
+        """One line of metrics."""
+        if row["step"] >= self.after:
+            self.stop.ask()
+
+    def note(self, text: str) -> None:
+        """Of no interest here."""
+
+
+def train(recipe: TrainRecipe, *, halt: int | None = None, anyway: bool = False) -> Path:
+    """Run a stage, or go on with it, or find it done; returns the folder of its weights.
+
+    Args:
+        halt: leave the run after this step.
+        anyway: go on under another schedule.
+    """
     final = recipe.folder / "final"
     if final.is_dir():
         return final
-    began = time.process_time()
-    session = open_session(recipe)
-    if not (run_sft if recipe.stage == "sft" else run_rl)(session):
-        raise SystemExit(f"{recipe.name} was stopped")
+    began, watcher = time.process_time(), Halt(halt or recipe.steps or 0)
+    session = open_session(recipe, watchers=[watcher], stop=watcher.stop, anyway=anyway)
+    if session.start < watcher.after:
+        (run_sft if recipe.stage == "sft" else run_rl)(session)
     session.accelerator.free_memory()
     with (recipe.folder / "cpu.json").open("a") as file:
         file.write(json.dumps({"cpu_s": round(time.process_time() - began, 1)}) + "\n")
@@ -71,11 +95,14 @@ def train(recipe: TrainRecipe) -> Path:
 
 
 def start_of(style: Style, seed: int, scale: Scale, work: Path) -> Path:
-    """The weights after SFT."""
-    model = work / f"tiny-{seed}"
+    """The weights after SFT, which is left before the end of its schedule and then cooled down."""
+    model, output = work / f"tiny-{seed}", work / f"sft-{style}-{seed}"
     if not (model / "config.json").is_file():
         make_tiny(model, tiny(seed), world=WORLD)
-    return train(sft_recipe(style, seed, scale, model, work / f"sft-{style}-{seed}"))
+    if not (output / "checkpoints" / f"step-{scale.sft_cut:06d}").is_dir():
+        planned = sft_recipe(style, seed, scale, model, output, steps=scale.sft_planned)
+        train(planned, halt=scale.sft_cut)
+    return train(sft_recipe(style, seed, scale, model, output, steps=scale.sft_steps), anyway=True)
 
 
 def weights_of(arm: Arm, seed: int, scale: Scale, work: Path) -> tuple[Path, Path]:
@@ -113,7 +140,7 @@ def measure(weights: Path, arm: Arm, scale: Scale, folder: Path) -> dict[str, An
 
 def compact(rows: Sequence[EvalRow]) -> dict[str, Any]:
     """Scores as percent; else one character per question: `1` yes, `0` no, `-` unsaid. Tokens as a mean."""
-    told = {
+    told: dict[str, list[bool | None]] = {
         "sufficient": [row.sufficient for row in rows],
         "mismatch": [row.mismatch for row in rows],
         "format": [row.format for row in rows],

@@ -53,15 +53,22 @@ def tiny(seed: int) -> TinySpec:
 class Scale:
     """How much is spent."""
 
+    sft_planned: int
+    """Updates that the first schedule of SFT was made for."""
+    sft_cut: int
+    """Where it is left: an early stop leaves head-room for RL."""
     sft_steps: int
+    """Updates in all, the rate falling to its end: the start is no noisier than a finished run."""
     sft_batch: int
     rl_steps: int
     rl_prompts: int
     questions: int
 
 
-FULL = Scale(sft_steps=1400, sft_batch=32, rl_steps=60, rl_prompts=32, questions=1000)
-QUICK = Scale(sft_steps=8, sft_batch=8, rl_steps=2, rl_prompts=4, questions=16)
+FULL = Scale(
+    sft_planned=1400, sft_cut=700, sft_steps=900, sft_batch=32, rl_steps=60, rl_prompts=32, questions=1000
+)
+QUICK = Scale(sft_planned=16, sft_cut=4, sft_steps=8, sft_batch=8, rl_steps=2, rl_prompts=4, questions=16)
 
 
 @dataclass(frozen=True)
@@ -111,7 +118,9 @@ def _model(folder: Path) -> dict[str, Any]:
     return {"model": str(folder), "dtype": "float32", "gradient_checkpointing": False}
 
 
-def sft_recipe(style: Style, seed: int, scale: Scale, model: Path, output: Path) -> TrainRecipe:
+def sft_recipe(
+    style: Style, seed: int, scale: Scale, model: Path, output: Path, *, steps: int
+) -> TrainRecipe:
     """The start of a seed, from random weights."""
     return TrainRecipe.model_validate(
         {
@@ -122,15 +131,15 @@ def sft_recipe(style: Style, seed: int, scale: Scale, model: Path, output: Path)
             "optim": {
                 "lr": SFT_LR,
                 "betas": (0.9, 0.98),
-                "warmup": min(50, scale.sft_steps // 4),
+                "warmup": min(50, scale.sft_planned // 4),
                 "schedule": "linear",
                 "floor": 0.05,
                 "max_grad_norm": 1.0,
             },
             "batch": {"size": scale.sft_batch, "micro": scale.sft_batch},
-            "steps": scale.sft_steps,
+            "steps": steps,
             "precision": "fp32",
-            "save": {"every": 350, "keep": 0},
+            "save": {"every": scale.sft_cut // 2, "keep": 0},
             "seed": seed,
             "output": str(output),
         }
