@@ -18,6 +18,7 @@ from videop2r_data.cards.hub_licences import refused_sources
 from videop2r_data.cards.hub_media import media_files
 from videop2r_data.cards.hub_model import push_model, safetensors_fault
 from videop2r_data.cards.hub_plan import Action
+from videop2r_data.cards.hub_private import addresses_in
 from videop2r_data.errors import HubError
 
 
@@ -107,6 +108,20 @@ def test_sources_whose_media_stay_at_home() -> None:
     ]
 
 
+def test_folders_and_servers_that_would_become_public_are_named() -> None:
+    recipe = {
+        "sources": [{"path": "~/pool.json", "media_root": "media"}, {"path": "org/pool"}],
+        "generate": {
+            "backend": {"base_url": "http://10.0.0.7:8000/v1", "model": "Qwen/Qwen2.5-VL-7B-Instruct"}
+        },
+        "description": "see https://arxiv.org/abs/2511.11113",
+    }
+    assert list(addresses_in(recipe, "lock")) == [
+        "lock: sources.0.path is ~/pool.json",
+        "lock: generate.backend.base_url is http://10.0.0.7:8000/v1",
+    ]
+
+
 def test_clips_are_looked_up_below_their_root(tmp_path: Path) -> None:
     folder = write_release(tmp_path / "made")
     lock, root = read_lock(folder), tmp_path / "root"
@@ -147,7 +162,7 @@ def write_run(folder: Path) -> Path:
     safetensors(final / "model-00002-of-00002.safetensors", b"two")
     shards = {"a": "model-00001-of-00002.safetensors", "b": "model-00002-of-00002.safetensors"}
     (final / "model.safetensors.index.json").write_bytes(orjson.dumps({"weight_map": shards}))
-    (final / "config.json").write_text("{}")
+    (final / "config.json").write_text('{"_name_or_path": "/home/me/base"}')
     (final / "training_args.bin").write_bytes(b"pickle")
     (folder / "README.md").write_text("---\nlicense: apache-2.0\n---\n\n# Model\n")
     (folder / "figures").mkdir()
@@ -172,9 +187,9 @@ def test_a_run_becomes_a_model_repository(tmp_path: Path, server: HubServer) -> 
         "model-00002-of-00002.safetensors",
         "model.safetensors.index.json",
         "training/metrics.jsonl",
-        "training/recipe.yaml",
     }
     assert report.plan.left_out == ("final/training_args.bin",)
+    assert report.notes == ("config.json: _name_or_path is /home/me/base",)
     for name in (
         "model-00001-of-00002.safetensors",
         "model-00002-of-00002.safetensors",

@@ -16,6 +16,7 @@ import pytest
 
 from tests.builders.release_rows import write_official
 from tests.cards.hub_release import changed_rows, write_release
+from tests.cards.test_model_card import with_evaluation, write_run
 from tests.fakes.hub_server import HubServer
 
 pytestmark = pytest.mark.integration
@@ -250,3 +251,41 @@ def test_media_go_along_only_when_asked_and_allowed(tmp_path: Path, plain: Machi
         "error"
     ]
     assert "demo (licence: research only)" in error["message"]
+
+
+def test_a_trained_model(tmp_path: Path, plain: Machine) -> None:
+    pytest.importorskip("matplotlib")
+    run = write_weights(with_evaluation(write_run(tmp_path / "run")))
+    train = [
+        str(Path(sys.executable).parent / "p2r-train"),
+        "push",
+        str(run),
+        "me/model",
+        "--revision",
+        "v1",
+        "--json",
+    ]
+    code, out, err = plain.run(train)
+    assert code == 0, err
+    repo = plain.server.store.repo("model", "me/model")
+    assert set(repo.files) >= {
+        "README.md",
+        "model.safetensors",
+        "config.json",
+        "figures/curves.png",
+        "training/metrics.jsonl",
+    }
+    assert not any("recipe" in name or "optimizer" in name for name in repo.files)
+    card = plain.server.store.read(repo.files["README.md"], 0, 1 << 20).decode()
+    assert "license: apache-2.0" in card and repo.tags["v1"] == json.loads(out)["commit"]
+    shutil.rmtree(run / "eval")
+    code, out, err = plain.run([*train, "--dry-run"])
+    assert code == 1 and "no evaluation" in err
+
+
+def write_weights(run: Path) -> Path:
+    final, header = run / "final", b'{"w":{"dtype":"U8","shape":[4],"data_offsets":[0,4]}}'
+    final.mkdir(exist_ok=True)
+    (final / "model.safetensors").write_bytes(len(header).to_bytes(8, "little") + header + b"four")
+    (final / "config.json").write_text("{}")
+    return run

@@ -11,15 +11,17 @@ import orjson
 from videop2r_data.cards.hub_check import CARD, card_head
 from videop2r_data.cards.hub_client import Hub
 from videop2r_data.cards.hub_plan import LocalFile, Remote
+from videop2r_data.cards.hub_private import addresses_in_file
 from videop2r_data.cards.hub_push import PushReport, Watch, push_files
 from videop2r_data.errors import HubError
 
 FINAL = "final"
 """Folder of a run that holds the finished weights."""
-RECORDS = ("recipe.yaml", "run.json", "metrics.jsonl")
-"""Files of a run that go along, into `training/`."""
+RECORDS = ("metrics.jsonl",)
+"""Files of a run that go along, into `training/`; its recipe names folders and servers and stays here."""
 _MODEL = re.compile(
-    r"[\w.-]+\.safetensors|[\w.-]+\.json|[\w.-]+\.jinja|[\w.-]+\.model|(?:merges|vocab)\.txt|additional_chat_templates/[\w.-]+"
+    r"[\w.-]+\.safetensors|[\w.-]+\.json|[\w.-]+\.jinja|[\w.-]+\.model|(?:merges|vocab)\.txt"
+    r"|additional_chat_templates/[\w.-]+"
     r"|LICENSE(?:\.[a-z]+)?|NOTICE(?:\.[a-z]+)?|figures/[\w.-]+\.(?:png|svg|json)"
 )
 _STALE = re.compile(
@@ -42,8 +44,8 @@ def push_model(
 ) -> PushReport:
     """Make a model repository be what a run, or a folder of weights, is.
 
-    Of a run go: what is in `final/`, to the root; the card `README.md` and its figures; and recipe, versions
-    and metrics, to `training/`. Of a folder of weights goes what `from_pretrained` reads, and the card.
+    Of a run go: what is in `final/`, to the root; the card `README.md` and its figures; and the metrics, to
+    `training/`. Of a folder of weights goes what `from_pretrained` reads, and the card.
     Weights are safetensors only; files of other kinds are named in the report and stay here.
 
     Args:
@@ -68,6 +70,7 @@ def push_model(
         dry_run=dry_run,
         stale=_stale,
         left_out=left_out,
+        notes=tuple(note for name, file in local.items() for note in addresses_in_file(file.path, name)),
         watch=watch,
     )
 

@@ -22,6 +22,7 @@ from videop2r_data.cards.hub_plan import (
     look,
     make_plan,
 )
+from videop2r_data.cards.hub_private import addresses_in
 from videop2r_data.errors import HubError
 from videop2r_data.schemas.base import Model
 from videop2r_data.schemas.lock import BuildLock
@@ -56,6 +57,8 @@ class PushReport(Model):
     """Commit of the main branch after the push; empty in a dry run of a new repository."""
     tag: str | None
     private: bool
+    notes: tuple[str, ...] = ()
+    """Folders of this machine and addresses of servers that the pushed files name."""
 
 
 def push_dataset(
@@ -110,6 +113,7 @@ def push_dataset(
         dry_run=dry_run,
         stale=stale,
         left_out=left_out,
+        notes=tuple(addresses_in(lock.recipe, f"{LOCK}, recipe")),
         watch=watch,
     )
 
@@ -141,6 +145,7 @@ def push_files(
     dry_run: bool,
     stale: Callable[[Remote], Sequence[str]],
     left_out: Sequence[str] = (),
+    notes: tuple[str, ...] = (),
     watch: Watch | None = None,
 ) -> PushReport:
     """Plan, upload, commit, tag; see `push_dataset`.
@@ -149,7 +154,7 @@ def push_files(
         local: path in the repository -> file.
         repo, kind, hub, private, tag, dry_run, watch: as there.
         stale: which files of the repository may go.
-        left_out: files that are not pushed, for the report.
+        left_out, notes: for the report.
     """
     check_repo_id(repo, owned=True)
     if not dry_run or hub.token is not None:
@@ -179,6 +184,7 @@ def push_files(
         commit=commit,
         tag=tag,
         private=remote.private if remote.exists else private,
+        notes=notes,
     )
 
 

@@ -178,15 +178,31 @@ def push_run(
     repo: RepoArg,
     private: PrivateOpt = False,
     revision: TagOpt = None,
+    base_model: Annotated[
+        str | None,
+        typer.Option(metavar="ID", help="Hub id of the base model; default: as the card or recipe says."),
+    ] = None,
+    license_id: Annotated[
+        str | None,
+        typer.Option("--license", metavar="ID", help="Licence of the weights; default: the base model's."),
+    ] = None,
     dry_run: DryRunOpt = False,
     json: JsonOpt = False,
 ) -> None:
-    """Put a trained model on the Hub: weights (safetensors only), card, recipe and metrics.
+    """Put a trained model on the Hub: weights (safetensors only), card, curves and metrics.
 
-    Equal files are not uploaded, weights of an older version are deleted. The token is taken from HF_TOKEN or
-    `hf auth login`.
+    The card of a run is written anew first: curves, an evaluation and a licence must be there. Equal files are
+    not uploaded, weights of an older version are deleted. The token is taken from HF_TOKEN or `hf auth login`.
     """
     from videop2r_data.cli.hub_run import run_push_model
 
     with errors_as_messages(as_json=json):
-        run_push_model(folder, repo, private=private, tag=revision, dry_run=dry_run, as_json=json)
+        run_push_model(
+            folder,
+            repo,
+            private=private,
+            tag=revision,
+            card=(base_model, license_id),
+            dry_run=dry_run,
+            as_json=json,
+        )

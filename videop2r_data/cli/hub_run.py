@@ -50,12 +50,22 @@ def run_push(
 
 
 def run_push_model(
-    folder: Path, repo: str, *, private: bool, tag: str | None, dry_run: bool, as_json: bool
+    folder: Path,
+    repo: str,
+    *,
+    private: bool,
+    tag: str | None,
+    card: tuple[str | None, str | None],
+    dry_run: bool,
+    as_json: bool,
 ) -> None:
-    """Push a trained model."""
-    from videop2r_data.cards.hub_model import push_model
+    """Push a trained model; `card`: base model and licence, for the card of a run."""
+    from videop2r_data.cards.hub_model import FINAL, push_model
+    from videop2r_data.cli.run_card import make_card
 
     hub = _connect()
+    if (folder / FINAL).is_dir():
+        make_card(folder, base_model=card[0], license_id=card[1], strict=True)
     with Bytes(err_console(), "pushing") as watch:
         report = push_model(folder, repo, hub=hub, private=private, tag=tag, dry_run=dry_run, watch=watch)
     _show(report, as_json, render_push)
