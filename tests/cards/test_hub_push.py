@@ -157,6 +157,37 @@ def test_a_lost_shard_upload_keeps_the_ones_before_it(
     assert len([one for one in asked if one[0] == "PUT"]) == 3, "two of the five had arrived"
 
 
+def test_many_clips_go_ahead_in_commits_of_their_own(
+    tmp_path: Path, server: HubServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Interrupted between two of them, a push goes on with the clips that are not there yet."""
+    monkeypatch.setattr("videop2r_data.cards.hub_upload.COMMIT_FILES", 3)
+    monkeypatch.setattr("videop2r_data.cards.hub_upload.UPLOAD_FILES", 2)
+    folder, root = write_release(tmp_path / "made"), tmp_path / "root"
+    (root / "clips").mkdir(parents=True)
+    names = ["0.mp4", "1.png", "2.png", "4.mp4", "5.png", "6.png", "7.png", "8.png"]
+    for name in names:
+        (root / "clips" / name).write_bytes(name.encode() * 100)
+    server.fail("POST", "/commit/", status=500, after=2)
+    with pytest.raises(HubError, match="the Hub answered 500"):
+        push_dataset(folder, REPO, hub=hub(server), media={"made": root})
+    repo = server.store.repo("dataset", REPO)
+    assert len(repo.files) == 1 + 6, "two commits of three clips; no card that would promise more"
+    report = push_dataset(folder, REPO, hub=hub(server), media={"made": root}, tag="v1")
+    added = {change.path for change in report.plan.of(Action.ADDED)}
+    assert {path for path in added if path.startswith("media/")} == {
+        f"media/made/clips/{n}" for n in ("7.png", "8.png")
+    }
+    assert {f"media/made/clips/{name}" for name in names} <= set(repo.files)
+    (root / "clips/8.png").write_bytes(b"new")
+    again = push_dataset(folder, REPO, hub=hub(server), media={"made": root})
+    assert [c.path for c in again.plan.of(Action.CHANGED)] == ["media/made/clips/8.png"]
+    text_only = push_dataset(folder, REPO, hub=hub(server))
+    assert text_only.plan.is_noop and text_only.plan.kept == 8, (
+        "without --embed-media the clips are left alone"
+    )
+
+
 def test_somebody_else_pushed_meanwhile(tmp_path: Path, server: HubServer) -> None:
     folder = write_release(tmp_path / "made")
     push_dataset(folder, REPO, hub=hub(server))

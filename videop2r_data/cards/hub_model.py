@@ -12,7 +12,8 @@ from videop2r_data.cards.hub_check import CARD, card_head
 from videop2r_data.cards.hub_client import Hub
 from videop2r_data.cards.hub_plan import LocalFile, Remote
 from videop2r_data.cards.hub_private import addresses_in_file
-from videop2r_data.cards.hub_push import PushReport, Watch, push_files
+from videop2r_data.cards.hub_push import PushReport, push_files
+from videop2r_data.cards.hub_upload import Watch
 from videop2r_data.errors import HubError
 
 FINAL = "final"

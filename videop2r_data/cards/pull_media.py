@@ -11,7 +11,7 @@ from pathlib import Path
 from videop2r_data.cards.hub_client import Hub, check_repo_id
 from videop2r_data.cards.hub_media import MEDIA
 from videop2r_data.cards.hub_plan import RemoteFile, list_files
-from videop2r_data.cards.hub_push import Watch
+from videop2r_data.cards.hub_upload import Watch
 from videop2r_data.cards.pull_archives import (
     Archive,
     directories,

@@ -14,7 +14,7 @@ from pydantic import Field
 from videop2r_data.cards.hub_check import LOCK, SHARD, check_folder
 from videop2r_data.cards.hub_client import Hub, check_repo_id
 from videop2r_data.cards.hub_plan import LocalFile, RemoteFile, list_files
-from videop2r_data.cards.hub_push import Watch
+from videop2r_data.cards.hub_upload import Watch
 from videop2r_data.errors import HubError
 from videop2r_data.schemas.base import Model
 

@@ -191,8 +191,9 @@ def push_run(
 ) -> None:
     """Put a trained model on the Hub: weights (safetensors only), card, curves and metrics.
 
-    The card of a run is written anew first: curves, an evaluation and a licence must be there. Equal files are
-    not uploaded, weights of an older version are deleted. The token is taken from HF_TOKEN or `hf auth login`.
+    The card of a run is written anew first: curves, an evaluation and a licence must be there. Equal files
+    are not uploaded, weights of an older version are deleted. The token is taken from HF_TOKEN or
+    `hf auth login`.
     """
     from videop2r_data.cli.hub_run import run_push_model
 
