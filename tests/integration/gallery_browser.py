@@ -28,6 +28,11 @@ class Trouble:
     errors: list[str] = field(default_factory=list)
     requests: list[str] = field(default_factory=list)
 
+    def met(self, dialog: Any) -> None:
+        """A dialog came up: noted and closed."""
+        self.dialogs.append(dialog.message)
+        dialog.accept()
+
 
 @contextmanager
 def chromium() -> Iterator[Any]:
@@ -52,7 +57,7 @@ def opened(browser: Any, url: str, *, init: str = "", **context: Any) -> Iterato
         page = place.new_page()
         page.set_default_timeout(20_000)
         page.add_init_script(WATCH + init)
-        page.on("dialog", lambda dialog: (trouble.dialogs.append(dialog.message), dialog.accept()))
+        page.on("dialog", lambda dialog: trouble.met(dialog))
         page.on("pageerror", lambda error: trouble.errors.append(str(error)))
         page.on("request", lambda request: trouble.requests.append(request.url))
         page.goto(url)

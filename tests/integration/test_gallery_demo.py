@@ -15,8 +15,11 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
+from tests.builders.release_rows import accepted, valid_rows
+from tests.cards.hub_release import write_release
 from tests.integration.gallery_browser import DENIED, choose, chromium, current, go, opened, shown
 from tests.integration.test_loading import build
+from tests.shared import media_dir
 from videop2r_data.builders.judge_report import JudgedLabel, gather_labels
 from videop2r_data.schemas.human_label import HumanLabel, read_labels
 
@@ -289,7 +292,7 @@ def test_light_and_dark_follow_the_system_until_one_is_chosen(browser: Any, page
 
 
 def test_on_a_phone_list_and_sample_take_turns(browser: Any, page_url: str) -> None:
-    phone = {"viewport": {"width": 390, "height": 844}, "is_mobile": True, "has_touch": True}
+    phone: dict[str, Any] = {"viewport": {"width": 390, "height": 844}, "is_mobile": True, "has_touch": True}
     with opened(browser, page_url, **phone) as (page, _):
         assert page.locator("#scroller").is_visible() and not page.locator("#view").is_visible()
         page.locator(".row").nth(2).tap()
@@ -380,3 +383,22 @@ def test_verdicts_of_judges_stand_beside_the_labels_and_disagreements_are_a_filt
         assert "strict: not sufficient" in page.text_content(".judges .differs")
         assert "strict says so." in page.text_content(".judges .differs")
         assert page.text_content(".judges .person").startswith("Ada: sufficient")
+
+
+def test_a_real_clip_that_no_browser_plays_is_shown_by_its_frames(browser: Any, tmp_path: Path) -> None:
+    root = media_dir()
+    if root is None:
+        pytest.skip("no real clips on this machine")
+    names = ("test.avi", "video1.mp4")
+    accepted_rows = [accepted(i, "numerical", "video", "1") | {"path": name} for i, name in enumerate(names)]
+    for row in accepted_rows:
+        row |= {"frame_indices": [], "frame_times_s": []}
+    folder = write_release(tmp_path / "set", valid_rows() | {"sft": accepted_rows, "rejected": []})
+    report = gallery(folder, "--media", str(root), "--frames", "64")
+    assert (report["sheets"], report["clips_missing"]) == (2, 0)
+    with opened(browser, Path(report["page"]).as_uri()) as (page, _):
+        page.wait_for_selector(".stage .hint")
+        page.wait_for_function("() => document.querySelectorAll('.frame canvas[data-drawn]').length === 16")
+        page.keyboard.press("j")
+        page.wait_for_function("() => document.querySelector('.stage video')?.readyState >= 2")
+        assert page.locator(".timeline .stop").count() == 16

@@ -5,8 +5,10 @@ const byId = (id) => document.getElementById(id);
 function el(name, attributes = {}, ...children) {
   const node = document.createElement(name);
   for (const [key, value] of Object.entries(attributes)) {
-    if (value === null || value === undefined || value === false) continue;
-    if (key === "on") for (const [event, act] of Object.entries(value)) node.addEventListener(event, act);
+    if (value === null || value === undefined) continue;
+    if (key.startsWith("aria-")) node.setAttribute(key, String(value)); // there "false" says something too
+    else if (value === false) continue;
+    else if (key === "on") for (const [event, act] of Object.entries(value)) node.addEventListener(event, act);
     else node.setAttribute(key, value === true ? "" : String(value));
   }
   node.append(...children.filter((child) => child !== null && child !== undefined && child !== ""));

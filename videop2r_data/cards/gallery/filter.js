@@ -24,7 +24,13 @@ function judgedState(row) {
   return bits & 2 ? 1 : bits & 4 ? 2 : 0;
 }
 
-const filter = { terms: [], shown: new Int32Array(0), place: new Map() };
+const filter = { terms: [], shown: new Int32Array(0), places: new Int32Array(size).fill(-1) };
+
+// Where a row stands in the list, or undefined.
+function placeOf(row) {
+  const place = filter.places[row];
+  return place >= 0 ? place : undefined;
+}
 
 // Blind review needs an order that tells nothing; the same one for everybody who looks at this data set.
 const plain = Int32Array.from({ length: size }, (_, row) => row);
@@ -69,8 +75,8 @@ function applyFilter() {
     }
   }
   filter.shown = shown.slice(0, length);
-  filter.place = new Map();
-  for (let i = 0; i < length; i += 1) filter.place.set(filter.shown[i], i);
+  filter.places.fill(-1);
+  for (let i = 0; i < length; i += 1) filter.places[filter.shown[i]] = i;
 }
 
 function countIn(facet, row) {

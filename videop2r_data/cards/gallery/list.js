@@ -98,7 +98,7 @@ const list = (() => {
     select(row) {
       selected = row;
       for (const node of live.values()) node.setAttribute("aria-selected", node.row === row);
-      const place = filter.place.get(row);
+      const place = placeOf(row);
       if (place === undefined) {
         scroller.removeAttribute("aria-activedescendant");
         return;

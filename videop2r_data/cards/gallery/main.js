@@ -82,7 +82,7 @@ function wholeOf(at, row, player) {
 }
 
 function sampleBar() {
-  const place = filter.place.get(view.at);
+  const place = placeOf(view.at);
   const button = (name, label, act, pressed) => el("button", {
     type: "button", class: "icon", "aria-label": label, title: label, "aria-pressed": pressed ?? null, on: { click: act },
   }, icon(name));
@@ -130,7 +130,7 @@ function selectPlace(place) {
 }
 
 function move(way) {
-  const place = filter.place.get(view.at);
+  const place = placeOf(view.at);
   if (place !== undefined) return selectPlace(place + way);
   // the sample on the screen is filtered out: go on from where it would stand
   let next = filter.shown.findIndex((row) => row > view.at);
@@ -269,6 +269,10 @@ function wire() {
   for (const dialog of document.querySelectorAll("dialog")) {
     dialog.addEventListener("click", (event) => event.target === dialog && dialog.close());
   }
+  document.addEventListener("pointerdown", (event) => {
+    const open = document.body.classList.contains("filters-open");
+    if (open && !event.target.closest("#filters, #show-filters")) toggleFilters();
+  });
   document.addEventListener("marks-changed", async () => {
     showMarkCount();
     const writing = document.activeElement?.id === "note";

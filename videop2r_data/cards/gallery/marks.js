@@ -29,6 +29,12 @@ const marks = (() => {
   }
 
   refresh();
+  window.addEventListener("storage", (event) => {
+    if (event.key !== key) return; // another tab of this page marked something
+    all = read();
+    refresh();
+    document.dispatchEvent(new Event("marks-changed"));
+  });
   return {
     state: (row) => states[row],
     get: (row) => all.get(head.id[row]) ?? null,
@@ -119,7 +125,8 @@ async function exportMarks() {
   link.remove();
   setTimeout(() => URL.revokeObjectURL(url), 10_000);
   marks.told();
-  toast(`${count(lines.length, "mark")} exported`);
+  const left = marks.size - lines.length; // of rows that a page with a larger --limit has
+  toast(`${count(lines.length, "mark")} exported${left ? `, ${number.format(left)} kept: their rows are not on this page` : ""}`);
 }
 
 function showMarks() {

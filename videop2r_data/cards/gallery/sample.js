@@ -99,13 +99,13 @@ function judgesOf(found) {
   const lines = found.judges.map((judge) => {
     const differs = judge.sufficient !== null && judge.sufficient !== found.sufficient;
     return el("li", { class: differs ? "differs" : "" },
-      el("p", {}, said("b", judge.judge), ": ", el("span", { class: `say ${judge.sufficient}` }, SAYS[judge.sufficient]),
+      el("p", {}, el("span", {}, said("b", judge.judge), ": "), el("span", { class: `say ${judge.sufficient}` }, SAYS[judge.sufficient]),
         differs ? el("em", { class: "flag wrong" }, "disagrees") : null,
         judge.seconds === null ? null : el("small", {}, seconds(judge.seconds))),
       judge.why ? said("blockquote", judge.why) : null);
   });
   const person = el("li", { class: "person" },
-    el("p", {}, said("b", found.reviewer || "person"), ": ", el("span", { class: `say ${found.sufficient}` }, SAYS[found.sufficient])),
+    el("p", {}, el("span", {}, said("b", found.reviewer || "person"), ": "), el("span", { class: `say ${found.sufficient}` }, SAYS[found.sufficient])),
     found.note ? said("blockquote", found.note) : null);
   return el("div", { class: "judges" }, el("h4", {}, "Judges against people"), el("ul", {}, person, ...lines));
 }
