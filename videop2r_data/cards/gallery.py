@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from videop2r_data.cards.gallery_frames import Sheet, draw_sheets, spec_of
 from videop2r_data.cards.gallery_media import Clip, beside, copy_clips, find_clips, linked
@@ -25,6 +25,10 @@ LIMIT = 10_000
 """Rows of a page, unless more are asked for."""
 FramesOf = Callable[[str, str, str], tuple[Sequence[int], Sequence[float]] | None]
 """(source, path, data type) -> indices and times in seconds of the sampled frames, or None."""
+
+
+Tell = Callable[[str, int, int], None]
+"""Hears (step, done, all)."""
 
 
 class Release(Readable, Protocol):
@@ -94,7 +98,7 @@ def make_gallery(
     copy_media: bool = False,
     sheets: int = 0,
     frames_of: FramesOf = lambda source, path, kind: None,
-    tell: Callable[[str, int, int], None] = lambda what, done, total: None,
+    tell: Tell = lambda what, done, total: None,
 ) -> Gallery:
     """Gather everything that a page shows; copies are made here, the page itself by `write_gallery`.
 
@@ -119,26 +123,16 @@ def make_gallery(
     entries = list(read_entries(release, limit=limit, total=total, always=always))
     clips = find_clips(entries, roots)
     copied = copy_clips(clips, out) if copy_media else 0
-    drawn: dict[int, Sheet] = {}
-    if sheets:
-        recipe = release.lock.recipe if release.lock else None
-        drawn, _ = asyncio.run(
-            draw_sheets(clips, spec_of(recipe), side=sheets, tell=lambda a, b: tell("frames", a, b))
-        )
+    drawn = _sheets(release, clips, sheets, tell) if sheets else {}
     matched = {words: judged[words] for entry in entries if (words := words_of(entry)) in judged}
-    name = _name(release)
-    about = {
-        "name": name,
-        "title": _title(release, name),
-        "digest": _identity(release, entries),
+    about = _about(release, entries) | {
         "total": total,
         "judges": sorted({line.judge for line in verdicts}),
         "unmatched": len(judged) - len(matched),
     }
-    payload = make_payload(about, entries, clips, judged=matched, sheets=drawn, frames_of=frames_of)
     return Gallery(
         title=f"{about['title']} · gallery",
-        payload=payload,
+        payload=make_payload(about, entries, clips, judged=matched, sheets=drawn, frames_of=frames_of),
         clips=clips,
         links=beside(clips) if copy_media else linked(clips, roots, out),
         figures={
@@ -173,6 +167,19 @@ def write_gallery(gallery: Gallery, out: Path) -> GalleryReport:
             f"cannot write the page: {error}", where=str(path), hint="choose another folder with --out"
         ) from None
     return GalleryReport(page=str(path), bytes=len(text), **gallery.figures)
+
+
+def _sheets(release: Release, clips: Sequence[Clip], side: int, tell: Tell) -> dict[int, Sheet]:
+    recipe = release.lock.recipe if release.lock else None
+    drawn, _ = asyncio.run(
+        draw_sheets(clips, spec_of(recipe), side=side, tell=lambda done, total: tell("frames", done, total))
+    )
+    return drawn
+
+
+def _about(release: Release, entries: Sequence[Entry]) -> dict[str, Any]:
+    name = _name(release)
+    return {"name": name, "title": _title(release, name), "digest": _identity(release, entries)}
 
 
 def _name(release: Release) -> str:

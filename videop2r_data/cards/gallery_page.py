@@ -23,10 +23,12 @@ SCRIPTS = (
     "marks.js",
     "list.js",
     "facets.js",
+    "frames.js",
     "player.js",
     "sample.js",
     "compare.js",
     "keys.js",
+    "wire.js",
     "main.js",
 )
 """In this order they make one script."""

@@ -19,8 +19,9 @@ function createPlayer(at, row, sheet) {
   const address = addressOf(clip);
   const path = head.clips[clip][1];
   const picture = head.kinds[head.kind[at]] === "image" || PICTURES.test(path);
-  if (picture && address) return pictureOf(at, row, address, path);
-  return clipOf(at, row, sheet, address, path);
+  const moving = head.kinds[head.kind[at]] === "video"; // a GIF plays, but stops nowhere: its frames do better
+  if (picture && address && !(moving && sheet)) return pictureOf(at, row, address, path);
+  return clipOf(at, row, sheet, picture ? null : address, path);
 }
 
 // The stage takes the shape of what it shows; the next one begins with it, so that little jumps.
@@ -29,6 +30,9 @@ function shape(stage, width, height) {
   if (width > 0 && height > 0) lastShape = String(Math.min(2.4, Math.max(0.9, width / height)));
   stage.style.aspectRatio = lastShape;
 }
+
+// In the narrow label of a frame; its tooltip has the hundredths.
+const shortTime = (time) => `${time.toFixed(time < 10 ? 2 : time < 100 ? 1 : 0)}s`;
 
 function absent(path, why, hint) {
   return el("div", { class: "absent" }, el("p", {}, why), said("code", path), el("p", { class: "note" }, hint));
@@ -75,13 +79,14 @@ function drawBoxes(stage, at, row, width, height) {
 
 function clipOf(at, row, sheet, address, path) {
   const { times, indices } = framesOf(row, sheet);
+  const picture = head.kinds[head.kind[at]] === "image";
   const video = el("video", { muted: true, loop: true, playsinline: true, preload: "auto", "aria-label": "the clip" });
   video.muted = true;
   const poster = el("canvas", { class: "poster", hidden: true });
   const stage = el("div", { class: "stage" }, video, poster);
   shape(stage, 0, 0);
   const play = el("button", { type: "button", class: "icon", "aria-label": "Play or pause (space)" }, icon("play"));
-  const clock = el("span", { class: "clock" }, "0.00 s");
+  const clock = el("span", { class: "clock" }, "0.00", el("small", {}, " s"));
   const head_ = el("i", { class: "playhead" });
   const line = el("div", { class: "timeline", role: "slider", tabindex: "0", "aria-label": "Time", "aria-valuemin": 0 }, head_);
   const speed = el("button", { type: "button", class: "quiet", "aria-label": "Speed" }, "1×");
@@ -90,7 +95,7 @@ function clipOf(at, row, sheet, address, path) {
   const node = el("figure", { class: "player" }, stage, controls);
   const cells = times.map((time, i) => {
     const canvas = el("canvas", { width: 96, height: 96 });
-    const label = el("span", {}, `${time.toFixed(2)}s`);
+    const label = el("span", {}, shortTime(time));
     return el("button", {
       type: "button", class: "frame", title: `frame ${indices[i]} at ${seconds(time)}`,
       on: { click: () => seek(time, true) },
@@ -139,7 +144,8 @@ function clipOf(at, row, sheet, address, path) {
     if (mode === "video") now = video.currentTime;
     const length = end();
     head_.style.left = length > 0 ? `${Math.min(100, (100 * now) / length)}%` : "0";
-    clock.textContent = `${now.toFixed(2)} / ${seconds(length)}`;
+    clock.firstChild.data = now.toFixed(2);
+    clock.lastChild.textContent = ` / ${seconds(length)}`;
     line.setAttribute("aria-valuenow", now.toFixed(2));
     line.setAttribute("aria-valuetext", seconds(now));
     const frame = frameAt(now);
@@ -247,7 +253,7 @@ function clipOf(at, row, sheet, address, path) {
     if (!stopped.signal.aborted) fallBack("This browser cannot play the clip.", "Make the page again with --frames: the sampled frames then stand in it.");
   });
   if (address) video.src = address;
-  else fallBack("The clip is not here.", "Name its folder with --media, or put its frames into the page with --frames.");
+  else fallBack(`The ${picture ? "picture" : "clip"} is not here.`, "Name its folder with --media, or put its frames into the page with --frames.");
   if (strip) drawStrip(cells, times, sheet, address, nudge(), stopped.signal);
   return {
     node,
@@ -270,66 +276,4 @@ function clipOf(at, row, sheet, address, path) {
 function intervals(at, row) {
   if (head.types[head.type[at]] !== "temporal grounding") return [];
   return [["reference", row.reference], ["answer", segmentOf(row, "answer")]];
-}
-
-const sheetImages = new WeakMap();
-function sheetImage(sheet) {
-  if (!sheetImages.has(sheet)) {
-    const image = new Image();
-    image.src = sheet.uri;
-    sheetImages.set(sheet, image.decode().then(() => image));
-  }
-  return sheetImages.get(sheet);
-}
-
-// The frames themselves: out of the sheet, or out of the clip by a second, unseen player.
-async function drawStrip(cells, times, sheet, address, nudge, signal) {
-  const canvases = cells.map((cell) => cell.firstChild);
-  try {
-    if (sheet && sheet.times.length === times.length) await stripFromSheet(canvases, sheet, signal);
-    else if (address) await stripFromClip(canvases, times, address, nudge, signal);
-  } catch {
-    // the clip does not play: the player says so
-  }
-}
-
-async function stripFromSheet(canvases, sheet, signal) {
-  const image = await sheetImage(sheet);
-  if (signal.aborted) return;
-  const { columns, width, height } = sheet;
-  canvases.forEach((canvas, i) => {
-    Object.assign(canvas, { width, height });
-    canvas.getContext("2d").drawImage(
-      image, (i % columns) * width, Math.floor(i / columns) * height, width, height, 0, 0, width, height);
-    canvas.dataset.drawn = "";
-  });
-}
-
-async function stripFromClip(canvases, times, address, nudge, signal) {
-  const video = el("video", { preload: "auto", playsinline: true });
-  video.muted = true;
-  const next = (event) => new Promise((done, fail) => {
-    video.addEventListener(event, done, { once: true, signal });
-    video.addEventListener("error", fail, { once: true, signal });
-    signal.addEventListener("abort", () => fail(new Error("another sample")), { once: true });
-  });
-  try {
-    const ready = next("loadeddata");
-    video.src = address;
-    await ready;
-    const scale = Math.min(1, 240 / Math.max(video.videoWidth, video.videoHeight));
-    for (let i = 0; i < times.length && !signal.aborted; i += 1) {
-      const moved = next("seeked");
-      video.currentTime = Math.min(times[i] + nudge, Math.max(0, video.duration - 1e-3));
-      await moved;
-      const canvas = canvases[i];
-      canvas.width = Math.max(1, Math.round(video.videoWidth * scale));
-      canvas.height = Math.max(1, Math.round(video.videoHeight * scale));
-      canvas.getContext("2d").drawImage(video, 0, 0, canvas.width, canvas.height);
-      canvas.dataset.drawn = "";
-    }
-  } finally {
-    video.removeAttribute("src");
-    video.load();
-  }
 }

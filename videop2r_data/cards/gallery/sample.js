@@ -56,7 +56,7 @@ function traceOf(row) {
       block.append(el("code", { class: "tag" }, text));
       if (!opens) block = null;
     } else if (kind === "outside") {
-      if (text.trim()) box.append(said("div", text, { class: "segment", "data-kind": "outside" }));
+      if (text.trim()) box.append(said("div", text.trim(), { class: "segment", "data-kind": "outside" }));
     } else {
       (block ?? box).append(said("span", text, { class: "text" }));
     }
