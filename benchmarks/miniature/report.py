@@ -106,7 +106,7 @@ def collapsed(records: dict[int, Any], key: str) -> float:
 
 def per_step(records: dict[int, Any]) -> float:
     """CPU seconds of a training step, mean over seeds."""
-    return float(np.mean([r["cpu_s"] / len(r["curve"]) for r in records.values()]))
+    return float(np.mean([r["cpu_s"] / r["steps"] for r in records.values()]))
 
 
 def markdown(found: dict[str, dict[int, Any]], mode: str) -> str:

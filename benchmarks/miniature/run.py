@@ -50,6 +50,7 @@ from videop2r_data.trainer.run.stop import Stop
 from videop2r_data.trainer.tiny.model import make_tiny
 
 RESULTS = Path(__file__).parent / "results"
+CURVES = {"step", "loss", "lr", "grad_norm", "kl", "entropy", "groups", "clip_fraction", "time/step_s"}
 MODES = {
     "greedy": SamplingSpec(temperature=0.0, max_new_tokens=SAMPLING.max_new_tokens),
     "sampled": SAMPLING,
@@ -152,10 +153,26 @@ def compact(rows: Sequence[EvalRow]) -> dict[str, Any]:
     return {"score": scores, **marks, "tokens": sum(row.tokens for row in rows) / len(rows)}
 
 
-def curve(folder: Path) -> list[dict[str, Any]]:
-    """The lines of `metrics.jsonl`, rounded."""
-    lines = (json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines())
-    return [{k: round(v, 5) if isinstance(v, float) else v for k, v in line.items()} for line in lines]
+def thin(lines: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """What the figures need of `metrics.jsonl`, rounded; of SFT every tenth line."""
+    rl = any("groups" in line for line in lines)
+    chosen = lines if rl else [line for line in lines if line["step"] % 10 == 0]
+    return [
+        {
+            key: float(f"{value:.4g}") if isinstance(value, float) else value
+            for key, value in line.items()
+            if key in CURVES or key.startswith(("reward/", "length/", "collapsed/"))
+        }
+        for line in chosen
+    ]
+
+
+def record_of(arm: Arm, seed: int, folder: Path, found: dict[str, Any]) -> dict[str, Any]:
+    """The JSON of an arm and seed."""
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    cpu = [json.loads(line)["cpu_s"] for line in (folder / "cpu.json").read_text().splitlines()]
+    about = {"arm": arm.name, "seed": seed, "steps": len(lines), "cpu_s": round(sum(cpu), 1)}
+    return {**about, **found, "curve": thin(lines)}
 
 
 def main() -> None:
@@ -178,9 +195,8 @@ def main() -> None:
             continue
         folder, weights = weights_of(arm, args.seed, scale, args.work)
         found = measure(weights, arm, scale, folder)
-        cpu = [json.loads(line)["cpu_s"] for line in (folder / "cpu.json").read_text().splitlines()]
-        record = {"arm": arm.name, "seed": args.seed, "cpu_s": sum(cpu), **found, "curve": curve(folder)}
-        target.write_text(json.dumps(record))
+        record = record_of(arm, args.seed, folder, found)
+        target.write_text(json.dumps(record) + "\n")
         print(f"{arm.name} {args.seed}: done", flush=True)
 
 
