@@ -29,7 +29,8 @@ test-vllm: env env-vllm ## the tests against a real vLLM: over HTTP, then in pro
 	  tests/integration/test_vllm_rollout_server.py $(PYTEST_ARGS)
 	@P2R_REQUIRE_VLLM=1 .venv-vllm/bin/python -m pytest -p no:cacheprovider \
 	  tests/integration/test_vllm_inprocess.py tests/integration/test_vllm_rollout_inprocess.py \
-	  tests/integration/test_vllm_rollout_transfer.py tests/backends/test_vllm_engine.py \
+	  tests/integration/test_vllm_rollout_transfer.py tests/integration/test_vllm_training.py \
+	  tests/backends/test_vllm_engine.py \
 	  tests/backends/test_transformers_local.py tests/backends/test_rope_positions.py $(PYTEST_ARGS)
 
 check: format-check lint types imports test ## what has to pass before a commit

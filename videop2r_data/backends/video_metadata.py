@@ -6,7 +6,7 @@ from typing import TypedDict
 
 from videop2r_data.schemas.calls import MediaRecord
 
-MIN_PIXELS = 28 * 28
+MIN_PIXELS = 1
 MAX_PIXELS = 2**31 - 1
 """Size limits that never bind: the frames already have the recipe's size; a second resize would undo it."""
 

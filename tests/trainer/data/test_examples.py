@@ -301,3 +301,9 @@ def test_what_a_build_wrote_is_read_with_media_and_scenes(tmp_path: Path) -> Non
     agnostic = read(tmp_path / "set", style="agnostic")
     for one, other in zip(traces, agnostic, strict=True):
         assert one.target is not None and one.target.endswith(f" {other.target}")
+
+
+def test_a_world_in_a_recipe_is_as_the_default_where_it_says_nothing() -> None:
+    said = DataSpec.model_validate({"source": "demo", "demo": {"seed": 3}}).demo
+    assert (said.seed, said.numbered, said.rotated) == (3, False, False)
+    assert DataSpec.model_validate({"source": "demo", "demo": {"numbered": True}}).demo.numbered

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Any, Protocol, Self
 
 from videop2r_data.errors import MediaError
 from videop2r_data.media import DecodePool
@@ -185,8 +185,15 @@ class MediaLoader:
             planner.cancel()
             for task in under_way:
                 task.cancel()
-            await asyncio.gather(planner, *under_way, return_exceptions=True)
-            await self._pool.close()
+            ending = asyncio.ensure_future(self._end(planner, *under_way))
+            while not ending.done():  # `close` may cancel us here: the decoders end all the same
+                with contextlib.suppress(asyncio.CancelledError):
+                    await asyncio.shield(ending)
+            ending.result()
+
+    async def _end(self, *tasks: asyncio.Future[Any]) -> None:
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._pool.close()
 
     async def _plan(
         self,

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from videop2r_data.schemas.base import Model
 from videop2r_data.schemas.inputs import DemoSpec, MediaSpec
@@ -53,6 +53,12 @@ class DataSpec(Model):
     """Decoder processes of this training process; 0: `media.workers`, else one per core."""
     ahead: int = Field(default=2, ge=1)
     """Batches that are decoded ahead; this bounds the memory of the loader."""
+
+    @field_validator("demo", mode="before")
+    @classmethod
+    def _as_the_default(cls, value: Any) -> Any:
+        """What a recipe leaves unsaid of the world is as in the default here, not as in a build's world."""
+        return {"numbered": False, "rotated": False, **value} if isinstance(value, dict) else value
 
     @model_validator(mode="after")
     def _stream_has_no_files(self) -> Self:
