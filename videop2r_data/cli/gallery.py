@@ -120,7 +120,8 @@ def _make(
     from videop2r_data.cards.gallery_verdicts import read_verdicts
 
     release = open_release(folder)
-    target = out or folder.with_name(f"{folder.resolve().name}.gallery")
+    named = folder if folder.name not in ("", "..") else folder.resolve()
+    target = out or named.with_name(f"{named.name}.gallery")
     _keep_apart(folder, target)
     place = _workspace(folder, work, base, required=work is not None)
     found = _noted_roots(release, place)
@@ -169,6 +170,7 @@ def _workspace(folder: Path, work: Path | None, base: Path | None, *, required: 
 def _noted_roots(release: Release, place: Workspace | None) -> dict[str, Path]:
     """Source name -> media root, as the build found them; a source that is gone has none."""
     from videop2r_data.builders.sources import open_source
+    from videop2r_data.builders.sources.files import locate
     from videop2r_data.errors import P2RError
     from videop2r_data.schemas.inputs import SourceSpec
 
@@ -177,8 +179,11 @@ def _noted_roots(release: Release, place: Workspace | None) -> dict[str, Path]:
         return found
     for source in release.lock.recipe["sources"]:
         spec = SourceSpec.model_validate(source)
-        if spec.kind == "dataset" and not spec.media_root:
-            continue  # a Hub data set without a media folder: opening it would go to the network
+        if spec.media_root and spec.kind != "demo":
+            found[spec.name] = locate(spec.media_root, place.base).absolute()
+            continue  # the pool itself may be gone
+        if spec.kind == "dataset" and not locate(spec.path, place.base).exists():
+            continue  # a Hub data set: opening it would go to the network
         try:
             root = open_source(spec, base=place.base, demo_root=place.demo).media_root
         except P2RError:
