@@ -203,3 +203,25 @@ def test_a_text_of_10_mb_fits(tmp_path: Path) -> None:
     writer.add(rl(0, text="é\n\x00" * 3_000_000))
     writer.close()
     assert len(read(tmp_path, "rl")[0]["problem"]) == 9_000_000
+
+
+def test_an_inserted_row_moves_no_later_row_group(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import pyarrow.parquet as pq
+
+    monkeypatch.setattr(export, "ROW_GROUP_BYTES", 20_000)
+    monkeypatch.setattr(export, "MARKED_ROWS", 16)
+
+    def groups(name: str, ids: list[int]) -> list[tuple[str, ...]]:
+        writer = ConfigWriter(tmp_path / name, "rl")
+        for i in ids:
+            writer.add(rl(i))
+        writer.close()
+        file = pq.ParquetFile(writer.shards[0][0])
+        return [
+            tuple(file.read_row_group(g, columns=["sample_id"]).column(0).to_pylist())
+            for g in range(file.num_row_groups)
+        ]
+
+    before, after = groups("before", list(range(900))), groups("after", [9_999, *range(900)])
+    assert len(before) > 8
+    assert len(set(before) & set(after)) >= len(before) - 2

@@ -7,6 +7,7 @@ import hashlib
 import os
 import re
 import shutil
+import zlib
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,6 +21,8 @@ from videop2r_data.schemas.rows import CONFIGS
 
 ROW_GROUP_BYTES = 100 * 2**20
 """Text bytes of a row group: large groups let the Hub's storage deduplicate chunks across versions."""
+MARKED_ROWS = 1024
+"""One row in so many may end a row group."""
 SHARD_BYTES = 1500 * 2**20
 """Text bytes of a file."""
 LOCK_NAME = "build.lock.json"
@@ -52,8 +55,19 @@ class ConfigWriter:
         self._pending.append(row)
         self._pending_bytes += sum(len(v) for v in row.values() if isinstance(v, str)) + 256
         self.rows += 1
-        if self._pending_bytes >= ROW_GROUP_BYTES:
+        if self._ends_group(row):
             self._flush()
+
+    def _ends_group(self, row: dict[str, Any]) -> bool:
+        """A row group ends at a row that its own id marks, near the size wanted.
+
+        A row that is inserted or removed then moves no later boundary, and storage that deduplicates finds the
+        later groups again.
+        """
+        if self._pending_bytes < 0.75 * ROW_GROUP_BYTES:
+            return False
+        marked = zlib.crc32(str(row["sample_id"]).encode()) % MARKED_ROWS == 0
+        return marked or self._pending_bytes >= 1.5 * ROW_GROUP_BYTES
 
     def close(self) -> None:
         """Finish the last shard; a config without rows still gets a file with the schema."""
