@@ -61,8 +61,8 @@ class ConfigWriter:
     def _ends_group(self, row: dict[str, Any]) -> bool:
         """A row group ends at a row that its own id marks, near the size wanted.
 
-        A row that is inserted or removed then moves no later boundary, and storage that deduplicates finds the
-        later groups again.
+        A row that is inserted or removed then moves no later boundary, and storage that deduplicates finds
+        the later groups again.
         """
         if self._pending_bytes < 0.75 * ROW_GROUP_BYTES:
             return False
