@@ -106,7 +106,7 @@ def project(
         plane = _umap(vectors, seed)
         settings = {
             "pooling": "mean of the last hidden states", "max_tokens": MAX_TOKENS, "n_neighbors": NEIGHBOURS,
-            "min_dist": MIN_DIST, "metric": "cosine",
+            "min_dist": MIN_DIST, "metric": "cosine", "init": "first two principal axes",
         }  # fmt: skip
     points = [(round(float(x), 4), round(float(y), 4)) for x, y in plane]
     return ProjectionData(
@@ -195,9 +195,14 @@ def _pca(vectors: Array) -> Array:
 
 def _umap(vectors: Array, seed: int) -> Array:
     umap = need_umap()
+    # the last bits of a model differ from run to run, and UMAP makes much of little
+    vectors = np.round(vectors, 4)
+    # its own beginning, a spectral layout, falls into parts when P and R do, and these are laid out by chance
+    start = _pca(vectors.astype(np.float64))
+    start = np.round(start * (10 / max(float(np.abs(start).max()), 1e-9)), 3).astype(np.float32)
     reducer = umap.UMAP(
         n_neighbors=min(NEIGHBOURS, len(vectors) - 1), min_dist=MIN_DIST, metric="cosine", random_state=seed,
-        n_jobs=1,
+        n_jobs=1, init=start,
     )  # fmt: skip
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of graphs in several pieces, and of its own dependencies
