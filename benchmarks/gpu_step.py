@@ -1,4 +1,4 @@
-"""SFT and RL steps of a randomly initialised Qwen2.5-VL of real shape: seconds, tokens/s, shares of time, memory.
+"""SFT and RL steps of a randomly initialised Qwen2.5-VL of real shape: seconds, tokens/s, shares, memory.
 
     python -m benchmarks.gpu_step --shape 3b --steps 5                       # one large GPU
     python -m benchmarks.gpu_step --shape 3b --rollouts vllm --steps 5
@@ -6,8 +6,8 @@
     python -m benchmarks.gpu_step --quick                                    # any machine: does it run?
 
 The paper's load: 16 frames of 308 x 308 pixels (94,864 of the budget of 100,352), completions of 768 tokens,
-8 rollouts of a prompt, KL to the start. Random weights hardly ever end a completion: nearly every rollout has its
-full length. The judge is the exact one of the demo world. The first step is left out.
+8 rollouts of a prompt, KL to the start. Random weights hardly ever end a completion: nearly every rollout has
+its full length. The judge is the exact one of the demo world. The first step is left out.
 """
 
 from __future__ import annotations
