@@ -163,7 +163,9 @@ def main() -> int:
 
     with tempfile.TemporaryDirectory() as scratch, sync_playwright() as playwright:
         page, wrote = made(Path(scratch), args.rows)
-        browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
+        browser = playwright.chromium.launch(
+            executable_path=program, args=["--no-sandbox", "--enable-precise-memory-info"]
+        )
         runs = [visit(browser, page) for _ in range(args.runs)]
         text = report(args.rows, page.stat().st_size / 1e6, wrote, runs, browser.version)
         browser.close()

@@ -240,6 +240,32 @@ def test_blind_review_shows_the_verdict_after_the_mark(browser: Any, page_url: s
         page.wait_for_selector(".verdict .scoring, .verdict .reason")
 
 
+@pytest.mark.parametrize("blind", [False, True])
+def test_a_reviewer_who_looks_at_what_is_not_marked_is_led_through_all_of_it(
+    browser: Any, page_url: str, blind: bool
+) -> None:
+    with opened(browser, page_url) as (page, _):
+        if blind:
+            page.keyboard.press("b")
+        page.keyboard.press("x")
+        page.check("#advance")
+        page.keyboard.press("Escape")
+        page.keyboard.press("g")
+        ids = page.evaluate(
+            "[...document.querySelectorAll('.row:not([hidden])')]"
+            ".sort((a, b) => a.ariaPosInSet - b.ariaPosInSet).slice(0, 5).map((n) => n.querySelector('.facts span').textContent)"
+        )
+        choose(page, "mark", "not marked")
+        for name in ids:
+            page.wait_for_function("(id) => document.getElementById('view').dataset.sample === id", arg=name)
+            if page.locator(".mark-yes").count():
+                page.keyboard.press("y")
+            else:
+                page.keyboard.press("j")
+        page.wait_for_function("(id) => document.getElementById('view').dataset.sample !== id", arg=ids[-1])
+        assert ids != sorted(ids, key=lambda x: int(x.split("/")[1])) or not blind
+
+
 def test_accepted_and_rejected_stand_side_by_side_under_one_link(
     browser: Any, page_url: str, rows: dict[str, dict[str, Any]]
 ) -> None:

@@ -35,6 +35,7 @@ function placeOf(row) {
 // Blind review needs an order that tells nothing; the same one for everybody who looks at this data set.
 const plain = Int32Array.from({ length: size }, (_, row) => row);
 let mixed = null;
+const ranks = { plain, mixed: null };
 
 function sequence() {
   if (!blind) return plain;
@@ -46,7 +47,15 @@ function sequence() {
     const j = Math.floor((seed / 2 ** 32) * (i + 1));
     [mixed[i], mixed[j]] = [mixed[j], mixed[i]];
   }
+  ranks.mixed = new Int32Array(size);
+  for (let i = 0; i < size; i += 1) ranks.mixed[mixed[i]] = i;
   return mixed;
+}
+
+// Where a row stands among all of them, in the order of now.
+function rankOf(row) {
+  sequence();
+  return (blind ? ranks.mixed : ranks.plain)[row];
 }
 
 // One pass: a row that a single facet keeps out still counts among the choices of that facet.

@@ -38,6 +38,7 @@ function writeAddress() {
 function select(row, { open = false, pair = view.pair !== null, other = null } = {}) {
   if (row === undefined || row < 0 || row >= size) return;
   view.at = row;
+  if (isBlind(row)) pair = false; // the side would tell
   view.others = pair ? counterparts(row) : [];
   const wanted = other === null ? -1 : view.others.findIndex((found) => head.id[found.row] === other);
   view.pair = pair ? Math.max(0, wanted) : null;
@@ -70,6 +71,7 @@ async function draw() {
   }
   node.scrollTop = 0;
   node.dataset.sample = head.id[at];
+  document.title = `${head.id[at]} · ${head.title}`;
   view.players = players;
   highlight(node);
 }
@@ -133,7 +135,8 @@ function move(way) {
   const place = placeOf(view.at);
   if (place !== undefined) return selectPlace(place + way);
   // the sample on the screen is filtered out: go on from where it would stand
-  let next = filter.shown.findIndex((row) => row > view.at);
+  const rank = rankOf(view.at);
+  let next = filter.shown.findIndex((row) => rankOf(row) > rank);
   if (next < 0) next = filter.shown.length;
   return selectPlace(way > 0 ? next : next - 1);
 }
@@ -153,6 +156,10 @@ function unmark() {
 }
 
 function toggleCompare() {
+  if (isBlind(view.at)) {
+    toast("Blind: mark this sample first");
+    return;
+  }
   select(view.at, { pair: view.pair === null });
 }
 

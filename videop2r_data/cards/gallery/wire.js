@@ -55,7 +55,7 @@ function wire() {
   document.addEventListener("search-ready", () => filter.terms.length && changed());
   window.addEventListener("hashchange", () => {
     const { row, other } = readAddress();
-    if (row !== undefined && (row !== view.at || (other !== null) !== (view.pair !== null))) {
+    if (row !== undefined && location.hash !== address()) {
       select(row, { open: true, pair: other !== null, other });
     }
   });
