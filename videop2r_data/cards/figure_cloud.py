@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 WORDS = 80
 SIZE = (690, 450)
 """Pixels of one cloud, across and down."""
-LARGEST, SMALLEST = 92, 11
+LARGEST, SMALLEST = 92, 16
 """Pixels of the letters."""
 PALEST = 0.8
 """How far the colour of the rarest word is from the background to the full colour."""
