@@ -23,7 +23,7 @@ def found(texts: list[str], salts: list[bytes] | None = None, **limits: int) -> 
     column = MinHashes(**limits)
     for row, one in enumerate(texts):
         column.add(row, one, salts[row] if salts else b"")
-    return column.copies()
+    return column.copies(by_salt=salts is not None)
 
 
 def test_the_same_words_are_the_same_text_up_to_case_and_punctuation() -> None:
@@ -60,6 +60,12 @@ def test_the_estimate_is_close_to_the_truth_on_average() -> None:
         estimated.append(float((signatures[0] == signatures[1]).mean()))
     # the mean of 60 estimates of standard error 0.05 lies within 4 of 0.05/sqrt(60)
     assert abs(np.mean(exact) - np.mean(estimated)) < 4 * 0.05 / 60**0.5
+
+
+def test_only_equal_texts_are_the_same_not_those_whose_hashes_agree() -> None:
+    base = text(3, 1500)
+    near = [*base[:-1], "other"]  # one shingle of 1,500: in all likelihood all 64 hashes agree
+    assert found([" ".join(base), " ".join(near)]).rows == {"0.7": 2, "0.8": 2, "0.9": 2, "1": 0}
 
 
 def test_short_texts_are_one_shingle() -> None:

@@ -42,7 +42,7 @@ class Copies(Model):
     left_out: int
     """Texts beyond the limit, not compared."""
     rows: dict[str, int]
-    """Estimated similarity -> rows that have another row at least so similar."""
+    """Estimated similarity -> rows that have another row at least so similar; 1: rows with an equal text."""
     groups: int
     """Groups of rows chained by a similarity of 0.8 or more."""
     largest: list[list[int]] = Field(default_factory=list)
@@ -66,11 +66,12 @@ class MinHashes:
         self._signatures: list[Array] = []
         self._rows: list[Array] = []
         self._salts: list[Array] = []
+        self._exact: list[Array] = []
         self._count = 0
         self.left_out = 0
 
     def add(self, row: int, text: str, salt: bytes = b"") -> None:
-        """Take in a text; only texts with the same salt are compared."""
+        """Take in a text; `salt` names the file that it is about, if any."""
         words = _WORD.findall(text.lower())[:MAX_WORDS]
         if not words:
             return
@@ -87,7 +88,7 @@ class MinHashes:
             if number is None:
                 number = ids[word] = _word_id(word)
             found.append(number)
-        own = int.from_bytes(blake2b(salt, digest_size=8).digest(), "big")
+        own = int.from_bytes(blake2b(salt, digest_size=8).digest(), "big") if salt else 0
         self._waiting.append((row, own, found))
         if len(self._waiting) >= 256:
             self._hash()
@@ -106,21 +107,28 @@ class MinHashes:
         self._signatures.append(signature)
         self._rows.append(np.array([row for row, _, _ in self._waiting], np.int64))
         self._salts.append(np.array([salt for _, salt, _ in self._waiting], np.uint64))
+        words = [np.array(found, np.uint64).tobytes() for _, _, found in self._waiting]
+        digests = b"".join(blake2b(data, digest_size=8).digest() for data in words)
+        self._exact.append(np.frombuffer(digests, np.uint64))
         self._waiting.clear()
 
-    def copies(self, *, groups: int = 10, members: int = 5) -> Copies:
+    def copies(self, *, by_salt: bool = False, groups: int = 10, members: int = 5) -> Copies:
         """Compare.
 
         Args:
+            by_salt: compare only texts of one salt, and leave out those without.
             groups: of the largest groups so many are named.
             members: of each so many rows.
         """
         self._hash()
-        if not self._signatures:
+        salts = np.concatenate(self._salts) if self._salts else np.zeros(0, np.uint64)
+        chosen = np.flatnonzero(salts) if by_salt else np.arange(len(salts))
+        if not len(chosen):
             return Copies(texts=0, left_out=self.left_out, rows=_levels(np.zeros(0)), groups=0)
-        signatures = np.concatenate(self._signatures)
-        rows, salts = np.concatenate(self._rows), np.concatenate(self._salts)
-        best, chains = _compare(signatures, salts)
+        signatures = np.concatenate(self._signatures)[chosen]
+        rows, exact = np.concatenate(self._rows)[chosen], np.concatenate(self._exact)[chosen]
+        salts = salts[chosen] if by_salt else np.zeros_like(salts)
+        best, chains = _compare(signatures, salts, exact)
         found = [rows[chain] for chain in chains]
         found.sort(key=lambda chain: (-len(chain), int(chain[0])))
         return Copies(
@@ -136,10 +144,8 @@ class MinHashes:
 class CopyWatch:
     """Looks for near-copies of questions, of questions to the same file, of P and of R."""
 
-    NAMES = ("question", "question, same file", "perception", "reasoning")
-
     def __init__(self, *, limit: int = MAX_TEXTS) -> None:
-        self.columns = {name: MinHashes(limit=limit) for name in self.NAMES}
+        self.columns = {name: MinHashes(limit=limit) for name in ("question", "perception", "reasoning")}
         self._number = 0
 
     def see(self, row: Mapping[str, Any], perception: str | None, reasoning: str | None) -> None:
@@ -149,10 +155,8 @@ class CopyWatch:
         if isinstance(problem, str):
             told = [o for o in options if isinstance(o, str)] if isinstance(options, list) else []
             question = " ".join([problem, *told])
-            self.columns["question"].add(number, question)
-            if isinstance(path, str) and path:
-                salt = path.removeprefix("./").encode("utf-8", "surrogatepass")
-                self.columns["question, same file"].add(number, question, salt)
+            file = path.removeprefix("./") if isinstance(path, str) else ""
+            self.columns["question"].add(number, question, file.encode("utf-8", "surrogatepass"))
         if perception:
             self.columns["perception"].add(number, perception)
         if reasoning:
@@ -160,7 +164,9 @@ class CopyWatch:
 
     def copies(self) -> dict[str, Copies]:
         """Column -> what was found."""
-        return {name: column.copies() for name, column in self.columns.items()}
+        found = {"question": self.columns["question"].copies()}
+        found["question, same file"] = self.columns["question"].copies(by_salt=True)
+        return found | {name: self.columns[name].copies() for name in ("perception", "reasoning")}
 
 
 def _word_id(word: str) -> int:
@@ -187,11 +193,11 @@ def _shingles(texts: list[list[int]], lengths: Array) -> tuple[Array, Array]:
     return out, np.concatenate([[0], np.cumsum(lengths - size + 1)[:-1]])
 
 
-def _compare(signatures: Array, salts: Array) -> tuple[Array, list[Array]]:
+def _compare(signatures: Array, salts: Array, exact: Array) -> tuple[Array, list[Array]]:
     """Highest similarity of each text to another one that it was compared with, and chains of 0.8 or more.
 
-    In each band equal keys are sorted next to each other; a text is compared with the one before it and with
-    the first of its run: so a run of a million equal keys costs two million comparisons, not 10**12.
+    In each band equal keys are sorted next to each other, equal texts among them too; a text is compared with
+    the one before it and with the first of its run: so a run of a million equal keys costs two million comparisons, not 10**12.
     """
     count = len(signatures)
     best = np.zeros(count, np.float32)
@@ -200,7 +206,7 @@ def _compare(signatures: Array, salts: Array) -> tuple[Array, list[Array]]:
     mixed = salts * np.uint64(_GOLD)
     for band in range(HASHES // BAND):
         keys = bands[:, band] ^ mixed
-        order = np.argsort(keys, kind="stable")
+        order = np.lexsort((exact, keys))
         same = keys[order][1:] == keys[order][:-1]
         later = np.flatnonzero(same) + 1
         if not len(later):
@@ -208,6 +214,9 @@ def _compare(signatures: Array, salts: Array) -> tuple[Array, list[Array]]:
         runs = np.maximum.accumulate(np.where(np.concatenate([[False], same]), 0, np.arange(count)))
         for earlier in (later - 1, runs[later]):
             _join(order[earlier], order[later], signatures=signatures, salts=salts, best=best, parent=parent)
+    # that all hashes agree is no proof: only equal texts have the similarity 1
+    _, place, times = np.unique(exact ^ mixed, return_inverse=True, return_counts=True)
+    best = np.where(times[place] > 1, np.float32(1), np.minimum(best, np.float32(0.999)))
     roots = _roots(parent)
     order = np.argsort(roots, kind="stable")
     edges = np.flatnonzero(np.diff(roots[order])) + 1
