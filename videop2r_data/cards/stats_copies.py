@@ -197,7 +197,8 @@ def _compare(signatures: Array, salts: Array, exact: Array) -> tuple[Array, list
     """Highest similarity of each text to another one that it was compared with, and chains of 0.8 or more.
 
     In each band equal keys are sorted next to each other, equal texts among them too; a text is compared with
-    the one before it and with the first of its run: so a run of a million equal keys costs two million comparisons, not 10**12.
+    the one before it and with the first of its run: so a run of a million equal keys costs two million
+    comparisons, not 10**12.
     """
     count = len(signatures)
     best = np.zeros(count, np.float32)
