@@ -36,7 +36,7 @@ def write_release(folder: Path, rows: Rows | None = None, *, sft_shards: int = 1
 
 def write_card(folder: Path, lock: BuildLock) -> None:
     """The parts of a card that are checked: counts, and the digest that keeps `datasets` from giving old rows."""
-    counts = {config: 0 for config in CONFIGS}
+    counts = dict.fromkeys(CONFIGS, 0)
     for name, file in lock.files.items():
         counts[name.removeprefix("data/").rpartition("-")[0]] += file.rows or 0
     card = {

@@ -188,3 +188,21 @@ def test_the_command_attaches_a_report_and_leaves_nothing_of_a_bad_one(demo: Pat
     report.write_text(json.dumps(AGREEMENT))
     assert subprocess.run(command, check=False).returncode == 0
     assert "a \\| judge" in (folder / "README.md").read_text()
+
+
+def test_figures_stand_on_the_card_until_the_rows_are_others(tmp_path: Path) -> None:
+    build(tmp_path, "set", 20)
+    command = [sys.executable, "-m", "videop2r_data.cli"]
+    drawn = subprocess.run(
+        [*command, "card", "set", "--figures"], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert drawn.returncode == 0, drawn.stderr
+    card = tmp_path / "set" / "README.md"
+    names = re.findall(r'(?:src|srcset)="([^"]+)"', card.read_text())
+    assert len(names) >= 10 and all((card.parent / name).is_file() for name in names)
+    for check in (["reproduce", "set"], ["verify", "set"]):
+        done = subprocess.run([*command, *check], cwd=tmp_path, capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout + done.stderr
+    build(tmp_path, "set", 25)
+    assert "figures/" not in card.read_text(), "they show other rows now"
+    assert (tmp_path / "set" / "figures" / "index.json").is_file()

@@ -23,7 +23,7 @@ from videop2r_data.builders.sources import BadRow, PoolDigest
 from videop2r_data.builders.workspace import Workspace
 from videop2r_data.errors import ExportError
 from videop2r_data.schemas import Outcome, RejectReason, Sample, Stage
-from videop2r_data.schemas.lock import AGREEMENT_NAME, BuildLock, Ledger, SourceLock, StepModel
+from videop2r_data.schemas.lock import AGREEMENT_NAME, FIGURES_NAME, BuildLock, Ledger, SourceLock, StepModel
 from videop2r_data.schemas.recipe import Recipe
 
 VERSIONED = ("av", "jiwer", "numpy", "pillow", "pyarrow", "rapidfuzz", "rouge-score")
@@ -89,6 +89,8 @@ async def _write(
         measured = place.out / AGREEMENT_NAME  # of the judge, by hand: no build can make it anew
         if measured.is_file():
             shutil.copyfile(measured, writer.staging / AGREEMENT_NAME)
+        if (place.out / FIGURES_NAME).is_dir():  # the card shows them if they are of these very rows
+            shutil.copytree(place.out / FIGURES_NAME, writer.staging / FIGURES_NAME)
         card(writer.staging)
         writer.commit()
     return lock

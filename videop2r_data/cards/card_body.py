@@ -6,9 +6,10 @@ from typing import Any
 
 from videop2r_data.cards.card_facts import LOCK, Facts
 from videop2r_data.cards.card_head import WHAT, title_of
+from videop2r_data.cards.figures_index import picture
 from videop2r_data.cards.markdown import cell, prose, table
 from videop2r_data.schemas import ProblemType
-from videop2r_data.schemas.lock import BuildLock
+from videop2r_data.schemas.lock import FIGURES_NAME, BuildLock
 
 PAPER = "https://arxiv.org/abs/2511.11113"
 NOT_STATED = "not stated in the recipe"
@@ -35,6 +36,7 @@ def card_body(facts: Facts) -> str:
         accepted_table(lock.ledger.table),
         "## What became of the pool\n",
         _funnel(lock),
+        *_figures(facts),
         "## Sources and licences\n",
         _sources(facts),
         "## How it was made\n",
@@ -86,6 +88,12 @@ def _funnel(lock: BuildLock) -> str:
         f"{ledger.failed:,} failed.\n\n"
         + table(["stage / reason", "rows"], [[f"`{reason}`", f"{n:,}"] for reason, n in reasons])
     )
+
+
+def _figures(facts: Facts) -> list[str]:
+    if facts.figures is None:
+        return []
+    return ["## Figures\n", *(picture(entry, prefix=f"{FIGURES_NAME}/") for entry in facts.figures.figures)]
 
 
 def _sources(facts: Facts) -> str:

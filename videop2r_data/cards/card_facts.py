@@ -8,13 +8,15 @@ from typing import Any
 
 import orjson
 
+from videop2r_data.cards.figures_index import FigureIndex, read_figures
 from videop2r_data.errors import ExportError
 from videop2r_data.schemas import digest, digest_bytes
 from videop2r_data.schemas.base import Model
-from videop2r_data.schemas.lock import AGREEMENT_NAME, BuildLock
+from videop2r_data.schemas.lock import AGREEMENT_NAME, FIGURES_NAME, BuildLock
 from videop2r_data.schemas.rows import CONFIGS
 
 LOCK = "build.lock.json"
+_DRAWN_FROM = "drawn-from.json"
 
 
 class Facts(Model):
@@ -27,6 +29,8 @@ class Facts(Model):
     data_sources: dict[str, int]
     """`data_source` -> accepted rows, the most frequent first."""
     agreement: dict[str, Any] | None
+    figures: FigureIndex | None
+    """None: there are none, or they were drawn of other rows."""
 
 
 def read_facts(folder: Path) -> Facts:
@@ -44,7 +48,28 @@ def read_facts(folder: Path) -> Facts:
         configs=configs,
         data_sources=_count_sources(folder),
         agreement=_read_agreement(folder / AGREEMENT_NAME),
+        figures=_read_figures(folder / FIGURES_NAME, configs),
     )
+
+
+def drawn_from(configs: dict[str, dict[str, Any]]) -> str:
+    """What says of which rows figures were drawn: a digest of the digests of all configs."""
+    return digest({name: made["digest"] for name, made in configs.items()})
+
+
+def mark_figures(folder: Path) -> None:
+    """Note beside the figures of a data set that they show its rows as they are now."""
+    lock, _ = _read_lock(folder)
+    configs = {name: _measure(folder, name, lock) for name in CONFIGS}
+    (folder / FIGURES_NAME / _DRAWN_FROM).write_bytes(orjson.dumps({"sha256": drawn_from(configs)}) + b"\n")
+
+
+def _read_figures(folder: Path, configs: dict[str, dict[str, Any]]) -> FigureIndex | None:
+    try:
+        known = orjson.loads((folder / _DRAWN_FROM).read_bytes())["sha256"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return read_figures(folder) if known == drawn_from(configs) else None
 
 
 def _read_lock(folder: Path) -> tuple[BuildLock, str]:

@@ -17,12 +17,12 @@ from videop2r_data.schemas.base import Model
 from videop2r_data.schemas.lock import BuildLock
 
 _EXTRA = re.compile(
-    r"(?:LICENSE|NOTICE|CITATION)(?:\.[a-z]+)?|CHANGELOG\.md|croissant\.json|stats\.json"
+    r"(?:LICENSE|NOTICE|CITATION)(?:\.[a-z]+)?|CHANGELOG\.md|(?:croissant|judge-agreement|stats)\.json"
     r"|(?:figures|assets)/[\w.-]+\.(?:png|svg|webp|json)"
 )
 """What else belongs to a data set's folder, as a full path in it."""
 _STALE = re.compile(
-    rf"{SHARD.pattern}|(?:figures|assets)/[\w.-]+\.(?:png|svg|webp|json)|croissant\.json|stats\.json"
+    rf"{SHARD.pattern}|(?:figures|assets)/[\w.-]+\.(?:png|svg|webp|json)|(?:croissant|judge-agreement|stats)\.json"
 )
 """What an earlier push wrote and a later one may delete."""
 

@@ -21,7 +21,9 @@ from videop2r_data.schemas.base import Model
 NOTE = ".cache/p2r-pull.json"
 """What a folder was pulled from."""
 WORKERS = 4
-_TEXT = re.compile(r"README\.md|LICENSE.*|NOTICE.*|CITATION.*|CHANGELOG\.md|croissant\.json|stats\.json")
+_TEXT = re.compile(
+    r"README\.md|LICENSE.*|NOTICE.*|CITATION.*|CHANGELOG\.md|(?:croissant|judge-agreement|stats)\.json"
+)
 _FIGURE = re.compile(r"(?:figures|assets)/[\w.-]+\.(?:png|svg|webp|json)")
 _ROWS = re.compile(r"(?:data/)?[\w.-]+\.(?:parquet|jsonl|json|jsonl\.gz|json\.gz)")
 _PART = re.compile(r"(?P<stem>.+)\.part(?P<number>\d{1,4})of(?P<of>\d{1,4})\.(?P<rest>.+)")

@@ -8,12 +8,15 @@ from typing import Annotated
 
 import typer
 
-from videop2r_data.cli.common import errors_as_messages, shell
+from videop2r_data.cli.common import err_console, errors_as_messages, shell
 
 FolderArg = Annotated[Path, typer.Argument(help="A data set that was built here.")]
 ReportOpt = Annotated[
     Path | None,
     typer.Option("--judge-report", metavar="FILE", help="report.json of judge-eval: shown on the card."),
+]
+FiguresOpt = Annotated[
+    bool, typer.Option("--figures", help="Draw the figures into FOLDER/figures and show them on the card.")
 ]
 
 
@@ -23,12 +26,14 @@ def add(app: typer.Typer) -> None:
     app.command("card", epilog=example)(card)
 
 
-def card(folder: FolderArg, judge_report: ReportOpt = None) -> None:
+def card(folder: FolderArg, judge_report: ReportOpt = None, figures: FiguresOpt = False) -> None:
     """Write README.md and croissant.json from the files of a data set; a build does it by itself."""
     from videop2r_data.cards.dataset_card import write_dataset_card
     from videop2r_data.schemas.lock import AGREEMENT_NAME
 
     with errors_as_messages():
+        if figures:
+            _draw(folder)
         kept = folder / AGREEMENT_NAME
         before = kept.read_bytes() if kept.exists() else None
         if judge_report is not None:
@@ -41,3 +46,14 @@ def card(folder: FolderArg, judge_report: ReportOpt = None) -> None:
                 kept.unlink() if before is None else kept.write_bytes(before)
             raise
     typer.echo(f"wrote {shell(path)} and croissant.json beside it")
+
+
+def _draw(folder: Path) -> None:
+    from videop2r_data.builders.release import open_release
+    from videop2r_data.cards.card_facts import mark_figures
+    from videop2r_data.cards.figures import make_figures
+    from videop2r_data.schemas.lock import FIGURES_NAME
+
+    with err_console().status("counting") as status:
+        make_figures(open_release(str(folder)), folder / FIGURES_NAME, progress=status.update)
+    mark_figures(folder)

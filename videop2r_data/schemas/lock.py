@@ -11,6 +11,8 @@ from videop2r_data.schemas.base import Model
 AGREEMENT_NAME = "judge-agreement.json"
 """A report of `p2r-data judge-eval` beside the data: what the card says of the judge."""
 CROISSANT_NAME = "croissant.json"
+FIGURES_NAME = "figures"
+"""Folder of the figures of a card, drawn by `p2r-data card --figures`."""
 
 
 class SourceLock(Model):
