@@ -123,7 +123,9 @@ def test_a_clip_reaches_the_model_as_it_was_drawn(folder: Path) -> None:
     assert batch.types[0].count(2) == 18
     pixels = batch.media["pixel_values_videos"]
     assert pixels.shape == (2 * 6 * 6, 3 * 2 * 4 * 4)
-    empty = (frames.array == np.array(example.scene.scene.background, dtype=np.uint8)).all(-1).mean()
+    assert frames.array is not None
+    paint = np.array(example.scene.scene.background, dtype=np.uint8)
+    empty = np.equal(frames.array, paint).all(-1).mean()
     assert 0.2 < empty < 1.0
     assert abs(float((pixels.abs() < 1e-6).double().mean()) - empty) < 1e-9, "the background is exactly zero"
 
