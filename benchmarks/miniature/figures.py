@@ -30,6 +30,13 @@ KEYS = (
 )
 
 
+PANELS = (
+    ("score", "answers, mean score"),
+    ("exact", "answers exact"),
+    ("sufficient", "observations sufficient"),
+)
+
+
 def draw(found: dict[str, dict[int, Any]], folder: Path) -> list[Path]:
     """Write the PNG files; returns their paths."""
     return [_curves(found, folder / "curves.png"), _held_out(found, folder / "held-out.png")]
@@ -57,11 +64,9 @@ def _held_out(found: dict[str, dict[int, Any]], target: Path) -> Path:
     from matplotlib.figure import Figure
 
     arms = [arm.name for arm in ARMS if arm.name in found]
-    figure = Figure(figsize=(9.0, 0.55 * len(arms) + 1.4), dpi=110, layout="constrained")
-    for place, (metric, title) in enumerate(
-        (("score", "answers, mean score"), ("sufficient", "observations sufficient"))
-    ):
-        axes = figure.add_subplot(1, 2, place + 1)
+    figure = Figure(figsize=(11.0, 0.55 * len(arms) + 1.4), dpi=110, layout="constrained")
+    for place, (metric, title) in enumerate(PANELS):
+        axes = figure.add_subplot(1, len(PANELS), place + 1)
         for y, arm in enumerate(arms):
             seeds = sorted(found[arm])
             table = table_of(found[arm], seeds, "sampled", metric)
@@ -74,7 +79,7 @@ def _held_out(found: dict[str, dict[int, Any]], target: Path) -> Path:
         axes.set_yticks(range(len(arms)), arms if place == 0 else [""] * len(arms))
         axes.set_ylim(len(arms) - 0.5, -0.5)
         axes.set_title(title, fontsize=10)
-        axes.set_xlabel("% of held-out clips, sampled at temperature 1")
+        axes.set_xlabel("% over held-out clips, sampled")
         axes.grid(axis="x", color=LIGHT.grid)
         axes.spines[["top", "right", "left"]].set_visible(False)
         axes.tick_params(left=False)

@@ -26,6 +26,7 @@ HERE = Path(__file__).parent
 T95 = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776, 6: 2.571, 8: 2.365, 10: 2.262}
 """Student's t, two-sided 95 %, by the number of seeds."""
 METRICS = ("score", "exact", "sufficient", "mismatch", "format")
+SEEN, SEEN_METRICS = "interval+seconds", ("score", "exact", "sufficient")
 RESAMPLES = 4000
 
 
@@ -57,7 +58,7 @@ def load(folder: Path) -> dict[str, dict[int, Any]]:
 
 
 def marks(record: Any, mode: str, metric: str, kind: str = "") -> Floats:
-    """[questions] in [0, 1], NaN where unsaid or of another kind; `exact`: the whole score."""
+    """[questions] in [0, 1], NaN where unsaid or of other kinds (`a+b`: of two); `exact`: the whole score."""
     told = record[mode]["score" if metric == "exact" else metric]
     if isinstance(told, str):
         values = np.array([{"1": 1.0, "0": 0.0}.get(c, np.nan) for c in told])
@@ -66,7 +67,7 @@ def marks(record: Any, mode: str, metric: str, kind: str = "") -> Floats:
     if metric == "exact":
         values = np.where(np.isnan(values), np.nan, values == 1.0)
     if kind:
-        values[np.array(record["kind"]) != kind] = np.nan
+        values[~np.isin(record["kind"], kind.split("+"))] = np.nan
     return values
 
 
@@ -113,7 +114,7 @@ def markdown(found: dict[str, dict[int, Any]], mode: str) -> str:
     """All tables of one way of answering."""
     arms = [arm.name for arm in ARMS if arm.name in found]
     lines = [f"### {mode}", "", _main(found, arms, mode), "", _differences(found, arms, mode), ""]
-    return "\n".join([*lines, _kinds(found, arms, mode), ""])
+    return "\n".join([*lines, _kinds(found, arms, mode), "", _seen(found, arms, mode), ""])
 
 
 def _rows(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -166,6 +167,22 @@ def _kinds(found: dict[str, dict[int, Any]], arms: Sequence[str], mode: str) -> 
     return _rows(
         ["answers / observations, %", *kinds], [[arm, *(cell(arm, k) for k in kinds)] for arm in arms]
     )
+
+
+def _seen(found: dict[str, dict[int, Any]], arms: Sequence[str], mode: str) -> str:
+    """The kinds whose answers are better than blind ones, and the differences there."""
+    rows = []
+    for arm in arms:
+        seeds = sorted(found[arm])
+        cells = [estimate(table_of(found[arm], seeds, mode, m, SEEN)).text() for m in SEEN_METRICS]
+        rows.append([arm, *cells])
+    for base in (arm for arm in arms if arm != "pa-grpo" and "pa-grpo" in found):
+        seeds = sorted(set(found[base]) & set(found["pa-grpo"]))
+        tables = [
+            [table_of(found[arm], seeds, mode, m, SEEN) for arm in ("pa-grpo", base)] for m in SEEN_METRICS
+        ]
+        rows.append([f"pa-grpo minus {base}", *(difference(*pair).text(signed=True) for pair in tables)])
+    return _rows([f"{SEEN} only", "answers", "answers exact", "observations sufficient"], rows)
 
 
 def training(found: dict[str, dict[int, Any]]) -> str:
