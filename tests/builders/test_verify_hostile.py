@@ -221,9 +221,13 @@ def test_an_interruption_leaves_no_process_behind(tmp_path: Path) -> None:
     many_groups(tmp_path, 8_000)
     script = tmp_path / "run.py"
     script.write_text(
+        "import time\n"
         "from videop2r_data.builders.verify import verify_release\n"
+        "def told(rows):\n"
+        "    print(rows, flush=True)\n"
+        "    time.sleep(0.2)  # on a busy machine the run must not be over before it is interrupted\n"
         "if __name__ == '__main__':\n"
-        f"    verify_release({str(tmp_path)!r}, workers=2, progress=lambda n: print(n, flush=True))\n"
+        f"    verify_release({str(tmp_path)!r}, workers=2, progress=told)\n"
     )
     process = subprocess.Popen(
         [sys.executable, str(script)],
@@ -232,10 +236,10 @@ def test_an_interruption_leaves_no_process_behind(tmp_path: Path) -> None:
         start_new_session=True,
     )
     assert process.stdout is not None
-    assert process.stdout.readline()
-    os.killpg(process.pid, signal.SIGINT)
-    assert process.wait(timeout=60) != 0
-    process.stdout.close()
+    with process.stdout:
+        assert process.stdout.readline()
+        os.killpg(process.pid, signal.SIGINT)
+        assert process.wait(timeout=60) != 0
     until = time.monotonic() + 20
     while _group_lives(process.pid) and time.monotonic() < until:
         time.sleep(0.05)

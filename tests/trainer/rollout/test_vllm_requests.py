@@ -65,7 +65,7 @@ def test_a_clip_goes_with_its_times_and_without_resizing() -> None:
     assert about["fps"] == pytest.approx(5.0)
     assert about["total_num_frames"] == 120
     assert about["do_sample_frames"] is False
-    assert prompt["mm_processor_kwargs"]["size"] == {"shortest_edge": 784, "longest_edge": 2**31 - 1}
+    assert prompt["mm_processor_kwargs"]["size"] == {"shortest_edge": 1, "longest_edge": 2**31 - 1}
 
 
 def test_a_picture_is_a_picture_and_text_is_text() -> None:
