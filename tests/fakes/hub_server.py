@@ -19,6 +19,8 @@ from http.server import ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, Self
 
+from huggingface_hub import constants
+
 import tests.fakes.hub_endpoints  # noqa: F401 - registers them
 from tests.fakes.hub_handler import READ_TOKEN, TOKEN, Fault, Handler
 from tests.fakes.hub_repo import Store
@@ -55,10 +57,13 @@ class HubServer:
         self._thread = threading.Thread(target=self._http.serve_forever, args=(0.05,), daemon=True)
 
     def __enter__(self) -> Self:
+        # loopback is there although a test run is told that the network is not
+        self._offline, constants.HF_HUB_OFFLINE = constants.HF_HUB_OFFLINE, False
         self._thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
+        constants.HF_HUB_OFFLINE = self._offline
         self._http.shutdown()
         self._thread.join()
         self._http.server_close()
@@ -75,6 +80,7 @@ class HubServer:
             "HF_HOME": str(home),
             "HF_TOKEN": self.token,
             "HF_HUB_OFFLINE": "0",
+            "HF_DATASETS_OFFLINE": "0",
             "HF_HUB_DISABLE_TELEMETRY": "1",
             "HF_HUB_DISABLE_PROGRESS_BARS": "1",
             "HF_XET_CACHE": str(home / "xet"),
