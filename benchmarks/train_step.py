@@ -103,13 +103,15 @@ def against_grpo(folder: Path, rounds: int, latency: float, quick: bool) -> dict
         "--objects",
         "1",
     ]
-    command += ["--task", "count", "--task", "colour", "--steps", "4" if quick else "400"]
+    command += ["--task", "count", "--task", "colour", "--steps", "4" if quick else "200"]
     subprocess.run(command, env=environment(), check=True, capture_output=True)
     found: dict[str, list[dict[str, Any]]] = {"grpo": [], "pa-grpo": []}
     with judge(latency) as url:
         for number in range(rounds):
             for name, steps in found.items():
-                recipe = rl_recipe(folder / "tiny", prompts=4 if quick else 16, group=8, tokens=96, steps=4)
+                recipe = rl_recipe(
+                    folder / "tiny-sft" / "final", prompts=4 if quick else 16, group=8, tokens=96, steps=4
+                )
                 recipe["steps"] = 3 if quick else 8
                 recipe["seed"] = number
                 recipe["objective"] = {"name": name}
