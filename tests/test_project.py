@@ -31,7 +31,7 @@ HEAVY = {
     "decord",
     "matplotlib",
 }
-MAX_LINES = 300
+MAX_LINES = 500
 DOCUMENTED = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 MAX_FUNCTION = 50
 
