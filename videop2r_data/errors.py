@@ -21,6 +21,14 @@ Only `P2RError` reaches the command line as a message; anything else is a bug an
 
 from __future__ import annotations
 
+import json
+import shlex
+import shutil
+import sys
+import urllib.parse
+from importlib import metadata
+from pathlib import Path
+
 
 class P2RError(Exception):
     """What is wrong, where it is, and what to do.
@@ -47,10 +55,50 @@ class ConfigError(P2RError):
 
 
 class MissingExtraError(P2RError):
-    """An optional dependency is needed; the hint holds the exact `pip install` line."""
+    """An optional dependency is needed; the hint holds the `pip install` line that fits this installation."""
 
     def __init__(self, what: str, extra: str) -> None:
-        super().__init__(f"{what} is not installed", hint=f'run: pip install "videop2r-data[{extra}]"')
+        super().__init__(f"{what} is not installed", hint=f"run: {install_line(extra)}")
+
+
+def install_line(extra: str) -> str:
+    """The command that adds an extra to the running installation, in its own environment.
+
+    A clone is not on the package index under any name: its extras are installed from its folder, or from the
+    address that pip was given.
+    """
+    folder = Path(__file__).resolve().parents[1]
+    source = _source(folder)
+    what = f"{source}[{extra}]" if source else f"videop2r-data[{extra}]"
+    if source.startswith("git+"):
+        what = f"videop2r-data[{extra}] @ {source}"
+    editable = "-e " if source == "." or source == str(folder) else ""
+    pip = shutil.which("pip")
+    own = pip is not None and Path(pip).parent == Path(sys.executable).parent
+    program = "pip" if own else f"{shlex.quote(sys.executable)} -m pip"
+    quoted = shlex.quote(what) if set(what) & set('"$`\\!') else f'"{what}"'
+    return f"{program} install {editable}{quoted}"
+
+
+def _source(folder: Path) -> str:
+    """Where this package was installed from: a folder, a repository's address, or empty for an index.
+
+    Args:
+        folder: the parent of the package's folder.
+    """
+    if (folder / "pyproject.toml").is_file():  # run from the clone, installed or not
+        return "." if folder == Path.cwd() else str(folder)
+    try:
+        told = json.loads(metadata.distribution("videop2r-data").read_text("direct_url.json") or "{}")
+    except (metadata.PackageNotFoundError, ValueError, OSError):
+        return ""
+    url = str(told.get("url", ""))
+    if "vcs_info" in told:
+        revision = told["vcs_info"].get("commit_id", "")
+        return f"git+{url}@{revision}" if revision else f"git+{url}"
+    if "dir_info" in told and url.startswith("file://"):
+        return urllib.parse.unquote(url.removeprefix("file://"))
+    return ""
 
 
 class TraceError(P2RError):

@@ -51,7 +51,9 @@ def test_a_missing_library_is_named_with_its_extra(kind: str) -> None:
     if importlib.util.find_spec("torch") or importlib.util.find_spec("vllm"):
         pytest.skip("the library is installed here")
     backend = make_backend(spec(kind), media=MediaSpec())
-    with pytest.raises(MissingExtraError, match=r'pip install "videop2r-data\['):
+    with pytest.raises(
+        MissingExtraError, match=rf'pip install .*\[{"vllm" if kind == "vllm" else "train"}\]"'
+    ):
         asyncio.run(backend.start())
 
 

@@ -29,7 +29,7 @@ from videop2r_data.cards.figures_data import FigureOptions, figure_data, gather
 from videop2r_data.cards.figures_index import FigureEntry, FigureIndex, picture, read_figures
 from videop2r_data.cards.palette import DARK, LIGHT
 from videop2r_data.cards.stats import compute_stats
-from videop2r_data.errors import ExportError, MissingExtraError
+from videop2r_data.errors import ExportError, MissingExtraError, install_line
 
 WORDS = [
     "red",
@@ -397,7 +397,7 @@ def test_a_missing_extra_is_told_before_anything_is_read(
     release = many()
     with pytest.raises(MissingExtraError, match=f"{what} is not installed") as caught:
         make_figures(release, tmp_path / "figures")
-    assert caught.value.hint == 'run: pip install "videop2r-data[report]"'
+    assert caught.value.hint == f"run: {install_line('report')}"
     assert release.asked == [] and not (tmp_path / "figures").exists()
 
 

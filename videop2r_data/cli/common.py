@@ -5,12 +5,15 @@ from __future__ import annotations
 import os
 import shlex
 import sys
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
+
+from videop2r_data.cli.verbosity import Level, level
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -23,10 +26,10 @@ OK, FINDINGS, USAGE, UNFINISHED = 0, 1, 2, 3
 
 
 def err_console() -> Console:
-    """For people: progress, notes and errors go to stderr."""
+    """For people: progress and notes go to stderr; with `-q` nowhere."""
     from rich.console import Console
 
-    return Console(stderr=True, highlight=False)
+    return Console(stderr=True, highlight=False, quiet=level() is Level.QUIET)
 
 
 def out_console() -> Console:
@@ -60,6 +63,8 @@ def print_json(value: Any) -> None:
 def errors_as_messages(*, as_json: bool = False) -> Iterator[None]:
     """Foreseen errors become a message on stderr and exit code 1, Ctrl-C exit code 3; bugs stay tracebacks.
 
+    With `-v` a foreseen error shows its traceback above its message.
+
     Args:
         as_json: print `{"error": ...}` on stdout too, so that there is one document whatever happens.
     """
@@ -77,6 +82,8 @@ def errors_as_messages(*, as_json: bool = False) -> Iterator[None]:
         error = _foreseen(caught)
         if error is None:
             raise
+        if level() is Level.VERBOSE:
+            traceback.print_exception(caught)
         head = f"{error.where}: {error.message}" if error.where else error.message
         _complain(head, type(error).__name__, error.hint or "", as_json)
         raise typer.Exit(FINDINGS) from None
@@ -102,12 +109,13 @@ def _foreseen(error: BaseException) -> P2RError | None:
 
 
 def _complain(message: str, kind: str, hint: str, as_json: bool) -> None:
+    from rich.console import Console
     from rich.text import Text
 
     text = Text("error: ", style="bold red") + Text(message)
     if hint:
         text += Text("\n  " + hint.replace("\n", "\n  "))
-    err_console().print(text, soft_wrap=True)
+    Console(stderr=True, highlight=False).print(text, soft_wrap=True)  # with -q too
     if as_json:
         print_json({"error": {"kind": kind, "message": message, "hint": hint}})
 

@@ -265,7 +265,7 @@ def _serve(made: Gallery, port: int) -> None:
     from videop2r_data.cards.gallery_serve import GalleryServer
 
     with GalleryServer(made.page(served=True), made.clips, port=port) as server:
-        err_console().print(f"serving at {server.url} (Ctrl-C ends it)", soft_wrap=True, markup=False)
+        typer.echo(f"serving at {server.url} (Ctrl-C ends it)", err=True)  # with -q too: nobody else knows it
         try:
             server.serve_forever()
         except KeyboardInterrupt:

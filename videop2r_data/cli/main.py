@@ -9,12 +9,13 @@ import typer
 
 from videop2r_data.cli import card, gallery, hub, judge_eval, stats
 from videop2r_data.cli.common import errors_as_messages
+from videop2r_data.cli.verbosity import Program, QuietOpt, VerboseOpt, VersionOpt
 
 app = typer.Typer(
     name="p2r-data",
     help="Make, check and rebuild process-aware chain-of-thought data for video and image QA.",
+    cls=Program,
     no_args_is_help=True,
-    add_completion=False,
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -78,20 +79,8 @@ _BUILD_HELP = (
 )
 
 
-def _print_version(wanted: bool) -> None:
-    if wanted:
-        from videop2r_data import __version__
-
-        typer.echo(__version__)
-        raise typer.Exit()
-
-
 @app.callback()
-def _root(
-    version: Annotated[
-        bool, typer.Option("--version", help="Print the version.", is_eager=True, callback=_print_version)
-    ] = False,
-) -> None:
+def _root(version: VersionOpt = False, quiet: QuietOpt = False, verbose: VerboseOpt = False) -> None:
     """Make, check and rebuild process-aware chain-of-thought data for video and image QA."""
 
 

@@ -19,6 +19,7 @@ from rich.progress import (
 
 from videop2r_data.builders.assemble import Parts
 from videop2r_data.builders.run import Tally
+from videop2r_data.cli.verbosity import Level, level
 
 PIPED_EVERY_S = 15.0
 LIVE_EVERY_S = 0.1
@@ -90,10 +91,11 @@ class BuildProgress:
 
     def wait(self, message: str) -> None:
         """Nothing to do but to wait: a batch, or a server that does not answer."""
-        if self._live:
+        verbose = level() is Level.VERBOSE  # each of them, not the last one
+        if self._live and not verbose:
             self._bar.update(self._task, description="waiting", note=message)
             return
         now = time.monotonic()
-        if not self.quiet and now - self._waited >= PIPED_EVERY_S:
+        if not self.quiet and (verbose or now - self._waited >= PIPED_EVERY_S):
             self._waited = now
             self.console.print(f"waiting: {message}", soft_wrap=True, markup=False)

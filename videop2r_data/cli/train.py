@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from videop2r_data.cli.common import errors_as_messages, out_console, print_json
+from videop2r_data.cli.verbosity import Program, QuietOpt, VerboseOpt, VersionOpt
 
 if TYPE_CHECKING:
     from videop2r_data.trainer.lengths import LengthReport
@@ -17,15 +18,15 @@ if TYPE_CHECKING:
 app = typer.Typer(
     name="p2r-train",
     help="Train on process-aware chain-of-thought data.",
+    cls=Program,
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
 
 @app.callback()
-def _root() -> None:
+def _root(version: VersionOpt = False, quiet: QuietOpt = False, verbose: VerboseOpt = False) -> None:
     """Train on process-aware chain-of-thought data."""
 
 

@@ -146,7 +146,7 @@ def _refresh_card(run: Path) -> None:
     try:
         make_card(run)
     except P2RError as error:
-        err_console().print(f"no card: {error}", markup=False, soft_wrap=True)
+        typer.echo(f"no card: {error}", err=True)
 
 
 def show_report(report: EvalReport) -> None:
