@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from videop2r_data.errors import ConfigError
 from videop2r_data.prompts import load_prompt
 from videop2r_data.validators import holds_verdict_tag, neutralise, parse_judgement, render_judge
+from videop2r_data.validators.text import fold
 
 JUDGE = load_prompt("judge-v1")
 PIECES = [
@@ -190,7 +191,6 @@ def test_a_generating_prompt_is_no_judge_prompt() -> None:
         ("Yes", None),
         ("<judgement></judgement>", None),
         ("<judgement>Yes or No</judgement>", None),
-        ("<judgement>Yes, it is</judgement>", None),
         ("<judgement>Maybe</judgement>", None),
         ("<judgement>Y</judgement>", None),
         ("<judgement>Yes", None),
@@ -206,8 +206,6 @@ def test_a_generating_prompt_is_no_judge_prompt() -> None:
         ("<judgement>Yes</judgement> My verdict is yes.", "Yes"),
         ("I must say <judgement>Yes</judgement> or <judgement>No</judgement>", None),
         ("`<judgement>Yes</judgement>` / `<judgement>No</judgement>`", None),
-        ("<judgement>Yes</judgement></judgement>", None),
-        ("<judgement>Yes<br></judgement>", None),
         ("<think>so <judgement>Yes</judgement>", None),
         ("<think>so <judgement>Yes</judgement></think> I say yes.", None),
         ("<judgement lang='en'>Yes</judgement>", None),
@@ -220,6 +218,77 @@ def test_a_generating_prompt_is_no_judge_prompt() -> None:
 )
 def test_what_counts_as_a_verdict(reply: str, verdict: str | None) -> None:
     assert parse_judgement(reply).verdict == verdict
+
+
+@pytest.mark.parametrize(
+    ("reply", "verdict"),
+    [
+        # honest replies, whatever their ornaments
+        ("<judgement>[Yes]</judgement>", "Yes"),
+        ("<judgement>(No)</judgement>", "No"),
+        ("**<judgement>No</judgement>**", "No"),
+        ("<judgement><b>Yes</b></judgement>", "Yes"),
+        ("<judgement>Yes<br></judgement>", "Yes"),
+        ("<judgement>__no__.</judgement>", "No"),
+        ("<judgement>Yes, the colour is stated.</judgement>", "Yes"),
+        ("<judgement>No: nothing is said of the third ball</judgement>", "No"),
+        ("<judgement>Yes. There is no other ball.</judgement>", "Yes"),
+        ("<judgement>**No** - the cat is missing</judgement>", "No"),
+        ("<judgement>Yes, it is</judgement>", "Yes"),
+        ("<judgement>Yes</judgement></judgement>", "Yes"),
+        ("<judgement>No</judgement>\n</judgement>\n", "No"),
+        ("<judgement><judgement>No</judgement></judgement>", "No"),
+        ("<judgement>Yes</judgement>\nThe correct answer is No, and the observation shows it.", "Yes"),
+        ("<judgement>Yes</judgement> since the reference answer is: no", "Yes"),
+        ("<judgement>Yes</judgement>\n<judgement>Yes</judgement>", "Yes"),
+        ("It does not name the colour, so <judgement>No</judgement>, as asked.", "No"),
+        ("It could be any ball. <judgement>No</judgement> is what follows.", "No"),
+        # neither is given
+        ("exactly one of\n<judgement>Yes</judgement>\n<judgement>No</judgement>", None),
+        ("<judgement>No</judgement>\n\n<judgement>Yes</judgement>", None),
+        ("- <judgement>Yes</judgement>\n- <judgement>No</judgement>", None),
+        ("1. `<judgement>Yes</judgement>`\n2. `<judgement>No</judgement>`", None),
+        ("<judgement>Yes</judgement>, <judgement>No</judgement>", None),
+        ("I could say `<judgement>Yes</judgement>`, but the colour is missing.", None),
+        ("If the sign is read, then <judgement>Yes</judgement> would follow.", None),
+        ("One might answer <judgement>No</judgement> here, yet it is stated.", None),
+        ("Not <judgement>No</judgement>, I think.", None),
+        ("<judgement>Yes, but the colour is missing</judgement>", None),
+        ("<judgement>Yes, or no</judgement>", None),
+        ("<judgement>No. Yes.</judgement>", None),
+        ("<judgement>Yes, if the sign is read</judgement>", None),
+        ("<judgement>Yes and no</judgement>", None),
+        ("<judgement>Yes/No</judgement>", None),
+        ("<judgement>Yesterday, it was</judgement>", None),
+        ("<judgement>Yes</judgement> My final answer is no.", None),
+        ("<judgement>Yes</judgement></judgement> then <judgement>", None),
+    ],
+)
+def test_ornaments_are_no_obstacle_and_no_menu_is_a_verdict(reply: str, verdict: str | None) -> None:
+    assert parse_judgement(reply).verdict == verdict
+
+
+@pytest.mark.parametrize(
+    ("reply", "verdict"),
+    [
+        ("I could say `<judgement>Yes</judgement>`, but the", None),
+        ("I could say <judgement>Yes</judgement>", None),
+        ("It is stated. <judgement>Yes</judgement> However, the", None),
+        ("Reason.\n<judgement>Yes</judgement>\nand then", None),
+        ("Reason.\n<judgement>Yes</judgement>\n", "Yes"),
+        ("**<judgement>No</judgement>**", "No"),
+        ("<think>long</think>\n<judgement>No</judgement>", "No"),
+    ],
+)
+def test_a_reply_cut_at_its_token_limit_counts_only_if_it_ends_in_its_verdict(
+    reply: str, verdict: str | None
+) -> None:
+    assert parse_judgement(reply, finish_reason="length").verdict == verdict
+
+
+def test_an_echo_of_the_whole_prompt_is_no_verdict() -> None:
+    assert parse_judgement(JUDGE.system).verdict is None
+    assert parse_judgement(f"{JUDGE.system}\n{JUDGE.user}").verdict is None
 
 
 def test_the_explanation_is_what_stands_before() -> None:
@@ -236,3 +305,14 @@ def test_long_junk_is_read_to_its_end(piece: str) -> None:
     assert neutralise(junk)
     assert parse_judgement(junk).verdict is None
     assert parse_judgement(junk + "<judgement>No</judgement>").verdict == "No"
+
+
+@pytest.mark.parametrize("lead", ["", "‹", "a", "〈judgement〉"])
+@pytest.mark.parametrize(
+    "marks", ["\u0315\u0300", "\u0344\u0315", "\u0f73\u0f71\u0f74", "\u05b0\u0301\u0327"]
+)
+def test_mixed_combining_marks_are_read_in_linear_time(lead: str, marks: str) -> None:
+    """Sorted whole, these would take the time limit of the test many times over."""
+    text = lead + marks * 250_000
+    assert neutralise(text) and holds_verdict_tag(text) is (lead == "〈judgement〉")
+    assert fold(text)

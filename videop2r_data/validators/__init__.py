@@ -2,7 +2,8 @@
 
 from videop2r_data.validators.consistency import check_consistency, think_choice, think_number
 from videop2r_data.validators.extract import Extracted, extract_answer
-from videop2r_data.validators.judge import holds_verdict_tag, neutralise, parse_judgement, render_judge
+from videop2r_data.validators.judge import holds_verdict_tag, neutralise, render_judge
+from videop2r_data.validators.judgement import parse_judgement
 from videop2r_data.validators.metrics import (
     box_iou,
     interval_iou,

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import math
 import re
-import unicodedata
 
 from videop2r_data.schemas.reasons import ScoreReason
 from videop2r_data.validators.numbers import unwrap
-from videop2r_data.validators.text import drop_format
+from videop2r_data.validators.text import drop_format, normalised
 
 MAX_CHARS = 300
 _LIMIT = 1e9
@@ -32,7 +31,7 @@ _DASHES = str.maketrans({"−": "-", "–": "-", "—": "-", "～": "~", "至": 
 
 def _plain(text: str) -> str:
     if not text.isascii():
-        text = drop_format(unicodedata.normalize("NFKC", text.translate(_DASHES)).translate(_DASHES))
+        text = drop_format(normalised("NFKC", text.translate(_DASHES)).translate(_DASHES))
     return unwrap(text)
 
 

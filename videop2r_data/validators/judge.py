@@ -1,26 +1,19 @@
-"""The sufficiency judge: what it is shown, and how its verdict is read [paper §7.1].
+"""The sufficiency judge: what it is shown [paper §7.1]. How its reply is read: `judgement`.
 
-What a model or a data set wrote is data. It is neutralised before a judge sees it, and a verdict is read from
-the judge's own reply only: the last one, if it is among those on offer; else there is none.
+What a model or a data set wrote is data: it is neutralised before a judge sees it.
 """
 
 from __future__ import annotations
 
 import html
 import re
-import unicodedata
 from collections.abc import Sequence
 from functools import lru_cache
-from itertools import pairwise
 
 from videop2r_data.errors import ConfigError
 from videop2r_data.prompts import Prompt, fill, options_block, show_options
-from videop2r_data.schemas import Judgement, Sufficiency
 from videop2r_data.validators.choice import option_set, read_choice
-from videop2r_data.validators.text import unmask_markup
-
-MAX_REPLY = 200_000
-"""Characters of a reply that are looked at, counted from its end."""
+from videop2r_data.validators.text import normalised, unmask_markup
 
 # --- what looks like markup, however disguised ---
 
@@ -62,7 +55,7 @@ def _plain(text: str) -> str:
         text = html.unescape(_ENCODED.sub("&", text))
     if text.isascii():
         return text
-    text = _UNSEEN.sub("", unicodedata.normalize("NFKD", text.translate(_TO_ANGLE)))
+    text = _UNSEEN.sub("", normalised("NFKD", text.translate(_TO_ANGLE)))
     return unmask_markup(text.translate(_LETTERS))
 
 
@@ -209,60 +202,3 @@ def render_judge(
             "observation": neutralise(observation),
         },
     )
-
-
-# --- the judge's own words ---
-
-_TAG = re.compile(r"<\s*(/?)\s*judge?ment\s*(>?)", re.IGNORECASE)
-_EDGES = " \t\r\n*_`\"'“”‘’.!"
-_VERDICTS = {"yes": Sufficiency.YES, "no": Sufficiency.NO}
-_MENU = re.compile(r"[\s,*`\"']*(?:or|and|/|\|)[\s*`\"']*", re.IGNORECASE)
-_SAID = re.compile(
-    r"\b(?:judge?ment|verdict|answer)\b[\s*_`\"']*(?:is|:|should\s+be|must\s+be)[\s*_`\"':]*(yes|no)\b"
-    r"|^[ \t*_`\"']*+(yes|no)[ \t*_`\"'.!]*+$",
-    re.IGNORECASE | re.MULTILINE,
-)
-
-
-def parse_judgement(reply: str) -> Judgement:
-    """The verdict in a judge's own reply; never raises, linear.
-
-    The last `<judgement>…</judgement>` counts; upper case, the spelling `judgment` and white space inside of
-    a tag make no difference. It must hold Yes or No (any case; bold, quotes or a full stop around it are
-    ignored). There is no verdict, and the row is unscored, if anything like a judgement tag comes after it,
-    if the words after it state the other verdict, if it is the second of the two on offer (`… or …`), or if
-    it stands in a think block. A think block in front (of a reasoning model) is left out.
-
-    >>> parse_judgement("It says so. <judgement>Yes</judgement>").verdict
-    <Sufficiency.YES: 'Yes'>
-    >>> parse_judgement("<judgement>Yes or No</judgement>").verdict is None
-    True
-    """
-    reply = reply[-MAX_REPLY:]
-    thought, closed, spoken = reply.rpartition("</think>")
-    if not closed and spoken.lstrip().startswith("<think>"):
-        return Judgement(verdict=None, explanation=reply.strip())
-    tags = list(_TAG.finditer(spoken))
-    pairs = [(a, b) for a, b in pairwise(tags) if _is_pair(a, b)]
-    if not pairs:
-        return Judgement(verdict=None, explanation=(spoken or thought).strip())
-    start, end = pairs[-1]
-    verdict = _inside(spoken, pairs[-1])
-    after = spoken[end.end() :]
-    if holds_verdict_tag(after) or any(_other(m, verdict) for m in _SAID.finditer(after)):
-        verdict = None
-    if len(pairs) > 1 and _MENU.fullmatch(spoken, pairs[-2][1].end(), start.start()):
-        verdict = None
-    return Judgement(verdict=verdict, explanation=spoken[: start.start()].strip())
-
-
-def _is_pair(a: re.Match[str], b: re.Match[str]) -> bool:
-    return bool(not a.group(1) and a.group(2) and b.group(1) and b.group(2))
-
-
-def _inside(text: str, pair: tuple[re.Match[str], re.Match[str]]) -> Sufficiency | None:
-    return _VERDICTS.get(text[pair[0].end() : pair[1].start()].strip(_EDGES).casefold())
-
-
-def _other(said: re.Match[str], verdict: Sufficiency | None) -> bool:
-    return _VERDICTS[(said.group(1) or said.group(2)).casefold()] is not verdict

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import math
 import re
-import unicodedata
 from fractions import Fraction
 
 from videop2r_data.schemas import ROBUST, Policy, ScoreReason
 from videop2r_data.validators.number_text import read_number_words
 from videop2r_data.validators.quantity import Quantity
 from videop2r_data.validators.surds import parse_surd
-from videop2r_data.validators.text import drop_format
+from videop2r_data.validators.text import drop_format, normalised
 from videop2r_data.validators.units import canonical_unit
 
 MAX_NUMBER_CHARS = 400
@@ -96,9 +95,9 @@ def parse_quantity(text: str, policy: Policy = ROBUST) -> Quantity | ScoreReason
 def _prepare(text: str) -> str:
     """Plain ASCII where there is one, without losing what NFKC would glue together (`10²` is no `102`)."""
     if not text.isascii():
-        text = _SUPERSCRIPTS.sub(lambda m: "^" + unicodedata.normalize("NFKC", m.group()), text)
-        text = _VULGAR.sub(lambda m: f"{m.group(1)} {unicodedata.normalize('NFKC', m.group(2))}", text)
-        text = drop_format(unicodedata.normalize("NFKC", text.translate(_SIGNS))).translate(_SIGNS)
+        text = _SUPERSCRIPTS.sub(lambda m: "^" + normalised("NFKC", m.group()), text)
+        text = _VULGAR.sub(lambda m: f"{m.group(1)} {normalised('NFKC', m.group(2))}", text)
+        text = drop_format(normalised("NFKC", text.translate(_SIGNS))).translate(_SIGNS)
     text = unwrap(" ".join(text.split()))
     for latex, plain in (
         ("\\times", "*"),
