@@ -263,7 +263,7 @@ def test_an_unscored_try_is_followed_by_another(tmp_path: Path) -> None:
         if "BEGIN OBSERVATION" not in call.prompt:
             return default_answer(call)
         seen.append(call)
-        return "Perhaps." if len(seen) == 1 else "<judgement>Yes</judgement>"
+        return "Perhaps." if len(seen) <= 2 else "<judgement>Yes</judgement>"
 
     seen: list[Call] = []
     report, _ = run(tmp_path, lambda s: recipe(s, generate__attempts=3), answer=answer)
@@ -346,6 +346,50 @@ def test_a_judge_off_the_menu_is_unscored_not_wrong(tmp_path: Path) -> None:
     report, _ = run(tmp_path, answer=answer)
     assert report.ledger is not None and report.ledger.failed == 1
     assert report.ledger.reasons == {"judge/no_verdict": 1}
+
+
+def asked_again(call: Call) -> bool:
+    return "Reply with exactly one line" in call.prompt
+
+
+def test_a_lost_verdict_is_asked_for_once_more_in_a_stricter_form(tmp_path: Path) -> None:
+    write_pool(tmp_path, [question(i) for i in range(5)])
+    seen: list[str] = []
+
+    def answer(call: Call) -> str:
+        if "BEGIN OBSERVATION" not in call.prompt:
+            return default_answer(call)
+        seen.append(call.prompt)
+        if not asked_again(call):
+            return "It is all there, I would think."
+        return "Perhaps." if "shape 4" in call.prompt else "<judgement>Yes</judgement>"
+
+    report, _ = run(tmp_path, answer=answer)
+    assert report.ledger is not None
+    assert (report.ledger.kept, report.ledger.reasons) == (4, {"judge/no_verdict": 1})
+    assert len(seen) == 10 and sum("Reply with exactly one line" in prompt for prompt in seen) == 5
+    rows = rows_of(tmp_path / "set", "sft")
+    assert {row["judgement"] for row in rows} == {"Yes"}
+    again, _ = run(tmp_path, answer=answer)
+    assert again.calls_made == 0 and len(seen) == 10
+
+
+def test_an_older_journal_without_the_second_call_replays_as_it_was(tmp_path: Path) -> None:
+    """A set whose lost verdicts were never asked for again keeps its rows: the replay makes no new failure."""
+    write_pool(tmp_path, [question(i) for i in range(4)])
+
+    def answer(call: Call) -> str:
+        if "BEGIN OBSERVATION" not in call.prompt:
+            return default_answer(call)
+        return "<judgement>Yes</judgement>" if "shape 3" in call.prompt else "Perhaps."
+
+    def script(call: Call) -> Reply | None:
+        return Reply(status=500) if asked_again(call) else None
+
+    report, _ = run(tmp_path, lambda s: recipe(s, judge__backend__retries=0), answer=answer, script=script)
+    assert report.ledger is not None and report.ledger.reasons == {"judge/no_verdict": 3}
+    view = asyncio.run(look_up(Workspace.of(tmp_path / "set"), "0"))
+    assert (view.outcome, view.reason) == ("failed", "no_verdict")
 
 
 def test_reproduce_needs_no_call_and_notices_every_change(tmp_path: Path) -> None:

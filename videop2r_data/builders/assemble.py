@@ -76,7 +76,12 @@ class Parts:
             )
         asks: Asks | None = self.judge
         self.steps = Steps(
-            recipe, requests=self.requests, media=self.media, generator=self.generator, judge=asks
+            recipe,
+            requests=self.requests,
+            media=self.media,
+            generator=self.generator,
+            judge=asks,
+            live=live,
         )
 
     @property

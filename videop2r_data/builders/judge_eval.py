@@ -14,10 +14,10 @@ from statistics import median
 
 import orjson
 
-from videop2r_data.backends.caller import Answer, Caller
+from videop2r_data.backends.caller import Caller
 from videop2r_data.backends.factory import make_backend
 from videop2r_data.backends.journal import Journal
-from videop2r_data.backends.judge_requests import JudgeRequests
+from videop2r_data.backends.judge_requests import JudgeRequests, Verdict, ask_verdict
 from videop2r_data.backends.limiter import AdaptiveLimiter
 from videop2r_data.backends.money import Money
 from videop2r_data.backends.pricing import cost_usd
@@ -28,7 +28,6 @@ from videop2r_data.schemas.calls import Backend, Completion, Frames, Request
 from videop2r_data.schemas.human_label import HumanLabel
 from videop2r_data.schemas.inputs import MediaSpec
 from videop2r_data.schemas.judges import JudgesFile, NamedJudge
-from videop2r_data.validators import parse_judgement
 from videop2r_data.validators.agreement import count_confusion, measure_agreement
 
 Tell = Callable[[str, int, int], None]
@@ -193,21 +192,24 @@ class _OneJudge:
             observation=label.observation,
         )
         try:
-            answer = await self.caller.ask(request)
+            asked = await ask_verdict(self.caller.ask, request)
         except TransientError as error:
             return self._unscored(label, f"no answer: {error.message}")
         except BudgetError as error:
             self.out_of_money = True
             return self._unscored(label, f"not asked: {error.message}")
-        return self._read(label, answer, self.latency.get(request.key))
+        return self._read(label, asked, self.latency.get(request.key))
 
-    def _read(self, label: HumanLabel, answer: Answer | None, seconds: float | None) -> JudgedLabel:
-        if answer is None or answer.completion is None:
-            return self._unscored(label, f"refused: {answer.refused if answer else 'no backend'}")
-        completion = answer.completion
-        if self.judge.backend.price is not None:
-            self.cost += cost_usd(completion.usage, self.judge.backend.price, batched=completion.batched)
-        judgement = parse_judgement(completion.text)
+    def _read(self, label: HumanLabel, asked: Verdict, seconds: float | None) -> JudgedLabel:
+        price = self.judge.backend.price
+        for call in asked.answers:
+            if price is not None and call.completion is not None:
+                self.cost += cost_usd(call.completion.usage, price, batched=call.completion.batched)
+        if asked.answer is None or asked.answer.completion is None:
+            return self._unscored(label, f"refused: {asked.answer.refused if asked.answer else 'no backend'}")
+        completion, judgement = asked.answer.completion, asked.judgement
+        if judgement is None:
+            return self._unscored(label, "the judge's model declined to answer")
         sufficient = None if judgement.verdict is None else judgement.verdict is Sufficiency.YES
         return JudgedLabel(
             judge=self.judge.name,

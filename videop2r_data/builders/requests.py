@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from videop2r_data.backends.judge_requests import JudgeRequests, answer_variant, messages
-from videop2r_data.prompts import Prompt, load_prompt, render_generate
+from videop2r_data.prompts import VERDICT_AGAIN, Form, Prompt, load_form, load_prompt, render_generate
 from videop2r_data.schemas import ProblemType, ProcessTrace, Sample
 from videop2r_data.schemas.calls import MediaRecord, Request, SamplingParams
 from videop2r_data.schemas.recipe import Recipe
@@ -40,7 +40,10 @@ class RequestBuilder:
 
     def prompts(self) -> dict[str, str]:
         """Prompt name -> sha256 of its text."""
-        return {p.name: p.sha256 for p in (self.generate_prompt, self.judge_prompt) if p is not None}
+        used: list[Prompt | Form] = [self.generate_prompt]
+        if self.judge_prompt is not None:
+            used += (self.judge_prompt, load_form(VERDICT_AGAIN))
+        return {p.name: p.sha256 for p in used}
 
     def generate(self, sample: Sample, media: MediaRecord | None, attempt: int) -> Request:
         """Step 1, try `attempt` (from 0)."""

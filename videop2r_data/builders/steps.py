@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from videop2r_data.backends.caller import Answer, Loader
+from videop2r_data.backends.judge_requests import ask_verdict
 from videop2r_data.builders.media_step import ChangedMediaError, MediaStep
 from videop2r_data.builders.outcome import Result
 from videop2r_data.builders.requests import RequestBuilder
@@ -20,7 +21,7 @@ from videop2r_data.schemas import (
 )
 from videop2r_data.schemas.calls import Completion, Frames, MediaRecord, Request
 from videop2r_data.schemas.recipe import Recipe
-from videop2r_data.validators import parse_judgement, verify_completion
+from videop2r_data.validators import verify_completion
 
 _ANOTHER_TRY = (RejectReason.CONTENT_FILTERED, RejectReason.NO_VERDICT)
 """Failures of this very completion: another one may fare better."""
@@ -43,6 +44,7 @@ class Steps:
         media: samples frames.
         generator: answers step 1.
         judge: answers step 3; None skips it.
+        live: calls may be made; False: answers that the journal lacks never come.
     """
 
     def __init__(
@@ -53,7 +55,9 @@ class Steps:
         media: MediaStep,
         generator: Asks,
         judge: Asks | None,
+        live: bool = True,
     ) -> None:
+        self.live = live
         self.recipe = recipe
         self.requests = requests
         self.media = media
@@ -154,7 +158,7 @@ class _Try:
         request = self.steps.requests.judge(self.sample, trace)
         self.judge_key = request.key
         try:
-            answer = await judge.ask(request)
+            asked = await ask_verdict(judge.ask, request, waits=self.steps.live)
         except TransientError as error:
             return self._end(
                 Outcome.FAILED,
@@ -164,10 +168,12 @@ class _Try:
                 trace=trace,
                 score=score,
             )
-        completion = self._completion(answer, "judge", trace=trace, score=score)
+        self.judge_key = asked.request.key
+        completion = self._completion(asked.answer, "judge", trace=trace, score=score)
         if isinstance(completion, Result):
             return completion
-        judgement = parse_judgement(completion.text)
+        judgement = asked.judgement
+        assert judgement is not None
         if judgement.verdict is Sufficiency.YES:
             return self._end(Outcome.KEPT, trace=trace, score=score, judgement=judgement)
         outcome, reason = Outcome.REJECTED, RejectReason.INSUFFICIENT

@@ -72,6 +72,25 @@ def packaged_prompts() -> list[str]:
     )
 
 
+VERDICT_AGAIN = "verdict-again-v1"
+"""What is put behind a judge prompt whose reply held no verdict."""
+
+
+class Form(NamedTuple):
+    """Text that is put behind a prompt, with its name and the sha256 of its file."""
+
+    name: str
+    text: str
+    sha256: str
+
+
+@lru_cache(maxsize=8)
+def load_form(name: str) -> Form:
+    """Read a packaged form of reply."""
+    data = (resources.files(__package__) / "forms" / f"{name}.txt").read_bytes()
+    return Form(name, data.decode().strip(), digest_bytes(data))
+
+
 def _parse(name: str, data: bytes) -> Prompt:
     try:
         text = data.decode("utf-8-sig").replace("\r\n", "\n")

@@ -1,13 +1,15 @@
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import pytest
 
 from tests.trainer.judging.questions import Question, item
 from videop2r_data.backends.caller import Answer
+from videop2r_data.backends.judge_requests import Verdict, ask_verdict
 from videop2r_data.errors import ConfigError
-from videop2r_data.schemas.calls import Completion, FinishReason
+from videop2r_data.schemas.calls import Completion, FinishReason, Request
 from videop2r_data.schemas.recipe import BackendSpec
 from videop2r_data.trainer.judging.ask import Asker, verdict
 from videop2r_data.trainer.judging.base import JudgeItem, Reason
@@ -47,6 +49,13 @@ def test_a_prompt_that_cannot_judge_is_found_before_anything_is_asked(tmp_path: 
         Asker(JudgingSpec(kind="demo"))
 
 
+def asked(answer: Answer | None) -> Verdict:
+    async def ask(request: Request) -> Answer | None:
+        return answer
+
+    return asyncio.run(ask_verdict(ask, Asker(spec()).request(item("x"))))
+
+
 @pytest.mark.parametrize(
     ("reply", "finish", "sufficient", "reason"),
     [
@@ -57,10 +66,10 @@ def test_a_prompt_that_cannot_judge_is_found_before_anything_is_asked(tmp_path: 
     ],
 )
 def test_verdicts(reply: str, finish: FinishReason, sufficient: bool | None, reason: Reason) -> None:
-    judged = verdict(Answer(Completion(text=reply, finish_reason=finish, model="j")), cached=True)
+    judged = verdict(asked(Answer(Completion(text=reply, finish_reason=finish, model="j"))), cached=True)
     assert (judged.sufficient, judged.reason, judged.cached) == (sufficient, reason, True)
 
 
 def test_no_answer_is_refused() -> None:
-    assert verdict(Answer(None, "too long"), cached=False).detail == "too long"
-    assert verdict(None, cached=False).reason is Reason.REFUSED
+    assert verdict(asked(Answer(None, "too long")), cached=False).detail == "too long"
+    assert verdict(asked(None), cached=False).reason is Reason.REFUSED

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from videop2r_data.backends.caller import Answer
-from videop2r_data.backends.judge_requests import JudgeRequests
+from videop2r_data.backends.judge_requests import JudgeRequests, Verdict
 from videop2r_data.errors import ConfigError
 from videop2r_data.schemas import Sufficiency
 from videop2r_data.schemas.calls import Request
 from videop2r_data.schemas.recipe import JudgeSpec
 from videop2r_data.trainer.judging.base import Judged, JudgeItem, Reason
 from videop2r_data.trainer.judging.specs import JudgingSpec
-from videop2r_data.validators import parse_judgement
 
 DETAIL_CHARS = 2000
 
@@ -55,14 +53,15 @@ class Asker:
         )
 
 
-def verdict(answer: Answer | None, *, cached: bool) -> Judged:
-    """Read a judge's answer; what is no verdict is unscored, with its reason."""
+def verdict(asked: Verdict, *, cached: bool) -> Judged:
+    """What a judge said; what is no verdict is unscored, with its reason."""
+    answer = asked.answer
     if answer is None or answer.completion is None:
         detail = "" if answer is None else answer.refused[:DETAIL_CHARS]
         return Judged(None, Reason.REFUSED, cached, detail)
-    if answer.completion.finish_reason == "content_filter":
+    judgement = asked.judgement
+    if judgement is None:
         return Judged(None, Reason.REFUSED, cached, "the judge's model declined to answer")
-    judgement = parse_judgement(answer.completion.text)
     words = judgement.explanation[:DETAIL_CHARS]
     if judgement.verdict is None:
         return Judged(None, Reason.NO_VERDICT, cached, words)

@@ -23,6 +23,7 @@ from pathlib import Path
 from videop2r_data.backends.caller import Caller
 from videop2r_data.backends.factory import make_backend
 from videop2r_data.backends.journal import Journal
+from videop2r_data.backends.judge_requests import ask_verdict
 from videop2r_data.backends.limiter import AdaptiveLimiter
 from videop2r_data.backends.money import Money
 from videop2r_data.errors import BudgetError, TransientError
@@ -232,7 +233,7 @@ class PerceptionJudge:
         cached = caller.journal.call(request.key) is not None
         while True:
             try:
-                return verdict(await caller.ask(request), cached=cached)
+                return verdict(await ask_verdict(caller.ask, request), cached=cached)
             except asyncio.CancelledError:
                 task = asyncio.current_task()
                 if task is None or task.cancelling():

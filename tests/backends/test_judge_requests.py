@@ -1,0 +1,91 @@
+"""A reply without a verdict is asked for once more; whatever comes of the second call, the row has one fate."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from videop2r_data.backends.caller import Answer
+from videop2r_data.backends.judge_requests import JudgeRequests, ask_verdict, asked_again
+from videop2r_data.errors import AuthError, P2RError, TransientError
+from videop2r_data.schemas import Sufficiency
+from videop2r_data.schemas.calls import Completion, FinishReason, Request
+from videop2r_data.schemas.recipe import BackendSpec, JudgeSpec
+
+SPEC = JudgeSpec(backend=BackendSpec(kind="openai", model="j", base_url="http://localhost:1/v1"))
+REQUEST = JudgeRequests(SPEC).request(problem="?", options=(), answer="4", observation="four discs")
+AGAIN = asked_again(REQUEST).key
+
+
+def said(text: str, finish: FinishReason = "stop") -> Answer:
+    return Answer(Completion(text=text, finish_reason=finish, model="j"))
+
+
+class Judge:
+    """Answers the two forms of a request, and counts."""
+
+    def __init__(self, first: Answer | None, second: Answer | P2RError | None = None) -> None:
+        self.first, self.second = first, second
+        self.keys: list[str] = []
+
+    async def ask(self, request: Request) -> Answer | None:
+        self.keys.append(request.key)
+        if request.key == REQUEST.key:
+            return self.first
+        if isinstance(self.second, P2RError):
+            raise self.second
+        return self.second
+
+
+def test_a_verdict_needs_one_call() -> None:
+    judge = Judge(said("So. <judgement>No</judgement>"))
+    found = asyncio.run(ask_verdict(judge.ask, REQUEST))
+    assert judge.keys == [REQUEST.key] == [found.request.key]
+    assert found.judgement is not None and found.judgement.verdict is Sufficiency.NO
+
+
+def test_the_stricter_form_says_the_same_and_more() -> None:
+    again = asked_again(REQUEST)
+    assert again.key != REQUEST.key and again.params == REQUEST.params
+    assert again.messages[0] == REQUEST.messages[0]
+    assert again.messages[1].text.startswith(REQUEST.messages[1].text + "\n\n")
+
+
+@pytest.mark.parametrize(
+    ("first", "finish"), [("It is there.", "stop"), ("<judgement>Yes</judgement> as", "length")]
+)
+def test_a_lost_verdict_is_found_by_the_second_call(first: str, finish: FinishReason) -> None:
+    judge = Judge(said(first, finish), said("<judgement>Yes</judgement>"))
+    found = asyncio.run(ask_verdict(judge.ask, REQUEST))
+    assert judge.keys == [REQUEST.key, AGAIN] and found.request.key == AGAIN
+    assert found.judgement is not None and found.judgement.verdict is Sufficiency.YES
+    assert len(found.answers) == 2
+
+
+@pytest.mark.parametrize(
+    "second", [said("Perhaps."), Answer(None, "refused"), said("", "content_filter"), TransientError("away")]
+)
+def test_when_the_second_call_helps_no_more_the_first_reply_stands(second: Answer | P2RError) -> None:
+    found = asyncio.run(ask_verdict(Judge(said("Perhaps."), second).ask, REQUEST))
+    assert found.request.key == REQUEST.key and found.judgement is not None
+    assert found.judgement.verdict is None and found.judgement.explanation == "Perhaps."
+
+
+def test_what_stops_a_run_stops_it() -> None:
+    with pytest.raises(AuthError):
+        asyncio.run(ask_verdict(Judge(said("Perhaps."), AuthError("no key")).ask, REQUEST))
+
+
+def test_a_batch_waits_for_its_second_call_and_a_replay_does_not() -> None:
+    waiting = asyncio.run(ask_verdict(Judge(said("Perhaps.")).ask, REQUEST))
+    assert waiting.answer is None and waiting.judgement is None and waiting.request.key == AGAIN
+    replayed = asyncio.run(ask_verdict(Judge(said("Perhaps.")).ask, REQUEST, waits=False))
+    assert replayed.judgement is not None and replayed.request.key == REQUEST.key
+
+
+@pytest.mark.parametrize("first", [None, Answer(None, "too long"), said("x", "content_filter")])
+def test_without_a_reply_nothing_is_asked_again(first: Answer | None) -> None:
+    judge = Judge(first)
+    found = asyncio.run(ask_verdict(judge.ask, REQUEST))
+    assert judge.keys == [REQUEST.key] and found.judgement is None and found.answer is first
