@@ -59,6 +59,8 @@ def accepted(number: int, kind: str, data_type: str, reference: str, options: tu
         "frame_indices": [i * 10 for i in range(frames)],
         "frame_times_s": [i * 0.4 for i in range(frames)],
         "source_fps": 25.0 if data_type == "video" else None,
+        "times": "exact" if data_type == "video" else "",
+        "media_missing": 0.0 if frames else None,
         "media_sha256": key(f"media{number}") if frames else "",
         "generation_key": key(f"generate{number}"),
         "judge_key": key(f"judge{number}"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ from tests.builders.release_rows import (
 from videop2r_data.builders.verify import Code, VerifyReport, verify_release
 from videop2r_data.schemas.arrow import arrow_schema
 from videop2r_data.schemas.lock import BuildLock, FileLock
-from videop2r_data.schemas.rows import SftRow
+from videop2r_data.schemas.rows import ADDED_LATER, SftRow
 
 
 def codes(report: VerifyReport) -> set[str]:
@@ -141,6 +142,9 @@ ROW_CORRUPTIONS: list[tuple[str, Callable[[Rows], None], set[str], str]] = [
     ("two frames of an image", put("sft", 1, frame_indices=[0, 1], frame_times_s=[0.0, 1.0]), {"frames"}, ""),
     ("video without frames", put("sft", 0, frame_indices=[], frame_times_s=[]), {"frames"}, "frame_indices"),
     ("negative index", put("sft", 1, frame_indices=[-1]), {"frames"}, "frame_indices"),
+    ("an unknown origin of times", put("sft", 0, times="guessed"), {"frames"}, "times"),
+    ("times of an image", put("sft", 1, times="exact"), {"frames"}, "times"),
+    ("more missing than all", put("sft", 0, media_missing=1.5), {"frames"}, "media_missing"),
     ("fps of 0", put("sft", 0, source_fps=0.0), {"frames"}, "source_fps"),
     ("not synthetic", put("sft", 0, synthetic=False), {"synthetic"}, "synthetic"),
     ("solution without tag", ask(1, solution="42"), {"bad_solution"}, "solution"),
@@ -336,6 +340,23 @@ def test_column_types(
     assert report.findings[0].places[0].field == field
     assert report.findings[0].severity == severity
     assert report.ok == (severity == "warning")
+
+
+def test_a_data_set_older_than_a_column_stays_valid(tmp_path: Path) -> None:
+    folder = tmp_path / "made"
+    rows = valid_rows()["sft"]
+    write_parquet(folder / "data/sft-00000.parquet", "sft", rows)
+    table = pa.Table.from_pylist(rows, schema=arrow_schema(SftRow)).drop_columns(list(ADDED_LATER["sft"]))
+    pq.write_table(table, folder / "data/sft-00000.parquet")
+    report = verify(folder)
+    assert (report.ok, report.findings) == (True, [])
+    lines = "".join(
+        json.dumps({k: v for k, v in r.items() if k not in ADDED_LATER["sft"]}) + "\n" for r in rows
+    )
+    (folder / "data/sft-00000.parquet").unlink()
+    (folder / "data/sft-00000.jsonl").write_text(lines)
+    report = verify(folder)
+    assert (report.ok, report.findings) == (True, [])
 
 
 def test_findings_count_all_and_keep_the_first_places(tmp_path: Path) -> None:

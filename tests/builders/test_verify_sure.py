@@ -117,6 +117,8 @@ CELLS: dict[str, st.SearchStrategy[Any]] = {
     ),
     "source_fps": st.sampled_from([None, 0.0, 30.0, float("nan"), float("inf")]),
     "synthetic": st.booleans(),
+    "times": st.sampled_from(["", "exact", "repaired", "assumed", "guessed"]),
+    "media_missing": st.sampled_from([None, 0.0, 1.0, -0.1, 1.5, float("nan")]),
 }
 
 

@@ -97,6 +97,21 @@ RECORD = MediaRecord(
     file_bytes=1000,
     sampler="pyav-gop/1",
 )
+
+
+def test_a_record_from_before_times_were_noted_is_read_and_its_key_is_the_same() -> None:
+    """`times` and `missing` came later: an old journal has neither, and no request is paid again."""
+    old = {k: v for k, v in RECORD.model_dump(mode="json").items() if k not in ("times", "missing")}
+    read = MediaRecord.model_validate(old)
+    assert (read.times, read.missing) == (None, None)
+    noted = RECORD.model_copy(update={"times": "exact", "missing": 0.0})
+    messages = (Message("user", "u", media=True),)
+    keys = {
+        Request("generate", "m", messages, media=one, media_encoding="jpeg-95").key for one in (read, noted)
+    }
+    assert keys == {"4590325a5f0caffb5fc3f3a3609653474bc7f7ecd9389d46286588a7a50a1cd2"}
+
+
 REQUEST = Request(
     "generate",
     "m",

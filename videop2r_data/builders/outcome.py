@@ -78,6 +78,8 @@ def sft_row(result: Result, *, synthetic: bool) -> dict[str, Any]:
             "frame_indices": list(media.indices) if media else [],
             "frame_times_s": list(media.times_s) if media else [],
             "source_fps": media.source_fps if media else None,
+            "times": (media.times or "") if media else "",
+            "media_missing": media.missing if media else None,
             "media_sha256": media.file_sha256 if media else "",
             "generation_key": result.generation_key,
             "judge_key": result.judge_key,

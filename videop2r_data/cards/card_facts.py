@@ -25,7 +25,7 @@ class Facts(Model):
     lock: BuildLock
     lock_sha256: str
     configs: dict[str, dict[str, Any]]
-    """Config -> rows, text_bytes, file_bytes and digest."""
+    """Config -> rows, text_bytes, file_bytes, columns and digest."""
     data_sources: dict[str, int]
     """`data_source` -> accepted rows, the most frequent first."""
     agreement: dict[str, Any] | None
@@ -87,9 +87,11 @@ def _measure(folder: Path, config: str, lock: BuildLock) -> dict[str, Any]:
 
     rows = text_bytes = file_bytes = 0
     digests = []
+    columns: list[str] = []
     for path in sorted((folder / "data").glob(f"{config}-*.parquet")):
         name = path.relative_to(folder).as_posix()
         meta = pq.read_metadata(path)
+        columns = columns or meta.schema.to_arrow_schema().names
         known = lock.files.get(name)
         if known is None or known.rows != meta.num_rows or known.bytes != path.stat().st_size:
             raise ExportError(
@@ -101,7 +103,13 @@ def _measure(folder: Path, config: str, lock: BuildLock) -> dict[str, Any]:
         digests.append([name, known.sha256])
     if not digests:
         raise ExportError(f"no file of config {config!r}", where=str(folder / "data"))
-    return {"rows": rows, "text_bytes": text_bytes, "file_bytes": file_bytes, "digest": digest(digests)}
+    return {
+        "rows": rows,
+        "text_bytes": text_bytes,
+        "file_bytes": file_bytes,
+        "columns": columns,
+        "digest": digest(digests),
+    }
 
 
 def _agrees_with_ledger(lock: BuildLock, configs: dict[str, dict[str, Any]], folder: Path) -> None:

@@ -96,7 +96,7 @@ def croissant(facts: Facts) -> dict[str, Any]:
         ],
         "prov:wasGeneratedBy": _activities(facts),
         "distribution": _files(facts),
-        "recordSet": [_records(name) for name in CONFIGS],
+        "recordSet": [_records(name, facts.configs[name]["columns"]) for name in CONFIGS],
     }
 
 
@@ -165,9 +165,11 @@ def _files(facts: Facts) -> list[dict[str, Any]]:
     return out
 
 
-def _records(config: str) -> dict[str, Any]:
+def _records(config: str, columns: list[str]) -> dict[str, Any]:
     fields = []
     for info in feature_info(CONFIGS[config]):
+        if info["name"] not in columns:
+            continue
         kind, several = (info["list"], True) if "list" in info else (info["dtype"], False)
         fields.append(
             {

@@ -20,6 +20,9 @@ from videop2r_data.schemas.canonical import digest
 Role = Literal["system", "user"]
 Purpose = Literal["generate", "judge"]
 FinishReason = Literal["stop", "length", "content_filter", "other"]
+TimesKind = Literal["exact", "repaired", "assumed"]
+"""Where frame times come from: the container's timestamps as they are; those timestamps after jumps,
+restarts, doubles or holes in them were mended; or a frame rate alone (the stated one, or an assumed one)."""
 
 
 class MediaRecord(Model):
@@ -49,6 +52,11 @@ class MediaRecord(Model):
     file_bytes: int = Field(ge=0)
     sampler: str
     """Name and version of the sampler, e.g. `pyav-gop/1`."""
+    times: TimesKind | None = None
+    """Where `times_s` come from; None for images, and in records made before this was noted."""
+    missing: float | None = Field(default=None, ge=0.0, le=1.0)
+    """Share of the clip that its container promises and that is not there or does not decode; a lower bound
+    where the container does not say how much was to come. None in records made before this was noted."""
 
 
 @dataclass(frozen=True, slots=True)

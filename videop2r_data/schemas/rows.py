@@ -6,7 +6,7 @@ trace, `reward` the score of the answer.
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import Field
 
@@ -66,6 +66,11 @@ class SftRow(QuestionColumns):
     frame_indices: list[Int32]
     frame_times_s: list[float]
     source_fps: float | None
+    times: str
+    """`exact`, `repaired` or `assumed`: where `frame_times_s` come from; empty for images and text, and where
+    the journal's record does not say."""
+    media_missing: float | None
+    """Share of the media file that its container promises and that could not be decoded."""
     media_sha256: str
     generation_key: str
     """Key of the generating call in the journal."""
@@ -95,3 +100,7 @@ class RejectedRow(QuestionColumns):
 
 
 CONFIGS: dict[str, type[QuestionColumns]] = {"sft": SftRow, "rl": RlRow, "rejected": RejectedRow}
+
+ADDED_LATER: dict[str, dict[str, Any]] = {"sft": {"times": "", "media_missing": None}}
+"""Config -> columns that earlier data sets lack, and the cell that stands for "not noted". Such data sets
+stay valid; what is written today has every column."""

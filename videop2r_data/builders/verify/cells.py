@@ -12,7 +12,7 @@ import pyarrow as pa
 from videop2r_data.builders.release_read import MISSING, Batch
 from videop2r_data.builders.verify.report import Code, Findings
 from videop2r_data.schemas.arrow import arrow_schema
-from videop2r_data.schemas.rows import CONFIGS
+from videop2r_data.schemas.rows import ADDED_LATER, CONFIGS
 
 Test = Callable[[Any], bool]
 
@@ -35,6 +35,8 @@ def cell_tests(config: str) -> dict[str, tuple[Test, str]]:
 def check_schema(config: str, file: str, schema: pa.Schema, findings: Findings) -> bool:
     """Hold the schema of a parquet file against the model; a different nullability alone is a warning.
 
+    A data set made before a column was added may lack it.
+
     Returns:
         Whether it is exactly the one expected, so that cells need no type check.
     """
@@ -43,6 +45,9 @@ def check_schema(config: str, file: str, schema: pa.Schema, findings: Findings) 
     for field in want:
         at = schema.get_field_index(field.name)
         got = schema.field(at) if at >= 0 else None
+        if got is None and field.name in ADDED_LATER.get(config, ()):
+            exact = False
+            continue
         if got is not None and got.type == field.type and got.nullable == field.nullable:
             continue
         exact = False
@@ -68,7 +73,7 @@ def check_names(
         if name not in want:
             findings.add(Code.SCHEMA_MISMATCH, file, field=name, got="a column of this name", expected="none")
     for name in want if missing else ():
-        if name not in have:
+        if name not in have and name not in ADDED_LATER.get(config, ()):
             findings.add(Code.SCHEMA_MISMATCH, file, field=name, got="no such column", expected="one")
 
 
@@ -76,6 +81,8 @@ def sound_rows(
     config: str, batch: Batch, file: str, known_bad: frozenset[str], findings: Findings
 ) -> list[int]:
     """Positions in the batch whose cells all have their type; the others are reported cell by cell.
+
+    Columns that earlier data sets lack are filled in.
 
     Args:
         config: which model.
@@ -86,6 +93,8 @@ def sound_rows(
     """
     unsound: set[int] = set()
     count = len(batch.index)
+    for name, absent in ADDED_LATER.get(config, {}).items():
+        batch.columns.setdefault(name, [absent] * count)
     for name, (test, expected) in cell_tests(config).items():
         values = batch.columns.get(name)
         if values is None:

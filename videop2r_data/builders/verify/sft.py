@@ -43,7 +43,10 @@ SFT = (
     "generation_key",
     "judge_key",
     "synthetic",
+    "times",
+    "media_missing",
 )
+TIMES = ("exact", "repaired", "assumed")
 
 
 def check_sft(batch: Batch, keep: Sequence[int] | None, file: str, rules: Rules, tally: Tally) -> None:
@@ -62,7 +65,7 @@ def check_row(say: Say, rules: Rules, row: tuple[Any, ...]) -> None:
     """One row, as `rows_of` gives it for `QUESTION` and `SFT`."""
     say.row, _, _, _, problem_type, data_type, options, solution, path, _ = row[:10]
     observation, think, answer, process, output, reward, attempt, judgement = row[10:18]
-    indices, times, fps, media, generation_key, judge_key, synthetic = row[18:]
+    indices, times, fps, media, generation_key, judge_key, synthetic, origin, missing = row[18:]
     kind, reference = check_question(
         say, problem_type, data_type, options=options, solution=solution, path=path
     )
@@ -82,6 +85,7 @@ def check_row(say: Say, rules: Rules, row: tuple[Any, ...]) -> None:
         synthetic=synthetic,
     )
     check_frames(say, data_type, indices, times, fps=fps, media=media)
+    check_origin(say, data_type, origin, missing)
 
 
 def _check_reward(
@@ -222,6 +226,15 @@ def check_calls(
         say(Code.BAD_VALUE, "attempt", attempt, "0 or more")
     if rules.synthetic is not None and synthetic is not rules.synthetic:
         say(Code.SYNTHETIC, "synthetic", synthetic, f"{rules.synthetic}, as in the recipe")
+
+
+def check_origin(say: Say, data_type: str, origin: str, missing: float | None) -> None:
+    """Where a clip's times come from, and how much of its file was not there."""
+    known = ("", *TIMES) if data_type == "video" else ("",)
+    if data_type in DATA_TYPES and origin not in known:
+        say(Code.FRAMES, "times", origin, " or ".join(map(repr, known)))
+    if missing is not None and not 0 <= missing <= 1:
+        say(Code.FRAMES, "media_missing", missing, "0 to 1, or null")
 
 
 def check_frames(

@@ -57,18 +57,19 @@ def sure_rows(part: pa.RecordBatch, rules: Rules) -> tuple[Mask, Mask]:
             _rewards(part, rules),
             _calls(part, rules),
             _frames(part, data_type),
+            _origin(part, data_type),
         ),
     )
     return sound & _right(part, rules, kind), sound
 
 
 def _clean(part: pa.RecordBatch) -> bool:
-    """UTF-8 throughout, and no nulls but in the one column that may hold them."""
+    """UTF-8 throughout, and no nulls but in the columns that may hold them."""
     try:
         part.validate(full=True)
     except pa.ArrowException:
         return False
-    return not any(part.column(i).null_count for i, f in enumerate(part.schema) if f.name != "source_fps")
+    return not any(part.column(i).null_count for i, f in enumerate(part.schema) if not f.nullable)
 
 
 def _codes(part: pa.RecordBatch, name: str, known: Any) -> NDArray[np.int64]:
@@ -137,6 +138,14 @@ def _frames(part: pa.RecordBatch, data_type: NDArray[np.int64]) -> Mask:
     fps = pc.fill_null(part.column("source_fps"), 1.0).to_numpy()
     media = Texts(part.column("media_sha256"))
     return np.asarray(sound & (fps > 0) & (fps < np.inf) & np.where(text, media.lengths == 0, media.hex64()))
+
+
+def _origin(part: pa.RecordBatch, data_type: NDArray[np.int64]) -> Mask:
+    times = part.column("times")
+    known = mask(pc.is_in(times, value_set=pa.array(["exact", "repaired", "assumed"], pa.string())))
+    sound = (Texts(times).lengths == 0) | (known & _is(data_type, DataType.VIDEO))
+    missing = pc.fill_null(part.column("media_missing"), 0.0).to_numpy()
+    return np.asarray(sound & (missing >= 0) & (missing <= 1))
 
 
 def _right(part: pa.RecordBatch, rules: Rules, kind: NDArray[np.int64]) -> Mask:
