@@ -28,7 +28,7 @@ from typing import Any, Literal
 
 from aiohttp import web
 
-Route = Literal["messages", "create", "retrieve", "list", "results", "cancel", "delete"]
+Route = Literal["models", "messages", "create", "retrieve", "list", "results", "cancel", "delete"]
 Outcome = str
 """`succeeded`, `expired`, `canceled` or `errored:<error type>`."""
 
@@ -137,6 +137,7 @@ class FakeAnthropic:
         self.answer, self.polls, self.outcome, self.api_key = answer, polls, outcome, api_key
         self.hidden_lists, self.reverse, self.skew_s, self.latency_s = 0, True, 0.0, 0.0
         self.stop_reason = "end_turn"
+        self.models = ["claude-sonnet-4-5-20250929", "claude-3-7-sonnet-20250219"]
         self.faults: dict[str, deque[Fault]] = defaultdict(deque)
         self.calls: Counter[str] = Counter()
         self.accepted_ids: Counter[str] = Counter()
@@ -157,6 +158,7 @@ class FakeAnthropic:
     async def start(self, port: int = 0) -> FakeAnthropic:
         app = web.Application(client_max_size=300 * 2**20)
         prefix = "/v1/messages"
+        app.router.add_get("/v1/models", self._guard("models", self._models))
         app.router.add_post(prefix, self._guard("messages", self._message))
         app.router.add_post(f"{prefix}/batches", self._guard("create", self._create))
         app.router.add_get(f"{prefix}/batches", self._guard("list", self._list))
@@ -241,6 +243,23 @@ class FakeAnthropic:
             raise ProtocolError(f"invalid x-api-key {sent}", 401, "authentication_error")
         if "anthropic-version" not in request.headers:
             raise ProtocolError("anthropic-version: header is required")
+
+    # ---- models
+
+    async def _models(self, request: web.Request) -> web.Response:
+        listed = [
+            {
+                "type": "model",
+                "id": name,
+                "display_name": name,
+                "created_at": "2025-01-01T00:00:00Z",
+                "max_input_tokens": 200_000,
+                "lifecycle": "active",
+            }
+            for name in self.models
+        ]
+        answer = {"data": listed, "has_more": False, "first_id": self.models[0], "last_id": self.models[-1]}
+        return web.json_response(answer)
 
     # ---- messages
 

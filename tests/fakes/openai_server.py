@@ -104,6 +104,8 @@ class FakeServer:
         capacity: requests in flight above which 429 is answered; None: no limit.
         model: model id to report; None: the one asked for.
         key: bearer key to insist on.
+        models: ids that it lists; None: `model`; empty: it keeps no list (404).
+        max_model_len: context length that the list names, as vLLM does.
     """
 
     def __init__(
@@ -116,6 +118,8 @@ class FakeServer:
         model: str | None = None,
         key: str | None = None,
         port: int = 0,
+        models: list[str] | None = None,
+        max_model_len: int | None = None,
     ) -> None:
         self.latency = latency
         self.answer = answer
@@ -123,6 +127,8 @@ class FakeServer:
         self.model = model
         self.key = key
         self.port = port
+        self.models = models
+        self.max_model_len = max_model_len
         self.queue: deque[Reply] = deque()
         self.rule: Script | None = script if callable(script) else None
         if not callable(script):
@@ -294,10 +300,21 @@ class _Connection(asyncio.Protocol):
             server.queue.extend(Reply.from_json(item) for item in json.loads(raw))
             self._send(200, b"{}")
         elif path.endswith(b"/models"):
-            model = {"id": server.model or "fake", "object": "model"}
-            self._send(200, orjson.dumps({"object": "list", "data": [model]}))
+            self._list()
         else:
             self._send(404, b'{"error":{"message":"no such path"}}')
+
+    def _list(self) -> None:
+        server = self.server
+        names = [server.model or "fake"] if server.models is None else server.models
+        if server.key is not None and f"bearer {server.key}".encode().lower() not in self.head.lower():
+            self._send(401, b'{"error":{"message":"wrong key"}}')
+        elif not names:
+            self._send(404, b'{"error":{"message":"no such path"}}')
+        else:
+            more = {} if server.max_model_len is None else {"max_model_len": server.max_model_len}
+            listed = [{"id": name, "object": "model", **more} for name in names]
+            self._send(200, orjson.dumps({"object": "list", "data": listed}))
 
     def _chat(self, raw: bytes) -> None:
         server = self.server

@@ -14,6 +14,7 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Literal
 
 from videop2r_data.backends.anthropic_wire import message_params, status_error, to_completion
+from videop2r_data.backends.served import LIST_S, ServedModel
 from videop2r_data.errors import ConfigError, TransientError
 from videop2r_data.schemas.calls import Completion, Frames, Request
 from videop2r_data.schemas.recipe import BackendSpec
@@ -158,6 +159,27 @@ class AnthropicBackend:
                 **body, extra_body=sampling or None, timeout=self._spec.timeout_s
             )
         return to_completion(answer)
+
+    async def models(self) -> list[ServedModel] | None:
+        """The models that this account may use; None: a server of one's own that keeps no list.
+
+        Raises:
+            TransientError: no connection, no answer within `LIST_S` seconds, status 429 or 5xx.
+            AuthError: the key is not taken.
+        """
+        import anthropic
+
+        client, found = self._connection.client, []
+        async with self._connection.errors(min(LIST_S, self._spec.timeout_s)):
+            try:
+                async for model in client.models.list(limit=1000):
+                    lifecycle = getattr(model, "lifecycle", None) or "active"
+                    note = "" if lifecycle == "active" else str(lifecycle)
+                    prompt = getattr(model, "max_input_tokens", None)
+                    found.append(ServedModel(str(model.id), prompt=prompt or None, note=note))
+            except (anthropic.NotFoundError, AttributeError):  # AttributeError: an answer of another form
+                return None
+        return found
 
     async def close(self) -> None:
         """Close every connection; safe to call twice."""

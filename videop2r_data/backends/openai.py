@@ -15,12 +15,14 @@ The key is read from the environment, put into the session's headers and nowhere
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from typing import Any, Literal
 
 import aiohttp
 import orjson
 
+from videop2r_data.backends.advice import TRUST_FLAG, what_to_change
 from videop2r_data.backends.deadline import Deadlines
 from videop2r_data.backends.limiter import RateLimits
 from videop2r_data.backends.openai_headers import rate_limits, retry_after_s
@@ -31,6 +33,7 @@ from videop2r_data.backends.openai_wire import (
     request_body,
     server_message,
 )
+from videop2r_data.backends.served import LIST_S, ServedModel, parse_models
 from videop2r_data.errors import (
     AuthError,
     BackendError,
@@ -43,7 +46,6 @@ from videop2r_data.schemas.recipe import BackendSpec
 MAX_ANSWER_BYTES = 32 * 2**20
 DIRECT_BODY_BYTES = 2**20
 CONNECT_S = 30.0
-TRUST_FLAG = "--trust-request-mm-kwargs"
 _RETRY = frozenset({408, 409, 425, 429})
 _GATEWAY = frozenset({502, 504, 524})
 """A gateway gave up; the server behind it may have answered, and counted the tokens."""
@@ -179,6 +181,38 @@ class OpenAIBackend:
             raise self._failure(response.status, body, response.headers)
         return parse_completion(body, asked=request.model, clean=self._clean)
 
+    async def models(self) -> list[ServedModel] | None:
+        """The models that `GET <base_url>/models` lists; None: this server keeps no list.
+
+        Raises:
+            TransientError: no connection, no answer within `LIST_S` seconds, status 429 or 5xx.
+            AuthError: the key is not taken.
+        """
+        session = self._session
+        if session is None:
+            raise BackendError(f"{self!r} is not started")
+        url = self._url.with_path(self._url.path.removesuffix("/chat/completions") + "/models")
+        try:
+            async with (
+                asyncio.timeout(min(LIST_S, self._spec.timeout_s)),
+                session.get(
+                    url.with_query(self._url.query), proxy=self._proxy, allow_redirects=False
+                ) as response,
+            ):
+                body = await _read(response)
+        except TimeoutError:
+            raise TransientError(f"no answer from {self._shown} within {LIST_S:g} s") from None
+        except (aiohttp.ClientError, OSError) as error:
+            raise TransientError(
+                f"connection to {self._shown} failed: {self._clean(f'{type(error).__name__}: {error}')}"
+            ) from None
+        if response.status == 200:
+            return parse_models(_decode(body))
+        failure = self._failure(response.status, body, response.headers)
+        if response.status in (401, 403) or isinstance(failure, TransientError):
+            raise failure
+        return None
+
     async def close(self) -> None:
         """Close every connection; safe to call twice."""
         session, self._session = self._session, None
@@ -191,7 +225,7 @@ class OpenAIBackend:
         text = f"status {status}: {self._clean(server_message(data))}"
         if status == 400 and TRUST_FLAG in text:
             distrust = AuthError(text)
-            distrust.hint = f"start the server with {TRUST_FLAG}, or set extra.video to frames"
+            distrust.hint = what_to_change(text)
             return distrust
         if status in _NO_ACCESS or _code(data) in _HOPELESS:
             error = AuthError(text)

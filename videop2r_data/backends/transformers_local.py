@@ -44,6 +44,14 @@ class TransformersBackend:
     def __repr__(self) -> str:
         return f"TransformersBackend(model={self.model!r})"
 
+    @property
+    def context(self) -> int | None:
+        """Tokens of prompt and answer together; None before `start`, or if the model does not say."""
+        if self._net is None:
+            return None
+        length = getattr(self._net.config.get_text_config(), "max_position_embeddings", None)
+        return length if isinstance(length, int) else None
+
     async def start(self) -> None:
         """Load processor and weights.
 

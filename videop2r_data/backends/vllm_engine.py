@@ -47,6 +47,11 @@ class VllmBackend:
     def __repr__(self) -> str:
         return f"VllmBackend(model={self.model!r})"
 
+    @property
+    def context(self) -> int | None:
+        """Tokens of prompt and answer together; None before `start`."""
+        return None if self._engine is None else int(self._engine.model_config.max_model_len)
+
     async def start(self) -> None:
         """Load the model; minutes for a large one, during which the loop stands still.
 

@@ -12,16 +12,16 @@ from videop2r_data.backends.caller import Caller
 from videop2r_data.backends.journal import Journal
 from videop2r_data.backends.limiter import AdaptiveLimiter
 from videop2r_data.backends.money import Money
+from videop2r_data.builders.backend_of import backend_of, wanted_frames
 from videop2r_data.builders.media_step import MediaStep
 from videop2r_data.builders.requests import RequestBuilder
 from videop2r_data.builders.shards import Shard
 from videop2r_data.builders.sources import BadRow, open_source, read_pool
 from videop2r_data.builders.steps import Asks, Steps
 from videop2r_data.builders.workspace import Workspace
-from videop2r_data.errors import ConfigError
 from videop2r_data.media import DecodePool
 from videop2r_data.schemas import Sample
-from videop2r_data.schemas.calls import Backend, Frames
+from videop2r_data.schemas.calls import Frames
 from videop2r_data.schemas.recipe import BackendSpec, MediaSpec, Recipe
 
 
@@ -61,7 +61,7 @@ class Parts:
         self._tell = tell
         self.money = Money(journal, recipe.max_cost, share=1.0 if shard is None else 1.0 / shard.count)
         self.requests = RequestBuilder(recipe, place.base)
-        self.sampler = LazyPool(recipe.media, _wanted(recipe)) if live else None
+        self.sampler = LazyPool(recipe.media, wanted_frames(recipe)) if live else None
         sources = [open_source(s, base=place.base, demo_root=place.demo) for s in recipe.sources]
         roots = {s.name: s.media_root for s in sources if s.media_root is not None}
         self.media = MediaStep(
@@ -118,7 +118,7 @@ class Parts:
             requests_per_minute=spec.requests_per_minute,
             tokens_per_minute=spec.tokens_per_minute,
         )
-        backend = self._backend(spec) if live else None
+        backend = backend_of(self.recipe, self.place, spec) if live else None
         if backend is not None and hasattr(backend, "on_rate_limits"):
             backend.on_rate_limits = limiter.observe
         return Caller(
@@ -136,21 +136,6 @@ class Parts:
         from videop2r_data.backends.anthropic_batches import AnthropicBatches
 
         return BatchCaller(AnthropicBatches(spec), journal=self.journal, money=self.money, price=spec.price)
-
-    def _backend(self, spec: BackendSpec) -> Backend:
-        from videop2r_data.backends.factory import make_backend
-
-        return make_backend(spec, media=self.recipe.media, demo=self._demo)
-
-    def _demo(self, spec: BackendSpec) -> Backend:
-        from videop2r_data.demo import DemoBackend
-
-        world = next((s.name for s in self.recipe.sources if s.kind == "demo"), None)
-        if world is None:
-            raise ConfigError(
-                "a backend of kind demo answers only for a source of kind demo", where=self.recipe.name
-            )
-        return DemoBackend(spec, self.place.demo / world)
 
 
 class LazyPool:
@@ -173,7 +158,3 @@ class LazyPool:
         if self._pool is not None:
             await self._pool.close()
             self._pool = None
-
-
-def _wanted(recipe: Recipe) -> str:
-    return "array" if recipe.generate.backend.kind in ("vllm", "transformers") else "encoded"
