@@ -90,6 +90,11 @@ def record(folder: Path, root: Path, sampler: Sampler | None, **settings: Any) -
     return asyncio.run(main())
 
 
+async def frames(media: MediaStep, expected: MediaRecord) -> Frames:
+    with media.hold(sample()) as held:
+        return await held.frames(expected)
+
+
 def test_a_known_file_is_not_decoded_again_and_replay_needs_no_file(tmp_path: Path, root: Path) -> None:
     sampler = Sampler()
     first = record(tmp_path / "j", root, sampler)
@@ -167,7 +172,7 @@ def test_neighbouring_questions_share_one_decode(tmp_path: Path, root: Path) -> 
             media = step(journal, root, sampler)
             found = await media.record(sample())
             assert found is not None
-            await asyncio.gather(*(media.frames(sample(), found) for _ in range(5)))
+            await asyncio.gather(*(frames(media, found) for _ in range(5)))
         return sampler.calls
 
     assert asyncio.run(main()) == 1
@@ -181,7 +186,7 @@ def test_a_file_that_changes_under_the_run_is_noticed(tmp_path: Path, root: Path
             (root / "a.mp4").write_bytes(b"other")
             fresh = step(journal, root, Sampler())
             with pytest.raises(ChangedMediaError):
-                await fresh.frames(sample(), found)
+                await frames(fresh, found)
             assert await fresh.record(sample()) != found
 
     asyncio.run(main())

@@ -65,7 +65,12 @@ class Parts:
         sources = [open_source(s, base=place.base, demo_root=place.demo) for s in recipe.sources]
         roots = {s.name: s.media_root for s in sources if s.media_root is not None}
         self.media = MediaStep(
-            recipe.media, journal=journal, roots=roots, sampler=self.sampler, retry_failed=retry_media
+            recipe.media,
+            journal=journal,
+            roots=roots,
+            sampler=self.sampler,
+            arrays=wanted_frames(recipe) == "array",
+            retry_failed=retry_media,
         )
         self.generator = self._caller(recipe.generate.backend, live=live)
         self.judge: Caller | BatchCaller | None = None

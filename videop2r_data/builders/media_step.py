@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
 from videop2r_data.backends.journal import Journal
+from videop2r_data.builders.frame_store import FrameStore
 from videop2r_data.errors import MediaError
 from videop2r_data.media import resolve_media
 from videop2r_data.schemas import DataType, RejectReason, Sample, digest
 from videop2r_data.schemas.calls import Frames, MediaRecord
 from videop2r_data.schemas.recipe import MediaSpec
 
-RECENT_FRAMES = 32
-"""Clips whose pixels are kept for the next question about them."""
+_NO_PIXELS = {"workers", "buffer_mb", "limits", "encoding", "quality"}
+"""Settings that change no sampled pixel: what was sampled is found again whatever they are."""
 
 
 class Sampler(Protocol):
@@ -32,6 +33,55 @@ class ChangedMediaError(Exception):
     """The file gives other frames than its record says: the request must be built anew."""
 
 
+class Held:
+    """One question's claim on the frames of its file; they stay in memory until it is given up.
+
+    Frames are held from the first decode on, so that a question decodes its file once, however long its calls
+    wait and however many tries it takes. A question whose answers are in the journal holds nothing.
+    """
+
+    def __init__(self, step: MediaStep, sample: Sample) -> None:
+        self._step = step
+        self._sample = sample
+        self._frames: Frames | None = None
+
+    async def record(self) -> MediaRecord | None:
+        """What is sampled for the question; None for a question without media.
+
+        Raises:
+            MediaError: the file costs its rows.
+        """
+        if self._sample.data_type is DataType.TEXT:
+            return None
+        if self._frames is not None:
+            return self._frames.record
+        known = await self._step.known(self._sample)
+        return known if known is not None else (await self._take()).record
+
+    async def frames(self, expected: MediaRecord) -> Frames:
+        """The pixels of the question.
+
+        Raises:
+            MediaError: the file cannot be read any more.
+            ChangedMediaError: it gives other frames than `expected`; the new record is in the journal.
+        """
+        frames = await self._take()
+        if frames.record.frames_sha256 != expected.frames_sha256:
+            raise ChangedMediaError(self._sample.path)
+        return frames
+
+    def release(self) -> None:
+        """Give the frames up; asked for again, they are decoded again unless they are still there."""
+        if self._frames is not None:
+            self._frames = None
+            self._step.store.release(self._step.key(self._sample))
+
+    async def _take(self) -> Frames:
+        if self._frames is None:
+            self._frames = await self._step.take(self._sample)
+        return self._frames
+
+
 class MediaStep:
     """Looks up or samples the media of a question.
 
@@ -40,6 +90,7 @@ class MediaStep:
         journal: keeps the records.
         roots: source name -> media root.
         sampler: decodes; None: answers come from the journal only (`replay`), files are not looked at.
+        arrays: the sampler gives pixels, not encoded pictures.
         retry_failed: look once more at each file that failed in an earlier run.
     """
 
@@ -50,36 +101,39 @@ class MediaStep:
         journal: Journal,
         roots: Mapping[str, Path],
         sampler: Sampler | None,
+        arrays: bool = False,
         retry_failed: bool = False,
     ) -> None:
         self.journal = journal
         self.roots = roots
         self.sampler = sampler
         self._retry_failed = retry_failed
-        self._retried: set[str] = set()
+        self._tried: set[str] = set()
+        """Files whose decode has ended in this run, whatever became of it."""
         self.decoded = 0
         """Files sampled in this run."""
-        settings = spec.model_dump(mode="json", exclude={"workers", "limits", "encoding", "quality"})
+        settings = spec.model_dump(mode="json", exclude=_NO_PIXELS)
         self._settings = digest(settings)
         self._limits = digest(spec.limits.model_dump(mode="json"))
-        self._recent: OrderedDict[str, asyncio.Task[Frames]] = OrderedDict()
-        self._under_way: set[asyncio.Task[Frames]] = set()
+        self._reserve = _expected_bytes(spec, arrays=arrays)
+        self.store = FrameStore(spec.buffer_mb * 2**20)
 
     async def close(self) -> None:
         """Give up what is still being sampled: the journal is about to be closed."""
-        tasks, self._recent = list(self._under_way), OrderedDict()
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-
-    def _ended(self, task: asyncio.Task[Frames]) -> None:
-        self._under_way.discard(task)
-        if not task.cancelled():
-            task.exception()  # whoever waited has seen it; if that one was cancelled, nobody need
+        await self.store.close()
 
     def key(self, sample: Sample) -> str:
         """Where the journal keeps what was sampled for this question's file."""
         return digest(["media/1", self._settings, sample.source, sample.path, sample.data_type.value])
+
+    @contextmanager
+    def hold(self, sample: Sample) -> Iterator[Held]:
+        """The media of one question, for as long as it is under way."""
+        held = Held(self, sample)
+        try:
+            yield held
+        finally:
+            held.release()
 
     async def record(self, sample: Sample) -> MediaRecord | None:
         """What is sampled for a question; None for a question without media.
@@ -87,42 +141,39 @@ class MediaStep:
         Raises:
             MediaError: the file costs its rows.
         """
-        if sample.data_type is DataType.TEXT:
-            return None
+        with self.hold(sample) as held:
+            return await held.record()
+
+    async def known(self, sample: Sample) -> MediaRecord | None:
+        """What the journal says was sampled, if that is still true; None: look at the file.
+
+        Raises:
+            MediaError: the file is known to cost its rows, or (`replay`) not known.
+        """
         key = self.key(sample)
         known = self.journal.media(key)
-        if known is not None and (self.sampler is None or await self._still_true(sample, known)):
+        if known is not None and (self.sampler is None or await self._still_true(sample, key, known)):
             return _read(known)
         if self.sampler is None:
             raise MediaError("not in the journal", reason=RejectReason.CALL_FAILED.value)
-        return (await self._sampled(sample, key)).record
+        return None
 
-    async def frames(self, sample: Sample, expected: MediaRecord) -> Frames:
-        """The pixels of a question.
+    async def take(self, sample: Sample) -> Frames:
+        """The frames of a question, shared with all who hold them; see `FrameStore.take`.
 
         Raises:
-            MediaError: the file cannot be read any more.
-            ChangedMediaError: it gives other frames than `expected`; the new record is in the journal.
+            MediaError: the file costs its rows.
         """
-        frames = await self._sampled(sample, self.key(sample))
-        if frames.record.frames_sha256 != expected.frames_sha256:
-            raise ChangedMediaError(sample.path)
-        return frames
-
-    async def _sampled(self, sample: Sample, key: str) -> Frames:
-        task = self._recent.get(key)
-        if task is None:
-            task = asyncio.ensure_future(self._decode(sample, key))
-            self._recent[key] = task
-            self._under_way.add(task)
-            task.add_done_callback(self._ended)
-            if len(self._recent) > RECENT_FRAMES:
-                self._recent.popitem(last=False)
-        else:
-            self._recent.move_to_end(key)
-        return await asyncio.shield(task)
+        key = self.key(sample)
+        return await self.store.take(key, self._reserve[sample.data_type], lambda: self._decode(sample, key))
 
     async def _decode(self, sample: Sample, key: str) -> Frames:
+        try:
+            return await self._sampled(sample, key)
+        finally:
+            self._tried.add(key)
+
+    async def _sampled(self, sample: Sample, key: str) -> Frames:
         assert self.sampler is not None
         stat: list[int] | None = None
         try:
@@ -140,11 +191,10 @@ class MediaStep:
             self.journal.put_media(key, data)
         return frames
 
-    async def _still_true(self, sample: Sample, known: dict[str, Any]) -> bool:
+    async def _still_true(self, sample: Sample, key: str, known: dict[str, Any]) -> bool:
         """Whether a record still speaks of the file that lies there now."""
-        if "failed" in known and self._retry_failed and sample.path not in self._retried:
-            self._retried.add(sample.path)
-            return False
+        if "failed" in known and self._retry_failed and key not in self._tried:
+            return False  # also while another question has it decoded: that one's result is shared
         if "failed" in known and known["limits"] != self._limits:
             return False
         try:
@@ -162,9 +212,18 @@ class MediaStep:
         except OSError:
             return False
         fresh = known | {"stat": stat}
-        if same and self.journal.media(self.key(sample)) != fresh:
-            self.journal.put_media(self.key(sample), fresh)  # the next run need not read the whole file
+        if same and self.journal.media(key) != fresh:
+            self.journal.put_media(key, fresh)  # the next run need not read the whole file
         return same
+
+
+def _expected_bytes(spec: MediaSpec, *, arrays: bool) -> dict[DataType, int]:
+    """What the frames of one file take in memory; JPEG at a byte a pixel, which only noise exceeds."""
+    per_pixel = 3 if arrays or spec.encoding == "png" else 1
+    return {
+        DataType.IMAGE: per_pixel * (spec.image_max_pixels or spec.max_pixels),
+        DataType.VIDEO: per_pixel * spec.max_pixels * spec.frames,
+    }
 
 
 def _read(known: dict[str, Any]) -> MediaRecord:

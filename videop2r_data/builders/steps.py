@@ -6,7 +6,7 @@ from typing import Protocol
 
 from videop2r_data.backends.caller import Answer, Loader
 from videop2r_data.backends.judge_requests import ask_verdict
-from videop2r_data.builders.media_step import ChangedMediaError, MediaStep
+from videop2r_data.builders.media_step import ChangedMediaError, Held, MediaStep
 from videop2r_data.builders.outcome import Result
 from videop2r_data.builders.requests import RequestBuilder
 from videop2r_data.errors import MediaError, TransientError
@@ -70,31 +70,32 @@ class Steps:
         Raises:
             AuthError, BudgetError: the run must stop.
         """
-        try:
-            return await self._tries(sample)
-        except MediaError as error:
-            return Result(
-                sample,
-                Outcome.FAILED,
-                Stage.MEDIA,
-                RejectReason(error.reason),
-                error.message,
-            )
+        with self.media.hold(sample) as held:
+            try:
+                return await self._tries(sample, held)
+            except MediaError as error:
+                return Result(
+                    sample,
+                    Outcome.FAILED,
+                    Stage.MEDIA,
+                    RejectReason(error.reason),
+                    error.message,
+                )
 
-    async def _tries(self, sample: Sample) -> Result:
+    async def _tries(self, sample: Sample, held: Held) -> Result:
         result: Result | None = None
         for attempt in range(self.recipe.generate.attempts):
-            result = await self._one_try(sample, attempt)
+            result = await self._one_try(sample, held, attempt)
             if result.outcome is not Outcome.REJECTED and result.reason not in _ANOTHER_TRY:
                 break
         assert result is not None
         return result
 
-    async def _one_try(self, sample: Sample, attempt: int) -> Result:
+    async def _one_try(self, sample: Sample, held: Held, attempt: int) -> Result:
         for _ in range(3):
-            media = await self.media.record(sample)
+            media = await held.record()
             try:
-                return await _Try(self, sample, attempt, media).run()
+                return await _Try(self, sample, attempt, media, held).run()
             except ChangedMediaError:
                 continue  # the new record is in the journal: build the request from it
         raise MediaError(
@@ -105,8 +106,11 @@ class Steps:
 class _Try:
     """One try at one question; its state is what the final `Result` tells."""
 
-    def __init__(self, steps: Steps, sample: Sample, attempt: int, media: MediaRecord | None) -> None:
+    def __init__(
+        self, steps: Steps, sample: Sample, attempt: int, media: MediaRecord | None, held: Held
+    ) -> None:
         self.steps = steps
+        self.held = held
         self.sample = sample
         self.attempt = attempt
         self.media = media
@@ -122,12 +126,14 @@ class _Try:
             answer = await self.steps.generator.ask(request, self._frames if self.media else None)
         except TransientError as error:
             return self._end(Outcome.FAILED, Stage.GENERATE, RejectReason.CALL_FAILED, error.message)
+        if self.attempt + 1 == self.steps.recipe.generate.attempts:
+            self.held.release()  # no further try: let the next file in while the judge is asked
         completion = self._completion(answer, "generate")
         return completion if isinstance(completion, Result) else await self._verify(completion)
 
     async def _frames(self) -> Frames:
         assert self.media is not None
-        return await self.steps.media.frames(self.sample, self.media)
+        return await self.held.frames(self.media)
 
     async def _verify(self, completion: Completion) -> Result:
         self.completion = completion.text

@@ -207,7 +207,8 @@ def locked_recipe(recipe: Recipe) -> dict[str, Any]:
     """The recipe as the lock keeps it: without the settings that change no byte of the output."""
     data: dict[str, Any] = recipe.model_dump(mode="json")
     data.pop("max_cost")
-    data["media"].pop("workers")
+    for setting in ("workers", "buffer_mb"):
+        data["media"].pop(setting, None)
     for step in ("generate", "judge"):
         if data[step] is not None:
             for setting in _HOST_SETTINGS:

@@ -75,6 +75,11 @@ class Frames:
     encoded: tuple[bytes, ...] = ()
     mime: Literal["image/jpeg", "image/png"] = "image/jpeg"
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the pixels, or of the encoded pictures."""
+        return (0 if self.array is None else self.array.nbytes) + sum(map(len, self.encoded))
+
 
 @dataclass(frozen=True, slots=True)
 class Message:

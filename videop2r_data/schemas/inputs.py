@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 
 from videop2r_data.schemas.base import Model
 
+BUFFER_MB = 1024
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,95}$")]
 
 
@@ -126,6 +127,9 @@ class MediaSpec(Model):
     """JPEG quality."""
     workers: int = Field(default=0, ge=0)
     """Decoder processes; 0: one per core. Changes no output."""
+    buffer_mb: int = Field(default=BUFFER_MB, ge=1, exclude_if=lambda value: value == BUFFER_MB)
+    """MiB of frames that are held for calls or being decoded; decoding waits when they are full. Changes no
+    output."""
     limits: MediaLimits = MediaLimits()
 
     @property

@@ -1,0 +1,128 @@
+"""Media through a build: each file is decoded once, and a call goes out as soon as its frames are there."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from tests.fakes.openai_server import Call, default_answer
+from tests.integration.test_build import question, recipe, run, write_pool
+from tests.media.clips import write_clip
+from videop2r_data.builders.frame_store import FrameStore
+from videop2r_data.media import DecodePool
+from videop2r_data.schemas.calls import Frames
+
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(240)]
+
+
+def images(folder: Path, count: int, *, each: int = 1) -> None:
+    """`count` pictures of different pixels and `each` questions about every one of them."""
+    for i in range(count):
+        Image.new("RGB", (56, 56), (i % 256, i // 256, 7)).save(folder / f"{i}.jpg", quality=90)
+    rows = [
+        question(i * each + k, data_type="image", path=f"./{i}.jpg")
+        for i in range(count)
+        for k in range(each)
+    ]
+    write_pool(folder, rows)
+
+
+@pytest.fixture
+def decodes(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The name of every file that a decoder is asked for."""
+    seen: list[str] = []
+    real = DecodePool.sample
+
+    async def counted(self: DecodePool, path: Path, data_type: Any) -> Frames:
+        seen.append(path.name)
+        return await real(self, path, data_type)
+
+    monkeypatch.setattr(DecodePool, "sample", counted)
+    return seen
+
+
+def plain(concurrency: int, **changes: Any) -> Any:
+    return lambda server: recipe(server, concurrency=concurrency, **changes)
+
+
+@pytest.mark.parametrize("concurrency", [4, 64, 256])
+def test_600_images_are_decoded_once_each(tmp_path: Path, decodes: list[str], concurrency: int) -> None:
+    images(tmp_path, 600)
+    report, server = run(tmp_path, plain(concurrency))
+    assert report.state == "complete" and report.seen == 600 and not report.unanswered
+    assert len(decodes) == len(set(decodes)) == report.media_decoded == 600
+    assert server.stats()["repeats"] == 0
+
+
+@pytest.mark.parametrize("concurrency", [4, 64, 256])
+def test_120_clips_are_decoded_once_each(tmp_path: Path, decodes: list[str], concurrency: int) -> None:
+    for i in range(120):
+        write_clip(tmp_path / f"{i}.mp4", frames=2 + i, size=(64, 64))
+    write_pool(tmp_path, [question(i, data_type="video", path=f"./{i}.mp4") for i in range(120)])
+    report, _ = run(tmp_path, plain(concurrency, media={"frames": 4}))
+    assert report.state == "complete" and not report.unanswered
+    assert len(decodes) == len(set(decodes)) == report.media_decoded == 120
+
+
+def always_no(call: Call) -> str:
+    return "<judgement>No</judgement>" if b"<judgement>" in call.raw else default_answer(call)
+
+
+@pytest.mark.parametrize("buffer_mb", [1, 1024])
+def test_more_tries_and_more_questions_do_not_decode_a_file_again(
+    tmp_path: Path, decodes: list[str], monkeypatch: pytest.MonkeyPatch, buffer_mb: int
+) -> None:
+    images(tmp_path, 50, each=3)
+    peak = 0
+    real = FrameStore._fits
+
+    def watched(self: FrameStore, size: int) -> bool:
+        nonlocal peak
+        peak = max(peak, self.used)
+        return real(self, size)
+
+    monkeypatch.setattr(FrameStore, "_fits", watched)
+    changes = {"generate__attempts": 3, "media": {"buffer_mb": buffer_mb, "image_max_pixels": 640 * 640}}
+    report, server = run(tmp_path, plain(64, **changes), answer=always_no)
+    assert report.state == "complete" and report.calls_made == server.requests
+    assert sorted(decodes) == sorted(f"{i}.jpg" for i in range(50))
+    assert peak <= buffer_mb * 2**20
+
+
+def test_a_resumed_build_decodes_only_for_what_is_missing(tmp_path: Path, decodes: list[str]) -> None:
+    images(tmp_path, 40)
+    run(tmp_path, plain(8), out="one")
+    assert len(decodes) == 40
+    run(tmp_path, plain(64), out="one")
+    assert len(decodes) == 40, "all answers are in the journal"
+    report, _ = run(tmp_path, plain(64, generate__temperature=0.5), out="one")
+    assert len(decodes) == 80 and report.media_decoded == 40
+
+
+def test_the_first_call_goes_out_as_soon_as_the_first_frames_are_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No second file is decoded until the first call has come: a build that decodes ahead of it stands still."""
+    images(tmp_path, 200)
+    came = asyncio.Event()
+    real = DecodePool.sample
+    begun = 0
+
+    async def held_up(self: DecodePool, path: Path, data_type: Any) -> Frames:
+        nonlocal begun
+        begun += 1
+        if begun > 1:
+            await came.wait()
+        return await real(self, path, data_type)
+
+    def answer(call: Call) -> str:
+        came.set()
+        return default_answer(call)
+
+    monkeypatch.setattr(DecodePool, "sample", held_up)
+    report, _ = run(tmp_path, plain(64), answer=answer)
+    assert report.state == "complete" and begun == 200
