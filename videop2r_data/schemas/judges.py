@@ -7,17 +7,17 @@ from typing import Literal
 
 from pydantic import Field, field_validator
 
-from videop2r_data.errors import ConfigError
 from videop2r_data.schemas.base import Model
 from videop2r_data.schemas.inputs import Name
 from videop2r_data.schemas.recipe import BackendSpec, JudgeSpec
-from videop2r_data.schemas.yaml_file import parse_yaml
+from videop2r_data.schemas.yaml_file import parse_yaml, read_text
 
 
 class NamedJudge(JudgeSpec):
     """A judge and how the table calls it."""
 
     name: Name
+    """In the table of results."""
 
 
 class JudgesFile(Model):
@@ -26,6 +26,7 @@ class JudgesFile(Model):
     judges_file: Literal[1] = 1
     """Version of this format."""
     judges: tuple[NamedJudge, ...] = Field(min_length=1)
+    """Each a judge as in a recipe, with a name."""
     max_cost: float | None = Field(default=None, gt=0)
     """US dollars for all of them, over all runs on one work folder."""
 
@@ -54,12 +55,8 @@ def load_judges(path: Path) -> JudgesFile:
     Raises:
         ConfigError: the file is missing or not valid; all of its errors at once.
     """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"cannot read the judges: {error}", where=str(path)) from None
     return parse_yaml(
-        text,
+        read_text(path, what="judges"),
         JudgesFile,
         where=str(path),
         what="judges file",

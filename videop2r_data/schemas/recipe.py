@@ -36,7 +36,9 @@ class Price(Model):
     """US dollars per million tokens."""
 
     input: float = Field(ge=0)
+    """Tokens that are sent."""
     output: float = Field(ge=0)
+    """Tokens that are written."""
     cache_read: float | None = Field(default=None, ge=0)
     """None: as `input`."""
     cache_write: float | None = Field(default=None, ge=0)
@@ -49,6 +51,8 @@ class BackendSpec(Model):
     """Which model answers, and how to reach it."""
 
     kind: Literal["openai", "vllm", "anthropic", "transformers", "demo"]
+    """`openai`: any OpenAI-compatible server; `anthropic`: Messages and Message Batches; `vllm` and
+    `transformers`: in this process; `demo`: the synthetic world."""
     model: str = Field(min_length=1)
     """Model id, or a local folder for `vllm` and `transformers`."""
     base_url: str | None = None
@@ -64,7 +68,9 @@ class BackendSpec(Model):
     concurrency: int = Field(default=64, ge=1, le=4096)
     """Calls in flight at most; the limiter may go lower."""
     requests_per_minute: int | None = Field(default=None, ge=1)
+    """Calls begun within a minute at most; None: no limit but `concurrency`."""
     tokens_per_minute: int | None = Field(default=None, ge=1)
+    """Tokens of the calls begun within a minute at most; None: no limit."""
     timeout_s: float = Field(default=600.0, gt=0)
     """Deadline of one try."""
     retries: int = Field(default=6, ge=0)
@@ -74,7 +80,8 @@ class BackendSpec(Model):
     terms: str = ""
     """Licence or terms of use of what this model writes, for the card."""
     extra: dict[str, Any] = Field(default_factory=dict)
-    """Constructor arguments for `vllm` and `transformers` (e.g. `tensor_parallel_size: 8`)."""
+    """For `vllm` and `transformers` constructor arguments (`tensor_parallel_size: 8`); for `openai` the keys
+    `body` (more fields of the request), `max_tokens_field` and `video`: see docs/recipes.md."""
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
@@ -89,12 +96,17 @@ class GenerateSpec(Model):
     """Step 1."""
 
     backend: BackendSpec
+    """Which model writes the traces."""
     prompt: str = "generate-v1"
-    """Name of a packaged prompt, or path of a text file."""
+    """Name of a packaged prompt, or path of a text file, relative to the recipe: see docs/prompts.md."""
     temperature: float = Field(default=0.0, ge=0.0, le=2.0)
+    """Of the first attempt."""
     top_p: float | None = Field(default=None, gt=0.0, le=1.0)
+    """Nucleus sampling; None: the server's default."""
     max_tokens: int = Field(default=1024, ge=1)
+    """Tokens of a trace at most; a longer one is cut off and dropped."""
     seed: int | None = None
+    """Sent with each call; None: none for the first attempt."""
     attempts: int = Field(default=1, ge=1, le=64)
     """Tries per question; the first that passes every step is kept."""
     temperature_step: float = Field(default=0.3, ge=0.0, le=1.0)
@@ -105,26 +117,33 @@ class WordBounds(Model):
     """Bounds of a segment's length in words, both inclusive."""
 
     min: int = Field(default=0, ge=0)
+    """Fewest words."""
     max: int | None = Field(default=None, ge=1)
+    """Most words; None: any number."""
 
 
 class LengthSpec(Model):
     """Optional length check of the verify step."""
 
     observation: WordBounds = WordBounds()
+    """Words of the observation."""
     think: WordBounds = WordBounds()
+    """Words of the think segment."""
     answer: WordBounds = WordBounds()
+    """Words of the answer."""
 
 
 class VerifySpec(Model):
     """Step 2."""
 
     policy: Policy = Policy()
+    """How answers are scored."""
     threshold: float = Field(default=0.6, ge=0.0, le=1.0)
     """Scores below it are dropped [paper §7.2]."""
     think_answer_consistency: bool | None = None
     """Drop a trace whose think segment settles on another option; None: on for `robust`, off for `paper`."""
     length: LengthSpec = LengthSpec()
+    """Bounds of the segments; without any, no length is refused."""
 
     @property
     def checks_consistency(self) -> bool:
@@ -138,9 +157,13 @@ class JudgeSpec(Model):
     """Step 3."""
 
     backend: BackendSpec
+    """Which model judges the observations; it gets no media."""
     prompt: str = "judge-v1"
+    """Name of a packaged prompt, or path of a text file, relative to the recipe: see docs/prompts.md."""
     temperature: float = Field(default=0.0, ge=0.0, le=2.0)
+    """Of the verdict."""
     max_tokens: int = Field(default=512, ge=16)
+    """Tokens of a verdict with its reason at most."""
 
 
 class Recipe(Model):
@@ -151,8 +174,11 @@ class Recipe(Model):
     name: Name
     """Name of the data set and of its folder."""
     title: str = ""
+    """Heading of the card; empty: the name."""
     description: str = ""
+    """First paragraph of the card."""
     license: str = "apache-2.0"
+    """Licence of the traces, for the card."""
     version: str = Field(default="1.0.0", pattern=r"^\d{1,6}\.\d{1,6}\.\d{1,6}$")
     """Of the data set, for the card and for tags."""
     changelog: tuple[str, ...] = ()
@@ -160,11 +186,15 @@ class Recipe(Model):
     synthetic: bool = False
     """Marks every row and the card."""
     sources: tuple[SourceSpec, ...] = Field(min_length=1)
+    """Pools of questions, in the order in which they are read."""
     media: MediaSpec = MediaSpec()
+    """How frames are sampled."""
     generate: GenerateSpec
+    """Step 1: a model writes the traces."""
     verify: VerifySpec = VerifySpec()
+    """Step 2: form and answer of a trace are checked."""
     judge: JudgeSpec | None = None
-    """None: step 3 is skipped, and the card says so."""
+    """Step 3: a model judges the observations; None: skipped, and the card says so."""
     target: int | None = Field(default=None, ge=1)
     """Stop after this many accepted rows, in pool order."""
     max_cost: float | None = Field(default=None, gt=0)

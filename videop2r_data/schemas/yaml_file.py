@@ -9,6 +9,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from videop2r_data.errors import ConfigError
+from videop2r_data.schemas.field_errors import error_lines, key_places
 
 _MAX_CHARACTERS = 1_000_000
 _MAX_NODES = 20_000
@@ -31,13 +32,32 @@ def parse_yaml(text: str, model: type[M], *, where: str, what: str = "recipe", v
         ConfigError: every error of the document at once, each with its field.
     """
     data = parse_mapping(text, where=where, what=what, valid=valid)
+    return checked(data, model, where=where, what=what, allowed=allowed, text=text)
+
+
+def checked(
+    data: Any, model: type[M], *, where: str, what: str, allowed: str = "", text: str | None = None
+) -> M:
+    """A record from plain values; the one place that tells what is wrong in a file of settings.
+
+    Args:
+        data: the values.
+        model: what they must be.
+        where: file or name, for errors.
+        what: what a person calls such a file.
+        allowed: what to do about wrong fields.
+        text: the YAML document that the values come from; errors name the lines in it.
+
+    Raises:
+        ConfigError: every error at once, each with field and line; an unknown key with the nearest right one.
+    """
     try:
         return model.model_validate(data)
     except ValidationError as error:
+        places = key_places(text, where) if text is not None else {}
+        lines = error_lines(error, what, model=model, data=data, lines=places)
         raise ConfigError(
-            f"{error.error_count()} error(s) in the {what}\n" + "\n".join(error_lines(error, what)),
-            where=where,
-            hint=allowed,
+            f"{len(lines)} error(s) in the {what}\n" + "\n".join(lines), where=where, hint=allowed or None
         ) from None
 
 
@@ -54,11 +74,6 @@ def parse_mapping(text: str, *, where: str, what: str = "recipe", valid: str) ->
     if not isinstance(data, dict):
         raise ConfigError(f"a {what} is a YAML mapping", where=where, hint=valid)
     return data
-
-
-def error_lines(error: ValidationError, what: str = "recipe") -> list[str]:
-    """One indented line per error, with its field; an error of the whole has no field."""
-    return [f"  {'.'.join(map(str, e['loc'])) or f'({what})'}: {e['msg']}" for e in error.errors()]
 
 
 def read_text(path: Path, *, what: str = "recipe") -> str:

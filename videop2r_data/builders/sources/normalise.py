@@ -120,10 +120,10 @@ class Normaliser:
         problem = _text(value, columns.problem, needed=True)
         problem_type = _one_of(value, columns.problem_type, self.problem_type, PROBLEM_TYPES, "problem_type")
         data_type = _one_of(value, columns.data_type, self.data_type, DATA_TYPES, "data_type")
-        options, labels = read_options(_get(value, columns.options))
+        options, labels = read_options(_options_of(value, columns.options))
         if any(len(option) > MAX_TEXT for option in options):
             raise FieldError(f'an entry of "options" is longer than {MAX_TEXT} characters')
-        reference = read_reference(value.get(columns.solution), columns.solution)
+        reference = read_reference(_get(value, columns.solution), columns.solution)
         if problem_type is ProblemType.MULTIPLE_CHOICE:
             if len(options) < 2:
                 raise FieldError(f"multiple choice needs at least 2 options, got {len(options)}")
@@ -178,7 +178,35 @@ class Normaliser:
 
 
 def _get(value: Mapping[str, Any], column: str | None) -> Any:
-    return value.get(column) if column else None
+    return value_of(value, column) if column else None
+
+
+def value_of(value: Mapping[str, Any], column: str) -> Any:
+    """What a row holds under a column's name; a dot steps inside, unless a column has that very name.
+
+    >>> value_of({"row": {"answer": 3}}, "row.answer"), value_of({"row.answer": 4}, "row.answer")
+    (3, 4)
+    """
+    if column in value or "." not in column:
+        return value.get(column)
+    head, _, rest = column.partition(".")
+    inner = value.get(head)
+    return value_of(inner, rest) if isinstance(inner, Mapping) else None
+
+
+def _options_of(value: Mapping[str, Any], columns: str | tuple[str, ...] | None) -> Any:
+    """What the pool holds as options: one value, or those of several columns without the empty last ones."""
+    if not isinstance(columns, tuple):
+        return _get(value, columns)
+    found = [_get(value, column) for column in columns]
+    while found and (found[-1] is None or str(found[-1]).strip() == ""):
+        found.pop()
+    for column, option in zip(columns, found, strict=False):
+        if option is None or str(option).strip() == "":
+            raise FieldError(
+                f'"{column}" is empty and a later option is not: options may lack only at the end'
+            )
+    return found
 
 
 def _identifier(got: Any, row: int) -> str:

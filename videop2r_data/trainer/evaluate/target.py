@@ -8,12 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import orjson
-from pydantic import ValidationError
 
 from videop2r_data.errors import ConfigError
 from videop2r_data.schemas.canonical import digest
 from videop2r_data.schemas.inputs import MediaSpec
-from videop2r_data.schemas.yaml_file import error_lines, parse_mapping, read_text
+from videop2r_data.schemas.yaml_file import checked, parse_mapping, read_text
 from videop2r_data.trainer.evaluate.specs import PAPER_MEDIA, PAPER_SAMPLING, EvalRecipe
 
 DEMO_START, DEMO_LIMIT = 10_000_000, 200
@@ -110,13 +109,7 @@ def eval_recipe(target: Target, given: Mapping[str, Any], *, device: str) -> Eva
         "run": _how(trained, _section(given, "run")),
         "judging": given["judging"] if "judging" in given else _trained_judging(trained),
     }
-    try:
-        return EvalRecipe.model_validate(values)
-    except ValidationError as error:
-        raise ConfigError(
-            f"{error.error_count()} error(s) in the settings\n" + "\n".join(error_lines(error)),
-            where=f"evaluation of {target.name}",
-        ) from None
+    return checked(values, EvalRecipe, where=f"evaluation of {target.name}", what="settings")
 
 
 def _media(target: Target, training: Mapping[str, Any], data: Mapping[str, Any]) -> dict[str, Any]:

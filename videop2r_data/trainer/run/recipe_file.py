@@ -7,10 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import ValidationError
 
 from videop2r_data.errors import ConfigError
-from videop2r_data.schemas.yaml_file import error_lines, parse_mapping, read_text, read_yaml
+from videop2r_data.schemas.yaml_file import checked, parse_mapping, read_text, read_yaml
 from videop2r_data.trainer.recipes import list_train_recipes, train_recipe_text
 from videop2r_data.trainer.run.config import TrainRecipe
 
@@ -66,23 +65,23 @@ def load_train_recipe(
     _resolve(data, Path.cwd())
     if changes:
         where += " with the flags of the command"
-    return validated(data, where=where)
+    return validated(data, where=where, text=text)
 
 
-def validated(data: dict[str, Any], *, where: str) -> TrainRecipe:
-    """The recipe that plain values describe.
+def validated(data: dict[str, Any], *, where: str, text: str | None = None) -> TrainRecipe:
+    """The recipe that plain values describe; `text` is the YAML that they come from, for the lines of errors.
 
     Raises:
         ConfigError: every error at once, each with its field.
     """
-    try:
-        return TrainRecipe.model_validate(data)
-    except ValidationError as error:
-        raise ConfigError(
-            f"{error.error_count()} error(s) in the training recipe\n" + "\n".join(error_lines(error)),
-            where=where,
-            hint="p2r-train schema prints what is allowed",
-        ) from None
+    return checked(
+        data,
+        TrainRecipe,
+        where=where,
+        what="training recipe",
+        allowed="p2r-train schema prints what is allowed",
+        text=text,
+    )
 
 
 def recipe_yaml(recipe: TrainRecipe) -> str:

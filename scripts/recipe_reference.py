@@ -1,0 +1,126 @@
+"""Write docs/recipe-reference.md: every setting of a recipe and of a judges file, from the models themselves.
+
+python scripts/recipe_reference.py            writes the page
+python scripts/recipe_reference.py --check    exit code 1 if the page is not current
+"""
+
+from __future__ import annotations
+
+import inspect
+import sys
+import types
+import typing
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticUndefined
+
+from videop2r_data.schemas.field_errors import models_in
+from videop2r_data.schemas.judges import JudgesFile
+from videop2r_data.schemas.recipe import Recipe
+
+PAGE = Path(__file__).resolve().parents[1] / "docs" / "recipe-reference.md"
+HEAD = """# Every setting of a recipe
+
+Written by `scripts/recipe_reference.py` from the models that read recipes: do not edit it by hand.
+`p2r-data schema recipe` prints the same as JSON Schema, for editors. How the settings work together:
+[recipes.md](recipes.md), [sources.md](sources.md), [prompts.md](prompts.md).
+"""
+
+
+def page() -> str:
+    """The whole page."""
+    parts = [HEAD]
+    seen: dict[type[BaseModel], str] = {}
+    for title, model in (("A recipe", Recipe), ("A judges file", JudgesFile)):
+        parts.append(f"## {title}\n")
+        parts += _sections(model, "", seen)
+    return "\n".join(parts)
+
+
+def _sections(model: type[BaseModel], path: str, seen: dict[type[BaseModel], str]) -> list[str]:
+    """The table of a record, and after it those of the records in it, each told once."""
+    seen[model] = path
+    doc = inspect.cleandoc(model.__doc__ or "").replace("None:", "`null`:")
+    made = [*([f"### `{path}`\n"] if path else []), f"{doc}\n", _table(model, path, seen)]
+    for name, info in model.model_fields.items():
+        several = typing.get_origin(_bare(info.annotation)) is tuple
+        for inner in models_in(info.annotation):
+            if inner not in seen:
+                place = f"{path}.{name}" if path else name
+                made += _sections(inner, f"{place}[]" if several else place, seen)
+    return made
+
+
+def _table(model: type[BaseModel], path: str, seen: dict[type[BaseModel], str]) -> str:
+    lines = ["| key | value | default | |", "|---|---|---|---|"]
+    for name, info in model.model_fields.items():
+        told = " ".join((info.description or "").split()).replace("|", "\\|").replace("None:", "`null`:")
+        elsewhere = [seen[m] for m in models_in(info.annotation) if m in seen and seen[m] != path]
+        told += f" Its settings: as `{elsewhere[0]}`." if elsewhere else ""
+        lines.append(f"| `{name}` | {_type(info)} | {_default(info)} | {told} |")
+    return "\n".join(lines) + "\n"
+
+
+def _type(info: FieldInfo) -> str:
+    text = _spelt(info.annotation)
+    bounds = _bounds(info.metadata)
+    return f"{text}, {bounds}" if bounds else text
+
+
+def _bounds(metadata: list[Any]) -> str:
+    signs = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<"}
+    return " and ".join(
+        f"{sign} {getattr(m, name)}" for m in metadata for name, sign in signs.items() if hasattr(m, name)
+    )
+
+
+def _spelt(annotation: Any) -> str:
+    """A type in words."""
+    words = {str: "text", int: "whole number", float: "number", bool: "`true` or `false`", Any: "anything"}
+    annotation = _bare(annotation)
+    origin, args = typing.get_origin(annotation), typing.get_args(annotation)
+    if annotation in words:
+        return words[annotation]
+    if annotation is type(None):
+        return "`null`"
+    if origin is Literal:
+        return ", ".join(f"`{value}`" for value in args)
+    if origin in (types.UnionType, typing.Union):
+        return " or ".join(_spelt(a) for a in args)
+    if origin is tuple:
+        return f"list of {_spelt(args[0])}"
+    if origin is dict:
+        return f"mapping to {_spelt(args[1])}"
+    return "a section" if isinstance(annotation, type) else str(annotation)
+
+
+def _bare(annotation: Any) -> Any:
+    return typing.get_args(annotation)[0] if typing.get_origin(annotation) is Annotated else annotation
+
+
+def _default(info: FieldInfo) -> str:
+    if info.default_factory is not None:
+        return "empty"
+    value = info.default
+    if value is PydanticUndefined:
+        return "**needed**"
+    if value is None:
+        return "`null`"
+    if isinstance(value, bool):
+        return f"`{str(value).lower()}`"
+    if isinstance(value, BaseModel):
+        return ""
+    if isinstance(value, tuple):
+        return f"`[{', '.join(map(str, value))}]`"
+    if value == "":
+        return "empty"
+    return f"`{value}`"
+
+
+if __name__ == "__main__":
+    if "--check" in sys.argv:
+        sys.exit(PAGE.read_text(encoding="utf-8") != page())
+    PAGE.write_text(page(), encoding="utf-8")
