@@ -105,3 +105,34 @@ def test_a_type_without_a_hint_and_a_judge_prompt_cannot_generate(tmp_path: Path
         )
     with pytest.raises(ConfigError, match="cannot generate"):
         render_generate(load_prompt("judge-v1"), problem="?", options=(), problem_type="OCR")
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        ("=== user ===\n{problem}\n{question}\n", r"has \{question\}, .*did you mean \{problem\}\?"),
+        ("=== user ===\n{problem}\n\n{Choices}\n", r"line 3 of the section: .*\{Choices\}.*\{options\}"),
+        ("=== user ===\n{problem}\n{Answer} {observation} {answer}", r"\{Answer\}.*did you mean \{answer\}"),
+        ("=== user ===\n{problem}\n{answer}\n", r"\{answer\}, which nothing fills in"),
+        ("=== user ===\n{problem} {observation} {answer} {hint}\n", r"\{hint\}.*judge"),
+        ("=== user ===\n{problem} { options }\n", r"\{ options \}"),
+        ("=== user ===\n{{problem}} {{subject}}\n", r"\{subject\}"),
+        ("=== system ===\nAbout {problem}\n=== user ===\n{problem}\n", "only the user section has fields"),
+        ("=== user ===\n{problem}{hint}\n=== hint: OCR ===\n{unit}\n", r"hint: OCR section has \{unit\}"),
+    ],
+)
+def test_braces_that_nothing_fills_in_are_an_error_that_names_them(
+    tmp_path: Path, data: str, message: str
+) -> None:
+    (tmp_path / "p.txt").write_text(data)
+    with pytest.raises(ConfigError, match=r"(?s)" + message):
+        load_prompt("p.txt", base=tmp_path)
+
+
+@pytest.mark.parametrize(
+    "text", ['{"a": 1}', r"\boxed{n}", r"\frac{a}{b}", "{ name }", "{}", "{1}", "{a, b}", "{\nx\n}", "f(x){"]
+)
+def test_other_braces_are_text(tmp_path: Path, text: str) -> None:
+    (tmp_path / "p.txt").write_text(f"=== system ===\n{text}\n=== user ===\n{{problem}} {text}\n")
+    prompt = load_prompt("p.txt", base=tmp_path)
+    assert text in render_generate(prompt, problem="?", options=(), problem_type="OCR")

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 from pydantic import ValidationError
 
 from videop2r_data.errors import ConfigError
+from videop2r_data.schemas.judges import load_judges
 from videop2r_data.schemas.lock import BuildLock, FileLock, Ledger, SourceLock, StepModel
 from videop2r_data.schemas.recipe import Recipe, parse_recipe
+from videop2r_data.trainer.run.recipe_file import load_train_recipe
 
 GOOD = """
 name: my-set
@@ -154,3 +159,49 @@ def test_a_limit_of_money_needs_prices(
             Recipe.model_validate(data | {"max_cost": 5})
     else:
         assert Recipe.model_validate(data | {"max_cost": 5}).max_cost == 5
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "told"),
+    [
+        ("generate:", "generat:", "generat: no such setting; did you mean 'generate'? (r.yaml:4)"),
+        ("backend: {kind", "bakend: {kind", "generate.bakend: no such setting; did you mean 'backend'?"),
+        (
+            "model: m",
+            "model: m, temperature: 1",
+            "generate.backend.temperature: no such setting here; there is",
+        ),
+        ("kind: demo}]", "kind: demo,\n  medai_root: x}]", "did you mean 'media_root'? (r.yaml:4)"),
+        (
+            "kind: demo}]",
+            "kind: demo, zzz: x}]",
+            "sources.0.zzz: no such setting; allowed here: name, kind, path",
+        ),
+        ("kind: demo}]", "kind: dataste}]", "got 'dataste'; did you mean 'dataset'? (r.yaml:3)"),
+        ("name: my-set", "title: x", "  name: is missing"),
+        ("kind: demo}]", "kind: demo, columns: {options: 3}}]", "sources.0.columns.options: Input should be"),
+    ],
+)
+def test_a_wrong_key_is_told_once_with_its_line_and_the_nearest(old: str, new: str, told: str) -> None:
+    assert old in GOOD
+    text = refused(GOOD.replace(old, new))
+    assert told in text
+    assert text.startswith("r.yaml: 1 error(s) in the recipe\n"), text
+
+
+def test_two_typos_are_two_errors_in_their_lines() -> None:
+    text = refused(GOOD.replace("name: my-set", "nmae: my-set").replace("sources:", "source:"))
+    assert "2 error(s)" in text and "(r.yaml:2)" in text and "(r.yaml:3)" in text
+
+
+def test_the_other_files_of_settings_tell_it_the_same_way(tmp_path: Path) -> None:
+    judges = tmp_path / "judges.yaml"
+    judges.write_text("judges:\n  - name: a\n    backend: {kind: openai, modell: m, base_url: 'http://h'}\n")
+    with pytest.raises(ConfigError, match=rf"did you mean 'model'\? \({re.escape(str(judges))}:3\)"):
+        load_judges(judges)
+    train = tmp_path / "train.yaml"
+    train.write_text("train: rl\noptim:\n  lrr: 1\n")
+    with pytest.raises(ConfigError, match=rf"optim.lrr: .*did you mean 'lr'\? \({re.escape(str(train))}:3\)"):
+        load_train_recipe(train)
+    with pytest.raises(ConfigError, match=r"optim.lrr: no such setting; did you mean 'lr'\?\n"):
+        load_train_recipe("tiny-rl", sets=["optim.lrr=1"])

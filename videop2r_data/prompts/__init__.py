@@ -21,6 +21,13 @@ from videop2r_data.schemas.labels import label_options
 _HEAD = re.compile(r"^=== ([a-zA-Z][\w: -]*?) ===[ \t]*$", re.MULTILINE)
 _FIELD = re.compile(r"\{(problem|options|hint|answer|observation)\}")
 _HINT = "hint: "
+_ROLES = {
+    "generate": ("problem", "options", "hint"),
+    "judge": ("problem", "options", "answer", "observation"),
+}
+# LaTeX has braces too: `\boxed{n}` and `\frac{a}{b}` are text, which the first branch steps over.
+_BRACED = re.compile(r"\\[A-Za-z]+(?:\{[^{}\n]{0,80}\})+|\{( *[A-Za-z_][A-Za-z0-9_]{0,40} *)\}")
+_OTHER_NAMES = {"question": "problem", "query": "problem", "choices": "options", "reference": "answer"}
 
 
 class Prompt(NamedTuple):
@@ -113,6 +120,8 @@ def _parse(name: str, data: bytes) -> Prompt:
     if unknown:
         raise ConfigError(f"unknown sections: {', '.join(sorted(unknown))}", where=name)
     _check_fields(name, sections["user"], hints)
+    for section, body in sections.items():
+        _check_placeholders(name, section, body, sections["user"])
     return Prompt(name, sections.get("system", ""), sections["user"], hints, digest_bytes(data))
 
 
@@ -131,6 +140,38 @@ def _check_fields(name: str, user: str, hints: Mapping[str, str]) -> None:
             hint="a generating prompt has {problem}, {options} and {hint}; "
             "a judge prompt {problem}, {options}, {answer} and {observation}",
         )
+
+
+def _check_placeholders(name: str, section: str, body: str, user: str) -> None:
+    """Refuse braces that look like a field and would go to the model as they stand."""
+    role = "judge" if "{observation}" in user else "generate"
+    known = _ROLES[role] if section == "user" else ()
+    for match in _BRACED.finditer(body):
+        inner = match.group(1) or ""
+        field = inner.strip()
+        is_text = inner != field and field not in _ROLES["generate"] + _ROLES["judge"]
+        if not field or inner in known or is_text:
+            continue
+        if section != "user":
+            hint = (
+                "only the user section has fields: what stands in the others is the same for every question"
+            )
+        else:
+            near = _OTHER_NAMES.get(field.lower(), field.lower())
+            meant = f"did you mean {{{near}}}? " if near in known else ""
+            fields = ", ".join(f"{{{one}}}" for one in known)
+            hint = (
+                f"{meant}a prompt of this kind ({role}) has {fields}; for braces as text write {{ {field} }}"
+            )
+        raise ConfigError(
+            f"the {section} section has {{{inner}}}, which nothing fills in",
+            where=f"{name}, line {_line_of(body, match.start(1))} of the section",
+            hint=hint,
+        )
+
+
+def _line_of(body: str, at: int) -> int:
+    return body.count("\n", 0, at) + 1
 
 
 def fill(template: str, fields: Mapping[str, str]) -> str:

@@ -46,19 +46,31 @@ def error_lines(
         if e["type"] == "extra_forbidden" and model is not None and (right := _nearest(model, e["loc"]))
     }
     told: dict[Path, list[str]] = {}
+    at: dict[Path, str] = {}
     for one in found:
-        if one["type"] == "missing" and one["loc"] in typos:
+        if (one["type"] == "missing" and one["loc"] in typos) or _follows(one, found):
             continue
-        texts = told.setdefault(_real(one["loc"], data), [])
+        place = _real(one["loc"], data)
+        texts = told.setdefault(place, [])
+        stands = place[:-1] if one["type"] == "missing" else place
+        at[place] = (lines or {}).get(stands, "")
         text = _told(model, one["loc"], one)
         if text not in texts:
             texts.append(text)
-    return [_line(place, texts, what, lines or {}) for place, texts in told.items()]
+    return [_line(place, texts, what, at[place]) for place, texts in told.items()]
 
 
-def _line(place: Path, texts: list[str], what: str, lines: Mapping[Path, str]) -> str:
-    at = next((f" ({lines[place[:n]]})" for n in range(len(place), 0, -1) if place[:n] in lines), "")
-    return f"  {'.'.join(map(str, place)) or f'({what})'}: {', or '.join(texts)}{at}"
+def _follows(error: Mapping[str, Any], found: Sequence[Mapping[str, Any]]) -> bool:
+    """A list is "too short" because an entry of it is wrong: that entry's error says all."""
+    size = len(error["loc"])
+    return error["type"] == "too_short" and any(
+        len(e["loc"]) > size and e["loc"][:size] == error["loc"] for e in found
+    )
+
+
+def _line(place: Path, texts: list[str], what: str, at: str) -> str:
+    head = ".".join(map(str, place)) or f"({what})"
+    return f"  {head}: {', or '.join(texts)}{f' ({at})' if at else ''}"
 
 
 def _told(model: type[BaseModel] | None, place: Path, error: Mapping[str, Any]) -> str:

@@ -36,7 +36,14 @@ def parse_yaml(text: str, model: type[M], *, where: str, what: str = "recipe", v
 
 
 def checked(
-    data: Any, model: type[M], *, where: str, what: str, allowed: str = "", text: str | None = None
+    data: Any,
+    model: type[M],
+    *,
+    where: str,
+    what: str,
+    allowed: str = "",
+    text: str | None = None,
+    file: str | None = None,
 ) -> M:
     """A record from plain values; the one place that tells what is wrong in a file of settings.
 
@@ -47,6 +54,7 @@ def checked(
         what: what a person calls such a file.
         allowed: what to do about wrong fields.
         text: the YAML document that the values come from; errors name the lines in it.
+        file: name of that document, where it is not `where`.
 
     Raises:
         ConfigError: every error at once, each with field and line; an unknown key with the nearest right one.
@@ -54,7 +62,7 @@ def checked(
     try:
         return model.model_validate(data)
     except ValidationError as error:
-        places = key_places(text, where) if text is not None else {}
+        places = key_places(text, file or where) if text is not None else {}
         lines = error_lines(error, what, model=model, data=data, lines=places)
         raise ConfigError(
             f"{len(lines)} error(s) in the {what}\n" + "\n".join(lines), where=where, hint=allowed or None

@@ -63,13 +63,14 @@ def load_train_recipe(
     for key, value in changes:
         _put(data, key, value)
     _resolve(data, Path.cwd())
-    if changes:
-        where += " with the flags of the command"
-    return validated(data, where=where, text=text)
+    flagged = f"{where} with the flags of the command" if changes else where
+    return validated(data, where=flagged, text=text, file=where)
 
 
-def validated(data: dict[str, Any], *, where: str, text: str | None = None) -> TrainRecipe:
-    """The recipe that plain values describe; `text` is the YAML that they come from, for the lines of errors.
+def validated(
+    data: dict[str, Any], *, where: str, text: str | None = None, file: str | None = None
+) -> TrainRecipe:
+    """The recipe that plain values describe; `text` is the YAML of `file` that they come from, for errors.
 
     Raises:
         ConfigError: every error at once, each with its field.
@@ -81,6 +82,7 @@ def validated(data: dict[str, Any], *, where: str, text: str | None = None) -> T
         what="training recipe",
         allowed="p2r-train schema prints what is allowed",
         text=text,
+        file=file,
     )
 
 
