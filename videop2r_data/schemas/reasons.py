@@ -119,6 +119,10 @@ class RejectReason(StrEnum):
     THINK_ANSWER_MISMATCH = "think_answer_mismatch"
     COPIED_VERDICT = "copied_verdict"
     """The trace holds a judgement tag: it tries to speak for the judge."""
+    LEAKED_ANSWER = "leaked_answer"
+    """The observation states the answer as an answer: a judge that reads it finds that the answer follows."""
+    HOLLOW_OBSERVATION = "hollow_observation"
+    """The observation says nothing, or the question once more."""
     # judge
     INSUFFICIENT = "insufficient"
     NO_VERDICT = "no_verdict"
