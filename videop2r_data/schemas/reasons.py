@@ -127,3 +127,31 @@ class RejectReason(StrEnum):
     INSUFFICIENT = "insufficient"
     NO_VERDICT = "no_verdict"
     """The judge's reply holds none of the verdicts on offer: unscored."""
+
+
+_CALLS = ("CALL_", "COMPLETION_", "CONTENT_")
+_BEGINNINGS: dict[Stage, tuple[str, ...]] = {
+    Stage.MEDIA: ("MEDIA_", "DECODE_"),
+    Stage.GENERATE: _CALLS,
+    Stage.JUDGE: ("INSUFFICIENT", "NO_VERDICT", *_CALLS),
+}
+_POOL = (
+    RejectReason.BAD_ROW,
+    RejectReason.DUPLICATE_ID,
+    RejectReason.UNSAFE_PATH,
+    RejectReason.BAD_REFERENCE,
+)
+
+
+def reasons_of(stage: Stage) -> frozenset[RejectReason]:
+    """The reasons that a stage may give; what no other stage gives is a reason of the verify step.
+
+    >>> RejectReason.LEAKED_ANSWER in reasons_of(Stage.VERIFY), RejectReason.NO_VERDICT in reasons_of(Stage.JUDGE)
+    (True, True)
+    """
+    if stage is Stage.POOL:
+        return frozenset(_POOL)
+    if stage is Stage.VERIFY:
+        others = frozenset[RejectReason]().union(*(reasons_of(s) for s in Stage if s is not Stage.VERIFY))
+        return frozenset(RejectReason) - others
+    return frozenset(r for r in RejectReason if r.name.startswith(_BEGINNINGS[stage]))
