@@ -135,12 +135,7 @@ _BEGINNINGS: dict[Stage, tuple[str, ...]] = {
     Stage.GENERATE: _CALLS,
     Stage.JUDGE: ("INSUFFICIENT", "NO_VERDICT", *_CALLS),
 }
-_POOL = (
-    RejectReason.BAD_ROW,
-    RejectReason.DUPLICATE_ID,
-    RejectReason.UNSAFE_PATH,
-    RejectReason.BAD_REFERENCE,
-)
+_POOL = frozenset(map(RejectReason, ("bad_row", "duplicate_id", "unsafe_path", "bad_reference")))
 
 
 def reasons_of(stage: Stage) -> frozenset[RejectReason]:
