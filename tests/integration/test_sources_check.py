@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+import importlib.util
+import io
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 from PIL import Image
+from rich.console import Console
+from typer.testing import CliRunner
 
 from tests.shared import media_dir
-from videop2r_data.builders.check import check_pool
-from videop2r_data.builders.check_report import BadFile, CheckReport
+from videop2r_data.builders.check import check_folder, check_pool, check_recipe
+from videop2r_data.builders.check_report import BadFile, CheckReport, FileLine
+from videop2r_data.builders.findings import Finding
 from videop2r_data.builders.sources import BadRow
+from videop2r_data.builders.workspace import Workspace
+from videop2r_data.cli.main import app
+from videop2r_data.cli.render_findings import render_findings
 from videop2r_data.schemas.recipe import (
     BackendSpec,
     DemoSpec,
@@ -143,3 +152,103 @@ def test_the_demo_world_is_whole(tmp_path: Path) -> None:
     report = _check(tmp_path, world, demo_root=tmp_path / "world")
     assert report.ok, report
     assert report.rows == 4
+
+
+def test_a_folder_is_looked_at_without_a_recipe(tmp_path: Path) -> None:
+    folder = media_dir()
+    if folder is None:
+        pytest.skip("no shared media here")
+    report = asyncio.run(check_folder(folder))
+    (source,) = report.sources
+    bad = {found.path: found.reason.value for fault in source.faults for found in fault.examples}
+    assert BROKEN.items() <= bad.items() and not set(WHOLE) & set(bad)
+    assert source.kind == "folder" and source.left_out == 1 and not report.ok
+    assert source.files == len([p for p in folder.iterdir() if p.name != "README.md"])
+    (tmp_path / ".hidden").mkdir()
+    (tmp_path / ".hidden" / "a.mp4").write_bytes(b"x")
+    (tmp_path / "notes.txt").write_text("x")
+    empty = asyncio.run(check_folder(tmp_path))
+    assert not empty.ok and empty.sources[0].error == "no clip and no image in it"
+    (tmp_path / "deep" / "er").mkdir(parents=True)
+    Image.new("RGB", (64, 48)).save(tmp_path / "deep" / "er" / "A.PNG")
+    found = asyncio.run(check_folder(tmp_path))
+    assert found.ok and found.files_ok == 1 and found.sources[0].left_out == 1
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_every_file_and_every_bad_row_is_told_in_the_order_of_the_pool(workers: int, tmp_path: Path) -> None:
+    names = [f"{i}.png" for i in range(30)]
+    rows: list[Any] = [_row(i, name, "image") for i, name in enumerate(names)]
+    rows += ["junk", _row(77, "3.png", "image"), _row(78, "", "text")]
+    for i in range(30):
+        Image.new("RGB", (64 + 400 * (i % 3), 48)).save(tmp_path / names[i])
+    (tmp_path / "7.png").write_bytes(b"")
+    (tmp_path / "pool.json").write_text(json.dumps(rows))
+    lines: list[FileLine] = []
+    _check(
+        tmp_path,
+        SourceSpec(name="p", kind="video-r1", path="pool.json", media_root="."),
+        media=MediaSpec(workers=workers),
+        on_file=lines.append,
+    )
+    assert [line.what for line in lines] == ["row"] + ["file"] * 30
+    assert (lines[0].row, lines[0].ok, lines[0].reason) == (30, False, "bad_row")
+    files = lines[1:]
+    assert [line.path for line in files] == names
+    assert [line.path for line in files if not line.ok] == ["7.png"] and files[7].reason == "media_empty"
+    assert files[3].sample_ids == ["p/3", "p/77"] and files[3].rows == 2
+    assert files[4].probe is not None and files[4].probe.width == 464
+
+
+def test_a_pool_without_a_row_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "pool.json").write_text("[]")
+    report = _check(tmp_path, SourceSpec(name="p", kind="video-r1", path="pool.json"))
+    assert not report.ok and report.sources[0].error is not None
+
+
+def test_a_missing_decoder_hides_no_other_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Image.new("RGB", (64, 48)).save(tmp_path / "a.png")
+    (tmp_path / "pool.json").write_text(json.dumps([_row(0, "a.png", "image"), _row(1, "b.png", "image")]))
+    monkeypatch.setitem(sys.modules, "decord", None)  # what an environment without it looks like
+    recipe = Recipe(
+        name="x",
+        sources=(SourceSpec(name="p", kind="video-r1", path="pool.json", media_root="."),),
+        media=MediaSpec(workers=1, decoder="decord"),
+        generate=GenerateSpec(backend=BackendSpec(kind="vllm", model="./nowhere")),
+    )
+    report = asyncio.run(check_recipe(recipe, Workspace.at(tmp_path / "set", base=tmp_path)))
+    assert (report.files, report.files_ok) == (2, 1)
+    errors = {finding.about: finding for finding in report.setup if finding.state == "error"}
+    assert set(errors) == {"decoder"} and "[decord]" in errors["decoder"].hint
+    (server,) = report.servers
+    told = {finding.about: finding for finding in server.findings}
+    assert "no such folder" in told["model"].message
+    if importlib.util.find_spec("vllm") is None:
+        assert '[vllm]"' in told["library"].hint
+
+
+def test_the_text_shows_warnings_and_several_examples_of_a_reason(tmp_path: Path) -> None:
+    for i in range(7):
+        (tmp_path / f"bad{i}.png").write_bytes(b"")
+        frames = [Image.new("RGB", (40, 40), (i, j, 0)) for j in range(3)]
+        frames[0].save(tmp_path / f"moving{i}.gif", save_all=True, append_images=frames[1:])
+    lines = tmp_path / "lines.jsonl"
+    result = CliRunner().invoke(app, ["check", str(tmp_path), "--report", str(lines)])
+    assert result.exit_code == 1, result.output
+    text = result.stdout
+    assert "media_empty: 7 files" in text and text.count("the file has 0 bytes") == 5
+    assert "warnings: 7 usable files" in text and text.count("and 2 more") == 2
+    assert "7 files: animated: only the first of N frames is used" in text
+    assert "moving4.gif: animated: only the first of 3 frames is used" in text
+    assert len(lines.read_text().splitlines()) == 14
+    assert max(map(len, text.replace(str(tmp_path), "").splitlines())) <= 80
+    found = json.loads(CliRunner().invoke(app, ["check", str(tmp_path), "--json"]).stdout)
+    assert found["sources"][0]["warning_kinds"] == {"animated: only the first of N frames is used": 7}
+
+
+def test_what_files_and_servers_say_does_not_reach_the_terminal_as_orders() -> None:
+    console = Console(width=80, record=True, file=io.StringIO())
+    nasty = "a\x1b[31m\x9b1m\u202eb"
+    render_findings([Finding(about="call", state="error", message=nasty, hint=nasty)], console)
+    text = console.export_text()
+    assert "a�[31m" in text and not {"\x1b", "\x9b", "\u202e"} & set(text)

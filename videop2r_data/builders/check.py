@@ -1,40 +1,102 @@
-"""Look at every row and every media file of a recipe before anything is spent."""
+"""Look at all that a build needs before anything is spent: rows, media, settings, folders, servers."""
 
 from __future__ import annotations
 
 import asyncio
-from array import array
-from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 
-from videop2r_data.builders.check_report import (
-    BadFile,
-    CheckReport,
-    FileWarning,
-    MediaFault,
-    MediaStats,
-    SourceCheck,
-    Spread,
-    total_seconds,
-)
-from videop2r_data.builders.sources import BadRow, Source, open_source
-from videop2r_data.errors import MediaError, SourceError
+from videop2r_data.builders.check_report import CheckReport
+from videop2r_data.builders.check_tally import OnBad, OnFile, Tally
+from videop2r_data.builders.findings import DoctorReport, no_error
+from videop2r_data.builders.server_look import Calls, look_at_servers
+from videop2r_data.builders.setup_look import look_at_setup
+from videop2r_data.builders.sources import open_source
+from videop2r_data.builders.trial_rows import TrialRows
+from videop2r_data.builders.workspace import Workspace
+from videop2r_data.errors import MediaError, P2RError
 from videop2r_data.media import DecodePool, MediaProbe, resolve_media
 from videop2r_data.schemas.reasons import RejectReason
-from videop2r_data.schemas.recipe import Recipe, SourceSpec
-from videop2r_data.schemas.sample import DataType, Sample
+from videop2r_data.schemas.recipe import MediaSpec, Recipe, SourceSpec
+from videop2r_data.schemas.sample import DataType
 
-__all__ = ["CheckReport", "Progress", "check_pool"]
-
-EXAMPLES = 20
-"""Files per reason, bad rows and warnings that a report names."""
-EXAMPLE_ROWS = 5
-"""Rows that a report names per file."""
+__all__ = ["CheckReport", "Progress", "check_folder", "check_pool", "check_recipe", "doctor"]
 
 Progress = Callable[[str, int, int], None]
 """Called with source name, files done, files in all, after each file."""
+VIDEO_ENDINGS = frozenset((
+    ".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".flv", ".f4v", ".wmv", ".asf",
+    ".mpg", ".mpeg", ".vob", ".ts", ".m2ts", ".mts", ".3gp", ".3g2", ".ogv", ".ivf"
+))  # fmt: skip
+IMAGE_ENDINGS = frozenset(
+    (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".heic", ".heif", ".avif")
+)
+
+
+async def check_recipe(
+    recipe: Recipe,
+    place: Workspace,
+    *,
+    deep: bool = False,
+    calls: Calls = "one-frame",
+    progress: Progress | None = None,
+    tell: Callable[[str], None] = lambda _: None,
+    on_file: OnFile | None = None,
+) -> CheckReport:
+    """Everything at once: a fault of one part does not keep the others from being looked at.
+
+    Args:
+        recipe: what would be built.
+        place: where.
+        deep: decode every frame of every file.
+        calls: what to ask the servers; see `Calls`.
+        progress: see `Progress`.
+        tell: is told what is being waited for.
+        on_file: is given every file and every bad row, in the order of the pool.
+
+    Raises:
+        ConfigError: no decoder process can be started here.
+    """
+    rows = TrialRows()
+    report = await check_pool(
+        recipe,
+        base=place.base,
+        demo_root=place.demo,
+        deep=deep,
+        progress=progress,
+        on_file=on_file,
+        trial=rows,
+    )
+    setup = look_at_setup(recipe, place, rows=rows.good)
+    servers = await look_at_servers(recipe, place, rows, calls=calls, tell=tell)
+    return report.joined(setup, servers)
+
+
+async def doctor(
+    recipe: Recipe, place: Workspace, *, calls: Calls = "full", tell: Callable[[str], None] = lambda _: None
+) -> DoctorReport:
+    """Settings and servers, with the requests of a real build; of the media only those that a request needs.
+
+    Args:
+        recipe: what would be built.
+        place: where; nothing is written there (a demo world, if the recipe asks for one).
+        calls: what to ask the servers.
+        tell: is told what is being waited for.
+    """
+    rows = TrialRows()
+    tell("reading the pool")
+    tallies = [Tally(spec.name, spec.kind) for spec in recipe.sources]
+    for spec, tally in zip(recipe.sources, tallies, strict=True):
+        _read(tally, spec, base=place.base, demo_root=place.demo, trial=rows)
+    setup = look_at_setup(recipe, place, rows=rows.good)
+    setup += [tally.finding() for tally in tallies]
+    servers = await look_at_servers(recipe, place, rows, calls=calls, tell=tell)
+    return DoctorReport(
+        ok=no_error(setup) and all(server.ok for server in servers),
+        setup=setup,
+        servers=servers,
+        calls_usd=sum(call.usd for server in servers for call in server.calls),
+    )
 
 
 async def check_pool(
@@ -44,12 +106,15 @@ async def check_pool(
     demo_root: Path | None = None,
     deep: bool = False,
     progress: Progress | None = None,
-    on_bad: Callable[[str, BadRow | BadFile], None] | None = None,
+    on_bad: OnBad | None = None,
+    on_file: OnFile | None = None,
+    trial: TrialRows | None = None,
 ) -> CheckReport:
     """Read every source and look once at every media file that its rows need.
 
     Memory grows by about 250 bytes a row and 300 bytes a file (260,000 rows over 100,000 files: 100 MB).
-    The report does not depend on the number of decoder processes.
+    The report does not depend on the number of decoder processes. Files are looked at with PyAV, whatever
+    decoder the recipe names.
 
     Args:
         recipe: what to check; its media settings give the limits.
@@ -59,169 +124,78 @@ async def check_pool(
         progress: see `Progress`.
         on_bad: called with the source's name and every bad row and bad file, the latter with all its rows;
             the report itself names only the first of each kind.
+        on_file: called with every file and every bad row, in the order of the pool.
+        trial: takes in the rows that a trial call may be about.
 
     Raises:
         ConfigError: no decoder process can be started here.
-        MissingExtraError: the recipe's decoder is not installed.
     """
-    checks: list[SourceCheck] = []
-    async with DecodePool(recipe.media, want="encoded") as pool:
+    checks = []
+    async with _probes(recipe.media) as pool:
         for spec in recipe.sources:
-            tally = _Tally(spec)
-            tally.read(base, demo_root, on_bad)
+            tally = Tally(spec.name, spec.kind, on_file)
+            _read(tally, spec, base=base, demo_root=demo_root, trial=trial, on_bad=on_bad)
             await _probe_all(tally, pool, deep=deep, progress=progress)
             checks.append(tally.result(on_bad))
     return CheckReport.of(checks, deep=deep)
 
 
-@dataclass
-class _Measures:
-    """Numbers of the usable files of one kind, 8 bytes each."""
+async def check_folder(
+    folder: Path,
+    *,
+    deep: bool = False,
+    progress: Progress | None = None,
+    on_file: OnFile | None = None,
+) -> CheckReport:
+    """Look at every clip and image of a folder and of those in it, without a recipe.
 
-    bytes: int = 0
-    width: array[float] = field(default_factory=lambda: array("d"))
-    height: array[float] = field(default_factory=lambda: array("d"))
-    frames: array[float] = field(default_factory=lambda: array("d"))
-    duration_s: array[float] = field(default_factory=lambda: array("d"))
-    fps: array[float] = field(default_factory=lambda: array("d"))
+    What a file is, is told by its ending; hidden files and other endings are left out and counted.
 
-    def add(self, probe: MediaProbe) -> None:
-        self.bytes += probe.file_bytes
-        self.width.append(probe.width)
-        self.height.append(probe.height)
-        self.frames.append(probe.frames)
-        if probe.duration_s is not None:
-            self.duration_s.append(probe.duration_s)
-        if probe.fps is not None:
-            self.fps.append(probe.fps)
-
-    def stats(self) -> MediaStats | None:
-        width, height, frames = Spread.of(self.width), Spread.of(self.height), Spread.of(self.frames)
-        if width is None or height is None or frames is None:
-            return None
-        return MediaStats(
-            files=len(self.width),
-            bytes=self.bytes,
-            width=width,
-            height=height,
-            frames=frames,
-            duration_s=Spread.of(self.duration_s),
-            fps=Spread.of(self.fps),
-            total_s=total_seconds(self.duration_s),
-        )
-
-
-_File = tuple[str, DataType]
-
-
-class _Tally:
-    """What is known of one source while it is looked at."""
-
-    def __init__(self, spec: SourceSpec) -> None:
-        self.spec = spec
-        self.source: Source | None = None
-        self.error: str | None = None
-        self.rows = 0
-        self.bad: Counter[str] = Counter()
-        self.bad_examples: list[BadRow] = []
-        self.table: dict[str, Counter[str]] = defaultdict(Counter)
-        self.text_rows = 0
-        # In the order of first need; the rows of a file by problem_id, which is short.
-        self.files: dict[_File, list[str]] = {}
-        self.bad_files: dict[int, tuple[RejectReason, str]] = {}
-        self.warned: dict[int, list[str]] = {}
-        self.measures = {DataType.VIDEO: _Measures(), DataType.IMAGE: _Measures()}
-
-    def read(
-        self, base: Path, demo_root: Path | None, on_bad: Callable[[str, BadRow | BadFile], None] | None
-    ) -> None:
-        """Take in every row; a pool that breaks off is noted, its rows so far are kept."""
-        try:
-            self.source = open_source(self.spec, base=base, demo_root=demo_root)
-            for row in self.source.rows():
-                self._add(row)
-                if on_bad and isinstance(row, BadRow):
-                    on_bad(self.spec.name, row)
-        except SourceError as error:
-            self.error = str(error)
-
-    def _add(self, row: Sample | BadRow) -> None:
-        self.rows += 1
-        if isinstance(row, BadRow):
-            self.bad[row.reason.value] += 1
-            if len(self.bad_examples) < EXAMPLES:
-                self.bad_examples.append(row)
-            return
-        self.table[row.data_type.value][row.problem_type.value] += 1
-        if row.data_type is DataType.TEXT:
-            self.text_rows += 1
+    Raises:
+        ConfigError: no decoder process can be started here.
+    """
+    tally = Tally(folder.resolve().name or "folder", "folder", on_file)
+    tally.root = folder
+    for path in sorted(folder.rglob("*")):
+        shown = path.relative_to(folder)
+        if any(part.startswith(".") for part in shown.parts) or not path.is_file():
+            continue
+        ending = path.suffix.lower()
+        if ending in VIDEO_ENDINGS or ending in IMAGE_ENDINGS:
+            tally.add_file(shown.as_posix(), DataType.VIDEO if ending in VIDEO_ENDINGS else DataType.IMAGE)
         else:
-            self.files.setdefault((row.path, row.data_type), []).append(row.problem_id)
-
-    def found(self, index: int, data_type: DataType, probe: MediaProbe) -> None:
-        """A usable file."""
-        self.measures[data_type].add(probe)
-        if probe.warnings:
-            self.warned[index] = list(probe.warnings)
-
-    def failed(self, index: int, error: MediaError) -> None:
-        """A file that cannot be used."""
-        self.bad_files[index] = (RejectReason(error.reason), error.message)
-
-    def result(self, on_bad: Callable[[str, BadRow | BadFile], None] | None) -> SourceCheck:
-        """Everything in the order of the pool, whatever order the files were finished in."""
-        faults: dict[RejectReason, list[BadFile]] = defaultdict(list)
-        files: Counter[RejectReason] = Counter()
-        rows: Counter[RejectReason] = Counter()
-        warnings: list[FileWarning] = []
-        for index, ((path, data_type), ids) in enumerate(self.files.items()):
-            if index in self.warned and len(warnings) < EXAMPLES:
-                warnings.append(FileWarning(path=path, warnings=self.warned[index]))
-            if index not in self.bad_files:
-                continue
-            reason, _ = self.bad_files[index]
-            files[reason] += 1
-            rows[reason] += len(ids)
-            if on_bad:
-                on_bad(self.spec.name, self._bad_file(index, path, data_type, ids, len(ids)))
-            if len(faults[reason]) < EXAMPLES:
-                faults[reason].append(self._bad_file(index, path, data_type, ids, EXAMPLE_ROWS))
-        root = self.source.media_root if self.source else None
-        return SourceCheck(
-            name=self.spec.name,
-            kind=self.spec.kind,
-            media_root=str(root) if root is not None else None,
-            error=self.error,
-            rows=self.rows,
-            bad_rows=dict(self.bad.most_common()),
-            bad_examples=self.bad_examples,
-            table={kind: dict(sorted(types.items())) for kind, types in sorted(self.table.items())},
-            files=len(self.files),
-            files_ok=len(self.files) - len(self.bad_files),
-            rows_ok=self.rows - self.bad.total() - rows.total(),
-            faults=[
-                MediaFault(reason=reason, files=files[reason], rows=rows[reason], examples=faults[reason])
-                for reason in sorted(files, key=lambda r: (-files[r], r.value))
-            ],
-            videos=self.measures[DataType.VIDEO].stats(),
-            images=self.measures[DataType.IMAGE].stats(),
-            warned=len(self.warned),
-            warnings=warnings,
-        )
-
-    def _bad_file(self, index: int, path: str, data_type: DataType, ids: list[str], limit: int) -> BadFile:
-        reason, detail = self.bad_files[index]
-        return BadFile(
-            path=path,
-            data_type=data_type,
-            reason=reason,
-            detail=detail,
-            rows=len(ids),
-            sample_ids=[f"{self.spec.name}/{problem_id}" for problem_id in ids[:limit]],
-        )
+            tally.left_out += 1
+    if not tally.files:
+        tally.error = "no clip and no image in it"
+    async with _probes(MediaSpec()) as pool:
+        await _probe_all(tally, pool, deep=deep, progress=progress)
+    return CheckReport.of([tally.result()], deep=deep)
 
 
-async def _probe_all(tally: _Tally, pool: DecodePool, *, deep: bool, progress: Progress | None) -> None:
+def _probes(media: MediaSpec) -> DecodePool:
+    """Decoder processes for probes: those are made by PyAV, so that a missing decord hides no other fault."""
+    return DecodePool(media.model_copy(update={"decoder": "pyav"}), want="encoded")
+
+
+def _read(
+    tally: Tally,
+    spec: SourceSpec,
+    *,
+    base: Path,
+    demo_root: Path | None,
+    trial: TrialRows | None,
+    on_bad: OnBad | None = None,
+) -> None:
+    try:
+        source = open_source(spec, base=base, demo_root=demo_root)
+    except P2RError as error:
+        tally.error = str(error)
+        return
+    tally.root = source.media_root
+    tally.read(source.rows(), trial, on_bad)
+
+
+async def _probe_all(tally: Tally, pool: DecodePool, *, deep: bool, progress: Progress | None) -> None:
     """Look at every file of a source, as many at a time as there are decoder processes."""
     todo = iter(enumerate(tally.files))
     done = 0
@@ -230,12 +204,12 @@ async def _probe_all(tally: _Tally, pool: DecodePool, *, deep: bool, progress: P
         nonlocal done
         for index, (path, data_type) in todo:
             try:
-                tally.found(index, data_type, await _probe(tally.source, pool, path, data_type, deep=deep))
+                tally.found(index, data_type, await _probe(tally.root, pool, path, data_type, deep=deep))
             except MediaError as error:
                 tally.failed(index, error)
             done += 1
             if progress:
-                progress(tally.spec.name, done, len(tally.files))
+                progress(tally.name, done, len(tally.files))
 
     try:
         async with asyncio.TaskGroup() as group:
@@ -246,9 +220,8 @@ async def _probe_all(tally: _Tally, pool: DecodePool, *, deep: bool, progress: P
 
 
 async def _probe(
-    source: Source | None, pool: DecodePool, path: str, data_type: DataType, *, deep: bool
+    root: Path | None, pool: DecodePool, path: str, data_type: DataType, *, deep: bool
 ) -> MediaProbe:
-    root = source.media_root if source else None
     if root is None:
         raise MediaError(
             "the source has no media_root: set it in the recipe",

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Literal
 
 from pydantic import Field
 
+from videop2r_data.builders.findings import Finding, ServerLook, no_error
 from videop2r_data.builders.sources import BadRow
+from videop2r_data.media import MediaProbe
 from videop2r_data.schemas.base import Model
 from videop2r_data.schemas.reasons import RejectReason
 from videop2r_data.schemas.sample import DataType
@@ -109,8 +112,12 @@ class SourceCheck(Model):
     images: MediaStats | None
     warned: int = Field(ge=0)
     """Usable files with a warning."""
+    warning_kinds: dict[str, int] = Field(default_factory=dict)
+    """Warning, its numbers as `N` -> usable files."""
     warnings: list[FileWarning]
     """The first of them."""
+    left_out: int = Field(default=0, ge=0)
+    """Of a folder: files that are neither clip nor image by their ending."""
 
     @property
     def ok(self) -> bool:
@@ -118,18 +125,67 @@ class SourceCheck(Model):
         return self.error is None and self.rows == self.rows_ok
 
 
+class FileLine(Model):
+    """One line of `--report`: a file, or a row of the pool that cannot be used at all."""
+
+    what: Literal["file", "row"]
+    source: str
+    ok: bool
+    reason: str = ""
+    detail: str = ""
+    path: str = ""
+    data_type: str = ""
+    rows: int = Field(default=1, ge=1)
+    """Rows that need the file."""
+    sample_ids: list[str] = Field(default_factory=list)
+    """All of them."""
+    row: int | None = None
+    """Of a bad row: its place in the pool, from 0."""
+    probe: MediaProbe | None = None
+    """What the file is; None if it cannot be used."""
+
+    @classmethod
+    def of_row(cls, source: str, bad: BadRow) -> FileLine:
+        """The line of a bad row."""
+        return cls(
+            what="row",
+            source=source,
+            ok=False,
+            reason=bad.reason.value,
+            detail=bad.detail,
+            row=bad.row,
+            sample_ids=[bad.sample_id] if bad.sample_id else [],
+        )
+
+
 class CheckReport(Model):
-    """Every source of a recipe, looked at before anything is spent."""
+    """Every source of a recipe, and what a build needs besides, looked at before anything is spent."""
 
     deep: bool
     """Every frame of every file was decoded."""
     ok: bool
-    """Every row of every source can be used."""
+    """Every row of every source can be used, and no finding of setup and servers is an error."""
     rows: int = Field(ge=0)
     rows_ok: int = Field(ge=0)
     files: int = Field(ge=0)
     files_ok: int = Field(ge=0)
     sources: list[SourceCheck]
+    setup: list[Finding] = Field(default_factory=list)
+    """Settings, libraries, folders."""
+    servers: list[ServerLook] = Field(default_factory=list)
+    calls_usd: float = Field(default=0.0, ge=0)
+    """What the trial calls cost by the recipe's prices."""
+
+    def joined(self, setup: list[Finding], servers: list[ServerLook]) -> CheckReport:
+        """With what was found beside the pool."""
+        return self.model_copy(
+            update={
+                "ok": self.ok and no_error(setup) and all(server.ok for server in servers),
+                "setup": setup,
+                "servers": servers,
+                "calls_usd": sum(call.usd for server in servers for call in server.calls),
+            }
+        )
 
     @classmethod
     def of(cls, sources: list[SourceCheck], *, deep: bool) -> CheckReport:

@@ -7,8 +7,9 @@ from typing import Annotated
 
 import typer
 
-from videop2r_data.cli import card, gallery, hub, judge_eval, stats
+from videop2r_data.cli import card, gallery, hub, judge_eval, look, stats
 from videop2r_data.cli.common import errors_as_messages
+from videop2r_data.cli.look import JsonOpt, OutOpt, WorkOpt
 from videop2r_data.cli.verbosity import Program, QuietOpt, VerboseOpt, VersionOpt
 
 app = typer.Typer(
@@ -22,15 +23,6 @@ app = typer.Typer(
 )
 
 RecipeArg = Annotated[str, typer.Argument(help="A recipe file, or the name of a packaged recipe.")]
-OutOpt = Annotated[
-    Path | None,
-    typer.Option("--out", metavar="DIR", help="Folder of the data set; default: ./ and the recipe's name."),
-]
-WorkOpt = Annotated[
-    Path | None,
-    typer.Option("--work", metavar="DIR", help="Folder of the journal; default: the data set's with .build."),
-]
-JsonOpt = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
 WhereArg = Annotated[
     str, typer.Argument(help="A local folder, a Hub id, or the folder of the official release.")
 ]
@@ -146,22 +138,7 @@ def verify(
         run_verify(where, revision=revision, workers=workers, as_json=json)
 
 
-@app.command(epilog="Example: p2r-data check my-recipe.yaml --deep")
-def check(
-    recipe: RecipeArg = "demo",
-    out: OutOpt = None,
-    work: WorkOpt = None,
-    deep: Annotated[bool, typer.Option("--deep", help="Decode every frame, not only the headers.")] = False,
-    json: JsonOpt = False,
-) -> None:
-    """Look at every pool row and every media file before anything is spent.
-
-    Exit code 1 if a file or a row cannot be used.
-    """
-    from videop2r_data.cli.plan import run_check
-
-    with errors_as_messages(as_json=json):
-        run_check(recipe, out=out, work=work, deep=deep, as_json=json)
+look.add(app)
 
 
 @app.command(epilog="Example: p2r-data estimate my-recipe.yaml --pilot 100")

@@ -1,8 +1,7 @@
-"""The commands before a build: `check`, `estimate`, `schema`, `init`."""
+"""The commands before a build: `estimate`, `schema`, `init`."""
 
 from __future__ import annotations
 
-import asyncio
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,7 +12,6 @@ from rich.table import Table
 from rich.text import Text
 
 from videop2r_data.cli.common import (
-    FINDINGS,
     err_console,
     out_console,
     print_json,
@@ -25,44 +23,7 @@ from videop2r_data.cli.render_tables import plural
 from videop2r_data.errors import ConfigError
 
 if TYPE_CHECKING:
-    from videop2r_data.builders.check_report import CheckReport
     from videop2r_data.builders.estimate import Estimate
-
-
-def run_check(recipe: str, *, out: Path | None, work: Path | None, deep: bool, as_json: bool) -> None:
-    """Look at the pool and at every media file."""
-    from videop2r_data.builders.check import check_pool
-    from videop2r_data.builders.workspace import Workspace
-
-    found, base = read_recipe(recipe)
-    place = Workspace.at(out or Path(found.name), base=base, work=work)
-    console = err_console()
-    with console.status("looking at the pool") as status:
-
-        def progress(source: str, done: int, total: int) -> None:
-            status.update(f"{source}: {done:,} of {total:,} media files")
-
-        report = asyncio.run(check_pool(found, base=base, demo_root=place.demo, deep=deep, progress=progress))
-    if as_json:
-        print_json(report.model_dump(mode="json"))
-    else:
-        from videop2r_data.cli.render_check import render_check
-
-        render_check(report, out_console())
-        _show_next(report, recipe)
-    raise typer.Exit(0 if report.ok else FINDINGS)
-
-
-def _show_next(report: CheckReport, recipe: str) -> None:
-    if report.ok:
-        typer.echo(f"next: p2r-data estimate {shell(recipe)} --pilot 50")
-    elif report.rows_ok and not any(source.error for source in report.sources):
-        typer.echo(
-            "A build goes on without the others and keeps them, with the reason, in the config `rejected`.\n"
-            f"next: mend them, or p2r-data estimate {shell(recipe)} --pilot 50"
-        )
-    else:
-        typer.echo(f"next: mend the source, then p2r-data check {shell(recipe)}")
 
 
 def run_estimate(

@@ -2,62 +2,99 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
-from videop2r_data.builders.check_report import CheckReport, MediaStats, SourceCheck
+from videop2r_data.builders.check_report import CheckReport, MediaFault, MediaStats, SourceCheck
+from videop2r_data.cli.render_findings import hanging, plain, render_findings, render_servers
 from videop2r_data.cli.render_tables import plural, size
+
+EXAMPLES = 5
+"""Files per reason, bad rows and warnings that are printed; `--report` writes all of them."""
 
 
 def render_check(report: CheckReport, console: Console) -> None:
-    """Tables per source: what can be used, what cannot, and which rows need it."""
+    """Per source what can be used, what cannot, and which rows need it; then what else a build needs."""
     for source in report.sources:
         _source(source, console)
+    if report.setup:
+        console.print(Text("setup", style="bold"))
+        render_findings(report.setup, console)
+    render_servers(report.servers, console)
     how = "every frame decoded" if report.deep else "a quick look; --deep decodes every frame"
-    console.print(
-        f"{report.rows_ok:,} of {plural(report.rows, 'row')} and {report.files_ok:,} of "
-        f"{plural(report.files, 'file')} can be used ({how})"
-    )
-    if report.ok:
+    rows = f"{report.rows_ok:,} of {plural(report.rows, 'row')} and "
+    if all(source.kind == "folder" for source in report.sources):
+        rows = ""
+    usable = f"{report.files_ok:,} of {plural(report.files, 'file')} can be used"
+    hanging(console, f"{rows}{usable} ({how})", indent=0)
+    calls = sum(len(server.calls) for server in report.servers)
+    if calls:
+        console.print(f"{plural(calls, 'trial call')}: ${report.calls_usd:,.4f}")
+    states = Counter(f.state for f in report.setup)
+    states.update(f.state for server in report.servers for f in server.findings)
+    odd = states["warning"] + sum(source.warned for source in report.sources)
+    if states["error"]:
+        console.print(Text(f"a build would fail: {plural(states['error'], 'error')}", style="bold red"))
+    elif report.ok and odd:
+        console.print(f"[bold green]nothing wrong[/], {plural(odd, 'warning')}")
+    elif report.ok:
         console.print("[bold green]nothing wrong[/]")
 
 
 def _source(source: SourceCheck, console: Console) -> None:
-    console.print(Text(f"{source.name} ({source.kind})", style="bold"))
+    console.print(Text(plain(f"{source.name} ({source.kind})"), style="bold"), soft_wrap=True)
     if source.error:
-        told = source.error.replace("\n", "\n  ")
-        console.print(Text(f"  cannot be read to its end: {told}", style="red"), soft_wrap=True)
+        hanging(
+            console,
+            source.error if not source.rows else f"cannot be read to its end: {source.error}",
+            indent=2 + 9,
+            first=Text(f"  {'error':<9}", style="bold red"),
+        )
     under = f" under {source.media_root}" if source.media_root else ""
-    console.print(
-        f"  {plural(source.rows, 'row')}, {plural(source.files, 'media file')}{under}", soft_wrap=True
-    )
+    counted = plural(source.rows, "row") + ", " if source.kind != "folder" else ""
+    console.print(Text(plain(f"  {counted}{plural(source.files, 'media file')}{under}")), soft_wrap=True)
+    if source.left_out:
+        console.print(f"  {plural(source.left_out, 'file')} of other endings left out")
     for kind, stats in (("video", source.videos), ("image", source.images)):
         if stats is not None:
-            console.print(Text(f"  {plural(stats.files, kind)}: {_spread(stats)}"))
+            hanging(console, f"{plural(stats.files, kind)}: {_spread(stats)}", indent=2)
     if source.bad_rows:
         reasons = ", ".join(f"{count:,} {reason}" for reason, count in source.bad_rows.items())
-        console.print(f"  {plural(sum(source.bad_rows.values()), 'bad row')}: {reasons}")
-    for bad in source.bad_examples[:5]:
+        hanging(console, f"{plural(sum(source.bad_rows.values()), 'bad row')}: {reasons}", indent=2)
+    for bad in source.bad_examples[:EXAMPLES]:
         name = f" ({bad.problem_id})" if bad.problem_id else ""
-        console.print(Text(f"    row {bad.row:,}{name}: {bad.detail}"), soft_wrap=True)
-    if source.faults:
-        _faults(source, console)
+        hanging(console, f"row {bad.row:,}{name}: {bad.detail}", indent=4)
+    for fault in source.faults:
+        _fault(fault, console, rows=source.kind != "folder")
+    _warnings(source, console)
 
 
-def _faults(source: SourceCheck, console: Console) -> None:
-    table = Table(box=None, pad_edge=False, title="  files that cannot be used", title_justify="left")
-    table.add_column("    reason", no_wrap=True)
-    for name in ("files", "rows that need them"):
-        table.add_column(name, justify="right")
-    for fault in source.faults:
-        table.add_row(f"    {fault.reason.value}", f"{fault.files:,}", f"{fault.rows:,}")
-    console.print(table)
-    console.print("  for example")
-    for fault in source.faults:
-        first = fault.examples[0]
-        needs = ", ".join(first.sample_ids)
-        console.print(Text(f"    {fault.reason.value}: {first.path}, needed by {needs}"), soft_wrap=True)
+def _fault(fault: MediaFault, console: Console, *, rows: bool) -> None:
+    """A reason with its first files, and what each of them says."""
+    needed = f", needed by {plural(fault.rows, 'row')}" if rows else ""
+    head = Text(f"  {fault.reason.value}", style="red")
+    console.print(head + Text(f": {plural(fault.files, 'file')}{needed}"))
+    for bad in fault.examples[:EXAMPLES]:
+        ids = f" (needed by {', '.join(bad.sample_ids)})" if rows else ""
+        hanging(console, f"{bad.path}: {bad.detail}{ids}", indent=4)
+    if fault.files > EXAMPLES:
+        console.print(f"    and {fault.files - EXAMPLES:,} more")
+
+
+def _warnings(source: SourceCheck, console: Console) -> None:
+    """Files that can be used, with something odd about them: how often, and the first of each."""
+    if not source.warned:
+        return
+    head = Text("  warnings", style="yellow")
+    console.print(head + Text(f": {plural(source.warned, 'usable file')}"))
+    for kind, count in source.warning_kinds.items():
+        hanging(console, f"{plural(count, 'file')}: {kind}", indent=4)
+    for found in source.warnings[:EXAMPLES]:
+        hanging(console, f"{found.path}: {'; '.join(found.warnings)}", indent=4)
+    if source.warned > EXAMPLES:
+        console.print(f"    and {source.warned - EXAMPLES:,} more")
 
 
 def _spread(stats: MediaStats) -> str:

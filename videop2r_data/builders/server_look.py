@@ -1,0 +1,252 @@
+"""Ask the servers of a recipe: are they there, have they the model, does a real request pass, what is said.
+
+A call here is the build's own request, built by the same code, with the recipe's `max_tokens`: what the build
+would be refused is refused here. It does not go through the journal: an answer kept from yesterday says
+nothing about the server of today.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable
+from pathlib import Path
+from typing import Literal
+
+from videop2r_data.backends.judge_requests import JudgeRequests
+from videop2r_data.backends.served import KnowsContext, ListsModels
+from videop2r_data.builders.backend_of import backend_of, wanted_frames
+from videop2r_data.builders.findings import (
+    Finding,
+    ServerLook,
+    State,
+    StepName,
+    TrialCall,
+    no_error,
+    of_error,
+)
+from videop2r_data.builders.requests import RequestBuilder
+from videop2r_data.builders.trial import one_call, patiently, read_trace, read_verdict, unreachable
+from videop2r_data.builders.trial_room import look_at_room
+from videop2r_data.builders.trial_rows import TrialRows
+from videop2r_data.builders.workspace import Workspace
+from videop2r_data.errors import AuthError, MediaError, MissingExtraError, P2RError, TransientError
+from videop2r_data.media import DecodePool
+from videop2r_data.schemas import Sample
+from videop2r_data.schemas.calls import Backend, Completion, Frames, Request
+from videop2r_data.schemas.recipe import BackendSpec, Recipe
+
+Calls = Literal["none", "one-frame", "full"]
+"""Which calls are made: no call and no connection; one frame; every frame that the recipe asks for."""
+LISTED = 20
+NO_OBSERVATION = "A person stands beside a table and turns to the left."
+"""What the judge is shown when the generator wrote none: its verdict does not matter, its form does."""
+_IN_PROCESS = {"vllm": ("vllm",), "transformers": ("torch", "transformers")}
+_EXTRA = {"vllm": "vllm", "transformers": "train"}
+
+
+async def look_at_servers(
+    recipe: Recipe, place: Workspace, rows: TrialRows, *, calls: Calls, tell: Callable[[str], None]
+) -> list[ServerLook]:
+    """One look per step; a fault of one server does not hide another's.
+
+    Args:
+        recipe: whom to ask, and what.
+        place: base of the recipe's paths, and the demo world.
+        rows: which questions to ask about.
+        calls: which calls to make; a model in this process is loaded for `full` alone.
+        tell: is told what is being waited for.
+    """
+    generator = _Server(recipe, place, rows, step="generate", calls=calls, tell=tell)
+    looks = [await generator.look()]
+    if recipe.judge is not None:
+        judge = _Server(recipe, place, rows, step="judge", calls=calls, tell=tell)
+        judge.observed = generator.observed
+        looks.append(await judge.look())
+    return looks
+
+
+class _Server:
+    """One step's server while it is looked at."""
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        place: Workspace,
+        rows: TrialRows,
+        *,
+        step: StepName,
+        calls: Calls,
+        tell: Callable[[str], None],
+    ) -> None:
+        self.recipe, self.place, self.rows = recipe, place, rows
+        self.step, self.calls, self.tell = step, calls, tell
+        judge = recipe.judge if step == "judge" else None
+        self.spec: BackendSpec = (judge or recipe.generate).backend
+        self.observed: tuple[Sample, str] | None = None
+        """What the generator just wrote about a question, for the judge."""
+        self.address = (self.spec.base_url or "").partition("?")[0]
+        self.listed: list[str] | None = None
+        self.context: int | None = None
+        self.needed: int | None = None
+        self.made: list[TrialCall] = []
+        self.findings: list[Finding] = []
+
+    def _note(self, about: str, state: State, text: str, hint: str = "") -> None:
+        self.findings.append(Finding(about=about, state=state, message=text, hint=hint))
+
+    async def look(self) -> ServerLook:
+        """Everything about this server."""
+        await self._look()
+        return ServerLook(
+            step=self.step,
+            kind=self.spec.kind,
+            model=self.spec.model,
+            address=self.address,
+            listed=self.listed,
+            context=self.context,
+            needed=self.needed,
+            calls=self.made,
+            findings=self.findings,
+        )
+
+    async def _look(self) -> None:
+        if self.spec.kind in _IN_PROCESS:
+            self._local()
+            if not no_error(self.findings):
+                return
+            if self.calls != "full":
+                self._note("call", "note", "the model is not loaded here: p2r-data doctor loads and asks it")
+                return
+            self.tell(f"loading {self.spec.model} ({self.step})")
+        try:
+            backend = backend_of(self.recipe, self.place, self.spec)
+            await backend.start()
+        except P2RError as error:
+            self.findings.append(of_error("backend", error))
+            return
+        try:
+            await self._ask(backend)
+        finally:
+            await backend.close()
+
+    async def _ask(self, backend: Backend) -> None:
+        if self.calls == "none":
+            self._note("call", "note", "not asked: no call was to be made")
+            return
+        try:
+            await self._list(backend)
+        except (TransientError, AuthError) as error:
+            self.findings.append(of_error("server", error, hint=unreachable(self.spec)))
+            return
+        if isinstance(backend, KnowsContext):
+            self.context = backend.context
+        if self.rows.any() is None:
+            self._note("call", "note", "no call was made: the pool has no usable row")
+            return
+        try:
+            await (self._generate(backend) if self.step == "generate" else self._judge(backend))
+        except P2RError as error:  # a prompt that does not render, no decoder process
+            self.findings.append(of_error("call", error))
+        self._settle_models()
+
+    def _local(self) -> None:
+        """A model in this process: its library and, for a folder, its files."""
+        missing = [name for name in _IN_PROCESS[self.spec.kind] if importlib.util.find_spec(name) is None]
+        if missing:
+            error = MissingExtraError(" and ".join(missing), _EXTRA[self.spec.kind])
+            self.findings.append(of_error("library", error))
+        folder = Path(self.spec.model)
+        if folder.is_dir() and not (folder / "config.json").is_file():
+            self._note("model", "error", f"{folder} holds no config.json", "name the folder of a saved model")
+        elif not folder.is_dir() and (folder.is_absolute() or self.spec.model.startswith(".")):
+            self._note("model", "error", f"no such folder: {folder}", "correct `model` in the recipe")
+
+    async def _list(self, backend: Backend) -> None:
+        if not isinstance(backend, ListsModels):
+            return
+        self.tell(f"asking {self.address or self.spec.kind} for its models")
+        listed = await patiently(backend.models)
+        if listed is None:
+            self._note("models", "note", "the server keeps no list of its models")
+            return
+        self.listed = [model.model for model in listed[:LISTED]]
+        own = next((model for model in listed if model.model == self.spec.model), None)
+        if own is None:
+            return
+        self.context = own.context or own.prompt
+        if own.note:
+            self._note("models", "warning", f"{self.spec.model} is {own.note}", "choose a model that stays")
+
+    def _settle_models(self) -> None:
+        """The model is not on the list: an error, unless the server answered for it all the same."""
+        listed = self.listed
+        if listed is None or any(finding.about == "models" for finding in self.findings):
+            return
+        if self.spec.model in listed:
+            self.findings.insert(0, Finding(about="models", state="ok", message="the server has the model"))
+            return
+        has = ", ".join(listed) or "none"
+        hint = "set model to one of them, or start the server with --served-model-name"
+        state: State = "warning" if self.made else "error"
+        self._note("models", state, f"the server does not list {self.spec.model}; it lists: {has}", hint)
+
+    async def _generate(self, backend: Backend) -> None:
+        """One call for each kind of media of the pool."""
+        requests = RequestBuilder(self.recipe.model_copy(update={"judge": None}), self.place.base)
+        media = self.recipe.media
+        if self.calls == "one-frame":
+            media = media.model_copy(update={"frames": 1})
+        async with DecodePool(media, want=wanted_frames(self.recipe), workers=1) as pool:
+            for kind in self.rows.types():
+                try:
+                    sample, frames = await self.rows.decode(kind, pool)
+                except MediaError as error:
+                    text = f"no call: no {kind.value} of the first rows can be decoded ({error.message})"
+                    self._note("call", "error", text, "p2r-data check names the files that cannot be used")
+                    continue
+                request = requests.generate(sample, frames.record if frames else None, 0)
+                completion = await self._call(backend, request, sample, frames)
+                if completion is not None:
+                    findings, observation = read_trace(
+                        completion, sample, self.recipe.verify, whole=self.calls == "full"
+                    )
+                    self.findings += findings
+                    self.observed = (sample, observation) if observation else self.observed
+
+    async def _judge(self, backend: Backend) -> None:
+        """One call, about the observation that the generator just wrote if it wrote one."""
+        first = self.rows.any()
+        if first is None or self.recipe.judge is None:
+            return
+        sample, observation = self.observed or (first, NO_OBSERVATION)
+        request = JudgeRequests(self.recipe.judge, self.place.base).request(
+            problem=sample.problem,
+            options=sample.options,
+            answer=sample.reference,
+            observation=observation,
+        )
+        completion = await self._call(backend, request, sample, None)
+        if completion is not None:
+            self.findings += read_verdict(completion)
+
+    async def _call(
+        self, backend: Backend, request: Request, sample: Sample, frames: Frames | None
+    ) -> Completion | None:
+        self.tell(f"one call to {self.spec.model} ({self.step})")
+        trial = await one_call(backend, self.spec, request, sample, frames)
+        self.findings += trial.findings
+        if trial.call is not None:
+            self.made.append(trial.call)
+            if self.context is not None and trial.call.input_tokens:
+                needed, finding = look_at_room(
+                    self.recipe,
+                    self.spec,
+                    request,
+                    sample,
+                    counted=trial.call.input_tokens,
+                    longest=self.rows.longest,
+                    context=self.context,
+                )
+                self.needed = max(needed, self.needed or 0)
+                self.findings.append(finding)
+        return trial.completion
