@@ -69,6 +69,34 @@ def test_a_copied_verdict(tmp_path: Path, observation: str) -> None:
     assert report.findings[0].places[0].got.startswith("copied_verdict")
 
 
+LEAKS = ["I need to look. The correct answer is B.", "B", "x"]
+
+
+@pytest.mark.parametrize("observation", LEAKS)
+def test_an_observation_that_states_the_answer_or_says_nothing(tmp_path: Path, observation: str) -> None:
+    row = with_segments(observation=observation, answer="B")
+    report = written(tmp_path / "on", row)
+    assert "verify_step" in codes(report)
+    got = next(f for f in report.findings if f.code.value == "verify_step").places[0].got
+    assert got.startswith(("leaked_answer", "hollow_observation"))
+    report = written(tmp_path / "off", row, observation_leaks=False)
+    assert "verify_step" not in codes(report)
+    assert [note for note in report.notes if "observation" in note]
+
+
+def test_a_set_that_is_older_than_the_rule_stays_valid(tmp_path: Path) -> None:
+    row = with_segments(observation="The correct answer is B.")
+    rows = valid_rows()
+    rows["sft"][0] = row
+
+    def older(lock: BuildLock) -> BuildLock:
+        verify = {k: v for k, v in lock.recipe["verify"].items() if k != "observation_leaks"}
+        return lock.model_copy(update={"recipe": lock.recipe | {"verify": verify}})
+
+    report = verify_release(write_ours(tmp_path / "made", rows, change=older), workers=1)
+    assert codes(report) == set() and report.ok
+
+
 def test_other_angle_brackets_are_text(tmp_path: Path) -> None:
     assert codes(written(tmp_path / "made", with_segments(observation="a < b > c <Think> </b>"))) == set()
 

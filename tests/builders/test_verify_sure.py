@@ -40,7 +40,7 @@ def built(rows: list[Row]) -> pa.RecordBatch:
 
 def seen(tally: Tally) -> tuple[Any, ...]:
     digests = bytes(tally.ids), bytes(tally.contents), bytes(tally.questions)
-    return tally.findings.listing(), dict(tally.table), list(tally.at), digests
+    return tally.findings.listing(), dict(tally.table), list(tally.at), dict(tally.notes), digests
 
 
 def agree(part: pa.RecordBatch, rules: Rules, start: int = 0) -> Tally:
@@ -90,6 +90,22 @@ THINK = st.builds(
     CLAIM,
     st.sampled_from(["", ".", "?", "..", ". ", " or C.", ". But wait."]),
 )
+LONG = (
+    "Based on the question, I need to notice the disc. "
+    + "A red disc lies beside the large green square. " * 6
+)
+OBSERVATION = st.one_of(
+    TEXT,
+    st.just(LONG),
+    st.builds(
+        lambda lead, words, claim: f"{lead}{words} {claim}.",
+        st.sampled_from(["", LONG, "." * 400]),
+        st.sampled_from(
+            ["The answer is", "It matches OPTION", "If so, the answer is", "\\boxed{", "答案是", "It says"]
+        ),
+        CLAIM,
+    ),
+)
 CELLS: dict[str, st.SearchStrategy[Any]] = {
     "problem": TEXT,
     "problem_type": st.sampled_from(["multiple choice", "numerical", "OCR", "free-form", "regression", "x"]),
@@ -102,7 +118,7 @@ CELLS: dict[str, st.SearchStrategy[Any]] = {
     ),
     "solution": CLAIM.map(lambda c: f"<answer>{c}</answer>"),
     "path": st.one_of(TEXT, st.sampled_from(["../x", "a/../b", "a//b.mp4", "ä.mp4", "a/b.mp4", "a.mp4\n"])),
-    "observation": TEXT,
+    "observation": OBSERVATION,
     "think": THINK,
     "answer": CLAIM,
     "reward": st.sampled_from([1.0, 0.7, 0.0, 1.0 + 1e-12, float("nan"), float("inf"), -1.0]),
@@ -127,6 +143,8 @@ def one_row(draw: st.DrawFn) -> Row:
     row = dict(draw(st.sampled_from(valid_rows()["sft"])))
     for name in draw(st.lists(st.sampled_from(sorted(CELLS)), max_size=3, unique=True)):
         row[name] = draw(CELLS[name])
+    if draw(st.booleans()):
+        row["observation"] = draw(OBSERVATION)
     if draw(st.booleans()):
         row["think"] = f"I look again. So the answer is {row['answer']}."
     return row if draw(st.integers(0, 5)) == 0 else traced(row)
@@ -161,7 +179,8 @@ def test_a_number_in_the_last_words(think: str, kind: str, answer: str) -> None:
 
 def test_plain_rows_are_sure() -> None:
     rows = [
-        traced(row | {"think": f"Look. So the answer is {row['answer']}."}) for row in valid_rows()["sft"]
+        traced(row | {"think": f"Look. So the answer is {row['answer']}.", "observation": LONG})
+        for row in valid_rows()["sft"]
     ]
     rules = Rules("ours", VerifySpec(), own=True, judge=True, synthetic=bool(rows[0]["synthetic"]))
     sure, sound = sure_rows(built(rows), rules)

@@ -9,6 +9,7 @@ import pytest
 
 from videop2r_data.schemas.arrow import arrow_schema, feature_info
 from videop2r_data.schemas.calls import MediaRecord, Message, Request, SamplingParams
+from videop2r_data.schemas.reasons import RejectReason, Stage, reasons_of
 from videop2r_data.schemas.rows import CONFIGS
 from videop2r_data.schemas.sample import safe_relative_path, strip_answer_tag
 
@@ -165,3 +166,13 @@ def test_the_key_of_a_known_request_never_changes() -> None:
     plain = Request("judge", "m", (Message("user", "u"),))
     assert plain.key == replace(plain, media_encoding="png").key
     assert plain.key == "fd76934db5f0378aa8b8549e3bd00a6757636490da18a7c6a8e3187490575250"
+
+
+def test_every_reason_belongs_to_a_stage_and_the_stages_are_told_apart() -> None:
+    assert frozenset().union(*(reasons_of(stage) for stage in Stage)) == frozenset(RejectReason)
+    calls = {r.value for r in reasons_of(Stage.GENERATE)}
+    assert {"call_failed", "call_refused", "completion_cut", "content_filtered"} <= calls
+    assert {r.value for r in reasons_of(Stage.JUDGE)} == calls | {"insufficient", "no_verdict"}
+    verify = {r.value for r in reasons_of(Stage.VERIFY)}
+    assert {"low_score", "leaked_answer", "hollow_observation", "unclosed_tag", "too_long"} <= verify
+    assert not verify & calls and "media_missing" not in verify

@@ -87,7 +87,7 @@ def locked(lock: BuildLock, folder: Path) -> Recipe:
         ConfigError: it is not valid.
     """
     try:
-        return Recipe.model_validate(lock.recipe)
+        return lock.read_recipe()
     except ValidationError as error:
         raise ConfigError(
             f"the lock's recipe is not valid: {error}",

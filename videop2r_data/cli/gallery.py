@@ -212,10 +212,9 @@ def _journaled(release: Release, place: Workspace | None) -> FramesOf:
         return lambda source, path, kind: None
     from videop2r_data.backends.journal import Journal
     from videop2r_data.builders.media_step import MediaStep
-    from videop2r_data.schemas.recipe import Recipe
     from videop2r_data.schemas.sample import DataType, ProblemType, Sample
 
-    recipe = Recipe.model_validate(release.lock.recipe)
+    recipe = release.lock.read_recipe()
     journal = Journal(place.journal, readonly=True)
     step = MediaStep(recipe.media, journal=journal, roots={}, sampler=None)
 

@@ -7,6 +7,7 @@ from typing import Any
 from pydantic import Field
 
 from videop2r_data.schemas.base import Model
+from videop2r_data.schemas.recipe import Recipe
 
 AGREEMENT_NAME = "judge-agreement.json"
 """A report of `p2r-data judge-eval` beside the data: what the card says of the judge."""
@@ -72,3 +73,15 @@ class BuildLock(Model):
     ledger: Ledger
     files: dict[str, FileLock]
     """Path relative to the folder -> digest."""
+
+    def read_recipe(self) -> Recipe:
+        """The recipe; a check that is younger than the lock stays off, as it was for these rows.
+
+        Raises:
+            pydantic.ValidationError: the recipe is not valid.
+        """
+        recipe = self.recipe
+        verify = recipe.get("verify")
+        if isinstance(verify, dict) and "observation_leaks" not in verify:
+            recipe = recipe | {"verify": verify | {"observation_leaks": False}}
+        return Recipe.model_validate(recipe)

@@ -119,7 +119,34 @@ class RejectReason(StrEnum):
     THINK_ANSWER_MISMATCH = "think_answer_mismatch"
     COPIED_VERDICT = "copied_verdict"
     """The trace holds a judgement tag: it tries to speak for the judge."""
+    LEAKED_ANSWER = "leaked_answer"
+    """The observation states the answer as an answer: a judge that reads it finds that the answer follows."""
+    HOLLOW_OBSERVATION = "hollow_observation"
+    """The observation says nothing, or the question once more."""
     # judge
     INSUFFICIENT = "insufficient"
     NO_VERDICT = "no_verdict"
     """The judge's reply holds none of the verdicts on offer: unscored."""
+
+
+_CALLS = ("CALL_", "COMPLETION_", "CONTENT_")
+_BEGINNINGS: dict[Stage, tuple[str, ...]] = {
+    Stage.MEDIA: ("MEDIA_", "DECODE_"),
+    Stage.GENERATE: _CALLS,
+    Stage.JUDGE: ("INSUFFICIENT", "NO_VERDICT", *_CALLS),
+}
+_POOL = frozenset(map(RejectReason, ("bad_row", "duplicate_id", "unsafe_path", "bad_reference")))
+
+
+def reasons_of(stage: Stage) -> frozenset[RejectReason]:
+    """The reasons that a stage may give; what no other stage gives is a reason of the verify step.
+
+    >>> sorted(reasons_of(Stage.POOL))
+    ['bad_reference', 'bad_row', 'duplicate_id', 'unsafe_path']
+    """
+    if stage is Stage.POOL:
+        return _POOL
+    if stage is Stage.VERIFY:
+        others = frozenset[RejectReason]().union(*(reasons_of(s) for s in Stage if s is not Stage.VERIFY))
+        return frozenset(RejectReason) - others
+    return frozenset(r for r in RejectReason if r.name.startswith(_BEGINNINGS[stage]))

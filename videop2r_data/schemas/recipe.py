@@ -142,12 +142,22 @@ class VerifySpec(Model):
     """Scores below it are dropped [paper §7.2]."""
     think_answer_consistency: bool | None = None
     """Drop a trace whose think segment settles on another option; None: on for `robust`, off for `paper`."""
+    observation_leaks: bool | None = None
+    """Drop a trace whose observation states the answer as an answer, or says nothing; None: on for `robust`,
+    off for `paper`."""
     length: LengthSpec = LengthSpec()
     """Bounds of the segments; without any, no length is refused."""
 
     @property
+    def checks_leaks(self) -> bool:
+        """The effective setting of `observation_leaks`."""
+        if self.observation_leaks is None:
+            return self.policy.profile == "robust"
+        return self.observation_leaks
+
+    @property
     def checks_consistency(self) -> bool:
-        """The effective setting."""
+        """The effective setting of `think_answer_consistency`."""
         if self.think_answer_consistency is None:
             return self.policy.profile == "robust"
         return self.think_answer_consistency

@@ -4,6 +4,7 @@ from videop2r_data.validators.consistency import check_consistency, think_choice
 from videop2r_data.validators.extract import Extracted, extract_answer
 from videop2r_data.validators.judge import holds_verdict_tag, neutralise, render_judge
 from videop2r_data.validators.judgement import parse_judgement
+from videop2r_data.validators.leak import check_observation
 from videop2r_data.validators.metrics import (
     box_iou,
     interval_iou,
@@ -23,6 +24,7 @@ __all__ = [
     "box_iou",
     "check_consistency",
     "check_length",
+    "check_observation",
     "check_reference",
     "count_words",
     "extract_answer",

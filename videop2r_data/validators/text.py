@@ -9,14 +9,15 @@ import unicodedata
 from functools import lru_cache
 from typing import Literal
 
-_CJK = (
+CJK = (
     "\u3040-\u30ff\u3105-\u312f\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\uf900-\ufaff"
     "\uff66-\uff9f\U00020000-\U0003ffff"
 )
-_CJK_CHAR = re.compile(f"[{_CJK}]")
+"""Inside of a character class: scripts that are written without spaces."""
+_CJK_CHAR = re.compile(f"[{CJK}]")
 _CJK_PUNCT = "\u3000-\u303f\uff01-\uff0f\uff1a-\uff1f\uff3b-\uff40\uff5b-\uff65"
-_UNIT = re.compile(f"[{_CJK}]|[^\\s{_CJK}{_CJK_PUNCT}]+")
-_WORD = re.compile(f"[{_CJK}]|[^\\W_{_CJK}]+")
+_UNIT = re.compile(f"[{CJK}]|[^\\s{CJK}{_CJK_PUNCT}]+")
+_WORD = re.compile(f"[{CJK}]|[^\\W_{CJK}]+")
 _BRACKETS = str.maketrans(
     dict.fromkeys("‹〈⟨《❮❬˂≺⧼﹤＜", "<")
     | dict.fromkeys("›〉⟩》❯❭˃≻⧽﹥＞", ">")

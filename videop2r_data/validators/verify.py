@@ -1,4 +1,4 @@
-"""Step 2 on one completion: template, copied verdict, length, score, consistency, in this order."""
+"""Step 2 on one completion: template, copied verdict, length, score, leak, consistency, in this order."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from videop2r_data.schemas import (
 from videop2r_data.schemas.recipe import LengthSpec, VerifySpec
 from videop2r_data.validators.consistency import check_consistency
 from videop2r_data.validators.judge import holds_verdict_tag
+from videop2r_data.validators.leak import check_observation
 from videop2r_data.validators.scorer import score
 from videop2r_data.validators.text import count_words
 
@@ -74,6 +75,16 @@ def verify_completion(completion: str, sample: Sample, spec: VerifySpec) -> Veri
     if result.value < spec.threshold:
         detail = f"{result.value:.3f} < {spec.threshold:g}: {result.reason.value} {result.detail}".rstrip()
         return Verified(trace, result, Check(reason=RejectReason.LOW_SCORE, detail=detail))
+    if spec.checks_leaks:
+        leak = check_observation(
+            trace.observation,
+            problem=sample.problem,
+            options=sample.options,
+            answer=trace.answer,
+            problem_type=sample.problem_type,
+        )
+        if not leak.passed:
+            return Verified(trace, result, leak)
     if spec.checks_consistency:
         check = check_consistency(trace, sample.problem_type, sample.options, policy=spec.policy)
         return Verified(trace, result, check)

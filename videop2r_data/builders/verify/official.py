@@ -19,11 +19,12 @@ from videop2r_data.builders.release_read import MISSING, Batch
 from videop2r_data.builders.verify.question import Say, check_question
 from videop2r_data.builders.verify.report import Code
 from videop2r_data.builders.verify.rules import Rules
-from videop2r_data.builders.verify.sft import rescore
+from videop2r_data.builders.verify.sft import note_leak, rescore
 from videop2r_data.builders.verify.tally import Tally
 from videop2r_data.schemas.policy import ROBUST
 from videop2r_data.schemas.sample import ProblemType, strip_answer_tag
 from videop2r_data.schemas.trace import segment_spans
+from videop2r_data.validators import check_observation
 
 TEXTS = ("problem", "solution", "path", "data_type", "problem_type")
 TRACE = ("observation", "process", "output")
@@ -79,6 +80,15 @@ def _check_row(say: Say, row: dict[str, Any], config: str, rules: Rules) -> None
     output = row.get("output")
     if isinstance(output, str) and (config == "sft" or output.strip()):
         answer = _check_segments(say, row, output, config)
+        if answer is not None and kind is not None and isinstance(row.get("observation"), str):
+            leak = check_observation(
+                _bare(row["observation"]),
+                problem=row["problem"],
+                options=options,
+                answer=answer,
+                problem_type=kind,
+            )
+            note_leak(say, config, leak)
         if answer is not None and kind is not None and reference is not None:
             _check_answer(say, row, config, answer, reference)
             _check_reward(

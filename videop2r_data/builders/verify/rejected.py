@@ -11,18 +11,12 @@ from videop2r_data.builders.verify.report import Code
 from videop2r_data.builders.verify.rules import Rules
 from videop2r_data.builders.verify.sft import rescore
 from videop2r_data.builders.verify.tally import Tally
-from videop2r_data.schemas.reasons import Outcome, RejectReason, Stage, TraceFault
+from videop2r_data.schemas.reasons import Outcome, Stage, TraceFault, reasons_of
 from videop2r_data.schemas.trace import segment_spans
 
 _FAULTS = {f.value for f in TraceFault}
-_CALLS = {"call_failed", "call_refused", "completion_cut", "content_filtered"}
 _STAGE_REASONS: dict[str, set[str]] = {
-    Stage.POOL: {"bad_row", "duplicate_id", "unsafe_path", "bad_reference"},
-    Stage.MEDIA: {r.value for r in RejectReason if r.value.startswith(("media_", "decode_"))},
-    Stage.GENERATE: _CALLS,
-    Stage.VERIFY: _FAULTS
-    | {"too_short", "too_long", "low_score", "unscorable", "think_answer_mismatch", "copied_verdict"},
-    Stage.JUDGE: {"insufficient", "no_verdict"} | _CALLS,
+    stage.value: {reason.value for reason in reasons_of(stage)} for stage in Stage
 }
 
 

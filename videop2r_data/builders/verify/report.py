@@ -65,7 +65,7 @@ class Code(StrEnum):
     REWARD_DIFFERS = "reward_differs"
     BELOW_THRESHOLD = "below_threshold"
     VERIFY_STEP = "verify_step"
-    """The recipe's own verify step would drop this row (length, consistency, copied verdict)."""
+    """The recipe's own verify step would drop this row (length, observation, consistency, copied verdict)."""
     JUDGEMENT = "judgement"
     BAD_KEY = "bad_key"
     FRAMES = "frames"

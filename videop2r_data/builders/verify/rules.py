@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from videop2r_data.builders.release import Release
 from videop2r_data.builders.verify.report import Code, Findings
 from videop2r_data.schemas.policy import PAPER
-from videop2r_data.schemas.recipe import LengthSpec, Recipe, VerifySpec
+from videop2r_data.schemas.recipe import LengthSpec, VerifySpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,7 @@ def rules_of(release: Release, findings: Findings) -> Rules:
     if release.lock is None:
         return Rules("ours", VerifySpec())
     try:
-        recipe = Recipe.model_validate(release.lock.recipe)
+        recipe = release.lock.read_recipe()
     except ValidationError as error:
         first = error.errors()[0]
         findings.add(

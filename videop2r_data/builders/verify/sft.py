@@ -17,8 +17,14 @@ from videop2r_data.schemas.policy import Policy
 from videop2r_data.schemas.reasons import RejectReason, ScoreReason
 from videop2r_data.schemas.sample import ProblemType, Sample
 from videop2r_data.schemas.trace import SEGMENTS, segment_spans
-from videop2r_data.schemas.verdict import Score
-from videop2r_data.validators import score, think_choice, think_number, verify_completion
+from videop2r_data.schemas.verdict import Check, Score
+from videop2r_data.validators import (
+    check_observation,
+    score,
+    think_choice,
+    think_number,
+    verify_completion,
+)
 from videop2r_data.validators.judge import holds_verdict_tag
 
 TOLERANCE = 1e-9
@@ -73,8 +79,14 @@ def check_row(say: Say, rules: Rules, row: tuple[Any, ...]) -> None:
     _check_reward(
         say, rules, reward, kind=kind, solution=(solution, reference), answer=answer, options=options
     )
-    if rules.own and kind is not None and not _surely_passes(rules, kind, output, (think, answer, options)):
-        _verify_step(say, rules, output, _sample(row, kind))
+    if kind is not None:
+        leak = check_observation(
+            observation, problem=row[3], options=options, answer=answer, problem_type=kind
+        )
+        if not rules.own or not rules.spec.checks_leaks:
+            note_leak(say, "sft", leak)
+        if rules.own and not _surely_passes(rules, kind, output, (think, answer, options), leak):
+            _verify_step(say, rules, output, _sample(row, kind))
     check_calls(
         say,
         rules,
@@ -145,9 +157,21 @@ def rescore(kind: ProblemType, answer: str, reference: str, options: list[str], 
     return score(kind, prediction=answer.strip(), reference=reference, options=tuple(options), policy=policy)
 
 
-def _surely_passes(rules: Rules, kind: ProblemType, output: str, parts: tuple[str, str, list[str]]) -> bool:
+def note_leak(say: Say, config: str, leak: Check) -> None:
+    """Count an observation that no rule of this release forbids, and that the profile `robust` would drop."""
+    if leak.reason is RejectReason.LEAKED_ANSWER:
+        say.tally.notes[f"{config}: observation states the answer"] += 1
+    elif leak.reason is RejectReason.HOLLOW_OBSERVATION:
+        say.tally.notes[f"{config}: observation says nothing"] += 1
+
+
+def _surely_passes(
+    rules: Rules, kind: ProblemType, output: str, parts: tuple[str, str, list[str]], leak: Check
+) -> bool:
     """Whether the recipe's optional checks cannot drop this row, so that they need not be run."""
     if rules.bounded or output.count("<") != 6 or holds_verdict_tag(output):
+        return False
+    if rules.spec.checks_leaks and not leak.passed:
         return False
     return not rules.spec.checks_consistency or passes_consistency(kind, *parts)
 

@@ -20,6 +20,7 @@ from videop2r_data.builders.verify.question import PLAIN_PATH
 from videop2r_data.builders.verify.rules import Rules
 from videop2r_data.builders.verify.texts import Mask, Texts, increasing_lists, joined, list_parts, mask
 from videop2r_data.schemas.sample import DataType, ProblemType
+from videop2r_data.validators.leak import MARKERS, SURE_LETTERS
 
 MAX_BYTES = 2**28
 """A larger batch is not looked at as a whole: texts put together must stay far below what one array holds."""
@@ -31,6 +32,8 @@ _CONCLUDES = (
 """A think segment that ends in its conclusion, and this in one letter or number and nothing else."""
 _PLAIN_NUMBER = r"\A(?:0|[1-9][0-9]{0,8})(?:\.[0-9]{1,6})?\z"
 _BLANKLESS = r"[!-~]"
+_LETTER = np.zeros(256, dtype=np.int64)
+_LETTER[[*range(ord("A"), ord("Z") + 1), *range(ord("a"), ord("z") + 1)]] = 1
 BRACKETS = "\u02c2\u2039\u227a\u2329\u276c\u276e\u27e8\u29fc\u3008\u300a\ufe3d\ufe3f\ufe64\uff1c"
 """Characters that `unmask_markup` may turn into `<`."""
 _MASKED = f"[&{BRACKETS}]"
@@ -54,6 +57,7 @@ def sure_rows(part: pa.RecordBatch, rules: Rules) -> tuple[Mask, Mask]:
             data_type >= 0,
             _path(part, data_type),
             _trace(part, rules),
+            _plain_observation(part),
             _rewards(part, rules),
             _calls(part, rules),
             _frames(part, data_type),
@@ -105,6 +109,21 @@ def _trace(part: pa.RecordBatch, rules: Rules) -> Mask:
     if rules.own and np.any((texts.data >= 128) | (texts.data == ord("&"))):
         same &= ~mask(pc.match_substring_regex(output, _MASKED))
     return same
+
+
+def _plain_observation(part: pa.RecordBatch) -> Mask:
+    """Observations that say more than question, options and answer do, in words that state no answer."""
+    observation = part.column("observation")
+    options, starts = list_parts(part.column("options"))
+    enough = np.diff(Texts(options).offsets[starts])
+    for name in ("problem", "answer"):
+        enough = np.maximum(enough, Texts(part.column(name)).lengths)
+    texts = Texts(observation)
+    letters = np.concatenate(([0], np.cumsum(_LETTER[texts.data])))[texts.offsets]
+    return np.asarray(
+        (np.diff(letters) > enough + SURE_LETTERS)
+        & ~mask(pc.match_substring_regex(observation, f"(?i){MARKERS}"))
+    )
 
 
 def _rewards(part: pa.RecordBatch, rules: Rules) -> Mask:

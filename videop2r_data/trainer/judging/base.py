@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Protocol
 
-from videop2r_data.validators import holds_verdict_tag
+from videop2r_data.validators import check_observation, holds_verdict_tag
 
 if TYPE_CHECKING:
     from videop2r_data.demo.question import SceneSample
@@ -24,6 +24,10 @@ class Reason(StrEnum):
     """The completion has no observation, or a blank one: nothing follows from nothing."""
     COPIED_VERDICT = "copied_verdict"
     """The observation holds a judgement tag: it tries to speak for the judge, and is never paid for it."""
+    LEAKED_ANSWER = "leaked_answer"
+    """The observation states the answer as an answer: a judge that reads it would find it sufficient."""
+    HOLLOW_OBSERVATION = "hollow_observation"
+    """The observation says nothing, or the question once more."""
     # unscored
     LATE = "late"
     """No verdict within the deadline."""
@@ -35,6 +39,15 @@ class Reason(StrEnum):
     """The reply holds none of the verdicts on offer."""
     OVER_BUDGET = "over_budget"
     """`max_cost` is reached, and `on_max_cost: unscored`."""
+
+
+UNASKED = (
+    Reason.NO_OBSERVATION,
+    Reason.COPIED_VERDICT,
+    Reason.LEAKED_ANSWER,
+    Reason.HOLLOW_OBSERVATION,
+)
+"""Not sufficient, whatever a judge would say."""
 
 
 class Judgeable(Protocol):
@@ -103,7 +116,7 @@ class JudgeStats:
     """Calls that were begun: distinct observations that no journal knew."""
     cached: int = 0
     free: int = 0
-    """Decided without a judge: no observation, or one with a verdict in it."""
+    """Decided without a judge: no observation, or one that no judge need see (`UNASKED`)."""
     late: int = 0
     failed: int = 0
     """Unscored for any reason but the deadline."""
@@ -115,7 +128,7 @@ class JudgeStats:
     def note(self, judged: Sequence[Judged], wait_s: float = 0.0) -> None:
         """Count the items of a ticket."""
         for one in judged:
-            free = one.reason in (Reason.NO_OBSERVATION, Reason.COPIED_VERDICT)
+            free = one.reason in UNASKED
             self.items += 1
             self.free += free
             self.cached += one.cached
@@ -167,14 +180,16 @@ class Judge(Protocol):
         """Free what `start` took; safe to call twice."""
 
 
-def decided(observation: str | None) -> Judged | None:
-    """The verdict on an observation that no judge need see, or None.
-
-    >>> decided(" ").sufficient, decided("x <judgement>Yes").reason.value, decided("a red disc")
-    (False, 'copied_verdict', None)
-    """
+def decided(item: JudgeItem) -> Judged | None:
+    """The verdict on an observation that no judge need see, or None: the rules of the build's verify step."""
+    observation, example = item.observation, item.example
     if observation is None or not observation.strip():
         return Judged(False, Reason.NO_OBSERVATION)
     if holds_verdict_tag(observation):
         return Judged(False, Reason.COPIED_VERDICT)
+    leak = check_observation(
+        observation, problem=example.problem, options=example.options, answer=example.reference
+    )
+    if leak.reason is not None:
+        return Judged(False, Reason(leak.reason.value), detail=leak.detail)
     return None

@@ -69,7 +69,7 @@ def _judge(item: JudgeItem, seen: dict[tuple[int, str, str], Judged]) -> Judged:
             hint="train on the demo world (`data.source: demo`, or a folder with scenes.jsonl), or name a "
             "model in judging.backend",
         )
-    free = decided(item.observation)
+    free = decided(item)
     if free is not None or item.observation is None:
         return free or Judged(False, Reason.NO_OBSERVATION)
     key = (truth.scene.index, truth.question.problem, item.observation)

@@ -189,7 +189,7 @@ class PerceptionJudge:
         if self.spec.max_cost is None or self._ranks == 1:
             # what other processes have learnt; not with a shared limit: a rank's part is counted by itself
             self._caller.journal.refresh()
-        free = [decided(item.observation) for item in items]
+        free = [decided(item) for item in items]
         requests = [
             None if known else self.asker.request(item) for item, known in zip(items, free, strict=True)
         ]
