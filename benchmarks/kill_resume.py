@@ -92,7 +92,7 @@ def run(samples: int, kills: int, latency: float, seed: int, *, image: bool) -> 
     rng = random.Random(seed)
     with tempfile.TemporaryDirectory() as name, server(latency) as url:
         folder = Path(name)
-        write_pool(folder, samples, image=image)
+        write_pool(folder, samples, "fits" if image else "text")
         recipe = write_recipe(folder, url)
         began = time.perf_counter()
         finish(start(recipe, folder / "a" / "killed"))

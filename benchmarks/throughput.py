@@ -1,11 +1,17 @@
 """Calls per second of a full journaled build beside a bare aiohttp loop, on the same server, in one run.
 
-    python -m benchmarks.throughput [--samples 4000] [--image] [--curator PYTHON]
+    python -m benchmarks.throughput [--media text|image|fits|clips] [--samples 3000] [--concurrency 64 256]
 
-The server answers after 50 ms from a process of its own. The bare loop sends the same mix of requests (one
-generating and one judging call per sample) and keeps nothing; the build renders prompts, samples media,
-journals, scores and judges. With `--image` every generating call carries a 50 KB JPEG. CPU is that of the
-client process while it makes the calls; "whole run" is from reading the pool to the last byte written.
+The server answers after 50 ms from a process of its own. The bare loop posts the same mix of bodies (one
+generating and one judging call per sample), made before its clock starts, and keeps nothing; the build
+samples media, renders prompts, journals, scores and judges. Every generating call carries a file of its own:
+
+    image   a JPEG of 640 x 360 pixels, which is scaled and goes out as about 50 KB
+    fits    a JPEG of 448 x 224 pixels and 50 KB, which already has the size that is sent
+    clips   16 frames of a clip of 320 x 240 pixels (120 clips whatever --samples says, unless it says fewer)
+
+CPU is that of the client process while it makes the calls, and of the decoder processes over their life;
+"whole run" is from reading the pool to the last byte written.
 """
 
 from __future__ import annotations
@@ -13,6 +19,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import base64
+import io
 import json
 import resource
 import subprocess
@@ -23,11 +30,14 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-CONCURRENCY = 256
-IMAGES = 8
+LATENCY_S = 0.05
 JPEG_BYTES = 50_000
+CLIPS = 120
+SENT = {"image": (448, 224), "fits": (448, 224), "clips": (320, 240)}
+SOURCE = {"image": (640, 360), "fits": (448, 224), "clips": (320, 240)}
+"""Width and height."""
 
 
 @contextmanager
@@ -48,108 +58,142 @@ def get(url: str, path: str) -> Any:
         return json.load(answer)
 
 
-def write_pool(folder: Path, samples: int, *, image: bool) -> Path:
-    """A pool of multiple-choice questions; images are shared by neighbouring rows, as real pools do."""
+def media_name(media: str, i: int) -> str:
+    """The file of question i, or nothing."""
+    return {"text": "", "clips": f"{i}.mp4"}.get(media, f"{i}.jpg")
+
+
+def write_pool(folder: Path, samples: int, media: str) -> None:
+    """A pool of multiple-choice questions, each with a file of its own."""
+    kind = {"text": "text", "clips": "video"}.get(media, "image")
     rows = [
         {
             "problem_id": i,
             "problem": f"Which shape is number {i} in the row that the figure shows, counted from the left?",
-            "data_type": "image" if image else "text",
+            "data_type": kind,
             "problem_type": "multiple choice",
             "options": ["A. a red circle", "B. a blue square", "C. a green triangle", "D. a grey star"],
             "solution": "<answer>A</answer>",
-            "path": f"./{i * IMAGES // samples}.jpg" if image else "",
+            "path": media_name(media, i),
             "data_source": "bench",
         }
         for i in range(samples)
     ]
     (folder / "pool.json").write_text(json.dumps(rows))
-    if image:
-        for number in range(IMAGES):
-            (folder / f"{number}.jpg").write_bytes(noisy_jpeg(number))
-    return folder / "pool.json"
+    if media == "clips":
+        for i in range(samples):
+            write_noisy_clip(folder / media_name(media, i), i)
+    elif media != "text":
+        grain = grain_of(SENT[media])
+        for i in range(samples):
+            noisy(i, grain, SOURCE[media]).save(folder / media_name(media, i), "JPEG", quality=95)
 
 
-def noisy_jpeg(seed: int) -> bytes:
-    """A picture that is about 50 KB on the wire: 448 x 224 pixels of blurred noise at quality 95."""
-    import io
-
+def noisy(seed: int, grain: int, size: tuple[int, int]) -> Any:
+    """Blurred noise; the finer its grain, the larger its JPEG."""
     import numpy as np
     from PIL import Image
 
-    rng = np.random.default_rng(seed)
+    small = np.random.default_rng(seed).integers(0, 255, (grain, grain * 2, 3), dtype=np.uint8)
+    return Image.fromarray(small).resize(size)
+
+
+def grain_of(size: tuple[int, int]) -> int:
+    """The grain at which a picture is 50 KB on the wire."""
     for grain in range(4, 200):
-        small = rng.integers(0, 255, (grain * 2, grain * 4, 3), dtype=np.uint8)
         buffer = io.BytesIO()
-        Image.fromarray(small).resize((448, 224)).save(buffer, "JPEG", quality=95)
+        noisy(0, grain, size).save(buffer, "JPEG", quality=95)
         if buffer.tell() >= JPEG_BYTES:
-            return buffer.getvalue()
+            return grain
     raise AssertionError("no grain gives 50 KB")
 
 
-def recipe(url: str, folder: Path) -> str:
+def write_noisy_clip(path: Path, seed: int, frames: int = 72) -> None:
+    """Three seconds of a noisy picture that moves, H.264."""
+    import av
+    import numpy as np
+
+    width, height = SOURCE["clips"]
+    wide = np.asarray(noisy(seed, 24, (width + 4 * frames, height)))
+    with av.open(str(path), "w") as container:
+        stream: Any = container.add_stream("libx264", rate=24, options={"preset": "veryfast"})
+        stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+        for i in range(frames):
+            shown = np.ascontiguousarray(wide[:, 4 * i : 4 * i + width])
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(shown, format="rgb24")))
+        container.mux(stream.encode(None))
+
+
+def recipe(url: str, folder: Path, *, concurrency: int, passthrough: bool = False) -> str:
     """The recipe of the build that is measured."""
-    backend = {"kind": "openai", "base_url": url, "concurrency": CONCURRENCY // 2}
+    backend = {"kind": "openai", "base_url": url, "concurrency": concurrency // 2}
+    source = {
+        "name": "bench",
+        "kind": "video-r1",
+        "path": str(folder / "pool.json"),
+        "media_root": str(folder),
+    }
+    media: dict[str, Any] = {"image_max_pixels": 448 * 224}
+    if passthrough:
+        media["passthrough"] = True
     return json.dumps(
         {
             "recipe": 1,
             "name": "bench",
-            "sources": [
-                {
-                    "name": "bench",
-                    "kind": "video-r1",
-                    "path": str(folder / "pool.json"),
-                    "media_root": str(folder),
-                }
-            ],
-            "media": {"image_max_pixels": 448 * 224, "workers": 1},
+            "sources": [source],
+            "media": media,
             "generate": {"backend": {**backend, "model": "generator"}},
             "judge": {"backend": {**backend, "model": "judge"}},
         }
     )
 
 
-async def bare_loop(url: str, samples: int, image: bytes | None) -> dict[str, Any]:
-    """Calls per second of the shortest correct program: 256 workers, `json=`, `await answer.json()`.
-
-    Its bodies have the size and shape of the build's: the packaged prompts with a number in front.
-    """
-    import aiohttp
-
+def premade(folder: Path, samples: int, media: str) -> list[bytes]:
+    """The bodies of the bare loop: packaged prompts with a number in front, media as a build sends them."""
+    from videop2r_data.media import sample_media
     from videop2r_data.prompts import load_prompt
+    from videop2r_data.schemas.recipe import parse_recipe
 
+    spec = parse_recipe(recipe("http://localhost/v1", folder, concurrency=2), where="bench").media
     prompts = [load_prompt(name) for name in ("generate-v1", "judge-v1")]
-    picture = None
-    if image is not None:
-        picture = "data:image/jpeg;base64," + base64.b64encode(image).decode()
-    work = iter(range(samples * 2))
-
-    def messages(i: int) -> list[Any]:
+    bodies = []
+    for i in range(samples * 2):
         prompt, text = prompts[i % 2], f"{i} {prompts[i % 2].user}"
         content: Any = text
-        if picture is not None and i % 2 == 0:
-            content = [
-                {"type": "image_url", "image_url": {"url": picture}},
-                {"type": "text", "text": text},
-            ]
-        return [{"role": "system", "content": prompt.system}, {"role": "user", "content": content}]
+        if media != "text" and i % 2 == 0:
+            path = folder / media_name(media, i // 2)
+            kind: Literal["image", "video"] = "video" if media == "clips" else "image"
+            frames = sample_media(path, kind, spec, want="encoded").encoded
+            url = f"data:{kind}/jpeg;base64," + ",".join(base64.b64encode(f).decode() for f in frames)
+            content = [{"type": f"{kind}_url", f"{kind}_url": {"url": url}}, {"type": "text", "text": text}]
+        messages = [{"role": "system", "content": prompt.system}, {"role": "user", "content": content}]
+        body = {"model": "m", "messages": messages, "max_tokens": 512, "temperature": 0.0}
+        bodies.append(json.dumps(body).encode())
+    return bodies
+
+
+async def bare_loop(url: str, bodies: list[bytes], concurrency: int) -> dict[str, Any]:
+    """Calls per second of the shortest correct program: so many workers, `data=`, `await answer.json()`."""
+    import aiohttp
+
+    work = iter(bodies)
+    headers = {"Content-Type": "application/json"}
 
     async def worker(session: aiohttp.ClientSession) -> None:
-        for i in work:
-            body = {"model": "m", "messages": messages(i), "max_tokens": 512, "temperature": 0.0}
-            async with session.post(f"{url}/chat/completions", json=body) as answer:
+        for body in work:
+            async with session.post(f"{url}/chat/completions", data=body, headers=headers) as answer:
                 assert (await answer.json())["choices"]
 
-    connector = aiohttp.TCPConnector(limit=CONCURRENCY)
+    connector = aiohttp.TCPConnector(limit=concurrency)
     async with aiohttp.ClientSession(connector=connector) as session:
         began, cpu = time.perf_counter(), time.process_time()
         async with asyncio.TaskGroup() as group:
-            for _ in range(CONCURRENCY):
+            for _ in range(concurrency):
                 group.create_task(worker(session))
         return {
-            "calls": samples * 2,
-            "calls_per_s": samples * 2 / (time.perf_counter() - began),
-            "cpu_ms_per_call": 1000 * (time.process_time() - cpu) / (samples * 2),
+            "calls": len(bodies),
+            "calls_per_s": len(bodies) / (time.perf_counter() - began),
+            "cpu_ms_per_call": 1000 * (time.process_time() - cpu) / len(bodies),
         }
 
 
@@ -164,21 +208,24 @@ def run_child(args: list[str]) -> dict[str, Any]:
     return found
 
 
-def child(kind: str, url: str, samples: int, folder: Path, *, image: bool) -> dict[str, Any]:
+def child(options: argparse.Namespace) -> dict[str, Any]:
     """Measure the bare loop (with asyncio's own loop or uvloop) or the build."""
+    kind, url, folder = options.child, options.url, options.folder
+    (concurrency,) = options.concurrency
     if kind.startswith("bare"):
         import uvloop
 
-        picture = (folder / "0.jpg").read_bytes() if image else None
+        bodies = premade(folder, options.samples, options.media)
         run = uvloop.run if kind == "bare-uvloop" else asyncio.run
-        spent = run(bare_loop(url, samples, picture))
+        spent = run(bare_loop(url, bodies, concurrency))
     else:
-        spent = measure_build(url, samples, folder)
+        text = recipe(url, folder, concurrency=concurrency, passthrough=kind == "passthrough")
+        spent = measure_build(text, options.samples, folder)
     usage = resource.getrusage(resource.RUSAGE_SELF)
     return {**spent, "peak_mb": usage.ru_maxrss / 1024}
 
 
-def measure_build(url: str, samples: int, folder: Path) -> dict[str, Any]:
+def measure_build(text: str, samples: int, folder: Path) -> dict[str, Any]:
     """Calls per second of the calling phase, and of everything from the pool to the last byte written."""
     from videop2r_data.builders.build import build
     from videop2r_data.builders.run import Stop
@@ -206,7 +253,7 @@ def measure_build(url: str, samples: int, folder: Path) -> dict[str, Any]:
         began = time.perf_counter()
         report = run_draining(
             build(
-                parse_recipe(recipe(url, folder), where="bench"),
+                parse_recipe(text, where="bench"),
                 place,
                 observer=watch,
                 card=write_dataset_card,
@@ -218,20 +265,24 @@ def measure_build(url: str, samples: int, folder: Path) -> dict[str, Any]:
         ended = time.perf_counter()
     assert report.ledger is not None and report.ledger.rows_in == samples, report
     assert report.unanswered == 0, report
+    assert report.media_decoded in (0, samples), f"{report.media_decoded} decodes of {samples} files"
+    decoders = resource.getrusage(resource.RUSAGE_CHILDREN)
     (wall, cpu), (wall_end, cpu_end) = watch.marks["calls"], watch.marks["writing"]
     return {
         "calls": report.calls_made,
         "calls_per_s": report.calls_made / (wall_end - wall),
         "cpu_ms_per_call": 1000 * (cpu_end - cpu) / report.calls_made,
+        "decoder_ms_per_file": 1000 * (decoders.ru_utime + decoders.ru_stime) / max(report.media_decoded, 1),
         "calls_per_s_whole": report.calls_made / (ended - began),
         "kept": report.ledger.kept,
     }
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--samples", type=int, default=4000)
-    parser.add_argument("--image", action="store_true")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--samples", type=int, default=3000)
+    parser.add_argument("--media", choices=["text", *SENT], default="text")
+    parser.add_argument("--concurrency", type=int, nargs="+", default=[64, 256])
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--curator", help="Python of an environment with bespokelabs-curator")
     parser.add_argument("--child")
@@ -239,31 +290,29 @@ def main() -> None:
     parser.add_argument("--folder", type=Path)
     options = parser.parse_args()
     if options.child:
-        print(
-            json.dumps(
-                child(options.child, options.url, options.samples, options.folder, image=options.image)
-            )
-        )
+        print(json.dumps(child(options)))
         return
-    with tempfile.TemporaryDirectory() as folder, server(0.05) as url:
-        write_pool(Path(folder), options.samples, image=options.image)
-        args = ["--samples", str(options.samples), "--url", url, "--folder", folder]
-        args += ["--image"] if options.image else []
-        kinds = ["bare", "bare-uvloop", "build"]
-        rounds: dict[str, list[dict[str, Any]]] = {kind: [] for kind in kinds}
-        for _ in range(options.rounds):
-            for kind in kinds:
-                rounds[kind].append(run_child([*args, "--child", kind]))
-        if options.curator:
-            rounds["curator"] = [curator(options.curator, url, min(options.samples, 1500))]
-        report(rounds, image=options.image)
+    samples = min(options.samples, CLIPS) if options.media == "clips" else options.samples
+    kinds = ["bare", "bare-uvloop", "build"]
+    with tempfile.TemporaryDirectory() as folder, server(LATENCY_S) as url:
+        write_pool(Path(folder), samples, options.media)
+        for concurrency in options.concurrency:
+            args = ["--samples", str(samples), "--media", options.media, "--url", url, "--folder", folder]
+            args += ["--concurrency", str(concurrency)]
+            rounds: dict[str, list[dict[str, Any]]] = {kind: [] for kind in kinds}
+            for _ in range(options.rounds):
+                for kind in kinds:
+                    rounds[kind].append(run_child([*args, "--child", kind]))
+            if options.curator:
+                rounds["curator"] = [curator(options.curator, url, min(samples, 1500), concurrency)]
+            report(rounds, title=f"{options.media}, {samples} samples, {concurrency} in flight")
 
 
-def curator(python: str, url: str, samples: int) -> dict[str, Any]:
+def curator(python: str, url: str, samples: int, concurrency: int) -> dict[str, Any]:
     """The same server asked by bespokelabs-curator with the best settings found for it."""
     script = Path(__file__).with_name("curator_client.py")
     done = subprocess.run(
-        [python, str(script), url, str(samples), str(CONCURRENCY)],
+        [python, str(script), url, str(samples), str(concurrency)],
         capture_output=True,
         text=True,
         check=False,
@@ -274,28 +323,29 @@ def curator(python: str, url: str, samples: int) -> dict[str, Any]:
     return found
 
 
-def report(rounds: dict[str, list[dict[str, Any]]], *, image: bool) -> None:
+def report(rounds: dict[str, list[dict[str, Any]]], *, title: str) -> None:
     """Medians, and the ratios that are claimed."""
 
     def median(kind: str, name: str) -> float:
-        values = sorted(r[name] for r in rounds[kind])
+        values = sorted(r.get(name, float("nan")) for r in rounds[kind])
         return float(values[len(values) // 2])
 
-    print(f"{'50 KB image' if image else 'text'}, concurrency {CONCURRENCY}, server latency 50 ms; medians")
-    print(f"{'':14}{'calls/s':>9}{'CPU ms/call':>13}{'peak MB':>9}")
+    print(f"{title}, server latency {LATENCY_S * 1000:.0f} ms; medians of {len(rounds['build'])}")
+    print(f"{'':14}{'calls/s':>9}{'CPU ms/call':>13}{'decoder ms/file':>17}{'peak MB':>9}{'/ bare':>8}")
+    bare = median("bare", "calls_per_s")
     for kind in rounds:
+        decoder = median(kind, "decoder_ms_per_file")
         print(
             f"{kind:14}{median(kind, 'calls_per_s'):9.0f}{median(kind, 'cpu_ms_per_call'):13.3f}"
-            f"{median(kind, 'peak_mb'):9.0f}"
+            f"{decoder:17.2f}{median(kind, 'peak_mb'):9.0f}{median(kind, 'calls_per_s') / bare:8.2f}"
         )
     whole = median("build", "calls_per_s_whole")
-    build, bare = median("build", "calls_per_s"), median("bare", "calls_per_s")
-    print(f"build, whole run: {whole:.0f} calls/s")
-    print(f"build / bare: {build / bare:.2f} (whole run {whole / bare:.2f})")
-    print(f"build / bare with uvloop: {build / median('bare-uvloop', 'calls_per_s'):.2f}")
+    print(f"build, whole run: {whole:.0f} calls/s ({whole / bare:.2f} of the bare loop)")
     if "curator" in rounds:
         other = median("curator", "calls_per_s")
-        print(f"build / curator: {build / other:.1f} (whole run {whole / other:.1f})")
+        print(
+            f"build / curator: {median('build', 'calls_per_s') / other:.1f} (whole run {whole / other:.1f})"
+        )
 
 
 if __name__ == "__main__":

@@ -156,6 +156,47 @@ def test_a_failure_is_looked_at_again_on_demand_and_once(tmp_path: Path, root: P
     assert sampler.calls == 2
 
 
+def test_a_decoder_that_was_killed_is_tried_again_by_the_next_runs_but_not_for_ever(
+    tmp_path: Path, root: Path
+) -> None:
+    class Killed(Sampler):
+        async def sample(self, path: Path, data_type: Any) -> Frames:
+            self.calls += 1
+            await asyncio.sleep(0)
+            raise MediaError("ended by SIGKILL", reason="decode_killed", where=str(path))
+
+    sampler = Killed()
+
+    async def run(sampler: Sampler | None) -> list[str]:
+        with Journal(tmp_path / "j") as journal:
+            media = step(journal, root, sampler)
+            found = await asyncio.gather(*(media.record(sample()) for _ in range(6)), return_exceptions=True)
+            return [e.reason if isinstance(e, MediaError) else "" for e in found]
+
+    for runs in (1, 2, 3):
+        reason = "decode_killed" if runs < 3 else "decode_crash"
+        assert asyncio.run(run(sampler)) == [reason] * 6
+        assert sampler.calls == runs, "the questions of one run share one try"
+        assert asyncio.run(run(None)) == [reason] * 6, "a replay says the same"
+    assert asyncio.run(run(sampler)) == ["decode_crash"] * 6 and sampler.calls == 3
+    (root / "a.mp4").write_bytes(b"another")
+    assert asyncio.run(run(Sampler())) == [""] * 6
+
+
+def test_one_run_after_a_killed_decoder_gives_every_question_its_frames(tmp_path: Path, root: Path) -> None:
+    class Killed(Sampler):
+        async def sample(self, path: Path, data_type: Any) -> Frames:
+            raise MediaError("ended by SIGKILL", reason="decode_killed", where=str(path))
+
+    async def run(sampler: Sampler) -> list[object]:
+        with Journal(tmp_path / "j") as journal:
+            media = step(journal, root, sampler)
+            return await asyncio.gather(*(media.record(sample()) for _ in range(6)), return_exceptions=True)
+
+    asyncio.run(run(Killed()))
+    assert all(isinstance(found, MediaRecord) for found in asyncio.run(run(Sampler())))
+
+
 def test_a_missing_file_that_arrives_later_is_used(tmp_path: Path, root: Path) -> None:
     (root / "a.mp4").unlink()
     with pytest.raises(MediaError) as caught:

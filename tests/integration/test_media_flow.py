@@ -13,7 +13,9 @@ from tests.fakes.openai_server import Call, default_answer
 from tests.integration.test_build import question, recipe, run, write_pool
 from tests.media.clips import write_clip
 from videop2r_data.builders.frame_store import FrameStore
+from videop2r_data.errors import MediaError
 from videop2r_data.media import DecodePool
+from videop2r_data.schemas import RejectReason
 from videop2r_data.schemas.calls import Frames
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(240)]
@@ -126,3 +128,24 @@ def test_the_first_call_goes_out_as_soon_as_the_first_frames_are_there(
     monkeypatch.setattr(DecodePool, "sample", held_up)
     report, _ = run(tmp_path, plain(64), answer=answer)
     assert report.state == "complete" and begun == 200
+
+
+def test_rows_of_a_killed_decoder_are_tried_again_by_the_next_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images(tmp_path, 4, each=6)
+    with monkeypatch.context() as patch:
+        real = DecodePool.sample
+
+        async def killed(self: DecodePool, path: Path, data_type: Any) -> Frames:
+            if path.name == "2.jpg":
+                raise MediaError("ended by SIGKILL", reason=RejectReason.DECODE_KILLED, where=str(path))
+            return await real(self, path, data_type)
+
+        patch.setattr(DecodePool, "sample", killed)
+        report, _ = run(tmp_path, plain(64))
+    assert report.state == "complete" and report.unanswered == 6 and report.ledger is not None
+    assert report.ledger.reasons["media/decode_killed"] == 6
+    report, _ = run(tmp_path, plain(64))
+    assert report.unanswered == 0 and report.media_decoded == 1 and report.ledger is not None
+    assert not any(reason.startswith("media/") for reason in report.ledger.reasons)

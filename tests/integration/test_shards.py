@@ -26,7 +26,7 @@ def build(recipe: Path, out: Path, *flags: str) -> dict[str, Any]:
 
 def test_three_processes_share_a_build_and_a_fourth_writes_it(tmp_path: Path) -> None:
     with server(0.02) as url:
-        write_pool(tmp_path, 90, image=True)
+        write_pool(tmp_path, 90, "fits")
         recipe = write_recipe(tmp_path, url)
         build(recipe, tmp_path / "a" / "set")
         alone = get(url, "stats")["requests"]
@@ -45,7 +45,7 @@ def test_three_processes_share_a_build_and_a_fourth_writes_it(tmp_path: Path) ->
 def test_ray_tasks_make_the_calls(tmp_path: Path) -> None:
     pytest.importorskip("ray")
     with server(0.02) as url:
-        write_pool(tmp_path, 40, image=False)
+        write_pool(tmp_path, 40, "text")
         recipe = write_recipe(tmp_path, url)
         build(recipe, tmp_path / "a" / "set")
         alone = get(url, "stats")["requests"]

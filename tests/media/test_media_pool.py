@@ -19,6 +19,7 @@ from PIL import Image
 from tests.media.clips import write_clip
 from videop2r_data.errors import ConfigError, MediaError
 from videop2r_data.media import DecodePool, MediaProbe, probe_media, sample_media, wire
+from videop2r_data.media.process import Decoder
 from videop2r_data.schemas.calls import Frames
 from videop2r_data.schemas.recipe import MediaLimits, MediaSpec
 
@@ -107,19 +108,102 @@ def test_a_hang_costs_its_file(clip: Path) -> None:
     asyncio.run(main())
 
 
-def test_a_crash_costs_its_file(clip: Path) -> None:
+@pytest.fixture
+def deaths(monkeypatch: pytest.MonkeyPatch) -> list[signal.Signals]:
+    """Signals for the next requests, one each: the process dies of it with the request in its pipe."""
+    signals: list[signal.Signals] = []
+    real = Decoder._write
+
+    def write(self: Decoder, process: Any, message: dict[str, Any]) -> None:
+        dies = signals.pop(0) if signals and "do" in message else None
+        if dies is not None:
+            os.kill(process.pid, signal.SIGSTOP)
+        real(self, process, message)
+        if dies is not None:
+            os.kill(process.pid, dies)
+            os.kill(process.pid, signal.SIGCONT)
+
+    monkeypatch.setattr(Decoder, "_write", write)
+    return signals
+
+
+KILL, TERM, SEGV = signal.SIGKILL, signal.SIGTERM, signal.SIGSEGV
+
+
+@pytest.mark.parametrize("number", [KILL, SEGV])
+def test_one_death_costs_nothing(clip: Path, deaths: list[signal.Signals], number: signal.Signals) -> None:
+    async def main() -> None:
+        async with DecodePool(SPEC, want="array", workers=1) as pool:
+            deaths.append(number)
+            assert (await pool.sample(clip, "video")).record.count == 4
+            assert not deaths
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize(
+    ("numbers", "expected"),
+    [
+        ([SEGV, SEGV], "decode_crash"),
+        ([KILL, SEGV], "decode_crash"),
+        ([KILL, KILL], "decode_killed"),
+        ([TERM, TERM], "decode_killed"),
+        ([SEGV, KILL], "decode_killed"),
+    ],
+)
+def test_the_fresh_process_tells_a_bad_file_from_a_killer(
+    clip: Path, deaths: list[signal.Signals], numbers: list[signal.Signals], expected: str
+) -> None:
+    async def main() -> None:
+        async with DecodePool(SPEC, want="array", workers=1) as pool:
+            deaths.extend(numbers)
+            with pytest.raises(MediaError, match=numbers[-1].name) as caught:
+                await pool.sample(clip, "video")
+            assert caught.value.reason == expected and not deaths
+            assert (await pool.sample(clip, "video")).record.count == 4
+
+    asyncio.run(main())
+
+
+def test_a_hang_does_not_cost_the_file_behind_it(tmp_path: Path, clip: Path) -> None:
+    """Two requests lie in one process; what ends it over the first is not held against the second."""
+    other = write_clip(tmp_path / "b.mp4", frames=9)
+
+    async def main() -> None:
+        async with DecodePool(limited(wall_s=1.0), want="array", workers=1) as pool:
+            await pool.sample(clip, "video")
+            os.kill(pids(pool)[0], signal.SIGSTOP)
+            first, second = (asyncio.create_task(pool.sample(p, "video")) for p in (clip, other))
+            assert await reason(first) == "decode_timeout"
+            assert (await second).record.source_frames == 9
+
+    asyncio.run(main())
+
+
+def test_a_cancelled_request_does_not_cost_the_one_before_it(tmp_path: Path, clip: Path) -> None:
+    other = write_clip(tmp_path / "b.mp4", frames=9)
+
     async def main() -> None:
         async with DecodePool(SPEC, want="array", workers=1) as pool:
             await pool.sample(clip, "video")
+            os.kill(pids(pool)[0], signal.SIGSTOP)
+            first, second = (asyncio.create_task(pool.sample(p, "video")) for p in (clip, other))
+            await asyncio.sleep(0.05)
+            second.cancel()
+            assert (await first).record.source_frames == 24
+            assert (await pool.sample(other, "video")).record.source_frames == 9
+
+    asyncio.run(main())
+
+
+def test_a_process_that_grows_is_replaced(clip: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def main() -> None:
+        monkeypatch.setattr("videop2r_data.media.process._GROWN_SHARE", 2**40)
+        async with DecodePool(SPEC, want="array", workers=1) as pool:
+            await pool.sample(clip, "video")
             (pid,) = pids(pool)
-            os.kill(pid, signal.SIGSTOP)
-            task = asyncio.create_task(pool.sample(clip, "video"))
-            await asyncio.sleep(0.1)
-            os.kill(pid, signal.SIGKILL)
-            with pytest.raises(MediaError, match="SIGKILL") as caught:
-                await task
-            assert caught.value.reason == "decode_crash"
-            assert (await pool.sample(clip, "video")).record.count == 4
+            await pool.sample(clip, "video")
+            assert pids(pool) != [pid] and gone(pid)
 
     asyncio.run(main())
 

@@ -18,9 +18,10 @@ from videop2r_data.builders.sources import BadRow
 from videop2r_data.builders.workspace import Workspace
 from videop2r_data.builders.write import write_dataset
 from videop2r_data.errors import BudgetError, ConfigError
-from videop2r_data.schemas import RejectReason, Sample
+from videop2r_data.schemas import Sample
 from videop2r_data.schemas.base import Model
 from videop2r_data.schemas.lock import Ledger
+from videop2r_data.schemas.reasons import ASK_AGAIN
 from videop2r_data.schemas.recipe import Recipe
 
 State = Literal["complete", "shard_complete", "interrupted", "waiting", "over_budget"]
@@ -167,8 +168,8 @@ async def count_rows(pool: Iterable[object], stop: Stop) -> int:
 
 
 def unanswered(ledger: Ledger) -> int:
-    """Rows that failed for want of an answer."""
-    return sum(n for reason, n in ledger.reasons.items() if reason.endswith(f"/{RejectReason.CALL_FAILED}"))
+    """Rows that failed for want of an answer, or of a decoder that lived long enough."""
+    return sum(n for reason, n in ledger.reasons.items() if reason.rpartition("/")[2] in ASK_AGAIN)
 
 
 async def _make_calls(

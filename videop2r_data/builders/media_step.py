@@ -21,6 +21,10 @@ _NO_PIXELS = {"workers", "buffer_mb", "limits", "encoding", "quality"}
 """Settings that change no sampled pixel: what was sampled is found again whatever they are."""
 
 
+KILLED_RUNS = 3
+"""Runs in which a file's decoder was killed from outside before the file is taken to be the cause."""
+
+
 class Sampler(Protocol):
     """What decodes: a `media.DecodePool`."""
 
@@ -181,20 +185,38 @@ class MediaStep:
             stat = _stat(path)
             frames = await self.sampler.sample(path, sample.data_type.value)
         except MediaError as error:
-            failed = {"failed": error.reason, "detail": error.message, "limits": self._limits, "stat": stat}
-            if self.journal.media(key) != failed:
-                self.journal.put_media(key, failed)
-            raise
+            raise self._failed(key, error, stat) from None
         self.decoded += 1
         data = {"record": frames.record.model_dump(mode="json"), "stat": stat}
         if self.journal.media(key) != data:
             self.journal.put_media(key, data)
         return frames
 
+    def _failed(self, key: str, error: MediaError, stat: list[int] | None) -> MediaError:
+        """Journal why a file cannot be used; the error as every later run will read it."""
+        failed: dict[str, Any] = {"limits": self._limits, "stat": stat}
+        before = self.journal.media(key)
+        if error.reason == RejectReason.DECODE_KILLED:
+            runs = failed["killed"] = (before or {}).get("killed", 0) + 1
+            if runs >= KILLED_RUNS:
+                error = MediaError(
+                    f"{error.message}; so in {runs} runs", reason=RejectReason.DECODE_CRASH, where=error.where
+                )
+        failed |= {"failed": error.reason, "detail": error.message}
+        if before != failed:
+            self.journal.put_media(key, failed)
+        return error
+
+    def _asks_again(self, known: dict[str, Any], key: str) -> bool:
+        """Whether a file that failed in an earlier run is looked at in this one."""
+        wanted = self._retry_failed or known["failed"] == RejectReason.DECODE_KILLED
+        # also while another question has it decoded: that one's result is shared
+        return wanted and key not in self._tried
+
     async def _still_true(self, sample: Sample, key: str, known: dict[str, Any]) -> bool:
         """Whether a record still speaks of the file that lies there now."""
-        if "failed" in known and self._retry_failed and key not in self._tried:
-            return False  # also while another question has it decoded: that one's result is shared
+        if "failed" in known and self._asks_again(known, key):
+            return False
         if "failed" in known and known["limits"] != self._limits:
             return False
         try:

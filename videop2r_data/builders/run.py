@@ -12,6 +12,7 @@ from videop2r_data.builders.sources import BadRow
 from videop2r_data.builders.steps import Steps
 from videop2r_data.errors import BackendError, P2RError
 from videop2r_data.schemas import Outcome, RejectReason, Sample
+from videop2r_data.schemas.reasons import ASK_AGAIN
 
 BREAKER = 32
 """Questions that fail one after the other for want of an answer before the run gives its server up."""
@@ -66,7 +67,7 @@ class Tally:
             self.rejected += 1
         elif item.outcome is Outcome.FAILED:
             self.failed += 1
-            if item.reason is RejectReason.CALL_FAILED:
+            if item.reason in ASK_AGAIN:
                 self.unanswered += 1
                 self.last_error = item.detail
         else:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections import deque
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -12,15 +13,18 @@ from pydantic import ValidationError
 
 from videop2r_data.errors import MediaError
 from videop2r_data.media.probe import MediaProbe
-from videop2r_data.media.process import Decoder, DecoderDiedError
+from videop2r_data.media.process import Decoder, DecoderDiedError, DisplacedError
 from videop2r_data.media.sampling import MediaKind, Want
 from videop2r_data.media.wire import WireError, frames_of
 from videop2r_data.schemas.calls import Frames
 from videop2r_data.schemas.reasons import RejectReason
 from videop2r_data.schemas.recipe import MediaSpec
 
-RECYCLE_AFTER = 256
-"""Files that one process decodes before a fresh one takes over: leaks in a decoder stay small."""
+RECYCLE_AFTER = 8192
+"""Files that one process decodes before a fresh one takes over. One that grows by an eighth of
+`limits.memory_mb` is replaced earlier: leaks in a decoder stay small."""
+DEPTH = 2
+"""Requests that are given to one process at once: it has the next file at hand when it is done with one."""
 
 
 class DecodePool:
@@ -33,7 +37,8 @@ class DecodePool:
         recycle_after: files that one process decodes.
 
     Processes are started when they are first needed. Each ignores Ctrl-C, and dies when the parent does,
-    however that ends. A call that is cancelled kills the process that worked for it.
+    however that ends. A call that is cancelled kills the process that worked for it. A file over which a
+    process died is tried once more, in a fresh one; a file that took too long is not.
 
     Example::
 
@@ -48,8 +53,8 @@ class DecodePool:
         self.want: Want = want
         self.workers = workers or spec.workers or _cores()
         self._recycle_after = recycle_after
-        self._idle: asyncio.LifoQueue[Decoder] | None = None
         self._all: list[Decoder] = []
+        self._waiting: deque[asyncio.Future[Decoder]] = deque()
 
     async def start(self) -> None:
         """Make the pool usable in the running loop; safe to call twice.
@@ -57,22 +62,19 @@ class DecodePool:
         Raises:
             MissingExtraError: decord is asked for and not installed.
         """
-        if self._idle is not None:
+        if self._all:
             return
         if self.spec.decoder == "decord":
             from videop2r_data.media.decord_video import require_decord
 
             require_decord()
-        self._all = [Decoder(self.spec) for _ in range(self.workers)]
-        self._idle = asyncio.LifoQueue()
-        for decoder in self._all:
-            self._idle.put_nowait(decoder)
+        self._all = [Decoder(self.spec, self._recycle_after) for _ in range(self.workers)]
 
     async def sample(self, path: Path, data_type: MediaKind) -> Frames:
         """Sample one file, in a process of the pool.
 
         Raises:
-            MediaError: as `sample_media`, and `decode_timeout`, `decode_crash`, `decode_memory`.
+            MediaError: as `sample_media`, and `decode_timeout`, `decode_crash`, `decode_killed`.
             ConfigError: no decoder process can be started here.
         """
         header, blobs = await self._call({"do": "sample", "data_type": data_type, "want": self.want}, path)
@@ -85,7 +87,7 @@ class DecodePool:
         """Look at one file, in a process of the pool.
 
         Raises:
-            MediaError: as `probe_media`, and `decode_timeout`, `decode_crash`, `decode_memory`.
+            MediaError: as `probe_media`, and `decode_timeout`, `decode_crash`, `decode_killed`.
             ConfigError: no decoder process can be started here.
         """
         header, _ = await self._call({"do": "probe", "data_type": data_type, "deep": deep}, path)
@@ -96,7 +98,10 @@ class DecodePool:
 
     async def close(self) -> None:
         """End every process; safe to call twice."""
-        decoders, self._all, self._idle = self._all, [], None
+        decoders, self._all = self._all, []
+        for waiting in self._waiting:
+            if not waiting.done():
+                waiting.set_exception(RuntimeError("the pool was closed"))
         for decoder in decoders:
             await decoder.stop()
 
@@ -111,44 +116,69 @@ class DecodePool:
 
     async def _call(self, request: dict[str, Any], path: Path) -> tuple[dict[str, Any], list[bytes]]:
         await self.start()
-        idle = self._idle
-        assert idle is not None
-        decoder = await idle.get()
-        try:
-            if decoder.served >= self._recycle_after:
-                await decoder.stop()
-            header, blobs = await self._guarded(decoder, {**request, "path": os.fsencode(path).hex()}, path)
-        finally:
-            idle.put_nowait(decoder)
-        if header.get("ok") is True:
-            return header, blobs
-        raise _refusal(header, path)
+        request = {**request, "path": os.fsencode(path).hex()}
+        died: DecoderDiedError | None = None
+        while True:
+            decoder = await self._slot()
+            try:
+                header, blobs = await decoder.ask(request, self.spec.limits.wall_s)
+            except TimeoutError:
+                raise self._timeout(path) from None
+            except WireError as error:
+                raise _crash(path, f"its decoder process sent {error}") from None
+            except DecoderDiedError as error:
+                # An earlier file may have left that process ill, or its killer may not have meant this file.
+                if died is not None:
+                    raise _died_twice(path, error) from None
+                died = error
+            except DisplacedError:
+                if decoder not in self._all:
+                    raise RuntimeError("the pool was closed") from None
+            else:
+                if header.get("ok") is True:
+                    return header, blobs
+                raise _refusal(header, path)
+            finally:
+                self._give_back(decoder)
 
-    async def _guarded(
-        self, decoder: Decoder, request: dict[str, Any], path: Path
-    ) -> tuple[dict[str, Any], list[bytes]]:
-        wall_s = self.spec.limits.wall_s
-        await decoder.start()
-        finished = False
-        try:
-            async with asyncio.timeout(wall_s):
-                reply = await decoder.ask(request)
-            finished = True
-            return reply
-        except TimeoutError:
-            raise MediaError(
-                f"not decoded within {wall_s:g} s (limits.wall_s)",
-                reason=RejectReason.DECODE_TIMEOUT,
-                where=str(path),
-            ) from None
-        except DecoderDiedError as error:
-            raise _crash(path, str(error)) from None
-        except WireError as error:
-            raise _crash(path, f"its decoder process sent {error}") from None
-        finally:
-            # Also on cancellation: an answer that nobody read would be taken for the next file's.
-            if not finished:
-                decoder.kill()
+    async def _slot(self) -> Decoder:
+        """The decoder with least to do, a running one first; who comes first is served first."""
+        decoder = None if self._waiting else self._pick()
+        if decoder is None:
+            future: asyncio.Future[Decoder] = asyncio.get_running_loop().create_future()
+            self._waiting.append(future)
+            try:
+                return await future
+            except asyncio.CancelledError:
+                if future.done() and not future.cancelled():
+                    self._give_back(future.result())
+                raise
+        return decoder
+
+    def _pick(self) -> Decoder | None:
+        decoder = min(self._all, key=lambda d: (d.pending, d.pid is None))
+        if decoder.pending >= DEPTH:
+            return None
+        decoder.pending += 1
+        return decoder
+
+    def _give_back(self, decoder: Decoder) -> None:
+        decoder.pending -= 1
+        while self._waiting and self._all:
+            if self._waiting[0].done():
+                self._waiting.popleft()
+                continue
+            picked = self._pick()
+            if picked is None:
+                return
+            self._waiting.popleft().set_result(picked)
+
+    def _timeout(self, path: Path) -> MediaError:
+        return MediaError(
+            f"not decoded within {self.spec.limits.wall_s:g} s (limits.wall_s)",
+            reason=RejectReason.DECODE_TIMEOUT,
+            where=str(path),
+        )
 
 
 def _cores() -> int:
@@ -159,6 +189,17 @@ def _cores() -> int:
 
 def _crash(path: Path, message: str) -> MediaError:
     return MediaError(message, reason=RejectReason.DECODE_CRASH, where=str(path))
+
+
+def _died_twice(path: Path, error: DecoderDiedError) -> MediaError:
+    """What became of the fresh process says whose fault it is."""
+    if not error.killed:
+        return _crash(path, f"{error}, a second time")
+    return MediaError(
+        f"{error}, a second time, and not by this program: most likely memory ran out",
+        reason=RejectReason.DECODE_KILLED,
+        where=str(path),
+    )
 
 
 def _refusal(header: dict[str, Any], path: Path) -> MediaError:

@@ -22,18 +22,65 @@ _STOP_S = 2.0
 _KEPT = ("PATH", "LD_LIBRARY_PATH", "LANG", "LC_ALL", "HOME", "TMPDIR", "VIRTUAL_ENV")
 
 
+_OWN_SIGNALS = frozenset(
+    {
+        signal.SIGSEGV,
+        signal.SIGBUS,
+        signal.SIGILL,
+        signal.SIGFPE,
+        signal.SIGABRT,
+        signal.SIGTRAP,
+        signal.SIGSYS,
+        signal.SIGXCPU,
+        signal.SIGXFSZ,
+    }
+)
+"""What a process brings upon itself; every other signal was sent by somebody: the kernel short of memory, a
+user, a batch system."""
+_BUFFER_BYTES = 4 * 2**20
+_GROWN_SHARE = 8
+
+
 class DecoderDiedError(Exception):
-    """The process ended in the middle of a file."""
+    """The process ended in the middle of a file.
+
+    Attributes:
+        killed: by somebody else, neither by itself nor by this process: no fault of the file.
+    """
+
+    def __init__(self, code: int) -> None:
+        super().__init__(_told(code))
+        self.killed = code < 0 and -code not in _OWN_SIGNALS
+
+
+class DisplacedError(Exception):
+    """The process was ended over another file, before it came to this one: ask again."""
 
 
 class Decoder:
-    """A slot for one process; starting it again after its end is free of state."""
+    """A slot for one process; starting it again after its end is free of state.
 
-    def __init__(self, spec: MediaSpec) -> None:
+    Several requests may be under way: the process finds the next file in its pipe when it is done with one,
+    and need not wait for this process to come round to it. Answers come in the order of the requests.
+
+    Args:
+        spec: sampling settings and limits.
+        recycle_after: files that one process decodes before a fresh one takes over.
+    """
+
+    def __init__(self, spec: MediaSpec, recycle_after: int) -> None:
         self._spec = spec
+        self._recycle_after = recycle_after
         self._process: Process | None = None
         self._killed: list[Process] = []
         """Not yet waited for."""
+        self._gate = asyncio.Lock()
+        """One at a time starts the process and writes; the order of requests is the order of answers."""
+        self._last_turn: asyncio.Future[None] | None = None
+        """Done when the answer of the request written last was read, or never will be."""
+        self._spent = False
+        self.pending = 0
+        """Requests under way, by the pool's count."""
         self.served = 0
         """Files that the present process has answered for."""
 
@@ -50,7 +97,7 @@ class Decoder:
         """
         if self.pid is not None:
             return
-        self.served = 0
+        self.served, self._spent = 0, False
         self._process = await asyncio.create_subprocess_exec(
             sys.executable,
             "-P",
@@ -59,6 +106,7 @@ class Decoder:
             stdin=PIPE,
             stdout=PIPE,
             stderr=DEVNULL,
+            limit=_BUFFER_BYTES,
             env=_environment(),
             # Ctrl-C at the terminal goes to the parent alone.
             start_new_session=True,
@@ -66,8 +114,9 @@ class Decoder:
         try:
             async with asyncio.timeout(_START_S):
                 hello = {"parent": os.getpid(), "spec": self._spec.model_dump(mode="json")}
-                header, _ = await self._exchange(hello)
-        except (TimeoutError, DecoderDiedError, wire.WireError) as error:
+                self._write(self._process, hello)
+                header, _ = await self._read(self._process)
+        except (TimeoutError, DecoderDiedError, DisplacedError, wire.WireError) as error:
             self.kill()
             raise ConfigError(
                 f"no decoder process can be started: {error or 'no answer'}",
@@ -80,33 +129,81 @@ class Decoder:
             self.kill()
             raise ConfigError("the decoder process answers nonsense")
 
-    async def ask(self, request: dict[str, Any]) -> tuple[dict[str, Any], list[bytes]]:
+    async def ask(self, request: dict[str, Any], wall_s: float) -> tuple[dict[str, Any], list[bytes]]:
         """One request, one reply.
 
-        Raises:
-            DecoderDiedError: the process ended first.
-            WireError: the reply is no reply.
-        """
-        reply = await self._exchange(request)
-        self.served += 1
-        return reply
+        Args:
+            request: what to do with which file.
+            wall_s: seconds that the file may take, from the end of the one before it.
 
-    async def _exchange(self, message: dict[str, Any]) -> tuple[dict[str, Any], list[bytes]]:
-        process = self._process
-        assert process is not None and process.stdin is not None and process.stdout is not None
+        Raises:
+            TimeoutError: it took longer; the process was ended.
+            DecoderDiedError: the process ended first.
+            DisplacedError: the process was ended over another file.
+            WireError: the reply is no reply; the process was ended.
+            ConfigError: no process can be started.
+        """
+        async with self._gate:
+            if self._spent:
+                await self._quiet()
+                await self.stop()
+            await self.start()
+            process = self._process
+            assert process is not None
+            before = self._last_turn
+            turn = self._last_turn = asyncio.get_running_loop().create_future()
+            self._write(process, request)
+        try:
+            if before is not None and not before.done():
+                await asyncio.wait((before,))
+            if self._process is not process:
+                raise DisplacedError
+            async with asyncio.timeout(wall_s):
+                header, blobs = await self._read(process)
+            self._note(header)
+            return header, blobs
+        except BaseException:
+            # Also on cancellation: an answer that nobody read would be taken for the next file's.
+            if self._process is process:
+                self.kill()
+            raise
+        finally:
+            turn.set_result(None)
+
+    def _note(self, header: dict[str, Any]) -> None:
+        """Whether a fresh process shall take over: a decoder that leaks stays small."""
+        self.served += 1
+        grown = header.pop("grown", 0)
+        limit = self._spec.limits.memory_mb * 2**20 // _GROWN_SHARE
+        self._spent = self.served >= self._recycle_after or (isinstance(grown, int) and grown > limit)
+
+    async def _quiet(self) -> None:
+        """Wait until every answer was read."""
+        last = self._last_turn
+        if last is not None and not last.done():
+            await asyncio.wait((last,))
+
+    def _write(self, process: Process, message: dict[str, Any]) -> None:
+        assert process.stdin is not None
+        with contextlib.suppress(ConnectionError, RuntimeError):  # it has ended: told when its answer is read
+            process.stdin.writelines(wire.pack(message))
+
+    async def _read(self, process: Process) -> tuple[dict[str, Any], list[bytes]]:
+        assert process.stdout is not None
         limit = wire.budget(self._spec)
         try:
-            process.stdin.writelines(wire.pack(message))
-            await process.stdin.drain()
             length = wire.header_length(await process.stdout.readexactly(wire.PREFIX.size))
             data = await process.stdout.readexactly(length)
             header, lengths = wire.parse_header(data, max_blobs=self._spec.frames, max_bytes=limit)
             return header, [await process.stdout.readexactly(n) for n in lengths]
         except (asyncio.IncompleteReadError, ConnectionError):
-            raise DecoderDiedError(await self._cause(process)) from None
+            if self._process is not process:
+                raise DisplacedError from None  # ended by `kill`
+            self._process = None  # who asks next starts a fresh one
+            raise DecoderDiedError(await self._exit_code(process)) from None
 
-    async def _cause(self, process: Process) -> str:
-        """Why a process whose pipe broke ended; it is killed only if it goes on without its pipe.
+    async def _exit_code(self, process: Process) -> int:
+        """Of a process whose pipe broke; it is killed only if it goes on without its pipe.
 
         Killing one that is already dead would collect its exit code and keep it from the loop.
         """
@@ -116,14 +213,16 @@ class Decoder:
         except TimeoutError:
             pass
         finally:
-            self.kill()
-        return _told(await process.wait())
+            self._end(process)
+        return await process.wait()
 
     def kill(self) -> None:
         """End the process at once: decoders that hang ignore anything milder."""
         process, self._process = self._process, None
-        if process is None:
-            return
+        if process is not None:
+            self._end(process)
+
+    def _end(self, process: Process) -> None:
         self._killed = [p for p in self._killed if p.returncode is None]
         if process.returncode is None:
             with contextlib.suppress(ProcessLookupError):

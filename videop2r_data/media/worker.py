@@ -36,10 +36,12 @@ def main() -> None:
     _die_with_parent(int(hello["parent"]))
     spec = MediaSpec.model_validate(hello["spec"])
     _load(spec)
-    _limit(spec.limits.memory_mb)
+    base = _address_space()
+    _limit(base + spec.limits.memory_mb * 2**20)
     _write(sink, {"ready": True})
     while (request := _read(source)) is not None:
-        _write(sink, *_answer(request, spec))
+        header, blobs = _answer(request, spec)
+        _write(sink, {**header, "grown": _address_space() - base}, blobs)
 
 
 def _die_with_parent(parent: int) -> None:
@@ -60,11 +62,9 @@ def _load(spec: MediaSpec) -> None:
         import decord  # noqa: F401
 
 
-def _limit(memory_mb: int) -> None:
+def _limit(address_space: int) -> None:
     """Memory for the files, no core dumps, and no byte written to any file."""
-    used = _address_space()
-    limit = used + memory_mb * 2**20
-    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+    resource.setrlimit(resource.RLIMIT_AS, (address_space, address_space))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
 

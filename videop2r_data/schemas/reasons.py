@@ -93,6 +93,8 @@ class RejectReason(StrEnum):
     DECODE_TIMEOUT = "decode_timeout"
     DECODE_CRASH = "decode_crash"
     DECODE_MEMORY = "decode_memory"
+    DECODE_KILLED = "decode_killed"
+    """The decoder process was killed from outside: a later run tries again."""
     # calls
     CALL_FAILED = "call_failed"
     """No answer after all retries: a later run tries again."""
@@ -150,3 +152,7 @@ def reasons_of(stage: Stage) -> frozenset[RejectReason]:
         others = frozenset[RejectReason]().union(*(reasons_of(s) for s in Stage if s is not Stage.VERIFY))
         return frozenset(RejectReason) - others
     return frozenset(r for r in RejectReason if r.name.startswith(_BEGINNINGS[stage]))
+
+
+ASK_AGAIN = frozenset({RejectReason.CALL_FAILED, RejectReason.DECODE_KILLED})
+"""Rows that fell for one of these are tried again by the next run, without being told to."""
