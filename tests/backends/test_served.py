@@ -11,7 +11,7 @@ import pytest
 
 from tests.fakes.anthropic_server import FakeAnthropic, Status
 from tests.fakes.openai_server import FakeServer
-from videop2r_data.backends.advice import advice_for
+from videop2r_data.backends.advice import UNKNOWN, what_to_change
 from videop2r_data.backends.factory import make_backend
 from videop2r_data.backends.served import ListsModels, ServedModel, parse_models
 from videop2r_data.errors import AuthError, TransientError
@@ -97,7 +97,7 @@ def test_odd_entries_of_a_list_are_left_out() -> None:
         ),
         ("prompt is too long: 212000 tokens > 200000 maximum", "--max-model-len"),
         ("At most 0 image(s) may be provided in one prompt.", "--limit-mm-per-prompt"),
-        ("image input is not supported by this model", "vision model"),
+        ("image input is not supported by this model", "vision-language"),
         (
             "Unsupported parameter: 'max_tokens'. Use 'max_completion_tokens' instead.",
             "extra.max_tokens_field",
@@ -106,9 +106,9 @@ def test_odd_entries_of_a_list_are_left_out() -> None:
         ("Unrecognized request argument supplied: top_k", "extra.body"),
         ("needs --trust-request-mm-kwargs", "extra.video"),
         ("status 413: Request Entity Too Large", "media.quality"),
-        ("Conversation roles must alternate user/assistant", "=== system ==="),
-        ("no", "what the server's words name"),
+        ("Conversation roles must alternate user/assistant", "chat template"),
+        ("no", UNKNOWN),
     ],
 )
-def test_a_refusal_says_advice_for(said: str, advice: str) -> None:
-    assert advice in advice_for(said)
+def test_a_refusal_says_what_to_change(said: str, advice: str) -> None:
+    assert advice in what_to_change(said)

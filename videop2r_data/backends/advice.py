@@ -1,4 +1,8 @@
-"""What to change when a server refuses every request: known words of servers, and the setting behind each."""
+"""What to change when a server refuses a request: its own words, read for the few causes that are common.
+
+The words differ from server to server and change between versions. So a cause is guessed from them and told
+as advice beside the quotation, never acted on.
+"""
 
 from __future__ import annotations
 
@@ -6,76 +10,56 @@ import re
 
 TRUST_FLAG = "--trust-request-mm-kwargs"
 """Of `vllm serve`: it must take the times of frames from a request."""
-_FITS = (
-    "the requests are longer than the model's context: serve it with a larger --max-model-len, or lower "
-    "media.frames, media.max_pixels or max_tokens in the recipe"
-)
-_KNOWN: tuple[tuple[str, str], ...] = (
+UNKNOWN = "change what the server names in its own words, then ask again"
+_CAUSES = (
     (re.escape(TRUST_FLAG), f"start the server with {TRUST_FLAG}, or set extra.video to frames"),
     (
+        r"context length|context window|max_model_len|prompt is too long|too many tokens"
+        r"|maximum (?:context|model|input|prompt)|longer than the (?:maximum|model)"
+        r"|exceeds? the (?:maximum|limit|model)",
+        "prompt and answer do not fit the model's context: start the server with a larger "
+        "--max-model-len, or lower media.frames, media.max_pixels or max_tokens in the recipe",
+    ),
+    (
+        r"at most \d+ (?:image|video|audio)|limit.mm.per.prompt|too many images",
+        "the server limits pictures or clips per request: start vLLM with "
+        """--limit-mm-per-prompt '{"image": 16, "video": 1}', or lower media.frames""",
+    ),
+    (
         r"max_completion_tokens",
-        "this server wants another field: set extra.max_tokens_field: max_completion_tokens",
+        "set extra.max_tokens_field to max_completion_tokens in this backend of the recipe",
     ),
     (
-        r"maximum (?:context|model) length|max_model_len|context[ _](?:length|window)|prompt is too long"
-        r"|prompt_too_long|maximum prompt length|reduce the length|max_tokens.{0,40}too large"
-        r"|must be (?:at least 1|non-negative)|encoder cache|too many tokens"
-        r"|longer than the (?:maximum|model)|exceeds? the (?:maximum|limit|model)",
-        _FITS,
+        r"chat template|system role|roles must alternate",
+        "the model's chat template does not take these messages: give the server --chat-template, or use "
+        "a prompt file without a system section",
     ),
     (
-        r"not a multimodal|(?:does|do) not support (?:images?|vision|video|multi-?modal)"
-        r"|image(?:s| input)? (?:is |are )?not supported"
-        r"|at most \d+ (?:image|video)s?(?:\(s\))? may be provided"
-        r"|allowed values: \['text'\]|text-only|too many images|limit.mm.per.prompt"
-        r"|(?:image|video)_url.{0,60}(?:invalid|unsupported|not supported|unknown)",
-        "the served model takes no pictures, or fewer in one request: serve a vision model with a larger "
-        "--limit-mm-per-prompt, or say how clips travel with extra.video (vllm or frames)",
+        r"\b413\b|too large",
+        "the request is too large for the server or a proxy before it: lower media.frames, "
+        "media.max_pixels or media.quality",
     ),
     (
-        r"temperature|top_p",
-        "this model takes no such temperature: change generate.temperature or judge.temperature",
+        r"image|video|multi.?modal|vision|mm_processor|media_io|content.{0,20}(?:list|array|string)",
+        "the model takes no such media: serve a vision-language model, or set extra.video to frames if "
+        "the server knows pictures but no clips",
     ),
+    (r"temperature|top_p", "set temperature (and top_p) in the recipe to what this model takes"),
     (
-        r"system role|role .{0,20}system|roles must alternate",
-        "the model's chat template knows no system message: use a prompt file without `=== system ===`",
-    ),
-    (
-        r"chat template",
-        "the server has no chat template for this model: start it with --chat-template FILE",
-    ),
-    (
-        r"extra inputs|extra_forbidden|extra fields|is not permitted|not allowed"
-        r"|(?:unknown|unrecognized|unrecognised|unsupported|unexpected)"
-        r" (?:request )?(?:argument|field|key|keyword|param)",
-        "the server does not know a field of the request: take it out of extra.body, or set "
-        "extra.max_tokens_field",
-    ),
-    (
-        r"status 413|too large|entity",
-        "the requests are too large for the server: lower media.frames, media.max_pixels or media.quality",
+        r"unknown|unrecogni[sz]ed|unsupported|unexpected|not permitted|not allowed|forbidden",
+        "take the field that the server names out of extra.body, or set extra.video to frames",
     ),
 )
-_PATTERNS = tuple((re.compile(pattern, re.IGNORECASE), advice) for pattern, advice in _KNOWN)
+_READ = tuple((re.compile(pattern, re.IGNORECASE), advice) for pattern, advice in _CAUSES)
 
 
-def advice_for(words: str) -> str:
-    """What to change, by the server's own words; a general hint for words that are not known.
+def what_to_change(said: str) -> str:
+    """Advice for a refusal.
 
-    >>> advice_for("This model's maximum context length is 4096 tokens.").split(":")[0]
-    "the requests are longer than the model's context"
+    Args:
+        said: the server's words, with the status if there is one.
+
+    >>> what_to_change("status 400: At most 0 video(s) may be provided in one prompt.").split(":")[0]
+    'the server limits pictures or clips per request'
     """
-    for pattern, advice in _PATTERNS:
-        if pattern.search(words):
-            return advice
-    return "change what the server's words name, in the recipe or in how the server is started"
-
-
-def equal_words(words: str) -> str:
-    """A message without what differs from request to request: numbers, ids, quoted texts.
-
-    >>> equal_words("too long: 5213 > 4096 (req-7f3a9c1e)"), equal_words("too long: 88 > 4096 (req-00ab12cd)")
-    ('too long: # > # (req-#)', 'too long: # > # (req-#)')
-    """
-    plain = re.sub(r"\b[0-9a-fA-F]{8}[0-9a-fA-F-]*", "#", words)
-    return re.sub(r"\d+", "#", plain)
+    return next((advice for pattern, advice in _READ if pattern.search(said)), UNKNOWN)

@@ -22,7 +22,7 @@ from typing import Any, Literal
 import aiohttp
 import orjson
 
-from videop2r_data.backends.advice import TRUST_FLAG, advice_for
+from videop2r_data.backends.advice import TRUST_FLAG, what_to_change
 from videop2r_data.backends.deadline import Deadlines
 from videop2r_data.backends.limiter import RateLimits
 from videop2r_data.backends.openai_headers import rate_limits, retry_after_s
@@ -225,7 +225,7 @@ class OpenAIBackend:
         text = f"status {status}: {self._clean(server_message(data))}"
         if status == 400 and TRUST_FLAG in text:
             distrust = AuthError(text)
-            distrust.hint = advice_for(text)
+            distrust.hint = what_to_change(text)
             return distrust
         if status in _NO_ACCESS or _code(data) in _HOPELESS:
             error = AuthError(text)

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from videop2r_data.backends.advice import advice_for
+from videop2r_data.backends.advice import what_to_change
 from videop2r_data.backends.pricing import cost_usd
 from videop2r_data.builders.findings import Finding, TrialCall, of_error
 from videop2r_data.errors import AuthError, RefusedError, TransientError
@@ -77,7 +77,7 @@ async def one_call(
             about="call",
             state="error",
             message=f"refused ({what}): {error.message}",
-            hint=error.hint or advice_for(error.message),
+            hint=error.hint or what_to_change(error.message),
         )
         return Trial(findings=[told])
     except (TransientError, AuthError) as error:
