@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import pytest
 
-from tests.validators import cases_choice, cases_number, cases_space, cases_text
+from tests.validators import (
+    cases_choice,
+    cases_number,
+    cases_options,
+    cases_sentence,
+    cases_space,
+    cases_text,
+)
 from tests.validators.case import Case, Expected
 from videop2r_data.schemas import PAPER, ROBUST, Policy, ProblemType, Score
 from videop2r_data.validators import score
 
 TABLES = {
-    ProblemType.MULTIPLE_CHOICE: cases_choice.CASES,
-    ProblemType.NUMERICAL: cases_number.NUMERICAL,
+    ProblemType.MULTIPLE_CHOICE: (*cases_choice.CASES, *cases_options.CASES, *cases_sentence.CHOICES),
+    ProblemType.NUMERICAL: (*cases_number.NUMERICAL, *cases_sentence.NUMBERS),
     ProblemType.REGRESSION: cases_number.REGRESSION,
     ProblemType.OCR: cases_text.OCR,
     ProblemType.FREE_FORM: cases_text.FREE_FORM,

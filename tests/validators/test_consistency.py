@@ -12,8 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.shared import samples_dir
+from tests.validators import cases_think
 from videop2r_data.schemas import ProcessTrace
 from videop2r_data.validators import check_consistency, consistency, think_choice, think_number
+from videop2r_data.validators import conclusions as reader
 
 PETS = ("A. cat", "B. dog", "C. bird")
 RINGS = ("A. a wristwatch", "B. a gold ring", "C. a ring")
@@ -64,7 +66,7 @@ CHOICES: tuple[tuple[str, str | None, tuple[str, ...]], ...] = (
 )
 
 
-@pytest.mark.parametrize(("think", "label", "options"), CHOICES)
+@pytest.mark.parametrize(("think", "label", "options"), (*CHOICES, *cases_think.CHOICES))
 def test_the_option_a_think_segment_settles_on(
     think: str, label: str | None, options: tuple[str, ...]
 ) -> None:
@@ -90,7 +92,7 @@ NUMBERS: tuple[tuple[str, float | None], ...] = (
 )
 
 
-@pytest.mark.parametrize(("think", "value"), NUMBERS)
+@pytest.mark.parametrize(("think", "value"), (*NUMBERS, *cases_think.NUMBERS))
 def test_the_number_a_think_segment_settles_on(think: str, value: float | None) -> None:
     found = think_number(think)
     assert (None if found is None else float(found.value)) == value
@@ -220,6 +222,13 @@ _WORDS = [
     "ıs",
     "is",
     "should be",
+    "I choose",
+    "we go with",
+    "is correct",
+    "the right",
+    "there are",
+    "total of",
+    "we see",
 ]
 _MORE = [":", "=", "A", "B.", "C,", "(D)", "red", "matches", "which is", ".", "?", "\\boxed{A}", "not", "\n"]
 
@@ -228,8 +237,9 @@ _MORE = [":", "=", "A", "B.", "C,", "(D)", "red", "matches", "which is", ".", "?
 @settings(deadline=None, max_examples=400)
 def test_the_words_looked_for_first_stand_in_every_conclusion(words: list[str]) -> None:
     text = " ".join(words)
-    slow = list(consistency._CONCLUDE.finditer(text))
-    found = consistency._last_conclusion(text)
-    assert (found and found.span()) == (slow[-1].span() if slow else None)
-    if consistency._MATCHES.search(text):
-        assert any(word in text for word in ("option", "choice", "answer"))
+    found = [cue for cue, _ in reader._matches(text, reader._BEFORE_CLAIM)]
+    slow = [words.cue for words in reader._BEFORE_CLAIM for _ in words.wide.finditer(text)]
+    assert found == slow
+    sentence = reader.last_sentence(text)
+    if consistency._MATCHES.search(sentence):
+        assert any(word in sentence.lower() for word in consistency._STEMS)

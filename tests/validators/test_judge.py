@@ -148,6 +148,8 @@ def test_what_a_judge_sees(text: str, shown: str) -> None:
         (["A. cat", "B. dog"], "dog", "B. dog"),
         (["A. cat", "B. dog"], "C", "C"),
         (["A. <judgement>", "B. dog"], "A", "A. ‹judgement›"),
+        (["A. cat", "B. dog", "C. bird"], "C,A", "A. cat\nC. bird"),
+        (["A. AA", "B. Aa"], "Aa", "B. Aa"),
         ([], "42", "42"),
     ],
 )

@@ -8,66 +8,60 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from functools import lru_cache
 
 from videop2r_data.schemas import ROBUST, Check, Policy, ProblemType, ProcessTrace, RejectReason, ScoreReason
-from videop2r_data.schemas.labels import label_options
-from videop2r_data.validators.choice import OptionSet, option_set, read_choice, same_option
-from videop2r_data.validators.numbers import parse_quantity
-from videop2r_data.validators.quantity import Quantity
-from videop2r_data.validators.text import fold
-
-_TAIL = 4000
-_CONCLUDE = re.compile(
-    r"\b(?:answer|option|choice|conclusion)\b(?:\s+to\s+th(?:e|is)\s+question)?\s*"
-    r"(?:\b(?:is|should\s+be|must\s+be|has\s+to\s+be|will\s+be)\b\s*:?|[:=])|\\boxed(?=\{)",
-    re.IGNORECASE,
+from videop2r_data.validators.choice import read_choice
+from videop2r_data.validators.conclusions import (
+    MAX_CHARS,
+    Conclusion,
+    Cue,
+    conclusions,
+    figure,
+    is_doubtful,
+    last_sentence,
 )
-_CONCLUDING = ("answer", "option", "choice", "conclusion", "\\boxed")
-"""One of them stands in every match of the pattern above."""
+from videop2r_data.validators.naming import (
+    named_option,
+    predicate_option,
+    settled_option,
+    texts_in,
+    weighs_others,
+)
+from videop2r_data.validators.numbers import parse_quantity
+from videop2r_data.validators.options import OptionSet, option_set, same_option
+from videop2r_data.validators.quantity import Quantity
+
+_NEAR = 400
+"""How far from the end the last conclusion is looked for first: nearly always it stands there."""
 _LAST_CHARS = 48
 _LAST_WORDS = re.compile(r"\banswer (?:is|should be|must be) ([A-Z])\.?\s*\Z")
 _AGREES = Check()
 _MATCHES = re.compile(
-    r"\b(?:match(?:es)?|corresponds?\s+to|which\s+is|settle\s+on|go\s+with)\s+(?:the\s+)?(?:option|choice|answer)\s+"
-    r"[(\"'*]*([A-Z])\b",
-)
-_NEGATED = re.compile(r"\b(?:not|never|cannot|neither|nor|no|isn't|incorrect|wrong)\b|n't\b", re.IGNORECASE)
-_IF = re.compile(
-    r"\b(?:if|suppose|assum\w*|whether|unless|why|how|might|may|could|would|possib\w*|initial\w*|first)\b|"
-    r"n't\b|\b(?:not|never|incorrect|wrong|no)\b",
+    r"\b(?:match(?:es)?|correspond(?:s|ing)?\s+(?:\w+\s+)?(?:to|with)|align(?:s|ing)?\s+(?:\w+\s+){0,2}(?:to|with)|"
+    r"consistent\s+with|which\s+is|settle\s+on|go\s+with)\s+"
+    r"(?:the\s+)?(?:(?:\w+\s+){1,3}(?:in|of|by)\s+)?(?:option|choice|answer)\s+[(\"'*]*(?-i:([A-Z]))\b",
     re.IGNORECASE,
 )
-_TURN = re.compile(
-    r"\b(?:wait|however|but|actually|although|though|instead|hmm|reconsider|second\s+thought|alternatively|"
-    r"unless|except|except|correction|mistake|no,)",
+_OPTION = re.compile(r"\b(?:option|choice)\s+[(\"'*]*(?-i:([A-Z]))(?![\w'’])", re.IGNORECASE)
+_LETTER_LAST = re.compile(
+    r"\bthe\s+(?:most|best|only|correct|closest|right)\b[^,;:]{0,120}?\b(?:answer|option|choice|statement|explanation|"
+    r"description|match|interpretation|reason|conclusion|fit)\b[^,;:]{0,60}?\b(?:is|would\s+be|must\s+be|should\s+be)\s*:?\s*"
+    r"[(\"'*]*(?-i:([A-Z]))[)\"'*]*(?:\.?\s*\Z|,\s*(?:as|since|because)\b)",
     re.IGNORECASE,
 )
-_CLAUSE_END = re.compile(r"[.!?](?=\s|$|[)\"'*\]])|\n\s*\n|[。！？]")
-_CONTRAST = re.compile(
-    r"[,;]?\s*\b(?:not|rather\s+than|instead|unlike|because|since|as|which|while|whereas|but|than|although)\b",
+_CONCLUDES = re.compile(
+    r"\A\W*(?:therefore|thus|hence|consequently|accordingly|in\s+(?:conclusion|summary)|overall|so\b|to\s+(?:conclude|summarize)|"
+    r"given|considering|based\s+on|from\s+(?:this|these|the)|因此|所以|综上|总之|したがって|よって)|\bthe\s+most\s+\w+",
     re.IGNORECASE,
 )
-_DECOR = r"[\s\"'“”‘’*_`$\\\[\](){}:]|boxed|text|mathrm"
-_LETTER = re.compile(
-    rf"(?:{_DECOR}|(?:the\s+)?(?:option|choice|letter)\b)*?([A-Z])(?![\w'’^/=+-])\s*(.?)", re.DOTALL
-)
-_LEAD = re.compile(
-    rf"(?:{_DECOR}|\b(?:the\s+(?:one|option|choice)\s+(?:that|which)\s+(?:\w+\s+)?|that|there\s+(?:is|are)|a|an|the)\b)*",
-    re.IGNORECASE,
-)
-_LETTER_AND_STOP = re.compile(rf"(?:{_DECOR}|[Oo]ption)*[A-Z]\.(?!\s*(?i:{_TURN.pattern}))")
-_GOES_ON = re.compile(r"[\w%°]|[.,/]\d")
-_ARTICLE = re.compile(r"(?:a|an|the)\s+", re.IGNORECASE)
-_OTHER_LETTER = re.compile(r"(?:\bor\b|\band\b|,|/|&)\s*(?:option\s+)?[(\"'*]*([A-Z])(?![\w'’])")
-
-
-_OTHERS = re.compile(r"\bother (?:options|choices)\b", re.IGNORECASE)
-_NAMED_LATER = re.compile(r"(?:\b[Oo]ption|\b[Cc]hoice|(?:\A|\n)\s*[-*•]?)\s*[(\"'*]*([A-Z])(?![\w'’])")
+_CAPITAL = re.compile(r"(?<![A-Za-z0-9_'’])(?:[B-HJ-Z]|A(?!\s[a-z]))(?![\w'’])")
+_STEMS = ("option", "choice", "answer")
 
 
 def think_choice(think: str, options: Sequence[str]) -> str | None:
     """The label of the option that a think segment settles on, by its last conclusion; None: undecided.
+
+    Without any, the last sentence counts, if it draws a conclusion that ends in one option.
 
     >>> opts = ["A. a wristwatch", "B. a gold ring"]
     >>> think_choice("It shines. So the answer should be the one that matches the gold ring.", opts)
@@ -76,144 +70,47 @@ def think_choice(think: str, options: Sequence[str]) -> str | None:
     True
     """
     known = option_set(tuple(options))
-    text = think[-_TAIL:]
-    last = _last_conclusion(text)
-    if last is not None:
-        return _settled(text, last, known, tuple(options))
-    return _matched(text, known)
-
-
-def _last_conclusion(text: str) -> re.Match[str] | None:
-    """The last one in the text; the end is looked at first, where it nearly always is."""
-    if text.isascii():  # only in ASCII does lower case hold all that the pattern's IGNORECASE finds
-        lower = text.lower()
-        if not any(word in lower for word in _CONCLUDING):
-            return None
-    last = None
-    for at in (max(0, len(text) - 250), 0):
-        for last in _CONCLUDE.finditer(text, at):  # noqa: B007 -- the last one is wanted
-            pass
-        if last is not None:
-            break
-    return last
-
-
-def _settled(text: str, last: re.Match[str], known: OptionSet, options: tuple[str, ...]) -> str | None:
-    before = _CLAUSE_END.split(text[max(0, last.start() - 160) : last.start()])[-1]
-    claim, question, after = _claim(text, last.end())
-    if question or _IF.search(before) or _TURN.search(after):
-        return None
-    label = _named(claim, known, options)
-    if label is None:
-        return None
-    if re.search(r"\bif\b", claim) or _goes_on(after, label, known, options):
-        return None
-    return label
-
-
-def _goes_on(after: str, label: str, known: OptionSet, options: tuple[str, ...]) -> bool:
-    """Whether the words after a conclusion weigh other options still: it was none, or is taken back."""
-    if _OTHERS.search(after):
-        return False  # "the other options do not fit": they are set aside
-    named = set(_NAMED_LATER.findall(after)) & known.labels.keys()
-    named |= set(_texts_in(after, options))
-    return any(not same_option(other, label, known) for other in named)
-
-
-def _claim(text: str, at: int) -> tuple[str, bool, str]:
-    """What a conclusion says, whether it is a question, and the words after it."""
-    while at < len(text) and text[at].isspace():
-        at += 1
-    # "A. aldose": the stop after a letter ends no sentence; "A. Wait, no": it does
-    letter = _LETTER_AND_STOP.match(text, at)
-    end = _CLAUSE_END.search(text, letter.end() if letter else at)
-    stop = end.start() if end else len(text)
-    return text[at:stop], end is not None and end.group() == "?", text[stop + 1 :]
-
-
-def _named(claim: str, known: OptionSet, options: tuple[str, ...]) -> str | None:
-    texts = _texts_in(claim, options)
-    letter = _LETTER.match(claim)
-    if letter is not None and letter.group(1) in known.labels and _is_letter(letter, claim):
-        label = letter.group(1)
-        others = {m.group(1) for m in _OTHER_LETTER.finditer(claim)} & known.labels.keys()
-        if any(not same_option(o, label, known) for o in others):
-            return None
-        if texts and not any(same_option(t, label, known) for t in texts):
-            return None  # the letter of one option beside the text of another: no telling
+    last = _last_conclusion(think, known)
+    if last is None or _says_nothing(last, known):
+        return _last_statement(last_sentence(think), known)
+    label = None if last.open else named_option(last.claim, known)
+    if label is None or not weighs_others(last.after, label, known):
         return label
-    return _by_text(claim, texts, known)
+    return _last_statement(last_sentence(think), known) if last.cue is Cue.OPTION else None
 
 
-def _is_letter(match: re.Match[str], claim: str) -> bool:
-    """`A` before another word is an article and `I` a pronoun, unless marked as a letter."""
-    if match.group(1) not in "AI" or not match.group(2) or match.group(2) in ".,;:)]}\"'*”’(-–—":
-        return True
-    head = claim[: match.start(1)].lower()
-    following = claim[match.end(1) :].split()[:1]
-    return "option" in head or "choice" in head or following in (["because"], ["since"], ["as"], ["which"])
+def _says_nothing(last: Conclusion, known: OptionSet) -> bool:
+    """`The correct answer should be the one that fits.`, followed by the sentence that names it."""
+    quiet = last.cue is not Cue.BOXED and not last.open and last.after.strip() != ""
+    return quiet and _CAPITAL.search(last.claim) is None and not texts_in(last.claim, known)
 
 
-@lru_cache(maxsize=8192)
-def _bare_texts(options: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
-    """(label, comparable text without article) of every option with a text."""
-    out = []
-    for label, text in label_options(options):
-        bare = _ARTICLE.sub("", fold(text).casefold().strip(" .\"'*"), count=1)
-        if bare:
-            out.append((label, bare))
-    return tuple(out)
-
-
-def _find_whole(text: str, part: str) -> tuple[int, int] | None:
-    """Where `part` stands as whole words; by hand, for a pattern per option would be compiled on each row."""
-    at = text.find(part)
-    while at >= 0:
-        end = at + len(part)
-        before = text[at - 1] if at else " "
-        if not (before.isalnum() or before in "_.,-") and not _GOES_ON.match(text, end):
-            return at, end
-        at = text.find(part, at + 1)
+def _last_conclusion(think: str, known: OptionSet | None) -> Conclusion | None:
+    """The last one that says something; what only looks at an option (`each option is …`) is passed over."""
+    for text in (think[-_NEAR:], think[-MAX_CHARS:]):
+        for one in reversed(conclusions(text)):
+            if one.cue is Cue.COUNT:
+                continue
+            if one.cue in (Cue.ANSWER, Cue.BOXED) or (known is not None and named_option(one.claim, known)):
+                return one
     return None
 
 
-def _texts_in(claim: str, options: tuple[str, ...]) -> dict[str, tuple[int, int]]:
-    """Options whose text the claim holds, with its place; a text inside a longer one does not count."""
-    folded = fold(claim).casefold()
-    found = {label: at for label, part in _bare_texts(options) if (at := _find_whole(folded, part))}
-    return {
-        label: (a, b)
-        for label, (a, b) in found.items()
-        if not any(c <= a and b <= d and (c, d) != (a, b) for c, d in found.values())
-    }
-
-
-def _by_text(claim: str, texts: dict[str, tuple[int, int]], known: OptionSet) -> str | None:
-    if not texts:
-        return None
-    label = next(iter(texts))
-    if any(not same_option(label, other, known) for other in texts):
-        return None
-    folded = fold(claim).casefold()
-    lead = _LEAD.match(folded)
-    start = texts[label][0]
-    if start != (lead.end() if lead else 0) or _NEGATED.search(folded[:start]):
-        return None
-    rest = folded[texts[label][1] :].strip(" .\"'*)]}\\$")
-    return label if not rest or rest.startswith((",", "(", ";")) or _CONTRAST.match(rest) else None
-
-
-def _matched(text: str, known: OptionSet) -> str | None:
-    """`… matches option C` in the very last sentence."""
-    if not any(word in text for word in ("option", "choice", "answer")):
-        return None  # one of them stands in every match below
-    sentence = next((s for s in reversed(_CLAUSE_END.split(text)) if s.strip()), "")
-    named = {m.group(1) for m in _MATCHES.finditer(sentence)}
-    every = set(re.findall(r"\b[Oo]ption\s+([A-Z])\b", sentence))
-    if len(named | every) != 1 or _IF.search(sentence):
-        return None
-    label = next(iter(named | every))
-    return label if named and label in known.labels else None
+def _last_statement(sentence: str, known: OptionSet) -> str | None:
+    """The option of a last sentence that never says `the answer is`."""
+    lower = sentence.lower()
+    if any(word in lower for word in _STEMS):
+        matches, every = _MATCHES.search(sentence), set(_OPTION.findall(sentence))
+        if matches is not None:
+            only = every | {matches.group(1)}
+            sure = len(only) == 1 and only <= known.labels.keys() and not is_doubtful(sentence)
+            return only.pop() if sure else None
+    letter = _LETTER_LAST.search(sentence)
+    if letter is not None:
+        before = re.sub(r"most\s+incorrect", "", sentence[: letter.start(1)], flags=re.IGNORECASE)
+        return letter.group(1) if letter.group(1) in known.labels and not is_doubtful(before) else None
+    found = predicate_option(sentence, known) if _CONCLUDES.search(sentence) else None
+    return found or settled_option(sentence, known)
 
 
 def think_number(think: str) -> Quantity | None:
@@ -222,15 +119,10 @@ def think_number(think: str) -> Quantity | None:
     >>> think_number("3 and 4, so the answer is 7.").value
     Fraction(7, 1)
     """
-    text = think[-_TAIL:]
-    last = _last_conclusion(text)
-    if last is None:
+    last = _last_conclusion(think, None)
+    if last is None or last.open or last.after.strip(" \t\n\\)]}$*.。"):
         return None
-    before = _CLAUSE_END.split(text[max(0, last.start() - 160) : last.start()])[-1]
-    claim, question, after = _claim(text, last.end())
-    if question or _IF.search(before) or _TURN.search(after) or after.strip():
-        return None
-    number = parse_quantity(claim if last.group() != "\\boxed" else last.group() + claim)
+    number = parse_quantity(figure(last))
     return None if isinstance(number, ScoreReason) else number
 
 

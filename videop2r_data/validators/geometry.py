@@ -6,8 +6,7 @@ import math
 import re
 
 from videop2r_data.schemas.reasons import ScoreReason
-from videop2r_data.validators.numbers import unwrap
-from videop2r_data.validators.text import drop_format, normalised
+from videop2r_data.validators.text import drop_format, normalised, unwrap
 
 MAX_CHARS = 300
 _LIMIT = 1e9

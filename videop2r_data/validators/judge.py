@@ -12,7 +12,8 @@ from functools import lru_cache
 
 from videop2r_data.errors import ConfigError
 from videop2r_data.prompts import Prompt, fill, options_block, show_options
-from videop2r_data.validators.choice import option_set, read_choice
+from videop2r_data.validators.options import option_set
+from videop2r_data.validators.several import read_several
 from videop2r_data.validators.text import normalised, unmask_markup
 
 # --- what looks like markup, however disguised ---
@@ -164,12 +165,16 @@ def _options(options: tuple[str, ...]) -> str:
 
 @lru_cache(maxsize=4096)
 def _answer(answer: str, options: tuple[str, ...]) -> str:
-    """For multiple choice the whole option that the reference names, as the scorer reads it."""
+    """For multiple choice the whole option (or options) that the reference names, as the scorer reads it."""
     if options:
         known = option_set(options)
-        label = read_choice(answer, known).label
-        if label is not None:
-            return neutralise(show_options(options)[known.labels[label]].strip())
+        named = read_several(answer, known) or frozenset()
+        shown = [
+            show_options(options)[known.labels[label]]
+            for label in sorted(named, key=known.labels.__getitem__)
+        ]
+        if shown:
+            return "\n".join(neutralise(option.strip()) for option in shown)
     return neutralise(answer)
 
 

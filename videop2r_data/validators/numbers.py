@@ -7,10 +7,11 @@ import re
 from fractions import Fraction
 
 from videop2r_data.schemas import ROBUST, Policy, ScoreReason
+from videop2r_data.validators.conclusions import Cue, conclusions, figure
 from videop2r_data.validators.number_text import read_number_words
 from videop2r_data.validators.quantity import Quantity
 from videop2r_data.validators.surds import parse_surd
-from videop2r_data.validators.text import drop_format, normalised
+from videop2r_data.validators.text import drop_format, normalised, unwrap
 from videop2r_data.validators.units import canonical_unit
 
 MAX_NUMBER_CHARS = 400
@@ -40,23 +41,6 @@ _PHRASE = re.compile(
 _ROOT = re.compile(r"√|\\sqrt|\bsqrt|π|\\pi\b|\bpi\b", re.IGNORECASE)
 _GROUP = r"\{((?:[^{}]|\{[^{}]*\})*)\}"
 _FRAC = re.compile(rf"\\[dt]?frac\s*(?:{_GROUP}\s*{_GROUP}|(\d)\s*(\d))")
-_WRAPS = (("\\boxed{", "}"), ("\\text{", "}"), ("\\(", "\\)"), ("\\[", "\\]"), ("**", "**"), ("$$", "$$"),
-          ("$", "$"), ("`", "`"), ('"', '"'), ("“", "”"), ("'", "'"))  # fmt: skip
-
-
-def unwrap(text: str) -> str:
-    """Without `$…$`, `\\boxed{…}`, bold, quotes around the whole."""
-    for _ in range(6):
-        text = text.strip()
-        for left, right in _WRAPS:
-            if len(text) > len(left) + len(right) - 1 and text.startswith(left) and text.endswith(right):
-                inner = text[len(left) : len(text) - len(right)]
-                if left not in inner and (right != "}" or inner.count("{") == inner.count("}")):
-                    text = inner
-                    break
-        else:
-            return text
-    return text
 
 
 def parse_quantity(text: str, policy: Policy = ROBUST) -> Quantity | ScoreReason:
@@ -71,6 +55,13 @@ def parse_quantity(text: str, policy: Policy = ROBUST) -> Quantity | ScoreReason
     """
     if len(text) > MAX_NUMBER_CHARS:
         return ScoreReason.TOO_LONG
+    found = _parse(text, policy)
+    if isinstance(found, Quantity) or not policy.answer_phrase:
+        return found
+    return _concluded(text, policy) or found
+
+
+def _parse(text: str, policy: Policy) -> Quantity | ScoreReason:
     text = _prepare(text)
     if policy.answer_phrase and (lead := _PHRASE.match(text)):
         text = unwrap(text[lead.end() :])
@@ -90,6 +81,17 @@ def parse_quantity(text: str, policy: Policy = ROBUST) -> Quantity | ScoreReason
     text = _TEN_TO.sub(r"\g<1>1*", text)
     match = _NUMBER.match(text)
     return _not_number(text) if match is None else _quantity(match, text[match.end() :])
+
+
+def _concluded(text: str, policy: Policy) -> Quantity | None:
+    """The number of an answer in a sentence, if all of its conclusions are closed and say the same."""
+    found = [one for one in conclusions(text) if one.cue in (Cue.ANSWER, Cue.BOXED, Cue.COUNT)]
+    if not found or any(one.open for one in found) or found[-1].after.strip(" \t\n\\)]}$*.。"):
+        return None
+    plain = policy.model_copy(update={"answer_phrase": False})
+    read = [_parse(figure(one), plain) for one in found]
+    first = read[0]
+    return first if isinstance(first, Quantity) and all(number == first for number in read) else None
 
 
 def _prepare(text: str) -> str:

@@ -8,11 +8,12 @@ from functools import lru_cache
 from videop2r_data.schemas import Policy, ProblemType, ScoreReason
 from videop2r_data.schemas.sample import strip_answer_tag
 from videop2r_data.validators import metrics
-from videop2r_data.validators.choice import option_set, read_choice
 from videop2r_data.validators.geometry import parse_box, parse_interval
 from videop2r_data.validators.grading import MAX_TEXT_CHARS
 from videop2r_data.validators.numbers import parse_quantity
+from videop2r_data.validators.options import option_set
 from videop2r_data.validators.quantity import Quantity
+from videop2r_data.validators.several import read_several
 from videop2r_data.validators.text import fold, ocr_units
 
 _EVERY_SWITCH = Policy(number_words=True)
@@ -36,9 +37,9 @@ def check_reference(
 
 
 def _choice_fault(reference: str, options: tuple[str, ...]) -> str | None:
-    known = option_set(options)
-    if read_choice(reference, known).label is None:
-        return f"{reference[:60]!r} names none of the options {', '.join(known.labels)}"
+    if reference_labels(reference, options) is None:
+        labels = ", ".join(option_set(options).labels)
+        return f"{reference[:60]!r} names none of the options {labels}"
     return None
 
 
@@ -80,6 +81,12 @@ _FAULTS: dict[ProblemType, Callable[[str, tuple[str, ...]], str | None]] = {
     ProblemType.TEMPORAL_GROUNDING: _interval_fault,
     ProblemType.SPATIAL_GROUNDING: _box_fault,
 }
+
+
+@lru_cache(maxsize=8192)
+def reference_labels(reference: str, options: tuple[str, ...]) -> frozenset[str] | None:
+    """The labels of a multiple-choice reference: one, or several if the question has several answers."""
+    return read_several(reference, option_set(options))
 
 
 @lru_cache(maxsize=8192)

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import lru_cache
 
 from videop2r_data.schemas import Policy, ProblemType, Score, ScoreReason
 from videop2r_data.validators import metrics
-from videop2r_data.validators.choice import option_set, read_choice, same_option
+from videop2r_data.validators.choice import read_choice
 from videop2r_data.validators.geometry import parse_box, parse_interval
 from videop2r_data.validators.grading import (
     MATCH,
@@ -21,27 +20,28 @@ from videop2r_data.validators.grading import (
     zero,
 )
 from videop2r_data.validators.numbers import parse_quantity
+from videop2r_data.validators.options import option_set, same_option
 from videop2r_data.validators.quantity import Quantity, same_number
-from videop2r_data.validators.references import check_reference, reference_number
+from videop2r_data.validators.references import check_reference, reference_labels, reference_number
+from videop2r_data.validators.several import read_several
 from videop2r_data.validators.text import fold
 
 QUOTES = "\"'“”‘’`* "
 
 
-@lru_cache(maxsize=8192)
-def _reference_label(reference: str, options: tuple[str, ...]) -> str | None:
-    return read_choice(reference, option_set(options)).label
-
-
 def _choice(prediction: str, reference: str, options: tuple[str, ...], policy: Policy) -> Score:
-    right = _reference_label(reference, options)
+    right = reference_labels(reference, options)
     if right is None:
         return bad_reference(check_reference(ProblemType.MULTIPLE_CHOICE, reference, options) or "")
     known = option_set(options)
     named = read_choice(prediction, known, policy)
-    if named.label is None:
-        return MATCH if _same_text(prediction, reference) else zero(named.reason, pair(prediction, reference))
-    return binary(same_option(named.label, right, known), prediction, reference)
+    if len(right) > 1:
+        given = read_several(prediction, known, policy)
+        if given is not None:
+            return binary(given == right, prediction, reference)
+    elif named.label is not None:
+        return binary(same_option(named.label, min(right), known), prediction, reference)
+    return MATCH if _same_text(prediction, reference) else zero(named.reason, pair(prediction, reference))
 
 
 def _same_text(prediction: str, reference: str) -> bool:

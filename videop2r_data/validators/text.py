@@ -25,6 +25,8 @@ _BRACKETS = str.maketrans(
 )
 _HOMOGLYPHS = str.maketrans("аеосрхѕіјԁɡυтмпνοєϳ", "aeocpxsijdgutmnvoej")
 _ENTITY_ROUNDS = 3
+_WRAPS = (("\\boxed{", "}"), ("\\text{", "}"), ("\\(", "\\)"), ("\\[", "\\]"), ("**", "**"), ("$$", "$$"),
+          ("$", "$"), ("`", "`"), ('"', '"'), ("“", "”"), ("'", "'"))  # fmt: skip
 
 
 _MARKS_IN_A_ROW = 30
@@ -72,6 +74,21 @@ def fold(text: str) -> str:
     if not text.isascii():
         text = drop_format(normalised("NFKC", text))
     return " ".join(text.split())
+
+
+def unwrap(text: str) -> str:
+    """Without `$…$`, `\\boxed{…}`, bold, quotes around the whole."""
+    for _ in range(6):
+        text = text.strip()
+        for left, right in _WRAPS:
+            if len(text) > len(left) + len(right) - 1 and text.startswith(left) and text.endswith(right):
+                inner = text[len(left) : len(text) - len(right)]
+                if left not in inner and (right != "}" or inner.count("{") == inner.count("}")):
+                    text = inner
+                    break
+        else:
+            return text
+    return text
 
 
 def unmask_markup(text: str) -> str:

@@ -13,7 +13,8 @@ from videop2r_data.trainer.judging.base import Judged, Reason
 from videop2r_data.trainer.process.masks import SegmentMasks
 from videop2r_data.trainer.process.rewards import grade
 from videop2r_data.validators import check_consistency, think_choice, think_number
-from videop2r_data.validators.choice import option_set, read_choice
+from videop2r_data.validators.choice import read_choice
+from videop2r_data.validators.options import option_set
 
 
 class EvalRow(Model):

@@ -1,0 +1,272 @@
+r"""What a text concludes, in English, Chinese and Japanese: one reader for answers and for think segments.
+
+A conclusion is a claim with a cue (`the answer is …`, `Answer: …`, `\boxed{…}`, `I choose …`, `… is correct`,
+`答案是…`, `答えは…`). It stays *open*, and settles nothing, if it is asked, conditional, hedged, negated,
+reported or taken back. What a claim names is read by others: an option by `naming`, a number by `numbers`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from enum import StrEnum
+from typing import NamedTuple
+
+MAX_CHARS = 4000
+"""How much of the end of a text is read, so that the time is bounded for every text."""
+
+
+class Cue(StrEnum):
+    """What announces a conclusion."""
+
+    ANSWER = "answer"
+    """`the answer is …`, `Answer: …`, `答案是…`, `答えは…`"""
+    OPTION = "option"
+    """`the best option is …`: as often said of an option that is only looked at, so that it needs a name."""
+    BOXED = "boxed"
+    PICK = "pick"
+    """`I choose …`, `选…`"""
+    RIGHT = "right"
+    """`B is correct`, `B是正确的`, `Bが正解`: the claim is what stands before it."""
+    COUNT = "count"
+    """`there are …`, `一共有…`, `全部で…`: says a number, never an option's letter."""
+
+
+class Conclusion(NamedTuple):
+    """One conclusion.
+
+    Attributes:
+        cue: what announces it.
+        claim: what it says, up to the end of its sentence (of `\\boxed{…}`: what the braces hold).
+        open: it is asked, conditional, hedged, negated, reported, or taken back after the claim.
+        after: the words behind the sentence.
+    """
+
+    cue: Cue
+    claim: str
+    open: bool
+    after: str
+
+
+_BE = (
+    r"(?:\b(?:is|are|should\s+be|must\s+be|has\s+to\s+be|will\s+be|would\s+be)\b"
+    r"(?:\s+(?:clearly|indeed|therefore|thus|then|obviously|definitely)\b)?[ \t]*:?|[:=])"
+)
+_DRESS = r"[*_\"'”’)]{0,4}"
+_FIRST = r"\b(?:i|we|i'd|i'll|we'd|we'll)\s+"
+
+
+class _Announced(NamedTuple):
+    """The words of one cue: stems, one of which stands in every match that is ASCII, and the pattern."""
+
+    cue: Cue
+    stems: tuple[str, ...]
+    small: re.Pattern[str]
+    """For ASCII text in lower case: much faster than a pattern that ignores case."""
+    wide: re.Pattern[str]
+    """For any text, with the words of Chinese and Japanese."""
+
+
+def _announced(cue: Cue, stems: str, pattern: str, wide: str = "") -> _Announced:
+    return _Announced(
+        cue,
+        tuple(stems.split()),
+        re.compile(pattern, re.MULTILINE),
+        re.compile(f"{pattern}|{wide}" if wide else pattern, re.MULTILINE | re.IGNORECASE),
+    )
+
+
+_BEFORE_CLAIM = (
+    _announced(
+        Cue.ANSWER,
+        "answer conclusion",
+        rf"\b(?:answers?|conclusion)\b{_DRESS}(?:\s+to\s+th(?:e|is)\s+question)?\s*{_DRESS}\s*{_BE}"
+        r"|^[ \t#*_]*(?:(?:final|correct)\s+)?answer[ \t*_]*$",
+        r"(?:答案|结论|結論|正解|正答|答え|こたえ|解答|回答|正确选项|正确的选项)"
+        r"(?:应该|应当|应|就|确实|显然|当然|最终|明确)?(?:是|为|為|选|：|:|は|=)[：:]?",
+    ),
+    _announced(Cue.OPTION, "option choice", rf"\b(?:option|choice)\b{_DRESS}\s*{_BE}"),
+    _announced(Cue.BOXED, "\\boxed", r"\\boxed\s*(?=\{)"),
+    _announced(
+        Cue.PICK,
+        "choose chose select pick go settle opt",
+        rf"{_FIRST}(?:(?:would|will|should|therefore|thus)\s+)*"
+        r"(?:choose|chose|select|pick|go\s+with|settle\s+on|opt\s+for)\b",
+        r"(?<![不别首待挑精])(?:选择?|選)(?=\s*(?:选项)?\s*[（(「“\"]?(?-i:[A-Z])(?![A-Za-z]))",
+    ),
+    _announced(
+        Cue.COUNT,
+        "there see count saw total",
+        rf"\bthere\s+(?:is|are|was|were)\b|{_FIRST}(?:can\s+)?(?:see|count|counted|saw)\b|\b(?:a|the)\s+total\s+of\b",
+        r"(?:一共|总共|總共|共计|总计|合计|共)(?:有|是|为)?|有(?=\s*\d)|(?:全部で|合計で?|合わせて)(?=\s*\d)",
+    ),
+)
+_BEHIND_CLAIM = (
+    _announced(
+        Cue.RIGHT,
+        "correct right best",
+        r"\bis\s+(?:(?:clearly|indeed)\s+)?(?:the\s+)?(?:correct|right|best)\b(?:\s+(?:answer|option|choice|one)\b)?",
+        r"是?最?(?:正确|正確|合适)(?:的|答案|选项)*|(?:が|は)(?:正解|正しい|正答)",
+    ),
+    _announced(Cue.PICK, "を", r"を選(?=[びぶ])"),
+)
+_SUBJECT = re.compile(
+    r"(?<![A-Za-z0-9_'’])[(（「\"'*]{0,3}(?:[A-Z]|\d{1,2})[)）」\"'*]{0,3}(?:[.:]\s+[^.!?。]{1,200})?\s*\Z"
+)
+"""What stands before a verdict: `B`, `(B)`, `B: dog`."""
+_STOP = re.compile(r"[.!?](?=\s|$|[)\"'*\]])|\n\s*\n|[。！？]")
+_LETTER_STOP = re.compile(
+    r"[\s\"'“(*_`$\\\[{（「]*(?:[Oo]ption\s+|[Cc]hoice\s+)?[\"'(*{（]*(?:[A-Z]|\d{1,2})\.(?=\s+(\w+))"
+)
+_BEGINS = re.compile(r"So|Therefore|Thus|Hence|It|This|That|These|He|She|They|There|Because|Since|Given|I|We")
+"""Words that begin a sentence behind `The answer is B.`"""
+_PART = re.compile(
+    r"[,;:，；：、]|\s[–—-]+\s|\b(?:so|thus|hence|therefore|consequently|then)\b|所以|因此|故|よって|したがって|ので|から",
+    re.IGNORECASE,
+)
+_CONDITION = re.compile(
+    r"\b(?:if|suppose|supposing|assum\w*|whether|unless|otherwise|wonder|say|says|said|claims?|claimed|initial\w*|first)\b"
+    r"|如果|假如|假设|倘若|要是|是否|除非|有人说|もし|仮に|なら|かどうか",
+    re.IGNORECASE,
+)
+_DOUBT = re.compile(
+    r"\b(?:not|never|no|neither|nor|except|incorrect|wrong|false|might|may|could|possib\w*|perhaps|maybe|probably|why|how)\b"
+    r"|n't\b|不|没|沒|非|未|可能|也许|或许|大概|恐怕|似乎|おそらく|たぶん|多分|かも|ない|ません",
+    re.IGNORECASE,
+)
+_TURN = re.compile(
+    r"\b(?:wait|however|but|actually|although|though|instead|hmm|reconsider|second\s+thought|alternatively|"
+    r"unless|except|correction|mistake|no(?=,))\b"
+    r"|等等|等一下|不对|但|然而|不过|其实|实际上|しかし|だが|けれど|でも|ただし|待って|実は|いや[、，]",
+    re.IGNORECASE,
+)
+_BEHIND_FIGURE = re.compile(
+    r"\s*(?:,?\s*\b(?:because|since|as|due\s+to|given|rather\s+than|instead\s+of|whereas)\b|,\s*not\b|,?\s*which\s+is\b"
+    r"|\s(?:in|on|at|inside|within|during|throughout)\s+(?:the|this|that|a|an|total|all|front)\b"
+    r"|\s(?:visible|shown|present|altogether|overall)\b|[,，、]?\s*(?:因为|因為|由于|而不是|なぜなら)).*",
+    re.IGNORECASE | re.DOTALL,
+)
+_BEFORE_FIGURE = re.compile(r"\A(?:(?:exactly|only|just|a\s+total\s+of|in\s+total)\s+)+", re.IGNORECASE)
+_ENDING = re.compile(
+    r"(?:です|である|だ|でした|となります|になります|あります|ある|います|いる|了)?\s*[.。]?\s*\Z"
+)
+_ENDS_OPEN = re.compile(r"では?な|では?あり|じゃな|じゃあり|かもしれ|とは限|と思われ|でしょう")
+"""Japanese negates and hedges at the end of a sentence."""
+_ASKS = re.compile(r"(?:[?？]|吗|嗎|呢|么|ですか|ますか|だろうか|でしょうか)\s*[。.]?\s*\Z")
+
+
+def conclusions(text: str) -> list[Conclusion]:
+    r"""All conclusions in the last 4,000 characters of a text, in order.
+
+    >>> [(c.claim, c.open) for c in conclusions("If it barks, the answer is B. So the answer is \\boxed{A}.")]
+    [('B', True), ('\\boxed{A}', False), ('A', False)]
+    >>> conclusions("根据视频，答案是B。")[0].claim
+    'B'
+    """
+    text = text[-MAX_CHARS:]
+    found = [_from(text, cue, match) for cue, match in _matches(text, _BEFORE_CLAIM)]
+    for cue, match in _matches(text, _BEHIND_CLAIM):
+        subject = _SUBJECT.search(text, max(0, match.start() - 210), match.start())
+        if subject is not None:
+            found.append(_about(text, cue, subject, match.end()))
+    return [one for _, one in sorted(found, key=lambda placed: placed[0])]
+
+
+def _matches(text: str, known: tuple[_Announced, ...]) -> Iterator[tuple[Cue, re.Match[str]]]:
+    if not text.isascii():
+        for words in known:
+            yield from ((words.cue, match) for match in words.wide.finditer(text))
+        return
+    lower = text.lower()
+    for words in known:
+        if any(stem in lower for stem in words.stems):
+            yield from ((words.cue, match) for match in words.small.finditer(lower))
+
+
+def figure(conclusion: Conclusion) -> str:
+    r"""The part of a claim in which a number stands: without its reason, its place and its closing verb.
+
+    >>> [figure(c) for c in conclusions("There are 5 balls in the box.")]
+    ['5 balls']
+    """
+    claim = _BEFORE_FIGURE.sub("", _BEHIND_FIGURE.sub("", conclusion.claim, count=1), count=1)
+    return _ENDING.sub("", claim).strip(" \t\n\"'“”‘’`*_")
+
+
+def is_taken_back(after: str) -> bool:
+    """Whether the words behind a conclusion turn it round (`wait`, `however`, `但是`, `しかし`)."""
+    return _TURN.search(after) is not None
+
+
+def is_doubtful(words: str) -> bool:
+    """Whether words hold a condition, a negation, a hedge or a turn, in any of the three languages."""
+    return any(pattern.search(words) for pattern in (_CONDITION, _DOUBT, _TURN))
+
+
+def last_sentence(text: str) -> str:
+    """The last sentence that holds anything, without what surrounds it.
+
+    >>> last_sentence("It barks. So it is 3.5 m long.\\n")
+    'So it is 3.5 m long'
+    """
+    parts = _STOP.split(text[-MAX_CHARS:])
+    return next((part.strip() for part in reversed(parts) if part.strip(" \t\n*_\"')]}$\\")), "")
+
+
+def _from(text: str, cue: Cue, match: re.Match[str]) -> tuple[int, Conclusion]:
+    """The conclusion behind a cue."""
+    begin = match.end()
+    while begin < len(text) and text[begin].isspace():
+        begin += 1
+    if cue is Cue.BOXED:
+        claim, end = _braced(text, begin)
+        after, asks = text[end:].lstrip("\\)]}$*. \n"), False
+    else:
+        end, asks = _sentence_end(text, _past_label(text, begin))
+        claim, after = text[begin:end].strip(), text[end + 1 :]
+    is_open = asks or _leaves_open(claim) or _is_open(text, match.start(), after)
+    return match.start(), Conclusion(cue, claim, is_open, after)
+
+
+def _about(text: str, cue: Cue, subject: re.Match[str], behind: int) -> tuple[int, Conclusion]:
+    """The conclusion before a verdict: `B is correct`."""
+    end, asks = _sentence_end(text, behind)
+    rest, after = text[behind:end], text[end + 1 :]
+    doubted = asks or is_doubtful(rest) or _leaves_open(rest) or _is_open(text, subject.start(), after)
+    return subject.start(), Conclusion(cue, subject.group().strip(), doubted, after)
+
+
+def _leaves_open(claim: str) -> bool:
+    return _ASKS.search(claim) is not None or _ENDS_OPEN.search(claim) is not None
+
+
+def _is_open(text: str, start: int, after: str) -> bool:
+    before = _STOP.split(text[max(0, start - 160) : start])[-1]
+    return (
+        _CONDITION.search(before) is not None
+        or _DOUBT.search(_PART.split(before)[-1]) is not None
+        or is_taken_back(after)
+    )
+
+
+def _past_label(text: str, at: int) -> int:
+    """Behind the stop of `A.` in `A. aldose`, which ends no sentence; the stop in `A. Wait, no` does."""
+    label = _LETTER_STOP.match(text, at)
+    if label is None or _TURN.match(label.group(1)) or _BEGINS.fullmatch(label.group(1)):
+        return at
+    return label.end()
+
+
+def _sentence_end(text: str, at: int) -> tuple[int, bool]:
+    stop = _STOP.search(text, at)
+    return (len(text), False) if stop is None else (stop.start(), stop.group() in "?？")
+
+
+def _braced(text: str, at: int) -> tuple[str, int]:
+    """What stands between the brace at `at` and the one that closes it, and where the text goes on."""
+    depth = 0
+    for i in range(at, len(text)):
+        depth += {"{": 1, "}": -1}.get(text[i], 0)
+        if depth == 0:
+            return text[at + 1 : i], i + 1
+    return text[at + 1 :], len(text)
