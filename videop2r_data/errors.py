@@ -6,6 +6,7 @@
     ├── TraceError               a completion that is no process-aware trace
     ├── SourceError              a pool, a release or a row of one
     ├── MediaError               a clip or an image (carries a `RejectReason`)
+    ├── BusyError                another process works in the same folder
     ├── JournalError             the journal is damaged, locked or of another version
     ├── ExportError              the data set cannot be written as asked
     ├── HubError                 the Hub, or what it holds, is not as it has to be
@@ -125,6 +126,10 @@ class MediaError(P2RError):
     def __init__(self, message: str, *, reason: str, where: str | None = None) -> None:
         super().__init__(message, where=where)
         self.reason = reason
+
+
+class BusyError(P2RError):
+    """Another process works in the same folder: nothing is wrong, and the same command works later."""
 
 
 class JournalError(P2RError):

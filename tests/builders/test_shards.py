@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
-from videop2r_data.backends.journal import Journal
-from videop2r_data.backends.money import Money
 from videop2r_data.builders.shards import Shard
 from videop2r_data.builders.sources import BadRow
-from videop2r_data.errors import BudgetError, ConfigError
-from videop2r_data.schemas import DataType, ProblemType, RejectReason, Sample, digest
+from videop2r_data.errors import ConfigError
+from videop2r_data.schemas import DataType, ProblemType, RejectReason, Sample
 
 
 def sample(i: int, path: str = "") -> Sample:
@@ -58,24 +54,3 @@ def test_what_is_no_share_is_refused(text: str) -> None:
     with pytest.raises(ConfigError, match="--shard 1/8"):
         Shard.parse(text)
     assert Shard.parse(" 3/4 ") == Shard(3, 4)
-
-
-def test_shares_together_stay_under_the_limit(tmp_path: Path) -> None:
-    """10 USD left of 12: four processes may spend 2.5 USD each, whatever they see of one another."""
-    with Journal(tmp_path) as journal:
-        journal.put_call(digest("old"), {}, nusd=2 * 10**9)
-    spent = 2.0
-    for index in range(4):
-        with Journal(tmp_path / f"seen-by-{index}") as journal:
-            journal.put_call(digest("old"), {}, nusd=2 * 10**9)
-            money = Money(journal, 12.0, share=1 / 4)
-            calls = 0
-            while True:
-                try:
-                    money.send(digest([index, calls]), 10**8)
-                except BudgetError:
-                    break
-                calls += 1
-            assert calls == 25
-            spent += calls * 0.1
-    assert spent == pytest.approx(12.0)

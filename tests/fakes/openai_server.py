@@ -136,6 +136,7 @@ class FakeServer:
         self.counts: Counter[str] = Counter()
         self.answered: Counter[str] = Counter()
         self.statuses: Counter[int] = Counter()
+        self.tokens: Counter[str] = Counter()
         self.requests = self.in_flight = self.max_in_flight = 0
         self.connections: set[_Connection] = set()
         self.opened = 0
@@ -166,7 +167,8 @@ class FakeServer:
         """Counts since the start or the last reset.
 
         `repeats`: requests whose content came before; `repeats_answered`: answers with status 200 to content
-        that had one before, which is what a journal must prevent.
+        that had one before, which is what a journal must prevent. `tokens`: what the answers say was used,
+        by which a bill would be made.
         """
         return {
             "requests": self.requests,
@@ -174,6 +176,7 @@ class FakeServer:
             "repeats": self.requests - len(self.counts),
             "answered": sum(self.answered.values()),
             "repeats_answered": sum(self.answered.values()) - len(self.answered),
+            "tokens": dict(self.tokens),
             "in_flight": self.in_flight,
             "max_in_flight": self.max_in_flight,
             "connections_open": len(self.connections),
@@ -186,6 +189,7 @@ class FakeServer:
         self.counts.clear()
         self.answered.clear()
         self.statuses.clear()
+        self.tokens.clear()
         self.queue.clear()
         self.requests = self.max_in_flight = self.opened = 0
 
@@ -205,6 +209,8 @@ class FakeServer:
     def completion(self, call: Call) -> bytes:
         """The body of a chat completion."""
         text = self.answer(call)
+        usage = _usage(len(call.raw) // 4, len(text) // 4)
+        self.tokens.update(usage)
         return orjson.dumps(
             {
                 "id": "chatcmpl-" + call.digest[:16],
@@ -214,7 +220,7 @@ class FakeServer:
                 "choices": [
                     {"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": "stop"}
                 ],
-                "usage": _usage(len(call.raw) // 4, len(text) // 4),
+                "usage": usage,
             }
         )
 

@@ -40,15 +40,13 @@ def serving(**settings: Any) -> Iterator[FakeServer]:
         loop.close()
 
 
-def judge_of(
-    server: FakeServer, cache: Path, *, retries: int = 0, ranks: int = 1, **settings: Any
-) -> PerceptionJudge:
+def judge_of(server: FakeServer, cache: Path, *, retries: int = 0, **settings: Any) -> PerceptionJudge:
     price = settings.pop("price", None)
     backend = BackendSpec(
         kind="openai", model="j", base_url=server.url, retries=retries, timeout_s=10.0, price=price
     )
     spec = JudgingSpec(kind="backend", backend=backend, **{"deadline_s": 20.0, **settings})
-    return PerceptionJudge(spec, cache=cache, ranks=ranks)
+    return PerceptionJudge(spec, cache=cache)
 
 
 def says_what_it_reads(call: Call) -> str:
@@ -246,7 +244,7 @@ def test_the_limit_of_money_can_leave_unscored_instead(tmp_path: Path) -> None:
 
 
 def test_processes_share_the_limit_of_money(tmp_path: Path) -> None:
-    """One of two may spend half of what is left, whatever the other does."""
+    """What one has spent is gone for the other, which was opened before; what one leaves the other may spend."""
     limit: dict[str, Any] = {
         "price": PRICE,
         "max_tokens": 16,
@@ -254,16 +252,21 @@ def test_processes_share_the_limit_of_money(tmp_path: Path) -> None:
         "on_max_cost": "unscored",
         "concurrency": 1,
     }
+    items = [item(f"red disc {i}") for i in range(20)]
     with serving(answer=says_what_it_reads) as server:
-        with judge_of(server, tmp_path / "one", **limit) as judge:
-            alone = ask(judge, *(item(f"red disc {i}") for i in range(20)))
-            spent = judge.spent_usd
-        with judge_of(server, tmp_path / "two", ranks=2, **limit) as judge:
-            shared = ask(judge, *(item(f"red disc {i}") for i in range(20)))
-            assert judge.spent_usd <= 2.0 < spent <= 4.0
-    answered = [sum(one.sufficient is True for one in judged) for judged in (alone, shared)]
-    assert 0 < answered[1] < answered[0]
-    assert {one.reason for one in shared} == {Reason.JUDGED, Reason.OVER_BUDGET}
+        with judge_of(server, tmp_path / "alone", **limit) as judge:
+            alone = ask(judge, *items)
+        with (
+            judge_of(server, tmp_path / "both", **limit) as first,
+            judge_of(server, tmp_path / "both", **limit) as second,
+        ):
+            ask(first, *items[:2])
+            rest = ask(second, *items[2:])
+            again = ask(first, *items[2:])
+            assert 0 < first.spent_usd == second.spent_usd <= 4.0
+    answered = [sum(one.sufficient is True for one in judged) for judged in (alone, rest, again)]
+    assert 2 < answered[0] < 20 and answered[1] == answered[2] == answered[0] - 2
+    assert {one.reason for one in rest} == {Reason.JUDGED, Reason.OVER_BUDGET}
 
 
 def test_two_judges_share_one_folder(tmp_path: Path) -> None:

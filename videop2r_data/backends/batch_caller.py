@@ -95,6 +95,12 @@ class BatchCaller:
             BudgetError: the rest could pass the limit; what fits was handed over first.
         """
         queue, self._queue = self._queue, {}
+        try:
+            await self._hand_over(queue)
+        finally:
+            self.money.rest()
+
+    async def _hand_over(self, queue: dict[str, Request]) -> None:
         fits, over = [], None
         elsewhere = self._runner.pending_keys() if queue else set[str]()
         for key, request in queue.items():

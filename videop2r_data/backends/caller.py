@@ -121,6 +121,7 @@ class Caller:
             return answer
         finally:
             del self._in_flight[key]
+            self.money.rest()
 
     def _known(self, key: str) -> Answer | None:
         data = self.journal.call(key)

@@ -11,7 +11,8 @@ A folder of append-only segments. Each line is one record:
 
 A record is handed to the operating system before its answer is used, so `kill -9` loses nothing that was
 finished; a thread brings the file to the disk every `SYNC_S` seconds, which bounds what a power cut can lose.
-Each writer owns one segment (by `flock`), so several processes or machines can share a folder, and two
+Each writer owns one segment (by `flock`), so several processes or machines can share a folder; what each of
+them may spend is agreed upon in a small file beside the segments (`allowance`). Two
 journals are merged by putting their segments into one folder. Where two segments answer the same request, the
 first in order of (segment name, offset) counts, in every freshly opened journal alike.
 """
@@ -26,6 +27,8 @@ from typing import Any, Literal, NamedTuple, Self
 
 import orjson
 
+from videop2r_data.backends.allowance import Allowance
+from videop2r_data.backends.locks import is_held
 from videop2r_data.backends.segments import Segment, Writer
 from videop2r_data.backends.spending import Spending
 from videop2r_data.errors import JournalError, P2RError
@@ -69,6 +72,7 @@ class Journal:
         """How many older records of a file the one that counts replaces; 0 is not kept."""
         self._batches: list[dict[str, Any]] = []
         self._writer: Writer | None = None
+        self.allowance = Allowance(self)
         try:
             if not readonly:
                 folder.mkdir(parents=True, exist_ok=True)
@@ -134,6 +138,36 @@ class Journal:
             if path.name not in known:
                 self._scan(path)
 
+    # money of several processes
+
+    @property
+    def segment(self) -> str:
+        """Name of the segment that this journal writes; empty when it is open for reading only."""
+        return self._writer.path.name if self._writer else ""
+
+    def spent_by(self, segment: str) -> tuple[int, int]:
+        """What the records of one segment add to the total, and the part of it for calls without an answer.
+
+        In billionths of a dollar; 0 if there is no such segment.
+        """
+        for number, one in enumerate(self._segments):
+            if one.path.name == segment:
+                return self.spending.of_segment(number), self.spending.open_of_segment(number)
+        return 0, 0
+
+    @property
+    def own_nusd(self) -> int:
+        """What the records of the segment that this journal writes add to the total."""
+        return self.spending.of_segment(self._writing) if self._writer else 0
+
+    def lost_nusd(self) -> int:
+        """Upper bound of what calls may have cost that nobody waits for any more."""
+        return sum(
+            self.spending.open_of_segment(number)
+            for number, segment in enumerate(self._segments)
+            if segment.path.name == self.segment or not is_held(segment.path)
+        )
+
     # writing
 
     def put_call(self, key: str, data: dict[str, Any], *, nusd: int) -> None:
@@ -173,6 +207,7 @@ class Journal:
         Raises:
             JournalError: what was written may not be on the disk.
         """
+        self.allowance.give_back()
         writer, self._writer = self._writer, None
         try:
             if writer:
@@ -207,7 +242,7 @@ class Journal:
                     self._replaced[key] = nusd
         elif kind == b"batch" and event is not None:
             self._batches.append(event)
-        self.spending.note(key, kind, nusd)
+        self.spending.note(key, kind, nusd, place >> 80)
 
     def _scan(self, path: Path) -> None:
         segment = Segment(path)

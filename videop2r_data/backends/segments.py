@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
 import secrets
 import threading
@@ -11,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
+from videop2r_data.backends.locks import try_lock
 from videop2r_data.errors import JournalError
 
 SYNC_S = 0.05
@@ -75,14 +75,14 @@ class Writer:
                 fd = _open_to_write(path)
                 if fd is None:
                     continue
-                if os.fstat(fd).st_size < SEGMENT_BYTES and _lock(fd):
+                if os.fstat(fd).st_size < SEGMENT_BYTES and try_lock(fd):
                     _cut_torn_tail(fd)
                     return cls(path, fd)
                 os.close(fd)
             last = max((int(p.name[8:14]) for p in names if p.name[8:14].isdigit()), default=0)
             path = folder / f"segment-{last + 1:06d}-{secrets.token_hex(4)}.jsonl"
             fd = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
-            if not _lock(fd):
+            if not try_lock(fd):
                 raise JournalError("a new segment is already locked", where=str(path))
             _sync_folder(folder)
         except OSError as error:
@@ -161,14 +161,6 @@ class Writer:
             except OSError as error:
                 self._failure = error
                 return
-
-
-def _lock(fd: int) -> bool:
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
 
 
 def _open_to_write(path: Path) -> int | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from videop2r_data.backends.journal import Journal
+from videop2r_data.builders.lease import take_now
 from videop2r_data.builders.workspace import Workspace
 from videop2r_data.errors import ConfigError, RefusedError
 from videop2r_data.schemas.recipe import Recipe
@@ -23,13 +24,14 @@ def abandon_batch(recipe: Recipe, place: Workspace, batch_id: str) -> int:
 
     Raises:
         ConfigError: the recipe has no batches, or no open batch has this id.
+        BusyError: a build works in this folder.
     """
     if recipe.judge is None or not recipe.judge.backend.batch:
         raise ConfigError("the judge of this recipe is not asked in batches", where=recipe.name)
     from videop2r_data.backends.anthropic_batches import AnthropicBatches
     from videop2r_data.backends.batches import BatchRunner
 
-    with Journal(place.journal) as journal:
+    with take_now(place.work, "build --abandon-batch"), Journal(place.journal) as journal:
         runner = BatchRunner(AnthropicBatches(recipe.judge.backend), journal)
         try:
             return runner.abandon(batch_id, why="given up by hand")

@@ -59,7 +59,7 @@ class Parts:
         self.shard = shard
         self._kept: list[Sample | BadRow] | None = None
         self._tell = tell
-        self.money = Money(journal, recipe.max_cost, share=1.0 if shard is None else 1.0 / shard.count)
+        self.money = Money(journal, recipe.max_cost)
         self.requests = RequestBuilder(recipe, place.base)
         self.sampler = LazyPool(recipe.media, wanted_frames(recipe)) if live else None
         sources = [open_source(s, base=place.base, demo_root=place.demo) for s in recipe.sources]

@@ -10,8 +10,10 @@ from typing import Literal, Protocol
 
 from videop2r_data.backends.batch_caller import BatchCaller
 from videop2r_data.backends.journal import Journal
+from videop2r_data.backends.spending import NANO
 from videop2r_data.builders.assemble import Parts
 from videop2r_data.builders.export import check_ours, exclusively, recover
+from videop2r_data.builders.lease import take, take_share
 from videop2r_data.builders.run import Stop, Tally, run_pass
 from videop2r_data.builders.shards import Shard
 from videop2r_data.builders.sources import BadRow
@@ -90,6 +92,7 @@ async def build(
     wait: bool = True,
     shard: Shard | None = None,
     retry_media: bool = False,
+    under: str = "",
 ) -> BuildReport:
     """Build a data set, or go on with a build.
 
@@ -99,12 +102,15 @@ async def build(
         observer: is told of progress.
         card: writes `README.md` into a finished folder.
         stop: ask it to stop early (Ctrl-C).
-        wait: wait for batches; else return as soon as only they are missing.
+        wait: wait for batches, and for another build that works in the same folder; else return as soon as
+            only batches are missing, and do not begin beside another build.
         shard: make only the calls of this share of the pool, and write nothing.
         retry_media: look again at files that failed in an earlier run, say on a host that was too busy.
+        under: token of the lease of the process that started this share; empty: started by hand.
 
     Raises:
         ConfigError: a share of a recipe with a target.
+        BusyError: another process works in this folder (see `lease`).
         P2RError: a source, the journal, a server or the output folder cannot be used; what was finished is in
             the journal.
     """
@@ -113,6 +119,37 @@ async def build(
     if shard is not None and recipe.target is not None:
         raise ConfigError("a target cannot be shared out", hint="leave out --target or --shard")
     place.check()
+    if shard is None:
+        lease = await take(place.work, "a build", wait=wait, stop=stop, tell=observer.wait)
+    else:
+        what = f"share {shard.index} of {shard.count} of a build"
+        lease = await take_share(place.work, what, shard, under=under, stop=stop)
+    with lease:
+        report = await _build(
+            recipe,
+            place,
+            observer=observer,
+            card=card,
+            stop=stop,
+            wait=wait,
+            shard=shard,
+            retry_media=retry_media,
+        )
+    return report.model_copy(update={"seconds": time.monotonic() - began})
+
+
+async def _build(
+    recipe: Recipe,
+    place: Workspace,
+    *,
+    observer: Observer,
+    card: CardWriter,
+    stop: Stop,
+    wait: bool,
+    shard: Shard | None,
+    retry_media: bool,
+) -> BuildReport:
+    """The build itself, while the work folder is leased."""
     recover(place.out)
     check_ours(place.out)
     place.remember(recipe)
@@ -133,7 +170,7 @@ async def build(
         with exclusively(place.work / "export.lock"):
             lock = await write_dataset(recipe, place, card=card, observer=observer)
         report = report.model_copy(update={"ledger": lock.ledger, "unanswered": unanswered(lock.ledger)})
-    return report.model_copy(update={"seconds": time.monotonic() - began})
+    return report
 
 
 async def read_ahead(parts: Parts, stop: Stop) -> int:
@@ -206,6 +243,7 @@ async def _make_calls(
 
 def _report(parts: Parts, tally: Tally, state: State) -> BuildReport:
     callers = [c for c in (parts.generator, parts.judge) if c is not None]
+    parts.journal.refresh()  # money of the other processes that share the journal
     spending = parts.journal.spending
     return BuildReport(
         state=state,
@@ -218,7 +256,7 @@ def _report(parts: Parts, tally: Tally, state: State) -> BuildReport:
         unanswered=tally.unanswered,
         last_error=tally.last_error,
         waiting=tally.waiting,
-        spent=Spent(finished_usd=spending.finished_usd, lost_usd=spending.open_usd),
+        spent=Spent(finished_usd=spending.finished_usd, lost_usd=parts.journal.lost_nusd() / NANO),
         damaged_records=len(parts.journal.damaged),
         seconds=0.0,
         ledger=None,

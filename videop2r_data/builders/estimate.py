@@ -6,11 +6,13 @@ import asyncio
 import heapq
 import math
 from collections.abc import Iterable
+from contextlib import nullcontext
 
 from videop2r_data.backends.journal import Journal
 from videop2r_data.backends.pricing import cost_usd
 from videop2r_data.builders.assemble import Parts
 from videop2r_data.builders.build import Observer
+from videop2r_data.builders.lease import take_now
 from videop2r_data.builders.recorder import Recorder
 from videop2r_data.builders.run import Stop, run_pass
 from videop2r_data.builders.workspace import Workspace
@@ -79,10 +81,12 @@ async def estimate(
         stop: ask it to stop early.
 
     Raises:
-        P2RError: as `build` does.
+        BusyError: a pilot beside another process in the same work folder. P2RError: as `build` does.
     """
     stop = stop or Stop()
-    with Journal(place.journal, readonly=not pilot) as journal:
+    # the pilot's calls are those of a build; without one nothing is written
+    lease = take_now(place.work, "estimate --pilot") if pilot else nullcontext()
+    with lease, Journal(place.journal, readonly=not pilot) as journal:
         parts = Parts(recipe, place, journal, live=pilot > 0, batches=False)
         try:
             observer.begin("reading the pool", None)

@@ -22,6 +22,7 @@ from videop2r_data.backends.limiter import AdaptiveLimiter
 from videop2r_data.backends.money import Money
 from videop2r_data.backends.pricing import cost_usd
 from videop2r_data.builders.judge_report import CalibrationReport, JudgedLabel, JudgeReport, Labels
+from videop2r_data.builders.lease import take_now
 from videop2r_data.errors import AuthError, BudgetError, TransientError
 from videop2r_data.schemas import Sufficiency
 from videop2r_data.schemas.calls import Backend, Completion, Frames, Request
@@ -78,12 +79,17 @@ async def calibrate(
         The report, and every verdict in the order of judges and labels.
 
     Raises:
-        ConfigError: a judge's settings or prompt are wrong. AuthError: a key is.
+        ConfigError: a judge's settings or prompt are wrong. AuthError: a key is. BusyError: another
+            process works in this folder.
     """
     reports: list[JudgeReport] = []
     rows: list[JudgedLabel] = []
     requests = {judge.name: JudgeRequests(judge, base) for judge in judges.judges}
-    with Journal(work / "journal") as journal, (work / "latency.jsonl").open("ab") as file:
+    with (
+        take_now(work, "judge-eval"),
+        Journal(work / "journal") as journal,
+        (work / "latency.jsonl").open("ab") as file,
+    ):
         money = Money(journal, judges.max_cost)
         latency = _read_latency(work / "latency.jsonl")
 

@@ -17,7 +17,7 @@ RETRIES = 3
 
 
 def make_calls_on_ray(
-    recipe: Recipe, place: Workspace, tasks: int, *, tell: Callable[[str], None]
+    recipe: Recipe, place: Workspace, tasks: int, *, under: str, tell: Callable[[str], None]
 ) -> list[dict[str, Any]]:
     """Make the calls of a build in `tasks` Ray tasks; nothing is written but the journal.
 
@@ -28,6 +28,7 @@ def make_calls_on_ray(
         recipe: what to build.
         place: its folders.
         tasks: shares of the pool.
+        under: token of the lease of the work folder, which the caller holds.
         tell: is told when a task has ended.
 
     Returns:
@@ -48,7 +49,7 @@ def make_calls_on_ray(
         task = ray.remote(max_retries=RETRIES, num_cpus=1)(_one_share)
         asked = recipe.model_dump_json()
         folders = (str(place.out), str(place.work), str(place.base.resolve()))
-        under_way = [task.remote(asked, folders, index, tasks) for index in range(1, tasks + 1)]
+        under_way = [task.remote(asked, folders, index, tasks, under) for index in range(1, tasks + 1)]
         reports: list[dict[str, Any]] = []
         while under_way:
             ended, under_way = ray.wait(under_way)
@@ -65,7 +66,9 @@ def make_calls_on_ray(
             ray.shutdown()
 
 
-def _one_share(recipe: str, folders: tuple[str, str, str], index: int, count: int) -> dict[str, Any]:
+def _one_share(
+    recipe: str, folders: tuple[str, str, str], index: int, count: int, under: str
+) -> dict[str, Any]:
     """Runs on a node; imports there."""
     import asyncio
 
@@ -81,6 +84,7 @@ def _one_share(recipe: str, folders: tuple[str, str, str], index: int, count: in
             card=lambda folder: None,
             stop=Stop(),
             shard=Shard(index, count),
+            under=under,
         )
     )
     return report.model_dump(mode="json")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from rich.text import Text
 
 from videop2r_data.builders.abandon import abandon_batch
 from videop2r_data.builders.build import BuildReport, build
+from videop2r_data.builders.lease import take
 from videop2r_data.builders.ray_build import make_calls_on_ray
 from videop2r_data.builders.run import Stop
 from videop2r_data.builders.shards import Shard
@@ -68,7 +70,10 @@ def run_build(
         console.print(f"batch {escape(abandon)} is given up; {plural(freed, 'request')} will be asked again")
     share = None if shard is None else Shard.parse(shard)
     if ray_tasks is not None:
-        make_calls_on_ray(recipe, place, ray_tasks, tell=console.print)
+        with asyncio.run(
+            take(place.work, f"a build with --ray {ray_tasks}", wait=wait, stop=stop, tell=console.print)
+        ) as lease:
+            make_calls_on_ray(recipe, place, ray_tasks, under=lease.token, tell=console.print)
     with BuildProgress(console) as progress:
         report = run_draining(
             build(

@@ -68,7 +68,7 @@ def errors_as_messages(*, as_json: bool = False) -> Iterator[None]:
     Args:
         as_json: print `{"error": ...}` on stdout too, so that there is one document whatever happens.
     """
-    from videop2r_data.errors import P2RError
+    from videop2r_data.errors import BusyError, P2RError
 
     try:
         yield
@@ -86,7 +86,7 @@ def errors_as_messages(*, as_json: bool = False) -> Iterator[None]:
             traceback.print_exception(caught)
         head = f"{error.where}: {error.message}" if error.where else error.message
         _complain(head, type(error).__name__, error.hint or "", as_json)
-        raise typer.Exit(FINDINGS) from None
+        raise typer.Exit(UNFINISHED if isinstance(error, BusyError) else FINDINGS) from None
 
 
 def _foreseen(error: BaseException) -> P2RError | None:

@@ -46,7 +46,12 @@ LimitOpt = Annotated[
     int | None, typer.Option(min=1, metavar="N", help="Take only the first rows of each source.")
 ]
 TargetOpt = Annotated[int | None, typer.Option(min=1, metavar="N", help="Stop after so many accepted rows.")]
-WaitOpt = Annotated[bool, typer.Option(help="Wait for batches; else come back later.")]
+WaitOpt = Annotated[
+    bool,
+    typer.Option(
+        help="Wait for batches, and for another build in the same work folder; else come back later."
+    ),
+]
 ShardOpt = Annotated[
     str | None,
     typer.Option(metavar="I/N", help="Make only the calls of share I of N, on a shared work folder."),

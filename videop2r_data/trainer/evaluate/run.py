@@ -58,7 +58,7 @@ def run_eval(
     folder = out or base / f"{_plain(data.source)}-{digest(settings)[:8]}"
     store = RowStore(folder, settings, ranks=ranks)
     examples = read_examples(data)
-    judge = make_judge(recipe.judging, cache=folder / "judge-cache", ranks=ranks.world, tell=note)
+    judge = make_judge(recipe.judging, cache=folder / "judge-cache", tell=note)
     judge = judge or (None if recipe.unjudged else exact_judge(examples))
     policy = load_policy(recipe.model, device)
     if judge is not None:

@@ -69,7 +69,6 @@ class PerceptionJudge:
         spec: `kind: backend`.
         cache: folder of the journal, used if the settings name none; made if missing.
         base: folder that the prompt's path is relative to.
-        ranks: processes that share `max_cost`: each may spend an equal part of what is left.
         tell: is told, from the judge's thread, why a call is tried again.
 
     Raises:
@@ -83,7 +82,6 @@ class PerceptionJudge:
         *,
         cache: Path,
         base: Path | None = None,
-        ranks: int = 1,
         tell: Callable[[str], None] | None = None,
     ) -> None:
         self.asker = Asker(spec, base)
@@ -91,7 +89,6 @@ class PerceptionJudge:
         assert spec.backend is not None  # the asker has looked
         self.folder = spec.cache or cache
         self._backend = make_backend(spec.backend, media=MediaSpec())
-        self._ranks = ranks
         self._tell = tell
         self._stats = JudgeStats()
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -176,7 +173,7 @@ class PerceptionJudge:
         return Caller(
             self._backend,
             journal=journal,
-            money=Money(journal, self.spec.max_cost, share=1.0 / self._ranks),
+            money=Money(journal, self.spec.max_cost),
             limiter=limiter,
             price=spec.price,
             retries=spec.retries,
@@ -186,9 +183,7 @@ class PerceptionJudge:
 
     async def _judge(self, items: list[JudgeItem], due: float) -> list[Judged]:
         assert self._caller is not None
-        if self.spec.max_cost is None or self._ranks == 1:
-            # what other processes have learnt; not with a shared limit: a rank's part is counted by itself
-            self._caller.journal.refresh()
+        self._caller.journal.refresh()  # what other processes have learnt
         free = [decided(item) for item in items]
         requests = [
             None if known else self.asker.request(item) for item, known in zip(items, free, strict=True)

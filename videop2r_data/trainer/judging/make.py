@@ -14,7 +14,6 @@ def make_judge(
     *,
     cache: Path,
     base: Path | None = None,
-    ranks: int = 1,
     tell: Callable[[str], None] | None = None,
 ) -> Judge | None:
     """The judge that the settings ask for, not started yet; None for `kind: none`.
@@ -23,7 +22,6 @@ def make_judge(
         spec: the settings.
         cache: folder of the journal of answers, used if the settings name none (`RUN/judge-cache`).
         base: folder that a prompt's path is relative to.
-        ranks: processes that judge, each with a judge of its own over the same folder.
         tell: is told why a call is tried again.
 
     Raises:
@@ -38,4 +36,4 @@ def make_judge(
         return DemoJudge()
     from videop2r_data.trainer.judging.judge import PerceptionJudge
 
-    return PerceptionJudge(spec, cache=cache, base=base, ranks=ranks, tell=tell)
+    return PerceptionJudge(spec, cache=cache, base=base, tell=tell)

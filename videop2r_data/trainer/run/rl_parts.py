@@ -85,7 +85,6 @@ def open_parts(session: Session) -> Iterator[RlParts]:
         recipe.judging,
         cache=session.folder / JUDGE_CACHE,
         base=Path.cwd(),
-        ranks=session.accelerator.num_processes,
         tell=session.log.note,
     )
     drawer = make_drawer(session)
