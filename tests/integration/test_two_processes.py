@@ -23,7 +23,7 @@ INPUT_USD, OUTPUT_USD = 20.0, 60.0
 
 
 def priced(folder: Path, url: str, samples: int) -> Path:
-    write_pool(folder, samples, image=False)
+    write_pool(folder, samples, "text")
     path = write_recipe(folder, url)
     recipe = json.loads(path.read_text())
     for step in ("generate", "judge"):
@@ -103,20 +103,15 @@ def test_what_reads_goes_on_beside_a_build_and_what_pays_is_refused(tmp_path: Pa
         finish(start(recipe, out))
         with take_now(tmp_path / "set.build", "a build"):
             for words in (
-                ("estimate", recipe, "--out", out),
-                ("reproduce", out),
-                ("verify", out),
-                ("show", out),
-                ("stats", out),
+                ["estimate", recipe, "--out", out],
+                ["reproduce", out],
+                ["verify", out],
+                ["show", out],
             ):
                 done = command(*words)
                 assert done.returncode == 0, done.stderr
-            for words in (
-                ("build", recipe, "--out", out, "--no-wait"),
-                ("build", recipe, "--out", out, "--shard", "1/2"),
-                ("estimate", recipe, "--out", out, "--pilot", 4),
-            ):
-                done = command(*words)
+            for paying in (["build", "--no-wait"], ["build", "--shard", "1/2"], ["estimate", "--pilot", "4"]):
+                done = command(paying[0], recipe, "--out", out, *paying[1:])
                 assert done.returncode == 3, done.stderr
                 assert "a build (process " in done.stderr and " works in this folder" in done.stderr
         held = get(url, "stats")["requests"]
