@@ -7,12 +7,14 @@ import heapq
 import math
 from collections.abc import Iterable
 from contextlib import nullcontext
+from typing import TYPE_CHECKING, cast
 
 from videop2r_data.backends.journal import Journal
 from videop2r_data.backends.pricing import cost_usd
 from videop2r_data.builders.assemble import Parts
 from videop2r_data.builders.build import Observer
 from videop2r_data.builders.lease import take_now
+from videop2r_data.builders.pilot import Pilot, Watched, pilot_of, wilson
 from videop2r_data.builders.recorder import Recorder
 from videop2r_data.builders.run import Stop, run_pass
 from videop2r_data.builders.workspace import Workspace
@@ -20,6 +22,9 @@ from videop2r_data.schemas import DataType, Sample, digest
 from videop2r_data.schemas.base import Model
 from videop2r_data.schemas.calls import Usage
 from videop2r_data.schemas.recipe import BackendSpec, Recipe
+
+if TYPE_CHECKING:
+    from videop2r_data.builders.steps import Steps
 
 _BREATHE = 1024
 CHARS_PER_TOKEN = 4.0
@@ -54,6 +59,8 @@ class StepEstimate(Model):
 class Estimate(Model):
     """A build, priced."""
 
+    ok: bool
+    """A build would keep something, as far as this estimate can tell."""
     rows: int
     bad_rows: int
     pilot_rows: int
@@ -61,6 +68,10 @@ class Estimate(Model):
     pilot_kept: int
     pilot_usd: float
     """What the pilot itself cost; its calls are in the journal and are not paid again."""
+    pilot: Pilot | None
+    """All of what it showed."""
+    kept: int
+    """Rows that a build would keep."""
     steps: list[StepEstimate]
     usd: float
     usd_low: float
@@ -81,7 +92,8 @@ async def estimate(
         stop: ask it to stop early.
 
     Raises:
-        BusyError: a pilot beside another process in the same work folder. P2RError: as `build` does.
+        BackendError: no row of the pilot got an answer. BusyError: a pilot beside another process in the
+            same work folder. P2RError: as `build` does.
     """
     stop = stop or Stop()
     # the pilot's calls are those of a build; without one nothing is written
@@ -171,7 +183,7 @@ def _from_lengths(parts: Parts, pool: _Pool) -> Estimate:
         f"{GUESSED_VERIFIED:.0%} of the traces are assumed to reach the judge (from the paper's yield)",
     ]
     notes += _target_note(recipe, pool, calls)
-    return _sum(pool, steps, pilot=(0, 0, 0.0), notes=notes)
+    return _sum(pool, steps, kept=min(round(calls * PAPER_KEPT), recipe.target or calls), notes=notes)
 
 
 def _target_note(recipe: Recipe, pool: _Pool, rows: int) -> list[str]:
@@ -189,21 +201,36 @@ async def _from_pilot(parts: Parts, pool: _Pool, observer: Observer, stop: Stop)
         parts.steps.judge = recorders["judge"]
     observer.begin("pilot", len(drawn))
     before = parts.journal.spending.finished_usd
-    tally = await run_pass(
-        parts.steps, drawn, window=parts.window, stop=stop, on_result=lambda seen: observer.step(seen, parts)
+    watched = Watched(parts.steps)
+    await run_pass(
+        cast("Steps", watched),
+        drawn,
+        window=parts.window,
+        stop=stop,
+        on_result=lambda seen: observer.step(seen, parts),
     )
     if stop.why is not None:
         raise stop.why
-    if not tally.rows:
+    if not watched.results:
         return _from_lengths(parts, pool)
-    rows = pool.needed(recipe.target, tally.kept / tally.rows)
+    pilot = pilot_of(drawn, watched.results, usd=parts.journal.spending.finished_usd - before)
+    rows = pool.needed(recipe.target, pilot.kept_share)
     specs = {"generate": recipe.generate.backend}
     if recipe.judge is not None:
         specs["judge"] = recipe.judge.backend
-    steps = [_measured(name, specs[name], recorder, tally.rows, rows) for name, recorder in recorders.items()]
-    spent = parts.journal.spending.finished_usd - before
-    notes = _target_note(recipe, pool, rows)
-    return _sum(pool, steps, pilot=(tally.rows, tally.kept, spent), notes=notes)
+    answered = pilot.rows - pilot.unanswered
+    steps = [_measured(name, specs[name], recorder, answered, rows) for name, recorder in recorders.items()]
+    notes = _target_note(recipe, pool, rows) + _pilot_notes(pilot)
+    return _sum(pool, steps, kept=round(rows * pilot.kept_share), notes=notes, pilot=pilot)
+
+
+def _pilot_notes(pilot: Pilot) -> list[str]:
+    if not pilot.kept:
+        most = ", ".join(f"{count:,} {reason}" for reason, count in list(pilot.reasons.items())[:3])
+        return [f"nothing of the pilot was kept, so that a build would likely be empty: {most}"]
+    if pilot.unanswered:
+        return [f"{pilot.unanswered:,} rows of the pilot got no answer: the figures are those of the others"]
+    return []
 
 
 def _measured(name: str, spec: BackendSpec, recorder: Recorder, rows: int, pool: int) -> StepEstimate:
@@ -224,20 +251,6 @@ def _measured(name: str, spec: BackendSpec, recorder: Recorder, rows: int, pool:
     )
 
 
-def wilson(hits: int, n: int, z: float = 1.96) -> tuple[float, float]:
-    """Wilson score interval of a share, 95 % by default.
-
-    >>> tuple(round(x, 3) for x in wilson(50, 100))
-    (0.404, 0.596)
-    """
-    if n == 0:
-        return 0.0, 1.0
-    p = hits / n
-    middle = (p + z * z / (2 * n)) / (1 + z * z / n)
-    half = z / (1 + z * z / n) * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
-    return max(0.0, middle - half), min(1.0, middle + half)
-
-
 def _step(name: str, spec: BackendSpec, calls: int, bounds: tuple[int, int], usage: Usage) -> StepEstimate:
     each = cost_usd(usage, spec.price, batched=spec.batch)
     return StepEstimate(
@@ -256,14 +269,17 @@ def _step(name: str, spec: BackendSpec, calls: int, bounds: tuple[int, int], usa
 
 
 def _sum(
-    pool: _Pool, steps: list[StepEstimate], *, pilot: tuple[int, int, float], notes: list[str]
+    pool: _Pool, steps: list[StepEstimate], *, kept: int, notes: list[str], pilot: Pilot | None = None
 ) -> Estimate:
     return Estimate(
+        ok=pool.good > 0 and (pilot is None or pilot.kept > 0),
         rows=pool.rows,
         bad_rows=pool.bad,
-        pilot_rows=pilot[0],
-        pilot_kept=pilot[1],
-        pilot_usd=pilot[2],
+        pilot_rows=pilot.rows if pilot else 0,
+        pilot_kept=pilot.kept if pilot else 0,
+        pilot_usd=pilot.usd if pilot else 0.0,
+        pilot=pilot,
+        kept=kept,
         steps=steps,
         usd=sum(s.usd for s in steps),
         usd_low=sum(s.usd_low for s in steps),

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import typer
-from rich import box
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from videop2r_data.cli.common import (
+    FINDINGS,
+    OK,
     err_console,
     out_console,
     print_json,
@@ -19,11 +16,7 @@ from videop2r_data.cli.common import (
     shell,
     with_overrides,
 )
-from videop2r_data.cli.render_tables import plural
 from videop2r_data.errors import ConfigError
-
-if TYPE_CHECKING:
-    from videop2r_data.builders.estimate import Estimate
 
 
 def run_estimate(
@@ -46,43 +39,11 @@ def run_estimate(
         )
     if as_json:
         print_json(report.model_dump(mode="json"))
-        return
-    _show_estimate(report, recipe, out_console())
-
-
-def _show_estimate(report: Estimate, recipe: str, console: Console) -> None:
-    console.print(f"{plural(report.rows, 'row')} in the pool, {report.bad_rows:,} of them cannot be used")
-    if report.pilot_rows:
-        console.print(
-            f"pilot: {plural(report.pilot_rows, 'row')}, {report.pilot_kept:,} kept, "
-            f"${report.pilot_usd:,.4f} spent"
-        )
-    table = Table(pad_edge=False, box=box.SIMPLE_HEAD)
-    for name in ("step", "calls", "tokens in", "tokens out", "US dollars"):
-        table.add_column(name, justify="left" if name == "step" else "right")
-    for step in report.steps:
-        money = "no price" if not step.priced else _range(step.usd, step.usd_low, step.usd_high)
-        table.add_row(
-            f"{step.step}\n{step.model}",
-            f"{step.calls:,}",
-            f"{step.input_tokens:,}",
-            f"{step.output_tokens:,}",
-            money,
-        )
-    console.print(table)
-    if any(step.priced for step in report.steps):
-        console.print(f"in all: ${_range(report.usd, report.usd_low, report.usd_high)}")
     else:
-        console.print("in all: nothing to pay, as the recipe gives no `price` for its backends")
-    for note in report.notes:
-        console.print(Text(f"note: {note}"))
-    limit = max(1, round(report.usd_high * 1.1))
-    budget = f" --max-cost {limit}" if report.usd else ""
-    console.print(f"next: p2r-data build {shell(recipe)}{budget}", soft_wrap=True, markup=False)
+        from videop2r_data.cli.render_estimate import render_estimate
 
-
-def _range(middle: float, low: float, high: float) -> str:
-    return f"{middle:,.2f}" if low == high else f"{middle:,.2f} ({low:,.2f}-{high:,.2f})"
+        render_estimate(report, recipe, out_console())
+    raise typer.Exit(OK if report.ok else FINDINGS)
 
 
 def run_schema(name: str) -> None:
