@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 from pathlib import Path
 from typing import Any
 
@@ -149,3 +150,33 @@ def test_rows_of_a_killed_decoder_are_tried_again_by_the_next_run(
     report, _ = run(tmp_path, plain(64))
     assert report.unanswered == 0 and report.media_decoded == 1 and report.ledger is not None
     assert not any(reason.startswith("media/") for reason in report.ledger.reasons)
+
+
+def test_a_picture_that_fits_is_another_request_when_it_goes_out_as_it_is(
+    tmp_path: Path, decodes: list[str]
+) -> None:
+    """The key says what the model saw: answers about encoded pictures are not answers about the files."""
+    images(tmp_path, 6, each=2)
+    for i in range(6):
+        Image.new("RGB", (56, 56), (40 * i, 9, 9)).save(tmp_path / f"{i}.jpg")
+    Image.new("RGB", (60, 60), (9, 9, 9)).save(tmp_path / "5.jpg")  # must be scaled: always encoded
+    report, server = run(tmp_path, plain(64), out="one")
+    assert report.calls_made == server.requests and len(decodes) == 6
+    before = server.requests
+    changed = plain(64, media={"passthrough": True})
+    sent: list[bytes] = []
+
+    def answer(call: Call) -> str:
+        sent.append(call.raw)
+        return default_answer(call)
+
+    report, server = run(tmp_path, changed, out="one", answer=answer)
+    asked = [raw for raw in sent if b"image_url" in raw]
+    assert len(decodes) == 12 and len(asked) == 10, "the scaled one was answered before"
+    for i in range(5):
+        own = base64.b64encode((tmp_path / f"{i}.jpg").read_bytes())
+        assert sum(own in raw for raw in asked) == 2
+    report, server = run(tmp_path, changed, out="one")
+    assert server.requests == 0 and report.unanswered == 0 and len(decodes) == 12
+    report, server = run(tmp_path, plain(64), out="one")
+    assert server.requests == 0 and report.calls_found == before and len(decodes) == 12

@@ -147,7 +147,7 @@ class OpenAIBackend:
             raise BackendError(f"{self!r} is not started")
         if request.media is not None and (frames is None or not frames.encoded):
             raise ValueError("the request has media, its encoded frames are missing")
-        if frames is not None and frames.mime != self._mime:
+        if frames is not None and frames.mime != self._mime and not frames.record.passthrough:
             raise ValueError(f"frames are {frames.mime}, the backend was made for {self._mime}")
         raw = request_body(
             request,

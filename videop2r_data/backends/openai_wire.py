@@ -32,7 +32,7 @@ class FrameCache:
 
     def part(self, frames: Frames, form: VideoForm) -> bytes:
         """The content parts of these frames: JSON objects joined by commas, without brackets."""
-        key = (frames.record.frames_sha256, frames.mime)
+        key = (frames.record.frames_sha256, f"{frames.mime} {frames.record.passthrough}")
         found = self._parts.get(key)
         if found is not None:
             self._parts.move_to_end(key)

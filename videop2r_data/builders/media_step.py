@@ -17,7 +17,7 @@ from videop2r_data.schemas import DataType, RejectReason, Sample, digest
 from videop2r_data.schemas.calls import Frames, MediaRecord
 from videop2r_data.schemas.recipe import MediaSpec
 
-_NO_PIXELS = {"workers", "buffer_mb", "limits", "encoding", "quality"}
+_NO_PIXELS = {"workers", "buffer_mb", "limits", "encoding", "quality", "passthrough"}
 """Settings that change no sampled pixel: what was sampled is found again whatever they are."""
 
 
@@ -70,7 +70,10 @@ class Held:
             ChangedMediaError: it gives other frames than `expected`; the new record is in the journal.
         """
         frames = await self._take()
-        if frames.record.frames_sha256 != expected.frames_sha256:
+        found, wire = frames.record, self._step.spec.wire_of
+        if found.frames_sha256 != expected.frames_sha256 or wire(found.passthrough) != wire(
+            expected.passthrough
+        ):
             raise ChangedMediaError(self._sample.path)
         return frames
 
@@ -108,6 +111,7 @@ class MediaStep:
         arrays: bool = False,
         retry_failed: bool = False,
     ) -> None:
+        self.spec = spec
         self.journal = journal
         self.roots = roots
         self.sampler = sampler
@@ -119,6 +123,7 @@ class MediaStep:
         settings = spec.model_dump(mode="json", exclude=_NO_PIXELS)
         self._settings = digest(settings)
         self._limits = digest(spec.limits.model_dump(mode="json"))
+        self._looks_at_images = spec.passthrough and not arrays
         self._reserve = _expected_bytes(spec, arrays=arrays)
         self.store = FrameStore(spec.buffer_mb * 2**20)
 
@@ -219,6 +224,8 @@ class MediaStep:
             return False
         if "failed" in known and known["limits"] != self._limits:
             return False
+        if self._looks_at_images and sample.data_type is DataType.IMAGE and _not_looked_at(known):
+            return False
         try:
             path = resolve_media(self.roots[sample.source], sample.path)
         except MediaError as error:
@@ -252,6 +259,11 @@ def _read(known: dict[str, Any]) -> MediaRecord:
     if "failed" in known:
         raise MediaError(known["detail"], reason=known["failed"])
     return MediaRecord.model_validate(known["record"])
+
+
+def _not_looked_at(known: dict[str, Any]) -> bool:
+    """Whether a record was made without asking if the file's own bytes can be sent."""
+    return "record" in known and known["record"].get("passthrough") is None
 
 
 def _stat(path: Path) -> list[int] | None:

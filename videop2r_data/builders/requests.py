@@ -59,7 +59,7 @@ class RequestBuilder:
             messages=messages(self.generate_prompt.system, text, media=media is not None),
             params=self._attempts[attempt],
             media=media,
-            media_encoding=self.recipe.media.wire if media is not None else "",
+            media_encoding=self.recipe.media.wire_of(media.passthrough) if media is not None else "",
             variant=self._generator_variant,
         )
 

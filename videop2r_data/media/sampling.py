@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 from videop2r_data.errors import MediaError
 from videop2r_data.media.encode import encode_frames, mime_of
+from videop2r_data.media.passthrough import own_bytes
 from videop2r_data.media.paths import file_size
 from videop2r_data.schemas.calls import Frames, MediaRecord
 from videop2r_data.schemas.reasons import RejectReason
@@ -46,7 +47,8 @@ def sample_media(path: Path, data_type: MediaKind, spec: MediaSpec, *, want: Wan
         path: the file, from `resolve_media`.
         data_type: `video` for clips (an animated GIF is one), `image` for pictures.
         spec: sampling settings; `workers`, `limits.wall_s` and `limits.memory_mb` count in `DecodePool` only.
-        want: `array` for uint8 [T, H, W, 3] RGB, `encoded` for T JPEG or PNG pictures.
+        want: `array` for uint8 [T, H, W, 3] RGB, `encoded` for T JPEG or PNG pictures (see `encode_frames`;
+            with `spec.passthrough` the file itself where `own_bytes` allows it).
 
     Returns:
         The frames; sides are multiples of `spec.factor`, within the pixel budget, upright.
@@ -62,7 +64,12 @@ def sample_media(path: Path, data_type: MediaKind, spec: MediaSpec, *, want: Wan
         with path.open("rb") as file:
             file_sha256 = hashlib.file_digest(file, "sha256").hexdigest()
         sampled = _sample(path, data_type, spec)
-        encoded = encode_frames(sampled.array, spec) if want == "encoded" else ()
+        own = None
+        if want == "encoded" and spec.passthrough and data_type == "image":
+            own = own_bytes(path, sampled, file_sha256)
+        encoded: tuple[bytes, ...] = ()
+        if want == "encoded":
+            encoded = encode_frames(sampled.array, spec) if own is None else (own[0],)
     except MemoryError as error:
         raise MediaError(
             f"needs more memory than there is ({error or 'allocation failed'})",
@@ -92,9 +99,10 @@ def sample_media(path: Path, data_type: MediaKind, spec: MediaSpec, *, want: Wan
         file_sha256=file_sha256,
         file_bytes=size,
         sampler=sampled.sampler,
+        passthrough=own is not None if spec.passthrough else None,
     )
     array = sampled.array if want == "array" else None
-    return Frames(record=record, array=array, encoded=encoded, mime=mime_of(spec))
+    return Frames(record=record, array=array, encoded=encoded, mime=mime_of(spec) if own is None else own[1])
 
 
 def _sample(path: Path, data_type: MediaKind, spec: MediaSpec) -> Sampled:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import struct
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import orjson
 from pydantic import ValidationError
@@ -70,6 +70,13 @@ def budget(spec: MediaSpec) -> int:
     return 4 * spec.frames * pixels + 2**20
 
 
+def _mime(picture: bytes) -> Literal["image/jpeg", "image/png"] | None:
+    """Media type by the first bytes."""
+    if picture.startswith(b"\xff\xd8\xff"):
+        return "image/jpeg"
+    return "image/png" if picture.startswith(b"\x89PNG\r\n\x1a\n") else None
+
+
 def frames_of(header: dict[str, Any], blobs: list[bytes], spec: MediaSpec, want: Want) -> Frames:
     """The `Frames` of a reply, checked against its own record.
 
@@ -86,10 +93,12 @@ def frames_of(header: dict[str, Any], blobs: list[bytes], spec: MediaSpec, want:
     if record.count > spec.frames or len(record.indices) != record.count != len(record.times_s):
         raise WireError(f"a record of {record.count} frames")
     if want == "encoded":
-        magic = b"\xff\xd8\xff" if spec.encoding == "jpeg" else b"\x89PNG\r\n\x1a\n"
-        if len(blobs) != record.count or not all(b.startswith(magic) for b in blobs):
+        mime = _mime(blobs[0]) if blobs else None
+        if len(blobs) != record.count or mime is None or any(_mime(blob) != mime for blob in blobs):
             raise WireError(f"{len(blobs)} pictures for {record.count} frames")
-        return Frames(record=record, encoded=tuple(blobs), mime=mime_of(spec))
+        if mime != mime_of(spec) and not (spec.passthrough and record.passthrough):
+            raise WireError(f"{mime} where {mime_of(spec)} was asked for")
+        return Frames(record=record, encoded=tuple(blobs), mime=mime)
     if len(blobs) != 1 or len(blobs[0]) != math.prod(shape):
         raise WireError("pixels that do not fill their shape")
     # Writable, as an array of `sample_media` is.

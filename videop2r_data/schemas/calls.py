@@ -52,6 +52,8 @@ class MediaRecord(Model):
     file_bytes: int = Field(ge=0)
     sampler: str
     """Name and version of the sampler, e.g. `pyav-gop/1`."""
+    passthrough: bool | None = Field(default=None, exclude_if=lambda value: value is None)
+    """Whether the file's own bytes stand for its pixels (`MediaSpec.passthrough`); None: not looked at."""
     times: TimesKind | None = None
     """Where `times_s` come from; None for images, and in records made before this was noted."""
     missing: float | None = Field(default=None, ge=0.0, le=1.0)
@@ -120,7 +122,8 @@ class Request:
         messages: system (optional, first) and user messages.
         params: how to decode.
         media: what was sampled for it, or None.
-        media_encoding: how frames are encoded on the wire, e.g. `jpeg-95`; in the key if there are media.
+        media_encoding: how frames look on the wire, e.g. `jpeg-95`, or `source` for the bytes of the file
+            itself; in the key if there are media.
         variant: digest of what else shapes the answer (model revision, more body fields); empty if nothing.
     """
 

@@ -153,6 +153,8 @@ class MediaSpec(Model):
     """How frames go to a server."""
     quality: int = Field(default=95, ge=1, le=100)
     """JPEG quality."""
+    passthrough: bool = Field(default=False, exclude_if=lambda value: value is False)
+    """Send a JPEG or PNG that already has its final size, and holds nothing but pixels, as it is."""
     workers: int = Field(default=0, ge=0)
     """Decoder processes; 0: one per core. Changes no output."""
     buffer_mb: int = Field(default=BUFFER_MB, ge=1, exclude_if=lambda value: value == BUFFER_MB)
@@ -163,5 +165,9 @@ class MediaSpec(Model):
 
     @property
     def wire(self) -> str:
-        """How frames are encoded on the wire, e.g. `jpeg-95`."""
+        """How frames that are encoded here look on the wire, e.g. `jpeg-95`."""
         return f"jpeg-{self.quality}" if self.encoding == "jpeg" else "png"
+
+    def wire_of(self, passthrough: bool | None) -> str:
+        """How frames with this `MediaRecord.passthrough` look on the wire: `source` is the file itself."""
+        return "source" if self.passthrough and passthrough else self.wire
