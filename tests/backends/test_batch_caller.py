@@ -176,3 +176,23 @@ def test_a_refused_request_is_not_asked_again(tmp_path: Path) -> None:
             assert found is not None and found.completion is None and found.refused == "half ?"
 
     asyncio.run(main())
+
+
+def test_what_may_have_been_billed_stays_on_the_bill(tmp_path: Path) -> None:
+    """A request without a line in the results, or with one that cannot be read."""
+
+    async def main() -> None:
+        server = Server(error=TransientError("ended without an answer", maybe_billed=True))
+        with Journal(tmp_path) as journal:
+            one = caller(journal, server)
+            await all_of(one, 2)
+            await one.flush()
+            held = journal.spending.open_nusd
+            assert await collect(one) and journal.spending.open_nusd == held > 0
+            server.error = None
+            await all_of(one, 2)
+            await one.flush()
+            assert await collect(one) and await all_of(one, 2) == ["Yes"] * 2
+            assert journal.spending.open_nusd == held and journal.spending.finished_nusd > 0
+
+    asyncio.run(main())

@@ -121,6 +121,7 @@ class FakeAnthropic:
         outcome: what becomes of a batched request, by custom id and its position.
         hidden_lists: how many listings a new batch is missing from (a listing that lags behind).
         reverse: results in reverse order.
+        mangle: what becomes of the lines of the results on their way.
         skew_s: seconds that its clock is ahead.
         calls: requests by route, failed ones included.
         accepted_ids: how often each custom id was accepted, over all batches.
@@ -137,6 +138,7 @@ class FakeAnthropic:
         self.answer, self.polls, self.outcome, self.api_key = answer, polls, outcome, api_key
         self.hidden_lists, self.reverse, self.skew_s, self.latency_s = 0, True, 0.0, 0.0
         self.stop_reason = "end_turn"
+        self.mangle: Callable[[list[bytes]], list[bytes]] = lambda lines: lines
         self.models = ["claude-sonnet-4-5-20250929", "claude-3-7-sonnet-20250219"]
         self.faults: dict[str, deque[Fault]] = defaultdict(deque)
         self.calls: Counter[str] = Counter()
@@ -397,11 +399,13 @@ class FakeAnthropic:
         response = web.StreamResponse(headers={"content-type": "application/x-jsonl"})
         await response.prepare(request)
         order = reversed(batch.requests) if self.reverse else batch.requests
-        for number, entry in enumerate(order):
+        lines = []
+        for entry in order:
             key = entry["custom_id"]
             if key not in batch.results:
                 batch.results[key] = self._result(batch, entry)
-            line = json.dumps(batch.results[key]).encode() + b"\n"
+            lines.append(json.dumps(batch.results[key]).encode() + b"\n")
+        for number, line in enumerate(self.mangle(lines)):
             if cut is not None and number >= cut.lines:
                 if cut.torn:
                     await response.write(line[: len(line) // 2])

@@ -6,18 +6,22 @@ entry is the key of its request, so that answers find their requests on any mach
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
+from contextlib import aclosing, contextmanager
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from videop2r_data.backends.anthropic import Connection
 from videop2r_data.backends.anthropic_wire import message_params, result_error, to_completion
-from videop2r_data.backends.batch_events import BatchGoneError, NotAcceptedError
+from videop2r_data.backends.batch_events import BatchGoneError, NotAcceptedError, ShortResultsError
 from videop2r_data.errors import AuthError, RefusedError, TransientError
 from videop2r_data.schemas.calls import BatchInfo, BatchResult, Request
 from videop2r_data.schemas.recipe import BackendSpec
+
+if TYPE_CHECKING:
+    import httpx2
 
 API_MAX_REQUESTS = 100_000
 API_MAX_BYTES = 256 * 10**6
@@ -109,42 +113,47 @@ class AnthropicBatches:
         """The answers of an ended batch as they stream in, in any order, one at a time in memory.
 
         Raises:
-            TransientError: it has not ended, or the stream broke or ended early: collect it again.
+            TransientError: it has not ended, or the stream broke: collect it again.
+            ShortResultsError: the results ended and some requests have none; told when all others were given.
             BatchGoneError, AuthError: as for `poll`.
         """
         info = await self.poll(batch_id)
         if info.state != "ended":
             raise TransientError(f"batch {batch_id} has not ended yet")
-        seen = 0
+        seen = set[str]()
         with _gone(batch_id):
             async with self._connection.errors(self._spec.timeout_s):
-                stream = await self._open_results(batch_id)
+                response = await self._open_results(batch_id)
         try:
-            lines = aiter(stream)
-            while True:
-                async with self._connection.errors(self._spec.timeout_s):
-                    line = await anext(lines, None)
-                if line is None:
-                    break
-                seen += 1
-                yield _result(line)
+            async with aclosing(_lines(response.aiter_bytes())) as lines:
+                while True:
+                    async with self._connection.errors(self._spec.timeout_s):
+                        line = await anext(lines, None)
+                    if line is None:
+                        break
+                    result = _result(line)
+                    if result is not None:
+                        seen.add(result.key)
+                        yield result
         finally:
-            await stream.close()
-        if seen < info.total:
-            raise TransientError(f"batch {batch_id}: the results ended after {seen} of {info.total}")
+            await response.aclose()
+        if len(seen) < info.total:
+            raise ShortResultsError(
+                f"batch {batch_id}: the results ended after {len(seen)} of {info.total}", maybe_billed=True
+            )
 
-    async def _open_results(self, batch_id: str) -> Any:
+    async def _open_results(self, batch_id: str) -> httpx2.Response:
         """Ask for the results at the address of this server.
 
         The client's own `results` follows the address in the server's answer; behind a gateway that is
-        another host, which the gateway's key must not reach.
+        another host, which the gateway's key must not reach. And it gives up at the first line that is no
+        JSON, although the lines behind it were paid for.
         """
-        from anthropic._decoders.jsonl import AsyncJSONLDecoder
-        from anthropic.types.messages import MessageBatchIndividualResponse
+        import httpx2
 
         return await self._connection.client.get(
             f"/v1/messages/batches/{batch_id}/results",
-            cast_to=AsyncJSONLDecoder[MessageBatchIndividualResponse],
+            cast_to=httpx2.Response,
             options={"headers": {"Accept": "application/binary"}},
             stream=True,
             stream_cls=None,
@@ -202,15 +211,33 @@ def _info(batch: Any) -> BatchInfo:
     )
 
 
-def _result(line: Any) -> BatchResult:
-    key, result = getattr(line, "custom_id", None), getattr(line, "result", None)
+async def _lines(chunks: AsyncIterator[bytes]) -> AsyncGenerator[bytes, None]:
+    """Lines of a stream, the last one whether or not it was ended."""
+    rest = b""
+    async for chunk in chunks:
+        *whole, rest = (rest + chunk).split(b"\n") if b"\n" in chunk else (rest + chunk,)
+        for line in whole:
+            yield line
+    yield rest
+
+
+def _result(line: bytes) -> BatchResult | None:
+    """One line of the results; None if it is none, say one that was cut in the middle."""
+    from anthropic.types.messages import MessageBatchIndividualResponse
+
+    try:
+        parsed: Any = MessageBatchIndividualResponse.construct(**json.loads(line))
+    except (ValueError, TypeError, RecursionError):
+        return None
+    key, result = getattr(parsed, "custom_id", None), getattr(parsed, "result", None)
     kind = getattr(result, "type", None)
     if not isinstance(key, str) or not isinstance(kind, str):
-        raise TransientError(f"a line of the results is no result: {str(line)[:200]}")
+        return None
     if kind == "succeeded":
         try:
             return BatchResult(key, to_completion(getattr(result, "message", None), batched=True), None)
         except TransientError as error:
+            error.maybe_billed = True
             return BatchResult(key, None, error)
     if kind == "errored":
         response = getattr(result, "error", None)

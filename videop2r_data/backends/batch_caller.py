@@ -182,7 +182,9 @@ class BatchCaller:
         elif isinstance(result.error, TransientError):
             # expired or cancelled requests are not billed; the next pass asks again
             self._lost[result.key] += 1
-            self.journal.put_void(result.key, nusd=self._reserved.pop(result.key, 0))
+            reserved = self._reserved.pop(result.key, 0)
+            if not result.error.maybe_billed:
+                self.journal.put_void(result.key, nusd=reserved)
             self._pending.discard(result.key)
         else:
             self.journal.put_refused(result.key, valid(str(result.error)))

@@ -5,6 +5,7 @@ Events are plain dictionaries, one of
     {"event": "submitting", "ticket", "keys_digest", "count", "keys", "at", "deadline_at", "writer", "scope"}
     {"event": "submitted",  "ticket", "batch_id", "adopted"}
     {"event": "lost",       "ticket", "at", "why"}
+    {"event": "short",      "ticket", "batch_id", "answered", "at"}
     {"event": "collected",  "ticket", "batch_id", "answered"}
     {"event": "abandoned",  "ticket", "batch_id" (None: never had one), "why"}
 
@@ -36,6 +37,10 @@ class NotAcceptedError(TransientError):
 
 class BatchGoneError(RefusedError):
     """The server has no such batch, or no longer its results."""
+
+
+class ShortResultsError(TransientError):
+    """The results of an ended batch hold fewer requests than it had: cut off on the way, or by the server."""
 
 
 class BatchLog(Protocol):
@@ -156,6 +161,12 @@ def submitting(keys: Sequence[str], *, at: float, deadline_s: float, sequence: i
 def submitted(ticket: str, batch_id: str, *, adopted: bool) -> Event:
     """The event that ties an intent to its batch; `adopted`: found in the server's listing."""
     return {"event": "submitted", "ticket": ticket, "batch_id": batch_id, "adopted": adopted}
+
+
+def short_since(events: Iterable[Mapping[str, Any]], ticket: str, answered: int) -> float | None:
+    """Since when the results of a batch have held answers to just so many requests; None: not until now."""
+    seen = [event for event in events if event["event"] == "short" and event["ticket"] == ticket]
+    return float(seen[-1]["at"]) if seen and seen[-1]["answered"] == answered else None
 
 
 def abandoned(ticket: str, batch_id: str | None, why: str) -> Event:

@@ -15,15 +15,17 @@ from videop2r_data.backends.batch_events import (
     BatchGoneError,
     BatchLog,
     NotAcceptedError,
+    ShortResultsError,
     Ticket,
     abandoned,
     fold,
     open_keys,
+    short_since,
     submitted,
     submitting,
 )
 from videop2r_data.backends.batch_progress import BatchProgress, progress_of, split
-from videop2r_data.backends.batch_settle import IN_FLIGHT, Settler, results_of
+from videop2r_data.backends.batch_settle import IN_FLIGHT, SHORT_S, Settler, results_of
 from videop2r_data.errors import AuthError, RefusedError, TransientError
 from videop2r_data.schemas.calls import BatchBackend, BatchResult, Request
 
@@ -245,18 +247,45 @@ class BatchRunner:
             return None
         handled = self._handled.setdefault(batch_id, set())
         wanted = set(ticket.keys)
-        async with results_of(self._backend, batch_id) as results:
-            async for result in results:
-                if result.key in wanted and result.key not in handled:
-                    on_result(result)
-                    handled.add(result.key)
+        failed: dict[str, BatchResult] = {}
+        try:
+            async with results_of(self._backend, batch_id) as results:
+                async for result in results:
+                    if result.key not in wanted or result.key in handled:
+                        continue
+                    if result.completion is None:
+                        # handed over last: another line may have the answer, and a repeated line is harmless
+                        failed.setdefault(result.key, result)
+                    else:
+                        on_result(result)
+                        handled.add(result.key)
+        except ShortResultsError:
+            if not self._stays_short(ticket, len(handled.union(failed))):
+                raise
         for key in sorted(wanted - handled):
-            on_result(BatchResult(key, None, TransientError(f"batch {batch_id} ended without an answer")))
+            # nobody knows what became of a request that has no line: it may have been billed
+            lost = TransientError(f"batch {batch_id} ended without an answer", maybe_billed=True)
+            on_result(failed.get(key) or BatchResult(key, None, lost))
         self._log.append_batch_event(
-            {"event": "collected", "ticket": ticket.ticket, "batch_id": batch_id, "answered": len(handled)}
+            {
+                "event": "collected",
+                "ticket": ticket.ticket,
+                "batch_id": batch_id,
+                "answered": len(handled.union(failed)),
+            }
         )
         del self._handled[batch_id]
         return len(wanted)
+
+    def _stays_short(self, ticket: Ticket, answered: int) -> bool:
+        """Whether the results have held no more than this for so long that no more will come."""
+        now = self._clock()
+        since = short_since(self._log.batch_events(), ticket.ticket, answered)
+        if since is None:
+            event = {"event": "short", "ticket": ticket.ticket, "batch_id": ticket.batch_id}
+            self._log.append_batch_event({**event, "answered": answered, "at": now})
+            return False
+        return now >= since + SHORT_S
 
     async def wait(
         self,
