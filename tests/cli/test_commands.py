@@ -18,6 +18,7 @@ COMMANDS = [
     "build",
     "verify",
     "check",
+    "doctor",
     "estimate",
     "reproduce",
     "stats",
@@ -112,7 +113,23 @@ def test_check_and_estimate_the_demo(tmp_path: Path, built: Path) -> None:
     assert "next: p2r-data build demo" in p2r("estimate", "demo", "--out", str(built)).stdout
 
 
-@pytest.mark.parametrize("name", ["recipe", "lock", "trace", "sample", "sft", "rl", "rejected", "report"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "recipe",
+        "lock",
+        "trace",
+        "sample",
+        "sft",
+        "rl",
+        "rejected",
+        "report",
+        "check",
+        "file",
+        "doctor",
+        "estimate",
+    ],
+)
 def test_schemas_are_valid_json_schema(name: str, built: Path) -> None:
     schema = json.loads(p2r("schema", name).stdout)
     jsonschema.Draft202012Validator.check_schema(schema)

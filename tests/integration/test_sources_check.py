@@ -168,7 +168,7 @@ def test_a_folder_is_looked_at_without_a_recipe(tmp_path: Path) -> None:
     (tmp_path / ".hidden" / "a.mp4").write_bytes(b"x")
     (tmp_path / "notes.txt").write_text("x")
     empty = asyncio.run(check_folder(tmp_path))
-    assert not empty.ok and empty.sources[0].error == "no clip and no image in it"
+    assert not empty.ok and (empty.sources[0].error or "").startswith("no clip and no image in it")
     (tmp_path / "deep" / "er").mkdir(parents=True)
     Image.new("RGB", (64, 48)).save(tmp_path / "deep" / "er" / "A.PNG")
     found = asyncio.run(check_folder(tmp_path))

@@ -166,7 +166,7 @@ async def check_folder(
         else:
             tally.left_out += 1
     if not tally.files:
-        tally.error = "no clip and no image in it"
+        tally.error = "no clip and no image in it\n  name a folder of media, or the YAML file of a recipe"
     async with _probes(MediaSpec()) as pool:
         await _probe_all(tally, pool, deep=deep, progress=progress)
     return CheckReport.of([tally.result()], deep=deep)

@@ -235,8 +235,13 @@ class Tally:
         bad = self.bad.total()
         told = f"source {self.name}: {self.rows:,} rows, {bad:,} of them cannot be used"
         if self.error is not None:
-            told = f"source {self.name}: {self.error}"
-            return Finding(about="pool", state="error", message=told, hint="p2r-data check reads it in full")
+            message, _, hint = self.error.partition("\n")
+            return Finding(
+                about="pool",
+                state="error",
+                message=f"source {self.name}: {message}",
+                hint=" ".join(hint.split()) or "p2r-data check reads it in full",
+            )
         state: State = "warning" if bad else "ok"
         hint = "p2r-data check names them and their reasons" if bad else ""
         return Finding(about="pool", state=state, message=told, hint=hint)

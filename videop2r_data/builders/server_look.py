@@ -12,6 +12,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
+from yarl import URL
+
 from videop2r_data.backends.judge_requests import JudgeRequests
 from videop2r_data.backends.served import KnowsContext, ListsModels
 from videop2r_data.builders.backend_of import backend_of, wanted_frames
@@ -84,7 +86,7 @@ class _Server:
         self.spec: BackendSpec = (judge or recipe.generate).backend
         self.observed: tuple[Sample, str] | None = None
         """What the generator just wrote about a question, for the judge."""
-        self.address = (self.spec.base_url or "").partition("?")[0]
+        self.address = _shown(self.spec.base_url or "")
         self.listed: list[str] | None = None
         self.context: int | None = None
         self.needed: int | None = None
@@ -250,3 +252,11 @@ class _Server:
                 self.needed = max(needed, self.needed or 0)
                 self.findings.append(finding)
         return trial.completion
+
+
+def _shown(address: str) -> str:
+    """An address without what may be secret in it: user, password and query."""
+    try:
+        return str(URL(address).with_user(None).with_query(None).with_fragment(None)) if address else ""
+    except ValueError:
+        return ""

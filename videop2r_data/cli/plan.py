@@ -51,6 +51,9 @@ def run_schema(name: str) -> None:
     from pydantic import BaseModel
 
     from videop2r_data.builders.build import BuildReport
+    from videop2r_data.builders.check_report import CheckReport, FileLine
+    from videop2r_data.builders.estimate import Estimate
+    from videop2r_data.builders.findings import DoctorReport
     from videop2r_data.schemas import ProcessTrace, Sample
     from videop2r_data.schemas.human_label import HumanLabel
     from videop2r_data.schemas.judges import JudgesFile
@@ -65,6 +68,10 @@ def run_schema(name: str) -> None:
         "sample": Sample,
         **CONFIGS,
         "report": BuildReport,
+        "check": CheckReport,
+        "file": FileLine,
+        "doctor": DoctorReport,
+        "estimate": Estimate,
         "judges": JudgesFile,
         "label": HumanLabel,
     }

@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.text import Text
 
 from videop2r_data.builders.check_report import CheckReport, MediaFault, MediaStats, SourceCheck
+from videop2r_data.builders.findings import Finding
 from videop2r_data.cli.render_findings import hanging, plain, render_findings, render_servers
 from videop2r_data.cli.render_tables import plural, size
 
@@ -34,6 +35,7 @@ def render_check(report: CheckReport, console: Console) -> None:
         console.print(f"{plural(calls, 'trial call')}: ${report.calls_usd:,.4f}")
     states = Counter(f.state for f in report.setup)
     states.update(f.state for server in report.servers for f in server.findings)
+    states["error"] += sum(source.error is not None for source in report.sources)
     odd = states["warning"] + sum(source.warned for source in report.sources)
     if states["error"]:
         console.print(Text(f"a build would fail: {plural(states['error'], 'error')}", style="bold red"))
@@ -46,12 +48,10 @@ def render_check(report: CheckReport, console: Console) -> None:
 def _source(source: SourceCheck, console: Console) -> None:
     console.print(Text(plain(f"{source.name} ({source.kind})"), style="bold"), soft_wrap=True)
     if source.error:
-        hanging(
-            console,
-            source.error if not source.rows else f"cannot be read to its end: {source.error}",
-            indent=2 + 9,
-            first=Text(f"  {'error':<9}", style="bold red"),
-        )
+        message, _, hint = source.error.partition("\n")
+        read = "" if not source.rows else "cannot be read to its end: "
+        found = Finding(about="pool", state="error", message=read + message, hint=" ".join(hint.split()))
+        render_findings([found], console)
     under = f" under {source.media_root}" if source.media_root else ""
     counted = plural(source.rows, "row") + ", " if source.kind != "folder" else ""
     console.print(Text(plain(f"  {counted}{plural(source.files, 'media file')}{under}")), soft_wrap=True)
