@@ -190,13 +190,14 @@ def test_an_index_that_lies_is_found_out(tmp_path: Path, monkeypatch: pytest.Mon
         elif lie == "late":
             index.keys[0] = False
         else:
-            index.corrupt = 1
+            index.corrupt = [7]
         return index
 
     monkeypatch.setattr("videop2r_data.media.video.read_index", lying)
     got = sample(path).record
     assert got.sampler == "pyav-scan/1"
-    assert got == truth.model_copy(update={"sampler": "pyav-scan/1"})
+    missing = round(1 / 48, 6) if lie == "corrupt" else 0.0
+    assert got == truth.model_copy(update={"sampler": "pyav-scan/1", "missing": missing})
 
 
 def test_truncated_files(tmp_path: Path) -> None:

@@ -8,14 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from videop2r_data.errors import MediaError
-from videop2r_data.media.framing import is_cut, is_encrypted
+from videop2r_data.media.framing import is_encrypted
 from videop2r_data.media.geometry import MAX_ASPECT
+from videop2r_data.media.layout import is_cut
 from videop2r_data.schemas.reasons import RejectReason
 from videop2r_data.schemas.recipe import MediaLimits
 
 if TYPE_CHECKING:
-    from fractions import Fraction
-
     from av.container import InputContainer
     from av.video.codeccontext import VideoCodecContext
     from av.video.stream import VideoStream
@@ -31,9 +30,6 @@ _OPTIONS = {
     # Opening decodes up to 20 frames only to guess a rate; the rate is computed from the timestamps instead.
     "fpsprobesize": "0",
 }
-
-
-_SANE_FPS = 500
 
 
 def media_error(reason: RejectReason, message: str, path: Path) -> MediaError:
@@ -62,8 +58,18 @@ def open_video(path: Path, limits: MediaLimits) -> Iterator[tuple[InputContainer
     with container:
         stream = _choose(container, path)
         _check_header(container, stream, path, limits)
+        _only(container, stream)
         _set_up(stream.codec_context, limits)
         yield container, stream
+
+
+def _only(container: InputContainer, chosen: VideoStream) -> None:
+    """Let the demuxer pass over what is not asked for, sound above all."""
+    from av.stream import Discard
+
+    for stream in container.streams:
+        if stream.index != chosen.index:
+            stream.discard = Discard.all
 
 
 def _set_up(context: VideoCodecContext, limits: MediaLimits) -> None:
@@ -74,14 +80,6 @@ def _set_up(context: VideoCodecContext, limits: MediaLimits) -> None:
     context.flags |= int(Flags.bitexact)
     # The header's size was checked; a stream can still grow in its middle.
     context.options = {**context.options, "max_pixels": str(limits.max_side**2)}
-
-
-def header_rate(stream: VideoStream) -> Fraction | None:
-    """Frames per second by the header, if it says anything sane (FLV headers claim 1000)."""
-    for rate in (stream.average_rate, stream.guessed_rate):
-        if rate is not None and 0 < rate < _SANE_FPS:
-            return rate
-    return None
 
 
 def _unreadable(path: Path, error: Exception) -> MediaError:

@@ -9,9 +9,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from videop2r_data.errors import MissingExtraError
+from videop2r_data.media.completeness import check_complete
 from videop2r_data.media.container import media_error, open_video
 from videop2r_data.media.geometry import smart_resize, uniform_indices
-from videop2r_data.media.packets import check_complete, read_index
+from videop2r_data.media.packets import read_index
 from videop2r_data.media.sampled import Sampled
 from videop2r_data.schemas.reasons import RejectReason
 from videop2r_data.schemas.recipe import MediaSpec
@@ -45,7 +46,7 @@ def sample_decord(path: Path, spec: MediaSpec) -> Sampled:
 
     with open_video(path, spec.limits) as (container, stream):
         index = read_index(container, stream, path, spec.limits)
-        check_complete(container, stream, index, path, spec.limits)
+        missing = check_complete(container, stream, index, path, spec.limits)
     try:
         probe = decord.VideoReader(str(path), num_threads=1)
         tall, wide = probe[0].shape[:2]
@@ -81,4 +82,6 @@ def sample_decord(path: Path, spec: MediaSpec) -> Sampled:
         width=wide,
         height=tall,
         sampler=SAMPLER,
+        times="exact",
+        missing=missing,
     )

@@ -14,12 +14,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from videop2r_data.media.container import header_rate, open_video
+from videop2r_data.media.container import open_video
 from videop2r_data.media.geometry import uniform_indices
 from videop2r_data.media.packets import KEEP_BYTES, PacketIndex, read_packets
 from videop2r_data.media.sampled import Sampled
 from videop2r_data.media.scaler import Scaler
-from videop2r_data.media.timing import timing
+from videop2r_data.media.timing import display_order, timing
 from videop2r_data.schemas.recipe import MediaSpec
 
 if TYPE_CHECKING:
@@ -35,7 +35,6 @@ _ONE_FRAME_PER_PACKET = frozenset(
     {"h264", "hevc", "vp8", "libvpx", "vp9", "libvpx-vp9", "av1", "libdav1d", "libaom-av1", "mjpeg"}
 )
 """Codecs whose shown packets give one frame each, with key-frame flags that hold."""
-_PTS_IN_DECODE_ORDER = frozenset({"avi"})
 
 
 class NotAsPlannedError(Exception):
@@ -51,20 +50,16 @@ class Run:
     wanted: set[int] = field(default_factory=set)
 
 
-def shown_order(index: PacketIndex, container_name: str, codec: str) -> list[int] | None:
+def shown_order(index: PacketIndex, codec: str) -> list[int] | None:
     """Positions of the shown packets in display order; None when the packet list cannot be trusted."""
-    if index.error or index.corrupt or codec not in _ONE_FRAME_PER_PACKET:
+    if index.error or index.corrupt or index.changed or codec not in _ONE_FRAME_PER_PACKET:
         return None
-    if any(name in _PTS_IN_DECODE_ORDER for name in container_name.split(",")):
+    if not index.keys[0]:
         return None
-    if not index.keys[0] or None in index.pts:
-        return None
-    pts = _known(index)
-    order = sorted((at for at, shown in enumerate(index.shown) if shown), key=pts.__getitem__)
-    if not order or len({pts[at] for at in order}) != len(order) or pts[order[0]] < pts[0]:
-        return None
-    keys = [pts[at] for at, key in enumerate(index.keys) if key]
-    return order if keys == sorted(set(keys)) else None
+    every = display_order(index.pts, index.keys, index.clock)
+    order = [at for at in every or () if index.shown[at]]
+    # A frame that is shown before the first key frame needs what is not there.
+    return order if order and _known(index)[order[0]] >= _known(index)[0] else None
 
 
 def plan_runs(index: PacketIndex, targets: list[int]) -> list[Run]:
@@ -88,7 +83,13 @@ def _known(index: PacketIndex) -> list[int]:
 
 
 def sample_runs(
-    path: Path, spec: MediaSpec, stream: VideoStream, index: PacketIndex, order: list[int]
+    path: Path,
+    spec: MediaSpec,
+    stream: VideoStream,
+    index: PacketIndex,
+    order: list[int],
+    *,
+    missing: float,
 ) -> Sampled:
     """Take the frames out of their groups of pictures.
 
@@ -98,6 +99,7 @@ def sample_runs(
         stream: of an open container, nothing decoded from it yet.
         index: its packets.
         order: from `shown_order`.
+        missing: share of the clip that is not there.
 
     Raises:
         NotAsPlannedError: the clip must be decoded in order.
@@ -116,20 +118,19 @@ def sample_runs(
         with open_video(path, spec.limits) as (container, again):
             for run, packets in _reread(read_packets(container, again), runs):
                 decoder.decode(again.codec_context, run, packets)
-    shown_pts = [pts[at] for at in order]
-    times, fps, duration = timing(
-        shown_pts, indices, stream.time_base, header_rate(stream), index.last_duration
-    )
+    made = timing([pts[at] for at in order], indices, index.clock, index.last_duration)
     return Sampled(
         array=scaler.array,
         indices=tuple(indices),
-        times_s=times,
+        times_s=made.times_s,
         total=len(order),
-        fps=fps,
-        duration_s=duration,
+        fps=made.fps,
+        duration_s=made.duration_s,
         width=scaler.source[1],
         height=scaler.source[0],
         sampler=SAMPLER,
+        times=made.kind,
+        missing=missing,
     )
 
 
@@ -168,24 +169,27 @@ class _RunDecoder:
         """One run, start to end.
 
         Raises:
-            NotAsPlannedError: a packet fails, the run does not start with a key frame, a wanted frame is
-                missing, damaged or comes twice.
+            NotAsPlannedError: a packet fails, the run does not start with a key frame, a frame is damaged or
+                out of order, a wanted one is missing.
         """
         key_pts = self.index.pts[run.start]
         assert key_pts is not None
         missing = set(run.wanted)
         check_key = self.index.shown[run.start]
+        last = key_pts - 1
         for frame in _frames(context, packets, run.wanted):
             if frame.pts is None:
                 raise NotAsPlannedError
             if frame.pts < key_pts:
                 continue  # Shown before the key frame, needs the group before it: not what we came for.
+            if frame.is_corrupt or frame.pts <= last:
+                # What a damaged frame is referred to by is damaged too, and nothing marks it.
+                raise NotAsPlannedError
+            last = frame.pts
             if check_key and not (frame.pts == key_pts and frame.key_frame):
                 raise NotAsPlannedError
             check_key = False
             if frame.pts in run.wanted:
-                if frame.is_corrupt or frame.pts not in missing:
-                    raise NotAsPlannedError
                 missing.discard(frame.pts)
                 self.scaler.put(self.slots[frame.pts], frame)
         context.flush_buffers()

@@ -7,17 +7,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from videop2r_data.media.container import check_size, header_rate, media_error, open_video
+from videop2r_data.media.container import check_size, media_error, open_video
 from videop2r_data.media.geometry import uniform_indices
+from videop2r_data.media.orientation import Orientation, frame_orientation
 from videop2r_data.media.sampled import Sampled
-from videop2r_data.media.scaler import Scaler, quarter_turns
-from videop2r_data.media.timing import timing
+from videop2r_data.media.scaler import Scaler
+from videop2r_data.media.timing import Clock, clock_of, display_order, timing
 from videop2r_data.schemas.reasons import RejectReason
 from videop2r_data.schemas.recipe import MediaLimits, MediaSpec
 
 if TYPE_CHECKING:
-    from fractions import Fraction
-
     from av.video.codeccontext import VideoCodecContext
     from av.video.frame import VideoFrame
 
@@ -26,11 +25,17 @@ if TYPE_CHECKING:
 SAMPLER = "pyav-scan/1"
 
 
-def sample_in_order(path: Path, spec: MediaSpec, *, expected: int) -> Sampled:
+def sample_in_order(path: Path, spec: MediaSpec, *, expected: int, missing: float) -> Sampled:
     """Decode everything in order; a bad packet costs itself, too many of them the clip.
 
-    Frames are converted at the places where `expected` frames would put them; if another number comes out, a
-    second pass converts the right ones.
+    Frames are converted at the places where `expected` frames would put them; if other ones turn out to be
+    wanted, a second pass converts those.
+
+    Args:
+        path: the clip.
+        spec: sampling settings.
+        expected: shown frames, as far as the packets tell.
+        missing: share of the clip that is not there.
 
     Raises:
         MediaError: `media_bad_packets`, or what opening raises.
@@ -38,20 +43,24 @@ def sample_in_order(path: Path, spec: MediaSpec, *, expected: int) -> Sampled:
     guess = uniform_indices(max(1, expected), spec.frames)
     scan = decode_in_order(path, spec, guess)
     check_damage(scan, path, spec.limits)
-    indices = uniform_indices(len(scan.pts), spec.frames)
-    if indices != guess:
-        scan = decode_in_order(path, spec, indices)
-    times, fps, duration = timing(scan.pts, indices, scan.time_base, scan.rate, scan.last_duration)
+    order = scan.order()
+    indices = uniform_indices(len(order), spec.frames)
+    decoded = [order[i] for i in indices]
+    if decoded != guess:
+        scan = decode_in_order(path, spec, decoded)
+    made = timing([scan.pts[at] for at in order], indices, scan.clock, scan.last_duration)
     return Sampled(
         array=scan.scaler.array,
         indices=tuple(indices),
-        times_s=times,
+        times_s=made.times_s,
         total=len(scan.pts),
-        fps=fps,
-        duration_s=duration,
+        fps=made.fps,
+        duration_s=made.duration_s,
         width=scan.scaler.source[1],
         height=scan.scaler.source[0],
         sampler=SAMPLER,
+        times=made.kind,
+        missing=max(missing, scan.damaged),
     )
 
 
@@ -61,24 +70,34 @@ class Scan:
 
     scaler: Scaler
     slots: dict[int, int]
-    """Display index -> place in the array."""
+    """Number of a frame as it comes out of the decoder -> place in the array."""
     pts: list[int | None] = field(default_factory=list)
-    """Of every frame, in display order."""
+    """Of every frame, as they come out."""
+    keys: list[bool] = field(default_factory=list)
     packets: int = 0
     bad: int = 0
     """Packets that gave an error, and frames that the decoder calls damaged."""
-    time_base: Fraction | None = None
-    rate: Fraction | None = None
+    clock: Clock = field(default_factory=lambda: Clock(None, None))
     last_duration: int = 0
 
     def add(self, frame: VideoFrame) -> None:
         """Count one frame, and convert it if it is wanted."""
         slot = self.slots.get(len(self.pts))
         self.pts.append(frame.pts)
+        self.keys.append(frame.key_frame)
         self.bad += frame.is_corrupt
         self.last_duration = frame.duration or 0
         if slot is not None:
             self.scaler.put(slot, frame)
+
+    def order(self) -> list[int]:
+        """Numbers of the frames in display order: by their stamps where these give one, else as they came."""
+        return display_order(self.pts, self.keys, self.clock) or list(range(len(self.pts)))
+
+    @property
+    def damaged(self) -> float:
+        """Share of the packets that gave an error or a damaged frame."""
+        return round(min(1.0, self.bad / max(1, self.packets)), 6)
 
 
 def decode_in_order(path: Path, spec: MediaSpec, indices: list[int]) -> Scan:
@@ -90,7 +109,7 @@ def decode_in_order(path: Path, spec: MediaSpec, indices: list[int]) -> Scan:
     slots = {at: slot for slot, at in enumerate(indices)}
     scan = Scan(Scaler(spec, len(indices), path), slots)
     with open_video(path, spec.limits) as (container, stream):
-        scan.time_base, scan.rate = stream.time_base, header_rate(stream)
+        scan.clock = clock_of(container, stream)
         for packet in _surviving(container.demux(stream), scan):
             scan.packets += bool(packet.size)
             for frame in _decoded(stream.codec_context, packet, scan):
@@ -137,8 +156,8 @@ def check_damage(scan: Scan, path: Path, limits: MediaLimits) -> None:
         )
 
 
-def first_frame(path: Path, spec: MediaSpec) -> tuple[int, int, int]:
-    """Decode up to the first frame: `(height, width, rotation)`, upright, degrees counter-clockwise.
+def first_frame(path: Path, spec: MediaSpec) -> tuple[int, int, Orientation]:
+    """Decode up to the first frame: `(height, width)` upright, and what makes it upright.
 
     Raises:
         MediaError: `media_bad_packets` when no packet gives a frame.
@@ -149,7 +168,8 @@ def first_frame(path: Path, spec: MediaSpec) -> tuple[int, int, int]:
             scan.packets += bool(packet.size)
             for frame in _decoded(stream.codec_context, packet, scan):
                 check_size(frame.width, frame.height, path, spec.limits)
-                turns = quarter_turns(frame)
-                height, width = (frame.width, frame.height) if turns % 2 else (frame.height, frame.width)
-                return height, width, 90 * turns
+                upright = frame_orientation(frame)
+                sides = (frame.height, frame.width)
+                height, width = sides[::-1] if upright.swaps_sides else sides
+                return height, width, upright
     raise media_error(RejectReason.MEDIA_BAD_PACKETS, f"none of {scan.packets} packets gives a frame", path)

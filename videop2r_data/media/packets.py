@@ -1,4 +1,4 @@
-"""One pass over a clip's packets, nothing decoded: what there is, and whether the header promises more."""
+"""One pass over a clip's packets, nothing decoded: what there is."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from videop2r_data.media.bitstream import watcher_of
 from videop2r_data.media.container import media_error
-from videop2r_data.media.framing import is_cut
+from videop2r_data.media.timing import Clock, clock_of, display_order, timing
 from videop2r_data.schemas.reasons import RejectReason
 from videop2r_data.schemas.recipe import MediaLimits
 
@@ -27,6 +28,7 @@ KEEP_BYTES = 256 * 2**20
 class PacketIndex:
     """One pass over the packets of the chosen stream, nothing decoded. Lists run in file (decode) order."""
 
+    clock: Clock
     pts: list[int | None] = field(default_factory=list)
     keys: list[bool] = field(default_factory=list)
     shown: list[bool] = field(default_factory=list)
@@ -35,7 +37,10 @@ class PacketIndex:
     """None when they are too large to be held."""
     last_duration: int = 0
     """Duration of the packet that is shown last, in time-base units; 0 = unknown."""
-    corrupt: int = 0
+    corrupt: list[int] = field(default_factory=list)
+    """Positions of packets that the demuxer calls damaged, or whose units do not add up."""
+    changed: bool = False
+    """Parameter sets change in mid-stream: what follows cannot be decoded on its own."""
     error: str = ""
     """Why reading broke off, or empty."""
     _held: int = 0
@@ -46,13 +51,14 @@ class PacketIndex:
         """Frames that the stream shows, if each shown packet gives one."""
         return sum(self.shown)
 
-    def add(self, packet: VideoPacket, *, hidden: bool) -> None:
+    def add(self, packet: VideoPacket, *, hidden: bool, sound: bool) -> None:
         """Note one packet, and keep it while there is room."""
         pts = packet.pts
+        if packet.is_corrupt or not sound:
+            self.corrupt.append(len(self.pts))
         self.pts.append(pts)
         self.keys.append(packet.is_keyframe)
         self.shown.append(not (hidden or packet.is_discard))
-        self.corrupt += packet.is_corrupt
         if pts is not None and pts > self._last:
             self._last, self.last_duration = pts, packet.duration or 0
         if self.packets is not None:
@@ -60,6 +66,11 @@ class PacketIndex:
             self._held += packet.size
             if self._held > KEEP_BYTES:
                 self.packets = None
+
+    def shown_pts(self) -> list[int | None]:
+        """Stamps of the shown packets, in display order where the stamps give one, else as stored."""
+        order = display_order(self.pts, self.keys, self.clock)
+        return [self.pts[at] for at in order or range(len(self.pts)) if self.shown[at]]
 
 
 def read_packets(container: InputContainer, stream: VideoStream) -> Iterator[VideoPacket]:
@@ -79,8 +90,10 @@ def read_index(
     """
     import av
 
-    index = PacketIndex()
-    vp8 = stream.codec_context.codec.name in {"vp8", "libvpx"}
+    index = PacketIndex(clock_of(container, stream))
+    codec = stream.codec_context.codec.name
+    vp8 = codec in {"vp8", "libvpx"}
+    watcher = watcher_of(codec, stream.codec_context.extradata)
     try:
         for packet in read_packets(container, stream):
             if len(index.pts) == limits.max_packets:
@@ -91,79 +104,31 @@ def read_index(
                 )
             if not index.pts and packet.has_sidedata("encryption_info"):
                 raise media_error(RejectReason.MEDIA_ENCRYPTED, "encrypted (common encryption)", path)
+            index.changed |= packet.has_sidedata("new_extradata") or packet.has_sidedata("param_change")
+            data = memoryview(packet)
             # VP8's alternative reference frames travel in packets of their own and are never shown.
-            index.add(packet, hidden=vp8 and not memoryview(packet)[0] & 0x10)
+            index.add(packet, hidden=vp8 and not data[0] & 0x10, sound=watcher.look(data))
     except MemoryError:
         raise
     except (av.FFmpegError, ValueError, OSError) as error:
         index.error = str(error)
-    _check_span(index, stream, path, limits)
+    index.changed |= watcher.changed
+    check_span(index, path, limits)
     return index
 
 
-def _check_span(index: PacketIndex, stream: VideoStream, path: Path, limits: MediaLimits) -> None:
-    known = [p for p in index.pts if p is not None]
-    if known and stream.time_base is not None:
-        span = float((max(known) - min(known)) * stream.time_base)
-        if span > limits.max_duration_s:
-            raise media_error(
-                RejectReason.MEDIA_TOO_LARGE,
-                f"timestamps span {span:.0f} s, limits.max_duration_s allows {limits.max_duration_s:g}",
-                path,
-            )
-
-
-def check_complete(
-    container: InputContainer, stream: VideoStream, index: PacketIndex, path: Path, limits: MediaLimits
-) -> None:
-    """Compare what the header promises with the packets that are there.
-
-    A clip that lost more than `limits.max_bad_packets` of its frames is refused even though the rest decodes:
-    its question was asked about the whole clip, and "uniform over what is left" shows other moments.
+def check_span(index: PacketIndex, path: Path, limits: MediaLimits) -> None:
+    """Refuse a clip whose timestamps, jumps of the clock left out, last too long.
 
     Raises:
-        MediaError: `media_truncated` when the file ends early, `media_bad_packets` when it is damaged inside,
-            `media_no_video` when there is no packet and none was promised.
+        MediaError: `media_too_large`.
     """
-    found = len(index.pts)
-    promised = stream.frames
-    if promised > 0 and promised - found > limits.max_bad_packets * promised:
-        message = f"its header promises {promised} frames, {found} can be read"
-        cut = is_cut(path) or _table_leaves_file(container, stream, path)
-        raise media_error(
-            RejectReason.MEDIA_TRUNCATED if cut else RejectReason.MEDIA_BAD_PACKETS, message, path
-        )
-    if found == 0:
-        if is_cut(path):
-            raise media_error(RejectReason.MEDIA_TRUNCATED, "cut short before its first frame", path)
-        raise media_error(RejectReason.MEDIA_NO_VIDEO, "its video stream holds no frame", path)
-    if promised <= 0:
-        _check_duration(container, stream, index, path, limits)
-
-
-def _table_leaves_file(container: InputContainer, stream: VideoStream, path: Path) -> bool:
-    """Whether an mp4's sample table points beyond the end of the file."""
-    if not container.format.name.startswith("mov,"):
-        return False
-    size = path.stat().st_size
-    return any(entry.pos + entry.size > size for entry in stream.index_entries)
-
-
-def _check_duration(
-    container: InputContainer, stream: VideoStream, index: PacketIndex, path: Path, limits: MediaLimits
-) -> None:
-    """For containers without a frame count (mkv, flv): does the clip end long before its header says, and the
-    file too?
-
-    The header's duration is that of the longest stream, so a short video beside a long sound is no fault:
-    only a file whose own sizes reach beyond its end is called cut.
-    """
-    known = [p for p in index.pts if p is not None]
-    if container.duration is None or stream.time_base is None or not known:
+    if not index.clock.stamped or not index.pts:
         return
-    start = container.start_time or 0
-    end = float(max(known) * stream.time_base) - start / 1e6
-    promised = container.duration / 1e6
-    if promised - end > max(0.5, limits.max_bad_packets * promised) and is_cut(path):
-        message = f"its header promises {promised:.2f} s, the video ends after {end:.2f} s"
-        raise media_error(RejectReason.MEDIA_TRUNCATED, message, path)
+    span = timing(index.shown_pts(), (), index.clock).duration_s if any(index.shown) else None
+    if span is not None and span > limits.max_duration_s:
+        raise media_error(
+            RejectReason.MEDIA_TOO_LARGE,
+            f"timestamps span {span:.0f} s, limits.max_duration_s allows {limits.max_duration_s:g}",
+            path,
+        )

@@ -7,12 +7,18 @@ from pathlib import Path
 from pydantic import Field
 
 from videop2r_data.errors import MediaError
-from videop2r_data.media.framing import is_cut
+from videop2r_data.media.layout import is_cut
 from videop2r_data.media.paths import file_size
 from videop2r_data.media.sampling import MediaKind
 from videop2r_data.schemas.base import Model
+from videop2r_data.schemas.calls import TimesKind
 from videop2r_data.schemas.reasons import RejectReason
 from videop2r_data.schemas.recipe import MediaLimits, MediaSpec
+
+_TIMES_WORDS = {
+    "repaired": "its timestamps jump, repeat or are missing in places: frame times are repaired",
+    "assumed": "it has no timestamps that can be used: frame times are counted from a frame rate",
+}
 
 
 class MediaProbe(Model):
@@ -35,6 +41,10 @@ class MediaProbe(Model):
     file_bytes: int = Field(ge=1)
     rotation: int = 0
     """Degrees counter-clockwise that make the stored picture upright: 0, 90, 180 or 270."""
+    times: TimesKind | None = None
+    """Where frame times come from; None for pictures."""
+    missing: float = Field(default=0.0, ge=0.0, le=1.0)
+    """Share of the clip that its container promises and lacks; with `deep`: or that does not decode."""
     warnings: list[str] = Field(default_factory=list)
 
 
@@ -88,48 +98,58 @@ def _probe_image(path: Path, limits: MediaLimits, size: int, *, deep: bool) -> M
 
 
 def _probe_video(path: Path, limits: MediaLimits, size: int, *, deep: bool) -> MediaProbe:
-    from videop2r_data.media.container import header_rate, open_video
+    from videop2r_data.media.completeness import check_complete
+    from videop2r_data.media.container import open_video
     from videop2r_data.media.gop import shown_order
     from videop2r_data.media.inorder import check_damage, decode_in_order, first_frame
-    from videop2r_data.media.packets import check_complete, read_index
+    from videop2r_data.media.packets import read_index
     from videop2r_data.media.timing import timing
 
     with open_video(path, limits) as (container, stream):
         index = read_index(container, stream, path, limits)
-        check_complete(container, stream, index, path, limits)
+        missing = check_complete(container, stream, index, path, limits)
         name, codec = container.format.name, stream.codec_context.codec.name
-        trusted = shown_order(index, name, codec) is not None
-        promised, rate, time_base = stream.frames, header_rate(stream), stream.time_base
+        trusted = shown_order(index, codec) is not None
+        promised = stream.frames
     warnings = []
-    frames = index.shown_count
-    shown: list[int | None] = [p for p, visible in zip(index.pts, index.shown, strict=True) if visible]
+    shown = index.shown_pts()
     spec = MediaSpec(limits=limits)
     if deep:
         scan = decode_in_order(path, spec, [])
         check_damage(scan, path, limits)
         if scan.bad:
             warnings.append(f"{scan.bad} of {scan.packets} packets are damaged")
-        frames, shown = len(scan.pts), scan.pts
-    height, width, rotation = first_frame(path, spec)
+        shown, missing = [scan.pts[at] for at in scan.order()], max(missing, scan.damaged)
+    height, width, upright = first_frame(path, spec)
     if promised and promised != len(index.pts):
         warnings.append(f"its header promises {promised} frames, {len(index.pts)} packets are there")
     if not trusted:
         warnings.append("its packet list cannot be trusted for seeking: it is decoded in order")
+    if index.changed:
+        warnings.append("its parameter sets change in mid-stream")
     if index.error:
         warnings.append(f"reading breaks off: {index.error}")
     if is_cut(path):
         warnings.append("the file ends before its container does")
-    _, fps, duration = timing(shown, (), time_base, rate, index.last_duration)
+    if missing:
+        warnings.append(f"{100 * missing:.2g} % of it are missing or damaged")
+    made = timing(shown, (), index.clock, index.last_duration)
+    if made.kind != "exact":
+        warnings.append(_TIMES_WORDS[made.kind])
+    if upright.mirrored:
+        warnings.append("its display matrix mirrors the picture: it is shown so")
     return MediaProbe(
         container=name,
         codec=codec,
         width=width,
         height=height,
-        fps=fps,
-        frames=max(1, frames),
+        fps=made.fps,
+        frames=max(1, len(shown)),
         frames_counted=deep or trusted,
-        duration_s=duration,
+        duration_s=made.duration_s,
         file_bytes=size,
-        rotation=rotation,
+        rotation=90 * upright.turns,
+        times=made.kind,
+        missing=missing,
         warnings=warnings,
     )

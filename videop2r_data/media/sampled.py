@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from videop2r_data.schemas.calls import TimesKind
+
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
@@ -24,6 +26,8 @@ class Sampled:
         width: of the source, upright, pixels.
         height: of the source, upright, pixels.
         sampler: name and version of the way that was taken.
+        times: where `times_s` come from; None for pictures.
+        missing: share of the clip that is not there or does not decode.
     """
 
     array: NDArray[np.uint8]
@@ -35,3 +39,5 @@ class Sampled:
     width: int
     height: int
     sampler: str
+    times: TimesKind | None = None
+    missing: float = 0.0

@@ -100,6 +100,8 @@ def sample_media(path: Path, data_type: MediaKind, spec: MediaSpec, *, want: Wan
         file_bytes=size,
         sampler=sampled.sampler,
         passthrough=own is not None if spec.passthrough else None,
+        times=sampled.times,
+        missing=sampled.missing,
     )
     array = sampled.array if want == "array" else None
     return Frames(record=record, array=array, encoded=encoded, mime=mime_of(spec) if own is None else own[1])

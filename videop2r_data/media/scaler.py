@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from videop2r_data.media.container import check_size
 from videop2r_data.media.geometry import smart_resize
+from videop2r_data.media.orientation import Orientation, frame_orientation
 from videop2r_data.schemas.recipe import MediaSpec
 
 if TYPE_CHECKING:
@@ -16,11 +17,6 @@ if TYPE_CHECKING:
 
 _PLANES = (2, 0, 1)
 """Where R, G and B lie in a `gbrp` frame."""
-
-
-def quarter_turns(frame: VideoFrame) -> int:
-    """Counter-clockwise quarter turns that make the frame upright, 0 to 3: PyAV does not turn it."""
-    return round(frame.rotation / 90) % 4
 
 
 class Scaler:
@@ -42,7 +38,7 @@ class Scaler:
         self._reformatter = VideoReformatter()
         self._how = int(Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.BITEXACT)
         self._array: NDArray[np.uint8] | None = None
-        self._turns = 0
+        self._upright = Orientation()
         self.source: tuple[int, int] = (0, 0)
         """Height and width of the source, upright."""
 
@@ -63,7 +59,9 @@ class Scaler:
         if self._array is None:
             self._array = self._allocate(frame)
         # A view in the stored orientation: what is written to it stands upright in the array.
-        target = np.rot90(self._array[slot], -self._turns)
+        target = np.rot90(self._array[slot], -self._upright.turns)
+        if self._upright.mirrored:
+            target = target[:, ::-1]
         height, width = target.shape[:2]
         planar = self._reformatter.reformat(
             frame, width=width, height=height, format="gbrp", interpolation=self._how, threads=1
@@ -77,9 +75,9 @@ class Scaler:
         import numpy as np
 
         check_size(frame.width, frame.height, self._path, self._spec.limits)
-        self._turns = quarter_turns(frame)
+        self._upright = frame_orientation(frame)
         tall, wide = frame.height, frame.width
-        if self._turns % 2:
+        if self._upright.swaps_sides:
             tall, wide = wide, tall
         self.source = (tall, wide)
         height, width = smart_resize(

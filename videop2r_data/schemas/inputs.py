@@ -128,6 +128,10 @@ class MediaLimits(Model):
     """Packets of a clip's video stream."""
     max_bad_packets: float = Field(default=0.05, ge=0.0, le=1.0)
     """Share of packets that fail to decode above which the clip is refused."""
+    max_missing: float | None = Field(default=None, ge=0.0, le=1.0)
+    """Share of a clip that its container promises and the file lacks (frames, seconds or bytes) above which
+    the clip is refused; None: as `max_bad_packets`. 1 accepts every rest, and files that break off without
+    saying how much was to come."""
     wall_s: float = Field(default=120.0, gt=0)
     """Seconds of wall-clock for one file, then its decoder process is killed."""
     memory_mb: int = Field(default=4096, ge=256)

@@ -1,0 +1,211 @@
+"""What a coded stream says of itself before it is decoded: parameter sets, and whether its units add up.
+
+A decoder that starts in the middle must know the parameter sets that were in force there. They stand in the
+container's header, and may be sent again, or anew, between the pictures. Where any of them changes after the
+first packet, groups of pictures cannot be decoded on their own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Protocol
+
+
+class Watcher(Protocol):
+    """Looks at the packets of one stream in their order."""
+
+    @property
+    def changed(self) -> bool:
+        """Whether a parameter set came that was not there from the start."""
+        ...
+
+    def look(self, data: memoryview) -> bool:
+        """Look at one packet; False: its units do not fill it, so it is damaged."""
+        ...
+
+
+def watcher_of(codec: str, extradata: bytes | None) -> Watcher:
+    """What to look for in packets of this codec.
+
+    Args:
+        codec: FFmpeg's name of the decoder.
+        extradata: parameter sets of the container's header.
+    """
+    if codec in {"h264", "hevc"}:
+        return _NalWatcher(codec, extradata or b"")
+    if codec in {"av1", "libdav1d", "libaom-av1"}:
+        return _ObuWatcher(extradata or b"")
+    return _NoWatcher()
+
+
+class _NoWatcher:
+    """For codecs whose key frames hold all that they need (VP8, VP9, MJPEG)."""
+
+    changed = False
+
+    def look(self, data: memoryview) -> bool:
+        return True
+
+
+class _Sets:
+    """Parameter sets by kind and number, closed after the first packet."""
+
+    def __init__(self) -> None:
+        self.changed = False
+        self._known: dict[tuple[int, int], bytes] = {}
+        self._closed = False
+
+    def close(self) -> None:
+        """What comes from now on must be known already."""
+        self._closed = True
+
+    def note(self, kind: int, number: int, payload: bytes) -> None:
+        known = self._known.get((kind, number))
+        if known is None and not self._closed:
+            self._known[kind, number] = payload
+        elif known != payload:
+            self.changed = True
+
+
+class _NalWatcher:
+    """H.264 and HEVC, with lengths before the units (mp4, mkv, flv) or start codes (MPEG-TS, raw)."""
+
+    def __init__(self, codec: str, extradata: bytes) -> None:
+        self._hevc = codec == "hevc"
+        self._sets = _Sets()
+        self._width = 0
+        configured = len(extradata) > (22 if self._hevc else 6) and extradata[0] == 1
+        if configured:
+            self._width = (extradata[21 if self._hevc else 4] & 3) + 1
+            for unit in _hvcc_units(extradata) if self._hevc else _avcc_units(extradata):
+                self._note(unit)
+        else:
+            self._look_at_start_codes(extradata)
+
+    @property
+    def changed(self) -> bool:
+        return self._sets.changed
+
+    def look(self, data: memoryview) -> bool:
+        sound = self._look_at_lengths(data) if self._width else self._look_at_start_codes(bytes(data))
+        self._sets.close()
+        return sound
+
+    def _look_at_lengths(self, data: memoryview) -> bool:
+        at, end, width, hevc = 0, len(data), self._width, self._hevc
+        while at < end:
+            start = at + width
+            length = int.from_bytes(data[at:start], "big")
+            at = start + length
+            if not length or at > end:
+                return False
+            head = data[start]
+            if head & 0x80:
+                return False
+            if (head >> 1) in (32, 33, 34) if hevc else (head & 31) in (7, 8, 13, 15):
+                self._note(bytes(data[start:at]))
+        return True
+
+    def _look_at_start_codes(self, data: bytes) -> bool:
+        at = data.find(b"\0\0\1")
+        while 0 <= at < len(data) - 3:
+            start = at + 3
+            at = data.find(b"\0\0\1", start)
+            head = data[start]
+            # Parameter sets stand before the first slice of their picture.
+            if (head >> 1) < 32 if self._hevc else 1 <= head & 31 <= 5:
+                return True
+            self._note(data[start : at if at >= 0 else len(data)])
+        return True
+
+    def _note(self, unit: bytes) -> None:
+        unit = unit.rstrip(b"\0")
+        if not unit:
+            return
+        kind = (unit[0] >> 1) & 63 if self._hevc else unit[0] & 31
+        if self._hevc:
+            # The number of a sequence parameter set stands behind fields of varying length: one is allowed.
+            number = _exp_golomb(unit[2:]) if kind == 34 else 0
+            wanted = kind in (32, 33, 34)
+        else:
+            number = _exp_golomb(unit[1:] if kind == 8 else unit[4:])
+            wanted = kind in (7, 8, 13, 15)
+        if wanted:
+            self._sets.note(kind, number, unit)
+
+
+def _exp_golomb(data: bytes) -> int:
+    """The unsigned number that stands at the start of a unit; -1 where there is none."""
+    bits = int.from_bytes(data[:8].ljust(8, b"\0"), "big")
+    zeros = 64 - bits.bit_length()
+    if zeros > 31:
+        return -1
+    return (bits >> (63 - 2 * zeros)) - 1
+
+
+def _avcc_units(data: bytes) -> Iterator[bytes]:
+    at = 5
+    for mask in (31, 255):
+        if at >= len(data):
+            return
+        count = data[at] & mask
+        at += 1
+        for _ in range(count):
+            length = int.from_bytes(data[at : at + 2], "big")
+            yield data[at + 2 : at + 2 + length]
+            at += 2 + length
+
+
+def _hvcc_units(data: bytes) -> Iterator[bytes]:
+    at = 23
+    for _ in range(data[22]):
+        count = int.from_bytes(data[at + 1 : at + 3], "big")
+        at += 3
+        for _ in range(count):
+            length = int.from_bytes(data[at : at + 2], "big")
+            yield data[at + 2 : at + 2 + length]
+            at += 2 + length
+
+
+_SEQUENCE_HEADER = 1
+
+
+class _ObuWatcher:
+    """AV1: the sequence header."""
+
+    def __init__(self, extradata: bytes) -> None:
+        self._sets = _Sets()
+        # An `av1C` record has four bytes before the units.
+        self._walk(memoryview(extradata)[4 if extradata[:1] == b"\x81" else 0 :])
+
+    @property
+    def changed(self) -> bool:
+        return self._sets.changed
+
+    def look(self, data: memoryview) -> bool:
+        sound = self._walk(data)
+        self._sets.close()
+        return sound
+
+    def _walk(self, data: memoryview) -> bool:
+        at, end = 0, len(data)
+        while at < end:
+            head = data[at]
+            at += 2 if head & 4 else 1
+            length, used = _leb128(data[at : at + 8]) if head & 2 else (end - at, 0)
+            at += used
+            if head & 0x80 or at + length > end:
+                return False
+            if (head >> 3) & 15 == _SEQUENCE_HEADER:
+                self._sets.note(_SEQUENCE_HEADER, 0, bytes(data[at : at + length]))
+            at += length
+        return True
+
+
+def _leb128(data: memoryview) -> tuple[int, int]:
+    value = 0
+    for i, byte in enumerate(data):
+        value |= (byte & 127) << (7 * i)
+        if byte < 128:
+            return value, i + 1
+    return 1 << 62, len(data)

@@ -1,0 +1,251 @@
+"""Whether the outermost layer of a container adds up: cut short, or with a hole in it. No decoder involved.
+
+A demuxer that meets garbage looks for the next thing it knows and goes on without a word. The sizes that
+containers state of their parts tell how many bytes were passed over, or are not there. Read-only and bounded.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+_MAX_PARTS = 5_000_000
+_SEARCH = 1 << 20
+_SEARCH_MAX = 256 << 20
+_ISO_TYPES = frozenset(
+    (b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"moof", b"styp", b"pnot", b"sidx", b"uuid")
+)
+_FRAGMENT_TYPES = _ISO_TYPES | {b"mfra", b"emsg", b"prft", b"ssix", b"meta"}
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """What the container's own sizes say.
+
+    Attributes:
+        cut: they reach beyond the end of the file, or its index is not there.
+        lost: bytes that are not there or belong to no part, in the middle or at the end.
+        whole: bytes that the file would have at least.
+        counted: the sizes say how much was to come; False: the file breaks off inside of a part, and what
+            should have followed it nobody knows.
+    """
+
+    cut: bool = False
+    lost: int = 0
+    whole: int = 1
+    counted: bool = True
+
+    @property
+    def share(self) -> float:
+        """Share of the bytes that is lost, 0 to 1."""
+        return min(1.0, self.lost / max(1, self.whole))
+
+
+def layout_of(path: Path) -> Layout:
+    """Walk the parts of an mp4, avi, mkv, webm, flv or ivf file; any other one is taken as it is."""
+    with path.open("rb") as file:
+        reader = _Reader(file.fileno(), os.fstat(file.fileno()).st_size)
+        head = reader.read(0, 12)
+        if head[4:8] in _ISO_TYPES:
+            return _iso(reader)
+        if head[:4] == b"RIFF" and len(head) >= 8:
+            whole = int(struct.unpack("<I", head[4:8])[0]) + 8
+            return Layout(whole > reader.size, max(0, whole - reader.size), max(whole, reader.size))
+        if head[:4] == b"\x1a\x45\xdf\xa3":
+            return _Matroska(reader).layout()
+        if head[:3] == b"FLV":
+            return _tags(reader, int.from_bytes(head[5:9], "big") + 4)
+        if head[:4] == b"DKIF":
+            return _ivf(reader)
+    return Layout()
+
+
+def is_cut(path: Path) -> bool:
+    """Whether the container's own sizes reach beyond the end of the file, or its index is not there.
+
+    False also means "this container does not say".
+    """
+    return layout_of(path).cut
+
+
+@dataclass(frozen=True, slots=True)
+class _Reader:
+    descriptor: int
+    size: int
+
+    def read(self, at: int, count: int) -> bytes:
+        return os.pread(self.descriptor, count, at)
+
+    def find(self, fits: Callable[[int], bool], mark: bytes, start: int, end: int) -> int | None:
+        """Where `mark` stands next and `fits` agrees; None: nowhere before `end`."""
+        end = min(end, start + _SEARCH_MAX)
+        while start < end:
+            data = self.read(start, min(_SEARCH, end - start) + len(mark))
+            at = data.find(mark)
+            while at >= 0:
+                if fits(start + at):
+                    return start + at
+                at = data.find(mark, at + 1)
+            start += _SEARCH
+        return None
+
+
+def _iso(reader: _Reader) -> Layout:
+    at, lost = 0, 0
+    seen: set[bytes] = set()
+    for _ in range(_MAX_PARTS):
+        if at + 8 > reader.size:
+            break
+        length, kind = struct.unpack(">I4s", reader.read(at, 8))
+        if length == 1:
+            wide = reader.read(at + 8, 8)
+            if len(wide) < 8:
+                return Layout(True, 1, reader.size + 1, False)
+            length = struct.unpack(">Q", wide)[0]
+        elif length == 0:
+            length = reader.size - at
+        if length < 8 or (b"moof" in seen and kind not in _FRAGMENT_TYPES):
+            # Padding behind a file is no loss; more fragments behind garbage are what is left of it.
+            again = reader.find(lambda p: True, b"moof", at, reader.size) if b"moof" in seen else None
+            if again is None:
+                break
+            lost += again - 4 - at
+            at = again - 4
+            continue
+        seen.add(kind)
+        if at + length > reader.size:
+            whole = at + length
+            return Layout(True, lost + whole - reader.size, whole, b"moof" not in seen)
+        at += length
+    index_lost = b"moov" not in seen and b"mdat" in seen
+    return Layout(index_lost, lost, reader.size)
+
+
+def _tags(reader: _Reader, at: int) -> Layout:
+    """FLV: tags with their size before and behind."""
+    lost = 0
+    for _ in range(_MAX_PARTS):
+        head = reader.read(at, 11)
+        if len(head) < 11:
+            break
+        length = int.from_bytes(head[1:4], "big")
+        if head[0] & 31 not in (8, 9, 18) or head[0] & 0xC0:
+            again = reader.find(lambda p: _is_tag(reader, p), b"\x09", at, reader.size)
+            if again is None:
+                break
+            lost, at = lost + again - at, again
+            continue
+        if at + 11 + length > reader.size:
+            whole = at + 11 + length
+            return Layout(True, lost + whole - reader.size, whole, False)
+        at += 15 + length
+    return Layout(False, lost, reader.size)
+
+
+def _is_tag(reader: _Reader, at: int) -> bool:
+    head = reader.read(at, 11)
+    length = int.from_bytes(head[1:4], "big")
+    behind = int.from_bytes(reader.read(at + 11 + length, 4), "big")
+    return len(head) == 11 and length > 0 and head[8:11] == b"\0\0\0" and behind == 11 + length
+
+
+def _ivf(reader: _Reader) -> Layout:
+    at = int.from_bytes(reader.read(6, 2), "little")
+    for _ in range(_MAX_PARTS):
+        head = reader.read(at, 12)
+        if len(head) < 12:
+            break
+        at += 12 + int.from_bytes(head[:4], "little")
+    return Layout(at > reader.size, max(0, at - reader.size), max(at, reader.size), False)
+
+
+_SEGMENT, _CLUSTER = 0x18538067, 0x1F43B675
+_TOP = frozenset(
+    (0x114D9B74, 0x1549A966, 0x1654AE6B, _CLUSTER, 0x1C53BB6B, 0x1941A469, 0x1043A770, 0x1254C367, 0xEC, 0xBF)
+)
+"""Seek head, info, tracks, cluster, cues, attachments, chapters, tags, void, checksum."""
+_IN_CLUSTER = frozenset((0xE7, 0xA7, 0xAB, 0xA3, 0xA0, 0xAF, 0x5854, 0xEC, 0xBF))
+"""Time, position, previous size, blocks (plain, grouped, encrypted), silent tracks, void, checksum."""
+
+
+class _Matroska:
+    """The elements of a segment and of its clusters."""
+
+    def __init__(self, reader: _Reader) -> None:
+        self._reader = reader
+        self._lost = 0
+
+    def layout(self) -> Layout:
+        size = self._reader.size
+        head = self._element(0)
+        segment = self._element(head[2] + (head[1] or 0)) if head else None
+        if segment is None or segment[0] != _SEGMENT:
+            return Layout(whole=size)
+        _, length, start = segment
+        end = size if length is None else start + length
+        broke = self._walk(start, min(end, size))
+        if end > size:
+            return Layout(True, self._lost + end - size, end)
+        if broke > size:
+            return Layout(True, self._lost + broke - size, broke, False)
+        return Layout(False, self._lost, size)
+
+    def _element(self, at: int) -> tuple[int, int | None, int] | None:
+        """Id, size (None: unknown) and start of the content."""
+        data = self._reader.read(at, 12)
+        if not data or not data[0]:
+            return None
+        wide = 9 - data[0].bit_length()
+        if wide > 4 or len(data) <= wide or not data[wide]:
+            return None
+        kind = int.from_bytes(data[:wide], "big")
+        length = 9 - data[wide].bit_length()
+        mask = (1 << (7 * length)) - 1
+        value = int.from_bytes(data[wide : wide + length], "big") & mask
+        return kind, None if value == mask else value, at + wide + length
+
+    def _walk(self, at: int, end: int) -> int:
+        """Pass over the parts of the segment; where the last one ends."""
+        for _ in range(_MAX_PARTS):
+            if at >= end:
+                break
+            part = self._element(at)
+            if part is None or part[0] not in _TOP:
+                again = self._next_cluster(at + 1, end)
+                if again is None:
+                    break  # Nothing that this segment lost: padding, or a second segment.
+                self._lost += again - at
+                at = again
+                continue
+            kind, length, start = part
+            stop = end if length is None else start + length
+            at = self._cluster(start, min(stop, end), length is None) if kind == _CLUSTER else stop
+            if length is not None:
+                at = stop if stop > end else max(at, stop)
+        return at
+
+    def _cluster(self, at: int, stop: int, open_end: bool) -> int:
+        """Pass over the blocks of a cluster; where it ends."""
+        while at < stop:
+            block = self._element(at)
+            if open_end and block is not None and block[0] in _TOP - _IN_CLUSTER:
+                return at
+            sound = block is not None and block[0] in _IN_CLUSTER and block[1] is not None
+            after = block[2] + (block[1] or 0) if block is not None else at
+            if not sound or (after > stop and not open_end):
+                if open_end:
+                    return at
+                self._lost += stop - at
+                return stop
+            at = after
+        return at
+
+    def _next_cluster(self, at: int, end: int) -> int | None:
+        def fits(place: int) -> bool:
+            found = self._element(place)
+            return found is not None and (found[1] is None or found[2] + found[1] <= self._reader.size)
+
+        return self._reader.find(fits, b"\x1f\x43\xb6\x75", at, end)
