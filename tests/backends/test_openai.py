@@ -296,6 +296,40 @@ class TestMetadata:
         found = video_metadata(varied)
         assert found["frames_indices"][-1] / found["fps"] == pytest.approx(6.0)
 
+    @pytest.mark.parametrize("rate", [8.0, 23.976, 29.97, 60.0])
+    def test_a_constant_rate_is_told_as_before(self, rate: float) -> None:
+        """Also where the container rounds its timestamps to milliseconds: such requests keep their bytes."""
+        record = clip_frames(16, fps=rate, every=19).record
+        for times in (record.times_s, tuple(round(t, 3) for t in record.times_s)):
+            assert video_metadata(record.model_copy(update={"times_s": times})) == {
+                "fps": record.indices[-1] / times[-1],
+                "duration": pytest.approx(record.source_frames / rate, abs=2e-3),
+                "total_num_frames": 286,
+                "frames_indices": list(range(0, 286, 19)),
+            }
+
+    def test_a_variable_rate_is_told_by_the_millisecond(self) -> None:
+        record = clip_frames(4, fps=25.0, every=10).record
+        varied = record.model_copy(update={"times_s": (0.0, 0.1, 0.2004, 6.0), "duration_s": 6.5})
+        assert video_metadata(varied) == {
+            "fps": 1000.0,
+            "duration": 6.5,
+            "total_num_frames": 6500,
+            "frames_indices": [0, 100, 200, 6000],
+        }
+        close = varied.model_copy(update={"times_s": (0.0, 0.0001, 0.0002, 6.0)})
+        found = video_metadata(close)
+        assert [i / found["fps"] for i in found["frames_indices"]] == [0.0, 0.0001, 0.0002, 6.0]
+
+    def test_transformers_reads_those_times(self) -> None:
+        from transformers.video_utils import VideoMetadata
+
+        record = clip_frames(4, fps=25.0, every=10).record
+        varied = record.model_copy(update={"times_s": (0.0, 0.1, 0.2, 6.0), "duration_s": 6.5})
+        read = VideoMetadata(**video_metadata(varied))
+        assert read.timestamps == [0.0, 0.1, 0.2, 6.0]
+        assert read.sampled_fps == pytest.approx(4 / 6.5)
+
     def test_one_frame_falls_back_to_the_container_then_the_duration(self) -> None:
         record = clip_frames(1).record
         cases: list[tuple[dict[str, Any], float]] = [

@@ -24,11 +24,20 @@ class VideoMetadata(TypedDict):
     frames_indices: list[int]
 
 
+_MILLISECONDS = 1000.0
+_MICROSECONDS = 1_000_000.0
+_TOLERANCE_S = 0.002
+"""Farthest that `index / rate` may be off: containers round timestamps to milliseconds (mkv, webm, flv)."""
+
+
 def video_metadata(record: MediaRecord) -> VideoMetadata:
     """Metadata of a sampled clip.
 
-    Models compute the time of a frame as `index / fps`. The rate is the one that puts the last sampled frame
-    at its true presentation time, which also serves variable rates and containers that state no rate.
+    Models compute the time of a frame as `index / fps`. At a constant rate these are the source's own indices
+    and the rate that puts the last sampled frame at its true time. Where the rate varies no rate puts every
+    frame right: the clip is then described in milliseconds, as if it had a frame for each of them, so that
+    `index / fps` is each frame's own time (Qwen3-VL writes it into the prompt) and the average stays true
+    (Qwen2.5-VL spaces its grid evenly by `total_num_frames / fps` over the number of frames).
 
     >>> clip = MediaRecord(data_type="video", frames_sha256="0", count=2, width=28, height=28,
     ...     indices=(0, 50), times_s=(0.0, 2.0), source_fps=24.0, source_frames=51,
@@ -36,16 +45,33 @@ def video_metadata(record: MediaRecord) -> VideoMetadata:
     ...     file_sha256="0", file_bytes=1, sampler="doc/1")
     >>> video_metadata(clip)["fps"]
     25.0
+    >>> update = {"indices": (0, 1, 2), "times_s": (0.0, 0.5, 2.0), "source_frames": 3}
+    >>> varied = clip.model_copy(update=update)
+    >>> video_metadata(varied)["fps"], video_metadata(varied)["frames_indices"]
+    (1000.0, [0, 500, 2000])
     """
     total = max(record.source_frames, record.indices[-1] + 1)
     fps = _rate(record, total)
     duration = record.duration_s if record.duration_s else total / fps
-    return {
-        "fps": fps,
-        "duration": float(duration),
-        "total_num_frames": total,
-        "frames_indices": list(record.indices),
-    }
+    indices = list(record.indices)
+    if _varies(record, fps):
+        indices, fps = _by_time(record.times_s)
+        total = max(round(duration * fps), indices[-1] + 1)
+    return {"fps": fps, "duration": float(duration), "total_num_frames": total, "frames_indices": indices}
+
+
+def _varies(record: MediaRecord, fps: float) -> bool:
+    """Whether `index / fps` misses the true time of a sampled frame."""
+    pairs = zip(record.indices, record.times_s, strict=True)
+    return any(abs(index / fps - time_s) > _TOLERANCE_S for index, time_s in pairs)
+
+
+def _by_time(times_s: tuple[float, ...]) -> tuple[list[int], float]:
+    """Indices of which `index / rate` is each time, and that rate: milliseconds, or finer where two meet."""
+    indices = [round(time_s * _MILLISECONDS) for time_s in times_s]
+    if len(set(indices)) == len(indices):
+        return indices, _MILLISECONDS
+    return [round(time_s * _MICROSECONDS) for time_s in times_s], _MICROSECONDS
 
 
 def _rate(record: MediaRecord, total: int) -> float:

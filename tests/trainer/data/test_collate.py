@@ -168,6 +168,19 @@ def test_qwen3_reads_the_time_of_each_pair_of_frames() -> None:
     assert single.media["video_grid_thw"].tolist() == [[1, 6, 6]]
 
 
+def test_times_of_a_variable_frame_rate_reach_both_models_as_they_are() -> None:
+    """3 frames shown at 0, 0.5 and 6 s: no frame rate puts the middle one at its place."""
+    clip = frames(count=3, indices=(0, 1, 2), total=3)
+    about = {"times_s": (0.0, 0.5, 6.0), "duration_s": 9.0}
+    clip = dataclasses.replace(clip, record=clip.record.model_copy(update=about))
+    collate = collator(qwen3_processor())
+    text = collate.tokenizer.decode(collate([example("video")], [clip]).ids[0])
+    assert "<0.2 seconds>" in text and "<6.0 seconds>" in text  # means of the pairs (0, 0.5) and (6, 6)
+    # Qwen2.5-VL has one step for all: 3 frames in 9 s, two of them in a step.
+    batch = collator()([example("video")], [clip])
+    assert batch.media["second_per_grid_ts"].tolist() == pytest.approx([6.0])
+
+
 def test_the_chat_is_that_of_the_template() -> None:
     batch = collator()([example("video"), example()], [frames(), None])
     assert batch.texts == (
