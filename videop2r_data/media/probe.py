@@ -110,34 +110,26 @@ def _probe_video(path: Path, limits: MediaLimits, size: int, *, deep: bool) -> M
         missing = check_complete(container, stream, index, path, limits)
         name, codec = container.format.name, stream.codec_context.codec.name
         trusted = shown_order(index, codec) is not None
-        promised = stream.frames
-    warnings = []
+        odd = [] if stream.frames in (0, len(index.pts)) else [_promise(stream.frames, len(index.pts))]
     shown = index.shown_pts()
     spec = MediaSpec(limits=limits)
     if deep:
         scan = decode_in_order(path, spec, [])
         check_damage(scan, path, limits)
         if scan.bad:
-            warnings.append(f"{scan.bad} of {scan.packets} packets are damaged")
+            odd.append(f"{scan.bad} of {scan.packets} packets are damaged")
         shown, missing = [scan.pts[at] for at in scan.order()], max(missing, scan.damaged)
     height, width, upright = first_frame(path, spec)
-    if promised and promised != len(index.pts):
-        warnings.append(f"its header promises {promised} frames, {len(index.pts)} packets are there")
-    if not trusted:
-        warnings.append("its packet list cannot be trusted for seeking: it is decoded in order")
-    if index.changed:
-        warnings.append("its parameter sets change in mid-stream")
-    if index.error:
-        warnings.append(f"reading breaks off: {index.error}")
-    if is_cut(path):
-        warnings.append("the file ends before its container does")
-    if missing:
-        warnings.append(f"{100 * missing:.2g} % of it are missing or damaged")
     made = timing(shown, (), index.clock, index.last_duration)
-    if made.kind != "exact":
-        warnings.append(_TIMES_WORDS[made.kind])
-    if upright.mirrored:
-        warnings.append("its display matrix mirrors the picture: it is shown so")
+    told = {
+        "its packet list cannot be trusted for seeking: it is decoded in order": not trusted,
+        "its parameter sets change in mid-stream": index.changed,
+        f"reading breaks off: {index.error}": bool(index.error),
+        "the file ends before its container does": is_cut(path),
+        f"{100 * missing:.2g} % of it are missing or damaged": missing > 0,
+        _TIMES_WORDS.get(made.kind, ""): made.kind != "exact",
+        "its display matrix mirrors the picture: it is shown so": upright.mirrored,
+    }
     return MediaProbe(
         container=name,
         codec=codec,
@@ -151,5 +143,9 @@ def _probe_video(path: Path, limits: MediaLimits, size: int, *, deep: bool) -> M
         rotation=90 * upright.turns,
         times=made.kind,
         missing=missing,
-        warnings=warnings,
+        warnings=odd + [words for words, true in told.items() if true],
     )
+
+
+def _promise(promised: int, found: int) -> str:
+    return f"its header promises {promised} frames, {found} packets are there"
