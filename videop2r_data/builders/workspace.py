@@ -42,6 +42,10 @@ class Workspace:
         """Folder of the demo worlds."""
         return self.work / "demo"
 
+    def embedded(self, source: str) -> Path:
+        """Folder of the media that the rows of a source hold: written while its pool is read."""
+        return self.work / "embedded" / source
+
     def check(self) -> None:
         """The data set's folder is replaced as a whole: a journal inside it would be gone with the old one.
 

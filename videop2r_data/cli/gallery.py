@@ -179,6 +179,9 @@ def _noted_roots(release: Release, place: Workspace | None) -> dict[str, Path]:
         return found
     for source in release.lock.recipe["sources"]:
         spec = SourceSpec.model_validate(source)
+        if place.embedded(spec.name).is_dir():
+            found[spec.name] = place.embedded(spec.name).absolute()
+            continue
         if spec.media_root and spec.kind != "demo":
             found[spec.name] = locate(spec.media_root, place.base).absolute()
             continue  # the pool itself may be gone

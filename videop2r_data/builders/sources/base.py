@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from hashlib import blake2b
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from videop2r_data.builders.sources.answer_base import read_base
+from videop2r_data.builders.sources.columns import check_names, check_rows, check_settings
 from videop2r_data.builders.sources.contract import BadRow, PoolDigest, content
+from videop2r_data.builders.sources.embedded import EmbeddedMedia
 from videop2r_data.builders.sources.jsonstream import RawRow
 from videop2r_data.builders.sources.normalise import Normaliser
+from videop2r_data.errors import SourceError
 from videop2r_data.schemas.canonical import canonical_bytes
 from videop2r_data.schemas.reasons import RejectReason
 from videop2r_data.schemas.recipe import SourceSpec
@@ -30,6 +35,10 @@ class RowSource(ABC):
         self.spec = spec
         self._media_root = media_root
         self._sha256: str | None = None
+        self._checked = False
+        self._counted_from: int | None = None
+        self.embed: EmbeddedMedia | None = None
+        """Takes the media that the rows themselves hold, for a pool of such rows."""
 
     @property
     def name(self) -> str:
@@ -45,23 +54,70 @@ class RowSource(ABC):
     def raw_rows(self) -> Iterator[RawRow]:
         """The rows as they stand in the pool, numbered from 0."""
 
+    def headers(self) -> Iterator[tuple[str, Sequence[str]]]:
+        """What the pool says of its columns before its first row: place and names; none if only rows do."""
+        return iter(())
+
+    @property
+    def where(self) -> str:
+        """The source, for messages."""
+        return f"source {self.name!r}, {self.spec.path}" if self.spec.path else f"source {self.name!r}"
+
+    def check(self) -> None:
+        """Hold the recipe's columns against those of the pool, once, before the first row.
+
+        Raises:
+            SourceError: a column that every row needs, or that the recipe names, is not there.
+        """
+        if self._checked:
+            return
+        check_settings(self.spec, self.where)
+        told = False
+        for place, names in self.headers():
+            check_names(self.spec, names, f"source {self.name!r}, {place}")
+            told = True
+        if not told:
+            check_rows(self.spec, self.raw_rows(), self.where)
+        self._checked = True
+
     def rows(self) -> Iterator[Sample | BadRow]:
         """All rows in the order of the pool, in constant memory; may be called again.
 
         Raises:
-            SourceError: the pool as a whole cannot be read (on); the good rows before that were given.
+            SourceError: the pool as a whole cannot be read (on); the good rows before that were given. Or it
+                has no row, or not the columns that the recipe names.
         """
-        normalise = Normaliser.of(self.spec, self.media_root)
+        self.check()
+        root = self.media_root
+        normalise = Normaliser.of(self.spec, root, embed=self.embed)
         unique = _UniqueIds(normalise)
         digest = PoolDigest()
+        counts = normalise.answer_base is not None
         for raw in islice(self.raw_rows(), self.spec.limit):
             if raw.value is None:
                 row: Sample | BadRow = normalise.bad(raw.index, raw.fault, raw=raw.raw)
             else:
+                if not counts and normalise.index_answer(raw.value) is not None:
+                    normalise, counts = replace(normalise, counted_from=self.counted_from()), True
                 row = unique(normalise(raw.index, raw.value), raw.value)
             digest.update(row)
             yield row
+        if not digest.rows:
+            raise SourceError(
+                "the pool holds no row", where=self.where, hint="check `path` and `split` of this source"
+            )
         self._sha256 = digest.hexdigest()
+
+    def counted_from(self) -> int:
+        """What index answers of this pool count from, read from all of it whatever its `limit`.
+
+        Raises:
+            SourceError: the pool leaves it open, or says both.
+        """
+        if self._counted_from is None:
+            normalise = Normaliser.of(self.spec, None)
+            self._counted_from = read_base(self.raw_rows(), normalise, self.where)
+        return self._counted_from
 
     def sha256(self) -> str:
         """Digest of the rows: that of the last complete pass, else a pass is made for it."""

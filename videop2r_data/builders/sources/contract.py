@@ -49,6 +49,14 @@ class Source(Protocol):
         """Folder that `Sample.path` is relative to; None: no folder was named and none lies near."""
         ...
 
+    def check(self) -> None:
+        """Hold the recipe's columns against those of the pool, before the first row.
+
+        Raises:
+            SourceError: a column that every row needs, or that the recipe names, is not there.
+        """
+        ...
+
     def rows(self) -> Iterator[Sample | BadRow]:
         """All rows in the order of the pool, in constant memory; may be called again.
 

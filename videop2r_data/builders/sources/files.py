@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import codecs
 import gzip
 import io
 import os
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, cast
 
@@ -43,10 +46,19 @@ def pool_files(path: str, base: Path, *, name: str) -> list[Path]:
         found = sorted(_glob(place))
         what = "no such file, folder or glob"
     if not found:
-        raise SourceError(
-            what, where=f"source {name!r}, {place}", hint="set `path` of this source in the recipe"
-        )
+        raise missing(what, place, name=name)
     return found
+
+
+def missing(what: str, place: Path, *, name: str) -> SourceError:
+    """The error for a path of a recipe that leads to nothing, with the names that come near it."""
+    hint = "set `path` of this source in the recipe"
+    folder = next(parent for parent in [place, *place.parents] if parent.is_dir())
+    wanted = place.relative_to(folder).parts
+    near = get_close_matches(wanted[0], [p.name for p in folder.iterdir()], n=3) if wanted else []
+    if near:
+        hint += f"; in {folder} there is {', '.join(near)}"
+    return SourceError(what, where=f"source {name!r}, {place}", hint=hint)
 
 
 def _glob(place: Path) -> Iterator[Path]:
@@ -84,12 +96,80 @@ class _Gunzip(io.RawIOBase):
         return len(data)
 
 
+class _Recode(io.RawIOBase):
+    """A text in UTF-16 or UTF-32 as UTF-8; half a surrogate pair stays one, and costs its row."""
+
+    def __init__(self, file: BinaryIO, encoding: str, where: str) -> None:
+        self._file = file
+        self._where = where
+        self._decoder = codecs.getincrementaldecoder(encoding)("surrogatepass")
+        self._rest = b""
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: WriteableBuffer, /) -> int:
+        view = memoryview(buffer)
+        while not self._rest:
+            data = self._file.read(len(view))
+            try:
+                text = self._decoder.decode(data, final=not data)
+            except UnicodeDecodeError as error:
+                raise SourceError(
+                    f"is no {self._decoder_name()}: {error.reason}",
+                    where=self._where,
+                    hint="it is damaged or cut off: fetch it again, or save it as UTF-8",
+                ) from None
+            self._rest = text.encode("utf-8", "surrogatepass")
+            if not data:
+                break
+        count = min(len(view), len(self._rest))
+        view[:count], self._rest = self._rest[:count], self._rest[count:]
+        return count
+
+    def _decoder_name(self) -> str:
+        return type(self._decoder).__module__.removeprefix("encodings.").replace("_", "-").upper()
+
+
+_MARKS = (  # UTF-32 first: its mark begins with that of UTF-16
+    (codecs.BOM_UTF32_LE, "utf-32"),
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
+_FOREIGN = (
+    (
+        b"<!doctype",
+        "a web page (HTML), no pool",
+        "a browser or an error page was saved: download the file itself",
+    ),
+    (
+        b"<html",
+        "a web page (HTML), no pool",
+        "a browser or an error page was saved: download the file itself",
+    ),
+    (b"<?xml", "XML, no pool", "name a file of JSON, CSV or Parquet"),
+    (b"version https://git-lfs", "a Git LFS pointer, not the file itself", "fetch it: git lfs pull"),
+    (b"pk\x03\x04", "a zip file or an Excel sheet", "save the sheet as CSV, or unpack the archive"),
+    (b"%pdf", "a PDF, no pool", "name a file of JSON, CSV or Parquet"),
+    (b"par1", "a Parquet file under another name", "kind: dataset, and give the file the ending .parquet"),
+    (b"arrow1", "an Arrow file under another name", "kind: dataset, and give the file the ending .arrow"),
+    (b"\x28\xb5\x2f\xfd", "packed with zstd", "unpack it, or pack it with gzip"),
+    (b"bzh", "packed with bzip2", "unpack it, or pack it with gzip"),
+    (b"\xfd7zxz", "packed with xz", "unpack it, or pack it with gzip"),
+)
+
+
 @contextmanager
 def open_pool_file(path: Path) -> Iterator[BinaryIO]:
-    """Open a plain or gzip file for one pass, as bytes; gzip is told by its first two bytes, not by its name.
+    """Open a text file of a pool for one pass, as bytes of UTF-8.
+
+    What it is, its first bytes say, not its name: gzip is unpacked, UTF-16 and UTF-32 with a byte order mark
+    are recoded.
 
     Raises:
-        SourceError: it cannot be opened, or unpacks to absurd sizes (while reading).
+        SourceError: it cannot be opened, is no text (a web page, a sheet, Parquet), or unpacks to absurd
+            sizes (while reading).
     """
     try:
         # O_NONBLOCK: opening a named pipe would otherwise wait for a writer that never comes.
@@ -102,4 +182,32 @@ def open_pool_file(path: Path) -> Iterator[BinaryIO]:
         if not path.is_file():
             raise SourceError("is no regular file", where=str(path), hint="name a file")
         packed = file.peek(2)[:2] == b"\x1f\x8b"
-        yield cast(BinaryIO, _Gunzip(file, str(path))) if packed else file
+        raw: BinaryIO = cast(BinaryIO, _Gunzip(file, str(path))) if packed else file
+        yield _as_utf8(raw, str(path))
+
+
+def _as_utf8(raw: BinaryIO, where: str) -> BinaryIO:
+    """The stream, recoded where its mark asks for it.
+
+    Raises:
+        SourceError: its first bytes are those of another kind of file.
+    """
+    buffered = raw if isinstance(raw, io.BufferedReader) else io.BufferedReader(cast(io.RawIOBase, raw))
+    try:
+        head = buffered.peek(1024)[:1024]
+    except (OSError, EOFError, zlib.error):
+        return buffered  # whoever reads on gets the error with its place
+    for mark, encoding in _MARKS:
+        if head.startswith(mark):
+            return cast(BinaryIO, io.BufferedReader(_Recode(buffered, encoding, where)))
+    start = head.removeprefix(codecs.BOM_UTF8).lstrip().lower()
+    for sign, what, hint in _FOREIGN:
+        if start.startswith(sign):
+            raise SourceError(f"is {what}", where=where, hint=hint)
+    if head.count(b"\0") * 4 > len(head):
+        raise SourceError(
+            "holds NUL bytes: UTF-16 without a byte order mark, or no text at all",
+            where=where,
+            hint="convert it to UTF-8: iconv -f UTF-16LE -t UTF-8",
+        )
+    return buffered

@@ -70,7 +70,8 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return value
 
 
-_DECODER = json.JSONDecoder(object_pairs_hook=_unique, parse_float=NumberText)
+_EXACT = json.JSONDecoder(object_pairs_hook=_unique, parse_float=NumberText)
+_PLAIN = json.JSONDecoder(object_pairs_hook=_unique)
 
 
 class JsonRows:
@@ -81,6 +82,7 @@ class JsonRows:
         where: name for messages.
         chunk_bytes: read size.
         max_row_chars: longest row that is parsed.
+        exact: numbers with a fraction keep their printed form; else they are floats.
 
     Raises (while iterating):
         SourceError: the file is empty, cut off, damaged as a whole, or UTF-16; it names byte and row.
@@ -97,11 +99,13 @@ class JsonRows:
         where: str,
         chunk_bytes: int = CHUNK_BYTES,
         max_row_chars: int = MAX_ROW_CHARS,
+        exact: bool = True,
     ) -> None:
         self._stream = stream
         self._where = where
         self._chunk = chunk_bytes
         self._max_row = max_row_chars
+        self._json = _EXACT if exact else _PLAIN
         # surrogateescape: bytes that are no UTF-8 spoil their own row, not the file.
         self._decoder = codecs.getincrementaldecoder("utf-8")("surrogateescape")
         self._buffer = ""
@@ -153,7 +157,7 @@ class JsonRows:
             return self._bad(f"a row is a JSON object, got {char!r}…", in_array)
         while True:
             try:
-                value, self._at = _DECODER.raw_decode(self._buffer, self._at)
+                value, self._at = self._json.raw_decode(self._buffer, self._at)
             except json.JSONDecodeError as error:
                 if not self._may_be_cut(error):
                     return self._bad(

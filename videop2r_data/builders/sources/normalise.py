@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Any, TypeVar
@@ -15,7 +15,14 @@ from videop2r_data.builders.sources.options import (
     OptionsError,
     read_options,
 )
-from videop2r_data.builders.sources.references import MAX_TEXT, FieldError, option_meant, read_reference
+from videop2r_data.builders.sources.references import (
+    MAX_TEXT,
+    AnswerBase,
+    FieldError,
+    index_meant,
+    option_meant,
+    read_reference,
+)
 from videop2r_data.schemas.reasons import RejectReason
 from videop2r_data.schemas.recipe import ColumnMapping, SourceSpec
 from videop2r_data.schemas.sample import (
@@ -27,6 +34,8 @@ from videop2r_data.schemas.sample import (
 
 MAX_ID = 256
 RAW_CHARS = 200
+_LONGEST_INDEX = 40
+"""Characters of an index with its tag and some blanks."""
 
 _BREAKS = re.compile(r"[\s_\-]+")
 _TYPES = {
@@ -61,6 +70,9 @@ class Normaliser:
         columns: which column holds what.
         problem_type, data_type: for rows that have no column for it.
         media_root: an absolute path in a row is accepted when it lies under this folder.
+        answer_base: what the recipe says of whole-number answers.
+        counted_from: what index answers count from where the recipe says nothing.
+        embed: takes media that stand in the rows themselves, and gives their path below the media root.
     """
 
     source: str
@@ -68,12 +80,25 @@ class Normaliser:
     problem_type: str | None = None
     data_type: str | None = None
     media_root: str | None = None
+    answer_base: AnswerBase = None
+    counted_from: int = 0
+    embed: Callable[[bytes], str] | None = None
 
     @classmethod
-    def of(cls, spec: SourceSpec, media_root: object) -> Normaliser:
+    def of(
+        cls, spec: SourceSpec, media_root: object, *, embed: Callable[[bytes], str] | None = None
+    ) -> Normaliser:
         """The one that a recipe's source asks for."""
         root = str(media_root) if media_root is not None else None
-        return cls(spec.name, spec.columns, spec.problem_type, spec.data_type, root)
+        return cls(
+            spec.name,
+            spec.columns,
+            spec.problem_type,
+            spec.data_type,
+            root,
+            answer_base=spec.answer_base,
+            embed=embed,
+        )
 
     def __call__(self, row: int, value: Mapping[str, Any]) -> Sample | BadRow:
         """One row; never raises on what a row holds."""
@@ -88,6 +113,21 @@ class Normaliser:
             place = ".".join(map(str, first["loc"]))
             detail = f'"{place}": {first["msg"]}' if place else first["msg"]
             return self.bad(row, detail, value=value)
+
+    def index_answer(self, value: Mapping[str, Any]) -> tuple[int, int] | None:
+        """Answer and number of options of a choice row whose answer can only be an index, else None."""
+        columns = self.columns
+        got = _get(value, columns.solution)
+        if isinstance(got, bool) or not isinstance(got, int | float | str) or len(str(got)) > _LONGEST_INDEX:
+            return None  # most rows: without a look at their options
+        try:
+            kind = _one_of(value, columns.problem_type, self.problem_type, PROBLEM_TYPES, "problem_type")
+            options, labels = read_options(_options_of(value, columns.options))
+            number = index_meant(read_reference(got, columns.solution), options, labels)
+        except (FieldError, OptionsError):
+            return None
+        choice = kind is ProblemType.MULTIPLE_CHOICE and len(options) > 1
+        return (number, len(options)) if choice and number is not None else None
 
     def bad(
         self,
@@ -127,7 +167,9 @@ class Normaliser:
         if problem_type is ProblemType.MULTIPLE_CHOICE:
             if len(options) < 2:
                 raise FieldError(f"multiple choice needs at least 2 options, got {len(options)}")
-            reference = option_meant(reference, options, labels)
+            reference = option_meant(
+                reference, options, labels, answer_base=self.answer_base, counted_from=self.counted_from
+            )
         else:
             options = ()
         sample = Sample(
@@ -148,9 +190,20 @@ class Normaliser:
             raise FieldError(f'"{columns.solution}": {fault}', RejectReason.BAD_REFERENCE)
         return sample
 
+    def _only(self, got: Any) -> Any:
+        """The entry of a list with one."""
+        if not isinstance(got, list | tuple) or not got:
+            return got
+        if len(got) > 1:
+            raise FieldError(f'"{self.columns.path}" holds {len(got)} files, a question has one')
+        return got[0]
+
     def _path(self, got: Any, data_type: DataType) -> str:
-        if isinstance(got, Mapping):  # an undecoded media column: {"path": …, "bytes": …}
-            got = got.get("path")
+        data, got = embedded_media(self._only(got))
+        if self.embed is not None and data:
+            return self.embed(data)
+        if self.embed is not None and got:
+            raise FieldError(f'"{self.columns.path}" holds a path, and in other rows the bytes: {got!r:.120}')
         if got is None or got == "":
             if data_type is DataType.TEXT:
                 return ""
@@ -175,6 +228,19 @@ class Normaliser:
             return safe_relative_path(got)
         except ValueError as error:
             raise FieldError(f'"{self.columns.path}": {str(error)[:200]}', RejectReason.UNSAFE_PATH) from None
+
+
+def embedded_media(got: Any) -> tuple[bytes | None, Any]:
+    """Bytes and path of an undecoded media column: `{"bytes": …, "path": …}`, bytes alone or a path alone."""
+    if isinstance(got, Mapping):
+        data = got.get("bytes")
+        return (data if isinstance(data, bytes) else None), got.get("path")
+    return (got, None) if isinstance(got, bytes) else (None, got)
+
+
+def name_of_type(got: Any) -> str:
+    """A problem type or data type as the tables of this module spell it; empty if it is no short text."""
+    return _BREAKS.sub(" ", got.strip().lower()) if isinstance(got, str) and len(got) < 100 else ""
 
 
 def _get(value: Mapping[str, Any], column: str | None) -> Any:
@@ -247,8 +313,8 @@ def _one_of(
         raise FieldError(
             f'"{column or field_name}" is missing: name its column, or set {field_name} of this source'
         )
-    name = _BREAKS.sub(" ", got.strip().lower()) if isinstance(got, str) and len(got) < 100 else None
-    if name is None or name not in known:
+    name = name_of_type(got)
+    if name not in known:
         allowed = ", ".join(dict.fromkeys(str(kind) for kind in known.values()))
         raise FieldError(f'"{column or field_name}" is {_short(got)!r}, allowed are: {allowed}')
     return known[name]

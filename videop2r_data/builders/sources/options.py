@@ -38,7 +38,8 @@ def read_options(value: Any) -> tuple[tuple[str, ...], Labels]:
     Accepted: null; a list of texts or numbers, with letters (`A. x`, `(A) x`, `A) x`, `A: x`), with numbers
     (`1. x`, from 1) or without;
     a mapping of letters to texts; a mapping with the lists `label` and `text`; any of these written as JSON
-    or as a Python literal in one text (the release's reinforcement-learning file).
+    or as a Python literal in one text (the release's reinforcement-learning file); one text with an option a
+    line, or with `|` between them.
 
     Raises:
         OptionsError: anything else, more than 26 options, an empty one, letters on some only or out of
@@ -77,7 +78,14 @@ def _from_text(text: str) -> Any:
     try:
         return ast.literal_eval(text)
     except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
-        raise OptionsError(f'"options" is the text {text[:80]!r}, neither JSON nor a Python list') from None
+        pass
+    for between in ("\n", "|"):
+        parts = [part.strip() for part in text.split(between)]
+        if sum(map(bool, parts)) > 1 and not text.startswith(("[", "{", "('", '("')):
+            return [part for part in parts if part or between == "|"]
+    raise OptionsError(
+        f'"options" is the text {text[:80]!r}: no list in JSON or Python, no lines, nothing between `|`'
+    )
 
 
 def _from_mapping(value: dict[Any, Any]) -> list[Any]:

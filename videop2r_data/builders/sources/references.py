@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from typing import Any
+from typing import Any, Literal
 
 from videop2r_data.builders.sources.jsonstream import NumberText
 from videop2r_data.builders.sources.options import Labels, option_letter, option_text
@@ -60,37 +60,106 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, int | NumberText) or (isinstance(value, float) and math.isfinite(value))
 
 
-def option_meant(reference: str | int, options: tuple[str, ...], labels: Labels) -> str:
+AnswerBase = Literal[0, 1, "text"] | None
+"""What a whole number is: an index from 0, one from 1, an option's text; None: as the whole pool says."""
+
+
+def option_meant(
+    reference: str | int,
+    options: tuple[str, ...],
+    labels: Labels,
+    *,
+    answer_base: AnswerBase = None,
+    counted_from: int = 0,
+) -> str:
     """The reference of a multiple-choice row as its letter, whatever way the pool names the option.
 
     A letter of the row is taken as it is; else the text of one option; else the number that is printed before
-    one; a whole number beside options without numbers is an index from 0. Two readings that differ make the
-    reference bad: a wrong label would be worse than a lost row.
+    one; else a whole number is an index. Two readings that differ make the reference bad: a wrong label would
+    be worse than a lost row.
+
+    Args:
+        reference: a whole number stays one, it may be an index.
+        options: canonical, `"A. text"`.
+        labels: what the options went by in the pool.
+        answer_base: what the recipe says of whole numbers; with it there is one reading.
+        counted_from: what the pool as a whole says, where the recipe says nothing.
+
+    Raises:
+        FieldError: no reading, or two.
     """
-    bad = RejectReason.BAD_REFERENCE
     letters = [option_letter(option) for option in options]
     text = str(reference).strip()
-    by_text = [x for x, o in zip(letters, options, strict=True) if option_text(o).lower() == text.lower()]
-    by_number = _by_number(text, labels, letters, is_index=isinstance(reference, int))
+    number = _whole(text)
+    by_text = _by_text(text, letters, options)
+    if answer_base is not None and number is not None:
+        return _as_the_recipe_says(number, by_text, letters, answer_base)
+    by_number: list[str] = []
+    if labels is Labels.NUMBERS:
+        by_number = _nth(number, letters, 1)
+    elif isinstance(reference, int) or index_meant(reference, options, labels) is not None:
+        by_number = _nth(number, letters, counted_from) if by_text or not _numeric(options) else []
     if isinstance(reference, int) or by_number:
         readings = {*by_text, *by_number}
         if len(readings) != 1:
             found = " and ".join(sorted(readings)) or "none"
-            raise FieldError(f"the number {text} can mean these options: {found}; use letters", bad)
+            raise _bad(f"the number {text} can mean these options: {found}; use letters, or set answer_base")
         return readings.pop()
     match = _LETTER.fullmatch(text)
     letter = match.group(1).upper() if match else ""
     if letter in letters:
         if labels is not Labels.LETTERS and by_text and by_text != [letter]:
-            raise FieldError(f"{text!r} is both a letter and the text of option {by_text[0]}", bad)
+            raise _bad(f"{text!r} is both a letter and the text of option {by_text[0]}")
         return letter
     return by_text[0] if len(by_text) == 1 else text
 
 
-def _by_number(text: str, labels: Labels, letters: list[str], *, is_index: bool) -> list[str]:
-    """The option that a number counts to: from 1 when the pool prints numbers, else from 0."""
-    if not text.isascii() or not text.isdigit() or len(text) > 3:
-        return []
-    place = int(text) - 1 if labels is Labels.NUMBERS else int(text)
-    counts = labels is Labels.NUMBERS or is_index
-    return [letters[place]] if counts and 0 <= place < len(letters) else []
+def index_meant(reference: str | int, options: tuple[str, ...], labels: Labels) -> int | None:
+    """The whole number of a reference that can be nothing but an index: no option has it as text or label.
+
+    Beside options that are numbers themselves it may as well be a wrong text, and says nothing.
+    """
+    text = str(reference).strip()
+    number = _whole(text)
+    if number is None or labels is Labels.NUMBERS or _numeric(options):
+        return None
+    return None if _by_text(text, [option_letter(o) for o in options], options) else number
+
+
+def _as_the_recipe_says(number: int, by_text: list[str], letters: list[str], base: int | str) -> str:
+    if base == "text":
+        if len(by_text) != 1:
+            raise _bad(f"the number {number} is the text of {len(by_text)} options, and answer_base is text")
+        return by_text[0]
+    found = _nth(number, letters, int(base))
+    if not found:
+        raise _bad(f"the index {number} of {len(letters)} options, counted from {base} (answer_base)")
+    return found[0]
+
+
+def _bad(detail: str) -> FieldError:
+    return FieldError(detail, RejectReason.BAD_REFERENCE)
+
+
+def _whole(text: str) -> int | None:
+    """A whole number of at most three digits, else None.
+
+    >>> _whole("12"), _whole("-1"), _whole("1.0")
+    (12, None, None)
+    """
+    return int(text) if text.isascii() and text.isdigit() and len(text) <= 3 else None
+
+
+def _numeric(options: tuple[str, ...]) -> bool:
+    return any(_whole(option_text(option)) is not None for option in options)
+
+
+def _by_text(text: str, letters: list[str], options: tuple[str, ...]) -> list[str]:
+    """The options with this text; those in another case count where none has it exactly."""
+    texts = [option_text(option) for option in options]
+    exact = [letter for letter, one in zip(letters, texts, strict=True) if one == text]
+    return exact or [x for x, one in zip(letters, texts, strict=True) if one.lower() == text.lower()]
+
+
+def _nth(number: int | None, letters: list[str], base: int) -> list[str]:
+    return [letters[number - base]] if number is not None and base <= number < base + len(letters) else []

@@ -9,6 +9,8 @@ from pathlib import Path
 from videop2r_data.builders.sources.base import RowSource
 from videop2r_data.builders.sources.files import open_pool_file, pool_files
 from videop2r_data.builders.sources.jsonstream import JsonRows, RawRow
+from videop2r_data.builders.sources.local import format_of
+from videop2r_data.errors import SourceError
 from videop2r_data.schemas.recipe import SourceSpec
 
 
@@ -33,6 +35,13 @@ class VideoR1Source(RowSource):
 
     def __init__(self, spec: SourceSpec, *, base: Path, media_root: Path | None) -> None:
         self.files = pool_files(spec.path, base, name=spec.name)
+        for path in self.files:
+            if format_of(path) not in ("json", ""):
+                raise SourceError(
+                    f"kind video-r1 reads JSON, {path.name} is none",
+                    where=f"source {spec.name!r}, {path}",
+                    hint="kind: dataset reads CSV, Parquet and Arrow",
+                )
         super().__init__(spec, media_root if media_root is not None else self.files[0].parent)
 
     def raw_rows(self) -> Iterator[RawRow]:

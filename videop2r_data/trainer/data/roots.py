@@ -103,5 +103,8 @@ def find_roots(spec: DataSpec, base: Path) -> MediaRoots:
 def _noted(source: Mapping[str, Any], work: Path, base: Path) -> Path | None:
     if source["kind"] == "demo":
         return work / "demo" / str(source["name"]) / "media"
+    embedded = work / "embedded" / str(source["name"])
+    if embedded.is_dir():  # media that the rows of the pool held, written by the build
+        return embedded.absolute()
     noted = str(source.get("media_root") or "")
     return (base / Path(noted).expanduser()).absolute() if noted else None

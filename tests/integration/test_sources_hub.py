@@ -1,0 +1,106 @@
+"""Pools on the Hub: the real clients against the Hub on loopback, in a process of their own."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from tests.fakes.hub_server import HubServer
+
+pytestmark = pytest.mark.integration
+READ = """
+import json, sys
+from pathlib import Path
+from videop2r_data.builders.sources import open_source
+from videop2r_data.errors import SourceError
+from videop2r_data.schemas.recipe import SourceSpec
+spec = SourceSpec.model_validate(json.loads(sys.argv[1]))
+try:
+    source = open_source(spec, base=Path(sys.argv[2]), demo_root=Path(sys.argv[2]) / "work" / "demo")
+    rows = [row.model_dump(mode="json") for row in source.rows()]
+    print(json.dumps({"rows": rows, "root": str(source.media_root)}))
+except SourceError as error:
+    print(json.dumps({"error": str(error)}))
+"""
+
+
+def read(hub: HubServer, folder: Path, **settings: Any) -> dict[str, Any]:
+    spec = {"name": "pool", "kind": "dataset", "problem_type": "OCR", "data_type": "image"} | settings
+    done = subprocess.run(
+        [sys.executable, "-c", READ, json.dumps(spec), str(folder)],
+        env={
+            **os.environ,
+            **hub.environment(folder / "home"),
+            "HF_HUB_OFFLINE": "0",
+            "HF_DATASETS_OFFLINE": "0",
+        },
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout.splitlines()[-1])
+    assert isinstance(found, dict)
+    return found
+
+
+def put(hub: HubServer, name: str, data: bytes) -> None:
+    repo = hub.store.create("dataset", "me/pool", private=False)
+    path = hub.store.root / "put"
+    path.write_bytes(data)
+    hub.store.put_file(repo, name, path)
+
+
+@pytest.mark.parametrize("form", ["csv", "jsonl", "json"])
+def test_text_files_on_the_hub(tmp_path: Path, form: str) -> None:
+    rows = [{"q": "Red?", "a": "yes", "f": f"{i}.png"} for i in range(3)]
+    text = {
+        "csv": "q,a,f\n" + "".join(f"{','.join(r.values())}\n" for r in rows),
+        "jsonl": "".join(json.dumps(r) + "\n" for r in rows),
+        "json": json.dumps(rows),
+    }[form]
+    with HubServer(tmp_path / "hub") as hub:
+        put(hub, f"train.{form}", text.encode())
+        columns = {"problem": "q", "solution": "a", "path": "f"}
+        found = read(hub, tmp_path, path="me/pool", columns=columns)
+        assert [row["path"] for row in found["rows"]] == ["0.png", "1.png", "2.png"]
+        wrong = read(hub, tmp_path, path="me/pool", columns=columns | {"solution": "answer"})
+        assert "no column for solution: answer; there are: q, a, f" in wrong["error"]
+
+
+def test_images_inside_of_parquet_on_the_hub(tmp_path: Path) -> None:
+    sink = io.BytesIO()
+    Image.new("RGB", (32, 24), (9, 0, 0)).save(sink, "PNG")
+    table = io.BytesIO()
+    image = {"bytes": sink.getvalue(), "path": "a.png"}
+    pq.write_table(pa.Table.from_pylist([{"q": "Red?", "a": "yes", "image": image}]), table)
+    with HubServer(tmp_path / "hub") as hub:
+        put(hub, "data/train-00000-of-00001.parquet", table.getvalue())
+        found = read(
+            hub, tmp_path, path="me/pool", columns={"problem": "q", "solution": "a", "path": "image"}
+        )
+    assert (Path(found["root"]) / found["rows"][0]["path"]).read_bytes() == sink.getvalue()
+
+
+@pytest.mark.parametrize("path", ["me/none", "hf://datasets/me/none"])
+def test_a_name_that_is_not_there_is_asked_for_once(tmp_path: Path, path: str) -> None:
+    with HubServer(tmp_path / "hub") as hub:
+        found = read(hub, tmp_path, path=path)
+        assert "the Hub has nothing to read under this name" in found["error"]
+        assert len(hub.seen) == 1
+
+
+def test_a_hub_that_cannot_be_reached_is_told(tmp_path: Path) -> None:
+    with HubServer(tmp_path / "hub") as hub:
+        hub.url = "http://127.0.0.1:9"
+        assert "cannot be reached" in read(hub, tmp_path, path="me/pool")["error"]

@@ -1,0 +1,150 @@
+"""Rows out of a CSV or TSV file: a header, then one row a record; a row that does not fit costs itself."""
+
+from __future__ import annotations
+
+import csv
+import io
+import zlib
+from collections.abc import Iterator
+from typing import BinaryIO, NoReturn
+
+from videop2r_data.builders.sources.jsonstream import MAX_ROW_CHARS, RAW_CHARS, RawRow
+from videop2r_data.errors import SourceError
+
+DELIMITERS = ",\t;|"
+
+
+class TableRows:
+    """Iterate over the rows of one file, then close it; every value is a text, an empty cell is None.
+
+    Args:
+        stream: binary, UTF-8, read once to its end.
+        where: name for messages.
+        delimiter: None: the one of comma, tab, semicolon and bar that the header has most of.
+
+    Attributes:
+        columns: the header, in order.
+
+    Raises:
+        SourceError: the file is empty, or ends inside of a quoted cell (while iterating).
+
+    >>> table = TableRows(io.BytesIO(b"q;a\\nWhy?;B\\n"), where="pool.csv")
+    >>> table.columns, [row.value for row in table]
+    (('q', 'a'), [{'q': 'Why?', 'a': 'B'}])
+    """
+
+    def __init__(self, stream: BinaryIO, *, where: str, delimiter: str | None = None) -> None:
+        self._where = where
+        # surrogateescape: bytes that are no UTF-8 spoil their own row, not the file.
+        self._text = io.TextIOWrapper(stream, "utf-8-sig", errors="surrogateescape", newline="")
+        csv.field_size_limit(MAX_ROW_CHARS)
+        try:
+            first = self._text.readline(MAX_ROW_CHARS)
+            while first and not first.strip():
+                first = self._text.readline(MAX_ROW_CHARS)
+        except (OSError, EOFError, zlib.error) as error:
+            self._fail(f"cannot be read: {error}", "the file is damaged or cut off: fetch it again")
+        if not first:
+            self._fail("the file is empty", "a table begins with a header: the names of its columns")
+        if delimiter is None:
+            delimiter = max(DELIMITERS, key=first.count) if any(d in first for d in DELIMITERS) else ","
+        self._lines = _Lines(self._text, first)
+        self._reader = csv.reader(self._lines, delimiter=delimiter, strict=True, skipinitialspace=True)
+        self.columns = tuple(name.strip() for name in self._next() or ())
+        self._lines.seen = ""
+
+    def close(self) -> None:
+        """Close the file."""
+        self._text.close()
+
+    def __iter__(self) -> Iterator[RawRow]:
+        index = 0
+        while True:
+            line = self._reader.line_num + 1
+            try:
+                cells = self._next()
+            except csv.Error as error:
+                yield self._bad(index, f"line {line}: not a row of a table: {error}")
+            else:
+                if cells is None:
+                    return
+                if not cells:
+                    continue  # a blank line
+                yield self._row(index, line, cells)
+            index += 1
+
+    def _next(self) -> list[str] | None:
+        """The next record; None at the end."""
+        began = self._reader.line_num + 1
+        try:
+            return next(self._reader, None)
+        except csv.Error as error:
+            if "unexpected end of data" in str(error):
+                self._fail(
+                    f"ends inside of a quoted cell that began in the row at line {began}",
+                    'it is cut off, or a quotation mark (") there is not closed',
+                )
+            raise
+        except (OSError, EOFError, zlib.error) as error:
+            self._fail(
+                f"cannot be read on after line {self._reader.line_num}: {error}",
+                "the file is damaged or cut off: fetch it again",
+            )
+
+    def _row(self, index: int, line: int, cells: list[str]) -> RawRow:
+        if len(cells) != len(self.columns):
+            return self._bad(
+                index,
+                f"line {line}: {len(cells)} cells, the header has {len(self.columns)} columns; a cell that "
+                "holds a delimiter stands in quotation marks",
+            )
+        raw = self._lines.seen
+        if "\0" in raw:
+            return self._bad(index, f"line {line}: holds a NUL character, which no text has")
+        if not _is_unicode(raw):
+            return self._bad(
+                index,
+                f"line {line}: bytes that are no UTF-8; if the file comes from Excel or Windows: "
+                "iconv -f WINDOWS-1252 -t UTF-8",
+            )
+        value = {name: cell if cell.strip() else None for name, cell in zip(self.columns, cells, strict=True)}
+        self._lines.seen = ""
+        return RawRow(index, value)
+
+    def _bad(self, index: int, fault: str) -> RawRow:
+        raw, self._lines.seen = self._lines.seen[:RAW_CHARS], ""
+        return RawRow(index, None, fault, raw)
+
+    def _fail(self, message: str, hint: str) -> NoReturn:
+        self.close()
+        raise SourceError(message, where=self._where, hint=hint)
+
+
+def _is_unicode(text: str) -> bool:
+    if text.isascii():
+        return True
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+class _Lines:
+    """The lines of a file, the first of them already read; keeps those of the record under way."""
+
+    def __init__(self, text: io.TextIOWrapper, first: str) -> None:
+        self._text = text
+        self._first = first
+        self.seen = ""
+
+    def __iter__(self) -> _Lines:
+        return self
+
+    def __next__(self) -> str:
+        line, self._first = self._first or self._text.readline(MAX_ROW_CHARS), ""
+        if not line:
+            raise StopIteration
+        if len(self.seen) < MAX_ROW_CHARS:
+            self.seen += line
+        return line
