@@ -127,8 +127,6 @@ class Tally:
                     trial.see(row, self.root)
         except P2RError as error:
             self.error = str(error)
-        if not self.rows and self.error is None:
-            self.error = "it holds no row"
 
     def add_file(self, path: str, data_type: DataType) -> None:
         """A file that no row is known of: it counts as one row."""

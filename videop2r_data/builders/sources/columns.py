@@ -14,7 +14,7 @@ from videop2r_data.schemas.recipe import SourceSpec
 from videop2r_data.schemas.sample import DataType, ProblemType
 
 _SHOWN = 40
-HINT = "set `columns` of this source in the recipe; p2r-data init --from-data shows a guess"
+HINT = "set `columns` of this source in the recipe"
 
 
 def needed_columns(spec: SourceSpec) -> list[tuple[str, str]]:
