@@ -13,7 +13,8 @@ PAGE = (Path(__file__).parents[2] / "docs" / "scoring.md").read_text(encoding="u
 
 @pytest.mark.parametrize("name", sorted(Policy.model_fields.keys() - {"profile"}))
 def test_every_switch_is_on_the_page(name: str) -> None:
-    default = "on" if Policy.model_fields[name].default else "off"
+    value = Policy.model_fields[name].default
+    default = ("on" if value else "off") if isinstance(value, bool) else str(value)
     assert f"| `{name}` | {default} |" in PAGE
 
 

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import pytest
 
-from videop2r_data.schemas import PAPER, Policy, ProblemType
+from videop2r_data.schemas import PAPER, ROBUST, Policy, ProblemType
 from videop2r_data.validators import extract_answer, score
 
 PETS = ("A. cat", "B. dog", "C. bird")
@@ -89,12 +89,12 @@ def test_switch(case: Switch) -> None:
 
 def test_every_switch_has_two_cases_that_it_decides() -> None:
     deciding = [case.name for case in SWITCHES if case.on != case.off]
-    for name in Policy.model_fields.keys() - {"profile"}:
+    for name in Policy.model_fields.keys() - {"profile", "box_scale"}:
         assert deciding.count(name) >= 2, name
 
 
 def test_switches_of_answers_leave_paper_alone() -> None:
-    every = {name: True for name in Policy.model_fields if name != "profile"}
+    every = dict.fromkeys(Policy.model_fields.keys() - {"profile", "box_scale"}, True)
     policy = PAPER.model_copy(update=every)
     for case in SWITCHES:
         if "<" in case.prediction:
@@ -119,3 +119,11 @@ def test_switches_of_tags_act_on_paper(name: str) -> None:
 def test_an_unknown_type_is_a_fault_of_the_caller(kind: ProblemType) -> None:
     with pytest.raises(ValueError, match="not a valid ProblemType"):
         score(kind.value + "?", prediction="A", reference="A")
+
+
+def test_boxes_are_converted_only_where_the_policy_says_so() -> None:
+    asked = {"prediction": '{"bbox_2d": [100, 200, 300, 400]}', "reference": "[0.1, 0.2, 0.3, 0.4]"}
+    assert score("spatial grounding", **asked).value == 0.0
+    for profile in (PAPER, ROBUST):
+        scaled = profile.model_copy(update={"box_scale": 0.001})
+        assert score("spatial grounding", policy=scaled, **asked).value == pytest.approx(1.0)

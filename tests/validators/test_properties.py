@@ -24,7 +24,7 @@ from videop2r_data.validators import (
 
 KINDS = list(ProblemType)
 PETS = ("A. cat", "B. dog", "C. bird")
-SWITCHES = [name for name in Policy.model_fields if name != "profile"]
+SWITCHES = [name for name in Policy.model_fields if name not in ("profile", "box_scale")]
 EVERY = Policy.model_validate(dict.fromkeys(SWITCHES, True))
 NONE = Policy.model_validate(dict.fromkeys(SWITCHES, False))
 POLICIES = (PAPER, ROBUST, EVERY, NONE)
@@ -151,7 +151,7 @@ ANSWERS = (
     (ProblemType.MULTIPLE_CHOICE, "dog", ("A. cat", "B. dog")),
     (ProblemType.NUMERICAL, "1,234.5", ()),
     (ProblemType.NUMERICAL, "-3/4", ()),
-    (ProblemType.REGRESSION, "12.5 m", ()),
+    (ProblemType.REGRESSION, "12.5 meters", ()),
     (ProblemType.OCR, "Exit here", ()),
     (ProblemType.FREE_FORM, "A red ball rolls away", ()),
     (ProblemType.TEMPORAL_GROUNDING, "[3.5, 7]", ()),

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Literal
 
+from pydantic import Field
+
 from videop2r_data.schemas.base import Model
 
 
@@ -38,6 +40,12 @@ class Policy(Model):
     """`<ANSWER>` counts as `<answer>` when an answer is taken from a completion."""
     unclosed_answer: bool = False
     """`<answer>A` at the very end of a completion counts as closed."""
+
+    box_scale: float = Field(default=1.0, gt=0.0, le=1e6)
+    """Spatial grounding, both profiles: a coordinate of the answer times this is one of the reference.
+
+    1.0: nothing is converted. 0.001: the answer is in thousandths of the picture's sides, the reference in
+    shares of them. Pixels against shares need the picture's size, and so a pool that holds one of the two."""
 
 
 PAPER = Policy(profile="paper")

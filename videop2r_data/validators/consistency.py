@@ -30,6 +30,7 @@ from videop2r_data.validators.naming import (
 from videop2r_data.validators.numbers import parse_quantity
 from videop2r_data.validators.options import OptionSet, option_set, same_option
 from videop2r_data.validators.quantity import Quantity
+from videop2r_data.validators.units import same_unit
 
 _NEAR = 400
 """How far from the end the last conclusion is looked for first: nearly always it stands there."""
@@ -174,7 +175,7 @@ def _mismatch(thought: str, answer: str) -> Check:
 
 def _near(a: Quantity, b: Quantity) -> bool:
     """Equal, one the rounding of the other, or in different units (not compared)."""
-    if a.unit and b.unit and a.unit != b.unit:
+    if a.unit and b.unit and not same_unit(a.unit, b.unit):
         return True
     try:
         x, y = float(a.value), float(b.value)

@@ -1,20 +1,37 @@
-"""Intervals and boxes out of answers: `[3.5, 7]`, `3.5-7 s`, `00:05 to 00:12`, `[x1, y1, x2, y2]`."""
+"""Intervals and boxes out of answers, in the forms in which models print them.
+
+`[3.5, 7]`, `3.5-7 s`, `00:05 to 00:12`, `{"start": 3, "end": 5}`, `from 3 to 5 seconds`; `[x1, y1, x2, y2]`,
+`{"bbox_2d": […]}`, `<|box_start|>(x1,y1),(x2,y2)<|box_end|>`. Coordinates and times are taken as they stand:
+nothing is converted here.
+"""
 
 from __future__ import annotations
 
+import json
 import math
 import re
+from collections.abc import Iterator
+from typing import Any
 
 from videop2r_data.schemas.reasons import ScoreReason
 from videop2r_data.validators.text import drop_format, normalised, unwrap
 
-MAX_CHARS = 300
+MAX_CHARS = 2000
+MAX_PLAIN_CHARS = 300
+"""An answer that is longer must be JSON."""
 _LIMIT = 1e9
-_TIME = r"(?:\d{1,3}:)?\d{1,2}:\d{2}(?:\.\d+)?|\d+(?:\.\d*)?|\.\d+"
+_CLOCK = r"(?:\d{1,3}:)?\d{1,2}:\d{2}(?:\.\d+)?"
+_MINUTES = (
+    r"\d{1,3}\s*m(?:in(?:ute)?s?)?\b(?:\s*(?:and\s+)?\d{1,2}(?:\.\d+)?\s*s(?:ec(?:ond)?s?)?\b)?"
+    r"|\d{1,3}m\d{1,2}s"
+)
+_TIME = rf"{_CLOCK}|{_MINUTES}|\d+(?:\.\d*)?|\.\d+"
 _UNIT = r"(?:\s*(?:s|sec|secs|seconds?)\b\.?)?"
+_JOIN = r"(?:,|;|-|~|\bto\b|\band\b|\buntil\b|\btill\b)"
+_FIRST = r"(?:(?:from|between|at|(?:starts?|begins?)(?:\s+(?:at|time))?)\b\s*[:=]?\s*)?"
+_THEN = r"(?:and\s+)?(?:(?:ends?|stops?|finishes)(?:\s+(?:at|time))?\s*[:=]?\s*)?"
 _INTERVAL = re.compile(
-    rf"(?:from\s+|between\s+)?[\[({{]?\s*({_TIME}){_UNIT}\s*(?:,|;|-|~|\bto\b|\band\b|\buntil\b)\s*({_TIME}){_UNIT}"
-    rf"\s*[\])}}]?\.?",
+    rf"{_FIRST}[\[({{<]?\s*({_TIME}){_UNIT}\s*{_JOIN}\s*{_THEN}({_TIME}){_UNIT}\s*[\])}}>]?\.?",
     re.IGNORECASE | re.ASCII,
 )
 _SIGNED = r"[+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:e[+-]?\d{1,3})?"
@@ -24,7 +41,32 @@ _BOX = re.compile(
     rf"{_SEP}[\[(]?\s*({_SIGNED}){_SEP}({_SIGNED})\s*[\])]?\s*[\])]?\s*\}}?\.?",
     re.IGNORECASE | re.ASCII,
 )
+_BRACKETED = re.compile(
+    rf"[\[(]\s*{_SIGNED}(?:[,;\s()\[\]]+{_SIGNED}){{3}}\s*[\])]", re.IGNORECASE | re.ASCII
+)
 _LABEL = re.compile(r"\b[xy](?:_?(?:[12]|min|max))\s*[=:]\s*", re.IGNORECASE)
+_FENCE = re.compile(r"```(?:json)?\s*(.*?)\s*```", re.DOTALL | re.IGNORECASE)
+_MARKS = re.compile(
+    r"<\|object_ref_start\|>.*?<\|object_ref_end\|>|<ref>.*?</ref>|<\|box_(?:start|end)\|>|</?(?:box|t|time)>",
+    re.DOTALL | re.IGNORECASE,
+)
+"""Marks of models around boxes and times, with the name of the object in front."""
+_NEGATED = re.compile(r"\b(?:not|never|neither|except|without|outside)\b|n't\b", re.IGNORECASE)
+_STARTS = ("start", "start_time", "start_sec", "begin", "from", "t_start")
+_ENDS = ("end", "end_time", "end_sec", "stop", "to", "t_end")
+_SPANS = (
+    "timestamp",
+    "timestamps",
+    "time",
+    "time_range",
+    "span",
+    "segment",
+    "interval",
+    "temporal_grounding",
+)
+_BOXES = ("bbox_2d", "bbox", "box")
+_CORNERS = (("x1", "y1", "x2", "y2"), ("xmin", "ymin", "xmax", "ymax"), ("x_min", "y_min", "x_max", "y_max"))
+_OTHER_BOX = ("format", "box_format", "mode")
 _DASHES = str.maketrans({"−": "-", "–": "-", "—": "-", "～": "~", "至": ",", "到": ","})
 
 
@@ -34,47 +76,170 @@ def _plain(text: str) -> str:
     return unwrap(text)
 
 
-def _seconds(clock: str) -> float:
+def _seconds(text: str) -> float:
+    """Seconds of a clock time, of `1 min 5 s`, or of a plain number."""
+    minutes = re.match(r"(\d+)\s*m", text, re.IGNORECASE)
+    if minutes:
+        rest = re.search(r"[\d.]+", text[minutes.end() :])
+        return int(minutes.group(1)) * 60 + (float(rest.group()) if rest else 0.0)
     total = 0.0
-    for part in clock.split(":"):
+    for part in text.split(":"):
         total = total * 60 + float(part)
     return total
 
 
 def parse_interval(text: str) -> tuple[float, float] | ScoreReason:
-    """Seconds `(start, end)` with 0 <= start < end; EMPTY_ANSWER, TOO_LONG or BAD_INTERVAL otherwise.
+    """Seconds `(start, end)` with 0 <= start < end.
 
-    >>> parse_interval("[3.5, 7]"), parse_interval("00:05 to 01:10")
-    ((3.5, 7.0), (5.0, 70.0))
+    Returns:
+        The interval, or EMPTY_ANSWER, TOO_LONG, BAD_INTERVAL, SEVERAL_ANSWERS (two that differ).
+
+    >>> parse_interval("[3.5, 7]"), parse_interval("00:05 to 01:10"), parse_interval('{"start": 3, "end": 5}')
+    ((3.5, 7.0), (5.0, 70.0), (3.0, 5.0))
     """
-    if len(text) > MAX_CHARS:
-        return ScoreReason.TOO_LONG
-    text = _plain(text)
-    if not text:
-        return ScoreReason.EMPTY_ANSWER
-    match = _INTERVAL.fullmatch(text)
-    if match is None:
-        return ScoreReason.BAD_INTERVAL
-    start, end = _seconds(match.group(1)), _seconds(match.group(2))
-    return (start, end) if start < end <= _LIMIT else ScoreReason.BAD_INTERVAL
+    text = _strip(text)
+    if isinstance(text, ScoreReason):
+        return text
+    value = _json(text)
+    found = list(_spans_in(value))
+    if value is None:
+        found = [_span(match) for match in _one_or_all(_INTERVAL, text)]
+    if len(set(found)) != 1:
+        return ScoreReason.SEVERAL_ANSWERS if found else ScoreReason.BAD_INTERVAL
+    start, end = found[0]
+    return (start, end) if 0 <= start < end <= _LIMIT else ScoreReason.BAD_INTERVAL
 
 
 def parse_box(text: str) -> tuple[float, float, float, float] | ScoreReason:
-    """`(x1, y1, x2, y2)` with x1 < x2 and y1 < y2; EMPTY_ANSWER, TOO_LONG or BAD_BOX otherwise.
+    """`(x1, y1, x2, y2)` with x1 < x2 and y1 < y2, in the unit in which they are printed.
 
-    >>> parse_box("(0, 1), (2, 3)")
-    (0.0, 1.0, 2.0, 3.0)
+    Returns:
+        The box, or EMPTY_ANSWER, TOO_LONG, BAD_BOX, SEVERAL_ANSWERS (two that differ).
+
+    >>> parse_box("(0, 1), (2, 3)"), parse_box('[{"bbox_2d": [0, 1, 2, 3], "label": "a car"}]')
+    ((0.0, 1.0, 2.0, 3.0), (0.0, 1.0, 2.0, 3.0))
     """
-    if len(text) > MAX_CHARS:
-        return ScoreReason.TOO_LONG
-    text = _LABEL.sub("", _plain(text))
-    if not text:
-        return ScoreReason.EMPTY_ANSWER
-    match = _BOX.fullmatch(text)
-    if match is None:
-        return ScoreReason.BAD_BOX
-    x1, y1, x2, y2 = (float(g) for g in match.groups())
-    big = max(abs(v) for v in (x1, y1, x2, y2))
+    text = _strip(text)
+    if isinstance(text, ScoreReason):
+        return text
+    value = _json(text)
+    found = list(_boxes_in(value))
+    if value is None:
+        plain = _LABEL.sub("", text)
+        whole = _BOX.fullmatch(plain)
+        matches = [whole] if whole else [_BOX.fullmatch(m.group()) for m in _one_or_all(_BRACKETED, plain)]
+        found = [_box(match.groups()) for match in matches if match is not None]
+    if len(set(found)) != 1:
+        return ScoreReason.SEVERAL_ANSWERS if found else ScoreReason.BAD_BOX
+    x1, y1, x2, y2 = found[0]
+    big = max(map(abs, found[0]))
     if not (math.isfinite(big) and big <= _LIMIT and x1 < x2 and y1 < y2):
         return ScoreReason.BAD_BOX
     return x1, y1, x2, y2
+
+
+def _strip(text: str) -> str | ScoreReason:
+    """The text without fence, marks and wraps."""
+    if len(text) > MAX_CHARS:
+        return ScoreReason.TOO_LONG
+    text = _plain(text)
+    fence = _FENCE.fullmatch(text)
+    text = unwrap(_MARKS.sub(" ", fence.group(1) if fence else text))
+    if not text:
+        return ScoreReason.EMPTY_ANSWER
+    return ScoreReason.TOO_LONG if len(text) > MAX_PLAIN_CHARS and text[0] not in "[{" else text
+
+
+def _one_or_all(pattern: re.Pattern[str], text: str) -> list[re.Match[str]]:
+    """The match of the whole text, else all matches of a sentence in which no other number stands."""
+    whole = pattern.fullmatch(text)
+    if whole is not None:
+        return [whole]
+    found = list(pattern.finditer(text))
+    rest = pattern.sub(" ", text)
+    if re.search(r"\d|%|\bframes?\b", rest, re.IGNORECASE) or _NEGATED.search(rest):
+        return []
+    return found
+
+
+def _span(match: re.Match[str]) -> tuple[float, float]:
+    first, second = (group for group in match.groups() if group is not None)
+    return _seconds(first), _seconds(second)
+
+
+def _box(numbers: Any) -> tuple[float, float, float, float]:
+    x1, y1, x2, y2 = map(float, numbers)
+    return x1, y1, x2, y2
+
+
+class _Pairs(list[tuple[str, Any]]):
+    """The members of a JSON object in order; models repeat keys, and a dict would keep the last one only."""
+
+
+def _json(text: str) -> Any:
+    """The value of a JSON text, objects as `_Pairs`; None if it is none."""
+    if text[0] not in "[{":
+        return None
+    try:
+        return json.loads(text, object_pairs_hook=_Pairs)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _objects(value: Any) -> Iterator[Any]:
+    """The value itself, or the elements of a list of objects or lists."""
+    if isinstance(value, list) and not isinstance(value, _Pairs) and value and isinstance(value[0], list):
+        for element in value:
+            yield from _objects(element)
+    else:
+        yield value
+
+
+def _spans_in(value: Any) -> Iterator[tuple[float, float]]:
+    for one in _objects(value):
+        if isinstance(one, _Pairs):
+            members = {key.casefold(): member for key, member in one}
+            named = [members[k] for keys in (_STARTS, _ENDS) for k in keys if k in members]
+            inner = next((members[k] for k in _SPANS if k in members), None)
+            pair = named if len(named) == 2 else inner
+        else:
+            pair = one
+        if isinstance(pair, str) and (match := _INTERVAL.fullmatch(pair.strip())):
+            yield _span(match)
+        elif isinstance(pair, list) and not isinstance(pair, _Pairs) and len(pair) == 2:
+            times = [_json_seconds(time) for time in pair]
+            if times[0] is not None and times[1] is not None:
+                yield times[0], times[1]
+
+
+def _json_seconds(value: Any) -> float | None:
+    if isinstance(value, str):
+        text = re.sub(rf"{_UNIT}\Z", "", value.strip(), flags=re.IGNORECASE)
+        return _seconds(text) if re.fullmatch(_TIME, text, re.IGNORECASE | re.ASCII) else None
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    return float(value) if math.isfinite(value) else None
+
+
+def _boxes_in(value: Any) -> Iterator[tuple[float, float, float, float]]:
+    for one in _objects(value):
+        if not isinstance(one, _Pairs):
+            yield from _four(one)
+            continue
+        members = {key.casefold(): member for key, member in one}
+        if any(name in members for name in _OTHER_BOX):
+            continue  # the object says that its numbers mean something else, perhaps
+        for names in _CORNERS:
+            if all(name in members for name in names):
+                yield from _four([members[name] for name in names])
+        for key, member in one:
+            if key.casefold() in _BOXES:
+                for box in _objects(member):
+                    yield from _four(box)
+
+
+def _four(value: Any) -> Iterator[tuple[float, float, float, float]]:
+    if not isinstance(value, list) or len(value) != 4:
+        return
+    if all(isinstance(n, int | float) and not isinstance(n, bool) and abs(n) <= _LIMIT for n in value):
+        yield _box(value)

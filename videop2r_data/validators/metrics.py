@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from functools import cache, lru_cache
 from typing import Any
 
-from videop2r_data.validators.text import ocr_units, words
+from videop2r_data.validators.text import marked_words, ocr_units
 
 
 def word_error_rate(reference: str, hypothesis: str) -> float:
@@ -63,14 +63,15 @@ def _porter() -> Any:
 
 
 def rouge_tokens(text: str, *, any_script: bool = False) -> list[str]:
-    """Tokens of ROUGE: lower case, letters and digits, words of more than three letters stemmed (Porter).
+    """Tokens of ROUGE: lower case, words of more than three letters stemmed (Porter).
 
     Args:
         text: any text.
-        any_script: keep letters of every script, CJK by character; else ASCII only, as rouge-score does.
+        any_script: letters of every script with the symbols that carry meaning (`marked_words`), CJK by
+            character; else ASCII letters and digits only, as rouge-score does.
     """
-    if any_script and not text.isascii():
-        return [_stem(w) if len(w) > 3 and w.isascii() else w for w in words(text)]
+    if any_script:
+        return [_stem(w) if len(w) > 3 and w.isascii() and w.isalpha() else w for w in marked_words(text)]
     return [_stem(w) if len(w) > 3 else w for w in _ASCII_TOKEN.findall(text.lower())]
 
 

@@ -18,18 +18,27 @@ _LEAD = re.compile(
     r"(?:minus |negative )?(?:\b(?:" + "|".join([*_ONES, *_TENS, *_SCALES, "and"]) + r")\b[\s-]*)+",
     re.IGNORECASE,
 )
-_MIXED = re.compile(r"([+-]?\d+(?:\.\d+)?)\s+(hundred|thousand|million|billion)\b", re.IGNORECASE)
+_MIXED = re.compile(
+    r"([+-]?\d+(?:,\d{3})*(?:\.\d+)?)\s*(?:(hundred|thousand|million|billion|trillion|dozen)s?\b|([十百千万萬亿億兆]))",
+    re.IGNORECASE,
+)
+_MIXED_SCALES = (
+    _SCALES
+    | {"trillion": 10**12, "dozen": 12}
+    | dict(zip("十百千万萬亿億兆", (10, 100, 1000, 10**4, 10**4, 10**8, 10**8, 10**12), strict=True))
+)
 
 
 def read_number_words(text: str) -> str:
     """Replace a leading number in words by digits; other text is returned as it is.
 
-    >>> read_number_words("twenty-one balls"), read_number_words("2.5 million"), read_number_words("三个")
-    ('21 balls', '2500000', '3个')
+    >>> read_number_words("twenty-one balls"), read_number_words("2.5 million"), read_number_words("3万元")
+    ('21 balls', '2500000', '30000元')
     """
     mixed = _MIXED.match(text)
     if mixed:
-        value = float(mixed.group(1)) * _SCALES[mixed.group(2).lower()]
+        scale = _MIXED_SCALES[(mixed.group(2) or mixed.group(3)).lower()]
+        value = float(mixed.group(1).replace(",", "")) * scale
         return f"{value:.15g}" + text[mixed.end() :] if abs(value) < 1e15 else text
     if text[:1] in _HAN and text[1:2] not in _HAN:
         return f"{_HAN[text[0]]}{text[1:]}"

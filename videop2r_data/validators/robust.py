@@ -24,8 +24,10 @@ from videop2r_data.validators.options import option_set, same_option
 from videop2r_data.validators.quantity import Quantity, same_number
 from videop2r_data.validators.references import check_reference, reference_labels, reference_number
 from videop2r_data.validators.several import read_several
-from videop2r_data.validators.text import fold
+from videop2r_data.validators.text import fold, marked_words
+from videop2r_data.validators.units import MULTIPLIERS, same_unit
 
+_SHORT = 200
 QUOTES = "\"'“”‘’`* "
 
 
@@ -62,13 +64,22 @@ def _numbers(
     if isinstance(given, ScoreReason):
         return MATCH if _same_text(prediction, reference) else zero(given, pair(prediction, reference))
     values = []
-    if right.unit in (given.unit, "") or (given.unit == "" and policy.missing_unit):
+    if _units_agree(given.unit, right.unit, policy):
         values.append(judge(given, right))
     if policy.percent_as_fraction and {given.unit, right.unit} == {"%", ""}:
         values.append(judge(_without_percent(given), _without_percent(right)))
     if not values:
         return zero(ScoreReason.UNIT_MISMATCH, pair(prediction, reference))
     return graded(max(values), prediction, reference)
+
+
+def _units_agree(given: str, right: str, policy: Policy) -> bool:
+    """Whether numbers with these units may be compared; a symbol that may multiply is never left out."""
+    if same_unit(given, right):
+        return True
+    if given in MULTIPLIERS or right in MULTIPLIERS:
+        return False
+    return right == "" or (given == "" and policy.missing_unit)
 
 
 def _without_percent(number: Quantity) -> Quantity:
@@ -122,6 +133,8 @@ def _free_form(prediction: str, reference: str, options: tuple[str, ...], policy
     edges = QUOTES + ".!。"
     if right.casefold().strip(edges) == given.casefold().strip(edges):
         return MATCH
+    if len(given) <= _SHORT and marked_words(right) == marked_words(given):
+        return MATCH  # ROUGE would give one equal word 2/3, for it has no pair of words
     return graded(bounded_rouge(right, given, any_script=True), prediction, reference)
 
 
@@ -140,7 +153,8 @@ def _spatial(prediction: str, reference: str, options: tuple[str, ...], policy: 
         return bad_reference(f"{reference[:60]!r} is no box [x1, y1, x2, y2] with x1 < x2 and y1 < y2")
     if isinstance(given, ScoreReason):
         return zero(given, pair(prediction, reference))
-    return graded(metrics.box_iou(given, right), prediction, reference)
+    scaled = [coordinate * policy.box_scale for coordinate in given]
+    return graded(metrics.box_iou(scaled, right), prediction, reference)
 
 
 BY_TYPE: dict[ProblemType, Callable[[str, str, tuple[str, ...], Policy], Score]] = {

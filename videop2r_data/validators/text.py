@@ -17,7 +17,7 @@ CJK = (
 _CJK_CHAR = re.compile(f"[{CJK}]")
 _CJK_PUNCT = "\u3000-\u303f\uff01-\uff0f\uff1a-\uff1f\uff3b-\uff40\uff5b-\uff65"
 _UNIT = re.compile(f"[{CJK}]|[^\\s{CJK}{_CJK_PUNCT}]+")
-_WORD = re.compile(f"[{CJK}]|[^\\W_{CJK}]+")
+_ASCII_WORD = re.compile(r"[^\W_]+", re.ASCII)
 _BRACKETS = str.maketrans(
     dict.fromkeys("‹〈⟨《❮❬˂≺⧼﹤＜", "<")
     | dict.fromkeys("›〉⟩》❯❭˃≻⧽﹥＞", ">")
@@ -129,5 +129,64 @@ def ocr_units(text: str) -> list[str]:
 
 
 def words(text: str) -> list[str]:
-    """Letters and digits only, lower case, any script; CJK by character."""
-    return _WORD.findall(text.lower())
+    """Letters and digits with their combining marks, lower case, any script; CJK by character."""
+    text = text.lower()
+    return (_ASCII_WORD if text.isascii() else _word_of_any_script()).findall(text)
+
+
+def marked_words(text: str) -> list[str]:
+    """Words as `words`, with the symbols that are part of what a word or a number means.
+
+    These are the sign and the point of a number, the `++` and `#` of a name, the `+` and `-` of a grade or a
+    blood group, and comparisons.
+
+    >>> marked_words("C++ is at -5, not 1,000.50: A- for x <= 3")
+    ['c++', 'is', 'at', '-5', 'not', '1000.5', 'a-', 'for', 'x', '≤', '3']
+    """
+    text = text.lower().translate(_MINUS)
+    if not text.isascii():
+        text = _OPTIONAL_VOWELS.sub("", text)
+    found = []
+    for match in _marked_word(text.isascii()).finditer(text):
+        token = match.group()
+        if match.lastgroup == "number":
+            whole, point, decimals = token.replace(",", "").partition(".")
+            token = whole + (point + decimals.rstrip("0")).rstrip(".")
+        found.append(_COMPARISONS.get(token, token))
+    return found
+
+
+_MINUS = str.maketrans("−﹣", "--")
+_COMPARISONS = {"<=": "≤", ">=": "≥", "!=": "≠"}
+_OPTIONAL_VOWELS = re.compile("[\u0591-\u05bd\u05bf\u05c1\u05c2\u05c4\u05c5\u064b-\u0652\u0670]")
+"""Points of Hebrew and Arabic, which the same word may be written with or without."""
+
+
+def _marked_pattern(word: str) -> re.Pattern[str]:
+    return re.compile(
+        rf"[{CJK}]|(?P<number>(?:(?<![\w.)])-)?\d+(?:,\d{{3}})*(?:\.\d+)?)(?![^\W_])"
+        r"|\b[a-z]{1,2}[+-](?=\s|\Z|[.,;:)])"
+        rf"|{word}(?:\+\+|\#)?|[<>!]=|[<>](?![a-z/])|[≤≥≠]"
+    )
+
+
+@lru_cache(maxsize=2)
+def _marked_word(ascii_only: bool) -> re.Pattern[str]:
+    return _marked_pattern(r"[^\W_]+" if ascii_only else _word_of_any_script().pattern)
+
+
+@lru_cache(maxsize=1)
+def _word_of_any_script() -> re.Pattern[str]:
+    """A CJK character, or a letter or digit and all that follow, vowel signs and accents included.
+
+    `\\w` leaves combining marks out, which would make words of Hindi and others equal that differ in a vowel.
+    """
+    marks, first = "", -1
+    for code in range(0x300, 0x20000):
+        mark = unicodedata.category(chr(code))[0] == "M"
+        if mark and first < 0:
+            first = code
+        elif not mark and first >= 0:
+            marks += f"{chr(first)}-{chr(code - 1)}"
+            first = -1
+    return re.compile(f"[{CJK}]|[^\\W_{CJK}](?:[^\\W_{CJK}]|[{marks}])*")
