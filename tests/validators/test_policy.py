@@ -122,8 +122,9 @@ def test_an_unknown_type_is_a_fault_of_the_caller(kind: ProblemType) -> None:
 
 
 def test_boxes_are_converted_only_where_the_policy_says_so() -> None:
-    asked = {"prediction": '{"bbox_2d": [100, 200, 300, 400]}', "reference": "[0.1, 0.2, 0.3, 0.4]"}
-    assert score("spatial grounding", **asked).value == 0.0
+    box, reference = '{"bbox_2d": [100, 200, 300, 400]}', "[0.1, 0.2, 0.3, 0.4]"
+    assert score("spatial grounding", prediction=box, reference=reference).value == 0.0
     for profile in (PAPER, ROBUST):
         scaled = profile.model_copy(update={"box_scale": 0.001})
-        assert score("spatial grounding", policy=scaled, **asked).value == pytest.approx(1.0)
+        found = score("spatial grounding", prediction=box, reference=reference, policy=scaled)
+        assert found.value == pytest.approx(1.0)

@@ -13,31 +13,25 @@ from functools import lru_cache
 
 from videop2r_data.schemas import Check, ProblemType, RejectReason
 from videop2r_data.schemas.labels import label_options
+from videop2r_data.validators.conclusions import MAX_CHARS, Cue, conclusions
 from videop2r_data.validators.text import CJK, fold, has_cjk, words
 
 OPENING = "Based on the question, I need to notice"
 """The words that our generating prompts ask an observation to open with [paper §8.1]; they say nothing."""
-MARKERS = r"answer|option|choice|solution|correct|\\boxed|答|选项|選項|正解|정답"
+MARKERS = r"answer|conclusion|option|choice|solution|correct|\\boxed|答|结论|結論|正解|正确|正確|正しい|选项|選項|정답"
 """One of these stands in every statement of an answer, in any case; `verify` looks for them in columns."""
 _MARKER = re.compile(MARKERS, re.IGNORECASE)
 FEW_CHARS = 40
 """An observation that is longer is no placeholder."""
 SURE_LETTERS = FEW_CHARS + len(OPENING)
 """An observation with so many letters more than its question, options or answer have bytes says something."""
-_CLAIM_CHARS = 240
-_STATES = re.compile(
-    r"\b(?:answer|(?:correct|right|best|matching)\s+(?:option|choice|solution))\b(?:\s+to\s+th(?:e|is)\s+question)?"
-    r"[\s*_`\"']*(?:\b(?:is|are|should\s+be|must\s+be|would\s+be|will\s+be|has\s+to\s+be)\b\s*:?|[:=])"
-    r"|\\boxed(?=\{)"
-    r"|(?:正确)?答案(?:应该)?(?:是|为|：|:)|正解は|答えは|정답은",
-    re.IGNORECASE,
-)
+_STATES = (Cue.ANSWER, Cue.OPTION, Cue.BOXED, Cue.RIGHT)
 _NAMES_OPTION = re.compile(
     r"\b(?:match(?:es|ing)?|aligns?\s+with|closest\s+to|corresponds?\s+to|corresponding\s+to|consistent\s+with|points?\s+to|supports?|indicates?|"
     r"confirms?|which\s+is|making)\s+(?:the\s+)?(?:option|choice|answer)\s+[(\"'*]*([A-Z]|\d{1,2})\b"
     r"|\b(?:option|choice|answer)\s+[(\"'*]*([A-Z]|\d{1,2})[)\"'*]*\s+(?:is|seems|appears|looks)\s+(?:to\s+be\s+)?"
     r"(?:the\s+)?(?:correct|right|best|answer)\b"
-    r"|选项?\s*([A-Z])\s*(?:是)?正确",
+    r"|选项?\s*([A-Z])\s*(?:是)?正确|정답은\s*([A-Z])",
     re.IGNORECASE,
 )
 _NOT_STATED = re.compile(
@@ -46,7 +40,7 @@ _NOT_STATED = re.compile(
     re.IGNORECASE,
 )
 """In front of a statement, in its clause: it is asked for or ruled out, not made."""
-_QUOTE_OPEN = re.compile(r"[\"“”'‘’「『《]")
+_QUOTED = re.compile(r"\"[^\"]{1,300}\"|“[^”]{1,300}”|‘[^’]{1,300}’|「[^」]{1,300}」|『[^』]{1,300}』")
 _CLAUSE_END = re.compile(r"[.!?](?=\s|\Z|[)\"'*\]])|\n|[。！？;；]")
 _PLACEHOLDERS = """
     n na none null nil nothing todo tbd unknown empty observation observations here text content see video
@@ -129,35 +123,26 @@ def _is_bare_answer(said: str, options: tuple[str, ...], answer: str) -> bool:
 
 
 def _statement(text: str, options: tuple[str, ...], answer: str) -> str | None:
-    """The first sentence that states an answer; None: there is none, or none is sure."""
-    for match in _STATES.finditer(text):
-        claim = text[match.end() : match.end() + _CLAIM_CHARS]
-        end = _claim_end(claim)
-        if not _is_stated(text, match.start()) or claim[end : end + 1] in ("?", "？"):
-            continue
-        if match.group().startswith("\\") or _claims(claim[:end], options, answer):
-            return text[match.start() : match.end() + end]
+    """The first claim that states an answer; None: there is none, or none is sure."""
+    text = _QUOTED.sub(_without_quotation, text)
+    for begin in range(0, len(text), MAX_CHARS):
+        for found in conclusions(text[begin : begin + MAX_CHARS]):
+            if found.open or found.cue not in _STATES:
+                continue
+            if found.cue is Cue.BOXED or _claims(found.claim, options, answer):
+                return found.claim
     labels = {label for label, _ in _options(options)}
     for match in _NAMES_OPTION.finditer(text):
         label = next(group for group in match.groups() if group)
-        if label.casefold() in labels and _is_stated(text, match.start()):
+        before = _CLAUSE_END.split(text[max(0, match.start() - 160) : match.start()])[-1]
+        if label.casefold() in labels and _NOT_STATED.search(before) is None:
             return match.group()
     return None
 
 
-def _claim_end(claim: str) -> int:
-    """Where a claim ends; the stop of a label (`A. a cat`) ends none."""
-    lead = re.match(r"[\s\"'“*(\[{]*[A-Z0-9]{1,2}\.", claim)
-    end = _CLAUSE_END.search(claim, lead.end() if lead else 0)
-    return end.start() if end else len(claim)
-
-
-def _is_stated(text: str, at: int) -> bool:
-    """Whether the clause before a statement makes it: no question, condition or quotation of a sign."""
-    before = _CLAUSE_END.split(text[max(0, at - 160) : at])[-1]
-    if _NOT_STATED.search(before):
-        return False
-    return len(_QUOTE_OPEN.findall(re.sub(r"\w['’]\w", "", before))) % 2 == 0
+def _without_quotation(match: re.Match[str]) -> str:
+    """A sign that states an answer is something seen; an answer in quotation marks (`is "B"`) is none."""
+    return " " if _MARKER.search(match.group()) else match.group()
 
 
 def _claims(claim: str, options: tuple[str, ...], answer: str) -> bool:
