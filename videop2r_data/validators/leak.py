@@ -18,7 +18,8 @@ from videop2r_data.validators.text import CJK, fold, has_cjk, words
 
 OPENING = "Based on the question, I need to notice"
 """The words that our generating prompts ask an observation to open with [paper §8.1]; they say nothing."""
-MARKERS = r"answer|conclusion|option|choice|solution|correct|\\boxed|答|结论|結論|正解|正确|正確|正しい|选项|選項|정답"
+_ENGLISH = r"answer|conclusion|option|choice|solution|correct|\\boxed"
+MARKERS = rf"{_ENGLISH}|答|结论|結論|正解|正确|正確|正しい|选项|選項|정답"
 """One of these stands in every statement of an answer, in any case; `verify` looks for them in columns."""
 _MARKER = re.compile(MARKERS, re.IGNORECASE)
 FEW_CHARS = 40
