@@ -293,7 +293,7 @@ def main() -> None:
         print(json.dumps(child(options)))
         return
     samples = min(options.samples, CLIPS) if options.media == "clips" else options.samples
-    kinds = ["bare", "bare-uvloop", "build"]
+    kinds = ["bare", "bare-uvloop", "build", *(["passthrough"] if options.media == "fits" else [])]
     with tempfile.TemporaryDirectory() as folder, server(LATENCY_S) as url:
         write_pool(Path(folder), samples, options.media)
         for concurrency in options.concurrency:

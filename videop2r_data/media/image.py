@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -84,10 +85,9 @@ def load_image(path: Path, limits: MediaLimits) -> NDArray[np.uint8]:
 def _upright(picture: Image) -> Image:
     from PIL import ImageOps
 
-    try:
-        return ImageOps.exif_transpose(picture)
-    except (ValueError, SyntaxError, TypeError, KeyError, OSError):
-        return picture  # A broken EXIF block says nothing about the pixels.
+    with contextlib.suppress(ValueError, SyntaxError, TypeError, KeyError, OSError):
+        ImageOps.exif_transpose(picture, in_place=True)  # a broken EXIF block says nothing about the pixels
+    return picture
 
 
 def _rgb(picture: Image) -> Image:
@@ -105,7 +105,7 @@ def _rgb(picture: Image) -> Image:
         layer = picture.convert("RGBA")
         base = Image.new("RGBA", layer.size, (255, 255, 255, 255))
         return Image.alpha_composite(base, layer).convert("RGB")
-    return picture.convert("RGB")
+    return picture if picture.mode == "RGB" else picture.convert("RGB")
 
 
 def sample_image(path: Path, spec: MediaSpec) -> Sampled:
@@ -126,11 +126,11 @@ def sample_image(path: Path, spec: MediaSpec) -> Sampled:
         min_pixels=spec.min_pixels,
         max_pixels=spec.image_max_pixels or spec.max_pixels,
     )
-    picture = Image.fromarray(source)
     if (height, width) != (tall, wide):
-        picture = picture.resize((width, height), Image.Resampling.BICUBIC)
+        scaled = Image.fromarray(source).resize((width, height), Image.Resampling.BICUBIC)
+        source = np.asarray(scaled)
     return Sampled(
-        array=np.asarray(picture)[None].copy(),
+        array=source[None].copy(),
         indices=(0,),
         times_s=(0.0,),
         total=1,
