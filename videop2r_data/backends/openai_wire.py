@@ -99,7 +99,7 @@ def _content_parts(frames: Frames, form: VideoForm) -> bytes:
         url = b"data:video/jpeg;base64," + b",".join(pictures)
         return b'{"type":"video_url","video_url":{"url":"' + url + b'"}}'
     head = b'{"type":"image_url","image_url":{"url":"data:' + frames.mime.encode() + b";base64,"
-    return b",".join(head + picture + b'"}}' for picture in pictures)
+    return head + (b'"}},' + head).join(pictures) + b'"}}'
 
 
 def _vllm_fields(record: MediaRecord) -> dict[str, Any]:

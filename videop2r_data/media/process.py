@@ -155,7 +155,7 @@ class Decoder:
             self._write(process, request)
         try:
             if before is not None and not before.done():
-                await asyncio.wait((before,))
+                await asyncio.shield(before)
             if self._process is not process:
                 raise DisplacedError
             async with asyncio.timeout(wall_s):
@@ -181,7 +181,7 @@ class Decoder:
         """Wait until every answer was read."""
         last = self._last_turn
         if last is not None and not last.done():
-            await asyncio.wait((last,))
+            await asyncio.shield(last)
 
     def _write(self, process: Process, message: dict[str, Any]) -> None:
         assert process.stdin is not None
