@@ -24,11 +24,11 @@ from videop2r_data.cli.common import (
     UNFINISHED,
     err_console,
     out_console,
-    print_json,
     read_recipe,
     shell,
     with_overrides,
 )
+from videop2r_data.cli.output import print_json
 from videop2r_data.cli.progress import BuildProgress
 from videop2r_data.cli.render_tables import plural, type_table
 from videop2r_data.cli.signals import run_draining

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from videop2r_data.cli.common import err_console, errors_as_messages, shell
+from videop2r_data.cli.output import say
 
 FolderArg = Annotated[Path, typer.Argument(help="A data set that was built here.")]
 ReportOpt = Annotated[
@@ -45,7 +46,7 @@ def card(folder: FolderArg, judge_report: ReportOpt = None, figures: FiguresOpt 
             if judge_report is not None:
                 kept.unlink() if before is None else kept.write_bytes(before)
             raise
-    typer.echo(f"wrote {shell(path)} and croissant.json beside it")
+    say(f"wrote {shell(path)} and croissant.json beside it")
 
 
 def _draw(folder: Path) -> None:

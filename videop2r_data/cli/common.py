@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shlex
 import sys
-import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from videop2r_data.cli.output import print_json, print_traceback
 from videop2r_data.cli.verbosity import Level, level
 
 if TYPE_CHECKING:
@@ -27,19 +27,19 @@ OK, FINDINGS, USAGE, UNFINISHED = 0, 1, 2, 3
 
 def err_console() -> Console:
     """For people: progress and notes go to stderr; with `-q` nowhere."""
-    from rich.console import Console
+    from videop2r_data.cli.console import SafeConsole
 
-    return Console(stderr=True, highlight=False, quiet=level() is Level.QUIET)
+    return SafeConsole(stderr=True, highlight=False, quiet=level() is Level.QUIET)
 
 
 def out_console() -> Console:
     """For results: stdout; piped it is as wide as COLUMNS says, else 80."""
-    from rich.console import Console
+    from videop2r_data.cli.console import SafeConsole
 
     if sys.stdout.isatty():
-        return Console(highlight=False)
+        return SafeConsole(highlight=False)
     columns = os.environ.get("COLUMNS", "")
-    return Console(highlight=False, width=int(columns) if columns.isdecimal() and int(columns) else 80)
+    return SafeConsole(highlight=False, width=int(columns) if columns.isdecimal() and int(columns) else 80)
 
 
 def shell(path: object) -> str:
@@ -49,14 +49,6 @@ def shell(path: object) -> str:
     ("'my set'", 'my-set')
     """
     return shlex.quote(str(path))
-
-
-def print_json(value: Any) -> None:
-    """One JSON document on stdout."""
-    import orjson
-
-    sys.stdout.buffer.write(orjson.dumps(value, option=orjson.OPT_INDENT_2) + b"\n")
-    sys.stdout.buffer.flush()
 
 
 @contextmanager
@@ -83,7 +75,7 @@ def errors_as_messages(*, as_json: bool = False) -> Iterator[None]:
         if error is None:
             raise
         if level() is Level.VERBOSE:
-            traceback.print_exception(caught)
+            print_traceback(caught)
         head = f"{error.where}: {error.message}" if error.where else error.message
         _complain(head, type(error).__name__, error.hint or "", as_json)
         raise typer.Exit(UNFINISHED if isinstance(error, BusyError) else FINDINGS) from None
@@ -109,13 +101,14 @@ def _foreseen(error: BaseException) -> P2RError | None:
 
 
 def _complain(message: str, kind: str, hint: str, as_json: bool) -> None:
-    from rich.console import Console
     from rich.text import Text
+
+    from videop2r_data.cli.console import SafeConsole
 
     text = Text("error: ", style="bold red") + Text(message)
     if hint:
         text += Text("\n  " + hint.replace("\n", "\n  "))
-    Console(stderr=True, highlight=False).print(text, soft_wrap=True)  # with -q too
+    SafeConsole(stderr=True, highlight=False).print(text, soft_wrap=True)  # with -q too
     if as_json:
         print_json({"error": {"kind": kind, "message": message, "hint": hint}})
 

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from videop2r_data.cli.common import err_console, errors_as_messages, out_console, print_json, shell
+from videop2r_data.cli.common import err_console, errors_as_messages, out_console, shell
+from videop2r_data.cli.output import print_json, say
 
 if TYPE_CHECKING:
     from videop2r_data.builders.release import Release
@@ -267,7 +268,7 @@ def _serve(made: Gallery, port: int) -> None:
     from videop2r_data.cards.gallery_serve import GalleryServer
 
     with GalleryServer(made.page(served=True), made.clips, port=port) as server:
-        typer.echo(f"serving at {server.url} (Ctrl-C ends it)", err=True)  # with -q too: nobody else knows it
+        say(f"serving at {server.url} (Ctrl-C ends it)", err=True)  # with -q too: nobody else knows it
         try:
             server.serve_forever()
         except KeyboardInterrupt:

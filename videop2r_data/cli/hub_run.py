@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from videop2r_data.cli.common import FINDINGS, OK, UNFINISHED, err_console, out_console, print_json, shell
+from videop2r_data.cli.common import FINDINGS, OK, UNFINISHED, err_console, out_console, shell
+from videop2r_data.cli.output import print_json
 from videop2r_data.cli.render_hub import Bytes, render_media, render_pull, render_push
 from videop2r_data.cli.render_tables import plural
 from videop2r_data.errors import HubError

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import typer
 
-from videop2r_data.cli.common import FINDINGS, OK, err_console, out_console, print_json
+from videop2r_data.cli.common import FINDINGS, OK, err_console, out_console
+from videop2r_data.cli.output import print_json
 
 
 def run_verify(where: str, *, revision: str | None, workers: int, as_json: bool) -> None:
@@ -39,7 +40,7 @@ def run_reproduce(folder: Path, *, work: Path | None, base: Path | None, as_json
     else:
         console = out_console()
         for file in report.files:
-            console.print(f"{'same' if file.same else 'DIFFERS':8} {file.path}", soft_wrap=True)
+            console.print(f"{'same' if file.same else 'DIFFERS':8} {file.path}", soft_wrap=True, markup=False)
         for cause in report.causes:
             console.print(f"  {cause}", markup=False)
         console.print("[bold]every file is the same[/]" if report.same else "[bold red]not the same[/]")

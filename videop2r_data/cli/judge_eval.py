@@ -13,10 +13,10 @@ from videop2r_data.cli.common import (
     err_console,
     errors_as_messages,
     out_console,
-    print_json,
     read_recipe,
     shell,
 )
+from videop2r_data.cli.output import print_json
 
 if TYPE_CHECKING:
     from videop2r_data.builders.judge_report import CalibrationReport, JudgedLabel
@@ -160,8 +160,8 @@ def _show(report: CalibrationReport, out: Path) -> None:
         )
     if not report.complete:
         console.print("money ran out: raise --max-cost and run the same command, nothing is lost")
-    console.print(f"disagreements: {shell(out / 'disagreements.jsonl')}")
-    console.print(f"next: p2r-data gallery DIR --verdicts {shell(out / 'verdicts.jsonl')}")
+    console.print(f"disagreements: {shell(out / 'disagreements.jsonl')}", markup=False)
+    console.print(f"next: p2r-data gallery DIR --verdicts {shell(out / 'verdicts.jsonl')}", markup=False)
 
 
 def _figure(value: Estimate, *, percent: bool) -> str:

@@ -16,10 +16,10 @@ from videop2r_data.cli.common import (
     err_console,
     errors_as_messages,
     out_console,
-    print_json,
     read_recipe,
     shell,
 )
+from videop2r_data.cli.output import print_json, say
 
 if TYPE_CHECKING:
     from videop2r_data.builders.check_report import CheckReport, FileLine
@@ -137,11 +137,11 @@ def _end(found: CheckReport, report: Path | None, *, as_json: bool, following: s
 
         render_check(found, out_console())
         if report is not None:
-            typer.echo(f"every file: {shell(report)}")
+            say(f"every file: {shell(report)}")
         elif not found.ok and found.files_ok < found.files:
-            typer.echo("every file with its detail: --report FILE.jsonl")
+            say("every file with its detail: --report FILE.jsonl")
         if following:
-            typer.echo(following)
+            say(following)
     raise typer.Exit(OK if found.ok else FINDINGS)
 
 
@@ -175,7 +175,7 @@ def _doctor(name: str, out: Path | None, work: Path | None, *, as_json: bool) ->
 
         render_doctor(found, out_console())
         again = "next: mend what is marked `error`, then p2r-data doctor"
-        typer.echo(f"{'next: p2r-data check' if found.ok else again} {shell(name)}")
+        say(f"{'next: p2r-data check' if found.ok else again} {shell(name)}")
     raise typer.Exit(OK if found.ok else FINDINGS)
 
 

@@ -11,11 +11,11 @@ from videop2r_data.cli.common import (
     OK,
     err_console,
     out_console,
-    print_json,
     read_recipe,
     shell,
     with_overrides,
 )
+from videop2r_data.cli.output import print_json, say
 from videop2r_data.errors import ConfigError
 
 
@@ -76,7 +76,7 @@ def run_schema(name: str) -> None:
         "label": HumanLabel,
     }
     if not name:
-        typer.echo("\n".join(known))
+        say("\n".join(known))
         return
     if name not in known:
         raise ConfigError(f"no schema {name!r}", hint=f"one of: {', '.join(known)}")
@@ -96,4 +96,4 @@ def run_init(path: Path, *, template: str, force: bool) -> None:
         raise ConfigError("the file exists", where=str(path), hint="--force replaces it")
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(recipe_text(template), encoding="utf-8")
-    typer.echo(f"wrote {path}; edit its sources, then: p2r-data check {shell(path)}")
+    say(f"wrote {path}; edit its sources, then: p2r-data check {shell(path)}")

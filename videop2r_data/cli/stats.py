@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from videop2r_data.cli.common import err_console, errors_as_messages, out_console, print_json, shell
+from videop2r_data.cli.common import err_console, errors_as_messages, out_console, shell
+from videop2r_data.cli.output import print_json
 
 if TYPE_CHECKING:
     from videop2r_data.builders.release import Release

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from videop2r_data.cli.common import errors_as_messages, out_console, print_json
+from videop2r_data.cli.common import errors_as_messages, out_console
+from videop2r_data.cli.output import print_json
 from videop2r_data.cli.verbosity import Program, QuietOpt, VerboseOpt, VersionOpt
 
 if TYPE_CHECKING:

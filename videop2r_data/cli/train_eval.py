@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from videop2r_data.cli.common import err_console, errors_as_messages, out_console, print_json, shell
+from videop2r_data.cli.common import err_console, errors_as_messages, out_console, shell
+from videop2r_data.cli.output import print_json, say
 
 if TYPE_CHECKING:
     from videop2r_data.trainer.evaluate.report import EvalReport
@@ -146,7 +147,7 @@ def _refresh_card(run: Path) -> None:
     try:
         make_card(run)
     except P2RError as error:
-        typer.echo(f"no card: {error}", err=True)
+        say(f"no card: {error}", err=True)
 
 
 def show_report(report: EvalReport) -> None:

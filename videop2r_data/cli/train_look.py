@@ -8,7 +8,8 @@ from typing import Annotated
 import typer
 
 from videop2r_data.cli import train_eval
-from videop2r_data.cli.common import err_console, errors_as_messages, out_console, print_json, shell
+from videop2r_data.cli.common import err_console, errors_as_messages, out_console, shell
+from videop2r_data.cli.output import print_json
 
 
 def add(app: typer.Typer) -> None:

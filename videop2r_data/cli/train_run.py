@@ -154,7 +154,7 @@ def init(
 
 def schema() -> None:
     """Print the JSON Schema of a training recipe."""
-    from videop2r_data.cli.common import print_json
+    from videop2r_data.cli.output import print_json
     from videop2r_data.trainer.run.config import TrainRecipe
 
     with errors_as_messages():

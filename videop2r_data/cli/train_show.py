@@ -13,7 +13,8 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from videop2r_data.cli.common import OK, UNFINISHED, err_console, out_console, print_json, shell
+from videop2r_data.cli.common import OK, UNFINISHED, err_console, out_console, shell
+from videop2r_data.cli.output import print_json, say
 from videop2r_data.errors import ConfigError, P2RError
 from videop2r_data.trainer.recipes import list_train_recipes, train_recipe_text
 from videop2r_data.trainer.run.config import TrainRecipe
@@ -113,7 +114,7 @@ def run_stage(
             hint=f"run: p2r-train {recipe.stage} {shell(name)}",
         )
     if dry_run:
-        typer.echo(recipe_yaml(recipe), nl=False)
+        say(recipe_yaml(recipe), nl=False)
         return
     from videop2r_data.trainer.run.train import train
 
@@ -222,4 +223,4 @@ def write_recipe(name: str, path: Path, *, force: bool) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text, encoding="utf-8")
     stage = load_train_recipe(name).stage
-    typer.echo(f"wrote {path}; edit its data and model, then: p2r-train {stage} {shell(path)}")
+    say(f"wrote {path}; edit its data and model, then: p2r-train {stage} {shell(path)}")

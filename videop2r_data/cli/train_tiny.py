@@ -12,9 +12,9 @@ from videop2r_data.cli.common import (
     err_console,
     errors_as_messages,
     out_console,
-    print_json,
     shell,
 )
+from videop2r_data.cli.output import print_json
 
 _EPILOG = "Example: p2r-train tiny tiny --steps 1500"
 
@@ -127,11 +127,17 @@ def _train(
 
 def _show(made: dict[str, Any]) -> None:
     console = out_console()
-    console.print(f"made       {shell(made['model'])}: {made['weights']:,} weights", soft_wrap=True)
+    console.print(
+        f"made       {shell(made['model'])}: {made['weights']:,} weights", soft_wrap=True, markup=False
+    )
     if "run" not in made:
-        console.print(f"train it   p2r-train tiny {shell(made['model'])} --steps 1500", soft_wrap=True)
+        console.print(
+            f"train it   p2r-train tiny {shell(made['model'])} --steps 1500", soft_wrap=True, markup=False
+        )
     elif not made["complete"]:
         console.print(f"stopped after step {made['steps_done']:,}; the same command goes on")
     else:
-        console.print(f"trained    {shell(made['trained'])}, last loss {made['loss']:.3f}", soft_wrap=True)
-        console.print(f"see it     p2r-train plot {shell(made['run'])}", soft_wrap=True)
+        console.print(
+            f"trained    {shell(made['trained'])}, last loss {made['loss']:.3f}", soft_wrap=True, markup=False
+        )
+        console.print(f"see it     p2r-train plot {shell(made['run'])}", soft_wrap=True, markup=False)

@@ -43,7 +43,11 @@ def set_level(chosen: Level) -> None:
     if chosen is Level.VERBOSE and before is not chosen:
         import logging
 
-        logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(name)s: %(message)s")
+        from videop2r_data.cli.output import VisibleFormatter
+
+        handler = logging.StreamHandler(sys.stderr)
+        handler.setFormatter(VisibleFormatter("%(name)s: %(message)s"))
+        logging.basicConfig(level=logging.INFO, handlers=[handler])
         typer.echo(_environment(), err=True)
 
 

@@ -1,0 +1,41 @@
+"""Text from outside as people may see it: nothing in it steers a terminal or turns the order of reading."""
+
+from __future__ import annotations
+
+import re
+
+_BIDI = "\u061c\u202a-\u202e\u2066-\u2069"
+_STEERING = re.compile(
+    f"[\x00-\x08\x0b-\x1f\x7f-\x9f{_BIDI}\u2028\u2029\ufff9-\ufffb\ud800-\udfff\U000e0000-\U000e007f]"
+)
+"""C0 but tab and line feed, DEL, C1, bidirectional embeddings, overrides and isolates, line and paragraph
+separators, interlinear annotation, lone surrogates, tag characters."""
+_PICTURES = {code: chr(0x2400 + code) for code in range(0x20)} | {0x7F: "\u2421"}
+_UNSEEN = "\ufffd"
+
+
+def visible(text: str) -> str:
+    r"""The text with a visible sign for every character that would act instead of being seen.
+
+    Control characters become their pictures (ESC is `␛`), others U+FFFD; `\r\n` is a line feed. Marks that
+    join letters or say the direction of one word stay, for scripts need them.
+
+    >>> visible("a\x1b]8;;http://x\x07b"), visible("x\u202ey"), visible("one\r\ntwo")
+    ('a␛]8;;http://x␇b', 'x\ufffdy', 'one\ntwo')
+    """
+    if _STEERING.search(text) is None:
+        return text
+    return _STEERING.sub(_shown, text.replace("\r\n", "\n"))
+
+
+def visible_line(text: str) -> str:
+    r"""The same, on one line.
+
+    >>> visible_line("one\ntwo")
+    'one two'
+    """
+    return " ".join(visible(text).split())
+
+
+def _shown(match: re.Match[str]) -> str:
+    return _PICTURES.get(ord(match.group()), _UNSEEN)
