@@ -98,6 +98,31 @@ LOOK_ALIKES = (
     _wrong("a", "A", "a text that is a small letter", OUT_OF_STEP, "mismatch"),
 )
 
+LETTERED = ("A. B", "B. C", "C. A")
+FORMULAS = ("A. 3 + x", "B. B(x) = 3", "C. A(x) = 3")
+BOLD = ("A. a call is an **offer**", "B. a bid is an **offer**", "C. 2**3")
+STREETS = ("A. Track No. 2", "B. Track No. 8", "C. Mr. Nile")
+SENTENCES = ("A. It rolls. It stops.", "B. It slides. It stops.")
+FALLING = ("-3.47%", "+3.47%")
+
+TEXTS = (
+    _right("The answer is B.", "B", "a letter that is another option's text: the label counts", LETTERED),
+    _right("The answer is B because it fits.", "B", "the same with a reason", LETTERED),
+    _wrong("The answer is B.", "A", "the label counts, not the text", LETTERED, "mismatch"),
+    _right("Based on the video, the answer is A(x) = 3", "C", "a text that begins with a letter", FORMULAS),
+    _right("A. a call is an **offer**", "A", "bold inside of the text", BOLD),
+    _right("**A. a call is an offer**", "A", "bold around it, none inside", BOLD),
+    _wrong("23", "C", "a power is not a number of two digits", BOLD),
+    _right("2**3", "C", "a power", BOLD),
+    _right("Based on the video, the answer is Track No. 8.", "B", "a stop inside of the text", STREETS),
+    _right("The answer is Mr. Nile, as he waves.", "C", "a title", STREETS),
+    _right(
+        "Based on the video, the answer is It slides. It stops.", "B", "a text of two sentences", SENTENCES
+    ),
+    _right("The correct answer is (A) -3.47%", "A", "a sign", FALLING),
+    _wrong("The correct answer is (B) -3.47%", "B", "a letter beside another sign", FALLING),
+)
+
 LISTS = (
     *(_wrong("A. cat B. dog C. bird", right, "all options", PETS) for right in "ABC"),
     *(_wrong("A. cat\nB. dog\nC. bird", right, "all options, a line each", PETS) for right in "AC"),
@@ -203,6 +228,8 @@ YES_NO = (
     _wrong("Yes, maybe.", "A", "in doubt", YES),
     _wrong("Yes? He may be.", "A", "a question", YES),
     _wrong("Yes, the man is not running.", "A", "yes to a negation: no telling", YES),
+    _wrong("Yes, that is false.", "A", "taken back", YES),
+    _wrong("No. 5", "B", "a number", YES),
     _wrong("Not yes", "A", "negated", YES),
     _wrong("No doubt", "B", "an idiom", YES),
     _wrong("No one is running.", "B", "no as part of a word", YES),
@@ -281,4 +308,4 @@ SEVERAL = (
     Case("C", "CAT", 0, None, "no options: letters do not run together", (), "bad_reference"),
 )
 
-CASES = (*LOOK_ALIKES, *LISTS, *NAMED, *YES_NO, *SEVERAL)
+CASES = (*LOOK_ALIKES, *TEXTS, *LISTS, *NAMED, *YES_NO, *SEVERAL)

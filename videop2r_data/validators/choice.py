@@ -19,7 +19,7 @@ from videop2r_data.validators.options import (
     text_key,
 )
 from videop2r_data.validators.sentences import by_lead, concluded
-from videop2r_data.validators.text import unwrap
+from videop2r_data.validators.text import unwrap, without_bold
 
 _LONE = re.compile(r"[(\[{<]?\s*([A-Za-z]|\d{1,2})\s*[)\]}>]?\s*[.:,;)、。]?")
 _LED = re.compile(
@@ -83,7 +83,9 @@ def read_choice(text: str, known: OptionSet, policy: Policy = ROBUST) -> Choice:
 
 def bare_text(text: str) -> str:
     """An answer without bold, quotes, boxes and mathematics around it, folded."""
-    text = unwrap(even(text)).replace("**", "").replace("__", "").strip()
+    text = without_bold(unwrap(even(text))).strip()
+    for mark in ("**", "__"):
+        text = text.removeprefix(mark).removesuffix(mark).strip() if text.count(mark) == 1 else text
     for mark in "*_":
         if len(text) > 2 and text[0] == text[-1] == mark and mark not in text[1:-1]:
             text = text[1:-1].strip()

@@ -114,7 +114,10 @@ _SUBJECT = re.compile(
     r"(?<![A-Za-z0-9_'’])[(（「\"'*]{0,3}(?:[A-Z]|\d{1,2})[)）」\"'*]{0,3}(?:[.:]\s+[^.!?。]{1,200})?\s*\Z"
 )
 """What stands before a verdict: `B`, `(B)`, `B: dog`."""
-_STOP = re.compile(r"[.!?](?=\s|$|[)\"'*\]])|\n\s*\n|[。！？]")
+_STOP = re.compile(
+    r"(?<!\bMr)(?<!\bDr)(?<!\bMs)(?<!\bSt)(?<!\bvs)(?<!\bMrs)[.!?](?=\s|$|[)\"'*\]])(?!(?<=\bNo\.)\s\d)"
+    r"|\n\s*\n|[。！？]"
+)
 _LETTER_STOP = re.compile(
     r"[\s\"'“(*_`$\\\[{（「]*(?:[Oo]ption\s+|[Cc]hoice\s+)?[\"'(*{（]*(?:[A-Z]|\d{1,2})\.(?=\s+(\w+))"
 )
@@ -140,16 +143,23 @@ _TURN = re.compile(
     r"|等等|等一下|不对|但|然而|不过|其实|实际上|しかし|だが|けれど|でも|ただし|待って|実は|いや[、，]",
     re.IGNORECASE,
 )
-_BEHIND_FIGURE = re.compile(
+_REASON = re.compile(
     r"\s*(?:,?\s*\b(?:because|since|as|due\s+to|given|rather\s+than|instead\s+of|whereas)\b|,\s*not\b|,?\s*which\s+is\b"
-    r"|\s(?:in|on|at|inside|within|during|throughout)\s+(?:the|this|that|a|an|total|all|front)\b"
-    r"|\s(?:visible|shown|present|altogether|overall)\b|[,，、]?\s*(?:因为|因為|由于|而不是|なぜなら)).*",
+    r"|[,，、]?\s*(?:因为|因為|由于|而不是|なぜなら)).*",
     re.IGNORECASE | re.DOTALL,
 )
+_PLACE = re.compile(
+    r"\s(?:(?:in|on|at|inside|within|during|throughout)\s+(?:the|this|that|a|an|total|all|front)|visible|shown|present|"
+    r"altogether|overall)\b(?![^\0]*(?:\d|\b(?:and|or|plus|but|then|left|more|less)\b)).*",
+    re.IGNORECASE | re.DOTALL,
+)
+"""Where something is counted, as long as nothing is counted in another place."""
 _BEFORE_FIGURE = re.compile(r"\A(?:(?:exactly|only|just|a\s+total\s+of|in\s+total)\s+)+", re.IGNORECASE)
 _ENDING = re.compile(
     r"(?:です|である|だ|でした|となります|になります|あります|ある|います|いる|了)?\s*[.。]?\s*\Z"
 )
+_CAPITAL = re.compile(r"(?<![A-Za-z0-9_'’])(?:[B-HJ-Z]|A(?!\s[a-z]))(?![A-Za-z0-9_'’])")
+"""A letter on its own that may be an option's: no article and no pronoun."""
 _ENDS_OPEN = re.compile(r"では?な|では?あり|じゃな|じゃあり|かもしれ|とは限|と思われ|でしょう")
 """Japanese negates and hedges at the end of a sentence."""
 _ASKS = re.compile(r"(?:[?？]|吗|嗎|呢|么|ですか|ますか|だろうか|でしょうか)\s*[。.]?\s*\Z")
@@ -189,7 +199,8 @@ def figure(conclusion: Conclusion) -> str:
     >>> [figure(c) for c in conclusions("There are 5 balls in the box.")]
     ['5 balls']
     """
-    claim = _BEFORE_FIGURE.sub("", _BEHIND_FIGURE.sub("", conclusion.claim, count=1), count=1)
+    claim = _PLACE.sub("", _REASON.sub("", conclusion.claim, count=1), count=1)
+    claim = _BEFORE_FIGURE.sub("", claim, count=1)
     return _ENDING.sub("", claim).strip(" \t\n\"'“”‘’`*_")
 
 
@@ -232,8 +243,14 @@ def _about(text: str, cue: Cue, subject: re.Match[str], behind: int) -> tuple[in
     """The conclusion before a verdict: `B is correct`."""
     end, asks = _sentence_end(text, behind)
     rest, after = text[behind:end], text[end + 1 :]
-    doubted = asks or is_doubtful(rest) or _leaves_open(rest) or _is_open(text, subject.start(), after)
-    return subject.start(), Conclusion(cue, subject.group().strip(), doubted, after)
+    doubted = (
+        asks
+        or is_doubtful(rest)
+        or _CAPITAL.search(rest)
+        or _leaves_open(rest)
+        or _is_open(text, subject.start(), after)
+    )
+    return subject.start(), Conclusion(cue, subject.group().strip(), bool(doubted), after)
 
 
 def _leaves_open(claim: str) -> bool:

@@ -26,7 +26,7 @@ _UNSURE = re.compile(
     re.IGNORECASE,
 )
 _NOT = re.compile(
-    r"\b(?:no|not|never|none|nobody|nothing|cannot|neither|nor)\b|n't\b|不|没|沒|非|未|ない|ません|なく",
+    r"\b(?:no|not|never|none|nobody|nothing|cannot|neither|nor|false|wrong|incorrect|untrue)\b|n't\b|不|没|沒|非|未|ない|ません|なく",
     re.IGNORECASE,
 )
 

@@ -24,8 +24,8 @@ _CONTRAST = re.compile(
     re.IGNORECASE,
 )
 _TAKEN_BACK = re.compile(
-    r"\b(?:if|unless|wrong|incorrect|false|maybe|perhaps|might|may|probably|possibly)\b|\bnot\s+(?:correct|right|true)\b"
-    r"|\b(?:but|however|although|though)\b(?!\s+not\b)|ではな|でな|じゃな|ではあり|じゃあり|かも|とは限|不正确|不对|错|間違|誤|可能|也许|吗",
+    r"\A\W*(?:and/)?or\b|\b(?:if|unless|wrong|incorrect|false|maybe|perhaps|might|may|probably|possibly)\b|\bnot\s+(?:correct|right|true)\b"
+    r"|\b(?:but|however|although|though)\b(?!\s+not\b)|ではな|でな|じゃな|ではあり|じゃあり|かも|とは限|不正确|不对|错|以外|之外|除外|或|間違|誤|可能|也许|吗",
     re.IGNORECASE,
 )
 _LEAD = re.compile(
@@ -43,7 +43,7 @@ _LATER = re.compile(
     r"(?:\b[Oo]ption|\b[Cc]hoice|选项|選択肢|(?:\A|\n)\s*[-*•]?)\s*[(\"'*]*([A-Z])(?![A-Za-z0-9_'’])"
 )
 _COPULA = re.compile(
-    r"\b(?:is|are|was|were|be|shows?|depicts?)\s+(?:(?:a|an|the)\s+)?[\"'“*(]*\Z|(?:是|为)[“「\"]?\Z",
+    r"\b(?:is|are|was|were|shows?|depicts?|(?:would|must|will|should|(?:seems?|appears?)\s+to)\s+be)\s+(?:(?:a|an|the)\s+)?[\"'“*(]*\Z|(?:是|为)[“「\"]?\Z",
     re.IGNORECASE,
 )
 _SETTLES = re.compile(
@@ -75,13 +75,15 @@ def named_option(claim: str, known: OptionSet, policy: Policy = ROBUST) -> str |
     >>> [named_option(c, pets) for c in ("B. dog, since it barks", "the dog", "B. cat", "A or B", "a mess")]
     ['B', 'B', None, None, None]
     """
+    if claim in known.labels:
+        return claim  # also where another option's text is this letter
     whole = by_text(claim, known) if policy.option_text_alone else None
     whole = whole or by_name(claim, known)
-    letter = _LETTER.match(claim)
-    if letter is not None and letter.group(1) in known.labels and _is_letter(letter, claim):
-        return _by_letter(claim, letter, known) if whole is None or whole == letter.group(1) else None
     if whole is not None:
         return whole
+    letter = _LETTER.match(claim)
+    if letter is not None and letter.group(1) in known.labels and _is_letter(letter, claim):
+        return _by_letter(claim, letter, known)
     small = _SMALL.fullmatch(claim) if policy.lowercase_letter else None
     if small is not None and small.group(1).upper() in known.labels:
         return small.group(1).upper()
@@ -92,8 +94,10 @@ def named_option(claim: str, known: OptionSet, policy: Policy = ROBUST) -> str |
 
 def _by_letter(claim: str, letter: re.Match[str], known: OptionSet) -> str | None:
     label = letter.group(1)
-    texts = texts_in(claim, known)
-    if texts and not any(same_option(text, label, known) for text in texts):
+    texts = [
+        other for other in texts_in(claim, known) if known.texts[known.labels[other]] not in known.labels
+    ]
+    if texts and not any(same_option(other, label, known) for other in texts):
         return None  # the letter of one option beside the text of another: no telling
     rest = claim[letter.end(1) :]
     own = known.keys[known.labels[label]]

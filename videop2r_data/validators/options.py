@@ -12,7 +12,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from videop2r_data.schemas.labels import LETTERS, label_options
-from videop2r_data.validators.text import fold, has_cjk, unwrap
+from videop2r_data.validators.text import fold, has_cjk, unwrap, without_bold
 
 EDGES = " \t\"'“”‘’`,;:、，：；"
 _RAISED = str.maketrans({c: f"^{i}" for i, c in enumerate("⁰¹²³⁴⁵⁶⁷⁸⁹")} | {"⁻": "^-", "−": "-"})
@@ -56,7 +56,7 @@ def text_key(text: str) -> str:
     >>> text_key("**Dog.**"), text_key(".5"), text_key("n!"), text_key("10²")
     ('dog', '.5', 'n!', '10^2')
     """
-    whole = unwrap(even(text).casefold())
+    whole = unwrap(without_bold(even(text).casefold()))
     bare = _DOTS.sub("", _STOPS.sub("", whole.strip(EDGES)).strip(EDGES))
     return bare or whole
 

@@ -20,8 +20,8 @@ from videop2r_data.validators.options import OptionSet, by_name, by_text, same_o
 from videop2r_data.validators.units import canonical_unit
 
 _AFTER_YES = re.compile(
-    r"\s*[,.;:!，。、；：！—–-]+\s*(?P<words>\S.*)|\s+(?=because|since|as\b)(?P<why>.*)|"
-    r"\s+(?P<clause>(?:it|he|she|they|there|this|that|we|you)\s+(?:is|are|was|were|do|does|did|has|have|can|will)\b.*)",
+    r"\s*[,.;:!，。、；：！—–-]+\s*(?!\d)\S.*|\s+(?=because|since|as\b).*|"
+    r"\s+(?:it|he|she|they|there|this|that|we|you)\s+(?:is|are|was|were|do|does|did|has|have|can|will)\b.*",
     re.DOTALL | re.IGNORECASE,
 )
 _LETTER = re.compile(r"[(\[]?([A-Z]|\d{1,2})[)\]]?(?=[\s,])")
@@ -92,7 +92,8 @@ def concluded(text: str, known: OptionSet, policy: Policy) -> str | ScoreReason 
 
 def _label(one: Conclusion, known: OptionSet, policy: Policy) -> str | None:
     if one.cue is not Cue.COUNT:
-        return named_option(one.claim, known, policy)
+        whole = by_text(f"{one.claim}.{one.after}", known) if one.after and policy.option_text_alone else None
+        return whole or named_option(one.claim, known, policy)  # an option's text may be of two sentences
     return counted_option(figure(one), known) if policy.option_text_alone else None
 
 

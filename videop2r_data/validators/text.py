@@ -91,6 +91,18 @@ def unwrap(text: str) -> str:
     return text
 
 
+_BOLD = re.compile(r"(?<![\w*])(\*\*|__)(?=\S)([^*_\n]+?)(?<=\S)\1(?![\w*])")
+
+
+def without_bold(text: str) -> str:
+    """Without the marks of bold words; `2**3` and a mark that stands alone stay.
+
+    >>> without_bold("**A. an **offer**"), without_bold("2**3 = 8")
+    ('**A. an offer', '2**3 = 8')
+    """
+    return _BOLD.sub(r"\2", text) if "**" in text or "__" in text else text
+
+
 def unmask_markup(text: str) -> str:
     """Text in which a tag that only looks like one is one: entities, look-alike characters, zero-width.
 
