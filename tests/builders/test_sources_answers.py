@@ -103,6 +103,27 @@ def test_options_that_are_numbers_themselves(
     assert letters(tmp_path, **settings) == read
 
 
+@pytest.mark.parametrize(
+    ("options", "answer", "read"),
+    [
+        (OPTIONS, "A,C", "A,C"),
+        (OPTIONS, "(B), (C)", "(B), (C)"),
+        (OPTIONS, ["A", "C"], "A, C"),
+        (["1. x", "2. y", "3. z"], "3,1", "C, A"),
+        (["1. x", "2. y", "3. z"], "1,4", "-"),
+        (["x, y", "y, x"], "y, x", "B"),
+        (OPTIONS, "A,E", "-"),
+        (OPTIONS, "A or C", "-"),
+        (OPTIONS, "1,3", "-"),  # indexes from 0 or from 1: nobody can tell
+    ],
+)
+def test_several_options_that_are_right_together(
+    tmp_path: Path, options: list[str], answer: Any, read: str
+) -> None:
+    pool(tmp_path, [answer], options)
+    assert letters(tmp_path) == read
+
+
 def test_every_share_of_a_pool_reads_the_same(tmp_path: Path) -> None:
     pool(tmp_path, [1, 2, 3, 1, 2, 4])
     whole = {r.sample_id: r.reference for r in read_pool([spec()], base=tmp_path) if isinstance(r, Sample)}

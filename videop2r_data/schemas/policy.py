@@ -24,7 +24,8 @@ class Policy(Model):
     lowercase_letter: bool = True
     """Multiple choice: `a` and `(a)` count as `A`."""
     answer_phrase: bool = True
-    """`The answer is A` inside the answer segment counts as `A`; also `Answer: 42`, `x = 42`."""
+    """`The answer is A` inside the answer segment counts as `A`, and so do other answers in a sentence
+    (`Based on the video, it is a dog.`); also `Answer: 42`, `x = 42`."""
     ignore_case: bool = True
     """OCR: `STOP` equals `stop`. (Free-form text and option texts are always compared without case.)"""
     percent_as_fraction: bool = False

@@ -15,6 +15,7 @@ from videop2r_data.schemas.sample import strip_answer_tag
 MAX_TEXT = 1 << 16
 """Characters of one field: a longer question is damage, and would be paid for at a model."""
 _LETTER = re.compile(r"\(?([A-Za-z])[).:]?")
+_NUMBERS = re.compile(r"\d{1,2}(?:\s*[,;]\s*\d{1,2})+")
 
 
 class FieldError(ValueError):
@@ -30,6 +31,13 @@ def read_reference(got: Any, column: str) -> str | int:
     bad = RejectReason.BAD_REFERENCE
     if isinstance(got, list | tuple) and len(got) == 1 and isinstance(got[0], str):
         got = got[0]
+    letters = (
+        [x for x in got if isinstance(x, str) and _LETTER.fullmatch(x)]
+        if isinstance(got, list | tuple)
+        else []
+    )
+    if len(letters) > 1 and len(letters) == len(got):
+        got = ", ".join(letters)  # the letters of several options that are right together
     if isinstance(got, bool) or got is None:
         raise FieldError(f'"{column}" is {got}, a reference answer is needed', bad)
     if isinstance(got, int):
@@ -95,6 +103,9 @@ def option_meant(
     if answer_base is not None and number is not None:
         return _as_the_recipe_says(number, by_text, letters, answer_base)
     by_number: list[str] = []
+    if labels is Labels.NUMBERS and not by_text and _NUMBERS.fullmatch(text):
+        several = [_nth(int(part), letters, 1) for part in re.split(r"[,;]", text)]
+        return ", ".join(found[0] for found in several) if all(several) else text
     if labels is Labels.NUMBERS:
         by_number = _nth(number, letters, 1)
     elif isinstance(reference, int) or index_meant(reference, options, labels) is not None:
