@@ -12,9 +12,9 @@ from huggingface_hub import constants
 
 from tests.cards.hub_release import write_release
 from tests.fakes.hub_server import HubServer
+from videop2r_data.cards.card_facts import read_facts
 from videop2r_data.cards.hub_check import check_folder, config_digest, read_lock
 from videop2r_data.cards.hub_client import Hub, check_repo_id
-from videop2r_data.cards.hub_licences import refused_sources
 from videop2r_data.cards.hub_media import media_files
 from videop2r_data.cards.hub_model import push_model, safetensors_fault
 from videop2r_data.cards.hub_plan import Action
@@ -95,19 +95,6 @@ def test_names_that_are_no_repository(name: str) -> None:
         check_repo_id(name)
 
 
-def test_sources_whose_media_stay_at_home() -> None:
-    sources = [
-        {"name": "free", "kind": "dataset", "license": "CC BY 4.0"},
-        {"name": "pool", "kind": "video-r1", "license": "mixed, see the data sets named in data_source"},
-        {"name": "silent", "kind": "official", "license": ""},
-        {"name": "drawn", "kind": "demo", "license": ""},
-    ]
-    assert refused_sources({"sources": sources}) == [
-        ("pool", sources[1]["license"]),
-        ("silent", "none given"),
-    ]
-
-
 def test_folders_and_servers_that_would_become_public_are_named() -> None:
     recipe = {
         "sources": [{"path": "~/pool.json", "media_root": "media"}, {"path": "org/pool"}],
@@ -124,21 +111,21 @@ def test_folders_and_servers_that_would_become_public_are_named() -> None:
 
 def test_clips_are_looked_up_below_their_root(tmp_path: Path) -> None:
     folder = write_release(tmp_path / "made")
-    lock, root = read_lock(folder), tmp_path / "root"
+    lock, root, sources = read_lock(folder), tmp_path / "root", read_facts(tmp_path / "made").rows.sources
     with pytest.raises(HubError, match="no media root is known for source 'made'"):
-        media_files(folder, lock, {})
+        media_files(folder, lock, {}, sources)
     with pytest.raises(HubError, match=r"clips are missing, the first: made: clips/0\.mp4"):
-        media_files(folder, lock, {"made": root})
+        media_files(folder, lock, {"made": root}, sources)
     (root / "clips").mkdir(parents=True)
     names = ["0.mp4", "1.png", "2.png", "4.mp4", "5.png", "6.png", "7.png", "8.png"]
     for name in names:
         (root / "clips" / name).write_bytes(name.encode())
-    found = media_files(folder, lock, {"made": root})
+    found = media_files(folder, lock, {"made": root}, sources)
     assert found == {f"media/made/clips/{name}": root / "clips" / name for name in names}
     (root / "clips/0.mp4").unlink()
     (root / "clips/0.mp4").symlink_to("/etc/passwd")
     with pytest.raises(HubError, match="leads out of the media root"):
-        media_files(folder, lock, {"made": root})
+        media_files(folder, lock, {"made": root}, sources)
 
 
 @pytest.fixture

@@ -170,17 +170,17 @@ def test_many_clips_go_ahead_in_commits_of_their_own(
         (root / "clips" / name).write_bytes(name.encode() * 100)
     server.fail("POST", "/commit/", status=500, after=2)
     with pytest.raises(HubError, match="the Hub answered 500"):
-        push_dataset(folder, REPO, hub=hub(server), media={"made": root})
+        push_dataset(folder, REPO, hub=hub(server), roots={"made": root}, embed_media=True)
     repo = server.store.repo("dataset", REPO)
     assert len(repo.files) == 1 + 6, "two commits of three clips; no card that would promise more"
-    report = push_dataset(folder, REPO, hub=hub(server), media={"made": root}, tag="v1")
+    report = push_dataset(folder, REPO, hub=hub(server), roots={"made": root}, embed_media=True, tag="v1")
     added = {change.path for change in report.plan.of(Action.ADDED)}
     assert {path for path in added if path.startswith("media/")} == {
         f"media/made/clips/{n}" for n in ("7.png", "8.png")
     }
     assert {f"media/made/clips/{name}" for name in names} <= set(repo.files)
     (root / "clips/8.png").write_bytes(b"new")
-    again = push_dataset(folder, REPO, hub=hub(server), media={"made": root})
+    again = push_dataset(folder, REPO, hub=hub(server), roots={"made": root}, embed_media=True)
     assert [c.path for c in again.plan.of(Action.CHANGED)] == ["media/made/clips/8.png"]
     text_only = push_dataset(folder, REPO, hub=hub(server))
     assert text_only.plan.is_noop and text_only.plan.kept == 8, (

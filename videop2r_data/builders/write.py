@@ -89,6 +89,8 @@ async def _write(
         measured = place.out / AGREEMENT_NAME  # of the judge, by hand: no build can make it anew
         if measured.is_file():
             shutil.copyfile(measured, writer.staging / AGREEMENT_NAME)
+        if (place.out / "README.md").is_file():  # what a person wrote in it stays
+            shutil.copyfile(place.out / "README.md", writer.staging / "README.md")
         if (place.out / FIGURES_NAME).is_dir():  # the card shows them if they are of these very rows
             shutil.copytree(place.out / FIGURES_NAME, writer.staging / FIGURES_NAME)
         card(writer.staging)

@@ -1,25 +1,72 @@
-"""The text of a dataset card."""
+"""The text of a dataset card, part by part."""
 
 from __future__ import annotations
 
+import json
+import re
+import unicodedata
 from typing import Any
 
 from videop2r_data.cards.card_facts import LOCK, Facts
-from videop2r_data.cards.card_head import WHAT, title_of
+from videop2r_data.cards.card_head import WHAT, WHAT_PREVIEW, title_of
+from videop2r_data.cards.card_sources import contamination, sources_table
+from videop2r_data.cards.columns import COLUMNS
 from videop2r_data.cards.figures_index import picture
+from videop2r_data.cards.hub_names import MEDIA, PREVIEW
 from videop2r_data.cards.markdown import cell, prose, table
+from videop2r_data.cards.upstream import find_pool
 from videop2r_data.schemas import ProblemType
+from videop2r_data.schemas.arrow import feature_info
 from videop2r_data.schemas.lock import FIGURES_NAME, BuildLock
+from videop2r_data.schemas.rows import CONFIGS
 
 PAPER = "https://arxiv.org/abs/2511.11113"
 NOT_STATED = "not stated in the recipe"
-_ALSO_IN = {"clevrer": "MVBench", "perceptiontest": "MVBench", "star": "MVBench"}
-"""Data sets that training pools and evaluation sets are both drawn from."""
+_CELL_CHARACTERS = 600
+"""Of one value of the example; what is longer is cut, and says so."""
+_PAPER_BIBTEX = """@inproceedings{videop2r,
+  title     = {VideoP2R},
+  author    = {Jiang and Wang and Zhao and Parag and Chen and Liao and Unnikrishnan},
+  booktitle = {CVPR 2026 (Findings)},
+  pages     = {8303--8313},
+  note      = {arXiv 2511.11113},
+  url       = {https://arxiv.org/abs/2511.11113},
+  year      = {2026}
+}"""
 
 
-def card_body(facts: Facts) -> str:
-    """Everything below the front matter, as Markdown."""
+def card_parts(facts: Facts) -> dict[str, str]:
+    """Everything below the front matter, as Markdown: name of the part -> its text, in order."""
     lock, recipe = facts.lock, facts.lock.recipe
+    configs = [[name, f"{made['rows']:,}", WHAT[name]] for name, made in facts.configs.items()]
+    if facts.published is not None and facts.published.preview:
+        configs.append([PREVIEW, f"{facts.published.preview:,}", WHAT_PREVIEW])
+    return {
+        "title": _title(facts),
+        "load": f"## Load\n\n{snippet(_load_name(facts))}",
+        "example": f"## An example\n\n{_example(facts)}",
+        "configs": "## Configs\n\n" + table(["config", "rows", "what"], configs),
+        "columns": "## Columns\n\n" + _columns(),
+        "media": f"## Clips and images\n\n{_media(facts)}",
+        "accepted": "## Accepted rows\n\n" + accepted_table(lock.ledger.table),
+        "funnel": "## What became of the pool\n\n" + _funnel(lock),
+        **_figures(facts),
+        "sources": "## Sources and licences\n\n" + sources_table(facts),
+        "made": "## How it was made\n\n"
+        + table(["", ""], _made(facts))
+        + f"\n`{LOCK}` holds the recipe with every setting, the digests of prompts, sources and files, "
+        "and the versions. `p2r-data reproduce` rebuilds this folder from it and the journal, byte for "
+        "byte.\n",
+        "judge": f"## How good the judge is\n\n{_judge(facts)}",
+        "limits": f"## Limits\n\n{_limits(facts)}",
+        "contamination": f"## Contamination\n\n{contamination(facts)}",
+        "versions": f"## Versions\n\n{_versions(recipe)}",
+        "citation": f"## Citation\n\n{_citation(facts)}",
+    }
+
+
+def _title(facts: Facts) -> str:
+    recipe = facts.lock.recipe
     parts = [f"# {cell(title_of(recipe))}\n"]
     if recipe["synthetic"]:
         parts.append("> **Synthetic.** Every clip, question and trace here was drawn by a program.\n")
@@ -29,33 +76,13 @@ def card_body(facts: Facts) -> str:
         "Process-aware chain of thought: what is seen stands apart from what is concluded, in the format of "
         f"[VideoP2R]({PAPER}):\n",
         "    <observation>…</observation> <think>…</think><answer>…</answer>\n",
-        f"## Load\n\n{snippet(str(recipe['name']))}",
-        "## Configs\n",
-        table(["config", "rows", "what"], [[n, f"{m['rows']:,}", WHAT[n]] for n, m in facts.configs.items()]),
-        "## Accepted rows\n",
-        accepted_table(lock.ledger.table),
-        "## What became of the pool\n",
-        _funnel(lock),
-        *_figures(facts),
-        "## Sources and licences\n",
-        _sources(facts),
-        "## How it was made\n",
-        table(["", ""], _made(facts)),
-        f"`{LOCK}` holds the recipe with every setting, the digests of prompts, sources and files, "
-        "and the versions. `p2r-data reproduce` rebuilds this folder from it and the journal, byte for "
-        "byte.\n",
-        "## How good the judge is\n",
-        _judge(facts),
-        "## Limits\n",
-        _limits(facts),
-        "## Contamination\n",
-        _contamination(facts),
-        "## Versions\n",
-        _versions(recipe),
-        "## Citation\n",
-        f"The method is that of VideoP2R ([arXiv 2511.11113]({PAPER})).\n",
     ]
     return "\n".join(parts)
+
+
+def _load_name(facts: Facts) -> str:
+    """What `load_dataset` finds it by: the repository, or the name of the folder."""
+    return facts.published.repo if facts.published is not None else str(facts.lock.recipe["name"])
 
 
 def snippet(name: str, revision: str | None = None) -> str:
@@ -65,6 +92,71 @@ def snippet(name: str, revision: str | None = None) -> str:
         "```python\nfrom datasets import load_dataset\n\n"
         f'ds = load_dataset("{name}", split="train"{extra})  # other configs: "rl", "rejected"\n'
         "```\n"
+    )
+
+
+def _example(facts: Facts) -> str:
+    """The first accepted row as JSON in a block that nothing in it can close."""
+    row = facts.rows.example
+    if row is None:
+        return "There is no accepted row.\n"
+    text = "".join(
+        f"\\u{ord(c):04x}" if unicodedata.category(c) in ("Cf", "Cc", "Co", "Cs") and c != "\n" else c
+        for c in json.dumps({name: _cut(value) for name, value in row.items()}, ensure_ascii=False, indent=2)
+    )
+    fence = "`" * max(3, 1 + max((len(run) for run in re.findall("`+", text)), default=0))
+    return f"The first row of `sft`:\n\n{fence}json\n{text}\n{fence}\n"
+
+
+def _cut(value: Any) -> Any:
+    if isinstance(value, str) and len(value) > _CELL_CHARACTERS:
+        return f"{value[:_CELL_CHARACTERS]}… ({len(value):,} characters)"
+    return value
+
+
+def _columns() -> str:
+    rows = []
+    kinds: dict[str, str] = {}
+    held: dict[str, list[str]] = {}
+    for config, model in CONFIGS.items():
+        for info in feature_info(model):
+            name = info["name"]
+            kinds[name] = f"list of {info['list']}" if "list" in info else info["dtype"]
+            held.setdefault(name, []).append(config)
+    for name, configs in held.items():
+        where = "all" if len(configs) == len(CONFIGS) else ", ".join(configs)
+        rows.append([f"`{name}`", kinds[name], where, cell(COLUMNS[name])])
+    return table(["column", "type", "configs", "what it holds"], rows)
+
+
+def _media(facts: Facts) -> str:
+    """Where the clips are, and the command that gets those of these rows."""
+    name = _load_name(facts)
+    if not any(source.has_media for source in facts.rows.sources):
+        return "The questions are about text alone: there are none.\n"
+    if facts.published is not None and facts.published.media:
+        command = f"p2r-data pull {name} media --media --rows {name} --limit 20"
+        return (
+            f"They are part of this repository, in `{MEDIA}/<source>/<path of the row>`. To get those of "
+            f"some rows, as `path` names them:\n\n    {command}\n"
+        )
+    specs = {s["name"]: s for s in facts.lock.recipe["sources"]}
+    lines = []
+    for pool in dict.fromkeys(s.pool for s in facts.rows.sources if s.has_media):
+        spec: dict[str, Any] = specs.get(pool, {})
+        known = find_pool(str(spec.get("kind", "")))
+        if known is not None:
+            get = f"`p2r-data pull {known.hub} media --media --rows {name}` gets those of these rows"
+            lines.append(f"- `{cell(pool)}`: they lie in [{known.name}]({known.url}); {get}.")
+        elif spec.get("kind") == "demo":
+            lines.append(
+                f"- `{cell(pool)}`: drawn anew by `p2r-data reproduce`, or by a build of the recipe."
+            )
+        else:
+            lines.append(f"- `{cell(pool)}`: ask whoever published the pool; the lock holds its digest.")
+    return (
+        "They are not part of this data set: `path` is relative to the media root of its source, "
+        "`media_sha256` says which file it was.\n\n" + "\n".join(lines) + "\n"
     )
 
 
@@ -90,30 +182,11 @@ def _funnel(lock: BuildLock) -> str:
     )
 
 
-def _figures(facts: Facts) -> list[str]:
+def _figures(facts: Facts) -> dict[str, str]:
     if facts.figures is None:
-        return []
-    return ["## Figures\n", *(picture(entry, prefix=f"{FIGURES_NAME}/") for entry in facts.figures.figures)]
-
-
-def _sources(facts: Facts) -> str:
-    known = {s["name"]: s for s in facts.lock.recipe["sources"]}
-    pools = []
-    licences: dict[str, str] = {}
-    for source in facts.lock.sources:
-        spec: dict[str, Any] = known.get(source.name, {})
-        licences |= spec.get("licenses", {})
-        licence = cell(spec.get("license") or NOT_STATED)
-        pools.append([cell(source.name), f"{source.rows:,}", licence, f"`{source.sha256[:16]}`"])
-    text = table(["pool", "rows in", "licence", "sha256"], pools)
-    rows = [
-        [cell(n), f"{c:,}", cell(licences.get(n, "that of its pool"))] for n, c in facts.data_sources.items()
-    ]
-    text += "\n" + table(["`data_source`", "accepted rows", "licence"], rows)
-    return text + (
-        "\nThe traces are released under the licence of this card. Questions and media keep those of their "
-        "sources. Media are not part of this data set: `path` is relative to the media root of its source.\n"
-    )
+        return {}
+    shown = [picture(entry, prefix=f"{FIGURES_NAME}/") for entry in facts.figures.figures]
+    return {"figures": "\n".join(["## Figures\n", *shown])}
 
 
 def _made(facts: Facts) -> list[list[str]]:
@@ -170,25 +243,30 @@ def _limits(facts: Facts) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _contamination(facts: Facts) -> str:
-    shared: dict[str, list[str]] = {}
-    for name in facts.data_sources:
-        plain = "".join(c for c in name.lower() if c.isalnum())
-        for known, benchmark in _ALSO_IN.items():
-            if plain.startswith(known):
-                shared.setdefault(benchmark, []).append(name)
-    text = "This build compared no row with an evaluation set. "
-    if not shared:
-        return (
-            text + "None of its `data_source` names is one that common video benchmarks are known to share.\n"
-        )
-    said = "; ".join(f"{cell(b)}: {', '.join(map(cell, names))}" for b, names in sorted(shared.items()))
-    return text + (
-        f"Some of its sources also feed benchmarks ({said}): compare the file names in `path` before you "
-        "report results there.\n"
-    )
-
-
 def _versions(recipe: dict[str, Any]) -> str:
     changes = "".join(f"- {cell(entry)}\n" for entry in recipe["changelog"])
     return f"Version {cell(recipe['version'])}.\n" + (f"\n{changes}" if changes else "")
+
+
+def _citation(facts: Facts) -> str:
+    """BibTeX of the data set, where it has an address, and of the method."""
+    recipe, published = facts.lock.recipe, facts.published
+    entries = []
+    if published is not None:
+        fields = {
+            "title": _bibtex(title_of(recipe)),
+            "author": f"{{{published.owner}}}",
+            "howpublished": f"\\url{{{published.url}}}",
+            "version": str(recipe["version"]),
+            "year": str(published.date.year),
+        }
+        body = ",\n".join(f"  {key:12} = {{{value}}}" for key, value in fields.items())
+        entries.append(f"@misc{{{re.sub(r'[^A-Za-z0-9]+', '-', published.repo).strip('-')},\n{body}\n}}")
+    entries.append(_PAPER_BIBTEX)
+    block = "\n\n".join(entries)
+    return f"The method is that of VideoP2R ([arXiv 2511.11113]({PAPER})).\n\n```bibtex\n{block}\n```\n"
+
+
+def _bibtex(text: str) -> str:
+    """Text from outside as a value that cannot end its entry."""
+    return re.sub(r"[{}\\@`$#%&_^~]", " ", text).strip()

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import orjson
 
+from videop2r_data.cards.card_licence import CardLicence, card_licence
+from videop2r_data.cards.card_rows import RowFacts, read_rows
+from videop2r_data.cards.card_state import Published
 from videop2r_data.cards.figures_index import FigureIndex, read_figures
 from videop2r_data.errors import ExportError
 from videop2r_data.schemas import digest, digest_bytes
@@ -26,15 +28,21 @@ class Facts(Model):
     lock_sha256: str
     configs: dict[str, dict[str, Any]]
     """Config -> rows, text_bytes, file_bytes, columns and digest."""
-    data_sources: dict[str, int]
-    """`data_source` -> accepted rows, the most frequent first."""
+    rows: RowFacts
+    licence: CardLicence
     agreement: dict[str, Any] | None
     figures: FigureIndex | None
     """None: there are none, or they were drawn of other rows."""
+    published: Published | None = None
+    """Where these very rows stand on the Hub; None: this card is that of a local folder."""
 
 
-def read_facts(folder: Path) -> Facts:
+def read_facts(folder: Path, published: Published | None = None) -> Facts:
     """Measure a finished data set.
+
+    Args:
+        folder: with its lock.
+        published: where it stands on the Hub; of another lock it counts for nothing.
 
     Raises:
         ExportError: a file is missing, or the files, the lock and its ledger disagree.
@@ -42,13 +50,16 @@ def read_facts(folder: Path) -> Facts:
     lock, sha256 = _read_lock(folder)
     configs = {name: _measure(folder, name, lock) for name in CONFIGS}
     _agrees_with_ledger(lock, configs, folder)
+    rows = read_rows(folder, lock.recipe)
     return Facts(
         lock=lock,
         lock_sha256=sha256,
         configs=configs,
-        data_sources=_count_sources(folder),
+        rows=rows,
+        licence=card_licence(str(lock.recipe["license"]), rows.sources),
         agreement=_read_agreement(folder / AGREEMENT_NAME),
         figures=_read_figures(folder / FIGURES_NAME, configs),
+        published=published if published is not None and published.lock == sha256 else None,
     )
 
 
@@ -57,11 +68,17 @@ def drawn_from(configs: dict[str, dict[str, Any]]) -> str:
     return digest({name: made["digest"] for name, made in configs.items()})
 
 
-def mark_figures(folder: Path) -> None:
-    """Note beside the figures of a data set that they show its rows as they are now."""
+def mark_figures(folder: Path, figures: Path | None = None) -> None:
+    """Note beside the figures of a data set that they show its rows as they are now.
+
+    Args:
+        folder: the data set.
+        figures: where they were drawn; None: in `figures/` of it.
+    """
     lock, _ = _read_lock(folder)
     configs = {name: _measure(folder, name, lock) for name in CONFIGS}
-    (folder / FIGURES_NAME / _DRAWN_FROM).write_bytes(orjson.dumps({"sha256": drawn_from(configs)}) + b"\n")
+    where = folder / FIGURES_NAME if figures is None else figures
+    (where / _DRAWN_FROM).write_bytes(orjson.dumps({"sha256": drawn_from(configs)}) + b"\n")
 
 
 def _read_figures(folder: Path, configs: dict[str, dict[str, Any]]) -> FigureIndex | None:
@@ -141,17 +158,6 @@ def _agrees_with_ledger(lock: BuildLock, configs: dict[str, dict[str, Any]], fol
                 where=str(folder / LOCK),
                 hint="p2r-data verify names the file that was changed; build the data set anew",
             )
-
-
-def _count_sources(folder: Path) -> dict[str, int]:
-    import pyarrow.parquet as pq
-
-    counts: Counter[str] = Counter()
-    for path in sorted((folder / "data").glob("sft-*.parquet")):
-        with pq.ParquetFile(path) as file:
-            for batch in file.iter_batches(columns=["data_source"]):
-                counts.update(batch.column(0).to_pylist())
-    return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
 
 
 def _read_agreement(path: Path) -> dict[str, Any] | None:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+from videop2r_data.cards.card_facts import Facts
+from videop2r_data.cards.hub_names import PREVIEW, PREVIEW_FEATURES, PREVIEW_FILES
+from videop2r_data.cards.upstream import find_pool
 from videop2r_data.schemas.arrow import feature_info
-from videop2r_data.schemas.lock import BuildLock
 from videop2r_data.schemas.rows import CONFIGS
+from videop2r_data.schemas.sample import DataType
 
 WHAT = {
     "sft": "accepted traces, for supervised fine-tuning (the default)",
@@ -14,27 +17,52 @@ WHAT = {
     "rejected": "every question that is not in `sft`, with the stage and the reason",
 }
 
+WHAT_PREVIEW = "a few accepted rows with their clips and images, to look at in the browser"
+
 
 def title_of(recipe: dict[str, Any]) -> str:
     """The title in one line; without one, the name."""
     return " ".join(recipe["title"].split()) or str(recipe["name"])
 
 
-def front_matter(lock: BuildLock, configs: dict[str, dict[str, Any]]) -> dict[str, Any]:
+KEYS = frozenset(
+    {
+        *("pretty_name", "license", "license_name", "license_link", "language", "annotations_creators"),
+        *("source_datasets", "task_categories", "tags", "size_categories", "configs", "dataset_info"),
+    }
+)
+"""Keys of the front matter that only this module writes."""
+TAGS = frozenset(
+    {
+        "process-aware",
+        "chain-of-thought",
+        "reasoning",
+        "perception",
+        "synthetic",
+        *(t.value for t in DataType),
+    }
+)
+"""Tags that only this module writes."""
+
+
+def front_matter(facts: Facts) -> dict[str, Any]:
     """The mapping between the `---` lines.
 
     Args:
-        lock: of the data set.
-        configs: config -> rows, text_bytes, file_bytes and digest, as measured on its files.
+        facts: of the data set.
     """
-    recipe = lock.recipe
-    kinds = sorted(lock.ledger.table)
+    recipe, configs = facts.lock.recipe, facts.configs
+    kinds = sorted(facts.lock.ledger.table)
     tags = ["process-aware", "chain-of-thought", "reasoning", "perception", *kinds]
     if recipe["synthetic"]:
         tags.append("synthetic")
+    sources = source_datasets(facts)
     return {
         "pretty_name": title_of(recipe),
-        **({"license": " ".join(recipe["license"].split())} if recipe["license"].strip() else {}),
+        **_licence(facts),
+        **({"language": list(facts.rows.languages)} if facts.rows.languages else {}),
+        "annotations_creators": ["machine-generated"],
+        **({"source_datasets": sources} if sources else {}),
         "task_categories": ["visual-question-answering", "video-text-to-text"],
         "tags": tags,
         "size_categories": [_size_category(configs["sft"]["rows"])],
@@ -48,7 +76,8 @@ def front_matter(lock: BuildLock, configs: dict[str, dict[str, Any]]) -> dict[st
                 **({"default": True} if name == "sft" else {}),
             }
             for name, made in configs.items()
-        ],
+        ]
+        + _preview_config(facts),
         "dataset_info": [
             {
                 "config_name": name,
@@ -59,8 +88,47 @@ def front_matter(lock: BuildLock, configs: dict[str, dict[str, Any]]) -> dict[st
                 "dataset_size": made["text_bytes"],
             }
             for name, made in configs.items()
-        ],
+        ]
+        + _preview_info(facts),
     }
+
+
+def source_datasets(facts: Facts) -> list[str]:
+    """Ids on the Hub of the collections and sources that the rows come from, each once."""
+    specs = {s["name"]: s for s in facts.lock.recipe["sources"]}
+    found: list[str] = []
+    for source in facts.rows.sources:
+        pool = find_pool(str(specs.get(source.pool, {}).get("kind", "")))
+        found += [pool.hub] if pool is not None else []
+        found += [source.upstream.hub] if source.upstream is not None and source.upstream.hub else []
+    return list(dict.fromkeys(found))
+
+
+def _licence(facts: Facts) -> dict[str, Any]:
+    licence = facts.licence
+    if not licence.shown:
+        return {}
+    out = {"license": licence.shown}
+    if licence.name:
+        out["license_name"] = licence.name
+        if facts.published is not None:
+            out["license_link"] = f"{facts.published.url}#sources-and-licences"
+    return out
+
+
+def _preview_config(facts: Facts) -> list[dict[str, Any]]:
+    if facts.published is None or not facts.published.preview:
+        return []
+    files = [{"split": "train", "path": PREVIEW_FILES}]
+    said = f"{WHAT_PREVIEW}; {facts.published.preview} rows of lock {facts.published.lock}"
+    return [{"config_name": PREVIEW, "description": said, "data_files": files}]
+
+
+def _preview_info(facts: Facts) -> list[dict[str, Any]]:
+    if facts.published is None or not facts.published.preview:
+        return []
+    split = {"name": "train", "num_examples": facts.published.preview}
+    return [{"config_name": PREVIEW, "features": PREVIEW_FEATURES, "splits": [split]}]
 
 
 def _size_category(rows: int) -> str:

@@ -1,7 +1,8 @@
 """Croissant metadata: the same facts for machines, with where the data come from.
 
 Format 1.0 of MLCommons, with PROV-O terms for the provenance. Paths are relative to the file, so it holds for
-a local folder and for a repository alike. It carries no date: nothing here depends on a clock.
+a local folder and for a repository alike. Date, publisher and address are those of the push; a local folder
+has none of them, so that nothing here depends on a clock.
 """
 
 from __future__ import annotations
@@ -10,7 +11,10 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from videop2r_data.cards.card_facts import LOCK, Facts
-from videop2r_data.cards.card_head import WHAT, title_of
+from videop2r_data.cards.card_head import TAGS, WHAT, title_of
+from videop2r_data.cards.columns import COLUMNS
+from videop2r_data.cards.licences import NOT_STATED
+from videop2r_data.cards.upstream import find_pool
 from videop2r_data.schemas.arrow import feature_info
 from videop2r_data.schemas.lock import CROISSANT_NAME as CROISSANT
 from videop2r_data.schemas.rows import CONFIGS
@@ -84,10 +88,13 @@ def croissant(facts: Facts) -> dict[str, Any]:
         "conformsTo": "http://mlcommons.org/croissant/1.0",
         "name": recipe["name"],
         "description": " ".join(recipe["description"].split()) or title_of(recipe),
-        "license": " ".join(recipe["license"].split()) or "not stated",
+        "license": _licences(facts),
         "version": recipe["version"],
-        "citeAs": "VideoP2R, arXiv 2511.11113",
-        "url": "https://arxiv.org/abs/2511.11113",
+        "citeAs": _cite(facts),
+        **_address(facts),
+        **({"inLanguage": list(facts.rows.languages)} if facts.rows.languages else {}),
+        "keywords": sorted({*TAGS} - {"synthetic", "image", "video", "text"} | {*lock.ledger.table}),
+        "isBasedOn": _based_on(facts),
         "isLiveDataset": False,
         "rai:dataCollection": "Questions of the pools below; traces written, verified and judged by models.",
         "rai:dataLimitations": "See the section Limits of README.md.",
@@ -98,6 +105,51 @@ def croissant(facts: Facts) -> dict[str, Any]:
         "distribution": _files(facts),
         "recordSet": [_records(name, facts.configs[name]["columns"]) for name in CONFIGS],
     }
+
+
+def _licences(facts: Facts) -> str | list[str]:
+    """The one licence, or that of the traces and then those of the sources, where none holds for all."""
+    licence = facts.licence
+    if not licence.held_back:
+        return licence.declared or NOT_STATED
+    sources = {f"{s.label}: {s.annotations.licence}" for s in facts.rows.sources}
+    return [f"traces: {licence.declared}", *sorted(sources)]
+
+
+def _cite(facts: Facts) -> str:
+    method = "VideoP2R, arXiv 2511.11113"
+    if facts.published is None:
+        return method
+    title = title_of(facts.lock.recipe)
+    return f"{title}, {facts.published.owner}, {facts.published.date.year}, {facts.published.url}. {method}"
+
+
+def _address(facts: Facts) -> dict[str, Any]:
+    """Where it is published, by whom and since when; a local folder only knows the page of the method."""
+    if facts.published is None:
+        return {"url": "https://arxiv.org/abs/2511.11113"}
+    owner = {
+        "@type": "sc:Organization",
+        "name": facts.published.owner,
+        "url": facts.published.url.rsplit("/datasets/", 1)[0] + f"/{facts.published.owner}",
+    }
+    return {
+        "url": facts.published.url,
+        "creator": owner,
+        "publisher": owner,
+        "datePublished": facts.published.date.isoformat(),
+    }
+
+
+def _based_on(facts: Facts) -> list[str]:
+    """Pages of the collections and data sets that the rows come from, each once."""
+    specs = {s["name"]: s for s in facts.lock.recipe["sources"]}
+    pages: list[str] = []
+    for source in facts.rows.sources:
+        pool = find_pool(str(specs.get(source.pool, {}).get("kind", "")))
+        pages += [pool.url] if pool is not None else []
+        pages += [source.upstream.url] if source.upstream is not None else []
+    return list(dict.fromkeys(pages))
 
 
 def _activities(facts: Facts) -> list[dict[str, Any]]:
@@ -176,6 +228,7 @@ def _records(config: str, columns: list[str]) -> dict[str, Any]:
                 "@type": "cr:Field",
                 "@id": f"{config}/{info['name']}",
                 "name": f"{config}/{info['name']}",
+                "description": COLUMNS[info["name"]],
                 "dataType": _TYPES[kind],
                 **({"isArray": True, "arrayShape": "-1"} if several else {}),
                 "source": {"fileSet": {"@id": f"{config}-files"}, "extract": {"column": info["name"]}},

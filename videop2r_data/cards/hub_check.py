@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import orjson
 import yaml
 from pydantic import ValidationError
 
+from videop2r_data.cards.card_marks import split_card
 from videop2r_data.errors import HubError
 from videop2r_data.schemas import digest
 from videop2r_data.schemas.lock import BuildLock
@@ -20,9 +22,16 @@ from videop2r_data.schemas.rows import CONFIGS
 LOCK, CARD = "build.lock.json", "README.md"
 SHARD = re.compile(rf"data/({'|'.join(CONFIGS)})-\d{{5}}\.parquet")
 _MAX_TEXT = 64 * 2**20
-_FRONT = re.compile(r"\A---\s*\n(.*?)\n---\s*(?:\n|\Z)", re.DOTALL)
 _SHOWN = 8
 """Faults named in one message."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """What does not hold, and in which file of the folder."""
+
+    file: str
+    what: str
 
 
 def read_lock(folder: Path) -> BuildLock:
@@ -54,15 +63,32 @@ def check_folder(folder: Path) -> BuildLock:
         HubError: something does not hold; the first faults are named.
     """
     lock = read_lock(folder)
-    faults = [*_files(folder, lock), *_ledger(lock), *_card(folder, lock)]
-    if faults:
-        more = f"\n  and {len(faults) - _SHOWN} more" if len(faults) > _SHOWN else ""
-        raise HubError(
-            "the data set is not the one that its lock describes:\n  " + "\n  ".join(faults[:_SHOWN]) + more,
-            where=str(folder),
-            hint="build it anew (the journal makes that free), or fetch it anew, then run the command again",
-        )
+    if faults := folder_faults(folder, lock):
+        raise unfit(folder, faults)
     return lock
+
+
+def folder_faults(folder: Path, lock: BuildLock) -> list[Fault]:
+    """Everything that does not hold: files against the lock, ledger against files, card against both."""
+    return [*_files(folder, lock), *_ledger(lock), *_card(folder, lock)]
+
+
+def unfit(folder: Path, faults: list[Fault], done: str = "") -> HubError:
+    """The error that names the first faults.
+
+    Args:
+        folder: which has them.
+        faults: at least one.
+        done: what was done about it, a sentence.
+    """
+    more = f"\n  and {len(faults) - _SHOWN} more" if len(faults) > _SHOWN else ""
+    told = "\n  ".join(f"{fault.file}: {fault.what}" for fault in faults[:_SHOWN])
+    return HubError(
+        f"the data set is not the one that its lock describes:\n  {told}{more}",
+        where=str(folder),
+        hint=done
+        or "build it anew (the journal makes that free), or fetch it anew, then run the command again",
+    )
 
 
 def sha256_of(path: Path) -> str:
@@ -73,9 +99,9 @@ def sha256_of(path: Path) -> str:
 
 def card_head(text: str) -> dict[str, Any] | None:
     """The YAML front matter of a card, None: it has none."""
-    match = _FRONT.match(text.replace("\r\n", "\n"))
+    front, _ = split_card(text)
     try:
-        head = yaml.safe_load(match.group(1)) if match else None
+        head = yaml.safe_load(front) if front else None
     except (yaml.YAMLError, RecursionError, ValueError):
         return None
     return head if isinstance(head, dict) else None
@@ -91,63 +117,64 @@ def _of(name: str) -> str:
     return match.group(1) if match else ""
 
 
-def _files(folder: Path, lock: BuildLock) -> Iterator[str]:
+def _files(folder: Path, lock: BuildLock) -> Iterator[Fault]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     for name, known in sorted(lock.files.items()):
         if not SHARD.fullmatch(name):
-            yield f"{name}: the lock names a file that is no shard"
+            yield Fault(name, "the lock names a file that is no shard")
             continue
         path = folder / name
         if not path.is_file():
-            yield f"{name}: missing"
+            yield Fault(name, "missing")
         elif path.stat().st_size != known.bytes:
-            yield f"{name}: {path.stat().st_size:,} bytes, the lock says {known.bytes:,}"
+            yield Fault(name, f"{path.stat().st_size:,} bytes, the lock says {known.bytes:,}")
         elif sha256_of(path) != known.sha256:
-            yield f"{name}: its sha256 is not the lock's"
+            yield Fault(name, "its sha256 is not the lock's")
         else:
             try:
                 rows = pq.read_metadata(path).num_rows
             except (pa.ArrowException, OSError) as error:
-                yield f"{name}: not a readable parquet file: {str(error).splitlines()[0]}"
+                yield Fault(name, f"not a readable parquet file: {str(error).splitlines()[0]}")
                 continue
             if rows != known.rows:
-                yield f"{name}: {rows:,} rows, the lock says {known.rows}"
+                yield Fault(name, f"{rows:,} rows, the lock says {known.rows}")
     for path in sorted((folder / "data").glob("*.parquet")):
         name = path.relative_to(folder).as_posix()
         if SHARD.fullmatch(name) and name not in lock.files:
-            yield f"{name}: not in the lock, so of another build"
+            yield Fault(name, "not in the lock, so of another build")
 
 
 def _rows(lock: BuildLock, config: str) -> int:
     return sum(file.rows or 0 for name, file in lock.files.items() if _of(name) == config)
 
 
-def _ledger(lock: BuildLock) -> Iterator[str]:
+def _ledger(lock: BuildLock) -> Iterator[Fault]:
     ledger = lock.ledger
     rest = ledger.rejected + ledger.failed
     if ledger.rows_in != ledger.kept + rest:
-        yield f"ledger: {ledger.rows_in:,} rows in, {ledger.kept + rest:,} accounted for"
+        yield Fault(LOCK, f"ledger: {ledger.rows_in:,} rows in, {ledger.kept + rest:,} accounted for")
     table = sum(sum(row.values()) for row in ledger.table.values())
     if table != ledger.kept:
-        yield f"ledger: {ledger.kept:,} rows kept, its table has {table:,}"
+        yield Fault(LOCK, f"ledger: {ledger.kept:,} rows kept, its table has {table:,}")
     for config, want in (("sft", ledger.kept), ("rejected", rest)):
         held = any(_of(name) == config for name in lock.files)
         if held and _rows(lock, config) != want:
-            yield f"{config}: {_rows(lock, config):,} rows in its files, the ledger says {want:,}"
+            found = _rows(lock, config)
+            yield Fault(LOCK, f"{config}: {found:,} rows in its files, the ledger says {want:,}")
 
 
-def _card(folder: Path, lock: BuildLock) -> Iterator[str]:
+def _card(folder: Path, lock: BuildLock) -> Iterator[Fault]:
     path = folder / CARD
     try:
         text = path.read_text(encoding="utf-8") if path.stat().st_size <= _MAX_TEXT else ""
     except (OSError, UnicodeDecodeError) as error:
-        yield f"{CARD}: {error}"
+        yield Fault(CARD, f"{error}")
         return
     head = card_head(text)
     if head is None:
-        yield f"{CARD}: no YAML front matter"
+        yield Fault(CARD, "no YAML front matter")
         return
     entries = {e.get("config_name"): e for e in _dicts(head.get("configs"))}
     counts = {
@@ -159,11 +186,13 @@ def _card(folder: Path, lock: BuildLock) -> Iterator[str]:
             continue
         wanted = config_digest(lock, config)
         if config not in entries:
-            yield f"{CARD}: config {config!r} is not declared"
+            yield Fault(CARD, f"config {config!r} is not declared")
         elif not any(wanted in str(value) for value in entries[config].values()):
-            yield f"{CARD}: config {config!r} lacks its files' digest {wanted[:12]}: users would see old rows"
+            lacks = f"config {config!r} lacks its files' digest {wanted[:12]}"
+            yield Fault(CARD, f"{lacks}: users would see old rows")
         if counts.get(config) != _rows(lock, config):
-            yield f"{CARD}: {counts.get(config)} rows of {config!r}, its files hold {_rows(lock, config):,}"
+            told = f"{counts.get(config)} rows of {config!r}"
+            yield Fault(CARD, f"{told}, its files hold {_rows(lock, config):,}")
 
 
 def _dicts(value: Any) -> list[dict[str, Any]]:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar
 
 from videop2r_data.errors import HubAuthError, HubError, P2RError
 
@@ -13,6 +14,13 @@ if TYPE_CHECKING:
     from huggingface_hub import HfApi
 
 Kind = Literal["dataset", "model"]
+T = TypeVar("T")
+PAUSES_S = (1.0, 2.0, 4.0, 8.0, 16.0)
+"""Before each further try of a call that a busy server or a broken connection spoiled."""
+_PASSING = (408, 429, 500, 502, 503, 504)
+"""What servers answer that will answer otherwise in a moment."""
+_LONGEST_S = 60.0
+"""Longest wait that a server may ask for."""
 _LOGIN = "log in with `hf auth login`, or set HF_TOKEN (https://huggingface.co/settings/tokens)"
 _AGAIN = "run the same command again"
 _TOKEN_CHARS = 8
@@ -51,6 +59,10 @@ class Hub:
 
         return str(hf_hub_url(repo, path, repo_type=kind, revision=revision, endpoint=self.endpoint))
 
+    def page(self, repo: str, kind: Kind) -> str:
+        """Address of a repository's page."""
+        return f"{self.api.endpoint}/{'datasets/' if kind == 'dataset' else ''}{repo}"
+
     def who(self) -> str:
         """Name of the account, as the Hub knows it.
 
@@ -59,8 +71,27 @@ class Hub:
         """
         if self.token is None:
             raise HubAuthError("there is no token to write to the Hub with", hint=_LOGIN)
-        with self.errors(self.api.endpoint):
-            return str(self.api.whoami()["name"])
+        return str(self.call(lambda: self.api.whoami()["name"], self.api.endpoint))
+
+    def call(self, ask: Callable[[], T], where: str) -> T:
+        """Make one call that may be made twice: again while the server or the connection only stumbles.
+
+        Args:
+            ask: the call; asking again changes nothing more.
+            where: repository or file that this is about.
+
+        Raises:
+            HubError: it cannot be had.
+        """
+        with self.errors(where):
+            for pause in PAUSES_S:
+                try:
+                    return ask()
+                except Exception as error:
+                    if not stumbled(error):
+                        raise
+                    time.sleep(pause_asked(error) or pause)
+            return ask()
 
     @contextmanager
     def errors(self, where: str) -> Iterator[None]:
@@ -85,6 +116,19 @@ class Hub:
         if self.token and len(self.token) >= _TOKEN_CHARS:
             return text.replace(self.token, "<token>")
         return text
+
+
+def stumbled(error: BaseException) -> bool:
+    """Whether a call failed in a way that may pass by itself: a busy server, a broken connection."""
+    import httpx2
+
+    return status_of(error) in _PASSING or isinstance(error, httpx2.TransportError | ConnectionError)
+
+
+def pause_asked(error: BaseException) -> float | None:
+    """Seconds that the server wants to be left alone, if it says so."""
+    said = getattr(getattr(error, "response", None), "headers", {}).get("Retry-After", "")
+    return min(_LONGEST_S, float(said)) if said.isdecimal() else None
 
 
 def check_repo_id(repo: str, *, owned: bool = False) -> str:

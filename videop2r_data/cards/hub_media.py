@@ -2,39 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
-from videop2r_data.cards.hub_licences import refused_sources
+from videop2r_data.cards.card_licence import media_held_back
+from videop2r_data.cards.card_rows import SourceFacts
+from videop2r_data.cards.hub_names import MEDIA
 from videop2r_data.errors import HubError, MediaError
 from videop2r_data.media.paths import resolve_media
 from videop2r_data.schemas.lock import BuildLock
 from videop2r_data.schemas.sample import safe_relative_path
 
-MEDIA = "media"
-"""Folder of the repository: `media/<source>/<path of the row>`."""
 _SHOWN = 5
 
 
-def media_files(folder: Path, lock: BuildLock, roots: Mapping[str, Path]) -> dict[str, Path]:
+def media_files(
+    folder: Path, lock: BuildLock, roots: Mapping[str, Path], sources: Iterable[SourceFacts]
+) -> dict[str, Path]:
     """Path in the repository -> clip, for every row of `sft` and `rl`.
 
     Args:
         folder: a checked data set.
         lock: its lock.
         roots: source name -> media root on this machine.
+        sources: of its rows, with the licences of their media.
 
     Raises:
         HubError: a source's licence does not let its media be passed on, a root is not known, or a clip is
             missing or lies outside of its root.
     """
-    refused = refused_sources(lock.recipe)
-    if refused:
-        listed = ", ".join(f"{name} (licence: {licence})" for name, licence in refused)
+    if refused := media_held_back(sources):
+        listed = ", ".join(f"{source.label} (media licence: {source.media.licence})" for source in refused)
         raise HubError(
             f"these sources' licences do not say that their media may be passed on: {listed}",
             where=str(folder),
-            hint="leave out --embed-media, or name the licence of each source in the recipe if you may",
+            hint="leave out --embed-media; or, if you may pass them on, name the licence of each under "
+            "`licenses` of the source in the recipe and build again (the journal makes that free)",
         )
     found: dict[str, Path] = {}
     missing: list[str] = []

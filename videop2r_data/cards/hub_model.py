@@ -12,7 +12,7 @@ from videop2r_data.cards.hub_check import CARD, card_head
 from videop2r_data.cards.hub_client import Hub
 from videop2r_data.cards.hub_plan import LocalFile, Remote
 from videop2r_data.cards.hub_private import addresses_in_file
-from videop2r_data.cards.hub_push import PushReport, push_files
+from videop2r_data.cards.hub_push import Content, PushReport, push_files
 from videop2r_data.cards.hub_upload import Watch
 from videop2r_data.errors import HubError
 
@@ -61,17 +61,15 @@ def push_model(
     """
     local, left_out = model_files(folder, card=card)
     check_weights(local)
+    notes = tuple(note for name, file in local.items() for note in addresses_in_file(file.path, name))
     return push_files(
-        local,
+        lambda remote: Content(local, _stale(remote), left_out, notes),
         repo,
         "model",
         hub=hub,
         private=private,
         tag=tag,
         dry_run=dry_run,
-        stale=_stale,
-        left_out=left_out,
-        notes=tuple(note for name, file in local.items() for note in addresses_in_file(file.path, name)),
         watch=watch,
     )
 

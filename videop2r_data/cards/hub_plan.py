@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from enum import StrEnum
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from pydantic import Field
 
@@ -41,7 +42,7 @@ class PushPlan(Model):
     """What a push would do."""
 
     repo: str
-    kind: str
+    kind: Kind
     creates: bool
     """The repository does not exist yet."""
     head: str
@@ -125,7 +126,7 @@ def list_files(hub: Hub, repo: str, kind: Kind, revision: str) -> dict[str, Remo
     """
     from huggingface_hub.hf_api import RepoFile
 
-    with hub.errors(repo):
+    def ask() -> dict[str, RemoteFile]:
         return {
             item.path: RemoteFile(
                 bytes=item.lfs.size if item.lfs else item.size,
@@ -136,6 +137,8 @@ def list_files(hub: Hub, repo: str, kind: Kind, revision: str) -> dict[str, Remo
             if isinstance(item, RepoFile)
         }
 
+    return hub.call(ask, repo)
+
 
 def look(hub: Hub, repo: str, kind: Kind) -> Remote:
     """The main branch of a repository and its tags.
@@ -145,14 +148,18 @@ def look(hub: Hub, repo: str, kind: Kind) -> Remote:
     """
     from huggingface_hub.errors import RepositoryNotFoundError
 
-    with hub.errors(repo):
+    def info_or_none() -> Any:
         try:
-            info = hub.api.repo_info(repo, repo_type=kind, revision="main")
+            return hub.api.repo_info(repo, repo_type=kind, revision="main")
         except RepositoryNotFoundError as error:
             if hub.token is None and status_of(error) == 401:
                 raise
-            return Remote(exists=False)
-        refs = hub.api.list_repo_refs(repo, repo_type=kind)
+            return None
+
+    info = hub.call(info_or_none, repo)
+    if info is None:
+        return Remote(exists=False)
+    refs = hub.call(lambda: hub.api.list_repo_refs(repo, repo_type=kind), repo)
     return Remote(
         exists=True,
         head=info.sha or "",

@@ -3,26 +3,34 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
+from videop2r_data.cards.card_facts import Facts, read_facts
+from videop2r_data.cards.card_licence import unstated
+from videop2r_data.cards.hub_card import Remake, remake_card
 from videop2r_data.cards.hub_check import CARD, LOCK, SHARD, check_folder
 from videop2r_data.cards.hub_client import Hub, Kind, check_repo_id
-from videop2r_data.cards.hub_media import MEDIA, media_files
+from videop2r_data.cards.hub_media import media_files
+from videop2r_data.cards.hub_names import MEDIA, PREVIEW_NAME
 from videop2r_data.cards.hub_plan import LocalFile, PushPlan, Remote, check_tag, list_files, look, make_plan
 from videop2r_data.cards.hub_private import addresses_in
 from videop2r_data.cards.hub_upload import Watch, carry_out, check_arrived
 from videop2r_data.errors import HubError
 from videop2r_data.schemas.base import Model
-from videop2r_data.schemas.lock import BuildLock
+from videop2r_data.schemas.lock import FIGURES_NAME, BuildLock
 
 _EXTRA = re.compile(
     r"(?:LICENSE|NOTICE|CITATION)(?:\.[a-z]+)?|CHANGELOG\.md|(?:croissant|judge-agreement|stats)\.json"
     r"|(?:figures|assets)/[\w.-]+\.(?:png|svg|webp|json)"
 )
 """What else belongs to a data set's folder, as a full path in it."""
+_SHOWN = 8
+"""Sources named in one message."""
 _STALE = re.compile(
-    rf"{SHARD.pattern}|(?:figures|assets)/[\w.-]+\.(?:png|svg|webp|json)|(?:croissant|judge-agreement|stats)\.json"
+    rf"{SHARD.pattern}|{re.escape(PREVIEW_NAME)}|(?:figures|assets)/[\w.-]+\.(?:png|svg|webp|json)|(?:croissant|judge-agreement|stats)\.json"
 )
 """What an earlier push wrote and a later one may delete."""
 
@@ -39,6 +47,26 @@ class PushReport(Model):
     private: bool
     notes: tuple[str, ...] = ()
     """Folders of this machine and addresses of servers that the pushed files name."""
+    remarks: tuple[str, ...] = ()
+    """What was made anew, left out or pushed although nobody states its licence."""
+
+
+@dataclass(frozen=True)
+class Content:
+    """What a repository is to hold.
+
+    Attributes:
+        local: path in the repository -> file.
+        stale: paths of the repository that may go; those in `local` stay.
+        left_out: files of the folder that are not pushed.
+        notes, remarks: for the report.
+    """
+
+    local: Mapping[str, LocalFile]
+    stale: list[str]
+    left_out: list[str] = field(default_factory=list)
+    notes: tuple[str, ...] = ()
+    remarks: tuple[str, ...] = ()
 
 
 def push_dataset(
@@ -49,7 +77,10 @@ def push_dataset(
     private: bool = False,
     tag: str | None = None,
     dry_run: bool = False,
-    media: Mapping[str, Path] | None = None,
+    roots: Mapping[str, Path] | None = None,
+    embed_media: bool = False,
+    preview: int = 0,
+    allow_unstated: bool = False,
     watch: Watch | None = None,
 ) -> PushReport:
     """Make a data set's repository be what the folder is.
@@ -58,6 +89,8 @@ def push_dataset(
     deleted; what other people put into the repository stays. Users see the old data set or the new one,
     never a mixture: one commit changes all of it, except that media go ahead in commits of their own.
 
+    Card and Croissant are made anew for the repository; the ones in the folder stay as they are.
+
     Args:
         folder: a finished data set.
         repo: `owner/name`; it is made if it does not exist.
@@ -65,37 +98,72 @@ def push_dataset(
         private: make a new repository private.
         tag: name of the version, set after the last commit.
         dry_run: change nothing, only say what would change.
-        media: source name -> media root: push the clips too, below `media/`.
+        roots: source name -> media root, for the two that follow.
+        embed_media: push the clips too, below `media/`.
+        preview: rows of a config with their clips inside, for the Hub's viewer; 0: none.
+        allow_unstated: push although nobody states a licence for some of it.
         watch: is told of progress.
 
     Raises:
-        HubError: the folder does not hold what its lock says, a source's licence does not let its media be
-            passed on, the tag stands for something else, or the Hub refuses.
+        HubError: the folder does not hold what its lock says, nobody states a licence, a source's licence
+            does not let its media be passed on, the tag stands for something else, or the Hub refuses.
         HubAuthError: no token, or one that may not do this.
+        ExportError: a file beside the data is not what it has to be.
     """
     lock = check_folder(folder)
+    facts = read_facts(folder)
+    silent = check_licences(folder, facts, allow=allow_unstated)
     local, left_out = dataset_files(folder, lock)
-    if media is not None:
-        local |= {path: LocalFile(file) for path, file in media_files(folder, lock, media).items()}
+    clips = media_files(folder, lock, roots or {}, facts.rows.sources) if embed_media else {}
+    if facts.figures is None:
+        left_out += [name for name in local if name.startswith(f"{FIGURES_NAME}/")]
+        local = {name: file for name, file in local.items() if name not in left_out}
+    local |= {path: LocalFile(file) for path, file in clips.items()}
+    with TemporaryDirectory(prefix="p2r-push-") as made:
 
-    def stale(remote: Remote) -> list[str]:
-        _check_ours(repo, remote)
-        prefix = (f"{MEDIA}/",) if media is not None else ()
-        return [path for path in remote.files if _STALE.fullmatch(path) or path.startswith(prefix)]
+        def content(remote: Remote) -> Content:
+            _check_ours(repo, remote)
+            media = embed_media or any(path.startswith(f"{MEDIA}/") for path in remote.files)
+            wish = Remake(folder, facts, repo, media=media, preview=preview, roots=roots or {})
+            fresh, remarks = remake_card(wish, Path(made), hub, remote)
+            prefix = (f"{MEDIA}/",) if embed_media else ()
+            return Content(
+                local={**local, **{name: LocalFile(file) for name, file in fresh.items()}},
+                stale=[p for p in remote.files if _STALE.fullmatch(p) or p.startswith(prefix)],
+                left_out=left_out,
+                notes=tuple(addresses_in(lock.recipe, f"{LOCK}, recipe")),
+                remarks=(*silent, *remarks),
+            )
 
-    return push_files(
-        local,
-        repo,
-        "dataset",
-        hub=hub,
-        private=private,
-        tag=tag,
-        dry_run=dry_run,
-        stale=stale,
-        left_out=left_out,
-        notes=tuple(addresses_in(lock.recipe, f"{LOCK}, recipe")),
-        watch=watch,
-    )
+        return push_files(
+            content, repo, "dataset", hub=hub, private=private, tag=tag, dry_run=dry_run, watch=watch
+        )
+
+
+def check_licences(folder: Path, facts: Facts, *, allow: bool) -> tuple[str, ...]:
+    """What is pushed although nobody states its licence, as remarks.
+
+    Raises:
+        HubError: something is, and it was not allowed.
+    """
+    silent = unstated(facts.rows.sources)
+    told = [
+        f"{source.label} ({source.annotations.licence}; {source.accepted + source.others:,} rows)"
+        for source in silent
+    ]
+    more = f" and {len(told) - _SHOWN} more" if len(told) > _SHOWN else ""
+    found = [f"no licence is known for the questions of {', '.join(told[:_SHOWN])}{more}"] if told else []
+    if not facts.licence.declared:
+        found.append("the recipe states no licence for the traces")
+    if found and not allow:
+        raise HubError(
+            "; ".join(found),
+            where=str(folder),
+            hint="name it in the recipe (`licenses` of the source: data_source -> licence; `license` of the "
+            "recipe) and build again, which the journal makes free; or take it on yourself with "
+            "--allow-unstated-licenses: the card then says which licences are not known",
+        )
+    return tuple(f"pushed nevertheless: {what}" for what in found)
 
 
 def dataset_files(folder: Path, lock: BuildLock) -> tuple[dict[str, LocalFile], list[str]]:
@@ -115,7 +183,7 @@ def dataset_files(folder: Path, lock: BuildLock) -> tuple[dict[str, LocalFile], 
 
 
 def push_files(
-    local: Mapping[str, LocalFile],
+    content: Callable[[Remote], Content],
     repo: str,
     kind: Kind,
     *,
@@ -123,18 +191,13 @@ def push_files(
     private: bool,
     tag: str | None,
     dry_run: bool,
-    stale: Callable[[Remote], Sequence[str]],
-    left_out: Sequence[str] = (),
-    notes: tuple[str, ...] = (),
     watch: Watch | None = None,
 ) -> PushReport:
     """Plan, upload, commit, tag; see `push_dataset`.
 
     Args:
-        local: path in the repository -> file.
+        content: what the repository is to hold, given what it holds now.
         repo, kind, hub, private, tag, dry_run, watch: as there.
-        stale: which files of the repository may go.
-        left_out, notes: for the report.
     """
     check_repo_id(repo, owned=True)
     if not dry_run or hub.token is not None:
@@ -146,7 +209,9 @@ def push_files(
             where=repo,
             hint="make it private in its settings first, or leave out --private",
         )
-    plan = make_plan(repo, kind, local, remote, stale=stale(remote), left_out=left_out)
+    wanted = content(remote)
+    local = wanted.local
+    plan = make_plan(repo, kind, local, remote, stale=wanted.stale, left_out=wanted.left_out)
     check_tag(tag, plan, remote)
     commit = remote.head
     if not dry_run:
@@ -154,17 +219,20 @@ def push_files(
         if not plan.is_noop:
             check_arrived(plan, local, list_files(hub, repo, kind, commit))
         if tag is not None and remote.tags.get(tag) != commit:
-            with hub.errors(repo):
-                hub.api.create_tag(repo, tag=tag, revision=commit, repo_type=kind, exist_ok=True)
-    base = hub.api.endpoint
+            name = tag
+            hub.call(
+                lambda: hub.api.create_tag(repo, tag=name, revision=commit, repo_type=kind, exist_ok=True),
+                repo,
+            )
     return PushReport(
         plan=plan,
         dry_run=dry_run,
-        url=f"{base}/datasets/{repo}" if kind == "dataset" else f"{base}/{repo}",
+        url=hub.page(repo, kind),
         commit=commit,
         tag=tag,
         private=remote.private if remote.exists else private,
-        notes=notes,
+        notes=wanted.notes,
+        remarks=wanted.remarks,
     )
 
 

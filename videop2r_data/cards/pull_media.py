@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from videop2r_data.cards.hub_client import Hub, check_repo_id
-from videop2r_data.cards.hub_media import MEDIA
+from videop2r_data.cards.hub_names import MEDIA
 from videop2r_data.cards.hub_plan import RemoteFile, list_files
 from videop2r_data.cards.hub_upload import Watch
 from videop2r_data.cards.pull_archives import (

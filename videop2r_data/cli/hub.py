@@ -53,8 +53,9 @@ _PUSH_HELP = (
     "Equal files are not uploaded, shards of an older version are deleted, files of others stay. Users see "
     "the old version or the new one, never a mixture. A push that was interrupted goes on: run the same "
     "command again.\n\n"
+    "The card is made for the repository: its generated parts anew, what you wrote around them kept.\n\n"
     "The token is taken from HF_TOKEN or `hf auth login`. The clips stay here unless --embed-media is said "
-    "and the licence of each source in the recipe lets them be passed on."
+    "and the licence of the media of each source lets them be passed on."
 )
 _PULL_HELP = (
     "Fetch a data set from the Hub and check it; with --media the clips that its rows need.\n\n"
@@ -92,33 +93,52 @@ def push(
     embed_media: Annotated[
         bool, typer.Option("--embed-media", help="Push the clips too, if every licence allows it.")
     ] = False,
+    preview: Annotated[
+        int,
+        typer.Option(
+            "--preview",
+            min=0,
+            max=100,
+            metavar="N",
+            help="Add a config of N rows with their clips inside, which the Hub's viewer plays.",
+        ),
+    ] = 0,
     work: Annotated[
         Path | None,
-        typer.Option("--work", metavar="DIR", help="For --embed-media: work folder of the build."),
+        typer.Option("--work", metavar="DIR", help="To find the clips: work folder of the build."),
     ] = None,
     base: Annotated[
         Path | None,
         typer.Option(
-            metavar="DIR", help="For --embed-media: folder that the recipe's paths are relative to."
+            metavar="DIR", help="To find the clips: folder that the recipe's paths are relative to."
         ),
     ] = None,
+    allow_unstated: Annotated[
+        bool,
+        typer.Option(
+            "--allow-unstated-licenses",
+            help="Push although no licence is known for some sources; the card says for which.",
+        ),
+    ] = False,
     no_verify: NoVerifyOpt = False,
     json: JsonOpt = False,
 ) -> None:
     """Put a data set on the Hub, or bring it up to date there."""
-    from videop2r_data.cli.hub_run import run_push
+    from videop2r_data.cli.hub_run import Push, run_push
 
     with errors_as_messages(as_json=json):
-        run_push(
-            folder,
-            repo,
+        wish = Push(
             private=private,
             tag=revision,
             dry_run=dry_run,
-            media=(work, base) if embed_media else None,
+            embed_media=embed_media,
+            preview=preview,
+            work=work,
+            base=base,
+            allow_unstated=allow_unstated,
             verify=not no_verify,
-            as_json=json,
         )
+        run_push(folder, repo, wish, as_json=json)
 
 
 def pull(

@@ -22,30 +22,48 @@ _SMALL = 20_000_000
 """Bytes of rows below which starting processes would take longer than the work."""
 
 
-def run_push(
-    folder: Path,
-    repo: str,
-    *,
-    private: bool,
-    tag: str | None,
-    dry_run: bool,
-    media: tuple[Path | None, Path | None] | None,
-    verify: bool,
-    as_json: bool,
-) -> None:
-    """Push a data set; `media`: work folder and base, if the clips go along."""
+@dataclass(frozen=True)
+class Push:
+    """What a push is to do, as the flags of the command say it."""
+
+    private: bool
+    tag: str | None
+    dry_run: bool
+    embed_media: bool
+    preview: int
+    work: Path | None
+    base: Path | None
+    allow_unstated: bool
+    verify: bool
+
+
+def run_push(folder: Path, repo: str, wish: Push, *, as_json: bool) -> None:
+    """Push a data set."""
+    from videop2r_data.cards.card_facts import read_facts
     from videop2r_data.cards.hub_check import check_folder
-    from videop2r_data.cards.hub_push import push_dataset
+    from videop2r_data.cards.hub_push import check_licences, push_dataset
 
     hub = _connect()
     with err_console().status("checking"):
         lock = check_folder(folder)
-        if verify and not (report := _verify(folder)).ok:
+        check_licences(folder, read_facts(folder), allow=wish.allow_unstated)
+        if wish.verify and not (report := _verify(folder)).ok:
             raise _unfit(folder, report)
-        roots = None if media is None else _media_roots(folder, lock.recipe, *media)
+        wanted = wish.embed_media or wish.preview > 0
+        roots = _media_roots(folder, lock.recipe, wish.work, wish.base) if wanted else {}
     with Bytes(err_console(), "pushing") as watch:
         done = push_dataset(
-            folder, repo, hub=hub, private=private, tag=tag, dry_run=dry_run, media=roots, watch=watch
+            folder,
+            repo,
+            hub=hub,
+            private=wish.private,
+            tag=wish.tag,
+            dry_run=wish.dry_run,
+            roots=roots,
+            embed_media=wish.embed_media,
+            preview=wish.preview,
+            allow_unstated=wish.allow_unstated,
+            watch=watch,
         )
     _show(done, as_json, render_push)
 

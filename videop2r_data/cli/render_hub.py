@@ -93,6 +93,8 @@ def render_push(report: PushReport, console: Console) -> None:
     console.print(f"{said}; {large}{kept}" if changed else f"nothing changes: {said}{kept}")
     for name in plan.left_out[:_SHOWN]:
         console.print(Text(f"not pushed: {name}", style="dim"), soft_wrap=True)
+    for remark in report.remarks[:_SHOWN]:
+        console.print(Text(f"note: {remark}", style="yellow"), soft_wrap=True)
     for note in report.notes[:_SHOWN]:
         console.print(
             Text(f"everybody who sees the repository reads this: {note}", style="yellow"), soft_wrap=True

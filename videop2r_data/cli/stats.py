@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -83,9 +84,10 @@ def stats(
 def _draw(
     release: Release, folder: Path, embed: Path | None, sample: int | None, seed: int | None
 ) -> tuple[Stats, FigureIndex]:
+    from videop2r_data.cards.card_facts import mark_figures
     from videop2r_data.cards.figures import make_figures
     from videop2r_data.cards.figures_data import SAMPLE, FigureOptions
-    from videop2r_data.errors import ConfigError
+    from videop2r_data.errors import ConfigError, ExportError
 
     root = release.root.resolve()
     if folder.resolve() in (root, root / "data"):
@@ -96,7 +98,11 @@ def _draw(
         )
     options = FigureOptions(sample=sample or SAMPLE, seed=seed or 0, model=embed)
     with err_console().status("counting") as status:
-        return make_figures(release, folder, options, progress=status.update)
+        found = make_figures(release, folder, options, progress=status.update)
+    if (root / "build.lock.json").is_file():  # of ours: a card shows figures that say whose they are
+        with suppress(ExportError):  # its files are not those of its lock: then its card shows none
+            mark_figures(root, folder)
+    return found
 
 
 def _told(index: FigureIndex, folder: Path) -> None:
