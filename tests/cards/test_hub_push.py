@@ -29,6 +29,7 @@ def server(
 ) -> Iterator[HubServer]:
     xet = request.param == "xet"
     monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", not xet)
+    monkeypatch.setattr("time.sleep", lambda _: None)
     disable_progress_bars()
     with HubServer(tmp_path / "hub", xet=xet) as made:
         yield made
@@ -38,6 +39,11 @@ def hub(server: HubServer, token: str | None = None) -> Hub:
     return Hub(server.url, token or server.token)
 
 
+def stored_file(server: HubServer, name: str) -> bytes:
+    repo = server.store.repo("dataset", REPO)
+    return server.store.read(repo.files[name], 0, 1 << 30)
+
+
 def actions(report: PushReport) -> dict[str, str]:
     return {change.path: change.action.value for change in report.plan.changes}
 
@@ -45,8 +51,8 @@ def actions(report: PushReport) -> dict[str, str]:
 def test_a_new_repository_holds_what_the_folder_holds(tmp_path: Path, server: HubServer) -> None:
     folder = write_release(tmp_path / "made", sft_shards=2)
     (folder / "notes.txt").write_text("mine")
-    (folder / "figures").mkdir()
-    (folder / "figures" / "lengths.png").write_bytes(b"png")
+    (folder / "assets").mkdir()
+    (folder / "assets" / "logo.png").write_bytes(b"png")
     seen: list[tuple[str, int, int]] = []
     report = push_dataset(folder, REPO, hub=hub(server), private=True, watch=lambda *step: seen.append(step))
     repo = server.store.repo("dataset", REPO)
@@ -54,8 +60,9 @@ def test_a_new_repository_holds_what_the_folder_holds(tmp_path: Path, server: Hu
     assert report.url == f"{server.url}/datasets/{REPO}"
     assert report.plan.left_out == ("notes.txt",)
     names = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
-    assert set(repo.files) == names - {"notes.txt"} | {".gitattributes"}
-    for name in set(repo.files) - {".gitattributes"}:
+    made = {"README.md", "croissant.json"}
+    assert set(repo.files) == names - {"notes.txt"} | {".gitattributes"} | made
+    for name in set(repo.files) - {".gitattributes"} - made:
         assert server.store.read(repo.files[name], 0, 1 << 30) == (folder / name).read_bytes(), name
     assert len(repo.log) == 2, "one commit makes the repository, one brings everything"
     assert seen[-1] == ("commit", report.plan.upload_bytes, report.plan.upload_bytes)
@@ -76,7 +83,7 @@ def test_a_second_push_uploads_nothing_and_a_changed_row_only_its_shard(
     write_release(tmp_path / "made", changed_rows(), sft_shards=2)
     report = push_dataset(tmp_path / "made", REPO, hub=hub(server))
     changed = {path for path, action in actions(report).items() if action != "equal"}
-    assert changed == {"README.md", "build.lock.json", "data/sft-00000.parquet"}
+    assert changed == {"README.md", "croissant.json", "build.lock.json", "data/sft-00000.parquet"}
     if server.store.cas is None:
         assert server.received - received == (tmp_path / "made/data/sft-00000.parquet").stat().st_size
 
@@ -100,7 +107,7 @@ def test_a_dry_run_says_what_would_change_and_changes_nothing(tmp_path: Path, se
     with server.recording() as asked:
         report = push_dataset(folder, REPO, hub=hub(server), dry_run=True, tag="v1")
     assert report.dry_run and report.plan.creates and set(actions(report).values()) == {"added"}
-    assert report.plan.upload_bytes == sum(p.stat().st_size for p in folder.rglob("*") if p.is_file())
+    assert report.plan.upload_bytes == sum(c.bytes for c in report.plan.changes)
     assert not server.store.repos and not [one for one in asked if one[0] != "GET"]
 
 
@@ -123,20 +130,22 @@ def test_a_tag_is_set_after_the_last_commit_and_never_moves(tmp_path: Path, serv
 
 
 def test_an_interrupted_push_goes_on_where_it_was(tmp_path: Path, server: HubServer) -> None:
-    """The commit is cut off after every shard has arrived; then the tag; nothing is sent twice."""
+    """The commit is refused after every shard has arrived; then the tag; nothing is sent twice."""
     folder = write_release(tmp_path / "made", sft_shards=3)
-    server.fail("POST", "/commit/", status=500)
+    server.fail("POST", "/commit/", status=500, times=99)
     with pytest.raises(HubError, match="the Hub answered 500"):
         push_dataset(folder, REPO, hub=hub(server), tag="v1")
     repo = server.store.repo("dataset", REPO)
     assert set(repo.files) == {".gitattributes"}, "nobody sees half a data set"
     stored = server.store.cas.stored if server.store.cas else server.received
-    server.fail("POST", "/tag/", status=503)
+    server.faults.clear()
+    server.fail("POST", "/tag/", status=503, times=99)
     with pytest.raises(HubError, match="the Hub answered 503"):
         push_dataset(folder, REPO, hub=hub(server), tag="v1")
     now = server.store.cas.stored if server.store.cas else server.received
     assert now - stored < 5000, "shards that had arrived were not sent again"
     head = repo.branches["main"]
+    server.faults.clear()
     report = push_dataset(folder, REPO, hub=hub(server), tag="v1")
     assert report.plan.is_noop and report.commit == head and repo.tags == {"v1": head}
 
@@ -168,11 +177,12 @@ def test_many_clips_go_ahead_in_commits_of_their_own(
     names = ["0.mp4", "1.png", "2.png", "4.mp4", "5.png", "6.png", "7.png", "8.png"]
     for name in names:
         (root / "clips" / name).write_bytes(name.encode() * 100)
-    server.fail("POST", "/commit/", status=500, after=2)
+    server.fail("POST", "/commit/", status=500, after=2, times=99)
     with pytest.raises(HubError, match="the Hub answered 500"):
         push_dataset(folder, REPO, hub=hub(server), roots={"made": root}, embed_media=True)
     repo = server.store.repo("dataset", REPO)
     assert len(repo.files) == 1 + 6, "two commits of three clips; no card that would promise more"
+    server.faults.clear()
     report = push_dataset(folder, REPO, hub=hub(server), roots={"made": root}, embed_media=True, tag="v1")
     added = {change.path for change in report.plan.of(Action.ADDED)}
     assert {path for path in added if path.startswith("media/")} == {
@@ -183,6 +193,7 @@ def test_many_clips_go_ahead_in_commits_of_their_own(
     again = push_dataset(folder, REPO, hub=hub(server), roots={"made": root}, embed_media=True)
     assert [c.path for c in again.plan.of(Action.CHANGED)] == ["media/made/clips/8.png"]
     text_only = push_dataset(folder, REPO, hub=hub(server))
+    assert b"They are part of this repository" in stored_file(server, "README.md")
     assert text_only.plan.is_noop and text_only.plan.kept == 8, (
         "without --embed-media the clips are left alone"
     )
@@ -243,3 +254,56 @@ def test_a_repository_of_another_tool_is_left_alone(tmp_path: Path, server: HubS
     server.store.put_text(repo, "data/sft-00000.parquet", "somebody's")
     with pytest.raises(HubError, match="this tool did not write it"):
         push_dataset(write_release(tmp_path / "made"), REPO, hub=hub(server))
+
+
+STUMBLES = [
+    ("GET", "/api/whoami-v2"),
+    ("GET", "/api/datasets/me/made/revision/main"),
+    ("GET", "/refs"),
+    ("GET", "/tree/"),
+    ("POST", "/api/repos/create"),
+    ("GET", "/resolve/.*README"),
+    ("POST", "/preupload/"),
+    ("POST", "/commit/"),
+    ("POST", "/tag/"),
+]
+
+
+@pytest.mark.parametrize("status", [500, 502, 503, 0])
+def test_a_single_stumble_of_the_hub_ends_no_push(tmp_path: Path, server: HubServer, status: int) -> None:
+    folder = write_release(tmp_path / "made")
+    for method, path in STUMBLES:
+        server.fail(method, path, status=status)
+    report = push_dataset(folder, REPO, hub=hub(server), tag="v1")
+    repo = server.store.repo("dataset", REPO)
+    assert repo.tags == {"v1": report.commit} and len(repo.log) == 2
+    shutil.rmtree(folder)
+    write_release(folder, changed_rows())
+    push_dataset(folder, REPO, hub=hub(server), tag="v2")
+    assert len(repo.log) == 3 and not [f for f in server.faults if f.times], "every one of them was met"
+
+
+def test_a_commit_whose_answer_was_lost_is_found_not_repeated(tmp_path: Path, server: HubServer) -> None:
+    folder = write_release(tmp_path / "made")
+    server.fail("POST", "/commit/", late=True)
+    report = push_dataset(folder, REPO, hub=hub(server))
+    repo = server.store.repo("dataset", REPO)
+    assert report.commit == repo.branches["main"] and len(repo.log) == 2, "one commit, not two"
+    assert len([path for method, path in server.seen if method == "POST" and "/commit/" in path]) == 1
+
+
+def test_a_lost_answer_and_somebody_elses_commit_are_told_apart(tmp_path: Path, server: HubServer) -> None:
+    folder = write_release(tmp_path / "made")
+    push_dataset(folder, REPO, hub=hub(server))
+    repo = server.store.repo("dataset", REPO)
+    shutil.rmtree(folder)
+    write_release(folder, changed_rows())
+    server.fail("POST", "/commit/")
+
+    def meanwhile(what: str, done: int, total: int) -> None:
+        if what == "commit":
+            server.store.put_text(repo, "notes.md", "new")
+
+    with pytest.raises(HubError, match="somebody else changed it meanwhile"):
+        push_dataset(folder, REPO, hub=hub(server), watch=meanwhile)
+    assert "notes.md" in repo.files

@@ -26,13 +26,14 @@ def route(method: str, pattern: str) -> Callable[[Callable[..., Any]], Callable[
 
 @dataclass
 class Fault:
-    """`status` 0 cuts the connection; the first `after` matching requests pass."""
+    """`status` 0 cuts the connection; the first `after` matching requests pass; `late`: carried out before."""
 
     method: str
     path: str
     status: int
     after: int
     times: int
+    late: bool = False
 
     def hits(self, method: str, path: str) -> bool:
         if self.times <= 0 or method != self.method or not re.search(self.path, path):
@@ -66,6 +67,7 @@ class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     wbufsize = 1 << 16  # head and body in one segment: two would wait for each other
     token = ""
+    mute = False
 
     def answer(self) -> None:
         parts = urlsplit(self.path)
@@ -80,6 +82,9 @@ class Handler(BaseHTTPRequestHandler):
                 return
             for fault in self.hub.faults:
                 if fault.hits(self.command, path):
+                    if fault.late:
+                        self.mute = True
+                        break
                     if not fault.status:
                         self.close_connection = True
                         self.connection.close()
@@ -108,6 +113,10 @@ class Handler(BaseHTTPRequestHandler):
     ) -> None:
         if answer is not None:
             data = json.dumps(answer).encode()
+        if self.mute:
+            self.close_connection = True
+            self.connection.close()
+            return
         self.send_response(status)
         for name, value in (headers or {}).items():
             self.send_header(name, value)

@@ -68,9 +68,11 @@ class HubServer:
         self._thread.join()
         self._http.server_close()
 
-    def fail(self, method: str, path: str, *, status: int = 0, after: int = 0, times: int = 1) -> None:
-        """Break `times` requests that match, after `after` of them passed."""
-        self.faults.append(Fault(method, path, status, after, times))
+    def fail(
+        self, method: str, path: str, *, status: int = 0, after: int = 0, times: int = 1, late: bool = False
+    ) -> None:
+        """Break `times` requests that match, after `after` of them passed; `late`: only their answers."""
+        self.faults.append(Fault(method, path, status, after, times, late))
 
     def environment(self, home: Path) -> dict[str, str]:
         """For a process whose clients are to find this Hub and nothing else."""
