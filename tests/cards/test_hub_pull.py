@@ -115,8 +115,35 @@ def test_a_release_whose_lock_does_not_hold_is_refused(tmp_path: Path, server: H
     repo = server.store.repo("dataset", REPO)
     old = repo.commits[repo.tags["v1"]]
     repo.commit({**repo.files, "data/sft-00000.parquet": old["data/sft-00001.parquet"]}, "mixed up")
-    with pytest.raises(HubError, match="not the one that its lock describes"):
+    out = tmp_path / "out"
+    with pytest.raises(HubError, match="not the one that its lock describes") as told:
+        pull(server, out)
+    assert not (out / "data/sft-00000.parquet").exists(), "no loader finds the shard that was refused"
+    assert (out / ".cache/p2r-refused/data/sft-00000.parquet").is_file()
+    assert "p2r-refused: data/sft-00000.parquet; tell whoever published it" in str(told.value)
+    assert (out / "data/rl-00000.parquet").is_file()
+    repo.commit(repo.commits[repo.tags["v2"]], "mended")
+    assert pull(server, out).fetched == 1 and content(out) == content(tmp_path / "v2")
+
+
+def test_a_shard_that_arrives_as_another_is_not_left_in_the_folder(
+    tmp_path: Path, server: HubServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Bytes of the right length that are not those of the list, as a broken cache in between gives them."""
+    import videop2r_data.cards.pull_release as pull_release
+
+    def download(place: pull_release._Place, name: str) -> str:
+        found = real(place, name)
+        if name == "data/sft-00000.parquet":
+            path = place.dest / name
+            path.write_bytes(path.read_bytes()[::-1])
+        return found
+
+    real = pull_release._Place.download
+    monkeypatch.setattr(pull_release._Place, "download", download)
+    with pytest.raises(HubError, match="what arrived is not what the Hub lists"):
         pull(server, tmp_path / "out")
+    assert not (tmp_path / "out/data/sft-00000.parquet").exists()
 
 
 def test_the_official_release_and_a_part_that_is_missing(tmp_path: Path, server: HubServer) -> None:

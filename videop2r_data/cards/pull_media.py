@@ -103,8 +103,7 @@ def plan_media(
         HubError: the repository cannot be read.
     """
     check_repo_id(repo)
-    with hub.errors(repo):
-        commit = hub.api.dataset_info(repo, revision=revision).sha or ""
+    commit = hub.call(lambda: hub.api.dataset_info(repo, revision=revision).sha or "", repo)
     targets, refused = _targets(paths, dest)
     files = list_files(hub, repo, "dataset", commit)
     wanted = {f"{under.strip('/')}/{path}" if under else path: path for path in targets}

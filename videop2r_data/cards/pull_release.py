@@ -11,8 +11,9 @@ from pathlib import Path
 import orjson
 from pydantic import Field
 
-from videop2r_data.cards.hub_check import LOCK, SHARD, check_folder
+from videop2r_data.cards.hub_check import LOCK, SHARD, folder_faults, read_lock, unfit
 from videop2r_data.cards.hub_client import Hub, check_repo_id
+from videop2r_data.cards.hub_names import PREVIEW_NAME
 from videop2r_data.cards.hub_plan import LocalFile, RemoteFile, list_files
 from videop2r_data.cards.hub_upload import Watch
 from videop2r_data.errors import HubError
@@ -20,6 +21,8 @@ from videop2r_data.schemas.base import Model
 
 NOTE = ".cache/p2r-pull.json"
 """What a folder was pulled from."""
+REFUSED = ".cache/p2r-refused"
+"""Where files lie that arrived and were refused."""
 WORKERS = 4
 _TEXT = re.compile(
     r"README\.md|LICENSE.*|NOTICE.*|CITATION.*|CHANGELOG\.md|(?:croissant|judge-agreement|stats)\.json"
@@ -70,8 +73,8 @@ def pull_dataset(
             cannot be read.
     """
     check_repo_id(repo)
-    with hub.errors(f"{repo}@{revision}" if revision else repo):
-        commit = hub.api.dataset_info(repo, revision=revision).sha or ""
+    where = f"{repo}@{revision}" if revision else repo
+    commit = hub.call(lambda: hub.api.dataset_info(repo, revision=revision).sha or "", where)
     wanted = wanted_files(repo, list_files(hub, repo, "dataset", commit))
     targets = {name: _inside(dest, name) for name in wanted}
     before = _claim(dest, repo, commit, wanted)
@@ -81,13 +84,14 @@ def pull_dataset(
     _fetch(todo, _Place(hub, repo, commit, dest), watch)
     for name in todo:
         if not targets[name].is_file() or not wanted[name].is_same(LocalFile(targets[name])):
+            _put_aside(dest, [name])
             raise HubError(
                 "what arrived is not what the Hub lists", where=name, hint="run the same command again"
             )
     removed = _remove_stale(dest, before - wanted.keys())
     _claim(dest, repo, commit, wanted, done=True)
     if LOCK in wanted:
-        check_folder(dest)
+        _check(dest, wanted)
     return PullReport(
         repo=repo,
         commit=commit,
@@ -101,6 +105,38 @@ def pull_dataset(
     )
 
 
+def _check(dest: Path, wanted: Mapping[str, RemoteFile]) -> None:
+    """Hold what arrived against its own lock; what does not hold is put where no loader finds it.
+
+    Raises:
+        HubError: something does not hold.
+    """
+    try:
+        lock = read_lock(dest)
+    except HubError:
+        _put_aside(dest, [LOCK])
+        raise
+    if faults := folder_faults(dest, lock):
+        moved = _put_aside(dest, sorted({fault.file for fault in faults} & wanted.keys()))
+        done = (
+            f"put aside, in {dest / REFUSED}: {', '.join(moved)}; tell whoever published it" if moved else ""
+        )
+        raise unfit(dest, faults, done)
+
+
+def _put_aside(dest: Path, names: Iterable[str]) -> list[str]:
+    """Move refused files out of the way of every loader; they are kept, to be looked at."""
+    moved = []
+    for name in names:
+        path = _inside(dest, name)
+        if path.is_file():
+            target = dest / REFUSED / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            path.replace(target)
+            moved.append(name)
+    return moved
+
+
 def wanted_files(repo: str, files: Mapping[str, RemoteFile]) -> dict[str, RemoteFile]:
     """Card, lock, figures and rows of a data set; of ours only the shards that are its own.
 
@@ -112,7 +148,11 @@ def wanted_files(repo: str, files: Mapping[str, RemoteFile]) -> dict[str, Remote
     found = {
         name: file
         for name, file in sorted(files.items())
-        if name == LOCK or _TEXT.fullmatch(name) or _FIGURE.fullmatch(name) or rows.fullmatch(name)
+        if name == LOCK
+        or (ours and name == PREVIEW_NAME)
+        or _TEXT.fullmatch(name)
+        or _FIGURE.fullmatch(name)
+        or rows.fullmatch(name)
     }
     if not any(rows.fullmatch(name) and name != LOCK for name in found):
         raise HubError("no rows in this data set (parquet, jsonl, json, each also .gz)", where=repo)
@@ -177,8 +217,8 @@ class _Place:
     def download(self, name: str) -> str:
         from huggingface_hub import hf_hub_download
 
-        with self.hub.errors(f"{self.repo}: {name}"):
-            hf_hub_download(
+        def ask() -> str:
+            return hf_hub_download(
                 self.repo,
                 name,
                 repo_type="dataset",
@@ -188,6 +228,8 @@ class _Place:
                 endpoint=self.hub.endpoint,
                 force_download=(self.dest / name).exists(),
             )
+
+        self.hub.call(ask, f"{self.repo}: {name}")
         return name
 
 
