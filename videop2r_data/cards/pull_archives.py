@@ -5,9 +5,11 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import unicodedata
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, replace
 from pathlib import Path, PurePosixPath
 
 import orjson
@@ -19,17 +21,20 @@ from videop2r_data.cards.zip_members import Member, read_directory
 from videop2r_data.errors import SourceError
 from videop2r_data.schemas.sample import safe_relative_path
 
-_CUT = re.compile(r"(?P<stem>.+\.zip)\.(?:part[-_.]?)?(?P<part>\d{2,4}|[a-z]{2,3})")
-"""A file cut into pieces: `x.zip.001`, `x.zip.part-aa`, `x.zip.aa`."""
+_CUT = re.compile(r"(?P<stem>.+\.(?:zip|tar|tar\.gz|tgz))\.(?:part[-_.]?)?(?P<part>\d{2,4}|[a-z]{2,3})")
+"""A file cut into pieces: `x.zip.001`, `x.tar.gz.part-aa`, `x.zip.aa`."""
+_TARS = (".tar", ".tar.gz", ".tgz")
+_SUFFIX = re.compile(r"\.(?:zip|tar|tar\.gz|tgz)\Z")
 _SPLIT = re.compile(r"(?P<stem>.+)\.z(?P<part>\d{2,3})")
 """A split archive: `x.z01`, `x.z02`, ..., `x.zip`."""
 WORKERS = 8
-_FORMAT = 1
+_FORMAT = 2
+TWICE = "two members of one name"
 
 
 @dataclass(frozen=True)
 class Archive:
-    """One zip archive of a repository.
+    """One archive of a repository: zip, tar, or tar under gzip.
 
     Attributes:
         name: path of it, or of the archive that its parts make up.
@@ -48,6 +53,16 @@ class Archive:
         """Of all its parts."""
         return sum(size for _, size in self.parts)
 
+    @property
+    def is_tar(self) -> bool:
+        """Without a directory: to be read as a whole."""
+        return self.name.endswith(_TARS)
+
+    @property
+    def is_packed(self) -> bool:
+        """A tar archive under gzip."""
+        return self.name.endswith((".gz", ".tgz"))
+
     def open(self, hub: Hub, repo: str, revision: str) -> JoinedFile:
         """For reading by ranges."""
         return JoinedFile(
@@ -56,7 +71,7 @@ class Archive:
 
 
 def find_archives(files: Mapping[str, RemoteFile]) -> list[Archive]:
-    """The zip archives of a repository, pieces and parts put together, by path.
+    """The archives of a repository, pieces and parts put together, by path.
 
     Archives that are called `x_part1.zip`, `x_part2.zip` stand each for themselves.
 
@@ -67,11 +82,12 @@ def find_archives(files: Mapping[str, RemoteFile]) -> list[Archive]:
     """
     groups: dict[tuple[str, bool], list[tuple[tuple[int, str], str]]] = {}
     for path in files:
-        if cut := _CUT.fullmatch(path):
+        cut = _CUT.fullmatch(path)
+        if cut and not path.endswith(_TARS):
             groups.setdefault((cut["stem"], True), []).append(((len(cut["part"]), cut["part"]), path))
         elif split := _SPLIT.fullmatch(path):
             groups.setdefault((f"{split['stem']}.zip", False), []).append(((0, split["part"].zfill(3)), path))
-        elif path.endswith(".zip"):
+        elif path.endswith((".zip", *_TARS)):
             groups.setdefault((path, False), []).append(((9, ""), path))
     return [
         _archive(name, [path for _, path in sorted(parts)], files)
@@ -93,10 +109,21 @@ def _archive(name: str, paths: list[str], files: Mapping[str, RemoteFile]) -> Ar
 def relevant(archives: Iterable[Archive], paths: Collection[str]) -> list[Archive]:
     """Archives in a folder that one of the paths leads through, those in the deepest folders first."""
     folders = {folder.as_posix() for path in paths for folder in PurePosixPath(path).parents}
-    found = [archive for archive in archives if (archive.folder or ".") in folders]
+    found = [archive for archive in archives if (spelled(archive.folder) or ".") in folders]
     return sorted(
         found, key=lambda archive: (-archive.folder.count("/") if archive.folder else 1, archive.name)
     )
+
+
+def spelled(name: str) -> str:
+    """A name as all systems would spell it: composed letters, forward slashes.
+
+    macOS writes letters and accents apart, some tools of Windows write backslashes.
+
+    >>> spelled("cafe\u0301\\\\1.mp4") == "caf\u00e9/1.mp4"
+    True
+    """
+    return unicodedata.normalize("NFC", name.replace("\\", "/"))
 
 
 def names_of(archive: Archive, member: str) -> tuple[str, ...]:
@@ -113,13 +140,13 @@ def names_of(archive: Archive, member: str) -> tuple[str, ...]:
     ()
     """
     try:
-        inside = safe_relative_path(member)
+        inside = safe_relative_path(spelled(member))
     except ValueError:
         return ()
-    folder = f"{archive.folder}/" if archive.folder else ""
-    stem = PurePosixPath(archive.name).name.removesuffix(".zip")
+    folder = f"{spelled(archive.folder)}/" if archive.folder else ""
+    stem = spelled(_SUFFIX.sub("", PurePosixPath(archive.name).name))
     names = [f"{folder}{inside}", f"{folder}{stem}/{inside}"]
-    parts = archive.folder.split("/") if folder else []
+    parts = folder.rstrip("/").split("/") if folder else []
     for depth in range(len(parts)):
         if inside.startswith("/".join(parts[depth:]) + "/"):
             names.append("/".join([*parts[:depth], inside]))
@@ -127,16 +154,24 @@ def names_of(archive: Archive, member: str) -> tuple[str, ...]:
 
 
 def locate(archive: Archive, members: Iterable[Member], wanted: Collection[str]) -> dict[str, Member]:
-    """Which of the wanted paths are in an archive; of members of one name the last."""
+    """Which of the wanted paths are in an archive; one that two members are called is refused.
+
+    Args:
+        archive: which.
+        members: what is in it.
+        wanted: as `spelled` writes them.
+    """
+    held = [(names, member) for member in members if (names := names_of(archive, member.name))]
+    times = Counter(names[0] for names, _ in held)
     likely: dict[str, Member] = {}
     possible: dict[str, Member] = {}
-    for member in members:
-        first, *others = names_of(archive, member.name) or ("",)
+    for (first, *others), member in held:
+        found = replace(member, refused=TWICE) if times[first] > 1 else member
         if first in wanted:
-            likely[first] = member
+            likely[first] = found
         for name in others:
             if name in wanted:
-                possible.setdefault(name, member)
+                possible.setdefault(name, found)
     return possible | likely
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Collection, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from videop2r_data.cards.hub_client import Hub, check_repo_id
@@ -19,17 +19,17 @@ from videop2r_data.cards.pull_archives import (
     locate,
     relevant,
     single_file,
+    spelled,
 )
 from videop2r_data.cards.pull_jobs import Clip, Job, file_clip, make_jobs, member_clip
 from videop2r_data.cards.pull_stream import fetch_job
+from videop2r_data.cards.pull_tar import SPARE, Place, TarPlan, fetch_tars, plan_tars
 from videop2r_data.errors import HubError, MediaError
 from videop2r_data.media.paths import resolve_media
 from videop2r_data.schemas.base import Model
 from videop2r_data.schemas.sample import safe_relative_path
 
 WORKERS = 4
-SPARE = 1 << 28
-"""Bytes of disk that stay free."""
 
 
 class MediaEstimate(Model):
@@ -57,6 +57,10 @@ class MediaEstimate(Model):
     """(path, why) of clips that cannot be taken."""
     damaged: tuple[tuple[str, str], ...] = ()
     """(archive, why) of archives that cannot be read."""
+    whole: tuple[tuple[str, int], ...] = ()
+    """(archive, bytes) of tar archives, which are read as a whole; their bytes are in `transfer_bytes`."""
+    perhaps: int = 0
+    """Clips that may be in them: a tar archive has no directory that would say so."""
 
 
 class MediaReport(Model):
@@ -66,6 +70,8 @@ class MediaReport(Model):
     fetched: int
     failed: tuple[tuple[str, str], ...]
     """(path, why)."""
+    missing: tuple[str, ...] = ()
+    """Clips that were in none of the tar archives that were read."""
 
 
 @dataclass(frozen=True)
@@ -76,6 +82,9 @@ class MediaPlan:
     dest: Path
     estimate: MediaEstimate
     jobs: tuple[Job, ...]
+    tars: TarPlan = field(default_factory=TarPlan)
+    names: Mapping[str, str] = field(default_factory=dict)
+    """Name in the repository -> path of the rows."""
 
 
 def plan_media(
@@ -106,35 +115,40 @@ def plan_media(
     commit = hub.call(lambda: hub.api.dataset_info(repo, revision=revision).sha or "", repo)
     targets, refused = _targets(paths, dest)
     files = list_files(hub, repo, "dataset", commit)
-    wanted = {f"{under.strip('/')}/{path}" if under else path: path for path in targets}
+    wanted = {spelled(f"{under.strip('/')}/{path}" if under else path): path for path in targets}
     clips: dict[str, tuple[Archive, Clip]] = {}
     for name, file in _own_files(files, wanted).items():
         path = wanted[name]
         clips[path] = (single_file(file, files[file]), file_clip(path, targets[path], files[file]))
     open_ones = {name for name, path in wanted.items() if path not in clips}
     archives = relevant(find_archives(files), open_ones)
-    read = directories(archives, hub, repo, commit, cache)
+    read = directories([one for one in archives if not one.is_tar], hub, repo, commit, cache)
     for found in read:
         for name, member in locate(found.archive, found.members, open_ones).items():
             path = wanted[name]
             clips.setdefault(path, (found.archive, member_clip(path, targets[path], member)))
     jobs, here, bad = _jobs(clips)
+    left = {name: targets[wanted[name]] for name in open_ones if wanted[name] not in clips}
+    tars, present = plan_tars([one for one in archives if one.is_tar], files, left, cache)
+    missing = left.keys() - tars.targets.keys() - present
     estimate = MediaEstimate(
         repo=repo,
         commit=commit,
         wanted=len(targets) + len(refused),
-        present=here,
+        present=here + len(present),
         to_fetch=sum(len(job.clips) for job in jobs),
         clip_bytes=sum(clip.bytes for job in jobs for clip in job.clips),
-        transfer_bytes=sum(job.end - job.start for job in jobs),
-        requests=len(jobs),
+        transfer_bytes=sum(job.end - job.start for job in jobs) + tars.bytes,
+        requests=len(jobs) + sum(len(one.archive.parts) for one in tars.streams),
         archive_bytes=sum(archive.bytes for archive in archives),
         directory_bytes=sum(found.fetched for found in read),
-        missing=tuple(sorted(targets.keys() - clips.keys())),
+        missing=tuple(sorted(wanted[name] for name in missing)),
         refused=tuple(sorted((refused | bad).items())),
         damaged=tuple((found.archive.name, found.fault) for found in read if found.fault),
+        whole=tuple((one.archive.name, one.archive.bytes) for one in tars.streams),
+        perhaps=len(tars.targets),
     )
-    return MediaPlan(hub, dest, estimate, jobs)
+    return MediaPlan(hub, dest, estimate, jobs, tars, wanted)
 
 
 def fetch_media(plan: MediaPlan, *, watch: Watch | None = None) -> MediaReport:
@@ -160,6 +174,7 @@ def fetch_media(plan: MediaPlan, *, watch: Watch | None = None) -> MediaReport:
         )
     done, fetched = 0, 0
     failed: list[tuple[str, str]] = []
+    total = estimate.clip_bytes + plan.tars.bytes
     with ThreadPoolExecutor(WORKERS) as pool:
         futures = [
             pool.submit(lambda job: list(fetch_job(job, plan.hub, estimate.repo, estimate.commit)), job)
@@ -172,22 +187,40 @@ def fetch_media(plan: MediaPlan, *, watch: Watch | None = None) -> MediaReport:
                     fetched += not fault
                     failed += [(clip.path, fault)] if fault else []
                     if watch is not None:
-                        watch(clip.path, done, estimate.clip_bytes)
+                        watch(clip.path, done, total)
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
-    return MediaReport(estimate=estimate, fetched=fetched, failed=tuple(sorted(failed)))
+    place = Place(plan.hub, estimate.repo, estimate.commit)
+    clips, missing = fetch_tars(plan.tars, place, lambda name, more: _tell(watch, name, done + more, total))
+    failed += [(plan.names[name], fault) for name, fault in clips.items() if fault]
+    return MediaReport(
+        estimate=estimate,
+        fetched=fetched + sum(not fault for fault in clips.values()),
+        failed=tuple(sorted(failed)),
+        missing=tuple(sorted(plan.names[name] for name in missing)),
+    )
+
+
+def _tell(watch: Watch | None, name: str, done: int, total: int) -> None:
+    if watch is not None:
+        watch(name, done, total)
 
 
 def _targets(paths: Iterable[str], dest: Path) -> tuple[dict[str, Path], dict[str, str]]:
     """Where each clip goes, and the paths that would leave the folder."""
     targets: dict[str, Path] = {}
     refused: dict[str, str] = {}
+    as_spelled: dict[str, str] = {}
     for raw in paths:
         if not raw or raw in refused:
             continue
         try:
             path = safe_relative_path(raw)
+            if as_spelled.setdefault(spelled(path), path) != path:
+                raise ValueError(
+                    f"another row has the same path with its accents written another way: {path!r}"
+                )
             if path not in targets:
                 targets[path] = resolve_media(dest, path)
         except ValueError as error:
@@ -199,11 +232,13 @@ def _targets(paths: Iterable[str], dest: Path) -> tuple[dict[str, Path], dict[st
 
 def _own_files(files: Mapping[str, RemoteFile], wanted: Collection[str]) -> dict[str, str]:
     """Wanted name -> file of the repository: by that name, or as `push --embed-media` puts it there."""
-    found = {name: name for name in wanted if name in files}
+    found: dict[str, str] = {}
     for file in files:
         folder, _, rest = file.partition("/")
-        name = rest.partition("/")[2]
-        if folder == MEDIA and name in wanted and found.setdefault(name, file) != file:
+        name = spelled(file)
+        if name not in wanted and folder == MEDIA:
+            name = spelled(rest.partition("/")[2])
+        if name in wanted and found.setdefault(name, file) != file:
             raise HubError(
                 f"{found[name]} and {file} would both become {name}", hint="choose rows of one source"
             )

@@ -244,7 +244,13 @@ def _entries(table: bytes, place: _Place, archive: Ranged) -> Iterator[Member]:
 
 
 def _text(raw: bytes, flags: int) -> str:
-    return raw.decode("utf-8" if flags & _UTF8 else "cp437", "replace")
+    """A name; macOS writes UTF-8 without the flag that says so, and hardly any other bytes are UTF-8."""
+    if flags & _UTF8:
+        return raw.decode("utf-8", "replace")
+    try:
+        return raw.decode("utf-8")
+    except UnicodeDecodeError:
+        return raw.decode("cp437", "replace")
 
 
 def _wide(extra: bytes, size: int, packed: int, start: int, disk: int) -> tuple[int, int, int, int]:

@@ -196,6 +196,8 @@ def run_pull_media(
         err = err_console()
         for path, why in report.failed:
             err.print(f"failed: {path}: {why}", markup=False, soft_wrap=True)
+        for path in report.missing:
+            err.print(f"not in the repository: {path}", markup=False, soft_wrap=True)
     if as_json:
         print_json(report.model_dump(mode="json"))
     elif not dry_run:
@@ -205,7 +207,7 @@ def run_pull_media(
         )
     if report.failed:
         raise typer.Exit(UNFINISHED)
-    raise typer.Exit(FINDINGS if estimate.missing or estimate.refused else OK)
+    raise typer.Exit(FINDINGS if estimate.missing or report.missing or estimate.refused else OK)
 
 
 def _connect() -> Any:

@@ -136,6 +136,11 @@ def render_media(estimate: MediaEstimate, console: Console) -> None:
         f"{plural(estimate.requests, 'request')}, out of archives of {archives})",
         soft_wrap=True,
     )
+    for name, bytes_ in estimate.whole[:_SHOWN]:
+        told = f"a tar archive has no directory: {name} is read as a whole ({size(bytes_)})"
+        console.print(Text(told), soft_wrap=True)
+    if estimate.perhaps:
+        console.print(f"{plural(estimate.perhaps, 'clip')} may be in there")
     lists = [
         ("not in the repository", [(path, "") for path in estimate.missing]),
         ("refused", list(estimate.refused)),
