@@ -19,6 +19,33 @@ JsonOpt = Annotated[bool, typer.Option("--json", help="Print one JSON document o
 NoVerifyOpt = Annotated[
     bool, typer.Option("--no-verify", help="Check digests, ledger and card, but not every row.")
 ]
+EmbedOpt = Annotated[
+    bool, typer.Option("--embed-media", help="Push the clips too, if every licence allows it.")
+]
+PreviewOpt = Annotated[
+    int,
+    typer.Option(
+        "--preview",
+        min=0,
+        max=100,
+        metavar="N",
+        help="Add a config of N rows with their clips inside, which the Hub's viewer plays.",
+    ),
+]
+WorkOpt = Annotated[
+    Path | None, typer.Option("--work", metavar="DIR", help="To find the clips: work folder of the build.")
+]
+BaseOpt = Annotated[
+    Path | None,
+    typer.Option(metavar="DIR", help="To find the clips: folder that the recipe's paths are relative to."),
+]
+AllowOpt = Annotated[
+    bool,
+    typer.Option(
+        "--allow-unstated-licenses",
+        help="Push although no licence is known for some sources; the card says for which.",
+    ),
+]
 RowsOpt = Annotated[
     str | None,
     typer.Option(
@@ -90,36 +117,11 @@ def push(
     private: PrivateOpt = False,
     revision: TagOpt = None,
     dry_run: DryRunOpt = False,
-    embed_media: Annotated[
-        bool, typer.Option("--embed-media", help="Push the clips too, if every licence allows it.")
-    ] = False,
-    preview: Annotated[
-        int,
-        typer.Option(
-            "--preview",
-            min=0,
-            max=100,
-            metavar="N",
-            help="Add a config of N rows with their clips inside, which the Hub's viewer plays.",
-        ),
-    ] = 0,
-    work: Annotated[
-        Path | None,
-        typer.Option("--work", metavar="DIR", help="To find the clips: work folder of the build."),
-    ] = None,
-    base: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="DIR", help="To find the clips: folder that the recipe's paths are relative to."
-        ),
-    ] = None,
-    allow_unstated: Annotated[
-        bool,
-        typer.Option(
-            "--allow-unstated-licenses",
-            help="Push although no licence is known for some sources; the card says for which.",
-        ),
-    ] = False,
+    embed_media: EmbedOpt = False,
+    preview: PreviewOpt = 0,
+    work: WorkOpt = None,
+    base: BaseOpt = None,
+    allow_unstated: AllowOpt = False,
     no_verify: NoVerifyOpt = False,
     json: JsonOpt = False,
 ) -> None:
