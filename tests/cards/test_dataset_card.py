@@ -10,10 +10,17 @@ import orjson
 import pytest
 import yaml
 
+from tests.builders.release_rows import valid_rows
+from tests.cards.hub_release import write_release
 from videop2r_data.builders.export import DatasetWriter
+from videop2r_data.cards.card_facts import read_facts
+from videop2r_data.cards.card_marks import NOTE, merged_body, prose_of
+from videop2r_data.cards.columns import COLUMNS
 from videop2r_data.cards.dataset_card import write_dataset_card
 from videop2r_data.cards.markdown import cell
+from videop2r_data.cards.upstream import registry
 from videop2r_data.errors import ExportError
+from videop2r_data.schemas.rows import CONFIGS
 
 HOSTILE = [
     "x\n---\nlicense: mit\n---\n# Injected",
@@ -119,3 +126,166 @@ def test_the_card_is_refused_for_files_that_are_not_those_of_the_lock(tmp_path: 
 
 def test_a_cell_is_one_line_without_markup() -> None:
     assert cell("a|b\n<c> `d`") == "a\\|b \\<c\\> \\`d\\`"
+
+
+def test_the_parts_that_a_program_wrote_are_made_anew_and_the_rest_stays(tmp_path: Path) -> None:
+    folder = write_release(tmp_path / "made")
+    path = write_dataset_card(folder)
+    fresh = path.read_text(encoding="utf-8")
+    assert path == write_dataset_card(folder) and path.read_text(encoding="utf-8") == fresh
+    own = "## How we use it\n\nWith care: 12,345 times.\n"
+    edited = fresh.replace("<!-- p2r:end load -->\n", f"<!-- p2r:end load -->\n\n{own}")
+    edited = edited.replace("| sft | 6 |", "| sft | 60,000 |").replace("= 6 kept", "= 9 kept")
+    edited = edited.replace("- reasoning\n", "- reasoning\n- cats\n").replace(
+        "license: apache-2.0\n", "license: cc0-1.0\nviewer: false\n"
+    )
+    assert edited.count("60,000") == 1
+    path.write_text(edited, encoding="utf-8")
+    write_dataset_card(folder)
+    text = path.read_text(encoding="utf-8")
+    assert own in text and "60,000" not in text and "= 6 kept" in text
+    assert text.index("p2r:end load") < text.index("How we use it") < text.index("p2r:begin example")
+    head = yaml.safe_load(text.split("---\n")[1])
+    assert head["license"] == "apache-2.0" and head["viewer"] is False and "cats" in head["tags"]
+    assert prose_of(text) == (own.strip("\n"),)
+    path.write_text(
+        text.replace("<!-- p2r:end funnel -->", "").replace("= 6 kept", "= 9 kept"), encoding="utf-8"
+    )
+    write_dataset_card(folder)
+    assert path.read_text(encoding="utf-8") == text, "a part without its end is replaced all the same"
+
+
+def test_a_card_from_before_the_marks_is_replaced(tmp_path: Path) -> None:
+    folder = write_release(tmp_path / "made")
+    (folder / "README.md").write_text("---\nlicense: mit\n---\n\n# Old\n\n6,000 rows\n")
+    text = write_dataset_card(folder).read_text(encoding="utf-8")
+    assert "6,000" not in text and "license: apache-2.0" in text
+
+
+def test_marks_that_come_twice_or_alone_do_no_harm() -> None:
+    parts = {"a": "one", "b": "two"}
+    body = merged_body(parts, "")
+    assert merged_body(parts, body) == body
+    twice = body + "\n<!-- p2r:begin a -->\nfalse\n<!-- p2r:end a -->\n<!-- p2r:end b -->\nmine\n"
+    found = merged_body(parts, twice)
+    assert "false" not in found and found.count("p2r:begin a") == 1 and found.endswith("\nmine\n")
+    gone = merged_body(parts, "hello\n\n<!-- p2r:begin b -->\nx\n<!-- p2r:end b -->\n")
+    assert gone.startswith(NOTE) and gone.index("begin a") < gone.index("hello") < gone.index("begin b")
+
+
+def test_the_card_has_what_a_researcher_looks_for(tmp_path: Path) -> None:
+    folder = write_release(tmp_path / "made")
+    text = write_dataset_card(folder).read_text(encoding="utf-8")
+    head = yaml.safe_load(text.split("---\n")[1])
+    assert head["language"] == ["en"]
+    row = orjson.loads(re.search(r"```json\n(.*?)\n```", text, re.DOTALL)[1])  # type: ignore[index]
+    assert row["sample_id"] == "made/0" and list(row) == list(CONFIGS["sft"].model_fields)
+    for name in COLUMNS.keys() - {"image", "video"}:
+        assert f"| `{name}` |" in text
+    assert "```bibtex" in text and "@inproceedings" in text and "## Clips and images" in text
+    data = orjson.loads((folder / "croissant.json").read_bytes())
+    assert all(field["description"] for record in data["recordSet"] for field in record["field"])
+    assert data["inLanguage"] == ["en"] and "datePublished" not in data, "a local folder has no date"
+
+
+def test_every_column_of_every_config_is_told_in_words() -> None:
+    columns = {name for model in CONFIGS.values() for name in model.model_fields}
+    assert COLUMNS.keys() == columns | {"image", "video"}
+
+
+def test_an_example_cannot_close_its_block_or_steer_a_terminal(tmp_path: Path) -> None:
+    rows = valid_rows()
+    rows["sft"][0]["problem"] = "a\n```\n# out\n````\n\x1b[31m\u202e</pre>" + "x" * 5000
+    for row in rows["rl"]:
+        if row["sample_id"] == rows["sft"][0]["sample_id"]:
+            row["problem"] = rows["sft"][0]["problem"]
+    text = write_dataset_card(write_release(tmp_path / "made", rows)).read_text(encoding="utf-8")
+    found = re.search(r"\n(`{5,})json\n(.*?)\n\1\n", text, re.DOTALL)
+    assert found and "# out" in found[2] and "\x1b" not in text and "\u202e" not in text
+    assert orjson.loads(found[2])["problem"].endswith("… (5,029 characters)")
+
+
+def sourced(folder: Path, names: list[str], **recipe: Any) -> Path:
+    """The small release as if its rows came from these data sources, read by a recipe with these settings."""
+    rows = valid_rows()
+    for config in rows.values():
+        for row in config:
+            row["data_source"] = names[int(row["problem_id"]) % len(names)]
+    made = write_release(folder, rows)
+    path = made / "build.lock.json"
+    changed = orjson.loads(path.read_bytes())
+    changed["recipe"] |= recipe
+    path.write_bytes(orjson.dumps(changed))
+    return made
+
+
+POOL: dict[str, Any] = {
+    "name": "made",
+    "kind": "video-r1",
+    "path": "p.json",
+    "license": "mixed, see the data sets named in data_source",
+    "licenses": {},
+}
+
+
+def test_licences_come_from_their_pages_and_not_round_in_a_circle(tmp_path: Path) -> None:
+    names = ["CLEVRER", "STAR", "LLaVA-Video-178K/30_60_s_youtube_v0_1"]
+    folder = sourced(tmp_path / "made", names, sources=[POOL])
+    text = write_dataset_card(folder).read_text(encoding="utf-8")
+    part = text[text.index("## Sources and licences") : text.index("<!-- p2r:end sources -->")]
+    assert "that of its pool" not in part and "named in data" not in part
+    assert "[cc0-1.0](http://data.csail.mit.edu/clevrer/README.txt)" in part
+    assert "Charades, Action Genome" in part and "[not checked](" in part and "[not stated](" in part
+    assert registry().read.isoformat() in part
+    head = yaml.safe_load(text.split("---\n")[1])
+    assert (head["license"], head["license_name"]) == ("other", "mixed, see the sources")
+    assert "STAR: its licence is not known" in part and "forbids commercial use" in part
+    assert head["source_datasets"] == ["Video-R1/Video-R1-data", "lmms-lab/LLaVA-Video-178K"]
+    data = orjson.loads((folder / "croissant.json").read_bytes())
+    assert data["license"][0] == "traces: apache-2.0" and "STAR: not stated" in data["license"]
+    assert "http://clevrer.csail.mit.edu" in data["isBasedOn"]
+    assert "`p2r-data pull Video-R1/Video-R1-data media --media --rows made`" in text
+
+
+@pytest.mark.parametrize(
+    ("declared", "source", "shown"),
+    [
+        ("apache-2.0", "cc-by-4.0", "apache-2.0"),
+        ("cc-by-nc-4.0", "cc-by-nc-4.0", "cc-by-nc-4.0"),
+        ("apache-2.0", "cc-by-nc-4.0", "other"),
+        ("cc-by-nc-4.0", "cc-by-sa-4.0", "other"),
+        ("cc0-1.0", "mit", "other"),
+        ("apache-2.0", "for research only", "other"),
+        ("llama3.1", "mit", "llama3.1"),
+    ],
+)
+def test_a_card_is_never_wider_than_its_sources(
+    tmp_path: Path, declared: str, source: str, shown: str
+) -> None:
+    pool = POOL | {"kind": "dataset", "license": source}
+    folder = sourced(tmp_path / "made", ["Mine"], sources=[pool], license=declared)
+    facts = read_facts(folder)
+    assert facts.licence.shown == shown and bool(facts.licence.held_back) == (shown == "other")
+
+
+def test_a_licence_that_the_recipe_names_for_a_source_counts_before_the_registry(tmp_path: Path) -> None:
+    folder = sourced(tmp_path / "made", ["STAR"], sources=[POOL | {"licenses": {"STAR": "cc-by-4.0"}}])
+    (source,) = read_facts(folder).rows.sources
+    assert source.annotations.licence == source.media.licence == "cc-by-4.0" and source.stated_by == "recipe"
+
+
+def test_benchmarks_that_share_clips_are_named(tmp_path: Path) -> None:
+    names = ["NeXT-QA", "LLaVA-Video-178K/0_30_s_academic_v0_1", "ScanNet"]
+    text = write_dataset_card(sourced(tmp_path / "made", names, sources=[POOL])).read_text(encoding="utf-8")
+    part = text[text.index("## Contamination") :]
+    for said in ("| NExT-QA | NeXT-QA |", "| VSI-Bench | ScanNet |", "| Charades-STA | LLaVA", "ActivityNet"):
+        assert said in part, said
+
+
+def test_the_registry_names_a_page_for_every_licence_that_it_states() -> None:
+    found = registry()
+    assert len({one.id for one in found.sources}) == len(found.sources)
+    for one in found.sources:
+        for terms in (one.annotations, one.media):
+            assert terms.stated_at.startswith("http") or not terms.stated, one.id
+            assert terms.redistribution == "not stated" or terms.stated

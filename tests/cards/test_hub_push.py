@@ -4,15 +4,23 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
+from datetime import date
 from pathlib import Path
+from typing import Any
 
+import orjson
+import pyarrow.parquet as pq
 import pytest
 from huggingface_hub import constants
 from huggingface_hub.utils import disable_progress_bars  # type: ignore[attr-defined]
 
 from tests.cards.hub_release import changed_rows, write_release
+from tests.cards.test_dataset_card import POOL, sourced
 from tests.fakes.hub_server import READ_TOKEN, HubServer
+from videop2r_data.cards.card_facts import mark_figures
+from videop2r_data.cards.dataset_card import write_dataset_card
 from videop2r_data.cards.hub_client import Hub
+from videop2r_data.cards.hub_names import PREVIEW_NAME
 from videop2r_data.cards.hub_plan import Action
 from videop2r_data.cards.hub_push import PushReport, push_dataset
 from videop2r_data.errors import HubAuthError, HubError
@@ -307,3 +315,143 @@ def test_a_lost_answer_and_somebody_elses_commit_are_told_apart(tmp_path: Path, 
     with pytest.raises(HubError, match="somebody else changed it meanwhile"):
         push_dataset(folder, REPO, hub=hub(server), watch=meanwhile)
     assert "notes.md" in repo.files
+
+
+def test_the_card_is_that_of_the_repository(
+    tmp_path: Path, server: HubServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = write_release(tmp_path / "made")
+    write_dataset_card(folder)
+    before = (folder / "README.md").read_bytes()
+    monkeypatch.setattr("videop2r_data.cards.hub_card._today", lambda: date(2026, 3, 4))
+    report = push_dataset(folder, REPO, hub=hub(server))
+    assert report.remarks == () and (folder / "README.md").read_bytes() == before, "the folder is as it was"
+    card = stored_file(server, "README.md").decode()
+    page = f"{server.url}/datasets/{REPO}"
+    assert 'load_dataset("me/made", split="train")' in card and "@misc{me-made," in card and page in card
+    data = orjson.loads(stored_file(server, "croissant.json"))
+    assert (data["url"], data["datePublished"], data["creator"]["name"]) == (page, "2026-03-04", "me")
+    assert data["creator"]["url"] == f"{server.url}/me"
+
+    monkeypatch.setattr("videop2r_data.cards.hub_card._today", lambda: date(2026, 3, 5))
+    assert push_dataset(folder, REPO, hub=hub(server)).plan.is_noop, "the date is that of the first push"
+    (folder / "README.md").write_bytes(stored_file(server, "README.md"))
+    write_dataset_card(folder)
+    assert (folder / "README.md").read_bytes() == stored_file(server, "README.md"), "as after a pull"
+    shutil.rmtree(folder)
+    write_release(folder, changed_rows())
+    push_dataset(folder, REPO, hub=hub(server))
+    assert orjson.loads(stored_file(server, "croissant.json"))["datePublished"] == "2026-03-05"
+
+
+def test_wrong_counts_and_licences_written_by_hand_are_not_pushed(tmp_path: Path, server: HubServer) -> None:
+    folder = write_release(tmp_path / "made")
+    path = write_dataset_card(folder)
+    text = path.read_text(encoding="utf-8")
+    path.write_text(
+        text.replace("| sft | 6 |", "| sft | 6,000 |") + "\n## Thanks\n\nTo everybody.\n", encoding="utf-8"
+    )
+    croissant = orjson.loads((folder / "croissant.json").read_bytes())
+    (folder / "croissant.json").write_bytes(orjson.dumps(croissant | {"license": "cc0-1.0"}))
+    report = push_dataset(folder, REPO, hub=hub(server))
+    card = stored_file(server, "README.md").decode()
+    assert "6,000" not in card and "| sft | 6 |" in card and "To everybody." in card
+    assert orjson.loads(stored_file(server, "croissant.json"))["license"] == "apache-2.0"
+    assert [remark.split(":")[0] for remark in report.remarks] == ["README.md", "croissant.json"]
+    path.write_text(text, encoding="utf-8")
+    (again,) = [r for r in push_dataset(folder, REPO, hub=hub(server)).remarks if r.startswith("README")]
+    assert "holds words of a person that the one here lacks" in again
+
+
+def figures(folder: Path) -> None:
+    made = folder / "figures"
+    made.mkdir()
+    entry = {"name": "a", "title": "A", "caption": "What it shows.", "width": 8, "height": 8}
+    entry |= {"light": "a.png", "dark": "b.png", "data": "a.json"}
+    for name in ("a.png", "b.png", "a.json"):
+        (made / name).write_bytes(name.encode())
+    (made / "index.json").write_bytes(orjson.dumps({"where": "x", "rows": {}, "figures": [entry]}))
+
+
+def test_figures_are_pushed_if_the_card_shows_them(tmp_path: Path, server: HubServer) -> None:
+    folder = write_release(tmp_path / "made")
+    write_dataset_card(folder)
+    figures(folder)
+    report = push_dataset(folder, REPO, hub=hub(server))
+    assert (
+        "figures/a.png" in report.plan.left_out and "figures/: not drawn of these rows" in report.remarks[0]
+    )
+    assert not [name for name in server.store.repo("dataset", REPO).files if name.startswith("figures/")]
+    mark_figures(folder)  # as `stats --figures` and `card --figures` do
+    report = push_dataset(folder, REPO, hub=hub(server))
+    assert report.remarks[0].startswith("README.md: its generated parts"), "the card was older than they are"
+    assert 'src="figures/a.png"' in stored_file(server, "README.md").decode()
+    assert stored_file(server, "figures/b.png") == b"b.png"
+
+
+def test_what_nobody_states_is_refused_unless_told(tmp_path: Path, server: HubServer) -> None:
+    folder = sourced(tmp_path / "made", ["STAR", "CLEVRER"], sources=[POOL])
+    with pytest.raises(
+        HubError, match=r"no licence is known for the questions of STAR \(not stated; 6 rows\)"
+    ) as no:
+        push_dataset(folder, REPO, hub=hub(server))
+    assert "--allow-unstated-licenses" in str(no.value) and "CLEVRER" not in str(no.value)
+    assert not server.store.repos
+    report = push_dataset(folder, REPO, hub=hub(server), allow_unstated=True)
+    assert report.remarks[0].startswith("pushed nevertheless: no licence is known")
+    head = stored_file(server, "README.md").decode().split("---")[1]
+    assert "license: other" in head and f"license_link: {server.url}/datasets/{REPO}#sources-and-" in head
+    bare = sourced(tmp_path / "bare", ["CLEVRER"], sources=[POOL], license=" ")
+    with pytest.raises(HubError, match="the recipe states no licence for the traces"):
+        push_dataset(bare, REPO, hub=hub(server))
+
+
+@pytest.mark.parametrize(
+    ("licences", "refused"),
+    [
+        ({"license": "CC BY 4.0"}, ""),
+        ({"license": "mixed, see the data sets"}, r"Made \(media licence: not checked\)"),
+        ({"license": "research only"}, r"Made \(media licence: research only\)"),
+        ({"licenses": {"Made": "mit"}}, ""),
+    ],
+)
+def test_clips_go_along_only_under_a_licence_that_lets_them(
+    tmp_path: Path, server: HubServer, licences: dict[str, Any], refused: str
+) -> None:
+    pool = POOL | {"kind": "dataset", "license": ""} | licences
+    folder = sourced(tmp_path / "made", ["Made"], sources=[pool])
+    root = clips(tmp_path / "root")
+    options: dict[str, Any] = {"roots": {"made": root}, "embed_media": True, "allow_unstated": True}
+    if refused:
+        with pytest.raises(HubError, match=refused):
+            push_dataset(folder, REPO, hub=hub(server), **options)
+    else:
+        push_dataset(folder, REPO, hub=hub(server), **options)
+        assert "They are part of this repository" in stored_file(server, "README.md").decode()
+
+
+def clips(root: Path) -> Path:
+    (root / "clips").mkdir(parents=True)
+    for name in ("0.mp4", "1.png", "2.png", "4.mp4", "5.png", "6.png", "7.png", "8.png"):
+        (root / "clips" / name).write_bytes(name.encode() * 100)
+    return root
+
+
+def test_a_preview_holds_clips_that_may_be_shown(tmp_path: Path, server: HubServer) -> None:
+    names = ["CLEVRER", "STAR"]  # even ids: may be passed on; odd ones: nobody says so
+    folder = sourced(tmp_path / "made", names, sources=[POOL | {"licenses": {}}])
+    root = clips(tmp_path / "root")
+    wish: dict[str, Any] = {"roots": {"made": root}, "preview": 4, "allow_unstated": True}
+    report = push_dataset(folder, REPO, hub=hub(server), **wish)
+    (tmp_path / "p.parquet").write_bytes(stored_file(server, PREVIEW_NAME))
+    rows = pq.read_table(tmp_path / "p.parquet").to_pylist()
+    assert [row["sample_id"] for row in rows] == ["made/0", "made/2", "made/4"], "each medium in turn"
+    assert rows[0]["video"] == {"bytes": b"0.mp4" * 100, "path": "0.mp4"} and rows[0]["image"] is None
+    assert rows[1]["image"]["bytes"] == b"2.png" * 100
+    assert "the preview has 3 of 4 rows" in report.remarks[-1]
+    card = stored_file(server, "README.md").decode()
+    assert "| preview | 3 |" in card and "They are not part of this data set" in card
+    assert push_dataset(folder, REPO, hub=hub(server), **wish).plan.is_noop, "the same rows, the same bytes"
+    gone = push_dataset(folder, REPO, hub=hub(server), allow_unstated=True)
+    assert [c.path for c in gone.plan.of(Action.DELETED)] == [PREVIEW_NAME]
+    assert "preview" not in stored_file(server, "README.md").decode().split("---")[1]

@@ -109,7 +109,7 @@ def link(name: str, to: str, kind: bytes = tarfile.SYMTYPE) -> tarfile.TarInfo:
 
 
 def test_hostile_members_of_a_tar_archive(tmp_path: Path, server: HubServer) -> None:
-    members = [
+    members: list[tuple[str, bytes] | tarfile.TarInfo] = [
         ("../../evil.mp4", b"x"),
         ("/etc/evil.mp4", b"x"),
         ("good.mp4", clip(1)),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -245,12 +246,76 @@ def test_media_go_along_only_when_asked_and_allowed(tmp_path: Path, plain: Machi
     pool = tmp_path / "x.json"
     pool.write_text("[]")
     lock = json.loads((machine.home / "mini/build.lock.json").read_text())
-    lock["recipe"]["sources"][0] |= {"kind": "video-r1", "license": "research only", "path": str(pool)}
+    lock["recipe"]["sources"][0] |= {"kind": "dataset", "license": "research only", "path": str(pool)}
     (machine.home / "mini/build.lock.json").write_text(json.dumps(lock))
     error = machine.p2r("push", "mini", "me/mini", "--embed-media", "--base", ".", "--no-verify", code=1)[
         "error"
     ]
-    assert "demo (licence: research only)" in error["message"]
+    assert "demo-world (media licence: research only)" in error["message"]
+
+
+LOOK = """
+import json, sys
+from datasets import Image, Video, get_dataset_config_names, load_dataset, load_dataset_builder
+repo = sys.argv[1]
+preview = load_dataset(repo, "preview", split="train")
+kinds = {name: type(kind).__name__ for name, kind in preview.features.items() if name in ("image", "video")}
+plain = preview.cast_column("image", Image(decode=False)).cast_column("video", Video(decode=False))
+rows = [{kind: row[kind] and [row[kind]["path"], len(row[kind]["bytes"])] for kind in kinds} for row in plain]
+shown = [row["image"].size for row in preview.remove_columns("video") if row["image"]]
+light = load_dataset_builder(repo).info
+print(json.dumps({
+    "configs": get_dataset_config_names(repo), "kinds": kinds, "rows": rows, "shown": shown,
+    "default": light.config_name, "columns": sorted(light.features),
+}))
+"""
+
+
+def test_the_viewer_gets_clips_and_the_default_config_stays_light(tmp_path: Path, machine: Machine) -> None:
+    """The card's own snippet, the preview and the figures, as the real clients see them after a push."""
+    recipe = tmp_path / "mini.yaml"
+    recipe.write_text(
+        "name: mini\nsynthetic: true\nsources: [{name: demo, kind: demo, demo: {rows: 24, seed: 3}}]\n"
+        "media: {workers: 1}\ngenerate: {backend: {kind: demo, model: d}}\njudge: {backend: {kind: demo, model: d}}\n"
+    )
+    for command in (["build", recipe], ["stats", "mini", "--figures", "mini/figures"]):
+        code, _, err = machine.run([P2R, *map(str, command)])
+        assert code == 0, err
+    report = machine.p2r("push", "mini", "me/mini", "--preview", "4", FAST)
+    assert [r.split(":")[0] for r in report["remarks"]] == ["README.md"], "figures were drawn after the card"
+    repo = machine.server.store.repo("dataset", "me/mini")
+    card = machine.server.store.read(repo.files["README.md"], 0, 1 << 20).decode()
+    pictures = set(re.findall(r'(?:src|srcset)="([^"]+)"', card))
+    assert len(pictures) >= 10 and pictures <= set(repo.files), "what is pushed is shown"
+    code_block = re.search(r"```python\n(.*?)```", card, re.DOTALL)
+    assert code_block
+    code, out, err = machine.run([sys.executable, "-c", code_block[1] + "print(len(ds), ds.column_names)"])
+    assert code == 0, err
+    assert "'video'" not in out and "'observation'" in out
+    with machine.server.recording() as asked:
+        code, out, err = machine.run([sys.executable, "-c", LOOK, "me/mini"])
+    assert code == 0, err
+    found = json.loads(out.splitlines()[-1])
+    assert found["configs"] == ["sft", "rl", "rejected", "preview"] and found["default"] == "sft"
+    assert found["kinds"] == {"image": "Image", "video": "Video"} and "video" not in found["columns"]
+    assert len(found["rows"]) == 4 and all(
+        (r["image"] is None) != (r["video"] is None) for r in found["rows"]
+    )
+    names = [(row["image"] or row["video"])[0] for row in found["rows"]]
+    assert any(name.endswith(".mp4") for name in names) and found["shown"]
+    assert not [path for _, path in asked if "/resolve/" in path and "data/" in path], "only the preview"
+    pulled = machine.p2r("pull", "me/mini", "out")
+    assert pulled["ours"] and pulled["faults"] == 0
+    assert (machine.home / "out/preview/train-00000.parquet").is_file()
+    code, out, err = machine.run(
+        [
+            sys.executable,
+            "-c",
+            LOOK.replace("load_dataset_builder(repo)", 'load_dataset_builder("out")'),
+            "out",
+        ]
+    )
+    assert code == 0, err
 
 
 def test_a_trained_model(tmp_path: Path, plain: Machine) -> None:

@@ -100,9 +100,12 @@ def _example(facts: Facts) -> str:
     row = facts.rows.example
     if row is None:
         return "There is no accepted row.\n"
+    fields = ",\n".join(
+        f"  {json.dumps(name)}: {json.dumps(_cut(value), ensure_ascii=False)}" for name, value in row.items()
+    )
     text = "".join(
         f"\\u{ord(c):04x}" if unicodedata.category(c) in ("Cf", "Cc", "Co", "Cs") and c != "\n" else c
-        for c in json.dumps({name: _cut(value) for name, value in row.items()}, ensure_ascii=False, indent=2)
+        for c in f"{{\n{fields}\n}}"
     )
     fence = "`" * max(3, 1 + max((len(run) for run in re.findall("`+", text)), default=0))
     return f"The first row of `sft`:\n\n{fence}json\n{text}\n{fence}\n"

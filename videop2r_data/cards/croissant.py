@@ -94,7 +94,7 @@ def croissant(facts: Facts) -> dict[str, Any]:
         **_address(facts),
         **({"inLanguage": list(facts.rows.languages)} if facts.rows.languages else {}),
         "keywords": sorted({*TAGS} - {"synthetic", "image", "video", "text"} | {*lock.ledger.table}),
-        "isBasedOn": _based_on(facts),
+        **({"isBasedOn": pages} if (pages := _based_on(facts)) else {}),
         "isLiveDataset": False,
         "rai:dataCollection": "Questions of the pools below; traces written, verified and judged by models.",
         "rai:dataLimitations": "See the section Limits of README.md.",

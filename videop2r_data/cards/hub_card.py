@@ -91,6 +91,10 @@ def _since(there: str, wish: Remake) -> date:
     before = Published.read(there)
     if before is not None and before.lock == wish.facts.lock_sha256 and before.repo == wish.repo:
         return before.date
+    return _today()
+
+
+def _today() -> date:
     return datetime.now(UTC).date()
 
 

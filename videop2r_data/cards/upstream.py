@@ -11,7 +11,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from videop2r_data.cards.licences import KNOWN, NOT_CHECKED, SILENT
+from videop2r_data.cards.licences import KNOWN, NOT_CHECKED, SILENT, licence_id
 from videop2r_data.schemas.base import Model
 from videop2r_data.schemas.yaml_file import parse_yaml
 
@@ -40,13 +40,13 @@ class Terms(Model):
     @property
     def redistribution(self) -> Literal["yes", "not stated"]:
         """Whether whole files may be passed on."""
-        known = KNOWN.get(self.licence)
+        known = KNOWN.get(licence_id(self.licence))
         return "yes" if known is not None and known.share else "not stated"
 
     @property
     def commercial(self) -> Literal["yes", "no", "not stated"]:
         """Whether commercial use is allowed."""
-        known = KNOWN.get(self.licence)
+        known = KNOWN.get(licence_id(self.licence))
         if self.non_commercial:
             return "no"
         return "not stated" if known is None else "yes" if known.commercial else "no"
