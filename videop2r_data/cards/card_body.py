@@ -46,7 +46,7 @@ def card_parts(facts: Facts) -> dict[str, str]:
         "load": f"## Load\n\n{snippet(_load_name(facts))}",
         "example": f"## An example\n\n{_example(facts)}",
         "configs": "## Configs\n\n" + table(["config", "rows", "what"], configs),
-        "columns": "## Columns\n\n" + _columns(),
+        "columns": "## Columns\n\n" + _columns(facts),
         "media": f"## Clips and images\n\n{_media(facts)}",
         "accepted": "## Accepted rows\n\n" + accepted_table(lock.ledger.table),
         "funnel": "## What became of the pool\n\n" + _funnel(lock),
@@ -117,13 +117,15 @@ def _cut(value: Any) -> Any:
     return value
 
 
-def _columns() -> str:
+def _columns(facts: Facts) -> str:
     rows = []
     kinds: dict[str, str] = {}
     held: dict[str, list[str]] = {}
     for config, model in CONFIGS.items():
         for info in feature_info(model):
             name = info["name"]
+            if name not in facts.configs[config]["columns"]:
+                continue
             kinds[name] = f"list of {info['list']}" if "list" in info else info["dtype"]
             held.setdefault(name, []).append(config)
     for name, configs in held.items():

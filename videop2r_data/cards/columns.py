@@ -24,6 +24,8 @@ COLUMNS = {
     "frame_indices": "the frames that the generator saw, in display order",
     "frame_times_s": "their times in seconds from the first shown frame",
     "source_fps": "average frames per second of the file, where it has them",
+    "times": "where those times come from: exact, repaired or assumed",
+    "media_missing": "share of the file that its container promises and that could not be decoded",
     "media_sha256": "sha256 of the media file; empty for text",
     "generation_key": "sha256 of the generating request: its key in the journal",
     "judge_key": "the same for the judge's request",

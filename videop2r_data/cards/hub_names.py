@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+from videop2r_data.schemas.lock import PREVIEW_CONFIG as PREVIEW
+
+__all__ = ["MEDIA", "PREVIEW", "PREVIEW_FEATURES", "PREVIEW_FILES", "PREVIEW_NAME", "TEXT_COLUMNS"]
+
 MEDIA = "media"
 """Folder of the clips: `media/<source>/<path of the row>`."""
-PREVIEW = "preview"
 PREVIEW_NAME = "preview/train-00000.parquet"
 """Its one file: apart from `data/`, so that no pattern of another config takes it along."""
 PREVIEW_FILES = "preview/train-*.parquet"

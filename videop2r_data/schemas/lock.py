@@ -12,6 +12,8 @@ from videop2r_data.schemas.recipe import Recipe
 AGREEMENT_NAME = "judge-agreement.json"
 """A report of `p2r-data judge-eval` beside the data: what the card says of the judge."""
 CROISSANT_NAME = "croissant.json"
+PREVIEW_CONFIG = "preview"
+"""A config that a push may add: a few rows with their clips inside. It is no part of the data."""
 FIGURES_NAME = "figures"
 """Folder of the figures of a card, drawn by `p2r-data card --figures`."""
 

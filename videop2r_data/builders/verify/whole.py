@@ -13,6 +13,7 @@ from videop2r_data.builders.release import Release
 from videop2r_data.builders.verify.report import Code, Findings, Severity, nested
 from videop2r_data.builders.verify.tally import Tally
 from videop2r_data.schemas.arrow import feature_info
+from videop2r_data.schemas.lock import PREVIEW_CONFIG
 from videop2r_data.schemas.rows import ADDED_LATER, CONFIGS
 
 _U64 = np.dtype("<u8")
@@ -214,6 +215,8 @@ def check_card(release: Release, gathered: Mapping[str, Gathered], findings: Fin
         return
     for info in infos if isinstance(infos, list) else [infos]:
         config = info.get("config_name") if isinstance(info, dict) else None
+        if config == PREVIEW_CONFIG:
+            continue  # a push made it for the viewer of the Hub; its rows are those of `sft`
         if config not in CONFIGS:
             findings.add(
                 Code.CARD_INVALID, "README.md", field="dataset_info", got=config, expected=" | ".join(CONFIGS)
