@@ -27,7 +27,7 @@ if [ -x "$venv/bin/python" ] && [ "$(cat "$stamp" 2>/dev/null)" = "$wanted" ]; t
 fi
 make_venv "$venv"
 [ "${stamp##*-}" = dev ] && target=$everything
-say "installing $target into $venv (a few minutes the first time)"
+say "installing $target into $venv (on the disk: 0.6 GB for run, 2.8 GB for dev)"
 pip_in "$venv" install --use-pep517 ${constraints:+-c "$constraints"} -e "$target" \
     || die "pip could not install the pinned versions; on another Python than 3.11 try: P2R_CONSTRAINTS= make env"
 [ "${stamp##*-}" != dev ] || torchvision_beside_cpu_torch "$venv"

@@ -1,6 +1,6 @@
 """Write the demo world's figures into the README: `python scripts/readme_figures.py [--check]`.
 
-Builds the default demo (about three seconds), scores it with `p2r-data demo-report --json`, and replaces what
+Builds the default demo (240 rows), scores it with `p2r-data demo-report --json`, and replaces what
 stands between the two markers. `--check` changes nothing and exits with 1 if the README is not up to date.
 """
 
@@ -38,10 +38,11 @@ def block(report: dict[str, Any]) -> str:
         "|---|---|---|---|---|---|",
     ]
     lines += [
-        f"| {s['step']} | {s['planted']:,} | {s['rejected']:,} | {s['right']:,} | "
+        f"| {_step(s['step'], report)} | {s['planted']:,} | {s['rejected']:,} | {s['right']:,} | "
         f"{_share(s['precision'])} | {_share(s['recall'])} |"
         for s in report["steps"]
     ]
+    lines += ["", report["judge_note"]] if report["judge_note"] else []
     lines += ["", "| planted | rows | must end as | did |", "|---|---|---|---|"]
     lines += [
         f"| `{d['defect']}` | {d['rows']:,} | `{d['expected']}` | {d['right']:,} |" for d in report["defects"]
@@ -63,6 +64,11 @@ def replaced(readme: str, report: dict[str, Any]) -> str:
         raise ValueError(f"the README needs one {BEGIN} and one {END} after it")
     head, rest = readme.split(BEGIN)
     return head + block(report) + rest.split(END)[1]
+
+
+def _step(name: str, report: dict[str, Any]) -> str:
+    """A step; what has to be said of its judge stands beside the very figure."""
+    return "judge (it sees the scene)" if name == "judge" and report["judge_note"] else str(name)
 
 
 def _share(value: float | None) -> str:

@@ -3,7 +3,8 @@
 #
 #   scripts/vllm_env.sh [FOLDER]
 #
-# About 4 GB and two minutes, no GPU. It is an environment of its own because vLLM pins torch and transformers.
+# No GPU. About 4 GB on the disk, most of them downloaded: how long that takes is up to the connection and the disk.
+# It is an environment of its own because vLLM pins torch and transformers.
 # A second call that finds nothing to do takes a few milliseconds. P2R_PYTHON and PIP_* work as in env.sh.
 set -euo pipefail
 cd "$(dirname "$0")/.."

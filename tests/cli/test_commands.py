@@ -81,8 +81,11 @@ def test_verify_and_reproduce_fail_on_a_changed_file(built: Path, tmp_path: Path
     copy = tmp_path / "videop2r-demo"
     shutil.copytree(built, copy)
     shutil.copytree(built.with_name("videop2r-demo.build"), tmp_path / "videop2r-demo.build")
-    with (copy / "README.md").open("a") as file:
-        file.write("\nmore\n")
+    card = copy / "README.md"
+    own = card.read_text() + "\n## Thanks\n\nTo everybody.\n"
+    card.write_text(own)
+    assert "every file is the same" in p2r("reproduce", str(copy)).stdout, "words of one's own are no change"
+    card.write_text(own.replace("240 questions in", "24,000 questions in"))
     assert "DIFFERS" in p2r("reproduce", str(copy), code=1).stdout
     shard = next((copy / "data").glob("sft-*"))
     shard.write_bytes(shard.read_bytes()[:-100])
@@ -100,7 +103,9 @@ def test_show_prints_the_sample_and_its_calls(built: Path) -> None:
 def test_demo_report(built: Path) -> None:
     report = json.loads(p2r("demo-report", str(built), "--json").stdout)
     assert {s["step"] for s in report["steps"]} >= {"verify", "judge"}
-    assert "precision" in p2r("demo-report", str(built)).stdout
+    text = " ".join(p2r("demo-report", str(built)).stdout.split())
+    assert "precision" in text and "judge of the demo world reads the scene itself" in text
+    assert report["judge_note"].startswith("The judge of the demo world")
 
 
 def test_check_and_estimate_the_demo(tmp_path: Path, built: Path) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from videop2r_data.builders.reproduce import locked, read_lock
 from videop2r_data.builders.workspace import Workspace
 from videop2r_data.demo import DemoReport, evaluate
+from videop2r_data.demo.report import SEES_THE_SCENE
 from videop2r_data.errors import ConfigError
 from videop2r_data.schemas import Outcome, Stage
 
@@ -31,7 +32,9 @@ def demo_report(place: Workspace) -> DemoReport:
         outcomes.append((name, Outcome(verdict[0]), Stage(verdict[1]) if verdict[1] else None, verdict[2]))
         temperatures[name] = min(spec.temperature + attempt * spec.temperature_step, 2.0)
     profile = recipe.verify.policy.profile
-    return evaluate(place.demo / world, outcomes, profile, temperatures=temperatures)
+    report = evaluate(place.demo / world, outcomes, profile, temperatures=temperatures)
+    exact = recipe.judge is not None and recipe.judge.backend.kind == "demo"
+    return report.model_copy(update={"judge_note": SEES_THE_SCENE}) if exact else report
 
 
 def _rows(out: Path, world: str) -> Iterator[tuple[str, int, str, str, str]]:

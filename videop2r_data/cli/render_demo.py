@@ -18,6 +18,8 @@ def render_demo(report: DemoReport, console: Console) -> None:
         f"synthetic world, profile {report.profile}: {report.judged:,} rows, {report.failed:,} failed"
     )
     console.print(_table(report.rows()))
+    if report.judge_note:
+        console.print(f"{report.judge_note}\n")
     console.print(_table(report.defect_rows(), wide=2))
     for miss in report.misses:
         console.print(

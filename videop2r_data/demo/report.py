@@ -60,6 +60,13 @@ class Miss(Model):
     got: str
 
 
+SEES_THE_SCENE = (
+    "The judge of the demo world reads the scene itself: its figures show that the step does what it should, "
+    "not how well a judge that has only the text would do."
+)
+"""Beside the figures of a judge that no real one can be."""
+
+
 class DemoReport(Model):
     """Planted labels against what a build did."""
 
@@ -73,6 +80,8 @@ class DemoReport(Model):
     misses: tuple[Miss, ...]
     slipped: tuple[str, ...]
     """problem_ids of kept rows with a defect that this profile does not look for: known limits, no misses."""
+    judge_note: str = ""
+    """What has to be said beside the judge's figures; empty: nothing."""
 
     def rows(self) -> list[tuple[str, str, str, str, str, str]]:
         """The table: a header, then one line a step."""

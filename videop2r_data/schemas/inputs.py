@@ -102,9 +102,9 @@ class SourceSpec(Model):
     limit: int | None = Field(default=None, ge=1)
     """Take only the first rows."""
     license: str = ""
-    """Licence of the questions and media, for the card."""
+    """Licence of the questions and media, for data sets that neither `licenses` nor the registry names."""
     licenses: dict[str, str] = Field(default_factory=dict)
-    """For a pool that gathers several data sets: `data_source` -> its licence, where it is another one."""
+    """For a pool that gathers several data sets: `data_source` -> its licence; counts before the registry."""
     demo: DemoSpec | None = None
     """For `demo`."""
 
