@@ -85,7 +85,7 @@ def test_verify_and_reproduce_fail_on_a_changed_file(built: Path, tmp_path: Path
     own = card.read_text() + "\n## Thanks\n\nTo everybody.\n"
     card.write_text(own)
     assert "every file is the same" in p2r("reproduce", str(copy)).stdout, "words of one's own are no change"
-    card.write_text(own.replace("240 questions in", "24,000 questions in"))
+    card.write_text(own.replace(" questions in = ", "0 questions in = "))
     assert "DIFFERS" in p2r("reproduce", str(copy), code=1).stdout
     shard = next((copy / "data").glob("sft-*"))
     shard.write_bytes(shard.read_bytes()[:-100])
