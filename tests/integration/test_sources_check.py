@@ -18,11 +18,11 @@ from typer.testing import CliRunner
 from tests.shared import media_dir
 from videop2r_data.builders.check import check_folder, check_pool, check_recipe
 from videop2r_data.builders.check_report import BadFile, CheckReport, FileLine
-from videop2r_data.builders.findings import Finding
+from videop2r_data.builders.findings import DoctorReport, Finding, ServerLook, TrialCall
 from videop2r_data.builders.sources import BadRow
 from videop2r_data.builders.workspace import Workspace
 from videop2r_data.cli.main import app
-from videop2r_data.cli.render_findings import render_findings
+from videop2r_data.cli.render_findings import render_doctor, render_findings
 from videop2r_data.schemas.recipe import (
     BackendSpec,
     DemoSpec,
@@ -252,3 +252,33 @@ def test_what_files_and_servers_say_does_not_reach_the_terminal_as_orders() -> N
     render_findings([Finding(about="call", state="error", message=nasty, hint=nasty)], console)
     text = console.export_text()
     assert "a�[31m" in text and not {"\x1b", "\x9b", "\u202e"} & set(text)
+
+
+def test_the_table_of_a_doctor_is_never_cut() -> None:
+    call = TrialCall(
+        data_type="video",
+        sample_id="p/1",
+        frames=2048,
+        input_tokens=1_234_567,
+        output_tokens=123_456,
+        seconds=1234.5,
+        usd=1234.5678,
+        finish="stop",
+        reply="word " * 60,
+    )
+    look = ServerLook(
+        step="generate",
+        kind="openai",
+        model="m",
+        address="",
+        context=1_000_000,
+        needed=1_300_000,
+        calls=[call],
+    )
+    console = Console(width=80, record=True, file=io.StringIO())
+    render_doctor(DoctorReport(ok=True, setup=[], servers=[look], calls_usd=0), console)
+    text = console.export_text()
+    assert "…" not in text and max(map(len, text.splitlines())) <= 80
+    assert all(
+        part in text for part in ("1,234,567", "123,456", "1,300,000", "1,000,000", "1234.5", "1234.5678")
+    )

@@ -97,7 +97,7 @@ def render_doctor(report: DoctorReport, console: Console) -> None:
 
 
 def _table(calls: list[tuple[ServerLook, TrialCall]], console: Console) -> None:
-    table = Table(pad_edge=False, box=box.SIMPLE_HEAD)
+    table = Table(pad_edge=False, box=box.SIMPLE_HEAD, padding=(0, 0))
     for name in ("step", "shown", "tokens in", "out", "longest", "context", "seconds", "dollars"):
         table.add_column(name, justify="left" if name in ("step", "shown") else "right", no_wrap=True)
     for server, call in calls:
