@@ -21,6 +21,7 @@ from videop2r_data.builders.check_report import BadFile, CheckReport, FileLine
 from videop2r_data.builders.findings import DoctorReport, Finding, ServerLook, TrialCall
 from videop2r_data.builders.sources import BadRow
 from videop2r_data.builders.workspace import Workspace
+from videop2r_data.cli.console import SafeConsole
 from videop2r_data.cli.main import app
 from videop2r_data.cli.render_findings import render_doctor, render_findings
 from videop2r_data.schemas.recipe import (
@@ -163,6 +164,8 @@ def test_a_folder_is_looked_at_without_a_recipe(tmp_path: Path) -> None:
     bad = {found.path: found.reason.value for fault in source.faults for found in fault.examples}
     assert BROKEN.items() <= bad.items() and not set(WHOLE) & set(bad)
     assert source.kind == "folder" and source.left_out == 1 and not report.ok
+    assert source.videos is not None and sum(source.times.values()) == source.videos.files
+    assert set(source.times) <= {"exact", "repaired", "assumed"} and source.times["exact"] > 20
     assert source.files == len([p for p in folder.iterdir() if p.name != "README.md"])
     (tmp_path / ".hidden").mkdir()
     (tmp_path / ".hidden" / "a.mp4").write_bytes(b"x")
@@ -247,11 +250,11 @@ def test_the_text_shows_warnings_and_several_examples_of_a_reason(tmp_path: Path
 
 
 def test_what_files_and_servers_say_does_not_reach_the_terminal_as_orders() -> None:
-    console = Console(width=80, record=True, file=io.StringIO())
+    console = SafeConsole(width=80, record=True, file=io.StringIO())
     nasty = "a\x1b[31m\x9b1m\u202eb"
     render_findings([Finding(about="call", state="error", message=nasty, hint=nasty)], console)
-    text = console.export_text()
-    assert "a�[31m" in text and not {"\x1b", "\x9b", "\u202e"} & set(text)
+    text = console.file.getvalue()  # type: ignore[attr-defined]
+    assert "a␛[31m" in text and not {"\x1b", "\x9b", "\u202e"} & set(text)
 
 
 def test_the_table_of_a_doctor_is_never_cut() -> None:

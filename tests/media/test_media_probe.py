@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 
 from tests.media.clips import cut, damage_slices, write_audio, write_clip
+from tests.shared import media_dir
 from videop2r_data.errors import MediaError
 from videop2r_data.media import probe_media
-from videop2r_data.schemas.recipe import MediaLimits
+from videop2r_data.schemas.recipe import MediaLimits, MediaSpec
 
 LIMITS = MediaLimits()
 
@@ -84,3 +85,36 @@ def test_the_room_is_light() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_a_look_opens_a_file_once_and_sees_what_a_second_look_would(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from videop2r_data.media import container, inorder
+    from videop2r_data.media.inorder import first_frame
+
+    folder = media_dir()
+    made = [write_clip(tmp_path / "a.mp4", rotation=90), write_clip(tmp_path / "b.avi", codec="mpeg4")]
+    clips = made + (sorted(folder.glob("*.m*")) if folder is not None else [])
+    opened: list[Path] = []
+    real = container.open_video
+
+    def counted(path: Path, limits: MediaLimits) -> object:
+        opened.append(path)
+        return real(path, limits)
+
+    seen = 0
+    for clip in clips:
+        opened.clear()
+        with monkeypatch.context() as patch:
+            patch.setattr(container, "open_video", counted)
+            patch.setattr(inorder, "open_video", counted)
+            try:
+                probe = probe_media(clip, "video", LIMITS)
+            except MediaError:
+                continue
+        assert opened == [clip]
+        height, width, upright = first_frame(clip, MediaSpec())
+        assert (probe.height, probe.width, probe.rotation) == (height, width, 90 * upright.turns)
+        seen += 1
+    assert seen >= 2

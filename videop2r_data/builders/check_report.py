@@ -110,6 +110,8 @@ class SourceCheck(Model):
     """Most frequent first."""
     videos: MediaStats | None
     images: MediaStats | None
+    times: dict[str, int] = Field(default_factory=dict)
+    """Where frame times come from (`exact`, `repaired`, `assumed`) -> usable clips."""
     warned: int = Field(ge=0)
     """Usable files with a warning."""
     warning_kinds: dict[str, int] = Field(default_factory=dict)

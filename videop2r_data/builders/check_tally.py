@@ -8,6 +8,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import get_args
 
 from videop2r_data.builders.check_report import (
     BadFile,
@@ -24,6 +25,7 @@ from videop2r_data.builders.sources import BadRow
 from videop2r_data.builders.trial_rows import TrialRows
 from videop2r_data.errors import MediaError, P2RError
 from videop2r_data.media import MediaProbe
+from videop2r_data.schemas.calls import TimesKind
 from videop2r_data.schemas.reasons import RejectReason
 from videop2r_data.schemas.sample import DataType, Sample
 
@@ -103,6 +105,7 @@ class Tally:
         self.warned: dict[int, list[str]] = {}
         self.kinds: Counter[str] = Counter()
         """Warning -> files; the first words stand for all, as the rest are this file's numbers."""
+        self.times: Counter[str] = Counter()
         self.left_out = 0
         """Files of a folder that are neither clip nor image by their ending."""
         self.measures = {DataType.VIDEO: _Measures(), DataType.IMAGE: _Measures()}
@@ -149,6 +152,8 @@ class Tally:
     def found(self, index: int, data_type: DataType, probe: MediaProbe) -> None:
         """A usable file."""
         self.measures[data_type].add(probe)
+        if probe.times is not None:
+            self.times[probe.times] += 1
         if probe.warnings:
             self.warned[index] = list(probe.warnings)
             self.kinds.update(warning_kind(text) for text in probe.warnings)
@@ -224,6 +229,7 @@ class Tally:
             images=self.measures[DataType.IMAGE].stats(),
             warned=len(self.warned),
             left_out=self.left_out,
+            times={kind: self.times[kind] for kind in get_args(TimesKind) if kind in self.times},
             warning_kinds=dict(self.kinds.most_common()),
             warnings=warnings,
         )

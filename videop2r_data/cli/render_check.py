@@ -9,7 +9,7 @@ from rich.text import Text
 
 from videop2r_data.builders.check_report import CheckReport, MediaFault, MediaStats, SourceCheck
 from videop2r_data.builders.findings import Finding
-from videop2r_data.cli.render_findings import hanging, plain, render_findings, render_servers
+from videop2r_data.cli.render_findings import hanging, render_findings, render_servers
 from videop2r_data.cli.render_tables import plural, size
 
 EXAMPLES = 5
@@ -46,7 +46,7 @@ def render_check(report: CheckReport, console: Console) -> None:
 
 
 def _source(source: SourceCheck, console: Console) -> None:
-    console.print(Text(plain(f"{source.name} ({source.kind})"), style="bold"), soft_wrap=True)
+    console.print(Text(f"{source.name} ({source.kind})", style="bold"), soft_wrap=True)
     if source.error:
         message, _, hint = source.error.partition("\n")
         read = "" if not source.rows else "cannot be read to its end: "
@@ -54,12 +54,15 @@ def _source(source: SourceCheck, console: Console) -> None:
         render_findings([found], console)
     under = f" under {source.media_root}" if source.media_root else ""
     counted = plural(source.rows, "row") + ", " if source.kind != "folder" else ""
-    console.print(Text(plain(f"  {counted}{plural(source.files, 'media file')}{under}")), soft_wrap=True)
+    console.print(Text(f"  {counted}{plural(source.files, 'media file')}{under}"), soft_wrap=True)
     if source.left_out:
         console.print(f"  {plural(source.left_out, 'file')} of other endings left out")
     for kind, stats in (("video", source.videos), ("image", source.images)):
         if stats is not None:
             hanging(console, f"{plural(stats.files, kind)}: {_spread(stats)}", indent=2)
+    if source.times:
+        kinds = ", ".join(f"{count:,} {kind}" for kind, count in source.times.items())
+        hanging(console, f"frame times: {kinds}", indent=2)
     if source.bad_rows:
         reasons = ", ".join(f"{count:,} {reason}" for reason, count in source.bad_rows.items())
         hanging(console, f"{plural(sum(source.bad_rows.values()), 'bad row')}: {reasons}", indent=2)

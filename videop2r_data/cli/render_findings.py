@@ -17,26 +17,17 @@ STYLES = {"ok": "green", "note": "dim", "warning": "yellow", "error": "bold red"
 _LABEL = 9
 
 
-def plain(text: str) -> str:
-    """Words of servers, models and files without what a terminal would obey.
-
-    >>> plain("a\\x1b[31mb\\u202ec")
-    'a�[31mb�c'
-    """
-    return "".join(c if c.isprintable() or c == "\n" else "�" for c in text)
-
-
 def hanging(console: Console, text: str, *, indent: int, first: Text | None = None) -> None:
     """Print text wrapped at spaces with a hanging indent; a path or a command is never broken.
 
     Args:
         console: where to.
-        text: untrusted words.
+        text: words.
         indent: columns before each line but the first, which has `first` there.
         first: what stands before the first line.
     """
     lines = textwrap.wrap(
-        plain(text), max(20, console.width - indent), break_long_words=False, break_on_hyphens=False
+        text, max(20, console.width - indent), break_long_words=False, break_on_hyphens=False
     ) or [""]
     head = first if first is not None else Text(" " * indent)
     console.print(head + Text(lines[0]), soft_wrap=True)
@@ -116,4 +107,4 @@ def _table(calls: list[tuple[ServerLook, TrialCall]], console: Console) -> None:
 
 def _named(server: ServerLook) -> str:
     where = f", {server.address}" if server.address else ""
-    return plain(f"{server.step}: {server.model} ({server.kind}{where})")
+    return f"{server.step}: {server.model} ({server.kind}{where})"

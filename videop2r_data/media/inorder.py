@@ -164,12 +164,44 @@ def first_frame(path: Path, spec: MediaSpec) -> tuple[int, int, Orientation]:
     """
     scan = Scan(Scaler(spec, 0, path), {})
     with open_video(path, spec.limits) as (container, stream):
-        for packet in _surviving(container.demux(stream), scan):
-            scan.packets += bool(packet.size)
-            for frame in _decoded(stream.codec_context, packet, scan):
-                check_size(frame.width, frame.height, path, spec.limits)
-                upright = frame_orientation(frame)
-                sides = (frame.height, frame.width)
-                height, width = sides[::-1] if upright.swaps_sides else sides
-                return height, width, upright
-    raise media_error(RejectReason.MEDIA_BAD_PACKETS, f"none of {scan.packets} packets gives a frame", path)
+        found = _first_of(_surviving(container.demux(stream), scan), stream.codec_context, scan)
+    if found is None:
+        message = f"none of {scan.packets} packets gives a frame"
+        raise media_error(RejectReason.MEDIA_BAD_PACKETS, message, path)
+    check_size(found[1], found[0], path, spec.limits)
+    return found
+
+
+def first_frame_of(
+    packets: list[VideoPacket], context: VideoCodecContext, path: Path, spec: MediaSpec
+) -> tuple[int, int, Orientation] | None:
+    """As `first_frame`, from packets that were read already: the file is not opened again.
+
+    Args:
+        packets: from the first one on.
+        context: of their stream, which decoded nothing yet.
+        path: their file.
+        spec: its limits are read.
+
+    Returns:
+        None if these packets give no frame.
+    """
+    scan = Scan(Scaler(spec, 0, path), {})
+    found = _first_of(iter(packets), context, scan)
+    if found is not None:
+        check_size(found[1], found[0], path, spec.limits)
+    return found
+
+
+def _first_of(
+    packets: Iterator[VideoPacket], context: VideoCodecContext, scan: Scan
+) -> tuple[int, int, Orientation] | None:
+    """Decode until a frame comes out; None if none does."""
+    for packet in packets:
+        scan.packets += bool(packet.size)
+        for frame in _decoded(context, packet, scan):
+            upright = frame_orientation(frame)
+            sides = (frame.height, frame.width)
+            height, width = sides[::-1] if upright.swaps_sides else sides
+            return height, width, upright
+    return None

@@ -101,25 +101,27 @@ def _probe_video(path: Path, limits: MediaLimits, size: int, *, deep: bool) -> M
     from videop2r_data.media.completeness import check_complete
     from videop2r_data.media.container import open_video
     from videop2r_data.media.gop import shown_order
-    from videop2r_data.media.inorder import check_damage, decode_in_order, first_frame
+    from videop2r_data.media.inorder import check_damage, decode_in_order, first_frame, first_frame_of
     from videop2r_data.media.packets import read_index
     from videop2r_data.media.timing import timing
 
+    spec = MediaSpec(limits=limits)
     with open_video(path, limits) as (container, stream):
         index = read_index(container, stream, path, limits)
         missing = check_complete(container, stream, index, path, limits)
         name, codec = container.format.name, stream.codec_context.codec.name
         trusted = shown_order(index, codec) is not None
         odd = [] if stream.frames in (0, len(index.pts)) else [_promise(stream.frames, len(index.pts))]
+        # opening a file costs as much as all the rest: its packets are decoded while it is open
+        first = first_frame_of(index.packets or [], stream.codec_context, path, spec)
     shown = index.shown_pts()
-    spec = MediaSpec(limits=limits)
     if deep:
         scan = decode_in_order(path, spec, [])
         check_damage(scan, path, limits)
         if scan.bad:
             odd.append(f"{scan.bad} of {scan.packets} packets are damaged")
         shown, missing = [scan.pts[at] for at in scan.order()], max(missing, scan.damaged)
-    height, width, upright = first_frame(path, spec)
+    height, width, upright = first or first_frame(path, spec)
     made = timing(shown, (), index.clock, index.last_duration)
     told = {
         "its packet list cannot be trusted for seeking: it is decoded in order": not trusted,
