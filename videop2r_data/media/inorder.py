@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -129,11 +130,11 @@ def _surviving(packets: Iterator[VideoPacket], scan: Scan) -> Iterator[VideoPack
         scan.bad += 1
 
 
-def _decoded(context: VideoCodecContext, packet: VideoPacket, scan: Scan) -> list[VideoFrame]:
+def _decoded(context: VideoCodecContext, packet: VideoPacket | None, scan: Scan) -> list[VideoFrame]:
     import av
 
     try:
-        return context.decode(packet if packet.size else None)
+        return context.decode(packet if packet and packet.size else None)
     except MemoryError:
         raise
     except (av.FFmpegError, ValueError, OSError):
@@ -178,7 +179,7 @@ def first_frame_of(
     """As `first_frame`, from packets that were read already: the file is not opened again.
 
     Args:
-        packets: from the first one on.
+        packets: all of its stream.
         context: of their stream, which decoded nothing yet.
         path: their file.
         spec: its limits are read.
@@ -187,18 +188,18 @@ def first_frame_of(
         None if these packets give no frame.
     """
     scan = Scan(Scaler(spec, 0, path), {})
-    found = _first_of(iter(packets), context, scan)
+    found = _first_of(chain(packets, [None]), context, scan)  # None: what the decoder still holds
     if found is not None:
         check_size(found[1], found[0], path, spec.limits)
     return found
 
 
 def _first_of(
-    packets: Iterator[VideoPacket], context: VideoCodecContext, scan: Scan
+    packets: Iterable[VideoPacket | None], context: VideoCodecContext, scan: Scan
 ) -> tuple[int, int, Orientation] | None:
     """Decode until a frame comes out; None if none does."""
     for packet in packets:
-        scan.packets += bool(packet.size)
+        scan.packets += bool(packet and packet.size)
         for frame in _decoded(context, packet, scan):
             upright = frame_orientation(frame)
             sides = (frame.height, frame.width)
