@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -20,12 +21,16 @@ from tests.integration.test_build import Silent, digests, rows_of
 from tests.media.clips import write_clip
 from videop2r_data.builders.build import build
 from videop2r_data.builders.check import check_pool
+from videop2r_data.builders.guess import guess_source
+from videop2r_data.builders.guess_recipe import recipe_from
 from videop2r_data.builders.reproduce import reproduce
-from videop2r_data.builders.sources import open_source
+from videop2r_data.builders.sources import open_source, read_pool
 from videop2r_data.builders.verify import verify_release
 from videop2r_data.builders.workspace import Workspace
 from videop2r_data.cards.dataset_card import write_dataset_card
+from videop2r_data.recipes import recipe_text
 from videop2r_data.schemas.recipe import Recipe, parse_recipe
+from videop2r_data.schemas.sample import Sample
 from videop2r_data.trainer.data.roots import find_roots
 from videop2r_data.trainer.data.specs import DataSpec
 
@@ -198,3 +203,20 @@ def test_embedded_media_are_written_again_when_they_are_gone(tmp_path: Path) -> 
             assert sum(p.is_file() for p in place.embedded("pool").rglob("*")) == 3
 
     asyncio.run(main())
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: shape.__name__)
+def test_init_reads_each_of_them_by_itself(tmp_path: Path, shape: Callable[[Path], str]) -> None:
+    path = re.findall(r"path: ([\w.]+)", shape(tmp_path))[0]
+    guess = guess_source(path, recipe=tmp_path / "my.yaml", cwd=tmp_path, work=tmp_path / "look")
+    assert (guess.todo, guess.good, guess.files_found) == ({}, 3, 3)
+    text = recipe_from(guess, recipe_text("videop2r-mini"), file="my.yaml", data=path)
+    recipe = parse_recipe(text, where="my.yaml")
+
+    async def main() -> None:
+        report = await check_pool(recipe, base=tmp_path, demo_root=tmp_path / "work" / "demo")
+        assert report.rows == report.rows_ok == 3, report
+
+    asyncio.run(main())
+    answers = [row.reference for row in read_pool(recipe.sources, base=tmp_path) if isinstance(row, Sample)]
+    assert answers == (["A", "B", "A"] if path == "q.csv" else ["A", "A", "A"])

@@ -216,19 +216,32 @@ def schema(
         run_schema(name)
 
 
-@app.command(epilog="Example: p2r-data init my-recipe.yaml --from videop2r-mini")
+@app.command(epilog="Example: p2r-data init my-recipe.yaml --from-data questions.csv")
 def init(
     path: Annotated[Path, typer.Argument(help="File to write.")] = Path("recipe.yaml"),
     template: Annotated[
         str, typer.Option("--from", metavar="NAME", help="Packaged recipe to start from.")
     ] = "videop2r-mini",
+    data: Annotated[
+        str | None,
+        typer.Option(
+            "--from-data",
+            metavar="FILE|FOLDER|ID",
+            help="Look at these questions and guess how to read them.",
+        ),
+    ] = None,
+    split: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Split of the data; default: train, else what there is."),
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace an existing file.")] = False,
+    json: JsonOpt = False,
 ) -> None:
-    """Write a commented recipe to start from."""
+    """Write a commented recipe to start from; with --from-data one over questions of your own."""
     from videop2r_data.cli.plan import run_init
 
-    with errors_as_messages():
-        run_init(path, template=template, force=force)
+    with errors_as_messages(as_json=json):
+        run_init(path, template=template, force=force, data=data, split=split, as_json=json)
 
 
 @app.command("demo-report", epilog="Example: p2r-data demo-report videop2r-demo")

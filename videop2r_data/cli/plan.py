@@ -84,8 +84,10 @@ def run_schema(name: str) -> None:
     print_json({"$schema": "https://json-schema.org/draft/2020-12/schema", **schema})
 
 
-def run_init(path: Path, *, template: str, force: bool) -> None:
-    """Write a commented recipe."""
+def run_init(
+    path: Path, *, template: str, force: bool, data: str | None, split: str | None, as_json: bool
+) -> None:
+    """Write a commented recipe: a packaged one, or one over a pool that is looked at."""
     from videop2r_data.recipes import list_recipes, recipe_text
 
     if template not in list_recipes():
@@ -94,6 +96,14 @@ def run_init(path: Path, *, template: str, force: bool) -> None:
         path = path / f"{template}.yaml"
     if path.exists() and not force:
         raise ConfigError("the file exists", where=str(path), hint="--force replaces it")
+    if data is not None:
+        from videop2r_data.cli.init_data import init_from_data
+
+        init_from_data(path, data, template=recipe_text(template), split=split, as_json=as_json)
+        return
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(recipe_text(template), encoding="utf-8")
-    say(f"wrote {path}; edit its sources, then: p2r-data check {shell(path)}")
+    if as_json:
+        print_json({"wrote": str(path)})
+    else:
+        say(f"wrote {path}; edit its sources, then: p2r-data check {shell(path)}")

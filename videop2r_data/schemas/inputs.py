@@ -28,11 +28,13 @@ class ColumnMapping(Model):
     data_type: str | None = "data_type"
     """`video`, `image` or `text`; None: `data_type` of the source holds for all rows."""
     options: str | tuple[str, ...] | None = "options"
-    """The options of multiple choice: one column, or a list of columns with an option each (`[a0, a1]`)."""
+    """The options of multiple choice: one column, or a list of columns with an option each (`[a0, a1]`). The
+    column of `problem` itself: the options are the last lines of the question, `(A) x`."""
     solution: str = "solution"
     """The reference answer; for multiple choice a letter, an option's text, or a number (`answer_base`)."""
     path: str | None = "path"
-    """The media file: a path below `media_root`, or embedded `{bytes, path}` as `datasets` writes it."""
+    """The media file: a path below `media_root`, or embedded `{bytes, path}` as `datasets` writes it; or a
+    path made of columns: `clips/{video_id}.mp4`."""
     data_source: str | None = "data_source"
     """Which data set the question came from originally; kept in the row, for cards and licences."""
 

@@ -7,6 +7,7 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
+from videop2r_data.errors import ConfigError
 from videop2r_data.schemas.base import Model
 from videop2r_data.schemas.inputs import ColumnMapping, DemoSpec, MediaLimits, MediaSpec, Name, SourceSpec
 from videop2r_data.schemas.policy import Policy
@@ -30,6 +31,10 @@ __all__ = [
     "load_recipe",
     "parse_recipe",
 ]
+
+
+TODO = "# TODO (init):"
+"""What `p2r-data init --from-data` writes in front of something that a person has to say."""
 
 
 class Price(Model):
@@ -243,6 +248,7 @@ def parse_recipe(text: str, *, where: str) -> Recipe:
     Raises:
         ConfigError: every error of the file at once, each with its field.
     """
+    refuse_unfinished(text, where)
     return parse_yaml(
         text,
         Recipe,
@@ -250,6 +256,22 @@ def parse_recipe(text: str, *, where: str) -> Recipe:
         valid="p2r-data init writes a valid recipe",
         allowed="p2r-data schema recipe prints what is allowed",
     )
+
+
+def refuse_unfinished(text: str, where: str) -> None:
+    """Name every line that `p2r-data init --from-data` left for a person to fill in.
+
+    Raises:
+        ConfigError: there is one.
+    """
+    lines = enumerate(text.splitlines(), 1)
+    left = [f"  {where}:{n}: {line.partition(TODO)[2].strip()}" for n, line in lines if TODO in line]
+    if left:
+        raise ConfigError(
+            f"{len(left)} thing(s) to fill in, which p2r-data init could not see\n" + "\n".join(left),
+            where=where,
+            hint=f"write what is asked for, and delete the line `{TODO} ...`",
+        )
 
 
 def load_recipe(path: Path) -> Recipe:

@@ -7,14 +7,14 @@ from difflib import get_close_matches
 from typing import Any
 
 from videop2r_data.builders.sources.jsonstream import RawRow
-from videop2r_data.builders.sources.normalise import DATA_TYPES, PROBLEM_TYPES, name_of_type
+from videop2r_data.builders.sources.normalise import DATA_TYPES, PROBLEM_TYPES, columns_in, name_of_type
 from videop2r_data.errors import SourceError
 from videop2r_data.schemas.inputs import ColumnMapping
 from videop2r_data.schemas.recipe import SourceSpec
 from videop2r_data.schemas.sample import DataType, ProblemType
 
 _SHOWN = 40
-HINT = "set `columns` of this source in the recipe"
+HINT = "set `columns` of this source in the recipe; p2r-data init --from-data shows a guess"
 
 
 def needed_columns(spec: SourceSpec) -> list[tuple[str, str]]:
@@ -34,7 +34,7 @@ def needed_columns(spec: SourceSpec) -> list[tuple[str, str]]:
         named = value != getattr(default, setting)
         if value is None or not (named or setting in needed):
             continue
-        found += [(setting, column) for column in ((value,) if isinstance(value, str) else value)]
+        found += [(setting, column) for column in columns_in(value)]
     return found
 
 
@@ -132,9 +132,7 @@ def _spelt(lower: str, names: Sequence[str]) -> str:
 def _mapped(columns: ColumnMapping) -> list[tuple[str, str]]:
     found = []
     for setting in ColumnMapping.model_fields:
-        value = getattr(columns, setting)
-        several = () if value is None else (value,) if isinstance(value, str) else value
-        found += [(setting, column) for column in several]
+        found += [(setting, column) for column in columns_in(getattr(columns, setting))]
     return found
 
 

@@ -14,6 +14,7 @@ from videop2r_data.builders.sources.contract import BadRow
 from videop2r_data.builders.sources.options import (
     OptionsError,
     read_options,
+    split_options,
 )
 from videop2r_data.builders.sources.references import (
     MAX_TEXT,
@@ -37,6 +38,7 @@ RAW_CHARS = 200
 _LONGEST_INDEX = 40
 """Characters of an index with its tag and some blanks."""
 
+_TEMPLATE = re.compile(r"\{([^{}]+)\}")
 _BREAKS = re.compile(r"[\s_\-]+")
 _TYPES = {
     ProblemType.MULTIPLE_CHOICE: "multiple choice|multiple choices|multi choice|multichoice|mcq|mc|choice",
@@ -122,7 +124,10 @@ class Normaliser:
             return None  # most rows: without a look at their options
         try:
             kind = _one_of(value, columns.problem_type, self.problem_type, PROBLEM_TYPES, "problem_type")
-            options, labels = read_options(_options_of(value, columns.options))
+            got_options = _options_of(value, columns.options)
+            if columns.options == columns.problem:
+                got_options = split_options(_text(value, columns.problem, needed=True))[1]
+            options, labels = read_options(got_options)
             number = index_meant(read_reference(got, columns.solution), options, labels)
         except (FieldError, OptionsError):
             return None
@@ -157,10 +162,12 @@ class Normaliser:
     def _sample(self, row: int, value: Mapping[str, Any]) -> Sample:
         columns = self.columns
         problem_id = _identifier(_get(value, columns.problem_id), row)
-        problem = _text(value, columns.problem, needed=True)
+        problem, within = _text(value, columns.problem, needed=True), None
+        if columns.options == columns.problem:
+            problem, within = split_options(problem)
         problem_type = _one_of(value, columns.problem_type, self.problem_type, PROBLEM_TYPES, "problem_type")
         data_type = _one_of(value, columns.data_type, self.data_type, DATA_TYPES, "data_type")
-        options, labels = read_options(_options_of(value, columns.options))
+        options, labels = read_options(_options_of(value, columns.options) if within is None else within)
         if any(len(option) > MAX_TEXT for option in options):
             raise FieldError(f'an entry of "options" is longer than {MAX_TEXT} characters')
         reference = read_reference(_get(value, columns.solution), columns.solution)
@@ -180,7 +187,7 @@ class Normaliser:
             data_type=data_type,
             options=options,
             solution=f"<answer>{reference}</answer>",
-            path=self._path(_get(value, columns.path), data_type),
+            path=self._path(_path_of(value, columns.path), data_type),
             data_source=_text(value, columns.data_source, needed=False),
             source=self.source,
             row=row,
@@ -258,6 +265,30 @@ def value_of(value: Mapping[str, Any], column: str) -> Any:
     head, _, rest = column.partition(".")
     inner = value.get(head)
     return value_of(inner, rest) if isinstance(inner, Mapping) else None
+
+
+def columns_in(mapped: str | tuple[str, ...] | None) -> tuple[str, ...]:
+    """The columns that a setting of `columns` names: one, several, or those in the braces of a template.
+
+    >>> columns_in("clips/{video_id}.mp4"), columns_in(("a0", "a1")), columns_in(None)
+    (('video_id',), ('a0', 'a1'), ())
+    """
+    if mapped is None:
+        return ()
+    if isinstance(mapped, str):
+        return tuple(_TEMPLATE.findall(mapped)) or (mapped,)
+    return mapped
+
+
+def _path_of(value: Mapping[str, Any], column: str | None) -> Any:
+    """The media of a row: what its column holds, or a path put together from columns (`{video_id}.mp4`)."""
+    if column is None or not _TEMPLATE.search(column):
+        return _get(value, column)
+    parts = {name: value_of(value, name) for name in columns_in(column)}
+    lacking = [name for name, part in parts.items() if not isinstance(part, str | int) or part == ""]
+    if lacking:
+        raise FieldError(f'"{lacking[0]}" is empty, the path {column} is made of it')
+    return _TEMPLATE.sub(lambda match: str(parts[match.group(1)]), column)
 
 
 def _options_of(value: Mapping[str, Any], columns: str | tuple[str, ...] | None) -> Any:

@@ -64,6 +64,23 @@ def read_options(value: Any) -> tuple[tuple[str, ...], Labels]:
     return _with_letters(texts)
 
 
+def split_options(text: str) -> tuple[str, list[str]]:
+    """A question whose last lines are its options, as question and options; no options if there are none.
+
+    >>> split_options("Which year?\\n(A) 1636\\n(B) 1366")
+    ('Which year?', ['(A) 1636', '(B) 1366'])
+    """
+    lines = text.rstrip().split("\n")
+    first = len(lines)
+    while first > 0 and _LETTERED.fullmatch(lines[first - 1]):
+        first -= 1
+    found = lines[first:]
+    letters = [m.group(1).upper() for m in map(_LETTERED.fullmatch, found) if m]
+    if len(found) < 2 or not _rises(letters) or not any(line.strip() for line in lines[:first]):
+        return text, []
+    return "\n".join(lines[:first]).rstrip(), found
+
+
 def _from_text(text: str) -> Any:
     """A list or mapping written as text; nothing is evaluated."""
     text = text.strip()
@@ -95,8 +112,11 @@ def _from_mapping(value: dict[Any, Any]) -> list[Any]:
             raise OptionsError('"options" has lists "label" and "text" of different lengths')
         pairs = list(zip(value["label"], value["text"], strict=True))
     else:
-        # Arrow structs give every row all letters of the column, null where a row has fewer options.
+        # Arrow structs give every row all letters of the column, null where a row has fewer options; and
+        # pools that mix types give open questions letters with nothing behind them.
         pairs = [(key, text) for key, text in value.items() if text is not None]
+        while pairs and pairs[-1][1] == "":
+            pairs.pop()
     keys = [str(key).strip().upper() for key, _ in pairs]
     if all(len(key) == 1 and "A" <= key <= "Z" for key in keys):
         if len(set(keys)) != len(keys):

@@ -1,0 +1,111 @@
+"""A guessed source as the text of a whole recipe: commented YAML, with a line for each thing left to say."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+from videop2r_data.builders.guess import Guess
+from videop2r_data.schemas.recipe import TODO
+from videop2r_data.schemas.visible import visible_line
+
+_PLAIN = re.compile(r"[A-Za-z0-9_./~-]+")
+_WORDS = {"null", "true", "false", "yes", "no", "on", "off", "~"}
+
+
+def recipe_from(guess: Guess, template: str, *, file: str, data: str) -> str:
+    """The text of a recipe: the guessed source, and the rest of a packaged recipe.
+
+    Args:
+        guess: what was seen.
+        template: text of a packaged recipe.
+        file: the file as a shell takes it, for the commands in its head.
+        data: what the person named, for the head.
+    """
+    at = re.search(r"^media:", template, re.MULTILINE)
+    rest = template[at.start() :] if at else template
+    serve = [f"#   {line}" for line in _commands(template)]
+    head = [
+        f"# Written by p2r-data init from a look at {visible_line(data)}: read `sources`, it is a guess.",
+        *(["#", "# The servers that it names:", *serve] if serve else []),
+        "#",
+        "# Then",
+        f"#   p2r-data check {visible_line(file)}",
+        f"#   p2r-data estimate {visible_line(file)} --pilot 50",
+        f"#   p2r-data build {visible_line(file)}",
+        "recipe: 1",
+        f"name: {guess.source['name']}",
+        "license: apache-2.0       # of the traces; questions and media stay under their own terms",
+        "",
+        "sources:",
+        *_source(guess),
+        "",
+    ]
+    return "\n".join(head) + "\n" + rest
+
+
+def _commands(template: str) -> list[str]:
+    """The commands that start the servers, from the template's head, a line each."""
+    found: list[str] = []
+    going = False
+    for line in template.splitlines():
+        text = line.removeprefix("#").strip() if line.startswith("#") else ""
+        if text.startswith("vllm serve") or going:
+            found.append(text if text.startswith("vllm serve") else f"  {text}")
+            going = text.endswith("\\")
+    return found
+
+
+def _source(guess: Guess) -> list[str]:
+    lines = []
+    keys = ("name", "kind", "path", "split", "media_root", "problem_type", "data_type", "answer_base")
+    for key in keys:
+        if key in guess.todo:
+            lines.append(f"    {TODO} {key}: {visible_line(guess.todo[key])}")
+        elif key in guess.source:
+            lines.append(f"    {key}: {_value(guess.source[key])}{_note(guess, key)}")
+    lines.append('    license: ""              # of the questions and media, for the card')
+    if guess.columns or any(key.startswith("columns.") for key in guess.todo):
+        lines.append("    columns:")
+        for key in (
+            "problem_id",
+            "problem",
+            "problem_type",
+            "data_type",
+            "options",
+            "solution",
+            "path",
+            "data_source",
+        ):
+            name = f"columns.{key}"
+            if name in guess.todo:
+                lines.append(f"      {TODO} {key}: {visible_line(guess.todo[name])}")
+            elif key in guess.columns:
+                lines.append(f"      {key}: {_value(guess.columns[key])}{_note(guess, name)}")
+        if not any(line.startswith("      ") and TODO not in line for line in lines):
+            lines[lines.index("    columns:")] = "    columns: {}"
+    lines[0] = lines[0].replace("    ", "  - ", 1)
+    return lines
+
+
+def _note(guess: Guess, key: str) -> str:
+    return f"  # {visible_line(guess.notes[key])}" if key in guess.notes else ""
+
+
+def _value(value: Any) -> str:
+    """A value as YAML: plain where that is safe, else in JSON's quotation marks, which YAML reads."""
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(_value, value))}]"
+    if (
+        isinstance(value, str)
+        and _PLAIN.fullmatch(value)
+        and value.lower() not in _WORDS
+        and not _is_number(value)
+    ):
+        return value
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _is_number(text: str) -> bool:
+    return bool(re.fullmatch(r"[0-9._+-][0-9._eExX+-]*|[.].*", text))
