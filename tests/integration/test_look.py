@@ -177,6 +177,9 @@ def test_a_model_that_is_not_served_and_a_context_that_is_too_small(tmp_path: Pa
     report, _, _ = looked(tmp_path, models=["j"])
     generate, _ = servers(report)
     assert generate.ok and "models" in odd(generate.findings)
+    report, _, _ = looked(tmp_path, models=[*(f"m{i}" for i in range(30)), "g", "j"])
+    assert servers(report)[0].listed == [f"m{i}" for i in range(20)]
+    assert not odd(servers(report)[0].findings), "it is on the list, though not among the first"
     for full in (False, True):
         report, _, _ = looked(tmp_path, full=full, max_model_len=1100)
         generate, judge = servers(report)
@@ -191,6 +194,14 @@ def test_the_longest_question_counts_and_not_the_one_that_was_asked(tmp_path: Pa
     generate, _ = servers(report)
     assert generate.ok and generate.needed is not None and generate.needed > 6000
     assert "4,096" in odd(generate.findings)["context"].message
+
+
+def test_a_pool_without_a_usable_row_still_asks_for_the_model(tmp_path: Path) -> None:
+    write_pool(tmp_path, [question(1, options=[])])
+    report, server, _ = looked(tmp_path, models=["other"])
+    generate, judge = servers(report)
+    assert "models" in faults(generate.findings) and "models" in faults(judge.findings)
+    assert server.requests == 0 and any("no usable row" in f.message for f in generate.findings)
 
 
 def test_everything_that_is_wrong_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -234,7 +245,7 @@ def test_a_busy_server_is_asked_again_and_a_wrong_key_is_not(tmp_path: Path) -> 
     report, server, _ = looked(tmp_path, script=busy)
     assert report.ok and server.requests == 4
     report, server, _ = looked(tmp_path, key="right")
-    assert "401" in faults(servers(report)[0].findings)["server"].message and server.requests == 0
+    assert "401" in faults(servers(report)[0].findings)["call"].message and server.requests == 2
 
 
 def test_doctor_sends_every_frame_of_the_first_clip_that_can_be_read(tmp_path: Path) -> None:

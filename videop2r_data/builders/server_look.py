@@ -88,6 +88,8 @@ class _Server:
         """What the generator just wrote about a question, for the judge."""
         self.address = _shown(self.spec.base_url or "")
         self.listed: list[str] | None = None
+        self.has_model = False
+        """The server lists the recipe's model."""
         self.context: int | None = None
         self.needed: int | None = None
         self.made: list[TrialCall] = []
@@ -137,18 +139,19 @@ class _Server:
             return
         try:
             await self._list(backend)
-        except (TransientError, AuthError) as error:
+        except AuthError as error:  # a key may be allowed to call a model and not to list them
+            self._note("models", "note", f"the server does not list its models to this key: {error.message}")
+        except TransientError as error:
             self.findings.append(of_error("server", error, hint=unreachable(self.spec)))
             return
         if isinstance(backend, KnowsContext):
             self.context = backend.context
-        if self.rows.any() is None:
-            self._note("call", "note", "no call was made: the pool has no usable row")
-            return
         try:
             await (self._generate(backend) if self.step == "generate" else self._judge(backend))
         except P2RError as error:  # a prompt that does not render, no decoder process
             self.findings.append(of_error("call", error))
+        if self.rows.any() is None:
+            self._note("call", "note", "no call was made: the pool has no usable row")
         self._settle_models()
 
     def _local(self) -> None:
@@ -175,6 +178,7 @@ class _Server:
         own = next((model for model in listed if model.model == self.spec.model), None)
         if own is None:
             return
+        self.has_model = True
         self.context = own.context or own.prompt
         if own.note:
             self._note("models", "warning", f"{self.spec.model} is {own.note}", "choose a model that stays")
@@ -184,7 +188,7 @@ class _Server:
         listed = self.listed
         if listed is None or any(finding.about == "models" for finding in self.findings):
             return
-        if self.spec.model in listed:
+        if self.has_model:
             self.findings.insert(0, Finding(about="models", state="ok", message="the server has the model"))
             return
         has = ", ".join(listed) or "none"
