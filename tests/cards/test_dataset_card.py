@@ -242,7 +242,7 @@ def test_licences_come_from_their_pages_and_not_round_in_a_circle(tmp_path: Path
     assert "STAR: its licence is not known" in part and "forbids commercial use" in part
     assert head["source_datasets"] == ["Video-R1/Video-R1-data", "lmms-lab/LLaVA-Video-178K"]
     data = orjson.loads((folder / "croissant.json").read_bytes())
-    assert data["license"][0] == "traces: apache-2.0" and "STAR: not stated" in data["license"]
+    assert data["license"][0] == "traces: apache-2.0" and "STAR: not checked" in data["license"]
     assert "http://clevrer.csail.mit.edu" in data["isBasedOn"]
     assert "`p2r-data pull Video-R1/Video-R1-data media --media --rows made`" in text
 
@@ -289,3 +289,22 @@ def test_the_registry_names_a_page_for_every_licence_that_it_states() -> None:
         for terms in (one.annotations, one.media):
             assert terms.stated_at.startswith("http") or not terms.stated, one.id
             assert terms.redistribution == "not stated" or terms.stated
+
+
+def test_a_pool_that_names_a_source_for_every_row_makes_no_endless_card(tmp_path: Path) -> None:
+    rows = valid_rows()
+    first = rows["rejected"][0]
+    rows["rejected"] += [
+        first | {"problem_id": f"x{n}", "sample_id": f"made/x{n}", "data_source": f"{n} " + "<b>" * 500}
+        for n in range(300)
+    ]
+    folder = write_release(tmp_path / "made", rows)
+    lock = orjson.loads((folder / "build.lock.json").read_bytes())
+    lock["recipe"] |= {"sources": [POOL | {"kind": "dataset"}]}
+    (folder / "build.lock.json").write_bytes(orjson.dumps(lock))
+    text = write_dataset_card(folder).read_text(encoding="utf-8")
+    part = text[text.index("## Sources") : text.index("<!-- p2r:end sources -->")]
+    assert (
+        "and 201 more sources" in part and "and 281 more" in part and "<b>" not in part.replace("\\<b\\>", "")
+    )
+    assert len(part) < 60_000

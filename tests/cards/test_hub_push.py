@@ -392,7 +392,7 @@ def test_figures_are_pushed_if_the_card_shows_them(tmp_path: Path, server: HubSe
 def test_what_nobody_states_is_refused_unless_told(tmp_path: Path, server: HubServer) -> None:
     folder = sourced(tmp_path / "made", ["STAR", "CLEVRER"], sources=[POOL])
     with pytest.raises(
-        HubError, match=r"no licence is known for the questions of STAR \(not stated; 6 rows\)"
+        HubError, match=r"no licence is known for the questions of STAR \(not checked; 6 rows\)"
     ) as no:
         push_dataset(folder, REPO, hub=hub(server))
     assert "--allow-unstated-licenses" in str(no.value) and "CLEVRER" not in str(no.value)

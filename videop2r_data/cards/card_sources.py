@@ -5,10 +5,22 @@ from __future__ import annotations
 from typing import Any
 
 from videop2r_data.cards.card_facts import Facts
+from videop2r_data.cards.card_licence import passes_on
 from videop2r_data.cards.card_rows import SourceFacts
 from videop2r_data.cards.licences import KNOWN, NOT_STATED, licence_id, states
 from videop2r_data.cards.markdown import cell, table
 from videop2r_data.cards.upstream import Terms, find_pool, registry
+
+_SHOWN = 100
+"""Sources in the table: a pool may name every row's own."""
+_HELD = 20
+"""Sources in one sentence."""
+_LABEL = 120
+"""Characters of a name."""
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= _LABEL else f"{name[:_LABEL]}…"
 
 
 def sources_table(facts: Facts) -> str:
@@ -23,8 +35,11 @@ def sources_table(facts: Facts) -> str:
         where = f"[{known.name}]({known.url}), itself tagged {known.licence}" if known else "as in the lock"
         pools.append([cell(source.name), f"{source.rows:,}", licence, where, f"`{source.sha256[:16]}`"])
     parts = [table(["pool", "rows in", "licence", "taken from", "sha256"], pools)]
-    head = ["source", "accepted", "other rows", "annotations", "media", "made from", "commercial use"]
-    parts.append(table(head, [_row(source) for source in facts.rows.sources]))
+    head = ["source", "accepted", "other rows", "annotations", "media", "media may be passed on"]
+    head += ["commercial use", "made from"]
+    parts.append(table(head, [_row(source) for source in facts.rows.sources[:_SHOWN]]))
+    if len(facts.rows.sources) > _SHOWN:
+        parts.append(f"and {len(facts.rows.sources) - _SHOWN:,} more sources.\n")
     parts.append(_pages(facts))
     parts.append(_own(facts))
     return "\n".join(part for part in parts if part)
@@ -32,7 +47,7 @@ def sources_table(facts: Facts) -> str:
 
 def _row(source: SourceFacts) -> list[str]:
     upstream = source.upstream
-    name = cell(source.label)
+    name = cell(_short(source.label))
     if upstream is not None:
         name += f" ([{cell(upstream.name)}]({upstream.url}))"
     commercial = {source.annotations.commercial} | ({source.media.commercial} if source.has_media else set())
@@ -45,8 +60,9 @@ def _row(source: SourceFacts) -> list[str]:
         f"{source.others:,}",
         _terms(source.annotations),
         media,
-        made_from,
+        ("yes" if passes_on(source) else NOT_STATED) if source.has_media else "-",
         use,
+        made_from,
     ]
 
 
@@ -59,6 +75,9 @@ def _pages(facts: Facts) -> str:
     """What the pages say beside a bare licence, and when they were read."""
     lines = []
     seen = set()
+    kinds = {str(s.get("kind", "")) for s in facts.lock.recipe["sources"]}
+    for pool in {p.id: p for kind in sorted(kinds) if (p := find_pool(kind))}.values():
+        lines.append(f"- {cell(pool.name)}: {cell(pool.note)}.\n")
     for source in facts.rows.sources:
         if source.upstream is None or source.upstream.id in seen:
             continue
@@ -68,7 +87,7 @@ def _pages(facts: Facts) -> str:
         told = "; ".join(f"{what}{cell(text)}" for what, text in said if text)
         if told:
             lines.append(f"- {cell(source.upstream.name)}: {told}.\n")
-    if not seen:
+    if not lines:
         return ""
     read = f"Licences of known sources are as their pages stated them on {registry().read.isoformat()}"
     return (
@@ -88,7 +107,8 @@ def _own(facts: Facts) -> str:
         text = f"The traces are released under {cell(licence.declared)}{full}, as the recipe declares."
     text += " Questions, answers and media keep the licences of their sources."
     if licence.held_back:
-        held = "; ".join(f"{cell(name)}: {why}" for name, why in licence.held_back)
+        held = "; ".join(f"{cell(_short(name))}: {why}" for name, why in licence.held_back[:_HELD])
+        held += f"; and {len(licence.held_back) - _HELD:,} more" if len(licence.held_back) > _HELD else ""
         text += (
             " The data set as a whole carries no single licence, because that of the traces would give more "
             f"than some of its sources allow ({held})."
@@ -101,7 +121,7 @@ def contamination(facts: Facts) -> str:
     shared: dict[str, dict[str, str]] = {}
     for source in facts.rows.sources:
         for overlap in source.upstream.benchmarks if source.upstream is not None else ():
-            shared.setdefault(overlap.name, {})[source.label] = overlap.shares
+            shared.setdefault(overlap.name, {})[_short(source.label)] = overlap.shares
     text = "This build compared no row with an evaluation set. "
     if not shared:
         return text + "None of its sources is one that common video benchmarks are known to share.\n"

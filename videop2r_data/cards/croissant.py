@@ -66,6 +66,8 @@ _CONTEXT: dict[str, Any] = {
     "subField": "cr:subField",
     "transform": "cr:transform",
 }
+_LICENCES = 200
+"""Sources whose licence is listed: a pool may name every row's own."""
 _TYPES = {
     "string": "sc:Text",
     "bool": "sc:Boolean",
@@ -113,7 +115,7 @@ def _licences(facts: Facts) -> str | list[str]:
     if not licence.held_back:
         return licence.declared or NOT_STATED
     sources = {f"{s.label}: {s.annotations.licence}" for s in facts.rows.sources}
-    return [f"traces: {licence.declared}", *sorted(sources)]
+    return [f"traces: {licence.declared}", *sorted(sources)[:_LICENCES]]
 
 
 def _cite(facts: Facts) -> str:
