@@ -288,7 +288,7 @@ def test_the_registry_names_a_page_for_every_licence_that_it_states() -> None:
     for one in found.sources:
         for terms in (one.annotations, one.media):
             assert terms.stated_at.startswith("http") or not terms.stated, one.id
-            assert terms.redistribution == "not stated" or terms.stated
+            assert terms.redistribution == "not known" or terms.stated
 
 
 def test_a_pool_that_names_a_source_for_every_row_makes_no_endless_card(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 from videop2r_data.cards.card_facts import Facts
 from videop2r_data.cards.card_licence import passes_on
 from videop2r_data.cards.card_rows import SourceFacts
-from videop2r_data.cards.licences import KNOWN, NOT_STATED, licence_id, states
+from videop2r_data.cards.licences import KNOWN, licence_id, states
 from videop2r_data.cards.markdown import cell, table
 from videop2r_data.cards.upstream import Terms, find_pool, registry
 
@@ -51,7 +51,7 @@ def _row(source: SourceFacts) -> list[str]:
     if upstream is not None:
         name += f" ([{cell(upstream.name)}]({upstream.url}))"
     commercial = {source.annotations.commercial} | ({source.media.commercial} if source.has_media else set())
-    use = next(word for word in ("no", NOT_STATED, "yes") if word in commercial)
+    use = next(word for word in ("no", "not known", "yes") if word in commercial)
     made_from = ", ".join(map(cell, upstream.made_from)) if upstream and upstream.made_from else "-"
     media = _terms(source.media) if source.has_media else "no media"
     return [
@@ -60,7 +60,7 @@ def _row(source: SourceFacts) -> list[str]:
         f"{source.others:,}",
         _terms(source.annotations),
         media,
-        ("yes" if passes_on(source) else NOT_STATED) if source.has_media else "-",
+        ("yes" if passes_on(source) else "not known") if source.has_media else "-",
         use,
         made_from,
     ]

@@ -38,18 +38,18 @@ class Terms(Model):
         return self.licence not in SILENT
 
     @property
-    def redistribution(self) -> Literal["yes", "not stated"]:
+    def redistribution(self) -> Literal["yes", "not known"]:
         """Whether whole files may be passed on."""
         known = KNOWN.get(licence_id(self.licence))
-        return "yes" if known is not None and known.share else "not stated"
+        return "yes" if known is not None and known.share else "not known"
 
     @property
-    def commercial(self) -> Literal["yes", "no", "not stated"]:
+    def commercial(self) -> Literal["yes", "no", "not known"]:
         """Whether commercial use is allowed."""
         known = KNOWN.get(licence_id(self.licence))
         if self.non_commercial:
             return "no"
-        return "not stated" if known is None else "yes" if known.commercial else "no"
+        return "not known" if known is None else "yes" if known.commercial else "no"
 
 
 class Overlap(Model):
