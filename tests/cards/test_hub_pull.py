@@ -177,3 +177,13 @@ def test_what_is_not_there_is_told(tmp_path: Path, server: HubServer) -> None:
     with pytest.raises(HubError, match="hf auth login"):
         pull(server, tmp_path / "out", repo="me/closed")
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("status", [503, 0])
+def test_a_single_stumble_of_the_hub_ends_no_pull(tmp_path: Path, server: HubServer, status: int) -> None:
+    places = [("GET", "/api/datasets/me/made"), ("GET", "/tree/"), ("HEAD", "/resolve/.*rl-00000")]
+    places += [("HEAD", "/resolve/.*README"), ("GET", "/resolve/.*croissant"), ("GET", "/cdn/")]
+    for method, path in places:
+        server.fail(method, path, status=status)
+    report = pull(server, tmp_path / "out", "v2")
+    assert report.fetched == report.files and content(tmp_path / "out") == content(tmp_path / "v2")

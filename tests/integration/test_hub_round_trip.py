@@ -271,8 +271,9 @@ print(json.dumps({
 """
 
 
-def test_the_viewer_gets_clips_and_the_default_config_stays_light(tmp_path: Path, machine: Machine) -> None:
+def test_the_viewer_gets_clips_and_the_default_config_stays_light(tmp_path: Path, plain: Machine) -> None:
     """The card's own snippet, the preview and the figures, as the real clients see them after a push."""
+    machine = plain
     recipe = tmp_path / "mini.yaml"
     recipe.write_text(
         "name: mini\nsynthetic: true\nsources: [{name: demo, kind: demo, demo: {rows: 24, seed: 3}}]\n"
