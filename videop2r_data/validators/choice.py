@@ -8,6 +8,7 @@ from typing import NamedTuple
 from videop2r_data.schemas import ROBUST, Policy, ScoreReason
 from videop2r_data.validators.conclusions import is_doubtful
 from videop2r_data.validators.explaining import DOUBT, explains, holds, labels_in, reasoned
+from videop2r_data.validators.naming import names_other
 from videop2r_data.validators.options import (
     EDGES,
     OptionSet,
@@ -183,7 +184,9 @@ def _explained(label: str, text: str, key: str, known: OptionSet) -> Choice | No
     if any(holds(rest, k) for k in others if not holds(own, k)):
         return _CONFLICT
     if begins:
-        sure = explains(rest, own, label, known)
+        plain = even(text)
+        behind = plain[plain.casefold().find(own) + len(own) :]
+        sure = explains(rest, own, label, known) and not names_other(behind, label, known)
     else:
         inside = holds(key, own) and not DOUBT.search(key) and not is_doubtful(key)
         sure = reasoned(text, label, known) or (inside and not labels_in(text, label, known))

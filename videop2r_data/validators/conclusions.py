@@ -121,30 +121,34 @@ _STOP = re.compile(
 _LETTER_STOP = re.compile(
     r"[\s\"'“(*_`$\\\[{（「]*(?:[Oo]ption\s+|[Cc]hoice\s+)?[\"'(*{（]*(?:[A-Z]|\d{1,2})\.(?=\s+(\w+))"
 )
-_BEGINS = re.compile(r"So|Therefore|Thus|Hence|It|This|That|These|He|She|They|There|Because|Since|Given|I|We")
-"""Words that begin a sentence behind `The answer is B.`"""
+_BEGINS = re.compile(
+    r"(?:So|Therefore|Thus|Hence|It|This|That|These|He|She|They|There|Because|Since|Given|I|We|[B-Z])\b"
+)
+"""Words that begin a sentence behind `The answer is B.`, and letters of other options."""
 _PART = re.compile(
     r"[,;:，；：、]|\s[–—-]+\s|\b(?:so|thus|hence|therefore|consequently|then)\b|所以|因此|故|よって|したがって|ので|から",
     re.IGNORECASE,
 )
 _CONDITION = re.compile(
-    r"\b(?:if|suppose|supposing|assum\w*|whether|unless|otherwise|wonder|say|says|said|claims?|claimed|initial\w*|first)\b"
+    r"\b(?:if|suppose|supposing|assum\w*|whether|unless|otherwise|wonder|say|says|said|claims?|claimed|"
+    r"initial\w*|first|doubt|thought|used\s+to|untrue|(?:impossible|unlikely|improbable)\s+that)\b"
     r"|如果|假如|假设|倘若|要是|是否|除非|有人说|もし|仮に|なら|かどうか",
     re.IGNORECASE,
 )
 _DOUBT = re.compile(
-    r"\b(?:not|never|no|neither|nor|except|incorrect|wrong|false|might|may|could|possib\w*|perhaps|maybe|probably|why|how)\b"
+    r"\b(?:not|never|no|cannot|neither|nor|except|incorrect|wrong|false|might|may|could|possib\w*|perhaps|maybe|probably|why|how)\b"
     r"|n't\b|不|没|沒|非|未|可能|也许|或许|大概|恐怕|似乎|おそらく|たぶん|多分|かも|ない|ません",
     re.IGNORECASE,
 )
 _TURN = re.compile(
     r"\b(?:wait|however|but|actually|although|though|instead|hmm|reconsider|second\s+thought|alternatively|"
-    r"unless|except|correction|mistake|no(?=,))\b"
+    r"unless|except|correction|mistake|no(?=,)|sorry|i\s+mean|or\s+rather|or\s+not(?=\s*(?:[.!?…]|$)))\b"
+    r"|\b(?:that|this|it|which)\s+(?:is|was|would\s+be|cannot\s+be|can't\s+be)\s+(?:wrong|incorrect|false|not\s+(?:correct|right|true))\b"
     r"|等等|等一下|不对|但|然而|不过|其实|实际上|しかし|だが|けれど|でも|ただし|待って|実は|いや[、，]",
     re.IGNORECASE,
 )
 _REASON = re.compile(
-    r"\s*(?:,?\s*\b(?:because|since|as|due\s+to|given|rather\s+than|instead\s+of|whereas)\b|,\s*not\b|,?\s*which\s+is\b"
+    r"\s*(?:,?\s*\b(?:because|since|as|due\s+to|given|rather\s+than|instead\s+of|whereas)\b|,\s*not\b|,?\s*which\s+is\b(?!\s+(?:wrong|incorrect|false|not)\b)"
     r"|[,，、]?\s*(?:因为|因為|由于|而不是|なぜなら)).*",
     re.IGNORECASE | re.DOTALL,
 )
@@ -158,8 +162,10 @@ _BEFORE_FIGURE = re.compile(r"\A(?:(?:exactly|only|just|a\s+total\s+of|in\s+tota
 _ENDING = re.compile(
     r"(?:です|である|だ|でした|となります|になります|あります|ある|います|いる|了)?\s*[.。]?\s*\Z"
 )
-_CAPITAL = re.compile(r"(?<![A-Za-z0-9_'’])(?:[B-HJ-Z]|A(?!\s[a-z]))(?![A-Za-z0-9_'’])")
-"""A letter on its own that may be an option's: no article and no pronoun."""
+_ALONE = re.compile(
+    r"(?<![A-Za-z0-9_'’])(?:[B-HJ-Z]|A(?!\s[a-z])|A(?=\s(?:is|was|and|or|does|fits|matches|seems)\b))(?![A-Za-z0-9_'’])"
+)
+_JOINS = re.compile(r"[\\)\]}$*\s]*(?:,\s*)?(?:/|&|(?:or|and)\b)", re.IGNORECASE)
 _ENDS_OPEN = re.compile(r"では?な|では?あり|じゃな|じゃあり|かもしれ|とは限|と思われ|でしょう")
 """Japanese negates and hedges at the end of a sentence."""
 _ASKS = re.compile(r"(?:[?？]|吗|嗎|呢|么|ですか|ますか|だろうか|でしょうか)\s*[。.]?\s*\Z")
@@ -214,6 +220,15 @@ def is_doubtful(words: str) -> bool:
     return any(pattern.search(words) for pattern in (_CONDITION, _DOUBT, _TURN))
 
 
+def letters_alone(text: str) -> list[str]:
+    """Capital letters that stand alone and may name options; articles and pronouns do not.
+
+    >>> letters_alone("A man and I choose B, not C.")
+    ['B', 'C']
+    """
+    return _ALONE.findall(text)
+
+
 def last_sentence(text: str) -> str:
     """The last sentence that holds anything, without what surrounds it.
 
@@ -230,8 +245,10 @@ def _from(text: str, cue: Cue, match: re.Match[str]) -> tuple[int, Conclusion]:
     while begin < len(text) and text[begin].isspace():
         begin += 1
     if cue is Cue.BOXED:
-        claim, end = _braced(text, begin)
-        after, asks = text[end:].lstrip("\\)]}$*. \n"), False
+        claim, behind = _braced(text, begin)
+        end, asks = _sentence_end(text, behind)
+        asks = asks or _goes_on(text[behind:end])
+        after = text[behind:].lstrip("\\)]}$*. \n")
     else:
         end, asks = _sentence_end(text, _past_label(text, begin))
         claim, after = text[begin:end].strip(), text[end + 1 :]
@@ -239,18 +256,19 @@ def _from(text: str, cue: Cue, match: re.Match[str]) -> tuple[int, Conclusion]:
     return match.start(), Conclusion(cue, claim, is_open, after)
 
 
+def _goes_on(rest: str) -> bool:
+    """Whether the rest of a sentence doubts what stands before it, or goes to another option."""
+    return (
+        is_doubtful(rest) or _leaves_open(rest) or bool(letters_alone(rest)) or _JOINS.match(rest) is not None
+    )
+
+
 def _about(text: str, cue: Cue, subject: re.Match[str], behind: int) -> tuple[int, Conclusion]:
     """The conclusion before a verdict: `B is correct`."""
     end, asks = _sentence_end(text, behind)
     rest, after = text[behind:end], text[end + 1 :]
-    doubted = (
-        asks
-        or is_doubtful(rest)
-        or _CAPITAL.search(rest)
-        or _leaves_open(rest)
-        or _is_open(text, subject.start(), after)
-    )
-    return subject.start(), Conclusion(cue, subject.group().strip(), bool(doubted), after)
+    is_open = asks or _goes_on(rest) or _is_open(text, subject.start(), after)
+    return subject.start(), Conclusion(cue, subject.group().strip(), is_open, after)
 
 
 def _leaves_open(claim: str) -> bool:
@@ -259,17 +277,22 @@ def _leaves_open(claim: str) -> bool:
 
 def _is_open(text: str, start: int, after: str) -> bool:
     before = _STOP.split(text[max(0, start - 160) : start])[-1]
-    return (
-        _CONDITION.search(before) is not None
-        or _DOUBT.search(_PART.split(before)[-1]) is not None
-        or is_taken_back(after)
-    )
+    return is_open_before(before) or is_taken_back(after)
+
+
+def is_open_before(before: str) -> bool:
+    """Whether the words before a claim leave it open: a condition, or a doubt in their last part.
+
+    >>> is_open_before("If it does not purr, it is "), is_open_before("It does not purr, so it is ")
+    (True, False)
+    """
+    return _CONDITION.search(before) is not None or _DOUBT.search(_PART.split(before)[-1]) is not None
 
 
 def _past_label(text: str, at: int) -> int:
     """Behind the stop of `A.` in `A. aldose`, which ends no sentence; the stop in `A. Wait, no` does."""
     label = _LETTER_STOP.match(text, at)
-    if label is None or _TURN.match(label.group(1)) or _BEGINS.fullmatch(label.group(1)):
+    if label is None or _TURN.match(label.group(1)) or _BEGINS.match(label.group(1)):
         return at
     return label.end()
 

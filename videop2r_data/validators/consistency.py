@@ -19,6 +19,7 @@ from videop2r_data.validators.conclusions import (
     figure,
     is_doubtful,
     last_sentence,
+    letters_alone,
 )
 from videop2r_data.validators.naming import (
     named_option,
@@ -55,7 +56,6 @@ _CONCLUDES = re.compile(
     r"given|considering|based\s+on|from\s+(?:this|these|the)|因此|所以|综上|总之|したがって|よって)|\bthe\s+most\s+\w+",
     re.IGNORECASE,
 )
-_CAPITAL = re.compile(r"(?<![A-Za-z0-9_'’])(?:[B-HJ-Z]|A(?!\s[a-z]))(?![\w'’])")
 _STEMS = ("option", "choice", "answer")
 
 
@@ -83,7 +83,7 @@ def think_choice(think: str, options: Sequence[str]) -> str | None:
 def _says_nothing(last: Conclusion, known: OptionSet) -> bool:
     """`The correct answer should be the one that fits.`, followed by the sentence that names it."""
     quiet = last.cue is not Cue.BOXED and not last.open and last.after.strip() != ""
-    return quiet and _CAPITAL.search(last.claim) is None and not texts_in(last.claim, known)
+    return quiet and not letters_alone(last.claim) and not texts_in(last.claim, known)
 
 
 def _last_conclusion(think: str, known: OptionSet | None) -> Conclusion | None:

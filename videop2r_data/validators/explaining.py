@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 
-from videop2r_data.validators.naming import texts_in
+from videop2r_data.validators.conclusions import is_taken_back
+from videop2r_data.validators.naming import names_other, texts_in
 from videop2r_data.validators.options import OptionSet, same_option
 
 DOUBT = re.compile(
@@ -16,12 +17,12 @@ REASON = re.compile(
     re.IGNORECASE,
 )
 _MORE_LABELS = re.compile(r"(?<![A-Za-z0-9_'’])[(\[]?([A-Z]|\d{1,2})(?:[)\].:,;、]|\s*\Z)")
-_CAPITAL = re.compile(r"(?<![\w'’])([A-Z])(?![\w'’])")
 _DIGIT = re.compile(r"[.,:/-]?\d")
 YES = frozenset({"yes", "true", "是", "是的", "はい", "对"})
 NO = frozenset({"no", "false", "否", "不是", "いいえ", "不"})
 _UNSURE = re.compile(
-    r"\b(?:or|but|however|maybe|perhaps|though|although|unless|except|if|might|may|could|possibly)\b|[?？]"
+    r"\b(?:or|but|however|maybe|perhaps|though|although|unless|except|if|might|may|could|would|possibly|"
+    r"wrong|incorrect|not\s+(?:sure|certain|right|correct|true))\b|[?？]"
     r"|但|不过|可能|也许|如果|还是|或|しかし|かも|もし|だが",
     re.IGNORECASE,
 )
@@ -35,7 +36,9 @@ def explains(rest: str, own: str, label: str, known: OptionSet) -> bool:
     """Whether the words behind an option's own text take nothing back and go to no other option."""
     if labels_in(rest.upper(), label, known) or _DIGIT.match(rest):
         return False
-    return affirms(rest, own, known) if own in YES or own in NO else DOUBT.search(rest) is None
+    if own in YES or own in NO:
+        return affirms(rest, own, known)
+    return DOUBT.search(rest) is None and _UNSURE.search(rest) is None and not is_taken_back(rest)
 
 
 def affirms(rest: str, own: str, known: OptionSet) -> bool:
@@ -54,8 +57,8 @@ def reasoned(text: str, label: str, known: OptionSet) -> bool:
     """`because it barks`: a reason that holds no doubt and no other option."""
     if REASON.match(text) is None or _UNSURE.search(text):
         return False
-    named = set(texts_in(text, known)) | set(_CAPITAL.findall(text))
-    return not any(other in known.labels and not same_option(other, label, known) for other in named)
+    others = texts_in(text, known)
+    return not names_other(text, label, known) and all(same_option(other, label, known) for other in others)
 
 
 def holds(text: str, part: str) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from videop2r_data.schemas import ROBUST, Policy
-from videop2r_data.validators.conclusions import is_doubtful
+from videop2r_data.validators.conclusions import is_doubtful, is_open_before, is_taken_back, letters_alone
 from videop2r_data.validators.options import OptionSet, by_name, by_text, even, same_option
 
 _DECOR = r"[\s\"'“”‘’*_`$\\\[\](){}:（）「」『』【】]|boxed|text|mathrm|mathbf"
@@ -24,7 +24,9 @@ _CONTRAST = re.compile(
     re.IGNORECASE,
 )
 _TAKEN_BACK = re.compile(
-    r"\A\W*(?:and/)?or\b|\b(?:if|unless|wrong|incorrect|false|maybe|perhaps|might|may|probably|possibly)\b|\bnot\s+(?:correct|right|true)\b"
+    r"\A\W*(?:(?:and/)?or|is|are|was|can|cannot|could|may|might|would|must)\b|\b(?:unsure|uncertain)\b"
+    r"|\b(?:if|unless|wrong|incorrect|false|maybe|perhaps|might|may|probably|possibly)\b"
+    r"|\bnot\s+(?:correct|right|true|sure|certain)\b"
     r"|\b(?:but|however|although|though)\b(?!\s+not\b)|ではな|でな|じゃな|ではあり|じゃあり|かも|とは限|不正确|不对|错|以外|之外|除外|或|間違|誤|可能|也许|吗",
     re.IGNORECASE,
 )
@@ -163,13 +165,16 @@ def _by_text(claim: str, texts: dict[str, tuple[int, int]], known: OptionSet) ->
     rest = folded[end:]
     if _VERB_END.match(rest):
         return label
-    if _TAKEN_BACK.search(rest):
+    if _TAKEN_BACK.search(rest) or names_other(even(claim)[end:], label, known):
         return None
-    return (
-        label
-        if rest.lstrip(" \"'*)]}\\$").startswith((",", "(", ";", ".")) or _CONTRAST.match(rest)
-        else None
-    )
+    ends = rest.lstrip(" \"'*)]}\\$").startswith((",", "(", ";", "."))
+    return label if ends or _CONTRAST.match(rest) else None
+
+
+def names_other(text: str, label: str, known: OptionSet) -> bool:
+    """Whether a letter of another option stands alone in a text: `dog, no, C`."""
+    named = [letter for letter in letters_alone(text) if letter in known.labels]
+    return any(not same_option(other, label, known) for other in named)
 
 
 def _by_mention(claim: str, texts: dict[str, tuple[int, int]], known: OptionSet) -> str | None:
@@ -206,7 +211,7 @@ def predicate_option(sentence: str, known: OptionSet) -> str | None:
         return None
     label, text = max(ends, key=lambda found: len(found[1]))
     before = folded[: len(folded) - len(text)]
-    if _COPULA.search(before) is None or is_doubtful(_CLAUSE.sub("", before)):
+    if _COPULA.search(before) is None or is_open_before(_CLAUSE.sub("", before)) or is_taken_back(before):
         return None
     others = [other for other, same in ends if same == text] + list(texts_in(before, known))
     return label if all(same_option(label, other, known) for other in others) else None

@@ -15,7 +15,13 @@ from videop2r_data.validators.conclusions import (
     last_sentence,
 )
 from videop2r_data.validators.explaining import NO, REASON, YES, affirms, reasoned
-from videop2r_data.validators.naming import named_option, predicate_option, texts_in, weighs_others
+from videop2r_data.validators.naming import (
+    named_option,
+    names_other,
+    predicate_option,
+    texts_in,
+    weighs_others,
+)
 from videop2r_data.validators.options import OptionSet, by_name, by_text, same_option
 from videop2r_data.validators.units import canonical_unit
 
@@ -87,7 +93,8 @@ def concluded(text: str, known: OptionSet, policy: Policy) -> str | ScoreReason 
         return _stated(text, known) if policy.option_text_alone else None
     if any(not same_option(labels[0], label, known) for label in labels):
         return ScoreReason.SEVERAL_ANSWERS
-    return None if weighs_others(after, labels[0], known) else labels[0]
+    goes_on = weighs_others(after, labels[0], known) or names_other(after, labels[0], known)
+    return None if goes_on else labels[0]
 
 
 def _label(one: Conclusion, known: OptionSet, policy: Policy) -> str | None:

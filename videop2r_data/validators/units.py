@@ -147,6 +147,7 @@ _NEVER = frozenset(
     or and not to from than more less fewer least most over under about between per plus minus
     x by hundred thousand million billion trillion dozen half quarter third k mn bn mio lakh crore
     maybe perhaps if but either neither nor no is are was i unknown without except only exactly e pi
+    unless which could would might may can cannot must wrong right correct incorrect sure
     """.split()  # noqa: SIM905 -- a list of sixty words reads better as words
 )
 """Words that never name a unit or a counted thing: they change the number, or doubt it."""
