@@ -15,6 +15,8 @@
         ├── TransientError       worth another try (carries `retry_after_s`)
         ├── RefusedError         the server refused this very request for good: it costs its row
         ├── AuthError            no request can succeed: the run stops
+        ├── AwayError            the server answers nobody: the run stops, and the same command goes on later
+        ├── StoppedError         the run was asked to stop while this call waited: it was not made
         └── BudgetError          the next call could pass `--max-cost`: the run drains and stops
 
 Only `P2RError` reaches the command line as a message; anything else is a bug and keeps its traceback.
@@ -160,6 +162,7 @@ class TransientError(BackendError):
         rate_limited: the server said "too many": lower the concurrency.
         maybe_billed: the request may have been served (a timeout, a connection lost while waiting): its money
             counts as possibly spent.
+        away: no connection could be made: every other request would fail alike.
     """
 
     def __init__(
@@ -169,11 +172,13 @@ class TransientError(BackendError):
         retry_after_s: float | None = None,
         rate_limited: bool = False,
         maybe_billed: bool = False,
+        away: bool = False,
     ) -> None:
         super().__init__(message)
         self.retry_after_s = retry_after_s
         self.rate_limited = rate_limited
         self.maybe_billed = maybe_billed
+        self.away = away
 
 
 class RefusedError(BackendError):
@@ -182,6 +187,14 @@ class RefusedError(BackendError):
 
 class AuthError(BackendError):
     """No request can succeed: wrong key, no such model, no permission."""
+
+
+class AwayError(BackendError):
+    """The server answers nobody, and was waited for: nothing is lost, the same command goes on later."""
+
+
+class StoppedError(BackendError):
+    """The run was asked to stop while this call waited for its turn: it was not made."""
 
 
 class BudgetError(BackendError):

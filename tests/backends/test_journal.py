@@ -197,3 +197,93 @@ def test_a_changed_digit_anywhere_is_damage(tmp_path: Path, field: str) -> None:
     segment.write_text(spoilt)
     with Journal(tmp_path, readonly=True) as journal:
         assert len(journal) == 0 and len(journal.damaged) == 1 and journal.spending.total_nusd == 0
+
+
+def _records(folder: Path, *writes: tuple[str, dict[str, object] | None]) -> None:
+    with Journal(folder) as journal:
+        for key, data in writes:
+            if data is None:
+                assert journal.withdraw(key)
+            else:
+                journal.put_call(key, data, nusd=1)
+
+
+def test_a_withdrawn_answer_is_asked_again_and_the_next_one_counts(tmp_path: Path) -> None:
+    with Journal(tmp_path) as journal:
+        journal.put_refused(A, "too long")
+        journal.put_call(B, {"text": "b"}, nusd=7)
+        assert journal.withdraw(A) and not journal.withdraw(C)
+        assert journal.call(A) is None and not journal.has_call(A)
+    with Journal(tmp_path) as journal:
+        assert journal.call(A) is None
+        journal.put_refused(A, "too long")  # in the same words: it counts nevertheless
+        assert journal.call(A) == {"refused": "too long"} and journal.is_new(A) and not journal.is_new(B)
+    with Journal(tmp_path) as journal:
+        assert journal.call(A) == {"refused": "too long"} and not journal.is_new(A)
+        assert journal.withdraw(A)
+        journal.put_call(A, {"text": "a"}, nusd=5)
+        assert journal.call(A) == {"text": "a"}
+    with Journal(tmp_path, readonly=True) as journal:
+        assert journal.call(A) == {"text": "a"} and journal.call(B) == {"text": "b"}
+        assert journal.spending.finished_nusd == 12 and not journal.damaged and journal.repeats == 0
+
+
+def test_what_an_answer_cost_stays_on_the_bill_when_it_is_withdrawn(tmp_path: Path) -> None:
+    _records(tmp_path, (A, {"text": ""}), (A, None), (A, {"text": "x"}))
+    with Journal(tmp_path, readonly=True) as journal:
+        assert journal.spending.finished_nusd == 2 and journal.call(A) == {"text": "x"}
+
+
+@pytest.mark.parametrize("order", ["012", "021", "102", "120", "201", "210"])
+def test_a_merged_journal_reads_the_same_in_every_order_of_its_segments(tmp_path: Path, order: str) -> None:
+    """Three machines from one copy: one withdraws and asks again, one only withdraws, one got an answer."""
+    first = tmp_path / "first"
+    _records(first, (A, {"text": ""}), (B, {"text": "b"}))
+    start = next(first.glob("segment-*"))
+    machines: list[list[tuple[str, dict[str, object] | None]]] = [
+        [(A, None), (A, {"text": "again"})],
+        [(A, None)],
+        [(A, {"text": "elsewhere"})],
+    ]
+    lines = []
+    for i, writes in enumerate(machines):
+        folder = tmp_path / f"machine{i}"
+        folder.mkdir()
+        (folder / start.name).write_bytes(start.read_bytes())
+        _records(folder, *writes)
+        lines.append((folder / start.name).read_bytes()[len(start.read_bytes()) :])
+    merged = tmp_path / "merged"
+    merged.mkdir()
+    for place, digit in enumerate(order):
+        (merged / f"segment-{place:06d}-x.jsonl").write_bytes(lines[int(digit)])
+    (merged / "segment-000009-x.jsonl").write_bytes(start.read_bytes())
+    first_one = "again" if order.index("0") < order.index("2") else "elsewhere"
+    with Journal(merged, readonly=True) as journal:
+        assert journal.call(A) == {"text": first_one}, (
+            "an answer that counts is never hidden by the empty one"
+        )
+        assert journal.call(B) == {"text": "b"} and not journal.damaged
+
+
+def test_a_file_that_failed_is_looked_at_again_once_withdrawn(tmp_path: Path) -> None:
+    failed = {"failed": "decode_memory", "stat": [1, 2]}
+    with Journal(tmp_path) as journal:
+        journal.put_media(A, failed)
+        assert journal.withdraw(A) and journal.media(A) is None
+        journal.put_media(A, failed)
+        assert journal.media(A) == failed
+    with Journal(tmp_path) as journal:
+        assert journal.media(A) == failed
+        assert journal.withdraw(A)
+    with Journal(tmp_path, readonly=True) as journal:
+        assert journal.media(A) is None
+
+
+def test_a_withdrawal_is_seen_by_a_journal_that_is_open(tmp_path: Path) -> None:
+    with Journal(tmp_path) as one:
+        one.put_call(A, {"text": ""}, nusd=0)
+        with Journal(tmp_path) as two:
+            two.withdraw(A)
+            two.put_call(A, {"text": "new"}, nusd=0)
+            one.refresh()
+            assert one.call(A) == {"text": "new"}

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from videop2r_data.backends.limiter import AdaptiveLimiter, Outcome, RateLimits
+from videop2r_data.errors import AwayError, StoppedError
 
 
 class Clock:
@@ -257,5 +258,109 @@ def test_never_above_the_maximum_and_no_permit_is_lost(
         # Everything that was taken came back: the whole limit can be taken again.
         for _ in range(limiter.limit):
             await asyncio.wait_for(limiter.acquire(), 1)
+
+    asyncio.run(run())
+
+
+def test_a_stop_ends_every_wait_and_gives_no_further_permit() -> None:
+    async def run() -> None:
+        limiter = AdaptiveLimiter(1)
+        ticket = await limiter.acquire()
+        waiting = asyncio.ensure_future(limiter.acquire())
+        resting = asyncio.ensure_future(limiter.rest(900.0))
+        await settle()
+        limiter.stop()
+        for task in (waiting, resting, asyncio.ensure_future(limiter.acquire())):
+            with pytest.raises(StoppedError):
+                await task
+        limiter.release(ticket, "ok")
+        assert limiter.in_flight == limiter.waiting == 0
+
+    asyncio.run(run())
+
+
+def test_a_pause_is_told_with_what_the_server_asked_for() -> None:
+    async def run() -> None:
+        clock = Clock()
+        limiter = AdaptiveLimiter(4, name="the judge server", clock=clock)
+        limiter.pause(86_400.0)
+        task = asyncio.ensure_future(limiter.acquire())
+        await settle()
+        clock.now = 10.0
+        words = limiter.waiting_for()
+        assert "the next call goes to the judge server in 890 s" in words and "86,400 s" in words
+        limiter.stop()
+        with pytest.raises(StoppedError):
+            await task
+        assert limiter.waiting_for() == ""
+
+    asyncio.run(run())
+
+
+def test_an_outage_lets_one_call_look_and_ends_all_waits_when_it_lasts() -> None:
+    async def run() -> None:
+        clock = Clock()
+        limiter = AdaptiveLimiter(8, server_wait_s=60.0, name="the server", clock=clock)
+        first = await limiter.acquire()
+        assert limiter.lost("connection refused", since=0.0)
+        limiter.release(first, "neutral")
+        waiting = [asyncio.ensure_future(limiter.acquire()) for _ in range(5)]
+        await settle()
+        assert limiter.in_flight == 0 and "connection refused" in limiter.waiting_for()
+        clock.now = 1.0
+        probe = asyncio.ensure_future(limiter.acquire())
+        await settle()
+        assert limiter.in_flight == 1, "one looks, the others wait"
+        clock.now = 61.0
+        assert limiter.lost("connection refused", since=1.0)
+        await settle()
+        ended = [task for task in [*waiting, probe] if task.done() and task.exception() is not None]
+        assert len(ended) == 5 and all(isinstance(task.exception(), AwayError) for task in ended)
+
+    asyncio.run(run())
+
+
+def test_a_server_that_is_back_serves_everyone_at_once() -> None:
+    async def run() -> None:
+        clock = Clock()
+        limiter = AdaptiveLimiter(8, server_wait_s=60.0, clock=clock)
+        assert limiter.lost("refused", since=0.0)
+        waiting = [asyncio.ensure_future(limiter.acquire()) for _ in range(5)]
+        await settle()
+        clock.now = 0.6
+        waiting.append(asyncio.ensure_future(limiter.acquire()))
+        await settle()
+        assert [task.done() for task in waiting] == [True, *[False] * 5]
+        limiter.release(waiting[0].result(), "ok")
+        await asyncio.wait_for(asyncio.gather(*waiting), 10)
+        assert limiter.in_flight == 5 and limiter.waiting_for() == ""
+
+    asyncio.run(run())
+
+
+def test_a_call_that_alone_cannot_connect_has_its_own_fault() -> None:
+    clock = Clock()
+    limiter = AdaptiveLimiter(8, server_wait_s=60.0, clock=clock)
+    clock.now = 5.0
+    limiter.reach.answered()
+    assert not limiter.lost("refused", since=4.0), "somebody was answered while this call was tried"
+    assert limiter.lost("refused", since=6.0)
+
+
+def test_silence_is_told_early_at_first_and_later_only_when_it_lasts() -> None:
+    async def run() -> None:
+        clock = Clock()
+        limiter = AdaptiveLimiter(8, name="the server", clock=clock)
+        ticket = await limiter.acquire()
+        clock.now = 3.0
+        assert limiter.waiting_for() == ""
+        clock.now = 4.5
+        assert limiter.waiting_for() == "no answer from the server for 4 s, 1 call under way"
+        limiter.release(ticket, "ok")
+        await limiter.acquire()
+        clock.now = 40.0
+        assert limiter.waiting_for() == ""
+        clock.now = 70.0
+        assert "for 66 s" in limiter.waiting_for()
 
     asyncio.run(run())

@@ -145,9 +145,8 @@ def test_a_failure_is_looked_at_again_on_demand_and_once(tmp_path: Path, root: P
 
     async def main() -> None:
         with Journal(tmp_path / "j") as journal:
-            media = MediaStep(
-                MediaSpec(), journal=journal, roots={"s": root}, sampler=sampler, retry_failed=True
-            )
+            media = step(journal, root, sampler)
+            assert journal.withdraw(media.key(sample()))
             for _ in range(3):
                 with pytest.raises(MediaError):
                     await media.record(sample())

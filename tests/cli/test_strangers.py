@@ -115,7 +115,7 @@ def test_a_dead_server_is_named_and_the_exit_code_says_that_the_build_is_not_don
         for i in range(3)
     ]
     (tmp_path / "pool.json").write_text(json.dumps(rows))
-    backend = {"kind": "openai", "base_url": url, "model": "m", "retries": 0}
+    backend = {"kind": "openai", "base_url": url, "model": "m", "retries": 0, "server_wait_s": 0}
     source = {"name": "pool", "kind": "video-r1", "path": "pool.json"}
     recipe = tmp_path / "r.yaml"
     recipe.write_text(
@@ -124,7 +124,7 @@ def test_a_dead_server_is_named_and_the_exit_code_says_that_the_build_is_not_don
     command = ("build", str(recipe), "--out", str(tmp_path / "my set"))
     text = p2r(*command, code=3).stdout
     assert "3 questions got no answer" in text and url in text and "run the same command again" in text
-    assert f"p2r-data verify '{tmp_path}/my set'" in text
+    assert f"p2r-data show '{tmp_path}/my set'" in text and "load_dataset" not in text
     report = json.loads(p2r(*command, "--json", code=3).stdout)
     assert report["unanswered"] == 3 and url in report["last_error"]
 

@@ -82,7 +82,7 @@ def run(folder: Path, *more: str) -> dict[str, Any]:
         str(folder / "out"),
     ]
     result = CliRunner().invoke(app, ["judge-eval", *wanted, "--json", *more])
-    assert result.exit_code in (0, 3), result.output
+    assert result.exit_code in (0, 4), result.output
     found = orjson.loads(result.stdout)
     assert isinstance(found, dict)
     return found

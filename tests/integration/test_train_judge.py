@@ -42,8 +42,15 @@ def serving(**settings: Any) -> Iterator[FakeServer]:
 
 def judge_of(server: FakeServer, cache: Path, *, retries: int = 0, **settings: Any) -> PerceptionJudge:
     price = settings.pop("price", None)
+    wait_s = settings.pop("server_wait_s", 0.0)
     backend = BackendSpec(
-        kind="openai", model="j", base_url=server.url, retries=retries, timeout_s=10.0, price=price
+        kind="openai",
+        model="j",
+        base_url=server.url,
+        retries=retries,
+        timeout_s=10.0,
+        price=price,
+        server_wait_s=wait_s,
     )
     spec = JudgingSpec(kind="backend", backend=backend, **{"deadline_s": 20.0, **settings})
     return PerceptionJudge(spec, cache=cache)

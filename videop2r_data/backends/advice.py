@@ -63,3 +63,12 @@ def what_to_change(said: str) -> str:
     'the server limits pictures or clips per request'
     """
     return next((advice for pattern, advice in _READ if pattern.search(said)), UNKNOWN)
+
+
+def equal_words(words: str) -> str:
+    """A message without what differs from request to request: ids and numbers.
+
+    >>> equal_words("too long: 5213 > 4096 (req-7f3a9c1e)"), equal_words("too long: 88 > 4096 (req-00ab12cd)")
+    ('too long: # > # (req-#)', 'too long: # > # (req-#)')
+    """
+    return re.sub(r"\d+", "#", re.sub(r"\b[0-9a-fA-F]{8}[0-9a-fA-F-]*", "#", words))

@@ -84,13 +84,18 @@ class Connection:
             raise status_error(error.status_code, error.body, error.response.headers, said=said) from None
         except TimeoutError:
             raise TransientError(f"no answer within {deadline_s} s") from None
-        except anthropic.APITimeoutError:
+        except anthropic.APITimeoutError as error:
+            if isinstance(error.__cause__, httpx2.ConnectTimeout):
+                raise TransientError("no connection to the server in time", away=True) from None
             raise TransientError(f"the server was silent for {self._spec.timeout_s} s") from None
         except json.JSONDecodeError as error:
             raise TransientError(f"the answer is no JSON: {error}") from None
         except (anthropic.APIError, httpx2.HTTPError, httpx2.StreamError) as error:
             cause = error.__cause__ or error
-            raise TransientError(self._clean(f"connection lost ({type(cause).__name__}: {cause})")) from None
+            raise TransientError(
+                self._clean(f"connection lost ({type(cause).__name__}: {cause})"),
+                away=isinstance(cause, httpx2.ConnectError),
+            ) from None
 
     def _clean(self, text: str) -> str:
         return text.replace(self._key, "***") if self._key != NO_KEY else text

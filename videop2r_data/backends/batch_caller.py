@@ -5,15 +5,17 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Protocol
 
 from videop2r_data.backends.batches import BatchRunner
+from videop2r_data.backends.breaker import Breaker
 from videop2r_data.backends.caller import Answer, Loader, keep, read_answer, valid
 from videop2r_data.backends.journal import Journal
 from videop2r_data.backends.money import Money
 from videop2r_data.backends.pricing import reserve_usd
 from videop2r_data.backends.spending import NANO
-from videop2r_data.errors import BackendError, BudgetError, TransientError
+from videop2r_data.errors import BackendError, BudgetError, StoppedError, TransientError
 from videop2r_data.schemas.calls import BatchBackend, BatchResult, Request
 from videop2r_data.schemas.recipe import Price
 
@@ -21,7 +23,6 @@ CHUNK = 10_000
 """Requests gathered before a batch goes out."""
 MAX_ROUNDS = 4
 """Batches that may end without an answer to a request before its row is given up for this run."""
-_TICK_S = 0.25
 
 
 class Stops(Protocol):
@@ -40,6 +41,7 @@ class BatchCaller:
         price: US dollars per million tokens, before the factor for batches.
         poll_s: seconds between the first two looks at the server; later ones are further apart.
         max_poll_s: seconds between two looks at most.
+        breaker: stops the run when the answers cannot be used.
     """
 
     def __init__(
@@ -51,6 +53,7 @@ class BatchCaller:
         price: Price | None,
         poll_s: float = 15.0,
         max_poll_s: float = 300.0,
+        breaker: Breaker | None = None,
     ) -> None:
         self.journal = journal
         self.money = money
@@ -59,7 +62,9 @@ class BatchCaller:
         """Calls finished in this run."""
         self.found = 0
         """Calls answered from the journal."""
-        self._runner = BatchRunner(backend, journal)
+        self._breaker = breaker or Breaker("the judge server")
+        self._stopped = asyncio.Event()
+        self._runner = BatchRunner(backend, journal, sleep=self._rest)
         self._pending = self._runner.pending_keys()
         self._queue: dict[str, Request] = {}
         self._reserved: dict[str, int] = {}
@@ -138,8 +143,9 @@ class BatchCaller:
             Whether nothing is outstanding any more: another pass can go on.
         """
         pause, longest = self._poll
-        while True:
+        while not stop.asked:
             now = await self._runner.collect_ready(self._take)
+            self._breaker.check()
             if now.done:
                 self._pending = self._runner.pending_keys()
                 return True
@@ -147,13 +153,28 @@ class BatchCaller:
                 return False
             trouble = f" ({'; '.join(now.trouble)})" if now.trouble else ""
             tell(f"{now.open_requests:,} requests in {len(now.open_batches)} batches{trouble}")
-            slept = 0.0
-            while slept < pause:
-                if stop.asked:
-                    return False
-                await asyncio.sleep(min(_TICK_S, pause))
-                slept += _TICK_S
+            try:
+                await self._rest(pause)
+            except StoppedError:
+                return False
             pause = min(pause * 1.5, longest)
+        return False
+
+    def stop(self) -> None:
+        """End every wait; what is at the server stays there."""
+        self._stopped.set()
+
+    async def _rest(self, seconds: float) -> None:
+        """Wait so long.
+
+        Raises:
+            StoppedError: the run was asked to stop.
+        """
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._stopped.wait()
+        if self._stopped.is_set():
+            raise StoppedError("asked to stop while batches were waited for")
 
     async def close(self) -> None:
         """Close the client; nothing at the server changes."""
@@ -177,7 +198,8 @@ class BatchCaller:
         if self.journal.has_call(result.key):
             return
         if result.completion is not None:
-            keep(self.journal, result.key, result.completion, self.price)
+            completion = keep(self.journal, result.key, result.completion, self.price)
+            self._breaker.answered(completion)
             self.made += 1
         elif isinstance(result.error, TransientError):
             # expired or cancelled requests are not billed; the next pass asks again
@@ -187,5 +209,7 @@ class BatchCaller:
                 self.journal.put_void(result.key, nusd=reserved)
             self._pending.discard(result.key)
         else:
-            self.journal.put_refused(result.key, valid(str(result.error)))
+            words = valid(str(result.error))
+            self.journal.put_refused(result.key, words)
+            self._breaker.failed("refused", words)
             self.made += 1

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
+from videop2r_data.backends.breaker import Breaker
 from videop2r_data.backends.journal import Journal
 from videop2r_data.backends.limiter import AdaptiveLimiter
 from videop2r_data.backends.money import Money
@@ -30,8 +31,13 @@ class Answer:
     """What became of a call that was finished, now or in an earlier run."""
 
     completion: Completion | None
-    """None: the server refused the request for good."""
+    """None: the server refused the request."""
     refused: str = ""
+
+    @property
+    def is_empty(self) -> bool:
+        """Nothing was said: refused, or a reply without text."""
+        return self.completion is None or not self.completion.text.strip()
 
 
 class Caller:
@@ -45,6 +51,8 @@ class Caller:
         price: US dollars per million tokens; None: free.
         retries: tries after the first, for transient errors.
         count_tokens: the limiter has a budget of tokens per minute.
+        breaker: stops the run when the server gives no answer that can be used.
+        forgive: ask again what an earlier run was refused, or got an empty reply to.
         tell: is told why a call is tried again, and when.
     """
 
@@ -58,6 +66,8 @@ class Caller:
         price: Price | None = None,
         retries: int = 6,
         count_tokens: bool = False,
+        breaker: Breaker | None = None,
+        forgive: bool = False,
         tell: Callable[[str], None] | None = None,
     ) -> None:
         self.backend = backend
@@ -67,6 +77,8 @@ class Caller:
         self.price = price
         self.retries = retries
         self.count_tokens = count_tokens
+        self.breaker = breaker or Breaker()
+        self._forgive = forgive
         self._tell = tell
         self._rng = random.Random()  # noqa: S311 - jitter only; changes no output
         self.made = 0
@@ -88,7 +100,9 @@ class Caller:
             The answer; None if there is no backend and the journal has none.
 
         Raises:
-            TransientError: no answer after all retries. AuthError, BudgetError: the run must stop.
+            TransientError: no answer after all retries.
+            AuthError, AwayError, BudgetError, BackendError: the run must stop.
+            StoppedError: it was asked to, and the call was not made.
         """
         key = request.key
         known = self._known(key)
@@ -127,8 +141,17 @@ class Caller:
         data = self.journal.call(key)
         if data is None:
             return None
+        answer = read_answer(data)
+        if self._forgive and self.backend is not None and answer.is_empty and not self.journal.is_new(key):
+            self.journal.withdraw(key)
+            return self._known(key)
         self.found += 1
-        return read_answer(data)
+        return answer
+
+    def stop(self) -> None:
+        """Make no further call: who waits for a permit, a server or another try ends with StoppedError."""
+        self.limiter.stop()
+        self.money.stop()
 
     async def close(self) -> None:
         """Close the backend if it was started."""
@@ -178,9 +201,17 @@ class Caller:
             message = valid(error.message)
             self.journal.put_refused(key, message)
             self.made += 1
+            self.breaker.failed("refused", message)
+            self.breaker.check()
             return Answer(None, message)
+        except TransientError as error:
+            self.breaker.failed("failed", error.message)
+            self.breaker.check()
+            raise
         completion = keep(self.journal, key, completion, self.price)
         self.made += 1
+        self.breaker.answered(completion)
+        self.breaker.check()
         return Answer(completion)
 
 
@@ -217,6 +248,8 @@ def keep(journal: Journal, key: str, completion: Completion, price: Price | None
     }
     if completion.batched:
         data["batched"] = True
+    if completion.reasoning_chars:
+        data["reasoning_chars"] = completion.reasoning_chars
     cost = 0 if price is None else round(cost_usd(usage, price, batched=completion.batched) * NANO)
     journal.put_call(key, data, nusd=cost)
     return completion
@@ -239,5 +272,6 @@ def read_answer(data: dict[str, Any]) -> Answer:
                 cache_write_tokens=tokens[3],
             ),
             batched=data.get("batched", False),
+            reasoning_chars=data.get("reasoning_chars", 0),
         )
     )

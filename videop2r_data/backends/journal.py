@@ -15,6 +15,12 @@ Each writer owns one segment (by `flock`), so several processes or machines can 
 them may spend is agreed upon in a small file beside the segments (`allowance`). Two
 journals are merged by putting their segments into one folder. Where two segments answer the same request, the
 first in order of (segment name, offset) counts, in every freshly opened journal alike.
+
+An answer can be withdrawn, so that its request is asked again: a record of kind `retry` holds the CRC-32 of
+the answer's `data`, and that answer counts no longer, wherever either of them stands. Nothing is removed;
+what the answer cost stays on the bill. The next answer to the request says in its `data` how many were
+withdrawn before it (`"retry"`), which makes it another one than they even if the words are equal. So for
+`media`.
 """
 
 from __future__ import annotations
@@ -33,8 +39,10 @@ from videop2r_data.backends.segments import Segment, Writer
 from videop2r_data.backends.spending import Spending
 from videop2r_data.errors import JournalError, P2RError
 
-Kind = Literal["call", "refused", "media", "sent", "void", "batch"]
+Kind = Literal["call", "refused", "media", "sent", "void", "batch", "retry"]
+_RETRY = "retry"
 _NAME = re.compile(r"segment-.*\.jsonl")
+_ANSWERS = (b"call", b"refused", b"media")
 _BATCH_KEY = "0" * 64
 _HEAD = re.compile(rb'\{"key":"([0-9a-f]{64})","kind":"([a-z]+)","nusd":(\d+),"crc":"([0-9a-f]{8})","data":')
 
@@ -70,9 +78,14 @@ class Journal:
         self._media: dict[bytes, int] = {}
         self._replaced: dict[bytes, int] = {}
         """How many older records of a file the one that counts replaces; 0 is not kept."""
+        self._others: dict[bytes, list[int]] = {}
+        """Further answers to a request, behind the one that counts."""
+        self._withdrawn: dict[bytes, set[int]] = {}
+        """CRC-32 of the answers that count no longer."""
         self._batches: list[dict[str, Any]] = []
         self._writer: Writer | None = None
         self.allowance = Allowance(self)
+        self._own_from = 0
         try:
             if not readonly:
                 folder.mkdir(parents=True, exist_ok=True)
@@ -85,6 +98,7 @@ class Journal:
                 if self._writer.path not in names:
                     names.append(self._writer.path)
                 self._writing = names.index(self._writer.path)
+                self._own_from = self._writer.end
             for path in names:
                 self._scan(path)
         except BaseException:
@@ -118,6 +132,14 @@ class Journal:
     def media(self, key: str) -> dict[str, Any] | None:
         """The newest record of what was sampled from a file."""
         return self._read(self._media.get(bytes.fromhex(key)))
+
+    def is_new(self, key: str) -> bool:
+        """Whether the answer to a call was written since this journal was opened, by this process."""
+        place = self._calls.get(bytes.fromhex(key))
+        if place is None or self._writer is None:
+            return False
+        segment, offset, _ = _unpack(place)
+        return segment == self._writing and offset >= self._own_from
 
     def batch_events(self) -> list[dict[str, Any]]:
         """The life of every batch, in order; with what other processes have written until now."""
@@ -183,6 +205,19 @@ class Journal:
         name = bytes.fromhex(key)
         self._put(key, "media", data, self._replaced.get(name, 0) + 1 if name in self._media else 0)
 
+    def withdraw(self, key: str) -> bool:
+        """Let the answer to a call, or what was sampled from a file, count no longer: it is asked for again.
+
+        Returns:
+            Whether there was one.
+        """
+        name = bytes.fromhex(key)
+        place = self._calls.get(name, self._media.get(name))
+        if place is None:
+            return False
+        self._put(key, "retry", {"of": zlib.crc32(self._bytes(place))}, 0)
+        return True
+
     def put_sent(self, key: str, *, nusd: int) -> None:
         """Say that a call which costs money at most `nusd` is about to be sent."""
         self._put(key, "sent", {}, nusd)
@@ -221,18 +256,26 @@ class Journal:
     def _put(self, key: str, kind: Kind, data: dict[str, Any], nusd: int) -> None:
         if self._writer is None:
             raise JournalError("the journal is open for reading only", where=str(self.folder))
+        withdrawn = self._withdrawn.get(bytes.fromhex(key))
+        if withdrawn and kind.encode() in _ANSWERS:
+            data = {_RETRY: len(withdrawn)} | data
         body, name, kind_name = orjson.dumps(data), key.encode(), kind.encode()
         crc = _checksum(name, kind_name, nusd, body)
         head = b'{"key":"%b","kind":"%b","nusd":%d,"crc":"%08x","data":' % (name, kind_name, nusd, crc)
         offset = self._writer.write(b"%b%b}\n" % (head, body))
         place = _pack(self._writing, offset + len(head), len(body))
-        self._index(bytes.fromhex(key), kind_name, nusd, place, data if kind == "batch" else None)
+        self._index(bytes.fromhex(key), kind_name, nusd, place, body)
 
-    def _index(self, key: bytes, kind: bytes, nusd: int, place: int, event: dict[str, Any] | None) -> None:
+    def _index(self, key: bytes, kind: bytes, nusd: int, place: int, body: bytes) -> None:
+        self.spending.note(key, kind, nusd, place >> 80)
+        if key in self._withdrawn and kind in _ANSWERS and zlib.crc32(body) in self._withdrawn[key]:
+            return
         if kind in (b"call", b"refused"):
             if key in self._calls:
                 self.repeats += 1
-            self._calls.setdefault(key, place)
+                self._others.setdefault(key, []).append(place)
+            else:
+                self._calls[key] = place
         elif kind == b"media":
             # its number is no money here but how many records it replaces: the newest counts, whichever
             # segment it stands in
@@ -240,9 +283,24 @@ class Journal:
                 self._media[key] = place
                 if nusd:
                     self._replaced[key] = nusd
-        elif kind == b"batch" and event is not None:
-            self._batches.append(event)
-        self.spending.note(key, kind, nusd, place >> 80)
+        elif kind == b"batch":
+            self._batches.append(orjson.loads(body))
+        elif kind == b"retry":
+            self._forget(key, orjson.loads(body)["of"])
+
+    def _forget(self, key: bytes, crc: int) -> None:
+        """Let an answer that was read already count no longer; one that is read later is passed over."""
+        self._withdrawn.setdefault(key, set()).add(crc)
+        place = self._media.get(key)
+        if place is not None and zlib.crc32(self._bytes(place)) == crc:
+            del self._media[key]
+        if key in self._calls:
+            answers = [self._calls.pop(key), *self._others.pop(key, ())]
+            left = [place for place in answers if zlib.crc32(self._bytes(place)) != crc]
+            if left:
+                self._calls[key] = left[0]
+            if left[1:]:
+                self._others[key] = left[1:]
 
     def _scan(self, path: Path) -> None:
         segment = Segment(path)
@@ -258,22 +316,26 @@ class Journal:
                     Damage(segment.path.name, offset, "not a record" if head is None else "checksum")
                 )
                 continue
-            event = orjson.loads(body) if head[2] == b"batch" else None
             place = _pack(number, offset + head.end(), len(body))
-            self._index(bytes.fromhex(head[1].decode()), head[2], int(head[3]), place, event)
+            self._index(bytes.fromhex(head[1].decode()), head[2], int(head[3]), place, body)
+
+    def _bytes(self, place: int) -> bytes:
+        segment, offset, length = _unpack(place)
+        return self._segments[segment].read(offset, length)
 
     def _read(self, place: int | None) -> dict[str, Any] | None:
         if place is None:
             return None
-        segment, offset, length = place >> 80, (place >> 32) & 0xFFFFFFFFFFFF, place & 0xFFFFFFFF
         try:
-            data: dict[str, Any] = orjson.loads(self._segments[segment].read(offset, length))
+            data: dict[str, Any] = orjson.loads(self._bytes(place))
         except (OSError, orjson.JSONDecodeError) as error:
+            segment, offset, _ = _unpack(place)
             raise JournalError(
                 f"a record that was there is gone: {error}",
                 where=f"{self._segments[segment].path}, byte {offset}",
                 hint="somebody changed or cut the segment: run the same command to read the journal anew",
             ) from None
+        data.pop(_RETRY, None)
         return data
 
 
@@ -292,3 +354,8 @@ def _checksum(key: bytes, kind: bytes, nusd: int, body: bytes) -> int:
 def _pack(segment: int, offset: int, length: int) -> int:
     """Where a record's data lie, as one integer: a third of the memory of a tuple, half a million times."""
     return segment << 80 | offset << 32 | length
+
+
+def _unpack(place: int) -> tuple[int, int, int]:
+    """Segment, offset and length of a place."""
+    return place >> 80, (place >> 32) & 0xFFFFFFFFFFFF, place & 0xFFFFFFFF

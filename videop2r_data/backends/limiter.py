@@ -7,8 +7,11 @@ Three rules in one place, for all callers of one server:
   started before a cut cannot cause another one, so that 256 refusals of one burst count once.
 - **Budgets per minute** of requests and tokens are two token buckets.
 - **Pauses** that the server asks for (`retry-after`, an exhausted `x-ratelimit-remaining-*`) hold everyone.
+- **Outages**: while a server cannot be reached, one call at a time looks whether it is back (`reach`).
 
-Nothing here knows HTTP or the journal. One limiter belongs to one event loop and is not thread-safe.
+Who waits here, for whatever reason, ends at once when the run is asked to stop, and `waiting_for` says in
+words what is waited for. Nothing here knows HTTP or the journal. One limiter belongs to one event loop and is
+not thread-safe.
 """
 
 from __future__ import annotations
@@ -21,6 +24,9 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Literal
 
+from videop2r_data.backends.reach import Reach
+from videop2r_data.errors import AwayError, P2RError, StoppedError
+
 Outcome = Literal["ok", "limited", "strained", "neutral"]
 """How a call ended, as far as the server's load goes: answered, "too many", another transient error, no word
 about load (cancelled, refused)."""
@@ -32,6 +38,8 @@ STRAIN_RELIEF = 0.05
 ROUNDS_TO_RECOVER = 32
 BURST_S = 10.0
 MAX_PAUSE_S = 900.0
+TOLD_S = 2.0
+"""Pauses that last longer are told."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +88,8 @@ class AdaptiveLimiter:
         max_concurrency: calls in flight at most, at least 1; the limit starts there.
         requests_per_minute: None: no such budget.
         tokens_per_minute: input and output tokens; None: no such budget.
+        server_wait_s: seconds to wait for a server that cannot be reached; 0: a failure like any other.
+        name: what the server is called in messages.
         clock: seconds, monotonic.
 
     >>> import asyncio
@@ -98,6 +108,8 @@ class AdaptiveLimiter:
         *,
         requests_per_minute: int | None = None,
         tokens_per_minute: int | None = None,
+        server_wait_s: float = 0.0,
+        name: str = "the server",
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         if max_concurrency < 1:
@@ -107,12 +119,18 @@ class AdaptiveLimiter:
         """Permits given and not yet returned."""
         self.cuts = 0
         """How often the concurrency was lowered."""
+        self.name = name
+        self.reach = Reach(server_wait_s, clock)
         self._limit = float(max_concurrency)
         self._step = max_concurrency / ROUNDS_TO_RECOVER
         self._strain = 0.0
         self._clock = clock
         now = clock()
         self._paused_until = 0.0
+        self._asked_s = 0.0
+        self._busy_since = 0.0
+        self._stopped = False
+        self._resting: set[asyncio.Future[None]] = set()
         self._requests = _Bucket(requests_per_minute, now) if requests_per_minute else None
         self._tokens = _Bucket(tokens_per_minute, now) if tokens_per_minute else None
         self._timed = self._requests is not None or self._tokens is not None
@@ -142,7 +160,13 @@ class AdaptiveLimiter:
 
         Returns:
             A ticket to hand to `release`, exactly once.
+
+        Raises:
+            StoppedError: the run was asked to stop.
+            AwayError: the server could not be reached for longer than one waits.
         """
+        if (error := self._closed()) is not None:
+            raise error
         if not self._waiters and self._admit(tokens):
             return self.cuts
         future = asyncio.get_running_loop().create_future()
@@ -151,7 +175,9 @@ class AdaptiveLimiter:
         try:
             await future
         except asyncio.CancelledError:
-            if future.done() and not future.cancelled():  # the permit came just before the cancellation
+            if (
+                future.done() and not future.cancelled() and future.exception() is None
+            ):  # the permit came just before the cancellation
                 self.in_flight -= 1
             self._wake()
             raise
@@ -169,6 +195,7 @@ class AdaptiveLimiter:
         if extra_tokens and self._tokens is not None:
             self._tokens.take(extra_tokens)
         if outcome == "ok":
+            self.reach.answered()
             self._relax(ticket)
         elif outcome == "limited":
             self._cut(ticket, CUT_LIMITED)
@@ -190,11 +217,72 @@ class AdaptiveLimiter:
         finally:
             self.release(ticket, outcome)
 
+    async def rest(self, seconds: float) -> None:
+        """Wait so long without a permit.
+
+        Raises:
+            StoppedError: the run was asked to stop.
+        """
+        if self._stopped:
+            raise self._stop_error()
+        loop = asyncio.get_running_loop()
+        future = loop.create_future()
+        self._resting.add(future)
+        timer = loop.call_later(seconds, _end, future)
+        try:
+            await future
+        finally:
+            timer.cancel()
+            self._resting.discard(future)
+
+    def stop(self) -> None:
+        """End every wait now and give no further permit; calls in flight go on."""
+        self._stopped = True
+        self._fail_waiters(self._stop_error)
+
+    def lost(self, words: str, *, since: float) -> bool:
+        """A try could not connect; see `Reach.lost`. Those who wait end once the server is given up.
+
+        Args:
+            words: what the failure said.
+            since: when the try began, by the limiter's clock.
+        """
+        outage = self.reach.lost(words, since=since)
+        if self.reach.gone:
+            self._fail_waiters(self._away_error)
+        return outage
+
+    def now(self) -> float:
+        """The limiter's clock."""
+        return self._clock()
+
+    def waiting_for(self) -> str:
+        """What the callers wait for, in words; empty while calls go out and come back."""
+        if self._stopped:
+            return ""
+        away_s = self.reach.away_s
+        if away_s is not None:
+            return (
+                f"{self.name} cannot be reached for {away_s:.0f} s now, and is waited for until "
+                f"{self.reach.wait_s:.0f} s ({self.reach.words})"
+            )
+        if self.pause_s > TOLD_S and (self.waiting or self._resting):
+            more = f", which asked for {self._asked_s:,.0f} s" if self._asked_s > MAX_PAUSE_S else ""
+            return (
+                f"the next call goes to {self.name} in {self.pause_s:.0f} s, as its last answer asked{more}"
+            )
+        silent_s = self.reach.silent_s(self._busy_since) if self.in_flight else None
+        if silent_s is not None:
+            calls = "1 call" if self.in_flight == 1 else f"{self.in_flight:,} calls"
+            return f"no answer from {self.name} for {silent_s:.0f} s, {calls} under way"
+        return ""
+
     def pause(self, seconds: float) -> None:
         """Start no call for so long (at most 15 minutes); calls in flight go on."""
         if seconds > 0:
             until = self._clock() + min(seconds, MAX_PAUSE_S)
-            self._paused_until = max(self._paused_until, until)
+            if until > self._paused_until:
+                self._paused_until, self._asked_s = until, seconds
 
     def observe(self, limits: RateLimits) -> None:
         """Pause when the server says that the budget is used up.
@@ -213,25 +301,51 @@ class AdaptiveLimiter:
         """Take a permit if every rule allows it now."""
         if self.in_flight >= int(self._limit):
             return False
-        if self._timed or self._paused_until:
-            now = self._clock()
+        now = self._clock()
+        if self._timed or self._paused_until or self.reach.away_s is not None:
             if self._delay_s(tokens, now) > 0.0:
                 return False
             if self._requests is not None:
                 self._requests.take(1.0)
             if self._tokens is not None:
                 self._tokens.take(tokens)
+            self.reach.took(now)
+        if not self.in_flight:
+            self._busy_since = now
         self.in_flight += 1
         return True
 
     def _delay_s(self, tokens: int, now: float) -> float:
         """Seconds until pause and budgets let a call of so many tokens start."""
-        delay = self._paused_until - now
+        delay = max(self._paused_until - now, self.reach.delay_s(now))
         if self._requests is not None:
             delay = max(delay, self._requests.wait_s(1.0, now))
         if self._tokens is not None:
             delay = max(delay, self._tokens.wait_s(tokens, now))
         return delay
+
+    def _closed(self) -> P2RError | None:
+        if self._stopped:
+            return self._stop_error()
+        return self._away_error() if self.reach.gone else None
+
+    def _stop_error(self) -> StoppedError:
+        return StoppedError(f"asked to stop while a call waited for {self.name}")
+
+    def _away_error(self) -> AwayError:
+        return AwayError(
+            f"{self.name} could not be reached for {self.reach.wait_s:.0f} s: {self.reach.words}",
+            hint="look at the server and at `base_url`, then run the same command: nothing is lost "
+            "(`server_wait_s` and --server-wait say how long a run waits)",
+        )
+
+    def _fail_waiters(self, make: Callable[[], P2RError]) -> None:
+        waiting = [future for future, _ in self._waiters]
+        self._waiters.clear()
+        for future in (*waiting, *self._resting):
+            if not future.done():
+                future.set_exception(make())
+        self._wake()
 
     def _wake(self) -> None:
         """Hand permits to the callers in front; set a timer if only time holds them."""
@@ -263,3 +377,8 @@ class AdaptiveLimiter:
         self._limit = max(1.0, self._limit * factor)
         self._strain = 0.0
         self.cuts += 1
+
+
+def _end(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)

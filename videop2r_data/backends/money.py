@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 
 from videop2r_data.backends.journal import Journal
 from videop2r_data.backends.spending import NANO
-from videop2r_data.errors import BudgetError
+from videop2r_data.errors import BudgetError, StoppedError
 
 LOOK_AGAIN_S = 0.5
 """Seconds between two looks at what other processes have given back."""
@@ -32,6 +32,7 @@ class Money:
         self._looking = False
         self._held_elsewhere = 0
         self._waiting: list[asyncio.Future[None]] = []
+        self._stopped = False
         journal.allowance.begin()
 
     def send(self, key: str, nusd: int) -> None:
@@ -66,9 +67,12 @@ class Money:
 
         Raises:
             BudgetError: it could pass the limit, and nothing is under way.
+            StoppedError: the run was asked to stop.
         """
         deadline = time.monotonic() + PATIENCE_S
         while True:
+            if self._stopped:
+                raise StoppedError("asked to stop while a call waited for money")
             try:
                 self.send(key, nusd)
                 break
@@ -100,6 +104,11 @@ class Money:
         finally:
             self._looking = False
             self._wake()
+
+    def stop(self) -> None:
+        """Let no further call go out; those under way go on."""
+        self._stopped = True
+        self._wake()
 
     def _wake(self) -> None:
         waiting, self._waiting = self._waiting, []

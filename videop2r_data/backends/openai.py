@@ -45,7 +45,7 @@ from videop2r_data.schemas.recipe import BackendSpec
 
 MAX_ANSWER_BYTES = 32 * 2**20
 DIRECT_BODY_BYTES = 2**20
-CONNECT_S = 30.0
+CONNECT_S = 10.0
 _RETRY = frozenset({408, 409, 425, 429})
 _GATEWAY = frozenset({502, 504, 524})
 """A gateway gave up; the server behind it may have answered, and counted the tokens."""
@@ -164,14 +164,20 @@ class OpenAIBackend:
                     self._url, data=data, proxy=self._proxy, allow_redirects=False
                 ) as response:
                     body = await _read(response)
+        except aiohttp.ConnectionTimeoutError:  # a TimeoutError too, but nothing was sent
+            raise TransientError(
+                f"no connection to {self._shown} within {CONNECT_S:g} s", away=True
+            ) from None
         except TimeoutError:
             raise TransientError(
                 f"no answer from {self._shown} within {self._spec.timeout_s:g} s", maybe_billed=True
             ) from None
         except (aiohttp.ClientError, OSError) as error:
+            never = isinstance(error, aiohttp.ClientConnectorError)
             raise TransientError(
                 f"connection to {self._shown} failed: {self._clean(f'{type(error).__name__}: {error}')}",
-                maybe_billed=not isinstance(error, aiohttp.ClientConnectorError),
+                maybe_billed=not never,
+                away=never,
             ) from None
         if self.on_rate_limits is not None:
             limits = rate_limits(response.headers)

@@ -132,17 +132,20 @@ def parse_completion(raw: bytes, *, asked: str, clean: Callable[[str], str] = st
     data = _loads(raw)
     try:
         choice = data["choices"][0]
-        text = _text(choice["message"]["content"])
+        message = choice["message"]
+        text = _text(message.get("content"))
     except (KeyError, IndexError, TypeError, AttributeError):
         raise TransientError(
             f"the server answered without choices: {clean(server_message(data))}", maybe_billed=True
         ) from None
     model = data.get("model")
+    declined = not text and isinstance(message.get("refusal"), str)
     return Completion(
         text=text,
-        finish_reason=_finish(choice.get("finish_reason")),
+        finish_reason="content_filter" if declined else _finish(choice.get("finish_reason")),
         model=model if isinstance(model, str) and model else asked,
         usage=_usage(data.get("usage")),
+        reasoning_chars=_reasoning_chars(message),
     )
 
 
@@ -179,6 +182,12 @@ def _text(content: Any) -> str:
     if isinstance(content, str):
         return content
     return "".join(part["text"] for part in content if part.get("type") == "text")
+
+
+def _reasoning_chars(message: dict[str, Any]) -> int:
+    """Length of what a reasoning parser took out of the text; servers name its field differently."""
+    found = (message.get(name) for name in ("reasoning_content", "reasoning"))
+    return max((len(text) for text in found if isinstance(text, str)), default=0)
 
 
 def _finish(reason: Any) -> FinishReason:

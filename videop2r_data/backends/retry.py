@@ -2,19 +2,19 @@
 
 The wait after failed try i is drawn from `[0, min(cap, base * 2**(i - 1))]` seconds (full jitter: callers
 that failed together come back spread out), and is never shorter than what the server asked for. What it asked
-for also holds every other caller, through the limiter. Only a `TransientError` is worth another try.
+for also holds every other caller, through the limiter. Only a `TransientError` is worth another try. A server
+that cannot be reached is waited for instead (`limiter.reach`): that is no try of any one call.
 """
 
 from __future__ import annotations
 
-import asyncio
 import random
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 from videop2r_data.backends.limiter import MAX_PAUSE_S, AdaptiveLimiter, Outcome
-from videop2r_data.errors import TransientError
+from videop2r_data.errors import AuthError, RefusedError, TransientError
 
 T = TypeVar("T")
 
@@ -41,7 +41,7 @@ async def call_with_retries(
     tokens: int = 0,
     tokens_used: Callable[[T], int] | None = None,
     on_retry: Callable[[TransientError, int, float], None] | None = None,
-    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    sleep: Callable[[float], Awaitable[None]] | None = None,
     base_s: float = BASE_S,
     cap_s: float = CAP_S,
 ) -> T:
@@ -55,16 +55,19 @@ async def call_with_retries(
         tokens: likely use of one try, for the limiter's budget per minute.
         tokens_used: what an answer really used, to correct that budget.
         on_retry: called before each wait with the error, the number of tries so far and the seconds to wait.
-        sleep: replaced in tests.
+        sleep: replaced in tests; None: `limiter.rest`, which ends when the run is asked to stop.
         base_s, cap_s: see the module.
 
     Raises:
         TransientError: the last one, with the history of all tries in its message.
         RefusedError, AuthError, BudgetError: at once, as `fn` raised them.
+        AwayError: the server could not be reached for longer than one waits.
+        StoppedError: the run was asked to stop while this call waited.
     """
     failures: list[TransientError] = []
     while True:
         ticket = await limiter.acquire(tokens)
+        began = limiter.now()
         outcome: Outcome = "neutral"
         extra = 0
         try:
@@ -73,11 +76,14 @@ async def call_with_retries(
             if tokens_used is not None:
                 extra = tokens_used(answer) - tokens
             return answer
+        except (RefusedError, AuthError):
+            limiter.reach.answered()
+            raise
         except TransientError as failure:
             error = failure
-            outcome = "limited" if error.rate_limited else "strained"
-            if error.retry_after_s:
-                limiter.pause(error.retry_after_s)
+            if error.away and limiter.lost(error.message, since=began):
+                continue
+            outcome = _told(limiter, error)
         finally:
             limiter.release(ticket, outcome, extra_tokens=extra)
         failures.append(error)
@@ -90,7 +96,16 @@ async def call_with_retries(
             wait = max(wait, min(error.retry_after_s, MAX_PAUSE_S) + (rng or _RNG).uniform(0.0, base_s))
         if on_retry is not None:
             on_retry(error, len(failures), wait)
-        await sleep(wait)
+        await (limiter.rest if sleep is None else sleep)(wait)
+
+
+def _told(limiter: AdaptiveLimiter, error: TransientError) -> Outcome:
+    """What a failed try says about its server."""
+    if not error.away:
+        limiter.reach.reached()
+    if error.retry_after_s:
+        limiter.pause(error.retry_after_s)
+    return "limited" if error.rate_limited else "strained"
 
 
 def _give_up(failures: list[TransientError]) -> TransientError:

@@ -63,6 +63,11 @@ class Writer:
         self._thread = threading.Thread(target=self._keep_synced, name="journal-sync", daemon=True)
         self._thread.start()
 
+    @property
+    def end(self) -> int:
+        """Where the next line will stand, in bytes."""
+        return self._end
+
     @classmethod
     def take_over(cls, folder: Path, names: list[Path]) -> Writer:
         """Go on with the newest segment that no living writer holds, or begin a new one.

@@ -8,13 +8,15 @@ from pathlib import Path
 from typing import Any
 
 from videop2r_data.backends.batch_caller import BatchCaller
+from videop2r_data.backends.breaker import Breaker
 from videop2r_data.backends.caller import Caller
+from videop2r_data.backends.callers import Step, make_breaker, make_caller
 from videop2r_data.backends.journal import Journal
-from videop2r_data.backends.limiter import AdaptiveLimiter
 from videop2r_data.backends.money import Money
 from videop2r_data.builders.backend_of import backend_of, wanted_frames
 from videop2r_data.builders.media_step import MediaStep
 from videop2r_data.builders.requests import RequestBuilder
+from videop2r_data.builders.run import Stop
 from videop2r_data.builders.shards import Shard
 from videop2r_data.builders.sources import BadRow, open_source, read_pool
 from videop2r_data.builders.steps import Asks, Steps
@@ -37,8 +39,9 @@ class Parts:
         live: calls may be made and files decoded; else answers come from the journal only.
         batches: a judge that takes batches is asked in batches.
         shard: work on this share of the pool only.
+        stop: when it is asked, waits end and no further call is made.
+        keep_going: do not stop for refusals and useless replies in a row.
         tell: is told why a call is tried again.
-        retry_media: look again at files that failed in an earlier run.
     """
 
     def __init__(
@@ -50,8 +53,9 @@ class Parts:
         live: bool,
         batches: bool = True,
         shard: Shard | None = None,
+        stop: Stop | None = None,
+        keep_going: bool = False,
         tell: Callable[[str], None] | None = None,
-        retry_media: bool = False,
     ) -> None:
         self.recipe = recipe
         self.place = place
@@ -59,6 +63,7 @@ class Parts:
         self.shard = shard
         self._kept: list[Sample | BadRow] | None = None
         self._tell = tell
+        self._keep_going = keep_going
         self.money = Money(journal, recipe.max_cost)
         self.requests = RequestBuilder(recipe, place.base)
         self.sampler = LazyPool(recipe.media, wanted_frames(recipe)) if live else None
@@ -70,15 +75,9 @@ class Parts:
             roots=roots,
             sampler=self.sampler,
             arrays=wanted_frames(recipe) == "array",
-            retry_failed=retry_media,
         )
-        self.generator = self._caller(recipe.generate.backend, live=live)
-        self.judge: Caller | BatchCaller | None = None
-        if recipe.judge is not None:
-            spec = recipe.judge.backend
-            self.judge = (
-                self._batch(spec) if spec.batch and live and batches else self._caller(spec, live=live)
-            )
+        self.generator = self._caller(recipe.generate.backend, "generate", live=live)
+        self.judge = self._judge(live=live, batches=batches)
         asks: Asks | None = self.judge
         self.steps = Steps(
             recipe,
@@ -88,6 +87,20 @@ class Parts:
             judge=asks,
             live=live,
         )
+
+        if stop is not None:
+            stop.listen(self._stop)
+
+    def _stop(self) -> None:
+        for caller in (self.generator, self.judge):
+            if caller is not None:
+                caller.stop()
+        self.media.store.stop()
+
+    def waiting_for(self) -> str:
+        """What the calls wait for, in words; empty while they go out and come back."""
+        callers = [c for c in (self.generator, self.judge) if isinstance(c, Caller)]
+        return "; ".join(filter(None, (caller.limiter.waiting_for() for caller in callers)))
 
     @property
     def window(self) -> int:
@@ -117,30 +130,37 @@ class Parts:
                 if part is not None:
                     stack.push_async_callback(part.close)
 
-    def _caller(self, spec: BackendSpec, *, live: bool) -> Caller:
-        limiter = AdaptiveLimiter(
-            spec.concurrency,
-            requests_per_minute=spec.requests_per_minute,
-            tokens_per_minute=spec.tokens_per_minute,
-        )
-        backend = backend_of(self.recipe, self.place, spec) if live else None
-        if backend is not None and hasattr(backend, "on_rate_limits"):
-            backend.on_rate_limits = limiter.observe
-        return Caller(
-            backend,
+    def _judge(self, *, live: bool, batches: bool) -> Caller | BatchCaller | None:
+        if self.recipe.judge is None:
+            return None
+        spec = self.recipe.judge.backend
+        batched = spec.batch and live and batches
+        return self._batch(spec) if batched else self._caller(spec, "judge", live=live)
+
+    def _caller(self, spec: BackendSpec, step: Step, *, live: bool) -> Caller:
+        return make_caller(
+            spec,
+            backend_of(self.recipe, self.place, spec) if live else None,
+            step,
             journal=self.journal,
             money=self.money,
-            limiter=limiter,
-            price=spec.price,
-            retries=spec.retries,
-            count_tokens=spec.tokens_per_minute is not None,
+            breaker=self._breaker(step),
             tell=self._tell,
         )
 
     def _batch(self, spec: BackendSpec) -> BatchCaller:
         from videop2r_data.backends.anthropic_batches import AnthropicBatches
 
-        return BatchCaller(AnthropicBatches(spec), journal=self.journal, money=self.money, price=spec.price)
+        return BatchCaller(
+            AnthropicBatches(spec),
+            journal=self.journal,
+            money=self.money,
+            price=spec.price,
+            breaker=self._breaker("judge"),
+        )
+
+    def _breaker(self, step: Step) -> Breaker:
+        return make_breaker(step, keep_going=self._keep_going, flags=True)
 
 
 class LazyPool:

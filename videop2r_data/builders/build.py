@@ -4,33 +4,41 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Literal, Protocol
+
+from pydantic import Field
 
 from videop2r_data.backends.batch_caller import BatchCaller
 from videop2r_data.backends.journal import Journal
 from videop2r_data.backends.spending import NANO
 from videop2r_data.builders.assemble import Parts
 from videop2r_data.builders.export import check_ours, exclusively, recover
+from videop2r_data.builders.guard import PoorSetError, admit
 from videop2r_data.builders.lease import take, take_share
+from videop2r_data.builders.reopen import RetryKind, reopen
 from videop2r_data.builders.run import Stop, Tally, run_pass
 from videop2r_data.builders.shards import Shard
 from videop2r_data.builders.sources import BadRow
 from videop2r_data.builders.workspace import Workspace
 from videop2r_data.builders.write import write_dataset
-from videop2r_data.errors import BudgetError, ConfigError
+from videop2r_data.errors import BudgetError, ConfigError, StoppedError
 from videop2r_data.schemas import Sample
 from videop2r_data.schemas.base import Model
 from videop2r_data.schemas.lock import Ledger
 from videop2r_data.schemas.reasons import ASK_AGAIN
 from videop2r_data.schemas.recipe import Recipe
 
-State = Literal["complete", "shard_complete", "interrupted", "waiting", "over_budget"]
-"""`shard_complete`: every call of this process's share is made; nothing was written."""
+State = Literal["complete", "shard_complete", "interrupted", "waiting", "over_budget", "withheld"]
+"""`shard_complete`: every call of this process's share is made; nothing was written. `withheld`: every call
+is made, and the new data set was not put in the place of a better one."""
 CardWriter = Callable[[Path], object]
 KEPT_CHARS = 16 * 2**20
 """Pools with at most so much text are held in memory during a run; each row counts a thousand more."""
+WATCH_S = 0.5
+"""Seconds between two looks at what the calls wait for."""
 _BREATHE = 1024
 
 
@@ -57,6 +65,12 @@ class BuildReport(Model):
     media_decoded: int
     unanswered: int
     """Questions that failed for want of an answer; the next run asks again."""
+    retried: dict[str, int] = Field(default_factory=dict)
+    """Kind of `--retry` -> questions that were asked again in this run."""
+    examples: dict[str, str] = Field(default_factory=dict)
+    """Reason -> what one of the questions that failed for it was told, for the calls of this run's pass."""
+    withheld: str = ""
+    """Why the new data set was not put in the place of the old one."""
     last_error: str = ""
     """Why the last of them that was asked in this run got none."""
     waiting: int
@@ -66,7 +80,7 @@ class BuildReport(Model):
     """Journal lines that could not be read; their calls were made again."""
     seconds: float
     ledger: Ledger | None
-    """Of the data set; None when none was written."""
+    """Of the data set that was written, or was made and withheld; None when none was made."""
 
 
 class Observer(Protocol):
@@ -91,7 +105,9 @@ async def build(
     stop: Stop | None = None,
     wait: bool = True,
     shard: Shard | None = None,
-    retry_media: bool = False,
+    retry: Collection[RetryKind] = (),
+    keep_going: bool = False,
+    replace: bool = False,
     under: str = "",
 ) -> BuildReport:
     """Build a data set, or go on with a build.
@@ -105,7 +121,9 @@ async def build(
         wait: wait for batches, and for another build that works in the same folder; else return as soon as
             only batches are missing, and do not begin beside another build.
         shard: make only the calls of this share of the pool, and write nothing.
-        retry_media: look again at files that failed in an earlier run, say on a host that was too busy.
+        retry: what became of calls and files in earlier runs that is to be tried again, by kind.
+        keep_going: do not stop for refusals and useless replies in a row.
+        replace: a data set may be replaced by one that lost most of its rows to failures.
         under: token of the lease of the process that started this share; empty: started by hand.
 
     Raises:
@@ -133,7 +151,9 @@ async def build(
             stop=stop,
             wait=wait,
             shard=shard,
-            retry_media=retry_media,
+            retry=retry,
+            keep_going=keep_going,
+            replace=replace,
         )
     return report.model_copy(update={"seconds": time.monotonic() - began})
 
@@ -147,30 +167,81 @@ async def _build(
     stop: Stop,
     wait: bool,
     shard: Shard | None,
-    retry_media: bool,
+    retry: Collection[RetryKind],
+    keep_going: bool,
+    replace: bool,
 ) -> BuildReport:
     """The build itself, while the work folder is leased."""
     recover(place.out)
     check_ours(place.out)
     place.remember(recipe)
     with Journal(place.journal) as journal:
+        retried = await reopen(recipe, place, journal, retry, observer=observer, stop=stop, shard=shard)
         parts = Parts(
-            recipe, place, journal, live=True, shard=shard, tell=observer.wait, retry_media=retry_media
+            recipe,
+            place,
+            journal,
+            live=True,
+            shard=shard,
+            stop=stop,
+            keep_going=keep_going,
+            tell=observer.wait,
         )
         try:
             observer.begin("reading the pool", None)
             total = await read_ahead(parts, stop)
-            tally, state = await _make_calls(parts, total, stop, observer, wait=wait)
+            async with told(parts, observer):
+                tally, state = await _make_calls(parts, total, stop, observer, wait=wait)
         finally:
             await parts.close()
         if shard is not None and state == "complete":
             state = "shard_complete"
-        report = _report(parts, tally, state)
+        report = _report(parts, tally, state).model_copy(update={"retried": retried})
     if state == "complete":
-        with exclusively(place.work / "export.lock"):
-            lock = await write_dataset(recipe, place, card=card, observer=observer)
-        report = report.model_copy(update={"ledger": lock.ledger, "unanswered": unanswered(lock.ledger)})
+        report = await _export(recipe, place, report, card=card, observer=observer, replace=replace)
     return report
+
+
+async def _export(
+    recipe: Recipe,
+    place: Workspace,
+    report: BuildReport,
+    *,
+    card: CardWriter,
+    observer: Observer,
+    replace: bool,
+) -> BuildReport:
+    """Write the data set, unless a better one stands there."""
+
+    def check(ledger: Ledger) -> None:
+        admit(ledger, place.out, replace=replace)
+
+    found: dict[str, object] = {}
+    with exclusively(place.work / "export.lock"):
+        try:
+            lock = await write_dataset(recipe, place, card=card, observer=observer, admit=check)
+            ledger = lock.ledger
+        except PoorSetError as error:
+            ledger = error.ledger
+            found = {"state": "withheld", "withheld": error.message}
+    return report.model_copy(update={"ledger": ledger, "unanswered": unanswered(ledger), **found})
+
+
+@asynccontextmanager
+async def told(parts: Parts, observer: Observer) -> AsyncIterator[None]:
+    """Tell what the calls wait for, for as long as they do."""
+
+    async def watch() -> None:
+        while True:
+            await asyncio.sleep(WATCH_S)
+            if words := parts.waiting_for():
+                observer.wait(words)
+
+    watching = asyncio.ensure_future(watch())
+    try:
+        yield
+    finally:
+        watching.cancel()
 
 
 async def read_ahead(parts: Parts, stop: Stop) -> int:
@@ -237,6 +308,8 @@ async def _make_calls(
             await parts.judge.flush()
         except BudgetError:
             return tally, "over_budget"
+        except StoppedError:
+            return tally, "interrupted"
         if not await parts.judge.collect(wait=wait, stop=stop, tell=observer.wait):
             return tally, "interrupted" if stop.asked else "waiting"
 
@@ -255,6 +328,7 @@ def _report(parts: Parts, tally: Tally, state: State) -> BuildReport:
         media_decoded=parts.media.decoded,
         unanswered=tally.unanswered,
         last_error=tally.last_error,
+        examples=tally.examples,
         waiting=tally.waiting,
         spent=Spent(finished_usd=spending.finished_usd, lost_usd=parts.journal.lost_nusd() / NANO),
         damaged_records=len(parts.journal.damaged),

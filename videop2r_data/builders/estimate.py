@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, cast
 from videop2r_data.backends.journal import Journal
 from videop2r_data.backends.pricing import cost_usd
 from videop2r_data.builders.assemble import Parts
-from videop2r_data.builders.build import Observer
+from videop2r_data.builders.build import Observer, told
 from videop2r_data.builders.lease import take_now
 from videop2r_data.builders.pilot import Pilot, Watched, pilot_of, wilson
 from videop2r_data.builders.recorder import Recorder
@@ -99,12 +99,23 @@ async def estimate(
     # the pilot's calls are those of a build; without one nothing is written
     lease = take_now(place.work, "estimate --pilot") if pilot else nullcontext()
     with lease, Journal(place.journal, readonly=not pilot) as journal:
-        parts = Parts(recipe, place, journal, live=pilot > 0, batches=False)
+        parts = Parts(
+            _impatient(recipe),
+            place,
+            journal,
+            live=pilot > 0,
+            batches=False,
+            stop=stop,
+            tell=observer.wait,
+        )
         try:
             observer.begin("reading the pool", None)
             pool = _Pool(pilot)
             await pool.read(parts.pool(), stop)
-            found = await _from_pilot(parts, pool, observer, stop) if pilot else _from_lengths(parts, pool)
+            async with told(parts, observer):
+                found = (
+                    await _from_pilot(parts, pool, observer, stop) if pilot else _from_lengths(parts, pool)
+                )
         finally:
             await parts.close()
     if stop.asked:
@@ -112,6 +123,17 @@ async def estimate(
             update={"notes": ["stopped early: these are the rows seen so far", *found.notes]}
         )
     return found
+
+
+def _impatient(recipe: Recipe) -> Recipe:
+    """The recipe without the wait for a server that is away: somebody looks on while a pilot runs."""
+
+    def at_once(spec: BackendSpec) -> BackendSpec:
+        return spec.model_copy(update={"server_wait_s": 0.0})
+
+    generate = recipe.generate.model_copy(update={"backend": at_once(recipe.generate.backend)})
+    judge = recipe.judge and recipe.judge.model_copy(update={"backend": at_once(recipe.judge.backend)})
+    return recipe.model_copy(update={"generate": generate, "judge": judge})
 
 
 class _Pool:

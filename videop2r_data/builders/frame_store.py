@@ -7,6 +7,7 @@ from collections import OrderedDict, deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
+from videop2r_data.errors import StoppedError
 from videop2r_data.schemas.calls import Frames
 
 RECENT_FRAMES = 32
@@ -43,6 +44,7 @@ class FrameStore:
         self._entries: dict[str, _Entry] = {}
         self._recent: OrderedDict[str, _Entry] = OrderedDict()
         self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
+        self._stopped = False
 
     async def take(self, key: str, reserve: int, decode: Callable[[], Awaitable[Frames]]) -> Frames:
         """The frames of `key`, decoded unless they are there; hand them back with `release`, exactly once.
@@ -54,7 +56,10 @@ class FrameStore:
 
         Raises:
             Exception: what `decode` raised, to everyone who waits for it; nothing is held then.
+            StoppedError: the run was asked to stop before the frames were there.
         """
+        if self._stopped:
+            raise StoppedError("asked to stop before a file was decoded")
         entry = self._entries.get(key)
         if entry is None:
             entry = self._entries[key] = _Entry(asyncio.ensure_future(self._make(reserve, decode)))
@@ -63,9 +68,20 @@ class FrameStore:
         self._recent.pop(key, None)
         try:
             return await asyncio.shield(entry.task)
-        except BaseException:
+        except BaseException as error:
             self._let_go(key, entry)
+            if isinstance(error, asyncio.CancelledError) and entry.task.cancelled() and self._was_stopped():
+                raise StoppedError("asked to stop while a file was decoded") from None
             raise
+
+    def _was_stopped(self) -> bool:
+        return self._stopped
+
+    def stop(self) -> None:
+        """Begin no further decode and give up those under way; frames that are there stay."""
+        self._stopped = True
+        for entry in self._entries.values():
+            entry.task.cancel()
 
     def release(self, key: str) -> None:
         """The frames of `key` are needed once less."""

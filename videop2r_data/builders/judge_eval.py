@@ -14,16 +14,16 @@ from statistics import median
 
 import orjson
 
-from videop2r_data.backends.caller import Caller
+from videop2r_data.backends.breaker import Breaker
+from videop2r_data.backends.callers import make_caller
 from videop2r_data.backends.factory import make_backend
 from videop2r_data.backends.journal import Journal
 from videop2r_data.backends.judge_requests import JudgeRequests, Verdict, ask_verdict
-from videop2r_data.backends.limiter import AdaptiveLimiter
 from videop2r_data.backends.money import Money
 from videop2r_data.backends.pricing import cost_usd
 from videop2r_data.builders.judge_report import CalibrationReport, JudgedLabel, JudgeReport, Labels
 from videop2r_data.builders.lease import take_now
-from videop2r_data.errors import AuthError, BudgetError, TransientError
+from videop2r_data.errors import BackendError, BudgetError, TransientError
 from videop2r_data.schemas import Sufficiency
 from videop2r_data.schemas.calls import Backend, Completion, Frames, Request
 from videop2r_data.schemas.human_label import HumanLabel
@@ -151,22 +151,18 @@ class _OneJudge:
         self.cost = 0.0
         self.out_of_money = False
         backend = make_backend(spec, media=MediaSpec())
-        limiter = AdaptiveLimiter(
-            spec.concurrency,
-            requests_per_minute=spec.requests_per_minute,
-            tokens_per_minute=spec.tokens_per_minute,
-        )
-        if hasattr(backend, "on_rate_limits"):
-            backend.on_rate_limits = limiter.observe
-        self.caller = Caller(
+        self.caller = make_caller(
+            spec,
             TimedBackend(backend, note),
+            "judge",
             journal=journal,
             money=money,
-            limiter=limiter,
-            price=spec.price,
-            retries=spec.retries,
-            count_tokens=spec.tokens_per_minute is not None,
+            # a judge that gives no verdicts is a finding; one that is refused or silent is a mistake
+            breaker=Breaker("the judge server"),
+            forgive=True,
         )
+        if hasattr(backend, "on_rate_limits"):
+            backend.on_rate_limits = self.caller.limiter.observe
 
     async def ask_all(self, labels: Sequence[HumanLabel], tell: Tell) -> list[JudgedLabel]:
         """Every label, in order; many at once."""
@@ -184,7 +180,7 @@ class _OneJudge:
         try:
             async with asyncio.TaskGroup() as group:
                 tasks = [group.create_task(one(label)) for label in labels]
-        except* AuthError as caught:
+        except* BackendError as caught:
             raise caught.exceptions[0] from None
         finally:
             await self.caller.close()

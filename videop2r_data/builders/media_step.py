@@ -98,7 +98,6 @@ class MediaStep:
         roots: source name -> media root.
         sampler: decodes; None: answers come from the journal only (`replay`), files are not looked at.
         arrays: the sampler gives pixels, not encoded pictures.
-        retry_failed: look once more at each file that failed in an earlier run.
     """
 
     def __init__(
@@ -109,13 +108,11 @@ class MediaStep:
         roots: Mapping[str, Path],
         sampler: Sampler | None,
         arrays: bool = False,
-        retry_failed: bool = False,
     ) -> None:
         self.spec = spec
         self.journal = journal
         self.roots = roots
         self.sampler = sampler
-        self._retry_failed = retry_failed
         self._tried: set[str] = set()
         """Files whose decode has ended in this run, whatever became of it."""
         self.decoded = 0
@@ -214,9 +211,8 @@ class MediaStep:
 
     def _asks_again(self, known: dict[str, Any], key: str) -> bool:
         """Whether a file that failed in an earlier run is looked at in this one."""
-        wanted = self._retry_failed or known["failed"] == RejectReason.DECODE_KILLED
         # also while another question has it decoded: that one's result is shared
-        return wanted and key not in self._tried
+        return known["failed"] == RejectReason.DECODE_KILLED and key not in self._tried
 
     async def _still_true(self, sample: Sample, key: str, known: dict[str, Any]) -> bool:
         """Whether a record still speaks of the file that lies there now."""

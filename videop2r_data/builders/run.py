@@ -10,12 +10,10 @@ from dataclasses import dataclass, field
 from videop2r_data.builders.outcome import Result
 from videop2r_data.builders.sources import BadRow
 from videop2r_data.builders.steps import Steps
-from videop2r_data.errors import BackendError, P2RError
-from videop2r_data.schemas import Outcome, RejectReason, Sample
+from videop2r_data.errors import P2RError, StoppedError
+from videop2r_data.schemas import Outcome, Sample
 from videop2r_data.schemas.reasons import ASK_AGAIN
 
-BREAKER = 32
-"""Questions that fail one after the other for want of an answer before the run gives its server up."""
 _BREATHE = 64
 RAMP_S = 0.5
 """Seconds over which the questions under way grow to their full number."""
@@ -23,17 +21,26 @@ _TOGETHER = 4
 
 
 class Stop:
-    """Asked for by Ctrl-C or an error: no new question is begun."""
+    """Asked for by Ctrl-C or an error: no new question is begun, and nobody waits any longer."""
 
     def __init__(self) -> None:
         self.asked = False
         self.why: P2RError | None = None
         """The error that ended the pass, if one did."""
+        self._listeners: list[Callable[[], None]] = []
 
     def ask(self, why: P2RError | None = None) -> None:
-        """Begin no new question; those under way are finished."""
+        """Begin no new question; calls in flight are finished."""
         self.asked = True
         self.why = self.why or why
+        for listener in self._listeners:
+            listener()
+
+    def listen(self, listener: Callable[[], None]) -> None:
+        """Call `listener` when the stop is asked for (at once, if it was)."""
+        self._listeners.append(listener)
+        if self.asked:
+            listener()
 
 
 @dataclass(slots=True)
@@ -53,6 +60,8 @@ class Tally:
     reached: bool = False
     """As many are kept as the target asks for, before the first question that waits."""
     reasons: Counter[str] = field(default_factory=Counter)
+    examples: dict[str, str] = field(default_factory=dict)
+    """Reason -> what the first question that failed for it was told."""
 
     def add(self, item: Result | BadRow) -> None:
         """Count one question."""
@@ -67,6 +76,8 @@ class Tally:
             self.rejected += 1
         elif item.outcome is Outcome.FAILED:
             self.failed += 1
+            if item.reason is not None and item.detail:
+                self.examples.setdefault(item.reason.value, item.detail)
             if item.reason in ASK_AGAIN:
                 self.unanswered += 1
                 self.last_error = item.detail
@@ -99,7 +110,7 @@ async def run_pass(
     Returns:
         What was seen. `stop.why` holds the error if one ended the pass.
     """
-    tally, breaker, goal = Tally(), _Breaker(), _Goal(target)
+    tally, goal = Tally(), _Goal(target)
     rows = enumerate(pool)
 
     async def worker() -> None:
@@ -110,7 +121,6 @@ async def run_pass(
                 made = await _guarded(steps, item, stop)
                 if made is None:
                     return
-                breaker.see(made, stop)
                 tally.add(made)
                 goal.see(place, made)
             else:
@@ -153,6 +163,8 @@ def _next(rows: Iterator[Row], stop: Stop) -> Row | None:
 async def _guarded(steps: Steps, sample: Sample, stop: Stop) -> Result | None:
     try:
         return await steps.process(sample)
+    except StoppedError:
+        return None  # it waited when the stop was asked for: its call was not made
     except P2RError as error:
         stop.ask(error)
         return None
@@ -185,23 +197,3 @@ class _Goal:
         first = min(self._waiting, default=None)
         sure = len(self._kept) if first is None else sum(place < first for place in self._kept)
         return self.target is not None and sure >= self.target
-
-
-class _Breaker:
-    """Gives a server up that answers nobody, before it has cost every row its place."""
-
-    def __init__(self) -> None:
-        self.in_a_row = 0
-
-    def see(self, result: Result, stop: Stop) -> None:
-        if result.reason is RejectReason.CALL_FAILED and result.outcome is Outcome.FAILED:
-            self.in_a_row += 1
-        elif result.models or result.reason is RejectReason.CALL_REFUSED:
-            self.in_a_row = 0  # answered; a row that fell before any call says nothing about the server
-        if self.in_a_row >= BREAKER:
-            stop.ask(
-                BackendError(
-                    f"{self.in_a_row} questions in a row got no answer; the last error: {result.detail}",
-                    hint="look at the server and at `base_url`, then run the same command: nothing is lost",
-                )
-            )

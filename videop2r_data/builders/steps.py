@@ -23,7 +23,7 @@ from videop2r_data.schemas.calls import Completion, Frames, MediaRecord, Request
 from videop2r_data.schemas.recipe import Recipe
 from videop2r_data.validators import verify_completion
 
-_ANOTHER_TRY = (RejectReason.CONTENT_FILTERED, RejectReason.NO_VERDICT)
+_ANOTHER_TRY = (RejectReason.CONTENT_FILTERED, RejectReason.COMPLETION_EMPTY, RejectReason.NO_VERDICT)
 """Failures of this very completion: another one may fare better."""
 
 
@@ -216,6 +216,12 @@ class _Try:
             return self._end(
                 Outcome.FAILED, stage, reason, "the model declined to answer", trace=trace, score=score
             )
+        if not answer.completion.text.strip() and answer.completion.finish_reason != "length":
+            reason = RejectReason.COMPLETION_EMPTY
+            detail = "the reply holds no text"
+            if answer.completion.reasoning_chars:
+                detail += f"; {answer.completion.reasoning_chars:,} characters came as reasoning"
+            return self._end(Outcome.FAILED, stage, reason, detail, trace=trace, score=score)
         return answer.completion
 
     def _end(

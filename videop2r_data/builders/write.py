@@ -50,6 +50,7 @@ async def write_dataset(
     card: Callable[[Path], object],
     observer: Watcher,
     out: Path | None = None,
+    admit: Callable[[Ledger], None] = lambda _: None,
 ) -> BuildLock:
     """Write the folder from the journal: same recipe and journal, same bytes.
 
@@ -59,12 +60,13 @@ async def write_dataset(
         card: writes `README.md` into the finished folder, from its files only.
         observer: is told of progress.
         out: another folder than `place.out`.
+        admit: raises if a set with this ledger must not replace what stands there.
 
     Raises:
         ExportError: the folder is not ours, the disk is full, or the ledger does not add up.
     """
     try:
-        return await _write(recipe, place, card, observer, out or place.out)
+        return await _write(recipe, place, card, observer, out=out or place.out, admit=admit)
     except OSError as error:
         raise ExportError(
             f"cannot write the data set: {error}",
@@ -74,7 +76,13 @@ async def write_dataset(
 
 
 async def _write(
-    recipe: Recipe, place: Workspace, card: Callable[[Path], object], observer: Watcher, out: Path
+    recipe: Recipe,
+    place: Workspace,
+    card: Callable[[Path], object],
+    observer: Watcher,
+    *,
+    out: Path,
+    admit: Callable[[Ledger], None],
 ) -> BuildLock:
     with Journal(place.journal, readonly=True) as journal, DatasetWriter(out) as writer:
         parts = Parts(recipe, place, journal, live=False)
@@ -82,6 +90,7 @@ async def _write(
         observer.begin("writing", None)
         await pass_.run(observer)
         lock = pass_.lock(writer)
+        admit(lock.ledger)
         (writer.staging / LOCK_NAME).write_bytes(
             orjson.dumps(lock.model_dump(mode="json"), option=orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS)
             + b"\n"
@@ -202,7 +211,14 @@ def check_ledger(ledger: Ledger, written: dict[str, int]) -> None:
         )
 
 
-_HOST_SETTINGS = ("concurrency", "requests_per_minute", "tokens_per_minute", "timeout_s", "retries")
+_HOST_SETTINGS = (
+    "concurrency",
+    "requests_per_minute",
+    "tokens_per_minute",
+    "timeout_s",
+    "retries",
+    "server_wait_s",
+)
 
 
 def locked_recipe(recipe: Recipe) -> dict[str, Any]:

@@ -3,36 +3,38 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
 import typer
-from rich.console import Console
 from rich.markup import escape
-from rich.text import Text
 
+from videop2r_data.backends.journal import Journal
 from videop2r_data.builders.abandon import abandon_batch
 from videop2r_data.builders.build import BuildReport, build
 from videop2r_data.builders.lease import take
 from videop2r_data.builders.ray_build import make_calls_on_ray
+from videop2r_data.builders.reopen import KINDS, RetryKind, find_retries, parse_kinds, reopen
 from videop2r_data.builders.run import Stop
 from videop2r_data.builders.shards import Shard
 from videop2r_data.builders.workspace import Workspace
 from videop2r_data.cards.dataset_card import write_dataset_card
 from videop2r_data.cli.common import (
+    FINDINGS,
     OK,
+    OVER_BUDGET,
     UNFINISHED,
     err_console,
     out_console,
     read_recipe,
-    shell,
     with_overrides,
 )
 from videop2r_data.cli.output import print_json
 from videop2r_data.cli.progress import BuildProgress
-from videop2r_data.cli.render_tables import plural, type_table
+from videop2r_data.cli.render_build import show_report
+from videop2r_data.cli.render_tables import plural
 from videop2r_data.cli.signals import run_draining
-from videop2r_data.schemas.lock import Ledger
 from videop2r_data.schemas.recipe import Recipe
 
 
@@ -58,22 +60,27 @@ def run_build(
     abandon: str | None = None,
     shard: str | None = None,
     ray_tasks: int | None = None,
-    retry_media: bool = False,
+    retry: str | None = None,
+    dry_run: bool = False,
+    keep_going: bool = False,
+    replace: bool = False,
 ) -> None:
     """Build, show progress, and end with a summary and the next command."""
     recipe, base = read_recipe(name)
     recipe = apply_flags(recipe, overrides, limit)
     place = Workspace.at(out or Path(recipe.name), base=base, work=work)
     console, stop = err_console(), Stop()
+    kinds = parse_kinds(retry) if retry is not None else ()
+    share = None if shard is None else Shard.parse(shard)
+    if dry_run:
+        _dry_run(recipe, place, kinds or KINDS, share, as_json=as_json)
+        return
     if abandon is not None:
         freed = abandon_batch(recipe, place, abandon)
         console.print(f"batch {escape(abandon)} is given up; {plural(freed, 'request')} will be asked again")
-    share = None if shard is None else Shard.parse(shard)
     if ray_tasks is not None:
-        with asyncio.run(
-            take(place.work, f"a build with --ray {ray_tasks}", wait=wait, stop=stop, tell=console.print)
-        ) as lease:
-            make_calls_on_ray(recipe, place, ray_tasks, under=lease.token, tell=console.print)
+        _on_ray(recipe, place, ray_tasks, kinds, wait=wait)
+        kinds = ()
     with BuildProgress(console) as progress:
         report = run_draining(
             build(
@@ -84,93 +91,62 @@ def run_build(
                 stop=stop,
                 wait=wait,
                 shard=share,
-                retry_media=retry_media,
+                retry=kinds,
+                keep_going=keep_going,
+                replace=replace,
             ),
             stop,
             console.print,
         )
+    _end(report, recipe, as_json=as_json)
+
+
+def _end(report: BuildReport, recipe: Recipe, *, as_json: bool) -> None:
     if as_json:
         print_json(report.model_dump(mode="json"))
     else:
         show_report(report, recipe, out_console())
-    finished = report.state in ("complete", "shard_complete") and not report.unanswered
-    raise typer.Exit(OK if finished else UNFINISHED)
+    raise typer.Exit(exit_code(report))
 
 
-def show_report(report: BuildReport, recipe: Recipe, console: Console) -> None:
-    """The summary for people."""
-    again = "run the same command again: every finished call is kept"
-    if report.state == "complete" and report.ledger is not None:
-        console.print(f"[bold]Built[/] {escape(report.out)}", soft_wrap=True)
-        if report.ledger.kept:
-            console.print()
-            console.print(type_table(report.ledger.table, title="kept", width=console.width))
-            console.print()
-        show_reasons(report.ledger, console)
-    elif report.state == "shard_complete":
-        console.print(
-            f"[bold]Every call of this share is made[/] ({plural(report.seen, 'question')}). When all shares "
-            "are, run the same command without --shard: it writes the data set."
-        )
-    elif report.state == "interrupted":
-        console.print(f"[bold]Stopped[/] after {plural(report.seen, 'question')}; to go on, {again}.")
-    elif report.state == "waiting":
-        console.print(
-            f"[bold]Waiting[/] for batches with the answers of {plural(report.waiting, 'question')}. "
-            "Run the same command later, here or on another machine that has the work folder."
-        )
-    else:
-        console.print(
-            f"[bold]Over budget[/] after {plural(report.seen, 'question')}: raise --max-cost, then {again}."
-        )
+def exit_code(report: BuildReport) -> int:
+    """0: done. 1: too little was kept. 3: the same command goes on. 4: the money limit."""
+    if report.state == "over_budget":
+        return OVER_BUDGET
+    if report.state not in ("complete", "shard_complete", "withheld") or report.unanswered:
+        return UNFINISHED
+    poor = report.state == "withheld" or (report.ledger is not None and not report.ledger.kept)
+    return FINDINGS if poor else OK
+
+
+def _dry_run(
+    recipe: Recipe, place: Workspace, kinds: Collection[RetryKind], share: Shard | None, *, as_json: bool
+) -> None:
+    """Say what `--retry` would ask again."""
+    with BuildProgress(err_console()) as progress, Journal(place.journal, readonly=True) as journal:
+        found = asyncio.run(find_retries(recipe, place, journal, kinds, observer=progress, shard=share))
+    rows = {kind: found.rows[kind] for kind in KINDS if kind in kinds}
+    if as_json:
+        print_json({"retry": rows, "calls_and_files": len(found.keys)})
+        return
+    console = out_console()
+    for kind, count in rows.items():
+        console.print(f"{count:>9,}  {kind}")
     console.print(
-        f"{plural(report.calls_made, 'call')} made, {plural(report.calls_found, 'answer')} found in the "
-        f"journal, {plural(report.media_decoded, 'file')} decoded, {report.seconds:,.1f} s"
+        f"--retry {','.join(kinds) if tuple(kinds) != KINDS else 'all'} would ask again for "
+        f"{plural(len(found.keys), 'call or file', 'calls and files')}; nothing was changed",
+        soft_wrap=True,
     )
-    _show_money(report, console)
-    if report.damaged_records:
-        console.print(
-            f"{plural(report.damaged_records, 'damaged journal record')}: those calls were made again"
-        )
-    if report.state == "complete":
-        if report.unanswered:
-            console.print(f"[bold red]{plural(report.unanswered, 'question')} got no answer[/]: {again}.")
-            if report.last_error:
-                console.print(Text(f"  the last error: {report.last_error}"), soft_wrap=True)
-        _show_next(report, recipe, console)
 
 
-def _show_money(report: BuildReport, console: Console) -> None:
-    spent, lost = report.spent.finished_usd, report.spent.lost_usd
-    if spent or lost:
-        more = f", and at most ${lost:,.2f} for calls that never came back" if lost else ""
-        console.print(f"spent ${spent:,.2f} over all runs{more}")
-
-
-def _show_next(report: BuildReport, recipe: Recipe, console: Console) -> None:
-    load = f"from datasets import load_dataset as l; print(l({report.out!r}))"
-    lines = [
-        f"check it   p2r-data verify {shell(report.out)}",
-        f"see one    p2r-data show {shell(report.out)}",
-        f"load it    python -c {_double(load)}",
-    ]
-    if any(s.kind == "demo" for s in recipe.sources):
-        lines.append(f"score it   p2r-data demo-report {shell(report.out)}")
-    for line in lines:
-        console.print(line, soft_wrap=True, markup=False)
-
-
-def _double(text: str) -> str:
-    """A shell word; in double quotes where these change nothing, since the text holds single ones."""
-    return shell(text) if any(c in text for c in '"$`\\!') else f'"{text}"'
-
-
-def show_reasons(ledger: Ledger, console: Console) -> None:
-    """The sum of the ledger and why rows fell."""
-    console.print(
-        f"{plural(ledger.rows_in, 'row')} in = {ledger.kept:,} kept + {ledger.rejected:,} rejected + "
-        f"{ledger.failed:,} failed"
-        + (f"; {plural(ledger.surplus, 'more row')} behind the target" if ledger.surplus else "")
-    )
-    for reason, count in sorted(ledger.reasons.items(), key=lambda item: (-item[1], item[0])):
-        console.print(f"  {count:>9,}  {reason}")
+def _on_ray(
+    recipe: Recipe, place: Workspace, tasks: int, kinds: Collection[RetryKind], *, wait: bool
+) -> None:
+    """Make the calls on a cluster; what is to be asked again is withdrawn before the tasks look."""
+    console = err_console()
+    what = f"a build with --ray {tasks}"
+    with asyncio.run(take(place.work, what, wait=wait, stop=Stop(), tell=console.print)) as lease:
+        if kinds:
+            with BuildProgress(console) as progress, Journal(place.journal) as journal:
+                asyncio.run(reopen(recipe, place, journal, kinds, observer=progress, stop=Stop()))
+        make_calls_on_ray(recipe, place, tasks, under=lease.token, tell=console.print)

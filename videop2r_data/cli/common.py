@@ -21,8 +21,9 @@ if TYPE_CHECKING:
     from videop2r_data.errors import P2RError
     from videop2r_data.schemas.recipe import Recipe
 
-OK, FINDINGS, USAGE, UNFINISHED = 0, 1, 2, 3
-"""Exit codes: done; an error or wrong data; wrong usage; stopped before the end, to be gone on with."""
+OK, FINDINGS, USAGE, UNFINISHED, OVER_BUDGET = 0, 1, 2, 3, 4
+"""Exit codes: done; an error or wrong data; wrong usage; not done, and the same command goes on by itself;
+the money limit is reached."""
 
 
 def err_console() -> Console:
@@ -53,14 +54,15 @@ def shell(path: object) -> str:
 
 @contextmanager
 def errors_as_messages(*, as_json: bool = False) -> Iterator[None]:
-    """Foreseen errors become a message on stderr and exit code 1, Ctrl-C exit code 3; bugs stay tracebacks.
+    """Foreseen errors become a message on stderr and exit code 1; bugs stay tracebacks.
 
+    Exit code 3 for what the same command may mend by itself: Ctrl-C, a server that answers nobody.
     With `-v` a foreseen error shows its traceback above its message.
 
     Args:
         as_json: print `{"error": ...}` on stdout too, so that there is one document whatever happens.
     """
-    from videop2r_data.errors import BusyError, P2RError
+    from videop2r_data.errors import AwayError, BusyError, P2RError, TransientError
 
     try:
         yield
@@ -78,7 +80,8 @@ def errors_as_messages(*, as_json: bool = False) -> Iterator[None]:
             print_traceback(caught)
         head = f"{error.where}: {error.message}" if error.where else error.message
         _complain(head, type(error).__name__, error.hint or "", as_json)
-        raise typer.Exit(UNFINISHED if isinstance(error, BusyError) else FINDINGS) from None
+        again = isinstance(error, AwayError | BusyError | TransientError)
+        raise typer.Exit(UNFINISHED if again else FINDINGS) from None
 
 
 def _foreseen(error: BaseException) -> P2RError | None:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from videop2r_data.cli.common import (
-    UNFINISHED,
+    OK,
+    OVER_BUDGET,
     err_console,
     errors_as_messages,
     out_console,
@@ -61,7 +62,7 @@ def judge_eval(
             print_json(report.model_dump(mode="json"))
         else:
             _show(report, out)
-    raise typer.Exit(0 if report.complete else UNFINISHED)
+    raise typer.Exit(OK if report.complete else OVER_BUDGET)
 
 
 def _run(

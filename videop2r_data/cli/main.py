@@ -59,8 +59,27 @@ ShardOpt = Annotated[
 RayOpt = Annotated[
     int | None, typer.Option(min=1, metavar="N", help="Make the calls in N tasks on a Ray cluster.")
 ]
-RetryMediaOpt = Annotated[
-    bool, typer.Option("--retry-media", help="Look again at files that failed in an earlier run.")
+RetryOpt = Annotated[
+    str | None,
+    typer.Option(
+        "--retry",
+        metavar="KINDS",
+        help="Ask again what failed in earlier runs: refused, empty, filtered, no_verdict, media, decoder, "
+        "or all; several with commas.",
+    ),
+]
+DryRunOpt = Annotated[
+    bool, typer.Option("--dry-run", help="Say how many rows --retry would ask again, of each kind, and end.")
+]
+KeepGoingOpt = Annotated[
+    bool, typer.Option("--keep-going", help="Do not stop for refusals or useless replies in a row.")
+]
+ServerWaitOpt = Annotated[
+    float | None,
+    typer.Option(min=0, metavar="S", help="Seconds to wait for a server that cannot be reached."),
+]
+ReplaceOpt = Annotated[
+    bool, typer.Option("--replace", help="Replace a data set by one that lost most of its rows.")
 ]
 AbandonOpt = Annotated[
     str | None,
@@ -71,8 +90,9 @@ _BUILD_HELP = (
     "Build a data set, or go on with a build: the same command resumes.\n\n"
     "Without a recipe the embedded demo world is built. Every finished call is kept at once in the journal: "
     "stop with Ctrl-C, or lose the machine, and run the same command again.\n\n"
-    "Exit code 0: done. 1: an error. 2: wrong usage. 3: not done yet (Ctrl-C, budget, batches still at the "
-    "server, questions without an answer): run the same command again."
+    "Exit code 0: done. 1: an error, or no row was accepted. 2: wrong usage. 3: not done yet (Ctrl-C, a "
+    "server that is away, batches still at the server, questions without an answer): run the same command "
+    "again. 4: --max-cost is reached."
 )
 
 
@@ -97,7 +117,11 @@ def build(
     wait: WaitOpt = True,
     shard: ShardOpt = None,
     ray: RayOpt = None,
-    retry_media: RetryMediaOpt = False,
+    retry: RetryOpt = None,
+    dry_run: DryRunOpt = False,
+    keep_going: KeepGoingOpt = False,
+    server_wait: ServerWaitOpt = None,
+    replace: ReplaceOpt = False,
     abandon_batch: AbandonOpt = None,
     json: JsonOpt = False,
 ) -> None:
@@ -113,7 +137,10 @@ def build(
             abandon=abandon_batch,
             shard=shard,
             ray_tasks=ray,
-            retry_media=retry_media,
+            retry=retry,
+            dry_run=dry_run,
+            keep_going=keep_going,
+            replace=replace,
             as_json=json,
             limit=limit,
             overrides={
@@ -122,6 +149,8 @@ def build(
                 "media__workers": workers,
                 "generate__backend__concurrency": concurrency,
                 "judge__backend__concurrency": judge_concurrency,
+                "generate__backend__server_wait_s": server_wait,
+                "judge__backend__server_wait_s": server_wait,
             },
         )
 

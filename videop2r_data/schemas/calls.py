@@ -186,6 +186,8 @@ class Completion(Model):
     usage: Usage = Usage()
     batched: bool = False
     """Came through a batch API, at its price."""
+    reasoning_chars: int = Field(default=0, ge=0)
+    """Characters that the server took out of the text as reasoning (`reasoning_content`)."""
 
 
 @runtime_checkable

@@ -99,9 +99,11 @@ class RejectReason(StrEnum):
     CALL_FAILED = "call_failed"
     """No answer after all retries: a later run tries again."""
     CALL_REFUSED = "call_refused"
-    """The server refused the request for good."""
+    """The server refused the request: `--retry refused` asks again."""
     COMPLETION_CUT = "completion_cut"
     """The completion hit its token limit."""
+    COMPLETION_EMPTY = "completion_empty"
+    """The reply holds no text at all."""
     CONTENT_FILTERED = "content_filtered"
     # verify
     MISSING_OBSERVATION = "missing_observation"

@@ -80,6 +80,8 @@ class BackendSpec(Model):
     """Deadline of one try."""
     retries: int = Field(default=6, ge=0)
     """Tries after the first, for transient errors."""
+    server_wait_s: float = Field(default=600.0, ge=0)
+    """Seconds to wait for a server that cannot be reached; 0: a failed try like any other."""
     price: Price | None = None
     """None: free (your own server)."""
     terms: str = ""

@@ -157,7 +157,7 @@ class Ticket(Protocol):
         """The verdicts, in the order of the items; at the latest when the deadline is over.
 
         Raises:
-            AuthError, BudgetError, ConfigError, JournalError: no item can be judged: the run must stop.
+            BackendError, ConfigError, JournalError: no item can be judged: the run must stop.
         """
         ...
 

@@ -5,7 +5,10 @@ across restarts (the journal is a cache by content), transient errors are tried 
 ahead. `submit` returns at once; the caller does the old and reference log-probabilities and then waits.
 
 What has no verdict when the deadline is over, or never gets one, is unscored and counted: never 0, never an
-endless wait. What can never succeed (a wrong key, a full disk, `max_cost` reached) stops the run.
+endless wait. A server that cannot be reached is waited for first (`backend.server_wait_s`). What can never
+succeed (a wrong key, a full disk, `max_cost` reached), and a judge that refuses every request or gives no
+verdict many times in a row, stops the run: without verdicts the objective is another one. What an earlier run
+was refused, or got an empty reply to, is asked again.
 
 With several processes each has a judge of its own over one cache folder: a journal takes several writers.
 """
@@ -21,10 +24,10 @@ from contextlib import suppress
 from pathlib import Path
 
 from videop2r_data.backends.caller import Caller
+from videop2r_data.backends.callers import make_breaker, make_caller
 from videop2r_data.backends.factory import make_backend
 from videop2r_data.backends.journal import Journal
 from videop2r_data.backends.judge_requests import ask_verdict
-from videop2r_data.backends.limiter import AdaptiveLimiter
 from videop2r_data.backends.money import Money
 from videop2r_data.errors import BudgetError, TransientError
 from videop2r_data.schemas.calls import Request
@@ -34,6 +37,8 @@ from videop2r_data.trainer.judging.base import Judged, JudgeItem, JudgeStats, Re
 from videop2r_data.trainer.judging.specs import JudgingSpec
 
 _CLOSE_S = 10.0
+_TELL_S = 5.0
+"""Seconds between two looks at whether the server is there."""
 
 
 class BackendTicket:
@@ -52,7 +57,7 @@ class BackendTicket:
         """The verdicts, in the order of the items; at the latest when the deadline is over.
 
         Raises:
-            AuthError, BudgetError, ConfigError, JournalError: no item can be judged: the run must stop.
+            BackendError, ConfigError, JournalError: no item can be judged: the run must stop.
         """
         began = time.monotonic()
         judged = self._future.result()
@@ -163,21 +168,15 @@ class PerceptionJudge:
     def _make_caller(self, journal: Journal) -> Caller:
         spec = self.spec.backend
         assert spec is not None
-        limiter = AdaptiveLimiter(
-            self.spec.concurrency or spec.concurrency,
-            requests_per_minute=spec.requests_per_minute,
-            tokens_per_minute=spec.tokens_per_minute,
-        )
-        if hasattr(self._backend, "on_rate_limits"):
-            self._backend.on_rate_limits = limiter.observe
-        return Caller(
+        return make_caller(
+            spec,
             self._backend,
+            "judge",
             journal=journal,
             money=Money(journal, self.spec.max_cost),
-            limiter=limiter,
-            price=spec.price,
-            retries=spec.retries,
-            count_tokens=spec.tokens_per_minute is not None,
+            breaker=make_breaker("judge"),
+            concurrency=self.spec.concurrency,
+            forgive=True,
             tell=self._tell,
         )
 
@@ -207,8 +206,7 @@ class PerceptionJudge:
         tasks = {key: asyncio.create_task(self._ask(request)) for key, request in requests.items()}
         if not tasks:
             return {}
-        left = max(0.0, due - time.monotonic())
-        done, late = await asyncio.wait(tasks.values(), timeout=left, return_when=asyncio.FIRST_EXCEPTION)
+        done, late = await self._wait(list(tasks.values()), due)
         fatal = next((error for task in done if (error := task.exception()) is not None), None)
         for task in late:
             task.cancel()
@@ -221,6 +219,26 @@ class PerceptionJudge:
             key: Judged(None, Reason.LATE, False, over) if task in late else task.result()
             for key, task in tasks.items()
         }
+
+    async def _wait(
+        self, tasks: list[asyncio.Task[Judged]], due: float
+    ) -> tuple[set[asyncio.Task[Judged]], set[asyncio.Task[Judged]]]:
+        """Tasks that are done, and those that are late; while the server is away nobody is."""
+        assert self._caller is not None
+        limiter = self._caller.limiter
+        while True:
+            left = max(0.0, due - time.monotonic())
+            done, late = await asyncio.wait(
+                tasks, timeout=min(left, _TELL_S), return_when=asyncio.FIRST_EXCEPTION
+            )
+            if not late or any(task.exception() is not None for task in done):
+                return done, late
+            if self._tell is not None and (words := limiter.waiting_for()):
+                self._tell(words)
+            if limiter.reach.away_s is not None:
+                due = max(due, time.monotonic() + self.spec.deadline_s)
+            elif due <= time.monotonic():
+                return done, late
 
     async def _ask(self, request: Request) -> Judged:
         caller = self._caller

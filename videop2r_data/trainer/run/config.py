@@ -153,6 +153,9 @@ class TrainRecipe(Model):
         for part, names in _NO_MATTER_IN.items():
             if isinstance(out.get(part), dict):
                 out[part] = {key: value for key, value in out[part].items() if key not in names}
+        judge = out.get("judging", {}).get("backend")
+        if isinstance(judge, dict):
+            del judge["server_wait_s"]  # patience, which runs of older versions do not name
         return out
 
     @property

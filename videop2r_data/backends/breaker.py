@@ -1,0 +1,173 @@
+"""Stops a run whose server gives no answer that can be used, before it has cost every row its place.
+
+A server that is set up wrongly refuses every request, or returns replies without text; one by one that looks
+like the fault of the rows. So many in a row are the fault of the server: the run stops, with the server's own
+words and what to change. Until the first good answer all kinds of failure count together; after it only equal
+ones, since rows of one kind may stand together in a pool.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal
+
+from videop2r_data.backends.advice import equal_words, what_to_change
+from videop2r_data.errors import AwayError, BackendError
+from videop2r_data.schemas.calls import Completion
+from videop2r_data.validators import parse_judgement
+
+IN_A_ROW = 32
+"""Calls in a row without an answer that can be used, after which the run stops."""
+Useless = Literal["refused", "empty", "filtered", "reasoning", "no_verdict", "failed"]
+_WHAT: dict[Useless, str] = {
+    "refused": "were refused",
+    "empty": "came back empty",
+    "filtered": "were declined by the model or its content filter",
+    "reasoning": "came back without the first part of the trace",
+    "no_verdict": "came back without a verdict",
+    "failed": "got no answer",
+}
+_PARSER = (
+    "the server's reasoning parser takes the text away: serve the model without --reasoning-parser, or "
+    "switch thinking off (extra.body: {chat_template_kwargs: {enable_thinking: false}})"
+)
+_ADVICE: dict[Useless, str] = {
+    "filtered": "use another model, or look at the pool: p2r-data show",
+    "reasoning": _PARSER,
+    "no_verdict": "use a judge that follows the prompt, or a prompt that asks for <judgement>Yes</judgement>",
+}
+
+
+def useless_reply(completion: Completion) -> tuple[Useless, str] | None:
+    """Why a reply is of no use, whatever was asked, and in which words; None: it is.
+
+    >>> useless_reply(Completion(text=" ", finish_reason="stop", model="m", reasoning_chars=80))
+    ('empty', '80 characters came as reasoning')
+    """
+    if completion.finish_reason == "content_filter":
+        return "filtered", "finish reason: content_filter"
+    if completion.text.strip():
+        return None
+    chars = completion.reasoning_chars
+    apart = f"{chars:,} characters came as reasoning" if chars else ""
+    cut = "cut at max_tokens" if completion.finish_reason == "length" else ""
+    return "empty", ", ".join(filter(None, (apart, cut)))
+
+
+def useless_trace(completion: Completion) -> tuple[Useless, str] | None:
+    """As `useless_reply`, for step 1: also a reply whose first part went into the reasoning."""
+    if lacks_its_start(completion):
+        return "reasoning", f"{completion.reasoning_chars:,} characters came as reasoning"
+    return useless_reply(completion)
+
+
+def lacks_its_start(completion: Completion) -> bool:
+    """A reply of step 1 whose first part a reasoning parser took for thinking."""
+    text = completion.text
+    return bool(completion.reasoning_chars and text.strip()) and "<observation" not in text.lower()
+
+
+def useless_verdict(completion: Completion) -> tuple[Useless, str] | None:
+    """As `useless_reply`, for a judge: also a reply without a verdict."""
+    useless = useless_reply(completion)
+    if (
+        useless is None
+        and parse_judgement(completion.text, finish_reason=completion.finish_reason).verdict is None
+    ):
+        return "no_verdict", " ".join(completion.text.split())[:200]
+    return useless
+
+
+class Breaker:
+    """Counts one server's calls that came to nothing, in a row.
+
+    Args:
+        name: what the server is called in messages.
+        read: says why a reply is of no use.
+        keep_going: never stop for refusals and useless replies.
+        flags: the command has `--retry` and `--keep-going`.
+    """
+
+    def __init__(
+        self,
+        name: str = "the server",
+        *,
+        read: Callable[[Completion], tuple[Useless, str] | None] = useless_reply,
+        keep_going: bool = False,
+        flags: bool = False,
+    ) -> None:
+        self.name = name
+        self.in_a_row = 0
+        self._read = read
+        self._keep_going = keep_going
+        self._flags = flags
+        self._answered = False
+        self._last: tuple[Useless, str] | None = None
+        self._words = ""
+
+    def answered(self, completion: Completion) -> None:
+        """A reply came back."""
+        useless = self._read(completion)
+        if useless is not None:
+            self.failed(*useless)
+            return
+        self._answered, self.in_a_row, self._last = True, 0, None
+
+    def failed(self, kind: Useless, words: str) -> None:
+        """A call came to nothing: `kind` says how, `words` is what the server said."""
+        # the words of a reply are its own, those of a lost connection a matter of luck
+        equal = (kind, equal_words(words) if kind == "refused" else "")
+        if self._answered and equal != self._last:
+            self.in_a_row = 0
+        self.in_a_row += 1
+        self._last, self._words = equal, words
+
+    def check(self) -> None:
+        """Raises if the server is to be given up.
+
+        Raises:
+            AwayError: it answers nobody. BackendError: it refuses everybody, or its replies are of no use.
+        """
+        if self._last is None or self.in_a_row < IN_A_ROW:
+            return
+        kind = self._last[0]
+        if kind == "failed":
+            raise AwayError(
+                f"{self.name}: {self.in_a_row} calls in a row got no answer; the last error: {self._words}",
+                hint="look at the server and at `base_url`, then run the same command: nothing is lost",
+            )
+        if self._keep_going:
+            return
+        said = f"; the last: {self._words}" if self._words else ""
+        raise BackendError(
+            f"{self.name}: {self.in_a_row} calls in a row {_WHAT[kind]}{said}",
+            hint="\n".join((self._advice(kind), self._go_on(kind))),
+        )
+
+    def _go_on(self, kind: Useless) -> str:
+        if not self._flags:
+            return "then run the same command: these calls are made again"
+        return (
+            f"then run the same command with --retry {_RETRY[kind]}: these calls are made again\n"
+            "if the rows are at fault and not the server, go on with --keep-going"
+        )
+
+    def _advice(self, kind: Useless) -> str:
+        if kind == "refused":
+            return what_to_change(self._words)
+        if kind == "empty":
+            if "cut" in self._words:
+                return f"raise max_tokens: the model thinks until it is cut. Or {_PARSER}"
+            return (
+                _PARSER if self._words else "look at one reply of the server by hand (curl), and at its log"
+            )
+        return _ADVICE[kind]
+
+
+_RETRY: dict[Useless, str] = {
+    "refused": "refused",
+    "empty": "empty",
+    "filtered": "filtered",
+    "reasoning": "empty",
+    "no_verdict": "no_verdict",
+}

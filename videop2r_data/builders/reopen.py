@@ -1,0 +1,211 @@
+"""Ask again what came to nothing in earlier runs: refused calls, empty replies, files that could not be read.
+
+The journal is replayed, and each answer of the kinds asked for that cost its row its place is withdrawn: the
+next pass finds it unanswered. A row that is kept by a later try loses nothing; what was withdrawn and gets no
+answer in this run is asked by the next one, without a flag.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, field
+from typing import Literal, Protocol, cast, get_args
+
+from videop2r_data.backends.breaker import lacks_its_start
+from videop2r_data.backends.caller import Answer
+from videop2r_data.backends.journal import Journal
+from videop2r_data.backends.judge_requests import asked_again
+from videop2r_data.builders.assemble import Parts
+from videop2r_data.builders.outcome import Result
+from videop2r_data.builders.recorder import Recorder
+from videop2r_data.builders.run import Stop, Tally
+from videop2r_data.builders.shards import Shard
+from videop2r_data.builders.workspace import Workspace
+from videop2r_data.errors import ConfigError
+from videop2r_data.schemas import Outcome, RejectReason, Sample, Stage
+from videop2r_data.schemas.calls import Request
+from videop2r_data.schemas.recipe import Recipe
+from videop2r_data.validators import parse_judgement
+
+RetryKind = Literal["refused", "empty", "filtered", "no_verdict", "media", "decoder"]
+"""What can be tried again, in this order: calls that the server refused; replies without text, or whose first
+part was taken for reasoning; replies that the model or a filter declined; judge's replies without a verdict;
+files that could not be used, for whatever reason; files whose decoder died, ran out of time or of memory."""
+KINDS: tuple[RetryKind, ...] = get_args(RetryKind)
+_DECODER = (RejectReason.DECODE_CRASH, RejectReason.DECODE_MEMORY, RejectReason.DECODE_TIMEOUT)
+_BREATHE = 256
+
+
+class Watcher(Protocol):
+    """The part of `build.Observer` that this needs."""
+
+    def begin(self, what: str, total: int | None) -> None:
+        """A phase begins."""
+
+    def step(self, tally: Tally, parts: Parts) -> None:
+        """One more question is done."""
+
+
+@dataclass
+class Found:
+    """What can be asked again.
+
+    Attributes:
+        rows: kind -> questions that it cost their place; a question may count under several.
+        keys: of the calls and files to withdraw.
+    """
+
+    rows: Counter[str] = field(default_factory=Counter)
+    keys: dict[str, None] = field(default_factory=dict)
+
+
+def parse_kinds(text: str) -> tuple[RetryKind, ...]:
+    """Read `refused,media` or `all`.
+
+    Raises:
+        ConfigError: an unknown kind.
+
+    >>> parse_kinds("media, refused")
+    ('media', 'refused')
+    """
+    names = [name.strip().replace("-", "_") for name in text.split(",") if name.strip()]
+    if names == ["all"]:
+        return KINDS
+    unknown = [name for name in names if name not in KINDS]
+    if unknown or not names:
+        raise ConfigError(
+            f"nothing of this kind can be tried again: {', '.join(unknown) or repr(text)}",
+            where="--retry",
+            hint=f"there are: {', '.join(KINDS)}, all",
+        )
+    return tuple(cast("RetryKind", name) for name in names)
+
+
+async def find_retries(
+    recipe: Recipe,
+    place: Workspace,
+    journal: Journal,
+    kinds: Collection[RetryKind],
+    *,
+    observer: Watcher,
+    stop: Stop | None = None,
+    shard: Shard | None = None,
+) -> Found:
+    """Replay the journal and gather what is of these kinds; nothing is changed.
+
+    Args:
+        recipe: what is built.
+        place: where.
+        journal: what was answered; may be open for reading only.
+        kinds: what to look for.
+        observer: is told of progress.
+        stop: ends the search early.
+        shard: look at this share of the pool only.
+    """
+    found = Found()
+    parts = Parts(recipe, place, journal, live=False, shard=shard)
+    generator = Recorder(parts.generator)
+    parts.steps.generator = generator
+    judge = Recorder(parts.judge) if parts.judge is not None else None
+    parts.steps.judge = judge
+    recorders = [generator, judge] if judge else [generator]
+    tally = Tally()
+    observer.begin("looking for what to ask again", None)
+    for item in parts.pool():
+        if isinstance(item, Sample):
+            result = await parts.steps.process(item)
+            calls = [call for recorder in recorders for call in recorder.calls]
+            _note(found, kinds, parts, result, calls)
+            tally.add(result)
+            for recorder in recorders:
+                recorder.calls.clear()
+        else:
+            tally.add(item)
+        observer.step(tally, parts)
+        if tally.rows % _BREATHE == 0:
+            await asyncio.sleep(0)
+        if stop is not None and stop.asked:
+            break
+    return found
+
+
+async def reopen(
+    recipe: Recipe,
+    place: Workspace,
+    journal: Journal,
+    kinds: Collection[RetryKind],
+    *,
+    observer: Watcher,
+    stop: Stop,
+    shard: Shard | None = None,
+) -> dict[str, int]:
+    """Withdraw what `find_retries` finds; returns kind -> questions."""
+    if not kinds:
+        return {}
+    found = await find_retries(recipe, place, journal, kinds, observer=observer, stop=stop, shard=shard)
+    if stop.asked:
+        return {}
+    for key in found.keys:
+        journal.withdraw(key)
+    return {kind: found.rows[kind] for kind in KINDS if kind in kinds}
+
+
+Calls = list[tuple[Request, Answer | None]]
+
+
+def _note(found: Found, kinds: Collection[RetryKind], parts: Parts, result: Result, calls: Calls) -> None:
+    """What cost one question its place."""
+    if result.outcome is Outcome.KEPT:
+        return
+    hit: dict[str, RetryKind] = {}
+    if result.stage is Stage.MEDIA:
+        wanted = [kind for kind in _media_kinds(result.reason) if kind in kinds]
+        found.rows.update(wanted)
+        if wanted:
+            found.keys[parts.media.key(result.sample)] = None
+        return
+    for key, kind in _call_kinds(calls):
+        if kind in kinds:
+            hit[key] = kind
+    found.rows.update(set(hit.values()))
+    found.keys.update(dict.fromkeys(hit))
+
+
+def _media_kinds(reason: RejectReason | None) -> tuple[RetryKind, ...]:
+    if reason is RejectReason.CALL_FAILED:
+        return ()  # nothing is known of the file: it is looked at anyway
+    return ("media", "decoder") if reason in _DECODER else ("media",)
+
+
+def _call_kinds(calls: Calls) -> Iterator[tuple[str, RetryKind]]:
+    read = {request.key for request, answer in calls if _has_verdict(request, answer)}
+    for request, answer in calls:
+        kind = _kind(request, answer)
+        if kind == "no_verdict" and asked_again(request).key in read:
+            continue  # the stricter form of the question brought the verdict
+        if kind is not None:
+            yield request.key, kind
+
+
+def _kind(request: Request, answer: Answer | None) -> RetryKind | None:
+    if answer is None:
+        return None
+    completion = answer.completion
+    if completion is None:
+        return "refused"
+    if completion.finish_reason == "content_filter":
+        return "filtered"
+    if not completion.text.strip():
+        return "empty"
+    if request.purpose == "judge":
+        return None if _has_verdict(request, answer) else "no_verdict"
+    return "empty" if lacks_its_start(completion) else None
+
+
+def _has_verdict(request: Request, answer: Answer | None) -> bool:
+    if request.purpose != "judge" or answer is None or answer.completion is None:
+        return False
+    completion = answer.completion
+    return parse_judgement(completion.text, finish_reason=completion.finish_reason).verdict is not None
