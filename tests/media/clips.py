@@ -115,13 +115,28 @@ def decode_in_order(path: Path) -> tuple[list[av.VideoFrame], int]:
 
 
 def to_array(frame: av.VideoFrame, spec: MediaSpec) -> NDArray[np.uint8]:
-    """One frame as the sampler should give it: scaled as stored, then turned upright."""
-    turns = round(frame.rotation / 90) % 4
-    tall, wide = (frame.width, frame.height) if turns % 2 else (frame.height, frame.width)
+    """One frame as the sampler should give it: scaled as stored, then laid out as its display matrix says."""
+    a, b, c, d = _matrix(frame)
+    swapped = abs(b) > abs(a)
+    tall, wide = (frame.width, frame.height) if swapped else (frame.height, frame.width)
     height, width = smart_resize(
         tall, wide, factor=spec.factor, min_pixels=spec.min_pixels, max_pixels=spec.max_pixels
     )
-    if turns % 2:
+    if swapped:
         height, width = width, height
     scaled = frame.reformat(width=width, height=height, format="gbrp", interpolation=EXACT, threads=1)
-    return np.rot90(np.asarray(scaled.to_ndarray()), turns)
+    array: NDArray[np.uint8] = np.asarray(scaled.to_ndarray(), dtype=np.uint8)
+    if swapped:
+        array = array.swapaxes(0, 1)
+    # A pixel at (p, q) is shown at (a p + c q, b p + d q): a negative factor runs the other way.
+    to_left, to_top = ((c < 0), (b < 0)) if swapped else ((a < 0), (d < 0))
+    return array[:: -1 if to_top else 1, :: -1 if to_left else 1]
+
+
+def _matrix(frame: av.VideoFrame) -> tuple[int, int, int, int]:
+    found: Any = frame.side_data
+    for data in (found[at] for at in range(len(found))):
+        if data.type.name == "DISPLAYMATRIX":
+            a, b, _, c, d, *_ = np.frombuffer(memoryview(data), np.int32).tolist()
+            return (a, b, c, d) if (a or b) and (c or d) else (1, 0, 0, 1)
+    return (1, 0, 0, 1)

@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.media.clips import picture
+from tests.media.heic import write_heic
 from videop2r_data.errors import MediaError
 from videop2r_data.media import probe_media, sample_media
 from videop2r_data.media.image import load_image
@@ -134,3 +136,26 @@ def test_the_budget_of_pictures(tmp_path: Path) -> None:
     pixels = sample_media(exact, "image", MediaSpec(), want="array").array
     assert pixels is not None and pixels.shape == (1, 56, 112, 3)
     assert pixels.flags.writeable and pixels[0, 0, 0].tolist() == [1, 2, 3]
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_heic(tmp_path: Path, turned: bool) -> None:
+    path = write_heic(tmp_path / "a.heic", turned=turned)
+    shown = picture(0, 128, 96)
+    pixels = load_image(path, LIMITS)
+    wanted = np.rot90(shown) if turned else shown
+    assert pixels.shape == wanted.shape
+    assert np.abs(pixels.astype(int) - wanted).mean() < 12  # colour at half the resolution
+    assert sample_media(path, "image", MediaSpec(), want="array").record.sampler == "pillow/1"
+    short = tmp_path / "b.heic"
+    short.write_bytes(path.read_bytes()[:-400])
+    assert failure(short) in {"media_truncated", "media_unreadable"}
+
+
+@pytest.mark.parametrize("largest", [1.0, 255.0, 65535.0])
+def test_real_numbers_fill_the_range_that_they_are_meant_for(tmp_path: Path, largest: float) -> None:
+    """A float TIFF from 0 to 1 is no black picture."""
+    ramp = np.linspace(0, largest, 64, dtype=np.float32).reshape(8, 8)
+    Image.fromarray(ramp).save(tmp_path / "a.tiff")
+    pixels = load_image(tmp_path / "a.tiff", LIMITS)
+    assert np.abs(pixels[..., 0].reshape(-1) - np.linspace(0, 255, 64)).max() <= 1

@@ -23,6 +23,10 @@ class Watcher(Protocol):
         """Look at one packet; False: its units do not fill it, so it is damaged."""
         ...
 
+    def starts(self, data: memoryview) -> bool:
+        """Whether decoding can begin at this packet, which the container calls a key frame."""
+        ...
+
 
 def watcher_of(codec: str, extradata: bytes | None) -> Watcher:
     """What to look for in packets of this codec.
@@ -45,6 +49,9 @@ class _NoWatcher:
 
     def look(self, data: memoryview) -> bool:
         return True
+
+    def starts(self, data: memoryview) -> bool:
+        return True  # The first frame that comes out says whether it is a key frame.
 
 
 class _Sets:
@@ -91,6 +98,32 @@ class _NalWatcher:
         self._sets.close()
         return sound
 
+    def starts(self, data: memoryview) -> bool:
+        for unit in self._split(data):
+            if self._hevc:
+                kind = (unit[0] >> 1) & 63
+                if kind < 32:
+                    return 16 <= kind <= 23
+            elif unit[0] & 31 == _IDR or (unit[0] & 31 == _SEI and _recovers_at_once(unit)):
+                return True
+            elif 1 <= unit[0] & 31 < _IDR:
+                return False
+        return False
+
+    def _split(self, data: memoryview) -> Iterator[bytes]:
+        """Units of a packet; stops where they do not add up."""
+        if not self._width:
+            yield from (part for part in bytes(data).split(b"\0\0\1")[1:] if part)
+            return
+        at = 0
+        while at + self._width < len(data):
+            start = at + self._width
+            at = start + int.from_bytes(data[at:start], "big")
+            unit = bytes(data[start : min(at, start + _HEAD)])
+            if not unit:
+                return
+            yield unit
+
     def _look_at_lengths(self, data: memoryview) -> bool:
         at, end, width, hevc = 0, len(data), self._width, self._hevc
         while at < end:
@@ -132,6 +165,30 @@ class _NalWatcher:
             wanted = kind in (7, 8, 13, 15)
         if wanted:
             self._sets.note(kind, number, unit)
+
+
+_IDR, _SEI, _RECOVERY_POINT = 5, 6, 6
+_HEAD = 4096
+"""Bytes of a unit that are looked at."""
+
+
+def _recovers_at_once(unit: bytes) -> bool:
+    """Whether an H.264 message unit announces that pictures are right from here on."""
+    data, at = unit.replace(b"\0\0\3", b"\0\0"), 1
+    while at + 1 < len(data):
+        kind = size = 0
+        while at < len(data) and data[at] == 255:
+            kind, at = kind + 255, at + 1
+        kind, at = kind + data[min(at, len(data) - 1)], at + 1
+        while at < len(data) and data[at] == 255:
+            size, at = size + 255, at + 1
+        if at >= len(data):
+            return False
+        size, at = size + data[at], at + 1
+        if kind == _RECOVERY_POINT:
+            return _exp_golomb(data[at:]) == 0
+        at += size
+    return False
 
 
 def _exp_golomb(data: bytes) -> int:
@@ -186,6 +243,9 @@ class _ObuWatcher:
         sound = self._walk(data)
         self._sets.close()
         return sound
+
+    def starts(self, data: memoryview) -> bool:
+        return True  # As for VP9: the first frame that comes out tells.
 
     def _walk(self, data: memoryview) -> bool:
         at, end = 0, len(data)

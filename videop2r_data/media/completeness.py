@@ -45,9 +45,16 @@ def check_complete(
 
     Raises:
         MediaError: `media_truncated` when the file ends early, `media_bad_packets` when it is damaged inside,
-            `media_no_video` when there is no packet and none was promised.
+            `media_no_video` when there is no packet and none was promised, `media_unreadable` when another
+            file is joined to it.
     """
     layout = layout_of(path)
+    if layout.foreign:
+        raise media_error(
+            RejectReason.MEDIA_UNREADABLE,
+            "a second file is joined to it, which no player shows right: take the two apart, or encode them anew",
+            path,
+        )
     found = list(_shortfalls(container, stream, index, layout, path))
     allowed = limits.max_bad_packets if limits.max_missing is None else limits.max_missing
     too_much = [one for one in found if one.share > allowed]

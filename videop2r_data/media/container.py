@@ -79,7 +79,11 @@ def _set_up(context: VideoCodecContext, limits: MediaLimits) -> None:
     context.thread_type = "NONE"
     context.flags |= int(Flags.bitexact)
     # The header's size was checked; a stream can still grow in its middle.
-    context.options = {**context.options, "max_pixels": str(limits.max_side**2)}
+    options = {"max_pixels": str(limits.max_side**2)}
+    if context.codec.name == "mjpeg":
+        # Else a damaged picture comes without an error, its rest from whatever was decoded before it.
+        options["err_detect"] = "explode"
+    context.options = {**context.options, **options}
 
 
 def _unreadable(path: Path, error: Exception) -> MediaError:

@@ -54,7 +54,7 @@ def shown_order(index: PacketIndex, codec: str) -> list[int] | None:
     """Positions of the shown packets in display order; None when the packet list cannot be trusted."""
     if index.error or index.corrupt or index.changed or codec not in _ONE_FRAME_PER_PACKET:
         return None
-    if not index.keys[0]:
+    if not index.keys[0] or index.false_keys:
         return None
     every = display_order(index.pts, index.keys, index.clock)
     order = [at for at in every or () if index.shown[at]]

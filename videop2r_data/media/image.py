@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import warnings
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,8 +20,20 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 SAMPLER = "pillow/1"
-FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF")
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF", "HEIF")
 """What is tried: no format that runs a program (EPS) or names other files."""
+
+
+@cache
+def register_formats() -> None:
+    """Make Pillow's own formats and HEIC known; loads what decodes them."""
+    import pi_heif
+    from PIL import Image
+
+    Image.init()
+    # One thread: the process has its own limits of memory, and other processes use the other cores.
+    pi_heif.options.DECODE_THREADS = 1
+    pi_heif.register_heif_opener(thumbnails=False)
 
 
 def open_image(path: Path, limits: MediaLimits) -> Image:
@@ -31,7 +44,7 @@ def open_image(path: Path, limits: MediaLimits) -> Image:
     """
     from PIL import Image, UnidentifiedImageError
 
-    Image.init()
+    register_formats()
     known = [name for name in FORMATS if name in Image.OPEN]
     try:
         with warnings.catch_warnings():
@@ -97,15 +110,21 @@ def _rgb(picture: Image) -> Image:
     if picture.mode.startswith("I;16"):
         return Image.fromarray((np.asarray(picture) >> 8).astype(np.uint8)).convert("RGB")
     if picture.mode in {"I", "F"}:
-        values = np.nan_to_num(np.asarray(picture).astype(np.float64))
-        # 32-bit grey holds 8-bit or 16-bit values in practice.
-        scale = 1.0 if values.max(initial=0.0) <= 255 else 255.0 / 65535.0
+        values = np.nan_to_num(np.asarray(picture).astype(np.float64), posinf=0.0, neginf=0.0)
+        scale = _scale_to_8_bits(float(values.max(initial=0.0)), real=picture.mode == "F")
         return Image.fromarray((values * scale).clip(0, 255).astype(np.uint8)).convert("RGB")
     if "A" in picture.getbands() or "transparency" in picture.info:
         layer = picture.convert("RGBA")
         base = Image.new("RGBA", layer.size, (255, 255, 255, 255))
         return Image.alpha_composite(base, layer).convert("RGB")
     return picture if picture.mode == "RGB" else picture.convert("RGB")
+
+
+def _scale_to_8_bits(largest: float, *, real: bool) -> float:
+    """32-bit grey holds values from 0 to 1 (real numbers), to 255 or to 65,535 in practice."""
+    if real and largest <= 1.0:
+        return 255.0
+    return 1.0 if largest <= 255 else 255.0 / 65535.0
 
 
 def sample_image(path: Path, spec: MediaSpec) -> Sampled:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from videop2r_data.media.container import check_size, media_error, open_video
 from videop2r_data.media.geometry import uniform_indices
 from videop2r_data.media.orientation import Orientation, frame_orientation
+from videop2r_data.media.packets import read_packets
 from videop2r_data.media.sampled import Sampled
 from videop2r_data.media.scaler import Scaler
 from videop2r_data.media.timing import Clock, clock_of, display_order, timing
@@ -111,15 +112,15 @@ def decode_in_order(path: Path, spec: MediaSpec, indices: list[int]) -> Scan:
     scan = Scan(Scaler(spec, len(indices), path), slots)
     with open_video(path, spec.limits) as (container, stream):
         scan.clock = clock_of(container, stream)
-        for packet in _surviving(container.demux(stream), scan):
-            scan.packets += bool(packet.size)
+        for packet in _surviving(read_packets(container, stream), scan):
+            scan.packets += packet is not None
             for frame in _decoded(stream.codec_context, packet, scan):
                 scan.add(frame)
     return scan
 
 
-def _surviving(packets: Iterator[VideoPacket], scan: Scan) -> Iterator[VideoPacket]:
-    """The packets up to the first one that cannot be read."""
+def _surviving(packets: Iterator[VideoPacket], scan: Scan) -> Iterator[VideoPacket | None]:
+    """The packets up to the first one that cannot be read; then None, which empties the decoder."""
     import av
 
     try:
@@ -128,13 +129,14 @@ def _surviving(packets: Iterator[VideoPacket], scan: Scan) -> Iterator[VideoPack
         raise
     except (av.FFmpegError, ValueError, OSError):
         scan.bad += 1
+    yield None
 
 
 def _decoded(context: VideoCodecContext, packet: VideoPacket | None, scan: Scan) -> list[VideoFrame]:
     import av
 
     try:
-        return context.decode(packet if packet and packet.size else None)
+        return context.decode(packet)
     except MemoryError:
         raise
     except (av.FFmpegError, ValueError, OSError):
@@ -165,7 +167,7 @@ def first_frame(path: Path, spec: MediaSpec) -> tuple[int, int, Orientation]:
     """
     scan = Scan(Scaler(spec, 0, path), {})
     with open_video(path, spec.limits) as (container, stream):
-        found = _first_of(_surviving(container.demux(stream), scan), stream.codec_context, scan)
+        found = _first_of(_surviving(read_packets(container, stream), scan), stream.codec_context, scan)
     if found is None:
         message = f"none of {scan.packets} packets gives a frame"
         raise media_error(RejectReason.MEDIA_BAD_PACKETS, message, path)
@@ -199,7 +201,7 @@ def _first_of(
 ) -> tuple[int, int, Orientation] | None:
     """Decode until a frame comes out; None if none does."""
     for packet in packets:
-        scan.packets += bool(packet and packet.size)
+        scan.packets += packet is not None
         for frame in _decoded(context, packet, scan):
             upright = frame_orientation(frame)
             sides = (frame.height, frame.width)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,12 +31,15 @@ class Layout:
         whole: bytes that the file would have at least.
         counted: the sizes say how much was to come; False: the file breaks off inside of a part, and what
             should have followed it nobody knows.
+        foreign: a second file is joined to it that no demuxer tells from the first one: its packets are left
+            out (flv), or given to a decoder that is set up for others (mkv with other tracks).
     """
 
     cut: bool = False
     lost: int = 0
     whole: int = 1
     counted: bool = True
+    foreign: bool = False
 
     @property
     def share(self) -> float:
@@ -132,6 +135,8 @@ def _tags(reader: _Reader, at: int) -> Layout:
         if len(head) < 11:
             break
         length = int.from_bytes(head[1:4], "big")
+        if head[:3] == b"FLV":
+            return Layout(False, lost, reader.size, foreign=True)
         if head[0] & 31 not in (8, 9, 18) or head[0] & 0xC0:
             again = reader.find(lambda p: _is_tag(reader, p), b"\x09", at, reader.size)
             if again is None:
@@ -162,13 +167,19 @@ def _ivf(reader: _Reader) -> Layout:
     return Layout(at > reader.size, max(0, at - reader.size), max(at, reader.size), False)
 
 
-_SEGMENT, _CLUSTER = 0x18538067, 0x1F43B675
+_HEADER, _SEGMENT, _TRACKS, _CLUSTER = 0x1A45DFA3, 0x18538067, 0x1654AE6B, 0x1F43B675
 _TOP = frozenset(
-    (0x114D9B74, 0x1549A966, 0x1654AE6B, _CLUSTER, 0x1C53BB6B, 0x1941A469, 0x1043A770, 0x1254C367, 0xEC, 0xBF)
+    (0x114D9B74, 0x1549A966, _TRACKS, _CLUSTER, 0x1C53BB6B, 0x1941A469, 0x1043A770, 0x1254C367, 0xEC, 0xBF)
 )
 """Seek head, info, tracks, cluster, cues, attachments, chapters, tags, void, checksum."""
 _IN_CLUSTER = frozenset((0xE7, 0xA7, 0xAB, 0xA3, 0xA0, 0xAF, 0x5854, 0xEC, 0xBF))
 """Time, position, previous size, blocks (plain, grouped, encrypted), silent tracks, void, checksum."""
+
+_NESTED = frozenset((0xAE, 0xE0))
+"""Track, video."""
+_SETTINGS = frozenset((0x86, 0x63A2, 0xB0, 0xBA))
+"""Codec, its private data, width, height."""
+_SELF_CONTAINED = frozenset((b"V_VP8", b"V_VP9", b"V_AV1"))
 
 
 class _Matroska:
@@ -180,18 +191,52 @@ class _Matroska:
 
     def layout(self) -> Layout:
         size = self._reader.size
-        head = self._element(0)
-        segment = self._element(head[2] + (head[1] or 0)) if head else None
-        if segment is None or segment[0] != _SEGMENT:
+        segment = self._segment(0)
+        if segment is None:
             return Layout(whole=size)
-        _, length, start = segment
+        start, length = segment
         end = size if length is None else start + length
         broke = self._walk(start, min(end, size))
         if end > size:
             return Layout(True, self._lost + end - size, end)
         if broke > size:
             return Layout(True, self._lost + broke - size, broke, False)
-        return Layout(False, self._lost, size)
+        second = self._segment(broke)
+        foreign = second is not None and self._tracks(second[0]) != self._tracks(start)
+        return Layout(False, self._lost, size, foreign=foreign)
+
+    def _segment(self, at: int) -> tuple[int, int | None] | None:
+        """Start of the content and size of the segment of the file that begins here."""
+        head = self._element(at)
+        if head is None or head[0] != _HEADER or head[1] is None:
+            return None
+        segment = self._element(head[2] + head[1])
+        return (segment[2], segment[1]) if segment is not None and segment[0] == _SEGMENT else None
+
+    def _tracks(self, at: int) -> list[tuple[int, bytes]]:
+        """What decoders are set up with; nothing for codecs whose key frames say everything."""
+        for _ in range(_MAX_PARTS):
+            part = self._element(at)
+            kind, length, start = part or (_CLUSTER, None, at)
+            if kind not in _TOP or kind == _CLUSTER or length is None:
+                break
+            if kind == _TRACKS:
+                told = list(self._settings(start, min(start + length, self._reader.size)))
+                return [] if any(value in _SELF_CONTAINED for _, value in told) else told
+            at = start + length
+        return []
+
+    def _settings(self, at: int, end: int) -> Iterator[tuple[int, bytes]]:
+        while at < end:
+            part = self._element(at)
+            kind, length, start = part or (0, None, at)
+            if length is None or start + length > end:
+                return
+            if kind in _NESTED:
+                yield from self._settings(start, start + length)
+            elif kind in _SETTINGS:
+                yield kind, self._reader.read(start, length)
+            at = start + length
 
     def _element(self, at: int) -> tuple[int, int | None, int] | None:
         """Id, size (None: unknown) and start of the content."""
@@ -213,6 +258,8 @@ class _Matroska:
             if at >= end:
                 break
             part = self._element(at)
+            if part is not None and part[0] == _HEADER:
+                break  # A second file, joined to this one.
             if part is None or part[0] not in _TOP:
                 again = self._next_cluster(at + 1, end)
                 if again is None:
@@ -231,7 +278,7 @@ class _Matroska:
         """Pass over the blocks of a cluster; where it ends."""
         while at < stop:
             block = self._element(at)
-            if open_end and block is not None and block[0] in _TOP - _IN_CLUSTER:
+            if open_end and block is not None and block[0] in (_TOP | {_HEADER}) - _IN_CLUSTER:
                 return at
             sound = block is not None and block[0] in _IN_CLUSTER and block[1] is not None
             after = block[2] + (block[1] or 0) if block is not None else at

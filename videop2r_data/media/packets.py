@@ -41,6 +41,8 @@ class PacketIndex:
     """Positions of packets that the demuxer calls damaged, or whose units do not add up."""
     changed: bool = False
     """Parameter sets change in mid-stream: what follows cannot be decoded on its own."""
+    false_keys: bool = False
+    """A packet is called a key frame, and decoding cannot begin there."""
     error: str = ""
     """Why reading broke off, or empty."""
     _held: int = 0
@@ -107,6 +109,7 @@ def read_index(
             index.changed |= packet.has_sidedata("new_extradata") or packet.has_sidedata("param_change")
             data = memoryview(packet)
             # VP8's alternative reference frames travel in packets of their own and are never shown.
+            index.false_keys |= packet.is_keyframe and not watcher.starts(data)
             index.add(packet, hidden=vp8 and not data[0] & 0x10, sound=watcher.look(data))
     except MemoryError:
         raise

@@ -186,11 +186,12 @@ def _placed(pts: Sequence[int | None], step: int, far: Fraction | None) -> list[
             after = following[at]
             ahead = stamp + shift - last
             jumped = ahead < 0 or (far is not None and ahead > far)
-            back_in_line = after is not None and 0 < after + shift - last <= (far or abs(ahead) + step)
+            gain = 0 if after is None else after + shift - last
+            back_in_line = gain > 0 and (far is None or gain <= far)
             if (
                 ahead == 0
                 or (ahead < 0 and back_in_line)
-                or (ahead > 0 and _outlier(stamp, after, last - shift))
+                or (ahead > 2 * step and _outlier(stamp, after, last - shift))
             ):
                 placed.append(None)
                 continue

@@ -55,9 +55,10 @@ def _load(spec: MediaSpec) -> None:
     """Import the decoders before the limits fall, so that the limits count for the files alone."""
     import av  # noqa: F401
     import numpy as np  # noqa: F401
-    from PIL import Image
 
-    Image.init()
+    from videop2r_data.media.image import register_formats
+
+    register_formats()
     if spec.decoder == "decord":
         import decord  # noqa: F401
 
