@@ -52,7 +52,7 @@ def check_complete(
     if layout.foreign:
         raise media_error(
             RejectReason.MEDIA_UNREADABLE,
-            "a second file is joined to it, which no player shows right: take the two apart, or encode them anew",
+            "a second file is joined to it, which no player shows right: take the two apart",
             path,
         )
     found = list(_shortfalls(container, stream, index, layout, path))
