@@ -33,6 +33,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 LATENCY_S = 0.05
+BODIES = "bodies.jsonl"
 JPEG_BYTES = 50_000
 CLIPS = 120
 SENT = {"image": (448, 224), "fits": (448, 224), "clips": (320, 240)}
@@ -215,7 +216,7 @@ def child(options: argparse.Namespace) -> dict[str, Any]:
     if kind.startswith("bare"):
         import uvloop
 
-        bodies = premade(folder, options.samples, options.media)
+        bodies = (folder / BODIES).read_bytes().splitlines()
         run = uvloop.run if kind == "bare-uvloop" else asyncio.run
         spent = run(bare_loop(url, bodies, concurrency))
     else:
@@ -289,6 +290,11 @@ def main() -> None:
     parser.add_argument("--url")
     parser.add_argument("--folder", type=Path)
     options = parser.parse_args()
+    if options.child == "premade":
+        bodies = premade(options.folder, options.samples, options.media)
+        (options.folder / BODIES).write_bytes(b"\n".join(bodies))
+        print("{}")
+        return
     if options.child:
         print(json.dumps(child(options)))
         return
@@ -296,9 +302,10 @@ def main() -> None:
     kinds = ["bare", "bare-uvloop", "build", *(["passthrough"] if options.media == "fits" else [])]
     with tempfile.TemporaryDirectory() as folder, server(LATENCY_S) as url:
         write_pool(Path(folder), samples, options.media)
+        common = ["--samples", str(samples), "--media", options.media, "--url", url, "--folder", folder]
+        run_child([*common, "--child", "premade"])
         for concurrency in options.concurrency:
-            args = ["--samples", str(samples), "--media", options.media, "--url", url, "--folder", folder]
-            args += ["--concurrency", str(concurrency)]
+            args = [*common, "--concurrency", str(concurrency)]
             rounds: dict[str, list[dict[str, Any]]] = {kind: [] for kind in kinds}
             for _ in range(options.rounds):
                 for kind in kinds:
