@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import os
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,7 @@ import pytest
 from PIL import Image
 
 from tests.fakes.openai_server import Call, default_answer
-from tests.integration.test_build import question, recipe, run, write_pool
+from tests.integration.test_build import question, recipe, run, without_url, write_pool
 from tests.media.clips import write_clip
 from videop2r_data.builders.frame_store import FrameStore
 from videop2r_data.errors import MediaError
@@ -180,3 +182,30 @@ def test_a_picture_that_fits_is_another_request_when_it_goes_out_as_it_is(
     assert server.requests == 0 and report.unanswered == 0 and len(decodes) == 12
     report, server = run(tmp_path, plain(64), out="one")
     assert server.requests == 0 and report.calls_found == before and len(decodes) == 12
+
+
+def test_decoders_killed_in_the_middle_of_a_build_change_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the kernel does when memory runs out: the files under way are decoded by fresh processes."""
+    images(tmp_path, 150)
+    run(tmp_path, plain(16), out="undisturbed")
+    pools: set[DecodePool] = set()
+    real = DecodePool.sample
+    killed: list[int] = []
+
+    async def noted(self: DecodePool, path: Path, data_type: Any) -> Frames:
+        pools.add(self)
+        return await real(self, path, data_type)
+
+    def answer(call: Call) -> str:
+        if call.number == 10:
+            killed.extend(d.pid for pool in pools for d in pool._all if d.pid is not None)
+            for pid in killed:
+                os.kill(pid, signal.SIGKILL)
+        return default_answer(call)
+
+    monkeypatch.setattr(DecodePool, "sample", noted)
+    report, _ = run(tmp_path, plain(16), out="killed", answer=answer)
+    assert killed and report.unanswered == 0 and report.media_decoded == 150
+    assert without_url(tmp_path / "killed") == without_url(tmp_path / "undisturbed")

@@ -165,6 +165,38 @@ def test_the_fresh_process_tells_a_bad_file_from_a_killer(
     asyncio.run(main())
 
 
+@pytest.mark.parametrize(("times", "starts"), [(2, True), (3, False)])
+def test_a_decoder_that_is_killed_while_it_starts_is_started_again(
+    clip: Path, monkeypatch: pytest.MonkeyPatch, times: int, starts: bool
+) -> None:
+    real, left = Decoder._write, [KILL] * times
+
+    def write(self: Decoder, process: Any, message: dict[str, Any]) -> None:
+        real(self, process, message)
+        if "do" not in message and left:
+            os.kill(process.pid, left.pop())
+
+    async def main() -> None:
+        monkeypatch.setattr(Decoder, "_write", write)
+        async with DecodePool(SPEC, want="array", workers=1) as pool:
+            if starts:
+                assert (await pool.sample(clip, "video")).record.count == 4
+            else:
+                with pytest.raises(ConfigError, match="SIGKILL"):
+                    await pool.sample(clip, "video")
+
+    asyncio.run(main())
+
+
+def test_small_files_are_queued_deeper_than_slow_ones(clip: Path) -> None:
+    decoder = Decoder(SPEC, 100)
+    depths = {}
+    for seconds in (0.0, 0.001, 0.02, 0.05, 1.0, 100.0):
+        decoder._pace_s = seconds
+        depths[seconds] = decoder.depth
+    assert depths == {0.0: 16, 0.001: 16, 0.02: 5, 0.05: 2, 1.0: 2, 100.0: 2}
+
+
 def test_a_hang_does_not_cost_the_file_behind_it(tmp_path: Path, clip: Path) -> None:
     """Two requests lie in one process; what ends it over the first is not held against the second."""
     other = write_clip(tmp_path / "b.mp4", frames=9)

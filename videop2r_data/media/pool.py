@@ -23,8 +23,6 @@ from videop2r_data.schemas.recipe import MediaSpec
 RECYCLE_AFTER = 8192
 """Files that one process decodes before a fresh one takes over. One that grows by an eighth of
 `limits.memory_mb` is replaced earlier: leaks in a decoder stay small."""
-DEPTH = 2
-"""Requests that are given to one process at once: it has the next file at hand when it is done with one."""
 
 
 class DecodePool:
@@ -157,7 +155,7 @@ class DecodePool:
 
     def _pick(self) -> Decoder | None:
         decoder = min(self._all, key=lambda d: (d.pending, d.pid is None))
-        if decoder.pending >= DEPTH:
+        if decoder.pending >= decoder.depth:
             return None
         decoder.pending += 1
         return decoder

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import os
 import signal
 import sys
+import time
 from asyncio.subprocess import DEVNULL, PIPE, Process
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,8 @@ from videop2r_data.schemas.recipe import MediaSpec
 
 _START_S = 120.0
 """Imports on a busy machine; not part of any file's time."""
+_STARTS = 3
+"""Processes that are started one after the other while somebody kills them."""
 _STOP_S = 2.0
 _KEPT = ("PATH", "LD_LIBRARY_PATH", "LANG", "LC_ALL", "HOME", "TMPDIR", "VIRTUAL_ENV")
 
@@ -39,6 +43,12 @@ _OWN_SIGNALS = frozenset(
 user, a batch system."""
 _BUFFER_BYTES = 4 * 2**20
 _GROWN_SHARE = 8
+_AHEAD_S = 0.1
+"""Seconds of work that lie ready for a process: on a busy host a turn takes so long to come round."""
+_DEPTH = (2, 16)
+"""Requests that are given to one process at once, at least and at most."""
+_WEIGHT = 0.2
+"""Of the latest file in the running average of the time that a file takes."""
 
 
 class DecoderDiedError(Exception):
@@ -79,10 +89,25 @@ class Decoder:
         self._last_turn: asyncio.Future[None] | None = None
         """Done when the answer of the request written last was read, or never will be."""
         self._spent = False
+        self._pace_s: float | None = None
+        """Running average of the seconds that a file takes."""
+        self._read_at = 0.0
+        """When the latest answer was read."""
         self.pending = 0
         """Requests under way, by the pool's count."""
         self.served = 0
         """Files that the present process has answered for."""
+
+    @property
+    def depth(self) -> int:
+        """How many requests it may be given at once: several small pictures, but few clips.
+
+        What takes long would wait behind others here while another process has nothing to do.
+        """
+        least, most = _DEPTH
+        if self._pace_s is None:
+            return least
+        return max(least, min(most, math.ceil(_AHEAD_S / max(self._pace_s, 1e-4))))
 
     @property
     def pid(self) -> int | None:
@@ -95,8 +120,20 @@ class Decoder:
         Raises:
             ConfigError: it does not come up.
         """
-        if self.pid is not None:
-            return
+        for tries in range(1, _STARTS + 1):
+            if self.pid is not None:
+                return
+            try:
+                await self._start()
+            except (TimeoutError, DecoderDiedError, DisplacedError, wire.WireError) as error:
+                if isinstance(error, DecoderDiedError) and error.killed and tries < _STARTS:
+                    continue  # by somebody else, as a decoder in the middle of a file may be
+                raise ConfigError(
+                    f"no decoder process can be started: {error or 'no answer'}",
+                    hint=f"run: {sys.executable} -c 'import av, PIL, numpy, videop2r_data.media.worker'",
+                ) from None
+
+    async def _start(self) -> None:
         self.served, self._spent = 0, False
         self._process = await asyncio.create_subprocess_exec(
             sys.executable,
@@ -116,18 +153,11 @@ class Decoder:
                 hello = {"parent": os.getpid(), "spec": self._spec.model_dump(mode="json")}
                 self._write(self._process, hello)
                 header, _ = await self._read(self._process)
-        except (TimeoutError, DecoderDiedError, DisplacedError, wire.WireError) as error:
-            self.kill()
-            raise ConfigError(
-                f"no decoder process can be started: {error or 'no answer'}",
-                hint=f"run: {sys.executable} -c 'import av, PIL, numpy, videop2r_data.media.worker'",
-            ) from None
+            if header.get("ready") is not True:
+                raise wire.WireError("it answers nonsense")
         except BaseException:
             self.kill()
             raise
-        if header.get("ready") is not True:
-            self.kill()
-            raise ConfigError("the decoder process answers nonsense")
 
     async def ask(self, request: dict[str, Any], wall_s: float) -> tuple[dict[str, Any], list[bytes]]:
         """One request, one reply.
@@ -153,6 +183,7 @@ class Decoder:
             before = self._last_turn
             turn = self._last_turn = asyncio.get_running_loop().create_future()
             self._write(process, request)
+            written = time.monotonic()
         try:
             if before is not None and not before.done():
                 await asyncio.shield(before)
@@ -160,7 +191,7 @@ class Decoder:
                 raise DisplacedError
             async with asyncio.timeout(wall_s):
                 header, blobs = await self._read(process)
-            self._note(header)
+            self._note(header, since=max(written, self._read_at))
             return header, blobs
         except BaseException:
             # Also on cancellation: an answer that nobody read would be taken for the next file's.
@@ -170,8 +201,11 @@ class Decoder:
         finally:
             turn.set_result(None)
 
-    def _note(self, header: dict[str, Any]) -> None:
-        """Whether a fresh process shall take over: a decoder that leaks stays small."""
+    def _note(self, header: dict[str, Any], since: float) -> None:
+        """How long files take, and whether a fresh process shall take over: one that leaks stays small."""
+        self._read_at = time.monotonic()
+        took = self._read_at - since
+        self._pace_s = took if self._pace_s is None else self._pace_s + _WEIGHT * (took - self._pace_s)
         self.served += 1
         grown = header.pop("grown", 0)
         limit = self._spec.limits.memory_mb * 2**20 // _GROWN_SHARE
