@@ -9,11 +9,12 @@ from typing import Any
 
 import pytest
 
+from videop2r_data.builders.check import check_pool
 from videop2r_data.builders.shards import Shard
 from videop2r_data.builders.sources import BadRow, open_source, read_pool
 from videop2r_data.builders.sources.options import read_options
 from videop2r_data.errors import SourceError
-from videop2r_data.schemas.recipe import ColumnMapping, SourceSpec
+from videop2r_data.schemas.recipe import ColumnMapping, Recipe, SourceSpec
 from videop2r_data.schemas.sample import Sample
 
 COLUMNS = ColumnMapping(problem="q", solution="a", path="v", options="o")
@@ -233,16 +234,27 @@ def test_kind_video_r1_names_the_kind_for_a_table(tmp_path: Path) -> None:
         open_source(spec("p.csv", kind="video-r1"), base=tmp_path)
 
 
-def test_check_reports_such_a_pool_as_wrong(tmp_path: Path) -> None:
-    from videop2r_data.builders.check import check_pool
-    from videop2r_data.schemas.recipe import Recipe
+def recipe_of(path: str = "pool.jsonl", **settings: Any) -> Recipe:
+    return Recipe.model_validate(
+        {"name": "x", "sources": [spec(path, **settings).model_dump(mode="json")],
+         "generate": {"backend": {"kind": "demo", "model": "m"}}}
+    )  # fmt: skip
 
+
+def test_check_reports_such_a_pool_as_wrong(tmp_path: Path) -> None:
     (tmp_path / "pool.jsonl").write_text("")
     (tmp_path / "pool.json").write_text("[]")
-    for path in ("pool.json", "pool.jsonl"):
-        recipe = Recipe.model_validate(
-            {"name": "x", "sources": [spec(path).model_dump(mode="json")],
-             "generate": {"backend": {"kind": "demo", "model": "m"}}}
-        )  # fmt: skip
-        report = asyncio.run(check_pool(recipe, base=tmp_path))
+    (tmp_path / "pool.parquet").write_text("PAR1")
+    for path in ("pool.json", "pool.jsonl", "pool.parquet"):
+        report = asyncio.run(check_pool(recipe_of(path), base=tmp_path))
         assert not report.ok and report.sources[0].error
+
+
+def test_check_says_what_was_read_from_the_pool_as_a_whole(tmp_path: Path) -> None:
+    cases: list[tuple[list[Any], dict[str, Any], bool]] = [
+        ([1, 4], {}, True), ([1, 4], {"answer_base": 1}, False), (["A"], {}, False),
+    ]  # fmt: skip
+    for answers, settings, said in cases:
+        pool(tmp_path, answers)
+        report = asyncio.run(check_pool(recipe_of(**settings), base=tmp_path))
+        assert ("answers are indices from 1" in report.sources[0].note) is said

@@ -188,11 +188,12 @@ def _read(
 ) -> None:
     try:
         source = open_source(spec, base=base, demo_root=demo_root)
+        tally.root = source.media_root
     except P2RError as error:
         tally.error = str(error)
         return
-    tally.root = source.media_root
     tally.read(source.rows(), trial, on_bad)
+    tally.note = source.note
 
 
 async def _probe_all(tally: Tally, pool: DecodePool, *, deep: bool, progress: Progress | None) -> None:

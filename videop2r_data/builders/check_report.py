@@ -93,6 +93,8 @@ class SourceCheck(Model):
     media_root: str | None
     error: str | None = None
     """Why the pool could not be read to its end; the rows before that are checked all the same."""
+    note: str = ""
+    """What was read from the pool as a whole, and the recipe does not say."""
     rows: int = Field(ge=0)
     """All rows, bad ones included."""
     bad_rows: dict[str, int]

@@ -94,6 +94,7 @@ class Tally:
         self.name, self.kind = name, kind
         self.root: Path | None = None
         self.error: str | None = None
+        self.note = ""
         self.rows = 0
         self.bad: Counter[str] = Counter()
         self.bad_examples: list[BadRow] = []
@@ -214,6 +215,7 @@ class Tally:
             kind=self.kind,
             media_root=str(self.root) if self.root is not None else None,
             error=self.error,
+            note=self.note,
             rows=self.rows,
             bad_rows=dict(self.bad.most_common()),
             bad_examples=self.bad_examples,

@@ -172,6 +172,7 @@ def _noted_roots(release: Release, place: Workspace | None) -> dict[str, Path]:
     """Source name -> media root, as the build found them; a source that is gone has none."""
     from videop2r_data.builders.sources import open_source
     from videop2r_data.builders.sources.files import locate
+    from videop2r_data.builders.sources.hf import is_hub_id
     from videop2r_data.errors import P2RError
     from videop2r_data.schemas.inputs import SourceSpec
 
@@ -186,9 +187,9 @@ def _noted_roots(release: Release, place: Workspace | None) -> dict[str, Path]:
         if spec.media_root and spec.kind != "demo":
             found[spec.name] = locate(spec.media_root, place.base).absolute()
             continue  # the pool itself may be gone
-        if spec.kind == "dataset" and not locate(spec.path, place.base).exists():
-            continue  # a Hub data set: opening it would go to the network
         try:
+            if spec.kind == "dataset" and is_hub_id(spec, locate(spec.path, place.base)):
+                continue  # opening it would go to the network
             root = open_source(spec, base=place.base, demo_root=place.demo).media_root
         except P2RError:
             continue

@@ -55,6 +55,8 @@ def _source(source: SourceCheck, console: Console) -> None:
     under = f" under {source.media_root}" if source.media_root else ""
     counted = plural(source.rows, "row") + ", " if source.kind != "folder" else ""
     console.print(Text(f"  {counted}{plural(source.files, 'media file')}{under}"), soft_wrap=True)
+    if source.note:
+        console.print(Text(f"  {source.note}"), soft_wrap=True)
     if source.left_out:
         console.print(f"  {plural(source.left_out, 'file')} of other endings left out")
     for kind, stats in (("video", source.videos), ("image", source.images)):

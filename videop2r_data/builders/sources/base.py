@@ -54,6 +54,16 @@ class RowSource(ABC):
     def raw_rows(self) -> Iterator[RawRow]:
         """The rows as they stand in the pool, numbered from 0."""
 
+    @property
+    def note(self) -> str:
+        """What was read from the pool as a whole and the recipe does not say; empty if there is nothing."""
+        if self._counted_from is None:
+            return ""
+        return (
+            f"whole-number answers are indices from {self._counted_from}, as the pool as a whole says "
+            f"(answer_base: {self._counted_from} in the recipe says so without reading it)"
+        )
+
     def headers(self) -> Iterator[tuple[str, Sequence[str]]]:
         """What the pool says of its columns before its first row: place and names; none if only rows do."""
         return iter(())

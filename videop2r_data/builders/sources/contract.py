@@ -49,6 +49,11 @@ class Source(Protocol):
         """Folder that `Sample.path` is relative to; None: no folder was named and none lies near."""
         ...
 
+    @property
+    def note(self) -> str:
+        """What was read from the pool as a whole and the recipe does not say; empty if there is nothing."""
+        ...
+
     def check(self) -> None:
         """Hold the recipe's columns against those of the pool, before the first row.
 

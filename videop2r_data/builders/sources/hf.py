@@ -45,7 +45,7 @@ class DatasetSource(RowSource):
         self._local: LocalFiles | None = None
         where = f"source {spec.name!r}, {spec.path}"
         self._saved = saved_by_datasets(self._place, split=spec.split, where=where)
-        self._on_hub = _is_hub_id(spec, self._place)
+        self._on_hub = is_hub_id(spec, self._place)
         if not self._on_hub and self._saved is None:
             self._local = self._find(spec, base, where)
         if media_root is None and self._local is not None:
@@ -67,7 +67,9 @@ class DatasetSource(RowSource):
         """Folder that `Sample.path` is relative to; media that rows hold are written to one of their own."""
         if not self._looked and self._embedded_root is not None:
             self._looked = True
-            if self._holds_media():
+            # What a build wrote from the Hub is known without asking it again.
+            written = self._on_hub and self._embedded_root.is_dir()
+            if written or self._holds_media():
                 self.embed = EmbeddedMedia(self._embedded_root)
         return self.embed.root if self.embed is not None else self._media_root
 
@@ -155,7 +157,7 @@ class _errors:  # noqa: N801 - used as a statement
         ) from error
 
 
-def _is_hub_id(spec: SourceSpec, place: Path) -> bool:
+def is_hub_id(spec: SourceSpec, place: Path) -> bool:
     """Whether a path means the Hub: `owner/name` that is nothing here and looks like nothing that could be.
 
     Raises:

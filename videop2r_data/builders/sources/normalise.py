@@ -23,6 +23,7 @@ from videop2r_data.builders.sources.references import (
     index_meant,
     option_meant,
     read_reference,
+    whole_number,
 )
 from videop2r_data.schemas.reasons import RejectReason
 from videop2r_data.schemas.recipe import ColumnMapping, SourceSpec
@@ -123,12 +124,15 @@ class Normaliser:
         if isinstance(got, bool) or not isinstance(got, int | float | str) or len(str(got)) > _LONGEST_INDEX:
             return None  # most rows: without a look at their options
         try:
+            reference = read_reference(got, columns.solution)
+            if whole_number(reference) is None:
+                return None
             kind = _one_of(value, columns.problem_type, self.problem_type, PROBLEM_TYPES, "problem_type")
             got_options = _options_of(value, columns.options)
             if columns.options == columns.problem:
                 got_options = split_options(_text(value, columns.problem, needed=True))[1]
             options, labels = read_options(got_options)
-            number = index_meant(read_reference(got, columns.solution), options, labels)
+            number = index_meant(reference, options, labels)
         except (FieldError, OptionsError):
             return None
         choice = kind is ProblemType.MULTIPLE_CHOICE and len(options) > 1

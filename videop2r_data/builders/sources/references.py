@@ -98,7 +98,7 @@ def option_meant(
     """
     letters = [option_letter(option) for option in options]
     text = str(reference).strip()
-    number = _whole(text)
+    number = whole_number(text)
     by_text = _by_text(text, letters, options)
     if answer_base is not None and number is not None:
         return _as_the_recipe_says(number, by_text, letters, answer_base)
@@ -131,7 +131,7 @@ def index_meant(reference: str | int, options: tuple[str, ...], labels: Labels) 
     Beside options that are numbers themselves it may as well be a wrong text, and says nothing.
     """
     text = str(reference).strip()
-    number = _whole(text)
+    number = whole_number(text)
     if number is None or labels is Labels.NUMBERS or _numeric(options):
         return None
     return None if _by_text(text, [option_letter(o) for o in options], options) else number
@@ -152,17 +152,18 @@ def _bad(detail: str) -> FieldError:
     return FieldError(detail, RejectReason.BAD_REFERENCE)
 
 
-def _whole(text: str) -> int | None:
+def whole_number(reference: str | int) -> int | None:
     """A whole number of at most three digits, else None.
 
-    >>> _whole("12"), _whole("-1"), _whole("1.0")
+    >>> whole_number("12"), whole_number(-1), whole_number("1.0")
     (12, None, None)
     """
+    text = str(reference).strip()
     return int(text) if text.isascii() and text.isdigit() and len(text) <= 3 else None
 
 
 def _numeric(options: tuple[str, ...]) -> bool:
-    return any(_whole(option_text(option)) is not None for option in options)
+    return any(whole_number(option_text(option)) is not None for option in options)
 
 
 def _by_text(text: str, letters: list[str], options: tuple[str, ...]) -> list[str]:
