@@ -20,21 +20,32 @@ from pydantic_core import PydanticUndefined
 from videop2r_data.schemas.field_errors import models_in
 from videop2r_data.schemas.judges import JudgesFile
 from videop2r_data.schemas.recipe import Recipe
+from videop2r_data.trainer.run.config import TrainRecipe
 
-PAGE = Path(__file__).resolve().parents[1] / "docs" / "recipe-reference.md"
-HEAD = """# Every setting of a recipe
+DOCS = Path(__file__).resolve().parents[1] / "docs"
+WRITTEN = "Written by `scripts/recipe_reference.py` from the models that read the files, not by hand.\n"
+RECIPES = f"""# Every setting of a recipe
 
-Written by `scripts/recipe_reference.py` from the models that read recipes: do not edit it by hand.
-`p2r-data schema recipe` prints the same as JSON Schema, for editors. How the settings work together:
+{WRITTEN}`p2r-data schema recipe` prints the same as JSON Schema, for editors. How the settings work together:
 [recipes.md](recipes.md), [sources.md](sources.md), [prompts.md](prompts.md).
 """
+TRAINING = f"""# Every setting of a training recipe
+
+{WRITTEN}`p2r-train schema` prints the same as JSON Schema; `--set key.path=value` sets any of them for a run.
+How they work together: [training.md](training.md).
+"""
+PAGES: dict[str, tuple[str, tuple[tuple[str, type[BaseModel]], ...]]] = {
+    "recipe-reference.md": (RECIPES, (("A recipe", Recipe), ("A judges file", JudgesFile))),
+    "training-reference.md": (TRAINING, (("A training recipe", TrainRecipe),)),
+}
 
 
-def page() -> str:
-    """The whole page."""
-    parts = [HEAD]
+def page(name: str) -> str:
+    """One whole page."""
+    head, models = PAGES[name]
+    parts = [head]
     seen: dict[type[BaseModel], str] = {}
-    for title, model in (("A recipe", Recipe), ("A judges file", JudgesFile)):
+    for title, model in models:
         parts.append(f"## {title}\n")
         parts += _sections(model, "", seen)
     return "\n".join(parts)
@@ -112,7 +123,8 @@ def _default(info: FieldInfo) -> str:
     if isinstance(value, bool):
         return f"`{str(value).lower()}`"
     if isinstance(value, BaseModel):
-        return ""
+        own = value.model_dump(mode="json", exclude_defaults=True)
+        return ", ".join(f"`{key}: {one}`" for key, one in own.items())
     if isinstance(value, tuple):
         return f"`[{', '.join(map(str, value))}]`"
     if value == "":
@@ -122,5 +134,6 @@ def _default(info: FieldInfo) -> str:
 
 if __name__ == "__main__":
     if "--check" in sys.argv:
-        sys.exit(PAGE.read_text(encoding="utf-8") != page())
-    PAGE.write_text(page(), encoding="utf-8")
+        sys.exit(any((DOCS / name).read_text(encoding="utf-8") != page(name) for name in PAGES))
+    for name in PAGES:
+        (DOCS / name).write_text(page(name), encoding="utf-8")

@@ -22,6 +22,7 @@ class EvalSpec(Model):
     """How held-out questions are answered and graded."""
 
     sampling: SamplingSpec = PAPER_SAMPLING
+    """How answers are drawn."""
     batch: int = Field(default=8, ge=1)
     """Questions that are answered at a time, per process; changes speed and memory, not the rows."""
     seed: int = Field(default=0, ge=0)

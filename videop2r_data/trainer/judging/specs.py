@@ -21,6 +21,7 @@ class JudgingSpec(Model):
     prompt: str = "judge-v1"
     """Name of a packaged prompt, or path of a text file."""
     temperature: float = Field(default=0.0, ge=0.0, le=2.0)
+    """Of the verdict."""
     max_tokens: int = Field(default=512, ge=16)
     """Tokens of a reply at most."""
     concurrency: int | None = Field(default=None, ge=1, le=4096)

@@ -136,6 +136,7 @@ class ObjectiveSpec(Model):
     """Which rewards reach which tokens; the table stands at the top of the module."""
 
     name: ObjectiveName = "pa-grpo"
+    """Which of the objectives of docs/training.md."""
     temporal: TemporalSpec = TemporalSpec()
     """Settings of `t-grpo`."""
 

@@ -40,12 +40,19 @@ class TrainRecipe(Model):
     train: Literal[1] = 1
     """Version of this format."""
     name: Name
+    """Of the run, and of its folder unless `output` says another."""
     stage: Stage
+    """`sft`: fine-tuning on traces; `rl`: PA-GRPO and its ablations."""
     title: str = ""
+    """Heading of the model card; empty: the name."""
     data: DataSpec
+    """What is trained on."""
     model: PolicySpec
+    """What is trained."""
     optim: OptimSpec = OptimSpec()
+    """AdamW and its learning rate."""
     batch: BatchSpec = BatchSpec()
+    """How many rows make a step."""
     steps: int | None = Field(default=None, ge=1)
     """Steps of the run: one update in SFT, one rollout batch in RL. Set this or `epochs`."""
     epochs: float | None = Field(default=None, gt=0)
@@ -53,12 +60,17 @@ class TrainRecipe(Model):
     precision: Literal["auto", "bf16", "fp32"] = "auto"
     """What is computed in; the weights are held in `model.dtype`. `auto`: bf16 on a GPU that has it."""
     rl: RlSpec = RlSpec()
+    """RL: groups, updates and what becomes of collapsed groups."""
     objective: ObjectiveSpec = ObjectiveSpec()
+    """RL: which rewards reach which tokens."""
     rewards: RewardSpec = RewardSpec()
+    """RL: what is rewarded, and how much."""
     scoring: Policy = Policy()
     """How strict answers are graded: the profile and switches of the validators."""
     loss: LossSpec = LossSpec()
+    """RL: clipping, the KL term, and over what the loss is averaged."""
     sampling: SamplingSpec = SamplingSpec()
+    """RL: how completions are drawn, and by which engine."""
     vllm: VllmSpec = VllmSpec()
     """Of `sampling.backend: vllm` and `vllm-server`."""
     judging: JudgingSpec = JudgingSpec()
@@ -72,9 +84,11 @@ class TrainRecipe(Model):
     eval_every: int = Field(default=0, ge=0)
     """Steps between evaluations; 0: none."""
     save: SaveSpec = SaveSpec()
+    """Checkpoints and recorded samples."""
     trackers: tuple[str, ...] = ()
     """`tensorboard`, `trackio`, `wandb`, beside `metrics.jsonl`, which is always written."""
     seed: int = Field(default=0, ge=0)
+    """Of every draw: order of the data, sampling, new weights."""
     output: str = ""
     """The run's folder; empty: `runs/NAME`."""
 

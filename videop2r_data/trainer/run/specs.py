@@ -15,7 +15,9 @@ class OptimSpec(Model):
     lr: float = Field(default=1e-6, gt=0)
     """Highest learning rate. 1e-6 is that of the recipes the paper follows [method §4]."""
     betas: tuple[float, float] = (0.9, 0.999)
+    """Decay of the running means of gradient and squared gradient."""
     eps: float = Field(default=1e-8, gt=0)
+    """Added to the root of the squared gradient's mean."""
     weight_decay: float = Field(default=0.01, ge=0)
     """On weights; norms and biases are left alone unless `decay_all`."""
     decay_all: bool = False
