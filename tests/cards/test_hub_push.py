@@ -282,7 +282,11 @@ def test_a_single_stumble_of_the_hub_ends_no_push(tmp_path: Path, server: HubSer
     folder = write_release(tmp_path / "made")
     for method, path in STUMBLES:
         server.fail(method, path, status=status)
-    report = push_dataset(folder, REPO, hub=hub(server), tag="v1")
+    said: list[str] = []
+    patient = Hub(server.url, server.token, said.append)
+    report = push_dataset(folder, REPO, hub=patient, tag="v1")
+    what = f"the Hub answered {status}" if status else "the connection broke"
+    assert len(said) >= 5 and all(what in line and "asked again in" in line for line in said)
     repo = server.store.repo("dataset", REPO)
     assert repo.tags == {"v1": report.commit} and len(repo.log) == 2
     shutil.rmtree(folder)

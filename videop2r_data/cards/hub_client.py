@@ -34,17 +34,19 @@ class Hub:
     Attributes:
         endpoint: its URL, None: HF_ENDPOINT or huggingface.co.
         token: never printed: not in `repr`, and cut out of every error; None: anonymous.
+        tell: is told, in a sentence, before every wait for a Hub that stumbled.
     """
 
     endpoint: str | None = None
     token: str | None = field(default=None, repr=False)
+    tell: Callable[[str], object] = field(default=lambda _: None, repr=False, compare=False)
 
     @classmethod
-    def connect(cls, *, endpoint: str | None = None) -> Self:
+    def connect(cls, *, endpoint: str | None = None, tell: Callable[[str], object] = lambda _: None) -> Self:
         """Take the token from HF_TOKEN, its file, or the cached login."""
         from huggingface_hub import get_token
 
-        return cls(endpoint, get_token())
+        return cls(endpoint, get_token(), tell)
 
     @property
     def api(self) -> HfApi:
@@ -90,8 +92,16 @@ class Hub:
                 except Exception as error:
                     if not stumbled(error):
                         raise
-                    time.sleep(pause_asked(error) or pause)
+                    self.wait(error, pause, where)
             return ask()
+
+    def wait(self, error: BaseException, pause: float, where: str) -> None:
+        """Wait before another try, as long as the server asks for, and say so."""
+        seconds = pause_asked(error) or pause
+        status = status_of(error)
+        what = f"the Hub answered {status}" if status else f"the connection broke: {first_line(error)}"
+        self.tell(self.scrub(f"{where}: {what}; asked again in {seconds:g} s"))
+        time.sleep(seconds)
 
     @contextmanager
     def errors(self, where: str) -> Iterator[None]:

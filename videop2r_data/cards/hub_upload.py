@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from videop2r_data import __version__
-from videop2r_data.cards.hub_client import PAUSES_S, Hub, Kind, pause_asked, status_of, stumbled
+from videop2r_data.cards.hub_client import PAUSES_S, Hub, Kind, status_of, stumbled
 from videop2r_data.cards.hub_names import MEDIA
 from videop2r_data.cards.hub_plan import Action, Change, LocalFile, PushPlan, RemoteFile, list_files
 from videop2r_data.errors import HubError
@@ -155,7 +154,7 @@ def _commit(
                 if not stumbled(error) and not (trouble is not None and status_of(error) == _MOVED):
                     raise
                 trouble = error
-            time.sleep(pause_asked(trouble) or pause)
+            hub.wait(trouble, pause, plan.repo)
             now = _head(plan, hub)
             if now != head:
                 _check_made(

@@ -216,7 +216,7 @@ def _connect() -> Any:
     from videop2r_data.cards.hub_client import Hub
 
     disable_progress_bars()  # ours counts all files of a push or pull together
-    return Hub.connect()
+    return Hub.connect(tell=lambda said: err_console().print(said, markup=False, soft_wrap=True))
 
 
 def _verify(folder: Path) -> VerifyReport:
