@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import unicodedata
 from typing import Any
 
 from videop2r_data.cards.card_facts import LOCK, Facts
@@ -19,6 +18,7 @@ from videop2r_data.schemas import ProblemType
 from videop2r_data.schemas.arrow import feature_info
 from videop2r_data.schemas.lock import FIGURES_NAME, BuildLock
 from videop2r_data.schemas.rows import CONFIGS
+from videop2r_data.schemas.visible import visible, visible_line
 
 PAPER = "https://arxiv.org/abs/2511.11113"
 NOT_STATED = "not stated in the recipe"
@@ -103,18 +103,19 @@ def _example(facts: Facts) -> str:
     fields = ",\n".join(
         f"  {json.dumps(name)}: {json.dumps(_cut(value), ensure_ascii=False)}" for name, value in row.items()
     )
-    text = "".join(
-        f"\\u{ord(c):04x}" if unicodedata.category(c) in ("Cf", "Cc", "Co", "Cs") and c != "\n" else c
-        for c in f"{{\n{fields}\n}}"
-    )
+    text = f"{{\n{fields}\n}}"
     fence = "`" * max(3, 1 + max((len(run) for run in re.findall("`+", text)), default=0))
     return f"The first row of `sft`:\n\n{fence}json\n{text}\n{fence}\n"
 
 
 def _cut(value: Any) -> Any:
-    if isinstance(value, str) and len(value) > _CELL_CHARACTERS:
-        return f"{value[:_CELL_CHARACTERS]}… ({len(value):,} characters)"
-    return value
+    """A value as people may see it, not longer than a page can bear."""
+    if isinstance(value, list):
+        return [_cut(item) for item in value]
+    if not isinstance(value, str):
+        return value
+    cut = value if len(value) <= _CELL_CHARACTERS else f"{value[:_CELL_CHARACTERS]}…"
+    return visible(cut) if cut is value else f"{visible(cut)} ({len(value):,} characters)"
 
 
 def _columns(facts: Facts) -> str:
@@ -274,4 +275,4 @@ def _citation(facts: Facts) -> str:
 
 def _bibtex(text: str) -> str:
     """Text from outside as a value that cannot end its entry."""
-    return re.sub(r"[{}\\@`$#%&_^~]", " ", text).strip()
+    return visible_line(re.sub(r"[{}\\@`$#%&_^~]", " ", text))
