@@ -156,22 +156,38 @@ def write_parquet(path: Path, config: str, rows: list[Row], schema: pa.Schema | 
     return FileLock(sha256=hashlib.sha256(data).hexdigest(), bytes=len(data), rows=len(rows))
 
 
-def write_card(folder: Path, rows: Rows) -> None:
+def write_card(folder: Path, rows: Rows, lock: BuildLock) -> None:
+    """What a loader reads, as a build writes it."""
+    files = {name: folder / f"data/{name}-00000.parquet" for name in rows}
     card = {
         "configs": [
-            {"config_name": name, "data_files": [{"split": "train", "path": f"data/{name}-*.parquet"}]}
+            {
+                "config_name": name,
+                "description": f"made; content sha256 {lock.config_digest(name)}",
+                "data_files": [{"split": "train", "path": f"data/{name}-*.parquet"}],
+                **({"default": True} if name == "sft" else {}),
+            }
             for name in rows
         ],
         "dataset_info": [
             {
                 "config_name": name,
                 "features": feature_info(CONFIGS[name]),
-                "splits": [{"name": "train", "num_examples": len(rows[name])}],
+                "splits": [
+                    {"name": "train", "num_examples": len(rows[name]), "num_bytes": text_bytes(files[name])}
+                ],
+                "download_size": files[name].stat().st_size,
+                "dataset_size": text_bytes(files[name]),
             }
             for name in rows
         ],
     }
     (folder / "README.md").write_text(f"---\n{yaml.safe_dump(card)}---\n\nMade up.\n")
+
+
+def text_bytes(path: Path) -> int:
+    meta = pq.read_metadata(path)
+    return sum(meta.row_group(i).total_byte_size for i in range(meta.num_row_groups))
 
 
 def write_lock(folder: Path, lock: BuildLock) -> None:
@@ -189,7 +205,7 @@ def write_ours(
     }
     lock = lock_of(rows, files)
     write_lock(folder, change(lock) if change else lock)
-    write_card(folder, rows)
+    write_card(folder, rows, lock)
     return folder
 
 

@@ -179,7 +179,7 @@ ROW_CORRUPTIONS: list[tuple[str, Callable[[Rows], None], set[str], str]] = [
     ("id that rl does not have", put("sft", 0, sample_id="made/99"), {"not_in_rl"}, "sample_id"),
     ("id twice", twice(), {"duplicate_id", "duplicate_row"}, "sample_id"),
     ("row twice under another id", twice(sample_id="made/77"), {"duplicate_row"}, "output"),
-    ("id in sft and rejected", both(1), {"id_in_two_configs"}, "sample_id"),
+    ("id in sft and rejected", both(1), {"id_in_two_configs", "ledger"}, "sample_id"),
     ("reason of another stage", put("rejected", 0, stage="judge"), {"bad_reason"}, "reason"),
     ("reason unknown", put("rejected", 0, reason="felt_wrong"), {"bad_reason"}, "reason"),
     ("stage unknown", put("rejected", 0, stage="lunch"), {"bad_reason"}, "stage"),
@@ -236,7 +236,7 @@ def test_the_ledger(tmp_path: Path, change: Callable[[BuildLock], BuildLock], fi
 def test_a_row_less_than_lock_and_card_say(tmp_path: Path) -> None:
     folder = write_ours(tmp_path / "made")
     write_parquet(folder / "data/rl-00000.parquet", "rl", valid_rows()["rl"][:-1])
-    assert codes(verify(folder)) == {"file_digest", "lock_rows", "card_count"}
+    assert codes(verify(folder)) == {"file_digest", "lock_rows", "card_count", "ledger"}
 
 
 def test_a_changed_byte_is_seen_by_its_digest(tmp_path: Path) -> None:
@@ -291,7 +291,7 @@ def test_a_lock_with_a_recipe_that_is_none(tmp_path: Path) -> None:
     [
         ("num_examples: 6", "num_examples: 7", "card_count"),
         ("num_examples: 6", "num_examples: six", "card_invalid"),
-        ("config_name: sft\n  features", "config_name: main\n  features", "card_invalid"),
+        ("config_name: sft\n  dataset_size", "config_name: main\n  dataset_size", "card_invalid"),
         ("dtype: float64", "dtype: float32", "card_features"),
         ("---\n", "---\n: [\n", "card_invalid"),
     ],

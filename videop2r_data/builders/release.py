@@ -16,6 +16,7 @@ from videop2r_data.builders.release_read import Batch, first_columns, is_data_fi
 from videop2r_data.errors import SourceError
 from videop2r_data.schemas.lock import BuildLock
 
+CARD, LOCK = "README.md", "build.lock.json"
 Layout = Literal["ours", "official"]
 CONFIG_NAMES = ("sft", "rl", "rejected")
 MAX_TEXT_BYTES = 64 * 2**20
@@ -126,8 +127,8 @@ def open_release(where: str | Path, *, revision: str | None = None) -> Release:
             where=str(where),
             hint="give the folder that holds data/ or the parts themselves",
         )
-    card, card_problem = _read_card(root / "README.md")
-    lock, lock_problem = _read_lock(root / "build.lock.json")
+    card, card_problem = _read_card(root / CARD)
+    lock, lock_problem = _read_lock(root / LOCK)
     declared = _declared_configs(card)
     files = tuple(_describe(p, root, declared) for p in paths)
     known = [f for f in files if f.columns]

@@ -96,7 +96,12 @@ def _one_line(text: str) -> str:
 def _verdict(report: VerifyReport, console: Console) -> None:
     errors = sum(f.count for f in report.findings if f.severity == "error")
     warnings = sum(f.count for f in report.findings if f.severity == "warning")
-    speed = f"{plural(report.rows, 'row')} in {report.seconds:,.1f} s, {report.rows_per_s:,.0f} rows/s"
+    speed = (
+        f"{plural(report.rows, 'row')} in {report.seconds:,.1f} s; {report.rows_per_s:,.0f} rows/s after "
+        f"{report.startup_s:,.1f} s of start-up"
+    )
+    if not report.locked:
+        speed += "; no build.lock.json"
     extra = f", {plural(warnings, 'warning')}" if warnings else ""
     if report.ok:
         console.print(Text("ok", style="bold green") + Text(f"{extra}: {speed}"))

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from pydantic import Field
 
 from videop2r_data.schemas.base import Model
+from videop2r_data.schemas.canonical import digest
 from videop2r_data.schemas.recipe import Recipe
 
+LOCK_VERSION = 1
 AGREEMENT_NAME = "judge-agreement.json"
 """A report of `p2r-data judge-eval` beside the data: what the card says of the judge."""
 CROISSANT_NAME = "croissant.json"
@@ -61,7 +64,7 @@ class FileLock(Model):
 class BuildLock(Model):
     """`build.lock.json`."""
 
-    lock: int = 1
+    lock: int = LOCK_VERSION
     """Version of this format."""
     recipe: dict[str, Any]
     """The recipe with every default written out."""
@@ -75,6 +78,16 @@ class BuildLock(Model):
     ledger: Ledger
     files: dict[str, FileLock]
     """Path relative to the folder -> digest."""
+
+    def config_digest(self, config: str) -> str:
+        """Digest of the digests of a config's files: which rows it holds."""
+        return digest(
+            [
+                [name, file.sha256]
+                for name, file in sorted(self.files.items())
+                if re.fullmatch(rf"data/{re.escape(config)}-\d{{5}}\.parquet", name)
+            ]
+        )
 
     def read_recipe(self) -> Recipe:
         """The recipe; a check that is younger than the lock stays off, as it was for these rows.

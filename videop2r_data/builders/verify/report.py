@@ -35,20 +35,29 @@ class Code(StrEnum):
     BAD_RECORD = "bad_record"
     """A line or an element of a list that is no JSON object."""
     PART_MISSING = "part_missing"
+    PART_EMPTY = "part_empty"
     NO_ROWS = "no_rows"
     SCHEMA_MISMATCH = "schema_mismatch"
     WORKER_CRASH = "worker_crash"
     """Reading this slice killed its process."""
     # lock and card
+    LOCK_MISSING = "lock_missing"
     LOCK_INVALID = "lock_invalid"
+    LOCK_DIGEST = "lock_digest"
+    """Not the lock that the card was made of."""
     FILE_MISSING = "file_missing"
     FILE_UNLISTED = "file_unlisted"
     FILE_DIGEST = "file_digest"
     LOCK_ROWS = "lock_rows"
     LEDGER = "ledger"
+    CARD_MISSING = "card_missing"
     CARD_INVALID = "card_invalid"
+    CARD_CONFIG = "card_config"
+    """A loader would take other files than those of the config, or older rows."""
     CARD_COUNT = "card_count"
     CARD_FEATURES = "card_features"
+    NOT_AS_WRITTEN = "not_as_written"
+    """Not what the maker of the card writes of these files: edited, or made by another version."""
     # one row
     BAD_VALUE = "bad_value"
     """A cell of the wrong type, missing, or outside of its range."""
@@ -136,10 +145,16 @@ class VerifyReport(Model):
     """Only for a release that claims to be the paper's."""
     notes: list[str] = Field(default_factory=list)
     """How open points were read; never a fault."""
+    locked: bool = False
+    """There is a lock, by which a missing file or row would show."""
     ok: bool
     """No finding of severity error."""
     seconds: float
+    """In all."""
+    startup_s: float = 0.0
+    """The part of it before the first row was read: imports, opening files, starting processes."""
     rows_per_s: float
+    """Without the start-up."""
     workers: int
 
 
@@ -172,6 +187,11 @@ class Findings:
         for key, (count, places) in other._seen.items():
             number, mine = self._seen.get(key, (0, []))
             self._seen[key] = (number + count, (mine + places)[:PLACES])
+
+    @property
+    def errors(self) -> bool:
+        """Whether any fault is an error."""
+        return any(severity == "error" for _, severity in self._seen)
 
     def listing(self) -> list[Finding]:
         """Errors first, then by the order of `Code`."""

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import math
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from itertools import pairwise
 from pathlib import Path
 
-from videop2r_data.builders.release import Release, ReleaseFile, missing_parts, open_release
+from videop2r_data.builders.release import LOCK, Release, ReleaseFile, missing_parts, open_release
 from videop2r_data.builders.release_read import parquet_file
+from videop2r_data.builders.verify.card import check_card
 from videop2r_data.builders.verify.cells import check_names, check_schema
+from videop2r_data.builders.verify.lock import NO_LOCK, check_lock
 from videop2r_data.builders.verify.pool import default_workers, run_tasks
 from videop2r_data.builders.verify.report import (
     PAPER_TABLE,
@@ -21,7 +24,7 @@ from videop2r_data.builders.verify.report import (
     nested,
 )
 from videop2r_data.builders.verify.rules import Rules, rules_of
-from videop2r_data.builders.verify.whole import Gathered, check_across, check_card, check_lock, check_repeats
+from videop2r_data.builders.verify.whole import Gathered, check_across, check_repeats
 from videop2r_data.builders.verify.work import Task
 from videop2r_data.errors import SourceError
 from videop2r_data.schemas.reasons import Stage
@@ -29,6 +32,8 @@ from videop2r_data.schemas.sample import safe_relative_path
 
 SLICE_ROWS = 50_000
 """Rows of one task at most: small enough to share the work, large enough that skipped pages cost little."""
+AsWritten = Callable[[Path], Iterable[tuple[str, str, str, str]]]
+"""Folder -> (file, field, what is there, what would be written)."""
 _CLAIMS_PAPER = re.compile(r"videop2r.{0,12}162k", re.IGNORECASE)
 _PAPER_ROWS = 162_062
 
@@ -39,6 +44,7 @@ def verify_release(
     revision: str | None = None,
     workers: int | None = None,
     progress: Callable[[int], None] | None = None,
+    as_written: AsWritten | None = None,
 ) -> VerifyReport:
     """Re-parse and re-score every row of a release and hold every field against every other.
 
@@ -49,28 +55,35 @@ def verify_release(
         revision: commit, tag or branch of a Hub data set.
         workers: processes; None: one per core; 1: in this process.
         progress: called with the rows of each slice that is done.
+        as_written: tells what of the card and what is made with it is not as the program would write it.
 
     Raises:
         SourceError: there is nothing to verify. What is wrong with a release is in the report instead.
     """
-    begin = time.perf_counter()
+    begin = time.monotonic()
     release = open_release(where, revision=revision)
     findings = Findings()
     rules = rules_of(release, findings)
     for name, what in release.problems:
-        code = Code.LOCK_INVALID if name == "build.lock.json" else Code.CARD_INVALID
+        code = Code.LOCK_INVALID if name == LOCK else Code.CARD_INVALID
         findings.add(code, name, got=what, expected="a file that `p2r-data build` wrote")
     for stem, number in missing_parts(release.files):
         findings.add(Code.PART_MISSING, stem, got=f"no part {number}", expected="all parts")
     tasks = [task for file in release.files for task in _plan(release, file, findings)]
     tasks += _digests(release)
     count = workers or default_workers()
-    gathered, file_rows, digests = _gather(tasks, rules, count, findings, progress)
+    gathered, file_rows, digests, first = _gather(tasks, rules, count, findings, progress)
+    _empty_files(release, file_rows, findings)
     duplicates = check_repeats(gathered, release, findings)
     if release.layout == "ours":
         check_across(gathered, findings)
     check_lock(release, gathered, file_rows, digests, findings)
     check_card(release, gathered, findings)
+    if as_written is not None and release.lock is not None and not findings.errors:
+        for file, field, got, expected in as_written(release.root):
+            findings.add(
+                Code.NOT_AS_WRITTEN, file, field=field, got=got, expected=expected, severity="warning"
+            )
     if not sum(file_rows.values()):
         findings.add(Code.NO_ROWS, str(where), got="0 rows", expected="rows")
     return _report(
@@ -80,8 +93,18 @@ def verify_release(
         findings,
         duplicates=duplicates,
         workers=count,
-        seconds=time.perf_counter() - begin,
+        begin=begin,
+        first=first,
     )
+
+
+def _empty_files(release: Release, file_rows: Mapping[str, int], findings: Findings) -> None:
+    """A part without rows: with a lock its count is held against that, and a config may have none."""
+    if release.lock is not None or not any(file_rows.values()):
+        return
+    for file in release.files:
+        if not file.error and not file_rows.get(file.name):
+            findings.add(Code.PART_EMPTY, file.name, got="0 rows", expected="rows")
 
 
 def _plan(release: Release, file: ReleaseFile, findings: Findings) -> list[Task]:
@@ -144,7 +167,9 @@ def _digests(release: Release) -> list[Task]:
 
 def _gather(
     tasks: list[Task], rules: Rules, workers: int, findings: Findings, progress: Callable[[int], None] | None
-) -> tuple[dict[str, Gathered], dict[str, int], dict[str, str]]:
+) -> tuple[dict[str, Gathered], dict[str, int], dict[str, str], float]:
+    """Everything by config, rows and digests by file, and when the first row was read."""
+    first, loading = math.inf, 0.0
     gathered: dict[str, Gathered] = {}
     file_rows: dict[str, int] = {}
     digests: dict[str, str] = {}
@@ -153,11 +178,12 @@ def _gather(
         if not task.config:
             digests[task.name] = tally.sha256
             continue
+        first, loading = min(first, tally.began), max(loading, tally.loading_s)
         gathered.setdefault(task.config, Gathered()).add(task.name, tally)
         file_rows[task.name] = file_rows.get(task.name, 0) + tally.rows
         if progress is not None:
             progress(tally.rows)
-    return gathered, file_rows, digests
+    return gathered, file_rows, digests, first + loading
 
 
 def _report(
@@ -168,8 +194,11 @@ def _report(
     *,
     duplicates: dict[str, int],
     workers: int,
-    seconds: float,
+    begin: float,
+    first: float,
 ) -> VerifyReport:
+    end = time.monotonic()
+    seconds, checking = end - begin, end - min(first, end)
     configs = {name: gathered[name].total.rows for name in release.configs if name in gathered}
     main = gathered.get("sft") or gathered.get("rl")
     table = nested(main.total.table) if main else {}
@@ -177,6 +206,8 @@ def _report(
     rows = sum(configs.values())
     listing = findings.listing()
     notes = [f"{name}: {n:,} rows" for g in gathered.values() for name, n in sorted(g.total.notes.items())]
+    if release.lock is None:
+        notes.insert(0, NO_LOCK)
     if not rules.own:
         notes.append(
             f"no recipe: threshold {rules.spec.threshold}, policy {rules.spec.policy.profile}"
@@ -205,9 +236,11 @@ def _report(
         duplicates=duplicates,
         paper=_paper_difference(release, configs.get("sft", 0), table),
         notes=notes,
-        ok=not any(found.severity == "error" for found in listing),
+        locked=release.lock is not None,
+        ok=not findings.errors,
         seconds=round(seconds, 3),
-        rows_per_s=round(rows / seconds, 1) if seconds else 0.0,
+        startup_s=round(seconds - checking, 3),
+        rows_per_s=round(rows / checking, 1) if checking else 0.0,
         workers=workers,
     )
 

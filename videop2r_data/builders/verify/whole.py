@@ -1,20 +1,16 @@
-"""What only the whole release can show: duplicates, configs against each other, lock and card."""
+"""What only the whole release can show: duplicates, and configs against each other."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping
 
 import numpy as np
 from numpy.typing import NDArray
 
 from videop2r_data.builders.release import Release
-from videop2r_data.builders.verify.report import Code, Findings, Severity, nested
+from videop2r_data.builders.verify.report import Code, Findings, Severity
 from videop2r_data.builders.verify.tally import Tally
-from videop2r_data.schemas.arrow import feature_info
-from videop2r_data.schemas.lock import PREVIEW_CONFIG
-from videop2r_data.schemas.rows import ADDED_LATER, CONFIGS
 
 _U64 = np.dtype("<u8")
 Digests = NDArray[np.uint64]
@@ -142,117 +138,3 @@ def check_across(gathered: Mapping[str, Gathered], findings: Findings) -> None:
             got=f"another question than {where}",
             expected="the same question columns",
         )
-
-
-def check_lock(
-    release: Release,
-    gathered: Mapping[str, Gathered],
-    file_rows: Mapping[str, int],
-    digests: Mapping[str, str],
-    findings: Findings,
-) -> None:
-    """Files, rows and ledger of the lock against what is there."""
-    lock = release.lock
-    if lock is None:
-        return
-    for name, entry in lock.files.items():
-        if name not in digests:
-            findings.add(Code.FILE_MISSING, name, got="no such file", expected="a file, as in the lock")
-        elif digests[name] != entry.sha256 and digests[name]:
-            findings.add(Code.FILE_DIGEST, name, field="sha256", got=digests[name], expected=entry.sha256)
-        if entry.rows is not None and name in file_rows and file_rows[name] != entry.rows:
-            findings.add(
-                Code.LOCK_ROWS, name, field="rows", got=f"{file_rows[name]:,}", expected=f"{entry.rows:,}"
-            )
-    for file in release.files:
-        if file.name not in lock.files:
-            findings.add(
-                Code.FILE_UNLISTED, file.name, got="a data file", expected="none that the lock does not list"
-            )
-    _check_ledger(lock.ledger, gathered, findings)
-
-
-def _check_ledger(ledger: Any, gathered: Mapping[str, Gathered], findings: Findings) -> None:
-    empty = Tally()
-    sft = gathered["sft"].total if "sft" in gathered else empty
-    rejected = gathered["rejected"].total if "rejected" in gathered else empty
-    pairs: list[tuple[str, Any, Any]] = [
-        ("rows_in", ledger.rows_in, ledger.kept + ledger.rejected + ledger.failed),
-        ("kept", ledger.kept, sft.rows),
-    ]
-    if "rejected" in gathered or ledger.rejected + ledger.failed:
-        pairs.append(("rejected + failed", ledger.rejected + ledger.failed, rejected.rows))
-        pairs += [(name, getattr(ledger, name), rejected.outcomes[name]) for name in ("rejected", "failed")]
-        pairs.append(
-            ("reasons", dict(sorted(ledger.reasons.items())), dict(sorted(rejected.reasons.items())))
-        )
-    table = nested(Counter({(d, p): n for d, row in ledger.table.items() for p, n in row.items() if n}))
-    pairs.append(("table", table, nested(sft.table)))
-    for name, said, counted in pairs:
-        if said != counted:
-            findings.add(
-                Code.LEDGER,
-                "build.lock.json",
-                field=f"ledger.{name}",
-                got=_unlike(said, counted),
-                expected=_unlike(counted, said),
-            )
-
-
-def _unlike(one: Any, other: Any) -> Any:
-    """The part of a mapping in which it differs from another; other values as they are."""
-    if isinstance(one, dict) and isinstance(other, dict):
-        return {key: one.get(key) for key in sorted({*one, *other}) if one.get(key) != other.get(key)}
-    return one
-
-
-def check_card(release: Release, gathered: Mapping[str, Gathered], findings: Findings) -> None:
-    """Counts and features of the card's `dataset_info`: `datasets` enforces them for every user."""
-    if release.layout == "official" or release.card is None:
-        return
-    infos = release.card.get("dataset_info")
-    if infos is None:
-        return
-    for info in infos if isinstance(infos, list) else [infos]:
-        config = info.get("config_name") if isinstance(info, dict) else None
-        if config == PREVIEW_CONFIG:
-            continue  # a push made it for the viewer of the Hub; its rows are those of `sft`
-        if config not in CONFIGS:
-            findings.add(
-                Code.CARD_INVALID, "README.md", field="dataset_info", got=config, expected=" | ".join(CONFIGS)
-            )
-            continue
-        rows = gathered[config].total.rows if config in gathered else 0
-        said = _counts(info.get("splits"))
-        if said is None:
-            findings.add(
-                Code.CARD_INVALID,
-                "README.md",
-                field=f"{config}.splits",
-                got=info.get("splits"),
-                expected="counts",
-            )
-        elif said != rows:
-            findings.add(
-                Code.CARD_COUNT, "README.md", field=f"{config}.num_examples", got=said, expected=rows
-            )
-        features = info.get("features")
-        later = ADDED_LATER.get(config, {})
-        want = feature_info(CONFIGS[config])
-        earlier = [info for info in want if info["name"] not in later]
-        if features is not None and features not in (want, earlier):
-            findings.add(
-                Code.CARD_FEATURES,
-                "README.md",
-                field=f"{config}.features",
-                got=features,
-                expected="those of the row model",
-            )
-
-
-def _counts(splits: Any) -> int | None:
-    if not isinstance(splits, Sequence) or isinstance(splits, str):
-        return None
-    numbers = [s.get("num_examples") if isinstance(s, dict) else None for s in splits]
-    known = [n for n in numbers if isinstance(n, int)]
-    return sum(known) if len(known) == len(numbers) else None

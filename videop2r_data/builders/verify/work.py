@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+import importlib
+import sys
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,8 +20,10 @@ from videop2r_data.builders.verify.rules import Rules
 from videop2r_data.builders.verify.sft import check_sft
 from videop2r_data.builders.verify.tally import Tally
 from videop2r_data.errors import SourceError
+from videop2r_data.schemas.sample import ProblemType
 
 BATCH_ROWS = 512
+_ROUGE = "rouge_score.rouge_scorer"
 ARROW_ROWS = 1024
 """Rows of a batch that is looked at as a whole."""
 _CHECKS = {"sft": check_sft, "rl": check_rl, "rejected": check_rejected}
@@ -56,6 +61,8 @@ def run_task(task: Task, rules: Rules, stopped: Callable[[], bool] = lambda: Fal
         stopped: asked between batches; True ends the task early, its tally is then of no use.
     """
     tally = Tally()
+    importlib.import_module("pyarrow.parquet")
+    tally.began = time.monotonic()
     try:
         if task.config:
             _check_rows(task, rules, tally, stopped)
@@ -74,6 +81,14 @@ def run_task(task: Task, rules: Rules, stopped: Callable[[], bool] = lambda: Fal
     return tally
 
 
+def _load_for(problem_types: Sequence[object], tally: Tally) -> None:
+    """Load what only free text is scored with; the first time takes seconds, which are no work on rows."""
+    if _ROUGE not in sys.modules and ProblemType.FREE_FORM in problem_types:
+        begin = time.monotonic()
+        importlib.import_module(_ROUGE)
+        tally.loading_s += time.monotonic() - begin
+
+
 def _check_rows(task: Task, rules: Rules, tally: Tally, stopped: Callable[[], bool]) -> None:
     official = rules.layout == "official"
     if task.exact and task.config == "sft" and task.path.name.endswith(".parquet"):
@@ -81,6 +96,7 @@ def _check_rows(task: Task, rules: Rules, tally: Tally, stopped: Callable[[], bo
             if stopped():
                 return
             tally.rows += part.num_rows
+            _load_for(part.column("problem_type").unique().to_pylist(), tally)
             check_sft_arrow(start, part, task.name, rules, tally)
         return
     columns = COLUMNS if official else None
@@ -94,6 +110,7 @@ def _check_rows(task: Task, rules: Rules, tally: Tally, stopped: Callable[[], bo
             tally.findings.add(Code.BAD_RECORD, task.name, row, got=what, expected="a JSON object")
         if not batch.index:
             continue
+        _load_for(batch.columns.get("problem_type", ()), tally)
         if official:
             check_official(batch, task.config, task.name, rules, tally)
             continue
