@@ -22,7 +22,7 @@ from tests.builders.release_rows import (
     write_ours,
     write_parquet,
 )
-from videop2r_data.builders.verify import Code, VerifyReport, verify_release
+from videop2r_data.builders.verify import Code, VerifyReport, verify_release, work
 from videop2r_data.schemas.arrow import arrow_schema
 from videop2r_data.schemas.lock import BuildLock, FileLock
 from videop2r_data.schemas.rows import ADDED_LATER, SftRow
@@ -365,3 +365,12 @@ def test_findings_count_all_and_keep_the_first_places(tmp_path: Path) -> None:
     (finding,) = verify(tmp_path / "made").findings
     assert finding.count == 40
     assert [place.row for place in finding.places] == [0, 1, 2, 3, 4]
+
+
+def test_imports_are_no_work_on_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "p2r_slow_import.py").write_text("import time\ntime.sleep(0.3)\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(work, "_ALWAYS", ("p2r_slow_import",))
+    report = verify(write_ours(tmp_path / "made"))
+    assert report.startup_s >= 0.3 and report.seconds >= 0.3
+    assert report.rows / report.rows_per_s <= report.seconds - 0.3 + 0.001

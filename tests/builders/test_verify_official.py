@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.builders.release_rows import Row, official_rows, write_official
-from videop2r_data.builders.verify import VerifyReport, verify_release
+from videop2r_data.builders.verify import Code, VerifyReport, verify_release
 from videop2r_data.builders.verify.official import parse_options, parse_reward
 
 
@@ -132,3 +133,16 @@ def test_a_list_written_as_python_text_is_read_back(options: list[str]) -> None:
 )
 def test_hostile_option_texts(text: str) -> None:
     assert parse_options(text) is None
+
+
+def test_a_part_without_rows_is_found(tmp_path: Path) -> None:
+    folder = write_official(tmp_path, official_rows())
+    part = next(p for p in sorted(folder.iterdir()) if ".part" in p.name)
+    for content in (b"", b"[]", b"\n\n"):
+        part.write_bytes(gzip.compress(content))
+        report = verify_release(folder, workers=1)
+        codes = {found.code for found in report.findings if found.severity == "error"}
+        assert codes & {Code.PART_EMPTY, Code.FILE_UNREADABLE}, content
+        assert not report.ok
+    part.write_bytes(b"")
+    assert not verify_release(folder, workers=1).ok

@@ -93,6 +93,22 @@ def merged_body(parts: Mapping[str, str], old: str, first_line: str = "") -> str
     return "\n".join(head) + "\n\n" + "\n\n".join(texts) + "\n"
 
 
+def part_texts(body: str) -> dict[str, str]:
+    """The text of each marked part of a body; of one that stands twice, the first."""
+    found: dict[str, list[str]] = {}
+    inside: list[str] | None = None
+    for line in body.split("\n"):
+        mark = _MARK.fullmatch(line.strip())
+        if mark is None:
+            if inside is not None:
+                inside.append(line)
+            continue
+        inside = None
+        if mark[1] == "begin" and mark[2] not in found:
+            inside = found[mark[2]] = []
+    return {name: "\n".join(lines) for name, lines in found.items()}
+
+
 def _pieces(body: str) -> list[tuple[str, str]]:
     """(name, text) of the marked parts and, with an empty name, of what a person wrote between them."""
     out: list[tuple[str, str]] = []

@@ -14,10 +14,11 @@ from videop2r_data.cli.output import print_json
 def run_verify(where: str, *, revision: str | None, workers: int, as_json: bool) -> None:
     """Check every row."""
     from videop2r_data.builders.verify import verify_release
+    from videop2r_data.cards.card_check import as_written
     from videop2r_data.cli.render_verify import render_report
 
     with err_console().status("verifying"):
-        report = verify_release(where, revision=revision, workers=workers or None)
+        report = verify_release(where, revision=revision, workers=workers or None, as_written=as_written)
     if as_json:
         print_json(report.model_dump(mode="json"))
     else:

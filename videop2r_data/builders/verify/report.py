@@ -152,7 +152,7 @@ class VerifyReport(Model):
     seconds: float
     """In all."""
     startup_s: float = 0.0
-    """The part of it before the first row was read: imports, opening files, starting processes."""
+    """The part of it for imports, for starting processes, and for waiting for them."""
     rows_per_s: float
     """Without the start-up."""
     workers: int

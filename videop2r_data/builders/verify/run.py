@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -72,13 +71,15 @@ def verify_release(
     tasks = [task for file in release.files for task in _plan(release, file, findings)]
     tasks += _digests(release)
     count = workers or default_workers()
-    gathered, file_rows, digests, first = _gather(tasks, rules, count, findings, progress)
+    gathered, file_rows, digests, busy = _gather(tasks, rules, count, findings, progress)
+    compare = time.monotonic()
     _empty_files(release, file_rows, findings)
     duplicates = check_repeats(gathered, release, findings)
     if release.layout == "ours":
         check_across(gathered, findings)
     check_lock(release, gathered, file_rows, digests, findings)
     check_card(release, gathered, findings)
+    checking = busy + time.monotonic() - compare
     if as_written is not None and release.lock is not None and not findings.errors:
         for file, field, got, expected in as_written(release.root):
             findings.add(
@@ -93,8 +94,8 @@ def verify_release(
         findings,
         duplicates=duplicates,
         workers=count,
-        begin=begin,
-        first=first,
+        seconds=time.monotonic() - begin,
+        checking=checking,
     )
 
 
@@ -168,22 +169,22 @@ def _digests(release: Release) -> list[Task]:
 def _gather(
     tasks: list[Task], rules: Rules, workers: int, findings: Findings, progress: Callable[[int], None] | None
 ) -> tuple[dict[str, Gathered], dict[str, int], dict[str, str], float]:
-    """Everything by config, rows and digests by file, and when the first row was read."""
-    first, loading = math.inf, 0.0
+    """Everything by config, rows and digests by file, and the seconds that the busiest process worked."""
+    busy: dict[int, float] = {}
     gathered: dict[str, Gathered] = {}
     file_rows: dict[str, int] = {}
     digests: dict[str, str] = {}
     for task, tally in zip(tasks, run_tasks(tasks, rules, workers), strict=True):
         findings.merge(tally.findings)
+        busy[tally.process] = busy.get(tally.process, 0.0) + tally.busy_s
         if not task.config:
             digests[task.name] = tally.sha256
             continue
-        first, loading = min(first, tally.began), max(loading, tally.loading_s)
         gathered.setdefault(task.config, Gathered()).add(task.name, tally)
         file_rows[task.name] = file_rows.get(task.name, 0) + tally.rows
         if progress is not None:
             progress(tally.rows)
-    return gathered, file_rows, digests, first + loading
+    return gathered, file_rows, digests, max(busy.values(), default=0.0)
 
 
 def _report(
@@ -194,11 +195,9 @@ def _report(
     *,
     duplicates: dict[str, int],
     workers: int,
-    begin: float,
-    first: float,
+    seconds: float,
+    checking: float,
 ) -> VerifyReport:
-    end = time.monotonic()
-    seconds, checking = end - begin, end - min(first, end)
     configs = {name: gathered[name].total.rows for name in release.configs if name in gathered}
     main = gathered.get("sft") or gathered.get("rl")
     table = nested(main.total.table) if main else {}
@@ -239,7 +238,7 @@ def _report(
         locked=release.lock is not None,
         ok=not findings.errors,
         seconds=round(seconds, 3),
-        startup_s=round(seconds - checking, 3),
+        startup_s=round(max(0.0, seconds - checking), 3),
         rows_per_s=round(rows / checking, 1) if checking else 0.0,
         workers=workers,
     )

@@ -28,10 +28,10 @@ class Tally:
         self.ids = bytearray()
         self.contents = bytearray()
         self.questions = bytearray()
-        self.began = 0.0
-        """When its first row was about to be read, by the monotonic clock that all processes share."""
-        self.loading_s = 0.0
-        """Seconds of it that went into imports."""
+        self.busy_s = 0.0
+        """Seconds that reading and checking took, without imports."""
+        self.process = 0
+        """Which process did it."""
         self.sha256 = ""
         """Of a whole file, for a digest task."""
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import importlib
+import os
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,6 +26,8 @@ from videop2r_data.schemas.sample import ProblemType
 
 BATCH_ROWS = 512
 _ROUGE = "rouge_score.rouge_scorer"
+_ALWAYS = ("pyarrow.parquet", "pandas", "numpy")
+"""What reading rows imports: Arrow looks for pandas at its first conversion. Start-up, no work on rows."""
 ARROW_ROWS = 1024
 """Rows of a batch that is looked at as a whole."""
 _CHECKS = {"sft": check_sft, "rl": check_rl, "rejected": check_rejected}
@@ -61,8 +65,10 @@ def run_task(task: Task, rules: Rules, stopped: Callable[[], bool] = lambda: Fal
         stopped: asked between batches; True ends the task early, its tally is then of no use.
     """
     tally = Tally()
-    importlib.import_module("pyarrow.parquet")
-    tally.began = time.monotonic()
+    for name in _ALWAYS:
+        with suppress(ImportError):
+            importlib.import_module(name)
+    begin = time.monotonic()
     try:
         if task.config:
             _check_rows(task, rules, tally, stopped)
@@ -78,6 +84,8 @@ def run_task(task: Task, rules: Rules, stopped: Callable[[], bool] = lambda: Fal
             got=message,
             expected="a file that reads to its end",
         )
+    tally.busy_s += time.monotonic() - begin
+    tally.process = os.getpid()
     return tally
 
 
@@ -86,7 +94,7 @@ def _load_for(problem_types: Sequence[object], tally: Tally) -> None:
     if _ROUGE not in sys.modules and ProblemType.FREE_FORM in problem_types:
         begin = time.monotonic()
         importlib.import_module(_ROUGE)
-        tally.loading_s += time.monotonic() - begin
+        tally.busy_s -= time.monotonic() - begin
 
 
 def _check_rows(task: Task, rules: Rules, tally: Tally, stopped: Callable[[], bool]) -> None:
