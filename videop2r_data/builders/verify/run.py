@@ -204,14 +204,6 @@ def _report(
     rejected = gathered["rejected"].total if "rejected" in gathered else None
     rows = sum(configs.values())
     listing = findings.listing()
-    notes = [f"{name}: {n:,} rows" for g in gathered.values() for name, n in sorted(g.total.notes.items())]
-    if release.lock is None:
-        notes.insert(0, NO_LOCK)
-    if not rules.own:
-        notes.append(
-            f"no recipe: threshold {rules.spec.threshold}, policy {rules.spec.policy.profile}"
-            + (" or robust, rewards compared within 0.005" if rules.layout == "official" else "")
-        )
     stages = [stage.value for stage in Stage]
     reasons = sorted(
         rejected.reasons.items() if rejected else [],
@@ -234,7 +226,7 @@ def _report(
         findings=listing,
         duplicates=duplicates,
         paper=_paper_difference(release, configs.get("sft", 0), table),
-        notes=notes,
+        notes=_notes(release, rules, gathered),
         locked=release.lock is not None,
         ok=not findings.errors,
         seconds=round(seconds, 3),
@@ -242,6 +234,18 @@ def _report(
         rows_per_s=round(rows / checking, 1) if checking else 0.0,
         workers=workers,
     )
+
+
+def _notes(release: Release, rules: Rules, gathered: dict[str, Gathered]) -> list[str]:
+    notes = [f"{name}: {n:,} rows" for g in gathered.values() for name, n in sorted(g.total.notes.items())]
+    if release.lock is None:
+        notes.insert(0, NO_LOCK)
+    if not rules.own:
+        notes.append(
+            f"no recipe: threshold {rules.spec.threshold}, policy {rules.spec.policy.profile}"
+            + (" or robust, rewards compared within 0.005" if rules.layout == "official" else "")
+        )
+    return notes
 
 
 def _paper_difference(
