@@ -101,6 +101,22 @@ def test_a_pilot_without_any_answer_fails_and_names_the_reason(tmp_path: Path) -
         asyncio.run(refused())
 
 
+def test_a_pilot_after_a_mended_server_asks_again_what_was_refused(tmp_path: Path) -> None:
+    write_pool(tmp_path, [question(i) for i in range(9)])
+
+    async def pilot(**server: Any) -> tuple[Estimate, int]:
+        async with FakeServer(**server) as fake:
+            place = Workspace.at(tmp_path / "set", base=tmp_path)
+            return await estimate(recipe(fake), place, pilot=4, observer=Silent()), fake.requests
+
+    with pytest.raises(BackendError):
+        asyncio.run(pilot(script=lambda _: Reply(status=400)))
+    found, requests = asyncio.run(pilot())
+    assert found.ok and found.pilot_kept > 0 and requests == 8
+    _, requests = asyncio.run(pilot())
+    assert requests == 0, "what was answered is not asked again"
+
+
 def test_a_pilot_that_kept_nothing_says_why_and_is_not_ok(tmp_path: Path) -> None:
     write_pool(tmp_path, [question(i) for i in range(9)])
 

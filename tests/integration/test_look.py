@@ -156,7 +156,14 @@ def test_an_empty_answer_a_text_without_template_and_one_without_verdict(tmp_pat
     report, _, _ = looked(tmp_path, script=lambda c: Reply(body=null) if c.body["model"] == "g" else None)
     generate, judge = servers(report)
     found = faults(generate.findings)["call"]
-    assert "empty" in found.message and "reasoning" in found.hint and judge.ok
+    assert "empty" in found.message and "(curl)" in found.hint and judge.ok
+    thought = (
+        b'{"model":"g","choices":[{"message":{"content":"</think><answer>A</answer>",'
+        b'"reasoning_content":"<observation>o</observation><think>"},"finish_reason":"stop"}]}'
+    )
+    report, _, _ = looked(tmp_path, script=lambda c: Reply(body=thought) if c.body["model"] == "g" else None)
+    found = faults(servers(report)[0].findings)["call"]
+    assert "taken for reasoning" in found.message and "--reasoning-parser" in found.hint and not report.ok
     report, _, _ = looked(tmp_path, answer=lambda _: "I think it is A.")
     generate, judge = servers(report)
     assert "no process-aware trace" in odd(generate.findings)["trace"].message

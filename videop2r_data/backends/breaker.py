@@ -35,6 +35,7 @@ _ADVICE: dict[Useless, str] = {
     "filtered": "use another model, or look at the pool: p2r-data show",
     "reasoning": _PARSER,
     "no_verdict": "use a judge that follows the prompt, or a prompt that asks for <judgement>Yes</judgement>",
+    "failed": "look at the server and at `base_url`",
 }
 
 
@@ -76,6 +77,22 @@ def useless_verdict(completion: Completion) -> tuple[Useless, str] | None:
     ):
         return "no_verdict", " ".join(completion.text.split())[:200]
     return useless
+
+
+def advice_on(kind: Useless, words: str) -> str:
+    """What to change about calls that came to nothing in this way.
+
+    Args:
+        kind: how.
+        words: what the server said, or what `useless_reply` found.
+    """
+    if kind == "refused":
+        return what_to_change(words)
+    if kind == "empty":
+        if "cut" in words:
+            return f"raise max_tokens: the model thinks until it is cut. Or {_PARSER}"
+        return _PARSER if words else "look at one reply of the server by hand (curl), and at its log"
+    return _ADVICE[kind]
 
 
 class Breaker:
@@ -141,7 +158,7 @@ class Breaker:
         said = f"; the last: {self._words}" if self._words else ""
         raise BackendError(
             f"{self.name}: {self.in_a_row} calls in a row {_WHAT[kind]}{said}",
-            hint="\n".join((self._advice(kind), self._go_on(kind))),
+            hint="\n".join((advice_on(kind, self._words), self._go_on(kind))),
         )
 
     def _go_on(self, kind: Useless) -> str:
@@ -151,17 +168,6 @@ class Breaker:
             f"then run the same command with --retry {_RETRY[kind]}: these calls are made again\n"
             "if the rows are at fault and not the server, go on with --keep-going"
         )
-
-    def _advice(self, kind: Useless) -> str:
-        if kind == "refused":
-            return what_to_change(self._words)
-        if kind == "empty":
-            if "cut" in self._words:
-                return f"raise max_tokens: the model thinks until it is cut. Or {_PARSER}"
-            return (
-                _PARSER if self._words else "look at one reply of the server by hand (curl), and at its log"
-            )
-        return _ADVICE[kind]
 
 
 _RETRY: dict[Useless, str] = {

@@ -206,11 +206,12 @@ class OpenAIBackend:
                 ) as response,
             ):
                 body = await _read(response)
-        except TimeoutError:
-            raise TransientError(f"no answer from {self._shown} within {LIST_S:g} s") from None
+        except TimeoutError:  # that of connecting too
+            raise TransientError(f"no answer from {self._shown} within {LIST_S:g} s", away=True) from None
         except (aiohttp.ClientError, OSError) as error:
             raise TransientError(
-                f"connection to {self._shown} failed: {self._clean(f'{type(error).__name__}: {error}')}"
+                f"connection to {self._shown} failed: {self._clean(f'{type(error).__name__}: {error}')}",
+                away=isinstance(error, aiohttp.ClientConnectorError),
             ) from None
         if response.status == 200:
             return parse_models(_decode(body))

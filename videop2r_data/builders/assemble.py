@@ -41,6 +41,7 @@ class Parts:
         shard: work on this share of the pool only.
         stop: when it is asked, waits end and no further call is made.
         keep_going: do not stop for refusals and useless replies in a row.
+        forgive: ask again what an earlier run was refused, or got an empty reply to.
         tell: is told why a call is tried again.
     """
 
@@ -55,6 +56,7 @@ class Parts:
         shard: Shard | None = None,
         stop: Stop | None = None,
         keep_going: bool = False,
+        forgive: bool = False,
         tell: Callable[[str], None] | None = None,
     ) -> None:
         self.recipe = recipe
@@ -64,6 +66,7 @@ class Parts:
         self._kept: list[Sample | BadRow] | None = None
         self._tell = tell
         self._keep_going = keep_going
+        self._forgive = forgive
         self.money = Money(journal, recipe.max_cost)
         self.requests = RequestBuilder(recipe, place.base)
         self.sampler = LazyPool(recipe.media, wanted_frames(recipe)) if live else None
@@ -145,6 +148,7 @@ class Parts:
             journal=self.journal,
             money=self.money,
             breaker=self._breaker(step),
+            forgive=self._forgive,
             tell=self._tell,
         )
 

@@ -106,6 +106,7 @@ async def estimate(
             live=pilot > 0,
             batches=False,
             stop=stop,
+            forgive=True,  # a pilot asks how the servers answer now, not what they refused last time
             tell=observer.wait,
         )
         try:

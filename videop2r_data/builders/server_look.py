@@ -27,7 +27,7 @@ from videop2r_data.builders.findings import (
     of_error,
 )
 from videop2r_data.builders.requests import RequestBuilder
-from videop2r_data.builders.trial import one_call, patiently, read_trace, read_verdict, unreachable
+from videop2r_data.builders.trial import one_call, patiently, read_trace, read_verdict, unanswered
 from videop2r_data.builders.trial_room import look_at_room
 from videop2r_data.builders.trial_rows import TrialRows
 from videop2r_data.builders.workspace import Workspace
@@ -142,8 +142,10 @@ class _Server:
         except AuthError as error:  # a key may be allowed to call a model and not to list them
             self._note("models", "note", f"the server does not list its models to this key: {error.message}")
         except TransientError as error:
-            self.findings.append(of_error("server", error, hint=unreachable(self.spec)))
-            return
+            if error.away:
+                self.findings.append(of_error("server", error, hint=unanswered(self.spec, error)))
+                return
+            self._note("models", "note", f"the server does not list its models: {error.message}")
         if isinstance(backend, KnowsContext):
             self.context = backend.context
         try:

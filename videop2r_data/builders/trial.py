@@ -8,10 +8,10 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from videop2r_data.backends.advice import what_to_change
+from videop2r_data.backends.breaker import Useless, advice_on, useless_reply, useless_trace, useless_verdict
 from videop2r_data.backends.pricing import cost_usd
-from videop2r_data.builders.findings import Finding, TrialCall, of_error
-from videop2r_data.errors import AuthError, RefusedError, TransientError
+from videop2r_data.builders.findings import Finding, State, TrialCall, of_error
+from videop2r_data.errors import AuthError, BackendError, RefusedError, TransientError
 from videop2r_data.schemas import Sample
 from videop2r_data.schemas.calls import Backend, Completion, Frames, Request
 from videop2r_data.schemas.recipe import BackendSpec, VerifySpec
@@ -21,6 +21,11 @@ TRIES = 3
 MAX_WAIT_S = 5.0
 """Between two tries: whoever looks at a server does not wait as long as a build does."""
 SHOWN_CHARS = 300
+_USELESS: dict[Useless, str] = {
+    "empty": "the answer is empty: every row would be lost",
+    "reasoning": "the first part of the trace was taken for reasoning: every row would be lost",
+    "filtered": "the model declined to answer",
+}
 Result = TypeVar("Result")
 
 
@@ -73,15 +78,11 @@ async def one_call(
     try:
         completion = await patiently(lambda: backend.complete(request, frames))
     except RefusedError as error:
-        told = Finding(
-            about="call",
-            state="error",
-            message=f"refused ({what}): {error.message}",
-            hint=error.hint or what_to_change(error.message),
-        )
-        return Trial(findings=[told])
+        hint = error.hint or advice_on("refused", error.message)
+        message = f"refused ({what}): {error.message}"
+        return Trial(findings=[Finding(about="call", state="error", message=message, hint=hint)])
     except (TransientError, AuthError) as error:
-        return Trial(findings=[of_error("call", error, hint=unreachable(spec))])
+        return Trial(findings=[of_error("call", error, hint=unanswered(spec, error))])
     usage = completion.usage
     call = TrialCall(
         data_type=frames.record.data_type if frames else "text",
@@ -97,8 +98,10 @@ async def one_call(
     return Trial(completion, call, _reply(completion, request, what))
 
 
-def unreachable(spec: BackendSpec) -> str:
-    """Advice for a server that gave no answer."""
+def unanswered(spec: BackendSpec, error: BackendError) -> str:
+    """Advice for a call that got no answer."""
+    if not getattr(error, "away", False):
+        return "the server is there and gave no answer: look at its log, then ask again"
     if spec.base_url:
         return "start the server, or correct base_url; if it is loading its model, wait and ask again"
     return "look at the connection to the service, then ask again"
@@ -106,22 +109,13 @@ def unreachable(spec: BackendSpec) -> str:
 
 def _reply(completion: Completion, request: Request, what: str) -> list[Finding]:
     """Faults that any answer may have."""
-    if completion.finish_reason == "content_filter":
-        hint = "try another row or another model; a build keeps such rows in `rejected`"
-        return [Finding(about="call", state="warning", message="the model declined to answer", hint=hint)]
+    useless = (useless_trace if request.purpose == "generate" else useless_reply)(completion)
+    if useless is not None:
+        kind, words = useless
+        state: State = "warning" if kind == "filtered" else "error"
+        message = f"{_USELESS.get(kind, kind)} ({'; '.join(filter(None, (what, words)))})"
+        return [Finding(about="call", state=state, message=message, hint=advice_on(kind, words))]
     cut = completion.finish_reason == "length"
-    if not completion.text.strip():
-        spent = f"{completion.usage.output_tokens:,} tokens were written all the same"
-        return [
-            Finding(
-                about="call",
-                state="error",
-                message=f"the answer is empty ({what}; {spent}): every row would be lost",
-                hint="the text may lie in reasoning_content: start the server without --reasoning-parser, or "
-                "switch thinking off, e.g. extra.body.chat_template_kwargs.enable_thinking: false"
-                + ("; or raise max_tokens: thinking used all of them" if cut else ""),
-            )
-        ]
     found = [Finding(about="call", state="ok", message=f"answered ({what})")]
     if cut:
         limit = request.params.max_tokens
@@ -144,7 +138,7 @@ def read_trace(
     Args:
         whole: the call had every frame, so that its score means something.
     """
-    if not completion.text.strip():
+    if useless_trace(completion) is not None:
         return [], ""
     verified = verify_completion(completion.text, sample, spec)
     if verified.trace is None:
@@ -165,17 +159,11 @@ def read_trace(
 
 def read_verdict(completion: Completion) -> list[Finding]:
     """What step 3 says of a judge's answer."""
-    if not completion.text.strip():
-        return []
-    verdict = parse_judgement(completion.text).verdict
-    if verdict is not None:
+    useless = useless_verdict(completion)
+    if useless is None:
+        verdict = parse_judgement(completion.text, finish_reason=completion.finish_reason).verdict
         return [Finding(about="verdict", state="ok", message=f"a verdict: {verdict}")]
-    return [
-        Finding(
-            about="verdict",
-            state="warning",
-            message="the answer holds no verdict",
-            hint="look at the reply: another judge, or a prompt file that asks more plainly for "
-            "<judgement>Yes</judgement>",
-        )
-    ]
+    if useless[0] != "no_verdict":
+        return []  # told as a fault of the call
+    hint = advice_on(*useless)
+    return [Finding(about="verdict", state="warning", message="the answer holds no verdict", hint=hint)]
