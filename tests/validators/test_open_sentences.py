@@ -41,6 +41,26 @@ TAKEN_BACK = (
 """What goes to another option, which stands for `?`."""
 
 
+HAN = ("A. 红色", "B. 蓝色", "C. 绿色")
+HAN_CLAIMS = ("答案是B", "正确答案是B", "答案是蓝色", "选B", "我选择B", "B是正确的", "选项B正确", "答案：B")
+HAN_OPEN = (
+    "如果下雨，{}。", "除非下雨，{}。", "也许{}。", "可能{}。", "{}吗？", "{}，对吗？", "是不是{}？", "并非{}。", "不能说{}。",
+    "{}是错的。", "{}，这是错误的。", "{}。不对。", "{}。错了。", "我怀疑{}。", "我不确定{}。", "不确定{}", "有人说{}。",
+    "我以为{}。", "{}，但不一定。", "{}。等等，不是。", "{}或C。", "{}或者C。", "{}和C。", "{}、C。", "{}，也可能是C。",
+    "{}。也可能是C。", "{}。其实是C。", "{}。不，是C。", "{}。不，C。", "既不是{}也不是C。", "要么{}要么C。", "{}还是C？",
+    "C正确，{}。", "假设{}。", "最初{}。", "难道{}？", "{}，大概。", "{}，应该不是。", "问题是{}是否正确。",
+)  # fmt: skip
+KANJI = ("A. 赤", "B. 青", "C. 緑")
+KANJI_CLAIMS = ("答えはB", "正解はB", "答えは青", "Bを選びます", "Bが正解", "Bが正しい", "答え：B")
+KANJI_OPEN = (
+    "もし雨なら、{}です。", "たぶん{}です。", "おそらく{}です。", "{}ですか？", "{}でしょうか。", "{}ではない。", "{}ではありません。",
+    "{}とは限りません。", "{}かもしれない。", "{}だと思われる。", "{}は間違いです。", "{}というのは間違いです。", "{}です。違う。",
+    "{}です。いや、違います。", "{}です。しかし違うかもしれない。", "{}かCです。", "{}またはCです。", "{}とCです。", "{}、Cです。",
+    "{}です。Cも正しい。", "{}です。やっぱりCです。", "{}ですが、Cかもしれません。", "{}と言う人もいます。", "{}と思っていました。",
+    "{}かどうか分かりません。", "{}と仮定します。", "最初は{}と思った。", "{}じゃない。", "{}とは言えない。",
+)  # fmt: skip
+
+
 def _sentence(pattern: str, claim: str, other: str = "") -> str:
     text = pattern.replace("?", other).replace("{}", claim) if other else pattern.replace("{}", claim)
     return text[0].upper() + text[1:] if not text.startswith("\\") else text
@@ -62,6 +82,18 @@ def test_a_conclusion_that_goes_to_another_option_is_no_answer(pattern: str) -> 
     for claim in CLAIMS:
         text = _sentence(pattern, claim, "C")
         assert score("multiple choice", prediction=text, reference="B", options=PETS).value == 0, text
+
+
+@pytest.mark.parametrize(
+    ("pattern", "claims", "options"),
+    [(p, HAN_CLAIMS, HAN) for p in HAN_OPEN] + [(p, KANJI_CLAIMS, KANJI) for p in KANJI_OPEN],
+)
+def test_nor_is_one_in_chinese_and_japanese(
+    pattern: str, claims: tuple[str, ...], options: tuple[str, ...]
+) -> None:
+    for claim in claims:
+        text = _sentence(pattern, claim)
+        assert score("multiple choice", prediction=text, reference="B", options=options).value == 0, text
 
 
 @pytest.mark.parametrize("pattern", OPEN)

@@ -114,6 +114,12 @@ _SUBJECT = re.compile(
     r"(?<![A-Za-z0-9_'’])[(（「\"'*]{0,3}(?:[A-Z]|\d{1,2})[)）」\"'*]{0,3}(?:[.:]\s+[^.!?。]{1,200})?\s*\Z"
 )
 """What stands before a verdict: `B`, `(B)`, `B: dog`."""
+_BEFORE_SUBJECT = re.compile(
+    r"(?:\A|[^A-Za-z0-9\s]|\n|\b(?:option|choice|answer|letter|label|so|thus|therefore|hence|then|that|think|believe|and)"
+    r"|[^\x00-\x7f])\s*\Z",
+    re.IGNORECASE,
+)
+"""What may stand before it: `so B`, `option B`; `plan B` and `vitamin B` are names of other things."""
 _STOP = re.compile(
     r"(?<!\bMr)(?<!\bDr)(?<!\bMs)(?<!\bSt)(?<!\bvs)(?<!\bMrs)[.!?](?=\s|$|[)\"'*\]])(?!(?<=\bNo\.)\s\d)"
     r"|\n\s*\n|[。！？]"
@@ -132,19 +138,19 @@ _PART = re.compile(
 _CONDITION = re.compile(
     r"\b(?:if|suppose|supposing|assum\w*|whether|unless|otherwise|wonder|say|says|said|claims?|claimed|"
     r"initial\w*|first|doubt|thought|used\s+to|untrue|(?:impossible|unlikely|improbable)\s+that)\b"
-    r"|如果|假如|假设|倘若|要是|是否|除非|有人说|もし|仮に|なら|かどうか",
+    r"|如果|假如|假设|倘若|要是|是否|除非|有人说|怀疑|以为|最初|起初|要么|问题是|もし|仮に|なら|かどうか",
     re.IGNORECASE,
 )
 _DOUBT = re.compile(
     r"\b(?:not|never|no|cannot|neither|nor|except|incorrect|wrong|false|might|may|could|possib\w*|perhaps|maybe|probably|why|how)\b"
-    r"|n't\b|不|没|沒|非|未|可能|也许|或许|大概|恐怕|似乎|おそらく|たぶん|多分|かも|ない|ません",
+    r"|n't\b|不|没|沒|非|未|可能|也许|或许|大概|恐怕|似乎|错|錯|おそらく|たぶん|多分|かも|ない|ません|間違|誤",
     re.IGNORECASE,
 )
 _TURN = re.compile(
     r"\b(?:wait|however|but|actually|although|though|instead|hmm|reconsider|second\s+thought|alternatively|"
     r"unless|except|correction|mistake|no(?=,)|sorry|i\s+mean|or\s+rather|or\s+not(?=\s*(?:[.!?…]|$)))\b"
     r"|\b(?:that|this|it|which)\s+(?:is|was|would\s+be|cannot\s+be|can't\s+be)\s+(?:wrong|incorrect|false|not\s+(?:correct|right|true))\b"
-    r"|等等|等一下|不对|但|然而|不过|其实|实际上|しかし|だが|けれど|でも|ただし|待って|実は|いや[、，]",
+    r"|等等|等一下|不对|错了|違う|違います|やっぱり|但|然而|不过|其实|实际上|しかし|だが|けれど|でも|ただし|待って|実は|いや[、，]",
     re.IGNORECASE,
 )
 _REASON = re.compile(
@@ -166,8 +172,11 @@ _ALONE = re.compile(
     r"(?<![A-Za-z0-9_'’])(?:[B-HJ-Z]|A(?!\s[a-z])|A(?=\s(?:is|was|and|or|does|fits|matches|seems)\b))(?![A-Za-z0-9_'’])"
 )
 _JOINS = re.compile(r"[\\)\]}$*\s]*(?:,\s*)?(?:/|&|(?:or|and)\b)", re.IGNORECASE)
-_ENDS_OPEN = re.compile(r"では?な|では?あり|じゃな|じゃあり|かもしれ|とは限|と思われ|でしょう")
-"""Japanese negates and hedges at the end of a sentence."""
+_ENDS_OPEN = re.compile(
+    r"では?な|では?あり|じゃな|じゃあり|かもしれ|と(?:は|も)?(?:限|言|仮定|思(?:って|った|われ))|かどうか|というの|は間違|でしょう"
+    r"|(?:[,，、;；]|(?<=[A-Za-z0-9]))\s*(?:但|可能|也许|大概|或许|恐怕|应该不|不一定|不确定|要么|是否|这是错|是错)"
+)
+"""Japanese negates and hedges at the end of a sentence, Chinese may."""
 _ASKS = re.compile(r"(?:[?？]|吗|嗎|呢|么|ですか|ますか|だろうか|でしょうか)\s*[。.]?\s*\Z")
 
 
@@ -183,7 +192,7 @@ def conclusions(text: str) -> list[Conclusion]:
     found = [_from(text, cue, match) for cue, match in _matches(text, _BEFORE_CLAIM)]
     for cue, match in _matches(text, _BEHIND_CLAIM):
         subject = _SUBJECT.search(text, max(0, match.start() - 210), match.start())
-        if subject is not None:
+        if subject is not None and _is_subject(text, subject.start()):
             found.append(_about(text, cue, subject, match.end()))
     return [one for _, one in sorted(found, key=lambda placed: placed[0])]
 
@@ -208,6 +217,10 @@ def figure(conclusion: Conclusion) -> str:
     claim = _PLACE.sub("", _REASON.sub("", conclusion.claim, count=1), count=1)
     claim = _BEFORE_FIGURE.sub("", claim, count=1)
     return _ENDING.sub("", claim).strip(" \t\n\"'“”‘’`*_")
+
+
+def _is_subject(text: str, at: int) -> bool:
+    return _BEFORE_SUBJECT.search(text[max(0, at - 24) : at]) is not None
 
 
 def is_taken_back(after: str) -> bool:

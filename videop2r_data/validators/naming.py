@@ -34,6 +34,10 @@ _LEAD = re.compile(
     rf"(?:{_DECOR}|\b(?:the\s+(?:one|option|choice)\s+(?:that|which)\s+(?:\w+\s+)?|that|there\s+(?:is|are)|a|an|the)\b)*",
     re.IGNORECASE,
 )
+_EXPLAINS = re.compile(r"(?:because|since|as|which|rather|instead|over|due)\b")
+_CONNECTS = re.compile(
+    r"(?:that|and|or|not|is|was|if|unless|but|given|for|based|according|here|in|from|by|with)\b"
+)
 _LATEX = re.compile(r"\\(?:text|mathrm|mathbf)\b|[{}$\\]")
 _CLAUSE = re.compile(r"\b(?:that|which|who)\s+(?:could|may|might)\b", re.IGNORECASE)
 _MENTION = re.compile(r"\b(?:option|choice)\s+[(\"'*]*([A-Z])(?![\w'’])", re.IGNORECASE)
@@ -84,7 +88,7 @@ def named_option(claim: str, known: OptionSet, policy: Policy = ROBUST) -> str |
     if whole is not None:
         return whole
     letter = _LETTER.match(claim)
-    if letter is not None and letter.group(1) in known.labels and _is_letter(letter, claim):
+    if letter is not None and letter.group(1) in known.labels and _is_letter(letter, claim, known):
         return _by_letter(claim, letter, known)
     small = _SMALL.fullmatch(claim) if policy.lowercase_letter else None
     if small is not None and small.group(1).upper() in known.labels:
@@ -111,18 +115,19 @@ def _by_letter(claim: str, letter: re.Match[str], known: OptionSet) -> str | Non
     return None if _TAKEN_BACK.search(rest) else label
 
 
-def _is_letter(match: re.Match[str], claim: str) -> bool:
-    """`A` before another word is an article and `I` a pronoun, unless marked as a letter."""
-    following = match.group(2)
-    if match.group(1) not in "AI" or not following or not (following.isascii() and following.isalnum()):
+def _is_letter(match: re.Match[str], claim: str, known: OptionSet) -> bool:
+    """`A` before another word is an article, `B` of `B vitamins` part of a name, unless marked otherwise."""
+    label, following = match.group(1, 2)
+    if not following or not (following.isascii() and following.isalnum()):
         return True
-    head = claim[: match.start(1)].lower()
-    word = claim[match.end(1) :].split()[:1]
-    return (
-        "option" in head
-        or "choice" in head
-        or word in (["because"], ["since"], ["as"], ["which"], ["rather"])
-    )
+    head, rest = claim[: match.start(1)].lower(), even(claim[match.end(1) :]).casefold()
+    if "option" in head or "choice" in head or _EXPLAINS.match(rest):
+        return True
+    if label in "AI":
+        return False
+    own = known.keys[known.labels[label]]
+    with_text = own != "" and rest.startswith(own) and not rest[len(own) :][:1].isalnum()
+    return with_text or _CONNECTS.match(rest) is not None
 
 
 def _find_whole(text: str, part: str) -> tuple[int, int] | None:
