@@ -1,12 +1,15 @@
 from __future__ import annotations
 
+from collections import Counter
 from math import isclose
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from videop2r_data.validators.agreement import Confusion, count_confusion, measure_agreement, wilson
+from videop2r_data.validators.agreement import count_confusion, measure_agreement
+from videop2r_data.validators.estimate import Confusion, wilson
 
 
 def confusion(tp: int, fp: int, fn: int, tn: int) -> Confusion:
@@ -26,14 +29,55 @@ def test_two_hundred_labels_by_hand() -> None:
     )
 
 
-def test_the_interval_of_kappa_in_the_symmetric_case() -> None:
-    # Both sides say yes half of the time and agree in 90 of 100: chance is exactly 1/2, kappa = 2 * 0.9 - 1, and
-    # its standard error that of the agreement over (1 - 1/2): 2 * sqrt(0.9 * 0.1 / 100) = 0.06.
-    kappa = measure_agreement(confusion(45, 5, 5, 45)).kappa
+def test_the_interval_of_kappa_with_many_items_is_that_of_its_standard_error() -> None:
+    # Both sides say yes half of the time and agree in 90 %: chance is exactly 1/2, kappa = 2 * 0.9 - 1, and
+    # its standard error that of the agreement over (1 - 1/2): 2 * sqrt(0.9 * 0.1 / n), for n = 10,000: 0.006.
+    kappa = measure_agreement(confusion(4500, 500, 500, 4500)).kappa
     assert kappa.value is not None and kappa.low is not None and kappa.high is not None
     assert isclose(kappa.value, 0.8)
-    assert isclose(kappa.low, 0.8 - 1.959963984540054 * 0.06)
-    assert isclose(kappa.high, 0.8 + 1.959963984540054 * 0.06)
+    assert isclose(kappa.low, 0.8 - 1.96 * 0.006, abs_tol=0.001)
+    assert isclose(kappa.high, 0.8 + 1.96 * 0.006, abs_tol=0.001)
+
+
+@pytest.mark.parametrize("n", [10, 20])
+@pytest.mark.parametrize(
+    ("agree", "yes_of_equal", "yes_of_unequal"),
+    [(0.9, 0.5, 0.5), (0.8, 0.8, 0.5), (0.95, 0.2, 0.8)],
+)
+def test_the_interval_of_kappa_holds_for_few_items(
+    n: int, agree: float, yes_of_equal: float, yes_of_unequal: float
+) -> None:
+    """Simulated: the interval of the large-sample standard error covers 22 % at 10 items, 46 % at 20."""
+    rng = np.random.default_rng(n)
+    unequal = 1 - agree
+    p = [
+        agree * yes_of_equal,
+        unequal * (1 - yes_of_unequal),
+        unequal * yes_of_unequal,
+        agree * (1 - yes_of_equal),
+    ]
+    label, judge = p[0] + p[2], p[0] + p[1]
+    chance = label * judge + (1 - label) * (1 - judge)
+    truth = (agree - chance) / (1 - chance)
+    draws = Counter(map(tuple, rng.multinomial(n, p, size=150).tolist()))
+    covered = total = 0
+    for (tp, fp, fn, tn), times in draws.items():
+        figures = measure_agreement(confusion(tp, fp, fn, tn))
+        found = figures.kappa
+        if found.low is not None and found.high is not None and not figures.too_few:
+            covered += times * (found.low <= truth <= found.high)
+            total += times
+    assert covered / total >= 0.85
+
+
+def test_two_labels_are_too_few_and_their_interval_says_so() -> None:
+    found = measure_agreement(confusion(1, 0, 0, 1))
+    assert found.too_few and found.kappa.low is not None and found.kappa.high == 1.0
+    assert found.kappa.low < 0.0
+    apart = measure_agreement(confusion(0, 1, 1, 0)).kappa
+    assert apart.low is not None and apart.high is not None and apart.high - apart.low > 1.0
+    assert measure_agreement(confusion(30, 0, 0, 0)).too_few, "one side says only one thing"
+    assert not measure_agreement(confusion(30, 2, 3, 30)).too_few
 
 
 def test_wilson_at_the_edges() -> None:

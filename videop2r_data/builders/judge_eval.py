@@ -113,6 +113,7 @@ async def calibrate(
             repeated=labels.repeated,
             bad=labels.bad,
             conflicts=labels.conflicts,
+            people=labels.people,
             judges=reports,
             complete=complete,
         ),

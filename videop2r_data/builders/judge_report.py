@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from videop2r_data.builders.people import People, compare_people, latest
 from videop2r_data.errors import SourceError
 from videop2r_data.schemas.base import Model
 from videop2r_data.schemas.human_label import BadLabel, HumanLabel, read_labels
@@ -54,7 +55,9 @@ class CalibrationReport(Model):
     """Labels of one observation that say the same again: counted once."""
     bad: list[BadLabel]
     conflicts: list[str]
-    """Samples whose observation people label both ways: left out."""
+    """Samples whose observation people label both ways: left out of the judges' figures."""
+    people: People = People()
+    """How far the reviewers agree with each other, on every observation that several of them labelled."""
     judges: list[JudgeReport]
     complete: bool
     """False: money ran out before every judge had seen every label."""
@@ -67,10 +70,14 @@ class Labels(Model):
     repeated: int
     bad: list[BadLabel]
     conflicts: list[str]
+    people: People = People()
 
 
 def gather_labels(paths: Sequence[Path]) -> Labels:
     """Read label files; one label per observation, and none where people contradict each other.
+
+    Of several labels of one reviewer for one observation the latest counts. What people say differently is no
+    truth to measure a judge by; it counts in their own agreement.
 
     Raises:
         SourceError: a file cannot be read, or no label is left.
@@ -84,8 +91,9 @@ def gather_labels(paths: Sequence[Path]) -> Labels:
             else:
                 texts = [found.problem, *found.options, found.reference, found.observation]
                 seen.setdefault("\0".join(texts), []).append(found)
-    clear = {key: all(x.sufficient == same[0].sufficient for x in same) for key, same in seen.items()}
-    used = [same[0] for key, same in seen.items() if clear[key]]
+    said = {key: latest(same) for key, same in seen.items()}
+    clear = {key: len({label.sufficient for label in labels}) == 1 for key, labels in said.items()}
+    used = [labels[0] for key, labels in said.items() if clear[key]]
     if not used:
         why = f"; the first: {bad[0].where}: {bad[0].detail}" if bad else ""
         raise SourceError(
@@ -97,4 +105,5 @@ def gather_labels(paths: Sequence[Path]) -> Labels:
         repeated=sum(len(same) - 1 for key, same in seen.items() if clear[key]),
         bad=bad,
         conflicts=[same[0].sample_id for key, same in seen.items() if not clear[key]],
+        people=compare_people(list(said.values())),
     )

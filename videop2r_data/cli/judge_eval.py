@@ -20,9 +20,13 @@ from videop2r_data.cli.common import (
 from videop2r_data.cli.output import print_json
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from videop2r_data.builders.judge_report import CalibrationReport, JudgedLabel
+    from videop2r_data.builders.people import People
     from videop2r_data.schemas.judges import JudgesFile
-    from videop2r_data.validators.agreement import Estimate
+    from videop2r_data.validators.agreement import Agreement
+    from videop2r_data.validators.estimate import Estimate
 
 LabelsArg = Annotated[
     list[Path], typer.Argument(help="JSON Lines of human labels, as the gallery exports them.")
@@ -138,11 +142,8 @@ def _show(report: CalibrationReport, out: Path) -> None:
     table.add_column(f"{report.labels:,} labels, {report.sufficient:,} sufficient")
     for judge in report.judges:
         table.add_column(judge.name, justify="right", overflow="fold")
-    figures = ("agreement", "kappa", "precision", "recall", "specificity")
-    for name in figures:
-        table.add_row(
-            name, *(_figure(getattr(j.figures, name), percent=name != "kappa") for j in report.judges)
-        )
+    for name in ("agreement", "kappa", "precision", "recall", "specificity"):
+        table.add_row(name, *(_judged(judge.figures, name) for judge in report.judges))
     for name, cells in {
         "let through wrongly": [f"{j.figures.confusion.false_positive:,}" for j in report.judges],
         "stopped wrongly": [f"{j.figures.confusion.false_negative:,}" for j in report.judges],
@@ -153,7 +154,8 @@ def _show(report: CalibrationReport, out: Path) -> None:
     }.items():
         table.add_row(name, *cells)
     console.print(table)
-    console.print("95 % intervals: Wilson's, for kappa the large-sample one. Unscored ones are in no figure.")
+    console.print("95 % intervals: Wilson's, for kappa Jeffreys'. Unscored ones are in no figure.")
+    _show_people(report.people, console)
     if report.repeated or report.conflicts or report.bad:
         console.print(
             f"left out: {report.repeated:,} repeated labels, {len(report.conflicts):,} observations that "
@@ -163,6 +165,34 @@ def _show(report: CalibrationReport, out: Path) -> None:
         console.print("money ran out: raise --max-cost and run the same command, nothing is lost")
     console.print(f"disagreements: {shell(out / 'disagreements.jsonl')}", markup=False)
     console.print(f"next: p2r-data gallery DIR --verdicts {shell(out / 'verdicts.jsonl')}", markup=False)
+
+
+def _show_people(people: People, console: Console) -> None:
+    """The reviewers, and how far they agree, where there are several."""
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    if len(people.reviewers) < 2:
+        return
+    table = Table(pad_edge=False, box=box.SIMPLE_HEAD)
+    for head in ("reviewer", "labels", "sufficient", "compared", "say the same"):
+        table.add_column(head, justify="left" if head == "reviewer" else "right", overflow="fold")
+    for one in people.reviewers:
+        counts = (f"{n:,}" for n in (one.labels, one.sufficient, one.compared))
+        table.add_row(Text(one.name), *counts, _figure(one.agreement, percent=True).replace("\n", ", "))
+    console.print(table)
+    console.print(f"{people.items:,} observations have several reviewers; {people.agreed:,} all label alike")
+    for pair in people.pairs:
+        kappa = _judged(pair.figures, "kappa").replace("\n", ", ")
+        line = f"{pair.first} and {pair.second}: {pair.items:,} observations, kappa {kappa}"
+        console.print(line, markup=False)
+
+
+def _judged(figures: Agreement, name: str) -> str:
+    if name == "kappa" and figures.too_few:
+        return "too few"
+    return _figure(getattr(figures, name), percent=name != "kappa")
 
 
 def _figure(value: Estimate, *, percent: bool) -> str:

@@ -29,7 +29,11 @@ class HumanLabel(Model):
     reference: str
     """The correct answer, without tags."""
     observation: str
+    question: Literal["sufficiency"] = "sufficiency"
+    """What was asked: whether the answer follows from the observation alone."""
     reviewer: str = ""
+    time: str = Field(default="", max_length=40)
+    """When it was marked, ISO 8601 in UTC; empty: not known."""
     note: str = ""
     dataset: str = ""
     """Name of the data set that was looked at."""
