@@ -208,9 +208,15 @@ def test_marks_survive_a_reload_and_are_exported_as_labels(
                 data_type=row["data_type"],
             )
         )
-    assert labels == expected
+    told = [label for label in labels if isinstance(label, HumanLabel)]
+    assert all(re.fullmatch(r"20\d\d-\d\d-\d\dT[\d:.]+Z", label.time) for label in told)
+    assert [label.model_copy(update={"time": ""}) for label in told] == expected
     assert len(gather_labels([tmp_path / "marks.jsonl"]).used) == 2
-    with opened(browser, page_url) as (page, _):  # another browser profile takes them in again
+    with opened(browser, page_url) as (
+        page,
+        _,
+    ):  # another browser profile takes them in again, under her name
+        name_myself(page, "Ada")
         page.set_input_files("#import", tmp_path / "marks.jsonl")
         page.wait_for_function("() => document.getElementById('mark-count').textContent === '2'")
         choose(page, "mark", "not sufficient")
@@ -428,3 +434,153 @@ def test_a_real_clip_that_no_browser_plays_is_shown_by_its_frames(browser: Any, 
         page.keyboard.press("j")
         page.wait_for_function("() => document.querySelector('.stage video')?.readyState >= 2")
         assert page.locator(".timeline .stop").count() == 16
+
+
+def violations(page: Any) -> list[str]:
+    """What axe-core finds on the page as it is: rule, and the first node that breaks it."""
+    from axe_playwright_python.sync_playwright import Axe
+
+    found = Axe().run(page).response["violations"]
+    return [
+        f"{rule['id']}: {rule['nodes'][0]['html'][:120]} {rule['nodes'][0]['failureSummary'][:200]}"
+        for rule in found
+    ]
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("size", [(1440, 900), (390, 844)], ids=["desktop", "phone"])
+def test_axe_finds_nothing(
+    browser: Any, page_url: str, rows: dict[str, dict[str, Any]], scheme: str, size: tuple[int, int]
+) -> None:
+    sample = first(rows, config="rejected", data_type="video", stage="verify")["sample_id"]
+    context = {"color_scheme": scheme, "viewport": {"width": size[0], "height": size[1]}, "bypass_csp": True}
+    with opened(browser, page_url, **context) as (page, _):
+        assert violations(page) == []
+        go(page, sample)
+        page.wait_for_selector(".segment .tag", state="attached")
+        assert violations(page) == []
+        page.keyboard.press("c")
+        page.wait_for_selector(".pair", state="attached")
+        assert violations(page) == []
+        page.keyboard.press("c")
+        page.keyboard.press("x")
+        assert violations(page) == []
+
+
+def test_filters_and_search_stand_in_the_address(browser: Any, page_url: str) -> None:
+    with opened(browser, page_url) as (page, _):
+        choose(page, "outcome", "rejected")
+        left = shown(page)
+        page.fill("#search", "shape")
+        page.wait_for_function("() => location.hash.includes('q=shape')")
+        both = shown(page)
+        address = page.url
+        at = current(page)
+        assert "outcome=rejected" in address and 0 < both <= left < ROWS
+        assert page.text_content(".place") == f"1 of {both}", "the sample on the screen follows the filter"
+    with opened(browser, address) as (page, _):
+        assert (shown(page), current(page)) == (both, at)
+        assert page.input_value("#search") == "shape"
+        page.click("#clear")
+        assert shown(page) == ROWS and "outcome" not in page.url
+
+
+def test_the_sample_on_the_screen_follows_a_filter_that_leaves_it_out(
+    browser: Any, page_url: str, rows: dict[str, dict[str, Any]]
+) -> None:
+    kept = first(rows, config="sft")["sample_id"]
+    with opened(browser, f"{page_url}#{kept}") as (page, _):
+        choose(page, "outcome", "rejected")
+        page.wait_for_function("(id) => document.getElementById('view').dataset.sample !== id", arg=kept)
+        row = rows[current(page)]
+        assert row["config"] == "rejected"
+        assert page.text_content(".sample-head .why") == row["reason"].replace("_", " ")
+
+
+def test_a_blind_review_finds_no_verdict_by_filter_or_search(
+    browser: Any, page_url: str, rows: dict[str, dict[str, Any]]
+) -> None:
+    with opened(browser, page_url) as (page, _):
+        choose(page, "outcome", "rejected")
+        page.keyboard.press("b")
+        assert shown(page) == ROWS, "a choice that tells does not act"
+        for facet in ("outcome", "reason"):
+            assert not page.is_visible(f'details[data-facet="{facet}"]')
+        assert "outcome=" not in page.url
+        judged = next(
+            r["judge_explanation"]
+            for r in rows.values()
+            if r["config"] == "rejected" and r["judge_explanation"]
+        )
+        page.fill("#search", f'"{judged[:40]}"')
+        page.wait_for_function("() => document.getElementById('count').textContent.startsWith('0 ')")
+        page.evaluate("() => document.activeElement.blur()")
+        page.keyboard.press("b")
+        page.wait_for_function("() => !document.getElementById('count').textContent.startsWith('0 ')")
+
+
+def exported(page: Any, to: Path) -> list[HumanLabel]:
+    page.keyboard.press("x")
+    with page.expect_download() as download:
+        page.click("#export")
+    download.value.save_as(to)
+    page.keyboard.press("Escape")
+    labels = list(read_labels(to))
+    assert all(isinstance(label, HumanLabel) for label in labels)
+    return [label for label in labels if isinstance(label, HumanLabel)]
+
+
+def name_myself(page: Any, name: str) -> None:
+    page.keyboard.press("x")
+    page.fill("#reviewer", name)
+    page.keyboard.press("Escape")
+    page.keyboard.press("Escape")
+
+
+def test_marks_of_another_reviewer_stand_beside_ones_own(browser: Any, page_url: str, tmp_path: Path) -> None:
+    with opened(browser, page_url) as (page, _):  # Bob says yes, no
+        name_myself(page, "Bob")
+        page.keyboard.press("y")
+        page.keyboard.press("j")
+        page.keyboard.press("n")
+        bob = exported(page, tmp_path / "bob.jsonl")
+    with opened(browser, page_url) as (page, _):  # Ada says no to the first, and takes Bob's in
+        name_myself(page, "Ada")
+        page.keyboard.press("n")
+        page.set_input_files("#import", tmp_path / "bob.jsonl")
+        page.wait_for_function(
+            "() => document.getElementById('toast').textContent.includes('2 of other reviewers')"
+        )
+        assert page.text_content("#mark-count") == "1", "her own mark is hers alone"
+        assert "Bob" in page.text_content(".markbar .others")
+        choose(page, "people", "reviewers differ")
+        assert shown(page) == 1
+        page.click("#clear")
+        both = exported(page, tmp_path / "both.jsonl")
+        page.set_input_files("#import", tmp_path / "both.jsonl")  # once more: nothing doubles
+        again = exported(page, tmp_path / "again.jsonl")
+    said = [(label.sample_id, label.reviewer, label.sufficient) for label in both]
+    one, two = (label.sample_id for label in bob)
+    assert said == [(one, "Ada", False), (one, "Bob", True), (two, "Bob", False)]
+    assert all(label.time.endswith("Z") and label.question == "sufficiency" for label in both)
+    assert again == both
+    found = gather_labels([tmp_path / "both.jsonl"])
+    assert found.conflicts == [one] and found.people.items == 1 and len(found.used) == 1
+
+
+def test_in_a_pair_with_a_picture_the_space_key_plays_the_clip(
+    browser: Any, page_url: str, rows: dict[str, dict[str, Any]]
+) -> None:
+    picture, clip = next(
+        (a["sample_id"], b["sample_id"])
+        for a in rows.values()
+        for b in rows.values()
+        if (a["data_type"], b["data_type"]) == ("image", "video")
+        and a["problem_type"] == b["problem_type"]
+        and a["config"] != b["config"]
+    )
+    with opened(browser, f"{page_url}#{picture}&with={clip}") as (page, _):
+        page.wait_for_selector(".side video")
+        page.wait_for_function("() => document.querySelector('.side video').readyState > 1")
+        page.keyboard.press(" ")
+        page.wait_for_function("() => !document.querySelector('.side video').paused")

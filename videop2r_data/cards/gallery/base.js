@@ -15,8 +15,15 @@ function el(name, attributes = {}, ...children) {
   return node;
 }
 
+// Control characters and direction overrides as signs that can be seen; the text itself stays as it is.
+const STEERING = /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u061c\u2028-\u202e\u2066-\u2069\ufff9-\ufffb]/g;
+const visible = (text) => String(text).replace(STEERING, (c) => {
+  const code = c.charCodeAt(0);
+  return code < 32 ? String.fromCharCode(0x2400 + code) : code === 127 ? "\u2421" : "\ufffd";
+});
+
 // A text of the data set: its own direction, and no influence on what stands around it.
-const said = (name, text, attributes = {}) => el(name, { dir: "auto", ...attributes }, String(text));
+const said = (name, text, attributes = {}) => el(name, { dir: "auto", ...attributes }, visible(text));
 
 function icon(name) {
   const svg = document.createElementNS(SVG, "svg");

@@ -67,8 +67,10 @@ function addressOf(clip) {
   return address && base !== undefined ? base + address : null;
 }
 
-// Search: one lower-case text for each row, made when the browser is idle, or at the first search.
+// Search: one lower-case text for each row, made when the browser is idle, or at the first search; apart from it
+// what step and judges said, which a blind review may not find.
 const haystacks = new Array(size).fill(null);
+const verdictTexts = new Array(size).fill("");
 let haystacksMade = 0;
 
 function makeHaystacks(at) {
@@ -79,8 +81,9 @@ function makeHaystacks(at) {
     const judges = row.verdicts ? [row.verdicts.note, ...row.verdicts.judges.map((j) => j.why)] : [];
     haystacks[row.at] = [
       head.id[row.at], row.problem, ...row.options, row.reference, partsOf(row).map((p) => p[1]).join(""),
-      row.detail, row.why, ...judges, head.clip[row.at] >= 0 ? head.clips[head.clip[row.at]][1] : "",
+      head.clip[row.at] >= 0 ? head.clips[head.clip[row.at]][1] : "",
     ].filter(Boolean).join("\n").toLowerCase();
+    verdictTexts[row.at] = [row.detail, row.why, ...judges].filter(Boolean).join("\n").toLowerCase();
   }
   haystacksMade += 1;
   return true;
@@ -111,5 +114,6 @@ function termsOf(query) {
 
 function matches(row, terms) {
   const text = haystacks[row];
-  return text !== null && terms.every((term) => text.includes(term));
+  const told = blind ? "" : verdictTexts[row];
+  return text !== null && terms.every((term) => text.includes(term) || told.includes(term));
 }

@@ -17,9 +17,10 @@ function buildFacets() {
       return node;
     });
     facetNodes.set(facet.key, options);
-    if (there.size < 2 && facet.key !== "mark") continue;
+    if (there.size < 2 && !["mark", "people"].includes(facet.key)) continue;
     const body = el("div", { class: "choices" }, ...orderOf(facet).filter((value) => there.has(value)).map((value) => options[value]));
-    box.append(el("details", { open: true }, el("summary", {}, facet.title), body));
+    facet.node = el("details", { open: true, "data-facet": facet.key }, el("summary", {}, facet.title), body);
+    box.append(facet.node);
   }
 }
 
@@ -45,6 +46,8 @@ function choose(facet, value) {
 
 function showFacets() {
   for (const facet of facets) {
+    // while nobody may be told, what tells is not there; nor are other reviewers before their marks are imported
+    if (facet.node) facet.node.hidden = (blind && facet.tells) || (facet.key === "people" && !marks.hasOthers);
     facetNodes.get(facet.key).forEach((node, value) => {
       const on = facet.chosen.has(value);
       const left = facet.counts[value];

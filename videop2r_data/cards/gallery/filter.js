@@ -1,17 +1,19 @@
 // Which rows are shown, and how many each further choice would leave.
 const MARKS = ["not marked", "sufficient", "not sufficient"];
+const PEOPLE = ["one reviewer at most", "reviewers agree", "reviewers differ"];
 const JUDGES = ["judges and people agree", "a judge disagrees", "a judge is unscored", "no label"];
 
 const facets = [
-  { key: "outcome", title: "Verdict", names: head.outcomes, of: (row) => head.outcome[row] },
-  { key: "reason", title: "Reason", names: head.reasons, of: (row) => head.reason[row] },
+  { key: "outcome", title: "Verdict", names: head.outcomes, tells: true, of: (row) => head.outcome[row] },
+  { key: "reason", title: "Reason", names: head.reasons, tells: true, of: (row) => head.reason[row] },
   { key: "type", title: "Type", names: head.types, of: (row) => head.type[row] },
   { key: "kind", title: "Media", names: head.kinds, of: (row) => head.kind[row] },
   { key: "source", title: "Source", names: head.sources, of: (row) => head.source[row] },
   { key: "mark", title: "Your marks", names: MARKS, of: (row) => marks.state(row) },
+  { key: "people", title: "Between reviewers", names: PEOPLE, tells: true, of: (row) => marks.between(row) },
 ];
 if (head.judges.length) {
-  facets.push({ key: "judges", title: "Judges against people", names: JUDGES, of: judgedState });
+  facets.push({ key: "judges", title: "Judges against people", names: JUDGES, tells: true, of: judgedState });
 }
 for (const facet of facets) {
   facet.chosen = new Set();
@@ -60,7 +62,7 @@ function rankOf(row) {
 
 // One pass: a row that a single facet keeps out still counts among the choices of that facet.
 function applyFilter() {
-  const active = facets.filter((facet) => facet.chosen.size);
+  const active = facets.filter((facet) => facet.chosen.size && !(blind && facet.tells));
   const shown = new Int32Array(size);
   let length = 0;
   for (const facet of facets) facet.counts.fill(0);
@@ -93,7 +95,7 @@ function countIn(facet, row) {
   if (value >= 0) facet.counts[value] += 1;
 }
 
-const chosenCount = () => facets.reduce((sum, facet) => sum + facet.chosen.size, 0);
+const chosenCount = () => facets.reduce((sum, facet) => sum + (blind && facet.tells ? 0 : facet.chosen.size), 0);
 
 function clearFilters() {
   for (const facet of facets) facet.chosen.clear();

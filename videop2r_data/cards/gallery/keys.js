@@ -6,7 +6,7 @@ const KEYS = [
   ["G", "last sample", () => selectPlace(filter.shown.length - 1)],
   ["/", "search", () => searchFor()],
   ["f", "filters", () => toggleFilters()],
-  [" ", "play or pause", () => view.players[0]?.toggle(), "space"],
+  [" ", "play or pause", () => view.players.find((player) => player.plays)?.toggle(), "space"],
   [".", "next sampled frame", () => view.players.forEach((player) => player.step(1))],
   [",", "previous sampled frame", () => view.players.forEach((player) => player.step(-1))],
   ["y", "mark: observation sufficient", () => markSample(true)],

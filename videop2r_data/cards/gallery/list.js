@@ -32,10 +32,10 @@ const list = (() => {
     node.setAttribute("aria-selected", row === selected);
     node.state.replaceChildren(icon({ accepted: "yes", rejected: "no", failed: "fail", question: "ask" }[outcome]));
     node.state.title = hidden ? "hidden until you mark it" : outcome;
-    node.text.textContent = head.teaser[row] || "(no question)";
+    node.text.textContent = visible(head.teaser[row] || "(no question)");
     const reason = hidden || head.reason[row] < 0 ? "" : words(head.reasons[head.reason[row]].split("/")[1]);
     const kinds = [head.types[head.type[row]], head.kinds[head.kind[row]]];
-    node.facts.replaceChildren(el("span", {}, head.id[row]), ...(reason ? [el("span", { class: "why" }, reason)] : []),
+    node.facts.replaceChildren(el("span", {}, visible(head.id[row])), ...(reason ? [el("span", { class: "why" }, reason)] : []),
       ...kinds.filter(Boolean).map((kind) => el("span", {}, kind)));
     const reward = head.reward[row];
     node.score.textContent = hidden || reward === null ? "" : reward.toFixed(2);

@@ -6,12 +6,19 @@ function isBlind(row) {
   return blind && marks.state(row) === 0 && head.markable[row] === 1;
 }
 
-// #sample_id, or #sample_id&with=other: only the slash stays as it is.
+// #sample_id, then what else is on the screen: with=other of a pair, q=search, and one NAME=choice for each choice.
 const written = (id) => encodeURIComponent(id).replaceAll("%2F", "/");
 
 function address() {
-  const pair = view.pair === null ? "" : `&with=${written(view.others[view.pair]?.row === undefined ? "" : head.id[view.others[view.pair].row])}`;
-  return `#${written(head.id[view.at])}${pair}`;
+  const parts = [view.at < 0 ? "" : written(head.id[view.at])];
+  if (view.pair !== null) parts.push(`with=${written(view.others[view.pair]?.row === undefined ? "" : head.id[view.others[view.pair].row])}`);
+  const query = byId("search").value.trim();
+  if (query) parts.push(`q=${written(query)}`);
+  for (const facet of facets) {
+    if (blind && facet.tells) continue;
+    for (const value of facet.chosen) parts.push(`${facet.key}=${written(facet.names[value])}`);
+  }
+  return `#${parts.join("&")}`;
 }
 
 function readAddress() {
@@ -23,8 +30,25 @@ function readAddress() {
       return text;
     }
   };
-  const other = rest.find((part) => part.startsWith("with="));
-  return { row: rowOf.get(decode(first)), other: other === undefined ? null : decode(other.slice(5)), asked: first !== "" };
+  const found = { row: rowOf.get(decode(first)), other: null, query: "", chosen: [], asked: first !== "" };
+  for (const part of rest) {
+    const at = part.indexOf("=");
+    const [name, value] = [part.slice(0, at), decode(part.slice(at + 1))];
+    const facet = facets.find(({ key }) => key === name);
+    if (name === "with") found.other = value;
+    else if (name === "q") found.query = value;
+    else if (facet && facet.names.includes(value)) found.chosen.push([facet, facet.names.indexOf(value)]);
+  }
+  return found;
+}
+
+// Filters and search as a link has them.
+function takeFilters({ query, chosen }) {
+  for (const facet of facets) facet.chosen.clear();
+  for (const [facet, value] of chosen) facet.chosen.add(value);
+  byId("search").value = query;
+  filter.terms = termsOf(query);
+  if (filter.terms.length) for (let at = 0; at < chunks; at += 1) makeHaystacks(at);
 }
 
 function writeAddress() {
@@ -117,11 +141,17 @@ function highlight(node) {
   CSS.highlights.set("hit", new Highlight(...ranges));
 }
 
+// `top`: filters or search are others now, and the sample on the screen follows them.
 function changed({ top = false } = {}) {
   applyFilter();
   showFacets();
   list.refresh({ top });
   if (view.at < 0) return;
+  if (top && filter.shown.length && placeOf(view.at) === undefined) {
+    select(filter.shown[0]);
+    return;
+  }
+  if (top) writeAddress();
   list.select(view.at);
   const place = document.querySelector(".place");
   if (place) place.replaceWith(sampleBar().querySelector(".place"));
@@ -247,12 +277,14 @@ function begin() {
   buildHelp();
   wire();
   showMarkCount();
+  const asks = readAddress();
+  takeFilters(asks);
   applyFilter();
   showFacets();
   list.refresh();
-  const { row, other, asked } = readAddress();
+  const { row, other, asked } = asks;
   if (row !== undefined) select(row, { open: true, pair: other !== null, other });
-  else if (size) select(0, {});
+  else if (size) select(filter.shown.length ? filter.shown[0] : 0, {});
   else byId("view").replaceChildren(el("p", { class: "empty" }, "This data set has no rows."));
   if (asked && row === undefined) toast("The sample of this link is not on this page");
   if (head.unmatched) toast(`${count(head.unmatched, "label")} speak of words that are not on this page`);

@@ -1,84 +1,139 @@
-// What the reviewer says: kept in this browser under the digest of the data set, handed on as JSON Lines.
+// What reviewers say: kept in this browser under the digest of the data set, handed on as JSON Lines. A mark keeps its
+// reviewer, its time and its question; marks of others stand beside one's own and are never taken for them.
+const QUESTION = "sufficiency";
+
 const marks = (() => {
-  const key = `p2r-gallery:marks:${head.digest}`;
+  const keys = { own: `p2r-gallery:marks:${head.digest}`, others: `p2r-gallery:others:${head.digest}` };
   const states = new Uint8Array(size); // 0 none, 1 sufficient, 2 not
-  let all = read();
+  const betweens = new Uint8Array(size); // 0 one reviewer at most, 1 all say the same, 2 not
+  const isMark = (mark) => Boolean(mark) && typeof mark.sufficient === "boolean" && typeof mark.note === "string";
+  const text = (value) => (typeof value === "string" ? value : "");
+  let own = readOwn();
+  let others = readOthers();
   let handedOn = true;
 
-  function read() {
+  function read(key) {
     try {
-      const found = JSON.parse(store.get(key) || "{}");
-      const good = Object.entries(found).filter(
-        ([, mark]) => mark && typeof mark.sufficient === "boolean" && typeof mark.note === "string");
-      return new Map(good);
+      return Object.entries(JSON.parse(store.get(key) || "{}"));
     } catch {
-      return new Map();
+      return [];
     }
+  }
+
+  function readOwn() {
+    return new Map(read(keys.own).filter(([, mark]) => isMark(mark)));
+  }
+
+  function readOthers() {
+    return new Map(read(keys.others).map(([id, found]) => [id, Array.isArray(found) ? found.filter(isMark) : []]));
   }
 
   function refresh() {
     states.fill(0);
-    for (const [id, mark] of all) if (rowOf.has(id)) states[rowOf.get(id)] = mark.sufficient ? 1 : 2;
+    betweens.fill(0);
+    for (const [id, mark] of own) if (rowOf.has(id)) states[rowOf.get(id)] = mark.sufficient ? 1 : 2;
+    for (const [id, found] of others) {
+      const said = [...(own.has(id) ? [own.get(id)] : []), ...found];
+      if (rowOf.has(id) && said.length > 1) betweens[rowOf.get(id)] = said.every((mark) => mark.sufficient === said[0].sufficient) ? 1 : 2;
+    }
   }
 
   function save() {
-    store.set(key, JSON.stringify(Object.fromEntries(all)));
+    store.set(keys.own, JSON.stringify(Object.fromEntries(own)));
+    store.set(keys.others, JSON.stringify(Object.fromEntries(others)));
     handedOn = false;
     refresh();
     document.dispatchEvent(new Event("marks-changed"));
   }
 
+  // A label of a former export. One's own name makes it one's own; without names, what is not marked yet does.
+  function takeOne(id, label) {
+    const mark = {
+      sufficient: label.sufficient, note: text(label.note), time: text(label.time), reviewer: text(label.reviewer), question: QUESTION,
+    };
+    const me = reviewer();
+    const mine = own.get(id);
+    if (mark.reviewer === (mine?.reviewer || me) && (mark.reviewer || !mine || mine.sufficient === mark.sufficient)) {
+      if (!mine || mark.time > text(mine.time)) own.set(id, mark);
+      return "own";
+    }
+    const found = others.get(id) ?? [];
+    const known = found.findIndex((other) => text(other.reviewer) === mark.reviewer);
+    if (known < 0) found.push(mark);
+    else if (mark.time >= text(found[known].time)) found[known] = mark;
+    others.set(id, found);
+    return "others";
+  }
+
+  const reviewer = () => store.get("p2r-gallery:reviewer") || "";
+
   refresh();
   window.addEventListener("storage", (event) => {
-    if (event.key !== key) return; // another tab of this page marked something
-    all = read();
+    if (!Object.values(keys).includes(event.key)) return; // another tab of this page marked something
+    own = readOwn();
+    others = readOthers();
     refresh();
     document.dispatchEvent(new Event("marks-changed"));
   });
   return {
     state: (row) => states[row],
-    get: (row) => all.get(head.id[row]) ?? null,
+    between: (row) => betweens[row],
+    get: (row) => own.get(head.id[row]) ?? null,
+    others: (row) => others.get(head.id[row]) ?? [],
     get size() {
-      return all.size;
+      return own.size;
     },
     get sufficient() {
-      return [...all.values()].filter((mark) => mark.sufficient).length;
+      return [...own.values()].filter((mark) => mark.sufficient).length;
+    },
+    get hasOthers() {
+      return others.size > 0;
+    },
+    get otherSize() {
+      return [...others.values()].reduce((sum, found) => sum + found.length, 0);
     },
     get handedOn() {
-      return handedOn || all.size === 0;
+      return handedOn || own.size === 0;
     },
-    reviewer: () => store.get("p2r-gallery:reviewer") || "",
+    reviewer,
     set(row, sufficient) {
-      all.set(head.id[row], { sufficient, note: this.get(row)?.note ?? "" });
+      own.set(head.id[row], {
+        sufficient, note: this.get(row)?.note ?? "", time: new Date().toISOString(), reviewer: reviewer(), question: QUESTION,
+      });
       save();
     },
-    note(row, text) {
+    note(row, written) {
       const mark = this.get(row);
-      if (!mark || mark.note === text) return;
-      all.set(head.id[row], { ...mark, note: text });
+      if (!mark || mark.note === written) return;
+      own.set(head.id[row], { ...mark, note: written, time: new Date().toISOString() });
       save();
     },
     remove(row) {
-      if (all.delete(head.id[row])) save();
+      if (own.delete(head.id[row])) save();
     },
     clear() {
-      all = new Map();
+      own = new Map();
+      others = new Map();
       save();
     },
-    // The lines of videop2r_data.schemas.human_label.HumanLabel, with the words as they were seen.
+    // The lines of videop2r_data.schemas.human_label.HumanLabel, with the words as they were seen: one's own marks and
+    // those of others, each with its own reviewer.
     async lines() {
       const lines = [];
-      for (const at of [...all.keys()].map((id) => rowOf.get(id)).filter((x) => x !== undefined).sort((a, b) => a - b)) {
+      const ids = new Set([...own.keys(), ...others.keys()]);
+      for (const at of [...ids].map((id) => rowOf.get(id)).filter((x) => x !== undefined).sort((a, b) => a - b)) {
         const { row } = await load(at);
-        const mark = this.get(at);
         if (row.observation === null || row.observation === undefined) continue;
-        lines.push(JSON.stringify({
-          human_label: 1, sample_id: head.id[at], sufficient: mark.sufficient,
-          problem: row.problem ?? "", options: row.options, reference: row.reference ?? "",
-          observation: row.observation, reviewer: this.reviewer(), note: mark.note, dataset: head.name,
-          outcome: head.outcomes[head.outcome[at]].replace("question", ""), source: head.sources[head.source[at]],
-          problem_type: head.types[head.type[at]], data_type: head.kinds[head.kind[at]],
-        }) + "\n");
+        const mine = this.get(at);
+        for (const mark of [...(mine ? [{ ...mine, reviewer: mine.reviewer || reviewer() }] : []), ...this.others(at)]) {
+          lines.push(JSON.stringify({
+            human_label: 1, sample_id: head.id[at], sufficient: mark.sufficient,
+            problem: row.problem ?? "", options: row.options, reference: row.reference ?? "",
+            observation: row.observation, question: QUESTION, reviewer: text(mark.reviewer), time: text(mark.time), note: mark.note,
+            dataset: head.name, outcome: head.outcomes[head.outcome[at]].replace("question", ""), source: head.sources[head.source[at]],
+            problem_type: head.types[head.type[at]], data_type: head.kinds[head.kind[at]],
+          }) + "\n");
+        }
       }
       return lines;
     },
@@ -86,10 +141,9 @@ const marks = (() => {
       handedOn = true;
     },
     // Lines of a former export, of this reviewer or another: only those of samples with the very same words.
-    async take(text) {
-      let taken = 0;
-      let left = 0;
-      for (const line of text.split("\n")) {
+    async take(exported) {
+      const taken = { own: 0, others: 0, left: 0 };
+      for (const line of exported.split("\n")) {
         if (!line.trim()) continue;
         let label = null;
         try {
@@ -99,15 +153,15 @@ const marks = (() => {
         }
         const at = label && typeof label === "object" ? rowOf.get(label.sample_id) : undefined;
         const row = at === undefined ? null : (await load(at)).row;
-        if (row && typeof label.sufficient === "boolean" && row.observation === label.observation) {
-          all.set(head.id[at], { sufficient: label.sufficient, note: typeof label.note === "string" ? label.note : "" });
-          taken += 1;
+        const asked = label?.question === undefined || label.question === QUESTION;
+        if (row && asked && typeof label.sufficient === "boolean" && row.observation === label.observation) {
+          taken[takeOne(head.id[at], label)] += 1;
         } else {
-          left += 1;
+          taken.left += 1;
         }
       }
-      if (taken) save();
-      return { taken, left };
+      if (taken.own + taken.others) save();
+      return taken;
     },
   };
 })();
@@ -125,14 +179,15 @@ async function exportMarks() {
   link.remove();
   setTimeout(() => URL.revokeObjectURL(url), 10_000);
   marks.told();
-  const left = marks.size - lines.length; // of rows that a page with a larger --limit has
+  const left = marks.size + marks.otherSize - lines.length; // of rows that a page with a larger --limit has
   toast(`${count(lines.length, "mark")} exported${left ? `, ${number.format(left)} kept: their rows are not on this page` : ""}`);
 }
 
 function showMarks() {
+  const others = marks.otherSize ? ` ${count(marks.otherSize, "mark")} of other reviewers.` : "";
   byId("marks-sum").textContent =
     `${count(marks.size, "mark")}: ${number.format(marks.sufficient)} sufficient, ` +
-    `${number.format(marks.size - marks.sufficient)} not.`;
+    `${number.format(marks.size - marks.sufficient)} not.${others}`;
   byId("marks-kept").textContent = store.kept
     ? "Kept in this browser, for exactly this version of the data set."
     : "This browser keeps nothing for this page: export before you close it.";

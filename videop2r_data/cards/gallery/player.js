@@ -15,7 +15,7 @@ function framesOf(row, sheet) {
 
 function createPlayer(at, row, sheet) {
   const clip = head.clip[at];
-  if (clip < 0) return { node: null, strip: null, toggle() {}, step() {}, stop() {} };
+  if (clip < 0) return { node: null, strip: null, plays: false, toggle() {}, step() {}, stop() {} };
   const address = addressOf(clip);
   const path = head.clips[clip][1];
   const picture = head.kinds[head.kind[at]] === "image" || PICTURES.test(path);
@@ -49,7 +49,7 @@ function pictureOf(at, row, address, path) {
     shape(stage, image.naturalWidth, image.naturalHeight);
     drawBoxes(stage, at, row, image.naturalWidth, image.naturalHeight);
   });
-  return { node: el("figure", { class: "player" }, stage), strip: null, toggle() {}, step() {}, stop() {} };
+  return { node: el("figure", { class: "player" }, stage), strip: null, plays: false, toggle() {}, step() {}, stop() {} };
 }
 
 // Boxes of a spatial question, if they fit into the picture as its pixels.
@@ -94,14 +94,14 @@ function clipOf(at, row, sheet, address, path) {
   const controls = el("div", { class: "controls" }, play, line, clock, speed, full);
   const node = el("figure", { class: "player" }, stage, controls);
   const cells = times.map((time, i) => {
-    const canvas = el("canvas", { width: 96, height: 96 });
+    const canvas = el("canvas", { width: 96, height: 96, "aria-hidden": "true" });
     const label = el("span", {}, shortTime(time));
     return el("button", {
-      type: "button", class: "frame", title: `frame ${indices[i]} at ${seconds(time)}`,
+      type: "button", class: "frame", "aria-label": `Go to frame ${indices[i]} at ${seconds(time)}`, title: `frame ${indices[i]} at ${seconds(time)}`,
       on: { click: () => seek(time, true) },
     }, canvas, label, el("small", {}, `#${indices[i]}`));
   });
-  const strip = cells.length ? el("div", { class: "strip", "aria-label": "Sampled frames" }, ...cells) : null;
+  const strip = cells.length ? el("div", { class: "strip", role: "group", "aria-label": "Sampled frames", tabindex: "0" }, ...cells) : null;
   const stopped = new AbortController();
   let mode = address ? "video" : "frames"; // frames: the clip is away, its sheet stands in
   let now = 0;
@@ -258,6 +258,9 @@ function clipOf(at, row, sheet, address, path) {
   return {
     node,
     strip,
+    get plays() {
+      return mode !== "none";
+    },
     toggle: () => setPlaying(!playing),
     step(way) {
       if (!times.length) return;

@@ -10,9 +10,11 @@ function badge(at) {
 
 function headOf(at, row) {
   const facts = [head.types[head.type[at]], head.kinds[head.kind[at]], head.sources[head.source[at]]];
-  if (row.attempt > 0) facts.push(`try ${row.attempt + 1}`);
+  if (row.attempt > 0 && !isBlind(at)) facts.push(`try ${row.attempt + 1}`);
   if (row.synthetic) facts.push("synthetic");
-  return el("header", { class: "sample-head" }, badge(at), said("h2", head.id[at]),
+  const reason = isBlind(at) || head.reason[at] < 0 ? null : words(head.reasons[head.reason[at]].split("/")[1]);
+  return el("header", { class: "sample-head" }, badge(at),
+    reason ? said("span", reason, { class: "why", "data-outcome": head.outcomes[head.outcome[at]] }) : null, said("h2", head.id[at]),
     el("p", { class: "facts" }, ...facts.filter(Boolean).map((fact) => said("span", fact))));
 }
 
@@ -114,7 +116,7 @@ function originOf(at, row) {
   const clip = head.clip[at];
   const facts = {
     sample_id: head.id[at], path: clip >= 0 ? head.clips[clip][1] : "", "sha256 of the file": row.sha256,
-    "frames per second": row.fps ? row.fps.toFixed(3) : "", "generating call": row.generation, "judging call": row.judging,
+    "frames per second": row.fps ? row.fps.toFixed(3) : "", "generating call": row.generation, "judging call": isBlind(at) ? "" : row.judging,
   };
   const list = Object.entries(facts).filter(([, value]) => value).flatMap(([name, value]) => [el("dt", {}, name), said("dd", value)]);
   return el("details", { class: "origin" }, el("summary", {}, "Where it comes from"), el("dl", {}, ...list));
@@ -134,5 +136,13 @@ function markBar(at, row) {
   return el("footer", { class: "markbar" },
     el("p", { class: "asking" }, el("b", {}, "Observation sufficient?"), el("small", {}, "Does the correct answer follow from it alone?")),
     el("div", { class: "pairing" }, button(true, "y", "Yes"), button(false, "n", "No")), note,
-    mark ? el("button", { type: "button", class: "quiet", on: { click: () => unmark() } }, "Clear") : null);
+    mark ? el("button", { type: "button", class: "quiet", on: { click: () => unmark() } }, "Clear") : null, othersOf(at));
+}
+
+// What other reviewers said, as their exports have it; not before one's own mark in a blind review.
+function othersOf(at) {
+  const others = isBlind(at) ? [] : marks.others(at);
+  if (!others.length) return null;
+  return el("ul", { class: "others", "aria-label": "Other reviewers" }, ...others.map((mark) => el("li", { title: visible(mark.note) },
+    said("b", mark.reviewer || "(no name)"), ": ", el("span", { class: `say ${mark.sufficient}` }, SAYS[mark.sufficient]))));
 }

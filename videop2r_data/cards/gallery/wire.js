@@ -29,10 +29,11 @@ function wire() {
   on("import", async () => {
     const [file] = byId("import").files;
     if (!file) return;
-    const { taken, left } = await marks.take(await file.text());
+    const { own, others, left } = await marks.take(await file.text());
     byId("import").value = "";
     byId("marks").close();
-    toast(`${count(taken, "mark")} taken in${left ? `, ${count(left, "line")} of other words left out` : ""}`);
+    const said = [`${count(own, "mark")} of your own`, `${number.format(others)} of other reviewers`, ...(left ? [`${count(left, "line")} of other words left out`] : [])];
+    toast(`Taken in: ${said.join(", ")}${others && !marks.reviewer() ? "; write your name first to take your own" : ""}`);
   }, "change");
   for (const dialog of document.querySelectorAll("dialog")) {
     dialog.addEventListener("click", (event) => event.target === dialog && dialog.close());
@@ -54,10 +55,12 @@ function wire() {
   });
   document.addEventListener("search-ready", () => filter.terms.length && changed());
   window.addEventListener("hashchange", () => {
-    const { row, other } = readAddress();
-    if (row !== undefined && location.hash !== address()) {
-      select(row, { open: true, pair: other !== null, other });
-    }
+    if (location.hash === address()) return;
+    const asks = readAddress();
+    if (asks.row === undefined) return;
+    takeFilters(asks);
+    changed();
+    select(asks.row, { open: true, pair: asks.other !== null, other: asks.other });
   });
   window.addEventListener("beforeunload", (event) => {
     if (!store.kept && !marks.handedOn) event.preventDefault();
