@@ -453,7 +453,11 @@ def test_axe_finds_nothing(
     browser: Any, page_url: str, rows: dict[str, dict[str, Any]], scheme: str, size: tuple[int, int]
 ) -> None:
     sample = first(rows, config="rejected", data_type="video", stage="verify")["sample_id"]
-    context = {"color_scheme": scheme, "viewport": {"width": size[0], "height": size[1]}, "bypass_csp": True}
+    context: dict[str, Any] = {
+        "color_scheme": scheme,
+        "viewport": {"width": size[0], "height": size[1]},
+        "bypass_csp": True,
+    }
     with opened(browser, page_url, **context) as (page, _):
         assert violations(page) == []
         go(page, sample)
