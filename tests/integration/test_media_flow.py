@@ -16,6 +16,7 @@ from tests.fakes.openai_server import Call, default_answer
 from tests.integration.test_build import question, recipe, run, without_url, write_pool
 from tests.media.clips import write_clip
 from videop2r_data.builders.frame_store import FrameStore
+from videop2r_data.builders.verify import verify_release
 from videop2r_data.errors import MediaError
 from videop2r_data.media import DecodePool
 from videop2r_data.schemas import RejectReason
@@ -209,3 +210,15 @@ def test_decoders_killed_in_the_middle_of_a_build_change_nothing(
     report, _ = run(tmp_path, plain(16), out="killed", answer=answer)
     assert killed and report.unanswered == 0 and report.media_decoded == 150
     assert without_url(tmp_path / "killed") == without_url(tmp_path / "undisturbed")
+
+
+def test_a_set_with_a_link_out_of_the_media_root_verifies(tmp_path: Path) -> None:
+    """The row fails at the stage of media for a reason that the pool stage has too."""
+    images(tmp_path, 2)
+    (tmp_path / "media").mkdir()
+    (tmp_path / "media" / "0.jpg").symlink_to(tmp_path / "0.jpg")
+    (tmp_path / "1.jpg").rename(tmp_path / "media" / "1.jpg")
+    source = {"name": "pool", "kind": "video-r1", "path": "pool.json", "media_root": "media"}
+    report, _ = run(tmp_path, plain(4, sources=[source]))
+    assert report.ledger is not None and report.ledger.reasons == {"media/unsafe_path": 1}
+    assert verify_release(str(tmp_path / "set"), workers=1).ok

@@ -34,7 +34,12 @@ RetryKind = Literal["refused", "empty", "filtered", "no_verdict", "media", "deco
 part was taken for reasoning; replies that the model or a filter declined; judge's replies without a verdict;
 files that could not be used, for whatever reason; files whose decoder died, ran out of time or of memory."""
 KINDS: tuple[RetryKind, ...] = get_args(RetryKind)
-_DECODER = (RejectReason.DECODE_CRASH, RejectReason.DECODE_MEMORY, RejectReason.DECODE_TIMEOUT)
+_DECODER = (
+    RejectReason.DECODE_CRASH,
+    RejectReason.DECODE_KILLED,
+    RejectReason.DECODE_MEMORY,
+    RejectReason.DECODE_TIMEOUT,
+)
 _BREATHE = 256
 
 

@@ -135,7 +135,8 @@ class RejectReason(StrEnum):
 
 _CALLS = ("CALL_", "COMPLETION_", "CONTENT_")
 _BEGINNINGS: dict[Stage, tuple[str, ...]] = {
-    Stage.MEDIA: ("MEDIA_", "DECODE_"),
+    # a link that leads out of the media root; a file that no run has come to
+    Stage.MEDIA: ("MEDIA_", "DECODE_", "UNSAFE_PATH", "CALL_FAILED"),
     Stage.GENERATE: _CALLS,
     Stage.JUDGE: ("INSUFFICIENT", "NO_VERDICT", *_CALLS),
 }
