@@ -7,7 +7,6 @@ import heapq
 import math
 from collections.abc import Iterable
 from contextlib import nullcontext
-from typing import TYPE_CHECKING, cast
 
 from videop2r_data.backends.journal import Journal
 from videop2r_data.backends.pricing import cost_usd
@@ -22,9 +21,6 @@ from videop2r_data.schemas import DataType, Sample, digest
 from videop2r_data.schemas.base import Model
 from videop2r_data.schemas.calls import Usage
 from videop2r_data.schemas.recipe import BackendSpec, Recipe
-
-if TYPE_CHECKING:
-    from videop2r_data.builders.steps import Steps
 
 _BREATHE = 1024
 CHARS_PER_TOKEN = 4.0
@@ -226,7 +222,7 @@ async def _from_pilot(parts: Parts, pool: _Pool, observer: Observer, stop: Stop)
     before = parts.journal.spending.finished_usd
     watched = Watched(parts.steps)
     await run_pass(
-        cast("Steps", watched),
+        watched,
         drawn,
         window=parts.window,
         stop=stop,

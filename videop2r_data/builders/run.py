@@ -6,10 +6,10 @@ import asyncio
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from videop2r_data.builders.outcome import Result
 from videop2r_data.builders.sources import BadRow
-from videop2r_data.builders.steps import Steps
 from videop2r_data.errors import P2RError, StoppedError
 from videop2r_data.schemas import Outcome, Sample
 from videop2r_data.schemas.reasons import ASK_AGAIN
@@ -87,8 +87,16 @@ class Tally:
             self.reasons[f"{item.stage.value}/{item.reason.value}"] += 1
 
 
+class Processes(Protocol):
+    """What takes one question through the steps: `Steps`, or something around them."""
+
+    async def process(self, sample: Sample) -> Result:
+        """Everything about one question."""
+        ...
+
+
 async def run_pass(
-    steps: Steps,
+    steps: Processes,
     pool: Iterable[Sample | BadRow],
     *,
     window: int,
@@ -160,7 +168,7 @@ def _next(rows: Iterator[Row], stop: Stop) -> Row | None:
         return None
 
 
-async def _guarded(steps: Steps, sample: Sample, stop: Stop) -> Result | None:
+async def _guarded(steps: Processes, sample: Sample, stop: Stop) -> Result | None:
     try:
         return await steps.process(sample)
     except StoppedError:
