@@ -21,6 +21,7 @@ import av.logging
 
 from tests.media.odd import make
 from tests.media.odd_check import EVERY_N, check
+from videop2r_data.media import sample_table
 
 
 def main() -> int:
@@ -28,7 +29,10 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--files", type=int, default=500)
     parser.add_argument("--first", type=int, default=0, help="seed of the first file")
+    parser.add_argument("--index", action="store_true", help="use the index of small mp4 files too")
     options = parser.parse_args()
+    if options.index:
+        sample_table.LARGE = 0
     av.logging.set_level(None)
     sys.stderr.flush()
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # encoders print whatever they are told

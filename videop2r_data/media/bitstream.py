@@ -8,7 +8,7 @@ first packet, groups of pictures cannot be decoded on their own.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Protocol
+from typing import Any, Protocol
 
 
 class Watcher(Protocol):
@@ -36,7 +36,7 @@ def watcher_of(codec: str, extradata: bytes | None) -> Watcher:
         extradata: parameter sets of the container's header.
     """
     if codec in {"h264", "hevc"}:
-        return _NalWatcher(codec, extradata or b"")
+        return NalWatcher(codec, extradata or b"")
     if codec in {"av1", "libdav1d", "libaom-av1"}:
         return _ObuWatcher(extradata or b"")
     return _NoWatcher()
@@ -74,31 +74,35 @@ class _Sets:
             self.changed = True
 
 
-class _NalWatcher:
+class NalWatcher:
     """H.264 and HEVC, with lengths before the units (mp4, mkv, flv) or start codes (MPEG-TS, raw)."""
 
     def __init__(self, codec: str, extradata: bytes) -> None:
         self._hevc = codec == "hevc"
         self._sets = _Sets()
-        self._width = 0
+        self.width = 0
+        """Bytes of the length before each unit; 0: start codes instead."""
         configured = len(extradata) > (22 if self._hevc else 6) and extradata[0] == 1
         if configured:
-            self._width = (extradata[21 if self._hevc else 4] & 3) + 1
+            self.width = (extradata[21 if self._hevc else 4] & 3) + 1
             for unit in _hvcc_units(extradata) if self._hevc else _avcc_units(extradata):
-                self._note(unit)
+                self.note(unit)
         else:
             self._look_at_start_codes(extradata)
 
     @property
     def changed(self) -> bool:
+        """Whether a parameter set came that was not there from the start."""
         return self._sets.changed
 
     def look(self, data: memoryview) -> bool:
-        sound = self._look_at_lengths(data) if self._width else self._look_at_start_codes(bytes(data))
+        """Look at one packet; False: its units do not fill it."""
+        sound = self._look_at_lengths(data) if self.width else self._look_at_start_codes(bytes(data))
         self._sets.close()
         return sound
 
     def starts(self, data: memoryview) -> bool:
+        """Whether decoding can begin at this packet."""
         for unit in self._split(data):
             if self._hevc:
                 kind = (unit[0] >> 1) & 63
@@ -112,12 +116,12 @@ class _NalWatcher:
 
     def _split(self, data: memoryview) -> Iterator[bytes]:
         """Units of a packet; stops where they do not add up."""
-        if not self._width:
+        if not self.width:
             yield from (part for part in bytes(data).split(b"\0\0\1")[1:] if part)
             return
         at = 0
-        while at + self._width < len(data):
-            start = at + self._width
+        while at + self.width < len(data):
+            start = at + self.width
             at = start + int.from_bytes(data[at:start], "big")
             unit = bytes(data[start : min(at, start + _HEAD)])
             if not unit:
@@ -125,7 +129,7 @@ class _NalWatcher:
             yield unit
 
     def _look_at_lengths(self, data: memoryview) -> bool:
-        at, end, width, hevc = 0, len(data), self._width, self._hevc
+        at, end, width, hevc = 0, len(data), self.width, self._hevc
         while at < end:
             start = at + width
             length = int.from_bytes(data[at:start], "big")
@@ -136,7 +140,7 @@ class _NalWatcher:
             if head & 0x80:
                 return False
             if (head >> 1) in (32, 33, 34) if hevc else (head & 31) in (7, 8, 13, 15):
-                self._note(bytes(data[start:at]))
+                self.note(bytes(data[start:at]))
         return True
 
     def _look_at_start_codes(self, data: bytes) -> bool:
@@ -148,10 +152,19 @@ class _NalWatcher:
             # Parameter sets stand before the first slice of their picture.
             if (head >> 1) < 32 if self._hevc else 1 <= head & 31 <= 5:
                 return True
-            self._note(data[start : at if at >= 0 else len(data)])
+            self.note(data[start : at if at >= 0 else len(data)])
         return True
 
-    def _note(self, unit: bytes) -> None:
+    def is_set(self, head: Any) -> Any:
+        """Whether units with these first bytes are parameter sets; uint8 array [n] to bool array [n]."""
+        if self._hevc:
+            kind = head >> 1
+            return (kind >= 32) & (kind <= 34)
+        kind = head & 31
+        return (kind == 7) | (kind == 8) | (kind == 13) | (kind == 15)
+
+    def note(self, unit: bytes) -> None:
+        """Take in a parameter set."""
         unit = unit.rstrip(b"\0")
         if not unit:
             return

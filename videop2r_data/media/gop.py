@@ -114,6 +114,12 @@ def sample_runs(
     if index.packets is not None:
         for run in runs:
             decoder.decode(stream.codec_context, run, index.packets[run.start : run.end + 1])
+    elif index.places is not None:
+        for run in runs:
+            if int(index.places.sizes[run.start : run.end + 1].sum()) > KEEP_BYTES:
+                raise NotAsPlannedError
+            read = index.places.packets(index, run.start, run.end, stream)
+            decoder.decode(stream.codec_context, run, read)
     else:
         with open_video(path, spec.limits) as (container, again):
             for run, packets in _reread(read_packets(container, again), runs):

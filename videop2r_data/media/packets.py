@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from videop2r_data.media.bitstream import watcher_of
 from videop2r_data.media.container import media_error
@@ -14,14 +15,51 @@ from videop2r_data.schemas.reasons import RejectReason
 from videop2r_data.schemas.recipe import MediaLimits
 
 if TYPE_CHECKING:
+    import numpy as np
     from av.container import InputContainer
     from av.packet import Packet
     from av.video.stream import VideoStream
+    from numpy.typing import NDArray
 
     VideoPacket = Packet[VideoStream]
 
 KEEP_BYTES = 256 * 2**20
 """Compressed bytes that are held in memory at most; beyond it a clip is read twice."""
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """Where packets lie in the file, in decoding order.
+
+    Attributes:
+        path: the file.
+        pos: int64 [n], first byte.
+        sizes: int64 [n], bytes.
+        dts: int64 [n], decoding times.
+    """
+
+    path: Path
+    pos: NDArray[np.int64]
+    sizes: NDArray[np.int64]
+    dts: NDArray[np.int64]
+
+    def read(self, at: int) -> memoryview:
+        """The bytes of one packet."""
+        with self.path.open("rb") as file:
+            return memoryview(os.pread(file.fileno(), int(self.sizes[at]), int(self.pos[at])))
+
+    def packets(self, index: PacketIndex, start: int, end: int, stream: VideoStream) -> list[VideoPacket]:
+        """Packets `start..end`, both included, as the demuxer would give them."""
+        import av
+
+        made: list[Any] = []
+        with self.path.open("rb") as file:
+            for at in range(start, end + 1):
+                packet: Any = av.Packet(os.pread(file.fileno(), int(self.sizes[at]), int(self.pos[at])))
+                packet.pts, packet.dts = index.pts[at], int(self.dts[at])
+                packet.time_base, packet.is_keyframe = stream.time_base, index.keys[at]
+                made.append(packet)
+        return made
 
 
 @dataclass(slots=True)
@@ -43,6 +81,8 @@ class PacketIndex:
     """Parameter sets change in mid-stream: what follows cannot be decoded on its own."""
     false_keys: bool = False
     """A packet is called a key frame, and decoding cannot begin there."""
+    places: Places | None = None
+    """Where the packets lie, when the list is the file's own."""
     error: str = ""
     """Why reading broke off, or empty."""
     _held: int = 0

@@ -103,11 +103,12 @@ def _probe_video(path: Path, limits: MediaLimits, size: int, *, deep: bool) -> M
     from videop2r_data.media.gop import shown_order
     from videop2r_data.media.inorder import check_damage, decode_in_order, first_frame, first_frame_of
     from videop2r_data.media.packets import read_index
+    from videop2r_data.media.sample_table import read_table
     from videop2r_data.media.timing import timing
 
     spec = MediaSpec(limits=limits)
     with open_video(path, limits) as (container, stream):
-        index = read_index(container, stream, path, limits)
+        index = read_table(container, stream, path, limits) or read_index(container, stream, path, limits)
         missing = check_complete(container, stream, index, path, limits)
         name, codec = container.format.name, stream.codec_context.codec.name
         trusted = shown_order(index, codec) is not None

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -19,6 +22,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from videop2r_data.media.sampled import Sampled
+
+LARGE_FILE = 64 * 2**20
+"""Bytes from which on a file is hashed in a thread of its own: a second per GB, off the way of its frames."""
 
 MediaKind = Literal["image", "video"]
 Want = Literal["encoded", "array"]
@@ -61,9 +67,9 @@ def sample_media(path: Path, data_type: MediaKind, spec: MediaSpec, *, want: Wan
     """
     size = file_size(path, spec.limits)
     try:
-        with path.open("rb") as file:
-            file_sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-        sampled = _sample(path, data_type, spec)
+        with _digest_of(path, size) as digest:
+            sampled = _sample(path, data_type, spec)
+            file_sha256 = digest()
         own = None
         if want == "encoded" and spec.passthrough and data_type == "image":
             own = own_bytes(path, sampled, file_sha256)
@@ -105,6 +111,23 @@ def sample_media(path: Path, data_type: MediaKind, spec: MediaSpec, *, want: Wan
     )
     array = sampled.array if want == "array" else None
     return Frames(record=record, array=array, encoded=encoded, mime=mime_of(spec) if own is None else own[1])
+
+
+@contextmanager
+def _digest_of(path: Path, size: int) -> Iterator[Callable[[], str]]:
+    """sha256 of a file; that of a large one is worked out beside the decoding."""
+
+    def work() -> str:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+
+    if size < LARGE_FILE:
+        found = work()
+        yield lambda: found
+        return
+    with ThreadPoolExecutor(1) as pool:
+        future = pool.submit(work)
+        yield future.result
 
 
 def _sample(path: Path, data_type: MediaKind, spec: MediaSpec) -> Sampled:

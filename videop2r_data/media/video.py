@@ -9,6 +9,7 @@ from videop2r_data.media.container import open_video
 from videop2r_data.media.gop import NotAsPlannedError, sample_runs, shown_order
 from videop2r_data.media.inorder import sample_in_order
 from videop2r_data.media.packets import read_index
+from videop2r_data.media.sample_table import read_table
 from videop2r_data.media.sampled import Sampled
 from videop2r_data.schemas.recipe import MediaSpec
 
@@ -23,7 +24,9 @@ def sample_video(path: Path, spec: MediaSpec) -> Sampled:
         MediaError: see `container.open_video`, `completeness.check_complete` and `inorder.sample_in_order`.
     """
     with open_video(path, spec.limits) as (container, stream):
-        index = read_index(container, stream, path, spec.limits)
+        index = read_table(container, stream, path, spec.limits) or read_index(
+            container, stream, path, spec.limits
+        )
         missing = check_complete(container, stream, index, path, spec.limits)
         order = shown_order(index, stream.codec_context.codec.name)
         if order is not None:
