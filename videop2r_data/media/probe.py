@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pydantic import Field
 
@@ -14,6 +15,9 @@ from videop2r_data.schemas.base import Model
 from videop2r_data.schemas.calls import TimesKind
 from videop2r_data.schemas.reasons import RejectReason
 from videop2r_data.schemas.recipe import MediaLimits, MediaSpec
+
+if TYPE_CHECKING:
+    from videop2r_data.media.packets import PacketIndex
 
 _TIMES_WORDS = {
     "repaired": "its timestamps jump, repeat or are missing in places: frame times are repaired",
@@ -124,15 +128,9 @@ def _probe_video(path: Path, limits: MediaLimits, size: int, *, deep: bool) -> M
         shown, missing = [scan.pts[at] for at in scan.order()], max(missing, scan.damaged)
     height, width, upright = first or first_frame(path, spec)
     made = timing(shown, (), index.clock, index.last_duration)
-    told = {
-        "its packet list cannot be trusted for seeking: it is decoded in order": not trusted,
-        "its parameter sets change in mid-stream": index.changed,
-        f"reading breaks off: {index.error}": bool(index.error),
-        "the file ends before its container does": is_cut(path),
-        f"{100 * missing:.2g} % of it are missing or damaged": missing > 0,
-        _TIMES_WORDS.get(made.kind, ""): made.kind != "exact",
-        "its display matrix mirrors the picture: it is shown so": upright.mirrored,
-    }
+    odd += _warnings(index, path, trusted=trusted, missing=missing, kind=made.kind)
+    if upright.mirrored:
+        odd.append("its display matrix mirrors the picture: it is shown so")
     return MediaProbe(
         container=name,
         codec=codec,
@@ -146,8 +144,20 @@ def _probe_video(path: Path, limits: MediaLimits, size: int, *, deep: bool) -> M
         rotation=90 * upright.turns,
         times=made.kind,
         missing=missing,
-        warnings=odd + [words for words, true in told.items() if true],
+        warnings=odd,
     )
+
+
+def _warnings(index: PacketIndex, path: Path, *, trusted: bool, missing: float, kind: TimesKind) -> list[str]:
+    told = {
+        "its packet list cannot be trusted for seeking: it is decoded in order": not trusted,
+        "its parameter sets change in mid-stream": index.changed,
+        f"reading breaks off: {index.error}": bool(index.error),
+        "the file ends before its container does": is_cut(path),
+        f"{100 * missing:.2g} % of it are missing or damaged": missing > 0,
+        _TIMES_WORDS.get(kind, ""): kind != "exact",
+    }
+    return [words for words, true in told.items() if true]
 
 
 def _promise(promised: int, found: int) -> str:
