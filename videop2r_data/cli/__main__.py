@@ -1,5 +1,5 @@
 """`python -m videop2r_data.cli` is `p2r-data`."""
 
-from videop2r_data.cli.main import run
+from videop2r_data.cli.entry import data
 
-run()
+data()

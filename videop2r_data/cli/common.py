@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from videop2r_data.cli.entry import begun
 from videop2r_data.cli.output import print_json, print_traceback
 from videop2r_data.cli.verbosity import Level, level
 
@@ -64,6 +65,7 @@ def errors_as_messages(*, as_json: bool = False) -> Iterator[None]:
     """
     from videop2r_data.errors import AwayError, BusyError, P2RError, TransientError
 
+    begun()
     try:
         yield
     except KeyboardInterrupt:

@@ -17,11 +17,13 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from videop2r_data.backends.advice import equal_words
 from videop2r_data.builders.assemble import Parts
 from videop2r_data.builders.run import Tally
 from videop2r_data.cli.verbosity import Level, level
 
 PIPED_EVERY_S = 15.0
+WAIT_APART_S = 1.0
 LIVE_EVERY_S = 0.1
 
 
@@ -52,7 +54,8 @@ class BuildProgress:
         self._what = ""
         self._total: int | None = None
         self._shown = 0.0
-        self._waited = -PIPED_EVERY_S
+        self._told: dict[str, float] = {}
+        """What was said about waiting, without its numbers, and when."""
 
     def __enter__(self) -> Self:
         if self._live:
@@ -95,7 +98,15 @@ class BuildProgress:
         if self._live and not verbose:
             self._bar.update(self._task, description="waiting", note=message)
             return
-        now = time.monotonic()
-        if not self.quiet and (verbose or now - self._waited >= PIPED_EVERY_S):
-            self._waited = now
+        if not self.quiet and (verbose or self._is_news(message)):
             self.console.print(f"waiting: {message}", soft_wrap=True, markup=False)
+
+    def _is_news(self, message: str) -> bool:
+        """Something else than a moment ago, or the same after a while; never two lines in a second."""
+        now, words = time.monotonic(), equal_words(message)
+        if now - self._told.get(words, -PIPED_EVERY_S) < PIPED_EVERY_S:
+            return False
+        if now - max(self._told.values(), default=-WAIT_APART_S) < WAIT_APART_S:
+            return False
+        self._told[words] = now
+        return True

@@ -6,6 +6,7 @@ import asyncio
 import gc
 import signal
 from collections.abc import Callable, Coroutine
+from types import FrameType
 from typing import Any, TypeVar
 
 from videop2r_data.builders.run import Stop
@@ -19,11 +20,11 @@ def run_draining(main: Coroutine[Any, Any, T], stop: Stop, tell: Callable[[str],
     Raises:
         KeyboardInterrupt: after the second signal.
     """
+    heard = 0
 
     async def guarded() -> T:
         loop = asyncio.get_running_loop()
         task = asyncio.ensure_future(main)
-        heard = 0
 
         def on_signal() -> None:
             nonlocal heard
@@ -34,6 +35,8 @@ def run_draining(main: Coroutine[Any, Any, T], stop: Stop, tell: Callable[[str],
                 stop.ask()
                 tell("finishing the calls under way; again to stop at once (those calls are then lost)")
 
+        if heard:
+            stop.ask()
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, on_signal)
         try:
@@ -41,6 +44,19 @@ def run_draining(main: Coroutine[Any, Any, T], stop: Stop, tell: Callable[[str],
         except asyncio.CancelledError:
             raise KeyboardInterrupt from None
 
+    def early(_number: int, _frame: FrameType | None) -> None:
+        nonlocal heard
+        heard += 1
+
+    before = {number: signal.signal(number, early) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        return _run(guarded())
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _run(main: Coroutine[Any, Any, T]) -> T:
     # what was imported lives as long as the process: the collector need not walk it every few thousand calls
     gc.collect()
     gc.freeze()
@@ -48,6 +64,6 @@ def run_draining(main: Coroutine[Any, Any, T], stop: Stop, tell: Callable[[str],
     try:
         import uvloop
     except ImportError:
-        return asyncio.run(guarded())
+        return asyncio.run(main)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(guarded())
+        return runner.run(main)

@@ -46,6 +46,15 @@ def test_a_recipe_made_in_python_survives_its_file(tmp_path: Path) -> None:
         assert again.data.demo == recipe.data.demo
 
 
+def test_patience_with_the_judges_server_makes_no_other_run(tmp_path: Path) -> None:
+    """A checkpoint of before the setting goes on, and so does one under another patience."""
+    recipe = load_train_recipe("paper-7b-rl")
+    assert recipe.judging.backend is not None
+    backend = recipe.judging.backend.model_copy(update={"server_wait_s": 5.0})
+    patient = recipe.model_copy(update={"judging": recipe.judging.model_copy(update={"backend": backend})})
+    assert patient.digest == recipe.digest and "server_wait_s" not in str(recipe.identity)
+
+
 def test_the_papers_figures() -> None:
     sft, rl = load_train_recipe("paper-7b-sft"), load_train_recipe("paper-7b-rl")
     assert (sft.epochs, sft.batch.size, sft.optim.lr, sft.optim.max_grad_norm) == (1, 16, 1e-6, 5.0)
