@@ -125,6 +125,8 @@ FOREIGN: list[tuple[str, bytes, str]] = [
     ("p.csv.gz", gzip.compress(table().encode())[:-12], "cut off"),
     ("p.json", json.dumps(ROWS).encode("utf-16")[:-1], "damaged or cut off"),
     ("p.xlsx", b"PK", r"file of type '\.xlsx', known are \.csv"),
+    ("p.json", json.dumps({"version": 1, "data": ROWS}).encode(), r"in its field 'data'.*jq '\.\"data\"'"),
+    ("p.json", json.dumps({"k1": ROWS[0], "k2": ROWS[1]}).encode(), r"around all rows, .*'k1'.*jq"),
     ("p.csv", b"q,a\n1,2\n", r"no column for problem: question, .*there are: q, a"),
 ]
 
@@ -212,8 +214,8 @@ def test_a_folder_is_read_by_split(tmp_path: Path, split: str) -> None:
 
 def test_folders_without_a_pool_and_with_several(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("x")
-    with pytest.raises(SourceError):
-        list(opened(tmp_path, base=tmp_path).rows())
+    with pytest.raises(SourceError, match=r"no data file in the folder \(.*\.csv.*there are: a\.txt"):
+        opened(tmp_path, base=tmp_path)
     (tmp_path / "b.csv").write_text(table())
     assert good(opened(tmp_path, base=tmp_path)) == WANTED
     (tmp_path / "c.jsonl").write_bytes(lines(ROWS))

@@ -16,6 +16,7 @@ import pytest
 from PIL import Image
 
 from tests.fakes.hub_server import HubServer
+from videop2r_data.schemas.recipe import parse_recipe
 
 pytestmark = pytest.mark.integration
 READ = """
@@ -89,6 +90,23 @@ def test_images_inside_of_parquet_on_the_hub(tmp_path: Path) -> None:
         found = read(
             hub, tmp_path, path="me/pool", columns={"problem": "q", "solution": "a", "path": "image"}
         )
+        command = [
+            sys.executable,
+            "-m",
+            "videop2r_data",
+            "init",
+            "my.yaml",
+            "--from-data",
+            "me/pool",
+            "--json",
+        ]
+        environment = {**os.environ, **hub.environment(tmp_path / "home")}
+        done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    guess = json.loads(done.stdout)
+    assert (guess["todo"], guess["good"], guess["files_found"]) == ({}, 1, 1), done.stderr
+    spec = parse_recipe((tmp_path / "my.yaml").read_text(), where="my.yaml").sources[0]
+    assert (spec.path, spec.data_type, spec.problem_type) == ("me/pool", "image", "free-form")
+    assert spec.revision is not None and len(spec.revision) == 40
     assert (Path(found["root"]) / found["rows"][0]["path"]).read_bytes() == sink.getvalue()
 
 

@@ -31,6 +31,7 @@ from videop2r_data.builders.guess_columns import (
 )
 from videop2r_data.builders.sources import BadRow, open_source
 from videop2r_data.builders.sources.base import RowSource
+from videop2r_data.builders.sources.columns import refuse_wrapped
 from videop2r_data.builders.sources.normalise import Normaliser, embedded_media, value_of
 from videop2r_data.errors import SourceError
 from videop2r_data.schemas.base import Model
@@ -123,6 +124,11 @@ def guess_source(data: str, *, recipe: Path, cwd: Path, work: Path, split: str |
         raise SourceError(
             "no row can be read", where=data, hint="p2r-data reads CSV, JSON, Parquet and the Hub"
         )
+    commit = getattr(raw, "commit", "")
+    if commit:
+        draft.settle("revision", commit, "the newest commit of now: a branch would move")
+    if len(rows) == 1:
+        refuse_wrapped(rows[0], data)
     columns = columns_of(rows)
     _guess_columns(draft, columns, len(rows))
     _guess_media(draft, columns, raw, base)

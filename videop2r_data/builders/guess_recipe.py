@@ -59,7 +59,17 @@ def _commands(template: str) -> list[str]:
 
 def _source(guess: Guess) -> list[str]:
     lines = []
-    keys = ("name", "kind", "path", "split", "media_root", "problem_type", "data_type", "answer_base")
+    keys = (
+        "name",
+        "kind",
+        "path",
+        "revision",
+        "split",
+        "media_root",
+        "problem_type",
+        "data_type",
+        "answer_base",
+    )
     for key in keys:
         if key in guess.todo:
             lines.append(f"    {TODO} {key}: {visible_line(guess.todo[key])}")

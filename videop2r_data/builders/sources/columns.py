@@ -98,16 +98,44 @@ def check_rows(spec: SourceSpec, rows: Iterable[RawRow], where: str) -> None:
     """
     missing = dict.fromkeys(needed_columns(spec))
     names: dict[str, None] = {}
+    first, seen = None, 0
     for raw in rows:
+        seen += 1
         if raw.value is None:
             continue
+        first = first or raw.value
         names.update(dict.fromkeys(_flat(raw.value)))
         for one in [one for one in missing if _is_there(one[1], list(raw.value))]:
             del missing[one]
         if not missing:
             return
+    if first is not None and seen == 1:
+        refuse_wrapped(first, where)
     if names:  # a pool without one good row is told by its rows
         raise no_column(list(missing), list(names), where)
+
+
+def refuse_wrapped(value: Mapping[str, Any], where: str) -> None:
+    """Name what a file of one object is: all rows inside of it.
+
+    Raises:
+        SourceError: a field holds a list of objects, or each field holds one.
+    """
+    lists = [k for k, v in value.items() if isinstance(v, list) and v and all(isinstance(x, dict) for x in v)]
+    if lists:
+        name = max(lists, key=lambda key: len(value[key]))
+        raise SourceError(
+            f"the file is one object, and its rows seem to stand in its field {name!r}",
+            where=where,
+            hint=f"keep that array alone: jq '.\"{name}\"' old.json > rows.json",
+        )
+    inner = [set(v) for v in value.values() if isinstance(v, dict)]
+    if len(inner) > 1 and len(inner) == len(value) and len(set.intersection(*inner)) > 1:
+        raise SourceError(
+            f"the file is one object around all rows, each under its own name ({next(iter(value))!r} ...)",
+            where=where,
+            hint="make an array of them: jq 'to_entries | map({key: .key} + .value)' old.json > rows.json",
+        )
 
 
 def no_column(lacking: Sequence[tuple[str, str]], names: Sequence[str], where: str) -> SourceError:

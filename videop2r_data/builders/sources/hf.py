@@ -42,6 +42,8 @@ class DatasetSource(RowSource):
         self._place = locate(spec.path, base)
         self._embedded_root = embedded_root
         self._looked = False
+        self.commit = ""
+        """Of the Hub, once rows were read from there."""
         self._local: LocalFiles | None = None
         where = f"source {spec.name!r}, {spec.path}"
         self._saved = saved_by_datasets(self._place, split=spec.split, where=where)
@@ -129,7 +131,7 @@ class DatasetSource(RowSource):
         else:
             path = spec.path.removeprefix(HUB) if self._on_hub else str(self._place)
             if self._on_hub:
-                _ask_once(path, spec, self.where)
+                self.commit = _ask_once(path, spec, self.where)
             rows = datasets.load_dataset(
                 path, spec.config, split=spec.split, revision=spec.revision, streaming=True
             )
@@ -183,8 +185,11 @@ def is_hub_id(spec: SourceSpec, place: Path) -> bool:
     return True
 
 
-def _ask_once(path: str, spec: SourceSpec, where: str) -> None:
+def _ask_once(path: str, spec: SourceSpec, where: str) -> str:
     """One question to the Hub: `datasets` would ask for a name that is not there half a dozen times.
+
+    Returns:
+        the commit that the revision means now; empty offline.
 
     Raises:
         SourceError: there is no such data set or revision, or it cannot be reached.
@@ -194,9 +199,9 @@ def _ask_once(path: str, spec: SourceSpec, where: str) -> None:
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
     if constants.HF_HUB_OFFLINE:
-        return  # `datasets` looks in its cache, and says so where it finds nothing
+        return ""  # `datasets` looks in its cache, and says so where it finds nothing
     try:
-        HfApi().dataset_info(path, revision=spec.revision)
+        return HfApi().dataset_info(path, revision=spec.revision).sha or ""
     except (HfHubHTTPError, HFValidationError) as error:
         status = getattr(getattr(error, "response", None), "status_code", None)
         what = {401: "no such data set, or it is private", 403: "no right to read it", 404: "not found"}

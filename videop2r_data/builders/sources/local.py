@@ -35,6 +35,7 @@ _SPLIT_WORDS = {
 }
 _SHARD = re.compile(r"(.+)-\d{5}-of-\d{5}")
 _WORDS = re.compile(r"[A-Za-z0-9]+")
+_PACKED = (".tar", ".zip", ".tgz", ".tar.gz")
 _NO_POOL = {"dataset_info.json", "dataset_dict.json", "state.json", "dataset_infos.json"}
 
 
@@ -114,10 +115,10 @@ def find_local(place: Path, *, split: str, where: str) -> LocalFiles | None:
     `data/`, or anywhere below, those of the split where their names say one.
 
     Returns:
-        None: a folder that has to be left to the `datasets` library (no file of a known ending).
+        None: a folder of archives, which is left to the `datasets` library.
 
     Raises:
-        SourceError: files of several endings, none of the split.
+        SourceError: no data file, files of several endings, none of the split.
     """
     if place.is_file():
         return LocalFiles((place,), place.parent)
@@ -128,7 +129,15 @@ def find_local(place: Path, *, split: str, where: str) -> LocalFiles | None:
     for files in (_files_in(place), _files_in(place / "data", deep=True), _files_in(place, deep=True)):
         if files:
             return LocalFiles(_of_split(_of_one_format(files, where), place, split, where), place)
-    return None
+    there = sorted(p.name for p in place.iterdir())
+    if any(name.endswith(_PACKED) for name in there):
+        return None
+    raise SourceError(
+        f"no data file in the folder (known endings: {', '.join(FORMATS)}); there are: "
+        f"{', '.join(there[:8]) or 'none'}{' ...' if len(there) > 8 else ''}",
+        where=where,
+        hint="name the folder or the file that holds the questions",
+    )
 
 
 def saved_by_datasets(place: Path, *, split: str, where: str) -> Path | None:
