@@ -326,6 +326,27 @@ def test_a_model_in_this_process_is_loaded_by_doctor_alone(tmp_path: Path) -> No
     assert "no such folder" in faults(servers(report)[0].findings)["model"].message
 
 
+@pytest.mark.parametrize(
+    ("model", "offline", "state", "said"),
+    [
+        ("nobody/no-such-model", False, "note", "downloaded when it is loaded"),
+        ("nobody/no-such-model", True, "error", "not in the cache"),
+        ("no/such/hub-id", True, "error", "neither a folder nor a Hub id"),
+    ],
+)
+def test_a_model_by_its_hub_id(
+    model: str, offline: bool, state: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("transformers")
+    pytest.importorskip("torch")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", offline)
+    write_pool(tmp_path, [question(1)])
+    local = {"kind": "transformers", "model": model}
+    report, _, _ = looked(tmp_path, lambda s: recipe(s, generate__backend=local), calls="none")
+    told = {f.about: f for f in servers(report)[0].findings}["model"]
+    assert told.state == state and said in told.message
+
+
 @pytest.mark.parametrize("command", ["check", "doctor"])
 def test_the_commands_print_and_exit(command: str, tmp_path: Path) -> None:
     (tmp_path / "clip").mkdir()

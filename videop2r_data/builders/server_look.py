@@ -167,6 +167,27 @@ class _Server:
             self._note("model", "error", f"{folder} holds no config.json", "name the folder of a saved model")
         elif not folder.is_dir() and (folder.is_absolute() or self.spec.model.startswith(".")):
             self._note("model", "error", f"no such folder: {folder}", "correct `model` in the recipe")
+        elif not folder.is_dir():
+            self._cached()
+
+    def _cached(self) -> None:
+        """A model by its Hub id: is it on this machine, or will it be fetched first?"""
+        from huggingface_hub import constants, try_to_load_from_cache
+        from huggingface_hub.errors import HFValidationError
+
+        try:
+            found = try_to_load_from_cache(self.spec.model, "config.json", revision=self.spec.revision)
+        except HFValidationError:
+            text = f"{self.spec.model} is neither a folder nor a Hub id"
+            self._note("model", "error", text, "correct `model` in the recipe")
+            return
+        if isinstance(found, str):
+            return
+        text = f"{self.spec.model} is not in the cache of this machine"
+        if constants.HF_HUB_OFFLINE:
+            self._note("model", "error", text, "fetch it first (hf download), or unset HF_HUB_OFFLINE")
+        else:
+            self._note("model", "note", f"{text}: it is downloaded when it is loaded")
 
     async def _list(self, backend: Backend) -> None:
         if not isinstance(backend, ListsModels):
