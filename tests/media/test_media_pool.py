@@ -8,6 +8,7 @@ import random
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -449,3 +450,24 @@ def test_what_a_process_says_is_checked(clip: Path) -> None:
             wire.parse_header(data, max_blobs=4, max_bytes=10)
     with pytest.raises(wire.WireError):
         wire.header_length(b"\xff\xff\xff\xff")
+
+
+@pytest.mark.parametrize("sizes", [[], [0, 0], [5, 0, 3], [1] * 1500, [300_000, 0, 300_000]])
+def test_a_reply_of_any_shape_goes_through_the_pipe(sizes: list[int]) -> None:
+    from videop2r_data.media import worker
+
+    blobs = tuple(bytes([i % 256]) * size for i, size in enumerate(sizes))
+    reader, writer = os.pipe()
+    found = bytearray()
+
+    def read() -> None:
+        while piece := os.read(reader, 70_000):
+            found.extend(piece)
+
+    thread = threading.Thread(target=read)
+    thread.start()
+    worker._write(writer, {"ok": True}, blobs)
+    os.close(writer)
+    thread.join()
+    os.close(reader)
+    assert bytes(found) == b"".join(wire.pack({"ok": True}, blobs))

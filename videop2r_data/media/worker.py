@@ -20,6 +20,9 @@ from videop2r_data.media.sampling import sample_media
 from videop2r_data.schemas.recipe import MediaSpec
 
 _PR_SET_PDEATHSIG = 1
+_STATM = Path("/proc/self/statm")
+_IOV_MAX = 512
+"""Pieces that one `writev` may hold: 1,024 on Linux."""
 
 
 def main() -> None:
@@ -28,7 +31,7 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     source = sys.stdin.buffer
     # A decoder that prints must not write into the protocol.
-    sink = os.fdopen(os.dup(1), "wb", buffering=0)
+    sink = os.dup(1)
     os.dup2(2, 1)
     hello = _read(source)
     if hello is None:
@@ -71,10 +74,12 @@ def _limit(address_space: int) -> None:
 
 
 def _address_space() -> int:
-    pages = Path("/proc/self/statm")
-    if not pages.exists():
+    """Bytes; 0 where the system does not tell."""
+    try:
+        with _STATM.open("rb", buffering=0) as file:
+            return int(file.read(64).split()[0]) * resource.getpagesize()
+    except OSError:
         return 0
-    return int(pages.read_text(encoding="ascii").split()[0]) * resource.getpagesize()
 
 
 def _answer(
@@ -105,11 +110,15 @@ def _read(source: BinaryIO) -> dict[str, Any] | None:
     return header
 
 
-def _write(sink: BinaryIO, header: dict[str, Any], blobs: tuple[bytes | memoryview, ...] = ()) -> None:
-    for piece in wire.pack(header, blobs):
-        view = memoryview(piece)
-        while view:
-            view = view[sink.write(view) :]
+def _write(sink: int, header: dict[str, Any], blobs: tuple[bytes | memoryview, ...] = ()) -> None:
+    """All pieces in one call as far as the pipe takes them: each call would wake the parent."""
+    pieces = [memoryview(piece) for piece in wire.pack(header, blobs)]
+    while pieces:
+        written = os.writev(sink, pieces[:_IOV_MAX])
+        while pieces and written >= len(pieces[0]):
+            written -= len(pieces.pop(0))
+        if pieces:
+            pieces[0] = pieces[0][written:]
 
 
 if __name__ == "__main__":
