@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import threading
 from pathlib import Path
 
 import pytest
 
 from videop2r_data.backends.journal import Journal
+from videop2r_data.backends.locks import is_held
 from videop2r_data.errors import JournalError, MediaError
 from videop2r_data.schemas import digest
 
@@ -148,3 +150,26 @@ def test_a_failed_opening_frees_the_segment(tmp_path: Path, monkeypatch: pytest.
     with Journal(tmp_path) as journal:
         journal.put_call(C, {}, nusd=0)
     assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_who_looks_whether_a_segment_is_held_keeps_no_writer_from_it(tmp_path: Path) -> None:
+    """A new segment is seen by others before its writer has locked it."""
+    stop = threading.Event()
+
+    def look() -> None:
+        while not stop.is_set():
+            for path in tmp_path.glob("segment-*"):
+                is_held(path)
+
+    lookers = [threading.Thread(target=look) for _ in range(4)]
+    for thread in lookers:
+        thread.start()
+    try:
+        journals = [Journal(tmp_path) for _ in range(40)]
+        assert len({journal.segment for journal in journals}) == 40
+    finally:
+        stop.set()
+        for thread in lookers:
+            thread.join()
+    for journal in journals:
+        journal.close()

@@ -154,6 +154,7 @@ def test_a_killed_build_is_followed_at_once_by_the_one_that_waits(tmp_path: Path
         assert first.stderr is not None
         while "calls:" not in first.stderr.readline():
             assert first.poll() is None
+        first.send_signal(signal.SIGSTOP)  # it holds the folder, however long the second takes to start
         with waiting(recipe, out) as second:
             first.kill()
             first.communicate()

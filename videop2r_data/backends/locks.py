@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import fcntl
 import os
+import time
 import weakref
 from pathlib import Path
 from typing import ClassVar, Self
+
+_TRIES, _PAUSE_S = 100, 0.01
 
 
 class FileLock:
@@ -79,6 +82,19 @@ def try_lock(fd: int, *, shared: bool = False) -> bool:
     except BlockingIOError:
         return False
     return True
+
+
+def lock_soon(fd: int) -> bool:
+    """Lock an open file that nobody else keeps: who only looks whether it is held, holds it for a moment.
+
+    Raises:
+        OSError: the file system has no locks.
+    """
+    for _ in range(_TRIES):
+        if try_lock(fd):
+            return True
+        time.sleep(_PAUSE_S)
+    return False
 
 
 def is_held(path: Path) -> bool:

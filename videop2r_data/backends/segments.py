@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from videop2r_data.backends.locks import try_lock
+from videop2r_data.backends.locks import lock_soon, try_lock
 from videop2r_data.errors import JournalError
 
 SYNC_S = 0.05
@@ -87,7 +87,7 @@ class Writer:
             last = max((int(p.name[8:14]) for p in names if p.name[8:14].isdigit()), default=0)
             path = folder / f"segment-{last + 1:06d}-{secrets.token_hex(4)}.jsonl"
             fd = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
-            if not try_lock(fd):
+            if not lock_soon(fd):
                 raise JournalError("a new segment is already locked", where=str(path))
             _sync_folder(folder)
         except OSError as error:
