@@ -21,7 +21,7 @@ _DIGIT = re.compile(r"[.,:/-]?\d")
 YES = frozenset({"yes", "true", "是", "是的", "はい", "对"})
 NO = frozenset({"no", "false", "否", "不是", "いいえ", "不"})
 _UNSURE = re.compile(
-    r"\b(?:or|but|however|maybe|perhaps|though|although|unless|except|if|might|may|could|would|possibly|"
+    r"\b(?:or|but|however|maybe|perhaps|though|although|unless|except|if|might|may|could|possibly|"
     r"wrong|incorrect|not\s+(?:sure|certain|right|correct|true))\b|[?？]"
     r"|但|不过|可能|也许|如果|还是|或|しかし|かも|もし|だが",
     re.IGNORECASE,
