@@ -1,6 +1,8 @@
 """Draw the pictures of the README from a fresh build of the demo: the gallery, and figures of the data set.
 
-python scripts/readme_pictures.py      writes docs/images/*.png; needs Chromium (scripts/chromium.sh) and the extra `report`
+python scripts/readme_pictures.py      writes docs/images/*.png
+
+It needs Chromium (scripts/chromium.sh) and the extra `report`.
 """
 
 from __future__ import annotations
