@@ -234,6 +234,26 @@ def test_an_ivf_file_whose_header_lies(tmp_path: Path) -> None:
     assert reason_of(cut(path, tmp_path / "b.ivf", 0.6)) == "media_truncated"
 
 
+def test_a_gif_that_breaks_off(tmp_path: Path) -> None:
+    path = write_clip(tmp_path / "a.gif", codec="gif", pix_fmt="rgb8", rate=25)
+    assert layout_of(path).cut is False and record_of(path).missing == 0.0
+    assert reason_of(cut(path, tmp_path / "b.gif", 0.6)) == "media_truncated"
+    # Many writers leave the end mark out: nothing is lost.
+    (tmp_path / "c.gif").write_bytes(path.read_bytes()[:-1])
+    assert record_of(tmp_path / "c.gif").frames_sha256 == record_of(path).frames_sha256
+
+
+def test_everything_is_decoded_where_the_verdict_must_not_depend_on_n(tmp_path: Path) -> None:
+    """Damage in a group of pictures that one frame does not need."""
+    path = write_clip(tmp_path / "a.mp4", size=(320, 240), gop=12, b_frames=0)
+    damage_slices(path, range(36, 48))
+    one = SPEC.model_copy(update={"frames": 1})
+    assert record_of(path, one).sampler == "pyav-gop/1"
+    whole = MediaLimits(decode_all=True)
+    for n in (1, 2, 16):
+        assert reason_of(path, SPEC.model_copy(update={"frames": n, "limits": whole})) == "media_bad_packets"
+
+
 def test_a_raw_stream_has_the_rate_that_players_take(tmp_path: Path) -> None:
     path = write_clip(tmp_path / "a.obu", codec="libsvtav1", frames=20, codec_options={"preset": "12"})
     record = record_of(path)

@@ -109,6 +109,8 @@ def _promised(container: InputContainer, stream: VideoStream, layout: Layout) ->
 
 
 def _end_is_known(container: InputContainer, stream: VideoStream, layout: Layout) -> bool:
+    if container.format.name == "gif":
+        return False  # Its frames are counted, not promised.
     if layout.counted or _promised(container, stream, layout) > 0:
         return True
     # A fragmented mp4's duration is that of the fragments that are there.

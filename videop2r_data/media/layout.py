@@ -48,7 +48,7 @@ class Layout:
 
 
 def layout_of(path: Path) -> Layout:
-    """Walk the parts of an mp4, avi, mkv, webm, flv or ivf file; any other one is taken as it is."""
+    """Walk the parts of an mp4, avi, mkv, webm, flv, ivf or gif file; any other one is taken as it is."""
     with path.open("rb") as file:
         reader = _Reader(file.fileno(), os.fstat(file.fileno()).st_size)
         head = reader.read(0, 12)
@@ -63,6 +63,8 @@ def layout_of(path: Path) -> Layout:
             return _tags(reader, int.from_bytes(head[5:9], "big") + 4)
         if head[:4] == b"DKIF":
             return _ivf(reader)
+        if head[:4] == b"GIF8":
+            return _gif(reader)
     return Layout()
 
 
@@ -165,6 +167,28 @@ def _ivf(reader: _Reader) -> Layout:
             break
         at += 12 + int.from_bytes(head[:4], "little")
     return Layout(at > reader.size, max(0, at - reader.size), max(at, reader.size), False)
+
+
+def _gif(reader: _Reader) -> Layout:
+    """GIF: blocks of at most 255 bytes. A missing end mark alone is no loss; a block that breaks off is."""
+    at = 13 + _colours(reader.read(10, 1))
+    for _ in range(_MAX_PARTS):
+        kind = reader.read(at, 1)
+        if kind == b"\x2c":
+            at += 11 + _colours(reader.read(at + 9, 1))
+        elif kind == b"\x21":
+            at += 2
+        else:
+            break
+        while (length := reader.read(at, 1)) not in (b"", b"\0"):
+            at += 1 + length[0]
+        at += 1
+    return Layout(at > reader.size, max(0, at - reader.size), max(at, reader.size), False)
+
+
+def _colours(flags: bytes) -> int:
+    """Bytes of the colour table that these flags announce."""
+    return 3 << ((flags[0] & 7) + 1) if flags and flags[0] & 0x80 else 0
 
 
 _HEADER, _SEGMENT, _TRACKS, _CLUSTER = 0x1A45DFA3, 0x18538067, 0x1654AE6B, 0x1F43B675

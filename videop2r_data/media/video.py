@@ -29,7 +29,7 @@ def sample_video(path: Path, spec: MediaSpec) -> Sampled:
         )
         missing = check_complete(container, stream, index, path, spec.limits)
         order = shown_order(index, stream.codec_context.codec.name)
-        if order is not None:
+        if order is not None and not spec.limits.decode_all:
             try:
                 return sample_runs(path, spec, stream, index, order, missing=missing)
             except NotAsPlannedError:

@@ -134,6 +134,9 @@ class MediaLimits(Model):
     """Share of a clip that its container promises and the file lacks (frames, seconds or bytes) above which
     the clip is refused; None: as `max_bad_packets`. 1 accepts every rest, and files that break off without
     saying how much was to come."""
+    decode_all: bool = False
+    """Decode every frame of every clip, so that damage is found wherever it lies and the verdict on a clip is
+    the same for every number of frames; long clips then take many times as long."""
     wall_s: float = Field(default=120.0, gt=0)
     """Seconds of wall-clock for one file, then its decoder process is killed."""
     memory_mb: int = Field(default=4096, ge=256)
