@@ -352,7 +352,7 @@ def test_silence_is_told_early_at_first_and_later_only_when_it_lasts() -> None:
         clock = Clock()
         limiter = AdaptiveLimiter(8, name="the server", clock=clock)
         ticket = await limiter.acquire()
-        clock.now = 3.0
+        clock.now = 2.5
         assert limiter.waiting_for() == ""
         clock.now = 4.5
         assert limiter.waiting_for() == "no answer from the server for 4 s, 1 call under way"

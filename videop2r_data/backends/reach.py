@@ -14,7 +14,7 @@ from collections.abc import Callable
 
 FIRST_PROBE_S = 0.5
 LONGEST_PROBE_S = 5.0
-SILENT_S = 4.0
+SILENT_S = 3.0
 """Seconds without any answer, ever, after which a run says so."""
 QUIET_S = 60.0
 """Seconds without an answer, after earlier ones, after which a run says so."""

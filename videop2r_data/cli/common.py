@@ -57,13 +57,14 @@ def shell(path: object) -> str:
 def errors_as_messages(*, as_json: bool = False) -> Iterator[None]:
     """Foreseen errors become a message on stderr and exit code 1; bugs stay tracebacks.
 
-    Exit code 3 for what the same command may mend by itself: Ctrl-C, a server that answers nobody.
+    Exit code 3 for what the same command may mend by itself (Ctrl-C, a server that answers nobody), 4 for a
+    money limit that is reached.
     With `-v` a foreseen error shows its traceback above its message.
 
     Args:
         as_json: print `{"error": ...}` on stdout too, so that there is one document whatever happens.
     """
-    from videop2r_data.errors import AwayError, BusyError, P2RError, TransientError
+    from videop2r_data.errors import P2RError
 
     begun()
     try:
@@ -82,8 +83,16 @@ def errors_as_messages(*, as_json: bool = False) -> Iterator[None]:
             print_traceback(caught)
         head = f"{error.where}: {error.message}" if error.where else error.message
         _complain(head, type(error).__name__, error.hint or "", as_json)
-        again = isinstance(error, AwayError | BusyError | TransientError)
-        raise typer.Exit(UNFINISHED if again else FINDINGS) from None
+        raise typer.Exit(_code(error)) from None
+
+
+def _code(error: P2RError) -> int:
+    """The exit code of a command that ended with this error."""
+    from videop2r_data.errors import AwayError, BudgetError, BusyError, TransientError
+
+    if isinstance(error, AwayError | BusyError | TransientError):
+        return UNFINISHED
+    return OVER_BUDGET if isinstance(error, BudgetError) else FINDINGS
 
 
 def _foreseen(error: BaseException) -> P2RError | None:

@@ -15,13 +15,13 @@ from videop2r_data.schemas.lock import Ledger
 from videop2r_data.schemas.recipe import Recipe
 
 _AGAIN: dict[str, tuple[str, str]] = {
-    RejectReason.CALL_REFUSED: ("refused", "was refused by the server"),
-    RejectReason.COMPLETION_EMPTY: ("empty", "got an empty reply"),
-    RejectReason.CONTENT_FILTERED: ("filtered", "was declined by the model"),
-    RejectReason.NO_VERDICT: ("no_verdict", "got no verdict"),
-    RejectReason.DECODE_CRASH: ("decoder", "lost its decoder"),
-    RejectReason.DECODE_MEMORY: ("decoder", "ran out of memory in its decoder"),
-    RejectReason.DECODE_TIMEOUT: ("decoder", "ran out of time in its decoder"),
+    RejectReason.CALL_REFUSED: ("refused", "refused by the server"),
+    RejectReason.COMPLETION_EMPTY: ("empty", "answered with an empty reply"),
+    RejectReason.CONTENT_FILTERED: ("filtered", "declined by the model"),
+    RejectReason.NO_VERDICT: ("no_verdict", "judged without a verdict"),
+    RejectReason.DECODE_CRASH: ("decoder", "lost with a decoder that crashed"),
+    RejectReason.DECODE_MEMORY: ("decoder", "lost with a decoder that ran out of memory"),
+    RejectReason.DECODE_TIMEOUT: ("decoder", "lost with a decoder that ran out of time"),
 }
 """Reason -> kind of `--retry`, and what happened to such a question."""
 
@@ -95,7 +95,7 @@ def _show_retries(report: BuildReport, ledger: Ledger, console: Console) -> None
         if not counts.get(reason):
             continue
         said = report.examples.get(reason, "")
-        console.print(f"{plural(counts[reason], 'question')} {what}: --retry {kind} asks again")
+        console.print(f"{plural(counts[reason], 'question')} {what}; --retry {kind} asks again")
         if said:
             console.print(Text(f"  one of them: {said}"), soft_wrap=True)
         if said and reason == RejectReason.CALL_REFUSED:

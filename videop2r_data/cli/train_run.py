@@ -58,7 +58,8 @@ _EPILOG = "Example: p2r-train {0} tiny-{0} --data videop2r-demo --model {1} --ou
 _MORE = (
     "\n\nThe same command goes on with a run that was stopped. On several GPUs: accelerate launch "
     "--config_file FILE -m videop2r_data.cli.train {0} ...; `p2r-train recipes` names the packaged files."
-    "\n\nExit code 0: done. 1: an error. 2: wrong usage. 3: stopped before the end."
+    "\n\nExit code 0: done. 1: an error. 2: wrong usage. 3: stopped before the end; the same "
+    "command goes on. 4: judging.max_cost is reached."
 )
 
 
