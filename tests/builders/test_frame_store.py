@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from videop2r_data.builders.frame_store import FrameStore
-from videop2r_data.errors import MediaError
+from videop2r_data.errors import MediaError, StoppedError
 from videop2r_data.schemas.calls import Frames, MediaRecord
 
 RECORD = MediaRecord(
@@ -169,3 +169,22 @@ def test_closing_cancels_what_is_under_way_and_a_late_release_is_no_error() -> N
         store.release("a")
 
     asyncio.run(main())
+
+
+def test_a_stop_ends_waits_for_room_and_decodes_but_keeps_the_frames_that_are_there() -> None:
+    async def run() -> None:
+        store, there, never = FrameStore(20), Decoder(), Decoder()
+        held = await store.take("a", 10, there)
+        never.go.clear()
+        decoding = asyncio.ensure_future(store.take("b", 10, never))
+        waiting = asyncio.ensure_future(store.take("c", 10, Decoder()))
+        await asyncio.sleep(0)
+        store.stop()
+        for task in (decoding, waiting, asyncio.ensure_future(store.take("d", 10, Decoder()))):
+            with pytest.raises(StoppedError):
+                await task
+        assert held.encoded and store.used == 10
+        store.release("a")
+        await store.close()
+
+    asyncio.run(run())
