@@ -6,6 +6,7 @@ import codecs
 import gzip
 import io
 import json
+import random
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -248,6 +249,17 @@ def test_what_save_to_disk_wrote(tmp_path: Path, several: bool) -> None:
             opened(tmp_path / "set", base=tmp_path, split="test")
 
 
+def test_a_saved_set_names_files_beside_it_only(tmp_path: Path) -> None:
+    import datasets
+
+    datasets.Dataset.from_list(ROWS).save_to_disk(str(tmp_path / "set"))
+    state = tmp_path / "set" / "state.json"
+    for text in ('{"_data_files": [{"filename": "../x.arrow"}]}', '{"_data_files": []}', "{}", "no JSON"):
+        state.write_text(text)
+        with pytest.raises(SourceError, match=r"state\.json"):
+            opened(tmp_path / "set", base=tmp_path)
+
+
 def picture(shade: int, kind: str = "PNG") -> bytes:
     sink = io.BytesIO()
     Image.new("RGB", (32, 24), (shade, 0, 0)).save(sink, kind)
@@ -400,3 +412,32 @@ def test_a_gap_in_such_columns_and_a_column_that_is_not_there(tmp_path: Path) ->
     assert '"a1" is empty and a later option is not' in faults(opened(tmp_path / "p.csv", columns=columns))[0]
     with pytest.raises(SourceError, match=r"no column for options: a3; there are: question, .*a2"):
         list(opened(tmp_path / "p.csv", columns=columns.model_copy(update={"options": ("a0", "a3")})).rows())
+
+
+@pytest.mark.parametrize("name", ["p.csv", "p.tsv.gz", "p.json", "p.jsonl.gz", "p.parquet", "p.arrow"])
+def test_damage_is_told_as_damage_and_never_as_a_bug(tmp_path: Path, name: str) -> None:
+    sink = io.BytesIO()
+    made = pa.Table.from_pylist(ROWS * 20)
+    with pa.ipc.new_stream(sink, made.schema) as writer:
+        writer.write_table(made)
+    whole = {
+        "p.csv": table().encode(),
+        "p.tsv.gz": gzip.compress(table("\t").encode(), mtime=0),
+        "p.json": json.dumps(ROWS * 20).encode(),
+        "p.jsonl.gz": gzip.compress(lines(ROWS * 20), mtime=0),
+        "p.parquet": parquet(ROWS * 20),
+        "p.arrow": sink.getvalue(),
+    }[name]
+    chance = random.Random(name)
+    path = tmp_path / name
+    for _ in range(60):
+        data = bytearray(whole[: chance.randrange(len(whole))] if chance.random() < 0.4 else whole)
+        for _ in range(chance.randrange(4)):
+            if data:
+                data[chance.randrange(len(data))] = chance.randrange(256)
+        path.write_bytes(data)
+        try:
+            for row in opened(path).rows():
+                row.model_dump_json()
+        except SourceError as error:
+            assert name in str(error)

@@ -38,6 +38,7 @@ def read_columnar(path: Path) -> Iterator[dict[str, Any]]:
     with _errors(path):
         for batch in _parquet(path) if _is_parquet(path) else _arrow(path):
             names = batch.schema.names
+            batch.validate(full=True)  # a damaged offset would be followed out of the file's memory
             first = [i for i, name in enumerate(names) if name not in names[:i]]
             yield from batch.select(first).to_pylist(maps_as_pydicts="lossy")
 

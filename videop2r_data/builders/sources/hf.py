@@ -44,12 +44,9 @@ class DatasetSource(RowSource):
         self._looked = False
         self.commit = ""
         """Of the Hub, once rows were read from there."""
-        self._local: LocalFiles | None = None
         where = f"source {spec.name!r}, {spec.path}"
-        self._saved = saved_by_datasets(self._place, split=spec.split, where=where)
         self._on_hub = is_hub_id(spec, self._place)
-        if not self._on_hub and self._saved is None:
-            self._local = self._find(spec, base, where)
+        self._local = None if self._on_hub else self._find(spec, base, where)
         if media_root is None and self._local is not None:
             media_root = self._local.media_root
         elif media_root is None and not self._on_hub:
@@ -60,6 +57,9 @@ class DatasetSource(RowSource):
         if not self._place.exists():
             files = pool_files(spec.path, base, name=spec.name)  # a glob, or the error that names the nearest
             return LocalFiles(tuple(files), files[0].parent)
+        saved = saved_by_datasets(self._place, split=spec.split, where=where)
+        if saved is not None:
+            return saved
         if self._place.is_dir() and (spec.config is not None or _has_configs(self._place)):
             return None
         return find_local(self._place, split=spec.split, where=where)
@@ -126,15 +126,12 @@ class DatasetSource(RowSource):
         import datasets
 
         spec = self.spec
-        if self._saved is not None:
-            rows = datasets.load_from_disk(str(self._saved)).to_iterable_dataset()
-        else:
-            path = spec.path.removeprefix(HUB) if self._on_hub else str(self._place)
-            if self._on_hub:
-                self.commit = _ask_once(path, spec, self.where)
-            rows = datasets.load_dataset(
-                path, spec.config, split=spec.split, revision=spec.revision, streaming=True
-            )
+        path = spec.path.removeprefix(HUB) if self._on_hub else str(self._place)
+        if self._on_hub:
+            self.commit = _ask_once(path, spec, self.where)
+        rows = datasets.load_dataset(
+            path, spec.config, split=spec.split, revision=spec.revision, streaming=True
+        )
         return rows.decode(False) if rows.features is not None else rows
 
 

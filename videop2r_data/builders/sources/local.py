@@ -140,14 +140,14 @@ def find_local(place: Path, *, split: str, where: str) -> LocalFiles | None:
     )
 
 
-def saved_by_datasets(place: Path, *, split: str, where: str) -> Path | None:
-    """The folder that `load_from_disk` takes, if `save_to_disk` wrote this one; of several splits one.
+def saved_by_datasets(place: Path, *, split: str, where: str) -> LocalFiles | None:
+    """The files of a data set, if `save_to_disk` wrote this folder; of several splits one.
 
     Raises:
-        SourceError: it has no such split.
+        SourceError: it has no such split, or does not list its files.
     """
     if (place / "state.json").is_file():
-        return place
+        return LocalFiles(_listed(place), place)
     listed = place / "dataset_dict.json"
     if not listed.is_file():
         return None
@@ -159,7 +159,27 @@ def saved_by_datasets(place: Path, *, split: str, where: str) -> Path | None:
         ) from None
     if split not in splits or not (place / split).is_dir():
         raise _no_split(split, splits, where)
-    return place / split
+    return LocalFiles(_listed(place / split), place)
+
+
+def _listed(folder: Path) -> tuple[Path, ...]:
+    """The Arrow files that `state.json` names, which lie beside it."""
+    state = folder / "state.json"
+    try:
+        names = [str(one["filename"]) for one in orjson.loads(state.read_bytes())["_data_files"]]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise SourceError(
+            f"cannot be read: {error}", where=str(state), hint="save the data set anew"
+        ) from None
+    files = tuple(folder / name for name in names)
+    bad = next((p for p in files if p.name != p.relative_to(folder).as_posix() or not p.is_file()), None)
+    if bad is not None or not files:
+        raise SourceError(
+            f"names the file {bad.name!r}, which does not lie beside it" if bad else "names no file",
+            where=str(state),
+            hint="save the data set anew",
+        )
+    return files
 
 
 def _table(stream: BinaryIO, path: Path) -> TableRows:

@@ -26,7 +26,7 @@ class TableRows:
         columns: the header, in order.
 
     Raises:
-        SourceError: the file is empty, or ends inside of a quoted cell (while iterating).
+        SourceError: the file is empty, has no header, or ends inside of a quoted cell (while iterating).
 
     >>> table = TableRows(io.BytesIO(b"q;a\\nWhy?;B\\n"), where="pool.csv")
     >>> table.columns, [row.value for row in table]
@@ -50,7 +50,12 @@ class TableRows:
             delimiter = max(DELIMITERS, key=first.count) if any(d in first for d in DELIMITERS) else ","
         self._lines = _Lines(self._text, first)
         self._reader = csv.reader(self._lines, delimiter=delimiter, strict=True, skipinitialspace=True)
-        self.columns = tuple(name.strip() for name in self._next() or ())
+        try:
+            self.columns = tuple(name.strip() for name in self._next() or ())
+        except csv.Error as error:
+            self._fail(
+                f"the header is no row of a table: {error}", "a table begins with names of its columns"
+            )
         self._lines.seen = ""
 
     def close(self) -> None:
