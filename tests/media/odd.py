@@ -204,7 +204,7 @@ def _sibling(rng: random.Random, clip: _Clip) -> _Clip:
     size = clip.size if rng.random() < 0.4 or clip.codec == "gif" else (96, 96)
     options = dict(clip.options)
     if clip.codec == "libx264" and "x264-params" not in options:
-        options["x264-params"] = rng.choice(("ref=1", "cabac=0", "8x8dct=0:ref=4", "level=4.1"))
+        options["x264-params"] = rng.choice(("chroma-qp-offset=12", "cabac=0", "8x8dct=0:ref=4", "level=4.1"))
     step = clip.times[1] - clip.times[0] if len(clip.times) > 1 else 40
     times = [i * step for i in range(rng.randint(1, 30))]
     return _Clip(clip.codec, size, rng.choice((4, 60)), clip.b_frames, times, clip.seed + 300, options)
