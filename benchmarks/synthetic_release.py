@@ -18,12 +18,13 @@ from pathlib import Path
 from typing import Any
 
 import orjson
+import pyarrow.parquet as pq
 import yaml
 
 from videop2r_data.builders.export import ConfigWriter, file_lock
 from videop2r_data.builders.verify.report import PAPER_TABLE, nested
 from videop2r_data.schemas.arrow import feature_info
-from videop2r_data.schemas.lock import BuildLock, Ledger
+from videop2r_data.schemas.lock import BuildLock, Ledger, SourceLock, StepModel
 from videop2r_data.schemas.recipe import Recipe
 from videop2r_data.schemas.rows import SftRow
 from videop2r_data.schemas.sample import ProblemType
@@ -164,23 +165,38 @@ def write_release(folder: Path, *, scale: float = 1.0, seed: int = 0) -> int:
         table[row["data_type"], row["problem_type"]] += 1
     writer.close()
     rows = writer.rows
+    recipe = _recipe()
+    asked = {"generate": recipe.generate.backend.model}
+    if recipe.judge is not None:
+        asked["judge"] = recipe.judge.backend.model
     lock = BuildLock(
-        recipe=_recipe().model_dump(mode="json"),
+        recipe=recipe.model_dump(mode="json"),
         prompts={},
-        sources=[],
-        models={},
+        sources=[SourceLock(name=recipe.sources[0].name, rows=rows, sha256="0" * 64)],
+        models={step: StepModel(asked=model, served={model: rows}) for step, model in asked.items()},
         versions={},
         ledger=Ledger(rows_in=rows, kept=rows, rejected=0, failed=0, table=nested(table)),
         files={path.relative_to(folder).as_posix(): file_lock(path, n) for path, n in writer.shards},
     )
     (folder / "build.lock.json").write_bytes(orjson.dumps(lock.model_dump(mode="json")))
+    metas = [pq.read_metadata(path) for path, _ in writer.shards]
+    text = sum(meta.row_group(i).total_byte_size for meta in metas for i in range(meta.num_row_groups))
     card = {
-        "configs": [{"config_name": "sft", "data_files": [{"split": "train", "path": "data/sft-*.parquet"}]}],
+        "configs": [
+            {
+                "config_name": "sft",
+                "description": f"content sha256 {lock.config_digest('sft')}",
+                "data_files": [{"split": "train", "path": "data/sft-*.parquet"}],
+                "default": True,
+            }
+        ],
         "dataset_info": [
             {
                 "config_name": "sft",
                 "features": feature_info(SftRow),
-                "splits": [{"name": "train", "num_examples": rows}],
+                "splits": [{"name": "train", "num_bytes": text, "num_examples": rows}],
+                "download_size": sum(path.stat().st_size for path, _ in writer.shards),
+                "dataset_size": text,
             }
         ],
     }
