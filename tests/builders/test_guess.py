@@ -185,6 +185,8 @@ def test_the_command_writes_shows_and_speaks_json(tmp_path: Path) -> None:
     found = CliRunner().invoke(app, ["init", str(target), "--from-data", str(data), "--json", "--force"])
     told = json.loads(found.stdout)
     assert told["wrote"] == str(target) and len(told["shown"]) == 3 and told["good"] == 5
+    alone = CliRunner().invoke(app, ["init", str(tmp_path / "y.yaml"), "--split", "test"])
+    assert alone.exit_code == 1 and "--from-data" in alone.output
     none = CliRunner().invoke(
         app, ["init", str(tmp_path / "x.yaml"), "--from-data", str(tmp_path / "q.json")]
     )

@@ -92,6 +92,8 @@ def run_init(
 
     if template not in list_recipes():
         raise ConfigError(f"no packaged recipe {template!r}", hint=f"one of: {', '.join(list_recipes())}")
+    if split is not None and data is None:
+        raise ConfigError("--split is of the data", hint="add --from-data FILE|FOLDER|ID")
     if path.is_dir():
         path = path / f"{template}.yaml"
     if path.exists() and not force:
