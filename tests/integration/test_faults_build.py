@@ -225,7 +225,7 @@ def test_hostile_answers_cost_at_most_their_rows(tmp_path: Path) -> None:
     texts = [
         "",
         "\x00",
-        good.format("\x00\u2028\ufeff"),
+        good.format("is round\x00\u2028\ufeff"),
         good.format("x" * 5_000_000),
         "<observation>" * 100_000,
         good.format("half \ud83d"),

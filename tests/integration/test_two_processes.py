@@ -89,7 +89,9 @@ def test_shares_that_run_together_see_each_others_money(tmp_path: Path) -> None:
         ends = reports(
             *(start(recipe, out, "--shard", f"{i}/3", "--max-cost", str(limit)) for i in (1, 2, 3))
         )
-        assert {code for code, _ in ends} == {4} and {end["state"] for _, end in ends} == {"over_budget"}
+        # on a busy machine one may have ended its share before the others began
+        assert {(4, "over_budget")} <= {(code, end["state"]) for code, end in ends}
+        assert {code for code, _ in ends} <= {0, 4}
         # a call of this recipe may cost a little over 0.13 USD (2,048 tokens of output at most)
         assert 0.7 < bill(url) <= limit
         last = finish(start(recipe, out, "--max-cost", "40"))

@@ -9,7 +9,7 @@ from typing import Any
 
 from videop2r_data.builders.shards import Shard
 from videop2r_data.builders.workspace import Workspace
-from videop2r_data.errors import BackendError, MissingExtraError
+from videop2r_data.errors import AwayError, BackendError, MissingExtraError
 from videop2r_data.schemas.recipe import Recipe
 
 RETRIES = 3
@@ -17,7 +17,13 @@ RETRIES = 3
 
 
 def make_calls_on_ray(
-    recipe: Recipe, place: Workspace, tasks: int, *, under: str, tell: Callable[[str], None]
+    recipe: Recipe,
+    place: Workspace,
+    tasks: int,
+    *,
+    under: str,
+    tell: Callable[[str], None],
+    keep_going: bool = False,
 ) -> list[dict[str, Any]]:
     """Make the calls of a build in `tasks` Ray tasks; nothing is written but the journal.
 
@@ -30,6 +36,7 @@ def make_calls_on_ray(
         tasks: shares of the pool.
         under: token of the lease of the work folder, which the caller holds.
         tell: is told when a task has ended.
+        keep_going: do not stop for refusals and useless replies in a row.
 
     Returns:
         The report of each task, as JSON.
@@ -49,7 +56,10 @@ def make_calls_on_ray(
         task = ray.remote(max_retries=RETRIES, num_cpus=1)(_one_share)
         asked = recipe.model_dump_json()
         folders = (str(place.out), str(place.work), str(place.base.resolve()))
-        under_way = [task.remote(asked, folders, index, tasks, under) for index in range(1, tasks + 1)]
+        under_way = [
+            task.remote(asked, folders, index, tasks, under, keep_going=keep_going)
+            for index in range(1, tasks + 1)
+        ]
         reports: list[dict[str, Any]] = []
         while under_way:
             ended, under_way = ray.wait(under_way)
@@ -57,7 +67,9 @@ def make_calls_on_ray(
             tell(f"{len(reports)} of {tasks} Ray tasks have ended")
         return reports
     except ray.exceptions.RayError as error:
-        raise BackendError(
+        # of the error in a task Ray makes one that is of both kinds
+        kind = AwayError if isinstance(error, AwayError) else BackendError
+        raise kind(
             f"a Ray task failed: {str(error).strip().splitlines()[-1]}",
             hint="run the same command again: every finished call is kept",
         ) from None
@@ -67,7 +79,7 @@ def make_calls_on_ray(
 
 
 def _one_share(
-    recipe: str, folders: tuple[str, str, str], index: int, count: int, under: str
+    recipe: str, folders: tuple[str, str, str], index: int, count: int, under: str, *, keep_going: bool
 ) -> dict[str, Any]:
     """Runs on a node; imports there."""
     import asyncio
@@ -85,6 +97,7 @@ def _one_share(
             stop=Stop(),
             shard=Shard(index, count),
             under=under,
+            keep_going=keep_going,
         )
     )
     return report.model_dump(mode="json")

@@ -79,7 +79,7 @@ def run_build(
         freed = abandon_batch(recipe, place, abandon)
         console.print(f"batch {escape(abandon)} is given up; {plural(freed, 'request')} will be asked again")
     if ray_tasks is not None:
-        _on_ray(recipe, place, ray_tasks, kinds, wait=wait)
+        _on_ray(recipe, place, ray_tasks, kinds, wait=wait, keep_going=keep_going)
         kinds = ()
     with BuildProgress(console) as progress:
         report = run_draining(
@@ -140,7 +140,13 @@ def _dry_run(
 
 
 def _on_ray(
-    recipe: Recipe, place: Workspace, tasks: int, kinds: Collection[RetryKind], *, wait: bool
+    recipe: Recipe,
+    place: Workspace,
+    tasks: int,
+    kinds: Collection[RetryKind],
+    *,
+    wait: bool,
+    keep_going: bool,
 ) -> None:
     """Make the calls on a cluster; what is to be asked again is withdrawn before the tasks look."""
     console = err_console()
@@ -149,4 +155,4 @@ def _on_ray(
         if kinds:
             with BuildProgress(console) as progress, Journal(place.journal) as journal:
                 asyncio.run(reopen(recipe, place, journal, kinds, observer=progress, stop=Stop()))
-        make_calls_on_ray(recipe, place, tasks, under=lease.token, tell=console.print)
+        make_calls_on_ray(recipe, place, tasks, under=lease.token, tell=console.print, keep_going=keep_going)
