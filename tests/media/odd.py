@@ -217,8 +217,8 @@ def _splice(rng: random.Random, clip: _Clip, path: Path, options: dict[str, str]
     if clip.codec not in {"libx264", "libx265"}:
         how = "announced"
     odd.what.append(f"spliced, parameter sets {how}")
-    # Matroska cannot announce them: what the muxer writes then lacks them.
-    odd.damaged = how == "announced" and path.suffix == ".mkv"
+    # Matroska and fragments cannot announce them: what the muxer writes then lacks them.
+    odd.damaged = how == "announced" and path.name.endswith((".mkv", ".frag.mp4"))
     parts = [path.with_suffix(f".{i}.mp4") for i in range(2)]
     for one, part in zip((clip, other), parts, strict=True):
         _write(one, part, {})
