@@ -15,7 +15,6 @@ from pydantic import ValidationError
 
 from videop2r_data.cards.card_marks import split_card
 from videop2r_data.errors import HubError
-from videop2r_data.schemas import digest
 from videop2r_data.schemas.lock import BuildLock
 from videop2r_data.schemas.rows import CONFIGS
 
@@ -109,7 +108,7 @@ def card_head(text: str) -> dict[str, Any] | None:
 
 def config_digest(lock: BuildLock, config: str) -> str:
     """What a config's card entry must hold: `datasets` keeps a local folder under a key that has it in it."""
-    return digest([[name, file.sha256] for name, file in sorted(lock.files.items()) if _of(name) == config])
+    return lock.config_digest(config)
 
 
 def _of(name: str) -> str:
