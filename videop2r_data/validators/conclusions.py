@@ -14,6 +14,8 @@ from typing import NamedTuple
 
 MAX_CHARS = 4000
 """How much of the end of a text is read, so that the time is bounded for every text."""
+_SENTENCE_CHARS = (160, 600)
+"""How much of the end a last sentence is looked for in first: nearly always it is shorter."""
 
 
 class Cue(StrEnum):
@@ -101,6 +103,7 @@ _BEFORE_CLAIM = (
         r"(?:一共|总共|總共|共计|总计|合计|共)(?:有|是|为)?|有(?=\s*\d)|(?:全部で|合計で?|合わせて)(?=\s*\d)",
     ),
 )
+_BEFORE_OPTION = tuple(announced for announced in _BEFORE_CLAIM if announced.cue is not Cue.COUNT)
 _BEHIND_CLAIM = (
     _announced(
         Cue.RIGHT,
@@ -180,8 +183,12 @@ _ENDS_OPEN = re.compile(
 _ASKS = re.compile(r"(?:[?？]|吗|嗎|呢|么|ですか|ますか|だろうか|でしょうか)\s*[。.]?\s*\Z")
 
 
-def conclusions(text: str) -> list[Conclusion]:
+def conclusions(text: str, *, counts: bool = True) -> list[Conclusion]:
     r"""All conclusions in the last 4,000 characters of a text, in order.
+
+    Args:
+        text: an answer, a think segment or an observation.
+        counts: those that only say a number, too (`there are …`); they never name an option.
 
     >>> [(c.claim, c.open) for c in conclusions("If it barks, the answer is B. So the answer is \\boxed{A}.")]
     [('B', True), ('\\boxed{A}', False), ('A', False)]
@@ -189,7 +196,8 @@ def conclusions(text: str) -> list[Conclusion]:
     'B'
     """
     text = text[-MAX_CHARS:]
-    found = [_from(text, cue, match) for cue, match in _matches(text, _BEFORE_CLAIM)]
+    known = _BEFORE_CLAIM if counts else _BEFORE_OPTION
+    found = [_from(text, cue, match) for cue, match in _matches(text, known)]
     for cue, match in _matches(text, _BEHIND_CLAIM):
         subject = _SUBJECT.search(text, max(0, match.start() - 210), match.start())
         if subject is not None and _is_subject(text, subject.start()):
@@ -248,8 +256,14 @@ def last_sentence(text: str) -> str:
     >>> last_sentence("It barks. So it is 3.5 m long.\\n")
     'So it is 3.5 m long'
     """
-    parts = _STOP.split(text[-MAX_CHARS:])
-    return next((part.strip() for part in reversed(parts) if part.strip(" \t\n*_\"')]}$\\")), "")
+    for chars in (*_SENTENCE_CHARS, MAX_CHARS):
+        parts = _STOP.split(text[-chars:])
+        if len(text) > chars:
+            parts[0] = ""  # it may begin before what is read
+        found = next((part.strip() for part in reversed(parts) if part.strip(" \t\n*_\"')]}$\\")), "")
+        if found:
+            return found
+    return text[-MAX_CHARS:].strip() if len(text) > MAX_CHARS else ""
 
 
 def _from(text: str, cue: Cue, match: re.Match[str]) -> tuple[int, Conclusion]:

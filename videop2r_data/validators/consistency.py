@@ -88,10 +88,8 @@ def _says_nothing(last: Conclusion, known: OptionSet) -> bool:
 
 def _last_conclusion(think: str, known: OptionSet | None) -> Conclusion | None:
     """The last one that says something; what only looks at an option (`each option is …`) is passed over."""
-    for text in (think[-_NEAR:], think[-MAX_CHARS:]):
-        for one in reversed(conclusions(text)):
-            if one.cue is Cue.COUNT:
-                continue
+    for text in (think[-_NEAR:], think[-MAX_CHARS:]) if len(think) > _NEAR else (think,):
+        for one in reversed(conclusions(text, counts=False)):
             if one.cue in (Cue.ANSWER, Cue.BOXED) or (known is not None and named_option(one.claim, known)):
                 return one
     return None

@@ -127,7 +127,7 @@ def _statement(text: str, options: tuple[str, ...], answer: str) -> str | None:
     """The first claim that states an answer; None: there is none, or none is sure."""
     text = _QUOTED.sub(_without_quotation, text)
     for begin in range(0, len(text), MAX_CHARS):
-        for found in conclusions(text[begin : begin + MAX_CHARS]):
+        for found in conclusions(text[begin : begin + MAX_CHARS], counts=False):
             if found.open or found.cue not in _STATES:
                 continue
             if found.cue is Cue.BOXED or _claims(found.claim, options, answer):
