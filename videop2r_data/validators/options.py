@@ -7,9 +7,8 @@ and `.5` are six answers. A folded text may find an option, as long as it finds 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
-from functools import lru_cache
-from typing import NamedTuple
+from collections.abc import Callable
+from functools import cached_property, lru_cache
 
 from videop2r_data.schemas.labels import LETTERS, label_options
 from videop2r_data.validators.text import fold, has_cjk, unwrap, without_bold
@@ -28,27 +27,76 @@ _NAMED = re.compile(
 _ARTICLE = re.compile(r"(?:a|an|the)\s+", re.IGNORECASE)
 
 
-class OptionSet(NamedTuple):
-    """The options of one question.
+class OptionSet:
+    """The options of one question; everything but the labels is made when it is first asked for.
+
+    Most answers are a label, and a pool of 260,000 questions is read through here.
 
     Attributes:
-        labels: label -> index.
-        names: name that an option carries in its text (`caption a`, `2` of `Option 2:`), folded -> label.
-        texts: text of each option, without label and name, as the pool has it.
-        keys: the same, folded (see `text_key`).
-        bare: (label, folded text without its article) of each option that has a text.
-        exact, spaced, folded: raw text, text in plain characters, folded text -> label; None: several options
-            that differ have this text.
+        labels: label -> index; without options every letter is a label that has no text.
     """
 
-    labels: dict[str, int]
-    names: dict[str, str]
-    texts: tuple[str, ...]
-    keys: tuple[str, ...]
-    bare: tuple[tuple[str, str], ...]
-    exact: dict[str, str | None]
-    spaced: dict[str, str | None]
-    folded: dict[str, str | None]
+    def __init__(self, options: tuple[str, ...]) -> None:
+        self._read = label_options(options) if options else ()
+        names = [option.label for option in self._read] if options else LETTERS
+        self.labels: dict[str, int] = {label: i for i, label in enumerate(names)}
+
+    @cached_property
+    def _named(self) -> tuple[dict[str, str], tuple[str, ...]]:
+        if not self._read:
+            return {}, ("",) * len(self.labels)
+        return _names(tuple(option.text for option in self._read), tuple(self.labels))
+
+    @property
+    def names(self) -> dict[str, str]:
+        """Name that an option carries in its text (`caption a`, `2` of `Option 2:`), folded -> label."""
+        return self._named[0]
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """Text of each option, without label and name, as the pool has it."""
+        return self._named[1]
+
+    @cached_property
+    def keys(self) -> tuple[str, ...]:
+        """The texts, folded (see `text_key`)."""
+        return tuple(map(text_key, self.texts))
+
+    @cached_property
+    def bare(self) -> tuple[tuple[str, str], ...]:
+        """(label, folded text without its article) of each option that has a text."""
+        bare = [(label, _ARTICLE.sub("", self.keys[i], count=1)) for label, i in self.labels.items()]
+        return tuple(one for one in bare if one[1])
+
+    @cached_property
+    def exact(self) -> dict[str, str | None]:
+        """Raw text -> label; None: several options that differ have this text."""
+        return self._index(str)
+
+    @cached_property
+    def spaced(self) -> dict[str, str | None]:
+        """Text in plain characters -> label; None as above."""
+        return self._index(even)
+
+    @cached_property
+    def folded(self) -> dict[str, str | None]:
+        """Folded text -> label; None as above."""
+        return self._index(text_key)
+
+    def _index(self, key: Callable[[str], str]) -> dict[str, str | None]:
+        """The texts with and without their names, in the form that `key` gives."""
+        wholes = tuple(option.text for option in self._read)
+        forms = [(option.label, whole) for option, whole in zip(self._read, wholes, strict=True)]
+        pairs = zip(self._read, self.texts if self._read else (), strict=True)
+        forms += [(option.label, text) for option, text in pairs if text not in wholes]
+        found: dict[str, str | None] = {}
+        for label, text in forms:
+            if not (at := key(text)):
+                continue
+            first = found.setdefault(at, label)
+            if first is not None and self.texts[self.labels[first]] != self.texts[self.labels[label]]:
+                found[at] = None
+        return found
 
 
 def text_key(text: str) -> str:
@@ -71,22 +119,8 @@ def even(text: str) -> str:
 
 @lru_cache(maxsize=8192)
 def option_set(options: tuple[str, ...]) -> OptionSet:
-    """Labels, names and texts; without options every letter is a label that has no text."""
-    if not options:
-        none: dict[str, str | None] = {}
-        blank = ("",) * len(LETTERS)
-        return OptionSet({c: i for i, c in enumerate(LETTERS)}, {}, blank, blank, (), none, none, none)
-    read = label_options(options)
-    labels = {option.label: i for i, option in enumerate(read)}
-    wholes = tuple(option.text for option in read)
-    names, texts = _names(wholes, tuple(labels))
-    forms = [(option.label, whole) for option, whole in zip(read, wholes, strict=True)]
-    forms += [(option.label, text) for option, text in zip(read, texts, strict=True) if text not in wholes]
-    same = {label: texts[i] for label, i in labels.items()}
-    exact, spaced, folded = (_index(forms, same, key) for key in (str, even, text_key))
-    keys = tuple(map(text_key, texts))
-    bare = [(label, _ARTICLE.sub("", keys[i], count=1)) for label, i in labels.items()]
-    return OptionSet(labels, names, texts, keys, tuple(b for b in bare if b[1]), exact, spaced, folded)
+    """The options of one question, kept for the next answer to it."""
+    return OptionSet(options)
 
 
 def _names(wholes: tuple[str, ...], labels: tuple[str, ...]) -> tuple[dict[str, str], tuple[str, ...]]:
@@ -107,19 +141,6 @@ def _names(wholes: tuple[str, ...], labels: tuple[str, ...]) -> tuple[dict[str, 
         if mark.isdigit() and mark not in labels:
             names[mark] = label
     return names, tuple(text for _, _, text in read)
-
-
-def _index(
-    forms: Iterable[tuple[str, str]], same: dict[str, str], key: Callable[[str], str]
-) -> dict[str, str | None]:
-    found: dict[str, str | None] = {}
-    for label, text in forms:
-        if not (at := key(text)):
-            continue
-        first = found.setdefault(at, label)
-        if first is not None and same[first] != same[label]:
-            found[at] = None
-    return found
 
 
 def same_option(a: str, b: str, known: OptionSet) -> bool:
