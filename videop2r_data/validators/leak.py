@@ -18,7 +18,8 @@ from videop2r_data.validators.text import CJK, fold, has_cjk, words
 
 OPENING = "Based on the question, I need to notice"
 """The words that our generating prompts ask an observation to open with [paper §8.1]; they say nothing."""
-_ENGLISH = r"answer|conclusion|option|choice|solution|correct|\\boxed"
+_STEMS = ("answer", "conclusion", "option", "choice", "solution", "correct", "\\boxed")
+_ENGLISH = "|".join(map(re.escape, _STEMS))
 MARKERS = rf"{_ENGLISH}|答|结论|結論|正解|正确|正確|正しい|选项|選項|정답"
 """One of these stands in every statement of an answer, in any case; `verify` looks for them in columns."""
 _MARKER = re.compile(MARKERS, re.IGNORECASE)
@@ -49,6 +50,7 @@ _PLACEHOLDERS = """
 """
 _PLACEHOLDER = frozenset(_PLACEHOLDERS.split())
 _TOKEN = re.compile(f"[{CJK}]|[^\\W{CJK}]+(?:[.,]\\d+)*")
+_NO_LETTERS = bytes(code for code in range(256) if not chr(code).isalpha() or code > 127)
 _PASSED = Check()
 
 
@@ -80,6 +82,8 @@ def check_observation(
     >>> check_observation("x", problem="?").reason.value
     'hollow_observation'
     """
+    if _says_more(observation, problem, options, answer):
+        return _stated(observation, tuple(options), answer)
     said = _said(observation)
     if problem_type != ProblemType.OCR and _is_bare_answer(said, tuple(options), answer):
         detail = f"the answer is all that is said: {observation[:200]!r}"
@@ -87,12 +91,30 @@ def check_observation(
     if _is_hollow(said, problem):
         detail = f"nothing is said: {observation[:200]!r}"
         return Check(reason=RejectReason.HOLLOW_OBSERVATION, detail=detail)
-    if _MARKER.search(observation) is None:
+    return _stated(observation, tuple(options), answer)
+
+
+def _says_more(observation: str, problem: str, options: Sequence[str], answer: str) -> bool:
+    """Whether the letters alone are too many for a placeholder, the question or an answer; nearly always."""
+    letters = len(observation.encode("ascii", "ignore").translate(None, _NO_LETTERS))
+    enough = max(len(problem), len(answer), sum(map(len, options)))
+    return letters > enough + SURE_LETTERS
+
+
+def _stated(observation: str, options: tuple[str, ...], answer: str) -> Check:
+    if not _holds_marker(observation):
         return _PASSED
-    found = _statement(observation, tuple(options), answer)
+    found = _statement(observation, options, answer)
     if found is None:
         return _PASSED
     return Check(reason=RejectReason.LEAKED_ANSWER, detail=f"states the answer: {found[:200]!r}")
+
+
+def _holds_marker(text: str) -> bool:
+    if not text.isascii():
+        return _MARKER.search(text) is not None
+    lower = text.lower()
+    return any(stem in lower for stem in _STEMS)  # a sixth of the pattern's time
 
 
 def _said(observation: str) -> str:
