@@ -1,3 +1,3 @@
 """Build, check, publish and train on process-aware chain-of-thought data for video and image QA."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
