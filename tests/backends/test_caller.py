@@ -272,3 +272,10 @@ def test_pixels_that_one_asker_cannot_load_do_not_fail_the_other(tmp_path: Path)
     first, second, third = asyncio.run(main())
     assert isinstance(first, MediaError)
     assert isinstance(second, Answer) and second == third and backend.calls == 1
+
+
+def test_an_error_that_stops_the_run_names_the_server(tmp_path: Path) -> None:
+    """A recipe has two: a key that one of them does not take is looked for at the right one."""
+    with pytest.raises(AuthError, match=r"^the server: status 401: no") as found:
+        run(tmp_path, Scripted(AuthError("status 401: no")), ask("a"))
+    assert found.value.message == "status 401: no"

@@ -166,9 +166,12 @@ def test_splits_and_folders(tmp_path: Path) -> None:
     assert look(tmp_path, "set", split="test").source["split"] == "test"
     with pytest.raises(SourceError, match="no split 'x'; there are: test, validation"):
         look(tmp_path, "set", split="x")
-    with pytest.raises(SourceError, match="no row can be read"):
+    with pytest.raises(SourceError, match="the pool holds no row"):
         (tmp_path / "none.json").write_text("[]")
         look(tmp_path, "none.json")
+    with pytest.raises(SourceError, match="none of its first 2 rows can be read"):
+        (tmp_path / "broken.jsonl").write_text("{]\n{]\n")
+        look(tmp_path, "broken.jsonl")
 
 
 def test_the_command_writes_shows_and_speaks_json(tmp_path: Path) -> None:
@@ -223,3 +226,19 @@ def test_real_rows_of_others(tmp_path: Path, name: str) -> None:
     guess = look(tmp_path, str(folder / f"{name}.jsonl"))
     good, asked = REAL[name]
     assert (guess.good, set(guess.todo)) == (good, asked)
+
+
+def test_a_pool_in_a_folder_of_its_name_is_not_where_the_build_would_write(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`init --from-data clips` in the folder above: the set cannot be called `clips` too."""
+    monkeypatch.chdir(tmp_path)
+    pool(tmp_path, [{"question": "Who?", "answer": "me", "image": "a.png"}] * 2, "q.jsonl")
+    media(tmp_path, "a.png")
+    for taken, name in (("other", "q"), ("q", "q-cot"), ("q-cot", "q-cot-2")):
+        (tmp_path / taken).mkdir()
+        (tmp_path / taken / "mine.txt").touch()
+        made = CliRunner().invoke(app, ["init", "r.yaml", "--from-data", "q.jsonl", "--force"])
+        assert made.exit_code == 0, made.output
+        recipe = parse_recipe((tmp_path / "r.yaml").read_text(), where="r.yaml")
+        assert (recipe.name, recipe.sources[0].name) == (name, "q")

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from huggingface_hub import constants
+from huggingface_hub.errors import OfflineModeIsEnabled
 from huggingface_hub.utils import disable_progress_bars  # type: ignore[attr-defined]
 
 from tests.builders.release_rows import official_rows, write_official
@@ -187,3 +188,15 @@ def test_a_single_stumble_of_the_hub_ends_no_pull(tmp_path: Path, server: HubSer
         server.fail(method, path, status=status)
     report = pull(server, tmp_path / "out", "v2")
     assert report.fetched == report.files and content(tmp_path / "out") == content(tmp_path / "v2")
+
+
+def test_offline_mode_is_told_at_once(server: HubServer) -> None:
+    """Its error is a broken connection by its class, and no pause ends it."""
+    said: list[str] = []
+    with pytest.raises(HubError, match="HF_HUB_OFFLINE is set"):
+        Hub(server.url, server.token, said.append).call(_offline, "me/made")
+    assert not said
+
+
+def _offline() -> None:
+    raise OfflineModeIsEnabled("Cannot reach the Hub: offline mode is enabled.")

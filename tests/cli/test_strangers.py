@@ -166,3 +166,9 @@ def test_piped_output_has_the_width_that_columns_says(
             lines = p2r(command, str(out)).stdout.splitlines()
             assert "…" not in "".join(lines)
             assert max(len(line) for line in lines if str(out) not in line) <= int(columns)
+
+
+def test_a_limit_without_a_price_is_told_in_plain_words(tmp_path: Path) -> None:
+    error = p2r("build", "videop2r-mini", "--max-cost", "40", "--out", str(tmp_path / "out"), code=1).stderr
+    assert "max_cost needs a price in generate.backend or judge.backend" in error
+    assert "Value error" not in error

@@ -18,6 +18,7 @@ from typer.testing import CliRunner
 from tests.shared import media_dir
 from videop2r_data.builders.check import check_folder, check_pool, check_recipe
 from videop2r_data.builders.check_report import BadFile, CheckReport, FileLine
+from videop2r_data.builders.check_tally import Tally
 from videop2r_data.builders.findings import DoctorReport, Finding, ServerLook, TrialCall
 from videop2r_data.builders.sources import BadRow
 from videop2r_data.builders.workspace import Workspace
@@ -207,6 +208,13 @@ def test_a_pool_without_a_row_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "pool.json").write_text("[]")
     report = _check(tmp_path, SourceSpec(name="p", kind="video-r1", path="pool.json"))
     assert not report.ok and report.sources[0].error is not None
+
+
+@pytest.mark.parametrize("error", ["source 'p', a.csv: no such file\nset `path`", "a.csv: the file is empty"])
+def test_the_doctor_names_a_source_once(error: str) -> None:
+    tally = Tally("p", "dataset")
+    tally.error = error
+    assert tally.finding().message.count("source") == 1
 
 
 def test_a_missing_decoder_hides_no_other_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -204,6 +204,9 @@ class Caller:
             self.breaker.failed("refused", message)
             self.breaker.check()
             return Answer(None, message)
+        except AuthError as error:
+            error.where = error.where or self.limiter.name  # a recipe names two servers
+            raise
         except TransientError as error:
             self.breaker.failed("failed", error.message)
             self.breaker.check()

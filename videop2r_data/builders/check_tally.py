@@ -245,7 +245,7 @@ class Tally:
             return Finding(
                 about="pool",
                 state="error",
-                message=f"source {self.name}: {message}",
+                message=message if message.startswith("source ") else f"source {self.name}: {message}",
                 hint=" ".join(hint.split()) or "p2r-data check reads it in full",
             )
         state: State = "warning" if bad else "ok"

@@ -119,10 +119,17 @@ def guess_source(data: str, *, recipe: Path, cwd: Path, work: Path, split: str |
     base = recipe.parent
     draft = _Draft({"name": _name(data), "kind": "dataset", "path": _path(data, base, cwd)})
     raw = _open(draft, base, split)
-    rows = [row.value for row in islice(raw.raw_rows(), LOOKED) if row.value is not None]
+    looked = list(islice(raw.raw_rows(), LOOKED))
+    rows = [row.value for row in looked if row.value is not None]
+    if not looked:
+        raise SourceError(
+            "the pool holds no row", where=data, hint="it was read to its end: fill it, or name another"
+        )
     if not rows:
         raise SourceError(
-            "no row can be read", where=data, hint="p2r-data reads CSV, JSON, Parquet and the Hub"
+            f"none of its first {len(looked):,} rows can be read",
+            where=data,
+            hint="p2r-data reads CSV, JSON, Parquet and the Hub",
         )
     commit = getattr(raw, "commit", "")
     if commit:

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+from itertools import count
+from pathlib import Path
 from typing import Any
 
+from videop2r_data.builders.export import is_ours
 from videop2r_data.builders.guess import Guess
 from videop2r_data.schemas.recipe import TODO
 from videop2r_data.schemas.visible import visible_line
@@ -14,7 +18,19 @@ _PLAIN = re.compile(r"[A-Za-z0-9_./~-]+")
 _WORDS = {"null", "true", "false", "yes", "no", "on", "off", "~"}
 
 
-def recipe_from(guess: Guess, template: str, *, file: str, data: str) -> str:
+def free_name(name: str, folder: Path) -> str:
+    """A name for the data set whose folder a build could write: often the pool is a folder of that name."""
+    if not os.path.lexists(folder / name) or is_ours(folder / name):
+        return name
+    taken = count(2)
+    name = f"{name}-cot"
+    tried = name
+    while os.path.lexists(folder / tried) and not is_ours(folder / tried):
+        tried = f"{name}-{next(taken)}"
+    return tried
+
+
+def recipe_from(guess: Guess, template: str, *, file: str, data: str, name: str | None = None) -> str:
     """The text of a recipe: the guessed source, and the rest of a packaged recipe.
 
     Args:
@@ -22,6 +38,7 @@ def recipe_from(guess: Guess, template: str, *, file: str, data: str) -> str:
         template: text of a packaged recipe.
         file: the file as a shell takes it, for the commands in its head.
         data: what the person named, for the head.
+        name: of the data set to build; None: that of the source.
     """
     at = re.search(r"^media:", template, re.MULTILINE)
     rest = template[at.start() :] if at else template
@@ -35,7 +52,7 @@ def recipe_from(guess: Guess, template: str, *, file: str, data: str) -> str:
         f"#   p2r-data estimate {visible_line(file)} --pilot 50",
         f"#   p2r-data build {visible_line(file)}",
         "recipe: 1",
-        f"name: {guess.source['name']}",
+        f"name: {name or guess.source['name']}",
         "license: apache-2.0       # of the traces; questions and media stay under their own terms",
         "",
         "sources:",

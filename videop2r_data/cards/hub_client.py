@@ -131,7 +131,10 @@ class Hub:
 def stumbled(error: BaseException) -> bool:
     """Whether a call failed in a way that may pass by itself: a busy server, a broken connection."""
     import httpx2
+    from huggingface_hub.errors import OfflineModeIsEnabled
 
+    if isinstance(error, OfflineModeIsEnabled):  # a broken connection by its class; only a person can end it
+        return False
     return status_of(error) in _PASSING or isinstance(error, httpx2.TransportError | ConnectionError)
 
 

@@ -176,7 +176,8 @@ def with_overrides(recipe: Recipe, **changes: Any) -> Recipe:
         for found in error.errors():
             field = ".".join(map(str, found["loc"]))
             # an error of the recipe as a whole has no field, and all of it as its input
-            lines.append(f"{field}: {found['msg']}, got {found['input']!r}" if field else found["msg"])
+            said = str(found["msg"]).removeprefix("Value error, ")
+            lines.append(f"{field}: {said}, got {found['input']!r}" if field else said)
         raise ConfigError(
             "; ".join(lines), where="the recipe with the flags of the command", hint="mend the flag"
         ) from None

@@ -24,12 +24,13 @@ _CUT = 200
 def init_from_data(path: Path, data: str, *, template: str, split: str | None, as_json: bool) -> None:
     """Write a recipe over a pool that nobody described."""
     from videop2r_data.builders.guess import guess_source
-    from videop2r_data.builders.guess_recipe import recipe_from
+    from videop2r_data.builders.guess_recipe import free_name, recipe_from
 
     path.parent.mkdir(parents=True, exist_ok=True)  # the pool's path becomes relative to it
     with tempfile.TemporaryDirectory(prefix="p2r-init-") as work, err_console().status("looking at the data"):
         guess = guess_source(data, recipe=path, cwd=Path.cwd(), work=Path(work), split=split)
-    text = recipe_from(guess, template, file=shell(path), data=data)
+    name = free_name(guess.source["name"], Path.cwd())
+    text = recipe_from(guess, template, file=shell(path), data=data, name=name)
     path.write_text(text, encoding="utf-8")
     if as_json:
         print_json({"wrote": str(path), **guess.model_dump(mode="json")})
