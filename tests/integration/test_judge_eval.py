@@ -13,7 +13,7 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from tests.fakes.openai_server import Call, FakeServer
+from tests.fakes.openai_server import Call, FakeServer, Reply
 from videop2r_data.cli.main import app
 
 pytestmark = pytest.mark.integration
@@ -148,6 +148,30 @@ def test_the_table_is_for_people(tmp_path: Path) -> None:
     assert result.exit_code == 0, result.output
     assert "95.0%" in result.stdout and "0.899" in result.stdout and "specificity" in result.stdout
     assert all(len(line) <= 80 or "jsonl" in line for line in result.stdout.splitlines())
+
+
+@pytest.mark.parametrize(
+    ("reply", "code", "told"),
+    [
+        (Reply(status=400), 1, "refused: status 400: scripted 400"),
+        (None, 1, "no verdict: "),
+        (Reply(status=500), 3, "no answer: gave up after 1 tries: status 500"),
+    ],
+    ids=["refused", "no verdict", "no answer"],
+)
+def test_a_judge_without_a_verdict_is_no_success_and_says_why(
+    tmp_path: Path, reply: Reply | None, code: int, told: str
+) -> None:
+    write_labels(tmp_path / "labels.jsonl")
+    labels = (tmp_path / "labels.jsonl").read_text().splitlines()[:5]
+    (tmp_path / "labels.jsonl").write_text("\n".join(labels))
+    with Background(FakeServer(script=lambda _: reply, answer=lambda _: "I would rather not say.")) as server:
+        backend = {"kind": "openai", "base_url": server.url, "model": "m", "retries": 0}
+        (tmp_path / "judges.yaml").write_text(yaml.safe_dump({"judges": [{"name": "a", "backend": backend}]}))
+        wanted = [tmp_path / "labels.jsonl", "--judges", tmp_path / "judges.yaml", "--out", tmp_path / "o"]
+        result = CliRunner().invoke(app, ["judge-eval", *map(str, wanted)], env={"COLUMNS": "200"})
+    assert result.exit_code == code, result.output
+    assert f"a: no verdict at all, mostly: {told}" in result.stdout
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from statistics import median
 
@@ -33,6 +34,8 @@ from videop2r_data.validators.agreement import count_confusion, measure_agreemen
 
 Tell = Callable[[str, int, int], None]
 """Progress: judge, labels done, labels in all."""
+
+_NO_ANSWER = "no answer: "
 
 
 class TimedBackend:
@@ -197,7 +200,7 @@ class _OneJudge:
         try:
             asked = await ask_verdict(self.caller.ask, request)
         except TransientError as error:
-            return self._unscored(label, f"no answer: {error.message}")
+            return self._unscored(label, f"{_NO_ANSWER}{error.message}")
         except BudgetError as error:
             self.out_of_money = True
             return self._unscored(label, f"not asked: {error.message}")
@@ -237,8 +240,16 @@ class _OneJudge:
             prompt_sha256=self.requests.prompt.sha256,
             labels=len(found),
             unscored=len(found) - len(scored),
+            unanswered=sum(x.why.startswith(_NO_ANSWER) for x in found if x.sufficient is None),
+            unscored_why=_commonest(x.why for x in found if x.sufficient is None),
             figures=measure_agreement(count_confusion(scored)),
             cost_usd=self.cost,
             latency_s=median(seconds) if seconds else None,
             asked=self.caller.made,
         )
+
+
+def _commonest(reasons: Iterable[str]) -> str:
+    """The reason that stands most often, the first of equals; empty without any."""
+    found = Counter(reasons).most_common(1)
+    return found[0][0] if found else ""

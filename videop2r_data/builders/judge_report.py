@@ -36,6 +36,10 @@ class JudgeReport(Model):
     labels: int
     unscored: int
     """No verdict, no answer, or not asked for want of money: in none of the figures."""
+    unanswered: int = 0
+    """Of these, calls that got no answer: the same command asks them again."""
+    unscored_why: str = ""
+    """Of the unscored ones, the commonest reason; empty if there are none."""
     figures: Agreement
     cost_usd: float
     """What these answers cost at the judge's price, whoever paid for them; 0 without a price."""

@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from videop2r_data.cli.common import (
+    FINDINGS,
     OK,
     OVER_BUDGET,
+    UNFINISHED,
     err_console,
     errors_as_messages,
     out_console,
@@ -18,6 +20,7 @@ from videop2r_data.cli.common import (
     shell,
 )
 from videop2r_data.cli.output import print_json
+from videop2r_data.schemas.visible import visible_line
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -66,7 +69,15 @@ def judge_eval(
             print_json(report.model_dump(mode="json"))
         else:
             _show(report, out)
-    raise typer.Exit(OK if report.complete else OVER_BUDGET)
+    raise typer.Exit(_code(report))
+
+
+def _code(report: CalibrationReport) -> int:
+    if not report.complete:
+        return OVER_BUDGET
+    if any(judge.unanswered for judge in report.judges):
+        return UNFINISHED
+    return FINDINGS if any(judge.unscored == judge.labels for judge in report.judges) else OK
 
 
 def _run(
@@ -155,6 +166,13 @@ def _show(report: CalibrationReport, out: Path) -> None:
         table.add_row(name, *cells)
     console.print(table)
     console.print("95 % intervals: Wilson's, for kappa Jeffreys'. Unscored ones are in no figure.")
+    for judge in report.judges:
+        if judge.unscored:
+            nothing = (
+                "no verdict at all" if judge.unscored == judge.labels else f"{judge.unscored:,} unscored"
+            )
+            said = f"{judge.name}: {nothing}, mostly: {judge.unscored_why}"
+            console.print(visible_line(said), markup=False)
     _show_people(report.people, console)
     if report.repeated or report.conflicts or report.bad:
         console.print(
