@@ -156,30 +156,37 @@ def write_parquet(path: Path, config: str, rows: list[Row], schema: pa.Schema | 
     return FileLock(sha256=hashlib.sha256(data).hexdigest(), bytes=len(data), rows=len(rows))
 
 
-def write_card(folder: Path, rows: Rows, lock: BuildLock) -> None:
+def write_card(folder: Path, lock: BuildLock) -> None:
     """What a loader reads, as a build writes it."""
-    files = {name: folder / f"data/{name}-00000.parquet" for name in rows}
+    shards: dict[str, list[str]] = {}
+    for name in lock.files:
+        shards.setdefault(name.removeprefix("data/").rpartition("-")[0], []).append(name)
+    sizes = {config: sum(text_bytes(folder / name) for name in names) for config, names in shards.items()}
     card = {
         "configs": [
             {
-                "config_name": name,
-                "description": f"made; content sha256 {lock.config_digest(name)}",
-                "data_files": [{"split": "train", "path": f"data/{name}-*.parquet"}],
-                **({"default": True} if name == "sft" else {}),
+                "config_name": config,
+                "description": f"made; content sha256 {lock.config_digest(config)}",
+                "data_files": [{"split": "train", "path": f"data/{config}-*.parquet"}],
+                **({"default": True} if config == "sft" else {}),
             }
-            for name in rows
+            for config in shards
         ],
         "dataset_info": [
             {
-                "config_name": name,
-                "features": feature_info(CONFIGS[name]),
+                "config_name": config,
+                "features": feature_info(CONFIGS[config]),
                 "splits": [
-                    {"name": "train", "num_examples": len(rows[name]), "num_bytes": text_bytes(files[name])}
+                    {
+                        "name": "train",
+                        "num_examples": sum(lock.files[name].rows or 0 for name in names),
+                        "num_bytes": sizes[config],
+                    }
                 ],
-                "download_size": files[name].stat().st_size,
-                "dataset_size": text_bytes(files[name]),
+                "download_size": sum((folder / name).stat().st_size for name in names),
+                "dataset_size": sizes[config],
             }
-            for name in rows
+            for config, names in shards.items()
         ],
     }
     (folder / "README.md").write_text(f"---\n{yaml.safe_dump(card)}---\n\nMade up.\n")
@@ -205,7 +212,7 @@ def write_ours(
     }
     lock = lock_of(rows, files)
     write_lock(folder, change(lock) if change else lock)
-    write_card(folder, rows, lock)
+    write_card(folder, lock)
     return folder
 
 

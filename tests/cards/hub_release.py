@@ -8,12 +8,10 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-import yaml
 
-from tests.builders.release_rows import Rows, lock_of, valid_rows, write_lock
-from videop2r_data.cards.hub_check import config_digest
-from videop2r_data.schemas.arrow import arrow_schema, feature_info
-from videop2r_data.schemas.lock import BuildLock, FileLock
+from tests.builders.release_rows import Rows, lock_of, valid_rows, write_card, write_lock
+from videop2r_data.schemas.arrow import arrow_schema
+from videop2r_data.schemas.lock import FileLock
 from videop2r_data.schemas.rows import CONFIGS
 
 
@@ -32,33 +30,6 @@ def write_release(folder: Path, rows: Rows | None = None, *, sft_shards: int = 1
     write_lock(folder, lock)
     write_card(folder, lock)
     return folder
-
-
-def write_card(folder: Path, lock: BuildLock) -> None:
-    """The parts of a card that are checked: counts, and the digest that keeps `datasets` from giving old rows."""
-    counts = dict.fromkeys(CONFIGS, 0)
-    for name, file in lock.files.items():
-        counts[name.removeprefix("data/").rpartition("-")[0]] += file.rows or 0
-    card = {
-        "configs": [
-            {
-                "config_name": config,
-                "description": f"content sha256 {config_digest(lock, config)}",
-                "data_files": [{"split": "train", "path": f"data/{config}-*.parquet"}],
-                **({"default": True} if config == "sft" else {}),
-            }
-            for config in counts
-        ],
-        "dataset_info": [
-            {
-                "config_name": config,
-                "features": feature_info(CONFIGS[config]),
-                "splits": [{"name": "train", "num_examples": count}],
-            }
-            for config, count in counts.items()
-        ],
-    }
-    (folder / "README.md").write_text(f"---\n{yaml.safe_dump(card, sort_keys=False)}---\n\nMade up.\n")
 
 
 def shard(path: Path, config: str, rows: list[dict[str, Any]]) -> FileLock:

@@ -17,6 +17,7 @@ from videop2r_data.cards.gallery import make_gallery, write_gallery
 from videop2r_data.cards.gallery_serve import GalleryServer
 from videop2r_data.cards.gallery_verdicts import JudgedLine
 from videop2r_data.schemas.human_label import HumanLabel
+from videop2r_data.schemas.visible import visible
 
 pytestmark = pytest.mark.integration
 
@@ -107,8 +108,9 @@ def visit_everything(page: Any) -> None:
         page.keyboard.press("]")
     page.keyboard.press("c")
     for choice in page.locator(".choice").all():
-        choice.click()
-        choice.click()
+        if choice.is_visible():  # what other reviewers say is there when their marks are
+            choice.click()
+            choice.click()
     for evil in EVIL:
         page.fill("#search", evil)
         page.wait_for_timeout(90)
@@ -164,7 +166,7 @@ def test_served_the_same_holds(browser: Any, hostile: Path) -> None:
             thread.join()
 
 
-def test_the_texts_stand_on_the_page_as_they_are(browser: Any, hostile: Path) -> None:
+def test_the_texts_stand_on_the_page_as_they_are_and_steer_nothing(browser: Any, hostile: Path) -> None:
     report = write_gallery(made(hostile), hostile / "page")
     with opened(browser, Path(report.page).as_uri()) as (page, _):
         for evil in EVIL:
@@ -172,8 +174,8 @@ def test_the_texts_stand_on_the_page_as_they_are(browser: Any, hostile: Path) ->
             page.wait_for_function(
                 "(id) => document.getElementById('view').dataset.sample === id", arg=f"{evil}/sft"
             )
-            assert page.text_content(".question .ask") == evil
-            assert evil in page.text_content(".verdict blockquote")
+            assert page.text_content(".question .ask") == visible(evil)
+            assert visible(evil) in page.text_content(".verdict blockquote")
 
 
 def test_the_policy_stops_what_a_future_mistake_would_let_through(browser: Any, hostile: Path) -> None:

@@ -113,7 +113,8 @@ def test_a_hub_id_is_verified_at_its_commit(tmp_path: Path, hub: tuple[str, type
     report = json.loads(out)
     assert report["revision"] == COMMIT
     assert report["configs"] == {"sft": 6, "rl": 9, "rejected": 5}
-    assert report["findings"] == []
+    codes = {finding["code"] for finding in report["findings"]}
+    assert codes <= {"not_as_written"}, "its card was made by hand: a warning"
     assert not any(path.endswith(".mp4") for path in server.asked)
 
 

@@ -14,6 +14,8 @@ from typing import NamedTuple
 
 MAX_CHARS = 4000
 """How much of the end of a text is read, so that the time is bounded for every text."""
+MAX_CONCLUSIONS = 64
+"""How many are looked at, the last ones: a text that holds more is no reasoning."""
 _SENTENCE_CHARS = (160, 600)
 """How much of the end a last sentence is looked for in first: nearly always it is shorter."""
 
@@ -197,8 +199,10 @@ def conclusions(text: str, *, counts: bool = True) -> list[Conclusion]:
     """
     text = text[-MAX_CHARS:]
     known = _BEFORE_CLAIM if counts else _BEFORE_OPTION
-    found = [_from(text, cue, match) for cue, match in _matches(text, known)]
-    for cue, match in _matches(text, _BEHIND_CLAIM):
+    before = sorted(_matches(text, known), key=lambda announced: announced[1].start())
+    found = [_from(text, cue, match) for cue, match in before[-MAX_CONCLUSIONS:]]
+    behind = sorted(_matches(text, _BEHIND_CLAIM), key=lambda announced: announced[1].start())
+    for cue, match in behind[-MAX_CONCLUSIONS:]:
         subject = _SUBJECT.search(text, max(0, match.start() - 210), match.start())
         if subject is not None and _is_subject(text, subject.start()):
             found.append(_about(text, cue, subject, match.end()))

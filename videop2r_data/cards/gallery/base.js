@@ -16,9 +16,9 @@ function el(name, attributes = {}, ...children) {
 }
 
 // Control characters and direction overrides as signs that can be seen; the text itself stays as it is.
-const STEERING = /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u061c\u2028-\u202e\u2066-\u2069\ufff9-\ufffb]/g;
-const visible = (text) => String(text).replace(STEERING, (c) => {
-  const code = c.charCodeAt(0);
+const STEERING = /[\u{0}-\u{8}\u{b}-\u{1f}\u{7f}-\u{9f}\u{61c}\u{2028}-\u{202e}\u{2066}-\u{2069}\u{fff9}-\u{fffb}\u{d800}-\u{dfff}\u{e0000}-\u{e007f}]/gu;
+const visible = (text) => String(text).replaceAll("\r\n", "\n").replace(STEERING, (c) => {
+  const code = c.codePointAt(0);
   return code < 32 ? String.fromCharCode(0x2400 + code) : code === 127 ? "\u2421" : "\ufffd";
 });
 
