@@ -109,7 +109,7 @@ def finish(folder: Path, shards: dict[Path, int]) -> None:
     import orjson
 
     from benchmarks.synthetic_release import _recipe
-    from tests.cards.hub_release import write_card
+    from tests.builders.release_rows import write_card
     from videop2r_data.builders.export import file_lock
     from videop2r_data.schemas.lock import BuildLock, Ledger
 
