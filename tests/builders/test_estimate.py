@@ -76,6 +76,7 @@ def test_a_pilot_that_was_stopped_says_so(tmp_path: Path) -> None:
     stop.ask()
     found, requests = guess(tmp_path, pilot=5, stop=stop)
     assert requests == 0 and found.pilot_rows == 0 and "stopped early" in found.notes[0]
+    assert found.stopped
 
 
 def dead_url() -> str:

@@ -91,7 +91,7 @@ def test_a_wait_for_a_server_ends_when_the_stop_is_asked_for(tmp_path: Path) -> 
     assert report.state == "interrupted" and report.unanswered == 0
 
 
-def _start(folder: Path, url: str, *more: str, **backend: Any) -> subprocess.Popen[str]:
+def _start(folder: Path, url: str, *more: str, does: str = "build", **backend: Any) -> subprocess.Popen[str]:
     write_pool(folder, [question(i) for i in range(20)])
     settings = {"kind": "openai", "base_url": url, "model": "m", **backend}
     made = {
@@ -101,7 +101,7 @@ def _start(folder: Path, url: str, *more: str, **backend: Any) -> subprocess.Pop
         "generate": {"backend": settings},
     }
     (folder / "r.yaml").write_text(json.dumps(made))
-    command = [sys.executable, "-m", "videop2r_data", "build", str(folder / "r.yaml"), *more]
+    command = [sys.executable, "-m", "videop2r_data", does, str(folder / "r.yaml"), *more]
     return subprocess.Popen(
         [*command, "--out", str(folder / "set")], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
@@ -122,6 +122,24 @@ def test_a_long_pause_is_told_and_ends_with_the_first_signal(tmp_path: Path, num
         stdout, stderr = process.communicate(timeout=60)
     assert process.returncode == 3, stderr
     assert "Stopped" in stdout and "finishing the calls under way" in stderr
+
+
+def test_a_pilot_that_is_stopped_sends_nobody_to_a_build(tmp_path: Path) -> None:
+    """It was not carried out: exit code 3, and the same command is the next."""
+
+    def busy(_: Call) -> Reply:
+        return Reply(status=429, headers={"retry-after": "86400"})
+
+    with (
+        serving(script=busy) as server,
+        _start(tmp_path, server.url, "--pilot", "5", does="estimate") as process,
+    ):
+        assert process.stderr is not None
+        next(line for line in process.stderr if line.startswith("waiting:"))
+        process.send_signal(signal.SIGINT)
+        stdout, stderr = process.communicate(timeout=60)
+    assert process.returncode == 3, stderr
+    assert "run the same command again" in stdout and "p2r-data build" not in stdout
 
 
 def test_a_server_that_is_not_there_is_named_and_the_exit_code_says_run_me_again(tmp_path: Path) -> None:

@@ -73,6 +73,8 @@ class Estimate(Model):
     usd_low: float
     usd_high: float
     notes: list[str]
+    stopped: bool = False
+    """Ctrl-C or SIGTERM came before the end: these are the rows seen so far."""
 
 
 async def estimate(
@@ -117,7 +119,7 @@ async def estimate(
             await parts.close()
     if stop.asked:
         found = found.model_copy(
-            update={"notes": ["stopped early: these are the rows seen so far", *found.notes]}
+            update={"stopped": True, "notes": ["stopped early: these are the rows seen so far", *found.notes]}
         )
     return found
 

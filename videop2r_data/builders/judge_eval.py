@@ -222,7 +222,9 @@ class _OneJudge:
             model=completion.model,
             label=label,
             sufficient=sufficient,
-            why=judgement.explanation if sufficient is not None else f"no verdict: {judgement.explanation or 'the reply is empty'}",
+            why=judgement.explanation
+            if sufficient is not None
+            else f"no verdict: {judgement.explanation or 'the reply is empty'}",
             latency_s=seconds,
         )
 

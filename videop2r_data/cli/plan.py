@@ -9,6 +9,7 @@ import typer
 from videop2r_data.cli.common import (
     FINDINGS,
     OK,
+    UNFINISHED,
     err_console,
     out_console,
     read_recipe,
@@ -43,7 +44,7 @@ def run_estimate(
         from videop2r_data.cli.render_estimate import render_estimate
 
         render_estimate(report, recipe, out_console())
-    raise typer.Exit(OK if report.ok else FINDINGS)
+    raise typer.Exit(UNFINISHED if report.stopped else OK if report.ok else FINDINGS)
 
 
 def run_schema(name: str) -> None:

@@ -43,6 +43,9 @@ def render_estimate(report: Estimate, recipe: str, console: Console) -> None:
         console.print("in all: nothing to pay, as the recipe gives no `price` for its backends")
     for note in report.notes:
         hanging(console, f"note: {note}", indent=6, first=Text(""))
+    if report.stopped:
+        console.print("to go on, run the same command again: every finished call is kept")
+        return
     if not report.ok:
         what = "no row of the pool can be used" if report.pilot is None else "the pilot kept nothing"
         console.print(Text(f"do not build yet: {what}", style="bold red"))
