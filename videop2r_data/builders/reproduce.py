@@ -133,7 +133,9 @@ def _sha256(path: Path) -> str | None:
 def _causes(old: BuildLock, new: BuildLock) -> list[str]:
     causes = []
     for name in sorted(old.prompts.keys() | new.prompts.keys()):
-        if old.prompts.get(name) != new.prompts.get(name):
+        if name not in old.prompts:
+            causes.append(f"prompt {name}: the version that wrote the lock did not have it")
+        elif old.prompts[name] != new.prompts.get(name):
             causes.append(f"prompt {name}: its text is another one now")
     for was, now in zip(old.sources, new.sources, strict=True):  # of one recipe
         if was != now:
