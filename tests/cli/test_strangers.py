@@ -6,6 +6,8 @@ import errno
 import json
 import os
 import socket
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -172,3 +174,17 @@ def test_a_limit_without_a_price_is_told_in_plain_words(tmp_path: Path) -> None:
     error = p2r("build", "videop2r-mini", "--max-cost", "40", "--out", str(tmp_path / "out"), code=1).stderr
     assert "max_cost needs a price in generate.backend or judge.backend" in error
     assert "Value error" not in error
+
+
+def test_a_full_stdout_is_one_message_with_json_too() -> None:
+    """The document that should tell the error cannot be written either."""
+    with open("/dev/full", "wb") as full:
+        ran = subprocess.run(
+            [sys.executable, "-m", "videop2r_data", "init", "x.yaml", "--json", "--from", "nowhere"],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    assert ran.returncode == 1 and ran.stderr.startswith("error: no packaged recipe")
+    assert "Traceback" not in ran.stderr

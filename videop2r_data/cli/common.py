@@ -6,7 +6,7 @@ import os
 import shlex
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -124,7 +124,8 @@ def _complain(message: str, kind: str, hint: str, as_json: bool) -> None:
         text += Text("\n  " + hint.replace("\n", "\n  "))
     SafeConsole(stderr=True, highlight=False).print(text, soft_wrap=True)  # with -q too
     if as_json:
-        print_json({"error": {"kind": kind, "message": message, "hint": hint}})
+        with suppress(OSError):  # stdout itself may be what failed: it was told above
+            print_json({"error": {"kind": kind, "message": message, "hint": hint}})
 
 
 def read_recipe(name: str) -> tuple[Recipe, Path]:
