@@ -178,7 +178,7 @@ def test_a_limit_without_a_price_is_told_in_plain_words(tmp_path: Path) -> None:
 
 def test_a_full_stdout_is_one_message_with_json_too() -> None:
     """The document that should tell the error cannot be written either."""
-    with open("/dev/full", "wb") as full:
+    with Path("/dev/full").open("wb") as full:
         ran = subprocess.run(
             [sys.executable, "-m", "videop2r_data", "init", "x.yaml", "--json", "--from", "nowhere"],
             stdout=full,
