@@ -146,7 +146,7 @@ _POOL = frozenset(map(RejectReason, ("bad_row", "duplicate_id", "unsafe_path", "
 def reasons_of(stage: Stage) -> frozenset[RejectReason]:
     """The reasons that a stage may give; what no other stage gives is a reason of the verify step.
 
-    >>> sorted(reasons_of(Stage.POOL))
+    >>> sorted(map(str, reasons_of(Stage.POOL)))
     ['bad_reference', 'bad_row', 'duplicate_id', 'unsafe_path']
     """
     if stage is Stage.POOL:
