@@ -51,6 +51,26 @@ def test_exif_orientation(tmp_path: Path) -> None:
     assert (probe.width, probe.height, probe.rotation, probe.container) == (20, 40, 270, "PNG")
 
 
+@pytest.mark.parametrize(
+    ("kind", "count", "value"),
+    [(8, 1, struct.pack("<hh", -5, 0)), (2, 4, b"abc\0"), (12, 1, struct.pack("<d", 1e300))],
+)
+def test_an_exif_block_that_cannot_be_written_anew(
+    tmp_path: Path, kind: int, count: int, value: bytes
+) -> None:
+    """A tag whose value does not fit its type: the picture is turned all the same, and the process lives."""
+    tags = [(0x100, kind, count, value), (0x112, 3, 1, struct.pack("<I", 6))]
+    block, behind = b"II*\0" + struct.pack("<IH", 8, len(tags)), b""
+    for tag, type_, many, content in tags:
+        field = content if len(content) == 4 else struct.pack("<I", 38 + len(behind))
+        behind += content if len(content) > 4 else b""
+        block += struct.pack("<HHI", tag, type_, many) + field
+    exif = b"Exif\0\0" + block + bytes(4) + behind
+    path = save(tmp_path / "a.jpg", Image.new("RGB", (40, 20)), exif=exif)
+    assert load_image(path, LIMITS).shape == (40, 20, 3)
+    assert probe_media(path, "image", LIMITS).rotation == 270
+
+
 def test_colour_modes(tmp_path: Path) -> None:
     plain = Image.new("RGB", (30, 30), (255, 0, 0))
     assert load_image(save(tmp_path / "cmyk.tiff", plain.convert("CMYK")), LIMITS)[5, 5].tolist() == RED

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import struct
 from collections.abc import Callable
@@ -263,3 +264,38 @@ def test_a_raw_stream_has_the_rate_that_players_take(tmp_path: Path) -> None:
     assert (record.source_frames, record.times, record.source_fps) == (20, "assumed", 25.0)
     truth = truth_of(path)
     assert truth is not None and len(truth.frames) == 20
+
+
+def test_a_fragment_of_no_size_does_not_hold_up_the_walk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def box(kind: bytes, content: bytes = b"") -> bytes:
+        return struct.pack(">I4s", 8 + len(content), kind) + content
+
+    start = box(b"ftyp", b"isom0000") + box(b"moov") + box(b"moof")
+    path = tmp_path / "a.mp4"
+    path.write_bytes(start + struct.pack(">I4s", 5, b"moof") + bytes(100) + box(b"moof") + box(b"mdat", b"x"))
+    reads: list[int] = []
+    real = os.pread
+
+    def counted(descriptor: int, count: int, at: int) -> bytes:
+        assert len(reads) < 1000, "it goes round in a circle"
+        reads.append(at)
+        return real(descriptor, count, at)
+
+    monkeypatch.setattr(os, "pread", counted)
+    assert layout_of(path).lost == 108
+
+
+def test_matroska_tracks_that_lie_in_each_other_without_end(tmp_path: Path) -> None:
+    def element(kind: bytes, content: bytes) -> bytes:
+        return kind + (1 << 56 | len(content)).to_bytes(8, "big") + content
+
+    tracks = b""
+    for _ in range(3000):
+        tracks = element(b"\xae", tracks)
+    head = element(b"\x1a\x45\xdf\xa3", b"")
+    segment = element(b"\x18\x53\x80\x67", element(b"\x16\x54\xae\x6b", tracks))
+    path = tmp_path / "a.mkv"
+    path.write_bytes((head + segment) * 2)
+    assert not layout_of(path).foreign

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import struct
 import warnings
 from functools import cache
 from pathlib import Path
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 SAMPLER = "pillow/1"
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF", "HEIF")
 """What is tried: no format that runs a program (EPS) or names other files."""
+
+_BROKEN_EXIF = (ValueError, SyntaxError, TypeError, LookupError, ArithmeticError, OSError, struct.error)
 
 
 @cache
@@ -98,8 +101,10 @@ def load_image(path: Path, limits: MediaLimits) -> NDArray[np.uint8]:
 def _upright(picture: Image) -> Image:
     from PIL import ImageOps
 
-    with contextlib.suppress(ValueError, SyntaxError, TypeError, KeyError, OSError):
-        ImageOps.exif_transpose(picture, in_place=True)  # a broken EXIF block says nothing about the pixels
+    # A broken EXIF block says nothing about the pixels. Pillow turns them first and then writes the block
+    # anew, which fails with `struct.error` where a tag's value does not fit its type.
+    with contextlib.suppress(*_BROKEN_EXIF):
+        ImageOps.exif_transpose(picture, in_place=True)
     return picture
 
 

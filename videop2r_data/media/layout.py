@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 _MAX_PARTS = 5_000_000
-_SEARCH = 1 << 20
+_SEARCH = 1 << 12
+_SEARCH_STEP = 1 << 20
 _SEARCH_MAX = 256 << 20
 _ISO_TYPES = frozenset(
     (b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"moof", b"styp", b"pnot", b"sidx", b"uuid")
@@ -87,14 +88,15 @@ class _Reader:
     def find(self, fits: Callable[[int], bool], mark: bytes, start: int, end: int) -> int | None:
         """Where `mark` stands next and `fits` agrees; None: nowhere before `end`."""
         end = min(end, start + _SEARCH_MAX)
+        step = _SEARCH  # little at first: a hostile file can have garbage behind every part
         while start < end:
-            data = self.read(start, min(_SEARCH, end - start) + len(mark))
+            data = self.read(start, min(step, end - start) + len(mark))
             at = data.find(mark)
             while at >= 0:
                 if fits(start + at):
                     return start + at
                 at = data.find(mark, at + 1)
-            start += _SEARCH
+            start, step = start + step, min(2 * step, _SEARCH_STEP)
         return None
 
 
@@ -114,7 +116,9 @@ def _iso(reader: _Reader) -> Layout:
             length = reader.size - at
         if length < 8 or (b"moof" in seen and kind not in _FRAGMENT_TYPES):
             # Padding behind a file is no loss; more fragments behind garbage are what is left of it.
-            again = reader.find(lambda p: True, b"moof", at, reader.size) if b"moof" in seen else None
+            # The search begins behind the name of this very part, which may be `moof` with a size that no
+            # part has.
+            again = reader.find(lambda p: True, b"moof", at + 5, reader.size) if b"moof" in seen else None
             if again is None:
                 break
             lost += again - 4 - at
@@ -201,6 +205,10 @@ _IN_CLUSTER = frozenset((0xE7, 0xA7, 0xAB, 0xA3, 0xA0, 0xAF, 0x5854, 0xEC, 0xBF)
 
 _NESTED = frozenset((0xAE, 0xE0))
 """Track, video."""
+_DEPTH = 2
+"""How deep these two lie in each other."""
+_MAX_SETTING = 1 << 20
+"""Bytes of a setting that are compared."""
 _SETTINGS = frozenset((0x86, 0x63A2, 0xB0, 0xBA))
 """Codec, its private data, width, height."""
 _SELF_CONTAINED = frozenset((b"V_VP8", b"V_VP9", b"V_AV1"))
@@ -250,16 +258,16 @@ class _Matroska:
             at = start + length
         return []
 
-    def _settings(self, at: int, end: int) -> Iterator[tuple[int, bytes]]:
+    def _settings(self, at: int, end: int, depth: int = _DEPTH) -> Iterator[tuple[int, bytes]]:
         while at < end:
             part = self._element(at)
             kind, length, start = part or (0, None, at)
             if length is None or start + length > end:
                 return
-            if kind in _NESTED:
-                yield from self._settings(start, start + length)
+            if kind in _NESTED and depth:
+                yield from self._settings(start, start + length, depth - 1)
             elif kind in _SETTINGS:
-                yield kind, self._reader.read(start, length)
+                yield kind, self._reader.read(start, min(length, _MAX_SETTING))
             at = start + length
 
     def _element(self, at: int) -> tuple[int, int | None, int] | None:
