@@ -18,7 +18,7 @@ from videop2r_data.cards.card_marks import NOTE, merged_body, prose_of
 from videop2r_data.cards.columns import COLUMNS
 from videop2r_data.cards.dataset_card import write_dataset_card
 from videop2r_data.cards.markdown import cell
-from videop2r_data.cards.upstream import registry
+from videop2r_data.cards.upstream import find_upstream, registry
 from videop2r_data.errors import ExportError
 from videop2r_data.schemas.rows import CONFIGS
 
@@ -280,6 +280,26 @@ def test_benchmarks_that_share_clips_are_named(tmp_path: Path) -> None:
     part = text[text.index("## Contamination") :]
     for said in ("| NExT-QA | NeXT-QA |", "| VSI-Bench | ScanNet |", "| Charades-STA | LLaVA", "ActivityNet"):
         assert said in part, said
+
+
+@pytest.mark.parametrize(
+    ("data_source", "path", "found"),
+    [
+        ("LLaVA-Video-178K/0_30_s_activitynetqa", "", "activitynet-qa"),
+        ("", "./LLaVA-Video-178K/academic_source/activitynet/v_1.mp4", "llava-video-academic"),
+        ("", "./LLaVA-Video-178K/academic_source/NextQA/0/1.mp4", "llava-video-academic"),
+        ("ActivityNet-QA", "", "activitynet-qa"),
+        ("ActivityNet-Captions", "", "activitynet"),
+        ("CLEVRER", "", "clevrer"),
+        ("", "./CLEVRER/train/1.mp4", "clevrer"),
+        ("CLEVRER-Humans", "", None),
+    ],
+)
+def test_a_name_that_begins_like_another_does_not_get_its_licence(
+    data_source: str, path: str, found: str | None
+) -> None:
+    entry = find_upstream(data_source, path)
+    assert (entry and entry.id) == found
 
 
 def test_the_registry_names_a_page_for_every_licence_that_it_states() -> None:

@@ -146,9 +146,26 @@ def sparse() -> bytes:
     return info.tobuf(tarfile.GNU_FORMAT) + bytes(1024)
 
 
+def block(kind: bytes, content: bytes) -> bytes:
+    info = tarfile.TarInfo("x")
+    info.type, info.size = kind, len(content)
+    return info.tobuf(tarfile.GNU_FORMAT) + content.ljust(-(-len(content) // 512) * 512, b"\0")
+
+
+def headers_of_headers() -> bytes:
+    return block(tarfile.GNUTYPE_LONGNAME, b"x") * 1500 + tar_of(("a.mp4", clip(1)))
+
+
+def endless_number(before: bytes = b"") -> bytes:
+    return before + block(tarfile.XHDTYPE, b"9" * 5000 + b" path=x\n") + tar_of(("a.mp4", clip(1)))
+
+
 @pytest.mark.parametrize(
     ("data", "packed", "why"),
     [
+        (headers_of_headers(), False, "a header that cannot be read"),
+        (endless_number(), False, "a header that cannot be read"),
+        (endless_number(before=block(tarfile.REGTYPE, b"x")), False, "a header that cannot be read"),
         (bomb(), True, "more than 200 times its size"),
         (wide_header(), False, "a header of 1,099,511,627,776 bytes"),
         (sparse(), False, "a sparse file"),

@@ -6,6 +6,7 @@ import io
 import tarfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -51,9 +52,10 @@ def read_tar(
     """
     feed = _Feed(_gunzipped(chunks, where) if packed else chunks)
     try:
-        with tarfile.open(fileobj=feed, mode="r|", tarinfo=_Info, bufsize=tarfile.BLOCKSIZE * 128) as tar:
+        with _opened(feed) as tar:
             for number in range(_MAX_MEMBERS + 1):
-                info = tar.next()
+                with _hostile_headers():
+                    info = tar.next()
                 if info is None:
                     break
                 if number == _MAX_MEMBERS:
@@ -65,6 +67,21 @@ def read_tar(
         raise SourceError(f"not a whole tar archive: {error}", where=where) from None
     while feed.read(_PIECE):
         pass  # what follows the end mark belongs to the digest of the file
+
+
+@contextmanager
+def _hostile_headers() -> Iterator[None]:
+    """What a hostile header makes the library raise, told as a damaged archive."""
+    try:
+        yield
+    except (ValueError, ArithmeticError, LookupError, RecursionError) as error:
+        # Numbers of thousands of digits; headers that announce headers that announce headers.
+        raise tarfile.ReadError(f"a header that cannot be read ({type(error).__name__})") from None
+
+
+def _opened(feed: _Feed) -> tarfile.TarFile:
+    with _hostile_headers():  # opening reads the first one
+        return tarfile.open(fileobj=feed, mode="r|", tarinfo=_Info, bufsize=tarfile.BLOCKSIZE * 128)
 
 
 def _refused(info: tarfile.TarInfo) -> str:
