@@ -279,6 +279,23 @@ def test_a_file_that_failed_is_looked_at_again_once_withdrawn(tmp_path: Path) ->
         assert journal.media(A) is None
 
 
+def test_what_follows_a_withdrawn_record_counts_however_often_the_file_was_looked_at(tmp_path: Path) -> None:
+    killed = {"failed": "decode_killed", "killed": 1, "stat": [1, 2]}
+    good = {"record": {"count": 16}, "stat": [1, 2]}
+    with Journal(tmp_path) as journal:
+        journal.put_media(A, killed)
+        journal.put_media(A, killed | {"killed": 2})
+        assert journal.withdraw(A)
+        journal.put_media(A, good)
+        assert journal.media(A) == good
+    with Journal(tmp_path) as journal:
+        assert journal.media(A) == good
+        assert journal.withdraw(A)
+        journal.put_media(A, killed)
+    with Journal(tmp_path, readonly=True) as journal:
+        assert journal.media(A) == killed
+
+
 def test_a_withdrawal_is_seen_by_a_journal_that_is_open(tmp_path: Path) -> None:
     with Journal(tmp_path) as one:
         one.put_call(A, {"text": ""}, nusd=0)

@@ -236,10 +236,36 @@ def test_failures_are_typed_and_tried_once(
 def test_deadline() -> None:
     async def work(server: FakeAnthropic, backend: AnthropicBackend) -> None:
         server.fail("messages", Slow(5.0))
-        with pytest.raises(TransientError, match=r"no answer within|silent"):
+        with pytest.raises(TransientError, match=r"no answer within|silent") as caught:
             await backend.complete(ask("q"))
+        assert caught.value.maybe_billed
 
     run(work, timeout_s=0.2)
+
+
+@pytest.mark.parametrize(
+    ("fault", "billed"),
+    [
+        (Status(429, "rate_limit_error"), False),
+        (Status(529, "overloaded_error"), False),
+        (Status(500), False),
+        (Status(502), True),
+        (Status(504, "timeout_error"), True),
+        (Cut(), True),
+        (Cut(after=True), True),
+        (Garbage(), True),
+        (Garbage("{", "application/json"), True),
+        (Garbage('{"a": 1}', "application/json"), True),
+    ],
+)
+def test_a_call_that_was_sent_and_lost_may_have_been_billed(fault: Fault, billed: bool) -> None:
+    async def work(server: FakeAnthropic, backend: AnthropicBackend) -> None:
+        server.fail("messages", fault)
+        with pytest.raises(TransientError) as caught:
+            await backend.complete(ask("q"))
+        assert caught.value.maybe_billed is billed
+
+    run(work)
 
 
 def test_nobody_listens() -> None:
@@ -247,8 +273,9 @@ def test_nobody_listens() -> None:
         server = await FakeAnthropic().start()
         await server.stop()
         backend = AnthropicBackend(spec(server))
-        with pytest.raises(TransientError, match="connection lost"):
+        with pytest.raises(TransientError, match="connection lost") as caught:
             await backend.complete(ask("q"))
+        assert not caught.value.maybe_billed
         await backend.close()
 
     asyncio.run(main())

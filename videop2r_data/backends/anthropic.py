@@ -72,6 +72,8 @@ class Connection:
         Args:
             deadline_s: seconds for the whole block, however slowly bytes drip; None: only the client's own
                 limit between two bytes.
+
+        A request that was sent and got no readable answer may have been served: it counts as possibly billed.
         """
         import anthropic
         import httpx2
@@ -83,18 +85,22 @@ class Connection:
             said = self._clean(error.message)
             raise status_error(error.status_code, error.body, error.response.headers, said=said) from None
         except TimeoutError:
-            raise TransientError(f"no answer within {deadline_s} s") from None
+            raise TransientError(f"no answer within {deadline_s} s", maybe_billed=True) from None
         except anthropic.APITimeoutError as error:
             if isinstance(error.__cause__, httpx2.ConnectTimeout):
                 raise TransientError("no connection to the server in time", away=True) from None
-            raise TransientError(f"the server was silent for {self._spec.timeout_s} s") from None
+            sent = not isinstance(error.__cause__, httpx2.PoolTimeout)
+            silent = f"the server was silent for {self._spec.timeout_s} s"
+            raise TransientError(silent, maybe_billed=sent) from None
         except json.JSONDecodeError as error:
-            raise TransientError(f"the answer is no JSON: {error}") from None
+            raise TransientError(f"the answer is no JSON: {error}", maybe_billed=True) from None
         except (anthropic.APIError, httpx2.HTTPError, httpx2.StreamError) as error:
             cause = error.__cause__ or error
+            never = isinstance(cause, httpx2.ConnectError)
             raise TransientError(
                 self._clean(f"connection lost ({type(cause).__name__}: {cause})"),
-                away=isinstance(cause, httpx2.ConnectError),
+                maybe_billed=not never,
+                away=never,
             ) from None
 
     def _clean(self, text: str) -> str:

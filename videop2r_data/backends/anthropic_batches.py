@@ -237,7 +237,6 @@ def _result(line: bytes) -> BatchResult | None:
         try:
             return BatchResult(key, to_completion(getattr(result, "message", None), batched=True), None)
         except TransientError as error:
-            error.maybe_billed = True
             return BatchResult(key, None, error)
     if kind == "errored":
         response = getattr(result, "error", None)

@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
+from videop2r_data.backends.retry import GATEWAY
 from videop2r_data.errors import AuthError, BackendError, RefusedError, TransientError
 from videop2r_data.schemas.calls import Completion, FinishReason, Frames, Message, Request, Usage
 
@@ -118,7 +119,7 @@ def to_completion(message: Any, *, batched: bool = False) -> Completion:
     content = getattr(message, "content", None)
     model = getattr(message, "model", None)
     if not isinstance(content, list) or not isinstance(model, str):
-        raise TransientError(f"the answer is no message: {_quote(message)}")
+        raise TransientError(f"the answer is no message: {_quote(message)}", maybe_billed=True)
     texts = [block.text for block in content if getattr(block, "type", None) == "text"]
     usage = getattr(message, "usage", None)
     return Completion(
@@ -162,7 +163,12 @@ def status_error(status: int, body: object, headers: Mapping[str, str], *, said:
     if status == 400 and _NO_MONEY.search(said):
         return AuthError(text)
     if status in (408, 409, 425, 429) or status >= 500:
-        return TransientError(text, retry_after_s=retry_after_s(headers), rate_limited=status in (429, 529))
+        return TransientError(
+            text,
+            retry_after_s=retry_after_s(headers),
+            rate_limited=status in (429, 529),
+            maybe_billed=status in GATEWAY,
+        )
     return RefusedError(text)
 
 

@@ -203,7 +203,8 @@ class Journal:
     def put_media(self, key: str, data: dict[str, Any]) -> None:
         """Keep what was sampled from a file, or why nothing could be."""
         name = bytes.fromhex(key)
-        self._put(key, "media", data, self._replaced.get(name, 0) + 1 if name in self._media else 0)
+        first = name not in self._media and name not in self._withdrawn
+        self._put(key, "media", data, 0 if first else self._replaced.get(name, 0) + 1)
 
     def withdraw(self, key: str) -> bool:
         """Let the answer to a call, or what was sampled from a file, count no longer: it is asked for again.

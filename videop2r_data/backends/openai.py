@@ -33,6 +33,7 @@ from videop2r_data.backends.openai_wire import (
     request_body,
     server_message,
 )
+from videop2r_data.backends.retry import GATEWAY
 from videop2r_data.backends.served import LIST_S, ServedModel, parse_models
 from videop2r_data.errors import (
     AuthError,
@@ -47,8 +48,6 @@ MAX_ANSWER_BYTES = 32 * 2**20
 DIRECT_BODY_BYTES = 2**20
 CONNECT_S = 10.0
 _RETRY = frozenset({408, 409, 425, 429})
-_GATEWAY = frozenset({502, 504, 524})
-"""A gateway gave up; the server behind it may have answered, and counted the tokens."""
 _NO_ACCESS = frozenset({401, 403, 404, 405})
 _HOPELESS = frozenset(
     {"insufficient_quota", "model_not_found", "invalid_api_key", "billing_hard_limit_reached"}
@@ -243,7 +242,7 @@ class OpenAIBackend:
                 text,
                 retry_after_s=retry_after_s(headers),
                 rate_limited=status in (429, 529),
-                maybe_billed=status in _GATEWAY,
+                maybe_billed=status in GATEWAY,
             )
         if 300 <= status < 400:
             error = AuthError(f"{text} ({self._shown} redirects)")

@@ -20,6 +20,8 @@ T = TypeVar("T")
 
 BASE_S = 0.5
 CAP_S = 60.0
+GATEWAY = frozenset({502, 504, 524})
+"""A gateway gave up; the server behind it may have answered, and counted the tokens."""
 _RNG = random.Random()  # noqa: S311 jitter is no secret
 
 
