@@ -14,6 +14,8 @@ from tests.validators.case import Case
 NUMERICAL = (
     Case("42", "42", 1, 1, "the same characters"),
     Case("43", "42", 0, 0, "another number", reason="mismatch"),
+    Case("5x2", "5", 0, 0, "a product is no five with a unit"),
+    Case("5 not/sure", "5", 0, 0, "a doubt behind a stroke is no unit"),
     Case(" 42 ", "42", 1, 1, "white space"),
     Case("42.0", "42", 0, 1, "a decimal point on one side"),
     Case("42", "42.0", 0, 1, "a decimal point on the other"),

@@ -223,6 +223,8 @@ YES_NO = (
     _wrong("Yes or no", "A", "both", YES, "several_answers"),
     _wrong("Yes, no", "A", "both", YES, "several_answers"),
     _wrong("Yes. No.", "A", "both", YES),
+    _wrong("No. Yes.", "B", "both, the other way round", YES),
+    _wrong("No, Yes", "B", "both, both with a capital", YES),
     _wrong("Yes, but no", "A", "both", YES),
     _wrong("Yes, but he walks.", "A", "taken back", YES),
     _wrong("Yes, maybe.", "A", "in doubt", YES),

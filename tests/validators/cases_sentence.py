@@ -26,6 +26,15 @@ def _wrong(
 
 ENGLISH = (
     _right("The answer is B because it barks.", "a reason"),
+    _right("Answer: B\nExplanation: the dog barks", "an explanation from the next line on"),
+    _wrong("Answer: B\nExplanation: the cat sleeps", "an explanation that names another option"),
+    _wrong("Answer: A\ndog", "a letter, and another option on the next line"),
+    _right("Answer B", "no colon"),
+    _wrong("Answer A dog", "no colon, a letter beside another text"),
+    _right("B (dog)", "its text in brackets"),
+    _right("dog (B)", "its letter in brackets"),
+    _wrong("cat (B)", "a text with the letter of another", reason="conflicting_text"),
+    _wrong("B (cat)", "a letter with the text of another", reason="conflicting_text"),
     _right("The answer is B, because the dog barks.", "a reason with its own text"),
     _right("The answer is B since it barks.", "another word for because"),
     _right("The answer is B, as it barks.", "another word for because"),

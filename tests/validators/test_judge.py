@@ -227,6 +227,15 @@ def test_what_counts_as_a_verdict(reply: str, verdict: str | None) -> None:
     [
         # honest replies, whatever their ornaments
         ("<judgement>[Yes]</judgement>", "Yes"),
+        ("It is not named.\n<judgement>No</judgement>", "No"),
+        ("Is it enough? It is not. <judgement>No</judgement>", "No"),
+        ("Is it enough? It is not: <judgement>No</judgement>", "No"),
+        # ruled out by the words that end where the tag begins
+        ("I cannot say <judgement>Yes</judgement>.", None),
+        ("It is not <judgement>Yes</judgement>", None),
+        ("I wouldn't say <judgement>No</judgement>", None),
+        # a second think block that never ends
+        ("<think>a</think><think>so <judgement>Yes</judgement>", None),
         ("<judgement>(No)</judgement>", "No"),
         ("**<judgement>No</judgement>**", "No"),
         ("<judgement><b>Yes</b></judgement>", "Yes"),

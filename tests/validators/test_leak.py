@@ -80,6 +80,7 @@ def test_an_answer_that_is_stated_as_an_answer_is_a_leak(observation: str) -> No
         "The answer is in the last frame: a gold band around the finger.",
         'A sign on the wall reads "the answer is B" in red letters.',
         "The man says ‘the correct answer is B’ to the class.",
+        "The screen shows 'Correct answer: B' in green, and the dogs' bowls are empty.",
         "The correct option cannot be seen at once; a hand comes in from the left.",
         "A woman answers the phone and has no choice but to leave.",
         "The quiz show host shows options A, B, C and D on the screen.",

@@ -27,13 +27,16 @@ _LED = re.compile(
     r"[(\[{]?\s*([A-Za-z]|\d{1,2})\s*(?:[)\]}]\s*[.:,-]?|[.:,、]|\s[-=]+(?=\s))\s*(\S.*)|([A-Z]|\d{1,2})\s+(\S.*)",
     re.DOTALL,
 )
+_IN_BRACKETS = re.compile(r"\(([^()]+)\)[.。]?|\[([^\[\]]+)\][.。]?")
+_LABEL_LAST = re.compile(r"(\S.*?)\s*[(\[]([A-Z]|\d{1,2})[)\]][.。]?", re.DOTALL)
+"""`dog (B)`."""
 _NAME_LED = re.compile(
     r"([^\W\d_]{2,}?\s*[(\[]?\s*(?:[A-Za-z]|\d{1,2}))\s*[)\]]?\s*(?:[.:)、,]\s*(\S.*)?)?", re.DOTALL
 )
 _PHRASE = re.compile(
     r"(?:(?:so|thus|hence|therefore),?\s+)?(?:(?:i\s+(?:think|believe)\s+)?(?:it\s+is|it's)\s+(?=option|choice|answer)|"
     r"(?:(?:the|my)\s+)?(?:(?:final|correct|right|best|most\s+\w+)\s+)?(?:answer|option|choice)"
-    r"(?:\s+(?:is|should\s+be|would\s+be|must\s+be)|\s*[:=])\s*:?\s*)?(?:(?:option|choice|letter)\s+|选项|選択肢)?",
+    r"(?:\s+(?:is|should\s+be|would\s+be|must\s+be)|\s*[:=]|(?=\s+[(\[]?(?-i:[A-Z])[)\]]?\.?\Z))\s*:?\s*)?(?:(?:option|choice|letter)\s+|选项|選択肢)?",
     re.IGNORECASE,
 )
 _TAIL = re.compile(
@@ -132,6 +135,9 @@ def _read(text: str, known: OptionSet, policy: Policy) -> Choice | None:
         label = _label(led.group(3) if spaced else led.group(1), known, policy)
         if label is not None:
             return _beside(label, led.group(4) if spaced else led.group(2), known, spaced)
+    last = _LABEL_LAST.fullmatch(text)
+    if last is not None and last.group(2) in known.labels and is_text(last.group(1), known):
+        return _beside(last.group(2), last.group(1), known, spaced=True)
     return None
 
 
@@ -160,6 +166,9 @@ def _by_name(text: str, known: OptionSet) -> Choice | None:
 
 def _beside(label: str, text: str, known: OptionSet, spaced: bool) -> Choice | None:
     """A label with words beside it: its own text or name, a part of it, or its text with an explanation."""
+    bracketed = None if is_text(text, known) else _IN_BRACKETS.fullmatch(text.strip())
+    if bracketed is not None and is_text(inner := bracketed.group(1) or bracketed.group(2), known):
+        text = inner  # `B (dog)`
     own, key = known.keys[known.labels[label]], text_key(text)
     named = known.exact.get(text.strip())
     if named is None and key != own:

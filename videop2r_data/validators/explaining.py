@@ -43,7 +43,8 @@ def explains(rest: str, own: str, label: str, known: OptionSet) -> bool:
 
 def affirms(rest: str, own: str, known: OptionSet) -> bool:
     """Whether the words behind yes or no say the same: a negation does behind `No`, and not behind `Yes`."""
-    if _UNSURE.search(rest) or any(holds(rest, k) for k in known.folded if k != own and k not in NO):
+    folded = rest.casefold()
+    if _UNSURE.search(rest) or any(holds(folded, k) for k in known.folded if k != own and k not in NO):
         return False
     return own in NO or _NOT.search(rest) is None
 

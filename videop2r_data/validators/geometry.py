@@ -20,13 +20,15 @@ MAX_CHARS = 2000
 MAX_PLAIN_CHARS = 300
 """An answer that is longer must be JSON."""
 _LIMIT = 1e9
+_MAX_DEPTH = 8
+"""Lists in lists that are looked into."""
 _CLOCK = r"(?:\d{1,3}:)?\d{1,2}:\d{2}(?:\.\d+)?"
 _MINUTES = (
     r"\d{1,3}\s*m(?:in(?:ute)?s?)?\b(?:\s*(?:and\s+)?\d{1,2}(?:\.\d+)?\s*s(?:ec(?:ond)?s?)?\b)?"
     r"|\d{1,3}m\d{1,2}s"
 )
 _TIME = rf"{_CLOCK}|{_MINUTES}|\d+(?:\.\d*)?|\.\d+"
-_UNIT = r"(?:\s*(?:s|sec|secs|seconds?)\b\.?)?"
+_UNIT = r"(?:\s*(?:(?:s|sec|secs|seconds?)\b\.?|秒))?"
 _JOIN = r"(?:,|;|-|~|\bto\b|\band\b|\buntil\b|\btill\b)"
 _FIRST = r"(?:(?:from|between|at|(?:starts?|begins?)(?:\s+(?:at|time))?)\b\s*[:=]?\s*)?"
 _THEN = r"(?:and\s+)?(?:(?:ends?|stops?|finishes)(?:\s+(?:at|time))?\s*[:=]?\s*)?"
@@ -34,6 +36,9 @@ _INTERVAL = re.compile(
     rf"{_FIRST}[\[({{<]?\s*({_TIME}){_UNIT}\s*{_JOIN}\s*{_THEN}({_TIME}){_UNIT}\s*[\])}}>]?\.?",
     re.IGNORECASE | re.ASCII,
 )
+_BARE = re.compile(r"\d+(?:\.\d*)?|\.\d+", re.ASCII)
+_BARE_MINUTES = re.compile(r"\d+\s*m(?:in(?:ute)?s?)?", re.IGNORECASE | re.ASCII)
+_SECONDS_BEHIND = re.compile(r"\s*(?:s(?:ec(?:ond)?s?)?\b|秒)", re.IGNORECASE)
 _SIGNED = r"[+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:e[+-]?\d{1,3})?"
 _SEP = r"\s*[,;\s]\s*"
 _BOX = re.compile(
@@ -51,6 +56,11 @@ _MARKS = re.compile(
     re.DOTALL | re.IGNORECASE,
 )
 """Marks of models around boxes and times, with the name of the object in front."""
+_OTHER_UNIT = re.compile(
+    r"\s*[\])}>]?\s*(?:(?:m|h|ms|mins?|minutes?|hrs?|hours?|milliseconds?|msecs?)\b|分|小[时時]|[时時](?!间|間)|毫秒|ミリ)",
+    re.IGNORECASE,
+)
+"""Behind a match: its numbers are no seconds."""
 _NEGATED = re.compile(r"\b(?:not|never|neither|except|without|outside)\b|n't\b", re.IGNORECASE)
 _STARTS = ("start", "start_time", "start_sec", "begin", "from", "t_start")
 _ENDS = ("end", "end_time", "end_sec", "stop", "to", "t_end")
@@ -103,7 +113,10 @@ def parse_interval(text: str) -> tuple[float, float] | ScoreReason:
     value = _json(text)
     found = list(_spans_in(value))
     if value is None:
-        found = [_span(match) for match in _one_or_all(_INTERVAL, text)]
+        matches = _one_or_all(_INTERVAL, text)
+        if any(_OTHER_UNIT.match(text, match.end()) for match in matches):
+            return ScoreReason.BAD_INTERVAL
+        found = [_span(match) for match in matches]
     if len(set(found)) != 1:
         return ScoreReason.SEVERAL_ANSWERS if found else ScoreReason.BAD_INTERVAL
     start, end = found[0]
@@ -163,7 +176,10 @@ def _one_or_all(pattern: re.Pattern[str], text: str) -> list[re.Match[str]]:
 
 
 def _span(match: re.Match[str]) -> tuple[float, float]:
-    first, second = (group for group in match.groups() if group is not None)
+    first, second = match.group(1, 2)
+    between = match.string[match.end(1) : match.start(2)]
+    if _BARE_MINUTES.fullmatch(second) and _BARE.fullmatch(first) and not _SECONDS_BEHIND.match(between):
+        return _seconds(first) * 60, _seconds(second)  # `from 1 to 2 minutes`
     return _seconds(first), _seconds(second)
 
 
@@ -186,24 +202,24 @@ def _json(text: str) -> Any:
         return None
 
 
-def _objects(value: Any) -> Iterator[Any]:
+def _objects(value: Any, depth: int = 0) -> Iterator[Any]:
     """The value itself, or the elements of a list of objects or lists."""
     if isinstance(value, list) and not isinstance(value, _Pairs) and value and isinstance(value[0], list):
-        for element in value:
-            yield from _objects(element)
+        for element in value if depth < _MAX_DEPTH else ():
+            yield from _objects(element, depth + 1)
     else:
         yield value
 
 
+def _readings(members: _Pairs) -> Iterator[dict[str, Any]]:
+    """The members by key; a key that is repeated is read by its last value, and by its first."""
+    for pairs in (members, members[::-1]):
+        yield {key.casefold(): member for key, member in pairs}
+
+
 def _spans_in(value: Any) -> Iterator[tuple[float, float]]:
-    for one in _objects(value):
-        if isinstance(one, _Pairs):
-            members = {key.casefold(): member for key, member in one}
-            named = [members[k] for keys in (_STARTS, _ENDS) for k in keys if k in members]
-            inner = next((members[k] for k in _SPANS if k in members), None)
-            pair = named if len(named) == 2 else inner
-        else:
-            pair = one
+    pairs = (pair for one in _objects(value) for pair in _pairs_of(one))
+    for pair in pairs:
         if isinstance(pair, str) and (match := _INTERVAL.fullmatch(pair.strip())):
             yield _span(match)
         elif isinstance(pair, list) and not isinstance(pair, _Pairs) and len(pair) == 2:
@@ -212,13 +228,24 @@ def _spans_in(value: Any) -> Iterator[tuple[float, float]]:
                 yield times[0], times[1]
 
 
+def _pairs_of(one: Any) -> Iterator[Any]:
+    if not isinstance(one, _Pairs):
+        yield one
+        return
+    for members in _readings(one):
+        starts, ends = ([members[k] for k in keys if k in members] for keys in (_STARTS, _ENDS))
+        yield from ([start, end] for start in starts for end in ends)
+        if not (starts and ends):
+            yield next((members[k] for k in _SPANS if k in members), None)
+
+
 def _json_seconds(value: Any) -> float | None:
     if isinstance(value, str):
-        text = re.sub(rf"{_UNIT}\Z", "", value.strip(), flags=re.IGNORECASE)
-        return _seconds(text) if re.fullmatch(_TIME, text, re.IGNORECASE | re.ASCII) else None
+        time = re.fullmatch(rf"({_TIME}){_UNIT}", value.strip(), re.IGNORECASE | re.ASCII)
+        return _seconds(time.group(1)) if time else None
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
-    return float(value) if math.isfinite(value) else None
+    return float(value) if abs(value) <= _LIMIT else None
 
 
 def _boxes_in(value: Any) -> Iterator[tuple[float, float, float, float]]:
@@ -226,12 +253,13 @@ def _boxes_in(value: Any) -> Iterator[tuple[float, float, float, float]]:
         if not isinstance(one, _Pairs):
             yield from _four(one)
             continue
-        members = {key.casefold(): member for key, member in one}
-        if any(name in members for name in _OTHER_BOX):
+        readings = list(_readings(one))
+        if any(name in readings[0] for name in _OTHER_BOX):
             continue  # the object says that its numbers mean something else, perhaps
         for names in _CORNERS:
-            if all(name in members for name in names):
-                yield from _four([members[name] for name in names])
+            if all(name in readings[0] for name in names):
+                for members in readings:
+                    yield from _four([members[name] for name in names])
         for key, member in one:
             if key.casefold() in _BOXES:
                 for box in _objects(member):

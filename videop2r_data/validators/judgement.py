@@ -39,6 +39,12 @@ _SUPPOSED = re.compile(
     re.IGNORECASE,
 )
 """A sentence that supposes a verdict, or rules it out, instead of giving it."""
+_RULED_OUT = re.compile(
+    r"(?:\b(?:not|never|cannot)|n['’]t)\s+(?:be\s+)?(?:(?:say|answer|judge|conclude|reply|give|choose|write|call)\s+)?"
+    r"(?:(?:a|an|the|it)\s+)?[*_`\"'“‘(]*\Z",
+    re.IGNORECASE,
+)
+"""The words that end where a verdict begins, and rule it out: `I cannot say <judgement>Yes</judgement>.`"""
 _SAID = re.compile(
     r"(?<!correct )(?<!right )(?<!reference )(?<!given )(?<!stated )(?<!expected )"
     r"\b(?:judge?ment|verdict|answer)\b[\s*_`\"']*(?:is|:|should\s+be|must\s+be)[\s*_`\"':]*(yes|no)\b"
@@ -59,7 +65,8 @@ def parse_judgement(reply: str, *, finish_reason: str = "stop") -> Judgement:
     is no verdict if
 
     - the two on offer merely stand side by side: an echo of the menu (`… or …`, a list, one below the other);
-    - the last one is supposed rather than given (`I could say <judgement>Yes</judgement>, but …`);
+    - the last one is supposed rather than given (`I could say <judgement>Yes</judgement>, but …`),
+      or ruled out by the words in front of it (`I cannot say <judgement>Yes</judgement>.`);
     - anything else like a judgement tag comes after it, or words after it state the other verdict;
     - it stands in a think block. A think block in front (of a reasoning model) is left out;
     - the reply was cut at its token limit, and the verdict is not the last line, complete and alone.
@@ -74,8 +81,8 @@ def parse_judgement(reply: str, *, finish_reason: str = "stop") -> Judgement:
     True
     """
     reply = reply[-MAX_REPLY:]
-    thought, closed, spoken = reply.rpartition("</think>")
-    if not closed and spoken.lstrip().startswith("<think>"):
+    thought, _, spoken = reply.rpartition("</think>")
+    if spoken.lstrip().startswith("<think>"):
         return Judgement(verdict=None, explanation=reply.strip())
     tags = list(_TAG.finditer(spoken))
     pairs = [(a, b) for a, b in pairwise(tags) if _is_pair(a, b)]
@@ -91,6 +98,7 @@ def parse_judgement(reply: str, *, finish_reason: str = "stop") -> Judgement:
         or any(_other(m, verdict) for m in _SAID.finditer(after))
         or (len(pairs) > 1 and _is_menu(spoken, pairs[-2], pairs[-1]))
         or _is_supposed(before, after)
+        or _RULED_OUT.search(_line_before(before)[-80:]) is not None
         or (finish_reason == "length" and not _closes(before, after))
     ):
         verdict = None

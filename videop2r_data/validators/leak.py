@@ -42,7 +42,9 @@ _NOT_STATED = re.compile(
     re.IGNORECASE,
 )
 """In front of a statement, in its clause: it is asked for or ruled out, not made."""
-_QUOTED = re.compile(r"\"[^\"]{1,300}\"|“[^”]{1,300}”|‘[^’]{1,300}’|「[^」]{1,300}」|『[^』]{1,300}』")
+_QUOTED = re.compile(
+    r"\"[^\"]{1,300}\"|(?<!\w)'[^'\n]{1,300}'(?!\w)|“[^”]{1,300}”|‘[^’]{1,300}’|「[^」]{1,300}」|『[^』]{1,300}』"
+)
 _CLAUSE_END = re.compile(r"[.!?](?=\s|\Z|[)\"'*\]])|\n|[。！？;；]")
 _PLACEHOLDERS = """
     n na none null nil nothing todo tbd unknown empty observation observations here text content see video

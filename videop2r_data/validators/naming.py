@@ -120,6 +120,8 @@ def _is_letter(match: re.Match[str], claim: str, known: OptionSet) -> bool:
     label, following = match.group(1, 2)
     if not following or not (following.isascii() and following.isalnum()):
         return True
+    if "\n" in claim[match.end(1) : match.start(2)]:
+        return True  # `Answer: B`, and an explanation from the next line on
     head, rest = claim[: match.start(1)].lower(), even(claim[match.end(1) :]).casefold()
     if "option" in head or "choice" in head or _EXPLAINS.match(rest):
         return True

@@ -158,6 +158,7 @@ _SQUARE = re.compile(r"\b(square|sq\.?|cubic|平方|立方)\s*(\S+)|(平方|立�
 _SQUARED = re.compile(r"(\S+)\s+(squared|cubed)\b", re.IGNORECASE)
 _PER = re.compile(r"\s*\bper\b\s*", re.IGNORECASE)
 _SHAPE = re.compile(r"[^\W\d_%°$€£¥]+[23]?(?:\s*[/·*]\s*[^\W\d_]+[23]?)*|[%°$€£¥₹¢][CFcf]?")
+_OPERATOR = re.compile(r"[/·*]")
 _MIN_PLURAL = 4
 
 
@@ -222,8 +223,9 @@ def same_unit(one: str, other: str) -> bool:
 def _never(word: str) -> bool:
     if word in _SYMBOLS or word.casefold() in _NAMES:
         return False
-    folded = word.casefold()
-    return folded in _NEVER or _singular(folded) in _NEVER or _HAN_MULTIPLIER.match(word) is not None
+    pieces = [piece.rstrip("23") for piece in _OPERATOR.split(word.casefold())]  # `5x2`, `5 not/sure`
+    never = any(piece in _NEVER or _singular(piece) in _NEVER for piece in pieces)
+    return never or _HAN_MULTIPLIER.match(word) is not None
 
 
 def _powered(match: re.Match[str]) -> str:
