@@ -189,7 +189,7 @@ def write_card(folder: Path, lock: BuildLock) -> None:
             for config, names in shards.items()
         ],
     }
-    (folder / "README.md").write_text(f"---\n{yaml.safe_dump(card)}---\n\nMade up.\n")
+    (folder / "README.md").write_text(f"---\n{yaml.safe_dump(card, sort_keys=False)}---\n\nMade up.\n")
 
 
 def text_bytes(path: Path) -> int:

@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
 
@@ -122,7 +123,8 @@ def deaths(monkeypatch: pytest.MonkeyPatch) -> list[signal.Signals]:
         real(self, process, message)
         if dies is not None:
             os.kill(process.pid, dies)
-            os.kill(process.pid, signal.SIGCONT)
+            with suppress(ProcessLookupError):  # SIGKILL needs no SIGCONT: the process may be gone already
+                os.kill(process.pid, signal.SIGCONT)
 
     monkeypatch.setattr(Decoder, "_write", write)
     return signals

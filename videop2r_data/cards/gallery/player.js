@@ -88,7 +88,7 @@ function clipOf(at, row, sheet, address, path) {
   const play = el("button", { type: "button", class: "icon", "aria-label": "Play or pause (space)" }, icon("play"));
   const clock = el("span", { class: "clock" }, "0.00", el("small", {}, " s"));
   const head_ = el("i", { class: "playhead" });
-  const line = el("div", { class: "timeline", role: "slider", tabindex: "0", "aria-label": "Time", "aria-valuemin": 0 }, head_);
+  const line = el("div", { class: "timeline", role: "slider", tabindex: "0", "aria-label": "Time", "aria-valuemin": 0, "aria-valuemax": 0, "aria-valuenow": 0 }, head_);
   const speed = el("button", { type: "button", class: "quiet", "aria-label": "Speed" }, "1×");
   const full = el("button", { type: "button", class: "icon", "aria-label": "Full screen" }, icon("full"));
   const controls = el("div", { class: "controls" }, play, line, clock, speed, full);
