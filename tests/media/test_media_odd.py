@@ -171,6 +171,49 @@ def test_stamps_of_a_transport_stream() -> None:
     assert timing(there, range(5), Clock(Fraction(1, 90_000), None)).times_s[-1] == 3600.04
 
 
+def one_group(path: Path, stamp: Callable[[int], int], frames: range) -> bytes:
+    """Part of a transport stream of one key frame; frame `i` is grey of brightness `10 + 2 i`."""
+    grey = [np.full((64, 64, 3), 10 + 2 * i, np.uint8) for i in range(100)]
+    rate = Fraction(1, 25)
+    coder: Any = av.CodecContext.create("libx264", "w")
+    coder.width, coder.height, coder.pix_fmt, coder.time_base = 64, 64, "yuv420p", rate
+    coder.options = {"bf": "0", "g": "999", "sc_threshold": "0", "preset": "ultrafast", "threads": "1"}
+    packets: list[Any] = []
+    for i, pixels in enumerate(grey):
+        frame = av.VideoFrame.from_ndarray(pixels, "rgb24")
+        frame.pts, frame.time_base = i, rate
+        packets += coder.encode(frame)
+    packets += coder.encode(None)
+    with av.open(str(path), "w", format="mpegts") as out:
+        stream: Any = out.add_stream("libx264", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 64, 64, "yuv420p"
+        for i in frames:
+            packet: Any = av.Packet(bytes(packets[i]))
+            packet.pts, packet.dts, packet.time_base = stamp(i), min(stamp(i), i + 1000), rate
+            packet.stream, packet.is_keyframe = stream, packets[i].is_keyframe
+            out.mux(packet)
+    return path.read_bytes()
+
+
+@pytest.mark.parametrize("how", ["set back", "one wild stamp"])
+def test_stamps_that_would_turn_the_order_of_frames_around(tmp_path: Path, how: str) -> None:
+    """Between two key frames: the decoder's order is the right one, and the times are called repaired."""
+    path = tmp_path / "a.ts"
+    if how == "set back":
+        first = one_group(tmp_path / "1.ts", lambda i: i + 1000, range(60))
+        path.write_bytes(first + one_group(tmp_path / "2.ts", lambda i: i, range(60, 100)))
+    else:
+        one_group(path, lambda i: i + (1500 if i == 30 else 1000), range(100))
+    for n in SOME_N:
+        spec = SPEC.model_copy(update={"frames": n})
+        made = sample_media(path, "video", spec, want="array")
+        assert made.array is not None
+        shown = [round((float(frame.mean()) - 10) / 2) for frame in made.array]
+        assert all(abs(a - b) <= 1 for a, b in zip(shown, made.record.indices, strict=True)), (n, shown)
+        assert made.record.times == "repaired"
+        assert made.record.times_s == pytest.approx([i / 25 for i in made.record.indices], abs=1e-6)
+
+
 MATRICES: dict[str, tuple[tuple[int, int, int, int], Callable[[Any], Any]]] = {
     "as it is": ((1, 0, 0, 1), lambda p: p),
     "clockwise": ((0, 1, -1, 0), lambda p: np.rot90(p, -1)),

@@ -93,8 +93,12 @@ class Scan:
             self.scaler.put(slot, frame)
 
     def order(self) -> list[int]:
-        """Numbers of the frames in display order: by their stamps where these give one, else as they came."""
-        return display_order(self.pts, self.keys, self.clock) or list(range(len(self.pts)))
+        """Numbers of the frames in display order: by their stamps where these give one, else as they came.
+
+        A decoder puts out the first frame first: stamps that show another one before it are not trusted.
+        """
+        found = display_order(self.pts, self.keys, self.clock)
+        return found if found and found[0] == 0 else list(range(len(self.pts)))
 
     @property
     def damaged(self) -> float:

@@ -29,6 +29,8 @@ _SANE_FPS = 500
 _ASSUMED_FPS = Fraction(25)
 """What players take for a raw stream that states no rate."""
 _IN_DECODE_ORDER = "avi"
+_REORDERED = 32
+"""Places between decoding and display order of a packet, at most: encoders stay at 16 or below."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,14 +95,17 @@ def clock_of(container: InputContainer, stream: VideoStream) -> Clock:
 def display_order(pts: Sequence[int | None], keys: Sequence[bool], clock: Clock) -> list[int] | None:
     """Positions in the order that the timestamps give; None where they give none.
 
-    They give one when each frame has a stamp of its own and key frames follow each other in time.
+    They give one when each frame has a stamp of its own, key frames follow each other in time, and no frame
+    stands farther from its place than codecs reorder: a clock that is set back between two key frames, or one
+    wild stamp, would else show the end of a clip before its beginning.
     """
     known = [p for p in pts if p is not None]
     if not clock.stamped or clock.in_decode_order or len(known) != len(pts) or len(set(known)) != len(pts):
         return None
     if not _rising([p for p, key in zip(known, keys, strict=True) if key]):
         return None
-    return sorted(range(len(known)), key=known.__getitem__)
+    order = sorted(range(len(known)), key=known.__getitem__)
+    return order if all(abs(at - place) <= _REORDERED for place, at in enumerate(order)) else None
 
 
 def timing(pts: Sequence[int | None], indices: Sequence[int], clock: Clock, last_duration: int = 0) -> Timing:
