@@ -12,8 +12,9 @@ import pytest
 from videop2r_data.builders.check import check_pool
 from videop2r_data.builders.shards import Shard
 from videop2r_data.builders.sources import BadRow, open_source, read_pool
-from videop2r_data.builders.sources.options import read_options
+from videop2r_data.builders.sources.options import OptionsError, read_options
 from videop2r_data.errors import SourceError
+from videop2r_data.schemas.reasons import RejectReason
 from videop2r_data.schemas.recipe import ColumnMapping, Recipe, SourceSpec
 from videop2r_data.schemas.sample import Sample
 
@@ -123,6 +124,40 @@ def test_several_options_that_are_right_together(
 ) -> None:
     pool(tmp_path, [answer], options)
     assert letters(tmp_path) == read
+
+
+@pytest.mark.parametrize(
+    ("answer", "options", "settings", "read"),
+    [
+        ([0, 2], ["2", "0", "5"], {"answer_base": 0}, "A, C"),
+        ([1, 3], ["3", "1", "7"], {"answer_base": 1}, "A, C"),
+        ([0, 2], ["2", "0", "5"], {"answer_base": "text"}, "B, A"),
+        ([0, 2], OPTIONS, {"answer_base": 0}, "A, C"),
+        ([0, 2], ["2", "0", "5"], {}, None),
+        ([2, 5], ["2", "0", "5"], {}, "A, C"),
+        ([1, 3], ["1. cat", "2. dog", "3. cow"], {}, "A, C"),
+        ([0, 9], OPTIONS, {"answer_base": 0}, None),
+    ],
+)
+def test_lists_of_whole_numbers_are_read_as_single_ones_are(
+    tmp_path: Path, answer: list[int], options: list[str], settings: dict[str, Any], read: str | None
+) -> None:
+    pool(tmp_path, [answer], options)
+    (row,) = open_source(spec(**settings), base=tmp_path).rows()
+    if read is None:
+        assert isinstance(row, BadRow) and row.reason is RejectReason.BAD_REFERENCE
+    else:
+        assert isinstance(row, Sample) and row.reference == read
+
+
+def test_options_by_number_stand_in_the_order_of_their_numbers() -> None:
+    """JSON that was written with sorted keys has "10" before "2"."""
+    by_number = {str(n): f"text {n}" for n in sorted(range(1, 12), key=str)}
+    read, _ = read_options(by_number)
+    assert [option[3:] for option in read] == [f"text {n}" for n in range(1, 12)]
+    assert read_options({"1": "one", "0": "zero"})[0] == ("A. zero", "B. one")
+    with pytest.raises(OptionsError, match="twice"):
+        read_options({"1": "one", "01": "another"})
 
 
 def test_every_share_of_a_pool_reads_the_same(tmp_path: Path) -> None:

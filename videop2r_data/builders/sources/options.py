@@ -106,7 +106,7 @@ def _from_text(text: str) -> Any:
 
 
 def _from_mapping(value: dict[Any, Any]) -> list[Any]:
-    """`{"A": "x"}`, `{"label": ["A"], "text": ["x"]}`; a mapping without letters keeps its order."""
+    """`{"A": "x"}`, `{"label": ["A"], "text": ["x"]}`; numbers stand in their own order."""
     if set(value) == {"label", "text"} and all(isinstance(v, list | tuple) for v in value.values()):
         if len(value["label"]) != len(value["text"]):
             raise OptionsError('"options" has lists "label" and "text" of different lengths')
@@ -122,8 +122,12 @@ def _from_mapping(value: dict[Any, Any]) -> list[Any]:
         if len(set(keys)) != len(keys):
             raise OptionsError(f'"options" has a letter twice: {", ".join(keys)}')
         return [f"{key}. {_text(text, key)}" for key, (_, text) in sorted(zip(keys, pairs, strict=True))]
-    if all(key.isdigit() for key in keys):
-        return [text for _, text in pairs]
+    if all(key.isascii() and key.isdigit() and len(key) <= 3 for key in keys):
+        numbers = [int(key) for key in keys]
+        if len(set(numbers)) != len(numbers):
+            raise OptionsError(f'"options" has a number twice: {", ".join(keys)}')
+        order = sorted(range(len(pairs)), key=numbers.__getitem__)  # JSON with sorted keys has 10 before 2
+        return [pairs[i][1] for i in order]
     raise OptionsError(f'"options" is a mapping with the keys {keys[:6]}, allowed are letters or numbers')
 
 

@@ -16,6 +16,8 @@ MAX_TEXT = 1 << 16
 """Characters of one field: a longer question is damage, and would be paid for at a model."""
 _LETTER = re.compile(r"\(?([A-Za-z])[).:]?")
 _NUMBERS = re.compile(r"\d{1,2}(?:\s*[,;]\s*\d{1,2})+")
+_LIST = re.compile(r"\[\d{1,2}(?:, \d{1,2})+\]")
+"""Whole numbers that stood in a list, as `read_reference` prints them."""
 
 
 class FieldError(ValueError):
@@ -102,6 +104,9 @@ def option_meant(
     by_text = _by_text(text, letters, options)
     if answer_base is not None and number is not None:
         return _as_the_recipe_says(number, by_text, letters, answer_base)
+    if _LIST.fullmatch(text):
+        base = 1 if labels is Labels.NUMBERS else counted_from if _numeric(options) else None
+        return _several(text, letters, options, answer_base, base)
     by_number: list[str] = []
     if labels is Labels.NUMBERS and not by_text and _NUMBERS.fullmatch(text):
         several = [_nth(int(part), letters, 1) for part in re.split(r"[,;]", text)]
@@ -123,6 +128,38 @@ def option_meant(
             raise _bad(f"{text!r} is both a letter and the text of option {by_text[0]}")
         return letter
     return by_text[0] if len(by_text) == 1 else text
+
+
+def _several(
+    text: str,
+    letters: list[str],
+    options: tuple[str, ...],
+    answer_base: AnswerBase,
+    base: int | None,
+) -> str:
+    """The letters of a list of whole numbers: as the recipe says, else as both readings say.
+
+    Without `base` the list stays as it is: no text is a number, and what the indexes count from is not known.
+    """
+    numbers = [int(part) for part in text.strip("[]").split(",")]
+    by_text = [_by_text(str(number), letters, options) for number in numbers]
+    if answer_base is not None:
+        found = [
+            _as_the_recipe_says(n, t, letters, answer_base) for n, t in zip(numbers, by_text, strict=True)
+        ]
+        return ", ".join(found)
+    if base is None:
+        return text
+    indexed = [_nth(number, letters, base) for number in numbers]
+    readings = {", ".join(sorted(one for (one,) in each)) for each in (by_text, indexed) if _each(each)}
+    if len(readings) != 1:
+        told = " and ".join(sorted(readings)) or "none"
+        raise _bad(f"the numbers {text} can mean these options: {told}; use letters, or set answer_base")
+    return readings.pop()
+
+
+def _each(found: list[list[str]]) -> bool:
+    return all(len(one) == 1 for one in found)
 
 
 def index_meant(reference: str | int, options: tuple[str, ...], labels: Labels) -> int | None:
