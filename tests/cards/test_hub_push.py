@@ -411,6 +411,31 @@ def test_what_nobody_states_is_refused_unless_told(tmp_path: Path, server: HubSe
 
 
 @pytest.mark.parametrize(
+    ("address", "refused"),
+    [
+        ("https://me:hunter2@models.example/v1", True),
+        ("https://hunter2@models.example/v1", True),
+        ("https://models.example/v1?version=2&api_key=hunter2", True),
+        ("https://models.example/v1?monkey=hunter2", False),
+        ("https://models.example/@hunter2/v1", False),
+    ],
+)
+def test_a_password_in_an_address_is_not_published(
+    tmp_path: Path, server: HubServer, address: str, refused: bool
+) -> None:
+    folder = sourced(tmp_path / "made", ["CLEVRER"], sources=[POOL])
+    lock = orjson.loads((folder / "build.lock.json").read_bytes())
+    lock["recipe"]["generate"] = {"backend": {"kind": "openai", "model": "m", "base_url": address}}
+    (folder / "build.lock.json").write_bytes(orjson.dumps(lock))
+    if not refused:
+        assert push_dataset(folder, REPO, hub=hub(server)).commit
+        return
+    with pytest.raises(HubError, match=r"a password or key in it: generate\.backend\.base_url") as no:
+        push_dataset(folder, REPO, hub=hub(server))
+    assert "hunter2" not in str(no.value) and not server.store.repos
+
+
+@pytest.mark.parametrize(
     ("licences", "refused"),
     [
         ({"license": "CC BY 4.0"}, ""),

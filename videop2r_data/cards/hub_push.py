@@ -16,7 +16,7 @@ from videop2r_data.cards.hub_client import Hub, Kind, check_repo_id
 from videop2r_data.cards.hub_media import media_files
 from videop2r_data.cards.hub_names import MEDIA, PREVIEW_NAME
 from videop2r_data.cards.hub_plan import LocalFile, PushPlan, Remote, check_tag, list_files, look, make_plan
-from videop2r_data.cards.hub_private import addresses_in
+from videop2r_data.cards.hub_private import addresses_in, secrets_in
 from videop2r_data.cards.hub_upload import Watch, carry_out, check_arrived
 from videop2r_data.errors import HubError
 from videop2r_data.schemas.base import Model
@@ -105,12 +105,14 @@ def push_dataset(
         watch: is told of progress.
 
     Raises:
-        HubError: the folder does not hold what its lock says, nobody states a licence, a source's licence
-            does not let its media be passed on, the tag stands for something else, or the Hub refuses.
+        HubError: the folder does not hold what its lock says, its recipe holds a password, nobody states a
+            licence, a source's licence does not let its media be passed on, the tag stands for something
+            else, or the Hub refuses.
         HubAuthError: no token, or one that may not do this.
         ExportError: a file beside the data is not what it has to be.
     """
     lock = check_folder(folder)
+    _check_secrets(folder, lock)
     facts = read_facts(folder)
     silent = check_licences(folder, facts, allow=allow_unstated)
     local, left_out = dataset_files(folder, lock)
@@ -137,6 +139,21 @@ def push_dataset(
 
         return push_files(
             content, repo, "dataset", hub=hub, private=private, tag=tag, dry_run=dry_run, watch=watch
+        )
+
+
+def _check_secrets(folder: Path, lock: BuildLock) -> None:
+    """Refuse a lock whose recipe holds a password or a key: it would be public.
+
+    Raises:
+        HubError: it does.
+    """
+    if found := list(secrets_in(lock.recipe)):
+        raise HubError(
+            f"the recipe in {LOCK} holds an address with a password or key in it: {', '.join(found)}",
+            where=str(folder),
+            hint="take it out of the address (a key belongs into api_key_env) and build again, which the "
+            "journal makes free",
         )
 
 
