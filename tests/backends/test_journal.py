@@ -12,7 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from videop2r_data.backends import segments
 from videop2r_data.backends.journal import Journal
+from videop2r_data.backends.locks import try_lock
 from videop2r_data.errors import JournalError
 from videop2r_data.schemas import digest
 
@@ -277,6 +279,25 @@ def test_a_file_that_failed_is_looked_at_again_once_withdrawn(tmp_path: Path) ->
         assert journal.withdraw(A)
     with Journal(tmp_path, readonly=True) as journal:
         assert journal.media(A) is None
+
+
+def test_of_writers_that_begin_at_once_each_gets_a_segment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rivals: list[Journal] = []
+
+    def lock_late(fd: int) -> bool:
+        if not rivals:  # finds the new segment between its making and its locking
+            rivals.append(Journal(tmp_path))
+        return try_lock(fd)
+
+    monkeypatch.setattr(segments, "lock_soon", lock_late)
+    with Journal(tmp_path) as journal, rivals[0] as rival:
+        assert journal.segment and rival.segment and journal.segment != rival.segment
+        rival.put_call(A, {"text": "a"}, nusd=1)
+        journal.put_call(B, {"text": "b"}, nusd=2)
+    with Journal(tmp_path, readonly=True) as journal:
+        assert journal.has_call(A) and journal.has_call(B) and journal.spending.finished_nusd == 3
 
 
 def test_what_follows_a_withdrawn_record_counts_however_often_the_file_was_looked_at(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from videop2r_data.errors import JournalError
 
 SYNC_S = 0.05
 SEGMENT_BYTES = 256 * 2**20
+_TRIES = 16
 
 
 class Segment:
@@ -84,11 +85,7 @@ class Writer:
                     _cut_torn_tail(fd)
                     return cls(path, fd)
                 os.close(fd)
-            last = max((int(p.name[8:14]) for p in names if p.name[8:14].isdigit()), default=0)
-            path = folder / f"segment-{last + 1:06d}-{secrets.token_hex(4)}.jsonl"
-            fd = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
-            if not lock_soon(fd):
-                raise JournalError("a new segment is already locked", where=str(path))
+            path, fd = _begin(folder, names)
             _sync_folder(folder)
         except OSError as error:
             raise JournalError(
@@ -166,6 +163,18 @@ class Writer:
             except OSError as error:
                 self._failure = error
                 return
+
+
+def _begin(folder: Path, names: list[Path]) -> tuple[Path, int]:
+    """A new segment behind these, locked."""
+    last = max((int(p.name[8:14]) for p in names if p.name[8:14].isdigit()), default=0)
+    for _ in range(_TRIES):
+        path = folder / f"segment-{last + 1:06d}-{secrets.token_hex(4)}.jsonl"
+        fd = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+        if lock_soon(fd):
+            return path, fd
+        os.close(fd)  # of processes that start at once another one found it first, and goes on with it
+    raise JournalError("every new segment is locked at once by another process", where=str(folder))
 
 
 def _open_to_write(path: Path) -> int | None:
