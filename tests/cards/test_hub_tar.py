@@ -184,6 +184,19 @@ def test_archives_that_are_refused(data: bytes, packed: bool, why: str) -> None:
         read_tar((data[i : i + 4096] for i in range(0, len(data), 4096)), "a.tar", drop, packed=packed)
 
 
+def test_names_and_headers_that_would_fill_memory_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("videop2r_data.cards.tar_members._MAX_NAMES", 20_000)
+    long = tar_of(*((f"{number:09999}.mp4", b"") for number in range(3)))
+    with pytest.raises(SourceError, match="names of more than"):
+        read_tar([long], "a.tar", lambda entry, content: None, packed=False)
+    general = b""
+    for number in range(3):
+        text = f" k{number}=".encode() + b"x" * 600_000 + b"\n"
+        general += block(tarfile.XGLTYPE, b"%d" % (len(text) + 6) + text) + block(tarfile.REGTYPE, b"x")
+    with pytest.raises(SourceError, match="headers for all members"):
+        read_tar([general + bytes(1024)], "a.tar", lambda entry, content: None, packed=False)
+
+
 NFC, NFD = (unicodedata.normalize(form, "café/überall.mp4") for form in ("NFC", "NFD"))
 
 

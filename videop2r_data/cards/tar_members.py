@@ -16,6 +16,8 @@ _PIECE = 1 << 20
 _MAX_HEADER = 1 << 20
 """Bytes of an extended header; real ones hold a path and some dates."""
 _MAX_MEMBERS = 5_000_000
+_MAX_NAMES = 1 << 29
+"""Characters of all names together: they are kept in memory, and each may be as long as a header."""
 _MAX_RATIO = 200
 """Unpacked bytes for each packed one, beyond which an archive is a bomb."""
 _GZIP = 16 + zlib.MAX_WBITS
@@ -53,6 +55,7 @@ def read_tar(
     feed = _Feed(_gunzipped(chunks, where) if packed else chunks)
     try:
         with _opened(feed) as tar:
+            named = 0
             for number in range(_MAX_MEMBERS + 1):
                 with _hostile_headers():
                     info = tar.next()
@@ -60,6 +63,9 @@ def read_tar(
                     break
                 if number == _MAX_MEMBERS:
                     raise SourceError(f"more than {_MAX_MEMBERS:,} members", where=where)
+                named += len(info.name)
+                if named > _MAX_NAMES:
+                    raise SourceError(f"names of more than {_MAX_NAMES:,} characters", where=where)
                 tar.members = []  # type: ignore[attr-defined]  # else every header stays in memory
                 if not info.isdir():
                     take(Entry(info.name, info.size, _refused(info)), _data(tar, info))
@@ -106,6 +112,9 @@ class _Info(tarfile.TarInfo):
         )
         if self.type in small and self.size > _MAX_HEADER:
             raise tarfile.ReadError(f"a header of {self.size:,} bytes")
+        kept = sum(len(key) + len(value) for key, value in tar.pax_headers.items())
+        if kept > _MAX_HEADER:  # what headers for all members say stays until the end
+            raise tarfile.ReadError(f"headers for all members of {kept:,} characters")
         if self.type == tarfile.GNUTYPE_SPARSE:
             raise tarfile.ReadError("a sparse file")
         return super()._proc_member(tar)  # type: ignore[misc]  # the hook that the class offers
