@@ -11,7 +11,7 @@ from videop2r_data.validators.options import OptionSet, same_option
 
 _PARTS = re.compile(r"\s*(?:[,;，；、&]\s*(?:and\b)?|\band\b|和|与|及|と)\s*", re.IGNORECASE)
 _LEAD = re.compile(r"(?:both\s+)?(?:(?:options?|choices?|letters?)\s+)?(?:both\s+)?", re.IGNORECASE)
-_VERB = re.compile(r"(?:です|である|だ)?\s*[.。]?\s*\Z")
+_VERB = re.compile(r"(?:です|である|だ|\s+are\s+(?:both\s+|all\s+)?(?:correct|right|true))?\s*[.。]?\s*\Z")
 _RUN = re.compile(r"[A-Z]{2,26}")
 
 
