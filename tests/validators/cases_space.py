@@ -72,6 +72,7 @@ TEMPORAL = (
     _both('{"start": 0, "start_time": 10}', "[0, 10]", 0, "two starts and no end", "bad_interval"),
     _both(f"[1{'0' * 400}, 5]", "[3, 5]", 0, "an integer that no float holds", "bad_interval"),
     _both("[" * 300 + "3, 5" + "]" * 300, "[3, 5]", 0, "lists in lists without end", "bad_interval"),
+    _both("[" * 990 + "3, 5" + "]" * 990, "[3, 5]", 0, "lists beyond any stack", "bad_interval"),
     _both("frames 3 to 5", "[3, 5]", 0, "frames are no seconds", "bad_interval"),
     _both("3% to 5%", "[3, 5]", 0, "shares are no seconds", "bad_interval"),
     _both("[10, 0]", "[0, 10]", 0, "reversed", "bad_interval"),

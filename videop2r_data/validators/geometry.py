@@ -198,7 +198,9 @@ def _json(text: str) -> Any:
         return None
     try:
         return json.loads(text, object_pairs_hook=_Pairs)
-    except (ValueError, RecursionError):
+    except RecursionError:
+        return ()  # JSON, with nothing in it that is looked at
+    except ValueError:
         return None
 
 
