@@ -50,6 +50,12 @@ def reason(observation: str, *, options: tuple[str, ...] = OPTIONS, answer: str 
         "正解はBです。",
         "정답은 B",
         "选项B正确",
+        # with words between
+        "The correct response is B.",
+        "The answer would most likely be B.",
+        "The answer must therefore be option B.",
+        "The answer, clearly, is B",
+        "It shines, so the solution is (B) because of the band.",
         # the answer is all that is said
         "B",
         "(B)",
@@ -89,6 +95,10 @@ def test_an_answer_that_is_stated_as_an_answer_is_a_leak(observation: str) -> No
         "Is the answer B? The hand is too dark to tell.",
         "The screen shows the correct answer highlighted in green.",
         "黑板上写着一道题，学生在回答。",
+        "The answer sheet is blank but for the name A. Smith.",
+        "The right choice is not clear: the man points at A, then at B.",
+        "The solution is poured into flask B.",
+        "The student's answer to question A is crossed out.",
         "The ring finger",
     ],
 )

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from functools import lru_cache
+from itertools import chain
 
 from videop2r_data.schemas import Check, ProblemType, RejectReason
 from videop2r_data.schemas.labels import label_options
@@ -36,6 +37,12 @@ _NAMES_OPTION = re.compile(
     r"|选项?\s*([A-Z])\s*(?:是)?正确|정답은\s*([A-Z])",
     re.IGNORECASE,
 )
+_LOOSELY = re.compile(
+    r"\b(?i:answer|solution|(?:correct|right|best)\s+(?:response|solution|choice|option))\b[^.!?\n]{0,40}?"
+    r"\b(?i:is|be|becomes)\b[^.!?\n]{0,16}?(?<![\w'’])(?:[Oo]ption\s+)?[(\"'*]*([A-Z])"
+    r"(?=[)\"'*]*(?:[.!,;:]|\s*\Z|\s+(?:because|since|as)\b))",
+)
+"""An answer that is named with words between: in an observation a hedge in front of a letter is no excuse."""
 _NOT_STATED = re.compile(
     r"\b(?:if|whether|why|how|not|never|cannot|no)\b|n't\b|\bwhich\s+(?:option|choice|answer|of)\b|\bwhat\s+the\b"
     r"|[?？]",
@@ -157,7 +164,7 @@ def _statement(text: str, options: tuple[str, ...], answer: str) -> str | None:
             if found.cue is Cue.BOXED or _claims(found.claim, options, answer):
                 return found.claim
     labels = {label for label, _ in _options(options)}
-    for match in _NAMES_OPTION.finditer(text):
+    for match in chain(_NAMES_OPTION.finditer(text), _LOOSELY.finditer(text)):
         label = next(group for group in match.groups() if group)
         before = _CLAUSE_END.split(text[max(0, match.start() - 160) : match.start()])[-1]
         if label.casefold() in labels and _NOT_STATED.search(before) is None:
