@@ -16,6 +16,7 @@ from videop2r_data.backends import batch_caller
 from videop2r_data.backends.batch_events import BatchGoneError
 from videop2r_data.builders.abandon import abandon_batch
 from videop2r_data.builders.build import BuildReport, build
+from videop2r_data.builders.estimate import estimate
 from videop2r_data.builders.workspace import Workspace
 from videop2r_data.cards.dataset_card import write_dataset_card
 from videop2r_data.errors import ConfigError
@@ -89,6 +90,30 @@ def test_submitted_now_collected_later_by_another_process(tmp_path: Path) -> Non
 
     asyncio.run(main())
     assert [r["problem_id"] for r in rows_of(tmp_path / "set", "rejected")] == ["3"]
+
+
+def test_what_is_in_a_batch_is_not_asked_one_by_one_as_well(tmp_path: Path) -> None:
+    """Neither by a pilot, whose judge answers at once, nor by a recipe that gives up batches meanwhile."""
+    write_pool(tmp_path, [question(i) for i in range(6)])
+
+    async def main() -> None:
+        async with FakeServer() as generator, FakeAnthropic(answer=judge, polls=4) as anthropic:
+            first = await run(tmp_path, generator, anthropic, wait=False)
+            assert first.state == "waiting"
+            place = Workspace.at(tmp_path / "set", base=tmp_path)
+            with pytest.raises(ConfigError, match="6 judge calls of this build are in a batch"):
+                await estimate(recipe(generator, anthropic), place, pilot=3, observer=Silent())
+            direct = json.loads(recipe(generator, anthropic).model_dump_json())["judge"]
+            direct["backend"]["batch"] = False
+            with pytest.raises(ConfigError, match="paid twice"):
+                await run(tmp_path, generator, anthropic, judge=direct)
+            assert anthropic.calls["messages"] == 0, "nothing was asked one by one"
+            last = await run(tmp_path, generator, anthropic)
+            assert last.state == "complete" and set(anthropic.accepted_ids.values()) == {1}
+            asked = await estimate(recipe(generator, anthropic), place, pilot=3, observer=Silent())
+            assert asked.rows == 6
+
+    asyncio.run(main())
 
 
 def test_expired_requests_are_asked_again_and_the_bytes_are_those_of_direct_calls(tmp_path: Path) -> None:

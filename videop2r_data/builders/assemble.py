@@ -21,6 +21,7 @@ from videop2r_data.builders.shards import Shard
 from videop2r_data.builders.sources import BadRow, open_source, read_pool
 from videop2r_data.builders.steps import Asks, Steps
 from videop2r_data.builders.workspace import Workspace
+from videop2r_data.errors import ConfigError
 from videop2r_data.media import DecodePool
 from videop2r_data.schemas import Sample
 from videop2r_data.schemas.calls import Frames
@@ -137,8 +138,25 @@ class Parts:
         if self.recipe.judge is None:
             return None
         spec = self.recipe.judge.backend
-        batched = spec.batch and live and batches
-        return self._batch(spec) if batched else self._caller(spec, "judge", live=live)
+        if spec.batch and live and batches:
+            return self._batch(spec)
+        if live:
+            self._refuse_open_batches()
+        return self._caller(spec, "judge", live=live)
+
+    def _refuse_open_batches(self) -> None:
+        """A call that is in a batch at the server would be paid a second time if it were asked one by one."""
+        from videop2r_data.backends.batch_events import fold, open_keys
+
+        waiting = len(open_keys(fold(self.journal.batch_events())))
+        if waiting:
+            raise ConfigError(
+                f"{waiting:,} judge calls of this build are in a batch at the server; asked one by one "
+                "as well, they would be paid twice",
+                where=str(self.place.journal),
+                hint="collect them first: p2r-data build with judge.backend.batch: true\n"
+                "or give the batch up: p2r-data build --abandon-batch ID",
+            )
 
     def _caller(self, spec: BackendSpec, step: Step, *, live: bool) -> Caller:
         return make_caller(
