@@ -291,7 +291,7 @@ def test_a_lock_with_a_recipe_that_is_none(tmp_path: Path) -> None:
     [
         ("num_examples: 6", "num_examples: 7", "card_count"),
         ("num_examples: 6", "num_examples: six", "card_invalid"),
-        ("config_name: sft\n  dataset_size", "config_name: main\n  dataset_size", "card_invalid"),
+        ("config_name: sft\n  features", "config_name: main\n  features", "card_invalid"),
         ("dtype: float64", "dtype: float32", "card_features"),
         ("---\n", "---\n: [\n", "card_invalid"),
     ],
