@@ -162,6 +162,17 @@ def test_segments_are_told_apart_with_their_tags_and_the_words_of_the_judge(
         assert f"{row['reward']:.2f}" in page.text_content(".verdict .scoring")
 
 
+def reload_until_marked(page: Any, marks: int) -> None:
+    """Chromium hands what a page keeps to another process; on a busy machine a reload can be read before it is there."""
+    for _ in range(10):
+        page.reload()
+        page.wait_for_selector("#view[data-sample]")
+        if page.text_content("#mark-count") == str(marks):
+            return
+        page.wait_for_timeout(500)
+    raise AssertionError(f"{page.text_content('#mark-count')} marks after ten reloads, not {marks}")
+
+
 def test_marks_survive_a_reload_and_are_exported_as_labels(
     browser: Any, page_url: str, rows: dict[str, dict[str, Any]], tmp_path: Path
 ) -> None:
@@ -177,9 +188,8 @@ def test_marks_survive_a_reload_and_are_exported_as_labels(
         page.keyboard.press("j")
         page.keyboard.press("y")
         page.keyboard.press("u")
-        page.reload()
-        page.wait_for_selector("#view[data-sample]")
-        assert page.text_content("#mark-count") == "2"
+        page.wait_for_function("() => document.getElementById('mark-count').textContent === '2'")
+        reload_until_marked(page, 2)
         page.keyboard.press("x")
         page.fill("#reviewer", "Ada")
         with page.expect_download() as download:
@@ -562,7 +572,10 @@ def test_marks_of_another_reviewer_stand_beside_ones_own(browser: Any, page_url:
         assert shown(page) == 1
         page.click("#clear")
         both = exported(page, tmp_path / "both.jsonl")
+        page.evaluate("() => { document.getElementById('toast').textContent = '' }")
         page.set_input_files("#import", tmp_path / "both.jsonl")  # once more: nothing doubles
+        # The page closes the dialog when it has read the file: a dialog opened before that would go too.
+        page.wait_for_function("() => document.getElementById('toast').textContent.includes('Taken in')")
         again = exported(page, tmp_path / "again.jsonl")
     said = [(label.sample_id, label.reviewer, label.sufficient) for label in both]
     one, two = (label.sample_id for label in bob)
