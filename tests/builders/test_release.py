@@ -14,11 +14,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.builders.release_rows import official_rows, valid_rows, write_official, write_ours, write_parquet
-from videop2r_data.builders import release_hub, release_json
-from videop2r_data.builders.release import missing_parts, open_release
-from videop2r_data.builders.release_json import raw_records, split_list
-from videop2r_data.builders.release_read import MISSING, read_batches
 from videop2r_data.errors import SourceError
+from videop2r_data.files import hub as release_hub
+from videop2r_data.files import json_records as release_json
+from videop2r_data.files.json_records import raw_records, split_list
+from videop2r_data.files.release import missing_parts, open_release
+from videop2r_data.files.rows import MISSING, read_batches
 
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.text(),

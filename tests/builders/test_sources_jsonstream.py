@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from videop2r_data.builders.sources.jsonstream import JsonRows, NumberText, RawRow
 from videop2r_data.errors import SourceError
+from videop2r_data.files.json_rows import JsonRows, NumberText, RawRow
 
 _TEXT = st.text(max_size=30) | st.sampled_from(['"', "\\", '{"a": [', "}]", "\n{", "\u2028", "é", "😀", ","])
 _VALUE = st.recursive(

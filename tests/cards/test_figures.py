@@ -17,7 +17,6 @@ from PIL import Image
 
 from tests.cards.test_stats import Made, row
 from videop2r_data.cards.figure_cloud import SIZE, CloudData, lay_out, picture_of
-from videop2r_data.cards.figure_frame import HEAD, WIDE, label, new_figure, png_bytes
 from videop2r_data.cards.figure_funnel import REASONS, FunnelData, by_stage
 from videop2r_data.cards.figure_media import MediaData
 from videop2r_data.cards.figure_sources import SourcesData
@@ -27,9 +26,10 @@ from videop2r_data.cards.figure_words import WordsData
 from videop2r_data.cards.figures import KINDS, make_figures, redraw
 from videop2r_data.cards.figures_data import FigureOptions, figure_data, gather
 from videop2r_data.cards.figures_index import FigureEntry, FigureIndex, picture, read_figures
-from videop2r_data.cards.palette import DARK, LIGHT
 from videop2r_data.cards.stats import compute_stats
 from videop2r_data.errors import ExportError, MissingExtraError, install_line
+from videop2r_data.plots.frame import HEAD, WIDE, label, new_figure, png_bytes
+from videop2r_data.plots.palette import DARK, LIGHT
 
 WORDS = [
     "red",

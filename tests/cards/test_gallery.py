@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 
 from tests.builders.release_rows import Rows, accepted, refused, valid_rows
 from tests.cards.hub_release import write_release
-from videop2r_data.builders.release import open_release
 from videop2r_data.cards.gallery import Gallery, make_gallery, write_gallery
 from videop2r_data.cards.gallery_frames import draw_sheet, spec_of
 from videop2r_data.cards.gallery_media import beside, copy_clips, find_clips, folder_of, linked
@@ -22,6 +21,7 @@ from videop2r_data.cards.gallery_page import inert_json, render_page
 from videop2r_data.cards.gallery_rows import canonical_segments, count_rows, entry_of, parts_of, read_entries
 from videop2r_data.cards.gallery_verdicts import JudgedLine, read_verdicts
 from videop2r_data.errors import SourceError
+from videop2r_data.files.release import open_release
 from videop2r_data.schemas.human_label import HumanLabel
 
 PIECES = st.sampled_from(

@@ -15,7 +15,6 @@ from PIL import Image
 
 from benchmarks.synthetic_release import write_official, write_release
 from tests.integration.test_loading import build
-from videop2r_data.builders.release import open_release
 from videop2r_data.cards.figures import make_figures
 from videop2r_data.cards.figures_data import FigureOptions
 from videop2r_data.cards.figures_index import read_figures
@@ -23,6 +22,7 @@ from videop2r_data.cards.projection import project
 from videop2r_data.cards.projection_model import embed
 from videop2r_data.cards.stats_gather import Pair
 from videop2r_data.errors import ConfigError
+from videop2r_data.files.release import open_release
 
 pytestmark = pytest.mark.integration
 

@@ -12,10 +12,10 @@ from PIL import Image
 from tests.builders.release_rows import Row, accepted, refused, valid_rows
 from tests.cards.hub_release import write_release
 from tests.integration.gallery_browser import chromium, opened, shown
-from videop2r_data.builders.release import open_release
 from videop2r_data.cards.gallery import make_gallery, write_gallery
 from videop2r_data.cards.gallery_serve import GalleryServer
 from videop2r_data.cards.gallery_verdicts import JudgedLine
+from videop2r_data.files.release import open_release
 from videop2r_data.schemas.human_label import HumanLabel
 from videop2r_data.schemas.visible import visible
 

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from videop2r_data.cards.figure_frame import drawable, font_path, new_figure, plain_axes
-from videop2r_data.cards.palette import Look, mix
 from videop2r_data.cards.stats_text import content_words
+from videop2r_data.plots.frame import drawable, font_path, new_figure, plain_axes
+from videop2r_data.plots.palette import Look, mix
 from videop2r_data.schemas.base import Model
 
 if TYPE_CHECKING:

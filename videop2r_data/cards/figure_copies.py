@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from videop2r_data.cards.figure_frame import new_figure, share
-from videop2r_data.cards.palette import Look, ink_on, mix
 from videop2r_data.cards.stats_copies import HASHES, LEVELS, SHINGLE, Copies
+from videop2r_data.plots.frame import new_figure, share
+from videop2r_data.plots.palette import Look, ink_on, mix
 from videop2r_data.schemas.base import Model
 
 if TYPE_CHECKING:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from videop2r_data.cards.figure_frame import label, new_figure, plain_axes, share
-from videop2r_data.cards.palette import Look, mix
+from videop2r_data.plots.frame import label, new_figure, plain_axes, share
+from videop2r_data.plots.palette import Look, mix
 from videop2r_data.schemas.base import Model
 from videop2r_data.schemas.reasons import Stage
 

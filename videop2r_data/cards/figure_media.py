@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from videop2r_data.cards.figure_frame import new_figure, plain_axes, share, short_number, thousands
-from videop2r_data.cards.palette import Look
 from videop2r_data.cards.stats_text import Spread
+from videop2r_data.plots.frame import new_figure, plain_axes, share, short_number, thousands
+from videop2r_data.plots.palette import Look
 from videop2r_data.schemas.base import Model
 
 if TYPE_CHECKING:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from videop2r_data.cards.figure_frame import label, new_figure
-from videop2r_data.cards.palette import Look
 from videop2r_data.cards.projection import ProjectionData
+from videop2r_data.plots.frame import label, new_figure
+from videop2r_data.plots.palette import Look
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

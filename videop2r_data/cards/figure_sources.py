@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from videop2r_data.cards.figure_frame import label, new_figure, plain_axes, share
 from videop2r_data.cards.figure_table import problem_types, shares, summed_up
-from videop2r_data.cards.palette import Look
+from videop2r_data.plots.frame import label, new_figure, plain_axes, share
+from videop2r_data.plots.palette import Look
 from videop2r_data.schemas.base import Model
 
 if TYPE_CHECKING:

@@ -6,8 +6,8 @@ import math
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
-from videop2r_data.cards.figure_frame import label, new_figure, share
-from videop2r_data.cards.palette import Look, ink_on, mix
+from videop2r_data.plots.frame import label, new_figure, share
+from videop2r_data.plots.palette import Look, ink_on, mix
 from videop2r_data.schemas.base import Model
 from videop2r_data.schemas.sample import ProblemType
 

@@ -9,8 +9,8 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from videop2r_data.cards.figure_cloud import fits
-from videop2r_data.cards.figure_frame import new_figure, plain_axes, short_number
-from videop2r_data.cards.palette import Look
+from videop2r_data.plots.frame import new_figure, plain_axes, short_number
+from videop2r_data.plots.palette import Look
 from videop2r_data.schemas.base import Model
 
 if TYPE_CHECKING:

@@ -18,13 +18,13 @@ from videop2r_data.cards import figure_sources as sources
 from videop2r_data.cards import figure_table as table
 from videop2r_data.cards import figure_telling as telling
 from videop2r_data.cards import figure_words as words
-from videop2r_data.cards.figure_frame import need_matplotlib, png_bytes
 from videop2r_data.cards.figures_data import FigureOptions, figure_data, gather
 from videop2r_data.cards.figures_index import INDEX, FigureEntry, FigureIndex, Omitted, read_figures
-from videop2r_data.cards.palette import DARK, LIGHT, Look
 from videop2r_data.cards.projection import ProjectionData, need_sklearn, need_umap
 from videop2r_data.cards.stats import Readable, Stats
 from videop2r_data.errors import ExportError
+from videop2r_data.plots.frame import need_matplotlib, png_bytes
+from videop2r_data.plots.palette import DARK, LIGHT, Look
 from videop2r_data.schemas.base import Model
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from pydantic import Field
 
-from videop2r_data.cards.figure_frame import SHOWN
 from videop2r_data.errors import ExportError
+from videop2r_data.plots.frame import SHOWN
 from videop2r_data.schemas.base import Model
 
 INDEX = "index.json"

@@ -9,7 +9,7 @@ from videop2r_data.cards.card_licence import media_held_back
 from videop2r_data.cards.card_rows import SourceFacts
 from videop2r_data.cards.hub_names import MEDIA
 from videop2r_data.errors import HubError, MediaError
-from videop2r_data.media.paths import resolve_media
+from videop2r_data.files.media_roots import resolve_media
 from videop2r_data.schemas.lock import BuildLock
 from videop2r_data.schemas.sample import safe_relative_path
 

@@ -11,7 +11,7 @@ from videop2r_data.cards.card_licence import passes_on
 from videop2r_data.cards.card_rows import SourceFacts
 from videop2r_data.cards.hub_names import TEXT_COLUMNS
 from videop2r_data.errors import MediaError
-from videop2r_data.media.paths import resolve_media
+from videop2r_data.files.media_roots import resolve_media
 
 MAX_CLIP = 8 * 2**20
 """Bytes of one clip: a page that shows them has to stay light."""

@@ -50,9 +50,9 @@ def card(folder: FolderArg, judge_report: ReportOpt = None, figures: FiguresOpt 
 
 
 def _draw(folder: Path) -> None:
-    from videop2r_data.builders.release import open_release
     from videop2r_data.cards.card_facts import mark_figures
     from videop2r_data.cards.figures import make_figures
+    from videop2r_data.files.release import open_release
     from videop2r_data.schemas.lock import FIGURES_NAME
 
     with err_console().status("counting") as status:

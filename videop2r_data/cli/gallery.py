@@ -12,9 +12,9 @@ from videop2r_data.cli.common import err_console, errors_as_messages, out_consol
 from videop2r_data.cli.output import print_json, say
 
 if TYPE_CHECKING:
-    from videop2r_data.builders.release import Release
     from videop2r_data.builders.workspace import Workspace
     from videop2r_data.cards.gallery import FramesOf, Gallery, GalleryReport
+    from videop2r_data.files.release import Release
 
 FolderArg = Annotated[Path, typer.Argument(help="A data set: the folder that p2r-data build wrote.")]
 OutOpt = Annotated[
@@ -116,9 +116,9 @@ def _make(
 ) -> tuple[Gallery, Path]:
     from rich.progress import Progress
 
-    from videop2r_data.builders.release import open_release
     from videop2r_data.cards.gallery import make_gallery
     from videop2r_data.cards.gallery_verdicts import read_verdicts
+    from videop2r_data.files.release import open_release
 
     release = open_release(folder)
     named = folder if folder.name not in ("", "..") else folder.resolve()
@@ -171,9 +171,9 @@ def _workspace(folder: Path, work: Path | None, base: Path | None, *, required: 
 def _noted_roots(release: Release, place: Workspace | None) -> dict[str, Path]:
     """Source name -> media root, as the build found them; a source that is gone has none."""
     from videop2r_data.builders.sources import open_source
-    from videop2r_data.builders.sources.files import locate
     from videop2r_data.builders.sources.hf import is_hub_id
     from videop2r_data.errors import P2RError
+    from videop2r_data.files.opening import locate
     from videop2r_data.schemas.inputs import SourceSpec
 
     found: dict[str, Path] = {}

@@ -6,8 +6,8 @@ Importing this room loads neither PyAV nor Pillow nor decord.
 
 from __future__ import annotations
 
+from videop2r_data.files.media_roots import resolve_media
 from videop2r_data.media.geometry import smart_resize, uniform_indices
-from videop2r_data.media.paths import resolve_media
 from videop2r_data.media.pool import DecodePool
 from videop2r_data.media.probe import MediaProbe, probe_media
 from videop2r_data.media.sampling import frames_digest, sample_media

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 from pydantic import Field
 
 from videop2r_data.errors import MediaError
+from videop2r_data.files.media_roots import file_size
 from videop2r_data.media.layout import is_cut
-from videop2r_data.media.paths import file_size
 from videop2r_data.media.sampling import MediaKind
 from videop2r_data.schemas.base import Model
 from videop2r_data.schemas.calls import TimesKind

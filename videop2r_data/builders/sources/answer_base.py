@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from videop2r_data.builders.sources.jsonstream import RawRow
 from videop2r_data.builders.sources.normalise import Normaliser
 from videop2r_data.errors import SourceError
+from videop2r_data.files.json_rows import RawRow
 
 _HINT = "set `answer_base` of this source: 0 or 1, or `text` if the numbers are the texts of options"
 

@@ -14,9 +14,9 @@ from videop2r_data.builders.sources.answer_base import read_base
 from videop2r_data.builders.sources.columns import check_names, check_rows, check_settings
 from videop2r_data.builders.sources.contract import BadRow, PoolDigest, content
 from videop2r_data.builders.sources.embedded import EmbeddedMedia
-from videop2r_data.builders.sources.jsonstream import RawRow
 from videop2r_data.builders.sources.normalise import Normaliser
 from videop2r_data.errors import SourceError
+from videop2r_data.files.json_rows import RawRow
 from videop2r_data.schemas.canonical import canonical_bytes
 from videop2r_data.schemas.reasons import RejectReason
 from videop2r_data.schemas.recipe import SourceSpec

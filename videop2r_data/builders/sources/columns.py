@@ -6,9 +6,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any
 
-from videop2r_data.builders.sources.jsonstream import RawRow
 from videop2r_data.builders.sources.normalise import DATA_TYPES, PROBLEM_TYPES, columns_in, name_of_type
 from videop2r_data.errors import SourceError
+from videop2r_data.files.json_rows import RawRow
 from videop2r_data.schemas.inputs import ColumnMapping
 from videop2r_data.schemas.recipe import SourceSpec
 from videop2r_data.schemas.sample import DataType, ProblemType

@@ -9,11 +9,11 @@ from typing import Any
 
 from videop2r_data.builders.sources.base import RowSource
 from videop2r_data.builders.sources.embedded import EmbeddedMedia
-from videop2r_data.builders.sources.files import locate, missing, pool_files
-from videop2r_data.builders.sources.jsonstream import RawRow
 from videop2r_data.builders.sources.local import LocalFiles, find_local, format_of, saved_by_datasets
 from videop2r_data.builders.sources.normalise import embedded_media, value_of
 from videop2r_data.errors import SourceError
+from videop2r_data.files.json_rows import RawRow
+from videop2r_data.files.opening import locate, missing, pool_files
 from videop2r_data.schemas.recipe import SourceSpec
 
 HUB = "hf://datasets/"

@@ -12,10 +12,10 @@ from typing import BinaryIO
 import orjson
 
 from videop2r_data.builders.sources.columnar import column_names, read_columnar
-from videop2r_data.builders.sources.files import open_pool_file
-from videop2r_data.builders.sources.jsonstream import JsonRows, RawRow
 from videop2r_data.builders.sources.table import TableRows
 from videop2r_data.errors import SourceError
+from videop2r_data.files.json_rows import JsonRows, RawRow
+from videop2r_data.files.opening import open_pool_file
 
 FORMATS = {
     ".csv": "table",

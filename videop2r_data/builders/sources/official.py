@@ -8,10 +8,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from videop2r_data.builders.sources.base import RowSource
-from videop2r_data.builders.sources.files import pool_files
-from videop2r_data.builders.sources.jsonstream import RawRow
 from videop2r_data.builders.sources.video_r1 import read_files
 from videop2r_data.errors import SourceError
+from videop2r_data.files.json_rows import RawRow
+from videop2r_data.files.opening import pool_files
 from videop2r_data.schemas.recipe import SourceSpec
 
 _PART = re.compile(r"(?P<stem>.+)\.part(?P<part>\d{1,6})of(?P<of>\d{1,6})\.jsonl?(?:\.gz)?")

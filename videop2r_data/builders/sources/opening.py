@@ -6,10 +6,10 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from videop2r_data.builders.sources.contract import BadRow, Source
-from videop2r_data.builders.sources.files import locate
 from videop2r_data.builders.sources.hf import DatasetSource
 from videop2r_data.builders.sources.official import OfficialSource
 from videop2r_data.builders.sources.video_r1 import VideoR1Source
+from videop2r_data.files.opening import locate
 from videop2r_data.schemas.recipe import DemoSpec, SourceSpec
 from videop2r_data.schemas.sample import Sample
 

@@ -7,8 +7,8 @@ import math
 import re
 from typing import Any, Literal
 
-from videop2r_data.builders.sources.jsonstream import NumberText
 from videop2r_data.builders.sources.options import Labels, option_letter, option_text
+from videop2r_data.files.json_rows import NumberText
 from videop2r_data.schemas.reasons import RejectReason
 from videop2r_data.schemas.sample import strip_answer_tag
 

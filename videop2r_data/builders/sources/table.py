@@ -8,8 +8,8 @@ import zlib
 from collections.abc import Iterator
 from typing import BinaryIO, NoReturn
 
-from videop2r_data.builders.sources.jsonstream import MAX_ROW_CHARS, RAW_CHARS, RawRow
 from videop2r_data.errors import SourceError
+from videop2r_data.files.json_rows import MAX_ROW_CHARS, RAW_CHARS, RawRow
 
 DELIMITERS = ",\t;|"
 

@@ -7,10 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from videop2r_data.builders.sources.base import RowSource
-from videop2r_data.builders.sources.files import open_pool_file, pool_files
-from videop2r_data.builders.sources.jsonstream import JsonRows, RawRow
 from videop2r_data.builders.sources.local import format_of
 from videop2r_data.errors import SourceError
+from videop2r_data.files.json_rows import JsonRows, RawRow
+from videop2r_data.files.opening import open_pool_file, pool_files
 from videop2r_data.schemas.recipe import SourceSpec
 
 

@@ -8,11 +8,11 @@ from collections.abc import Iterator, Mapping
 from fnmatch import fnmatchcase
 from typing import Any
 
-from videop2r_data.builders.release import CARD, Release
-from videop2r_data.builders.release_read import parquet_file
 from videop2r_data.builders.verify.report import Code, Findings
 from videop2r_data.builders.verify.whole import Gathered
 from videop2r_data.errors import SourceError
+from videop2r_data.files.release import CARD, Release
+from videop2r_data.files.rows import parquet_file
 from videop2r_data.schemas.arrow import feature_info
 from videop2r_data.schemas.lock import PREVIEW_CONFIG, BuildLock
 from videop2r_data.schemas.rows import ADDED_LATER, CONFIGS

@@ -9,8 +9,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from videop2r_data.builders.release_read import MISSING, Batch
 from videop2r_data.builders.verify.report import Code, Findings
+from videop2r_data.files.rows import MISSING, Batch
 from videop2r_data.schemas.arrow import arrow_schema
 from videop2r_data.schemas.rows import ADDED_LATER, CONFIGS
 

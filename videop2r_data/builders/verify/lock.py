@@ -8,11 +8,11 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
-from videop2r_data.builders.release import CARD, LOCK, MAX_TEXT_BYTES, Release
 from videop2r_data.builders.verify.card import made_here
 from videop2r_data.builders.verify.report import Code, Findings, nested
 from videop2r_data.builders.verify.tally import Tally
 from videop2r_data.builders.verify.whole import Gathered
+from videop2r_data.files.release import CARD, LOCK, MAX_TEXT_BYTES, Release
 from videop2r_data.schemas.lock import LOCK_VERSION, BuildLock
 from videop2r_data.schemas.reasons import Stage
 

@@ -6,9 +6,9 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from videop2r_data.builders.release_read import Batch
 from videop2r_data.builders.verify.report import Code
 from videop2r_data.builders.verify.tally import Tally
+from videop2r_data.files.rows import Batch
 from videop2r_data.schemas.sample import DataType, ProblemType, safe_relative_path
 
 QUESTION = (

@@ -11,7 +11,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from videop2r_data.builders.release_read import Batch, as_batch, values_of
 from videop2r_data.builders.verify.question import (
     QUESTION,
     Say,
@@ -32,6 +31,7 @@ from videop2r_data.builders.verify.sft import (
 from videop2r_data.builders.verify.sure import concluding, sure_rows
 from videop2r_data.builders.verify.tally import Tally
 from videop2r_data.builders.verify.texts import Mask, Texts, joined, list_parts
+from videop2r_data.files.rows import Batch, as_batch, values_of
 
 _SCORED = ("problem_type", "options", "solution", "answer", "reward")
 

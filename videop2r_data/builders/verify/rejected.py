@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from videop2r_data.builders.release_read import Batch
 from videop2r_data.builders.verify.question import HEX, QUESTION, Say, check_question, rows_of
 from videop2r_data.builders.verify.report import Code
 from videop2r_data.builders.verify.rules import Rules
 from videop2r_data.builders.verify.sft import rescore
 from videop2r_data.builders.verify.tally import Tally
+from videop2r_data.files.rows import Batch
 from videop2r_data.schemas.reasons import Outcome, Stage, TraceFault, reasons_of
 from videop2r_data.schemas.trace import segment_spans
 

@@ -7,8 +7,8 @@ from typing import Literal
 
 from pydantic import ValidationError
 
-from videop2r_data.builders.release import Release
 from videop2r_data.builders.verify.report import Code, Findings
+from videop2r_data.files.release import Release
 from videop2r_data.schemas.policy import PAPER
 from videop2r_data.schemas.recipe import LengthSpec, VerifySpec
 

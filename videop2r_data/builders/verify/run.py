@@ -8,8 +8,6 @@ from collections.abc import Callable, Iterable, Mapping
 from itertools import pairwise
 from pathlib import Path
 
-from videop2r_data.builders.release import LOCK, Release, ReleaseFile, missing_parts, open_release
-from videop2r_data.builders.release_read import parquet_file
 from videop2r_data.builders.verify.card import check_card
 from videop2r_data.builders.verify.cells import check_names, check_schema
 from videop2r_data.builders.verify.lock import NO_LOCK, check_lock
@@ -26,6 +24,8 @@ from videop2r_data.builders.verify.rules import Rules, rules_of
 from videop2r_data.builders.verify.whole import Gathered, check_across, check_repeats
 from videop2r_data.builders.verify.work import Task
 from videop2r_data.errors import SourceError
+from videop2r_data.files.release import LOCK, Release, ReleaseFile, missing_parts, open_release
+from videop2r_data.files.rows import parquet_file
 from videop2r_data.schemas.reasons import Stage
 from videop2r_data.schemas.sample import safe_relative_path
 

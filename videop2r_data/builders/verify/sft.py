@@ -7,11 +7,11 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from videop2r_data.builders.release_read import Batch
 from videop2r_data.builders.verify.question import DATA_TYPES, HEX, QUESTION, Say, check_question, rows_of
 from videop2r_data.builders.verify.report import Code
 from videop2r_data.builders.verify.rules import Rules
 from videop2r_data.builders.verify.tally import Tally
+from videop2r_data.files.rows import Batch
 from videop2r_data.schemas.labels import LETTERS
 from videop2r_data.schemas.policy import Policy
 from videop2r_data.schemas.reasons import RejectReason, ScoreReason

@@ -8,9 +8,9 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from videop2r_data.builders.release import Release
 from videop2r_data.builders.verify.report import Code, Findings, Severity
 from videop2r_data.builders.verify.tally import Tally
+from videop2r_data.files.release import Release
 
 _U64 = np.dtype("<u8")
 Digests = NDArray[np.uint64]

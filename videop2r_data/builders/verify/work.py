@@ -12,7 +12,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from videop2r_data.builders.release_read import read_batches, record_batches
 from videop2r_data.builders.verify.cells import sound_rows
 from videop2r_data.builders.verify.official import COLUMNS, check_official
 from videop2r_data.builders.verify.quick import check_sft_arrow
@@ -22,6 +21,7 @@ from videop2r_data.builders.verify.rules import Rules
 from videop2r_data.builders.verify.sft import check_sft
 from videop2r_data.builders.verify.tally import Tally
 from videop2r_data.errors import SourceError
+from videop2r_data.files.rows import read_batches, record_batches
 from videop2r_data.schemas.sample import ProblemType
 
 BATCH_ROWS = 512

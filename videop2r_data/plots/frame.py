@@ -8,14 +8,15 @@ import unicodedata
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Literal
 
-from videop2r_data.cards.palette import Look
 from videop2r_data.errors import MissingExtraError
-
-Grid = Literal["x", "y", ""]
+from videop2r_data.plots.palette import Look
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+Grid = Literal["x", "y", ""]
+
 
 DPI = 200
 """Dots per inch: a figure of 7.2 inches is 1,440 px wide, twice what a card shows."""

@@ -12,8 +12,8 @@ import orjson
 import yaml
 from pydantic import ValidationError
 
-from videop2r_data.builders.release_read import Batch, first_columns, is_data_file, read_batches
 from videop2r_data.errors import SourceError
+from videop2r_data.files.rows import Batch, first_columns, is_data_file, read_batches
 from videop2r_data.schemas.lock import BuildLock
 
 CARD, LOCK = "README.md", "build.lock.json"
@@ -116,7 +116,7 @@ def open_release(where: str | Path, *, revision: str | None = None) -> Release:
                 where=str(where),
                 hint="give a folder, a file or a Hub id (owner/name)",
             )
-        from videop2r_data.builders.release_hub import fetch
+        from videop2r_data.files.hub import fetch
 
         path, commit = fetch(where, revision)
     root = path if path.is_dir() else path.parent

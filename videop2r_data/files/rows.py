@@ -1,4 +1,4 @@
-"""Rows of one file as columns, in batches and in constant memory: parquet, JSON lines, JSON lists."""
+"""Rows of one file as columns, in batches and in constant memory: Parquet, JSON lines, JSON lists."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from typing import Any, cast
 
 import orjson
 
-from videop2r_data.builders.release_json import raw_records
 from videop2r_data.errors import SourceError
+from videop2r_data.files.json_records import raw_records
 from videop2r_data.schemas.lock import AGREEMENT_NAME, CROISSANT_NAME
 
 _SUFFIXES = (".parquet", ".jsonl", ".json", ".jsonl.gz", ".json.gz")

@@ -1,4 +1,4 @@
-"""Files of a pool: which ones a path means, and how each is opened without trusting it."""
+"""Which files a path means, and how each is opened without trusting it."""
 
 from __future__ import annotations
 
