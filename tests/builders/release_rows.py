@@ -13,10 +13,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
 
-from videop2r_data.schemas.arrow import arrow_schema, feature_info
 from videop2r_data.schemas.lock import BuildLock, FileLock, Ledger, SourceLock, StepModel
 from videop2r_data.schemas.recipe import Recipe
-from videop2r_data.schemas.rows import CONFIGS
+from videop2r_data.schemas.rows import CONFIGS, arrow_schema, feature_info
 
 Row = dict[str, Any]
 Rows = dict[str, list[Row]]

@@ -188,7 +188,7 @@ def test_groups_and_shards_hold_every_row_once_in_order(
 
 @pytest.mark.parametrize("config", sorted(CONFIGS))
 def test_a_config_without_rows_has_a_file_with_the_schema(tmp_path: Path, config: str) -> None:
-    from videop2r_data.schemas.arrow import arrow_schema
+    from videop2r_data.schemas.rows import arrow_schema
 
     writer = ConfigWriter(tmp_path, config)
     writer.close()

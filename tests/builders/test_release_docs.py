@@ -9,8 +9,7 @@ import pyarrow as pa
 import pytest
 
 from videop2r_data.builders.verify import Code
-from videop2r_data.schemas.arrow import arrow_schema
-from videop2r_data.schemas.rows import CONFIGS, QuestionColumns
+from videop2r_data.schemas.rows import CONFIGS, QuestionColumns, arrow_schema
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 

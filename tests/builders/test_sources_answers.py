@@ -14,9 +14,9 @@ from videop2r_data.builders.shards import Shard
 from videop2r_data.builders.sources import BadRow, open_source, read_pool
 from videop2r_data.builders.sources.options import OptionsError, read_options
 from videop2r_data.errors import SourceError
-from videop2r_data.schemas.reasons import RejectReason
 from videop2r_data.schemas.recipe import ColumnMapping, Recipe, SourceSpec
 from videop2r_data.schemas.sample import Sample
+from videop2r_data.schemas.verdict import RejectReason
 
 COLUMNS = ColumnMapping(problem="q", solution="a", path="v", options="o")
 OPTIONS = ["cat", "dog", "cow", "hen"]

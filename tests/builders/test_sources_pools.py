@@ -14,9 +14,9 @@ from videop2r_data.builders.sources import BadRow, PoolDigest, Source, open_sour
 from videop2r_data.builders.sources.normalise import Normaliser
 from videop2r_data.builders.sources.options import Labels, OptionsError, read_options
 from videop2r_data.errors import SourceError
-from videop2r_data.schemas.reasons import RejectReason
 from videop2r_data.schemas.recipe import ColumnMapping, DemoSpec, SourceSpec
 from videop2r_data.schemas.sample import Sample
+from videop2r_data.schemas.verdict import RejectReason
 
 ROW: dict[str, Any] = {
     "problem_id": 7,

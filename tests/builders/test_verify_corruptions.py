@@ -23,9 +23,8 @@ from tests.builders.release_rows import (
     write_parquet,
 )
 from videop2r_data.builders.verify import Code, VerifyReport, verify_release, work
-from videop2r_data.schemas.arrow import arrow_schema
 from videop2r_data.schemas.lock import BuildLock, FileLock
-from videop2r_data.schemas.rows import ADDED_LATER, SftRow
+from videop2r_data.schemas.rows import ADDED_LATER, SftRow, arrow_schema
 
 
 def codes(report: VerifyReport) -> set[str]:

@@ -10,9 +10,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tests.builders.release_rows import Rows, lock_of, valid_rows, write_card, write_lock
-from videop2r_data.schemas.arrow import arrow_schema
 from videop2r_data.schemas.lock import FileLock
-from videop2r_data.schemas.rows import CONFIGS
+from videop2r_data.schemas.rows import CONFIGS, arrow_schema
 
 
 def write_release(folder: Path, rows: Rows | None = None, *, sft_shards: int = 1) -> Path:

@@ -22,7 +22,7 @@ from videop2r_data.cards.gallery_rows import canonical_segments, count_rows, ent
 from videop2r_data.cards.gallery_verdicts import JudgedLine, read_verdicts
 from videop2r_data.errors import SourceError
 from videop2r_data.files.release import open_release
-from videop2r_data.schemas.human_label import HumanLabel
+from videop2r_data.schemas.calibration import HumanLabel
 
 PIECES = st.sampled_from(
     [

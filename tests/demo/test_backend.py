@@ -31,8 +31,8 @@ from videop2r_data.schemas.calls import (
     Request,
     SamplingParams,
 )
-from videop2r_data.schemas.reasons import Outcome, RejectReason, Stage
 from videop2r_data.schemas.recipe import BackendSpec, DemoSpec
+from videop2r_data.schemas.verdict import Outcome, RejectReason, Stage
 from videop2r_data.validators.judge import render_judge
 
 

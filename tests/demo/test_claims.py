@@ -10,10 +10,8 @@ from hypothesis import strategies as st
 
 from tests.demo.test_scenes import one_object
 from videop2r_data.demo import Question, Scene, iter_scenes, observation_is_sufficient
-from videop2r_data.demo.chance import stream
-from videop2r_data.demo.claims import Claim, holds, read_claims
-from videop2r_data.demo.scene import Key, truth
-from videop2r_data.demo.statements import state, twist
+from videop2r_data.demo.scene import Key, stream, truth
+from videop2r_data.demo.statements import Claim, holds, read_claims, state, twist
 from videop2r_data.schemas.recipe import DemoSpec
 from videop2r_data.schemas.sample import ProblemType
 

@@ -8,9 +8,8 @@ import numpy as np
 import pytest
 
 from videop2r_data.demo import EXACT_MEAN, ZERO, SceneSample, iter_scenes, render_frames
-from videop2r_data.demo.font import LETTERS, word_mask
 from videop2r_data.demo.imagine import WORDS
-from videop2r_data.demo.render import fill_at
+from videop2r_data.demo.render import LETTERS, fill_at, word_mask
 from videop2r_data.demo.scene import CLIP_MEAN, COLOURS, Scene, SceneObject, truth
 from videop2r_data.errors import ConfigError
 from videop2r_data.schemas.recipe import DemoSpec

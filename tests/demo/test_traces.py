@@ -16,11 +16,11 @@ from videop2r_data.demo import (
     observation_is_sufficient,
     write_trace,
 )
-from videop2r_data.demo.stream import planted
+from videop2r_data.demo.world import planted
 from videop2r_data.schemas import parse_trace, segment_spans
-from videop2r_data.schemas.reasons import RejectReason, Stage
 from videop2r_data.schemas.recipe import DemoSpec
 from videop2r_data.schemas.sample import ProblemType
+from videop2r_data.schemas.verdict import RejectReason, Stage
 
 SAMPLES = list(islice(iter_scenes(DemoSpec(seed=3)), 700))
 

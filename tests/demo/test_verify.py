@@ -16,10 +16,10 @@ from videop2r_data.demo import (
     observation_is_sufficient,
     write_trace,
 )
-from videop2r_data.demo.defects import Profile
+from videop2r_data.demo.question import Profile
 from videop2r_data.schemas import PAPER, ROBUST
-from videop2r_data.schemas.reasons import RejectReason, Stage
 from videop2r_data.schemas.recipe import DemoSpec, VerifySpec
+from videop2r_data.schemas.verdict import RejectReason, Stage
 from videop2r_data.validators import check_reference, verify_completion
 
 SAMPLES = list(islice(iter_scenes(DemoSpec(seed=11)), 2100))

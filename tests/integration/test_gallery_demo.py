@@ -21,7 +21,7 @@ from tests.integration.gallery_browser import DENIED, choose, chromium, current,
 from tests.integration.test_loading import build
 from tests.shared import media_dir
 from videop2r_data.builders.judge_report import JudgedLabel, gather_labels
-from videop2r_data.schemas.human_label import HumanLabel, read_labels
+from videop2r_data.schemas.calibration import HumanLabel, read_labels
 
 pytestmark = pytest.mark.integration
 ROWS = 60

@@ -16,8 +16,8 @@ from videop2r_data.cards.gallery import make_gallery, write_gallery
 from videop2r_data.cards.gallery_serve import GalleryServer
 from videop2r_data.cards.gallery_verdicts import JudgedLine
 from videop2r_data.files.release import open_release
-from videop2r_data.schemas.human_label import HumanLabel
-from videop2r_data.schemas.visible import visible
+from videop2r_data.schemas.calibration import HumanLabel
+from videop2r_data.schemas.visible_text import visible
 
 pytestmark = pytest.mark.integration
 

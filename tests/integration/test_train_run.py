@@ -16,7 +16,7 @@ import torch
 
 from tests.trainer.run import small
 from videop2r_data.errors import ConfigError
-from videop2r_data.schemas.inputs import MediaSpec
+from videop2r_data.schemas.recipe import MediaSpec
 from videop2r_data.trainer.data.examples import read_examples
 from videop2r_data.trainer.data.specs import DataSpec
 from videop2r_data.trainer.process.specs import OBJECTIVES

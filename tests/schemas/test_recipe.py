@@ -9,7 +9,7 @@ import pytest
 from pydantic import ValidationError
 
 from videop2r_data.errors import ConfigError
-from videop2r_data.schemas.judges import load_judges
+from videop2r_data.schemas.calibration import load_judges
 from videop2r_data.schemas.lock import BuildLock, FileLock, Ledger, SourceLock, StepModel
 from videop2r_data.schemas.recipe import Recipe, parse_recipe
 from videop2r_data.trainer.run.recipe_file import load_train_recipe

@@ -7,11 +7,10 @@ from typing import Any
 
 import pytest
 
-from videop2r_data.schemas.arrow import arrow_schema, feature_info
 from videop2r_data.schemas.calls import MediaRecord, Message, Request, SamplingParams
-from videop2r_data.schemas.reasons import RejectReason, Stage, reasons_of
-from videop2r_data.schemas.rows import CONFIGS
+from videop2r_data.schemas.rows import CONFIGS, arrow_schema, feature_info
 from videop2r_data.schemas.sample import safe_relative_path, strip_answer_tag
+from videop2r_data.schemas.verdict import RejectReason, Stage, reasons_of
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from tests.shared import samples_dir
 from tests.validators import cases_think
 from videop2r_data.schemas import ProcessTrace
-from videop2r_data.validators import check_consistency, consistency, think_choice, think_number
+from videop2r_data.validators import check_consistency, think_choice, think_number
+from videop2r_data.validators import checks as consistency
 from videop2r_data.validators import conclusions as reader
 
 PETS = ("A. cat", "B. dog", "C. bird")

@@ -12,7 +12,7 @@ from tests.shared import samples_dir
 from videop2r_data.schemas import DataType, ProblemType, RejectReason, Sample
 from videop2r_data.schemas.recipe import VerifySpec
 from videop2r_data.validators import check_observation, verify_completion
-from videop2r_data.validators.leak import MARKERS
+from videop2r_data.validators.checks import MARKERS
 
 OPTIONS = ("A. a wristwatch", "B. a gold ring", "C. a tattoo", "D. yes")
 QUESTION = "What distinctive feature is seen on the hand that places the lid on the pot?"

@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from videop2r_data.errors import JournalError, RefusedError, TransientError
-from videop2r_data.schemas.canonical import digest
+from videop2r_data.schemas.base import digest
 
 Event = dict[str, Any]
 TicketStatus = Literal["submitting", "lost", "submitted", "collected", "abandoned"]

@@ -16,9 +16,9 @@ from videop2r_data.builders.trial_rows import TrialRows
 from videop2r_data.builders.workspace import Workspace
 from videop2r_data.errors import MediaError, P2RError
 from videop2r_data.media import DecodePool, MediaProbe, resolve_media
-from videop2r_data.schemas.reasons import RejectReason
 from videop2r_data.schemas.recipe import MediaSpec, Recipe, SourceSpec
 from videop2r_data.schemas.sample import DataType
+from videop2r_data.schemas.verdict import RejectReason
 
 __all__ = ["CheckReport", "Progress", "check_folder", "check_pool", "check_recipe", "doctor"]
 

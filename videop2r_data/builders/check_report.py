@@ -12,8 +12,8 @@ from videop2r_data.builders.findings import Finding, ServerLook, no_error
 from videop2r_data.builders.sources import BadRow
 from videop2r_data.media import MediaProbe
 from videop2r_data.schemas.base import Model
-from videop2r_data.schemas.reasons import RejectReason
 from videop2r_data.schemas.sample import DataType
+from videop2r_data.schemas.verdict import RejectReason
 
 
 class Spread(Model):

@@ -26,8 +26,8 @@ from videop2r_data.builders.trial_rows import TrialRows
 from videop2r_data.errors import MediaError, P2RError
 from videop2r_data.media import MediaProbe
 from videop2r_data.schemas.calls import TimesKind
-from videop2r_data.schemas.reasons import RejectReason
 from videop2r_data.schemas.sample import DataType, Sample
+from videop2r_data.schemas.verdict import RejectReason
 
 EXAMPLES = 20
 """Files per reason, bad rows and warnings that a report names."""

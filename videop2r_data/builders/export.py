@@ -37,7 +37,7 @@ class ConfigWriter:
     """
 
     def __init__(self, folder: Path, config: str) -> None:
-        from videop2r_data.schemas.arrow import arrow_schema
+        from videop2r_data.schemas.rows import arrow_schema
 
         self.folder = folder
         self.config = config

@@ -35,7 +35,7 @@ from videop2r_data.builders.sources.columns import refuse_wrapped
 from videop2r_data.builders.sources.normalise import Normaliser, embedded_media, value_of
 from videop2r_data.errors import SourceError
 from videop2r_data.schemas.base import Model
-from videop2r_data.schemas.inputs import ColumnMapping, SourceSpec
+from videop2r_data.schemas.recipe import ColumnMapping, SourceSpec
 from videop2r_data.schemas.sample import DataType, ProblemType, Sample, safe_relative_path
 
 LOOKED = 1000

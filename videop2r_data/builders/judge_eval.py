@@ -26,10 +26,9 @@ from videop2r_data.builders.judge_report import CalibrationReport, JudgedLabel, 
 from videop2r_data.builders.lease import take_now
 from videop2r_data.errors import BackendError, BudgetError, TransientError
 from videop2r_data.schemas import Sufficiency
+from videop2r_data.schemas.calibration import HumanLabel, JudgesFile, NamedJudge
 from videop2r_data.schemas.calls import Backend, Completion, Frames, Request
-from videop2r_data.schemas.human_label import HumanLabel
-from videop2r_data.schemas.inputs import MediaSpec
-from videop2r_data.schemas.judges import JudgesFile, NamedJudge
+from videop2r_data.schemas.recipe import MediaSpec
 from videop2r_data.validators.agreement import count_confusion, measure_agreement
 
 Tell = Callable[[str, int, int], None]

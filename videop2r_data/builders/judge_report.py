@@ -8,7 +8,7 @@ from pathlib import Path
 from videop2r_data.builders.people import People, compare_people, latest
 from videop2r_data.errors import SourceError
 from videop2r_data.schemas.base import Model
-from videop2r_data.schemas.human_label import BadLabel, HumanLabel, read_labels
+from videop2r_data.schemas.calibration import BadLabel, HumanLabel, read_labels
 from videop2r_data.validators.agreement import Agreement
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from itertools import combinations
 
 from videop2r_data.schemas.base import Model
-from videop2r_data.schemas.human_label import HumanLabel
+from videop2r_data.schemas.calibration import HumanLabel
 from videop2r_data.validators.agreement import Agreement, count_confusion, measure_agreement
 from videop2r_data.validators.estimate import Estimate, wilson
 

@@ -12,7 +12,7 @@ from videop2r_data.builders.outcome import Result
 from videop2r_data.builders.sources import BadRow
 from videop2r_data.errors import P2RError, StoppedError
 from videop2r_data.schemas import Outcome, Sample
-from videop2r_data.schemas.reasons import ASK_AGAIN
+from videop2r_data.schemas.verdict import ASK_AGAIN
 
 _BREATHE = 64
 RAMP_S = 0.5

@@ -15,10 +15,9 @@ from videop2r_data.cards.hub_names import MEDIA, PREVIEW
 from videop2r_data.cards.markdown import cell, prose, table
 from videop2r_data.cards.upstream import find_pool
 from videop2r_data.schemas import ProblemType
-from videop2r_data.schemas.arrow import feature_info
 from videop2r_data.schemas.lock import FIGURES_NAME, BuildLock
-from videop2r_data.schemas.rows import CONFIGS
-from videop2r_data.schemas.visible import visible, visible_line
+from videop2r_data.schemas.rows import CONFIGS, feature_info
+from videop2r_data.schemas.visible_text import visible, visible_line
 
 PAPER = "https://arxiv.org/abs/2511.11113"
 NOT_STATED = "not stated in the recipe"

@@ -13,7 +13,7 @@ from urllib.parse import quote
 from videop2r_data.cards.gallery_rows import Entry
 from videop2r_data.errors import ConfigError, MediaError
 from videop2r_data.files.media_roots import resolve_media
-from videop2r_data.schemas.canonical import digest_bytes
+from videop2r_data.schemas.base import digest_bytes
 from videop2r_data.schemas.sample import safe_relative_path
 
 MEDIA = "media"

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from videop2r_data.cards.gallery_rows import Entry
 from videop2r_data.errors import SourceError
 from videop2r_data.schemas.base import Model
-from videop2r_data.schemas.human_label import HumanLabel
+from videop2r_data.schemas.calibration import HumanLabel
 
 
 class JudgedLine(Model):

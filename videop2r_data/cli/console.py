@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
 
-from videop2r_data.schemas.visible import visible
+from videop2r_data.schemas.visible_text import visible
 
 
 class SafeConsole(Console):

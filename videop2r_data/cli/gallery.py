@@ -174,7 +174,7 @@ def _noted_roots(release: Release, place: Workspace | None) -> dict[str, Path]:
     from videop2r_data.builders.sources.hf import is_hub_id
     from videop2r_data.errors import P2RError
     from videop2r_data.files.opening import locate
-    from videop2r_data.schemas.inputs import SourceSpec
+    from videop2r_data.schemas.recipe import SourceSpec
 
     found: dict[str, Path] = {}
     if release.lock is None or place is None:

@@ -12,7 +12,7 @@ from rich.text import Text
 from videop2r_data.cli.common import err_console, out_console, shell
 from videop2r_data.cli.output import print_json, say
 from videop2r_data.cli.render_tables import plural
-from videop2r_data.schemas.visible import visible_line
+from videop2r_data.schemas.visible_text import visible_line
 
 if TYPE_CHECKING:
     from videop2r_data.builders.guess import Guess

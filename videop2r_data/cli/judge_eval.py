@@ -20,14 +20,14 @@ from videop2r_data.cli.common import (
     shell,
 )
 from videop2r_data.cli.output import print_json
-from videop2r_data.schemas.visible import visible_line
+from videop2r_data.schemas.visible_text import visible_line
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from videop2r_data.builders.judge_report import CalibrationReport, JudgedLabel
     from videop2r_data.builders.people import People
-    from videop2r_data.schemas.judges import JudgesFile
+    from videop2r_data.schemas.calibration import JudgesFile
     from videop2r_data.validators.agreement import Agreement
     from videop2r_data.validators.estimate import Estimate
 
@@ -117,7 +117,7 @@ def _run(
 
 def _judges(path: Path | None, recipe: str | None) -> tuple[JudgesFile, Path]:
     from videop2r_data.errors import ConfigError
-    from videop2r_data.schemas.judges import JudgesFile, NamedJudge, load_judges
+    from videop2r_data.schemas.calibration import JudgesFile, NamedJudge, load_judges
 
     if (path is None) == (recipe is None):
         raise ConfigError("name the judges once", hint="give either --judges FILE or --recipe RECIPE")

@@ -56,8 +56,7 @@ def run_schema(name: str) -> None:
     from videop2r_data.builders.estimate import Estimate
     from videop2r_data.builders.findings import DoctorReport
     from videop2r_data.schemas import ProcessTrace, Sample
-    from videop2r_data.schemas.human_label import HumanLabel
-    from videop2r_data.schemas.judges import JudgesFile
+    from videop2r_data.schemas.calibration import HumanLabel, JudgesFile
     from videop2r_data.schemas.lock import BuildLock
     from videop2r_data.schemas.recipe import Recipe
     from videop2r_data.schemas.rows import CONFIGS

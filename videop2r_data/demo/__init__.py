@@ -4,15 +4,20 @@ Everything that comes from here is synthetic and says so. Media libraries are lo
 """
 
 from videop2r_data.demo.backend import MODEL, DemoBackend
-from videop2r_data.demo.claims import observation_is_sufficient
-from videop2r_data.demo.defects import TEMPLATE_DEFECTS, Defect, applicable, expected_rejection
-from videop2r_data.demo.question import Question, SceneSample
+from videop2r_data.demo.question import (
+    TEMPLATE_DEFECTS,
+    Defect,
+    Question,
+    SceneSample,
+    applicable,
+    expected_rejection,
+)
 from videop2r_data.demo.render import render_frames
 from videop2r_data.demo.report import DemoReport, evaluate
 from videop2r_data.demo.scene import EXACT_MEAN, ZERO, Scene
-from videop2r_data.demo.stream import iter_scenes
+from videop2r_data.demo.statements import observation_is_sufficient
 from videop2r_data.demo.traces import write_trace
-from videop2r_data.demo.world import read_world, write_world
+from videop2r_data.demo.world import iter_scenes, read_world, write_world
 
 __all__ = [
     "EXACT_MEAN",

@@ -9,12 +9,10 @@ from typing import Literal
 
 import orjson
 
-from videop2r_data.demo.claims import holds, observation_is_sufficient, read_claims
-from videop2r_data.demo.defects import Defect
-from videop2r_data.demo.question import LABEL, SceneSample
-from videop2r_data.demo.stream import planted
+from videop2r_data.demo.question import LABEL, Defect, SceneSample
+from videop2r_data.demo.statements import holds, observation_is_sufficient, read_claims
 from videop2r_data.demo.traces import write_trace
-from videop2r_data.demo.world import SCENES, WORLD
+from videop2r_data.demo.world import SCENES, WORLD, planted
 from videop2r_data.errors import RefusedError, SourceError
 from videop2r_data.schemas.calls import Completion, FinishReason, Frames, Request, Usage
 from videop2r_data.schemas.recipe import BackendSpec, DemoSpec

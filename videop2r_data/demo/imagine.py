@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from random import Random
 
-from videop2r_data.demo.chance import stream
-from videop2r_data.demo.font import ADVANCE, LINE
+from videop2r_data.demo.render import ADVANCE, LINE
 from videop2r_data.demo.scene import (
     COLOURS,
     MOTIONS,
@@ -18,6 +17,7 @@ from videop2r_data.demo.scene import (
     SceneObject,
     Sign,
     Theme,
+    stream,
 )
 from videop2r_data.schemas.recipe import DemoSpec
 

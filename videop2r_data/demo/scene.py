@@ -3,10 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from random import Random
 from typing import Literal
 
 from videop2r_data.schemas.base import Model
 from videop2r_data.schemas.sample import DataType
+
+# One named random stream for every choice, so that no choice moves another one.
+
+
+def stream(*name: object) -> Random:
+    """A generator that depends on its name only, the same on every machine and Python.
+
+    >>> stream("scene", 7).random() == stream("scene", 7).random()
+    True
+    """
+    return Random("/".join(map(str, name)))  # noqa: S311 (pictures of shapes, not secrets)
+
+
+# What is in a scene, exactly: questions, pixels, traces and the judge are all derived from it.
+
 
 Medium = Literal["video", "image", "text"]
 Theme = Literal["shapes", "sign", "gauge", "groups"]

@@ -6,9 +6,9 @@ import stat
 from pathlib import Path
 
 from videop2r_data.errors import MediaError
-from videop2r_data.schemas.reasons import RejectReason
 from videop2r_data.schemas.recipe import MediaLimits
 from videop2r_data.schemas.sample import safe_relative_path
+from videop2r_data.schemas.verdict import RejectReason
 
 
 def resolve_media(root: Path, relative: str) -> Path:

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 from videop2r_data.media.container import media_error
 from videop2r_data.media.layout import Layout, layout_of
-from videop2r_data.schemas.reasons import RejectReason
 from videop2r_data.schemas.recipe import MediaLimits
+from videop2r_data.schemas.verdict import RejectReason
 
 if TYPE_CHECKING:
     from av.container import InputContainer

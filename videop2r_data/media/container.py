@@ -11,8 +11,8 @@ from videop2r_data.errors import MediaError
 from videop2r_data.media.framing import is_encrypted
 from videop2r_data.media.geometry import MAX_ASPECT
 from videop2r_data.media.layout import is_cut
-from videop2r_data.schemas.reasons import RejectReason
 from videop2r_data.schemas.recipe import MediaLimits
+from videop2r_data.schemas.verdict import RejectReason
 
 if TYPE_CHECKING:
     from av.container import InputContainer

@@ -14,8 +14,8 @@ from videop2r_data.media.container import media_error, open_video
 from videop2r_data.media.geometry import smart_resize, uniform_indices
 from videop2r_data.media.packets import read_index
 from videop2r_data.media.sampled import Sampled
-from videop2r_data.schemas.reasons import RejectReason
 from videop2r_data.schemas.recipe import MediaSpec
+from videop2r_data.schemas.verdict import RejectReason
 
 SAMPLER = "decord/1"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from videop2r_data.errors import MediaError
-from videop2r_data.schemas.reasons import RejectReason
+from videop2r_data.schemas.verdict import RejectReason
 
 MAX_ASPECT = 200
 """Longest side over shortest side, as Qwen2-VL's processor allows."""

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 from videop2r_data.media.container import check_size, media_error
 from videop2r_data.media.geometry import smart_resize
 from videop2r_data.media.sampled import Sampled
-from videop2r_data.schemas.reasons import RejectReason
 from videop2r_data.schemas.recipe import MediaLimits, MediaSpec
+from videop2r_data.schemas.verdict import RejectReason
 
 if TYPE_CHECKING:
     import numpy as np

@@ -15,8 +15,8 @@ from videop2r_data.media.packets import read_packets
 from videop2r_data.media.sampled import Sampled
 from videop2r_data.media.scaler import Scaler
 from videop2r_data.media.timing import Clock, clock_of, display_order, timing
-from videop2r_data.schemas.reasons import RejectReason
 from videop2r_data.schemas.recipe import MediaLimits, MediaSpec
+from videop2r_data.schemas.verdict import RejectReason
 
 if TYPE_CHECKING:
     from av.video.codeccontext import VideoCodecContext

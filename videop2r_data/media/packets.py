@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 from videop2r_data.media.bitstream import watcher_of
 from videop2r_data.media.container import media_error
 from videop2r_data.media.timing import Clock, clock_of, display_order, timing
-from videop2r_data.schemas.reasons import RejectReason
 from videop2r_data.schemas.recipe import MediaLimits
+from videop2r_data.schemas.verdict import RejectReason
 
 if TYPE_CHECKING:
     import numpy as np

@@ -17,8 +17,8 @@ from videop2r_data.media.process import Decoder, DecoderDiedError, DisplacedErro
 from videop2r_data.media.sampling import MediaKind, Want
 from videop2r_data.media.wire import WireError, frames_of
 from videop2r_data.schemas.calls import Frames
-from videop2r_data.schemas.reasons import RejectReason
 from videop2r_data.schemas.recipe import MediaSpec
+from videop2r_data.schemas.verdict import RejectReason
 
 RECYCLE_AFTER = 8192
 """Files that one process decodes before a fresh one takes over. One that grows by an eighth of

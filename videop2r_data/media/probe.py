@@ -13,8 +13,8 @@ from videop2r_data.media.layout import is_cut
 from videop2r_data.media.sampling import MediaKind
 from videop2r_data.schemas.base import Model
 from videop2r_data.schemas.calls import TimesKind
-from videop2r_data.schemas.reasons import RejectReason
 from videop2r_data.schemas.recipe import MediaLimits, MediaSpec
+from videop2r_data.schemas.verdict import RejectReason
 
 if TYPE_CHECKING:
     from videop2r_data.media.packets import PacketIndex

@@ -14,8 +14,8 @@ from videop2r_data.files.media_roots import file_size
 from videop2r_data.media.encode import encode_frames, mime_of
 from videop2r_data.media.passthrough import own_bytes
 from videop2r_data.schemas.calls import Frames, MediaRecord
-from videop2r_data.schemas.reasons import RejectReason
 from videop2r_data.schemas.recipe import MediaSpec
+from videop2r_data.schemas.verdict import RejectReason
 
 if TYPE_CHECKING:
     import numpy as np

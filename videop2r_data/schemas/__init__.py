@@ -1,8 +1,6 @@
 """The contract: every record that passes between the rooms."""
 
-from videop2r_data.schemas.canonical import canonical_bytes, digest, digest_bytes
-from videop2r_data.schemas.policy import PAPER, ROBUST, Policy
-from videop2r_data.schemas.reasons import Outcome, RejectReason, ScoreReason, Stage, TraceFault
+from videop2r_data.schemas.base import canonical_bytes, digest, digest_bytes
 from videop2r_data.schemas.sample import DataType, ProblemType, Sample
 from videop2r_data.schemas.trace import (
     ProcessTrace,
@@ -12,7 +10,20 @@ from videop2r_data.schemas.trace import (
     render_trace,
     segment_spans,
 )
-from videop2r_data.schemas.verdict import Check, Judgement, Score, Sufficiency
+from videop2r_data.schemas.verdict import (
+    PAPER,
+    ROBUST,
+    Check,
+    Judgement,
+    Outcome,
+    Policy,
+    RejectReason,
+    Score,
+    ScoreReason,
+    Stage,
+    Sufficiency,
+    TraceFault,
+)
 
 __all__ = [
     "PAPER",

@@ -14,8 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from videop2r_data.schemas.base import Model
-from videop2r_data.schemas.canonical import digest
+from videop2r_data.schemas.base import Model, digest
 
 Role = Literal["system", "user"]
 Purpose = Literal["generate", "judge"]

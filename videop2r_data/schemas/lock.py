@@ -7,8 +7,7 @@ from typing import Any
 
 from pydantic import Field
 
-from videop2r_data.schemas.base import Model
-from videop2r_data.schemas.canonical import digest
+from videop2r_data.schemas.base import Model, digest
 from videop2r_data.schemas.recipe import Recipe
 
 LOCK_VERSION = 1

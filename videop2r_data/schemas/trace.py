@@ -15,7 +15,7 @@ from pydantic import field_validator
 
 from videop2r_data.errors import TraceError
 from videop2r_data.schemas.base import Model
-from videop2r_data.schemas.reasons import TraceFault
+from videop2r_data.schemas.verdict import TraceFault
 
 SEGMENTS = ("observation", "think", "answer")
 _TAG = re.compile(r"<(/?)(observation|think|answer)>")

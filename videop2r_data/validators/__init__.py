@@ -1,10 +1,7 @@
 """Pure scoring: text in, verdict out; no I/O, no torch, no clock."""
 
-from videop2r_data.validators.consistency import check_consistency, think_choice, think_number
-from videop2r_data.validators.extract import Extracted, extract_answer
-from videop2r_data.validators.judge import holds_verdict_tag, neutralise, render_judge
-from videop2r_data.validators.judgement import parse_judgement
-from videop2r_data.validators.leak import check_observation
+from videop2r_data.validators.checks import check_consistency, check_observation, think_choice, think_number
+from videop2r_data.validators.judge import holds_verdict_tag, neutralise, parse_judgement, render_judge
 from videop2r_data.validators.metrics import (
     box_iou,
     interval_iou,
@@ -13,8 +10,8 @@ from videop2r_data.validators.metrics import (
     rouge_mean_f,
     word_error_rate,
 )
-from videop2r_data.validators.references import check_reference
-from videop2r_data.validators.scorer import score
+from videop2r_data.validators.profiles import check_reference
+from videop2r_data.validators.scorer import Extracted, extract_answer, score
 from videop2r_data.validators.text import count_words
 from videop2r_data.validators.verify import Verified, check_length, verify_completion
 

@@ -1,4 +1,4 @@
-"""Which option an answer names: letters come from the row's own options, and any doubt is a refusal."""
+"""Which option, or options, an answer names; any doubt is a refusal."""
 
 from __future__ import annotations
 
@@ -6,9 +6,31 @@ import re
 from typing import NamedTuple
 
 from videop2r_data.schemas import ROBUST, Policy, ScoreReason
-from videop2r_data.validators.conclusions import is_doubtful
-from videop2r_data.validators.explaining import DOUBT, explains, holds, labels_in, reasoned
-from videop2r_data.validators.naming import names_other
+from videop2r_data.validators.conclusions import (
+    MAX_CHARS,
+    Conclusion,
+    Cue,
+    conclusions,
+    figure,
+    is_doubtful,
+    last_sentence,
+)
+from videop2r_data.validators.naming import (
+    DOUBT,
+    NO,
+    REASON,
+    YES,
+    affirms,
+    explains,
+    holds,
+    labels_in,
+    named_option,
+    names_other,
+    predicate_option,
+    reasoned,
+    texts_in,
+    weighs_others,
+)
 from videop2r_data.validators.options import (
     EDGES,
     OptionSet,
@@ -19,8 +41,112 @@ from videop2r_data.validators.options import (
     same_option,
     text_key,
 )
-from videop2r_data.validators.sentences import by_lead, concluded
 from videop2r_data.validators.text import unwrap, without_bold
+from videop2r_data.validators.units import canonical_unit
+
+# Answers in a sentence: which option `It barks, so the answer is B` or `Yes, he is` settles on.
+
+
+_AFTER_YES = re.compile(
+    r"\s*[,.;:!，。、；：！—–-]+\s*(?!\d)\S.*|\s+(?=because|since|as\b).*|"
+    r"\s+(?:it|he|she|they|there|this|that|we|you)\s+(?:is|are|was|were|do|does|did|has|have|can|will)\b.*",
+    re.DOTALL | re.IGNORECASE,
+)
+_LETTER = re.compile(r"[(\[]?([A-Z]|\d{1,2})[)\]]?(?=[\s,])")
+_FITS = re.compile(
+    r"([^\W\d_]{2,}\s(?:[A-Za-z]|\d{1,2}))\s+(?:best\s+|better\s+)?(?:matches|fits|describes|captures)\b"
+)
+_ARTICLE = re.compile(r"(?:a|an|the|The)\s+")
+_COUNTED = re.compile(r"([-+]?\d+(?:[.,]\d+)*)\s+(\D+)")
+
+
+def by_lead(text: str, known: OptionSet, policy: Policy) -> str | None:
+    """An answer that begins with its option, then gives a reason: `Yes, he is.`, `dog, because it barks`."""
+    if not policy.answer_phrase:
+        return None
+    letter = _LETTER.match(text)
+    if letter is not None and letter.group(1) in known.labels and REASON.match(text, letter.end()):
+        label = letter.group(1)
+        return label if reasoned(text[letter.end() :], label, known) else None
+    named = _FITS.match(text)
+    if named is not None and (found := by_name(named.group(1), known)) is not None:
+        return (
+            None
+            if is_doubtful(text[named.end() :]) or weighs_others(text[named.end() :], found, known)
+            else found
+        )
+    return _by_text_first(text, known) if policy.option_text_alone else None
+
+
+def _by_text_first(text: str, known: OptionSet) -> str | None:
+    """The option whose text, the longest that fits, begins the answer."""
+    folded, article = text.casefold(), _ARTICLE.match(text)
+    starts = (article.end(), 0) if article else (0,)
+    fitting = [(len(key), key, at) for key in known.folded for at in starts if folded.startswith(key, at)]
+    for _, key, at in sorted(fitting, reverse=True):
+        label, rest = known.folded[key], text[at + len(key) :]
+        if label is None or (rest[:1].isalnum() and rest[:1].isascii()):
+            continue
+        if key in YES or key in NO:
+            rest = rest.removeprefix("的")
+            return label if _AFTER_YES.fullmatch(rest) and affirms(rest, key, known) else None
+        if at and not rest.strip(" .。!"):
+            return label  # `the dog`
+        return label if reasoned(rest, label, known) else None
+    return None
+
+
+def concluded(text: str, known: OptionSet, policy: Policy) -> str | ScoreReason | None:
+    """What an answer in a sentence settles on: each of its conclusions must name the one option."""
+    if len(text) > MAX_CHARS:
+        return None
+    labels: list[str] = []
+    after = ""
+    for one in conclusions(text):
+        if one.open:
+            return None
+        label = _concluded_label(one, known, policy)
+        if label is not None:
+            labels.append(label)
+            after = one.after
+        elif one.cue in (Cue.ANSWER, Cue.BOXED) or texts_in(one.claim, known):
+            return None
+    if not labels:
+        return _stated(text, known) if policy.option_text_alone else None
+    if any(not same_option(labels[0], label, known) for label in labels):
+        return ScoreReason.SEVERAL_ANSWERS
+    goes_on = weighs_others(after, labels[0], known) or names_other(after, labels[0], known)
+    return None if goes_on else labels[0]
+
+
+def _concluded_label(one: Conclusion, known: OptionSet, policy: Policy) -> str | None:
+    if one.cue is not Cue.COUNT:
+        whole = by_text(f"{one.claim}.{one.after}", known) if one.after and policy.option_text_alone else None
+        return whole or named_option(one.claim, known, policy)  # an option's text may be of two sentences
+    return counted_option(figure(one), known) if policy.option_text_alone else None
+
+
+def _stated(text: str, known: OptionSet) -> str | None:
+    """The option of a plain statement, `The animal is a dog.`, if the whole answer is this sentence."""
+    sentence = last_sentence(text)
+    whole = text.strip(" \t\n*_\"'.。!")
+    if "?" in text or "？" in text or len(sentence) < len(whole) - 2:
+        return None
+    return predicate_option(sentence, known)
+
+
+def counted_option(claim: str, known: OptionSet) -> str | None:
+    """The option that is the number of `5 balls`."""
+    if (label := by_text(claim, known)) is not None:
+        return label
+    counted = _COUNTED.fullmatch(claim.strip())
+    if counted is None or not canonical_unit(counted.group(2)):
+        return None
+    return by_text(counted.group(1), known)
+
+
+# Which option an answer names: letters come from the row's own options, and any doubt is a refusal.
+
 
 _LONE = re.compile(r"[(\[{<]?\s*([A-Za-z]|\d{1,2})\s*[)\]}>]?\s*[.:,;)、。]?")
 _LED = re.compile(
@@ -220,3 +346,65 @@ def _why_not(text: str, known: OptionSet) -> ScoreReason:
         if any(holds(key, k) for k in known.folded if k != own):
             return ScoreReason.CONFLICTING_TEXT
     return ScoreReason.NOT_AN_OPTION
+
+
+# Answers of several options: `A, C`, `A and C`, `AC`, `A. cat, C. bird`; in any order, but never `or`.
+
+
+_PARTS = re.compile(r"\s*(?:[,;，；、&]\s*(?:and\b)?|\band\b|和|与|及|と)\s*", re.IGNORECASE)
+_LEAD = re.compile(r"(?:both\s+)?(?:(?:options?|choices?|letters?)\s+)?(?:both\s+)?", re.IGNORECASE)
+_VERB = re.compile(r"(?:です|である|だ|\s+are\s+(?:both\s+|all\s+)?(?:correct|right|true))?\s*[.。]?\s*\Z")
+_RUN = re.compile(r"[A-Z]{2,26}")
+
+
+def read_several(text: str, known: OptionSet, policy: Policy = ROBUST) -> frozenset[str] | None:
+    """The labels that an answer gives, one or more; None if any part of it is none, or is in doubt.
+
+    Letters run together (`AC`) only where every label is a letter of the row's own options.
+
+    >>> from videop2r_data.validators.options import option_set
+    >>> four = option_set(("A. cat", "B. dog", "C. bird", "D. fish"))
+    >>> [sorted(read_several(t, four) or ()) for t in ("C and A", "AC", "A. cat, C. bird", "A or C", "A, E")]
+    [['A', 'C'], ['A', 'C'], ['A', 'C'], [], []]
+    """
+    if len(text) > MAX_CHARS:
+        return None
+    one = read_choice(text, known, policy).label
+    if one is not None:
+        return frozenset({_first(one, known)})
+    for words in _stated_several(text, policy):
+        labels = _labels(words, known, policy)
+        if labels is not None:
+            return frozenset(_first(label, known) for label in labels)
+    return None
+
+
+def _stated_several(text: str, policy: Policy) -> list[str]:
+    """The answer as it stands; then what its only conclusion says."""
+    found = conclusions(text) if policy.answer_phrase else []
+    return [text, found[0].claim] if len(found) == 1 and not found[0].open else [text]
+
+
+def _labels(text: str, known: OptionSet, policy: Policy) -> set[str] | None:
+    text = bare_text(re.sub(r"\s*\n\s*", ", ", text.strip())).strip(" .。")
+    if text[:1] == "[" and text[-1:] == "]" and "[" not in text[1:]:
+        text = text[1:-1]
+    text = _VERB.sub("", text[_LEAD.match(text).end() :])  # type: ignore[union-attr] # it matches every text
+    parts = [part for part in _PARTS.split(text) if part]
+    if len(parts) == 1:
+        spaced = text.split()
+        parts = spaced if len(spaced) > 1 else _run_together(text, known)
+    plain = policy.model_copy(update={"answer_phrase": False})
+    read = [read_choice(part, known, plain).label for part in parts]
+    labels = {label for label in read if label is not None}
+    return labels if read and None not in read else None
+
+
+def _run_together(text: str, known: OptionSet) -> list[str]:
+    sure = known.bare and all(len(label) == 1 and label.isalpha() for label in known.labels)
+    return list(text) if sure and _RUN.fullmatch(text) and len(set(text)) == len(text) else [text]
+
+
+def _first(label: str, known: OptionSet) -> str:
+    """The first label that carries this very text: twins are one."""
+    return next((other for other in known.labels if same_option(other, label, known)), label)

@@ -1,18 +1,231 @@
-"""One number out of an answer, with its unit and its printed precision; or the reason why there is none."""
+"""The number that an answer states (digits, words, roots, π), with unit and precision, or why none."""
 
 from __future__ import annotations
 
 import math
 import re
 from fractions import Fraction
+from typing import NamedTuple
 
 from videop2r_data.schemas import ROBUST, Policy, ScoreReason
 from videop2r_data.validators.conclusions import Cue, conclusions, figure
-from videop2r_data.validators.number_text import read_number_words
-from videop2r_data.validators.quantity import Quantity
-from videop2r_data.validators.surds import parse_surd
 from videop2r_data.validators.text import drop_format, normalised, unwrap
 from videop2r_data.validators.units import canonical_unit
+
+# A number as an answer prints it, and when two of them are the same.
+
+
+class Quantity(NamedTuple):
+    """A number as printed.
+
+    Attributes:
+        value: exact (Fraction) unless it holds a root or π (float).
+        step: half-open printed precision, 1/100 for `3.14`; None if exact (integers, fractions, roots).
+        decimals: printed decimals.
+        unit: canonical, `""` if there is none.
+    """
+
+    value: Fraction | float
+    step: Fraction | None
+    decimals: int
+    unit: str
+
+
+def same_number(prediction: Quantity, reference: Quantity) -> bool:
+    """Equality at the reference's printed precision; integers, fractions and roots are exact.
+
+    A fraction or root may also be answered by its decimal expansion, rounded to two decimals or more.
+    """
+    signed = prediction.value - reference.value
+    gap = signed if signed >= 0 else -signed
+    if isinstance(gap, float):
+        scale = abs(float(reference.value))
+        if gap <= 1e-9 * max(scale, 1e-300):
+            return True
+    elif gap == 0 or (reference.step is not None and gap <= reference.step / 2):
+        return True
+    irrational = isinstance(reference.value, float)
+    if reference.step is not None and not irrational:
+        return False
+    printed = prediction.step is not None and prediction.decimals >= 2
+    whole = not irrational and isinstance(reference.value, Fraction) and reference.value.denominator == 1
+    if not printed or whole or prediction.step is None:
+        return False
+    size = abs(float(prediction.value)) / float(prediction.step)
+    return size >= 10 and float(gap) <= float(prediction.step) / 2 * (1 + 1e-9)
+
+
+# Number words, for the policy that accepts them.
+
+
+_ONES_IN_ORDER = (
+    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen "
+    "seventeen eighteen nineteen"
+)
+_ONES = {word: i for i, word in enumerate(_ONES_IN_ORDER.split())}
+_TENS_IN_ORDER = "twenty thirty forty fifty sixty seventy eighty ninety"
+_TENS = {word: 20 + 10 * i for i, word in enumerate(_TENS_IN_ORDER.split())}
+_SCALES = {"hundred": 100, "thousand": 1000, "million": 10**6, "billion": 10**9}
+_HAN = {c: i for i, c in enumerate("零一二三四五六七八九十")} | {"两": 2}
+_TOKENS = re.compile(r"[a-z]+|\d+(?:\.\d+)?", re.IGNORECASE)
+_LEAD = re.compile(
+    r"(?:minus |negative )?(?:\b(?:" + "|".join([*_ONES, *_TENS, *_SCALES, "and"]) + r")\b[\s-]*)+",
+    re.IGNORECASE,
+)
+_MIXED = re.compile(
+    r"([+-]?\d+(?:,\d{3})*(?:\.\d+)?)\s*(?:(hundred|thousand|million|billion|trillion|dozen)s?\b|([十百千万萬亿億兆]))",
+    re.IGNORECASE,
+)
+_MIXED_SCALES = (
+    _SCALES
+    | {"trillion": 10**12, "dozen": 12}
+    | dict(zip("十百千万萬亿億兆", (10, 100, 1000, 10**4, 10**4, 10**8, 10**8, 10**12), strict=True))
+)
+
+
+def read_number_words(text: str) -> str:
+    """Replace a leading number in words by digits; other text is returned as it is.
+
+    >>> read_number_words("twenty-one balls"), read_number_words("2.5 million"), read_number_words("3万元")
+    ('21 balls', '2500000', '30000元')
+    """
+    mixed = _MIXED.match(text)
+    if mixed:
+        scale = _MIXED_SCALES[(mixed.group(2) or mixed.group(3)).lower()]
+        value = float(mixed.group(1).replace(",", "")) * scale
+        return f"{value:.15g}" + text[mixed.end() :] if abs(value) < 1e15 else text
+    if text[:1] in _HAN and text[1:2] not in _HAN:
+        return f"{_HAN[text[0]]}{text[1:]}"
+    lead = _LEAD.match(text)
+    if lead is None:
+        return text
+    words = [w for w in _TOKENS.findall(lead.group().lower()) if w != "and"]
+    negative = words[:1] in (["minus"], ["negative"])
+    value_or_none = _compose(words[1:] if negative else words)
+    if value_or_none is None:
+        return text
+    tail = text[lead.end() :]
+    return f"{'-' if negative else ''}{value_or_none}{' ' if tail else ''}{tail}"
+
+
+def _compose(words: list[str]) -> int | None:
+    total, group, last = 0, 0, ""
+    for word in words:
+        if word in _ONES:
+            if last in _ONES or (last in _TENS and not 0 < _ONES[word] < 10):
+                return None  # "two three" is two numbers
+            group += _ONES[word]
+        elif word in _TENS:
+            if last in _ONES or last in _TENS:
+                return None
+            group += _TENS[word]
+        elif word == "hundred":
+            group = max(group, 1) * 100
+        else:
+            total, group = total + max(group, 1) * _SCALES[word], 0
+        last = word
+    return total + group if words else None
+
+
+# Exact numbers with a root or π, as geometry answers print them: `2√{3}`, `9π cm^{2}`, `3/2√{3}`.
+
+
+_TOKEN = re.compile(
+    r"\s*(?:(?P<num>\d+(?:\.\d+)?)|(?P<root>√|\\?sqrt)|(?P<pi>π|\\pi\b|\bpi\b)|(?P<op>[-+*/(){}]))", re.ASCII
+)
+_DEEP = 8
+
+
+class _SurdError(Exception):
+    """The text is no surd."""
+
+
+class _Reader:
+    """Recursive descent over `sum := product (± product)*`, juxtaposition multiplies, braces are brackets."""
+
+    def __init__(self, text: str) -> None:
+        self.text, self.at, self.depth = text, 0, 0
+
+    def peek(self) -> tuple[str, str]:
+        match = _TOKEN.match(self.text, self.at)
+        return ("", "") if match is None else (match.lastgroup or "", match.group(match.lastgroup or 0))
+
+    def take(self) -> tuple[str, str]:
+        match = _TOKEN.match(self.text, self.at)
+        if match is None or match.lastgroup is None:
+            raise _SurdError
+        self.at = match.end()
+        return match.lastgroup, match.group(match.lastgroup)
+
+    def sum(self) -> float:
+        sign = -1.0 if self.peek()[1] == "-" else 1.0
+        if self.peek()[1] in ("-", "+"):
+            self.take()
+        total = sign * self.product()
+        while self.peek()[1] in ("+", "-"):
+            total += self.product() if self.take()[1] == "+" else -self.product()
+        return total
+
+    def product(self) -> float:
+        value = self.factor()
+        while True:
+            kind, text = self.peek()
+            if text == "*":
+                self.take()
+                value *= self.factor()
+            elif text == "/":
+                self.take()
+                bottom = self.factor()
+                if bottom == 0:
+                    raise _SurdError
+                value /= bottom
+            elif kind in ("root", "pi") or text in ("(", "{"):
+                value *= self.factor()
+            else:
+                return value
+
+    def factor(self) -> float:
+        kind, text = self.take()
+        if kind == "num":
+            return float(text)
+        if kind == "pi":
+            return math.pi
+        if kind == "root":
+            inside = self.factor()
+            if inside < 0:
+                raise _SurdError
+            return math.sqrt(inside)
+        if text in ("(", "{"):
+            self.depth += 1
+            if self.depth > _DEEP:
+                raise _SurdError
+            value = self.sum()
+            if self.take()[1] != {"(": ")", "{": "}"}[text]:
+                raise _SurdError
+            self.depth -= 1
+            return value
+        raise _SurdError
+
+
+def parse_surd(text: str) -> Quantity | ScoreReason:
+    """Read a root or a multiple of π with its unit.
+
+    Returns:
+        A quantity with a float value, or NOT_A_NUMBER.
+    """
+    reader = _Reader(text)
+    try:
+        value = reader.sum()
+    except (_SurdError, OverflowError, ValueError):
+        return ScoreReason.NOT_A_NUMBER
+    unit = canonical_unit(text[reader.at :])
+    if unit is None or not math.isfinite(value):
+        return ScoreReason.NOT_A_NUMBER
+    return Quantity(value, None, 0, unit)
+
+
+# One number out of an answer, with its unit and its printed precision; or the reason why there is none.
+
 
 MAX_NUMBER_CHARS = 400
 _MAX_EXPONENT = 400

@@ -14,9 +14,8 @@ from videop2r_data.schemas import (
     segment_spans,
 )
 from videop2r_data.schemas.recipe import LengthSpec, VerifySpec
-from videop2r_data.validators.consistency import check_consistency
+from videop2r_data.validators.checks import check_consistency, check_observation
 from videop2r_data.validators.judge import holds_verdict_tag
-from videop2r_data.validators.leak import check_observation
 from videop2r_data.validators.scorer import score
 from videop2r_data.validators.text import count_words
 

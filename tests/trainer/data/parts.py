@@ -12,7 +12,7 @@ from videop2r_data.media import frames_digest
 from videop2r_data.prompts import Prompt, load_prompt
 from videop2r_data.schemas import DataType, ProblemType
 from videop2r_data.schemas.calls import Frames, MediaRecord
-from videop2r_data.schemas.inputs import DemoSpec, MediaSpec
+from videop2r_data.schemas.recipe import DemoSpec, MediaSpec
 from videop2r_data.trainer.data.collate import Collator
 from videop2r_data.trainer.data.examples import Example
 from videop2r_data.trainer.data.specs import DataSpec

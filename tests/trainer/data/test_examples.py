@@ -18,9 +18,8 @@ import pytest
 from tests.trainer.data.parts import SMALL
 from videop2r_data.demo import read_world, write_world
 from videop2r_data.errors import ConfigError, SourceError
-from videop2r_data.schemas.arrow import arrow_schema
-from videop2r_data.schemas.inputs import DemoSpec
-from videop2r_data.schemas.rows import CONFIGS
+from videop2r_data.schemas.recipe import DemoSpec
+from videop2r_data.schemas.rows import CONFIGS, arrow_schema
 from videop2r_data.trainer.data.examples import Example, ExampleSet, read_examples
 from videop2r_data.trainer.data.specs import DataSpec
 

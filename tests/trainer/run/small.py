@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from videop2r_data.schemas.inputs import DemoSpec
+from videop2r_data.schemas.recipe import DemoSpec
 from videop2r_data.trainer.run.config import TrainRecipe
 from videop2r_data.trainer.tiny.model import make_tiny
 from videop2r_data.trainer.tiny.specs import TinySpec

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from videop2r_data.demo import iter_scenes, write_trace
 from videop2r_data.prompts import load_prompt
-from videop2r_data.schemas.inputs import DemoSpec
+from videop2r_data.schemas.recipe import DemoSpec
 from videop2r_data.trainer.data.collate import Collator
 from videop2r_data.trainer.data.demo_stream import DemoStream, draw
 from videop2r_data.trainer.data.specs import DataSpec

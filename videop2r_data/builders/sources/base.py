@@ -17,10 +17,10 @@ from videop2r_data.builders.sources.embedded import EmbeddedMedia
 from videop2r_data.builders.sources.normalise import Normaliser
 from videop2r_data.errors import SourceError
 from videop2r_data.files.json_rows import RawRow
-from videop2r_data.schemas.canonical import canonical_bytes
-from videop2r_data.schemas.reasons import RejectReason
+from videop2r_data.schemas.base import canonical_bytes
 from videop2r_data.schemas.recipe import SourceSpec
 from videop2r_data.schemas.sample import Sample
+from videop2r_data.schemas.verdict import RejectReason
 
 
 class RowSource(ABC):

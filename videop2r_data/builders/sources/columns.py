@@ -9,8 +9,7 @@ from typing import Any
 from videop2r_data.builders.sources.normalise import DATA_TYPES, PROBLEM_TYPES, columns_in, name_of_type
 from videop2r_data.errors import SourceError
 from videop2r_data.files.json_rows import RawRow
-from videop2r_data.schemas.inputs import ColumnMapping
-from videop2r_data.schemas.recipe import SourceSpec
+from videop2r_data.schemas.recipe import ColumnMapping, SourceSpec
 from videop2r_data.schemas.sample import DataType, ProblemType
 
 _SHOWN = 40

@@ -7,10 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
-from videop2r_data.schemas.base import Model
-from videop2r_data.schemas.canonical import canonical_bytes
-from videop2r_data.schemas.reasons import RejectReason
+from videop2r_data.schemas.base import Model, canonical_bytes
 from videop2r_data.schemas.sample import Sample
+from videop2r_data.schemas.verdict import RejectReason
 
 
 class BadRow(Model):

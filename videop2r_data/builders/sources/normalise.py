@@ -25,7 +25,6 @@ from videop2r_data.builders.sources.references import (
     read_reference,
     whole_number,
 )
-from videop2r_data.schemas.reasons import RejectReason
 from videop2r_data.schemas.recipe import ColumnMapping, SourceSpec
 from videop2r_data.schemas.sample import (
     DataType,
@@ -33,6 +32,7 @@ from videop2r_data.schemas.sample import (
     Sample,
     safe_relative_path,
 )
+from videop2r_data.schemas.verdict import RejectReason
 
 MAX_ID = 256
 RAW_CHARS = 200

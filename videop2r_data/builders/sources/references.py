@@ -9,8 +9,8 @@ from typing import Any, Literal
 
 from videop2r_data.builders.sources.options import Labels, option_letter, option_text
 from videop2r_data.files.json_rows import NumberText
-from videop2r_data.schemas.reasons import RejectReason
 from videop2r_data.schemas.sample import strip_answer_tag
+from videop2r_data.schemas.verdict import RejectReason
 
 MAX_TEXT = 1 << 16
 """Characters of one field: a longer question is damage, and would be paid for at a model."""

@@ -13,9 +13,8 @@ from videop2r_data.builders.verify.whole import Gathered
 from videop2r_data.errors import SourceError
 from videop2r_data.files.release import CARD, Release
 from videop2r_data.files.rows import parquet_file
-from videop2r_data.schemas.arrow import feature_info
 from videop2r_data.schemas.lock import PREVIEW_CONFIG, BuildLock
-from videop2r_data.schemas.rows import ADDED_LATER, CONFIGS
+from videop2r_data.schemas.rows import ADDED_LATER, CONFIGS, feature_info
 
 _DIGEST = re.compile(r"content sha256 ([0-9a-f]{64})")
 """In the description of each config, since `datasets` caches a local folder under a key made of it."""

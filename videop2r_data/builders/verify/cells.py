@@ -11,8 +11,7 @@ import pyarrow as pa
 
 from videop2r_data.builders.verify.report import Code, Findings
 from videop2r_data.files.rows import MISSING, Batch
-from videop2r_data.schemas.arrow import arrow_schema
-from videop2r_data.schemas.rows import ADDED_LATER, CONFIGS
+from videop2r_data.schemas.rows import ADDED_LATER, CONFIGS, arrow_schema
 
 Test = Callable[[Any], bool]
 

@@ -14,7 +14,7 @@ from videop2r_data.builders.verify.tally import Tally
 from videop2r_data.builders.verify.whole import Gathered
 from videop2r_data.files.release import CARD, LOCK, MAX_TEXT_BYTES, Release
 from videop2r_data.schemas.lock import LOCK_VERSION, BuildLock
-from videop2r_data.schemas.reasons import Stage
+from videop2r_data.schemas.verdict import Stage
 
 _LOCK_ROW = re.compile(r"^\| lock \| sha256 `([0-9a-f]{64})` \|$", re.MULTILINE)
 """Where a card says of which lock it was made."""

@@ -21,9 +21,9 @@ from videop2r_data.builders.verify.rules import Rules
 from videop2r_data.builders.verify.sft import note_leak, rescore
 from videop2r_data.builders.verify.tally import Tally
 from videop2r_data.files.rows import MISSING, Batch
-from videop2r_data.schemas.policy import ROBUST
 from videop2r_data.schemas.sample import ProblemType, strip_answer_tag
 from videop2r_data.schemas.trace import segment_spans
+from videop2r_data.schemas.verdict import ROBUST
 from videop2r_data.validators import check_observation
 
 TEXTS = ("problem", "solution", "path", "data_type", "problem_type")

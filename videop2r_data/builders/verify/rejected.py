@@ -11,8 +11,8 @@ from videop2r_data.builders.verify.rules import Rules
 from videop2r_data.builders.verify.sft import rescore
 from videop2r_data.builders.verify.tally import Tally
 from videop2r_data.files.rows import Batch
-from videop2r_data.schemas.reasons import Outcome, Stage, TraceFault, reasons_of
 from videop2r_data.schemas.trace import segment_spans
+from videop2r_data.schemas.verdict import Outcome, Stage, TraceFault, reasons_of
 
 _FAULTS = {f.value for f in TraceFault}
 _STAGE_REASONS: dict[str, set[str]] = {

@@ -9,8 +9,8 @@ from pydantic import ValidationError
 
 from videop2r_data.builders.verify.report import Code, Findings
 from videop2r_data.files.release import Release
-from videop2r_data.schemas.policy import PAPER
 from videop2r_data.schemas.recipe import LengthSpec, VerifySpec
+from videop2r_data.schemas.verdict import PAPER
 
 
 @dataclass(frozen=True, slots=True)

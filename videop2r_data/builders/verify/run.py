@@ -26,8 +26,8 @@ from videop2r_data.builders.verify.work import Task
 from videop2r_data.errors import SourceError
 from videop2r_data.files.release import LOCK, Release, ReleaseFile, missing_parts, open_release
 from videop2r_data.files.rows import parquet_file
-from videop2r_data.schemas.reasons import Stage
 from videop2r_data.schemas.sample import safe_relative_path
+from videop2r_data.schemas.verdict import Stage
 
 SLICE_ROWS = 50_000
 """Rows of one task at most: small enough to share the work, large enough that skipped pages cost little."""

@@ -12,12 +12,9 @@ from videop2r_data.builders.verify.report import Code
 from videop2r_data.builders.verify.rules import Rules
 from videop2r_data.builders.verify.tally import Tally
 from videop2r_data.files.rows import Batch
-from videop2r_data.schemas.labels import LETTERS
-from videop2r_data.schemas.policy import Policy
-from videop2r_data.schemas.reasons import RejectReason, ScoreReason
-from videop2r_data.schemas.sample import ProblemType, Sample
+from videop2r_data.schemas.sample import LETTERS, ProblemType, Sample
 from videop2r_data.schemas.trace import SEGMENTS, segment_spans
-from videop2r_data.schemas.verdict import Check, Score
+from videop2r_data.schemas.verdict import Check, Policy, RejectReason, Score, ScoreReason
 from videop2r_data.validators import (
     check_observation,
     score,

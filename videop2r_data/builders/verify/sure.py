@@ -20,7 +20,7 @@ from videop2r_data.builders.verify.question import PLAIN_PATH
 from videop2r_data.builders.verify.rules import Rules
 from videop2r_data.builders.verify.texts import Mask, Texts, increasing_lists, joined, list_parts, mask
 from videop2r_data.schemas.sample import DataType, ProblemType
-from videop2r_data.validators.leak import MARKERS, SURE_LETTERS
+from videop2r_data.validators.checks import MARKERS, SURE_LETTERS
 
 MAX_BYTES = 2**28
 """A larger batch is not looked at as a whole: texts put together must stay far below what one array holds."""

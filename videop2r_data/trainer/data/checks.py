@@ -7,7 +7,7 @@ from typing import Any
 
 from videop2r_data.errors import ConfigError
 from videop2r_data.schemas.calls import Frames
-from videop2r_data.schemas.inputs import MediaSpec
+from videop2r_data.schemas.recipe import MediaSpec
 
 _HINT = "sample the frames with the media settings that the collator has"
 

@@ -22,9 +22,9 @@ from videop2r_data.errors import MediaError
 from videop2r_data.media import DecodePool
 from videop2r_data.media.sampling import MediaKind
 from videop2r_data.schemas.calls import Frames
-from videop2r_data.schemas.inputs import MediaSpec
-from videop2r_data.schemas.reasons import RejectReason
+from videop2r_data.schemas.recipe import MediaSpec
 from videop2r_data.schemas.sample import DataType
+from videop2r_data.schemas.verdict import RejectReason
 from videop2r_data.trainer.data.demo_stream import draw
 from videop2r_data.trainer.data.examples import Example, Skip
 

@@ -10,8 +10,8 @@ from typing import Any
 import orjson
 
 from videop2r_data.errors import ConfigError
-from videop2r_data.schemas.canonical import digest
-from videop2r_data.schemas.inputs import MediaSpec
+from videop2r_data.schemas.base import digest
+from videop2r_data.schemas.recipe import MediaSpec
 from videop2r_data.schemas.yaml_file import checked, parse_mapping, read_text
 from videop2r_data.trainer.evaluate.specs import PAPER_MEDIA, PAPER_SAMPLING, EvalRecipe
 

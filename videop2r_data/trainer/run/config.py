@@ -10,8 +10,8 @@ import orjson
 from pydantic import Field, model_validator
 
 from videop2r_data.schemas.base import Model
-from videop2r_data.schemas.inputs import Name
-from videop2r_data.schemas.policy import Policy
+from videop2r_data.schemas.recipe import Name
+from videop2r_data.schemas.verdict import Policy
 from videop2r_data.trainer.data.specs import DataSpec
 from videop2r_data.trainer.evaluate.specs import EvalSpec
 from videop2r_data.trainer.judging.specs import JudgingSpec

@@ -7,7 +7,7 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from videop2r_data.schemas.base import Model
-from videop2r_data.schemas.inputs import DemoSpec
+from videop2r_data.schemas.recipe import DemoSpec
 
 
 class TinyWorld(DemoSpec):

@@ -7,10 +7,10 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from videop2r_data.demo import iter_scenes, write_trace
+from videop2r_data.demo.question import NUMBER_WORDS
 from videop2r_data.demo.scene import COLOURS, SHAPES
-from videop2r_data.demo.wording import NUMBER_WORDS
 from videop2r_data.prompts import load_prompt, render_generate
-from videop2r_data.schemas.inputs import DemoSpec
+from videop2r_data.schemas.recipe import DemoSpec
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast

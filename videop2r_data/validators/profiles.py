@@ -1,0 +1,332 @@
+"""The two profiles of scoring, `robust` and `paper`, and the checks of reference answers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+
+from videop2r_data.schemas import Policy, ProblemType, Score, ScoreReason
+from videop2r_data.schemas.sample import strip_answer_tag
+from videop2r_data.validators.choice import read_choice, read_several
+from videop2r_data.validators.geometry import parse_box, parse_interval
+from videop2r_data.validators.metrics import (
+    MATCH,
+    MAX_TEXT_CHARS,
+    bad_reference,
+    binary,
+    bounded_rouge,
+    box_iou,
+    grade_text,
+    graded,
+    interval_iou,
+    pair,
+    plain_word_error_rate,
+    relative_accuracy,
+    relative_accuracy_smoothed,
+    rouge_tokens,
+    too_long,
+    word_error_rate,
+    zero,
+)
+from videop2r_data.validators.numbers import (
+    MAX_NUMBER_CHARS,
+    Quantity,
+    parse_quantity,
+    plain_float,
+    same_number,
+)
+from videop2r_data.validators.options import option_set, same_option
+from videop2r_data.validators.text import fold, marked_words, ocr_units
+from videop2r_data.validators.units import MULTIPLIERS, same_unit
+
+# Reference answers: how they are read, and what is wrong with one, said when the pool is loaded.
+
+
+_EVERY_SWITCH = Policy(number_words=True)
+"""How a reference is read: with every reading on, for it is trusted."""
+
+
+def check_reference(
+    problem_type: ProblemType | str, reference: str, options: Sequence[str] = ()
+) -> str | None:
+    """What is wrong with a reference, for the pool's report; None if it can be scored against.
+
+    >>> check_reference("multiple choice", "C", ["A. x", "B. y"])
+    "'C' names none of the options A, B"
+    """
+    reference = strip_answer_tag(reference)
+    if not reference:
+        return "the reference is empty"
+    if len(reference) > MAX_TEXT_CHARS:
+        return f"the reference has {len(reference)} characters, {MAX_TEXT_CHARS} at most"
+    return _FAULTS[ProblemType(problem_type)](reference, tuple(options))
+
+
+def _choice_fault(reference: str, options: tuple[str, ...]) -> str | None:
+    if reference_labels(reference, options) is None:
+        labels = ", ".join(option_set(options).labels)
+        return f"{reference[:60]!r} names none of the options {labels}"
+    return None
+
+
+def _number_fault(reference: str, options: tuple[str, ...]) -> str | None:
+    number = reference_number(reference)
+    if isinstance(number, ScoreReason):
+        return f"{reference[:60]!r} is not one number ({number.value})"
+    return None
+
+
+def _interval_fault(reference: str, options: tuple[str, ...]) -> str | None:
+    if isinstance(parse_interval(reference), ScoreReason):
+        return f"{reference[:60]!r} is no interval [start, end] in seconds with start < end"
+    return None
+
+
+def _box_fault(reference: str, options: tuple[str, ...]) -> str | None:
+    if isinstance(parse_box(reference), ScoreReason):
+        return f"{reference[:60]!r} is no box [x1, y1, x2, y2] with x1 < x2 and y1 < y2"
+    return None
+
+
+def _ocr_fault(reference: str, options: tuple[str, ...]) -> str | None:
+    return None if ocr_units(fold(reference)) else "the reference holds no text"
+
+
+def _text_fault(reference: str, options: tuple[str, ...]) -> str | None:
+    if not rouge_tokens(fold(reference), any_script=True):
+        return f"{reference[:60]!r} holds neither letters nor digits"
+    return None
+
+
+_FAULTS: dict[ProblemType, Callable[[str, tuple[str, ...]], str | None]] = {
+    ProblemType.MULTIPLE_CHOICE: _choice_fault,
+    ProblemType.NUMERICAL: _number_fault,
+    ProblemType.REGRESSION: _number_fault,
+    ProblemType.OCR: _ocr_fault,
+    ProblemType.FREE_FORM: _text_fault,
+    ProblemType.TEMPORAL_GROUNDING: _interval_fault,
+    ProblemType.SPATIAL_GROUNDING: _box_fault,
+}
+
+
+@lru_cache(maxsize=8192)
+def reference_labels(reference: str, options: tuple[str, ...]) -> frozenset[str] | None:
+    """The labels of a multiple-choice reference: one, or several if the question has several answers."""
+    return read_several(reference, option_set(options))
+
+
+@lru_cache(maxsize=8192)
+def reference_number(reference: str) -> Quantity | ScoreReason:
+    """The number of a reference, or why there is none."""
+    return parse_quantity(reference, _EVERY_SWITCH)
+
+
+# The profile `robust`: what a careful grader accepts, and nothing that one would refuse.
+
+
+_SHORT = 200
+QUOTES = "\"'“”‘’`* "
+
+
+def _choice(prediction: str, reference: str, options: tuple[str, ...], policy: Policy) -> Score:
+    right = reference_labels(reference, options)
+    if right is None:
+        return bad_reference(check_reference(ProblemType.MULTIPLE_CHOICE, reference, options) or "")
+    known = option_set(options)
+    named = read_choice(prediction, known, policy)
+    if len(right) > 1:
+        given = read_several(prediction, known, policy)
+        if given is not None:
+            return binary(given == right, prediction, reference)
+    elif named.label is not None:
+        return binary(same_option(named.label, min(right), known), prediction, reference)
+    return MATCH if _same_text(prediction, reference) else zero(named.reason, pair(prediction, reference))
+
+
+def _same_text(prediction: str, reference: str) -> bool:
+    """Whether an answer that the policy refuses to read is the very text of a readable reference."""
+    if len(prediction) > 2 * len(reference) + 100:
+        return False
+    return fold(prediction) == fold(reference)
+
+
+def _numbers(
+    prediction: str, reference: str, policy: Policy, judge: Callable[[Quantity, Quantity], float]
+) -> Score:
+    """Read both, compare units, and grade; percent and fraction are tried against each other if allowed."""
+    right = reference_number(reference)
+    if isinstance(right, ScoreReason):
+        return bad_reference(f"{reference[:60]!r} is not one number ({right.value})")
+    given = parse_quantity(prediction, policy)
+    if isinstance(given, ScoreReason):
+        return MATCH if _same_text(prediction, reference) else zero(given, pair(prediction, reference))
+    values = []
+    if _units_agree(given.unit, right.unit, policy):
+        values.append(judge(given, right))
+    if policy.percent_as_fraction and {given.unit, right.unit} == {"%", ""}:
+        values.append(judge(_without_percent(given), _without_percent(right)))
+    if not values:
+        return zero(ScoreReason.UNIT_MISMATCH, pair(prediction, reference))
+    return graded(max(values), prediction, reference)
+
+
+def _units_agree(given: str, right: str, policy: Policy) -> bool:
+    """Whether numbers with these units may be compared; a symbol that may multiply is never left out."""
+    if same_unit(given, right):
+        return True
+    if given in MULTIPLIERS or right in MULTIPLIERS:
+        return False
+    return right == "" or (given == "" and policy.missing_unit)
+
+
+def _without_percent(number: Quantity) -> Quantity:
+    if number.unit != "%":
+        return number
+    step = None if number.step is None else number.step / 100
+    return Quantity(number.value / 100, step, number.decimals + 2, "")
+
+
+def _numerical(prediction: str, reference: str, options: tuple[str, ...], policy: Policy) -> Score:
+    return _numbers(prediction, reference, policy, _equal)
+
+
+def _equal(given: Quantity, right: Quantity) -> float:
+    try:
+        return float(same_number(given, right))
+    except ArithmeticError:  # beyond what a float holds, against a root or fraction
+        return 0.0
+
+
+def _regression(prediction: str, reference: str, options: tuple[str, ...], policy: Policy) -> Score:
+    return _numbers(prediction, reference, policy, _relative)
+
+
+def _relative(given: Quantity, right: Quantity) -> float:
+    try:
+        return relative_accuracy(float(given.value), float(right.value))
+    except OverflowError:
+        return float(given.value == right.value)
+
+
+def _ocr(prediction: str, reference: str, options: tuple[str, ...], policy: Policy) -> Score:
+    return grade_text(prediction, reference, lambda t: _ocr_key(t, policy), word_error_rate)
+
+
+def _ocr_key(text: str, policy: Policy) -> str:
+    folded = fold(text)
+    bare = folded.strip(QUOTES) or folded
+    return bare.casefold() if policy.ignore_case else bare
+
+
+def _free_form(prediction: str, reference: str, options: tuple[str, ...], policy: Policy) -> Score:
+    right = fold(reference)
+    if not rouge_tokens(right, any_script=True):
+        return bad_reference(f"{reference[:60]!r} holds neither letters nor digits")
+    if too_long(prediction, reference):
+        return zero(ScoreReason.TOO_LONG, f"{len(prediction)} characters")
+    given = fold(prediction)
+    if not given.strip(QUOTES + ".,;:!?"):
+        return zero(ScoreReason.EMPTY_ANSWER)
+    edges = QUOTES + ".!。"
+    if right.casefold().strip(edges) == given.casefold().strip(edges):
+        return MATCH
+    if len(given) <= _SHORT and marked_words(right) == marked_words(given):
+        return MATCH  # ROUGE would give one equal word 2/3, for it has no pair of words
+    return graded(bounded_rouge(right, given, any_script=True), prediction, reference)
+
+
+def _temporal(prediction: str, reference: str, options: tuple[str, ...], policy: Policy) -> Score:
+    right, given = parse_interval(reference), parse_interval(prediction)
+    if isinstance(right, ScoreReason):
+        return bad_reference(f"{reference[:60]!r} is no interval [start, end] in seconds with start < end")
+    if isinstance(given, ScoreReason):
+        return zero(given, pair(prediction, reference))
+    return graded(interval_iou(given, right), prediction, reference)
+
+
+def _spatial(prediction: str, reference: str, options: tuple[str, ...], policy: Policy) -> Score:
+    right, given = parse_box(reference), parse_box(prediction)
+    if isinstance(right, ScoreReason):
+        return bad_reference(f"{reference[:60]!r} is no box [x1, y1, x2, y2] with x1 < x2 and y1 < y2")
+    if isinstance(given, ScoreReason):
+        return zero(given, pair(prediction, reference))
+    scaled = [coordinate * policy.box_scale for coordinate in given]
+    return graded(box_iou(scaled, right), prediction, reference)
+
+
+ROBUST_GRADES: dict[ProblemType, Callable[[str, str, tuple[str, ...], Policy], Score]] = {
+    ProblemType.MULTIPLE_CHOICE: _choice,
+    ProblemType.NUMERICAL: _numerical,
+    ProblemType.OCR: _ocr,
+    ProblemType.FREE_FORM: _free_form,
+    ProblemType.REGRESSION: _regression,
+    ProblemType.TEMPORAL_GROUNDING: _temporal,
+    ProblemType.SPATIAL_GROUNDING: _spatial,
+}
+
+
+# The profile `paper`: as the paper and its predecessor compute it, finite and total.
+#
+# Where they are undefined, the answer is unscorable: no answer to an unreadable reference (no number for
+# `float`, or empty) could ever be right. The predecessor pays 0 for every answer there, or crashes. `nan` is
+# no number; the predecessor pays 1 for it.
+
+
+def _paper_choice(prediction: str, reference: str, options: tuple[str, ...], policy: Policy) -> Score:
+    if not reference:
+        return bad_reference("the reference is empty")
+    if not prediction:
+        return zero(ScoreReason.EMPTY_ANSWER)
+    return binary(prediction == reference, prediction, reference)
+
+
+def _paper_numbers(prediction: str, reference: str) -> tuple[float, float] | Score:
+    right = plain_float(reference)
+    if right is None:
+        return bad_reference(f"{reference[:60]!r} is not one finite number")
+    if not prediction:
+        return zero(ScoreReason.EMPTY_ANSWER)
+    given = plain_float(prediction) if len(prediction) <= MAX_NUMBER_CHARS else None
+    if given is None:
+        return zero(ScoreReason.NOT_A_NUMBER, pair(prediction, reference))
+    return given, right
+
+
+def _paper_numerical(prediction: str, reference: str, options: tuple[str, ...], policy: Policy) -> Score:
+    read = _paper_numbers(prediction, reference)
+    if isinstance(read, Score):
+        return read
+    fractional = [any(c in text for c in ".,") for text in (prediction, reference)]
+    same = fractional[0] == fractional[1] and round(read[0], 2) == round(read[1], 2)
+    return binary(same, prediction, reference)
+
+
+def _paper_regression(prediction: str, reference: str, options: tuple[str, ...], policy: Policy) -> Score:
+    read = _paper_numbers(prediction, reference)
+    if isinstance(read, Score):
+        return read
+    return graded(relative_accuracy_smoothed(*read), prediction, reference)
+
+
+def _paper_ocr(prediction: str, reference: str, options: tuple[str, ...], policy: Policy) -> Score:
+    return grade_text(prediction, reference, str, plain_word_error_rate)
+
+
+def _paper_free_form(prediction: str, reference: str, options: tuple[str, ...], policy: Policy) -> Score:
+    if not reference:
+        return bad_reference("the reference is empty")
+    if too_long(prediction, reference):
+        return zero(ScoreReason.TOO_LONG, f"{len(prediction)} characters")
+    if not prediction:
+        return zero(ScoreReason.EMPTY_ANSWER)
+    return graded(bounded_rouge(reference, prediction, any_script=False), prediction, reference)
+
+
+PAPER_GRADES: dict[ProblemType, Callable[[str, str, tuple[str, ...], Policy], Score]] = ROBUST_GRADES | {
+    ProblemType.MULTIPLE_CHOICE: _paper_choice,
+    ProblemType.NUMERICAL: _paper_numerical,
+    ProblemType.OCR: _paper_ocr,
+    ProblemType.FREE_FORM: _paper_free_form,
+    ProblemType.REGRESSION: _paper_regression,
+}
+"""The paper has no grounding: there, both profiles are one."""
