@@ -21,7 +21,7 @@ import av.logging
 
 from tests.media.odd import make
 from tests.media.odd_check import EVERY_N, check
-from videop2r_data.media import sample_table
+from videop2r_data.media import packets as sample_table
 
 
 def main() -> int:

@@ -13,8 +13,9 @@ import pytest
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from videop2r_data.media import frames_digest, sample_media, wire
-from videop2r_data.media.passthrough import own_bytes
+from videop2r_data.media import frames_digest, sample_media
+from videop2r_data.media import worker as wire
+from videop2r_data.media.image import own_bytes
 from videop2r_data.schemas.calls import Frames
 from videop2r_data.schemas.recipe import MediaSpec
 

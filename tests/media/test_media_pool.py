@@ -20,7 +20,8 @@ from PIL import Image
 
 from tests.media.clips import write_clip
 from videop2r_data.errors import ConfigError, MediaError
-from videop2r_data.media import DecodePool, MediaProbe, probe_media, sample_media, wire
+from videop2r_data.media import DecodePool, MediaProbe, probe_media, sample_media
+from videop2r_data.media import worker as wire
 from videop2r_data.media.process import Decoder
 from videop2r_data.schemas.calls import Frames
 from videop2r_data.schemas.recipe import MediaLimits, MediaSpec

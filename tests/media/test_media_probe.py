@@ -90,8 +90,9 @@ def test_the_room_is_light() -> None:
 def test_a_look_opens_a_file_once_and_sees_what_a_second_look_would(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from videop2r_data.media import container, inorder
-    from videop2r_data.media.inorder import first_frame
+    from videop2r_data.media import container
+    from videop2r_data.media import decode as inorder
+    from videop2r_data.media.decode import first_frame
 
     folder = media_dir()
     made = [write_clip(tmp_path / "a.mp4", rotation=90), write_clip(tmp_path / "b.avi", codec="mpeg4")]

@@ -14,10 +14,10 @@ from tests.media.odd import make
 from tests.media.odd_check import check
 from tests.shared import media_dir
 from videop2r_data.errors import MediaError
-from videop2r_data.media import sample_media, sample_table, sampling
+from videop2r_data.media import packets as sample_table
+from videop2r_data.media import sample_media, sampling
 from videop2r_data.media.container import open_video
-from videop2r_data.media.packets import PacketIndex, read_index
-from videop2r_data.media.sample_table import read_table
+from videop2r_data.media.packets import PacketIndex, read_index, read_table
 from videop2r_data.schemas.recipe import MediaLimits, MediaSpec
 
 SPEC = MediaSpec(frames=8, max_pixels=1024, min_pixels=784)

@@ -155,7 +155,7 @@ def test_a_large_clip_is_read_twice_and_gives_the_same(
     again = sample(path)
     assert again.record == whole.record
     # One group of pictures alone is too large here: in order.
-    monkeypatch.setattr("videop2r_data.media.gop.KEEP_BYTES", 1000)
+    monkeypatch.setattr("videop2r_data.media.decode.KEEP_BYTES", 1000)
     slow = sample(path)
     assert slow.record.sampler == "pyav-scan/1"
     assert slow.record.frames_sha256 == whole.record.frames_sha256

@@ -1,24 +1,10 @@
 """Frames out of clips and pictures: sampled uniformly, within a pixel budget, in guarded processes.
 
-`DecodePool` is the way in for a build; `sample_media` and `probe_media` do one file in this process.
-Importing this room loads neither PyAV nor Pillow nor decord.
+Builds, the gallery and the trainer read media here. `DecodePool` samples many files in processes of their
+own; `sample_media` and `probe_media` do one file in the calling process. Nothing is loaded before its first
+use: neither PyAV nor Pillow nor decord.
 """
 
-from __future__ import annotations
+import lazy_loader
 
-from videop2r_data.files.media_roots import resolve_media
-from videop2r_data.media.geometry import smart_resize, uniform_indices
-from videop2r_data.media.pool import DecodePool
-from videop2r_data.media.probe import MediaProbe, probe_media
-from videop2r_data.media.sampling import frames_digest, sample_media
-
-__all__ = [
-    "DecodePool",
-    "MediaProbe",
-    "frames_digest",
-    "probe_media",
-    "resolve_media",
-    "sample_media",
-    "smart_resize",
-    "uniform_indices",
-]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

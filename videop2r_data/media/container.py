@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from videop2r_data.errors import MediaError
-from videop2r_data.media.framing import is_encrypted
-from videop2r_data.media.geometry import MAX_ASPECT
-from videop2r_data.media.layout import is_cut
+from videop2r_data.media.geometry import check_size
+from videop2r_data.media.layout import is_cut, is_encrypted
 from videop2r_data.schemas.recipe import MediaLimits
 from videop2r_data.schemas.verdict import RejectReason
 
@@ -124,25 +123,5 @@ def _check_header(container: InputContainer, stream: VideoStream, path: Path, li
         raise media_error(
             RejectReason.MEDIA_TOO_LARGE,
             f"lasts {container.duration / 1e6:.0f} s, limits.max_duration_s allows {limits.max_duration_s:g}",
-            path,
-        )
-
-
-def check_size(width: int, height: int, path: Path, limits: MediaLimits) -> None:
-    """Refuse pictures past the limits. A size of 0 means that the header does not say.
-
-    Raises:
-        MediaError: `media_too_large`.
-    """
-    if max(width, height) > limits.max_side:
-        raise media_error(
-            RejectReason.MEDIA_TOO_LARGE,
-            f"{width}x{height} pixels, limits.max_side allows {limits.max_side}",
-            path,
-        )
-    if min(width, height) > 0 and max(width, height) > MAX_ASPECT * min(width, height):
-        raise media_error(
-            RejectReason.MEDIA_TOO_LARGE,
-            f"{width}x{height} pixels: one side is more than {MAX_ASPECT} times the other",
             path,
         )

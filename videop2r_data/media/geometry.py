@@ -1,11 +1,26 @@
-"""Which frames, and how large: the two rules that decide what a model sees. Pure arithmetic."""
+"""Which frames of a clip, how large and which way up: what decides the pixels that a model sees."""
 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
 
 from videop2r_data.errors import MediaError
+from videop2r_data.schemas.calls import TimesKind
+from videop2r_data.schemas.recipe import MediaLimits, MediaSpec
 from videop2r_data.schemas.verdict import RejectReason
+
+if TYPE_CHECKING:
+    import numpy as np
+    from av.sidedata.sidedata import SideData
+    from av.video.frame import VideoFrame
+    from numpy.typing import NDArray
+
+
+# Which frames, and how large: the two rules that decide what a model sees. Pure arithmetic.
+
 
 MAX_ASPECT = 200
 """Longest side over shortest side, as Qwen2-VL's processor allows."""
@@ -115,3 +130,199 @@ def _shrink(height: int, width: int, factor: int, max_pixels: int) -> tuple[int,
         else:
             tall = max_pixels // wide // factor * factor
     return tall, wide
+
+
+def check_size(width: int, height: int, path: Path, limits: MediaLimits) -> None:
+    """Refuse pictures past the limits. A size of 0 means that the header does not say.
+
+    Raises:
+        MediaError: `media_too_large`.
+    """
+    if max(width, height) > limits.max_side:
+        raise MediaError(
+            f"{width}x{height} pixels, limits.max_side allows {limits.max_side}",
+            reason=RejectReason.MEDIA_TOO_LARGE,
+            where=str(path),
+        )
+    if min(width, height) > 0 and max(width, height) > MAX_ASPECT * min(width, height):
+        raise MediaError(
+            f"{width}x{height} pixels: one side is more than {MAX_ASPECT} times the other",
+            reason=RejectReason.MEDIA_TOO_LARGE,
+            where=str(path),
+        )
+
+
+# What every sampler gives back.
+
+
+@dataclass(frozen=True, slots=True)
+class Sampled:
+    """What a sampler took out of a clip.
+
+    Attributes:
+        array: uint8 [T, H, W, 3], RGB, upright.
+        indices: T, display order.
+        times_s: T, seconds from the first shown frame.
+        total: frames that the clip shows.
+        fps: average frames per second, or None.
+        duration_s: seconds from the first frame's start to the last one's end, or None.
+        width: of the source, upright, pixels.
+        height: of the source, upright, pixels.
+        sampler: name and version of the way that was taken.
+        times: where `times_s` come from; None for pictures.
+        missing: share of the clip that is not there or does not decode.
+    """
+
+    array: NDArray[np.uint8]
+    indices: tuple[int, ...]
+    times_s: tuple[float, ...]
+    total: int
+    fps: float | None
+    duration_s: float | None
+    width: int
+    height: int
+    sampler: str
+    times: TimesKind | None = None
+    missing: float = 0.0
+
+
+# From a clip's display matrix to the turn that makes it upright: what ffmpeg and ffplay do with it.
+#
+# The matrix can turn and mirror. The angle alone says nothing of a mirror: read as a turn, a picture mirrored
+# left to right would come out upside down.
+
+
+@dataclass(frozen=True, slots=True)
+class Orientation:
+    """How a stored picture becomes upright: mirrored left to right first, then turned.
+
+    Attributes:
+        turns: counter-clockwise quarter turns, 0 to 3.
+        mirrored: columns are reversed before.
+    """
+
+    turns: int = 0
+    mirrored: bool = False
+
+    @property
+    def swaps_sides(self) -> bool:
+        """Whether the upright picture is as wide as the stored one is high."""
+        return self.turns % 2 == 1
+
+
+def orientation_of(matrix: tuple[int, ...] | None) -> Orientation:
+    """The nearest quarter turn, and the mirror, of a display matrix.
+
+    Args:
+        matrix: its 9 numbers `a b u c d v x y w`; None: there is none.
+
+    >>> orientation_of((0, 65536, 0, -65536, 0, 0, 0, 0, 2**30))
+    Orientation(turns=3, mirrored=False)
+    >>> orientation_of((-65536, 0, 0, 0, 65536, 0, 0, 0, 2**30))
+    Orientation(turns=0, mirrored=True)
+    """
+    if matrix is None:
+        return Orientation()
+    a, b, c, d = matrix[0], matrix[1], matrix[3], matrix[4]
+    across, down = math.hypot(a, c), math.hypot(b, d)
+    if across == 0 or down == 0:
+        return Orientation()  # Not a picture plane: such a matrix says nothing.
+    clockwise = round(math.degrees(math.atan2(b / down, a / across)) / 90) % 4
+    if clockwise == 1:
+        return Orientation(1, True) if c > 0 else Orientation(3)
+    if clockwise == 3:
+        return Orientation(3, True) if c < 0 else Orientation(1)
+    left_right, up_down = clockwise == 2 and a < 0, d < 0
+    # Upside down is mirrored left to right and then turned by half.
+    return Orientation(2 if up_down else 0, left_right != up_down)
+
+
+def frame_orientation(frame: VideoFrame) -> Orientation:
+    """How a decoded frame becomes upright: PyAV does not turn it."""
+    import numpy as np
+    from av.sidedata.sidedata import Type
+
+    for at in range(len(frame.side_data)):
+        data = cast("SideData", frame.side_data[at])  # type: ignore[literal-required]
+        if data.type == Type.DISPLAYMATRIX:
+            numbers = np.frombuffer(memoryview(data), dtype=np.int32)
+            return orientation_of(tuple(numbers[:9].tolist()) if len(numbers) >= 9 else None)
+    return Orientation()
+
+
+# Decoded frames into RGB arrays: scaled, converted, upright.
+
+
+_PLANES = (2, 0, 1)
+"""Where R, G and B lie in a `gbrp` frame."""
+
+
+class Scaler:
+    """Turns decoded frames into one uint8 [T, H, W, 3] RGB array, whose size the first converted frame fixes.
+
+    Bicubic, in the exact variants of swscale: the same pixels with and without vector instructions. Planar
+    RGB is asked for: swscale then interpolates colour in full, in half the time that packed RGB takes.
+
+    Args:
+        spec: pixel budget, factor and limits.
+        count: T, frames to come.
+        path: for error messages.
+    """
+
+    def __init__(self, spec: MediaSpec, count: int, path: Path) -> None:
+        from av.video.reformatter import Interpolation, VideoReformatter
+
+        self._spec, self._path, self._count = spec, path, count
+        self._reformatter = VideoReformatter()
+        self._how = int(Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.BITEXACT)
+        self._array: NDArray[np.uint8] | None = None
+        self._upright = Orientation()
+        self.source: tuple[int, int] = (0, 0)
+        """Height and width of the source, upright."""
+
+    @property
+    def array(self) -> NDArray[np.uint8]:
+        """What was converted so far: uint8 [T, H, W, 3], RGB, upright."""
+        assert self._array is not None, "no frame was converted"
+        return self._array
+
+    def put(self, slot: int, frame: VideoFrame) -> None:
+        """Convert one frame into place `slot` of the array.
+
+        Raises:
+            MediaError: `media_too_large` for the first frame's size.
+        """
+        import numpy as np
+
+        if self._array is None:
+            self._array = self._allocate(frame)
+        # A view in the stored orientation: what is written to it stands upright in the array.
+        target = np.rot90(self._array[slot], -self._upright.turns)
+        if self._upright.mirrored:
+            target = target[:, ::-1]
+        height, width = target.shape[:2]
+        planar = self._reformatter.reformat(
+            frame, width=width, height=height, format="gbrp", interpolation=self._how, threads=1
+        )
+        for channel, at in enumerate(_PLANES):
+            plane = planar.planes[at]
+            rows = np.frombuffer(memoryview(plane), dtype=np.uint8)[: height * plane.line_size]
+            target[:, :, channel] = rows.reshape(height, plane.line_size)[:, :width]
+
+    def _allocate(self, frame: VideoFrame) -> NDArray[np.uint8]:
+        import numpy as np
+
+        check_size(frame.width, frame.height, self._path, self._spec.limits)
+        self._upright = frame_orientation(frame)
+        tall, wide = frame.height, frame.width
+        if self._upright.swaps_sides:
+            tall, wide = wide, tall
+        self.source = (tall, wide)
+        height, width = smart_resize(
+            tall,
+            wide,
+            factor=self._spec.factor,
+            min_pixels=self._spec.min_pixels,
+            max_pixels=self._spec.max_pixels,
+        )
+        return np.empty((self._count, height, width, 3), dtype=np.uint8)

@@ -1,8 +1,4 @@
-"""Whether the outermost layer of a container adds up: cut short, or with a hole in it. No decoder involved.
-
-A demuxer that meets garbage looks for the next thing it knows and goes on without a word. The sizes that
-containers state of their parts tell how many bytes were passed over, or are not there. Read-only and bounded.
-"""
+"""What a container's bytes say before a decoder opens it: its boxes, a cut end, encryption."""
 
 from __future__ import annotations
 
@@ -11,6 +7,13 @@ import struct
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+
+# Whether the outermost layer of a container adds up: cut short, or with a hole in it. No decoder involved.
+#
+# A demuxer that meets garbage looks for the next thing it knows and goes on without a word. The sizes that
+# containers state of their parts tell how many bytes were passed over, or are not there. Read-only and
+# bounded.
+
 
 _MAX_PARTS = 5_000_000
 _SEARCH = 1 << 12
@@ -328,3 +331,32 @@ class _Matroska:
             return found is not None and (found[1] is None or found[2] + found[1] <= self._reader.size)
 
         return self._reader.find(fits, b"\x1f\x43\xb6\x75", at, end)
+
+
+# What the container's own bytes say of encryption. Read-only, bounded, no decoder involved.
+
+
+_EBML = b"\x1a\x45\xdf\xa3"
+_CLUSTER_ID = b"\x1f\x43\xb6\x75"
+_CONTENT_ENCODINGS = b"\x6d\x80"
+_CONTENT_ENCRYPTION = b"\x50\x35"
+_HEAD = 1 << 20
+_TS_PACKET = 188
+
+
+def is_encrypted(path: Path) -> bool:
+    """Whether a Matroska header announces encrypted tracks, or most MPEG-TS packets are scrambled.
+
+    Common encryption in mp4 is seen in the packets (`packets.read_index`), not here.
+    """
+    with path.open("rb") as file:
+        head = file.read(_HEAD)
+    if head[:4] == _EBML:
+        tracks = head[: head.find(_CLUSTER_ID)] if _CLUSTER_ID in head else head
+        at = tracks.find(_CONTENT_ENCODINGS)
+        return at >= 0 and _CONTENT_ENCRYPTION in tracks[at : at + 64]
+    if head[:1] == b"\x47" and head[_TS_PACKET : _TS_PACKET + 1] == b"\x47":
+        flags = [head[i + 3] for i in range(0, len(head) - 4, _TS_PACKET) if head[i] == 0x47]
+        scrambled = sum(1 for flag in flags if flag & 0x80)
+        return 2 * scrambled > len(flags)
+    return False

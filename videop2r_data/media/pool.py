@@ -12,10 +12,9 @@ from typing import Any, Self
 from pydantic import ValidationError
 
 from videop2r_data.errors import MediaError
-from videop2r_data.media.probe import MediaProbe
 from videop2r_data.media.process import Decoder, DecoderDiedError, DisplacedError
-from videop2r_data.media.sampling import MediaKind, Want
-from videop2r_data.media.wire import WireError, frames_of
+from videop2r_data.media.sampling import MediaKind, MediaProbe, Want
+from videop2r_data.media.worker import WireError, frames_of
 from videop2r_data.schemas.calls import Frames
 from videop2r_data.schemas.recipe import MediaSpec
 from videop2r_data.schemas.verdict import RejectReason
@@ -63,7 +62,7 @@ class DecodePool:
         if self._all:
             return
         if self.spec.decoder == "decord":
-            from videop2r_data.media.decord_video import require_decord
+            from videop2r_data.media.video import require_decord
 
             require_decord()
         self._all = [Decoder(self.spec, self._recycle_after) for _ in range(self.workers)]

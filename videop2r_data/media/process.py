@@ -15,7 +15,7 @@ from typing import Any
 
 import videop2r_data
 from videop2r_data.errors import ConfigError
-from videop2r_data.media import wire
+from videop2r_data.media.worker import PREFIX, WireError, budget, header_length, pack, parse_header
 from videop2r_data.schemas.recipe import MediaSpec
 
 _START_S = 120.0
@@ -125,7 +125,7 @@ class Decoder:
                 return
             try:
                 await self._start()
-            except (TimeoutError, DecoderDiedError, DisplacedError, wire.WireError) as error:
+            except (TimeoutError, DecoderDiedError, DisplacedError, WireError) as error:
                 if isinstance(error, DecoderDiedError) and error.killed and tries < _STARTS:
                     continue  # by somebody else, as a decoder in the middle of a file may be
                 raise ConfigError(
@@ -154,7 +154,7 @@ class Decoder:
                 self._write(self._process, hello)
                 header, _ = await self._read(self._process)
             if header.get("ready") is not True:
-                raise wire.WireError("it answers nonsense")
+                raise WireError("it answers nonsense")
         except BaseException:
             self.kill()
             raise
@@ -220,15 +220,15 @@ class Decoder:
     def _write(self, process: Process, message: dict[str, Any]) -> None:
         assert process.stdin is not None
         with contextlib.suppress(ConnectionError, RuntimeError):  # it has ended: told when its answer is read
-            process.stdin.writelines(wire.pack(message))
+            process.stdin.writelines(pack(message))
 
     async def _read(self, process: Process) -> tuple[dict[str, Any], list[bytes]]:
         assert process.stdout is not None
-        limit = wire.budget(self._spec)
+        limit = budget(self._spec)
         try:
-            length = wire.header_length(await process.stdout.readexactly(wire.PREFIX.size))
+            length = header_length(await process.stdout.readexactly(PREFIX.size))
             data = await process.stdout.readexactly(length)
-            header, lengths = wire.parse_header(data, max_blobs=self._spec.frames, max_bytes=limit)
+            header, lengths = parse_header(data, max_blobs=self._spec.frames, max_bytes=limit)
             return header, [await process.stdout.readexactly(n) for n in lengths]
         except (asyncio.IncompleteReadError, ConnectionError):
             if self._process is not process:

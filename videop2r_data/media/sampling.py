@@ -1,4 +1,4 @@
-"""One file in, sampled frames and their record out; in this process. `DecodePool` does it in guarded ones."""
+"""One file in this process: its sampled frames and their record, or what it is without its pixels."""
 
 from __future__ import annotations
 
@@ -9,19 +9,27 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from pydantic import Field
+
 from videop2r_data.errors import MediaError
 from videop2r_data.files.media_roots import file_size
-from videop2r_data.media.encode import encode_frames, mime_of
-from videop2r_data.media.passthrough import own_bytes
-from videop2r_data.schemas.calls import Frames, MediaRecord
-from videop2r_data.schemas.recipe import MediaSpec
+from videop2r_data.media.image import encode_frames, mime_of, own_bytes
+from videop2r_data.media.layout import is_cut
+from videop2r_data.schemas.base import Model
+from videop2r_data.schemas.calls import Frames, MediaRecord, TimesKind
+from videop2r_data.schemas.recipe import MediaLimits, MediaSpec
 from videop2r_data.schemas.verdict import RejectReason
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from videop2r_data.media.sampled import Sampled
+    from videop2r_data.media.geometry import Sampled
+    from videop2r_data.media.packets import PacketIndex
+
+
+# One file in, sampled frames and their record out; in this process. `DecodePool` does it in guarded ones.
+
 
 LARGE_FILE = 64 * 2**20
 """Bytes from which on a file is hashed in a thread of its own: a second per GB, off the way of its frames."""
@@ -136,9 +144,161 @@ def _sample(path: Path, data_type: MediaKind, spec: MediaSpec) -> Sampled:
 
         return sample_image(path, spec)
     if spec.decoder == "decord":
-        from videop2r_data.media.decord_video import sample_decord
+        from videop2r_data.media.video import sample_decord
 
         return sample_decord(path, spec)
     from videop2r_data.media.video import sample_video
 
     return sample_video(path, spec)
+
+
+# Looking at a media file before anything is spent on it.
+
+
+_TIMES_WORDS = {
+    "repaired": "its timestamps jump, repeat or are missing in places: frame times are repaired",
+    "assumed": "it has no timestamps that can be used: frame times are counted from a frame rate",
+}
+
+
+class MediaProbe(Model):
+    """What a media file is, without its pixels."""
+
+    container: str
+    """Demuxer or picture format, e.g. `mov,mp4,m4a,3gp,3g2,mj2` or `JPEG`."""
+    codec: str
+    """Video codec, or the picture's pixel mode."""
+    width: int = Field(ge=1)
+    """Pixels, upright (rotation and EXIF applied)."""
+    height: int = Field(ge=1)
+    fps: float | None = None
+    """Average over the timestamps; None for pictures."""
+    frames: int = Field(ge=1)
+    """Frames that are shown; 1 for a picture."""
+    frames_counted: bool
+    """True: decoded or certain; False: counted from packets, which can differ in damaged or unusual files."""
+    duration_s: float | None = None
+    file_bytes: int = Field(ge=1)
+    rotation: int = 0
+    """Degrees counter-clockwise that make the stored picture upright: 0, 90, 180 or 270."""
+    times: TimesKind | None = None
+    """Where frame times come from; None for pictures."""
+    missing: float = Field(default=0.0, ge=0.0, le=1.0)
+    """Share of the clip that its container promises and lacks; with `deep`: or that does not decode."""
+    warnings: list[str] = Field(default_factory=list)
+
+
+def probe_media(path: Path, data_type: MediaKind, limits: MediaLimits, *, deep: bool = False) -> MediaProbe:
+    """Look at one file: header, every packet, and the first frame; with `deep` every frame.
+
+    Args:
+        path: the file, from `resolve_media`.
+        data_type: `video` or `image`.
+        limits: what a file may cost.
+        deep: decode everything. Finds damage inside a complete file, at about 100 times the work.
+
+    Raises:
+        MediaError: as `sample_media`. Without `deep` a clip whose damage lies inside packets passes.
+    """
+    size = file_size(path, limits)
+    try:
+        if data_type == "image":
+            return _probe_image(path, limits, size, deep=deep)
+        return _probe_video(path, limits, size, deep=deep)
+    except MemoryError:
+        raise MediaError(
+            "needs more memory than there is", reason=RejectReason.DECODE_MEMORY, where=str(path)
+        ) from None
+    except OSError as error:
+        raise MediaError(
+            f"cannot be read: {error}", reason=RejectReason.MEDIA_UNREADABLE, where=str(path)
+        ) from None
+
+
+def _probe_image(path: Path, limits: MediaLimits, size: int, *, deep: bool) -> MediaProbe:
+    from videop2r_data.media.image import load_image, open_image
+
+    del deep  # A picture is always decoded: a truncated one looks whole until then.
+    height, width = load_image(path, limits).shape[:2]
+    with open_image(path, limits) as picture:
+        frames = int(getattr(picture, "n_frames", 1))
+        warnings = [f"animated: only the first of {frames} frames is used"] if frames > 1 else []
+        turned = {3: 180, 6: 270, 8: 90}.get(picture.getexif().get(0x0112, 1), 0)
+        return MediaProbe(
+            container=picture.format or "?",
+            codec=picture.mode,
+            width=width,
+            height=height,
+            frames=1,
+            frames_counted=True,
+            file_bytes=size,
+            rotation=turned,
+            warnings=warnings,
+        )
+
+
+def _probe_video(path: Path, limits: MediaLimits, size: int, *, deep: bool) -> MediaProbe:
+    from videop2r_data.media.container import open_video
+    from videop2r_data.media.decode import (
+        check_damage,
+        decode_in_order,
+        first_frame,
+        first_frame_of,
+        shown_order,
+    )
+    from videop2r_data.media.packets import read_index, read_table
+    from videop2r_data.media.timing import timing
+    from videop2r_data.media.video import check_complete
+
+    spec = MediaSpec(limits=limits)
+    with open_video(path, limits) as (container, stream):
+        index = read_table(container, stream, path, limits) or read_index(container, stream, path, limits)
+        missing = check_complete(container, stream, index, path, limits)
+        name, codec = container.format.name, stream.codec_context.codec.name
+        trusted = shown_order(index, codec) is not None
+        odd = [] if stream.frames in (0, len(index.pts)) else [_promise(stream.frames, len(index.pts))]
+        # opening a file costs as much as all the rest: its packets are decoded while it is open
+        first = first_frame_of(index.packets or [], stream.codec_context, path, spec)
+    shown = index.shown_pts()
+    if deep:
+        scan = decode_in_order(path, spec, [])
+        check_damage(scan, path, limits)
+        if scan.bad:
+            odd.append(f"{scan.bad} of {scan.packets} packets are damaged")
+        shown, missing = [scan.pts[at] for at in scan.order()], max(missing, scan.damaged)
+    height, width, upright = first or first_frame(path, spec)
+    made = timing(shown, (), index.clock, index.last_duration)
+    odd += _warnings(index, path, trusted=trusted, missing=missing, kind=made.kind)
+    if upright.mirrored:
+        odd.append("its display matrix mirrors the picture: it is shown so")
+    return MediaProbe(
+        container=name,
+        codec=codec,
+        width=width,
+        height=height,
+        fps=made.fps,
+        frames=max(1, len(shown)),
+        frames_counted=deep or trusted,
+        duration_s=made.duration_s,
+        file_bytes=size,
+        rotation=90 * upright.turns,
+        times=made.kind,
+        missing=missing,
+        warnings=odd,
+    )
+
+
+def _warnings(index: PacketIndex, path: Path, *, trusted: bool, missing: float, kind: TimesKind) -> list[str]:
+    told = {
+        "its packet list cannot be trusted for seeking: it is decoded in order": not trusted,
+        "its parameter sets change in mid-stream": index.changed,
+        f"reading breaks off: {index.error}": bool(index.error),
+        "the file ends before its container does": is_cut(path),
+        f"{100 * missing:.2g} % of it are missing or damaged": missing > 0,
+        _TIMES_WORDS.get(kind, ""): kind != "exact",
+    }
+    return [words for words, true in told.items() if true]
+
+
+def _promise(promised: int, found: int) -> str:
+    return f"its header promises {promised} frames, {found} packets are there"

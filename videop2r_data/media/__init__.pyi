@@ -1,0 +1,10 @@
+from .geometry import smart_resize as smart_resize
+from .geometry import uniform_indices as uniform_indices
+from .paths import resolve_media as resolve_media
+from .pool import DecodePool as DecodePool
+from .sampling import MediaKind as MediaKind
+from .sampling import MediaProbe as MediaProbe
+from .sampling import frames_digest as frames_digest
+from .sampling import probe_media as probe_media
+from .sampling import sample_media as sample_media
+from .video import require_decord as require_decord
