@@ -14,11 +14,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from videop2r_data.backends import allowance, money
-from videop2r_data.backends.allowance import FILE
+from videop2r_data.backends import money
+from videop2r_data.backends import spending as allowance
 from videop2r_data.backends.journal import Journal
-from videop2r_data.backends.locks import FileLock
 from videop2r_data.backends.money import Money
+from videop2r_data.backends.segments import FileLock
+from videop2r_data.backends.spending import FILE
 from videop2r_data.errors import BudgetError, JournalError
 from videop2r_data.schemas import digest
 

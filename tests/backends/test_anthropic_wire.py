@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from videop2r_data.backends.anthropic_wire import (
+from videop2r_data.backends.anthropic.wire import (
     message_params,
     result_error,
     retry_after_s,

@@ -9,18 +9,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from videop2r_data.backends import batch_events
-from videop2r_data.backends.batch_events import (
+from videop2r_data.backends import batch_log as batch_events
+from videop2r_data.backends.batch_log import (
     Event,
     abandoned,
     fold,
     open_keys,
+    request_bytes,
+    split,
     submitted,
     submitting,
     writer_alive,
     writer_id,
 )
-from videop2r_data.backends.batch_progress import request_bytes, split
 from videop2r_data.backends.batches import BatchRunner
 from videop2r_data.errors import JournalError, TransientError
 from videop2r_data.schemas.calls import BatchInfo, BatchResult, Completion, Message, Request

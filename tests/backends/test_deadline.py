@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from videop2r_data.backends.deadline import Deadlines
+from videop2r_data.backends.openai.client import Deadlines
 
 
 def test_late_calls_end_and_quick_ones_do_not() -> None:

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from videop2r_data.backends.factory import make_backend
+from videop2r_data.backends.kinds import make_backend
 from videop2r_data.errors import ConfigError, MissingExtraError
 from videop2r_data.schemas.calls import Backend, Completion, Frames, Request
 from videop2r_data.schemas.recipe import BackendSpec, MediaSpec
@@ -59,8 +59,8 @@ def test_a_missing_library_is_named_with_its_extra(kind: str) -> None:
 
 def test_nothing_heavy_is_imported_with_the_room() -> None:
     code = (
-        "import sys, videop2r_data.backends.factory, videop2r_data.backends.vllm_engine,"
-        " videop2r_data.backends.transformers_local, videop2r_data.backends.limiter;"
+        "import sys, videop2r_data.backends.kinds, videop2r_data.backends.local.vllm,"
+        " videop2r_data.backends.local.transformers, videop2r_data.backends.limiter;"
         "heavy = ('torch', 'vllm', 'transformers', 'aiohttp', 'anthropic', 'av', 'PIL');"
         "print([name for name in heavy if name in sys.modules])"
     )

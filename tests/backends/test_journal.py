@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from videop2r_data.backends import segments
 from videop2r_data.backends.journal import Journal
-from videop2r_data.backends.locks import try_lock
+from videop2r_data.backends.segments import try_lock
 from videop2r_data.errors import JournalError
 from videop2r_data.schemas import digest
 

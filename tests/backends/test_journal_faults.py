@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from videop2r_data.backends.journal import Journal
-from videop2r_data.backends.locks import is_held
+from videop2r_data.backends.segments import is_held
 from videop2r_data.errors import JournalError, MediaError
 from videop2r_data.schemas import digest
 

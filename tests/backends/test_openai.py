@@ -11,11 +11,18 @@ from hypothesis import strategies as st
 from multidict import CIMultiDict
 
 from tests.backends.calls import clip_frames, image_frames, request
+from videop2r_data.backends.chat_input import video_metadata
 from videop2r_data.backends.limiter import RateLimits
-from videop2r_data.backends.openai import OpenAIBackend
-from videop2r_data.backends.openai_headers import parse_span_s, rate_limits, retry_after_s
-from videop2r_data.backends.openai_wire import FrameCache, parse_completion, request_body, server_message
-from videop2r_data.backends.video_metadata import video_metadata
+from videop2r_data.backends.openai.client import OpenAIBackend
+from videop2r_data.backends.openai.wire import (
+    FrameCache,
+    parse_completion,
+    parse_span_s,
+    rate_limits,
+    request_body,
+    retry_after_s,
+    server_message,
+)
 from videop2r_data.errors import ConfigError, TransientError
 from videop2r_data.schemas.calls import Completion, SamplingParams, Usage
 from videop2r_data.schemas.recipe import BackendSpec

@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.backends.calls import clip_frames, image_frames, request
-from videop2r_data.backends.pricing import (
+from videop2r_data.backends.money import (
     cost_usd,
     likely_tokens,
     max_input_tokens,

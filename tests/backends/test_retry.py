@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from videop2r_data.backends.caller import backoff_s, call_with_retries
 from videop2r_data.backends.limiter import AdaptiveLimiter
-from videop2r_data.backends.retry import backoff_s, call_with_retries
 from videop2r_data.errors import AuthError, BudgetError, P2RError, RefusedError, TransientError
 
 

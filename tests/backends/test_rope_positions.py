@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from videop2r_data.backends.rope_positions import number_behind_clips
+from videop2r_data.backends.chat_input import number_behind_clips
 
 torch = pytest.importorskip("torch")
 TEXT, IMAGE, VIDEO = 0, 1, 2

@@ -11,9 +11,8 @@ import pytest
 
 from tests.fakes.anthropic_server import FakeAnthropic, Status
 from tests.fakes.openai_server import FakeServer
-from videop2r_data.backends.advice import UNKNOWN, what_to_change
-from videop2r_data.backends.factory import make_backend
-from videop2r_data.backends.served import ListsModels, ServedModel, parse_models
+from videop2r_data.backends.breaker import UNKNOWN, what_to_change
+from videop2r_data.backends.kinds import ListsModels, ServedModel, make_backend, parse_models
 from videop2r_data.errors import AuthError, TransientError
 from videop2r_data.schemas.recipe import BackendSpec, MediaSpec
 

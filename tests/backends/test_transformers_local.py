@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from tests.backends.calls import clip_frames, image_frames, request
-from videop2r_data.backends.pricing import media_tokens
-from videop2r_data.backends.transformers_local import TransformersBackend
+from videop2r_data.backends.local.transformers import TransformersBackend
+from videop2r_data.backends.money import media_tokens
 from videop2r_data.errors import BackendError, ConfigError, TransientError
 from videop2r_data.schemas.calls import Completion, Frames, Request, SamplingParams
 from videop2r_data.schemas.recipe import BackendSpec

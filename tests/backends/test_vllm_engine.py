@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from tests.backends.calls import clip_frames, image_frames, request
-from videop2r_data.backends.pricing import media_tokens
-from videop2r_data.backends.vllm_engine import VllmBackend
+from videop2r_data.backends.local.vllm import VllmBackend
+from videop2r_data.backends.money import media_tokens
 from videop2r_data.errors import BackendError, ConfigError, RefusedError, TransientError
 from videop2r_data.schemas.calls import Frames
 from videop2r_data.schemas.recipe import BackendSpec

@@ -13,8 +13,8 @@ import os
 import signal
 from pathlib import Path
 
-from videop2r_data.backends.anthropic_batches import AnthropicBatches
-from videop2r_data.backends.batch_events import Event
+from videop2r_data.backends.anthropic.client import AnthropicBatches
+from videop2r_data.backends.batch_log import Event
 from videop2r_data.backends.batches import BatchRunner
 from videop2r_data.schemas.calls import BatchResult, Message, Request, SamplingParams
 from videop2r_data.schemas.recipe import BackendSpec

@@ -13,9 +13,8 @@ import pytest
 
 from tests.fakes.anthropic_server import Cut, CutStream, FakeAnthropic, Slow, Status
 from tests.fakes.anthropic_worker import JsonlLog, make_requests
-from videop2r_data.backends.anthropic_batches import AnthropicBatches
-from videop2r_data.backends.batch_events import BatchGoneError, NotAcceptedError
-from videop2r_data.backends.batch_progress import BatchProgress
+from videop2r_data.backends.anthropic.client import AnthropicBatches
+from videop2r_data.backends.batch_log import BatchGoneError, BatchProgress, NotAcceptedError
 from videop2r_data.backends.batches import BatchRunner
 from videop2r_data.errors import AuthError, RefusedError, TransientError
 from videop2r_data.schemas.calls import BatchResult, Message, Request, Usage

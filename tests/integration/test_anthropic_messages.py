@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from tests.fakes.anthropic_server import Cut, FakeAnthropic, Fault, Garbage, Slow, Status
-from videop2r_data.backends.anthropic import AnthropicBackend
+from videop2r_data.backends.anthropic.client import AnthropicBackend
 from videop2r_data.errors import AuthError, BackendError, ConfigError, RefusedError, TransientError
 from videop2r_data.schemas.calls import (
     Backend,

@@ -13,7 +13,7 @@ from tests.fakes.anthropic_server import Cut, FakeAnthropic
 from tests.fakes.openai_server import FakeServer
 from tests.integration.test_build import Silent, question, rows_of, without_url, write_pool
 from videop2r_data.backends import batch_caller
-from videop2r_data.backends.batch_events import BatchGoneError
+from videop2r_data.backends.batch_log import BatchGoneError
 from videop2r_data.builders.abandon import abandon_batch
 from videop2r_data.builders.build import BuildReport, build
 from videop2r_data.builders.estimate import estimate

@@ -16,8 +16,8 @@ import pytest
 
 from tests.vllm_rows import Call, calls_of, make_recipe, write_pool
 from tests.vllm_server import ENGINE, make_model, serve
-from videop2r_data.backends.factory import make_backend
-from videop2r_data.backends.video_metadata import video_metadata
+from videop2r_data.backends.chat_input import video_metadata
+from videop2r_data.backends.kinds import make_backend
 from videop2r_data.schemas.calls import Completion
 from videop2r_data.schemas.recipe import BackendSpec, Recipe
 from videop2r_data.schemas.sample import DataType

@@ -12,8 +12,7 @@ from videop2r_data.backends.batches import BatchRunner
 from videop2r_data.backends.breaker import Breaker
 from videop2r_data.backends.caller import Answer, Loader, keep, read_answer, valid
 from videop2r_data.backends.journal import Journal
-from videop2r_data.backends.money import Money
-from videop2r_data.backends.pricing import reserve_usd
+from videop2r_data.backends.money import Money, reserve_usd
 from videop2r_data.backends.spending import NANO
 from videop2r_data.errors import BackendError, BudgetError, StoppedError, TransientError
 from videop2r_data.schemas.calls import BatchBackend, BatchResult, Request

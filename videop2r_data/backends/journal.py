@@ -33,10 +33,8 @@ from typing import Any, Literal, NamedTuple, Self
 
 import orjson
 
-from videop2r_data.backends.allowance import Allowance
-from videop2r_data.backends.locks import is_held
-from videop2r_data.backends.segments import Segment, Writer
-from videop2r_data.backends.spending import Spending
+from videop2r_data.backends.segments import Segment, Writer, is_held
+from videop2r_data.backends.spending import Allowance, Spending
 from videop2r_data.errors import JournalError, P2RError
 
 Kind = Literal["call", "refused", "media", "sent", "void", "batch", "retry"]

@@ -1,8 +1,25 @@
-"""What a build has cost so far: exact for finished calls, an upper bound for those that were lost."""
+"""What the records of a journal add up to in money, and how much of the rest each process may spend."""
 
 from __future__ import annotations
 
+import time
+import zlib
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, NamedTuple
+
+import orjson
+
+from videop2r_data.backends.segments import FileLock, is_held
+from videop2r_data.errors import JournalError
+
+if TYPE_CHECKING:
+    from videop2r_data.backends.journal import Journal
+
+
+# What a build has cost so far: exact for finished calls, an upper bound for those that were lost.
+
 
 NANO = 1_000_000_000
 
@@ -82,3 +99,178 @@ class Spending:
     def total_nusd(self) -> int:
         """What may have been spent: finished calls, and lost ones at their upper bound."""
         return self.finished_nusd + self.open_nusd
+
+
+# How several processes that write one journal keep one limit of money, without asking at every call.
+#
+# Each process takes an allowance out of what is left, spends it, and takes the next. The allowances of the
+# living lie in the file `allowances` of the journal's folder, read and written under its lock:
+#
+#     total spent <= what the segments of ended processes hold + the allowances of the living <= the limit
+#
+# A process that has ended, however it ended, no longer holds the lock of its segment. Its allowance is then
+# replaced by what its segment says, so that nothing it did not spend stays reserved.
+#
+# The file has two places that are written in turn, each with a number and a checksum: what a process that is
+# killed in the middle of writing leaves behind is not valid, and the place before it counts.
+
+
+FILE = "allowances"
+LOCK_S = 30.0
+"""Seconds to wait for the file; others hold it for milliseconds."""
+CALLS_AHEAD = 64
+"""An allowance holds about so many calls at most, and never more than a quarter of what is left."""
+_PLACE_BYTES = 1 << 20
+_HEAD_BYTES = 39
+
+
+class Held(NamedTuple):
+    """What one living process holds."""
+
+    allowed: int
+    """Its records may add up to this."""
+    lost: int
+    """The part of it for calls that nobody waits for any more."""
+
+
+class Refusal(NamedTuple):
+    """Why nothing more can be taken."""
+
+    taken_nusd: int
+    """Spent, committed, or in the allowances of others."""
+    elsewhere_nusd: int
+    """The part of it that other processes hold, for calls under way and ahead: some of it may come back."""
+
+
+class Allowance:
+    """The allowance of one journal's writer.
+
+    Amounts are billionths of a dollar, counted over all records of the segment that it writes.
+
+    Args:
+        journal: knows what was spent; only one that writes takes an allowance.
+    """
+
+    def __init__(self, journal: Journal) -> None:
+        self._journal = journal
+        self._allowed: int | None = None
+        """None: nothing was taken yet."""
+        self._lost = 0
+        """Of it, what calls of processes hold that went on with this segment before, and were killed."""
+
+    def take(self, nusd: int, limit: int | None) -> Refusal | None:
+        """Make sure that this process may commit so much more; None: it may.
+
+        Raises:
+            JournalError: the file of allowances cannot be used.
+        """
+        journal = self._journal
+        own = journal.own_nusd
+        if self._allowed is not None and own + nusd <= self._allowed:
+            return None
+        journal.refresh()  # most of the reading is done before others have to wait
+        with self._open() as held:
+            journal.refresh()
+            others, spent, finished = _living(held, journal)
+            taken = journal.spending.total_nusd - spent + others
+            left = None if limit is None else limit - taken
+            if left is not None and nusd > left:
+                self._note(held, own)
+                return Refusal(taken, others - finished)
+            ahead = nusd * CALLS_AHEAD
+            if left is not None:
+                ahead = min(ahead, (left - nusd) // (4 * len(held) + 4))
+            self._note(held, own + nusd + ahead)
+        return None
+
+    def _note(self, held: dict[str, Held], allowed: int) -> None:
+        journal = self._journal
+        if self._allowed is None:
+            _, self._lost = journal.spent_by(journal.segment)
+        self._allowed = allowed
+        held[journal.segment] = Held(allowed, self._lost)
+
+    def give_back(self) -> None:
+        """Keep nothing that is not committed; who is short of money finds it."""
+        journal = self._journal
+        if not journal.segment or self._allowed is None or self._allowed <= journal.own_nusd:
+            return
+        with suppress(JournalError), self._open() as held:  # else others find out when this process ends
+            self._note(held, journal.own_nusd)
+
+    def begin(self) -> None:
+        """Drop what a process left that was killed, and whose segment this one goes on with."""
+        journal = self._journal
+        if self._allowed is None and journal.segment and (journal.folder / FILE).exists():
+            with self._open() as held:
+                held.pop(journal.segment, None)
+
+    @contextmanager
+    def _open(self) -> Iterator[dict[str, Held]]:
+        """Segment -> allowance; written back when the block ends."""
+        lock = self._lock()
+        try:
+            number, held = max(_read(lock, 0), _read(lock, 1), key=lambda place: place[0])
+            yield held
+            body = orjson.dumps({name: list(one) for name, one in held.items()})
+            head = b"%020d %08d %08x\n" % (number + 1, len(body), zlib.crc32(body, number + 1))
+            lock.write(head + body, (number + 1) % 2 * _PLACE_BYTES)
+        except OSError as error:
+            raise self._unusable(error) from None
+        finally:
+            lock.release()
+
+    def _lock(self) -> FileLock:
+        deadline, pause = time.monotonic() + LOCK_S, 0.0005
+        while True:
+            try:
+                lock = FileLock.take(self._journal.folder / FILE)
+            except OSError as error:
+                raise self._unusable(error) from None
+            if lock is not None:
+                return lock
+            if time.monotonic() > deadline:
+                raise self._unusable(f"another process has held it for {LOCK_S:.0f} s")
+            time.sleep(pause)
+            pause = min(2 * pause, 0.05)
+
+    def _unusable(self, why: object) -> JournalError:
+        return JournalError(
+            f"cannot agree with other processes about money: {why}",
+            where=str(self._journal.folder / FILE),
+            hint="free some space, end processes that are stopped (Ctrl-Z), and run the same command",
+        )
+
+
+def _living(held: dict[str, Held], journal: Journal) -> tuple[int, int, int]:
+    """Of other living processes: what they may spend, have spent or committed, and have spent for good.
+
+    Those that have ended are dropped.
+    """
+    allowed = spent = finished = 0
+    for segment in list(held):
+        if segment == journal.segment:
+            continue
+        if is_held(journal.folder / segment):
+            known, unanswered = journal.spent_by(segment)
+            allowed += max(held[segment].allowed, known)
+            spent += known
+            finished += known - max(0, unanswered - held[segment].lost)
+        else:
+            del held[segment]
+    return allowed, spent, finished
+
+
+def _read(lock: FileLock, place: int) -> tuple[int, dict[str, Held]]:
+    """Number and content of one of the two places; number 0 if there is nothing valid."""
+    start = place * _PLACE_BYTES
+    text = lock.read(4096, start)
+    with suppress(ValueError):
+        number, length, crc = int(text[:20]), int(text[21:29]), int(text[30:38], 16)
+        if _HEAD_BYTES + length > len(text):
+            text += lock.read(_HEAD_BYTES + length - len(text), start + len(text))
+        body = text[_HEAD_BYTES : _HEAD_BYTES + length]
+        if zlib.crc32(body, number) == crc:
+            found = orjson.loads(body)
+            return number, {str(name): Held(*map(int, one)) for name, one in found.items()}
+    return 0, {}

@@ -28,7 +28,7 @@ def abandon_batch(recipe: Recipe, place: Workspace, batch_id: str) -> int:
     """
     if recipe.judge is None or not recipe.judge.backend.batch:
         raise ConfigError("the judge of this recipe is not asked in batches", where=recipe.name)
-    from videop2r_data.backends.anthropic_batches import AnthropicBatches
+    from videop2r_data.backends.anthropic.client import AnthropicBatches
     from videop2r_data.backends.batches import BatchRunner
 
     with take_now(place.work, "build --abandon-batch"), Journal(place.journal) as journal:

@@ -9,8 +9,7 @@ from typing import Any
 
 from videop2r_data.backends.batch_caller import BatchCaller
 from videop2r_data.backends.breaker import Breaker
-from videop2r_data.backends.caller import Caller
-from videop2r_data.backends.callers import Step, make_breaker, make_caller
+from videop2r_data.backends.caller import Caller, Step, make_breaker, make_caller
 from videop2r_data.backends.journal import Journal
 from videop2r_data.backends.money import Money
 from videop2r_data.builders.backend_of import backend_of, wanted_frames
@@ -146,7 +145,7 @@ class Parts:
 
     def _refuse_open_batches(self) -> None:
         """A call that is in a batch at the server would be paid a second time if it were asked one by one."""
-        from videop2r_data.backends.batch_events import fold, open_keys
+        from videop2r_data.backends.batch_log import fold, open_keys
 
         waiting = len(open_keys(fold(self.journal.batch_events())))
         if waiting:
@@ -171,7 +170,7 @@ class Parts:
         )
 
     def _batch(self, spec: BackendSpec) -> BatchCaller:
-        from videop2r_data.backends.anthropic_batches import AnthropicBatches
+        from videop2r_data.backends.anthropic.client import AnthropicBatches
 
         return BatchCaller(
             AnthropicBatches(spec),

@@ -22,7 +22,7 @@ def backend_of(recipe: Recipe, place: Workspace, spec: BackendSpec) -> Backend:
         ConfigError: the settings do not fit the kind, or a demo backend has no demo source.
         MissingExtraError: the kind's library is not installed.
     """
-    from videop2r_data.backends.factory import make_backend
+    from videop2r_data.backends.kinds import make_backend
 
     def demo(spec: BackendSpec) -> Backend:
         from videop2r_data.demo import DemoBackend

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from contextlib import nullcontext
 
 from videop2r_data.backends.journal import Journal
-from videop2r_data.backends.pricing import cost_usd
+from videop2r_data.backends.money import cost_usd
 from videop2r_data.builders.assemble import Parts
 from videop2r_data.builders.build import Observer, told
 from videop2r_data.builders.lease import take_now

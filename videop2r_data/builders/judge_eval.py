@@ -16,12 +16,11 @@ from statistics import median
 import orjson
 
 from videop2r_data.backends.breaker import Breaker
-from videop2r_data.backends.callers import make_caller
-from videop2r_data.backends.factory import make_backend
+from videop2r_data.backends.caller import make_caller
 from videop2r_data.backends.journal import Journal
 from videop2r_data.backends.judge_requests import JudgeRequests, Verdict, ask_verdict
-from videop2r_data.backends.money import Money
-from videop2r_data.backends.pricing import cost_usd
+from videop2r_data.backends.kinds import make_backend
+from videop2r_data.backends.money import Money, cost_usd
 from videop2r_data.builders.judge_report import CalibrationReport, JudgedLabel, JudgeReport, Labels
 from videop2r_data.builders.lease import take_now
 from videop2r_data.errors import BackendError, BudgetError, TransientError

@@ -24,7 +24,7 @@ from typing import Any, Protocol, Self
 
 import orjson
 
-from videop2r_data.backends.locks import FileLock, is_held
+from videop2r_data.backends.segments import FileLock, is_held
 from videop2r_data.builders.shards import Shard
 from videop2r_data.errors import BusyError, ConfigError
 

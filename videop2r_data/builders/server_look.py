@@ -15,7 +15,7 @@ from typing import Literal
 from yarl import URL
 
 from videop2r_data.backends.judge_requests import JudgeRequests
-from videop2r_data.backends.served import KnowsContext, ListsModels
+from videop2r_data.backends.kinds import KnowsContext, ListsModels
 from videop2r_data.builders.backend_of import backend_of, wanted_frames
 from videop2r_data.builders.findings import (
     Finding,

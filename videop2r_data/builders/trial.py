@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from videop2r_data.backends.breaker import Useless, advice_on, useless_reply, useless_trace, useless_verdict
-from videop2r_data.backends.pricing import cost_usd
+from videop2r_data.backends.money import cost_usd
 from videop2r_data.builders.findings import Finding, State, TrialCall, of_error
 from videop2r_data.errors import AuthError, BackendError, RefusedError, TransientError
 from videop2r_data.schemas import Sample

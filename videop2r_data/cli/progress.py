@@ -17,7 +17,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from videop2r_data.backends.advice import equal_words
+from videop2r_data.backends.breaker import equal_words
 from videop2r_data.builders.assemble import Parts
 from videop2r_data.builders.run import Tally
 from videop2r_data.cli.verbosity import Level, level

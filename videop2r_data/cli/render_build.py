@@ -6,7 +6,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.text import Text
 
-from videop2r_data.backends.advice import what_to_change
+from videop2r_data.backends.breaker import what_to_change
 from videop2r_data.builders.build import BuildReport
 from videop2r_data.cli.common import shell
 from videop2r_data.cli.render_tables import plural, type_table

@@ -24,7 +24,7 @@ from tests.trainer.data.parts import (
     small_processor,
     stream_spec,
 )
-from videop2r_data.backends.rope_positions import number_behind_clips
+from videop2r_data.backends.chat_input import number_behind_clips
 from videop2r_data.errors import ConfigError, SourceError
 from videop2r_data.schemas.calls import Frames
 from videop2r_data.schemas.recipe import MediaSpec

@@ -23,11 +23,10 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from videop2r_data.backends.caller import Caller
-from videop2r_data.backends.callers import make_breaker, make_caller
-from videop2r_data.backends.factory import make_backend
+from videop2r_data.backends.caller import Caller, make_breaker, make_caller
 from videop2r_data.backends.journal import Journal
 from videop2r_data.backends.judge_requests import ask_verdict
+from videop2r_data.backends.kinds import make_backend
 from videop2r_data.backends.money import Money
 from videop2r_data.errors import BudgetError, TransientError
 from videop2r_data.schemas.calls import Request

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from videop2r_data.backends.rope_positions import number_behind_clips
+from videop2r_data.backends.chat_input import number_behind_clips
 from videop2r_data.errors import ConfigError, MissingExtraError
 from videop2r_data.trainer.model.forward import FAMILIES, TrainModel
 from videop2r_data.trainer.model.patches import multiply_patches

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 import orjson
 
-from videop2r_data.backends.retry import backoff_s
+from videop2r_data.backends.caller import backoff_s
 from videop2r_data.errors import AuthError, ConfigError, RefusedError, TransientError
 from videop2r_data.trainer.rollout.vllm_specs import VllmSpec
 

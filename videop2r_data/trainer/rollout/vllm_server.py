@@ -30,7 +30,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from videop2r_data.backends.video_metadata import video_metadata
+from videop2r_data.backends.chat_input import video_metadata
 from videop2r_data.errors import BackendError, ConfigError
 from videop2r_data.schemas.calls import Frames
 from videop2r_data.trainer.model.unwrap import bare

@@ -1,48 +1,211 @@
-"""Any server that speaks the OpenAI chat completions protocol: `vllm serve` first.
-
-aiohttp on the hot path, one session and one pool of connections per backend. Settings that only some servers
-need stand in the recipe under `extra`:
-
-    video: vllm | frames         how clips travel: vLLM's frame list with metadata (default), or as images
-    max_tokens_field: NAME       e.g. max_completion_tokens
-    body: {FIELD: VALUE}         further fields of every request, e.g. chat_template_kwargs
-
-A vLLM server takes the metadata of clips only when started with `--trust-request-mm-kwargs`. Without metadata
-frames would be misdated, so a server that refuses it ends the run with this advice.
-
-The key is read from the environment, put into the session's headers and nowhere else.
-"""
+"""One model behind a server that speaks the chat completions protocol."""
 
 from __future__ import annotations
 
 import asyncio
+import os
+import urllib.request
 from collections.abc import Callable
-from typing import Any, Literal
+from types import TracebackType
+from typing import Any, Literal, Self
 
 import aiohttp
 import orjson
+from yarl import URL
 
-from videop2r_data.backends.advice import TRUST_FLAG, what_to_change
-from videop2r_data.backends.deadline import Deadlines
+from videop2r_data.backends.breaker import TRUST_FLAG, what_to_change
+from videop2r_data.backends.caller import GATEWAY
+from videop2r_data.backends.kinds import LIST_S, ServedModel, parse_models
 from videop2r_data.backends.limiter import RateLimits
-from videop2r_data.backends.openai_headers import rate_limits, retry_after_s
-from videop2r_data.backends.openai_settings import endpoint, proxy_for, read_key, read_settings
-from videop2r_data.backends.openai_wire import (
+from videop2r_data.backends.openai.wire import (
     FrameCache,
+    VideoForm,
     parse_completion,
+    rate_limits,
     request_body,
+    retry_after_s,
     server_message,
 )
-from videop2r_data.backends.retry import GATEWAY
-from videop2r_data.backends.served import LIST_S, ServedModel, parse_models
-from videop2r_data.errors import (
-    AuthError,
-    BackendError,
-    RefusedError,
-    TransientError,
-)
+from videop2r_data.errors import AuthError, BackendError, ConfigError, RefusedError, TransientError
 from videop2r_data.schemas.calls import Completion, Frames, Request
 from videop2r_data.schemas.recipe import BackendSpec
+
+# Deadlines of many calls with one timer: a timer for each costs a tenth of the CPU of a short call.
+
+
+TICKS = 20
+"""A deadline is met within this part of its length."""
+MAX_TICK_S = 1.0
+
+
+class Deadlines:
+    """Ends calls of one event loop that take longer than they may.
+
+    Args:
+        seconds: what each call may take; it ends at most a twentieth of that, or a second, later.
+
+    >>> async def main():
+    ...     with Deadlines(0.02).call():
+    ...         await asyncio.sleep(5)
+    >>> asyncio.run(main())
+    Traceback (most recent call last):
+    ...
+    TimeoutError
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+        self.under_way: dict[_Call, float] = {}
+        """Calls with their deadlines, oldest first."""
+        self._tick_s = min(seconds / TICKS, MAX_TICK_S)
+        self._timer: asyncio.TimerHandle | None = None
+
+    def call(self) -> _Call:
+        """A context for one call: raises TimeoutError in it when its time is over."""
+        return _Call(self)
+
+    def watch(self, call: _Call) -> None:
+        """Begin to watch."""
+        loop = asyncio.get_running_loop()
+        self.under_way[call] = loop.time() + self.seconds
+        if self._timer is None:
+            self._timer = loop.call_later(self._tick_s, self._tick, loop)
+
+    def _tick(self, loop: asyncio.AbstractEventLoop) -> None:
+        now = loop.time()
+        over = []
+        for call, due in self.under_way.items():
+            if due > now:
+                break
+            over.append(call)
+        for call in over:
+            del self.under_way[call]
+            call.expire()
+        self._timer = loop.call_later(self._tick_s, self._tick, loop) if self.under_way else None
+
+
+class _Call:
+    """One call; cancels its task when time is over, and turns that cancellation alone into TimeoutError."""
+
+    __slots__ = ("_cancelling", "_deadlines", "_expired", "_task")
+
+    def __init__(self, deadlines: Deadlines) -> None:
+        self._deadlines = deadlines
+        self._expired = False
+        self._task: asyncio.Task[object] | None = None
+        self._cancelling = 0
+
+    def expire(self) -> None:
+        """The time is over."""
+        self._expired = True
+        if self._task is not None:
+            self._task.cancel()
+
+    def __enter__(self) -> Self:
+        self._task = asyncio.current_task()
+        if self._task is None:
+            raise RuntimeError("a deadline needs a task")
+        self._cancelling = self._task.cancelling()
+        self._deadlines.watch(self)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._deadlines.under_way.pop(self, None)
+        if not self._expired or self._task is None:
+            return
+        if self._task.uncancel() <= self._cancelling and kind is asyncio.CancelledError:
+            raise TimeoutError from error
+
+
+# Settings of the `openai` backend, checked before anything is sent.
+
+
+_EXTRA = {"video", "max_tokens_field", "body"}
+
+
+def endpoint(spec: BackendSpec) -> tuple[URL, str]:
+    """The address of chat completions, and the base as it may be shown (no query)."""
+    try:
+        base = URL(spec.base_url or "")
+    except ValueError:
+        base = URL()
+    if base.scheme not in ("http", "https") or not base.host:
+        raise ConfigError(
+            "base_url is no http(s) address", hint="give the root of the API, e.g. http://localhost:8000/v1"
+        )
+    if base.user or base.password:
+        raise ConfigError(
+            "base_url holds a user or a password", hint="name the variable with the key in api_key_env"
+        )
+    shown = str(base.with_query(None).with_fragment(None))
+    return base.with_path(base.path.rstrip("/") + "/chat/completions").with_query(base.query), shown
+
+
+def read_settings(spec: BackendSpec) -> tuple[VideoForm, str, dict[str, Any]]:
+    """The settings of `extra`, checked."""
+    extra = spec.extra
+    unknown = sorted(set(extra) - _EXTRA)
+    if unknown:
+        raise ConfigError(
+            f"unknown setting(s) in extra of kind openai: {', '.join(unknown)}",
+            hint=f"allowed: {', '.join(sorted(_EXTRA))}",
+        )
+    form = extra.get("video", "vllm")
+    if form not in ("vllm", "frames"):
+        raise ConfigError(f"extra.video is {form!r}", hint="allowed: vllm, frames")
+    field = extra.get("max_tokens_field", "max_tokens")
+    if field not in ("max_tokens", "max_completion_tokens"):
+        raise ConfigError(
+            f"extra.max_tokens_field is {field!r}", hint="allowed: max_tokens, max_completion_tokens"
+        )
+    body = extra.get("body", {})
+    if not isinstance(body, dict) or {"model", "messages", "stream", "n"} & set(body):
+        raise ConfigError(
+            "extra.body must be a mapping without model, messages, stream and n",
+            hint="put other fields of the request there, e.g. chat_template_kwargs",
+        )
+    return form, field, body
+
+
+def read_key(spec: BackendSpec) -> str:
+    """The key from the environment, "" when none is asked for."""
+    if not spec.api_key_env:
+        return ""
+    key = os.environ.get(spec.api_key_env, "").strip()
+    if not key:
+        raise ConfigError(
+            f"environment variable {spec.api_key_env} is not set",
+            hint=f"export {spec.api_key_env}=<your key>, or change api_key_env in the recipe",
+        )
+    if not key.isascii() or not key.isprintable():
+        raise ConfigError(f"environment variable {spec.api_key_env} holds characters that no key has")
+    return key
+
+
+def proxy_for(url: URL) -> str | None:
+    """The proxy that the environment names for this address; looked up once, aiohttp would do it per call."""
+    if url.host is None or urllib.request.proxy_bypass(url.host):
+        return None
+    proxies = urllib.request.getproxies()
+    return proxies.get(url.scheme)
+
+
+# Any server that speaks the OpenAI chat completions protocol: `vllm serve` first.
+#
+# aiohttp on the hot path, one session and one pool of connections per backend. Settings that only some
+# servers need stand in the recipe under `extra`:
+#
+#     video: vllm | frames         how clips travel: vLLM's frame list with metadata (default), or as images
+#     max_tokens_field: NAME       e.g. max_completion_tokens
+#     body: {FIELD: VALUE}         further fields of every request, e.g. chat_template_kwargs
+#
+# A vLLM server takes the metadata of clips only when started with `--trust-request-mm-kwargs`. Without
+# metadata frames would be misdated, so a server that refuses it ends the run with this advice.
+#
+# The key is read from the environment, put into the session's headers and nowhere else.
+
 
 MAX_ANSWER_BYTES = 32 * 2**20
 DIRECT_BODY_BYTES = 2**20

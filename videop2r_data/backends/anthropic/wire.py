@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from videop2r_data.backends.retry import GATEWAY
+from videop2r_data.backends.caller import GATEWAY
 from videop2r_data.errors import AuthError, BackendError, RefusedError, TransientError
 from videop2r_data.schemas.calls import Completion, FinishReason, Frames, Message, Request, Usage
 

@@ -13,9 +13,13 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Literal
 
-from videop2r_data.backends.chat_messages import chat_messages
-from videop2r_data.backends.rope_positions import number_behind_clips
-from videop2r_data.backends.video_metadata import MAX_PIXELS, MIN_PIXELS, video_metadata
+from videop2r_data.backends.chat_input import (
+    MAX_PIXELS,
+    MIN_PIXELS,
+    chat_messages,
+    number_behind_clips,
+    video_metadata,
+)
 from videop2r_data.errors import BackendError, ConfigError, MissingExtraError, RefusedError, TransientError
 from videop2r_data.schemas.calls import Completion, FinishReason, Frames, Request, Usage
 from videop2r_data.schemas.recipe import BackendSpec

@@ -11,8 +11,7 @@ import asyncio
 import itertools
 from typing import Any, Literal
 
-from videop2r_data.backends.chat_messages import chat_messages
-from videop2r_data.backends.video_metadata import MAX_PIXELS, MIN_PIXELS, video_metadata
+from videop2r_data.backends.chat_input import MAX_PIXELS, MIN_PIXELS, chat_messages, video_metadata
 from videop2r_data.errors import (
     AuthError,
     BackendError,

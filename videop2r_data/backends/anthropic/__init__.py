@@ -1,0 +1,1 @@
+"""Claude behind Anthropic's API: single messages, and batches at half the price."""

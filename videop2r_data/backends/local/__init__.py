@@ -1,0 +1,1 @@
+"""Models in this very process: vLLM's engine and Transformers."""
