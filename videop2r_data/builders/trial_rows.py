@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from videop2r_data.errors import MediaError
-from videop2r_data.media import DecodePool, resolve_media
+from videop2r_data.files.media_roots import resolve_media
+from videop2r_data.media import DecodePool
 from videop2r_data.schemas import DataType, Sample
 from videop2r_data.schemas.calls import Frames
 

@@ -1,6 +1,5 @@
 from .geometry import smart_resize as smart_resize
 from .geometry import uniform_indices as uniform_indices
-from .paths import resolve_media as resolve_media
 from .pool import DecodePool as DecodePool
 from .sampling import MediaKind as MediaKind
 from .sampling import MediaProbe as MediaProbe
