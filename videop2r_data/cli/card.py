@@ -16,25 +16,19 @@ ReportOpt = Annotated[
     Path | None,
     typer.Option("--judge-report", metavar="FILE", help="report.json of judge-eval: shown on the card."),
 ]
-FiguresOpt = Annotated[
+CardFiguresOpt = Annotated[
     bool, typer.Option("--figures", help="Draw the figures into FOLDER/figures and show them on the card.")
 ]
 
 
-def add(app: typer.Typer) -> None:
-    """Register the command."""
-    example = "Example: p2r-data card videop2r-demo --judge-report judge-eval/report.json"
-    app.command("card", epilog=example)(card)
-
-
-def card(folder: FolderArg, judge_report: ReportOpt = None, figures: FiguresOpt = False) -> None:
+def card(folder: FolderArg, judge_report: ReportOpt = None, figures: CardFiguresOpt = False) -> None:
     """Write README.md and croissant.json from the files of a data set; a build does it by itself."""
     from videop2r_data.cards.dataset_card import write_dataset_card
     from videop2r_data.schemas.lock import AGREEMENT_NAME
 
     with errors_as_messages():
         if figures:
-            _draw(folder)
+            _draw_for_card(folder)
         kept = folder / AGREEMENT_NAME
         before = kept.read_bytes() if kept.exists() else None
         if judge_report is not None:
@@ -49,10 +43,10 @@ def card(folder: FolderArg, judge_report: ReportOpt = None, figures: FiguresOpt 
     say(f"wrote {shell(path)} and croissant.json beside it")
 
 
-def _draw(folder: Path) -> None:
+def _draw_for_card(folder: Path) -> None:
+    from videop2r_data.builders.release import open_release
     from videop2r_data.cards.card_facts import mark_figures
     from videop2r_data.cards.figures import make_figures
-    from videop2r_data.files.release import open_release
     from videop2r_data.schemas.lock import FIGURES_NAME
 
     with err_console().status("counting") as status:

@@ -15,7 +15,6 @@ def run_verify(where: str, *, revision: str | None, workers: int, as_json: bool)
     """Check every row."""
     from videop2r_data.builders.verify import verify_release
     from videop2r_data.cards.card_check import as_written
-    from videop2r_data.cli.render_verify import render_report
 
     with err_console().status("verifying"):
         report = verify_release(where, revision=revision, workers=workers or None, as_written=as_written)
@@ -57,8 +56,6 @@ def run_show(folder: Path, sample: str, *, work: Path | None, as_json: bool) -> 
     if as_json:
         print_json(view.model_dump(mode="json"))
         return
-    from videop2r_data.cli.render_show import render_show
-
     render_show(view, out_console())
 
 
@@ -71,6 +68,4 @@ def run_demo_report(folder: Path, *, work: Path | None, as_json: bool) -> None:
     if as_json:
         print_json(report.model_dump(mode="json"))
         return
-    from videop2r_data.cli.render_demo import render_demo
-
     render_demo(report, out_console())

@@ -133,8 +133,6 @@ def _end(found: CheckReport, report: Path | None, *, as_json: bool, following: s
     if as_json:
         print_json(found.model_dump(mode="json"))
     else:
-        from videop2r_data.cli.render_check import render_check
-
         render_check(found, out_console())
         if report is not None:
             say(f"every file: {shell(report)}")
@@ -171,8 +169,6 @@ def _doctor(name: str, out: Path | None, work: Path | None, *, as_json: bool) ->
     if as_json:
         print_json(found.model_dump(mode="json"))
     else:
-        from videop2r_data.cli.render_findings import render_doctor
-
         render_doctor(found, out_console())
         again = "next: mend what is marked `error`, then p2r-data doctor"
         say(f"{'next: p2r-data check' if found.ok else again} {shell(name)}")

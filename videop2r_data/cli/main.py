@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from videop2r_data.cli import card, gallery, hub, judge_eval, look, stats
+from videop2r_data.cli import gallery, hub, judge_eval, look, stats
 from videop2r_data.cli.common import errors_as_messages
 from videop2r_data.cli.look import JsonOpt, OutOpt, WorkOpt
 from videop2r_data.cli.verbosity import Program, QuietOpt, VerboseOpt, VersionOpt
@@ -283,7 +283,6 @@ def demo_report(folder: DirArg, work: WorkOpt = None, json: JsonOpt = False) -> 
 
 
 judge_eval.add(app)
-card.add(app)
 gallery.add(app)
 hub.add(app)
 

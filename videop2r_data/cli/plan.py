@@ -41,8 +41,6 @@ def run_estimate(
     if as_json:
         print_json(report.model_dump(mode="json"))
     else:
-        from videop2r_data.cli.render_estimate import render_estimate
-
         render_estimate(report, recipe, out_console())
     raise typer.Exit(UNFINISHED if report.stopped else OK if report.ok else FINDINGS)
 
@@ -99,8 +97,6 @@ def run_init(
     if path.exists() and not force:
         raise ConfigError("the file exists", where=str(path), hint="--force replaces it")
     if data is not None:
-        from videop2r_data.cli.init_data import init_from_data
-
         init_from_data(path, data, template=recipe_text(template), split=split, as_json=as_json)
         return
     path.parent.mkdir(parents=True, exist_ok=True)

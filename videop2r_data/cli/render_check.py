@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.text import Text
 
-from videop2r_data.builders.check_report import CheckReport, MediaFault, MediaStats, SourceCheck
-from videop2r_data.builders.findings import Finding
 from videop2r_data.cli.render_findings import hanging, render_findings, render_servers
 from videop2r_data.cli.render_tables import plural, size
+
+if TYPE_CHECKING:
+    from videop2r_data.builders.check_report import CheckReport, MediaFault, MediaStats, SourceCheck
 
 EXAMPLES = 5
 """Files per reason, bad rows and warnings that are printed; `--report` writes all of them."""
@@ -46,6 +48,8 @@ def render_check(report: CheckReport, console: Console) -> None:
 
 
 def _source(source: SourceCheck, console: Console) -> None:
+    from videop2r_data.builders.findings import Finding
+
     console.print(Text(f"{source.name} ({source.kind})", style="bold"), soft_wrap=True)
     if source.error:
         message, _, hint = source.error.partition("\n")

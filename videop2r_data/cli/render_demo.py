@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from typing import TYPE_CHECKING
+
 from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from videop2r_data.demo import DemoReport
+if TYPE_CHECKING:
+    from videop2r_data.demo import DemoReport
+
 
 
 def render_demo(report: DemoReport, console: Console) -> None:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from videop2r_data.builders.estimate import Estimate
-from videop2r_data.builders.pilot import Pilot, PilotTrace
 from videop2r_data.cli.common import shell
 from videop2r_data.cli.render_findings import hanging
 from videop2r_data.cli.render_tables import plural
+
+if TYPE_CHECKING:
+    from videop2r_data.builders.estimate import Estimate
+    from videop2r_data.builders.pilot import Pilot, PilotTrace
 
 SHOWN_CHARS = 600
 """Of a trace; `--json` has more of it."""

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from videop2r_data.builders.findings import DoctorReport, Finding, ServerLook, TrialCall
 from videop2r_data.cli.render_tables import plural
+
+if TYPE_CHECKING:
+    from videop2r_data.builders.findings import DoctorReport, Finding, ServerLook, TrialCall
 
 STYLES = {"ok": "green", "note": "dim", "warning": "yellow", "error": "bold red"}
 _LABEL = 9

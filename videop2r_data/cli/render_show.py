@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
+from typing import TYPE_CHECKING
+
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from videop2r_data.builders.replay import CallView, SampleView
 from videop2r_data.cli.render_tables import figure
+
+if TYPE_CHECKING:
+    from videop2r_data.builders.replay import CallView, SampleView
 
 _COLOURS = {"observation": "green", "think": "cyan", "answer": "magenta"}
 _VERDICTS = ("detail", "score", "score_reason", "judgement", "judge_explanation")

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from videop2r_data.cards.stats import Stats
-from videop2r_data.cards.stats_text import Distribution, Spread, TopWords
 from videop2r_data.cli.render_tables import bar, bar_width, figure, plural, type_table
+
+if TYPE_CHECKING:
+    from videop2r_data.cards.stats import Stats
+    from videop2r_data.cards.stats_text import Distribution, Spread, TopWords
 
 
 def render_stats(stats: Stats, console: Console) -> None:

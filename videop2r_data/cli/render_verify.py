@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from videop2r_data.builders.verify.report import Finding, VerifyReport
 from videop2r_data.cli.render_tables import bar, bar_width, plural, type_table
+
+if TYPE_CHECKING:
+    from videop2r_data.builders.verify.report import Finding, VerifyReport
 
 _LAYOUT = {"ours": "this tool's layout", "official": "the official layout"}
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
-import gc
 import signal
 from collections.abc import Callable, Coroutine
 from types import FrameType
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from videop2r_data.builders.run import Stop
+if TYPE_CHECKING:
+    from videop2r_data.builders.run import Stop
+
 
 T = TypeVar("T")
 
@@ -20,6 +20,8 @@ def run_draining(main: Coroutine[Any, Any, T], stop: Stop, tell: Callable[[str],
     Raises:
         KeyboardInterrupt: after the second signal.
     """
+    import asyncio
+
     heard = 0
 
     async def guarded() -> T:
@@ -57,6 +59,9 @@ def run_draining(main: Coroutine[Any, Any, T], stop: Stop, tell: Callable[[str],
 
 
 def _run(main: Coroutine[Any, Any, T]) -> T:
+    import asyncio
+    import gc
+
     # what was imported lives as long as the process: the collector need not walk it every few thousand calls
     gc.collect()
     gc.freeze()

@@ -12,9 +12,9 @@ from videop2r_data.cli.common import err_console, errors_as_messages, out_consol
 from videop2r_data.cli.output import print_json
 
 if TYPE_CHECKING:
+    from videop2r_data.builders.release import Release
     from videop2r_data.cards.figures_index import FigureIndex
     from videop2r_data.cards.stats import Stats
-    from videop2r_data.files.release import Release
 
 WhereArg = Annotated[
     str, typer.Argument(help="A local folder, a Hub id, or the folder of the official release.")
@@ -44,6 +44,7 @@ SeedOpt = Annotated[
 def add(app: typer.Typer) -> None:
     """Register the command."""
     app.command(epilog="Example: p2r-data stats videop2r-demo --figures figures")(stats)
+    app.command(epilog="Example: p2r-data card videop2r-demo --judge-report judge-eval/report.json")(card)
 
 
 def stats(
@@ -56,9 +57,8 @@ def stats(
     json: JsonOpt = False,
 ) -> None:
     """Tables of a data set: types, lengths, sources, scores, rejections. With --figures: as pictures too."""
+    from videop2r_data.builders.release import open_release
     from videop2r_data.cards.stats import compute_stats
-    from videop2r_data.cli.render_stats import render_stats
-    from videop2r_data.files.release import open_release
 
     options = {"--embed": embed, "--sample": sample, "--seed": seed}
     given = [name for name, value in options.items() if value is not None]

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from importlib import import_module
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from videop2r_data.cli import hub, train_eval, train_run
 from videop2r_data.cli.common import errors_as_messages, out_console
 from videop2r_data.cli.output import print_json
 from videop2r_data.cli.verbosity import Program, QuietOpt, VerboseOpt, VersionOpt
@@ -60,10 +59,10 @@ def lengths(
         if json:
             print_json(report.model_dump(mode="json"))
             return
-        _show(report)
+        _show_lengths(report)
 
 
-def _show(report: LengthReport) -> None:
+def _show_lengths(report: LengthReport) -> None:
     """One column per process, so that it fits the narrowest terminal."""
     from rich import box
     from rich.table import Table
@@ -85,9 +84,10 @@ def _show(report: LengthReport) -> None:
     out_console().print(table)
 
 
-for _name in ("train_run", "train_look", "train_tiny", "train_push"):
-    if find_spec(f"videop2r_data.cli.{_name}") is not None:
-        import_module(f"videop2r_data.cli.{_name}").add(app)
+train_run.add(app)
+train_eval.add(app)
+add_tiny(app)
+hub.add_train(app)
 
 
 def run() -> None:

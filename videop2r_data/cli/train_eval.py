@@ -50,12 +50,6 @@ OutOpt = Annotated[
 JsonOpt = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
 
 
-def add(app: typer.Typer) -> None:
-    """Register the command."""
-    example = "Example: p2r-train eval runs/pa-grpo --data held-out/ --media-root media/"
-    app.command("eval", epilog=example)(evaluate)
-
-
 def evaluate(
     target: TargetArg,
     data: DataOpt = None,
@@ -141,7 +135,6 @@ def _evaluate(
 
 def _refresh_card(run: Path) -> None:
     """The run's card tells its new numbers; that a run cannot have one yet is no error of the evaluation."""
-    from videop2r_data.cli.run_card import make_card
     from videop2r_data.errors import P2RError
 
     try:

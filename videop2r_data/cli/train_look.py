@@ -7,7 +7,6 @@ from typing import Annotated
 
 import typer
 
-from videop2r_data.cli import train_eval
 from videop2r_data.cli.common import err_console, errors_as_messages, out_console, shell
 from videop2r_data.cli.output import print_json
 
@@ -16,7 +15,7 @@ def add(app: typer.Typer) -> None:
     """Register the commands."""
     app.command(epilog="Example: p2r-train plot runs/pa-grpo runs/grpo --out compare.png")(plot)
     app.command(epilog="Example: p2r-train samples runs/pa-grpo --step 100")(samples)
-    train_eval.add(app)
+    app.command("eval", epilog="Example: p2r-train eval runs/pa-grpo --data held-out/ --media-root media/")(evaluate)
     app.command(epilog="Example: p2r-train card runs/pa-grpo --strict")(card)
 
 
@@ -98,8 +97,6 @@ def card(
 
     A number that is missing is an error, not a gap.
     """
-    from videop2r_data.cli.run_card import make_card
-
     with errors_as_messages():
         path = make_card(run, base_model=base_model, license_id=license_id, strict=strict)
         out_console().print(shell(path), markup=False, soft_wrap=True)

@@ -101,7 +101,7 @@ def sft(
 ) -> None:
     """See `add`."""
     flags = _flags(data, media_root, model, output, steps, epochs, lr, batch, micro, seed, tracker)
-    _run("sft", name, recipe, flags, sets, anyway=anyway, fresh=fresh, dry_run=dry_run, as_json=json)
+    _stage("sft", name, recipe, flags, sets, anyway=anyway, fresh=fresh, dry_run=dry_run, as_json=json)
 
 
 def rl(
@@ -130,13 +130,11 @@ def rl(
     """See `add`."""
     flags = _flags(data, media_root, model, output, steps, epochs, lr, batch, micro, seed, tracker)
     flags |= {"objective.name": objective, "rl.group_size": group_size, "sampling.backend": rollouts}
-    _run("rl", name, recipe, flags, sets, anyway=anyway, fresh=fresh, dry_run=dry_run, as_json=json)
+    _stage("rl", name, recipe, flags, sets, anyway=anyway, fresh=fresh, dry_run=dry_run, as_json=json)
 
 
 def recipes(json: JsonOpt = False) -> None:
     """List the packaged recipes and accelerate configs."""
-    from videop2r_data.cli.train_show import show_recipes
-
     with errors_as_messages(as_json=json):
         show_recipes(as_json=json)
 
@@ -147,8 +145,6 @@ def init(
     force: Annotated[bool, typer.Option("--force", help="Replace an existing file.")] = False,
 ) -> None:
     """Write a commented training recipe to start from."""
-    from videop2r_data.cli.train_show import write_recipe
-
     with errors_as_messages():
         write_recipe(name, path or Path(f"{name}.yaml"), force=force)
 
@@ -191,7 +187,7 @@ def _flags(
     }
 
 
-def _run(
+def _stage(
     stage: str,
     name: str | None,
     option: str | None,
@@ -203,8 +199,6 @@ def _run(
     dry_run: bool,
     as_json: bool,
 ) -> None:
-    from videop2r_data.cli.train_show import run_stage
-
     if (name is None) == (option is None):
         raise typer.BadParameter(
             "name one recipe: p2r-train recipes lists them" if name is None else "two recipes are named",

@@ -10,19 +10,18 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 import typer
+from rich import box
 from rich.console import Console
 from rich.markup import escape
+from rich.table import Table
 
 from videop2r_data.cli.common import OK, UNFINISHED, err_console, out_console, shell
 from videop2r_data.cli.output import print_json, say
 from videop2r_data.errors import ConfigError, P2RError
-from videop2r_data.trainer.recipes import list_train_recipes, train_recipe_text
-from videop2r_data.trainer.run.config import TrainRecipe
-from videop2r_data.trainer.run.recipe_file import load_train_recipe, recipe_yaml
-from videop2r_data.trainer.run.runlog import Row
-from videop2r_data.trainer.run.stop import Stop, on_signals
 
 if TYPE_CHECKING:
+    from videop2r_data.trainer.run.config import TrainRecipe
+    from videop2r_data.trainer.run.runlog import Row
     from videop2r_data.trainer.run.train import Trained
 
 PIPED_EVERY_S = 15.0
@@ -106,6 +105,8 @@ def run_stage(
     as_json: bool,
 ) -> None:
     """Train, show progress, and end with a summary and the next command."""
+    from videop2r_data.trainer.run.recipe_file import load_train_recipe, recipe_yaml
+
     recipe = load_train_recipe(name, sets=sets, flags=flags)
     if recipe.stage != stage:
         raise ConfigError(
@@ -116,6 +117,7 @@ def run_stage(
     if dry_run:
         say(recipe_yaml(recipe), nl=False)
         return
+    from videop2r_data.trainer.run.stop import Stop, on_signals
     from videop2r_data.trainer.run.train import train
 
     console, stop = err_console(), Stop()
@@ -188,10 +190,9 @@ def _show(trained: Trained, recipe: TrainRecipe, console: Console) -> None:
 
 def show_recipes(*, as_json: bool) -> None:
     """List the packaged recipes and accelerate configs."""
-    from rich import box
-    from rich.table import Table
-
     from videop2r_data.trainer.accelerate import accelerate_configs
+    from videop2r_data.trainer.recipes import list_train_recipes
+    from videop2r_data.trainer.run.recipe_file import load_train_recipe
 
     found = {}
     for name in list_train_recipes():
@@ -215,6 +216,9 @@ def show_recipes(*, as_json: bool) -> None:
 
 def write_recipe(name: str, path: Path, *, force: bool) -> None:
     """Write a commented training recipe."""
+    from videop2r_data.trainer.recipes import train_recipe_text
+    from videop2r_data.trainer.run.recipe_file import load_train_recipe
+
     text = train_recipe_text(name)
     if path.is_dir():
         path = path / f"{name}.yaml"

@@ -19,7 +19,7 @@ from videop2r_data.cli.output import print_json
 _EPILOG = "Example: p2r-train tiny tiny --steps 1500"
 
 
-def add(app: typer.Typer) -> None:
+def add_tiny(app: typer.Typer) -> None:
     """Register the command."""
     app.command(epilog=_EPILOG)(tiny)
 
