@@ -9,7 +9,7 @@ import signal
 import pytest
 
 from videop2r_data.builders.run import Stop
-from videop2r_data.cli.signals import run_draining
+from videop2r_data.cli.common import run_draining
 from videop2r_data.errors import BudgetError
 
 

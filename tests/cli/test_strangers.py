@@ -19,7 +19,7 @@ from typer.testing import CliRunner, Result
 
 from videop2r_data.cli import main, train
 from videop2r_data.cli.common import errors_as_messages
-from videop2r_data.cli.render_tables import bar_width, type_table
+from videop2r_data.cli.terminal import bar_width, type_table
 from videop2r_data.errors import ConfigError
 
 

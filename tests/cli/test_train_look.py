@@ -9,7 +9,7 @@ import typer
 from typer.testing import CliRunner
 
 from tests.trainer.judging.questions import Question
-from videop2r_data.cli.train_look import add
+from videop2r_data.cli.train_eval import add
 from videop2r_data.trainer.look.samples import sample_record
 
 app = typer.Typer()

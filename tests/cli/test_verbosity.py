@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 import videop2r_data
 from videop2r_data.cli import main, train
-from videop2r_data.cli.verbosity import Level, level
+from videop2r_data.cli.common import Level, level
 
 BOTH = pytest.mark.parametrize("app", [main.app, train.app], ids=["p2r-data", "p2r-train"])
 

@@ -20,9 +20,8 @@ from videop2r_data.builders.reproduce import reproduce
 from videop2r_data.builders.verify import verify_release
 from videop2r_data.builders.workspace import Workspace
 from videop2r_data.cards.dataset_card import write_dataset_card
-from videop2r_data.cli.build import exit_code
+from videop2r_data.cli.build import exit_code, show_report
 from videop2r_data.cli.common import out_console
-from videop2r_data.cli.render_build import show_report
 from videop2r_data.errors import BackendError, ConfigError
 from videop2r_data.schemas.recipe import Recipe
 

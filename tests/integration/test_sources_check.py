@@ -22,9 +22,9 @@ from videop2r_data.builders.check_tally import Tally
 from videop2r_data.builders.findings import DoctorReport, Finding, ServerLook, TrialCall
 from videop2r_data.builders.sources import BadRow
 from videop2r_data.builders.workspace import Workspace
-from videop2r_data.cli.console import SafeConsole
+from videop2r_data.cli.check import render_doctor, render_findings
 from videop2r_data.cli.main import app
-from videop2r_data.cli.render_findings import render_doctor, render_findings
+from videop2r_data.cli.terminal import SafeConsole
 from videop2r_data.schemas.recipe import (
     BackendSpec,
     DemoSpec,

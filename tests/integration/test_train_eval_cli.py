@@ -14,7 +14,7 @@ import yaml
 from typer.testing import CliRunner
 
 import videop2r_data
-from videop2r_data.cli.train_look import add
+from videop2r_data.cli.train_eval import add
 from videop2r_data.trainer.run.config import TrainRecipe
 from videop2r_data.trainer.run.held_out import held_out
 from videop2r_data.trainer.run.session import open_session

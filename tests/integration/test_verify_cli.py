@@ -24,7 +24,7 @@ from tests.builders.release_rows import (
 from videop2r_data.builders.export import ConfigWriter, file_lock
 from videop2r_data.cards.dataset_card import write_dataset_card
 from videop2r_data.cards.stats import compute_stats
-from videop2r_data.cli.render_stats import render_stats
+from videop2r_data.cli.stats import render_stats
 from videop2r_data.errors import SourceError
 from videop2r_data.files.release import open_release
 from videop2r_data.schemas.lock import FileLock

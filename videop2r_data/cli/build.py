@@ -1,22 +1,37 @@
-"""`p2r-data build`."""
+"""`p2r-data build`: run it, show its progress, sum it up."""
 
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Collection
 from pathlib import Path
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
 import typer
+from rich.console import Console
 from rich.markup import escape
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.text import Text
 
+from videop2r_data.backends.breaker import equal_words, what_to_change
 from videop2r_data.backends.journal import Journal
 from videop2r_data.builders.abandon import abandon_batch
+from videop2r_data.builders.assemble import Parts
 from videop2r_data.builders.build import BuildReport, build
 from videop2r_data.builders.lease import take
 from videop2r_data.builders.ray_build import make_calls_on_ray
 from videop2r_data.builders.reopen import KINDS, RetryKind, find_retries, parse_kinds, reopen
-from videop2r_data.builders.run import Stop
+from videop2r_data.builders.run import Stop, Tally
 from videop2r_data.builders.shards import Shard
 from videop2r_data.builders.workspace import Workspace
 from videop2r_data.cards.dataset_card import write_dataset_card
@@ -25,16 +40,18 @@ from videop2r_data.cli.common import (
     OK,
     OVER_BUDGET,
     UNFINISHED,
+    Level,
     err_console,
+    level,
     out_console,
     read_recipe,
+    run_draining,
+    shell,
     with_overrides,
 )
-from videop2r_data.cli.output import print_json
-from videop2r_data.cli.progress import BuildProgress
-from videop2r_data.cli.render_build import show_report
-from videop2r_data.cli.render_tables import plural
-from videop2r_data.cli.signals import run_draining
+from videop2r_data.cli.terminal import plural, print_json, type_table
+from videop2r_data.schemas import RejectReason
+from videop2r_data.schemas.lock import Ledger
 from videop2r_data.schemas.recipe import Recipe
 
 
@@ -156,3 +173,227 @@ def _on_ray(
             with BuildProgress(console) as progress, Journal(place.journal) as journal:
                 asyncio.run(reopen(recipe, place, journal, kinds, observer=progress, stop=Stop()))
         make_calls_on_ray(recipe, place, tasks, under=lease.token, tell=console.print, keep_going=keep_going)
+
+
+# Progress.
+
+
+PIPED_EVERY_S = 15.0
+WAIT_APART_S = 1.0
+LIVE_EVERY_S = 0.1
+
+
+class BuildProgress:
+    """Shows how a build goes on; an `Observer`.
+
+    Args:
+        console: where to; stderr, so that stdout stays for results.
+        quiet: show nothing.
+    """
+
+    def __init__(self, console: Console, *, quiet: bool = False) -> None:
+        self.console = console
+        self.quiet = quiet
+        self._live = console.is_terminal and not quiet
+        self._bar = Progress(
+            SpinnerColumn(),
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=20),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[note]}"),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(compact=True),
+            console=console,
+            transient=True,
+        )
+        self._task = self._bar.add_task("starting", total=None, note="")
+        self._what = ""
+        self._total: int | None = None
+        self._shown = 0.0
+        self._told: dict[str, float] = {}
+        """What was said about waiting, without its numbers, and when."""
+
+    def __enter__(self) -> Self:
+        if self._live:
+            self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._live:
+            self._bar.stop()
+
+    def begin(self, what: str, total: int | None) -> None:
+        """A phase begins."""
+        self._what, self._total = what, total
+        self._bar.reset(self._task, total=total, description=what, note="")
+        self._shown = time.monotonic() - (PIPED_EVERY_S / 2)
+        if not self._live and not self.quiet:
+            self.console.print(f"{what} ..." if total is None else f"{what}: {total:,} questions")
+
+    def step(self, tally: Tally, parts: Parts) -> None:
+        """One more question is done."""
+        now = time.monotonic()
+        if self.quiet or now - self._shown < (LIVE_EVERY_S if self._live else PIPED_EVERY_S):
+            return
+        self._shown = now
+        note = f"kept {tally.kept:,} rejected {tally.rejected:,} failed {tally.failed:,}"
+        spent = parts.journal.spending.finished_usd
+        if spent:
+            note += f" ${spent:,.2f}"
+        if self._live:
+            self._bar.update(self._task, completed=tally.rows, description=self._what, note=note)
+        else:
+            total = "?" if self._total is None else f"{self._total:,}"
+            self.console.print(f"{self._what}: {tally.rows:,}/{total}, {note}")
+
+    def wait(self, message: str) -> None:
+        """Nothing to do but to wait: a batch, or a server that does not answer."""
+        verbose = level() is Level.VERBOSE  # each of them, not the last one
+        if self._live and not verbose:
+            self._bar.update(self._task, description="waiting", note=message)
+            return
+        if not self.quiet and (verbose or self._is_news(message)):
+            self.console.print(f"waiting: {message}", soft_wrap=True, markup=False)
+
+    def _is_news(self, message: str) -> bool:
+        """Something else than a moment ago, or the same after a while; never two lines in a second."""
+        now, words = time.monotonic(), equal_words(message)
+        if now - self._told.get(words, -PIPED_EVERY_S) < PIPED_EVERY_S:
+            return False
+        if now - max(self._told.values(), default=-WAIT_APART_S) < WAIT_APART_S:
+            return False
+        self._told[words] = now
+        return True
+
+
+# The summary.
+
+
+_AGAIN: dict[str, tuple[str, str]] = {
+    RejectReason.CALL_REFUSED: ("refused", "refused by the server"),
+    RejectReason.COMPLETION_EMPTY: ("empty", "answered with an empty reply"),
+    RejectReason.CONTENT_FILTERED: ("filtered", "declined by the model"),
+    RejectReason.NO_VERDICT: ("no_verdict", "judged without a verdict"),
+    RejectReason.DECODE_CRASH: ("decoder", "lost with a decoder that crashed"),
+    RejectReason.DECODE_MEMORY: ("decoder", "lost with a decoder that ran out of memory"),
+    RejectReason.DECODE_TIMEOUT: ("decoder", "lost with a decoder that ran out of time"),
+}
+"""Reason -> kind of `--retry`, and what happened to such a question."""
+
+
+def show_report(report: BuildReport, recipe: Recipe, console: Console) -> None:
+    """The summary for people."""
+    again = "run the same command again: every finished call is kept"
+    if report.state in ("complete", "withheld") and report.ledger is not None:
+        _show_head(report, report.ledger, console)
+        if report.ledger.kept:
+            console.print()
+            console.print(type_table(report.ledger.table, title="kept", width=console.width))
+            console.print()
+        show_reasons(report.ledger, console)
+        _show_retries(report, report.ledger, console)
+    elif report.state == "shard_complete":
+        console.print(
+            f"[bold]Every call of this share is made[/] ({plural(report.seen, 'question')}). When all shares "
+            "are, run the same command without --shard: it writes the data set."
+        )
+    elif report.state == "interrupted":
+        console.print(f"[bold]Stopped[/] after {plural(report.seen, 'question')}; to go on, {again}.")
+    elif report.state == "waiting":
+        console.print(
+            f"[bold]Waiting[/] for batches with the answers of {plural(report.waiting, 'question')}. "
+            "Run the same command later, here or on another machine that has the work folder."
+        )
+    else:
+        console.print(
+            f"[bold]Over budget[/] after {plural(report.seen, 'question')}: raise --max-cost, then {again}."
+        )
+    console.print(
+        f"{plural(report.calls_made, 'call')} made, {plural(report.calls_found, 'answer')} found in the "
+        f"journal, {plural(report.media_decoded, 'file')} decoded, {report.seconds:,.1f} s"
+    )
+    _show_money(report, console)
+    if report.damaged_records:
+        console.print(
+            f"{plural(report.damaged_records, 'damaged journal record')}: those calls were made again"
+        )
+    if report.state in ("complete", "withheld"):
+        if report.unanswered:
+            console.print(f"[bold red]{plural(report.unanswered, 'question')} got no answer[/]: {again}.")
+            if report.last_error:
+                console.print(Text(f"  the last error: {report.last_error}"), soft_wrap=True)
+        _show_next(report, recipe, console)
+
+
+def _show_head(report: BuildReport, ledger: Ledger, console: Console) -> None:
+    if report.state == "withheld":
+        console.print(
+            f"[bold red]Not written[/]: {escape(report.out)}: {escape(report.withheld)}", soft_wrap=True
+        )
+    elif ledger.kept:
+        console.print(f"[bold]Built[/] {escape(report.out)}", soft_wrap=True)
+    else:
+        console.print(
+            f"[bold red]No row was accepted[/]: {escape(report.out)} holds only why", soft_wrap=True
+        )
+    for kind, count in report.retried.items():
+        console.print(f"  {plural(count, 'question')} asked again by --retry {kind}")
+
+
+def _show_retries(report: BuildReport, ledger: Ledger, console: Console) -> None:
+    """What failed for want of an answer that can be used, in the server's words, and how to ask again."""
+    counts: dict[str, int] = {}
+    for name, count in ledger.reasons.items():
+        reason = name.partition("/")[2]
+        counts[reason] = counts.get(reason, 0) + count
+    for reason, (kind, what) in _AGAIN.items():
+        if not counts.get(reason):
+            continue
+        said = report.examples.get(reason, "")
+        console.print(f"{plural(counts[reason], 'question')} {what}; --retry {kind} asks again")
+        if said:
+            console.print(Text(f"  one of them: {said}"), soft_wrap=True)
+        if said and reason == RejectReason.CALL_REFUSED:
+            console.print(Text(f"  {what_to_change(said)}"), soft_wrap=True)
+
+
+def _show_money(report: BuildReport, console: Console) -> None:
+    spent, lost = report.spent.finished_usd, report.spent.lost_usd
+    if spent or lost:
+        more = f", and at most ${lost:,.2f} for calls that never came back" if lost else ""
+        console.print(f"spent ${spent:,.2f} over all runs{more}")
+
+
+def _show_next(report: BuildReport, recipe: Recipe, console: Console) -> None:
+    load = f"from datasets import load_dataset as l; print(l({report.out!r}))"
+    lines = [f"see one    p2r-data show {shell(report.out)}"]
+    if report.ledger is not None and report.ledger.kept and report.state == "complete":
+        lines = [
+            f"check it   p2r-data verify {shell(report.out)}",
+            *lines,
+            f"load it    python -c {_double(load)}",
+        ]
+    elif report.state == "withheld":
+        lines = []
+    if lines and any(s.kind == "demo" for s in recipe.sources):
+        lines.append(f"score it   p2r-data demo-report {shell(report.out)}")
+    for line in lines:
+        console.print(line, soft_wrap=True, markup=False)
+
+
+def _double(text: str) -> str:
+    """A shell word; in double quotes where these change nothing, since the text holds single ones."""
+    return shell(text) if any(c in text for c in '"$`\\!') else f'"{text}"'
+
+
+def show_reasons(ledger: Ledger, console: Console) -> None:
+    """The sum of the ledger and why rows fell."""
+    console.print(
+        f"{plural(ledger.rows_in, 'row')} in = {ledger.kept:,} kept + {ledger.rejected:,} rejected + "
+        f"{ledger.failed:,} failed"
+        + (f"; {plural(ledger.surplus, 'more row')} behind the target" if ledger.surplus else "")
+    )
+    for reason, count in sorted(ledger.reasons.items(), key=lambda item: (-item[1], item[0])):
+        console.print(f"  {count:>9,}  {reason}")

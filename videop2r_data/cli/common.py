@@ -1,43 +1,58 @@
-"""What the commands share: errors as messages, JSON for machines, and the recipe that was meant."""
+"""What the commands share: exit codes, errors as messages, `-q` and `-v`, Ctrl-C, the recipe meant."""
 
 from __future__ import annotations
 
+import asyncio
+import gc
 import os
 import shlex
+import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager, suppress
+from copy import copy
+from enum import IntEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from types import FrameType
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
+from typer.core import TyperGroup
 
 from videop2r_data.cli.entry import begun
-from videop2r_data.cli.output import print_json, print_traceback
-from videop2r_data.cli.verbosity import Level, level
+from videop2r_data.cli.terminal import SafeConsole, VisibleFormatter, print_json, print_traceback, say
 
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from videop2r_data.builders.run import Stop
     from videop2r_data.errors import P2RError
     from videop2r_data.schemas.recipe import Recipe
+
 
 OK, FINDINGS, USAGE, UNFINISHED, OVER_BUDGET = 0, 1, 2, 3, 4
 """Exit codes: done; an error or wrong data; wrong usage; not done, and the same command goes on by itself;
 the money limit is reached."""
 
+# Options that several commands have.
+OutOpt = Annotated[
+    Path | None,
+    typer.Option("--out", metavar="DIR", help="Folder of the data set; default: ./ and the recipe's name."),
+]
+WorkOpt = Annotated[
+    Path | None,
+    typer.Option("--work", metavar="DIR", help="Folder of the journal; default: the data set's with .build."),
+]
+JsonOpt = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
+
 
 def err_console() -> Console:
     """For people: progress and notes go to stderr; with `-q` nowhere."""
-    from videop2r_data.cli.console import SafeConsole
-
     return SafeConsole(stderr=True, highlight=False, quiet=level() is Level.QUIET)
 
 
 def out_console() -> Console:
     """For results: stdout; piped it is as wide as COLUMNS says, else 80."""
-    from videop2r_data.cli.console import SafeConsole
-
     if sys.stdout.isatty():
         return SafeConsole(highlight=False)
     columns = os.environ.get("COLUMNS", "")
@@ -117,8 +132,6 @@ def _foreseen(error: BaseException) -> P2RError | None:
 def _complain(message: str, kind: str, hint: str, as_json: bool) -> None:
     from rich.text import Text
 
-    from videop2r_data.cli.console import SafeConsole
-
     text = Text("error: ", style="bold red") + Text(message)
     if hint:
         text += Text("\n  " + hint.replace("\n", "\n  "))
@@ -182,3 +195,163 @@ def with_overrides(recipe: Recipe, **changes: Any) -> Recipe:
         raise ConfigError(
             "; ".join(lines), where="the recipe with the flags of the command", hint="mend the flag"
         ) from None
+
+
+# How much is said on stderr: `-q` and `-v`.
+
+
+class Level(IntEnum):
+    """What is said on stderr."""
+
+    QUIET = -1
+    NORMAL = 0
+    VERBOSE = 1
+
+
+class _State:
+    level = Level.NORMAL
+
+
+def level() -> Level:
+    """The level of the running command."""
+    return _State.level
+
+
+def set_level(chosen: Level) -> None:
+    """Set it for this process; verbose turns the log of the libraries on.
+
+    Their level is INFO: at DEBUG some of them log headers, and with them keys.
+    """
+    before, _State.level = _State.level, chosen
+    if chosen is Level.VERBOSE and before is not chosen:
+        import logging
+
+        handler = logging.StreamHandler(sys.stderr)
+        handler.setFormatter(VisibleFormatter("%(name)s: %(message)s"))
+        logging.basicConfig(level=logging.INFO, handlers=[handler])
+        say(_environment(), err=True)
+
+
+def _environment() -> str:
+    """Which version runs where: the first thing that a report of a fault needs."""
+    import platform
+    from pathlib import Path
+
+    import videop2r_data
+
+    where = Path(videop2r_data.__file__).parent
+    python = f"{platform.python_version()} ({sys.executable})"
+    return f"videop2r-data {videop2r_data.__version__} in {where}\nPython {python}, {platform.platform()}"
+
+
+def _on(chosen: Level) -> Callable[[bool], None]:
+    def heard(wanted: bool) -> None:
+        if wanted:
+            set_level(chosen)
+
+    return heard
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from videop2r_data import __version__
+
+        say(__version__)
+        raise typer.Exit()
+
+
+VersionOpt = Annotated[
+    bool, typer.Option("--version", help="Print the version.", is_eager=True, callback=_print_version)
+]
+QuietOpt = Annotated[
+    bool,
+    typer.Option("--quiet", "-q", help="Errors alone: no progress and no notes.", callback=_on(Level.QUIET)),
+]
+VerboseOpt = Annotated[
+    bool,
+    typer.Option(
+        "--verbose",
+        "-v",
+        help="Every wait and retry, what libraries log, tracebacks.",
+        callback=_on(Level.VERBOSE),
+    ),
+]
+
+
+class Program(TyperGroup):
+    """A program whose commands take its own `-q` and `-v` too: people put them at either place."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        for option in self.params:
+            if option.name in ("quiet", "verbose"):
+                own = copy(option)
+                own.expose_value = False
+                for command in self.commands.values():
+                    command.params.append(own)
+
+    def make_context(self, *args: Any, **settings: Any) -> Any:
+        """One process may run several commands, as tests do: each begins at the normal level."""
+        _State.level = Level.NORMAL
+        return super().make_context(*args, **settings)
+
+
+# Ctrl-C and SIGTERM.
+
+
+T = TypeVar("T")
+
+
+def run_draining(main: Coroutine[Any, Any, T], stop: Stop, tell: Callable[[str], None]) -> T:
+    """Run a coroutine; the first signal asks `stop`, the second cancels.
+
+    Raises:
+        KeyboardInterrupt: after the second signal.
+    """
+    heard = 0
+
+    async def guarded() -> T:
+        loop = asyncio.get_running_loop()
+        task = asyncio.ensure_future(main)
+
+        def on_signal() -> None:
+            nonlocal heard
+            heard += 1
+            if heard > 1:
+                task.cancel()
+            else:  # also when an error has asked already: what is under way then is as dear
+                stop.ask()
+                tell("finishing the calls under way; again to stop at once (those calls are then lost)")
+
+        if heard:
+            stop.ask()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, on_signal)
+        try:
+            return await task
+        except asyncio.CancelledError:
+            raise KeyboardInterrupt from None
+
+    def early(_number: int, _frame: FrameType | None) -> None:
+        nonlocal heard
+        heard += 1
+
+    before = {number: signal.signal(number, early) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        return _run(guarded())
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _run(main: Coroutine[Any, Any, T]) -> T:
+    # what was imported lives as long as the process: the collector need not walk it every few thousand calls
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 20)
+    try:
+        import uvloop
+    except ImportError:
+        return asyncio.run(main)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(main)

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from videop2r_data.cli.common import err_console, errors_as_messages, out_console, shell
-from videop2r_data.cli.output import print_json, say
+from videop2r_data.cli.common import JsonOpt, err_console, errors_as_messages, out_console, shell
+from videop2r_data.cli.terminal import print_json, say
 
 if TYPE_CHECKING:
     from videop2r_data.builders.workspace import Workspace
@@ -62,7 +62,6 @@ WorkOpt = Annotated[
 BaseOpt = Annotated[
     Path | None, typer.Option("--base", metavar="DIR", help="Folder that the recipe's paths are relative to.")
 ]
-JsonOpt = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
 
 
 def add(app: typer.Typer) -> None:

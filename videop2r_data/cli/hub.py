@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from videop2r_data.cli.common import errors_as_messages
+from videop2r_data.cli.common import JsonOpt, errors_as_messages
 
 RepoArg = Annotated[str, typer.Argument(help="owner/name on the Hub.")]
 PrivateOpt = Annotated[bool, typer.Option("--private", help="Make a new repository private.")]
@@ -15,7 +15,6 @@ TagOpt = Annotated[
     str | None, typer.Option("--revision", metavar="TAG", help="Tag to set after the last commit, e.g. v1.0.")
 ]
 DryRunOpt = Annotated[bool, typer.Option("--dry-run", help="Only say what would change.")]
-JsonOpt = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
 NoVerifyOpt = Annotated[
     bool, typer.Option("--no-verify", help="Check digests, ledger and card, but not every row.")
 ]

@@ -1,14 +1,25 @@
-"""The commands on a finished data set: `verify`, `show`, `reproduce`, `demo-report`."""
+"""`p2r-data verify`, `show`, `reproduce` and `demo-report`: the commands on a finished data set."""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import typer
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
 
 from videop2r_data.cli.common import FINDINGS, OK, err_console, out_console
-from videop2r_data.cli.output import print_json
+from videop2r_data.cli.terminal import bar, bar_width, figure, plural, print_json, type_table
+
+if TYPE_CHECKING:
+    from videop2r_data.builders.replay import CallView, SampleView
+    from videop2r_data.builders.verify.report import Finding, VerifyReport
+    from videop2r_data.demo import DemoReport
 
 
 def run_verify(where: str, *, revision: str | None, workers: int, as_json: bool) -> None:
@@ -30,7 +41,7 @@ def run_reproduce(folder: Path, *, work: Path | None, base: Path | None, as_json
     from videop2r_data.builders.reproduce import reproduce
     from videop2r_data.builders.workspace import Workspace
     from videop2r_data.cards.dataset_card import write_dataset_card
-    from videop2r_data.cli.progress import BuildProgress
+    from videop2r_data.cli.build import BuildProgress
 
     place = Workspace.of(folder, work=work, base=base)
     with BuildProgress(err_console()) as progress:
@@ -69,3 +80,212 @@ def run_demo_report(folder: Path, *, work: Path | None, as_json: bool) -> None:
         print_json(report.model_dump(mode="json"))
         return
     render_demo(report, out_console())
+
+
+# What `verify` prints.
+
+
+_LAYOUT = {"ours": "this tool's layout", "official": "the official layout"}
+
+
+def render_report(report: VerifyReport, console: Console) -> None:
+    """Print a report: what was read, the table, the funnel, every finding, the verdict."""
+    rows = ", ".join(f"{name} {count:,}" for name, count in report.configs.items()) or "none"
+    console.print(Text(report.where, style="bold"), soft_wrap=True)
+    revision = f", revision {report.revision}" if report.revision else ""
+    console.print(f"{plural(report.files, 'file')} in {_LAYOUT[report.layout]}{revision}; rows: {rows}")
+    if report.table:
+        console.print()
+        title = "accepted" if "sft" in report.configs else "questions"
+        console.print(type_table(report.table, title=title, width=console.width))
+    if report.paper is not None:
+        _paper(report, console)
+    if report.funnel:
+        _funnel(report, console)
+    if report.notes:
+        console.print()
+        for note in report.notes:
+            console.print(Text(f"note: {note}", style="dim"), soft_wrap=True)
+    for finding in report.findings:
+        console.print()
+        _finding(finding, console)
+    console.print()
+    _verdict(report, console)
+
+
+def _paper(report: VerifyReport, console: Console) -> None:
+    assert report.paper is not None
+    console.print()
+    if report.paper.table:
+        console.print(
+            type_table(
+                report.paper.table,
+                title="difference to the paper's table, cells that differ",
+                signed=True,
+                width=console.width,
+            )
+        )
+    else:
+        console.print("The table is the paper's: 162,062 rows.")
+
+
+def _funnel(report: VerifyReport, console: Console) -> None:
+    total = sum(report.funnel.values())
+    outcomes = ", ".join(f"{count:,} {name}" for name, count in report.outcomes.items())
+    table = Table(
+        title=f"not accepted: {outcomes}", title_justify="left", title_style="bold", box=None, pad_edge=False
+    )
+    table.add_column("stage")
+    table.add_column("reason", overflow="fold")
+    table.add_column("rows", justify="right")
+    table.add_column("")
+    names = max(len(name) for name in report.funnel)
+    long = bar_width(console.width, 8 + names + len(f"{max(report.funnel.values()):,}"), 24)
+    for name, count in report.funnel.items():
+        stage, _, reason = name.partition("/")
+        table.add_row(Text(stage), Text(reason), f"{count:,}", bar(count / total, long))
+    console.print()
+    console.print(table)
+
+
+def _finding(finding: Finding, console: Console) -> None:
+    colour = "red" if finding.severity == "error" else "yellow"
+    console.print(
+        Text(f"{finding.severity} ", style=f"bold {colour}")
+        + Text(finding.code.value, style="bold")
+        + Text(f" x {finding.count:,}")
+    )
+    for place in finding.places:
+        row = "" if place.row is None else f", row {place.row:,}"
+        field = f', field "{place.field}"' if place.field else ""
+        console.print(Text(f"  {place.file}{row}{field}"), soft_wrap=True)
+        console.print(Text(f"    got      {_one_line(place.got)}"), soft_wrap=True)
+        console.print(Text(f"    expected {_one_line(place.expected)}"), soft_wrap=True)
+    if finding.count > len(finding.places):
+        console.print(f"  and {finding.count - len(finding.places):,} more")
+
+
+def _one_line(text: str) -> str:
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+
+
+def _verdict(report: VerifyReport, console: Console) -> None:
+    errors = sum(f.count for f in report.findings if f.severity == "error")
+    warnings = sum(f.count for f in report.findings if f.severity == "warning")
+    speed = (
+        f"{plural(report.rows, 'row')} in {report.seconds:,.1f} s; {report.rows_per_s:,.0f} rows/s after "
+        f"{report.startup_s:,.1f} s of start-up"
+    )
+    if not report.locked:
+        speed += "; no build.lock.json"
+    extra = f", {plural(warnings, 'warning')}" if warnings else ""
+    if report.ok:
+        console.print(Text("ok", style="bold green") + Text(f"{extra}: {speed}"))
+    else:
+        console.print(Text(plural(errors, "error"), style="bold red") + Text(f"{extra}: {speed}"))
+
+
+# What `show` prints.
+
+
+_COLOURS = {"observation": "green", "think": "cyan", "answer": "magenta"}
+_VERDICTS = ("detail", "score", "score_reason", "judgement", "judge_explanation")
+
+
+def render_show(view: SampleView, console: Console) -> None:
+    """Print the question and what became of it, the three segments, then every call with its whole text."""
+    console.print(_head(view))
+    for name, text in view.segments.items():
+        console.print()
+        console.print(Text(name, style="bold"))
+        console.print(Text(text, style=_COLOURS.get(name, "")))
+    for call in view.calls:
+        console.print()
+        _call(call, console)
+
+
+def _head(view: SampleView) -> Table:
+    table = Table(show_header=False, box=None, pad_edge=False)
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, value in view.sample.items():
+        if value not in ("", [], None):
+            table.add_row(name, Text("\n".join(map(str, value)) if isinstance(value, list) else str(value)))
+    table.add_row("outcome", Text(view.outcome + (f" at {view.stage}: {view.reason}" if view.reason else "")))
+    for name in _VERDICTS:
+        value = getattr(view, name)
+        if value not in ("", None):
+            table.add_row(name, Text(figure(value) if isinstance(value, float) else str(value)))
+    if view.calls:
+        table.add_row("attempt", Text(f"{view.attempt} (counted from 0)"))
+    if view.media:
+        shape = f"{view.media['width']}x{view.media['height']} pixels"
+        table.add_row("frames", Text(f"{view.media['count']} of {view.media['source_frames']}, {shape}"))
+        if view.sample.get("data_type") == "video":
+            table.add_row("at seconds", Text(", ".join(f"{t:.2f}" for t in view.media["times_s"])))
+    return table
+
+
+def _call(call: CallView, console: Console) -> None:
+    console.rule(Text(f"{call.purpose} by {call.served or call.model}"), align="left")
+    facts = [*_named(call.params), *_tokens(call.usage)]
+    if call.finish_reason and call.finish_reason != "stop":
+        facts.append(f"ended by {call.finish_reason}")
+    console.print(Text(f"key {call.key}", style="dim"), soft_wrap=True)
+    if facts:
+        console.print(Text(", ".join(facts), style="dim"))
+    for message in call.messages:
+        frames = " (frames before the text)" if message["media"] else ""
+        _text_block(f"{message['role']}{frames}", message["text"], console)
+    _text_block("reply", call.answer or f"(none: {call.refused})", console)
+
+
+def _text_block(head: str, text: str, console: Console) -> None:
+    console.print()
+    console.print(Text(f"{head}:", style="bold"))
+    console.print(Text(text))
+
+
+def _named(params: dict[str, Any]) -> list[str]:
+    return [f"{name} {value:g}" for name, value in params.items() if value is not None]
+
+
+def _tokens(usage: dict[str, int]) -> list[str]:
+    names = {
+        "input_tokens": "tokens in",
+        "output_tokens": "tokens out",
+        "cache_read_tokens": "read from cache",
+        "cache_write_tokens": "written to cache",
+    }
+    return [f"{usage[key]:,} {name}" for key, name in names.items() if usage.get(key)]
+
+
+# What `demo-report` prints.
+
+
+def render_demo(report: DemoReport, console: Console) -> None:
+    """Precision and recall of each step, then every planted kind, then what was missed."""
+    console.print(
+        f"synthetic world, profile {report.profile}: {report.judged:,} rows, {report.failed:,} failed"
+    )
+    console.print(_demo_table(report.rows()))
+    if report.judge_note:
+        console.print(f"{report.judge_note}\n")
+    console.print(_demo_table(report.defect_rows(), wide=2))
+    for miss in report.misses:
+        console.print(
+            Text(f"missed {miss.problem_id} ({miss.kind}, {miss.defect}): {miss.expected}, got {miss.got}")
+        )
+    if report.slipped:
+        console.print(f"{len(report.slipped):,} rows with a defect that this profile does not look for")
+    if not report.misses:
+        console.print("[bold green]nothing missed, nothing rejected wrongly[/]")
+
+
+def _demo_table(rows: Sequence[Sequence[str]], wide: int | None = None) -> Table:
+    table = Table(pad_edge=False, box=box.SIMPLE_HEAD)
+    for i, name in enumerate(rows[0]):
+        table.add_column(name, justify="left" if i in (0, wide) else "right", overflow="fold")
+    for row in rows[1:]:
+        table.add_row(*row)
+    return table

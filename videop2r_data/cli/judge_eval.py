@@ -7,24 +7,27 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
 
 from videop2r_data.cli.common import (
     FINDINGS,
     OK,
     OVER_BUDGET,
     UNFINISHED,
+    JsonOpt,
     err_console,
     errors_as_messages,
     out_console,
     read_recipe,
     shell,
 )
-from videop2r_data.cli.output import print_json
+from videop2r_data.cli.terminal import print_json
 from videop2r_data.schemas.visible_text import visible_line
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from videop2r_data.builders.judge_report import CalibrationReport, JudgedLabel
     from videop2r_data.builders.people import People
     from videop2r_data.schemas.calibration import JudgesFile
@@ -44,7 +47,6 @@ OutOpt = Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder of jo
 MaxCostOpt = Annotated[
     float | None, typer.Option(min=0, metavar="USD", help="US dollars for all judges, over all runs.")
 ]
-JsonOpt = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
 
 
 def add(app: typer.Typer) -> None:
@@ -145,8 +147,6 @@ def _write_lines(path: Path, rows: list[JudgedLabel]) -> None:
 
 
 def _show(report: CalibrationReport, out: Path) -> None:
-    from rich import box
-    from rich.table import Table
 
     console = out_console()
     table = Table(pad_edge=False, box=box.SIMPLE_HEAD)
@@ -187,9 +187,6 @@ def _show(report: CalibrationReport, out: Path) -> None:
 
 def _show_people(people: People, console: Console) -> None:
     """The reviewers, and how far they agree, where there are several."""
-    from rich import box
-    from rich.table import Table
-    from rich.text import Text
 
     if len(people.reviewers) < 2:
         return

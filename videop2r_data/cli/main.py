@@ -7,10 +7,17 @@ from typing import Annotated
 
 import typer
 
-from videop2r_data.cli import gallery, hub, judge_eval, look, stats
-from videop2r_data.cli.common import errors_as_messages
-from videop2r_data.cli.look import JsonOpt, OutOpt, WorkOpt
-from videop2r_data.cli.verbosity import Program, QuietOpt, VerboseOpt, VersionOpt
+from videop2r_data.cli import check, gallery, hub, judge_eval, stats
+from videop2r_data.cli.common import (
+    JsonOpt,
+    OutOpt,
+    Program,
+    QuietOpt,
+    VerboseOpt,
+    VersionOpt,
+    WorkOpt,
+    errors_as_messages,
+)
 
 app = typer.Typer(
     name="p2r-data",
@@ -172,7 +179,7 @@ def verify(
         run_verify(where, revision=revision, workers=workers, as_json=json)
 
 
-look.add(app)
+check.add(app)
 
 
 @app.command(epilog="Example: p2r-data estimate my-recipe.yaml --pilot 100")
@@ -283,6 +290,9 @@ def demo_report(folder: DirArg, work: WorkOpt = None, json: JsonOpt = False) -> 
 
 
 judge_eval.add(app)
+app.command("card", epilog="Example: p2r-data card videop2r-demo --judge-report judge-eval/report.json")(
+    stats.card
+)
 gallery.add(app)
 hub.add(app)
 

@@ -1,10 +1,16 @@
-"""The commands before a build: `estimate`, `schema`, `init`."""
+"""`p2r-data estimate`, `init` and `schema`: what comes before a build."""
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import typer
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
 
 from videop2r_data.cli.common import (
     FINDINGS,
@@ -16,8 +22,14 @@ from videop2r_data.cli.common import (
     shell,
     with_overrides,
 )
-from videop2r_data.cli.output import print_json, say
+from videop2r_data.cli.terminal import hanging, plural, print_json, say
 from videop2r_data.errors import ConfigError
+from videop2r_data.schemas.visible_text import visible_line
+
+if TYPE_CHECKING:
+    from videop2r_data.builders.estimate import Estimate
+    from videop2r_data.builders.guess import Guess
+    from videop2r_data.builders.pilot import Pilot, PilotTrace
 
 
 def run_estimate(
@@ -27,8 +39,8 @@ def run_estimate(
     from videop2r_data.builders.estimate import estimate
     from videop2r_data.builders.run import Stop
     from videop2r_data.builders.workspace import Workspace
-    from videop2r_data.cli.progress import BuildProgress
-    from videop2r_data.cli.signals import run_draining
+    from videop2r_data.cli.build import BuildProgress
+    from videop2r_data.cli.common import run_draining
 
     found, base = read_recipe(recipe)
     found = with_overrides(found, max_cost=max_cost)
@@ -105,3 +117,157 @@ def run_init(
         print_json({"wrote": str(path)})
     else:
         say(f"wrote {path}; edit its sources, then: p2r-data check {shell(path)}")
+
+
+# What `estimate` prints.
+
+
+SHOWN_CHARS = 600
+"""Of a trace; `--json` has more of it."""
+
+
+def render_estimate(report: Estimate, recipe: str, console: Console) -> None:
+    """Yield and traces of a pilot, the price of each step, and the next command."""
+    console.print(f"{plural(report.rows, 'row')} in the pool, {report.bad_rows:,} of them cannot be used")
+    if report.pilot is not None:
+        _pilot(report.pilot, console)
+    table = Table(pad_edge=False, box=box.SIMPLE_HEAD)
+    for name in ("step", "calls", "tokens in", "tokens out", "US dollars"):
+        table.add_column(name, justify="left" if name == "step" else "right")
+    for step in report.steps:
+        money = "no price" if not step.priced else _range(step.usd, step.usd_low, step.usd_high)
+        table.add_row(
+            f"{step.step}\n{step.model}",
+            f"{step.calls:,}",
+            f"{step.input_tokens:,}",
+            f"{step.output_tokens:,}",
+            money,
+        )
+    console.print(table)
+    priced = any(step.priced for step in report.steps)
+    if priced:
+        each = f", ${report.usd / report.kept:,.4f} a row" if report.kept else ""
+        console.print(f"in all: ${_range(report.usd, report.usd_low, report.usd_high)}{each}")
+    else:
+        console.print("in all: nothing to pay, as the recipe gives no `price` for its backends")
+    for note in report.notes:
+        hanging(console, f"note: {note}", indent=6, first=Text(""))
+    if report.stopped:
+        console.print("to go on, run the same command again: every finished call is kept")
+        return
+    if not report.ok:
+        what = "no row of the pool can be used" if report.pilot is None else "the pilot kept nothing"
+        console.print(Text(f"do not build yet: {what}", style="bold red"))
+        command = "check" if report.pilot is None else "doctor"
+        console.print(f"next: p2r-data {command} {shell(recipe)}", soft_wrap=True, markup=False)
+        return
+    limit = max(1, round(report.usd_high * 1.1))
+    budget = f" --max-cost {limit}" if report.usd else ""
+    console.print(f"next: p2r-data build {shell(recipe)}{budget}", soft_wrap=True, markup=False)
+
+
+def _pilot(pilot: Pilot, console: Console) -> None:
+    share = ""
+    if pilot.rows > pilot.unanswered:
+        share = f" ({pilot.kept_share:.0%}, 95 %: {pilot.kept_low:.0%} to {pilot.kept_high:.0%})"
+    console.print(
+        f"pilot: {plural(pilot.rows, 'row')}, {pilot.kept:,} kept{share}, ${pilot.usd:,.4f} spent",
+        soft_wrap=True,
+    )
+    for reason, count in pilot.reasons.items():
+        console.print(Text(f"  {count:>5,} {reason}"))
+    for trace in pilot.traces:
+        _trace(trace, console)
+
+
+def _trace(trace: PilotTrace, console: Console) -> None:
+    style = "green" if trace.outcome == "kept" else "yellow"
+    became = trace.outcome + (f", {trace.reason}" if trace.reason else "")
+    console.print(Text("  ") + Text(f"{trace.sample_id}: {became}", style=style), soft_wrap=True)
+    cut = " …" if len(trace.output) > SHOWN_CHARS else ""
+    for name, text in (
+        ("asked", trace.problem),
+        ("right", trace.reference),
+        ("wrote", trace.output[:SHOWN_CHARS] + cut),
+        ("why", trace.detail if trace.outcome != "kept" else ""),
+        ("judge", trace.judge if trace.judge != trace.detail else ""),
+    ):
+        if text.strip():
+            hanging(console, " ".join(text.split()), indent=10, first=Text(f"    {name:<6}", style="dim"))
+
+
+def _range(middle: float, low: float, high: float) -> str:
+    return f"{middle:,.2f}" if low == high else f"{middle:,.2f} ({low:,.2f}-{high:,.2f})"
+
+
+# `init --from-data`: look at a pool, show how it would be read, and write the recipe.
+
+
+_CUT = 200
+"""Characters of a question or an option that are shown."""
+
+
+def init_from_data(path: Path, data: str, *, template: str, split: str | None, as_json: bool) -> None:
+    """Write a recipe over a pool that nobody described."""
+    from videop2r_data.builders.guess import guess_source
+    from videop2r_data.builders.guess_recipe import free_name, recipe_from
+
+    path.parent.mkdir(parents=True, exist_ok=True)  # the pool's path becomes relative to it
+    with tempfile.TemporaryDirectory(prefix="p2r-init-") as work, err_console().status("looking at the data"):
+        guess = guess_source(data, recipe=path, cwd=Path.cwd(), work=Path(work), split=split)
+    name = free_name(guess.source["name"], Path.cwd())
+    text = recipe_from(guess, template, file=shell(path), data=data, name=name)
+    path.write_text(text, encoding="utf-8")
+    if as_json:
+        print_json({"wrote": str(path), **guess.model_dump(mode="json")})
+        return
+    _render(guess, out_console())
+    if guess.todo:
+        say(
+            f"wrote {path}; fill in its {plural(len(guess.todo), 'TODO line')}, then: "
+            f"p2r-data check {shell(path)}"
+        )
+    else:
+        say(f"wrote {path}; next: p2r-data check {shell(path)}")
+
+
+def _render(guess: Guess, console: Console) -> None:
+    console.print(
+        f"looked at {plural(guess.rows, 'row')} with the columns",
+        Text(visible_line(", ".join(guess.seen))),
+        soft_wrap=True,
+    )
+    for key, value in {**guess.source, **{f"columns.{k}": v for k, v in guess.columns.items()}}.items():
+        why = f"  ({guess.notes[key]})" if key in guess.notes else ""
+        console.print(Text(f"  {key:22} {visible_line(_told(value) + why)}"), soft_wrap=True)
+    for key, question in guess.todo.items():
+        console.print(Text(f"  {key:22} TODO: {visible_line(question)}", style="yellow"), soft_wrap=True)
+    for row in guess.shown:
+        console.print(Text(f"\n{visible_line(row.sample_id)}", style="bold"))
+        console.print(Text(f"  {_cut(row.problem)}"), soft_wrap=True)
+        for option in row.options:
+            mark = "*" if option[:1] == row.answer else " "
+            console.print(Text(f"  {mark} {_cut(option)}"), soft_wrap=True)
+        if not row.options:
+            console.print(Text(f"  answer: {_cut(row.answer)}"), soft_wrap=True)
+        if row.path:
+            there = {True: "", False: "  (not there)", None: ""}[row.found]
+            console.print(Text(f"  {visible_line(row.path)}{there}"), soft_wrap=True)
+    console.print()
+    if guess.shown:
+        console.print(f"{guess.good:,} of {plural(guess.rows, 'row')} can be read like this")
+    for reason, count in guess.bad.items():
+        console.print(Text(f"  {plural(count, 'row')} cannot: {visible_line(reason)}"), soft_wrap=True)
+    if guess.files_looked:
+        console.print(f"{guess.files_found:,} of {plural(guess.files_looked, 'media file')} are there")
+
+
+def _told(value: Any) -> str:
+    if value is None:
+        return "none"
+    return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+
+
+def _cut(text: str) -> str:
+    line = visible_line(text)
+    return line if len(line) <= _CUT else line[: _CUT - 1] + "…"

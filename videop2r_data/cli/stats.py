@@ -1,26 +1,34 @@
-"""`p2r-data stats`: tables of a data set, and its figures."""
+"""`p2r-data stats` and `card`: the tables, figures and card of a data set, from its files."""
 
 from __future__ import annotations
 
+import shutil
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
 
-from videop2r_data.cli.common import err_console, errors_as_messages, out_console, shell
-from videop2r_data.cli.output import print_json
+from videop2r_data.cli.common import JsonOpt, err_console, errors_as_messages, out_console, shell
+from videop2r_data.cli.terminal import bar, bar_width, figure, plural, print_json, say, type_table
 
 if TYPE_CHECKING:
-    from videop2r_data.builders.release import Release
     from videop2r_data.cards.figures_index import FigureIndex
     from videop2r_data.cards.stats import Stats
+    from videop2r_data.cards.stats_text import Distribution, Spread, TopWords
+    from videop2r_data.files.release import Release
+
+
+# `card`: what a build writes by itself, anew.
+
 
 WhereArg = Annotated[
     str, typer.Argument(help="A local folder, a Hub id, or the folder of the official release.")
 ]
 RevisionOpt = Annotated[str | None, typer.Option(metavar="REV", help="For a Hub id: commit, tag or branch.")]
-JsonOpt = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
 FiguresOpt = Annotated[
     Path | None,
     typer.Option(metavar="DIR", help="Draw the figures too: PNGs for light and dark pages, data as JSON."),
@@ -44,7 +52,6 @@ SeedOpt = Annotated[
 def add(app: typer.Typer) -> None:
     """Register the command."""
     app.command(epilog="Example: p2r-data stats videop2r-demo --figures figures")(stats)
-    app.command(epilog="Example: p2r-data card videop2r-demo --judge-report judge-eval/report.json")(card)
 
 
 def stats(
@@ -57,8 +64,8 @@ def stats(
     json: JsonOpt = False,
 ) -> None:
     """Tables of a data set: types, lengths, sources, scores, rejections. With --figures: as pictures too."""
-    from videop2r_data.builders.release import open_release
     from videop2r_data.cards.stats import compute_stats
+    from videop2r_data.files.release import open_release
 
     options = {"--embed": embed, "--sample": sample, "--seed": seed}
     given = [name for name, value in options.items() if value is not None]
@@ -114,3 +121,133 @@ def _told(index: FigureIndex, folder: Path) -> None:
         console.print(f"  {entry.light:24} {entry.title}", markup=False, soft_wrap=True)
     for omitted in index.omitted:
         console.print(f"  {'(none)':24} {omitted.title}: {omitted.why}", markup=False, soft_wrap=True)
+
+
+FolderArg = Annotated[Path, typer.Argument(help="A data set that was built here.")]
+ReportOpt = Annotated[
+    Path | None,
+    typer.Option("--judge-report", metavar="FILE", help="report.json of judge-eval: shown on the card."),
+]
+CardFiguresOpt = Annotated[
+    bool, typer.Option("--figures", help="Draw the figures into FOLDER/figures and show them on the card.")
+]
+
+
+def card(folder: FolderArg, judge_report: ReportOpt = None, figures: CardFiguresOpt = False) -> None:
+    """Write README.md and croissant.json from the files of a data set; a build does it by itself."""
+    from videop2r_data.cards.dataset_card import write_dataset_card
+    from videop2r_data.schemas.lock import AGREEMENT_NAME
+
+    with errors_as_messages():
+        if figures:
+            _draw_for_card(folder)
+        kept = folder / AGREEMENT_NAME
+        before = kept.read_bytes() if kept.exists() else None
+        if judge_report is not None:
+            shutil.copyfile(judge_report, kept)
+        try:
+            path = write_dataset_card(folder)
+        except BaseException:
+            # a report that does not fit must not stay: the next build would trip over it
+            if judge_report is not None:
+                kept.unlink() if before is None else kept.write_bytes(before)
+            raise
+    say(f"wrote {shell(path)} and croissant.json beside it")
+
+
+def _draw_for_card(folder: Path) -> None:
+    from videop2r_data.cards.card_facts import mark_figures
+    from videop2r_data.cards.figures import make_figures
+    from videop2r_data.files.release import open_release
+    from videop2r_data.schemas.lock import FIGURES_NAME
+
+    with err_console().status("counting") as status:
+        make_figures(open_release(str(folder)), folder / FIGURES_NAME, progress=status.update)
+    mark_figures(folder)
+
+
+# What `stats` prints.
+
+
+def render_stats(stats: Stats, console: Console) -> None:
+    """Print all tables."""
+    console.print(Text(stats.where, style="bold"), soft_wrap=True)
+    console.print(", ".join(f"{name} {plural(count, 'row')}" for name, count in stats.rows.items()))
+    if stats.table:
+        console.print()
+        console.print(
+            type_table(
+                stats.table, title="accepted" if "sft" in stats.rows else "questions", width=console.width
+            )
+        )
+    _counts(console, "sources", stats.sources)
+    _histogram(console, "perception, words", stats.perception_words)
+    _histogram(console, "reasoning, words", stats.reasoning_words)
+    _spreads(console, "perception, words by group", stats.perception_by)
+    _spreads(console, "reasoning, words by group", stats.reasoning_by)
+    _histogram(console, "reward", stats.rewards)
+    _counts(console, "attempt that was kept, counted from 0", stats.attempts)
+    _spreads(console, "media of accepted rows", {"frames": stats.frames, "seconds": stats.seconds})
+    _counts(console, "not accepted, stage/reason", stats.funnel)
+    _words(console, "perception", stats.perception_top)
+    _words(console, "reasoning", stats.reasoning_top)
+    console.print()
+    console.print(f"near-duplicate questions: {stats.near_duplicates:,}")
+
+
+def _table(title: str) -> Table:
+    return Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False)
+
+
+def _counts(console: Console, title: str, counts: dict[str, int]) -> None:
+    if not counts:
+        return
+    table, total = _table(title), sum(counts.values())
+    table.add_column("", overflow="fold", max_width=40)
+    table.add_column("rows", justify="right")
+    table.add_column("")
+    long = bar_width(console.width, 4 + min(40, max(map(len, counts))) + len(f"{max(counts.values()):,}"), 24)
+    for name, count in counts.items():
+        table.add_row(Text(name or "(none)"), f"{count:,}", bar(count / total, long))
+    console.print()
+    console.print(table)
+
+
+def _histogram(console: Console, title: str, found: Distribution) -> None:
+    if not found.count:
+        return
+    table, most = (
+        _table(f"{title}: mean {figure(found.mean)}, median {figure(found.p50)}"),
+        max(found.bins.values()),
+    )
+    table.add_column("from", justify="right")
+    table.add_column("rows", justify="right")
+    table.add_column("")
+    long = bar_width(console.width, 4 + max(4, *map(len, found.bins)) + max(4, len(f"{most:,}")))
+    for edge, count in found.bins.items():
+        table.add_row(edge, f"{count:,}", bar(count / most, long))
+    console.print()
+    console.print(table)
+
+
+def _spreads(console: Console, title: str, spreads: dict[str, Spread]) -> None:
+    shown = {name: spread for name, spread in spreads.items() if spread.count}
+    if not shown:
+        return
+    table = _table(title)
+    table.add_column("", overflow="fold", max_width=24)
+    for name in ("rows", "mean", "min", "5 %", "median", "95 %", "max"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for name, s in shown.items():
+        figures = (s.mean, s.min, s.p5, s.p50, s.p95, s.max)
+        table.add_row(Text(name), f"{s.count:,}", *(figure(value) for value in figures))
+    console.print()
+    console.print(table)
+
+
+def _words(console: Console, title: str, words: TopWords) -> None:
+    if not words.tokens:
+        return
+    head = f"{title}: {words.tokens:,} words, {words.types:,} different, most frequent: "
+    console.print()
+    console.print(Text(head, style="bold") + Text(", ".join(f"{w} {n:,}" for w, n in words.top.items())))

@@ -3,17 +3,30 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich import box
+from rich.table import Table
 
 from videop2r_data.cli import hub, train_eval, train_run
-from videop2r_data.cli.common import errors_as_messages, out_console
-from videop2r_data.cli.output import print_json
-from videop2r_data.cli.verbosity import Program, QuietOpt, VerboseOpt, VersionOpt
+from videop2r_data.cli.common import (
+    UNFINISHED,
+    JsonOpt,
+    Program,
+    QuietOpt,
+    VerboseOpt,
+    VersionOpt,
+    err_console,
+    errors_as_messages,
+    out_console,
+    shell,
+)
+from videop2r_data.cli.terminal import print_json
 
 if TYPE_CHECKING:
     from videop2r_data.trainer.lengths import LengthReport
+
 
 app = typer.Typer(
     name="p2r-train",
@@ -43,7 +56,7 @@ def lengths(
     reasoning: Annotated[
         tuple[int, int], typer.Option(metavar="LOW HIGH", help="Bounds of think and answer.")
     ] = (320, 512),
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")] = False,
+    json: JsonOpt = False,
 ) -> None:
     """Lengths of both processes against the bounds of the length reward, before you train.
 
@@ -64,8 +77,6 @@ def lengths(
 
 def _show_lengths(report: LengthReport) -> None:
     """One column per process, so that it fits the narrowest terminal."""
-    from rich import box
-    from rich.table import Table
 
     table = Table(pad_edge=False, box=box.SIMPLE_HEAD)
     table.add_column(f"{report.rows:,} accepted traces")
@@ -84,9 +95,131 @@ def _show_lengths(report: LengthReport) -> None:
     out_console().print(table)
 
 
+# `tiny`: a Qwen2.5-VL of a million weights for the demo world, to try everything without a GPU.
+
+
+def tiny(
+    folder: Annotated[Path, typer.Argument(help="Where the model goes: a checkpoint for from_pretrained.")],
+    steps: Annotated[
+        int, typer.Option(min=0, metavar="N", help="Train it from scratch for N updates; 0: random weights.")
+    ] = 0,
+    output: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="The training run's folder; else FOLDER-sft.")
+    ] = None,
+    batch: Annotated[int, typer.Option(min=1, metavar="N", help="Clips per update.")] = 32,
+    seed: Annotated[int, typer.Option(min=0, metavar="N", help="Of the random weights and the run.")] = 0,
+    hidden: Annotated[int, typer.Option(min=16, metavar="N", help="Width of the text model.")] = 128,
+    layers: Annotated[int, typer.Option(min=1, metavar="N", help="Layers of the text model.")] = 4,
+    objects: Annotated[int, typer.Option(min=1, max=3, metavar="N", help="Shapes in a clip at most.")] = 3,
+    task: Annotated[
+        list[str] | None,
+        typer.Option("--task", metavar="KIND", help="Question kind or type to learn; again for more."),
+    ] = None,
+    words: Annotated[
+        bool, typer.Option("--words", help="Tokens end at words, as in Qwen: three times the tokens.")
+    ] = False,
+    chats: Annotated[
+        int, typer.Option(min=1, metavar="N", help="Chats that the tokenizer is learnt from.")
+    ] = 3000,
+    json: JsonOpt = False,
+) -> None:
+    """Make a tokenizer and a tiny Qwen2.5-VL for the demo world, and train it from scratch.
+
+    Without --steps the weights are random: a model to try recipes and servers with. With it the model learns
+    on the endless demo stream; the same command goes on with a run that was stopped.
+    """
+    from videop2r_data.trainer.tiny.specs import TinySpec, TinyWorld
+
+    with errors_as_messages(as_json=json):
+        spec = _checked(
+            TinySpec,
+            hidden=hidden,
+            intermediate=hidden * 5 // 2,
+            layers=layers,
+            phrases=not words,
+            corpus=chats,
+            seed=seed,
+        )
+        chosen = {"tasks": tuple(task)} if task else {}
+        world = _checked(TinyWorld, max_objects=objects, **chosen)
+        made = _make(folder, spec, world if task else None)
+        if steps:
+            made |= _train(folder, output or Path(f"{folder}-sft"), spec, world, steps, batch, seed)
+        if json:
+            print_json(made)
+        else:
+            _show_tiny(made)
+        if made.get("complete") is False:
+            raise typer.Exit(UNFINISHED)
+
+
+def _checked(kind: Any, **settings: Any) -> Any:
+    """Settings, or all that is wrong with them as one error."""
+    from pydantic import ValidationError
+
+    from videop2r_data.errors import ConfigError
+
+    try:
+        return kind(**settings)
+    except ValidationError as error:
+        wrong = "; ".join(str(e["msg"]).removeprefix("Value error, ") for e in error.errors())
+        raise ConfigError(wrong, hint="p2r-train tiny --help shows what is allowed") from None
+
+
+def _make(folder: Path, spec: Any, world: Any) -> dict[str, Any]:
+    """Write the model; its tokenizer knows the whole demo world (`world`: that one only)."""
+    from videop2r_data.errors import MissingExtraError
+
+    try:
+        from videop2r_data.trainer.tiny.model import count_weights_on_disk, make_tiny
+    except ImportError as error:
+        raise MissingExtraError(error.name or "torch", "train") from None
+    make_tiny(folder, spec, world=world)
+    return {"model": str(folder), "weights": count_weights_on_disk(folder)}
+
+
+def _train(
+    model: Path, output: Path, spec: Any, world: Any, steps: int, batch: int, seed: int
+) -> dict[str, Any]:
+    from videop2r_data.cli.train_run import TrainProgress
+    from videop2r_data.trainer.run.stop import Stop, on_signals
+    from videop2r_data.trainer.run.train import train
+    from videop2r_data.trainer.tiny.recipe import scratch_recipe
+
+    recipe = scratch_recipe(model, output, spec=spec, world=world, steps=steps, batch=batch, seed=seed)
+    console, stop = err_console(), Stop()
+    with TrainProgress(console) as progress, on_signals(stop, console.print):
+        done = train(recipe, watchers=[progress], stop=stop)
+    return {
+        "run": str(done.folder),
+        "complete": done.complete,
+        "steps_done": done.steps_done,
+        "trained": str(done.model) if done.complete else None,
+        "loss": done.last.get("loss"),
+    }
+
+
+def _show_tiny(made: dict[str, Any]) -> None:
+    console = out_console()
+    console.print(
+        f"made       {shell(made['model'])}: {made['weights']:,} weights", soft_wrap=True, markup=False
+    )
+    if "run" not in made:
+        console.print(
+            f"train it   p2r-train tiny {shell(made['model'])} --steps 1500", soft_wrap=True, markup=False
+        )
+    elif not made["complete"]:
+        console.print(f"stopped after step {made['steps_done']:,}; the same command goes on")
+    else:
+        console.print(
+            f"trained    {shell(made['trained'])}, last loss {made['loss']:.3f}", soft_wrap=True, markup=False
+        )
+        console.print(f"see it     p2r-train plot {shell(made['run'])}", soft_wrap=True, markup=False)
+
+
 train_run.add(app)
 train_eval.add(app)
-add_tiny(app)
+app.command(epilog="Example: p2r-train tiny tiny --steps 1500")(tiny)
 hub.add_train(app)
 
 

@@ -2,12 +2,36 @@
 
 from __future__ import annotations
 
+import os
+import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from types import TracebackType
+from typing import TYPE_CHECKING, Annotated, Any, Self
 
 import typer
+from rich import box
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
 
-from videop2r_data.cli.common import errors_as_messages
+from videop2r_data.cli.common import (
+    OK,
+    UNFINISHED,
+    JsonOpt,
+    err_console,
+    errors_as_messages,
+    out_console,
+    shell,
+)
+from videop2r_data.cli.terminal import print_json, say
+from videop2r_data.errors import ConfigError, P2RError
+
+if TYPE_CHECKING:
+    from videop2r_data.trainer.run.config import TrainRecipe
+    from videop2r_data.trainer.run.runlog import Row
+    from videop2r_data.trainer.run.train import Trained
+
 
 RecipeArg = Annotated[
     str | None, typer.Argument(metavar="[RECIPE]", help="Name of a packaged recipe, or a YAML file.")
@@ -45,7 +69,6 @@ AnywayOpt = Annotated[
 ]
 FreshOpt = Annotated[bool, typer.Option("--fresh", help="Refuse a folder that holds a run already.")]
 DryOpt = Annotated[bool, typer.Option("--dry-run", help="Print the effective recipe and end.")]
-JsonOpt = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
 ObjectiveOpt = Annotated[
     str | None,
     typer.Option(
@@ -151,7 +174,7 @@ def init(
 
 def schema() -> None:
     """Print the JSON Schema of a training recipe."""
-    from videop2r_data.cli.output import print_json
+    from videop2r_data.cli.terminal import print_json
     from videop2r_data.trainer.run.config import TrainRecipe
 
     with errors_as_messages():
@@ -215,3 +238,212 @@ def _stage(
             dry_run=dry_run,
             as_json=as_json,
         )
+
+
+# Progress, the end of a run, and the next command.
+
+
+PIPED_EVERY_S = 15.0
+_SHOWN = (
+    ("loss", "loss {:.3f}"),
+    ("reward/total_p", "P {:.2f}"),
+    ("reward/total_r", "R {:.2f}"),
+    ("reward/format_p", "form {:.2f}"),
+    ("kl", "kl {:.3f}"),
+    ("grad_norm", "norm {:.2f}"),
+    ("tokens_per_s", "{:,.0f} tok/s"),
+)
+
+
+class TrainProgress:
+    """A live line on a terminal, a line now and then when piped; a `Watcher`.
+
+    Args:
+        console: where to; stderr, so that stdout stays for results.
+    """
+
+    def __init__(self, console: Console) -> None:
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        self.console = console
+        self._live = console.is_terminal
+        self._bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=20),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[note]}"),
+            TimeRemainingColumn(compact=True),
+            console=console,
+            transient=True,
+        )
+        self._task = self._bar.add_task("loading", total=None, note="")
+        self._steps = 0
+        self._shown = 0.0
+
+    def __enter__(self) -> Self:
+        if self._live:
+            self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._live:
+            self._bar.stop()
+
+    def begin(self, stage: str, step: int, steps: int) -> None:
+        """The run starts or goes on."""
+        self._steps = steps
+        self._bar.update(self._task, description=stage, completed=step, total=steps)
+
+    def row(self, row: Row) -> None:
+        """One line of metrics."""
+        note = " ".join(form.format(row[name]) for name, form in _SHOWN if name in row)
+        if not note:
+            return
+        step, now = int(row["step"]), time.monotonic()
+        self._bar.update(self._task, completed=step, note=note)
+        if not self._live and (now - self._shown >= PIPED_EVERY_S or step == self._steps):
+            self._shown = now
+            self.console.print(f"step {step:,}/{self._steps:,}  {note}", soft_wrap=True)
+
+    def note(self, text: str) -> None:
+        """Something a person wants to know."""
+        self.console.print(escape(text), soft_wrap=True)
+
+
+def run_stage(
+    stage: str,
+    name: str,
+    *,
+    flags: dict[str, Any],
+    sets: list[str],
+    anyway: bool,
+    fresh: bool,
+    dry_run: bool,
+    as_json: bool,
+) -> None:
+    """Train, show progress, and end with a summary and the next command."""
+    from videop2r_data.trainer.run.recipe_file import load_train_recipe, recipe_yaml
+
+    recipe = load_train_recipe(name, sets=sets, flags=flags)
+    if recipe.stage != stage:
+        raise ConfigError(
+            f"a recipe of stage {recipe.stage}",
+            where=name,
+            hint=f"run: p2r-train {recipe.stage} {shell(name)}",
+        )
+    if dry_run:
+        say(recipe_yaml(recipe), nl=False)
+        return
+    from videop2r_data.trainer.run.stop import Stop, on_signals
+    from videop2r_data.trainer.run.train import train
+
+    console, stop = err_console(), Stop()
+    first = os.environ.get("RANK", "0") == "0"
+
+    def tell(text: str) -> None:
+        if first:
+            console.print(escape(text), soft_wrap=True)
+
+    try:
+        with TrainProgress(console) as progress, on_signals(stop, tell):
+            trained = train(recipe, watchers=[progress], stop=stop, anyway=anyway, fresh=fresh)
+    except KeyboardInterrupt:
+        tell("stopped at once; the same command goes on from the newest checkpoint")
+        raise typer.Exit(UNFINISHED) from None
+    if trained.main:
+        if trained.complete:
+            _write_card(trained, tell)
+        if as_json:
+            print_json(_document(trained))
+        else:
+            _show_end(trained, recipe, out_console())
+    raise typer.Exit(OK if trained.complete else UNFINISHED)
+
+
+def _write_card(trained: Trained, tell: Callable[[str], None]) -> None:
+    """A first model card; the run is worth more than its card, so a card that cannot be made is only told."""
+    from videop2r_data.cards.model_card import write_model_card
+
+    try:
+        write_model_card(trained.folder)
+    except P2RError as error:
+        tell(f"no model card yet: {error.message}")
+
+
+def _document(trained: Trained) -> dict[str, Any]:
+    return {
+        "folder": str(trained.folder),
+        "complete": trained.complete,
+        "steps_done": trained.steps_done,
+        "steps": trained.steps,
+        "model": str(trained.model) if trained.complete else None,
+        "skipped": trained.skipped,
+        "last": trained.last,
+    }
+
+
+def _show_end(trained: Trained, recipe: TrainRecipe, console: Console) -> None:
+    """The end of a run, for people."""
+    if not trained.complete:
+        console.print(
+            f"[bold]Stopped[/] after step {trained.steps_done:,} of {trained.steps:,}; to go on, run the "
+            "same command again."
+        )
+        return
+    console.print(f"[bold]Trained[/] {escape(str(trained.model))}", soft_wrap=True)
+    last = " ".join(form.format(trained.last[name]) for name, form in _SHOWN if name in trained.last)
+    console.print(f"{trained.steps:,} steps; the last: {last}")
+    for reason, count in sorted(trained.skipped.items()):
+        console.print(f"left out: {count:,} x {escape(reason)}")
+    console.print(f"see it     p2r-train plot {escape(shell(trained.folder))}", soft_wrap=True)
+    if recipe.stage == "sft":
+        media = f" --media-root {shell(recipe.data.media_root)}" if recipe.data.media_root else ""
+        console.print(
+            f"go on      p2r-train rl RECIPE --data {escape(shell(recipe.data.source))}{escape(media)} "
+            f"--model {escape(shell(trained.model))}",
+            soft_wrap=True,
+        )
+
+
+def show_recipes(*, as_json: bool) -> None:
+    """List the packaged recipes and accelerate configs."""
+    from videop2r_data.trainer.accelerate import accelerate_configs
+    from videop2r_data.trainer.recipes import list_train_recipes
+    from videop2r_data.trainer.run.recipe_file import load_train_recipe
+
+    found = {}
+    for name in list_train_recipes():
+        recipe = load_train_recipe(name)
+        found[name] = {"stage": recipe.stage, "title": recipe.title}
+    configs = {name: str(path) for name, path in accelerate_configs().items()}
+    if as_json:
+        print_json({"recipes": found, "accelerate": configs})
+        return
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for column in ("recipe", "stage", "what"):
+        table.add_column(column)
+    for name, about in found.items():
+        table.add_row(name, about["stage"], about["title"])
+    console = out_console()
+    console.print(table)
+    console.print("Several GPUs: accelerate launch --config_file FILE -m videop2r_data.cli.train ... with")
+    for path in configs.values():
+        console.print(f"  {escape(path)}", soft_wrap=True)
+
+
+def write_recipe(name: str, path: Path, *, force: bool) -> None:
+    """Write a commented training recipe."""
+    from videop2r_data.trainer.recipes import train_recipe_text
+    from videop2r_data.trainer.run.recipe_file import load_train_recipe
+
+    text = train_recipe_text(name)
+    if path.is_dir():
+        path = path / f"{name}.yaml"
+    if path.exists() and not force:
+        raise ConfigError("the file exists", where=str(path), hint="--force replaces it")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+    stage = load_train_recipe(name).stage
+    say(f"wrote {path}; edit its data and model, then: p2r-train {stage} {shell(path)}")

@@ -1,8 +1,84 @@
-"""The table of data type x problem type, bars and figures, for terminals of any width."""
+"""What the commands print with: lines, JSON, tables and numbers, for terminals of any width and for pipes.
+
+Questions, traces, paths and servers' messages come from outside: their control characters are shown,
+never sent.
+"""
 
 from __future__ import annotations
 
+import logging
+import re
+import sys
+import textwrap
+import traceback
+from collections.abc import Iterable
+from typing import Any
+
+import typer
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.segment import Segment
 from rich.table import Table
+from rich.text import Text
+
+from videop2r_data.schemas.visible_text import visible
+
+_C1_AND_BIDI = re.compile("[\x7f-\x9f\u061c\u2028-\u202e\u2066-\u2069\ufff9-\ufffb\U000e0000-\U000e007f]")
+
+
+def say(text: str, *, err: bool = False, nl: bool = True) -> None:
+    """One plain line, visible."""
+    typer.echo(visible(text), err=err, nl=nl)
+
+
+def print_json(value: Any) -> None:
+    """One JSON document on stdout; what could steer a terminal is escaped, and so the value is the same."""
+    import orjson
+
+    text = orjson.dumps(value, option=orjson.OPT_INDENT_2).decode()
+    sys.stdout.buffer.write(_C1_AND_BIDI.sub(_escaped, text).encode() + b"\n")
+    sys.stdout.buffer.flush()
+
+
+def print_traceback(error: BaseException) -> None:
+    """The traceback of an error on stderr, visible."""
+    sys.stderr.write(visible("".join(traceback.format_exception(error))))
+
+
+class VisibleFormatter(logging.Formatter):
+    """A log line, visible: libraries log what servers say."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The formatted record."""
+        return visible(super().format(record))
+
+
+def _escaped(match: re.Match[str]) -> str:
+    code = ord(match.group())
+    if code < 0x10000:
+        return f"\\u{code:04x}"
+    code -= 0x10000
+    return f"\\u{0xD800 + (code >> 10):04x}\\u{0xDC00 + (code & 0x3FF):04x}"
+
+
+class SafeConsole(Console):
+    """A console that shows control characters of what is printed instead of sending them.
+
+    Questions, traces, paths and servers' messages come from outside. The console's own colours and cursor
+    moves are segments of their own and stay.
+    """
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        """The segments of a renderable, each text visible."""
+        for segment in super().render(renderable, options):
+            if segment.control:
+                yield segment
+            else:
+                text = visible(segment.text)
+                yield segment if text is segment.text else Segment(text, segment.style)
+
+
+# Tables, bars and numbers for people.
+
 
 ORDER = (
     "multiple choice",
@@ -97,6 +173,24 @@ def plural(count: int, one: str, many: str = "") -> str:
     ('1 row', '1,200 rows', '2 queries')
     """
     return f"{count:,} {one if count == 1 else many or one + 's'}"
+
+
+def hanging(console: Console, text: str, *, indent: int, first: Text | None = None) -> None:
+    """Print text wrapped at spaces with a hanging indent; a path or a command is never broken.
+
+    Args:
+        console: where to.
+        text: words.
+        indent: columns before each line but the first, which has `first` there.
+        first: what stands before the first line.
+    """
+    lines = textwrap.wrap(
+        text, max(20, console.width - indent), break_long_words=False, break_on_hyphens=False
+    ) or [""]
+    head = first if first is not None else Text(" " * indent)
+    console.print(head + Text(lines[0]), soft_wrap=True)
+    for line in lines[1:]:
+        console.print(Text(" " * indent + line), soft_wrap=True)
 
 
 def _table(lines: list[list[str]], title: str, *, last_bold: bool) -> Table:
