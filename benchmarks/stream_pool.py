@@ -51,7 +51,7 @@ def _peak_mb() -> float:
 
 
 def _raw(path: Path) -> int:
-    from videop2r_data.builders.sources.video_r1 import read_files
+    from videop2r_data.builders.sources.opening import read_files
 
     return sum(1 for _ in read_files([path]))
 

@@ -228,7 +228,7 @@ def child(options: argparse.Namespace) -> dict[str, Any]:
 
 def measure_build(text: str, samples: int, folder: Path) -> dict[str, Any]:
     """Calls per second of the calling phase, and of everything from the pool to the last byte written."""
-    from videop2r_data.builders.build import build
+    from videop2r_data.builders.pipeline import build
     from videop2r_data.builders.run import Stop
     from videop2r_data.builders.workspace import Workspace
     from videop2r_data.cards.dataset_card import write_dataset_card

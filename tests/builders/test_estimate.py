@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from tests.fakes.openai_server import FakeServer, Reply, default_answer
 from tests.integration.test_build import Silent, question, recipe, run, write_pool
-from videop2r_data.builders.estimate import PAPER_KEPT, Estimate, estimate
+from videop2r_data.builders.costs import PAPER_KEPT, Estimate, estimate
 from videop2r_data.builders.run import Stop
 from videop2r_data.builders.workspace import Workspace
 from videop2r_data.cli.main import app

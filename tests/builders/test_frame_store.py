@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from videop2r_data.builders.frame_store import FrameStore
+from videop2r_data.builders.frames import FrameStore
 from videop2r_data.errors import MediaError, StoppedError
 from videop2r_data.schemas.calls import Frames, MediaRecord
 

@@ -10,8 +10,8 @@ import pytest
 from typer.testing import CliRunner
 
 from tests.shared import samples_dir
-from videop2r_data.builders.guess import Guess, guess_source
 from videop2r_data.builders.guess_recipe import recipe_from
+from videop2r_data.builders.guessing import Guess, guess_source
 from videop2r_data.cli.main import app
 from videop2r_data.errors import ConfigError, SourceError
 from videop2r_data.recipes import list_recipes, recipe_text

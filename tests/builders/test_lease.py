@@ -13,9 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from videop2r_data.builders.lease import Lease, take, take_now, take_share
+from videop2r_data.builders.lease import Lease, Shard, take, take_now, take_share
 from videop2r_data.builders.run import Stop
-from videop2r_data.builders.shards import Shard
 from videop2r_data.errors import BusyError, ConfigError
 
 HOLDER = """
@@ -23,7 +22,7 @@ import asyncio, sys
 from pathlib import Path
 from videop2r_data.builders.lease import take_now, take_share
 from videop2r_data.builders.run import Stop
-from videop2r_data.builders.shards import Shard
+from videop2r_data.builders.lease import Shard
 
 work, shard = Path(sys.argv[1]), sys.argv[2]
 if shard:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from videop2r_data.backends.journal import Journal
-from videop2r_data.builders.media_step import ChangedMediaError, MediaStep
+from videop2r_data.builders.frames import ChangedMediaError, MediaStep
 from videop2r_data.errors import MediaError
 from videop2r_data.schemas import DataType, ProblemType, Sample
 from videop2r_data.schemas.calls import Frames, MediaRecord
@@ -251,7 +251,7 @@ def test_text_has_no_media_and_an_escape_is_refused(tmp_path: Path, root: Path) 
 def test_a_touched_file_is_read_whole_once_not_in_every_run(
     tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from videop2r_data.builders import media_step
+    from videop2r_data.builders import frames as media_step
 
     record(tmp_path / "j", root, Sampler())
     os.utime(root / "a.mp4", (1, 1))

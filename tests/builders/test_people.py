@@ -8,7 +8,7 @@ from typing import Any
 import orjson
 import pytest
 
-from videop2r_data.builders.judge_report import Labels, gather_labels
+from videop2r_data.builders.calibration import Labels, gather_labels
 
 
 def label(item: int, sufficient: bool, reviewer: str, **more: Any) -> dict[str, Any]:

@@ -14,8 +14,7 @@ import pytest
 
 from tests.integration.test_build import Silent, question, recipe, run, write_pool
 from videop2r_data.builders.export import exclusively
-from videop2r_data.builders.replay import look_up
-from videop2r_data.builders.reproduce import ReproduceReport, reproduce
+from videop2r_data.builders.replay import ReproduceReport, look_up, reproduce
 from videop2r_data.builders.workspace import Workspace
 from videop2r_data.cards.dataset_card import write_dataset_card
 from videop2r_data.errors import ConfigError, ExportError

@@ -11,7 +11,7 @@ import av
 import pytest
 
 from videop2r_data.builders.findings import Finding
-from videop2r_data.builders.setup_look import BYTES_PER_ROW, look_at_setup
+from videop2r_data.builders.needs import BYTES_PER_ROW, look_at_setup
 from videop2r_data.builders.workspace import Workspace
 from videop2r_data.schemas.recipe import Recipe
 

@@ -19,8 +19,8 @@ from hypothesis import strategies as st
 
 from tests.builders.release_rows import Row, accepted, official_rows, valid_rows, write_ours, write_parquet
 from videop2r_data.builders.verify import VerifyReport, verify_release
-from videop2r_data.builders.verify.pool import run_tasks
-from videop2r_data.builders.verify.rules import Rules
+from videop2r_data.builders.verify.report import Rules
+from videop2r_data.builders.verify.run import run_tasks
 from videop2r_data.builders.verify.work import Task
 from videop2r_data.schemas.recipe import VerifySpec
 

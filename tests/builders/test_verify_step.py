@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from tests.builders.release_rows import Row, valid_rows, write_ours
 from videop2r_data.builders.verify import VerifyReport, verify_release
-from videop2r_data.builders.verify.sft import rescore
+from videop2r_data.builders.verify.rows import rescore
 from videop2r_data.schemas import PAPER, ROBUST, Policy, ProblemType
 from videop2r_data.schemas.lock import BuildLock
 from videop2r_data.schemas.sample import LETTERS

@@ -11,11 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.builders.release_rows import Row, key, valid_rows
-from videop2r_data.builders.verify.quick import check_sft_arrow
-from videop2r_data.builders.verify.rules import Rules
-from videop2r_data.builders.verify.sft import check_sft
-from videop2r_data.builders.verify.sure import BRACKETS, sure_rows
-from videop2r_data.builders.verify.tally import Tally
+from videop2r_data.builders.verify.quick import BRACKETS, check_sft_arrow, sure_rows
+from videop2r_data.builders.verify.report import Rules, Tally
+from videop2r_data.builders.verify.rows import check_sft
 from videop2r_data.errors import SourceError
 from videop2r_data.files.rows import as_batch
 from videop2r_data.schemas import PAPER

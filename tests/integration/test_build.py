@@ -12,9 +12,8 @@ from typing import Any
 import pytest
 
 from tests.fakes.openai_server import Call, FakeServer, Reply, default_answer
-from videop2r_data.builders.build import BuildReport, build
-from videop2r_data.builders.replay import look_up
-from videop2r_data.builders.reproduce import reproduce
+from videop2r_data.builders.pipeline import BuildReport, build
+from videop2r_data.builders.replay import look_up, reproduce
 from videop2r_data.builders.run import Stop, Tally
 from videop2r_data.builders.workspace import Workspace
 from videop2r_data.cards.dataset_card import write_dataset_card

@@ -14,9 +14,9 @@ from tests.fakes.openai_server import FakeServer
 from tests.integration.test_build import Silent, question, rows_of, without_url, write_pool
 from videop2r_data.backends import batch_caller
 from videop2r_data.backends.batch_log import BatchGoneError
-from videop2r_data.builders.abandon import abandon_batch
-from videop2r_data.builders.build import BuildReport, build
-from videop2r_data.builders.estimate import estimate
+from videop2r_data.builders.costs import estimate
+from videop2r_data.builders.pipeline import BuildReport, build
+from videop2r_data.builders.retries import abandon_batch
 from videop2r_data.builders.workspace import Workspace
 from videop2r_data.cards.dataset_card import write_dataset_card
 from videop2r_data.errors import ConfigError

@@ -25,7 +25,7 @@ from tests.integration.test_build_batches import judge
 from tests.integration.test_build_batches import run as run_batched
 from videop2r_data.backends import batch_caller, segments
 from videop2r_data.backends.journal import Journal
-from videop2r_data.builders.build import BuildReport, build
+from videop2r_data.builders.pipeline import BuildReport, build
 from videop2r_data.builders.run import Stop
 from videop2r_data.builders.steps import Steps
 from videop2r_data.builders.verify import verify_release

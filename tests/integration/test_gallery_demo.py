@@ -20,7 +20,7 @@ from tests.cards.hub_release import write_release
 from tests.integration.gallery_browser import DENIED, choose, chromium, current, go, opened, shown
 from tests.integration.test_loading import build
 from tests.shared import media_dir
-from videop2r_data.builders.judge_report import JudgedLabel, gather_labels
+from videop2r_data.builders.calibration import JudgedLabel, gather_labels
 from videop2r_data.schemas.calibration import HumanLabel, read_labels
 
 pytestmark = pytest.mark.integration

@@ -17,10 +17,9 @@ from tests.fakes.anthropic_server import FakeAnthropic
 from tests.fakes.openai_server import Call, FakeServer, Reply, default_answer
 from tests.integration.test_build import question, recipe, write_pool
 from tests.media.clips import write_clip
-from videop2r_data.builders.check import check_recipe, doctor
-from videop2r_data.builders.check_report import CheckReport
-from videop2r_data.builders.findings import DoctorReport, Finding, ServerLook
-from videop2r_data.builders.server_look import Calls
+from videop2r_data.builders.checking import check_recipe, doctor
+from videop2r_data.builders.findings import CheckReport, DoctorReport, Finding, ServerLook
+from videop2r_data.builders.needs import Calls
 from videop2r_data.builders.workspace import Workspace
 from videop2r_data.cli import main as cli
 from videop2r_data.schemas.recipe import Recipe

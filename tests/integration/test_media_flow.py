@@ -15,7 +15,7 @@ from PIL import Image
 from tests.fakes.openai_server import Call, default_answer
 from tests.integration.test_build import question, recipe, run, without_url, write_pool
 from tests.media.clips import write_clip
-from videop2r_data.builders.frame_store import FrameStore
+from videop2r_data.builders.frames import FrameStore
 from videop2r_data.builders.verify import verify_release
 from videop2r_data.errors import MediaError
 from videop2r_data.media import DecodePool

@@ -19,11 +19,11 @@ from PIL import Image
 from tests.fakes.openai_server import FakeServer
 from tests.integration.test_build import Silent, digests, rows_of
 from tests.media.clips import write_clip
-from videop2r_data.builders.build import build
-from videop2r_data.builders.check import check_pool
-from videop2r_data.builders.guess import guess_source
+from videop2r_data.builders.checking import check_pool
 from videop2r_data.builders.guess_recipe import recipe_from
-from videop2r_data.builders.reproduce import reproduce
+from videop2r_data.builders.guessing import guess_source
+from videop2r_data.builders.pipeline import build
+from videop2r_data.builders.replay import reproduce
 from videop2r_data.builders.sources import open_source, read_pool
 from videop2r_data.builders.verify import verify_release
 from videop2r_data.builders.workspace import Workspace

@@ -14,9 +14,9 @@ from tests.fakes.openai_server import Call, FakeServer, Reply, default_answer
 from tests.integration.test_build import Silent, digests, question, recipe, rows_of, without_url, write_pool
 from videop2r_data.backends.breaker import IN_A_ROW
 from videop2r_data.backends.journal import Journal
-from videop2r_data.builders.build import BuildReport, build
-from videop2r_data.builders.reopen import KINDS, RetryKind, find_retries, parse_kinds
-from videop2r_data.builders.reproduce import reproduce
+from videop2r_data.builders.pipeline import BuildReport, build
+from videop2r_data.builders.replay import reproduce
+from videop2r_data.builders.retries import KINDS, RetryKind, find_retries, parse_kinds
 from videop2r_data.builders.verify import verify_release
 from videop2r_data.builders.workspace import Workspace
 from videop2r_data.cards.dataset_card import write_dataset_card

@@ -16,10 +16,16 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from tests.shared import media_dir
-from videop2r_data.builders.check import check_folder, check_pool, check_recipe
-from videop2r_data.builders.check_report import BadFile, CheckReport, FileLine
-from videop2r_data.builders.check_tally import Tally
-from videop2r_data.builders.findings import DoctorReport, Finding, ServerLook, TrialCall
+from videop2r_data.builders.checking import Tally, check_folder, check_pool, check_recipe
+from videop2r_data.builders.findings import (
+    BadFile,
+    CheckReport,
+    DoctorReport,
+    FileLine,
+    Finding,
+    ServerLook,
+    TrialCall,
+)
 from videop2r_data.builders.sources import BadRow
 from videop2r_data.builders.workspace import Workspace
 from videop2r_data.cli.check import render_doctor, render_findings

@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 from tests.integration.test_build import Silent
-from videop2r_data.builders.build import build
+from videop2r_data.builders.pipeline import build
 from videop2r_data.builders.verify import VerifyReport, verify_release
 from videop2r_data.builders.workspace import Workspace
 from videop2r_data.cards.card_check import as_written

@@ -13,12 +13,11 @@ from videop2r_data.backends.caller import Caller, Step, make_breaker, make_calle
 from videop2r_data.backends.journal import Journal
 from videop2r_data.backends.money import Money
 from videop2r_data.builders.backend_of import backend_of, wanted_frames
-from videop2r_data.builders.media_step import MediaStep
-from videop2r_data.builders.requests import RequestBuilder
+from videop2r_data.builders.frames import MediaStep
+from videop2r_data.builders.lease import Shard
 from videop2r_data.builders.run import Stop
-from videop2r_data.builders.shards import Shard
 from videop2r_data.builders.sources import BadRow, open_source, read_pool
-from videop2r_data.builders.steps import Asks, Steps
+from videop2r_data.builders.steps import Asks, RequestBuilder, Steps
 from videop2r_data.builders.workspace import Workspace
 from videop2r_data.errors import ConfigError
 from videop2r_data.media import DecodePool

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Any
 
+from videop2r_data.builders.sources.answers import OptionsError, read_options, split_options
 from videop2r_data.builders.sources.normalise import (
     DATA_TYPES,
     PROBLEM_TYPES,
@@ -15,7 +16,6 @@ from videop2r_data.builders.sources.normalise import (
     name_of_type,
     value_of,
 )
-from videop2r_data.builders.sources.options import OptionsError, read_options, split_options
 from videop2r_data.schemas.sample import DataType, ProblemType
 
 NAMES = {

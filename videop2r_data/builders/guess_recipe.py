@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from videop2r_data.builders.export import is_ours
-from videop2r_data.builders.guess import Guess
+from videop2r_data.builders.guessing import Guess
 from videop2r_data.schemas.recipe import TODO
 from videop2r_data.schemas.visible_text import visible_line
 

@@ -1,13 +1,4 @@
-"""Who may make calls in a work folder: one process, or one for each share of the pool.
-
-    WORK/leases/build.lock          held alone by a build, shared by shares that were started by hand
-    WORK/leases/share-2-of-8.lock   held alone by the process of this share
-
-Two processes that make the same calls would both pay for them: the journal knows what was answered, not what
-somebody else is about to ask. The files are locked with `flock`, so a lease ends with its process, however
-that ends, and the next run takes it. Reading a journal needs no lease. Why a build waits and a share does
-not: docs/decisions/002-lease.md.
-"""
+"""Shares of a pool, and the lease that lets one process per share make calls in a work folder."""
 
 from __future__ import annotations
 
@@ -17,7 +8,8 @@ import re
 import secrets
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, Self
@@ -25,8 +17,69 @@ from typing import Any, Protocol, Self
 import orjson
 
 from videop2r_data.backends.segments import FileLock, is_held
-from videop2r_data.builders.shards import Shard
+from videop2r_data.builders.sources import BadRow
 from videop2r_data.errors import BusyError, ConfigError
+from videop2r_data.schemas import Sample, digest
+
+# Shares: one build on many machines. Each process makes the calls of its share over one shared journal.
+
+
+_SHARD = re.compile(r"(\d{1,5})/(\d{1,5})")
+
+
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """Share `index` (from 1) of `count`.
+
+    A question belongs to a share by what it is about (its media file, or its own text), so that questions
+    about one clip share its decoding, and equal questions, which are one call, meet in one process.
+    """
+
+    index: int
+    count: int
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read `2/8`.
+
+        Raises:
+            ConfigError: not a share.
+
+        >>> Shard.parse("2/8")
+        Shard(index=2, count=8)
+        """
+        match = _SHARD.fullmatch(text.strip())
+        shard = cls(int(match[1]), int(match[2])) if match else None
+        if shard is None or not 1 <= shard.index <= shard.count:
+            raise ConfigError(
+                f"not a share: {text!r}", hint="write --shard 1/8 for the first of eight processes"
+            )
+        return shard
+
+    def of(self, pool: Iterator[Sample | BadRow]) -> Iterator[Sample | BadRow]:
+        """The rows of a pool that belong to this share; bad rows to the first."""
+        for item in pool:
+            if self.owns(item):
+                yield item
+
+    def owns(self, item: Sample | BadRow) -> bool:
+        """Whether a row belongs to this share."""
+        if isinstance(item, BadRow):
+            return self.index == 1
+        about = [item.source, item.path] if item.path else [item.problem]
+        return int(digest(about)[:15], 16) % self.count == self.index - 1
+
+
+# Leases: who may make calls in a work folder.
+#
+#     WORK/leases/build.lock          held alone by a build, shared by shares that were started by hand
+#     WORK/leases/share-2-of-8.lock   held alone by the process of this share
+#
+# Two processes that make the same calls would both pay for them: the journal knows what was answered, not
+# what another process is about to ask. The files are locked with `flock`, so a lease ends with its process,
+# however that ends, and the next run takes it. Reading a journal needs no lease. Why a build waits and a
+# share does not: docs/decisions/002-lease.md.
+
 
 FOLDER = "leases"
 _BUILD = "build.lock"

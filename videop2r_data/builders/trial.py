@@ -1,4 +1,4 @@
-"""One real call to a model, and what its answer says about the days that would follow."""
+"""Trial calls: the rows they are made for, one real call, and whether the longest request fits."""
 
 from __future__ import annotations
 
@@ -6,16 +6,84 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from math import ceil
+from pathlib import Path
 from typing import TypeVar
 
 from videop2r_data.backends.breaker import Useless, advice_on, useless_reply, useless_trace, useless_verdict
 from videop2r_data.backends.money import cost_usd
 from videop2r_data.builders.findings import Finding, State, TrialCall, of_error
-from videop2r_data.errors import AuthError, BackendError, RefusedError, TransientError
-from videop2r_data.schemas import Sample
-from videop2r_data.schemas.calls import Backend, Completion, Frames, Request
-from videop2r_data.schemas.recipe import BackendSpec, VerifySpec
+from videop2r_data.errors import AuthError, BackendError, MediaError, RefusedError, TransientError
+from videop2r_data.media import DecodePool, resolve_media
+from videop2r_data.schemas import DataType, Sample
+from videop2r_data.schemas.calls import Backend, Completion, Frames, MediaRecord, Request
+from videop2r_data.schemas.recipe import BackendSpec, MediaSpec, Recipe, VerifySpec
 from videop2r_data.validators import parse_judgement, verify_completion
+
+# Rows of a trial call: the first ones of each kind whose media can be decoded, and the longest question.
+
+
+CANDIDATES = 20
+"""Rows of each data type that are tried until one's file can be decoded."""
+
+
+def question_bytes(sample: Sample) -> int:
+    """Length of what a prompt shows of a question, UTF-8 bytes."""
+    return len("\n".join((sample.problem, *sample.options)).encode())
+
+
+class TrialRows:
+    """The first rows of each data type, and the length of the longest question of the pool.
+
+    Attributes:
+        longest: `question_bytes` of the longest question.
+        good: rows seen.
+    """
+
+    def __init__(self) -> None:
+        self.longest = 0
+        self.good = 0
+        self._first: dict[DataType, list[tuple[Sample, Path | None]]] = {}
+
+    def see(self, sample: Sample, root: Path | None) -> None:
+        """One good row, and the folder that its path is relative to."""
+        self.good += 1
+        self.longest = max(self.longest, question_bytes(sample))
+        kept = self._first.setdefault(sample.data_type, [])
+        if len(kept) < CANDIDATES:
+            kept.append((sample, root))
+
+    def types(self) -> list[DataType]:
+        """The data types that a call is made for: those with media, as text alone is the easier case."""
+        shown: list[DataType] = [kind for kind in (DataType.VIDEO, DataType.IMAGE) if kind in self._first]
+        return shown or [kind for kind in (DataType.TEXT,) if kind in self._first]
+
+    def any(self) -> Sample | None:
+        """The first row that the judge can be asked about."""
+        return next((kept[0][0] for kept in self._first.values()), None)
+
+    async def decode(self, kind: DataType, pool: DecodePool) -> tuple[Sample, Frames | None]:
+        """The first row of a type whose file can be decoded, with its frames.
+
+        Raises:
+            MediaError: none of the first `CANDIDATES` can; the last one's fault.
+        """
+        failed: MediaError | None = None
+        for sample, root in self._first[kind]:
+            if kind is DataType.TEXT:
+                return sample, None
+            if root is None:
+                continue  # the pool's own report says that a media root is missing
+            try:
+                path = resolve_media(root, sample.path)
+                return sample, await pool.sample(path, "video" if kind is DataType.VIDEO else "image")
+            except MediaError as error:
+                failed = error
+        raise failed or MediaError("the source has no media_root", reason="media_missing")
+
+
+# One real call, and what its reply says of a build's calls: truncation, speed, traces that parse.
+
 
 TRIES = 3
 MAX_WAIT_S = 5.0
@@ -167,3 +235,102 @@ def read_verdict(completion: Completion) -> list[Finding]:
         return []  # told as a fault of the call
     hint = advice_on(*useless)
     return [Finding(about="verdict", state="warning", message="the answer holds no verdict", hint=hint)]
+
+
+# Context: tokens are measured on one call and extended to the longest request of the pool.
+
+
+BYTES_PER_TOKEN = 3.0
+"""Of a question's text: fewer than the four of plain English, so that numbers and other scripts fit too."""
+ANTHROPIC_PIXELS = 750
+
+
+def frame_tokens(pixels: int, spec: BackendSpec, media: MediaSpec) -> int:
+    """Tokens of one picture of so many pixels."""
+    return ceil(pixels / (ANTHROPIC_PIXELS if spec.kind == "anthropic" else media.factor**2))
+
+
+def groups(frames: int, data_type: str, spec: BackendSpec) -> int:
+    """Pictures' worth of tokens: Qwen-VL merges two frames of a clip, where it is sent as a clip."""
+    paired = spec.kind != "anthropic" and spec.extra.get("video", "vllm") == "vllm"
+    return ceil(frames / 2) if paired and data_type == "video" else frames
+
+
+def needed_tokens(
+    recipe: Recipe,
+    spec: BackendSpec,
+    *,
+    input_tokens: int,
+    sample: Sample,
+    media: MediaRecord | None,
+    longest: int,
+) -> tuple[int, int]:
+    """Prompt tokens of a build's requests, told from one whose tokens its server counted.
+
+    Args:
+        recipe: how many frames, and how large.
+        spec: whom they go to.
+        input_tokens: of the request that was made.
+        sample: what it was about.
+        media: what was sent with it; None for a text.
+        longest: `question_bytes` of the longest question of the pool.
+
+    Returns:
+        The same request with every frame that the recipe asks for; the longest question, with frames of the
+        largest size.
+    """
+    usual = longest_media = input_tokens
+    if media is not None:
+        most, count = recipe.media.max_pixels, recipe.media.frames
+        if media.data_type == "image":
+            most, count = recipe.media.image_max_pixels or most, 1
+        one = frame_tokens(media.width * media.height, spec, recipe.media)
+        rest = input_tokens - groups(media.count, media.data_type, spec) * one
+        pictures = groups(max(count, media.count), media.data_type, spec)
+        usual = rest + pictures * one
+        longest_media = rest + pictures * max(one, frame_tokens(most, spec, recipe.media))
+    more = max(0, longest - question_bytes(sample))
+    return usual, longest_media + ceil(more / BYTES_PER_TOKEN)
+
+
+def look_at_room(
+    recipe: Recipe,
+    spec: BackendSpec,
+    request: Request,
+    sample: Sample,
+    *,
+    counted: int,
+    longest: int,
+    context: int,
+) -> tuple[int, Finding]:
+    """Hold the tokens of the longest request against the context.
+
+    Args:
+        recipe: how many frames, and how large.
+        spec: whom they go to.
+        request: the one that was made.
+        sample: what it was about.
+        counted: its prompt tokens, as the server counted them.
+        longest: `question_bytes` of the longest question of the pool.
+        context: tokens of prompt and answer together; of the prompt alone for `anthropic`.
+
+    Returns:
+        Tokens that the longest request needs, and the finding.
+    """
+    usual, most = needed_tokens(
+        recipe, spec, input_tokens=counted, sample=sample, media=request.media, longest=longest
+    )
+    answer = 0 if spec.kind == "anthropic" else request.params.max_tokens
+    told = f"the longest request takes about {most + answer:,} of {context:,} tokens"
+    if answer:
+        told += f", {answer:,} of them for the answer"
+    hint = (
+        "start the server with a larger --max-model-len, or lower media.frames, media.max_pixels, max_tokens"
+    )
+    if usual + answer > context:
+        told = f"a request takes about {usual + answer:,} tokens, the model has {context:,}"
+        return most + answer, Finding(about="context", state="error", message=told, hint=hint)
+    state: State = "warning" if most + answer > context else "ok"
+    return most + answer, Finding(
+        about="context", state=state, message=told, hint=hint if state != "ok" else ""
+    )

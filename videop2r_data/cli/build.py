@@ -25,14 +25,11 @@ from rich.text import Text
 
 from videop2r_data.backends.breaker import equal_words, what_to_change
 from videop2r_data.backends.journal import Journal
-from videop2r_data.builders.abandon import abandon_batch
 from videop2r_data.builders.assemble import Parts
-from videop2r_data.builders.build import BuildReport, build
-from videop2r_data.builders.lease import take
-from videop2r_data.builders.ray_build import make_calls_on_ray
-from videop2r_data.builders.reopen import KINDS, RetryKind, find_retries, parse_kinds, reopen
+from videop2r_data.builders.lease import Shard, take
+from videop2r_data.builders.pipeline import BuildReport, build, make_calls_on_ray
+from videop2r_data.builders.retries import KINDS, RetryKind, abandon_batch, find_retries, parse_kinds, reopen
 from videop2r_data.builders.run import Stop, Tally
-from videop2r_data.builders.shards import Shard
 from videop2r_data.builders.workspace import Workspace
 from videop2r_data.cards.dataset_card import write_dataset_card
 from videop2r_data.cli.common import (

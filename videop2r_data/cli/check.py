@@ -30,9 +30,18 @@ from videop2r_data.cli.common import (
 from videop2r_data.cli.terminal import hanging, plural, print_json, say, size
 
 if TYPE_CHECKING:
-    from videop2r_data.builders.check_report import CheckReport, FileLine, MediaFault, MediaStats, SourceCheck
-    from videop2r_data.builders.check_tally import OnFile
-    from videop2r_data.builders.findings import DoctorReport, Finding, ServerLook, TrialCall
+    from videop2r_data.builders.checking import OnFile
+    from videop2r_data.builders.findings import (
+        CheckReport,
+        DoctorReport,
+        FileLine,
+        Finding,
+        MediaFault,
+        MediaStats,
+        ServerLook,
+        SourceCheck,
+        TrialCall,
+    )
 
 
 def add(app: typer.Typer) -> None:
@@ -99,7 +108,7 @@ def _check_recipe(
     report: Path | None,
     as_json: bool,
 ) -> None:
-    from videop2r_data.builders.check import check_recipe
+    from videop2r_data.builders.checking import check_recipe
     from videop2r_data.builders.workspace import Workspace
 
     recipe, base = read_recipe(name)
@@ -120,7 +129,7 @@ def _check_recipe(
 
 
 def _check_folder(folder: Path, *, deep: bool, report: Path | None, as_json: bool) -> None:
-    from videop2r_data.builders.check import check_folder
+    from videop2r_data.builders.checking import check_folder
 
     with _lines(report) as on_file, _Told("looking at the folder") as told:
         found = asyncio.run(check_folder(folder, deep=deep, progress=told.files, on_file=on_file))
@@ -157,7 +166,7 @@ def _next_step(found: CheckReport, name: str) -> str:
 
 
 def _doctor(name: str, out: Path | None, work: Path | None, *, as_json: bool) -> None:
-    from videop2r_data.builders.check import doctor as look
+    from videop2r_data.builders.checking import doctor as look
     from videop2r_data.builders.workspace import Workspace
 
     recipe, base = read_recipe(name)

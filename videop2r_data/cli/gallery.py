@@ -170,7 +170,7 @@ def _workspace(folder: Path, work: Path | None, base: Path | None, *, required: 
 def _noted_roots(release: Release, place: Workspace | None) -> dict[str, Path]:
     """Source name -> media root, as the build found them; a source that is gone has none."""
     from videop2r_data.builders.sources import open_source
-    from videop2r_data.builders.sources.hf import is_hub_id
+    from videop2r_data.builders.sources.dataset import is_hub_id
     from videop2r_data.errors import P2RError
     from videop2r_data.files.opening import locate
     from videop2r_data.schemas.recipe import SourceSpec
@@ -215,7 +215,7 @@ def _journaled(release: Release, place: Workspace | None) -> FramesOf:
     if release.lock is None or place is None:
         return lambda source, path, kind: None
     from videop2r_data.backends.journal import Journal
-    from videop2r_data.builders.media_step import MediaStep
+    from videop2r_data.builders.frames import MediaStep
     from videop2r_data.schemas.sample import DataType, ProblemType, Sample
 
     recipe = release.lock.read_recipe()

@@ -38,7 +38,7 @@ def run_verify(where: str, *, revision: str | None, workers: int, as_json: bool)
 
 def run_reproduce(folder: Path, *, work: Path | None, base: Path | None, as_json: bool) -> None:
     """Rebuild and compare."""
-    from videop2r_data.builders.reproduce import reproduce
+    from videop2r_data.builders.replay import reproduce
     from videop2r_data.builders.workspace import Workspace
     from videop2r_data.cards.dataset_card import write_dataset_card
     from videop2r_data.cli.build import BuildProgress
@@ -72,7 +72,7 @@ def run_show(folder: Path, sample: str, *, work: Path | None, as_json: bool) -> 
 
 def run_demo_report(folder: Path, *, work: Path | None, as_json: bool) -> None:
     """Hold the outcomes of a demo build against what was planted."""
-    from videop2r_data.builders.demo_report import demo_report
+    from videop2r_data.builders.replay import demo_report
     from videop2r_data.builders.workspace import Workspace
 
     report = demo_report(Workspace.of(folder, work=work))

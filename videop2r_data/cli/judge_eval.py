@@ -28,8 +28,7 @@ from videop2r_data.cli.terminal import print_json
 from videop2r_data.schemas.visible_text import visible_line
 
 if TYPE_CHECKING:
-    from videop2r_data.builders.judge_report import CalibrationReport, JudgedLabel
-    from videop2r_data.builders.people import People
+    from videop2r_data.builders.calibration import CalibrationReport, JudgedLabel, People
     from videop2r_data.schemas.calibration import JudgesFile
     from videop2r_data.validators.agreement import Agreement
     from videop2r_data.validators.estimate import Estimate
@@ -88,8 +87,7 @@ def _run(
     import orjson
     from rich.progress import Progress
 
-    from videop2r_data.builders.judge_eval import calibrate
-    from videop2r_data.builders.judge_report import gather_labels
+    from videop2r_data.builders.calibration import calibrate, gather_labels
 
     wanted, base = _judges(judges, recipe)
     if max_cost is not None:

@@ -27,16 +27,15 @@ from videop2r_data.errors import ConfigError
 from videop2r_data.schemas.visible_text import visible_line
 
 if TYPE_CHECKING:
-    from videop2r_data.builders.estimate import Estimate
-    from videop2r_data.builders.guess import Guess
-    from videop2r_data.builders.pilot import Pilot, PilotTrace
+    from videop2r_data.builders.costs import Estimate, Pilot, PilotTrace
+    from videop2r_data.builders.guessing import Guess
 
 
 def run_estimate(
     recipe: str, *, out: Path | None, work: Path | None, pilot: int, max_cost: float | None, as_json: bool
 ) -> None:
     """Price a build."""
-    from videop2r_data.builders.estimate import estimate
+    from videop2r_data.builders.costs import estimate
     from videop2r_data.builders.run import Stop
     from videop2r_data.builders.workspace import Workspace
     from videop2r_data.cli.build import BuildProgress
@@ -61,10 +60,9 @@ def run_schema(name: str) -> None:
     """Print a JSON Schema."""
     from pydantic import BaseModel
 
-    from videop2r_data.builders.build import BuildReport
-    from videop2r_data.builders.check_report import CheckReport, FileLine
-    from videop2r_data.builders.estimate import Estimate
-    from videop2r_data.builders.findings import DoctorReport
+    from videop2r_data.builders.costs import Estimate
+    from videop2r_data.builders.findings import CheckReport, DoctorReport, FileLine
+    from videop2r_data.builders.pipeline import BuildReport
     from videop2r_data.schemas import ProcessTrace, Sample
     from videop2r_data.schemas.calibration import HumanLabel, JudgesFile
     from videop2r_data.schemas.lock import BuildLock
@@ -209,8 +207,8 @@ _CUT = 200
 
 def init_from_data(path: Path, data: str, *, template: str, split: str | None, as_json: bool) -> None:
     """Write a recipe over a pool that nobody described."""
-    from videop2r_data.builders.guess import guess_source
     from videop2r_data.builders.guess_recipe import free_name, recipe_from
+    from videop2r_data.builders.guessing import guess_source
 
     path.parent.mkdir(parents=True, exist_ok=True)  # the pool's path becomes relative to it
     with tempfile.TemporaryDirectory(prefix="p2r-init-") as work, err_console().status("looking at the data"):

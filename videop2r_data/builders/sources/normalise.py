@@ -10,21 +10,19 @@ from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
-from videop2r_data.builders.sources.contract import BadRow
-from videop2r_data.builders.sources.options import (
-    OptionsError,
-    read_options,
-    split_options,
-)
-from videop2r_data.builders.sources.references import (
+from videop2r_data.builders.sources.answers import (
     MAX_TEXT,
     AnswerBase,
     FieldError,
+    OptionsError,
     index_meant,
     option_meant,
+    read_options,
     read_reference,
+    split_options,
     whole_number,
 )
+from videop2r_data.builders.sources.contract import BadRow
 from videop2r_data.schemas.recipe import ColumnMapping, SourceSpec
 from videop2r_data.schemas.sample import (
     DataType,

@@ -15,11 +15,8 @@ from typing import Any
 
 import orjson
 
-from videop2r_data.builders.verify.question import Say, check_question
-from videop2r_data.builders.verify.report import Code
-from videop2r_data.builders.verify.rules import Rules
-from videop2r_data.builders.verify.sft import note_leak, rescore
-from videop2r_data.builders.verify.tally import Tally
+from videop2r_data.builders.verify.report import Code, Rules, Tally
+from videop2r_data.builders.verify.rows import Say, check_question, note_leak, rescore
 from videop2r_data.files.rows import MISSING, Batch
 from videop2r_data.schemas.sample import ProblemType, strip_answer_tag
 from videop2r_data.schemas.trace import segment_spans

@@ -1,14 +1,26 @@
-"""What `verify` finds: one code per kind of fault, each counted, the first places kept."""
+"""What `verify` finds: faults by code, what each slice adds up to, and what only the whole release shows."""
 
 from __future__ import annotations
 
+from array import array
 from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
 from enum import StrEnum
+from hashlib import blake2b
 from typing import Any, Literal
 
-from pydantic import Field
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field, ValidationError
 
+from videop2r_data.files.release import Release
 from videop2r_data.schemas.base import Model
+from videop2r_data.schemas.recipe import LengthSpec, VerifySpec
+from videop2r_data.schemas.verdict import PAPER
+
+# Findings: one code per kind of fault, each counted, the first places kept.
+
 
 Severity = Literal["error", "warning"]
 PLACES = 5
@@ -221,3 +233,227 @@ def nested(table: Counter[tuple[str, str]]) -> dict[str, dict[str, int]]:
     for (data_type, problem_type), count in sorted(table.items()):
         out.setdefault(data_type, {})[problem_type] = count
     return out
+
+
+# The rules: a release is held against its own lock where it has one, else against the paper's settings.
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """Settings of the row checks; small, and sent to every worker.
+
+    Attributes:
+        layout: which columns.
+        spec: threshold, policy and optional checks of the verify step.
+        own: `spec` is the recipe's own, so that its whole verify step can be run again.
+        bounded: the recipe bounds the length of segments.
+        judge: whether the recipe has a judge; None: not known.
+        synthetic: what every row must say; None: not known.
+    """
+
+    layout: Literal["ours", "official"]
+    spec: VerifySpec
+    own: bool = False
+    bounded: bool = False
+    judge: bool | None = None
+    synthetic: bool | None = None
+
+
+def rules_of(release: Release, findings: Findings) -> Rules:
+    """Take the rules from the lock's recipe; a recipe that cannot be read is reported."""
+    if release.layout == "official":
+        return Rules("official", VerifySpec(policy=PAPER))
+    if release.lock is None:
+        return Rules("ours", VerifySpec())
+    try:
+        recipe = release.lock.read_recipe()
+    except ValidationError as error:
+        first = error.errors()[0]
+        findings.add(
+            Code.LOCK_INVALID,
+            "build.lock.json",
+            field="recipe." + ".".join(map(str, first["loc"])),
+            got=first["msg"],
+            expected="a valid recipe",
+        )
+        return Rules("ours", VerifySpec())
+    return Rules(
+        "ours",
+        recipe.verify,
+        own=True,
+        bounded=recipe.verify.length != LengthSpec(),
+        judge=recipe.judge is not None,
+        synthetic=recipe.synthetic,
+    )
+
+
+# The tally of one slice: mergeable, and small enough to travel between processes.
+
+
+class Tally:
+    """Counts, findings and 64-bit digests of some rows of one config.
+
+    A digest of 64 bits stands for each text: among 260,000 rows two different texts share one with a
+    probability of 2e-9.
+    """
+
+    def __init__(self) -> None:
+        self.rows = 0
+        self.findings = Findings()
+        self.table: Counter[tuple[str, str]] = Counter()
+        self.outcomes: Counter[str] = Counter()
+        self.reasons: Counter[str] = Counter()
+        self.notes: Counter[str] = Counter()
+        self.at = array("Q")
+        """Row index in the file of each remembered row."""
+        self.ids = bytearray()
+        self.contents = bytearray()
+        self.questions = bytearray()
+        self.busy_s = 0.0
+        """Seconds that reading and checking took, without imports."""
+        self.process = 0
+        """Which process did it."""
+        self.sha256 = ""
+        """Of a whole file, for a digest task."""
+
+    def remember(self, row: int, sample_id: str, content: str, question: str) -> None:
+        """Keep the digests by which rows are compared with other rows."""
+        self.at.append(row)
+        self.ids += _digest(sample_id)
+        self.contents += _digest(content)
+        self.questions += _digest(question)
+
+
+def _digest(text: str) -> bytes:
+    return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest()
+
+
+# Across slices: duplicates, and the configs against each other.
+
+
+_U64 = np.dtype("<u8")
+Digests = NDArray[np.uint64]
+
+
+class Gathered:
+    """All rows of one config: counts, and the digests with the place of each row."""
+
+    def __init__(self) -> None:
+        self.total = Tally()
+        self._files: list[str] = []
+        self._starts: list[int] = []
+        self._held = 0
+
+    def add(self, file: str, tally: Tally) -> None:
+        """Append the tally of the next slice."""
+        total = self.total
+        total.rows += tally.rows
+        for mine, theirs in (
+            (total.table, tally.table),
+            (total.outcomes, tally.outcomes),
+            (total.reasons, tally.reasons),
+            (total.notes, tally.notes),
+        ):
+            mine.update(theirs)  # type: ignore[arg-type]
+        self._files.append(file)
+        self._starts.append(self._held)
+        self._held += len(tally.at)
+        total.at.extend(tally.at)
+        total.ids += tally.ids
+        total.contents += tally.contents
+        total.questions += tally.questions
+
+    def ids(self) -> Digests:
+        """64-bit digest of each row's id, in order."""
+        return np.frombuffer(bytes(self.total.ids), _U64)
+
+    def contents(self) -> Digests:
+        """64-bit digest of each row's content, in order."""
+        return np.frombuffer(bytes(self.total.contents), _U64)
+
+    def questions(self) -> Digests:
+        """64-bit digest of each row's question columns, in order."""
+        return np.frombuffer(bytes(self.total.questions), _U64)
+
+    def place(self, at: int) -> tuple[str, int]:
+        """(file, row) of the row at a position."""
+        part = int(np.searchsorted(self._starts, at, side="right")) - 1
+        return self._files[part], self.total.at[at]
+
+
+def repeats(digests: Digests) -> list[tuple[int, int]]:
+    """(position, first position) of each value that stands earlier already, by position.
+
+    >>> repeats(np.array([7, 8, 7, 7], dtype=np.uint64))
+    [(2, 0), (3, 0)]
+    """
+    order = np.argsort(digests, kind="stable")
+    ordered = digests[order]
+    new = np.ones(len(digests), dtype=bool)
+    new[1:] = ordered[1:] != ordered[:-1]
+    first = order[np.maximum.accumulate(np.where(new, np.arange(len(digests)), 0))] if len(digests) else order
+    return sorted((int(a), int(b)) for a, b in zip(order[~new], first[~new], strict=True))
+
+
+def check_repeats(gathered: Mapping[str, Gathered], release: Release, findings: Findings) -> dict[str, int]:
+    """Ids and contents that stand twice in one config."""
+    official = release.layout == "official"
+    counts: Counter[str] = Counter()
+    for config, rows in gathered.items():
+        kinds: list[tuple[str, Code, Digests, Severity]] = []
+        kinds.append(("id", Code.DUPLICATE_ID, rows.ids(), "warning" if official else "error"))
+        if config != "rejected":
+            severity: Severity = "warning" if official or config == "rl" else "error"
+            kinds.append(("row", Code.DUPLICATE_ROW, rows.contents(), severity))
+        for name, code, digests, severity in kinds:
+            twice = repeats(digests)
+            counts[name] += len(twice)
+            for at, first in twice:
+                file, row = rows.place(at)
+                where = "{}, row {}".format(*rows.place(first))
+                findings.add(
+                    code, file, row, _FIELD[code], got=f"as in {where}", expected="once", severity=severity
+                )
+    return dict(counts)
+
+
+_FIELD = {Code.DUPLICATE_ID: "sample_id", Code.DUPLICATE_ROW: "output"}
+
+
+def check_across(gathered: Mapping[str, Gathered], findings: Findings) -> None:
+    """A question is accepted or rejected, not both; every accepted one stands in `rl`, word for word."""
+    sft, rl, rejected = (gathered.get(name) for name in ("sft", "rl", "rejected"))
+    if sft is None:
+        return
+    if rejected is not None:
+        for at in np.flatnonzero(np.isin(sft.ids(), rejected.ids())).tolist():
+            file, row = sft.place(at)
+            findings.add(
+                Code.ID_IN_TWO_CONFIGS,
+                file,
+                row,
+                "sample_id",
+                got="in sft and in rejected",
+                expected="in one",
+            )
+    if rl is None:
+        return
+    order = np.argsort(rl.ids(), kind="stable")
+    ids = rl.ids()[order]
+    spot = np.searchsorted(ids, sft.ids())
+    found = np.zeros(len(spot), dtype=bool)
+    inside = spot < len(ids)
+    found[inside] = ids[spot[inside]] == sft.ids()[inside]
+    for at in np.flatnonzero(~found).tolist():
+        findings.add(Code.NOT_IN_RL, *sft.place(at), "sample_id", got="only in sft", expected="in rl too")
+    mine, theirs = sft.questions()[found], rl.questions()[order][spot[found]]
+    positions = np.flatnonzero(found)
+    for at in np.flatnonzero(mine != theirs).tolist():
+        where = "{}, row {}".format(*rl.place(int(order[spot[positions[at]]])))
+        findings.add(
+            Code.QUESTION_DIFFERS,
+            *sft.place(int(positions[at])),
+            "sample_id",
+            got=f"another question than {where}",
+            expected="the same question columns",
+        )

@@ -1,33 +1,116 @@
-"""`verify`: plan the slices, check them in parallel, compare the whole."""
+"""`verify`: plan the slices, check them in parallel processes, compare the whole."""
 
 from __future__ import annotations
 
+import multiprocessing
+import os
 import re
+import signal
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from itertools import pairwise
+from multiprocessing.synchronize import Event
 from pathlib import Path
 
-from videop2r_data.builders.verify.card import check_card
-from videop2r_data.builders.verify.cells import check_names, check_schema
-from videop2r_data.builders.verify.lock import NO_LOCK, check_lock
-from videop2r_data.builders.verify.pool import default_workers, run_tasks
+from videop2r_data.builders.verify.documents import NO_LOCK, check_card, check_lock
 from videop2r_data.builders.verify.report import (
     PAPER_TABLE,
     Code,
     Findings,
+    Gathered,
     PaperDifference,
+    Rules,
+    Tally,
     VerifyReport,
+    check_across,
+    check_repeats,
     nested,
+    rules_of,
 )
-from videop2r_data.builders.verify.rules import Rules, rules_of
-from videop2r_data.builders.verify.whole import Gathered, check_across, check_repeats
-from videop2r_data.builders.verify.work import Task
+from videop2r_data.builders.verify.work import Task, check_names, check_schema, run_task
 from videop2r_data.errors import SourceError
 from videop2r_data.files.release import LOCK, Release, ReleaseFile, missing_parts, open_release
 from videop2r_data.files.rows import parquet_file
 from videop2r_data.schemas.sample import safe_relative_path
 from videop2r_data.schemas.verdict import Stage
+
+# Tasks in spawned processes, results in task order; a task that kills its process costs only itself.
+
+
+_stop: Event | None = None
+
+
+def default_workers() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def run_tasks(tasks: Sequence[Task], rules: Rules, workers: int) -> Iterator[Tally]:
+    """Yield the tally of each task, in order.
+
+    Ctrl-C reaches the caller at once; the workers stop within a batch.
+    """
+    if workers <= 1 or len(tasks) <= 1:
+        for task in tasks:
+            yield run_task(task, rules)
+        return
+    # spawned, never forked: Arrow has threads, and a fork of a threaded process can hang
+    context = multiprocessing.get_context("spawn")
+    stop = context.Event()
+    executor = ProcessPoolExecutor(min(workers, len(tasks)), context, _start, (stop,))
+    try:
+        futures = [_submit(executor, task, rules) for task in tasks]
+        for task, future in zip(tasks, futures, strict=True):
+            yield _result(task, future, rules)
+    finally:
+        stop.set()
+        executor.shutdown(wait=True, cancel_futures=True)
+
+
+def _submit(executor: ProcessPoolExecutor, task: Task, rules: Rules) -> Future[Tally] | None:
+    try:
+        return executor.submit(_work, task, rules)
+    except BrokenProcessPool:
+        return None
+
+
+def _result(task: Task, future: Future[Tally] | None, rules: Rules) -> Tally:
+    if future is None:
+        return _alone(task, rules)
+    try:
+        return future.result()
+    except BrokenProcessPool:
+        return _alone(task, rules)  # this task may be the one that killed the pool, or only have shared it
+
+
+def _alone(task: Task, rules: Rules) -> Tally:
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, context, _start, (context.Event(),)) as executor:
+        try:
+            return executor.submit(_work, task, rules).result()
+        except BrokenProcessPool:
+            tally = Tally()
+            place = f"rows {task.rows.start} to {task.rows.stop - 1}" if task.rows else "the file"
+            tally.findings.add(
+                Code.WORKER_CRASH, task.name, got=f"reading {place} killed its process", expected="rows"
+            )
+            return tally
+
+
+def _start(stop: Event) -> None:
+    global _stop  # noqa: PLW0603 - one event per worker process, set once at its start
+    _stop = stop
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent says when to stop
+
+
+def _work(task: Task, rules: Rules) -> Tally:
+    return run_task(task, rules, _stop.is_set if _stop is not None else lambda: False)
+
+
+# The verification: slices of files are planned, checked by the pool, and their tallies added up.
+
 
 SLICE_ROWS = 50_000
 """Rows of one task at most: small enough to share the work, large enough that skipped pages cost little."""

@@ -1,28 +1,161 @@
-"""One task of a verification: a slice of a file, or the digest of one; runs in any process."""
+"""One task of a verification: a slice of a file, its columns, cell types and rows; runs in any process."""
 
 from __future__ import annotations
 
 import hashlib
 import importlib
+import math
 import os
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
+from typing import Any
 
-from videop2r_data.builders.verify.cells import sound_rows
+import pyarrow as pa
+
 from videop2r_data.builders.verify.official import COLUMNS, check_official
 from videop2r_data.builders.verify.quick import check_sft_arrow
-from videop2r_data.builders.verify.rejected import check_rejected, check_rl
-from videop2r_data.builders.verify.report import Code
-from videop2r_data.builders.verify.rules import Rules
-from videop2r_data.builders.verify.sft import check_sft
-from videop2r_data.builders.verify.tally import Tally
+from videop2r_data.builders.verify.report import Code, Findings, Rules, Tally
+from videop2r_data.builders.verify.rows import check_rejected, check_rl, check_sft
 from videop2r_data.errors import SourceError
-from videop2r_data.files.rows import read_batches, record_batches
+from videop2r_data.files.rows import MISSING, Batch, read_batches, record_batches
+from videop2r_data.schemas.rows import ADDED_LATER, CONFIGS, arrow_schema
 from videop2r_data.schemas.sample import ProblemType
+
+# Columns and cells, held against the Arrow schema of the row model.
+
+
+Test = Callable[[Any], bool]
+
+
+@cache
+def expected_schema(config: str) -> pa.Schema:
+    """Schema of a config, from its row model."""
+    return arrow_schema(CONFIGS[config])
+
+
+@cache
+def cell_tests(config: str) -> dict[str, tuple[Test, str]]:
+    """Column -> (whether a Python value fits it, what is expected in words)."""
+    return {
+        field.name: (_test(field.type, field.nullable), f"{field.type}{' or null' if field.nullable else ''}")
+        for field in expected_schema(config)
+    }
+
+
+def check_schema(config: str, file: str, schema: pa.Schema, findings: Findings) -> bool:
+    """Hold the schema of a parquet file against the model; a different nullability alone is a warning.
+
+    A data set made before a column was added may lack it.
+
+    Returns:
+        Whether it is exactly the one expected, so that cells need no type check.
+    """
+    want = expected_schema(config)
+    exact = True
+    for field in want:
+        at = schema.get_field_index(field.name)
+        got = schema.field(at) if at >= 0 else None
+        if got is None and field.name in ADDED_LATER.get(config, ()):
+            exact = False
+            continue
+        if got is not None and got.type == field.type and got.nullable == field.nullable:
+            continue
+        exact = False
+        same = got is not None and _same_values(got.type, field.type)
+        findings.add(
+            Code.SCHEMA_MISMATCH,
+            file,
+            field=field.name,
+            got="no such column" if got is None else f"{got.type}{'' if got.nullable else ' not null'}",
+            expected=f"{field.type}{'' if field.nullable else ' not null'}",
+            severity="warning" if same else "error",
+        )
+    check_names(config, file, schema.names, findings, missing=False)
+    return exact
+
+
+def check_names(
+    config: str, file: str, names: Iterable[str], findings: Findings, *, missing: bool = True
+) -> None:
+    """Report columns that no model has, and if asked those that are not there."""
+    want, have = expected_schema(config).names, list(names)
+    for name in have:
+        if name not in want:
+            findings.add(Code.SCHEMA_MISMATCH, file, field=name, got="a column of this name", expected="none")
+    for name in want if missing else ():
+        if name not in have and name not in ADDED_LATER.get(config, ()):
+            findings.add(Code.SCHEMA_MISMATCH, file, field=name, got="no such column", expected="one")
+
+
+def sound_rows(
+    config: str, batch: Batch, file: str, known_bad: frozenset[str], findings: Findings
+) -> list[int]:
+    """Positions in the batch whose cells all have their type; the others are reported cell by cell.
+
+    Columns that earlier data sets lack are filled in.
+
+    Args:
+        config: which model.
+        batch: the rows.
+        file: for the places.
+        known_bad: columns that are reported as a whole already.
+        findings: where to report.
+    """
+    unsound: set[int] = set()
+    count = len(batch.index)
+    for name, absent in ADDED_LATER.get(config, {}).items():
+        batch.columns.setdefault(name, [absent] * count)
+    for name, (test, expected) in cell_tests(config).items():
+        values = batch.columns.get(name)
+        if values is None:
+            if name not in known_bad:
+                findings.add(
+                    Code.BAD_VALUE, file, batch.start, name, got=MISSING, expected=expected, count=count
+                )
+            return []
+        for at, value in enumerate(values):
+            if not test(value):
+                unsound.add(at)
+                if name not in known_bad:
+                    findings.add(Code.BAD_VALUE, file, batch.index[at], name, got=value, expected=expected)
+    return [at for at in range(count) if at not in unsound]
+
+
+def _same_values(got: pa.DataType, want: pa.DataType) -> bool:
+    """Equal up to the nullability of the column and of a list's elements and their name."""
+    if pa.types.is_list(got) and pa.types.is_list(want):
+        return bool(got.value_type == want.value_type)
+    return bool(got == want)
+
+
+def _test(kind: pa.DataType, nullable: bool) -> Test:
+    plain = _plain(kind)
+    return (lambda value: value is None or plain(value)) if nullable else plain
+
+
+def _plain(kind: pa.DataType) -> Test:
+    if pa.types.is_list(kind):
+        element = _plain(kind.value_type)
+        return lambda value: type(value) is list and all(map(element, value))
+    if pa.types.is_string(kind):
+        return lambda value: type(value) is str
+    if pa.types.is_boolean(kind):
+        return lambda value: type(value) is bool
+    if pa.types.is_integer(kind):
+        bound = 2 ** (kind.bit_width - 1)
+        return lambda value: type(value) is int and -bound <= value < bound
+    if pa.types.is_floating(kind):
+        return lambda value: type(value) in (float, int) and math.isfinite(value)
+    raise TypeError(f"no cell test for {kind}")
+
+
+# The task, as it runs in any process.
+
 
 BATCH_ROWS = 512
 _ROUGE = "rouge_score.rouge_scorer"

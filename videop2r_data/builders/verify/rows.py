@@ -1,28 +1,140 @@
-"""Rows of `sft`: re-parsed, re-scored, every field against every other."""
+"""Rows of the three configs: questions, traces re-parsed and re-scored, reasons of rejection checked."""
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
-from videop2r_data.builders.verify.question import DATA_TYPES, HEX, QUESTION, Say, check_question, rows_of
-from videop2r_data.builders.verify.report import Code
-from videop2r_data.builders.verify.rules import Rules
-from videop2r_data.builders.verify.tally import Tally
+from videop2r_data.builders.verify.report import Code, Rules, Tally
 from videop2r_data.files.rows import Batch
-from videop2r_data.schemas.sample import LETTERS, ProblemType, Sample
+from videop2r_data.schemas.sample import LETTERS, DataType, ProblemType, Sample, safe_relative_path
 from videop2r_data.schemas.trace import SEGMENTS, segment_spans
-from videop2r_data.schemas.verdict import Check, Policy, RejectReason, Score, ScoreReason
-from videop2r_data.validators import (
-    check_observation,
-    score,
-    think_choice,
-    think_number,
-    verify_completion,
+from videop2r_data.schemas.verdict import (
+    Check,
+    Outcome,
+    Policy,
+    RejectReason,
+    Score,
+    ScoreReason,
+    Stage,
+    TraceFault,
+    reasons_of,
 )
+from videop2r_data.validators import check_observation, score, think_choice, think_number, verify_completion
 from videop2r_data.validators.judge import holds_verdict_tag
+
+# The question, which every config has.
+
+
+QUESTION = (
+    "sample_id",
+    "problem_id",
+    "problem",
+    "problem_type",
+    "data_type",
+    "options",
+    "solution",
+    "path",
+    "data_source",
+)
+HEX = re.compile(r"[0-9a-f]{64}\Z")
+DATA_TYPES = {t.value for t in DataType}
+_TYPES: dict[str, ProblemType] = {t.value: t for t in ProblemType}
+PLAIN_PATH = r"\A[A-Za-z0-9_-][A-Za-z0-9_. -]*(?:/[A-Za-z0-9_-][A-Za-z0-9_. -]*)*\z"
+"""A path that is safe beyond doubt, as RE2 writes it; Python writes `\\Z` for its last part."""
+_PLAIN_PATH = re.compile(PLAIN_PATH[:-1] + "Z")
+_LABEL = re.compile(r"\s*[(\[]?([A-Z])\s*[.):\]]")
+
+
+class Say:
+    """Reports faults of the row at hand."""
+
+    def __init__(self, tally: Tally, file: str) -> None:
+        self.tally = tally
+        self.file = file
+        self.row = 0
+
+    def __call__(self, code: Code, field: str, got: Any, expected: Any) -> None:
+        """One fault in one field of the row."""
+        self.tally.findings.add(code, self.file, self.row, field, got=got, expected=expected)
+
+
+def rows_of(batch: Batch, names: Sequence[str], keep: Sequence[int] | None) -> Iterator[tuple[Any, ...]]:
+    """(index in the file, value of each name) of the kept positions."""
+    columns = [batch.columns[name] for name in names]
+    rows = zip(batch.index, *columns, strict=True)
+    if keep is None or len(keep) == len(batch.index):
+        return rows
+    kept = set(keep)
+    return (row for at, row in enumerate(rows) if at in kept)
+
+
+def check_question(
+    say: Say, problem_type: str, data_type: str, *, options: list[str], solution: str, path: str
+) -> tuple[ProblemType | None, str | None]:
+    """What every config says of its question.
+
+    Returns:
+        Type and reference, each None where it cannot be told.
+    """
+    kind = _TYPES.get(problem_type)
+    if kind is None:
+        say(Code.UNKNOWN_PROBLEM_TYPE, "problem_type", problem_type, " | ".join(_TYPES))
+    if data_type not in DATA_TYPES:
+        say(Code.UNKNOWN_DATA_TYPE, "data_type", data_type, " | ".join(sorted(DATA_TYPES)))
+    reference = inner_answer(solution)
+    if reference is None:
+        say(Code.BAD_SOLUTION, "solution", solution, "<answer>…</answer>, once and not blank")
+    fault = options_fault(kind, options)
+    if fault:
+        say(Code.BAD_OPTIONS, "options", options, fault)
+        reference = None  # what it names cannot be told: no second complaint about it
+    if path and not _PLAIN_PATH.match(path):
+        try:
+            safe_relative_path(path)
+        except ValueError:
+            say(Code.UNSAFE_PATH, "path", path, "a relative POSIX path that stays in its root")
+    if (data_type == "text") != (path == "") and data_type in DATA_TYPES:
+        say(Code.PATH_AND_DATA_TYPE, "path", path, "empty for text, else a file")
+    return kind, reference
+
+
+def kind_of(problem_type: str) -> ProblemType | None:
+    """The type of this name, if there is one."""
+    return _TYPES.get(problem_type)
+
+
+def inner_answer(solution: str) -> str | None:
+    """The reference inside its one tag, or None if it is not well formed.
+
+    >>> inner_answer("<answer> A </answer>"), inner_answer("A")
+    ('A', None)
+    """
+    text = solution.strip()
+    if not (text.startswith("<answer>") and text.endswith("</answer>")):
+        return None
+    inner = text[8:-9].strip()
+    return None if not inner or "<answer>" in inner or "</answer>" in inner else inner
+
+
+def options_fault(kind: ProblemType | None, options: list[str]) -> str:
+    """What is wrong with the options of a question, or an empty text."""
+    if kind is not ProblemType.MULTIPLE_CHOICE:
+        return ""
+    if len(options) < 2:
+        return "2 options or more"
+    labels = [match.group(1) for option in options if (match := _LABEL.match(option))]
+    if "" in map(str.strip, options):
+        return "no blank option"
+    if labels and (len(labels) != len(options) or len(set(labels)) != len(labels)):
+        return "a different letter before each option"
+    return ""
+
+
+# `sft`: traces re-parsed, answers re-scored, every field against every other.
+
 
 TOLERANCE = 1e-9
 """Between a reward and its recomputation."""
@@ -286,3 +398,89 @@ def increasing(values: Sequence[float]) -> bool:
     (True, False, False)
     """
     return all(map(float.__lt__, map(float, values), map(float, values[1:])))
+
+
+# `rl` and `rejected`: the question, and for a rejected row whether its reason holds.
+
+
+_FAULTS = {f.value for f in TraceFault}
+_STAGE_REASONS: dict[str, set[str]] = {
+    stage.value: {reason.value for reason in reasons_of(stage)} for stage in Stage
+}
+
+
+def check_rl(batch: Batch, keep: Sequence[int] | None, file: str, rules: Rules, tally: Tally) -> None:
+    """Rows of `rl`: the question, and that its reference can be scored against."""
+    say = Say(tally, file)
+    for row in rows_of(batch, QUESTION, keep):
+        _question_row(say, row, rules, tally, usable=True)
+
+
+def _question_row(say: Say, row: tuple[Any, ...], rules: Rules, tally: Tally, *, usable: bool) -> None:
+    say.row, sample_id, problem_id, problem, problem_type, data_type, options, solution, path, origin = row
+    tally.table[data_type, problem_type] += 1
+    if not usable:
+        return  # a pool row that could not be read: its fields are as it was found, its id may be another's
+    kind, reference = check_question(
+        say, problem_type, data_type, options=options, solution=solution, path=path
+    )
+    if kind is not None and reference is not None:
+        got = rescore(kind, reference, reference, options, rules.spec.policy)
+        if got.value is None:
+            expected = f"a reference of type {problem_type}: {got.detail}"
+            say(Code.BAD_REFERENCE, "solution", solution, expected)
+    content = "\0".join((problem, "\1".join(options), path))
+    rest = "\0".join((problem_id, problem_type, data_type, solution, origin))
+    tally.remember(say.row, sample_id, content, f"{content}\0{rest}")
+
+
+_REJECTED = (
+    "outcome",
+    "stage",
+    "reason",
+    "output",
+    "reward",
+    "attempt",
+    "generation_key",
+    "judge_key",
+    "synthetic",
+)
+
+
+def check_rejected(batch: Batch, keep: Sequence[int] | None, file: str, rules: Rules, tally: Tally) -> None:
+    """Rows of `rejected`: the reason is one of its stage, and the output shows it."""
+    say = Say(tally, file)
+    for row in rows_of(batch, QUESTION + _REJECTED, keep):
+        outcome, stage, reason, output, reward, _, generation_key, judge_key, synthetic = row[10:]
+        _question_row(say, row[:10], rules, tally, usable=stage != Stage.POOL.value)
+        tally.outcomes[outcome] += 1
+        tally.reasons[f"{stage}/{reason}"] += 1
+        if outcome not in (Outcome.REJECTED.value, Outcome.FAILED.value):
+            say(Code.BAD_REASON, "outcome", outcome, "rejected | failed")
+        elif reason not in _STAGE_REASONS.get(stage, ()):
+            known = sorted(_STAGE_REASONS.get(stage, ())) or [s.value for s in Stage]
+            say(Code.BAD_REASON, "reason" if stage in _STAGE_REASONS else "stage", f"{stage}/{reason}", known)
+        else:
+            _check_reason(say, rules, reason, output, reward)
+        for name, key in (("generation_key", generation_key), ("judge_key", judge_key)):
+            if key and not HEX.match(key):
+                say(Code.BAD_KEY, name, key, "64 hexadecimal digits, or empty")
+        if rules.synthetic is not None and synthetic is not rules.synthetic:
+            say(Code.SYNTHETIC, "synthetic", synthetic, f"{rules.synthetic}, as in the recipe")
+
+
+def _check_reason(say: Say, rules: Rules, reason: str, output: str, reward: float | None) -> None:
+    if reward is not None and not 0.0 <= reward <= 1.0:
+        say(Code.BAD_VALUE, "reward", reward, "0 to 1, or null")
+        return
+    if reason in _FAULTS:
+        fault = segment_spans(output).fault
+        if fault is None or fault.value != reason:
+            say(Code.REASON_DIFFERS, "reason", reason, f"{fault}, the fault of this output")
+    elif reason in ("insufficient", "no_verdict", "low_score"):
+        fault = segment_spans(output).fault
+        if fault is not None:
+            say(Code.REASON_DIFFERS, "reason", reason, f"{fault}, the fault of this output")
+        elif reward is None or (reward < rules.spec.threshold) != (reason == "low_score"):
+            side = "below" if reason == "low_score" else "not below"
+            say(Code.REASON_DIFFERS, "reward", reward, f"a score {side} {rules.spec.threshold}")

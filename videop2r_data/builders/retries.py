@@ -1,9 +1,4 @@
-"""Ask again what came to nothing in earlier runs: refused calls, empty replies, files that could not be read.
-
-The journal is replayed, and each answer of the kinds asked for that cost its row its place is withdrawn: the
-next pass finds it unanswered. A row that is kept by a later try loses nothing; what was withdrawn and gets no
-answer in this run is asked by the next one, without a flag.
-"""
+"""Ask again what came to nothing: refused calls, empty replies, unreadable files, lost batches."""
 
 from __future__ import annotations
 
@@ -18,16 +13,53 @@ from videop2r_data.backends.caller import Answer
 from videop2r_data.backends.journal import Journal
 from videop2r_data.backends.judge_requests import asked_again
 from videop2r_data.builders.assemble import Parts
-from videop2r_data.builders.outcome import Result
-from videop2r_data.builders.recorder import Recorder
-from videop2r_data.builders.run import Stop, Tally
-from videop2r_data.builders.shards import Shard
+from videop2r_data.builders.lease import Shard, take_now
+from videop2r_data.builders.run import Result, Stop, Tally
+from videop2r_data.builders.steps import Recorder
 from videop2r_data.builders.workspace import Workspace
-from videop2r_data.errors import ConfigError
+from videop2r_data.errors import ConfigError, RefusedError
 from videop2r_data.schemas import Outcome, RejectReason, Sample, Stage
 from videop2r_data.schemas.calls import Request
 from videop2r_data.schemas.recipe import Recipe
 from videop2r_data.validators import parse_judgement
+
+# Give up a batch that its server no longer has, so that its requests can be asked again.
+
+
+def abandon_batch(recipe: Recipe, place: Workspace, batch_id: str) -> int:
+    """Note in the journal that a batch is given up; what it may have cost stays on the bill.
+
+    Only a person can decide this: to a program a wrong key looks the same as a batch that was deleted.
+
+    Args:
+        recipe: its judge is asked in batches.
+        place: the build.
+        batch_id: as the server named it.
+
+    Returns:
+        Requests that the next run asks again.
+
+    Raises:
+        ConfigError: the recipe has no batches, or no open batch has this id.
+        BusyError: a build works in this folder.
+    """
+    if recipe.judge is None or not recipe.judge.backend.batch:
+        raise ConfigError("the judge of this recipe is not asked in batches", where=recipe.name)
+    from videop2r_data.backends.anthropic.client import AnthropicBatches
+    from videop2r_data.backends.batches import BatchRunner
+
+    with take_now(place.work, "build --abandon-batch"), Journal(place.journal) as journal:
+        runner = BatchRunner(AnthropicBatches(recipe.judge.backend), journal)
+        try:
+            return runner.abandon(batch_id, why="given up by hand")
+        except RefusedError as error:
+            raise ConfigError(error.message, where=str(place.journal), hint="look at the id again") from None
+
+
+# `--retry`: the journal is replayed, and each answer of the kinds asked for that cost its row its place is
+# withdrawn, so that the next pass finds it unanswered. A row that a later try made good loses nothing; what
+# was withdrawn and gets no answer in this run is asked by the next one, without a flag.
+
 
 RetryKind = Literal["refused", "empty", "filtered", "no_verdict", "media", "decoder"]
 """What can be tried again, in this order: calls that the server refused; replies without text, or whose first

@@ -1,15 +1,12 @@
-"""Judges against people: the same labels for each judge, asked once, compared exactly [paper, table 4].
-
-A calibration has a journal like a build: a run that was stopped goes on, a second one asks nothing, and the
-journal of the build that made the data answers for the judge that made them.
-"""
+"""Judges against human labels: every judge gets the same labels, compared exactly [paper, table 4]."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
+from itertools import combinations
 from pathlib import Path
 from statistics import median
 
@@ -21,14 +18,219 @@ from videop2r_data.backends.journal import Journal
 from videop2r_data.backends.judge_requests import JudgeRequests, Verdict, ask_verdict
 from videop2r_data.backends.kinds import make_backend
 from videop2r_data.backends.money import Money, cost_usd
-from videop2r_data.builders.judge_report import CalibrationReport, JudgedLabel, JudgeReport, Labels
 from videop2r_data.builders.lease import take_now
-from videop2r_data.errors import BackendError, BudgetError, TransientError
+from videop2r_data.errors import BackendError, BudgetError, SourceError, TransientError
 from videop2r_data.schemas import Sufficiency
-from videop2r_data.schemas.calibration import HumanLabel, JudgesFile, NamedJudge
+from videop2r_data.schemas.base import Model
+from videop2r_data.schemas.calibration import BadLabel, HumanLabel, JudgesFile, NamedJudge, read_labels
 from videop2r_data.schemas.calls import Backend, Completion, Frames, Request
 from videop2r_data.schemas.recipe import MediaSpec
-from videop2r_data.validators.agreement import count_confusion, measure_agreement
+from videop2r_data.validators.agreement import Agreement, count_confusion, measure_agreement
+from videop2r_data.validators.estimate import Estimate, wilson
+
+# Agreement among the reviewers: no judge can be measured more finely than people agree with each other.
+
+
+UNNAMED = "(no name)"
+
+
+class Reviewer(Model):
+    """One reviewer."""
+
+    name: str
+    labels: int
+    """Observations labelled."""
+    sufficient: int
+    """Labels that say so."""
+    compared: int
+    """Pairs of a label of this reviewer and one of another, of the same observation."""
+    agreement: Estimate
+    """Share of these pairs that say the same; Wilson interval."""
+
+
+class ReviewerPair(Model):
+    """Two reviewers on the observations that both labelled."""
+
+    first: str
+    second: str
+    items: int
+    figures: Agreement
+    """With the first reviewer's labels as the truth: kappa and agreement do not depend on which is first."""
+
+
+class People(Model):
+    """All reviewers."""
+
+    reviewers: tuple[Reviewer, ...] = ()
+    items: int = 0
+    """Observations that several reviewers labelled."""
+    agreed: int = 0
+    """Those that all of their reviewers label alike."""
+    pairs: tuple[ReviewerPair, ...] = ()
+
+
+def latest(labels: Sequence[HumanLabel]) -> list[HumanLabel]:
+    """What each reviewer says last of one observation, in the order in which reviewers first appear.
+
+    A label of a named reviewer replaces earlier ones by its time. Labels without a name may be of different
+    people, and of contradicting labels without a time nobody knows which is the last: all of these stay.
+    """
+    by_name: dict[str, list[HumanLabel]] = {}
+    for label in labels:
+        by_name.setdefault(label.reviewer, []).append(label)
+    found: list[HumanLabel] = []
+    for name, own in by_name.items():
+        newest = max(label.time for label in own)
+        last = own if not name else [label for label in own if label.time == newest]
+        found += last if len({label.sufficient for label in last}) > 1 else last[-1:] if name else last
+    return found
+
+
+def compare_people(said: Sequence[Sequence[HumanLabel]]) -> People:
+    """Agreement of every reviewer with the others, and of every two of them.
+
+    Args:
+        said: for each observation, one label per reviewer.
+    """
+    labels: defaultdict[str, list[bool]] = defaultdict(list)
+    pairs: defaultdict[tuple[str, str], list[tuple[bool, bool]]] = defaultdict(list)
+    several = [item for item in said if len(item) > 1]
+    for item in said:
+        for label in item:
+            labels[label.reviewer or UNNAMED].append(label.sufficient)
+        for a, b in combinations(sorted(item, key=lambda label: label.reviewer), 2):
+            pairs[a.reviewer or UNNAMED, b.reviewer or UNNAMED].append((a.sufficient, b.sufficient))
+    return People(
+        reviewers=tuple(_reviewer(name, given, pairs) for name, given in sorted(labels.items())),
+        items=len(several),
+        agreed=sum(len({label.sufficient for label in item}) == 1 for item in several),
+        pairs=tuple(
+            ReviewerPair(first=a, second=b, items=len(both), figures=measure_agreement(count_confusion(both)))
+            for (a, b), both in sorted(pairs.items())
+        ),
+    )
+
+
+def _reviewer(
+    name: str, given: Sequence[bool], pairs: dict[tuple[str, str], list[tuple[bool, bool]]]
+) -> Reviewer:
+    mine = [pair for names, both in pairs.items() if name in names for pair in both]
+    return Reviewer(
+        name=name,
+        labels=len(given),
+        sufficient=sum(given),
+        compared=len(mine),
+        agreement=wilson(sum(a == b for a, b in mine), len(mine)),
+    )
+
+
+# The labels that judges are measured on, and the report of a calibration.
+
+
+class JudgedLabel(Model):
+    """One verdict beside its label."""
+
+    judge: str
+    model: str
+    """As the server reports it; empty without an answer."""
+    label: HumanLabel
+    sufficient: bool | None
+    """None: unscored."""
+    why: str
+    """The judge's words; of an unscored one, the reason."""
+    latency_s: float | None
+    """Seconds of the call that was answered; None where another run or a build made it."""
+
+
+class JudgeReport(Model):
+    """One judge on all labels."""
+
+    name: str
+    model: str
+    prompt_sha256: str
+    labels: int
+    unscored: int
+    """No verdict, no answer, or not asked for want of money: in none of the figures."""
+    unanswered: int = 0
+    """Of these, calls that got no answer: the same command asks them again."""
+    unscored_why: str = ""
+    """Of the unscored ones, the commonest reason; empty if there are none."""
+    figures: Agreement
+    cost_usd: float
+    """What these answers cost at the judge's price, whoever paid for them; 0 without a price."""
+    latency_s: float | None
+    """Median seconds of a call; None if this work folder made none."""
+    asked: int
+    """Calls made in this run."""
+
+
+class CalibrationReport(Model):
+    """All judges on the same labels."""
+
+    labels: int
+    sufficient: int
+    """Labels that say so."""
+    repeated: int
+    """Labels of one observation that say the same again: counted once."""
+    bad: list[BadLabel]
+    conflicts: list[str]
+    """Samples whose observation people label both ways: left out of the judges' figures."""
+    people: People = People()
+    """How far the reviewers agree with each other, on every observation that several of them labelled."""
+    judges: list[JudgeReport]
+    complete: bool
+    """False: money ran out before every judge had seen every label."""
+
+
+class Labels(Model):
+    """Labels that can be counted, and what is wrong with the others."""
+
+    used: list[HumanLabel]
+    repeated: int
+    bad: list[BadLabel]
+    conflicts: list[str]
+    people: People = People()
+
+
+def gather_labels(paths: Sequence[Path]) -> Labels:
+    """Read label files; one label per observation, and none where people contradict each other.
+
+    Of several labels of one reviewer for one observation the latest counts. What people say differently is no
+    truth to measure a judge by; it counts in their own agreement.
+
+    Raises:
+        SourceError: a file cannot be read, or no label is left.
+    """
+    seen: dict[str, list[HumanLabel]] = {}
+    bad: list[BadLabel] = []
+    for path in paths:
+        for found in read_labels(path):
+            if isinstance(found, BadLabel):
+                bad.append(found)
+            else:
+                texts = [found.problem, *found.options, found.reference, found.observation]
+                seen.setdefault("\0".join(texts), []).append(found)
+    said = {key: latest(same) for key, same in seen.items()}
+    clear = {key: len({label.sufficient for label in labels}) == 1 for key, labels in said.items()}
+    used = [labels[0] for key, labels in said.items() if clear[key]]
+    if not used:
+        why = f"; the first: {bad[0].where}: {bad[0].detail}" if bad else ""
+        raise SourceError(
+            f"no label that can be used in {', '.join(map(str, paths))} ({len(bad)} bad lines{why})",
+            hint="mark samples in the gallery (p2r-data gallery) and export the marks",
+        )
+    return Labels(
+        used=used,
+        repeated=sum(len(same) - 1 for key, same in seen.items() if clear[key]),
+        bad=bad,
+        conflicts=[same[0].sample_id for key, same in seen.items() if not clear[key]],
+        people=compare_people(list(said.values())),
+    )
+
+
+# A calibration has a journal like a build: a stopped run goes on where it was, a second run asks nothing, and
+# the journal of the build that made the data answers for the judge that was used there.
+
 
 Tell = Callable[[str, int, int], None]
 """Progress: judge, labels done, labels in all."""
