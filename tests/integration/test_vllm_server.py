@@ -14,7 +14,7 @@ import pytest
 from tests.vllm_rows import Call, calls_of, make_recipe, write_pool
 from tests.vllm_server import MAX_LEN, Server, make_model, serve
 from videop2r_data.backends.money import media_tokens
-from videop2r_data.backends.openai import OpenAIBackend
+from videop2r_data.backends.openai.client import OpenAIBackend
 from videop2r_data.builders.pipeline import BuildReport, build
 from videop2r_data.builders.replay import reproduce
 from videop2r_data.builders.workspace import Workspace

@@ -21,7 +21,7 @@ from tests.integration.test_train_judge import ask, judge_of, says_what_it_reads
 from tests.trainer.judging.questions import item
 from videop2r_data.backends import openai
 from videop2r_data.backends.breaker import IN_A_ROW
-from videop2r_data.backends.openai import OpenAIBackend
+from videop2r_data.backends.openai.client import OpenAIBackend
 from videop2r_data.builders.pipeline import BuildReport, build
 from videop2r_data.builders.run import Stop
 from videop2r_data.builders.workspace import Workspace

@@ -27,7 +27,8 @@ from videop2r_data.builders.sources import BadRow, open_source
 from videop2r_data.builders.trial import TrialRows
 from videop2r_data.builders.workspace import Workspace
 from videop2r_data.errors import MediaError, P2RError
-from videop2r_data.media import DecodePool, MediaProbe, resolve_media
+from videop2r_data.files.media_roots import resolve_media
+from videop2r_data.media import DecodePool, MediaProbe
 from videop2r_data.schemas.calls import TimesKind
 from videop2r_data.schemas.recipe import MediaSpec, Recipe, SourceSpec
 from videop2r_data.schemas.sample import DataType, Sample

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 from videop2r_data.backends.journal import Journal
 from videop2r_data.errors import MediaError, StoppedError
-from videop2r_data.media import resolve_media
+from videop2r_data.files.media_roots import resolve_media
 from videop2r_data.schemas import DataType, RejectReason, Sample, digest
 from videop2r_data.schemas.calls import Frames, MediaRecord
 from videop2r_data.schemas.recipe import MediaSpec

@@ -14,7 +14,8 @@ from videop2r_data.backends.breaker import Useless, advice_on, useless_reply, us
 from videop2r_data.backends.money import cost_usd
 from videop2r_data.builders.findings import Finding, State, TrialCall, of_error
 from videop2r_data.errors import AuthError, BackendError, MediaError, RefusedError, TransientError
-from videop2r_data.media import DecodePool, resolve_media
+from videop2r_data.files.media_roots import resolve_media
+from videop2r_data.media import DecodePool
 from videop2r_data.schemas import DataType, Sample
 from videop2r_data.schemas.calls import Backend, Completion, Frames, MediaRecord, Request
 from videop2r_data.schemas.recipe import BackendSpec, MediaSpec, Recipe, VerifySpec
