@@ -7,10 +7,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from videop2r_data.demo import iter_scenes, render_frames
-from videop2r_data.demo.question import SceneSample
+from videop2r_data.demo import SceneSample, iter_scenes, render_frames
 from videop2r_data.prompts import load_prompt, render_generate
-from videop2r_data.schemas.recipe import DemoSpec
+from videop2r_data.schemas import DemoSpec
 
 
 class Asked(NamedTuple):

@@ -91,7 +91,7 @@ def _packets(path: str) -> int:
 def ours(path: str, n: int) -> object:
     """This package, from the file to pixels and their record (both digests included)."""
     from videop2r_data.media import sample_media
-    from videop2r_data.schemas.recipe import MediaSpec
+    from videop2r_data.schemas import MediaSpec
 
     return sample_media(Path(path), "video", MediaSpec(frames=n), want="array")
 
@@ -99,7 +99,7 @@ def ours(path: str, n: int) -> object:
 def ours_jpeg(path: str, n: int) -> object:
     """The same, to JPEG pictures."""
     from videop2r_data.media import sample_media
-    from videop2r_data.schemas.recipe import MediaSpec
+    from videop2r_data.schemas import MediaSpec
 
     return sample_media(Path(path), "video", MediaSpec(frames=n), want="encoded")
 

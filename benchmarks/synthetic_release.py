@@ -23,10 +23,16 @@ import yaml
 
 from videop2r_data.builders.export import ConfigWriter, file_lock
 from videop2r_data.builders.verify.report import PAPER_TABLE, nested
-from videop2r_data.schemas.lock import BuildLock, Ledger, SourceLock, StepModel
-from videop2r_data.schemas.recipe import Recipe
-from videop2r_data.schemas.rows import SftRow, feature_info
-from videop2r_data.schemas.sample import ProblemType
+from videop2r_data.schemas import (
+    BuildLock,
+    Ledger,
+    ProblemType,
+    Recipe,
+    SftRow,
+    SourceLock,
+    StepModel,
+    feature_info,
+)
 from videop2r_data.validators import score
 
 THRESHOLD = 0.6

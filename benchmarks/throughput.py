@@ -153,7 +153,7 @@ def premade(folder: Path, samples: int, media: str) -> list[bytes]:
     """The bodies of the bare loop: packaged prompts with a number in front, media as a build sends them."""
     from videop2r_data.media import sample_media
     from videop2r_data.prompts import load_prompt
-    from videop2r_data.schemas.recipe import parse_recipe
+    from videop2r_data.schemas import parse_recipe
 
     spec = parse_recipe(recipe("http://localhost/v1", folder, concurrency=2), where="bench").media
     prompts = [load_prompt(name) for name in ("generate-v1", "judge-v1")]
@@ -233,7 +233,7 @@ def measure_build(text: str, samples: int, folder: Path) -> dict[str, Any]:
     from videop2r_data.builders.workspace import Workspace
     from videop2r_data.cards.dataset_card import write_dataset_card
     from videop2r_data.cli.common import run_draining
-    from videop2r_data.schemas.recipe import parse_recipe
+    from videop2r_data.schemas import parse_recipe
 
     class Watch:
         def __init__(self) -> None:

@@ -17,9 +17,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from videop2r_data.schemas.calibration import JudgesFile
-from videop2r_data.schemas.recipe import Recipe
-from videop2r_data.schemas.yaml_file import models_in
+from videop2r_data.schemas import JudgesFile, Recipe, models_in
 from videop2r_data.trainer.run.config import TrainRecipe
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"

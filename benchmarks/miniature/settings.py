@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from videop2r_data.schemas.recipe import MediaSpec
+from videop2r_data.schemas import MediaSpec
 from videop2r_data.trainer.data.specs import DataSpec
 from videop2r_data.trainer.process.specs import ObjectiveName
 from videop2r_data.trainer.rollout.specs import SamplingSpec

@@ -15,7 +15,7 @@ from videop2r_data.builders.guessing import Guess, guess_source
 from videop2r_data.cli.main import app
 from videop2r_data.errors import ConfigError, SourceError
 from videop2r_data.recipes import list_recipes, recipe_text
-from videop2r_data.schemas.recipe import TODO, parse_recipe
+from videop2r_data.schemas.recipe import INIT_TODO, parse_recipe
 
 
 def look(folder: Path, data: str, **more: Any) -> Guess:
@@ -116,7 +116,7 @@ def test_what_cannot_be_seen_is_asked_and_check_names_the_lines(
     assert set(guess.todo) == asked
     text = text_of(guess)
     (tmp_path / "my.yaml").write_text(text)
-    numbers = [n for n, line in enumerate(text.splitlines(), 1) if TODO in line]
+    numbers = [n for n, line in enumerate(text.splitlines(), 1) if INIT_TODO in line]
     assert len(numbers) == len(asked)
     with pytest.raises(ConfigError) as caught:
         parse_recipe(text, where="my.yaml")
@@ -148,7 +148,7 @@ def test_names_from_strangers_stay_within_their_line(tmp_path: Path) -> None:
         text = text_of(guess, template)
         assert "\x1b" not in text and "\x07" not in text
         if template != "demo":
-            assert TODO in text or parse_recipe(text, where="x").sources[0].columns.problem == evil
+            assert INIT_TODO in text or parse_recipe(text, where="x").sources[0].columns.problem == evil
     assert guess.columns["problem"] == evil
     done = CliRunner().invoke(
         app, ["init", str(tmp_path / "r.yaml"), "--from-data", str(tmp_path / "q.jsonl")]

@@ -8,17 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from videop2r_data.demo import (
-    MODEL,
-    Defect,
-    DemoBackend,
-    SceneSample,
-    evaluate,
-    expected_rejection,
-    read_world,
-    write_trace,
-    write_world,
-)
+from videop2r_data.demo import DemoBackend, SceneSample, evaluate, read_world, write_trace, write_world
+from videop2r_data.demo.backend import MODEL
+from videop2r_data.demo.question import Defect, expected_rejection
 from videop2r_data.errors import RefusedError, SourceError
 from videop2r_data.prompts import load_prompt, render_generate
 from videop2r_data.schemas import parse_trace

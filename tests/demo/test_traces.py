@@ -6,16 +6,8 @@ from itertools import islice
 
 import pytest
 
-from videop2r_data.demo import (
-    TEMPLATE_DEFECTS,
-    Defect,
-    SceneSample,
-    applicable,
-    expected_rejection,
-    iter_scenes,
-    observation_is_sufficient,
-    write_trace,
-)
+from videop2r_data.demo import SceneSample, iter_scenes, observation_is_sufficient, write_trace
+from videop2r_data.demo.question import TEMPLATE_DEFECTS, Defect, applicable, expected_rejection
 from videop2r_data.demo.world import planted
 from videop2r_data.schemas import parse_trace, segment_spans
 from videop2r_data.schemas.recipe import DemoSpec

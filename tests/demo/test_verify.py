@@ -7,16 +7,8 @@ from itertools import islice
 
 import pytest
 
-from videop2r_data.demo import (
-    Defect,
-    SceneSample,
-    applicable,
-    expected_rejection,
-    iter_scenes,
-    observation_is_sufficient,
-    write_trace,
-)
-from videop2r_data.demo.question import Profile
+from videop2r_data.demo import SceneSample, iter_scenes, observation_is_sufficient, write_trace
+from videop2r_data.demo.question import Defect, Profile, applicable, expected_rejection
 from videop2r_data.schemas import PAPER, ROBUST
 from videop2r_data.schemas.recipe import DemoSpec, VerifySpec
 from videop2r_data.schemas.verdict import RejectReason, Stage

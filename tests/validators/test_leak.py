@@ -12,7 +12,7 @@ from tests.shared import samples_dir
 from videop2r_data.schemas import DataType, ProblemType, RejectReason, Sample
 from videop2r_data.schemas.recipe import VerifySpec
 from videop2r_data.validators import check_observation, verify_completion
-from videop2r_data.validators.checks import MARKERS
+from videop2r_data.validators.checks import ANSWER_MARKERS
 
 OPTIONS = ("A. a wristwatch", "B. a gold ring", "C. a tattoo", "D. yes")
 QUESTION = "What distinctive feature is seen on the hand that places the lid on the pot?"
@@ -189,7 +189,7 @@ def test_no_statement_is_without_a_marker() -> None:
     for announced in (*_BEFORE_CLAIM, *_BEHIND_CLAIM):
         if announced.cue in (Cue.ANSWER, Cue.OPTION, Cue.BOXED):
             for stem in announced.stems:
-                assert re.search(MARKERS, stem, re.IGNORECASE), stem
+                assert re.search(ANSWER_MARKERS, stem, re.IGNORECASE), stem
     for text in (
         "B is correct",
         "matches option B",
@@ -199,7 +199,7 @@ def test_no_statement_is_without_a_marker() -> None:
         "结论是",
         "정답은 B",
     ):
-        assert re.search(MARKERS, text, re.IGNORECASE), text
+        assert re.search(ANSWER_MARKERS, text, re.IGNORECASE), text
 
 
 @pytest.mark.skipif(samples_dir() is None, reason="no real rows here")

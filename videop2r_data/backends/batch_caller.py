@@ -15,8 +15,7 @@ from videop2r_data.backends.journal import Journal
 from videop2r_data.backends.money import Money, reserve_usd
 from videop2r_data.backends.spending import NANO
 from videop2r_data.errors import BackendError, BudgetError, StoppedError, TransientError
-from videop2r_data.schemas.calls import BatchBackend, BatchResult, Request
-from videop2r_data.schemas.recipe import Price
+from videop2r_data.schemas import BatchBackend, BatchResult, Price, Request
 
 CHUNK = 10_000
 """Requests gathered before a batch goes out."""

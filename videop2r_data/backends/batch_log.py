@@ -12,8 +12,7 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from videop2r_data.errors import JournalError, RefusedError, TransientError
-from videop2r_data.schemas.base import digest
-from videop2r_data.schemas.calls import Request
+from videop2r_data.schemas import Request, digest
 
 # The life of a batch as events in a durable log, and the state that they add up to.
 #

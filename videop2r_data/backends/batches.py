@@ -26,7 +26,7 @@ from videop2r_data.backends.batch_log import (
     writer_id,
 )
 from videop2r_data.errors import AuthError, RefusedError, TransientError
-from videop2r_data.schemas.calls import BatchBackend, BatchInfo, BatchResult, Request
+from videop2r_data.schemas import BatchBackend, BatchInfo, BatchResult, Request
 
 # What became of a submission that was cut off between the intent and the batch id.
 #

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Literal
 
 from videop2r_data.errors import AwayError, BackendError
-from videop2r_data.schemas.calls import Completion
+from videop2r_data.schemas import Completion
 from videop2r_data.validators import parse_judgement
 
 # What to change when a server refuses a request: its own words, read for the few causes that are common.

@@ -15,8 +15,7 @@ from videop2r_data.backends.limiter import MAX_PAUSE_S, AdaptiveLimiter, Outcome
 from videop2r_data.backends.money import Money, cost_usd, likely_tokens, reserve_usd
 from videop2r_data.backends.spending import NANO
 from videop2r_data.errors import AuthError, RefusedError, TransientError
-from videop2r_data.schemas.calls import Backend, Completion, Frames, Request, Usage
-from videop2r_data.schemas.recipe import BackendSpec, Price
+from videop2r_data.schemas import Backend, BackendSpec, Completion, Frames, Price, Request, Usage
 
 # Try again: exponential backoff with full jitter, within the limits of one server.
 #

@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import groupby
 from typing import Any, TypedDict
 
-from videop2r_data.schemas.calls import Frames, MediaRecord, Request
+from videop2r_data.schemas import Frames, MediaRecord, Request
 
 # What a video model must know about sampled frames, so that it neither samples again nor guesses times.
 

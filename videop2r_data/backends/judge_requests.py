@@ -14,9 +14,7 @@ from typing import Any, NamedTuple
 from videop2r_data.backends.caller import Answer
 from videop2r_data.errors import TransientError
 from videop2r_data.prompts import VERDICT_AGAIN, Prompt, load_form, load_prompt
-from videop2r_data.schemas import Judgement, digest
-from videop2r_data.schemas.calls import Message, Request, SamplingParams
-from videop2r_data.schemas.recipe import BackendSpec, JudgeSpec
+from videop2r_data.schemas import BackendSpec, Judgement, JudgeSpec, Message, Request, SamplingParams, digest
 from videop2r_data.validators import parse_judgement, render_judge
 
 

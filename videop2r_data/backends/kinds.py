@@ -6,8 +6,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from videop2r_data.errors import ConfigError
-from videop2r_data.schemas.calls import Backend
-from videop2r_data.schemas.recipe import BackendSpec, MediaSpec
+from videop2r_data.schemas import Backend, BackendSpec, MediaSpec
 
 # Which models a server says that it has, and how much each of them takes: free, before any call.
 

@@ -12,8 +12,7 @@ from math import ceil
 from videop2r_data.backends.journal import Journal
 from videop2r_data.backends.spending import NANO
 from videop2r_data.errors import BudgetError, StoppedError
-from videop2r_data.schemas.calls import MediaRecord, Request, Usage
-from videop2r_data.schemas.recipe import Price
+from videop2r_data.schemas import MediaRecord, Price, Request, Usage
 
 # What a call cost, and the most that it can cost.
 #

@@ -21,9 +21,7 @@ from videop2r_data.builders.steps import Asks, RequestBuilder, Steps
 from videop2r_data.builders.workspace import Workspace
 from videop2r_data.errors import ConfigError
 from videop2r_data.media import DecodePool
-from videop2r_data.schemas import Sample
-from videop2r_data.schemas.calls import Frames
-from videop2r_data.schemas.recipe import BackendSpec, MediaSpec, Recipe
+from videop2r_data.schemas import BackendSpec, Frames, MediaSpec, Recipe, Sample
 
 
 class Parts:

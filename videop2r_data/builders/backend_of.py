@@ -6,8 +6,7 @@ from typing import Literal
 
 from videop2r_data.builders.workspace import Workspace
 from videop2r_data.errors import ConfigError
-from videop2r_data.schemas.calls import Backend
-from videop2r_data.schemas.recipe import BackendSpec, Recipe
+from videop2r_data.schemas import Backend, BackendSpec, Recipe
 
 
 def backend_of(recipe: Recipe, place: Workspace, spec: BackendSpec) -> Backend:

@@ -20,13 +20,21 @@ from videop2r_data.backends.kinds import make_backend
 from videop2r_data.backends.money import Money, cost_usd
 from videop2r_data.builders.lease import take_now
 from videop2r_data.errors import BackendError, BudgetError, SourceError, TransientError
-from videop2r_data.schemas import Sufficiency
-from videop2r_data.schemas.base import Model
-from videop2r_data.schemas.calibration import BadLabel, HumanLabel, JudgesFile, NamedJudge, read_labels
-from videop2r_data.schemas.calls import Backend, Completion, Frames, Request
-from videop2r_data.schemas.recipe import MediaSpec
-from videop2r_data.validators.agreement import Agreement, count_confusion, measure_agreement
-from videop2r_data.validators.estimate import Estimate, wilson
+from videop2r_data.schemas import (
+    Backend,
+    BadLabel,
+    Completion,
+    Frames,
+    HumanLabel,
+    JudgesFile,
+    MediaSpec,
+    Model,
+    NamedJudge,
+    Request,
+    Sufficiency,
+    read_labels,
+)
+from videop2r_data.validators import Agreement, Estimate, count_confusion, measure_agreement, wilson
 
 # Agreement among the reviewers: no judge can be measured more finely than people agree with each other.
 

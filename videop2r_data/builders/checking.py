@@ -29,10 +29,7 @@ from videop2r_data.builders.workspace import Workspace
 from videop2r_data.errors import MediaError, P2RError
 from videop2r_data.files.media_roots import resolve_media
 from videop2r_data.media import DecodePool, MediaProbe
-from videop2r_data.schemas.calls import TimesKind
-from videop2r_data.schemas.recipe import MediaSpec, Recipe, SourceSpec
-from videop2r_data.schemas.sample import DataType, Sample
-from videop2r_data.schemas.verdict import RejectReason
+from videop2r_data.schemas import DataType, MediaSpec, Recipe, RejectReason, Sample, SourceSpec, TimesKind
 
 # The tally of one source while its rows and files are looked at.
 

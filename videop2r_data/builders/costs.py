@@ -20,10 +20,18 @@ from videop2r_data.builders.run import Result, Stop, run_pass
 from videop2r_data.builders.steps import Recorder, Steps
 from videop2r_data.builders.workspace import Workspace
 from videop2r_data.errors import BackendError
-from videop2r_data.schemas import DataType, Outcome, RejectReason, Sample, Stage, digest
-from videop2r_data.schemas.base import Model
-from videop2r_data.schemas.calls import Usage
-from videop2r_data.schemas.recipe import BackendSpec, Recipe
+from videop2r_data.schemas import (
+    BackendSpec,
+    DataType,
+    Model,
+    Outcome,
+    Recipe,
+    RejectReason,
+    Sample,
+    Stage,
+    Usage,
+    digest,
+)
 
 # The pilot: rows that are really built, calls and all, before the rest is paid.
 

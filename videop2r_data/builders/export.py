@@ -16,8 +16,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from videop2r_data.errors import ExportError
-from videop2r_data.schemas.lock import AGREEMENT_NAME, CROISSANT_NAME, FileLock
-from videop2r_data.schemas.rows import CONFIGS
+from videop2r_data.schemas import AGREEMENT_NAME, CONFIGS, CROISSANT_NAME, FileLock
 
 ROW_GROUP_BYTES = 100 * 2**20
 """Text bytes of a row group: large groups let the Hub's storage deduplicate chunks across versions."""
@@ -37,7 +36,7 @@ class ConfigWriter:
     """
 
     def __init__(self, folder: Path, config: str) -> None:
-        from videop2r_data.schemas.rows import arrow_schema
+        from videop2r_data.schemas import arrow_schema
 
         self.folder = folder
         self.config = config

@@ -13,9 +13,7 @@ from pydantic import Field
 from videop2r_data.builders.sources import BadRow
 from videop2r_data.errors import P2RError
 from videop2r_data.media import MediaProbe
-from videop2r_data.schemas.base import Model
-from videop2r_data.schemas.sample import DataType
-from videop2r_data.schemas.verdict import RejectReason
+from videop2r_data.schemas import DataType, Model, RejectReason
 
 # Settings, folders, servers and trial calls: `doctor` reports these alone, `check` beside the pool.
 

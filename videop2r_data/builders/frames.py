@@ -14,9 +14,7 @@ from typing import Any, Protocol
 from videop2r_data.backends.journal import Journal
 from videop2r_data.errors import MediaError, StoppedError
 from videop2r_data.files.media_roots import resolve_media
-from videop2r_data.schemas import DataType, RejectReason, Sample, digest
-from videop2r_data.schemas.calls import Frames, MediaRecord
-from videop2r_data.schemas.recipe import MediaSpec
+from videop2r_data.schemas import DataType, Frames, MediaRecord, MediaSpec, RejectReason, Sample, digest
 
 # Decoded frames in memory: each file is decoded once and kept while any question needs it, within a budget
 # of bytes.

@@ -16,7 +16,7 @@ from videop2r_data.builders.sources.normalise import (
     name_of_type,
     value_of,
 )
-from videop2r_data.schemas.sample import DataType, ProblemType
+from videop2r_data.schemas import DataType, ProblemType
 
 NAMES = {
     "problem_id": "problem_id question_id id qid uid sample_id unique_id item_id key idx index",

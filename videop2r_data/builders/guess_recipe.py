@@ -11,8 +11,8 @@ from typing import Any
 
 from videop2r_data.builders.export import is_ours
 from videop2r_data.builders.guessing import Guess
+from videop2r_data.schemas import visible_line
 from videop2r_data.schemas.recipe import TODO
-from videop2r_data.schemas.visible_text import visible_line
 
 _PLAIN = re.compile(r"[A-Za-z0-9_./~-]+")
 _WORDS = {"null", "true", "false", "yes", "no", "on", "off", "~"}

@@ -33,9 +33,15 @@ from videop2r_data.builders.sources import BadRow, open_source
 from videop2r_data.builders.sources.base import RowSource, refuse_wrapped
 from videop2r_data.builders.sources.normalise import Normaliser, embedded_media, value_of
 from videop2r_data.errors import SourceError
-from videop2r_data.schemas.base import Model
-from videop2r_data.schemas.recipe import ColumnMapping, SourceSpec
-from videop2r_data.schemas.sample import DataType, ProblemType, Sample, safe_relative_path
+from videop2r_data.schemas import (
+    ColumnMapping,
+    DataType,
+    Model,
+    ProblemType,
+    Sample,
+    SourceSpec,
+    safe_relative_path,
+)
 
 LOOKED = 1000
 """Rows that a guess is made from."""

@@ -38,9 +38,7 @@ from videop2r_data.builders.trial import (
 from videop2r_data.builders.workspace import Workspace
 from videop2r_data.errors import AuthError, MediaError, MissingExtraError, P2RError, TransientError
 from videop2r_data.media import DecodePool
-from videop2r_data.schemas import Sample
-from videop2r_data.schemas.calls import Backend, Completion, Frames, Request
-from videop2r_data.schemas.recipe import BackendSpec, Recipe
+from videop2r_data.schemas import Backend, BackendSpec, Completion, Frames, Recipe, Request, Sample
 
 # This machine, looked at without a call: prompts, decoder, folders, disk, prices.
 

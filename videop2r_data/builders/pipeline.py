@@ -31,11 +31,7 @@ from videop2r_data.errors import (
     MissingExtraError,
     StoppedError,
 )
-from videop2r_data.schemas import Sample
-from videop2r_data.schemas.base import Model
-from videop2r_data.schemas.lock import Ledger
-from videop2r_data.schemas.recipe import Recipe
-from videop2r_data.schemas.verdict import ASK_AGAIN
+from videop2r_data.schemas import ASK_AGAIN, Ledger, Model, Recipe, Sample
 
 State = Literal["complete", "shard_complete", "interrupted", "waiting", "over_budget", "withheld"]
 """`shard_complete`: every call of this process's share is made; nothing was written. `withheld`: every call

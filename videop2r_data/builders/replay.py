@@ -21,13 +21,9 @@ from videop2r_data.builders.sources import BadRow
 from videop2r_data.builders.steps import Recorder
 from videop2r_data.builders.workspace import Workspace
 from videop2r_data.builders.write import Watcher, write_dataset
-from videop2r_data.demo import DemoReport, evaluate
-from videop2r_data.demo.report import SEES_THE_SCENE
+from videop2r_data.demo import SEES_THE_SCENE, DemoReport, evaluate
 from videop2r_data.errors import ConfigError
-from videop2r_data.schemas import Outcome, Sample, Stage
-from videop2r_data.schemas.base import Model
-from videop2r_data.schemas.lock import BuildLock
-from videop2r_data.schemas.recipe import Recipe
+from videop2r_data.schemas import BuildLock, Model, Outcome, Recipe, Sample, Stage
 
 # `show`: one sample with its question, its verdicts and the calls behind them.
 

@@ -18,9 +18,7 @@ from videop2r_data.builders.run import Result, Stop, Tally
 from videop2r_data.builders.steps import Recorder
 from videop2r_data.builders.workspace import Workspace
 from videop2r_data.errors import ConfigError, RefusedError
-from videop2r_data.schemas import Outcome, RejectReason, Sample, Stage
-from videop2r_data.schemas.calls import Request
-from videop2r_data.schemas.recipe import Recipe
+from videop2r_data.schemas import Outcome, Recipe, RejectReason, Request, Sample, Stage
 from videop2r_data.validators import parse_judgement
 
 # Give up a batch that its server no longer has, so that its requests can be asked again.

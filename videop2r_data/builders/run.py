@@ -11,18 +11,20 @@ from typing import Any, Protocol
 from videop2r_data.builders.sources import BadRow, content
 from videop2r_data.errors import P2RError, StoppedError
 from videop2r_data.schemas import (
+    ASK_AGAIN,
     Judgement,
+    MediaRecord,
     Outcome,
     ProcessTrace,
+    RejectedRow,
     RejectReason,
+    RlRow,
     Sample,
     Score,
+    SftRow,
     Stage,
     render_trace,
 )
-from videop2r_data.schemas.calls import MediaRecord
-from videop2r_data.schemas.rows import RejectedRow, RlRow, SftRow
-from videop2r_data.schemas.verdict import ASK_AGAIN
 
 # The result of one question, and the released rows (`rl`, `sft`, `rejected`) made of it.
 

@@ -12,17 +12,21 @@ from videop2r_data.builders.run import Result
 from videop2r_data.errors import MediaError, TransientError
 from videop2r_data.prompts import VERDICT_AGAIN, Form, Prompt, load_form, load_prompt, render_generate
 from videop2r_data.schemas import (
+    Completion,
+    Frames,
+    MediaRecord,
     Outcome,
     ProblemType,
     ProcessTrace,
+    Recipe,
     RejectReason,
+    Request,
     Sample,
+    SamplingParams,
     Score,
     Stage,
     Sufficiency,
 )
-from videop2r_data.schemas.calls import Completion, Frames, MediaRecord, Request, SamplingParams
-from videop2r_data.schemas.recipe import Recipe
 from videop2r_data.validators import verify_completion
 
 # Requests of steps 1 and 3: the same recipe and question make the same request, so the same journal key.

@@ -16,9 +16,19 @@ from videop2r_data.builders.findings import Finding, State, TrialCall, of_error
 from videop2r_data.errors import AuthError, BackendError, MediaError, RefusedError, TransientError
 from videop2r_data.files.media_roots import resolve_media
 from videop2r_data.media import DecodePool
-from videop2r_data.schemas import DataType, Sample
-from videop2r_data.schemas.calls import Backend, Completion, Frames, MediaRecord, Request
-from videop2r_data.schemas.recipe import BackendSpec, MediaSpec, Recipe, VerifySpec
+from videop2r_data.schemas import (
+    Backend,
+    BackendSpec,
+    Completion,
+    DataType,
+    Frames,
+    MediaRecord,
+    MediaSpec,
+    Recipe,
+    Request,
+    Sample,
+    VerifySpec,
+)
 from videop2r_data.validators import parse_judgement, verify_completion
 
 # Rows of a trial call: the first ones of each kind whose media can be decoded, and the longest question.

@@ -9,7 +9,7 @@ from pathlib import Path
 import orjson
 
 from videop2r_data.errors import ConfigError
-from videop2r_data.schemas.recipe import Recipe
+from videop2r_data.schemas import Recipe
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,9 +22,19 @@ from videop2r_data.builders.run import Result, Tally, bad_row, rejected_row, rl_
 from videop2r_data.builders.sources import BadRow, PoolDigest
 from videop2r_data.builders.workspace import Workspace
 from videop2r_data.errors import ExportError
-from videop2r_data.schemas import Outcome, RejectReason, Sample, Stage
-from videop2r_data.schemas.lock import AGREEMENT_NAME, FIGURES_NAME, BuildLock, Ledger, SourceLock, StepModel
-from videop2r_data.schemas.recipe import Recipe
+from videop2r_data.schemas import (
+    AGREEMENT_NAME,
+    FIGURES_NAME,
+    BuildLock,
+    Ledger,
+    Outcome,
+    Recipe,
+    RejectReason,
+    Sample,
+    SourceLock,
+    Stage,
+    StepModel,
+)
 
 VERSIONED = ("av", "jiwer", "numpy", "pillow", "pyarrow", "rapidfuzz", "rouge-score")
 """Packages that can change a byte of the output."""

@@ -17,7 +17,7 @@ from videop2r_data.cards.card_state import Published
 from videop2r_data.cards.croissant import CROISSANT
 from videop2r_data.cards.dataset_card import CARD, croissant_bytes, old_card
 from videop2r_data.errors import ExportError
-from videop2r_data.schemas.yaml_file import parse_mapping
+from videop2r_data.schemas import parse_mapping
 
 Difference = tuple[str, str, str, str]
 """File, field, what is there, what would be written."""

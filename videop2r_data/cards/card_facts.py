@@ -12,10 +12,15 @@ from videop2r_data.cards.card_rows import RowFacts, read_rows
 from videop2r_data.cards.card_state import Published
 from videop2r_data.cards.figures_index import FigureIndex, read_figures
 from videop2r_data.errors import ExportError
-from videop2r_data.schemas import digest, digest_bytes
-from videop2r_data.schemas.base import Model
-from videop2r_data.schemas.lock import AGREEMENT_NAME, FIGURES_NAME, BuildLock
-from videop2r_data.schemas.rows import CONFIGS
+from videop2r_data.schemas import (
+    AGREEMENT_NAME,
+    CONFIGS,
+    FIGURES_NAME,
+    BuildLock,
+    Model,
+    digest,
+    digest_bytes,
+)
 
 LOCK = "build.lock.json"
 _DRAWN_FROM = "drawn-from.json"

@@ -7,8 +7,7 @@ from typing import Any
 from videop2r_data.cards.card_facts import Facts
 from videop2r_data.cards.hub_names import PREVIEW, PREVIEW_FEATURES, PREVIEW_FILES
 from videop2r_data.cards.upstream import find_pool
-from videop2r_data.schemas.rows import CONFIGS, feature_info
-from videop2r_data.schemas.sample import DataType
+from videop2r_data.schemas import CONFIGS, DataType, feature_info
 
 WHAT = {
     "sft": "accepted traces, for supervised fine-tuning (the default)",

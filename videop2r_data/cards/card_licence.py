@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from videop2r_data.cards.card_rows import SourceFacts
 from videop2r_data.cards.licences import is_identifier, licence_id, states, wider
-from videop2r_data.schemas.base import Model
+from videop2r_data.schemas import Model
 
 
 class CardLicence(Model):

@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from videop2r_data.schemas.yaml_file import parse_mapping
+from videop2r_data.schemas import parse_mapping
 
 NOTE = (
     "<!-- What stands between p2r marks is made from the files of the data set, and made anew by "

@@ -11,7 +11,7 @@ from typing import Any
 
 from videop2r_data.cards.licences import NOT_STATED, states
 from videop2r_data.cards.upstream import UNKNOWN, Terms, Upstream, find_pool, find_upstream
-from videop2r_data.schemas.base import Model
+from videop2r_data.schemas import Model
 
 _SAMPLE = 2_000
 """Traces that are read for their language."""

@@ -8,7 +8,7 @@ from typing import Self
 
 from pydantic import Field, ValidationError
 
-from videop2r_data.schemas.base import Model
+from videop2r_data.schemas import Model
 
 _LINE = re.compile(r"<!-- p2r:card (\{[^\n]{0,2000}\}) -->")
 

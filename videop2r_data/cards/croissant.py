@@ -15,8 +15,8 @@ from videop2r_data.cards.card_head import TAGS, WHAT, title_of
 from videop2r_data.cards.columns import COLUMNS
 from videop2r_data.cards.licences import NOT_STATED
 from videop2r_data.cards.upstream import find_pool
-from videop2r_data.schemas.lock import CROISSANT_NAME as CROISSANT
-from videop2r_data.schemas.rows import CONFIGS, feature_info
+from videop2r_data.schemas import CONFIGS, feature_info
+from videop2r_data.schemas import CROISSANT_NAME as CROISSANT
 
 __all__ = ["CROISSANT", "croissant"]
 

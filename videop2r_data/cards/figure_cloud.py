@@ -12,7 +12,7 @@ import numpy.typing as npt
 from videop2r_data.cards.stats_text import content_words
 from videop2r_data.plots.frame import drawable, font_path, new_figure, plain_axes
 from videop2r_data.plots.palette import Look, mix
-from videop2r_data.schemas.base import Model
+from videop2r_data.schemas import Model
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

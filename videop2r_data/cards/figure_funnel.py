@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING
 
 from videop2r_data.plots.frame import label, new_figure, plain_axes, share
 from videop2r_data.plots.palette import Look, mix
-from videop2r_data.schemas.base import Model
-from videop2r_data.schemas.verdict import Stage
+from videop2r_data.schemas import Model, Stage
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from videop2r_data.cards.stats_text import Spread
 from videop2r_data.plots.frame import new_figure, plain_axes, share, short_number, thousands
 from videop2r_data.plots.palette import Look
-from videop2r_data.schemas.base import Model
+from videop2r_data.schemas import Model
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

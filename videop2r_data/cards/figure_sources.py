@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from videop2r_data.cards.figure_table import problem_types, shares, summed_up
 from videop2r_data.plots.frame import label, new_figure, plain_axes, share
 from videop2r_data.plots.palette import Look
-from videop2r_data.schemas.base import Model
+from videop2r_data.schemas import Model
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

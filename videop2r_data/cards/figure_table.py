@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from videop2r_data.plots.frame import label, new_figure, share
 from videop2r_data.plots.palette import Look, ink_on, mix
-from videop2r_data.schemas.base import Model
-from videop2r_data.schemas.sample import ProblemType
+from videop2r_data.schemas import Model, ProblemType
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from videop2r_data.cards.figure_cloud import fits
 from videop2r_data.plots.frame import new_figure, plain_axes, short_number
 from videop2r_data.plots.palette import Look
-from videop2r_data.schemas.base import Model
+from videop2r_data.schemas import Model
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

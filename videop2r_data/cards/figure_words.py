@@ -10,7 +10,7 @@ from videop2r_data.cards.figure_table import MOST, problem_types
 from videop2r_data.cards.stats_text import Spread
 from videop2r_data.plots.frame import label, new_figure, plain_axes, short_number, thousands
 from videop2r_data.plots.palette import Look, mix
-from videop2r_data.schemas.base import Model
+from videop2r_data.schemas import Model
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -25,7 +25,7 @@ from videop2r_data.cards.stats import Readable, Stats
 from videop2r_data.errors import ExportError
 from videop2r_data.plots.frame import need_matplotlib, png_bytes
 from videop2r_data.plots.palette import DARK, LIGHT, Look
-from videop2r_data.schemas.base import Model
+from videop2r_data.schemas import Model
 
 
 class _Kind(NamedTuple):

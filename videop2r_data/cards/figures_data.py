@@ -20,7 +20,7 @@ from videop2r_data.cards.projection import LEAST, project
 from videop2r_data.cards.stats import Readable, Stats, Tally, count_release
 from videop2r_data.cards.stats_copies import CopyWatch
 from videop2r_data.cards.stats_gather import Crossed, Opened, Sampled
-from videop2r_data.schemas.base import Model
+from videop2r_data.schemas import Model
 
 SAMPLE = 2_000
 """Rows in the projection."""

@@ -9,7 +9,7 @@ from pydantic import Field
 
 from videop2r_data.errors import ExportError
 from videop2r_data.plots.frame import SHOWN
-from videop2r_data.schemas.base import Model
+from videop2r_data.schemas import Model
 
 INDEX = "index.json"
 _MAX_BYTES = 64 * 2**20

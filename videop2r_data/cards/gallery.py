@@ -16,8 +16,7 @@ from videop2r_data.cards.gallery_rows import Entry, count_rows, read_entries
 from videop2r_data.cards.gallery_verdicts import JudgedLine, by_words, differs, words_of
 from videop2r_data.cards.stats import Readable
 from videop2r_data.errors import ConfigError
-from videop2r_data.schemas.base import Model, digest
-from videop2r_data.schemas.lock import BuildLock
+from videop2r_data.schemas import BuildLock, Model, digest
 
 PAGE = "index.html"
 LIMIT = 10_000

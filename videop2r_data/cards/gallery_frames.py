@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from videop2r_data.cards.gallery_media import Clip
 from videop2r_data.errors import MediaError
 from videop2r_data.media.pool import DecodePool
-from videop2r_data.schemas.recipe import MediaSpec
+from videop2r_data.schemas import MediaSpec
 
 if TYPE_CHECKING:
     import numpy as np

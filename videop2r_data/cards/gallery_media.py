@@ -13,8 +13,7 @@ from urllib.parse import quote
 from videop2r_data.cards.gallery_rows import Entry
 from videop2r_data.errors import ConfigError, MediaError
 from videop2r_data.files.media_roots import resolve_media
-from videop2r_data.schemas.base import digest_bytes
-from videop2r_data.schemas.sample import safe_relative_path
+from videop2r_data.schemas import digest_bytes, safe_relative_path
 
 MEDIA = "media"
 """Folder of copies beside the page, and of the addresses that the server answers."""

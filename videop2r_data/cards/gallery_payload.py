@@ -10,7 +10,7 @@ from videop2r_data.cards.gallery_frames import Sheet
 from videop2r_data.cards.gallery_media import Clip
 from videop2r_data.cards.gallery_rows import OUTCOMES, Entry, canonical_segments
 from videop2r_data.cards.gallery_verdicts import JudgedLine, differs, words_of
-from videop2r_data.schemas.verdict import Stage
+from videop2r_data.schemas import Stage
 
 CHUNK = 128
 """Rows that are parsed together."""

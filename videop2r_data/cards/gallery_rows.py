@@ -9,8 +9,7 @@ from typing import Any
 
 from videop2r_data.cards.stats import Readable
 from videop2r_data.errors import SourceError
-from videop2r_data.schemas.sample import strip_answer_tag
-from videop2r_data.schemas.trace import SEGMENTS, segment_spans
+from videop2r_data.schemas import SEGMENTS, segment_spans, strip_answer_tag
 
 OUTCOMES = ("accepted", "rejected", "failed", "question")
 """What became of a row; `question`: the release has questions only."""

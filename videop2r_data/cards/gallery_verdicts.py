@@ -9,8 +9,7 @@ from pydantic import ValidationError
 
 from videop2r_data.cards.gallery_rows import Entry
 from videop2r_data.errors import SourceError
-from videop2r_data.schemas.base import Model
-from videop2r_data.schemas.calibration import HumanLabel
+from videop2r_data.schemas import HumanLabel, Model
 
 
 class JudgedLine(Model):

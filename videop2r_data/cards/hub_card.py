@@ -16,7 +16,7 @@ from videop2r_data.cards.hub_client import Hub
 from videop2r_data.cards.hub_names import PREVIEW_NAME
 from videop2r_data.cards.hub_plan import Remote
 from videop2r_data.cards.preview import write_preview
-from videop2r_data.schemas.lock import FIGURES_NAME
+from videop2r_data.schemas import FIGURES_NAME
 
 _MAX_REMOTE_CARD = 4 * 2**20
 

@@ -15,8 +15,7 @@ from pydantic import ValidationError
 
 from videop2r_data.cards.card_marks import split_card
 from videop2r_data.errors import HubError
-from videop2r_data.schemas.lock import BuildLock
-from videop2r_data.schemas.rows import CONFIGS
+from videop2r_data.schemas import CONFIGS, BuildLock
 
 LOCK, CARD = "build.lock.json", "README.md"
 SHARD = re.compile(rf"data/({'|'.join(CONFIGS)})-\d{{5}}\.parquet")

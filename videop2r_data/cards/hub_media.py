@@ -10,8 +10,7 @@ from videop2r_data.cards.card_rows import SourceFacts
 from videop2r_data.cards.hub_names import MEDIA
 from videop2r_data.errors import HubError, MediaError
 from videop2r_data.files.media_roots import resolve_media
-from videop2r_data.schemas.lock import BuildLock
-from videop2r_data.schemas.sample import safe_relative_path
+from videop2r_data.schemas import BuildLock, safe_relative_path
 
 _SHOWN = 5
 

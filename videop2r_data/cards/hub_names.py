@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from videop2r_data.schemas.lock import PREVIEW_CONFIG as PREVIEW
+from videop2r_data.schemas import PREVIEW_CONFIG as PREVIEW
 
 __all__ = ["MEDIA", "PREVIEW", "PREVIEW_FEATURES", "PREVIEW_FILES", "PREVIEW_NAME", "TEXT_COLUMNS"]
 

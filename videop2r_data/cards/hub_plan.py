@@ -14,7 +14,7 @@ from pydantic import Field
 from videop2r_data.cards.hub_check import sha256_of
 from videop2r_data.cards.hub_client import Hub, Kind, status_of
 from videop2r_data.errors import HubError
-from videop2r_data.schemas.base import Model
+from videop2r_data.schemas import Model
 
 _CHUNK = 1 << 20
 _HUBS_OWN = ".gitattributes"

@@ -19,8 +19,7 @@ from videop2r_data.cards.hub_plan import LocalFile, PushPlan, Remote, check_tag,
 from videop2r_data.cards.hub_private import addresses_in, secrets_in
 from videop2r_data.cards.hub_upload import Watch, carry_out, check_arrived
 from videop2r_data.errors import HubError
-from videop2r_data.schemas.base import Model
-from videop2r_data.schemas.lock import FIGURES_NAME, BuildLock
+from videop2r_data.schemas import FIGURES_NAME, BuildLock, Model
 
 _EXTRA = re.compile(
     r"(?:LICENSE|NOTICE|CITATION)(?:\.[a-z]+)?|CHANGELOG\.md|(?:croissant|judge-agreement|stats)\.json"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from videop2r_data.schemas.base import Model
+from videop2r_data.schemas import Model
 
 NOT_STATED = "not stated"
 NOT_CHECKED = "not checked"

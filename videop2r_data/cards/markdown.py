@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from videop2r_data.schemas.visible_text import visible, visible_line
+from videop2r_data.schemas import visible_line
+from videop2r_data.schemas import visible_text as visible
 
 _MARKUP = re.compile(r"<(?!https?://)(?=[A-Za-z/!?])")
 """Where raw HTML would begin: a description is Markdown, and a recipe may be somebody else's."""

@@ -12,7 +12,7 @@ from typing import Any
 import orjson
 
 from videop2r_data.errors import ExportError
-from videop2r_data.schemas.yaml_file import parse_mapping, read_text
+from videop2r_data.schemas import parse_mapping, read_settings
 
 RECIPE, RUN, METRICS = "recipe.yaml", "run.json", "metrics.jsonl"
 CURVES = "figures/curves.png"
@@ -81,7 +81,7 @@ def read_facts(folder: Path) -> RunFacts:
         ConfigError: the recipe is not YAML.
     """
     recipe = parse_mapping(
-        read_text(folder / RECIPE), where=str(folder / RECIPE), what="training recipe", valid=""
+        read_settings(folder / RECIPE), where=str(folder / RECIPE), what="training recipe", valid=""
     )
     run = read_json(folder / RUN)
     for place, data, names in (
@@ -150,7 +150,7 @@ def base_of(model: str) -> str | None:
         parent = next((p for p in (path, path.resolve().parent) if (p / RECIPE).is_file()), None)
         if parent is None:
             return None
-        recipe = parse_mapping(read_text(parent / RECIPE), where=str(parent / RECIPE), valid="")
+        recipe = parse_mapping(read_settings(parent / RECIPE), where=str(parent / RECIPE), valid="")
         model = str(section(recipe, "model").get("model", ""))
     return None
 

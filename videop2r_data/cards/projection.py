@@ -17,7 +17,7 @@ from pydantic import Field
 
 from videop2r_data.cards.stats_gather import OPENINGS, Pair
 from videop2r_data.errors import MissingExtraError
-from videop2r_data.schemas.base import Model
+from videop2r_data.schemas import Model
 
 Array = npt.NDArray[Any]
 

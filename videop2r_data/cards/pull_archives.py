@@ -19,7 +19,7 @@ from videop2r_data.cards.hub_plan import RemoteFile
 from videop2r_data.cards.pull_ranges import JoinedFile, RangeFile
 from videop2r_data.cards.zip_members import Member, read_directory
 from videop2r_data.errors import SourceError
-from videop2r_data.schemas.sample import safe_relative_path
+from videop2r_data.schemas import safe_relative_path
 
 _CUT = re.compile(r"(?P<stem>.+\.(?:zip|tar|tar\.gz|tgz))\.(?:part[-_.]?)?(?P<part>\d{2,4}|[a-z]{2,3})")
 """A file cut into pieces: `x.zip.001`, `x.tar.gz.part-aa`, `x.zip.aa`."""

@@ -26,8 +26,7 @@ from videop2r_data.cards.pull_stream import fetch_job
 from videop2r_data.cards.pull_tar import SPARE, Place, TarPlan, fetch_tars, plan_tars
 from videop2r_data.errors import HubError, MediaError
 from videop2r_data.files.media_roots import resolve_media
-from videop2r_data.schemas.base import Model
-from videop2r_data.schemas.sample import safe_relative_path
+from videop2r_data.schemas import Model, safe_relative_path
 
 WORKERS = 4
 

@@ -17,7 +17,7 @@ from videop2r_data.cards.hub_names import PREVIEW_NAME
 from videop2r_data.cards.hub_plan import LocalFile, RemoteFile, list_files
 from videop2r_data.cards.hub_upload import Watch
 from videop2r_data.errors import HubError
-from videop2r_data.schemas.base import Model
+from videop2r_data.schemas import Model
 
 NOTE = ".cache/p2r-pull.json"
 """What a folder was pulled from."""

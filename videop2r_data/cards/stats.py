@@ -9,8 +9,7 @@ from typing import Any, Protocol
 from pydantic import Field
 
 from videop2r_data.cards.stats_text import Distribution, Spread, TopWords, Words, normal_question, segments_of
-from videop2r_data.schemas.base import Model
-from videop2r_data.schemas.verdict import Stage
+from videop2r_data.schemas import Model, Stage
 
 TOP = 40
 """Sources and words listed; the rest is summed up."""

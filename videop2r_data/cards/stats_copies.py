@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field
 
-from videop2r_data.schemas.base import Model
+from videop2r_data.schemas import Model
 
 Array = npt.NDArray[Any]
 

@@ -10,8 +10,7 @@ from typing import Any, Self
 
 from pydantic import Field
 
-from videop2r_data.schemas.base import Model
-from videop2r_data.schemas.trace import segment_spans
+from videop2r_data.schemas import Model, segment_spans
 
 MAX_VOCABULARY = 200_000
 """Different words held; beyond it the rarest are forgotten, and the counts are lower bounds."""

@@ -12,8 +12,7 @@ from typing import Literal
 from pydantic import Field
 
 from videop2r_data.cards.licences import KNOWN, NOT_CHECKED, SILENT, licence_id
-from videop2r_data.schemas.base import Model
-from videop2r_data.schemas.yaml_file import parse_yaml
+from videop2r_data.schemas import Model, parse_yaml
 
 _FILE = "upstream.yaml"
 _MAX_NAME = 300

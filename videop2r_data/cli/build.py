@@ -47,9 +47,7 @@ from videop2r_data.cli.common import (
     with_overrides,
 )
 from videop2r_data.cli.terminal import plural, print_json, type_table
-from videop2r_data.schemas import RejectReason
-from videop2r_data.schemas.lock import Ledger
-from videop2r_data.schemas.recipe import Recipe
+from videop2r_data.schemas import Ledger, Recipe, RejectReason
 
 
 def apply_flags(recipe: Recipe, overrides: dict[str, Any], limit: int | None) -> Recipe:

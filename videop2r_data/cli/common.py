@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from videop2r_data.builders.run import Stop
     from videop2r_data.errors import P2RError
-    from videop2r_data.schemas.recipe import Recipe
+    from videop2r_data.schemas import Recipe
 
 
 OK, FINDINGS, USAGE, UNFINISHED, OVER_BUDGET = 0, 1, 2, 3, 4
@@ -149,7 +149,7 @@ def read_recipe(name: str) -> tuple[Recipe, Path]:
     """
     from videop2r_data.errors import ConfigError
     from videop2r_data.recipes import list_recipes, recipe_text
-    from videop2r_data.schemas.recipe import load_recipe, parse_recipe
+    from videop2r_data.schemas import load_recipe, parse_recipe
 
     path = Path(name)
     if path.is_file():

@@ -173,7 +173,7 @@ def _noted_roots(release: Release, place: Workspace | None) -> dict[str, Path]:
     from videop2r_data.builders.sources.dataset import is_hub_id
     from videop2r_data.errors import P2RError
     from videop2r_data.files.opening import locate
-    from videop2r_data.schemas.recipe import SourceSpec
+    from videop2r_data.schemas import SourceSpec
 
     found: dict[str, Path] = {}
     if release.lock is None or place is None:
@@ -216,7 +216,7 @@ def _journaled(release: Release, place: Workspace | None) -> FramesOf:
         return lambda source, path, kind: None
     from videop2r_data.backends.journal import Journal
     from videop2r_data.builders.frames import MediaStep
-    from videop2r_data.schemas.sample import DataType, ProblemType, Sample
+    from videop2r_data.schemas import DataType, ProblemType, Sample
 
     recipe = release.lock.read_recipe()
     journal = Journal(place.journal, readonly=True)

@@ -247,7 +247,7 @@ def _media_roots(
     """Source name -> media root, as the build found them."""
     from videop2r_data.builders.sources import open_source
     from videop2r_data.builders.workspace import Workspace
-    from videop2r_data.schemas.recipe import SourceSpec
+    from videop2r_data.schemas import SourceSpec
 
     place = Workspace.of(folder, work=work, base=base)
     specs = [SourceSpec.model_validate(source) for source in recipe["sources"]]

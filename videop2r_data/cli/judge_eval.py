@@ -25,13 +25,12 @@ from videop2r_data.cli.common import (
     shell,
 )
 from videop2r_data.cli.terminal import print_json
-from videop2r_data.schemas.visible_text import visible_line
+from videop2r_data.schemas import visible_line
 
 if TYPE_CHECKING:
     from videop2r_data.builders.calibration import CalibrationReport, JudgedLabel, People
-    from videop2r_data.schemas.calibration import JudgesFile
-    from videop2r_data.validators.agreement import Agreement
-    from videop2r_data.validators.estimate import Estimate
+    from videop2r_data.schemas import JudgesFile
+    from videop2r_data.validators import Agreement, Estimate
 
 LabelsArg = Annotated[
     list[Path], typer.Argument(help="JSON Lines of human labels, as the gallery exports them.")
@@ -117,7 +116,7 @@ def _run(
 
 def _judges(path: Path | None, recipe: str | None) -> tuple[JudgesFile, Path]:
     from videop2r_data.errors import ConfigError
-    from videop2r_data.schemas.calibration import JudgesFile, NamedJudge, load_judges
+    from videop2r_data.schemas import JudgesFile, NamedJudge, load_judges
 
     if (path is None) == (recipe is None):
         raise ConfigError("name the judges once", hint="give either --judges FILE or --recipe RECIPE")

@@ -24,7 +24,7 @@ from videop2r_data.cli.common import (
 )
 from videop2r_data.cli.terminal import hanging, plural, print_json, say
 from videop2r_data.errors import ConfigError
-from videop2r_data.schemas.visible_text import visible_line
+from videop2r_data.schemas import visible_line
 
 if TYPE_CHECKING:
     from videop2r_data.builders.costs import Estimate, Pilot, PilotTrace
@@ -63,11 +63,7 @@ def run_schema(name: str) -> None:
     from videop2r_data.builders.costs import Estimate
     from videop2r_data.builders.findings import CheckReport, DoctorReport, FileLine
     from videop2r_data.builders.pipeline import BuildReport
-    from videop2r_data.schemas import ProcessTrace, Sample
-    from videop2r_data.schemas.calibration import HumanLabel, JudgesFile
-    from videop2r_data.schemas.lock import BuildLock
-    from videop2r_data.schemas.recipe import Recipe
-    from videop2r_data.schemas.rows import CONFIGS
+    from videop2r_data.schemas import CONFIGS, BuildLock, HumanLabel, JudgesFile, ProcessTrace, Recipe, Sample
 
     known: dict[str, type[BaseModel]] = {
         "recipe": Recipe,

@@ -136,7 +136,7 @@ CardFiguresOpt = Annotated[
 def card(folder: FolderArg, judge_report: ReportOpt = None, figures: CardFiguresOpt = False) -> None:
     """Write README.md and croissant.json from the files of a data set; a build does it by itself."""
     from videop2r_data.cards.dataset_card import write_dataset_card
-    from videop2r_data.schemas.lock import AGREEMENT_NAME
+    from videop2r_data.schemas import AGREEMENT_NAME
 
     with errors_as_messages():
         if figures:
@@ -159,7 +159,7 @@ def _draw_for_card(folder: Path) -> None:
     from videop2r_data.cards.card_facts import mark_figures
     from videop2r_data.cards.figures import make_figures
     from videop2r_data.files.release import open_release
-    from videop2r_data.schemas.lock import FIGURES_NAME
+    from videop2r_data.schemas import FIGURES_NAME
 
     with err_console().status("counting") as status:
         make_figures(open_release(str(folder)), folder / FIGURES_NAME, progress=status.update)

@@ -20,7 +20,7 @@ from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
-from videop2r_data.schemas.visible_text import visible
+from videop2r_data.schemas import visible
 
 _C1_AND_BIDI = re.compile("[\x7f-\x9f\u061c\u2028-\u202e\u2066-\u2069\ufff9-\ufffb\U000e0000-\U000e007f]")
 

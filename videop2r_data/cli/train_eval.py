@@ -210,7 +210,7 @@ def _evaluate(
     *,
     as_json: bool,
 ) -> None:
-    from videop2r_data.schemas.yaml_file import parse_mapping, read_text
+    from videop2r_data.schemas import parse_mapping, read_settings
     from videop2r_data.trainer.evaluate.run import run_eval
     from videop2r_data.trainer.evaluate.target import eval_recipe, find_target
 
@@ -219,7 +219,7 @@ def _evaluate(
     place = device or own
     if judging is not None:
         given["judging"] = parse_mapping(
-            read_text(judging), where=str(judging), what="judging file", valid="see docs/training.md"
+            read_settings(judging), where=str(judging), what="judging file", valid="see docs/training.md"
         )
     recipe = eval_recipe(target, given, device=place.partition(":")[0])
     console = err_console()

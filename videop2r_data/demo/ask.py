@@ -8,7 +8,7 @@ from random import Random
 from videop2r_data.demo.imagine import WORDS
 from videop2r_data.demo.question import Question, listing, number, phrase, plural
 from videop2r_data.demo.scene import COLOURS, PLACES, SHAPES, Key, Medium, Scene, Theme, truth
-from videop2r_data.schemas.sample import ProblemType
+from videop2r_data.schemas import ProblemType
 
 # Multiple-choice questions: each with plausible wrong options and the facts that it needs.
 

@@ -14,8 +14,7 @@ from videop2r_data.demo.statements import holds, observation_is_sufficient, read
 from videop2r_data.demo.traces import write_trace
 from videop2r_data.demo.world import SCENES, WORLD, planted
 from videop2r_data.errors import RefusedError, SourceError
-from videop2r_data.schemas.calls import Completion, FinishReason, Frames, Request, Usage
-from videop2r_data.schemas.recipe import BackendSpec, DemoSpec
+from videop2r_data.schemas import BackendSpec, Completion, DemoSpec, FinishReason, Frames, Request, Usage
 
 MODEL = "demo-world/1"
 """Model id that every completion reports, whatever was asked for: marks it as synthetic."""

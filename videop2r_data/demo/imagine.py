@@ -19,7 +19,7 @@ from videop2r_data.demo.scene import (
     Theme,
     stream,
 )
-from videop2r_data.schemas.recipe import DemoSpec
+from videop2r_data.schemas import DemoSpec
 
 # fmt: off
 WORDS = (

@@ -8,9 +8,7 @@ from random import Random
 from typing import Any, Literal
 
 from videop2r_data.demo.scene import Key, Scene
-from videop2r_data.schemas.base import Model
-from videop2r_data.schemas.sample import ProblemType, Sample
-from videop2r_data.schemas.verdict import RejectReason, Stage
+from videop2r_data.schemas import Model, ProblemType, RejectReason, Sample, Stage
 
 # The kinds of defect that are planted in traces, and where a build must catch each.
 

@@ -11,9 +11,7 @@ import orjson
 from videop2r_data.demo.question import Defect, Profile, SceneSample, expected_rejection
 from videop2r_data.demo.world import WORLD, planted, read_world
 from videop2r_data.errors import SourceError
-from videop2r_data.schemas.base import Model
-from videop2r_data.schemas.recipe import DemoSpec
-from videop2r_data.schemas.verdict import Outcome, RejectReason, Stage, Unit
+from videop2r_data.schemas import DemoSpec, Model, Outcome, RejectReason, Stage, Unit
 
 Row = tuple[str, Outcome, Stage | None, RejectReason | str | None]
 """(problem_id, outcome, stage, reason); stage and reason are None (or empty) for kept rows."""

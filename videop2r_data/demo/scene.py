@@ -6,8 +6,7 @@ from collections.abc import Callable
 from random import Random
 from typing import Literal
 
-from videop2r_data.schemas.base import Model
-from videop2r_data.schemas.sample import DataType
+from videop2r_data.schemas import DataType, Model
 
 # One named random stream for every choice, so that no choice moves another one.
 

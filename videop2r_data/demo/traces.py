@@ -9,8 +9,7 @@ from videop2r_data.demo.ask import behaviour, other_text, portrait
 from videop2r_data.demo.question import TEMPLATE_DEFECTS, Defect, Question, SceneSample, listing, number
 from videop2r_data.demo.scene import Key, Scene, SceneObject, stream, truth
 from videop2r_data.demo.statements import moved_box, observation_is_sufficient, state, twist
-from videop2r_data.schemas.sample import ProblemType
-from videop2r_data.schemas.trace import ProcessTrace, parse_trace, render_trace
+from videop2r_data.schemas import ProblemType, ProcessTrace, parse_trace, render_trace
 
 # Answers that are wrong: clearly, by quality, or by one word that the metric cannot see.
 

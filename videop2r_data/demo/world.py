@@ -16,9 +16,7 @@ from videop2r_data.demo.question import TEMPLATE_DEFECTS, Defect, Question, Scen
 from videop2r_data.demo.render import media_bytes
 from videop2r_data.demo.scene import Scene, stream
 from videop2r_data.errors import ConfigError, SourceError
-from videop2r_data.schemas.base import digest, digest_bytes
-from videop2r_data.schemas.recipe import DemoSpec
-from videop2r_data.schemas.sample import ProblemType
+from videop2r_data.schemas import DemoSpec, ProblemType, digest, digest_bytes
 
 # The endless stream of scenes and questions behind every demo world.
 
@@ -112,7 +110,7 @@ def planted(
 
 FORMAT = 1
 """Version of what a spec means: raised whenever the same spec gives other bytes."""
-MEDIA, POOL, SCENES, WORLD = "media", "pool.json", "scenes.jsonl", "world.json"
+WORLD_MEDIA, WORLD_POOL, SCENES, WORLD = "media", "pool.json", "scenes.jsonl", "world.json"
 
 
 def spec_digest(spec: DemoSpec) -> str:
@@ -146,7 +144,7 @@ def write_world(folder: Path, spec: DemoSpec, *, progress: Callable[[int, int], 
     mark = spec_digest(spec)
     if _is_whole(folder, mark):
         return folder
-    (folder / MEDIA / "demo").mkdir(parents=True, exist_ok=True)
+    (folder / WORLD_MEDIA / "demo").mkdir(parents=True, exist_ok=True)
     (folder / WORLD).unlink(missing_ok=True)
     samples: list[SceneSample] = []
     written: set[str] = set()
@@ -157,14 +155,14 @@ def write_world(folder: Path, spec: DemoSpec, *, progress: Callable[[int, int], 
     _drop_strangers(folder, written)
     pool = b"[\n" + b",\n".join(orjson.dumps(s.pool_row()) for s in samples) + b"\n]\n"
     scenes = b"".join(orjson.dumps(s.model_dump(mode="json")) + b"\n" for s in samples)
-    _put(folder / POOL, pool)
+    _put(folder / WORLD_POOL, pool)
     _put(folder / SCENES, scenes)
     world = {
         "synthetic": True,
         "format": FORMAT,
         "spec_sha256": mark,
         "spec": spec.model_dump(mode="json"),
-        "files": {POOL: digest_bytes(pool), SCENES: digest_bytes(scenes)},
+        "files": {WORLD_POOL: digest_bytes(pool), SCENES: digest_bytes(scenes)},
         "media_sha256": _media_digest(folder),
     }
     _put(folder / WORLD, orjson.dumps(world, option=orjson.OPT_INDENT_2) + b"\n")
@@ -185,7 +183,7 @@ def _is_whole(folder: Path, mark: str) -> bool:
 
 def _media_digest(folder: Path) -> str:
     """Of the names and sizes of all media files: finds a missing, cut or foreign one without reading them."""
-    return digest(sorted([p.name, p.stat().st_size] for p in (folder / MEDIA / "demo").iterdir()))
+    return digest(sorted([p.name, p.stat().st_size] for p in (folder / WORLD_MEDIA / "demo").iterdir()))
 
 
 def _with_media(
@@ -197,7 +195,7 @@ def _with_media(
     if before is not None and before.scene.index == scene.index:
         return sample.model_copy(update={"media_sha256": before.media_sha256})
     data = media_bytes(scene)
-    target = folder / MEDIA / scene.path
+    target = folder / WORLD_MEDIA / scene.path
     if not target.is_file() or target.read_bytes() != data:
         _put(target, data)
     written.add(target.name)
@@ -206,7 +204,7 @@ def _with_media(
 
 def _drop_strangers(folder: Path, written: set[str]) -> None:
     """Remove what an earlier world or an interrupted write left in our own media folder."""
-    for file in (folder / MEDIA / "demo").iterdir():
+    for file in (folder / WORLD_MEDIA / "demo").iterdir():
         if file.name not in written and file.is_file():
             file.unlink()
 

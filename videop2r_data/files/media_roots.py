@@ -6,9 +6,7 @@ import stat
 from pathlib import Path
 
 from videop2r_data.errors import MediaError
-from videop2r_data.schemas.recipe import MediaLimits
-from videop2r_data.schemas.sample import safe_relative_path
-from videop2r_data.schemas.verdict import RejectReason
+from videop2r_data.schemas import MediaLimits, RejectReason, safe_relative_path
 
 
 def resolve_media(root: Path, relative: str) -> Path:

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from videop2r_data.errors import SourceError
 from videop2r_data.files.rows import Batch, first_columns, is_data_file, read_batches
-from videop2r_data.schemas.lock import BuildLock
+from videop2r_data.schemas import BuildLock
 
 CARD, LOCK = "README.md", "build.lock.json"
 Layout = Literal["ours", "official"]

@@ -13,7 +13,7 @@ import orjson
 
 from videop2r_data.errors import SourceError
 from videop2r_data.files.json_records import raw_records
-from videop2r_data.schemas.lock import AGREEMENT_NAME, CROISSANT_NAME
+from videop2r_data.schemas import AGREEMENT_NAME, CROISSANT_NAME
 
 _SUFFIXES = (".parquet", ".jsonl", ".json", ".jsonl.gz", ".json.gz")
 _BUFFER = 1 << 18

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING
 from videop2r_data.errors import MediaError
 from videop2r_data.media.geometry import check_size
 from videop2r_data.media.layout import is_cut, is_encrypted
-from videop2r_data.schemas.recipe import MediaLimits
-from videop2r_data.schemas.verdict import RejectReason
+from videop2r_data.schemas import MediaLimits, RejectReason
 
 if TYPE_CHECKING:
     from av.container import InputContainer

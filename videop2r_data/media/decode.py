@@ -20,8 +20,7 @@ from videop2r_data.media.geometry import (
 )
 from videop2r_data.media.packets import KEEP_BYTES, PacketIndex, read_packets
 from videop2r_data.media.timing import Clock, clock_of, display_order, timing
-from videop2r_data.schemas.recipe import MediaLimits, MediaSpec
-from videop2r_data.schemas.verdict import RejectReason
+from videop2r_data.schemas import MediaLimits, MediaSpec, RejectReason
 
 if TYPE_CHECKING:
     from av.video.codeccontext import VideoCodecContext

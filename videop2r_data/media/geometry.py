@@ -8,9 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from videop2r_data.errors import MediaError
-from videop2r_data.schemas.calls import TimesKind
-from videop2r_data.schemas.recipe import MediaLimits, MediaSpec
-from videop2r_data.schemas.verdict import RejectReason
+from videop2r_data.schemas import MediaLimits, MediaSpec, RejectReason, TimesKind
 
 if TYPE_CHECKING:
     import numpy as np

@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING, Literal
 
 from videop2r_data.media.container import media_error
 from videop2r_data.media.geometry import Sampled, check_size, smart_resize
-from videop2r_data.schemas.recipe import MediaLimits, MediaSpec
-from videop2r_data.schemas.verdict import RejectReason
+from videop2r_data.schemas import MediaLimits, MediaSpec, RejectReason
 
 if TYPE_CHECKING:
     import numpy as np
@@ -22,7 +21,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
     from videop2r_data.media.geometry import Sampled
-    from videop2r_data.schemas.recipe import MediaSpec
+    from videop2r_data.schemas import MediaSpec
 
 
 # One picture with Pillow: upright, RGB, 8 bits, on white where it is transparent.

@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Any
 from videop2r_data.media.bitstream import scan_units, watcher_of
 from videop2r_data.media.container import media_error
 from videop2r_data.media.timing import Clock, clock_of, display_order, timing
-from videop2r_data.schemas.recipe import MediaLimits
-from videop2r_data.schemas.verdict import RejectReason
+from videop2r_data.schemas import MediaLimits, RejectReason
 
 if TYPE_CHECKING:
     import numpy as np

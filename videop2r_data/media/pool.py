@@ -15,9 +15,7 @@ from videop2r_data.errors import MediaError
 from videop2r_data.media.process import Decoder, DecoderDiedError, DisplacedError
 from videop2r_data.media.sampling import MediaKind, MediaProbe, Want
 from videop2r_data.media.worker import WireError, frames_of
-from videop2r_data.schemas.calls import Frames
-from videop2r_data.schemas.recipe import MediaSpec
-from videop2r_data.schemas.verdict import RejectReason
+from videop2r_data.schemas import Frames, MediaSpec, RejectReason
 
 RECYCLE_AFTER = 8192
 """Files that one process decodes before a fresh one takes over. One that grows by an eighth of

@@ -16,7 +16,7 @@ from typing import Any
 import videop2r_data
 from videop2r_data.errors import ConfigError
 from videop2r_data.media.worker import PREFIX, WireError, budget, header_length, pack, parse_header
-from videop2r_data.schemas.recipe import MediaSpec
+from videop2r_data.schemas import MediaSpec
 
 _START_S = 120.0
 """Imports on a busy machine; not part of any file's time."""

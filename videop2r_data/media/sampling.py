@@ -15,10 +15,7 @@ from videop2r_data.errors import MediaError
 from videop2r_data.files.media_roots import file_size
 from videop2r_data.media.image import encode_frames, mime_of, own_bytes
 from videop2r_data.media.layout import is_cut
-from videop2r_data.schemas.base import Model
-from videop2r_data.schemas.calls import Frames, MediaRecord, TimesKind
-from videop2r_data.schemas.recipe import MediaLimits, MediaSpec
-from videop2r_data.schemas.verdict import RejectReason
+from videop2r_data.schemas import Frames, MediaLimits, MediaRecord, MediaSpec, Model, RejectReason, TimesKind
 
 if TYPE_CHECKING:
     import numpy as np

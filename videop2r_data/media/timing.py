@@ -14,7 +14,7 @@ from fractions import Fraction
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from videop2r_data.schemas.calls import TimesKind
+from videop2r_data.schemas import TimesKind
 
 if TYPE_CHECKING:
     from av.container import InputContainer

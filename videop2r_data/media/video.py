@@ -15,8 +15,7 @@ from videop2r_data.media.decode import NotAsPlannedError, sample_in_order, sampl
 from videop2r_data.media.geometry import Sampled, smart_resize, uniform_indices
 from videop2r_data.media.layout import Layout, layout_of
 from videop2r_data.media.packets import read_index, read_table
-from videop2r_data.schemas.recipe import MediaLimits, MediaSpec
-from videop2r_data.schemas.verdict import RejectReason
+from videop2r_data.schemas import MediaLimits, MediaSpec, RejectReason
 
 if TYPE_CHECKING:
     from av.container import InputContainer

@@ -18,8 +18,7 @@ from pydantic import ValidationError
 from videop2r_data.errors import MediaError, P2RError
 from videop2r_data.media.image import mime_of
 from videop2r_data.media.sampling import probe_media, sample_media
-from videop2r_data.schemas.calls import Frames, MediaRecord
-from videop2r_data.schemas.recipe import MediaSpec
+from videop2r_data.schemas import Frames, MediaRecord, MediaSpec
 
 if TYPE_CHECKING:
     from videop2r_data.media.sampling import Want

@@ -15,8 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from videop2r_data.errors import ConfigError
-from videop2r_data.schemas import ProblemType, digest_bytes
-from videop2r_data.schemas.sample import label_options
+from videop2r_data.schemas import ProblemType, digest_bytes, label_options
 
 _HEAD = re.compile(r"^=== ([a-zA-Z][\w: -]*?) ===[ \t]*$", re.MULTILINE)
 _FIELD = re.compile(r"\{(problem|options|hint|answer|observation)\}")

@@ -1,53 +1,12 @@
-"""The contract: every record that passes between the rooms."""
+"""The vocabulary: every record that passes between the rooms, and the two files that a person writes.
 
-from videop2r_data.schemas.base import canonical_bytes, digest, digest_bytes
-from videop2r_data.schemas.sample import DataType, ProblemType, Sample
-from videop2r_data.schemas.trace import (
-    ProcessTrace,
-    SegmentSpans,
-    Span,
-    parse_trace,
-    render_trace,
-    segment_spans,
-)
-from videop2r_data.schemas.verdict import (
-    PAPER,
-    ROBUST,
-    Check,
-    Judgement,
-    Outcome,
-    Policy,
-    RejectReason,
-    Score,
-    ScoreReason,
-    Stage,
-    Sufficiency,
-    TraceFault,
-)
+All rooms speak in these names: a `Sample` of the pool, the `Request` and `Completion` of a model call, the
+`ProcessTrace` in it, the `Score` and `Check` of a step with its reason code, the released rows (`SftRow`,
+`RlRow`, `RejectedRow`), the `Recipe` that orders a build and the `BuildLock` that records it. Records are
+frozen and refuse unknown fields. No model is called and no media decoded here;
+the only other room that these modules know is `errors`.
+"""
 
-__all__ = [
-    "PAPER",
-    "ROBUST",
-    "Check",
-    "DataType",
-    "Judgement",
-    "Outcome",
-    "Policy",
-    "ProblemType",
-    "ProcessTrace",
-    "RejectReason",
-    "Sample",
-    "Score",
-    "ScoreReason",
-    "SegmentSpans",
-    "Span",
-    "Stage",
-    "Sufficiency",
-    "TraceFault",
-    "canonical_bytes",
-    "digest",
-    "digest_bytes",
-    "parse_trace",
-    "render_trace",
-    "segment_spans",
-]
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

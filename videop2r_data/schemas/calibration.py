@@ -11,7 +11,7 @@ from pydantic import Field, ValidationError, field_validator
 from videop2r_data.errors import SourceError
 from videop2r_data.schemas.base import Model
 from videop2r_data.schemas.recipe import BackendSpec, JudgeSpec, Name
-from videop2r_data.schemas.yaml_file import parse_yaml, read_text
+from videop2r_data.schemas.yaml_file import parse_yaml, read_settings
 
 # What a person said of a trace: the truth that judges are measured against.
 
@@ -127,7 +127,7 @@ def load_judges(path: Path) -> JudgesFile:
         ConfigError: the file is missing or not valid; all of its errors at once.
     """
     return parse_yaml(
-        read_text(path, what="judges"),
+        read_settings(path, what="judges"),
         JudgesFile,
         where=str(path),
         what="judges file",

@@ -10,7 +10,7 @@ from pydantic import Field, field_validator, model_validator
 from videop2r_data.errors import ConfigError
 from videop2r_data.schemas.base import Model
 from videop2r_data.schemas.verdict import Policy
-from videop2r_data.schemas.yaml_file import parse_yaml, read_text
+from videop2r_data.schemas.yaml_file import parse_yaml, read_settings
 
 # What goes into a build, in a recipe's words: question pools, the synthetic world, frame sampling.
 
@@ -212,7 +212,7 @@ __all__ = [
 ]
 
 
-TODO = "# TODO (init):"
+INIT_TODO = "# TODO (init):"
 """What `p2r-data init --from-data` writes in front of something that a person has to say."""
 
 
@@ -446,12 +446,14 @@ def refuse_unfinished(text: str, where: str) -> None:
         ConfigError: there is one.
     """
     lines = enumerate(text.splitlines(), 1)
-    left = [f"  {where}:{n}: {line.partition(TODO)[2].strip()}" for n, line in lines if TODO in line]
+    left = [
+        f"  {where}:{n}: {line.partition(INIT_TODO)[2].strip()}" for n, line in lines if INIT_TODO in line
+    ]
     if left:
         raise ConfigError(
             f"{len(left)} thing(s) to fill in, which p2r-data init could not see\n" + "\n".join(left),
             where=where,
-            hint=f"write what is asked for, and delete the line `{TODO} ...`",
+            hint=f"write what is asked for, and delete the line `{INIT_TODO} ...`",
         )
 
 
@@ -461,4 +463,4 @@ def load_recipe(path: Path) -> Recipe:
     Raises:
         ConfigError: the file is missing, not UTF-8 or not valid.
     """
-    return parse_recipe(read_text(path), where=str(path))
+    return parse_recipe(read_settings(path), where=str(path))

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import types
+from collections.abc import Iterator
 from enum import Enum
-from typing import Annotated, Any, Union, get_args, get_origin
+from typing import TYPE_CHECKING, Annotated, Any, Union, get_args, get_origin
 
-import pyarrow as pa
 from pydantic import BaseModel, Field
 
 from videop2r_data.schemas.base import Model
 from videop2r_data.schemas.sample import DataType, ProblemType
 from videop2r_data.schemas.verdict import Outcome, Stage, Unit
 
-# The released rows: configs `sft` (default), `rl` and `rejected`.
-#
-# Columns that the official release has keep its names: `observation` is P, `process` is R, `output` the whole
-# trace, `reward` the score of the answer.
+if TYPE_CHECKING:
+    import pyarrow as pa
 
+# Columns that the official release has keep its names: `observation` is the perception segment P, `process`
+# the reasoning segment R, `output` the whole trace, `reward` the score of the answer.
 
 Int32 = Annotated[int, Field(ge=-(2**31), lt=2**31), "int32"]
 
@@ -112,13 +112,9 @@ stay valid; what is written today has every column."""
 
 # Arrow schema and `datasets` features, derived from the row models so that they cannot drift.
 
-
-_PLAIN: dict[type, tuple[str, str]] = {
-    str: ("string", "string"),
-    bool: ("bool", "bool"),
-    int: ("int64", "int64"),
-    float: ("double", "float64"),
-}
+_PLAIN: dict[type, str] = {str: "string", bool: "bool", int: "int64", float: "float64"}
+_ALIASES = {"string": "string", "bool": "bool", "int64": "int64", "int32": "int32", "float64": "double"}
+"""Column kind, as `datasets` names it -> pyarrow's alias of the type."""
 
 
 def arrow_schema(model: type[BaseModel]) -> pa.Schema:
@@ -127,43 +123,33 @@ def arrow_schema(model: type[BaseModel]) -> pa.Schema:
     Raises:
         TypeError: for a field type that has no column type.
     """
+    import pyarrow as pa
+
     fields = []
-    for name, info in model.model_fields.items():
-        annotation: Any = info.annotation
-        if info.metadata:
-            annotation = Annotated[(annotation, *info.metadata)]
-        kind, nullable = _column(annotation)
-        fields.append(pa.field(name, _arrow_type(kind), nullable=nullable))
+    for name, (kind, nullable) in _columns(model):
+        if isinstance(kind, tuple):
+            element = pa.field("element", pa.type_for_alias(_ALIASES[kind[1]]), nullable=False)
+            fields.append(pa.field(name, pa.list_(element), nullable=nullable))
+        else:
+            fields.append(pa.field(name, pa.type_for_alias(_ALIASES[kind]), nullable=nullable))
     return pa.schema(fields)
 
 
 def feature_info(model: type[BaseModel]) -> list[dict[str, Any]]:
     """The `dataset_info.features` entry of a dataset card."""
-    out: list[dict[str, Any]] = []
+    return [
+        {"name": name, "list": kind[1]} if isinstance(kind, tuple) else {"name": name, "dtype": kind}
+        for name, (kind, _) in _columns(model)
+    ]
+
+
+def _columns(model: type[BaseModel]) -> Iterator[tuple[str, tuple[str | tuple[str, str], bool]]]:
+    """Each field with its column kind and whether it may be null, in the order of the model."""
     for name, info in model.model_fields.items():
         annotation: Any = info.annotation
-        if info.metadata:
+        if info.metadata:  # pydantic takes `Annotated` apart: the mark of a narrow integer is among these
             annotation = Annotated[(annotation, *info.metadata)]
-        kind, _ = _column(annotation)
-        out.append(
-            {"name": name, "list": kind[1]} if isinstance(kind, tuple) else {"name": name, "dtype": kind}
-        )
-    return out
-
-
-_ARROW = {
-    "string": pa.string(),
-    "bool": pa.bool_(),
-    "int64": pa.int64(),
-    "int32": pa.int32(),
-    "float64": pa.float64(),
-}
-
-
-def _arrow_type(kind: str | tuple[str, str]) -> pa.DataType:
-    if isinstance(kind, tuple):
-        return pa.list_(pa.field("element", _ARROW[kind[1]], nullable=False))
-    return _ARROW[kind]
+        yield name, _column(annotation)
 
 
 def _column(annotation: Any) -> tuple[str | tuple[str, str], bool]:
@@ -171,7 +157,7 @@ def _column(annotation: Any) -> tuple[str | tuple[str, str], bool]:
     origin = get_origin(annotation)
     if origin is Annotated:
         base, *marks = get_args(annotation)
-        width = next((m for m in marks if isinstance(m, str) and m in _ARROW), None)
+        width = next((m for m in marks if isinstance(m, str) and m in _ALIASES), None)
         if width:
             return width, False
         return _column(base)
@@ -189,5 +175,5 @@ def _column(annotation: Any) -> tuple[str | tuple[str, str], bool]:
         if issubclass(annotation, Enum):
             return "string", False
         if annotation in _PLAIN:
-            return _PLAIN[annotation][1], False
+            return _PLAIN[annotation], False
     raise TypeError(f"no column type for {annotation}")

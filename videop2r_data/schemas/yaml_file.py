@@ -205,10 +205,10 @@ def parse_yaml(text: str, model: type[M], *, where: str, what: str = "recipe", v
         ConfigError: every error of the document at once, each with its field.
     """
     data = parse_mapping(text, where=where, what=what, valid=valid)
-    return checked(data, model, where=where, what=what, allowed=allowed, text=text)
+    return validate_settings(data, model, where=where, what=what, allowed=allowed, text=text)
 
 
-def checked(
+def validate_settings(
     data: Any,
     model: type[M],
     *,
@@ -257,7 +257,7 @@ def parse_mapping(text: str, *, where: str, what: str = "recipe", valid: str) ->
     return data
 
 
-def read_text(path: Path, *, what: str = "recipe") -> str:
+def read_settings(path: Path, *, what: str = "recipe") -> str:
     """The text of a file.
 
     Raises:

@@ -12,7 +12,7 @@ from pathlib import Path
 from pydantic import Field
 
 from videop2r_data.errors import MissingExtraError, SourceError
-from videop2r_data.schemas.base import Model
+from videop2r_data.schemas import Model
 from videop2r_data.validators import count_words
 
 PERCEPTION_BOUNDS = (128, 320)

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from functools import lru_cache
 from typing import Any
 
-from videop2r_data.schemas.base import Model
+from videop2r_data.schemas import Model
 from videop2r_data.validators.estimate import Confusion, Estimate, wilson
 
 # Cohen's kappa of two raters with an interval that holds for few items too.

@@ -7,8 +7,16 @@ from collections.abc import Sequence
 from functools import lru_cache
 from itertools import chain
 
-from videop2r_data.schemas import ROBUST, Check, Policy, ProblemType, ProcessTrace, RejectReason, ScoreReason
-from videop2r_data.schemas.sample import label_options
+from videop2r_data.schemas import (
+    ROBUST,
+    Check,
+    Policy,
+    ProblemType,
+    ProcessTrace,
+    RejectReason,
+    ScoreReason,
+    label_options,
+)
 from videop2r_data.validators.choice import read_choice
 from videop2r_data.validators.conclusions import (
     MAX_CHARS,
@@ -43,9 +51,9 @@ OPENING = "Based on the question, I need to notice"
 """The words that our generating prompts ask an observation to open with [paper §8.1]; they say nothing."""
 _STEMS = ("answer", "conclusion", "option", "choice", "solution", "correct", "\\boxed")
 _ENGLISH = "|".join(map(re.escape, _STEMS))
-MARKERS = rf"{_ENGLISH}|答|结论|結論|正解|正确|正確|正しい|选项|選項|정답"
+ANSWER_MARKERS = rf"{_ENGLISH}|答|结论|結論|正解|正确|正確|正しい|选项|選項|정답"
 """One of these stands in every statement of an answer, in any case; `verify` looks for them in columns."""
-_MARKER = re.compile(MARKERS, re.IGNORECASE)
+_MARKER = re.compile(ANSWER_MARKERS, re.IGNORECASE)
 FEW_CHARS = 40
 """An observation that is longer is no placeholder."""
 SURE_LETTERS = FEW_CHARS + len(OPENING)

@@ -6,7 +6,7 @@ from math import sqrt
 
 from pydantic import Field
 
-from videop2r_data.schemas.base import Model
+from videop2r_data.schemas import Model
 
 Z95 = 1.959963984540054
 """Two-sided 95 % quantile of the normal distribution."""

@@ -13,7 +13,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from videop2r_data.schemas.verdict import ScoreReason
+from videop2r_data.schemas import ScoreReason
 from videop2r_data.validators.text import drop_format, normalised, unwrap
 
 MAX_CHARS = 2000

@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable
 from functools import cached_property, lru_cache
 
-from videop2r_data.schemas.sample import LETTERS, label_options
+from videop2r_data.schemas import LETTERS, label_options
 from videop2r_data.validators.text import fold, has_cjk, unwrap, without_bold
 
 EDGES = " \t\"'“”‘’`,;:、，：；"

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 
-from videop2r_data.schemas import Policy, ProblemType, Score, ScoreReason
-from videop2r_data.schemas.sample import strip_answer_tag
+from videop2r_data.schemas import Policy, ProblemType, Score, ScoreReason, strip_answer_tag
 from videop2r_data.validators.choice import read_choice, read_several
 from videop2r_data.validators.geometry import parse_box, parse_interval
 from videop2r_data.validators.metrics import (

@@ -6,8 +6,7 @@ import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from videop2r_data.schemas import ROBUST, Policy, ProblemType, Score, ScoreReason
-from videop2r_data.schemas.sample import strip_answer_tag
+from videop2r_data.schemas import ROBUST, Policy, ProblemType, Score, ScoreReason, strip_answer_tag
 from videop2r_data.validators.metrics import zero
 from videop2r_data.validators.profiles import PAPER_GRADES, ROBUST_GRADES
 from videop2r_data.validators.text import fold

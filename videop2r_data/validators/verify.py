@@ -6,14 +6,15 @@ from typing import NamedTuple
 
 from videop2r_data.schemas import (
     Check,
+    LengthSpec,
     ProcessTrace,
     RejectReason,
     Sample,
     Score,
     TraceFault,
+    VerifySpec,
     segment_spans,
 )
-from videop2r_data.schemas.recipe import LengthSpec, VerifySpec
 from videop2r_data.validators.checks import check_consistency, check_observation
 from videop2r_data.validators.judge import holds_verdict_tag
 from videop2r_data.validators.scorer import score

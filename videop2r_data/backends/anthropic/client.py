@@ -15,8 +15,7 @@ from videop2r_data.backends.anthropic.wire import message_params, result_error, 
 from videop2r_data.backends.batch_log import BatchGoneError, NotAcceptedError, ShortResultsError
 from videop2r_data.backends.kinds import LIST_S, ServedModel
 from videop2r_data.errors import AuthError, ConfigError, RefusedError, TransientError
-from videop2r_data.schemas.calls import BatchInfo, BatchResult, Completion, Frames, Request
-from videop2r_data.schemas.recipe import BackendSpec
+from videop2r_data.schemas import BackendSpec, BatchInfo, BatchResult, Completion, Frames, Request
 
 if TYPE_CHECKING:
     import httpx2

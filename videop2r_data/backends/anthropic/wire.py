@@ -17,7 +17,7 @@ from typing import Any
 
 from videop2r_data.backends.caller import GATEWAY
 from videop2r_data.errors import AuthError, BackendError, RefusedError, TransientError
-from videop2r_data.schemas.calls import Completion, FinishReason, Frames, Message, Request, Usage
+from videop2r_data.schemas import Completion, FinishReason, Frames, Message, Request, Usage
 
 _FINISH: Mapping[str, FinishReason] = {
     "end_turn": "stop",

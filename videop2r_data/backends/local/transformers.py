@@ -21,8 +21,7 @@ from videop2r_data.backends.chat_input import (
     video_metadata,
 )
 from videop2r_data.errors import BackendError, ConfigError, MissingExtraError, RefusedError, TransientError
-from videop2r_data.schemas.calls import Completion, FinishReason, Frames, Request, Usage
-from videop2r_data.schemas.recipe import BackendSpec
+from videop2r_data.schemas import BackendSpec, Completion, FinishReason, Frames, Request, Usage
 
 
 class TransformersBackend:

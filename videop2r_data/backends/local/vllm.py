@@ -20,8 +20,7 @@ from videop2r_data.errors import (
     RefusedError,
     TransientError,
 )
-from videop2r_data.schemas.calls import Completion, FinishReason, Frames, Request, Usage
-from videop2r_data.schemas.recipe import BackendSpec
+from videop2r_data.schemas import BackendSpec, Completion, FinishReason, Frames, Request, Usage
 
 _FINISH: dict[str | None, FinishReason] = {"stop": "stop", "length": "length"}
 

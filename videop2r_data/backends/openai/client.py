@@ -27,8 +27,7 @@ from videop2r_data.backends.openai.wire import (
     server_message,
 )
 from videop2r_data.errors import AuthError, BackendError, ConfigError, RefusedError, TransientError
-from videop2r_data.schemas.calls import Completion, Frames, Request
-from videop2r_data.schemas.recipe import BackendSpec
+from videop2r_data.schemas import BackendSpec, Completion, Frames, Request
 
 # Deadlines of many calls with one timer: a timer for each costs a tenth of the CPU of a short call.
 

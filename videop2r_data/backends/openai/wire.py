@@ -17,7 +17,7 @@ import orjson
 from videop2r_data.backends.chat_input import MAX_PIXELS, MIN_PIXELS, video_metadata
 from videop2r_data.backends.limiter import RateLimits
 from videop2r_data.errors import TransientError
-from videop2r_data.schemas.calls import Completion, FinishReason, Frames, MediaRecord, Request, Usage
+from videop2r_data.schemas import Completion, FinishReason, Frames, MediaRecord, Request, Usage
 
 # What the headers of an OpenAI-compatible server say about when to come back.
 

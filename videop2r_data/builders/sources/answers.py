@@ -11,8 +11,7 @@ from enum import StrEnum
 from typing import Any, Literal
 
 from videop2r_data.files.json_rows import NumberText
-from videop2r_data.schemas.sample import strip_answer_tag
-from videop2r_data.schemas.verdict import RejectReason
+from videop2r_data.schemas import RejectReason, strip_answer_tag
 
 # Options: every layout found in the wild, turned into `"A. text"`.
 

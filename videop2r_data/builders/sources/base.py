@@ -21,10 +21,15 @@ from videop2r_data.builders.sources.normalise import (
 )
 from videop2r_data.errors import SourceError
 from videop2r_data.files.json_rows import RawRow
-from videop2r_data.schemas.base import canonical_bytes
-from videop2r_data.schemas.recipe import ColumnMapping, SourceSpec
-from videop2r_data.schemas.sample import DataType, ProblemType, Sample
-from videop2r_data.schemas.verdict import RejectReason
+from videop2r_data.schemas import (
+    ColumnMapping,
+    DataType,
+    ProblemType,
+    RejectReason,
+    Sample,
+    SourceSpec,
+    canonical_bytes,
+)
 
 # Columns that the mapping needs, compared with those of the pool once, before the first row.
 

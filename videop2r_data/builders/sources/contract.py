@@ -10,9 +10,7 @@ from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from videop2r_data.errors import SourceError
-from videop2r_data.schemas.base import Model, canonical_bytes
-from videop2r_data.schemas.sample import Sample
-from videop2r_data.schemas.verdict import RejectReason
+from videop2r_data.schemas import Model, RejectReason, Sample, canonical_bytes
 
 
 class BadRow(Model):

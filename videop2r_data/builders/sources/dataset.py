@@ -19,7 +19,7 @@ from videop2r_data.builders.sources.tables import TableRows, column_names, read_
 from videop2r_data.errors import SourceError
 from videop2r_data.files.json_rows import JsonRows, RawRow
 from videop2r_data.files.opening import locate, missing, open_pool_file, pool_files
-from videop2r_data.schemas.recipe import SourceSpec
+from videop2r_data.schemas import SourceSpec
 
 # Local files: which ones make up a data set, by its layout and split, and how their rows are read.
 

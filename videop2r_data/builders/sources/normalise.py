@@ -23,14 +23,15 @@ from videop2r_data.builders.sources.answers import (
     whole_number,
 )
 from videop2r_data.builders.sources.contract import BadRow
-from videop2r_data.schemas.recipe import ColumnMapping, SourceSpec
-from videop2r_data.schemas.sample import (
+from videop2r_data.schemas import (
+    ColumnMapping,
     DataType,
     ProblemType,
+    RejectReason,
     Sample,
+    SourceSpec,
     safe_relative_path,
 )
-from videop2r_data.schemas.verdict import RejectReason
 
 MAX_ID = 256
 RAW_CHARS = 200

@@ -13,9 +13,15 @@ from videop2r_data.builders.verify.report import Code, Findings, Gathered, Tally
 from videop2r_data.errors import SourceError
 from videop2r_data.files.release import CARD, LOCK, MAX_TEXT_BYTES, Release
 from videop2r_data.files.rows import parquet_file
-from videop2r_data.schemas.lock import LOCK_VERSION, PREVIEW_CONFIG, BuildLock
-from videop2r_data.schemas.rows import ADDED_LATER, CONFIGS, feature_info
-from videop2r_data.schemas.verdict import Stage
+from videop2r_data.schemas import (
+    ADDED_LATER,
+    CONFIGS,
+    LOCK_VERSION,
+    PREVIEW_CONFIG,
+    BuildLock,
+    Stage,
+    feature_info,
+)
 
 # The card: what `datasets` reads of its front matter, and the tables that `p2r-data build` writes there.
 

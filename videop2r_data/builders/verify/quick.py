@@ -33,8 +33,9 @@ from videop2r_data.builders.verify.rows import (
     rows_of,
 )
 from videop2r_data.files.rows import Batch, as_batch, values_of
-from videop2r_data.schemas.sample import DataType, ProblemType
-from videop2r_data.validators.checks import MARKERS, SURE_LETTERS
+from videop2r_data.schemas import DataType, ProblemType
+from videop2r_data.validators import SURE_LETTERS
+from videop2r_data.validators.checks import MARKERS
 
 # Text columns as NumPy arrays of bytes and offsets, to ask one question of all rows at once.
 

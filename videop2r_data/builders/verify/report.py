@@ -15,9 +15,7 @@ from numpy.typing import NDArray
 from pydantic import Field, ValidationError
 
 from videop2r_data.files.release import Release
-from videop2r_data.schemas.base import Model
-from videop2r_data.schemas.recipe import LengthSpec, VerifySpec
-from videop2r_data.schemas.verdict import PAPER
+from videop2r_data.schemas import PAPER, LengthSpec, Model, VerifySpec
 
 # Findings: one code per kind of fault, each counted, the first places kept.
 

@@ -33,8 +33,7 @@ from videop2r_data.builders.verify.work import Task, check_names, check_schema, 
 from videop2r_data.errors import SourceError
 from videop2r_data.files.release import LOCK, Release, ReleaseFile, missing_parts, open_release
 from videop2r_data.files.rows import parquet_file
-from videop2r_data.schemas.sample import safe_relative_path
-from videop2r_data.schemas.verdict import Stage
+from videop2r_data.schemas import Stage, safe_relative_path
 
 # Tasks in spawned processes, results in task order; a task that kills its process costs only itself.
 

@@ -23,8 +23,7 @@ from videop2r_data.builders.verify.report import Code, Findings, Rules, Tally
 from videop2r_data.builders.verify.rows import check_rejected, check_rl, check_sft
 from videop2r_data.errors import SourceError
 from videop2r_data.files.rows import MISSING, Batch, read_batches, record_batches
-from videop2r_data.schemas.rows import ADDED_LATER, CONFIGS, arrow_schema
-from videop2r_data.schemas.sample import ProblemType
+from videop2r_data.schemas import ADDED_LATER, CONFIGS, ProblemType, arrow_schema
 
 # Columns and cells, held against the Arrow schema of the row model.
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, fields
 import torch
 from torch import Tensor
 
-from videop2r_data.schemas.calls import Frames
+from videop2r_data.schemas import Frames
 from videop2r_data.trainer.data.examples import Example, Skip
 
 IMAGE, VIDEO = 1, 2

@@ -6,8 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from videop2r_data.errors import ConfigError
-from videop2r_data.schemas.calls import Frames
-from videop2r_data.schemas.recipe import MediaSpec
+from videop2r_data.schemas import Frames, MediaSpec
 
 _HINT = "sample the frames with the media settings that the collator has"
 

@@ -16,8 +16,7 @@ from torch import Tensor
 from videop2r_data.backends.chat_input import chat_messages, video_metadata
 from videop2r_data.errors import ConfigError, SourceError
 from videop2r_data.prompts import Prompt, render_generate
-from videop2r_data.schemas.calls import Frames, Message, Request
-from videop2r_data.schemas.recipe import MediaSpec
+from videop2r_data.schemas import Frames, MediaSpec, Message, Request
 from videop2r_data.trainer.data.batch import IMAGE, PARTS, VIDEO, ModelInputs, PromptBatch, select_media
 from videop2r_data.trainer.data.checks import check_factor, check_result, check_size
 from videop2r_data.trainer.data.examples import Example, Skip

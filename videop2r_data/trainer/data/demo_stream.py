@@ -5,15 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import overload
 
-from videop2r_data.demo import SceneSample, render_frames, write_trace
-from videop2r_data.demo.world import questions_of
+from videop2r_data.demo import SceneSample, questions_of, render_frames, write_trace
 from videop2r_data.errors import ConfigError
 from videop2r_data.media import frames_digest, smart_resize, uniform_indices
-from videop2r_data.schemas import parse_trace
-from videop2r_data.schemas.base import digest
-from videop2r_data.schemas.calls import Frames, MediaRecord
-from videop2r_data.schemas.recipe import MediaSpec
-from videop2r_data.schemas.sample import DataType
+from videop2r_data.schemas import DataType, Frames, MediaRecord, MediaSpec, digest, parse_trace
 from videop2r_data.trainer.data.examples import Example
 from videop2r_data.trainer.data.specs import DataSpec
 

@@ -11,8 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, overload
 
 from videop2r_data.errors import ConfigError, SourceError
-from videop2r_data.schemas.base import digest
-from videop2r_data.schemas.sample import DataType, ProblemType
+from videop2r_data.schemas import DataType, ProblemType, digest
 
 if TYPE_CHECKING:
     from videop2r_data.demo import SceneSample

@@ -21,10 +21,7 @@ from typing import Any, Protocol, Self
 from videop2r_data.errors import MediaError
 from videop2r_data.media import DecodePool
 from videop2r_data.media.sampling import MediaKind
-from videop2r_data.schemas.calls import Frames
-from videop2r_data.schemas.recipe import MediaSpec
-from videop2r_data.schemas.sample import DataType
-from videop2r_data.schemas.verdict import RejectReason
+from videop2r_data.schemas import DataType, Frames, MediaSpec, RejectReason
 from videop2r_data.trainer.data.demo_stream import draw
 from videop2r_data.trainer.data.examples import Example, Skip
 

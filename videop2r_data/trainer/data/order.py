@@ -14,8 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from videop2r_data.errors import ConfigError
-from videop2r_data.schemas.recipe import MediaSpec
-from videop2r_data.schemas.sample import DataType
+from videop2r_data.schemas import DataType, MediaSpec
 from videop2r_data.trainer.data.demo_stream import ENDLESS
 from videop2r_data.trainer.data.examples import Example
 from videop2r_data.trainer.data.specs import DataSpec

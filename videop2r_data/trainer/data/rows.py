@@ -10,8 +10,14 @@ import orjson
 
 from videop2r_data.errors import MediaError
 from videop2r_data.files.media_roots import resolve_media
-from videop2r_data.schemas import DataType, ProblemType, RejectReason, parse_trace, segment_spans
-from videop2r_data.schemas.sample import strip_answer_tag
+from videop2r_data.schemas import (
+    DataType,
+    ProblemType,
+    RejectReason,
+    parse_trace,
+    segment_spans,
+    strip_answer_tag,
+)
 from videop2r_data.trainer.data.examples import Example, Skip
 from videop2r_data.validators import check_reference
 

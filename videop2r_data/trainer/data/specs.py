@@ -7,8 +7,7 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from videop2r_data.schemas.base import Model
-from videop2r_data.schemas.recipe import DemoSpec, MediaSpec
+from videop2r_data.schemas import DemoSpec, MediaSpec, Model
 
 DEMO = "demo"
 """`DataSpec.source` of the endless synthetic stream."""

@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 from pydantic import Field
 
-from videop2r_data.schemas.base import Model
+from videop2r_data.schemas import Model
 
 _AT_A_TIME = 4_000_000
 """Drawn indices that are held in memory at once."""

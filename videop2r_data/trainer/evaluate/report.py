@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from videop2r_data.schemas.base import Model
+from videop2r_data.schemas import Model
 from videop2r_data.trainer.evaluate.estimates import Estimate, mean, share
 from videop2r_data.trainer.evaluate.rows import EvalRow
 from videop2r_data.trainer.evaluate.specs import EvalSpec

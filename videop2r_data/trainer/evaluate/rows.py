@@ -4,17 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from videop2r_data.schemas import Policy, ProblemType, ProcessTrace
-from videop2r_data.schemas.base import Model
-from videop2r_data.schemas.sample import DataType
-from videop2r_data.schemas.verdict import Unit
+from videop2r_data.schemas import DataType, Model, Policy, ProblemType, ProcessTrace, Unit
 from videop2r_data.trainer.data.examples import Example, Skip
 from videop2r_data.trainer.judging.base import Judged, Reason
 from videop2r_data.trainer.process.masks import SegmentMasks
 from videop2r_data.trainer.process.rewards import grade
-from videop2r_data.validators import check_consistency, think_choice, think_number
-from videop2r_data.validators.choice import read_choice
-from videop2r_data.validators.options import option_set
+from videop2r_data.validators import check_consistency, option_set, read_choice, think_choice, think_number
 
 
 class EvalRow(Model):

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from videop2r_data.schemas.base import digest
+from videop2r_data.schemas import digest
 from videop2r_data.trainer.data.specs import DataSpec
 from videop2r_data.trainer.evaluate.evaluate import Progress, evaluate
 from videop2r_data.trainer.evaluate.ranks import Ranks

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from videop2r_data.schemas.base import Model
-from videop2r_data.schemas.recipe import MediaSpec
-from videop2r_data.schemas.verdict import Policy
+from videop2r_data.schemas import MediaSpec, Model, Policy
 from videop2r_data.trainer.data.specs import DataSpec
 from videop2r_data.trainer.judging.specs import JudgingSpec
 from videop2r_data.trainer.model.specs import PolicySpec

@@ -10,9 +10,7 @@ from typing import Any
 import orjson
 
 from videop2r_data.errors import ConfigError
-from videop2r_data.schemas.base import digest
-from videop2r_data.schemas.recipe import MediaSpec
-from videop2r_data.schemas.yaml_file import checked, parse_mapping, read_text
+from videop2r_data.schemas import MediaSpec, digest, parse_mapping, read_settings, validate_settings
 from videop2r_data.trainer.evaluate.specs import PAPER_MEDIA, PAPER_SAMPLING, EvalRecipe
 
 DEMO_START, DEMO_LIMIT = 10_000_000, 200
@@ -59,7 +57,7 @@ def find_target(named: str) -> Target:
                 hint="let it end (the same p2r-train command goes on), or name a model folder",
             )
         recipe = parse_mapping(
-            read_text(path / RECIPE), where=str(path / RECIPE), what="training recipe", valid=""
+            read_settings(path / RECIPE), where=str(path / RECIPE), what="training recipe", valid=""
         )
         return Target(path.resolve().name, str(model), path, recipe)
     if not (path / "config.json").is_file():
@@ -109,7 +107,7 @@ def eval_recipe(target: Target, given: Mapping[str, Any], *, device: str) -> Eva
         "run": _how(trained, _section(given, "run")),
         "judging": given["judging"] if "judging" in given else _trained_judging(trained),
     }
-    return checked(values, EvalRecipe, where=f"evaluation of {target.name}", what="settings")
+    return validate_settings(values, EvalRecipe, where=f"evaluation of {target.name}", what="settings")
 
 
 def _media(target: Target, training: Mapping[str, Any], data: Mapping[str, Any]) -> dict[str, Any]:

@@ -6,9 +6,7 @@ from pathlib import Path
 
 from videop2r_data.backends.judge_requests import JudgeRequests, Verdict
 from videop2r_data.errors import ConfigError
-from videop2r_data.schemas import Sufficiency
-from videop2r_data.schemas.calls import Request
-from videop2r_data.schemas.recipe import JudgeSpec
+from videop2r_data.schemas import JudgeSpec, Request, Sufficiency
 from videop2r_data.trainer.judging.base import Judged, JudgeItem, Reason
 from videop2r_data.trainer.judging.specs import JudgingSpec
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 from videop2r_data.validators import check_observation, holds_verdict_tag
 
 if TYPE_CHECKING:
-    from videop2r_data.demo.question import SceneSample
+    from videop2r_data.demo import SceneSample
 
 
 class Reason(StrEnum):

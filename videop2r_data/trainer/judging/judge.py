@@ -29,8 +29,7 @@ from videop2r_data.backends.judge_requests import ask_verdict
 from videop2r_data.backends.kinds import make_backend
 from videop2r_data.backends.money import Money
 from videop2r_data.errors import BudgetError, TransientError
-from videop2r_data.schemas.calls import Request
-from videop2r_data.schemas.recipe import MediaSpec
+from videop2r_data.schemas import MediaSpec, Request
 from videop2r_data.trainer.judging.ask import DETAIL_CHARS, Asker, verdict
 from videop2r_data.trainer.judging.base import Judged, JudgeItem, JudgeStats, Reason, decided
 from videop2r_data.trainer.judging.specs import JudgingSpec

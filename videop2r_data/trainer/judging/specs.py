@@ -7,8 +7,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from videop2r_data.schemas.base import Model
-from videop2r_data.schemas.recipe import BackendSpec
+from videop2r_data.schemas import BackendSpec, Model
 
 
 class JudgingSpec(Model):

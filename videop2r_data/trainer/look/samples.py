@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from videop2r_data.errors import SourceError
-from videop2r_data.schemas.trace import SEGMENTS, segment_spans
+from videop2r_data.schemas import SEGMENTS, segment_spans
 from videop2r_data.trainer.judging.base import Judgeable, Judged
 from videop2r_data.trainer.look.lines import SAMPLES, read_lines
 

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from videop2r_data.schemas.base import Model
+from videop2r_data.schemas import Model
 
 LANGUAGE_TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 """The linear layers of a decoder block, in Qwen2.5-VL and Qwen3-VL alike."""

@@ -27,7 +27,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from videop2r_data.schemas.base import Model
+from videop2r_data.schemas import Model
 from videop2r_data.trainer.lengths import PERCEPTION_BOUNDS, REASONING_BOUNDS
 
 ObjectiveName = Literal[

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from videop2r_data.schemas.base import Model
+from videop2r_data.schemas import Model
 
 
 class SamplingSpec(Model):

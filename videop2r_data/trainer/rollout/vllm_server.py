@@ -32,7 +32,7 @@ import orjson
 
 from videop2r_data.backends.chat_input import video_metadata
 from videop2r_data.errors import BackendError, ConfigError
-from videop2r_data.schemas.calls import Frames
+from videop2r_data.schemas import Frames
 from videop2r_data.trainer.model.unwrap import bare
 from videop2r_data.trainer.rollout.base import RolledOut
 from videop2r_data.trainer.rollout.specs import SamplingSpec

@@ -7,7 +7,7 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from videop2r_data.schemas.base import Model
+from videop2r_data.schemas import Model
 from videop2r_data.trainer.rollout.vllm_worker import EXTENSION
 
 PASS_THROUGH = "{{ messages[0].content }}"  # noqa: S105 - a template

@@ -9,9 +9,7 @@ from typing import Any, Literal, Self
 import orjson
 from pydantic import Field, model_validator
 
-from videop2r_data.schemas.base import Model
-from videop2r_data.schemas.recipe import Name
-from videop2r_data.schemas.verdict import Policy
+from videop2r_data.schemas import Model, Name, Policy
 from videop2r_data.trainer.data.specs import DataSpec
 from videop2r_data.trainer.evaluate.specs import EvalSpec
 from videop2r_data.trainer.judging.specs import JudgingSpec

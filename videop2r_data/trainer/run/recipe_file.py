@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 
 from videop2r_data.errors import ConfigError
-from videop2r_data.schemas.yaml_file import checked, parse_mapping, read_text, read_yaml
+from videop2r_data.schemas import parse_mapping, read_settings, read_yaml, validate_settings
 from videop2r_data.trainer.recipes import list_train_recipes, train_recipe_text
 from videop2r_data.trainer.run.config import TrainRecipe
 
@@ -48,7 +48,7 @@ def load_train_recipe(
     """
     path = Path(name)
     if path.is_file():
-        text, where, base = read_text(path), str(path), path.resolve().parent
+        text, where, base = read_settings(path), str(path), path.resolve().parent
     elif str(name) in list_train_recipes():
         text, where, base = train_recipe_text(str(name)), f"packaged recipe {name}", Path.cwd()
     else:
@@ -75,7 +75,7 @@ def validated(
     Raises:
         ConfigError: every error at once, each with its field.
     """
-    return checked(
+    return validate_settings(
         data,
         TrainRecipe,
         where=where,

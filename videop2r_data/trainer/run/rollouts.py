@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from videop2r_data.schemas.calls import Frames
-from videop2r_data.schemas.sample import DataType
+from videop2r_data.schemas import DataType, Frames
 from videop2r_data.trainer.data.batch import PromptBatch
 from videop2r_data.trainer.data.examples import Example
 from videop2r_data.trainer.judging.base import Judge, Judged, JudgeItem, Ticket

@@ -6,7 +6,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from videop2r_data.schemas.base import Model
+from videop2r_data.schemas import Model
 
 
 class OptimSpec(Model):

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from videop2r_data.demo import EXACT_MEAN
-from videop2r_data.schemas.recipe import DemoSpec
+from videop2r_data.schemas import DemoSpec
 from videop2r_data.trainer.tiny.specs import TinySpec
 from videop2r_data.trainer.tiny.tokenizer import CHAT_TEMPLATE, build_tokenizer, corpus
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from videop2r_data.schemas.recipe import MediaSpec
+from videop2r_data.schemas import MediaSpec
 from videop2r_data.trainer.run.config import TrainRecipe
 from videop2r_data.trainer.tiny.specs import TinySpec, TinyWorld
 

@@ -6,8 +6,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from videop2r_data.schemas.base import Model
-from videop2r_data.schemas.recipe import DemoSpec
+from videop2r_data.schemas import DemoSpec, Model
 
 
 class TinyWorld(DemoSpec):

@@ -6,11 +6,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from videop2r_data.demo import iter_scenes, write_trace
-from videop2r_data.demo.question import NUMBER_WORDS
-from videop2r_data.demo.scene import COLOURS, SHAPES
+from videop2r_data.demo import COLOURS, NUMBER_WORDS, SHAPES, iter_scenes, write_trace
 from videop2r_data.prompts import load_prompt, render_generate
-from videop2r_data.schemas.recipe import DemoSpec
+from videop2r_data.schemas import DemoSpec
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
