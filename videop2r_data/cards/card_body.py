@@ -14,8 +14,15 @@ from videop2r_data.cards.figures_index import picture
 from videop2r_data.cards.hub_names import MEDIA, PREVIEW
 from videop2r_data.cards.markdown import cell, prose, table
 from videop2r_data.cards.upstream import find_pool
-from videop2r_data.schemas import CONFIGS, FIGURES_NAME, BuildLock, ProblemType, feature_info, visible_line
-from videop2r_data.schemas import visible_text as visible
+from videop2r_data.schemas import (
+    CONFIGS,
+    FIGURES_NAME,
+    BuildLock,
+    ProblemType,
+    feature_info,
+    visible,
+    visible_line,
+)
 
 PAPER = "https://arxiv.org/abs/2511.11113"
 NOT_STATED = "not stated in the recipe"

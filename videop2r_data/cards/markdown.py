@@ -5,8 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from videop2r_data.schemas import visible_line
-from videop2r_data.schemas import visible_text as visible
+from videop2r_data.schemas import visible, visible_line
 
 _MARKUP = re.compile(r"<(?!https?://)(?=[A-Za-z/!?])")
 """Where raw HTML would begin: a description is Markdown, and a recipe may be somebody else's."""
