@@ -11,8 +11,7 @@ from typing import Any
 
 from videop2r_data.builders.export import is_ours
 from videop2r_data.builders.guessing import Guess
-from videop2r_data.schemas import visible_line
-from videop2r_data.schemas.recipe import TODO
+from videop2r_data.schemas import INIT_TODO, visible_line
 
 _PLAIN = re.compile(r"[A-Za-z0-9_./~-]+")
 _WORDS = {"null", "true", "false", "yes", "no", "on", "off", "~"}
@@ -89,7 +88,7 @@ def _source(guess: Guess) -> list[str]:
     )
     for key in keys:
         if key in guess.todo:
-            lines.append(f"    {TODO} {key}: {visible_line(guess.todo[key])}")
+            lines.append(f"    {INIT_TODO} {key}: {visible_line(guess.todo[key])}")
         elif key in guess.source:
             lines.append(f"    {key}: {_value(guess.source[key])}{_note(guess, key)}")
     lines.append('    license: ""              # of the questions and media, for the card')
@@ -107,10 +106,10 @@ def _source(guess: Guess) -> list[str]:
         ):
             name = f"columns.{key}"
             if name in guess.todo:
-                lines.append(f"      {TODO} {key}: {visible_line(guess.todo[name])}")
+                lines.append(f"      {INIT_TODO} {key}: {visible_line(guess.todo[name])}")
             elif key in guess.columns:
                 lines.append(f"      {key}: {_value(guess.columns[key])}{_note(guess, name)}")
-        if not any(line.startswith("      ") and TODO not in line for line in lines):
+        if not any(line.startswith("      ") and INIT_TODO not in line for line in lines):
             lines[lines.index("    columns:")] = "    columns: {}"
     lines[0] = lines[0].replace("    ", "  - ", 1)
     return lines

@@ -174,9 +174,8 @@ def read_pool(
 
 def _demo(spec: SourceSpec, root: Path) -> Source:
     """The synthetic world: written if it is not there, then read like any other pool."""
-    from videop2r_data.demo import write_world
-    from videop2r_data.demo.world import MEDIA, POOL
+    from videop2r_data.demo import WORLD_MEDIA, WORLD_POOL, write_world
 
     folder = write_world(root / spec.name, spec.demo or DemoSpec())
-    as_pool = spec.model_copy(update={"path": str((folder / POOL).absolute())})
-    return VideoR1Source(as_pool, base=folder, media_root=(folder / MEDIA).absolute())
+    as_pool = spec.model_copy(update={"path": str((folder / WORLD_POOL).absolute())})
+    return VideoR1Source(as_pool, base=folder, media_root=(folder / WORLD_MEDIA).absolute())
