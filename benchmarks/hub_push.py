@@ -156,8 +156,7 @@ def measure(work: Path, scale: float) -> tuple[int, list[Push]]:
 def push_all(work: Path, kind: str, changes: list[str]) -> Iterator[Push]:
     """One repository, pushed to again and again: the storage forgets nothing, so each push adds its own."""
     from tests.fakes.hub_server import HubServer
-    from videop2r_data.cards.hub_client import Hub
-    from videop2r_data.cards.hub_push import push_dataset
+    from videop2r_data.cards.hub import Hub, push_dataset
 
     with HubServer(work / f"hub-{kind}", xet=True) as server:
         assert server.store.cas is not None

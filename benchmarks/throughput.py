@@ -231,7 +231,7 @@ def measure_build(text: str, samples: int, folder: Path) -> dict[str, Any]:
     from videop2r_data.builders.pipeline import build
     from videop2r_data.builders.run import Stop
     from videop2r_data.builders.workspace import Workspace
-    from videop2r_data.cards.dataset_card import write_dataset_card
+    from videop2r_data.cards.card import write_dataset_card
     from videop2r_data.cli.common import run_draining
     from videop2r_data.schemas import parse_recipe
 

@@ -16,7 +16,7 @@ from tests.integration.test_build import Silent, question, recipe, run, write_po
 from videop2r_data.builders.export import exclusively
 from videop2r_data.builders.replay import ReproduceReport, look_up, reproduce
 from videop2r_data.builders.workspace import Workspace
-from videop2r_data.cards.dataset_card import write_dataset_card
+from videop2r_data.cards.card.dataset import write_dataset_card
 from videop2r_data.errors import ConfigError, ExportError
 
 pytestmark = pytest.mark.integration

@@ -13,12 +13,11 @@ import yaml
 from tests.builders.release_rows import valid_rows
 from tests.cards.hub_release import write_release
 from videop2r_data.builders.export import DatasetWriter
-from videop2r_data.cards.card_facts import read_facts
-from videop2r_data.cards.card_marks import NOTE, merged_body, prose_of
-from videop2r_data.cards.columns import COLUMNS
-from videop2r_data.cards.dataset_card import write_dataset_card
-from videop2r_data.cards.markdown import cell
-from videop2r_data.cards.upstream import find_upstream, registry
+from videop2r_data.cards.card.body import cell
+from videop2r_data.cards.card.dataset import NOTE, merged_body, prose_of, write_dataset_card
+from videop2r_data.cards.card.facts import read_facts
+from videop2r_data.cards.card.licences import find_upstream, registry
+from videop2r_data.cards.card.metadata import COLUMNS
 from videop2r_data.errors import ExportError
 from videop2r_data.schemas.rows import CONFIGS
 

@@ -16,17 +16,22 @@ import pytest
 from PIL import Image
 
 from tests.cards.test_stats import Made, row
-from videop2r_data.cards.figure_cloud import SIZE, CloudData, lay_out, picture_of
-from videop2r_data.cards.figure_funnel import REASONS, FunnelData, by_stage
-from videop2r_data.cards.figure_media import MediaData
-from videop2r_data.cards.figure_sources import SourcesData
-from videop2r_data.cards.figure_table import MOST, TableData
-from videop2r_data.cards.figure_telling import log_odds
-from videop2r_data.cards.figure_words import WordsData
-from videop2r_data.cards.figures import KINDS, make_figures, redraw
-from videop2r_data.cards.figures_data import FigureOptions, figure_data, gather
-from videop2r_data.cards.figures_index import FigureEntry, FigureIndex, picture, read_figures
-from videop2r_data.cards.stats import compute_stats
+from videop2r_data.cards.figures.counts import MOST, REASONS, FunnelData, SourcesData, TableData, by_stage
+from videop2r_data.cards.figures.draw import (
+    KINDS,
+    FigureEntry,
+    FigureIndex,
+    FigureOptions,
+    figure_data,
+    gather,
+    make_figures,
+    picture,
+    read_figures,
+    redraw,
+)
+from videop2r_data.cards.figures.media import MediaData
+from videop2r_data.cards.figures.stats import compute_stats
+from videop2r_data.cards.figures.words import SIZE, CloudData, WordsData, lay_out, log_odds, picture_of
 from videop2r_data.errors import ExportError, MissingExtraError, install_line
 from videop2r_data.plots.frame import HEAD, WIDE, label, new_figure, png_bytes
 from videop2r_data.plots.palette import DARK, LIGHT

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from videop2r_data.cards.figure_cloud import PALEST
+from videop2r_data.cards.figures.words import PALEST
 from videop2r_data.plots.palette import LOOKS, Look, contrast, ink_on, luminance, mix
 
 Array = npt.NDArray[np.float64]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from videop2r_data.cards.projection import (
+from videop2r_data.cards.figures.projection import (
     LEAST,
     ProjectionData,
     project,
@@ -14,7 +14,7 @@ from videop2r_data.cards.projection import (
     tfidf_svd,
     unit,
 )
-from videop2r_data.cards.stats_gather import Pair
+from videop2r_data.cards.figures.text import Pair
 
 
 def pairs(count: int) -> list[Pair]:

@@ -14,12 +14,26 @@ from hypothesis import strategies as st
 
 from tests.builders.release_rows import Rows, accepted, refused, valid_rows
 from tests.cards.hub_release import write_release
-from videop2r_data.cards.gallery import Gallery, make_gallery, write_gallery
-from videop2r_data.cards.gallery_frames import draw_sheet, spec_of
-from videop2r_data.cards.gallery_media import beside, copy_clips, find_clips, folder_of, linked
-from videop2r_data.cards.gallery_page import inert_json, render_page
-from videop2r_data.cards.gallery_rows import canonical_segments, count_rows, entry_of, parts_of, read_entries
-from videop2r_data.cards.gallery_verdicts import JudgedLine, read_verdicts
+from videop2r_data.cards.gallery.make import Gallery, make_gallery, write_gallery
+from videop2r_data.cards.gallery.media import (
+    beside,
+    copy_clips,
+    draw_sheet,
+    find_clips,
+    folder_of,
+    linked,
+    spec_of,
+)
+from videop2r_data.cards.gallery.page import inert_json, render_page
+from videop2r_data.cards.gallery.rows import (
+    JudgedLine,
+    canonical_segments,
+    count_rows,
+    entry_of,
+    parts_of,
+    read_entries,
+    read_verdicts,
+)
 from videop2r_data.errors import SourceError
 from videop2r_data.files.release import open_release
 from videop2r_data.schemas.calibration import HumanLabel

@@ -9,8 +9,8 @@ from threading import Thread
 
 import pytest
 
-from videop2r_data.cards.gallery_media import Clip
-from videop2r_data.cards.gallery_serve import GalleryServer, byte_range
+from videop2r_data.cards.gallery.media import Clip
+from videop2r_data.cards.gallery.page import GalleryServer, byte_range
 from videop2r_data.errors import ConfigError
 
 BYTES = bytes(range(256)) * 4

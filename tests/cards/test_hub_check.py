@@ -12,13 +12,12 @@ from huggingface_hub import constants
 
 from tests.cards.hub_release import write_release
 from tests.fakes.hub_server import HubServer
-from videop2r_data.cards.card_facts import read_facts
-from videop2r_data.cards.hub_check import check_folder, config_digest, read_lock
-from videop2r_data.cards.hub_client import Hub, check_repo_id
-from videop2r_data.cards.hub_media import media_files
-from videop2r_data.cards.hub_model import push_model, safetensors_fault
-from videop2r_data.cards.hub_plan import Action
-from videop2r_data.cards.hub_private import addresses_in
+from videop2r_data.cards.card.facts import read_facts
+from videop2r_data.cards.hub.check import addresses_in, check_folder, config_digest, read_lock
+from videop2r_data.cards.hub.client import Hub, check_repo_id
+from videop2r_data.cards.hub.plan import Action
+from videop2r_data.cards.hub.prepare import media_files
+from videop2r_data.cards.hub.push import push_model, safetensors_fault
 from videop2r_data.errors import HubError
 
 

@@ -13,8 +13,8 @@ from huggingface_hub import HfApi, constants
 from huggingface_hub.utils import disable_progress_bars  # type: ignore[attr-defined]
 
 from tests.fakes.hub_server import HubServer
-from videop2r_data.cards.hub_client import Hub
-from videop2r_data.cards.pull_media import MediaPlan, fetch_media, plan_media
+from videop2r_data.cards.hub.client import Hub
+from videop2r_data.cards.hub.media import MediaPlan, fetch_media, plan_media
 
 REPO = "up/pool"
 

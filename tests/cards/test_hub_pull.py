@@ -14,9 +14,9 @@ from huggingface_hub.utils import disable_progress_bars  # type: ignore[attr-def
 from tests.builders.release_rows import official_rows, write_official
 from tests.cards.hub_release import changed_rows, write_release
 from tests.fakes.hub_server import HubServer
-from videop2r_data.cards.hub_client import Hub
-from videop2r_data.cards.hub_push import push_dataset
-from videop2r_data.cards.pull_release import NOTE, PullReport, pull_dataset
+from videop2r_data.cards.hub.client import Hub
+from videop2r_data.cards.hub.pull import NOTE, PullReport, pull_dataset
+from videop2r_data.cards.hub.push import push_dataset
 from videop2r_data.errors import HubError
 
 REPO = "me/made"
@@ -131,7 +131,7 @@ def test_a_shard_that_arrives_as_another_is_not_left_in_the_folder(
     tmp_path: Path, server: HubServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Bytes of the right length that are not those of the list, as a broken cache in between gives them."""
-    import videop2r_data.cards.pull_release as pull_release
+    import videop2r_data.cards.hub.pull as pull_release
 
     def download(place: pull_release._Place, name: str) -> str:
         found = real(place, name)

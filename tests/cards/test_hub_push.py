@@ -17,12 +17,12 @@ from huggingface_hub.utils import disable_progress_bars  # type: ignore[attr-def
 from tests.cards.hub_release import changed_rows, write_release
 from tests.cards.test_dataset_card import POOL, sourced
 from tests.fakes.hub_server import READ_TOKEN, HubServer
-from videop2r_data.cards.card_facts import mark_figures
-from videop2r_data.cards.dataset_card import write_dataset_card
-from videop2r_data.cards.hub_client import Hub
-from videop2r_data.cards.hub_names import PREVIEW_NAME
-from videop2r_data.cards.hub_plan import Action
-from videop2r_data.cards.hub_push import PushReport, push_dataset
+from videop2r_data.cards.card.dataset import write_dataset_card
+from videop2r_data.cards.card.facts import mark_figures
+from videop2r_data.cards.card.metadata import PREVIEW_NAME
+from videop2r_data.cards.hub.client import Hub
+from videop2r_data.cards.hub.plan import Action
+from videop2r_data.cards.hub.push import PushReport, push_dataset
 from videop2r_data.errors import HubAuthError, HubError
 
 REPO = "me/made"
@@ -178,8 +178,8 @@ def test_many_clips_go_ahead_in_commits_of_their_own(
     tmp_path: Path, server: HubServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Interrupted between two of them, a push goes on with the clips that are not there yet."""
-    monkeypatch.setattr("videop2r_data.cards.hub_upload.COMMIT_FILES", 3)
-    monkeypatch.setattr("videop2r_data.cards.hub_upload.UPLOAD_FILES", 2)
+    monkeypatch.setattr("videop2r_data.cards.hub.plan.COMMIT_FILES", 3)
+    monkeypatch.setattr("videop2r_data.cards.hub.plan.UPLOAD_FILES", 2)
     folder, root = write_release(tmp_path / "made"), tmp_path / "root"
     (root / "clips").mkdir(parents=True)
     names = ["0.mp4", "1.png", "2.png", "4.mp4", "5.png", "6.png", "7.png", "8.png"]
@@ -327,7 +327,7 @@ def test_the_card_is_that_of_the_repository(
     folder = write_release(tmp_path / "made")
     write_dataset_card(folder)
     before = (folder / "README.md").read_bytes()
-    monkeypatch.setattr("videop2r_data.cards.hub_card._today", lambda: date(2026, 3, 4))
+    monkeypatch.setattr("videop2r_data.cards.hub.prepare._today", lambda: date(2026, 3, 4))
     report = push_dataset(folder, REPO, hub=hub(server))
     assert report.remarks == () and (folder / "README.md").read_bytes() == before, "the folder is as it was"
     card = stored_file(server, "README.md").decode()
@@ -337,7 +337,7 @@ def test_the_card_is_that_of_the_repository(
     assert (data["url"], data["datePublished"], data["creator"]["name"]) == (page, "2026-03-04", "me")
     assert data["creator"]["url"] == f"{server.url}/me"
 
-    monkeypatch.setattr("videop2r_data.cards.hub_card._today", lambda: date(2026, 3, 5))
+    monkeypatch.setattr("videop2r_data.cards.hub.prepare._today", lambda: date(2026, 3, 5))
     assert push_dataset(folder, REPO, hub=hub(server)).plan.is_noop, "the date is that of the first push"
     (folder / "README.md").write_bytes(stored_file(server, "README.md"))
     write_dataset_card(folder)

@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.fakes.hub_server import HubServer
-from videop2r_data.cards.hub_client import Hub
-from videop2r_data.cards.pull_ranges import JoinedFile, RangeFile
+from videop2r_data.cards.hub.client import Hub, JoinedFile, RangeFile
 from videop2r_data.errors import HubError
 
 REPO = "up/pool"

@@ -15,8 +15,8 @@ import pytest
 
 from tests.cards.test_hub_media import REPO, clip, plan
 from tests.fakes.hub_server import HubServer
-from videop2r_data.cards.pull_media import fetch_media
-from videop2r_data.cards.tar_members import Entry, read_tar
+from videop2r_data.cards.hub.media import fetch_media
+from videop2r_data.cards.hub.tars import Entry, read_tar
 from videop2r_data.errors import SourceError
 
 
@@ -185,7 +185,7 @@ def test_archives_that_are_refused(data: bytes, packed: bool, why: str) -> None:
 
 
 def test_names_and_headers_that_would_fill_memory_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("videop2r_data.cards.tar_members._MAX_NAMES", 20_000)
+    monkeypatch.setattr("videop2r_data.cards.hub.tars._MAX_NAMES", 20_000)
     long = tar_of(*((f"{number:09999}.mp4", b"") for number in range(3)))
     with pytest.raises(SourceError, match="names of more than"):
         read_tar([long], "a.tar", lambda entry, content: None, packed=False)

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from videop2r_data.cards.zip_members import Member, read_directory, unpack
+from videop2r_data.cards.hub.archives import Member, read_directory, unpack
 from videop2r_data.errors import SourceError
 
 

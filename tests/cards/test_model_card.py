@@ -7,8 +7,7 @@ from typing import Any
 import pytest
 import yaml
 
-from videop2r_data.cards.model_card import write_model_card
-from videop2r_data.cards.model_facts import base_of
+from videop2r_data.cards.card.model import base_of, write_model_card
 from videop2r_data.errors import ConfigError, ExportError
 
 SHA = "ab" * 32

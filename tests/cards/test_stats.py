@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from videop2r_data.cards.stats import Stats, compute_stats
-from videop2r_data.cards.stats_text import Distribution, Spread, Words, normal_question, segments_of
+from videop2r_data.cards.figures.stats import Stats, compute_stats
+from videop2r_data.cards.figures.text import Distribution, Spread, Words, normal_question, segments_of
 
 
 @dataclass
@@ -162,7 +162,7 @@ def test_nothing_to_count() -> None:
 
 
 def test_the_vocabulary_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    from videop2r_data.cards import stats_text
+    from videop2r_data.cards.figures import text as stats_text
 
     monkeypatch.setattr(stats_text, "MAX_VOCABULARY", 100)
     words = Words()
@@ -174,7 +174,7 @@ def test_the_vocabulary_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_groups_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    from videop2r_data.cards import stats_text
+    from videop2r_data.cards.figures import text as stats_text
 
     monkeypatch.setattr(stats_text, "MAX_GROUPS", 3)
     words = Words()

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from videop2r_data.cards.stats_copies import HASHES, Copies, CopyWatch, MinHashes
+from videop2r_data.cards.figures.copies import HASHES, Copies, CopyWatch, MinHashes
 
 WORDS = [f"w{n}" for n in range(400)]
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from videop2r_data.cards import stats_gather
-from videop2r_data.cards.stats_gather import Crossed, Opened, Pair, Sampled, without_opening
+from videop2r_data.cards.figures import text as stats_gather
+from videop2r_data.cards.figures.text import Crossed, Opened, Pair, Sampled, without_opening
 
 
 def row(**cells: Any) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from videop2r_data.builders.pipeline import BuildReport, build
 from videop2r_data.builders.replay import look_up, reproduce
 from videop2r_data.builders.run import Stop, Tally
 from videop2r_data.builders.workspace import Workspace
-from videop2r_data.cards.dataset_card import write_dataset_card
+from videop2r_data.cards.card.dataset import write_dataset_card
 from videop2r_data.errors import AuthError, BackendError, ExportError
 from videop2r_data.schemas.recipe import Recipe
 

@@ -18,7 +18,7 @@ from videop2r_data.builders.costs import estimate
 from videop2r_data.builders.pipeline import BuildReport, build
 from videop2r_data.builders.retries import abandon_batch
 from videop2r_data.builders.workspace import Workspace
-from videop2r_data.cards.dataset_card import write_dataset_card
+from videop2r_data.cards.card.dataset import write_dataset_card
 from videop2r_data.errors import ConfigError
 from videop2r_data.schemas.recipe import Recipe
 

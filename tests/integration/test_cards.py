@@ -17,7 +17,7 @@ from huggingface_hub import DatasetCard
 
 from tests.integration.test_loading import build
 from videop2r_data.builders import export
-from videop2r_data.cards.dataset_card import write_dataset_card
+from videop2r_data.cards.card.dataset import write_dataset_card
 from videop2r_data.errors import ExportError
 
 pytestmark = pytest.mark.integration

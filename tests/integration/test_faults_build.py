@@ -30,7 +30,7 @@ from videop2r_data.builders.run import Stop
 from videop2r_data.builders.steps import Steps
 from videop2r_data.builders.verify import verify_release
 from videop2r_data.builders.workspace import Workspace
-from videop2r_data.cards.dataset_card import write_dataset_card
+from videop2r_data.cards.card.dataset import write_dataset_card
 from videop2r_data.errors import ExportError, JournalError
 from videop2r_data.schemas import Sample
 

@@ -15,12 +15,9 @@ from PIL import Image
 
 from benchmarks.synthetic_release import write_official, write_release
 from tests.integration.test_loading import build
-from videop2r_data.cards.figures import make_figures
-from videop2r_data.cards.figures_data import FigureOptions
-from videop2r_data.cards.figures_index import read_figures
-from videop2r_data.cards.projection import project
-from videop2r_data.cards.projection_model import embed
-from videop2r_data.cards.stats_gather import Pair
+from videop2r_data.cards.figures.draw import FigureOptions, make_figures, read_figures
+from videop2r_data.cards.figures.projection import embed, project
+from videop2r_data.cards.figures.text import Pair
 from videop2r_data.errors import ConfigError
 from videop2r_data.files.release import open_release
 

@@ -12,9 +12,9 @@ from PIL import Image
 from tests.builders.release_rows import Row, accepted, refused, valid_rows
 from tests.cards.hub_release import write_release
 from tests.integration.gallery_browser import chromium, opened, shown
-from videop2r_data.cards.gallery import make_gallery, write_gallery
-from videop2r_data.cards.gallery_serve import GalleryServer
-from videop2r_data.cards.gallery_verdicts import JudgedLine
+from videop2r_data.cards.gallery.make import make_gallery, write_gallery
+from videop2r_data.cards.gallery.page import GalleryServer
+from videop2r_data.cards.gallery.rows import JudgedLine
 from videop2r_data.files.release import open_release
 from videop2r_data.schemas.calibration import HumanLabel
 from videop2r_data.schemas.visible_text import visible

@@ -59,7 +59,7 @@ def test_every_config_loads_and_a_rebuild_in_place_gives_the_new_rows(tmp_path: 
 
 
 def test_the_card_matches_the_files_and_a_wrong_count_is_refused(tmp_path: Path) -> None:
-    from videop2r_data.cards.dataset_card import write_dataset_card
+    from videop2r_data.cards.card.dataset import write_dataset_card
     from videop2r_data.errors import ExportError
 
     build(tmp_path, "demo", 20)

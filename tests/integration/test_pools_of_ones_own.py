@@ -27,7 +27,7 @@ from videop2r_data.builders.replay import reproduce
 from videop2r_data.builders.sources import open_source, read_pool
 from videop2r_data.builders.verify import verify_release
 from videop2r_data.builders.workspace import Workspace
-from videop2r_data.cards.dataset_card import write_dataset_card
+from videop2r_data.cards.card.dataset import write_dataset_card
 from videop2r_data.recipes import recipe_text
 from videop2r_data.schemas.recipe import Recipe, parse_recipe
 from videop2r_data.schemas.sample import Sample

@@ -19,7 +19,7 @@ from videop2r_data.builders.replay import reproduce
 from videop2r_data.builders.retries import KINDS, RetryKind, find_retries, parse_kinds
 from videop2r_data.builders.verify import verify_release
 from videop2r_data.builders.workspace import Workspace
-from videop2r_data.cards.dataset_card import write_dataset_card
+from videop2r_data.cards.card.dataset import write_dataset_card
 from videop2r_data.cli.build import exit_code, show_report
 from videop2r_data.cli.common import out_console
 from videop2r_data.errors import BackendError, ConfigError

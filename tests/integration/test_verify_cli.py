@@ -22,8 +22,8 @@ from tests.builders.release_rows import (
     write_parquet,
 )
 from videop2r_data.builders.export import ConfigWriter, file_lock
-from videop2r_data.cards.dataset_card import write_dataset_card
-from videop2r_data.cards.stats import compute_stats
+from videop2r_data.cards.card.dataset import write_dataset_card
+from videop2r_data.cards.figures.stats import compute_stats
 from videop2r_data.cli.stats import render_stats
 from videop2r_data.errors import SourceError
 from videop2r_data.files.release import open_release

@@ -18,8 +18,7 @@ from tests.integration.test_build import Silent
 from videop2r_data.builders.pipeline import build
 from videop2r_data.builders.verify import VerifyReport, verify_release
 from videop2r_data.builders.workspace import Workspace
-from videop2r_data.cards.card_check import as_written
-from videop2r_data.cards.dataset_card import write_dataset_card
+from videop2r_data.cards.card.dataset import as_written, write_dataset_card
 from videop2r_data.recipes import recipe_text
 from videop2r_data.schemas.recipe import parse_recipe
 

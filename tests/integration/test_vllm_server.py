@@ -18,7 +18,7 @@ from videop2r_data.backends.openai.client import OpenAIBackend
 from videop2r_data.builders.pipeline import BuildReport, build
 from videop2r_data.builders.replay import reproduce
 from videop2r_data.builders.workspace import Workspace
-from videop2r_data.cards.dataset_card import write_dataset_card
+from videop2r_data.cards.card.dataset import write_dataset_card
 from videop2r_data.errors import AuthError, RefusedError
 from videop2r_data.schemas.calls import Completion, Frames, MediaRecord, Message, SamplingParams
 from videop2r_data.schemas.recipe import BackendSpec

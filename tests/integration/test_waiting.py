@@ -25,7 +25,7 @@ from videop2r_data.backends.openai.client import OpenAIBackend
 from videop2r_data.builders.pipeline import BuildReport, build
 from videop2r_data.builders.run import Stop
 from videop2r_data.builders.workspace import Workspace
-from videop2r_data.cards.dataset_card import write_dataset_card
+from videop2r_data.cards.card.dataset import write_dataset_card
 from videop2r_data.errors import AwayError, BackendError, TransientError
 from videop2r_data.schemas.recipe import BackendSpec, Recipe
 

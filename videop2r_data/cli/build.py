@@ -31,7 +31,7 @@ from videop2r_data.builders.pipeline import BuildReport, build, make_calls_on_ra
 from videop2r_data.builders.retries import KINDS, RetryKind, abandon_batch, find_retries, parse_kinds, reopen
 from videop2r_data.builders.run import Stop, Tally
 from videop2r_data.builders.workspace import Workspace
-from videop2r_data.cards.dataset_card import write_dataset_card
+from videop2r_data.cards.card import write_dataset_card
 from videop2r_data.cli.common import (
     FINDINGS,
     OK,

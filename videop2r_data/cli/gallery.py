@@ -115,8 +115,7 @@ def _make(
 ) -> tuple[Gallery, Path]:
     from rich.progress import Progress
 
-    from videop2r_data.cards.gallery import make_gallery
-    from videop2r_data.cards.gallery_verdicts import read_verdicts
+    from videop2r_data.cards.gallery import make_gallery, read_verdicts
     from videop2r_data.files.release import open_release
 
     release = open_release(folder)
@@ -265,7 +264,7 @@ def _show(report: GalleryReport) -> None:
 
 
 def _serve(made: Gallery, port: int) -> None:
-    from videop2r_data.cards.gallery_serve import GalleryServer
+    from videop2r_data.cards.gallery import GalleryServer
 
     with GalleryServer(made.page(served=True), made.clips, port=port) as server:
         say(f"serving at {server.url} (Ctrl-C ends it)", err=True)  # with -q too: nobody else knows it

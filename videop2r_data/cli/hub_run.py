@@ -20,9 +20,7 @@ from videop2r_data.errors import HubError
 
 if TYPE_CHECKING:
     from videop2r_data.builders.verify.report import VerifyReport
-    from videop2r_data.cards.hub_push import PushReport
-    from videop2r_data.cards.pull_media import MediaEstimate
-    from videop2r_data.cards.pull_release import PullReport
+    from videop2r_data.cards.hub import MediaEstimate, PullReport, PushReport
 
 
 _SMALL = 20_000_000
@@ -46,9 +44,8 @@ class Push:
 
 def run_push(folder: Path, repo: str, wish: Push, *, as_json: bool) -> None:
     """Push a data set."""
-    from videop2r_data.cards.card_facts import read_facts
-    from videop2r_data.cards.hub_check import check_folder
-    from videop2r_data.cards.hub_push import check_licences, push_dataset
+    from videop2r_data.cards.card import read_facts
+    from videop2r_data.cards.hub import check_folder, check_licences, push_dataset
 
     hub = _connect()
     with err_console().status("checking"):
@@ -86,7 +83,7 @@ def run_push_model(
     as_json: bool,
 ) -> None:
     """Push a trained model; `card`: base model and licence, for the card of a run."""
-    from videop2r_data.cards.hub_model import FINAL, push_model
+    from videop2r_data.cards.hub import FINAL, push_model
     from videop2r_data.cli.train_eval import make_card
 
     hub = _connect()
@@ -99,7 +96,7 @@ def run_push_model(
 
 def run_pull(repo: str, folder: Path, *, revision: str | None, verify: bool, as_json: bool) -> None:
     """Pull rows; then look at every one of them."""
-    from videop2r_data.cards.pull_release import pull_dataset
+    from videop2r_data.cards.hub import pull_dataset
 
     hub = _connect()
     with Bytes(err_console(), "pulling") as watch:
@@ -182,7 +179,7 @@ def run_pull_media(
     """Estimate, tell, then fetch clips."""
     from huggingface_hub import cached_assets_path
 
-    from videop2r_data.cards.pull_media import MediaReport, fetch_media, plan_media
+    from videop2r_data.cards.hub import MediaReport, fetch_media, plan_media
 
     hub = _connect()
     cache = Path(cached_assets_path("videop2r-data", "archives", "directories"))
@@ -220,7 +217,7 @@ def run_pull_media(
 def _connect() -> Any:
     from huggingface_hub.utils import disable_progress_bars  # type: ignore[attr-defined]
 
-    from videop2r_data.cards.hub_client import Hub
+    from videop2r_data.cards.hub import Hub
 
     disable_progress_bars()  # ours counts all files of a push or pull together
     return Hub.connect(tell=lambda said: err_console().print(said, markup=False, soft_wrap=True))

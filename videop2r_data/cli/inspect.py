@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 def run_verify(where: str, *, revision: str | None, workers: int, as_json: bool) -> None:
     """Check every row."""
     from videop2r_data.builders.verify import verify_release
-    from videop2r_data.cards.card_check import as_written
+    from videop2r_data.cards.card import as_written
 
     with err_console().status("verifying"):
         report = verify_release(where, revision=revision, workers=workers or None, as_written=as_written)
@@ -40,7 +40,7 @@ def run_reproduce(folder: Path, *, work: Path | None, base: Path | None, as_json
     """Rebuild and compare."""
     from videop2r_data.builders.replay import reproduce
     from videop2r_data.builders.workspace import Workspace
-    from videop2r_data.cards.dataset_card import write_dataset_card
+    from videop2r_data.cards.card import write_dataset_card
     from videop2r_data.cli.build import BuildProgress
 
     place = Workspace.of(folder, work=work, base=base)

@@ -16,9 +16,7 @@ from videop2r_data.cli.common import JsonOpt, err_console, errors_as_messages, o
 from videop2r_data.cli.terminal import bar, bar_width, figure, plural, print_json, say, type_table
 
 if TYPE_CHECKING:
-    from videop2r_data.cards.figures_index import FigureIndex
-    from videop2r_data.cards.stats import Stats
-    from videop2r_data.cards.stats_text import Distribution, Spread, TopWords
+    from videop2r_data.cards.figures import Distribution, FigureIndex, Spread, Stats, TopWords
     from videop2r_data.files.release import Release
 
 
@@ -64,7 +62,7 @@ def stats(
     json: JsonOpt = False,
 ) -> None:
     """Tables of a data set: types, lengths, sources, scores, rejections. With --figures: as pictures too."""
-    from videop2r_data.cards.stats import compute_stats
+    from videop2r_data.cards.figures import compute_stats
     from videop2r_data.files.release import open_release
 
     options = {"--embed": embed, "--sample": sample, "--seed": seed}
@@ -91,9 +89,8 @@ def stats(
 def _draw(
     release: Release, folder: Path, embed: Path | None, sample: int | None, seed: int | None
 ) -> tuple[Stats, FigureIndex]:
-    from videop2r_data.cards.card_facts import mark_figures
-    from videop2r_data.cards.figures import make_figures
-    from videop2r_data.cards.figures_data import SAMPLE, FigureOptions
+    from videop2r_data.cards.card import mark_figures
+    from videop2r_data.cards.figures import SAMPLE, FigureOptions, make_figures
     from videop2r_data.errors import ConfigError, ExportError
 
     root = release.root.resolve()
@@ -135,7 +132,7 @@ CardFiguresOpt = Annotated[
 
 def card(folder: FolderArg, judge_report: ReportOpt = None, figures: CardFiguresOpt = False) -> None:
     """Write README.md and croissant.json from the files of a data set; a build does it by itself."""
-    from videop2r_data.cards.dataset_card import write_dataset_card
+    from videop2r_data.cards.card import write_dataset_card
     from videop2r_data.schemas import AGREEMENT_NAME
 
     with errors_as_messages():
@@ -156,7 +153,7 @@ def card(folder: FolderArg, judge_report: ReportOpt = None, figures: CardFigures
 
 
 def _draw_for_card(folder: Path) -> None:
-    from videop2r_data.cards.card_facts import mark_figures
+    from videop2r_data.cards.card import mark_figures
     from videop2r_data.cards.figures import make_figures
     from videop2r_data.files.release import open_release
     from videop2r_data.schemas import FIGURES_NAME

@@ -301,8 +301,7 @@ def make_card(
         ExportError: the run has not ended, or a file of it is missing, damaged or lacks a number.
         SourceError: the run has no metrics.
     """
-    from videop2r_data.cards.model_card import write_model_card
-    from videop2r_data.cards.model_facts import CURVES
+    from videop2r_data.cards.card import CURVES, write_model_card
     from videop2r_data.errors import MissingExtraError
     from videop2r_data.trainer.look.plot import plot_runs
 

@@ -364,7 +364,7 @@ def run_stage(
 
 def _write_card(trained: Trained, tell: Callable[[str], None]) -> None:
     """A first model card; the run is worth more than its card, so a card that cannot be made is only told."""
-    from videop2r_data.cards.model_card import write_model_card
+    from videop2r_data.cards.card import write_model_card
 
     try:
         write_model_card(trained.folder)

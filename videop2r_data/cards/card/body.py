@@ -1,0 +1,438 @@
+"""The text of a dataset card, part by part."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from videop2r_data.cards.card.facts import LOCK, Facts
+from videop2r_data.cards.card.licences import KNOWN, Terms, find_pool, licence_id, registry, states
+from videop2r_data.cards.card.metadata import COLUMNS, MEDIA, PREVIEW, WHAT, WHAT_PREVIEW, title_of
+from videop2r_data.cards.card.rows import SourceFacts, passes_on
+from videop2r_data.cards.figures.draw import picture
+from videop2r_data.schemas import (
+    CONFIGS,
+    FIGURES_NAME,
+    BuildLock,
+    ProblemType,
+    feature_info,
+    visible,
+    visible_line,
+)
+
+# Markdown that text from outside cannot break out of.
+
+
+_MARKUP = re.compile(r"<(?!https?://)(?=[A-Za-z/!?])")
+"""Where raw HTML would begin: a description is Markdown, and a recipe may be somebody else's."""
+
+
+def cell(text: str) -> str:
+    """Text from outside as one harmless cell of a table: no markup, nothing that steers a terminal.
+
+    >>> cell("a | <b>")
+    'a \\\\| \\\\<b\\\\>'
+    """
+    return "".join(f"\\{c}" if c in "\\`*_{}[]<>|#!" else c for c in visible_line(text))
+
+
+def prose(text: str) -> str:
+    """Markdown from outside, without raw HTML."""
+    return _MARKUP.sub("&lt;", visible(text).strip())
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table; cells are Markdown already."""
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
+
+
+# What a card says of the sources of its rows: licences with their pages, benchmarks that share clips.
+
+
+_SHOWN = 100
+"""Sources in the table: a pool may name every row's own."""
+_HELD = 20
+"""Sources in one sentence."""
+_LABEL = 120
+"""Characters of a name."""
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= _LABEL else f"{name[:_LABEL]}…"
+
+
+def sources_table(facts: Facts) -> str:
+    """Pools, then each source with the licences of its two halves, then what that means for this card."""
+    specs = {s["name"]: s for s in facts.lock.recipe["sources"]}
+    pools = []
+    for source in facts.lock.sources:
+        spec: dict[str, Any] = specs.get(source.name, {})
+        known = find_pool(str(spec.get("kind", "")))
+        stated = str(spec.get("license") or "")
+        licence = cell(" ".join(stated.split())) if states(stated) else "by source, see below"
+        where = f"[{known.name}]({known.url}), itself tagged {known.licence}" if known else "as in the lock"
+        pools.append([cell(source.name), f"{source.rows:,}", licence, where, f"`{source.sha256[:16]}`"])
+    parts = [table(["pool", "rows in", "licence", "taken from", "sha256"], pools)]
+    head = ["source", "accepted", "other rows", "annotations", "media", "media may be passed on"]
+    head += ["commercial use", "made from"]
+    parts.append(table(head, [_row(source) for source in facts.rows.sources[:_SHOWN]]))
+    if len(facts.rows.sources) > _SHOWN:
+        parts.append(f"and {len(facts.rows.sources) - _SHOWN:,} more sources.\n")
+    parts.append(_pages(facts))
+    parts.append(_own(facts))
+    return "\n".join(part for part in parts if part)
+
+
+def _row(source: SourceFacts) -> list[str]:
+    upstream = source.upstream
+    name = cell(_short(source.label))
+    if upstream is not None:
+        name += f" ([{cell(upstream.name)}]({upstream.url}))"
+    commercial = {source.annotations.commercial} | ({source.media.commercial} if source.has_media else set())
+    use = next(word for word in ("no", "not known", "yes") if word in commercial)
+    made_from = ", ".join(map(cell, upstream.made_from)) if upstream and upstream.made_from else "-"
+    media = _terms(source.media) if source.has_media else "no media"
+    return [
+        name,
+        f"{source.accepted:,}",
+        f"{source.others:,}",
+        _terms(source.annotations),
+        media,
+        ("yes" if passes_on(source) else "not known") if source.has_media else "-",
+        use,
+        made_from,
+    ]
+
+
+def _terms(terms: Terms) -> str:
+    licence = cell(terms.licence)
+    return f"[{licence}]({terms.stated_at})" if terms.stated_at else licence
+
+
+def _pages(facts: Facts) -> str:
+    """What the pages say beside a bare licence, and when they were read."""
+    lines = []
+    seen = set()
+    kinds = {str(s.get("kind", "")) for s in facts.lock.recipe["sources"]}
+    for pool in {p.id: p for kind in sorted(kinds) if (p := find_pool(kind))}.values():
+        lines.append(f"- {cell(pool.name)}: {cell(pool.note)}.\n")
+    for source in facts.rows.sources:
+        if source.upstream is None or source.upstream.id in seen:
+            continue
+        seen.add(source.upstream.id)
+        said = [("", source.upstream.note), ("annotations: ", source.annotations.said)]
+        said.append(("media: ", source.media.said if source.has_media else ""))
+        told = "; ".join(f"{what}{cell(text)}" for what, text in said if text)
+        if told:
+            lines.append(f"- {cell(source.upstream.name)}: {told}.\n")
+    if not lines:
+        return ""
+    read = f"Licences of known sources are as their pages stated them on {registry().read.isoformat()}"
+    return (
+        f"{read}; a link leads to the page. `not stated`: those pages say nothing. `not checked`: a page "
+        "that may say it was not read. None of this is legal advice.\n\n" + "".join(lines)
+    )
+
+
+def _own(facts: Facts) -> str:
+    """Whose licence holds for what, and where the declared one would give too much."""
+    licence = facts.licence
+    if not licence.declared:
+        text = "The recipe states no licence for the traces."
+    else:
+        known = KNOWN.get(licence_id(licence.declared))
+        full = f" ({known.name})" if known is not None else ""
+        text = f"The traces are released under {cell(licence.declared)}{full}, as the recipe declares."
+    text += " Questions, answers and media keep the licences of their sources."
+    if licence.held_back:
+        held = "; ".join(f"{cell(_short(name))}: {why}" for name, why in licence.held_back[:_HELD])
+        held += f"; and {len(licence.held_back) - _HELD:,} more" if len(licence.held_back) > _HELD else ""
+        text += (
+            " The data set as a whole carries no single licence, because that of the traces would give more "
+            f"than some of its sources allow ({held})."
+        )
+    return text + "\n"
+
+
+def contamination(facts: Facts) -> str:
+    """Which public benchmarks use the same clips as the sources of these rows."""
+    shared: dict[str, dict[str, str]] = {}
+    for source in facts.rows.sources:
+        for overlap in source.upstream.benchmarks if source.upstream is not None else ():
+            shared.setdefault(overlap.name, {})[_short(source.label)] = overlap.shares
+    text = "This build compared no row with an evaluation set. "
+    if not shared:
+        return text + "None of its sources is one that common video benchmarks are known to share.\n"
+    rows = [
+        [cell(benchmark), cell(source), cell(shares)]
+        for benchmark, sources in sorted(shared.items())
+        for source, shares in sorted(sources.items())
+    ]
+    return (
+        f"{text}Some of its sources share clips with benchmarks: compare the file names in `path` before you "
+        "report results there.\n\n" + table(["benchmark", "source of these rows", "what is shared"], rows)
+    )
+
+
+# The text of a dataset card, part by part.
+
+
+PAPER = "https://arxiv.org/abs/2511.11113"
+NOT_STATED = "not stated in the recipe"
+_CELL_CHARACTERS = 600
+"""Of one value of the example; what is longer is cut, and says so."""
+_PAPER_BIBTEX = """@inproceedings{videop2r,
+  title     = {VideoP2R},
+  author    = {Jiang and Wang and Zhao and Parag and Chen and Liao and Unnikrishnan},
+  booktitle = {CVPR 2026 (Findings)},
+  pages     = {8303--8313},
+  note      = {arXiv 2511.11113},
+  url       = {https://arxiv.org/abs/2511.11113},
+  year      = {2026}
+}"""
+
+
+def card_parts(facts: Facts) -> dict[str, str]:
+    """Everything below the front matter, as Markdown: name of the part -> its text, in order."""
+    lock, recipe = facts.lock, facts.lock.recipe
+    configs = [[name, f"{made['rows']:,}", WHAT[name]] for name, made in facts.configs.items()]
+    if facts.published is not None and facts.published.preview:
+        configs.append([PREVIEW, f"{facts.published.preview:,}", WHAT_PREVIEW])
+    return {
+        "title": _title(facts),
+        "load": f"## Load\n\n{snippet(_load_name(facts))}",
+        "example": f"## An example\n\n{_example(facts)}",
+        "configs": "## Configs\n\n" + table(["config", "rows", "what"], configs),
+        "columns": "## Columns\n\n" + _columns(facts),
+        "media": f"## Clips and images\n\n{_media(facts)}",
+        "accepted": "## Accepted rows\n\n" + accepted_table(lock.ledger.table),
+        "funnel": "## What became of the pool\n\n" + _funnel(lock),
+        **_figures(facts),
+        "sources": "## Sources and licences\n\n" + sources_table(facts),
+        "made": "## How it was made\n\n"
+        + table(["", ""], _made(facts))
+        + f"\n`{LOCK}` holds the recipe with every setting, the digests of prompts, sources and files, "
+        "and the versions. `p2r-data reproduce` rebuilds this folder from it and the journal, byte for "
+        "byte.\n",
+        "judge": f"## How good the judge is\n\n{_judge(facts)}",
+        "limits": f"## Limits\n\n{_limits(facts)}",
+        "contamination": f"## Contamination\n\n{contamination(facts)}",
+        "versions": f"## Versions\n\n{_versions(recipe)}",
+        "citation": f"## Citation\n\n{_citation(facts)}",
+    }
+
+
+def _title(facts: Facts) -> str:
+    recipe = facts.lock.recipe
+    parts = [f"# {cell(title_of(recipe))}\n"]
+    if recipe["synthetic"]:
+        parts.append("> **Synthetic.** Every clip, question and trace here was drawn by a program.\n")
+    if recipe["description"]:
+        parts.append(f"{prose(recipe['description'])}\n")
+    parts += [
+        "Process-aware chain of thought: what is seen stands apart from what is concluded, in the format of "
+        f"[VideoP2R]({PAPER}):\n",
+        "    <observation>…</observation> <think>…</think><answer>…</answer>\n",
+    ]
+    return "\n".join(parts)
+
+
+def _load_name(facts: Facts) -> str:
+    """What `load_dataset` finds it by: the repository, or the name of the folder."""
+    return facts.published.repo if facts.published is not None else str(facts.lock.recipe["name"])
+
+
+def snippet(name: str, revision: str | None = None) -> str:
+    """How to load it, as a block that can be run as it stands."""
+    extra = "" if revision is None else f", revision={revision!r}"
+    return (
+        "```python\nfrom datasets import load_dataset\n\n"
+        f'ds = load_dataset("{name}", split="train"{extra})  # other configs: "rl", "rejected"\n'
+        "```\n"
+    )
+
+
+def _example(facts: Facts) -> str:
+    """The first accepted row as JSON in a block that nothing in it can close."""
+    row = facts.rows.example
+    if row is None:
+        return "There is no accepted row.\n"
+    fields = ",\n".join(
+        f"  {json.dumps(name)}: {json.dumps(_cut(value), ensure_ascii=False)}" for name, value in row.items()
+    )
+    text = f"{{\n{fields}\n}}"
+    fence = "`" * max(3, 1 + max((len(run) for run in re.findall("`+", text)), default=0))
+    return f"The first row of `sft`:\n\n{fence}json\n{text}\n{fence}\n"
+
+
+def _cut(value: Any) -> Any:
+    """A value as people may see it, not longer than a page can bear."""
+    if isinstance(value, list):
+        return [_cut(item) for item in value]
+    if not isinstance(value, str):
+        return value
+    cut = value if len(value) <= _CELL_CHARACTERS else f"{value[:_CELL_CHARACTERS]}…"
+    return visible(cut) if cut is value else f"{visible(cut)} ({len(value):,} characters)"
+
+
+def _columns(facts: Facts) -> str:
+    rows = []
+    kinds: dict[str, str] = {}
+    held: dict[str, list[str]] = {}
+    for config, model in CONFIGS.items():
+        for info in feature_info(model):
+            name = info["name"]
+            if name not in facts.configs[config]["columns"]:
+                continue
+            kinds[name] = f"list of {info['list']}" if "list" in info else info["dtype"]
+            held.setdefault(name, []).append(config)
+    for name, configs in held.items():
+        where = "all" if len(configs) == len(CONFIGS) else ", ".join(configs)
+        rows.append([f"`{name}`", kinds[name], where, cell(COLUMNS[name])])
+    return table(["column", "type", "configs", "what it holds"], rows)
+
+
+def _media(facts: Facts) -> str:
+    """Where the clips are, and the command that gets those of these rows."""
+    name = _load_name(facts)
+    if not any(source.has_media for source in facts.rows.sources):
+        return "The questions are about text alone: there are none.\n"
+    if facts.published is not None and facts.published.media:
+        command = f"p2r-data pull {name} media --media --rows {name} --limit 20"
+        return (
+            f"They are part of this repository, in `{MEDIA}/<source>/<path of the row>`. To get those of "
+            f"some rows, as `path` names them:\n\n    {command}\n"
+        )
+    specs = {s["name"]: s for s in facts.lock.recipe["sources"]}
+    lines = []
+    for pool in dict.fromkeys(s.pool for s in facts.rows.sources if s.has_media):
+        spec: dict[str, Any] = specs.get(pool, {})
+        known = find_pool(str(spec.get("kind", "")))
+        if known is not None:
+            get = f"`p2r-data pull {known.hub} media --media --rows {name}` gets those of these rows"
+            lines.append(f"- `{cell(pool)}`: they lie in [{known.name}]({known.url}); {get}.")
+        elif spec.get("kind") == "demo":
+            lines.append(
+                f"- `{cell(pool)}`: drawn anew by `p2r-data reproduce`, or by a build of the recipe."
+            )
+        else:
+            lines.append(f"- `{cell(pool)}`: ask whoever published the pool; the lock holds its digest.")
+    return (
+        "They are not part of this data set: `path` is relative to the media root of its source, "
+        "`media_sha256` says which file it was.\n\n" + "\n".join(lines) + "\n"
+    )
+
+
+def accepted_table(counts: dict[str, dict[str, int]]) -> str:
+    """The paper's table, data type by problem type with sums, as Markdown."""
+    types = [t.value for t in ProblemType if any(t.value in row for row in counts.values())]
+    rows = [
+        [kind, *(f"{row[t]:,}" if t in row else "-" for t in types), f"{sum(row.values()):,}"]
+        for kind, row in counts.items()
+    ]
+    sums = [sum(row.get(t, 0) for row in counts.values()) for t in types]
+    rows.append(["sum", *(f"{n:,}" for n in sums), f"{sum(sums):,}"])
+    return table(["", *types, "sum"], rows)
+
+
+def _funnel(lock: BuildLock) -> str:
+    ledger = lock.ledger
+    reasons = sorted(ledger.reasons.items(), key=lambda item: (-item[1], item[0]))
+    return (
+        f"{ledger.rows_in:,} questions in = {ledger.kept:,} kept + {ledger.rejected:,} rejected + "
+        f"{ledger.failed:,} failed.\n\n"
+        + table(["stage / reason", "rows"], [[f"`{reason}`", f"{n:,}"] for reason, n in reasons])
+    )
+
+
+def _figures(facts: Facts) -> dict[str, str]:
+    if facts.figures is None:
+        return {}
+    shown = [picture(entry, prefix=f"{FIGURES_NAME}/") for entry in facts.figures.figures]
+    return {"figures": "\n".join(["## Figures\n", *shown])}
+
+
+def _made(facts: Facts) -> list[list[str]]:
+    lock, recipe = facts.lock, facts.lock.recipe
+    media, verify = recipe["media"], recipe["verify"]
+    rows = []
+    for step, model in lock.models.items():
+        served = ", ".join(f"{cell(m)} ({n:,} calls)" for m, n in model.served.items()) or "no call"
+        rows.append([f"{step} model", f"{cell(model.asked)}; served: {served}"])
+        terms = (recipe.get(step) or {}).get("backend", {}).get("terms") or NOT_STATED
+        rows.append([f"{step} model's terms", cell(terms)])
+    if "judge" not in lock.models:
+        rows.append(["judge model", "none: step 3 was skipped, no observation was judged"])
+    rows += [
+        *([f"prompt {cell(name)}", f"sha256 `{sha256}`"] for name, sha256 in sorted(lock.prompts.items())),
+        ["frames", f"{media['frames']} uniform, at most {media['max_pixels']:,} pixels each"],
+        ["verify", f"profile {verify['policy']['profile']}, score of at least {verify['threshold']}"],
+        ["lock", f"sha256 `{facts.lock_sha256}`"],
+        ["made with", f"videop2r-data {lock.versions['videop2r-data']}"],
+    ]
+    return rows
+
+
+def _judge(facts: Facts) -> str:
+    if facts.agreement is None:
+        if "judge" not in facts.lock.models:
+            return "There was none.\n"
+        return "Not measured against people for this data set (`p2r-data judge-eval` does that).\n"
+    rows = []
+    for judge in facts.agreement["judges"]:
+        figures = judge["figures"]
+        shown = [
+            f"{figures[name]['value']:.1%} ({figures[name]['low']:.1%} to {figures[name]['high']:.1%})"
+            for name in ("agreement", "precision", "recall")
+        ]
+        rows.append([cell(judge["model"]), f"{judge['labels']:,}", *shown, f"{judge['unscored']:,}"])
+    head = ["judge", "human labels", "agreement", "precision", "recall", "unscored"]
+    return table(head, rows) + "\nWith 95 % Wilson intervals; positive means that the observation suffices.\n"
+
+
+def _limits(facts: Facts) -> str:
+    media = facts.lock.recipe["media"]
+    lines = [
+        f"- The model that wrote the traces saw {media['frames']} frames at most, evenly spaced: what "
+        "happens between two of them is missing, and an accepted trace may be right by luck.",
+        "- Traces are written by a model. Answers were checked against the reference, observations by "
+        "a judge that never saw the media: an observation can suffice and still be invented.",
+        "- Rejected questions are not a random part of the pool: hard and badly worded ones are rarer here.",
+    ]
+    if facts.lock.ledger.failed:
+        lines.append(
+            f"- {facts.lock.ledger.failed:,} questions failed (media or calls): never tried to the end."
+        )
+    return "\n".join(lines) + "\n"
+
+
+def _versions(recipe: dict[str, Any]) -> str:
+    changes = "".join(f"- {cell(entry)}\n" for entry in recipe["changelog"])
+    return f"Version {cell(recipe['version'])}.\n" + (f"\n{changes}" if changes else "")
+
+
+def _citation(facts: Facts) -> str:
+    """BibTeX of the data set, where it has an address, and of the method."""
+    recipe, published = facts.lock.recipe, facts.published
+    entries = []
+    if published is not None:
+        fields = {
+            "title": _bibtex(title_of(recipe)),
+            "author": f"{{{published.owner}}}",
+            "howpublished": f"\\url{{{published.url}}}",
+            "version": str(recipe["version"]),
+            "year": str(published.date.year),
+        }
+        body = ",\n".join(f"  {key:12} = {{{value}}}" for key, value in fields.items())
+        entries.append(f"@misc{{{re.sub(r'[^A-Za-z0-9]+', '-', published.repo).strip('-')},\n{body}\n}}")
+    entries.append(_PAPER_BIBTEX)
+    block = "\n\n".join(entries)
+    return f"The method is that of VideoP2R ([arXiv 2511.11113]({PAPER})).\n\n```bibtex\n{block}\n```\n"
+
+
+def _bibtex(text: str) -> str:
+    """Text from outside as a value that cannot end its entry."""
+    return visible_line(re.sub(r"[{}\\@`$#%&_^~]", " ", text))

@@ -1,0 +1,232 @@
+"""What a dataset card says, read from the files of the data set."""
+
+from __future__ import annotations
+
+import re
+from datetime import date
+from pathlib import Path
+from typing import Any, Self
+
+import orjson
+from pydantic import Field, ValidationError
+
+from videop2r_data.cards.card.rows import CardLicence, RowFacts, card_licence, read_rows
+from videop2r_data.cards.figures.draw import FigureIndex, read_figures
+from videop2r_data.errors import ExportError
+from videop2r_data.schemas import (
+    AGREEMENT_NAME,
+    CONFIGS,
+    FIGURES_NAME,
+    BuildLock,
+    Model,
+    digest,
+    digest_bytes,
+)
+
+# Where a card stands on the Hub, kept in the card itself: made anew, it gets the same bytes.
+
+
+_LINE = re.compile(r"<!-- p2r:card (\{[^\n]{0,2000}\}) -->")
+
+
+class Published(Model):
+    """A data set as a repository of the Hub."""
+
+    repo: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*/[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=200)
+    """owner/name."""
+    url: str = Field(pattern=r"^https?://[A-Za-z0-9_.:/-]+$", max_length=400)
+    """Of its page."""
+    date: date
+    """When these rows were first pushed there."""
+    lock: str = Field(pattern=r"^[0-9a-f]{64}$")
+    """sha256 of the lock that was pushed: another lock, other rows, and the rest no longer holds."""
+    media: bool = False
+    """Its clips lie in the repository too."""
+    preview: int = Field(default=0, ge=0, le=1000)
+    """Rows of the config `preview`; 0: there is none."""
+
+    @property
+    def owner(self) -> str:
+        """The account or organisation."""
+        return self.repo.partition("/")[0]
+
+    def line(self) -> str:
+        """As one line of Markdown that nobody sees on the page."""
+        return f"<!-- p2r:card {self.model_dump_json()} -->"
+
+    @classmethod
+    def read(cls, text: str) -> Self | None:
+        """What a card says of itself; None: nothing, or nothing that holds."""
+        found = _LINE.search(text)
+        try:
+            return cls.model_validate_json(found[1]) if found else None
+        except ValidationError:
+            return None
+
+
+# What a dataset card says, read off the files of the data set: nothing is typed in by hand.
+
+
+LOCK = "build.lock.json"
+_DRAWN_FROM = "drawn-from.json"
+
+
+class Facts(Model):
+    """All that a card is made of."""
+
+    lock: BuildLock
+    lock_sha256: str
+    configs: dict[str, dict[str, Any]]
+    """Config -> rows, text_bytes, file_bytes, columns and digest."""
+    rows: RowFacts
+    licence: CardLicence
+    agreement: dict[str, Any] | None
+    figures: FigureIndex | None
+    """None: there are none, or they were drawn of other rows."""
+    published: Published | None = None
+    """Where these very rows stand on the Hub; None: this card is that of a local folder."""
+
+
+def read_facts(folder: Path, published: Published | None = None) -> Facts:
+    """Measure a finished data set.
+
+    Args:
+        folder: with its lock.
+        published: where it stands on the Hub; of another lock it counts for nothing.
+
+    Raises:
+        ExportError: a file is missing, or the files, the lock and its ledger disagree.
+    """
+    lock, sha256 = _read_lock(folder)
+    configs = {name: _measure(folder, name, lock) for name in CONFIGS}
+    _agrees_with_ledger(lock, configs, folder)
+    rows = read_rows(folder, lock.recipe)
+    return Facts(
+        lock=lock,
+        lock_sha256=sha256,
+        configs=configs,
+        rows=rows,
+        licence=card_licence(str(lock.recipe["license"]), rows.sources),
+        agreement=_read_agreement(folder / AGREEMENT_NAME),
+        figures=_read_figures(folder / FIGURES_NAME, configs),
+        published=published if published is not None and published.lock == sha256 else None,
+    )
+
+
+def drawn_from(configs: dict[str, dict[str, Any]]) -> str:
+    """What says of which rows figures were drawn: a digest of the digests of all configs."""
+    return digest({name: made["digest"] for name, made in configs.items()})
+
+
+def mark_figures(folder: Path, figures: Path | None = None) -> None:
+    """Note beside the figures of a data set that they show its rows as they are now.
+
+    Args:
+        folder: the data set.
+        figures: where they were drawn; None: in `figures/` of it.
+    """
+    lock, _ = _read_lock(folder)
+    configs = {name: _measure(folder, name, lock) for name in CONFIGS}
+    where = folder / FIGURES_NAME if figures is None else figures
+    (where / _DRAWN_FROM).write_bytes(orjson.dumps({"sha256": drawn_from(configs)}) + b"\n")
+
+
+def _read_figures(folder: Path, configs: dict[str, dict[str, Any]]) -> FigureIndex | None:
+    try:
+        known = orjson.loads((folder / _DRAWN_FROM).read_bytes())["sha256"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return read_figures(folder) if known == drawn_from(configs) else None
+
+
+def _read_lock(folder: Path) -> tuple[BuildLock, str]:
+    path = folder / LOCK
+    try:
+        data = path.read_bytes()
+        return BuildLock.model_validate(orjson.loads(data)), digest_bytes(data)
+    except (OSError, ValueError) as error:
+        raise ExportError(f"the lock cannot be read: {error}", where=str(path)) from None
+
+
+def _measure(folder: Path, config: str, lock: BuildLock) -> dict[str, Any]:
+    """Rows, bytes and content digest of one config, read off its files."""
+    import pyarrow.parquet as pq
+
+    rows = text_bytes = file_bytes = 0
+    digests = []
+    columns: list[str] = []
+    for path in sorted((folder / "data").glob(f"{config}-*.parquet")):
+        name = path.relative_to(folder).as_posix()
+        meta = pq.read_metadata(path)
+        columns = columns or meta.schema.to_arrow_schema().names
+        known = lock.files.get(name)
+        if known is None or known.rows != meta.num_rows or known.bytes != path.stat().st_size:
+            raise ExportError(
+                "the file is not the one in the lock", where=name, hint="build the data set anew"
+            )
+        rows += meta.num_rows
+        text_bytes += sum(meta.row_group(i).total_byte_size for i in range(meta.num_row_groups))
+        file_bytes += known.bytes
+        digests.append([name, known.sha256])
+    if not digests:
+        raise ExportError(f"no file of config {config!r}", where=str(folder / "data"))
+    return {
+        "rows": rows,
+        "text_bytes": text_bytes,
+        "file_bytes": file_bytes,
+        "columns": columns,
+        "digest": digest(digests),
+    }
+
+
+def _agrees_with_ledger(lock: BuildLock, configs: dict[str, dict[str, Any]], folder: Path) -> None:
+    """The numbers that the card shows come from two places: they must be the same numbers."""
+    ledger = lock.ledger
+    pairs = {
+        "kept rows and rows of sft": (ledger.kept, configs["sft"]["rows"]),
+        "rejected and failed rows and rows of rejected": (
+            ledger.rejected + ledger.failed,
+            configs["rejected"]["rows"],
+        ),
+        "rows in and kept + rejected + failed": (
+            ledger.rows_in,
+            ledger.kept + ledger.rejected + ledger.failed,
+        ),
+        "kept rows and the sum of the table": (
+            ledger.kept,
+            sum(sum(row.values()) for row in ledger.table.values()),
+        ),
+        "rejected and failed rows and the sum of their reasons": (
+            ledger.rejected + ledger.failed,
+            sum(ledger.reasons.values()),
+        ),
+    }
+    for what, (left, right) in pairs.items():
+        if left != right:
+            raise ExportError(
+                f"{what} differ: {left:,} and {right:,}",
+                where=str(folder / LOCK),
+                hint="p2r-data verify names the file that was changed; build the data set anew",
+            )
+
+
+def _read_agreement(path: Path) -> dict[str, Any] | None:
+    """The report, or None; a report without its figures is an error, not a gap in the card."""
+    if not path.exists():
+        return None
+    try:
+        report = orjson.loads(path.read_bytes())
+        for judge in report["judges"]:
+            for figure in ("agreement", "precision", "recall"):
+                float(judge["figures"][figure]["value"])
+            str(judge["model"]), int(judge["labels"]), int(judge["unscored"])
+        if not report["judges"]:
+            raise ValueError("no judge in it")
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ExportError(
+            f"no report of p2r-data judge-eval: {type(error).__name__}: {error}",
+            where=str(path),
+            hint="copy report.json of a finished p2r-data judge-eval, or delete the file",
+        ) from None
+    assert isinstance(report, dict)
+    return report

@@ -1,0 +1,434 @@
+"""What machines read about a data set: the front matter of its card and its Croissant file."""
+
+from __future__ import annotations
+
+from pathlib import PurePosixPath
+from typing import Any
+
+from videop2r_data.cards.card.facts import LOCK, Facts
+from videop2r_data.cards.card.licences import NOT_STATED, find_pool
+from videop2r_data.schemas import CONFIGS, DataType, feature_info
+from videop2r_data.schemas import CROISSANT_NAME as CROISSANT
+from videop2r_data.schemas import PREVIEW_CONFIG as PREVIEW
+
+# What a data set's repository holds besides its rows: clips, and the config `preview`.
+
+
+__all__ = ["MEDIA", "PREVIEW", "PREVIEW_FEATURES", "PREVIEW_FILES", "PREVIEW_NAME", "TEXT_COLUMNS"]
+
+MEDIA = "media"
+"""Folder of the clips: `media/<source>/<path of the row>`."""
+PREVIEW_NAME = "preview/train-00000.parquet"
+"""Its one file: apart from `data/`, so that no pattern of another config takes it along."""
+PREVIEW_FILES = "preview/train-*.parquet"
+TEXT_COLUMNS = ("sample_id", "problem", "solution", "observation", "think", "answer")
+"""Columns of `sft` that it repeats."""
+PREVIEW_FEATURES: list[dict[str, Any]] = [
+    {"name": "image", "dtype": "image"},
+    {"name": "video", "dtype": "video"},
+    *({"name": name, "dtype": "string"} for name in TEXT_COLUMNS),
+]
+"""As `datasets` and the viewer of the Hub read it; the cells of the first two hold bytes and a name."""
+
+
+# Every column of a released data set in words: for the card and for Croissant.
+
+
+COLUMNS = {
+    "problem_id": "id in its source",
+    "problem": "the question",
+    "problem_type": "multiple choice, numerical, OCR, free-form, regression, temporal or spatial grounding",
+    "data_type": "image, video or text",
+    "options": '"A. text" and so on; empty unless multiple choice',
+    "solution": "the reference answer, in its answer tags",
+    "path": "media file below the media root of its source; empty for text",
+    "data_source": "where the question comes from, as the pool says it",
+    "sample_id": "unique in the data set and stable across builds: source/problem_id",
+    "observation": "what is visible that matters (the perception process), without its tags",
+    "think": "the reasoning, without its tags",
+    "answer": "the model's answer, without its tags",
+    "process": "think and answer with their tags (the reasoning process)",
+    "output": "the whole trace; in rejected: the raw completion of the last try",
+    "reward": "score of the answer against the solution by the metric of its type, 0 to 1",
+    "attempt": "which try it is, from 0",
+    "judgement": "Yes, or empty when there was no judge",
+    "judge_explanation": "the judge's words before its verdict",
+    "frame_indices": "the frames that the generator saw, in display order",
+    "frame_times_s": "their times in seconds from the first shown frame",
+    "source_fps": "average frames per second of the file, where it has them",
+    "times": "where those times come from: exact, repaired or assumed",
+    "media_missing": "share of the file that its container promises and that could not be decoded",
+    "media_sha256": "sha256 of the media file; empty for text",
+    "generation_key": "sha256 of the generating request: its key in the journal",
+    "judge_key": "the same for the judge's request",
+    "synthetic": "made by a program, not from real media",
+    "outcome": "rejected: a step looked and said no; failed: a step could not look",
+    "stage": "pool, media, generate, verify or judge",
+    "reason": "one enumerated reason of that stage",
+    "detail": "what exactly, for people",
+    "image": "preview: the image itself",
+    "video": "preview: the clip itself",
+}
+"""Column -> what it holds, the same in every config that has it."""
+
+
+# The front matter of a dataset card: what the Hub and `datasets` read.
+
+
+WHAT = {
+    "sft": "accepted traces, for supervised fine-tuning (the default)",
+    "rl": "the questions alone, for reinforcement learning",
+    "rejected": "every question that is not in `sft`, with the stage and the reason",
+}
+
+WHAT_PREVIEW = "a few accepted rows with their clips and images, to look at in the browser"
+
+
+def title_of(recipe: dict[str, Any]) -> str:
+    """The title in one line; without one, the name."""
+    return " ".join(recipe["title"].split()) or str(recipe["name"])
+
+
+KEYS = frozenset(
+    {
+        *("pretty_name", "license", "license_name", "license_link", "language", "annotations_creators"),
+        *("source_datasets", "task_categories", "tags", "size_categories", "configs", "dataset_info"),
+    }
+)
+"""Keys of the front matter that only this module writes."""
+TAGS = frozenset(
+    {
+        "process-aware",
+        "chain-of-thought",
+        "reasoning",
+        "perception",
+        "synthetic",
+        *(t.value for t in DataType),
+    }
+)
+"""Tags that only this module writes."""
+
+
+def front_matter(facts: Facts) -> dict[str, Any]:
+    """The mapping between the `---` lines.
+
+    Args:
+        facts: of the data set.
+    """
+    recipe, configs = facts.lock.recipe, facts.configs
+    kinds = sorted(facts.lock.ledger.table)
+    tags = ["process-aware", "chain-of-thought", "reasoning", "perception", *kinds]
+    if recipe["synthetic"]:
+        tags.append("synthetic")
+    sources = source_datasets(facts)
+    return {
+        "pretty_name": title_of(recipe),
+        **_licence(facts),
+        **({"language": list(facts.rows.languages)} if facts.rows.languages else {}),
+        "annotations_creators": ["machine-generated"],
+        **({"source_datasets": sources} if sources else {}),
+        "task_categories": ["visual-question-answering", "video-text-to-text"],
+        "tags": tags,
+        "size_categories": [_size_category(configs["sft"]["rows"])],
+        "configs": [
+            {
+                "config_name": name,
+                # the digest is part of the key under which `datasets` caches a local folder: without it, a
+                # folder that is rebuilt in place would go on giving its old rows
+                "description": f"{WHAT[name]}; content sha256 {made['digest']}",
+                "data_files": [{"split": "train", "path": f"data/{name}-*.parquet"}],
+                **({"default": True} if name == "sft" else {}),
+            }
+            for name, made in configs.items()
+        ]
+        + _preview_config(facts),
+        "dataset_info": [
+            {
+                "config_name": name,
+                # a data set made before a column was added lacks it: what is declared must be there
+                "features": [info for info in feature_info(CONFIGS[name]) if info["name"] in made["columns"]],
+                "splits": [{"name": "train", "num_bytes": made["text_bytes"], "num_examples": made["rows"]}],
+                "download_size": made["file_bytes"],
+                "dataset_size": made["text_bytes"],
+            }
+            for name, made in configs.items()
+        ]
+        + _preview_info(facts),
+    }
+
+
+def source_datasets(facts: Facts) -> list[str]:
+    """Ids on the Hub of the collections and sources that the rows come from, each once."""
+    specs = {s["name"]: s for s in facts.lock.recipe["sources"]}
+    found: list[str] = []
+    for source in facts.rows.sources:
+        pool = find_pool(str(specs.get(source.pool, {}).get("kind", "")))
+        found += [pool.hub] if pool is not None else []
+        found += [source.upstream.hub] if source.upstream is not None and source.upstream.hub else []
+    return list(dict.fromkeys(found))
+
+
+def _licence(facts: Facts) -> dict[str, Any]:
+    licence = facts.licence
+    if not licence.shown:
+        return {}
+    out = {"license": licence.shown}
+    if licence.name:
+        out["license_name"] = licence.name
+        if facts.published is not None:
+            out["license_link"] = f"{facts.published.url}#sources-and-licences"
+    return out
+
+
+def _preview_config(facts: Facts) -> list[dict[str, Any]]:
+    if facts.published is None or not facts.published.preview:
+        return []
+    files = [{"split": "train", "path": PREVIEW_FILES}]
+    said = f"{WHAT_PREVIEW}; {facts.published.preview} rows of lock {facts.published.lock}"
+    return [{"config_name": PREVIEW, "description": said, "data_files": files}]
+
+
+def _preview_info(facts: Facts) -> list[dict[str, Any]]:
+    if facts.published is None or not facts.published.preview:
+        return []
+    split = {"name": "train", "num_examples": facts.published.preview}
+    return [{"config_name": PREVIEW, "features": PREVIEW_FEATURES, "splits": [split]}]
+
+
+def _size_category(rows: int) -> str:
+    steps = [(1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M")]
+    return next((name for bound, name in steps if rows < bound), "1M<n<10M")
+
+
+# Croissant metadata: the same facts for machines, with where the data come from.
+#
+# Format 1.0 of MLCommons, with PROV-O terms for the provenance. Paths are relative to the file, so it holds
+# for
+# a local folder and for a repository alike. Date, publisher and address are those of the push; a local folder
+# has none of them, so that nothing here depends on a clock.
+
+
+__all__ = ["CROISSANT", "croissant"]
+
+_CONTEXT: dict[str, Any] = {
+    "@language": "en",
+    "@vocab": "https://schema.org/",
+    "arrayShape": "cr:arrayShape",
+    "citeAs": "cr:citeAs",
+    "column": "cr:column",
+    "conformsTo": "dct:conformsTo",
+    "containedIn": "cr:containedIn",
+    "cr": "http://mlcommons.org/croissant/",
+    "data": {"@id": "cr:data", "@type": "@json"},
+    "dataBiases": "cr:dataBiases",
+    "dataCollection": "cr:dataCollection",
+    "dataType": {"@id": "cr:dataType", "@type": "@vocab"},
+    "dct": "http://purl.org/dc/terms/",
+    "equivalentProperty": "cr:equivalentProperty",
+    "examples": {"@id": "cr:examples", "@type": "@json"},
+    "extract": "cr:extract",
+    "field": "cr:field",
+    "fileObject": "cr:fileObject",
+    "fileProperty": "cr:fileProperty",
+    "fileSet": "cr:fileSet",
+    "format": "cr:format",
+    "includes": "cr:includes",
+    "isArray": "cr:isArray",
+    "isLiveDataset": "cr:isLiveDataset",
+    "jsonPath": "cr:jsonPath",
+    "key": "cr:key",
+    "md5": "cr:md5",
+    "parentField": "cr:parentField",
+    "path": "cr:path",
+    "personalSensitiveInformation": "cr:personalSensitiveInformation",
+    "prov": "http://www.w3.org/ns/prov#",
+    "rai": "http://mlcommons.org/croissant/RAI/",
+    "recordSet": "cr:recordSet",
+    "references": "cr:references",
+    "regex": "cr:regex",
+    "repeated": "cr:repeated",
+    "replace": "cr:replace",
+    "samplingRate": "cr:samplingRate",
+    "sc": "https://schema.org/",
+    "separator": "cr:separator",
+    "source": "cr:source",
+    "subField": "cr:subField",
+    "transform": "cr:transform",
+}
+_LICENCES = 200
+"""Sources whose licence is listed: a pool may name every row's own."""
+_TYPES = {
+    "string": "sc:Text",
+    "bool": "sc:Boolean",
+    "int32": "sc:Integer",
+    "int64": "sc:Integer",
+    "float64": "sc:Float",
+}
+
+
+def croissant(facts: Facts) -> dict[str, Any]:
+    """The document, as JSON-LD.
+
+    Args:
+        facts: of the data set.
+    """
+    lock, recipe = facts.lock, facts.lock.recipe
+    return {
+        "@context": _CONTEXT,
+        "@type": "sc:Dataset",
+        "conformsTo": "http://mlcommons.org/croissant/1.0",
+        "name": recipe["name"],
+        "description": " ".join(recipe["description"].split()) or title_of(recipe),
+        "license": _licences(facts),
+        "version": recipe["version"],
+        "citeAs": _cite(facts),
+        **_address(facts),
+        **({"inLanguage": list(facts.rows.languages)} if facts.rows.languages else {}),
+        "keywords": sorted({*TAGS} - {"synthetic", "image", "video", "text"} | {*lock.ledger.table}),
+        **({"isBasedOn": pages} if (pages := _based_on(facts)) else {}),
+        "isLiveDataset": False,
+        "rai:dataCollection": "Questions of the pools below; traces written, verified and judged by models.",
+        "rai:dataLimitations": "See the section Limits of README.md.",
+        "prov:wasDerivedFrom": [
+            {"@type": "prov:Entity", "prov:label": s.name, "prov:value": s.sha256} for s in lock.sources
+        ],
+        "prov:wasGeneratedBy": _activities(facts),
+        "distribution": _files(facts),
+        "recordSet": [_records(name, facts.configs[name]["columns"]) for name in CONFIGS],
+    }
+
+
+def _licences(facts: Facts) -> str | list[str]:
+    """The one licence, or that of the traces and then those of the sources, where none holds for all."""
+    licence = facts.licence
+    if not licence.held_back:
+        return licence.declared or NOT_STATED
+    sources = {f"{s.label}: {s.annotations.licence}" for s in facts.rows.sources}
+    return [f"traces: {licence.declared}", *sorted(sources)[:_LICENCES]]
+
+
+def _cite(facts: Facts) -> str:
+    method = "VideoP2R, arXiv 2511.11113"
+    if facts.published is None:
+        return method
+    title = title_of(facts.lock.recipe)
+    return f"{title}, {facts.published.owner}, {facts.published.date.year}, {facts.published.url}. {method}"
+
+
+def _address(facts: Facts) -> dict[str, Any]:
+    """Where it is published, by whom and since when; a local folder only knows the page of the method."""
+    if facts.published is None:
+        return {"url": "https://arxiv.org/abs/2511.11113"}
+    owner = {
+        "@type": "sc:Organization",
+        "name": facts.published.owner,
+        "url": facts.published.url.rsplit("/datasets/", 1)[0] + f"/{facts.published.owner}",
+    }
+    return {
+        "url": facts.published.url,
+        "creator": owner,
+        "publisher": owner,
+        "datePublished": facts.published.date.isoformat(),
+    }
+
+
+def _based_on(facts: Facts) -> list[str]:
+    """Pages of the collections and data sets that the rows come from, each once."""
+    specs = {s["name"]: s for s in facts.lock.recipe["sources"]}
+    pages: list[str] = []
+    for source in facts.rows.sources:
+        pool = find_pool(str(specs.get(source.pool, {}).get("kind", "")))
+        pages += [pool.url] if pool is not None else []
+        pages += [source.upstream.url] if source.upstream is not None else []
+    return list(dict.fromkeys(pages))
+
+
+def _activities(facts: Facts) -> list[dict[str, Any]]:
+    """The three steps, each with the models that it used."""
+    lock = facts.lock
+    steps = [
+        {
+            "@type": "prov:Activity",
+            "prov:label": step,
+            "prov:wasAssociatedWith": [
+                {"@type": "prov:SoftwareAgent", "prov:label": served} for served in sorted(model.served)
+            ],
+        }
+        for step, model in lock.models.items()
+    ]
+    build = {
+        "@type": "prov:Activity",
+        "prov:label": f"p2r-data build, lock sha256 {facts.lock_sha256}",
+        "prov:wasAssociatedWith": [
+            {"@type": "prov:SoftwareAgent", "prov:label": f"{name} {version}"}
+            for name, version in sorted(lock.versions.items())
+        ],
+    }
+    return [build, *steps]
+
+
+def _files(facts: Facts) -> list[dict[str, Any]]:
+    out: list[dict[str, Any]] = [
+        {
+            "@type": "cr:FileObject",
+            "@id": LOCK,
+            "name": LOCK,
+            "contentUrl": LOCK,
+            "encodingFormat": "application/json",
+            "sha256": facts.lock_sha256,
+        }
+    ]
+    for name, file in sorted(facts.lock.files.items()):
+        if PurePosixPath(name).suffix == ".parquet":
+            out.append(
+                {
+                    "@type": "cr:FileObject",
+                    "@id": name,
+                    "name": name,
+                    "contentUrl": name,
+                    "contentSize": f"{file.bytes} B",
+                    "encodingFormat": "application/x-parquet",
+                    "sha256": file.sha256,
+                }
+            )
+    shards = {
+        config: [n for n in sorted(facts.lock.files) if n.startswith(f"data/{config}-")] for config in CONFIGS
+    }
+    for config, names in shards.items():
+        out.append(
+            {
+                "@type": "cr:FileSet",
+                "@id": f"{config}-files",
+                "name": f"{config}-files",
+                "containedIn": [{"@id": name} for name in names],
+                "encodingFormat": "application/x-parquet",
+                "includes": f"data/{config}-*.parquet",
+            }
+        )
+    return out
+
+
+def _records(config: str, columns: list[str]) -> dict[str, Any]:
+    fields = []
+    for info in feature_info(CONFIGS[config]):
+        if info["name"] not in columns:
+            continue
+        kind, several = (info["list"], True) if "list" in info else (info["dtype"], False)
+        fields.append(
+            {
+                "@type": "cr:Field",
+                "@id": f"{config}/{info['name']}",
+                "name": f"{config}/{info['name']}",
+                "description": COLUMNS[info["name"]],
+                "dataType": _TYPES[kind],
+                **({"isArray": True, "arrayShape": "-1"} if several else {}),
+                "source": {"fileSet": {"@id": f"{config}-files"}, "extract": {"column": info["name"]}},
+            }
+        )
+    return {
+        "@type": "cr:RecordSet",
+        "@id": config,
+        "name": config,
+        "description": WHAT[config],
+        "field": fields,
+    }

@@ -1,0 +1,467 @@
+"""The card of a trained model, made from the files of its run."""
+
+from __future__ import annotations
+
+import math
+import re
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import orjson
+import yaml
+
+from videop2r_data.cards.card.body import cell, prose, table
+from videop2r_data.cards.card.dataset import card_head
+from videop2r_data.errors import ExportError
+from videop2r_data.schemas import parse_mapping, read_settings
+
+# What a model card may say: read off the files of a run, and nothing else; a missing number is an error.
+
+
+RECIPE, RUN, METRICS = "recipe.yaml", "run.json", "metrics.jsonl"
+CURVES = "figures/curves.png"
+LAST_SHARE = 0.1
+"""Share of the run over which final metrics are averaged."""
+RL_METRICS = {
+    "reward/accuracy_p": "accuracy reward, perception",
+    "reward/accuracy_r": "accuracy reward, reasoning",
+    "reward/format_p": "format reward, perception",
+    "reward/format_r": "format reward, reasoning",
+    "length/all": "tokens per completion",
+    "collapsed/sum": "collapsed groups per step, of the sum",
+    "groups": "groups per step",
+    "kl": "KL to the reference, nats per token",
+}
+SFT_METRICS = {"loss": "loss, nats per token", "grad_norm": "gradient norm"}
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
+_DEPTH = 8
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """One `report.json` of `p2r-train eval`, with the settings beside it."""
+
+    name: str
+    report: Mapping[str, Any]
+    settings: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class RunFacts:
+    """Everything that the card says.
+
+    Attributes:
+        recipe: the effective recipe, as plain values.
+        run: `run.json`.
+        last: metric -> mean over the last tenth of the steps.
+        evaluations: by name; may be empty.
+        base_model: Hub id that the chain of runs began with; None for weights that were made here.
+        curves: whether `figures/curves.png` is there.
+    """
+
+    recipe: Mapping[str, Any]
+    run: Mapping[str, Any]
+    last: Mapping[str, float]
+    evaluations: tuple[Evaluation, ...]
+    base_model: str | None
+    curves: bool
+
+    @property
+    def stage(self) -> str:
+        """`sft` or `rl`."""
+        return str(self.recipe["stage"])
+
+    @property
+    def synthetic(self) -> bool:
+        """The training data are the synthetic stream."""
+        return bool(section(self.recipe, "data").get("source") == "demo")
+
+
+def read_facts(folder: Path) -> RunFacts:
+    """Read a finished run.
+
+    Raises:
+        ExportError: a file is missing or damaged, the run has not ended, or a number is missing.
+        ConfigError: the recipe is not YAML.
+    """
+    recipe = parse_mapping(
+        read_settings(folder / RECIPE), where=str(folder / RECIPE), what="training recipe", valid=""
+    )
+    run = read_json(folder / RUN)
+    for place, data, names in (
+        (RECIPE, recipe, ("stage", "data", "model")),
+        (RUN, run, ("steps", "steps_done", "data", "versions")),
+    ):
+        for name in names:
+            if name not in data:
+                raise ExportError(f"no field {name!r}", where=str(folder / place))
+    if run["steps_done"] != run["steps"]:
+        raise ExportError(
+            f"the run stands at step {run['steps_done']} of {run['steps']}",
+            where=str(folder),
+            hint="let it end: the same command goes on",
+        )
+    return RunFacts(
+        recipe=recipe,
+        run=run,
+        last=last_metrics(folder / METRICS, RL_METRICS if recipe["stage"] == "rl" else SFT_METRICS, recipe),
+        evaluations=_evaluations(folder),
+        base_model=base_of(str(section(recipe, "model").get("model", ""))),
+        curves=(folder / CURVES).is_file(),
+    )
+
+
+def last_metrics(path: Path, names: Mapping[str, str], recipe: Mapping[str, Any]) -> dict[str, float]:
+    """Means over the last tenth of the steps.
+
+    Raises:
+        ExportError: the file is missing or a metric is not in it.
+    """
+    steps: dict[int, dict[str, Any]] = {}
+    for row in _lines(path):
+        if isinstance(row.get("step"), int):
+            steps.setdefault(row["step"], {}).update(row)
+    if not steps:
+        raise ExportError("no step in it", where=str(path))
+    last = sorted(steps)[-max(1, math.ceil(len(steps) * LAST_SHARE)) :]
+    found = {}
+    for name in names:
+        values = [steps[step][name] for step in last if isinstance(steps[step].get(name), int | float)]
+        if not values or not all(math.isfinite(value) for value in values):
+            if name in _may_lack(recipe):
+                continue
+            raise ExportError(f"no {name!r} in the last {len(last)} steps", where=str(path))
+        found[name] = sum(values) / len(values)
+    return found
+
+
+def _may_lack(recipe: Mapping[str, Any]) -> set[str]:
+    """Metrics that a run with these settings does not have."""
+    lacking = set()
+    if section(recipe, "loss").get("beta") == 0:
+        lacking.add("kl")
+    if section(recipe, "judging").get("kind", "none") == "none":
+        lacking.add("reward/accuracy_p")
+    return lacking
+
+
+def base_of(model: str) -> str | None:
+    """The Hub id that a chain of runs began with: the model of the run whose `final/` this is, and so on."""
+    for _ in range(_DEPTH):
+        path = Path(model).expanduser()
+        if not path.is_dir():
+            return model if _HUB_ID.fullmatch(model) else None
+        parent = next((p for p in (path, path.resolve().parent) if (p / RECIPE).is_file()), None)
+        if parent is None:
+            return None
+        recipe = parse_mapping(read_settings(parent / RECIPE), where=str(parent / RECIPE), valid="")
+        model = str(section(recipe, "model").get("model", ""))
+    return None
+
+
+def _evaluations(folder: Path) -> tuple[Evaluation, ...]:
+    """Of the final model: those between the steps of the training are not the result."""
+    found = []
+    for path in sorted((folder / "eval").glob("*/report.json")):
+        settings = read_json(path.parent / "settings.json")
+        if "step" not in settings:
+            found.append(Evaluation(path.parent.name, read_json(path), settings))
+    return tuple(found)
+
+
+def section(values: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    """A section of a recipe; empty if it is left to its defaults."""
+    found = values.get(name)
+    return found if isinstance(found, Mapping) else {}
+
+
+def number(values: Mapping[str, Any], name: str, where: str) -> float:
+    """A finite number.
+
+    Raises:
+        ExportError: there is none.
+    """
+    found = values.get(name)
+    if isinstance(found, bool) or not isinstance(found, int | float) or not math.isfinite(found):
+        raise ExportError(f"{name!r} is {found!r}, not a number", where=where)
+    return float(found)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object.
+
+    Raises:
+        ExportError: the file is missing or holds something else.
+    """
+    try:
+        data = orjson.loads(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise ExportError(f"cannot be read: {error}", where=str(path)) from None
+    if not isinstance(data, dict):
+        raise ExportError("not a JSON object", where=str(path))
+    return data
+
+
+def _lines(path: Path) -> list[dict[str, Any]]:
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise ExportError(f"cannot be read: {error}", where=str(path)) from None
+    rows = []
+    for line in data.split(b"\n"):
+        try:
+            row = orjson.loads(line) if line else None
+        except ValueError:
+            continue  # a torn last line; a step that is missing for it is found out by its metrics
+        if isinstance(row, dict):
+            rows.append(row)
+    return rows
+
+
+# The card of a trained model: made from the files of its run, so that no number in it can be wrong.
+
+
+PAPER = "https://arxiv.org/abs/2511.11113"
+BASE_LICENSES = {
+    "Qwen/Qwen2.5-VL-7B-Instruct": "apache-2.0",
+    "Qwen/Qwen2.5-VL-32B-Instruct": "apache-2.0",
+    "Qwen/Qwen3-VL-2B-Instruct": "apache-2.0",
+    "Qwen/Qwen3-VL-4B-Instruct": "apache-2.0",
+    "Qwen/Qwen3-VL-8B-Instruct": "apache-2.0",
+    "Qwen/Qwen3-VL-32B-Instruct": "apache-2.0",
+}
+"""What may be assumed of a base model; weights trained from it carry its terms."""
+_STAGES = {
+    "sft": "supervised fine-tuning on process-aware traces",
+    "rl": "reinforcement learning from rewards per process",
+}
+_SHOWN = {
+    "sft": ("data", "model", "optim", "batch", "steps", "epochs", "precision", "seed"),
+    "rl": (
+        "data", "model", "objective", "rewards", "loss", "rl", "sampling", "judging", "optim", "batch",
+        "steps", "epochs", "precision", "seed",
+    ),
+}  # fmt: skip
+_SECRET = ("api_key_env", "base_url", "extra", "cache")
+
+
+def write_model_card(
+    run: Path, *, base_model: str | None = None, license_id: str | None = None, strict: bool = False
+) -> Path:
+    """Write `README.md` into a finished run, from its files; the curves go along into `final/figures`.
+
+    Args:
+        run: folder of `p2r-train sft` or `rl`.
+        base_model: Hub id of the model that the training began with; None: as the recipes of the chain say,
+            else as the run's earlier card.
+        license_id: of the weights; None: as the earlier card, else that of a known base model, else none.
+        strict: curves, an evaluation and a licence must be there (before a push).
+
+    Raises:
+        ExportError: the run has not ended, a file is missing or damaged, or lacks a number.
+    """
+    facts = read_facts(run)
+    said = _said_before(run / "README.md")
+    base = base_model or facts.base_model or said.get("base_model")
+    terms = license_id or said.get("license") or BASE_LICENSES.get(base or "")
+    if strict:
+        _check_whole(run, facts, terms)
+    head = yaml.safe_dump(_head(facts, base, terms), sort_keys=False, allow_unicode=True, width=1000)
+    text = f"---\n{head}---\n\n{_body(facts, base)}"  # everything is known before anything is written
+    path = run / "README.md"
+    draft = run / ".README.md.partial"
+    draft.write_text(text, encoding="utf-8")
+    draft.replace(path)
+    if facts.curves and (run / "final").is_dir():
+        copied = run / "final" / CURVES
+        copied.parent.mkdir(exist_ok=True)
+        shutil.copyfile(run / CURVES, copied)
+    return path
+
+
+def _said_before(path: Path) -> dict[str, str]:
+    """What a person said when the card was written before: no file of the run knows it."""
+    try:
+        head = card_head(path.read_text(encoding="utf-8")) or {}
+    except (OSError, UnicodeDecodeError):
+        return {}
+    return {name: head[name] for name in ("license", "base_model") if isinstance(head.get(name), str)}
+
+
+def _check_whole(run: Path, facts: RunFacts, terms: str | None) -> None:
+    for there, what, hint in (
+        (facts.curves, f"no {CURVES}", f"p2r-train plot {run}"),
+        (facts.evaluations, "no evaluation", f"p2r-train eval {run} --data HELD_OUT"),
+        (terms, "no licence is known", "name the licence of the weights"),
+    ):
+        if not there:
+            raise ExportError(what, where=str(run), hint=hint)
+
+
+def _head(facts: RunFacts, base: str | None, terms: str | None) -> dict[str, Any]:
+    source = str(section(facts.recipe, "data").get("source", ""))
+    objective = str(section(facts.recipe, "objective").get("name", "pa-grpo"))
+    tags = ["process-aware", "chain-of-thought", "video", "image", "reasoning", "perception", facts.stage]
+    if facts.stage == "rl":
+        tags.append(objective)
+    if facts.synthetic:
+        tags.append("synthetic")
+    hub_data = not facts.synthetic and source.count("/") == 1 and not source.startswith((".", "/", "~"))
+    return {
+        **({"license": terms} if terms else {}),
+        "language": ["en"],
+        "library_name": "transformers",
+        "pipeline_tag": "video-text-to-text",
+        **({"base_model": base, "base_model_relation": "finetune"} if base else {}),
+        **({"datasets": [source]} if hub_data else {}),
+        "tags": tags,
+    }
+
+
+def _body(facts: RunFacts, base: str | None) -> str:
+    name = str(facts.recipe.get("title") or facts.recipe.get("name") or "model")
+    made = f"`{base}`" if base else "weights that were made from scratch"
+    parts = [
+        f"# {cell(name)}\n",
+        f"{made[0].upper()}{made[1:]}, after {_STAGES[facts.stage]} with the method of [VideoP2R]({PAPER}). "
+        "It answers a question about a video or an image in three parts: what is seen stands apart from what "
+        "is concluded.\n",
+        "    <observation>…</observation> <think>…</think><answer>…</answer>\n",
+    ]
+    if facts.synthetic:
+        parts.append(
+            "> **Synthetic.** Trained on clips that a program drew: it knows nothing of the world.\n"
+        )
+    parts += [*_evaluated(facts), *_training(facts), *_made_of(facts)]
+    parts += ["## Limits\n", _limits(facts), "## Citation\n", _CITATION]
+    return "\n".join(parts)
+
+
+def _evaluated(facts: RunFacts) -> list[str]:
+    parts = ["## Evaluation\n"]
+    if not facts.evaluations:
+        return [*parts, "Not evaluated yet: no number is known about this model on held-out questions.\n"]
+    for one in facts.evaluations:
+        parts += [f"### {cell(one.name)}\n", _settings(one), _results(one)]
+    return parts
+
+
+def _results(one: Evaluation) -> str:
+    """One line per aggregate; what no question could tell is said so."""
+    report, where = one.report, f"eval/{one.name}/report.json"
+    lines = [("answer accuracy, all questions", report.get("accuracy"))]
+    lines += [
+        (f"answer accuracy, {kind}", found) for kind, found in section(report, "accuracy_by_type").items()
+    ]
+    lines += [
+        ("observation suffices for the answer", report.get("sufficiency")),
+        ("answer accuracy where it suffices", report.get("accuracy_if_sufficient")),
+        ("answer accuracy where it does not", report.get("accuracy_if_not")),
+        ("think and answer differ", report.get("mismatch")),
+        ("valid format", report.get("format")),
+        ("tokens per completion", section(report, "lengths").get("all")),
+    ]
+    rows = []
+    for name, found in lines:
+        if not isinstance(found, Mapping):
+            rows.append([cell(str(name)), "no question can tell", "", "0"])
+            continue
+        value, low, high, n = (number(found, key, where) for key in ("value", "low", "high", "n"))
+        form = ".1f" if name.startswith("tokens") else ".3f"
+        rows.append([cell(str(name)), f"{value:{form}}", f"{low:{form}} to {high:{form}}", f"{n:,.0f}"])
+    level = number(report, "level", where)
+    asked, questions = number(report, "asked", where), number(report, "questions", where)
+    left = f" {questions - asked:,.0f} questions could not be asked." if questions > asked else ""
+    head = ["", "value", f"{level:.0%} interval", "questions"]
+    return f"{table(head, rows)}\nShares: Wilson's interval; means: bootstrap over questions.{left}\n"
+
+
+def _settings(one: Evaluation) -> str:
+    data, sampling = section(one.settings, "data"), section(one.settings, "sampling")
+    media = section(data, "media")
+    return (
+        f"Data `{cell(_base_name(data.get('source')))}`, rows from {data.get('start', 0)} on; "
+        f"{media.get('frames')} frames of at most {media.get('max_pixels')} pixels; temperature "
+        f"{sampling.get('temperature')}, top_p {sampling.get('top_p')}, at most "
+        f"{sampling.get('max_new_tokens')} tokens.\n"
+    )
+
+
+def _training(facts: RunFacts) -> list[str]:
+    names = RL_METRICS if facts.stage == "rl" else SFT_METRICS
+    rows = [[names[key], f"{value:.4g}"] for key, value in facts.last.items()]
+    parts = [
+        "## Training\n",
+        f"{facts.run['steps']:,} steps. Means over the last tenth of them:\n",
+        table(["", "mean"], rows),
+    ]
+    if facts.curves:
+        parts.append(f"![Curves of the training]({CURVES})\n")
+    recipe = {key: _public(facts.recipe[key]) for key in _SHOWN[facts.stage] if key in facts.recipe}
+    text = yaml.safe_dump(recipe, sort_keys=False, allow_unicode=True, width=100).replace("```", "'''")
+    return [*parts, "### Recipe\n", f"```yaml\n{text}```\n"]
+
+
+def _made_of(facts: RunFacts) -> list[str]:
+    data, versions = section(facts.run, "data"), section(facts.run, "versions")
+    examples = data.get("examples")
+    rows = [
+        ["training data", f"`{cell(_base_name(section(facts.recipe, 'data').get('source')))}`"],
+        [
+            "examples",
+            "an endless stream" if examples is None else f"{number(data, 'examples', 'run.json'):,.0f}",
+        ],
+        ["data sha256", f"`{cell(str(data.get('data_sha256') or '-'))}`"],
+        ["prompt sha256", f"`{cell(str(data.get('prompt_sha256') or '-'))}`"],
+        ["recipe sha256", f"`{cell(str(facts.run.get('recipe_sha256') or '-'))}`"],
+        ["processes", str(facts.run.get("processes", 1))],
+        *([cell(str(name)), cell(str(version))] for name, version in versions.items()),
+    ]
+    return ["## Made of\n", table(["", ""], rows)]
+
+
+def _limits(facts: RunFacts) -> str:
+    lines = [
+        "Frames are sampled evenly: an event between two of them is not seen.",
+        "The observation is written by the model itself: it can be fluent and wrong.",
+        "An answer can be right although the observation does not carry it; the evaluation counts how often.",
+        "Whatever the base model and the training data lack in domain knowledge, this model lacks too.",
+    ]
+    if facts.stage == "rl" and section(facts.recipe, "judging").get("kind") == "backend":
+        judge = section(section(facts.recipe, "judging"), "backend").get("model")
+        lines.append(
+            f"Perception was rewarded by a model (`{cell(str(judge))}`), and its mistakes were learnt."
+        )
+    return "".join(f"- {prose(line)}\n" for line in lines)
+
+
+def _public(value: Any) -> Any:
+    """A section of the recipe without addresses and local folders."""
+    if isinstance(value, Mapping):
+        return {k: _public(v) for k, v in value.items() if k not in _SECRET and v is not None}
+    if isinstance(value, str) and value.startswith(("/", "~")):
+        return _base_name(value)
+    return value
+
+
+def _base_name(source: Any) -> str:
+    """A local path's last part (its folders are nobody's business); a Hub id as it is."""
+    text = str(source or "-")
+    return Path(text).name or text if text.startswith(("/", "~", ".")) else text
+
+
+_CITATION = """```bibtex
+@misc{videop2r,
+  title         = {VideoP2R: Video Understanding from Perception to Reasoning},
+  author        = {Jiang, Yifan and Wang, Yueying and Zhao, Rui and Parag, Toufiq and Chen, Zhimin and
+                   Liao, Zhenyu and Unnikrishnan, Jayakrishnan},
+  year          = {2025},
+  eprint        = {2511.11113},
+  archivePrefix = {arXiv},
+  url           = {https://arxiv.org/abs/2511.11113}
+}
+```
+"""

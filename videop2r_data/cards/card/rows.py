@@ -1,0 +1,276 @@
+"""What a card says of the rows: sources, the licence that follows from them, an example, the language."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from videop2r_data.cards.card.licences import (
+    NOT_STATED,
+    UNKNOWN,
+    Terms,
+    Upstream,
+    find_pool,
+    find_upstream,
+    is_identifier,
+    licence_id,
+    states,
+    wider,
+)
+from videop2r_data.schemas import Model
+
+# What a card says of the rows themselves: their sources, one of them as an example, their language.
+
+
+_SAMPLE = 2_000
+"""Traces that are read for their language."""
+_ENGLISH = frozenset(
+    {
+        *("the", "of", "and", "is", "in", "to", "a", "that", "it", "on", "are", "which", "not", "for"),
+        *("this", "with", "from", "be", "at", "as", "so", "by", "was", "has"),
+    }
+)
+_WORD = re.compile(r"[^\W\d_]+")
+_SCRIPTS = (
+    ("ja", re.compile("[\u3040-\u30ff]")),
+    ("ko", re.compile("[\uac00-\ud7af]")),
+    ("zh", re.compile("[\u4e00-\u9fff]")),
+)
+_Key = tuple[str, str, Upstream | None]
+
+
+class SourceFacts(Model):
+    """The rows of one pool that come from one source, and on which terms."""
+
+    pool: str
+    """Name of the recipe's source."""
+    data_source: str
+    accepted: int
+    """Rows of `sft`."""
+    others: int
+    """Rows of `rejected`."""
+    has_media: bool
+    upstream: Upstream | None
+    """Its entry in the registry."""
+    annotations: Terms
+    """Of questions and answers: they stand in the rows."""
+    media: Terms
+    stated_by: str
+    """`recipe`, `registry`, `tool` (a demo world that this tool drew) or empty."""
+
+    @property
+    def label(self) -> str:
+        """`data_source`, or the pool where rows do not say."""
+        return self.data_source or self.pool
+
+
+class RowFacts(Model):
+    """What was read off the rows."""
+
+    sources: tuple[SourceFacts, ...]
+    """Most accepted rows first."""
+    example: dict[str, Any] | None
+    """The first accepted row; None: there is none."""
+    languages: tuple[str, ...]
+    """Of the traces, as ISO 639-1 codes; empty: not recognised."""
+
+
+def read_rows(folder: Path, recipe: dict[str, Any]) -> RowFacts:
+    """Read the columns that a card is about, batch by batch.
+
+    Args:
+        folder: a data set whose shards were checked.
+        recipe: as its lock keeps it.
+    """
+    kinds = {s["name"]: s.get("kind", "") for s in recipe["sources"]}
+    accepted = _count(folder, "sft", kinds)
+    others = _count(folder, "rejected", kinds)
+    keys = {key for counted in (accepted, others) for key, _ in counted}
+    found = []
+    for key in keys:
+        pool, data_source, upstream = key
+        annotations, media, by = _terms(recipe, pool, data_source, upstream)
+        found.append(
+            SourceFacts(
+                pool=pool,
+                data_source=data_source,
+                accepted=sum(accepted[key, media] for media in (True, False)),
+                others=sum(others[key, media] for media in (True, False)),
+                has_media=bool(accepted[key, True] or others[key, True]),
+                upstream=upstream,
+                annotations=annotations,
+                media=media,
+                stated_by=by,
+            )
+        )
+    found.sort(key=lambda one: (-one.accepted, -one.others, one.pool, one.data_source, one.annotations.said))
+    return RowFacts(sources=tuple(found), example=_example(folder), languages=_languages(folder))
+
+
+def _count(folder: Path, config: str, kinds: dict[str, str]) -> Counter[tuple[_Key, bool]]:
+    counts: Counter[tuple[str, str, str, bool]] = Counter()
+    for batch in _batches(folder, config, ["sample_id", "data_source", "path"]):
+        columns = [batch.column(name).to_pylist() for name in ("sample_id", "data_source", "path")]
+        for sample, data_source, path in zip(*columns, strict=True):
+            pool = sample.partition("/")[0]
+            inside = find_pool(kinds.get(pool, "")) is not None
+            folders = path.rpartition("/")[0] if inside else ""
+            counts[pool, data_source, folders, bool(path)] += 1
+    found: Counter[tuple[_Key, bool]] = Counter()
+    for (pool, data_source, folders, has_media), rows in counts.items():
+        found[(pool, data_source, _upstream(data_source, folders)), has_media] += rows
+    return found
+
+
+@lru_cache(4096)
+def _upstream(data_source: str, folders: str) -> Upstream | None:
+    return find_upstream(data_source, f"{folders}/" if folders else "")
+
+
+def _terms(
+    recipe: dict[str, Any], pool: str, data_source: str, upstream: Upstream | None
+) -> tuple[Terms, Terms, str]:
+    """Whose word counts: the recipe's for this very source, the source's own, the recipe's for the pool."""
+    spec: dict[str, Any] = next((s for s in recipe["sources"] if s["name"] == pool), {})
+    named = spec.get("licenses", {}).get(data_source, "")
+    if states(named):
+        terms = Terms(licence=" ".join(named.split()), said="as the recipe says")
+        return terms, terms, "recipe"
+    if upstream is not None:
+        return upstream.annotations, upstream.media, "registry"
+    whole = str(spec.get("license") or "")
+    if spec.get("kind") == "demo":
+        terms = Terms(
+            licence=whole if states(whole) else recipe["license"] or NOT_STATED, said="drawn by this tool"
+        )
+        return terms, terms, "tool"
+    if states(whole):
+        terms = Terms(licence=" ".join(whole.split()), said="as the recipe says of the pool")
+        return terms, terms, "recipe"
+    return UNKNOWN, UNKNOWN, ""
+
+
+def _batches(folder: Path, config: str, columns: list[str]) -> Iterator[Any]:
+    import pyarrow.parquet as pq
+
+    for path in sorted((folder / "data").glob(f"{config}-*.parquet")):
+        with pq.ParquetFile(path) as file:
+            yield from file.iter_batches(columns=columns)
+
+
+def _example(folder: Path) -> dict[str, Any] | None:
+    import pyarrow.parquet as pq
+
+    for path in sorted((folder / "data").glob("sft-*.parquet")):
+        with pq.ParquetFile(path) as file:
+            for batch in file.iter_batches(batch_size=1):
+                row: dict[str, Any] = batch.to_pylist()[0]
+                return row
+    return None
+
+
+def _languages(folder: Path) -> tuple[str, ...]:
+    texts: list[str] = []
+    for batch in _batches(folder, "sft", ["observation"]):
+        texts += batch.column(0).to_pylist()[: _SAMPLE - len(texts)]
+        if len(texts) >= _SAMPLE:
+            break
+    return languages(texts)
+
+
+def languages(texts: Iterable[str]) -> tuple[str, ...]:
+    """The languages of some texts: English by its small words, three others by their script; else nothing.
+
+    A language is named if at least one text in ten is in it.
+
+    >>> languages(["The ball is to the left of the box.", "The cup is on the table."])
+    ('en',)
+    >>> languages(["球在盒子的左边。"]), languages(["Der Ball liegt links neben der Kiste."])
+    (('zh',), ())
+    """
+    found: Counter[str] = Counter()
+    total = 0
+    for text in texts:
+        total += 1
+        found[_language(text[:2000])] += 1
+    return tuple(sorted(name for name, count in found.items() if name and count >= max(1, total / 10)))
+
+
+def _language(text: str) -> str:
+    for name, script in _SCRIPTS:
+        if len(script.findall(text)) >= max(2, len(text) // 50):
+            return name
+    words = [word.lower() for word in _WORD.findall(text)]
+    small = sum(word in _ENGLISH for word in words)
+    return "en" if words and small >= 0.15 * len(words) else ""
+
+
+# The licence of a card: what the recipe declares, unless a source allows less.
+
+
+class CardLicence(Model):
+    """What a card may say."""
+
+    declared: str
+    """As the recipe has it, in one line; empty: nothing."""
+    shown: str
+    """The identifier for the Hub: the declared one, or `other`; empty: nothing is declared."""
+    name: str
+    """With `other`: what it stands for."""
+    held_back: tuple[tuple[str, str], ...]
+    """(source, why the declared licence would give more than it allows)."""
+
+
+def card_licence(declared: str, sources: Iterable[SourceFacts]) -> CardLicence:
+    """The licence that a card names: never one that gives more than what the rows were made of.
+
+    Questions and answers of the sources stand in the rows, so their terms count, not those of the media.
+
+    Args:
+        declared: `license` of the recipe.
+        sources: of the rows.
+    """
+    plain = " ".join(declared.split())
+    if not states(plain):
+        return CardLicence(declared="", shown="", name="", held_back=())
+    held = {
+        (source.label, why)
+        for source in sources
+        if (
+            why := wider(
+                plain,
+                source.annotations.licence,
+                non_commercial=bool(source.annotations.non_commercial),
+            )
+        )
+    }
+    known = licence_id(plain)
+    name = "mixed, see the sources" if held else "" if is_identifier(known) else plain
+    return CardLicence(
+        declared=plain,
+        shown="other" if name else known,
+        name=name,
+        held_back=tuple(sorted(held)),
+    )
+
+
+def unstated(sources: Iterable[SourceFacts]) -> list[SourceFacts]:
+    """The sources of questions for which nobody states a licence that was read."""
+    return [source for source in sources if not source.annotations.stated]
+
+
+def media_held_back(sources: Iterable[SourceFacts]) -> list[SourceFacts]:
+    """The sources whose media are not known to be free to pass on."""
+    return [s for s in sources if s.has_media and not passes_on(s)]
+
+
+def passes_on(source: SourceFacts) -> bool:
+    """Whether whole media files of a source may be passed on.
+
+    What a recipe's demo world drew belongs to whoever drew it.
+    """
+    return source.stated_by == "tool" or source.media.redistribution == "yes"

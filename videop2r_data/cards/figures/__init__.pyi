@@ -1,0 +1,12 @@
+from .draw import SAMPLE as SAMPLE
+from .draw import FigureIndex as FigureIndex
+from .draw import FigureOptions as FigureOptions
+from .draw import make_figures as make_figures
+from .draw import picture as picture
+from .draw import read_figures as read_figures
+from .draw import redraw as redraw
+from .stats import Stats as Stats
+from .stats import compute_stats as compute_stats
+from .text import Distribution as Distribution
+from .text import Spread as Spread
+from .text import TopWords as TopWords

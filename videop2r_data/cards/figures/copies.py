@@ -1,0 +1,354 @@
+"""Near copies among the texts of a data set: how they are found, and their figure."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from hashlib import blake2b
+from typing import TYPE_CHECKING, Any
+from zlib import crc32
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import Field
+
+from videop2r_data.plots.frame import new_figure, share
+from videop2r_data.plots.palette import Look, ink_on, mix
+from videop2r_data.schemas import Model
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+
+# Near-copies among many texts: MinHash signatures, and only likely pairs are compared.
+
+
+Array = npt.NDArray[Any]
+
+HASHES = 64
+"""Hash functions per text: the standard error of a similarity s is sqrt(s(1 - s) / 64), 0.05 at 0.8."""
+BAND = 4
+"""Hashes per band: two texts are compared if they agree in all of one of the 16 bands, which 99.98 % of the
+pairs of similarity 0.8 do, and 64 % of those of 0.5."""
+SHINGLE = 3
+"""Words in a row that make a shingle; a shorter text is one shingle."""
+CHAINED = np.float32(0.8 - 1e-6)
+LEVELS = (0.7, 0.8, 0.9, 1.0)
+MAX_TEXTS = 1_000_000
+"""Texts compared; those beyond are counted, not compared: 128 bytes each are held."""
+MAX_WORDS = 2_000
+"""Words of a text that are looked at."""
+_MAX_CACHE = 200_000
+_WORD = re.compile(r"\w+")
+_GOLD = 0x9E3779B97F4A7C15
+
+
+class Copies(Model):
+    """How much of a column says the same as another row."""
+
+    texts: int
+    """Texts compared; texts without a word are left out."""
+    left_out: int
+    """Texts beyond the limit, not compared."""
+    rows: dict[str, int]
+    """Estimated similarity -> rows that have another row at least so similar; 1: rows with an equal text."""
+    groups: int
+    """Groups of rows chained by a similarity of 0.8 or more."""
+    largest: list[list[int]] = Field(default_factory=list)
+    """The largest groups: indices of their first rows, in reading order."""
+    largest_sizes: list[int] = Field(default_factory=list)
+
+
+class MinHashes:
+    """Signatures of the texts of one column.
+
+    The similarity is that of Jaccard over shingles of three words, letters and digits only, case ignored.
+    """
+
+    def __init__(self, *, limit: int = MAX_TEXTS, seed: int = 0) -> None:
+        rng = np.random.default_rng(seed)
+        self._odd = (rng.integers(0, 2**63, HASHES, dtype=np.uint64) << np.uint64(1)) | np.uint64(1)
+        self._shift = rng.integers(0, 2**63, HASHES, dtype=np.uint64)
+        self._limit = limit
+        self._ids: dict[str, int] = {}
+        self._waiting: list[tuple[int, int, list[int]]] = []
+        self._signatures: list[Array] = []
+        self._rows: list[Array] = []
+        self._salts: list[Array] = []
+        self._exact: list[Array] = []
+        self._count = 0
+        self.left_out = 0
+
+    def add(self, row: int, text: str, salt: bytes = b"") -> None:
+        """Take in a text; `salt` names the file that it is about, if any."""
+        words = _WORD.findall(text.lower())[:MAX_WORDS]
+        if not words:
+            return
+        if self._count >= self._limit:
+            self.left_out += 1
+            return
+        self._count += 1
+        ids = self._ids
+        if len(ids) > _MAX_CACHE:
+            ids.clear()
+        found = []
+        for word in words:
+            number = ids.get(word)
+            if number is None:
+                number = ids[word] = _word_id(word)
+            found.append(number)
+        own = int.from_bytes(blake2b(salt, digest_size=8).digest(), "big") if salt else 0
+        self._waiting.append((row, own, found))
+        if len(self._waiting) >= 256:
+            self._hash()
+
+    def _hash(self) -> None:
+        """Signatures of the waiting texts, all at once."""
+        if not self._waiting:
+            return
+        lengths = np.array([len(words) for _, _, words in self._waiting])
+        shingles, starts = _shingles([words for _, _, words in self._waiting], lengths)
+        signature = np.empty((len(lengths), HASHES), np.uint16)
+        for number in range(HASHES):
+            mixed = (shingles * self._odd[number] + self._shift[number]) >> np.uint64(16)
+            least = np.minimum.reduceat(mixed, starts)
+            signature[:, number] = (least * np.uint64(_GOLD)) >> np.uint64(48)
+        self._signatures.append(signature)
+        self._rows.append(np.array([row for row, _, _ in self._waiting], np.int64))
+        self._salts.append(np.array([salt for _, salt, _ in self._waiting], np.uint64))
+        words = [np.array(found, np.uint64).tobytes() for _, _, found in self._waiting]
+        digests = b"".join(blake2b(data, digest_size=8).digest() for data in words)
+        self._exact.append(np.frombuffer(digests, np.uint64))
+        self._waiting.clear()
+
+    def copies(self, *, by_salt: bool = False, groups: int = 10, members: int = 5) -> Copies:
+        """Compare.
+
+        Args:
+            by_salt: compare only texts of one salt, and leave out those without.
+            groups: of the largest groups so many are named.
+            members: of each so many rows.
+        """
+        self._hash()
+        salts = np.concatenate(self._salts) if self._salts else np.zeros(0, np.uint64)
+        chosen = np.flatnonzero(salts) if by_salt else np.arange(len(salts))
+        if not len(chosen):
+            return Copies(texts=0, left_out=self.left_out, rows=_levels(np.zeros(0)), groups=0)
+        signatures = np.concatenate(self._signatures)[chosen]
+        rows, exact = np.concatenate(self._rows)[chosen], np.concatenate(self._exact)[chosen]
+        salts = salts[chosen] if by_salt else np.zeros_like(salts)
+        best, chains = _compare(signatures, salts, exact)
+        found = [rows[chain] for chain in chains]
+        found.sort(key=lambda chain: (-len(chain), int(chain[0])))
+        return Copies(
+            texts=len(rows),
+            left_out=self.left_out,
+            rows=_levels(best),
+            groups=len(found),
+            largest=[chain[:members].tolist() for chain in found[:groups]],
+            largest_sizes=[len(chain) for chain in found[:groups]],
+        )
+
+
+class CopyWatch:
+    """Looks for near-copies of questions, of questions to the same file, of P and of R."""
+
+    def __init__(self, *, limit: int = MAX_TEXTS) -> None:
+        self.columns = {name: MinHashes(limit=limit) for name in ("question", "perception", "reasoning")}
+        self._number = 0
+
+    def see(self, row: Mapping[str, Any], perception: str | None, reasoning: str | None) -> None:
+        """Take in a row; a question goes with its options."""
+        number, self._number = self._number, self._number + 1
+        problem, options, path = row["problem"], row["options"], row["path"]
+        if isinstance(problem, str):
+            told = [o for o in options if isinstance(o, str)] if isinstance(options, list) else []
+            question = " ".join([problem, *told])
+            file = path.removeprefix("./") if isinstance(path, str) else ""
+            self.columns["question"].add(number, question, file.encode("utf-8", "surrogatepass"))
+        if perception:
+            self.columns["perception"].add(number, perception)
+        if reasoning:
+            self.columns["reasoning"].add(number, reasoning)
+
+    def copies(self) -> dict[str, Copies]:
+        """Column -> what was found."""
+        found = {"question": self.columns["question"].copies()}
+        found["question, same file"] = self.columns["question"].copies(by_salt=True)
+        return found | {name: self.columns[name].copies() for name in ("perception", "reasoning")}
+
+
+def _word_id(word: str) -> int:
+    data = word.encode("utf-8", "surrogatepass")
+    return (crc32(data) << 32) | crc32(data, 0x5BD1E995)
+
+
+def _shingles(texts: list[list[int]], lengths: Array) -> tuple[Array, Array]:
+    """Hashes of all shingles of some texts, and where those of each text begin."""
+    words = np.array([word for text in texts for word in text], np.uint64)
+    ends = np.cumsum(lengths)
+    size = np.minimum(lengths, SHINGLE)
+    # a shingle begins at each word but the last two of a text; those of a short text are one
+    starts_of = np.repeat(ends - lengths, lengths)
+    place = np.arange(len(words)) - starts_of
+    begins = place <= np.repeat(lengths - size, lengths)
+    at = np.flatnonzero(begins)
+    width = np.repeat(size, lengths)[at]
+    out = np.zeros(len(at), np.uint64)
+    for step in range(SHINGLE):
+        more = width > step
+        out[more] = (out[more] ^ words[at[more] + step]) * np.uint64(_GOLD)
+        out ^= out >> np.uint64(29)
+    return out, np.concatenate([[0], np.cumsum(lengths - size + 1)[:-1]])
+
+
+def _compare(signatures: Array, salts: Array, exact: Array) -> tuple[Array, list[Array]]:
+    """Highest similarity of each text to another one that it was compared with, and chains of 0.8 or more.
+
+    In each band equal keys are sorted next to each other, equal texts among them too; a text is compared with
+    the one before it and with the first of its run: so a run of a million equal keys costs two million
+    comparisons, not 10**12.
+    """
+    count = len(signatures)
+    best = np.zeros(count, np.float32)
+    parent = np.arange(count)
+    bands = np.ascontiguousarray(signatures).view(np.uint64)
+    mixed = salts * np.uint64(_GOLD)
+    for band in range(HASHES // BAND):
+        keys = bands[:, band] ^ mixed
+        order = np.lexsort((exact, keys))
+        same = keys[order][1:] == keys[order][:-1]
+        later = np.flatnonzero(same) + 1
+        if not len(later):
+            continue
+        runs = np.maximum.accumulate(np.where(np.concatenate([[False], same]), 0, np.arange(count)))
+        for earlier in (later - 1, runs[later]):
+            _join(order[earlier], order[later], signatures=signatures, salts=salts, best=best, parent=parent)
+    # that all hashes agree is no proof: only equal texts have the similarity 1
+    _, place, times = np.unique(exact ^ mixed, return_inverse=True, return_counts=True)
+    best = np.where(times[place] > 1, np.float32(1), np.minimum(best, np.float32(0.999)))
+    roots = _roots(parent)
+    order = np.argsort(roots, kind="stable")
+    edges = np.flatnonzero(np.diff(roots[order])) + 1
+    return best, [chain for chain in np.split(order, edges) if len(chain) > 1]
+
+
+def _join(left: Array, right: Array, *, signatures: Array, salts: Array, best: Array, parent: Array) -> None:
+    """Compare pairs: note the similarity of both, and chain them at 0.8 or more."""
+    for start in range(0, len(left), 65_536):
+        a, b = left[start : start + 65_536], right[start : start + 65_536]
+        alike = (signatures[a] == signatures[b]).mean(axis=1, dtype=np.float32)
+        alike[salts[a] != salts[b]] = 0
+        np.maximum.at(best, a, alike)
+        np.maximum.at(best, b, alike)
+        parent[:] = _roots(parent)
+        close = (alike >= CHAINED) & (parent[a] != parent[b])
+        for x, y in zip(a[close].tolist(), b[close].tolist(), strict=True):
+            low, high = sorted((_root(parent, x), _root(parent, y)))
+            parent[high] = low
+
+
+def _root(parent: Array, at: int) -> int:
+    while parent[at] != at:
+        parent[at] = parent[parent[at]]
+        at = int(parent[at])
+    return at
+
+
+def _roots(parent: Array) -> Array:
+    while True:
+        up = parent[parent]
+        if np.array_equal(up, parent):
+            return up
+        parent = up
+
+
+def _levels(best: Array) -> dict[str, int]:
+    return {f"{level:g}": int(np.count_nonzero(best >= level - 1e-6)) for level in LEVELS}
+
+
+# Near-copies: how many rows say nearly the same as another one, by column.
+
+
+ROW = 0.46
+
+
+class CopiesData(Model):
+    """What the figure shows."""
+
+    config: str
+    same_question: int
+    """Rows whose question, options and path repeat an earlier row's up to case and punctuation."""
+    hashes: int
+    shingle: int
+    """Words."""
+    columns: dict[str, Copies]
+
+    @classmethod
+    def of(cls, config: str, same_question: int, columns: dict[str, Copies]) -> CopiesData:
+        """From what `CopyWatch` found; columns without a text are left out."""
+        found = {name: copies for name, copies in columns.items() if copies.texts}
+        return cls(config=config, same_question=same_question, hashes=HASHES, shingle=SHINGLE, columns=found)
+
+
+def copies_caption(data: CopiesData) -> str:
+    """A few sentences for the card."""
+    told = ", ".join(
+        f"{name} {copies.rows['0.8']:,} of {copies.texts:,}" for name, copies in data.columns.items()
+    )
+    return (
+        "Rows with a near-copy (another row of estimated Jaccard similarity 0.8 or more over shingles of "
+        f"{data.shingle} words, MinHash of {data.hashes}; a lower bound): {told}. "
+        f"{data.same_question:,} rows repeat question, options and path up to case and punctuation."
+    )
+
+
+def draw_copies(data: CopiesData, look: Look) -> Figure:
+    """A row per column of texts, a cell per level of similarity; the darker, the larger its share."""
+    rows = list(data.columns.items())
+    measure = f"Jaccard of {data.shingle}-word shingles"
+    told = f"rows of {data.config} with another row at least so similar ({measure})"
+    figure = new_figure("Near-copies", told, look, high=ROW * (len(rows) + 1) + 0.1)
+    axes = figure.subplots()
+    axes.set_axis_off()
+    axes.set_xlim(-1.62, len(LEVELS) + 2)
+    axes.set_ylim(len(rows) + 0.05, -0.85)
+    heads = [f"≥ {level:g}" if level < 1 else "same" for level in LEVELS]
+    for x, head in enumerate([*heads, "groups\nat 0.8", "texts\ncompared"]):
+        axes.text(
+            x + 0.5, -0.38, head, ha="center", va="center", fontsize=8, color=look.muted, linespacing=1.05
+        )
+    for y, (name, copies) in enumerate(rows):
+        axes.text(-0.1, y + 0.5, name, ha="right", va="center", fontsize=9, color=look.ink)
+        for x, level in enumerate(LEVELS):
+            _cell(axes, (x, y), copies.rows[f"{level:g}"], copies.texts, look)
+        for x, number in enumerate((copies.groups, copies.texts)):
+            axes.text(
+                len(LEVELS) + x + 0.5, y + 0.5, f"{number:,}", ha="center", va="center", fontsize=8.5,
+                color=look.ink if number else look.muted,
+            )  # fmt: skip
+    return figure
+
+
+def _cell(axes: Axes, at: tuple[int, int], number: int, texts: int, look: Look) -> None:
+    from matplotlib.patches import Rectangle
+
+    x, y = at
+    # by decades: 0.01 % of the rows is hardly tinted, all of them are full
+    depth = 0.06 if not number else 0.12 + 0.78 * max(0.0, 1 + math.log10(number / texts) / 4)
+    ground = mix(look.paper, look.perception if number else look.fill, depth)
+    axes.add_patch(Rectangle((x + 0.03, y + 0.05), 0.94, 0.9, facecolor=ground, linewidth=0))
+    ink = ink_on(ground) if number else look.muted
+    axes.text(
+        x + 0.5,
+        y + (0.36 if number else 0.5),
+        f"{number:,}",
+        ha="center",
+        va="center",
+        fontsize=8.5,
+        color=ink,
+    )
+    if number:
+        axes.text(x + 0.5, y + 0.71, share(number, texts), ha="center", va="center", fontsize=7, color=ink)

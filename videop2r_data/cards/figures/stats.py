@@ -1,0 +1,240 @@
+"""Counts of a released data set, in one pass and constant memory."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Protocol
+
+from pydantic import Field
+
+from videop2r_data.cards.figures.text import (
+    Distribution,
+    Spread,
+    TopWords,
+    Words,
+    normal_question,
+    segments_of,
+)
+from videop2r_data.schemas import Model, Stage
+
+TOP = 40
+"""Sources and words listed; the rest is summed up."""
+
+
+class Rows(Protocol):
+    """Some consecutive rows as columns; `builders.release_read.Batch` is one."""
+
+    columns: dict[str, list[Any]]
+    index: Sequence[int]
+
+
+class Readable(Protocol):
+    """A release that can be streamed; `builders.release.Release` is one."""
+
+    @property
+    def where(self) -> str:
+        """As the user named it."""
+        ...
+
+    @property
+    def configs(self) -> tuple[str, ...]:
+        """Configs that have rows."""
+        ...
+
+    def batches(
+        self, config: str, columns: Sequence[str] | None = None, *, size: int = 1024
+    ) -> Iterator[tuple[Any, Any]]:
+        """(file, batch) of one config."""
+        ...
+
+
+class Stats(Model):
+    """What a data set holds, in figures."""
+
+    where: str
+    rows: dict[str, int]
+    """Config -> rows."""
+    table: dict[str, dict[str, int]]
+    """data type -> problem type -> rows of `sft`, or of `rl` if there is no `sft`."""
+    sources: dict[str, int]
+    """data_source -> rows, the most frequent first."""
+    perception_words: Distribution
+    """Words of P, all rows."""
+    reasoning_words: Distribution
+    """Words of R, all rows."""
+    perception_by: dict[str, Spread]
+    """`type/…`, `data/…`, `source/…` -> words of P."""
+    reasoning_by: dict[str, Spread]
+    """`type/…`, `data/…`, `source/…` -> words of R."""
+    rewards: Distribution
+    """Score of the answers, 0 to 1 in tenths."""
+    attempts: dict[str, int] = Field(default_factory=dict)
+    """Which try was kept -> rows."""
+    frames: Spread
+    """Sampled frames per row with media."""
+    seconds: Spread
+    """Time of the last sampled frame of a video."""
+    funnel: dict[str, int] = Field(default_factory=dict)
+    """`stage/reason` -> rows of `rejected`, in the order of the stages."""
+    near_duplicates: int
+    """Rows whose question repeats an earlier one up to case, white space and punctuation."""
+    perception_top: TopWords
+    reasoning_top: TopWords
+
+
+_COLUMNS = (
+    *("problem", "problem_type", "data_type", "data_source", "observation", "process", "output"),
+    *("reward", "attempt", "frame_indices", "frame_times_s", "options", "path"),
+)
+
+
+class Watcher(Protocol):
+    """Sees every row of the main config while it is counted."""
+
+    def see(self, row: Mapping[str, Any], perception: str | None, reasoning: str | None) -> None:
+        """One row, in reading order; P and R as bare text, None where there is none."""
+        ...
+
+
+def compute_stats(release: Readable) -> Stats:
+    """Count everything that `Stats` holds; a cell that is missing or of another type is left out.
+
+    Raises:
+        SourceError: a file is damaged.
+    """
+    return count_release(release).stats()
+
+
+def count_release(release: Readable, watchers: Sequence[Watcher] = ()) -> Tally:
+    """Go through a release once.
+
+    Args:
+        release: streamed, never held.
+        watchers: see the rows of `sft`, or of `rl` if there is no `sft`, in the same pass.
+
+    Raises:
+        SourceError: a file is damaged.
+    """
+    main = "sft" if "sft" in release.configs else "rl"
+    tally = Tally(release.where, main, watchers)
+    for config in release.configs:
+        wanted = _COLUMNS if config == main else ("stage", "reason")
+        tally.rows[config] = 0
+        for _, batch in release.batches(config, wanted, size=512):
+            tally.rows[config] += len(batch.index)
+            if config == main:
+                tally.add(batch)
+            elif config == "rejected":
+                tally.reject(batch)
+    return tally
+
+
+class Tally:
+    """The counters behind `Stats`; `main` is the config whose rows were counted one by one."""
+
+    def __init__(self, where: str, main: str, watchers: Sequence[Watcher] = ()) -> None:
+        self.where = where
+        self.main = main
+        self.watchers = watchers
+        self.rows: dict[str, int] = {}
+        self.table: Counter[tuple[str, str]] = Counter()
+        self.sources: Counter[str] = Counter()
+        self.words = {"perception": Words(), "reasoning": Words()}
+        self.rewards: Counter[int] = Counter()
+        self.attempts: Counter[int] = Counter()
+        self.frames: Counter[int] = Counter()
+        self.seconds: Counter[int] = Counter()  # milliseconds
+        self.reasons: Counter[str] = Counter()
+        self.questions: set[bytes] = set()
+        self.near = 0
+
+    def add(self, batch: Rows) -> None:
+        """Count some rows of the main config."""
+        columns = [batch.columns.get(name) or [None] * len(batch.index) for name in _COLUMNS]
+        for row in zip(*columns, strict=True):
+            self._row(dict(zip(_COLUMNS, row, strict=True)))
+
+    def _row(self, row: dict[str, Any]) -> None:
+        kind, data_type, source = (
+            row[name] if isinstance(row[name], str) else ""
+            for name in ("problem_type", "data_type", "data_source")
+        )
+        self.table[data_type, kind] += 1
+        self.sources[source] += 1
+        groups = (f"type/{kind}", f"data/{data_type}", f"source/{source}")
+        perception, reasoning = segments_of(row["observation"], row["process"], row["output"])
+        self.words["perception"].add(perception, groups)
+        self.words["reasoning"].add(reasoning, groups)
+        self._numbers(row, data_type)
+        question = normal_question(row["problem"], row["options"], row["path"])
+        if question is not None:
+            self.near += question in self.questions
+            self.questions.add(question)
+        for watcher in self.watchers:
+            watcher.see(row, perception, reasoning)
+
+    def _numbers(self, row: dict[str, Any], data_type: str) -> None:
+        reward = _number(row["reward"])
+        if reward is not None and 0 <= reward <= 1:
+            self.rewards[round(reward * 1000)] += 1
+        if isinstance(row["attempt"], int):
+            self.attempts[row["attempt"]] += 1
+        indices, times = row["frame_indices"], row["frame_times_s"]
+        if isinstance(indices, list) and indices:
+            self.frames[len(indices)] += 1
+        last = _number(times[-1]) if isinstance(times, list) and times else None
+        if data_type == "video" and last is not None:
+            self.seconds[round(last * 1000)] += 1
+
+    def reject(self, batch: Rows) -> None:
+        """Count some rows of `rejected`."""
+        empty = [""] * len(batch.index)
+        stages, reasons = batch.columns.get("stage", empty), batch.columns.get("reason", empty)
+        self.reasons.update(f"{s}/{r}" for s, r in zip(stages, reasons, strict=True))
+
+    def stats(self) -> Stats:
+        """What was counted so far."""
+        perception, reasoning = self.words["perception"], self.words["reasoning"]
+        table: dict[str, dict[str, int]] = {}
+        for (data_type, kind), count in sorted(self.table.items()):
+            table.setdefault(data_type, {})[kind] = count
+        return Stats(
+            where=self.where,
+            rows=dict(self.rows),
+            table=table,
+            sources=dict(self.sources.most_common(TOP)),
+            perception_words=Distribution.of(perception.lengths, bin_width=20),
+            reasoning_words=Distribution.of(reasoning.lengths, bin_width=20),
+            perception_by=perception.spreads(TOP),
+            reasoning_by=reasoning.spreads(TOP),
+            rewards=Distribution.of(self.rewards, bin_width=100, scale=1000),
+            attempts={str(k): v for k, v in sorted(self.attempts.items())},
+            frames=Spread.of(self.frames),
+            seconds=Spread.of(self.seconds, scale=1000),
+            funnel=self.funnel(),
+            near_duplicates=self.near,
+            perception_top=perception.top(TOP),
+            reasoning_top=reasoning.top(TOP),
+        )
+
+    def funnel(self) -> dict[str, int]:
+        """`stage/reason` -> rows of `rejected`, in the order of the stages, the most frequent first."""
+        order = [stage.value for stage in Stage]
+
+        def place(item: tuple[str, int]) -> tuple[int, int, str]:
+            stage = item[0].split("/")[0]
+            return order.index(stage) if stage in order else len(order), -item[1], item[0]
+
+        return dict(sorted(self.reasons.items(), key=place))
+
+
+def _number(value: Any) -> float | None:
+    """A finite number, or a text of one; None for anything else."""
+    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
+        return None
+    try:
+        number = float(value)
+    except (ValueError, OverflowError):
+        return None
+    return number if abs(number) < 1e12 else None

@@ -1,0 +1,389 @@
+"""The gallery of a data set: its rows as the page's data, made and written."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from videop2r_data.cards.figures.stats import Readable
+from videop2r_data.cards.gallery.media import (
+    Clip,
+    Sheet,
+    beside,
+    copy_clips,
+    draw_sheets,
+    find_clips,
+    linked,
+    spec_of,
+)
+from videop2r_data.cards.gallery.page import render_page
+from videop2r_data.cards.gallery.rows import (
+    OUTCOMES,
+    Entry,
+    JudgedLine,
+    by_words,
+    canonical_segments,
+    count_rows,
+    differs,
+    read_entries,
+    words_of,
+)
+from videop2r_data.errors import ConfigError
+from videop2r_data.schemas import BuildLock, Model, Stage, digest
+
+# What the page is told: a head of columns that list and filters need, and the rows themselves in chunks.
+
+
+CHUNK = 128
+"""Rows that are parsed together."""
+TEASER = 140
+"""Characters of a question in the list."""
+FramesOf = Callable[[str, str, str], tuple[Sequence[int], Sequence[float]] | None]
+"""(source, path, data type) -> indices and times in seconds of the sampled frames, or None."""
+JUDGED, DIFFERS, UNSCORED = 1, 2, 4
+"""Bits of the column `judged`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Payload:
+    """`head` and `chunks` as JSON values; `chunks[i]` holds the rows from `i * CHUNK`."""
+
+    head: dict[str, Any]
+    chunks: list[dict[str, Any]]
+
+
+class _Names:
+    """A column of repeated texts as numbers, in order of first sight."""
+
+    def __init__(self) -> None:
+        self.names: dict[str, int] = {}
+
+    def __call__(self, name: str) -> int:
+        return self.names.setdefault(name, len(self.names))
+
+
+def make_payload(
+    about: Mapping[str, Any],
+    entries: Sequence[Entry],
+    clips: Sequence[Clip],
+    *,
+    judged: Mapping[tuple[str, ...], Sequence[JudgedLine]],
+    sheets: Mapping[int, Sheet],
+    frames_of: FramesOf,
+) -> Payload:
+    """Lay out the page's data; nothing in it depends on time or host, but for the addresses of the media.
+
+    Args:
+        about: name, title and digest of the data set.
+        entries: the rows, in order.
+        clips: their media files.
+        judged: verdicts by `words_of` an entry.
+        sheets: small frames by index of the clip.
+        frames_of: knows the sampled frames of clips whose rows do not say.
+    """
+    places = {(clip.source, clip.path): i for i, clip in enumerate(clips)}
+    known = _known_frames(entries, places)
+    columns = _columns(entries, places, judged)
+    rows = []
+    for entry in entries:
+        row = _row(entry)
+        at = places.get((entry.media_source, entry.path), -1)
+        if at >= 0 and not entry.frames:
+            found = known.get(at) or frames_of(entry.media_source, entry.path, entry.data_type)
+            if found is not None:
+                known[at] = found
+                row["frames"], row["times"] = list(found[0]), _rounded(found[1])
+        lines = judged.get(words_of(entry), ())
+        if lines:
+            row["verdicts"] = _verdicts(lines)
+        rows.append(row)
+    chunks = []
+    for start in range(0, len(rows), CHUNK):
+        part = rows[start : start + CHUNK]
+        used = {columns["clip"][start + i] for i in range(len(part))}
+        pictures = {str(i): sheets[i].as_json() for i in sorted(used) if i in sheets}
+        chunks.append({"rows": part, "sheets": pictures} if pictures else {"rows": part})
+    head = {
+        **about,
+        "version": 1,
+        "chunk": CHUNK,
+        "outcomes": list(OUTCOMES),
+        "stages": [stage.value for stage in Stage],
+        "clips": [[clip.source, clip.path, clip.address] for clip in clips],
+        **columns,
+    }
+    return Payload(head, chunks)
+
+
+def _columns(
+    entries: Sequence[Entry],
+    places: Mapping[tuple[str, str], int],
+    judged: Mapping[tuple[str, ...], Sequence[JudgedLine]],
+) -> dict[str, Any]:
+    types, kinds, sources, reasons = _Names(), _Names(), _Names(), _Names()
+    columns = {
+        "id": [e.sample_id for e in entries],
+        "teaser": [" ".join(e.problem[: 2 * TEASER].split())[:TEASER] for e in entries],
+        "outcome": [OUTCOMES.index(e.outcome) for e in entries],
+        "type": [types(e.problem_type) for e in entries],
+        "kind": [kinds(e.data_type) for e in entries],
+        "source": [sources(e.source) for e in entries],
+        "reason": [reasons(f"{e.stage}/{e.reason}") if e.reason else -1 for e in entries],
+        "reward": [e.reward for e in entries],
+        "clip": [places.get((e.media_source, e.path), -1) for e in entries],
+        "markable": [int(e.observation is not None) for e in entries],
+        "judged": [_bits(judged.get(words_of(e), ())) for e in entries],
+    }
+    names = {"types": types, "kinds": kinds, "sources": sources, "reasons": reasons}
+    return {**columns, **{key: list(value.names) for key, value in names.items()}}
+
+
+def _row(entry: Entry) -> dict[str, Any]:
+    """One row; what is empty is left out."""
+    canonical = canonical_segments(entry.parts)
+    row: dict[str, Any] = {
+        "problem": entry.problem,
+        "options": list(entry.options),
+        "reference": entry.reference,
+        "observation": entry.observation,
+        "trace": list(canonical) if canonical else None,
+        "parts": None if canonical else [list(part) for part in entry.parts],
+        "detail": entry.detail,
+        "attempt": entry.attempt,
+        "judgement": entry.judgement,
+        "why": entry.why,
+        "frames": list(entry.frames),
+        "times": _rounded(entry.times_s),
+        "fps": entry.fps,
+        "sha256": entry.media_sha256,
+        "generation": entry.generation_key,
+        "judging": entry.judge_key,
+        "synthetic": entry.synthetic or None,
+    }
+    if canonical and canonical[0] == entry.observation:
+        del row["observation"]  # the page takes it from the trace
+    return {name: value for name, value in row.items() if value not in (None, "", [])}
+
+
+def _known_frames(
+    entries: Sequence[Entry], places: Mapping[tuple[str, str], int]
+) -> dict[int, tuple[Sequence[int], Sequence[float]]]:
+    """Sampled frames by clip: all questions about a clip were shown the same ones."""
+    return {
+        places[entry.media_source, entry.path]: (entry.frames, entry.times_s)
+        for entry in entries
+        if entry.frames and entry.path
+    }
+
+
+def _verdicts(lines: Sequence[JudgedLine]) -> dict[str, Any]:
+    label = lines[0].label
+    return {
+        "sufficient": label.sufficient,
+        "reviewer": label.reviewer,
+        "note": label.note,
+        "judges": [
+            {
+                "judge": line.judge,
+                "model": line.model,
+                "sufficient": line.sufficient,
+                "why": line.why,
+                "seconds": line.latency_s,
+            }
+            for line in lines
+        ],
+    }
+
+
+def _bits(lines: Sequence[JudgedLine]) -> int:
+    bits = JUDGED if lines else 0
+    bits |= DIFFERS if any(map(differs, lines)) else 0
+    return bits | (UNSCORED if any(line.sufficient is None for line in lines) else 0)
+
+
+def _rounded(times: Sequence[float]) -> list[float]:
+    return [round(t, 4) for t in times]
+
+
+# The gallery of a data set: every row on one page, its clip beside its question, to look at and to mark.
+
+
+PAGE = "index.html"
+LIMIT = 10_000
+"""Rows of a page, unless more are asked for."""
+
+
+Tell = Callable[[str, int, int], None]
+"""Hears (step, done, all)."""
+
+
+class Release(Readable, Protocol):
+    """A release with what is said about it; `builders.release.Release` is one."""
+
+    @property
+    def lock(self) -> BuildLock | None:
+        """Of a data set that was built here."""
+        ...
+
+
+class GalleryReport(Model):
+    """What was written."""
+
+    page: str
+    rows: int
+    """Of the data set."""
+    shown: int
+    """On the page."""
+    clips: int
+    clips_missing: int
+    """Not under their media root, or no root is known."""
+    copied_bytes: int
+    sheets: int
+    """Clips whose sampled frames stand in the page."""
+    bytes: int
+    """Of the page."""
+    judged: int
+    """Rows with verdicts of judges."""
+    disagreements: int
+    """Rows on which a judge contradicts the person."""
+    unmatched: int
+    """Labels whose words are on no row of the page."""
+
+
+@dataclass
+class Gallery:
+    """A page in its parts, ready to be written and to be served.
+
+    Attributes:
+        payload: rows, clips and what is said of them.
+        clips: every media file of its rows.
+        links: source -> address of its media, seen from the file.
+        report: figures; `page` and `bytes` are set when it is written.
+    """
+
+    title: str
+    payload: Payload
+    clips: list[Clip]
+    links: dict[str, str]
+    figures: dict[str, int] = field(default_factory=dict)
+
+    def page(self, *, served: bool = False) -> str:
+        """The document, for a file or for the server."""
+        roots = beside(self.clips) if served else self.links
+        head = {**self.payload.head, "bases": roots}
+        return render_page(self.title, head, self.payload.chunks, served=served)
+
+
+def make_gallery(
+    release: Release,
+    out: Path,
+    *,
+    roots: Mapping[str, Path],
+    limit: int = LIMIT,
+    verdicts: Sequence[JudgedLine] = (),
+    copy_media: bool = False,
+    sheets: int = 0,
+    frames_of: FramesOf = lambda source, path, kind: None,
+    tell: Tell = lambda what, done, total: None,
+) -> Gallery:
+    """Gather everything that a page shows; copies are made here, the page itself by `write_gallery`.
+
+    Args:
+        release: the data set; it is only read.
+        out: folder of the page.
+        roots: source -> media root; the empty name stands for every other source.
+        limit: rows at most; of more an even share is shown, and every row with a verdict besides.
+        verdicts: lines of `verdicts.jsonl`.
+        copy_media: copy the clips beside the page instead of linking to where they lie.
+        sheets: longer side in pixels of small pictures of the sampled frames, put into the page; 0: none.
+        frames_of: knows the sampled frames of clips whose rows do not say.
+        tell: hears (step, done, all).
+
+    Raises:
+        ConfigError: the page would lie in the data set, or `out` cannot be written.
+        SourceError: the data set cannot be read.
+    """
+    judged = by_words(verdicts)
+    total = sum(count_rows(release).values())
+    always = frozenset(line.label.sample_id for line in verdicts)
+    entries = list(read_entries(release, limit=limit, total=total, always=always))
+    clips = find_clips(entries, roots)
+    copied = copy_clips(clips, out) if copy_media else 0
+    drawn = _sheets(release, clips, sheets, tell) if sheets else {}
+    matched = {words: judged[words] for entry in entries if (words := words_of(entry)) in judged}
+    about = _about(release, entries) | {
+        "total": total,
+        "judges": sorted({line.judge for line in verdicts}),
+        "unmatched": len(judged) - len(matched),
+    }
+    return Gallery(
+        title=f"{about['title']} · gallery",
+        payload=make_payload(about, entries, clips, judged=matched, sheets=drawn, frames_of=frames_of),
+        clips=clips,
+        links=beside(clips) if copy_media else linked(clips, roots, out),
+        figures={
+            "rows": total,
+            "shown": len(entries),
+            "clips": len(clips),
+            "clips_missing": sum(clip.file is None for clip in clips),
+            "copied_bytes": copied,
+            "sheets": len(drawn),
+            "judged": len(matched),
+            "disagreements": sum(any(map(differs, lines)) for lines in matched.values()),
+            "unmatched": len(judged) - len(matched),
+        },
+    )
+
+
+def write_gallery(gallery: Gallery, out: Path) -> GalleryReport:
+    """Write `index.html`; the same bytes for the same data set and settings.
+
+    Raises:
+        ConfigError: `out` cannot be written.
+    """
+    text = gallery.page().encode("utf-8")
+    path = out / PAGE
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        part = out / f".{PAGE}.part"
+        part.write_bytes(text)
+        part.replace(path)
+    except OSError as error:
+        raise ConfigError(
+            f"cannot write the page: {error}", where=str(path), hint="choose another folder with --out"
+        ) from None
+    return GalleryReport(page=str(path), bytes=len(text), **gallery.figures)
+
+
+def _sheets(release: Release, clips: Sequence[Clip], side: int, tell: Tell) -> dict[int, Sheet]:
+    recipe = release.lock.recipe if release.lock else None
+    drawn, _ = asyncio.run(
+        draw_sheets(clips, spec_of(recipe), side=side, tell=lambda done, total: tell("frames", done, total))
+    )
+    return drawn
+
+
+def _about(release: Release, entries: Sequence[Entry]) -> dict[str, Any]:
+    name = _name(release)
+    return {"name": name, "title": _title(release, name), "digest": _identity(release, entries)}
+
+
+def _name(release: Release) -> str:
+    if release.lock is not None and isinstance(release.lock.recipe.get("name"), str):
+        return str(release.lock.recipe["name"])
+    return Path(release.where).resolve().name
+
+
+def _title(release: Release, name: str) -> str:
+    title = release.lock.recipe.get("title") if release.lock is not None else None
+    return title if isinstance(title, str) and title else name
+
+
+def _identity(release: Release, entries: Sequence[Entry]) -> str:
+    """What marks are kept under: the files of the data set, so that a rebuilt one starts afresh."""
+    if release.lock is not None:
+        return digest({name: file.sha256 for name, file in release.lock.files.items()})
+    return digest([[entry.sample_id, entry.problem, entry.observation or ""] for entry in entries])

@@ -1,0 +1,254 @@
+"""Clips of the gallery: linked, copied or missing, and the sheets of frames that stand in for them."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import io
+import os
+import re
+import shutil
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+from videop2r_data.cards.gallery.rows import Entry
+from videop2r_data.errors import ConfigError, MediaError
+from videop2r_data.files.media_roots import resolve_media
+from videop2r_data.media.pool import DecodePool
+from videop2r_data.schemas import MediaSpec, digest_bytes, safe_relative_path
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+
+# Where the page finds its clips: linked where they lie, copied beside it, or not here.
+
+
+MEDIA = "media"
+"""Folder of copies beside the page, and of the addresses that the server answers."""
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}")
+
+
+@dataclass(frozen=True, slots=True)
+class Clip:
+    """One media file of the page.
+
+    Attributes:
+        source: the recipe's source that has it.
+        path: as the rows have it; relative, POSIX.
+        data_type: `video` or `image`, as its first row says.
+        file: where it lies; None: not here, or outside of its root.
+    """
+
+    source: str
+    path: str
+    data_type: str
+    file: Path | None
+
+    @property
+    def address(self) -> str:
+        """Below the root of its source, percent-encoded; empty for a path that may not be followed."""
+        return quote(safe_relative_path(self.path)) if self.file is not None else ""
+
+
+def find_clips(entries: Iterable[Entry], roots: Mapping[str, Path]) -> list[Clip]:
+    """Every media file once, in the order of the rows.
+
+    Args:
+        entries: rows of the page.
+        roots: source -> media root; the empty name stands for every other source.
+    """
+    found: dict[tuple[str, str], Clip] = {}
+    for entry in entries:
+        key = (entry.media_source, entry.path)
+        if entry.path and key not in found:
+            root = roots.get(entry.media_source, roots.get(""))
+            found[key] = Clip(*key, entry.data_type, _file(root, entry.path) if root else None)
+    return list(found.values())
+
+
+def linked(clips: Iterable[Clip], roots: Mapping[str, Path], page: Path) -> dict[str, str]:
+    """Source -> address of its media root, relative to the folder of the page, with a slash at its end."""
+    found: dict[str, str] = {}
+    for clip in clips:
+        root = roots.get(clip.source, roots.get(""))
+        if root is not None and clip.source not in found:
+            way = os.path.relpath(os.path.abspath(root), os.path.abspath(page))  # noqa: PTH100 - keeps links
+            found[clip.source] = quote(Path(way).as_posix()) + "/"
+    return found
+
+
+def beside(clips: Iterable[Clip]) -> dict[str, str]:
+    """Source -> address of its copies, or of what the server answers for it."""
+    return {clip.source: f"{MEDIA}/{folder_of(clip.source)}/" for clip in clips}
+
+
+def folder_of(source: str) -> str:
+    """A folder name for a source: its own name, if that is one.
+
+    >>> folder_of("demo"), folder_of("..")
+    ('demo', '_5ec1f7e7')
+    """
+    return source if _NAME.fullmatch(source) else f"_{digest_bytes(source.encode())[:8]}"
+
+
+def copy_clips(clips: Iterable[Clip], page: Path) -> int:
+    """Copy every clip that is here to `media/<source>/<path>` beside the page; returns the bytes.
+
+    Raises:
+        ConfigError: the disk is full or cannot be written.
+    """
+    total = 0
+    for clip in clips:
+        if clip.file is None:
+            continue
+        target = page / MEDIA / folder_of(clip.source) / safe_relative_path(clip.path)
+        try:
+            there = clip.file.stat()
+            target.parent.mkdir(parents=True, exist_ok=True)
+            if not target.is_file() or not _same(target.stat(), there):
+                part = target.with_name(f".{target.name}.part")
+                shutil.copy2(clip.file, part)
+                part.replace(target)
+        except OSError as error:
+            raise ConfigError(
+                f"cannot copy the clips: {error}", where=str(target), hint="free some space, or link them"
+            ) from None
+        total += there.st_size
+    return total
+
+
+def _same(here: os.stat_result, there: os.stat_result) -> bool:
+    return (here.st_size, here.st_mtime_ns) == (there.st_size, there.st_mtime_ns)
+
+
+def _file(root: Path, path: str) -> Path | None:
+    try:
+        found = resolve_media(root, path)
+        return found if found.is_file() else None
+    except (MediaError, OSError):
+        return None
+
+
+# Small pictures of the sampled frames, one sheet for a clip: for clips that stay away or do not play.
+
+
+QUALITY = 72
+"""Of the JPEG: a look, not a measurement."""
+COLUMNS = 8
+MAX_SIDE = 65_000
+"""Pixels that a JPEG may have on a side."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sheet:
+    """The frames of one clip in one picture, row by row.
+
+    Attributes:
+        uri: `data:` address of the JPEG.
+        columns: frames beside each other.
+        width: of one frame, pixels.
+        height: of one frame, pixels.
+        indices: T, display order.
+        times_s: T, seconds from the first shown frame.
+    """
+
+    uri: str
+    columns: int
+    width: int
+    height: int
+    indices: tuple[int, ...]
+    times_s: tuple[float, ...]
+
+    def as_json(self) -> dict[str, Any]:
+        """What the page reads."""
+        return {
+            "uri": self.uri,
+            "columns": self.columns,
+            "width": self.width,
+            "height": self.height,
+            "frames": list(self.indices),
+            "times": [round(t, 3) for t in self.times_s],
+        }
+
+
+async def draw_sheets(
+    clips: Sequence[Clip],
+    spec: MediaSpec,
+    *,
+    side: int = 160,
+    workers: int = 0,
+    tell: Callable[[int, int], None] = lambda done, total: None,
+) -> tuple[dict[int, Sheet], dict[int, str]]:
+    """Sample every clip that is here just as its build did, in guarded processes.
+
+    Args:
+        clips: where they lie.
+        spec: how the build sampled them.
+        side: the longer side of one small frame, pixels.
+        workers: decoder processes, 0: one per core.
+        tell: hears (done, all).
+
+    Returns:
+        Sheets and failures by the index of their clip.
+    """
+    sheets: dict[int, Sheet] = {}
+    failed: dict[int, str] = {}
+    wanted = [i for i, clip in enumerate(clips) if clip.file is not None]
+    waiting = iter(wanted)
+    async with DecodePool(spec, want="array", workers=workers) as pool:
+
+        async def work() -> None:
+            for number in waiting:
+                clip = clips[number]
+                assert clip.file is not None
+                try:
+                    frames = await pool.sample(clip.file, "image" if clip.data_type == "image" else "video")
+                except MediaError as error:
+                    failed[number] = error.message
+                else:
+                    assert frames.array is not None
+                    record = frames.record
+                    sheets[number] = draw_sheet(frames.array, record.indices, record.times_s, side=side)
+                tell(len(sheets) + len(failed), len(wanted))
+
+        await asyncio.gather(*(work() for _ in range(pool.workers)))
+    return sheets, failed
+
+
+def draw_sheet(
+    frames: NDArray[np.uint8], indices: Sequence[int], times_s: Sequence[float], *, side: int
+) -> Sheet:
+    """Put frames on a sheet; the same bytes for the same pixels.
+
+    Args:
+        frames: uint8 [T, H, W, 3], RGB.
+        indices: T.
+        times_s: T.
+        side: the longer side of one small frame, pixels; frames are never enlarged.
+    """
+    from PIL import Image
+
+    count, tall, wide = frames.shape[:3]
+    scale = min(1.0, side / max(tall, wide))
+    width, height = max(1, round(wide * scale)), max(1, round(tall * scale))
+    columns = max(1, min(count, COLUMNS, MAX_SIDE // width))
+    count = min(count, columns * (MAX_SIDE // height))
+    rows = -(-count // columns)
+    sheet = Image.new("RGB", (columns * width, rows * height))
+    for i in range(count):
+        small = Image.fromarray(frames[i]).resize((width, height), Image.Resampling.LANCZOS)
+        sheet.paste(small, ((i % columns) * width, (i // columns) * height))
+    buffer = io.BytesIO()
+    sheet.save(buffer, "JPEG", quality=QUALITY, optimize=True)
+    uri = "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
+    return Sheet(uri, columns, width, height, tuple(indices[:count]), tuple(times_s[:count]))
+
+
+def spec_of(recipe: Mapping[str, Any] | None) -> MediaSpec:
+    """How a build sampled its frames; the defaults where there is no lock."""
+    return MediaSpec.model_validate((recipe or {}).get("media") or {})

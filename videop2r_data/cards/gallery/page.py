@@ -1,0 +1,323 @@
+"""The page as one HTML document, and a server for one reader."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import html
+import re
+import secrets
+from collections.abc import Iterable, Sequence
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from importlib import resources
+from pathlib import Path
+from typing import Any, BinaryIO
+from urllib.parse import unquote
+
+import orjson
+
+from videop2r_data.cards.gallery.media import Clip, beside
+from videop2r_data.errors import ConfigError
+
+# The page: one HTML document with its style, its script and the rows as inert JSON.
+#
+# Rows and model texts reach the document as JSON alone, in script elements of a type that no browser runs,
+# with
+# every `<`, `>` and `&` escaped. The script writes them with `textContent`. A Content-Security-Policy lets
+# this
+# style and this script run, by their digests, and nothing be fetched but pictures and clips.
+
+
+SCRIPTS = (
+    "base.js",
+    "data.js",
+    "filter.js",
+    "marks.js",
+    "list.js",
+    "facets.js",
+    "frames.js",
+    "player.js",
+    "sample.js",
+    "compare.js",
+    "keys.js",
+    "wire.js",
+    "main.js",
+)
+"""In this order they make one script."""
+FILE_MEDIA = "'self' file: data: blob:"
+SERVED_MEDIA = "'self' data: blob:"
+_ESCAPES = ((b"&", b"\\u0026"), (b"<", b"\\u003c"), (b">", b"\\u003e"))
+
+
+def inert_json(value: Any) -> str:
+    r"""JSON that is plain text wherever it stands in HTML: no tag, comment or entity can begin in it.
+
+    >>> inert_json({"a": "</script>"})
+    '{"a":"\\u003c/script\\u003e"}'
+    """
+    text = orjson.dumps(value)
+    for found, written in _ESCAPES:
+        text = text.replace(found, written)  # outside of strings JSON has none of these characters
+    return text.decode("utf-8")
+
+
+def policy(style: str, script: str, media: str) -> str:
+    """The Content-Security-Policy of the page.
+
+    Args:
+        style: text of its one style element.
+        script: text of its one script.
+        media: where pictures and clips may come from.
+    """
+    return "; ".join(
+        (
+            "default-src 'none'",
+            f"script-src '{_digest(script)}'",
+            f"style-src '{_digest(style)}'",
+            f"img-src {media}",
+            f"media-src {media}",
+            "base-uri 'none'",
+            "form-action 'none'",
+            "require-trusted-types-for 'script'",
+            "trusted-types 'none'",
+        )
+    )
+
+
+def render_page(title: str, head: dict[str, Any], chunks: Sequence[Any], *, served: bool = False) -> str:
+    """The whole document; the same text for the same arguments.
+
+    Args:
+        title: of the window.
+        head: what the list and the filters need, parsed at once.
+        chunks: what a row's view needs, in groups that are parsed when they are looked at.
+        served: the page is for the server of `--serve`, not for a file.
+    """
+    style = _asset("style.css")
+    script = '"use strict";\n(() => {\n' + "".join(_asset(name) for name in SCRIPTS) + "})();\n"
+    blocks = [_block(f"rows-{i}", chunk) for i, chunk in enumerate(chunks)]
+    # The script stands before most of the rows: the list is on the screen while they are still being read.
+    return _fill(
+        _asset("page.html"),
+        {
+            "policy": html.escape(policy(style, script, SERVED_MEDIA if served else FILE_MEDIA)),
+            "title": html.escape(title),
+            "style": style,
+            "head": _block("head", head),
+            "first": "".join(blocks[:1]),
+            "script": script,
+            "rest": "".join(blocks[1:]),
+        },
+    )
+
+
+def _fill(template: str, fields: dict[str, str]) -> str:
+    """In one pass, so that a field's name inside of a text stays text."""
+    parts = template.split("@@")
+    for i in range(1, len(parts), 2):
+        parts[i] = fields[parts[i]]
+    return "".join(parts)
+
+
+def _block(name: str, value: Any) -> str:
+    return f'<script type="application/json" id="{name}">{inert_json(value)}</script>\n'
+
+
+def _asset(name: str) -> str:
+    return (resources.files(__package__) / name).read_text(encoding="utf-8")
+
+
+def _digest(text: str) -> str:
+    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode("utf-8")).digest()).decode("ascii")
+
+
+# A server for one reader: the page and its clips on the loopback address, and no other file.
+#
+# Clips are found in a table of what the page shows: an address that is not in it is not there, so that no
+# path
+# is ever made from a request. The first part of every address is a secret of this run: another user of the
+# same
+# machine cannot guess it, and a page of another site cannot either.
+
+
+HOST = "127.0.0.1"
+_BLOCK = 1 << 18
+_RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})\Z")
+_TYPES = {
+    ".mp4": "video/mp4",
+    ".m4v": "video/mp4",
+    ".mov": "video/mp4",  # browsers play most of them, but only under this name
+    ".webm": "video/webm",
+    ".mkv": "video/webm",
+    ".ogv": "video/ogg",
+    ".jpg": "image/jpeg",
+    ".jpeg": "image/jpeg",
+    ".png": "image/png",
+    ".gif": "image/gif",
+    ".webp": "image/webp",
+    ".avif": "image/avif",
+    ".bmp": "image/bmp",
+}
+_CLOSED = "default-src 'none'; sandbox"
+"""Policy of everything but the page: a picture that is opened by itself runs nothing."""
+
+
+class GalleryServer(ThreadingHTTPServer):
+    """Serves one page until `shutdown`.
+
+    Args:
+        page: the document.
+        clips: what it shows.
+        port: 0: a free one.
+
+    Raises:
+        ConfigError: the port is taken.
+
+    Example::
+
+        with GalleryServer(gallery.page(served=True), gallery.clips) as server:
+            server.serve_forever()
+    """
+
+    daemon_threads = True
+
+    def __init__(self, page: str, clips: Iterable[Clip], *, port: int = 0) -> None:
+        self.page = page.encode("utf-8")
+        clips = list(clips)
+        bases = beside(clips)
+        self.files = {
+            unquote(bases[clip.source] + clip.address): clip.file for clip in clips if clip.file is not None
+        }
+        self.secret = secrets.token_urlsafe(16)
+        try:
+            super().__init__((HOST, port), _Handler)
+        except OSError as error:
+            raise ConfigError(
+                f"cannot listen on {HOST}:{port}: {error.strerror or error}", hint="choose another --port"
+            ) from None
+
+    @property
+    def url(self) -> str:
+        """Where the page is."""
+        return f"http://{HOST}:{self.server_address[1]}/{self.secret}/"
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """A reader that hangs up in the middle of a clip is no error."""
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    server_version = "p2r-gallery"
+    sys_version = ""
+    timeout = 60
+    server: GalleryServer
+
+    def do_GET(self) -> None:
+        self._answer(body=True)
+
+    def do_HEAD(self) -> None:
+        self._answer(body=False)
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the name of the base class
+        """Nothing is printed by a library."""
+
+    def _answer(self, *, body: bool) -> None:
+        address = self._address()
+        if address is None:
+            self._refuse(404)
+        elif address == "":
+            self._send_page(body)
+        else:
+            file = self.server.files.get(address)
+            try:
+                if file is None or file.resolve() != file:  # became a link meanwhile: to where?
+                    self._refuse(404)
+                else:
+                    self._send_file(file, body)
+            except (FileNotFoundError, NotADirectoryError, PermissionError):
+                self._refuse(404)
+
+    def _address(self) -> str | None:
+        """What is asked for, below the secret; None if it may not be asked for."""
+        own = {f"{HOST}:{self.server.server_address[1]}", f"localhost:{self.server.server_address[1]}"}
+        if self.headers.get("Host", "") not in own:
+            return None  # a name of another site that was pointed at this machine
+        path = self.path.partition("?")[0]
+        secret, slash, rest = path.removeprefix("/").partition("/")
+        if not slash or not hmac.compare_digest(secret.encode(), self.server.secret.encode()):
+            return None
+        return unquote(rest)
+
+    def _send_page(self, body: bool) -> None:
+        self.send_response(200)
+        self._headers("text/html; charset=utf-8", len(self.server.page), "frame-ancestors 'none'")
+        if body:
+            self.wfile.write(self.server.page)
+
+    def _send_file(self, path: Path, body: bool) -> None:
+        with path.open("rb") as file:
+            size = path.stat().st_size
+            start, end = 0, size
+            wanted = self.headers.get("Range")
+            if wanted is not None:
+                found = byte_range(wanted, size)
+                if found is None:
+                    self._refuse(416, ("Content-Range", f"bytes */{size}"))
+                    return
+                start, end = found
+            self.send_response(200 if wanted is None else 206)
+            if wanted is not None:
+                self.send_header("Content-Range", f"bytes {start}-{end - 1}/{size}")
+            self.send_header("Accept-Ranges", "bytes")
+            kind = _TYPES.get(path.suffix.lower(), "application/octet-stream")
+            self._headers(kind, end - start, _CLOSED)
+            if body:
+                self._copy(file, start, end)
+
+    def _copy(self, file: BinaryIO, start: int, end: int) -> None:
+        file.seek(start)
+        left = end - start
+        while left:
+            block = file.read(min(_BLOCK, left))
+            if not block:
+                self.close_connection = True  # the file shrank: fewer bytes than were promised
+                return
+            self.wfile.write(block)
+            left -= len(block)
+
+    def _refuse(self, status: int, *headers: tuple[str, str]) -> None:
+        self.send_response(status)
+        for name, value in headers:
+            self.send_header(name, value)
+        self._headers("text/plain", 0, _CLOSED)
+
+    def _headers(self, kind: str, length: int, policy: str) -> None:
+        for name, value in {
+            "Content-Type": kind,
+            "Content-Length": str(length),
+            "Content-Security-Policy": policy,
+            "X-Content-Type-Options": "nosniff",
+            "Cross-Origin-Resource-Policy": "same-origin",
+            "Referrer-Policy": "no-referrer",
+            "Cache-Control": "private, no-cache",
+        }.items():
+            self.send_header(name, value)
+        self.end_headers()
+
+
+def byte_range(header: str, size: int) -> tuple[int, int] | None:
+    """The bytes that a Range header asks for, from (inclusive) to (exclusive); None: none of them is there.
+
+    >>> byte_range("bytes=2-4", 10), byte_range("bytes=-3", 10), byte_range("bytes=10-", 10)
+    ((2, 5), (7, 10), None)
+    """
+    match = _RANGE.match(header.strip())
+    if match is None or match.groups() == ("", ""):
+        return None
+    first, last = match.groups()
+    if first == "":
+        start, end = max(0, size - int(last)), size
+    else:
+        start, end = int(first), min(size, int(last) + 1 if last else size)
+    return (start, end) if start < end else None

@@ -1,0 +1,300 @@
+"""Rows of a release as the gallery shows them, with the verdicts of judges on them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from videop2r_data.cards.figures.stats import Readable
+from videop2r_data.errors import SourceError
+from videop2r_data.schemas import SEGMENTS, HumanLabel, Model, segment_spans, strip_answer_tag
+
+# Rows of a release as the gallery shows them: one entry each, accepted or not.
+
+
+OUTCOMES = ("accepted", "rejected", "failed", "question")
+"""What became of a row; `question`: the release has questions only."""
+Part = tuple[str, str]
+"""(`observation`, `think`, `answer`, `tag` or `outside`; text)."""
+_TAG = re.compile(r"<(/?)(observation|think|answer)>")
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One row of the page; every text stands as the data set has it.
+
+    Attributes:
+        outcome: one of `OUTCOMES`.
+        reference: the correct answer, without tags.
+        source: `data_source`, or the first part of `sample_id`.
+        media_source: the recipe's source, whose media root `path` is relative to.
+        parts: the whole trace, cut into segments and tags; joined it is the model's text again.
+        observation: the text a judge sees; None if the trace has none.
+        judgement: what the build's judge said: `Yes`, `No`, `no verdict`, or empty.
+        reward: 0 to 1, None if nothing was scored.
+        frames: indices of the sampled frames; empty if the row does not say.
+        times_s: their times in seconds, as many.
+    """
+
+    sample_id: str
+    outcome: str
+    problem: str
+    options: tuple[str, ...]
+    reference: str
+    problem_type: str
+    data_type: str
+    source: str
+    media_source: str
+    path: str
+    stage: str
+    reason: str
+    detail: str
+    reward: float | None
+    attempt: int | None
+    parts: tuple[Part, ...]
+    observation: str | None
+    judgement: str
+    why: str
+    frames: tuple[int, ...]
+    times_s: tuple[float, ...]
+    fps: float | None
+    media_sha256: str
+    generation_key: str
+    judge_key: str
+    synthetic: bool
+
+
+def count_rows(release: Readable) -> dict[str, int]:
+    """Rows of each config that the gallery shows, in its order.
+
+    Raises:
+        SourceError: a file is damaged.
+    """
+    return {
+        config: sum(len(batch.index) for _, batch in release.batches(config, ("problem_id",), size=8192))
+        for config in shown_configs(release)
+    }
+
+
+def shown_configs(release: Readable) -> tuple[str, ...]:
+    """Accepted, then rejected; the bare questions only where there is nothing else."""
+    have = tuple(c for c in ("sft", "rejected") if c in release.configs)
+    return have or release.configs
+
+
+def read_entries(
+    release: Readable, *, limit: int, total: int, always: Collection[str] = ()
+) -> Iterator[Entry]:
+    """Stream the entries of a release.
+
+    Args:
+        release: what to read.
+        limit: entries at most; from more rows an even share is taken, the same one each time.
+        total: rows of the shown configs, as `count_rows` counts them.
+        always: `sample_id`s that are taken besides.
+
+    Raises:
+        SourceError: a file is damaged, or two rows have one `sample_id`.
+    """
+    seen: set[str] = set()
+    at = -1
+    for config in shown_configs(release):
+        for file, batch in release.batches(config, size=512):
+            names = list(batch.columns)
+            for number, values in zip(batch.index, zip(*batch.columns.values(), strict=True), strict=True):
+                at += 1
+                row = dict(zip(names, values, strict=True))
+                chosen = total <= limit or (at + 1) * limit // total > at * limit // total
+                if not chosen and row.get("sample_id") not in always:
+                    continue
+                entry = entry_of(row, config, number)
+                if entry.sample_id in seen:
+                    raise SourceError(
+                        f"a second row has the sample_id {entry.sample_id!r}",
+                        where=f"{file.name}, row {number}",
+                        hint="sample_id has to be unique in a data set: p2r-data verify names every such row",
+                    )
+                seen.add(entry.sample_id)
+                yield entry
+
+
+def entry_of(row: dict[str, Any], config: str, number: int) -> Entry:
+    """A row of any config, ours or the official release's, as an entry.
+
+    Args:
+        row: column -> value; a cell that is missing or of another type counts as empty.
+        config: `sft`, `rl` or `rejected`.
+        number: index of the row in its file, for a row without any id.
+    """
+    problem_id = _text(row.get("problem_id"))
+    sample_id = _text(row.get("sample_id")) or f"{config}/{problem_id or number}"
+    output = _text(row.get("output"))
+    observation = _text(row.get("observation")) or None if config == "sft" else _observed(output)
+    frames = tuple(x for x in _list(row.get("frame_indices")) if isinstance(x, int))
+    times = tuple(float(x) for x in _list(row.get("frame_times_s")) if isinstance(x, int | float))
+    if len(frames) != len(times):
+        frames = times = ()
+    reason = _text(row.get("reason"))
+    named = sample_id.partition("/")[0] if row.get("sample_id") else ""
+    return Entry(
+        sample_id=sample_id,
+        outcome=_outcome(row, config),
+        problem=_text(row.get("problem")),
+        options=tuple(_text(option) for option in _list(row.get("options"))),
+        reference=strip_answer_tag(_text(row.get("solution"))),
+        problem_type=_text(row.get("problem_type")),
+        data_type=_text(row.get("data_type")),
+        source=_text(row.get("data_source")) or named,
+        media_source=named,
+        path=_text(row.get("path")),
+        stage=_text(row.get("stage")),
+        reason=reason,
+        detail=_text(row.get("detail")),
+        reward=_unit(row.get("reward")),
+        attempt=row["attempt"] if isinstance(row.get("attempt"), int) else None,
+        parts=parts_of(output),
+        observation=observation,
+        judgement=_text(row.get("judgement"))
+        or {"insufficient": "No", "no_verdict": "no verdict"}.get(reason, ""),
+        why=_text(row.get("judge_explanation")),
+        frames=frames,
+        times_s=times,
+        fps=_number(row.get("source_fps")),
+        media_sha256=_text(row.get("media_sha256")),
+        generation_key=_text(row.get("generation_key")),
+        judge_key=_text(row.get("judge_key")),
+        synthetic=row.get("synthetic") is True,
+    )
+
+
+def parts_of(text: str) -> tuple[Part, ...]:
+    """Cut a trace at its tags; of a malformed one, text belongs to the segment that was opened last.
+
+    >>> parts_of("<observation>o</observation> x")
+    (('tag', '<observation>'), ('observation', 'o'), ('tag', '</observation>'), ('outside', ' x'))
+    """
+    found: list[Part] = []
+    kind, last = "outside", 0
+    for tag in _TAG.finditer(text):
+        if tag.start() > last:
+            found.append((kind, text[last : tag.start()]))
+        found.append(("tag", tag.group()))
+        kind, last = ("outside" if tag.group(1) else tag.group(2)), tag.end()
+    if last < len(text):
+        found.append((kind, text[last:]))
+    return tuple(found)
+
+
+def canonical_segments(parts: tuple[Part, ...]) -> tuple[str, ...] | None:
+    """The three segments, if the parts are those of a canonical trace: it can be rebuilt from them."""
+    texts = dict(part for part in parts if part[0] in SEGMENTS)
+    if len(texts) != len(SEGMENTS):
+        return None
+    observation, think, answer = (texts[name] for name in SEGMENTS)
+    whole = f"<observation>{observation}</observation> <think>{think}</think><answer>{answer}</answer>"
+    return (observation, think, answer) if "".join(text for _, text in parts) == whole else None
+
+
+def _observed(output: str) -> str | None:
+    span = segment_spans(output).observation
+    text = output[span.start : span.end] if span else ""
+    return text if text.strip() else None
+
+
+def _outcome(row: dict[str, Any], config: str) -> str:
+    if config == "sft":
+        return "accepted"
+    if config != "rejected":
+        return "question"
+    return "failed" if row.get("outcome") == "failed" else "rejected"
+
+
+def _text(value: Any) -> str:
+    """Text that can be written as UTF-8; a number as the official files have it for ids."""
+    if isinstance(value, str):
+        return value if value.isascii() else value.encode("utf-8", "replace").decode()
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else ""
+
+
+def _list(value: Any) -> list[Any]:
+    return list(value) if isinstance(value, list | tuple) else []
+
+
+def _number(value: Any) -> float | None:
+    good = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e12
+    return float(value) if good else None
+
+
+def _unit(value: Any) -> float | None:
+    number = _number(value)
+    return number if number is not None and 0 <= number <= 1 else None
+
+
+# Verdicts of judges beside the marks of people, as `judge-eval` writes them, for the rows they speak of.
+
+
+class JudgedLine(Model):
+    """A line of `verdicts.jsonl`: what one judge said of one label."""
+
+    judge: str
+    model: str
+    label: HumanLabel
+    sufficient: bool | None
+    """None: unscored."""
+    why: str
+    latency_s: float | None
+
+
+def read_verdicts(path: Path) -> list[JudgedLine]:
+    """All lines of a file of verdicts.
+
+    Raises:
+        SourceError: it cannot be read, a line is no verdict, or there is none.
+    """
+    found: list[JudgedLine] = []
+    try:
+        with path.open("rb") as file:
+            for number, line in enumerate(file, start=1):
+                if line.strip():
+                    found.append(_read(line, f"{path}, line {number}"))
+    except OSError as error:
+        raise SourceError(f"cannot read the verdicts: {error}", where=str(path)) from None
+    if not found:
+        raise SourceError("no verdict in it", where=str(path), hint="give verdicts.jsonl of judge-eval")
+    return found
+
+
+def by_words(lines: Sequence[JudgedLine]) -> dict[tuple[str, ...], list[JudgedLine]]:
+    """Verdicts by the sample and the exact words that they are about, in order."""
+    found: dict[tuple[str, ...], list[JudgedLine]] = {}
+    for line in lines:
+        label = line.label
+        words = (label.problem, *label.options, label.reference, label.observation)
+        found.setdefault((label.sample_id, *words), []).append(line)
+    return found
+
+
+def words_of(entry: Entry) -> tuple[str, ...]:
+    """The key of an entry in `by_words`."""
+    return (entry.sample_id, entry.problem, *entry.options, entry.reference, entry.observation or "")
+
+
+def differs(line: JudgedLine) -> bool:
+    """Whether a judge contradicts the person; an unscored verdict does not."""
+    return line.sufficient is not None and line.sufficient is not line.label.sufficient
+
+
+def _read(line: bytes, where: str) -> JudgedLine:
+    try:
+        return JudgedLine.model_validate_json(line)
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(map(str, first["loc"]))
+        raise SourceError(
+            f"no verdict: {field}: {first['msg']}", where=where, hint="give verdicts.jsonl of judge-eval"
+        ) from None

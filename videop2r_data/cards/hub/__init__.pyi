@@ -1,0 +1,13 @@
+from .check import check_folder as check_folder
+from .client import Hub as Hub
+from .media import MediaEstimate as MediaEstimate
+from .media import MediaReport as MediaReport
+from .media import fetch_media as fetch_media
+from .media import plan_media as plan_media
+from .pull import PullReport as PullReport
+from .pull import pull_dataset as pull_dataset
+from .push import FINAL as FINAL
+from .push import PushReport as PushReport
+from .push import check_licences as check_licences
+from .push import push_dataset as push_dataset
+from .push import push_model as push_model

@@ -1,0 +1,245 @@
+"""What must hold before publishing: a whole folder that agrees with its lock and card, nothing private."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import orjson
+from pydantic import ValidationError
+
+from videop2r_data.cards.card.dataset import card_head
+from videop2r_data.errors import HubError
+from videop2r_data.schemas import CONFIGS, BuildLock
+
+# Whether a data set's folder holds what its lock and card say: asked before a push and after a pull.
+
+
+LOCK, CARD = "build.lock.json", "README.md"
+SHARD = re.compile(rf"data/({'|'.join(CONFIGS)})-\d{{5}}\.parquet")
+_MAX_TEXT = 64 * 2**20
+_SHOWN = 8
+"""Faults named in one message."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """What does not hold, and in which file of the folder."""
+
+    file: str
+    what: str
+
+
+def read_lock(folder: Path) -> BuildLock:
+    """The lock of a data set.
+
+    Raises:
+        HubError: it is missing or none.
+    """
+    path = folder / LOCK
+    try:
+        if path.stat().st_size > _MAX_TEXT:
+            raise ValueError(f"larger than {_MAX_TEXT:,} bytes")
+        return BuildLock.model_validate(orjson.loads(path.read_bytes()))
+    except (OSError, ValidationError, ValueError) as error:
+        raise HubError(
+            f"no readable lock: {str(error).splitlines()[0]}",
+            where=str(path),
+            hint="name the folder of a data set that p2r-data build wrote",
+        ) from None
+
+
+def check_folder(folder: Path) -> BuildLock:
+    """Hold every file against the lock, the ledger against the files, and the card against both.
+
+    Returns:
+        The lock.
+
+    Raises:
+        HubError: something does not hold; the first faults are named.
+    """
+    lock = read_lock(folder)
+    if faults := folder_faults(folder, lock):
+        raise unfit(folder, faults)
+    return lock
+
+
+def folder_faults(folder: Path, lock: BuildLock) -> list[Fault]:
+    """Everything that does not hold: files against the lock, ledger against files, card against both."""
+    return [*_files(folder, lock), *_ledger(lock), *_card(folder, lock)]
+
+
+def unfit(folder: Path, faults: list[Fault], done: str = "") -> HubError:
+    """The error that names the first faults.
+
+    Args:
+        folder: which has them.
+        faults: at least one.
+        done: what was done about it, a sentence.
+    """
+    more = f"\n  and {len(faults) - _SHOWN} more" if len(faults) > _SHOWN else ""
+    told = "\n  ".join(f"{fault.file}: {fault.what}" for fault in faults[:_SHOWN])
+    return HubError(
+        f"the data set is not the one that its lock describes:\n  {told}{more}",
+        where=str(folder),
+        hint=done
+        or "build it anew (the journal makes that free), or fetch it anew, then run the command again",
+    )
+
+
+def sha256_of(path: Path) -> str:
+    """sha256 of a file, read once: 64 hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def config_digest(lock: BuildLock, config: str) -> str:
+    """What a config's card entry must hold: `datasets` keeps a local folder under a key that has it in it."""
+    return lock.config_digest(config)
+
+
+def _of(name: str) -> str:
+    match = SHARD.fullmatch(name)
+    return match.group(1) if match else ""
+
+
+def _files(folder: Path, lock: BuildLock) -> Iterator[Fault]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    for name, known in sorted(lock.files.items()):
+        if not SHARD.fullmatch(name):
+            yield Fault(name, "the lock names a file that is no shard")
+            continue
+        path = folder / name
+        if not path.is_file():
+            yield Fault(name, "missing")
+        elif path.stat().st_size != known.bytes:
+            yield Fault(name, f"{path.stat().st_size:,} bytes, the lock says {known.bytes:,}")
+        elif sha256_of(path) != known.sha256:
+            yield Fault(name, "its sha256 is not the lock's")
+        else:
+            try:
+                rows = pq.read_metadata(path).num_rows
+            except (pa.ArrowException, OSError) as error:
+                yield Fault(name, f"not a readable parquet file: {str(error).splitlines()[0]}")
+                continue
+            if rows != known.rows:
+                yield Fault(name, f"{rows:,} rows, the lock says {known.rows}")
+    for path in sorted((folder / "data").glob("*.parquet")):
+        name = path.relative_to(folder).as_posix()
+        if SHARD.fullmatch(name) and name not in lock.files:
+            yield Fault(name, "not in the lock, so of another build")
+
+
+def _rows(lock: BuildLock, config: str) -> int:
+    return sum(file.rows or 0 for name, file in lock.files.items() if _of(name) == config)
+
+
+def _ledger(lock: BuildLock) -> Iterator[Fault]:
+    ledger = lock.ledger
+    rest = ledger.rejected + ledger.failed
+    if ledger.rows_in != ledger.kept + rest:
+        yield Fault(LOCK, f"ledger: {ledger.rows_in:,} rows in, {ledger.kept + rest:,} accounted for")
+    table = sum(sum(row.values()) for row in ledger.table.values())
+    if table != ledger.kept:
+        yield Fault(LOCK, f"ledger: {ledger.kept:,} rows kept, its table has {table:,}")
+    for config, want in (("sft", ledger.kept), ("rejected", rest)):
+        held = any(_of(name) == config for name in lock.files)
+        if held and _rows(lock, config) != want:
+            found = _rows(lock, config)
+            yield Fault(LOCK, f"{config}: {found:,} rows in its files, the ledger says {want:,}")
+
+
+def _card(folder: Path, lock: BuildLock) -> Iterator[Fault]:
+    path = folder / CARD
+    try:
+        text = path.read_text(encoding="utf-8") if path.stat().st_size <= _MAX_TEXT else ""
+    except (OSError, UnicodeDecodeError) as error:
+        yield Fault(CARD, f"{error}")
+        return
+    head = card_head(text)
+    if head is None:
+        yield Fault(CARD, "no YAML front matter")
+        return
+    entries = {e.get("config_name"): e for e in _dicts(head.get("configs"))}
+    counts = {
+        e.get("config_name"): sum(s.get("num_examples", 0) for s in _dicts(e.get("splits")))
+        for e in _dicts(head.get("dataset_info"))
+    }
+    for config in CONFIGS:
+        if not any(_of(name) == config for name in lock.files):
+            continue
+        wanted = config_digest(lock, config)
+        if config not in entries:
+            yield Fault(CARD, f"config {config!r} is not declared")
+        elif not any(wanted in str(value) for value in entries[config].values()):
+            lacks = f"config {config!r} lacks its files' digest {wanted[:12]}"
+            yield Fault(CARD, f"{lacks}: users would see old rows")
+        if counts.get(config) != _rows(lock, config):
+            told = f"{counts.get(config)} rows of {config!r}"
+            yield Fault(CARD, f"{told}, its files hold {_rows(lock, config):,}")
+
+
+def _dicts(value: Any) -> list[dict[str, Any]]:
+    return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
+
+
+# What would become public that may not be meant to: folders of this machine and addresses of servers.
+
+
+_LOCAL = re.compile(r"(?:/|~|[A-Za-z]:\\|file:).+")
+_ADDRESS = re.compile(
+    r"https?://(?!(?:[\w-]+\.)*(?:huggingface\.co|arxiv\.org|github\.com|w3\.org)(?:[/:]|\Z)).+"
+)
+_KEY = r"(?:api[_-]?key|key|token|access_token|secret|password|sig)"
+_SECRET = re.compile(
+    rf"(?:https?|wss?|ftp|s3)://(?:[^/?#\s]*@|[^?#\s]*\?(?:[^#\s]*&)?{_KEY}=).*", re.IGNORECASE | re.DOTALL
+)
+"""An address with a user and password in it, or a key in its query."""
+_MAX_JSON = 1_000_000
+"""Bytes above which a JSON file is no settings: a tokenizer, an index."""
+
+
+def addresses_in(value: Any, where: str) -> Iterator[str]:
+    """Each local folder and each server, with its place.
+
+    >>> list(addresses_in({"sources": [{"path": "/home/me/pool.json"}], "model": "Qwen/Qwen2.5-VL"}, "lock"))
+    ['lock: sources.0.path is /home/me/pool.json']
+    """
+    yield from (f"{where}: {place} is {text}" for place, text in _strings(value, "", _LOCAL, _ADDRESS))
+
+
+def secrets_in(value: Any) -> Iterator[str]:
+    """The place of each address that holds a password or a key; the address itself is not told.
+
+    >>> list(secrets_in({"base_url": "https://me:secret@models.example/v1"}))
+    ['base_url']
+    """
+    yield from (place for place, _ in _strings(value, "", _SECRET))
+
+
+def addresses_in_file(path: Path, name: str) -> Iterator[str]:
+    """The same for a small JSON file; larger ones and other files are not looked into."""
+    if path.suffix != ".json" or path.stat().st_size > _MAX_JSON:
+        return
+    try:
+        value = orjson.loads(path.read_bytes())
+    except ValueError:
+        return
+    yield from addresses_in(value, name)
+
+
+def _strings(value: Any, place: str, *wanted: re.Pattern[str]) -> Iterator[tuple[str, str]]:
+    if isinstance(value, Mapping):
+        for key, inner in value.items():
+            yield from _strings(inner, f"{place}.{key}" if place else str(key), *wanted)
+    elif isinstance(value, list):
+        for number, inner in enumerate(value):
+            yield from _strings(inner, f"{place}.{number}" if place else str(number), *wanted)
+    elif isinstance(value, str) and any(p.fullmatch(value) for p in wanted):
+        yield place, value

@@ -1,0 +1,418 @@
+"""One connection to the Hub: its token, its errors in our words, and files read by byte ranges."""
+
+from __future__ import annotations
+
+import time
+from bisect import bisect_right
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from threading import Lock
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar
+
+from videop2r_data.errors import HubAuthError, HubError, P2RError
+
+if TYPE_CHECKING:
+    from huggingface_hub import HfApi
+
+
+# The Hub as this room sees it: one connection, the token from the usual places, errors in our words.
+
+
+Kind = Literal["dataset", "model"]
+T = TypeVar("T")
+PAUSES_S = (1.0, 2.0, 4.0, 8.0, 16.0)
+"""Before each further try of a call that a busy server or a broken connection spoiled."""
+_PASSING = (408, 429, 500, 502, 503, 504)
+"""What servers answer that will answer otherwise in a moment."""
+_LONGEST_S = 60.0
+"""Longest wait that a server may ask for."""
+_LOGIN = "log in with `hf auth login`, or set HF_TOKEN (https://huggingface.co/settings/tokens)"
+_AGAIN = "run the same command again"
+_TOKEN_CHARS = 8
+"""A token shorter than this is not searched for in messages: it would match anything."""
+
+
+@dataclass(frozen=True)
+class Hub:
+    """One Hub and who talks to it.
+
+    Attributes:
+        endpoint: its URL, None: HF_ENDPOINT or huggingface.co.
+        token: never printed: not in `repr`, and cut out of every error; None: anonymous.
+        tell: is told, in a sentence, before every wait for a Hub that stumbled.
+    """
+
+    endpoint: str | None = None
+    token: str | None = field(default=None, repr=False)
+    tell: Callable[[str], object] = field(default=lambda _: None, repr=False, compare=False)
+
+    @classmethod
+    def connect(cls, *, endpoint: str | None = None, tell: Callable[[str], object] = lambda _: None) -> Self:
+        """Take the token from HF_TOKEN, its file, or the cached login."""
+        from huggingface_hub import get_token
+
+        return cls(endpoint, get_token(), tell)
+
+    @property
+    def api(self) -> HfApi:
+        """The real client; without a token it stays anonymous, whatever the machine has cached."""
+        from huggingface_hub import HfApi
+
+        return HfApi(endpoint=self.endpoint, token=self.token or False, library_name="videop2r-data")
+
+    def url(self, repo: str, path: str, *, kind: Kind, revision: str) -> str:
+        """Address of one file at one revision."""
+        from huggingface_hub import hf_hub_url
+
+        return str(hf_hub_url(repo, path, repo_type=kind, revision=revision, endpoint=self.endpoint))
+
+    def page(self, repo: str, kind: Kind) -> str:
+        """Address of a repository's page."""
+        return f"{self.api.endpoint}/{'datasets/' if kind == 'dataset' else ''}{repo}"
+
+    def who(self) -> str:
+        """Name of the account, as the Hub knows it.
+
+        Raises:
+            HubAuthError: no token, or one that the Hub does not take.
+        """
+        if self.token is None:
+            raise HubAuthError("there is no token to write to the Hub with", hint=_LOGIN)
+        return str(self.call(lambda: self.api.whoami()["name"], self.api.endpoint))
+
+    def call(self, ask: Callable[[], T], where: str) -> T:
+        """Make one call that may be made twice: again while the server or the connection only stumbles.
+
+        Args:
+            ask: the call; asking again changes nothing more.
+            where: repository or file that this is about.
+
+        Raises:
+            HubError: it cannot be had.
+        """
+        with self.errors(where):
+            for pause in PAUSES_S:
+                try:
+                    return ask()
+                except Exception as error:
+                    if not stumbled(error):
+                        raise
+                    self.wait(error, pause, where)
+            return ask()
+
+    def wait(self, error: BaseException, pause: float, where: str) -> None:
+        """Wait before another try, as long as the server asks for, and say so."""
+        seconds = pause_asked(error) or pause
+        status = status_of(error)
+        what = f"the Hub answered {status}" if status else f"the connection broke: {first_line(error)}"
+        self.tell(self.scrub(f"{where}: {what}; asked again in {seconds:g} s"))
+        time.sleep(seconds)
+
+    @contextmanager
+    def errors(self, where: str) -> Iterator[None]:
+        """Turn what the client raises into a `HubError` that says what to do.
+
+        Args:
+            where: repository or file that this is about.
+        """
+        try:
+            yield
+        except (P2RError, KeyboardInterrupt):
+            raise
+        except Exception as error:
+            told = translate(error, where)
+            if told is None:
+                raise
+            told.message = self.scrub(told.message)
+            raise told from None
+
+    def scrub(self, text: str) -> str:
+        """The text without the token."""
+        if self.token and len(self.token) >= _TOKEN_CHARS:
+            return text.replace(self.token, "<token>")
+        return text
+
+
+def stumbled(error: BaseException) -> bool:
+    """Whether a call failed in a way that may pass by itself: a busy server, a broken connection."""
+    import httpx2
+    from huggingface_hub.errors import OfflineModeIsEnabled
+
+    if isinstance(error, OfflineModeIsEnabled):  # a broken connection by its class; only a person can end it
+        return False
+    return status_of(error) in _PASSING or isinstance(error, httpx2.TransportError | ConnectionError)
+
+
+def pause_asked(error: BaseException) -> float | None:
+    """Seconds that the server wants to be left alone, if it says so."""
+    said = getattr(getattr(error, "response", None), "headers", {}).get("Retry-After", "")
+    return min(_LONGEST_S, float(said)) if said.isdecimal() else None
+
+
+def check_repo_id(repo: str, *, owned: bool = False) -> str:
+    """`owner/name` as the Hub allows it; `owned`: the owner must be there, some old data sets have none.
+
+    Raises:
+        HubError: it is not.
+    """
+    from huggingface_hub.errors import HFValidationError
+    from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
+
+    try:
+        validate_repo_id(repo)
+        if owned and "/" not in repo:
+            raise HFValidationError("no owner")
+    except HFValidationError:
+        raise HubError("not a repository of the Hub", where=repo, hint="write owner/name") from None
+    return repo
+
+
+def status_of(error: BaseException) -> int | None:
+    """HTTP status behind an error of the client, if there is one."""
+    response: Any = getattr(error, "response", None)
+    status = getattr(response, "status_code", None)
+    return status if isinstance(status, int) else None
+
+
+def translate(error: Exception, where: str) -> HubError | None:
+    """An error of the Hub's client in our words; None: it is none of theirs, and so a bug."""
+    from huggingface_hub import errors as theirs
+
+    status, text = status_of(error), first_line(error)
+    told: list[tuple[bool, type[HubError], str, str]] = [
+        (
+            isinstance(error, theirs.GatedRepoError),
+            HubAuthError,
+            "access must be asked for",
+            "ask for it on its page, then log in",
+        ),
+        (
+            isinstance(error, theirs.RepositoryNotFoundError),
+            HubError,
+            "no such repository, or it is private and this token cannot see it",
+            f"check the name; for a private one, {_LOGIN}",
+        ),
+        (status == 401, HubAuthError, "the Hub does not take this token", _LOGIN),
+        (status == 403, HubAuthError, "this token may not do that", "make one that may write there"),
+        (
+            isinstance(error, theirs.RevisionNotFoundError),
+            HubError,
+            "no such revision",
+            "name a commit, a tag or a branch that exists",
+        ),
+        (isinstance(error, theirs.EntryNotFoundError), HubError, f"no such file there: {text}", ""),
+        (status == 412, HubError, "somebody else changed it meanwhile", _AGAIN),
+        (isinstance(error, theirs.HFValidationError), HubError, text, "write owner/name"),
+        (text.startswith("Invalid metadata"), HubError, f"the Hub refuses the card: {error}", ""),
+        (isinstance(error, theirs.HfHubHTTPError), HubError, f"the Hub answered {status}: {text}", _AGAIN),
+    ]
+    for holds, kind, message, hint in told:
+        if holds:
+            return kind(message, where=where, hint=hint or None)
+    return _unreachable(error, where)
+
+
+def _unreachable(error: Exception, where: str) -> HubError | None:
+    """Errors of the transport below the client, which lets them through, and of Xet."""
+    import httpx2
+    from huggingface_hub import errors as theirs
+
+    if isinstance(error, theirs.OfflineModeIsEnabled):
+        return HubError("HF_HUB_OFFLINE is set", where=where, hint="unset it to talk to the Hub")
+    if isinstance(error, RuntimeError) and first_line(error).startswith("Error while uploading"):
+        cause = error.__cause__ if isinstance(error.__cause__, Exception) else error
+        told = translate(cause, where) if cause is not error else None
+        what = f"{first_line(error)} {type(cause).__name__}: {first_line(cause)}"
+        return told or HubError(what, where=where, hint=_AGAIN)
+    ours = (httpx2.HTTPError, ConnectionError, theirs.XetDownloadError, theirs.LocalEntryNotFoundError)
+    if isinstance(error, ours) or _of_xet(error):
+        hint = f"check the connection, then {_AGAIN}: what arrived is kept"
+        return HubError(f"the connection broke: {first_line(error)}", where=where, hint=hint)
+    return None
+
+
+def _of_xet(error: Exception) -> bool:
+    """Whether Xet's binary part raised it: as plain errors, right out of a call of the Hub's client."""
+    if type(error).__module__.startswith("hf_xet"):
+        return True
+    at = error.__traceback__
+    while at is not None and at.tb_next is not None:
+        at = at.tb_next
+    name = at.tb_frame.f_globals.get("__name__", "") if at is not None else ""
+    return isinstance(error, RuntimeError) and name.startswith(("huggingface_hub", "hf_xet"))
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an error that says something, or its type."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0] if lines else type(error).__name__
+
+
+# Files of the Hub read by HTTP ranges: lost connections go on where they broke, old links are renewed.
+
+
+TRIES = 5
+"""In a row without a single new byte."""
+_TIMEOUT_S = 30.0
+_EXPIRED = (401, 403, 404)
+"""What storage hosts answer when a signed link is too old."""
+
+
+class RangeFile:
+    """One file of one commit.
+
+    The Hub answers with a link to where the bytes lie; the link is asked for once and used for every range.
+    The token goes to the Hub only, never to that other host.
+
+    Args:
+        hub: where.
+        repo, path, revision: which file; the revision is a commit.
+        size: bytes, as the Hub lists them.
+    """
+
+    def __init__(self, hub: Hub, repo: str, path: str, *, revision: str, size: int) -> None:
+        self.where = path
+        self.size = size
+        self.starts: Sequence[int] = (0,)
+        self.fetched = 0
+        """Bytes that came over the wire."""
+        self._hub = hub
+        self._url = hub.url(repo, path, kind="dataset", revision=revision)
+        self._home = f"{hub.api.endpoint}/"
+        self._link = ""
+        self._lock = Lock()
+
+    def read(self, start: int, end: int) -> bytes:
+        """Bytes `start` to `end`, not included.
+
+        Raises:
+            HubError: they cannot be had.
+        """
+        return b"".join(self.stream(start, end))
+
+    def stream(self, start: int, end: int) -> Iterator[bytes]:
+        """The same in pieces.
+
+        Raises:
+            HubError: they cannot be had, whatever is tried.
+        """
+        at, tries, link = start, 0, ""
+        while at < end:
+            try:
+                link = self._resolve(unless=link if tries else "")
+                for piece in self._once(link, at, end):
+                    at, tries = at + len(piece), 0
+                    yield piece
+                if at < end:
+                    raise _PassingError("the answer ended early")
+            except _PassingError as trouble:
+                tries += 1
+                if tries >= TRIES:
+                    where = f"{self.where}, bytes {at:,} to {end:,}"
+                    hint = "what arrived is kept: run the same command again"
+                    raise HubError(
+                        f"gave up after {tries} tries: {trouble}", where=where, hint=hint
+                    ) from None
+                time.sleep(trouble.wait_s or min(8.0, 0.25 * 2**tries))
+
+    def _resolve(self, unless: str) -> str:
+        """The link to the bytes; a new one if the known one is `unless`, which has just failed."""
+        from huggingface_hub import get_hf_file_metadata
+
+        with self._lock:
+            if not self._link or self._link == unless:
+                with self._hub.errors(self.where), _passing():
+                    found = get_hf_file_metadata(
+                        self._url,
+                        token=self._hub.token or False,
+                        endpoint=self._hub.endpoint,
+                        retry_on_errors=True,
+                    )
+                if found.size is not None and found.size != self.size:
+                    what = f"{found.size:,} bytes, the list says {self.size:,}"
+                    raise HubError(what, where=self.where, hint="run the command again")
+                self._link = found.location
+            return self._link
+
+    def _once(self, link: str, start: int, end: int) -> Iterator[bytes]:
+        """One request; ends early without an error if the connection does."""
+        from huggingface_hub import get_session
+
+        headers = {"Range": f"bytes={start}-{end - 1}", "Accept-Encoding": "identity"}
+        if self._hub.token is not None and link.startswith(self._home):
+            headers["Authorization"] = f"Bearer {self._hub.token}"
+        with _passing(), get_session().stream("GET", link, headers=headers, timeout=_TIMEOUT_S) as answer:
+            self._check(answer, start)
+            for piece in answer.iter_raw():  # a chunk size would hold back what came before a break
+                self.fetched += len(piece)
+                yield piece
+
+    def _check(self, answer: Any, start: int) -> None:
+        status = answer.status_code
+        if status in _EXPIRED or status in _PASSING:
+            raise _PassingError(f"status {status}", wait_s=_retry_after(answer))
+        said = answer.headers.get("Content-Range", "")
+        if status != 206 or not said.startswith(f"bytes {start}-"):
+            raise HubError(
+                f"asked for a range from byte {start:,}, got status {status} and {said or 'no range'}",
+                where=self.where,
+                hint="a proxy in between may not let ranges through",
+            )
+
+
+class JoinedFile:
+    """Parts of one file, end to end; see `zip_members.Ranged`."""
+
+    def __init__(self, where: str, parts: Sequence[RangeFile]) -> None:
+        self.where = where
+        self.parts = tuple(parts)
+        starts, at = [], 0
+        for part in parts:
+            starts.append(at)
+            at += part.size
+        self.starts: Sequence[int] = tuple(starts)
+        self.size = at
+
+    @property
+    def fetched(self) -> int:
+        """Bytes that came over the wire."""
+        return sum(part.fetched for part in self.parts)
+
+    def read(self, start: int, end: int) -> bytes:
+        """Bytes `start` to `end`, not included."""
+        return b"".join(self.stream(start, end))
+
+    def stream(self, start: int, end: int) -> Iterator[bytes]:
+        """The same in pieces; a range may reach over the joints."""
+        at = start
+        while at < end:
+            number = bisect_right(self.starts, at) - 1
+            part, base = self.parts[number], self.starts[number]
+            stop = min(end, base + part.size)
+            yield from part.stream(at - base, stop - base)
+            at = stop
+
+
+class _PassingError(Exception):
+    """Worth another try."""
+
+    def __init__(self, message: str, *, wait_s: float | None = None) -> None:
+        super().__init__(message)
+        self.wait_s = wait_s
+
+
+@contextmanager
+def _passing() -> Iterator[None]:
+    """Turn what the transport raises into `_PassingError`."""
+    import httpx2
+
+    try:
+        yield
+    except httpx2.TransportError as error:
+        raise _PassingError(f"{type(error).__name__}: {first_line(error)}") from None
+
+
+def _retry_after(answer: Any) -> float | None:
+    said = answer.headers.get("Retry-After", "")
+    return min(60.0, float(said)) if said.isdecimal() else None

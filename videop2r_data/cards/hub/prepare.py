@@ -1,0 +1,319 @@
+"""What a push makes for the repository: card with address, preview, clips that may be passed on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from itertools import zip_longest
+from pathlib import Path
+from typing import Any
+
+from videop2r_data.cards.card.dataset import (
+    CARD,
+    card_text,
+    croissant_bytes,
+    has_marks,
+    old_card,
+    prose_of,
+    split_card,
+)
+from videop2r_data.cards.card.facts import Facts, Published
+from videop2r_data.cards.card.metadata import CROISSANT, MEDIA, PREVIEW_NAME, TEXT_COLUMNS
+from videop2r_data.cards.card.rows import SourceFacts, media_held_back, passes_on
+from videop2r_data.cards.hub.client import Hub
+from videop2r_data.cards.hub.plan import Remote
+from videop2r_data.errors import HubError, MediaError
+from videop2r_data.files.media_roots import resolve_media
+from videop2r_data.schemas import FIGURES_NAME, BuildLock, safe_relative_path
+
+# The clips of a data set as files of its repository: only those whose licence lets them be passed on.
+
+
+_SHOWN = 5
+
+
+def media_files(
+    folder: Path, lock: BuildLock, roots: Mapping[str, Path], sources: Iterable[SourceFacts]
+) -> dict[str, Path]:
+    """Path in the repository -> clip, for every row of `sft` and `rl`.
+
+    Args:
+        folder: a checked data set.
+        lock: its lock.
+        roots: source name -> media root on this machine.
+        sources: of its rows, with the licences of their media.
+
+    Raises:
+        HubError: a source's licence does not let its media be passed on, a root is not known, or a clip is
+            missing or lies outside of its root.
+    """
+    if refused := media_held_back(sources):
+        listed = ", ".join(f"{source.label} (media licence: {source.media.licence})" for source in refused)
+        raise HubError(
+            f"these sources' licences do not say that their media may be passed on: {listed}",
+            where=str(folder),
+            hint="leave out --embed-media; or, if you may pass them on, name the licence of each under "
+            "`licenses` of the source in the recipe and build again (the journal makes that free)",
+        )
+    found: dict[str, Path] = {}
+    missing: list[str] = []
+    for source, path in sorted(set(media_rows(folder, lock))):
+        if source not in roots:
+            raise HubError(
+                f"no media root is known for source {source!r}",
+                where=str(folder),
+                hint="add --base or --work",
+            )
+        try:
+            file, inside = resolve_media(roots[source], path), safe_relative_path(path)
+        except MediaError as error:
+            raise HubError(error.message, where=f"{source}: {path}") from None
+        if file.is_file():
+            found[f"{MEDIA}/{source}/{inside}"] = file
+        else:
+            missing.append(f"{source}: {path}")
+    if missing:
+        raise HubError(
+            f"{len(missing):,} clips are missing, the first: " + "; ".join(missing[:_SHOWN]),
+            where=str(folder),
+        )
+    return found
+
+
+def media_rows(folder: Path, lock: BuildLock) -> Iterator[tuple[str, str]]:
+    """(source, path) of every row with media, of `sft` and `rl`; sources as `sample_id` names them."""
+    import pyarrow.parquet as pq
+
+    for name in lock.files:
+        if name.startswith(("data/sft-", "data/rl-")):
+            table = pq.read_table(folder / name, columns=["sample_id", "path"])
+            for sample, path in zip(table["sample_id"].to_pylist(), table["path"].to_pylist(), strict=True):
+                if path:
+                    yield sample.partition("/")[0], path
+
+
+# The config `preview`: a few accepted rows with their clips inside, for the viewer of the Hub.
+
+
+MAX_CLIP = 8 * 2**20
+"""Bytes of one clip: a page that shows them has to stay light."""
+MAX_TOTAL = 64 * 2**20
+"""Bytes of all clips."""
+_READ = 5_000
+"""Accepted rows that are looked at."""
+
+
+def write_preview(
+    folder: Path, to: Path, rows: int, roots: Mapping[str, Path], sources: Iterable[SourceFacts]
+) -> int:
+    """Write the parquet file; the same rows and clips give the same bytes.
+
+    Taken are the first rows of each data type in turn, each clip once, whose source lets whole media be
+    passed on, whose file is here and not too large.
+
+    Args:
+        folder: the data set.
+        to: the file to write.
+        rows: at most so many.
+        roots: source name -> media root on this machine.
+        sources: of its rows, with the licences of their media.
+
+    Returns:
+        How many rows it has; 0: none could be taken, and nothing was written.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    free = {(source.pool, source.data_source) for source in sources if passes_on(source)}
+    held = {(source.pool, source.data_source) for source in sources if not passes_on(source)}
+    taken: list[dict[str, Any]] = []
+    total = 0
+    for row in _in_turn(_rows(folder)):
+        if len(taken) == rows:
+            break
+        key = (row["sample_id"].partition("/")[0], row["data_source"])
+        file = _file(row, roots) if key in free - held else None
+        if file is None or total + file.stat().st_size > MAX_TOTAL:
+            continue
+        total += file.stat().st_size
+        cell = {"bytes": file.read_bytes(), "path": Path(row["path"]).name}
+        media = {kind: cell if row["data_type"] == kind else None for kind in ("image", "video")}
+        taken.append(media | {name: row[name] for name in TEXT_COLUMNS})
+    if taken:
+        blob = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+        kinds = [("image", blob), ("video", blob), *((name, pa.string()) for name in TEXT_COLUMNS)]
+        to.parent.mkdir(parents=True, exist_ok=True)
+        pq.write_table(pa.Table.from_pylist(taken, schema=pa.schema(kinds)), to, compression="zstd")
+    return len(taken)
+
+
+def _rows(folder: Path) -> Iterator[dict[str, Any]]:
+    """The first accepted rows with media, each file once."""
+    import pyarrow.parquet as pq
+
+    columns = [*TEXT_COLUMNS, "path", "data_type", "data_source"]
+    seen: set[tuple[str, str]] = set()
+    read = 0
+    for path in sorted((folder / "data").glob("sft-*.parquet")):
+        with pq.ParquetFile(path) as file:
+            for batch in file.iter_batches(columns=columns, batch_size=500):
+                for row in batch.to_pylist():
+                    key = (row["sample_id"].partition("/")[0], row["path"])
+                    if row["path"] and key not in seen:
+                        seen.add(key)
+                        yield row
+                read += batch.num_rows
+                if read >= _READ:
+                    return
+
+
+def _in_turn(rows: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """One row of each data type and source after the other."""
+    queues: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for row in rows:
+        queues.setdefault((row["data_type"], row["data_source"]), []).append(row)
+    for group in zip_longest(*queues.values()):
+        yield from (row for row in group if row is not None)
+
+
+def _file(row: dict[str, Any], roots: Mapping[str, Path]) -> Path | None:
+    root = roots.get(row["sample_id"].partition("/")[0])
+    if root is None or row["data_type"] not in ("image", "video"):
+        return None
+    try:
+        file = resolve_media(root, row["path"])
+    except MediaError:
+        return None
+    return file if file.is_file() and file.stat().st_size <= MAX_CLIP else None
+
+
+# The card, the Croissant file and the preview of a data set, made for the repository they are pushed to.
+
+
+_MAX_REMOTE_CARD = 4 * 2**20
+
+
+@dataclass(frozen=True)
+class Remake:
+    """What a push wants of the card.
+
+    Attributes:
+        folder: the data set.
+        facts: of it.
+        repo: where it goes.
+        media: its clips lie there, or will.
+        preview: rows of the preview; 0: none.
+        roots: source name -> media root, for the preview.
+    """
+
+    folder: Path
+    facts: Facts
+    repo: str
+    media: bool
+    preview: int
+    roots: Mapping[str, Path]
+
+
+def remake_card(wish: Remake, to: Path, hub: Hub, remote: Remote) -> tuple[dict[str, Path], list[str]]:
+    """Write what a push makes anew; the folder itself is not touched.
+
+    The date is that of the first push of this very lock, read off the card that is there, so that pushing the
+    same thing again changes nothing.
+
+    Args:
+        wish: what is wanted.
+        to: an empty folder.
+        hub: where the repository is.
+        remote: as it is now.
+
+    Returns:
+        Path in the repository -> file, and remarks for people.
+
+    Raises:
+        HubError: the card that is there cannot be read.
+    """
+    there = _remote_card(hub, wish.repo, remote)
+    preview = to / PREVIEW_NAME
+    rows = 0
+    if wish.preview:
+        rows = write_preview(wish.folder, preview, wish.preview, wish.roots, wish.facts.rows.sources)
+    published = Published(
+        repo=wish.repo,
+        url=hub.page(wish.repo, "dataset"),
+        date=_since(there, wish),
+        lock=wish.facts.lock_sha256,
+        media=wish.media,
+        preview=rows,
+    )
+    facts = wish.facts.model_copy(update={"published": published})
+    here = old_card(wish.folder)
+    (to / CARD).write_text(card_text(facts, here), encoding="utf-8")
+    (to / CROISSANT).write_bytes(croissant_bytes(facts))
+    made = {name: to / name for name in (CARD, CROISSANT)} | ({PREVIEW_NAME: preview} if rows else {})
+    remarks = _remarks(wish, here, there)
+    if rows < wish.preview:
+        remarks.append(
+            f"the preview has {rows} of {wish.preview} rows: the others' clips are not here, too large, "
+            "or their licence does not let them be passed on"
+        )
+    return made, remarks
+
+
+def _since(there: str, wish: Remake) -> date:
+    before = Published.read(there)
+    if before is not None and before.lock == wish.facts.lock_sha256 and before.repo == wish.repo:
+        return before.date
+    return _today()
+
+
+def _today() -> date:
+    return datetime.now(UTC).date()
+
+
+def _remote_card(hub: Hub, repo: str, remote: Remote) -> str:
+    """The card of the repository; empty: it has none, or one that no push of ours wrote."""
+    from huggingface_hub import get_session
+
+    file = remote.files.get(CARD)
+    if file is None or file.bytes > _MAX_REMOTE_CARD:
+        return ""
+    url = hub.url(repo, CARD, kind="dataset", revision=remote.head)
+    headers = {"Authorization": f"Bearer {hub.token}"} if hub.token else {}
+
+    def ask() -> bytes:
+        # a redirect would lead to another host, which the token must not reach; a card is never that large
+        answer = get_session().get(url, headers=headers, timeout=30.0, follow_redirects=False)
+        if answer.status_code >= 400:
+            answer.raise_for_status()
+        return bytes(answer.content) if answer.status_code == 200 else b""
+
+    return hub.call(ask, f"{repo}: {CARD}").decode("utf-8", "replace")
+
+
+def _remarks(wish: Remake, here: str, there: str) -> list[str]:
+    """Where the files of the folder did not say what its data say, and what of the repository goes."""
+    facts = wish.facts
+    local = facts.model_copy(update={"published": _same_lock(here, facts)})
+    remarks = []
+    if not has_marks(split_card(here)[1]):
+        remarks.append(f"{CARD}: without marks of its generated parts, so made anew as a whole")
+    elif card_text(local, here) != here:
+        remarks.append(f"{CARD}: its generated parts were not those of the data, and were made anew")
+    kept = wish.folder / CROISSANT
+    if kept.is_file() and kept.read_bytes() != croissant_bytes(local):
+        remarks.append(f"{CROISSANT}: not that of the data, made anew")
+    if facts.figures is None and (wish.folder / FIGURES_NAME).is_dir():
+        remarks.append(
+            f"{FIGURES_NAME}/: not drawn of these rows, so left out; p2r-data card --figures draws them"
+        )
+    if set(prose_of(there)) - set(prose_of(here)):
+        remarks.append(
+            f"{CARD}: the one in the repository holds words of a person that the one here lacks; they go"
+        )
+    return remarks
+
+
+def _same_lock(card: str, facts: Facts) -> Published | None:
+    found = Published.read(card)
+    return found if found is not None and found.lock == facts.lock_sha256 else None

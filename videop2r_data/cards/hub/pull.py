@@ -1,0 +1,258 @@
+"""Fetch a released data set at one commit, and hold every file against what was released."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass
+from pathlib import Path
+
+import orjson
+from pydantic import Field
+
+from videop2r_data.cards.card.metadata import PREVIEW_NAME
+from videop2r_data.cards.hub.check import LOCK, SHARD, folder_faults, read_lock, unfit
+from videop2r_data.cards.hub.client import Hub, check_repo_id
+from videop2r_data.cards.hub.plan import LocalFile, RemoteFile, Watch, list_files
+from videop2r_data.errors import HubError
+from videop2r_data.schemas import Model
+
+NOTE = ".cache/p2r-pull.json"
+"""What a folder was pulled from."""
+REFUSED = ".cache/p2r-refused"
+"""Where files lie that arrived and were refused."""
+WORKERS = 4
+_TEXT = re.compile(
+    r"README\.md|LICENSE.*|NOTICE.*|CITATION.*|CHANGELOG\.md|(?:croissant|judge-agreement|stats)\.json"
+)
+_FIGURE = re.compile(r"(?:figures|assets)/[\w.-]+\.(?:png|svg|webp|json)")
+_ROWS = re.compile(r"(?:data/)?[\w.-]+\.(?:parquet|jsonl|json|jsonl\.gz|json\.gz)")
+_PART = re.compile(r"(?P<stem>.+)\.part(?P<number>\d{1,4})of(?P<of>\d{1,4})\.(?P<rest>.+)")
+
+
+class PullReport(Model):
+    """What a pull did."""
+
+    repo: str
+    commit: str
+    folder: str
+    ours: bool
+    """A data set of this tool: its lock, ledger and card were checked too."""
+    files: int
+    bytes: int
+    fetched: int
+    """Files that were not here already, whole."""
+    fetched_bytes: int
+    removed: tuple[str, ...]
+    """Files of another revision that were here."""
+    rows: dict[str, int] = Field(default_factory=dict)
+    """Config -> rows, as far as they were verified."""
+    faults: int | None = None
+    """Kinds of faults that verifying the rows found; None: they were not looked at."""
+
+
+def pull_dataset(
+    repo: str, dest: Path, *, hub: Hub, revision: str | None = None, watch: Watch | None = None
+) -> PullReport:
+    """Make a folder be what a data set on the Hub is: text and rows, not the media.
+
+    A pull that was interrupted goes on: files that are here and whole are not fetched again. Every file is
+    held against the digest that the Hub lists, and a data set of ours against its own lock, ledger and card.
+
+    Args:
+        repo: `owner/name`: one of ours, the official release, or any data set of parquet and JSON files.
+        dest: new, empty, or pulled from the same repository before; another revision replaces what was there.
+        hub: where.
+        revision: commit, tag or branch.
+        watch: is told of progress.
+
+    Raises:
+        HubError: the folder is something else, a part is missing, a file is not what was released, or the Hub
+            cannot be read.
+    """
+    check_repo_id(repo)
+    where = f"{repo}@{revision}" if revision else repo
+    commit = hub.call(lambda: hub.api.dataset_info(repo, revision=revision).sha or "", where)
+    wanted = wanted_files(repo, list_files(hub, repo, "dataset", commit))
+    targets = {name: _inside(dest, name) for name in wanted}
+    before = _claim(dest, repo, commit, wanted)
+    todo = {
+        n: f for n, f in wanted.items() if not (targets[n].is_file() and f.is_same(LocalFile(targets[n])))
+    }
+    _fetch(todo, _Place(hub, repo, commit, dest), watch)
+    for name in todo:
+        if not targets[name].is_file() or not wanted[name].is_same(LocalFile(targets[name])):
+            _put_aside(dest, [name])
+            raise HubError(
+                "what arrived is not what the Hub lists", where=name, hint="run the same command again"
+            )
+    removed = _remove_stale(dest, before - wanted.keys())
+    _claim(dest, repo, commit, wanted, done=True)
+    if LOCK in wanted:
+        _check(dest, wanted)
+    return PullReport(
+        repo=repo,
+        commit=commit,
+        folder=str(dest),
+        ours=LOCK in wanted,
+        files=len(wanted),
+        bytes=sum(file.bytes for file in wanted.values()),
+        fetched=len(todo),
+        fetched_bytes=sum(file.bytes for file in todo.values()),
+        removed=removed,
+    )
+
+
+def _check(dest: Path, wanted: Mapping[str, RemoteFile]) -> None:
+    """Hold what arrived against its own lock; what does not hold is put where no loader finds it.
+
+    Raises:
+        HubError: something does not hold.
+    """
+    try:
+        lock = read_lock(dest)
+    except HubError:
+        _put_aside(dest, [LOCK])
+        raise
+    if faults := folder_faults(dest, lock):
+        moved = _put_aside(dest, sorted({fault.file for fault in faults} & wanted.keys()))
+        done = (
+            f"put aside, in {dest / REFUSED}: {', '.join(moved)}; tell whoever published it" if moved else ""
+        )
+        raise unfit(dest, faults, done)
+
+
+def _put_aside(dest: Path, names: Iterable[str]) -> list[str]:
+    """Move refused files out of the way of every loader; they are kept, to be looked at."""
+    moved = []
+    for name in names:
+        path = _inside(dest, name)
+        if path.is_file():
+            target = dest / REFUSED / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            path.replace(target)
+            moved.append(name)
+    return moved
+
+
+def wanted_files(repo: str, files: Mapping[str, RemoteFile]) -> dict[str, RemoteFile]:
+    """Card, lock, figures and rows of a data set; of ours only the shards that are its own.
+
+    Raises:
+        HubError: there are no rows, or the names of some parts announce others that are not there.
+    """
+    ours = LOCK in files
+    rows = SHARD if ours else _ROWS
+    found = {
+        name: file
+        for name, file in sorted(files.items())
+        if name == LOCK
+        or (ours and name == PREVIEW_NAME)
+        or _TEXT.fullmatch(name)
+        or _FIGURE.fullmatch(name)
+        or rows.fullmatch(name)
+    }
+    if not any(rows.fullmatch(name) and name != LOCK for name in found):
+        raise HubError("no rows in this data set (parquet, jsonl, json, each also .gz)", where=repo)
+    parts: dict[tuple[str, int, str], set[int]] = {}
+    for name in found:
+        if part := _PART.fullmatch(name):
+            parts.setdefault((part["stem"], int(part["of"]), part["rest"]), set()).add(int(part["number"]))
+    for (stem, of, rest), have in sorted(parts.items()):
+        if lost := sorted(set(range(1, of + 1)) - have):
+            raise HubError(
+                f"part {lost[0]} of {of} is missing: {stem}.part{lost[0]}of{of}.{rest}", where=repo
+            )
+    return found
+
+
+def _claim(
+    dest: Path, repo: str, commit: str, wanted: Mapping[str, RemoteFile], *, done: bool = False
+) -> set[str]:
+    """Note what a folder holds, before its first byte and after the last; returns the files noted before.
+
+    Only a new folder, or one that was pulled from there, may be filled: a build is never overwritten, not
+    even one that was made in the place of what had been pulled.
+    """
+    note = dest / NOTE
+    try:
+        noted = orjson.loads(note.read_bytes())
+        was, files, locks = str(noted["repo"]), {str(n) for n in noted["files"]}, list(noted["locks"])
+    except (OSError, ValueError, TypeError, KeyError):
+        was, files, locks = "", set(), []
+    if was != repo and dest.exists() and (not dest.is_dir() or any(dest.iterdir())):
+        what = f"it was pulled from {was}" if was else "it holds files that were not pulled"
+        raise HubError(f"the folder is not free: {what}", where=str(dest), hint="name another folder")
+    if (dest / LOCK).is_file() and LocalFile(dest / LOCK).git_oid not in locks:
+        what = "it was built or changed since it was pulled"
+        raise HubError(f"the folder is not free: {what}", where=str(dest), hint="name another folder")
+    new = [wanted[LOCK].oid] if LOCK in wanted else []
+    fresh = {
+        "repo": repo,
+        "commit": commit,
+        "files": sorted(wanted) if done else sorted(files | set(wanted)),
+        "locks": new if done else [*locks, *new],
+    }
+    note.parent.mkdir(parents=True, exist_ok=True)
+    note.write_bytes(orjson.dumps(fresh))
+    return files
+
+
+def _inside(dest: Path, name: str) -> Path:
+    target = dest / name
+    if not target.resolve().is_relative_to(dest.resolve()):
+        raise HubError("a link leads out of the folder", where=str(target), hint="name another folder")
+    return target
+
+
+@dataclass(frozen=True)
+class _Place:
+    hub: Hub
+    repo: str
+    commit: str
+    dest: Path
+
+    def download(self, name: str) -> str:
+        from huggingface_hub import hf_hub_download
+
+        def ask() -> str:
+            return hf_hub_download(
+                self.repo,
+                name,
+                repo_type="dataset",
+                revision=self.commit,
+                local_dir=self.dest,
+                token=self.hub.token or False,
+                endpoint=self.hub.endpoint,
+                force_download=(self.dest / name).exists(),
+            )
+
+        self.hub.call(ask, f"{self.repo}: {name}")
+        return name
+
+
+def _fetch(todo: Mapping[str, RemoteFile], place: _Place, watch: Watch | None) -> None:
+    total, done = sum(file.bytes for file in todo.values()), 0
+    with ThreadPoolExecutor(WORKERS) as pool:
+        futures = [pool.submit(place.download, name) for name in todo]
+        try:
+            for future in as_completed(futures):
+                name = future.result()
+                done += todo[name].bytes
+                if watch is not None:
+                    watch(name, done, total)
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+def _remove_stale(dest: Path, names: Iterable[str]) -> tuple[str, ...]:
+    """Rows of another revision would be loaded with those of this one; what others put there stays."""
+    gone = []
+    for name in sorted(names):
+        path = _inside(dest, name)
+        if path.is_file():
+            path.unlink()
+            gone.append(name)
+    return tuple(gone)

@@ -1,0 +1,431 @@
+"""Push a data set or a trained model to the Hub."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import orjson
+
+from videop2r_data.cards.card.dataset import card_head
+from videop2r_data.cards.card.facts import Facts, read_facts
+from videop2r_data.cards.card.metadata import MEDIA, PREVIEW_NAME
+from videop2r_data.cards.card.rows import unstated
+from videop2r_data.cards.hub.check import (
+    CARD,
+    LOCK,
+    SHARD,
+    addresses_in,
+    addresses_in_file,
+    check_folder,
+    secrets_in,
+)
+from videop2r_data.cards.hub.client import Hub, Kind, check_repo_id
+from videop2r_data.cards.hub.plan import (
+    LocalFile,
+    PushPlan,
+    Remote,
+    Watch,
+    carry_out,
+    check_arrived,
+    check_tag,
+    list_files,
+    look,
+    make_plan,
+)
+from videop2r_data.cards.hub.prepare import Remake, media_files, remake_card
+from videop2r_data.errors import HubError
+from videop2r_data.schemas import FIGURES_NAME, BuildLock, Model
+
+# Push a folder to the Hub: upload what differs, then change everything in one last commit, then tag it.
+
+
+_EXTRA = re.compile(
+    r"(?:LICENSE|NOTICE|CITATION)(?:\.[a-z]+)?|CHANGELOG\.md|(?:croissant|judge-agreement|stats)\.json"
+    r"|(?:figures|assets)/[\w.-]+\.(?:png|svg|webp|json)"
+)
+"""What else belongs to a data set's folder, as a full path in it."""
+_SHOWN = 8
+"""Sources named in one message."""
+_STALE = re.compile(
+    rf"{SHARD.pattern}|{re.escape(PREVIEW_NAME)}|(?:figures|assets)/[\w.-]+\.(?:png|svg|webp|json)|(?:croissant|judge-agreement|stats)\.json"
+)
+"""What an earlier push wrote and a later one may delete."""
+
+
+class PushReport(Model):
+    """What a push did, or would do."""
+
+    plan: PushPlan
+    dry_run: bool
+    url: str
+    commit: str
+    """Commit of the main branch after the push; empty in a dry run of a new repository."""
+    tag: str | None
+    private: bool
+    notes: tuple[str, ...] = ()
+    """Folders of this machine and addresses of servers that the pushed files name."""
+    remarks: tuple[str, ...] = ()
+    """What was made anew, left out or pushed although nobody states its licence."""
+
+
+@dataclass(frozen=True)
+class Content:
+    """What a repository is to hold.
+
+    Attributes:
+        local: path in the repository -> file.
+        stale: paths of the repository that may go; those in `local` stay.
+        left_out: files of the folder that are not pushed.
+        notes, remarks: for the report.
+    """
+
+    local: Mapping[str, LocalFile]
+    stale: list[str]
+    left_out: list[str] = field(default_factory=list)
+    notes: tuple[str, ...] = ()
+    remarks: tuple[str, ...] = ()
+
+
+def push_dataset(
+    folder: Path,
+    repo: str,
+    *,
+    hub: Hub,
+    private: bool = False,
+    tag: str | None = None,
+    dry_run: bool = False,
+    roots: Mapping[str, Path] | None = None,
+    embed_media: bool = False,
+    preview: int = 0,
+    allow_unstated: bool = False,
+    watch: Watch | None = None,
+) -> PushReport:
+    """Make a data set's repository be what the folder is.
+
+    Files that are equal are not uploaded. Shards and figures of an earlier push that are gone here are
+    deleted; what other people put into the repository stays. Users see the old data set or the new one,
+    never a mixture: one commit changes all of it, except that media go ahead in commits of their own.
+
+    Card and Croissant are made anew for the repository; the ones in the folder stay as they are.
+
+    Args:
+        folder: a finished data set.
+        repo: `owner/name`; it is made if it does not exist.
+        hub: where.
+        private: make a new repository private.
+        tag: name of the version, set after the last commit.
+        dry_run: change nothing, only say what would change.
+        roots: source name -> media root, for the two that follow.
+        embed_media: push the clips too, below `media/`.
+        preview: rows of a config with their clips inside, for the Hub's viewer; 0: none.
+        allow_unstated: push although nobody states a licence for some of it.
+        watch: is told of progress.
+
+    Raises:
+        HubError: the folder does not hold what its lock says, its recipe holds a password, nobody states a
+            licence, a source's licence does not let its media be passed on, the tag stands for something
+            else, or the Hub refuses.
+        HubAuthError: no token, or one that may not do this.
+        ExportError: a file beside the data is not what it has to be.
+    """
+    lock = check_folder(folder)
+    _check_secrets(folder, lock)
+    facts = read_facts(folder)
+    silent = check_licences(folder, facts, allow=allow_unstated)
+    local, left_out = dataset_files(folder, lock)
+    clips = media_files(folder, lock, roots or {}, facts.rows.sources) if embed_media else {}
+    if facts.figures is None:
+        left_out += [name for name in local if name.startswith(f"{FIGURES_NAME}/")]
+        local = {name: file for name, file in local.items() if name not in left_out}
+    local |= {path: LocalFile(file) for path, file in clips.items()}
+    with TemporaryDirectory(prefix="p2r-push-") as made:
+
+        def content(remote: Remote) -> Content:
+            _check_ours(repo, remote)
+            media = embed_media or any(path.startswith(f"{MEDIA}/") for path in remote.files)
+            wish = Remake(folder, facts, repo, media=media, preview=preview, roots=roots or {})
+            fresh, remarks = remake_card(wish, Path(made), hub, remote)
+            prefix = (f"{MEDIA}/",) if embed_media else ()
+            return Content(
+                local={**local, **{name: LocalFile(file) for name, file in fresh.items()}},
+                stale=[p for p in remote.files if _STALE.fullmatch(p) or p.startswith(prefix)],
+                left_out=left_out,
+                notes=tuple(addresses_in(lock.recipe, f"{LOCK}, recipe")),
+                remarks=(*silent, *remarks),
+            )
+
+        return push_files(
+            content, repo, "dataset", hub=hub, private=private, tag=tag, dry_run=dry_run, watch=watch
+        )
+
+
+def _check_secrets(folder: Path, lock: BuildLock) -> None:
+    """Refuse a lock whose recipe holds a password or a key: it would be public.
+
+    Raises:
+        HubError: it does.
+    """
+    if found := list(secrets_in(lock.recipe)):
+        raise HubError(
+            f"the recipe in {LOCK} holds an address with a password or key in it: {', '.join(found)}",
+            where=str(folder),
+            hint="take it out of the address (a key belongs into api_key_env) and build again, which the "
+            "journal makes free",
+        )
+
+
+def check_licences(folder: Path, facts: Facts, *, allow: bool) -> tuple[str, ...]:
+    """What is pushed although nobody states its licence, as remarks.
+
+    Raises:
+        HubError: something is, and it was not allowed.
+    """
+    silent = unstated(facts.rows.sources)
+    told = [
+        f"{source.label} ({source.annotations.licence}; {source.accepted + source.others:,} rows)"
+        for source in silent
+    ]
+    more = f" and {len(told) - _SHOWN} more" if len(told) > _SHOWN else ""
+    found = [f"no licence is known for the questions of {', '.join(told[:_SHOWN])}{more}"] if told else []
+    if not facts.licence.declared:
+        found.append("the recipe states no licence for the traces")
+    if found and not allow:
+        raise HubError(
+            "; ".join(found),
+            where=str(folder),
+            hint="name it in the recipe (`licenses` of the source: data_source -> licence; `license` of the "
+            "recipe) and build again, which the journal makes free; or take it on yourself with "
+            "--allow-unstated-licenses: the card then says which licences are not known",
+        )
+    return tuple(f"pushed nevertheless: {what}" for what in found)
+
+
+def dataset_files(folder: Path, lock: BuildLock) -> tuple[dict[str, LocalFile], list[str]]:
+    """Path in the repository -> file, and the files of the folder that are not pushed."""
+    found = {name: LocalFile(folder / name, file.sha256) for name, file in lock.files.items()}
+    left_out = []
+    for path in sorted(folder.rglob("*")):
+        name = path.relative_to(folder).as_posix()
+        if not path.is_file() or name in found or name.startswith((".git/", ".cache/")):
+            continue
+        inside = path.resolve().is_relative_to(folder.resolve())
+        if inside and (name in (CARD, LOCK) or _EXTRA.fullmatch(name)):
+            found[name] = LocalFile(path)
+        else:
+            left_out.append(name)
+    return found, left_out
+
+
+def push_files(
+    content: Callable[[Remote], Content],
+    repo: str,
+    kind: Kind,
+    *,
+    hub: Hub,
+    private: bool,
+    tag: str | None,
+    dry_run: bool,
+    watch: Watch | None = None,
+) -> PushReport:
+    """Plan, upload, commit, tag; see `push_dataset`.
+
+    Args:
+        content: what the repository is to hold, given what it holds now.
+        repo, kind, hub, private, tag, dry_run, watch: as there.
+    """
+    check_repo_id(repo, owned=True)
+    if not dry_run or hub.token is not None:
+        hub.who()
+    remote = look(hub, repo, kind)
+    if remote.exists and private and not remote.private:
+        raise HubError(
+            "the repository exists and is public",
+            where=repo,
+            hint="make it private in its settings first, or leave out --private",
+        )
+    wanted = content(remote)
+    local = wanted.local
+    plan = make_plan(repo, kind, local, remote, stale=wanted.stale, left_out=wanted.left_out)
+    check_tag(tag, plan, remote)
+    commit = remote.head
+    if not dry_run:
+        commit = carry_out(plan, local, kind, hub, private=private, watch=watch)
+        if not plan.is_noop:
+            check_arrived(plan, local, list_files(hub, repo, kind, commit))
+        if tag is not None and remote.tags.get(tag) != commit:
+            name = tag
+            hub.call(
+                lambda: hub.api.create_tag(repo, tag=name, revision=commit, repo_type=kind, exist_ok=True),
+                repo,
+            )
+    return PushReport(
+        plan=plan,
+        dry_run=dry_run,
+        url=hub.page(repo, kind),
+        commit=commit,
+        tag=tag,
+        private=remote.private if remote.exists else private,
+        notes=wanted.notes,
+        remarks=wanted.remarks,
+    )
+
+
+def _check_ours(repo: str, remote: Remote) -> None:
+    foreign = sorted(path for path in remote.files if SHARD.fullmatch(path))
+    if foreign and LOCK not in remote.files:
+        raise HubError(
+            f"the repository holds {foreign[0]} but no {LOCK}: this tool did not write it",
+            where=repo,
+            hint="choose another name, or delete those files there first",
+        )
+
+
+# Push a trained model: weights and card of a run, never its optimizer, never a pickle.
+
+
+FINAL = "final"
+"""Folder of a run that holds the finished weights."""
+RECORDS = ("metrics.jsonl",)
+"""Files of a run that go along, into `training/`; its recipe names folders and servers and stays here."""
+_MODEL = re.compile(
+    r"[\w.-]+\.safetensors|[\w.-]+\.json|[\w.-]+\.jinja|[\w.-]+\.model|(?:merges|vocab)\.txt"
+    r"|additional_chat_templates/[\w.-]+"
+    r"|LICENSE(?:\.[a-z]+)?|NOTICE(?:\.[a-z]+)?|figures/[\w.-]+\.(?:png|svg|json)"
+)
+_STALE_WEIGHTS = re.compile(
+    r"(?:model|adapter_model)(?:-\d{5}-of-\d{5})?\.safetensors|(?:model|adapter_model)\.safetensors\.index\.json"
+    r"|adapter_config\.json|training/[\w.-]+|figures/[\w.-]+\.(?:png|svg|json)"
+)
+_MAX_HEADER = 100 * 2**20
+
+
+def push_model(
+    folder: Path,
+    repo: str,
+    *,
+    hub: Hub,
+    private: bool = False,
+    tag: str | None = None,
+    dry_run: bool = False,
+    card: Path | None = None,
+    watch: Watch | None = None,
+) -> PushReport:
+    """Make a model repository be what a run, or a folder of weights, is.
+
+    Of a run go: what is in `final/`, to the root; the card `README.md` and its figures; and the metrics, to
+    `training/`. Of a folder of weights goes what `from_pretrained` reads, and the card.
+    Weights are safetensors only; files of other kinds are named in the report and stay here.
+
+    Args:
+        folder: a run, or a folder that `from_pretrained` can read.
+        repo: `owner/name`; it is made if it does not exist.
+        hub, private, tag, dry_run, watch: as for `push_dataset`.
+        card: another `README.md` than the one that lies there.
+
+    Raises:
+        HubError: no weights, damaged ones, no card, or the Hub refuses.
+        HubAuthError: no token, or one that may not do this.
+    """
+    local, left_out = model_files(folder, card=card)
+    check_weights(local)
+    notes = tuple(note for name, file in local.items() for note in addresses_in_file(file.path, name))
+    return push_files(
+        lambda remote: Content(local, _stale(remote), left_out, notes),
+        repo,
+        "model",
+        hub=hub,
+        private=private,
+        tag=tag,
+        dry_run=dry_run,
+        watch=watch,
+    )
+
+
+def model_files(folder: Path, *, card: Path | None = None) -> tuple[dict[str, LocalFile], list[str]]:
+    """Path in the repository -> file, and the files beside them that are not pushed."""
+    run = folder if (folder / FINAL).is_dir() else None
+    weights = folder / FINAL if run else folder
+    if not weights.is_dir():
+        raise HubError("no such folder", where=str(folder), hint="name a run of p2r-train, or a model folder")
+    found: dict[str, LocalFile] = {}
+    left_out: list[str] = []
+    for path in sorted(p for p in weights.rglob("*") if p.is_file()):
+        name = path.relative_to(weights).as_posix()
+        if name == CARD or _MODEL.fullmatch(name):
+            found[name] = LocalFile(path)
+        else:
+            left_out.append(path.relative_to(folder).as_posix())
+    if run is not None:
+        found |= {f"training/{name}": LocalFile(run / name) for name in RECORDS if (run / name).is_file()}
+        pictures = sorted((run / "figures").glob("*"))
+        found |= {
+            f"figures/{p.name}": LocalFile(p) for p in pictures if _MODEL.fullmatch(f"figures/{p.name}")
+        }
+        if (run / CARD).is_file():
+            found[CARD] = LocalFile(run / CARD)
+    if card is not None:
+        found[CARD] = LocalFile(card)
+    if CARD not in found or card_head(found[CARD].path.read_text(encoding="utf-8")) is None:
+        raise HubError(
+            f"no model card ({CARD} with YAML front matter)",
+            where=str(folder),
+            hint="finish the run: it writes one",
+        )
+    return found, left_out
+
+
+def check_weights(local: dict[str, LocalFile]) -> None:
+    """Every weight file is whole, and all that the index names are there.
+
+    Raises:
+        HubError: not so.
+    """
+    names = [name for name in local if name.endswith(".safetensors")]
+    configs = {"config.json", "adapter_config.json"} & set(local)
+    if not names or not configs:
+        lacks = "safetensors" if configs else "config.json or adapter_config.json"
+        raise HubError(f"no model here: no {lacks}", hint="name a run of p2r-train, or a model folder")
+    for name in names:
+        if fault := safetensors_fault(local[name].path):
+            raise HubError(f"damaged weights: {fault}", where=name, hint="save the model again")
+    for name in (n for n in local if n.endswith(".safetensors.index.json")):
+        wanted = set(_json(local[name].path).get("weight_map", {}).values())
+        if lost := sorted(wanted - set(local)):
+            raise HubError(
+                f"the index names {lost[0]}, which is not there", where=name, hint="save the model again"
+            )
+
+
+def safetensors_fault(path: Path) -> str:
+    """What is wrong with the layout of a safetensors file, empty: nothing. Tensors are not read."""
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        if size < 8 or length > min(size - 8, _MAX_HEADER):
+            return f"{size:,} bytes cannot hold its header"
+        try:
+            header = orjson.loads(file.read(length))
+            ends = [t["data_offsets"][1] for name, t in header.items() if name != "__metadata__"]
+        except (ValueError, TypeError, KeyError, IndexError, AttributeError):
+            return "its header is not valid"
+    end = 8 + length + max(ends, default=0)
+    return "" if end == size else f"{size:,} bytes where its header announces {end:,}"
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        found = orjson.loads(path.read_bytes())
+    except ValueError:
+        found = None
+    if not isinstance(found, dict):
+        raise HubError("not a JSON object", where=str(path))
+    return found
+
+
+def _stale(remote: Remote) -> list[str]:
+    return [path for path in remote.files if _STALE_WEIGHTS.fullmatch(path)]
