@@ -53,6 +53,16 @@ class P2RError(Exception):
         return f"{head}\n  {self.hint}" if self.hint else head
 
 
+def first_line(error: BaseException, most: int = 300) -> str:
+    """What a library's error says, for a message of ours: its first line, or its type if it says nothing.
+
+    >>> first_line(ValueError("no such thing\\nand a page of details"))
+    'no such thing'
+    """
+    lines = str(error).strip().splitlines()
+    return lines[0][:most] if lines else type(error).__name__
+
+
 class ConfigError(P2RError):
     """A recipe, a flag or an environment variable is missing or wrong."""
 

@@ -1,16 +1,21 @@
-"""Fetch a released data set from the Hub at one pinned commit."""
+"""Rows of a data set on the Hub, at one pinned commit, so that another day reads the same."""
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
-from videop2r_data.errors import SourceError
+from videop2r_data.errors import SourceError, first_line
+from videop2r_data.files.names import CARD_NAME, LOCK_NAME
 
-PATTERNS = ["README.md", "build.lock.json"] + [
+_FILES = [CARD_NAME, LOCK_NAME] + [
     f"{folder}*.{ext}"
     for folder in ("", "data/")
     for ext in ("parquet", "jsonl", "json", "jsonl.gz", "json.gz")
 ]
+_COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
 def fetch(repo_id: str, revision: str | None) -> tuple[Path, str]:
@@ -26,16 +31,60 @@ def fetch(repo_id: str, revision: str | None) -> tuple[Path, str]:
 
     try:
         commit = HfApi().dataset_info(repo_id, revision=revision).sha
-        folder = snapshot_download(repo_id, repo_type="dataset", revision=commit, allow_patterns=PATTERNS)
+        folder = snapshot_download(repo_id, repo_type="dataset", revision=commit, allow_patterns=_FILES)
     except Exception as error:  # noqa: BLE001 - the client lets errors of its HTTP library through, whichever it is
         raise SourceError(
-            f"cannot get the data set from the Hub: {_first_line(error)}",
+            f"cannot get the data set from the Hub: {first_line(error)}",
             where=repo_id,
             hint="check the id, the revision and HF_TOKEN, or give a local folder that exists",
         ) from None
     return Path(folder), commit or ""
 
 
-def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__
+def hub_rows(
+    repo_id: str, *, config: str, split: str, revision: str | None, columns: Sequence[str]
+) -> tuple[Iterator[tuple[str, dict[str, Any]]], str]:
+    """Rows of one split through the `datasets` library, which knows every layout that the Hub does.
+
+    Args:
+        repo_id: `owner/name`.
+        config: name of the config.
+        split: `train`, `validation`, ...
+        revision: commit, tag or branch; None: the newest commit.
+        columns: names to read; those that are not there are left out.
+
+    Returns:
+        (place, row) one by one, and the commit.
+
+    Raises:
+        SourceError: no such data set, config, split or revision, no access, no connection.
+    """
+    from datasets import load_dataset
+
+    commit = _commit(repo_id, revision)
+    try:
+        rows = load_dataset(repo_id, name=config, split=split, revision=commit)
+    except Exception as error:  # noqa: BLE001 - the Hub's clients raise a dozen unrelated kinds
+        raise SourceError(
+            f"cannot be loaded: {first_line(error)}",
+            where=f"{repo_id}@{commit[:12]}, config {config!r}, split {split!r}",
+            hint="check the id, --config, --split and --revision, and your access (hf auth whoami)",
+        ) from None
+    rows = rows.select_columns([name for name in rows.column_names if name in columns])
+    return ((f"{repo_id}, row {at}", row) for at, row in enumerate(rows)), commit
+
+
+def _commit(repo_id: str, revision: str | None) -> str:
+    from huggingface_hub import HfApi
+
+    try:
+        commit = HfApi().dataset_info(repo_id, revision=revision).sha
+    except Exception as error:  # noqa: BLE001 - as above
+        if revision and _COMMIT.fullmatch(revision):
+            return revision  # a full commit needs no look-up: the cache may hold it
+        raise SourceError(
+            f"no such folder here, and the Hub does not give it: {first_line(error)}",
+            where=repo_id,
+            hint="check the id and your connection; with a full commit as revision the local cache is enough",
+        ) from None
+    return str(commit or revision)

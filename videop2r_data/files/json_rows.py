@@ -49,12 +49,14 @@ class RawRow:
         value: the parsed object; None if there is a fault.
         fault: why the row cannot be used; empty if it can.
         raw: first characters of a row with a fault.
+        line: 1-based line, where a row is a line of its own; 0: it is part of a list.
     """
 
     index: int
     value: dict[str, Any] | None
     fault: str = ""
     raw: str = ""
+    line: int = 0
 
 
 class _RepeatedKeyError(ValueError):
@@ -70,8 +72,13 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return value
 
 
-_EXACT = json.JSONDecoder(object_pairs_hook=_unique, parse_float=NumberText)
-_PLAIN = json.JSONDecoder(object_pairs_hook=_unique)
+# (numbers as written, a repeated field is a fault) -> decoder. The hooks cost a call per object or number.
+_DECODERS = {
+    (True, True): json.JSONDecoder(object_pairs_hook=_unique, parse_float=NumberText),
+    (True, False): json.JSONDecoder(parse_float=NumberText),
+    (False, True): json.JSONDecoder(object_pairs_hook=_unique),
+    (False, False): json.JSONDecoder(),
+}
 
 
 class JsonRows:
@@ -83,6 +90,8 @@ class JsonRows:
         chunk_bytes: read size.
         max_row_chars: longest row that is parsed.
         exact: numbers with a fraction keep their printed form; else they are floats.
+        unique: an object that names a field twice is a fault; else the last value counts.
+        one_list: nothing may stand behind the closing bracket of an array.
 
     Raises (while iterating):
         SourceError: the file is empty, cut off, damaged as a whole, or UTF-16; it names byte and row.
@@ -100,12 +109,15 @@ class JsonRows:
         chunk_bytes: int = CHUNK_BYTES,
         max_row_chars: int = MAX_ROW_CHARS,
         exact: bool = True,
+        unique: bool = True,
+        one_list: bool = False,
     ) -> None:
         self._stream = stream
         self._where = where
         self._chunk = chunk_bytes
         self._max_row = max_row_chars
-        self._json = _EXACT if exact else _PLAIN
+        self._json = _DECODERS[exact, unique]
+        self._one_list = one_list
         # surrogateescape: bytes that are no UTF-8 spoil their own row, not the file.
         self._decoder = codecs.getincrementaldecoder("utf-8")("surrogateescape")
         self._buffer = ""
@@ -128,6 +140,9 @@ class JsonRows:
             if char == "]" and in_array:
                 self._at += 1
                 in_array = False
+            elif arrays and not in_array and self._one_list:
+                text = self._buffer[self._at : self._at + 40]
+                self._fail(f"text behind the JSON list: {text!r}", "one file holds one list of rows")
             elif char == "[" and arrays and not in_array:  # arrays one after another
                 self._at += 1
                 in_array = True

@@ -140,20 +140,28 @@ _MARKS = (  # UTF-32 first: its mark begins with that of UTF-16
 _FOREIGN = (
     (
         b"<!doctype",
-        "a web page (HTML), no pool",
+        "a web page (HTML), not rows",
         "a browser or an error page was saved: download the file itself",
     ),
     (
         b"<html",
-        "a web page (HTML), no pool",
+        "a web page (HTML), not rows",
         "a browser or an error page was saved: download the file itself",
     ),
-    (b"<?xml", "XML, no pool", "name a file of JSON, CSV or Parquet"),
+    (b"<?xml", "XML, not rows", "name a file of JSON, CSV or Parquet"),
     (b"version https://git-lfs", "a Git LFS pointer, not the file itself", "fetch it: git lfs pull"),
     (b"pk\x03\x04", "a zip file or an Excel sheet", "save the sheet as CSV, or unpack the archive"),
-    (b"%pdf", "a PDF, no pool", "name a file of JSON, CSV or Parquet"),
-    (b"par1", "a Parquet file under another name", "kind: dataset, and give the file the ending .parquet"),
-    (b"arrow1", "an Arrow file under another name", "kind: dataset, and give the file the ending .arrow"),
+    (b"%pdf", "a PDF, not rows", "name a file of JSON, CSV or Parquet"),
+    (
+        b"par1",
+        "a Parquet file under another name",
+        "give the file the ending .parquet (in a recipe: kind: dataset)",
+    ),
+    (
+        b"arrow1",
+        "an Arrow file under another name",
+        "give the file the ending .arrow (in a recipe: kind: dataset)",
+    ),
     (b"\x28\xb5\x2f\xfd", "packed with zstd", "unpack it, or pack it with gzip"),
     (b"bzh", "packed with bzip2", "unpack it, or pack it with gzip"),
     (b"\xfd7zxz", "packed with xz", "unpack it, or pack it with gzip"),
@@ -161,8 +169,8 @@ _FOREIGN = (
 
 
 @contextmanager
-def open_pool_file(path: Path) -> Iterator[BinaryIO]:
-    """Open a text file of a pool for one pass, as bytes of UTF-8.
+def open_pool_file(path: Path) -> Iterator[io.BufferedReader]:
+    """Open a file of text for one pass, as bytes of UTF-8.
 
     What it is, its first bytes say, not its name: gzip is unpacked, UTF-16 and UTF-32 with a byte order mark
     are recoded.
@@ -186,7 +194,7 @@ def open_pool_file(path: Path) -> Iterator[BinaryIO]:
         yield _as_utf8(raw, str(path))
 
 
-def _as_utf8(raw: BinaryIO, where: str) -> BinaryIO:
+def _as_utf8(raw: BinaryIO, where: str) -> io.BufferedReader:
     """The stream, recoded where its mark asks for it.
 
     Raises:
@@ -199,7 +207,7 @@ def _as_utf8(raw: BinaryIO, where: str) -> BinaryIO:
         return buffered  # whoever reads on gets the error with its place
     for mark, encoding in _MARKS:
         if head.startswith(mark):
-            return cast(BinaryIO, io.BufferedReader(_Recode(buffered, encoding, where)))
+            return io.BufferedReader(_Recode(buffered, encoding, where))
     start = head.removeprefix(codecs.BOM_UTF8).lstrip().lower()
     for sign, what, hint in _FOREIGN:
         if start.startswith(sign):

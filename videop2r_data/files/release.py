@@ -8,22 +8,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-import orjson
 import yaml
-from pydantic import ValidationError
 
 from videop2r_data.errors import SourceError
-from videop2r_data.files.rows import Batch, first_columns, is_data_file, read_batches
+from videop2r_data.files.lock import read_lock, read_text
+from videop2r_data.files.names import CARD_NAME, HUB_ID, LOCK_NAME, is_data_file, reading_order
+from videop2r_data.files.rows import Batch, file_rows, first_columns, read_batches
 from videop2r_data.schemas import BuildLock
 
-CARD, LOCK = "README.md", "build.lock.json"
 Layout = Literal["ours", "official"]
 CONFIG_NAMES = ("sft", "rl", "rejected")
-MAX_TEXT_BYTES = 64 * 2**20
-"""A card or a lock above it is refused unread."""
-_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}(?:/[A-Za-z0-9][\w.-]{0,95})?\Z")
 _NAME = re.compile(r"(?:^|[_.-])(sft|rl|rejected)(?=$|[_.-])")
-_PART = re.compile(r"\A(.*)\.part(\d{1,4})of(\d{1,4})\.")
 _FRONT = re.compile(r"\A---\s*\n(.*?)\n---\s*(?:\n|\Z)", re.DOTALL)
 
 
@@ -110,7 +105,7 @@ def open_release(where: str | Path, *, revision: str | None = None) -> Release:
     path = Path(where)
     commit = ""
     if not path.exists():
-        if not isinstance(where, str) or not _HUB_ID.match(where):
+        if not isinstance(where, str) or not HUB_ID.match(where):
             raise SourceError(
                 "no such file or folder",
                 where=str(where),
@@ -120,15 +115,15 @@ def open_release(where: str | Path, *, revision: str | None = None) -> Release:
 
         path, commit = fetch(where, revision)
     root = path if path.is_dir() else path.parent
-    paths = sorted(_data_files(path), key=_reading_order)
+    paths = sorted(_data_files(path), key=reading_order)
     if not paths:
         raise SourceError(
             "no data files (parquet, jsonl, json, each also .gz)",
             where=str(where),
             hint="give the folder that holds data/ or the parts themselves",
         )
-    card, card_problem = _read_card(root / CARD)
-    lock, lock_problem = _read_lock(root / LOCK)
+    card, card_problem = _read_card(root / CARD_NAME)
+    lock, lock_problem = _read_lock(root)
     declared = _declared_configs(card)
     files = tuple(_describe(p, root, declared) for p in paths)
     known = [f for f in files if f.columns]
@@ -145,19 +140,63 @@ def open_release(where: str | Path, *, revision: str | None = None) -> Release:
     )
 
 
-def missing_parts(files: Sequence[ReleaseFile]) -> list[tuple[str, int]]:
-    """Parts that the names of the others announce: (name without part, number)."""
-    seen: dict[tuple[str, int], set[int]] = {}
-    for file in files:
-        match = _PART.match(file.name)
-        if match:
-            seen.setdefault((match.group(1), int(match.group(3))), set()).add(int(match.group(2)))
-    return [
-        (stem, number)
-        for (stem, of), have in sorted(seen.items())
-        for number in range(1, of + 1)
-        if number not in have
-    ]
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """Rows with their places (`file, row N`), and the commit that they came from (empty for local files).
+
+    A row that cannot be read is the reason, as text.
+    """
+
+    rows: Iterator[tuple[str, dict[str, Any] | str]]
+    revision: str = ""
+
+
+def open_rows(
+    where: str, *, base: Path, config: str, columns: Sequence[str], split: str = "train", revision: str | None
+) -> Rows:
+    """The rows of one config, streamed from wherever they lie.
+
+    Args:
+        where: a folder (built here, or the official release), one data file of any config, or a Hub data set
+            id (`owner/name`); what lies on disk wins.
+        base: folder that a relative path starts from.
+        config: `sft`, `rl` or `rejected`; for a Hub id any name that it has.
+        columns: names to read; those that a file lacks are absent from its rows.
+        split: of a Hub data set.
+        revision: commit, tag or branch of a Hub data set.
+
+    Raises:
+        SourceError: no such folder, file or Hub id; no file of this config; (on reading) a damaged file.
+    """
+    path = base / Path(where).expanduser()
+    if not path.exists():
+        if not HUB_ID.match(where):
+            raise SourceError(
+                "no such file or folder",
+                where=str(path),
+                hint="give a folder that p2r-data build made, a data file, a Hub id (owner/name), or demo",
+            )
+        from videop2r_data.files.hub import hub_rows
+
+        return Rows(*hub_rows(where, config=config, split=split, revision=revision, columns=columns))
+    if path.is_file():
+        if not is_data_file(path.name):
+            raise SourceError(
+                "not a data file (parquet, jsonl, json, the last two also .gz)",
+                where=str(path),
+                hint="convert it with p2r-data build",
+            )
+        return Rows(file_rows(path, columns))
+    declared = _declared_configs(_read_card(path / CARD_NAME)[0])
+    found = [_describe(p, path, declared) for p in sorted(_data_files(path), key=reading_order)]
+    files = [file for file in found if file.config == config]
+    if not files:
+        raise SourceError(
+            f"no files of config {config!r}",
+            where=str(path),
+            hint=f"p2r-data build writes data/{config}-*.parquet; or name one data file",
+        )
+    return Rows(row for file in files for row in file_rows(file.path, columns))
 
 
 def _data_files(path: Path) -> Iterator[Path]:
@@ -170,11 +209,6 @@ def _data_files(path: Path) -> Iterator[Path]:
             for child in folder.iterdir():
                 if is_data_file(child.name) and child.is_file():
                     yield child
-
-
-def _reading_order(path: Path) -> list[Any]:
-    """Names with their numbers as numbers: part 10 comes after part 9."""
-    return [(int(p), "") if p.isdigit() else (-1, p) for p in re.split(r"(\d+)", path.as_posix()) if p]
 
 
 def _describe(path: Path, root: Path, declared: dict[str, str]) -> ReleaseFile:
@@ -211,17 +245,11 @@ def _declared_configs(card: dict[str, Any] | None) -> dict[str, str]:
     return out
 
 
-def _read_text(path: Path) -> str:
-    if path.stat().st_size > MAX_TEXT_BYTES:
-        raise ValueError(f"larger than {MAX_TEXT_BYTES:,} bytes")
-    return path.read_text(encoding="utf-8")
-
-
 def _read_card(path: Path) -> tuple[dict[str, Any] | None, tuple[str, str] | None]:
     if not path.is_file():
         return None, None
     try:
-        match = _FRONT.match(_read_text(path).replace("\r\n", "\n"))
+        match = _FRONT.match(read_text(path).replace("\r\n", "\n"))
         data = yaml.safe_load(match.group(1)) if match else None
     except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         return None, (path.name, f"no readable YAML front matter: {error}")
@@ -230,13 +258,10 @@ def _read_card(path: Path) -> tuple[dict[str, Any] | None, tuple[str, str] | Non
     return data, None
 
 
-def _read_lock(path: Path) -> tuple[BuildLock | None, tuple[str, str] | None]:
-    if not path.is_file():
+def _read_lock(root: Path) -> tuple[BuildLock | None, tuple[str, str] | None]:
+    if not (root / LOCK_NAME).is_file():
         return None, None
     try:
-        return BuildLock.model_validate(orjson.loads(_read_text(path))), None
-    except ValidationError as error:
-        lines = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()[:5])
-        return None, (path.name, f"not a build lock: {lines}")
-    except (OSError, ValueError, RecursionError) as error:
-        return None, (path.name, f"not a build lock: {error}")
+        return read_lock(root), None
+    except SourceError as error:
+        return None, (LOCK_NAME, error.message)

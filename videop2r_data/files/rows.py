@@ -1,32 +1,27 @@
-"""Rows of one file as columns, in batches and in constant memory: Parquet, JSON lines, JSON lists."""
+"""Rows of one file of Parquet, JSON lines or a JSON list, in batches or one by one, in constant memory."""
 
 from __future__ import annotations
 
 import json
+import zlib
+from codecs import BOM_UTF8
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from io import BufferedReader
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, cast
 
 import orjson
 
-from videop2r_data.errors import SourceError
-from videop2r_data.files.json_records import raw_records
-from videop2r_data.schemas import AGREEMENT_NAME, CROISSANT_NAME
+from videop2r_data.errors import SourceError, first_line
+from videop2r_data.files.json_rows import CHUNK_BYTES, RAW_CHARS, JsonRows, RawRow
+from videop2r_data.files.opening import open_pool_file
 
-_SUFFIXES = (".parquet", ".jsonl", ".json", ".jsonl.gz", ".json.gz")
+MAX_RECORD_BYTES = 64 * 2**20
+"""A longer record is refused: a stream that never closes its first object must not fill the memory."""
 _BUFFER = 1 << 18
 """Bytes read ahead per column: a row group is streamed, never held as a whole."""
-_NOT_ROWS = {
-    "build.lock.json",
-    AGREEMENT_NAME,
-    CROISSANT_NAME,
-    "dataset_info.json",
-    "dataset_infos.json",
-    "dataset_dict.json",
-    "state.json",
-}
 
 
 class _Missing:
@@ -59,9 +54,107 @@ class Batch:
     bad: list[tuple[int, str]] = field(default_factory=list)
 
 
-def is_data_file(name: str) -> bool:
-    """Whether a file of this name holds rows."""
-    return name.endswith(_SUFFIXES) and name not in _NOT_ROWS and not name.startswith(".")
+Row = dict[str, Any]
+
+
+def file_rows(path: Path, columns: Sequence[str] | None = None) -> Iterator[tuple[str, Row | str]]:
+    """The rows of one file, one by one, with their places.
+
+    Args:
+        path: Parquet, JSON lines or a JSON list, the last two also gzip.
+        columns: Parquet only: names to read, None: all.
+
+    Yields:
+        The place (`file, row N` from 0, or `file, line N` from 1), and the row, or why it is none.
+
+    Raises:
+        SourceError: not a data file, or a damaged one.
+    """
+    if path.name.endswith(".parquet"):
+        for start, part in record_batches(path, columns=columns):
+            for at, row in enumerate(part.to_pylist(), start):
+                yield f"{path.name}, row {at}", row
+        return
+    for record in json_records(path):
+        place = f"line {record.line}" if record.line else f"row {record.index}"
+        yield f"{path.name}, {place}", record.value if record.value is not None else record.fault
+
+
+def json_records(path: Path) -> Iterator[RawRow]:
+    """Each record of a file of JSON; lines and lists are told apart by the first character.
+
+    A repeated field counts with its last value, and `NaN` is read: another tool wrote the file, and what it
+    holds is what is to be checked.
+
+    Raises:
+        SourceError: the file is damaged, or cut off, or text stands behind its list.
+    """
+    with open_pool_file(path) as stream:
+        head = _first_character(stream, path)
+        if head == b"[":
+            yield from JsonRows(
+                stream,
+                where=str(path),
+                max_row_chars=MAX_RECORD_BYTES,
+                exact=False,
+                unique=False,
+                one_list=True,
+            )
+        elif head:
+            yield from _lines(stream, path)
+
+
+def _first_character(stream: BufferedReader, path: Path) -> bytes:
+    """The first character that is no white space, which is left in the stream; empty: there is none."""
+    try:
+        while chunk := stream.peek(CHUNK_BYTES):
+            text = chunk.removeprefix(BOM_UTF8).lstrip()
+            if text:
+                return text[:1]
+            stream.read(len(chunk))
+    except (OSError, EOFError, zlib.error) as error:
+        raise _unreadable(path, error) from None
+    return b""
+
+
+def _lines(stream: BufferedReader, path: Path) -> Iterator[RawRow]:
+    """JSON lines; blank ones are skipped, and have a line number but no index."""
+    index = number = 0
+    try:
+        while line := stream.readline(MAX_RECORD_BYTES + 1):
+            number += 1
+            if number == 1:
+                line = line.removeprefix(BOM_UTF8)
+            if len(line) > MAX_RECORD_BYTES:
+                raise SourceError(f"line {number} is longer than {MAX_RECORD_BYTES:,} bytes", where=str(path))
+            if line.strip():
+                yield _line(line, index, number)
+                index += 1
+    except (OSError, EOFError, zlib.error) as error:
+        raise _unreadable(path, error) from None
+
+
+def _line(text: bytes, index: int, number: int) -> RawRow:
+    try:
+        value = orjson.loads(text)
+    except orjson.JSONDecodeError:
+        try:
+            value = json.loads(text)  # accepts the NaN and Infinity that Python's own writer leaves
+        except (ValueError, RecursionError):
+            raw = text[:RAW_CHARS].decode("utf-8", "replace")
+            return RawRow(index, None, f"not JSON: {raw[:80]}", raw, number)
+    if isinstance(value, dict):
+        return RawRow(index, value, line=number)
+    raw = text[:RAW_CHARS].decode("utf-8", "replace")
+    return RawRow(index, None, f"a {type(value).__name__}, not a JSON object: {raw[:80]}", raw, number)
+
+
+def _unreadable(path: Path, error: BaseException) -> SourceError:
+    return SourceError(
+        f"cannot be read to its end: {error}",
+        where=path.name,
+        hint="it is damaged or cut off: fetch it again",
+    )
 
 
 def first_columns(path: Path) -> tuple[str, ...]:
@@ -89,7 +182,7 @@ def parquet_file(path: Path) -> Any:
     try:
         return pq.ParquetFile(path, memory_map=False, pre_buffer=False, buffer_size=_BUFFER)
     except (pa.ArrowException, OSError, ValueError) as error:
-        raise SourceError(f"not a readable parquet file: {_line(error)}", where=path.name) from None
+        raise SourceError(f"not a readable parquet file: {first_line(error, 200)}", where=path.name) from None
 
 
 def read_batches(
@@ -118,14 +211,14 @@ def read_batches(
     wanted = set(columns) if columns is not None else None
     start, records, bad = 0, [], []
     index: list[int] = []
-    at = 0
-    for at, raw in enumerate(raw_records(path)):
-        record = raw if isinstance(raw, dict) else _load(raw)
-        if isinstance(record, dict):
-            records.append(record)
+    at = -1
+    for record in json_records(path):
+        at = record.index
+        if record.value is not None:
+            records.append(record.value)
             index.append(at)
         else:
-            bad.append((at, f"{type(record).__name__}: {str(raw)[:80]}"))
+            bad.append((at, record.fault))
         if at + 1 - start >= size:
             yield Batch(start, at + 1 - start, _transpose(records, wanted), index, bad)
             start, records, bad, index = at + 1, [], [], []
@@ -142,17 +235,6 @@ def _transpose(records: list[dict[str, Any]], wanted: set[str] | None) -> dict[s
         for name in names
         if wanted is None or name in wanted
     }
-
-
-def _load(raw: bytes) -> Any:
-    try:
-        return orjson.loads(raw)
-    except orjson.JSONDecodeError:
-        pass
-    try:
-        return json.loads(raw)  # accepts the NaN and Infinity that Python's own writer leaves
-    except (ValueError, RecursionError):
-        return None
 
 
 def _parquet_batches(
@@ -197,7 +279,7 @@ def record_batches(
             if high == rows.stop:
                 break  # what follows is another slice's
     except (pa.ArrowException, OSError, ValueError) as error:
-        raise SourceError(f"damaged parquet file: {_line(error)}", where=path.name) from None
+        raise SourceError(f"damaged parquet file: {first_line(error, 200)}", where=path.name) from None
     finally:
         file.close()
 
@@ -213,7 +295,7 @@ def as_batch(start: int, part: Any, where: str) -> Batch:
     try:
         data = {name: values_of(part.column(i)) for i, name in enumerate(part.schema.names)}
     except (pa.ArrowException, ValueError) as error:
-        raise SourceError(f"damaged parquet file: {_line(error)}", where=where) from None
+        raise SourceError(f"damaged parquet file: {first_line(error, 200)}", where=where) from None
     return Batch(start, part.num_rows, data, range(start, start + part.num_rows))
 
 
@@ -232,8 +314,3 @@ def values_of(array: Any) -> list[Any]:
     if pa.types.is_string(kind) or pa.types.is_integer(kind) or pa.types.is_floating(kind):
         return cast("list[Any]", array.to_numpy(zero_copy_only=False).tolist())
     return cast("list[Any]", array.to_pylist())
-
-
-def _line(error: BaseException) -> str:
-    text = str(error).strip()
-    return text.splitlines()[0][:200] if text else type(error).__name__

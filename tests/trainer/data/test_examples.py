@@ -49,6 +49,14 @@ def write(path: Path, rows: list[Any]) -> Path:
     return path
 
 
+def torn(path: Path) -> Path:
+    """A gzip file that lost its end."""
+    between, around = (b",", (b"[", b"]")) if ".json." in path.name else (b"\n", (b"", b""))
+    rows = between.join(orjson.dumps(row(number)) for number in range(400))
+    path.write_bytes(gzip.compress(around[0] + rows + around[1])[:-2000])
+    return path
+
+
 def parquet(path: Path, rows: list[dict[str, Any]], config: str = "sft") -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     blank: dict[str, Any] = {"string": "", "double": 0.0, "bool": False, "int32": 0}
@@ -110,7 +118,7 @@ def test_one_file_of_the_official_layout(tmp_path: Path, ending: str) -> None:
 
 
 BAD = [
-    ("not a row", None, "bad_row", "a str, not a row"),
+    ("not a row", None, "bad_row", "a row is a JSON object"),
     (row(1, problem=" "), None, "bad_row", 'field "problem"'),
     (row(1, problem_type="essay"), None, "bad_row", "allowed: multiple choice, numerical"),
     (row(1, data_type="sound"), None, "bad_row", "allowed: image, video, text"),
@@ -226,8 +234,9 @@ def test_a_demo_world_brings_its_scenes(tmp_path: Path) -> None:
         (lambda p: p, "no files of config 'sft'"),
         (lambda p: write(p / "x.json", []), "no rows"),
         (lambda p: write(p / "x.csv", []), "not a data file"),
-        (lambda p: write(p / "x.parquet", []), "damaged parquet file"),
-        (lambda p: write(p / "x.json.gz", []), "cannot be read"),
+        (lambda p: write(p / "x.parquet", []), "not a readable parquet file"),
+        (lambda p: torn(p / "x.json.gz"), "x.json.gz, byte .*cannot be read on: Compressed file ended"),
+        (lambda p: torn(p / "x.jsonl.gz"), "x.jsonl.gz: cannot be read to its end: Compressed file ended"),
     ],
 )
 def test_what_cannot_be_read_says_what_can(tmp_path: Path, make: Any, message: str) -> None:

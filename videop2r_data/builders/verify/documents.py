@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -11,17 +10,11 @@ from typing import Any
 
 from videop2r_data.builders.verify.report import Code, Findings, Gathered, Tally, nested
 from videop2r_data.errors import SourceError
-from videop2r_data.files.release import CARD, LOCK, MAX_TEXT_BYTES, Release
+from videop2r_data.files.lock import config_digest, file_digest, read_text
+from videop2r_data.files.names import CARD_NAME, LOCK_NAME, PREVIEW_CONFIG
+from videop2r_data.files.release import Release
 from videop2r_data.files.rows import parquet_file
-from videop2r_data.schemas import (
-    ADDED_LATER,
-    CONFIGS,
-    LOCK_VERSION,
-    PREVIEW_CONFIG,
-    BuildLock,
-    Stage,
-    feature_info,
-)
+from videop2r_data.schemas import ADDED_LATER, CONFIGS, LOCK_VERSION, BuildLock, Stage, feature_info
 
 # The card: what `datasets` reads of its front matter, and the tables that `p2r-data build` writes there.
 
@@ -41,11 +34,11 @@ def check_card(release: Release, gathered: Mapping[str, Gathered], findings: Fin
     if release.layout == "official":
         return
     if release.card is None:
-        if release.lock is not None and not any(name == CARD for name, _ in release.problems):
-            there = (release.root / CARD).is_file()
+        if release.lock is not None and not any(name == CARD_NAME for name, _ in release.problems):
+            there = (release.root / CARD_NAME).is_file()
             findings.add(
                 Code.CARD_INVALID if there else Code.CARD_MISSING,
-                CARD,
+                CARD_NAME,
                 got="no YAML front matter" if there else "no such file",
                 expected="the card: without it `datasets` takes all configs for one",
             )
@@ -64,7 +57,7 @@ class _Card:
         self.files = {config: [f for f in release.files if f.config == config] for config in release.configs}
 
     def add(self, code: Code, field: str, *, got: object, expected: object) -> None:
-        self.findings.add(code, CARD, field=field, got=got, expected=expected)
+        self.findings.add(code, CARD_NAME, field=field, got=got, expected=expected)
 
     def check(self, gathered: Mapping[str, Gathered]) -> None:
         entries = self._by_name("configs")
@@ -110,7 +103,7 @@ class _Card:
             self.add(Code.CARD_CONFIG, "configs.default", got=default, expected="sft alone")
         for config in self.files.keys() & entries.keys():
             said = _DIGEST.search(str(entries[config].get("description", "")))
-            want = self.lock.config_digest(config)
+            want = config_digest(self.lock, config)
             if said is None or said[1] != want:
                 self.add(
                     Code.CARD_CONFIG,
@@ -242,8 +235,8 @@ def _counts(splits: Any) -> int | None:
 _LOCK_ROW = re.compile(r"^\| lock \| sha256 `([0-9a-f]{64})` \|$", re.MULTILINE)
 """Where a card says of which lock it was made."""
 NO_LOCK = (
-    f"no {LOCK}: the rows are held against themselves, each other and the card; that no file and no row is "
-    "missing, and by which recipe they were made, cannot be told"
+    f"no {LOCK_NAME}: the rows are held against themselves, each other and the card; that no file and no "
+    "row is missing, and by which recipe they were made, cannot be told"
 )
 
 
@@ -257,22 +250,26 @@ def check_lock(
     """Files, rows, ledger, sources and models of the lock against what is there."""
     lock = release.lock
     if lock is None:
-        if made_here(release.card) and not any(name == LOCK for name, _ in release.problems):
+        if made_here(release.card) and not any(name == LOCK_NAME for name, _ in release.problems):
             findings.add(
                 Code.LOCK_MISSING,
-                LOCK,
+                LOCK_NAME,
                 got="no such file",
                 expected="the lock of the build that wrote the card",
             )
         return
     if lock.lock != LOCK_VERSION:
-        findings.add(Code.LOCK_INVALID, LOCK, field="lock", got=lock.lock, expected=LOCK_VERSION)
+        findings.add(Code.LOCK_INVALID, LOCK_NAME, field="lock", got=lock.lock, expected=LOCK_VERSION)
     _check_files(release, lock, file_rows, digests, findings)
     _check_card_row(release, findings)
     for field, said, counted in [*_ledger(lock, gathered), *_origin(lock)]:
         if said != counted:
             findings.add(
-                Code.LEDGER, LOCK, field=field, got=_unlike(said, counted), expected=_unlike(counted, said)
+                Code.LEDGER,
+                LOCK_NAME,
+                field=field,
+                got=_unlike(said, counted),
+                expected=_unlike(counted, said),
             )
 
 
@@ -304,16 +301,19 @@ def _check_files(
 
 def _check_card_row(release: Release, findings: Findings) -> None:
     """The card names the lock that it was made of: any change of the lock shows here."""
-    card, lock = release.root / CARD, release.root / LOCK
+    card, lock = release.root / CARD_NAME, release.root / LOCK_NAME
     try:
-        text = card.read_text(encoding="utf-8") if card.stat().st_size <= MAX_TEXT_BYTES else ""
-        made_of = _LOCK_ROW.search(text.replace("\r\n", "\n"))
-        digest = hashlib.sha256(lock.read_bytes()).hexdigest()
-    except (OSError, UnicodeDecodeError):
+        made_of = _LOCK_ROW.search(read_text(card).replace("\r\n", "\n"))
+        digest = file_digest(lock)
+    except (OSError, ValueError):
         return
     if made_of is not None and made_of[1] != digest:
         findings.add(
-            Code.LOCK_DIGEST, LOCK, field="sha256", got=digest, expected=f"{made_of[1]}, as the card says"
+            Code.LOCK_DIGEST,
+            LOCK_NAME,
+            field="sha256",
+            got=digest,
+            expected=f"{made_of[1]}, as the card says",
         )
 
 

@@ -31,7 +31,8 @@ from videop2r_data.builders.verify.report import (
 )
 from videop2r_data.builders.verify.work import Task, check_names, check_schema, run_task
 from videop2r_data.errors import SourceError
-from videop2r_data.files.release import LOCK, Release, ReleaseFile, missing_parts, open_release
+from videop2r_data.files.names import LOCK_NAME, missing_parts
+from videop2r_data.files.release import Release, ReleaseFile, open_release
 from videop2r_data.files.rows import parquet_file
 from videop2r_data.schemas import Stage, safe_relative_path
 
@@ -146,9 +147,9 @@ def verify_release(
     findings = Findings()
     rules = rules_of(release, findings)
     for name, what in release.problems:
-        code = Code.LOCK_INVALID if name == LOCK else Code.CARD_INVALID
+        code = Code.LOCK_INVALID if name == LOCK_NAME else Code.CARD_INVALID
         findings.add(code, name, got=what, expected="a file that `p2r-data build` wrote")
-    for stem, number in missing_parts(release.files):
+    for stem, number in missing_parts(file.name for file in release.files):
         findings.add(Code.PART_MISSING, stem, got=f"no part {number}", expected="all parts")
     tasks = [task for file in release.files for task in _plan(release, file, findings)]
     tasks += _digests(release)

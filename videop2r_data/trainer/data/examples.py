@@ -17,6 +17,19 @@ if TYPE_CHECKING:
     from videop2r_data.demo import SceneSample
     from videop2r_data.trainer.data.specs import DataSpec
 
+COLUMNS = (
+    "sample_id",
+    "problem_id",
+    "problem",
+    "problem_type",
+    "data_type",
+    "options",
+    "solution",
+    "path",
+    "output",
+    "process",
+)
+"""What is read; ours and the official release share these names."""
 _LOOKED_FOR = 32
 """Files that are looked for before training starts: when all are missing, the media root is wrong."""
 
@@ -109,12 +122,19 @@ def read_examples(spec: DataSpec, *, base: Path | None = None) -> Sequence[Examp
         from videop2r_data.trainer.data.demo_stream import DemoStream
 
         return DemoStream(spec)
-    from videop2r_data.trainer.data.files import open_rows
+    from videop2r_data.files.release import open_rows
     from videop2r_data.trainer.data.roots import find_roots
     from videop2r_data.trainer.data.rows import RowReader
 
     base = base or Path()
-    source = open_rows(spec, base)
+    source = open_rows(
+        spec.source,
+        base=base,
+        config=spec.config,
+        columns=COLUMNS,
+        split=spec.split,
+        revision=spec.revision,
+    )
     reader = RowReader(spec, find_roots(spec, base))
     stop = None if spec.limit is None else spec.start + spec.limit
     good: list[Example] = []

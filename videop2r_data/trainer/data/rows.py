@@ -51,13 +51,15 @@ class RowReader:
 
         Args:
             where: file and row, for the `Skip`.
-            row: a mapping with the columns of `schemas.rows` or of the official release.
+            row: a mapping with the columns of `schemas.rows` or of the official release; a text says why the
+                row cannot be read.
 
         Raises:
             ConfigError: the row has media and no media root is known: no row could be read.
         """
         if not isinstance(row, Mapping):
-            return Skip(where, RejectReason.BAD_ROW, f"{where}: a {type(row).__name__}, not a row of columns")
+            told = row if isinstance(row, str) else f"a {type(row).__name__}, not a row of columns"
+            return Skip(where, RejectReason.BAD_ROW, f"{where}: {told}")
         name = row.get("sample_id") or row.get("problem_id")
         sample_id = str(name) if name not in (None, "") else where
         try:

@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 import gzip
-import io
 import json
 from pathlib import Path
 from typing import Any
 
 import orjson
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.builders.release_rows import official_rows, valid_rows, write_official, write_ours, write_parquet
 from videop2r_data.errors import SourceError
 from videop2r_data.files import hub as release_hub
-from videop2r_data.files import json_records as release_json
-from videop2r_data.files.json_records import raw_records, split_list
-from videop2r_data.files.release import missing_parts, open_release
-from videop2r_data.files.rows import MISSING, read_batches
+from videop2r_data.files import rows
+from videop2r_data.files.names import missing_parts
+from videop2r_data.files.release import open_release
+from videop2r_data.files.rows import MISSING, json_records, read_batches
 
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.text(),
@@ -29,71 +28,60 @@ json_values = st.recursive(
 json_objects = st.dictionaries(st.text(), json_values, max_size=5)
 
 
-def whole(piece: Any) -> Any:
-    return json.loads(piece.decode("utf-8", "surrogatepass")) if isinstance(piece, bytes) else piece
+def read(path: Path) -> list[Any]:
+    return [record.value for record in json_records(path)]
 
 
-def test_texts_that_look_like_the_end_of_a_record() -> None:
-    values = [{"a": '}, {"b'}, {"a": [{"x": 1}, {"y": "}] , {"}]}, {}, {"a": '\\"}, {'}, {"z": 0}]
-    for chunk in (1, 7, 1000):
-        stream = Dribble(json.dumps(values).encode()[1:], chunk)
-        assert [whole(piece) for piece in split_list(stream)] == values
-
-
-class Dribble(io.BytesIO):
-    """Gives a few bytes at a time, whatever is asked for."""
-
-    def __init__(self, data: bytes, size: int) -> None:
-        super().__init__(data)
-        self.size_at_once = size
-
-    def read(self, size: int | None = -1, /) -> bytes:
-        return super().read(self.size_at_once)
-
-
-@given(st.lists(json_objects, max_size=6), st.integers(1, 40), st.booleans(), st.sampled_from([None, 1, 4]))
-@settings(deadline=None)
+@given(st.lists(json_objects, max_size=6), st.booleans(), st.sampled_from([None, 1, 4]))
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_a_list_is_cut_into_its_elements(
-    values: list[Any], chunk: int, ascii_only: bool, indent: int | None
+    tmp_path: Path, values: list[Any], ascii_only: bool, indent: int | None
 ) -> None:
-    text = json.dumps(values, ensure_ascii=ascii_only, indent=indent).encode("utf-8", "surrogatepass")
-    assert [whole(piece) for piece in split_list(Dribble(text[1:], chunk))] == values
+    path = tmp_path / "x.json"
+    path.write_bytes(
+        json.dumps(values, ensure_ascii=ascii_only, indent=indent).encode("utf-8", "surrogatepass")
+    )
+    assert json.dumps(read(path)) == json.dumps(values)
 
 
-@given(st.lists(json_values, max_size=6), st.integers(1, 40))
-@settings(deadline=None)
-def test_elements_of_any_kind_are_none_of_them_lost(values: list[Any], chunk: int) -> None:
-    text = json.dumps(values).encode()
-    pieces = [
-        p if isinstance(p, bytes) else json.dumps(p).encode() for p in split_list(Dribble(text[1:], chunk))
-    ]
-    assert json.loads(b"[" + b",".join(pieces) + b"]") == values
+@given(st.lists(json_values, max_size=6))
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_elements_of_any_kind_are_none_of_them_lost(tmp_path: Path, values: list[Any]) -> None:
+    path = tmp_path / "x.json"
+    path.write_text(json.dumps(values))
+    assert read(path) == [value if isinstance(value, dict) else None for value in values]
 
 
-@given(st.binary(max_size=200), st.integers(1, 9))
-@settings(deadline=None)
-def test_junk_ends_in_elements_or_in_a_value_error(junk: bytes, chunk: int) -> None:
-    try:
-        for piece in split_list(Dribble(junk, chunk)):
-            assert piece or piece == {}
-    except ValueError:
-        pass
+@given(st.binary(max_size=200))
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_junk_ends_in_records_or_in_an_error_that_says_so(tmp_path: Path, junk: bytes) -> None:
+    path = tmp_path / "x.json"
+    for data in (junk, b"[" + junk, b"{" + junk):
+        path.write_bytes(data)
+        try:
+            for record in json_records(path):
+                assert isinstance(record.value, dict) or record.fault
+        except SourceError:
+            pass
 
 
-@pytest.mark.parametrize("text", ["[", '[{"a": 1}', '[{"a": "', '[{"a": 1}] more', "[{}]]"])
+@pytest.mark.parametrize("text", ["[", '[{"a": 1}', '[{"a": "', '[{"a": 1}] more', "[{}]]", "[{}][{}]"])
 def test_a_cut_or_continued_list_is_refused(tmp_path: Path, text: str) -> None:
     path = tmp_path / "x.json"
     path.write_text(text)
     with pytest.raises(SourceError):
-        list(raw_records(path))
+        read(path)
 
 
 def test_a_record_that_never_ends_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(release_json, "MAX_RECORD_BYTES", 3 << 20)
-    for name, text in (("x.json", '[{"a": "'), ("x.jsonl", '{"a": "')):
+    monkeypatch.setattr(rows, "MAX_RECORD_BYTES", 3 << 20)
+    for name, text, told in (
+        ("x.json", '[{"a": "', "a string never ends"),
+        ("x.jsonl", '{"a": "', "longer than 3,145,728 bytes"),
+    ):
         (tmp_path / name).write_text(text + "x" * (6 << 20))
-        with pytest.raises(SourceError, match="more than"):
-            list(raw_records(tmp_path / name))
+        with pytest.raises(SourceError, match=told):
+            read(tmp_path / name)
 
 
 def test_json_lines_with_crlf_blank_lines_and_a_byte_order_mark(tmp_path: Path) -> None:
@@ -162,7 +150,7 @@ def test_one_file_is_a_release(tmp_path: Path) -> None:
 def test_missing_parts_are_named(tmp_path: Path) -> None:
     folder = write_official(tmp_path, official_rows(), parts=3)
     (folder / "VideoP2R-162k_sft.part2of3.json.gz").unlink()
-    assert missing_parts(open_release(folder).files) == [("VideoP2R-162k_sft", 2)]
+    assert missing_parts(file.name for file in open_release(folder).files) == [("VideoP2R-162k_sft", 2)]
 
 
 @pytest.mark.parametrize("where", ["/no/such/place", "a/b/c", "../x", "has space", "a//b"])
