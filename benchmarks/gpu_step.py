@@ -79,9 +79,8 @@ def make_model(folder: Path, shape: str) -> Path:
     import torch
     from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 
-    from videop2r_data.trainer.tiny.model import build_config, build_processor
-    from videop2r_data.trainer.tiny.specs import TinySpec, TinyWorld
-    from videop2r_data.trainer.tiny.tokenizer import build_tokenizer, corpus
+    from videop2r_data.trainer.tiny.model import build_config, build_processor, build_tokenizer, corpus
+    from videop2r_data.trainer.tiny.recipe import TinySpec, TinyWorld
 
     size, spec = SHAPES[shape], TinySpec(patch=14)
     tokenizer = build_tokenizer(corpus(TinyWorld(), 500), vocab=spec.vocab, phrases=False)

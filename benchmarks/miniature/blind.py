@@ -9,8 +9,7 @@ from collections.abc import Iterable
 from operator import itemgetter
 
 from benchmarks.miniature.settings import FULL, held_out
-from videop2r_data.trainer.data.demo_stream import DemoStream
-from videop2r_data.trainer.data.examples import Example
+from videop2r_data.trainer.data.examples import DemoStream, Example
 from videop2r_data.validators import score
 
 

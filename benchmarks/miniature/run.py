@@ -33,20 +33,18 @@ from benchmarks.miniature.settings import (
     sft_recipe,
     tiny,
 )
-from videop2r_data.trainer.data.examples import read_examples
-from videop2r_data.trainer.evaluate.evaluate import evaluate
-from videop2r_data.trainer.evaluate.rows import EvalRow
-from videop2r_data.trainer.evaluate.specs import EvalSpec
-from videop2r_data.trainer.evaluate.store import RowStore
-from videop2r_data.trainer.judging.demo_judge import DemoJudge
+from videop2r_data.trainer.data.rows import read_examples
+from videop2r_data.trainer.evaluate.evaluate import RowStore, evaluate
+from videop2r_data.trainer.evaluate.report import EvalRow
+from videop2r_data.trainer.judging.base import DemoJudge
 from videop2r_data.trainer.model.load import load_policy
-from videop2r_data.trainer.model.specs import PolicySpec
-from videop2r_data.trainer.rollout.specs import SamplingSpec
-from videop2r_data.trainer.run.config import TrainRecipe
 from videop2r_data.trainer.run.rl import run_rl
+from videop2r_data.trainer.run.runlog import Stop
 from videop2r_data.trainer.run.session import open_session
 from videop2r_data.trainer.run.sft import run_sft
-from videop2r_data.trainer.run.stop import Stop
+from videop2r_data.trainer.settings.parts import EvalSpec, PolicySpec
+from videop2r_data.trainer.settings.recipe import TrainRecipe
+from videop2r_data.trainer.settings.rl import SamplingSpec
 from videop2r_data.trainer.tiny.model import make_tiny
 
 RESULTS = Path(__file__).parent / "results"

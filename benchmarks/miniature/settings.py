@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 from videop2r_data.schemas import MediaSpec
-from videop2r_data.trainer.data.specs import DataSpec
-from videop2r_data.trainer.process.specs import ObjectiveName
-from videop2r_data.trainer.rollout.specs import SamplingSpec
-from videop2r_data.trainer.run.config import TrainRecipe
-from videop2r_data.trainer.tiny.specs import TinySpec, TinyWorld
+from videop2r_data.trainer.settings.objectives import ObjectiveName
+from videop2r_data.trainer.settings.parts import DataSpec
+from videop2r_data.trainer.settings.recipe import TrainRecipe
+from videop2r_data.trainer.settings.rl import SamplingSpec
+from videop2r_data.trainer.tiny.recipe import TinySpec, TinyWorld
 
 Style = Literal["process", "agnostic"]
 PROMPT = "tiny-v1"

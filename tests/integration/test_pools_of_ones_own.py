@@ -32,7 +32,7 @@ from videop2r_data.recipes import recipe_text
 from videop2r_data.schemas.recipe import Recipe, parse_recipe
 from videop2r_data.schemas.sample import Sample
 from videop2r_data.trainer.data.roots import find_roots
-from videop2r_data.trainer.data.specs import DataSpec
+from videop2r_data.trainer.settings.parts import DataSpec
 
 pytestmark = pytest.mark.integration
 RECIPE = """

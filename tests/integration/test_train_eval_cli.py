@@ -15,11 +15,11 @@ from typer.testing import CliRunner
 
 import videop2r_data
 from videop2r_data.cli.train_eval import add
-from videop2r_data.trainer.run.config import TrainRecipe
-from videop2r_data.trainer.run.held_out import held_out
+from videop2r_data.trainer.run.between import held_out
 from videop2r_data.trainer.run.session import open_session
+from videop2r_data.trainer.settings.recipe import TrainRecipe
 from videop2r_data.trainer.tiny.model import make_tiny
-from videop2r_data.trainer.tiny.specs import TinySpec, TinyWorld
+from videop2r_data.trainer.tiny.recipe import TinySpec, TinyWorld
 
 pytestmark = pytest.mark.integration
 

@@ -17,8 +17,8 @@ from tests.trainer.judging.questions import Question, item
 from videop2r_data.errors import AuthError, BudgetError, JournalError
 from videop2r_data.schemas.recipe import BackendSpec, Price
 from videop2r_data.trainer.judging.base import Judged, JudgeItem, Reason
-from videop2r_data.trainer.judging.judge import PerceptionJudge
-from videop2r_data.trainer.judging.specs import JudgingSpec
+from videop2r_data.trainer.judging.model import PerceptionJudge
+from videop2r_data.trainer.settings.rl import JudgingSpec
 
 pytestmark = pytest.mark.integration
 

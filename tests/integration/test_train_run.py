@@ -17,14 +17,12 @@ import torch
 from tests.trainer.run import small
 from videop2r_data.errors import ConfigError
 from videop2r_data.schemas.recipe import MediaSpec
-from videop2r_data.trainer.data.examples import read_examples
-from videop2r_data.trainer.data.specs import DataSpec
-from videop2r_data.trainer.process.specs import OBJECTIVES
-from videop2r_data.trainer.run.config import TrainRecipe
-from videop2r_data.trainer.run.recipe_file import load_train_recipe, recipe_yaml
-from videop2r_data.trainer.run.runlog import read_lines
-from videop2r_data.trainer.run.stop import Stop
+from videop2r_data.trainer.data.rows import read_examples
+from videop2r_data.trainer.run.runlog import Stop, read_lines
 from videop2r_data.trainer.run.train import Trained, train
+from videop2r_data.trainer.settings.objectives import OBJECTIVES
+from videop2r_data.trainer.settings.parts import DataSpec
+from videop2r_data.trainer.settings.recipe import TrainRecipe, load_train_recipe, recipe_yaml
 
 pytestmark = pytest.mark.integration
 torch.set_num_threads(1)
@@ -291,7 +289,7 @@ def test_a_process_without_clips_makes_nobody_wait(tiny: Path, world: Path, tmp_
 
 def two_processes(recipe: TrainRecipe, folder: Path) -> subprocess.CompletedProcess[str]:
     """The command, started as `accelerate launch` does it."""
-    from videop2r_data.trainer.accelerate import accelerate_configs
+    from videop2r_data.trainer.settings.recipe import accelerate_configs
 
     path = folder / f"{recipe.name}.yaml"
     path.write_text(recipe_yaml(recipe))

@@ -17,12 +17,11 @@ pytest.importorskip("vllm")
 from tests.trainer.rollout.vllm_prompts import World, make_batch, make_world, move
 from videop2r_data.errors import BackendError, ConfigError
 from videop2r_data.trainer.data.collate import PromptBatch
-from videop2r_data.trainer.model.specs import LoraSpec
 from videop2r_data.trainer.rollout.hf import HfEngine
-from videop2r_data.trainer.rollout.specs import SamplingSpec
 from videop2r_data.trainer.rollout.vllm_engine import VllmEngine
 from videop2r_data.trainer.rollout.vllm_requests import sampling_fields
-from videop2r_data.trainer.rollout.vllm_specs import VllmSpec
+from videop2r_data.trainer.settings.parts import LoraSpec
+from videop2r_data.trainer.settings.rl import SamplingSpec, VllmSpec
 
 pytestmark = [
     pytest.mark.integration,

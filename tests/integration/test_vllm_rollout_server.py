@@ -19,9 +19,8 @@ from tests.vllm_server import ROOT, _end, _wait_until_healthy, cpu_environment, 
 from videop2r_data.errors import ConfigError
 from videop2r_data.trainer.data.collate import PromptBatch
 from videop2r_data.trainer.rollout.hf import HfEngine
-from videop2r_data.trainer.rollout.specs import SamplingSpec
 from videop2r_data.trainer.rollout.vllm_server import VllmServerEngine
-from videop2r_data.trainer.rollout.vllm_specs import DEV_MODE, VllmSpec, serve_command
+from videop2r_data.trainer.settings.rl import DEV_MODE, SamplingSpec, VllmSpec, serve_command
 
 pytestmark = [
     pytest.mark.integration,

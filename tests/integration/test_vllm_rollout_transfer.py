@@ -20,9 +20,9 @@ pytest.importorskip("vllm")
 from tests.trainer.rollout.vllm_prompts import make_world
 from tests.vllm_server import ROOT, cpu_environment, make_model
 from videop2r_data.errors import BackendError
-from videop2r_data.trainer.model.specs import LoraSpec
-from videop2r_data.trainer.rollout.vllm_specs import VllmSpec
 from videop2r_data.trainer.rollout.vllm_sync import EngineTransfer, make_source
+from videop2r_data.trainer.settings.parts import LoraSpec
+from videop2r_data.trainer.settings.rl import VllmSpec
 
 pytestmark = [
     pytest.mark.integration,

@@ -12,7 +12,7 @@ from videop2r_data.errors import ConfigError
 from videop2r_data.schemas.calibration import load_judges
 from videop2r_data.schemas.lock import BuildLock, FileLock, Ledger, SourceLock, StepModel
 from videop2r_data.schemas.recipe import Recipe, parse_recipe
-from videop2r_data.trainer.run.recipe_file import load_train_recipe
+from videop2r_data.trainer.settings.recipe import load_train_recipe
 
 GOOD = """
 name: my-set

@@ -97,7 +97,7 @@ def _decoder(recipe: Recipe) -> Iterator[Finding]:
     import av
 
     if recipe.media.decoder == "decord":
-        from videop2r_data.media.video import require_decord
+        from videop2r_data.media import require_decord
 
         try:
             require_decord()

@@ -128,7 +128,7 @@ def tiny(
     Without --steps the weights are random: a model to try recipes and servers with. With it the model learns
     on the endless demo stream; the same command goes on with a run that was stopped.
     """
-    from videop2r_data.trainer.tiny.specs import TinySpec, TinyWorld
+    from videop2r_data.trainer.tiny.recipe import TinySpec, TinyWorld
 
     with errors_as_messages(as_json=json):
         spec = _checked(
@@ -182,7 +182,7 @@ def _train(
     model: Path, output: Path, spec: Any, world: Any, steps: int, batch: int, seed: int
 ) -> dict[str, Any]:
     from videop2r_data.cli.train_run import TrainProgress
-    from videop2r_data.trainer.run.stop import Stop, on_signals
+    from videop2r_data.trainer.run.runlog import Stop, on_signals
     from videop2r_data.trainer.run.train import train
     from videop2r_data.trainer.tiny.recipe import scratch_recipe
 

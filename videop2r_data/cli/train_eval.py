@@ -211,8 +211,7 @@ def _evaluate(
     as_json: bool,
 ) -> None:
     from videop2r_data.schemas import parse_mapping, read_settings
-    from videop2r_data.trainer.evaluate.run import run_eval
-    from videop2r_data.trainer.evaluate.target import eval_recipe, find_target
+    from videop2r_data.trainer.evaluate.run import eval_recipe, find_target, run_eval
 
     target = find_target(named)
     own = _device()  # also joins the processes of `accelerate launch`, whatever device is named

@@ -28,9 +28,9 @@ from videop2r_data.cli.terminal import print_json, say
 from videop2r_data.errors import ConfigError, P2RError
 
 if TYPE_CHECKING:
-    from videop2r_data.trainer.run.config import TrainRecipe
     from videop2r_data.trainer.run.runlog import Row
     from videop2r_data.trainer.run.train import Trained
+    from videop2r_data.trainer.settings.recipe import TrainRecipe
 
 
 RecipeArg = Annotated[
@@ -175,7 +175,7 @@ def init(
 def schema() -> None:
     """Print the JSON Schema of a training recipe."""
     from videop2r_data.cli.terminal import print_json
-    from videop2r_data.trainer.run.config import TrainRecipe
+    from videop2r_data.trainer.settings.recipe import TrainRecipe
 
     with errors_as_messages():
         print_json(TrainRecipe.model_json_schema())
@@ -324,7 +324,7 @@ def run_stage(
     as_json: bool,
 ) -> None:
     """Train, show progress, and end with a summary and the next command."""
-    from videop2r_data.trainer.run.recipe_file import load_train_recipe, recipe_yaml
+    from videop2r_data.trainer.settings.recipe import load_train_recipe, recipe_yaml
 
     recipe = load_train_recipe(name, sets=sets, flags=flags)
     if recipe.stage != stage:
@@ -336,7 +336,7 @@ def run_stage(
     if dry_run:
         say(recipe_yaml(recipe), nl=False)
         return
-    from videop2r_data.trainer.run.stop import Stop, on_signals
+    from videop2r_data.trainer.run.runlog import Stop, on_signals
     from videop2r_data.trainer.run.train import train
 
     console, stop = err_console(), Stop()
@@ -409,9 +409,11 @@ def _show_end(trained: Trained, recipe: TrainRecipe, console: Console) -> None:
 
 def show_recipes(*, as_json: bool) -> None:
     """List the packaged recipes and accelerate configs."""
-    from videop2r_data.trainer.accelerate import accelerate_configs
-    from videop2r_data.trainer.recipes import list_train_recipes
-    from videop2r_data.trainer.run.recipe_file import load_train_recipe
+    from videop2r_data.trainer.settings.recipe import (
+        accelerate_configs,
+        list_train_recipes,
+        load_train_recipe,
+    )
 
     found = {}
     for name in list_train_recipes():
@@ -435,8 +437,7 @@ def show_recipes(*, as_json: bool) -> None:
 
 def write_recipe(name: str, path: Path, *, force: bool) -> None:
     """Write a commented training recipe."""
-    from videop2r_data.trainer.recipes import train_recipe_text
-    from videop2r_data.trainer.run.recipe_file import load_train_recipe
+    from videop2r_data.trainer.settings.recipe import load_train_recipe, train_recipe_text
 
     text = train_recipe_text(name)
     if path.is_dir():

@@ -15,7 +15,7 @@ from videop2r_data.schemas.calls import Frames, MediaRecord
 from videop2r_data.schemas.recipe import DemoSpec, MediaSpec
 from videop2r_data.trainer.data.collate import Collator
 from videop2r_data.trainer.data.examples import Example
-from videop2r_data.trainer.data.specs import DataSpec
+from videop2r_data.trainer.settings.parts import DataSpec
 
 SMALL = MediaSpec(frames=8, factor=8, min_pixels=64, max_pixels=784)
 """24 px frames of 4 px patches, 2x2 to a token: 9 tokens a frame pair."""

@@ -29,7 +29,7 @@ from videop2r_data.errors import ConfigError, SourceError
 from videop2r_data.schemas.calls import Frames
 from videop2r_data.schemas.recipe import MediaSpec
 from videop2r_data.trainer.data.collate import PROMPT_TOO_LONG, SPECIAL_TOKEN
-from videop2r_data.trainer.data.demo_stream import DemoStream, draw
+from videop2r_data.trainer.data.examples import DemoStream, draw
 
 MEAN = np.array([0.48145466, 0.4578275, 0.40821073])
 STD = np.array([0.26862954, 0.26130258, 0.27577711])

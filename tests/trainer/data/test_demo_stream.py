@@ -11,9 +11,9 @@ from videop2r_data.errors import ConfigError
 from videop2r_data.media import frames_digest
 from videop2r_data.schemas import DataType, parse_trace
 from videop2r_data.schemas.recipe import MediaSpec
-from videop2r_data.trainer.data.demo_stream import DemoStream, draw
-from videop2r_data.trainer.data.examples import read_examples
-from videop2r_data.trainer.data.specs import DataSpec
+from videop2r_data.trainer.data.examples import DemoStream, draw
+from videop2r_data.trainer.data.rows import read_examples
+from videop2r_data.trainer.settings.parts import DataSpec
 from videop2r_data.validators import check_reference, score
 
 

@@ -20,8 +20,9 @@ from videop2r_data.demo import read_world, write_world
 from videop2r_data.errors import ConfigError, SourceError
 from videop2r_data.schemas.recipe import DemoSpec
 from videop2r_data.schemas.rows import CONFIGS, arrow_schema
-from videop2r_data.trainer.data.examples import Example, ExampleSet, read_examples
-from videop2r_data.trainer.data.specs import DataSpec
+from videop2r_data.trainer.data.examples import Example, ExampleSet
+from videop2r_data.trainer.data.rows import read_examples
+from videop2r_data.trainer.settings.parts import DataSpec
 
 TRACE = "<observation>o</observation> <think>t</think><answer>B</answer>"
 

@@ -20,8 +20,7 @@ from videop2r_data.media import sample_media
 from videop2r_data.media.sampling import MediaKind
 from videop2r_data.schemas.calls import Frames
 from videop2r_data.schemas.recipe import DemoSpec, MediaSpec
-from videop2r_data.trainer.data.demo_stream import DemoStream
-from videop2r_data.trainer.data.examples import Example
+from videop2r_data.trainer.data.examples import DemoStream, Example
 from videop2r_data.trainer.data.loader import MediaLoader
 from videop2r_data.trainer.data.order import Order
 

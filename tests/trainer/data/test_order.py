@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from tests.trainer.data.parts import SMALL, example, stream_spec
 from videop2r_data.errors import ConfigError
-from videop2r_data.trainer.data.demo_stream import ENDLESS, DemoStream
+from videop2r_data.trainer.data.examples import ENDLESS, DemoStream
 from videop2r_data.trainer.data.order import Order, estimated_tokens
-from videop2r_data.trainer.data.specs import DataSpec
+from videop2r_data.trainer.settings.parts import DataSpec
 
 sizes = st.integers(1, 60)
 

@@ -16,22 +16,18 @@ from videop2r_data.prompts import load_prompt
 from videop2r_data.schemas.recipe import MediaSpec
 from videop2r_data.trainer.data.batch import PromptBatch
 from videop2r_data.trainer.data.collate import Collator
-from videop2r_data.trainer.data.examples import Example, read_examples
-from videop2r_data.trainer.data.specs import DataSpec
-from videop2r_data.trainer.evaluate.evaluate import evaluate
-from videop2r_data.trainer.evaluate.ranks import Ranks
+from videop2r_data.trainer.data.examples import Example
+from videop2r_data.trainer.data.rows import read_examples
+from videop2r_data.trainer.evaluate.evaluate import Ranks, RowStore, evaluate
 from videop2r_data.trainer.evaluate.report import EvalReport
-from videop2r_data.trainer.evaluate.specs import EvalSpec
-from videop2r_data.trainer.evaluate.store import RowStore
-from videop2r_data.trainer.evaluate.training import HeldOut
-from videop2r_data.trainer.judging.base import Judged, JudgeItem, Reason
-from videop2r_data.trainer.judging.demo_judge import DemoJudge, DemoTicket
+from videop2r_data.trainer.evaluate.run import HeldOut
+from videop2r_data.trainer.judging.base import DemoJudge, DemoTicket, Judged, JudgeItem, Reason
 from videop2r_data.trainer.model.load import Policy, load_policy
-from videop2r_data.trainer.model.specs import PolicySpec
 from videop2r_data.trainer.rollout.base import RolledOut
-from videop2r_data.trainer.rollout.specs import SamplingSpec
+from videop2r_data.trainer.settings.parts import DataSpec, EvalSpec, PolicySpec
+from videop2r_data.trainer.settings.rl import SamplingSpec
 from videop2r_data.trainer.tiny.model import make_tiny
-from videop2r_data.trainer.tiny.specs import TinySpec, TinyWorld
+from videop2r_data.trainer.tiny.recipe import TinySpec, TinyWorld
 
 TINY = TinySpec(
     hidden=32, layers=1, heads=2, kv_heads=1, intermediate=64, vision_hidden=16, vision_layers=1,
@@ -188,7 +184,7 @@ def test_between_training_steps(policy: Policy, tmp_path: Path) -> None:
 _TWO = """
 import sys, torch
 from torch import distributed
-from videop2r_data.trainer.evaluate.ranks import Ranks
+from videop2r_data.trainer.evaluate.evaluate import Ranks
 rank, port = int(sys.argv[1]), sys.argv[2]
 distributed.init_process_group("gloo", init_method=f"file://{port}", rank=rank, world_size=2)
 ranks = Ranks.here()

@@ -9,14 +9,12 @@ from videop2r_data.errors import ConfigError
 from videop2r_data.schemas import ROBUST, ProblemType
 from videop2r_data.schemas.sample import DataType
 from videop2r_data.trainer.data.examples import Example
-from videop2r_data.trainer.evaluate.ranks import Ranks
-from videop2r_data.trainer.evaluate.report import named_estimates, summarise
-from videop2r_data.trainer.evaluate.rows import EvalRow, graded_row
-from videop2r_data.trainer.evaluate.specs import EvalSpec
-from videop2r_data.trainer.evaluate.store import RowStore
+from videop2r_data.trainer.evaluate.evaluate import Ranks, RowStore
+from videop2r_data.trainer.evaluate.report import EvalRow, graded_row, named_estimates, summarise
 from videop2r_data.trainer.judging.base import Judged, Reason
 from videop2r_data.trainer.process.masks import TokenTable, segment_masks
-from videop2r_data.trainer.process.specs import Style
+from videop2r_data.trainer.settings.objectives import Style
+from videop2r_data.trainer.settings.parts import EvalSpec
 
 OPTIONS = ("A. red", "B. blue")
 TABLE = TokenTable((*(bytes([b]) for b in range(256)), b""))

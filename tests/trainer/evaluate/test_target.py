@@ -7,9 +7,15 @@ from typing import Any
 import pytest
 
 from videop2r_data.errors import ConfigError
-from videop2r_data.trainer.evaluate.settings import settings_of
-from videop2r_data.trainer.evaluate.specs import EvalSpec
-from videop2r_data.trainer.evaluate.target import Target, eval_recipe, find_target, model_digest, patch_factor
+from videop2r_data.trainer.evaluate.run import (
+    Target,
+    eval_recipe,
+    find_target,
+    model_digest,
+    patch_factor,
+    settings_of,
+)
+from videop2r_data.trainer.settings.parts import EvalSpec
 
 DEMO = {
     "source": "demo",

@@ -11,10 +11,9 @@ from videop2r_data.demo.question import Defect
 from videop2r_data.errors import ConfigError
 from videop2r_data.schemas import parse_trace
 from videop2r_data.schemas.recipe import DemoSpec
-from videop2r_data.trainer.judging.base import JudgeItem, Reason
-from videop2r_data.trainer.judging.demo_judge import DemoJudge
-from videop2r_data.trainer.judging.make import make_judge
-from videop2r_data.trainer.judging.specs import JudgingSpec
+from videop2r_data.trainer.judging.base import DemoJudge, JudgeItem, Reason
+from videop2r_data.trainer.judging.model import make_judge
+from videop2r_data.trainer.settings.rl import JudgingSpec
 
 
 def scenes(n: int) -> list[SceneSample]:

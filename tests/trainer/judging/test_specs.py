@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from videop2r_data.trainer.judging.specs import JudgingSpec
+from videop2r_data.trainer.settings.rl import JudgingSpec
 
 SERVER: dict[str, Any] = {"kind": "openai", "model": "j", "base_url": "http://localhost:1/v1"}
 

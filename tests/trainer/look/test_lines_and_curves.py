@@ -16,10 +16,10 @@ from videop2r_data.trainer.look.curves import (
     curves_of,
     mean_curve,
     read_curves,
+    read_lines,
     smooth,
     with_shares,
 )
-from videop2r_data.trainer.look.lines import read_lines
 
 
 def curve(steps: list[float], values: list[float]) -> Curve:

@@ -14,7 +14,7 @@ import torch
 from tests.tiny_model import TinyConfig, make_tiny_model
 from videop2r_data.trainer.data.batch import PromptBatch
 from videop2r_data.trainer.model.load import Policy, load_policy
-from videop2r_data.trainer.model.specs import LoraSpec, PolicySpec
+from videop2r_data.trainer.settings.parts import LoraSpec, PolicySpec
 
 torch.set_num_threads(1)
 

@@ -16,10 +16,10 @@ from videop2r_data.trainer.data.batch import PromptBatch
 from videop2r_data.trainer.data.collate import Collator
 from videop2r_data.trainer.model.forward import TrainModel
 from videop2r_data.trainer.model.load import load_policy
-from videop2r_data.trainer.model.specs import PolicySpec
+from videop2r_data.trainer.rollout.base import end_id, never_ids
 from videop2r_data.trainer.rollout.hf import HfEngine
-from videop2r_data.trainer.rollout.specs import SamplingSpec
-from videop2r_data.trainer.rollout.tokens import end_id, never_ids
+from videop2r_data.trainer.settings.parts import PolicySpec
+from videop2r_data.trainer.settings.rl import SamplingSpec
 
 
 @cache

@@ -13,7 +13,7 @@ from tests.trainer.model.batches import random_completions
 from videop2r_data.trainer.data.batch import PromptBatch
 from videop2r_data.trainer.model.forward import TrainModel
 from videop2r_data.trainer.rollout.hf import HfEngine
-from videop2r_data.trainer.rollout.specs import SamplingSpec
+from videop2r_data.trainer.settings.rl import SamplingSpec
 
 VIDEO_GRID, IMAGE_GRID = [3, 4, 4], [1, 4, 6]
 

@@ -13,9 +13,8 @@ from tests.trainer.model.batches import batch_of, clip, random_completions, tiny
 from videop2r_data.errors import ConfigError
 from videop2r_data.trainer.data.batch import ModelInputs
 from videop2r_data.trainer.model.forward import TokenLogProbs, TrainModel
-from videop2r_data.trainer.model.load import Policy, load_reference
-from videop2r_data.trainer.model.reference import Reference
-from videop2r_data.trainer.model.specs import LoraSpec, PolicySpec
+from videop2r_data.trainer.model.load import Policy, Reference, load_reference
+from videop2r_data.trainer.settings.parts import LoraSpec, PolicySpec
 
 PICTURE = clip(5, 1, 56, 84)[0]
 MIXED = (clip(1), PICTURE, None, clip(2, 8, 28, 56))

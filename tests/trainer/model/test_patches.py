@@ -7,7 +7,7 @@ from copy import deepcopy
 import torch
 
 from tests.trainer.model.batches import tiny_folder, tiny_policy
-from videop2r_data.trainer.model.patches import PatchProduct, multiply_patches
+from videop2r_data.trainer.model.load import PatchProduct, multiply_patches
 
 
 def test_a_loaded_tower_multiplies_and_says_the_same() -> None:

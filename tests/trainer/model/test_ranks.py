@@ -12,11 +12,10 @@ from tests.trainer.model.batches import batch_of, clip, random_completions, tiny
 from videop2r_data.trainer.data.batch import PromptBatch
 from videop2r_data.trainer.model.forward import TrainModel
 from videop2r_data.trainer.model.load import Policy, load_policy
-from videop2r_data.trainer.model.save import merged_weights
-from videop2r_data.trainer.model.specs import PolicySpec
-from videop2r_data.trainer.model.unwrap import sharding
+from videop2r_data.trainer.model.weights import merged_weights, sharding
 from videop2r_data.trainer.rollout.hf import HfEngine
-from videop2r_data.trainer.rollout.specs import SamplingSpec
+from videop2r_data.trainer.settings.parts import PolicySpec
+from videop2r_data.trainer.settings.rl import SamplingSpec
 
 KINDS = {"DDP": None, "FSDP": "FSDP", "FSDP2": "FSDP2"}
 

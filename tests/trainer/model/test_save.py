@@ -12,11 +12,9 @@ from pydantic import ValidationError
 from tests.trainer.model.batches import batch_of, clip, random_completions, tiny_folder, tiny_policy
 from videop2r_data.errors import ConfigError
 from videop2r_data.trainer.model.forward import TrainModel
-from videop2r_data.trainer.model.load import load_policy, load_reference
-from videop2r_data.trainer.model.reference import Reference
-from videop2r_data.trainer.model.save import save_policy
-from videop2r_data.trainer.model.specs import LoraSpec, PolicySpec
-from videop2r_data.trainer.model.unwrap import adapters_off, bare
+from videop2r_data.trainer.model.load import Reference, load_policy, load_reference
+from videop2r_data.trainer.model.weights import adapters_off, bare, save_policy
+from videop2r_data.trainer.settings.parts import LoraSpec, PolicySpec
 
 
 def logps(net: Any, processor: Any) -> Any:

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from videop2r_data.trainer.model.sharing import Work, members
+from videop2r_data.trainer.model.layout import Work, members
 
 
 def test_work_is_counted_from_the_shapes() -> None:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from tests.trainer.process.pencil import EXACT, MASK, NOW, OLD, REF, P, R, loss_of
-from videop2r_data.trainer.process import LossSpec
+from videop2r_data.trainer.process.advantages import Stream
 from videop2r_data.trainer.process.loss import (
     Denominators,
     LossResult,
@@ -20,7 +20,7 @@ from videop2r_data.trainer.process.loss import (
     denominators,
     policy_loss,
 )
-from videop2r_data.trainer.process.objectives import Stream
+from videop2r_data.trainer.settings.objectives import LossSpec
 
 SPECS = [
     LossSpec.model_validate({"ratio": ratio, "reduction": reduction, "kl_over": kl_over})

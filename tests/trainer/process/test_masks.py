@@ -12,8 +12,7 @@ from hypothesis import strategies as st
 from tests.tiny_model import build_tokenizer
 from videop2r_data.errors import ConfigError
 from videop2r_data.schemas import TraceFault, segment_spans
-from videop2r_data.trainer.process.masks import SegmentMasks, TokenTable, segment_masks
-from videop2r_data.trainer.process.template import read_template
+from videop2r_data.trainer.process.masks import SegmentMasks, TokenTable, read_template, segment_masks
 
 EOS = 256
 WORDS = [

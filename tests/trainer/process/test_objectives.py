@@ -20,10 +20,10 @@ from tests.trainer.process.pencil import (
     loss_of,
     rollout,
 )
-from videop2r_data.trainer.process import OBJECTIVES, LossSpec, ObjectiveSpec, RewardSpec
+from videop2r_data.trainer.process.advantages import pad_masks, streams
 from videop2r_data.trainer.process.loss import averages
-from videop2r_data.trainer.process.objectives import pad_masks, streams
 from videop2r_data.trainer.process.rewards import rewards_of
+from videop2r_data.trainer.settings.objectives import OBJECTIVES, LossSpec, ObjectiveSpec, RewardSpec
 
 
 def close(value: float) -> object:

@@ -8,11 +8,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.trainer.process.test_masks import EOS, TABLE, ids_of
-from videop2r_data.trainer.process import DynamicLengthSpec, ObjectiveSpec, RewardSpec, TemporalSpec
-from videop2r_data.trainer.process.bounds import dynamic_bounds
 from videop2r_data.trainer.process.masks import segment_masks
-from videop2r_data.trainer.process.rewards import Graded, grade, rewards_of, temporal_bonus
-from videop2r_data.trainer.process.specs import Style
+from videop2r_data.trainer.process.rewards import Graded, dynamic_bounds, grade, rewards_of, temporal_bonus
+from videop2r_data.trainer.settings.objectives import (
+    DynamicLengthSpec,
+    ObjectiveSpec,
+    RewardSpec,
+    Style,
+    TemporalSpec,
+)
 
 OFF = RewardSpec(length="off")
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from videop2r_data.trainer.process import OBJECTIVES, LossSpec, ObjectiveSpec, RewardSpec
+from videop2r_data.trainer.settings.objectives import OBJECTIVES, LossSpec, ObjectiveSpec, RewardSpec
 
 
 def test_defaults_are_the_papers() -> None:

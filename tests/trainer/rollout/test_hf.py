@@ -12,11 +12,10 @@ from tests.trainer.model.batches import batch_of, clip, tiny_policy
 from videop2r_data.trainer.data.batch import PromptBatch
 from videop2r_data.trainer.model.forward import TrainModel
 from videop2r_data.trainer.model.load import Policy
-from videop2r_data.trainer.model.specs import LoraSpec
-from videop2r_data.trainer.rollout.hf import HfEngine
-from videop2r_data.trainer.rollout.specs import SamplingSpec
-from videop2r_data.trainer.rollout.tokens import end_id, never_ids
-from videop2r_data.trainer.rollout.whole import WholeCopy
+from videop2r_data.trainer.rollout.base import end_id, never_ids
+from videop2r_data.trainer.rollout.hf import HfEngine, WholeCopy
+from videop2r_data.trainer.settings.parts import LoraSpec
+from videop2r_data.trainer.settings.rl import SamplingSpec
 
 MEDIA = (clip(1), clip(5, 1, 56, 84)[0], None, clip(2, 8, 28, 56))
 

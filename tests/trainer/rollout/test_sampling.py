@@ -9,8 +9,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from videop2r_data.trainer.rollout.sampling import draw, uniforms
-from videop2r_data.trainer.rollout.specs import SamplingSpec
+from videop2r_data.trainer.rollout.hf import draw, uniforms
+from videop2r_data.trainer.settings.rl import SamplingSpec
 
 
 def quantiles(count: int) -> torch.Tensor:

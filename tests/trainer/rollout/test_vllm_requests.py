@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import subprocess
 import sys
 from types import SimpleNamespace
@@ -14,7 +15,6 @@ from tests.trainer.rollout.vllm_prompts import make_frames
 from videop2r_data.errors import BackendError, ConfigError
 from videop2r_data.schemas.calls import Frames
 from videop2r_data.trainer.rollout.base import RolledOut
-from videop2r_data.trainer.rollout.specs import SamplingSpec
 from videop2r_data.trainer.rollout.vllm_requests import (
     Tokens,
     check_call,
@@ -23,7 +23,8 @@ from videop2r_data.trainer.rollout.vllm_requests import (
     rolled_out,
     sampling_fields,
 )
-from videop2r_data.trainer.rollout.vllm_specs import VllmSpec, serve_command
+from videop2r_data.trainer.rollout.vllm_worker import PackingWorker
+from videop2r_data.trainer.settings.rl import EXTENSION, SamplingSpec, VllmSpec, serve_command
 
 TOKENS = Tokens(end=7, never=frozenset({8, 9}))
 
@@ -141,9 +142,14 @@ def test_the_server_command_has_what_the_engine_needs() -> None:
 
 
 def test_importing_the_engines_imports_no_vllm() -> None:
-    names = ("engine", "server", "sync", "weights", "requests", "specs", "http", "worker")
+    names = ("engine", "server", "sync", "requests", "worker")
     lines = [f"import videop2r_data.trainer.rollout.vllm_{name}" for name in names]
     code = "; ".join(["import sys", *lines, "sys.exit('vllm' in sys.modules)"])
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
-    light = "import sys, videop2r_data.trainer.rollout.vllm_specs; sys.exit('torch' in sys.modules)"
+    light = "import sys, videop2r_data.trainer.settings.rl; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", light], check=False).returncode == 0
+
+
+def test_the_worker_extension_is_where_the_command_says() -> None:
+    module, _, name = EXTENSION.rpartition(".")
+    assert getattr(importlib.import_module(module), name) is PackingWorker

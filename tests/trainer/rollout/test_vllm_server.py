@@ -20,11 +20,10 @@ from tests.trainer.rollout.vllm_fake import Answer, FakeVllm, fake_vllm
 from tests.trainer.rollout.vllm_prompts import World, make_batch, make_world, move
 from videop2r_data.errors import AuthError, BackendError, ConfigError, RefusedError, TransientError
 from videop2r_data.trainer.data.collate import PromptBatch
-from videop2r_data.trainer.rollout import vllm_http
-from videop2r_data.trainer.rollout.specs import SamplingSpec
-from videop2r_data.trainer.rollout.vllm_http import Http
+from videop2r_data.trainer.rollout import vllm_server as vllm_http
 from videop2r_data.trainer.rollout.vllm_server import VllmServerEngine
-from videop2r_data.trainer.rollout.vllm_specs import VllmSpec
+from videop2r_data.trainer.rollout.vllm_sync import Http
+from videop2r_data.trainer.settings.rl import SamplingSpec, VllmSpec
 
 KINDS = ("video", "image", "text")
 WARM = SamplingSpec(temperature=1.0, max_new_tokens=8, backend="vllm-server")

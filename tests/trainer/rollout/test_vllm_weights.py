@@ -12,9 +12,9 @@ from safetensors.torch import load_file
 
 from tests.trainer.rollout.vllm_prompts import World, make_world
 from videop2r_data.errors import ConfigError
-from videop2r_data.trainer.model.specs import LoraSpec
+from videop2r_data.trainer.model.weights import policy_weights, weight_metas
 from videop2r_data.trainer.rollout.vllm_sync import write_weights
-from videop2r_data.trainer.rollout.vllm_weights import policy_weights, weight_metas
+from videop2r_data.trainer.settings.parts import LoraSpec
 
 ROOT = Path(__file__).resolve().parents[3]
 LORA = LoraSpec(rank=3, alpha=7.0, vision=True)

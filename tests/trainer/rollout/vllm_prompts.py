@@ -19,7 +19,7 @@ from videop2r_data.schemas.sample import DataType, ProblemType
 from videop2r_data.trainer.data.collate import Collator, PromptBatch
 from videop2r_data.trainer.data.examples import Example
 from videop2r_data.trainer.model.load import Policy, load_policy
-from videop2r_data.trainer.model.specs import LoraSpec, PolicySpec
+from videop2r_data.trainer.settings.parts import LoraSpec, PolicySpec
 
 SECONDS = 24.0
 """The clip lasts longer than its frames are wide in patches: the time axis gives the highest position."""

@@ -13,9 +13,8 @@ import torch.distributed as dist
 
 from tests.trainer.rollout.vllm_prompts import make_batch, make_world, move
 from videop2r_data.trainer.rollout.hf import HfEngine
-from videop2r_data.trainer.rollout.specs import SamplingSpec
 from videop2r_data.trainer.rollout.vllm_engine import VllmEngine
-from videop2r_data.trainer.rollout.vllm_specs import VllmSpec
+from videop2r_data.trainer.settings.rl import SamplingSpec, VllmSpec
 
 GREEDY = SamplingSpec(temperature=0.0, max_new_tokens=12, backend="vllm")
 

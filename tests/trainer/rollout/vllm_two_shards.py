@@ -14,9 +14,8 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 
 from tests.trainer.rollout.vllm_prompts import make_world
-from videop2r_data.trainer.model.specs import LoraSpec
-from videop2r_data.trainer.model.unwrap import bare
-from videop2r_data.trainer.rollout.vllm_weights import policy_weights, weight_metas
+from videop2r_data.trainer.model.weights import bare, policy_weights, weight_metas
+from videop2r_data.trainer.settings.parts import LoraSpec
 
 
 def main() -> None:

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from videop2r_data.schemas.recipe import DemoSpec
-from videop2r_data.trainer.run.config import TrainRecipe
+from videop2r_data.trainer.settings.recipe import TrainRecipe
 from videop2r_data.trainer.tiny.model import make_tiny
-from videop2r_data.trainer.tiny.specs import TinySpec
+from videop2r_data.trainer.tiny.recipe import TinySpec
 
 WORLD = DemoSpec(
     rows=48,

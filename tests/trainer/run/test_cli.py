@@ -8,8 +8,7 @@ from typer.testing import CliRunner
 
 from tests.trainer.run import small
 from videop2r_data.cli.train import app
-from videop2r_data.trainer.recipes import list_train_recipes
-from videop2r_data.trainer.run.recipe_file import load_train_recipe, recipe_yaml
+from videop2r_data.trainer.settings.recipe import list_train_recipes, load_train_recipe, recipe_yaml
 
 RUN = CliRunner()
 

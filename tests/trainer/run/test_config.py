@@ -8,10 +8,15 @@ import pytest
 
 from tests.trainer.run import small
 from videop2r_data.errors import ConfigError
-from videop2r_data.trainer.accelerate import accelerate_configs
-from videop2r_data.trainer.recipes import list_train_recipes, train_recipe_text
-from videop2r_data.trainer.run.config import TrainRecipe
-from videop2r_data.trainer.run.recipe_file import load_train_recipe, recipe_yaml, validated
+from videop2r_data.trainer.settings.recipe import (
+    TrainRecipe,
+    accelerate_configs,
+    list_train_recipes,
+    load_train_recipe,
+    recipe_yaml,
+    train_recipe_text,
+    validated,
+)
 
 SFT = """
 train: 1
@@ -153,8 +158,8 @@ def test_what_changes_no_weight_changes_no_digest(tmp_path: Path) -> None:
 
 def test_reading_recipes_loads_no_torch() -> None:
     code = (
-        "import sys; from videop2r_data.trainer.run.recipe_file import load_train_recipe as load\n"
-        "from videop2r_data.trainer.recipes import list_train_recipes as names\n"
+        "import sys; from videop2r_data.trainer.settings.recipe import load_train_recipe as load\n"
+        "from videop2r_data.trainer.settings.recipe import list_train_recipes as names\n"
         "[load(n) for n in names()]\n"
         "print(sorted({'torch', 'transformers', 'accelerate', 'datasets', 'av'} & set(sys.modules)))"
     )

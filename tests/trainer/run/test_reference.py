@@ -11,11 +11,11 @@ import torch
 from tests.trainer.run import small
 from videop2r_data.prompts import load_prompt
 from videop2r_data.trainer.data.collate import Collator
-from videop2r_data.trainer.data.demo_stream import draw
-from videop2r_data.trainer.data.examples import read_examples
+from videop2r_data.trainer.data.examples import draw
+from videop2r_data.trainer.data.rows import read_examples
 from videop2r_data.trainer.model.load import load_policy, load_reference
-from videop2r_data.trainer.model.unwrap import sharding
-from videop2r_data.trainer.run.rl_parts import cut_layers
+from videop2r_data.trainer.model.weights import sharding
+from videop2r_data.trainer.run.rl import cut_layers
 
 
 @pytest.fixture

@@ -6,9 +6,8 @@ from typing import Any
 import pytest
 
 from videop2r_data.errors import ConfigError, MissingExtraError
-from videop2r_data.trainer.run import trackers
-from videop2r_data.trainer.run.runlog import LineFile, RunLog, Watcher, read_lines
-from videop2r_data.trainer.run.trackers import make_trackers
+from videop2r_data.trainer.run import runlog as trackers
+from videop2r_data.trainer.run.runlog import LineFile, RunLog, Watcher, make_trackers, read_lines
 
 
 class Seen:

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from videop2r_data.trainer.run.seeds import derive, rollout_seeds, seed_step
+from videop2r_data.trainer.data.order import derive, rollout_seeds, seed_step
 
 
 @settings(deadline=None, max_examples=50)

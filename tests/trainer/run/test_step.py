@@ -10,9 +10,8 @@ import torch
 from torch import nn
 
 from videop2r_data.trainer.data.batch import ModelInputs
-from videop2r_data.trainer.run.schedule import make_optimizer, make_schedule, rate_at
-from videop2r_data.trainer.run.specs import OptimSpec
-from videop2r_data.trainer.run.step import Piece, blank_inputs, cut
+from videop2r_data.trainer.run.step import Piece, blank_inputs, cut, make_optimizer, make_schedule, rate_at
+from videop2r_data.trainer.settings.parts import OptimSpec
 
 
 def inputs(lengths: list[int], repeat: int = 1) -> ModelInputs:

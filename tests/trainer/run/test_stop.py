@@ -5,7 +5,7 @@ import signal
 
 import pytest
 
-from videop2r_data.trainer.run.stop import Stop, on_signals
+from videop2r_data.trainer.run.runlog import Stop, on_signals
 
 
 def test_the_first_signal_asks_and_the_second_interrupts() -> None:

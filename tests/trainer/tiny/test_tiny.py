@@ -14,12 +14,18 @@ from videop2r_data.demo import iter_scenes, write_trace
 from videop2r_data.prompts import load_prompt
 from videop2r_data.schemas.recipe import DemoSpec
 from videop2r_data.trainer.data.collate import Collator
-from videop2r_data.trainer.data.demo_stream import DemoStream, draw
-from videop2r_data.trainer.data.specs import DataSpec
-from videop2r_data.trainer.tiny.model import build_model, count_weights, count_weights_on_disk, make_tiny
-from videop2r_data.trainer.tiny.recipe import PROMPT, media_of, scratch_recipe
-from videop2r_data.trainer.tiny.specs import TinySpec, TinyWorld
-from videop2r_data.trainer.tiny.tokenizer import SPECIAL_TOKENS, build_tokenizer, corpus
+from videop2r_data.trainer.data.examples import DemoStream, draw
+from videop2r_data.trainer.settings.parts import DataSpec
+from videop2r_data.trainer.tiny.model import (
+    SPECIAL_TOKENS,
+    build_model,
+    build_tokenizer,
+    corpus,
+    count_weights,
+    count_weights_on_disk,
+    make_tiny,
+)
+from videop2r_data.trainer.tiny.recipe import PROMPT, TinySpec, TinyWorld, media_of, scratch_recipe
 
 SPEC = TinySpec(corpus=200, vocab=700)
 WORLD = TinyWorld()

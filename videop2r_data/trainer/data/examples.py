@@ -1,37 +1,25 @@
-"""Questions to train on, read from a built data set: bad rows are skipped and counted, never fatal."""
+"""One question to train on, sets of them, and the endless stream of demo questions."""
 
 from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, overload
 
-from videop2r_data.errors import ConfigError, SourceError
-from videop2r_data.schemas import DataType, ProblemType, digest
+from videop2r_data.demo import SceneSample, questions_of, render_frames, write_trace
+from videop2r_data.errors import ConfigError
+from videop2r_data.media import frames_digest, smart_resize, uniform_indices
+from videop2r_data.schemas import DataType, Frames, MediaRecord, MediaSpec, ProblemType, digest, parse_trace
+from videop2r_data.trainer.settings.parts import DataSpec
 
 if TYPE_CHECKING:
     from videop2r_data.demo import SceneSample
-    from videop2r_data.trainer.data.specs import DataSpec
 
-COLUMNS = (
-    "sample_id",
-    "problem_id",
-    "problem",
-    "problem_type",
-    "data_type",
-    "options",
-    "solution",
-    "path",
-    "output",
-    "process",
-)
-"""What is read; ours and the official release share these names."""
-_LOOKED_FOR = 32
-"""Files that are looked for before training starts: when all are missing, the media root is wrong."""
+
+# Questions to train on, read from a built data set: bad rows are skipped and counted, never fatal.
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,54 +92,6 @@ class ExampleSet(Sequence[Example]):
         return len(self.examples)
 
 
-def read_examples(spec: DataSpec, *, base: Path | None = None) -> Sequence[Example]:
-    """Read the examples of a data set; the demo stream comes back as an endless, lazy sequence.
-
-    Args:
-        spec: what to read.
-        base: folder that relative paths start from; None: the current one.
-
-    Returns:
-        An `ExampleSet`, or a `demo_stream.DemoStream` for `source: demo`.
-
-    Raises:
-        SourceError: nothing can be read, or every row is bad.
-        ConfigError: no media root is known, or none of its first files is there.
-    """
-    if spec.is_demo:
-        from videop2r_data.trainer.data.demo_stream import DemoStream
-
-        return DemoStream(spec)
-    from videop2r_data.files.release import open_rows
-    from videop2r_data.trainer.data.roots import find_roots
-    from videop2r_data.trainer.data.rows import RowReader
-
-    base = base or Path()
-    source = open_rows(
-        spec.source,
-        base=base,
-        config=spec.config,
-        columns=COLUMNS,
-        split=spec.split,
-        revision=spec.revision,
-    )
-    reader = RowReader(spec, find_roots(spec, base))
-    stop = None if spec.limit is None else spec.start + spec.limit
-    good: list[Example] = []
-    bad: list[Skip] = []
-    for where, row in islice(source.rows, spec.start, stop):
-        read = reader.read(where, row)
-        if isinstance(read, Skip):
-            bad.append(read)
-        else:
-            good.append(read)
-    _check_any(spec, good, bad)
-    _check_media_root(good)
-    return ExampleSet(
-        tuple(good), tuple(bad), content_digest(good), source.revision, Counter(s.reason for s in bad)
-    )
-
-
 def content_digest(examples: Sequence[Example]) -> str:
     """sha256 over what is asked and learnt, independent of where the files lie: 64 hexadecimal digits."""
     state = hashlib.sha256()
@@ -161,30 +101,126 @@ def content_digest(examples: Sequence[Example]) -> str:
     return state.hexdigest()
 
 
-def _check_any(spec: DataSpec, good: list[Example], bad: list[Skip]) -> None:
-    if good:
-        return
-    if bad:
-        first = bad[0]
-        raise SourceError(
-            f"none of {len(bad)} rows can be used; the first: {first.reason}: {first.detail}",
-            where=spec.source,
-            hint=f"read it as another config than {spec.config!r}, or convert it with p2r-data build",
+# The endless stream of demo questions: one scene each, drawn in memory, no files and no codecs.
+
+
+SAMPLER = "demo-render/1"
+ENDLESS = 2**62
+"""Length of a stream without a limit; scene numbers go that far."""
+
+
+class DemoStream(Sequence[Example]):
+    """Example i is the first question about scene `spec.start + i`: any index, any time, the same example.
+
+    Held-out questions are another range of scenes (`start`, `limit`) of the same world, or another seed.
+    For SFT the target is a faultless trace of the scene, in a wording of its own.
+
+    Args:
+        spec: `source: demo`.
+
+    Raises:
+        ConfigError: impossible tasks, or frames of a size that the sampling settings would change.
+
+    >>> stream = DemoStream(DataSpec(source="demo", limit=8))
+    >>> len(stream), stream[3] == stream[3], stream[3].target.startswith("<observation>Based on the question")
+    (8, True, True)
+    """
+
+    def __init__(self, spec: DataSpec) -> None:
+        self.spec = spec
+        self._world = spec.demo.model_copy(update={"questions": 1})
+        self._check_size()
+        questions_of(self._world, spec.start)  # impossible tasks are told now
+
+    @property
+    def sha256(self) -> str:
+        """Of what the stream is drawn from: settings, not rows."""
+        wanted = {"demo", "start", "limit", "style", "config"}
+        return digest(self.spec.model_dump(mode="json", include=wanted))
+
+    def __len__(self) -> int:
+        return ENDLESS if self.spec.limit is None else self.spec.limit
+
+    @overload
+    def __getitem__(self, index: int) -> Example: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Example]: ...
+    def __getitem__(self, index: int | slice) -> Example | Sequence[Example]:
+        if isinstance(index, slice):
+            return [self._example(i) for i in range(*index.indices(len(self)))]
+        if index < 0:
+            index += len(self)
+        if not 0 <= index < len(self):
+            raise IndexError(f"example {index} of {len(self)}")
+        return self._example(index)
+
+    def _example(self, index: int) -> Example:
+        number = self.spec.start + index
+        scene, (question, *_) = questions_of(self._world, number)
+        sample = SceneSample(problem_id=number, number=0, scene=scene, question=question)
+        return Example(
+            sample_id=f"demo-stream/{self._world.seed}/{number}",
+            problem=question.problem,
+            options=question.options,
+            problem_type=question.problem_type,
+            data_type=scene.data_type,
+            path=None,
+            reference=question.answer,
+            target=self._target(sample) if self.spec.config == "sft" else None,
+            scene=sample,
         )
-    raise SourceError(
-        f"no rows from row {spec.start} on",
-        where=f"{spec.source}, config {spec.config!r}",
-        hint="lower start",
+
+    def _target(self, sample: SceneSample) -> str:
+        trace = write_trace(sample, None, seed=self._world.seed)
+        return trace if self.spec.style == "process" else parse_trace(trace).process
+
+    def _check_size(self) -> None:
+        side, media = self._world.side, self.spec.media
+        limits = [media.max_pixels] if "video" in self._world.mediums else []
+        limits += [media.image_max_pixels or media.max_pixels] if "image" in self._world.mediums else []
+        for limit in limits:
+            fitted = smart_resize(
+                side, side, factor=media.factor, min_pixels=media.min_pixels, max_pixels=limit
+            )
+            if fitted != (side, side):
+                raise ConfigError(
+                    f"frames of {side}x{side} pixels would be resized to {fitted[1]}x{fitted[0]}: "
+                    "the stream is drawn in the size that the model sees",
+                    where="data.demo.side",
+                    hint=f"choose a multiple of media.factor {media.factor} whose square lies between "
+                    f"media.min_pixels {media.min_pixels} and media.max_pixels {limit}",
+                )
+
+
+def draw(sample: SceneSample, media: MediaSpec) -> Frames:
+    """The frames that sampling the scene's file would choose, drawn instead of decoded.
+
+    Args:
+        sample: a video or image scene.
+        media: `frames` uniformly spaced ones are drawn.
+
+    Returns:
+        uint8 [T, side, side, 3] with a true record; `file_sha256` is empty, for there is no file.
+    """
+    scene = sample.scene
+    video = scene.data_type is DataType.VIDEO
+    indices = uniform_indices(scene.frames, media.frames) if video else [0]
+    array = render_frames(scene, indices)
+    record = MediaRecord(
+        data_type="video" if video else "image",
+        frames_sha256=frames_digest(array),
+        count=len(indices),
+        width=scene.side,
+        height=scene.side,
+        indices=tuple(indices),
+        times_s=tuple(i / scene.fps for i in indices),
+        source_fps=float(scene.fps) if video else None,
+        source_frames=scene.frames,
+        duration_s=scene.duration_s if video else None,
+        source_width=scene.side,
+        source_height=scene.side,
+        file_sha256="",
+        file_bytes=0,
+        sampler=SAMPLER,
     )
-
-
-def _check_media_root(good: Sequence[Example]) -> None:
-    """Missing files cost their examples one by one; all of them missing is a wrong flag."""
-    paths: Iterator[Path] = (e.path for e in good if e.path is not None)
-    first = list(islice(paths, _LOOKED_FOR))
-    if first and not any(path.is_file() for path in first):
-        raise ConfigError(
-            f"none of the first {len(first)} media files is there",
-            where=str(first[0]),
-            hint="name the folder that the rows' `path` is relative to with --media-root (data.media_root)",
-        )
+    return Frames(record=record, array=array)

@@ -19,11 +19,9 @@ from types import TracebackType
 from typing import Any, Protocol, Self
 
 from videop2r_data.errors import MediaError
-from videop2r_data.media import DecodePool
-from videop2r_data.media.sampling import MediaKind
+from videop2r_data.media import DecodePool, MediaKind
 from videop2r_data.schemas import DataType, Frames, MediaSpec, RejectReason
-from videop2r_data.trainer.data.demo_stream import draw
-from videop2r_data.trainer.data.examples import Example, Skip
+from videop2r_data.trainer.data.examples import Example, Skip, draw
 
 _JOIN_S = 30.0
 """Seconds that `close` waits for the thread; its decoders are killed within a few."""

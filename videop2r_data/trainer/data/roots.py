@@ -13,7 +13,7 @@ from videop2r_data.errors import ConfigError, SourceError
 
 if TYPE_CHECKING:
     from videop2r_data.demo import SceneSample
-    from videop2r_data.trainer.data.specs import DataSpec
+    from videop2r_data.trainer.settings.parts import DataSpec
 
 _FLAG = "name the folder that the rows' `path` is relative to with --media-root (data.media_root)"
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from videop2r_data.errors import MediaError
+from videop2r_data.errors import ConfigError, MediaError, SourceError
 from videop2r_data.files.media_roots import resolve_media
+from videop2r_data.files.release import open_rows
 from videop2r_data.schemas import (
     DataType,
     ProblemType,
@@ -18,12 +21,100 @@ from videop2r_data.schemas import (
     segment_spans,
     strip_answer_tag,
 )
-from videop2r_data.trainer.data.examples import Example, Skip
+from videop2r_data.trainer.data.examples import DemoStream, Example, ExampleSet, Skip, content_digest
+from videop2r_data.trainer.data.roots import MediaRoots, find_roots
 from videop2r_data.validators import check_reference
 
 if TYPE_CHECKING:
-    from videop2r_data.trainer.data.roots import MediaRoots
-    from videop2r_data.trainer.data.specs import DataSpec
+    from videop2r_data.trainer.settings.parts import DataSpec
+
+
+COLUMNS = (
+    "sample_id",
+    "problem_id",
+    "problem",
+    "problem_type",
+    "data_type",
+    "options",
+    "solution",
+    "path",
+    "output",
+    "process",
+)
+"""What is read; ours and the official release share these names."""
+_LOOKED_FOR = 32
+"""Files that are looked for before training starts: when all are missing, the media root is wrong."""
+
+
+def read_examples(spec: DataSpec, *, base: Path | None = None) -> Sequence[Example]:
+    """Read the examples of a data set; the demo stream comes back as an endless, lazy sequence.
+
+    Args:
+        spec: what to read.
+        base: folder that relative paths start from; None: the current one.
+
+    Returns:
+        An `ExampleSet`, or a `demo_stream.DemoStream` for `source: demo`.
+
+    Raises:
+        SourceError: nothing can be read, or every row is bad.
+        ConfigError: no media root is known, or none of its first files is there.
+    """
+    if spec.is_demo:
+        return DemoStream(spec)
+    base = base or Path()
+    source = open_rows(
+        spec.source,
+        base=base,
+        config=spec.config,
+        columns=COLUMNS,
+        split=spec.split,
+        revision=spec.revision,
+    )
+    reader = RowReader(spec, find_roots(spec, base))
+    stop = None if spec.limit is None else spec.start + spec.limit
+    good: list[Example] = []
+    bad: list[Skip] = []
+    for where, row in islice(source.rows, spec.start, stop):
+        read = reader.read(where, row)
+        if isinstance(read, Skip):
+            bad.append(read)
+        else:
+            good.append(read)
+    _check_any(spec, good, bad)
+    _check_media_root(good)
+    return ExampleSet(
+        tuple(good), tuple(bad), content_digest(good), source.revision, Counter(s.reason for s in bad)
+    )
+
+
+def _check_any(spec: DataSpec, good: list[Example], bad: list[Skip]) -> None:
+    if good:
+        return
+    if bad:
+        first = bad[0]
+        raise SourceError(
+            f"none of {len(bad)} rows can be used; the first: {first.reason}: {first.detail}",
+            where=spec.source,
+            hint=f"read it as another config than {spec.config!r}, or convert it with p2r-data build",
+        )
+    raise SourceError(
+        f"no rows from row {spec.start} on",
+        where=f"{spec.source}, config {spec.config!r}",
+        hint="lower start",
+    )
+
+
+def _check_media_root(good: Sequence[Example]) -> None:
+    """Missing files cost their examples one by one; all of them missing is a wrong flag."""
+    paths: Iterator[Path] = (e.path for e in good if e.path is not None)
+    first = list(islice(paths, _LOOKED_FOR))
+    if first and not any(path.is_file() for path in first):
+        raise ConfigError(
+            f"none of the first {len(first)} media files is there",
+            where=str(first[0]),
+            hint="name the folder that the rows' `path` is relative to with --media-root (data.media_root)",
+        )
 
 
 class _BadRowError(Exception):

@@ -1,22 +1,81 @@
-"""Numbers of a run over its steps, read off `metrics.jsonl`; no drawing here.
-
-A key's curve is a function of the step: where a step stands twice (a run that went on from a checkpoint), the
-last line counts. What is no finite number is a gap, never 0.
-"""
+"""Metrics of a run as curves over its steps, read from `metrics.jsonl`."""
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+import orjson
 from numpy.typing import NDArray
 
 from videop2r_data.errors import SourceError
-from videop2r_data.trainer.look.lines import METRICS, read_lines
+
+# Reads the files of lines that a run writes, also while it writes them, and also when they are damaged.
+#
+# Looking at a run must never be what fails: a torn last line is dropped, other lines that are no JSON object
+# are left out and counted, and `NaN` (which no JSON has, but many a writer writes) is read as a gap.
+
+
+METRICS, SAMPLES = "metrics.jsonl", "samples.jsonl"
+
+
+class Lines(NamedTuple):
+    """What a file of lines holds."""
+
+    rows: list[dict[str, Any]]
+    damaged: int
+    """Lines before the last that are no JSON object."""
+
+
+def read_lines(path: Path) -> Lines:
+    """The JSON objects of a file, in order.
+
+    Raises:
+        SourceError: the file is missing or cannot be read.
+    """
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise SourceError(
+            f"cannot read it: {error.strerror or error}",
+            where=str(path),
+            hint="name the folder of a run of p2r-train sft or rl that has made a step",
+        ) from None
+    rows: list[dict[str, Any]] = []
+    damaged = 0
+    lines = data.split(b"\n")
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        row = _read(line)
+        if row is not None:
+            rows.append(row)
+        elif number < len(lines):
+            damaged += 1
+    return Lines(rows, damaged)
+
+
+def _read(line: bytes) -> dict[str, Any] | None:
+    try:
+        row = orjson.loads(line)
+    except orjson.JSONDecodeError:
+        try:
+            row = json.loads(line, parse_constant=lambda _: None)
+        except (ValueError, RecursionError):
+            return None
+    return row if isinstance(row, dict) else None
+
+
+# Numbers of a run over its steps, read off `metrics.jsonl`; no drawing here.
+#
+# A key's curve is a function of the step: where a step stands twice (a run that went on from a checkpoint),
+# the last line counts. What is no finite number is a gap, never 0.
+
 
 Array = NDArray[np.float64]
 SMOOTH_SHARE = 1 / 20

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from videop2r_data.errors import SourceError
 from videop2r_data.schemas import SEGMENTS, segment_spans
 from videop2r_data.trainer.judging.base import Judgeable, Judged
-from videop2r_data.trainer.look.lines import SAMPLES, read_lines
+from videop2r_data.trainer.look.curves import SAMPLES, read_lines
 
 if TYPE_CHECKING:
     from rich.console import RenderableType

@@ -1,26 +1,132 @@
-"""How prompts and their completions lie in the sequences that the model reads.
-
-Two layouts give the same log-probabilities:
-
-- *rows*: one sequence per rollout, its prompt in each; causal attention needs no mask, for padding is on the
-  right.
-- *shared*: one sequence per prompt with its completions behind it (all, or a part where that is cheaper);
-  each of them sees the prompt and itself. The prompt, with its thousands of video tokens, then passes through
-  the model once, not G times.
-"""
+"""How prompts and completions are laid out as the sequences that the model reads, and their positions."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from videop2r_data.trainer.model.positions import Numbered, number_prompts, number_rows
-from videop2r_data.trainer.model.sharing import Work, members
-
 if TYPE_CHECKING:
     from videop2r_data.trainer.data.batch import ModelInputs
+
+
+# Positions of prompt and completion, one source for training and for generation.
+#
+# A prompt is numbered once; its completions go on from there one by one. So the two passes cannot differ,
+# however their batches are padded.
+
+
+class Numbered(NamedTuple):
+    """Positions of B prompts.
+
+    Attributes:
+        positions: [3, B, P] time, height, width; 0 at padding.
+        following: [B] the position of the first token behind each prompt.
+    """
+
+    positions: Tensor
+    following: Tensor
+
+
+def number_prompts(
+    inner: Any, ids: Tensor, types: Tensor, mask: Tensor, media: Mapping[str, Tensor]
+) -> Numbered:
+    """Number prompts that are padded on either side.
+
+    Args:
+        inner: the model inside the one with the head (`backends.rope_positions` has been applied).
+        ids, types, mask: [B, P] tokens, token types, 1 at real tokens.
+        media: grids and seconds per grid of the prompts' media.
+    """
+    names = ("image_grid_thw", "video_grid_thw", "second_per_grid_ts")
+    grids = {name: media[name].cpu() for name in names if name in media}
+    # On the host: the library walks over single numbers here, each of which would wait for the GPU.
+    positions, deltas = inner.get_rope_index(
+        ids.cpu(), mm_token_type_ids=types.cpu(), attention_mask=mask.cpu(), **grids
+    )
+    following = deltas.view(-1).cpu() + mask.cpu().sum(-1)
+    return Numbered(positions.to(ids.device), following.to(ids.device))
+
+
+def number_rows(prompts: Numbered, starts: Tensor, length: int) -> Tensor:
+    """[3, B, length]: the positions of right-padded prompts, then one after the other.
+
+    Args:
+        prompts: of right-padded prompts.
+        starts: [B] index of the first token behind each prompt.
+        length: columns to fill.
+    """
+    columns = torch.arange(length, device=starts.device)
+    behind = prompts.following[:, None] + columns - starts[:, None]
+    width = min(prompts.positions.shape[-1], length)
+    positions = behind.expand(3, -1, -1).clone()
+    inside = columns[:width] < starts[:, None]
+    positions[:, :, :width] = torch.where(inside, prompts.positions[:, :, :width], positions[:, :, :width])
+    return positions
+
+
+# How many completions of a group go behind one copy of their prompt.
+#
+# All of them save most copies of the prompt; but the attention of a sequence grows with the square of its
+# length, and completions do not look at each other: with short prompts and long completions fewer are
+# cheaper. Costs are counted in multiplications per layer.
+
+
+MASKED = 1.5
+"""What a pair of tokens costs in attention under a mask, against one in causal attention."""
+
+
+class Work(NamedTuple):
+    """Multiplications in one layer of the language model: per token, and per pair of tokens in attention."""
+
+    token: float
+    pair: float
+
+    @staticmethod
+    def of(config: Any) -> Work:
+        """From the configuration of the language model."""
+        hidden, heads = config.hidden_size, config.num_attention_heads
+        size = getattr(config, "head_dim", None) or hidden // heads
+        kv = config.num_key_value_heads
+        attention = hidden * size * (2 * heads + 2 * kv)
+        return Work(attention + 3 * hidden * config.intermediate_size, 2 * heads * size)
+
+
+def members(work: Work, prompt: float, completion: float, group: int) -> int:
+    """How many completions share a sequence: a divisor of the group, 1 for a sequence each.
+
+    Args:
+        work: of the model.
+        prompt: tokens of a prompt.
+        completion: tokens of a completion, on average.
+        group: completions per prompt.
+
+    >>> members(Work(233e6, 7168), prompt=2200, completion=500, group=8)  # a 7B model, 16 frames
+    8
+    >>> members(Work(233e6, 7168), prompt=60, completion=4000, group=8)  # words alone, long thoughts
+    1
+    """
+
+    def cost(count: int) -> float:
+        length = prompt + count * completion
+        share_of_pairs = MASKED if count > 1 else 0.5
+        return group / count * (length * work.token + length**2 * share_of_pairs * work.pair)
+
+    return min((count for count in range(1, group + 1) if group % count == 0), key=cost)
+
+
+# How prompts and their completions lie in the sequences that the model reads.
+#
+# Two layouts give the same log-probabilities:
+#
+# - *rows*: one sequence per rollout, its prompt in each; causal attention needs no mask, for padding is on
+#   the right.
+# - *shared*: one sequence per prompt with its completions behind it (all, or a part where that is cheaper);
+#   each of them sees the prompt and itself. The prompt, with its thousands of video tokens, then passes
+#   through the model once, not G times.
+
 
 PROMPT, PADDING = -1, -2
 """Owners of tokens that belong to no completion."""

@@ -1,19 +1,52 @@
-"""Load a checkpoint as the policy to train, or as the frozen reference."""
+"""Load a checkpoint as the policy to train, or as the frozen reference of the KL term."""
 
 from __future__ import annotations
 
 import re
 import warnings
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import Tensor, nn
+from torch.nn import functional
 
 from videop2r_data.backends.chat_input import number_behind_clips
 from videop2r_data.errors import ConfigError, MissingExtraError
-from videop2r_data.trainer.model.forward import FAMILIES, TrainModel
-from videop2r_data.trainer.model.patches import multiply_patches
-from videop2r_data.trainer.model.specs import VISION_TARGETS, LoraSpec, PolicySpec
+from videop2r_data.trainer.model.forward import FAMILIES, TokenLogProbs, TrainModel
+from videop2r_data.trainer.model.weights import adapted, adapters_off, inferring
+from videop2r_data.trainer.settings.parts import VISION_TARGETS, LoraSpec, PolicySpec
+
+if TYPE_CHECKING:
+    from videop2r_data.trainer.data.batch import ModelInputs
+
+
+# The first layer of the vision tower as the matrix product that it is.
+#
+# Its convolution's windows neither overlap nor slide: each patch meets the kernel once. Convolution
+# libraries have no good path for that shape: three times slower than the product on a CPU, and with
+# bfloat16 on some GPUs thousands of times (transformers issue 45750).
+
+
+class PatchProduct(nn.Conv3d):  # type: ignore[misc]
+    """A `Conv3d` over inputs of exactly its kernel's size; same weights, same names."""
+
+    def forward(self, patches: Tensor) -> Tensor:
+        """[patches, channels, times, side, side] to [patches, width, 1, 1, 1]."""
+        out = functional.linear(patches.flatten(1), self.weight.flatten(1), self.bias)
+        return out[:, :, None, None, None]
+
+
+def multiply_patches(net: Any) -> None:
+    """Let a loaded model embed its patches by one product; where it does not convolve, nothing changes."""
+    embed = getattr(net.model.visual, "patch_embed", None)
+    layer: Any = getattr(embed, "proj", None)
+    if type(layer) is nn.Conv3d and layer.stride == layer.kernel_size and not any(layer.padding):
+        # A class rather than a method of the instance: copies of the model then use their own weights.
+        layer.__class__ = PatchProduct
+
+
+# Load a checkpoint as the policy to train, or as the frozen reference.
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,3 +172,37 @@ def _load_processor(spec: PolicySpec) -> Any:
             f"transformers cannot load the processor of {spec.model!r}: {' '.join(str(error).split())[:300]}",
             hint="the folder needs tokenizer and preprocessor files beside the weights",
         ) from error
+
+
+# Log-probabilities of the model before RL: the policy with its adapters off, or a second copy that stays.
+
+
+class Reference:
+    """The reference model.
+
+    Args:
+        model: the policy, a `TrainModel` as it was wrapped.
+        frozen: `load_reference(...)`, for full fine-tuning; None: switch the policy's adapters off.
+
+    Raises:
+        ConfigError: no second model, and no adapters either.
+    """
+
+    def __init__(self, model: Any, frozen: Any = None) -> None:
+        if frozen is None and adapted(model) is None:
+            raise ConfigError(
+                "the policy has no adapters, so its reference must be a second, frozen copy",
+                hint="load one with load_reference, train with LoRA, or set the KL weight to 0",
+            )
+        self._model = model
+        self._frozen = frozen
+
+    @torch.no_grad()  # type: ignore[untyped-decorator]
+    def logps(self, inputs: ModelInputs) -> TokenLogProbs:
+        """As the policy's forward, without gradient."""
+        if self._frozen is not None:
+            told: TokenLogProbs = self._frozen(inputs)
+            return told
+        with inferring(self._model), adapters_off(self._model):
+            told = self._model(inputs)
+        return told

@@ -34,8 +34,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from videop2r_data.trainer.process.objectives import Stream
-from videop2r_data.trainer.process.specs import LossSpec
+from videop2r_data.trainer.process.advantages import Stream
+from videop2r_data.trainer.settings.objectives import LossSpec
 
 LIMIT = 20.0
 """Log ratios are cut to this size before exp: beyond, float32 would sooner or later overflow."""

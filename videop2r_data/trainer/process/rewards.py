@@ -1,21 +1,8 @@
-"""What each rollout earns: `R_k = acc_k + form_k + len_k` for k in {P, R} [paper §3.3].
-
-What the parts mean, where the paper leaves it open:
-
-- acc_P is the judge's verdict on the observation (1 sufficient, 0 not). Without an observation in its place
-  it is 0, and no judge is asked. acc_R is the metric of the problem type on the answer, taken after the last
-  `</think>`; without an answer in its tag it is 0.
-- form_P and form_R are those of `template.read_template`: each process answers for its own text only.
-- len_k counts the tokens of the process with its tags, without the end-of-turn token, bounds inclusive.
-- A part that could not be scored (judge silent, reference unusable) is None, never 0: its rollout is left out
-  of that process's statistics and gets advantage 0 in it.
-
-`plain` is the one reward of GRPO: acc_R, with the whole template as form, and R's length.
-N = B * G rollouts, row b * G + g is rollout g of prompt b; all tables are float64 on the CPU.
-"""
+"""What each rollout earns: `R_k = acc_k + form_k + len_k` for k in {P, R} [paper §3.3]."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -24,10 +11,77 @@ import torch
 from torch import Tensor
 
 from videop2r_data.schemas import ROBUST, Policy, ProblemType
-from videop2r_data.trainer.process.bounds import Bounds, group_bounds
 from videop2r_data.trainer.process.masks import SegmentMasks
-from videop2r_data.trainer.process.specs import ObjectiveSpec, RewardSpec, TemporalSpec
+from videop2r_data.trainer.settings.objectives import (
+    DynamicLengthSpec,
+    ObjectiveSpec,
+    RewardSpec,
+    TemporalSpec,
+)
 from videop2r_data.validators import extract_answer, score
+
+# The lengths that a group is paid for: fixed bounds, or bounds that follow the group.
+
+
+Bounds = tuple[int, int]
+"""Lowest and highest paid length in tokens, both inclusive."""
+
+
+def group_bounds(
+    lengths: Sequence[int], allowed: Sequence[bool], spec: RewardSpec, fixed: Bounds
+) -> Bounds | None:
+    """The bounds of one process in one group; None: nobody earns the bonus.
+
+    Args:
+        lengths: tokens of the process in each of the G rollouts.
+        allowed: whether its accuracy and its format are both non-zero.
+        fixed: the process's fixed bounds.
+    """
+    if spec.length == "off":
+        return None
+    if spec.length == "fixed":
+        return fixed
+    return dynamic_bounds([n for n, ok in zip(lengths, allowed, strict=True) if ok], spec.dynamic)
+
+
+def dynamic_bounds(lengths: Sequence[int], spec: DynamicLengthSpec) -> Bounds | None:
+    """Quantiles of the lengths of the correct rollouts, widened by the slack; None if they are too few.
+
+    >>> dynamic_bounds([100, 100, 110, 120, 400], DynamicLengthSpec())
+    (90, 132)
+    >>> dynamic_bounds([100, 400], DynamicLengthSpec()) is None
+    True
+    """
+    if len(lengths) < spec.at_least:
+        return None
+    ordered = sorted(lengths)
+    low, high = _quantile(ordered, spec.low), _quantile(ordered, spec.high)
+    # rounded first: 120 * 1.1 is 132.00000000000003, and a token more must not hang on that
+    return math.floor(round(low * (1 - spec.slack), 6)), math.ceil(round(high * (1 + spec.slack), 6))
+
+
+def _quantile(ordered: Sequence[int], share: float) -> float:
+    """Linear between the order statistics, as numpy's default."""
+    at = share * (len(ordered) - 1)
+    low = math.floor(at)
+    high = min(low + 1, len(ordered) - 1)
+    return ordered[low] + (ordered[high] - ordered[low]) * (at - low)
+
+
+# What each rollout earns: `R_k = acc_k + form_k + len_k` for k in {P, R} [paper §3.3].
+#
+# What the parts mean, where the paper leaves it open:
+#
+# - acc_P is the judge's verdict on the observation (1 sufficient, 0 not). Without an observation in its
+#   place it is 0, and no judge is asked. acc_R is the metric of the problem type on the answer, taken after
+#   the last `</think>`; without an answer in its tag it is 0.
+# - form_P and form_R are those of `template.read_template`: each process answers for its own text only.
+# - len_k counts the tokens of the process with its tags, without the end-of-turn token, bounds inclusive.
+# - A part that could not be scored (judge silent, reference unusable) is None, never 0: its rollout is left
+#   out of that process's statistics and gets advantage 0 in it.
+#
+# `plain` is the one reward of GRPO: acc_R, with the whole template as form, and R's length. N = B * G
+# rollouts, row b * G + g is rollout g of prompt b; all tables are float64 on the CPU.
 
 
 class Graded(NamedTuple):

@@ -1,7 +1,4 @@
-"""The seam between the training step and whatever draws its rollouts.
-
-Notation: B prompts, G rollouts of each, N = B * G rows; row `b * G + g` is rollout g of prompt b.
-"""
+"""What every rollout engine offers, which token ends a completion, and which tokens are never drawn."""
 
 from __future__ import annotations
 
@@ -11,6 +8,11 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from videop2r_data.trainer.data.batch import PromptBatch
+
+
+# The seam between the training step and whatever draws its rollouts.
+#
+# Notation: B prompts, G rollouts of each, N = B * G rows; row `b * G + g` is rollout g of prompt b.
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,3 +48,41 @@ class RolloutEngine(Protocol):
     def close(self) -> None:
         """Free what the engine holds; safe to call twice."""
         ...
+
+
+# Which token ends a completion and which are never drawn: the same for every engine.
+
+
+_MEDIA = (
+    "image_token_id",
+    "video_token_id",
+    "vision_start_token_id",
+    "vision_end_token_id",
+    "vision_token_id",
+)
+
+
+def end_id(tokenizer: Any) -> int:
+    """The token that closes a turn, as it closes every trace that is learnt in SFT.
+
+    One token alone: checkpoints that name further ones to stop at would else end completions in two ways.
+    """
+    return int(tokenizer.eos_token_id)
+
+
+def never_ids(config: Any, tokenizer: Any) -> list[int]:
+    """Tokens that a completion may not hold, in ascending order.
+
+    Special tokens but the one that ends a completion (a placeholder of a picture in a completion would ask
+    for features that are not there), and rows of the output layer that no token belongs to.
+
+    Args:
+        config: the model's configuration.
+        tokenizer: its tokenizer.
+    """
+    added = getattr(tokenizer, "added_tokens_decoder", {})
+    never = {i for i, token in added.items() if token.special} | set(tokenizer.all_special_ids)
+    never |= {value for name in _MEDIA if (value := getattr(config, name, None)) is not None}
+    text = getattr(config, "text_config", config)
+    never |= set(range(len(tokenizer), text.vocab_size))
+    return sorted(never - {end_id(tokenizer)})

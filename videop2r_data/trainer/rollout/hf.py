@@ -1,29 +1,150 @@
-"""Rollouts from the policy itself: no second copy of the weights, nothing to synchronise.
-
-Its own decoding loop, because that is where the time goes: the prompt with its clip passes once per group,
-its keys and values are then repeated; rows that have ended leave the batch; and a token is drawn per row from
-the row's own numbers.
-"""
+"""Rollouts from the policy itself: no second copy of the weights, nothing to synchronise."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
+from copy import deepcopy
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
-from videop2r_data.trainer.model.unwrap import bare, inferring, sharding
-from videop2r_data.trainer.rollout.base import RolledOut
+from videop2r_data.backends.chat_input import number_behind_clips
+from videop2r_data.errors import ConfigError
+from videop2r_data.trainer.model.load import multiply_patches
+from videop2r_data.trainer.model.weights import bare, inferring, policy_weights, sharding
+from videop2r_data.trainer.rollout.base import RolledOut, end_id, never_ids
 from videop2r_data.trainer.rollout.decode import Prompts, prefill
-from videop2r_data.trainer.rollout.sampling import draw, uniforms
-from videop2r_data.trainer.rollout.specs import SamplingSpec
-from videop2r_data.trainer.rollout.tokens import end_id, never_ids
-from videop2r_data.trainer.rollout.whole import WholeCopy
+from videop2r_data.trainer.settings.rl import SamplingSpec
 
 if TYPE_CHECKING:
     from videop2r_data.trainer.data.batch import PromptBatch
+
+
+# Drawing tokens so that a rollout depends on its own seed, prompt and weights, and on nothing around it.
+#
+# Row i has its own stream of uniform numbers u[i, 0], u[i, 1], …; token t is the inverse of the cumulative
+# distribution at u[i, t]. Which rows share a batch, a rank or a run does not matter.
+
+
+def uniforms(seeds: Sequence[int], length: int) -> Tensor:
+    """[N, length] float64 numbers in [0, 1): row i from `seeds[i]` alone, a longer one only goes on.
+
+    Args:
+        seeds: N numbers of up to 64 bits.
+        length: how many numbers each.
+    """
+    rows = torch.empty(len(seeds), length, dtype=torch.float64)
+    generator = torch.Generator()
+    for row, seed in zip(rows, seeds, strict=True):
+        generator.manual_seed(seed)
+        row.uniform_(generator=generator)
+    return rows
+
+
+def draw(logits: Tensor, u: Tensor, spec: SamplingSpec, never: Tensor | None = None) -> Tensor:
+    """One token for each row.
+
+    Args:
+        logits: [n, V].
+        u: [n] uniform numbers in [0, 1).
+        spec: temperature, top_p and top_k; at temperature 0 the likeliest token is taken.
+        never: token ids that are not drawn.
+
+    Returns:
+        [n] token ids.
+    """
+    scores = logits.float()
+    if never is not None:
+        scores = scores.index_fill(-1, never, -torch.inf)
+    if spec.temperature == 0:
+        return scores.argmax(-1)
+    scores = scores / spec.temperature
+    if spec.top_k or spec.top_p < 1.0:
+        return _draw_sorted(scores, u, spec)
+    return _inverse(scores.softmax(-1), u)
+
+
+def _draw_sorted(scores: Tensor, u: Tensor, spec: SamplingSpec) -> Tensor:
+    """The likeliest tokens alone, likeliest first; equal ones in the order of their ids."""
+    scores, order = scores.sort(dim=-1, descending=True, stable=True)
+    if spec.top_k:
+        scores, order = scores[:, : spec.top_k], order[:, : spec.top_k]
+    probabilities = scores.softmax(-1)
+    if spec.top_p < 1.0:
+        before = probabilities.cumsum(-1) - probabilities
+        # The token that reaches top_p is the last one kept, so the first always is.
+        probabilities = probabilities * (before < spec.top_p)
+    return order.gather(-1, _inverse(probabilities, u)[:, None])[:, 0]
+
+
+def _inverse(weights: Tensor, u: Tensor) -> Tensor:
+    """The index at which the running sum of weights passes `u` times their sum.
+
+    An index of weight 0 is never returned: the running sum does not pass anything there.
+    """
+    sums = weights.double().cumsum(-1)
+    whole = sums[:, -1]
+    # A product that rounds up to the whole would pass the last index, or fall on one of weight 0.
+    target = torch.minimum(u.to(sums) * whole, whole.nextafter(torch.zeros_like(whole)))
+    return torch.searchsorted(sums, target[:, None], right=True)[:, 0]
+
+
+# A whole copy of a policy whose weights are cut over ranks (FSDP, ZeRO-3), for drawing rollouts.
+#
+# Written token by token, a rollout would gather every layer again for each token, and all ranks would have
+# to go on until the last row of the last of them ends. A copy costs the memory of the weights once more per
+# rank, and one walk through the weights per update; then every rank draws on its own.
+
+
+class WholeCopy:
+    """The same model, whole on this rank, without gradients.
+
+    Args:
+        net: the policy as it was wrapped.
+        dtype: type of the copy's weights; None: the policy's.
+    """
+
+    def __init__(self, net: Any, dtype: torch.dtype | None = None) -> None:
+        from transformers import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING
+
+        core = bare(net)
+        config = deepcopy(core.config)
+        weight = next(core.parameters())
+        before = torch.get_default_dtype()
+        torch.set_default_dtype(dtype or weight.dtype)
+        try:
+            # The constructor itself: the library's loaders would cut this copy too under ZeRO-3.
+            with torch.device(weight.device):
+                made = MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING[type(config)](config)
+        finally:
+            torch.set_default_dtype(before)
+        number_behind_clips(made)
+        multiply_patches(made)
+        self.net = made.eval().requires_grad_(False)
+
+    @torch.no_grad()  # type: ignore[untyped-decorator]
+    def load(self, net: Any) -> None:
+        """Take over the policy's weights, adapters added in; every rank must call it.
+
+        Raises:
+            ConfigError: the policy has weights that the copy has not, or the reverse.
+        """
+        mine = dict(self.net.named_parameters())
+        for name, weight in policy_weights(net):
+            if name not in mine:
+                raise ConfigError(f"weight {name!r} has no place in a {type(self.net).__name__}")
+            mine.pop(name).copy_(weight)
+        if mine:
+            raise ConfigError(f"the policy lacks {len(mine)} weights of its own kind, first {min(mine)!r}")
+
+
+# Rollouts from the policy itself: no second copy of the weights, nothing to synchronise.
+#
+# Its own decoding loop, because that is where the time goes: the prompt with its clip passes once per
+# group, its keys and values are then repeated; rows that have ended leave the batch; and a token is drawn
+# per row from the row's own numbers.
 
 
 LEAVE = 7 / 8

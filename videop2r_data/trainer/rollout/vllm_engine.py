@@ -24,10 +24,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from videop2r_data.errors import BackendError, ConfigError, MissingExtraError
-from videop2r_data.trainer.model.unwrap import bare
+from videop2r_data.trainer.model.weights import bare, policy_weights
 from videop2r_data.trainer.rollout.base import RolledOut
-from videop2r_data.trainer.rollout.specs import SamplingSpec
-from videop2r_data.trainer.rollout.vllm_process import free_memory, own_groups_only, random_numbers_kept
 from videop2r_data.trainer.rollout.vllm_requests import (
     Tokens,
     check_call,
@@ -36,9 +34,13 @@ from videop2r_data.trainer.rollout.vllm_requests import (
     rolled_out,
     sampling_fields,
 )
-from videop2r_data.trainer.rollout.vllm_specs import CPU_ARGUMENTS, VllmSpec
-from videop2r_data.trainer.rollout.vllm_weights import policy_weights
-from videop2r_data.trainer.rollout.vllm_worker import pack_head_again
+from videop2r_data.trainer.rollout.vllm_worker import (
+    free_memory,
+    own_groups_only,
+    pack_head_again,
+    random_numbers_kept,
+)
+from videop2r_data.trainer.settings.rl import CPU_ARGUMENTS, SamplingSpec, VllmSpec
 
 if TYPE_CHECKING:
     from videop2r_data.trainer.data.batch import PromptBatch

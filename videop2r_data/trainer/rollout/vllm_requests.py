@@ -14,9 +14,8 @@ from typing import TYPE_CHECKING, Any
 from videop2r_data.backends.chat_input import MAX_PIXELS, MIN_PIXELS, video_metadata
 from videop2r_data.errors import BackendError, ConfigError
 from videop2r_data.schemas import Frames
-from videop2r_data.trainer.rollout.base import RolledOut
-from videop2r_data.trainer.rollout.specs import SamplingSpec
-from videop2r_data.trainer.rollout.tokens import end_id, never_ids
+from videop2r_data.trainer.rollout.base import RolledOut, end_id, never_ids
+from videop2r_data.trainer.settings.rl import SamplingSpec
 
 if TYPE_CHECKING:
     from videop2r_data.trainer.data.batch import PromptBatch

@@ -1,16 +1,17 @@
-"""What a vLLM worker on a CPU lacks: a second packing of an output layer that shares the embedding's weight.
-
-On CPUs vLLM keeps a packed copy of each matrix and renews it when the matrix is handed over. An output layer
-that shares the embedding's weight gets none handed over, so its copy would stay the old one: new layers below
-an old output layer (seen with vLLM 0.32; GPUs keep no copy).
-"""
+"""What vLLM 0.32 gets wrong for a trainer: a stale output layer on CPUs, reseeded generators, a destroyed
+process group."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
-EXTENSION = "videop2r_data.trainer.rollout.vllm_worker.PackingWorker"
-"""For vLLM's `--worker-extension-cls`."""
+# What a vLLM worker on a CPU lacks: a second packing of an output layer that shares the embedding's weight.
+#
+# On CPUs vLLM keeps a packed copy of each matrix and renews it when the matrix is handed over. An output
+# layer that shares the embedding's weight gets none handed over, so its copy would stay the old one: new
+# layers below an old output layer (seen with vLLM 0.32; GPUs keep no copy).
 
 
 class PackingWorker:
@@ -28,3 +29,60 @@ def pack_head_again(model: Any) -> None:
     for layer in model.modules():
         if type(layer).__name__ == "ParallelLMHead":
             layer.quant_method.process_weights_after_loading(layer)
+
+
+# What a vLLM engine must leave alone in a process that it shares with the trainer.
+
+
+@contextmanager
+def random_numbers_kept() -> Iterator[None]:
+    """The global generators of Python, numpy and torch go on afterwards as if nothing had been drawn.
+
+    A starting engine seeds them all.
+    """
+    import random
+
+    import numpy as np
+    import torch
+
+    devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()
+    python, arrays = random.getstate(), np.random.get_state()
+    with torch.random.fork_rng(devices=devices):
+        try:
+            yield
+        finally:
+            random.setstate(python)
+            np.random.set_state(arrays)
+
+
+@contextmanager
+def own_groups_only() -> Iterator[None]:
+    """Within the block an engine that stops leaves the trainer's process group standing.
+
+    An engine assumes that it owns its process, and destroys the default group of torch.distributed.
+    """
+    import torch.distributed as dist
+
+    if not (dist.is_available() and dist.is_initialized()):
+        yield
+        return
+    from vllm.distributed.parallel_state import destroy_model_parallel
+    from vllm.v1.engine import core
+
+    original = core.cleanup_dist_env_and_memory
+    core.cleanup_dist_env_and_memory = destroy_model_parallel
+    try:
+        yield
+    finally:
+        core.cleanup_dist_env_and_memory = original
+
+
+def free_memory() -> None:
+    """Give the device's memory back."""
+    import gc
+
+    import torch
+
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()

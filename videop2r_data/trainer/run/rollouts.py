@@ -1,28 +1,34 @@
-"""From prompts to graded groups: draw, split into processes, judge, reward.
-
-Notation: B prompts, G rollouts of each, N = B * G rows, row b * G + g is rollout g of prompt b.
-"""
+"""Prompts to graded groups, and what is noted of them in `samples.jsonl` and `metrics.jsonl`."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from videop2r_data.schemas import DataType, Frames
 from videop2r_data.trainer.data.batch import PromptBatch
 from videop2r_data.trainer.data.examples import Example
-from videop2r_data.trainer.judging.base import Judge, Judged, JudgeItem, Ticket
+from videop2r_data.trainer.data.order import derive, rollout_seeds
+from videop2r_data.trainer.judging.base import Judge, Judged, JudgeItem, JudgeStats, Ticket
+from videop2r_data.trainer.look.samples import sample_record
+from videop2r_data.trainer.process.advantages import Collapsed, Stream
 from videop2r_data.trainer.process.masks import SegmentMasks, TokenTable, segment_masks
-from videop2r_data.trainer.process.rewards import Graded, grade
+from videop2r_data.trainer.process.rewards import Graded, RewardTable, grade
 from videop2r_data.trainer.rollout.base import RolledOut, RolloutEngine
-from videop2r_data.trainer.run.feed import Fed
-from videop2r_data.trainer.run.seeds import derive, rollout_seeds
+from videop2r_data.trainer.run.session import Fed
 
 if TYPE_CHECKING:
     from videop2r_data.trainer.run.session import Session
+
+
+# From prompts to graded groups: draw, split into processes, judge, reward.
+#
+# Notation: B prompts, G rollouts of each, N = B * G rows, row b * G + g is rollout g of prompt b.
 
 
 @dataclass
@@ -158,3 +164,167 @@ def _in_random_order(frames: Frames | None, seed: int) -> Frames:
     while count > 1 and (order == np.arange(count)).all():
         order = rng.permutation(count)
     return replace(frames, array=np.ascontiguousarray(frames.array[order]))
+
+
+# Sampled completions for people: `samples.jsonl`, some groups every few steps.
+
+
+_PARTS = ("accuracy_p", "accuracy_r", "format_p", "format_r", "length_p", "length_r")
+
+
+def record_samples(
+    session: Session, fed: Fed, rollouts: Rollouts, table: RewardTable, reached: list[Stream]
+) -> None:
+    """Write the first groups of the main process, every `save.samples_every` steps, and at the first one."""
+    save, size = session.recipe.save, session.recipe.rl.group_size
+    step = fed.step + 1
+    due = save.samples_every and (step % save.samples_every == 0 or step == 1)
+    if not due or not session.accelerator.is_main_process:
+        return
+    for row in range(min(save.samples * size, len(rollouts.rolled))):
+        masks = rollouts.masks[row]
+        session.log.sample(
+            sample_record(
+                step=step,
+                example=fed.prompts.examples[row // size],
+                group=session.place(fed.places[row // size]),
+                rollout=row % size,
+                text=masks.text,
+                finished=rollouts.rolled[row].finished,
+                rewards=_rewards(table, row),
+                advantages={stream.name: float(stream.advantage[row]) for stream in reached},
+                tokens={"p": masks.tokens_p, "r": masks.tokens_r, "all": masks.tokens},
+                judged=rollouts.judged[row],
+            )
+        )
+
+
+def _rewards(table: RewardTable, row: int) -> dict[str, float | None]:
+    """The parts of one row's reward; None where it is unscored."""
+    scored = {"p": bool(table.scored_p[row]), "r": bool(table.scored_r[row])}
+    out: dict[str, float | None] = {
+        name: float(table.components[name][row]) if scored[name[-1]] or name.startswith("format") else None
+        for name in _PARTS
+    }
+    for name, column, known in (
+        ("total_p", table.perception, scored["p"]),
+        ("total_r", table.reasoning, scored["r"]),
+        ("total", table.total, scored["p"] and scored["r"]),
+    ):
+        out[name] = float(column[row]) if known else None
+    return out
+
+
+# The metrics of an RL step: sums and counts that ranks add up, then the keys of `metrics.jsonl`.
+
+
+_MEANS = (
+    *(f"reward/{part}_{k}" for part in ("accuracy", "format", "length", "total") for k in "pr"),
+    "reward/total",
+    "reward/plain",
+    "length/p",
+    "length/r",
+    "length/all",
+    "kl",
+    "entropy",
+    "ratio",
+    "clip_fraction",
+    "clip_fraction/p",
+    "clip_fraction/r",
+    "clip_fraction/all",
+)
+_COUNTS = (
+    "policy",
+    "nonfinite",
+    "collapsed/p",
+    "collapsed/r",
+    "collapsed/sum",
+    "collapsed/plain",
+    "groups",
+    "rollouts",
+    "unscored/p",
+    "unscored/r",
+    "truncated",
+    "tokens",
+    "skipped",
+    "judge/asked",
+    "judge/cached",
+    "judge/late",
+    "judge/failed",
+)
+"""Every rank hands in the same names in the same order, whether it has something to say or not."""
+
+
+class Tally:
+    """Adds up; one per process and step."""
+
+    def __init__(self) -> None:
+        self._sums = dict.fromkeys((*_MEANS, *_COUNTS), 0.0)
+        self._over = dict.fromkeys(_MEANS, 0.0)
+
+    def add(self, name: str, total: float, over: float = 1.0) -> None:
+        """Add a sum over `over` things (ignored for counts)."""
+        self._sums[name] += total
+        if name in self._over:
+            self._over[name] += over
+
+    def mean(self, name: str, values: Tensor, where: Tensor) -> None:
+        """Add values [N] where a mask [N] holds."""
+        self.add(name, float(values[where].double().sum()), float(where.sum()))
+
+    def losses(self, metrics: Mapping[str, Tensor]) -> None:
+        """Add what `policy_loss` tells."""
+        for name, (total, count) in ((n, pair.tolist()) for n, pair in metrics.items()):
+            self.add(name, total, count)
+
+    def rewards(self, table: RewardTable, found: Collapsed) -> None:
+        """Add the rewards of whole groups."""
+        parts, everyone = table.components, torch.ones_like(table.scored_p)
+        for k, scored, total in (
+            ("p", table.scored_p, table.perception),
+            ("r", table.scored_r, table.reasoning),
+        ):
+            self.mean(f"reward/accuracy_{k}", parts[f"accuracy_{k}"], scored)
+            self.mean(f"reward/format_{k}", parts[f"format_{k}"], everyone)
+            self.mean(f"reward/length_{k}", parts[f"length_{k}"], scored)
+            self.mean(f"reward/total_{k}", total, scored)
+            self.add(f"unscored/{k}", float((~scored).sum()))
+        self.mean("reward/total", table.total, table.scored_total)
+        self.mean("reward/plain", table.plain, table.scored_r)
+        for name in ("p", "r", "sum", "plain"):
+            self.add(f"collapsed/{name}", getattr(found, name))
+        self.add("groups", found.groups)
+
+    def lengths(self, graded: Iterable[Graded], rolled: Iterable[RolledOut]) -> None:
+        """Add lengths in tokens and how rollouts ended."""
+        for grades, one in zip(graded, rolled, strict=True):
+            self.add("length/p", grades.tokens_p)
+            self.add("length/r", grades.tokens_r)
+            self.add("length/all", len(one.ids))
+            self.add("tokens", len(one.ids))
+            self.add("rollouts", 1)
+            self.add("truncated", not one.finished)
+
+    def judging(self, stats: JudgeStats) -> None:
+        """Add the judge's counts."""
+        for name in ("asked", "cached", "late", "failed"):
+            self.add(f"judge/{name}", getattr(stats, name))
+
+    def row(self, sums: Callable[[Tensor], Tensor]) -> dict[str, float | int]:
+        """The metrics of all processes; a mean over nothing is left out.
+
+        Args:
+            sums: adds tensors of all processes up.
+        """
+        local = torch.tensor([*self._sums.values(), *self._over.values()], dtype=torch.float64)
+        everyone = sums(local).tolist()
+        totals = dict(zip(self._sums, everyone, strict=False))
+        over = dict(zip(self._over, everyone[len(totals) :], strict=True))
+        row: dict[str, float | int] = {}
+        for name, total in totals.items():
+            if name in over:
+                if over[name]:
+                    row[name] = total / over[name]
+            else:
+                row[name] = total if name == "policy" else int(total)
+        return row

@@ -1,18 +1,75 @@
-"""What a run leaves behind while it goes on: one JSON line per step, always; trackers on demand.
-
-`metrics.jsonl` is the truth: curves, model card and comparisons are drawn from it. On resume, lines of steps
-after the checkpoint are cut off, so that the file is that of a run that was never stopped.
-"""
+"""What a run writes while it goes on, who watches it, and how it is asked to stop."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import importlib
+import os
+import signal
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import Any, Protocol, runtime_checkable
 
 import orjson
 
-from videop2r_data.errors import ConfigError
+from videop2r_data.errors import ConfigError, MissingExtraError
+from videop2r_data.trainer.settings.parts import TRACKERS
+
+# Ctrl-C and SIGTERM: the step under way is finished and saved, then the run ends; twice stops at once.
+
+
+class Stop:
+    """Whether someone asked the run to end. Loops look at it between steps.
+
+    >>> stop = Stop()
+    >>> stop.asked
+    False
+    >>> stop.ask()
+    >>> stop.asked
+    True
+    """
+
+    def __init__(self) -> None:
+        self.asked = False
+
+    def ask(self) -> None:
+        """Begin no new step."""
+        self.asked = True
+
+
+@contextmanager
+def on_signals(stop: Stop, tell: Callable[[str], None]) -> Iterator[None]:
+    """SIGINT and SIGTERM ask `stop`; a second one raises KeyboardInterrupt where the program is.
+
+    Args:
+        stop: asked by the first signal.
+        tell: gets one line for people.
+
+    Only the main thread of a process may use it; the handlers that were there come back at the end.
+    """
+
+    def heard(_number: int, _frame: FrameType | None) -> None:
+        if stop.asked:
+            raise KeyboardInterrupt
+        stop.ask()
+        tell(
+            "finishing this step, then saving; again to stop at once (work since the last checkpoint is lost)"
+        )
+
+    before = {number: signal.signal(number, heard) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+# What a run leaves behind while it goes on: one JSON line per step, always; trackers on demand.
+#
+# `metrics.jsonl` is the truth: curves, model card and comparisons are drawn from it. On resume, lines of
+# steps after the checkpoint are cut off, so that the file is that of a run that was never stopped.
+
 
 METRICS = "metrics.jsonl"
 SAMPLES = "samples.jsonl"
@@ -156,3 +213,87 @@ def _finite(row: Row) -> dict[str, Any]:
         if isinstance(value, float) and not -float("inf") < value < float("inf"):
             raise ValueError(f"{name} is {value}: the run has diverged, or a metric divides by nothing")
     return dict(row)
+
+
+# wandb, TensorBoard and trackio, for those who ask for them; each is imported only then.
+
+
+class _Scalars:
+    """Sends the numbers of each row; subclasses know to whom."""
+
+    def begin(self, stage: str, step: int, steps: int) -> None:
+        """Nothing to send."""
+
+    def row(self, row: Row) -> None:
+        """Send one row under its step."""
+        numbers = {k: v for k, v in row.items() if k != "step" and isinstance(v, int | float)}
+        self.send(numbers, int(row.get("step", 0)))
+
+    def note(self, text: str) -> None:
+        """Nothing to send."""
+
+    def send(self, numbers: Mapping[str, float], step: int) -> None:
+        """Send numbers of one step."""
+        raise NotImplementedError
+
+
+class _Tensorboard(_Scalars):
+    def __init__(self, folder: Path) -> None:
+        _need("tensorboard")
+        from torch.utils.tensorboard import SummaryWriter
+
+        self._writer = SummaryWriter(str(folder / "tensorboard"))
+
+    def send(self, numbers: Mapping[str, float], step: int) -> None:
+        for name, value in numbers.items():
+            self._writer.add_scalar(name, value, step)
+        self._writer.flush()
+
+
+class _Logger(_Scalars):
+    """wandb and trackio speak alike: `init`, then `log`."""
+
+    def __init__(self, module: str, project: str, folder: Path, config: Mapping[str, Any]) -> None:
+        self._module = _need(module)
+        more: dict[str, Any] = {"dir": str(folder), "resume": "allow"} if module == "wandb" else {}
+        self._run = self._module.init(project=project, name=folder.name, config=dict(config), **more)
+
+    def send(self, numbers: Mapping[str, float], step: int) -> None:
+        self._run.log(dict(numbers), step=step)
+
+
+def make_trackers(
+    names: tuple[str, ...], *, project: str, folder: Path, config: Mapping[str, Any]
+) -> list[Watcher]:
+    """The trackers that were asked for, ready.
+
+    Args:
+        names: of `TRACKERS`.
+        project: the name that runs are grouped under.
+        folder: the run's; its name is the run's name.
+        config: the recipe, plain values.
+
+    Raises:
+        MissingExtraError: a tracker is not installed.
+        ConfigError: an unknown name.
+    """
+    made: list[Watcher] = []
+    for name in names:
+        if name == "tensorboard":
+            made.append(_Tensorboard(folder))
+        elif name in TRACKERS:
+            made.append(_Logger(name, project, folder, config))
+        else:
+            raise ConfigError(f"no tracker {name!r}, there are: {', '.join(TRACKERS)}", where="trackers")
+    return made
+
+
+def _need(module: str) -> Any:
+    """Import a tracker; TensorBoard's own noise stays off the terminal."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    try:
+        return importlib.import_module(module)
+    except ImportError:
+        error = MissingExtraError(module, "train")
+        error.hint = f"run: pip install {module}"
+        raise error from None

@@ -1,13 +1,16 @@
-"""Everything a loop needs, made from a recipe: data, model, optimizer, log; new or where it stopped."""
+"""Everything a training loop needs, made from a recipe: data, model, optimizer, log, and the batches in
+their order."""
 
 from __future__ import annotations
 
+import logging
 import math
 import os
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from accelerate import Accelerator
@@ -15,19 +18,38 @@ from accelerate.utils import GradientAccumulationPlugin
 
 from videop2r_data.errors import ConfigError
 from videop2r_data.prompts import Prompt, load_prompt
+from videop2r_data.trainer.data.batch import PromptBatch
 from videop2r_data.trainer.data.collate import Collator
-from videop2r_data.trainer.data.examples import Example, read_examples
+from videop2r_data.trainer.data.examples import Example, Skip
+from videop2r_data.trainer.data.loader import MediaLoader
 from videop2r_data.trainer.data.order import Order
+from videop2r_data.trainer.data.rows import read_examples
 from videop2r_data.trainer.model.forward import TrainModel
 from videop2r_data.trainer.model.load import Policy, load_policy
-from videop2r_data.trainer.run.checkpoint import Checkpoints
-from videop2r_data.trainer.run.config import TrainRecipe
-from videop2r_data.trainer.run.identity import admit, describe
-from videop2r_data.trainer.run.quiet import hush
-from videop2r_data.trainer.run.runlog import RunLog, Watcher
-from videop2r_data.trainer.run.schedule import make_optimizer, make_schedule
-from videop2r_data.trainer.run.step import Engine, blank_inputs
-from videop2r_data.trainer.run.stop import Stop
+from videop2r_data.trainer.run.checkpoint import Checkpoints, admit, describe
+from videop2r_data.trainer.run.runlog import RunLog, Stop, Watcher
+from videop2r_data.trainer.run.step import Engine, blank_inputs, make_optimizer, make_schedule
+from videop2r_data.trainer.settings.recipe import TrainRecipe
+
+# Libraries that write to the terminal by themselves, asked not to: what there is to say goes to the log.
+
+
+def hush() -> None:
+    """No progress bars of transformers for every load and save, and no warning about tied weights.
+
+    accelerate warns at each checkpoint that tied weights are written once; they are tied again on loading.
+    Where the log was asked for (`-v`), nothing is hushed.
+    """
+    if logging.getLogger().isEnabledFor(logging.INFO):
+        return
+    from transformers.utils import logging as transformers_logging
+
+    transformers_logging.disable_progress_bar()
+    logging.getLogger("accelerate.utils.other").setLevel(logging.ERROR)
+    logging.getLogger("accelerate.checkpointing").setLevel(logging.ERROR)
+
+
+# Everything a loop needs, made from a recipe: data, model, optimizer, log; new or where it stopped.
 
 
 @dataclass
@@ -275,3 +297,50 @@ def _engine(recipe: TrainRecipe, accelerator: Accelerator, policy: Policy, steps
 
 def _prompt(recipe: TrainRecipe) -> Prompt:
     return load_prompt(recipe.data.prompt_name)
+
+
+# The batches of a run, one per step: decoded ahead, collated, with their places in the plan.
+
+
+class Fed(NamedTuple):
+    """What this process has for one step.
+
+    Attributes:
+        step: from 0.
+        prompts: B of them; fewer than planned when clips were bad, perhaps none.
+        places: [B] place of each among the planned examples of this process, rising.
+        skipped: what was left out.
+        waited_s: seconds that the step stood still for its batch.
+    """
+
+    step: int
+    prompts: PromptBatch
+    places: tuple[int, ...]
+    skipped: tuple[Skip, ...]
+    waited_s: float
+
+    def part(self, number: int, size: int) -> tuple[int, int]:
+        """Which of the B belong to part `number` of `size` planned examples: from, to (exclusive)."""
+        lo = sum(place < number * size for place in self.places)
+        return lo, sum(place < (number + 1) * size for place in self.places)
+
+
+def feed(session: Session) -> Iterator[Fed]:
+    """The batches of the steps that are left; ends its decoders when the consumer stops."""
+    spec = session.recipe.data
+    planned = (session.planned(step) for step in range(session.start, session.steps))
+    with MediaLoader(planned, spec.media, workers=spec.workers, ahead=spec.ahead) as loader:
+        began = time.perf_counter()
+        for step, loaded in enumerate(loader, session.start):
+            prompts = session.collator(loaded.examples, loaded.frames)
+            places = tuple(loaded.kept[at] for at in prompts.kept)
+            skipped = (*loaded.skipped, *prompts.skipped)
+            for skip in skipped:
+                reason = str(skip.reason)
+                session.skipped[reason] = session.skipped.get(reason, 0) + 1
+            if step + 1 == session.steps:
+                next(
+                    loader, None
+                )  # there is none: lets the decoders end by themselves, not by being cancelled
+            yield Fed(step, prompts, places, skipped, time.perf_counter() - began)
+            began = time.perf_counter()

@@ -13,13 +13,10 @@ import torch
 from videop2r_data.errors import SourceError
 from videop2r_data.trainer.data.batch import ModelInputs
 from videop2r_data.trainer.data.examples import Skip
-from videop2r_data.trainer.run.feed import Fed, feed
-from videop2r_data.trainer.run.finish import finish
-from videop2r_data.trainer.run.held_out import held_out
-from videop2r_data.trainer.run.seeds import seed_step
-from videop2r_data.trainer.run.session import Session
+from videop2r_data.trainer.data.order import seed_step
+from videop2r_data.trainer.run.between import Tick, end_step, finish, held_out
+from videop2r_data.trainer.run.session import Fed, Session, feed
 from videop2r_data.trainer.run.step import Piece, cut
-from videop2r_data.trainer.run.tick import Tick, end_step
 
 
 def run_sft(session: Session) -> bool:

@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from videop2r_data.errors import MissingExtraError
-from videop2r_data.trainer.run.config import TrainRecipe
-from videop2r_data.trainer.run.finish import FINAL
-from videop2r_data.trainer.run.runlog import Watcher, read_lines
-from videop2r_data.trainer.run.stop import Stop
+from videop2r_data.trainer.run.between import FINAL
+from videop2r_data.trainer.run.runlog import Stop, Watcher, read_lines
+from videop2r_data.trainer.settings.recipe import TrainRecipe
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,9 +73,9 @@ def train(
     except ImportError as error:
         raise MissingExtraError(error.name or "torch", "train") from None
     from videop2r_data.trainer.run.rl import run_rl
+    from videop2r_data.trainer.run.runlog import make_trackers
     from videop2r_data.trainer.run.session import close_session, open_session
     from videop2r_data.trainer.run.sft import run_sft
-    from videop2r_data.trainer.run.trackers import make_trackers
 
     def everyone(folder: Path) -> list[Watcher]:
         config = recipe.model_dump(mode="json")

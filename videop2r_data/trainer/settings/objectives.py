@@ -1,25 +1,4 @@
-"""Settings of PA-GRPO: rewards, objective, loss. No torch here: recipes and `--help` load this module.
-
-Every ablation of the paper is one value of `ObjectiveSpec.name` [paper Table 2, Table 9]; the last column
-says which tokens the advantage reaches:
-
-    name            in the paper                rewards                         tokens
-    pa-grpo         VideoP2R                    R_P, R_R, each normalised       A_P on P, A_R on R tokens
-    grpo            plain GRPO (without R_P)    R_R, form = whole template      all
-    no-separation   without separation          R_P + R_R, normalised once      all
-    no-perception   -                           R_R                             A_R on R; P tokens: KL only
-    no-reasoning    without R_R                 R_P                             A_P on P; R tokens: KL only
-    no-length       without R_len               pa-grpo's, without length       as pa-grpo
-    t-grpo          T-GRPO on the same start    grpo's, plus a temporal bonus   all
-
-`no-perception` is the other reading of "without R_P": the separation stays and only one of its halves is
-paid. `grpo` is the reading of the paper's table. Process-agnostic SFT, SFT only and RL only are
-choices of data and of the starting checkpoint, not of this module.
-
-T-GRPO [T-GRPO eq. 1, arXiv 2503.21776]: the same question is also sampled with the frames of its video in
-shuffled order; if the share of correct answers of the ordered group is at least `margin` times that of the
-shuffled group, each correct ordered rollout earns `alpha` more [T-GRPO eq. 2].
-"""
+"""Settings of PA-GRPO: rewards, objective, loss."""
 
 from __future__ import annotations
 

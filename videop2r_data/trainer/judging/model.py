@@ -1,17 +1,4 @@
-"""A model as perception judge, asked in the background while the trainer computes [paper §3.3].
-
-A thread of its own runs an asyncio loop with the builder's caller: equal observations are asked once, also
-across restarts (the journal is a cache by content), transient errors are tried again, and money is written
-ahead. `submit` returns at once; the caller does the old and reference log-probabilities and then waits.
-
-What has no verdict when the deadline is over, or never gets one, is unscored and counted: never 0, never an
-endless wait. A server that cannot be reached is waited for first (`backend.server_wait_s`). What can never
-succeed (a wrong key, a full disk, `max_cost` reached), and a judge that refuses every request or gives no
-verdict many times in a row, stops the run: without verdicts the objective is another one. What an earlier run
-was refused, or got an empty reply to, is asked again.
-
-With several processes each has a judge of its own over one cache folder: a journal takes several writers.
-"""
+"""A judge that asks a model, in a thread of its own; and the choice of a judge from the settings."""
 
 from __future__ import annotations
 
@@ -25,14 +12,96 @@ from pathlib import Path
 
 from videop2r_data.backends.caller import Caller, make_breaker, make_caller
 from videop2r_data.backends.journal import Journal
-from videop2r_data.backends.judge_requests import ask_verdict
+from videop2r_data.backends.judge_requests import JudgeRequests, Verdict, ask_verdict
 from videop2r_data.backends.kinds import make_backend
 from videop2r_data.backends.money import Money
-from videop2r_data.errors import BudgetError, TransientError
-from videop2r_data.schemas import MediaSpec, Request
-from videop2r_data.trainer.judging.ask import DETAIL_CHARS, Asker, verdict
-from videop2r_data.trainer.judging.base import Judged, JudgeItem, JudgeStats, Reason, decided
-from videop2r_data.trainer.judging.specs import JudgingSpec
+from videop2r_data.errors import BudgetError, ConfigError, TransientError
+from videop2r_data.schemas import JudgeSpec, MediaSpec, Request, Sufficiency
+from videop2r_data.trainer.judging.base import (
+    DemoJudge,
+    Judge,
+    Judged,
+    JudgeItem,
+    JudgeStats,
+    Reason,
+    decided,
+)
+from videop2r_data.trainer.settings.rl import JudgingSpec
+
+# From an observation to a judge's request, and from its answer to a verdict [paper §7.1].
+
+
+DETAIL_CHARS = 2000
+
+
+class Asker:
+    """Makes requests; equal (question, answer, observation) under equal settings make one request.
+
+    The request of an observation has the same key as in a build with the same judge, so that the journal of a
+    build can serve as the cache of a training run.
+
+    Args:
+        spec: `kind: backend`.
+        base: folder that a prompt's path is relative to.
+
+    Raises:
+        ConfigError: the prompt is missing, or is no judge prompt.
+    """
+
+    def __init__(self, spec: JudgingSpec, base: Path | None = None) -> None:
+        if spec.backend is None:
+            raise ConfigError("no model to ask", where="judging", hint="set judging.kind: backend")
+        self._requests = JudgeRequests(
+            JudgeSpec(
+                backend=spec.backend,
+                prompt=spec.prompt,
+                temperature=spec.temperature,
+                max_tokens=spec.max_tokens,
+            ),
+            base,
+        )
+
+    def request(self, item: JudgeItem) -> Request:
+        """Question, correct answer and observation, neutralised; never the media."""
+        example = item.example
+        return self._requests.request(
+            problem=example.problem,
+            options=example.options,
+            answer=example.reference,
+            observation=item.observation or "",
+        )
+
+
+def verdict(asked: Verdict, *, cached: bool) -> Judged:
+    """What a judge said; what is no verdict is unscored, with its reason."""
+    answer = asked.answer
+    if answer is None or answer.completion is None:
+        detail = "" if answer is None else answer.refused[:DETAIL_CHARS]
+        return Judged(None, Reason.REFUSED, cached, detail)
+    judgement = asked.judgement
+    if judgement is None:
+        return Judged(None, Reason.REFUSED, cached, "the judge's model declined to answer")
+    words = judgement.explanation[:DETAIL_CHARS]
+    if judgement.verdict is None:
+        return Judged(None, Reason.NO_VERDICT, cached, words)
+    return Judged(judgement.verdict is Sufficiency.YES, Reason.JUDGED, cached, words)
+
+
+# A model as perception judge, asked in the background while the trainer computes [paper §3.3].
+#
+# A thread of its own runs an asyncio loop with the builder's caller: equal observations are asked once,
+# also across restarts (the journal is a cache by content), transient errors are tried again, and money is
+# written ahead. `submit` returns at once; the caller does the old and reference log-probabilities and then
+# waits.
+#
+# What has no verdict when the deadline is over, or never gets one, is unscored and counted: never 0, never
+# an endless wait. A server that cannot be reached is waited for first (`backend.server_wait_s`). What can
+# never succeed (a wrong key, a full disk, `max_cost` reached), and a judge that refuses every request or
+# gives no verdict many times in a row, stops the run: without verdicts the objective is another one. What
+# an earlier run was refused, or got an empty reply to, is asked again.
+#
+# With several processes each has a judge of its own over one cache folder: a journal takes several writers.
+
 
 _CLOSE_S = 10.0
 _TELL_S = 5.0
@@ -274,3 +343,32 @@ def _stop_for_money(error: BudgetError) -> BudgetError:
         where="judging.max_cost",
         hint="raise judging.max_cost and go on from the last checkpoint, or set on_max_cost: unscored",
     )
+
+
+# From settings to a judge.
+
+
+def make_judge(
+    spec: JudgingSpec,
+    *,
+    cache: Path,
+    base: Path | None = None,
+    tell: Callable[[str], None] | None = None,
+) -> Judge | None:
+    """The judge that the settings ask for, not started yet; None for `kind: none`.
+
+    Args:
+        spec: the settings.
+        cache: folder of the journal of answers, used if the settings name none (`RUN/judge-cache`).
+        base: folder that a prompt's path is relative to.
+        tell: is told why a call is tried again.
+
+    Raises:
+        ConfigError: the settings do not fit.
+        MissingExtraError: the backend's library is not installed.
+    """
+    if spec.kind == "none":
+        return None
+    if spec.kind == "demo":
+        return DemoJudge()
+    return PerceptionJudge(spec, cache=cache, base=base, tell=tell)

@@ -1,0 +1,280 @@
+"""Find the model inside its wrappers, walk over its whole weights under checkpoint names, and save them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from torch import Tensor
+
+from videop2r_data.errors import ConfigError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+# From whatever wraps a model to the model, and what its wrapping allows.
+
+
+WRAPPED = ("module", "net", "_fsdp_wrapped_module")
+"""Under which name a wrapper (DDP, DeepSpeed; `TrainModel`; FSDP) keeps what it wraps."""
+
+
+def bare(net: Any) -> Any:
+    """The library's own model, with `model` and `lm_head`, inside trainers, wrappers and adapters.
+
+    Takes a `TrainModel`, a net, either of them with adapters or wrapped by DDP, FSDP or DeepSpeed.
+    """
+    while True:
+        inside = _inside(net)
+        if hasattr(net, "peft_config") and hasattr(net, "get_base_model"):
+            net = net.get_base_model()
+        elif inside is None:
+            return net
+        else:
+            net = inside
+
+
+def adapted(net: Any) -> Any | None:
+    """The model with its adapters (peft's wrapper), or None where there are none."""
+    while net is not None:
+        if hasattr(net, "peft_config") and hasattr(net, "disable_adapter"):
+            return net
+        net = _inside(net)
+    return None
+
+
+def _inside(net: Any) -> Any | None:
+    """What a wrapper holds; None if `net` is none."""
+    modules = getattr(net, "_modules", {})
+    return next((modules[name] for name in WRAPPED if modules.get(name) is not None), None)
+
+
+@contextmanager
+def adapters_off(net: Any) -> Iterator[None]:
+    """Within the block the model is the one that the adapters were put on.
+
+    Raises:
+        ValueError: there are no adapters.
+    """
+    adapters = adapted(net)
+    if adapters is None:
+        raise ValueError("the model has no adapters to switch off: load a second, frozen copy as reference")
+    with adapters.disable_adapter():
+        yield
+
+
+@contextmanager
+def inferring(net: Any) -> Iterator[None]:
+    """Within the block the model does not train: no dropout, no checkpointing, caches allowed.
+
+    `net` may be wrapped; modes are restored, module by module.
+    """
+    training = [module for module in net.modules() if module.training]
+    net.eval()
+    try:
+        yield
+    finally:
+        for module in training:
+            module.training = True
+
+
+def sharding(net: Any) -> str | None:
+    """How the weights are cut over ranks: "FSDP", "FSDP2", "ZeRO-3", or None if each rank holds them all."""
+    for module in net.modules():
+        if type(module).__name__ == "FullyShardedDataParallel":
+            return "FSDP"
+    for weight in net.parameters():
+        if hasattr(weight, "ds_id"):
+            return "ZeRO-3"
+        if hasattr(weight, "full_tensor"):
+            return "FSDP2"
+    return None
+
+
+# The policy's weights, one by one, whole, and under the names of its checkpoint.
+#
+# vLLM's `load_weights` knows those names. Here wrappers are taken off (DDP, FSDP, DeepSpeed,
+# `torch.compile`), adapters are added into copies of the matrices that they adapt (the policy itself is not
+# touched), and weights that are cut over ranks are gathered, one at a time. Gathering is a collective:
+# every rank must walk through the whole iterator, in step.
+#
+# A sum of base and adapter in bfloat16 is rounded once; the policy adds the two products instead. So
+# rollouts of a LoRA policy come from a model that differs from it in the last bits, as with every engine
+# that merges.
+
+
+_WRAPPERS = re.compile(r"(?:_fsdp_wrapped_module|_checkpoint_wrapped_module|_orig_mod)\.")
+_ADAPTER = re.compile(r"\.(?:lora_A|lora_B|lora_embedding_A|lora_embedding_B|lora_magnitude_vector)\.")
+
+
+class Meta(NamedTuple):
+    """What is known of a weight without gathering it: its name, type and full shape."""
+
+    name: str
+    dtype: Any
+    shape: tuple[int, ...]
+
+
+def checkpoint_name(name: str) -> str | None:
+    """The name that a parameter of the policy has in a checkpoint; None for a parameter of an adapter.
+
+    >>> checkpoint_name("model.layers.0._checkpoint_wrapped_module.mlp.up_proj.base_layer.weight")
+    'model.layers.0.mlp.up_proj.weight'
+    >>> checkpoint_name("model.visual.blocks.0.attn.qkv.lora_A.default.weight")
+    """
+    if _ADAPTER.search(name):
+        return None
+    return _WRAPPERS.sub("", name).replace(".base_layer.", ".")
+
+
+def weight_metas(net: Any, dtype: Any = None) -> list[Meta]:
+    """Names, types and full shapes, in the order of `policy_weights`; nothing is gathered."""
+    return [Meta(name, dtype or p.dtype, _shape(p)) for name, p, _ in _parameters(net)]
+
+
+def policy_weights(net: Any, dtype: Any = None) -> Iterator[tuple[str, Tensor]]:
+    """Every weight of the policy, adapters merged, whole.
+
+    Args:
+        net: the policy, wrapped or not.
+        dtype: torch type to hand weights out in; None: their own.
+
+    Yields:
+        Name in the checkpoint and detached tensor; where nothing had to be merged, gathered or converted it
+        *is* the policy's memory: read it, do not write.
+
+    Raises:
+        ConfigError: an adapter of a kind that cannot be merged as a sum.
+    """
+    import torch
+
+    whole: AbstractContextManager[Any] = nullcontext()
+    if sharding(net) == "FSDP":
+        from torch.distributed.fsdp import FullyShardedDataParallel
+
+        whole = FullyShardedDataParallel.summon_full_params(_fsdp_root(net), writeback=False)
+    with torch.no_grad(), whole:
+        for name, parameter, layer in _parameters(net):
+            with _gathered(parameter, layer):
+                weight = _full(parameter.detach())
+                if layer is not None and name.endswith(".weight"):
+                    weight = _merged(weight, layer, name)
+                if dtype is not None:
+                    weight = weight.to(dtype)
+                if hasattr(parameter, "ds_id"):
+                    weight = weight.clone()  # gathered memory is given back when the block ends
+            yield name, weight
+
+
+def _parameters(net: Any) -> Iterator[tuple[str, Any, Any]]:
+    """Checkpoint name, parameter, and the adapted layer that it is the base of, if any."""
+    core = bare(net)
+    layers = {id(m): m for m in core.modules() if hasattr(m, "lora_A") and hasattr(m, "base_layer")}
+    owners = {id(p): m for m in layers.values() for p in m.base_layer.parameters(recurse=False)}
+    for name, parameter in core.named_parameters():
+        known = checkpoint_name(name)
+        if known is not None:
+            yield known, parameter, owners.get(id(parameter))
+
+
+def _merged(weight: Tensor, layer: Any, name: str) -> Tensor:
+    """Base plus the sum of its active adapters, scale included, in float32, rounded once."""
+    if layer.disable_adapters or layer.merged:
+        return weight
+    out = weight.float()
+    for adapter in layer.active_adapters:
+        if adapter not in layer.lora_A:
+            continue
+        variant = getattr(layer, "lora_variant", {}).get(adapter)
+        if variant is not None or getattr(layer, "fan_in_fan_out", False):
+            raise ConfigError(
+                f"the adapter of {name} is no plain LoRA: it cannot be merged for vLLM",
+                hint="use plain LoRA adapters, or rollout backend 'hf'",
+            )
+        low, high = _full(layer.lora_A[adapter].weight), _full(layer.lora_B[adapter].weight)
+        delta = high.float().flatten(1) @ low.float().flatten(1)
+        out = out + delta.view_as(out) * layer.scaling[adapter]
+    return out.to(weight.dtype)
+
+
+def _full(tensor: Any) -> Any:
+    """A cut weight (FSDP2) gathered; any other as it is."""
+    gather = getattr(tensor, "full_tensor", None)
+    return gather() if callable(gather) else tensor
+
+
+def _gathered(parameter: Any, layer: Any) -> AbstractContextManager[Any]:
+    """ZeRO-3: the weight, and those of its adapters, whole within the block."""
+    parts = [parameter]
+    if layer is not None:
+        parts += [p for module in (layer.lora_A, layer.lora_B) for p in module.parameters()]
+    parts = [p for p in parts if hasattr(p, "ds_id")]
+    if not parts:
+        return nullcontext()
+    import deepspeed  # type: ignore[import-not-found, unused-ignore]
+
+    context: AbstractContextManager[Any] = deepspeed.zero.GatheredParameters(parts)
+    return context
+
+
+def _shape(parameter: Any) -> tuple[int, ...]:
+    return tuple(getattr(parameter, "ds_shape", None) or parameter.shape)
+
+
+def _fsdp_root(net: Any) -> Any:
+    """The outermost module that FSDP wrapped."""
+    return next(m for m in net.modules() if type(m).__name__ == "FullyShardedDataParallel")
+
+
+# Write a policy as a folder that `from_pretrained` reads.
+
+
+def save_policy(
+    net: Any,
+    processor: Any,
+    folder: Path,
+    *,
+    merge: bool = True,
+    state: Mapping[str, Tensor] | None = None,
+) -> Path:
+    """Weights, config, tokenizer and processor.
+
+    Args:
+        net: the policy, wrapped or not. Its weights are left as they are.
+        processor: saved beside them.
+        folder: made if need be.
+        merge: add adapters to the weights they sit on, so that the folder is a whole model; else the folder
+            holds the adapters alone (peft reads it).
+        state: where the ranks of a distributed run hold only parts of the weights: `merged_weights(net)`,
+            which every rank must call before one of them saves. None: gathered here.
+
+    Returns:
+        The folder.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    adapters, core = adapted(net), bare(net)
+    core.config.use_cache = True  # training switched it off; readers of the folder generate
+    try:
+        if adapters is not None and not merge:
+            adapters.save_pretrained(folder, state_dict=state)
+        else:
+            core.save_pretrained(folder, state_dict=state if state is not None else merged_weights(net))
+    finally:
+        core.config.use_cache = False
+    processor.save_pretrained(folder)
+    return folder
+
+
+def merged_weights(net: Any) -> dict[str, Tensor]:
+    """The weights of the bare model by its own names, adapters added in; `net` is left as it is.
+
+    Weights that are cut over ranks (FSDP, ZeRO-3) are gathered, one at a time, into the memory of the host:
+    every rank must call this.
+    """
+    cut = sharding(net) is not None
+    # a copy even on the CPU: gathered memory is given back at the end of the walk
+    return {name: weight.to("cpu", copy=True) if cut else weight for name, weight in policy_weights(net)}

@@ -1,0 +1,162 @@
+"""Between two steps: times, the line of metrics, evaluation, checkpoint; and the end of the run."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from videop2r_data.trainer.evaluate.run import HeldOut
+from videop2r_data.trainer.judging.base import Judge
+from videop2r_data.trainer.model.weights import save_policy, sharding
+from videop2r_data.trainer.rollout.base import RolloutEngine
+from videop2r_data.trainer.run.checkpoint import save_folder, update_run
+
+if TYPE_CHECKING:
+    from videop2r_data.trainer.run.session import Session
+
+
+# Held-out questions between the steps, with what the run has at hand.
+
+
+def held_out(
+    session: Session, judge: Judge | None = None, drawer: RolloutEngine | None = None
+) -> Callable[[int], dict[str, float]] | None:
+    """What gives the metrics `eval/...` at a step, or None if the recipe asks for no evaluation.
+
+    Args:
+        session: the run; every process must evaluate at the same steps.
+        judge: the training's, started; None: the exact checker for demo questions, nobody for others.
+        drawer: the training's rollout engine; used if the evaluation samples exactly as the training.
+
+    Raises:
+        ConfigError, SourceError: the questions cannot be read.
+    """
+    recipe = session.recipe
+    if recipe.evaluation is None:
+        return None
+    same = recipe.stage == "rl" and recipe.evaluating.sampling == recipe.sampling
+    questions = HeldOut(
+        session.policy.processor,
+        recipe.evaluation,
+        spec=recipe.evaluating,
+        judge=judge,
+        engine=drawer if same else None,
+        run=session.folder,
+    )
+
+    def measure(step: int) -> dict[str, float]:
+        with session.accelerator.autocast():
+            return questions(session.engine.model, step)
+
+    return measure
+
+
+# The end of a run: a last checkpoint, and the model as others load it.
+
+
+FINAL = "final"
+
+
+def finish(session: Session) -> bool:
+    """Save the last checkpoint; a complete run also gets `final/`.
+
+    Returns:
+        whether the run is complete.
+    """
+    done = session.steps_done
+    if session.checkpoints.saved != done:
+        session.checkpoints.save(done)
+    complete = done == session.steps
+    if complete:
+        save_final(session, session.folder / FINAL)
+    if session.accelerator.is_main_process:
+        update_run(
+            session.folder, steps_done=done, steps=session.steps, complete=complete, skipped=session.skipped
+        )
+    session.accelerator.wait_for_everyone()
+    return complete
+
+
+def save_final(session: Session, folder: Path) -> None:
+    """Weights and processor for `from_pretrained`; adapters are merged into the weights.
+
+    Every process must call it: weights that are cut over ranks (FSDP, ZeRO-3) are gathered from all of them;
+    adapters are then saved unmerged.
+    """
+    accelerator, model = session.accelerator, session.engine.model
+    whole = sharding(model) is None
+    state: dict[str, Any] | None = None
+    if not whole:
+        gathered = accelerator.get_state_dict(model)
+        state = {name.removeprefix("net."): weight for name, weight in gathered.items()}
+    if accelerator.is_main_process:
+        save_folder(
+            folder,
+            lambda draft: save_policy(
+                session.policy.net, session.policy.processor, draft, merge=whole, state=state
+            ),
+        )
+    accelerator.wait_for_everyone()
+
+
+# The end of every step: times, the line of metrics, checkpoint, evaluation, and whether to go on.
+
+
+class Tick:
+    """Where the time of one step goes, in seconds of this process.
+
+    Args:
+        data: waited for the batch before the step began.
+    """
+
+    def __init__(self, data: float = 0.0) -> None:
+        self.began = time.perf_counter() - data
+        self.parts: dict[str, float] = {"data": data}
+
+    @contextmanager
+    def timed(self, name: str) -> Iterator[None]:
+        """Add the time of a block to `time/<name>_s`."""
+        began = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.parts[name] = self.parts.get(name, 0.0) + time.perf_counter() - began
+
+    def row(self) -> dict[str, float]:
+        """`time/*` of the step so far."""
+        row = {f"time/{name}_s": round(spent, 4) for name, spent in self.parts.items()}
+        return row | {"time/step_s": round(time.perf_counter() - self.began, 4)}
+
+
+def end_step(session: Session, step: int, row: dict[str, Any], tick: Tick) -> bool:
+    """Log, evaluate, save; the same in every process.
+
+    Args:
+        session: the run.
+        step: steps done, this one included.
+        row: metrics of the step.
+        tick: its times.
+
+    Returns:
+        whether to end now: somebody asked for it (in any process), or this was the last step.
+    """
+    recipe = session.recipe
+    session.steps_done = step
+    times = tick.row()
+    tokens = float(row.get("tokens", 0))
+    line = {"step": step, "epoch": round(session.order.epoch(step * session.parts), 6), **row, **times}
+    line["tokens_per_s"] = round(tokens / times["time/step_s"], 1) if times["time/step_s"] else 0.0
+    if session.accelerator.device.type == "cuda":
+        line["memory_gb"] = round(torch.cuda.max_memory_allocated() / 2**30, 2)
+    session.log.row(line)
+    if recipe.eval_every and step % recipe.eval_every == 0 and session.evaluate is not None:
+        session.log.row({"step": step, **session.evaluate(step)})
+    stopped = session.engine.agreed(session.stop.asked)
+    if stopped or (recipe.save.every and step % recipe.save.every == 0):
+        session.checkpoints.save(step)
+    return stopped or step == session.steps

@@ -1,0 +1,260 @@
+"""Settings that both stages share: data, model, optimizer, batches, saving, evaluation. Loads no torch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from pydantic import Field, field_validator, model_validator
+
+from videop2r_data.schemas import DemoSpec, MediaSpec, Model, Policy
+from videop2r_data.trainer.settings.rl import JudgingSpec, SamplingSpec
+
+# Settings of the loops themselves: optimizer, batches, precision, saving. Reading this needs no torch.
+
+
+TRACKERS = ("tensorboard", "trackio", "wandb")
+"""What follows a run beside `metrics.jsonl`; each is imported only where it is asked for."""
+
+
+class OptimSpec(Model):
+    """AdamW and its learning rate."""
+
+    lr: float = Field(default=1e-6, gt=0)
+    """Highest learning rate. 1e-6 is that of the recipes the paper follows [method §4]."""
+    betas: tuple[float, float] = (0.9, 0.999)
+    """Decay of the running means of gradient and squared gradient."""
+    eps: float = Field(default=1e-8, gt=0)
+    """Added to the root of the squared gradient's mean."""
+    weight_decay: float = Field(default=0.01, ge=0)
+    """On weights; norms and biases are left alone unless `decay_all`."""
+    decay_all: bool = False
+    """Decay norms and biases too."""
+    schedule: Literal["cosine", "linear", "constant"] = "cosine"
+    """How the rate falls after the warm-up, to `lr * floor` at the last step."""
+    warmup: float = Field(default=0.0, ge=0)
+    """Steps over which the rate rises from 0; below 1 it is a share of all steps."""
+    floor: float = Field(default=0.0, ge=0, le=1)
+    """Share of `lr` that is left at the last step."""
+    max_grad_norm: float = Field(default=5.0, gt=0)
+    """Gradients are scaled down to this norm [method §4]."""
+
+    @model_validator(mode="after")
+    def _betas_fit(self) -> Self:
+        if not all(0 <= beta < 1 for beta in self.betas):
+            raise ValueError(f"betas must lie in [0, 1), got {self.betas}")
+        return self
+
+
+class BatchSpec(Model):
+    """How much goes into one optimizer step, over all processes, and into one forward pass."""
+
+    size: int = Field(default=8, ge=1)
+    """Examples of one step over all processes: sequences in SFT, prompts (each with its whole group) in RL.
+
+    Divisible by the number of processes."""
+    micro: int = Field(default=1, ge=1)
+    """Examples of one forward and backward pass of one process; changes memory and speed, not the result."""
+
+
+class SaveSpec(Model):
+    """What is kept of a run while it goes on."""
+
+    every: int = Field(default=100, ge=0)
+    """Steps between checkpoints; 0: only at the end and when the run is stopped."""
+    keep: int = Field(default=2, ge=0)
+    """Newest checkpoints that stay; 0: all."""
+    samples_every: int = Field(default=10, ge=0)
+    """RL: steps between records of sampled completions in `samples.jsonl`; 0: never."""
+    samples: int = Field(default=2, ge=1)
+    """Groups recorded each time."""
+
+
+class RlSpec(Model):
+    """How rollouts become updates."""
+
+    group_size: int = Field(default=8, ge=2)
+    """Rollouts per prompt, G [method §4]."""
+    minibatches: int = Field(default=1, ge=1)
+    """Equal parts of a rollout batch, each an update of its own; divides the prompts of every process."""
+    iterations: int = Field(default=1, ge=1)
+    """Passes over the same rollouts. With one pass over one part the ratio to the old policy is exactly 1."""
+
+    @property
+    def updates(self) -> int:
+        """Optimizer updates per rollout batch."""
+        return self.minibatches * self.iterations
+
+
+# What the trainer reads, in a recipe's words. Loads neither torch nor transformers.
+
+
+DEMO = "demo"
+"""`DataSpec.source` of the endless synthetic stream."""
+_PROMPTS = {"process": "generate-v1", "agnostic": "generate-agnostic-v1"}
+
+
+class DataSpec(Model):
+    """Which examples, in which order, with which frames; one for training, another for held-out questions."""
+
+    source: str = Field(min_length=1)
+    """Folder that `p2r-data build` made, one data file (parquet, jsonl, json, also .gz), a Hub id
+    (`owner/name`), or `demo`: the endless synthetic stream, drawn in memory."""
+    config: Literal["sft", "rl"] = "sft"
+    """`sft`: rows with a trace to learn; `rl`: questions alone."""
+    split: str = "train"
+    """For a Hub id."""
+    revision: str | None = None
+    """For a Hub id: commit or tag. None: the newest commit, looked up once and recorded in `run.json`."""
+    media_root: str = ""
+    """Folder that the rows' `path` is relative to. Empty: as `p2r-data build` noted beside its folder."""
+    start: int = Field(default=0, ge=0)
+    """First row (of the demo stream: first scene). Two specs with disjoint ranges share no example."""
+    limit: int | None = Field(default=None, ge=1)
+    """Rows from `start` on; None: all of them (the demo stream never ends)."""
+    style: Literal["process", "agnostic"] = "process"
+    """`process`: learn observation, thought, answer; `agnostic`: thought and answer alone [paper Table 2]."""
+    prompt: str = ""
+    """Name of a packaged prompt or a file; empty: the one that fits `style`."""
+    demo: DemoSpec = DemoSpec(numbered=False, rotated=False)
+    """The world of `source: demo`; `rows`, `questions` and `defect_rate` mean nothing to the stream."""
+    media: MediaSpec = MediaSpec()
+    """Frames and pixel budget: `factor` must be that of the model's processor (patch size * merge size)."""
+    shuffle: bool = True
+    """A new order each epoch, from the run's seed. Off: the order of the file."""
+    tail: Literal["drop", "carry"] = "drop"
+    """What becomes of the last examples of an epoch that fill no batch: left out (others each epoch), or
+    completed with the first ones of the next epoch."""
+    bucket: int = Field(default=0, ge=0)
+    """Batches whose examples are sorted by estimated length among themselves, so that a batch holds similar
+    lengths and little padding; 0: off."""
+    workers: int = Field(default=0, ge=0)
+    """Decoder processes of this training process; 0: `media.workers`, else one per core."""
+    ahead: int = Field(default=2, ge=1)
+    """Batches that are decoded ahead; this bounds the memory of the loader."""
+
+    @field_validator("demo", mode="before")
+    @classmethod
+    def _as_the_default(cls, value: Any) -> Any:
+        """What a recipe leaves unsaid of the world is as in the default here, not as in a build's world."""
+        return {"numbered": False, "rotated": False, **value} if isinstance(value, dict) else value
+
+    @model_validator(mode="after")
+    def _stream_has_no_files(self) -> Self:
+        if self.is_demo and (self.media_root or self.revision):
+            raise ValueError("source: demo is drawn in memory: it has no media_root and no revision")
+        return self
+
+    @property
+    def is_demo(self) -> bool:
+        """Whether the examples are the endless synthetic stream."""
+        return self.source == DEMO
+
+    @property
+    def prompt_name(self) -> str:
+        """What `prompts.load_prompt` takes."""
+        return self.prompt or _PROMPTS[self.style]
+
+    def folder(self, base: Path) -> Path | None:
+        """The local folder or file that `source` names, or None: then it is a Hub id.
+
+        Args:
+            base: folder that a relative path starts from.
+        """
+        path = base / Path(self.source).expanduser()
+        return path if path.exists() else None
+
+
+# Which policy is trained, and how it is held in memory. Reading this needs no torch.
+
+
+LANGUAGE_TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+"""The linear layers of a decoder block, in Qwen2.5-VL and Qwen3-VL alike."""
+
+VISION_TARGETS = ("qkv", "proj", "gate_proj", "up_proj", "down_proj", "linear_fc1", "linear_fc2")
+"""The linear layers of a block of the vision tower, over both families."""
+
+
+class LoraSpec(Model):
+    """Low-rank adapters instead of full weights; the reference model is then the base itself."""
+
+    rank: int = Field(default=64, ge=1)
+    """Rank of every adapter."""
+    alpha: float = Field(default=128.0, gt=0)
+    """Scale: an adapter adds `alpha / rank` times its product."""
+    dropout: float = Field(default=0.0, ge=0, lt=1)
+    """Dropout in front of the adapters. Above 0 two passes over the same tokens differ."""
+    targets: tuple[str, ...] = LANGUAGE_TARGETS
+    """Names of the linear layers of the language model that get an adapter."""
+    vision: bool = False
+    """Adapters in the blocks of the vision tower too."""
+
+
+class PolicySpec(Model):
+    """A checkpoint to train."""
+
+    model: str = Field(min_length=1)
+    """Folder, or id on the Hub."""
+    revision: str | None = None
+    """Commit, tag or branch on the Hub; None: its main branch."""
+    dtype: Literal["float32", "bfloat16", "float16"] = "bfloat16"
+    """Type of the weights in memory. float32 with mixed precision bf16 keeps master weights."""
+    attn: Literal["sdpa", "eager", "flash_attention_2"] = "sdpa"
+    """Attention kernel."""
+    gradient_checkpointing: bool = True
+    """Recompute activations in the backward pass: much less memory, about a third more time."""
+    freeze_vision: bool = False
+    """Leave the vision tower and its merger as they are."""
+    share_prompts: bool = True
+    """Run the prompt of a group once, not once per rollout; needs `sdpa` or `eager`."""
+    lora: LoraSpec | None = None
+    """None: all weights are trained."""
+
+    @model_validator(mode="after")
+    def _adapters_fit(self) -> PolicySpec:
+        if self.lora is not None and self.lora.vision and self.freeze_vision:
+            raise ValueError(
+                "lora.vision puts adapters into the vision tower, freeze_vision forbids it: drop one"
+            )
+        return self
+
+
+# Settings of an evaluation. Reading this needs no torch.
+
+
+PAPER_MEDIA = MediaSpec(frames=32, max_pixels=256 * 28 * 28)
+"""Frames and pixels of inference [method §4]."""
+PAPER_SAMPLING = SamplingSpec(temperature=0.01, top_p=0.001, max_new_tokens=1024)
+"""How the paper samples at inference [method §4]; the longest completion is ours."""
+
+
+class EvalSpec(Model):
+    """How held-out questions are answered and graded."""
+
+    sampling: SamplingSpec = PAPER_SAMPLING
+    """How answers are drawn."""
+    batch: int = Field(default=8, ge=1)
+    """Questions that are answered at a time, per process; changes speed and memory, not the rows."""
+    seed: int = Field(default=0, ge=0)
+    """Of the draws; every question has its own, whatever its batch or process."""
+    scoring: Policy = Policy()
+    """How strict answers are graded."""
+    level: float = Field(default=0.95, gt=0.5, lt=1.0)
+    """Of the confidence intervals."""
+    resamples: int = Field(default=2000, ge=100, le=100_000)
+    """Bootstrap samples behind the interval of a mean."""
+
+
+class EvalRecipe(Model):
+    """A whole evaluation: which model, which questions, how."""
+
+    model: PolicySpec
+    data: DataSpec
+    run: EvalSpec = EvalSpec()
+    judging: JudgingSpec = JudgingSpec()
+    """Left out, questions with a scene get the exact checker; `kind: none`, written out, judges nothing."""
+
+    @property
+    def unjudged(self) -> bool:
+        """Somebody said that nobody is to be asked."""
+        return self.judging.kind == "none" and "kind" in self.judging.model_fields_set
