@@ -20,7 +20,7 @@ from tests.trainer.rollout.vllm_fake import Answer, FakeVllm, fake_vllm
 from tests.trainer.rollout.vllm_prompts import World, make_batch, make_world, move
 from videop2r_data.errors import AuthError, BackendError, ConfigError, RefusedError, TransientError
 from videop2r_data.trainer.data.collate import PromptBatch
-from videop2r_data.trainer.rollout import vllm_server as vllm_http
+from videop2r_data.trainer.rollout import vllm_sync
 from videop2r_data.trainer.rollout.vllm_server import VllmServerEngine
 from videop2r_data.trainer.rollout.vllm_sync import Http
 from videop2r_data.trainer.settings.rl import SamplingSpec, VllmSpec
@@ -43,7 +43,7 @@ def batch(world: World) -> PromptBatch:
 
 @pytest.fixture(autouse=True)
 def _no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(vllm_http, "backoff_s", lambda attempt, rng: 0.0)
+    monkeypatch.setattr(vllm_sync, "backoff_s", lambda attempt, rng: 0.0)
 
 
 def ok(told: Any = None) -> Callable[[Any], Answer]:
