@@ -10,8 +10,7 @@ from videop2r_data.demo.question import Question, listing, number, phrase, plura
 from videop2r_data.demo.scene import COLOURS, PLACES, SHAPES, Key, Medium, Scene, Theme, truth
 from videop2r_data.schemas import ProblemType
 
-# Multiple-choice questions: each with plausible wrong options and the facts that it needs.
-
+# --- multiple choice, with plausible wrong options ---
 
 DIRECTIONS = {"left": "to the left", "right": "to the right", "up": "upwards", "down": "downwards"}
 Asked = Question | None
@@ -230,7 +229,7 @@ def ask_most(scene: Scene, rng: Random) -> Asked:
     )
 
 
-# Questions with an answer of their own: numbers, text, spans, boxes; each with the facts that it needs.
+# --- answers of their own: numbers, text, spans, boxes ---
 
 
 def _numerical(
@@ -403,8 +402,7 @@ def ask_sum(scene: Scene, rng: Random) -> Asked:
     )
 
 
-# Every kind of question in one table, and how they are put to a scene.
-
+# --- the table of all kinds ---
 
 Asker = Callable[[Scene, Random], Question | None]
 KINDS: dict[str, tuple[Asker, Theme, tuple[Medium, ...], ProblemType]] = {

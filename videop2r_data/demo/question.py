@@ -10,8 +10,7 @@ from typing import Any, Literal
 from videop2r_data.demo.scene import Key, Scene
 from videop2r_data.schemas import Model, ProblemType, RejectReason, Sample, Stage
 
-# The kinds of defect that are planted in traces, and where a build must catch each.
-
+# --- defects that are planted in traces, and the step that must catch each ---
 
 Profile = Literal["paper", "robust"]
 
@@ -107,8 +106,7 @@ def expected_rejection(
     return stage, frozenset({reason})
 
 
-# The record of one question about a scene, and the sample that it becomes.
-
+# --- the question, and the sample that it becomes ---
 
 DATA_SOURCE = "demo-world"
 LABEL = re.compile(r"\b(?:clip|picture|puzzle) (\d+)\b", re.IGNORECASE)
@@ -129,13 +127,6 @@ class Question(Model):
     """What it asks about, as in fact keys."""
     needs: tuple[tuple[Key, ...], ...]
     """Alternatives: the answer follows from all facts of any one of them. Empty alternatives do not occur."""
-
-    @property
-    def answer_text(self) -> str:
-        """The answer in words: for multiple choice the text of the right option."""
-        if not self.options:
-            return self.answer
-        return next(o for o in self.options if o.startswith(f"{self.answer}. "))[3:]
 
 
 class SceneSample(Model):
@@ -178,10 +169,7 @@ class SceneSample(Model):
         )
 
 
-# Several wordings of every question.
-#
-# `{at}` is `in clip 17`, `{At}` the same with a capital, `{label}` is `clip 17`.
-
+# --- wordings: `{at}` is `in clip 17`, `{At}` the same with a capital, `{label}` is `clip 17` ---
 
 PROBLEMS: dict[str, tuple[str, ...]] = {
     "direction": (

@@ -18,8 +18,7 @@ if TYPE_CHECKING:
     from av.video.stream import VideoStream
 
 
-# A bitmap font of 5 x 7 dots, A-Z and 0-9, drawn for this package.
-
+# --- a bitmap font of 5 x 7 dots, A-Z and 0-9, drawn for this package ---
 
 WIDTH, HEIGHT, ADVANCE, LINE = 5, 7, 6, 9
 """Dots: of a letter, from letter to letter, from line to line."""
@@ -80,8 +79,7 @@ def word_mask(word: str, scale: int) -> NDArray[np.bool_]:
     return dots.repeat(scale, axis=0).repeat(scale, axis=1)
 
 
-# Pixels of a scene, without any codec.
-
+# --- pixels of a scene ---
 
 Picture = NDArray[np.uint8]
 PLATE = (232, 232, 226)
@@ -203,8 +201,7 @@ def _draw_gauge(picture: Picture, scene: Scene, gauge: Gauge, frame: int) -> Non
     picture[y1:y2, x1 : x1 + filled] = COLOURS[gauge.colour]
 
 
-# Write a scene as a file, the same bytes every time: mp4 (display matrix), PNG (EXIF orientation).
-
+# --- a scene as a file: mp4 (display matrix) or PNG (EXIF orientation) ---
 
 _EXIF = {1: 6, 2: 3, 3: 8}
 """Quarter turns clockwise that a reader must apply -> EXIF orientation."""

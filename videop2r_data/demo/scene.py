@@ -8,8 +8,6 @@ from typing import Literal
 
 from videop2r_data.schemas import DataType, Model
 
-# One named random stream for every choice, so that no choice moves another one.
-
 
 def stream(*name: object) -> Random:
     """A generator that depends on its name only, the same on every machine and Python.
@@ -18,9 +16,6 @@ def stream(*name: object) -> Random:
     True
     """
     return Random("/".join(map(str, name)))  # noqa: S311 (pictures of shapes, not secrets)
-
-
-# What is in a scene, exactly: questions, pixels, traces and the judge are all derived from it.
 
 
 Medium = Literal["video", "image", "text"]

@@ -12,8 +12,7 @@ from videop2r_data.demo.ask import other_text
 from videop2r_data.demo.question import NUMBER_WORDS, Question, number, plural
 from videop2r_data.demo.scene import COLOURS, MOTIONS, PLACES, SHAPES, Key, Scene, Value, truth
 
-# Sentences that state a fact, and values that are plausible but wrong.
-
+# --- sentences that state a fact, and plausible wrong values ---
 
 _WAYS = {
     "left": ("to the left", "left"),
@@ -25,7 +24,7 @@ _COUNT_WORDS = ("no", *NUMBER_WORDS[1:])
 
 
 def state(key: Key, value: Value, rng: Random, scene: Scene) -> str:
-    """One sentence that claims `value` for the fact `key`; `claims.read_claims` reads it back exactly."""
+    """One sentence that claims `value` for the fact `key`; `read_claims` reads it back exactly."""
     kind, subject = key
     if kind == "count":
         return _state_count(subject, int(str(value)), rng)
@@ -100,7 +99,7 @@ def _state_level(anchor: str, percent: str, rng: Random) -> str:
 
 
 def twist(scene: Scene, key: Key, rng: Random) -> tuple[Key, Value]:
-    """A plausible claim in place of a true one, false beyond every tolerance of `claims.holds`."""
+    """A plausible claim in place of a true one, false beyond every tolerance of `holds`."""
     kind, subject = key
     exact = truth(scene, key)
     assert exact is not None, key
@@ -168,10 +167,10 @@ _TWISTS: dict[str, Callable[[Scene, Value, Random], Value]] = {
 }
 
 
-# What an observation claims, read by rule; and whether that is enough for a question.
+# --- observations read back: what they claim, and whether the answer follows from it ---
 #
-# The reader knows the vocabulary of the demo world only. It is exact there: every claim that it can read must
-# be true of the scene, and the facts that the answer follows from must be among them.
+# The reader knows the vocabulary of the demo world only, and is exact there. An observation is sufficient if
+# every claim in it is true of the scene and the facts that the answer follows from are among the claims.
 
 
 _COLOUR = "|".join(COLOURS)

@@ -11,8 +11,7 @@ from videop2r_data.demo.scene import Key, Scene, SceneObject, stream, truth
 from videop2r_data.demo.statements import moved_box, observation_is_sufficient, state, twist
 from videop2r_data.schemas import ProblemType, ProcessTrace, parse_trace, render_trace
 
-# Answers that are wrong: clearly, by quality, or by one word that the metric cannot see.
-
+# --- wrong answers: clearly wrong, poor, or wrong in one word that the metric cannot see ---
 
 _OFF_TOPIC = (
     "Nobody can tell.",
@@ -128,7 +127,7 @@ def near_miss(sample: SceneSample, rng: Random) -> str:
     return behaviour(found.name, found.motion, "slow" if found.pace == "fast" else "fast")
 
 
-# Break the template of a good trace in one of the ways that the parser names.
+# --- broken templates, one for each fault of the parser ---
 
 
 def spoil_template(whole: str, defect: Defect, rng: Random) -> str:
@@ -180,8 +179,7 @@ def _segments(trace: ProcessTrace) -> tuple[str, str, str]:
     )
 
 
-# Write the trace of a question from its scene, whole or with one planted defect.
-
+# --- whole traces ---
 
 _LOOK_FOR: dict[str, tuple[str, ...]] = {
     "direction": ("where the {a} goes", "the path of the {a}"),

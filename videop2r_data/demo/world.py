@@ -18,8 +18,7 @@ from videop2r_data.demo.scene import Scene, stream
 from videop2r_data.errors import ConfigError, SourceError
 from videop2r_data.schemas import DemoSpec, ProblemType, digest, digest_bytes
 
-# The endless stream of scenes and questions behind every demo world.
-
+# --- the endless stream of scenes and questions ---
 
 _RETRIES = 200
 
@@ -105,8 +104,7 @@ def planted(
     return rng.choice([d for d in applicable(problem_type) if d not in TEMPLATE_DEFECTS])
 
 
-# A demo world on disk: media files, the pool in the layout of Video-R1, and the scene truth.
-
+# --- a world on disk: media files, the pool in the layout of Video-R1, the scene truth ---
 
 FORMAT = 1
 """Version of what a spec means: raised whenever the same spec gives other bytes."""

@@ -8,16 +8,11 @@ from typing import Any
 import orjson
 from pydantic import BaseModel, ConfigDict
 
-# The base of every record: frozen, strict about unknown fields, finite numbers only.
-
 
 class Model(BaseModel):
     """A record that passes between steps; immutable, and unknown fields are errors."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
-
-
-# One way to turn a record into bytes, so that a content digest means the same everywhere.
 
 
 def canonical_bytes(value: Any) -> bytes:

@@ -13,7 +13,7 @@ from videop2r_data.schemas.base import Model
 from videop2r_data.schemas.recipe import BackendSpec, JudgeSpec, Name
 from videop2r_data.schemas.yaml_file import parse_yaml, read_settings
 
-# What a person said of a trace: the truth that judges are measured against.
+# --- the labels of reviewers: the truth that judges are measured against ---
 
 
 class HumanLabel(Model):
@@ -81,7 +81,7 @@ def _read(line: bytes, where: str) -> HumanLabel | BadLabel:
         return BadLabel(where=where, detail=detail[:300])
 
 
-# Which judges are measured against people, in one YAML file.
+# --- the judges that are measured ---
 
 
 class NamedJudge(JudgeSpec):

@@ -95,7 +95,7 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class SamplingParams:
-    """How to decode: `seed` and `top_p` are sent only when set."""
+    """Sampling parameters of a call; `seed` and `top_p` are sent only when set."""
 
     temperature: float = 0.0
     max_tokens: int = 1024
@@ -193,7 +193,7 @@ class Completion(Model):
 
 @runtime_checkable
 class Backend(Protocol):
-    """One model behind one protocol; retries, limits and the journal live in `backends.caller`."""
+    """One model behind one protocol; `backends.Caller` adds retries, limits and the journal."""
 
     name: str
     """Kind, as in the recipe."""

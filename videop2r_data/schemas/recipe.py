@@ -12,8 +12,7 @@ from videop2r_data.schemas.base import Model
 from videop2r_data.schemas.verdict import Policy
 from videop2r_data.schemas.yaml_file import parse_yaml, read_settings
 
-# What goes into a build, in a recipe's words: question pools, the synthetic world, frame sampling.
-
+# --- what goes in: pools of questions, the synthetic world, sampling of frames ---
 
 BUFFER_MB = 1024
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,95}$")]
@@ -189,28 +188,7 @@ class MediaSpec(Model):
         return "source" if self.passthrough and passthrough else self.wire
 
 
-# The recipe: everything that a person decides about a build, in one YAML file.
-
-
-__all__ = [
-    "BackendSpec",
-    "ColumnMapping",
-    "DemoSpec",
-    "GenerateSpec",
-    "JudgeSpec",
-    "LengthSpec",
-    "MediaLimits",
-    "MediaSpec",
-    "Name",
-    "Price",
-    "Recipe",
-    "SourceSpec",
-    "VerifySpec",
-    "WordBounds",
-    "load_recipe",
-    "parse_recipe",
-]
-
+# --- the three steps, and the recipe as a whole ---
 
 INIT_TODO = "# TODO (init):"
 """What `p2r-data init --from-data` writes in front of something that a person has to say."""

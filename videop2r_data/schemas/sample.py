@@ -12,8 +12,6 @@ from pydantic import Field, field_validator, model_validator
 
 from videop2r_data.schemas.base import Model
 
-# A question of the pool: what every source turns its rows into.
-
 
 class ProblemType(StrEnum):
     """What kind of answer a question wants; the values are those of the released column."""
@@ -37,14 +35,6 @@ class DataType(StrEnum):
     TEXT = "text"
     """No media at all."""
 
-
-PAPER_TYPES = (
-    ProblemType.MULTIPLE_CHOICE,
-    ProblemType.NUMERICAL,
-    ProblemType.OCR,
-    ProblemType.FREE_FORM,
-    ProblemType.REGRESSION,
-)
 
 _ANSWER = re.compile(r"\A\s*<answer>(.*)</answer>\s*\Z", re.DOTALL)
 _CONTROL = re.compile(r"[\x00-\x1f]")
@@ -123,8 +113,7 @@ class Sample(Model):
         return self
 
 
-# Which letter each option of a question goes by: read once, used by prompts and scorers alike.
-
+# --- the letter that each option goes by: read once, used by prompts and scorers alike ---
 
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 _LABELLED = re.compile(r"\s*[(\[（]?\s*([A-Za-z]|\d{1,2})\s*[)\]）.:：．、]\s*(.*)", re.DOTALL)

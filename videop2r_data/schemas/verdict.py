@@ -9,11 +9,9 @@ from pydantic import Field
 
 from videop2r_data.schemas.base import Model
 
-# Enumerated reasons: every verdict, rejection and fault carries one, and tables count them.
-
 
 class Stage(StrEnum):
-    """Where in the build a row stands or fell."""
+    """Step of the build at which a row was rejected or failed."""
 
     POOL = "pool"
     MEDIA = "media"
@@ -23,7 +21,7 @@ class Stage(StrEnum):
 
 
 class Outcome(StrEnum):
-    """What became of a row: rows in = kept + rejected + failed."""
+    """Result of a row; rows in = kept + rejected + failed."""
 
     KEPT = "kept"
     REJECTED = "rejected"
@@ -168,8 +166,7 @@ ASK_AGAIN = frozenset({RejectReason.CALL_FAILED, RejectReason.DECODE_KILLED})
 """Rows that fell for one of these are tried again by the next run, without being told to."""
 
 
-# Scores and judgements: a value with its reason, never a bare bool.
-
+# --- scores, judgements and checks: a value with its reason, never a bare bool ---
 
 Unit = Annotated[float, Field(ge=0.0, le=1.0)]
 
@@ -214,7 +211,7 @@ class Check(Model):
         return self.reason is None
 
 
-# How strict the scorers are: two named profiles, and a switch for every debatable point.
+# --- how strict the scorers are ---
 
 
 class Policy(Model):

@@ -14,8 +14,7 @@ from pydantic import BaseModel, ValidationError
 
 from videop2r_data.errors import ConfigError
 
-# What pydantic found wrong in a file of settings, told for people: key, line, and the nearest right key.
-
+# --- errors of pydantic, told with key, line and the nearest right key ---
 
 Place = tuple[str | int, ...]
 """From the top of a document to a value: keys, and indices of list entries."""
@@ -181,8 +180,7 @@ def _note(node: yaml.Node, path: Place, places: dict[Place, str], where: str) ->
             _note(child, (*path, index), places, where)
 
 
-# YAML that strangers wrote, read safely: plain values, no key twice, a bounded size, all errors at once.
-
+# --- reading: plain values, no key twice, a bounded size ---
 
 _MAX_CHARACTERS = 1_000_000
 _MAX_NODES = 20_000

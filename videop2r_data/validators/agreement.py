@@ -9,13 +9,12 @@ from typing import Any
 from videop2r_data.schemas import Model
 from videop2r_data.validators.estimate import Confusion, Estimate, wilson
 
-# Cohen's kappa of two raters with an interval that holds for few items too.
-
-
 FEW = 10
-"""Below so many items, or where one side says only one thing, kappa says next to nothing."""
+"""Below so many items, or where one rater gives only one verdict, kappa says next to nothing."""
 _PRIOR = 0.5
+"""Pseudo-count per cell: Jeffreys' prior of a multinomial."""
 _POINTS = 64
+"""Quantiles per Beta variable; the distribution of kappa is summed over their 64^3 combinations."""
 _GRID = 4096
 _TAILS = (0.025, 0.975)
 
@@ -29,7 +28,7 @@ def kappa(c: Confusion) -> Estimate:
     interval covers 86 to 97 % from 10 items on (`tests/validators/test_agreement.py`); that of the
     large-sample standard error covers 22 % at 10 and 46 % at 20, and is 0 to 0 for two.
 
-    Undefined (None) where both sides always say the same one thing: chance then explains everything.
+    Undefined (None) where both raters always give the same one verdict: expected agreement is then 1.
     """
     n = c.total
     if n == 0:
@@ -43,12 +42,12 @@ def kappa(c: Confusion) -> Estimate:
     value = (observed - chance) / (1 - chance)
     low, high = _interval(c.true_positive, c.false_positive, c.false_negative, c.true_negative)
     if c.false_positive + c.false_negative == 0:
-        high = 1.0  # the posterior has no weight at a perfect agreement, which the counts do not rule out
+        high = 1.0  # the counts do not rule out perfect agreement, where a continuous posterior has no weight
     return Estimate(value=value, low=max(-1.0, min(low, value)), high=min(1.0, max(high, value)))
 
 
 def says_little(c: Confusion) -> bool:
-    """Whether there are too few items for a kappa that means anything, or one side says only one thing."""
+    """Whether there are fewer than ten items, or one of the raters gives only one verdict."""
     positives = c.true_positive + c.false_negative
     verdicts = c.true_positive + c.false_positive
     return c.total < FEW or positives in (0, c.total) or verdicts in (0, c.total)
@@ -56,8 +55,10 @@ def says_little(c: Confusion) -> bool:
 
 @lru_cache(maxsize=256)
 def _interval(tp: int, fp: int, fn: int, tn: int) -> tuple[float, float]:
+    """2.5 % and 97.5 % quantiles of kappa under the posterior of the four cells."""
     import numpy as np
 
+    # A Dirichlet vector splits into independent Betas: equal or not; which of the equal; which of the others.
     equal = _quantiles(tp + tn + 2 * _PRIOR, fp + fn + 2 * _PRIOR)[:, None, None]
     both_yes = _quantiles(tp + _PRIOR, tn + _PRIOR)[None, :, None]
     label_yes = _quantiles(fn + _PRIOR, fp + _PRIOR)[None, None, :]
@@ -69,7 +70,10 @@ def _interval(tp: int, fp: int, fn: int, tn: int) -> tuple[float, float]:
 
 
 def _quantiles(a: float, b: float) -> Any:
-    """Midpoint quantiles of Beta(a, b), float64 [64]; summed over x = sin² t: no edge is infinite."""
+    """Midpoint quantiles of Beta(a, b), float64 [64].
+
+    Integrated over t with x = sin² t, under which the density is finite at both ends even for a, b < 1.
+    """
     import numpy as np
 
     t = (np.arange(_GRID) + 0.5) * (np.pi / 2 / _GRID)
@@ -80,12 +84,11 @@ def _quantiles(a: float, b: float) -> Any:
     return np.sin(np.interp(wanted, cumulated / density.sum(), t)) ** 2
 
 
-# "Positive" is *sufficient*: a false positive is an observation that the judge lets through and people
-# do not.
+# "Positive" means *sufficient*: a false positive is an observation that the judge accepts, people reject.
 
 
 class Agreement(Model):
-    """Everything that a confusion says."""
+    """All figures of a confusion matrix of judge against people."""
 
     confusion: Confusion
     agreement: Estimate
@@ -93,13 +96,13 @@ class Agreement(Model):
     kappa: Estimate
     """Cohen's kappa: agreement beyond chance; interval as in `kappa`."""
     precision: Estimate
-    """Of what the judge lets through, the share that people call sufficient; Wilson interval."""
+    """TP / (TP + FP): of what the judge accepts, the share that people call sufficient; Wilson interval."""
     recall: Estimate
-    """Of what people call sufficient, the share that the judge lets through; Wilson interval."""
+    """TP / (TP + FN): of what people call sufficient, the share that the judge accepts; Wilson interval."""
     specificity: Estimate
-    """Of what people call insufficient, the share that the judge stops; Wilson interval."""
+    """TN / (TN + FP): of what people call insufficient, the share that the judge rejects; Wilson interval."""
     too_few: bool = False
-    """Under ten items, or one side says only one thing: kappa says next to nothing."""
+    """Under ten items, or a rater gives only one verdict: kappa says next to nothing."""
 
 
 def count_confusion(pairs: Iterable[tuple[bool, bool]]) -> Confusion:
@@ -120,7 +123,7 @@ def count_confusion(pairs: Iterable[tuple[bool, bool]]) -> Confusion:
 
 
 def measure_agreement(confusion: Confusion) -> Agreement:
-    """All figures of a confusion."""
+    """Agreement, kappa, precision, recall and specificity of a confusion matrix, each with its interval."""
     c = confusion
     tp, fp, fn, tn = c.true_positive, c.false_positive, c.false_negative, c.true_negative
     return Agreement(

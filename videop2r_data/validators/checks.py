@@ -40,24 +40,24 @@ from videop2r_data.validators.options import OptionSet, option_set, same_option
 from videop2r_data.validators.text import CJK, fold, has_cjk, words
 from videop2r_data.validators.units import same_unit
 
-# Does an observation state the answer as an answer, or say nothing? By rule, only where the rule is sure.
+# --- the observation: does it state the answer as an answer, or say nothing? ---
 #
-# A judge that reads `The correct answer is A.` finds that A follows. Such an observation passes step 3
-# without a word about the clip, and a model trained on it learns to answer before it reasons. An observation
-# that says what is seen is never a leak, however plainly the answer follows from it.
-
+# Both checks of this module reject only where a rule is sure. A judge that reads `The correct answer is A.`
+# finds that A follows: such an observation passes step 3 without a word about the clip, and a model trained
+# on it learns to answer before it reasons. An observation that says what is seen is never a leak, however
+# plainly the answer follows from it.
 
 OPENING = "Based on the question, I need to notice"
-"""The words that our generating prompts ask an observation to open with [paper §8.1]; they say nothing."""
+"""The words that the generating prompts ask an observation to open with [paper §8.1]; no content."""
 _STEMS = ("answer", "conclusion", "option", "choice", "solution", "correct", "\\boxed")
 _ENGLISH = "|".join(map(re.escape, _STEMS))
 ANSWER_MARKERS = rf"{_ENGLISH}|答|结论|結論|正解|正确|正確|正しい|选项|選項|정답"
-"""One of these stands in every statement of an answer, in any case; `verify` looks for them in columns."""
+"""Every statement of an answer holds one of these, in any case; `verify` searches whole columns for them."""
 _MARKER = re.compile(ANSWER_MARKERS, re.IGNORECASE)
 FEW_CHARS = 40
-"""An observation that is longer is no placeholder."""
+"""Characters; a longer observation is no placeholder."""
 SURE_LETTERS = FEW_CHARS + len(OPENING)
-"""An observation with so many letters more than its question, options or answer have bytes says something."""
+"""Letters by which an observation must exceed question, options and answer to count as content unread."""
 _STATES = (Cue.ANSWER, Cue.OPTION, Cue.BOXED, Cue.RIGHT)
 _NAMES_OPTION = re.compile(
     r"\b(?:match(?:es|ing)?|aligns?\s+with|closest\s+to|corresponds?\s+to|corresponding\s+to|consistent\s+with|points?\s+to|supports?|indicates?|"
@@ -72,13 +72,13 @@ _LOOSELY = re.compile(
     r"\b(?i:is|be|becomes)\b[^.!?\n]{0,16}?(?<![\w'’])(?:[Oo]ption\s+)?[(\"'*]*([A-Z])"
     r"(?=[)\"'*]*(?:[.!,;:]|\s*\Z|\s+(?:because|since|as)\b))",
 )
-"""An answer that is named with words between: in an observation a hedge in front of a letter is no excuse."""
+"""`the answer … is … B`, with words between: in an observation, a hedge before the letter is a leak too."""
 _NOT_STATED = re.compile(
     r"\b(?:if|whether|why|how|not|never|cannot|no)\b|n't\b|\bwhich\s+(?:option|choice|answer|of)\b|\bwhat\s+the\b"
     r"|[?？]",
     re.IGNORECASE,
 )
-"""In front of a statement, in its clause: it is asked for or ruled out, not made."""
+"""Words in the clause before a statement that ask for the answer or rule it out: no leak."""
 _QUOTED = re.compile(
     r"\"[^\"]{1,300}\"|(?<!\w)'[^'\n]{1,300}'(?!\w)|“[^”]{1,300}”|‘[^’]{1,300}’|「[^」]{1,300}」|『[^』]{1,300}』"
 )
@@ -101,7 +101,7 @@ def check_observation(
     answer: str = "",
     problem_type: ProblemType | str | None = None,
 ) -> Check:
-    """Whether an observation may go to the judge; pure, total, linear.
+    """Check that an observation neither states the answer nor is empty of content; total, linear time.
 
     Args:
         observation: the P segment, without its tags.
@@ -111,8 +111,8 @@ def check_observation(
         problem_type: of the question; text that was read (OCR) may be all that there is to observe.
 
     Returns:
-        Passed, or `leaked_answer` (the answer is stated as an answer, or is all that is said) or
-        `hollow_observation` (nothing is said, or the question once more).
+        Passed; `leaked_answer`: the observation states the answer as an answer, or is nothing but the answer;
+        `hollow_observation`: it is a placeholder, or repeats the question.
 
     >>> check_observation("A red ball rolls left.", problem="What rolls?", answer="a red ball").passed
     True
@@ -134,7 +134,10 @@ def check_observation(
 
 
 def _says_more(observation: str, problem: str, options: Sequence[str], answer: str) -> bool:
-    """Whether the letters alone are too many for a placeholder, the question or an answer; nearly always."""
+    """Whether the observation has too many letters to be a placeholder, the question or the answer.
+
+    True for nearly every row, and far cheaper than reading the words: `_NO_LETTERS` is a byte table.
+    """
     letters = len(observation.encode("ascii", "ignore").translate(None, _NO_LETTERS))
     enough = max(len(problem), len(answer), sum(map(len, options)))
     return letters > enough + SURE_LETTERS
@@ -157,7 +160,7 @@ def _holds_marker(text: str) -> bool:
 
 
 def _said(observation: str) -> str:
-    """What is said behind the opening words of the template."""
+    """The observation without the opening words of the template."""
     text = observation.strip()
     return text[len(OPENING) :].strip(" ,:.\n") if text.startswith(OPENING) else text
 
@@ -174,7 +177,7 @@ def _is_hollow(said: str, problem: str) -> bool:
 
 
 def _is_bare_answer(said: str, options: tuple[str, ...], answer: str) -> bool:
-    """Whether all that is said is the answer, or the label of an option with or without its text."""
+    """Whether the observation is only the answer, or only an option's label, with or without its text."""
     text = _key(said)
     if text and text == _key(answer):
         return True
@@ -185,7 +188,7 @@ def _is_bare_answer(said: str, options: tuple[str, ...], answer: str) -> bool:
 
 
 def _statement(text: str, options: tuple[str, ...], answer: str) -> str | None:
-    """The first claim that states an answer; None: there is none, or none is sure."""
+    """The first claim that surely states an answer, or None."""
     text = _QUOTED.sub(_without_quotation, text)
     for begin in range(0, len(text), MAX_CHARS):
         for found in conclusions(text[begin : begin + MAX_CHARS], counts=False):
@@ -203,7 +206,7 @@ def _statement(text: str, options: tuple[str, ...], answer: str) -> str | None:
 
 
 def _without_quotation(match: re.Match[str]) -> str:
-    """A sign that states an answer is something seen; an answer in quotation marks (`is "B"`) is none."""
+    """Blank for a quotation with an answer marker (a sign in the clip); others stay (`the answer is "B"`)."""
     return " " if _MARKER.search(match.group()) else match.group()
 
 
@@ -233,14 +236,13 @@ def _key(text: str) -> str:
     return " ".join(_TOKEN.findall(fold(text).casefold()))
 
 
-# Does the think segment settle on the answer that was given? By rule, and only where the rule is sure.
+# --- the think segment: does it settle on the answer that was given? ---
 #
-# A good trace must never be rejected, so that everything unclear is undecided, and undecided passes: several
-# options in one conclusion, a negated or conditional one, or one that is taken back by the words after it.
-
+# A good trace must never be rejected, so whatever is unclear is undecided, and undecided passes: several
+# options in one conclusion, a negated or conditional conclusion, or one taken back by the words after it.
 
 _NEAR = 400
-"""How far from the end the last conclusion is looked for first: nearly always it stands there."""
+"""Characters at the end that are searched first: nearly every last conclusion stands there."""
 _LAST_CHARS = 48
 _LAST_WORDS = re.compile(r"\banswer (?:is|should be|must be) ([A-Z])\.?\s*\Z")
 _AGREES = Check()
@@ -268,7 +270,7 @@ _CHOICE_STEMS = ("option", "choice", "answer")
 def think_choice(think: str, options: Sequence[str]) -> str | None:
     """The label of the option that a think segment settles on, by its last conclusion; None: undecided.
 
-    Without any, the last sentence counts, if it draws a conclusion that ends in one option.
+    Where no conclusion is announced, the last sentence counts, if it ends in one option.
 
     >>> opts = ["A. a wristwatch", "B. a gold ring"]
     >>> think_choice("It shines. So the answer should be the one that matches the gold ring.", opts)
@@ -287,13 +289,13 @@ def think_choice(think: str, options: Sequence[str]) -> str | None:
 
 
 def _says_nothing(last: Conclusion, known: OptionSet) -> bool:
-    """`The correct answer should be the one that fits.`, followed by the sentence that names it."""
+    """Whether a conclusion names no option yet: `The correct answer should be the one that fits.`"""
     quiet = last.cue is not Cue.BOXED and not last.open and last.after.strip() != ""
     return quiet and not letters_alone(last.claim) and not texts_in(last.claim, known)
 
 
 def _last_conclusion(think: str, known: OptionSet | None) -> Conclusion | None:
-    """The last one that says something; what only looks at an option (`each option is …`) is passed over."""
+    """The last conclusion, without those that only describe an option (`each option is …`)."""
     for text in (think[-_NEAR:], think[-MAX_CHARS:]) if len(think) > _NEAR else (think,):
         for one in reversed(conclusions(text, counts=False)):
             if one.cue in (Cue.ANSWER, Cue.BOXED) or (known is not None and named_option(one.claim, known)):
@@ -302,7 +304,7 @@ def _last_conclusion(think: str, known: OptionSet | None) -> Conclusion | None:
 
 
 def _last_statement(sentence: str, known: OptionSet) -> str | None:
-    """The option of a last sentence that never says `the answer is`."""
+    """The option that a last sentence settles on without saying `the answer is`."""
     lower = sentence.lower()
     if any(word in lower for word in _CHOICE_STEMS):
         matches, every = _MATCHES.search(sentence), set(_OPTION.findall(sentence))
@@ -338,7 +340,7 @@ def check_consistency(
     *,
     policy: Policy = ROBUST,
 ) -> Check:
-    """Whether think and answer agree; undecided passes.
+    """Check that the think segment settles on the given answer; undecided passes.
 
     Multiple choice: the option of `think_choice` against the answer's. Numerical and regression: the number
     of the last `the answer is N`, equal within half a step of whichever is printed less exactly.

@@ -44,8 +44,7 @@ from videop2r_data.validators.options import (
 from videop2r_data.validators.text import unwrap, without_bold
 from videop2r_data.validators.units import canonical_unit
 
-# Answers in a sentence: which option `It barks, so the answer is B` or `Yes, he is` settles on.
-
+# --- answers in a sentence: `It barks, so the answer is B`, `Yes, he is` ---
 
 _AFTER_YES = re.compile(
     r"\s*[,.;:!，。、；：！—–-]+\s*(?!\d)\S.*|\s+(?=because|since|as\b).*|"
@@ -145,8 +144,7 @@ def counted_option(claim: str, known: OptionSet) -> str | None:
     return by_text(counted.group(1), known)
 
 
-# Which option an answer names: letters come from the row's own options, and any doubt is a refusal.
-
+# --- one option: letters come from the row's own options, and any doubt gives no option ---
 
 _LONE = re.compile(r"[(\[{<]?\s*([A-Za-z]|\d{1,2})\s*[)\]}>]?\s*[.:,;)、。]?")
 _LED = re.compile(
@@ -348,8 +346,7 @@ def _why_not(text: str, known: OptionSet) -> ScoreReason:
     return ScoreReason.NOT_AN_OPTION
 
 
-# Answers of several options: `A, C`, `A and C`, `AC`, `A. cat, C. bird`; in any order, but never `or`.
-
+# --- several options: `A, C`, `A and C`, `AC`, `A. cat, C. bird`; in any order, but never `or` ---
 
 _PARTS = re.compile(r"\s*(?:[,;，；、&]\s*(?:and\b)?|\band\b|和|与|及|と)\s*", re.IGNORECASE)
 _LEAD = re.compile(r"(?:both\s+)?(?:(?:options?|choices?|letters?)\s+)?(?:both\s+)?", re.IGNORECASE)

@@ -15,10 +15,8 @@ from videop2r_data.validators.choice import read_several
 from videop2r_data.validators.options import option_set
 from videop2r_data.validators.text import normalised, unmask_markup
 
-# The sufficiency judge: what it is shown [paper §7.1]. How its reply is read: `judgement`.
-#
-# What a model or a data set wrote is data: it is neutralised before a judge sees it.
-
+# What a model or a data set wrote is data. It is neutralised before a judge sees it, so that an observation
+# can neither end its frame in the prompt nor hand the judge a ready-made verdict.
 
 # --- what looks like markup, however disguised ---
 
@@ -54,7 +52,7 @@ _MARKUP = re.compile(
 
 
 def _plain(text: str) -> str:
-    """The text with every disguise of a tag or of a letter taken off; for detection, never for display."""
+    """The text with entities, look-alikes and accents undone; for detection, never for display."""
     if "&" in text or "%" in text or "\\" in text:
         text = _CODED.sub(lambda m: "<" if _OPENING_CODE.search(m.group()) else ">", text)
         text = html.unescape(_ENCODED.sub("&", text))
@@ -213,11 +211,10 @@ def render_judge(
     )
 
 
-# The verdict in a judge's own reply: the last one, if it is among those on offer; else none [paper §7.1].
+# --- the verdict in a judge's reply: the last one, if it is among those on offer; else none ---
 #
 # An honest reply is read whatever its ornaments; a reply that may mean either verdict has none. The row is
-# then unscored, after the judge was asked once more in a stricter form (`backends.judge_requests`).
-
+# then unscored, after the judge was asked once more in a stricter form (`verdict-again-v1`).
 
 MAX_REPLY = 200_000
 """Characters of a reply that are looked at, counted from its end."""

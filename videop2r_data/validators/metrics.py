@@ -11,11 +11,11 @@ from typing import Any
 from videop2r_data.schemas import Score, ScoreReason
 from videop2r_data.validators.text import marked_words, ocr_units
 
-# The graded metrics, as plain functions of plain values; heavy libraries load at the first call.
+# jiwer, nltk and rouge-score load at the first call: most problem types need none of them.
 
 
 def word_error_rate(reference: str, hypothesis: str) -> float:
-    """Word error rate by jiwer: edits / words of the reference; 0 or more, may pass 1.
+    """Word error rate by jiwer: (S + D + I) / words of the reference; at least 0, may exceed 1 [paper §7.2].
 
     Characters are the words of Chinese, Japanese and Korean text (its character error rate).
 
@@ -36,7 +36,7 @@ def word_error_rate(reference: str, hypothesis: str) -> float:
 
 
 def plain_word_error_rate(reference: str, hypothesis: str) -> float:
-    """Word error rate over white space, case and punctuation counted, any script: the predecessor's."""
+    """Word error rate over white-space tokens, case and punctuation included: as Video-R1 computes it."""
     ref, hyp = reference.split(), hypothesis.split()
     if not ref or ref == hyp:
         return 0.0 if ref == hyp else 1.0
@@ -178,7 +178,7 @@ def box_iou(a: Sequence[float], b: Sequence[float]) -> float:
     return min(1.0, inter / union)
 
 
-# How a comparison becomes a `Score`: the same few words and bounds for every profile.
+# --- how a comparison becomes a `Score`; both profiles use these ---
 
 
 MAX_TEXT_CHARS = 20_000
@@ -186,12 +186,12 @@ MATCH = Score(value=1.0, reason=ScoreReason.MATCH)
 
 
 def bad_reference(fault: str) -> Score:
-    """Unscorable, with what is wrong with the reference."""
+    """An unscorable result (value None); `fault` says what is wrong with the reference."""
     return Score(value=None, reason=ScoreReason.BAD_REFERENCE, detail=fault[:300])
 
 
 def zero(reason: ScoreReason, detail: str = "") -> Score:
-    """0, with its reason."""
+    """Value 0 with a reason."""
     return Score(value=0.0, reason=reason, detail=detail)
 
 
@@ -204,17 +204,17 @@ def graded(value: float, prediction: str, reference: str) -> Score:
 
 
 def pair(prediction: str, reference: str) -> str:
-    """Both texts as a detail shows them, cut."""
+    """Prediction and reference for `Score.detail`, each cut to 80 characters."""
     return f"{prediction[:80]!r} for {reference[:80]!r}"
 
 
 def binary(right: bool, prediction: str, reference: str) -> Score:
-    """1 or 0."""
+    """Value 1 if right, else 0 (mismatch)."""
     return MATCH if right else zero(ScoreReason.MISMATCH, pair(prediction, reference))
 
 
 def too_long(prediction: str, reference: str) -> bool:
-    """Whether an answer is beyond what a metric looks at: over 20,000 characters and 8 references."""
+    """Whether an answer has over 20,000 characters and over 8 times those of its reference: then 0."""
     return len(prediction) > max(MAX_TEXT_CHARS, 8 * len(reference))
 
 
@@ -234,7 +234,10 @@ def grade_text(
 
 
 def bounded_rouge(reference: str, prediction: str, *, any_script: bool) -> float:
-    """ROUGE with a bound on the quadratic part: over 1,000 tokens and 4 references: 0."""
+    """`rouge_mean_f`, or 0 for a prediction of over 1,000 tokens and over 4 times those of the reference.
+
+    ROUGE-L takes time tokens x tokens; no honest answer is that long.
+    """
     if len(prediction) > 4000:
         n = len(rouge_tokens(prediction, any_script=any_script))
         if n > max(1000, 4 * len(rouge_tokens(reference, any_script=any_script))):

@@ -8,8 +8,7 @@ from videop2r_data.schemas import ROBUST, Policy
 from videop2r_data.validators.conclusions import is_doubtful, is_open_before, is_taken_back, letters_alone
 from videop2r_data.validators.options import OptionSet, by_name, by_text, even, same_option
 
-# Which option the words of a claim name: by letter, by name, by text; sure or silent.
-
+# A claim names an option by letter, by name (`Caption A`) or by text. A rule that is not sure returns None.
 
 _DECOR = r"[\s\"'“”‘’*_`$\\\[\](){}:（）「」『』【】]|boxed|text|mathrm|mathbf"
 _LETTER = re.compile(
@@ -253,8 +252,7 @@ def settled_option(sentence: str, known: OptionSet) -> str | None:
     return label if tied or _SETTLED.match(after) else None
 
 
-# What may stand behind an option that was named: a reason, or the rest of a yes or no.
-
+# --- words behind a named option: a reason, or the rest of a yes or no ---
 
 DOUBT = re.compile(
     r"\b(?:not|or|neither|nor|never|except|unless|but|however|cannot|maybe|perhaps|either|instead)\b|n't\b",

@@ -12,8 +12,6 @@ from videop2r_data.validators.conclusions import Cue, conclusions, figure
 from videop2r_data.validators.text import drop_format, normalised, unwrap
 from videop2r_data.validators.units import canonical_unit
 
-# A number as an answer prints it, and when two of them are the same.
-
 
 class Quantity(NamedTuple):
     """A number as printed.
@@ -55,8 +53,7 @@ def same_number(prediction: Quantity, reference: Quantity) -> bool:
     return size >= 10 and float(gap) <= float(prediction.step) / 2 * (1 + 1e-9)
 
 
-# Number words, for the policy that accepts them.
-
+# --- number words, read where the policy says so (`Policy.number_words`) ---
 
 _ONES_IN_ORDER = (
     "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen "
@@ -127,8 +124,7 @@ def _compose(words: list[str]) -> int | None:
     return total + group if words else None
 
 
-# Exact numbers with a root or π, as geometry answers print them: `2√{3}`, `9π cm^{2}`, `3/2√{3}`.
-
+# --- roots and multiples of π, as geometry answers print them: `2√{3}`, `9π cm^{2}`, `3/2√{3}` ---
 
 _TOKEN = re.compile(
     r"\s*(?:(?P<num>\d+(?:\.\d+)?)|(?P<root>√|\\?sqrt)|(?P<pi>π|\\pi\b|\bpi\b)|(?P<op>[-+*/(){}]))", re.ASCII
@@ -224,12 +220,10 @@ def parse_surd(text: str) -> Quantity | ScoreReason:
     return Quantity(value, None, 0, unit)
 
 
-# One number out of an answer, with its unit and its printed precision; or the reason why there is none.
-
+# --- decimal numbers, fractions and powers of ten, with unit and printed precision ---
 
 MAX_NUMBER_CHARS = 400
 _MAX_EXPONENT = 400
-_SUPER = str.maketrans({"²": "^2", "³": "^3", "⁴": "^4", "¹": "^1", "⁰": "^0", "⁻": "^-"})
 _SUPERSCRIPTS = re.compile("[⁰¹²³⁴⁵⁶⁷⁸⁹⁻⁺]+")
 _VULGAR = re.compile(r"(\d?)\s*([¼-¾⅐-⅞↉])")
 _SIGNS = str.maketrans(

@@ -38,17 +38,16 @@ from videop2r_data.validators.options import option_set, same_option
 from videop2r_data.validators.text import fold, marked_words, ocr_units
 from videop2r_data.validators.units import MULTIPLIERS, same_unit
 
-# Reference answers: how they are read, and what is wrong with one, said when the pool is loaded.
-
+# --- reference answers: read once, and checked when the pool is loaded ---
 
 _EVERY_SWITCH = Policy(number_words=True)
-"""How a reference is read: with every reading on, for it is trusted."""
+"""References are trusted: number words count in them whatever the policy of the answers."""
 
 
 def check_reference(
     problem_type: ProblemType | str, reference: str, options: Sequence[str] = ()
 ) -> str | None:
-    """What is wrong with a reference, for the pool's report; None if it can be scored against.
+    """The fault of a reference that no answer could match, or None.
 
     >>> check_reference("multiple choice", "C", ["A. x", "B. y"])
     "'C' names none of the options A, B"
@@ -120,14 +119,14 @@ def reference_number(reference: str) -> Quantity | ScoreReason:
     return parse_quantity(reference, _EVERY_SWITCH)
 
 
-# The profile `robust`: what a careful grader accepts, and nothing that one would refuse.
-
+# --- profile `robust`: accepts what a careful human grader accepts, and nothing else ---
 
 _SHORT = 200
 QUOTES = "\"'“”‘’`* "
 
 
 def _choice(prediction: str, reference: str, options: tuple[str, ...], policy: Policy) -> Score:
+    """Exact match of the option or options [paper §7.2]; twins (two options of the same text) are one."""
     right = reference_labels(reference, options)
     if right is None:
         return bad_reference(check_reference(ProblemType.MULTIPLE_CHOICE, reference, options) or "")
@@ -155,7 +154,7 @@ def _numbers(
     """Read both, compare units, and grade; percent and fraction are tried against each other if allowed."""
     right = reference_number(reference)
     if isinstance(right, ScoreReason):
-        return bad_reference(f"{reference[:60]!r} is not one number ({right.value})")
+        return bad_reference(_number_fault(reference, ()) or "")
     given = parse_quantity(prediction, policy)
     if isinstance(given, ScoreReason):
         return MATCH if _same_text(prediction, reference) else zero(given, pair(prediction, reference))
@@ -186,6 +185,7 @@ def _without_percent(number: Quantity) -> Quantity:
 
 
 def _numerical(prediction: str, reference: str, options: tuple[str, ...], policy: Policy) -> Score:
+    """1 if equal at the reference's printed precision (`same_number`), else 0 [paper §7.2]."""
     return _numbers(prediction, reference, policy, _equal)
 
 
@@ -197,6 +197,7 @@ def _equal(given: Quantity, right: Quantity) -> float:
 
 
 def _regression(prediction: str, reference: str, options: tuple[str, ...], policy: Policy) -> Score:
+    """Relative accuracy, `1 - |p - r| / |r|` clipped to [0, 1] [paper §7.2]."""
     return _numbers(prediction, reference, policy, _relative)
 
 
@@ -208,6 +209,7 @@ def _relative(given: Quantity, right: Quantity) -> float:
 
 
 def _ocr(prediction: str, reference: str, options: tuple[str, ...], policy: Policy) -> Score:
+    """`1 - word error rate`, clipped at 0 [paper §7.2]; quotes and markup around the text do not count."""
     return grade_text(prediction, reference, lambda t: _ocr_key(t, policy), word_error_rate)
 
 
@@ -218,9 +220,10 @@ def _ocr_key(text: str, policy: Policy) -> str:
 
 
 def _free_form(prediction: str, reference: str, options: tuple[str, ...], policy: Policy) -> Score:
+    """Mean F of ROUGE-1, ROUGE-2 and ROUGE-L [paper §7.2]; 1 where the words are the same."""
     right = fold(reference)
     if not rouge_tokens(right, any_script=True):
-        return bad_reference(f"{reference[:60]!r} holds neither letters nor digits")
+        return bad_reference(_text_fault(reference, options) or "")
     if too_long(prediction, reference):
         return zero(ScoreReason.TOO_LONG, f"{len(prediction)} characters")
     given = fold(prediction)
@@ -230,23 +233,25 @@ def _free_form(prediction: str, reference: str, options: tuple[str, ...], policy
     if right.casefold().strip(edges) == given.casefold().strip(edges):
         return MATCH
     if len(given) <= _SHORT and marked_words(right) == marked_words(given):
-        return MATCH  # ROUGE would give one equal word 2/3, for it has no pair of words
+        return MATCH  # ROUGE-2 of a single word is 0, so ROUGE would give an equal word 2/3
     return graded(bounded_rouge(right, given, any_script=True), prediction, reference)
 
 
 def _temporal(prediction: str, reference: str, options: tuple[str, ...], policy: Policy) -> Score:
+    """Intersection over union of two intervals in seconds."""
     right, given = parse_interval(reference), parse_interval(prediction)
     if isinstance(right, ScoreReason):
-        return bad_reference(f"{reference[:60]!r} is no interval [start, end] in seconds with start < end")
+        return bad_reference(_interval_fault(reference, options) or "")
     if isinstance(given, ScoreReason):
         return zero(given, pair(prediction, reference))
     return graded(interval_iou(given, right), prediction, reference)
 
 
 def _spatial(prediction: str, reference: str, options: tuple[str, ...], policy: Policy) -> Score:
+    """Intersection over union of two boxes; the answer's coordinates are scaled by `policy.box_scale`."""
     right, given = parse_box(reference), parse_box(prediction)
     if isinstance(right, ScoreReason):
-        return bad_reference(f"{reference[:60]!r} is no box [x1, y1, x2, y2] with x1 < x2 and y1 < y2")
+        return bad_reference(_box_fault(reference, options) or "")
     if isinstance(given, ScoreReason):
         return zero(given, pair(prediction, reference))
     scaled = [coordinate * policy.box_scale for coordinate in given]
@@ -264,7 +269,7 @@ ROBUST_GRADES: dict[ProblemType, Callable[[str, str, tuple[str, ...], Policy], S
 }
 
 
-# The profile `paper`: as the paper and its predecessor compute it, finite and total.
+# --- profile `paper`: the formulas of the paper [§7.2] and of Video-R1, made finite and total ---
 #
 # Where they are undefined, the answer is unscorable: no answer to an unreadable reference (no number for
 # `float`, or empty) could ever be right. The predecessor pays 0 for every answer there, or crashes. `nan` is

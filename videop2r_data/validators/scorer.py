@@ -11,8 +11,8 @@ from videop2r_data.validators.metrics import zero
 from videop2r_data.validators.profiles import PAPER_GRADES, ROBUST_GRADES
 from videop2r_data.validators.text import fold
 
-# Where a completion's answer stands: in its answer tag, after the last `</think>`, never in P or think.
-
+# The answer of a completion is its answer segment after the last `</think>`: a tag that the model only talks
+# about, inside observation or think, does not count.
 
 _TAG = re.compile(r"<(/?)(observation|think|answer)>")
 _TAG_ANY_CASE = re.compile(_TAG.pattern, re.IGNORECASE)
@@ -70,9 +70,6 @@ def _answers(text: str, policy: Policy) -> list[str]:
     if opened == "answer" and policy.unclosed_answer:
         found.append(text[begin:])
     return found
-
-
-# One answer against one reference: the metric of the problem type, under a policy [paper §7.2].
 
 
 def score(

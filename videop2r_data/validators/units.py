@@ -156,7 +156,6 @@ _LATEX = re.compile(r"\\(?:text|mathrm|mbox|rm)\b|[{}\\~]")
 _POWER = re.compile(r"\s*(?:\^|\*\*)\s*\(?([23])\)?")
 _SQUARE = re.compile(r"\b(square|sq\.?|cubic|平方|立方)\s*(\S+)|(平方|立方)(\S+)", re.IGNORECASE)
 _SQUARED = re.compile(r"(\S+)\s+(squared|cubed)\b", re.IGNORECASE)
-_PER = re.compile(r"\s*\bper\b\s*", re.IGNORECASE)
 _SHAPE = re.compile(r"[^\W\d_%°$€£¥]+[23]?(?:\s*[/·*]\s*[^\W\d_]+[23]?)*|[%°$€£¥₹¢][CFcf]?")
 _OPERATOR = re.compile(r"[/·*]")
 _MIN_PLURAL = 4
