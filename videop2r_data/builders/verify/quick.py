@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 from videop2r_data.builders.verify.report import Rules, Tally
 from videop2r_data.builders.verify.rows import (
     PLAIN_PATH,
-    QUESTION,
-    SFT,
+    REST,
+    TIMES,
     TOLERANCE,
     Say,
     check_row,
@@ -33,8 +33,9 @@ from videop2r_data.builders.verify.rows import (
     rows_of,
 )
 from videop2r_data.files.rows import Batch, as_batch, values_of
-from videop2r_data.schemas import DataType, ProblemType
-from videop2r_data.validators import ANSWER_MARKERS, SURE_LETTERS
+from videop2r_data.schemas.rows import SftRow
+from videop2r_data.schemas.sample import DataType, ProblemType
+from videop2r_data.validators.checks import MARKERS, SURE_LETTERS
 
 # Text columns as NumPy arrays of bytes and offsets, to ask one question of all rows at once.
 
@@ -225,7 +226,7 @@ def _plain_observation(part: pa.RecordBatch) -> Mask:
     letters = np.concatenate(([0], np.cumsum(_LETTER[texts.data])))[texts.offsets]
     return np.asarray(
         (np.diff(letters) > enough + SURE_LETTERS)
-        & ~mask(pc.match_substring_regex(observation, f"(?i){ANSWER_MARKERS}"))
+        & ~mask(pc.match_substring_regex(observation, f"(?i){MARKERS}"))
     )
 
 
@@ -264,7 +265,7 @@ def _frames(part: pa.RecordBatch, data_type: NDArray[np.int64]) -> Mask:
 
 def _origin(part: pa.RecordBatch, data_type: NDArray[np.int64]) -> Mask:
     times = part.column("times")
-    known = mask(pc.is_in(times, value_set=pa.array(["exact", "repaired", "assumed"], pa.string())))
+    known = mask(pc.is_in(times, value_set=pa.array(TIMES, pa.string())))
     sound = (Texts(times).lengths == 0) | (known & _is(data_type, DataType.VIDEO))
     missing = pc.fill_null(part.column("media_missing"), 0.0).to_numpy()
     return np.asarray(sound & (missing >= 0) & (missing <= 1))
@@ -332,8 +333,8 @@ def check_sft_arrow(start: int, part: pa.RecordBatch, file: str, rules: Rules, t
         taken = as_batch(start, part.take(pa.array(doubtful)), file)
         at = (start + doubtful).tolist()
         say = Say(tally, file)
-        for row in rows_of(Batch(start, len(at), taken.columns, at), QUESTION + SFT, None):
-            check_row(say, rules, row)
+        for index, row in rows_of(Batch(start, len(at), taken.columns, at), SftRow):
+            check_row(say, rules, index, row)
 
 
 def _scores_hold(part: pa.RecordBatch, rules: Rules) -> Mask:
@@ -355,7 +356,7 @@ def _scores_hold(part: pa.RecordBatch, rules: Rules) -> Mask:
 
 
 def _remember(start: int, part: pa.RecordBatch, tally: Tally) -> None:
-    """What `Tally.remember` and the table keep, for all rows of a batch; the same bytes are hashed."""
+    """`rows.remember` and the table for all rows of a batch; the same bytes are hashed."""
     rows = part.num_rows
     cells = zip(part.column("data_type").to_pylist(), part.column("problem_type").to_pylist(), strict=True)
     tally.table.update(Counter(cells))
@@ -364,8 +365,7 @@ def _remember(start: int, part: pa.RecordBatch, tally: Tally) -> None:
     # a list of elements that may be null, in name only: Arrow joins no other
     lists = pc.binary_join(pa.ListArray.from_arrays(ends.astype("int32"), options), "\1")
     content = _slices(joined(part.column("problem"), "\0", lists, "\0", part.column("path"), "\0"))
-    names = ("problem_id", "problem_type", "data_type", "solution", "data_source")
-    rest = _slices(pc.binary_join_element_wise(*map(part.column, names), "\0"))
+    rest = _slices(pc.binary_join_element_wise(*map(part.column, REST), "\0"))
     output, ids = _slices(part.column("output")), _slices(part.column("sample_id"))
     for sample_id, one, trace, other in zip(ids, content, output, rest, strict=True):
         tally.ids += blake2b(sample_id, digest_size=8).digest()

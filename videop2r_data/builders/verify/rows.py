@@ -4,52 +4,34 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections import namedtuple
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import cache
+from typing import Any, TypeVar, cast, get_args
 
 from videop2r_data.builders.verify.report import Code, Rules, Tally
 from videop2r_data.files.rows import Batch
-from videop2r_data.schemas import (
-    LETTERS,
-    SEGMENTS,
+from videop2r_data.schemas.calls import TimesKind
+from videop2r_data.schemas.rows import QuestionColumns, RejectedRow, RlRow, SftRow
+from videop2r_data.schemas.sample import LETTERS, DataType, ProblemType, Sample, safe_relative_path
+from videop2r_data.schemas.trace import SEGMENTS, segment_spans
+from videop2r_data.schemas.verdict import (
     Check,
-    DataType,
     Outcome,
     Policy,
-    ProblemType,
     RejectReason,
-    Sample,
     Score,
     ScoreReason,
     Stage,
     TraceFault,
     reasons_of,
-    safe_relative_path,
-    segment_spans,
 )
-from videop2r_data.validators import (
-    check_observation,
-    holds_verdict_tag,
-    score,
-    think_choice,
-    think_number,
-    verify_completion,
-)
+from videop2r_data.validators import check_observation, score, think_choice, think_number, verify_completion
+from videop2r_data.validators.judge import holds_verdict_tag
 
 # The question, which every config has.
 
 
-QUESTION = (
-    "sample_id",
-    "problem_id",
-    "problem",
-    "problem_type",
-    "data_type",
-    "options",
-    "solution",
-    "path",
-    "data_source",
-)
 HEX = re.compile(r"[0-9a-f]{64}\Z")
 DATA_TYPES = {t.value for t in DataType}
 _TYPES: dict[str, ProblemType] = {t.value: t for t in ProblemType}
@@ -72,14 +54,41 @@ class Say:
         self.tally.findings.add(code, self.file, self.row, field, got=got, expected=expected)
 
 
-def rows_of(batch: Batch, names: Sequence[str], keep: Sequence[int] | None) -> Iterator[tuple[Any, ...]]:
-    """(index in the file, value of each name) of the kept positions."""
-    columns = [batch.columns[name] for name in names]
-    rows = zip(batch.index, *columns, strict=True)
+RowModel = TypeVar("RowModel", bound=QuestionColumns)
+
+
+@cache
+def _light(model: type[RowModel]) -> Callable[[Iterable[Any]], RowModel]:
+    """Make of a row's cells a tuple with the attributes of its model.
+
+    The model itself would validate every cell, which is what the checks below do, with a place and a code.
+    """
+    cells = namedtuple(model.__name__, model.model_fields)  # type: ignore[misc]
+    return cast("Callable[[Iterable[Any]], RowModel]", cells._make)
+
+
+def rows_of(
+    batch: Batch, model: type[RowModel], keep: Sequence[int] | None = None
+) -> Iterator[tuple[int, RowModel]]:
+    """(index in the file, row) of the kept positions, or of all; cells are read by their field names."""
+    columns = [batch.columns[name] for name in model.model_fields]
+    rows = zip(batch.index, map(_light(model), zip(*columns, strict=True)), strict=True)
     if keep is None or len(keep) == len(batch.index):
         return rows
     kept = set(keep)
     return (row for at, row in enumerate(rows) if at in kept)
+
+
+REST = ("problem_id", "problem_type", "data_type", "solution", "data_source")
+"""Columns in which a question must be the same in two configs, besides problem, options and path."""
+
+
+def remember(tally: Tally, index: int, row: QuestionColumns, output: str | None = None) -> None:
+    """Keep the digests of a row; `quick` hashes the same bytes of a whole batch."""
+    content = "\0".join((row.problem, "\1".join(row.options), row.path))
+    rest = "\0".join([getattr(row, name) for name in REST])
+    shown = content if output is None else f"{content}\0{output}"
+    tally.remember(index, row.sample_id, shown, f"{content}\0{rest}")
 
 
 def check_question(
@@ -110,6 +119,17 @@ def check_question(
     if (data_type == "text") != (path == "") and data_type in DATA_TYPES:
         say(Code.PATH_AND_DATA_TYPE, "path", path, "empty for text, else a file")
     return kind, reference
+
+
+def _check_question(say: Say, row: QuestionColumns) -> tuple[ProblemType | None, str | None]:
+    return check_question(
+        say,
+        row.problem_type,
+        row.data_type,
+        options=row.options,
+        solution=row.solution,
+        path=row.path,
+    )
 
 
 def kind_of(problem_type: str) -> ProblemType | None:
@@ -153,112 +173,53 @@ _LEADS = [f"{letter}." for letter in LETTERS]
 _PLAIN_NUMBER = re.compile(r"(?:0|[1-9][0-9]{0,8})(?:\.[0-9]{1,6})?\Z")
 _RIGHT = Score(value=1.0, reason=ScoreReason.MATCH)
 _SAID_ELSEWHERE = (RejectReason.LOW_SCORE, RejectReason.UNSCORABLE, RejectReason.BAD_REFERENCE)
-SFT = (
-    "observation",
-    "think",
-    "answer",
-    "process",
-    "output",
-    "reward",
-    "attempt",
-    "judgement",
-    "frame_indices",
-    "frame_times_s",
-    "source_fps",
-    "media_sha256",
-    "generation_key",
-    "judge_key",
-    "synthetic",
-    "times",
-    "media_missing",
-)
-TIMES = ("exact", "repaired", "assumed")
+TIMES = get_args(TimesKind)
+_FRAMES_OF = {"text": 0, "image": 1}
+"""Frames of a row by data type; a clip has one or more."""
 
 
 def check_sft(batch: Batch, keep: Sequence[int] | None, file: str, rules: Rules, tally: Tally) -> None:
     """Rows of `sft`: re-parsed, re-scored, every field against every other."""
     say = Say(tally, file)
-    for row in rows_of(batch, QUESTION + SFT, keep):
-        check_row(say, rules, row)
-        _, sample_id, problem_id, problem, problem_type, data_type, options, solution, path, origin = row[:10]
-        tally.table[data_type, problem_type] += 1
-        content = "\0".join((problem, "\1".join(options), path))
-        rest = "\0".join((problem_id, problem_type, data_type, solution, origin))
-        tally.remember(row[0], sample_id, f"{content}\0{row[14]}", f"{content}\0{rest}")
+    for index, row in rows_of(batch, SftRow, keep):
+        check_row(say, rules, index, row)
+        tally.table[row.data_type, row.problem_type] += 1
+        remember(tally, index, row, row.output)
 
 
-def check_row(say: Say, rules: Rules, row: tuple[Any, ...]) -> None:
-    """One row, as `rows_of` gives it for `QUESTION` and `SFT`."""
-    say.row, _, _, _, problem_type, data_type, options, solution, path, _ = row[:10]
-    observation, think, answer, process, output, reward, attempt, judgement = row[10:18]
-    indices, times, fps, media, generation_key, judge_key, synthetic, origin, missing = row[18:]
-    kind, reference = check_question(
-        say, problem_type, data_type, options=options, solution=solution, path=path
-    )
-    check_trace(say, output, (observation, think, answer), process)
-    _check_reward(
-        say, rules, reward, kind=kind, solution=(solution, reference), answer=answer, options=options
-    )
+def check_row(say: Say, rules: Rules, index: int, row: SftRow) -> None:
+    """One row, as `rows_of` gives it."""
+    say.row = index
+    kind, reference = _check_question(say, row)
+    check_trace(say, row)
+    _check_reward(say, rules, row, kind, reference)
     if kind is not None:
         leak = check_observation(
-            observation, problem=row[3], options=options, answer=answer, problem_type=kind
+            row.observation, problem=row.problem, options=row.options, answer=row.answer, problem_type=kind
         )
         if not rules.own or not rules.spec.checks_leaks:
             note_leak(say, "sft", leak)
-        if rules.own and not _surely_passes(rules, kind, output, (think, answer, options), leak):
-            _verify_step(say, rules, output, _sample(row, kind))
-    check_calls(
-        say,
-        rules,
-        judgement,
-        judge_key=judge_key,
-        generation_key=generation_key,
-        attempt=attempt,
-        synthetic=synthetic,
-    )
-    check_frames(say, data_type, indices, times, fps=fps, media=media)
-    check_origin(say, data_type, origin, missing)
+        if rules.own and not _surely_passes(rules, kind, row, leak):
+            _verify_step(say, rules, row, kind)
+    check_calls(say, rules, row)
+    check_frames(say, row)
+    check_origin(say, row)
 
 
 def _check_reward(
-    say: Say,
-    rules: Rules,
-    reward: float,
-    *,
-    kind: ProblemType | None,
-    solution: tuple[str, str | None],
-    answer: str,
-    options: list[str],
+    say: Say, rules: Rules, row: SftRow, kind: ProblemType | None, reference: str | None
 ) -> None:
-    cell, reference = solution
-    if not 0.0 <= reward <= 1.0:
-        say(Code.BAD_VALUE, "reward", reward, "0 to 1")
-    elif reward < rules.spec.threshold:
-        say(Code.BELOW_THRESHOLD, "reward", reward, f"{rules.spec.threshold} or more")
+    if not 0.0 <= row.reward <= 1.0:
+        say(Code.BAD_VALUE, "reward", row.reward, "0 to 1")
+    elif row.reward < rules.spec.threshold:
+        say(Code.BELOW_THRESHOLD, "reward", row.reward, f"{rules.spec.threshold} or more")
     elif kind is not None and reference is not None:
-        got = rescore(kind, answer, reference, options, rules.spec.policy)
+        got = rescore(kind, row.answer, reference, row.options, rules.spec.policy)
         if got.value is None:
             expected = f"a reference of type {kind.value}: {got.detail}"
-            say(Code.BAD_REFERENCE, "solution", cell, expected)
-        elif abs(got.value - reward) > TOLERANCE:
-            say(Code.REWARD_DIFFERS, "reward", reward, f"{got.value} ({got.reason.value})")
-
-
-def _sample(row: tuple[Any, ...], kind: ProblemType) -> Sample:
-    """The question as the verify step takes it; not validated again, its fields were looked at one by one."""
-    return Sample.model_construct(
-        sample_id=row[1],
-        problem_id=row[2],
-        problem=row[3],
-        problem_type=kind,
-        data_type=row[5],
-        options=tuple(row[6]),
-        solution=row[7],
-        path=row[8],
-        data_source=row[9],
-        source="",
-        row=row[0],
-    )
+            say(Code.BAD_REFERENCE, "solution", row.solution, expected)
+        elif abs(got.value - row.reward) > TOLERANCE:
+            say(Code.REWARD_DIFFERS, "reward", row.reward, f"{got.value} ({got.reason.value})")
 
 
 def rescore(kind: ProblemType, answer: str, reference: str, options: list[str], policy: Policy) -> Score:
@@ -285,15 +246,13 @@ def note_leak(say: Say, config: str, leak: Check) -> None:
         say.tally.notes[f"{config}: observation says nothing"] += 1
 
 
-def _surely_passes(
-    rules: Rules, kind: ProblemType, output: str, parts: tuple[str, str, list[str]], leak: Check
-) -> bool:
+def _surely_passes(rules: Rules, kind: ProblemType, row: SftRow, leak: Check) -> bool:
     """Whether the recipe's optional checks cannot drop this row, so that they need not be run."""
-    if rules.bounded or output.count("<") != 6 or holds_verdict_tag(output):
+    if rules.bounded or row.output.count("<") != 6 or holds_verdict_tag(row.output):
         return False
     if rules.spec.checks_leaks and not leak.passed:
         return False
-    return not rules.spec.checks_consistency or passes_consistency(kind, *parts)
+    return not rules.spec.checks_consistency or passes_consistency(kind, row.think, row.answer, row.options)
 
 
 def passes_consistency(kind: ProblemType, think: str, answer: str, options: list[str]) -> bool:
@@ -306,21 +265,35 @@ def passes_consistency(kind: ProblemType, think: str, answer: str, options: list
     return concluded is None or concluded == answer
 
 
-def _verify_step(say: Say, rules: Rules, output: str, sample: Sample) -> None:
+def _verify_step(say: Say, rules: Rules, row: SftRow, kind: ProblemType) -> None:
     """The recipe's own verify step once more, for what no other check says."""
-    verified = verify_completion(output, sample, rules.spec)
+    # not validated again: the fields were looked at one by one
+    sample = Sample.model_construct(
+        sample_id=row.sample_id,
+        problem_id=row.problem_id,
+        problem=row.problem,
+        problem_type=kind,
+        data_type=row.data_type,
+        options=tuple(row.options),
+        solution=row.solution,
+        path=row.path,
+        data_source=row.data_source,
+        source="",
+        row=say.row,
+    )
+    verified = verify_completion(row.output, sample, rules.spec)
     reason = verified.check.reason
     if verified.trace is not None and reason is not None and reason not in _SAID_ELSEWHERE:
         got = f"{reason.value}: {verified.check.detail}"
         say(Code.VERIFY_STEP, "output", got, "what the recipe lets pass")
 
 
-def check_trace(say: Say, output: str, segments: tuple[str, str, str], process: str) -> None:
+def check_trace(say: Say, row: SftRow) -> None:
     """The output is a canonical trace and its segments are the columns."""
-    observation, think, answer = segments
-    want = f"<think>{think}</think><answer>{answer}</answer>"
-    rendered = f"<observation>{observation}</observation> {want}"
-    if output == rendered and process == want and output.count("<") == 6 and _filled(segments):
+    output, segments = row.output, (row.observation, row.think, row.answer)
+    want = f"<think>{row.think}</think><answer>{row.answer}</answer>"
+    rendered = f"<observation>{row.observation}</observation> {want}"
+    if output == rendered and row.process == want and output.count("<") == 6 and _filled(segments):
         return  # six tags, all of them the template's own: nothing else to parse
     spans = segment_spans(output)
     if spans.fault is not None or not (spans.observation and spans.think and spans.answer):
@@ -331,8 +304,8 @@ def check_trace(say: Say, output: str, segments: tuple[str, str, str], process: 
         if have != segment:
             say(Code.SEGMENT_DIFFERS, name, have, segment)
     canonical = f"<think>{cut[1]}</think><answer>{cut[2]}</answer>"
-    if process != canonical:
-        say(Code.SEGMENT_DIFFERS, "process", process, canonical)
+    if row.process != canonical:
+        say(Code.SEGMENT_DIFFERS, "process", row.process, canonical)
     if output != f"<observation>{cut[0]}</observation> {canonical}":
         say(
             Code.NOT_CANONICAL,
@@ -346,45 +319,39 @@ def _filled(segments: tuple[str, str, str]) -> bool:
     return not any(not s or s.isspace() for s in segments)
 
 
-def check_calls(
-    say: Say,
-    rules: Rules,
-    judgement: str,
-    *,
-    judge_key: str,
-    generation_key: str,
-    attempt: int,
-    synthetic: bool,
-) -> None:
+def check_calls(say: Say, rules: Rules, row: SftRow) -> None:
     """Verdict, keys of the calls, attempt and the synthetic mark."""
     allowed = {True: ("Yes",), False: ("",), None: ("Yes", "")}[rules.judge]
-    if judgement not in allowed:
-        say(Code.JUDGEMENT, "judgement", judgement, " or ".join(map(repr, allowed)))
-    if not HEX.match(generation_key):
-        say(Code.BAD_KEY, "generation_key", generation_key, "64 hexadecimal digits")
-    if judge_key and not HEX.match(judge_key):
-        say(Code.BAD_KEY, "judge_key", judge_key, "64 hexadecimal digits")
-    elif judgement in allowed and bool(judge_key) != bool(judgement):
-        say(Code.JUDGEMENT, "judge_key", judge_key, "a key with a judgement, none without")
-    if attempt < 0:
-        say(Code.BAD_VALUE, "attempt", attempt, "0 or more")
+    if row.judgement not in allowed:
+        say(Code.JUDGEMENT, "judgement", row.judgement, " or ".join(map(repr, allowed)))
+    if not HEX.match(row.generation_key):
+        say(Code.BAD_KEY, "generation_key", row.generation_key, "64 hexadecimal digits")
+    if row.judge_key and not HEX.match(row.judge_key):
+        say(Code.BAD_KEY, "judge_key", row.judge_key, "64 hexadecimal digits")
+    elif row.judgement in allowed and bool(row.judge_key) != bool(row.judgement):
+        say(Code.JUDGEMENT, "judge_key", row.judge_key, "a key with a judgement, none without")
+    if row.attempt < 0:
+        say(Code.BAD_VALUE, "attempt", row.attempt, "0 or more")
+    _check_synthetic(say, rules, row.synthetic)
+
+
+def _check_synthetic(say: Say, rules: Rules, synthetic: bool) -> None:
     if rules.synthetic is not None and synthetic is not rules.synthetic:
         say(Code.SYNTHETIC, "synthetic", synthetic, f"{rules.synthetic}, as in the recipe")
 
 
-def check_origin(say: Say, data_type: str, origin: str, missing: float | None) -> None:
+def check_origin(say: Say, row: SftRow) -> None:
     """Where a clip's times come from, and how much of its file was not there."""
-    known = ("", *TIMES) if data_type == "video" else ("",)
-    if data_type in DATA_TYPES and origin not in known:
-        say(Code.FRAMES, "times", origin, " or ".join(map(repr, known)))
-    if missing is not None and not 0 <= missing <= 1:
-        say(Code.FRAMES, "media_missing", missing, "0 to 1, or null")
+    known = ("", *TIMES) if row.data_type == "video" else ("",)
+    if row.data_type in DATA_TYPES and row.times not in known:
+        say(Code.FRAMES, "times", row.times, " or ".join(map(repr, known)))
+    if row.media_missing is not None and not 0 <= row.media_missing <= 1:
+        say(Code.FRAMES, "media_missing", row.media_missing, "0 to 1, or null")
 
 
-def check_frames(
-    say: Say, data_type: str, indices: list[int], times: list[float], *, fps: float | None, media: str
-) -> None:
+def check_frames(say: Say, row: SftRow) -> None:
     """Sampled frames: as many times as indices, both increasing; none for text, one for an image."""
+    indices, times, data_type, fps = row.frame_indices, row.frame_times_s, row.data_type, row.source_fps
     count = len(indices)
     if count != len(times):
         say(Code.FRAMES, "frame_times_s", f"{len(times)} times", f"{count}, one per frame index")
@@ -392,10 +359,11 @@ def check_frames(
         say(Code.FRAMES, "frame_times_s", f"{indices} at {times}", "both strictly increasing")
     elif count and (indices[0] < 0 or not 0 <= times[0] < math.inf):
         say(Code.FRAMES, "frame_indices", f"{indices[0]} at {times[0]} s", "0 or more")
-    elif data_type in DATA_TYPES and count != {"text": 0, "image": 1}.get(data_type, count or 1):
+    elif data_type in DATA_TYPES and count != _FRAMES_OF.get(data_type, count or 1):
         say(Code.FRAMES, "frame_indices", f"{count} frames", f"what fits {data_type}")
     if fps is not None and not 0 < fps < math.inf:
         say(Code.FRAMES, "source_fps", fps, "more than 0, or null")
+    media = row.media_sha256
     if media and not HEX.match(media):
         say(Code.BAD_KEY, "media_sha256", media, "64 hexadecimal digits")
     elif data_type in DATA_TYPES and (data_type == "text") != (media == ""):
@@ -423,61 +391,43 @@ _STAGE_REASONS: dict[str, set[str]] = {
 def check_rl(batch: Batch, keep: Sequence[int] | None, file: str, rules: Rules, tally: Tally) -> None:
     """Rows of `rl`: the question, and that its reference can be scored against."""
     say = Say(tally, file)
-    for row in rows_of(batch, QUESTION, keep):
-        _question_row(say, row, rules, tally, usable=True)
+    for index, row in rows_of(batch, RlRow, keep):
+        _question_row(say, rules, index, row, usable=True)
 
 
-def _question_row(say: Say, row: tuple[Any, ...], rules: Rules, tally: Tally, *, usable: bool) -> None:
-    say.row, sample_id, problem_id, problem, problem_type, data_type, options, solution, path, origin = row
-    tally.table[data_type, problem_type] += 1
+def _question_row(say: Say, rules: Rules, index: int, row: QuestionColumns, *, usable: bool) -> None:
+    say.row = index
+    say.tally.table[row.data_type, row.problem_type] += 1
     if not usable:
         return  # a pool row that could not be read: its fields are as it was found, its id may be another's
-    kind, reference = check_question(
-        say, problem_type, data_type, options=options, solution=solution, path=path
-    )
+    kind, reference = _check_question(say, row)
     if kind is not None and reference is not None:
-        got = rescore(kind, reference, reference, options, rules.spec.policy)
+        got = rescore(kind, reference, reference, row.options, rules.spec.policy)
         if got.value is None:
-            expected = f"a reference of type {problem_type}: {got.detail}"
-            say(Code.BAD_REFERENCE, "solution", solution, expected)
-    content = "\0".join((problem, "\1".join(options), path))
-    rest = "\0".join((problem_id, problem_type, data_type, solution, origin))
-    tally.remember(say.row, sample_id, content, f"{content}\0{rest}")
-
-
-_REJECTED = (
-    "outcome",
-    "stage",
-    "reason",
-    "output",
-    "reward",
-    "attempt",
-    "generation_key",
-    "judge_key",
-    "synthetic",
-)
+            expected = f"a reference of type {row.problem_type}: {got.detail}"
+            say(Code.BAD_REFERENCE, "solution", row.solution, expected)
+    remember(say.tally, index, row)
 
 
 def check_rejected(batch: Batch, keep: Sequence[int] | None, file: str, rules: Rules, tally: Tally) -> None:
     """Rows of `rejected`: the reason is one of its stage, and the output shows it."""
     say = Say(tally, file)
-    for row in rows_of(batch, QUESTION + _REJECTED, keep):
-        outcome, stage, reason, output, reward, _, generation_key, judge_key, synthetic = row[10:]
-        _question_row(say, row[:10], rules, tally, usable=stage != Stage.POOL.value)
-        tally.outcomes[outcome] += 1
+    for index, row in rows_of(batch, RejectedRow, keep):
+        stage, reason = row.stage, row.reason
+        _question_row(say, rules, index, row, usable=stage != Stage.POOL.value)
+        tally.outcomes[row.outcome] += 1
         tally.reasons[f"{stage}/{reason}"] += 1
-        if outcome not in (Outcome.REJECTED.value, Outcome.FAILED.value):
-            say(Code.BAD_REASON, "outcome", outcome, "rejected | failed")
+        if row.outcome not in (Outcome.REJECTED.value, Outcome.FAILED.value):
+            say(Code.BAD_REASON, "outcome", row.outcome, "rejected | failed")
         elif reason not in _STAGE_REASONS.get(stage, ()):
             known = sorted(_STAGE_REASONS.get(stage, ())) or [s.value for s in Stage]
             say(Code.BAD_REASON, "reason" if stage in _STAGE_REASONS else "stage", f"{stage}/{reason}", known)
         else:
-            _check_reason(say, rules, reason, output, reward)
-        for name, key in (("generation_key", generation_key), ("judge_key", judge_key)):
+            _check_reason(say, rules, reason, row.output, row.reward)
+        for name, key in (("generation_key", row.generation_key), ("judge_key", row.judge_key)):
             if key and not HEX.match(key):
                 say(Code.BAD_KEY, name, key, "64 hexadecimal digits, or empty")
-        if rules.synthetic is not None and synthetic is not rules.synthetic:
-            say(Code.SYNTHETIC, "synthetic", synthetic, f"{rules.synthetic}, as in the recipe")
+        _check_synthetic(say, rules, row.synthetic)
 
 
 def _check_reason(say: Say, rules: Rules, reason: str, output: str, reward: float | None) -> None:
