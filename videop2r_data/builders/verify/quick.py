@@ -33,9 +33,8 @@ from videop2r_data.builders.verify.rows import (
     rows_of,
 )
 from videop2r_data.files.rows import Batch, as_batch, values_of
-from videop2r_data.schemas.rows import SftRow
-from videop2r_data.schemas.sample import DataType, ProblemType
-from videop2r_data.validators.checks import MARKERS, SURE_LETTERS
+from videop2r_data.schemas import DataType, ProblemType, SftRow
+from videop2r_data.validators import ANSWER_MARKERS, SURE_LETTERS
 
 # Text columns as NumPy arrays of bytes and offsets, to ask one question of all rows at once.
 
@@ -226,7 +225,7 @@ def _plain_observation(part: pa.RecordBatch) -> Mask:
     letters = np.concatenate(([0], np.cumsum(_LETTER[texts.data])))[texts.offsets]
     return np.asarray(
         (np.diff(letters) > enough + SURE_LETTERS)
-        & ~mask(pc.match_substring_regex(observation, f"(?i){MARKERS}"))
+        & ~mask(pc.match_substring_regex(observation, f"(?i){ANSWER_MARKERS}"))
     )
 
 

@@ -11,23 +11,37 @@ from typing import Any, TypeVar, cast, get_args
 
 from videop2r_data.builders.verify.report import Code, Rules, Tally
 from videop2r_data.files.rows import Batch
-from videop2r_data.schemas.calls import TimesKind
-from videop2r_data.schemas.rows import QuestionColumns, RejectedRow, RlRow, SftRow
-from videop2r_data.schemas.sample import LETTERS, DataType, ProblemType, Sample, safe_relative_path
-from videop2r_data.schemas.trace import SEGMENTS, segment_spans
-from videop2r_data.schemas.verdict import (
+from videop2r_data.schemas import (
+    LETTERS,
+    SEGMENTS,
     Check,
+    DataType,
     Outcome,
     Policy,
+    ProblemType,
+    QuestionColumns,
+    RejectedRow,
     RejectReason,
+    RlRow,
+    Sample,
     Score,
     ScoreReason,
+    SftRow,
     Stage,
+    TimesKind,
     TraceFault,
     reasons_of,
+    safe_relative_path,
+    segment_spans,
 )
-from videop2r_data.validators import check_observation, score, think_choice, think_number, verify_completion
-from videop2r_data.validators.judge import holds_verdict_tag
+from videop2r_data.validators import (
+    check_observation,
+    holds_verdict_tag,
+    score,
+    think_choice,
+    think_number,
+    verify_completion,
+)
 
 # The question, which every config has.
 
