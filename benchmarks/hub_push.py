@@ -95,7 +95,7 @@ CHANGES: dict[str, Callable[[Iterable[Row], int], Iterator[Row]]] = {
 
 def write(folder: Path, rows: Iterable[Row]) -> None:
     """A finished data set."""
-    from videop2r_data.builders.export import ConfigWriter
+    from videop2r_data.builders import ConfigWriter
 
     writer = ConfigWriter(folder, "sft")
     for row in rows:
@@ -110,7 +110,7 @@ def finish(folder: Path, shards: dict[Path, int]) -> None:
 
     from benchmarks.synthetic_release import _recipe
     from tests.builders.release_rows import write_card
-    from videop2r_data.builders.export import file_lock
+    from videop2r_data.builders import file_lock
     from videop2r_data.schemas import BuildLock, Ledger
 
     total = sum(shards.values())

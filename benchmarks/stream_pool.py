@@ -51,9 +51,9 @@ def _peak_mb() -> float:
 
 
 def _raw(path: Path) -> int:
-    from videop2r_data.builders.sources.opening import read_files
+    from videop2r_data.builders.sources import read_json_files
 
-    return sum(1 for _ in read_files([path]))
+    return sum(1 for _ in read_json_files([path]))
 
 
 def _samples(path: Path) -> int:

@@ -21,8 +21,8 @@ import orjson
 import pyarrow.parquet as pq
 import yaml
 
-from videop2r_data.builders.export import ConfigWriter, file_lock
-from videop2r_data.builders.verify.report import PAPER_TABLE, nested
+from videop2r_data.builders import ConfigWriter, file_lock
+from videop2r_data.builders.verify import PAPER_TABLE, nested
 from videop2r_data.schemas import (
     BuildLock,
     Ledger,

@@ -228,9 +228,7 @@ def child(options: argparse.Namespace) -> dict[str, Any]:
 
 def measure_build(text: str, samples: int, folder: Path) -> dict[str, Any]:
     """Calls per second of the calling phase, and of everything from the pool to the last byte written."""
-    from videop2r_data.builders.pipeline import build
-    from videop2r_data.builders.run import Stop
-    from videop2r_data.builders.workspace import Workspace
+    from videop2r_data.builders import Stop, Workspace, build
     from videop2r_data.cards.card import write_dataset_card
     from videop2r_data.cli.common import run_draining
     from videop2r_data.schemas import parse_recipe

@@ -13,22 +13,22 @@ from pathlib import Path
 
 import pytest
 
-from videop2r_data.builders.lease import Lease, Shard, take, take_now, take_share
 from videop2r_data.builders.run import Stop
+from videop2r_data.builders.workspace import Lease, Shard, take_lease, take_lease_now, take_share
 from videop2r_data.errors import BusyError, ConfigError
 
 HOLDER = """
 import asyncio, sys
 from pathlib import Path
-from videop2r_data.builders.lease import take_now, take_share
+from videop2r_data.builders.workspace import take_lease_now, take_share
 from videop2r_data.builders.run import Stop
-from videop2r_data.builders.lease import Shard
+from videop2r_data.builders.workspace import Shard
 
 work, shard = Path(sys.argv[1]), sys.argv[2]
 if shard:
     lease = asyncio.run(take_share(work, "share", Shard.parse(shard), under="", stop=Stop()))
 else:
-    lease = take_now(work, "a build")
+    lease = take_lease_now(work, "a build")
 print("held", flush=True)
 sys.stdin.read()
 """
@@ -53,37 +53,37 @@ def share(work: Path, text: str, under: str = "") -> Lease:
 def test_a_folder_that_is_taken_is_refused_with_the_name_of_its_holder(tmp_path: Path) -> None:
     with holder(tmp_path) as process:
         with pytest.raises(BusyError) as caught:
-            take_now(tmp_path, "another build")
+            take_lease_now(tmp_path, "another build")
         said = str(caught.value)
         assert f"a build (process {process.pid} on {os.uname().nodename}, since " in said
         assert str(tmp_path) in said and "run the same command" in said
         with pytest.raises(BusyError, match="--no-wait"):
-            asyncio.run(take(tmp_path, "another build", wait=False, stop=Stop()))
+            asyncio.run(take_lease(tmp_path, "another build", wait=False, stop=Stop()))
 
 
 def test_a_killed_holder_leaves_the_folder_free(tmp_path: Path) -> None:
     with holder(tmp_path) as process:
         process.send_signal(signal.SIGKILL)
         process.wait()
-        take_now(tmp_path, "the next").end()
+        take_lease_now(tmp_path, "the next").end()
     with holder(tmp_path, "1/2") as process:
         process.send_signal(signal.SIGKILL)
         process.wait()
         share(tmp_path, "1/2").end()
-        take_now(tmp_path, "the next").end()
+        take_lease_now(tmp_path, "the next").end()
 
 
 def test_a_second_build_waits_and_goes_on_when_the_first_has_ended(tmp_path: Path) -> None:
-    first, told = take_now(tmp_path, "the first build"), list[str]()
+    first, told = take_lease_now(tmp_path, "the first build"), list[str]()
 
     def tell(text: str) -> None:
         told.append(text)
         first.end()
 
-    with asyncio.run(take(tmp_path, "second", wait=True, stop=Stop(), tell=tell)):
+    with asyncio.run(take_lease(tmp_path, "second", wait=True, stop=Stop(), tell=tell)):
         assert len(told) == 1
         with pytest.raises(BusyError, match="second"):
-            take_now(tmp_path, "third")
+            take_lease_now(tmp_path, "third")
     assert "the first build (process" in told[0] and "goes on when it has ended" in told[0]
 
 
@@ -91,9 +91,9 @@ def test_the_wait_ends_with_the_first_signal(tmp_path: Path) -> None:
     stop = Stop()
 
     async def main() -> None:
-        await take(tmp_path, "second", wait=True, stop=stop, tell=lambda _: stop.ask())
+        await take_lease(tmp_path, "second", wait=True, stop=stop, tell=lambda _: stop.ask())
 
-    with take_now(tmp_path, "first"), pytest.raises(BusyError, match="stopped while waiting"):
+    with take_lease_now(tmp_path, "first"), pytest.raises(BusyError, match="stopped while waiting"):
         asyncio.run(main())
 
 
@@ -105,22 +105,25 @@ def test_each_share_is_the_work_of_one_process(tmp_path: Path) -> None:
         with pytest.raises(BusyError, match="otherwise than into 4"):
             share(tmp_path, "1/4")
         with pytest.raises(BusyError, match=f"share .process {process.pid}"):
-            take_now(tmp_path, "a build")
-    with take_now(tmp_path, "a build"), pytest.raises(BusyError, match="it makes the calls of all shares"):
+            take_lease_now(tmp_path, "a build")
+    with (
+        take_lease_now(tmp_path, "a build"),
+        pytest.raises(BusyError, match="it makes the calls of all shares"),
+    ):
         share(tmp_path, "1/3")
     share(tmp_path, "1/4").end()
 
 
 def test_processes_of_a_build_work_under_its_lease_and_hold_the_next_build_off(tmp_path: Path) -> None:
-    driver = take_now(tmp_path, "a build with --ray 2")
+    driver = take_lease_now(tmp_path, "a build with --ray 2")
     one = share(tmp_path, "1/2", under=driver.token)
     driver.end()  # killed, say, while its tasks still run
     with pytest.raises(BusyError, match="share 1/2"):
-        take_now(tmp_path, "the next build")
-    with pytest.raises(BusyError, match="has ended"), take_now(tmp_path / "other", "x"):
+        take_lease_now(tmp_path, "the next build")
+    with pytest.raises(BusyError, match="has ended"), take_lease_now(tmp_path / "other", "x"):
         share(tmp_path, "2/2", under="another token")
     one.end()
-    with take_now(tmp_path, "the next build"), pytest.raises(BusyError, match="has ended"):
+    with take_lease_now(tmp_path, "the next build"), pytest.raises(BusyError, match="has ended"):
         share(tmp_path, "2/2", under=driver.token)
 
 
@@ -129,8 +132,8 @@ def test_a_forked_child_does_not_keep_the_lease_of_its_parent(tmp_path: Path) ->
     forks = (
         "import os, sys, time\n"
         "from pathlib import Path\n"
-        "from videop2r_data.builders.lease import take_now\n"
-        "lease = take_now(Path(sys.argv[1]), 'a build')\n"
+        "from videop2r_data.builders.workspace import take_lease_now\n"
+        "lease = take_lease_now(Path(sys.argv[1]), 'a build')\n"
         "child = os.fork()\n"
         "if child == 0:\n"
         "    time.sleep(60)\n"
@@ -143,11 +146,11 @@ def test_a_forked_child_does_not_keep_the_lease_of_its_parent(tmp_path: Path) ->
         child = int(process.stdout.readline())
         try:
             with pytest.raises(BusyError):
-                take_now(tmp_path, "the next")
+                take_lease_now(tmp_path, "the next")
             process.kill()
             process.wait()
             os.kill(child, 0)
-            take_now(tmp_path, "the next").end()
+            take_lease_now(tmp_path, "the next").end()
         finally:
             os.kill(child, signal.SIGKILL)
 
@@ -155,4 +158,4 @@ def test_a_forked_child_does_not_keep_the_lease_of_its_parent(tmp_path: Path) ->
 def test_a_folder_that_cannot_be_made_is_told(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(ConfigError, match="cannot take the lease"):
-        take_now(tmp_path / "file" / "work", "a build")
+        take_lease_now(tmp_path / "file" / "work", "a build")

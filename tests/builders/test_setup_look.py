@@ -10,8 +10,8 @@ from typing import Any
 import av
 import pytest
 
-from videop2r_data.builders.findings import Finding
-from videop2r_data.builders.needs import BYTES_PER_ROW, look_at_setup
+from videop2r_data.builders.checks.needs import BYTES_PER_ROW, look_at_setup
+from videop2r_data.builders.checks.report import Finding
 from videop2r_data.builders.workspace import Workspace
 from videop2r_data.schemas.recipe import Recipe
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from videop2r_data.builders.lease import Shard
 from videop2r_data.builders.sources import BadRow
+from videop2r_data.builders.workspace import Shard
 from videop2r_data.errors import ConfigError
 from videop2r_data.schemas import DataType, ProblemType, RejectReason, Sample
 

@@ -17,9 +17,9 @@ from tests.fakes.anthropic_server import FakeAnthropic
 from tests.fakes.openai_server import Call, FakeServer, Reply, default_answer
 from tests.integration.test_build import question, recipe, write_pool
 from tests.media.clips import write_clip
-from videop2r_data.builders.checking import check_recipe, doctor
-from videop2r_data.builders.findings import CheckReport, DoctorReport, Finding, ServerLook
-from videop2r_data.builders.needs import Calls
+from videop2r_data.builders.checks.needs import Calls
+from videop2r_data.builders.checks.report import CheckReport, DoctorReport, Finding, ServerLook
+from videop2r_data.builders.checks.run import check_recipe, doctor
 from videop2r_data.builders.workspace import Workspace
 from videop2r_data.cli import main as cli
 from videop2r_data.schemas.recipe import Recipe

@@ -19,7 +19,7 @@ from PIL import Image
 from tests.fakes.openai_server import FakeServer
 from tests.integration.test_build import Silent, digests, rows_of
 from tests.media.clips import write_clip
-from videop2r_data.builders.checking import check_pool
+from videop2r_data.builders.checks.run import check_pool
 from videop2r_data.builders.guess_recipe import recipe_from
 from videop2r_data.builders.guessing import guess_source
 from videop2r_data.builders.pipeline import build

@@ -16,7 +16,7 @@ from videop2r_data.backends.breaker import IN_A_ROW
 from videop2r_data.backends.journal import Journal
 from videop2r_data.builders.pipeline import BuildReport, build
 from videop2r_data.builders.replay import reproduce
-from videop2r_data.builders.retries import KINDS, RetryKind, find_retries, parse_kinds
+from videop2r_data.builders.retries import RETRY_KINDS, RetryKind, find_retries, parse_kinds
 from videop2r_data.builders.verify import verify_release
 from videop2r_data.builders.workspace import Workspace
 from videop2r_data.cards.card.dataset import write_dataset_card
@@ -72,7 +72,7 @@ def could_retry(folder: Path) -> dict[str, int]:
         note = json.loads((place.work / "workspace.json").read_bytes())
         with Journal(place.journal, readonly=True) as journal:
             made = Recipe.model_validate(note["recipe"])
-            found = await find_retries(made, place, journal, KINDS, observer=Silent())
+            found = await find_retries(made, place, journal, RETRY_KINDS, observer=Silent())
             return dict(found.rows)
 
     return asyncio.run(main())
@@ -188,7 +188,7 @@ def test_a_judge_that_refuses_or_never_decides_stops_the_run(tmp_path: Path) -> 
         run(tmp_path, answer=lambda call: "Hm." if b"BEGIN OBSERVATION" in call.raw else default_answer(call))
     could = could_retry(tmp_path)
     assert could["no_verdict"] > 0 and could["refused"] > 0
-    report, _ = run(tmp_path, options={"retry": KINDS})
+    report, _ = run(tmp_path, options={"retry": RETRY_KINDS})
     assert report.ledger is not None and report.ledger.kept == 100
 
 
@@ -261,7 +261,9 @@ def test_empty_replies_have_a_reason_of_their_own_and_another_try_may_fare_bette
     assert server.requests == 0 and report.retried == {"empty": 0}, "those rows are kept by their second try"
 
 
-@pytest.mark.parametrize(("text", "kinds"), [("all", KINDS), ("no-verdict, media", ("no_verdict", "media"))])
+@pytest.mark.parametrize(
+    ("text", "kinds"), [("all", RETRY_KINDS), ("no-verdict, media", ("no_verdict", "media"))]
+)
 def test_kinds_of_retry(text: str, kinds: tuple[RetryKind, ...]) -> None:
     assert parse_kinds(text) == kinds
 

@@ -16,8 +16,7 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from tests.shared import media_dir
-from videop2r_data.builders.checking import Tally, check_folder, check_pool, check_recipe
-from videop2r_data.builders.findings import (
+from videop2r_data.builders.checks.report import (
     BadFile,
     CheckReport,
     DoctorReport,
@@ -26,6 +25,7 @@ from videop2r_data.builders.findings import (
     ServerLook,
     TrialCall,
 )
+from videop2r_data.builders.checks.run import SourceTally, check_folder, check_pool, check_recipe
 from videop2r_data.builders.sources import BadRow
 from videop2r_data.builders.workspace import Workspace
 from videop2r_data.cli.check import render_doctor, render_findings
@@ -218,7 +218,7 @@ def test_a_pool_without_a_row_is_an_error(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("error", ["source 'p', a.csv: no such file\nset `path`", "a.csv: the file is empty"])
 def test_the_doctor_names_a_source_once(error: str) -> None:
-    tally = Tally("p", "dataset")
+    tally = SourceTally("p", "dataset")
     tally.error = error
     assert tally.finding().message.count("source") == 1
 

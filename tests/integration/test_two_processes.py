@@ -15,7 +15,7 @@ import pytest
 
 from benchmarks.kill_resume import finish, start, write_recipe
 from benchmarks.throughput import get, server, write_pool
-from videop2r_data.builders.lease import take_now
+from videop2r_data.builders.workspace import take_lease_now
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(180)]
 INPUT_USD, OUTPUT_USD = 20.0, 60.0
@@ -103,7 +103,7 @@ def test_what_reads_goes_on_beside_a_build_and_what_pays_is_refused(tmp_path: Pa
     with server(0.0) as url:
         recipe, out = priced(tmp_path, url, 12), tmp_path / "set"
         finish(start(recipe, out))
-        with take_now(tmp_path / "set.build", "a build"):
+        with take_lease_now(tmp_path / "set.build", "a build"):
             for words in (
                 ["estimate", recipe, "--out", out],
                 ["reproduce", out],
@@ -142,7 +142,7 @@ def test_the_second_process_of_a_share_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_the_wait_at_once(tmp_path: Path, number: signal.Signals) -> None:
     recipe, out = priced(tmp_path, "http://127.0.0.1:9/v1", 12), tmp_path / "set"
-    with take_now(tmp_path / "set.build", "a build"), waiting(recipe, out) as process:
+    with take_lease_now(tmp_path / "set.build", "a build"), waiting(recipe, out) as process:
         process.send_signal(number)
         stdout, stderr = process.communicate()  # the holder does not end before this does
         assert process.returncode == 3 and "stopped while waiting" in stderr

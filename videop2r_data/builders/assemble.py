@@ -14,11 +14,10 @@ from videop2r_data.backends.journal import Journal
 from videop2r_data.backends.money import Money
 from videop2r_data.builders.backend_of import backend_of, wanted_frames
 from videop2r_data.builders.frames import MediaStep
-from videop2r_data.builders.lease import Shard
 from videop2r_data.builders.run import Stop
 from videop2r_data.builders.sources import BadRow, open_source, read_pool
 from videop2r_data.builders.steps import Asks, RequestBuilder, Steps
-from videop2r_data.builders.workspace import Workspace
+from videop2r_data.builders.workspace import Shard, Workspace
 from videop2r_data.errors import ConfigError
 from videop2r_data.media import DecodePool
 from videop2r_data.schemas import BackendSpec, Frames, MediaSpec, Recipe, Sample

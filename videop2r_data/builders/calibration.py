@@ -18,7 +18,7 @@ from videop2r_data.backends.journal import Journal
 from videop2r_data.backends.judge_requests import JudgeRequests, Verdict, ask_verdict
 from videop2r_data.backends.kinds import make_backend
 from videop2r_data.backends.money import Money, cost_usd
-from videop2r_data.builders.lease import take_now
+from videop2r_data.builders.workspace import take_lease_now
 from videop2r_data.errors import BackendError, BudgetError, SourceError, TransientError
 from videop2r_data.schemas import (
     Backend,
@@ -297,7 +297,7 @@ async def calibrate(
     rows: list[JudgedLabel] = []
     requests = {judge.name: JudgeRequests(judge, base) for judge in judges.judges}
     with (
-        take_now(work, "judge-eval"),
+        take_lease_now(work, "judge-eval"),
         Journal(work / "journal") as journal,
         (work / "latency.jsonl").open("ab") as file,
     ):

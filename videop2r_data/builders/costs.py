@@ -14,11 +14,10 @@ from pydantic import Field
 from videop2r_data.backends.journal import Journal
 from videop2r_data.backends.money import cost_usd
 from videop2r_data.builders.assemble import Parts
-from videop2r_data.builders.lease import take_now
 from videop2r_data.builders.pipeline import Observer, told
 from videop2r_data.builders.run import Result, Stop, run_pass
 from videop2r_data.builders.steps import Recorder, Steps
-from videop2r_data.builders.workspace import Workspace
+from videop2r_data.builders.workspace import Workspace, take_lease_now
 from videop2r_data.errors import BackendError
 from videop2r_data.schemas import (
     BackendSpec,
@@ -253,7 +252,7 @@ async def estimate(
     """
     stop = stop or Stop()
     # the pilot's calls are those of a build; without one nothing is written
-    lease = take_now(place.work, "estimate --pilot") if pilot else nullcontext()
+    lease = take_lease_now(place.work, "estimate --pilot") if pilot else nullcontext()
     with lease, Journal(place.journal, readonly=not pilot) as journal:
         parts = Parts(
             _impatient(recipe),

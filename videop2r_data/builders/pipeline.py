@@ -17,11 +17,10 @@ from videop2r_data.backends.journal import Journal
 from videop2r_data.backends.spending import NANO
 from videop2r_data.builders.assemble import Parts
 from videop2r_data.builders.export import check_ours, exclusively, recover
-from videop2r_data.builders.lease import Shard, take, take_share
 from videop2r_data.builders.retries import RetryKind, reopen
 from videop2r_data.builders.run import Stop, Tally, run_pass
 from videop2r_data.builders.sources import BadRow
-from videop2r_data.builders.workspace import Workspace
+from videop2r_data.builders.workspace import Shard, Workspace, take_lease, take_share
 from videop2r_data.builders.write import PoorSetError, admit, write_dataset
 from videop2r_data.errors import (
     AwayError,
@@ -140,7 +139,7 @@ async def build(
         raise ConfigError("a target cannot be shared out", hint="leave out --target or --shard")
     place.check()
     if shard is None:
-        lease = await take(place.work, "a build", wait=wait, stop=stop, tell=observer.wait)
+        lease = await take_lease(place.work, "a build", wait=wait, stop=stop, tell=observer.wait)
     else:
         what = f"share {shard.index} of {shard.count} of a build"
         lease = await take_share(place.work, what, shard, under=under, stop=stop)

@@ -13,10 +13,9 @@ from videop2r_data.backends.caller import Answer
 from videop2r_data.backends.journal import Journal
 from videop2r_data.backends.judge_requests import asked_again
 from videop2r_data.builders.assemble import Parts
-from videop2r_data.builders.lease import Shard, take_now
 from videop2r_data.builders.run import Result, Stop, Tally
 from videop2r_data.builders.steps import Recorder
-from videop2r_data.builders.workspace import Workspace
+from videop2r_data.builders.workspace import Shard, Workspace, take_lease_now
 from videop2r_data.errors import ConfigError, RefusedError
 from videop2r_data.schemas import Outcome, Recipe, RejectReason, Request, Sample, Stage
 from videop2r_data.validators import parse_judgement
@@ -46,7 +45,7 @@ def abandon_batch(recipe: Recipe, place: Workspace, batch_id: str) -> int:
     from videop2r_data.backends.anthropic.client import AnthropicBatches
     from videop2r_data.backends.batches import BatchRunner
 
-    with take_now(place.work, "build --abandon-batch"), Journal(place.journal) as journal:
+    with take_lease_now(place.work, "build --abandon-batch"), Journal(place.journal) as journal:
         runner = BatchRunner(AnthropicBatches(recipe.judge.backend), journal)
         try:
             return runner.abandon(batch_id, why="given up by hand")
@@ -63,7 +62,7 @@ RetryKind = Literal["refused", "empty", "filtered", "no_verdict", "media", "deco
 """What can be tried again, in this order: calls that the server refused; replies without text, or whose first
 part was taken for reasoning; replies that the model or a filter declined; judge's replies without a verdict;
 files that could not be used, for whatever reason; files whose decoder died, ran out of time or of memory."""
-KINDS: tuple[RetryKind, ...] = get_args(RetryKind)
+RETRY_KINDS: tuple[RetryKind, ...] = get_args(RetryKind)
 _DECODER = (
     RejectReason.DECODE_CRASH,
     RejectReason.DECODE_KILLED,
@@ -107,13 +106,13 @@ def parse_kinds(text: str) -> tuple[RetryKind, ...]:
     """
     names = [name.strip().replace("-", "_") for name in text.split(",") if name.strip()]
     if names == ["all"]:
-        return KINDS
-    unknown = [name for name in names if name not in KINDS]
+        return RETRY_KINDS
+    unknown = [name for name in names if name not in RETRY_KINDS]
     if unknown or not names:
         raise ConfigError(
             f"nothing of this kind can be tried again: {', '.join(unknown) or repr(text)}",
             where="--retry",
-            hint=f"there are: {', '.join(KINDS)}, all",
+            hint=f"there are: {', '.join(RETRY_KINDS)}, all",
         )
     return tuple(cast("RetryKind", name) for name in names)
 
@@ -184,7 +183,7 @@ async def reopen(
         return {}
     for key in found.keys:
         journal.withdraw(key)
-    return {kind: found.rows[kind] for kind in KINDS if kind in kinds}
+    return {kind: found.rows[kind] for kind in RETRY_KINDS if kind in kinds}
 
 
 Calls = list[tuple[Request, Answer | None]]

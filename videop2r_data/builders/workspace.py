@@ -1,15 +1,27 @@
-"""Where a build keeps what: the data set, and beside it what is needed to go on or to rebuild."""
+"""Where a build keeps its files, which share of the pool a process has, and who may work in the folder."""
 
 from __future__ import annotations
 
+import asyncio
 import os
+import re
+import secrets
+import socket
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from types import TracebackType
+from typing import Any, Protocol, Self
 
 import orjson
 
-from videop2r_data.errors import ConfigError
-from videop2r_data.schemas import Recipe
+from videop2r_data.backends.segments import FileLock, is_held
+from videop2r_data.builders.sources import BadRow
+from videop2r_data.errors import BusyError, ConfigError
+from videop2r_data.schemas import Recipe, Sample, digest
+
+# Where a build keeps what: the data set, and beside it what is needed to go on or to rebuild.
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,3 +120,319 @@ class Workspace:
                 where=str(note),
                 hint="name the folder of the recipe with --base",
             ) from None
+
+
+# Shares of a pool, and the lease that lets one process per share make calls in a work folder.
+
+
+# Shares: one build on many machines. Each process makes the calls of its share over one shared journal.
+
+
+_SHARD = re.compile(r"(\d{1,5})/(\d{1,5})")
+
+
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """Share `index` (from 1) of `count`.
+
+    A question belongs to a share by what it is about (its media file, or its own text), so that questions
+    about one clip share its decoding, and equal questions, which are one call, meet in one process.
+    """
+
+    index: int
+    count: int
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read `2/8`.
+
+        Raises:
+            ConfigError: not a share.
+
+        >>> Shard.parse("2/8")
+        Shard(index=2, count=8)
+        """
+        match = _SHARD.fullmatch(text.strip())
+        shard = cls(int(match[1]), int(match[2])) if match else None
+        if shard is None or not 1 <= shard.index <= shard.count:
+            raise ConfigError(
+                f"not a share: {text!r}", hint="write --shard 1/8 for the first of eight processes"
+            )
+        return shard
+
+    def of(self, pool: Iterator[Sample | BadRow]) -> Iterator[Sample | BadRow]:
+        """The rows of a pool that belong to this share; bad rows to the first."""
+        for item in pool:
+            if self.owns(item):
+                yield item
+
+    def owns(self, item: Sample | BadRow) -> bool:
+        """Whether a row belongs to this share."""
+        if isinstance(item, BadRow):
+            return self.index == 1
+        about = [item.source, item.path] if item.path else [item.problem]
+        return int(digest(about)[:15], 16) % self.count == self.index - 1
+
+
+# Leases: who may make calls in a work folder.
+#
+#     WORK/leases/build.lock          held alone by a build, shared by shares that were started by hand
+#     WORK/leases/share-2-of-8.lock   held alone by the process of this share
+#
+# Two processes that make the same calls would both pay for them: the journal knows what was answered, not
+# what another process is about to ask. The files are locked with `flock`, so a lease ends with its process,
+# however that ends, and the next run takes it. Reading a journal needs no lease. Why a build waits and a
+# share does not: docs/decisions/002-lease.md.
+
+
+FOLDER = "leases"
+_BUILD = "build.lock"
+_SHARE = re.compile(r"share-(\d+)-of-(\d+)\.lock")
+_LOOK_S = 0.25
+"""Seconds between two looks at a lease that somebody else holds."""
+_BREATH_S = 0.05
+_TRIES = 5
+_NOTE_BYTES = 4096
+
+
+class Stops(Protocol):
+    """Whether to stop early."""
+
+    asked: bool
+
+
+class Lease:
+    """A lease that is held; a context manager that ends it.
+
+    Attributes:
+        token: names this lease among all that the folder has seen.
+    """
+
+    def __init__(self, locks: list[FileLock], token: str) -> None:
+        self._locks = locks
+        self.token = token
+
+    def end(self) -> None:
+        """Let others have the folder; safe to call twice."""
+        for lock in reversed(self._locks):
+            lock.release()
+        self._locks = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.end()
+
+
+def take_lease_now(work: Path, what: str) -> Lease:
+    """The lease of a whole folder, or none.
+
+    Args:
+        work: the folder; made if missing.
+        what: the command, for those who find the folder taken.
+
+    Raises:
+        BusyError: somebody else has it. ConfigError: the folder cannot be written.
+    """
+    taking = _Taking(work, what)
+    try:
+        lease = taking.whole()
+        if lease is None:
+            raise taking.busy("it does not work beside another process")
+        return lease
+    finally:
+        taking.drop()
+
+
+async def take_lease(
+    work: Path, what: str, *, wait: bool, stop: Stops, tell: Callable[[str], None] = lambda _: None
+) -> Lease:
+    """The lease of a whole folder, as soon as nobody else has it.
+
+    Args:
+        work: the folder; made if missing.
+        what: the command, for those who find the folder taken.
+        wait: wait for whoever has it.
+        stop: ends the wait.
+        tell: is told who has it.
+
+    Raises:
+        BusyError: somebody else has it, and `wait` is off or `stop` was asked. ConfigError: the folder cannot
+            be written.
+    """
+    taking = _Taking(work, what)
+    try:
+        while (lease := taking.whole()) is None:
+            if not wait:
+                raise taking.busy("--no-wait does not wait for it")
+            tell(f"{taking.holders()} works in {work}; this command goes on when it has ended")
+            if not await _pause(stop):
+                raise taking.busy("stopped while waiting for it")
+        return lease
+    finally:
+        taking.drop()
+
+
+async def take_share(work: Path, what: str, shard: Shard, *, under: str, stop: Stops) -> Lease:
+    """The lease of one share of the pool.
+
+    Args:
+        work: the folder; made if missing.
+        what: the command, for those who find the share taken.
+        shard: the share.
+        under: token of the lease of the process that started this one; empty: started by hand.
+        stop: ends the wait for a share that was started anew while its first process still ends.
+
+    Raises:
+        BusyError: a build, the same share, or a share of another count is at work. ConfigError: the folder
+            cannot be written.
+    """
+    taking = _Taking(work, what)
+    try:
+        if not under:
+            return taking.share(shard)
+        while (lease := taking.share_under(shard, under)) is None:
+            if not await _pause(stop):
+                raise taking.busy("stopped while waiting for it")
+        return lease
+    finally:
+        taking.drop()
+
+
+async def _pause(stop: Stops) -> bool:
+    """Wait before the next look; False: stop was asked."""
+    ends = time.monotonic() + _LOOK_S
+    while not stop.asked:
+        if time.monotonic() >= ends:
+            return True
+        await asyncio.sleep(_BREATH_S)
+    return False
+
+
+class _Taking:
+    """One attempt: the locks that it has so far, and who stands in the way."""
+
+    def __init__(self, work: Path, what: str) -> None:
+        self.folder = work / FOLDER
+        self.token = secrets.token_hex(8)
+        self._what = what
+        self._got: list[FileLock] = []
+        self._in_the_way: list[Path] = []
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise self._unusable(error) from None
+
+    def whole(self) -> Lease | None:
+        # kept while others end: no share can be started by hand meanwhile
+        if not self._got and not self._lock(self.folder / _BUILD):
+            # shares that were started by hand hold it together
+            self._in_the_way = self._busy_shares() or [self.folder / _BUILD]
+            return None
+        self._in_the_way = self._busy_shares()
+        return None if self._in_the_way else self._lease()
+
+    def share(self, shard: Shard) -> Lease:
+        if not self._lock(self.folder / _BUILD, shared=True):
+            self._in_the_way = [self.folder / _BUILD]
+            raise self.busy("it makes the calls of all shares")
+        path = self.folder / f"share-{shard.index}-of-{shard.count}.lock"
+        for left in reversed(range(_TRIES)):  # who only looks whether a share is held, holds it for a moment
+            if self._lock(path):
+                break
+            if not left:
+                self._in_the_way = [path]
+                raise self.busy("each share is the work of one process")
+            time.sleep(_BREATH_S)
+        # first its own lock, then the look: of two shares that start at once, at least one sees the other
+        others = [p for p in self._busy_shares() if not p.name.endswith(f"-of-{shard.count}.lock")]
+        if others:
+            self._in_the_way = others
+            raise self.busy(f"it shares the pool out otherwise than into {shard.count}")
+        return self._lease()
+
+    def share_under(self, shard: Shard, token: str) -> Lease | None:
+        """As one of the processes of a build that holds the folder."""
+        path = self.folder / f"share-{shard.index}-of-{shard.count}.lock"
+        if not self._lock(path):
+            self._in_the_way = [path]
+            return None
+        if _note(self.folder / _BUILD).get("token") != token:
+            raise BusyError(
+                "the build that started this share has ended",
+                where=str(self.folder.parent),
+                hint="run the same command again: every finished call is kept",
+            )
+        return self._lease()
+
+    def busy(self, why: str) -> BusyError:
+        return BusyError(
+            f"{self.holders()} works in this folder: {why}",
+            where=str(self.folder.parent),
+            hint="wait until it has ended or end it, then run the same command: every finished call is kept",
+        )
+
+    def holders(self) -> str:
+        """Who stands in the way, in words."""
+        found = [_words(path) for path in self._in_the_way]
+        more = f" and {len(found) - 3} more" if len(found) > 3 else ""
+        return ", ".join(found[:3]) + more
+
+    def drop(self) -> None:
+        """Free what did not become a lease."""
+        for lock in self._got:
+            lock.release()
+        self._got = []
+
+    def _lease(self) -> Lease:
+        lease, self._got = Lease(self._got, self.token), []
+        return lease
+
+    def _lock(self, path: Path, *, shared: bool = False) -> bool:
+        try:
+            lock = FileLock.take(path, shared=shared)
+        except OSError as error:
+            raise self._unusable(error) from None
+        if lock is None:
+            return False
+        self._got.append(lock)
+        if not shared:
+            note = {
+                "what": self._what,
+                "host": socket.gethostname(),
+                "pid": os.getpid(),
+                "since": time.strftime("%Y-%m-%d %H:%M:%S"),
+                "token": self.token,
+            }
+            lock.write(orjson.dumps(note).ljust(_NOTE_BYTES))
+        return True
+
+    def _busy_shares(self) -> list[Path]:
+        own = {lock.path for lock in self._got}
+        shares = [p for p in sorted(self.folder.iterdir()) if _SHARE.fullmatch(p.name) and p not in own]
+        return [path for path in shares if is_held(path)]
+
+    def _unusable(self, error: OSError) -> ConfigError:
+        return ConfigError(
+            f"cannot take the lease of the work folder: {error}",
+            where=str(self.folder),
+            hint="the work folder must be writable, on a file system with locks (flock)",
+        )
+
+
+def _note(path: Path) -> dict[str, Any]:
+    try:
+        found = orjson.loads(path.read_bytes()[:_NOTE_BYTES])
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _words(path: Path) -> str:
+    note = _note(path)
+    if not note:
+        return "another process"
+    return f"{note.get('what')} (process {note.get('pid')} on {note.get('host')}, since {note.get('since')})"

@@ -25,12 +25,23 @@ from rich.text import Text
 
 from videop2r_data.backends.breaker import equal_words, what_to_change
 from videop2r_data.backends.journal import Journal
-from videop2r_data.builders.assemble import Parts
-from videop2r_data.builders.lease import Shard, take
-from videop2r_data.builders.pipeline import BuildReport, build, make_calls_on_ray
-from videop2r_data.builders.retries import KINDS, RetryKind, abandon_batch, find_retries, parse_kinds, reopen
-from videop2r_data.builders.run import Stop, Tally
-from videop2r_data.builders.workspace import Workspace
+from videop2r_data.builders import (
+    RETRY_KINDS,
+    BuildReport,
+    Parts,
+    RetryKind,
+    Shard,
+    Stop,
+    Tally,
+    Workspace,
+    abandon_batch,
+    build,
+    find_retries,
+    make_calls_on_ray,
+    parse_kinds,
+    reopen,
+    take_lease,
+)
 from videop2r_data.cards.card import write_dataset_card
 from videop2r_data.cli.common import (
     FINDINGS,
@@ -85,7 +96,7 @@ def run_build(
     kinds = parse_kinds(retry) if retry is not None else ()
     share = None if shard is None else Shard.parse(shard)
     if dry_run:
-        _dry_run(recipe, place, kinds or KINDS, share, as_json=as_json)
+        _dry_run(recipe, place, kinds or RETRY_KINDS, share, as_json=as_json)
         return
     if abandon is not None:
         freed = abandon_batch(recipe, place, abandon)
@@ -137,7 +148,7 @@ def _dry_run(
     """Say what `--retry` would ask again."""
     with BuildProgress(err_console()) as progress, Journal(place.journal, readonly=True) as journal:
         found = asyncio.run(find_retries(recipe, place, journal, kinds, observer=progress, shard=share))
-    rows = {kind: found.rows[kind] for kind in KINDS if kind in kinds}
+    rows = {kind: found.rows[kind] for kind in RETRY_KINDS if kind in kinds}
     if as_json:
         print_json({"retry": rows, "calls_and_files": len(found.keys)})
         return
@@ -145,7 +156,7 @@ def _dry_run(
     for kind, count in rows.items():
         console.print(f"{count:>9,}  {kind}")
     console.print(
-        f"--retry {','.join(kinds) if tuple(kinds) != KINDS else 'all'} would ask again for "
+        f"--retry {','.join(kinds) if tuple(kinds) != RETRY_KINDS else 'all'} would ask again for "
         f"{plural(len(found.keys), 'call or file', 'calls and files')}; nothing was changed",
         soft_wrap=True,
     )
@@ -163,7 +174,7 @@ def _on_ray(
     """Make the calls on a cluster; what is to be asked again is withdrawn before the tasks look."""
     console = err_console()
     what = f"a build with --ray {tasks}"
-    with asyncio.run(take(place.work, what, wait=wait, stop=Stop(), tell=console.print)) as lease:
+    with asyncio.run(take_lease(place.work, what, wait=wait, stop=Stop(), tell=console.print)) as lease:
         if kinds:
             with BuildProgress(console) as progress, Journal(place.journal) as journal:
                 asyncio.run(reopen(recipe, place, journal, kinds, observer=progress, stop=Stop()))

@@ -30,14 +30,14 @@ from videop2r_data.cli.common import (
 from videop2r_data.cli.terminal import hanging, plural, print_json, say, size
 
 if TYPE_CHECKING:
-    from videop2r_data.builders.checking import OnFile
-    from videop2r_data.builders.findings import (
+    from videop2r_data.builders.checks import (
         CheckReport,
         DoctorReport,
         FileLine,
         Finding,
         MediaFault,
         MediaStats,
+        OnFile,
         ServerLook,
         SourceCheck,
         TrialCall,
@@ -108,8 +108,8 @@ def _check_recipe(
     report: Path | None,
     as_json: bool,
 ) -> None:
-    from videop2r_data.builders.checking import check_recipe
-    from videop2r_data.builders.workspace import Workspace
+    from videop2r_data.builders import Workspace
+    from videop2r_data.builders.checks import check_recipe
 
     recipe, base = read_recipe(name)
     place = Workspace.at(out or Path(recipe.name), base=base, work=work)
@@ -129,7 +129,7 @@ def _check_recipe(
 
 
 def _check_folder(folder: Path, *, deep: bool, report: Path | None, as_json: bool) -> None:
-    from videop2r_data.builders.checking import check_folder
+    from videop2r_data.builders.checks import check_folder
 
     with _lines(report) as on_file, _Told("looking at the folder") as told:
         found = asyncio.run(check_folder(folder, deep=deep, progress=told.files, on_file=on_file))
@@ -151,7 +151,7 @@ def _end(found: CheckReport, report: Path | None, *, as_json: bool, following: s
 
 
 def _next_step(found: CheckReport, name: str) -> str:
-    from videop2r_data.builders.findings import no_error
+    from videop2r_data.builders.checks import no_error
 
     if found.ok:
         return f"next: p2r-data estimate {shell(name)} --pilot 50"
@@ -166,8 +166,8 @@ def _next_step(found: CheckReport, name: str) -> str:
 
 
 def _doctor(name: str, out: Path | None, work: Path | None, *, as_json: bool) -> None:
-    from videop2r_data.builders.checking import doctor as look
-    from videop2r_data.builders.workspace import Workspace
+    from videop2r_data.builders import Workspace
+    from videop2r_data.builders.checks import doctor as look
 
     recipe, base = read_recipe(name)
     place = Workspace.at(out or Path(recipe.name), base=base, work=work)
@@ -266,7 +266,7 @@ def render_check(report: CheckReport, console: Console) -> None:
 
 
 def _source(source: SourceCheck, console: Console) -> None:
-    from videop2r_data.builders.findings import Finding
+    from videop2r_data.builders.checks import Finding
 
     console.print(Text(f"{source.name} ({source.kind})", style="bold"), soft_wrap=True)
     if source.error:

@@ -25,7 +25,7 @@ from videop2r_data.cli.terminal import SafeConsole, VisibleFormatter, print_json
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from videop2r_data.builders.run import Stop
+    from videop2r_data.builders import Stop
     from videop2r_data.errors import P2RError
     from videop2r_data.schemas import Recipe
 

@@ -12,7 +12,7 @@ from videop2r_data.cli.common import JsonOpt, err_console, errors_as_messages, o
 from videop2r_data.cli.terminal import print_json, say
 
 if TYPE_CHECKING:
-    from videop2r_data.builders.workspace import Workspace
+    from videop2r_data.builders import Workspace
     from videop2r_data.cards.gallery import FramesOf, Gallery, GalleryReport
     from videop2r_data.files.release import Release
 
@@ -155,7 +155,7 @@ def _keep_apart(folder: Path, target: Path) -> None:
 
 
 def _workspace(folder: Path, work: Path | None, base: Path | None, *, required: bool) -> Workspace | None:
-    from videop2r_data.builders.workspace import Workspace
+    from videop2r_data.builders import Workspace
     from videop2r_data.errors import ConfigError
 
     try:
@@ -168,8 +168,7 @@ def _workspace(folder: Path, work: Path | None, base: Path | None, *, required: 
 
 def _noted_roots(release: Release, place: Workspace | None) -> dict[str, Path]:
     """Source name -> media root, as the build found them; a source that is gone has none."""
-    from videop2r_data.builders.sources import open_source
-    from videop2r_data.builders.sources.dataset import is_hub_id
+    from videop2r_data.builders.sources import is_hub_id, open_source
     from videop2r_data.errors import P2RError
     from videop2r_data.files.opening import locate
     from videop2r_data.schemas import SourceSpec
@@ -214,7 +213,7 @@ def _journaled(release: Release, place: Workspace | None) -> FramesOf:
     if release.lock is None or place is None:
         return lambda source, path, kind: None
     from videop2r_data.backends.journal import Journal
-    from videop2r_data.builders.frames import MediaStep
+    from videop2r_data.builders import MediaStep
     from videop2r_data.schemas import DataType, ProblemType, Sample
 
     recipe = release.lock.read_recipe()

@@ -19,7 +19,7 @@ from videop2r_data.cli.terminal import plural, print_json
 from videop2r_data.errors import HubError
 
 if TYPE_CHECKING:
-    from videop2r_data.builders.verify.report import VerifyReport
+    from videop2r_data.builders.verify import VerifyReport
     from videop2r_data.cards.hub import MediaEstimate, PullReport, PushReport
 
 
@@ -242,8 +242,8 @@ def _media_roots(
     folder: Path, recipe: dict[str, Any], work: Path | None, base: Path | None
 ) -> dict[str, Path]:
     """Source name -> media root, as the build found them."""
+    from videop2r_data.builders import Workspace
     from videop2r_data.builders.sources import open_source
-    from videop2r_data.builders.workspace import Workspace
     from videop2r_data.schemas import SourceSpec
 
     place = Workspace.of(folder, work=work, base=base)

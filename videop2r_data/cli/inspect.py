@@ -17,8 +17,8 @@ from videop2r_data.cli.common import FINDINGS, OK, err_console, out_console
 from videop2r_data.cli.terminal import bar, bar_width, figure, plural, print_json, type_table
 
 if TYPE_CHECKING:
-    from videop2r_data.builders.replay import CallView, SampleView
-    from videop2r_data.builders.verify.report import Finding, VerifyReport
+    from videop2r_data.builders import CallView, SampleView
+    from videop2r_data.builders.verify import Finding, VerifyReport
     from videop2r_data.demo import DemoReport
 
 
@@ -38,8 +38,7 @@ def run_verify(where: str, *, revision: str | None, workers: int, as_json: bool)
 
 def run_reproduce(folder: Path, *, work: Path | None, base: Path | None, as_json: bool) -> None:
     """Rebuild and compare."""
-    from videop2r_data.builders.replay import reproduce
-    from videop2r_data.builders.workspace import Workspace
+    from videop2r_data.builders import Workspace, reproduce
     from videop2r_data.cards.card import write_dataset_card
     from videop2r_data.cli.build import BuildProgress
 
@@ -60,8 +59,7 @@ def run_reproduce(folder: Path, *, work: Path | None, base: Path | None, as_json
 
 def run_show(folder: Path, sample: str, *, work: Path | None, as_json: bool) -> None:
     """Print one sample."""
-    from videop2r_data.builders.replay import look_up
-    from videop2r_data.builders.workspace import Workspace
+    from videop2r_data.builders import Workspace, look_up
 
     view = asyncio.run(look_up(Workspace.of(folder, work=work), sample))
     if as_json:
@@ -72,8 +70,7 @@ def run_show(folder: Path, sample: str, *, work: Path | None, as_json: bool) -> 
 
 def run_demo_report(folder: Path, *, work: Path | None, as_json: bool) -> None:
     """Hold the outcomes of a demo build against what was planted."""
-    from videop2r_data.builders.replay import demo_report
-    from videop2r_data.builders.workspace import Workspace
+    from videop2r_data.builders import Workspace, demo_report
 
     report = demo_report(Workspace.of(folder, work=work))
     if as_json:

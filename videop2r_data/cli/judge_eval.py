@@ -28,7 +28,7 @@ from videop2r_data.cli.terminal import print_json
 from videop2r_data.schemas import visible_line
 
 if TYPE_CHECKING:
-    from videop2r_data.builders.calibration import CalibrationReport, JudgedLabel, People
+    from videop2r_data.builders import CalibrationReport, JudgedLabel, People
     from videop2r_data.schemas import JudgesFile
     from videop2r_data.validators import Agreement, Estimate
 
@@ -86,7 +86,7 @@ def _run(
     import orjson
     from rich.progress import Progress
 
-    from videop2r_data.builders.calibration import calibrate, gather_labels
+    from videop2r_data.builders import calibrate, gather_labels
 
     wanted, base = _judges(judges, recipe)
     if max_cost is not None:

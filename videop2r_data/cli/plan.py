@@ -27,17 +27,14 @@ from videop2r_data.errors import ConfigError
 from videop2r_data.schemas import visible_line
 
 if TYPE_CHECKING:
-    from videop2r_data.builders.costs import Estimate, Pilot, PilotTrace
-    from videop2r_data.builders.guessing import Guess
+    from videop2r_data.builders import Estimate, Guess, Pilot, PilotTrace
 
 
 def run_estimate(
     recipe: str, *, out: Path | None, work: Path | None, pilot: int, max_cost: float | None, as_json: bool
 ) -> None:
     """Price a build."""
-    from videop2r_data.builders.costs import estimate
-    from videop2r_data.builders.run import Stop
-    from videop2r_data.builders.workspace import Workspace
+    from videop2r_data.builders import Stop, Workspace, estimate
     from videop2r_data.cli.build import BuildProgress
     from videop2r_data.cli.common import run_draining
 
@@ -60,9 +57,8 @@ def run_schema(name: str) -> None:
     """Print a JSON Schema."""
     from pydantic import BaseModel
 
-    from videop2r_data.builders.costs import Estimate
-    from videop2r_data.builders.findings import CheckReport, DoctorReport, FileLine
-    from videop2r_data.builders.pipeline import BuildReport
+    from videop2r_data.builders import BuildReport, Estimate
+    from videop2r_data.builders.checks import CheckReport, DoctorReport, FileLine
     from videop2r_data.schemas import CONFIGS, BuildLock, HumanLabel, JudgesFile, ProcessTrace, Recipe, Sample
 
     known: dict[str, type[BaseModel]] = {
@@ -203,8 +199,7 @@ _CUT = 200
 
 def init_from_data(path: Path, data: str, *, template: str, split: str | None, as_json: bool) -> None:
     """Write a recipe over a pool that nobody described."""
-    from videop2r_data.builders.guess_recipe import free_name, recipe_from
-    from videop2r_data.builders.guessing import guess_source
+    from videop2r_data.builders import free_name, guess_source, recipe_from
 
     path.parent.mkdir(parents=True, exist_ok=True)  # the pool's path becomes relative to it
     with tempfile.TemporaryDirectory(prefix="p2r-init-") as work, err_console().status("looking at the data"):

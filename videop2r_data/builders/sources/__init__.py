@@ -1,6 +1,9 @@
-"""Pools of questions in any layout: `open_source`, `read_pool` -> `Sample` or `BadRow`, row by row."""
+"""Pools of questions in any layout, as rows: `Sample`, or `BadRow` with the reason.
 
-from videop2r_data.builders.sources.contract import BadRow, PoolDigest, Source, content
-from videop2r_data.builders.sources.opening import open_source, read_pool
+`open_source` opens one source of a recipe and `read_pool` reads all of them in order; memory stays constant
+however large the pool is. The build, `check`, `estimate` and the gallery read pools here.
+"""
 
-__all__ = ["BadRow", "PoolDigest", "Source", "content", "open_source", "read_pool"]
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -34,7 +34,7 @@ class OfficialSource(RowSource):
 
     def raw_rows(self) -> Iterator[RawRow]:
         """The rows of all parts, in order."""
-        return read_files(self.files)
+        return read_json_files(self.files)
 
 
 # From the sources of a recipe to their rows.
@@ -43,7 +43,7 @@ class OfficialSource(RowSource):
 # Pools in the layout of Video-R1: a JSON array or JSON lines, plain or gzip, one file or several.
 
 
-def read_files(files: list[Path]) -> Iterator[RawRow]:
+def read_json_files(files: list[Path]) -> Iterator[RawRow]:
     """The rows of some files, one file after the other, numbered through."""
     start = 0
     for path in files:
@@ -75,7 +75,7 @@ class VideoR1Source(RowSource):
 
     def raw_rows(self) -> Iterator[RawRow]:
         """The rows as they stand in the files."""
-        return read_files(self.files)
+        return read_json_files(self.files)
 
 
 # One entry per kind of source in a recipe.

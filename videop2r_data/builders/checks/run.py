@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import get_args
 
-from videop2r_data.builders.findings import (
+from videop2r_data.builders.checks.needs import Calls, look_at_servers, look_at_setup
+from videop2r_data.builders.checks.report import (
     BadFile,
     CheckReport,
     DoctorReport,
@@ -22,9 +23,8 @@ from videop2r_data.builders.findings import (
     State,
     no_error,
 )
-from videop2r_data.builders.needs import Calls, look_at_servers, look_at_setup
+from videop2r_data.builders.checks.trial import TrialRows
 from videop2r_data.builders.sources import BadRow, open_source
-from videop2r_data.builders.trial import TrialRows
 from videop2r_data.builders.workspace import Workspace
 from videop2r_data.errors import MediaError, P2RError
 from videop2r_data.files.media_roots import resolve_media
@@ -49,7 +49,7 @@ OnFile = Callable[[FileLine], None]
 _File = tuple[str, DataType]
 
 
-class Tally:
+class SourceTally:
     """One source.
 
     Args:
@@ -309,7 +309,7 @@ async def doctor(
     """
     rows = TrialRows()
     tell("reading the pool")
-    tallies = [Tally(spec.name, spec.kind) for spec in recipe.sources]
+    tallies = [SourceTally(spec.name, spec.kind) for spec in recipe.sources]
     for spec, tally in zip(recipe.sources, tallies, strict=True):
         _read(tally, spec, base=place.base, demo_root=place.demo, trial=rows)
     setup = look_at_setup(recipe, place, rows=rows.good)
@@ -357,7 +357,7 @@ async def check_pool(
     checks = []
     async with _probes(recipe.media) as pool:
         for spec in recipe.sources:
-            tally = Tally(spec.name, spec.kind, on_file)
+            tally = SourceTally(spec.name, spec.kind, on_file)
             _read(tally, spec, base=base, demo_root=demo_root, trial=trial, on_bad=on_bad)
             await _probe_all(tally, pool, deep=deep, progress=progress)
             checks.append(tally.result(on_bad))
@@ -378,7 +378,7 @@ async def check_folder(
     Raises:
         ConfigError: no decoder process can be started here.
     """
-    tally = Tally(folder.resolve().name or "folder", "folder", on_file)
+    tally = SourceTally(folder.resolve().name or "folder", "folder", on_file)
     tally.root = folder
     for path in sorted(folder.rglob("*")):
         shown = path.relative_to(folder)
@@ -402,7 +402,7 @@ def _probes(media: MediaSpec) -> DecodePool:
 
 
 def _read(
-    tally: Tally,
+    tally: SourceTally,
     spec: SourceSpec,
     *,
     base: Path,
@@ -420,7 +420,7 @@ def _read(
     tally.note = source.note
 
 
-async def _probe_all(tally: Tally, pool: DecodePool, *, deep: bool, progress: Progress | None) -> None:
+async def _probe_all(tally: SourceTally, pool: DecodePool, *, deep: bool, progress: Progress | None) -> None:
     """Look at every file of a source, as many at a time as there are decoder processes."""
     todo = iter(enumerate(tally.files))
     done = 0

@@ -15,8 +15,7 @@ from yarl import URL
 from videop2r_data.backends.judge_requests import JudgeRequests
 from videop2r_data.backends.kinds import KnowsContext, ListsModels
 from videop2r_data.builders.backend_of import backend_of, wanted_frames
-from videop2r_data.builders.export import check_ours
-from videop2r_data.builders.findings import (
+from videop2r_data.builders.checks.report import (
     Finding,
     ServerLook,
     State,
@@ -25,8 +24,7 @@ from videop2r_data.builders.findings import (
     no_error,
     of_error,
 )
-from videop2r_data.builders.steps import RequestBuilder
-from videop2r_data.builders.trial import (
+from videop2r_data.builders.checks.trial import (
     TrialRows,
     look_at_room,
     one_call,
@@ -35,6 +33,8 @@ from videop2r_data.builders.trial import (
     read_verdict,
     unanswered,
 )
+from videop2r_data.builders.export import check_ours
+from videop2r_data.builders.steps import RequestBuilder
 from videop2r_data.builders.workspace import Workspace
 from videop2r_data.errors import AuthError, MediaError, MissingExtraError, P2RError, TransientError
 from videop2r_data.media import DecodePool

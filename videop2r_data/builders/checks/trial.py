@@ -12,7 +12,7 @@ from typing import TypeVar
 
 from videop2r_data.backends.breaker import Useless, advice_on, useless_reply, useless_trace, useless_verdict
 from videop2r_data.backends.money import cost_usd
-from videop2r_data.builders.findings import Finding, State, TrialCall, of_error
+from videop2r_data.builders.checks.report import Finding, State, TrialCall, of_error
 from videop2r_data.errors import AuthError, BackendError, MediaError, RefusedError, TransientError
 from videop2r_data.files.media_roots import resolve_media
 from videop2r_data.media import DecodePool

@@ -1,0 +1,15 @@
+from .report import CheckReport as CheckReport
+from .report import DoctorReport as DoctorReport
+from .report import FileLine as FileLine
+from .report import Finding as Finding
+from .report import MediaFault as MediaFault
+from .report import MediaStats as MediaStats
+from .report import ServerLook as ServerLook
+from .report import SourceCheck as SourceCheck
+from .report import TrialCall as TrialCall
+from .report import no_error as no_error
+from .run import OnFile as OnFile
+from .run import check_folder as check_folder
+from .run import check_pool as check_pool
+from .run import check_recipe as check_recipe
+from .run import doctor as doctor

@@ -1,0 +1,8 @@
+from .contract import BadRow as BadRow
+from .contract import PoolDigest as PoolDigest
+from .contract import Source as Source
+from .contract import content as content
+from .dataset import is_hub_id as is_hub_id
+from .opening import open_source as open_source
+from .opening import read_json_files as read_json_files
+from .opening import read_pool as read_pool
