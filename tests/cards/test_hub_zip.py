@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from videop2r_data.cards.hub.archives import Member, read_directory, unpack
+from videop2r_data.cards.hub.archives import Member, Stream, read_directory, unpack
 from videop2r_data.errors import SourceError
 
 
@@ -53,7 +53,10 @@ def pieces(data: bytes, size: int) -> Iterator[bytes]:
 
 def content(data: bytes, *, piece: int = 1000, starts: Sequence[int] = (0,)) -> dict[str, bytes]:
     found = read_directory(Memory(data, starts))
-    return {m.name: b"".join(unpack(m, pieces(data[m.start : m.end], piece), "a.zip")) for m in found}
+    return {
+        m.name: b"".join(unpack(m, Stream(pieces(data[m.start : m.end], piece), m.start), "a.zip"))
+        for m in found
+    }
 
 
 FILES = {
@@ -157,7 +160,7 @@ def test_a_zip64_archive_of_ten_gigabytes_that_are_not_there() -> None:
 
     (member,) = read_directory(Sparse(b""))
     assert (member.name, member.start, member.size) == ("m", hole, 4)
-    assert b"".join(unpack(member, [last], "big.zip")) == b"clip"
+    assert b"".join(unpack(member, Stream([last], hole), "big.zip")) == b"clip"
 
 
 def test_a_file_cut_into_parts_is_read_through_their_joints() -> None:
@@ -183,6 +186,38 @@ def test_a_split_archive_counts_its_offsets_from_each_part() -> None:
         read_directory(Memory(bytes(data)))
 
 
+def test_a_split_zip64_archive_is_read_as_one() -> None:
+    """The end records as they stand where the parts begin: in the last part, with every number of a part set."""
+    files = {"one": b"1" * 50, "two": b"2" * 50}
+    plain = archive(files)
+    table, end = plain.index(b"PK\x01\x02"), plain.index(b"PK\x05\x06")
+    joint, at = 20, end - table
+    data = bytearray(plain[:end])
+    data += pack("<4sQ2H2L4Q", b"PK\x06\x06", 44, 45, 45, 1, 1, 2, 2, at, table - joint)
+    data += pack("<4sLQL", b"PK\x06\x07", 1, end - joint, 2)
+    data += pack("<4s4H2LH", b"PK\x05\x06", *[0xFFFF] * 4, *[0xFFFFFFFF] * 2, 0)
+    second = data.index(b"PK\x01\x02", table + 4)
+    pack_into("<H", data, second + 34, 1)
+    pack_into("<L", data, second + 42, plain.index(b"PK\x03\x04", 4) - joint)
+    assert content(bytes(data), starts=(0, joint)) == files
+    with pytest.raises(SourceError, match="a split archive of 2 parts, 1 of them here"):
+        read_directory(Memory(bytes(data)))
+
+
+def test_names_in_utf8_without_the_flag_that_says_so_and_in_the_old_code_page() -> None:
+    data = bytearray(archive({"ü/三.mp4": b"1", "ä.mp4": b"2"}))
+    old = "ä.mp4".encode("cp437") + b"_"  # as long as in UTF-8
+    for at in [i for mark in (b"PK\x03\x04", b"PK\x01\x02") for i in places(data, mark)]:
+        flags = at + (6 if data[at + 2] == 3 else 8)
+        pack_into("<H", data, flags, 0)
+    data = bytearray(bytes(data).replace("ä.mp4".encode(), old))
+    assert content(bytes(data)) == {"ü/三.mp4": b"1", "ä.mp4_": b"2"}
+
+
+def places(data: bytes | bytearray, mark: bytes) -> list[int]:
+    return [i for i in range(len(data)) if data.startswith(mark, i)]
+
+
 def test_only_the_end_of_a_large_archive_is_read_for_its_directory() -> None:
     memory = Memory(archive({f"{i}.bin": bytes(10_000) for i in range(300)}))
     assert len(read_directory(memory)) == 300
@@ -200,21 +235,21 @@ def test_hostile_and_damaged_archives_are_errors() -> None:
     cases = {
         "no end record": good[:-1],
         "its directory is damaged or cut": broken(good, directory, b"XXXX"),
-        "cannot be": broken(good, end + 12, pack("<L", 0xFFFFFFF0)),
+        "its directory is damaged or cut: Bad offset": broken(good, end + 12, pack("<L", 0xFFFFFFF0)),
         "is damaged or cut": broken(good, end + 8, pack("<2H", 9, 9)),
     }
     for message, data in cases.items():
         with pytest.raises(SourceError, match=message):
             read_directory(Memory(data))
     body = {
-        "where the directory says": broken(good, 0, b"XXXX"),
-        "another name": broken(good, 30, b"b"),
-        "with CRC": broken(good, 60, b"X"),
+        "Bad magic number for file header": broken(good, 0, b"XXXX"),
+        "File name in directory 'clip.mp4' and header b'blip.mp4' differ": broken(good, 30, b"b"),
+        "Bad CRC-32": broken(good, 60, b"X"),
         "it ends early": good[:100],
     }
     for message, data in body.items():
         with pytest.raises(SourceError, match=message):
-            list(unpack(member, [data], "a.zip"))
+            list(unpack(member, Stream([data], 0), "a.zip"))
 
 
 def test_a_bomb_stops_at_what_it_announced() -> None:
@@ -223,10 +258,19 @@ def test_a_bomb_stops_at_what_it_announced() -> None:
     pack_into("<L", data, at + 24, 1000)
     (member,) = read_directory(Memory(bytes(data)))
     got = 0
-    with pytest.raises(SourceError, match="more than the 1,000 bytes"):
-        for piece in unpack(member, pieces(bytes(data), 100), "a.zip"):
+    with pytest.raises(SourceError, match="Bad CRC-32 for file 'bomb'"):
+        for piece in unpack(member, Stream(pieces(bytes(data), 100), 0), "a.zip"):
             got += len(piece)
     assert got == 0
+
+
+def test_a_member_shorter_than_announced_is_no_clip() -> None:
+    """`zipfile` gives what there is and finds its CRC right."""
+    data = bytearray(archive({"short": b"s" * 500}, zipfile.ZIP_DEFLATED))
+    pack_into("<L", data, data.index(b"PK\x01\x02") + 24, 501)
+    (member,) = read_directory(Memory(bytes(data)))
+    with pytest.raises(SourceError, match="500 bytes, the archive says 501"):
+        list(unpack(member, Stream([bytes(data)], 0), "a.zip"))
 
 
 def test_what_cannot_be_read_says_why() -> None:

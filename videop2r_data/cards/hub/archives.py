@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 import re
 import stat
 import unicodedata
+import zipfile
 import zlib
+from bisect import bisect_right
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import astuple, dataclass, replace
 from pathlib import Path, PurePosixPath
 from struct import Struct
-from typing import Protocol
+from typing import IO, Protocol, cast
 
 import orjson
 
@@ -23,19 +26,12 @@ from videop2r_data.cards.hub.plan import RemoteFile
 from videop2r_data.errors import SourceError
 from videop2r_data.schemas import safe_relative_path
 
-# PKWARE's APPNOTE 6.3: sections 4.3.7, 4.3.12, 4.3.14 to 4.3.16, 8.5.
-STORED, DEFLATED = 0, 8
-_END = Struct("<4s4H2LH")
-_END64_AT = Struct("<4sLQL")
-_END64 = Struct("<4sQ2H2L4Q")
-_ENTRY = Struct("<4s6H3L5H2L")
-_LOCAL = Struct("<4s5H3L2H")
-_HEAD = Struct("<2H")
-_TAIL = _END.size + 0xFFFF + _END64_AT.size + _END64.size
+_END, _MANY = Struct("<4s4H2LH"), 0xFFFF
+"""The end record, and the largest number that its 16 bit fields hold; the true one then stands elsewhere."""
+_TAIL = _END.size + 0xFFFF + 76
+"""Bytes that all end records and a comment take at most."""
 _MAX_DIRECTORY = 2 * 2**30
-_ENCRYPTED, _UTF8, _FULL16, _FULL32 = 0x1, 0x800, 0xFFFF, 0xFFFFFFFF
-_UNIX, _DESCRIPTOR = 3, 24
-"""Bytes that may follow the data."""
+_HEADER, _UTF8, _ENCRYPTED, _UNIX = 30, 0x800, 0x1, 3
 _PIECE = 1 << 20
 
 
@@ -60,11 +56,12 @@ class Ranged(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """One file of an archive.
+    """One file of a zip archive.
 
     Attributes:
         name: as written there; check it before it becomes a path.
-        start: byte of its local header.
+        header: the name as `zipfile` decodes it, to be held against the member's own header.
+        start: byte of its header.
         end: byte before which the next header begins: header and data lie in `start:end`.
         method: 0 stored, 8 deflated; others cannot be read here.
         packed, size: bytes in the archive and unpacked.
@@ -73,6 +70,7 @@ class Member:
     """
 
     name: str
+    header: str
     start: int
     end: int
     method: int
@@ -82,211 +80,180 @@ class Member:
     refused: str = ""
 
 
+class _OnePart(io.RawIOBase):
+    """The end of an archive as `zipfile` reads it: seekable, in one part, without a comment.
+
+    `zipfile` refuses zip64 archives in several parts, and takes the letters of an end record inside a comment
+    for one. What comes last in the file is therefore read once, with one request, and changed in memory.
+    """
+
+    def __init__(self, archive: Ranged) -> None:
+        self._archive, self._at = archive, 0
+        self._tail_at = max(0, archive.size - _TAIL)
+        tail = bytearray(archive.read(self._tail_at, archive.size))
+        end = max(0, len(tail) - _END.size + 4)
+        while (end := tail.rfind(b"PK\5\6", 0, end)) >= 0:
+            if end + _END.size + _END.unpack_from(tail, end)[-1] == len(tail):
+                break  # its comment ends with the file
+        else:
+            raise SourceError("not a zip archive: no end record", where=archive.where)
+        _, disk, _, _, self.count, *_ = _END.unpack_from(tail, end)
+        self.parts = 1 + disk % _MANY
+        if end >= 20 and tail.startswith(b"PK\6\7", end - 20):  # zip64: the part of a record, and all parts
+            self.parts = max(self.parts, int.from_bytes(tail[end - 4 : end], "little"))
+            tail[end - 16 : end - 12], tail[end - 4 : end] = bytes(4), b"\1\0\0\0"
+        self._tail = bytes(tail[: end + _END.size - 2]) + bytes(2)
+        self._size = self._tail_at + len(self._tail)
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        self._at = offset + (0, self._at, self._size)[whence]
+        if self._at < 0:
+            raise OSError("before the first byte")
+        return self._at
+
+    def read(self, size: int | None = -1) -> bytes:
+        start, tail_at = self._at, self._tail_at
+        end = self._size if size is None or size < 0 else min(start + size, self._size)
+        if end - start > _MAX_DIRECTORY:
+            raise SourceError(f"a directory of {end - start:,} bytes cannot be", where=self._archive.where)
+        self._at = max(start, end)
+        before = self._archive.read(start, min(end, tail_at)) if start < tail_at else b""
+        return before + self._tail[max(0, start - tail_at) : max(0, end - tail_at)]
+
+
+class Stream(io.RawIOBase):
+    """Bytes that arrive from left to right, as a file that only goes forward.
+
+    Args:
+        chunks: the bytes.
+        at: where the first of them stands in the file that they come from.
+    """
+
+    def __init__(self, chunks: Iterable[bytes], at: int) -> None:
+        self._chunks, self._rest, self._at = iter(chunks), memoryview(b""), at
+
+    def seekable(self) -> bool:
+        """Forward only; `zipfile` asks."""
+        return True
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        """Throw away what lies before a place."""
+        to = offset + (self._at if whence else 0)
+        while self._at < to and self.read(min(_PIECE, to - self._at)):
+            pass
+        return self._at
+
+    def read(self, size: int | None = -1) -> bytes:
+        """As many bytes as asked for; fewer only at the end."""
+        taken, left = [], _PIECE if size is None or size < 0 else size
+        while left and (rest := self._rest or memoryview(next(self._chunks, b""))):
+            taken.append(rest[:left])
+            self._rest = rest[left:]
+            left -= len(taken[-1])
+        data = b"".join(taken)
+        self._at += len(data)
+        return data
+
+
 def read_directory(archive: Ranged) -> list[Member]:
     """Members in the order of their data; folders are left out.
 
     Raises:
         SourceError: not a zip archive, a damaged one, or one of whose parts some are missing.
     """
-    tail_at = max(0, archive.size - _TAIL)
-    tail = archive.read(tail_at, archive.size)
-    at = _find_end(tail)
-    if at is None:
-        raise SourceError("not a zip archive: no end record", where=archive.where)
-    place = _directory_place(archive, tail, tail_at, at)
-    begin, size = place.begin, place.size
-    if size > _MAX_DIRECTORY or begin < 0 or begin + size > archive.size:
-        raise SourceError(f"a directory of {size:,} bytes at {begin:,} cannot be", where=archive.where)
-    before = archive.read(begin, min(begin + size, tail_at)) if begin < tail_at else b""
-    table = before + tail[max(0, begin - tail_at) :][: size - len(before)]
-    found = sorted(_entries(table, place, archive), key=lambda member: member.start)
-    ends = [*(member.start for member in found[1:]), begin]
+    file = _OnePart(archive)
+    try:
+        with zipfile.ZipFile(file) as opened:
+            infos, directory = opened.infolist(), opened.start_dir
+    except (zipfile.BadZipFile, OSError, NotImplementedError, ValueError) as error:
+        raise SourceError(f"its directory is damaged or cut: {error}", where=archive.where) from None
+    if file.count not in {len(infos) & _MANY, _MANY}:
+        told = f"it announces {file.count:,} entries and has {len(infos):,}"
+        raise SourceError(f"its directory is damaged or cut: {told}", where=archive.where)
+    starts = _starts(archive, file.parts, infos, directory)
+    found = sorted(zip(starts, infos, strict=True), key=lambda pair: pair[0])
+    ends = [*(start for start, _ in found[1:]), directory]
     return [
-        _bounded(member, end)
-        for member, end in zip(found, ends, strict=False)
-        if not member.name.endswith("/")
+        _member(info, start, end)
+        for (start, info), end in zip(found, ends, strict=False)
+        if not info.orig_filename.endswith("/")
     ]
 
 
-def unpack(member: Member, chunks: Iterable[bytes], where: str) -> Iterator[bytes]:
-    """The unpacked bytes of a member, checked.
+def _starts(archive: Ranged, parts: int, infos: Sequence[zipfile.ZipInfo], directory: int) -> list[int]:
+    """Where each header begins; in a split archive an offset counts from the part that `volume` names."""
+    if parts == 1:
+        return [info.header_offset for info in infos]
+    if max(parts, *(1 + info.volume for info in infos), 1) > len(archive.starts):
+        told = f"a split archive of {parts} parts, {len(archive.starts)} of them here"
+        raise SourceError(told, where=archive.where)
+    # `zipfile` took the directory's offset in its own part for one in the whole, and moved all others by that
+    moved = archive.starts[bisect_right(archive.starts, directory) - 1]
+    return [archive.starts[info.volume] + info.header_offset - moved for info in infos]
+
+
+def _member(info: zipfile.ZipInfo, start: int, end: int) -> Member:
+    """One entry, with why it cannot be read, and an `end` never far beyond what header and data can take."""
+    link = info.create_system == _UNIX and stat.S_ISLNK(info.external_attr >> 16)
+    refused = "encrypted" if info.flag_bits & _ENCRYPTED else "a symbolic link" if link else ""
+    if not refused and info.compress_type not in {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}:
+        refused = f"compression method {info.compress_type}, only stored and deflate can be read"
+    if not refused and info.compress_type == zipfile.ZIP_STORED and info.compress_size != info.file_size:
+        refused = "stored with two sizes"
+    if not refused and end < start + _HEADER + info.compress_size:
+        refused = "overlaps the next member"
+    most = start + _HEADER + 2 * 0xFFFF + info.compress_size + 24  # a name, an extra field, a data descriptor
+    numbers = info.compress_type, info.compress_size, info.file_size, info.CRC
+    return Member(_name(info), info.orig_filename, start, min(end, most), *numbers, refused)
+
+
+def _name(info: zipfile.ZipInfo) -> str:
+    """A name; macOS writes UTF-8 without the flag that says so, and hardly any other bytes are UTF-8."""
+    if info.flag_bits & _UTF8:
+        return info.orig_filename
+    try:
+        return info.orig_filename.encode("cp437").decode("utf-8")
+    except UnicodeDecodeError:
+        return info.orig_filename
+
+
+def unpack(member: Member, file: Stream, where: str) -> Iterator[bytes]:
+    """The unpacked bytes of a member, checked, in pieces of a bounded size.
 
     Args:
         member: one that is not `refused`.
-        chunks: the archive's bytes from `member.start` on, in pieces of any size; more than needed is fine.
+        file: the archive from a byte at or before `member.start` on.
         where: the archive's name, for errors.
 
     Raises:
-        SourceError: its header is another's, it ends early, is longer than announced, or its CRC differs.
-            What was yielded before is then to be thrown away.
+        SourceError: its header is another's, it ends early, or its size or CRC is not the announced one. What
+            was yielded before is then to be thrown away.
     """
     here = f"{where}: {member.name}"
-    body = _body(member, chunks, here)
-    crc = done = 0
+    info = zipfile.ZipInfo(member.name)
+    info.orig_filename, info.header_offset, info.CRC = member.header, member.start, member.crc
+    info.compress_type, info.compress_size, info.file_size = member.method, member.packed, member.size
+    done = 0
     try:
-        for data in _inflated(body) if member.method == DEFLATED else body:
-            crc, done = zlib.crc32(data, crc), done + len(data)
-            if done > member.size:
-                raise SourceError(f"more than the {member.size:,} bytes that it announces", where=here)
-            yield data
-    except zlib.error as error:
+        with zipfile.ZipFile(io.BytesIO(_NO_MEMBERS)) as archive:  # the directory was read long before
+            archive.fp = cast(IO[bytes], file)
+            with archive.open(info) as opened:
+                while data := opened.read(_PIECE):
+                    done += len(data)
+                    yield data
+    except EOFError:
+        raise SourceError("it ends early", where=here) from None
+    except (zipfile.BadZipFile, NotImplementedError, ValueError, zlib.error) as error:
         raise SourceError(f"damaged: {error}", where=here) from None
-    if done != member.size or crc != member.crc:
-        said = f"{member.size:,} with {member.crc:08x}"
-        raise SourceError(f"{done:,} bytes with CRC {crc:08x}, the archive says {said}", where=here)
+    if done != member.size:  # `zipfile` never gives more than announced, but may give less
+        raise SourceError(f"{done:,} bytes, the archive says {member.size:,}", where=here)
 
 
-def _inflated(chunks: Iterable[bytes]) -> Iterator[bytes]:
-    """Unpacked in pieces of a bounded size, so that a bomb is noticed before it fills the memory."""
-    inflate = zlib.decompressobj(-zlib.MAX_WBITS)
-    for chunk in chunks:
-        left = chunk
-        while not inflate.eof:
-            data = inflate.decompress(left, _PIECE)
-            left = inflate.unconsumed_tail
-            if data:
-                yield data
-            if not left and len(data) < _PIECE:
-                break
-
-
-def _body(member: Member, chunks: Iterable[bytes], here: str) -> Iterator[bytes]:
-    """The packed bytes, behind the local header."""
-    head, skip, left = b"", -1, member.packed
-    for piece in chunks:
-        chunk = piece
-        if skip < 0:
-            head += chunk
-            if len(head) < _LOCAL.size:
-                continue
-            signature, _, flags, *_, name, extra = _LOCAL.unpack_from(head)
-            if signature != b"PK\x03\x04":
-                raise SourceError("its header is not where the directory says", where=here)
-            if len(head) < _LOCAL.size + name:
-                continue
-            if _text(head[_LOCAL.size :][:name], flags) != member.name:
-                raise SourceError("its header has another name than the directory", where=here)
-            skip, chunk, head = _LOCAL.size + name + extra, head, b""
-        jump = min(skip, len(chunk))
-        skip -= jump
-        take = chunk[jump : jump + left]
-        left -= len(take)
-        if take:
-            yield take
-        if not left and not skip:
-            return
-    if left or skip:
-        raise SourceError("it ends early", where=here)
-
-
-def _find_end(tail: bytes) -> int | None:
-    """Where the end record begins: the last one whose comment ends with the file."""
-    at = len(tail)
-    while (at := tail.rfind(b"PK\x05\x06", 0, at)) >= 0:
-        if len(tail) - at >= _END.size and at + _END.size + _END.unpack_from(tail, at)[-1] == len(tail):
-            return at
-    return None
-
-
-@dataclass(frozen=True, slots=True)
-class _Place:
-    """Where the directory begins, its bytes and entries, and by how much every offset in it is short."""
-
-    begin: int
-    size: int
-    count: int
-    shift: int
-
-
-def _directory_place(archive: Ranged, tail: bytes, tail_at: int, at: int) -> _Place:
-    _, disk, first_disk, _, count, size, offset, _ = _END.unpack_from(tail, at)
-    ends_at, locator = tail_at + at, at - _END64_AT.size
-    if locator >= 0 and tail[locator : locator + 4] == b"PK\x06\x07":
-        _, end_disk, end_offset, disks = _END64_AT.unpack_from(tail, locator)
-        ends_at = tail_at + locator - _END64.size
-        if tail[max(0, locator - _END64.size) :][:4] != b"PK\x06\x06":
-            ends_at = _absolute(archive, end_disk, end_offset)
-        record = archive.read(ends_at, min(ends_at + _END64.size, archive.size))
-        if len(record) < _END64.size or record[:4] != b"PK\x06\x06":
-            raise SourceError("its zip64 end record is damaged", where=archive.where)
-        _, _, _, _, disk, first_disk, _, count, size, offset = _END64.unpack_from(record)
-        disk = max(disk, disks - 1)
-    if disk:
-        if disk >= len(archive.starts):
-            parts = f"a split archive of {disk + 1} parts, {len(archive.starts)} of them here"
-            raise SourceError(parts, where=archive.where)
-        return _Place(_absolute(archive, first_disk, offset), size, count, 0)
-    begin = ends_at - size  # counted from the end: something may stand before the archive
-    return _Place(begin, size, count, begin - offset)
-
-
-def _absolute(archive: Ranged, disk: int, offset: int) -> int:
-    if disk >= len(archive.starts):
-        raise SourceError(f"part {disk + 1} of a split archive is missing", where=archive.where)
-    return archive.starts[disk] + int(offset)
-
-
-def _entries(table: bytes, place: _Place, archive: Ranged) -> Iterator[Member]:
-    """The entries as they stand there; their `end` is not known yet."""
-    at = 0
-    split = len(archive.starts) > 1
-    for _ in range(place.count):
-        if at + _ENTRY.size > len(table) or table[at : at + 4] != b"PK\x01\x02":
-            raise SourceError("its directory is damaged or cut", where=archive.where)
-        fields = _ENTRY.unpack_from(table, at)
-        flags, method, crc, packed, size = fields[3], fields[4], *fields[7:10]
-        name_bytes, extra_bytes, comment_bytes, disk, _, mode, start = fields[10:]
-        at += _ENTRY.size
-        raw, extra = table[at : at + name_bytes], table[at + name_bytes :][:extra_bytes]
-        at += name_bytes + extra_bytes + comment_bytes
-        size, packed, start, disk = _wide(extra, size, packed, start, disk)
-        start = _absolute(archive, disk, start) if split else start + place.shift
-        link = fields[1] >> 8 == _UNIX and stat.S_ISLNK(mode >> 16)
-        refused = "encrypted" if flags & _ENCRYPTED else "a symbolic link" if link else ""
-        if not refused and method not in (STORED, DEFLATED):
-            refused = f"compression method {method}, only stored and deflate can be read"
-        if not refused and method == STORED and packed != size:
-            refused = "stored with two sizes"
-        yield Member(_text(raw, flags), start, -1, method, packed, size, crc, refused)
-
-
-def _text(raw: bytes, flags: int) -> str:
-    """A name; macOS writes UTF-8 without the flag that says so, and hardly any other bytes are UTF-8."""
-    if flags & _UTF8:
-        return raw.decode("utf-8", "replace")
-    try:
-        return raw.decode("utf-8")
-    except UnicodeDecodeError:
-        return raw.decode("cp437", "replace")
-
-
-def _wide(extra: bytes, size: int, packed: int, start: int, disk: int) -> tuple[int, int, int, int]:
-    """Values of more than 32 bits stand in the zip64 field, only those and in this order."""
-    at = 0
-    while at + 4 <= len(extra):
-        kind, length = (
-            int.from_bytes(extra[at : at + 2], "little"),
-            int.from_bytes(extra[at + 2 : at + 4], "little"),
-        )
-        field, at = extra[at + 4 : at + 4 + length], at + 4 + length
-        if kind == 1:
-            values = [size, packed, start]
-            for i, value in enumerate(values):
-                if value == _FULL32 and len(field) >= 8:
-                    values[i], field = int.from_bytes(field[:8], "little"), field[8:]
-            if disk == _FULL16 and len(field) >= 4:
-                disk = int.from_bytes(field[:4], "little")
-            return values[0], values[1], values[2], disk
-    return size, packed, start, disk
-
-
-def _bounded(member: Member, end: int) -> Member:
-    """With an `end` that is never far beyond what header and data can take."""
-    most = member.start + _LOCAL.size + 2 * _FULL16 + member.packed + _DESCRIPTOR
-    short = end < member.start + _LOCAL.size + member.packed
-    refused = member.refused or ("overlaps the next member" if short else "")
-    return replace(member, end=min(end, most), refused=refused)
-
+_NO_MEMBERS = b"PK\5\6" + bytes(18)
+"""The smallest zip archive."""
 
 _CUT = re.compile(r"(?P<stem>.+\.(?:zip|tar|tar\.gz|tgz))\.(?:part[-_.]?)?(?P<part>\d{2,4}|[a-z]{2,3})")
 """A file cut into pieces: `x.zip.001`, `x.tar.gz.part-aa`, `x.zip.aa`."""
@@ -295,7 +262,7 @@ _SUFFIX = re.compile(r"\.(?:zip|tar|tar\.gz|tgz)\Z")
 _SPLIT = re.compile(r"(?P<stem>.+)\.z(?P<part>\d{2,3})")
 """A split archive: `x.z01`, `x.z02`, ..., `x.zip`."""
 WORKERS = 8
-_FORMAT = 2
+_FORMAT = 3
 TWICE = "two members of one name"
 
 

@@ -13,6 +13,7 @@ from videop2r_data.cards.card.metadata import MEDIA
 from videop2r_data.cards.hub.archives import (
     Archive,
     Member,
+    Stream,
     directories,
     find_archives,
     locate,
@@ -35,6 +36,7 @@ GAP = 1 << 17
 """Bytes between two clips that are read along rather than asked for in two requests."""
 RUN = 64 << 20
 """Bytes of one request, unless a single clip has more."""
+_PIECE = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,30 +121,6 @@ def _job(source: Archive, clips: list[Clip]) -> Job:
 # Carry out one request: cut its bytes into clips, unpack and check each, name it only when it is whole.
 
 
-class _Cursor:
-    """Bytes of a range, taken from left to right."""
-
-    def __init__(self, chunks: Iterable[bytes], at: int) -> None:
-        self._chunks = iter(chunks)
-        self._rest = b""
-        self.at = at
-
-    def until(self, end: int) -> Iterator[bytes]:
-        """The bytes from here to `end`."""
-        while self.at < end:
-            chunk = self._rest or next(self._chunks, b"")
-            if not chunk:
-                return
-            take, self._rest = chunk[: end - self.at], chunk[end - self.at :]
-            self.at += len(take)
-            yield take
-
-    def skip(self, end: int) -> None:
-        """Throw away what lies before `end`."""
-        for _ in self.until(end):
-            pass
-
-
 def fetch_job(job: Job, hub: Hub, repo: str, commit: str) -> Iterator[tuple[Clip, str]]:
     """Fetch the clips of one request.
 
@@ -155,15 +133,14 @@ def fetch_job(job: Job, hub: Hub, repo: str, commit: str) -> Iterator[tuple[Clip
         OSError: the disk is full, or may not be written.
     """
     source = job.source.open(hub, repo, commit)
-    cursor = _Cursor(source.stream(job.start, job.end), job.start)
+    file = Stream(source.stream(job.start, job.end), job.start)
     lost = ""
     for clip in job.clips:
         if lost:
             yield clip, lost
             continue
         try:
-            cursor.skip(clip.start)
-            _save(clip, cursor.until(clip.end), job.source.name)
+            _save(clip, file, job.source.name)
             yield clip, ""
         except SourceError as error:
             yield clip, error.message
@@ -174,13 +151,15 @@ def fetch_job(job: Job, hub: Hub, repo: str, commit: str) -> Iterator[tuple[Clip
             yield clip, lost
 
 
-def _save(clip: Clip, chunks: Iterable[bytes], where: str) -> None:
+def _save(clip: Clip, source: Stream, where: str) -> None:
     clip.target.parent.mkdir(parents=True, exist_ok=True)
     part = clip.target.with_name(f".{clip.target.name}.{os.getpid()}.part")
     try:
         with part.open("wb") as file:
-            for data in unpack(clip.member, chunks, where) if clip.member is not None else chunks:
-                file.write(data)
+            if clip.member is not None:
+                file.writelines(unpack(clip.member, source, where))
+            else:
+                shutil.copyfileobj(source, file, _PIECE)
         if clip.file is not None:
             _check_file(clip, part)
         part.replace(clip.target)
