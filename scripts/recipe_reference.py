@@ -7,6 +7,7 @@ python scripts/recipe_reference.py --check    exit code 1 if the page is not cur
 from __future__ import annotations
 
 import inspect
+import re
 import sys
 import types
 import typing
@@ -18,6 +19,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from videop2r_data.schemas import JudgesFile, Recipe, models_in
+from videop2r_data.trainer.settings.objectives import OBJECTIVES
 from videop2r_data.trainer.settings.recipe import TrainRecipe
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
@@ -32,14 +34,28 @@ TRAINING = f"""# Every setting of a training recipe
 {WRITTEN}`p2r-train schema` prints the same as JSON Schema; `--set key.path=value` sets any of them for a run.
 How they work together: [training.md](training.md).
 """
+TABLE = re.compile(r"(?<=<!-- objectives -->\n).*?(?=<!-- /objectives -->)", re.DOTALL)
+"""The table of objectives in training.md, between two marks; the rest of that page is written by hand."""
 PAGES: dict[str, tuple[str, tuple[tuple[str, type[BaseModel]], ...]]] = {
     "recipe-reference.md": (RECIPES, (("A recipe", Recipe), ("A judges file", JudgesFile))),
     "training-reference.md": (TRAINING, (("A training recipe", TrainRecipe),)),
 }
 
+WRITTEN_PAGES = (*PAGES, "training.md")
+
+
+def objectives() -> str:
+    """The table of objectives in training.md."""
+    rows = ["| `--objective` | in the paper | rewards | tokens that they reach |", "|---|---|---|---|"]
+    rows += [f"| `{o.name}` | {o.paper} | {o.rewards} | {o.reaches} |" for o in OBJECTIVES.values()]
+    return "\n".join(rows) + "\n"
+
 
 def page(name: str) -> str:
     """One whole page."""
+    if name == "training.md":
+        text = (DOCS / name).read_text(encoding="utf-8")
+        return TABLE.sub(lambda _: objectives(), text)
     head, models = PAGES[name]
     parts = [head]
     seen: dict[type[BaseModel], str] = {}
@@ -132,6 +148,6 @@ def _default(info: FieldInfo) -> str:
 
 if __name__ == "__main__":
     if "--check" in sys.argv:
-        sys.exit(any((DOCS / name).read_text(encoding="utf-8") != page(name) for name in PAGES))
-    for name in PAGES:
+        sys.exit(any((DOCS / name).read_text(encoding="utf-8") != page(name) for name in WRITTEN_PAGES))
+    for name in WRITTEN_PAGES:
         (DOCS / name).write_text(page(name), encoding="utf-8")

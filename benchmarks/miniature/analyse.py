@@ -38,7 +38,7 @@ from videop2r_data.trainer.process.loss import denominators, policy_loss
 from videop2r_data.trainer.process.masks import SegmentMasks, TokenTable, segment_masks
 from videop2r_data.trainer.process.rewards import Graded, grade, rewards_of
 from videop2r_data.trainer.rollout.hf import HfEngine
-from videop2r_data.trainer.settings.objectives import LossSpec, ObjectiveSpec, RewardSpec
+from videop2r_data.trainer.settings.rl import LossSpec, ObjectiveSpec, RewardSpec
 
 OBJECTIVES = ("pa-grpo", "grpo", "no-separation", "no-perception", "no-reasoning")
 GROUP = 8

@@ -74,9 +74,9 @@ def test_the_pages_of_all_settings_are_those_of_the_models() -> None:
         import recipe_reference
     finally:
         sys.path.pop(0)
-    for name in recipe_reference.PAGES:
+    for name in recipe_reference.WRITTEN_PAGES:
         written = (ROOT / "docs" / name).read_text()
         assert written == recipe_reference.page(name), "run: python scripts/recipe_reference.py"
         rows = [line for line in written.splitlines() if line.startswith("| `")]
-        assert len(rows) > 100
+        assert len(rows) > (100 if name in recipe_reference.PAGES else 10)
         assert [line for line in rows if line.endswith("|  |")] == [], "a setting without a docstring"

@@ -26,6 +26,7 @@ from videop2r_data.cli.common import (
 )
 from videop2r_data.cli.terminal import print_json, say
 from videop2r_data.errors import ConfigError, P2RError
+from videop2r_data.trainer.settings.objectives import OBJECTIVES
 
 if TYPE_CHECKING:
     from videop2r_data.trainer.run.runlog import Row
@@ -71,9 +72,7 @@ FreshOpt = Annotated[bool, typer.Option("--fresh", help="Refuse a folder that ho
 DryOpt = Annotated[bool, typer.Option("--dry-run", help="Print the effective recipe and end.")]
 ObjectiveOpt = Annotated[
     str | None,
-    typer.Option(
-        metavar="NAME", help="pa-grpo, grpo, no-separation, no-perception, no-reasoning, no-length or t-grpo."
-    ),
+    typer.Option(metavar="NAME", help=" or ".join(", ".join(OBJECTIVES).rsplit(", ", 1)) + "."),
 ]
 GroupOpt = Annotated[int | None, typer.Option(min=2, metavar="N", help="Rollouts per prompt.")]
 RolloutsOpt = Annotated[str | None, typer.Option(metavar="KIND", help="Who draws: hf, vllm or vllm-server.")]

@@ -13,8 +13,8 @@ from videop2r_data.trainer.evaluate.evaluate import Ranks, RowStore
 from videop2r_data.trainer.evaluate.report import EvalRow, graded_row, named_estimates, summarise
 from videop2r_data.trainer.judging.base import Judged, Reason
 from videop2r_data.trainer.process.masks import TokenTable, segment_masks
-from videop2r_data.trainer.settings.objectives import Style
 from videop2r_data.trainer.settings.parts import EvalSpec
+from videop2r_data.trainer.settings.rl import Style
 
 OPTIONS = ("A. red", "B. blue")
 TABLE = TokenTable((*(bytes([b]) for b in range(256)), b""))

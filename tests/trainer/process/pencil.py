@@ -17,7 +17,7 @@ import torch
 from videop2r_data.trainer.process.advantages import streams
 from videop2r_data.trainer.process.loss import LossResult, denominators, policy_loss
 from videop2r_data.trainer.process.rewards import Graded, rewards_of
-from videop2r_data.trainer.settings.objectives import LossSpec, ObjectiveSpec, RewardSpec
+from videop2r_data.trainer.settings.rl import LossSpec, ObjectiveSpec, RewardSpec
 
 NAN = math.nan
 KAPPA = 1 - math.log(2)

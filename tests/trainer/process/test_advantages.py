@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from tests.trainer.process.pencil import rollout
 from videop2r_data.trainer.process.advantages import advantages, collapsed, count_collapsed
 from videop2r_data.trainer.process.rewards import rewards_of
-from videop2r_data.trainer.settings.objectives import RewardSpec
+from videop2r_data.trainer.settings.rl import RewardSpec
 
 
 def exact(

@@ -15,7 +15,7 @@ from videop2r_data.trainer.process.advantages import count_collapsed, pad_masks,
 from videop2r_data.trainer.process.loss import denominators, policy_loss
 from videop2r_data.trainer.process.masks import SegmentMasks, segment_masks
 from videop2r_data.trainer.process.rewards import grade, rewards_of
-from videop2r_data.trainer.settings.objectives import LossSpec, ObjectiveName, ObjectiveSpec, RewardSpec
+from videop2r_data.trainer.settings.rl import LossSpec, ObjectiveName, ObjectiveSpec, RewardSpec
 
 SPEC = LossSpec(beta=0.0, eps=0.0)
 

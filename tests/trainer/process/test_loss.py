@@ -20,7 +20,7 @@ from videop2r_data.trainer.process.loss import (
     denominators,
     policy_loss,
 )
-from videop2r_data.trainer.settings.objectives import LossSpec
+from videop2r_data.trainer.settings.rl import LossSpec
 
 SPECS = [
     LossSpec.model_validate({"ratio": ratio, "reduction": reduction, "kl_over": kl_over})

@@ -23,7 +23,8 @@ from tests.trainer.process.pencil import (
 from videop2r_data.trainer.process.advantages import pad_masks, streams
 from videop2r_data.trainer.process.loss import averages
 from videop2r_data.trainer.process.rewards import rewards_of
-from videop2r_data.trainer.settings.objectives import OBJECTIVES, LossSpec, ObjectiveSpec, RewardSpec
+from videop2r_data.trainer.settings.objectives import OBJECTIVES
+from videop2r_data.trainer.settings.rl import LossSpec, ObjectiveSpec, RewardSpec
 
 
 def close(value: float) -> object:
@@ -193,7 +194,7 @@ def test_streams_by_objective() -> None:
     names = {}
     for name in OBJECTIVES:
         objective = ObjectiveSpec(name=name)
-        shuffled = [None] if objective.is_temporal else None
+        shuffled = [None] if objective.entry.shuffles else None
         table = rewards_of(ROLLOUTS, RewardSpec(), 2, objective=objective, shuffled=shuffled)
         names[name] = [s.name for s in streams(objective, table, P, R, completion_mask=MASK, spec=EXACT)]
     assert names == {

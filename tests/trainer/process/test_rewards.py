@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from tests.trainer.process.test_masks import EOS, TABLE, ids_of
 from videop2r_data.trainer.process.masks import segment_masks
 from videop2r_data.trainer.process.rewards import Graded, dynamic_bounds, grade, rewards_of, temporal_bonus
-from videop2r_data.trainer.settings.objectives import (
+from videop2r_data.trainer.settings.rl import (
     DynamicLengthSpec,
     ObjectiveSpec,
     RewardSpec,

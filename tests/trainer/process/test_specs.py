@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from videop2r_data.trainer.settings.objectives import OBJECTIVES, LossSpec, ObjectiveSpec, RewardSpec
+from videop2r_data.trainer.settings.objectives import OBJECTIVES
+from videop2r_data.trainer.settings.rl import LossSpec, ObjectiveSpec, RewardSpec
 
 
 def test_defaults_are_the_papers() -> None:
@@ -50,9 +51,9 @@ def test_objectives() -> None:
     with pytest.raises(ValidationError, match="only t-grpo reads it"):
         ObjectiveSpec.model_validate({"name": "grpo", "temporal": {"alpha": 0.1}})
     assert ObjectiveSpec.model_validate({"name": "t-grpo", "temporal": {"alpha": 0.1}}).temporal.alpha == 0.1
-    judged = {name for name in OBJECTIVES if ObjectiveSpec(name=name).uses_perception}
+    judged = {name for name in OBJECTIVES if OBJECTIVES[name].needs_judge}
     assert judged == {"pa-grpo", "no-separation", "no-reasoning", "no-length"}
-    assert [name for name in OBJECTIVES if ObjectiveSpec(name=name).is_temporal] == ["t-grpo"]
+    assert [name for name in OBJECTIVES if OBJECTIVES[name].shuffles] == ["t-grpo"]
 
 
 def test_an_observation_that_is_not_asked_for_is_not_paid() -> None:

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from videop2r_data.trainer.process.rewards import RewardTable, check_groups
-from videop2r_data.trainer.settings.objectives import LossSpec, ObjectiveSpec
+from videop2r_data.trainer.settings.objectives import Tokens
+from videop2r_data.trainer.settings.rl import LossSpec, ObjectiveSpec
 
 # Advantages: a reward against its own group, per process [paper §3.3].
 #
@@ -163,21 +164,17 @@ def streams(
             raise ValueError(f"{name} is {list(mask.shape)}, wanted [{n}, C] like the completion mask")
     real = completion_mask.float()
 
-    def stream(name: str, mask: Tensor, rewards: Tensor, scored: Tensor) -> Stream:
+    masks: dict[Tokens, Tensor] = {
+        "p": masks_p.float() * real,
+        "r": masks_r.float() * real,
+        "all": real,
+    }
+    found = []
+    for rule in objective.entry.streams:
+        rewards, scored = table.earned(rule.parts)
         values = advantages(rewards, scored, table.group_size, std=spec.std, eps=spec.eps)
-        return Stream(name, mask.float() * real, values.to(real.device))
-
-    p = stream("p", masks_p, table.perception, table.scored_p)
-    r = stream("r", masks_r, table.reasoning, table.scored_r)
-    if objective.name in ("pa-grpo", "no-length"):
-        return [p, r]
-    if objective.name == "no-perception":
-        return [r]
-    if objective.name == "no-reasoning":
-        return [p]
-    if objective.name == "no-separation":
-        return [stream("all", real, table.total, table.scored_total)]
-    return [stream("all", real, table.plain, table.scored_r)]
+        found.append(Stream(rule.tokens, masks[rule.tokens], values.to(real.device)))
+    return found
 
 
 def pad_masks(rows: list[list[float]], width: int) -> Tensor:

@@ -35,7 +35,7 @@ import torch
 from torch import Tensor
 
 from videop2r_data.trainer.process.advantages import Stream
-from videop2r_data.trainer.settings.objectives import LossSpec
+from videop2r_data.trainer.settings.rl import LossSpec
 
 LIMIT = 20.0
 """Log ratios are cut to this size before exp: beyond, float32 would sooner or later overflow."""

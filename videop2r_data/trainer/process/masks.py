@@ -9,7 +9,7 @@ from typing import Any, Literal, NamedTuple, Self
 
 from videop2r_data.errors import ConfigError
 from videop2r_data.schemas import SegmentSpans, Span, segment_spans
-from videop2r_data.trainer.settings.objectives import Style, Unattributable
+from videop2r_data.trainer.settings.rl import Style, Unattributable
 
 # A completion against the template, per process: what is P's fault and what is R's.
 #

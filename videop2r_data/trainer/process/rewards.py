@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -12,12 +13,8 @@ from torch import Tensor
 
 from videop2r_data.schemas import ROBUST, Policy, ProblemType
 from videop2r_data.trainer.process.masks import SegmentMasks
-from videop2r_data.trainer.settings.objectives import (
-    DynamicLengthSpec,
-    ObjectiveSpec,
-    RewardSpec,
-    TemporalSpec,
-)
+from videop2r_data.trainer.settings.objectives import Part
+from videop2r_data.trainer.settings.rl import DynamicLengthSpec, ObjectiveSpec, RewardSpec, TemporalSpec
 from videop2r_data.validators import extract_answer, score
 
 # The lengths that a group is paid for: fixed bounds, or bounds that follow the group.
@@ -166,30 +163,68 @@ def grade(
 
 @dataclass(frozen=True, slots=True)
 class RewardTable:
-    """Rewards of N rollouts, each tensor [N]; an unscored entry is 0 and False in its `scored` column.
+    """Rewards of N rollouts, each tensor [N]; what is unscored is 0 and False in its `scored` column.
 
     Attributes:
-        perception, reasoning: R_P and R_R.
-        total: R_P + R_R, scored where both are.
-        plain: the one reward of GRPO and T-GRPO, scored where acc_R is.
+        paid: every part of the reward with its weight.
+        scored_p: acc_P is known: there is a verdict, or no observation to ask about.
+        scored_r: acc_R is known.
         components: `accuracy_p`, `accuracy_r`, `format_p`, `format_r`, `format`, `length_p`, `length_r`,
             `temporal`: the parts before weights (`length_*` and `temporal` as paid), for the log.
         group_size: G.
     """
 
-    perception: Tensor
-    reasoning: Tensor
-    total: Tensor
-    plain: Tensor
+    paid: dict[Part, Tensor]
     scored_p: Tensor
     scored_r: Tensor
     components: dict[str, Tensor]
     group_size: int
 
+    def earned(self, parts: Sequence[Part]) -> tuple[Tensor, Tensor]:
+        """[N] the sum of these parts, and [N] bool where it is scored; 0 where it is not.
+
+        A sum is unscored if one of its parts depends on an accuracy that is unknown: formats never do.
+        """
+        scored = torch.ones_like(self.scored_p)
+        if _OF_ACC_P.intersection(parts):
+            scored = scored & self.scored_p
+        if _OF_ACC_R.intersection(parts):
+            scored = scored & self.scored_r
+        # Perception and reasoning are added up apart: R_P + R_R is the sum of two sums, to the last bit.
+        of_p = [self.paid[part] for part in parts if part.endswith("_p")]
+        of_r = [self.paid[part] for part in parts if not part.endswith("_p")]
+        sums = [functools.reduce(torch.add, column) for column in (of_p, of_r) if column]
+        return functools.reduce(torch.add, sums) * scored, scored
+
+    @property
+    def perception(self) -> Tensor:
+        """[N] R_P."""
+        return self.earned(("accuracy_p", "format_p", "length_p"))[0]
+
+    @property
+    def reasoning(self) -> Tensor:
+        """[N] R_R."""
+        return self.earned(("accuracy_r", "format_r", "length_r"))[0]
+
+    @property
+    def total(self) -> Tensor:
+        """[N] R_P + R_R, scored where both are."""
+        return (self.perception + self.reasoning) * self.scored_total
+
+    @property
+    def plain(self) -> Tensor:
+        """[N] the one reward of GRPO and T-GRPO, scored where acc_R is."""
+        return self.earned(("accuracy_r", "format", "length", "temporal"))[0]
+
     @property
     def scored_total(self) -> Tensor:
-        """[N] bool: both processes scored."""
+        """[N] bool: both accuracies are known."""
         return self.scored_p & self.scored_r
+
+
+_OF_ACC_P: frozenset[Part] = frozenset({"accuracy_p", "length_p"})
+_OF_ACC_R: frozenset[Part] = frozenset({"accuracy_r", "length_r", "length", "temporal"})
+"""Parts that depend on an accuracy: the accuracy itself, and what is paid for right rollouts only."""
 
 
 def rewards_of(
@@ -205,9 +240,9 @@ def rewards_of(
     Args:
         graded: N rollouts in groups of `group_size`.
         spec: weights and bounds.
-        objective: `no-length` switches the length part off, `t-grpo` the temporal bonus on; None: pa-grpo.
-        shuffled: for `t-grpo`, per prompt the accuracies acc_R of its group with shuffled frames; None for a
-            prompt without a video.
+        objective: pays lengths and the temporal bonus, or does not; None: pa-grpo.
+        shuffled: for an objective that shuffles frames, per prompt the accuracies acc_R of its group with
+            shuffled frames; None for a prompt without a video.
 
     Raises:
         ValueError: groups are not whole, or `shuffled` does not fit the objective or the prompts.
@@ -224,30 +259,30 @@ def rewards_of(
     form_p, form_r, form = (
         _column([float(getattr(row, name)) for row in graded]) for name in ("form_p", "form_r", "form")
     )
-    length_p, length_r, length = _lengths(groups, spec, off=objective.name == "no-length")
+    length_p, length_r, length = _lengths(groups, spec, off=not objective.entry.pays_length)
     temporal = _temporal(groups, objective, shuffled)
-    a, f = spec.accuracy, spec.form
-    perception = (a * acc_p + f * form_p + length_p) * scored_p
-    reasoning = (a * acc_r + f * form_r + length_r) * scored_r
-    return RewardTable(
-        perception=perception,
-        reasoning=reasoning,
-        total=(perception + reasoning) * (scored_p & scored_r),
-        plain=(a * acc_r + f * form + length + temporal) * scored_r,
-        scored_p=scored_p,
-        scored_r=scored_r,
-        components={
-            "accuracy_p": acc_p,
-            "accuracy_r": acc_r,
-            "format_p": form_p,
-            "format_r": form_r,
-            "format": form,
-            "length_p": length_p,
-            "length_r": length_r,
-            "temporal": temporal,
-        },
-        group_size=group_size,
-    )
+    paid: dict[Part, Tensor] = {
+        "accuracy_p": spec.accuracy * acc_p,
+        "format_p": spec.form * form_p,
+        "length_p": length_p,
+        "accuracy_r": spec.accuracy * acc_r,
+        "format_r": spec.form * form_r,
+        "length_r": length_r,
+        "format": spec.form * form,
+        "length": length,
+        "temporal": temporal,
+    }
+    components = {
+        "accuracy_p": acc_p,
+        "accuracy_r": acc_r,
+        "format_p": form_p,
+        "format_r": form_r,
+        "format": form,
+        "length_p": length_p,
+        "length_r": length_r,
+        "temporal": temporal,
+    }
+    return RewardTable(paid, scored_p, scored_r, components, group_size)
 
 
 def temporal_bonus(
@@ -278,13 +313,15 @@ def _temporal(
     objective: ObjectiveSpec,
     shuffled: Sequence[Sequence[float | None] | None] | None,
 ) -> Tensor:
-    if not objective.is_temporal:
+    if not objective.entry.shuffles:
         if shuffled is not None:
             raise ValueError(f"shuffled groups were handed in, and objective {objective.name!r} reads none")
         return torch.zeros(sum(map(len, groups)), dtype=torch.float64)
     if shuffled is None or len(shuffled) != len(groups):
         got = "none" if shuffled is None else str(len(shuffled))
-        raise ValueError(f"t-grpo wants one shuffled entry per prompt: got {got} for {len(groups)} prompts")
+        raise ValueError(
+            f"{objective.name} wants one shuffled entry per prompt: got {got} for {len(groups)} prompts"
+        )
     bonus: list[float] = []
     for rows, other in zip(groups, shuffled, strict=True):
         ordered = [row.acc_r for row in rows]

@@ -198,7 +198,7 @@ def rl_step(session: Session, parts: RlParts, fed: Fed, tick: Tick) -> dict[str,
     recipe = session.recipe
     with tick.timed("rollout"):
         rollouts = parts.roller.roll(fed)
-        if recipe.objective.is_temporal:
+        if recipe.objective.entry.shuffles:
             rollouts.shuffled = parts.roller.roll_shuffled(fed)
         ticket, asked = parts.roller.submit(fed, rollouts)
     inputs = fed.prompts.with_completions([one.ids for one in rollouts.rolled], recipe.rl.group_size)

@@ -21,6 +21,7 @@ from videop2r_data.trainer.process.masks import SegmentMasks, TokenTable, segmen
 from videop2r_data.trainer.process.rewards import Graded, RewardTable, grade
 from videop2r_data.trainer.rollout.base import RolledOut, RolloutEngine
 from videop2r_data.trainer.run.session import Fed
+from videop2r_data.trainer.settings.objectives import TOKENS
 
 if TYPE_CHECKING:
     from videop2r_data.trainer.run.session import Session
@@ -229,9 +230,7 @@ _MEANS = (
     "entropy",
     "ratio",
     "clip_fraction",
-    "clip_fraction/p",
-    "clip_fraction/r",
-    "clip_fraction/all",
+    *(f"clip_fraction/{tokens}" for tokens in TOKENS),
 )
 _COUNTS = (
     "policy",

@@ -22,7 +22,7 @@ from videop2r_data.schemas import (
     read_yaml,
     validate_settings,
 )
-from videop2r_data.trainer.settings.objectives import LossSpec, ObjectiveSpec, RewardSpec
+from videop2r_data.trainer.settings.objectives import names_where
 from videop2r_data.trainer.settings.parts import (
     TRACKERS,
     BatchSpec,
@@ -33,7 +33,14 @@ from videop2r_data.trainer.settings.parts import (
     RlSpec,
     SaveSpec,
 )
-from videop2r_data.trainer.settings.rl import JudgingSpec, SamplingSpec, VllmSpec
+from videop2r_data.trainer.settings.rl import (
+    JudgingSpec,
+    LossSpec,
+    ObjectiveSpec,
+    RewardSpec,
+    SamplingSpec,
+    VllmSpec,
+)
 
 # A training recipe: every decision of a run in one YAML file. Reading it loads no torch.
 
@@ -141,10 +148,10 @@ class TrainRecipe(Model):
             if self.data.config != "sft":
                 found.append("stage sft learns traces: set data.config: sft")
             return found
-        if self.objective.uses_perception and self.judging.kind == "none":
+        if self.objective.entry.needs_judge and self.judging.kind == "none":
             found.append(
                 f"objective {self.objective.name} pays perception: set judging.kind (backend or demo), or "
-                "choose an objective without it (grpo, t-grpo, no-perception)"
+                f"choose an objective without it ({names_where(lambda entry: not entry.needs_judge)})"
             )
         try:
             self.objective.check_style(self.data.style)
