@@ -110,7 +110,7 @@ def finish(folder: Path, shards: dict[Path, int]) -> None:
 
     from benchmarks.synthetic_release import _recipe
     from tests.builders.release_rows import write_card
-    from videop2r_data.builders import file_lock
+    from videop2r_data.files import file_lock
     from videop2r_data.schemas import BuildLock, Ledger
 
     total = sum(shards.values())

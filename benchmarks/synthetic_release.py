@@ -21,8 +21,9 @@ import orjson
 import pyarrow.parquet as pq
 import yaml
 
-from videop2r_data.builders import ConfigWriter, file_lock
+from videop2r_data.builders import ConfigWriter
 from videop2r_data.builders.verify import PAPER_TABLE, nested
+from videop2r_data.files import config_digest, file_lock
 from videop2r_data.schemas import (
     BuildLock,
     Ledger,
@@ -190,7 +191,7 @@ def write_release(folder: Path, *, scale: float = 1.0, seed: int = 0) -> int:
         "configs": [
             {
                 "config_name": "sft",
-                "description": f"content sha256 {lock.config_digest('sft')}",
+                "description": f"content sha256 {config_digest(lock, 'sft')}",
                 "data_files": [{"split": "train", "path": "data/sft-*.parquet"}],
                 "default": True,
             }

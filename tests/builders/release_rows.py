@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
 
+from videop2r_data.files import config_digest
 from videop2r_data.schemas.lock import BuildLock, FileLock, Ledger, SourceLock, StepModel
 from videop2r_data.schemas.recipe import Recipe
 from videop2r_data.schemas.rows import CONFIGS, arrow_schema, feature_info
@@ -165,7 +166,7 @@ def write_card(folder: Path, lock: BuildLock) -> None:
         "configs": [
             {
                 "config_name": config,
-                "description": f"made; content sha256 {lock.config_digest(config)}",
+                "description": f"made; content sha256 {config_digest(lock, config)}",
                 "data_files": [{"split": "train", "path": f"data/{config}-*.parquet"}],
                 **({"default": True} if config == "sft" else {}),
             }

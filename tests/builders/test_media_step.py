@@ -13,6 +13,7 @@ import pytest
 from videop2r_data.backends.journal import Journal
 from videop2r_data.builders.frames import ChangedMediaError, MediaStep
 from videop2r_data.errors import MediaError
+from videop2r_data.files import file_digest
 from videop2r_data.schemas import DataType, ProblemType, Sample
 from videop2r_data.schemas.calls import Frames, MediaRecord
 from videop2r_data.schemas.recipe import MediaLimits, MediaSpec
@@ -256,13 +257,13 @@ def test_a_touched_file_is_read_whole_once_not_in_every_run(
     record(tmp_path / "j", root, Sampler())
     os.utime(root / "a.mp4", (1, 1))
     hashed: list[Path] = []
-    real = media_step._sha256
+    real = file_digest
 
     def counted(path: Path) -> str:
         hashed.append(path)
         return real(path)
 
-    monkeypatch.setattr(media_step, "_sha256", counted)
+    monkeypatch.setattr(media_step, "file_digest", counted)
     for _ in range(3):
         record(tmp_path / "j", root, Sampler())
     assert len(hashed) == 1

@@ -18,7 +18,7 @@ from videop2r_data.cards.card.dataset import NOTE, merged_body, prose_of, write_
 from videop2r_data.cards.card.facts import read_facts
 from videop2r_data.cards.card.licences import find_upstream, registry
 from videop2r_data.cards.card.metadata import COLUMNS
-from videop2r_data.errors import ExportError
+from videop2r_data.errors import ExportError, SourceError
 from videop2r_data.schemas.rows import CONFIGS
 
 HOSTILE = [
@@ -119,7 +119,7 @@ def test_the_card_is_refused_for_files_that_are_not_those_of_the_lock(tmp_path: 
         with pytest.raises(ExportError, match="not the one in the lock"):
             write_dataset_card(writer.staging)
         (writer.staging / "build.lock.json").write_bytes(b"{")
-        with pytest.raises(ExportError, match="lock cannot be read"):
+        with pytest.raises(SourceError, match="not a build lock"):
             write_dataset_card(writer.staging)
 
 

@@ -13,12 +13,13 @@ from huggingface_hub import constants
 from tests.cards.hub_release import write_release
 from tests.fakes.hub_server import HubServer
 from videop2r_data.cards.card.facts import read_facts
-from videop2r_data.cards.hub.check import addresses_in, check_folder, config_digest, read_lock
+from videop2r_data.cards.hub.check import addresses_in, check_folder
 from videop2r_data.cards.hub.client import Hub, check_repo_id
 from videop2r_data.cards.hub.plan import Action
 from videop2r_data.cards.hub.prepare import media_files
 from videop2r_data.cards.hub.push import push_model, safetensors_fault
-from videop2r_data.errors import HubError
+from videop2r_data.errors import HubError, SourceError
+from videop2r_data.files import config_digest, read_lock
 
 
 def edit_lock(folder: Path, change: Callable[[dict[str, Any]], object]) -> None:
@@ -69,8 +70,8 @@ FAULTS: list[tuple[str, Callable[[Path], object]]] = [
         r"config 'sft' is not declared",
         lambda f: card(f, "- config_name: sft\n  desc", "- config_name: other\n  desc"),
     ),
-    (r"no readable lock", lambda f: (f / "build.lock.json").write_text("{}")),
-    (r"no readable lock", lambda f: (f / "build.lock.json").unlink()),
+    (r"not a build lock", lambda f: (f / "build.lock.json").write_text("{}")),
+    (r"not a build lock", lambda f: (f / "build.lock.json").unlink()),
 ]
 
 
@@ -84,7 +85,7 @@ def card(folder: Path, old: str, new: str) -> None:
 def test_what_does_not_hold_is_named(tmp_path: Path, message: str, spoil: Callable[[Path], object]) -> None:
     folder = write_release(tmp_path / "made")
     spoil(folder)
-    with pytest.raises(HubError, match=message):
+    with pytest.raises((HubError, SourceError), match=message):
         check_folder(folder)
 
 

@@ -19,6 +19,7 @@ from tests.integration.test_loading import build
 from videop2r_data.builders import export
 from videop2r_data.cards.card.dataset import write_dataset_card
 from videop2r_data.errors import ExportError
+from videop2r_data.files import file_lock
 
 pytestmark = pytest.mark.integration
 
@@ -108,9 +109,7 @@ def test_croissant_has_every_row_of_every_shard(
         )
     lock = json.loads((demo / "build.lock.json").read_text())
     lock["files"] = {
-        path.relative_to(folder).as_posix(): export.file_lock(
-            path, pq.read_metadata(path).num_rows
-        ).model_dump()
+        path.relative_to(folder).as_posix(): file_lock(path, pq.read_metadata(path).num_rows).model_dump()
         for path in sorted(folder.glob("data/*.parquet"))
     }
     (folder / "build.lock.json").write_text(json.dumps(lock))

@@ -9,7 +9,6 @@ from .costs import Pilot as Pilot
 from .costs import PilotTrace as PilotTrace
 from .costs import estimate as estimate
 from .export import ConfigWriter as ConfigWriter
-from .export import file_lock as file_lock
 from .frames import MediaStep as MediaStep
 from .guess_recipe import free_name as free_name
 from .guess_recipe import recipe_from as recipe_from

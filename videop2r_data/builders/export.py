@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fcntl
-import hashlib
 import os
 import re
 import shutil
@@ -16,7 +15,16 @@ from types import TracebackType
 from typing import Any, Self
 
 from videop2r_data.errors import ExportError
-from videop2r_data.schemas import AGREEMENT_NAME, CONFIGS, CROISSANT_NAME, FileLock
+from videop2r_data.files import (
+    AGREEMENT_NAME,
+    CARD_NAME,
+    CROISSANT_NAME,
+    LOCK_NAME,
+    SHARD,
+    file_lock,
+    shard_name,
+)
+from videop2r_data.schemas import CONFIGS, FileLock
 
 ROW_GROUP_BYTES = 100 * 2**20
 """Text bytes of a row group: large groups let the Hub's storage deduplicate chunks across versions."""
@@ -24,7 +32,6 @@ MARKED_ROWS = 1024
 """One row in so many may end a row group."""
 SHARD_BYTES = 1500 * 2**20
 """Text bytes of a file."""
-LOCK_NAME = "build.lock.json"
 
 
 class ConfigWriter:
@@ -92,7 +99,7 @@ class ConfigWriter:
     def _begin_shard(self) -> None:
         import pyarrow.parquet as pq
 
-        path = self.folder / "data" / f"{self.config}-{len(self.shards):05d}.parquet"
+        path = self.folder / shard_name(self.config, len(self.shards))
         path.parent.mkdir(parents=True, exist_ok=True)
         self.shards.append((path, 0))
         self._shard_rows = self._shard_bytes = 0
@@ -231,8 +238,8 @@ def _carry_over(old: Path, out: Path) -> None:
     shutil.rmtree(old)
 
 
-_FLAT = "|".join(re.escape(name) for name in ("README.md", LOCK_NAME, AGREEMENT_NAME, CROISSANT_NAME))
-_OURS = re.compile(rf"{_FLAT}|data|data/({'|'.join(CONFIGS)})-\d{{5}}\.parquet")
+_FLAT = "|".join(re.escape(name) for name in (CARD_NAME, LOCK_NAME, AGREEMENT_NAME, CROISSANT_NAME))
+_OURS = re.compile(rf"{_FLAT}|data|{SHARD.pattern}")
 
 
 def check_ours(out: Path) -> None:
@@ -252,13 +259,6 @@ def check_ours(out: Path) -> None:
 def is_ours(folder: Path) -> bool:
     """Whether a folder is a data set that this tool wrote (or is empty)."""
     return folder.is_dir() and ((folder / LOCK_NAME).is_file() or not any(folder.iterdir()))
-
-
-def file_lock(path: Path, rows: int | None = None) -> FileLock:
-    """Digest, size and rows of one output file."""
-    with path.open("rb") as file:
-        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-    return FileLock(sha256=sha256, bytes=path.stat().st_size, rows=rows)
 
 
 @contextmanager

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 from collections import OrderedDict, deque
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -13,7 +12,7 @@ from typing import Any, Protocol
 
 from videop2r_data.backends.journal import Journal
 from videop2r_data.errors import MediaError, StoppedError
-from videop2r_data.files.media_roots import resolve_media
+from videop2r_data.files import file_digest, resolve_media
 from videop2r_data.schemas import DataType, Frames, MediaRecord, MediaSpec, RejectReason, Sample, digest
 
 # Decoded frames in memory: each file is decoded once and kept while any question needs it, within a budget
@@ -396,7 +395,7 @@ class MediaStep:
             return False
         # same size, other time: copied or touched; only the content tells
         try:
-            same: bool = await asyncio.to_thread(_sha256, path) == known["record"]["file_sha256"]
+            same: bool = await asyncio.to_thread(file_digest, path) == known["record"]["file_sha256"]
         except OSError:
             return False
         fresh = known | {"stat": stat}
@@ -431,8 +430,3 @@ def _stat(path: Path) -> list[int] | None:
     except OSError:
         return None
     return [found.st_size, found.st_mtime_ns]
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

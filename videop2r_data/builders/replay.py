@@ -10,12 +10,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import orjson
 from pydantic import ValidationError
 
 from videop2r_data.backends.journal import Journal
 from videop2r_data.builders.assemble import Parts
-from videop2r_data.builders.export import LOCK_NAME, exclusively, file_lock
+from videop2r_data.builders.export import exclusively
 from videop2r_data.builders.run import Result
 from videop2r_data.builders.sources import BadRow
 from videop2r_data.builders.steps import Recorder
@@ -23,6 +22,7 @@ from videop2r_data.builders.workspace import Workspace
 from videop2r_data.builders.write import Watcher, write_dataset
 from videop2r_data.demo import SEES_THE_SCENE, DemoReport, evaluate
 from videop2r_data.errors import ConfigError
+from videop2r_data.files import CARD_NAME, LOCK_NAME, file_digest, read_lock, shards
 from videop2r_data.schemas import BuildLock, Model, Outcome, Recipe, Sample, Stage
 
 # `show`: one sample with its question, its verdicts and the calls behind them.
@@ -175,21 +175,6 @@ class ReproduceReport(Model):
     """What else differs and may explain it: prompts, sources, versions, missing calls."""
 
 
-def read_lock(folder: Path) -> BuildLock:
-    """The lock of a data set.
-
-    Raises:
-        ConfigError: there is none, or it is not valid.
-    """
-    path = folder / LOCK_NAME
-    try:
-        return BuildLock.model_validate(orjson.loads(path.read_bytes()))
-    except (OSError, orjson.JSONDecodeError, ValidationError) as error:
-        raise ConfigError(
-            f"not a lock: {error}", where=str(path), hint="name a folder that p2r-data build made"
-        ) from None
-
-
 async def reproduce(
     place: Workspace, *, card: Callable[[Path], object], observer: Watcher
 ) -> ReproduceReport:
@@ -241,7 +226,7 @@ def _scratch(work: Path) -> Iterator[Path]:
 
 
 def _compare(out: Path, rebuilt: Path, lock: BuildLock) -> list[FileComparison]:
-    names = set(lock.files) | {LOCK_NAME, "README.md"}
+    names = set(lock.files) | {LOCK_NAME, CARD_NAME}
     names |= {p.relative_to(rebuilt).as_posix() for p in rebuilt.rglob("*") if p.is_file()}
     return [
         FileComparison(
@@ -255,7 +240,7 @@ def _compare(out: Path, rebuilt: Path, lock: BuildLock) -> list[FileComparison]:
 
 
 def _sha256(path: Path) -> str | None:
-    return file_lock(path).sha256 if path.is_file() else None
+    return file_digest(path) if path.is_file() else None
 
 
 def _causes(old: BuildLock, new: BuildLock) -> list[str]:
@@ -311,7 +296,7 @@ def _rows(out: Path, world: str) -> Iterator[tuple[str, int, str, str, str]]:
 
     for config in ("sft", "rejected"):
         columns = _COLUMNS if config == "sft" else _COLUMNS + _VERDICT
-        for path in sorted((out / "data").glob(f"{config}-*.parquet")):
+        for path in shards(out, config):
             for row in pq.read_table(path, columns=columns).to_pylist():
                 if row["sample_id"].startswith(f"{world}/"):
                     verdict = [row.get(c, "") for c in _VERDICT] if config == "rejected" else ["kept", "", ""]

@@ -19,6 +19,7 @@ import orjson
 from videop2r_data.backends.segments import FileLock, is_held
 from videop2r_data.builders.sources import BadRow
 from videop2r_data.errors import BusyError, ConfigError
+from videop2r_data.files import WORKSPACE_NAME, work_folder
 from videop2r_data.schemas import Recipe, Sample, digest
 
 # Where a build keeps what: the data set, and beside it what is needed to go on or to rebuild.
@@ -42,7 +43,7 @@ class Workspace:
     def at(cls, out: Path, *, base: Path, work: Path | None = None) -> Workspace:
         """`work` lies beside `out` unless it is given."""
         out = Path(os.path.abspath(out))  # noqa: PTH100 - keeps symbolic links as the user wrote them
-        return cls(out, work or out.with_name(f"{out.name}.build"), base)
+        return cls(out, work or work_folder(out), base)
 
     @property
     def journal(self) -> Path:
@@ -78,11 +79,11 @@ class Workspace:
             ConfigError: the work folder cannot be written.
         """
         note = {"base": str(self.base.resolve()), "recipe": recipe.model_dump(mode="json")}
-        part = self.work / f"workspace.json.{os.getpid()}.part"  # another process may note the same just now
+        part = self.work / f"{WORKSPACE_NAME}.{os.getpid()}.part"  # others may note the same now
         try:
             self.work.mkdir(parents=True, exist_ok=True)
             part.write_bytes(orjson.dumps(note, option=orjson.OPT_INDENT_2))
-            part.replace(self.work / "workspace.json")
+            part.replace(self.work / WORKSPACE_NAME)
         except OSError as error:
             raise ConfigError(
                 f"cannot write to the work folder: {error}",
@@ -111,7 +112,7 @@ class Workspace:
         return found if base is not None else cls(found.out, found.work, found._noted_base())
 
     def _noted_base(self) -> Path:
-        note = self.work / "workspace.json"
+        note = self.work / WORKSPACE_NAME
         try:
             return Path(orjson.loads(note.read_bytes())["base"])
         except (OSError, orjson.JSONDecodeError, KeyError, TypeError) as error:

@@ -12,19 +12,17 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import orjson
-from pydantic import ValidationError
 
 from videop2r_data import __version__
 from videop2r_data.backends.journal import Journal
 from videop2r_data.builders.assemble import Parts
-from videop2r_data.builders.export import LOCK_NAME, DatasetWriter
+from videop2r_data.builders.export import DatasetWriter
 from videop2r_data.builders.run import Result, Tally, bad_row, rejected_row, rl_row, sft_row
 from videop2r_data.builders.sources import BadRow, PoolDigest
 from videop2r_data.builders.workspace import Workspace
-from videop2r_data.errors import ExportError
+from videop2r_data.errors import ExportError, SourceError
+from videop2r_data.files import AGREEMENT_NAME, CARD_NAME, FIGURES_NAME, LOCK_NAME, read_lock
 from videop2r_data.schemas import (
-    AGREEMENT_NAME,
-    FIGURES_NAME,
     BuildLock,
     Ledger,
     Outcome,
@@ -108,8 +106,8 @@ async def _write(
         measured = place.out / AGREEMENT_NAME  # of the judge, by hand: no build can make it anew
         if measured.is_file():
             shutil.copyfile(measured, writer.staging / AGREEMENT_NAME)
-        if (place.out / "README.md").is_file():  # what a person wrote in it stays
-            shutil.copyfile(place.out / "README.md", writer.staging / "README.md")
+        if (place.out / CARD_NAME).is_file():  # what a person wrote in it stays
+            shutil.copyfile(place.out / CARD_NAME, writer.staging / CARD_NAME)
         if (place.out / FIGURES_NAME).is_dir():  # the card shows them if they are of these very rows
             shutil.copytree(place.out / FIGURES_NAME, writer.staging / FIGURES_NAME)
         card(writer.staging)
@@ -291,10 +289,9 @@ def admit(ledger: Ledger, out: Path, *, replace: bool = False) -> None:
 
 def _kept(out: Path) -> int | None:
     """Accepted rows of the data set that stands there: 0 if there is none, None if it does not say."""
-    path = out / LOCK_NAME
-    if not path.is_file():
+    if not (out / LOCK_NAME).is_file():
         return 0
     try:
-        return BuildLock.model_validate(orjson.loads(path.read_bytes())).ledger.kept
-    except (OSError, orjson.JSONDecodeError, ValidationError):
+        return read_lock(out).ledger.kept
+    except SourceError:
         return None

@@ -14,7 +14,7 @@ from videop2r_data.cli.terminal import print_json, say
 if TYPE_CHECKING:
     from videop2r_data.builders import Workspace
     from videop2r_data.cards.gallery import FramesOf, Gallery, GalleryReport
-    from videop2r_data.files.release import Release
+    from videop2r_data.files import Release
 
 FolderArg = Annotated[Path, typer.Argument(help="A data set: the folder that p2r-data build wrote.")]
 OutOpt = Annotated[
@@ -116,7 +116,7 @@ def _make(
     from rich.progress import Progress
 
     from videop2r_data.cards.gallery import make_gallery, read_verdicts
-    from videop2r_data.files.release import open_release
+    from videop2r_data.files import open_release
 
     release = open_release(folder)
     named = folder if folder.name not in ("", "..") else folder.resolve()
@@ -170,7 +170,7 @@ def _noted_roots(release: Release, place: Workspace | None) -> dict[str, Path]:
     """Source name -> media root, as the build found them; a source that is gone has none."""
     from videop2r_data.builders.sources import is_hub_id, open_source
     from videop2r_data.errors import P2RError
-    from videop2r_data.files.opening import locate
+    from videop2r_data.files import locate
     from videop2r_data.schemas import SourceSpec
 
     found: dict[str, Path] = {}

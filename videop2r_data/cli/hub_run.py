@@ -127,7 +127,7 @@ class Rows:
             HubError: there is no such config, or no row is chosen.
             SourceError: the rows cannot be read.
         """
-        from videop2r_data.files.release import open_release
+        from videop2r_data.files import open_release
 
         if not self.where:
             raise HubError("whose clips?", hint="name the rows with --rows: a folder, a file or a Hub id")

@@ -17,7 +17,7 @@ from videop2r_data.cli.terminal import bar, bar_width, figure, plural, print_jso
 
 if TYPE_CHECKING:
     from videop2r_data.cards.figures import Distribution, FigureIndex, Spread, Stats, TopWords
-    from videop2r_data.files.release import Release
+    from videop2r_data.files import Release
 
 
 # `card`: what a build writes by itself, anew.
@@ -63,7 +63,7 @@ def stats(
 ) -> None:
     """Tables of a data set: types, lengths, sources, scores, rejections. With --figures: as pictures too."""
     from videop2r_data.cards.figures import compute_stats
-    from videop2r_data.files.release import open_release
+    from videop2r_data.files import open_release
 
     options = {"--embed": embed, "--sample": sample, "--seed": seed}
     given = [name for name, value in options.items() if value is not None]
@@ -91,7 +91,8 @@ def _draw(
 ) -> tuple[Stats, FigureIndex]:
     from videop2r_data.cards.card import mark_figures
     from videop2r_data.cards.figures import SAMPLE, FigureOptions, make_figures
-    from videop2r_data.errors import ConfigError, ExportError
+    from videop2r_data.errors import ConfigError, ExportError, SourceError
+    from videop2r_data.files import LOCK_NAME
 
     root = release.root.resolve()
     if folder.resolve() in (root, root / "data"):
@@ -103,8 +104,8 @@ def _draw(
     options = FigureOptions(sample=sample or SAMPLE, seed=seed or 0, model=embed)
     with err_console().status("counting") as status:
         found = make_figures(release, folder, options, progress=status.update)
-    if (root / "build.lock.json").is_file():  # of ours: a card shows figures that say whose they are
-        with suppress(ExportError):  # its files are not those of its lock: then its card shows none
+    if (root / LOCK_NAME).is_file():  # of ours: a card shows figures that say whose they are
+        with suppress(ExportError, SourceError):  # not the files of its lock: then its card shows none
             mark_figures(root, folder)
     return found
 
@@ -133,7 +134,7 @@ CardFiguresOpt = Annotated[
 def card(folder: FolderArg, judge_report: ReportOpt = None, figures: CardFiguresOpt = False) -> None:
     """Write README.md and croissant.json from the files of a data set; a build does it by itself."""
     from videop2r_data.cards.card import write_dataset_card
-    from videop2r_data.schemas import AGREEMENT_NAME
+    from videop2r_data.files import AGREEMENT_NAME
 
     with errors_as_messages():
         if figures:
@@ -155,8 +156,7 @@ def card(folder: FolderArg, judge_report: ReportOpt = None, figures: CardFigures
 def _draw_for_card(folder: Path) -> None:
     from videop2r_data.cards.card import mark_figures
     from videop2r_data.cards.figures import make_figures
-    from videop2r_data.files.release import open_release
-    from videop2r_data.schemas import FIGURES_NAME
+    from videop2r_data.files import FIGURES_NAME, open_release
 
     with err_console().status("counting") as status:
         make_figures(open_release(str(folder)), folder / FIGURES_NAME, progress=status.update)

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from videop2r_data.errors import SourceError
 from videop2r_data.files.names import LOCK_NAME, SHARD
-from videop2r_data.schemas import BuildLock, digest
+from videop2r_data.schemas import BuildLock, FileLock, digest
 
 MAX_TEXT_BYTES = 64 * 2**20
 """A card or a lock above it is refused unread: both are small, and come from strangers."""
@@ -55,6 +55,19 @@ def file_digest(path: Path) -> str:
     """
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def file_lock(path: Path, rows: int | None = None) -> FileLock:
+    """What a lock says of one file.
+
+    Args:
+        path: the file.
+        rows: how many it holds; None: it holds none.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    return FileLock(sha256=file_digest(path), bytes=path.stat().st_size, rows=rows)
 
 
 def read_text(path: Path) -> str:

@@ -46,11 +46,11 @@ def pool_files(path: str, base: Path, *, name: str) -> list[Path]:
         found = sorted(_glob(place))
         what = "no such file, folder or glob"
     if not found:
-        raise missing(what, place, name=name)
+        raise no_such_path(what, place, name=name)
     return found
 
 
-def missing(what: str, place: Path, *, name: str) -> SourceError:
+def no_such_path(what: str, place: Path, *, name: str) -> SourceError:
     """The error for a path of a recipe that leads to nothing, with the names that come near it."""
     hint = "set `path` of this source in the recipe"
     folder = next(parent for parent in [place, *place.parents] if parent.is_dir())

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import Field
 
 from videop2r_data.errors import MediaError
-from videop2r_data.files.media_roots import file_size
+from videop2r_data.files import file_digest, file_size
 from videop2r_data.media.image import encode_frames, mime_of, own_bytes
 from videop2r_data.media.layout import is_cut
 from videop2r_data.schemas import Frames, MediaLimits, MediaRecord, MediaSpec, Model, RejectReason, TimesKind
@@ -122,16 +122,12 @@ def sample_media(path: Path, data_type: MediaKind, spec: MediaSpec, *, want: Wan
 def _digest_of(path: Path, size: int) -> Iterator[Callable[[], str]]:
     """sha256 of a file; that of a large one is worked out beside the decoding."""
 
-    def work() -> str:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-
     if size < LARGE_FILE:
-        found = work()
+        found = file_digest(path)
         yield lambda: found
         return
     with ThreadPoolExecutor(1) as pool:
-        future = pool.submit(work)
+        future = pool.submit(file_digest, path)
         yield future.result
 
 

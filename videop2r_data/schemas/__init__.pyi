@@ -23,11 +23,7 @@ from .calls import Request as Request
 from .calls import SamplingParams as SamplingParams
 from .calls import TimesKind as TimesKind
 from .calls import Usage as Usage
-from .lock import AGREEMENT_NAME as AGREEMENT_NAME
-from .lock import CROISSANT_NAME as CROISSANT_NAME
-from .lock import FIGURES_NAME as FIGURES_NAME
 from .lock import LOCK_VERSION as LOCK_VERSION
-from .lock import PREVIEW_CONFIG as PREVIEW_CONFIG
 from .lock import BuildLock as BuildLock
 from .lock import FileLock as FileLock
 from .lock import Ledger as Ledger

@@ -2,22 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 from pydantic import Field
 
-from videop2r_data.schemas.base import Model, digest
+from videop2r_data.schemas.base import Model
 from videop2r_data.schemas.recipe import Recipe
 
 LOCK_VERSION = 1
-AGREEMENT_NAME = "judge-agreement.json"
-"""A report of `p2r-data judge-eval` beside the data: what the card says of the judge."""
-CROISSANT_NAME = "croissant.json"
-PREVIEW_CONFIG = "preview"
-"""A config that a push may add: a few rows with their clips inside. It is no part of the data."""
-FIGURES_NAME = "figures"
-"""Folder of the figures of a card, drawn by `p2r-data card --figures`."""
 
 
 class SourceLock(Model):
@@ -77,16 +69,6 @@ class BuildLock(Model):
     ledger: Ledger
     files: dict[str, FileLock]
     """Path relative to the folder -> digest."""
-
-    def config_digest(self, config: str) -> str:
-        """Digest of the digests of a config's files: which rows it holds."""
-        return digest(
-            [
-                [name, file.sha256]
-                for name, file in sorted(self.files.items())
-                if re.fullmatch(rf"data/{re.escape(config)}-\d{{5}}\.parquet", name)
-            ]
-        )
 
     def read_recipe(self) -> Recipe:
         """The recipe; a check that is younger than the lock stays off, as it was for these rows.

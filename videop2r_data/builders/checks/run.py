@@ -27,7 +27,7 @@ from videop2r_data.builders.checks.trial import TrialRows
 from videop2r_data.builders.sources import BadRow, open_source
 from videop2r_data.builders.workspace import Workspace
 from videop2r_data.errors import MediaError, P2RError
-from videop2r_data.files.media_roots import resolve_media
+from videop2r_data.files import resolve_media
 from videop2r_data.media import DecodePool, MediaProbe
 from videop2r_data.schemas import DataType, MediaSpec, Recipe, RejectReason, Sample, SourceSpec, TimesKind
 

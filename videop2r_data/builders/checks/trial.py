@@ -14,7 +14,7 @@ from videop2r_data.backends.breaker import Useless, advice_on, useless_reply, us
 from videop2r_data.backends.money import cost_usd
 from videop2r_data.builders.checks.report import Finding, State, TrialCall, of_error
 from videop2r_data.errors import AuthError, BackendError, MediaError, RefusedError, TransientError
-from videop2r_data.files.media_roots import resolve_media
+from videop2r_data.files import resolve_media
 from videop2r_data.media import DecodePool
 from videop2r_data.schemas import (
     Backend,

@@ -10,7 +10,7 @@ import re
 from enum import StrEnum
 from typing import Any, Literal
 
-from videop2r_data.files.json_rows import NumberText
+from videop2r_data.files import NumberText
 from videop2r_data.schemas import RejectReason, strip_answer_tag
 
 # Options: every layout found in the wild, turned into `"A. text"`.

@@ -20,7 +20,7 @@ from videop2r_data.builders.sources.normalise import (
     name_of_type,
 )
 from videop2r_data.errors import SourceError
-from videop2r_data.files.json_rows import RawRow
+from videop2r_data.files import RawRow
 from videop2r_data.schemas import (
     ColumnMapping,
     DataType,

@@ -17,8 +17,7 @@ from videop2r_data.builders.sources.contract import EmbeddedMedia
 from videop2r_data.builders.sources.normalise import embedded_media, value_of
 from videop2r_data.builders.sources.tables import TableRows, column_names, read_columnar
 from videop2r_data.errors import SourceError
-from videop2r_data.files.json_rows import JsonRows, RawRow
-from videop2r_data.files.opening import locate, missing, open_pool_file, pool_files
+from videop2r_data.files import CARD_NAME, JsonRows, RawRow, locate, no_such_path, open_pool_file, pool_files
 from videop2r_data.schemas import SourceSpec
 
 # Local files: which ones make up a data set, by its layout and split, and how their rows are read.
@@ -404,7 +403,7 @@ def is_hub_id(spec: SourceSpec, place: Path) -> bool:
     local = path.startswith((".", "/", "~")) or len(parts) != 2 or bool(format_of(place))
     if local or place.parent.is_dir():
         raise (
-            missing("no such file or folder", place, name=spec.name)
+            no_such_path("no such file or folder", place, name=spec.name)
             if local
             else SourceError(
                 f"no {parts[1]!r} in the folder {place.parent}",
@@ -452,7 +451,7 @@ def _ask_once(path: str, spec: SourceSpec, where: str) -> str:
 def _has_configs(folder: Path) -> bool:
     """Whether a card in the folder says which files make which split: then `datasets` reads it."""
     try:
-        text = (folder / "README.md").read_text(encoding="utf-8")
+        text = (folder / CARD_NAME).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError):
         return False
     head = text.split("\n---", 1)[0] if text.startswith("---") else ""

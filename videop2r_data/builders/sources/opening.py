@@ -10,9 +10,7 @@ from videop2r_data.builders.sources.base import RowSource
 from videop2r_data.builders.sources.contract import BadRow, Source
 from videop2r_data.builders.sources.dataset import DatasetSource, format_of
 from videop2r_data.errors import SourceError
-from videop2r_data.files.json_rows import JsonRows, RawRow
-from videop2r_data.files.names import official_parts, siblings
-from videop2r_data.files.opening import locate, open_pool_file, pool_files
+from videop2r_data.files import JsonRows, RawRow, locate, official_parts, open_pool_file, pool_files, siblings
 from videop2r_data.schemas import DemoSpec, Sample, SourceSpec
 
 # The official release: `<name>.part<N>of<M>.json.gz`, read part by part, no part missing.

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, NoReturn
 
 from videop2r_data.errors import SourceError
-from videop2r_data.files.json_rows import MAX_ROW_CHARS, RAW_CHARS, RawRow
+from videop2r_data.files import MAX_ROW_CHARS, RAW_CHARS, RawRow
 
 # Parquet and Arrow, batch by batch; nested and embedded values come as plain Python.
 

@@ -10,10 +10,16 @@ from typing import Any
 
 from videop2r_data.builders.verify.report import Code, Findings, Gathered, Tally, nested
 from videop2r_data.errors import SourceError
-from videop2r_data.files.lock import config_digest, file_digest, read_text
-from videop2r_data.files.names import CARD_NAME, LOCK_NAME, PREVIEW_CONFIG
-from videop2r_data.files.release import Release
-from videop2r_data.files.rows import parquet_file
+from videop2r_data.files import (
+    CARD_NAME,
+    LOCK_NAME,
+    PREVIEW_CONFIG,
+    Release,
+    config_digest,
+    file_digest,
+    parquet_file,
+    read_text,
+)
 from videop2r_data.schemas import ADDED_LATER, CONFIGS, LOCK_VERSION, BuildLock, Stage, feature_info
 
 # The card: what `datasets` reads of its front matter, and the tables that `p2r-data build` writes there.

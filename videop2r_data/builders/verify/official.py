@@ -17,7 +17,7 @@ import orjson
 
 from videop2r_data.builders.verify.report import Code, Rules, Tally
 from videop2r_data.builders.verify.rows import Say, check_question, note_leak, rescore
-from videop2r_data.files.rows import MISSING, Batch
+from videop2r_data.files import MISSING, Batch
 from videop2r_data.schemas import ROBUST, ProblemType, segment_spans, strip_answer_tag
 from videop2r_data.validators import check_observation
 

@@ -32,7 +32,7 @@ from videop2r_data.builders.verify.rows import (
     rescore,
     rows_of,
 )
-from videop2r_data.files.rows import Batch, as_batch, values_of
+from videop2r_data.files import Batch, as_batch, values_of
 from videop2r_data.schemas import DataType, ProblemType, SftRow
 from videop2r_data.validators import ANSWER_MARKERS, SURE_LETTERS
 

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, ValidationError
 
-from videop2r_data.files.release import Release
+from videop2r_data.files import LOCK_NAME, Release
 from videop2r_data.schemas import PAPER, LengthSpec, Model, VerifySpec
 
 # Findings: one code per kind of fault, each counted, the first places kept.
@@ -269,7 +269,7 @@ def rules_of(release: Release, findings: Findings) -> Rules:
         first = error.errors()[0]
         findings.add(
             Code.LOCK_INVALID,
-            "build.lock.json",
+            LOCK_NAME,
             field="recipe." + ".".join(map(str, first["loc"])),
             got=first["msg"],
             expected="a valid recipe",

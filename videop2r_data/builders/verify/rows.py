@@ -10,7 +10,7 @@ from functools import cache
 from typing import Any, TypeVar, cast, get_args
 
 from videop2r_data.builders.verify.report import Code, Rules, Tally
-from videop2r_data.files.rows import Batch
+from videop2r_data.files import Batch
 from videop2r_data.schemas import (
     LETTERS,
     SEGMENTS,

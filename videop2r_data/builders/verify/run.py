@@ -31,9 +31,7 @@ from videop2r_data.builders.verify.report import (
 )
 from videop2r_data.builders.verify.work import Task, check_names, check_schema, run_task
 from videop2r_data.errors import SourceError
-from videop2r_data.files.names import LOCK_NAME, missing_parts
-from videop2r_data.files.release import Release, ReleaseFile, open_release
-from videop2r_data.files.rows import parquet_file
+from videop2r_data.files import LOCK_NAME, Release, ReleaseFile, missing_parts, open_release, parquet_file
 from videop2r_data.schemas import Stage, safe_relative_path
 
 # Tasks in spawned processes, results in task order; a task that kills its process costs only itself.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib
 import math
 import os
@@ -22,7 +21,7 @@ from videop2r_data.builders.verify.quick import check_sft_arrow
 from videop2r_data.builders.verify.report import Code, Findings, Rules, Tally
 from videop2r_data.builders.verify.rows import check_rejected, check_rl, check_sft
 from videop2r_data.errors import SourceError
-from videop2r_data.files.rows import MISSING, Batch, read_batches, record_batches
+from videop2r_data.files import MISSING, Batch, file_digest, read_batches, record_batches
 from videop2r_data.schemas import ADDED_LATER, CONFIGS, ProblemType, arrow_schema
 
 # Columns and cells, held against the Arrow schema of the row model.
@@ -205,8 +204,7 @@ def run_task(task: Task, rules: Rules, stopped: Callable[[], bool] = lambda: Fal
         if task.config:
             _check_rows(task, rules, tally, stopped)
         else:
-            with task.path.open("rb") as stream:
-                tally.sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
+            tally.sha256 = file_digest(task.path)
     except (SourceError, OSError) as error:
         message = error.message if isinstance(error, SourceError) else str(error)
         tally.findings.add(

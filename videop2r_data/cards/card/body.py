@@ -7,14 +7,14 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from videop2r_data.cards.card.facts import LOCK, Facts
+from videop2r_data.cards.card.facts import Facts
 from videop2r_data.cards.card.licences import KNOWN, Terms, find_pool, licence_id, registry, states
 from videop2r_data.cards.card.metadata import COLUMNS, MEDIA, PREVIEW, WHAT, WHAT_PREVIEW, title_of
 from videop2r_data.cards.card.rows import SourceFacts, passes_on
 from videop2r_data.cards.figures.draw import picture
+from videop2r_data.files import FIGURES_NAME, LOCK_NAME
 from videop2r_data.schemas import (
     CONFIGS,
-    FIGURES_NAME,
     BuildLock,
     ProblemType,
     feature_info,
@@ -214,7 +214,7 @@ def card_parts(facts: Facts) -> dict[str, str]:
         "sources": "## Sources and licences\n\n" + sources_table(facts),
         "made": "## How it was made\n\n"
         + table(["", ""], _made(facts))
-        + f"\n`{LOCK}` holds the recipe with every setting, the digests of prompts, sources and files, "
+        + f"\n`{LOCK_NAME}` holds the recipe with every setting, the digests of prompts, sources and files, "
         "and the versions. `p2r-data reproduce` rebuilds this folder from it and the journal, byte for "
         "byte.\n",
         "judge": f"## How good the judge is\n\n{_judge(facts)}",

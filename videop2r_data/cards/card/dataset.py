@@ -13,8 +13,9 @@ import yaml
 from videop2r_data import __version__
 from videop2r_data.cards.card.body import card_parts
 from videop2r_data.cards.card.facts import Facts, Published, read_facts
-from videop2r_data.cards.card.metadata import CROISSANT, KEYS, TAGS, croissant, front_matter
-from videop2r_data.errors import ExportError
+from videop2r_data.cards.card.metadata import KEYS, TAGS, croissant, front_matter
+from videop2r_data.errors import ExportError, SourceError
+from videop2r_data.files import CARD_NAME, CROISSANT_NAME
 from videop2r_data.schemas import parse_mapping
 
 # A card in marked parts: what a program wrote is written anew, what a person wrote around it stays.
@@ -42,7 +43,7 @@ def old_head(text: str) -> dict[str, Any]:
     from videop2r_data.errors import ConfigError
 
     try:
-        return parse_mapping(split_card(text)[0] or "{}", where="README.md", what="card", valid="")
+        return parse_mapping(split_card(text)[0] or "{}", where=CARD_NAME, what="card", valid="")
     except ConfigError:
         return {}
 
@@ -153,7 +154,6 @@ def _pieces(body: str) -> list[tuple[str, str]]:
 # The dataset card and the Croissant file: made from files only, so that no number in them can be wrong.
 
 
-CARD = "README.md"
 _MAX_CARD = 8 * 2**20
 """Bytes above which an older card is not read for what a person wrote in it."""
 
@@ -173,17 +173,17 @@ def write_dataset_card(folder: Path) -> Path:
     Raises:
         ExportError: a file is missing, or the files, the lock and its ledger disagree.
     """
-    path = folder / CARD
+    path = folder / CARD_NAME
     old = old_card(folder)
     facts = read_facts(folder, Published.read(old))
-    (folder / CROISSANT).write_bytes(croissant_bytes(facts))
+    (folder / CROISSANT_NAME).write_bytes(croissant_bytes(facts))
     path.write_text(card_text(facts, old), encoding="utf-8")
     return path
 
 
 def old_card(folder: Path) -> str:
     """The card that lies there; empty: none, or none that can be read."""
-    path = folder / CARD
+    path = folder / CARD_NAME
     try:
         return path.read_text(encoding="utf-8") if path.stat().st_size <= _MAX_CARD else ""
     except (OSError, UnicodeDecodeError):
@@ -226,27 +226,30 @@ def as_written(folder: Path) -> Iterator[Difference]:
         if facts.lock.versions.get("videop2r-data") != __version__:
             return
         head = parse_mapping(
-            merged_head(front_matter(facts), old_head(old), KEYS, TAGS), where=CARD, what="card", valid=""
+            merged_head(front_matter(facts), old_head(old), KEYS, TAGS),
+            where=CARD_NAME,
+            what="card",
+            valid="",
         )
         parts = card_parts(facts)
-    except (ExportError, LookupError, TypeError, ValueError) as error:
-        yield CARD, "", "a card", f"one that can be made of the lock: {error}"
+    except (ExportError, SourceError, LookupError, TypeError, ValueError) as error:
+        yield CARD_NAME, "", "a card", f"one that can be made of the lock: {error}"
         return
-    yield from _differences(CARD, old_head(old), head)
+    yield from _differences(CARD_NAME, old_head(old), head)
     yield from _parts(split_card(old)[1], parts)
-    yield from _croissant(folder / CROISSANT, facts)
+    yield from _croissant(folder / CROISSANT_NAME, facts)
 
 
 def _parts(body: str, parts: Mapping[str, str]) -> Iterator[Difference]:
     """The marked parts of the text."""
     there = part_texts(body)
     for name in there.keys() - parts.keys():
-        yield CARD, f"part {name}", "there", "no such part, of these files"
+        yield CARD_NAME, f"part {name}", "there", "no such part, of these files"
     for name, text in parts.items():
         if name not in there:
-            yield CARD, f"part {name}", "missing", "as `p2r-data card` writes it"
+            yield CARD_NAME, f"part {name}", "missing", "as `p2r-data card` writes it"
         elif there[name].strip() != text.strip():
-            yield CARD, f"part {name}", *_first_difference(there[name].strip(), text.strip())
+            yield CARD_NAME, f"part {name}", *_first_difference(there[name].strip(), text.strip())
 
 
 def _first_difference(old: str, new: str) -> tuple[str, str]:
@@ -261,14 +264,14 @@ def _croissant(path: Path, facts: Facts) -> Iterator[Difference]:
         found = path.read_bytes()
         said = orjson.loads(found)
     except (OSError, ValueError) as error:
-        yield CROISSANT, "", f"cannot be read: {error}", "as `p2r-data card` writes it"
+        yield CROISSANT_NAME, "", f"cannot be read: {error}", "as `p2r-data card` writes it"
         return
     if found == wanted:
         return
     if isinstance(said, dict):
-        yield from _differences(CROISSANT, said, orjson.loads(wanted))
+        yield from _differences(CROISSANT_NAME, said, orjson.loads(wanted))
     else:
-        yield CROISSANT, "", type(said).__name__, "a mapping"
+        yield CROISSANT_NAME, "", type(said).__name__, "a mapping"
 
 
 def _differences(file: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[Difference]:

@@ -13,14 +13,12 @@ from pydantic import Field, ValidationError
 from videop2r_data.cards.card.rows import CardLicence, RowFacts, card_licence, read_rows
 from videop2r_data.cards.figures.draw import FigureIndex, read_figures
 from videop2r_data.errors import ExportError
+from videop2r_data.files import AGREEMENT_NAME, FIGURES_NAME, LOCK_NAME, file_digest, read_lock, shards
 from videop2r_data.schemas import (
-    AGREEMENT_NAME,
     CONFIGS,
-    FIGURES_NAME,
     BuildLock,
     Model,
     digest,
-    digest_bytes,
 )
 
 # Where a card stands on the Hub, kept in the card itself: made anew, it gets the same bytes.
@@ -67,7 +65,6 @@ class Published(Model):
 # What a dataset card says, read off the files of the data set: nothing is typed in by hand.
 
 
-LOCK = "build.lock.json"
 _DRAWN_FROM = "drawn-from.json"
 
 
@@ -95,9 +92,10 @@ def read_facts(folder: Path, published: Published | None = None) -> Facts:
         published: where it stands on the Hub; of another lock it counts for nothing.
 
     Raises:
+        SourceError: the lock cannot be read.
         ExportError: a file is missing, or the files, the lock and its ledger disagree.
     """
-    lock, sha256 = _read_lock(folder)
+    lock, sha256 = read_lock(folder), file_digest(folder / LOCK_NAME)
     configs = {name: _measure(folder, name, lock) for name in CONFIGS}
     _agrees_with_ledger(lock, configs, folder)
     rows = read_rows(folder, lock.recipe)
@@ -125,7 +123,7 @@ def mark_figures(folder: Path, figures: Path | None = None) -> None:
         folder: the data set.
         figures: where they were drawn; None: in `figures/` of it.
     """
-    lock, _ = _read_lock(folder)
+    lock = read_lock(folder)
     configs = {name: _measure(folder, name, lock) for name in CONFIGS}
     where = folder / FIGURES_NAME if figures is None else figures
     (where / _DRAWN_FROM).write_bytes(orjson.dumps({"sha256": drawn_from(configs)}) + b"\n")
@@ -139,15 +137,6 @@ def _read_figures(folder: Path, configs: dict[str, dict[str, Any]]) -> FigureInd
     return read_figures(folder) if known == drawn_from(configs) else None
 
 
-def _read_lock(folder: Path) -> tuple[BuildLock, str]:
-    path = folder / LOCK
-    try:
-        data = path.read_bytes()
-        return BuildLock.model_validate(orjson.loads(data)), digest_bytes(data)
-    except (OSError, ValueError) as error:
-        raise ExportError(f"the lock cannot be read: {error}", where=str(path)) from None
-
-
 def _measure(folder: Path, config: str, lock: BuildLock) -> dict[str, Any]:
     """Rows, bytes and content digest of one config, read off its files."""
     import pyarrow.parquet as pq
@@ -155,7 +144,7 @@ def _measure(folder: Path, config: str, lock: BuildLock) -> dict[str, Any]:
     rows = text_bytes = file_bytes = 0
     digests = []
     columns: list[str] = []
-    for path in sorted((folder / "data").glob(f"{config}-*.parquet")):
+    for path in shards(folder, config):
         name = path.relative_to(folder).as_posix()
         meta = pq.read_metadata(path)
         columns = columns or meta.schema.to_arrow_schema().names
@@ -205,7 +194,7 @@ def _agrees_with_ledger(lock: BuildLock, configs: dict[str, dict[str, Any]], fol
         if left != right:
             raise ExportError(
                 f"{what} differ: {left:,} and {right:,}",
-                where=str(folder / LOCK),
+                where=str(folder / LOCK_NAME),
                 hint="p2r-data verify names the file that was changed; build the data set anew",
             )
 

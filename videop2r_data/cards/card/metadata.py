@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import PurePosixPath
 from typing import Any
 
-from videop2r_data.cards.card.facts import LOCK, Facts
+from videop2r_data.cards.card.facts import Facts
 from videop2r_data.cards.card.licences import NOT_STATED, find_pool
+from videop2r_data.files import LOCK_NAME
+from videop2r_data.files import PREVIEW_CONFIG as PREVIEW
 from videop2r_data.schemas import CONFIGS, DataType, feature_info
-from videop2r_data.schemas import CROISSANT_NAME as CROISSANT
-from videop2r_data.schemas import PREVIEW_CONFIG as PREVIEW
 
 # What a data set's repository holds besides its rows: clips, and the config `preview`.
 
@@ -208,8 +208,6 @@ def _size_category(rows: int) -> str:
 # has none of them, so that nothing here depends on a clock.
 
 
-__all__ = ["CROISSANT", "croissant"]
-
 _CONTEXT: dict[str, Any] = {
     "@language": "en",
     "@vocab": "https://schema.org/",
@@ -371,9 +369,9 @@ def _files(facts: Facts) -> list[dict[str, Any]]:
     out: list[dict[str, Any]] = [
         {
             "@type": "cr:FileObject",
-            "@id": LOCK,
-            "name": LOCK,
-            "contentUrl": LOCK,
+            "@id": LOCK_NAME,
+            "name": LOCK_NAME,
+            "contentUrl": LOCK_NAME,
             "encodingFormat": "application/json",
             "sha256": facts.lock_sha256,
         }

@@ -16,6 +16,7 @@ import yaml
 from videop2r_data.cards.card.body import cell, prose, table
 from videop2r_data.cards.card.dataset import card_head
 from videop2r_data.errors import ExportError
+from videop2r_data.files import CARD_NAME
 from videop2r_data.schemas import parse_mapping, read_settings
 
 # What a model card may say: read off the files of a run, and nothing else; a missing number is an error.
@@ -264,14 +265,14 @@ def write_model_card(
         ExportError: the run has not ended, a file is missing or damaged, or lacks a number.
     """
     facts = read_facts(run)
-    said = _said_before(run / "README.md")
+    said = _said_before(run / CARD_NAME)
     base = base_model or facts.base_model or said.get("base_model")
     terms = license_id or said.get("license") or BASE_LICENSES.get(base or "")
     if strict:
         _check_whole(run, facts, terms)
     head = yaml.safe_dump(_head(facts, base, terms), sort_keys=False, allow_unicode=True, width=1000)
     text = f"---\n{head}---\n\n{_body(facts, base)}"  # everything is known before anything is written
-    path = run / "README.md"
+    path = run / CARD_NAME
     draft = run / ".README.md.partial"
     draft.write_text(text, encoding="utf-8")
     draft.replace(path)

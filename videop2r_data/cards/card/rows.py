@@ -21,6 +21,7 @@ from videop2r_data.cards.card.licences import (
     states,
     wider,
 )
+from videop2r_data.files import shards
 from videop2r_data.schemas import Model
 
 # What a card says of the rows themselves: their sources, one of them as an example, their language.
@@ -157,7 +158,7 @@ def _terms(
 def _batches(folder: Path, config: str, columns: list[str]) -> Iterator[Any]:
     import pyarrow.parquet as pq
 
-    for path in sorted((folder / "data").glob(f"{config}-*.parquet")):
+    for path in shards(folder, config):
         with pq.ParquetFile(path) as file:
             yield from file.iter_batches(columns=columns)
 
@@ -165,7 +166,7 @@ def _batches(folder: Path, config: str, columns: list[str]) -> Iterator[Any]:
 def _example(folder: Path) -> dict[str, Any] | None:
     import pyarrow.parquet as pq
 
-    for path in sorted((folder / "data").glob("sft-*.parquet")):
+    for path in shards(folder, "sft"):
         with pq.ParquetFile(path) as file:
             for batch in file.iter_batches(batch_size=1):
                 row: dict[str, Any] = batch.to_pylist()[0]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -10,18 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import orjson
-from pydantic import ValidationError
 
 from videop2r_data.cards.card.dataset import card_head
 from videop2r_data.errors import HubError
+from videop2r_data.files import CARD_NAME, LOCK_NAME, SHARD, config_digest, file_digest, read_lock, read_text
 from videop2r_data.schemas import CONFIGS, BuildLock
 
 # Whether a data set's folder holds what its lock and card say: asked before a push and after a pull.
 
 
-LOCK, CARD = "build.lock.json", "README.md"
-SHARD = re.compile(rf"data/({'|'.join(CONFIGS)})-\d{{5}}\.parquet")
-_MAX_TEXT = 64 * 2**20
 _SHOWN = 8
 """Faults named in one message."""
 
@@ -34,25 +30,6 @@ class Fault:
     what: str
 
 
-def read_lock(folder: Path) -> BuildLock:
-    """The lock of a data set.
-
-    Raises:
-        HubError: it is missing or none.
-    """
-    path = folder / LOCK
-    try:
-        if path.stat().st_size > _MAX_TEXT:
-            raise ValueError(f"larger than {_MAX_TEXT:,} bytes")
-        return BuildLock.model_validate(orjson.loads(path.read_bytes()))
-    except (OSError, ValidationError, ValueError) as error:
-        raise HubError(
-            f"no readable lock: {str(error).splitlines()[0]}",
-            where=str(path),
-            hint="name the folder of a data set that p2r-data build wrote",
-        ) from None
-
-
 def check_folder(folder: Path) -> BuildLock:
     """Hold every file against the lock, the ledger against the files, and the card against both.
 
@@ -61,6 +38,7 @@ def check_folder(folder: Path) -> BuildLock:
 
     Raises:
         HubError: something does not hold; the first faults are named.
+        SourceError: the lock cannot be read.
     """
     lock = read_lock(folder)
     if faults := folder_faults(folder, lock):
@@ -91,17 +69,6 @@ def unfit(folder: Path, faults: list[Fault], done: str = "") -> HubError:
     )
 
 
-def sha256_of(path: Path) -> str:
-    """sha256 of a file, read once: 64 hexadecimal digits."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def config_digest(lock: BuildLock, config: str) -> str:
-    """What a config's card entry must hold: `datasets` keeps a local folder under a key that has it in it."""
-    return lock.config_digest(config)
-
-
 def _of(name: str) -> str:
     match = SHARD.fullmatch(name)
     return match.group(1) if match else ""
@@ -120,7 +87,7 @@ def _files(folder: Path, lock: BuildLock) -> Iterator[Fault]:
             yield Fault(name, "missing")
         elif path.stat().st_size != known.bytes:
             yield Fault(name, f"{path.stat().st_size:,} bytes, the lock says {known.bytes:,}")
-        elif sha256_of(path) != known.sha256:
+        elif file_digest(path) != known.sha256:
             yield Fault(name, "its sha256 is not the lock's")
         else:
             try:
@@ -144,27 +111,27 @@ def _ledger(lock: BuildLock) -> Iterator[Fault]:
     ledger = lock.ledger
     rest = ledger.rejected + ledger.failed
     if ledger.rows_in != ledger.kept + rest:
-        yield Fault(LOCK, f"ledger: {ledger.rows_in:,} rows in, {ledger.kept + rest:,} accounted for")
+        yield Fault(LOCK_NAME, f"ledger: {ledger.rows_in:,} rows in, {ledger.kept + rest:,} accounted for")
     table = sum(sum(row.values()) for row in ledger.table.values())
     if table != ledger.kept:
-        yield Fault(LOCK, f"ledger: {ledger.kept:,} rows kept, its table has {table:,}")
+        yield Fault(LOCK_NAME, f"ledger: {ledger.kept:,} rows kept, its table has {table:,}")
     for config, want in (("sft", ledger.kept), ("rejected", rest)):
         held = any(_of(name) == config for name in lock.files)
         if held and _rows(lock, config) != want:
             found = _rows(lock, config)
-            yield Fault(LOCK, f"{config}: {found:,} rows in its files, the ledger says {want:,}")
+            yield Fault(LOCK_NAME, f"{config}: {found:,} rows in its files, the ledger says {want:,}")
 
 
 def _card(folder: Path, lock: BuildLock) -> Iterator[Fault]:
-    path = folder / CARD
+    path = folder / CARD_NAME
     try:
-        text = path.read_text(encoding="utf-8") if path.stat().st_size <= _MAX_TEXT else ""
-    except (OSError, UnicodeDecodeError) as error:
-        yield Fault(CARD, f"{error}")
+        text = read_text(path)
+    except (OSError, ValueError) as error:
+        yield Fault(CARD_NAME, f"{error}")
         return
     head = card_head(text)
     if head is None:
-        yield Fault(CARD, "no YAML front matter")
+        yield Fault(CARD_NAME, "no YAML front matter")
         return
     entries = {e.get("config_name"): e for e in _dicts(head.get("configs"))}
     counts = {
@@ -176,13 +143,13 @@ def _card(folder: Path, lock: BuildLock) -> Iterator[Fault]:
             continue
         wanted = config_digest(lock, config)
         if config not in entries:
-            yield Fault(CARD, f"config {config!r} is not declared")
+            yield Fault(CARD_NAME, f"config {config!r} is not declared")
         elif not any(wanted in str(value) for value in entries[config].values()):
             lacks = f"config {config!r} lacks its files' digest {wanted[:12]}"
-            yield Fault(CARD, f"{lacks}: users would see old rows")
+            yield Fault(CARD_NAME, f"{lacks}: users would see old rows")
         if counts.get(config) != _rows(lock, config):
             told = f"{counts.get(config)} rows of {config!r}"
-            yield Fault(CARD, f"{told}, its files hold {_rows(lock, config):,}")
+            yield Fault(CARD_NAME, f"{told}, its files hold {_rows(lock, config):,}")
 
 
 def _dicts(value: Any) -> list[dict[str, Any]]:

@@ -26,7 +26,7 @@ from videop2r_data.cards.hub.client import Hub, check_repo_id
 from videop2r_data.cards.hub.plan import LocalFile, RemoteFile, Watch, crc_of, list_files
 from videop2r_data.cards.hub.tars import SPARE, Place, TarPlan, fetch_tars, plan_tars
 from videop2r_data.errors import HubAuthError, HubError, MediaError, SourceError
-from videop2r_data.files.media_roots import resolve_media
+from videop2r_data.files import resolve_media
 from videop2r_data.schemas import Model, safe_relative_path
 
 # Clips to fetch as requests: neighbours in an archive share one, and what is here already needs none.

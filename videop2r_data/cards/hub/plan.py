@@ -14,9 +14,9 @@ from pydantic import Field
 
 from videop2r_data import __version__
 from videop2r_data.cards.card.metadata import MEDIA
-from videop2r_data.cards.hub.check import sha256_of
 from videop2r_data.cards.hub.client import PAUSES_S, Hub, Kind, status_of, stumbled
 from videop2r_data.errors import HubError
+from videop2r_data.files import file_digest
 from videop2r_data.schemas import Model
 
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ class LocalFile:
     @cached_property
     def sha256(self) -> str:
         """As LFS and Xet name it."""
-        return sha256_of(self.path)
+        return file_digest(self.path)
 
     @cached_property
     def git_oid(self) -> str:

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from videop2r_data.cards.card.dataset import (
-    CARD,
     card_text,
     croissant_bytes,
     has_marks,
@@ -19,13 +18,13 @@ from videop2r_data.cards.card.dataset import (
     split_card,
 )
 from videop2r_data.cards.card.facts import Facts, Published
-from videop2r_data.cards.card.metadata import CROISSANT, MEDIA, PREVIEW_NAME, TEXT_COLUMNS
+from videop2r_data.cards.card.metadata import MEDIA, PREVIEW_NAME, TEXT_COLUMNS
 from videop2r_data.cards.card.rows import SourceFacts, media_held_back, passes_on
 from videop2r_data.cards.hub.client import Hub
 from videop2r_data.cards.hub.plan import Remote
 from videop2r_data.errors import HubError, MediaError
-from videop2r_data.files.media_roots import resolve_media
-from videop2r_data.schemas import FIGURES_NAME, BuildLock, safe_relative_path
+from videop2r_data.files import CARD_NAME, CROISSANT_NAME, FIGURES_NAME, resolve_media, shards
+from videop2r_data.schemas import BuildLock, safe_relative_path
 
 # The clips of a data set as files of its repository: only those whose licence lets them be passed on.
 
@@ -155,7 +154,7 @@ def _rows(folder: Path) -> Iterator[dict[str, Any]]:
     columns = [*TEXT_COLUMNS, "path", "data_type", "data_source"]
     seen: set[tuple[str, str]] = set()
     read = 0
-    for path in sorted((folder / "data").glob("sft-*.parquet")):
+    for path in shards(folder, "sft"):
         with pq.ParquetFile(path) as file:
             for batch in file.iter_batches(columns=columns, batch_size=500):
                 for row in batch.to_pylist():
@@ -248,9 +247,11 @@ def remake_card(wish: Remake, to: Path, hub: Hub, remote: Remote) -> tuple[dict[
     )
     facts = wish.facts.model_copy(update={"published": published})
     here = old_card(wish.folder)
-    (to / CARD).write_text(card_text(facts, here), encoding="utf-8")
-    (to / CROISSANT).write_bytes(croissant_bytes(facts))
-    made = {name: to / name for name in (CARD, CROISSANT)} | ({PREVIEW_NAME: preview} if rows else {})
+    (to / CARD_NAME).write_text(card_text(facts, here), encoding="utf-8")
+    (to / CROISSANT_NAME).write_bytes(croissant_bytes(facts))
+    made = {name: to / name for name in (CARD_NAME, CROISSANT_NAME)} | (
+        {PREVIEW_NAME: preview} if rows else {}
+    )
     remarks = _remarks(wish, here, there)
     if rows < wish.preview:
         remarks.append(
@@ -275,10 +276,10 @@ def _remote_card(hub: Hub, repo: str, remote: Remote) -> str:
     """The card of the repository; empty: it has none, or one that no push of ours wrote."""
     from huggingface_hub import get_session
 
-    file = remote.files.get(CARD)
+    file = remote.files.get(CARD_NAME)
     if file is None or file.bytes > _MAX_REMOTE_CARD:
         return ""
-    url = hub.url(repo, CARD, kind="dataset", revision=remote.head)
+    url = hub.url(repo, CARD_NAME, kind="dataset", revision=remote.head)
     headers = {"Authorization": f"Bearer {hub.token}"} if hub.token else {}
 
     def ask() -> bytes:
@@ -288,7 +289,7 @@ def _remote_card(hub: Hub, repo: str, remote: Remote) -> str:
             answer.raise_for_status()
         return bytes(answer.content) if answer.status_code == 200 else b""
 
-    return hub.call(ask, f"{repo}: {CARD}").decode("utf-8", "replace")
+    return hub.call(ask, f"{repo}: {CARD_NAME}").decode("utf-8", "replace")
 
 
 def _remarks(wish: Remake, here: str, there: str) -> list[str]:
@@ -297,19 +298,19 @@ def _remarks(wish: Remake, here: str, there: str) -> list[str]:
     local = facts.model_copy(update={"published": _same_lock(here, facts)})
     remarks = []
     if not has_marks(split_card(here)[1]):
-        remarks.append(f"{CARD}: without marks of its generated parts, so made anew as a whole")
+        remarks.append(f"{CARD_NAME}: without marks of its generated parts, so made anew as a whole")
     elif card_text(local, here) != here:
-        remarks.append(f"{CARD}: its generated parts were not those of the data, and were made anew")
-    kept = wish.folder / CROISSANT
+        remarks.append(f"{CARD_NAME}: its generated parts were not those of the data, and were made anew")
+    kept = wish.folder / CROISSANT_NAME
     if kept.is_file() and kept.read_bytes() != croissant_bytes(local):
-        remarks.append(f"{CROISSANT}: not that of the data, made anew")
+        remarks.append(f"{CROISSANT_NAME}: not that of the data, made anew")
     if facts.figures is None and (wish.folder / FIGURES_NAME).is_dir():
         remarks.append(
             f"{FIGURES_NAME}/: not drawn of these rows, so left out; p2r-data card --figures draws them"
         )
     if set(prose_of(there)) - set(prose_of(here)):
         remarks.append(
-            f"{CARD}: the one in the repository holds words of a person that the one here lacks; they go"
+            f"{CARD_NAME}: the one in the repository holds words of a person that the one here lacks; they go"
         )
     return remarks
 

@@ -12,10 +12,11 @@ import orjson
 from pydantic import Field
 
 from videop2r_data.cards.card.metadata import PREVIEW_NAME
-from videop2r_data.cards.hub.check import LOCK, SHARD, folder_faults, read_lock, unfit
+from videop2r_data.cards.hub.check import folder_faults, unfit
 from videop2r_data.cards.hub.client import Hub, check_repo_id
 from videop2r_data.cards.hub.plan import LocalFile, RemoteFile, Watch, list_files
-from videop2r_data.errors import HubError
+from videop2r_data.errors import HubError, SourceError
+from videop2r_data.files import LOCK_NAME, SHARD, read_lock
 from videop2r_data.schemas import Model
 
 NOTE = ".cache/p2r-pull.json"
@@ -89,13 +90,13 @@ def pull_dataset(
             )
     removed = _remove_stale(dest, before - wanted.keys())
     _claim(dest, repo, commit, wanted, done=True)
-    if LOCK in wanted:
+    if LOCK_NAME in wanted:
         _check(dest, wanted)
     return PullReport(
         repo=repo,
         commit=commit,
         folder=str(dest),
-        ours=LOCK in wanted,
+        ours=LOCK_NAME in wanted,
         files=len(wanted),
         bytes=sum(file.bytes for file in wanted.values()),
         fetched=len(todo),
@@ -109,11 +110,12 @@ def _check(dest: Path, wanted: Mapping[str, RemoteFile]) -> None:
 
     Raises:
         HubError: something does not hold.
+        SourceError: the lock cannot be read.
     """
     try:
         lock = read_lock(dest)
-    except HubError:
-        _put_aside(dest, [LOCK])
+    except SourceError:
+        _put_aside(dest, [LOCK_NAME])
         raise
     if faults := folder_faults(dest, lock):
         moved = _put_aside(dest, sorted({fault.file for fault in faults} & wanted.keys()))
@@ -142,18 +144,18 @@ def wanted_files(repo: str, files: Mapping[str, RemoteFile]) -> dict[str, Remote
     Raises:
         HubError: there are no rows, or the names of some parts announce others that are not there.
     """
-    ours = LOCK in files
+    ours = LOCK_NAME in files
     rows = SHARD if ours else _ROWS
     found = {
         name: file
         for name, file in sorted(files.items())
-        if name == LOCK
+        if name == LOCK_NAME
         or (ours and name == PREVIEW_NAME)
         or _TEXT.fullmatch(name)
         or _FIGURE.fullmatch(name)
         or rows.fullmatch(name)
     }
-    if not any(rows.fullmatch(name) and name != LOCK for name in found):
+    if not any(rows.fullmatch(name) and name != LOCK_NAME for name in found):
         raise HubError("no rows in this data set (parquet, jsonl, json, each also .gz)", where=repo)
     parts: dict[tuple[str, int, str], set[int]] = {}
     for name in found:
@@ -184,10 +186,10 @@ def _claim(
     if was != repo and dest.exists() and (not dest.is_dir() or any(dest.iterdir())):
         what = f"it was pulled from {was}" if was else "it holds files that were not pulled"
         raise HubError(f"the folder is not free: {what}", where=str(dest), hint="name another folder")
-    if (dest / LOCK).is_file() and LocalFile(dest / LOCK).git_oid not in locks:
+    if (dest / LOCK_NAME).is_file() and LocalFile(dest / LOCK_NAME).git_oid not in locks:
         what = "it was built or changed since it was pulled"
         raise HubError(f"the folder is not free: {what}", where=str(dest), hint="name another folder")
-    new = [wanted[LOCK].oid] if LOCK in wanted else []
+    new = [wanted[LOCK_NAME].oid] if LOCK_NAME in wanted else []
     fresh = {
         "repo": repo,
         "commit": commit,

@@ -16,9 +16,6 @@ from videop2r_data.cards.card.facts import Facts, read_facts
 from videop2r_data.cards.card.metadata import MEDIA, PREVIEW_NAME
 from videop2r_data.cards.card.rows import unstated
 from videop2r_data.cards.hub.check import (
-    CARD,
-    LOCK,
-    SHARD,
     addresses_in,
     addresses_in_file,
     check_folder,
@@ -39,7 +36,8 @@ from videop2r_data.cards.hub.plan import (
 )
 from videop2r_data.cards.hub.prepare import Remake, media_files, remake_card
 from videop2r_data.errors import HubError
-from videop2r_data.schemas import FIGURES_NAME, BuildLock, Model
+from videop2r_data.files import CARD_NAME, FIGURES_NAME, LOCK_NAME, SHARD
+from videop2r_data.schemas import BuildLock, Model
 
 # Push a folder to the Hub: upload what differs, then change everything in one last commit, then tag it.
 
@@ -155,7 +153,7 @@ def push_dataset(
                 local={**local, **{name: LocalFile(file) for name, file in fresh.items()}},
                 stale=[p for p in remote.files if _STALE.fullmatch(p) or p.startswith(prefix)],
                 left_out=left_out,
-                notes=tuple(addresses_in(lock.recipe, f"{LOCK}, recipe")),
+                notes=tuple(addresses_in(lock.recipe, f"{LOCK_NAME}, recipe")),
                 remarks=(*silent, *remarks),
             )
 
@@ -172,7 +170,7 @@ def _check_secrets(folder: Path, lock: BuildLock) -> None:
     """
     if found := list(secrets_in(lock.recipe)):
         raise HubError(
-            f"the recipe in {LOCK} holds an address with a password or key in it: {', '.join(found)}",
+            f"the recipe in {LOCK_NAME} holds an address with a password or key in it: {', '.join(found)}",
             where=str(folder),
             hint="take it out of the address (a key belongs into api_key_env) and build again, which the "
             "journal makes free",
@@ -214,7 +212,7 @@ def dataset_files(folder: Path, lock: BuildLock) -> tuple[dict[str, LocalFile], 
         if not path.is_file() or name in found or name.startswith((".git/", ".cache/")):
             continue
         inside = path.resolve().is_relative_to(folder.resolve())
-        if inside and (name in (CARD, LOCK) or _EXTRA.fullmatch(name)):
+        if inside and (name in (CARD_NAME, LOCK_NAME) or _EXTRA.fullmatch(name)):
             found[name] = LocalFile(path)
         else:
             left_out.append(name)
@@ -277,9 +275,9 @@ def push_files(
 
 def _check_ours(repo: str, remote: Remote) -> None:
     foreign = sorted(path for path in remote.files if SHARD.fullmatch(path))
-    if foreign and LOCK not in remote.files:
+    if foreign and LOCK_NAME not in remote.files:
         raise HubError(
-            f"the repository holds {foreign[0]} but no {LOCK}: this tool did not write it",
+            f"the repository holds {foreign[0]} but no {LOCK_NAME}: this tool did not write it",
             where=repo,
             hint="choose another name, or delete those files there first",
         )
@@ -356,7 +354,7 @@ def model_files(folder: Path, *, card: Path | None = None) -> tuple[dict[str, Lo
     left_out: list[str] = []
     for path in sorted(p for p in weights.rglob("*") if p.is_file()):
         name = path.relative_to(weights).as_posix()
-        if name == CARD or _MODEL.fullmatch(name):
+        if name == CARD_NAME or _MODEL.fullmatch(name):
             found[name] = LocalFile(path)
         else:
             left_out.append(path.relative_to(folder).as_posix())
@@ -366,13 +364,13 @@ def model_files(folder: Path, *, card: Path | None = None) -> tuple[dict[str, Lo
         found |= {
             f"figures/{p.name}": LocalFile(p) for p in pictures if _MODEL.fullmatch(f"figures/{p.name}")
         }
-        if (run / CARD).is_file():
-            found[CARD] = LocalFile(run / CARD)
+        if (run / CARD_NAME).is_file():
+            found[CARD_NAME] = LocalFile(run / CARD_NAME)
     if card is not None:
-        found[CARD] = LocalFile(card)
-    if CARD not in found or card_head(found[CARD].path.read_text(encoding="utf-8")) is None:
+        found[CARD_NAME] = LocalFile(card)
+    if CARD_NAME not in found or card_head(found[CARD_NAME].path.read_text(encoding="utf-8")) is None:
         raise HubError(
-            f"no model card ({CARD} with YAML front matter)",
+            f"no model card ({CARD_NAME} with YAML front matter)",
             where=str(folder),
             hint="finish the run: it writes one",
         )

@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from videop2r_data.errors import ConfigError, MediaError, SourceError
-from videop2r_data.files.media_roots import resolve_media
-from videop2r_data.files.release import open_rows
+from videop2r_data.files import open_rows, resolve_media
 from videop2r_data.schemas import (
     DataType,
     ProblemType,
