@@ -17,7 +17,7 @@ from videop2r_data.builders.export import exclusively
 from videop2r_data.builders.replay import ReproduceReport, look_up, reproduce
 from videop2r_data.builders.workspace import Workspace
 from videop2r_data.cards.card.dataset import write_dataset_card
-from videop2r_data.errors import ConfigError, ExportError
+from videop2r_data.errors import ConfigError, ExportError, SourceError
 
 pytestmark = pytest.mark.integration
 
@@ -112,9 +112,9 @@ def test_a_lock_that_is_no_lock_is_an_error_with_its_place(built: Path, recipe_o
     data = json.loads(path.read_text())
     data["recipe"] = json.loads(recipe_of_lock)
     path.write_text(json.dumps(data))
-    with pytest.raises(ConfigError, match=r"build\.lock\.json"):
+    with pytest.raises((ConfigError, SourceError), match=r"build\.lock\.json"):
         rebuild(Workspace.of(built / "set"))
-    with pytest.raises(ConfigError, match=r"build\.lock\.json"):
+    with pytest.raises((ConfigError, SourceError), match=r"build\.lock\.json"):
         asyncio.run(look_up(Workspace.of(built / "set"), ""))
 
 

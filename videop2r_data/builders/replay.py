@@ -181,7 +181,7 @@ async def reproduce(
     """Rebuild `place.out` beside its journal and compare; a temporary folder serves where that is read-only.
 
     Raises:
-        ConfigError: there is no valid lock.
+        SourceError: there is no valid lock.
         ExportError: another process reproduces this data set now.
     """
     lock = read_lock(place.out)
