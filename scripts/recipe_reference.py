@@ -90,7 +90,11 @@ def _table(model: type[BaseModel], path: str, seen: dict[type[BaseModel], str]) 
 
 
 def _type(info: FieldInfo) -> str:
-    text = _spelt(info.annotation)
+    schema: dict[str, Any] = {}
+    if callable(info.json_schema_extra):  # a list of values that is longer than a `Literal` can know
+        info.json_schema_extra(schema)
+    named = schema.get("enum", ())
+    text = ", ".join(f"`{value}`" for value in named) or _spelt(info.annotation)
     bounds = _bounds(info.metadata)
     return f"{text}, {bounds}" if bounds else text
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 
 from videop2r_data.backends.caller import Answer
-from videop2r_data.backends.judge_requests import JudgeRequests, ask_verdict, asked_again
+from videop2r_data.backends.judge_requests import JudgeRequests, answer_variant, ask_verdict, asked_again
 from videop2r_data.errors import AuthError, P2RError, TransientError
 from videop2r_data.schemas import Sufficiency
 from videop2r_data.schemas.calls import Completion, FinishReason, Request
@@ -89,3 +90,15 @@ def test_without_a_reply_nothing_is_asked_again(first: Answer | None) -> None:
     judge = Judge(first)
     found = asyncio.run(ask_verdict(judge.ask, REQUEST))
     assert judge.keys == [REQUEST.key] and found.judgement is None and found.answer is first
+
+
+def test_settings_that_change_what_is_asked_are_in_the_key_and_those_of_loading_are_not() -> None:
+    def variant(kind: str, **settings: Any) -> str:
+        base = {"kind": kind, "model": "m", "base_url": "http://localhost:1/v1"}
+        return answer_variant(BackendSpec.model_validate(base | settings))
+
+    assert variant("openai") == variant("vllm", extra={"max_model_len": 4096}) == ""
+    assert variant("openai", extra={"max_tokens_field": "max_completion_tokens"}) == ""
+    body = variant("openai", extra={"body": {"top_k": 1}})
+    assert body and body != variant("openai", extra={"video": "frames"})
+    assert variant("transformers", revision="r") == variant("openai", revision="r") != ""

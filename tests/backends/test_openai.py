@@ -351,7 +351,7 @@ class TestMetadata:
 class TestSettings:
     def make(self, **changes: Any) -> OpenAIBackend:
         spec = BackendSpec(kind="openai", model="m", **{"base_url": "http://h:1/v1", **changes})
-        return OpenAIBackend(spec, encoding="jpeg-95")
+        return OpenAIBackend(spec)
 
     @pytest.mark.parametrize(
         ("base", "url"),

@@ -11,14 +11,16 @@ import pytest
 
 from tests.fakes.anthropic_server import FakeAnthropic, Status
 from tests.fakes.openai_server import FakeServer
+from videop2r_data.backends import make_backend
 from videop2r_data.backends.breaker import UNKNOWN, what_to_change
-from videop2r_data.backends.kinds import ListsModels, ServedModel, make_backend, parse_models
+from videop2r_data.backends.openai.wire import parse_models
 from videop2r_data.errors import AuthError, TransientError
-from videop2r_data.schemas.recipe import BackendSpec, MediaSpec
+from videop2r_data.schemas.calls import ListsModels, ServedModel
+from videop2r_data.schemas.recipe import BackendSpec
 
 
 async def listed(**spec: Any) -> list[ServedModel] | None:
-    backend = make_backend(BackendSpec(**spec), media=MediaSpec())
+    backend = make_backend(BackendSpec(**spec))
     assert isinstance(backend, ListsModels)
     await backend.start()
     try:

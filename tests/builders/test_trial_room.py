@@ -99,6 +99,13 @@ def test_the_answer_counts_where_prompt_and_answer_share_the_context(context: in
     assert (needed, finding.state) == (2224, state) and bool(finding.hint) == (state != "ok")
     claude = backend("anthropic")
     needed, finding = look_at_room(
-        recipe(claude), claude, request, SAMPLE, counted=134, longest=400, context=100 + 16 * 134 + 100
+        recipe(claude),
+        claude,
+        request,
+        SAMPLE,
+        counted=134,
+        longest=400,
+        context=100 + 16 * 134 + 100,
+        prompt_alone=True,
     )
     assert (needed, finding.state) == (2344, "ok"), "its limit is that of the prompt"

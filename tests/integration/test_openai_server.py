@@ -18,9 +18,9 @@ import pytest
 
 from tests.backends.calls import clip_frames, image_frames, request
 from tests.fakes.openai_server import Call, FakeServer, Reply, Script
-from videop2r_data.backends import openai as module
 from videop2r_data.backends.caller import call_with_retries
 from videop2r_data.backends.limiter import AdaptiveLimiter, RateLimits
+from videop2r_data.backends.openai import client as module
 from videop2r_data.backends.openai.client import OpenAIBackend
 from videop2r_data.errors import AuthError, BackendError, ConfigError, RefusedError, TransientError
 from videop2r_data.schemas import parse_trace
@@ -37,9 +37,7 @@ async def served(
 ) -> AsyncIterator[tuple[OpenAIBackend, FakeServer]]:
     async with FakeServer(script=script, **(server or {})) as fake:
         settings = {"concurrency": 16, "timeout_s": 10.0, "base_url": fake.url, **spec}
-        backend = OpenAIBackend(
-            BackendSpec(kind="openai", model="some/model", **settings), encoding="jpeg-95"
-        )
+        backend = OpenAIBackend(BackendSpec(kind="openai", model="some/model", **settings))
         await backend.start()
         try:
             yield backend, fake
@@ -296,9 +294,7 @@ def test_overload_lowers_the_concurrency_and_every_call_succeeds() -> None:
 
 
 def test_not_started_or_without_frames() -> None:
-    backend = OpenAIBackend(
-        BackendSpec(kind="openai", model="m", base_url="http://127.0.0.1:9/v1"), encoding="jpeg-95"
-    )
+    backend = OpenAIBackend(BackendSpec(kind="openai", model="m", base_url="http://127.0.0.1:9/v1"))
     with pytest.raises(BackendError, match="not started"):
         asyncio.run(backend.complete(request("q")))
     asyncio.run(backend.close())
@@ -310,7 +306,7 @@ def test_not_started_or_without_frames() -> None:
             with pytest.raises(ValueError, match="frames are missing"):
                 await started.complete(request("q", frames=frames))
             png = Frames(frames.record, encoded=frames.encoded, mime="image/png")
-            with pytest.raises(ValueError, match="made for image/jpeg"):
+            with pytest.raises(ValueError, match="the request says jpeg-95"):
                 await started.complete(request("q", frames=png), png)
 
     asyncio.run(run())

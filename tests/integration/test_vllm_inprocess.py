@@ -16,8 +16,8 @@ import pytest
 
 from tests.vllm_rows import Call, calls_of, make_recipe, write_pool
 from tests.vllm_server import ENGINE, make_model, serve
+from videop2r_data.backends import make_backend
 from videop2r_data.backends.chat_input import video_metadata
-from videop2r_data.backends.kinds import make_backend
 from videop2r_data.schemas.calls import Completion
 from videop2r_data.schemas.recipe import BackendSpec, Recipe
 from videop2r_data.schemas.sample import DataType
@@ -52,7 +52,7 @@ def ask(recipe: Recipe, calls: Sequence[Call], **backend: Any) -> list[Completio
 
     async def run() -> list[Completion]:
         spec = BackendSpec.model_validate({"timeout_s": 120.0, **backend})
-        made = make_backend(spec, media=recipe.media)
+        made = make_backend(spec)
         await made.start()
         try:
             named = [replace(c.request, model=spec.model) for c in calls]

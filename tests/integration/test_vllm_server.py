@@ -50,7 +50,7 @@ def calls(server: Server, pool: Path) -> list[Call]:
 
 def with_backend(server: Server, work: Callable[[OpenAIBackend], Coroutine[Any, Any, T]]) -> T:
     async def run() -> T:
-        backend = OpenAIBackend(BackendSpec.model_validate(settings(server)), encoding="png")
+        backend = OpenAIBackend(BackendSpec.model_validate(settings(server)))
         await backend.start()
         try:
             return await work(backend)

@@ -127,7 +127,5 @@ def messages(system: str, user: str, *, media: bool) -> tuple[Message, ...]:
 def answer_variant(spec: BackendSpec) -> str:
     """Digest of the backend settings that shape an answer, beyond the request itself; empty if none does."""
     shaping: dict[str, Any] = {"revision": spec.revision} if spec.revision else {}
-    if spec.kind == "openai":
-        # the other kinds' extras say how a model is loaded, not what it is asked
-        shaping |= {k: v for k, v in spec.extra.items() if k in ("body", "video")}
+    shaping |= {k: v for k, v in spec.extra.items() if k in spec.declared.shaping}
     return digest(shaping) if shaping else ""

@@ -7,12 +7,20 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
-from videop2r_data.backends.batch_caller import BatchCaller
-from videop2r_data.backends.breaker import Breaker
-from videop2r_data.backends.caller import Caller, Step, make_breaker, make_caller
-from videop2r_data.backends.journal import Journal
-from videop2r_data.backends.money import Money
-from videop2r_data.builders.backend_of import backend_of, wanted_frames
+from videop2r_data.backends import (
+    BatchCaller,
+    Breaker,
+    Caller,
+    Journal,
+    Money,
+    Step,
+    fold,
+    make_backend,
+    make_batch_caller,
+    make_breaker,
+    make_caller,
+    open_keys,
+)
 from videop2r_data.builders.frames import MediaStep
 from videop2r_data.builders.run import Stop
 from videop2r_data.builders.sources import BadRow, open_source, read_pool
@@ -20,7 +28,7 @@ from videop2r_data.builders.steps import Asks, RequestBuilder, Steps
 from videop2r_data.builders.workspace import Shard, Workspace
 from videop2r_data.errors import ConfigError
 from videop2r_data.media import DecodePool
-from videop2r_data.schemas import BackendSpec, Frames, MediaSpec, Recipe, Sample
+from videop2r_data.schemas import Backend, BackendSpec, Frames, MediaSpec, Recipe, Sample
 
 
 class Parts:
@@ -65,7 +73,7 @@ class Parts:
         self._forgive = forgive
         self.money = Money(journal, recipe.max_cost)
         self.requests = RequestBuilder(recipe, place.base)
-        self.sampler = LazyPool(recipe.media, wanted_frames(recipe)) if live else None
+        self.sampler = LazyPool(recipe.media, recipe.generate.backend.declared.frames) if live else None
         sources = [open_source(s, base=place.base, demo_root=place.demo) for s in recipe.sources]
         roots = {s.name: s.media_root for s in sources if s.media_root is not None}
         self.media = MediaStep(
@@ -73,7 +81,7 @@ class Parts:
             journal=journal,
             roots=roots,
             sampler=self.sampler,
-            arrays=wanted_frames(recipe) == "array",
+            arrays=recipe.generate.backend.declared.frames == "array",
         )
         self.generator = self._caller(recipe.generate.backend, "generate", live=live)
         self.judge = self._judge(live=live, batches=batches)
@@ -141,8 +149,6 @@ class Parts:
 
     def _refuse_open_batches(self) -> None:
         """A call that is in a batch at the server would be paid a second time if it were asked one by one."""
-        from videop2r_data.backends.batch_log import fold, open_keys
-
         waiting = len(open_keys(fold(self.journal.batch_events())))
         if waiting:
             raise ConfigError(
@@ -166,18 +172,35 @@ class Parts:
         )
 
     def _batch(self, spec: BackendSpec) -> BatchCaller:
-        from videop2r_data.backends.anthropic.client import AnthropicBatches
-
-        return BatchCaller(
-            AnthropicBatches(spec),
-            journal=self.journal,
-            money=self.money,
-            price=spec.price,
-            breaker=self._breaker("judge"),
-        )
+        return make_batch_caller(spec, journal=self.journal, money=self.money, breaker=self._breaker("judge"))
 
     def _breaker(self, step: Step) -> Breaker:
         return make_breaker(step, keep_going=self._keep_going, flags=True)
+
+
+def backend_of(recipe: Recipe, place: Workspace, spec: BackendSpec) -> Backend:
+    """The backend that answers a step, not started yet.
+
+    Args:
+        recipe: names the demo world, if there is one.
+        place: where a demo world lies.
+        spec: the step's backend.
+
+    Raises:
+        ConfigError: the settings do not fit the kind, or a demo backend has no demo source.
+    """
+
+    def demo(spec: BackendSpec) -> Backend:
+        from videop2r_data.demo import DemoBackend
+
+        world = next((s.name for s in recipe.sources if s.kind == "demo"), None)
+        if world is None:
+            raise ConfigError(
+                "a backend of kind demo answers only for a source of kind demo", where=recipe.name
+            )
+        return DemoBackend(spec, place.demo / world)
+
+    return make_backend(spec, demo=demo)
 
 
 class LazyPool:

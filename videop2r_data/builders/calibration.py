@@ -12,12 +12,17 @@ from statistics import median
 
 import orjson
 
-from videop2r_data.backends.breaker import Breaker
-from videop2r_data.backends.caller import make_caller
-from videop2r_data.backends.journal import Journal
-from videop2r_data.backends.judge_requests import JudgeRequests, Verdict, ask_verdict
-from videop2r_data.backends.kinds import make_backend
-from videop2r_data.backends.money import Money, cost_usd
+from videop2r_data.backends import (
+    Breaker,
+    Journal,
+    JudgeRequests,
+    Money,
+    Verdict,
+    ask_verdict,
+    cost_usd,
+    make_backend,
+    make_caller,
+)
 from videop2r_data.builders.workspace import take_lease_now
 from videop2r_data.errors import BackendError, BudgetError, SourceError, TransientError
 from videop2r_data.schemas import (
@@ -27,7 +32,6 @@ from videop2r_data.schemas import (
     Frames,
     HumanLabel,
     JudgesFile,
-    MediaSpec,
     Model,
     NamedJudge,
     Request,
@@ -252,7 +256,7 @@ class TimedBackend:
     def __init__(self, backend: Backend, note: Callable[[str, float], None]) -> None:
         self._backend = backend
         self._note = note
-        self.name, self.model, self.wants = backend.name, backend.model, backend.wants
+        self.model = backend.model
 
     async def start(self) -> None:
         """As the backend."""
@@ -362,7 +366,7 @@ class _OneJudge:
         self.latency = latency
         self.cost = 0.0
         self.out_of_money = False
-        backend = make_backend(spec, media=MediaSpec())
+        backend = make_backend(spec)
         self.caller = make_caller(
             spec,
             TimedBackend(backend, note),

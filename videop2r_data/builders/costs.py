@@ -11,8 +11,7 @@ from contextlib import nullcontext
 
 from pydantic import Field
 
-from videop2r_data.backends.journal import Journal
-from videop2r_data.backends.money import cost_usd
+from videop2r_data.backends import Journal, cost_usd
 from videop2r_data.builders.assemble import Parts
 from videop2r_data.builders.pipeline import Observer, told
 from videop2r_data.builders.run import Result, Stop, run_pass

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from videop2r_data.backends.journal import Journal
+from videop2r_data.backends import Journal
 from videop2r_data.errors import MediaError, StoppedError
 from videop2r_data.files import file_digest, resolve_media
 from videop2r_data.schemas import DataType, Frames, MediaRecord, MediaSpec, RejectReason, Sample, digest

@@ -12,9 +12,7 @@ from typing import Any, Literal, Protocol
 
 from pydantic import Field
 
-from videop2r_data.backends.batch_caller import BatchCaller
-from videop2r_data.backends.journal import Journal
-from videop2r_data.backends.spending import NANO
+from videop2r_data.backends import NANO, BatchCaller, Journal
 from videop2r_data.builders.assemble import Parts
 from videop2r_data.builders.export import check_ours, exclusively, recover
 from videop2r_data.builders.retries import RetryKind, reopen

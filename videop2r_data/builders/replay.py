@@ -12,7 +12,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from videop2r_data.backends.journal import Journal
+from videop2r_data.backends import Journal
 from videop2r_data.builders.assemble import Parts
 from videop2r_data.builders.export import exclusively
 from videop2r_data.builders.run import Result

@@ -8,10 +8,7 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from typing import Literal, Protocol, cast, get_args
 
-from videop2r_data.backends.breaker import lacks_its_start
-from videop2r_data.backends.caller import Answer
-from videop2r_data.backends.journal import Journal
-from videop2r_data.backends.judge_requests import asked_again
+from videop2r_data.backends import Answer, BatchRunner, Journal, asked_again, lacks_its_start, make_batches
 from videop2r_data.builders.assemble import Parts
 from videop2r_data.builders.run import Result, Stop, Tally
 from videop2r_data.builders.steps import Recorder
@@ -42,11 +39,8 @@ def abandon_batch(recipe: Recipe, place: Workspace, batch_id: str) -> int:
     """
     if recipe.judge is None or not recipe.judge.backend.batch:
         raise ConfigError("the judge of this recipe is not asked in batches", where=recipe.name)
-    from videop2r_data.backends.anthropic.client import AnthropicBatches
-    from videop2r_data.backends.batches import BatchRunner
-
     with take_lease_now(place.work, "build --abandon-batch"), Journal(place.journal) as journal:
-        runner = BatchRunner(AnthropicBatches(recipe.judge.backend), journal)
+        runner = BatchRunner(make_batches(recipe.judge.backend), journal)
         try:
             return runner.abandon(batch_id, why="given up by hand")
         except RefusedError as error:

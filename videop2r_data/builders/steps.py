@@ -5,8 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Protocol
 
-from videop2r_data.backends.caller import Answer, Loader
-from videop2r_data.backends.judge_requests import JudgeRequests, answer_variant, ask_verdict, messages
+from videop2r_data.backends import Answer, JudgeRequests, Loader, answer_variant, ask_verdict, messages
 from videop2r_data.builders.frames import ChangedMediaError, Held, MediaStep
 from videop2r_data.builders.run import Result
 from videop2r_data.errors import MediaError, TransientError

@@ -16,7 +16,7 @@ from typing import Any, Protocol, Self
 
 import orjson
 
-from videop2r_data.backends.segments import FileLock, is_held
+from videop2r_data.backends import FileLock, is_held
 from videop2r_data.builders.sources import BadRow
 from videop2r_data.errors import BusyError, ConfigError
 from videop2r_data.files import WORKSPACE_NAME, work_folder

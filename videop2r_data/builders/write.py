@@ -14,7 +14,7 @@ from typing import Any, Protocol
 import orjson
 
 from videop2r_data import __version__
-from videop2r_data.backends.journal import Journal
+from videop2r_data.backends import Journal
 from videop2r_data.builders.assemble import Parts
 from videop2r_data.builders.export import DatasetWriter
 from videop2r_data.builders.run import Result, Tally, bad_row, rejected_row, rl_row, sft_row

@@ -23,8 +23,7 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from videop2r_data.backends.breaker import equal_words, what_to_change
-from videop2r_data.backends.journal import Journal
+from videop2r_data.backends import Journal, equal_words, what_to_change
 from videop2r_data.builders import (
     RETRY_KINDS,
     BuildReport,

@@ -212,7 +212,7 @@ def _journaled(release: Release, place: Workspace | None) -> FramesOf:
     """Sampled frames as the build's journal has them: a rejected row does not say which it was shown."""
     if release.lock is None or place is None:
         return lambda source, path, kind: None
-    from videop2r_data.backends.journal import Journal
+    from videop2r_data.backends import Journal
     from videop2r_data.builders import MediaStep
     from videop2r_data.schemas import DataType, ProblemType, Sample
 

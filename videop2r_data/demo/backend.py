@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import re
 from pathlib import Path
-from typing import Literal
 
 import orjson
 
@@ -40,9 +39,6 @@ class DemoBackend:
         spec: `kind: demo`; its model id is recorded as asked for, completions report `demo-world/1`.
         world: folder of `write_world`.
     """
-
-    name = "demo"
-    wants: Literal["none", "encoded", "array"] = "none"
 
     def __init__(self, spec: BackendSpec, world: Path) -> None:
         self.model = spec.model

@@ -1,3 +1,5 @@
+from .backends import BACKENDS as BACKENDS
+from .backends import BackendKind as BackendKind
 from .base import Model as Model
 from .base import canonical_bytes as canonical_bytes
 from .base import digest as digest
@@ -16,11 +18,14 @@ from .calls import BatchState as BatchState
 from .calls import Completion as Completion
 from .calls import FinishReason as FinishReason
 from .calls import Frames as Frames
+from .calls import KnowsContext as KnowsContext
+from .calls import ListsModels as ListsModels
 from .calls import MediaRecord as MediaRecord
 from .calls import Message as Message
 from .calls import Purpose as Purpose
 from .calls import Request as Request
 from .calls import SamplingParams as SamplingParams
+from .calls import ServedModel as ServedModel
 from .calls import TimesKind as TimesKind
 from .calls import Usage as Usage
 from .lock import LOCK_VERSION as LOCK_VERSION

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 from pydantic import Field
 
@@ -195,12 +195,8 @@ class Completion(Model):
 class Backend(Protocol):
     """One model behind one protocol; `backends.Caller` adds retries, limits and the journal."""
 
-    name: str
-    """Kind, as in the recipe."""
     model: str
     """Model id as asked for."""
-    wants: Literal["none", "encoded", "array"]
-    """In which form it takes frames."""
 
     async def start(self) -> None:
         """Open connections or load weights; called once, in the running loop."""
@@ -215,6 +211,45 @@ class Backend(Protocol):
 
     async def close(self) -> None:
         """Free what `start` took; safe to call twice."""
+
+
+class ServedModel(NamedTuple):
+    """One model of a server.
+
+    Attributes:
+        model: its id, as a request names it.
+        context: tokens of prompt and answer together; None: the server does not say.
+        prompt: tokens of the prompt alone; None: the server does not say.
+        note: why not to use it (`deprecated`, `retired`), or empty.
+    """
+
+    model: str
+    context: int | None = None
+    prompt: int | None = None
+    note: str = ""
+
+
+@runtime_checkable
+class ListsModels(Protocol):
+    """A backend whose server lists its models."""
+
+    async def models(self) -> list[ServedModel] | None:
+        """The models; None: this server keeps no list.
+
+        Raises:
+            TransientError, AuthError: as `Backend.complete`.
+        """
+        ...
+
+
+@runtime_checkable
+class KnowsContext(Protocol):
+    """A backend in this process: it knows its model's length once it is loaded."""
+
+    @property
+    def context(self) -> int | None:
+        """Tokens of prompt and answer together; None: not loaded, or the model does not say."""
+        ...
 
 
 BatchState = Literal["in_progress", "ended"]

@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from videop2r_data.errors import ConfigError
+from videop2r_data.schemas.backends import BACKENDS, BackendKind, known_kind
 from videop2r_data.schemas.base import Model
 from videop2r_data.schemas.verdict import Policy
 from videop2r_data.schemas.yaml_file import parse_yaml, read_settings
@@ -209,10 +210,14 @@ class Price(Model):
     """Share of the price that a batched call costs."""
 
 
+def _list_kinds(schema: dict[str, Any]) -> None:
+    schema["enum"] = list(BACKENDS)
+
+
 class BackendSpec(Model):
     """Which model answers, and how to reach it."""
 
-    kind: Literal["openai", "vllm", "anthropic", "transformers", "demo"]
+    kind: Annotated[str, AfterValidator(known_kind), Field(json_schema_extra=_list_kinds)]
     """`openai`: any OpenAI-compatible server; `anthropic`: Messages and Message Batches; `vllm` and
     `transformers`: in this process; `demo`: the synthetic world."""
     model: str = Field(min_length=1)
@@ -249,11 +254,17 @@ class BackendSpec(Model):
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
-        if self.batch and self.kind != "anthropic":
-            raise ValueError(f"batch: true needs kind anthropic, not {self.kind!r}")
-        if self.kind == "openai" and not self.base_url:
-            raise ValueError("kind openai needs base_url, e.g. http://localhost:8000/v1")
+        if self.batch and not self.declared.batches:
+            takers = " or ".join(name for name, kind in BACKENDS.items() if kind.batches)
+            raise ValueError(f"batch: true needs kind {takers}, not {self.kind!r}")
+        if self.declared.needs_address and not self.base_url:
+            raise ValueError(f"kind {self.kind} needs base_url, e.g. http://localhost:8000/v1")
         return self
+
+    @property
+    def declared(self) -> BackendKind:
+        """What is known of backends of this kind before one is made."""
+        return BACKENDS[self.kind]
 
 
 class GenerateSpec(Model):
@@ -383,8 +394,9 @@ class Recipe(Model):
         if self.judge is not None:
             backends["judge"] = self.judge.backend
         for step, backend in backends.items():
-            if backend.price is None and backend.kind == "anthropic":
-                raise ValueError(f"max_cost needs {step}.backend.price: Anthropic's calls are never free")
+            if backend.price is None and backend.declared.billed_by:
+                owner = backend.declared.billed_by
+                raise ValueError(f"max_cost needs {step}.backend.price: {owner}'s calls are never free")
         if all(backend.price is None for backend in backends.values()):
             raise ValueError(
                 "max_cost needs a price in generate.backend or judge.backend: without one, no limit holds"

@@ -9,13 +9,21 @@ import re
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
 from contextlib import aclosing, asynccontextmanager, contextmanager
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from videop2r_data.backends.anthropic.wire import message_params, result_error, status_error, to_completion
 from videop2r_data.backends.batch_log import BatchGoneError, NotAcceptedError, ShortResultsError
-from videop2r_data.backends.kinds import LIST_S, ServedModel
+from videop2r_data.backends.caller import LIST_S
 from videop2r_data.errors import AuthError, ConfigError, RefusedError, TransientError
-from videop2r_data.schemas import BackendSpec, BatchInfo, BatchResult, Completion, Frames, Request
+from videop2r_data.schemas import (
+    BackendSpec,
+    BatchInfo,
+    BatchResult,
+    Completion,
+    Frames,
+    Request,
+    ServedModel,
+)
 
 if TYPE_CHECKING:
     import httpx2
@@ -136,18 +144,13 @@ class AnthropicBackend:
 
     Args:
         spec: which model and how to reach it.
-        encoding: how frames arrive, as in `Request.media_encoding` (`jpeg-95`, `png`).
 
     Raises:
         ConfigError: no key in the environment.
     """
 
-    name = "anthropic"
-    wants: Literal["none", "encoded", "array"] = "encoded"
-
-    def __init__(self, spec: BackendSpec, *, encoding: str = "jpeg-95") -> None:
+    def __init__(self, spec: BackendSpec) -> None:
         self.model = spec.model
-        self.encoding = encoding
         self._spec = spec
         self._connection = Connection(spec)
 
@@ -224,8 +227,6 @@ class AnthropicBatches:
     Raises:
         ConfigError: no key in the environment.
     """
-
-    name = "anthropic"
 
     def __init__(self, spec: BackendSpec) -> None:
         self.model = spec.model

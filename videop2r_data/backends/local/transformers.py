@@ -11,7 +11,7 @@ import asyncio
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Literal
+from typing import Any
 
 from videop2r_data.backends.chat_input import (
     MAX_PIXELS,
@@ -33,9 +33,6 @@ class TransformersBackend:
     Args:
         spec: `model` is a Hub id or a folder; `extra` holds arguments of `from_pretrained`.
     """
-
-    name = "transformers"
-    wants: Literal["none", "encoded", "array"] = "array"
 
     def __init__(self, spec: BackendSpec) -> None:
         self.model = spec.model

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from typing import Any, Literal
+from typing import Any
 
 from videop2r_data.backends.chat_input import MAX_PIXELS, MIN_PIXELS, chat_messages, video_metadata
 from videop2r_data.errors import (
@@ -31,9 +31,6 @@ class VllmBackend:
     Args:
         spec: `model` is a Hub id or a folder; `extra` holds engine arguments.
     """
-
-    name = "vllm"
-    wants: Literal["none", "encoded", "array"] = "array"
 
     def __init__(self, spec: BackendSpec) -> None:
         self.model = spec.model

@@ -7,27 +7,27 @@ import os
 import urllib.request
 from collections.abc import Callable
 from types import TracebackType
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 import aiohttp
 import orjson
 from yarl import URL
 
 from videop2r_data.backends.breaker import TRUST_FLAG, what_to_change
-from videop2r_data.backends.caller import GATEWAY
-from videop2r_data.backends.kinds import LIST_S, ServedModel, parse_models
+from videop2r_data.backends.caller import GATEWAY, LIST_S
 from videop2r_data.backends.limiter import RateLimits
 from videop2r_data.backends.openai.wire import (
     FrameCache,
     VideoForm,
     parse_completion,
+    parse_models,
     rate_limits,
     request_body,
     retry_after_s,
     server_message,
 )
 from videop2r_data.errors import AuthError, BackendError, ConfigError, RefusedError, TransientError
-from videop2r_data.schemas import BackendSpec, Completion, Frames, Request
+from videop2r_data.schemas import BackendSpec, Completion, Frames, Request, ServedModel
 
 # Deadlines of many calls with one timer: a timer for each costs a tenth of the CPU of a short call.
 
@@ -242,22 +242,16 @@ class OpenAIBackend:
 
     Args:
         spec: `base_url` ends with the API's root (`http://host:8000/v1`).
-        encoding: how frames are encoded, as in `Request.media_encoding` (`jpeg-95`, `png`).
 
     Raises:
         ConfigError: an unknown or impossible setting.
     """
 
-    name = "openai"
-    wants: Literal["none", "encoded", "array"] = "encoded"
-
-    def __init__(self, spec: BackendSpec, *, encoding: str) -> None:
+    def __init__(self, spec: BackendSpec) -> None:
         self.model = spec.model
-        self.encoding = encoding
         self.on_rate_limits: Callable[[RateLimits], None] | None = None
         """Called with what the server's headers say; set it to `AdaptiveLimiter.observe`."""
         self._spec = spec
-        self._mime = "image/jpeg" if encoding.startswith("jpeg") else "image/png"
         self._url, self._shown = endpoint(spec)
         self._form, self._max_tokens_field, self._extra = read_settings(spec)
         self._cache = FrameCache()
@@ -308,8 +302,11 @@ class OpenAIBackend:
             raise BackendError(f"{self!r} is not started")
         if request.media is not None and (frames is None or not frames.encoded):
             raise ValueError("the request has media, its encoded frames are missing")
-        if frames is not None and frames.mime != self._mime and not frames.record.passthrough:
-            raise ValueError(f"frames are {frames.mime}, the backend was made for {self._mime}")
+        # `source`, the bytes of the file itself, may be of either type
+        if frames is not None and request.media_encoding not in ("", "source"):
+            promised = "image/png" if request.media_encoding == "png" else "image/jpeg"
+            if frames.mime != promised:
+                raise ValueError(f"frames are {frames.mime}, the request says {request.media_encoding}")
         raw = request_body(
             request,
             frames,

@@ -17,7 +17,7 @@ import orjson
 from videop2r_data.backends.chat_input import MAX_PIXELS, MIN_PIXELS, video_metadata
 from videop2r_data.backends.limiter import RateLimits
 from videop2r_data.errors import TransientError
-from videop2r_data.schemas import Completion, FinishReason, Frames, MediaRecord, Request, Usage
+from videop2r_data.schemas import Completion, FinishReason, Frames, MediaRecord, Request, ServedModel, Usage
 
 # What the headers of an OpenAI-compatible server say about when to come back.
 
@@ -304,3 +304,23 @@ def _usage(usage: Any) -> Usage:
 def _count(value: Any) -> int:
     """Tokens, 0 for anything that is no count."""
     return value if type(value) is int and 0 <= value < 2**53 else 0
+
+
+def parse_models(data: Any) -> list[ServedModel] | None:
+    """The models of a decoded `GET /v1/models`; None if it is no such list.
+
+    `max_model_len` is what vLLM and SGLang say; other servers tell no length.
+
+    >>> parse_models({"data": [{"id": "m", "max_model_len": 4096}]})
+    [ServedModel(model='m', context=4096, prompt=None, note='')]
+    """
+    listed = data.get("data") if isinstance(data, dict) else None
+    if not isinstance(listed, list):
+        return None
+    found = []
+    for entry in listed:
+        name = entry.get("id") if isinstance(entry, dict) else None
+        if isinstance(name, str):
+            length = entry.get("max_model_len")
+            found.append(ServedModel(name, length if type(length) is int and length > 0 else None))
+    return found

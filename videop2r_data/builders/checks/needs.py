@@ -12,9 +12,8 @@ from typing import Literal
 
 from yarl import URL
 
-from videop2r_data.backends.judge_requests import JudgeRequests
-from videop2r_data.backends.kinds import KnowsContext, ListsModels
-from videop2r_data.builders.backend_of import backend_of, wanted_frames
+from videop2r_data.backends import JudgeRequests
+from videop2r_data.builders.assemble import backend_of
 from videop2r_data.builders.checks.report import (
     Finding,
     ServerLook,
@@ -38,7 +37,17 @@ from videop2r_data.builders.steps import RequestBuilder
 from videop2r_data.builders.workspace import Workspace
 from videop2r_data.errors import AuthError, MediaError, MissingExtraError, P2RError, TransientError
 from videop2r_data.media import DecodePool
-from videop2r_data.schemas import Backend, BackendSpec, Completion, Frames, Recipe, Request, Sample
+from videop2r_data.schemas import (
+    Backend,
+    BackendSpec,
+    Completion,
+    Frames,
+    KnowsContext,
+    ListsModels,
+    Recipe,
+    Request,
+    Sample,
+)
 
 # This machine, looked at without a call: prompts, decoder, folders, disk, prices.
 
@@ -199,12 +208,12 @@ def _backends(recipe: Recipe) -> Iterator[tuple[str, BackendSpec]]:
 
 def _bills(spec: BackendSpec) -> bool:
     """Whether the server is somebody else's, by its address."""
-    if spec.kind == "anthropic" and not spec.base_url:
-        return True
-    if spec.kind not in ("openai", "anthropic"):
+    if spec.declared.libraries:
         return False
+    if not spec.base_url:
+        return bool(spec.declared.billed_by)
     try:
-        host = URL(spec.base_url or "").host or ""
+        host = URL(spec.base_url).host or ""
     except ValueError:
         return False
     try:
@@ -225,8 +234,6 @@ Calls = Literal["none", "one-frame", "full"]
 LISTED = 20
 NO_OBSERVATION = "A person stands beside a table and turns to the left."
 """What the judge is shown when the generator wrote none: its verdict does not matter, its form does."""
-_IN_PROCESS = {"vllm": ("vllm",), "transformers": ("torch", "transformers")}
-_EXTRA = {"vllm": "vllm", "transformers": "train"}
 
 
 async def look_at_servers(
@@ -274,6 +281,8 @@ class _Server:
         self.has_model = False
         """The server lists the recipe's model."""
         self.context: int | None = None
+        self.prompt_alone = False
+        """`context` is for the prompt alone: the answer has room of its own."""
         self.needed: int | None = None
         self.made: list[TrialCall] = []
         self.findings: list[Finding] = []
@@ -297,7 +306,7 @@ class _Server:
         )
 
     async def _look(self) -> None:
-        if self.spec.kind in _IN_PROCESS:
+        if self.spec.declared.libraries:
             self._local()
             if not no_error(self.findings):
                 return
@@ -341,9 +350,10 @@ class _Server:
 
     def _local(self) -> None:
         """A model in this process: its library and, for a folder, its files."""
-        missing = [name for name in _IN_PROCESS[self.spec.kind] if importlib.util.find_spec(name) is None]
+        kind = self.spec.declared
+        missing = [name for name in kind.libraries if importlib.util.find_spec(name) is None]
         if missing:
-            error = MissingExtraError(" and ".join(missing), _EXTRA[self.spec.kind])
+            error = MissingExtraError(" and ".join(missing), kind.extra)
             self.findings.append(of_error("library", error))
         folder = Path(self.spec.model)
         if folder.is_dir() and not (folder / "config.json").is_file():
@@ -385,7 +395,7 @@ class _Server:
         if own is None:
             return
         self.has_model = True
-        self.context = own.context or own.prompt
+        self.context, self.prompt_alone = own.context or own.prompt, own.context is None
         if own.note:
             self._note("models", "warning", f"{self.spec.model} is {own.note}", "choose a model that stays")
 
@@ -408,7 +418,7 @@ class _Server:
         media = self.recipe.media
         if self.calls == "one-frame":
             media = media.model_copy(update={"frames": 1})
-        async with DecodePool(media, want=wanted_frames(self.recipe), workers=1) as pool:
+        async with DecodePool(media, want=self.recipe.generate.backend.declared.frames, workers=1) as pool:
             for kind in self.rows.types():
                 try:
                     sample, frames = await self.rows.decode(kind, pool)
@@ -458,6 +468,7 @@ class _Server:
                     counted=trial.call.input_tokens,
                     longest=self.rows.longest,
                     context=self.context,
+                    prompt_alone=self.prompt_alone,
                 )
                 self.needed = max(needed, self.needed or 0)
                 self.findings.append(finding)

@@ -10,8 +10,7 @@ from math import ceil
 from pathlib import Path
 from typing import TypeVar
 
-from videop2r_data.backends.breaker import Useless, advice_on, useless_reply, useless_trace, useless_verdict
-from videop2r_data.backends.money import cost_usd
+from videop2r_data.backends import Useless, advice_on, cost_usd, useless_reply, useless_trace, useless_verdict
 from videop2r_data.builders.checks.report import Finding, State, TrialCall, of_error
 from videop2r_data.errors import AuthError, BackendError, MediaError, RefusedError, TransientError
 from videop2r_data.files import resolve_media
@@ -253,17 +252,16 @@ def read_verdict(completion: Completion) -> list[Finding]:
 
 BYTES_PER_TOKEN = 3.0
 """Of a question's text: fewer than the four of plain English, so that numbers and other scripts fit too."""
-ANTHROPIC_PIXELS = 750
 
 
 def frame_tokens(pixels: int, spec: BackendSpec, media: MediaSpec) -> int:
     """Tokens of one picture of so many pixels."""
-    return ceil(pixels / (ANTHROPIC_PIXELS if spec.kind == "anthropic" else media.factor**2))
+    return ceil(pixels / (spec.declared.pixels_per_token or media.factor**2))
 
 
 def groups(frames: int, data_type: str, spec: BackendSpec) -> int:
     """Pictures' worth of tokens: Qwen-VL merges two frames of a clip, where it is sent as a clip."""
-    paired = spec.kind != "anthropic" and spec.extra.get("video", "vllm") == "vllm"
+    paired = spec.declared.pairs_frames and spec.extra.get("video", "vllm") == "vllm"
     return ceil(frames / 2) if paired and data_type == "video" else frames
 
 
@@ -313,6 +311,7 @@ def look_at_room(
     counted: int,
     longest: int,
     context: int,
+    prompt_alone: bool = False,
 ) -> tuple[int, Finding]:
     """Hold the tokens of the longest request against the context.
 
@@ -323,7 +322,8 @@ def look_at_room(
         sample: what it was about.
         counted: its prompt tokens, as the server counted them.
         longest: `question_bytes` of the longest question of the pool.
-        context: tokens of prompt and answer together; of the prompt alone for `anthropic`.
+        context: tokens of prompt and answer together.
+        prompt_alone: the context is for the prompt; the answer has room of its own.
 
     Returns:
         Tokens that the longest request needs, and the finding.
@@ -331,7 +331,7 @@ def look_at_room(
     usual, most = needed_tokens(
         recipe, spec, input_tokens=counted, sample=sample, media=request.media, longest=longest
     )
-    answer = 0 if spec.kind == "anthropic" else request.params.max_tokens
+    answer = 0 if prompt_alone else request.params.max_tokens
     told = f"the longest request takes about {most + answer:,} of {context:,} tokens"
     if answer:
         told += f", {answer:,} of them for the answer"

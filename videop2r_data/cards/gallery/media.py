@@ -17,7 +17,7 @@ from urllib.parse import quote
 from videop2r_data.cards.gallery.rows import Entry
 from videop2r_data.errors import ConfigError, MediaError
 from videop2r_data.files import resolve_media
-from videop2r_data.media.pool import DecodePool
+from videop2r_data.media import DecodePool
 from videop2r_data.schemas import MediaSpec, digest_bytes, safe_relative_path
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from videop2r_data.backends.chat_input import chat_messages, video_metadata
+from videop2r_data.backends import chat_messages, video_metadata
 from videop2r_data.errors import ConfigError, SourceError
 from videop2r_data.prompts import Prompt, render_generate
 from videop2r_data.schemas import Frames, MediaSpec, Message, Request

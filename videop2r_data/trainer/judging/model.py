@@ -10,13 +10,19 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from videop2r_data.backends.caller import Caller, make_breaker, make_caller
-from videop2r_data.backends.journal import Journal
-from videop2r_data.backends.judge_requests import JudgeRequests, Verdict, ask_verdict
-from videop2r_data.backends.kinds import make_backend
-from videop2r_data.backends.money import Money
+from videop2r_data.backends import (
+    Caller,
+    Journal,
+    JudgeRequests,
+    Money,
+    Verdict,
+    ask_verdict,
+    make_backend,
+    make_breaker,
+    make_caller,
+)
 from videop2r_data.errors import BudgetError, ConfigError, TransientError
-from videop2r_data.schemas import JudgeSpec, MediaSpec, Request, Sufficiency
+from videop2r_data.schemas import JudgeSpec, Request, Sufficiency
 from videop2r_data.trainer.judging.base import (
     DemoJudge,
     Judge,
@@ -160,7 +166,7 @@ class PerceptionJudge:
         self.spec = spec
         assert spec.backend is not None  # the asker has looked
         self.folder = spec.cache or cache
-        self._backend = make_backend(spec.backend, media=MediaSpec())
+        self._backend = make_backend(spec.backend)
         self._tell = tell
         self._stats = JudgeStats()
         self._loop: asyncio.AbstractEventLoop | None = None

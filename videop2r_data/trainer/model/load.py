@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from videop2r_data.backends.chat_input import number_behind_clips
+from videop2r_data.backends import number_behind_clips
 from videop2r_data.errors import ConfigError, MissingExtraError
 from videop2r_data.trainer.model.forward import FAMILIES, TokenLogProbs, TrainModel
 from videop2r_data.trainer.model.weights import adapted, adapters_off, inferring

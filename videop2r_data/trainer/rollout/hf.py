@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from videop2r_data.backends.chat_input import number_behind_clips
+from videop2r_data.backends import number_behind_clips
 from videop2r_data.errors import ConfigError
 from videop2r_data.trainer.model.load import multiply_patches
 from videop2r_data.trainer.model.weights import bare, inferring, policy_weights, sharding

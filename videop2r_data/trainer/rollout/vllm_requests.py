@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from videop2r_data.backends.chat_input import MAX_PIXELS, MIN_PIXELS, video_metadata
+from videop2r_data.backends import MAX_PIXELS, MIN_PIXELS, video_metadata
 from videop2r_data.errors import BackendError, ConfigError
 from videop2r_data.schemas import Frames
 from videop2r_data.trainer.rollout.base import RolledOut, end_id, never_ids

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from videop2r_data.backends.chat_input import video_metadata
+from videop2r_data.backends import video_metadata
 from videop2r_data.errors import (
     BackendError,
     ConfigError,

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import orjson
 
-from videop2r_data.backends.caller import backoff_s
+from videop2r_data.backends import backoff_s
 from videop2r_data.errors import (
     AuthError,
     BackendError,

@@ -1,0 +1,115 @@
+"""From a recipe's backend settings to what answers a step: a backend, a batch API, a caller with limits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib import import_module
+from typing import Any, Literal
+
+from videop2r_data.backends.batch_caller import BatchCaller
+from videop2r_data.backends.breaker import Breaker, useless_trace, useless_verdict
+from videop2r_data.backends.caller import Caller
+from videop2r_data.backends.journal import Journal
+from videop2r_data.backends.limiter import AdaptiveLimiter
+from videop2r_data.backends.money import Money
+from videop2r_data.errors import ConfigError
+from videop2r_data.schemas import Backend, BackendSpec, BatchBackend
+
+Step = Literal["generate", "judge"]
+
+
+def make_backend(spec: BackendSpec, *, demo: Callable[[BackendSpec], Backend] | None = None) -> Backend:
+    """The backend that the settings ask for; nothing is loaded or opened before its `start`.
+
+    Args:
+        spec: kind, model, address, settings. `schemas.backends.BACKENDS` names the class of each kind.
+        demo: makes the `demo` backend; handed in, since the demo world is a room on the same level.
+
+    Raises:
+        ConfigError: the settings do not fit the kind.
+    """
+    makes = spec.declared.makes
+    if makes:
+        made: Backend = _load(makes)(spec)
+        return made
+    if demo is None:
+        raise ConfigError(
+            f"kind {spec.kind} answers only questions of the demo world",
+            hint="use kind openai, vllm, anthropic or transformers",
+        )
+    return demo(spec)
+
+
+def make_batches(spec: BackendSpec) -> BatchBackend:
+    """The batch API of a backend; the recipe was checked to name a kind that has one.
+
+    Raises:
+        ConfigError: no key in the environment.
+    """
+    made: BatchBackend = _load(spec.declared.batches)(spec)
+    return made
+
+
+def _load(place: str) -> Any:
+    """The class at `package.module:Class`: what its module imports is loaded now, and not before."""
+    module, _, name = place.partition(":")
+    return getattr(import_module(module), name)
+
+
+def make_breaker(step: Step, *, keep_going: bool = False, flags: bool = False) -> Breaker:
+    """The breaker of a step; see `Breaker`."""
+    read = useless_trace if step == "generate" else useless_verdict
+    return Breaker(f"the {step} server", read=read, keep_going=keep_going, flags=flags)
+
+
+def make_caller(
+    spec: BackendSpec,
+    backend: Backend | None,
+    step: Step,
+    *,
+    journal: Journal,
+    money: Money,
+    breaker: Breaker,
+    concurrency: int | None = None,
+    forgive: bool = False,
+    tell: Callable[[str], None] | None = None,
+) -> Caller:
+    """The caller of a step.
+
+    Args:
+        spec: whom to ask, and within which limits.
+        backend: made from `spec`; None: answers come from the journal only.
+        step: what is asked.
+        journal: where finished calls are kept and found.
+        money: the budget.
+        breaker: stops the run when the server gives no answer that can be used.
+        concurrency: calls in flight at most; None: those of `spec`.
+        forgive: ask again what an earlier run was refused, or got an empty reply to.
+        tell: is told why a call is tried again, and when.
+    """
+    limiter = AdaptiveLimiter(
+        concurrency or spec.concurrency,
+        requests_per_minute=spec.requests_per_minute,
+        tokens_per_minute=spec.tokens_per_minute,
+        server_wait_s=spec.server_wait_s,
+        name=f"the {step} server",
+    )
+    if backend is not None and hasattr(backend, "on_rate_limits"):
+        backend.on_rate_limits = limiter.observe
+    return Caller(
+        backend,
+        journal=journal,
+        money=money,
+        limiter=limiter,
+        price=spec.price,
+        retries=spec.retries,
+        count_tokens=spec.tokens_per_minute is not None,
+        breaker=breaker,
+        forgive=forgive,
+        tell=tell,
+    )
+
+
+def make_batch_caller(spec: BackendSpec, *, journal: Journal, money: Money, breaker: Breaker) -> BatchCaller:
+    """The caller of a step that is asked in batches; the arguments are those of `make_caller`."""
+    return BatchCaller(make_batches(spec), journal=journal, money=money, price=spec.price, breaker=breaker)
