@@ -6,8 +6,7 @@ import asyncio
 import time
 from collections.abc import Collection
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import typer
 from rich.console import Console
@@ -15,7 +14,6 @@ from rich.markup import escape
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
-    Progress,
     SpinnerColumn,
     TextColumn,
     TimeElapsedColumn,
@@ -56,7 +54,7 @@ from videop2r_data.cli.common import (
     shell,
     with_overrides,
 )
-from videop2r_data.cli.terminal import plural, print_json, type_table
+from videop2r_data.cli.terminal import PIPED_EVERY_S, LiveLine, plural, print_json, type_table
 from videop2r_data.schemas import Ledger, Recipe, RejectReason
 
 
@@ -132,7 +130,7 @@ def _end(report: BuildReport, recipe: Recipe, *, as_json: bool) -> None:
 
 
 def exit_code(report: BuildReport) -> int:
-    """0: done. 1: too little was kept. 3: the same command goes on. 4: the money limit."""
+    """The exit code: 0 done, 1 no row was kept or the set was withheld, 3 run it again, 4 over budget."""
     if report.state == "over_budget":
         return OVER_BUDGET
     if report.state not in ("complete", "shard_complete", "withheld") or report.unanswered:
@@ -144,7 +142,7 @@ def exit_code(report: BuildReport) -> int:
 def _dry_run(
     recipe: Recipe, place: Workspace, kinds: Collection[RetryKind], share: Shard | None, *, as_json: bool
 ) -> None:
-    """Say what `--retry` would ask again."""
+    """Print how many rows `--retry` would ask again, per kind; makes no call and changes nothing."""
     with BuildProgress(err_console()) as progress, Journal(place.journal, readonly=True) as journal:
         found = asyncio.run(find_retries(recipe, place, journal, kinds, observer=progress, shard=share))
     rows = {kind: found.rows[kind] for kind in RETRY_KINDS if kind in kinds}
@@ -170,7 +168,7 @@ def _on_ray(
     wait: bool,
     keep_going: bool,
 ) -> None:
-    """Make the calls on a cluster; what is to be asked again is withdrawn before the tasks look."""
+    """Make the calls in tasks on a Ray cluster; answers that `--retry` names leave the journal first."""
     console = err_console()
     what = f"a build with --ray {tasks}"
     with asyncio.run(take_lease(place.work, what, wait=wait, stop=Stop(), tell=console.print)) as lease:
@@ -183,87 +181,55 @@ def _on_ray(
 # Progress.
 
 
-PIPED_EVERY_S = 15.0
 WAIT_APART_S = 1.0
 LIVE_EVERY_S = 0.1
 
 
-class BuildProgress:
-    """Shows how a build goes on; an `Observer`.
+class BuildProgress(LiveLine):
+    """The progress line of a build; an `Observer`."""
 
-    Args:
-        console: where to; stderr, so that stdout stays for results.
-        quiet: show nothing.
-    """
-
-    def __init__(self, console: Console, *, quiet: bool = False) -> None:
-        self.console = console
-        self.quiet = quiet
-        self._live = console.is_terminal and not quiet
-        self._bar = Progress(
-            SpinnerColumn(),
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=20),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[note]}"),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(compact=True),
-            console=console,
-            transient=True,
-        )
-        self._task = self._bar.add_task("starting", total=None, note="")
+    def __init__(self, console: Console) -> None:
+        columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(bar_width=20))
+        counts = (MofNCompleteColumn(), TextColumn("{task.fields[note]}"))
+        times = (TimeElapsedColumn(), TimeRemainingColumn(compact=True))
+        super().__init__(console, "starting", *columns, *counts, *times, note="")
         self._what = ""
         self._total: int | None = None
-        self._shown = 0.0
         self._told: dict[str, float] = {}
-        """What was said about waiting, without its numbers, and when."""
-
-    def __enter__(self) -> Self:
-        if self._live:
-            self._bar.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._live:
-            self._bar.stop()
+        """Printed message about waiting, its numbers left out -> monotonic seconds when it was printed."""
 
     def begin(self, what: str, total: int | None) -> None:
-        """A phase begins."""
+        """A phase begins: "calls", with the number of questions if it is known."""
         self._what, self._total = what, total
-        self._bar.reset(self._task, total=total, description=what, note="")
-        self._shown = time.monotonic() - (PIPED_EVERY_S / 2)
-        if not self._live and not self.quiet:
+        self.restart(description=what, total=total, note="")
+        self.printed -= PIPED_EVERY_S / 2  # the first line of a phase comes sooner
+        if not self.live:
             self.console.print(f"{what} ..." if total is None else f"{what}: {total:,} questions")
 
     def step(self, tally: Tally, parts: Parts) -> None:
         """One more question is done."""
-        now = time.monotonic()
-        if self.quiet or now - self._shown < (LIVE_EVERY_S if self._live else PIPED_EVERY_S):
+        if not self.is_time(LIVE_EVERY_S if self.live else PIPED_EVERY_S):
             return
-        self._shown = now
         note = f"kept {tally.kept:,} rejected {tally.rejected:,} failed {tally.failed:,}"
         spent = parts.journal.spending.finished_usd
         if spent:
             note += f" ${spent:,.2f}"
-        if self._live:
-            self._bar.update(self._task, completed=tally.rows, description=self._what, note=note)
+        if self.live:
+            self.update(completed=tally.rows, description=self._what, note=note)
         else:
             total = "?" if self._total is None else f"{self._total:,}"
             self.console.print(f"{self._what}: {tally.rows:,}/{total}, {note}")
 
     def wait(self, message: str) -> None:
         """Nothing to do but to wait: a batch, or a server that does not answer."""
-        verbose = level() is Level.VERBOSE  # each of them, not the last one
-        if self._live and not verbose:
-            self._bar.update(self._task, description="waiting", note=message)
-            return
-        if not self.quiet and (verbose or self._is_news(message)):
+        verbose = level() is Level.VERBOSE  # prints every wait; the live line keeps the last one only
+        if self.live and not verbose:
+            self.update(description="waiting", note=message)
+        elif verbose or self._is_news(message):
             self.console.print(f"waiting: {message}", soft_wrap=True, markup=False)
 
     def _is_news(self, message: str) -> bool:
-        """Something else than a moment ago, or the same after a while; never two lines in a second."""
+        """Whether to print a message: a new one, or the same after 15 s; at most one line a second."""
         now, words = time.monotonic(), equal_words(message)
         if now - self._told.get(words, -PIPED_EVERY_S) < PIPED_EVERY_S:
             return False
@@ -289,7 +255,7 @@ _AGAIN: dict[str, tuple[str, str]] = {
 
 
 def show_report(report: BuildReport, recipe: Recipe, console: Console) -> None:
-    """The summary for people."""
+    """Print the summary of a build and the next commands."""
     again = "run the same command again: every finished call is kept"
     if report.state in ("complete", "withheld") and report.ledger is not None:
         _show_head(report, report.ledger, console)
@@ -348,7 +314,7 @@ def _show_head(report: BuildReport, ledger: Ledger, console: Console) -> None:
 
 
 def _show_retries(report: BuildReport, ledger: Ledger, console: Console) -> None:
-    """What failed for want of an answer that can be used, in the server's words, and how to ask again."""
+    """Print per reason how many rows got no usable answer, one error in the server's words, and the flag."""
     counts: dict[str, int] = {}
     for name, count in ledger.reasons.items():
         reason = name.partition("/")[2]
@@ -389,12 +355,12 @@ def _show_next(report: BuildReport, recipe: Recipe, console: Console) -> None:
 
 
 def _double(text: str) -> str:
-    """A shell word; in double quotes where these change nothing, since the text holds single ones."""
+    """A shell word: in double quotes unless the text holds a character that is special there."""
     return shell(text) if any(c in text for c in '"$`\\!') else f'"{text}"'
 
 
 def show_reasons(ledger: Ledger, console: Console) -> None:
-    """The sum of the ledger and why rows fell."""
+    """Print the ledger: rows in, kept, rejected, failed, and the count of each reason."""
     console.print(
         f"{plural(ledger.rows_in, 'row')} in = {ledger.kept:,} kept + {ledger.rejected:,} rejected + "
         f"{ledger.failed:,} failed"

@@ -183,7 +183,7 @@ def _doctor(name: str, out: Path | None, work: Path | None, *, as_json: bool) ->
 
 
 class _Told:
-    """What is being waited for: a moving line on a terminal, a line each when piped."""
+    """Progress of a check: one moving line on a terminal, printed lines when piped."""
 
     def __init__(self, first: str) -> None:
         self._console = err_console()
@@ -200,14 +200,14 @@ class _Told:
             self._status.stop()
 
     def files(self, source: str, done: int, total: int) -> None:
-        """Media files looked at."""
+        """Show how many media files of a source are checked; piped, every 1,000th."""
         if self._live:
             self._status.update(f"{source}: {done:,} of {total:,} media files")
         elif done in (1, total) or done % 1000 == 0:
             self._console.print(f"{source}: {done:,} of {total:,} media files", markup=False)
 
     def tell(self, text: str) -> None:
-        """A wait begins."""
+        """Show what is waited for now."""
         if self._live:
             self._status.update(text)
         else:
@@ -216,7 +216,7 @@ class _Told:
 
 @contextmanager
 def _lines(path: Path | None) -> Iterator[OnFile | None]:
-    """Write the lines of `--report`; the file is replaced."""
+    """The function that writes a line of `--report`, or None without a path; an existing file is replaced."""
     if path is None:
         yield None
         return
@@ -237,7 +237,7 @@ EXAMPLES = 5
 
 
 def render_check(report: CheckReport, console: Console) -> None:
-    """Per source what can be used, what cannot, and which rows need it; then what else a build needs."""
+    """Print per source the usable and the bad files and rows, then settings and servers, then the verdict."""
     for source in report.sources:
         _source(source, console)
     if report.setup:
@@ -299,7 +299,7 @@ def _source(source: SourceCheck, console: Console) -> None:
 
 
 def _fault(fault: MediaFault, console: Console, *, rows: bool) -> None:
-    """A reason with its first files, and what each of them says."""
+    """Print one kind of fault: its count, and the first `EXAMPLES` files with their error."""
     needed = f", needed by {plural(fault.rows, 'row')}" if rows else ""
     head = Text(f"  {fault.reason.value}", style="red")
     console.print(head + Text(f": {plural(fault.files, 'file')}{needed}"))
@@ -311,7 +311,7 @@ def _fault(fault: MediaFault, console: Console, *, rows: bool) -> None:
 
 
 def _warnings(source: SourceCheck, console: Console) -> None:
-    """Files that can be used, with something odd about them: how often, and the first of each."""
+    """Print warnings about usable files: a count per kind, and the first `EXAMPLES` files."""
     if not source.warned:
         return
     head = Text("  warnings", style="yellow")
@@ -340,7 +340,7 @@ _LABEL = 9
 
 
 def render_findings(findings: Iterable[Finding], console: Console, *, indent: int = 2) -> None:
-    """One entry each: state, what was found, and what to do."""
+    """Print each finding: state, message, and the hint in a line of its own."""
     for finding in findings:
         if finding.about == "call" and finding.state == "ok":
             continue  # the line of the call itself says more
@@ -352,7 +352,7 @@ def render_findings(findings: Iterable[Finding], console: Console, *, indent: in
 
 
 def render_servers(servers: Iterable[ServerLook], console: Console) -> None:
-    """Each server with its calls and findings."""
+    """Print each server with its calls and findings."""
     for server in servers:
         console.print(Text(_named(server), style="bold"), soft_wrap=True)
         for call in server.calls:
@@ -370,7 +370,7 @@ def call_line(call: TrialCall) -> str:
 
 
 def render_doctor(report: DoctorReport, console: Console) -> None:
-    """Settings, a table of the calls, then what each server said and what to change."""
+    """Print the findings about settings, then each server with its replies, then a table of the calls."""
     console.print(Text("setup", style="bold"))
     render_findings(report.setup, console)
     for server in report.servers:

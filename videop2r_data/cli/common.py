@@ -1,4 +1,4 @@
-"""What the commands share: exit codes, errors as messages, `-q` and `-v`, Ctrl-C, the recipe meant."""
+"""What the commands share: exit codes, errors as messages, `-q` and `-v`, signals, and finding a recipe."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 
 
 OK, FINDINGS, USAGE, UNFINISHED, OVER_BUDGET = 0, 1, 2, 3, 4
-"""Exit codes: done; an error or wrong data; wrong usage; not done, and the same command goes on by itself;
-the money limit is reached."""
+"""Exit codes: done; an error or wrong data; wrong usage; not done, run the same command again; the money
+limit is reached."""
 
 # Options that several commands have.
 OutOpt = Annotated[
@@ -47,12 +47,12 @@ JsonOpt = Annotated[bool, typer.Option("--json", help="Print one JSON document o
 
 
 def err_console() -> Console:
-    """For people: progress and notes go to stderr; with `-q` nowhere."""
+    """A console on stderr for progress and notes; with `-q` it prints nothing."""
     return SafeConsole(stderr=True, highlight=False, quiet=level() is Level.QUIET)
 
 
 def out_console() -> Console:
-    """For results: stdout; piped it is as wide as COLUMNS says, else 80."""
+    """A console on stdout for results; piped, its width is COLUMNS, else 80."""
     if sys.stdout.isatty():
         return SafeConsole(highlight=False)
     columns = os.environ.get("COLUMNS", "")
@@ -60,7 +60,7 @@ def out_console() -> Console:
 
 
 def shell(path: object) -> str:
-    """A path or name as a shell takes it.
+    """A path or name, quoted for a shell.
 
     >>> shell("my set"), shell("my-set")
     ("'my set'", 'my-set')
@@ -70,9 +70,9 @@ def shell(path: object) -> str:
 
 @contextmanager
 def errors_as_messages(*, as_json: bool = False) -> Iterator[None]:
-    """Foreseen errors become a message on stderr and exit code 1; bugs stay tracebacks.
+    """Print package and OS errors as messages on stderr and exit with 1; other exceptions pass through.
 
-    Exit code 3 for what the same command may mend by itself (Ctrl-C, a server that answers nobody), 4 for a
+    Exit code 3 where running the same command again may help (Ctrl-C, a server that does not answer), 4 for a
     money limit that is reached.
     With `-v` a foreseen error shows its traceback above its message.
 
@@ -111,7 +111,7 @@ def _code(error: P2RError) -> int:
 
 
 def _foreseen(error: BaseException) -> P2RError | None:
-    """The error to tell, or None if it is a bug; of several that came together the first."""
+    """The error to print, or None for a bug; of an exception group the first, if all are of the package."""
     from videop2r_data.errors import ConfigError, P2RError
 
     if isinstance(error, BaseExceptionGroup):
@@ -142,7 +142,7 @@ def _complain(message: str, kind: str, hint: str, as_json: bool) -> None:
 
 
 def read_recipe(name: str) -> tuple[Recipe, Path]:
-    """A packaged recipe by its name, or a file; with the folder that its paths are relative to.
+    """The recipe in a file or the packaged one of that name, and the folder that its paths are relative to.
 
     Raises:
         ConfigError: neither.
@@ -165,7 +165,11 @@ def read_recipe(name: str) -> tuple[Recipe, Path]:
 
 
 def with_overrides(recipe: Recipe, **changes: Any) -> Recipe:
-    """The recipe with flags applied; None leaves a setting alone.
+    """The recipe with settings replaced and checked again.
+
+    Args:
+        recipe: of a file or packaged.
+        changes: `generate__backend__concurrency=8` sets that nested field; None leaves it alone.
 
     Raises:
         ConfigError: a flag gives a value that the recipe does not allow.
@@ -201,7 +205,7 @@ def with_overrides(recipe: Recipe, **changes: Any) -> Recipe:
 
 
 class Level(IntEnum):
-    """What is said on stderr."""
+    """How much is printed on stderr."""
 
     QUIET = -1
     NORMAL = 0
@@ -218,16 +222,14 @@ def level() -> Level:
 
 
 def set_level(chosen: Level) -> None:
-    """Set it for this process; verbose turns the log of the libraries on.
-
-    Their level is INFO: at DEBUG some of them log headers, and with them keys.
-    """
+    """Set the level for this process; verbose turns the log of the libraries on."""
     before, _State.level = _State.level, chosen
     if chosen is Level.VERBOSE and before is not chosen:
         import logging
 
         handler = logging.StreamHandler(sys.stderr)
         handler.setFormatter(VisibleFormatter("%(name)s: %(message)s"))
+        # not DEBUG: at that level some libraries log request headers, and with them keys
         logging.basicConfig(level=logging.INFO, handlers=[handler])
         say(_environment(), err=True)
 
@@ -235,7 +237,6 @@ def set_level(chosen: Level) -> None:
 def _environment() -> str:
     """Which version runs where: the first thing that a report of a fault needs."""
     import platform
-    from pathlib import Path
 
     import videop2r_data
 
@@ -291,7 +292,7 @@ class Program(TyperGroup):
                     command.params.append(own)
 
     def make_context(self, *args: Any, **settings: Any) -> Any:
-        """One process may run several commands, as tests do: each begins at the normal level."""
+        """Begin at the normal level: tests run several commands in one process."""
         _State.level = Level.NORMAL
         return super().make_context(*args, **settings)
 
@@ -303,7 +304,7 @@ T = TypeVar("T")
 
 
 def run_draining(main: Coroutine[Any, Any, T], stop: Stop, tell: Callable[[str], None]) -> T:
-    """Run a coroutine; the first signal asks `stop`, the second cancels.
+    """Run a coroutine; the first SIGINT or SIGTERM asks `stop`, the second cancels the coroutine.
 
     Raises:
         KeyboardInterrupt: after the second signal.
@@ -319,7 +320,7 @@ def run_draining(main: Coroutine[Any, Any, T], stop: Stop, tell: Callable[[str],
             heard += 1
             if heard > 1:
                 task.cancel()
-            else:  # also when an error has asked already: what is under way then is as dear
+            else:  # the build may be draining after an error already; its calls in flight are paid too
                 stop.ask()
                 tell("finishing the calls under way; again to stop at once (those calls are then lost)")
 
@@ -332,6 +333,7 @@ def run_draining(main: Coroutine[Any, Any, T], stop: Stop, tell: Callable[[str],
         except asyncio.CancelledError:
             raise KeyboardInterrupt from None
 
+    # until the loop runs and has its own handlers
     def early(_number: int, _frame: FrameType | None) -> None:
         nonlocal heard
         heard += 1
@@ -345,7 +347,8 @@ def run_draining(main: Coroutine[Any, Any, T], stop: Stop, tell: Callable[[str],
 
 
 def _run(main: Coroutine[Any, Any, T]) -> T:
-    # what was imported lives as long as the process: the collector need not walk it every few thousand calls
+    # Imported modules live as long as the process. Frozen, they are left out of the collections that the many
+    # small objects of a build trigger.
     gc.collect()
     gc.freeze()
     gc.set_threshold(20_000, 20, 20)

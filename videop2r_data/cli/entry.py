@@ -1,9 +1,8 @@
-"""The doors of `p2r-data` and `p2r-train`: Ctrl-C ends a command without a traceback, from its first moment.
+"""Start `p2r-data` or `p2r-train`; Ctrl-C ends them without a traceback from the first moment.
 
-An interrupt that is raised in the middle of an import may be lost there, or come out as another error of the
-library that was being loaded. So Ctrl-C during an import, or before a command has begun its work, ends the
-process at once, which loses no more than a power cut does; at any other time it is a KeyboardInterrupt, as
-always.
+A KeyboardInterrupt raised inside an import may be swallowed, or come out as an ImportError of the library
+being loaded. So Ctrl-C during an import, or before a command has begun its work, ends the process at once.
+Nothing is lost: the journal survives a power cut. At any other time Ctrl-C is a KeyboardInterrupt.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ def train() -> None:
 
 
 def begun() -> None:
-    """The command begins its work."""
+    """Say that the command begins its work: from here on Ctrl-C is a KeyboardInterrupt."""
     _State.begun = True
 
 

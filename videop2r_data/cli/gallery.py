@@ -145,7 +145,7 @@ def _make(
 
 
 def _keep_apart(folder: Path, target: Path) -> None:
-    """A build replaces the data set's folder as a whole, and a push takes what lies in it."""
+    """Refuse a page inside the data set: a build replaces that folder, and a push uploads all of it."""
     from videop2r_data.errors import ConfigError
 
     if target.resolve().is_relative_to(folder.resolve()):
@@ -167,7 +167,7 @@ def _workspace(folder: Path, work: Path | None, base: Path | None, *, required: 
 
 
 def _noted_roots(release: Release, place: Workspace | None) -> dict[str, Path]:
-    """Source name -> media root, as the build found them; a source that is gone has none."""
+    """Source name -> media root of the build; sources that cannot be opened any more are left out."""
     from videop2r_data.builders.sources import is_hub_id, open_source
     from videop2r_data.errors import P2RError
     from videop2r_data.files import locate
@@ -209,7 +209,7 @@ def _named_roots(media: Sequence[str]) -> dict[str, Path]:
 
 
 def _journaled(release: Release, place: Workspace | None) -> FramesOf:
-    """Sampled frames as the build's journal has them: a rejected row does not say which it was shown."""
+    """A lookup of sampled frames in the build's journal; rows of config `rejected` do not hold them."""
     if release.lock is None or place is None:
         return lambda source, path, kind: None
     from videop2r_data.backends import Journal

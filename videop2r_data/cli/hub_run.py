@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+from rich.progress import BarColumn, DownloadColumn, TextColumn, TransferSpeedColumn
 from rich.text import Text
 
 from videop2r_data.cli.common import FINDINGS, OK, UNFINISHED, err_console, out_console, shell
-from videop2r_data.cli.terminal import plural, print_json
+from videop2r_data.cli.terminal import LiveLine, plural, print_json, size
 from videop2r_data.errors import HubError
 
 if TYPE_CHECKING:
@@ -24,12 +22,12 @@ if TYPE_CHECKING:
 
 
 _SMALL = 20_000_000
-"""Bytes of rows below which starting processes would take longer than the work."""
+"""Below so many bytes of rows one process verifies: starting more would take longer."""
 
 
 @dataclass(frozen=True)
 class Push:
-    """What a push is to do, as the flags of the command say it."""
+    """The flags of `p2r-data push`."""
 
     private: bool
     tag: str | None
@@ -43,7 +41,11 @@ class Push:
 
 
 def run_push(folder: Path, repo: str, wish: Push, *, as_json: bool) -> None:
-    """Push a data set."""
+    """Check, verify and push a data set.
+
+    Raises:
+        HubError: a file, row or licence forbids it, or the Hub refuses.
+    """
     from videop2r_data.cards.card import read_facts
     from videop2r_data.cards.hub import check_folder, check_licences, push_dataset
 
@@ -95,7 +97,11 @@ def run_push_model(
 
 
 def run_pull(repo: str, folder: Path, *, revision: str | None, verify: bool, as_json: bool) -> None:
-    """Pull rows; then look at every one of them."""
+    """Pull a data set and verify its rows.
+
+    Raises:
+        HubError: it cannot be fetched, or rows of one of ours have faults.
+    """
     from videop2r_data.cards.hub import pull_dataset
 
     hub = _connect()
@@ -112,7 +118,7 @@ def run_pull(repo: str, folder: Path, *, revision: str | None, verify: bool, as_
 
 @dataclass(frozen=True)
 class Rows:
-    """Which rows' clips are wanted."""
+    """The rows whose clips are wanted: the flags of `p2r-data pull --media`."""
 
     where: str
     config: str | None
@@ -121,7 +127,7 @@ class Rows:
     ids: tuple[str, ...]
 
     def paths(self) -> list[str]:
-        """Their paths, in order.
+        """Media paths of the chosen rows, in the order of the rows.
 
         Raises:
             HubError: there is no such config, or no row is chosen.
@@ -176,7 +182,7 @@ def run_pull_media(
     max_bytes: int | None,
     as_json: bool,
 ) -> None:
-    """Estimate, tell, then fetch clips."""
+    """Print what the clips would cost, then fetch them."""
     from huggingface_hub import cached_assets_path
 
     from videop2r_data.cards.hub import MediaReport, fetch_media, plan_media
@@ -241,7 +247,7 @@ def _unfit(folder: Path, report: VerifyReport) -> HubError:
 def _media_roots(
     folder: Path, recipe: dict[str, Any], work: Path | None, base: Path | None
 ) -> dict[str, Path]:
-    """Source name -> media root, as the build found them."""
+    """Source name -> media root of the build."""
     from videop2r_data.builders import Workspace
     from videop2r_data.builders.sources import open_source
     from videop2r_data.schemas import SourceSpec
@@ -264,61 +270,27 @@ def _show(report: Any, as_json: bool, render: Any) -> None:
 
 _STYLES = {"added": "green", "changed": "yellow", "deleted": "red", "equal": "dim"}
 _SHOWN = 40
-_PIPED_EVERY_S = 15.0
 
 
-def size(number: int) -> str:
-    """Bytes as people read them.
-
-    >>> size(999), size(1_530_000), size(310_000_000_000)
-    ('999 B', '1.5 MB', '310.0 GB')
-    """
-    value, units = float(number), ["B", "kB", "MB", "GB", "TB"]
-    while value >= 999.95 and len(units) > 1:
-        value, units = value / 1000, units[1:]
-    return f"{number} B" if units[0] == "B" else f"{value:.1f} {units[0]}"
-
-
-class Bytes:
-    """Progress in bytes: a live line on a terminal, a line now and then when piped; called with each step."""
+class Bytes(LiveLine):
+    """A progress line in bytes; call it with each step."""
 
     def __init__(self, console: Console, what: str) -> None:
-        self.console = console
+        columns = (TextColumn("{task.description}"), BarColumn(bar_width=24), DownloadColumn())
+        name = TextColumn("{task.fields[name]}", markup=False)
+        super().__init__(console, what, *columns, TransferSpeedColumn(), name, name="")
         self.what = what
-        self._told = time.monotonic()
-        self._bar = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=24),
-            DownloadColumn(),
-            TransferSpeedColumn(),
-            TextColumn("{task.fields[name]}", markup=False),
-            console=console,
-            transient=True,
-        )
-        self._task = self._bar.add_task(what, total=None, name="")
-
-    def __enter__(self) -> Self:
-        if self.console.is_terminal:
-            self._bar.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self.console.is_terminal:
-            self._bar.stop()
 
     def __call__(self, name: str, done: int, total: int) -> None:
-        """One more step: what is done now, bytes done, bytes in all."""
-        if self.console.is_terminal:
-            self._bar.update(self._task, completed=done, total=total, name=name)
-        elif time.monotonic() - self._told > _PIPED_EVERY_S:
-            self._told = time.monotonic()
+        """Show the file in work, bytes done and bytes in all."""
+        if self.live:
+            self.update(completed=done, total=total, name=name)
+        elif self.is_time():
             self.console.print(f"{self.what}: {size(done)} of {size(total)}, {name}", markup=False)
 
 
 def render_push(report: PushReport, console: Console) -> None:
-    """What changes, file by file, then in all."""
+    """Print the changed files, then sums, notes and where the set is."""
     plan = report.plan
     verb = "would be" if report.dry_run else "is"
     if plan.creates:
@@ -350,7 +322,7 @@ def render_push(report: PushReport, console: Console) -> None:
 
 
 def render_pull(report: PullReport, console: Console) -> None:
-    """What was fetched and where it is."""
+    """Print what was fetched, and what the checks found."""
     here = report.files - report.fetched
     console.print(Text(f"{report.repo} at {report.commit}"), soft_wrap=True)
     console.print(
@@ -370,7 +342,7 @@ def render_pull(report: PullReport, console: Console) -> None:
 
 
 def render_media(estimate: MediaEstimate, console: Console) -> None:
-    """What the clips would cost, and which cannot be had."""
+    """Print counts and bytes of the clips, and those that cannot be fetched."""
     console.print(Text(f"{estimate.repo} at {estimate.commit}"), soft_wrap=True)
     sizes = (estimate.clip_bytes, estimate.transfer_bytes, estimate.archive_bytes)
     clips, wire, archives = (size(number) for number in sizes)

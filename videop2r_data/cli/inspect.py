@@ -69,7 +69,7 @@ def run_show(folder: Path, sample: str, *, work: Path | None, as_json: bool) -> 
 
 
 def run_demo_report(folder: Path, *, work: Path | None, as_json: bool) -> None:
-    """Hold the outcomes of a demo build against what was planted."""
+    """Compare the outcomes of a demo build with the planted defects."""
     from videop2r_data.builders import Workspace, demo_report
 
     report = demo_report(Workspace.of(folder, work=work))
@@ -86,7 +86,7 @@ _LAYOUT = {"ours": "this tool's layout", "official": "the official layout"}
 
 
 def render_report(report: VerifyReport, console: Console) -> None:
-    """Print a report: what was read, the table, the funnel, every finding, the verdict."""
+    """Print files and rows read, the table, the funnel, every finding, the verdict."""
     rows = ", ".join(f"{name} {count:,}" for name, count in report.configs.items()) or "none"
     console.print(Text(report.where, style="bold"), soft_wrap=True)
     revision = f", revision {report.revision}" if report.revision else ""
@@ -190,7 +190,7 @@ _VERDICTS = ("detail", "score", "score_reason", "judgement", "judge_explanation"
 
 
 def render_show(view: SampleView, console: Console) -> None:
-    """Print the question and what became of it, the three segments, then every call with its whole text."""
+    """Print question and outcome, the segments of the trace, then every call with its whole text."""
     console.print(_head(view))
     for name, text in view.segments.items():
         console.print()

@@ -183,7 +183,7 @@ def _show(report: CalibrationReport, out: Path) -> None:
 
 
 def _show_people(people: People, console: Console) -> None:
-    """The reviewers, and how far they agree, where there are several."""
+    """Print the reviewers and their agreement, if there are two or more."""
 
     if len(people.reviewers) < 2:
         return

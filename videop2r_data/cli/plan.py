@@ -87,7 +87,7 @@ def run_schema(name: str) -> None:
 def run_init(
     path: Path, *, template: str, force: bool, data: str | None, split: str | None, as_json: bool
 ) -> None:
-    """Write a commented recipe: a packaged one, or one over a pool that is looked at."""
+    """Write a commented recipe: a packaged one, or with `data` one that reads that pool."""
     from videop2r_data.recipes import list_recipes, recipe_text
 
     if template not in list_recipes():
@@ -113,7 +113,7 @@ def run_init(
 
 
 SHOWN_CHARS = 600
-"""Of a trace; `--json` has more of it."""
+"""Characters of a trace that are printed; `--json` has more."""
 
 
 def render_estimate(report: Estimate, recipe: str, console: Console) -> None:
@@ -198,7 +198,7 @@ _CUT = 200
 
 
 def init_from_data(path: Path, data: str, *, template: str, split: str | None, as_json: bool) -> None:
-    """Write a recipe over a pool that nobody described."""
+    """Guess how to read a pool, print the guess, and write a recipe with it."""
     from videop2r_data.builders import free_name, guess_source, recipe_from
 
     path.parent.mkdir(parents=True, exist_ok=True)  # the pool's path becomes relative to it

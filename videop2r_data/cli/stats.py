@@ -111,7 +111,7 @@ def _draw(
 
 
 def _told(index: FigureIndex, folder: Path) -> None:
-    """Which figures were written, and which not and why."""
+    """Print the figures that were written, and those that were not, with the reason."""
     console = out_console()
     console.print()
     console.print(f"figures in {shell(folder)}", style="bold", markup=False, soft_wrap=True)

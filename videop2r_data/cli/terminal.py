@@ -10,9 +10,10 @@ import logging
 import re
 import sys
 import textwrap
+import time
 import traceback
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any, Self
 
 import typer
 from rich.console import Console, ConsoleOptions, RenderableType
@@ -22,16 +23,21 @@ from rich.text import Text
 
 from videop2r_data.schemas import visible
 
+if TYPE_CHECKING:
+    from rich.progress import ProgressColumn
+
+PIPED_EVERY_S = 15.0
+"""Seconds between two lines of progress when piped."""
 _C1_AND_BIDI = re.compile("[\x7f-\x9f\u061c\u2028-\u202e\u2066-\u2069\ufff9-\ufffb\U000e0000-\U000e007f]")
 
 
 def say(text: str, *, err: bool = False, nl: bool = True) -> None:
-    """One plain line, visible."""
+    """Print one plain line, its control characters made visible."""
     typer.echo(visible(text), err=err, nl=nl)
 
 
 def print_json(value: Any) -> None:
-    """One JSON document on stdout; what could steer a terminal is escaped, and so the value is the same."""
+    """Print one JSON document on stdout; what could steer a terminal is written as a JSON escape."""
     import orjson
 
     text = orjson.dumps(value, option=orjson.OPT_INDENT_2).decode()
@@ -40,15 +46,15 @@ def print_json(value: Any) -> None:
 
 
 def print_traceback(error: BaseException) -> None:
-    """The traceback of an error on stderr, visible."""
+    """Print the traceback of an error on stderr, its control characters made visible."""
     sys.stderr.write(visible("".join(traceback.format_exception(error))))
 
 
 class VisibleFormatter(logging.Formatter):
-    """A log line, visible: libraries log what servers say."""
+    """Makes control characters of log lines visible: libraries log what servers reply."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """The formatted record."""
+        """The log line."""
         return visible(super().format(record))
 
 
@@ -61,20 +67,66 @@ def _escaped(match: re.Match[str]) -> str:
 
 
 class SafeConsole(Console):
-    """A console that shows control characters of what is printed instead of sending them.
+    """A console that makes control characters of printed text visible.
 
-    Questions, traces, paths and servers' messages come from outside. The console's own colours and cursor
-    moves are segments of their own and stay.
+    The console's own colours and cursor moves are control segments and stay.
     """
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
-        """The segments of a renderable, each text visible."""
+        """The segments of a renderable, control characters in their texts made visible."""
         for segment in super().render(renderable, options):
             if segment.control:
                 yield segment
             else:
                 text = visible(segment.text)
                 yield segment if text is segment.text else Segment(text, segment.style)
+
+
+class LiveLine:
+    """A progress line: live on a terminal, printed now and then when piped.
+
+    Args:
+        console: where to; stderr, so that stdout stays for results.
+        first: description of the line until something is known.
+        columns: of rich's progress bar.
+        fields: first values of the columns' own fields.
+    """
+
+    def __init__(self, console: Console, first: str, *columns: ProgressColumn, **fields: Any) -> None:
+        from rich.progress import Progress
+
+        self.console = console
+        self.live = console.is_terminal
+        self._bar = Progress(*columns, console=console, transient=True)
+        self._task = self._bar.add_task(first, total=None, **fields)
+        self.printed = time.monotonic()
+        """When a line was printed last."""
+
+    def __enter__(self) -> Self:
+        if self.live:
+            self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.live:
+            self._bar.stop()
+
+    def update(self, **changes: Any) -> None:
+        """Change the live line."""
+        self._bar.update(self._task, **changes)
+
+    def restart(self, **changes: Any) -> None:
+        """Begin a new count of the live line."""
+        self._bar.reset(self._task, **changes)
+        self.printed = time.monotonic()
+
+    def is_time(self, seconds: float = PIPED_EVERY_S) -> bool:
+        """Whether so many seconds have passed since this was last true."""
+        now = time.monotonic()
+        if now - self.printed < seconds:
+            return False
+        self.printed = now
+        return True
 
 
 # Tables, bars and numbers for people.
@@ -134,7 +186,7 @@ def bar(share: float, width: int = 24) -> str:
 
 
 def bar_width(columns: int, taken: int, most: int = 40) -> int:
-    """How long a full bar may be beside `taken` columns, so that no bar is cut."""
+    """Columns of a full bar beside `taken` columns of text: 4 to `most`."""
     return max(4, min(most, columns - taken))
 
 
@@ -151,19 +203,16 @@ def figure(value: float) -> str:
     return f"{value:.1f}" if abs(value) >= 10 else f"{value:.3g}"
 
 
-def size(count: float) -> str:
-    """Bytes for people, in powers of 1,000.
+def size(count: int) -> str:
+    """Bytes in powers of 1,000, with one decimal.
 
-    >>> size(999), size(12_345), size(8_700_000), size(1.1e12)
-    ('999 B', '12.3 KB', '8.7 MB', '1.1 TB')
+    >>> size(999), size(12_345), size(999_950), size(310_000_000_000)
+    ('999 B', '12.3 kB', '1.0 MB', '310.0 GB')
     """
-    if count < 1000:
-        return f"{count:,.0f} B"
-    for unit in ("KB", "MB", "GB"):
-        count /= 1000
-        if count < 1000:
-            return f"{count:.1f} {unit}"
-    return f"{count / 1000:,.1f} TB"
+    value, units = float(count), ["B", "kB", "MB", "GB", "TB"]
+    while value >= 999.95 and len(units) > 1:  # 999.95 would be printed as 1000.0
+        value, units = value / 1000, units[1:]
+    return f"{count} B" if units[0] == "B" else f"{value:.1f} {units[0]}"
 
 
 def plural(count: int, one: str, many: str = "") -> str:

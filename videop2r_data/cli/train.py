@@ -76,7 +76,7 @@ def lengths(
 
 
 def _show_lengths(report: LengthReport) -> None:
-    """One column per process, so that it fits the narrowest terminal."""
+    """Print one column per segment: that fits the narrowest terminal."""
 
     table = Table(pad_edge=False, box=box.SIMPLE_HEAD)
     table.add_column(f"{report.rows:,} accepted traces")
@@ -154,7 +154,11 @@ def tiny(
 
 
 def _checked(kind: Any, **settings: Any) -> Any:
-    """Settings, or all that is wrong with them as one error."""
+    """A settings model of these values.
+
+    Raises:
+        ConfigError: with all that is wrong with them.
+    """
     from pydantic import ValidationError
 
     from videop2r_data.errors import ConfigError
@@ -167,7 +171,7 @@ def _checked(kind: Any, **settings: Any) -> Any:
 
 
 def _make(folder: Path, spec: Any, world: Any) -> dict[str, Any]:
-    """Write the model; its tokenizer knows the whole demo world (`world`: that one only)."""
+    """Write the model. The tokenizer is learnt from the whole demo world, or from `world` alone if given."""
     from videop2r_data.errors import MissingExtraError
 
     try:

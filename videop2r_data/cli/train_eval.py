@@ -240,7 +240,7 @@ def _evaluate(
 
 
 def _refresh_card(run: Path) -> None:
-    """The run's card tells its new numbers; that a run cannot have one yet is no error of the evaluation."""
+    """Write the run's card with the new numbers; one that cannot be made yet is no error."""
     from videop2r_data.errors import P2RError
 
     try:
@@ -250,7 +250,7 @@ def _refresh_card(run: Path) -> None:
 
 
 def show_report(report: EvalReport) -> None:
-    """Print the aggregates, one line each."""
+    """Print each aggregate with its interval."""
 
     from videop2r_data.trainer.evaluate.report import named_estimates
 
@@ -273,14 +273,14 @@ def show_report(report: EvalReport) -> None:
 
 
 def _device() -> str:
-    """Where this process computes: as `accelerate launch` set it up, else the first GPU, else the CPU."""
+    """The device of this process: what `accelerate launch` set up, else the first GPU, else the CPU."""
     from accelerate.state import PartialState
 
     return str(PartialState().device)
 
 
 def _set(**values: Any) -> dict[str, Any]:
-    """What was given."""
+    """The values that are not None."""
     return {name: value for name, value in values.items() if value is not None}
 
 

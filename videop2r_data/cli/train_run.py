@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Callable
 from pathlib import Path
-from types import TracebackType
-from typing import TYPE_CHECKING, Annotated, Any, Self
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich import box
@@ -24,7 +22,7 @@ from videop2r_data.cli.common import (
     out_console,
     shell,
 )
-from videop2r_data.cli.terminal import print_json, say
+from videop2r_data.cli.terminal import LiveLine, print_json, say
 from videop2r_data.errors import ConfigError, P2RError
 from videop2r_data.trainer.settings.objectives import OBJECTIVES
 
@@ -121,7 +119,7 @@ def sft(
     dry_run: DryOpt = False,
     json: JsonOpt = False,
 ) -> None:
-    """See `add`."""
+    """The help is given in `add`: it is longer than a docstring should be."""
     flags = _flags(data, media_root, model, output, steps, epochs, lr, batch, micro, seed, tracker)
     _stage("sft", name, recipe, flags, sets, anyway=anyway, fresh=fresh, dry_run=dry_run, as_json=json)
 
@@ -149,7 +147,7 @@ def rl(
     dry_run: DryOpt = False,
     json: JsonOpt = False,
 ) -> None:
-    """See `add`."""
+    """The help is given in `add`: it is longer than a docstring should be."""
     flags = _flags(data, media_root, model, output, steps, epochs, lr, batch, micro, seed, tracker)
     flags |= {"objective.name": objective, "rl.group_size": group_size, "sampling.backend": rollouts}
     _stage("rl", name, recipe, flags, sets, anyway=anyway, fresh=fresh, dry_run=dry_run, as_json=json)
@@ -173,7 +171,6 @@ def init(
 
 def schema() -> None:
     """Print the JSON Schema of a training recipe."""
-    from videop2r_data.cli.terminal import print_json
     from videop2r_data.trainer.settings.recipe import TrainRecipe
 
     with errors_as_messages():
@@ -242,7 +239,6 @@ def _stage(
 # Progress, the end of a run, and the next command.
 
 
-PIPED_EVERY_S = 15.0
 _SHOWN = (
     ("loss", "loss {:.3f}"),
     ("reward/total_p", "P {:.2f}"),
@@ -254,56 +250,31 @@ _SHOWN = (
 )
 
 
-class TrainProgress:
-    """A live line on a terminal, a line now and then when piped; a `Watcher`.
-
-    Args:
-        console: where to; stderr, so that stdout stays for results.
-    """
+class TrainProgress(LiveLine):
+    """The progress line of a run; a `Watcher`."""
 
     def __init__(self, console: Console) -> None:
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 
-        self.console = console
-        self._live = console.is_terminal
-        self._bar = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=20),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[note]}"),
-            TimeRemainingColumn(compact=True),
-            console=console,
-            transient=True,
-        )
-        self._task = self._bar.add_task("loading", total=None, note="")
+        columns = (TextColumn("{task.description}"), BarColumn(bar_width=20), MofNCompleteColumn())
+        note = TextColumn("{task.fields[note]}")
+        super().__init__(console, "loading", *columns, note, TimeRemainingColumn(compact=True), note="")
         self._steps = 0
-        self._shown = 0.0
-
-    def __enter__(self) -> Self:
-        if self._live:
-            self._bar.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._live:
-            self._bar.stop()
+        self.printed = 0.0  # the first row is printed at once: a step of a large model takes minutes
 
     def begin(self, stage: str, step: int, steps: int) -> None:
         """The run starts or goes on."""
         self._steps = steps
-        self._bar.update(self._task, description=stage, completed=step, total=steps)
+        self.update(description=stage, completed=step, total=steps)
 
     def row(self, row: Row) -> None:
         """One line of metrics."""
         note = " ".join(form.format(row[name]) for name, form in _SHOWN if name in row)
         if not note:
             return
-        step, now = int(row["step"]), time.monotonic()
-        self._bar.update(self._task, completed=step, note=note)
-        if not self._live and (now - self._shown >= PIPED_EVERY_S or step == self._steps):
-            self._shown = now
+        step = int(row["step"])
+        self.update(completed=step, note=note)
+        if not self.live and (self.is_time() or step == self._steps):
             self.console.print(f"step {step:,}/{self._steps:,}  {note}", soft_wrap=True)
 
     def note(self, text: str) -> None:
