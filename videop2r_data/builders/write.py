@@ -13,7 +13,6 @@ from typing import Any, Protocol
 
 import orjson
 
-from videop2r_data import __version__
 from videop2r_data.backends import Journal
 from videop2r_data.builders.assemble import Parts
 from videop2r_data.builders.export import DatasetWriter
@@ -33,6 +32,7 @@ from videop2r_data.schemas import (
     Stage,
     StepModel,
 )
+from videop2r_data.version import __version__
 
 VERSIONED = ("av", "jiwer", "numpy", "pillow", "pyarrow", "rapidfuzz", "rouge-score")
 """Packages that can change a byte of the output."""

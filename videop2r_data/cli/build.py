@@ -49,12 +49,12 @@ from videop2r_data.cli.common import (
     err_console,
     level,
     out_console,
-    read_recipe,
     run_draining,
     shell,
     with_overrides,
 )
 from videop2r_data.cli.terminal import PIPED_EVERY_S, LiveLine, plural, print_json, type_table
+from videop2r_data.recipes import read_recipe
 from videop2r_data.schemas import Ledger, Recipe, RejectReason
 
 

@@ -24,10 +24,10 @@ from videop2r_data.cli.common import (
     err_console,
     errors_as_messages,
     out_console,
-    read_recipe,
     shell,
 )
 from videop2r_data.cli.terminal import hanging, plural, print_json, say, size
+from videop2r_data.recipes import read_recipe
 
 if TYPE_CHECKING:
     from videop2r_data.builders.checks import (

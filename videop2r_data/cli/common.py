@@ -141,29 +141,6 @@ def _complain(message: str, kind: str, hint: str, as_json: bool) -> None:
             print_json({"error": {"kind": kind, "message": message, "hint": hint}})
 
 
-def read_recipe(name: str) -> tuple[Recipe, Path]:
-    """The recipe in a file or the packaged one of that name, and the folder that its paths are relative to.
-
-    Raises:
-        ConfigError: neither.
-    """
-    from videop2r_data.errors import ConfigError
-    from videop2r_data.recipes import list_recipes, recipe_text
-    from videop2r_data.schemas import load_recipe, parse_recipe
-
-    path = Path(name)
-    if path.is_file():
-        return load_recipe(path), path.parent
-    if path.is_dir():
-        raise ConfigError("a folder, not a recipe", where=name, hint="give the YAML file in it")
-    if name in list_recipes():
-        return parse_recipe(recipe_text(name), where=f"packaged recipe {name}"), Path.cwd()
-    raise ConfigError(
-        f"no recipe {name!r}: neither a file nor one of {', '.join(list_recipes())}",
-        hint="p2r-data init writes a commented recipe to start from",
-    )
-
-
 def with_overrides(recipe: Recipe, **changes: Any) -> Recipe:
     """The recipe with settings replaced and checked again.
 
@@ -255,7 +232,7 @@ def _on(chosen: Level) -> Callable[[bool], None]:
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        from videop2r_data import __version__
+        from videop2r_data.version import __version__
 
         say(__version__)
         raise typer.Exit()

@@ -21,10 +21,10 @@ from videop2r_data.cli.common import (
     err_console,
     errors_as_messages,
     out_console,
-    read_recipe,
     shell,
 )
 from videop2r_data.cli.terminal import print_json
+from videop2r_data.recipes import read_recipe
 from videop2r_data.schemas import visible_line
 
 if TYPE_CHECKING:

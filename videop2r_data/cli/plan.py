@@ -18,12 +18,12 @@ from videop2r_data.cli.common import (
     UNFINISHED,
     err_console,
     out_console,
-    read_recipe,
     shell,
     with_overrides,
 )
 from videop2r_data.cli.terminal import hanging, plural, print_json, say
 from videop2r_data.errors import ConfigError
+from videop2r_data.recipes import read_recipe
 from videop2r_data.schemas import visible_line
 
 if TYPE_CHECKING:

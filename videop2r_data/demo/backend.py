@@ -11,7 +11,7 @@ import orjson
 from videop2r_data.demo.question import LABEL, Defect, SceneSample
 from videop2r_data.demo.statements import holds, observation_is_sufficient, read_claims
 from videop2r_data.demo.traces import write_trace
-from videop2r_data.demo.world import SCENES, WORLD, planted
+from videop2r_data.demo.world import SCENES, planted, read_spec
 from videop2r_data.errors import RefusedError, SourceError
 from videop2r_data.schemas import BackendSpec, Completion, DemoSpec, FinishReason, Frames, Request, Usage
 
@@ -52,10 +52,10 @@ class DemoBackend:
         Raises:
             SourceError: the folder holds no finished world.
         """
+        self._spec = read_spec(self._folder)
         try:
-            self._spec = DemoSpec.model_validate(orjson.loads((self._folder / WORLD).read_bytes())["spec"])
             lines = (self._folder / SCENES).read_bytes().splitlines()
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except OSError as error:
             raise SourceError(f"no finished demo world: {error}", where=str(self._folder)) from None
         for line in lines:
             row = orjson.loads(line)

@@ -6,10 +6,8 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-import orjson
-
 from videop2r_data.demo.question import Defect, Profile, SceneSample, expected_rejection
-from videop2r_data.demo.world import WORLD, planted, read_world
+from videop2r_data.demo.world import planted, read_spec, read_world
 from videop2r_data.errors import SourceError
 from videop2r_data.schemas import DemoSpec, Model, Outcome, RejectReason, Stage, Unit
 
@@ -119,7 +117,7 @@ def evaluate(
         SourceError: no world there, or an outcome for a problem_id that it does not have.
     """
     got = {str(row[0]): row for row in outcomes}
-    spec = _spec_of(folder)
+    spec = read_spec(folder)
     tally = _Tally(profile)
     for sample in read_world(folder):
         row = got.pop(str(sample.problem_id), None)
@@ -128,13 +126,6 @@ def evaluate(
     if got:
         raise SourceError(f"no problem_id {next(iter(got))!r} in this demo world", where=str(folder))
     return tally.report()
-
-
-def _spec_of(folder: Path) -> DemoSpec:
-    try:
-        return DemoSpec.model_validate(orjson.loads((folder / WORLD).read_bytes())["spec"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise SourceError(f"no finished demo world: {error}", where=str(folder)) from None
 
 
 def _defect_of(sample: SceneSample, spec: DemoSpec, temperatures: Mapping[str, float]) -> Defect | None:

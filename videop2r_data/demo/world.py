@@ -214,6 +214,22 @@ def _put(path: Path, data: bytes) -> None:
     part.replace(path)
 
 
+def read_spec(folder: Path) -> DemoSpec:
+    """The settings that a world was made from.
+
+    Raises:
+        SourceError: the folder holds no finished world.
+    """
+    try:
+        return DemoSpec.model_validate(orjson.loads((folder / WORLD).read_bytes())["spec"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise SourceError(
+            f"no finished demo world: {error}",
+            where=str(folder),
+            hint="build the demo first: its world lies in the work folder of that build",
+        ) from None
+
+
 def read_world(folder: Path) -> Iterator[SceneSample]:
     """The lines of `scenes.jsonl`, in the order of the pool.
 

@@ -42,7 +42,7 @@ def fetch(repo_id: str, revision: str | None) -> tuple[Path, str]:
 
 
 def hub_rows(
-    repo_id: str, *, config: str, split: str, revision: str | None, columns: Sequence[str]
+    repo_id: str, *, config: str, split: str, revision: str | None, columns: Sequence[str] | None
 ) -> tuple[Iterator[tuple[str, dict[str, Any]]], str]:
     """Rows of one split through the `datasets` library, which knows every layout that the Hub does.
 
@@ -51,7 +51,7 @@ def hub_rows(
         config: name of the config.
         split: `train`, `validation`, ...
         revision: commit, tag or branch; None: the newest commit.
-        columns: names to read; those that are not there are left out.
+        columns: names to read; those that are not there are left out. None: all.
 
     Returns:
         (place, row) one by one, and the commit.
@@ -70,7 +70,8 @@ def hub_rows(
             where=f"{repo_id}@{commit[:12]}, config {config!r}, split {split!r}",
             hint="check the id, --config, --split and --revision, and your access (hf auth whoami)",
         ) from None
-    rows = rows.select_columns([name for name in rows.column_names if name in columns])
+    if columns is not None:
+        rows = rows.select_columns([name for name in rows.column_names if name in columns])
     return ((f"{repo_id}, row {at}", row) for at, row in enumerate(rows)), commit
 
 

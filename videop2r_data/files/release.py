@@ -152,7 +152,13 @@ class Rows:
 
 
 def open_rows(
-    where: str, *, base: Path, config: str, columns: Sequence[str], split: str = "train", revision: str | None
+    where: str,
+    *,
+    base: Path,
+    config: str,
+    columns: Sequence[str] | None,
+    split: str = "train",
+    revision: str | None,
 ) -> Rows:
     """The rows of one config, streamed from wherever they lie.
 
@@ -161,7 +167,7 @@ def open_rows(
             id (`owner/name`); what lies on disk wins.
         base: folder that a relative path starts from.
         config: `sft`, `rl` or `rejected`; for a Hub id any name that it has.
-        columns: names to read; those that a file lacks are absent from its rows.
+        columns: names to read; those that a file lacks are absent from its rows. None: all.
         split: of a Hub data set.
         revision: commit, tag or branch of a Hub data set.
 

@@ -13,7 +13,6 @@ from asyncio.subprocess import DEVNULL, PIPE, Process
 from pathlib import Path
 from typing import Any
 
-import videop2r_data
 from videop2r_data.errors import ConfigError
 from videop2r_data.media.worker import PREFIX, WireError, budget, header_length, pack, parse_header
 from videop2r_data.schemas import MediaSpec
@@ -294,7 +293,7 @@ def _told(code: int) -> str:
 def _environment() -> dict[str, str]:
     """Only what Python needs: no key of any service is handed to a process that reads hostile files."""
     kept = {name: os.environ[name] for name in _KEPT if name in os.environ}
-    package = str(Path(videop2r_data.__file__).resolve().parent.parent)
+    package = str(Path(__file__).resolve().parents[2])
     others = os.environ.get("PYTHONPATH")
     kept["PYTHONPATH"] = os.pathsep.join([package, others]) if others else package
     # Their idle threads would count against the address space.

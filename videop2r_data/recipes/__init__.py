@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from videop2r_data.errors import ConfigError
 
-__all__ = ["list_recipes", "recipe_text"]
+if TYPE_CHECKING:
+    from videop2r_data.schemas import Recipe
+
+__all__ = ["list_recipes", "read_recipe", "recipe_text"]
 
 
 def list_recipes() -> list[str]:
@@ -35,3 +40,24 @@ def recipe_text(name: str) -> str:
             hint="give one of these names, or the path of a recipe file",
         )
     return (files(__name__) / f"{name}.yaml").read_text(encoding="utf-8")
+
+
+def read_recipe(name: str) -> tuple[Recipe, Path]:
+    """The recipe in a file or the packaged one of that name, and the folder that its paths are relative to.
+
+    Raises:
+        ConfigError: neither.
+    """
+    from videop2r_data.schemas import load_recipe, parse_recipe
+
+    path = Path(name)
+    if path.is_file():
+        return load_recipe(path), path.parent
+    if path.is_dir():
+        raise ConfigError("a folder, not a recipe", where=name, hint="give the YAML file in it")
+    if name in list_recipes():
+        return parse_recipe(recipe_text(name), where=f"packaged recipe {name}"), Path.cwd()
+    raise ConfigError(
+        f"no recipe {name!r}: neither a file nor one of {', '.join(list_recipes())}",
+        hint="p2r-data init writes a commented recipe to start from",
+    )

@@ -10,13 +10,13 @@ from typing import Any
 import orjson
 import yaml
 
-from videop2r_data import __version__
 from videop2r_data.cards.card.body import card_parts
 from videop2r_data.cards.card.facts import Facts, Published, read_facts
 from videop2r_data.cards.card.metadata import KEYS, TAGS, croissant, front_matter
 from videop2r_data.errors import ExportError, SourceError
 from videop2r_data.files import CARD_NAME, CROISSANT_NAME
 from videop2r_data.schemas import parse_mapping
+from videop2r_data.version import __version__
 
 # A card in marked parts: what a program wrote is written anew, what a person wrote around it stays.
 

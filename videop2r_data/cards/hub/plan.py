@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
-from videop2r_data import __version__
 from videop2r_data.cards.card.metadata import MEDIA
 from videop2r_data.cards.hub.client import PAUSES_S, Hub, Kind, status_of, stumbled
 from videop2r_data.errors import HubError
 from videop2r_data.files import file_digest
 from videop2r_data.schemas import Model
+from videop2r_data.version import __version__
 
 if TYPE_CHECKING:
     from huggingface_hub import CommitOperationAdd

@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from videop2r_data import __version__
 from videop2r_data.errors import ConfigError
 from videop2r_data.prompts import Prompt
 from videop2r_data.trainer.data.examples import Example
 from videop2r_data.trainer.settings.recipe import TrainRecipe, differences, recipe_yaml
+from videop2r_data.version import __version__
 
 if TYPE_CHECKING:
     from accelerate import Accelerator

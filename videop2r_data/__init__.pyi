@@ -1,0 +1,13 @@
+from .api import build as build
+from .api import build_async as build_async
+from .api import iter_rows as iter_rows
+from .api import judge as judge
+from .api import judge_async as judge_async
+from .api import load as load
+from .api import look as look
+from .api import verify as verify
+from .errors import P2RError as P2RError
+from .schemas import parse_trace as parse_trace
+from .schemas import render_trace as render_trace
+from .validators import score as score
+from .version import __version__ as __version__
