@@ -14,31 +14,30 @@ from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, TypeVar
 
-from videop2r_data.backends.caller import Caller, make_breaker, make_caller
-from videop2r_data.backends.journal import Journal
-from videop2r_data.backends.judge_requests import JudgeRequests, ask_verdict
-from videop2r_data.backends.kinds import make_backend
-from videop2r_data.backends.money import Money
-from videop2r_data.builders.assemble import Parts
-from videop2r_data.builders.backend_of import backend_of
-from videop2r_data.builders.pipeline import BuildReport
-from videop2r_data.builders.pipeline import build as run_build
-from videop2r_data.builders.replay import SampleView, look_up
-from videop2r_data.builders.run import Tally
+from videop2r_data.backends import (
+    Caller,
+    Journal,
+    JudgeRequests,
+    Money,
+    ask_verdict,
+    make_backend,
+    make_breaker,
+    make_caller,
+)
+from videop2r_data.builders import BuildReport, Parts, SampleView, Tally, Workspace, backend_of, look_up
+from videop2r_data.builders import build as run_build
 from videop2r_data.builders.verify import VerifyReport, verify_release
-from videop2r_data.builders.workspace import Workspace
 from videop2r_data.cards import write_dataset_card
 from videop2r_data.cards.card import as_written
 from videop2r_data.errors import ConfigError, RefusedError, SourceError
-from videop2r_data.files.lock import read_lock
-from videop2r_data.files.release import open_rows
+from videop2r_data.files import open_rows, read_lock
 from videop2r_data.recipes import read_recipe
 from videop2r_data.schemas import (
     Backend,
     Judgement,
     JudgeSpec,
-    MediaSpec,
     Recipe,
+    Request,
     strip_answer_tag,
     validate_settings,
 )
@@ -230,7 +229,7 @@ async def judge_async(
     return [task.result() for task in tasks]
 
 
-async def _verdict(caller: Caller, request: Any) -> Judgement:
+async def _verdict(caller: Caller, request: Request) -> Judgement:
     found = await ask_verdict(caller.ask, request)
     if found.judgement is None:
         said = found.answer.refused if found.answer is not None else ""
@@ -257,7 +256,7 @@ def _judge(by: JudgeSettings) -> tuple[JudgeSpec, Path, Backend]:
     """A judge's settings, the folder that its prompt's path starts from, and its backend."""
     if isinstance(by, JudgeSpec | Mapping):
         spec = by if isinstance(by, JudgeSpec) else _judge_spec(by)
-        return spec, Path.cwd(), make_backend(spec.backend, media=MediaSpec())
+        return spec, Path.cwd(), make_backend(spec.backend)
     if not isinstance(by, Recipe) and Path(by).is_dir():
         place = Workspace.of(Path(by))
         recipe = read_lock(place.out).read_recipe()

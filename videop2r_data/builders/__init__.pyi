@@ -1,4 +1,5 @@
 from .assemble import Parts as Parts
+from .assemble import backend_of as backend_of
 from .calibration import CalibrationReport as CalibrationReport
 from .calibration import JudgedLabel as JudgedLabel
 from .calibration import People as People
