@@ -11,8 +11,8 @@ import numpy as np
 
 from benchmarks.miniature.report import estimate, table_of
 from benchmarks.miniature.settings import ARMS
+from videop2r_data.plots import LIGHT, run_colour
 from videop2r_data.trainer.look.plot import plot_runs
-from videop2r_data.trainer.look.style import LIGHT, run_colour
 
 KEYS = (
     "reward/accuracy_p",

@@ -181,8 +181,14 @@ def finish(figure: Figure) -> None:
         text.set_fontfamily(_FONT)
 
 
-def png_bytes(figure: Figure) -> bytes:
-    """A figure as a small PNG: few colours, no time stamp: equal figures give equal bytes."""
+def png_bytes(figure: Figure, *, colours: int = COLOURS, exact_paper: bool = True) -> bytes:
+    """A figure as a small PNG: few colours, no time stamp: equal figures give equal bytes.
+
+    Args:
+        figure: with its canvas.
+        colours: of the palette of the PNG.
+        exact_paper: the background keeps its own colour, whatever the palette has.
+    """
     from PIL import Image
 
     finish(figure)
@@ -190,8 +196,9 @@ def png_bytes(figure: Figure) -> bytes:
     canvas.draw()
     size = canvas.get_width_height(physical=True)
     whole = Image.frombytes("RGBA", size, bytes(canvas.buffer_rgba())).convert("RGB")
-    small = whole.quantize(COLOURS, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
-    _exact_paper(small, figure.get_facecolor())
+    small = whole.quantize(colours, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
+    if exact_paper:
+        _exact_paper(small, figure.get_facecolor())
     buffer = io.BytesIO()
     small.save(buffer, format="png", optimize=True)
     return buffer.getvalue()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -18,7 +19,11 @@ class Look:
         fill: bars that carry no category.
         perception: of P.
         reasoning: of R.
+        both: of the sum of P and R.
+        scale: axes and notes of curves, a step apart from `muted`.
         kinds: of categories that stand side by side, in their order; more than these are summed up.
+        runs: of runs that are compared, in the order of the command line; thin lines need other colours than
+            bars.
     """
 
     name: str
@@ -29,7 +34,10 @@ class Look:
     fill: str
     perception: str
     reasoning: str
+    both: str
+    scale: str
     kinds: tuple[str, ...]
+    runs: tuple[str, ...]
 
 
 LIGHT = Look(
@@ -41,7 +49,10 @@ LIGHT = Look(
     fill="#8c959f",
     perception="#0068ad",
     reasoning="#d1520a",
+    both="#4b4f56",
+    scale="#656d76",
     kinds=("#016fbe", "#e8a33d", "#19a6ad", "#851d55", "#82bfe5", "#ab3688", "#336f16", "#d36768"),
+    runs=("#0068ad", "#d1520a", "#00805b", "#a6569a", "#8a6d00", "#3a3f47", "#2f9bd6", "#b3243b"),
 )
 DARK = Look(
     name="dark",
@@ -52,9 +63,26 @@ DARK = Look(
     fill="#6e7681",
     perception="#58b4f0",
     reasoning="#f59e42",
+    both="#c3c9d1",
+    scale="#9198a1",
     kinds=("#65bbf8", "#f0c05d", "#46aa69", "#b94577", "#c9e8fb", "#af74c9", "#897510", "#e990b3"),
+    runs=("#58b4f0", "#f59e42", "#35c79a", "#dd94cf", "#e6d34a", "#c3c9d1", "#2f7fb8", "#ff7b86"),
 )
 LOOKS = (LIGHT, DARK)
+SOLID: Any = "-"
+DASHED: Any = (0, (4.5, 1.4))
+DOTTED: Any = (0, (1.2, 1.2))
+"""Dashes of a line, in matplotlib's words: what a colour tells, dashes tell too."""
+
+
+def run_colour(look: Look, index: int) -> str:
+    """The colour of run number `index`; after the last one they begin anew, with other dashes."""
+    return look.runs[index % len(look.runs)]
+
+
+def run_dashes(look: Look, index: int) -> Any:
+    """The dashes of run number `index`."""
+    return (SOLID, DASHED, DOTTED)[index // len(look.runs) % 3]
 
 
 def mix(colour: str, other: str, share: float) -> str:

@@ -9,7 +9,10 @@ from .checks import think_choice as think_choice
 from .checks import think_number as think_number
 from .choice import read_choice as read_choice
 from .estimate import Confusion as Confusion
+from .estimate import CountedEstimate as CountedEstimate
 from .estimate import Estimate as Estimate
+from .estimate import estimate_mean as estimate_mean
+from .estimate import estimate_share as estimate_share
 from .estimate import wilson as wilson
 from .judge import holds_verdict_tag as holds_verdict_tag
 from .judge import neutralise as neutralise

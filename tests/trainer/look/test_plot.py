@@ -9,11 +9,11 @@ import pytest
 from PIL import Image
 
 from videop2r_data.errors import SourceError
+from videop2r_data.plots import DARK, LIGHT
 from videop2r_data.trainer.look.curves import RunCurves, curves_of
 from videop2r_data.trainer.look.draw import draw_panels
 from videop2r_data.trainer.look.panels import panels_for
 from videop2r_data.trainer.look.plot import plot_runs
-from videop2r_data.trainer.look.style import DARK, LIGHT
 
 pytest.importorskip("matplotlib")
 
@@ -135,9 +135,9 @@ def test_every_colour_stands_out_from_its_ground(look: object) -> None:
         x, y = sorted((_luminance(a), _luminance(b)))
         return (y + 0.05) / (x + 0.05)
 
-    for colour in (*look.runs, *look.processes.values()):
+    for colour in (*look.runs, look.perception, look.reasoning, look.both):
         assert contrast(colour, look.paper) >= 3.0, colour
-    for colour in (look.ink, look.muted):
+    for colour in (look.ink, look.muted, look.scale):
         assert contrast(colour, look.paper) >= 4.5, colour
     assert math.isclose(contrast("#000000", "#ffffff"), 21.0)
 

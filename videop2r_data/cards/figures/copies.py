@@ -13,8 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field
 
-from videop2r_data.plots.frame import new_figure, share
-from videop2r_data.plots.palette import Look, ink_on, mix
+from videop2r_data.plots import Look, ink_on, mix, new_figure, share
 from videop2r_data.schemas import Model
 
 if TYPE_CHECKING:

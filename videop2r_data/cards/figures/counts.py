@@ -6,8 +6,7 @@ import math
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
-from videop2r_data.plots.frame import label, new_figure, plain_axes, share
-from videop2r_data.plots.palette import Look, ink_on, mix
+from videop2r_data.plots import Look, ink_on, label, mix, new_figure, plain_axes, share
 from videop2r_data.schemas import Model, ProblemType, Stage
 
 if TYPE_CHECKING:

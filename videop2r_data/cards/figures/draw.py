@@ -51,8 +51,7 @@ from videop2r_data.cards.figures.words import (
     words_caption,
 )
 from videop2r_data.errors import ExportError
-from videop2r_data.plots.frame import SHOWN, need_matplotlib, png_bytes
-from videop2r_data.plots.palette import DARK, LIGHT, Look
+from videop2r_data.plots import DARK, LIGHT, SHOWN, Look, need_matplotlib, png_bytes
 from videop2r_data.schemas import Model
 
 # The index of a folder of figures: what a card needs to show them.

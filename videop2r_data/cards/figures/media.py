@@ -6,8 +6,7 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from videop2r_data.cards.figures.text import Spread
-from videop2r_data.plots.frame import new_figure, plain_axes, share, short_number, thousands
-from videop2r_data.plots.palette import Look
+from videop2r_data.plots import Look, new_figure, plain_axes, share, short_number, thousands
 from videop2r_data.schemas import Model
 
 if TYPE_CHECKING:

@@ -14,8 +14,7 @@ from pydantic import Field
 
 from videop2r_data.cards.figures.text import OPENINGS, Pair
 from videop2r_data.errors import ConfigError, MissingExtraError
-from videop2r_data.plots.frame import label, new_figure
-from videop2r_data.plots.palette import Look
+from videop2r_data.plots import Look, label, new_figure
 from videop2r_data.schemas import Model
 
 if TYPE_CHECKING:

@@ -13,16 +13,17 @@ import numpy.typing as npt
 
 from videop2r_data.cards.figures.counts import MOST, problem_types
 from videop2r_data.cards.figures.text import Spread, content_words
-from videop2r_data.plots.frame import (
+from videop2r_data.plots import (
+    Look,
     drawable,
     font_path,
     label,
+    mix,
     new_figure,
     plain_axes,
     short_number,
     thousands,
 )
-from videop2r_data.plots.palette import Look, mix
 from videop2r_data.schemas import Model
 
 if TYPE_CHECKING:

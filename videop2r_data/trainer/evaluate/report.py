@@ -8,12 +8,20 @@ from typing import Any
 
 from videop2r_data.schemas import DataType, Model, Policy, ProblemType, ProcessTrace, Unit
 from videop2r_data.trainer.data.examples import Example, Skip
-from videop2r_data.trainer.evaluate.estimates import Estimate, mean, share
 from videop2r_data.trainer.judging.base import Judged, Reason
 from videop2r_data.trainer.process.masks import SegmentMasks
 from videop2r_data.trainer.process.rewards import grade
 from videop2r_data.trainer.settings.parts import EvalSpec
-from videop2r_data.validators import check_consistency, option_set, read_choice, think_choice, think_number
+from videop2r_data.validators import (
+    CountedEstimate,
+    check_consistency,
+    estimate_mean,
+    estimate_share,
+    option_set,
+    read_choice,
+    think_choice,
+    think_number,
+)
 
 # One held-out question, answered and graded: a line of the rows file.
 
@@ -147,9 +155,9 @@ def _decided(think: str, answer: str, kind: ProblemType, options: Sequence[str],
 class Lengths(Model):
     """Tokens per completion, means over the completions that could be split into processes."""
 
-    perception: Estimate | None
-    reasoning: Estimate | None
-    all: Estimate | None
+    perception: CountedEstimate | None
+    reasoning: CountedEstimate | None
+    all: CountedEstimate | None
     """Of every completion, the closing token included."""
 
 
@@ -161,29 +169,29 @@ class EvalReport(Model):
     asked: int
     skipped: dict[str, int]
     """Reason -> questions that were never asked."""
-    accuracy: Estimate | None
+    accuracy: CountedEstimate | None
     """Mean score over all asked questions with a usable reference (each question counts once)."""
     accuracy_macro: float | None
     """Unweighted mean of the accuracies of the problem types."""
-    accuracy_by_type: dict[str, Estimate]
-    accuracy_by_media: dict[str, Estimate]
+    accuracy_by_type: dict[str, CountedEstimate]
+    accuracy_by_media: dict[str, CountedEstimate]
     """Over video, image and text."""
     unscored: int
     """Asked questions whose reference cannot be used."""
-    sufficiency: Estimate | None
+    sufficiency: CountedEstimate | None
     """Share of judged observations that the answer follows from; none counts as not sufficient."""
     unjudged: dict[str, int]
     """Reason -> questions without a verdict."""
-    accuracy_if_sufficient: Estimate | None
-    accuracy_if_not: Estimate | None
+    accuracy_if_sufficient: CountedEstimate | None
+    accuracy_if_not: CountedEstimate | None
     """Right answers behind observations that do not carry them: guessed, or seen and not said."""
-    mismatch: Estimate | None
+    mismatch: CountedEstimate | None
     """Share of completions whose think segment settles on another answer, of those where a rule decides."""
-    format: Estimate | None
+    format: CountedEstimate | None
     """Share with the whole template of its style."""
-    format_p: Estimate | None
-    format_r: Estimate | None
-    finished: Estimate | None
+    format_p: CountedEstimate | None
+    format_r: CountedEstimate | None
+    finished: CountedEstimate | None
     """Share that ended by itself."""
     lengths: Lengths
     level: float
@@ -198,7 +206,7 @@ class EvalReport(Model):
         found |= {f"accuracy/{kind}": value for kind, value in self.accuracy_by_type.items()}
         found |= {"length/p": self.lengths.perception, "length/r": self.lengths.reasoning}
         found |= {"length/all": self.lengths.all}
-        flat = {f"eval/{name}": est.value for name, est in found.items() if isinstance(est, Estimate)}
+        flat = {f"eval/{name}": est.value for name, est in found.items() if isinstance(est, CountedEstimate)}
         if self.accuracy_macro is not None:
             flat["eval/accuracy_macro"] = self.accuracy_macro
         flat["eval/questions"] = self.asked
@@ -238,7 +246,7 @@ def summarise(rows: Iterable[EvalRow], spec: EvalSpec) -> EvalReport:
     )
 
 
-def named_estimates(report: EvalReport) -> list[tuple[str, Estimate | None, int]]:
+def named_estimates(report: EvalReport) -> list[tuple[str, CountedEstimate | None, int]]:
     """Every aggregate in the order in which a person reads it: name, estimate, digits after the point."""
     return [
         ("answer accuracy, all questions", report.accuracy, 3),
@@ -258,20 +266,20 @@ def named_estimates(report: EvalReport) -> list[tuple[str, Estimate | None, int]
     ]
 
 
-def _by(rows: Sequence[EvalRow], field: str, spec: EvalSpec) -> dict[str, Estimate]:
+def _by(rows: Sequence[EvalRow], field: str, spec: EvalSpec) -> dict[str, CountedEstimate]:
     kinds = sorted({getattr(row, field).value for row in rows})
     found = {kind: _accuracy([r for r in rows if getattr(r, field).value == kind], spec) for kind in kinds}
     return {kind: estimate for kind, estimate in found.items() if estimate is not None}
 
 
-def _accuracy(rows: Sequence[EvalRow], spec: EvalSpec) -> Estimate | None:
+def _accuracy(rows: Sequence[EvalRow], spec: EvalSpec) -> CountedEstimate | None:
     return _mean([row.score for row in rows if row.score is not None], spec)
 
 
-def _mean(values: Sequence[float], spec: EvalSpec) -> Estimate | None:
-    return mean(values, level=spec.level, resamples=spec.resamples, seed=spec.seed)
+def _mean(values: Sequence[float], spec: EvalSpec) -> CountedEstimate | None:
+    return estimate_mean(values, level=spec.level, resamples=spec.resamples, seed=spec.seed)
 
 
-def _share(flags: Sequence[bool | None], spec: EvalSpec) -> Estimate | None:
+def _share(flags: Sequence[bool | None], spec: EvalSpec) -> CountedEstimate | None:
     known = [flag for flag in flags if flag is not None]
-    return share(sum(known), len(known), level=spec.level)
+    return estimate_share(sum(known), len(known), level=spec.level)

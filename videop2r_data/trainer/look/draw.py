@@ -8,14 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from videop2r_data.plots import DASHED, DOTTED, SOLID, Look, run_colour, run_dashes
 from videop2r_data.trainer.look.curves import Array, Curve, RunCurves, mean_curve, smooth
-from videop2r_data.trainer.look.panels import SUM, Line, P, Panel, R
-from videop2r_data.trainer.look.style import DASHES, Look, run_colour, run_dashes
+from videop2r_data.trainer.look.panels import PLAIN, SUM, Line, P, Panel, R
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+DPI = 110
 COLUMNS, WIDE, HIGH, HEAD = 3, 3.35, 2.05, 0.45
 """Panels per row; inches of a panel, and of the line above them."""
 FEW = 24
@@ -23,6 +24,9 @@ FEW = 24
 _SPIKE = 6.0
 """How many times the value that nine in ten stay below; what is higher is a spike."""
 _NAME = 36
+
+_DASHES: dict[str, Any] = {P: SOLID, R: DASHED, SUM: DOTTED, PLAIN: SOLID}
+"""A segment is told by its dashes as well as by its colour."""
 
 Arms = dict[str, list[RunCurves]]
 """Label -> the runs that carry it (seeds of one setting)."""
@@ -45,7 +49,9 @@ def draw_panels(arms: Arms, panels: Sequence[Panel], look: Look, *, window: floa
     rows = math.ceil(len(panels) / columns)
     high = rows * HIGH + HEAD
     layout = ConstrainedLayoutEngine(rect=(0, 0, 1, 1 - HEAD / high), w_pad=0.06, h_pad=0.06)
-    figure = Figure(figsize=(max(columns * WIDE, 2 * WIDE), high), facecolor=look.paper, layout=layout)
+    figure = Figure(
+        figsize=(max(columns * WIDE, 2 * WIDE), high), dpi=DPI, facecolor=look.paper, layout=layout
+    )
     FigureCanvasAgg(figure)
     grid = figure.subplots(rows, columns, squeeze=False)
     for place, axes in enumerate(grid.flat):
@@ -54,7 +60,7 @@ def draw_panels(arms: Arms, panels: Sequence[Panel], look: Look, *, window: floa
             continue
         _panel(axes, panels[place], arms, look, window)
         if place + columns >= len(panels):
-            axes.set_xlabel("step", color=look.muted, fontsize=8)
+            axes.set_xlabel("step", color=look.scale, fontsize=8)
     _legend(figure, arms, panels, look)
     return figure
 
@@ -62,13 +68,13 @@ def draw_panels(arms: Arms, panels: Sequence[Panel], look: Look, *, window: floa
 def _panel(axes: Axes, panel: Panel, arms: Arms, look: Look, window: float | None) -> None:
     axes.set_facecolor(look.paper)
     axes.set_title(panel.title, loc="left", fontsize=9.5, color=look.ink, fontweight="bold", pad=5)
-    axes.set_title(panel.unit, loc="right", fontsize=7.5, color=look.muted, pad=5)
+    axes.set_title(panel.unit, loc="right", fontsize=7.5, color=look.scale, pad=5)
     axes.grid(True, color=look.grid, linewidth=0.7)
     axes.set_axisbelow(True)
     for side in ("top", "right", "left"):
         axes.spines[side].set_visible(False)
-    axes.spines["bottom"].set_color(look.muted)
-    axes.tick_params(colors=look.muted, labelsize=7.5, length=0, pad=3)
+    axes.spines["bottom"].set_color(look.scale)
+    axes.tick_params(colors=look.scale, labelsize=7.5, length=0, pad=3)
     axes.locator_params(axis="both", nbins=5)
     axes.yaxis.set_major_formatter(lambda value, _: tick(value))
     thick: list[Curve] = []
@@ -83,9 +89,13 @@ def _panel(axes: Axes, panel: Panel, arms: Arms, look: Look, window: float | Non
     _limits(axes, panel, _finite(thick), _finite(faint), look)
 
 
+def _colours(look: Look) -> dict[str, str]:
+    return {P: look.perception, R: look.reasoning, SUM: look.both, PLAIN: look.perception}
+
+
 def _stroke(look: Look, line: Line, number: int, arms: int) -> dict[str, Any]:
     if arms == 1:
-        return {"color": look.processes[line.process], "linestyle": DASHES[line.process]}
+        return {"color": _colours(look)[line.process], "linestyle": _DASHES[line.process]}
     return {"color": run_colour(look, number), "linestyle": run_dashes(look, number)}
 
 
@@ -129,7 +139,7 @@ def _limits(axes: Axes, panel: Panel, thick: Array, faint: Array, look: Look) ->
     if cut and top < high:
         axes.annotate(
             f"peak {tick(float(f'{high:.3g}'))}, not shown", (0.98, 0.95), xycoords="axes fraction",
-            ha="right", va="top", fontsize=7, color=look.muted,
+            ha="right", va="top", fontsize=7, color=look.scale,
         )  # fmt: skip
 
 
@@ -139,7 +149,7 @@ def _logarithmic(axes: Axes, panel: Panel, look: Look) -> None:
     axes.yaxis.set_major_formatter(lambda value, _: tick(value))
     axes.minorticks_off()
     unit = f"{panel.unit}, log scale" if panel.unit else "log scale"
-    axes.set_title(unit, loc="right", fontsize=7.5, color=look.muted, pad=5)
+    axes.set_title(unit, loc="right", fontsize=7.5, color=look.scale, pad=5)
 
 
 def _legend(figure: Figure, arms: Arms, panels: Sequence[Panel], look: Look) -> None:
@@ -156,7 +166,7 @@ def _legend(figure: Figure, arms: Arms, panels: Sequence[Panel], look: Look) -> 
         ]
     else:
         used = {line.process for panel in panels for line in panel.lines}
-        strokes = [(name, look.processes[name], DASHES[name]) for name in (P, R, SUM) if name in used]
+        strokes = [(name, _colours(look)[name], _DASHES[name]) for name in (P, R, SUM) if name in used]
     title = "" if len(arms) > 1 else short(next(iter(arms)))
     height = figure.get_figheight()
     if title:

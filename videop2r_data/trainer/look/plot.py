@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,16 +10,15 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import orjson
 
-from videop2r_data.errors import MissingExtraError, SourceError
+from videop2r_data.errors import SourceError
+from videop2r_data.plots import DARK, LIGHT, need_matplotlib, png_bytes
 from videop2r_data.trainer.look.curves import RunCurves, read_curves, smooth, with_shares
 from videop2r_data.trainer.look.draw import Arms, draw_panels
 from videop2r_data.trainer.look.panels import Line, Panel, panels_for
-from videop2r_data.trainer.look.style import DARK, LIGHT
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+    pass
 
-DPI = 110
 COLOURS = 64
 """Colours of the PNG's palette: curves on a plain ground need no more, and the file is a third."""
 
@@ -66,33 +64,13 @@ def plot_runs(
         replace(panel, unit=unit) if panel.lines[0].key.startswith("collapsed/") else panel
         for panel in _wanted(panels_for(found, split=len(arms) > 1), keys, found)
     ]
-    try:
-        import matplotlib  # noqa: F401
-    except ImportError:
-        raise MissingExtraError("matplotlib", "report") from None
+    need_matplotlib()
     figure = draw_panels(arms, panels, DARK if dark else LIGHT, window=window)
     out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_bytes(png_bytes(figure))
+    out.write_bytes(png_bytes(figure, colours=COLOURS, exact_paper=False))
     data = out.with_suffix(".json")
     data.write_bytes(orjson.dumps(_numbers(found, panels, window), option=orjson.OPT_INDENT_2))
     return Plotted(out, data, tuple(panel.title for panel in panels), sum(run.damaged for run in found))
-
-
-def png_bytes(figure: Figure) -> bytes:
-    """A figure as a small PNG: few colours, no time stamp: equal figures give equal bytes."""
-    from PIL import Image
-
-    buffer = io.BytesIO()
-    figure.savefig(
-        buffer, format="png", dpi=DPI, facecolor=figure.get_facecolor(), metadata={"Software": None}
-    )
-    with Image.open(buffer) as picture:
-        small = picture.convert("RGB").quantize(
-            COLOURS, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE
-        )
-    buffer = io.BytesIO()
-    small.save(buffer, format="png", optimize=True)
-    return buffer.getvalue()
 
 
 def _arms(runs: Sequence[RunCurves]) -> Arms:

@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from videop2r_data.trainer.evaluate.estimates import mean, share
+from videop2r_data.validators import estimate_mean as mean
+from videop2r_data.validators import estimate_share as share
 
 
 def test_wilson_by_hand() -> None:
