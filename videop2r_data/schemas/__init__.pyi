@@ -58,6 +58,7 @@ from .rows import RejectedRow as RejectedRow
 from .rows import RlRow as RlRow
 from .rows import SftRow as SftRow
 from .rows import arrow_schema as arrow_schema
+from .rows import column_words as column_words
 from .rows import feature_info as feature_info
 from .sample import LETTERS as LETTERS
 from .sample import DataType as DataType

@@ -23,20 +23,30 @@ Int32 = Annotated[int, Field(ge=-(2**31), lt=2**31), "int32"]
 
 
 class QuestionColumns(Model):
-    """What every config says of its question."""
+    """What every config says of its question.
+
+    The text behind a column is the one declaration of what it holds: cards and Croissant print it, the page
+    docs/data-format.md begins with it, and the Arrow schema, the features and `verify` follow the types.
+    """
 
     problem_id: str
+    """id in its source"""
     problem: str
+    """the question"""
     problem_type: str
+    """multiple choice, numerical, OCR, free-form, regression, temporal or spatial grounding"""
     data_type: str
+    """image, video or text"""
     options: list[str]
-    """`[]` when there are none, never null."""
+    """"A. text" and so on; empty unless multiple choice"""
     solution: str
-    """Reference, `<answer>…</answer>`."""
+    """the reference answer, in its answer tags"""
     path: str
-    """Media file relative to the media root of its source; empty for text."""
+    """media file below the media root of its source; empty for text"""
     data_source: str
+    """where the question comes from, as the pool says it"""
     sample_id: str
+    """unique in the data set and stable across builds: source/problem_id"""
 
 
 class RlRow(QuestionColumns):
@@ -52,49 +62,59 @@ class SftRow(QuestionColumns):
     problem_type: ProblemType
     data_type: DataType
     observation: str
-    """P, without its tags."""
+    """what is visible that matters (the perception process), without its tags"""
     think: str
+    """the reasoning, without its tags"""
     answer: str
-    """The model's answer, without its tag."""
+    """the model's answer, without its tags"""
     process: str
-    """R: `<think>…</think><answer>…</answer>`."""
+    """think and answer with their tags (the reasoning process)"""
     output: str
-    """The whole trace, canonical."""
+    """the whole trace; in rejected: the raw completion of the last try"""
     reward: Unit
-    """Score of `answer` against `solution` by the metric of the type."""
+    """score of the answer against the solution by the metric of its type, 0 to 1"""
     attempt: Int32
-    """Which try was kept, from 0."""
+    """which try it is, from 0"""
     judgement: str
-    """`Yes`, or empty when the recipe has no judge."""
+    """Yes, or empty when there was no judge"""
     judge_explanation: str
+    """the judge's words before its verdict"""
     frame_indices: list[Int32]
+    """the frames that the generator saw, in display order"""
     frame_times_s: list[float]
+    """their times in seconds from the first shown frame"""
     source_fps: float | None
+    """average frames per second of the file, where it has them"""
     times: str
-    """`exact`, `repaired` or `assumed`: where `frame_times_s` come from; empty for images and text, and where
-    the journal's record does not say."""
+    """where those times come from: exact, repaired or assumed"""
     media_missing: float | None
-    """Share of the media file that its container promises and that could not be decoded."""
+    """share of the file that its container promises and that could not be decoded"""
     media_sha256: str
+    """sha256 of the media file; empty for text"""
     generation_key: str
-    """Key of the generating call in the journal."""
+    """sha256 of the generating request: its key in the journal"""
     judge_key: str
+    """the same for the judge's request"""
     synthetic: bool
+    """made by a program, not from real media"""
 
 
 class RejectedRow(QuestionColumns):
     """One question that is not in `sft`, with the reason: config `rejected`.
 
-    A row that could not be read from its pool is here too: `problem` is then its raw text, cut.
+    A row that could not be read from its pool is here too: `problem` is then its raw text, cut. Columns that
+    `sft` has too keep the words that stand there.
     """
 
     outcome: Outcome
+    """rejected: a step looked and said no; failed: a step could not look"""
     stage: Stage
+    """pool, media, generate, verify or judge"""
     reason: str
-    """A `RejectReason` value."""
+    """one enumerated reason of that stage"""
     detail: str
+    """what exactly, for people"""
     output: str
-    """The raw completion of the last try, if there is one."""
     reward: Unit | None
     attempt: Int32
     judge_explanation: str
@@ -108,6 +128,14 @@ CONFIGS: dict[str, type[QuestionColumns]] = {"sft": SftRow, "rl": RlRow, "reject
 ADDED_LATER: dict[str, dict[str, Any]] = {"sft": {"times": "", "media_missing": None}}
 """Config -> columns that earlier data sets lack, and the cell that stands for "not noted". Such data sets
 stay valid; what is written today has every column."""
+
+
+def column_words() -> dict[str, str]:
+    """Column -> what it holds, the same words in every config that has it."""
+    words: dict[str, str] = {}
+    for model in (QuestionColumns, SftRow, RejectedRow):
+        words |= {name: info.description for name, info in model.model_fields.items() if info.description}
+    return words
 
 
 # Arrow schema and `datasets` features, derived from the row models so that they cannot drift.
