@@ -21,7 +21,7 @@ from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
-from videop2r_data.schemas import visible
+from videop2r_data.schemas import ProblemType, visible
 
 if TYPE_CHECKING:
     from rich.progress import ProgressColumn
@@ -132,16 +132,8 @@ class LiveLine:
 # Tables, bars and numbers for people.
 
 
-ORDER = (
-    "multiple choice",
-    "numerical",
-    "OCR",
-    "free-form",
-    "regression",
-    "temporal grounding",
-    "spatial grounding",
-)
-_SHORT = {"multiple choice": "choice", "temporal grounding": "temporal", "spatial grounding": "spatial"}
+ORDER = tuple(kind.value for kind in ProblemType)
+_SHORT = {kind.value: kind.traits.short or kind.value for kind in ProblemType}
 _GAP = 2
 
 

@@ -20,6 +20,7 @@ from videop2r_data.schemas import ProblemType, digest_bytes, label_options
 _HEAD = re.compile(r"^=== ([a-zA-Z][\w: -]*?) ===[ \t]*$", re.MULTILINE)
 _FIELD = re.compile(r"\{(problem|options|hint|answer|observation)\}")
 _HINT = "hint: "
+_HINTS = {kind.value: kind.traits.hint for kind in ProblemType}
 _ROLES = {
     "generate": ("problem", "options", "hint"),
     "judge": ("problem", "options", "answer", "observation"),
@@ -229,9 +230,10 @@ def render_generate(
     if "{observation}" in prompt.user:
         raise ConfigError("a judge prompt cannot generate: it has a field {observation}", where=prompt.name)
     kind = str(getattr(problem_type, "value", problem_type))
-    if prompt.hints and kind not in prompt.hints:
+    hint = prompt.hints.get(kind) or _HINTS.get(kind, "")
+    if prompt.hints and not hint:
         raise ConfigError(f"the prompt has no section `=== hint: {kind} ===`", where=prompt.name)
     return fill(
         prompt.user,
-        {"problem": problem, "options": _options(tuple(options)), "hint": prompt.hints.get(kind, "")},
+        {"problem": problem, "options": _options(tuple(options)), "hint": hint},
     )

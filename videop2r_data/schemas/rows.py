@@ -22,6 +22,18 @@ if TYPE_CHECKING:
 Int32 = Annotated[int, Field(ge=-(2**31), lt=2**31), "int32"]
 
 
+def _either(names: list[str]) -> str:
+    """Names as a list in words; a last word that the last two share is said once.
+
+    >>> _either(["number", "old box", "new box"])
+    'number, old or new box'
+    """
+    *front, last = names
+    if front and front[-1].rpartition(" ")[2] == last.rpartition(" ")[2]:
+        front[-1] = front[-1].rpartition(" ")[0]
+    return f"{', '.join(front)} or {last}"
+
+
 class QuestionColumns(Model):
     """What every config says of its question.
 
@@ -33,8 +45,7 @@ class QuestionColumns(Model):
     """id in its source"""
     problem: str
     """the question"""
-    problem_type: str
-    """multiple choice, numerical, OCR, free-form, regression, temporal or spatial grounding"""
+    problem_type: str = Field(description=_either([kind.value for kind in ProblemType]))
     data_type: str
     """image, video or text"""
     options: list[str]

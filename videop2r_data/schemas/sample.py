@@ -6,25 +6,133 @@ import re
 from enum import StrEnum
 from functools import lru_cache
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Literal, NamedTuple, Self, cast
 
 from pydantic import Field, field_validator, model_validator
 
 from videop2r_data.schemas.base import Model
 
+AnswerForm = Literal["option", "number", "reading", "text", "interval", "box"]
+"""What an answer is: a letter of the question's options, one number, text as it is written in the picture,
+free text, `[start, end]` in seconds, `[x1, y1, x2, y2]` in pixels."""
+
+
+class TypeTraits(NamedTuple):
+    """What follows from a problem type, wherever it matters.
+
+    Attributes:
+        form: of the answer; questions of form `option` have options.
+        grader: key of `validators.profiles.GRADERS`, which scores the answers.
+        metric: the score in words, as docs/scoring.md has it.
+        origin: where the metric comes from, as docs/scoring.md has it.
+        aliases: other names in pools, lower case, with blanks for `_` and `-`.
+        short: name in narrow tables; empty: the name itself.
+        hint: end of the line "The answer: ..." where a prompt file has no section `hint: <name>`. The first
+            seven types have none: their hints stand in the prompt files, which are versioned.
+    """
+
+    form: AnswerForm
+    grader: str
+    metric: str
+    origin: str
+    aliases: tuple[str, ...] = ()
+    short: str = ""
+    hint: str = ""
+
+
+_PAPER = "[paper §7.2]"
+_HERE = "this project"
+
 
 class ProblemType(StrEnum):
-    """What kind of answer a question wants; the values are those of the released column."""
+    """What kind of answer a question wants; the values are those of the released column.
 
-    MULTIPLE_CHOICE = "multiple choice"
-    NUMERICAL = "numerical"
-    OCR = "OCR"
-    FREE_FORM = "free-form"
-    REGRESSION = "regression"
-    TEMPORAL_GROUNDING = "temporal grounding"
-    """Answer `[start, end]` in seconds."""
-    SPATIAL_GROUNDING = "spatial grounding"
-    """Answer `[x1, y1, x2, y2]`."""
+    An entry declares a problem type. Recipes, the readers of pools, prompts, scorers, `verify`, the cards and
+    the tables of docs and terminal follow from it. An answer that no grader fits needs a new `Grader` too.
+    """
+
+    _value_: str
+    traits: TypeTraits
+
+    def __new__(cls, name: str, traits: TypeTraits | None = None) -> Self:
+        """Declare a type; without traits, for type checkers alone: `ProblemType(name)` looks a member up."""
+        member = str.__new__(cls, name)
+        member._value_ = name
+        member.traits = cast(TypeTraits, traits)
+        return member
+
+    MULTIPLE_CHOICE = (
+        "multiple choice",
+        TypeTraits(
+            form="option",
+            grader="choice",
+            metric="1 if the option matches, else 0",
+            origin=_PAPER,
+            aliases=("multiple choices", "multi choice", "multichoice", "mcq", "mc", "choice"),
+            short="choice",
+        ),
+    )
+    NUMERICAL = (
+        "numerical",
+        TypeTraits(
+            form="number",
+            grader="number",
+            metric="1 if the numbers are equal, else 0",
+            origin=_PAPER,
+            aliases=("numeric", "number"),
+        ),
+    )
+    OCR = (
+        "OCR",
+        TypeTraits(
+            form="reading",
+            grader="reading",
+            metric="`max(0, 1 - WER)`, WER = word edits / words of the reference (jiwer); CJK by character",
+            origin=_PAPER,
+            aliases=("optical character recognition",),
+        ),
+    )
+    FREE_FORM = (
+        "free-form",
+        TypeTraits(
+            form="text",
+            grader="text",
+            metric="mean F of ROUGE-1, ROUGE-2, ROUGE-L, stemmer on (rouge-score)",
+            origin=_PAPER,
+            aliases=("freeform", "free text", "open ended", "openended", "open"),
+        ),
+    )
+    REGRESSION = (
+        "regression",
+        TypeTraits(
+            form="number",
+            grader="relative",
+            metric="`1 - |p - r| / |r|`, clipped to [0, 1]; for r = 0: 1 if p = 0, else 0",
+            origin=_PAPER,
+        ),
+    )
+    TEMPORAL_GROUNDING = (
+        "temporal grounding",
+        TypeTraits(
+            form="interval",
+            grader="interval",
+            metric="interval IoU of `[start, end]`, seconds",
+            origin=_HERE,
+            aliases=("video temporal grounding", "temporal localization"),
+            short="temporal",
+        ),
+    )
+    SPATIAL_GROUNDING = (
+        "spatial grounding",
+        TypeTraits(
+            form="box",
+            grader="box",
+            metric="box IoU of `[x1, y1, x2, y2]`",
+            origin=_HERE,
+            aliases=("visual grounding", "grounding box", "bounding box", "bbox"),
+            short="spatial",
+        ),
+    )
 
 
 class DataType(StrEnum):
@@ -108,8 +216,8 @@ class Sample(Model):
     def _fits(self) -> Sample:
         if (self.data_type is DataType.TEXT) != (self.path == ""):
             raise ValueError(f"data_type {self.data_type.value!r} with path {self.path!r}")
-        if self.problem_type is ProblemType.MULTIPLE_CHOICE and len(self.options) < 2:
-            raise ValueError(f"multiple choice needs at least 2 options, got {len(self.options)}")
+        if self.problem_type.traits.form == "option" and len(self.options) < 2:
+            raise ValueError(f"{self.problem_type.value} needs at least 2 options, got {len(self.options)}")
         return self
 
 

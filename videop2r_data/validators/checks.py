@@ -124,7 +124,8 @@ def check_observation(
     if _says_more(observation, problem, options, answer):
         return _stated(observation, tuple(options), answer)
     said = _said(observation)
-    if problem_type != ProblemType.OCR and _is_bare_answer(said, tuple(options), answer):
+    read = problem_type is not None and ProblemType(problem_type).traits.form == "reading"
+    if not read and _is_bare_answer(said, tuple(options), answer):
         detail = f"the answer is all that is said: {observation[:200]!r}"
         return Check(reason=RejectReason.LEAKED_ANSWER, detail=detail)
     if _is_hollow(said, problem):
@@ -345,8 +346,8 @@ def check_consistency(
     Multiple choice: the option of `think_choice` against the answer's. Numerical and regression: the number
     of the last `the answer is N`, equal within half a step of whichever is printed less exactly.
     """
-    kind = ProblemType(problem_type)
-    if kind is ProblemType.MULTIPLE_CHOICE:
+    form = ProblemType(problem_type).traits.form
+    if form == "option":
         if _ends_in(trace.think, trace.answer.strip()):
             return _AGREES
         known = option_set(tuple(options))
@@ -355,7 +356,7 @@ def check_consistency(
         if answer is None or thought is None or same_option(answer, thought, known):
             return _AGREES
         return _mismatch(thought, answer)
-    if kind in (ProblemType.NUMERICAL, ProblemType.REGRESSION):
+    if form == "number":
         given, number = parse_quantity(trace.answer.strip(), policy), think_number(trace.think)
         if isinstance(given, ScoreReason) or number is None or _near(given, number):
             return _AGREES

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import lru_cache
+from typing import NamedTuple
 
 from videop2r_data.schemas import Policy, ProblemType, Score, ScoreReason, strip_answer_tag
 from videop2r_data.validators.choice import read_choice, read_several
@@ -57,7 +58,7 @@ def check_reference(
         return "the reference is empty"
     if len(reference) > MAX_TEXT_CHARS:
         return f"the reference has {len(reference)} characters, {MAX_TEXT_CHARS} at most"
-    return _FAULTS[ProblemType(problem_type)](reference, tuple(options))
+    return GRADERS[ProblemType(problem_type).traits.grader].fault(reference, tuple(options))
 
 
 def _choice_fault(reference: str, options: tuple[str, ...]) -> str | None:
@@ -94,17 +95,6 @@ def _text_fault(reference: str, options: tuple[str, ...]) -> str | None:
     if not rouge_tokens(fold(reference), any_script=True):
         return f"{reference[:60]!r} holds neither letters nor digits"
     return None
-
-
-_FAULTS: dict[ProblemType, Callable[[str, tuple[str, ...]], str | None]] = {
-    ProblemType.MULTIPLE_CHOICE: _choice_fault,
-    ProblemType.NUMERICAL: _number_fault,
-    ProblemType.REGRESSION: _number_fault,
-    ProblemType.OCR: _ocr_fault,
-    ProblemType.FREE_FORM: _text_fault,
-    ProblemType.TEMPORAL_GROUNDING: _interval_fault,
-    ProblemType.SPATIAL_GROUNDING: _box_fault,
-}
 
 
 @lru_cache(maxsize=8192)
@@ -258,17 +248,6 @@ def _spatial(prediction: str, reference: str, options: tuple[str, ...], policy: 
     return graded(box_iou(scaled, right), prediction, reference)
 
 
-ROBUST_GRADES: dict[ProblemType, Callable[[str, str, tuple[str, ...], Policy], Score]] = {
-    ProblemType.MULTIPLE_CHOICE: _choice,
-    ProblemType.NUMERICAL: _numerical,
-    ProblemType.OCR: _ocr,
-    ProblemType.FREE_FORM: _free_form,
-    ProblemType.REGRESSION: _regression,
-    ProblemType.TEMPORAL_GROUNDING: _temporal,
-    ProblemType.SPATIAL_GROUNDING: _spatial,
-}
-
-
 # --- profile `paper`: the formulas of the paper [§7.2] and of Video-R1, made finite and total ---
 #
 # Where they are undefined, the answer is unscorable: no answer to an unreadable reference (no number for
@@ -326,11 +305,33 @@ def _paper_free_form(prediction: str, reference: str, options: tuple[str, ...], 
     return graded(bounded_rouge(reference, prediction, any_script=False), prediction, reference)
 
 
-PAPER_GRADES: dict[ProblemType, Callable[[str, str, tuple[str, ...], Policy], Score]] = ROBUST_GRADES | {
-    ProblemType.MULTIPLE_CHOICE: _paper_choice,
-    ProblemType.NUMERICAL: _paper_numerical,
-    ProblemType.OCR: _paper_ocr,
-    ProblemType.FREE_FORM: _paper_free_form,
-    ProblemType.REGRESSION: _paper_regression,
+# --- the graders by name: a problem type names the one that scores its answers ---
+
+
+Grade = Callable[[str, str, tuple[str, ...], Policy], Score]
+
+
+class Grader(NamedTuple):
+    """How the answers of some problem types are scored.
+
+    Attributes:
+        fault: (reference, options) -> what is wrong with the reference, or None.
+        robust: (prediction, reference, options, policy) -> score, in the profile `robust`.
+        paper: the same in the profile `paper`.
+    """
+
+    fault: Callable[[str, tuple[str, ...]], str | None]
+    robust: Grade
+    paper: Grade
+
+
+GRADERS: dict[str, Grader] = {
+    "choice": Grader(_choice_fault, _choice, _paper_choice),
+    "number": Grader(_number_fault, _numerical, _paper_numerical),
+    "reading": Grader(_ocr_fault, _ocr, _paper_ocr),
+    "text": Grader(_text_fault, _free_form, _paper_free_form),
+    "relative": Grader(_number_fault, _regression, _paper_regression),
+    "interval": Grader(_interval_fault, _temporal, _temporal),  # the paper has no grounding
+    "box": Grader(_box_fault, _spatial, _spatial),
 }
-"""The paper has no grounding: there, both profiles are one."""
+"""Name, as `TypeTraits.grader` has it -> grader."""

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from videop2r_data.schemas import ROBUST, Policy, ProblemType, Score, ScoreReason, strip_answer_tag
 from videop2r_data.validators.metrics import zero
-from videop2r_data.validators.profiles import PAPER_GRADES, ROBUST_GRADES
+from videop2r_data.validators.profiles import GRADERS
 from videop2r_data.validators.text import fold
 
 # The answer of a completion is its answer segment after the last `</think>`: a tag that the model only talks
@@ -83,7 +83,7 @@ def score(
     """Score an answer; never raises on any string, linear in the prediction.
 
     Args:
-        problem_type: one of the seven types, or its value.
+        problem_type: a problem type, or its value.
         prediction: an extracted answer, or a whole completion (any segment tag in it makes it one; then the
             answer is taken by `extract_answer`).
         reference: the reference answer, with or without its `<answer>` tag.
@@ -94,15 +94,15 @@ def score(
         A value in [0, 1], or None (unscorable: bad reference), with its reason.
 
     Raises:
-        ValueError: `problem_type` is none of the seven.
+        ValueError: `problem_type` is no problem type.
 
     >>> score("numerical", prediction="1,000", reference="1000").value
     1.0
     >>> score("multiple choice", prediction="A or B", reference="A", options=["A. x", "B. y"]).reason.value
     'several_answers'
     """
-    kind = ProblemType(problem_type)
-    grade = (PAPER_GRADES if policy.profile == "paper" else ROBUST_GRADES)[kind]
+    grader = GRADERS[ProblemType(problem_type).traits.grader]
+    grade = grader.paper if policy.profile == "paper" else grader.robust
     reference = strip_answer_tag(reference)
     answer: str | None = prediction
     missing = ScoreReason.NO_ANSWER

@@ -24,7 +24,6 @@ from videop2r_data.files import RawRow
 from videop2r_data.schemas import (
     ColumnMapping,
     DataType,
-    ProblemType,
     RejectReason,
     Sample,
     SourceSpec,
@@ -80,7 +79,7 @@ def check_settings(spec: SourceSpec, where: str) -> None:
         )
     if _all_choice(spec) and spec.columns.options is None:
         raise SourceError(
-            "problem_type is multiple choice, and `columns` says that there is no column for options",
+            f"problem_type is {spec.problem_type}, and `columns` says that there is no column for options",
             where=where,
             hint="options: one column, or a list of columns with an option each",
         )
@@ -204,7 +203,8 @@ def _all_media(spec: SourceSpec) -> bool:
 
 
 def _all_choice(spec: SourceSpec) -> bool:
-    return PROBLEM_TYPES.get(name_of_type(spec.problem_type)) is ProblemType.MULTIPLE_CHOICE
+    kind = PROBLEM_TYPES.get(name_of_type(spec.problem_type))
+    return kind is not None and kind.traits.form == "option"
 
 
 # Index answers may count from 0 or from 1. The whole pool decides, never one row or one share of it.

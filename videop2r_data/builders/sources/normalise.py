@@ -40,16 +40,16 @@ _LONGEST_INDEX = 40
 
 _TEMPLATE = re.compile(r"\{([^{}]+)\}")
 _BREAKS = re.compile(r"[\s_\-]+")
-_TYPES = {
-    ProblemType.MULTIPLE_CHOICE: "multiple choice|multiple choices|multi choice|multichoice|mcq|mc|choice",
-    ProblemType.NUMERICAL: "numerical|numeric|number",
-    ProblemType.OCR: "ocr|optical character recognition",
-    ProblemType.FREE_FORM: "free form|freeform|free text|open ended|openended|open",
-    ProblemType.REGRESSION: "regression",
-    ProblemType.TEMPORAL_GROUNDING: "temporal grounding|video temporal grounding|temporal localization",
-    ProblemType.SPATIAL_GROUNDING: "spatial grounding|visual grounding|grounding box|bounding box|bbox",
+
+
+def name_of_type(got: Any) -> str:
+    """A problem type or data type as the tables of this module spell it; empty if it is no short text."""
+    return _BREAKS.sub(" ", got.strip().lower()) if isinstance(got, str) and len(got) < 100 else ""
+
+
+PROBLEM_TYPES = {
+    name: kind for kind in ProblemType for name in (name_of_type(kind.value), *kind.traits.aliases)
 }
-PROBLEM_TYPES = {name: kind for kind, names in _TYPES.items() for name in names.split("|")}
 DATA_TYPES = {
     "image": DataType.IMAGE,
     "images": DataType.IMAGE,
@@ -134,7 +134,7 @@ class Normaliser:
             number = index_meant(reference, options, labels)
         except (FieldError, OptionsError):
             return None
-        choice = kind is ProblemType.MULTIPLE_CHOICE and len(options) > 1
+        choice = kind.traits.form == "option" and len(options) > 1
         return (number, len(options)) if choice and number is not None else None
 
     def bad(
@@ -174,9 +174,9 @@ class Normaliser:
         if any(len(option) > MAX_TEXT for option in options):
             raise FieldError(f'an entry of "options" is longer than {MAX_TEXT} characters')
         reference = read_reference(_get(value, columns.solution), columns.solution)
-        if problem_type is ProblemType.MULTIPLE_CHOICE:
+        if problem_type.traits.form == "option":
             if len(options) < 2:
-                raise FieldError(f"multiple choice needs at least 2 options, got {len(options)}")
+                raise FieldError(f"{problem_type.value} needs at least 2 options, got {len(options)}")
             reference = option_meant(
                 reference, options, labels, answer_base=self.answer_base, counted_from=self.counted_from
             )
@@ -246,11 +246,6 @@ def embedded_media(got: Any) -> tuple[bytes | None, Any]:
         data = got.get("bytes")
         return (data if isinstance(data, bytes) else None), got.get("path")
     return (got, None) if isinstance(got, bytes) else (None, got)
-
-
-def name_of_type(got: Any) -> str:
-    """A problem type or data type as the tables of this module spell it; empty if it is no short text."""
-    return _BREAKS.sub(" ", got.strip().lower()) if isinstance(got, str) and len(got) < 100 else ""
 
 
 def _get(value: Mapping[str, Any], column: str | None) -> Any:

@@ -133,6 +133,9 @@ _CONCLUDES = (
     r"(?P<claim>[A-Z]|(?:0|[1-9][0-9]{0,8})(?:\.[0-9]{1,6})?)\.?\z"
 )
 """A think segment that ends in its conclusion, and this in one letter or number and nothing else."""
+_GRADED_BY = {
+    name: [kind for kind in ProblemType if kind.traits.grader == name] for name in ("choice", "number")
+}
 _PLAIN_NUMBER = r"\A(?:0|[1-9][0-9]{0,8})(?:\.[0-9]{1,6})?\z"
 _BLANKLESS = r"[!-~]"
 _LETTER = np.zeros(256, dtype=np.int64)
@@ -275,7 +278,7 @@ def _right(part: pa.RecordBatch, rules: Rules, kind: NDArray[np.int64]) -> Mask:
     answer = part.column("answer")
     sound = mask(pc.equal(part.column("solution"), joined("<answer>", answer, "</answer>")))
     sound &= np.abs(part.column("reward").to_numpy() - 1.0) <= 1e-9
-    choice, number = _is(kind, ProblemType.MULTIPLE_CHOICE), _is(kind, ProblemType.NUMERICAL)
+    choice, number = (_is(kind, *_GRADED_BY[name]) for name in ("choice", "number"))
     if choice.any():
         choice &= _labelled(part)
     if number.any():

@@ -166,7 +166,7 @@ def inner_answer(solution: str) -> str | None:
 
 def options_fault(kind: ProblemType | None, options: list[str]) -> str:
     """What is wrong with the options of a question, or an empty text."""
-    if kind is not ProblemType.MULTIPLE_CHOICE:
+    if kind is None or kind.traits.form != "option":
         return ""
     if len(options) < 2:
         return "2 options or more"
@@ -243,11 +243,12 @@ def rescore(kind: ProblemType, answer: str, reference: str, options: list[str], 
     plain number, scores 1 in both profiles: a test holds this against the scorer itself.
     """
     if answer == reference:
-        if kind is ProblemType.MULTIPLE_CHOICE:
+        grader = kind.traits.grader
+        if grader == "choice":
             leads = [option[:2] for option in options]
             if answer + "." in leads and leads == _LEADS[: len(leads)]:
                 return _RIGHT
-        elif kind is ProblemType.NUMERICAL and _PLAIN_NUMBER.match(answer):
+        elif grader == "number" and _PLAIN_NUMBER.match(answer):
             return _RIGHT
     return score(kind, prediction=answer.strip(), reference=reference, options=tuple(options), policy=policy)
 
@@ -271,9 +272,10 @@ def _surely_passes(rules: Rules, kind: ProblemType, row: SftRow, leak: Check) ->
 
 def passes_consistency(kind: ProblemType, think: str, answer: str, options: list[str]) -> bool:
     """Whether the think segment surely does not settle on another answer; False: ask the verify step."""
-    if kind in (ProblemType.NUMERICAL, ProblemType.REGRESSION):
+    form = kind.traits.form
+    if form == "number":
         return think_number(think) is None
-    if kind is not ProblemType.MULTIPLE_CHOICE:
+    if form != "option":
         return True
     concluded = think_choice(think, tuple(options))
     return concluded is None or concluded == answer

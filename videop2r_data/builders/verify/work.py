@@ -157,6 +157,7 @@ def _plain(kind: pa.DataType) -> Test:
 
 BATCH_ROWS = 512
 _ROUGE = "rouge_score.rouge_scorer"
+_BY_ROUGE = {kind.value for kind in ProblemType if kind.traits.grader == "text"}
 _ALWAYS = ("pyarrow.parquet", "pandas", "numpy")
 """What reading rows imports: Arrow looks for pandas at its first conversion. Start-up, no work on rows."""
 ARROW_ROWS = 1024
@@ -221,7 +222,7 @@ def run_task(task: Task, rules: Rules, stopped: Callable[[], bool] = lambda: Fal
 
 def _load_for(problem_types: Sequence[object], tally: Tally) -> None:
     """Load what only free text is scored with; the first time takes seconds, which are no work on rows."""
-    if _ROUGE not in sys.modules and ProblemType.FREE_FORM in problem_types:
+    if _ROUGE not in sys.modules and not _BY_ROUGE.isdisjoint(problem_types):
         begin = time.monotonic()
         importlib.import_module(_ROUGE)
         tally.busy_s -= time.monotonic() - begin

@@ -141,10 +141,10 @@ def thinks_otherwise(masks: SegmentMasks, example: Example, policy: Policy) -> b
 
 
 def _decided(think: str, answer: str, kind: ProblemType, options: Sequence[str], policy: Policy) -> bool:
-    if kind is ProblemType.MULTIPLE_CHOICE:
+    if kind.traits.form == "option":
         label = read_choice(answer.strip(), option_set(tuple(options)), policy).label
         return label is not None and think_choice(think, options) is not None
-    if kind in (ProblemType.NUMERICAL, ProblemType.REGRESSION):
+    if kind.traits.form == "number":
         return think_number(think) is not None
     return False
 
