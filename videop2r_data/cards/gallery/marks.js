@@ -116,7 +116,7 @@ const marks = (() => {
       others = new Map();
       save();
     },
-    // The lines of videop2r_data.schemas.calibration.HumanLabel, with the words as they were seen: one's own marks and
+    // The lines of `HumanLabel` (videop2r_data.schemas), with the words as they were seen: one's own marks and
     // those of others, each with its own reviewer.
     async lines() {
       const lines = [];
