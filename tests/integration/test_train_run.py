@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import signal
+import statistics
 import subprocess
 import sys
 from pathlib import Path
@@ -152,6 +153,7 @@ def test_a_resumed_rl_equals_one_that_was_never_stopped(start: Path, tmp_path: P
     assert stopped_after(recipe, 3).steps_done == 3
     assert train(recipe).complete
     same(tmp_path / "whole", tmp_path / "cut")
+    small.has_advantages(tmp_path / "whole")
     assert small.rows(tmp_path / "whole")[2]["ratio"] != 1.0
 
 
@@ -179,20 +181,17 @@ def test_another_recipe_is_refused_unless_told(tiny: Path, tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("micro", [1, 4])
-def test_micro_batches_change_nothing(tiny: Path, tmp_path: Path, micro: int) -> None:
-    for stage in (small.sft, small.rl):
-        train(stage(tiny, tmp_path / f"{stage.__name__}-2", steps=2))
-        train(stage(tiny, tmp_path / f"{stage.__name__}-n", steps=2, batch__micro=micro))
+def test_micro_batches_change_nothing(tiny: Path, start: Path, tmp_path: Path, micro: int) -> None:
+    for stage, model in ((small.sft, tiny), (small.rl, start / "final")):
+        train(stage(model, tmp_path / f"{stage.__name__}-2", steps=2))
+        train(stage(model, tmp_path / f"{stage.__name__}-n", steps=2, batch__micro=micro))
         close(tmp_path / f"{stage.__name__}-2", tmp_path / f"{stage.__name__}-n")
+    small.has_advantages(tmp_path / "rl-2")
 
 
 @pytest.mark.parametrize("name", OBJECTIVES)
 def test_every_objective_runs_from_its_name(start: Path, tmp_path: Path, name: str) -> None:
-    train(
-        small.rl(
-            start / "final", tmp_path / "run", steps=2, objective__name=name, sampling__max_new_tokens=64
-        )
-    )
+    train(small.rl(start / "final", tmp_path / "run", steps=2, objective__name=name))
     found = small.rows(tmp_path / "run")
     assert [row["step"] for row in found] == [1, 2]
     assert found[0]["grad_norm"] > 0
@@ -206,7 +205,7 @@ def test_rewards_belong_to_their_rollouts(start: Path, tmp_path: Path) -> None:
     from videop2r_data.schemas import segment_spans
     from videop2r_data.validators import extract_answer, score
 
-    recipe = small.rl(start / "final", tmp_path / "run", steps=2, sampling__max_new_tokens=64)
+    recipe = small.rl(start / "final", tmp_path / "run", steps=2)
     train(recipe)
     questions = {e.sample_id: e for e in (read_examples(recipe.data)[i] for i in range(8))}
     records = read_lines(tmp_path / "run" / "samples.jsonl")
@@ -231,9 +230,12 @@ def test_rewards_belong_to_their_rollouts(start: Path, tmp_path: Path) -> None:
             assert record["rewards"]["accuracy_p"] == float(sufficient)
         else:
             assert record["rewards"]["accuracy_p"] == 0
-    for at in range(0, len(records), 4):  # advantages of a group belong together
-        group = [r["advantages"]["r"] for r in records[at : at + 4]]
-        assert sum(group) == pytest.approx(0, abs=1e-4)
+    small.has_advantages(tmp_path / "run")
+    for at, name in ((at, name) for at in range(0, len(records), 4) for name in "pr"):
+        earned = [r["rewards"][f"total_{name}"] for r in records[at : at + 4]]
+        middle, spread = statistics.fmean(earned), statistics.pstdev(earned)
+        wanted = [(x - middle) / (spread + recipe.loss.eps) for x in earned]
+        assert [r["advantages"][name] for r in records[at : at + 4]] == pytest.approx(wanted, abs=1e-4)
 
 
 def test_lora_keeps_its_base_as_reference_and_saves_whole_weights(start: Path, tmp_path: Path) -> None:
@@ -241,6 +243,7 @@ def test_lora_keeps_its_base_as_reference_and_saves_whole_weights(start: Path, t
 
     lora = {"rank": 4, "alpha": 8.0}
     train(small.rl(start / "final", tmp_path / "run", steps=2, model__lora=lora, optim__lr=0.01))
+    small.has_advantages(tmp_path / "run")
     found = small.rows(tmp_path / "run")
     assert found[0]["kl"] == pytest.approx(0, abs=1e-6)
     assert found[1]["kl"] > 0
@@ -313,6 +316,8 @@ def test_two_processes_agree_with_one(start: Path, tmp_path: Path, stage: str) -
     assert done.returncode == 0, done.stderr[-3000:]
     assert json.loads(done.stdout)["complete"] is True  # one document: the other process says nothing
     assert json.loads((tmp_path / "two" / "run.json").read_text())["processes"] == 2
+    if stage == "rl":
+        small.has_advantages(tmp_path / "one")
     close(tmp_path / "one", tmp_path / "two")
 
 

@@ -82,7 +82,7 @@ def rl(model: Path, output: Path, **changes: Any) -> TrainRecipe:
             "optim": {"lr": 0.0005, "schedule": "constant"},
             "batch": {"size": 4, "micro": 2},
             "rl": {"group_size": 4},
-            "sampling": {"max_new_tokens": 24},
+            "sampling": {"max_new_tokens": 64},  # the template takes about 40
             "rewards": {"perception_bounds": [5, 40], "reasoning_bounds": [5, 60]},
             "judging": {"kind": "demo"},
             "steps": 6,
@@ -98,6 +98,20 @@ def rows(run: Path) -> list[dict[str, Any]]:
     """The lines of metrics, without what a clock says."""
     lines = (run / "metrics.jsonl").read_text().splitlines()
     return [{k: v for k, v in json.loads(line).items() if not k.startswith(TIMES)} for line in lines]
+
+
+def has_advantages(run: Path) -> None:
+    """Refuse a run whose groups mostly collapsed: its loss is all KL, and equal whatever happens to advantages.
+
+    An untrained model is such a run: all its rollouts earn nothing.
+    """
+    found = rows(run)
+    groups = sum(row["groups"] for row in found)
+    for name in ("p", "r"):
+        collapsed = sum(row[f"collapsed/{name}"] for row in found)
+        assert collapsed <= 0.6 * groups, (
+            f"{collapsed} of {groups} groups of {name} collapsed: nothing is tested"
+        )
 
 
 def weights(run: Path) -> dict[str, Any]:
