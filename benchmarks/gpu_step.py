@@ -79,8 +79,14 @@ def make_model(folder: Path, shape: str) -> Path:
     import torch
     from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 
-    from videop2r_data.trainer.tiny.model import build_config, build_processor, build_tokenizer, corpus
-    from videop2r_data.trainer.tiny.recipe import TinySpec, TinyWorld
+    from videop2r_data.trainer.tiny import (
+        TinySpec,
+        TinyWorld,
+        build_config,
+        build_processor,
+        build_tokenizer,
+        corpus,
+    )
 
     size, spec = SHAPES[shape], TinySpec(patch=14)
     tokenizer = build_tokenizer(corpus(TinyWorld(), 500), vocab=spec.vocab, phrases=False)

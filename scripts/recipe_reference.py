@@ -19,8 +19,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from videop2r_data.schemas import JudgesFile, Recipe, models_in
-from videop2r_data.trainer.settings.objectives import OBJECTIVES
-from videop2r_data.trainer.settings.recipe import TrainRecipe
+from videop2r_data.trainer import OBJECTIVES, TrainRecipe
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 WRITTEN = "Written by `scripts/recipe_reference.py` from the models that read the files, not by hand.\n"

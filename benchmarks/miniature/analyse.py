@@ -27,18 +27,24 @@ from torch import Tensor
 from benchmarks.miniature.run import RESULTS
 from benchmarks.miniature.settings import ARMS, FULL, QUICK, Scale, rl_recipe
 from videop2r_data.prompts import load_prompt
-from videop2r_data.trainer.data.batch import ModelInputs, PromptBatch
-from videop2r_data.trainer.data.collate import Collator
-from videop2r_data.trainer.data.examples import DemoStream, draw
-from videop2r_data.trainer.judging.base import DemoJudge, JudgeItem
-from videop2r_data.trainer.model.forward import TrainModel
-from videop2r_data.trainer.model.load import load_policy
-from videop2r_data.trainer.process.advantages import Stream, pad_masks, streams
-from videop2r_data.trainer.process.loss import denominators, policy_loss
-from videop2r_data.trainer.process.masks import SegmentMasks, TokenTable, segment_masks
-from videop2r_data.trainer.process.rewards import Graded, grade, rewards_of
-from videop2r_data.trainer.rollout.hf import HfEngine
-from videop2r_data.trainer.settings.rl import LossSpec, ObjectiveSpec, RewardSpec
+from videop2r_data.trainer.data import Collator, DemoStream, ModelInputs, PromptBatch, draw
+from videop2r_data.trainer.judging import DemoJudge, JudgeItem
+from videop2r_data.trainer.model import TrainModel, load_policy
+from videop2r_data.trainer.process import (
+    Graded,
+    SegmentMasks,
+    Stream,
+    TokenTable,
+    denominators,
+    grade,
+    pad_masks,
+    policy_loss,
+    rewards_of,
+    segment_masks,
+    streams,
+)
+from videop2r_data.trainer.rollout import HfEngine
+from videop2r_data.trainer.settings import LossSpec, ObjectiveSpec, RewardSpec
 
 OBJECTIVES = ("pa-grpo", "grpo", "no-separation", "no-perception", "no-reasoning")
 GROUP = 8

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from operator import itemgetter
 
 from benchmarks.miniature.settings import FULL, held_out
-from videop2r_data.trainer.data.examples import DemoStream, Example
+from videop2r_data.trainer.data import DemoStream, Example
 from videop2r_data.validators import score
 
 

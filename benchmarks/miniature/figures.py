@@ -12,7 +12,7 @@ import numpy as np
 from benchmarks.miniature.report import estimate, table_of
 from benchmarks.miniature.settings import ARMS
 from videop2r_data.plots import LIGHT, run_colour
-from videop2r_data.trainer.look.plot import plot_runs
+from videop2r_data.trainer.look import plot_runs
 
 KEYS = (
     "reward/accuracy_p",

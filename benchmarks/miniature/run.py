@@ -33,19 +33,14 @@ from benchmarks.miniature.settings import (
     sft_recipe,
     tiny,
 )
-from videop2r_data.trainer.data.rows import read_examples
-from videop2r_data.trainer.evaluate.evaluate import RowStore, evaluate
-from videop2r_data.trainer.evaluate.report import EvalRow
-from videop2r_data.trainer.judging.base import DemoJudge
-from videop2r_data.trainer.model.load import load_policy
-from videop2r_data.trainer.run.rl import run_rl
-from videop2r_data.trainer.run.runlog import Stop
-from videop2r_data.trainer.run.session import open_session
-from videop2r_data.trainer.run.sft import run_sft
-from videop2r_data.trainer.settings.parts import EvalSpec, PolicySpec
-from videop2r_data.trainer.settings.recipe import TrainRecipe
-from videop2r_data.trainer.settings.rl import SamplingSpec
-from videop2r_data.trainer.tiny.model import make_tiny
+from videop2r_data.trainer import Stop, TrainRecipe
+from videop2r_data.trainer.data import read_examples
+from videop2r_data.trainer.evaluate import EvalRow, RowStore, evaluate
+from videop2r_data.trainer.judging import DemoJudge
+from videop2r_data.trainer.model import load_policy
+from videop2r_data.trainer.run import open_session, run_rl, run_sft
+from videop2r_data.trainer.settings import EvalSpec, PolicySpec, SamplingSpec
+from videop2r_data.trainer.tiny import make_tiny
 
 RESULTS = Path(__file__).parent / "results"
 CURVES = {"step", "loss", "lr", "grad_norm", "kl", "entropy", "groups", "clip_fraction", "time/step_s"}

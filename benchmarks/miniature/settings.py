@@ -7,10 +7,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from videop2r_data.schemas import MediaSpec
-from videop2r_data.trainer.settings.parts import DataSpec
-from videop2r_data.trainer.settings.recipe import TrainRecipe
-from videop2r_data.trainer.settings.rl import ObjectiveName, SamplingSpec
-from videop2r_data.trainer.tiny.recipe import TinySpec, TinyWorld
+from videop2r_data.trainer import TrainRecipe
+from videop2r_data.trainer.settings import DataSpec, ObjectiveName, SamplingSpec
+from videop2r_data.trainer.tiny import TinySpec, TinyWorld
 
 Style = Literal["process", "agnostic"]
 PROMPT = "tiny-v1"

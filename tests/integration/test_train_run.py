@@ -234,8 +234,8 @@ def test_rewards_belong_to_their_rollouts(start: Path, tmp_path: Path) -> None:
     for at, name in ((at, name) for at in range(0, len(records), 4) for name in "pr"):
         earned = [r["rewards"][f"total_{name}"] for r in records[at : at + 4]]
         middle, spread = statistics.fmean(earned), statistics.pstdev(earned)
-        wanted = [(x - middle) / (spread + recipe.loss.eps) for x in earned]
-        assert [r["advantages"][name] for r in records[at : at + 4]] == pytest.approx(wanted, abs=1e-4)
+        expected = [(x - middle) / (spread + recipe.loss.eps) for x in earned]
+        assert [r["advantages"][name] for r in records[at : at + 4]] == pytest.approx(expected, abs=1e-4)
 
 
 def test_lora_keeps_its_base_as_reference_and_saves_whole_weights(start: Path, tmp_path: Path) -> None:

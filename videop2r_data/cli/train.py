@@ -25,7 +25,7 @@ from videop2r_data.cli.common import (
 from videop2r_data.cli.terminal import print_json
 
 if TYPE_CHECKING:
-    from videop2r_data.trainer.lengths import LengthReport
+    from videop2r_data.trainer import LengthReport
 
 
 app = typer.Typer(
@@ -62,7 +62,7 @@ def lengths(
 
     The reward counts tokens: name your model's tokenizer. Without one words are counted, which are fewer.
     """
-    from videop2r_data.trainer.lengths import measure_lengths
+    from videop2r_data.trainer import measure_lengths
 
     for name, (low, high) in (("--perception", perception), ("--reasoning", reasoning)):
         if low > high:
@@ -128,7 +128,7 @@ def tiny(
     Without --steps the weights are random: a model to try recipes and servers with. With it the model learns
     on the endless demo stream; the same command goes on with a run that was stopped.
     """
-    from videop2r_data.trainer.tiny.recipe import TinySpec, TinyWorld
+    from videop2r_data.trainer.tiny import TinySpec, TinyWorld
 
     with errors_as_messages(as_json=json):
         spec = _checked(
@@ -175,7 +175,7 @@ def _make(folder: Path, spec: Any, world: Any) -> dict[str, Any]:
     from videop2r_data.errors import MissingExtraError
 
     try:
-        from videop2r_data.trainer.tiny.model import count_weights_on_disk, make_tiny
+        from videop2r_data.trainer.tiny import count_weights_on_disk, make_tiny
     except ImportError as error:
         raise MissingExtraError(error.name or "torch", "train") from None
     make_tiny(folder, spec, world=world)
@@ -186,9 +186,8 @@ def _train(
     model: Path, output: Path, spec: Any, world: Any, steps: int, batch: int, seed: int
 ) -> dict[str, Any]:
     from videop2r_data.cli.train_run import TrainProgress
-    from videop2r_data.trainer.run.runlog import Stop, on_signals
-    from videop2r_data.trainer.run.train import train
-    from videop2r_data.trainer.tiny.recipe import scratch_recipe
+    from videop2r_data.trainer import Stop, on_signals, train
+    from videop2r_data.trainer.tiny import scratch_recipe
 
     recipe = scratch_recipe(model, output, spec=spec, world=world, steps=steps, batch=batch, seed=seed)
     console, stop = err_console(), Stop()

@@ -14,7 +14,7 @@ from videop2r_data.cli.common import JsonOpt, err_console, errors_as_messages, o
 from videop2r_data.cli.terminal import print_json, say
 
 if TYPE_CHECKING:
-    from videop2r_data.trainer.evaluate.report import EvalReport
+    from videop2r_data.trainer.evaluate import EvalReport
 
 
 def add(app: typer.Typer) -> None:
@@ -50,7 +50,7 @@ def plot(
     One run shows perception and reasoning in one panel; several get a panel per curve and a colour each.
     The numbers go beside the PNG as JSON.
     """
-    from videop2r_data.trainer.look.plot import plot_runs
+    from videop2r_data.trainer.look import plot_runs
 
     named = [_named(run) for run in runs]
     with errors_as_messages(as_json=json):
@@ -78,7 +78,7 @@ def samples(
     json: JsonOpt = False,
 ) -> None:
     """Show sampled completions: observation, think and answer apart, with rewards and the judge's words."""
-    from videop2r_data.trainer.look.samples import pick, read_samples, render_samples
+    from videop2r_data.trainer.look import pick, read_samples, render_samples
 
     with errors_as_messages(as_json=json):
         rows = pick(read_samples(run, step=step), groups)
@@ -211,7 +211,7 @@ def _evaluate(
     as_json: bool,
 ) -> None:
     from videop2r_data.schemas import parse_mapping, read_settings
-    from videop2r_data.trainer.evaluate.run import eval_recipe, find_target, run_eval
+    from videop2r_data.trainer.evaluate import eval_recipe, find_target, run_eval
 
     target = find_target(named)
     own = _device()  # also joins the processes of `accelerate launch`, whatever device is named
@@ -252,7 +252,7 @@ def _refresh_card(run: Path) -> None:
 def show_report(report: EvalReport) -> None:
     """Print each aggregate with its interval."""
 
-    from videop2r_data.trainer.evaluate.report import named_estimates
+    from videop2r_data.trainer.evaluate import named_estimates
 
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column(f"{report.asked:,} questions")
@@ -302,7 +302,7 @@ def make_card(
     """
     from videop2r_data.cards.card import CURVES, write_model_card
     from videop2r_data.errors import MissingExtraError
-    from videop2r_data.trainer.look.plot import plot_runs
+    from videop2r_data.trainer.look import plot_runs
 
     try:
         plot_runs([("", run)], run / CURVES)

@@ -24,12 +24,10 @@ from videop2r_data.cli.common import (
 )
 from videop2r_data.cli.terminal import LiveLine, print_json, say
 from videop2r_data.errors import ConfigError, P2RError
-from videop2r_data.trainer.settings.objectives import OBJECTIVES
+from videop2r_data.trainer import OBJECTIVES
 
 if TYPE_CHECKING:
-    from videop2r_data.trainer.run.runlog import Row
-    from videop2r_data.trainer.run.train import Trained
-    from videop2r_data.trainer.settings.recipe import TrainRecipe
+    from videop2r_data.trainer import Row, Trained, TrainRecipe
 
 
 RecipeArg = Annotated[
@@ -171,7 +169,7 @@ def init(
 
 def schema() -> None:
     """Print the JSON Schema of a training recipe."""
-    from videop2r_data.trainer.settings.recipe import TrainRecipe
+    from videop2r_data.trainer import TrainRecipe
 
     with errors_as_messages():
         print_json(TrainRecipe.model_json_schema())
@@ -294,7 +292,7 @@ def run_stage(
     as_json: bool,
 ) -> None:
     """Train, show progress, and end with a summary and the next command."""
-    from videop2r_data.trainer.settings.recipe import load_train_recipe, recipe_yaml
+    from videop2r_data.trainer import load_train_recipe, recipe_yaml
 
     recipe = load_train_recipe(name, sets=sets, flags=flags)
     if recipe.stage != stage:
@@ -306,8 +304,7 @@ def run_stage(
     if dry_run:
         say(recipe_yaml(recipe), nl=False)
         return
-    from videop2r_data.trainer.run.runlog import Stop, on_signals
-    from videop2r_data.trainer.run.train import train
+    from videop2r_data.trainer import Stop, on_signals, train
 
     console, stop = err_console(), Stop()
     first = os.environ.get("RANK", "0") == "0"
@@ -379,11 +376,7 @@ def _show_end(trained: Trained, recipe: TrainRecipe, console: Console) -> None:
 
 def show_recipes(*, as_json: bool) -> None:
     """List the packaged recipes and accelerate configs."""
-    from videop2r_data.trainer.settings.recipe import (
-        accelerate_configs,
-        list_train_recipes,
-        load_train_recipe,
-    )
+    from videop2r_data.trainer import accelerate_configs, list_train_recipes, load_train_recipe
 
     found = {}
     for name in list_train_recipes():
@@ -407,7 +400,7 @@ def show_recipes(*, as_json: bool) -> None:
 
 def write_recipe(name: str, path: Path, *, force: bool) -> None:
     """Write a commented training recipe."""
-    from videop2r_data.trainer.settings.recipe import load_train_recipe, train_recipe_text
+    from videop2r_data.trainer import load_train_recipe, train_recipe_text
 
     text = train_recipe_text(name)
     if path.is_dir():

@@ -18,7 +18,7 @@ from videop2r_data.trainer.data.batch import PromptBatch
 from videop2r_data.trainer.data.collate import Collator
 from videop2r_data.trainer.data.examples import Example
 from videop2r_data.trainer.data.rows import read_examples
-from videop2r_data.trainer.evaluate.evaluate import Ranks, RowStore, evaluate
+from videop2r_data.trainer.evaluate.questions import Ranks, RowStore, evaluate
 from videop2r_data.trainer.evaluate.report import EvalReport
 from videop2r_data.trainer.evaluate.run import HeldOut
 from videop2r_data.trainer.judging.base import DemoJudge, DemoTicket, Judged, JudgeItem, Reason
@@ -184,7 +184,7 @@ def test_between_training_steps(policy: Policy, tmp_path: Path) -> None:
 _TWO = """
 import sys, torch
 from torch import distributed
-from videop2r_data.trainer.evaluate.evaluate import Ranks
+from videop2r_data.trainer.evaluate.questions import Ranks
 rank, port = int(sys.argv[1]), sys.argv[2]
 distributed.init_process_group("gloo", init_method=f"file://{port}", rank=rank, world_size=2)
 ranks = Ranks.here()

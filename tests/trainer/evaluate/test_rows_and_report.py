@@ -9,7 +9,7 @@ from videop2r_data.errors import ConfigError
 from videop2r_data.schemas import ROBUST, ProblemType
 from videop2r_data.schemas.sample import DataType
 from videop2r_data.trainer.data.examples import Example
-from videop2r_data.trainer.evaluate.evaluate import Ranks, RowStore
+from videop2r_data.trainer.evaluate.questions import Ranks, RowStore
 from videop2r_data.trainer.evaluate.report import EvalRow, graded_row, named_estimates, summarise
 from videop2r_data.trainer.judging.base import Judged, Reason
 from videop2r_data.trainer.process.masks import TokenTable, segment_masks

@@ -10,9 +10,8 @@ from PIL import Image
 
 from videop2r_data.errors import SourceError
 from videop2r_data.plots import DARK, LIGHT
-from videop2r_data.trainer.look.curves import RunCurves, curves_of
+from videop2r_data.trainer.look.curves import RunCurves, curves_of, panels_for
 from videop2r_data.trainer.look.draw import draw_panels
-from videop2r_data.trainer.look.panels import panels_for
 from videop2r_data.trainer.look.plot import plot_runs
 
 pytest.importorskip("matplotlib")

@@ -15,7 +15,7 @@ from videop2r_data.schemas import MediaSpec, digest, parse_mapping, read_setting
 from videop2r_data.trainer.data.collate import Collator
 from videop2r_data.trainer.data.examples import ENDLESS, Example
 from videop2r_data.trainer.data.rows import read_examples
-from videop2r_data.trainer.evaluate.evaluate import Progress, Ranks, RowStore, evaluate
+from videop2r_data.trainer.evaluate.questions import Progress, Ranks, RowStore, evaluate
 from videop2r_data.trainer.evaluate.report import EvalReport
 from videop2r_data.trainer.judging.base import DemoJudge, Judge
 from videop2r_data.trainer.judging.model import make_judge

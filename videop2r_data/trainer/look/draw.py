@@ -9,8 +9,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from videop2r_data.plots import DASHED, DOTTED, SOLID, Look, run_colour, run_dashes
-from videop2r_data.trainer.look.curves import Array, Curve, RunCurves, mean_curve, smooth
-from videop2r_data.trainer.look.panels import PLAIN, SUM, Line, P, Panel, R
+from videop2r_data.trainer.look.curves import (
+    PLAIN,
+    SUM,
+    Array,
+    Curve,
+    Line,
+    P,
+    Panel,
+    R,
+    RunCurves,
+    mean_curve,
+    smooth,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

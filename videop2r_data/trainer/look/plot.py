@@ -5,19 +5,23 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import orjson
 
 from videop2r_data.errors import SourceError
 from videop2r_data.plots import DARK, LIGHT, need_matplotlib, png_bytes
-from videop2r_data.trainer.look.curves import RunCurves, read_curves, smooth, with_shares
+from videop2r_data.trainer.look.curves import (
+    Line,
+    Panel,
+    RunCurves,
+    panels_for,
+    read_curves,
+    smooth,
+    with_shares,
+)
 from videop2r_data.trainer.look.draw import Arms, draw_panels
-from videop2r_data.trainer.look.panels import Line, Panel, panels_for
-
-if TYPE_CHECKING:
-    pass
 
 COLOURS = 64
 """Colours of the PNG's palette: curves on a plain ground need no more, and the file is a third."""

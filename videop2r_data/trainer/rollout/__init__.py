@@ -1,1 +1,5 @@
-"""Completions sampled from the policy, behind one seam: transformers here, vLLM in process or as a server."""
+"""Completions drawn from the policy: by the policy itself, or by vLLM in this process or as a server."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,0 +1,15 @@
+from .lengths import LengthReport as LengthReport
+from .lengths import measure_lengths as measure_lengths
+from .run.runlog import Row as Row
+from .run.runlog import Stop as Stop
+from .run.runlog import Watcher as Watcher
+from .run.runlog import on_signals as on_signals
+from .run.train import Trained as Trained
+from .run.train import train as train
+from .settings.objectives import OBJECTIVES as OBJECTIVES
+from .settings.recipe import TrainRecipe as TrainRecipe
+from .settings.recipe import accelerate_configs as accelerate_configs
+from .settings.recipe import list_train_recipes as list_train_recipes
+from .settings.recipe import load_train_recipe as load_train_recipe
+from .settings.recipe import recipe_yaml as recipe_yaml
+from .settings.recipe import train_recipe_text as train_recipe_text

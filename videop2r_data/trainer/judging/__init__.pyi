@@ -1,0 +1,2 @@
+from .base import DemoJudge as DemoJudge
+from .base import JudgeItem as JudgeItem

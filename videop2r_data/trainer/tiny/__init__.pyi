@@ -1,0 +1,9 @@
+from .model import build_config as build_config
+from .model import build_processor as build_processor
+from .model import build_tokenizer as build_tokenizer
+from .model import corpus as corpus
+from .model import count_weights_on_disk as count_weights_on_disk
+from .model import make_tiny as make_tiny
+from .recipe import TinySpec as TinySpec
+from .recipe import TinyWorld as TinyWorld
+from .recipe import scratch_recipe as scratch_recipe
