@@ -91,6 +91,7 @@ def ask_shape(scene: Scene, rng: Random) -> Asked:
 def ask_order(scene: Scene, rng: Random) -> Asked:
     """Which appears first? None if two begin together."""
     times = sorted((o.appear, o.name) for o in scene.objects)
+    # A quarter of a second apart at least, so that sampled frames can show which came first.
     if len(times) < 2 or times[1][0] - times[0][0] < max(2, scene.fps // 4):
         return None
     names = [name for _, name in times]
@@ -149,10 +150,12 @@ def ask_exists(scene: Scene, rng: Random) -> Asked:
     """Is there such a thing: yes or no?"""
     names = [o.name for o in scene.objects]
     absent = [f"{c} {s}" for c in COLOURS for s in SHAPES if f"{c} {s}" not in names]
+    # Half of the answers are No: neither word is the safer guess.
     name = rng.choice(names if rng.random() < 0.5 else absent)
     there = name in names
     problem = phrase("exists", scene.label, rng, a=name)
     needs: tuple[tuple[Key, ...], ...] = ((("exists", name),),)
+    # That a thing is absent follows only from a full list of what is there.
     if not there:
         needs += ((("count", "all"), *list_all(scene)),)
     right, wrong = ("Yes", "No") if there else ("No", "Yes")

@@ -29,6 +29,7 @@ WORDS = (
     "SCHOOL",
 )
 # fmt: on
+# Legible on the light plate of a sign; yellow and white are not.
 _DARK = ("red", "green", "blue", "purple", "black")
 _WEIGHTS: dict[Medium, int] = {"video": 5, "image": 4, "text": 1}
 _THEMES: dict[Medium, dict[Theme, int]] = {
@@ -46,6 +47,8 @@ def imagine(spec: DemoSpec, index: int, retry: int = 0) -> Scene:
         index: number of the scene, from 0.
         retry: another draw for the same number (when the wanted tasks do not fit the first).
     """
+    # The order of the draws is part of the format: one more draw here changes all that is drawn after it.
+    # So grey, noise and turn are drawn even where the settings leave them unused.
     rng = stream(spec.seed, "scene", index, retry)
     media = sorted(set(spec.mediums))
     medium = rng.choices(media, [_WEIGHTS[m] for m in media])[0]
@@ -79,6 +82,7 @@ def imagine(spec: DemoSpec, index: int, retry: int = 0) -> Scene:
 def _objects(scene: Scene, wanted: int, rng: Random) -> tuple[SceneObject, ...]:
     """Up to `wanted` shapes of different names that never touch, nor leave the frame."""
     placed: list[SceneObject] = []
+    # Rejection sampling. Late tries draw things that stand still: these fit where no path is free any more.
     for tries in range(40 * wanted):
         candidate = _object(scene, rng, calm=tries > 20 * wanted)
         if candidate.name not in {o.name for o in placed} and not any(
@@ -93,6 +97,7 @@ def _objects(scene: Scene, wanted: int, rng: Random) -> tuple[SceneObject, ...]:
 def _object(scene: Scene, rng: Random, *, calm: bool) -> SceneObject:
     side, frames = scene.side, scene.frames
     size = rng.choice(("small", "large"))
+    # At sides under 32 pixels both sizes would round to the same half-width.
     half = max(2, round(side * (0.07 if size == "small" else 0.12)) + (size == "large" and side < 32))
     moves = scene.medium == "video" and not calm and rng.random() < 0.75
     motion = rng.choice([m for m in MOTIONS if m != "still"]) if moves else "still"
@@ -100,6 +105,7 @@ def _object(scene: Scene, rng: Random, *, calm: bool) -> SceneObject:
     appear, vanish = _interval(scene, rng)
     dx, dy = MOTIONS[motion]
     low, high = half + 1, side - half - 2
+    # The pace is a share of the side, not of pixels: a question about speed looks alike at every size.
     travel = min(side * {"still": 0.0, "slow": 0.25, "fast": 0.6}[pace], float(high - low))
     x, y = _start(rng, dx * travel, low, high), _start(rng, dy * travel, low, high)
     return SceneObject(
@@ -134,6 +140,7 @@ def _interval(scene: Scene, rng: Random) -> tuple[int, int]:
 
 
 def _touch(scene: Scene, a: SceneObject, b: SceneObject) -> bool:
+    # Boxes in place of outlines, and every frame, shown or not: stricter than needed, and simple to verify.
     reach = a.half + b.half + 2
     for frame in range(scene.frames):
         (ax, ay), (bx, by) = a.centre(frame), b.centre(frame)
@@ -145,6 +152,7 @@ def _touch(scene: Scene, a: SceneObject, b: SceneObject) -> bool:
 def _sign(scene: Scene, rng: Random) -> Sign:
     side = scene.side
     scale = max(1, side // 64)
+    # Letters and lines that fit beside the margin of one dot on either side.
     longest = max(1, (side - 2 * scale + scale) // (ADVANCE * scale))
     lines = max(1, min(4, (side - 2 * scale + 2 * scale) // (LINE * scale)))
     words = [w for w in WORDS if len(w) <= longest]
@@ -175,6 +183,7 @@ def _gauge(scene: Scene, rng: Random) -> Gauge:
     height = max(3, round(side * rng.uniform(0.08, 0.16)))
     start = rng.randint(8, 96)
     end = start
+    # At least 20 percent, so that the trend can be seen.
     while scene.medium == "video" and abs(end - start) < 20:
         end = rng.randint(8, 96)
     return Gauge(

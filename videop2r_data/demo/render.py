@@ -109,6 +109,7 @@ def render_frames(
     if times_s is not None:
         if frames is not None:
             raise ValueError("give frames or times_s, not both")
+        # 1e-6: a time such as 3/8 s, stored as a rounded decimal, belongs to the frame that begins there.
         frames = [min(max(int(t * scene.fps + 1e-6), 0), scene.frames - 1) for t in times_s]
     wanted = range(scene.frames) if frames is None else frames
     bad = [f for f in wanted if not 0 <= f < scene.frames]
@@ -121,6 +122,7 @@ def _draw(scene: Scene, frame: int) -> Picture:
     picture = np.empty((scene.side, scene.side, 3), dtype=np.uint8)
     picture[:] = scene.background
     if scene.noise_seed is not None:
+        # Seeded by frame: a frame has the same noise whether the others are drawn or not.
         noise = np.random.default_rng((scene.noise_seed, frame))
         spread = noise.integers(-NOISE, NOISE + 1, picture.shape)
         picture = np.clip(picture.astype(np.int64) + spread, 0, 255).astype(np.uint8)
@@ -143,6 +145,7 @@ def _draw_object(picture: Picture, found: SceneObject, frame: int) -> None:
 def _shape_mask(shape: str, half: int) -> NDArray[np.bool_]:
     """Ink of a shape: bool [2 * half + 1, 2 * half + 1]; it touches all four edges."""
     y, x = np.mgrid[-half : half + 1, -half : half + 1].astype(np.float64)
+    # 0.3 more than the half-width: the edge pixels on the axes count as inside.
     radius = half + 0.3
     round_ = x**2 + y**2 <= radius**2
     if shape == "circle":
@@ -162,6 +165,7 @@ def _shape_mask(shape: str, half: int) -> NDArray[np.bool_]:
     else:
         raise ValueError(f"no such shape: {shape!r}")
     found: NDArray[np.bool_] = mask
+    # The cache hands out one array to all callers.
     found.setflags(write=False)
     return found
 
@@ -251,6 +255,7 @@ def _mp4(pixels: Picture, scene: Scene) -> bytes:
     with av.open(out, "w", format="mp4", options={"fflags": "+bitexact"}) as container:
         stream = cast("VideoStream", container.add_stream(codec, rate=scene.fps))
         stream.width, stream.height, stream.pix_fmt = scene.side, scene.side, "yuv420p"
+        # What x264 writes may depend on the number of threads, and that on the machine.
         stream.codec_context.thread_count = 1
         stream.codec_context.options = _X264 if codec == "libx264" else {"flags": "+bitexact"}
         stream.codec_context.gop_size = max(2 * scene.fps, 2)
@@ -278,6 +283,7 @@ def _with_matrix(data: bytes, turn: int, side: int) -> bytes:
     if not turn:
         return data
     at = data.index(b"tkhd") + 4
+    # Version 1 of the header has 64-bit times, and its matrix lies elsewhere.
     if data[at] != 0:
         raise AssertionError("the muxer wrote a track header of another version")
     a, b, c, d, x, y = {
@@ -285,5 +291,6 @@ def _with_matrix(data: bytes, turn: int, side: int) -> bytes:
         2: (-1, 0, 0, -1, side, side),
         3: (0, -1, 1, 0, 0, side),
     }[turn]
+    # 16.16 fixed point for all but the last column, which is 2.30.
     matrix = struct.pack(">9i", a << 16, b << 16, 0, c << 16, d << 16, 0, x << 16, y << 16, 1 << 30)
     return data[: at + 40] + matrix + data[at + 76 :]

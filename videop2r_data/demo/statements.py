@@ -105,6 +105,7 @@ def twist(scene: Scene, key: Key, rng: Random) -> tuple[Key, Value]:
     assert exact is not None, key
     if kind == "exists":
         return _another_thing(scene, subject, rng) if exact else (key, True)
+    # Kinds with an open range of values; the others draw from a closed list below.
     if kind in _TWISTS:
         return key, _TWISTS[kind](scene, exact, rng)
     pools: dict[str, tuple[str, ...]] = {
@@ -130,6 +131,7 @@ def _other_count(scene: Scene, exact: Value, rng: Random) -> int:
 
 def _other_time(scene: Scene, exact: Value, rng: Random) -> float:
     time = float(str(exact))
+    # Far outside of the tolerance of `holds`, and at least two frames in a short clip.
     shift = max(0.25 * scene.duration_s, 2 / scene.fps) * rng.uniform(1.0, 1.5)
     low, high = time - shift, time + shift
     return round(high if low < 0 or (high <= scene.duration_s and rng.random() < 0.5) else low, 2)
@@ -152,6 +154,7 @@ def _other_box(scene: Scene, exact: Value, rng: Random) -> tuple[float, ...]:
 def moved_box(box: tuple[float, ...], side: int) -> tuple[float, ...]:
     """The same box elsewhere in the frame, without overlap where there is room for it."""
     x1, y1, x2, y2 = box
+    # Towards the farther side, so that the box stays in the frame.
     dx = side / 2 if x1 + x2 < side else -side / 2
     dy = side / 3 if y1 + y2 < side else -side / 3
     return tuple(float(round(v)) for v in (x1 + dx, y1 + dy, x2 + dx, y2 + dy))

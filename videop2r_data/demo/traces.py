@@ -291,6 +291,7 @@ def _observation(scene: Scene, question: Question, defect: Defect | None, rng: R
         body.append(rng.choice(_HEDGES))
     text = " ".join([opener, *body])
     good = defect not in (Defect.EVIDENCE_OMITTED, Defect.EVIDENCE_CONTRADICTED, Defect.COPIED_VERDICT)
+    # Every trace is checked against the judge here, so that a planted label can never be wrong.
     if observation_is_sufficient(scene, question, text) != good:
         raise AssertionError(f"{scene.label}, {question.kind}: the writer and the judge disagree on {text!r}")
     return text
@@ -311,6 +312,7 @@ def _without(
     """Facts beside the point, and the needed ones but one; vague words if even that would be enough."""
     left_out = rng.choice(need)
     rest = [_sentence(scene, key, rng, false=False) for key in need if key != left_out]
+    # What is left may still settle the answer, by an extra fact or by another way to it: then leave out more.
     for body in ([*rest, *extras], rest, extras):
         if body and not observation_is_sufficient(scene, question, " ".join(body)):
             return [*body, rng.choice(_VAGUE)] if rng.random() < 0.3 else body

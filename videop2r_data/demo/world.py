@@ -57,6 +57,7 @@ def questions_of(spec: DemoSpec, index: int) -> tuple[Scene, list[Question]]:
         ConfigError: these settings never give a scene that such a question fits.
     """
     kinds = kinds_of(spec)
+    # Not every scene has something to ask: a task like `order` needs two things that begin apart.
     for retry in range(_RETRIES):
         scene = imagine(spec, index, retry)
         asked = ask(scene, kinds, spec.questions, stream(spec.seed, "ask", index, retry))
@@ -96,6 +97,7 @@ def planted(
 
     Broken templates share one part in six; the other kinds that fit the type share the rest evenly.
     """
+    # A stream of its own: the share of defects changes no scene and no question.
     rng = stream(spec.seed, "defect", index, number, f"{temperature:.4f}")
     if rng.random() >= spec.defect_rate:
         return None

@@ -180,6 +180,7 @@ def fill(template: str, fields: Mapping[str, str]) -> str:
     >>> fill("{problem}\\n{options}\\nend", {"problem": "Is {options} text?", "options": ""})
     'Is {options} text?\\nend'
     """
+    # Cached by template and by which fields are empty: a build fills one template thousands of times.
     empty = tuple(name for name, value in fields.items() if value == "")
     texts, names = _split(template, empty)
     parts = [texts[0]]

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict
 class Model(BaseModel):
     """A record that passes between steps; immutable, and unknown fields are errors."""
 
+    # JSON has no NaN: a figure that is none must be refused here and not when a file is written.
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
 
 

@@ -139,6 +139,7 @@ class Request:
     @property
     def key(self) -> str:
         """sha256 of the canonical content: 64 hexadecimal digits, also the id in a batch."""
+        # Cached by hand: a property of a frozen dataclass cannot assign, and the key is asked for many times.
         known: str | None = self.__dict__.get("_key")
         if known is None:
             known = self.__dict__["_key"] = self._digest()
@@ -148,6 +149,7 @@ class Request:
         media = self.media
         return digest(
             {
+                # A change here changes every key, so that no journal would answer any more.
                 "v": 1,
                 "purpose": self.purpose,
                 "model": self.model,

@@ -78,6 +78,7 @@ class BuildLock(Model):
         """
         recipe = self.recipe
         verify = recipe.get("verify")
+        # The default of this check is on: an older lock would reject rows that its build has kept.
         if isinstance(verify, dict) and "observation_leaks" not in verify:
             recipe = recipe | {"verify": verify | {"observation_leaks": False}}
         return Recipe.model_validate(recipe)

@@ -173,6 +173,7 @@ def safe_relative_path(path: str) -> str:
     """
     if not path or _CONTROL.search(path):
         raise ValueError(f"not a media path: {path!r}")
+    # Backslashes and drives too: the data set may be unpacked on Windows.
     if "\\" in path or "://" in path or path.startswith("/") or _DRIVE.match(path):
         raise ValueError(f"a media path is relative, with forward slashes: {path!r}")
     parts = [part for part in path.split("/") if part not in ("", ".")]
@@ -248,6 +249,7 @@ def label_options(options: tuple[str, ...]) -> tuple[LabelledOption, ...]:
     """
     found = [_LABELLED.fullmatch(option) for option in options]
     read = [LabelledOption(m.group(1).upper(), m.group(2).strip()) for m in found if m is not None]
+    # `2.`, `7.`, `3.` are numbers as options and no labels: labels rise and begin at A or 1.
     if len(read) == len(options) and _rises([option.label for option in read]):
         return tuple(read)
     return tuple(LabelledOption(_by_position(i), option.strip()) for i, option in enumerate(options))

@@ -115,6 +115,7 @@ def render_trace(trace: ProcessTrace) -> str:
 
 def segment_spans(text: str) -> SegmentSpans:
     """Find the three segments of any text in linear time; never raises."""
+    # Fast path for faultless traces without `<`; the scan below gives the same spans in three times the time.
     plain = _PLAIN.fullmatch(text)
     if plain is not None and not any(plain.group(i).isspace() or not plain.group(i) for i in (1, 2, 3)):
         o, t, a = (
@@ -164,6 +165,7 @@ class _Scan:
             self.note(TraceFault.NESTED_TAG, tag.start())
         else:
             self.keep(Span(self.opened[1], self.opened[2], tag.start(), tag.end()))
+        # A closing tag of another name ends what was open, too: the text behind it is outside again.
         self.opened, self.last = None, tag.end()
 
     def keep(self, span: Span) -> None:

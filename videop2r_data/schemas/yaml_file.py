@@ -45,6 +45,7 @@ def error_lines(
         left out: both errors are the same typo.
     """
     found = error.errors(include_url=False)
+    # `modle: x` gives two errors of pydantic, an unknown key and a missing one: one typo, told once.
     typos = {
         (*e["loc"][:-1], right)
         for e in found
@@ -278,6 +279,7 @@ def read_yaml(text: str) -> Any:
     """
     if len(text) > _MAX_CHARACTERS:
         raise ValueError(f"a recipe has at most {_MAX_CHARACTERS:,} characters")
+    # Compose, weigh, then construct: an alias is one object here, but validation would walk it each time.
     loader = yaml.SafeLoader(text)
     try:
         node = loader.get_single_node()
@@ -291,6 +293,7 @@ def read_yaml(text: str) -> Any:
 
 def _weigh(node: yaml.Node, seen: dict[int, int]) -> int:
     """Values below a node; 0 marks one that is being counted, so that a node inside itself is found."""
+    # A node under way is marked 0; meeting it again below itself is a cycle.
     if seen.get(id(node)) == 0:
         raise ValueError(f"an alias inside of its own value{node.start_mark}")
     if id(node) in seen:

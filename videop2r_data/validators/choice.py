@@ -194,8 +194,10 @@ def read_choice(text: str, known: OptionSet, policy: Policy = ROBUST) -> Choice:
     >>> read_choice("It barks, so the answer is B.", known).label
     'B'
     """
+    # The plain letter, as nearly every trained model prints it: no pattern is run.
     if text in known.labels:
         return Choice(text, ScoreReason.MATCH)
+    # An answer that is an option with an explanation stays below; what is longer is no answer.
     if len(text) > 400 + 4 * max(map(len, known.keys), default=0):
         return Choice(None, ScoreReason.TOO_LONG)
     if policy.option_text_alone and (label := known.exact.get(text.strip())) is not None:

@@ -197,6 +197,7 @@ def conclusions(text: str, *, counts: bool = True) -> list[Conclusion]:
     >>> conclusions("根据视频，答案是B。")[0].claim
     'B'
     """
+    # What is concluded stands at the end; the cut also bounds the time.
     text = text[-MAX_CHARS:]
     known = _BEFORE_CLAIM if counts else _BEFORE_OPTION
     before = sorted(_matches(text, known), key=lambda announced: announced[1].start())
@@ -214,6 +215,7 @@ def _matches(text: str, known: tuple[_Announced, ...]) -> Iterator[tuple[Cue, re
         for words in known:
             yield from ((words.cue, match) for match in words.wide.finditer(text))
         return
+    # A stem stands in every match, so one substring search spares most of the patterns on most texts.
     lower = text.lower()
     for words in known:
         if any(stem in lower for stem in words.stems):
@@ -260,6 +262,7 @@ def last_sentence(text: str) -> str:
     >>> last_sentence("It barks. So it is 3.5 m long.\\n")
     'So it is 3.5 m long'
     """
+    # Splitting all of a long text to keep its last sentence would be most of the work.
     for chars in (*_SENTENCE_CHARS, MAX_CHARS):
         parts = _STOP.split(text[-chars:])
         if len(text) > chars:
@@ -307,6 +310,7 @@ def _leaves_open(claim: str) -> bool:
 
 
 def _is_open(text: str, start: int, after: str) -> bool:
+    # A condition belongs to its own sentence; 160 characters reach to the start of nearly every one.
     before = _STOP.split(text[max(0, start - 160) : start])[-1]
     return is_open_before(before) or is_taken_back(after)
 

@@ -114,6 +114,7 @@ def parse_interval(text: str) -> tuple[float, float] | ScoreReason:
     found = list(_spans_in(value))
     if value is None:
         matches = _one_or_all(_INTERVAL, text)
+        # `from 1 to 2 minutes` is handled by `_span`; milliseconds and hours are never converted.
         if any(_OTHER_UNIT.match(text, match.end()) for match in matches):
             return ScoreReason.BAD_INTERVAL
         found = [_span(match) for match in matches]
@@ -170,6 +171,7 @@ def _one_or_all(pattern: re.Pattern[str], text: str) -> list[re.Match[str]]:
         return [whole]
     found = list(pattern.finditer(text))
     rest = pattern.sub(" ", text)
+    # Another number in the sentence (a frame index, a second event) leaves open which pair is meant.
     if re.search(r"\d|%|\bframes?\b", rest, re.IGNORECASE) or _NEGATED.search(rest):
         return []
     return found
@@ -198,6 +200,7 @@ def _json(text: str) -> Any:
         return None
     try:
         return json.loads(text, object_pairs_hook=_Pairs)
+    # A text of brackets nests deeper than the parser of `json` can follow.
     except RecursionError:
         return ()  # JSON, with nothing in it that is looked at
     except ValueError:

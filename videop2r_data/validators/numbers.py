@@ -45,10 +45,12 @@ def same_number(prediction: Quantity, reference: Quantity) -> bool:
     irrational = isinstance(reference.value, float)
     if reference.step is not None and not irrational:
         return False
+    # The reference is a fraction or a root: its decimal expansion counts from two printed decimals on.
     printed = prediction.step is not None and prediction.decimals >= 2
     whole = not irrational and isinstance(reference.value, Fraction) and reference.value.denominator == 1
     if not printed or whole or prediction.step is None:
         return False
+    # At least two significant digits: `0.01` is no expansion of 1/128.
     size = abs(float(prediction.value)) / float(prediction.step)
     return size >= 10 and float(gap) <= float(prediction.step) / 2 * (1 + 1e-9)
 
@@ -344,8 +346,10 @@ def _quantity(match: re.Match[str], rest: str) -> Quantity | ScoreReason:
     exponent = _exponent(match.group("power") or "")
     if abs(exponent) > _MAX_EXPONENT:
         return ScoreReason.NON_FINITE
+    # Exact arithmetic: 0.1 + 0.2 written as decimals must equal 0.3.
     value = Fraction(digits.rstrip(".")) * Fraction(10) ** exponent
     decimals = len(digits.partition(".")[2])
+    # `1.5e3` prints no digit behind the point of its value, so it is exact.
     step = Fraction(10) ** (exponent - decimals) if decimals > max(exponent, 0) else None
     if match.group("den"):
         bottom = int(match.group("den"))
@@ -358,6 +362,7 @@ def _quantity(match: re.Match[str], rest: str) -> Quantity | ScoreReason:
 
 def _exponent(power: str) -> int:
     """Of `e-3`, `*10^{-3}`, `* 10 ** (-3)`; beyond what a number holds where it is absurdly long."""
+    # `int` takes quadratic time, and refuses more than 4,300 digits.
     if len(power) >= 24:
         return _MAX_EXPONENT + 1
     digits = re.search(r"[+-]?\d+\D*\Z", power, re.ASCII)

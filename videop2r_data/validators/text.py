@@ -78,6 +78,7 @@ def fold(text: str) -> str:
 
 def unwrap(text: str) -> str:
     """Without `$…$`, `\\boxed{…}`, bold, quotes around the whole."""
+    # Wrappers nest (`$\boxed{"A"}$`); six layers are more than any model prints.
     for _ in range(6):
         text = text.strip()
         for left, right in _WRAPS:
@@ -111,12 +112,14 @@ def unmask_markup(text: str) -> str:
     >>> unmask_markup("＜judge\u200bment&gt;")
     '<judgement>'
     """
+    # `&amp;lt;` needs two rounds; more than three are no accident, and `judge._plain` has a rule for them.
     for _ in range(_ENTITY_ROUNDS):
         if "&" not in text:
             break
         text = html.unescape(text)
     if text.isascii():
         return text
+    # Translate before and after: NFKC turns some look-alikes into others that the table knows.
     text = drop_format(normalised("NFKC", text.translate(_BRACKETS)))
     return text.translate(_BRACKETS).translate(_HOMOGLYPHS)
 
@@ -161,6 +164,7 @@ def marked_words(text: str) -> list[str]:
     found = []
     for match in _marked_word(text.isascii()).finditer(text):
         token = match.group()
+        # `1,000.50` and `1000.5` are one number: no thousands separator, no trailing zeros.
         if match.lastgroup == "number":
             whole, point, decimals = token.replace(",", "").partition(".")
             token = whole + (point + decimals.rstrip("0")).rstrip(".")
@@ -194,6 +198,7 @@ def _word_of_any_script() -> re.Pattern[str]:
     `\\w` leaves combining marks out, which would make words of Hindi and others equal that differ in a vowel.
     """
     marks, first = "", -1
+    # `re` has no class for combining marks (category M): collect their ranges once.
     for code in range(0x300, 0x20000):
         mark = unicodedata.category(chr(code))[0] == "M"
         if mark and first < 0:

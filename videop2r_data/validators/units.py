@@ -173,6 +173,7 @@ def _tables() -> tuple[dict[str, str], dict[str, str], dict[str, str]]:
         symbols |= dict.fromkeys([unit, *others.strip("-").split(",")], unit)
         names |= dict.fromkeys(words, unit)
     symbols.pop("", None)
+    # `KG` can only be kg, `MS` could be ms or mS: read in any case only where one unit is possible.
     meant = defaultdict(set)
     for symbol, unit in symbols.items():
         meant[symbol.casefold()].add(unit)
@@ -205,6 +206,7 @@ def canonical_unit(text: str) -> str | None:
     if text in _SYMBOLS:
         return _SYMBOLS[text]
     parts = text.split()
+    # More than three words are a phrase, not a unit or a counted thing (`red balls`).
     if len(parts) > 3 or any(_never(part) for part in parts):
         return None
     if not all(_SHAPE.fullmatch(p) or p == "/" for p in parts):
@@ -242,6 +244,7 @@ def _one(word: str) -> str:
         return _SYMBOLS[word]
     stem, power = (word[:-1], word[-1]) if word[-1:] in "23" and word else (word, "")
     folded = stem.casefold()
+    # The order matters: an exact symbol before a word, a word before a symbol in another case.
     for found in (
         _SYMBOLS.get(stem),
         _NAMES.get(folded),

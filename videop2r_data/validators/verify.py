@@ -57,6 +57,7 @@ def verify_completion(completion: str, sample: Sample, spec: VerifySpec) -> Veri
     cut = [completion[s.start : s.end] for s in (spans.observation, spans.think, spans.answer)]
     # the scan has shown what the model's validators would check again
     trace = ProcessTrace.model_construct(observation=cut[0], think=cut[1], answer=cut[2])
+    # Before any score: what speaks for the judge must not reach it, however right its answer is.
     if holds_verdict_tag(completion):
         detail = "the trace holds a judgement tag"
         return Verified(trace, None, Check(reason=RejectReason.COPIED_VERDICT, detail=detail))
@@ -93,6 +94,7 @@ def verify_completion(completion: str, sample: Sample, spec: VerifySpec) -> Veri
 
 def check_length(trace: ProcessTrace, bounds: LengthSpec) -> Check:
     """Words of each segment against its bounds, both inclusive."""
+    # The default: no word need be counted.
     if bounds == _NO_BOUNDS:
         return _PASSED
     for name in ("observation", "think", "answer"):
