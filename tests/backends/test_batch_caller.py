@@ -11,7 +11,7 @@ import pytest
 from videop2r_data.backends.batch_caller import MAX_ROUNDS, BatchCaller
 from videop2r_data.backends.journal import Journal
 from videop2r_data.backends.money import Money
-from videop2r_data.errors import BudgetError, RefusedError, TransientError
+from videop2r_data.errors import BudgetError, RefusedError, StoppedError, TransientError
 from videop2r_data.schemas.calls import (
     BatchInfo,
     BatchResult,
@@ -196,3 +196,49 @@ def test_what_may_have_been_billed_stays_on_the_bill(tmp_path: Path) -> None:
             assert journal.spending.open_nusd == held and journal.spending.finished_nusd > 0
 
     asyncio.run(main())
+
+
+def test_looks_at_the_server_grow_further_apart_until_the_run_is_stopped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pauses: list[float] = []
+
+    class Busy(Server):
+        async def poll(self, batch_id: str) -> BatchInfo:
+            return BatchInfo(batch_id, "in_progress", len(self.batches[batch_id]), 0.0)
+
+    async def main() -> None:
+        with Journal(tmp_path) as journal:
+            one = BatchCaller(Busy(), journal=journal, money=Money(journal, None), price=PRICE)
+
+            async def rest(seconds: float) -> None:
+                pauses.append(seconds)
+                if len(pauses) == 9:
+                    raise StoppedError("asked to stop")
+
+            monkeypatch.setattr(one, "_rest", rest)
+            await all_of(one, 1)
+            await one.flush()
+            assert not await collect(one)
+
+    asyncio.run(main())
+    assert pauses[:3] == [15.0, 22.5, 33.75] and pauses[-2:] == [15.0 * 1.5**7, 300.0]
+
+
+def test_a_share_that_hands_a_batch_over_is_waited_for(tmp_path: Path) -> None:
+    """And what it handed over is not submitted a second time."""
+
+    async def main() -> None:
+        server = Server()
+        with Journal(tmp_path) as first, Journal(tmp_path) as second:
+            one, two = caller(first, server), caller(second, server)
+            await all_of(one, 4)
+            await all_of(two, 6)
+            await asyncio.gather(one.flush(), two.flush())
+            assert sorted(len(keys) for keys in server.batches.values()) == [2, 4]
+            assert await collect(one) and await collect(two)
+            assert await all_of(two, 6) == ["Yes"] * 6
+
+    asyncio.run(main())
+    with Journal(tmp_path, readonly=True) as journal:
+        assert journal.spending.open_nusd == 0 and journal.repeats == 0

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from videop2r_data.backends import batch_log as batch_events
 from videop2r_data.backends.batch_log import (
+    BatchProgress,
     Event,
     abandoned,
     fold,
@@ -19,11 +19,9 @@ from videop2r_data.backends.batch_log import (
     split,
     submitted,
     submitting,
-    writer_alive,
-    writer_id,
 )
 from videop2r_data.backends.batches import BatchRunner
-from videop2r_data.errors import JournalError, TransientError
+from videop2r_data.errors import BudgetError, JournalError, TransientError
 from videop2r_data.schemas.calls import BatchInfo, BatchResult, Completion, Message, Request
 
 
@@ -31,21 +29,32 @@ def request(text: str) -> Request:
     return Request("judge", "m", (Message("user", text),))
 
 
+class Held:
+    """The lock of a log in memory."""
+
+    def __init__(self, log: Memory) -> None:
+        self.log = log
+        log.locked = True
+
+    def release(self) -> None:
+        self.log.locked = False
+
+
 class Memory:
-    """A log in memory; `before_append` lets another process write first."""
+    """A log in memory; `locked`: some process submits or settles."""
 
     def __init__(self) -> None:
         self.events: list[Event] = []
-        self.before_append: Callable[[Event], None] | None = None
+        self.locked = False
 
     def batch_events(self) -> list[Event]:
         return list(self.events)
 
     def append_batch_event(self, event: Event) -> None:
-        hook, self.before_append = self.before_append, None
-        if hook is not None:
-            hook(event)
         self.events.append(event)
+
+    def lock_batches(self) -> Held | None:
+        return None if self.locked else Held(self)
 
 
 class Server:
@@ -88,74 +97,107 @@ class World:
         self.server = Server(lambda: self.now)
 
     def runner(self) -> BatchRunner:
-        async def sleep(seconds: float) -> None:
-            self.now += seconds
+        return BatchRunner(self.server, self.log, clock=lambda: self.now, sleep=self.sleep)
 
-        return BatchRunner(self.server, self.log, clock=lambda: self.now, sleep=sleep)
+    async def sleep(self, seconds: float) -> None:
+        self.now += seconds
 
     def status(self) -> list[str]:
         return [t.status for t in fold(self.log.events).values()]
 
 
-def foreign_intent(world: World, keys: Sequence[str], writer: str = "othermachine-1-1") -> Event:
-    event = submitting(keys, at=world.now, deadline_s=600, sequence=0)
-    return {**event, "writer": writer, "ticket": "t" + writer}
+async def until_done(runner: BatchRunner, world: World, timeout_s: float = 1e9) -> BatchProgress:
+    end = world.now + timeout_s
+    while not (now := await runner.collect_ready(world.results.append)).done and world.now < end:
+        await world.sleep(min(15.0, end - world.now))
+    return now
 
 
-def test_a_live_writer_elsewhere_is_respected_until_its_call_must_be_over() -> None:
+def test_a_share_that_submits_is_respected_and_its_intent_settled_when_it_has_ended() -> None:
+    """The lock of the log says that its process lives; nothing is given up before that is over."""
     world, one = World(), request("a")
-    world.log.events.append(foreign_intent(world, [one.key]))
+    world.log.events.append(submitting([one.key], at=world.now, deadline_s=600))
+    world.log.locked = True
 
     async def main() -> None:
         runner = world.runner()
-        assert await runner.submit([one]) == []
-        # call 600 s, clocks 300 s apart, listing 120 s: nothing is given up before 1020 s are over
-        done = await runner.wait(world.results.append, timeout_s=1000.0)
+        assert await runner.submit([one]) == [], "pending, so not again"
+        done = await until_done(runner, world, timeout_s=5000.0)
         assert (done.unsettled, world.status()) == (1, ["submitting"])
-        done = await runner.wait(world.results.append, timeout_s=1000.0)
+        world.log.locked = False  # it was killed
+        # the server has 120 s to list what it took
+        done = await until_done(runner, world, timeout_s=119.0)
+        assert (done.unsettled, world.status()) == (1, ["submitting"])
+        done = await until_done(runner, world, timeout_s=100.0)
         assert (done.done, world.status()) == (True, ["abandoned"])
         assert await runner.submit([one]) == ["b0"]
 
     asyncio.run(main())
 
 
-def test_a_writer_that_wrote_at_the_same_time_wins() -> None:
+def test_what_another_share_submits_while_the_lock_is_waited_for_is_left_to_it() -> None:
     world, one, two = World(), request("a"), request("b")
-    rival = foreign_intent(world, [one.key])
-    world.log.before_append = lambda _event: world.log.events.append(rival)
+    world.log.locked = True
 
-    async def main() -> None:
-        runner = world.runner()
-        # the first intent gives way; the second holds what is left
-        assert await runner.submit([one, two]) == ["b0"]
-        assert world.server.batches == {"b0": [two.key]}
-        assert world.status() == ["submitting", "abandoned", "submitted"]
+    async def sleep(_seconds: float) -> None:
+        """The share that has the lock hands over its batch, and frees it."""
+        event = submitting([one.key], at=world.now, deadline_s=600)
+        world.log.events += [event, submitted(event["ticket"], "x", adopted=False)]
+        world.log.locked = False
 
-    asyncio.run(main())
+    admitted: list[str] = []
+    runner = BatchRunner(world.server, world.log, clock=lambda: world.now, sleep=sleep)
+    found = asyncio.run(runner.submit([one, two], admit=lambda r: admitted.append(r.key)))
+    assert found == ["b0"] and world.server.batches == {"b0": [two.key]} and admitted == [two.key]
 
 
-def test_a_rival_that_is_already_through_is_seen_too() -> None:
+def test_what_another_share_has_submitted_and_collected_meanwhile_is_not_asked_again() -> None:
     world, one = World(), request("a")
-    rival = foreign_intent(world, [one.key])
-    world.server.batches["x"], world.server.made_at["x"] = [one.key], world.now
+    world.log.locked = True
     answered = set[str]()
 
-    def whole_life(_event: Event) -> None:
-        collected = {"event": "collected", "ticket": rival["ticket"], "batch_id": "x", "answered": 1}
-        world.log.events.extend([rival, submitted(rival["ticket"], "x", adopted=False), collected])
+    async def sleep(_seconds: float) -> None:
+        event = submitting([one.key], at=world.now, deadline_s=600)
+        collected = {"event": "collected", "ticket": event["ticket"], "batch_id": "x", "answered": 1}
+        world.log.events += [event, submitted(event["ticket"], "x", adopted=False), collected]
         answered.add(one.key)
+        world.log.locked = False
 
-    world.log.before_append = whole_life
-    assert asyncio.run(world.runner().submit([one], answered=answered.__contains__)) == []
-    assert list(world.server.batches) == ["x"]
+    runner = BatchRunner(world.server, world.log, clock=lambda: world.now, sleep=sleep)
+    assert asyncio.run(runner.submit([one], answered=answered.__contains__)) == []
+    assert not world.server.batches and not world.log.locked
 
 
-def test_scopes_do_not_see_each_other() -> None:
-    world, one = World(), request("a")
-    world.log.events.append({**foreign_intent(world, [one.key]), "scope": "generate"})
-    runner = world.runner()
-    assert runner.pending_keys() == set()
-    assert asyncio.run(runner.submit([one])) == ["b0"]
+def test_a_budget_that_is_used_up_ends_the_submission_after_what_was_admitted() -> None:
+    world, requests = World(), [request(str(i)) for i in range(5)]
+    left = 3
+
+    def admit(_request: Request) -> None:
+        nonlocal left
+        if not left:
+            raise BudgetError("over")
+        left -= 1
+
+    with pytest.raises(BudgetError):
+        asyncio.run(world.runner().submit(requests, admit=admit))
+    assert world.server.batches == {"b0": [r.key for r in requests[:3]]} and not world.log.locked
+
+
+def test_events_of_earlier_versions_are_read() -> None:
+    """Their tickets were counted, and they named the process that wrote them."""
+    event = {
+        "event": "submitting",
+        "ticket": "0123",
+        "keys_digest": "f" * 64,
+        "count": 1,
+        "keys": ["a"],
+        "at": 5.0,
+        "deadline_at": 605.0,
+        "writer": "0a1b2c3d4e5f-77-12345",
+        "scope": "",
+    }
+    assert open_keys(fold([event])) == {"a"}
+    assert set(event) == set(submitting(["a"], at=5.0, deadline_s=600)), "nor does a field go"
 
 
 def test_another_runner_of_this_process_does_not_give_up_a_call_in_flight() -> None:
@@ -173,7 +215,7 @@ def test_another_runner_of_this_process_does_not_give_up_a_call_in_flight() -> N
         world.server.submit = slow  # type: ignore[method-assign]
         call = asyncio.create_task(world.runner().submit([request("a")]))
         await going.wait()
-        await world.runner().wait(world.results.append, timeout_s=5000.0)
+        await until_done(world.runner(), world, timeout_s=5000.0)
         assert world.status() == ["submitting"]
         over.set()
         assert await call == ["b0"]
@@ -224,7 +266,7 @@ def test_whatever_is_cut_off_each_request_is_taken_and_answered_once(
             runner = world.runner() if restart else runner
             done = {r.key for r in world.results}
             await runner.submit([r for r in requests if r.key not in done])
-            assert (await runner.wait(world.results.append)).done
+            assert (await until_done(runner, world)).done
 
     asyncio.run(main())
     assert sorted(r.key for r in world.results) == sorted(r.key for r in requests)
@@ -232,8 +274,8 @@ def test_whatever_is_cut_off_each_request_is_taken_and_answered_once(
 
 
 LIFE: list[Event] = [
-    submitting(["a", "b"], at=1.0, deadline_s=10.0, sequence=0),
-    {**submitting(["c"], at=2.0, deadline_s=10.0, sequence=1), "ticket": "t2"},
+    submitting(["a", "b"], at=1.0, deadline_s=10.0),
+    {**submitting(["c"], at=2.0, deadline_s=10.0), "ticket": "t2"},
 ]
 T1, T2 = LIFE[0]["ticket"], "t2"
 LIFE += [
@@ -261,18 +303,6 @@ def test_the_state_does_not_depend_on_the_order_of_events(events: list[Event]) -
 def test_a_damaged_log_is_named(event: Event) -> None:
     with pytest.raises(JournalError, match="damaged or refers to an unknown ticket"):
         fold([event])
-
-
-def test_writers_are_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
-    me = writer_id()
-    machine, pid, start = me.split("-")
-    assert writer_alive(me) is True
-    assert writer_alive(f"{machine}-{pid}-{int(start) + 1}") is False  # the number was given to a new process
-    assert writer_alive(f"{machine}-4194305-1") is False
-    assert writer_alive("elsewhere-1-1") is None
-    assert writer_alive("nonsense") is None
-    monkeypatch.setattr(batch_events, "_started", lambda _pid: "0")
-    assert writer_alive(f"{machine}-{pid}-0") is None
 
 
 def test_split() -> None:

@@ -11,11 +11,14 @@ import fcntl
 import json
 import os
 import signal
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from pathlib import Path
 
 from videop2r_data.backends.anthropic.client import AnthropicBatches
-from videop2r_data.backends.batch_log import Event
+from videop2r_data.backends.batch_log import BatchProgress, Event
 from videop2r_data.backends.batches import BatchRunner
+from videop2r_data.backends.segments import FileLock
 from videop2r_data.schemas.calls import BatchResult, Message, Request, SamplingParams
 from videop2r_data.schemas.recipe import BackendSpec
 
@@ -37,6 +40,9 @@ class JsonlLog:
             file.write(json.dumps(event).encode() + b"\n")
             file.flush()
             os.fsync(file.fileno())
+
+    def lock_batches(self) -> FileLock | None:
+        return FileLock.take(self.path.with_suffix(".lock"))
 
 
 class Answers:
@@ -72,13 +78,35 @@ def make_requests(count: int) -> list[Request]:
     return [Request("judge", "claude-test-3-7", (Message("user", f"q{i}"),), params) for i in range(count)]
 
 
+async def collect_all(
+    runner: BatchRunner,
+    on_result: Callable[[BatchResult], None],
+    *,
+    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    pause_s: float = 15.0,
+    max_pause_s: float = 300.0,
+    seen: list[BatchProgress] | None = None,
+) -> BatchProgress:
+    """Round by round until nothing is open; what all rounds did together."""
+    rounds: list[BatchProgress] = []
+    while not rounds or not rounds[-1].done:
+        if rounds:
+            await sleep(pause_s)
+            pause_s = min(1.5 * pause_s, max_pause_s)
+        rounds.append(await runner.collect_ready(on_result))
+    if seen is not None:
+        seen += rounds
+    collected = tuple(name for one in rounds for name in one.collected)
+    return replace(rounds[-1], answered=sum(one.answered for one in rounds), collected=collected)
+
+
 async def main(url: str, folder: Path, count: int, die_after: int | None) -> None:
     answers = Answers(folder / "answers.jsonl", die_after)
     backend = AnthropicBatches(BackendSpec(kind="anthropic", model="claude-test-3-7", base_url=url))
     runner = BatchRunner(backend, JsonlLog(folder / "log.jsonl"), settle_s=3.0, max_requests=50)
     while todo := [r for r in make_requests(count) if r.key not in answers]:
         await runner.submit(todo, answered=answers.__contains__)
-        await runner.wait(answers.add, poll_s=0.05, max_poll_s=0.3)
+        await collect_all(runner, answers.add, pause_s=0.05, max_pause_s=0.3)
     await backend.close()
 
 

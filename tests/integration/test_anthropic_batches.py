@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from tests.fakes.anthropic_server import Cut, CutStream, FakeAnthropic, Slow, Status
-from tests.fakes.anthropic_worker import JsonlLog, make_requests
+from tests.fakes.anthropic_worker import JsonlLog, collect_all, make_requests
 from videop2r_data.backends.anthropic.client import AnthropicBatches
 from videop2r_data.backends.batch_log import BatchGoneError, BatchProgress, NotAcceptedError
 from videop2r_data.backends.batches import BatchRunner
@@ -57,6 +57,9 @@ class Bench:
             self.backends[-1], self.log, clock=self.clock, sleep=self.clock.sleep, **self.settings
         )
 
+    async def wait(self, runner: BatchRunner, seen: list[BatchProgress] | None = None) -> BatchProgress:
+        return await collect_all(runner, self.results.append, sleep=self.clock.sleep, seen=seen)
+
     def events(self) -> list[str]:
         return [e["event"] for e in self.log.batch_events()]
 
@@ -97,7 +100,7 @@ def test_submitted_here_collected_there(tmp_path: Path) -> None:
         assert elsewhere.pending_keys() == {r.key for r in requests}
         assert await elsewhere.submit(requests) == []
         seen: list[BatchProgress] = []
-        done = await elsewhere.wait(bench.results.append, on_progress=seen.append)
+        done = await bench.wait(elsewhere, seen)
         assert done.done and done.answered == 25 and sorted(done.collected) == sorted(ids)
         assert [p.open_requests for p in seen] == [25, 25, 0]
         assert bench.texts() == said(25)
@@ -130,7 +133,7 @@ def test_answer_lost_after_the_server_took_it(tmp_path: Path) -> None:
         assert bench.events() == ["submitting", "lost"]
         assert len(runner.pending_keys()) == 4
         assert await runner.submit(make_requests(4)) == []  # pending, so not again
-        done = await runner.wait(bench.results.append)
+        done = await bench.wait(runner)
         assert done.done and bench.texts() == said(4)
         assert len(bench.server.batches) == 1 and max(bench.server.accepted_ids.values()) == 1
         assert bench.events() == ["submitting", "lost", "submitted", "collected"]
@@ -150,7 +153,7 @@ def test_an_orphan_is_pending_until_it_ends(tmp_path: Path) -> None:
             await bench.clock.sleep(10_000)
         assert bench.events() == ["submitting", "lost"]
         orphan.polls_left = 0
-        assert (await runner.wait(bench.results.append)).done
+        assert (await bench.wait(runner)).done
         assert bench.texts() == said(4) and len(bench.server.batches) == 1
 
     run(work, tmp_path, server=FakeAnthropic(polls=99))
@@ -165,11 +168,11 @@ def test_a_foreign_batch_of_the_same_size_is_not_adopted(tmp_path: Path) -> None
         other = AnthropicBatches(bench.backends[0]._spec)
         bench.backends.append(other)
         await other.submit(strangers)
-        assert (await runner.wait(bench.results.append)).done
+        assert (await bench.wait(runner)).done
         assert bench.events() == ["submitting", "lost", "abandoned"]
         assert not bench.results and runner.pending_keys() == set()
         assert len(await runner.submit(make_requests(4))) == 1
-        await runner.wait(bench.results.append)
+        await bench.wait(runner)
         assert bench.texts() == said(4) and max(bench.server.accepted_ids.values()) == 1
 
     run(work, tmp_path)
@@ -181,7 +184,7 @@ def test_a_listing_that_lags_behind(tmp_path: Path) -> None:
         bench.server.fail("create", Cut(after=True))
         runner = bench.runner()
         await runner.submit(make_requests(4))
-        assert (await runner.wait(bench.results.append)).done
+        assert (await bench.wait(runner)).done
         assert bench.server.calls["list"] == 4
         assert bench.texts() == said(4) and len(bench.server.batches) == 1
 
@@ -194,7 +197,7 @@ def test_clocks_may_differ(tmp_path: Path) -> None:
         bench.server.fail("create", Cut(after=True))
         runner = bench.runner()
         await runner.submit(make_requests(2))
-        assert (await runner.wait(bench.results.append)).done
+        assert (await bench.wait(runner)).done
         assert bench.texts() == said(2) and len(bench.server.batches) == 1
 
     run(work, tmp_path)
@@ -229,7 +232,7 @@ def test_overload_leaves_the_outcome_open(tmp_path: Path) -> None:
         requests, batches = make_requests(3), 0
         for _ in range(3):
             batches += len(await runner.submit(requests))
-            assert (await runner.wait(bench.results.append)).done
+            assert (await bench.wait(runner)).done
         assert batches == 1 and bench.texts() == said(3)
         assert max(bench.server.accepted_ids.values()) == 1
 
@@ -262,7 +265,7 @@ def test_every_kind_of_result(tmp_path: Path) -> None:
         requests = make_requests(8)
         runner = bench.runner()
         await runner.submit(requests)
-        done = await runner.wait(bench.results.append)
+        done = await bench.wait(runner)
         assert done.answered == 8
         got = {r.key: r for r in bench.results}
         assert [type(got[r.key].error).__name__ for r in requests] == [
@@ -302,7 +305,7 @@ def test_results_cut_off_are_downloaded_again(cut: Any, tmp_path: Path) -> None:
         assert first.trouble and not first.collected and len(first.open_batches) == 1
         # a connection that breaks may take lines with it that were under way
         assert len(bench.results) <= (cut.lines if isinstance(cut, CutStream) else 0)
-        assert (await runner.wait(bench.results.append)).done
+        assert (await bench.wait(runner)).done
         assert len(bench.results) == 6 and bench.texts() == said(6)
         assert len(bench.server.batches) == 1
 
@@ -314,7 +317,7 @@ def test_trouble_while_polling(tmp_path: Path) -> None:
         runner = bench.runner()
         await runner.submit(make_requests(2))
         bench.server.fail("retrieve", Cut(), Status(529), Status(503))
-        done = await runner.wait(bench.results.append)
+        done = await bench.wait(runner)
         assert done.done and bench.texts() == said(2)
 
     run(work, tmp_path)
@@ -326,13 +329,13 @@ def test_a_deleted_batch_is_named_and_can_be_given_up(tmp_path: Path) -> None:
         gone, kept = await runner.submit(make_requests(4))
         del bench.server.batches[gone]
         with pytest.raises(BatchGoneError, match=f"{gone} is not on the server"):
-            await runner.wait(bench.results.append)
+            await bench.wait(runner)
         assert len(bench.results) == 2  # the other batch was collected all the same
         with pytest.raises(RefusedError, match="no open batch"):
             runner.abandon(kept, why="?")
         assert runner.abandon(gone, why="deleted by hand") == 2
         await runner.submit([r for r in make_requests(4) if r.key not in {x.key for x in bench.results}])
-        assert (await runner.wait(bench.results.append)).done
+        assert (await bench.wait(runner)).done
         assert bench.texts() == said(4)
 
     run(work, tmp_path, max_requests=2)
@@ -343,22 +346,10 @@ def test_a_batch_that_is_canceled_at_the_server(tmp_path: Path) -> None:
         runner = bench.runner()
         (batch_id,) = await runner.submit(make_requests(2))
         await bench.backends[0]._connection.client.messages.batches.cancel(batch_id)
-        assert (await runner.wait(bench.results.append)).done
+        assert (await bench.wait(runner)).done
         assert [type(r.error) for r in bench.results] == [TransientError] * 2
 
     run(work, tmp_path, server=FakeAnthropic(polls=50))
-
-
-def test_waiting_can_end_before_the_batch(tmp_path: Path) -> None:
-    async def work(bench: Bench) -> None:
-        runner = bench.runner()
-        await runner.submit(make_requests(2))
-        done = await runner.wait(bench.results.append, timeout_s=100.0)
-        assert not done.done and len(done.open_batches) == 1
-        # rounds at 0, 15, 37.5, 71.25 and 100 seconds
-        assert bench.server.calls["retrieve"] == 5
-
-    run(work, tmp_path, server=FakeAnthropic(polls=1000))
 
 
 def test_listing_goes_back_over_pages(tmp_path: Path) -> None:
@@ -395,7 +386,7 @@ def test_the_prompt_is_cached_in_batches_too(tmp_path: Path) -> None:
         ask = [Request("judge", "claude-test-3-7", (system, Message("user", f"q{i}"))) for i in range(3)]
         runner = bench.runner()
         await runner.submit(ask)
-        await runner.wait(bench.results.append)
+        await bench.wait(runner)
         usages = [r.completion.usage for r in bench.results if r.completion]
         assert sum(u.cache_write_tokens for u in usages) == 100
         assert sum(u.cache_read_tokens for u in usages) == 200

@@ -59,7 +59,7 @@ def test_what_is_harmless_costs_nothing(tmp_path: Path, name: str, cut_off: bool
         bench.server.mangle = HARMLESS[name]
         runner = bench.runner()
         await runner.submit(make_requests(COUNT))
-        done = await runner.wait(bench.results.append)
+        done = await bench.wait(runner)
         assert done.done and not done.trouble and bench.texts() == said(COUNT)
         assert len(bench.results) == COUNT, "each request once"
         assert bench.events().count("collected") == 1 and runner.pending_keys() == set()
@@ -96,7 +96,7 @@ def test_what_the_server_lost_for_good_is_alone_asked_again(
         runner = bench.runner()
         await runner.submit(make_requests(COUNT))
         began = bench.clock.now
-        assert (await runner.wait(bench.results.append)).done
+        assert (await bench.wait(runner)).done
         assert bench.clock.now > began + 600, "a short file is read again for ten minutes"
         assert len(bench.results) == COUNT and len(bench.texts()) == 7
         lost = [r for r in bench.results if r.completion is None]
@@ -105,7 +105,7 @@ def test_what_the_server_lost_for_good_is_alone_asked_again(
         bench.server.mangle = lambda lines: lines
         again = [r for r in make_requests(COUNT) if r.key in {one.key for one in lost}]
         await runner.submit(again)
-        assert (await runner.wait(bench.results.append)).done
+        assert (await bench.wait(runner)).done
         assert bench.texts() == said(COUNT)
         assert len(bench.server.batches) == 2 and sum(bench.server.accepted_ids.values()) == COUNT + 5
 
@@ -141,7 +141,7 @@ def test_of_lines_that_disagree_the_first_answer_counts(tmp_path: Path) -> None:
         bench.server.mangle = lambda lines: [*lines, *map(other, lines)]
         runner = bench.runner()
         await runner.submit(make_requests(3))
-        assert (await runner.wait(bench.results.append)).done
+        assert (await bench.wait(runner)).done
         assert bench.texts() == said(3)
 
     run(work, tmp_path)
@@ -154,13 +154,13 @@ def test_an_orphan_that_is_partly_expired_is_adopted_and_the_rest_asked_again(tm
         runner = bench.runner()
         await runner.submit(make_requests(COUNT))
         bench.server.outcome = lambda _key, _index: "succeeded"
-        assert (await runner.wait(bench.results.append)).done
+        assert (await bench.wait(runner)).done
         assert bench.events() == ["submitting", "lost", "submitted", "collected"]
         assert len(bench.texts()) == 8
         expired = {r.key for r in bench.results if isinstance(r.error, TransientError)}
         assert len(expired) == 4 and not any(getattr(r.error, "maybe_billed", False) for r in bench.results)
         await runner.submit([r for r in make_requests(COUNT) if r.key in expired])
-        assert (await runner.wait(bench.results.append)).done
+        assert (await bench.wait(runner)).done
         assert bench.texts() == said(COUNT) and sum(bench.server.accepted_ids.values()) == COUNT + 4
 
     outcomes = FakeAnthropic(outcome=lambda _key, index: "expired" if index % 3 == 0 else "succeeded")
@@ -177,7 +177,7 @@ def test_the_better_of_two_batches_is_adopted(tmp_path: Path) -> None:
         await runner.submit(make_requests(COUNT))
         (ours,) = bench.server.batches
         await bench.backends[0].submit([*make_requests(6), *strangers])
-        assert (await runner.wait(bench.results.append)).done
+        assert (await bench.wait(runner)).done
         (adopted,) = [e for e in bench.log.batch_events() if e["event"] == "submitted"]
         assert adopted["batch_id"] == ours and bench.texts() == said(COUNT)
 
@@ -209,7 +209,7 @@ def test_an_answer_that_cannot_be_read_may_have_been_billed(tmp_path: Path) -> N
         bench.server.mangle = lambda lines: [line.replace(b'"content"', b'"tnetnoc"') for line in lines]
         runner = bench.runner()
         await runner.submit(make_requests(2))
-        assert (await runner.wait(bench.results.append)).done
+        assert (await bench.wait(runner)).done
         errors = [r.error for r in bench.results]
         assert all(isinstance(e, TransientError) and e.maybe_billed for e in errors), errors
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,8 @@ from videop2r_data.backends.batch_log import BatchGoneError
 from videop2r_data.builders.costs import estimate
 from videop2r_data.builders.pipeline import BuildReport, build
 from videop2r_data.builders.retries import abandon_batch
-from videop2r_data.builders.workspace import Workspace
+from videop2r_data.builders.run import Stop
+from videop2r_data.builders.workspace import Shard, Workspace, take_share
 from videop2r_data.cards.card.dataset import write_dataset_card
 from videop2r_data.errors import ConfigError
 from videop2r_data.schemas.recipe import Recipe
@@ -190,5 +193,42 @@ def test_a_batch_that_is_gone_stops_the_run_until_a_person_gives_it_up(tmp_path:
             last = await run(tmp_path, generator, anthropic)
             assert last.state == "complete" and last.ledger is not None and last.ledger.kept == 3
             assert last.spent.lost_usd > 0, "the lost batch may have been billed"
+
+    asyncio.run(main())
+
+
+def test_one_process_of_a_share_submits_and_the_lease_refuses_the_second(tmp_path: Path) -> None:
+    write_pool(tmp_path, [question(i) for i in range(12)])
+    settings = tmp_path / "recipe.yaml"
+
+    async def command(*flags: str) -> tuple[int | None, str]:
+        line = [sys.executable, "-m", "videop2r_data.cli", "build", str(settings), "--out", "set", *flags]
+        running = await asyncio.create_subprocess_exec(
+            *line, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+        )
+        _, told = await running.communicate()
+        return running.returncode, told.decode()
+
+    async def main() -> None:
+        async with FakeServer() as generator, FakeAnthropic(answer=judge, polls=999) as anthropic:
+            settings.write_text(recipe(generator, anthropic).model_dump_json())
+            place = Workspace.at(tmp_path / "set", base=tmp_path)
+            held = await take_share(place.work, "a share", Shard(1, 2), under="", stop=Stop())
+            with held:
+                code, told = await command("--shard", "1/2", "--no-wait")
+                assert code == 3 and "each share is the work of one process" in told
+                code, told = await command("--no-wait")
+                assert code == 3 and "a share (process " in told
+                assert anthropic.calls["create"] == 0, "nothing was submitted beside it"
+            codes = await asyncio.gather(*(command("--shard", f"{i}/2", "--no-wait") for i in (1, 2)))
+            assert [code for code, _ in codes] == [3, 3], codes  # batches are at the server
+            # each share submits its own, over one journal, and no request twice
+            assert anthropic.calls["create"] == 2 == len(anthropic.batches)
+            assert len(anthropic.accepted_ids) == 12 and set(anthropic.accepted_ids.values()) == {1}
+            for batch in anthropic.batches.values():
+                batch.polls_left = 0
+            code, told = await command()
+            assert code == 0, told
+            assert anthropic.calls["create"] == 2 and generator.requests == 12
 
     asyncio.run(main())

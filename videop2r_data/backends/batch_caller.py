@@ -14,7 +14,7 @@ from videop2r_data.backends.caller import Answer, Loader, keep, read_answer, val
 from videop2r_data.backends.journal import Journal
 from videop2r_data.backends.money import Money, reserve_usd
 from videop2r_data.backends.spending import NANO
-from videop2r_data.errors import BackendError, BudgetError, StoppedError, TransientError
+from videop2r_data.errors import BackendError, StoppedError, TransientError
 from videop2r_data.schemas import BatchBackend, BatchResult, Price, Request
 
 CHUNK = 10_000
@@ -99,35 +99,23 @@ class BatchCaller:
         """
         queue, self._queue = self._queue, {}
         try:
-            await self._hand_over(queue)
+            if queue:
+                await self._hand_over(queue)
         finally:
             self.money.rest()
 
     async def _hand_over(self, queue: dict[str, Request]) -> None:
-        fits, over = [], None
-        elsewhere = self._runner.pending_keys() if queue else set[str]()
-        for key, request in queue.items():
-            if key in elsewhere or self.journal.has_call(key):
-                self._pending.add(key)  # another process was faster: its money, our answer
-                continue
-            try:
-                self._reserve(request)
-            except BudgetError as error:
-                over = error
-                break
-            fits.append(request)
-            self._pending.add(key)
-        if fits:
-            try:
-                await self._runner.submit(fits, answered=self.journal.has_call)
-            except BackendError:
-                open_now = self._runner.pending_keys()
-                for request in fits:
-                    if request.key not in open_now:
-                        self._free(request.key)
-                raise
-        if over is not None:
-            raise over
+        wanted = list(queue.values())
+        try:
+            await self._runner.submit(wanted, answered=self.journal.has_call, admit=self._reserve)
+        except BackendError:
+            self._pending = self._runner.pending_keys()
+            for key in queue.keys() - self._pending:
+                if not self.journal.has_call(key):
+                    self.money.void(key, self._reserved.pop(key, 0))
+            raise
+        # what another share submitted is pending too: its money, our answer
+        self._pending = self._runner.pending_keys()
 
     async def collect(self, *, wait: bool, stop: Stops, tell: Callable[[str], None]) -> bool:
         """Take in what has come back.
@@ -181,15 +169,12 @@ class BatchCaller:
             await close()
 
     def _reserve(self, request: Request) -> None:
-        if self.price is None:
+        """Write ahead what a request may cost; once, however often its batch is tried."""
+        if self.price is None or request.key in self._reserved:
             return
         nusd = round(reserve_usd(request, self.price, batched=True) * NANO)
         self.money.send(request.key, nusd)
         self._reserved[request.key] = nusd
-
-    def _free(self, key: str) -> None:
-        self._pending.discard(key)
-        self.money.void(key, self._reserved.pop(key, 0))
 
     def _take(self, result: BatchResult) -> None:
         """Journal one result; a second result of one key is the same answer and changes nothing."""

@@ -1,33 +1,27 @@
-"""The life of a batch as events in a durable log, and the state that they add up to."""
+"""The life of a batch as events in a durable log, and the state that they add up to.
+
+Events are plain dictionaries, one of
+
+    {"event": "submitting", "ticket", "keys_digest", "count", "keys", "at", "deadline_at", "writer", "scope"}
+    {"event": "submitted",  "ticket", "batch_id", "adopted"}
+    {"event": "lost",       "ticket", "at", "why"}
+    {"event": "short",      "ticket", "batch_id", "answered", "at"}
+    {"event": "collected",  "ticket", "batch_id", "answered"}
+    {"event": "abandoned",  "ticket", "batch_id" (None: never had one), "why"}
+
+`at` and `deadline_at` are Unix seconds by the writer's clock; `scope` is always empty. The state does not
+depend on the order of the events, so that logs of several machines may be merged.
+"""
 
 from __future__ import annotations
 
-import hashlib
-import os
-import socket
+import secrets
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
-from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from videop2r_data.errors import JournalError, RefusedError, TransientError
 from videop2r_data.schemas import Request, digest
-
-# The life of a batch as events in a durable log, and the state that they add up to.
-#
-# Events are plain dictionaries, one of
-#
-#   {"event": "submitting", "ticket", "keys_digest", "count", "keys", "at", "deadline_at", "writer", "scope"}
-#   {"event": "submitted",  "ticket", "batch_id", "adopted"}
-#   {"event": "lost",       "ticket", "at", "why"}
-#   {"event": "short",      "ticket", "batch_id", "answered", "at"}
-#   {"event": "collected",  "ticket", "batch_id", "answered"}
-#   {"event": "abandoned",  "ticket", "batch_id" (None: never had one), "why"}
-#
-# `at` and `deadline_at` are Unix seconds by the writer's clock. The state does not depend on the order of the
-# events, so that logs of several machines may be merged.
-
 
 Event = dict[str, Any]
 TicketStatus = Literal["submitting", "lost", "submitted", "collected", "abandoned"]
@@ -45,6 +39,14 @@ class ShortResultsError(TransientError):
     """The results of an ended batch hold fewer requests than it had: cut off on the way, or by the server."""
 
 
+class Lock(Protocol):
+    """A lock that is held; the system frees it when its process ends, however it ends."""
+
+    def release(self) -> None:
+        """Free it; safe to call twice."""
+        ...
+
+
 class BatchLog(Protocol):
     """Where batch events live: shared by every process and machine that works on one build."""
 
@@ -54,6 +56,10 @@ class BatchLog(Protocol):
 
     def append_batch_event(self, event: Event) -> None:
         """Add one; it, and everything journaled before it, is on disk when this returns."""
+        ...
+
+    def lock_batches(self) -> Lock | None:
+        """The right to submit and to settle, which one process has at a time; None: another one has it."""
         ...
 
 
@@ -67,9 +73,6 @@ class Ticket:
     """When the intent was recorded, Unix seconds by the writer's clock."""
     deadline_at: float
     """The submitting call cannot have lived longer."""
-    writer: str
-    scope: str = ""
-    """Which of the runners that share a log looks after it."""
     status: TicketStatus = "submitting"
     batch_id: str | None = None
     strength: int = 0
@@ -117,8 +120,6 @@ def _opened(event: Mapping[str, Any]) -> Ticket:
         keys=tuple(event["keys"]),
         at=float(event["at"]),
         deadline_at=float(event["deadline_at"]),
-        writer=str(event["writer"]),
-        scope=str(event.get("scope", "")),
     )
 
 
@@ -143,20 +144,21 @@ def open_keys(tickets: Mapping[str, Ticket]) -> set[str]:
     return {key for ticket in tickets.values() if ticket.open for key in ticket.keys}
 
 
-def submitting(keys: Sequence[str], *, at: float, deadline_s: float, sequence: int, scope: str = "") -> Event:
+def submitting(keys: Sequence[str], *, at: float, deadline_s: float) -> Event:
     """The event that must be durable before a batch is handed over."""
-    writer, ordered = writer_id(), sorted(keys)
+    # drawn, not counted: the logs of two machines may be merged, and equal batches need tickets of their own
+    writer, ordered = secrets.token_hex(8), sorted(keys)
     keys_digest = digest(ordered)
     return {
         "event": "submitting",
-        "ticket": digest([keys_digest, sequence, writer])[:32],
+        "ticket": digest([keys_digest, writer])[:32],
         "keys_digest": keys_digest,
         "count": len(ordered),
         "keys": ordered,
         "at": at,
         "deadline_at": at + deadline_s,
         "writer": writer,
-        "scope": scope,
+        "scope": "",
     }
 
 
@@ -174,48 +176,6 @@ def short_since(events: Iterable[Mapping[str, Any]], ticket: str, answered: int)
 def abandoned(ticket: str, batch_id: str | None, why: str) -> Event:
     """The event that frees the requests of an intent, or of a batch if `batch_id` is given."""
     return {"event": "abandoned", "ticket": ticket, "batch_id": batch_id, "why": why}
-
-
-def writer_id() -> str:
-    """This process, recognisable from other processes of the same machine: `<machine>-<pid>-<start>`."""
-    return f"{_machine()}-{os.getpid()}-{_started(os.getpid())}"
-
-
-def writer_alive(writer: str) -> bool | None:
-    """Whether the process that wrote an intent still runs; None: another machine's, or not to be told."""
-    machine, _, rest = writer.partition("-")
-    pid, _, started = rest.partition("-")
-    if machine != _machine() or not pid.isdigit() or started == "0":
-        return None
-    return _started(int(pid)) == started
-
-
-@lru_cache(maxsize=1)
-def _machine() -> str:
-    # Hashed: a journal is handed around, and need not tell host names. The process namespace keeps two
-    # containers of one host apart, whose process numbers mean different things.
-    parts = [socket.gethostname(), _read("/proc/sys/kernel/random/boot_id")]
-    try:
-        parts.append(str(os.stat("/proc/self/ns/pid").st_ino))  # noqa: PTH116
-    except OSError:
-        parts.append("")
-    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:12]
-
-
-def _started(pid: int) -> str:
-    """Start of a process in clock ticks since boot; "0" where the system does not tell, "" if it is gone."""
-    if not Path("/proc/self/stat").exists():
-        return "0"
-    # The second field is the command in brackets, which may hold spaces and brackets itself.
-    fields = _read(f"/proc/{pid}/stat").rpartition(")")[2].split()
-    return fields[19] if len(fields) > 19 and fields[0] not in ("Z", "X") else ""
-
-
-def _read(name: str) -> str:
-    try:
-        return Path(name).read_text(encoding="utf-8", errors="replace").strip()
-    except OSError:
-        return ""
 
 
 # How much goes into one batch, and where all batches of a build stand.

@@ -33,7 +33,7 @@ from typing import Any, Literal, NamedTuple, Self
 
 import orjson
 
-from videop2r_data.backends.segments import Segment, Writer, is_held
+from videop2r_data.backends.segments import FileLock, Segment, Writer, is_held
 from videop2r_data.backends.spending import Allowance, Spending
 from videop2r_data.errors import JournalError, P2RError
 
@@ -229,6 +229,19 @@ class Journal:
         """Keep an event of a batch; on the disk when this returns."""
         self._put(_BATCH_KEY, "batch", event, 0)
         self.sync()
+
+    def lock_batches(self) -> FileLock | None:
+        """The right to submit and to settle batches, which one process has at a time; None: another has it.
+
+        Raises:
+            JournalError: the folder cannot be written, or its file system has no locks.
+        """
+        try:
+            return FileLock.take(self.folder / "batches.lock")
+        except OSError as error:
+            raise JournalError(
+                f"cannot take the lock of the batches: {error}", where=str(self.folder)
+            ) from None
 
     def sync(self) -> None:
         """Bring everything to the disk now."""
