@@ -11,8 +11,9 @@ from pathlib import Path
 
 from pydantic import Field
 
-from videop2r_data.errors import MissingExtraError, SourceError
-from videop2r_data.schemas import Model
+from videop2r_data.errors import MissingExtraError, SourceError, TraceError
+from videop2r_data.files import open_rows
+from videop2r_data.schemas import Model, parse_trace
 from videop2r_data.validators import count_words
 
 PERCEPTION_BOUNDS = (128, 320)
@@ -52,15 +53,15 @@ def measure_lengths(
     perception: tuple[int, int] = PERCEPTION_BOUNDS,
     reasoning: tuple[int, int] = REASONING_BOUNDS,
 ) -> LengthReport:
-    """Measure the `sft` config of a data set.
+    """Measure the `sft` config of a data set, streamed.
 
     Args:
-        folder: a folder that `p2r-data build` made.
+        folder: a folder that `p2r-data build` made, the official release, or one file of rows.
         tokenizer: `tokenizer.json` of the model to train, or the folder that holds it; None: count words.
         perception, reasoning: bounds, inclusive.
 
     Raises:
-        SourceError: the folder holds no `sft` rows.
+        SourceError: there are no `sft` rows, or a file is damaged.
         MissingExtraError: a tokenizer was given and `tokenizers` is not installed.
     """
     count, unit = (_token_counter(tokenizer), "tokens") if tokenizer else (count_words, "words")
@@ -79,13 +80,20 @@ def measure_lengths(
     )
 
 
-def _segments(folder: Path) -> Iterator[tuple[str, str]]:
-    import pyarrow.parquet as pq
-
-    for path in sorted((folder / "data").glob("sft-*.parquet")):
-        with pq.ParquetFile(path) as file:
-            for batch in file.iter_batches(columns=["observation", "process"]):
-                yield from zip(*(batch.column(i).to_pylist() for i in range(2)), strict=True)
+def _segments(source: Path) -> Iterator[tuple[str, str]]:
+    """Observation, and thought with answer, of each trace; rows without a valid trace are left out."""
+    columns = ["observation", "process", "output"]
+    for _, row in open_rows(str(source), base=Path(), config="sft", columns=columns, revision=None).rows:
+        if isinstance(row, str):
+            continue
+        if row.get("observation") and row.get("process"):
+            yield row["observation"], row["process"]
+            continue
+        try:  # the official release has the whole completion in `output`, and no column for the observation
+            trace = parse_trace(str(row.get("output") or ""))
+        except TraceError:
+            continue
+        yield trace.observation, trace.process
 
 
 def _token_counter(path: Path) -> Callable[[str], int]:

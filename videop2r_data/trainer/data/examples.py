@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import json
+import zlib
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, overload
+from typing import TYPE_CHECKING, Any, overload
 
 from videop2r_data.demo import SceneSample, questions_of, render_frames, write_trace
 from videop2r_data.errors import ConfigError
@@ -64,41 +67,95 @@ class Skip:
     detail: str
 
 
-@dataclass(frozen=True)
+_BLOCK = 16
+"""Examples that are compressed together: enough for a good ratio, few enough to unpack for one of them."""
+
+
 class ExampleSet(Sequence[Example]):
-    """All examples of a data set, in memory.
+    """All examples of a data set in a third of the memory of their texts: an example is made when asked for.
+
+    Args:
+        examples: the good ones, in the order of the files; consumed one by one.
+        skipped: the others; read after `examples` is consumed, so it may be filled meanwhile.
+        revision: commit of a Hub data set, else empty.
 
     Attributes:
-        examples: the good ones, in the order of the files.
-        skipped: the others.
-        sha256: of the content of the good ones, paths and pixels left out.
-        revision: commit of a Hub data set, else empty.
+        skipped: as given.
+        sha256: of the content of the good ones, paths and pixels left out: 64 hexadecimal digits.
+        revision: as given.
+        reasons: how many were skipped for which reason.
+
+    >>> one = Example("a/1", "Who?", (), ProblemType.FREE_FORM, DataType.TEXT, None, "Ada", None)
+    >>> found = ExampleSet([one])
+    >>> len(found), found[0] == one, found[:5] == [one]
+    (1, True, True)
     """
 
-    examples: tuple[Example, ...]
-    skipped: tuple[Skip, ...] = ()
-    sha256: str = ""
-    revision: str = ""
-    reasons: Counter[str] = field(default_factory=Counter)
+    def __init__(
+        self, examples: Iterable[Example], skipped: Sequence[Skip] = (), *, revision: str = ""
+    ) -> None:
+        self._blocks: list[bytes] = []
+        self._scenes: dict[int, SceneSample] = {}
+        self._count = 0
+        self._last: tuple[int, list[Example]] = (-1, [])
+        state = hashlib.sha256()
+        given = iter(examples)
+        while block := list(islice(given, _BLOCK)):
+            for at, example in enumerate(block, self._count):
+                state.update(digest(_content(example)).encode())
+                if example.scene is not None:
+                    self._scenes[at] = example.scene
+            # json, because it takes every text, also one with half a surrogate pair; level 1 is fast enough
+            # to disappear beside the checks of a row
+            rows = [[*_content(e), None if e.path is None else str(e.path)] for e in block]
+            self._blocks.append(zlib.compress(json.dumps(rows).encode(), 1))
+            self._count += len(block)
+        self.sha256 = state.hexdigest()
+        self.skipped = tuple(skipped)
+        self.revision = revision
+        self.reasons = Counter(skip.reason for skip in self.skipped)
 
     @overload
     def __getitem__(self, index: int) -> Example: ...
     @overload
     def __getitem__(self, index: slice) -> Sequence[Example]: ...
     def __getitem__(self, index: int | slice) -> Example | Sequence[Example]:
-        return self.examples[index]
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(self._count))]
+        at = range(self._count)[index]
+        return self._block(at // _BLOCK)[at % _BLOCK]
 
     def __len__(self) -> int:
-        return len(self.examples)
+        return self._count
+
+    def _block(self, number: int) -> list[Example]:
+        last, block = self._last
+        if last != number:
+            rows = json.loads(zlib.decompress(self._blocks[number]))
+            block = [_example(row, self._scenes.get(at)) for at, row in enumerate(rows, number * _BLOCK)]
+            self._last = (number, block)  # one assignment: loaders read from several threads
+        return block
 
 
-def content_digest(examples: Sequence[Example]) -> str:
-    """sha256 over what is asked and learnt, independent of where the files lie: 64 hexadecimal digits."""
-    state = hashlib.sha256()
-    for e in examples:
-        row = [e.sample_id, e.problem, e.options, e.problem_type, e.data_type, e.reference, e.target]
-        state.update(digest(row).encode())
-    return state.hexdigest()
+def _content(example: Example) -> list[Any]:
+    """What is asked and learnt, independent of where the files lie."""
+    e = example
+    return [e.sample_id, e.problem, e.options, e.problem_type, e.data_type, e.reference, e.target]
+
+
+def _example(row: list[Any], scene: SceneSample | None) -> Example:
+    sample_id, problem, options, problem_type, data_type, reference, target, path = row
+    return Example(
+        sample_id=sample_id,
+        problem=problem,
+        options=tuple(options),
+        problem_type=ProblemType(problem_type),
+        data_type=DataType(data_type),
+        path=None if path is None else Path(path),
+        reference=reference,
+        target=target,
+        scene=scene,
+    )
 
 
 # The endless stream of demo questions: one scene each, drawn in memory, no files and no codecs.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
@@ -20,7 +19,7 @@ from videop2r_data.schemas import (
     segment_spans,
     strip_answer_tag,
 )
-from videop2r_data.trainer.data.examples import DemoStream, Example, ExampleSet, Skip, content_digest
+from videop2r_data.trainer.data.examples import DemoStream, Example, ExampleSet, Skip
 from videop2r_data.trainer.data.roots import MediaRoots, find_roots
 from videop2r_data.validators import check_reference
 
@@ -72,28 +71,29 @@ def read_examples(spec: DataSpec, *, base: Path | None = None) -> Sequence[Examp
     )
     reader = RowReader(spec, find_roots(spec, base))
     stop = None if spec.limit is None else spec.start + spec.limit
-    good: list[Example] = []
     bad: list[Skip] = []
-    for where, row in islice(source.rows, spec.start, stop):
-        read = reader.read(where, row)
-        if isinstance(read, Skip):
-            bad.append(read)
-        else:
-            good.append(read)
-    _check_any(spec, good, bad)
-    _check_media_root(good)
-    return ExampleSet(
-        tuple(good), tuple(bad), content_digest(good), source.revision, Counter(s.reason for s in bad)
-    )
+
+    def good() -> Iterator[Example]:
+        for where, row in islice(source.rows, spec.start, stop):
+            read = reader.read(where, row)
+            if isinstance(read, Skip):
+                bad.append(read)
+            else:
+                yield read
+
+    found = ExampleSet(good(), bad, revision=source.revision)
+    _check_any(spec, found)
+    _check_media_root(found)
+    return found
 
 
-def _check_any(spec: DataSpec, good: list[Example], bad: list[Skip]) -> None:
-    if good:
+def _check_any(spec: DataSpec, found: ExampleSet) -> None:
+    if found:
         return
-    if bad:
-        first = bad[0]
+    if found.skipped:
+        first = found.skipped[0]
         raise SourceError(
-            f"none of {len(bad)} rows can be used; the first: {first.reason}: {first.detail}",
+            f"none of {len(found.skipped)} rows can be used; the first: {first.reason}: {first.detail}",
             where=spec.source,
             hint=f"read it as another config than {spec.config!r}, or convert it with p2r-data build",
         )
