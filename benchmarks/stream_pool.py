@@ -57,8 +57,8 @@ def _raw(path: Path) -> int:
 
 
 def _samples(path: Path) -> int:
-    from videop2r_data.builders.sources import BadRow, open_source
-    from videop2r_data.schemas import SourceSpec
+    from videop2r_data.builders.sources import open_source
+    from videop2r_data.schemas import BadRow, SourceSpec
 
     source = open_source(SourceSpec(name="pool", kind="video-r1", path=str(path)), base=path.parent)
     bad = good = 0

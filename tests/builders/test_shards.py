@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from videop2r_data.builders.sources import BadRow
 from videop2r_data.builders.workspace import Shard
 from videop2r_data.errors import ConfigError
-from videop2r_data.schemas import DataType, ProblemType, RejectReason, Sample
+from videop2r_data.schemas import BadRow, DataType, ProblemType, RejectReason, Sample
 
 
 def sample(i: int, path: str = "") -> Sample:

@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 
 from videop2r_data.builders.checks.run import check_pool
-from videop2r_data.builders.sources import BadRow, open_source, read_pool
+from videop2r_data.builders.sources import open_source, read_pool
 from videop2r_data.builders.sources.answers import OptionsError, read_options
 from videop2r_data.builders.workspace import Shard
 from videop2r_data.errors import SourceError
+from videop2r_data.schemas import BadRow
 from videop2r_data.schemas.recipe import ColumnMapping, Recipe, SourceSpec
 from videop2r_data.schemas.sample import Sample
 from videop2r_data.schemas.verdict import RejectReason

@@ -16,8 +16,9 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from videop2r_data.builders.sources import BadRow, Source, open_source
+from videop2r_data.builders.sources import Source, open_source
 from videop2r_data.errors import SourceError
+from videop2r_data.schemas import BadRow
 from videop2r_data.schemas.recipe import ColumnMapping, SourceSpec
 from videop2r_data.schemas.sample import Sample
 

@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 
 from tests.shared import samples_dir
-from videop2r_data.builders.sources import BadRow, PoolDigest, Source, open_source, read_pool
+from videop2r_data.builders.sources import PoolDigest, Source, open_source, read_pool
 from videop2r_data.builders.sources.answers import Labels, OptionsError, read_options
 from videop2r_data.builders.sources.normalise import Normaliser
 from videop2r_data.errors import SourceError
+from videop2r_data.schemas import BadRow
 from videop2r_data.schemas.recipe import ColumnMapping, DemoSpec, SourceSpec
 from videop2r_data.schemas.sample import Sample
 from videop2r_data.schemas.verdict import RejectReason

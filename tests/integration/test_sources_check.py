@@ -26,11 +26,11 @@ from videop2r_data.builders.checks.report import (
     TrialCall,
 )
 from videop2r_data.builders.checks.run import SourceTally, check_folder, check_pool, check_recipe
-from videop2r_data.builders.sources import BadRow
 from videop2r_data.builders.workspace import Workspace
 from videop2r_data.cli.check import render_doctor, render_findings
 from videop2r_data.cli.main import app
 from videop2r_data.cli.terminal import SafeConsole
+from videop2r_data.schemas import BadRow
 from videop2r_data.schemas.recipe import (
     BackendSpec,
     DemoSpec,

@@ -23,12 +23,12 @@ from videop2r_data.backends import (
 )
 from videop2r_data.builders.frames import MediaStep
 from videop2r_data.builders.run import Stop
-from videop2r_data.builders.sources import BadRow, open_source, read_pool
+from videop2r_data.builders.sources import open_source, read_pool
 from videop2r_data.builders.steps import Asks, RequestBuilder, Steps
 from videop2r_data.builders.workspace import Shard, Workspace
 from videop2r_data.errors import ConfigError
 from videop2r_data.media import DecodePool
-from videop2r_data.schemas import Backend, BackendSpec, Frames, MediaSpec, Recipe, Sample
+from videop2r_data.schemas import Backend, BackendSpec, BadRow, Frames, MediaSpec, Recipe, Sample
 
 
 class Parts:

@@ -29,11 +29,12 @@ from videop2r_data.builders.guess_columns import (
     rows_with_options,
     type_of_answers,
 )
-from videop2r_data.builders.sources import BadRow, open_source
+from videop2r_data.builders.sources import open_source
 from videop2r_data.builders.sources.base import RowSource, refuse_wrapped
 from videop2r_data.builders.sources.normalise import Normaliser, embedded_media, value_of
 from videop2r_data.errors import SourceError
 from videop2r_data.schemas import (
+    BadRow,
     ColumnMapping,
     DataType,
     Model,

@@ -17,7 +17,6 @@ from videop2r_data.builders.assemble import Parts
 from videop2r_data.builders.export import check_ours, exclusively, recover
 from videop2r_data.builders.retries import RetryKind, reopen
 from videop2r_data.builders.run import Stop, Tally, run_pass
-from videop2r_data.builders.sources import BadRow
 from videop2r_data.builders.workspace import Shard, Workspace, take_lease, take_share
 from videop2r_data.builders.write import PoorSetError, admit, write_dataset
 from videop2r_data.errors import (
@@ -28,7 +27,7 @@ from videop2r_data.errors import (
     MissingExtraError,
     StoppedError,
 )
-from videop2r_data.schemas import ASK_AGAIN, Ledger, Model, Recipe, Sample
+from videop2r_data.schemas import ASK_AGAIN, BadRow, Ledger, Model, Recipe, Sample
 
 State = Literal["complete", "shard_complete", "interrupted", "waiting", "over_budget", "withheld"]
 """`shard_complete`: every call of this process's share is made; nothing was written. `withheld`: every call
@@ -175,7 +174,9 @@ async def _build(
     check_ours(place.out)
     place.remember(recipe)
     with Journal(place.journal) as journal:
-        retried = await reopen(recipe, place, journal, retry, observer=observer, stop=stop, shard=shard)
+        retried: dict[str, int] = {}
+        if retry:
+            retried = await reopen(recipe, place, journal, retry, observer=observer, stop=stop, shard=shard)
         parts = Parts(
             recipe,
             place,

@@ -16,14 +16,13 @@ from videop2r_data.backends import Journal
 from videop2r_data.builders.assemble import Parts
 from videop2r_data.builders.export import exclusively
 from videop2r_data.builders.run import Result
-from videop2r_data.builders.sources import BadRow
 from videop2r_data.builders.steps import Recorder
 from videop2r_data.builders.workspace import Workspace
 from videop2r_data.builders.write import Watcher, write_dataset
 from videop2r_data.demo import SEES_THE_SCENE, DemoReport, evaluate
 from videop2r_data.errors import ConfigError
 from videop2r_data.files import CARD_NAME, LOCK_NAME, file_digest, read_lock, shards
-from videop2r_data.schemas import BuildLock, Model, Outcome, Recipe, Sample, Stage
+from videop2r_data.schemas import BadRow, BuildLock, Model, Outcome, Recipe, Sample, Stage
 
 # `show`: one sample with its question, its verdicts and the calls behind them.
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from videop2r_data.builders.sources import BadRow, content
 from videop2r_data.errors import P2RError, StoppedError
 from videop2r_data.schemas import (
     ASK_AGAIN,
+    BadRow,
     Judgement,
     MediaRecord,
     Outcome,
@@ -61,7 +61,7 @@ class Result:
 
 
 def _question(sample: Sample) -> dict[str, Any]:
-    return content(sample) | {"sample_id": sample.sample_id}
+    return sample.content() | {"sample_id": sample.sample_id}
 
 
 def rl_row(sample: Sample) -> dict[str, Any]:
@@ -255,19 +255,24 @@ async def run_pass(
     Returns:
         What was seen. `stop.why` holds the error if one ended the pass.
     """
-    tally, goal = Tally(), _Goal(target)
+    tally = Tally()
+    outcomes: dict[int, Outcome | None] = {}
     rows = enumerate(pool)
+
+    def in_sight() -> bool:  # if all that wait turn out to be kept
+        return target is not None and tally.kept + tally.waiting >= target
 
     async def worker() -> None:
         since_breath = 0
-        while not (stop.asked or goal.in_sight) and (found := _next(rows, stop)) is not None:
+        while not (stop.asked or in_sight()) and (found := _next(rows, stop)) is not None:
             place, item = found
             if isinstance(item, Sample):
                 made = await _guarded(steps, item, stop)
                 if made is None:
                     return
                 tally.add(made)
-                goal.see(place, made)
+                if target is not None:
+                    outcomes[place] = made.outcome
             else:
                 tally.add(item)
             if on_result:
@@ -290,8 +295,15 @@ async def run_pass(
                 await asyncio.sleep(RAMP_S * _TOGETHER / window)
             if not running:
                 break  # the pool is at its end already
-    tally.reached = goal.reached
+    tally.reached = target is not None and _sure(outcomes) >= target
     return tally
+
+
+def _sure(outcomes: Mapping[int, Outcome | None]) -> int:
+    """Rows that are kept whatever the answers still to come say: those before the first that waits."""
+    first = min((place for place, outcome in outcomes.items() if outcome is None), default=None)
+    kept = (place for place, outcome in outcomes.items() if outcome is Outcome.KEPT)
+    return sum(first is None or place < first for place in kept)
 
 
 Row = tuple[int, Sample | BadRow]
@@ -313,32 +325,3 @@ async def _guarded(steps: Processes, sample: Sample, stop: Stop) -> Result | Non
     except P2RError as error:
         stop.ask(error)
         return None
-
-
-class _Goal:
-    """The target: the first rows that are kept, in pool order, whatever order the answers come in."""
-
-    def __init__(self, target: int | None) -> None:
-        self.target = target
-        self._kept: list[int] = []
-        self._waiting: list[int] = []
-
-    def see(self, place: int, result: Result) -> None:
-        if self.target is None:
-            return
-        if result.outcome is Outcome.KEPT:
-            self._kept.append(place)
-        elif result.outcome is None:
-            self._waiting.append(place)
-
-    @property
-    def in_sight(self) -> bool:
-        """Enough rows are kept if all that wait turn out to be."""
-        return self.target is not None and len(self._kept) + len(self._waiting) >= self.target
-
-    @property
-    def reached(self) -> bool:
-        """Enough rows are kept, and no answer that is still to come can change which."""
-        first = min(self._waiting, default=None)
-        sure = len(self._kept) if first is None else sum(place < first for place in self._kept)
-        return self.target is not None and sure >= self.target

@@ -17,10 +17,9 @@ from typing import Any, Protocol, Self
 import orjson
 
 from videop2r_data.backends import FileLock, is_held
-from videop2r_data.builders.sources import BadRow
 from videop2r_data.errors import BusyError, ConfigError
 from videop2r_data.files import WORKSPACE_NAME, work_folder
-from videop2r_data.schemas import Recipe, Sample, digest
+from videop2r_data.schemas import BadRow, Recipe, Sample, digest
 
 # Where a build keeps what: the data set, and beside it what is needed to go on or to rebuild.
 

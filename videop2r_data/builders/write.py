@@ -17,11 +17,12 @@ from videop2r_data.backends import Journal
 from videop2r_data.builders.assemble import Parts
 from videop2r_data.builders.export import DatasetWriter
 from videop2r_data.builders.run import Result, Tally, bad_row, rejected_row, rl_row, sft_row
-from videop2r_data.builders.sources import BadRow, PoolDigest
+from videop2r_data.builders.sources import PoolDigest
 from videop2r_data.builders.workspace import Workspace
 from videop2r_data.errors import ExportError, SourceError
 from videop2r_data.files import AGREEMENT_NAME, CARD_NAME, FIGURES_NAME, LOCK_NAME, read_lock
 from videop2r_data.schemas import (
+    BadRow,
     BuildLock,
     Ledger,
     Outcome,

@@ -24,6 +24,8 @@ from .names import shard_name as shard_name
 from .names import shards as shards
 from .names import siblings as siblings
 from .names import work_folder as work_folder
+from .opening import FORMATS as FORMATS
+from .opening import format_of as format_of
 from .opening import locate as locate
 from .opening import no_such_path as no_such_path
 from .opening import open_pool_file as open_pool_file

@@ -19,6 +19,17 @@ if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
 POOL_SUFFIXES = (".json", ".jsonl", ".ndjson", ".json.gz", ".jsonl.gz", ".ndjson.gz")
+FORMATS = {
+    ".csv": "table",
+    ".tsv": "table",
+    ".json": "json",
+    ".jsonl": "json",
+    ".ndjson": "json",
+    ".parquet": "columnar",
+    ".pq": "columnar",
+    ".arrow": "columnar",
+}
+"""Ending of a file, without `.gz` -> how it is read."""
 BOMB_RATIO = 200
 """Unpacked bytes per packed byte that no pool of questions reaches (plain text packs 3 to 20 times)."""
 BOMB_FLOOR = 64 << 20
@@ -28,6 +39,11 @@ BOMB_FLOOR = 64 << 20
 def locate(path: str, base: Path) -> Path:
     """A path of a recipe: `~` is the home folder, the rest is relative to `base`."""
     return base / Path(path).expanduser()
+
+
+def format_of(path: Path) -> str:
+    """How a file is read: `table`, `json`, `columnar`, or "" if its ending is none that is known."""
+    return FORMATS.get(Path(path.name.removesuffix(".gz")).suffix.lower(), "")
 
 
 def pool_files(path: str, base: Path, *, name: str) -> list[Path]:

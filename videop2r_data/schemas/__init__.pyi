@@ -61,6 +61,7 @@ from .rows import arrow_schema as arrow_schema
 from .rows import column_words as column_words
 from .rows import feature_info as feature_info
 from .sample import LETTERS as LETTERS
+from .sample import BadRow as BadRow
 from .sample import DataType as DataType
 from .sample import ProblemType as ProblemType
 from .sample import Sample as Sample

@@ -6,11 +6,12 @@ import re
 from enum import StrEnum
 from functools import lru_cache
 from itertools import pairwise
-from typing import Literal, NamedTuple, Self, cast
+from typing import Any, Literal, NamedTuple, Self, cast
 
 from pydantic import Field, field_validator, model_validator
 
 from videop2r_data.schemas.base import Model
+from videop2r_data.schemas.verdict import RejectReason
 
 AnswerForm = Literal["option", "number", "reading", "text", "interval", "box"]
 """What an answer is: a letter of the question's options, one number, text as it is written in the picture,
@@ -208,6 +209,19 @@ class Sample(Model):
         """The reference answer without its tag."""
         return strip_answer_tag(self.solution)
 
+    def content(self) -> dict[str, Any]:
+        """What makes a question itself, without its place: equal content, same question."""
+        return {
+            "problem_id": self.problem_id,
+            "problem": self.problem,
+            "problem_type": self.problem_type.value,
+            "data_type": self.data_type.value,
+            "options": list(self.options),
+            "solution": self.solution,
+            "path": self.path,
+            "data_source": self.data_source,
+        }
+
     @field_validator("path")
     @classmethod
     def _stay_in_root(cls, value: str) -> str:
@@ -223,6 +237,29 @@ class Sample(Model):
 
 
 # --- the letter that each option goes by: read once, used by prompts and scorers alike ---
+
+
+class BadRow(Model):
+    """A row of a pool that cannot become a `Sample`: counted, kept, never fatal."""
+
+    source: str
+    """Name of the recipe's source."""
+    row: int
+    """0-based index in its source."""
+    problem_id: str = ""
+    """As far as it could be read."""
+    reason: RejectReason
+    """`BAD_ROW`, `DUPLICATE_ID`, `UNSAFE_PATH` or `BAD_REFERENCE`."""
+    detail: str
+    """Field, what was got, what is allowed."""
+    raw: str = ""
+    """Start of the row, for a person to find it."""
+
+    @property
+    def sample_id(self) -> str:
+        """Unique in the pool: `<source>/<problem_id>@<row>`; `@` keeps it apart from ids of good rows."""
+        return f"{self.source}/{self.problem_id}@{self.row}"
+
 
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 _LABELLED = re.compile(r"\s*[(\[（]?\s*([A-Za-z]|\d{1,2})\s*[)\]）.:：．、]\s*(.*)", re.DOTALL)

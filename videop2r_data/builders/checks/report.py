@@ -10,10 +10,9 @@ from typing import Literal
 
 from pydantic import Field
 
-from videop2r_data.builders.sources import BadRow
 from videop2r_data.errors import P2RError
 from videop2r_data.media import MediaProbe
-from videop2r_data.schemas import DataType, Model, RejectReason
+from videop2r_data.schemas import BadRow, DataType, Model, RejectReason
 
 # Settings, folders, servers and trial calls: `doctor` reports these alone, `check` beside the pool.
 

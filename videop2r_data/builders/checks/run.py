@@ -24,12 +24,21 @@ from videop2r_data.builders.checks.report import (
     no_error,
 )
 from videop2r_data.builders.checks.trial import TrialRows
-from videop2r_data.builders.sources import BadRow, open_source
+from videop2r_data.builders.sources import open_source
 from videop2r_data.builders.workspace import Workspace
 from videop2r_data.errors import MediaError, P2RError
 from videop2r_data.files import resolve_media
 from videop2r_data.media import DecodePool, MediaProbe
-from videop2r_data.schemas import DataType, MediaSpec, Recipe, RejectReason, Sample, SourceSpec, TimesKind
+from videop2r_data.schemas import (
+    BadRow,
+    DataType,
+    MediaSpec,
+    Recipe,
+    RejectReason,
+    Sample,
+    SourceSpec,
+    TimesKind,
+)
 
 # The tally of one source while its rows and files are looked at.
 

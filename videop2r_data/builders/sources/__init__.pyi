@@ -1,7 +1,5 @@
-from .contract import BadRow as BadRow
-from .contract import PoolDigest as PoolDigest
-from .contract import Source as Source
-from .contract import content as content
+from .base import PoolDigest as PoolDigest
+from .base import Source as Source
 from .dataset import is_hub_id as is_hub_id
 from .opening import open_source as open_source
 from .opening import read_json_files as read_json_files

@@ -3,25 +3,26 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from difflib import get_close_matches
-from hashlib import blake2b
+from hashlib import blake2b, sha256
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
-from videop2r_data.builders.sources.contract import BadRow, EmbeddedMedia, PoolDigest, content
 from videop2r_data.builders.sources.normalise import (
     DATA_TYPES,
     PROBLEM_TYPES,
     Normaliser,
     columns_in,
     name_of_type,
+    read_base,
 )
 from videop2r_data.errors import SourceError
 from videop2r_data.files import RawRow
 from videop2r_data.schemas import (
+    BadRow,
     ColumnMapping,
     DataType,
     RejectReason,
@@ -207,64 +208,72 @@ def _all_choice(spec: SourceSpec) -> bool:
     return kind is not None and kind.traits.form == "option"
 
 
-# Index answers may count from 0 or from 1. The whole pool decides, never one row or one share of it.
-
-
-_HINT = "set `answer_base` of this source: 0 or 1, or `text` if the numbers are the texts of options"
-
-
-def read_base(rows: Iterable[RawRow], normalise: Normaliser, where: str) -> int:
-    """0 or 1: what the index answers of a pool count from.
-
-    An answer 0 can only count from 0, one as high as its number of options only from 1. Rows whose number is
-    the text of an option, or printed before one, say nothing.
-
-    Args:
-        rows: the whole pool, whatever share of it is read afterwards.
-        normalise: tells the index answers.
-        where: name for messages.
-
-    Raises:
-        SourceError: the answers say both, or leave it open.
-    """
-    zero: tuple[int, int, int] | None = None
-    top: tuple[int, int, int] | None = None
-    between: tuple[int, int, int] | None = None
-    seen = 0
-    for raw in rows:
-        found = normalise.index_answer(raw.value) if raw.value is not None else None
-        if found is None or not 0 <= found[0] <= found[1]:
-            continue
-        seen += 1
-        told = (raw.index, *found)
-        if found[0] == 0:
-            zero = zero or told
-        elif found[0] == found[1]:
-            top = top or told
-        else:
-            between = between or told
-    if zero and top:
-        raise SourceError(
-            f"answers are whole numbers that count from 0 ({_told(zero)}) and from 1 ({_told(top)})",
-            where=where,
-            hint=_HINT,
-        )
-    if between and not zero and not top:
-        raise SourceError(
-            f"{seen:,} answers are whole numbers that may count from 0 or from 1 ({_told(between)}): none is "
-            "0, and none is as high as its number of options",
-            where=where,
-            hint=_HINT,
-        )
-    return 1 if top else 0
-
-
-def _told(found: tuple[int, int, int]) -> str:
-    row, answer, options = found
-    return f"row {row}: answer {answer} of {options} options"
-
-
 # The source itself, over raw rows.
+
+
+@runtime_checkable
+class Source(Protocol):
+    """One pool of questions, opened."""
+
+    @property
+    def name(self) -> str:
+        """As in the recipe."""
+        ...
+
+    @property
+    def media_root(self) -> Path | None:
+        """Folder that `Sample.path` is relative to; None: no folder was named and none lies near."""
+        ...
+
+    @property
+    def note(self) -> str:
+        """What was read from the pool as a whole and the recipe does not say; empty if there is nothing."""
+        ...
+
+    def check(self) -> None:
+        """Hold the recipe's columns against those of the pool, before the first row.
+
+        Raises:
+            SourceError: a column that every row needs, or that the recipe names, is not there.
+        """
+        ...
+
+    def rows(self) -> Iterator[Sample | BadRow]:
+        """All rows in the order of the pool, in constant memory; may be called again.
+
+        Raises:
+            SourceError: the pool as a whole cannot be read (on); the good rows before that were given.
+        """
+        ...
+
+    def sha256(self) -> str:
+        """Digest of the rows: that of the last complete pass, else a pass is made for it."""
+        ...
+
+
+class PoolDigest:
+    """sha256 over the canonical rows of a pool, in order, built up while they stream by.
+
+    >>> PoolDigest().hexdigest()[:8]
+    'e3b0c442'
+    """
+
+    def __init__(self) -> None:
+        self._hash = sha256()
+        self.rows = 0
+
+    def update(self, row: Sample | BadRow) -> None:
+        """Take one row in: content and id of a good one, place and text of a bad one."""
+        if isinstance(row, BadRow):
+            record = {"bad": row.reason.value, "row": row.row, "problem_id": row.problem_id, "raw": row.raw}
+        else:
+            record = row.content() | {"sample_id": row.sample_id}
+        self._hash.update(canonical_bytes(record) + b"\n")
+        self.rows += 1
+
+    def hexdigest(self) -> str:
+        """64 hexadecimal digits."""
+        return self._hash.hexdigest()
 
 
 class RowSource(ABC):
@@ -281,7 +290,7 @@ class RowSource(ABC):
         self._sha256: str | None = None
         self._checked = False
         self._counted_from: int | None = None
-        self.embed: EmbeddedMedia | None = None
+        self.embed: Callable[[bytes], str] | None = None
         """Takes the media that the rows themselves hold, for a pool of such rows."""
 
     @property
@@ -398,7 +407,7 @@ class _UniqueIds:
         if isinstance(row, BadRow):
             return row
         try:
-            what = _hash(canonical_bytes(content(row)))
+            what = _hash(canonical_bytes(row.content()))
         except TypeError:
             detail = f'"{_unwritable(row)}" holds half of a surrogate pair, which is no Unicode text'
             return self._normalise.bad(row.row, detail, value=value)
@@ -428,7 +437,7 @@ class _UniqueIds:
 def _unwritable(row: Sample) -> str:
     """Name of the first field whose text cannot be encoded."""
 
-    for name, value in content(row).items():
+    for name, value in row.content().items():
         try:
             canonical_bytes(value)
         except TypeError:

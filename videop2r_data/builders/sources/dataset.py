@@ -13,27 +13,25 @@ from typing import Any, BinaryIO
 import orjson
 
 from videop2r_data.builders.sources.base import RowSource
-from videop2r_data.builders.sources.contract import EmbeddedMedia
 from videop2r_data.builders.sources.normalise import embedded_media, value_of
-from videop2r_data.builders.sources.tables import TableRows, column_names, read_columnar
+from videop2r_data.builders.sources.tables import EmbeddedMedia, TableRows, column_names, read_columnar
 from videop2r_data.errors import SourceError
-from videop2r_data.files import CARD_NAME, JsonRows, RawRow, locate, no_such_path, open_pool_file, pool_files
+from videop2r_data.files import (
+    CARD_NAME,
+    FORMATS,
+    JsonRows,
+    RawRow,
+    format_of,
+    locate,
+    no_such_path,
+    open_pool_file,
+    pool_files,
+)
 from videop2r_data.schemas import SourceSpec
 
 # Local files: which ones make up a data set, by its layout and split, and how their rows are read.
 
 
-FORMATS = {
-    ".csv": "table",
-    ".tsv": "table",
-    ".json": "json",
-    ".jsonl": "json",
-    ".ndjson": "json",
-    ".parquet": "columnar",
-    ".pq": "columnar",
-    ".arrow": "columnar",
-}
-"""Ending of a file, without `.gz` -> how it is read."""
 _SPLIT_WORDS = {
     "train": ("train", "training"),
     "validation": ("validation", "valid", "dev", "val"),
@@ -80,11 +78,6 @@ class LocalFiles:
                 index = row.index
                 yield row if start == 0 else replace(row, index=start + index)
             start += index + 1
-
-
-def format_of(path: Path) -> str:
-    """How a file is read: `table`, `json`, `columnar`, or "" if its ending is none that is known."""
-    return FORMATS.get(Path(path.name.removesuffix(".gz")).suffix.lower(), "")
 
 
 def read_file(path: Path) -> Iterator[RawRow]:
@@ -305,7 +298,7 @@ class DatasetSource(RowSource):
             written = self._on_hub and self._embedded_root.is_dir()
             if written or self._holds_media():
                 self.embed = EmbeddedMedia(self._embedded_root)
-        return self.embed.root if self.embed is not None else self._media_root
+        return self._media_root if self.embed is None else self._embedded_root
 
     def headers(self) -> Iterator[tuple[str, Sequence[str]]]:
         """The columns of each file that has a header, or those that `datasets` knows."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Any, TypeVar
@@ -22,8 +22,10 @@ from videop2r_data.builders.sources.answers import (
     split_options,
     whole_number,
 )
-from videop2r_data.builders.sources.contract import BadRow
+from videop2r_data.errors import SourceError
+from videop2r_data.files import RawRow
 from videop2r_data.schemas import (
+    BadRow,
     ColumnMapping,
     DataType,
     ProblemType,
@@ -369,3 +371,60 @@ def _short(value: Any) -> Any:
 def _printable(text: str) -> str:
     """Valid Unicode, whatever the file held (a lone surrogate cannot be written to Parquet or JSON)."""
     return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+# Index answers may count from 0 or from 1. The whole pool decides, never one row or one share of it.
+
+
+_BASE_HINT = "set `answer_base` of this source: 0 or 1, or `text` if the numbers are the texts of options"
+
+
+def read_base(rows: Iterable[RawRow], normalise: Normaliser, where: str) -> int:
+    """0 or 1: what the index answers of a pool count from.
+
+    An answer 0 can only count from 0, one as high as its number of options only from 1. Rows whose number is
+    the text of an option, or printed before one, say nothing.
+
+    Args:
+        rows: the whole pool, whatever share of it is read afterwards.
+        normalise: tells the index answers.
+        where: name for messages.
+
+    Raises:
+        SourceError: the answers say both, or leave it open.
+    """
+    zero: tuple[int, int, int] | None = None
+    top: tuple[int, int, int] | None = None
+    between: tuple[int, int, int] | None = None
+    seen = 0
+    for raw in rows:
+        found = normalise.index_answer(raw.value) if raw.value is not None else None
+        if found is None or not 0 <= found[0] <= found[1]:
+            continue
+        seen += 1
+        told = (raw.index, *found)
+        if found[0] == 0:
+            zero = zero or told
+        elif found[0] == found[1]:
+            top = top or told
+        else:
+            between = between or told
+    if zero and top:
+        raise SourceError(
+            f"answers are whole numbers that count from 0 ({_told(zero)}) and from 1 ({_told(top)})",
+            where=where,
+            hint=_BASE_HINT,
+        )
+    if between and not zero and not top:
+        raise SourceError(
+            f"{seen:,} answers are whole numbers that may count from 0 or from 1 ({_told(between)}): none is "
+            "0, and none is as high as its number of options",
+            where=where,
+            hint=_BASE_HINT,
+        )
+    return 1 if top else 0
+
+
+def _told(found: tuple[int, int, int]) -> str:
+    row, answer, options = found
+    return f"row {row}: answer {answer} of {options} options"

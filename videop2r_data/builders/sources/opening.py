@@ -6,12 +6,20 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from videop2r_data.builders.sources.base import RowSource
-from videop2r_data.builders.sources.contract import BadRow, Source
-from videop2r_data.builders.sources.dataset import DatasetSource, format_of
+from videop2r_data.builders.sources.base import RowSource, Source
+from videop2r_data.builders.sources.dataset import DatasetSource
 from videop2r_data.errors import SourceError
-from videop2r_data.files import JsonRows, RawRow, locate, official_parts, open_pool_file, pool_files, siblings
-from videop2r_data.schemas import DemoSpec, Sample, SourceSpec
+from videop2r_data.files import (
+    JsonRows,
+    RawRow,
+    format_of,
+    locate,
+    official_parts,
+    open_pool_file,
+    pool_files,
+    siblings,
+)
+from videop2r_data.schemas import BadRow, DemoSpec, Sample, SourceSpec
 
 # The official release: `<name>.part<N>of<M>.json.gz`, read part by part, no part missing.
 
