@@ -266,15 +266,12 @@ async def run_pass(
         since_breath = 0
         while not (stop.asked or in_sight()) and (found := _next(rows, stop)) is not None:
             place, item = found
-            if isinstance(item, Sample):
-                made = await _guarded(steps, item, stop)
-                if made is None:
-                    return
-                tally.add(made)
-                if target is not None:
-                    outcomes[place] = made.outcome
-            else:
-                tally.add(item)
+            made = await _guarded(steps, item, stop)
+            if made is None:
+                return
+            tally.add(made)
+            if target is not None and isinstance(made, Result):
+                outcomes[place] = made.outcome
             if on_result:
                 on_result(tally)
             since_breath += 1
@@ -317,9 +314,12 @@ def _next(rows: Iterator[Row], stop: Stop) -> Row | None:
         return None
 
 
-async def _guarded(steps: Processes, sample: Sample, stop: Stop) -> Result | None:
+async def _guarded(steps: Processes, item: Sample | BadRow, stop: Stop) -> Result | BadRow | None:
+    """What became of one row of the pool; None: the run stops before it is known."""
+    if isinstance(item, BadRow):
+        return item
     try:
-        return await steps.process(sample)
+        return await steps.process(item)
     except StoppedError:
         return None  # it waited when the stop was asked for: its call was not made
     except P2RError as error:
