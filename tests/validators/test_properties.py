@@ -214,14 +214,9 @@ JUNK = [
 @pytest.mark.parametrize("piece", JUNK, ids=repr)
 def test_a_megabyte_of_junk_is_scored(piece: str) -> None:
     junk = piece * (MEGABYTE // len(piece))
-    references = dict.fromkeys(KINDS, "A x") | {
-        ProblemType.MULTIPLE_CHOICE: "A",
-        ProblemType.NUMERICAL: "1",
-        ProblemType.REGRESSION: "1",
-        ProblemType.TEMPORAL_GROUNDING: "[0, 1]",
-        ProblemType.SPATIAL_GROUNDING: "[0, 0, 1, 1]",
-    }
-    for kind, reference in references.items():
+    by_form = {"option": "A", "number": "1", "interval": "[0, 1]", "box": "[0, 0, 1, 1]"}
+    for kind in KINDS:
+        reference = by_form.get(kind.traits.form, "A x")
         for policy, text in ((PAPER, junk), (EVERY, f"<answer>{junk}</answer>")):
             found = score(kind, prediction=text, reference=reference, options=PETS, policy=policy)
             assert found.value is not None and found.value < 1.0

@@ -18,7 +18,7 @@ class BackendKind(NamedTuple):
 
     Attributes:
         makes: `package.module:Class`, imported when the first backend of the kind is made. The class takes
-            `(BackendSpec, MediaSpec)` and has the methods of `schemas.calls.Backend`. Empty: the builders
+            a `BackendSpec` and has the methods of `schemas.calls.Backend`. Empty: the builders
             make it, since it needs more than the recipe (the demo world).
         frames: what a decoder process hands over: `encoded` pictures (JPEG or PNG bytes), or one `array`
             (uint8 [T, H, W, 3], RGB).
