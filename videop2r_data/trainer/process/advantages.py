@@ -1,4 +1,10 @@
-"""Rewards to advantages within each group, and advantages to tokens."""
+"""Rewards to advantages within each group, and advantages to tokens [paper §3.3].
+
+    A_i = (R_i - mean_j R_j) / (std_j R_j + eps)        j over the scored rollouts of i's group
+
+Perception and reasoning are normalised apart, so that a good observation is paid although the answer is
+wrong. Which reward reaches which tokens is the objective's choice: `settings/objectives.py`.
+"""
 
 from __future__ import annotations
 
@@ -11,24 +17,19 @@ from videop2r_data.trainer.process.rewards import RewardTable, check_groups
 from videop2r_data.trainer.settings.objectives import Tokens
 from videop2r_data.trainer.settings.rl import LossSpec, ObjectiveSpec
 
-# Advantages: a reward against its own group, per process [paper §3.3].
-#
-# A_i = (R_i - mean_j R_j) / (std_j R_j + eps)        j over the scored rollouts of i's group
-
-
 COLLAPSE = 1e-6
 """A group whose scored rewards all lie this close together is collapsed: their difference is rounding, and
 dividing by it would turn rounding into advantages of 1."""
 
 
 class Collapsed(NamedTuple):
-    """How many groups teach nothing, because all their scored rewards are equal or fewer than two are scored.
+    """Number of groups without a gradient: all scored rewards are equal, or fewer than two are scored.
 
     Attributes:
         p, r: by the reward of perception and of reasoning.
         sum: by R_P + R_R.
         plain: by the one reward of GRPO.
-        groups: all groups that were looked at.
+        groups: all groups.
     """
 
     p: int
@@ -71,7 +72,7 @@ def advantages(
     divisor = count - 1 if std == "sample" else count
     deviation = (centred.square().sum(dim=1, keepdim=True) / divisor.clamp(min=1)).sqrt()
     flat = _flat(r, known)[:, None]
-    # a flat group's deviation may be 0: the quotient is not computed there at all
+    # The deviation of a collapsed group may be 0, and eps too: divide by 1 there.
     safe = torch.where(flat, torch.ones_like(deviation), deviation + eps)
     return torch.where(flat, torch.zeros_like(centred), centred / safe).flatten().float()
 
@@ -82,7 +83,7 @@ def collapsed(rewards: Tensor, scored: Tensor, group_size: int) -> Tensor:
 
 
 def count_collapsed(table: RewardTable) -> Collapsed:
-    """Count the groups whose advantages collapse, per process and for the sum [paper §5.4]."""
+    """Collapsed groups, by R_P, by R_R, by their sum and by the reward of plain GRPO [paper §5.4]."""
     g = table.group_size
     columns = (
         (table.perception, table.scored_p),
@@ -95,7 +96,7 @@ def count_collapsed(table: RewardTable) -> Collapsed:
 
 
 def _by_group(rewards: Tensor, scored: Tensor, group_size: int) -> tuple[Tensor, Tensor]:
-    """Rewards [B, G] in float64 with 0 where unscored, and what is scored [B, G]."""
+    """Rewards [B, G] in float64, 0 where unscored, and the mask [B, G] of scored rollouts."""
     if rewards.ndim != 1 or rewards.shape != scored.shape:
         raise ValueError(f"rewards {list(rewards.shape)} and scored {list(scored.shape)} must both be [N]")
     check_groups(len(rewards), group_size)
@@ -107,13 +108,10 @@ def _by_group(rewards: Tensor, scored: Tensor, group_size: int) -> tuple[Tensor,
 
 
 def _flat(r: Tensor, known: Tensor) -> Tensor:
-    """[B] bool: no two scored rewards differ; so also with one scored rollout, or none (-inf - inf)."""
+    """[B] bool: no two scored rewards differ; also with one scored rollout, or none (-inf - inf)."""
     highest = torch.where(known, r, -torch.inf).amax(dim=1)
     lowest = torch.where(known, r, torch.inf).amin(dim=1)
     return highest - lowest <= COLLAPSE
-
-
-# From rewards to streams: which advantage reaches which tokens (table in `specs.py`).
 
 
 class Stream(NamedTuple):
@@ -151,8 +149,8 @@ def streams(
 
     Args:
         table: rewards of N rollouts in whole groups.
-        masks_p, masks_r: [N, C] weights of the tokens in each process, from `segment_masks`.
-        completion_mask: [N, C] bool, the tokens that are no padding.
+        masks_p, masks_r: [N, C] weights of the tokens in each segment, from `segment_masks`.
+        completion_mask: [N, C] bool, False at padding.
         spec: `std` and `eps` of the advantages.
 
     Raises:

@@ -42,10 +42,10 @@ LIMIT = 20.0
 
 
 class Denominators(NamedTuple):
-    """What the sums of one global step are divided by: add up the parts of all micro-batches and ranks.
+    """Divisors of the loss of one global step: the sum of the counts of all micro-batches and ranks.
 
     Attributes:
-        sequences: N, rollouts with at least one token (a row that is all padding counts for nothing).
+        sequences: N, rollouts with at least one token (rows of padding are not counted).
         tokens: T, tokens of all completions.
     """
 
@@ -72,9 +72,9 @@ class LossResult(NamedTuple):
     """The loss of some rows of a step, and what to log.
 
     Attributes:
-        loss: scalar float32 with gradient: these rows' share of the step's loss. Shares of micro-batches and
-            ranks add up to the loss of the whole; under DDP or FSDP, which average gradients, multiply it by
-            the number of ranks.
+        loss: scalar float32 with gradient: the part of the step's loss that these rows contribute. Parts of
+            micro-batches and ranks add up to the loss of the step; under DDP or FSDP, which average
+            gradients, multiply it by the number of ranks.
         metrics: name -> [sum, count], float64 without gradient; add up those of micro-batches and ranks, then
             divide (`averages`). Names: `policy` (loss without KL) and `kl`, `ratio`, `clip_fraction`,
             `clip_fraction/<stream>`, `nonfinite`, and `entropy` if it was handed in; per token, but for
@@ -100,8 +100,9 @@ def policy_loss(
 ) -> LossResult:
     """The loss of N rows of a step; float32 whatever the inputs are.
 
-    A token whose log-probability is infinite or NaN under any of the models is left out of the sums (its
-    place in the denominators stays) and counted as `nonfinite`: one such token must not spoil the weights.
+    A token whose log-probability is infinite or NaN under any of the models is left out of the sums, still
+    counts in the denominators, and is logged as `nonfinite`: one such token must not turn all weights into
+    NaN.
 
     Args:
         logps: [N, C] log-probabilities of the sampled tokens under the policy, with gradient.
@@ -158,7 +159,7 @@ def averages(metrics: dict[str, Tensor]) -> dict[str, float]:
 
 
 class _Parts(NamedTuple):
-    """What every stream of the rows shares; tensors are [N, C]."""
+    """Inputs of all streams, [N, C]; `fine`: the log-probability under every model is finite."""
 
     log_ratio: Tensor
     kl: Tensor
@@ -168,7 +169,7 @@ class _Parts(NamedTuple):
     denominators: Denominators
 
     def reduce(self, values: Tensor, weights: Tensor) -> Tensor:
-        """Sum of weighted values by the rule of `spec.reduction`; scalar."""
+        """Sum of weighted values, divided as `spec.reduction` says; scalar."""
         total = torch.where(self.fine, values, 0.0).sum(dim=1)
         if self.spec.reduction == "token":
             return total.sum() / max(self.denominators.tokens, 1)
@@ -186,7 +187,7 @@ class _Parts(NamedTuple):
 
 
 class _Surrogate(NamedTuple):
-    """Of one stream, each [N, C]: rho, min(rho A, clip(rho) A), whom it reaches, whom the clip silenced."""
+    """Of one stream, [N, C]: rho, min(rho A, clip(rho) A), mask of trained and mask of clipped tokens."""
 
     ratio: Tensor
     value: Tensor
@@ -205,6 +206,7 @@ def _surrogate(parts: _Parts, stream: Stream) -> _Surrogate:
     ratio = log_ratio.clamp(-LIMIT, LIMIT).exp()
     a = stream.advantage.float()[:, None]
     value = torch.minimum(ratio * a, ratio.clamp(low, high) * a)
+    # Clipping stops a gradient only where the ratio has already moved in the direction of the advantage.
     clipped = ((ratio < low) & (a < 0)) | ((ratio > high) & (a > 0))
     return _Surrogate(ratio, value, reached, clipped & reached)
 
@@ -233,14 +235,15 @@ def _log(
 def _k3(now: Tensor, ref: Tensor | None) -> Tensor:
     if ref is None:
         return torch.zeros_like(now)
-    # no lower limit: there the estimate is nearly linear, and its pull back to the reference must not end
+    # Only the upper side is limited: exp overflows there. On the lower side the estimate is nearly linear,
+    # and a limit would end its gradient where the policy has drifted furthest.
     difference = (ref - now).clamp(max=LIMIT)
-    # expm1 keeps the digits of a small difference, where exp(d) - 1 - d would be rounding
+    # expm1 keeps the digits of a small difference; exp(d) - 1 - d would lose them all to rounding.
     return torch.expm1(difference) - difference
 
 
 def _tally(values: Tensor, where: Tensor) -> Tensor:
-    """[sum, count] over the places `where`, in float64."""
+    """[sum, count] of the values where the mask is True, in float64."""
     total = torch.where(where, values.detach().double(), 0.0).sum()
     return torch.stack([total, where.sum().double()])
 

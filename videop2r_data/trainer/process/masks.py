@@ -1,4 +1,13 @@
-"""Which token belongs to perception and which to reasoning, and whose fault a broken template is."""
+"""Which tokens belong to perception and which to reasoning, and which of the two broke the template.
+
+A byte-level BPE token is a string of bytes: tags may be split over tokens or merged with their neighbours,
+and a character may be split over tokens. Decoding and encoding again would move the borders. So the bytes of
+the ids are joined, the tags are found in that text, and a token belongs to the segment that owns its first
+byte:
+
+- perception owns the bytes up to the end of `</observation>`, white space before it included;
+- reasoning owns all bytes after it: the white space between the segments, and the end-of-turn token.
+"""
 
 from __future__ import annotations
 
@@ -11,21 +20,21 @@ from videop2r_data.errors import ConfigError
 from videop2r_data.schemas import SegmentSpans, Span, segment_spans
 from videop2r_data.trainer.settings.rl import Style, Unattributable
 
-# A completion against the template, per process: what is P's fault and what is R's.
+# The template.
 #
-# `segment_spans` names the first fault of a whole text; training needs to know whose it is. The observation
-# is judged by the text up to its end, the reasoning by what follows; both hold exactly if the text is a
-# trace.
+# `segment_spans` names the first fault of a whole text; the format rewards need to know which segment it is
+# in. Perception is judged by the text up to the end of the observation, reasoning by the rest; both are
+# faultless exactly if the whole text is a trace.
 
 
 Case = Literal["split", "unclosed", "unattributable", "agnostic"]
 _OPEN, _CLOSE, _THINK = "<observation>", "</observation>", "<think>"
 _STAND_IN = "<observation>-</observation>"
-"""A faultless observation, to ask the parser about a text that has none."""
+"""A faultless observation: put before a text, the parser finds the faults of its reasoning."""
 
 
 class Template(NamedTuple):
-    """What a text shows of the template.
+    """A text held against the template.
 
     Attributes:
         spans: of the whole text, with its first fault against the template of the style.
@@ -50,7 +59,7 @@ class Template(NamedTuple):
 
 
 def read_template(text: str, style: Style = "process") -> Template:
-    """Read any text; total and linear.
+    """Hold a text against the template; any text is allowed, in time linear in its length.
 
     >>> read_template("<observation>o</observation> <think>t").case
     'split'
@@ -90,13 +99,7 @@ def _without_observation(text: str) -> SegmentSpans:
     return SegmentSpans(None, think, answer, found.fault, -1 if found.fault is None else max(found.at - n, 0))
 
 
-# Which token belongs to which process, exact to the byte and without decoding and re-encoding.
-#
-# A byte-level BPE token is a string of bytes; tags may be split over tokens or merged with their neighbours,
-# and a character may be split over tokens. So: the bytes of the ids are joined, the tags are found in that
-# text, and a token belongs to the process that owns its first byte. The observation owns the bytes up to the
-# end of `</observation>` (white space before it included), the reasoning all bytes after it: the white space
-# between the segments, and, after the last byte, the end-of-turn token.
+# Tokens.
 
 
 def _byte_of_char() -> dict[str, int]:
@@ -182,7 +185,8 @@ class SegmentMasks(NamedTuple):
         perception, reasoning: [C] weights in {0, 0.5, 1}; at most 1 together.
         text: the completion as text; bytes that are no UTF-8 are U+FFFD, special tokens are left out.
         template: what was found in it; its offsets are characters of `text`.
-        tokens_p, tokens_r: length of each process in tokens that have bytes; both 0 if it cannot be split.
+        tokens_p, tokens_r: length of each segment in tokens that have bytes; both 0 if the text cannot be
+            split.
         tokens: C.
     """
 
@@ -213,10 +217,10 @@ def segment_masks(
 ) -> SegmentMasks:
     """Attribute each token of a completion to perception or reasoning; linear in its bytes.
 
-    One observation pair at the start splits the completion, whatever follows it. An observation that is
-    opened at the start and never closed makes all of it P. Anything else cannot be attributed, and
-    `unattributable` says what then: `half` (both advantages at half weight: the format penalty still reaches
-    the tokens that earned it), `none` (no advantage at all) or `reasoning`. Style `agnostic`: all R.
+    One observation pair at the start splits the completion, whatever follows it. With an observation that is
+    opened at the start and never closed all tokens are perception's. Any other completion cannot be split:
+    `unattributable` chooses `half` (both advantages at half weight, so that the format penalty still reaches
+    the tokens that earned it), `none` (no advantage at all) or `reasoning`. Style `agnostic`: all reasoning.
 
     Args:
         ids: token ids of the completion, with its end-of-turn token if it has one, without padding.
@@ -230,7 +234,8 @@ def segment_masks(
     try:
         text = exact = data.decode()
     except UnicodeDecodeError:
-        # `replace` may turn three bytes into one character; `surrogateescape` keeps one for each lost byte
+        # The text for people uses U+FFFD, which may stand for three bytes. Offsets need a text that has one
+        # character for each undecodable byte: `surrogateescape`.
         text, exact = data.decode(errors="replace"), data.decode(errors="surrogateescape")
     found = read_template(text, style)
     count = len(pieces)

@@ -1,4 +1,18 @@
-"""What each rollout earns: `R_k = acc_k + form_k + len_k` for k in {P, R} [paper §3.3]."""
+"""What each rollout earns: `R_k = acc_k + form_k + len_k`, k perception P or reasoning R [paper §3.3].
+
+Where the paper leaves the parts open:
+
+- acc_P is the judge's verdict on the observation: 1 sufficient, 0 not. Without an observation in its place it
+  is 0, and no judge is asked. acc_R is the metric of the problem type on the answer, taken after the last
+  `</think>`; without an answer in its tag it is 0.
+- form_P and form_R come from `masks.read_template`: each segment is held to its own text only.
+- len_k counts the tokens of the segment with its tags, without the end-of-turn token, bounds inclusive.
+- An accuracy that could not be scored (no verdict, unusable reference) is None, never 0: the rollout is left
+  out of the mean and deviation of that segment, and its advantage there is 0.
+
+Plain GRPO pays one reward: acc_R, the format of the whole template, and the length of the reasoning.
+N = B * G rollouts, row b * G + g is rollout g of prompt b; all tables are float64 on the CPU.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +31,7 @@ from videop2r_data.trainer.settings.objectives import Part
 from videop2r_data.trainer.settings.rl import DynamicLengthSpec, ObjectiveSpec, RewardSpec, TemporalSpec
 from videop2r_data.validators import extract_answer, score
 
-# The lengths that a group is paid for: fixed bounds, or bounds that follow the group.
+# Paid lengths.
 
 
 Bounds = tuple[int, int]
@@ -27,12 +41,12 @@ Bounds = tuple[int, int]
 def group_bounds(
     lengths: Sequence[int], allowed: Sequence[bool], spec: RewardSpec, fixed: Bounds
 ) -> Bounds | None:
-    """The bounds of one process in one group; None: nobody earns the bonus.
+    """The bounds of one segment in one group; None: no rollout earns the bonus.
 
     Args:
-        lengths: tokens of the process in each of the G rollouts.
+        lengths: tokens of the segment in each of the G rollouts.
         allowed: whether its accuracy and its format are both non-zero.
-        fixed: the process's fixed bounds.
+        fixed: the segment's fixed bounds.
     """
     if spec.length == "off":
         return None
@@ -53,32 +67,19 @@ def dynamic_bounds(lengths: Sequence[int], spec: DynamicLengthSpec) -> Bounds | 
         return None
     ordered = sorted(lengths)
     low, high = _quantile(ordered, spec.low), _quantile(ordered, spec.high)
-    # rounded first: 120 * 1.1 is 132.00000000000003, and a token more must not hang on that
+    # Rounded before ceil: 120 * 1.1 is 132.00000000000003 in floating point, and would pay for 133 tokens.
     return math.floor(round(low * (1 - spec.slack), 6)), math.ceil(round(high * (1 + spec.slack), 6))
 
 
 def _quantile(ordered: Sequence[int], share: float) -> float:
-    """Linear between the order statistics, as numpy's default."""
+    """Linear between the order statistics, as numpy's default method."""
     at = share * (len(ordered) - 1)
     low = math.floor(at)
     high = min(low + 1, len(ordered) - 1)
     return ordered[low] + (ordered[high] - ordered[low]) * (at - low)
 
 
-# What each rollout earns: `R_k = acc_k + form_k + len_k` for k in {P, R} [paper §3.3].
-#
-# What the parts mean, where the paper leaves it open:
-#
-# - acc_P is the judge's verdict on the observation (1 sufficient, 0 not). Without an observation in its
-#   place it is 0, and no judge is asked. acc_R is the metric of the problem type on the answer, taken after
-#   the last `</think>`; without an answer in its tag it is 0.
-# - form_P and form_R are those of `template.read_template`: each process answers for its own text only.
-# - len_k counts the tokens of the process with its tags, without the end-of-turn token, bounds inclusive.
-# - A part that could not be scored (judge silent, reference unusable) is None, never 0: its rollout is left
-#   out of that process's statistics and gets advantage 0 in it.
-#
-# `plain` is the one reward of GRPO: acc_R, with the whole template as form, and R's length. N = B * G
-# rollouts, row b * G + g is rollout g of prompt b; all tables are float64 on the CPU.
+# Rewards.
 
 
 class Graded(NamedTuple):
@@ -86,7 +87,7 @@ class Graded(NamedTuple):
 
     Attributes:
         form: the whole template, as GRPO pays it.
-        tokens_p, tokens_r: lengths of the processes in tokens.
+        tokens_p, tokens_r: lengths of the segments in tokens.
         finished: the model ended its turn; False: cut at the token limit.
         observation: what to show the judge; None: nothing to show, `acc_p` is 0 already.
         answer: the answer that was scored; None if there was none.
@@ -134,7 +135,7 @@ def grade(
         ValueError: `problem_type` is none of the seven.
     """
     found = extract_answer(masks.text, policy)
-    # an empty answer tag tells the scorer "no answer" and still lets it find out about a bad reference
+    # An empty answer tag means "no answer" to the scorer, which then still reports a reference it cannot use.
     result = score(
         problem_type,
         prediction="<answer></answer>" if found.answer is None else found.answer,

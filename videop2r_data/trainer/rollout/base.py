@@ -1,4 +1,7 @@
-"""What every rollout engine offers, which token ends a completion, and which tokens are never drawn."""
+"""What every rollout engine offers, which token ends a completion, and which tokens are never drawn.
+
+Notation: B prompts, G rollouts of each, N = B * G rows; row `b * G + g` is rollout g of prompt b.
+"""
 
 from __future__ import annotations
 
@@ -10,18 +13,13 @@ if TYPE_CHECKING:
     from videop2r_data.trainer.data.batch import PromptBatch
 
 
-# The seam between the training step and whatever draws its rollouts.
-#
-# Notation: B prompts, G rollouts of each, N = B * G rows; row `b * G + g` is rollout g of prompt b.
-
-
 @dataclass(frozen=True, slots=True)
 class RolledOut:
     """One completion.
 
     Attributes:
         ids: its tokens, the closing one included if it was drawn.
-        finished: whether the closing token was drawn; False: cut at the longest length.
+        finished: whether the closing token was drawn; False: `max_new_tokens` came first.
     """
 
     ids: list[int]
@@ -29,7 +27,7 @@ class RolledOut:
 
 
 class RolloutEngine(Protocol):
-    """Draws completions from the current policy."""
+    """Draws completions from the policy as it was at the last `sync`."""
 
     def generate(self, prompts: PromptBatch, *, group_size: int, seeds: Sequence[int]) -> list[RolledOut]:
         """G completions of each prompt, in row order.
@@ -42,15 +40,12 @@ class RolloutEngine(Protocol):
         ...
 
     def sync(self, net: Any) -> None:
-        """Make the engine's weights those of `net`; to be called after every update."""
+        """Copy the weights of `net` into the engine; called after every update."""
         ...
 
     def close(self) -> None:
         """Free what the engine holds; safe to call twice."""
         ...
-
-
-# Which token ends a completion and which are never drawn: the same for every engine.
 
 
 _MEDIA = (
@@ -63,9 +58,9 @@ _MEDIA = (
 
 
 def end_id(tokenizer: Any) -> int:
-    """The token that closes a turn, as it closes every trace that is learnt in SFT.
+    """The token that ends a turn; SFT teaches it at the end of every trace.
 
-    One token alone: checkpoints that name further ones to stop at would else end completions in two ways.
+    Only one: some checkpoints list further stop tokens, and completions would then end in two ways.
     """
     return int(tokenizer.eos_token_id)
 
@@ -73,8 +68,8 @@ def end_id(tokenizer: Any) -> int:
 def never_ids(config: Any, tokenizer: Any) -> list[int]:
     """Tokens that a completion may not hold, in ascending order.
 
-    Special tokens but the one that ends a completion (a placeholder of a picture in a completion would ask
-    for features that are not there), and rows of the output layer that no token belongs to.
+    All special tokens except the one that ends a completion (an image placeholder in a completion would ask
+    for features that do not exist), and rows of the output layer beyond the vocabulary.
 
     Args:
         config: the model's configuration.

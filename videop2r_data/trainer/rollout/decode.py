@@ -1,4 +1,8 @@
-"""Prefill, then batched decode: the two passes of a rollout through the policy itself."""
+"""Prefill, then batched decode: how the policy itself draws completions.
+
+Each prompt with its clip is prefilled once; its keys and values are then repeated for the G rows of its
+group, and all rows are decoded together, one token a step. Rows that have ended leave the batch.
+"""
 
 from __future__ import annotations
 
@@ -17,15 +21,13 @@ if TYPE_CHECKING:
     from videop2r_data.trainer.data.batch import PromptBatch
 
 
-# Keys and values with room to grow: a new token is written in place; the library's own cache copies all.
-
-
 ROOM = 64
-"""Columns added at a time, at least."""
+"""Columns that the cache grows by, at least. transformers' own cache copies all keys and values for every
+token."""
 
 
 class GrowingLayer(DynamicLayer):  # type: ignore[misc]
-    """Keys and values of one layer, [rows, heads, tokens, size]: views of larger tensors."""
+    """Keys and values of one layer, [rows, heads, tokens, size]: views of tensors with spare columns."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -34,7 +36,7 @@ class GrowingLayer(DynamicLayer):  # type: ignore[misc]
     def update(
         self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any
     ) -> tuple[Tensor, Tensor]:
-        """Append; returns all keys and values."""
+        """Append keys and values of new tokens; returns all of them."""
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
             self.keys, self.values = key_states, value_states
@@ -50,12 +52,12 @@ class GrowingLayer(DynamicLayer):  # type: ignore[misc]
         return self.keys, self.values
 
     def batch_repeat_interleave(self, repeats: int) -> None:
-        """Each row `repeats` times in a row."""
+        """Repeat each row `repeats` times, next to each other."""
         super().batch_repeat_interleave(repeats)
         self._whole = None
 
     def batch_select_indices(self, indices: Tensor) -> None:
-        """These rows alone."""
+        """Keep only these rows."""
         if self._whole is None:
             super().batch_select_indices(indices)
             return
@@ -65,7 +67,7 @@ class GrowingLayer(DynamicLayer):  # type: ignore[misc]
 
 
 def _roomy(part: Tensor, needed: int) -> Tensor:
-    """A larger tensor that begins with `part`."""
+    """A tensor with at least `needed` columns and room for more, that begins with `part`."""
     rows, heads, length, size = part.shape
     whole = part.new_empty(rows, heads, needed + max(ROOM, length // 8), size)
     whole[:, :, :length] = part
@@ -73,16 +75,13 @@ def _roomy(part: Tensor, needed: int) -> Tensor:
 
 
 def growing_cache() -> Any:
-    """An empty cache of such layers, as many as the model asks for."""
+    """An empty cache of `GrowingLayer`s; the model adds one per layer at its first call."""
     return Cache(layer_class_to_replicate=GrowingLayer)
-
-
-# Reading prompts and writing on, one token of every row at a time.
 
 
 @dataclass(frozen=True, slots=True)
 class Prompts:
-    """B left-padded prompts: [B, P] ids, mask and types; their media."""
+    """B left-padded prompts: ids, mask and token types [B, P], and their media."""
 
     ids: Tensor
     mask: Tensor
@@ -101,17 +100,17 @@ class Prompts:
         return Prompts(told["input_ids"][lo:hi, first:], mask[lo:hi, first:], types[lo:hi, first:], media)
 
     def to(self, device: Any) -> Prompts:
-        """The same on another device."""
+        """The same prompts on another device."""
         media = {name: tensor.to(device) for name, tensor in self.media.items()}
         return Prompts(self.ids.to(device), self.mask.to(device), self.types.to(device), media)
 
 
 class Rows:
-    """N rows that are being written: keys and values so far, and where each row is.
+    """N rows during decode: their cache, and the position of each row's next token.
 
     Args:
-        cache: keys and values of the prompts, already one per row.
-        seen: [N, P + T] bool: which columns hold tokens; those to come are set.
+        cache: keys and values of the prompts, already repeated for each row.
+        seen: [N, P + T] bool: False at the padding of prompts, True at tokens and at columns still to come.
         following: [N] position of the next token.
         width: P.
     """
@@ -124,16 +123,16 @@ class Rows:
         self._plain = bool(seen.all())
 
     def keep(self, chosen: Tensor) -> None:
-        """Go on with these rows alone.
+        """Drop all other rows.
 
         Args:
-            chosen: [N] bool.
+            chosen: [N] bool, the rows to go on with.
         """
         self._cache.batch_select_indices(chosen.nonzero()[:, 0])
         self._seen, self._following = self._seen[chosen], self._following[chosen]
 
     def advance(self, core: Any, tokens: Tensor) -> Tensor:
-        """Write one token on each row; [N, V] logits of the next.
+        """One decode step: append a token to each row; returns the [N, V] logits of the next one.
 
         Args:
             core: the model with its head.
@@ -154,21 +153,21 @@ class Rows:
 
     def _mask(self, core: Any) -> Tensor | None:
         if self._plain:
-            return None
+            return None  # no padding: the kernel's own path is faster than one with a mask
         seen = self._seen[:, : self._width]
         if core.config._attn_implementation == "sdpa":
-            return seen[:, None, None, :]  # ready made: the library then builds none
+            return seen[:, None, None, :]  # with four dimensions transformers builds no mask of its own
         return seen.long()
 
 
 def prefill(core: Any, prompts: Prompts, group_size: int, length: int) -> tuple[Rows, Tensor]:
-    """Read the prompts, each once, and set up G rows for each.
+    """Prefill each prompt once and set up G rows for each.
 
     Args:
         core: the model with its head.
         prompts: B prompts on the model's device.
         group_size: G.
-        length: tokens that a row may get.
+        length: longest completion in tokens.
 
     Returns:
         The N = B * G rows, and [N, V] logits of their first token.

@@ -1,4 +1,11 @@
-"""Rollouts from the policy itself: no second copy of the weights, nothing to synchronise."""
+"""Rollouts from the policy itself: no second copy of the weights, nothing to synchronise.
+
+A rollout depends on its seed, its prompt and the weights, never on its batch, rank or restart: row i has its
+    own
+stream of uniform numbers u[i, 0], u[i, 1], ..., and token t is the inverse of the cumulative distribution at
+u[i, t]. transformers' `generate` draws from one generator for the whole batch, so the loop here is our own;
+it also prefills a group's prompt once and drops rows that have ended, which is where the time goes.
+"""
 
 from __future__ import annotations
 
@@ -22,14 +29,8 @@ if TYPE_CHECKING:
     from videop2r_data.trainer.data.batch import PromptBatch
 
 
-# Drawing tokens so that a rollout depends on its own seed, prompt and weights, and on nothing around it.
-#
-# Row i has its own stream of uniform numbers u[i, 0], u[i, 1], …; token t is the inverse of the cumulative
-# distribution at u[i, t]. Which rows share a batch, a rank or a run does not matter.
-
-
 def uniforms(seeds: Sequence[int], length: int) -> Tensor:
-    """[N, length] float64 numbers in [0, 1): row i from `seeds[i]` alone, a longer one only goes on.
+    """[N, length] float64 numbers in [0, 1); row i depends on `seeds[i]` only, and a longer row begins alike.
 
     Args:
         seeds: N numbers of up to 64 bits.
@@ -67,14 +68,15 @@ def draw(logits: Tensor, u: Tensor, spec: SamplingSpec, never: Tensor | None = N
 
 
 def _draw_sorted(scores: Tensor, u: Tensor, spec: SamplingSpec) -> Tensor:
-    """The likeliest tokens alone, likeliest first; equal ones in the order of their ids."""
+    """Draw under top_k and top_p, over tokens sorted by probability; ties in the order of their ids."""
     scores, order = scores.sort(dim=-1, descending=True, stable=True)
     if spec.top_k:
         scores, order = scores[:, : spec.top_k], order[:, : spec.top_k]
     probabilities = scores.softmax(-1)
     if spec.top_p < 1.0:
         before = probabilities.cumsum(-1) - probabilities
-        # The token that reaches top_p is the last one kept, so the first always is.
+        # `before` excludes the token itself: the one that reaches top_p is still kept, and so at least one
+        # is.
         probabilities = probabilities * (before < spec.top_p)
     return order.gather(-1, _inverse(probabilities, u)[:, None])[:, 0]
 
@@ -86,20 +88,17 @@ def _inverse(weights: Tensor, u: Tensor) -> Tensor:
     """
     sums = weights.double().cumsum(-1)
     whole = sums[:, -1]
-    # A product that rounds up to the whole would pass the last index, or fall on one of weight 0.
+    # u * whole may round up to whole itself: the search would then run past the last index.
     target = torch.minimum(u.to(sums) * whole, whole.nextafter(torch.zeros_like(whole)))
     return torch.searchsorted(sums, target[:, None], right=True)[:, 0]
 
 
-# A whole copy of a policy whose weights are cut over ranks (FSDP, ZeRO-3), for drawing rollouts.
-#
-# Written token by token, a rollout would gather every layer again for each token, and all ranks would have
-# to go on until the last row of the last of them ends. A copy costs the memory of the weights once more per
-# rank, and one walk through the weights per update; then every rank draws on its own.
-
-
 class WholeCopy:
-    """The same model, whole on this rank, without gradients.
+    """A copy of a sharded policy (FSDP, ZeRO-3) that is whole on this rank, without gradients.
+
+    Decoding with sharded weights would gather every layer again for each token, and all ranks would have to
+    go on until the last row of the last rank ends. A copy costs the memory of the weights once more on each
+    rank, and one gather per update; then every rank decodes on its own.
 
     Args:
         net: the policy as it was wrapped.
@@ -115,7 +114,7 @@ class WholeCopy:
         before = torch.get_default_dtype()
         torch.set_default_dtype(dtype or weight.dtype)
         try:
-            # The constructor itself: the library's loaders would cut this copy too under ZeRO-3.
+            # Not from_pretrained: under ZeRO-3 it would shard this copy too.
             with torch.device(weight.device):
                 made = MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING[type(config)](config)
         finally:
@@ -140,29 +139,22 @@ class WholeCopy:
             raise ConfigError(f"the policy lacks {len(mine)} weights of its own kind, first {min(mine)!r}")
 
 
-# Rollouts from the policy itself: no second copy of the weights, nothing to synchronise.
-#
-# Its own decoding loop, because that is where the time goes: the prompt with its clip passes once per
-# group, its keys and values are then repeated; rows that have ended leave the batch; and a token is drawn
-# per row from the row's own numbers.
-
-
 LEAVE = 7 / 8
-"""Ended rows leave the batch when at most this share of it is still being written."""
+"""Ended rows are dropped when at most this share of the batch still runs: dropping copies the whole cache."""
 
 
 class HfEngine:
     """Draws completions with the policy's own weights.
 
-    Where they are cut over ranks (FSDP, ZeRO-3) it keeps a whole copy, so that constructing it and `sync` are
-    then collective: every rank must call them.
+    With sharded weights (FSDP, ZeRO-3) it keeps a `WholeCopy`; constructing it and `sync` are then
+    collective: every rank must call them.
 
     Args:
         net: the policy, wrapped (`TrainModel`, adapters, DDP, FSDP, DeepSpeed) or not.
         tokenizer: its tokenizer: which tokens end a completion, which are never drawn.
         spec: how to draw.
-        autocast: type to compute in where the weights are kept in float32 (mixed precision); None: theirs,
-            or that of an autocast around the call.
+        autocast: type to compute in when the weights are float32 (mixed precision); None: the type of the
+            weights, or of an autocast around the call.
     """
 
     def __init__(
@@ -177,7 +169,7 @@ class HfEngine:
         self.sync(net)
 
     def sync(self, net: Any) -> None:
-        """Take over the weights of `net`; where each rank holds them whole there is nothing to do."""
+        """Use the weights of `net`; unsharded ones are used as they are, without a copy."""
         if sharding(net) is None:
             self._net = net
             return
@@ -187,7 +179,7 @@ class HfEngine:
         self._net = self._copy.net
 
     def close(self) -> None:
-        """Let go of the policy."""
+        """Drop the references to the policy."""
         self._net = self._copy = None
 
     @torch.no_grad()  # type: ignore[untyped-decorator]
@@ -216,14 +208,15 @@ class HfEngine:
         return done
 
     def _mixed(self, core: Any) -> AbstractContextManager[Any]:
-        """Where no type was named, what surrounds the call decides: a disabled autocast would undo it."""
+        """The autocast to compute in; without a type none at all: even a disabled one would end one around
+        the call."""
         if self._autocast is None:
             return nullcontext()
         context: AbstractContextManager[Any] = torch.autocast(core.lm_head.weight.device.type, self._autocast)
         return context
 
     def _decode(self, core: Any, prompts: Prompts, group_size: int, u: Tensor) -> list[RolledOut]:
-        """Completions of these prompts, all in one batch that shrinks as rows end."""
+        """Prefill and decode these prompts in one batch that shrinks as rows end."""
         device = core.lm_head.weight.device
         rows, logits = prefill(core, prompts.to(device), group_size, u.shape[1])
         u, never = u.to(device), self._never.to(device)
@@ -237,7 +230,7 @@ class HfEngine:
             left = len(alive) - int(ended.sum())
             if left == 0 or t + 1 == u.shape[1]:
                 break
-            # Leaving copies the cache: rows that have ended wait until it pays.
+            # Until dropping pays, ended rows go on drawing the end token.
             if left <= len(alive) * LEAVE:
                 alive, drawn = alive[~ended], drawn[~ended]
                 rows.keep(~ended)
@@ -247,7 +240,7 @@ class HfEngine:
 
 
 def _cut(row: list[int], end: int) -> RolledOut:
-    """The tokens up to and with the first closing one."""
+    """The tokens up to and including the first end token."""
     if end not in row:
         return RolledOut(row, finished=False)
     return RolledOut(row[: row.index(end) + 1], finished=True)

@@ -1,4 +1,26 @@
-"""Rollouts from a vLLM server."""
+"""Rollouts from a vLLM server on GPUs of its own: token ids out, weights in after every update.
+
+    VLLM_SERVER_DEV_MODE=1 vllm serve MODEL --chat-template '{{ messages[0].content }}' \\
+        --chat-template-content-format string --trust-request-mm-kwargs --generation-config vllm \\
+        --limit-mm-per-prompt '{"image":1,"video":1}' --max-model-len 16384 --dtype bfloat16
+
+(`settings.rl.serve_command` writes it out.) The server does nothing but rollouts:
+
+- The developer mode opens the routes for weights and caches. Whoever reaches them owns the model: keep the
+  port on a private network.
+- The chat template passes the prompt through: the trainer has rendered it, the server adds nothing. The
+  answer holds the prompt's token ids, which must be the trainer's.
+- Clips travel as lossless PNG frames with their times (`--trust-request-mm-kwargs`), so both sides see the
+  same pixels.
+
+Chat completions with `return_token_ids` is the only route for this: `/v1/completions` takes no media, and
+`/inference/v1/generate` takes media but not the times of their frames (vLLM 0.32).
+
+One request asks for a whole group: the clip travels, is decoded and is encoded once. vLLM seeds rollout g
+    with the
+group's first seed plus g: a rollout is still a pure function of the seeds, but draws other tokens than the
+engine in process, which takes a seed for each.
+"""
 
 from __future__ import annotations
 
@@ -38,29 +60,6 @@ from videop2r_data.trainer.settings.rl import DEV_MODE, EXTENSION, SamplingSpec,
 
 if TYPE_CHECKING:
     from videop2r_data.trainer.data.batch import PromptBatch
-
-
-# Rollouts from a vLLM server, on GPUs of its own: token ids out, weights in after every update.
-#
-#     VLLM_SERVER_DEV_MODE=1 vllm serve MODEL --chat-template '{{ messages[0].content }}' \
-#         --chat-template-content-format string --trust-request-mm-kwargs --generation-config vllm \
-#         --limit-mm-per-prompt '{"image":1,"video":1}' --max-model-len 16384 --dtype bfloat16
-#
-# (`vllm_specs.serve_command` writes it out.) It serves rollouts and nothing else:
-#
-# - The developer mode opens the routes for weights and caches. Whoever reaches them owns the model: keep
-#   the port on a private network.
-# - The chat template hands the prompt through: the trainer has rendered it, the server adds nothing. The
-#   answer holds the prompt's token ids, which must be the trainer's.
-# - Clips travel as lossless PNG frames with their times (`--trust-request-mm-kwargs`), so both sides see
-#   the same pixels.
-#
-# Chat completions with `return_token_ids` is the route that does this. `/v1/completions` takes no media,
-# and `/inference/v1/generate` takes media but not the times of their frames (vLLM 0.32).
-#
-# One request asks for the whole group: the clip travels, is decoded and is encoded once. vLLM then seeds
-# rollout g with the group's first seed plus g, so a rollout is still a pure function of the seeds, but
-# draws other tokens than the engine in process, which takes a seed for each.
 
 
 CHAT = "/v1/chat/completions"

@@ -1,4 +1,14 @@
-"""The HTTP client of a vLLM server, and how the policy's weights reach that server."""
+"""The HTTP client of a vLLM server, and the three ways in which the policy's weights reach it.
+
+- *folder*: safetensors in a folder that both sides see, then vLLM's `reload_weights` through
+  `/collective_rpc`. Works on every device and with any number of server GPUs; costs one write and one read of
+  the weights (in `/dev/shm` on one host: at the speed of memory).
+- *nccl*: vLLM's weight transfer, a broadcast from the first training process to all workers of the server.
+- *ipc*: the same for a server that shares the trainer's GPU: handles to the trainer's memory.
+
+Every training process calls `send`; only the first one talks to the server. The others help to gather sharded
+weights and then wait, so that no process draws from a server whose weights are half new.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +40,7 @@ if TYPE_CHECKING:
     pass
 
 
-# JSON over HTTP to a vLLM server, from code that is not asynchronous: many requests at once, tried again.
+# The client: blocking calls, many requests at once, tried again where another try can help.
 
 
 T = TypeVar("T")
@@ -182,17 +192,7 @@ def _message(raw: bytes) -> str:
     return text if len(text) <= 300 else text[:300] + "…"
 
 
-# How the policy's weights reach a vLLM server: as files, or through vLLM's own weight transfer.
-#
-# - *folder*: safetensors in a folder that both sides see, then vLLM's `reload_weights` through
-#   `/collective_rpc`. Works on every device and with any number of server GPUs; costs one write and one
-#   read of the weights (`/dev/shm` on one host: memory speed).
-# - *nccl*: vLLM's weight transfer, a broadcast from the first training process to all workers of the
-#   server.
-# - *ipc*: the same, for a server that shares the trainer's GPU: handles to the trainer's memory.
-#
-# Every training process calls `send`; the first one talks to the server. The others help to gather weights
-# that are cut over ranks, then wait, so that nobody draws from a server whose weights are half new.
+# Weights.
 
 
 RPC = "/collective_rpc"

@@ -1,17 +1,16 @@
-"""What vLLM 0.32 gets wrong for a trainer: a stale output layer on CPUs, reseeded generators, a destroyed
-process group."""
+"""Workarounds for vLLM 0.32 in a trainer: a stale output layer on CPUs, reseeded generators, a destroyed
+process group.
+
+On CPUs vLLM keeps a packed copy of each matrix and renews it when the matrix is handed over. An output layer
+that shares the embedding's weight is not handed over, so its packed copy would stay that of the old policy:
+new layers below an old output layer. GPUs keep no such copy.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
-
-# What a vLLM worker on a CPU lacks: a second packing of an output layer that shares the embedding's weight.
-#
-# On CPUs vLLM keeps a packed copy of each matrix and renews it when the matrix is handed over. An output
-# layer that shares the embedding's weight gets none handed over, so its copy would stay the old one: new
-# layers below an old output layer (seen with vLLM 0.32; GPUs keep no copy).
 
 
 class PackingWorker:
@@ -31,12 +30,9 @@ def pack_head_again(model: Any) -> None:
             layer.quant_method.process_weights_after_loading(layer)
 
 
-# What a vLLM engine must leave alone in a process that it shares with the trainer.
-
-
 @contextmanager
 def random_numbers_kept() -> Iterator[None]:
-    """The global generators of Python, numpy and torch go on afterwards as if nothing had been drawn.
+    """Restore the global generators of Python, numpy and torch after the block.
 
     A starting engine seeds them all.
     """
@@ -78,7 +74,7 @@ def own_groups_only() -> Iterator[None]:
 
 
 def free_memory() -> None:
-    """Give the device's memory back."""
+    """Collect garbage and return cached GPU memory to the driver."""
     import gc
 
     import torch
