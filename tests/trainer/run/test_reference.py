@@ -15,7 +15,7 @@ from videop2r_data.trainer.data.examples import draw
 from videop2r_data.trainer.data.rows import read_examples
 from videop2r_data.trainer.model.load import load_policy, load_reference
 from videop2r_data.trainer.model.weights import sharding
-from videop2r_data.trainer.run.rl import cut_layers
+from videop2r_data.trainer.run.rl import shard_layers
 
 
 @pytest.fixture
@@ -28,7 +28,7 @@ def alone(tmp_path: Path) -> Iterator[None]:
 
 
 @pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::UserWarning")
-def test_cut_layers_tell_the_same(alone: None, tmp_path: Path) -> None:
+def test_sharded_layers_give_the_same(alone: None, tmp_path: Path) -> None:
     recipe = small.sft(small.model(tmp_path / "tiny"), tmp_path / "run")
     policy = load_policy(recipe.model)
     collator = Collator(policy.processor, load_prompt("tiny-v1"), recipe.data.media)
@@ -40,7 +40,7 @@ def test_cut_layers_tell_the_same(alone: None, tmp_path: Path) -> None:
     frozen = load_reference(recipe.model)
     with torch.no_grad():
         before = frozen(inputs).logps
-        cut_layers(frozen)
+        shard_layers(frozen)
         assert sharding(frozen) == "FSDP2"
         after = frozen(inputs).logps
     assert torch.equal(before, after)

@@ -1,4 +1,4 @@
-"""Between two steps: times, the line of metrics, evaluation, checkpoint; and the end of the run."""
+"""Between two steps: times, the line of metrics, held-out questions, checkpoint; and the end of the run."""
 
 from __future__ import annotations
 
@@ -20,18 +20,15 @@ if TYPE_CHECKING:
     from videop2r_data.trainer.run.session import Session
 
 
-# Held-out questions between the steps, with what the run has at hand.
-
-
 def held_out(
     session: Session, judge: Judge | None = None, drawer: RolloutEngine | None = None
 ) -> Callable[[int], dict[str, float]] | None:
-    """What gives the metrics `eval/...` at a step, or None if the recipe asks for no evaluation.
+    """A function from a step to its metrics `eval/...`, or None if the recipe asks for no evaluation.
 
     Args:
         session: the run; every process must evaluate at the same steps.
-        judge: the training's, started; None: the exact checker for demo questions, nobody for others.
-        drawer: the training's rollout engine; used if the evaluation samples exactly as the training.
+        judge: the training's, started; None: the exact checker for demo questions, no judge for others.
+        drawer: the training's rollout engine; reused if the evaluation has the same sampling settings.
 
     Raises:
         ConfigError, SourceError: the questions cannot be read.
@@ -54,9 +51,6 @@ def held_out(
             return questions(session.engine.model, step)
 
     return measure
-
-
-# The end of a run: a last checkpoint, and the model as others load it.
 
 
 FINAL = "final"
@@ -85,8 +79,9 @@ def finish(session: Session) -> bool:
 def save_final(session: Session, folder: Path) -> None:
     """Weights and processor for `from_pretrained`; adapters are merged into the weights.
 
-    Every process must call it: weights that are cut over ranks (FSDP, ZeRO-3) are gathered from all of them;
-    adapters are then saved unmerged.
+    Every process must call it: sharded weights (FSDP, ZeRO-3) are gathered from all of them; adapters are
+        then
+    saved unmerged.
     """
     accelerator, model = session.accelerator, session.engine.model
     whole = sharding(model) is None
@@ -104,14 +99,11 @@ def save_final(session: Session, folder: Path) -> None:
     accelerator.wait_for_everyone()
 
 
-# The end of every step: times, the line of metrics, checkpoint, evaluation, and whether to go on.
-
-
 class Tick:
-    """Where the time of one step goes, in seconds of this process.
+    """The times of one step, in seconds, of this process.
 
     Args:
-        data: waited for the batch before the step began.
+        data: seconds that the step waited for its batch.
     """
 
     def __init__(self, data: float = 0.0) -> None:
@@ -134,7 +126,7 @@ class Tick:
 
 
 def end_step(session: Session, step: int, row: dict[str, Any], tick: Tick) -> bool:
-    """Log, evaluate, save; the same in every process.
+    """Log, evaluate and save after a step; every process must call it.
 
     Args:
         session: the run.
@@ -143,7 +135,7 @@ def end_step(session: Session, step: int, row: dict[str, Any], tick: Tick) -> bo
         tick: its times.
 
     Returns:
-        whether to end now: somebody asked for it (in any process), or this was the last step.
+        whether to end now: any process was asked to stop, or this was the last step.
     """
     recipe = session.recipe
     session.steps_done = step
@@ -156,6 +148,8 @@ def end_step(session: Session, step: int, row: dict[str, Any], tick: Tick) -> bo
     session.log.row(line)
     if recipe.eval_every and step % recipe.eval_every == 0 and session.evaluate is not None:
         session.log.row({"step": step, **session.evaluate(step)})
+    # All processes must take the same branch below, because saving is collective: a signal may have reached
+    # one only.
     stopped = session.engine.agreed(session.stop.asked)
     if stopped or (recipe.save.every and step % recipe.save.every == 0):
         session.checkpoints.save(step)

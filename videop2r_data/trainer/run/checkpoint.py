@@ -1,4 +1,14 @@
-"""Checkpoints, and whether the run in a folder is the one that wants to go on."""
+"""Checkpoints, and whether the run in a folder is the one that wants to go on.
+
+    RUN/recipe.yaml, run.json              what the run is: settings, digests of the data, versions
+    RUN/checkpoints/step-000100/           weights, optimizer, schedule, generators of every rank (by
+    accelerate)
+                    step-000100/state.json step, digests of recipe and data, number of processes
+
+A checkpoint is whole or not there. It holds no state of the sampler, whose position is the step, and none of
+random numbers, which are functions of the step (`data.order`). Verdicts of the judge are in a journal
+(`RUN/judge-cache`).
+"""
 
 from __future__ import annotations
 
@@ -24,15 +34,6 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
 
 
-# Checkpoints: whole or not there, the newest few kept, refused by a run that is another one.
-#
-#     RUN/checkpoints/step-000100/   weights, optimizer, schedule, generators of every rank (by accelerate)
-#                     state.json     step, digests of recipe and data, number of processes
-#
-# The sampler has no state (its position is the step) and neither have random numbers (see `seeds`); the
-# judge's answers are in a journal of their own (`RUN/judge-cache`), which survives by itself.
-
-
 FOLDER = "checkpoints"
 STATE = "state.json"
 _NAME = re.compile(r"step-(\d{6,})")
@@ -41,11 +42,11 @@ _DRAFT = ".partial-"
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """One that is complete.
+    """A complete checkpoint.
 
     Attributes:
-        folder: where it lies.
-        step: optimizer steps that are in it.
+        folder: its path.
+        step: optimizer steps done when it was saved.
         state: content of its `state.json`.
     """
 
@@ -55,7 +56,7 @@ class Checkpoint:
 
 
 def find_checkpoints(run: Path) -> list[Checkpoint]:
-    """The complete checkpoints of a run, oldest first; half-written ones do not count.
+    """The complete checkpoints of a run, oldest first; half-written ones are left out.
 
     Raises:
         ConfigError: a `state.json` cannot be read.
@@ -82,7 +83,7 @@ class Checkpoints:
         run: the run's folder.
         accelerator: holds model, optimizer and schedule; every process must make the same calls.
         keep: newest checkpoints that stay; 0: all.
-        identity: goes into each `state.json`: digests by which a run knows its own.
+        identity: digests of recipe and data, written into each `state.json`.
     """
 
     def __init__(self, run: Path, accelerator: Accelerator, *, keep: int, identity: dict[str, Any]) -> None:
@@ -96,8 +97,8 @@ class Checkpoints:
     def save(self, step: int) -> Path:
         """Write the checkpoint of a step, then drop the oldest above `keep`.
 
-        It is written under another name and renamed at the end: one that is there is whole. Saving a step
-        again replaces it.
+        It is written under another name and renamed at the end, so that a crash leaves no half checkpoint
+        under the final name. Saving a step again replaces it.
 
         Args:
             step: optimizer steps done.
@@ -143,7 +144,7 @@ class Checkpoints:
 
 
 def publish(draft: Path, final: Path) -> None:
-    """Bring a finished folder to the disk and give it its name, replacing what has it."""
+    """Flush a finished folder to the disk, then rename it to its final name, replacing an older one."""
     for path in [*draft.rglob("*"), draft]:
         _sync(path)
     if final.exists():
@@ -181,7 +182,7 @@ def _sync(path: Path) -> None:
         os.close(number)
 
 
-# Whether a folder's earlier run is this one, and what a run writes about itself.
+# The run that a folder belongs to.
 
 
 RUN = "run.json"
@@ -191,7 +192,7 @@ _LIBRARIES = ("torch", "transformers", "accelerate", "peft", "vllm", "deepspeed"
 
 @dataclass(frozen=True, slots=True)
 class About:
-    """What a run is made of, beside its recipe.
+    """The data, versions and processes of a run.
 
     Attributes:
         data: digests and counts of examples and prompt; a run goes on only with equal digests.
@@ -224,7 +225,7 @@ def describe(recipe: TrainRecipe, examples: Sequence[Example], prompt: Prompt, *
 
 
 def versions() -> dict[str, str]:
-    """Versions of what decides the numbers; libraries that are not installed are left out."""
+    """Versions of this package, Python and the libraries that affect the results, as far as installed."""
     found = {"videop2r-data": __version__, "python": platform.python_version()}
     for name in _LIBRARIES:
         try:
@@ -239,9 +240,9 @@ def admit(recipe: TrainRecipe, about: About, *, anyway: bool, fresh: bool, main:
 
     Args:
         recipe, about: the run that wants to start.
-        anyway: go on although recipe or data are others.
-        fresh: refuse to go on at all.
-        main: the process that writes.
+        anyway: go on although recipe or data differ.
+        fresh: refuse a folder that holds any run.
+        main: True in the first process, which writes.
 
     Raises:
         ConfigError: the folder holds another run, or any run if `fresh`.
@@ -294,7 +295,7 @@ def _write(recipe: TrainRecipe, about: About) -> None:
 
 
 def update_run(folder: Path, **fields: Any) -> None:
-    """Set fields of `run.json`, in one piece."""
+    """Set fields of `run.json` atomically."""
     draft = folder / f".{RUN}.partial"
     draft.write_bytes(orjson.dumps(_read(folder / RUN) | fields, option=orjson.OPT_INDENT_2) + b"\n")
     draft.replace(folder / RUN)

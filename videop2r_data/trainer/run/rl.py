@@ -1,4 +1,14 @@
-"""Reinforcement learning: PA-GRPO, its ablations and T-GRPO."""
+"""Reinforcement learning: PA-GRPO, its ablations and T-GRPO; `rl_step` is the whole step on one screen [paper
+§3.3].
+
+Per step: prompts -> G rollouts of each -> perception or reasoning for each token -> observations to the
+    judge, which
+works while the old and reference log-probabilities are computed -> answers and verdicts to rewards ->
+advantages per segment and group -> clipped loss over counts of the global batch -> clip -> AdamW -> weights
+to the rollout engine.
+
+A group is never split: it is drawn, rewarded and trained on in one process and one micro-batch.
+"""
 
 from __future__ import annotations
 
@@ -28,21 +38,18 @@ from videop2r_data.trainer.run.rollouts import Roller, Rollouts, Tally, record_s
 from videop2r_data.trainer.run.session import Fed, Session, feed
 from videop2r_data.trainer.run.step import Piece, Updated, cut
 
-# What RL needs beside the session: who draws, who judges, and log-probabilities to compare with.
-
-
 JUDGE_CACHE = "judge-cache"
 
 
 @dataclass
 class RlParts:
-    """The parts.
+    """What RL needs beside the session.
 
     Attributes:
         session: the run.
-        roller: draws and grades groups.
+        roller: draws and grades groups of rollouts.
         judge: started, or None.
-        reference: the model that the KL term holds on to; None without a KL term.
+        reference: the model of the KL term; None without a KL term.
     """
 
     session: Session
@@ -54,7 +61,8 @@ class RlParts:
     def old_logps(self, batches: list[list[Piece]]) -> Tensor:
         """[N, C] log-probabilities under the policy that drew the rollouts.
 
-        Only needed if rollouts serve more than one update: before the first one the policy is the old one.
+        Needed only if rollouts serve more than one update: at the first update the policy is still the old
+            one.
         """
         with inferring(self.session.engine.model):
             return self._table(batches, self.session.engine.model)
@@ -67,7 +75,8 @@ class RlParts:
             return self._table(batches, self.reference.logps)
 
     def _table(self, batches: list[list[Piece]], logps_of: Callable[[ModelInputs], TokenLogProbs]) -> Tensor:
-        """Run every pass, blank ones too: cut weights are gathered by all processes together."""
+        """Log-probabilities of all passes; blank ones run too, because gathering sharded weights is
+        collective."""
         device, parts = self.session.accelerator.device, []
         for piece in (piece for pieces in batches for piece in pieces):
             found = logps_of(piece.inputs.to(device)).logps.float().cpu()
@@ -83,10 +92,10 @@ class RlParts:
 
 @contextmanager
 def open_parts(session: Session) -> Iterator[RlParts]:
-    """Load and start what RL needs; everything is ended with the block.
+    """Load and start what RL needs; close it with the block.
 
     Raises:
-        ConfigError, MissingExtraError: a part cannot be had with these settings.
+        ConfigError, MissingExtraError: a part does not fit the settings or is not installed.
     """
     recipe = session.recipe
     judge = make_judge(
@@ -134,10 +143,10 @@ def make_drawer(session: Session) -> RolloutEngine:
 
 
 def make_reference(session: Session) -> Reference:
-    """The reference: the policy with its adapters off, or a frozen second model.
+    """The reference: the policy without its adapters, or a frozen second model.
 
-    Under FSDP2 the second model is cut over the processes like the policy; otherwise each of them has all of
-    it. It is not handed to accelerate, which would save it with every checkpoint.
+    Under FSDP2 the second model is sharded like the policy; otherwise each process holds all of it. It is not
+    prepared by accelerate, which would save it with every checkpoint.
     """
     recipe, model = session.recipe, session.engine.model
     if recipe.model.lora is not None and not recipe.reference:
@@ -151,28 +160,18 @@ def make_reference(session: Session) -> Reference:
     )
     frozen = load_reference(spec, session.accelerator.device, temperature=recipe.sampling.temperature)
     if sharding(model) == "FSDP2":
-        cut_layers(frozen)
+        shard_layers(frozen)
     return Reference(model, frozen)
 
 
-def cut_layers(frozen: TrainModel) -> None:
-    """Cut a model that does not train over all processes, layer by layer (FSDP2); in place."""
+def shard_layers(frozen: TrainModel) -> None:
+    """Shard a frozen model over all processes, layer by layer (FSDP2), in place."""
     from torch.distributed.fsdp import fully_shard
 
     inner = bare(frozen).model
     for layer in (*inner.language_model.layers, *inner.visual.blocks):
         fully_shard(layer)
     fully_shard(frozen)
-
-
-# Reinforcement learning: PA-GRPO, its ablations and T-GRPO, the whole step on one screen [paper §3.3].
-#
-# Per step: prompts -> G rollouts of each -> who wrote which token -> observations to the judge, who works
-# while the old and reference log-probabilities are computed -> answers and verdicts to rewards ->
-# advantages per process and group -> clipped loss over counts of the global batch -> clip -> AdamW ->
-# weights to the engine.
-#
-# A group is never cut: it is drawn, rewarded and learnt from in one process and one pass.
 
 
 def run_rl(session: Session) -> bool:
@@ -231,7 +230,7 @@ def rl_step(session: Session, parts: RlParts, fed: Fed, tick: Tick) -> dict[str,
 
 
 class _Learn:
-    """What the update needs beside the log-probabilities; tables are [N, C] over this process's rows."""
+    """Inputs of the loss beside the policy's log-probabilities; tables are [N, C], N rows of this process."""
 
     def __init__(
         self, reached: list[Stream], mask: Tensor, old: Tensor | None, reference: Tensor | None
@@ -239,12 +238,13 @@ class _Learn:
         self.streams, self.mask, self.old, self.reference = reached, mask, old, reference
 
     def loss(self, piece: Piece, told: TokenLogProbs, session: Session, whole: Denominators) -> LossResult:
-        """The share of one piece in the loss of the global batch."""
+        """What one micro-batch contributes to the loss of the global batch."""
         device, width, lo, hi = told.logps.device, told.logps.shape[1], piece.lo, piece.hi
 
         def rows(table: Tensor | None) -> Tensor | None:
             return None if table is None else table[lo:hi, :width].to(device)
 
+        # Masks and advantages of exactly the rows of this micro-batch; `width` is its own longest completion.
         mine = [Stream(s.name, s.mask[lo:hi, :width], s.advantage[lo:hi]).to(device) for s in self.streams]
         return policy_loss(
             told.logps,
@@ -259,7 +259,7 @@ class _Learn:
 
 
 def _parts(session: Session, fed: Fed, inputs: Any) -> list[list[Piece]]:
-    """The passes of each minibatch: whole groups, equally many in every process."""
+    """The micro-batches of each minibatch: whole groups, the same number in every process."""
     found = []
     for number in range(session.parts):
         lo, hi = fed.part(number, session.share)
@@ -291,6 +291,8 @@ def _streams(session: Session, rollouts: Rollouts, table: RewardTable, mask: Ten
 def _update(session: Session, pieces: list[Piece], learn: _Learn, tally: Tally) -> Updated:
     """One optimizer update from one minibatch."""
     local = [denominators(learn.mask[piece.lo : piece.hi]) for piece in pieces]
+    # Counts of the whole minibatch, over micro-batches and ranks: means of means would weigh short batches
+    # more.
     counts = torch.tensor([[d.sequences, d.tokens] for d in local], dtype=torch.float64).sum(dim=0)
     whole = Denominators(*(int(count) for count in session.engine.sums(counts).tolist()))
 

@@ -1,4 +1,7 @@
-"""Prompts to graded groups, and what is noted of them in `samples.jsonl` and `metrics.jsonl`."""
+"""Prompts to graded groups, and what is noted of them in `samples.jsonl` and `metrics.jsonl`.
+
+Notation: B prompts, G rollouts of each, N = B * G rows, row b * G + g is rollout g of prompt b.
+"""
 
 from __future__ import annotations
 
@@ -27,20 +30,15 @@ if TYPE_CHECKING:
     from videop2r_data.trainer.run.session import Session
 
 
-# From prompts to graded groups: draw, split into processes, judge, reward.
-#
-# Notation: B prompts, G rollouts of each, N = B * G rows, row b * G + g is rollout g of prompt b.
-
-
 @dataclass
 class Rollouts:
     """The groups of one process at one step, N rows.
 
     Attributes:
         rolled: token ids.
-        masks: who wrote which token.
-        graded: all but the judge's part, until `judged` is there.
-        judged: verdicts, None where nobody was asked.
+        masks: perception and reasoning weights of the tokens.
+        graded: grades; `acc_p` is open until `settle`.
+        judged: verdicts, None where no judge was asked.
         shuffled: T-GRPO: per prompt the accuracies of its group with shuffled frames; None without a video.
     """
 
@@ -51,11 +49,11 @@ class Rollouts:
     shuffled: list[list[float | None] | None] | None = None
 
     def settle(self, ticket: Ticket | None, asked: Sequence[int]) -> None:
-        """Wait for the verdicts and enter them.
+        """Wait for the verdicts and enter them into the grades.
 
         Args:
-            ticket: of the judge; None: nobody was asked.
-            asked: the rows whose observations it has, in its order.
+            ticket: of the judge; None: no judge was asked.
+            asked: the rows whose observations were submitted, in that order.
         """
         if ticket is None:
             return
@@ -80,7 +78,7 @@ class Roller:
         self.table = TokenTable.from_tokenizer(session.policy.tokenizer)
 
     def roll(self, fed: Fed) -> Rollouts:
-        """Draw G completions of each prompt and grade all that needs no judge."""
+        """Draw G completions of each prompt and grade everything that needs no judge."""
         recipe, prompts = self.session.recipe, fed.prompts
         places = [self.session.place(local) for local in fed.places]
         size = recipe.rl.group_size
@@ -91,8 +89,8 @@ class Roller:
     def roll_shuffled(self, fed: Fed) -> list[list[float | None] | None]:
         """Accuracies of a second group per video question, its frames in random order [T-GRPO eq. 1].
 
-        The frames keep the times of their new places: the model sees a film that was cut anew, not a film
-        with wrong dates.
+        Each frame takes the time of its new place: the model sees a film in another order with times that
+            still rise.
         """
         recipe = self.session.recipe
         size = recipe.objective.temporal.shuffled_size(recipe.rl.group_size)
@@ -113,7 +111,7 @@ class Roller:
         return found
 
     def submit(self, fed: Fed, rollouts: Rollouts) -> tuple[Ticket | None, list[int]]:
-        """Hand the observations in; returns at once with the ticket and the rows that it is about."""
+        """Submit the observations; returns at once with the ticket and the rows that were submitted."""
         if self.judge is None:
             return None, []
         size = self.session.recipe.rl.group_size
@@ -157,7 +155,7 @@ class Roller:
 
 
 def _in_random_order(frames: Frames | None, seed: int) -> Frames:
-    """The same frames under a permutation that moves at least one of them, if there are two."""
+    """The frames in random order; with two frames or more never in their own."""
     assert frames is not None and frames.array is not None
     count = len(frames.array)
     rng = np.random.default_rng(seed)
@@ -167,7 +165,7 @@ def _in_random_order(frames: Frames | None, seed: int) -> Frames:
     return replace(frames, array=np.ascontiguousarray(frames.array[order]))
 
 
-# Sampled completions for people: `samples.jsonl`, some groups every few steps.
+# Records of sampled completions, `samples.jsonl`.
 
 
 _PARTS = ("accuracy_p", "accuracy_r", "format_p", "format_r", "length_p", "length_r")
@@ -176,7 +174,7 @@ _PARTS = ("accuracy_p", "accuracy_r", "format_p", "format_r", "length_p", "lengt
 def record_samples(
     session: Session, fed: Fed, rollouts: Rollouts, table: RewardTable, reached: list[Stream]
 ) -> None:
-    """Write the first groups of the main process, every `save.samples_every` steps, and at the first one."""
+    """Record the first groups of the main process at the first step and every `save.samples_every` steps."""
     save, size = session.recipe.save, session.recipe.rl.group_size
     step = fed.step + 1
     due = save.samples_every and (step % save.samples_every == 0 or step == 1)
@@ -216,7 +214,7 @@ def _rewards(table: RewardTable, row: int) -> dict[str, float | None]:
     return out
 
 
-# The metrics of an RL step: sums and counts that ranks add up, then the keys of `metrics.jsonl`.
+# Metrics of a step, `metrics.jsonl`.
 
 
 _MEANS = (
@@ -251,11 +249,11 @@ _COUNTS = (
     "judge/late",
     "judge/failed",
 )
-"""Every rank hands in the same names in the same order, whether it has something to say or not."""
+"""All ranks sum the same names in the same order, so a rank without rollouts sends zeros."""
 
 
 class Tally:
-    """Adds up; one per process and step."""
+    """Sums and counts of one step in one process; `row` adds up all processes."""
 
     def __init__(self) -> None:
         self._sums = dict.fromkeys((*_MEANS, *_COUNTS), 0.0)
@@ -272,7 +270,7 @@ class Tally:
         self.add(name, float(values[where].double().sum()), float(where.sum()))
 
     def losses(self, metrics: Mapping[str, Tensor]) -> None:
-        """Add what `policy_loss` tells."""
+        """Add the metrics of `policy_loss`."""
         for name, (total, count) in ((n, pair.tolist()) for n, pair in metrics.items()):
             self.add(name, total, count)
 
@@ -310,7 +308,7 @@ class Tally:
             self.add(f"judge/{name}", getattr(stats, name))
 
     def row(self, sums: Callable[[Tensor], Tensor]) -> dict[str, float | int]:
-        """The metrics of all processes; a mean over nothing is left out.
+        """The metrics of all processes; a mean without values is left out.
 
         Args:
             sums: adds tensors of all processes up.

@@ -1,4 +1,9 @@
-"""What a run writes while it goes on, who watches it, and how it is asked to stop."""
+"""What a run writes while it goes on, who watches it, and how it is asked to stop.
+
+`metrics.jsonl` gets one JSON line per step and is the source of curves, model card and comparisons. On resume
+the lines of steps after the checkpoint are cut off, so that the file equals that of a run that was never
+stopped.
+"""
 
 from __future__ import annotations
 
@@ -16,11 +21,9 @@ import orjson
 from videop2r_data.errors import ConfigError, MissingExtraError
 from videop2r_data.trainer.settings.parts import TRACKERS
 
-# Ctrl-C and SIGTERM: the step under way is finished and saved, then the run ends; twice stops at once.
-
 
 class Stop:
-    """Whether someone asked the run to end. Loops look at it between steps.
+    """Whether the run was asked to end; loops look at it between steps.
 
     >>> stop = Stop()
     >>> stop.asked
@@ -34,19 +37,20 @@ class Stop:
         self.asked = False
 
     def ask(self) -> None:
-        """Begin no new step."""
+        """Ask the run to end after the step under way."""
         self.asked = True
 
 
 @contextmanager
 def on_signals(stop: Stop, tell: Callable[[str], None]) -> Iterator[None]:
-    """SIGINT and SIGTERM ask `stop`; a second one raises KeyboardInterrupt where the program is.
+    """SIGINT and SIGTERM set `stop`: the step under way is finished and saved. A second one raises
+    KeyboardInterrupt.
 
     Args:
-        stop: asked by the first signal.
-        tell: gets one line for people.
+        stop: set by the first signal.
+        tell: called with one line for people.
 
-    Only the main thread of a process may use it; the handlers that were there come back at the end.
+    Only the main thread of a process may use it; earlier handlers are restored at the end.
     """
 
     def heard(_number: int, _frame: FrameType | None) -> None:
@@ -65,12 +69,6 @@ def on_signals(stop: Stop, tell: Callable[[str], None]) -> Iterator[None]:
             signal.signal(number, handler)
 
 
-# What a run leaves behind while it goes on: one JSON line per step, always; trackers on demand.
-#
-# `metrics.jsonl` is the truth: curves, model card and comparisons are drawn from it. On resume, lines of
-# steps after the checkpoint are cut off, so that the file is that of a run that was never stopped.
-
-
 METRICS = "metrics.jsonl"
 SAMPLES = "samples.jsonl"
 
@@ -79,7 +77,7 @@ Row = Mapping[str, Any]
 
 @runtime_checkable
 class Watcher(Protocol):
-    """Somebody who looks on: a progress line, a tracker, a test. It is called in the main process only."""
+    """Told of a run's progress: a progress line, a tracker, a test. Called in the main process only."""
 
     def begin(self, stage: str, step: int, steps: int) -> None:
         """The run starts or goes on.
@@ -94,7 +92,7 @@ class Watcher(Protocol):
         """One line of `metrics.jsonl`."""
 
     def note(self, text: str) -> None:
-        """Something a person wants to know: a checkpoint, a skipped clip."""
+        """A message for people: a checkpoint, a skipped clip."""
 
 
 class LineFile:
@@ -114,7 +112,7 @@ class LineFile:
             _cut(path, upto)
 
     def add(self, row: Row) -> None:
-        """Append one line and hand it to the system at once: a crash of the program loses none.
+        """Append one line and close the file: a crash of the program loses no line.
 
         Raises:
             ValueError: a value is not finite; JSON has no such number.
@@ -130,13 +128,13 @@ class LineFile:
 
 
 class RunLog:
-    """Metrics and samples of one run, and those who look on.
+    """Metrics and samples of one run, and its watchers.
 
     Args:
         folder: the run's.
         watchers: told of every row.
         upto: the step that the run resumes from, or None for a run without a past.
-        main: False in all processes but the first: then nothing is written or told.
+        main: True in the first process; the others write and tell nothing.
     """
 
     def __init__(
@@ -201,7 +199,7 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
 
 
 def _cut(path: Path, upto: int) -> None:
-    """Keep the lines up to a step; through a second file, so that a crash leaves the first one whole."""
+    """Keep the lines up to a step; written beside and renamed, so that a crash loses no line."""
     kept = [row for row in read_lines(path) if not isinstance(row.get("step"), int) or row["step"] <= upto]
     draft = path.with_name(f".{path.name}.partial")
     draft.write_bytes(b"".join(orjson.dumps(row) + b"\n" for row in kept))
@@ -215,11 +213,11 @@ def _finite(row: Row) -> dict[str, Any]:
     return dict(row)
 
 
-# wandb, TensorBoard and trackio, for those who ask for them; each is imported only then.
+# Trackers; each library is imported only where it is asked for.
 
 
 class _Scalars:
-    """Sends the numbers of each row; subclasses know to whom."""
+    """Sends the numbers of each row through `send` of a subclass."""
 
     def begin(self, stage: str, step: int, steps: int) -> None:
         """Nothing to send."""
@@ -251,7 +249,7 @@ class _Tensorboard(_Scalars):
 
 
 class _Logger(_Scalars):
-    """wandb and trackio speak alike: `init`, then `log`."""
+    """wandb and trackio, which have the same interface: `init`, then `log`."""
 
     def __init__(self, module: str, project: str, folder: Path, config: Mapping[str, Any]) -> None:
         self._module = _need(module)
@@ -289,7 +287,7 @@ def make_trackers(
 
 
 def _need(module: str) -> Any:
-    """Import a tracker; TensorBoard's own noise stays off the terminal."""
+    """Import a tracker's library; TensorFlow's start-up messages are silenced."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     try:
         return importlib.import_module(module)

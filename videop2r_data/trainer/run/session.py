@@ -1,5 +1,5 @@
-"""Everything a training loop needs, made from a recipe: data, model, optimizer, log, and the batches in
-their order."""
+"""Everything a training loop needs, made from a recipe: data, model, optimizer, log, and its batches in
+order."""
 
 from __future__ import annotations
 
@@ -31,8 +31,6 @@ from videop2r_data.trainer.run.runlog import RunLog, Stop, Watcher
 from videop2r_data.trainer.run.step import Engine, blank_inputs, make_optimizer, make_schedule
 from videop2r_data.trainer.settings.recipe import TrainRecipe
 
-# Libraries that write to the terminal by themselves, asked not to: what there is to say goes to the log.
-
 
 def hush() -> None:
     """No progress bars of transformers for every load and save, and no warning about tied weights.
@@ -47,9 +45,6 @@ def hush() -> None:
     transformers_logging.disable_progress_bar()
     logging.getLogger("accelerate.utils.other").setLevel(logging.ERROR)
     logging.getLogger("accelerate.checkpointing").setLevel(logging.ERROR)
-
-
-# Everything a loop needs, made from a recipe: data, model, optimizer, log; new or where it stopped.
 
 
 @dataclass
@@ -118,7 +113,7 @@ class Session:
         return part * self.order.batch_size + int(self.accelerator.process_index) * self.share + within
 
     def blank(self) -> Any:
-        """A row that stands in where there is nothing to do."""
+        """A blank micro-batch: one row whose loss counts nothing."""
         return blank_inputs(self.collator.end_id)
 
 
@@ -187,7 +182,8 @@ def open_session(
 
 
 def close_session(session: Session) -> None:
-    """Let go of model and optimizer; another session may follow in the same processes, in any precision."""
+    """Free model and optimizer, and reset accelerate's global state: the next session may differ in
+    precision."""
     from accelerate.state import AcceleratorState
 
     session.accelerator.free_memory()
@@ -195,7 +191,7 @@ def close_session(session: Session) -> None:
 
 
 def make_accelerator(recipe: TrainRecipe) -> Accelerator:
-    """Devices and processes as `accelerate launch` set them up; alone without it.
+    """Devices and processes as `accelerate launch` set them up; one process without it.
 
     Raises:
         ConfigError: the batch cannot be shared by the processes.
@@ -226,7 +222,8 @@ def make_accelerator(recipe: TrainRecipe) -> Accelerator:
         step_scheduler_with_optimizer=False,
     )
     plugin = accelerator.state.deepspeed_plugin if hasattr(accelerator.state, "deepspeed_plugin") else None
-    if plugin is not None:  # it clips and accumulates by itself, and counts on being told
+    if plugin is not None:
+        # DeepSpeed clips and accumulates by itself: its "auto" values are filled in from the recipe.
         plugin.deepspeed_config["gradient_clipping"] = recipe.optim.max_grad_norm
         plugin.deepspeed_config["gradient_accumulation_steps"] = pieces
         plugin.deepspeed_config["train_micro_batch_size_per_gpu"] = recipe.batch.micro
@@ -238,7 +235,7 @@ def _no_accelerator() -> bool:
 
 
 def passes(recipe: TrainRecipe, world: int) -> int:
-    """Forward and backward passes per update and process."""
+    """Micro-batches per update and process."""
     parts = recipe.rl.minibatches if recipe.stage == "rl" else 1
     return math.ceil(recipe.batch.size // world // parts / recipe.batch.micro)
 
@@ -299,18 +296,15 @@ def _prompt(recipe: TrainRecipe) -> Prompt:
     return load_prompt(recipe.data.prompt_name)
 
 
-# The batches of a run, one per step: decoded ahead, collated, with their places in the plan.
-
-
 class Fed(NamedTuple):
-    """What this process has for one step.
+    """The batch of one step in this process.
 
     Attributes:
         step: from 0.
-        prompts: B of them; fewer than planned when clips were bad, perhaps none.
+        prompts: B prompts; fewer than planned, perhaps none, where clips could not be read.
         places: [B] place of each among the planned examples of this process, rising.
         skipped: what was left out.
-        waited_s: seconds that the step stood still for its batch.
+        waited_s: seconds that the step waited for its batch.
     """
 
     step: int
@@ -320,13 +314,14 @@ class Fed(NamedTuple):
     waited_s: float
 
     def part(self, number: int, size: int) -> tuple[int, int]:
-        """Which of the B belong to part `number` of `size` planned examples: from, to (exclusive)."""
+        """The slice (from, to) of the B prompts that belongs to minibatch `number`, of `size` planned
+        examples."""
         lo = sum(place < number * size for place in self.places)
         return lo, sum(place < (number + 1) * size for place in self.places)
 
 
 def feed(session: Session) -> Iterator[Fed]:
-    """The batches of the steps that are left; ends its decoders when the consumer stops."""
+    """The batches of the remaining steps; the decoders end when the consumer stops."""
     spec = session.recipe.data
     planned = (session.planned(step) for step in range(session.start, session.steps))
     with MediaLoader(planned, spec.media, workers=spec.workers, ahead=spec.ahead) as loader:

@@ -1,7 +1,8 @@
-"""Supervised fine-tuning: the whole loop on one screen.
+"""Supervised fine-tuning; `sft_step` is the whole step on one screen.
 
 Per step: prompts with their media -> target tokens -> log-probabilities of the targets -> minus their sum
-over the number of target tokens of the global batch -> clip -> AdamW. Prompts bear no loss.
+    over the
+number of target tokens of the global batch -> clip -> AdamW. Prompt tokens have no loss.
 """
 
 from __future__ import annotations
@@ -65,7 +66,7 @@ def sft_step(session: Session, fed: Fed, tick: Tick) -> dict[str, Any]:
 
 
 def _with_targets(session: Session, fed: Fed) -> ModelInputs:
-    """Prompts with their targets; what the tokenizer cannot keep is not learnt, but counted."""
+    """Prompts with their targets; a target that the tokenizer would change is counted and left empty."""
     targets: list[list[int]] = []
     for example in fed.prompts.examples:
         try:

@@ -1,5 +1,12 @@
-"""One optimizer update from the micro-batches of a batch: the same update however the batch is cut over
-passes and ranks."""
+"""One optimizer update from micro-batches: the same update however the batch is split over passes and ranks.
+
+Losses are sums over a micro-batch divided by counts of the *global* batch, never means of means: a batch of
+16 in one process, in four micro-batches, or on two processes gives the same gradient up to rounding.
+
+Every process runs the same number of micro-batches in every step, planned from the recipe alone. A process
+that has lost clips runs blank ones in their place: collective operations (DDP, FSDP, ZeRO) would otherwise
+    wait for it forever.
+"""
 
 from __future__ import annotations
 
@@ -16,9 +23,6 @@ from videop2r_data.trainer.settings.parts import OptimSpec
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
-
-
-# AdamW over the weights that train, and its learning rate.
 
 
 def rate_at(step: int, *, steps: int, spec: OptimSpec) -> float:
@@ -83,22 +87,12 @@ def trained(net: torch.nn.Module) -> Iterable[torch.nn.Parameter]:
     return (weight for weight in net.parameters() if weight.requires_grad)
 
 
-# One optimizer update from pieces of a batch: equal however it is cut over passes and processes.
-#
-# Losses are sums over a piece divided by counts of the *global* batch, never means of means: a batch of 16
-# in one process, in four micro-batches, or on two processes gives the same gradient up to rounding.
-#
-# Every process runs the same number of passes in every step, planned from the recipe alone. A process that
-# has lost clips runs blank rows of weight 0 in their place: collective operations (DDP, FSDP, ZeRO) never
-# wait for a rank that has nothing to do.
-
-
 class Piece(NamedTuple):
-    """What one pass computes.
+    """One micro-batch.
 
     Attributes:
         inputs: rows of whole groups, or one blank row.
-        lo, hi: rows of the local batch that they are; equal for a blank piece.
+        lo, hi: its rows in the batch of this process, `hi` exclusive; equal for a blank one.
     """
 
     inputs: ModelInputs
@@ -107,12 +101,12 @@ class Piece(NamedTuple):
 
     @property
     def blank(self) -> bool:
-        """Whether this stands in for rows that are not there."""
+        """Whether it only keeps the number of passes equal over ranks."""
         return self.lo == self.hi
 
 
 class Updated(NamedTuple):
-    """What an update tells.
+    """The outcome of an update.
 
     Attributes:
         loss: of the global batch.
@@ -126,14 +120,14 @@ class Updated(NamedTuple):
 
 
 class Engine:
-    """Model, optimizer and schedule as `accelerate` wrapped them, and the one way to use them.
+    """Model, optimizer and schedule as `accelerate` wrapped them; does updates and sums over processes.
 
     Args:
         accelerator: made with `gradient_accumulation_steps` equal to the pieces of an update.
         model: the prepared `TrainModel`.
         optimizer, schedule: prepared.
         max_grad_norm: bound of the gradient's norm.
-        pieces: passes per update and process.
+        pieces: micro-batches per update and process.
     """
 
     def __init__(
@@ -156,11 +150,11 @@ class Engine:
     def update(
         self, pieces: list[Piece], loss_of: Callable[[Piece, TokenLogProbs], Tensor], **options: Any
     ) -> Updated:
-        """Forward and backward over the pieces, clip, step.
+        """Forward and backward over the micro-batches, clip, step.
 
         Args:
             pieces: exactly `self.pieces`, in every process.
-            loss_of: the share of the global loss that a piece has: its sum divided by a global count.
+            loss_of: what a micro-batch contributes to the global loss: its sum divided by a global count.
             options: of the model's forward.
 
         Raises:
@@ -169,7 +163,8 @@ class Engine:
         if len(pieces) != self.pieces:
             raise ValueError(f"{len(pieces)} pieces, planned are {self.pieces}")
         accelerator, total, norm = self.accelerator, 0.0, 0.0
-        # accelerate divides by the number of pieces, and DDP by that of processes: sums stay sums
+        # accelerate divides the loss by the number of micro-batches, and DDP averages gradients over
+        # processes: undo both, because the losses are already parts of a sum.
         scale = len(pieces) * accelerator.num_processes
         lr = float(self.optimizer.param_groups[0]["lr"])
         for piece in pieces:
@@ -186,7 +181,7 @@ class Engine:
         return Updated(self.sums(torch.tensor([total], dtype=torch.float64))[0].item(), norm, lr)
 
     def sums(self, values: Tensor) -> Tensor:
-        """Add values of all processes up; float64 on the CPU."""
+        """Sum of the values of all processes; float64 on the CPU."""
         if self.accelerator.num_processes == 1:
             return values
         device = self.accelerator.device
@@ -195,7 +190,7 @@ class Engine:
         return added.double().cpu()
 
     def agreed(self, asked: bool) -> bool:
-        """Whether any process says yes: all of them get the same answer."""
+        """Whether any process asks; the same answer in all of them."""
         return bool(self.sums(torch.tensor([float(asked)], dtype=torch.float64))[0] > 0)
 
     def _clip(self) -> float:
@@ -206,14 +201,14 @@ class Engine:
 def cut(
     inputs: ModelInputs, lo: int, hi: int, *, groups: int, pieces: int, blank: ModelInputs
 ) -> list[Piece]:
-    """Cut rows into passes of whole groups.
+    """Split rows into micro-batches of whole groups.
 
     Args:
         inputs: N rows, `inputs.repeat` per group.
         lo, hi: groups to take.
-        groups: groups of one pass.
-        pieces: passes; blank ones are added up to this number.
-        blank: stands in where there are no rows.
+        groups: groups per micro-batch.
+        pieces: number of micro-batches; blank ones fill up to it.
+        blank: inputs of a blank one.
 
     Raises:
         ValueError: more groups than the planned passes hold.
@@ -224,7 +219,7 @@ def cut(
     found = []
     for start in starts:
         rows = start * inputs.repeat, min(start + groups, hi) * inputs.repeat
-        if int(inputs.lengths[slice(*rows)].sum()):  # rows with nothing to learn have no loss to go back from
+        if int(inputs.lengths[slice(*rows)].sum()):  # skip empty completions: their loss has no graph
             found.append(Piece(inputs.rows(*rows), *rows))
     return found + [Piece(blank, 0, 0)] * (pieces - len(found))
 

@@ -21,7 +21,7 @@ class Trained:
         folder: the run's.
         complete: False if it was stopped; the same call goes on.
         steps_done, steps: of the whole run.
-        main: whether this is the first process: the others have nothing to tell.
+        main: whether this is the first process, the one that reports.
         last: last line of metrics, of training and not of evaluation; {} if there is none.
         skipped: reason -> examples that this process left out.
     """
@@ -52,7 +52,7 @@ def train(
 
     Args:
         recipe: the run; `recipe.folder` is where it goes.
-        watchers: are told of every line of metrics, in the main process.
+        watchers: told of every line of metrics, in the main process.
         stop: asked from outside to end after the step under way.
         anyway: go on although recipe or data differ from those of the checkpoint.
         fresh: refuse a folder that holds a run.
