@@ -132,3 +132,111 @@ def test_shell_scripts_parse(path: Path) -> None:
 def test_make_knows_its_goals(goal: str) -> None:
     done = subprocess.run(["make", "-n", goal], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+# Front doors: a room is a package below `videop2r_data`; other rooms import from packages, never from modules.
+
+READERS = [*MODULES, *sorted((ROOT / "benchmarks").rglob("*.py")), *sorted((ROOT / "scripts").rglob("*.py"))]
+STUBS = sorted(PACKAGE.rglob("__init__.pyi"))
+ROOMS = sorted(path.parent for path in PACKAGE.glob("*/__init__.py"))
+INSIDE = {"benchmarks/near_copies.py", "benchmarks/odd_containers.py"}
+"""Benchmarks of one inner part, which no room offers."""
+STUB_LINE = re.compile(r"from \.(\w+(?:\.\w+)*) import (\w+) as (\w+)")
+
+
+def imported(tree: ast.AST) -> list[tuple[str, str]]:
+    """(module, name) of everything that is imported of this package, at any depth; the name may be empty."""
+    found: list[tuple[str, str]] = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
+            found += [(node.module, alias.name) for alias in node.names]
+        elif isinstance(node, ast.Import):
+            found += [(alias.name, "") for alias in node.names]
+    return [(module, name) for module, name in found if module.split(".")[0] == PACKAGE.name]
+
+
+def through_a_module(path: Path) -> list[str]:
+    """Imports of a file that reach past a door."""
+    own = path.relative_to(PACKAGE).parts if path.is_relative_to(PACKAGE) else ()
+    wrong = []
+    for module, name in imported(ast.parse(path.read_text(encoding="utf-8"))):
+        parts = module.split(".")[1:]
+        if not parts and not (PACKAGE / name / "__init__.py").is_file():
+            continue  # the package itself, `errors`, `version`: modules of no room
+        if parts and not (PACKAGE / parts[0]).is_dir():
+            continue
+        parts = parts or [name]
+        if parts[0] == "cli":
+            continue  # two programs, no room to import from; the directions keep other rooms out of it
+        place = PACKAGE.joinpath(*parts)
+        if len(own) > 1 and parts[0] == own[0]:
+            inner = (place / f"{name}.py").is_file() or (place / name).is_dir()
+            if place.is_dir() and path.is_relative_to(place) and not inner:
+                wrong.append(f"{module}: {name} through its own door")
+        elif not place.is_dir():
+            wrong.append(f"{module}: {name}")
+        elif module != PACKAGE.name and (place / f"{name}.py").is_file():
+            wrong.append(f"{module}: the module {name} itself")
+    return wrong
+
+
+def test_other_rooms_are_entered_by_their_doors() -> None:
+    wrong = {named(path): through_a_module(path) for path in READERS if named(path) not in INSIDE}
+    assert {path: found for path, found in wrong.items() if found} == {}
+
+
+def test_the_check_of_doors_sees_what_goes_past_them(tmp_path: Path) -> None:
+    path = tmp_path / "reader.py"
+    path.write_text(
+        "from videop2r_data.files import read_lock, names\n"
+        "from videop2r_data.errors import P2RError\n"
+        "import videop2r_data as p2r\n"
+        "from videop2r_data import files\n"
+        "import videop2r_data.files.lock\n"
+        "def later():\n    from videop2r_data.files.lock import read_lock\n"
+    )
+    assert through_a_module(path) == [
+        "videop2r_data.files: the module names itself",
+        "videop2r_data.files.lock: ",
+        "videop2r_data.files.lock: read_lock",
+    ]
+
+
+@pytest.mark.parametrize("stub", STUBS, ids=named)
+def test_a_door_offers_names_that_are_there(stub: Path) -> None:
+    folder = stub.parent
+    inside = {p.stem for p in folder.glob("*.py")} | {p.parent.name for p in folder.glob("*/__init__.py")}
+    for line in stub.read_text(encoding="utf-8").splitlines():
+        match = STUB_LINE.fullmatch(line)
+        assert match, f"{line!r} is no `from .module import Name as Name`"
+        module, name, shown = match.groups()
+        assert name == shown
+        # Python puts a submodule under its name into the package: it would hide the exported one.
+        assert name not in inside, f"{name} is a module of {folder.name} too"
+        place = folder.joinpath(*module.split("."))
+        source = place / "__init__.pyi" if place.is_dir() else place.with_suffix(".py")
+        assert name in defined(ast.parse(source.read_text(encoding="utf-8"))), (
+            f"{name} is not in {named(source)}"
+        )
+    assert "lazy_loader.attach_stub" in stub.with_suffix(".py").read_text(encoding="utf-8")
+
+
+def defined(tree: ast.Module) -> set[str]:
+    """Names that a module has after its import."""
+    found: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            found.add(node.name)
+        elif isinstance(node, ast.ImportFrom):
+            found |= {alias.asname or alias.name for alias in node.names}
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            found.add(node.id)
+    return found
+
+
+@pytest.mark.parametrize("room", ROOMS, ids=named)
+def test_a_room_has_a_door_and_says_what_it_is_for(room: Path) -> None:
+    text = (room / "__init__.py").read_text(encoding="utf-8")
+    said = ast.get_docstring(ast.parse(text)) or ""
+    assert said.split("\n\n")[0].rstrip().endswith(".") and len(said.split()) >= 12, said
+    assert room.name == "cli" or (room / "__init__.pyi").is_file() or "__all__" in text

@@ -28,11 +28,10 @@ from videop2r_data.builders.sources import open_source, read_pool
 from videop2r_data.builders.verify import verify_release
 from videop2r_data.builders.workspace import Workspace
 from videop2r_data.cards.card.dataset import write_dataset_card
+from videop2r_data.files import find_media_roots
 from videop2r_data.recipes import recipe_text
 from videop2r_data.schemas.recipe import Recipe, parse_recipe
 from videop2r_data.schemas.sample import Sample
-from videop2r_data.trainer.data.roots import find_roots
-from videop2r_data.trainer.settings.parts import DataSpec
 
 pytestmark = pytest.mark.integration
 RECIPE = """
@@ -182,7 +181,7 @@ def test_a_pool_becomes_a_data_set(tmp_path: Path, shape: Callable[[Path], str])
             for row in questions:
                 assert ".." not in row["path"] and (root / row["path"]).is_file()
             if place.embedded("pool").is_dir():  # training finds what no recipe can name
-                assert find_roots(DataSpec(source=str(place.out)), tmp_path).root("pool/x") == root
+                assert find_media_roots(str(place.out), base=tmp_path).root("pool/x") == root
 
     asyncio.run(main())
     assert verify_release(str(tmp_path / "set"), workers=1).ok

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from importlib import import_module
 from typing import Any, Literal
@@ -13,7 +14,7 @@ from videop2r_data.backends.journal import Journal
 from videop2r_data.backends.limiter import AdaptiveLimiter
 from videop2r_data.backends.money import Money
 from videop2r_data.errors import ConfigError
-from videop2r_data.schemas import Backend, BackendSpec, BatchBackend
+from videop2r_data.schemas import Backend, BackendSpec, BatchBackend, Completion, Frames, Request
 
 Step = Literal["generate", "judge"]
 
@@ -62,6 +63,30 @@ def make_breaker(step: Step, *, keep_going: bool = False, flags: bool = False) -
     return Breaker(f"the {step} server", read=read, keep_going=keep_going, flags=flags)
 
 
+class _TimedBackend:
+    """Tells how long each answered call took."""
+
+    def __init__(self, backend: Backend, note: Callable[[str, float], None]) -> None:
+        self._backend = backend
+        self._note = note
+        self.model = backend.model
+
+    async def start(self) -> None:
+        """As the backend."""
+        await self._backend.start()
+
+    async def complete(self, request: Request, frames: Frames | None = None) -> Completion:
+        """As the backend."""
+        began = time.perf_counter()
+        completion = await self._backend.complete(request, frames)
+        self._note(request.key, time.perf_counter() - began)
+        return completion
+
+    async def close(self) -> None:
+        """As the backend."""
+        await self._backend.close()
+
+
 def make_caller(
     spec: BackendSpec,
     backend: Backend | None,
@@ -73,6 +98,7 @@ def make_caller(
     concurrency: int | None = None,
     forgive: bool = False,
     tell: Callable[[str], None] | None = None,
+    took: Callable[[str, float], None] | None = None,
 ) -> Caller:
     """The caller of a step.
 
@@ -86,6 +112,7 @@ def make_caller(
         concurrency: calls in flight at most; None: those of `spec`.
         forgive: ask again what an earlier run was refused, or got an empty reply to.
         tell: is told why a call is tried again, and when.
+        took: is told the key of each answered request and how many seconds it took.
     """
     limiter = AdaptiveLimiter(
         concurrency or spec.concurrency,
@@ -96,6 +123,8 @@ def make_caller(
     )
     if backend is not None and hasattr(backend, "on_rate_limits"):
         backend.on_rate_limits = limiter.observe
+    if backend is not None and took is not None:
+        backend = _TimedBackend(backend, took)
     return Caller(
         backend,
         journal=journal,

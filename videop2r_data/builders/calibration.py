@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from itertools import combinations
@@ -26,15 +25,11 @@ from videop2r_data.backends import (
 from videop2r_data.builders.workspace import take_lease_now
 from videop2r_data.errors import BackendError, BudgetError, SourceError, TransientError
 from videop2r_data.schemas import (
-    Backend,
     BadLabel,
-    Completion,
-    Frames,
     HumanLabel,
     JudgesFile,
     Model,
     NamedJudge,
-    Request,
     Sufficiency,
     read_labels,
 )
@@ -250,30 +245,6 @@ Tell = Callable[[str, int, int], None]
 _NO_ANSWER = "no answer: "
 
 
-class TimedBackend:
-    """Remembers how long each answered call took."""
-
-    def __init__(self, backend: Backend, note: Callable[[str, float], None]) -> None:
-        self._backend = backend
-        self._note = note
-        self.model = backend.model
-
-    async def start(self) -> None:
-        """As the backend."""
-        await self._backend.start()
-
-    async def complete(self, request: Request, frames: Frames | None = None) -> Completion:
-        """As the backend."""
-        began = time.perf_counter()
-        completion = await self._backend.complete(request, frames)
-        self._note(request.key, time.perf_counter() - began)
-        return completion
-
-    async def close(self) -> None:
-        """As the backend."""
-        await self._backend.close()
-
-
 async def calibrate(
     judges: JudgesFile,
     labels: Labels,
@@ -366,19 +337,17 @@ class _OneJudge:
         self.latency = latency
         self.cost = 0.0
         self.out_of_money = False
-        backend = make_backend(spec)
         self.caller = make_caller(
             spec,
-            TimedBackend(backend, note),
+            make_backend(spec),
             "judge",
             journal=journal,
             money=money,
             # a judge that gives no verdicts is a finding; one that is refused or silent is a mistake
             breaker=Breaker("the judge server"),
             forgive=True,
+            took=note,
         )
-        if hasattr(backend, "on_rate_limits"):
-            backend.on_rate_limits = self.caller.limiter.observe
 
     async def ask_all(self, labels: Sequence[HumanLabel], tell: Tell) -> list[JudgedLabel]:
         """Every label, in order; many at once."""

@@ -170,7 +170,7 @@ def _noted_roots(release: Release, place: Workspace | None) -> dict[str, Path]:
     """Source name -> media root of the build; sources that cannot be opened any more are left out."""
     from videop2r_data.builders.sources import is_hub_id, open_source
     from videop2r_data.errors import P2RError
-    from videop2r_data.files import locate
+    from videop2r_data.files import locate, noted_root
     from videop2r_data.schemas import SourceSpec
 
     found: dict[str, Path] = {}
@@ -178,11 +178,9 @@ def _noted_roots(release: Release, place: Workspace | None) -> dict[str, Path]:
         return found
     for source in release.lock.recipe["sources"]:
         spec = SourceSpec.model_validate(source)
-        if place.embedded(spec.name).is_dir():
-            found[spec.name] = place.embedded(spec.name).absolute()
-            continue
-        if spec.media_root and spec.kind != "demo":
-            found[spec.name] = locate(spec.media_root, place.base).absolute()
+        noted = noted_root(source, place.work, place.base)
+        if noted is not None and spec.kind != "demo":
+            found[spec.name] = noted
             continue  # the pool itself may be gone
         try:
             if spec.kind == "dataset" and is_hub_id(spec, locate(spec.path, place.base)):

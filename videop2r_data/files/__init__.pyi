@@ -8,12 +8,16 @@ from .lock import file_digest as file_digest
 from .lock import file_lock as file_lock
 from .lock import read_lock as read_lock
 from .lock import read_text as read_text
+from .media_roots import MediaRoots as MediaRoots
 from .media_roots import file_size as file_size
+from .media_roots import find_media_roots as find_media_roots
+from .media_roots import noted_root as noted_root
 from .media_roots import resolve_media as resolve_media
 from .names import AGREEMENT_NAME as AGREEMENT_NAME
 from .names import CARD_NAME as CARD_NAME
 from .names import CROISSANT_NAME as CROISSANT_NAME
 from .names import FIGURES_NAME as FIGURES_NAME
+from .names import HUB_ID as HUB_ID
 from .names import LOCK_NAME as LOCK_NAME
 from .names import PREVIEW_CONFIG as PREVIEW_CONFIG
 from .names import SHARD as SHARD

@@ -17,6 +17,19 @@ from typing import NamedTuple
 from videop2r_data.errors import ConfigError
 from videop2r_data.schemas import ProblemType, digest_bytes, label_options
 
+__all__ = [
+    "VERDICT_AGAIN",
+    "Form",
+    "Prompt",
+    "fill",
+    "load_form",
+    "load_prompt",
+    "options_block",
+    "packaged_prompts",
+    "render_generate",
+    "show_options",
+]
+
 _HEAD = re.compile(r"^=== ([a-zA-Z][\w: -]*?) ===[ \t]*$", re.MULTILINE)
 _FIELD = re.compile(r"\{(problem|options|hint|answer|observation)\}")
 _HINT = "hint: "

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
+from videop2r_data.demo import SceneSample, read_world
 from videop2r_data.errors import ConfigError, MediaError, SourceError
-from videop2r_data.files import open_rows, resolve_media
+from videop2r_data.files import MediaRoots, find_media_roots, open_rows, resolve_media
 from videop2r_data.schemas import (
     DataType,
     ProblemType,
@@ -20,7 +21,6 @@ from videop2r_data.schemas import (
     strip_answer_tag,
 )
 from videop2r_data.trainer.data.examples import DemoStream, Example, ExampleSet, Skip
-from videop2r_data.trainer.data.roots import MediaRoots, find_roots
 from videop2r_data.validators import check_reference
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ def read_examples(spec: DataSpec, *, base: Path | None = None) -> Sequence[Examp
         split=spec.split,
         revision=spec.revision,
     )
-    reader = RowReader(spec, find_roots(spec, base))
+    reader = RowReader(spec, find_media_roots(spec.source, base=base, media_root=spec.media_root))
     stop = None if spec.limit is None else spec.start + spec.limit
     bad: list[Skip] = []
 
@@ -135,6 +135,7 @@ class RowReader:
     def __init__(self, spec: DataSpec, roots: MediaRoots) -> None:
         self._spec = spec
         self._roots = roots
+        self._scenes: dict[Path, dict[str, SceneSample]] = {}
 
     def read(self, where: str, row: Any) -> Example | Skip:
         """One row.
@@ -175,8 +176,18 @@ class RowReader:
             path=None if data_type is DataType.TEXT else self._path(sample_id, row),
             reference=reference,
             target=self._target(row) if self._spec.config == "sft" else None,
-            scene=self._roots.scene(sample_id, problem),
+            scene=self._scene(sample_id, problem),
         )
+
+    def _scene(self, sample_id: str, problem: str) -> SceneSample | None:
+        """The scene behind a question, if its media lie in a demo world that has just this question."""
+        root = self._roots.known(sample_id)
+        if root is None:
+            return None
+        if root not in self._scenes:
+            self._scenes[root] = _read_scenes(root)
+        found = self._scenes[root].get(sample_id.rpartition("/")[2])
+        return found if found is not None and found.question.problem == problem else None
 
     def _path(self, sample_id: str, row: Mapping[str, Any]) -> Path:
         relative = _text(row, "path")
@@ -195,6 +206,16 @@ class RowReader:
         # the fault of a text without its observation is found by giving it one
         _trace(row, "process", f"<observation>-</observation>{process}")
         return process
+
+
+def _read_scenes(root: Path) -> dict[str, SceneSample]:
+    """problem_id -> scene, if the root is the `media` folder of a demo world; else empty."""
+    if root.name != "media" or not (root.parent / "scenes.jsonl").is_file():
+        return {}
+    try:
+        return {str(sample.problem_id): sample for sample in read_world(root.parent)}
+    except SourceError:
+        return {}  # somebody else's scenes.jsonl: the media are good without it
 
 
 def _trace(row: Mapping[str, Any], name: str, text: str) -> str:
