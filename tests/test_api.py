@@ -101,6 +101,9 @@ def test_a_set_is_verified_and_a_sample_looked_at(built: Path) -> None:
         "judge",
     ]
     assert p2r.look(built).sample["row"] == 0
+    lines = str(view).splitlines()
+    assert lines[0].startswith(f"{row['sample_id']}: kept, score 1") and lines[0].endswith("judged Yes")
+    assert row["problem"] in lines and f"observation: {row['observation']}" in lines
     with pytest.raises(ConfigError, match="no sample"):
         p2r.look(built, "nobody")
 
@@ -111,6 +114,10 @@ def test_the_judge_of_a_set_judges_its_rows(built: Path, monkeypatch: pytest.Mon
     said = [found.verdict for found in in_a_loop(lambda: p2r.judge([row, empty], by=built))]
     assert said == ["Yes", "No"]
     assert p2r.judge([], by=built) == []
+    kept = built.with_name("my-set.build") / "journal"
+    before = sum(f.stat().st_size for f in kept.iterdir())
+    assert p2r.judge([row], by=built, journal=kept)[0].verdict == "Yes"
+    assert sum(f.stat().st_size for f in kept.iterdir()) == before  # the build's own answer
     with pytest.raises(ConfigError, match="without solution, observation; it has problem"):
         p2r.judge([{"problem": "?"}], by=built)
     monkeypatch.chdir(built.parent)

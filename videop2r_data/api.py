@@ -59,6 +59,7 @@ def build(
     *,
     work: str | Path | None = None,
     limit: int | None = None,
+    wait: bool = True,
     tell: Tell | None = None,
 ) -> BuildReport:
     """Build a data set, or go on with a build that was stopped: every finished call is kept.
@@ -68,6 +69,7 @@ def build(
         out: folder of the data set; None: the recipe's name, in the current folder.
         work: folder of the journal; None: beside `out`, with the ending `.build`.
         limit: take only so many rows of each source.
+        wait: wait for batches at the server; else return with the state `waiting`, and a later call goes on.
         tell: is told of progress in lines of text; `print` will do.
 
     Returns:
@@ -76,7 +78,7 @@ def build(
     Raises:
         P2RError: the recipe, a source, a server or the folder cannot be used.
     """
-    return _run(build_async(recipe, out, work=work, limit=limit, tell=tell))
+    return _run(build_async(recipe, out, work=work, limit=limit, wait=wait, tell=tell))
 
 
 async def build_async(
@@ -85,6 +87,7 @@ async def build_async(
     *,
     work: str | Path | None = None,
     limit: int | None = None,
+    wait: bool = True,
     tell: Tell | None = None,
 ) -> BuildReport:
     """`build` as a coroutine."""
@@ -94,7 +97,7 @@ async def build_async(
         settings = found.model_dump(mode="json") | {"sources": sources}
         found = validate_settings(settings, Recipe, where=found.name, what="recipe")
     place = Workspace.at(Path(out or found.name), base=base, work=None if work is None else Path(work))
-    return await run_build(found, place, observer=_Telling(tell), card=write_dataset_card)
+    return await run_build(found, place, observer=_Telling(tell), card=write_dataset_card, wait=wait)
 
 
 def load(
@@ -177,7 +180,8 @@ def judge(
         rows: as `load` gives them; needed are `problem`, `solution` and `observation`, for multiple choice
             `options` too.
         by: which judge, see `JudgeSettings`. Kind `demo` is exact, and answers for its own world only.
-        journal: folder in which answers are kept: what was asked once is not paid again. None: not kept.
+        journal: folder in which answers are kept: what was asked once is not paid again. That of a build
+            (`my-set.build/journal`) holds the answers of its judge. None: not kept.
 
     Returns:
         One verdict for each row, in order, with the judge's words. The verdict is None where the reply held

@@ -22,7 +22,7 @@ from videop2r_data.builders.write import Watcher, write_dataset
 from videop2r_data.demo import SEES_THE_SCENE, DemoReport, evaluate
 from videop2r_data.errors import ConfigError
 from videop2r_data.files import CARD_NAME, LOCK_NAME, file_digest, read_lock, shards
-from videop2r_data.schemas import BadRow, BuildLock, Model, Outcome, Recipe, Sample, Stage
+from videop2r_data.schemas import BadRow, BuildLock, Model, Outcome, Recipe, Sample, Stage, visible
 
 # `show`: one sample with its question, its verdicts and the calls behind them.
 
@@ -58,6 +58,21 @@ class SampleView(Model):
     segments: dict[str, str]
     media: dict[str, Any] | None
     calls: list[CallView]
+
+    def __str__(self) -> str:
+        """For people, as `print` shows it: question, outcome, segments, and one line for each call."""
+        at = f" at {self.stage}: {self.reason}" if self.reason else ""
+        score = "" if self.score is None else f", score {self.score:g}"
+        judged = f", judged {self.judgement}" if self.judgement else ""
+        lines = [f"{self.sample.get('sample_id', '')}: {self.outcome}{at}{score}{judged}"]
+        lines += [visible(str(self.sample.get("problem", ""))), *map(visible, self.sample.get("options", []))]
+        lines.append(f"reference: {visible(str(self.sample.get('solution', '')))}")
+        lines += [f"{name}: {visible(text)}" for name, text in self.segments.items()]
+        for call in self.calls:
+            lines.append(
+                f"{call.purpose} by {call.served or call.model}: {visible(call.answer or call.refused)}"
+            )
+        return "\n".join(filter(None, lines))
 
 
 async def look_up(place: Workspace, wanted: str) -> SampleView:

@@ -14,7 +14,6 @@ from .calls import Backend as Backend
 from .calls import BatchBackend as BatchBackend
 from .calls import BatchInfo as BatchInfo
 from .calls import BatchResult as BatchResult
-from .calls import BatchState as BatchState
 from .calls import Completion as Completion
 from .calls import FinishReason as FinishReason
 from .calls import Frames as Frames
