@@ -140,12 +140,13 @@ def iter_rows(
         yield row
 
 
-def verify(where: str | Path, *, revision: str | None = None) -> VerifyReport:
+def verify(where: str | Path, *, revision: str | None = None, workers: int = 1) -> VerifyReport:
     """Check every row of a released data set against itself, its lock, its card and the scorers.
 
     Args:
         where: a folder, a file or a Hub id.
         revision: of a Hub data set.
+        workers: processes; 1 is this one. More are spawned: a script then needs `if __name__ == "__main__":`.
 
     Returns:
         `ok`, and the findings by code with the places where they are.
@@ -153,7 +154,7 @@ def verify(where: str | Path, *, revision: str | None = None) -> VerifyReport:
     Raises:
         SourceError: no data set there.
     """
-    return verify_release(str(where), revision=revision, as_written=as_written)
+    return verify_release(str(where), revision=revision, workers=workers, as_written=as_written)
 
 
 def look(where: str | Path, sample: str = "", *, work: str | Path | None = None) -> SampleView:
