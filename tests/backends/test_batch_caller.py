@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from videop2r_data.backends.batch_caller import MAX_ROUNDS, BatchCaller
+from videop2r_data.backends.batches import MAX_ROUNDS, BatchCaller
 from videop2r_data.backends.journal import Journal
 from videop2r_data.backends.money import Money
 from videop2r_data.errors import BudgetError, RefusedError, StoppedError, TransientError

@@ -13,6 +13,7 @@ from videop2r_data.backends.batch_log import (
     BatchProgress,
     Event,
     abandoned,
+    collected,
     fold,
     open_keys,
     request_bytes,
@@ -158,8 +159,8 @@ def test_what_another_share_has_submitted_and_collected_meanwhile_is_not_asked_a
 
     async def sleep(_seconds: float) -> None:
         event = submitting([one.key], at=world.now, deadline_s=600)
-        collected = {"event": "collected", "ticket": event["ticket"], "batch_id": "x", "answered": 1}
-        world.log.events += [event, submitted(event["ticket"], "x", adopted=False), collected]
+        done = collected(event["ticket"], "x", 1)
+        world.log.events += [event, submitted(event["ticket"], "x", adopted=False), done]
         answered.add(one.key)
         world.log.locked = False
 

@@ -14,7 +14,7 @@ import pytest
 from tests.fakes.anthropic_server import Cut, FakeAnthropic
 from tests.fakes.openai_server import FakeServer
 from tests.integration.test_build import Silent, question, rows_of, without_url, write_pool
-from videop2r_data.backends import batch_caller
+from videop2r_data.backends import batches
 from videop2r_data.backends.batch_log import BatchGoneError
 from videop2r_data.builders.costs import estimate
 from videop2r_data.builders.pipeline import BuildReport, build
@@ -65,9 +65,9 @@ async def run(
 
 @pytest.fixture(autouse=True)
 def _quick_looks(monkeypatch: pytest.MonkeyPatch) -> None:
-    known = batch_caller.BatchCaller.__init__.__kwdefaults__ or {}
+    known = batches.BatchCaller.__init__.__kwdefaults__ or {}
     defaults = {**known, "poll_s": 0.05, "max_poll_s": 0.1}
-    monkeypatch.setattr(batch_caller.BatchCaller.__init__, "__kwdefaults__", defaults)
+    monkeypatch.setattr(batches.BatchCaller.__init__, "__kwdefaults__", defaults)
 
 
 def test_submitted_now_collected_later_by_another_process(tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ from tests.integration.test_build import (
 )
 from tests.integration.test_build_batches import judge
 from tests.integration.test_build_batches import run as run_batched
-from videop2r_data.backends import batch_caller, segments
+from videop2r_data.backends import batches, segments
 from videop2r_data.backends.journal import Journal
 from videop2r_data.builders.pipeline import BuildReport, build
 from videop2r_data.builders.run import Stop
@@ -265,9 +265,9 @@ def test_equal_questions_under_other_ids_share_one_call(tmp_path: Path) -> None:
 def test_a_target_with_batches_pays_for_little_more_and_ends(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    defaults = batch_caller.BatchCaller.__init__.__kwdefaults__ or {}
+    defaults = batches.BatchCaller.__init__.__kwdefaults__ or {}
     quick = {**defaults, "poll_s": 0.02, "max_poll_s": 0.05}
-    monkeypatch.setattr(batch_caller.BatchCaller.__init__, "__kwdefaults__", quick)
+    monkeypatch.setattr(batches.BatchCaller.__init__, "__kwdefaults__", quick)
     write_pool(tmp_path, [question(i) for i in range(400)])
 
     async def main() -> None:

@@ -1,7 +1,7 @@
-from .batch_caller import BatchCaller as BatchCaller
 from .batch_log import BatchGoneError as BatchGoneError
 from .batch_log import fold as fold
 from .batch_log import open_keys as open_keys
+from .batches import BatchCaller as BatchCaller
 from .batches import BatchRunner as BatchRunner
 from .breaker import Breaker as Breaker
 from .breaker import Useless as Useless

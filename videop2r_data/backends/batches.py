@@ -1,61 +1,63 @@
-"""The durable life of batches: submitted, power off, collected on another machine, never submitted twice.
+"""Calls in batches: submitted, power off, collected on another machine, never submitted twice.
 
 Every step is an event in a log that outlives the process (`batch_log.BatchLog`). The intent to submit is
-durable before the call, the batch id right after it; what was cut off between the two is settled from the
-server's own listing.
+durable before the call, the batch id right after it; what was cut off in between is settled from the server's
+own listing (`batch_log.Settler`).
 
 One process at a time submits or settles, by the lock of the log. A build has its work folder to itself (its
-lease, docs/decisions/002-lease.md); only the shares of one pool work over one log together, and two of them
-may have the same question for a judge. The lock is held from the look at what is open to the batch id, so no
-share decides on what another one is about to hand over; and whoever holds it knows that every call that an
-intent without an id stands for is over: its process said so, or is dead.
+lease: docs/decisions/002-lease.md); only the shares of one pool work over one log together, and two of them
+may have the same question for a judge. The lock is held from the look at what is open until the batch id is
+on disk, so no share decides on what another one is handing over. Whoever holds it knows that the call behind
+each intent without an id is over: its process said so, or is dead.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
+from typing import Protocol
 
 from videop2r_data.backends.batch_log import (
+    SHORT_S,
     BatchGoneError,
     BatchLog,
     BatchProgress,
     NotAcceptedError,
+    Settler,
     ShortResultsError,
     Ticket,
     abandoned,
+    collected,
     fold,
     open_keys,
     progress_of,
+    results_of,
     short_since,
     split,
     submitted,
     submitting,
 )
-from videop2r_data.errors import AuthError, BudgetError, RefusedError, TransientError
-from videop2r_data.schemas import BatchBackend, BatchInfo, BatchResult, Request
+from videop2r_data.backends.breaker import Breaker
+from videop2r_data.backends.caller import Answer, Loader, keep, read_answer, valid
+from videop2r_data.backends.journal import Journal
+from videop2r_data.backends.money import Money, reserve_usd
+from videop2r_data.backends.spending import NANO
+from videop2r_data.errors import (
+    AuthError,
+    BackendError,
+    BudgetError,
+    RefusedError,
+    StoppedError,
+    TransientError,
+)
+from videop2r_data.schemas import BatchBackend, BatchResult, Price, Request
 
-SHORT_S = 600.0
-"""Seconds for which the results of an ended batch must hold no more before what is missing counts as lost."""
-_STRANGE = 100
-"""Lines of a batch, none of which answers one of our requests, before it counts as another's."""
 _TRIES = 6
 _LOCK_LOOK_S = 1.0
 """Seconds between two looks at the lock that another share holds."""
-
-
-@asynccontextmanager
-async def results_of(backend: BatchBackend, batch_id: str) -> AsyncIterator[AsyncIterator[BatchResult]]:
-    """The results of a batch; their connection is closed however the block is left."""
-    results = backend.collect(batch_id)
-    try:
-        yield results
-    finally:
-        close = getattr(results, "aclose", None)
-        if close is not None:
-            await close()
 
 
 class BatchRunner:
@@ -226,7 +228,7 @@ class BatchRunner:
         """
         trouble = list[str]()
         tickets = await self._settle(trouble)
-        answered, collected, gone = 0, list[str](), list[str]()
+        answered, done, gone = 0, list[str](), list[str]()
         for ticket in [t for t in tickets.values() if t.status == "submitted" and t.batch_id]:
             try:
                 count = await self._collect(ticket, on_result)
@@ -237,12 +239,12 @@ class BatchRunner:
             else:
                 if count is not None:
                     answered += count
-                    collected.append(ticket.batch_id or "")
+                    done.append(ticket.batch_id or "")
                     ticket.status = "collected"
         if gone:
             hint = "if it is really gone: p2r-data build RECIPE --abandon-batch ID"
             raise BatchGoneError("\n".join(gone), hint=hint)
-        return progress_of(tickets, answered, collected, trouble)
+        return progress_of(tickets, answered, done, trouble)
 
     async def _settle(self, trouble: list[str]) -> dict[str, Ticket]:
         """The tickets, with those settled whose outcome is unknown, as far as that can be told now."""
@@ -287,14 +289,7 @@ class BatchRunner:
             # nobody knows what became of a request that has no line: it may have been billed
             lost = TransientError(f"batch {batch_id} ended without an answer", maybe_billed=True)
             on_result(failed.get(key) or BatchResult(key, None, lost))
-        self._log.append_batch_event(
-            {
-                "event": "collected",
-                "ticket": ticket.ticket,
-                "batch_id": batch_id,
-                "answered": len(handled.union(failed)),
-            }
-        )
+        self._log.append_batch_event(collected(ticket.ticket, batch_id, len(handled.union(failed))))
         del self._handled[batch_id]
         return len(wanted)
 
@@ -320,133 +315,182 @@ def _admitted(
     return free, None
 
 
-# What became of a submission that was cut off between the intent and the batch id.
-#
-# The server cannot be asked for a batch by its requests while it runs, so the answer is pieced together: a
-# batch of the same size, made in the life of the call, that no other event claims and whose results answer
-# these requests *is* the lost one, and is adopted. A request's id is the digest of its content, so that lines
-# which repeat one, or belong to nobody, change nothing. A batch that still runs might be it: the requests
-# stay pending. Only when the server has had time to list what it took, and no batch is left that might be it,
-# is the intent given up; before that, a batch is adopted whose results answer a part of the requests (a
-# damaged file): the others alone are asked again.
+CHUNK = 10_000
+"""Requests gathered before a batch goes out."""
+MAX_ROUNDS = 4
+"""Batches that may end without an answer to a request before its row is given up for this run."""
 
 
-class Settler:
-    """Adopts or gives up intents whose outcome is unknown; used under the lock of the log.
+class Stops(Protocol):
+    """Whether to stop early."""
+
+    asked: bool
+
+
+class BatchCaller:
+    """Answers from the journal; what it does not hold is gathered for the next batch.
 
     Args:
-        backend: the server.
-        log: the durable events.
-        settle_s: seconds that the server may take to list a batch after the call that made it was over.
-        skew_s: seconds that two clocks may differ.
-        clock: Unix seconds.
+        backend: the batch API.
+        journal: finished calls and the life of every batch.
+        money: the budget, shared by the callers of a build.
+        price: US dollars per million tokens, before the factor for batches.
+        poll_s: seconds between the first two looks at the server; later ones are further apart.
+        max_poll_s: seconds between two looks at most.
+        breaker: stops the run when the answers cannot be used.
     """
 
     def __init__(
         self,
         backend: BatchBackend,
-        log: BatchLog,
         *,
-        settle_s: float,
-        skew_s: float,
-        clock: Callable[[], float],
+        journal: Journal,
+        money: Money,
+        price: Price | None,
+        poll_s: float = 15.0,
+        max_poll_s: float = 300.0,
+        breaker: Breaker | None = None,
     ) -> None:
-        self._backend, self._log = backend, log
-        self._settle_s, self._skew_s, self._clock = settle_s, skew_s, clock
-        self._over_since: dict[str, float] = {}
-        self._answered: dict[tuple[str, str], int] = {}
-        """How many requests of a ticket a batch answers, once that is known."""
-        self._trouble: TransientError | None = None
+        self.journal = journal
+        self.money = money
+        self.price = price
+        self.made = 0
+        """Calls finished in this run."""
+        self.found = 0
+        """Calls answered from the journal."""
+        self._breaker = breaker or Breaker("the judge server")
+        self._stopped = asyncio.Event()
+        self._runner = BatchRunner(backend, journal, sleep=self._rest)
+        self._pending = self._runner.pending_keys()
+        self._queue: dict[str, Request] = {}
+        self._reserved: dict[str, int] = {}
+        self._lost: Counter[str] = Counter()
+        self._poll = (poll_s, max_poll_s)
+        self._backend = backend
 
-    async def settle(self, tickets: dict[str, Ticket]) -> None:
-        """Settle what can be told now; writes events and changes `tickets` accordingly.
-
-        Args:
-            tickets: the state of the log.
+    async def ask(self, request: Request, frames: Loader | None = None) -> Answer | None:
+        """The answer from the journal, or None: it is in a batch, or will be in the next.
 
         Raises:
-            TransientError: the server could not be asked; nothing is lost, ask again.
-            AuthError: no call can succeed.
+            TransientError: batch after batch ended without an answer.
+            BudgetError: the next batch could pass the limit.
         """
-        unsettled = [t for t in tickets.values() if t.unsettled]
-        if not unsettled:
-            return
-        # Judged before the listing is asked for: what was over by then cannot appear in it later.
-        ripe = {t.ticket for t in unsettled if self._ripe(t)}
-        oldest = min(t.at for t in unsettled)
-        listing = await self._backend.listing(created_after_s=oldest - self._skew_s)
-        claimed = {t.batch_id for t in tickets.values() if t.batch_id}
-        self._trouble = None
-        for ticket in unsettled:
-            candidates = [b for b in listing if b.batch_id not in claimed and self._could_be(b, ticket)]
-            found = await self._own(candidates, ticket)
-            if found is None and ticket.ticket in ripe and self._all_read(candidates, ticket):
-                found = self._best(candidates, ticket)
-            if found is not None:
-                self._log.append_batch_event(submitted(ticket.ticket, found, adopted=True))
-                ticket.status, ticket.batch_id = "submitted", found
-                claimed.add(found)
-            elif ticket.ticket in ripe and self._all_read(candidates, ticket):
-                self._log.append_batch_event(abandoned(ticket.ticket, None, "the server has no such batch"))
-                ticket.status = "abandoned"
-        if self._trouble is not None:
-            raise self._trouble
-
-    def _ripe(self, ticket: Ticket) -> bool:
-        """Whether the call has been over for long enough that the listing is the whole truth."""
-        # Counted from when this process first saw it, since the writer's clock may be another.
-        now = self._clock()
-        return now >= self._over_since.setdefault(ticket.ticket, now) + self._settle_s
-
-    def _could_be(self, batch: BatchInfo, ticket: Ticket) -> bool:
-        earliest, latest = ticket.at - self._skew_s, ticket.deadline_at + self._skew_s
-        return batch.total == len(ticket.keys) and earliest <= batch.created_at_s <= latest
-
-    def _all_read(self, candidates: list[BatchInfo], ticket: Ticket) -> bool:
-        return all((ticket.ticket, b.batch_id) in self._answered for b in candidates)
-
-    def _best(self, candidates: list[BatchInfo], ticket: Ticket) -> str | None:
-        """The batch that answers most of these requests; None if none answers any."""
-        found = max(candidates, key=lambda b: self._answered[ticket.ticket, b.batch_id], default=None)
-        if found is None or not self._answered[ticket.ticket, found.batch_id]:
-            return None
-        return found.batch_id
-
-    async def _own(self, candidates: list[BatchInfo], ticket: Ticket) -> str | None:
-        """The candidate whose results answer all of these requests; a running one tells nothing yet."""
-        for batch in candidates:
-            pair = (ticket.ticket, batch.batch_id)
-            if batch.state != "ended" or pair in self._answered:
-                continue
-            try:
-                answered = await self._answers(batch.batch_id, ticket)
-            except TransientError as error:
-                self._trouble = error  # this batch may be another's: it must not keep the others waiting
-                continue
-            if answered == len(ticket.keys):
-                return batch.batch_id
-            self._answered[pair] = answered
+        assert frames is None, "batches carry text only"
+        key = request.key
+        known = self.journal.call(key)
+        if known is not None:
+            self.found += 1
+            return read_answer(known)
+        if self._lost[key] >= MAX_ROUNDS:
+            raise TransientError(f"{MAX_ROUNDS} batches ended without an answer")
+        if key not in self._pending:
+            self._queue.setdefault(key, request)
+            if len(self._queue) >= CHUNK:
+                await self.flush()
         return None
 
-    async def _answers(self, batch_id: str, ticket: Ticket) -> int:
-        """How many of the ticket's requests the results answer.
+    async def flush(self) -> None:
+        """Hand over what was gathered.
 
         Raises:
-            TransientError: they cannot be read now.
+            BudgetError: the rest could pass the limit; what fits was handed over first.
         """
-        left = set(ticket.keys)
-        strange = 0
+        queue, self._queue = self._queue, {}
         try:
-            async with results_of(self._backend, batch_id) as results:
-                async for result in results:
-                    left.discard(result.key)
-                    strange += len(left) == len(ticket.keys)
-                    if strange == _STRANGE:
-                        break  # somebody else's, and it may be large
-        except BatchGoneError:
-            return 0  # its results are gone for good, so adopting it would answer nothing
-        except ShortResultsError:
-            # cut off on the way, and to be read again; or so at the server, for good
-            if self._clock() < ticket.deadline_at + self._skew_s + SHORT_S:
-                raise
-        return len(ticket.keys) - len(left)
+            if queue:
+                await self._hand_over(queue)
+        finally:
+            self.money.rest()
+
+    async def _hand_over(self, queue: dict[str, Request]) -> None:
+        wanted = list(queue.values())
+        try:
+            await self._runner.submit(wanted, answered=self.journal.has_call, admit=self._reserve)
+        except BackendError:
+            self._pending = self._runner.pending_keys()
+            for key in queue.keys() - self._pending:
+                if not self.journal.has_call(key):
+                    self.money.void(key, self._reserved.pop(key, 0))
+            raise
+        # what another share submitted is pending too: its money, our answer
+        self._pending = self._runner.pending_keys()
+
+    async def collect(self, *, wait: bool, stop: Stops, tell: Callable[[str], None]) -> bool:
+        """Take in what has come back.
+
+        Args:
+            wait: go on until nothing is outstanding.
+            stop: ends the wait early.
+            tell: is told what is waited for.
+
+        Returns:
+            Whether nothing is outstanding any more: another pass can go on.
+        """
+        pause, longest = self._poll
+        while not stop.asked:
+            now = await self._runner.collect_ready(self._take)
+            self._breaker.check()
+            if now.done:
+                self._pending = self._runner.pending_keys()
+                return True
+            if not wait:
+                return False
+            trouble = f" ({'; '.join(now.trouble)})" if now.trouble else ""
+            tell(f"{now.open_requests:,} requests in {len(now.open_batches)} batches{trouble}")
+            try:
+                await self._rest(pause)
+            except StoppedError:
+                return False
+            pause = min(pause * 1.5, longest)
+        return False
+
+    def stop(self) -> None:
+        """End every wait; what is at the server stays there."""
+        self._stopped.set()
+
+    async def _rest(self, seconds: float) -> None:
+        """Wait so long.
+
+        Raises:
+            StoppedError: the run was asked to stop.
+        """
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._stopped.wait()
+        if self._stopped.is_set():
+            raise StoppedError("asked to stop while batches were waited for")
+
+    async def close(self) -> None:
+        """Close the client; nothing at the server changes."""
+        close = getattr(self._backend, "close", None)
+        if close is not None:
+            await close()
+
+    def _reserve(self, request: Request) -> None:
+        """Write ahead what a request may cost; once, however often its batch is tried."""
+        if self.price is None or request.key in self._reserved:
+            return
+        nusd = round(reserve_usd(request, self.price, batched=True) * NANO)
+        self.money.send(request.key, nusd)
+        self._reserved[request.key] = nusd
+
+    def _take(self, result: BatchResult) -> None:
+        """Journal one result; a second result of one key is the same answer and changes nothing."""
+        if self.journal.has_call(result.key):
+            return
+        if result.completion is not None:
+            completion = keep(self.journal, result.key, result.completion, self.price)
+            self._breaker.answered(completion)
+            self.made += 1
+        elif isinstance(result.error, TransientError):
+            # expired or cancelled requests are not billed; the next pass asks again
+            self._lost[result.key] += 1
+            reserved = self._reserved.pop(result.key, 0)
+            if not result.error.maybe_billed:
+                self.journal.put_void(result.key, nusd=reserved)
+            self._pending.discard(result.key)
+        else:
+            words = valid(str(result.error))
+            self.journal.put_refused(result.key, words)
+            self._breaker.failed("refused", words)
+            self.made += 1

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from importlib import import_module
 from typing import Any, Literal
 
-from videop2r_data.backends.batch_caller import BatchCaller
+from videop2r_data.backends.batches import BatchCaller
 from videop2r_data.backends.breaker import Breaker, useless_trace, useless_verdict
 from videop2r_data.backends.caller import Caller
 from videop2r_data.backends.journal import Journal
