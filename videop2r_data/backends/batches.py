@@ -294,7 +294,7 @@ class BatchRunner:
         return len(wanted)
 
     def _stays_short(self, ticket: Ticket, answered: int) -> bool:
-        """Whether the results have held no more than this for so long that no more will come."""
+        """Whether the results have had no new line for `SHORT_S` seconds: no more will come."""
         now = self._clock()
         since = short_since(self._log.batch_events(), ticket.ticket, answered)
         if since is None:
@@ -412,11 +412,11 @@ class BatchCaller:
                 if not self.journal.has_call(key):
                     self.money.void(key, self._reserved.pop(key, 0))
             raise
-        # what another share submitted is pending too: its money, our answer
+        # requests that another share submitted are pending too: it pays, and both read the answer
         self._pending = self._runner.pending_keys()
 
     async def collect(self, *, wait: bool, stop: Stops, tell: Callable[[str], None]) -> bool:
-        """Take in what has come back.
+        """Journal the results of every batch that has ended.
 
         Args:
             wait: go on until nothing is outstanding.
@@ -445,11 +445,11 @@ class BatchCaller:
         return False
 
     def stop(self) -> None:
-        """End every wait; what is at the server stays there."""
+        """End every wait; batches at the server go on."""
         self._stopped.set()
 
     async def _rest(self, seconds: float) -> None:
-        """Wait so long.
+        """Wait for so many seconds.
 
         Raises:
             StoppedError: the run was asked to stop.

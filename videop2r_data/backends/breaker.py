@@ -82,12 +82,12 @@ def equal_words(words: str) -> str:
     return re.sub(r"\d+", "#", re.sub(r"\b[0-9a-fA-F]{8}[0-9a-fA-F-]*", "#", words))
 
 
-# Stops a run whose server gives no answer that can be used, before it has cost every row its place.
+# Stopping a run whose server gives no usable answer, before every row is rejected for it.
 #
-# A server that is set up wrongly refuses every request, or returns replies without text; one by one that
-# looks like the fault of the rows. So many in a row are the fault of the server: the run stops, with the
-# server's own words and what to change. Until the first good answer all kinds of failure count together;
-# after it only equal ones, since rows of one kind may stand together in a pool.
+# A server that is set up wrongly refuses every request, or returns replies without text, and each of them
+# looks like the fault of its row. `IN_A_ROW` such failures are the fault of the server: the run stops, with
+# the server's own words and what to change. Until the first good answer all kinds of failure count
+# together; after it only equal ones, since a pool may hold many rows of one kind behind each other.
 
 
 IN_A_ROW = 32
@@ -114,7 +114,7 @@ _ADVICE: dict[Useless, str] = {
 
 
 def useless_reply(completion: Completion) -> tuple[Useless, str] | None:
-    """Why a reply is of no use, whatever was asked, and in which words; None: it is.
+    """Why a reply cannot be used, by whichever step: the kind and details; None: it can.
 
     >>> useless_reply(Completion(text=" ", finish_reason="stop", model="m", reasoning_chars=80))
     ('empty', '80 characters came as reasoning')
@@ -130,14 +130,14 @@ def useless_reply(completion: Completion) -> tuple[Useless, str] | None:
 
 
 def useless_trace(completion: Completion) -> tuple[Useless, str] | None:
-    """As `useless_reply`, for step 1: also a reply whose first part went into the reasoning."""
+    """As `useless_reply`, for step 1: also a reply whose first segment was taken out as reasoning."""
     if lacks_its_start(completion):
         return "reasoning", f"{completion.reasoning_chars:,} characters came as reasoning"
     return useless_reply(completion)
 
 
 def lacks_its_start(completion: Completion) -> bool:
-    """A reply of step 1 whose first part a reasoning parser took for thinking."""
+    """Whether a server's reasoning parser took the first segment out of a reply of step 1."""
     text = completion.text
     return bool(completion.reasoning_chars and text.strip()) and "<observation" not in text.lower()
 
@@ -154,10 +154,10 @@ def useless_verdict(completion: Completion) -> tuple[Useless, str] | None:
 
 
 def advice_on(kind: Useless, words: str) -> str:
-    """What to change about calls that came to nothing in this way.
+    """What to change when calls fail in this way.
 
     Args:
-        kind: how.
+        kind: how they fail.
         words: what the server said, or what `useless_reply` found.
     """
     if kind == "refused":
@@ -170,7 +170,7 @@ def advice_on(kind: Useless, words: str) -> str:
 
 
 class Breaker:
-    """Counts one server's calls that came to nothing, in a row.
+    """Counts the failures of one server in a row.
 
     Args:
         name: what the server is called in messages.
@@ -205,8 +205,8 @@ class Breaker:
         self._answered, self.in_a_row, self._last = True, 0, None
 
     def failed(self, kind: Useless, words: str) -> None:
-        """A call came to nothing: `kind` says how, `words` is what the server said."""
-        # the words of a reply are its own, those of a lost connection a matter of luck
+        """A call failed: `kind` says how, `words` is what the server said."""
+        # only refusals are compared by their words: those of replies and lost connections differ by chance
         equal = (kind, equal_words(words) if kind == "refused" else "")
         if self._answered and equal != self._last:
             self.in_a_row = 0
@@ -214,10 +214,10 @@ class Breaker:
         self._last, self._words = equal, words
 
     def check(self) -> None:
-        """Raises if the server is to be given up.
+        """Stop the run after `IN_A_ROW` failures.
 
         Raises:
-            AwayError: it answers nobody. BackendError: it refuses everybody, or its replies are of no use.
+            AwayError: no call got an answer. BackendError: every call was refused, or no reply can be used.
         """
         if self._last is None or self.in_a_row < IN_A_ROW:
             return

@@ -22,7 +22,7 @@ from videop2r_data.schemas import Backend, Completion, Frames, Price, Request, U
 # The wait after failed try i is drawn from `[0, min(cap, base * 2**(i - 1))]` seconds (full jitter: callers
 # that failed together come back spread out), and is never shorter than what the server asked for. What it
 # asked for also holds every other caller, through the limiter. Only a `TransientError` is worth another
-# try. A server that cannot be reached is waited for instead (`limiter.reach`): that is no try of any one
+# try. A server that cannot be reached is waited for instead (`limiter.Reach`): that is no try of any one
 # call.
 
 
@@ -225,8 +225,8 @@ class Caller:
             return known
         pixels: Frames | None = None
         if frames is not None and key not in self._in_flight:
-            # each asker's own, before anyone waits for it: equal pixels may come from another file, and that
-            # one file is gone must not fail the others
+            # loaded before equal requests share one call: equal pixels may come from several files, and one
+            # file that is gone must not fail the requests about the others
             pixels = await frames()
             known = self._known(key)
             if known is not None:
@@ -243,7 +243,7 @@ class Caller:
                 future.cancel()
             else:
                 future.set_exception(error)
-                future.exception()  # it is raised here too: nobody else need look
+                future.exception()  # marks it as seen: asyncio would log an exception that no one awaits
             raise
         else:
             future.set_result(answer)
@@ -264,7 +264,7 @@ class Caller:
         return answer
 
     def stop(self) -> None:
-        """Make no further call: who waits for a permit, a server or another try ends with StoppedError."""
+        """Make no further call: every wait for a permit, a server or another try ends with StoppedError."""
         self.limiter.stop()
         self.money.stop()
 
@@ -279,7 +279,7 @@ class Caller:
             self._tell(f"{error.message}; try {tries + 1} in {wait_s:.0f} s")
 
     async def _start(self, backend: Backend) -> None:
-        """Start with the first call that must be made: a run that only reads its journal loads no model."""
+        """Start the backend with the first call: a run that only reads its journal loads no model."""
         async with self._starting:
             if not self._started:
                 await backend.start()

@@ -7,7 +7,7 @@ from typing import Any, TypedDict
 
 from videop2r_data.schemas import Frames, MediaRecord, Request
 
-# What a video model must know about sampled frames, so that it neither samples again nor guesses times.
+# Metadata that keeps a processor from sampling the frames again and from guessing their times.
 
 
 MIN_PIXELS = 1
@@ -89,9 +89,6 @@ def _rate(record: MediaRecord, total: int) -> float:
     return 1.0
 
 
-# Messages as the chat templates of Hugging Face models take them.
-
-
 def chat_messages(request: Request, frames: Frames | None) -> list[dict[str, Any]]:
     """Messages for a chat template: plain text, or a media placeholder before the text."""
     messages: list[dict[str, Any]] = []
@@ -103,7 +100,7 @@ def chat_messages(request: Request, frames: Frames | None) -> list[dict[str, Any
     return messages
 
 
-# Positions of the text behind a clip, in transformers, numbered as Qwen numbers them.
+# Rotary positions of text behind a clip, in transformers, as Qwen's models were trained with.
 #
 # Qwen2-VL and Qwen2.5-VL go on from the highest position of a picture or clip on any axis, time included:
 # so they were trained, and so vLLM does. transformers (5.19 to 5.23 read) goes on from the sides of a frame
@@ -114,7 +111,7 @@ def chat_messages(request: Request, frames: Frames | None) -> list[dict[str, Any
 
 
 def number_behind_clips(net: Any) -> None:
-    """Make a loaded model number its prompts right; a model of another family is left as it is.
+    """Correct the positions that a loaded Qwen model gives its prompts; other models are left as they are.
 
     Where the library is right, or becomes it, nothing changes: every shift below is then 0.
     """
@@ -143,7 +140,7 @@ def number_behind_clips(net: Any) -> None:
 
 
 def _renumber(positions: Any, kinds: list[int]) -> int:
-    """Let every run of tokens start behind all before it.
+    """Shift every run of tokens behind the highest position before it.
 
     Args:
         positions: (3, tokens) of one prompt without padding: time, height, width; changed in place.

@@ -12,15 +12,15 @@ A folder of append-only segments. Each line is one record:
 A record is handed to the operating system before its answer is used, so `kill -9` loses nothing that was
 finished; a thread brings the file to the disk every `SYNC_S` seconds, which bounds what a power cut can lose.
 Each writer owns one segment (by `flock`), so several processes or machines can share a folder; what each of
-them may spend is agreed upon in a small file beside the segments (`allowance`). Two
-journals are merged by putting their segments into one folder. Where two segments answer the same request, the
-first in order of (segment name, offset) counts, in every freshly opened journal alike.
+them may spend is kept in a small file beside the segments (`spending.Allowance`). Two journals are merged by
+putting their segments into one folder. Where two segments answer the same request, the first in order of
+(segment name, offset) counts, in every freshly opened journal alike.
 
 An answer can be withdrawn, so that its request is asked again: a record of kind `retry` holds the CRC-32 of
-the answer's `data`, and that answer counts no longer, wherever either of them stands. Nothing is removed;
-what the answer cost stays on the bill. The next answer to the request says in its `data` how many were
-withdrawn before it (`"retry"`), which makes it another one than they even if the words are equal. So for
-`media`.
+the answer's `data`, and that answer counts no longer, in whichever segment the two records stand. Nothing is
+removed; the cost of the answer stays on the bill. The next answer to the request says in its `data` how many
+were withdrawn before it (`"retry"`), so that an answer of equal words has another CRC-32 than the withdrawn
+one. Records of kind `media` are withdrawn in the same way.
 """
 
 from __future__ import annotations
@@ -181,7 +181,7 @@ class Journal:
         return self.spending.of_segment(self._writing) if self._writer else 0
 
     def lost_nusd(self) -> int:
-        """Upper bound of what calls may have cost that nobody waits for any more."""
+        """Upper bound of the cost of calls whose process has ended, or that this process lost."""
         return sum(
             self.spending.open_of_segment(number)
             for number, segment in enumerate(self._segments)
@@ -289,8 +289,8 @@ class Journal:
             else:
                 self._calls[key] = place
         elif kind == b"media":
-            # its number is no money here but how many records it replaces: the newest counts, whichever
-            # segment it stands in
+            # `nusd` of `media` counts the older records of the file: the highest is the newest, in whichever
+            # segment it stands
             if nusd >= self._replaced.get(key, 0):
                 self._media[key] = place
                 if nusd:
@@ -301,7 +301,7 @@ class Journal:
             self._forget(key, orjson.loads(body)["of"])
 
     def _forget(self, key: bytes, crc: int) -> None:
-        """Let an answer that was read already count no longer; one that is read later is passed over."""
+        """Drop the withdrawn answer from the index; `_index` skips it if its segment is read later."""
         self._withdrawn.setdefault(key, set()).add(crc)
         place = self._media.get(key)
         if place is not None and zlib.crc32(self._bytes(place)) == crc:

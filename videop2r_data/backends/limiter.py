@@ -67,7 +67,7 @@ class Reach:
 
     @property
     def gone(self) -> bool:
-        """It has been away for longer than one waits."""
+        """Whether the server has been away for longer than `wait_s`."""
         away_s = self.away_s
         return away_s is not None and away_s >= self.wait_s
 
@@ -87,7 +87,7 @@ class Reach:
         return True
 
     def reached(self) -> None:
-        """The server was connected to: an outage, if there was one, is over."""
+        """A connection was made: an outage, if there was one, is over."""
         self._reached_at = self._clock()
         self._away_since = None
 
@@ -116,19 +116,17 @@ class Reach:
 
 # How many calls may be in flight, and when the next may start.
 #
-# Three rules in one place, for all callers of one server:
+# Four rules in one place, for all callers of one server:
 #
-# - **Concurrency** adapts: additive increase, multiplicative decrease. A "too many requests" cuts it to a
-# half,
-#   a build-up of other transient errors to three quarters, a run of successes raises it again. Calls that
-#   started before a cut cannot cause another one, so that 256 refusals of one burst count once.
+# - **Concurrency** adapts: additive increase, multiplicative decrease. Status 429 halves it, other transient
+#   errors in numbers cut it to three quarters, a run of successes raises it again. Calls that started before
+#   a cut cannot cause another one, so that 256 refusals of one burst count once.
 # - **Budgets per minute** of requests and tokens are two token buckets.
 # - **Pauses** that the server asks for (`retry-after`, an exhausted `x-ratelimit-remaining-*`) hold everyone.
-# - **Outages**: while a server cannot be reached, one call at a time looks whether it is back (`reach`).
+# - **Outages**: while a server cannot be reached, one call at a time looks whether it is back (`Reach`).
 #
-# Who waits here, for whatever reason, ends at once when the run is asked to stop, and `waiting_for` says in
-# words what is waited for. Nothing here knows HTTP or the journal. One limiter belongs to one event loop
-# and is not thread-safe.
+# Every wait here ends at once when the run is asked to stop, and `waiting_for` names its reason. Nothing here
+# knows HTTP or the journal. One limiter belongs to one event loop and is not thread-safe.
 
 
 Outcome = Literal["ok", "limited", "strained", "neutral"]
@@ -267,7 +265,7 @@ class AdaptiveLimiter:
 
         Raises:
             StoppedError: the run was asked to stop.
-            AwayError: the server could not be reached for longer than one waits.
+            AwayError: the server could not be reached for longer than `server_wait_s`.
         """
         if (error := self._closed()) is not None:
             raise error
@@ -322,7 +320,7 @@ class AdaptiveLimiter:
             self.release(ticket, outcome)
 
     async def rest(self, seconds: float) -> None:
-        """Wait so long without a permit.
+        """Wait for so many seconds without a permit.
 
         Raises:
             StoppedError: the run was asked to stop.
@@ -345,7 +343,7 @@ class AdaptiveLimiter:
         self._fail_waiters(self._stop_error)
 
     def lost(self, words: str, *, since: float) -> bool:
-        """A try could not connect; see `Reach.lost`. Those who wait end once the server is given up.
+        """A try could not connect; see `Reach.lost`. Every wait ends once the server is given up.
 
         Args:
             words: what the failure said.

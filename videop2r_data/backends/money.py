@@ -14,8 +14,6 @@ from videop2r_data.backends.spending import NANO
 from videop2r_data.errors import BudgetError, StoppedError
 from videop2r_data.schemas import MediaRecord, Price, Request, Usage
 
-# What a call cost, and the most that it can cost.
-#
 # Money is summed in exact decimals and turned into a float once, so that equal usage gives equal dollars.
 #
 # Upper bounds, none of which needs the model's tokenizer:
@@ -26,7 +24,7 @@ from videop2r_data.schemas import MediaRecord, Price, Request, Usage
 #   dearer one (750 pixels, no pairing) plus 32 tokens a frame for the markers and times around it;
 # - the answer: `max_tokens`.
 #
-# A try that is cut off may be charged although its answer never came: that is why a reserve is held per try.
+# A try that is cut off may be charged although no answer arrived: hence one reserve per try.
 
 
 MILLION = Decimal(1_000_000)
@@ -196,7 +194,7 @@ class Money:
             yield
         finally:
             self._under_way -= 1
-            # who waits goes on after the answer is in the journal: both happen in this turn of the loop
+            # waiting calls run in a later turn of the loop, when the answer of this call is in the journal
             self._wake()
 
     async def _next_end(self) -> None:
@@ -205,7 +203,7 @@ class Money:
         await ended
 
     async def _look_again(self) -> None:
-        """One waits for what other processes give back, and wakes all."""
+        """Wait once for other processes to give money back; every waiting call then tries again."""
         self._looking = True
         try:
             await asyncio.sleep(LOOK_AGAIN_S)
@@ -225,7 +223,7 @@ class Money:
                 one.set_result(None)
 
     def rest(self) -> None:
-        """No call is about to go out: other processes may have what this one does not use."""
+        """Return the unused allowance to other processes while no call is under way."""
         if not self._under_way:
             self.journal.allowance.give_back()
 

@@ -16,7 +16,8 @@ from typing import ClassVar, Self
 
 from videop2r_data.errors import JournalError
 
-# Locks on files that the system frees when their holder ends, however it ends.
+# `flock` instead of lock files: the system frees it when the process ends, after `kill -9` too, so nothing is
+# left that a person would have to delete.
 
 
 _LOCK_TRIES, _PAUSE_S = 100, 0.01
@@ -60,11 +61,11 @@ class FileLock:
         return None
 
     def write(self, data: bytes, offset: int = 0) -> None:
-        """Put these bytes into the file; what stood behind them stays."""
+        """Write `data` at `offset`; the rest of the file stays."""
         os.pwrite(self._fd, data, offset)
 
     def read(self, length: int, offset: int = 0) -> bytes:
-        """As many bytes as are there."""
+        """Up to `length` bytes from `offset`; fewer at the end of the file."""
         return os.pread(self._fd, length, offset)
 
     def release(self) -> None:
@@ -76,13 +77,13 @@ class FileLock:
 
     @classmethod
     def forget_all(cls) -> None:
-        """In a forked child: its copies of the locks would outlive the process that took them."""
+        """Release every lock in a forked child: its copies would outlive the process that took them."""
         for lock in list(cls._held):
             lock.release()
 
 
 def try_lock(fd: int, *, shared: bool = False) -> bool:
-    """Lock an open file at once; False: somebody else has it.
+    """Lock an open file without waiting; False: another process has the lock.
 
     Raises:
         OSError: the file system has no locks.
@@ -95,7 +96,7 @@ def try_lock(fd: int, *, shared: bool = False) -> bool:
 
 
 def lock_soon(fd: int) -> bool:
-    """Lock an open file that nobody else keeps: who only looks whether it is held, holds it for a moment.
+    """Lock an open file, trying for a second: `is_held` of another process takes the lock for a moment.
 
     Raises:
         OSError: the file system has no locks.
@@ -161,7 +162,7 @@ class Segment:
                 yield offset, line
 
     def read(self, offset: int, length: int) -> bytes:
-        """That part of the file, as far as it is there."""
+        """`length` bytes from `offset`; fewer if the file was cut."""
         return os.pread(self._fd, length, offset)
 
     def close(self) -> None:
@@ -293,7 +294,7 @@ def _begin(folder: Path, names: list[Path]) -> tuple[Path, int]:
         fd = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
         if lock_soon(fd):
             return path, fd
-        os.close(fd)  # of processes that start at once another one found it first, and goes on with it
+        os.close(fd)  # another process, started at the same time, found the new file first and locked it
     raise JournalError("every new segment is locked at once by another process", where=str(folder))
 
 

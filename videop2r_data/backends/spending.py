@@ -18,9 +18,6 @@ if TYPE_CHECKING:
     from videop2r_data.backends.journal import Journal
 
 
-# What a build has cost so far: exact for finished calls, an upper bound for those that were lost.
-
-
 NANO = 1_000_000_000
 
 
@@ -103,16 +100,17 @@ class Spending:
 
 # How several processes that write one journal keep one limit of money, without asking at every call.
 #
-# Each process takes an allowance out of what is left, spends it, and takes the next. The allowances of the
-# living lie in the file `allowances` of the journal's folder, read and written under its lock:
+# Each process takes an allowance out of what is left, spends it, and takes the next. The allowances of
+# running processes are kept in the file `allowances` of the journal's folder, read and written under its
+# lock:
 #
-#     total spent <= what the segments of ended processes hold + the allowances of the living <= the limit
+#     total spent <= segments of ended processes + allowances of running processes <= limit
 #
-# A process that has ended, however it ended, no longer holds the lock of its segment. Its allowance is then
-# replaced by what its segment says, so that nothing it did not spend stays reserved.
+# An ended process no longer holds the lock of its segment. Its allowance is then replaced by the sum of its
+# segment, so that money which it did not spend is free again.
 #
-# The file has two places that are written in turn, each with a number and a checksum: what a process that is
-# killed in the middle of writing leaves behind is not valid, and the place before it counts.
+# The file has two slots that are written in turn, each with a number and a checksum. A process killed in the
+# middle of writing leaves an invalid slot, and the other slot counts.
 
 
 FILE = "allowances"
@@ -125,12 +123,12 @@ _HEAD_BYTES = 39
 
 
 class Held(NamedTuple):
-    """What one living process holds."""
+    """The allowance of one running process."""
 
     allowed: int
-    """Its records may add up to this."""
+    """The records of its segment may add up to this."""
     lost: int
-    """The part of it for calls that nobody waits for any more."""
+    """The part of `allowed` that killed processes, earlier writers of the same segment, had reserved."""
 
 
 class Refusal(NamedTuple):
@@ -139,7 +137,7 @@ class Refusal(NamedTuple):
     taken_nusd: int
     """Spent, committed, or in the allowances of others."""
     elsewhere_nusd: int
-    """The part of it that other processes hold, for calls under way and ahead: some of it may come back."""
+    """The part of `taken_nusd` in allowances of other processes: some of it may come back."""
 
 
 class Allowance:
@@ -156,10 +154,10 @@ class Allowance:
         self._allowed: int | None = None
         """None: nothing was taken yet."""
         self._lost = 0
-        """Of it, what calls of processes hold that went on with this segment before, and were killed."""
+        """The part of `_allowed` that killed processes, earlier writers of this segment, had reserved."""
 
     def take(self, nusd: int, limit: int | None) -> Refusal | None:
-        """Make sure that this process may commit so much more; None: it may.
+        """Reserve `nusd` more for this process, within `limit`; None: reserved.
 
         Raises:
             JournalError: the file of allowances cannot be used.
@@ -191,15 +189,15 @@ class Allowance:
         held[journal.segment] = Held(allowed, self._lost)
 
     def give_back(self) -> None:
-        """Keep nothing that is not committed; who is short of money finds it."""
+        """Return what is not committed, so that other processes can take it."""
         journal = self._journal
         if not journal.segment or self._allowed is None or self._allowed <= journal.own_nusd:
             return
-        with suppress(JournalError), self._open() as held:  # else others find out when this process ends
+        with suppress(JournalError), self._open() as held:  # else it is free when this process ends
             self._note(held, journal.own_nusd)
 
     def begin(self) -> None:
-        """Drop what a process left that was killed, and whose segment this one goes on with."""
+        """Drop the allowance that a killed writer of the same segment left behind."""
         journal = self._journal
         if self._allowed is None and journal.segment and (journal.folder / FILE).exists():
             with self._open() as held:
@@ -243,9 +241,9 @@ class Allowance:
 
 
 def _living(held: dict[str, Held], journal: Journal) -> tuple[int, int, int]:
-    """Of other living processes: what they may spend, have spent or committed, and have spent for good.
+    """Sums over other running processes: their allowances, what of them is spent or committed, what is spent.
 
-    Those that have ended are dropped.
+    Ended processes are removed from `held`.
     """
     allowed = spent = finished = 0
     for segment in list(held):

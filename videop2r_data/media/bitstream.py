@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-# What a coded stream says of itself before it is decoded: parameter sets, and whether its units add up.
+# Parameter sets.
 #
 # A decoder that starts in the middle must know the parameter sets that were in force there. They stand in
 # the container's header, and may be sent again, or anew, between the pictures. Where any of them changes
@@ -294,8 +294,8 @@ def _leb128(data: memoryview) -> tuple[int, int]:
 
 # Units of many packets at once: lengths and parameter sets, straight from the file.
 #
-# What `bitstream` does packet by packet, for an hour of video in a tenth of a second: all packets take one
-# step from unit to unit together.
+# `NalWatcher.look` for all packets at once: numpy takes one step from unit to unit in every packet, which
+# does an hour of video in a tenth of a second.
 
 
 _WINDOW = 64 * 2**20

@@ -62,7 +62,7 @@ def open_video(path: Path, limits: MediaLimits) -> Iterator[tuple[InputContainer
 
 
 def _only(container: InputContainer, chosen: VideoStream) -> None:
-    """Let the demuxer pass over what is not asked for, sound above all."""
+    """Let the demuxer skip the packets of all other streams, sound above all."""
     from av.stream import Discard
 
     for stream in container.streams:

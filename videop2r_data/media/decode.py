@@ -30,23 +30,23 @@ if TYPE_CHECKING:
     from videop2r_data.media.packets import VideoPacket
 
 
-# The sure way: everything in order, packet by packet, surviving bad packets up to a share.
+# Every frame in order: works for any clip, and survives damaged packets up to a share.
 
 
 SAMPLER_IN_ORDER = "pyav-scan/1"
 
 
 def sample_in_order(path: Path, spec: MediaSpec, *, expected: int, missing: float) -> Sampled:
-    """Decode everything in order; a bad packet costs itself, too many of them the clip.
+    """Decode every packet in order; damaged packets are skipped up to a share, beyond it the clip is refused.
 
-    Frames are converted at the places where `expected` frames would put them; if other ones turn out to be
-    wanted, a second pass converts those.
+    The indices to convert are planned from `expected`; if the clip turns out to have another number of
+    frames, a second pass converts the right ones.
 
     Args:
         path: the clip.
         spec: sampling settings.
-        expected: shown frames, as far as the packets tell.
-        missing: share of the clip that is not there.
+        expected: shown frames, counted from the packets.
+        missing: share of the clip that is missing.
 
     Raises:
         MediaError: `media_bad_packets`, or what opening raises.
@@ -81,7 +81,7 @@ class Scan:
 
     scaler: Scaler
     slots: dict[int, int]
-    """Number of a frame as it comes out of the decoder -> place in the array."""
+    """Number of a frame in order of decoder output -> place in the array."""
     pts: list[int | None] = field(default_factory=list)
     """Of every frame, as they come out."""
     keys: list[bool] = field(default_factory=list)
@@ -102,9 +102,9 @@ class Scan:
             self.scaler.put(slot, frame)
 
     def order(self) -> list[int]:
-        """Numbers of the frames in display order: by their stamps where these give one, else as they came.
+        """Numbers of the frames in display order: by timestamps where these give an order, else as they came.
 
-        A decoder puts out the first frame first: stamps that show another one before it are not trusted.
+        Decoders output the first shown frame first: timestamps that place another one before it are ignored.
         """
         found = display_order(self.pts, self.keys, self.clock)
         return found if found and found[0] == 0 else list(range(len(self.pts)))
@@ -223,12 +223,12 @@ def _first_of(
     return None
 
 
-# The fast way: only the groups of pictures that hold a wanted frame.
+# Only the groups of pictures that hold a wanted frame.
 #
-# For each wanted frame the clip is decoded from the last key frame before it, and the decoder skips what
-# nothing depends on. That trusts the packet list. `shown_order` says when the list cannot be trusted;
-# `NotAsPlannedError` says that what came out contradicts it. In both cases the clip is decoded in order
-# instead (`inorder`).
+# For each wanted frame the clip is decoded from the last key frame before it, and the decoder skips frames
+# that no other frame refers to. That trusts the packet list. `shown_order` is None where the list cannot be
+# trusted; `NotAsPlannedError` is raised where decoded frames contradict it. In both cases `sample_in_order`
+# decodes the whole clip instead.
 
 
 SAMPLER_RUNS = "pyav-gop/1"
@@ -343,7 +343,7 @@ def sample_runs(
 
 
 def _reread(packets: Iterable[VideoPacket], runs: list[Run]) -> Iterator[tuple[Run, list[VideoPacket]]]:
-    """Hand out the packets of each run while the file is read once more; holds one run at a time."""
+    """Read the file once more and yield the packets of each run; one run is in memory at a time."""
     waiting = list(runs)
     buffer: dict[int, VideoPacket] = {}
     held = 0
@@ -367,7 +367,7 @@ def _reread(packets: Iterable[VideoPacket], runs: list[Run]) -> Iterator[tuple[R
 
 @dataclass(slots=True)
 class _RunDecoder:
-    """Decodes runs and converts what is wanted; `slots` says where a frame with this pts goes."""
+    """Decodes runs and converts wanted frames; `slots` maps the pts of a frame to its place in the array."""
 
     index: PacketIndex
     scaler: Scaler
@@ -389,9 +389,9 @@ class _RunDecoder:
             if frame.pts is None:
                 raise NotAsPlannedError
             if frame.pts < key_pts:
-                continue  # Shown before the key frame, needs the group before it: not what we came for.
+                continue  # Shown before the key frame, refers to the group before: not wanted here.
             if frame.is_corrupt or frame.pts <= last:
-                # What a damaged frame is referred to by is damaged too, and nothing marks it.
+                # Frames that refer to a damaged frame are damaged too, and nothing marks them.
                 raise NotAsPlannedError
             last = frame.pts
             if check_key and not (frame.pts == key_pts and frame.key_frame):
@@ -410,7 +410,7 @@ def _frames(context: VideoCodecContext, packets: list[VideoPacket], wanted: set[
 
     feed: list[VideoPacket | None] = [*packets, None]
     for packet in feed:
-        # The decoder leaves out pictures that no other one needs: that changes no other picture.
+        # Skipping frames that no other frame refers to changes no other frame.
         context.skip_frame = "DEFAULT" if packet is not None and packet.pts in wanted else "NONREF"
         try:
             frames = context.decode(packet)

@@ -17,9 +17,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-# Which frames, and how large: the two rules that decide what a model sees. Pure arithmetic.
-
-
 MAX_ASPECT = 200
 """Longest side over shortest side, as Qwen2-VL's processor allows."""
 
@@ -150,7 +147,7 @@ def check_size(width: int, height: int, path: Path, limits: MediaLimits) -> None
         )
 
 
-# What every sampler gives back.
+# What every sampler returns.
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,7 +163,7 @@ class Sampled:
         duration_s: seconds from the first frame's start to the last one's end, or None.
         width: of the source, upright, pixels.
         height: of the source, upright, pixels.
-        sampler: name and version of the way that was taken.
+        sampler: name and version of the sampler.
         times: where `times_s` come from; None for pictures.
         missing: share of the clip that is not there or does not decode.
     """

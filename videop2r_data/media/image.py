@@ -24,12 +24,12 @@ if TYPE_CHECKING:
     from videop2r_data.schemas import MediaSpec
 
 
-# One picture with Pillow: upright, RGB, 8 bits, on white where it is transparent.
+# Reading with Pillow: upright, RGB, 8 bits, transparency laid on white.
 
 
 SAMPLER = "pillow/1"
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF", "HEIF")
-"""What is tried: no format that runs a program (EPS) or names other files."""
+"""Formats that Pillow may open: none that runs a program (EPS) or names other files."""
 
 _BROKEN_EXIF = (ValueError, SyntaxError, TypeError, LookupError, ArithmeticError, OSError, struct.error)
 
@@ -173,7 +173,7 @@ def sample_image(path: Path, spec: MediaSpec) -> Sampled:
     )
 
 
-# Frames as JPEG or PNG, the same bytes for the same pixels.
+# Encoding: the same bytes for the same pixels.
 
 
 def mime_of(spec: MediaSpec) -> Literal["image/jpeg", "image/png"]:
@@ -209,7 +209,7 @@ def encode_frames(array: NDArray[np.uint8], spec: MediaSpec) -> tuple[bytes, ...
     return tuple(pictures)
 
 
-# Pictures that go out as the bytes of their own file: those that say their pixels and nothing else.
+# Pictures that are sent as the bytes of their own file: files that hold pixels and nothing else.
 
 
 Mime = Literal["image/jpeg", "image/png"]

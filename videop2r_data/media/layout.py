@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-# Whether the outermost layer of a container adds up: cut short, or with a hole in it. No decoder involved.
+# A file that is cut short or has a hole.
 #
 # A demuxer that meets garbage looks for the next thing it knows and goes on without a word. The sizes that
 # containers state of their parts tell how many bytes were passed over, or are not there. Read-only and
@@ -27,16 +27,16 @@ _FRAGMENT_TYPES = _ISO_TYPES | {b"mfra", b"emsg", b"prft", b"ssix", b"meta"}
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """What the container's own sizes say.
+    """What the sizes that a container states of its parts say about the file.
 
     Attributes:
-        cut: they reach beyond the end of the file, or its index is not there.
-        lost: bytes that are not there or belong to no part, in the middle or at the end.
-        whole: bytes that the file would have at least.
-        counted: the sizes say how much was to come; False: the file breaks off inside of a part, and what
-            should have followed it nobody knows.
-        foreign: a second file is joined to it that no demuxer tells from the first one: its packets are left
-            out (flv), or given to a decoder that is set up for others (mkv with other tracks).
+        cut: the sizes reach beyond the end of the file, or the index is missing.
+        lost: bytes that are missing or belong to no part, in the middle or at the end.
+        whole: bytes that the complete file would have at least.
+        counted: the sizes say how much is missing; False: the file breaks off inside a part, and what should
+            have followed is unknown.
+        foreign: a second file is joined to this one and no demuxer tells them apart: its packets are left out
+            (flv), or given to a decoder that is set up for the first file (mkv with other tracks).
     """
 
     cut: bool = False
@@ -89,9 +89,9 @@ class _Reader:
         return os.pread(self.descriptor, count, at)
 
     def find(self, fits: Callable[[int], bool], mark: bytes, start: int, end: int) -> int | None:
-        """Where `mark` stands next and `fits` agrees; None: nowhere before `end`."""
+        """The next place of `mark` that `fits` accepts; None: there is none before `end`."""
         end = min(end, start + _SEARCH_MAX)
-        step = _SEARCH  # little at first: a hostile file can have garbage behind every part
+        step = _SEARCH  # a short piece first: a hostile file can have garbage behind every part
         while start < end:
             data = self.read(start, min(step, end - start) + len(mark))
             at = data.find(mark)
@@ -118,7 +118,7 @@ def _iso(reader: _Reader) -> Layout:
         elif length == 0:
             length = reader.size - at
         if length < 8 or (b"moof" in seen and kind not in _FRAGMENT_TYPES):
-            # Padding behind a file is no loss; more fragments behind garbage are what is left of it.
+            # Padding behind the last part is no loss; fragments behind garbage are: data between is lost.
             # The search begins behind the name of this very part, which may be `moof` with a size that no
             # part has.
             again = reader.find(lambda p: True, b"moof", at + 5, reader.size) if b"moof" in seen else None
@@ -249,7 +249,7 @@ class _Matroska:
         return (segment[2], segment[1]) if segment is not None and segment[0] == _SEGMENT else None
 
     def _tracks(self, at: int) -> list[tuple[int, bytes]]:
-        """What decoders are set up with; nothing for codecs whose key frames say everything."""
+        """The settings of each track's decoder; empty for codecs whose key frames hold their own."""
         for _ in range(_MAX_PARTS):
             part = self._element(at)
             kind, length, start = part or (_CLUSTER, None, at)
@@ -288,7 +288,7 @@ class _Matroska:
         return kind, None if value == mask else value, at + wide + length
 
     def _walk(self, at: int, end: int) -> int:
-        """Pass over the parts of the segment; where the last one ends."""
+        """Walk the parts of the segment; returns where the last one ends."""
         for _ in range(_MAX_PARTS):
             if at >= end:
                 break
@@ -310,7 +310,7 @@ class _Matroska:
         return at
 
     def _cluster(self, at: int, stop: int, open_end: bool) -> int:
-        """Pass over the blocks of a cluster; where it ends."""
+        """Walk the blocks of a cluster; returns where it ends."""
         while at < stop:
             block = self._element(at)
             if open_end and block is not None and block[0] in (_TOP | {_HEADER}) - _IN_CLUSTER:
@@ -333,7 +333,7 @@ class _Matroska:
         return self._reader.find(fits, b"\x1f\x43\xb6\x75", at, end)
 
 
-# What the container's own bytes say of encryption. Read-only, bounded, no decoder involved.
+# Encryption that a container announces.
 
 
 _EBML = b"\x1a\x45\xdf\xa3"

@@ -21,9 +21,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-# One pass over a clip's packets, nothing decoded: what there is.
-
-
 if TYPE_CHECKING:
     import numpy as np
     from av.container import InputContainer
@@ -80,7 +77,7 @@ class PacketIndex:
     pts: list[int | None] = field(default_factory=list)
     keys: list[bool] = field(default_factory=list)
     shown: list[bool] = field(default_factory=list)
-    """False: decoded for the sake of others, cut away by an edit list, or hidden by the codec."""
+    """False: only other frames refer to it, an edit list cuts it away, or the codec hides it."""
     packets: list[VideoPacket] | None = field(default_factory=list)
     """None when they are too large to be held."""
     last_duration: int = 0
@@ -92,7 +89,7 @@ class PacketIndex:
     false_keys: bool = False
     """A packet is called a key frame, and decoding cannot begin there."""
     places: Places | None = None
-    """Where the packets lie, when the list is the file's own."""
+    """Where the packets lie in the file; None when the list was made by reading every packet."""
     error: str = ""
     """Why reading broke off, or empty."""
     _held: int = 0
@@ -104,7 +101,7 @@ class PacketIndex:
         return sum(self.shown)
 
     def add(self, packet: VideoPacket, *, hidden: bool, sound: bool) -> None:
-        """Note one packet, and keep it while there is room."""
+        """Add one packet; its bytes are kept while all of them fit into `KEEP_BYTES`."""
         pts = packet.pts
         if packet.is_corrupt or not sound:
             self.corrupt.append(len(self.pts))
@@ -195,7 +192,7 @@ def check_span(index: PacketIndex, path: Path, limits: MediaLimits) -> None:
 
 
 LARGE = 32 * 2**20
-"""Bytes of a stream from which on its index is worth the look."""
+"""Bytes of a stream below which reading every packet is as fast as reading its index."""
 _MAX_MOOV = 256 * 2**20
 _CODECS = frozenset({"h264", "hevc", "vp9", "libvpx-vp9", "mjpeg"})
 _CONTAINERS = frozenset({b"moov", b"trak", b"mdia", b"minf", b"stbl", b"edts"})
@@ -206,7 +203,7 @@ Tables = dict[bytes, list[bytes]]
 def read_table(
     container: InputContainer, stream: VideoStream, path: Path, limits: MediaLimits
 ) -> PacketIndex | None:
-    """The packet list by the file's own index; None where it is not sure, or not worth it.
+    """The packet list by the file's own index; None where index and tables disagree, or for a small stream.
 
     Raises:
         MediaError: `media_too_large` past the duration limit.
@@ -252,7 +249,7 @@ def _entries(
     if not 2 <= len(entries) <= limits.max_packets or len(entries) != stream.frames:
         return None
     if any(entry.is_discard for entry in entries):
-        return None  # an edit list cuts something away: the demuxer knows best
+        return None  # an edit list cuts something away: only the demuxer applies it rightly
     pos = np.array([entry.pos for entry in entries], dtype=np.int64)
     sizes = np.array([entry.size for entry in entries], dtype=np.int64)
     stamps = np.array([entry.timestamp for entry in entries], dtype=np.int64)

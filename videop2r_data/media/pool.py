@@ -122,7 +122,7 @@ class DecodePool:
             except WireError as error:
                 raise _crash(path, f"its decoder process sent {error}") from None
             except DecoderDiedError as error:
-                # An earlier file may have left that process ill, or its killer may not have meant this file.
+                # An earlier file may have damaged that process, or the signal was not about this file.
                 if died is not None:
                     raise _died_twice(path, error) from None
                 died = error
@@ -137,7 +137,7 @@ class DecodePool:
                 self._give_back(decoder)
 
     async def _slot(self) -> Decoder:
-        """The decoder with least to do, a running one first; who comes first is served first."""
+        """Wait for the decoder with the fewest requests, running ones first; calls are served in order."""
         decoder = None if self._waiting else self._pick()
         if decoder is None:
             future: asyncio.Future[Decoder] = asyncio.get_running_loop().create_future()
@@ -187,7 +187,7 @@ def _crash(path: Path, message: str) -> MediaError:
 
 
 def _died_twice(path: Path, error: DecoderDiedError) -> MediaError:
-    """What became of the fresh process says whose fault it is."""
+    """The error of a file over which two processes died, by how the second one died."""
     if not error.killed:
         return _crash(path, f"{error}, a second time")
     return MediaError(

@@ -20,7 +20,7 @@ from videop2r_data.schemas import MediaSpec
 _START_S = 120.0
 """Imports on a busy machine; not part of any file's time."""
 _STARTS = 3
-"""Processes that are started one after the other while somebody kills them."""
+"""Starts to try, one after the other, when a fresh process is killed from outside."""
 _STOP_S = 2.0
 _KEPT = ("PATH", "LD_LIBRARY_PATH", "LANG", "LC_ALL", "HOME", "TMPDIR", "VIRTUAL_ENV")
 
@@ -38,23 +38,23 @@ _OWN_SIGNALS = frozenset(
         signal.SIGXFSZ,
     }
 )
-"""What a process brings upon itself; every other signal was sent by somebody: the kernel short of memory, a
-user, a batch system."""
+"""Signals of a process's own faults; any other came from outside: the kernel short of memory, a user, a batch
+system."""
 _BUFFER_BYTES = 4 * 2**20
 _GROWN_SHARE = 8
 _AHEAD_S = 0.1
-"""Seconds of work that lie ready for a process: on a busy host a turn takes so long to come round."""
+"""Seconds of work queued for a process: on a busy host this process is scheduled about so seldom."""
 _DEPTH = (2, 16)
-"""Requests that are given to one process at once, at least and at most."""
+"""Fewest and most requests that one process is given at once."""
 _WEIGHT = 0.2
-"""Of the latest file in the running average of the time that a file takes."""
+"""Weight of the latest file in the running average of seconds per file."""
 
 
 class DecoderDiedError(Exception):
     """The process ended in the middle of a file.
 
     Attributes:
-        killed: by somebody else, neither by itself nor by this process: no fault of the file.
+        killed: by a signal from outside, so the file is not at fault.
     """
 
     def __init__(self, code: int) -> None:
@@ -63,11 +63,11 @@ class DecoderDiedError(Exception):
 
 
 class DisplacedError(Exception):
-    """The process was ended over another file, before it came to this one: ask again."""
+    """The process was ended because of an earlier file, before this one's turn: ask again."""
 
 
 class Decoder:
-    """A slot for one process; starting it again after its end is free of state.
+    """A slot for one process; a process started after another one's end inherits no state.
 
     Several requests may be under way: the process finds the next file in its pipe when it is done with one,
     and need not wait for this process to come round to it. Answers come in the order of the requests.
@@ -101,7 +101,7 @@ class Decoder:
     def depth(self) -> int:
         """How many requests it may be given at once: several small pictures, but few clips.
 
-        What takes long would wait behind others here while another process has nothing to do.
+        A slow file would wait behind others in this process while another process is idle.
         """
         least, most = _DEPTH
         if self._pace_s is None:
@@ -201,7 +201,7 @@ class Decoder:
             turn.set_result(None)
 
     def _note(self, header: dict[str, Any], since: float) -> None:
-        """How long files take, and whether a fresh process shall take over: one that leaks stays small."""
+        """Update the running average, and end a process that has done its share: leaks stay small."""
         self._read_at = time.monotonic()
         took = self._read_at - since
         self._pace_s = took if self._pace_s is None else self._pace_s + _WEIGHT * (took - self._pace_s)
@@ -232,13 +232,13 @@ class Decoder:
         except (asyncio.IncompleteReadError, ConnectionError):
             if self._process is not process:
                 raise DisplacedError from None  # ended by `kill`
-            self._process = None  # who asks next starts a fresh one
+            self._process = None  # the next request starts a fresh process
             raise DecoderDiedError(await self._exit_code(process)) from None
 
     async def _exit_code(self, process: Process) -> int:
-        """Of a process whose pipe broke; it is killed only if it goes on without its pipe.
+        """The exit code of a process whose pipe broke; it is killed only if it runs on without its pipe.
 
-        Killing one that is already dead would collect its exit code and keep it from the loop.
+        Killing a dead process would reap its exit code before the event loop sees it.
         """
         try:
             async with asyncio.timeout(_STOP_S):

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from videop2r_data.media.packets import PacketIndex
 
 
-# One file in, sampled frames and their record out; in this process. `DecodePool` does it in guarded ones.
+# Sampling. `DecodePool` does the same in guarded processes.
 
 
 LARGE_FILE = 64 * 2**20
@@ -145,7 +145,7 @@ def _sample(path: Path, data_type: MediaKind, spec: MediaSpec) -> Sampled:
     return sample_video(path, spec)
 
 
-# Looking at a media file before anything is spent on it.
+# Probing: what `check` looks at before a build spends anything.
 
 
 _TIMES_WORDS = {

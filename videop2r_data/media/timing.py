@@ -79,7 +79,7 @@ def header_rate(stream: VideoStream) -> Fraction | None:
 
 
 def clock_of(container: InputContainer, stream: VideoStream) -> Clock:
-    """The clock of an open container."""
+    """What an open container says of the timestamps of its chosen stream."""
     flags = int(container.format.flags)
     stamped = not flags & _NO_TIMESTAMPS
     rate = header_rate(stream)
@@ -124,7 +124,7 @@ def timing(pts: Sequence[int | None], indices: Sequence[int], clock: Clock, last
     """
     stamps, kind = _stamps(pts, clock)
     if stamps is None or clock.time_base is None:
-        # Without timestamps and without a rate nothing is known but the order: one second apart.
+        # Neither timestamps nor a rate: only the order is known, and frames count as one second apart.
         step = 1 / clock.rate if clock.rate else Fraction(1)
         times = tuple(round(float(i * step), 6) for i in indices)
         duration = round(float(len(pts) * step), 6) if clock.rate else None
@@ -222,7 +222,7 @@ def _next_known(pts: Sequence[int | None]) -> list[int | None]:
 
 
 def _filled(placed: list[int | None], step: int) -> list[Fraction]:
-    """Holes put evenly between their neighbours; at the ends one step apart."""
+    """Missing stamps interpolated between their neighbours; at the ends one step apart."""
     known = [at for at, stamp in enumerate(placed) if stamp is not None]
     out = [Fraction(stamp or 0) for stamp in placed]
     first, last = known[0], known[-1]

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from videop2r_data.media.packets import PacketIndex
 
 
-# How much of what a container promises is there: frames, seconds, bytes, and packets whose units add up.
+# What a container promises (frames, seconds, bytes) held against the packets that are there.
 
 
 _SLACK_S = 0.5
@@ -117,7 +117,7 @@ def _promised(container: InputContainer, stream: VideoStream, layout: Layout) ->
 
 def _end_is_known(container: InputContainer, stream: VideoStream, layout: Layout) -> bool:
     if container.format.name == "gif":
-        return False  # Its frames are counted, not promised.
+        return False  # A gif states no number of frames: they are counted.
     if layout.counted or _promised(container, stream, layout) > 0:
         return True
     # A fragmented mp4's duration is that of the fragments that are there.
@@ -165,7 +165,7 @@ def _gaps(index: PacketIndex) -> _Shortfall:
     return _Shortfall(lost / span, message, False)
 
 
-# N frames out of a clip with PyAV: the fast way where it is sure, else in order.
+# Sampling with PyAV.
 
 
 def sample_video(path: Path, spec: MediaSpec) -> Sampled:
@@ -175,7 +175,7 @@ def sample_video(path: Path, spec: MediaSpec) -> Sampled:
     every packet decodes.
 
     Raises:
-        MediaError: see `container.open_video`, `completeness.check_complete` and `inorder.sample_in_order`.
+        MediaError: see `container.open_video`, `check_complete` and `decode.sample_in_order`.
     """
     with open_video(path, spec.limits) as (container, stream):
         index = read_table(container, stream, path, spec.limits) or read_index(
@@ -202,7 +202,7 @@ SAMPLER_DECORD = "decord/1"
 
 
 def require_decord() -> None:
-    """Say early that decord is not here.
+    """Check that decord is installed, before any process is started.
 
     Raises:
         MissingExtraError: with the line that installs it.

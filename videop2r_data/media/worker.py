@@ -24,10 +24,10 @@ if TYPE_CHECKING:
     from videop2r_data.media.sampling import Want
 
 
-# What parent and decoder process say to each other: a JSON header and raw blobs, each with its length.
+# The messages: a JSON header and raw blobs, each with its length.
 #
-# Nothing is pickled: a hostile file may own the decoder process, and what comes from it is parsed as data and
-# held against the settings before it is used.
+# Nothing is pickled: a hostile file may control the decoder process, so its replies are parsed as data and
+# checked against the settings before they are used.
 
 
 PREFIX = struct.Struct(">I")
@@ -35,11 +35,11 @@ MAX_HEADER = 8 * 2**20
 
 
 class WireError(Exception):
-    """The decoder process said something that no honest one says."""
+    """A reply of the decoder process that breaks the protocol."""
 
 
 def pack(header: dict[str, Any], blobs: tuple[bytes | memoryview, ...] = ()) -> list[bytes | memoryview]:
-    """The pieces of one message, to be written one after the other."""
+    """The pieces of one message, in the order in which they are written."""
     text = orjson.dumps({**header, "blobs": [len(b) for b in blobs]})
     return [PREFIX.pack(len(text)), text, *blobs]
 
@@ -213,7 +213,7 @@ def _read(source: BinaryIO) -> dict[str, Any] | None:
 
 
 def _write(sink: int, header: dict[str, Any], blobs: tuple[bytes | memoryview, ...] = ()) -> None:
-    """All pieces in one call as far as the pipe takes them: each call would wake the parent."""
+    """Write all pieces with as few calls as the pipe allows: each call wakes the parent."""
     pieces = [memoryview(piece) for piece in pack(header, blobs)]
     while pieces:
         written = os.writev(sink, pieces[:_IOV_MAX])

@@ -30,10 +30,8 @@ if TYPE_CHECKING:
     from anthropic import AsyncAnthropic
 
 
-# Claude through the Messages API, by its own client.
-#
-# The client's retries are off: ours stand outside (`backends.caller`), where they count for the limits, the
-# journal and the money.
+# The client's own retries are off: `backends.caller` retries, within the limits of rate and money and with
+# each try in the journal.
 
 
 DEFAULT_KEY_ENV = "ANTHROPIC_API_KEY"
@@ -162,7 +160,7 @@ class AnthropicBackend:
         """One message.
 
         Args:
-            request: text and parameters; see `anthropic_wire.message_params` for what is sent of them.
+            request: text and parameters; see `wire.message_params` for what is sent of them.
             frames: encoded pictures if a message is marked `media`.
 
         Raises:
@@ -266,7 +264,7 @@ class AnthropicBatches:
         return [{"custom_id": r.key, "params": message_params(r, cache_prompt=cache)} for r in requests]
 
     async def poll(self, batch_id: str) -> BatchInfo:
-        """How far it is.
+        """State and size of a batch.
 
         Raises:
             BatchGoneError: the server has no such batch, or no longer its results.

@@ -1,1 +1,1 @@
-"""Models in this very process: vLLM's engine and Transformers."""
+"""Models loaded into this process: by vLLM's engine, or by Transformers."""

@@ -33,7 +33,7 @@ from videop2r_data.schemas import BackendSpec, Completion, Frames, Request, Serv
 
 
 TICKS = 20
-"""A deadline is met within this part of its length."""
+"""A call ends at most this part of its deadline late."""
 MAX_TICK_S = 1.0
 
 
@@ -64,7 +64,7 @@ class Deadlines:
         return _Call(self)
 
     def watch(self, call: _Call) -> None:
-        """Begin to watch."""
+        """Start the deadline of a call."""
         loop = asyncio.get_running_loop()
         self.under_way[call] = loop.time() + self.seconds
         if self._timer is None:
@@ -95,7 +95,7 @@ class _Call:
         self._cancelling = 0
 
     def expire(self) -> None:
-        """The time is over."""
+        """The deadline passed: cancel the task of the call."""
         self._expired = True
         if self._task is not None:
             self._task.cancel()
@@ -191,8 +191,6 @@ def proxy_for(url: URL) -> str | None:
     return proxies.get(url.scheme)
 
 
-# Any server that speaks the OpenAI chat completions protocol: `vllm serve` first.
-#
 # aiohttp on the hot path, one session and one pool of connections per backend. Settings that only some
 # servers need stand in the recipe under `extra`:
 #
@@ -385,7 +383,7 @@ class OpenAIBackend:
             await session.close()
 
     def _failure(self, status: int, body: bytes, headers: Any) -> BackendError:
-        """The error that a status other than 200 stands for."""
+        """The error for an answer with a status other than 200."""
         data = _decode(body)
         text = f"status {status}: {self._clean(server_message(data))}"
         if status == 400 and TRUST_FLAG in text:
@@ -418,7 +416,7 @@ class OpenAIBackend:
         return f"check the key in ${variable}" if variable else "set api_key_env to the variable with the key"
 
     def _clean(self, text: str) -> str:
-        """A server or a library may echo the key."""
+        """Text without the key, which a server or a library may echo."""
         return text.replace(self._key, "***") if self._key else text
 
 

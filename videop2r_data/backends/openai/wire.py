@@ -106,8 +106,6 @@ def _whole(text: str | None) -> int | None:
     return None if value is None else int(value)
 
 
-# Requests and answers of the chat completions protocol, as bytes.
-#
 # A body is built from fragments: the pictures of one frame set are turned into JSON once and shared by all
 # calls about them, so that a call costs a copy instead of an encoding.
 
@@ -117,7 +115,7 @@ _FINISH: dict[Any, FinishReason] = {"stop": "stop", "length": "length", "content
 
 
 class FrameCache:
-    """JSON of the frame sets seen last, up to so many bytes."""
+    """JSON of the frame sets used last, up to `max_bytes`."""
 
     def __init__(self, max_bytes: int = 64 * 2**20) -> None:
         self.max_bytes = max_bytes
@@ -279,7 +277,7 @@ def _text(content: Any) -> str:
 
 
 def _reasoning_chars(message: dict[str, Any]) -> int:
-    """Length of what a reasoning parser took out of the text; servers name its field differently."""
+    """Characters that the server took out of the text as reasoning; servers name the field differently."""
     found = (message.get(name) for name in ("reasoning_content", "reasoning"))
     return max((len(text) for text in found if isinstance(text, str)), default=0)
 
@@ -302,7 +300,7 @@ def _usage(usage: Any) -> Usage:
 
 
 def _count(value: Any) -> int:
-    """Tokens, 0 for anything that is no count."""
+    """A number of tokens; 0 for anything else."""
     return value if type(value) is int and 0 <= value < 2**53 else 0
 
 
