@@ -17,24 +17,22 @@ if TYPE_CHECKING:
     from videop2r_data.demo import SceneSample
 
 
-# What every judge takes and gives: observations in, verdicts with reasons out, all of them counted.
-
-
 class Reason(StrEnum):
-    """Why an observation was judged as it was."""
+    """Reason of a verdict, or of its absence."""
 
     JUDGED = "judged"
     """The judge said Yes or No."""
-    # not sufficient, without asking
+    # Not sufficient, decided by rule without asking the judge.
     NO_OBSERVATION = "no_observation"
-    """The completion has no observation, or a blank one: nothing follows from nothing."""
+    """The completion has no observation, or a blank one."""
     COPIED_VERDICT = "copied_verdict"
-    """The observation holds a judgement tag: it tries to speak for the judge, and is never paid for it."""
+    """The observation holds a judgement tag, which could pass for the judge's own verdict."""
     LEAKED_ANSWER = "leaked_answer"
-    """The observation states the answer as an answer: a judge that reads it would find it sufficient."""
+    """The observation states the answer as an answer: a judge would find it sufficient whatever else it
+    says."""
     HOLLOW_OBSERVATION = "hollow_observation"
     """The observation says nothing, or the question once more."""
-    # unscored
+    # Unscored.
     LATE = "late"
     """No verdict within the deadline."""
     FAILED = "failed"
@@ -53,11 +51,11 @@ UNASKED = (
     Reason.LEAKED_ANSWER,
     Reason.HOLLOW_OBSERVATION,
 )
-"""Not sufficient, whatever a judge would say."""
+"""Reasons decided by rule: not sufficient, and no judge is asked."""
 
 
 class Judgeable(Protocol):
-    """What a judge must know of a question; `trainer.data.Example` has it all."""
+    """A question as a judge needs it; `data.examples.Example` is one."""
 
     @property
     def sample_id(self) -> str:
@@ -77,7 +75,7 @@ class Judgeable(Protocol):
 
     @property
     def scene(self) -> SceneSample | None:
-        """The scene truth, where the demo world made the question."""
+        """The scene behind a question of the demo world, else None."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,13 +93,13 @@ class JudgeItem:
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """What became of one observation.
+    """The verdict on one observation.
 
     Attributes:
         sufficient: the verdict; None: unscored, to be left out of rewards and means.
         reason: a `Reason`.
-        cached: answered without a call of its own: by the journal, or by an equal item of the same ticket.
-        detail: the judge's words before its verdict, or what went wrong; for people.
+        cached: True if no call was made for it: the journal had it, or an equal item of the ticket was asked.
+        detail: the judge's explanation, or the error; for people.
     """
 
     sufficient: bool | None
@@ -112,23 +110,23 @@ class Judged:
 
 @dataclass
 class JudgeStats:
-    """Counts over the items of one or more tickets; they add up.
+    """Counts over the items of one or more tickets.
 
     `items = asked + cached + free`, and of these `late + failed` are unscored.
     """
 
     items: int = 0
     asked: int = 0
-    """Calls that were begun: distinct observations that no journal knew."""
+    """Calls made: distinct observations that are not in the journal."""
     cached: int = 0
     free: int = 0
-    """Decided without a judge: no observation, or one that no judge need see (`UNASKED`)."""
+    """Decided by rule (`UNASKED`)."""
     late: int = 0
     failed: int = 0
     """Unscored for any reason but the deadline."""
     sufficient: int = 0
     wait_s: float = 0.0
-    """Seconds that the caller stood still for verdicts."""
+    """Seconds that the caller waited for verdicts."""
     reasons: Counter[str] = field(default_factory=Counter)
 
     def note(self, judged: Sequence[Judged], wait_s: float = 0.0) -> None:
@@ -157,10 +155,10 @@ class JudgeStats:
 
 
 class Ticket(Protocol):
-    """Observations that were handed in."""
+    """Submitted observations."""
 
     def wait(self) -> list[Judged]:
-        """The verdicts, in the order of the items; at the latest when the deadline is over.
+        """The verdicts in the order of the items; waits until the deadline at most.
 
         Raises:
             BackendError, ConfigError, JournalError: no item can be judged: the run must stop.
@@ -169,13 +167,13 @@ class Ticket(Protocol):
 
 
 class Judge(Protocol):
-    """Judges observations while the caller does something else."""
+    """Judges observations in the background."""
 
     def start(self) -> None:
         """Open what is needed; called once, before the first `submit`."""
 
     def submit(self, items: Sequence[JudgeItem]) -> Ticket:
-        """Hand in the observations of a step; returns at once."""
+        """Submit the observations of a step; returns at once."""
         ...
 
     def take_stats(self) -> JudgeStats:
@@ -187,7 +185,7 @@ class Judge(Protocol):
 
 
 def decided(item: JudgeItem) -> Judged | None:
-    """The verdict on an observation that no judge need see, or None: the rules of the build's verify step."""
+    """The verdict that the rules of the build's verify step give, or None: then the judge must be asked."""
     observation, example = item.observation, item.example
     if observation is None or not observation.strip():
         return Judged(False, Reason.NO_OBSERVATION)
@@ -201,11 +199,8 @@ def decided(item: JudgeItem) -> Judged | None:
     return None
 
 
-# The demo world's exact judge: no model, no deadline, no doubt.
-
-
 class DemoTicket:
-    """Verdicts that were made when the observations were handed in."""
+    """Verdicts made at `submit`."""
 
     def __init__(self, judge: DemoJudge, judged: list[Judged]) -> None:
         self._judge = judge
@@ -223,7 +218,7 @@ class DemoTicket:
 class DemoJudge:
     """Decides by the scene truth: is every claim true, and do the claims state what the answer needs?
 
-    It judges at once (a tenth of a millisecond an item), so that its verdicts wait for the caller.
+    It judges in `submit`: an item takes a tenth of a millisecond.
     """
 
     def __init__(self) -> None:

@@ -1,4 +1,19 @@
-"""A judge that asks a model, in a thread of its own; and the choice of a judge from the settings."""
+"""A judge that asks a model in the background while the trainer computes [paper §3.3, §7.1].
+
+A thread of its own runs an asyncio loop with the builder's caller: equal observations are asked once, also
+across restarts (the journal is a cache by content), transient errors are tried again, and costs are reserved
+before a call. `submit` returns at once; the trainer computes old and reference log-probabilities and then
+waits.
+
+An observation without a verdict at the deadline is unscored and counted, never 0. A server that cannot be
+reached is waited for first (`backend.server_wait_s`). What can never succeed (a wrong key, a full disk,
+`max_cost` reached), and a judge that refuses every request or gives no verdict many times in a row, stops the
+run: without verdicts the
+    objective
+is another one. Requests that an earlier run was refused, or got an empty reply to, are asked again.
+
+With several processes each has a judge of its own over one cache folder: a journal takes several writers.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +49,7 @@ from videop2r_data.trainer.judging.base import (
 )
 from videop2r_data.trainer.settings.rl import JudgingSpec
 
-# From an observation to a judge's request, and from its answer to a verdict [paper §7.1].
+# Requests and verdicts.
 
 
 DETAIL_CHARS = 2000
@@ -79,7 +94,7 @@ class Asker:
 
 
 def verdict(asked: Verdict, *, cached: bool) -> Judged:
-    """What a judge said; what is no verdict is unscored, with its reason."""
+    """The judge's reply as `Judged`: unscored, with a reason, if it holds no verdict."""
     answer = asked.answer
     if answer is None or answer.completion is None:
         detail = "" if answer is None else answer.refused[:DETAIL_CHARS]
@@ -93,29 +108,16 @@ def verdict(asked: Verdict, *, cached: bool) -> Judged:
     return Judged(judgement.verdict is Sufficiency.YES, Reason.JUDGED, cached, words)
 
 
-# A model as perception judge, asked in the background while the trainer computes [paper §3.3].
-#
-# A thread of its own runs an asyncio loop with the builder's caller: equal observations are asked once,
-# also across restarts (the journal is a cache by content), transient errors are tried again, and money is
-# written ahead. `submit` returns at once; the caller does the old and reference log-probabilities and then
-# waits.
-#
-# What has no verdict when the deadline is over, or never gets one, is unscored and counted: never 0, never
-# an endless wait. A server that cannot be reached is waited for first (`backend.server_wait_s`). What can
-# never succeed (a wrong key, a full disk, `max_cost` reached), and a judge that refuses every request or
-# gives no verdict many times in a row, stops the run: without verdicts the objective is another one. What
-# an earlier run was refused, or got an empty reply to, is asked again.
-#
-# With several processes each has a judge of its own over one cache folder: a journal takes several writers.
+# The judge.
 
 
 _CLOSE_S = 10.0
 _TELL_S = 5.0
-"""Seconds between two looks at whether the server is there."""
+"""Seconds between two checks whether the server can be reached."""
 
 
 class BackendTicket:
-    """Observations that are being judged."""
+    """Observations under judgement."""
 
     def __init__(self, judge: PerceptionJudge, future: concurrent.futures.Future[list[Judged]]) -> None:
         self._judge = judge
@@ -127,7 +129,7 @@ class BackendTicket:
         return self._future.done()
 
     def wait(self) -> list[Judged]:
-        """The verdicts, in the order of the items; at the latest when the deadline is over.
+        """The verdicts in the order of the items; waits until the deadline at most.
 
         Raises:
             BackendError, ConfigError, JournalError: no item can be judged: the run must stop.
@@ -164,7 +166,7 @@ class PerceptionJudge:
     ) -> None:
         self.asker = Asker(spec, base)
         self.spec = spec
-        assert spec.backend is not None  # the asker has looked
+        assert spec.backend is not None  # checked by Asker
         self.folder = spec.cache or cache
         self._backend = make_backend(spec.backend)
         self._tell = tell
@@ -189,7 +191,7 @@ class PerceptionJudge:
         self._thread.start()
 
     def submit(self, items: Sequence[JudgeItem]) -> BackendTicket:
-        """Hand in the observations of a step; returns at once. The deadline begins now."""
+        """Submit the observations of a step; returns at once. The deadline begins now."""
         if self._loop is None:
             raise RuntimeError("start() comes before submit()")
         due = time.monotonic() + self.spec.deadline_s
@@ -208,12 +210,12 @@ class PerceptionJudge:
 
     @property
     def spent_usd(self) -> float:
-        """What the journal holds: finished calls, and lost ones at their upper bound."""
+        """US dollars in the journal: finished calls, and lost ones at their upper bound."""
         spending = self._caller.journal.spending if self._caller is not None else None
         return spending.finished_usd + spending.open_usd if spending is not None else 0.0
 
     def close(self) -> None:
-        """End calls under way, bring the journal to the disk, end the thread; safe to call twice."""
+        """Cancel running calls, flush the journal, end the thread; safe to call twice."""
         loop, thread, self._loop, self._thread = self._loop, self._thread, None, None
         if loop is None or thread is None:
             return
@@ -255,7 +257,7 @@ class PerceptionJudge:
 
     async def _judge(self, items: list[JudgeItem], due: float) -> list[Judged]:
         assert self._caller is not None
-        self._caller.journal.refresh()  # what other processes have learnt
+        self._caller.journal.refresh()  # verdicts of other processes
         free = [decided(item) for item in items]
         requests = [
             None if known else self.asker.request(item) for item, known in zip(items, free, strict=True)
@@ -296,7 +298,8 @@ class PerceptionJudge:
     async def _wait(
         self, tasks: list[asyncio.Task[Judged]], due: float
     ) -> tuple[set[asyncio.Task[Judged]], set[asyncio.Task[Judged]]]:
-        """Tasks that are done, and those that are late; while the server is away nobody is."""
+        """Tasks that are done and tasks that are late; the deadline moves on while the server cannot be
+        reached."""
         assert self._caller is not None
         limiter = self._caller.limiter
         while True:
@@ -324,7 +327,8 @@ class PerceptionJudge:
                 task = asyncio.current_task()
                 if task is None or task.cancelling():
                     raise
-                # an equal call of an earlier ticket ran out of its own time; this one has its own
+                # An equal call of an earlier ticket was cancelled at its deadline: ask again, this one has
+                # time left.
             except TransientError as error:
                 return Judged(None, Reason.FAILED, False, error.message[:DETAIL_CHARS])
             except BudgetError as error:
@@ -349,9 +353,6 @@ def _stop_for_money(error: BudgetError) -> BudgetError:
         where="judging.max_cost",
         hint="raise judging.max_cost and go on from the last checkpoint, or set on_max_cost: unscored",
     )
-
-
-# From settings to a judge.
 
 
 def make_judge(

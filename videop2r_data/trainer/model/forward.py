@@ -1,5 +1,7 @@
-"""The forward pass of SFT, policy, old policy and reference: log-probabilities of completions given prompt,
-images and clips."""
+"""The one forward pass: log-probabilities of completions given prompt, images and clips.
+
+SFT, the policy, the old policy and the reference all go through it, so that they see exactly the same input.
+"""
 
 from __future__ import annotations
 
@@ -22,12 +24,10 @@ if TYPE_CHECKING:
     from videop2r_data.trainer.data.batch import ModelInputs
 
 
-# Log-probabilities of given tokens from hidden states, without the whole table of logits in memory.
-#
-# A batch of long completions times a vocabulary of 152,000 would be tens of gigabytes. The head works
-# through the tokens piece by piece and computes each piece again in the backward pass. All of it happens in
-# one call of the head module, so that whatever gathers sharded weights around module calls does so once on
-# every rank.
+# The output layer. A batch of long completions times a vocabulary of 152,000 would be tens of gigabytes of
+# logits, so the head works through the tokens piece by piece and computes each piece again in the backward
+# pass. All of it happens in one call of the head module: FSDP and ZeRO gather weights around module calls,
+# and must do so once on every rank.
 
 
 PIECE = 1 << 26
@@ -54,7 +54,7 @@ def token_logps(
     def forward(states: Tensor) -> tuple[Tensor, Tensor]:
         size = max(1, piece // head.weight.shape[0])
         parts = list(zip(states.split(size), targets.split(size), strict=True))
-        # A single piece is small: keeping its logits is cheaper than computing them twice.
+        # With one piece there is little memory to save: keep its logits instead of computing them twice.
         again = len(parts) > 1 and torch.is_grad_enabled()
         done = [
             checkpoint(_piece, head, part, ids, temperature, entropy, use_reentrant=False)
@@ -88,10 +88,9 @@ def _piece(
     return logps, spread
 
 
-# Pictures and clips go through the vision tower once per prompt, in one call, whatever the batch holds.
-#
-# One call for images and videos together, and a blank picture where a batch has neither: every rank of a
-# distributed run then makes the same calls, and every parameter of the tower gets a gradient.
+# The vision tower. Images and videos of all prompts go through it in one call, each prompt once, and a blank
+# image where a batch has neither: every rank then makes the same calls, and every parameter of the tower gets
+# a gradient.
 
 
 IMAGE, VIDEO = 1, 2
@@ -100,7 +99,7 @@ IMAGE, VIDEO = 1, 2
 
 @dataclass(frozen=True, slots=True)
 class Features:
-    """What the vision tower says of one kind of media.
+    """Features of the images or of the videos of a batch.
 
     Attributes:
         tokens: [T, H], one row per placeholder token, in the order of the prompts.
@@ -111,13 +110,13 @@ class Features:
     deepstack: tuple[Tensor, ...] = ()
 
     def take(self, rows: Tensor) -> Features:
-        """The features of these rows (a row may be taken more than once; gradients add up)."""
+        """The features of these rows; a row may be taken more than once, its gradients add up."""
         return Features(self.tokens[rows], tuple(layer[rows] for layer in self.deepstack))
 
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """Features of a batch; `blank` is a zero that ties the tower to the loss where there is no media."""
+    """Features of a batch; `blank`: without media, a zero that connects the tower to the loss."""
 
     image: Features | None
     video: Features | None
@@ -154,12 +153,12 @@ def _features(inner: Any, pixels: Tensor, grid: Tensor) -> Features:
 
 
 def _whole(parts: Any) -> Tensor:
-    """The library hands features over in one piece or split by picture."""
+    """One tensor; transformers returns features whole or split by image, depending on its version."""
     return parts if isinstance(parts, Tensor) else torch.cat(list(parts))
 
 
 def _blank(inner: Any) -> tuple[Tensor, Tensor]:
-    """The smallest picture: one merged patch of zeros."""
+    """The smallest image, one merged patch of zeros, and its grid."""
     config = inner.visual.config
     side = config.spatial_merge_size
     channels = getattr(config, "in_channels", 3)
@@ -187,10 +186,10 @@ def shared_rows(types: Tensor, kind: int, repeat: int) -> Tensor:
 
 @contextmanager
 def given(inner: Any, image: Features | None, video: Features | None) -> Iterator[dict[str, Any]]:
-    """Let `inner` take these features for its media; yields the arguments to call it with.
+    """Make `inner` use these features for its media; yields the arguments to call it with.
 
-    The two methods of the instance that would run the tower hand the features out instead, for the duration
-    of the block; the library then places them (and those of deeper layers) as it does its own.
+    Within the block the two methods of the instance that would run the tower return the features instead;
+    transformers then puts them (and those of deeper layers) in the places of their tokens.
     """
     arguments: dict[str, Any] = {}
     overridden = []
@@ -199,7 +198,7 @@ def given(inner: Any, image: Features | None, video: Features | None) -> Iterato
         ("pixel_values_videos", "get_video_features", video),
     ):
         if features is not None:
-            arguments[argument] = features.tokens  # any tensor: its presence makes the library ask
+            arguments[argument] = features.tokens  # any tensor will do: if it is there, the method is called
             setattr(inner, method, _hand_out(features))
             overridden.append(method)
     try:
@@ -216,9 +215,7 @@ def _hand_out(features: Features) -> Any:
     return lambda *_, **__: told
 
 
-# The one forward pass: log-probabilities of completions given their prompts, pictures and clips.
-#
-# SFT, the policy, the old policy and the reference all go through it: what one of them sees, all see.
+# The whole pass.
 
 
 FAMILIES = ("qwen2_5_vl", "qwen3_vl")
@@ -226,7 +223,7 @@ FAMILIES = ("qwen2_5_vl", "qwen3_vl")
 
 
 class TokenLogProbs(NamedTuple):
-    """What a forward pass tells about N completions of at most C tokens.
+    """The forward pass over N completions of at most C tokens.
 
     Attributes:
         logps: [N, C] float32 log-probability of each token under softmax(logits / temperature); 0 at padding.
@@ -241,7 +238,7 @@ class TokenLogProbs(NamedTuple):
 
 
 class TrainModel(nn.Module):  # type: ignore[misc]
-    """What `accelerate.prepare` wraps: DDP, FSDP and DeepSpeed see one module with one forward.
+    """The module that `accelerate.prepare` wraps: one forward for DDP, FSDP and DeepSpeed.
 
     Args:
         net: the loaded model, with or without adapters.
@@ -319,7 +316,7 @@ class TrainModel(nn.Module):  # type: ignore[misc]
 
 
 def _spread(features: Features | None, layout: Layout, kind: int) -> Features | None:
-    """The features of each prompt, once for each of its sequences."""
+    """The features of each prompt, repeated for each of its sequences."""
     if features is None or layout.repeat == 1:
         return features
     return features.take(shared_rows(layout.types[:: layout.repeat], kind, layout.repeat))

@@ -1,4 +1,13 @@
-"""How prompts and completions are laid out as the sequences that the model reads, and their positions."""
+"""How prompts and completions are laid out as the sequences that the model reads, and their positions.
+
+Two layouts give the same log-probabilities:
+
+- *rows*: one sequence per rollout, its prompt in each; causal attention needs no mask, because padding is on
+  the right.
+- *shared*: one sequence per prompt with its completions behind it (all, or a part where that is cheaper);
+  each of them attends to the prompt and to itself. The prompt, with its thousands of video tokens, passes
+  through the model once instead of G times.
+"""
 
 from __future__ import annotations
 
@@ -12,10 +21,8 @@ if TYPE_CHECKING:
     from videop2r_data.trainer.data.batch import ModelInputs
 
 
-# Positions of prompt and completion, one source for training and for generation.
-#
-# A prompt is numbered once; its completions go on from there one by one. So the two passes cannot differ,
-# however their batches are padded.
+# Positions. A prompt is numbered once, and its completions continue from there one by one: so training and
+# generation cannot differ, however their batches are padded.
 
 
 class Numbered(NamedTuple):
@@ -42,7 +49,7 @@ def number_prompts(
     """
     names = ("image_grid_thw", "video_grid_thw", "second_per_grid_ts")
     grids = {name: media[name].cpu() for name in names if name in media}
-    # On the host: the library walks over single numbers here, each of which would wait for the GPU.
+    # On the CPU: transformers loops over single numbers here, and each of them would wait for the GPU.
     positions, deltas = inner.get_rope_index(
         ids.cpu(), mm_token_type_ids=types.cpu(), attention_mask=mask.cpu(), **grids
     )
@@ -67,15 +74,13 @@ def number_rows(prompts: Numbered, starts: Tensor, length: int) -> Tensor:
     return positions
 
 
-# How many completions of a group go behind one copy of their prompt.
-#
-# All of them save most copies of the prompt; but the attention of a sequence grows with the square of its
-# length, and completions do not look at each other: with short prompts and long completions fewer are
-# cheaper. Costs are counted in multiplications per layer.
+# How many completions share a sequence. All of them save most copies of the prompt; but attention grows with
+# the square of a sequence's length, and completions do not attend to each other: with short prompts and long
+# completions fewer are cheaper. Costs are counted in multiplications per layer.
 
 
 MASKED = 1.5
-"""What a pair of tokens costs in attention under a mask, against one in causal attention."""
+"""Cost of a pair of tokens in attention under a mask; causal attention skips half of the pairs."""
 
 
 class Work(NamedTuple):
@@ -117,19 +122,11 @@ def members(work: Work, prompt: float, completion: float, group: int) -> int:
     return min((count for count in range(1, group + 1) if group % count == 0), key=cost)
 
 
-# How prompts and their completions lie in the sequences that the model reads.
-#
-# Two layouts give the same log-probabilities:
-#
-# - *rows*: one sequence per rollout, its prompt in each; causal attention needs no mask, for padding is on
-#   the right.
-# - *shared*: one sequence per prompt with its completions behind it (all, or a part where that is cheaper);
-#   each of them sees the prompt and itself. The prompt, with its thousands of video tokens, then passes
-#   through the model once, not G times.
+# The two layouts.
 
 
 PROMPT, PADDING = -1, -2
-"""Owners of tokens that belong to no completion."""
+"""Stand for a completion's number at tokens of the prompt and at padding."""
 
 
 class Layout(NamedTuple):
@@ -138,7 +135,7 @@ class Layout(NamedTuple):
     Attributes:
         ids, types: [S, W] tokens and token types.
         positions: [3, S, W].
-        mask: [S, 1, W, W] who sees whom; None: causal.
+        mask: [S, 1, W, W] True where a token attends to another; None: causal.
         sources: [N, C] flat index, into S * W, of the hidden state that predicts token t of row n.
         real: [N, C] whether row n has a token t.
         targets: [N, C] that token; 0 where there is none.
@@ -156,7 +153,7 @@ class Layout(NamedTuple):
 
 
 class _Prompts(NamedTuple):
-    """The distinct prompts: [B, P] ids, types and where they are real, numbered; [B] lengths."""
+    """The distinct prompts: ids, types and mask of real tokens [B, P], their positions, lengths [B]."""
 
     ids: Tensor
     types: Tensor
@@ -175,7 +172,7 @@ class _Prompts(NamedTuple):
 
 
 class _Completions(NamedTuple):
-    """[N, C] which tokens there are, and which; [C] their indices in the completion; [N] lengths."""
+    """Mask and ids of completion tokens [N, C], their indices in the completion [C], lengths [N]."""
 
     real: Tensor
     ids: Tensor
@@ -258,6 +255,7 @@ def _shared(prompts: _Prompts, completions: _Completions, beside: int, repeat: i
     owner = filled(torch.full_like(prompts.ids, PROMPT), member, PADDING)
     behind = prompts.numbered.following.repeat_interleave(beside)[:, None] + steps
     positions = torch.stack([filled(axis, behind, 0) for axis in prompts.numbered.positions])
+    # A token attends to its own completion and to the prompt, and only to what stands before it.
     sees = (owner[:, :, None] == owner[:, None, :]) | (owner == PROMPT)[:, None, :]
     mask = sees & torch.ones(total, total, dtype=torch.bool, device=device).tril()
     ids = filled(prompts.ids, completions.ids, 0)

@@ -21,11 +21,9 @@ if TYPE_CHECKING:
     from videop2r_data.trainer.data.batch import ModelInputs
 
 
-# The first layer of the vision tower as the matrix product that it is.
-#
-# Its convolution's windows neither overlap nor slide: each patch meets the kernel once. Convolution
-# libraries have no good path for that shape: three times slower than the product on a CPU, and with
-# bfloat16 on some GPUs thousands of times (transformers issue 45750).
+# The first layer of the vision tower is a convolution whose windows neither overlap nor slide: a matrix
+# product. Convolution libraries have no good path for that shape: three times slower than the product on a
+# CPU, and with bfloat16 on some GPUs thousands of times (transformers issue 45750).
 
 
 class PatchProduct(nn.Conv3d):  # type: ignore[misc]
@@ -38,15 +36,13 @@ class PatchProduct(nn.Conv3d):  # type: ignore[misc]
 
 
 def multiply_patches(net: Any) -> None:
-    """Let a loaded model embed its patches by one product; where it does not convolve, nothing changes."""
+    """Replace the patch convolution of a loaded model by one product; other patch layers are left alone."""
     embed = getattr(net.model.visual, "patch_embed", None)
     layer: Any = getattr(embed, "proj", None)
     if type(layer) is nn.Conv3d and layer.stride == layer.kernel_size and not any(layer.padding):
-        # A class rather than a method of the instance: copies of the model then use their own weights.
+        # The class is replaced, not the bound method: a deep copy of the model would else use the original's
+        # weights.
         layer.__class__ = PatchProduct
-
-
-# Load a checkpoint as the policy to train, or as the frozen reference.
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +84,7 @@ def load_policy(spec: PolicySpec, device: torch.device | str = "cpu") -> Policy:
 def load_reference(
     spec: PolicySpec, device: torch.device | str = "cpu", *, temperature: float = 1.0
 ) -> TrainModel:
-    """A second copy of the checkpoint that never changes, as the reference of full fine-tuning.
+    """A second, frozen copy of the checkpoint, as the reference of full fine-tuning.
 
     Args:
         spec: the policy's; its adapters are left out.
@@ -174,11 +170,11 @@ def _load_processor(spec: PolicySpec) -> Any:
         ) from error
 
 
-# Log-probabilities of the model before RL: the policy with its adapters off, or a second copy that stays.
+# The reference.
 
 
 class Reference:
-    """The reference model.
+    """Log-probabilities of the model before RL.
 
     Args:
         model: the policy, a `TrainModel` as it was wrapped.
@@ -199,7 +195,7 @@ class Reference:
 
     @torch.no_grad()  # type: ignore[untyped-decorator]
     def logps(self, inputs: ModelInputs) -> TokenLogProbs:
-        """As the policy's forward, without gradient."""
+        """The policy's forward pass with the weights of the reference, without gradient."""
         if self._frozen is not None:
             told: TokenLogProbs = self._frozen(inputs)
             return told

@@ -1,4 +1,5 @@
-"""Find the model inside its wrappers, walk over its whole weights under checkpoint names, and save them."""
+"""Find the model inside its wrappers, iterate over its whole weights under checkpoint names, and save
+them."""
 
 from __future__ import annotations
 
@@ -16,15 +17,15 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-# From whatever wraps a model to the model, and what its wrapping allows.
+# Wrappers.
 
 
 WRAPPED = ("module", "net", "_fsdp_wrapped_module")
-"""Under which name a wrapper (DDP, DeepSpeed; `TrainModel`; FSDP) keeps what it wraps."""
+"""Attributes in which DDP and DeepSpeed, `TrainModel` and FSDP keep the model that they wrap."""
 
 
 def bare(net: Any) -> Any:
-    """The library's own model, with `model` and `lm_head`, inside trainers, wrappers and adapters.
+    """The transformers model, with `model` and `lm_head`, inside wrappers and adapters.
 
     Takes a `TrainModel`, a net, either of them with adapters or wrapped by DDP, FSDP or DeepSpeed.
     """
@@ -48,14 +49,14 @@ def adapted(net: Any) -> Any | None:
 
 
 def _inside(net: Any) -> Any | None:
-    """What a wrapper holds; None if `net` is none."""
+    """The model inside a wrapper; None if `net` is not one."""
     modules = getattr(net, "_modules", {})
     return next((modules[name] for name in WRAPPED if modules.get(name) is not None), None)
 
 
 @contextmanager
 def adapters_off(net: Any) -> Iterator[None]:
-    """Within the block the model is the one that the adapters were put on.
+    """Within the block the adapters of the model are off.
 
     Raises:
         ValueError: there are no adapters.
@@ -69,9 +70,9 @@ def adapters_off(net: Any) -> Iterator[None]:
 
 @contextmanager
 def inferring(net: Any) -> Iterator[None]:
-    """Within the block the model does not train: no dropout, no checkpointing, caches allowed.
+    """Within the block the model is in eval mode: no dropout, no gradient checkpointing, caches allowed.
 
-    `net` may be wrapped; modes are restored, module by module.
+    `net` may be wrapped; the mode of each module is restored.
     """
     training = [module for module in net.modules() if module.training]
     net.eval()
@@ -83,7 +84,7 @@ def inferring(net: Any) -> Iterator[None]:
 
 
 def sharding(net: Any) -> str | None:
-    """How the weights are cut over ranks: "FSDP", "FSDP2", "ZeRO-3", or None if each rank holds them all."""
+    """How the weights are sharded: "FSDP", "FSDP2", "ZeRO-3", or None if each rank holds them whole."""
     for module in net.modules():
         if type(module).__name__ == "FullyShardedDataParallel":
             return "FSDP"
@@ -95,16 +96,14 @@ def sharding(net: Any) -> str | None:
     return None
 
 
-# The policy's weights, one by one, whole, and under the names of its checkpoint.
+# Whole weights under the names of the checkpoint, one at a time, as vLLM's `load_weights` wants them.
+# Wrappers are taken off (DDP, FSDP, DeepSpeed, `torch.compile`), adapters are added into copies of the
+# matrices that they adapt, and sharded weights are gathered. Gathering is collective: every rank must run
+# through the whole iterator, in step.
 #
-# vLLM's `load_weights` knows those names. Here wrappers are taken off (DDP, FSDP, DeepSpeed,
-# `torch.compile`), adapters are added into copies of the matrices that they adapt (the policy itself is not
-# touched), and weights that are cut over ranks are gathered, one at a time. Gathering is a collective:
-# every rank must walk through the whole iterator, in step.
-#
-# A sum of base and adapter in bfloat16 is rounded once; the policy adds the two products instead. So
-# rollouts of a LoRA policy come from a model that differs from it in the last bits, as with every engine
-# that merges.
+# The sum of base and adapter in bfloat16 is rounded once, while the policy adds the two products. So rollouts
+# of a LoRA policy come from a model that differs from it in the last bits, as with every engine that merges
+# adapters.
 
 
 _WRAPPERS = re.compile(r"(?:_fsdp_wrapped_module|_checkpoint_wrapped_module|_orig_mod)\.")
@@ -112,7 +111,7 @@ _ADAPTER = re.compile(r"\.(?:lora_A|lora_B|lora_embedding_A|lora_embedding_B|lor
 
 
 class Meta(NamedTuple):
-    """What is known of a weight without gathering it: its name, type and full shape."""
+    """Name, type and full shape of a weight, known without gathering it."""
 
     name: str
     dtype: Any
@@ -144,8 +143,8 @@ def policy_weights(net: Any, dtype: Any = None) -> Iterator[tuple[str, Tensor]]:
         dtype: torch type to hand weights out in; None: their own.
 
     Yields:
-        Name in the checkpoint and detached tensor; where nothing had to be merged, gathered or converted it
-        *is* the policy's memory: read it, do not write.
+        Name in the checkpoint and detached tensor. Where nothing had to be merged, gathered or converted the
+        tensor shares the policy's memory: do not write to it.
 
     Raises:
         ConfigError: an adapter of a kind that cannot be merged as a sum.
@@ -202,13 +201,13 @@ def _merged(weight: Tensor, layer: Any, name: str) -> Tensor:
 
 
 def _full(tensor: Any) -> Any:
-    """A cut weight (FSDP2) gathered; any other as it is."""
+    """A weight sharded by FSDP2, gathered; any other as it is."""
     gather = getattr(tensor, "full_tensor", None)
     return gather() if callable(gather) else tensor
 
 
 def _gathered(parameter: Any, layer: Any) -> AbstractContextManager[Any]:
-    """ZeRO-3: the weight, and those of its adapters, whole within the block."""
+    """ZeRO-3: within the block the weight and those of its adapters are whole."""
     parts = [parameter]
     if layer is not None:
         parts += [p for module in (layer.lora_A, layer.lora_B) for p in module.parameters()]
@@ -230,7 +229,7 @@ def _fsdp_root(net: Any) -> Any:
     return next(m for m in net.modules() if type(m).__name__ == "FullyShardedDataParallel")
 
 
-# Write a policy as a folder that `from_pretrained` reads.
+# Saving.
 
 
 def save_policy(
@@ -249,15 +248,15 @@ def save_policy(
         folder: made if need be.
         merge: add adapters to the weights they sit on, so that the folder is a whole model; else the folder
             holds the adapters alone (peft reads it).
-        state: where the ranks of a distributed run hold only parts of the weights: `merged_weights(net)`,
-            which every rank must call before one of them saves. None: gathered here.
+        state: for sharded weights `merged_weights(net)`, which every rank must call before one of them saves;
+            None: gathered here.
 
     Returns:
         The folder.
     """
     folder.mkdir(parents=True, exist_ok=True)
     adapters, core = adapted(net), bare(net)
-    core.config.use_cache = True  # training switched it off; readers of the folder generate
+    core.config.use_cache = True  # training switched it off, and the config is saved for use in generation
     try:
         if adapters is not None and not merge:
             adapters.save_pretrained(folder, state_dict=state)
@@ -272,9 +271,8 @@ def save_policy(
 def merged_weights(net: Any) -> dict[str, Tensor]:
     """The weights of the bare model by its own names, adapters added in; `net` is left as it is.
 
-    Weights that are cut over ranks (FSDP, ZeRO-3) are gathered, one at a time, into the memory of the host:
-    every rank must call this.
+    Sharded weights (FSDP, ZeRO-3) are gathered, one at a time, into host memory: every rank must call this.
     """
     cut = sharding(net) is not None
-    # a copy even on the CPU: gathered memory is given back at the end of the walk
+    # A copy even on the CPU: gathered memory is freed after each weight.
     return {name: weight.to("cpu", copy=True) if cut else weight for name, weight in policy_weights(net)}
