@@ -1,7 +1,8 @@
-"""How long the two processes of a data set are, against the bounds of the length reward [paper §3.3].
+"""Lengths of perception and reasoning in a data set, against the bounds of the length reward [paper §3.3].
 
 PA-GRPO pays 0.2 for a segment whose length lies in its bounds: 128 to 320 tokens for perception, 320 to 512
-for reasoning. Bounds that the data never meet pay for nothing but padding: look before you train.
+for reasoning. Where traces lie outside of the bounds, the reward teaches padding or cutting: measure before
+training.
 """
 
 from __future__ import annotations

@@ -21,7 +21,8 @@ PARTS = {
     IMAGE: ("image_grid_thw", "pixel_values", ()),
     VIDEO: ("video_grid_thw", "pixel_values_videos", ("second_per_grid_ts",)),
 }
-"""Kind -> its grid, what has one row per patch, what has one row per picture or clip."""
+"""Kind -> the media keys that hold its grids, its patches (one row each), and its values per image or
+clip."""
 
 
 @dataclass
@@ -79,7 +80,7 @@ class ModelInputs:
 
 @dataclass(frozen=True)
 class PromptBatch:
-    """B prompts as the model reads them; what could not be used is in `skipped`.
+    """B prompts as model inputs; examples that cannot be used are in `skipped`.
 
     Attributes:
         examples: B questions.
@@ -90,8 +91,8 @@ class PromptBatch:
         media: see `ModelInputs.media`.
         skipped: examples that were left out, with the reason.
         kept: for each of the B, its index among the examples that were handed in.
-        pad_id: what pads a row; masked wherever it stands.
-        media_ids: tokens that stand for features: no completion may hold one.
+        pad_id: padding token, always masked.
+        media_ids: placeholder tokens of media features; no completion may hold one.
     """
 
     examples: tuple[Example, ...]

@@ -1,4 +1,9 @@
-"""Questions and frames to model inputs: one collator for SFT, RL and evaluation."""
+"""Questions and frames to model inputs: one collator for SFT, RL and evaluation.
+
+Frames reach the processor with their metadata, and it may neither sample nor resize them; afterwards sizes,
+numbers of tokens and the pixel budget are checked. Nothing is truncated: a prompt that is too long is left
+out and counted.
+"""
 
 from __future__ import annotations
 
@@ -16,21 +21,21 @@ from videop2r_data.schemas import Frames, MediaSpec, Message, Request
 from videop2r_data.trainer.data.batch import IMAGE, PARTS, VIDEO, ModelInputs, PromptBatch, select_media
 from videop2r_data.trainer.data.examples import Example, Skip
 
-# Promises about frames and tokens, held against the processor before and after it works.
+# Checks before and after the processor.
 
 
 _HINT = "sample the frames with the media settings that the collator has"
 
 
 def check_factor(media: MediaSpec, parts: Mapping[int, Any]) -> None:
-    """Sides of sampled frames are multiples of what one token shows.
+    """Check that sides of sampled frames are multiples of what one token covers.
 
     Args:
         media: how frames are sampled.
         parts: the processor's image and video processors.
 
     Raises:
-        ConfigError: they are not.
+        ConfigError: they are not multiples.
     """
     wanted = {part.patch_size * part.merge_size for part in parts.values()}
     if any(media.factor % factor for factor in wanted):
@@ -43,10 +48,10 @@ def check_factor(media: MediaSpec, parts: Mapping[int, Any]) -> None:
 
 
 def check_size(part: Any, frames: Frames) -> None:
-    """These frames can be cut into tokens without being resized.
+    """Check that these frames can be cut into tokens without being resized.
 
     Raises:
-        ConfigError: they cannot.
+        ConfigError: the processor would resize them.
     """
     factor, record = part.patch_size * part.merge_size, frames.record
     if record.height % factor or record.width % factor:
@@ -64,7 +69,7 @@ def check_result(
     tokens: Sequence[int],
     media: MediaSpec,
 ) -> None:
-    """What came out of the processor against what went in.
+    """Compare the processor's output with its input.
 
     Args:
         part: the image or video processor.
@@ -101,10 +106,7 @@ def check_result(
             )
 
 
-# From questions and frames to what the model reads: one collator for SFT, RL and evaluation.
-#
-# Frames reach the processor with their metadata, unsampled and unresized; afterwards the sizes, the number of
-# tokens and the budget are checked. Nothing is ever cut: a prompt that is too long is left out and counted.
+# The collator.
 
 
 __all__ = ["PROMPT_TOO_LONG", "SPECIAL_TOKEN", "Collator", "ModelInputs", "PromptBatch"]
@@ -119,9 +121,9 @@ class Collator:
     """Makes batches for one model.
 
     Args:
-        processor: of a Qwen2.5-VL or Qwen3-VL model; its own patch sizes, token ids and chat template count.
+        processor: of a Qwen2.5-VL or Qwen3-VL model; its patch sizes, token ids and chat template are used.
         prompt: the generating prompt.
-        media: how the frames were sampled: `max_pixels` is what the tokens per frame are held to.
+        media: how the frames were sampled; `max_pixels` bounds the tokens of a frame.
         max_prompt_tokens: longer prompts are left out; None: no limit.
 
     Raises:
@@ -184,7 +186,7 @@ class Collator:
 
     @property
     def pad_id(self) -> int:
-        """What pads a row; it is masked, so any token would do."""
+        """The padding token; padding is masked, so any token would do."""
         pad = self.tokenizer.pad_token_id
         return int(self.tokenizer.eos_token_id if pad is None else pad)
 
@@ -215,8 +217,8 @@ class Collator:
     def target_ids(self, example: Example) -> list[int]:
         """The completion to learn as tokens, with the one that ends the turn.
 
-        No text becomes a control token, and decoding gives the target back (in Unicode's composed form,
-        which Qwen's tokenizers read every text in).
+        No part of the text becomes a control token, and decoding gives the target back (in Unicode's composed
+        form, which Qwen's tokenizers read every text in).
 
         Raises:
             SourceError: the example has no target, or the tokenizer does not keep it.
@@ -266,8 +268,8 @@ class Collator:
         return ids, types, media
 
     def _as_sampled(self, seen: Mapping[int, list[Frames]]) -> dict[str, Any]:
-        """What keeps the video processor from choosing, resizing or dating frames by itself."""
-        # the processor writes into the metadata: every call gets its own
+        """Settings that keep the video processor from sampling, resizing or timing frames itself."""
+        # The processor writes into the metadata it is given: copy it for every call.
         metadata = [dict(video_metadata(f.record)) for f in seen[VIDEO]]
         settings = {"do_resize": False, "do_sample_frames": False, "video_metadata": metadata}
         if hasattr(self._parts[VIDEO], "cap_pixels_per_frame"):
@@ -275,7 +277,8 @@ class Collator:
         return settings
 
     def _end_of_turn(self) -> int:
-        """The tokenizer's end token, once the template is seen to close the assistant's turn with it."""
+        """The tokenizer's end token, after a check that the chat template ends the assistant's turn with
+        it."""
         marker = "a turn"
         turns = [{"role": "user", "content": "?"}, {"role": "assistant", "content": marker}]
         text: str = self.processor.apply_chat_template(turns, tokenize=False)
@@ -290,7 +293,7 @@ class Collator:
 
 
 def _bare_placeholder(processor: Any) -> tuple[str, str] | None:
-    """What Qwen3-VL's placeholder has to become before its processor reads it.
+    """The replacement (old, new) that Qwen3-VL's video placeholder needs before its processor, else None.
 
     Its frames come as `<0.3 seconds><|vision_start|>...<|vision_end|>`, in the place of the whole
     placeholder: so the model was trained, and so vLLM does. transformers from 5.12 on replaces the inner
@@ -304,7 +307,7 @@ def _bare_placeholder(processor: Any) -> tuple[str, str] | None:
 
 
 def _control_tokens(tokenizer: Any) -> tuple[str, ...]:
-    """What would become a control token inside of a question: the special ones among the added tokens."""
+    """Special tokens, which the tokenizer would recognise inside a question's text."""
     added = {t.content for t in tokenizer.added_tokens_decoder.values() if t.special}
     return tuple(sorted(added | set(tokenizer.all_special_tokens)))
 

@@ -22,12 +22,9 @@ if TYPE_CHECKING:
     from videop2r_data.demo import SceneSample
 
 
-# Questions to train on, read from a built data set: bad rows are skipped and counted, never fatal.
-
-
 @dataclass(frozen=True, slots=True)
 class Example:
-    """One question with its reference, its media and, for SFT, what to learn.
+    """One question with its reference, its media and, for SFT, its target.
 
     Attributes:
         sample_id: unique in its data set.
@@ -38,7 +35,8 @@ class Example:
         path: absolute and under its media root; None for text and for the demo stream.
         reference: the right answer, without its tag.
         target: the completion to learn; None for RL.
-        scene: the exact truth behind a demo question, for its judge (and its pixels, when there is no file).
+        scene: the scene behind a demo question: for the exact judge, and for its pixels where there is no
+            file.
     """
 
     sample_id: str
@@ -158,7 +156,7 @@ def _example(row: list[Any], scene: SceneSample | None) -> Example:
     )
 
 
-# The endless stream of demo questions: one scene each, drawn in memory, no files and no codecs.
+# The stream: one scene per question, drawn in memory, without files and codecs.
 
 
 SAMPLER = "demo-render/1"
@@ -187,11 +185,11 @@ class DemoStream(Sequence[Example]):
         self.spec = spec
         self._world = spec.demo.model_copy(update={"questions": 1})
         self._check_size()
-        questions_of(self._world, spec.start)  # impossible tasks are told now
+        questions_of(self._world, spec.start)  # raises for impossible tasks, before training starts
 
     @property
     def sha256(self) -> str:
-        """Of what the stream is drawn from: settings, not rows."""
+        """sha256 of the settings that the stream is drawn from; its rows are never read for it."""
         wanted = {"demo", "start", "limit", "style", "config"}
         return digest(self.spec.model_dump(mode="json", include=wanted))
 

@@ -1,8 +1,8 @@
-"""Batches decoded ahead of the model: worker processes, in order, bounded memory, bad clips left out.
+"""Batches decoded ahead of the model: in order, by decoder processes, in bounded memory, without bad clips.
 
 An asyncio loop in a thread of its own keeps `ahead` batches under way. Clips are decoded by a `DecodePool`;
-scenes of the demo stream are drawn in that thread. The consumer gets the batches in the order of the iterator
-that it handed in, and every error in its place.
+scenes of the demo stream are drawn in that thread. The consumer gets the batches in the order in which they
+were planned, and an error at the place of the batch that caused it.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from videop2r_data.schemas import DataType, Frames, MediaSpec, RejectReason
 from videop2r_data.trainer.data.examples import Example, Skip, draw
 
 _JOIN_S = 30.0
-"""Seconds that `close` waits for the thread; its decoders are killed within a few."""
+"""Seconds that `close` waits for the thread; its decoders are killed earlier."""
 
 
 @dataclass(frozen=True)
@@ -45,14 +45,14 @@ class LoadedBatch:
 
 
 class Sampler(Protocol):
-    """What decodes: a `media.DecodePool`."""
+    """Decodes files; a `media.DecodePool` is one."""
 
     async def sample(self, path: Path, data_type: MediaKind) -> Frames:
         """Frames of one file, or MediaError."""
         ...
 
     async def close(self) -> None:
-        """End what decodes."""
+        """End the decoders."""
 
 
 class MediaLoader:
@@ -150,7 +150,7 @@ class MediaLoader:
         self.close()
 
     def _run(self) -> None:
-        """The thread: whatever happens in it reaches the consumer."""
+        """The thread's body; every error in it is raised again in the consumer."""
         end: BaseException | None = None
         try:
             asyncio.run(self._work())
@@ -181,7 +181,9 @@ class MediaLoader:
             for task in under_way:
                 task.cancel()
             ending = asyncio.ensure_future(self._end(planner, *under_way))
-            while not ending.done():  # `close` may cancel us here: the decoders end all the same
+            while (
+                not ending.done()
+            ):  # `close` may cancel this task here, and the decoders must end all the same
                 with contextlib.suppress(asyncio.CancelledError):
                     await asyncio.shield(ending)
             ending.result()
@@ -196,7 +198,8 @@ class MediaLoader:
         started: asyncio.Event,
         room: asyncio.Semaphore,
     ) -> None:
-        """Start the next batch whenever there is room; the end, or an error of the plan, takes its place."""
+        """Start the next batch whenever there is room; the end, or an error of the iterator, is queued as a
+        batch."""
         try:
             while True:
                 await room.acquire()
@@ -214,7 +217,7 @@ class MediaLoader:
         started.set()
 
     async def _load(self, planned: Sequence[Example]) -> LoadedBatch | None:
-        """Every example of a batch with its frames, each file once."""
+        """Load the frames of a batch, each file once."""
         files: dict[tuple[Path, MediaKind], asyncio.Task[Frames]] = {}
         for example in planned:
             key = _file(example)
@@ -244,7 +247,7 @@ class MediaLoader:
     def _frames(
         self, example: Example, files: dict[tuple[Path, MediaKind], asyncio.Task[Frames]]
     ) -> Frames | None:
-        """What was decoded, or is drawn now; every error but a MediaError ends the loader."""
+        """The decoded frames, or those of a scene, drawn now; any error but MediaError ends the loader."""
         key = _file(example)
         if key is not None:
             return files[key].result()
@@ -256,7 +259,7 @@ class MediaLoader:
 
 
 def _file(example: Example) -> tuple[Path, MediaKind] | None:
-    """What has to be decoded for an example."""
+    """The file to decode for an example; None for text and scenes without a file."""
     if example.path is None or example.data_type is DataType.TEXT:
         return None
     return example.path, "video" if example.data_type is DataType.VIDEO else "image"

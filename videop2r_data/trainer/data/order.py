@@ -1,5 +1,12 @@
-"""What a step draws: its examples and its random numbers, as pure functions of seed and step, with no state
-to save."""
+"""What a step draws: its examples and its random numbers, as pure functions of seed and step.
+
+There is no state to save: a resumed run draws what an uninterrupted one draws, and four processes what one
+    does.
+
+Notation: N examples, B prompts per global step, W processes; process r takes prompts r B / W to (r + 1) B / W
+    - 1 of
+each global batch. The global batches do not depend on W.
+"""
 
 from __future__ import annotations
 
@@ -15,16 +22,10 @@ from videop2r_data.schemas import DataType, MediaSpec
 from videop2r_data.trainer.data.examples import ENDLESS, Example
 from videop2r_data.trainer.settings.parts import DataSpec
 
-# Which examples make up which step: a pure function of seed, step and sizes, with no state to save.
-#
-# Notation: N examples, B prompts per global step, W processes; process r takes prompts r B / W to
-# (r + 1) B / W - 1 of each global batch. The global batches do not depend on W.
-
-
 T = TypeVar("T")
 Indices = NDArray[np.int64]
 _CHARS_PER_TOKEN = 4
-"""Of English text in Qwen's vocabulary, roughly; only the ranking by length counts."""
+"""For English text in Qwen's vocabulary, roughly; only the ranking by length matters."""
 
 
 class Order:
@@ -107,11 +108,11 @@ class Order:
 
     @property
     def steps_per_epoch(self) -> int:
-        """Global steps until every example was due: rounded down for `drop`, up for `carry`."""
+        """Global steps of an epoch: rounded down for `drop`, up for `carry`."""
         return -(-self.count // self.batch_size) if self._carry else self.count // self.batch_size
 
     def epoch(self, step: int) -> float:
-        """Epochs that are done before a step, as a fraction."""
+        """Epochs done before a step, as a fraction."""
         per_epoch = self.count if self._carry else self.steps_per_epoch * self.batch_size
         return step * self.batch_size / per_epoch
 
@@ -154,7 +155,7 @@ class Order:
         return self._known[1]
 
     def _bucketed(self, order: Indices, epoch: int) -> Indices:
-        """Sort windows of whole batches by length, then put the batches of each in random order."""
+        """Sort windows of whole batches by length, then shuffle the batches within each window."""
         assert self._lengths is not None
         size, out = self.batch_size, order.copy()
         whole = self.count - self.count % size
@@ -170,7 +171,7 @@ class Order:
 
 
 def estimated_tokens(example: Example, media: MediaSpec) -> int:
-    """Tokens of prompt and target, roughly and without a look at the file: for bucketing only."""
+    """Tokens of prompt and target, estimated without opening the file; for bucketing only."""
     text = len(example.problem) + sum(map(len, example.options)) + len(example.target or "")
     frames = {DataType.TEXT: 0, DataType.IMAGE: 1, DataType.VIDEO: -(-media.frames // 2)}[example.data_type]
     return text // _CHARS_PER_TOKEN + frames * media.max_pixels // media.factor**2
@@ -205,11 +206,8 @@ def _check(count: int, batch: int, rank: int, world_size: int, tail: str) -> Non
         )
 
 
-# Random numbers that a restart and the number of processes cannot change.
-#
-# No generator lives on from step to step. Each random number comes from a seed that is a pure function of
-# the run's seed and of *what it is for* (step, sample, rollout), so there is no state to save: a resumed
-# run draws what an uninterrupted one draws, and four processes draw what one does.
+# Random numbers. No generator lives on from step to step: each number comes from a seed that is a function of
+# the run's seed and of what the number is for (step, prompt, rollout).
 
 
 _BITS = 63
@@ -217,11 +215,11 @@ _BITS = 63
 
 
 def derive(seed: int, *path: int | str) -> int:
-    """A seed in [0, 2**63) for one purpose.
+    """A seed in [0, 2**63) for one use.
 
     Args:
         seed: the run's.
-        path: what the numbers are for; equal paths give equal seeds, different ones independent seeds.
+        path: names the use; equal paths give equal seeds, different paths independent ones.
 
     >>> derive(0, "rollout", 3, "pool/17", 0) == derive(0, "rollout", 3, "pool/17", 0)
     True
@@ -240,8 +238,9 @@ def rollout_seeds(
 
     Args:
         seed: the run's.
-        step: of the run, from 0; a question that comes again later gets other rollouts.
-        places: of the B prompts in the batch of *all* processes, so that their number changes nothing.
+        step: of the run, from 0, so that a question that comes again gets other rollouts.
+        places: of the B prompts in the batch of *all* processes, so that the number of processes changes
+            nothing.
         group_size: G.
         kind: keeps the draws of different kinds of rollouts apart.
 
@@ -255,13 +254,13 @@ def rollout_seeds(
 
 
 def seed_step(seed: int, step: int, rank: int) -> None:
-    """Start every global generator of this process anew for one step: dropout of adapters, and whatever a
-    library draws.
+    """Seed the global generators of this process for one step: dropout of adapters, and draws inside
+    libraries.
 
     Args:
         seed: the run's.
         step: optimizer step.
-        rank: process; masks of dropout differ between processes as they do between rows.
+        rank: of the process, so that dropout differs between processes.
     """
     import random
 

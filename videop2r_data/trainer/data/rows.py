@@ -1,4 +1,5 @@
-"""One row of a data set -> one `Example`, or the reason why it is left out."""
+"""Rows of a data set to examples, or to the reason why a row is left out: a bad row is counted, never
+fatal."""
 
 from __future__ import annotations
 
@@ -39,9 +40,9 @@ COLUMNS = (
     "output",
     "process",
 )
-"""What is read; ours and the official release share these names."""
+"""Columns that are read; our data sets and the official release share these names."""
 _LOOKED_FOR = 32
-"""Files that are looked for before training starts: when all are missing, the media root is wrong."""
+"""Media files that are looked for before training starts; if all are missing, the media root is wrong."""
 
 
 def read_examples(spec: DataSpec, *, base: Path | None = None) -> Sequence[Example]:
@@ -105,7 +106,8 @@ def _check_any(spec: DataSpec, found: ExampleSet) -> None:
 
 
 def _check_media_root(good: Sequence[Example]) -> None:
-    """Missing files cost their examples one by one; all of them missing is a wrong flag."""
+    """Refuse a media root under which none of the first files exists; single missing files only lose
+    examples."""
     paths: Iterator[Path] = (e.path for e in good if e.path is not None)
     first = list(islice(paths, _LOOKED_FOR))
     if first and not any(path.is_file() for path in first):
@@ -117,7 +119,7 @@ def _check_media_root(good: Sequence[Example]) -> None:
 
 
 class _BadRowError(Exception):
-    """Carries why a row is left out."""
+    """Why a row is left out."""
 
     def __init__(self, reason: str, field: str, detail: str) -> None:
         super().__init__(detail)
@@ -203,7 +205,7 @@ class RowReader:
         if not row.get("process"):
             return parse_trace(_trace(row, "output", _text(row, "output"))).process
         process = _text(row, "process")
-        # the fault of a text without its observation is found by giving it one
+        # The parser reports faults of whole traces: put an observation before it.
         _trace(row, "process", f"<observation>-</observation>{process}")
         return process
 

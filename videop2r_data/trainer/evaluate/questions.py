@@ -1,5 +1,14 @@
-"""Answer held-out questions, grade them and keep the rows, with the collator, the engine and the judge of
-the training."""
+"""Answer held-out questions, grade them and keep the rows, with the collator, engine and judge of the
+training.
+
+Each process takes its share of the questions. While a batch is generated, the judge works on the one before.
+A question's draw depends on its id and the seed alone: batches, processes and restarts change no row. Rows
+are written as soon as they are whole, so that a stopped evaluation goes on:
+
+    OUT/rows-0000.jsonl   of process 0, and so on; any number of processes may go on where others stopped
+        settings.json     what the rows were made with; rows of other settings are refused
+        report.json       the aggregates
+"""
 
 from __future__ import annotations
 
@@ -26,7 +35,7 @@ from videop2r_data.trainer.rollout.base import RolloutEngine
 from videop2r_data.trainer.rollout.hf import HfEngine
 from videop2r_data.trainer.settings.parts import DataSpec, EvalSpec
 
-# Which share of the questions this process answers, and how the shares come together.
+# Processes.
 
 
 T = TypeVar("T")
@@ -75,11 +84,7 @@ class Ranks:
         return list(items[self.rank :: self.world])
 
 
-# Rows on disk: one JSON line each as soon as it is whole, so that a stopped evaluation goes on.
-#
-# OUT/rows-0000.jsonl   of process 0, and so on; any number of processes may go on where others stopped
-#     settings.json     what the rows were made with; rows of other settings are never mixed in
-#     report.json       the aggregates
+# Rows on disk.
 
 
 SETTINGS, REPORT = "settings.json", "report.json"
@@ -90,7 +95,7 @@ class RowStore:
 
     Args:
         folder: made if missing.
-        settings: all that decides what a row becomes; a JSON object.
+        settings: everything that affects a row; a JSON object.
         ranks: this process, which writes a file of its own, and the others.
         fresh: forget the rows and settings that are there.
 
@@ -134,24 +139,24 @@ class RowStore:
                 try:
                     row = EvalRow.model_validate(line)
                 except ValidationError:
-                    continue  # of a newer or older version: it is made again
+                    continue  # written by another version: the question is answered again
                 before = found.get(row.index)
                 if before is None or before.verdict_open or not row.verdict_open:
                     found[row.index] = row
         return found
 
     def add(self, rows: Sequence[EvalRow]) -> None:
-        """Append rows and hand them to the system."""
+        """Append rows and close the file."""
         if not rows:
             return
         data = b"".join(orjson.dumps(row.model_dump(mode="json")) + b"\n" for row in rows)
         with self._path.open("ab") as file:
             if file.tell() and not self._ends_a_line():
-                file.write(b"\n")  # after the torn line of a process that was killed
+                file.write(b"\n")  # end the torn line of a killed process
             file.write(data)
 
     def write_report(self, report: EvalReport) -> Path:
-        """Write `report.json`, in one piece; returns its path."""
+        """Write `report.json` atomically; returns its path."""
         path = self.folder / REPORT
         write_json(path, report.model_dump(mode="json"))
         return path
@@ -177,26 +182,22 @@ class RowStore:
 
 
 def write_json(path: Path, data: Any) -> None:
-    """A JSON file, in one piece: it is whole or not there."""
+    """Write a JSON file atomically: it is whole or not there."""
     draft = path.with_name(f".{path.name}.partial")
     draft.write_bytes(orjson.dumps(data, option=orjson.OPT_INDENT_2) + b"\n")
     draft.replace(path)
 
 
-# Answer held-out questions and grade them, with the collator, the engine and the judge of the training.
-#
-# Each process takes its share of the questions. While a batch is generated, the judge works on the one
-# before. A question's draw depends on its id and the seed alone: batches, processes and restarts change no
-# row.
+# Answering.
 
 
 Progress = Callable[[int, int], None]
-"""Told (questions done, questions in all) of this process."""
+"""Called with (questions done, questions in all) of this process."""
 
 
 @dataclass(frozen=True)
 class Evaluator:
-    """What answers and grades.
+    """Answers and grades questions.
 
     Attributes:
         collator: makes prompts.
@@ -236,7 +237,7 @@ class Evaluator:
             yield settle(*waiting.popleft())
 
     def hand_in(self, rows: Sequence[EvalRow], examples: Sequence[Example]) -> Ticket | None:
-        """Ask the judge about rows, each with its question; None if nobody judges."""
+        """Submit the observations of rows to the judge; None without a judge."""
         if self.judge is None or self.data.style == "agnostic":
             return None
         asked = [(r, e) for r, e in zip(rows, examples, strict=True) if not r.skipped]
@@ -294,14 +295,14 @@ def evaluate(
         collator: None: made from `processor` and `data`.
         ranks: None: as `torch.distributed` was set up.
         store: keeps rows; those it has already are not made again, but for verdicts that are still missing.
-        progress: is told how far this process is.
+        progress: called after each batch.
 
     Returns:
         the same report in every process.
 
     Raises:
         ConfigError: settings that do not fit the model.
-        AuthError, BudgetError: the judge cannot go on; rows that were finished are in the store.
+        AuthError, BudgetError: the judge cannot go on; finished rows are in the store.
     """
     spec, ranks = spec or EvalSpec(), ranks or Ranks.here()
     evaluator = Evaluator(
@@ -337,7 +338,7 @@ def settle(rows: Sequence[EvalRow], ticket: Ticket | None) -> list[EvalRow]:
 
 
 def _again(evaluator: Evaluator, rows: dict[int, EvalRow], examples: Sequence[Example]) -> list[EvalRow]:
-    """Rows of an earlier run whose verdict was late or failed, asked about once more."""
+    """Rows of an earlier run whose verdict was late or failed, judged once more."""
     open_rows = [row for row in rows.values() if row.verdict_open]
     if not open_rows:
         return []

@@ -23,11 +23,11 @@ from videop2r_data.validators import (
     think_number,
 )
 
-# One held-out question, answered and graded: a line of the rows file.
+# Rows.
 
 
 class EvalRow(Model):
-    """What became of one question; None where something could not be said, never 0 instead."""
+    """The outcome of one question; None where a value could not be determined, never 0."""
 
     index: int
     """Place among the questions of the evaluation."""
@@ -35,11 +35,11 @@ class EvalRow(Model):
     problem_type: ProblemType
     data_type: DataType
     skipped: str = ""
-    """Why it was never asked (a bad clip, a prompt too long); empty: it was."""
+    """Why it was not asked (a bad clip, a prompt too long); empty if it was."""
     text: str = ""
     """The completion."""
     finished: bool = True
-    """It ended by itself; False: cut at the longest length."""
+    """The end token was drawn; False: `max_new_tokens` came first."""
     answer: str | None = None
     score: Unit | None = None
     """Metric of the problem type; None: the reference cannot be used."""
@@ -53,10 +53,10 @@ class EvalRow(Model):
     sufficient: bool | None = None
     """The judge's verdict on the observation."""
     judge_reason: str = ""
-    """Why; empty: nobody was asked."""
+    """Reason of the verdict; empty if no judge was asked."""
     judge_words: str = ""
     mismatch: bool | None = None
-    """Think settles on another answer than is given; None: not decided by rule."""
+    """Think concludes another answer than the one given; None: no rule decides."""
     tokens_p: int = 0
     tokens_r: int = 0
     tokens: int = 0
@@ -81,7 +81,7 @@ class EvalRow(Model):
 def graded_row(
     index: int, example: Example, masks: SegmentMasks, *, finished: bool, policy: Policy
 ) -> EvalRow:
-    """Grade one completion, all but the judge's part."""
+    """Grade one completion; the judge's verdict is added by `EvalRow.judged`."""
     found = grade(
         masks,
         problem_type=example.problem_type,
@@ -113,7 +113,7 @@ def graded_row(
 
 
 def skipped_row(index: int, example: Example, skip: Skip) -> EvalRow:
-    """A question that was never asked."""
+    """The row of a question that was not asked."""
     return EvalRow(
         index=index,
         sample_id=example.sample_id,
@@ -125,10 +125,10 @@ def skipped_row(index: int, example: Example, skip: Skip) -> EvalRow:
 
 
 def thinks_otherwise(masks: SegmentMasks, example: Example, policy: Policy) -> bool | None:
-    """Whether the think segment settles on another answer than the one given [method §5].
+    """Whether the think segment concludes another answer than the one given [method §5].
 
-    By rule, and only where the rule is sure: None for types without options or numbers, and where think
-    settles on nothing.
+    Decided by rule where a rule is sure: None for types without options or numbers, and where think concludes
+    nothing.
     """
     think, answer = (
         "" if span is None else masks.text[span.start : span.end]
@@ -149,7 +149,7 @@ def _decided(think: str, answer: str, kind: ProblemType, options: Sequence[str],
     return False
 
 
-# From rows to named aggregates, each with its interval and the number of questions behind it.
+# Aggregates, each with its interval and the number of questions behind it.
 
 
 class Lengths(Model):
@@ -162,13 +162,13 @@ class Lengths(Model):
 
 
 class EvalReport(Model):
-    """Aggregates of an evaluation; None: no question could tell."""
+    """Aggregates of an evaluation; None where no question decides."""
 
     questions: int
-    """That were to be asked."""
+    """Questions of the evaluation, asked or not."""
     asked: int
     skipped: dict[str, int]
-    """Reason -> questions that were never asked."""
+    """Reason -> questions that were not asked."""
     accuracy: CountedEstimate | None
     """Mean score over all asked questions with a usable reference (each question counts once)."""
     accuracy_macro: float | None
@@ -192,13 +192,13 @@ class EvalReport(Model):
     format_p: CountedEstimate | None
     format_r: CountedEstimate | None
     finished: CountedEstimate | None
-    """Share that ended by itself."""
+    """Share whose end token was drawn."""
     lengths: Lengths
     level: float
     """Of all intervals."""
 
     def metrics(self) -> dict[str, float]:
-        """Flat keys for `metrics.jsonl`; what could not be told is left out."""
+        """Flat keys for `metrics.jsonl`; undetermined ones are left out."""
         found: dict[str, Any] = {
             name: getattr(self, name)
             for name in ("accuracy", "sufficiency", "mismatch", "format", "format_p", "format_r", "finished")
@@ -247,7 +247,7 @@ def summarise(rows: Iterable[EvalRow], spec: EvalSpec) -> EvalReport:
 
 
 def named_estimates(report: EvalReport) -> list[tuple[str, CountedEstimate | None, int]]:
-    """Every aggregate in the order in which a person reads it: name, estimate, digits after the point."""
+    """Every aggregate for display, in reading order: name, estimate, digits after the point."""
     return [
         ("answer accuracy, all questions", report.accuracy, 3),
         *((f"answer accuracy, {kind}", found, 3) for kind, found in report.accuracy_by_type.items()),

@@ -23,22 +23,22 @@ from videop2r_data.trainer.model.load import load_policy
 from videop2r_data.trainer.rollout.base import RolloutEngine
 from videop2r_data.trainer.settings.parts import PAPER_MEDIA, PAPER_SAMPLING, DataSpec, EvalRecipe, EvalSpec
 
-# What a person names to evaluate (a run of this trainer, or any model), and the settings that follow.
+# The target: a run of this trainer or any model, and the settings that follow from it.
 
 
 DEMO_START, DEMO_LIMIT = 10_000_000, 200
-"""Scenes of the demo stream that no run of ordinary length comes to see, and how many of them."""
+"""Held-out scenes of the demo stream: beyond those of a training run of any ordinary length."""
 RECIPE, FINAL, EVAL = "recipe.yaml", "final", "eval"
 
 
 @dataclass(frozen=True)
 class Target:
-    """What is evaluated.
+    """A model to evaluate.
 
     Attributes:
         name: for people and for folder names.
         model: folder or Hub id.
-        run: the run's folder, or None for a model that is none of ours.
+        run: the run's folder, or None for any other model.
         recipe: the run's recipe as plain values; {} without one.
     """
 
@@ -83,7 +83,7 @@ def find_target(named: str) -> Target:
 
 
 def eval_recipe(target: Target, given: Mapping[str, Any], *, device: str) -> EvalRecipe:
-    """Put an evaluation together: what was given wins over the run's recipe, which wins over the paper.
+    """The settings of an evaluation: given ones win over the run's recipe, which wins over the paper's.
 
     Args:
         target: the model, and the run that made it.
@@ -124,10 +124,11 @@ def eval_recipe(target: Target, given: Mapping[str, Any], *, device: str) -> Eva
 
 
 def _media(target: Target, training: Mapping[str, Any], data: Mapping[str, Any]) -> dict[str, Any]:
-    """How to look at the questions, unless the recipe says how to evaluate.
+    """Frames and pixels of the questions, unless the recipe sets them for evaluation.
 
-    The paper trains on 16 frames of 128 * 28 * 28 pixels and evaluates on 32 of 256 * 28 * 28: so is a run
-    like the paper's, and a model that is no run. Any other run is evaluated as it was trained.
+    The paper trains on 16 frames of 128 * 28 * 28 pixels and evaluates on 32 of 256 * 28 * 28. A run with the
+    paper's training settings, and a model without a run, is evaluated like that; any other run as it was
+    trained.
     """
     if data.get("media"):
         return dict(_section(data, "media"))
@@ -145,7 +146,7 @@ def _media(target: Target, training: Mapping[str, Any], data: Mapping[str, Any])
 
 
 def _how(trained: Mapping[str, Any], asked: Mapping[str, Any]) -> dict[str, Any]:
-    """Sampling, grading and batch: as asked for, else as the run evaluates, else as the paper."""
+    """Sampling, grading and batch: as given, else as in the run's recipe, else as in the paper."""
     usual = _section(trained, "evaluating")
     sampling = (
         PAPER_SAMPLING.model_dump() | dict(_section(usual, "sampling")) | dict(_section(asked, "sampling"))
@@ -154,7 +155,7 @@ def _how(trained: Mapping[str, Any], asked: Mapping[str, Any]) -> dict[str, Any]
 
 
 def _trained_judging(trained: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The run's judge; that nobody was asked in training (grpo) does not mean that nobody is asked here."""
+    """The run's judge; `kind: none` is not inherited: a run of grpo needs no judge, its evaluation may."""
     found = _section(trained, "judging")
     return {} if found.get("kind", "none") == "none" else found
 
@@ -179,7 +180,7 @@ def patch_factor(model: str) -> int | None:
 
 
 def model_digest(model: str, revision: str | None) -> str:
-    """sha256 that changes when a model is replaced: name and revision, or its files' sizes and times."""
+    """sha256 over name and revision on the Hub, or over names, sizes and times of a folder's files."""
     folder = Path(model)
     if not folder.is_dir():
         return digest(["hub", model, revision])
@@ -187,19 +188,19 @@ def model_digest(model: str, revision: str | None) -> str:
     return digest([[p.name, p.stat().st_size, p.stat().st_mtime_ns] for p in files])
 
 
-# What decides a row of an evaluation, and what may stay open when it is asked for.
+# Settings of rows.
 
 
 _LOOKED_AT = 64
 
 
 def settings_of(spec: EvalSpec, data: DataSpec, **more: Any) -> dict[str, Any]:
-    """All that decides a row, as a JSON object: rows of other settings are never mixed.
+    """Everything that affects a row, as a JSON object; a folder keeps rows of one value only.
 
     Args:
         spec: the batch size and the intervals are left out: they change no row.
         data: workers and look-ahead are left out.
-        more: what else decides, e.g. the digest of the model.
+        more: further values, e.g. the digest of the model.
     """
     prompt = load_prompt(data.prompt_name)
     return {
@@ -215,7 +216,7 @@ def settings_of(spec: EvalSpec, data: DataSpec, **more: Any) -> dict[str, Any]:
 
 
 def finite(data: DataSpec) -> DataSpec:
-    """The same settings, if they can end.
+    """The same settings, after a check that the questions are finitely many.
 
     Raises:
         ConfigError: the demo stream without a limit.
@@ -228,12 +229,12 @@ def finite(data: DataSpec) -> DataSpec:
 
 
 def exact_judge(examples: Sequence[Example]) -> Judge | None:
-    """The exact checker, if the first questions have the scenes that it needs; else None."""
+    """The exact judge if the first questions have scenes, else None."""
     first = examples[:_LOOKED_AT]
     return DemoJudge() if first and all(example.scene is not None for example in first) else None
 
 
-# `p2r-train eval`: load a model, answer the questions, write the report.
+# The command.
 
 
 class Evaluated(NamedTuple):
@@ -242,7 +243,7 @@ class Evaluated(NamedTuple):
     report: EvalReport
     folder: Path
     main: bool
-    """This process is the first one: it speaks for all."""
+    """True in the first process, which reports."""
 
 
 def run_eval(
@@ -254,14 +255,14 @@ def run_eval(
     progress: Progress | None = None,
     note: Callable[[str], None] | None = None,
 ) -> Evaluated:
-    """Evaluate; the same call goes on where a stopped one ended.
+    """Evaluate a model; the same call continues a stopped evaluation.
 
     Args:
         target, recipe: what, and how.
         device: `cpu`, `cuda`, `cuda:1` ...
         out: folder of rows and report; None: `RUN/eval/DATA-DIGEST/` (`eval/MODEL/...` for another model).
         progress: is told how far this process is.
-        note: is told what a person wants to know.
+        note: called with messages for people.
 
     Raises:
         ConfigError, SourceError, AuthError, BudgetError: see the message; finished rows are kept.
@@ -297,7 +298,7 @@ def run_eval(
 
 
 def _settings(recipe: EvalRecipe, data: DataSpec) -> dict[str, Any]:
-    """All that decides a row: with other settings it goes into another folder."""
+    """Everything that affects a row; their digest is part of the folder's name."""
     judging = recipe.judging
     return settings_of(
         recipe.run,
@@ -318,25 +319,25 @@ def _plain(source: str) -> str:
     return "".join(c if c.isalnum() or c in "._-" else "-" for c in name)[:60].lstrip(".") or "data"
 
 
-# Held-out questions between the steps of a training run.
+# During training.
 
 
 FOLDER = "eval"
 
 
 class HeldOut:
-    """Evaluates the same questions whenever it is called; they are read once.
+    """Evaluates the same questions at each call; they are read once.
 
-    Every process must call it at the same step, after the step's metrics were taken from the judge: what it
-    counts here is not training's, and is dropped.
+    Every process must call it at the same step, after the step's counts were taken from the judge: the counts
+    of the evaluation are dropped.
 
     Args:
         processor: of the policy.
         data: the held-out questions; the demo stream needs a `limit`.
         spec: how to draw and to grade.
-        judge: the training's, started; None: the exact checker for questions with a scene, else nobody.
+        judge: the training's, started; None: the exact judge for questions with a scene, else none.
         engine: the training's rollout engine if it draws as `spec.sampling` says; None: the policy itself.
-        run: the run's folder: rows and reports go to `RUN/eval/step-000100/`; None: nothing is kept.
+        run: the run's folder: rows and reports go to `RUN/eval/step-000100/`; None: they are not written.
 
     Raises:
         ConfigError, SourceError: the questions cannot be read.
@@ -386,6 +387,7 @@ class HeldOut:
     def _store(self, step: int, ranks: Ranks) -> RowStore | None:
         if self._run is None:
             return None
-        # rows of an earlier try of this step belong to weights that a changed recipe may have made others
+        # Rows of an earlier attempt at this step may come from other weights (a changed recipe): start
+        # afresh.
         settings = settings_of(self.spec, self.data, step=step)
         return RowStore(self._run / FOLDER / f"step-{step:06d}", settings, ranks=ranks, fresh=True)

@@ -1,4 +1,9 @@
-"""Metrics of a run as curves over its steps, and which curves stand in which panel of a chart."""
+"""Metrics of a run as curves over its steps, and which curves stand in which panel of a chart.
+
+A curve is a function of the step: where a step occurs twice (a run resumed from a checkpoint), its last line
+    counts.
+Values that are not finite numbers are gaps, never 0.
+"""
 
 from __future__ import annotations
 
@@ -15,13 +20,9 @@ from numpy.typing import NDArray
 
 from videop2r_data.errors import SourceError
 
-# Metrics of a run as curves over its steps, read from `metrics.jsonl`.
-
-
-# Reads the files of lines that a run writes, also while it writes them, and also when they are damaged.
-#
-# Looking at a run must never be what fails: a torn last line is dropped, other lines that are no JSON object
-# are left out and counted, and `NaN` (which no JSON has, but many a writer writes) is read as a gap.
+# Lines of a run, read also while it writes them. Damage must not keep anybody from looking at a run: a torn
+# last line is dropped, other lines that are no JSON object are counted, and `NaN`, which is no JSON, is read
+# as a gap.
 
 
 METRICS, SAMPLES = "metrics.jsonl", "samples.jsonl"
@@ -74,10 +75,7 @@ def _read(line: bytes) -> dict[str, Any] | None:
     return row if isinstance(row, dict) else None
 
 
-# Numbers of a run over its steps, read off `metrics.jsonl`; no drawing here.
-#
-# A key's curve is a function of the step: where a step stands twice (a run that went on from a checkpoint),
-# the last line counts. What is no finite number is a gap, never 0.
+# Curves.
 
 
 Array = NDArray[np.float64]
@@ -246,7 +244,7 @@ def _number(value: Any) -> float | None:
     return number if math.isfinite(number) else None
 
 
-# Which curves stand in which panel: those of the paper [paper Fig. 6, Fig. 15] and what surrounds them.
+# Panels: those of the paper [paper Fig. 6, Fig. 15], and what helps to read them.
 
 
 Scale = Literal["free", "share", "zero", "count"]
@@ -347,7 +345,7 @@ def _title(panel: Panel, line: Line) -> str:
 
 
 def _drawn(runs: Sequence[RunCurves], key: str) -> bool:
-    """Whether a curve says anything: that nothing was ever unscored needs no panel."""
+    """Whether a curve has values; counts of unscored rollouts are drawn only if there were any."""
     found = [curve for run in runs if (curve := run.get(key)) is not None]
     if key.startswith("unscored/"):
         return any(bool((curve.values > 0).any()) for curve in found)

@@ -10,9 +10,6 @@ from pydantic import Field, field_validator, model_validator
 from videop2r_data.schemas import DemoSpec, MediaSpec, Model, Policy
 from videop2r_data.trainer.settings.rl import JudgingSpec, SamplingSpec
 
-# Settings of the loops themselves: optimizer, batches, precision, saving. Reading this needs no torch.
-
-
 TRACKERS = ("tensorboard", "trackio", "wandb")
 """What follows a run beside `metrics.jsonl`; each is imported only where it is asked for."""
 
@@ -84,9 +81,6 @@ class RlSpec(Model):
     def updates(self) -> int:
         """Optimizer updates per rollout batch."""
         return self.minibatches * self.iterations
-
-
-# What the trainer reads, in a recipe's words. Loads neither torch nor transformers.
 
 
 DEMO = "demo"
@@ -165,9 +159,6 @@ class DataSpec(Model):
         return path if path.exists() else None
 
 
-# Which policy is trained, and how it is held in memory. Reading this needs no torch.
-
-
 LANGUAGE_TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 """The linear layers of a decoder block, in Qwen2.5-VL and Qwen3-VL alike."""
 
@@ -219,9 +210,6 @@ class PolicySpec(Model):
         return self
 
 
-# Settings of an evaluation. Reading this needs no torch.
-
-
 PAPER_MEDIA = MediaSpec(frames=32, max_pixels=256 * 28 * 28)
 """Frames and pixels of inference [method §4]."""
 PAPER_SAMPLING = SamplingSpec(temperature=0.01, top_p=0.001, max_new_tokens=1024)
@@ -256,5 +244,5 @@ class EvalRecipe(Model):
 
     @property
     def unjudged(self) -> bool:
-        """Somebody said that nobody is to be asked."""
+        """Whether the judge was switched off explicitly."""
         return self.judging.kind == "none" and "kind" in self.judging.model_fields_set

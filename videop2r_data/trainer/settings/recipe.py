@@ -42,13 +42,10 @@ from videop2r_data.trainer.settings.rl import (
     VllmSpec,
 )
 
-# A training recipe: every decision of a run in one YAML file. Reading it loads no torch.
-
-
 Stage = Literal["sft", "rl"]
 _RL_ONLY = ("rl", "objective", "rewards", "loss", "sampling", "vllm", "judging", "scoring", "reference")
 _NO_MATTER = ("name", "output", "trackers", "save", "title", "eval_every", "evaluation", "evaluating", "vllm")
-"""Settings that change nothing about the weights: a run may go on under others."""
+"""Settings that do not affect the weights: a run may go on with other values."""
 _NO_MATTER_IN = {
     "data": ("source", "media_root", "workers", "ahead"),
     "batch": ("micro",),
@@ -130,7 +127,8 @@ class TrainRecipe(Model):
         return []
 
     def _precision(self) -> list[str]:
-        """An update of 1e-6 is far below half a unit in the last of bf16's 8 bits: weights stand still."""
+        """Refuse full training in 16 bits: an update of 1e-6 is lost in bf16's 8 bits, and weights do not
+        move."""
         if self.model.lora is None and self.model.dtype != "float32":
             return [
                 f"model.dtype {self.model.dtype} with all weights trained loses updates of lr "
@@ -179,9 +177,9 @@ class TrainRecipe(Model):
 
     @property
     def identity(self) -> dict[str, Any]:
-        """The settings that decide what the weights become; a run goes on only under equal ones.
+        """The settings that affect the weights; a run goes on only with equal ones.
 
-        Where files lie does not count: the data are compared by their digest.
+        Paths are left out: the data are compared by their digest.
         """
         data = self.model_dump(mode="json", exclude_defaults=False)
         out = {key: value for key, value in data.items() if key not in _NO_MATTER}
@@ -192,7 +190,7 @@ class TrainRecipe(Model):
                 out[part] = {key: value for key, value in out[part].items() if key not in names}
         judge = out.get("judging", {}).get("backend")
         if isinstance(judge, dict):
-            del judge["server_wait_s"]  # patience, which runs of older versions do not name
+            del judge["server_wait_s"]  # does not affect weights, and runs of older versions lack it
         return out
 
     @property
@@ -218,7 +216,7 @@ def differences(old: dict[str, Any], new: dict[str, Any], path: str = "") -> lis
     return lines
 
 
-# From a name or file and a few flags to a training recipe, every error at once.
+# Reading: a name or file and a few flags to a recipe, every error at once.
 
 
 _VALID = "p2r-train init NAME writes a valid recipe"

@@ -189,7 +189,7 @@ class SamplingSpec(Model):
     """hf: rollouts drawn at a time, to bound memory; whole groups, at least one; 0: all at once."""
 
 
-# Settings of the vLLM rollout engines, and the command that starts the server. Needs no vLLM.
+# vLLM, and the command that starts its server.
 
 
 PASS_THROUGH = "{{ messages[0].content }}"  # noqa: S105 - a template
@@ -292,9 +292,6 @@ def serve_command(
     if spec.transfer != "folder":
         command += ["--weight-transfer-config", json.dumps({"backend": spec.transfer}, separators=(",", ":"))]
     return command
-
-
-# Settings of the perception judge in training.
 
 
 class JudgingSpec(Model):

@@ -1,5 +1,8 @@
 """A Qwen2.5-VL of about a million weights for the demo world: tokenizer, configuration, processor, random
-weights."""
+weights.
+
+The architecture is the real one, loaded by `from_pretrained` like any checkpoint; only the sizes differ.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +28,7 @@ if TYPE_CHECKING:
     )
 
 
-# A byte-level BPE with Qwen's special tokens, learnt from what the demo world says.
+# The tokenizer: a byte-level BPE with Qwen's special tokens, learnt from the texts of the demo world.
 
 
 SPECIAL_TOKENS = (
@@ -82,7 +85,7 @@ _FACTS = (
 
 
 def _pieces(phrases: bool) -> str:
-    """Where merges may not cross: a pattern of the pieces that stand alone."""
+    """The pattern of pieces that stand alone: BPE merges never cross them."""
     if not phrases:
         return f"{_TAG}|{_WORDS}"
     facts = "|".join(sorted(_FACTS, key=len, reverse=True))
@@ -147,9 +150,7 @@ def build_tokenizer(
     )
 
 
-# A Qwen2.5-VL of about a million weights for the demo world: configuration, processor, random weights.
-#
-# The architecture is the real one, loaded by `from_pretrained` like any checkpoint; only the sizes differ.
+# The model.
 
 
 _STD = (0.25, 0.25, 0.25)
@@ -231,7 +232,8 @@ def build_model(spec: TinySpec, config: Qwen2_5_VLConfig) -> Qwen2_5_VLForCondit
     with torch.random.fork_rng():
         torch.manual_seed(spec.seed)
         model = Qwen2_5_VLForConditionalGeneration(config).float().eval()
-        # Weights are drawn here, in the order of their names: what a constructor draws is its own affair.
+        # Constructors' initial weights are overwritten, in the order of their names: the order in which a
+        # version of transformers makes its layers must not change the bytes.
         for name, weight in sorted(model.named_parameters()):
             if weight.dim() > 1:
                 torch.nn.init.normal_(weight, std=spec.initializer_range)

@@ -11,8 +11,6 @@ from pydantic import Field, model_validator
 from videop2r_data.schemas import DemoSpec, MediaSpec, Model
 from videop2r_data.trainer.settings.recipe import TrainRecipe
 
-# Settings of a tiny model of the demo world; no torch here, so that help and recipes load fast.
-
 
 class TinyWorld(DemoSpec):
     """A demo world that a model of a million weights can learn in minutes: short clips of small frames.
@@ -90,9 +88,6 @@ class TinySpec(Model):
         if wrong:
             raise ValueError("; ".join(wrong))
         return self
-
-
-# The recipe that teaches a tiny model the demo world from nothing; reading this loads no torch.
 
 
 PROMPT = "tiny-v1"
