@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from videop2r_data.cards.hub.archives import Member, Stream, read_directory, unpack
+from videop2r_data.cards.hub.archives import ForwardFile, Member, read_directory, unpack
 from videop2r_data.errors import SourceError
 
 
@@ -54,7 +54,7 @@ def pieces(data: bytes, size: int) -> Iterator[bytes]:
 def content(data: bytes, *, piece: int = 1000, starts: Sequence[int] = (0,)) -> dict[str, bytes]:
     found = read_directory(Memory(data, starts))
     return {
-        m.name: b"".join(unpack(m, Stream(pieces(data[m.start : m.end], piece), m.start), "a.zip"))
+        m.name: b"".join(unpack(m, ForwardFile(pieces(data[m.start : m.end], piece), m.start), "a.zip"))
         for m in found
     }
 
@@ -160,7 +160,7 @@ def test_a_zip64_archive_of_ten_gigabytes_that_are_not_there() -> None:
 
     (member,) = read_directory(Sparse(b""))
     assert (member.name, member.start, member.size) == ("m", hole, 4)
-    assert b"".join(unpack(member, Stream([last], hole), "big.zip")) == b"clip"
+    assert b"".join(unpack(member, ForwardFile([last], hole), "big.zip")) == b"clip"
 
 
 def test_a_file_cut_into_parts_is_read_through_their_joints() -> None:
@@ -249,7 +249,7 @@ def test_hostile_and_damaged_archives_are_errors() -> None:
     }
     for message, data in body.items():
         with pytest.raises(SourceError, match=message):
-            list(unpack(member, Stream([data], 0), "a.zip"))
+            list(unpack(member, ForwardFile([data], 0), "a.zip"))
 
 
 def test_a_bomb_stops_at_what_it_announced() -> None:
@@ -259,7 +259,7 @@ def test_a_bomb_stops_at_what_it_announced() -> None:
     (member,) = read_directory(Memory(bytes(data)))
     got = 0
     with pytest.raises(SourceError, match="Bad CRC-32 for file 'bomb'"):
-        for piece in unpack(member, Stream(pieces(bytes(data), 100), 0), "a.zip"):
+        for piece in unpack(member, ForwardFile(pieces(bytes(data), 100), 0), "a.zip"):
             got += len(piece)
     assert got == 0
 
@@ -270,7 +270,7 @@ def test_a_member_shorter_than_announced_is_no_clip() -> None:
     pack_into("<L", data, data.index(b"PK\x01\x02") + 24, 501)
     (member,) = read_directory(Memory(bytes(data)))
     with pytest.raises(SourceError, match="500 bytes, the archive says 501"):
-        list(unpack(member, Stream([bytes(data)], 0), "a.zip"))
+        list(unpack(member, ForwardFile([bytes(data)], 0), "a.zip"))
 
 
 def test_what_cannot_be_read_says_why() -> None:

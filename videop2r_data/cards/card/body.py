@@ -9,10 +9,10 @@ from typing import Any
 
 from videop2r_data.cards.card.facts import Facts
 from videop2r_data.cards.card.licences import KNOWN, Terms, find_pool, licence_id, registry, states
-from videop2r_data.cards.card.metadata import COLUMNS, MEDIA, PREVIEW, WHAT, WHAT_PREVIEW, title_of
+from videop2r_data.cards.card.metadata import COLUMNS, MEDIA, PAPER, WHAT, WHAT_PREVIEW, title_of
 from videop2r_data.cards.card.rows import SourceFacts, passes_on
 from videop2r_data.cards.figures.draw import picture
-from videop2r_data.files import FIGURES_NAME, LOCK_NAME
+from videop2r_data.files import FIGURES_NAME, LOCK_NAME, PREVIEW_CONFIG
 from videop2r_data.schemas import (
     CONFIGS,
     BuildLock,
@@ -22,15 +22,14 @@ from videop2r_data.schemas import (
     visible_line,
 )
 
-# Markdown that text from outside cannot break out of.
-
+# Text of recipes, rows and model names comes from strangers: everything below escapes it here.
 
 _MARKUP = re.compile(r"<(?!https?://)(?=[A-Za-z/!?])")
-"""Where raw HTML would begin: a description is Markdown, and a recipe may be somebody else's."""
+"""Where raw HTML would begin; addresses in angle brackets are Markdown and stay."""
 
 
 def cell(text: str) -> str:
-    """Text from outside as one harmless cell of a table: no markup, nothing that steers a terminal.
+    """Text from outside as a table cell: markup escaped, control characters removed.
 
     >>> cell("a | <b>")
     'a \\\\| \\\\<b\\\\>'
@@ -44,16 +43,15 @@ def prose(text: str) -> str:
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table; cells are Markdown already."""
+    """A Markdown table; the cells are already escaped."""
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
 
 
-# What a card says of the sources of its rows: licences with their pages, benchmarks that share clips.
-
+# Sources: licences with their pages, and benchmarks that share clips with them.
 
 _SHOWN = 100
-"""Sources in the table: a pool may name every row's own."""
+"""Sources in the table: a pool may have a source per row."""
 _HELD = 20
 """Sources in one sentence."""
 _LABEL = 120
@@ -65,7 +63,7 @@ def _short(name: str) -> str:
 
 
 def sources_table(facts: Facts) -> str:
-    """Pools, then each source with the licences of its two halves, then what that means for this card."""
+    """Pools, then each source with its licences (annotations, media), then the licence of this card."""
     specs = {s["name"]: s for s in facts.lock.recipe["sources"]}
     pools = []
     for source in facts.lock.sources:
@@ -138,7 +136,7 @@ def _pages(facts: Facts) -> str:
 
 
 def _own(facts: Facts) -> str:
-    """Whose licence holds for what, and where the declared one would give too much."""
+    """Which licence holds for what, and which sources allow less than the declared one."""
     licence = facts.licence
     if not licence.declared:
         text = "The recipe states no licence for the traces."
@@ -158,7 +156,7 @@ def _own(facts: Facts) -> str:
 
 
 def contamination(facts: Facts) -> str:
-    """Which public benchmarks use the same clips as the sources of these rows."""
+    """Public benchmarks that use clips of these rows' sources."""
     shared: dict[str, dict[str, str]] = {}
     for source in facts.rows.sources:
         for overlap in source.upstream.benchmarks if source.upstream is not None else ():
@@ -177,13 +175,11 @@ def contamination(facts: Facts) -> str:
     )
 
 
-# The text of a dataset card, part by part.
+# The parts of a card in their order.
 
-
-PAPER = "https://arxiv.org/abs/2511.11113"
 NOT_STATED = "not stated in the recipe"
 _CELL_CHARACTERS = 600
-"""Of one value of the example; what is longer is cut, and says so."""
+"""Characters of a value of the example; a longer one is cut and says so."""
 _PAPER_BIBTEX = """@inproceedings{videop2r,
   title     = {VideoP2R},
   author    = {Jiang and Wang and Zhao and Parag and Chen and Liao and Unnikrishnan},
@@ -196,11 +192,11 @@ _PAPER_BIBTEX = """@inproceedings{videop2r,
 
 
 def card_parts(facts: Facts) -> dict[str, str]:
-    """Everything below the front matter, as Markdown: name of the part -> its text, in order."""
+    """The body of a card: name of each part -> its Markdown, in order."""
     lock, recipe = facts.lock, facts.lock.recipe
     configs = [[name, f"{made['rows']:,}", WHAT[name]] for name, made in facts.configs.items()]
     if facts.published is not None and facts.published.preview:
-        configs.append([PREVIEW, f"{facts.published.preview:,}", WHAT_PREVIEW])
+        configs.append([PREVIEW_CONFIG, f"{facts.published.preview:,}", WHAT_PREVIEW])
     return {
         "title": _title(facts),
         "load": f"## Load\n\n{snippet(_load_name(facts))}",
@@ -241,12 +237,12 @@ def _title(facts: Facts) -> str:
 
 
 def _load_name(facts: Facts) -> str:
-    """What `load_dataset` finds it by: the repository, or the name of the folder."""
+    """The argument of `load_dataset`: the repository, or the folder's name."""
     return facts.published.repo if facts.published is not None else str(facts.lock.recipe["name"])
 
 
 def snippet(name: str, revision: str | None = None) -> str:
-    """How to load it, as a block that can be run as it stands."""
+    """A Python block that loads the data set."""
     extra = "" if revision is None else f", revision={revision!r}"
     return (
         "```python\nfrom datasets import load_dataset\n\n"
@@ -256,7 +252,7 @@ def snippet(name: str, revision: str | None = None) -> str:
 
 
 def _example(facts: Facts) -> str:
-    """The first accepted row as JSON in a block that nothing in it can close."""
+    """The first accepted row as JSON, fenced with more backticks than any value has in a row."""
     row = facts.rows.example
     if row is None:
         return "There is no accepted row.\n"
@@ -269,7 +265,7 @@ def _example(facts: Facts) -> str:
 
 
 def _cut(value: Any) -> Any:
-    """A value as people may see it, not longer than a page can bear."""
+    """A value made visible and cut to `_CELL_CHARACTERS`."""
     if isinstance(value, list):
         return [_cut(item) for item in value]
     if not isinstance(value, str):
@@ -296,7 +292,7 @@ def _columns(facts: Facts) -> str:
 
 
 def _media(facts: Facts) -> str:
-    """Where the clips are, and the command that gets those of these rows."""
+    """Where the clips are, and the command that fetches those of these rows."""
     name = _load_name(facts)
     if not any(source.has_media for source in facts.rows.sources):
         return "The questions are about text alone: there are none.\n"
@@ -327,7 +323,7 @@ def _media(facts: Facts) -> str:
 
 
 def accepted_table(counts: dict[str, dict[str, int]]) -> str:
-    """The paper's table, data type by problem type with sums, as Markdown."""
+    """The paper's table 1 as Markdown: data type by problem type, with sums."""
     types = [t.value for t in ProblemType if any(t.value in row for row in counts.values())]
     rows = [
         [kind, *(f"{row[t]:,}" if t in row else "-" for t in types), f"{sum(row.values()):,}"]
@@ -415,7 +411,7 @@ def _versions(recipe: dict[str, Any]) -> str:
 
 
 def _citation(facts: Facts) -> str:
-    """BibTeX of the data set, where it has an address, and of the method."""
+    """BibTeX of a published data set, and of the method."""
     recipe, published = facts.lock.recipe, facts.published
     entries = []
     if published is not None:
@@ -434,5 +430,5 @@ def _citation(facts: Facts) -> str:
 
 
 def _bibtex(text: str) -> str:
-    """Text from outside as a value that cannot end its entry."""
+    """Text from outside as a BibTeX value: characters that could end the entry become spaces."""
     return visible_line(re.sub(r"[{}\\@`$#%&_^~]", " ", text))

@@ -13,13 +13,13 @@ import yaml
 from videop2r_data.cards.card.body import card_parts
 from videop2r_data.cards.card.facts import Facts, Published, read_facts
 from videop2r_data.cards.card.metadata import KEYS, TAGS, croissant, front_matter
-from videop2r_data.errors import ExportError, SourceError
+from videop2r_data.errors import ConfigError, ExportError, SourceError
 from videop2r_data.files import CARD_NAME, CROISSANT_NAME
 from videop2r_data.schemas import parse_mapping
 from videop2r_data.version import __version__
 
-# A card in marked parts: what a program wrote is written anew, what a person wrote around it stays.
-
+# A card is cut into marked parts. What stands between marks is generated anew at every run; text outside
+# of them belongs to a person and stays where it is.
 
 NOTE = (
     "<!-- What stands between p2r marks is made from the files of the data set, and made anew by "
@@ -32,51 +32,40 @@ _FRONT = re.compile(r"\A---\s*\n(.*?)\n---\s*(?:\n|\Z)", re.DOTALL)
 
 
 def split_card(text: str) -> tuple[str, str]:
-    """YAML between the `---` lines, and the body; without such lines all of it is body."""
+    """(YAML between the `---` lines, body); without such lines the whole text is body."""
     plain = text.replace("\r\n", "\n")
     found = _FRONT.match(plain)
     return (found[1], plain[found.end() :]) if found else ("", plain)
 
 
-def old_head(text: str) -> dict[str, Any]:
-    """The front matter of an older card; empty: it has none that can be read."""
-    from videop2r_data.errors import ConfigError
-
-    try:
-        return parse_mapping(split_card(text)[0] or "{}", where=CARD_NAME, what="card", valid="")
-    except ConfigError:
-        return {}
-
-
 def card_head(text: str) -> dict[str, Any] | None:
-    """The YAML front matter of a card, None: it has none."""
+    """The YAML front matter of a card; None: none that can be read."""
     front, _ = split_card(text)
     try:
-        head = yaml.safe_load(front) if front else None
-    except (yaml.YAMLError, RecursionError, ValueError):
+        return parse_mapping(front, where=CARD_NAME, what="card", valid="") if front else None
+    except ConfigError:
         return None
-    return head if isinstance(head, dict) else None
 
 
 def has_marks(text: str) -> bool:
-    """Whether a card tells what in it was made by a program."""
+    """Whether a card marks its generated parts."""
     return _MARK.search(text) is not None
 
 
 def prose_of(text: str) -> tuple[str, ...]:
-    """What a person wrote between the marked parts of a card; empty without marks."""
+    """Text outside of the marked parts of a card, piece by piece; empty without marks."""
     body = split_card(text)[1]
     return tuple(piece for name, piece in _pieces(body) if not name) if has_marks(body) else ()
 
 
 def merged_head(new: dict[str, Any], old: dict[str, Any], ours: frozenset[str], tags: frozenset[str]) -> str:
-    """The front matter as YAML: our keys as they are now, a person's own keys and tags kept.
+    """The front matter as YAML: generated keys from `new`, a person's keys and tags from `old`.
 
     Args:
-        new: what the program says.
-        old: of the older card.
-        ours: keys that only the program writes.
-        tags: tags that only the program writes.
+        new: generated front matter.
+        old: front matter of the older card.
+        ours: keys that are generated.
+        tags: tags that are generated.
     """
     kept = {key: value for key, value in old.items() if key not in ours}
     added = old.get("tags")
@@ -86,16 +75,15 @@ def merged_head(new: dict[str, Any], old: dict[str, Any], ours: frozenset[str], 
 
 
 def merged_body(parts: Mapping[str, str], old: str, first_line: str = "") -> str:
-    """The body with every part as it is now, in the places that an older body gave them.
+    """The body with every generated part as it is now, at its place in the older body.
 
-    A part that the older body lacks comes behind the one that goes before it. A mark without its end reaches
-    to the next mark: better to lose a line there than to keep a figure that is no longer true. A body without
-    any marks was made before there were any, and is replaced.
+    A part that the older body lacks follows its predecessor. A mark without its end reaches to the next mark:
+    a lost line is better than a number that is no longer true. A body without marks is replaced.
 
     Args:
         parts: name -> Markdown, in order.
         old: the older body, or empty.
-        first_line: stands before everything, on a line of its own.
+        first_line: put on a line of its own before everything else.
     """
     pieces = _pieces(old) if has_marks(old) else []
     places = [name for name, _ in pieces if name in parts]
@@ -115,7 +103,7 @@ def merged_body(parts: Mapping[str, str], old: str, first_line: str = "") -> str
 
 
 def part_texts(body: str) -> dict[str, str]:
-    """The text of each marked part of a body; of one that stands twice, the first."""
+    """Name -> text of each marked part; of a repeated part, the first."""
     found: dict[str, list[str]] = {}
     inside: list[str] | None = None
     for line in body.split("\n"):
@@ -131,7 +119,7 @@ def part_texts(body: str) -> dict[str, str]:
 
 
 def _pieces(body: str) -> list[tuple[str, str]]:
-    """(name, text) of the marked parts and, with an empty name, of what a person wrote between them."""
+    """(name, "") of each marked part and ("", text) of a person's text between them, in order."""
     out: list[tuple[str, str]] = []
     inside, lines, seen = "", [], set()
     for line in [*body.split("\n"), None]:
@@ -151,18 +139,17 @@ def _pieces(body: str) -> list[tuple[str, str]]:
     return out
 
 
-# The dataset card and the Croissant file: made from files only, so that no number in them can be wrong.
-
+# Both files are made from the lock and the Parquet files alone.
 
 _MAX_CARD = 8 * 2**20
-"""Bytes above which an older card is not read for what a person wrote in it."""
+"""Bytes above which an older card is ignored."""
 
 
 def write_dataset_card(folder: Path) -> Path:
     """Write `README.md` and `croissant.json` from `build.lock.json` and the parquet files.
 
-    What a person wrote outside of the marked parts of an older card stays. A card that was pulled from the
-    Hub goes on naming its repository, as long as the lock is the one that was pushed.
+    A person's text outside of the marked parts of an older card stays. A card that was pulled from the Hub
+    keeps naming its repository while the lock is the pushed one.
 
     Args:
         folder: a finished data set.
@@ -182,7 +169,7 @@ def write_dataset_card(folder: Path) -> Path:
 
 
 def old_card(folder: Path) -> str:
-    """The card that lies there; empty: none, or none that can be read."""
+    """Text of the card in a folder; empty if there is none that can be read."""
     path = folder / CARD_NAME
     try:
         return path.read_text(encoding="utf-8") if path.stat().st_size <= _MAX_CARD else ""
@@ -191,34 +178,28 @@ def old_card(folder: Path) -> str:
 
 
 def card_text(facts: Facts, old: str) -> str:
-    """A card: its generated parts from the facts, the rest from an older card.
-
-    Args:
-        facts: of the data set.
-        old: the older card, or empty.
-    """
-    head = merged_head(front_matter(facts), old_head(old), KEYS, TAGS)
+    """The whole card: generated parts from the facts, a person's text from an older card (may be empty)."""
+    head = merged_head(front_matter(facts), card_head(old) or {}, KEYS, TAGS)
     line = facts.published.line() if facts.published is not None else ""
     return f"---\n{head}---\n\n{merged_body(card_parts(facts), split_card(old)[1], line)}"
 
 
 def croissant_bytes(facts: Facts) -> bytes:
-    """`croissant.json`."""
+    """Content of `croissant.json`."""
     return orjson.dumps(croissant(facts), option=orjson.OPT_INDENT_2) + b"\n"
 
 
-# What of a card and its Croissant file is not as this program would write it of the same files.
-
+# The way back, for `verify`: which generated fields differ from those made of the same files now.
 
 Difference = tuple[str, str, str, str]
 """File, field, what is there, what would be written."""
 
 
 def as_written(folder: Path) -> Iterator[Difference]:
-    """Compare a data set's card with the card that would be made of it now.
+    """Compare a data set's card and Croissant file with those that would be written now.
 
-    What a person wrote, keys and text, is no difference. Neither is anything in a card by another version of
-    this program: its words may be other ones.
+    A person's keys and text are no difference. A card by another version of this program is not compared:
+    its wording may differ.
     """
     old = old_card(folder)
     try:
@@ -226,7 +207,7 @@ def as_written(folder: Path) -> Iterator[Difference]:
         if facts.lock.versions.get("videop2r-data") != __version__:
             return
         head = parse_mapping(
-            merged_head(front_matter(facts), old_head(old), KEYS, TAGS),
+            merged_head(front_matter(facts), card_head(old) or {}, KEYS, TAGS),
             where=CARD_NAME,
             what="card",
             valid="",
@@ -235,13 +216,13 @@ def as_written(folder: Path) -> Iterator[Difference]:
     except (ExportError, SourceError, LookupError, TypeError, ValueError) as error:
         yield CARD_NAME, "", "a card", f"one that can be made of the lock: {error}"
         return
-    yield from _differences(CARD_NAME, old_head(old), head)
+    yield from _differences(CARD_NAME, card_head(old) or {}, head)
     yield from _parts(split_card(old)[1], parts)
     yield from _croissant(folder / CROISSANT_NAME, facts)
 
 
 def _parts(body: str, parts: Mapping[str, str]) -> Iterator[Difference]:
-    """The marked parts of the text."""
+    """Differences of the marked parts."""
     there = part_texts(body)
     for name in there.keys() - parts.keys():
         yield CARD_NAME, f"part {name}", "there", "no such part, of these files"

@@ -21,8 +21,8 @@ from videop2r_data.schemas import (
     digest,
 )
 
-# Where a card stands on the Hub, kept in the card itself: made anew, it gets the same bytes.
-
+# The address of a pushed data set is kept in its card, in an HTML comment: a card that is made again, here or
+# on another machine, then has the same bytes without asking the Hub.
 
 _LINE = re.compile(r"<!-- p2r:card (\{[^\n]{0,2000}\}) -->")
 
@@ -37,7 +37,7 @@ class Published(Model):
     date: date
     """When these rows were first pushed there."""
     lock: str = Field(pattern=r"^[0-9a-f]{64}$")
-    """sha256 of the lock that was pushed: another lock, other rows, and the rest no longer holds."""
+    """sha256 of the lock that was pushed; with any other lock this record is void."""
     media: bool = False
     """Its clips lie in the repository too."""
     preview: int = Field(default=0, ge=0, le=1000)
@@ -49,12 +49,12 @@ class Published(Model):
         return self.repo.partition("/")[0]
 
     def line(self) -> str:
-        """As one line of Markdown that nobody sees on the page."""
+        """The record as one HTML comment, invisible on the page."""
         return f"<!-- p2r:card {self.model_dump_json()} -->"
 
     @classmethod
     def read(cls, text: str) -> Self | None:
-        """What a card says of itself; None: nothing, or nothing that holds."""
+        """The record in the text of a card; None if there is none or it is not valid."""
         found = _LINE.search(text)
         try:
             return cls.model_validate_json(found[1]) if found else None
@@ -62,14 +62,13 @@ class Published(Model):
             return None
 
 
-# What a dataset card says, read off the files of the data set: nothing is typed in by hand.
-
+# Everything else a card says is measured on the files of the data set.
 
 _DRAWN_FROM = "drawn-from.json"
 
 
 class Facts(Model):
-    """All that a card is made of."""
+    """Everything that a dataset card is made from."""
 
     lock: BuildLock
     lock_sha256: str
@@ -79,9 +78,9 @@ class Facts(Model):
     licence: CardLicence
     agreement: dict[str, Any] | None
     figures: FigureIndex | None
-    """None: there are none, or they were drawn of other rows."""
+    """None: no figures, or figures of other rows."""
     published: Published | None = None
-    """Where these very rows stand on the Hub; None: this card is that of a local folder."""
+    """Where these rows are on the Hub; None: a local folder's card."""
 
 
 def read_facts(folder: Path, published: Published | None = None) -> Facts:
@@ -89,7 +88,7 @@ def read_facts(folder: Path, published: Published | None = None) -> Facts:
 
     Args:
         folder: with its lock.
-        published: where it stands on the Hub; of another lock it counts for nothing.
+        published: where it is on the Hub; ignored if it names another lock.
 
     Raises:
         SourceError: the lock cannot be read.
@@ -112,16 +111,16 @@ def read_facts(folder: Path, published: Published | None = None) -> Facts:
 
 
 def drawn_from(configs: dict[str, dict[str, Any]]) -> str:
-    """What says of which rows figures were drawn: a digest of the digests of all configs."""
+    """Digest of the rows that figures show: of the digests of all configs."""
     return digest({name: made["digest"] for name, made in configs.items()})
 
 
 def mark_figures(folder: Path, figures: Path | None = None) -> None:
-    """Note beside the figures of a data set that they show its rows as they are now.
+    """Write `drawn-from.json` beside the figures: they show the rows as they are now.
 
     Args:
         folder: the data set.
-        figures: where they were drawn; None: in `figures/` of it.
+        figures: their folder; None: `figures/` of the data set.
     """
     lock = read_lock(folder)
     configs = {name: _measure(folder, name, lock) for name in CONFIGS}
@@ -138,7 +137,11 @@ def _read_figures(folder: Path, configs: dict[str, dict[str, Any]]) -> FigureInd
 
 
 def _measure(folder: Path, config: str, lock: BuildLock) -> dict[str, Any]:
-    """Rows, bytes and content digest of one config, read off its files."""
+    """Rows, bytes, columns and content digest of one config.
+
+    Raises:
+        ExportError: a file is not the one in the lock, or the config has none.
+    """
     import pyarrow.parquet as pq
 
     rows = text_bytes = file_bytes = 0
@@ -169,7 +172,11 @@ def _measure(folder: Path, config: str, lock: BuildLock) -> dict[str, Any]:
 
 
 def _agrees_with_ledger(lock: BuildLock, configs: dict[str, dict[str, Any]], folder: Path) -> None:
-    """The numbers that the card shows come from two places: they must be the same numbers."""
+    """Hold the ledger against the row counts: a card shows numbers of both.
+
+    Raises:
+        ExportError: two of them differ.
+    """
     ledger = lock.ledger
     pairs = {
         "kept rows and rows of sft": (ledger.kept, configs["sft"]["rows"]),
@@ -200,7 +207,11 @@ def _agrees_with_ledger(lock: BuildLock, configs: dict[str, dict[str, Any]], fol
 
 
 def _read_agreement(path: Path) -> dict[str, Any] | None:
-    """The report, or None; a report without its figures is an error, not a gap in the card."""
+    """The report of `judge-eval`; None if there is none.
+
+    Raises:
+        ExportError: a figure that the card shows is missing from it.
+    """
     if not path.exists():
         return None
     try:

@@ -13,8 +13,7 @@ from pydantic import Field
 
 from videop2r_data.schemas import Model, parse_yaml
 
-# Licences as this project knows them: their identifiers, what they allow, and which of two is the wider.
-
+# Licences by identifier: what each allows, and whether a declared one gives more than a source's.
 
 NOT_STATED = "not stated"
 NOT_CHECKED = "not checked"
@@ -22,7 +21,7 @@ SILENT = (NOT_STATED, NOT_CHECKED)
 
 
 class Licence(Model):
-    """What one licence allows, as far as a card has to know."""
+    """The terms of one licence that decide what a card may claim."""
 
     name: str
     share: bool = True
@@ -65,6 +64,7 @@ KNOWN: dict[str, Licence] = dict(_CC) | {
 }
 """Identifier on the Hub -> terms. All of them let whole, unchanged files be passed on with their notice."""
 _SLUG = re.compile(r"[a-z0-9][a-z0-9.-]{0,60}")
+# A recipe's `license` is free text, and people write "mixed" or "see the sources" into it.
 _SAYS_NOTHING = re.compile(
     r"\s*(?:mixed|various|several|see|unknown|other|not stated|not checked|none|n/?a|tbd|as (?:its|their|the)"
     r"|that of|those of)(?:[\s,:;.]|\Z)",
@@ -74,7 +74,7 @@ _SAYS_NOTHING = re.compile(
 
 
 def licence_id(text: str) -> str:
-    """A licence as people write it, as its identifier.
+    """The Hub's identifier for a licence in any usual spelling; an unknown text comes back as a slug.
 
     >>> licence_id("CC BY 4.0"), licence_id(" Apache License 2.0"), licence_id("mixed, see the sources")
     ('cc-by-4.0', 'apache-2.0', 'mixed,-see-the-sources')
@@ -85,7 +85,7 @@ def licence_id(text: str) -> str:
 
 
 def states(text: str) -> bool:
-    """Whether a text names terms at all, rather than nothing, or another place to look.
+    """Whether a text names a licence: not empty, and not a pointer such as "see data_source".
 
     >>> states("cc-by-4.0"), states("research only"), states("mixed, see data_source"), states(" ")
     (True, True, False, False)
@@ -94,7 +94,7 @@ def states(text: str) -> bool:
 
 
 def is_identifier(text: str) -> bool:
-    """Whether it can stand as an identifier of a licence on the Hub."""
+    """Whether a text has the form of a licence identifier on the Hub."""
     return bool(_SLUG.fullmatch(text)) and states(text)
 
 
@@ -109,7 +109,7 @@ def may_be_passed_on(text: str) -> bool:
 
 
 def wider(declared: str, source: str, *, non_commercial: bool = False) -> str:
-    """Why a declared licence gives more than a source of it allows; empty: it does not.
+    """Why a declared licence allows more than a source's licence does; empty if it does not.
 
     Args:
         declared: licence of what is made.
@@ -126,6 +126,7 @@ def wider(declared: str, source: str, *, non_commercial: bool = False) -> str:
     ours, theirs = KNOWN.get(licence_id(declared)), KNOWN.get(licence_id(source))
     same = licence_id(declared) == licence_id(source)
     commercial = ours is None or ours.commercial
+    # in this order: a page that forbids commercial use counts even where both licences are the same
     checks = (
         (non_commercial and commercial, "it forbids commercial use"),
         (same, ""),
@@ -138,8 +139,8 @@ def wider(declared: str, source: str, *, non_commercial: bool = False) -> str:
     return next((why for holds, why in checks if holds), "")
 
 
-# The registry of known source data sets: which licence is stated where, which benchmarks share clips.
-
+# The registry: `upstream.yaml` beside this module, read by a person from the pages of each source. It never
+# changes by itself, so that a card made twice says the same.
 
 _FILE = "upstream.yaml"
 _MAX_NAME = 300
@@ -147,20 +148,20 @@ _MAX_NAME = 300
 
 
 class Terms(Model):
-    """The licence of one half of a source, and where it is stated."""
+    """The licence of a source's annotations, or of its media, and the page that states it."""
 
     licence: str
     """An identifier, `not stated` or `not checked`."""
     stated_at: str = ""
     """The page that was read."""
     said: str = ""
-    """What it says beside, or why there is nothing."""
+    """Further terms on that page, or why no licence is known."""
     non_commercial: bool | None = None
     """True: its page forbids commercial use beside the licence; None: as the licence says."""
 
     @property
     def stated(self) -> bool:
-        """Whether somebody states it, and it was read."""
+        """Whether a page that was read states a licence."""
         return self.licence not in SILENT
 
     @property
@@ -215,7 +216,7 @@ class Pool(Model):
 
 
 class Registry(Model):
-    """`upstream.yaml`."""
+    """All of `upstream.yaml`."""
 
     read: date
     """When the pages were read."""
@@ -233,11 +234,11 @@ def registry() -> Registry:
 
 
 def find_upstream(data_source: str, path: str = "") -> Upstream | None:
-    """The entry of a row: by what it says of its source, else by the folders of its media.
+    """The registry's entry for a row: matched by `data_source`, else by the folders of its media path.
 
     Args:
         data_source: as the row has it.
-        path: of its media, only where its pool is laid out as a known one: folders called `Math` are many.
+        path: media path; give it only for a pool with a known layout, since a folder `Math` proves nothing.
 
     >>> find_upstream("LLaVA-Video-178K/30_60_s_youtube_v0_1", "").id
     'llava-video-youtube'
@@ -265,10 +266,10 @@ def _find(name: str) -> Upstream | None:
 
 
 def _folded(name: str) -> str:
-    """Lower case, letters and digits only, folders kept apart."""
+    """A name as patterns match it: lower case, letters, digits and slashes only."""
     plain = re.sub(r"[^a-z0-9/]", "", name[:_MAX_NAME].lower())
     return re.sub(r"/+", "/", plain).strip("/")
 
 
 UNKNOWN = Terms(licence=NOT_CHECKED, said="this source is not in the registry")
-"""Of a source that the registry does not have."""
+"""Terms of a source without an entry."""

@@ -7,39 +7,32 @@ from typing import Any
 
 from videop2r_data.cards.card.facts import Facts
 from videop2r_data.cards.card.licences import NOT_STATED, find_pool
-from videop2r_data.files import LOCK_NAME
-from videop2r_data.files import PREVIEW_CONFIG as PREVIEW
+from videop2r_data.files import LOCK_NAME, PREVIEW_CONFIG
 from videop2r_data.schemas import CONFIGS, DataType, column_words, feature_info
 
-# What a data set's repository holds besides its rows: clips, and the config `preview`.
+PAPER = "https://arxiv.org/abs/2511.11113"
 
-
-__all__ = ["MEDIA", "PREVIEW", "PREVIEW_FEATURES", "PREVIEW_FILES", "PREVIEW_NAME", "TEXT_COLUMNS"]
+# What a repository may hold besides the rows: clips, and the config `preview`.
 
 MEDIA = "media"
 """Folder of the clips: `media/<source>/<path of the row>`."""
 PREVIEW_NAME = "preview/train-00000.parquet"
-"""Its one file: apart from `data/`, so that no pattern of another config takes it along."""
+"""The one file of the preview. Outside of `data/`: the patterns of the other configs must not match it."""
 PREVIEW_FILES = "preview/train-*.parquet"
 TEXT_COLUMNS = ("sample_id", "problem", "solution", "observation", "think", "answer")
-"""Columns of `sft` that it repeats."""
+"""Columns of `sft` in the preview."""
 PREVIEW_FEATURES: list[dict[str, Any]] = [
     {"name": "image", "dtype": "image"},
     {"name": "video", "dtype": "video"},
     *({"name": name, "dtype": "string"} for name in TEXT_COLUMNS),
 ]
-"""As `datasets` and the viewer of the Hub read it; the cells of the first two hold bytes and a name."""
-
-
-# Every column of a released data set in words: for the card and for Croissant.
-
+"""Schema of the preview for `datasets`; cells of `image` and `video` hold bytes and a file name."""
 
 COLUMNS = column_words() | {"image": "preview: the image itself", "video": "preview: the clip itself"}
 """Column -> what it holds, the same in every config that has it."""
 
 
-# The front matter of a dataset card: what the Hub and `datasets` read.
-
+# The front matter of the card, for the Hub and for `datasets`.
 
 WHAT = {
     "sft": "accepted traces, for supervised fine-tuning (the default)",
@@ -51,7 +44,7 @@ WHAT_PREVIEW = "a few accepted rows with their clips and images, to look at in t
 
 
 def title_of(recipe: dict[str, Any]) -> str:
-    """The title in one line; without one, the name."""
+    """Title of a recipe in one line; its name if it has no title."""
     return " ".join(recipe["title"].split()) or str(recipe["name"])
 
 
@@ -61,7 +54,7 @@ KEYS = frozenset(
         *("source_datasets", "task_categories", "tags", "size_categories", "configs", "dataset_info"),
     }
 )
-"""Keys of the front matter that only this module writes."""
+"""Keys of the front matter that this module writes; a person's own keys stay."""
 TAGS = frozenset(
     {
         "process-aware",
@@ -72,15 +65,11 @@ TAGS = frozenset(
         *(t.value for t in DataType),
     }
 )
-"""Tags that only this module writes."""
+"""Tags that this module writes; a person's own tags stay."""
 
 
 def front_matter(facts: Facts) -> dict[str, Any]:
-    """The mapping between the `---` lines.
-
-    Args:
-        facts: of the data set.
-    """
+    """The mapping between the `---` lines of the card."""
     recipe, configs = facts.lock.recipe, facts.configs
     kinds = sorted(facts.lock.ledger.table)
     tags = ["process-aware", "chain-of-thought", "reasoning", "perception", *kinds]
@@ -124,7 +113,7 @@ def front_matter(facts: Facts) -> dict[str, Any]:
 
 
 def source_datasets(facts: Facts) -> list[str]:
-    """Ids on the Hub of the collections and sources that the rows come from, each once."""
+    """Hub ids of the pools and sources of the rows, each once."""
     specs = {s["name"]: s for s in facts.lock.recipe["sources"]}
     found: list[str] = []
     for source in facts.rows.sources:
@@ -151,14 +140,14 @@ def _preview_config(facts: Facts) -> list[dict[str, Any]]:
         return []
     files = [{"split": "train", "path": PREVIEW_FILES}]
     said = f"{WHAT_PREVIEW}; {facts.published.preview} rows of lock {facts.published.lock}"
-    return [{"config_name": PREVIEW, "description": said, "data_files": files}]
+    return [{"config_name": PREVIEW_CONFIG, "description": said, "data_files": files}]
 
 
 def _preview_info(facts: Facts) -> list[dict[str, Any]]:
     if facts.published is None or not facts.published.preview:
         return []
     split = {"name": "train", "num_examples": facts.published.preview}
-    return [{"config_name": PREVIEW, "features": PREVIEW_FEATURES, "splits": [split]}]
+    return [{"config_name": PREVIEW_CONFIG, "features": PREVIEW_FEATURES, "splits": [split]}]
 
 
 def _size_category(rows: int) -> str:
@@ -166,13 +155,9 @@ def _size_category(rows: int) -> str:
     return next((name for bound, name in steps if rows < bound), "1M<n<10M")
 
 
-# Croissant metadata: the same facts for machines, with where the data come from.
-#
-# Format 1.0 of MLCommons, with PROV-O terms for the provenance. Paths are relative to the file, so it holds
-# for
-# a local folder and for a repository alike. Date, publisher and address are those of the push; a local folder
-# has none of them, so that nothing here depends on a clock.
-
+# Croissant 1.0 of MLCommons, with PROV-O terms for the provenance. Paths are relative to the file, so that it
+# holds for a local folder and for a repository. Date, publisher and address are those of the push: a local
+# folder has none, and nothing here reads a clock.
 
 _CONTEXT: dict[str, Any] = {
     "@language": "en",
@@ -220,7 +205,7 @@ _CONTEXT: dict[str, Any] = {
     "transform": "cr:transform",
 }
 _LICENCES = 200
-"""Sources whose licence is listed: a pool may name every row's own."""
+"""Licences listed at most: a pool may have a source per row."""
 _TYPES = {
     "string": "sc:Text",
     "bool": "sc:Boolean",
@@ -231,11 +216,7 @@ _TYPES = {
 
 
 def croissant(facts: Facts) -> dict[str, Any]:
-    """The document, as JSON-LD.
-
-    Args:
-        facts: of the data set.
-    """
+    """The Croissant document of a data set, as JSON-LD."""
     lock, recipe = facts.lock, facts.lock.recipe
     return {
         "@context": _CONTEXT,
@@ -263,7 +244,7 @@ def croissant(facts: Facts) -> dict[str, Any]:
 
 
 def _licences(facts: Facts) -> str | list[str]:
-    """The one licence, or that of the traces and then those of the sources, where none holds for all."""
+    """The declared licence; if a source allows less, the traces' licence and then the sources'."""
     licence = facts.licence
     if not licence.held_back:
         return licence.declared or NOT_STATED
@@ -280,9 +261,9 @@ def _cite(facts: Facts) -> str:
 
 
 def _address(facts: Facts) -> dict[str, Any]:
-    """Where it is published, by whom and since when; a local folder only knows the page of the method."""
+    """Address, publisher and date of a published data set; the paper's page for a local folder."""
     if facts.published is None:
-        return {"url": "https://arxiv.org/abs/2511.11113"}
+        return {"url": PAPER}
     owner = {
         "@type": "sc:Organization",
         "name": facts.published.owner,
@@ -297,7 +278,7 @@ def _address(facts: Facts) -> dict[str, Any]:
 
 
 def _based_on(facts: Facts) -> list[str]:
-    """Pages of the collections and data sets that the rows come from, each once."""
+    """Pages of the pools and sources of the rows, each once."""
     specs = {s["name"]: s for s in facts.lock.recipe["sources"]}
     pages: list[str] = []
     for source in facts.rows.sources:
@@ -308,7 +289,7 @@ def _based_on(facts: Facts) -> list[str]:
 
 
 def _activities(facts: Facts) -> list[dict[str, Any]]:
-    """The three steps, each with the models that it used."""
+    """The build, then each step that called a model, with the models that served it."""
     lock = facts.lock
     steps = [
         {

@@ -15,12 +15,13 @@ import yaml
 
 from videop2r_data.cards.card.body import cell, prose, table
 from videop2r_data.cards.card.dataset import card_head
+from videop2r_data.cards.card.metadata import PAPER
 from videop2r_data.errors import ExportError
 from videop2r_data.files import CARD_NAME
 from videop2r_data.schemas import parse_mapping, read_settings
 
-# What a model card may say: read off the files of a run, and nothing else; a missing number is an error.
-
+# Facts of a run, from its files only. A number that should be there and is not is an error: a card with a gap
+# would read as if nothing had been measured.
 
 RECIPE, RUN, METRICS = "recipe.yaml", "run.json", "metrics.jsonl"
 CURVES = "figures/curves.png"
@@ -52,14 +53,14 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class RunFacts:
-    """Everything that the card says.
+    """What a model card is made from.
 
     Attributes:
         recipe: the effective recipe, as plain values.
         run: `run.json`.
         last: metric -> mean over the last tenth of the steps.
         evaluations: by name; may be empty.
-        base_model: Hub id that the chain of runs began with; None for weights that were made here.
+        base_model: Hub id of the first model in the chain of runs; None: weights made from scratch.
         curves: whether `figures/curves.png` is there.
     """
 
@@ -77,7 +78,7 @@ class RunFacts:
 
     @property
     def synthetic(self) -> bool:
-        """The training data are the synthetic stream."""
+        """Whether the training data are the synthetic stream."""
         return bool(section(self.recipe, "data").get("source") == "demo")
 
 
@@ -140,7 +141,7 @@ def last_metrics(path: Path, names: Mapping[str, str], recipe: Mapping[str, Any]
 
 
 def _may_lack(recipe: Mapping[str, Any]) -> set[str]:
-    """Metrics that a run with these settings does not have."""
+    """Metrics that these settings do not produce."""
     lacking = set()
     if section(recipe, "loss").get("beta") == 0:
         lacking.add("kl")
@@ -150,7 +151,7 @@ def _may_lack(recipe: Mapping[str, Any]) -> set[str]:
 
 
 def base_of(model: str) -> str | None:
-    """The Hub id that a chain of runs began with: the model of the run whose `final/` this is, and so on."""
+    """The Hub id of the first model in a chain of runs, followed from each run's recipe to the one before."""
     for _ in range(_DEPTH):
         path = Path(model).expanduser()
         if not path.is_dir():
@@ -164,7 +165,7 @@ def base_of(model: str) -> str | None:
 
 
 def _evaluations(folder: Path) -> tuple[Evaluation, ...]:
-    """Of the final model: those between the steps of the training are not the result."""
+    """Evaluations of the final model; those made during training have a `step` and are left out."""
     found = []
     for path in sorted((folder / "eval").glob("*/report.json")):
         settings = read_json(path.parent / "settings.json")
@@ -174,7 +175,7 @@ def _evaluations(folder: Path) -> tuple[Evaluation, ...]:
 
 
 def section(values: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    """A section of a recipe; empty if it is left to its defaults."""
+    """A section of a recipe; empty if the recipe leaves it out."""
     found = values.get(name)
     return found if isinstance(found, Mapping) else {}
 
@@ -222,10 +223,8 @@ def _lines(path: Path) -> list[dict[str, Any]]:
     return rows
 
 
-# The card of a trained model: made from the files of its run, so that no number in it can be wrong.
+# The card's text.
 
-
-PAPER = "https://arxiv.org/abs/2511.11113"
 BASE_LICENSES = {
     "Qwen/Qwen2.5-VL-7B-Instruct": "apache-2.0",
     "Qwen/Qwen2.5-VL-32B-Instruct": "apache-2.0",
@@ -234,7 +233,7 @@ BASE_LICENSES = {
     "Qwen/Qwen3-VL-8B-Instruct": "apache-2.0",
     "Qwen/Qwen3-VL-32B-Instruct": "apache-2.0",
 }
-"""What may be assumed of a base model; weights trained from it carry its terms."""
+"""Licences of known base models; weights trained from one carry its licence."""
 _STAGES = {
     "sft": "supervised fine-tuning on process-aware traces",
     "rl": "reinforcement learning from rewards per process",
@@ -252,14 +251,14 @@ _SECRET = ("api_key_env", "base_url", "extra", "cache")
 def write_model_card(
     run: Path, *, base_model: str | None = None, license_id: str | None = None, strict: bool = False
 ) -> Path:
-    """Write `README.md` into a finished run, from its files; the curves go along into `final/figures`.
+    """Write `README.md` into a finished run, and copy its curves to `final/figures`.
 
     Args:
         run: folder of `p2r-train sft` or `rl`.
-        base_model: Hub id of the model that the training began with; None: as the recipes of the chain say,
-            else as the run's earlier card.
-        license_id: of the weights; None: as the earlier card, else that of a known base model, else none.
-        strict: curves, an evaluation and a licence must be there (before a push).
+        base_model: Hub id of the model that the training began with; None: from the recipes of the chain,
+            else from the run's earlier card.
+        license_id: of the weights; None: from the earlier card, else that of a known base model, else none.
+        strict: refuse a run without curves, evaluation or licence (before a push).
 
     Raises:
         ExportError: the run has not ended, a file is missing or damaged, or lacks a number.
@@ -284,7 +283,7 @@ def write_model_card(
 
 
 def _said_before(path: Path) -> dict[str, str]:
-    """What a person said when the card was written before: no file of the run knows it."""
+    """`license` and `base_model` of the earlier card: a person gave them, no file of the run has them."""
     try:
         head = card_head(path.read_text(encoding="utf-8")) or {}
     except (OSError, UnicodeDecodeError):
@@ -351,7 +350,7 @@ def _evaluated(facts: RunFacts) -> list[str]:
 
 
 def _results(one: Evaluation) -> str:
-    """One line per aggregate; what no question could tell is said so."""
+    """A table with one line per aggregate; an aggregate without a question says so."""
     report, where = one.report, f"eval/{one.name}/report.json"
     lines = [("answer accuracy, all questions", report.get("accuracy"))]
     lines += [
@@ -440,7 +439,7 @@ def _limits(facts: RunFacts) -> str:
 
 
 def _public(value: Any) -> Any:
-    """A section of the recipe without addresses and local folders."""
+    """A section of the recipe without addresses, keys and local folders."""
     if isinstance(value, Mapping):
         return {k: _public(v) for k, v in value.items() if k not in _SECRET and v is not None}
     if isinstance(value, str) and value.startswith(("/", "~")):
@@ -449,7 +448,7 @@ def _public(value: Any) -> Any:
 
 
 def _base_name(source: Any) -> str:
-    """A local path's last part (its folders are nobody's business); a Hub id as it is."""
+    """The last part of a local path, whose folders are private; a Hub id unchanged."""
     text = str(source or "-")
     return Path(text).name or text if text.startswith(("/", "~", ".")) else text
 

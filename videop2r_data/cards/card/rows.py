@@ -24,9 +24,6 @@ from videop2r_data.cards.card.licences import (
 from videop2r_data.files import shards
 from videop2r_data.schemas import Model
 
-# What a card says of the rows themselves: their sources, one of them as an example, their language.
-
-
 _SAMPLE = 2_000
 """Traces that are read for their language."""
 _ENGLISH = frozenset(
@@ -45,7 +42,7 @@ _Key = tuple[str, str, Upstream | None]
 
 
 class SourceFacts(Model):
-    """The rows of one pool that come from one source, and on which terms."""
+    """The rows of one pool that come from one source, with the licences that hold for them."""
 
     pool: str
     """Name of the recipe's source."""
@@ -70,18 +67,18 @@ class SourceFacts(Model):
 
 
 class RowFacts(Model):
-    """What was read off the rows."""
+    """What a card says of the rows."""
 
     sources: tuple[SourceFacts, ...]
     """Most accepted rows first."""
     example: dict[str, Any] | None
     """The first accepted row; None: there is none."""
     languages: tuple[str, ...]
-    """Of the traces, as ISO 639-1 codes; empty: not recognised."""
+    """Languages of the traces, ISO 639-1; empty: none was recognised."""
 
 
 def read_rows(folder: Path, recipe: dict[str, Any]) -> RowFacts:
-    """Read the columns that a card is about, batch by batch.
+    """Stream the columns that a card needs; memory grows with the number of sources, not of rows.
 
     Args:
         folder: a data set whose shards were checked.
@@ -118,6 +115,7 @@ def _count(folder: Path, config: str, kinds: dict[str, str]) -> Counter[tuple[_K
         columns = [batch.column(name).to_pylist() for name in ("sample_id", "data_source", "path")]
         for sample, data_source, path in zip(*columns, strict=True):
             pool = sample.partition("/")[0]
+            # without `data_source` a known pool's folders tell the source; elsewhere they would be a guess
             inside = find_pool(kinds.get(pool, "")) is not None
             folders = path.rpartition("/")[0] if inside else ""
             counts[pool, data_source, folders, bool(path)] += 1
@@ -135,7 +133,10 @@ def _upstream(data_source: str, folders: str) -> Upstream | None:
 def _terms(
     recipe: dict[str, Any], pool: str, data_source: str, upstream: Upstream | None
 ) -> tuple[Terms, Terms, str]:
-    """Whose word counts: the recipe's for this very source, the source's own, the recipe's for the pool."""
+    """Terms of annotations and media, and who states them.
+
+    The first that states something: the recipe for this source, the registry, the recipe for the whole pool.
+    """
     spec: dict[str, Any] = next((s for s in recipe["sources"] if s["name"] == pool), {})
     named = spec.get("licenses", {}).get(data_source, "")
     if states(named):
@@ -184,9 +185,7 @@ def _languages(folder: Path) -> tuple[str, ...]:
 
 
 def languages(texts: Iterable[str]) -> tuple[str, ...]:
-    """The languages of some texts: English by its small words, three others by their script; else nothing.
-
-    A language is named if at least one text in ten is in it.
+    """Languages of at least one text in ten: English by function words; Chinese, Japanese, Korean by script.
 
     >>> languages(["The ball is to the left of the box.", "The cup is on the table."])
     ('en',)
@@ -214,7 +213,7 @@ def _language(text: str) -> str:
 
 
 class CardLicence(Model):
-    """What a card may say."""
+    """The licence that a card names."""
 
     declared: str
     """As the recipe has it, in one line; empty: nothing."""
@@ -227,9 +226,9 @@ class CardLicence(Model):
 
 
 def card_licence(declared: str, sources: Iterable[SourceFacts]) -> CardLicence:
-    """The licence that a card names: never one that gives more than what the rows were made of.
+    """The declared licence, or `other` if a source of the rows allows less.
 
-    Questions and answers of the sources stand in the rows, so their terms count, not those of the media.
+    Only the annotations' licences count: questions and answers stand in the rows, media do not.
 
     Args:
         declared: `license` of the recipe.
@@ -260,18 +259,15 @@ def card_licence(declared: str, sources: Iterable[SourceFacts]) -> CardLicence:
 
 
 def unstated(sources: Iterable[SourceFacts]) -> list[SourceFacts]:
-    """The sources of questions for which nobody states a licence that was read."""
+    """Sources whose annotations have no known licence."""
     return [source for source in sources if not source.annotations.stated]
 
 
 def media_held_back(sources: Iterable[SourceFacts]) -> list[SourceFacts]:
-    """The sources whose media are not known to be free to pass on."""
+    """Sources whose media may not be passed on, as far as is known."""
     return [s for s in sources if s.has_media and not passes_on(s)]
 
 
 def passes_on(source: SourceFacts) -> bool:
-    """Whether whole media files of a source may be passed on.
-
-    What a recipe's demo world drew belongs to whoever drew it.
-    """
+    """Whether whole media files of a source may be passed on; clips of the demo world always may."""
     return source.stated_by == "tool" or source.media.redistribution == "yes"

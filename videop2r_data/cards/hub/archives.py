@@ -27,16 +27,16 @@ from videop2r_data.errors import SourceError
 from videop2r_data.schemas import safe_relative_path
 
 _END, _MANY = Struct("<4s4H2LH"), 0xFFFF
-"""The end record, and the largest number that its 16 bit fields hold; the true one then stands elsewhere."""
+"""The end record (PKWARE's APPNOTE 4.3.16); a field of 0xFFFF stands for a number in the zip64 record."""
 _TAIL = _END.size + 0xFFFF + 76
-"""Bytes that all end records and a comment take at most."""
+"""Bytes that end records and comment take at most."""
 _MAX_DIRECTORY = 2 * 2**30
 _HEADER, _UTF8, _ENCRYPTED, _UNIX = 30, 0x800, 0x1, 3
 _PIECE = 1 << 20
 
 
 class Ranged(Protocol):
-    """A file of known size that is read by ranges."""
+    """A file of known size, read by ranges; `client.JoinedFile` is one."""
 
     @property
     def where(self) -> str:
@@ -81,10 +81,10 @@ class Member:
 
 
 class _OnePart(io.RawIOBase):
-    """The end of an archive as `zipfile` reads it: seekable, in one part, without a comment.
+    """An archive as a seekable file that `zipfile` can read: one part, no comment.
 
-    `zipfile` refuses zip64 archives in several parts, and takes the letters of an end record inside a comment
-    for one. What comes last in the file is therefore read once, with one request, and changed in memory.
+    `zipfile` refuses zip64 archives in several parts, and takes `PK\\5\\6` in a comment for an end record.
+    So the end of the archive is read ahead, with one request, and changed in memory.
     """
 
     def __init__(self, archive: Ranged) -> None:
@@ -124,12 +124,12 @@ class _OnePart(io.RawIOBase):
         return before + self._tail[max(0, start - tail_at) : max(0, end - tail_at)]
 
 
-class Stream(io.RawIOBase):
-    """Bytes that arrive from left to right, as a file that only goes forward.
+class ForwardFile(io.RawIOBase):
+    """Chunks that arrive in order, as a file that only moves forward.
 
     Args:
         chunks: the bytes.
-        at: where the first of them stands in the file that they come from.
+        at: offset of the first of them in the file that they come from.
     """
 
     def __init__(self, chunks: Iterable[bytes], at: int) -> None:
@@ -140,7 +140,7 @@ class Stream(io.RawIOBase):
         return True
 
     def seek(self, offset: int, whence: int = 0) -> int:
-        """Throw away what lies before a place."""
+        """Skip to an offset."""
         to = offset + (self._at if whence else 0)
         while self._at < to and self.read(min(_PIECE, to - self._at)):
             pass
@@ -190,13 +190,13 @@ def _starts(archive: Ranged, parts: int, infos: Sequence[zipfile.ZipInfo], direc
     if max(parts, *(1 + info.volume for info in infos), 1) > len(archive.starts):
         told = f"a split archive of {parts} parts, {len(archive.starts)} of them here"
         raise SourceError(told, where=archive.where)
-    # `zipfile` took the directory's offset in its own part for one in the whole, and moved all others by that
+    # `zipfile` takes the directory's offset for one in the whole file and shifts all others by the difference
     moved = archive.starts[bisect_right(archive.starts, directory) - 1]
     return [archive.starts[info.volume] + info.header_offset - moved for info in infos]
 
 
 def _member(info: zipfile.ZipInfo, start: int, end: int) -> Member:
-    """One entry, with why it cannot be read, and an `end` never far beyond what header and data can take."""
+    """One entry as a `Member`: why it cannot be read, and an `end` that bounds the bytes to fetch."""
     link = info.create_system == _UNIX and stat.S_ISLNK(info.external_attr >> 16)
     refused = "encrypted" if info.flag_bits & _ENCRYPTED else "a symbolic link" if link else ""
     if not refused and info.compress_type not in {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}:
@@ -211,7 +211,7 @@ def _member(info: zipfile.ZipInfo, start: int, end: int) -> Member:
 
 
 def _name(info: zipfile.ZipInfo) -> str:
-    """A name; macOS writes UTF-8 without the flag that says so, and hardly any other bytes are UTF-8."""
+    """The name of an entry; macOS writes UTF-8 without the flag that says so."""
     if info.flag_bits & _UTF8:
         return info.orig_filename
     try:
@@ -220,7 +220,7 @@ def _name(info: zipfile.ZipInfo) -> str:
         return info.orig_filename
 
 
-def unpack(member: Member, file: Stream, where: str) -> Iterator[bytes]:
+def unpack(member: Member, file: ForwardFile, where: str) -> Iterator[bytes]:
     """The unpacked bytes of a member, checked, in pieces of a bounded size.
 
     Args:
@@ -229,8 +229,8 @@ def unpack(member: Member, file: Stream, where: str) -> Iterator[bytes]:
         where: the archive's name, for errors.
 
     Raises:
-        SourceError: its header is another's, it ends early, or its size or CRC is not the announced one. What
-            was yielded before is then to be thrown away.
+        SourceError: another header, an early end, another size or CRC than announced. Bytes that were yielded
+            before are then void.
     """
     here = f"{where}: {member.name}"
     info = zipfile.ZipInfo(member.name)
@@ -238,7 +238,8 @@ def unpack(member: Member, file: Stream, where: str) -> Iterator[bytes]:
     info.compress_type, info.compress_size, info.file_size = member.method, member.packed, member.size
     done = 0
     try:
-        with zipfile.ZipFile(io.BytesIO(_NO_MEMBERS)) as archive:  # the directory was read long before
+        # an empty archive for its `open`: the directory was read when the clips were planned
+        with zipfile.ZipFile(io.BytesIO(_NO_MEMBERS)) as archive:
             archive.fp = cast(IO[bytes], file)
             with archive.open(info) as opened:
                 while data := opened.read(_PIECE):

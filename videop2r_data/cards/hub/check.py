@@ -15,8 +15,11 @@ from videop2r_data.errors import HubError
 from videop2r_data.files import CARD_NAME, LOCK_NAME, SHARD, config_digest, file_digest, read_lock, read_text
 from videop2r_data.schemas import CONFIGS, BuildLock
 
-# Whether a data set's folder holds what its lock and card say: asked before a push and after a pull.
+PICTURE = r"(?:figures|assets)/[\w.-]+\.(?:png|svg|webp|json)"
+RECORD = r"(?:croissant|judge-agreement|stats)\.json"
+"""Files beside the rows that a push may write and a pull may fetch, as patterns of their full paths."""
 
+# A folder is held against its lock and card before a push and after a pull.
 
 _SHOWN = 8
 """Faults named in one message."""
@@ -24,7 +27,7 @@ _SHOWN = 8
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """What does not hold, and in which file of the folder."""
+    """One disagreement, and the file that has it."""
 
     file: str
     what: str
@@ -37,7 +40,7 @@ def check_folder(folder: Path) -> BuildLock:
         The lock.
 
     Raises:
-        HubError: something does not hold; the first faults are named.
+        HubError: something disagrees; the first faults are named.
         SourceError: the lock cannot be read.
     """
     lock = read_lock(folder)
@@ -47,7 +50,7 @@ def check_folder(folder: Path) -> BuildLock:
 
 
 def folder_faults(folder: Path, lock: BuildLock) -> list[Fault]:
-    """Everything that does not hold: files against the lock, ledger against files, card against both."""
+    """Every disagreement: files with the lock, ledger with files, card with both."""
     return [*_files(folder, lock), *_ledger(lock), *_card(folder, lock)]
 
 
@@ -55,9 +58,9 @@ def unfit(folder: Path, faults: list[Fault], done: str = "") -> HubError:
     """The error that names the first faults.
 
     Args:
-        folder: which has them.
+        folder: the data set.
         faults: at least one.
-        done: what was done about it, a sentence.
+        done: what was done about them, shown instead of the usual hint.
     """
     more = f"\n  and {len(faults) - _SHOWN} more" if len(faults) > _SHOWN else ""
     told = "\n  ".join(f"{fault.file}: {fault.what}" for fault in faults[:_SHOWN])
@@ -141,6 +144,7 @@ def _card(folder: Path, lock: BuildLock) -> Iterator[Fault]:
     for config in CONFIGS:
         if not any(_of(name) == config for name in lock.files):
             continue
+        # `datasets` caches a local folder under its card's entry: without the digest it would serve old rows
         wanted = config_digest(lock, config)
         if config not in entries:
             yield Fault(CARD_NAME, f"config {config!r} is not declared")
@@ -156,8 +160,7 @@ def _dicts(value: Any) -> list[dict[str, Any]]:
     return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
 
 
-# What would become public that may not be meant to: folders of this machine and addresses of servers.
-
+# What a push would make public by accident: local folders, addresses of servers, keys inside of addresses.
 
 _LOCAL = re.compile(r"(?:/|~|[A-Za-z]:\\|file:).+")
 _ADDRESS = re.compile(
@@ -167,13 +170,13 @@ _KEY = r"(?:api[_-]?key|key|token|access_token|secret|password|sig)"
 _SECRET = re.compile(
     rf"(?:https?|wss?|ftp|s3)://(?:[^/?#\s]*@|[^?#\s]*\?(?:[^#\s]*&)?{_KEY}=).*", re.IGNORECASE | re.DOTALL
 )
-"""An address with a user and password in it, or a key in its query."""
+"""An address that holds a user and password, or a key in its query."""
 _MAX_JSON = 1_000_000
-"""Bytes above which a JSON file is no settings: a tokenizer, an index."""
+"""Bytes above which a JSON file holds no settings but a tokenizer or an index."""
 
 
 def addresses_in(value: Any, where: str) -> Iterator[str]:
-    """Each local folder and each server, with its place.
+    """Local folders and servers among the strings of a value, each with its place.
 
     >>> list(addresses_in({"sources": [{"path": "/home/me/pool.json"}], "model": "Qwen/Qwen2.5-VL"}, "lock"))
     ['lock: sources.0.path is /home/me/pool.json']
@@ -182,7 +185,7 @@ def addresses_in(value: Any, where: str) -> Iterator[str]:
 
 
 def secrets_in(value: Any) -> Iterator[str]:
-    """The place of each address that holds a password or a key; the address itself is not told.
+    """Places of the addresses that hold a password or a key; the addresses themselves are not named.
 
     >>> list(secrets_in({"base_url": "https://me:secret@models.example/v1"}))
     ['base_url']
@@ -191,7 +194,7 @@ def secrets_in(value: Any) -> Iterator[str]:
 
 
 def addresses_in_file(path: Path, name: str) -> Iterator[str]:
-    """The same for a small JSON file; larger ones and other files are not looked into."""
+    """`addresses_in` of a small JSON file; nothing for larger files and other kinds."""
     if path.suffix != ".json" or path.stat().st_size > _MAX_JSON:
         return
     try:

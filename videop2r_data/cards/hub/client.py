@@ -16,17 +16,14 @@ if TYPE_CHECKING:
     from huggingface_hub import HfApi
 
 
-# The Hub as this room sees it: one connection, the token from the usual places, errors in our words.
-
-
 Kind = Literal["dataset", "model"]
 T = TypeVar("T")
 PAUSES_S = (1.0, 2.0, 4.0, 8.0, 16.0)
-"""Before each further try of a call that a busy server or a broken connection spoiled."""
+"""Seconds before each further try after a busy server or a broken connection."""
 _PASSING = (408, 429, 500, 502, 503, 504)
-"""What servers answer that will answer otherwise in a moment."""
+"""Statuses worth another try: timeouts, rate limits, errors of the server."""
 _LONGEST_S = 60.0
-"""Longest wait that a server may ask for."""
+"""Longest wait that `Retry-After` may ask for."""
 _LOGIN = "log in with `hf auth login`, or set HF_TOKEN (https://huggingface.co/settings/tokens)"
 _AGAIN = "run the same command again"
 _TOKEN_CHARS = 8
@@ -35,12 +32,12 @@ _TOKEN_CHARS = 8
 
 @dataclass(frozen=True)
 class Hub:
-    """One Hub and who talks to it.
+    """One Hub and the account that talks to it.
 
     Attributes:
-        endpoint: its URL, None: HF_ENDPOINT or huggingface.co.
-        token: never printed: not in `repr`, and cut out of every error; None: anonymous.
-        tell: is told, in a sentence, before every wait for a Hub that stumbled.
+        endpoint: URL of the Hub; None: HF_ENDPOINT or huggingface.co.
+        token: left out of `repr` and cut out of every error; None: anonymous.
+        tell: called with a sentence before every wait.
     """
 
     endpoint: str | None = None
@@ -56,7 +53,7 @@ class Hub:
 
     @property
     def api(self) -> HfApi:
-        """The real client; without a token it stays anonymous, whatever the machine has cached."""
+        """`HfApi`; without a token it stays anonymous, even if the machine has a cached login."""
         from huggingface_hub import HfApi
 
         return HfApi(endpoint=self.endpoint, token=self.token or False, library_name="videop2r-data")
@@ -72,7 +69,7 @@ class Hub:
         return f"{self.api.endpoint}/{'datasets/' if kind == 'dataset' else ''}{repo}"
 
     def who(self) -> str:
-        """Name of the account, as the Hub knows it.
+        """Name of the account behind the token.
 
         Raises:
             HubAuthError: no token, or one that the Hub does not take.
@@ -82,14 +79,14 @@ class Hub:
         return str(self.call(lambda: self.api.whoami()["name"], self.api.endpoint))
 
     def call(self, ask: Callable[[], T], where: str) -> T:
-        """Make one call that may be made twice: again while the server or the connection only stumbles.
+        """Make one idempotent call, again after errors that pass (`stumbled`).
 
         Args:
-            ask: the call; asking again changes nothing more.
-            where: repository or file that this is about.
+            ask: the call; it may be made several times.
+            where: repository or file, for errors.
 
         Raises:
-            HubError: it cannot be had.
+            HubError: the call failed for another reason, or too often.
         """
         with self.errors(where):
             for pause in PAUSES_S:
@@ -102,7 +99,7 @@ class Hub:
             return ask()
 
     def wait(self, error: BaseException, pause: float, where: str) -> None:
-        """Wait before another try, as long as the server asks for, and say so."""
+        """Wait before another try, `Retry-After` seconds if the server gave them, and tell it."""
         seconds = pause_asked(error) or pause
         status = status_of(error)
         what = f"the Hub answered {status}" if status else f"the connection broke: {first_line(error)}"
@@ -111,10 +108,10 @@ class Hub:
 
     @contextmanager
     def errors(self, where: str) -> Iterator[None]:
-        """Turn what the client raises into a `HubError` that says what to do.
+        """Turn errors of the client into a `HubError` that says what to do.
 
         Args:
-            where: repository or file that this is about.
+            where: repository or file, for errors.
         """
         try:
             yield
@@ -135,7 +132,7 @@ class Hub:
 
 
 def stumbled(error: BaseException) -> bool:
-    """Whether a call failed in a way that may pass by itself: a busy server, a broken connection."""
+    """Whether an error may pass by itself: a busy server, a broken connection."""
     import httpx2
     from huggingface_hub.errors import OfflineModeIsEnabled
 
@@ -145,16 +142,16 @@ def stumbled(error: BaseException) -> bool:
 
 
 def pause_asked(error: BaseException) -> float | None:
-    """Seconds that the server wants to be left alone, if it says so."""
+    """Seconds of `Retry-After`, at most 60; None if the answer has no such header."""
     said = getattr(getattr(error, "response", None), "headers", {}).get("Retry-After", "")
     return min(_LONGEST_S, float(said)) if said.isdecimal() else None
 
 
 def check_repo_id(repo: str, *, owned: bool = False) -> str:
-    """`owner/name` as the Hub allows it; `owned`: the owner must be there, some old data sets have none.
+    """A repository's id if the Hub allows it; `owned`: with an owner, which some old data sets lack.
 
     Raises:
-        HubError: it is not.
+        HubError: the id is not valid.
     """
     from huggingface_hub.errors import HFValidationError
     from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
@@ -169,17 +166,18 @@ def check_repo_id(repo: str, *, owned: bool = False) -> str:
 
 
 def status_of(error: BaseException) -> int | None:
-    """HTTP status behind an error of the client, if there is one."""
+    """HTTP status of an error of the client, or None."""
     response: Any = getattr(error, "response", None)
     status = getattr(response, "status_code", None)
     return status if isinstance(status, int) else None
 
 
 def translate(error: Exception, where: str) -> HubError | None:
-    """An error of the Hub's client in our words; None: it is none of theirs, and so a bug."""
+    """A `HubError` for an error of the Hub's client; None for any other error, which is a bug of ours."""
     from huggingface_hub import errors as theirs
 
     status, text = status_of(error), first_line(error)
+    # the first that holds: a gated or missing repository also answers with status 401 or 403
     told: list[tuple[bool, type[HubError], str, str]] = [
         (
             isinstance(error, theirs.GatedRepoError),
@@ -214,7 +212,7 @@ def translate(error: Exception, where: str) -> HubError | None:
 
 
 def _unreachable(error: Exception, where: str) -> HubError | None:
-    """Errors of the transport below the client, which lets them through, and of Xet."""
+    """Errors of the HTTP transport, which the client lets through, and of Xet's uploads and downloads."""
     import httpx2
     from huggingface_hub import errors as theirs
 
@@ -233,7 +231,7 @@ def _unreachable(error: Exception, where: str) -> HubError | None:
 
 
 def _of_xet(error: Exception) -> bool:
-    """Whether Xet's binary part raised it: as plain errors, right out of a call of the Hub's client."""
+    """Whether Xet's binary part raised an error: a plain `RuntimeError` out of a call of the Hub's client."""
     if type(error).__module__.startswith("hf_xet"):
         return True
     at = error.__traceback__
@@ -249,21 +247,20 @@ def first_line(error: BaseException) -> str:
     return lines[0] if lines else type(error).__name__
 
 
-# Files of the Hub read by HTTP ranges: lost connections go on where they broke, old links are renewed.
-
+# Files read by HTTP ranges: a lost connection is resumed at the next byte, an expired link is renewed.
 
 TRIES = 5
-"""In a row without a single new byte."""
+"""Tries in a row without a new byte."""
 _TIMEOUT_S = 30.0
 _EXPIRED = (401, 403, 404)
-"""What storage hosts answer when a signed link is too old."""
+"""Statuses of storage hosts for an expired link."""
 
 
 class RangeFile:
-    """One file of one commit.
+    """One file of one commit, read by ranges.
 
-    The Hub answers with a link to where the bytes lie; the link is asked for once and used for every range.
-    The token goes to the Hub only, never to that other host.
+    The Hub answers with a signed link to a storage host. It is asked for once and used for every range. The
+    token is sent to the Hub only, never to the storage host.
 
     Args:
         hub: where.
@@ -284,18 +281,18 @@ class RangeFile:
         self._lock = Lock()
 
     def read(self, start: int, end: int) -> bytes:
-        """Bytes `start` to `end`, not included.
+        """Bytes `start` to `end`, exclusive.
 
         Raises:
-            HubError: they cannot be had.
+            HubError: the file cannot be read.
         """
         return b"".join(self.stream(start, end))
 
     def stream(self, start: int, end: int) -> Iterator[bytes]:
-        """The same in pieces.
+        """Bytes `start` to `end`, exclusive, in pieces as they arrive.
 
         Raises:
-            HubError: they cannot be had, whatever is tried.
+            HubError: the file cannot be read, after `TRIES` tries without a new byte.
         """
         at, tries, link = start, 0, ""
         while at < end:
@@ -317,7 +314,7 @@ class RangeFile:
                 time.sleep(trouble.wait_s or min(8.0, 0.25 * 2**tries))
 
     def _resolve(self, unless: str) -> str:
-        """The link to the bytes; a new one if the known one is `unless`, which has just failed."""
+        """The link to the bytes; a new one if the known one is `unless`, which just failed."""
         from huggingface_hub import get_hf_file_metadata
 
         with self._lock:
@@ -336,7 +333,7 @@ class RangeFile:
             return self._link
 
     def _once(self, link: str, start: int, end: int) -> Iterator[bytes]:
-        """One request; ends early without an error if the connection does."""
+        """One request; ends without an error if the connection is cut."""
         from huggingface_hub import get_session
 
         headers = {"Range": f"bytes={start}-{end - 1}", "Accept-Encoding": "identity"}
@@ -362,7 +359,7 @@ class RangeFile:
 
 
 class JoinedFile:
-    """Parts of one file, end to end; see `zip_members.Ranged`."""
+    """A file that was cut into parts, read as one by ranges."""
 
     def __init__(self, where: str, parts: Sequence[RangeFile]) -> None:
         self.where = where
@@ -380,11 +377,11 @@ class JoinedFile:
         return sum(part.fetched for part in self.parts)
 
     def read(self, start: int, end: int) -> bytes:
-        """Bytes `start` to `end`, not included."""
+        """Bytes `start` to `end`, exclusive."""
         return b"".join(self.stream(start, end))
 
     def stream(self, start: int, end: int) -> Iterator[bytes]:
-        """The same in pieces; a range may reach over the joints."""
+        """Bytes `start` to `end`, exclusive, in pieces; one request per part."""
         at = start
         while at < end:
             number = bisect_right(self.starts, at) - 1
@@ -395,7 +392,7 @@ class JoinedFile:
 
 
 class _PassingError(Exception):
-    """Worth another try."""
+    """A failed request that is worth another try."""
 
     def __init__(self, message: str, *, wait_s: float | None = None) -> None:
         super().__init__(message)
@@ -404,7 +401,7 @@ class _PassingError(Exception):
 
 @contextmanager
 def _passing() -> Iterator[None]:
-    """Turn what the transport raises into `_PassingError`."""
+    """Turn errors of the transport into `_PassingError`."""
     import httpx2
 
     try:

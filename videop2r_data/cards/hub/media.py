@@ -12,8 +12,8 @@ from pathlib import Path
 from videop2r_data.cards.card.metadata import MEDIA
 from videop2r_data.cards.hub.archives import (
     Archive,
+    ForwardFile,
     Member,
-    Stream,
     directories,
     find_archives,
     locate,
@@ -29,13 +29,12 @@ from videop2r_data.errors import HubAuthError, HubError, MediaError, SourceError
 from videop2r_data.files import resolve_media
 from videop2r_data.schemas import Model, safe_relative_path
 
-# Clips to fetch as requests: neighbours in an archive share one, and what is here already needs none.
-
+# Clips become requests: neighbours in an archive share one, clips that are already here need none.
 
 GAP = 1 << 17
-"""Bytes between two clips that are read along rather than asked for in two requests."""
+"""Bytes between two clips up to which one request reads both."""
 RUN = 64 << 20
-"""Bytes of one request, unless a single clip has more."""
+"""Bytes of one request at most, unless a single clip has more."""
 _PIECE = 1 << 20
 
 
@@ -44,12 +43,12 @@ class Clip:
     """One file to fetch.
 
     Attributes:
-        path: of the rows.
+        path: as the rows have it.
         target: where it goes.
         bytes: unpacked.
-        start, end: where it lies in the file that is read.
-        member: how to unpack it, None: it is a file of its own.
-        file: its digests, if it is one.
+        start, end: its bytes in the file that is read.
+        member: its entry in an archive; None: a file of its own.
+        file: its digests, if it is a file of its own.
     """
 
     path: str
@@ -61,7 +60,7 @@ class Clip:
     file: RemoteFile | None = None
 
     def is_here(self) -> bool:
-        """Whether the target holds it, whole; its bytes are read to be sure."""
+        """Whether the target is this clip: size and digest (CRC-32 in an archive) agree."""
         if not self.target.is_file() or self.target.stat().st_size != self.bytes:
             return False
         if self.member is not None:
@@ -71,10 +70,10 @@ class Clip:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One request: a range of a file, and the clips in it by their place.
+    """One request: a range of a file, and the clips in it.
 
     Attributes:
-        source: the file, or the archive that several make up.
+        source: the file or archive.
         start, end: the range.
         clips: in the order of their data.
     """
@@ -96,12 +95,12 @@ def member_clip(path: str, target: Path, member: Member) -> Clip:
 
 
 def make_jobs(clips: Mapping[Archive, Iterable[Clip]], *, gap: int = GAP, run: int = RUN) -> Iterator[Job]:
-    """The fewest requests that read little more than the clips.
+    """Group clips into requests.
 
     Args:
-        clips: where they lie.
-        gap: bytes that may be read in vain between two of them.
-        run: bytes of one request at most, unless a single clip has more.
+        clips: by the file or archive that holds them.
+        gap: as `GAP`.
+        run: as `RUN`.
     """
     for source, found in clips.items():
         batch: list[Clip] = []
@@ -118,22 +117,22 @@ def _job(source: Archive, clips: list[Clip]) -> Job:
     return Job(source, clips[0].start, max(clip.end for clip in clips), tuple(clips))
 
 
-# Carry out one request: cut its bytes into clips, unpack and check each, name it only when it is whole.
+# One request: its bytes are cut into clips; each is unpacked and checked, and gets its name when it is whole.
 
 
 def fetch_job(job: Job, hub: Hub, repo: str, commit: str) -> Iterator[tuple[Clip, str]]:
     """Fetch the clips of one request.
 
     Yields:
-        Each clip, with what went wrong or an empty text. A damaged clip costs only itself; a connection that
-        is lost for good costs the clips that had not come yet.
+        (clip, what went wrong or empty). A damaged clip fails alone; a connection that is lost for good fails
+        the clips that had not arrived.
 
     Raises:
-        HubAuthError: no clip of this repository can be had.
-        OSError: the disk is full, or may not be written.
+        HubAuthError: the repository may not be read.
+        OSError: the disk is full or cannot be written.
     """
     source = job.source.open(hub, repo, commit)
-    file = Stream(source.stream(job.start, job.end), job.start)
+    file = ForwardFile(source.stream(job.start, job.end), job.start)
     lost = ""
     for clip in job.clips:
         if lost:
@@ -151,7 +150,7 @@ def fetch_job(job: Job, hub: Hub, repo: str, commit: str) -> Iterator[tuple[Clip
             yield clip, lost
 
 
-def _save(clip: Clip, source: Stream, where: str) -> None:
+def _save(clip: Clip, source: ForwardFile, where: str) -> None:
     clip.target.parent.mkdir(parents=True, exist_ok=True)
     part = clip.target.with_name(f".{clip.target.name}.{os.getpid()}.part")
     try:
@@ -172,41 +171,40 @@ def _check_file(clip: Clip, part: Path) -> None:
         raise SourceError("its digest is not the one that the Hub lists", where=clip.path)
 
 
-# Fetch only the clips that some rows need: members of archives on the Hub, or files of a repository.
-
+# The plan reads the directories of archives only, so that a person sees the cost before anything is fetched.
 
 WORKERS = 4
 
 
 class MediaEstimate(Model):
-    """What fetching would cost."""
+    """What fetching some clips would cost."""
 
     repo: str
     commit: str
     wanted: int
     """Different clips of the chosen rows."""
     present: int
-    """Of them already here, whole."""
+    """Of the wanted clips, those already here."""
     to_fetch: int
     clip_bytes: int
     """Of the clips to fetch, unpacked."""
     transfer_bytes: int
-    """To be read over the wire for them."""
+    """Bytes over the wire."""
     requests: int
     archive_bytes: int
-    """Of all archives that could hold a wanted clip."""
+    """Size of all archives that may hold a wanted clip."""
     directory_bytes: int
-    """Already read, to know what lies where; nothing when it was known."""
+    """Bytes read from directories of archives for this estimate; 0 if they were cached."""
     missing: tuple[str, ...]
     """Clips that no file of the repository holds."""
     refused: tuple[tuple[str, str], ...]
-    """(path, why) of clips that cannot be taken."""
+    """(path, reason) of clips that are refused."""
     damaged: tuple[tuple[str, str], ...] = ()
-    """(archive, why) of archives that cannot be read."""
+    """(archive, reason) of archives that cannot be read."""
     whole: tuple[tuple[str, int], ...] = ()
-    """(archive, bytes) of tar archives, which are read as a whole; their bytes are in `transfer_bytes`."""
+    """(archive, bytes) of tar archives to read as a whole; counted in `transfer_bytes`."""
     perhaps: int = 0
-    """Clips that may be in them: a tar archive has no directory that would say so."""
+    """Clips that may be in the tar archives, which have no directory."""
 
 
 class MediaReport(Model):
@@ -215,14 +213,14 @@ class MediaReport(Model):
     estimate: MediaEstimate
     fetched: int
     failed: tuple[tuple[str, str], ...]
-    """(path, why)."""
+    """(path, reason)."""
     missing: tuple[str, ...] = ()
-    """Clips that were in none of the tar archives that were read."""
+    """Clips that no tar archive held."""
 
 
 @dataclass(frozen=True)
 class MediaPlan:
-    """What to fetch, and from where."""
+    """The requests for some clips, and their cost."""
 
     hub: Hub
     dest: Path
@@ -243,15 +241,15 @@ def plan_media(
     revision: str | None = None,
     under: str = "",
 ) -> MediaPlan:
-    """Find the clips; nothing but the directories of archives is read.
+    """Find clips in a repository; only directories of archives are read.
 
     Args:
-        paths: of the rows, relative to their media root; empty ones (text rows) are left out.
+        paths: as the rows have them, relative to their media root; empty ones (text rows) are left out.
         repo: data set of the Hub that holds the media.
-        dest: media root on this machine; a clip that is there and whole is not fetched again.
+        dest: media root on this machine; a whole clip in it is not fetched again.
         hub: where.
         cache: folder for directories of archives.
-        revision: commit, tag or branch; the commit it stands for is what is read.
+        revision: commit, tag or branch; resolved to a commit once.
         under: folder of the repository that the rows' paths are relative to; empty: its root.
 
     Raises:
@@ -298,11 +296,11 @@ def plan_media(
 
 
 def fetch_media(plan: MediaPlan, *, watch: Watch | None = None) -> MediaReport:
-    """Fetch what was planned; what arrives whole stays, whatever happens to the rest.
+    """Fetch planned clips; every clip that arrived whole stays, whatever happens to the others.
 
     Args:
         plan: of `plan_media`.
-        watch: is told of progress.
+        watch: called with progress.
 
     Raises:
         HubError: there is not enough room on the disk.
@@ -354,7 +352,7 @@ def _tell(watch: Watch | None, name: str, done: int, total: int) -> None:
 
 
 def _targets(paths: Iterable[str], dest: Path) -> tuple[dict[str, Path], dict[str, str]]:
-    """Where each clip goes, and the paths that would leave the folder."""
+    """(path -> target, path -> reason of a refused path)."""
     targets: dict[str, Path] = {}
     refused: dict[str, str] = {}
     as_spelled: dict[str, str] = {}
@@ -377,7 +375,7 @@ def _targets(paths: Iterable[str], dest: Path) -> tuple[dict[str, Path], dict[st
 
 
 def _own_files(files: Mapping[str, RemoteFile], wanted: Collection[str]) -> dict[str, str]:
-    """Wanted name -> file of the repository: by that name, or as `push --embed-media` puts it there."""
+    """Wanted name -> file of the repository: of that name, or below `media/<source>/` as a push writes it."""
     found: dict[str, str] = {}
     for file in files:
         folder, _, rest = file.partition("/")
@@ -392,7 +390,7 @@ def _own_files(files: Mapping[str, RemoteFile], wanted: Collection[str]) -> dict
 
 
 def _jobs(clips: Mapping[str, tuple[Archive, Clip]]) -> tuple[tuple[Job, ...], int, dict[str, str]]:
-    """The requests, how many clips are here already, and those that cannot be unpacked."""
+    """(requests, clips already here, path -> reason of clips that cannot be unpacked)."""
     bad = {p: clip.member.refused for p, (_, clip) in clips.items() if clip.member and clip.member.refused}
     usable = [found for path, found in clips.items() if path not in bad]
     with ThreadPoolExecutor(WORKERS) as pool:

@@ -23,11 +23,11 @@ if TYPE_CHECKING:
     from huggingface_hub import CommitOperationAdd
 
 
-# What a push would change: the local files held against those of the repository, nothing uploaded.
-
+# The plan: local files compared with those of the repository by size and digest. Nothing is uploaded yet.
 
 _CHUNK = 1 << 20
 _HUBS_OWN = ".gitattributes"
+"""Made by the Hub itself in every repository."""
 
 
 class Action(StrEnum):
@@ -49,33 +49,33 @@ class Change(Model):
 
 
 class PushPlan(Model):
-    """What a push would do."""
+    """Everything that a push would change."""
 
     repo: str
     kind: Kind
     creates: bool
     """The repository does not exist yet."""
     head: str
-    """Commit that the plan is made for, empty: none yet."""
+    """Commit that the plan is made for; empty: none yet."""
     changes: tuple[Change, ...]
-    """Every file that is managed, by path."""
+    """Every file that this tool manages, by path."""
     left_out: tuple[str, ...] = ()
     """Files of the folder that are not pushed."""
     kept: int = 0
-    """Files of the repository that are not ours and stay."""
+    """Files of the repository that this tool does not manage; they stay."""
 
     def of(self, *actions: Action) -> tuple[Change, ...]:
-        """The changes of these kinds."""
+        """The changes with one of these actions."""
         return tuple(change for change in self.changes if change.action in actions)
 
     @property
     def upload_bytes(self) -> int:
-        """Bytes of the added and changed files; storage that deduplicates takes less over the wire."""
+        """Bytes of the added and changed files; Xet sends less, because it deduplicates."""
         return sum(change.bytes for change in self.of(Action.ADDED, Action.CHANGED))
 
     @property
     def is_noop(self) -> bool:
-        """Whether the repository holds all of it already."""
+        """Whether the repository already holds every file."""
         return not self.creates and len(self.of(Action.EQUAL)) == len(self.changes)
 
 
@@ -89,7 +89,7 @@ def crc_of(path: Path) -> int:
 
 
 class LocalFile:
-    """A file to push; its digests are computed when they are asked for."""
+    """A file on this machine; its digests are computed when first read."""
 
     def __init__(self, path: Path, sha256: str | None = None) -> None:
         self.path = path
@@ -99,12 +99,12 @@ class LocalFile:
 
     @cached_property
     def sha256(self) -> str:
-        """As LFS and Xet name it."""
+        """Digest by which LFS and Xet know the file: 64 hexadecimal digits."""
         return file_digest(self.path)
 
     @cached_property
     def git_oid(self) -> str:
-        """As git names a small file."""
+        """Digest by which git knows a small file: sha1 of its blob, 40 hexadecimal digits."""
         found = hashlib.sha1(b"blob %d\0" % self.bytes, usedforsecurity=False)
         with self.path.open("rb") as file:
             while chunk := file.read(_CHUNK):
@@ -127,7 +127,7 @@ class RemoteFile(Model):
 
 
 class Remote(Model):
-    """A repository as it is."""
+    """The state of a repository."""
 
     exists: bool
     head: str = ""
@@ -141,7 +141,7 @@ def list_files(hub: Hub, repo: str, kind: Kind, revision: str) -> dict[str, Remo
     """Every file of a commit.
 
     Raises:
-        HubError: it cannot be seen.
+        HubError: the repository cannot be read.
     """
     from huggingface_hub.hf_api import RepoFile
 
@@ -160,10 +160,10 @@ def list_files(hub: Hub, repo: str, kind: Kind, revision: str) -> dict[str, Remo
 
 
 def look(hub: Hub, repo: str, kind: Kind) -> Remote:
-    """The main branch of a repository and its tags.
+    """The main branch of a repository and its tags; one that does not exist has no files.
 
     Raises:
-        HubError: it cannot be seen for another reason than that it does not exist.
+        HubError: the repository exists and cannot be read.
     """
     from huggingface_hub.errors import RepositoryNotFoundError
 
@@ -172,7 +172,7 @@ def look(hub: Hub, repo: str, kind: Kind) -> Remote:
             return hub.api.repo_info(repo, repo_type=kind, revision="main")
         except RepositoryNotFoundError as error:
             if hub.token is None and status_of(error) == 401:
-                raise
+                raise  # without a token a private repository looks like a missing one
             return None
 
     info = hub.call(info_or_none, repo)
@@ -197,14 +197,14 @@ def make_plan(
     stale: Iterable[str] = (),
     left_out: Iterable[str] = (),
 ) -> PushPlan:
-    """Compare.
+    """Compare local files with a repository.
 
     Args:
         repo: `owner/name`.
         kind: of the repository.
         local: path in the repository -> file.
         remote: the repository.
-        stale: paths of the repository that are managed and may go; those that are in `local` stay.
+        stale: paths of the repository that may be deleted; those in `local` stay.
         left_out: files that are not pushed, for the report.
     """
     gone = {path for path in stale if path not in local}
@@ -222,10 +222,10 @@ def make_plan(
 
 
 def check_tag(tag: str | None, plan: PushPlan, remote: Remote) -> None:
-    """A tag that others may have loaded by never moves.
+    """Refuse to move a tag: others may have loaded the data set by it.
 
     Raises:
-        HubError: it exists and stands for something else than what is being pushed.
+        HubError: the tag exists and names another commit than the one that is being pushed.
     """
     if tag is None or tag not in remote.tags:
         return
@@ -242,21 +242,24 @@ def _change(path: str, local: LocalFile, remote: RemoteFile | None) -> Change:
     return Change(path=path, action=action, bytes=local.bytes)
 
 
-# The part of a push that changes the Hub: uploads that can be gone on with, then commits.
-
+# The changes: uploads, each of which survives an interruption, then commits.
 
 Watch = Callable[[str, int, int], None]
-"""Told of progress: what is done now, bytes done, bytes in all."""
+"""Called with progress: (name of the current file, bytes done, bytes in all)."""
 UPLOAD_FILES = 256
-"""Files of one upload: each one that ends is kept, whatever happens after it."""
+"""Media files of one upload call; a finished call survives an interruption."""
 _MOVED = 412
-"""The branch does not stand at the commit that was named as parent."""
+"""HTTP status: the branch is not at the commit that was named as parent."""
 COMMIT_FILES = 1000
 """Media files of one commit; the Hub takes more, but slowly."""
 
 
 def check_arrived(plan: PushPlan, local: Mapping[str, LocalFile], remote: Mapping[str, RemoteFile]) -> None:
-    """What the Hub lists now is what was to be there: a `.gitignore` of the repository can drop files."""
+    """Check that the Hub now lists every pushed file: a `.gitignore` in the repository can drop some.
+
+    Raises:
+        HubError: a file is missing or differs.
+    """
     lost = [path for path, file in local.items() if path not in remote or not remote[path].is_same(file)]
     lost += [change.path for change in plan.of(Action.DELETED) if change.path in remote]
     if lost:
@@ -276,10 +279,13 @@ def carry_out(
     private: bool,
     watch: Watch | None,
 ) -> str:
-    """Make the repository if it is new, upload what differs, commit.
+    """Create the repository if it is new, upload what differs, commit.
+
+    Clips beyond `COMMIT_FILES` are committed ahead, in batches. All other files change in the last commit, so
+    that a reader sees the old data set or the new one.
 
     Returns:
-        The commit that the main branch then stands at.
+        The new head of the main branch.
     """
     api, head = hub.api, plan.head
     if plan.creates:
@@ -301,7 +307,7 @@ def carry_out(
 
 
 def _head(plan: PushPlan, hub: Hub) -> str:
-    """The commit that the main branch stands at now; empty: it has none."""
+    """Head of the main branch; empty: it has no commit."""
     info = hub.call(lambda: hub.api.repo_info(plan.repo, repo_type=plan.kind), plan.repo)
     return str(info.sha or "")
 
@@ -309,7 +315,7 @@ def _head(plan: PushPlan, hub: Hub) -> str:
 def _uploaded(
     plan: PushPlan, local: Mapping[str, LocalFile], hub: Hub, watch: Watch | None
 ) -> list[CommitOperationAdd]:
-    """Upload file by file (media: many at once), so that what has arrived stays when the rest does not."""
+    """Upload file by file, clips in batches: what was uploaded before an interruption is not sent again."""
     from huggingface_hub import CommitOperationAdd
 
     wanted = plan.of(Action.ADDED, Action.CHANGED)
@@ -339,7 +345,11 @@ def _uploaded(
 
 
 def _check_unchanged(op: CommitOperationAdd, file: LocalFile) -> None:
-    """The client hashes what it sends: had somebody rebuilt the folder meanwhile, it would show here."""
+    """Compare the digest of the sent bytes with the planned one: the folder may have been rebuilt meanwhile.
+
+    Raises:
+        HubError: they differ.
+    """
     if op.upload_info.is_hashed and op.upload_info.sha256.hex() != file.sha256:
         raise HubError(
             "the file changed while it was pushed", where=str(file.path), hint="run the same command again"
@@ -356,9 +366,10 @@ def _commit(
     hub: Hub,
     last: bool = False,
 ) -> str:
-    """One commit, made once: after an answer that did not come, the branch is looked at before another try.
+    """Make one commit exactly once, also when the Hub's answer is lost.
 
-    The parent is named, so that a first try that is carried out late makes the second one fail, not double.
+    Before another try the branch is read. The parent is named, so that a first try that takes effect late
+    makes the second one fail instead of committing twice.
     """
     from huggingface_hub import CommitOperationDelete
 
@@ -397,10 +408,10 @@ def _commit(
 
 
 def _check_made(plan: PushPlan, added: Mapping[str, LocalFile], now: str, hub: Hub, *, last: bool) -> None:
-    """The branch moved although no answer came: it must be our own commit that moved it.
+    """The branch moved although no answer came: check that our own commit moved it.
 
     Raises:
-        HubError: it holds something else.
+        HubError: the branch holds other files.
     """
     files = list_files(hub, plan.repo, plan.kind, now)
     holds = all(path in files and files[path].is_same(file) for path, file in added.items())

@@ -26,10 +26,10 @@ from videop2r_data.errors import HubError, MediaError
 from videop2r_data.files import CARD_NAME, CROISSANT_NAME, FIGURES_NAME, resolve_media, shards
 from videop2r_data.schemas import BuildLock, safe_relative_path
 
-# The clips of a data set as files of its repository: only those whose licence lets them be passed on.
-
+# Clips as files of the repository: all of them or none, and only if every source's licence allows it.
 
 _SHOWN = 5
+"""Missing clips named in one message."""
 
 
 def media_files(
@@ -94,22 +94,21 @@ def media_rows(folder: Path, lock: BuildLock) -> Iterator[tuple[str, str]]:
 
 # The config `preview`: a few accepted rows with their clips inside, for the viewer of the Hub.
 
-
 MAX_CLIP = 8 * 2**20
-"""Bytes of one clip: a page that shows them has to stay light."""
+"""Bytes of one clip: the viewer loads them all with the page."""
 MAX_TOTAL = 64 * 2**20
 """Bytes of all clips."""
 _READ = 5_000
-"""Accepted rows that are looked at."""
+"""Accepted rows that are searched for clips."""
 
 
 def write_preview(
     folder: Path, to: Path, rows: int, roots: Mapping[str, Path], sources: Iterable[SourceFacts]
 ) -> int:
-    """Write the parquet file; the same rows and clips give the same bytes.
+    """Write the preview's Parquet file; the same rows and clips give the same bytes.
 
-    Taken are the first rows of each data type in turn, each clip once, whose source lets whole media be
-    passed on, whose file is here and not too large.
+    Rows are taken in turn from each data type and source, each clip once, if the source's licence lets media
+    be passed on and the file is here and at most `MAX_CLIP` bytes large.
 
     Args:
         folder: the data set.
@@ -119,7 +118,7 @@ def write_preview(
         sources: of its rows, with the licences of their media.
 
     Returns:
-        How many rows it has; 0: none could be taken, and nothing was written.
+        Rows written; with 0 there is no file.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -168,7 +167,7 @@ def _rows(folder: Path) -> Iterator[dict[str, Any]]:
 
 
 def _in_turn(rows: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    """One row of each data type and source after the other."""
+    """Rows in turn: one of each data type and source, then the next of each."""
     queues: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for row in rows:
         queues.setdefault((row["data_type"], row["data_source"]), []).append(row)
@@ -187,21 +186,20 @@ def _file(row: dict[str, Any], roots: Mapping[str, Path]) -> Path | None:
     return file if file.is_file() and file.stat().st_size <= MAX_CLIP else None
 
 
-# The card, the Croissant file and the preview of a data set, made for the repository they are pushed to.
-
+# The card and the Croissant file name the repository, so they are made anew for it, in a folder of their own.
 
 _MAX_REMOTE_CARD = 4 * 2**20
 
 
 @dataclass(frozen=True)
 class Remake:
-    """What a push wants of the card.
+    """What a push asks of the card.
 
     Attributes:
         folder: the data set.
-        facts: of it.
-        repo: where it goes.
-        media: its clips lie there, or will.
+        facts: of the data set.
+        repo: `owner/name` that it is pushed to.
+        media: whether the repository holds the clips, or will.
         preview: rows of the preview; 0: none.
         roots: source name -> media root, for the preview.
     """
@@ -215,22 +213,22 @@ class Remake:
 
 
 def remake_card(wish: Remake, to: Path, hub: Hub, remote: Remote) -> tuple[dict[str, Path], list[str]]:
-    """Write what a push makes anew; the folder itself is not touched.
+    """Write card, Croissant file and preview for a repository; the data set's folder is not changed.
 
-    The date is that of the first push of this very lock, read off the card that is there, so that pushing the
-    same thing again changes nothing.
+    The date is that of the first push of this lock, taken from the repository's card: pushing the same data
+    set again changes nothing.
 
     Args:
-        wish: what is wanted.
+        wish: what the push asks for.
         to: an empty folder.
         hub: where the repository is.
-        remote: as it is now.
+        remote: its state.
 
     Returns:
         Path in the repository -> file, and remarks for people.
 
     Raises:
-        HubError: the card that is there cannot be read.
+        HubError: the repository's card cannot be read.
     """
     there = _remote_card(hub, wish.repo, remote)
     preview = to / PREVIEW_NAME
@@ -273,7 +271,7 @@ def _today() -> date:
 
 
 def _remote_card(hub: Hub, repo: str, remote: Remote) -> str:
-    """The card of the repository; empty: it has none, or one that no push of ours wrote."""
+    """The card of the repository; empty if it has none or one larger than any that a push writes."""
     from huggingface_hub import get_session
 
     file = remote.files.get(CARD_NAME)
@@ -293,7 +291,7 @@ def _remote_card(hub: Hub, repo: str, remote: Remote) -> str:
 
 
 def _remarks(wish: Remake, here: str, there: str) -> list[str]:
-    """Where the files of the folder did not say what its data say, and what of the repository goes."""
+    """Sentences for people: files that were out of date, text in the repository that is lost."""
     facts = wish.facts
     local = facts.model_copy(update={"published": _same_lock(here, facts)})
     remarks = []

@@ -1,4 +1,4 @@
-"""Fetch a released data set at one commit, and hold every file against what was released."""
+"""Fetch a released data set at one commit, and check every file against its digest and the lock."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import orjson
 from pydantic import Field
 
 from videop2r_data.cards.card.metadata import PREVIEW_NAME
-from videop2r_data.cards.hub.check import folder_faults, unfit
+from videop2r_data.cards.hub.check import PICTURE, RECORD, folder_faults, unfit
 from videop2r_data.cards.hub.client import Hub, check_repo_id
 from videop2r_data.cards.hub.plan import LocalFile, RemoteFile, Watch, list_files
 from videop2r_data.errors import HubError, SourceError
@@ -20,14 +20,11 @@ from videop2r_data.files import LOCK_NAME, SHARD, read_lock
 from videop2r_data.schemas import Model
 
 NOTE = ".cache/p2r-pull.json"
-"""What a folder was pulled from."""
+"""Note in a pulled folder: repository, commit and files."""
 REFUSED = ".cache/p2r-refused"
-"""Where files lie that arrived and were refused."""
+"""Folder of files that arrived and were refused."""
 WORKERS = 4
-_TEXT = re.compile(
-    r"README\.md|LICENSE.*|NOTICE.*|CITATION.*|CHANGELOG\.md|(?:croissant|judge-agreement|stats)\.json"
-)
-_FIGURE = re.compile(r"(?:figures|assets)/[\w.-]+\.(?:png|svg|webp|json)")
+_TEXT = re.compile(rf"README\.md|LICENSE.*|NOTICE.*|CITATION.*|CHANGELOG\.md|{RECORD}|{PICTURE}")
 _ROWS = re.compile(r"(?:data/)?[\w.-]+\.(?:parquet|jsonl|json|jsonl\.gz|json\.gz)")
 _PART = re.compile(r"(?P<stem>.+)\.part(?P<number>\d{1,4})of(?P<of>\d{1,4})\.(?P<rest>.+)")
 
@@ -39,38 +36,38 @@ class PullReport(Model):
     commit: str
     folder: str
     ours: bool
-    """A data set of this tool: its lock, ledger and card were checked too."""
+    """Built by this tool: lock, ledger and card were checked too."""
     files: int
     bytes: int
     fetched: int
-    """Files that were not here already, whole."""
+    """Files that were not already here."""
     fetched_bytes: int
     removed: tuple[str, ...]
-    """Files of another revision that were here."""
+    """Files of another revision that were deleted."""
     rows: dict[str, int] = Field(default_factory=dict)
-    """Config -> rows, as far as they were verified."""
+    """Config -> verified rows."""
     faults: int | None = None
-    """Kinds of faults that verifying the rows found; None: they were not looked at."""
+    """Kinds of faults that `verify` found; None: the rows were not verified."""
 
 
 def pull_dataset(
     repo: str, dest: Path, *, hub: Hub, revision: str | None = None, watch: Watch | None = None
 ) -> PullReport:
-    """Make a folder be what a data set on the Hub is: text and rows, not the media.
+    """Bring a folder to the state of a data set on the Hub: texts and rows, without media.
 
-    A pull that was interrupted goes on: files that are here and whole are not fetched again. Every file is
-    held against the digest that the Hub lists, and a data set of ours against its own lock, ledger and card.
+    An interrupted pull is resumed: whole files are not fetched again. Every file is checked against the
+    digest that the Hub lists, and a data set of this tool against its own lock, ledger and card.
 
     Args:
-        repo: `owner/name`: one of ours, the official release, or any data set of parquet and JSON files.
+        repo: `owner/name`: built by this tool, the official release, or any set of Parquet or JSON files.
         dest: new, empty, or pulled from the same repository before; another revision replaces what was there.
         hub: where.
         revision: commit, tag or branch.
-        watch: is told of progress.
+        watch: called with progress.
 
     Raises:
-        HubError: the folder is something else, a part is missing, a file is not what was released, or the Hub
-            cannot be read.
+        HubError: the folder holds something else, a part is missing, a file differs from the release, or the
+            Hub cannot be read.
     """
     check_repo_id(repo)
     where = f"{repo}@{revision}" if revision else repo
@@ -106,10 +103,10 @@ def pull_dataset(
 
 
 def _check(dest: Path, wanted: Mapping[str, RemoteFile]) -> None:
-    """Hold what arrived against its own lock; what does not hold is put where no loader finds it.
+    """Check a pulled data set against its own lock; files with faults are moved where no loader reads them.
 
     Raises:
-        HubError: something does not hold.
+        HubError: something disagrees.
         SourceError: the lock cannot be read.
     """
     try:
@@ -126,7 +123,7 @@ def _check(dest: Path, wanted: Mapping[str, RemoteFile]) -> None:
 
 
 def _put_aside(dest: Path, names: Iterable[str]) -> list[str]:
-    """Move refused files out of the way of every loader; they are kept, to be looked at."""
+    """Move refused files to `REFUSED`, for people to look at; returns those that were there."""
     moved = []
     for name in names:
         path = _inside(dest, name)
@@ -139,10 +136,10 @@ def _put_aside(dest: Path, names: Iterable[str]) -> list[str]:
 
 
 def wanted_files(repo: str, files: Mapping[str, RemoteFile]) -> dict[str, RemoteFile]:
-    """Card, lock, figures and rows of a data set; of ours only the shards that are its own.
+    """Card, lock, figures and rows of a data set; of one with a lock only its shards are rows.
 
     Raises:
-        HubError: there are no rows, or the names of some parts announce others that are not there.
+        HubError: there are no rows, or a part that the other parts' names announce is missing.
     """
     ours = LOCK_NAME in files
     rows = SHARD if ours else _ROWS
@@ -152,7 +149,6 @@ def wanted_files(repo: str, files: Mapping[str, RemoteFile]) -> dict[str, Remote
         if name == LOCK_NAME
         or (ours and name == PREVIEW_NAME)
         or _TEXT.fullmatch(name)
-        or _FIGURE.fullmatch(name)
         or rows.fullmatch(name)
     }
     if not any(rows.fullmatch(name) and name != LOCK_NAME for name in found):
@@ -172,10 +168,11 @@ def wanted_files(repo: str, files: Mapping[str, RemoteFile]) -> dict[str, Remote
 def _claim(
     dest: Path, repo: str, commit: str, wanted: Mapping[str, RemoteFile], *, done: bool = False
 ) -> set[str]:
-    """Note what a folder holds, before its first byte and after the last; returns the files noted before.
+    """Write the note of a folder, before the first byte and after the last; returns the files noted before.
 
-    Only a new folder, or one that was pulled from there, may be filled: a build is never overwritten, not
-    even one that was made in the place of what had been pulled.
+    Raises:
+        HubError: the folder is neither new nor pulled from this repository. A build is never overwritten,
+            even one that was made in a pulled folder: its lock is not among those noted.
     """
     note = dest / NOTE
     try:
@@ -250,7 +247,7 @@ def _fetch(todo: Mapping[str, RemoteFile], place: _Place, watch: Watch | None) -
 
 
 def _remove_stale(dest: Path, names: Iterable[str]) -> tuple[str, ...]:
-    """Rows of another revision would be loaded with those of this one; what others put there stays."""
+    """Delete files of another revision, whose rows would be loaded too; returns them. Other files stay."""
     gone = []
     for name in sorted(names):
         path = _inside(dest, name)

@@ -16,6 +16,8 @@ from videop2r_data.cards.card.facts import Facts, read_facts
 from videop2r_data.cards.card.metadata import MEDIA, PREVIEW_NAME
 from videop2r_data.cards.card.rows import unstated
 from videop2r_data.cards.hub.check import (
+    PICTURE,
+    RECORD,
     addresses_in,
     addresses_in_file,
     check_folder,
@@ -39,20 +41,12 @@ from videop2r_data.errors import HubError
 from videop2r_data.files import CARD_NAME, FIGURES_NAME, LOCK_NAME, SHARD
 from videop2r_data.schemas import BuildLock, Model
 
-# Push a folder to the Hub: upload what differs, then change everything in one last commit, then tag it.
-
-
-_EXTRA = re.compile(
-    r"(?:LICENSE|NOTICE|CITATION)(?:\.[a-z]+)?|CHANGELOG\.md|(?:croissant|judge-agreement|stats)\.json"
-    r"|(?:figures|assets)/[\w.-]+\.(?:png|svg|webp|json)"
-)
-"""What else belongs to a data set's folder, as a full path in it."""
+_EXTRA = re.compile(rf"(?:LICENSE|NOTICE|CITATION)(?:\.[a-z]+)?|CHANGELOG\.md|{RECORD}|{PICTURE}")
+"""Further files of a data set's folder that are pushed. A list of what may go, not of what may not."""
 _SHOWN = 8
 """Sources named in one message."""
-_STALE = re.compile(
-    rf"{SHARD.pattern}|{re.escape(PREVIEW_NAME)}|(?:figures|assets)/[\w.-]+\.(?:png|svg|webp|json)|(?:croissant|judge-agreement|stats)\.json"
-)
-"""What an earlier push wrote and a later one may delete."""
+_STALE = re.compile(rf"{SHARD.pattern}|{re.escape(PREVIEW_NAME)}|{PICTURE}|{RECORD}")
+"""Files of an earlier push that a later one may delete."""
 
 
 class PushReport(Model):
@@ -66,18 +60,18 @@ class PushReport(Model):
     tag: str | None
     private: bool
     notes: tuple[str, ...] = ()
-    """Folders of this machine and addresses of servers that the pushed files name."""
+    """Local folders and addresses of servers that the pushed files name."""
     remarks: tuple[str, ...] = ()
-    """What was made anew, left out or pushed although nobody states its licence."""
+    """What was made anew, left out, or pushed without a known licence."""
 
 
 @dataclass(frozen=True)
 class Content:
-    """What a repository is to hold.
+    """What a repository shall hold.
 
     Attributes:
         local: path in the repository -> file.
-        stale: paths of the repository that may go; those in `local` stay.
+        stale: paths of the repository that may be deleted; those in `local` stay.
         left_out: files of the folder that are not pushed.
         notes, remarks: for the report.
     """
@@ -103,13 +97,13 @@ def push_dataset(
     allow_unstated: bool = False,
     watch: Watch | None = None,
 ) -> PushReport:
-    """Make a data set's repository be what the folder is.
+    """Bring a data set's repository to the state of the folder.
 
-    Files that are equal are not uploaded. Shards and figures of an earlier push that are gone here are
-    deleted; what other people put into the repository stays. Users see the old data set or the new one,
-    never a mixture: one commit changes all of it, except that media go ahead in commits of their own.
+    Equal files are not uploaded. Shards and figures of an earlier push that are gone here are deleted; files
+    of other people in the repository stay. One commit changes everything, so users load the old data set or
+    the new one, never a mixture; only media are committed ahead of it.
 
-    Card and Croissant are made anew for the repository; the ones in the folder stay as they are.
+    Card and Croissant file are made anew for the repository; those in the folder stay unchanged.
 
     Args:
         folder: a finished data set.
@@ -118,18 +112,18 @@ def push_dataset(
         private: make a new repository private.
         tag: name of the version, set after the last commit.
         dry_run: change nothing, only say what would change.
-        roots: source name -> media root, for the two that follow.
+        roots: source name -> media root; needed for `embed_media` and `preview`.
         embed_media: push the clips too, below `media/`.
         preview: rows of a config with their clips inside, for the Hub's viewer; 0: none.
-        allow_unstated: push although nobody states a licence for some of it.
-        watch: is told of progress.
+        allow_unstated: push although some licence is not known.
+        watch: called with progress.
 
     Raises:
-        HubError: the folder does not hold what its lock says, its recipe holds a password, nobody states a
-            licence, a source's licence does not let its media be passed on, the tag stands for something
-            else, or the Hub refuses.
-        HubAuthError: no token, or one that may not do this.
-        ExportError: a file beside the data is not what it has to be.
+        HubError: the folder disagrees with its lock, its recipe holds a password, a licence is not known, a
+            source's licence does not let its media be passed on, the tag names another commit, or the Hub
+            refuses.
+        HubAuthError: no token, or one without the right to write.
+        ExportError: a file beside the rows is not valid.
     """
     lock = check_folder(folder)
     _check_secrets(folder, lock)
@@ -163,10 +157,10 @@ def push_dataset(
 
 
 def _check_secrets(folder: Path, lock: BuildLock) -> None:
-    """Refuse a lock whose recipe holds a password or a key: it would be public.
+    """Refuse a lock whose recipe holds a password or a key: a push makes it public.
 
     Raises:
-        HubError: it does.
+        HubError: an address in the recipe holds one.
     """
     if found := list(secrets_in(lock.recipe)):
         raise HubError(
@@ -178,10 +172,10 @@ def _check_secrets(folder: Path, lock: BuildLock) -> None:
 
 
 def check_licences(folder: Path, facts: Facts, *, allow: bool) -> tuple[str, ...]:
-    """What is pushed although nobody states its licence, as remarks.
+    """Remarks on what is pushed without a known licence.
 
     Raises:
-        HubError: something is, and it was not allowed.
+        HubError: a licence is not known and `allow` is not set.
     """
     silent = unstated(facts.rows.sources)
     told = [
@@ -204,7 +198,7 @@ def check_licences(folder: Path, facts: Facts, *, allow: bool) -> tuple[str, ...
 
 
 def dataset_files(folder: Path, lock: BuildLock) -> tuple[dict[str, LocalFile], list[str]]:
-    """Path in the repository -> file, and the files of the folder that are not pushed."""
+    """(path in the repository -> file, files of the folder that are not pushed)."""
     found = {name: LocalFile(folder / name, file.sha256) for name, file in lock.files.items()}
     left_out = []
     for path in sorted(folder.rglob("*")):
@@ -230,11 +224,11 @@ def push_files(
     dry_run: bool,
     watch: Watch | None = None,
 ) -> PushReport:
-    """Plan, upload, commit, tag; see `push_dataset`.
+    """Plan, upload, commit, tag: the common part of `push_dataset` and `push_model`.
 
     Args:
-        content: what the repository is to hold, given what it holds now.
-        repo, kind, hub, private, tag, dry_run, watch: as there.
+        content: what the repository shall hold, given its state now.
+        repo, kind, hub, private, tag, dry_run, watch: as in `push_dataset`.
     """
     check_repo_id(repo, owned=True)
     if not dry_run or hub.token is not None:
@@ -274,6 +268,11 @@ def push_files(
 
 
 def _check_ours(repo: str, remote: Remote) -> None:
+    """Refuse a repository whose shards another tool wrote: a push would delete them as stale.
+
+    Raises:
+        HubError: it has shards and no lock.
+    """
     foreign = sorted(path for path in remote.files if SHARD.fullmatch(path))
     if foreign and LOCK_NAME not in remote.files:
         raise HubError(
@@ -283,13 +282,12 @@ def _check_ours(repo: str, remote: Remote) -> None:
         )
 
 
-# Push a trained model: weights and card of a run, never its optimizer, never a pickle.
-
+# A model: weights and card of a run. Its optimizer stays here, and every pickle, since a pickle runs code.
 
 FINAL = "final"
-"""Folder of a run that holds the finished weights."""
+"""Folder of a run with the finished weights."""
 RECORDS = ("metrics.jsonl",)
-"""Files of a run that go along, into `training/`; its recipe names folders and servers and stays here."""
+"""Files of a run that are pushed to `training/`. Not the recipe: it names local folders and servers."""
 _MODEL = re.compile(
     r"[\w.-]+\.safetensors|[\w.-]+\.json|[\w.-]+\.jinja|[\w.-]+\.model|(?:merges|vocab)\.txt"
     r"|additional_chat_templates/[\w.-]+"
@@ -313,21 +311,21 @@ def push_model(
     card: Path | None = None,
     watch: Watch | None = None,
 ) -> PushReport:
-    """Make a model repository be what a run, or a folder of weights, is.
+    """Bring a model repository to the state of a run or of a folder of weights.
 
-    Of a run go: what is in `final/`, to the root; the card `README.md` and its figures; and the metrics, to
-    `training/`. Of a folder of weights goes what `from_pretrained` reads, and the card.
-    Weights are safetensors only; files of other kinds are named in the report and stay here.
+    Of a run: `final/` to the root, the card `README.md` with its figures, the metrics to `training/`. Of a
+    folder of weights: what `from_pretrained` reads, and the card. Weights are safetensors only; other files
+    are named in the report and stay here.
 
     Args:
         folder: a run, or a folder that `from_pretrained` can read.
         repo: `owner/name`; it is made if it does not exist.
         hub, private, tag, dry_run, watch: as for `push_dataset`.
-        card: another `README.md` than the one that lies there.
+        card: a `README.md` to use instead of the folder's own.
 
     Raises:
-        HubError: no weights, damaged ones, no card, or the Hub refuses.
-        HubAuthError: no token, or one that may not do this.
+        HubError: no weights, damaged weights, no card, or the Hub refuses.
+        HubAuthError: no token, or one without the right to write.
     """
     local, left_out = model_files(folder, card=card)
     check_weights(local)
@@ -345,7 +343,11 @@ def push_model(
 
 
 def model_files(folder: Path, *, card: Path | None = None) -> tuple[dict[str, LocalFile], list[str]]:
-    """Path in the repository -> file, and the files beside them that are not pushed."""
+    """(path in the repository -> file, files of the folder that are not pushed).
+
+    Raises:
+        HubError: no such folder, or no card with front matter.
+    """
     run = folder if (folder / FINAL).is_dir() else None
     weights = folder / FINAL if run else folder
     if not weights.is_dir():
@@ -378,10 +380,10 @@ def model_files(folder: Path, *, card: Path | None = None) -> tuple[dict[str, Lo
 
 
 def check_weights(local: dict[str, LocalFile]) -> None:
-    """Every weight file is whole, and all that the index names are there.
+    """Check that every weight file is whole and that all files of the index are there.
 
     Raises:
-        HubError: not so.
+        HubError: a file is missing or damaged.
     """
     names = [name for name in local if name.endswith(".safetensors")]
     configs = {"config.json", "adapter_config.json"} & set(local)
@@ -400,7 +402,7 @@ def check_weights(local: dict[str, LocalFile]) -> None:
 
 
 def safetensors_fault(path: Path) -> str:
-    """What is wrong with the layout of a safetensors file, empty: nothing. Tensors are not read."""
+    """What is wrong with the layout of a safetensors file; empty if nothing. Tensors are not read."""
     size = path.stat().st_size
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import os
 import shutil
 import tarfile
@@ -16,13 +15,13 @@ from typing import Any
 
 import orjson
 
-from videop2r_data.cards.hub.archives import TWICE, Archive, names_of, spelled
+from videop2r_data.cards.hub.archives import TWICE, Archive, ForwardFile, names_of, spelled
 from videop2r_data.cards.hub.client import Hub, RangeFile
 from videop2r_data.cards.hub.plan import RemoteFile, crc_of
 from videop2r_data.errors import HubAuthError, HubError, SourceError
 
-# Tar archives, plain or gzip, read once from end to end: they have no directory to look a member up in.
-
+# A tar archive has no directory: to find one member, all of it is read. `tarfile` parses it; the bounds below
+# keep a hostile archive from filling the memory.
 
 _PIECE = 1 << 20
 _MAX_HEADER = 1 << 20
@@ -37,12 +36,12 @@ _GZIP = 16 + zlib.MAX_WBITS
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One regular file of an archive, or something that cannot be one.
+    """One member of a tar archive.
 
     Attributes:
         name: as written there; check it before it becomes a path.
         size: bytes.
-        refused: why it cannot be taken, or empty.
+        refused: why it is not taken (a link, a device), or empty.
     """
 
     name: str
@@ -53,18 +52,18 @@ class Entry:
 def read_tar(
     chunks: Iterable[bytes], where: str, take: Callable[[Entry, Iterator[bytes]], object], *, packed: bool
 ) -> None:
-    """Show every member to `take`, in the order of the archive, and read the archive to its very end.
+    """Pass every member to `take`, in order, and read the archive to its end.
 
     Args:
-        chunks: its bytes.
+        chunks: bytes of the archive.
         where: its name, for errors.
-        take: gets a member and its bytes; bytes that it leaves are read past.
-        packed: it is gzip.
+        take: called with a member and its bytes; bytes that it leaves are skipped.
+        packed: whether the archive is under gzip.
 
     Raises:
         SourceError: no tar archive, a damaged or a hostile one.
     """
-    feed = _Feed(_gunzipped(chunks, where) if packed else chunks)
+    feed = ForwardFile(_gunzipped(chunks, where) if packed else chunks, 0)
     try:
         with _opened(feed) as tar:
             named = 0
@@ -89,15 +88,15 @@ def read_tar(
 
 @contextmanager
 def _hostile_headers() -> Iterator[None]:
-    """What a hostile header makes the library raise, told as a damaged archive."""
+    """Turn errors that a hostile header makes `tarfile` raise into `ReadError`."""
     try:
         yield
     except (ValueError, ArithmeticError, LookupError, RecursionError) as error:
-        # Numbers of thousands of digits; headers that announce headers that announce headers.
+        # numbers of thousands of digits; headers nested in headers
         raise tarfile.ReadError(f"a header that cannot be read ({type(error).__name__})") from None
 
 
-def _opened(feed: _Feed) -> tarfile.TarFile:
+def _opened(feed: ForwardFile) -> tarfile.TarFile:
     with _hostile_headers():  # opening reads the first one
         return tarfile.open(fileobj=feed, mode="r|", tarinfo=_Info, bufsize=tarfile.BLOCKSIZE * 128)
 
@@ -115,7 +114,7 @@ def _data(tar: tarfile.TarFile, info: tarfile.TarInfo) -> Iterator[bytes]:
 
 
 class _Info(tarfile.TarInfo):
-    """Headers of a bounded size, and no sparse files, whose maps can be as large as the archive."""
+    """Refuses large headers, and sparse files, whose maps can be as large as the archive."""
 
     def _proc_member(self, tar: tarfile.TarFile) -> Any:
         small = (
@@ -137,26 +136,12 @@ class _Info(tarfile.TarInfo):
     _proc_gnusparse_00 = _proc_gnusparse_01 = _proc_gnusparse_10 = _no_sparse
 
 
-class _Feed(io.RawIOBase):
-    """Chunks as a file that is read forwards."""
-
-    def __init__(self, chunks: Iterable[bytes]) -> None:
-        self._chunks = iter(chunks)
-        self._rest = b""
-
-    def read(self, size: int = -1) -> bytes:
-        """At most so many bytes; none at the end."""
-        while not self._rest:
-            chunk = next(self._chunks, None)
-            if chunk is None:
-                return b""
-            self._rest = chunk
-        out, self._rest = self._rest[:size], self._rest[size:]
-        return out
-
-
 def _gunzipped(chunks: Iterable[bytes], where: str) -> Iterator[bytes]:
-    """Unpacked in pieces of a bounded size; several gzip streams may follow one another."""
+    """Inflate gzip in pieces of a bounded size; several streams may follow one another.
+
+    Raises:
+        SourceError: damaged, cut, or more than `_MAX_RATIO` times its size.
+    """
     taken = given = 0
     inflate = zlib.decompressobj(_GZIP)
     try:
@@ -182,19 +167,19 @@ def _gunzipped(chunks: Iterable[bytes], where: str) -> Iterator[bytes]:
         raise SourceError("it ends early", where=where)
 
 
-# Clips out of tar archives: the archive is read once as a whole, and what is wanted is kept on the way.
-
+# Each archive is read once; wanted members are written to hidden files and get their names when the whole
+# archive has the digest that the Hub lists.
 
 SPARE = 1 << 28
-"""Bytes of disk that stay free."""
+"""Bytes of disk that must stay free."""
 
 
 @dataclass(frozen=True)
 class Stream:
-    """One archive to be read from end to end.
+    """One archive to read.
 
     Attributes:
-        archive: which.
+        archive: the archive.
         files: its parts as the Hub lists them.
         index: where its list of members is kept once it has been read.
     """
@@ -215,7 +200,7 @@ class Place:
 
 @dataclass(frozen=True)
 class TarPlan:
-    """The archives to read, and what may be in them.
+    """The archives to read, and the clips that may be in them.
 
     Attributes:
         streams: in the order in which they are read.
@@ -227,14 +212,14 @@ class TarPlan:
 
     @property
     def bytes(self) -> int:
-        """Of all the archives, packed as they are."""
+        """Size of all archives on the Hub."""
         return sum(stream.archive.bytes for stream in self.streams)
 
 
 def plan_tars(
     archives: Iterable[Archive], files: Mapping[str, RemoteFile], wanted: Mapping[str, Path], cache: Path
 ) -> tuple[TarPlan, set[str]]:
-    """Which tar archives have to be read for some clips.
+    """Choose the tar archives to read for some clips.
 
     Args:
         archives: those that may hold one, the likeliest first.
@@ -243,7 +228,7 @@ def plan_tars(
         cache: folder of the lists of members of archives that were read before.
 
     Returns:
-        The plan, and the names of clips that are here already, whole.
+        The plan, and the names of clips that are already here, whole.
     """
     streams: list[Stream] = []
     perhaps: set[str] = set()
@@ -266,12 +251,12 @@ def plan_tars(
 def fetch_tars(
     plan: TarPlan, place: Place, tell: Callable[[str, int], None]
 ) -> tuple[dict[str, str], list[str]]:
-    """Read the archives one after the other, as long as something may be in them.
+    """Read the archives one after the other until every clip is found.
 
     Args:
         plan: of `plan_tars`.
         place: where they lie.
-        tell: is told of progress: which archive, bytes of all archives so far.
+        tell: called with progress: (archive, bytes of all archives so far).
 
     Returns:
         Name -> what went wrong, or empty; and the names that were in no archive.
@@ -311,7 +296,7 @@ def fetch_tars(
 
 
 def _known_members(stream: Stream) -> dict[str, tuple[int, int]] | None:
-    """Name -> size and CRC-32 of every member, if this archive was read before; None: it was not."""
+    """Name -> (size, CRC-32) of every member; None: the archive was not read before."""
     try:
         held = orjson.loads(stream.index.read_bytes())
         return {str(name): (int(size), int(crc)) for name, size, crc in held}
@@ -320,14 +305,14 @@ def _known_members(stream: Stream) -> dict[str, tuple[int, int]] | None:
 
 
 def _may_hold(stream: Stream, wanted: Mapping[str, Path]) -> dict[str, tuple[int, int] | None]:
-    """Which of the wanted paths an archive holds, as far as that is known.
+    """The wanted paths that an archive holds or may hold.
 
     Args:
-        stream: which.
+        stream: the archive.
         wanted: path, as `spelled` writes it -> where it goes.
 
     Returns:
-        Path -> size and CRC-32; None: the archive was never read, so nobody knows.
+        Path -> (size, CRC-32); None for every path if the archive was not read before.
     """
     known = _known_members(stream)
     if known is None:
@@ -339,7 +324,7 @@ def _may_hold(stream: Stream, wanted: Mapping[str, Path]) -> dict[str, tuple[int
 
 
 def _is_here(target: Path, content: tuple[int, int] | None) -> bool:
-    """Whether a clip lies there whole, as far as its archive is known."""
+    """Whether a file has the size and CRC-32 of the archive's member."""
     if content is None or not target.is_file() or target.stat().st_size != content[0]:
         return False
     return crc_of(target) == content[1]
@@ -348,14 +333,14 @@ def _is_here(target: Path, content: tuple[int, int] | None) -> bool:
 def _read_stream(
     stream: Stream, wanted: Mapping[str, Path], place: Place, tick: Callable[[int], None]
 ) -> dict[str, str]:
-    """Keep what is wanted of one archive; nothing gets its name before the whole of it was checked.
+    """Write the wanted members of one archive; they get their names after the whole archive was checked.
 
     Returns:
-        Name of each clip that it holds -> what went wrong, or empty.
+        Name of each clip in it -> what went wrong, or empty.
 
     Raises:
-        HubError: it cannot be had, or the disk is full.
-        SourceError: it is no tar archive, a damaged or a hostile one, or not the one that the Hub lists.
+        HubError: the archive cannot be read, or the disk is full.
+        SourceError: no tar archive, a damaged or hostile one, or not the one that the Hub lists.
     """
     keeper = _Keeper(stream.archive, wanted)
     try:
@@ -376,7 +361,11 @@ def _remember(stream: Stream, members: list[tuple[str, int, int]]) -> None:
 
 
 def _checked(stream: Stream, place: Place, tick: Callable[[int], None]) -> Iterator[bytes]:
-    """The bytes of all parts; each part held against its digest when it ends."""
+    """The bytes of all parts; at the end of each part its digest is checked.
+
+    Raises:
+        SourceError: a digest is not the one that the Hub lists.
+    """
     for (path, size), listed in zip(stream.archive.parts, stream.files, strict=True):
         found = hashlib.sha256() if listed.sha256 else hashlib.sha1(usedforsecurity=False)
         if not listed.sha256:
@@ -390,7 +379,7 @@ def _checked(stream: Stream, place: Place, tick: Callable[[int], None]) -> Itera
 
 
 class _Keeper:
-    """Writes wanted members aside, and counts how often each name comes."""
+    """Writes wanted members to hidden files; refuses a name that comes twice."""
 
     def __init__(self, archive: Archive, wanted: Mapping[str, Path]) -> None:
         self.archive = archive
@@ -446,11 +435,11 @@ class _Keeper:
                 yield piece
 
     def name(self) -> None:
-        """Give every clip its name: the archive was whole."""
+        """Give every clip its name, after the whole archive was checked."""
         for path, part in self.parts.items():
             part.replace(self.wanted[path])
 
     def clear(self) -> None:
-        """Remove what did not get a name."""
+        """Delete the hidden files that are left."""
         for part in self.parts.values():
             part.unlink(missing_ok=True)
