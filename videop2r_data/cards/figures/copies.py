@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-# Near-copies among many texts: MinHash signatures, and only likely pairs are compared.
-
+# Signatures by MinHash; only texts that agree in a whole band are compared (why no library:
+# docs/decisions/004-near-copies.md).
 
 Array = npt.NDArray[Any]
 
@@ -32,20 +32,20 @@ BAND = 4
 """Hashes per band: two texts are compared if they agree in all of one of the 16 bands, which 99.98 % of the
 pairs of similarity 0.8 do, and 64 % of those of 0.5."""
 SHINGLE = 3
-"""Words in a row that make a shingle; a shorter text is one shingle."""
+"""Words of a shingle; a shorter text is one shingle."""
 CHAINED = np.float32(0.8 - 1e-6)
 LEVELS = (0.7, 0.8, 0.9, 1.0)
 MAX_TEXTS = 1_000_000
-"""Texts compared; those beyond are counted, not compared: 128 bytes each are held."""
+"""Texts compared at most, 128 bytes held for each; further ones are only counted."""
 MAX_WORDS = 2_000
-"""Words of a text that are looked at."""
+"""Words read of a text."""
 _MAX_CACHE = 200_000
 _WORD = re.compile(r"\w+")
 _GOLD = 0x9E3779B97F4A7C15
 
 
 class Copies(Model):
-    """How much of a column says the same as another row."""
+    """Near copies among the texts of one column."""
 
     texts: int
     """Texts compared; texts without a word are left out."""
@@ -81,7 +81,7 @@ class MinHashes:
         self.left_out = 0
 
     def add(self, row: int, text: str, salt: bytes = b"") -> None:
-        """Take in a text; `salt` names the file that it is about, if any."""
+        """Add the text of a row; texts of another `salt` (a media file) can be kept apart in `copies`."""
         words = _WORD.findall(text.lower())[:MAX_WORDS]
         if not words:
             return
@@ -104,7 +104,11 @@ class MinHashes:
             self._hash()
 
     def _hash(self) -> None:
-        """Signatures of the waiting texts, all at once."""
+        """Compute the signatures of the waiting texts in one batch.
+
+        A hash is `(shingle * odd + shift) >> 16`, its minimum over the text reduced to 16 bits: two different
+        minima collide once in 65,536, far below the standard error.
+        """
         if not self._waiting:
             return
         lengths = np.array([len(words) for _, _, words in self._waiting])
@@ -123,12 +127,12 @@ class MinHashes:
         self._waiting.clear()
 
     def copies(self, *, by_salt: bool = False, groups: int = 10, members: int = 5) -> Copies:
-        """Compare.
+        """Compare all texts.
 
         Args:
-            by_salt: compare only texts of one salt, and leave out those without.
-            groups: of the largest groups so many are named.
-            members: of each so many rows.
+            by_salt: compare only texts of the same salt, and leave out those without one.
+            groups: number of the largest groups to name.
+            members: rows to name of each.
         """
         self._hash()
         salts = np.concatenate(self._salts) if self._salts else np.zeros(0, np.uint64)
@@ -152,14 +156,14 @@ class MinHashes:
 
 
 class CopyWatch:
-    """Looks for near-copies of questions, of questions to the same file, of P and of R."""
+    """Collects questions (with their options), perception and reasoning, and finds near copies in each."""
 
     def __init__(self, *, limit: int = MAX_TEXTS) -> None:
         self.columns = {name: MinHashes(limit=limit) for name in ("question", "perception", "reasoning")}
         self._number = 0
 
     def see(self, row: Mapping[str, Any], perception: str | None, reasoning: str | None) -> None:
-        """Take in a row; a question goes with its options."""
+        """Add a row."""
         number, self._number = self._number, self._number + 1
         problem, options, path = row["problem"], row["options"], row["path"]
         if isinstance(problem, str):
@@ -173,7 +177,7 @@ class CopyWatch:
             self.columns["reasoning"].add(number, reasoning)
 
     def copies(self) -> dict[str, Copies]:
-        """Column -> what was found."""
+        """Column -> its near copies; `question, same file` compares questions about one file only."""
         found = {"question": self.columns["question"].copies()}
         found["question, same file"] = self.columns["question"].copies(by_salt=True)
         return found | {name: self.columns[name].copies() for name in ("perception", "reasoning")}
@@ -204,11 +208,15 @@ def _shingles(texts: list[list[int]], lengths: Array) -> tuple[Array, Array]:
 
 
 def _compare(signatures: Array, salts: Array, exact: Array) -> tuple[Array, list[Array]]:
-    """Highest similarity of each text to another one that it was compared with, and chains of 0.8 or more.
+    """(highest similarity of each text to one it was compared with, groups chained by 0.8 or more).
 
-    In each band equal keys are sorted next to each other, equal texts among them too; a text is compared with
-    the one before it and with the first of its run: so a run of a million equal keys costs two million
-    comparisons, not 10**12.
+    In each band, texts with equal keys are sorted next to each other. A text is compared with its neighbour
+    and with the first of the run: a million equal keys cost two million comparisons, not 10**12.
+
+    Args:
+        signatures: uint16 [texts, HASHES].
+        salts: uint64 [texts]; only texts of equal salts are compared.
+        exact: uint64 [texts], digests of the words.
     """
     count = len(signatures)
     best = np.zeros(count, np.float32)
@@ -225,7 +233,7 @@ def _compare(signatures: Array, salts: Array, exact: Array) -> tuple[Array, list
         runs = np.maximum.accumulate(np.where(np.concatenate([[False], same]), 0, np.arange(count)))
         for earlier in (later - 1, runs[later]):
             _join(order[earlier], order[later], signatures=signatures, salts=salts, best=best, parent=parent)
-    # that all hashes agree is no proof: only equal texts have the similarity 1
+    # long texts that differ in one word often agree in all hashes: only equal digests count as 1
     _, place, times = np.unique(exact ^ mixed, return_inverse=True, return_counts=True)
     best = np.where(times[place] > 1, np.float32(1), np.minimum(best, np.float32(0.999)))
     roots = _roots(parent)
@@ -235,7 +243,7 @@ def _compare(signatures: Array, salts: Array, exact: Array) -> tuple[Array, list
 
 
 def _join(left: Array, right: Array, *, signatures: Array, salts: Array, best: Array, parent: Array) -> None:
-    """Compare pairs: note the similarity of both, and chain them at 0.8 or more."""
+    """Compare pairs: update `best` of both, and join their groups in `parent` at 0.8 or more."""
     for start in range(0, len(left), 65_536):
         a, b = left[start : start + 65_536], right[start : start + 65_536]
         alike = (signatures[a] == signatures[b]).mean(axis=1, dtype=np.float32)
@@ -268,8 +276,7 @@ def _levels(best: Array) -> dict[str, int]:
     return {f"{level:g}": int(np.count_nonzero(best >= level - 1e-6)) for level in LEVELS}
 
 
-# Near-copies: how many rows say nearly the same as another one, by column.
-
+# The figure: a row per column of texts, a cell per level of similarity.
 
 ROW = 0.46
 

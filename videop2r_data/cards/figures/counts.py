@@ -14,12 +14,11 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-# The paper's table of a data set: modality by problem type [paper table 1], tinted by size.
-
+# Composition: the paper's table of modality by problem type [paper table 1], tinted by size.
 
 ROW = 0.42
 MOST = 8
-"""Modalities and problem types that are shown; the format has three and seven."""
+"""Modalities and problem types shown at most; the format has three and seven."""
 OTHER_TYPES, OTHER_MODALITIES = "other types", "other"
 
 
@@ -114,7 +113,7 @@ def problem_types(table: dict[str, dict[str, int]]) -> list[str]:
 
 
 def few(counts: Counter[str], other: str) -> dict[str, str]:
-    """Name -> the name that it is shown by: the largest eight, or seven and what stands for the others.
+    """Name -> name to show: its own for the largest `MOST`; with more names, `other` from the eighth on.
 
     >>> few(Counter({"a": 2, "b": 1}), "other")
     {'a': 'a', 'b': 'b'}
@@ -125,7 +124,7 @@ def few(counts: Counter[str], other: str) -> dict[str, str]:
 
 
 def summed_up(counts: Counter[tuple[str, str, str]]) -> Counter[tuple[str, str, str]]:
-    """(source, modality, problem type) -> rows, with at most eight modalities and eight types."""
+    """(source, modality, problem type) -> rows, with modalities and types reduced by `few`."""
     modalities: Counter[str] = Counter()
     kinds: Counter[str] = Counter()
     for (_, data_type, kind), number in counts.items():
@@ -150,11 +149,10 @@ def shares(table: dict[str, dict[str, int]]) -> str:
     return ", ".join(f"{label(name, 12)} {share(number, whole)}" for name, number in ordered)
 
 
-# Where rows come from: a bar per source, cut by problem type, sources of a modality together.
-
+# Sources: a bar per source, divided by problem type, a block per modality.
 
 SOURCES = 12
-"""Sources of a modality that get a bar; the rest are summed up."""
+"""Sources with a bar of their own, per modality; the others share one."""
 
 
 class SourcesData(Model):
@@ -163,7 +161,7 @@ class SourcesData(Model):
     config: str
     rows: int
     sources: int
-    """Different ones."""
+    """Number of different sources."""
     counts: dict[str, dict[str, dict[str, int]]]
     """Modality -> source -> problem type -> rows; sources by size, `… other sources` last."""
 
@@ -253,11 +251,10 @@ def _block(axes: Axes, sources: dict[str, dict[str, int]], kinds: list[str], row
     axes.set_ylim(len(sources) - 0.5, -0.5)
 
 
-# Where rows were lost: a bar chart from all questions down to the accepted rows, reason by reason.
-
+# The way from all questions to the accepted rows: a bar for each reason why rows were lost.
 
 REASONS = 8
-"""Reasons of a stage that get a bar; the rarest are summed up."""
+"""Reasons with a bar of their own, per stage; the rarer ones share one."""
 WORDS = {
     "pool": "reading",
     "media": "media",
@@ -306,7 +303,7 @@ def funnel_caption(data: FunnelData) -> str:
 
 
 def by_stage(lost: list[Lost]) -> dict[str, list[Lost]]:
-    """Stage -> its losses, in the order of the build, the rarest of each summed up."""
+    """Stage -> its losses, in the order of the build; the rarest reasons of a stage are one entry."""
     known = [stage.value for stage in Stage]
     order = sorted({x.stage for x in lost}, key=lambda s: (known.index(s) if s in known else len(known), s))
     found: dict[str, list[Lost]] = {}
@@ -323,7 +320,7 @@ def by_stage(lost: list[Lost]) -> dict[str, list[Lost]]:
 
 
 def draw_funnel(data: FunnelData, look: Look) -> Figure:
-    """Bars of what remains after each step, and under each step a bar per reason where it was lost."""
+    """A bar of the rows that remain after each stage, and above it one per reason of that stage."""
     stages = by_stage(data.lost)
     lines = 1 + sum(1 + len(lost) for lost in stages.values())
     told = (

@@ -54,8 +54,7 @@ from videop2r_data.errors import ExportError
 from videop2r_data.plots import DARK, LIGHT, SHOWN, Look, need_matplotlib, png_bytes
 from videop2r_data.schemas import Model
 
-# The index of a folder of figures: what a card needs to show them.
-
+# The index of a folder: a card shows figures from it and reads no figure's data.
 
 INDEX = "index.json"
 _MAX_BYTES = 64 * 2**20
@@ -67,17 +66,17 @@ class FigureEntry(Model):
     name: str
     title: str
     caption: str
-    """For the card, and the text for those who cannot see the figure."""
+    """Shown below the figure, and its alternative text."""
     light: str
     dark: str
     data: str
     width: int
-    """Pixels; a card shows it at half of that."""
+    """Pixels; a card shows half of them."""
     height: int
 
 
 class Omitted(Model):
-    """A figure that there is nothing to show in."""
+    """A figure that was not drawn, and why."""
 
     name: str
     title: str
@@ -120,7 +119,7 @@ def read_figures(folder: Path) -> FigureIndex:
 
 
 def picture(entry: FigureEntry, *, prefix: str = "") -> str:
-    """HTML of one figure for a card: the dark one where the page is dark, with its caption below.
+    """HTML of one figure for a card: light or dark with the page, its caption below.
 
     Args:
         entry: of the index.
@@ -135,16 +134,15 @@ def picture(entry: FigureEntry, *, prefix: str = "") -> str:
     )
 
 
-# What the figures of a data set show: one pass, then the data of each, or why there is nothing to show.
-
+# The data of each figure, after one pass over the rows that feeds all of them.
 
 SAMPLE = 2_000
-"""Rows in the projection."""
+"""Rows in the projection by default."""
 
 
 @dataclass(frozen=True)
 class FigureOptions:
-    """What can be chosen.
+    """Settings of the figures.
 
     Attributes:
         sample: rows in the projection.
@@ -158,7 +156,7 @@ class FigureOptions:
 
 
 class Gathered(NamedTuple):
-    """What one pass over a data set left behind."""
+    """Everything counted in one pass over a data set."""
 
     tally: Tally
     stats: Stats
@@ -169,7 +167,7 @@ class Gathered(NamedTuple):
 
 
 def gather(release: Readable, options: FigureOptions) -> Gathered:
-    """Go through a data set once and hold what all figures need.
+    """Stream a data set once and count what all figures need.
 
     Raises:
         SourceError: a file is damaged.
@@ -181,7 +179,7 @@ def gather(release: Readable, options: FigureOptions) -> Gathered:
 
 
 def figure_data(name: str, found: Gathered, options: FigureOptions) -> Model | str:
-    """What a figure shows, or in words why there is nothing to show.
+    """The data of a figure, or a sentence that says why it has none.
 
     Raises:
         KeyError: no figure of this name.
@@ -270,7 +268,7 @@ _DATA: dict[str, Callable[[Gathered, FigureOptions], Model | str]] = {
 }
 
 
-# Figures of a data set: one pass, then for each figure its data as JSON and a light and a dark PNG.
+# The files: for each figure its data as JSON, then a light and a dark PNG drawn from that JSON.
 
 
 class _Kind(NamedTuple):
@@ -352,7 +350,7 @@ def make_figures(
 
 
 def _need_extra(options: FigureOptions) -> None:
-    """Refuse before an hour of counting, not after it."""
+    """Check the extras before a long count, not after it."""
     need_matplotlib()
     need_sklearn()
     if options.model is not None:
@@ -360,7 +358,7 @@ def _need_extra(options: FigureOptions) -> None:
 
 
 def _write(folder: Path, name: str, data: Model) -> FigureEntry:
-    """The JSON of a figure and its two PNGs."""
+    """Write the JSON of a figure and its two PNGs."""
     from PIL import Image
 
     kind = KINDS[name]
@@ -386,7 +384,7 @@ def _json(record: Model) -> bytes:
 
 
 def _files(folder: Path) -> list[str]:
-    """Files of figures that the index of a folder names, as far as they are ours to remove."""
+    """Files of a folder's index that have a figure's own name: nothing else may be deleted."""
     try:
         index = read_figures(folder)
     except ExportError:
@@ -396,7 +394,7 @@ def _files(folder: Path) -> list[str]:
 
 
 def redraw(folder: Path) -> FigureIndex:
-    """Draw every figure of a folder anew from its JSON alone; index and captions follow.
+    """Draw every figure of a folder anew from its JSON, with index and captions.
 
     Raises:
         ExportError: the index or the data of a figure cannot be read.

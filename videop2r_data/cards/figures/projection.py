@@ -22,8 +22,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-# Text embeddings by a transformers model in a local folder.
-
+# Text embeddings by a transformers model in a local folder; nothing is fetched.
 
 MAX_TOKENS = 512
 """Tokens of a text that are read."""
@@ -120,31 +119,28 @@ def _load(folder: Path) -> tuple[Any, Any]:
     return tokenizer, model.eval()
 
 
-# Embeddings of perception and reasoning in two dimensions, and how far apart the two lie.
-#
-# Texts become vectors by a local model or by TF-IDF and a truncated SVD. The separation is measured on these
-# vectors, never on the picture: a projection to two dimensions can tear apart or fold together.
-
+# Texts become vectors, by a local model or by TF-IDF and a truncated SVD. The separation is measured on these
+# vectors, never on the map: a projection to two dimensions can tear classes apart or fold them together.
 
 Array = npt.NDArray[Any]
 
 DIMENSIONS = 64
-"""Of the SVD."""
+"""Dimensions of the SVD."""
 FEATURES = 20_000
-"""Words and pairs of words in the TF-IDF."""
+"""Words and pairs of words in the TF-IDF at most."""
 NEIGHBOURS, MIN_DIST = 15, 0.1
-"""Of UMAP: its own defaults."""
+"""UMAP's own defaults."""
 LEAST = 20
-"""Rows below which nothing is projected: the figures would be noise."""
+"""Rows needed for a projection; fewer give noise."""
 SILHOUETTE_ROWS = 2_000
-"""The silhouette compares all with all: so many rows at most."""
+"""Rows of the silhouette at most."""
 
 
 class Separation(Model):
-    """How well P and R are told apart from their vectors; 0.5 is chance for both accuracies."""
+    """How far perception and reasoning lie apart as vectors; chance is 0.5 for both accuracies."""
 
     silhouette_cosine: float
-    """Mean silhouette of the two classes, cosine distance, -1 to 1; 0 is no separation."""
+    """Mean silhouette of the two classes, cosine distance, -1 to 1; 0: no separation."""
     silhouette_rows: int
     """Rows that it was measured on, two texts each."""
     nearest_centroid_accuracy: float
@@ -152,7 +148,7 @@ class Separation(Model):
     linear_probe_accuracy: float
     """Share of the held-out texts that a logistic regression, fitted on the other half, gets right."""
     held_out_rows: int
-    """Rows of the held-out half: P and R of a row are always in the same half."""
+    """Rows of the held-out half; both texts of a row are in the same half."""
 
 
 class ProjectionData(Model):
@@ -160,17 +156,17 @@ class ProjectionData(Model):
 
     config: str
     rows_with_both: int
-    """Rows that have P and R."""
+    """Rows with both perception and reasoning."""
     rows_sampled: int
     seed: int
     embedding: Literal["model", "tfidf-svd"]
     model: str = ""
     """Name of the folder of the model, or empty."""
     dimensions: int
-    """Of the vectors that the separation was measured on."""
+    """Length of the vectors that the separation was measured on."""
     method: Literal["umap", "pca"]
     settings: dict[str, float | int | str] = Field(default_factory=dict)
-    """Everything else that decides the picture."""
+    """All other settings that decide the map."""
     openings_removed: list[str] = Field(default_factory=lambda: list(OPENINGS))
     separation: Separation
     rows: list[int]
@@ -182,7 +178,7 @@ class ProjectionData(Model):
 def project(
     config: str, pairs: Sequence[Pair], *, seen: int, seed: int = 0, model: Path | None = None
 ) -> ProjectionData:
-    """Embed a sample of rows, measure the separation of P and R, and lay them out on a plane.
+    """Embed a sample of rows, measure the separation of perception and reasoning, and map both to a plane.
 
     Args:
         config: whose rows they are.
@@ -207,7 +203,6 @@ def project(
         plane = _pca(vectors)
     else:
         need_umap()
-
         vectors = embed(model, texts)
         plane = _umap(vectors, seed)
         settings = {
@@ -233,10 +228,10 @@ def project(
 
 
 def need_sklearn() -> None:
-    """Refuse early.
+    """Check that scikit-learn is installed, before anything is read.
 
     Raises:
-        MissingExtraError: scikit-learn is not installed.
+        MissingExtraError: it is not.
     """
     try:
         import sklearn  # noqa: F401
@@ -290,7 +285,11 @@ def unit(vectors: Array) -> Array:
 
 
 def _pca(vectors: Array) -> Array:
-    """The two directions of largest variance; each points to where its largest entry is positive."""
+    """Coordinates along the two directions of largest variance, shape [texts, 2].
+
+    The sign of a principal direction is arbitrary: its largest entry is made positive, so that a figure does
+    not depend on the linear algebra library.
+    """
     centred = vectors - vectors.mean(axis=0)
     _, directions = np.linalg.eigh(centred.T @ centred)
     axes = directions[:, ::-1][:, :2]
@@ -301,9 +300,9 @@ def _pca(vectors: Array) -> Array:
 
 def _umap(vectors: Array, seed: int) -> Array:
     umap = need_umap()
-    # the last bits of a model differ from run to run, and UMAP makes much of little
+    # the last bits of a model's output differ from run to run, and UMAP amplifies them
     vectors = np.round(vectors, 4)
-    # its own beginning, a spectral layout, falls into parts when P and R do, and these are laid out by chance
+    # UMAP's spectral start places disconnected components by chance, and the two classes often are such
     start = _pca(vectors.astype(np.float64))
     start = np.round(start * (10 / max(float(np.abs(start).max()), 1e-9)), 3).astype(np.float32)
     reducer = umap.UMAP(
@@ -321,8 +320,8 @@ def separation(perception: Array, reasoning: Array, seed: int) -> Separation:
     """Measure how far apart two classes of vectors lie.
 
     Args:
-        perception: P, shape [rows, dimensions].
-        reasoning: R of the same rows, the same shape.
+        perception: vectors, shape [rows, dimensions].
+        reasoning: vectors of the same rows, the same shape.
         seed: fixes which half of the rows is held out.
     """
     from sklearn.linear_model import LogisticRegression
@@ -350,9 +349,9 @@ def separation(perception: Array, reasoning: Array, seed: int) -> Separation:
 def silhouette(left: Array, right: Array) -> float:
     """Mean silhouette of two classes of unit vectors under cosine distance, -1 to 1.
 
-    For each point (b - a) / max(a, b), with a the mean distance to the others of its class and b that to
-    the other class [Rousseeuw 1987]. Because the distance is linear in the vectors, sums take the place of
-    all pairs. A point equal to all others counts 0.
+    For each point (b - a) / max(a, b), with a the mean distance to the others of its class and b the mean
+    distance to the other class [Rousseeuw 1987]. The cosine distance of unit vectors is linear in each of
+    them, so sums of vectors replace the loop over all pairs. A point equal to all others counts 0.
     """
     total = 0.0
     for own, other in ((left, right), (right, left)):
@@ -363,7 +362,7 @@ def silhouette(left: Array, right: Array) -> float:
     return total / (len(left) + len(right))
 
 
-# The map of perception and reasoning: a point per text, with how well the two separate.
+# The figure: a point per text, and the measured separation beside it.
 
 
 def _how(data: ProjectionData) -> str:
@@ -397,8 +396,6 @@ def draw_projection(data: ProjectionData, look: Look) -> Figure:
 
 
 def _points(axes: Axes, data: ProjectionData, look: Look) -> None:
-    import numpy as np
-
     axes.set_facecolor(look.paper)
     for spine in axes.spines.values():
         spine.set(color=look.grid)

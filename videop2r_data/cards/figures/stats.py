@@ -19,18 +19,18 @@ from videop2r_data.cards.figures.text import (
 from videop2r_data.schemas import Model, Stage
 
 TOP = 40
-"""Sources and words listed; the rest is summed up."""
+"""Sources and words listed at most."""
 
 
 class Rows(Protocol):
-    """Some consecutive rows as columns; `builders.release_read.Batch` is one."""
+    """Consecutive rows as columns, as `files` streams them."""
 
     columns: dict[str, list[Any]]
     index: Sequence[int]
 
 
 class Readable(Protocol):
-    """A release that can be streamed; `builders.release.Release` is one."""
+    """A release that can be streamed; `files.Release` is one, and tests make others."""
 
     @property
     def where(self) -> str:
@@ -50,7 +50,7 @@ class Readable(Protocol):
 
 
 class Stats(Model):
-    """What a data set holds, in figures."""
+    """The counts of a data set."""
 
     where: str
     rows: dict[str, int]

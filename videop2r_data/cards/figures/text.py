@@ -13,15 +13,14 @@ from pydantic import Field
 
 from videop2r_data.schemas import Model, segment_spans
 
-# Words, lengths and their distributions.
-
+# Words, lengths and their distributions. Everything held is bounded: a release may be larger than the memory.
 
 MAX_VOCABULARY = 200_000
-"""Different words held; beyond it the rarest are forgotten, and the counts are lower bounds."""
+"""Different words held; beyond it the rarer half is dropped, and counts become lower bounds."""
 MAX_TOKENS = 50_000
-"""Different tokens held before they are cut into words."""
+"""Different tokens (texts between white space) held before they are cut into words."""
 MAX_GROUPS = 2_000
-"""Different sources held; the others count as `other`."""
+"""Different sources held; further ones count as `other`."""
 _WORD = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)*")
 _NOISE = re.compile(r"[\W_]+")
 _TAGS = re.compile(r"</?(?:observation|think|answer)>")
@@ -34,7 +33,7 @@ _STOP = frozenset(_FUNCTION_WORDS.split())
 
 
 class Spread(Model):
-    """A distribution in a few numbers; all 0 when there is nothing to count."""
+    """A distribution in nine numbers; all 0 without values."""
 
     count: int = 0
     mean: float = 0.0
@@ -48,7 +47,7 @@ class Spread(Model):
 
     @classmethod
     def of(cls, values: Counter[int], *, scale: int = 1) -> Self:
-        """From value -> how often; values are divided by `scale`. Percentiles are nearest-rank.
+        """From value -> count; values are divided by `scale`. Percentiles are nearest-rank.
 
         >>> Spread.of(Counter({1: 3, 5: 1})).p75
         1.0
@@ -61,12 +60,11 @@ class Distribution(Spread):
 
     bin_width: float = 1.0
     bins: dict[str, int] = Field(default_factory=dict)
-    """Lower edge of each bin -> count; empty bins inside the range are listed with 0. The last bin takes all
-    above."""
+    """Lower edge of each bin -> count, empty bins included; the last bin also counts all above."""
 
     @classmethod
     def of(cls, values: Counter[int], *, scale: int = 1, bin_width: int = 1, most: int = 40) -> Self:
-        """From value -> how often, in bins of `bin_width` (before scaling), at most `most` of them.
+        """From value -> count, in at most `most` bins of `bin_width` (before scaling).
 
         >>> Distribution.of(Counter({0: 1, 25: 2}), bin_width=20).bins
         {'0': 1, '20': 2}
@@ -98,7 +96,7 @@ def _spread(values: Counter[int], scale: int) -> dict[str, Any]:
 
 
 class TopWords(Model):
-    """How rich the wording is."""
+    """Size of the vocabulary, and its most frequent words."""
 
     tokens: int
     """Words in all."""
@@ -118,7 +116,7 @@ class Words:
         self._groups: dict[str, Counter[int]] = {}
 
     def add(self, text: str | None, groups: Iterable[str]) -> None:
-        """Count one text; None is no text and counts nowhere."""
+        """Count one text in every one of its groups; None is not counted."""
         if text is None:
             return
         tokens = text.lower().split()
@@ -135,7 +133,7 @@ class Words:
             self._count_words()
 
     def _count_words(self) -> None:
-        """Cut the tokens held into words: no word goes across white space, and most tokens come often."""
+        """Cut the tokens held into words: once per different token, not once per text."""
         for token, count in self._tokens.items():
             for word in _WORD.findall(token):
                 self.vocabulary[word] += count
@@ -144,7 +142,7 @@ class Words:
             self.vocabulary = Counter(dict(self.vocabulary.most_common(MAX_VOCABULARY // 2)))
 
     def spreads(self, most: int) -> dict[str, Spread]:
-        """Group -> lengths; of the sources only the most frequent."""
+        """Group -> lengths; of the sources the `most` frequent."""
         sources = sorted(
             (g for g in self._groups if g.startswith("source/")), key=lambda g: (-self._groups[g].total(), g)
         )
@@ -152,7 +150,7 @@ class Words:
         return {group: Spread.of(self._groups[group]) for group in others + sources[:most]}
 
     def counts(self) -> Counter[str]:
-        """Word -> how often, function words included."""
+        """Word -> count, with function words."""
         self._count_words()
         return self.vocabulary
 
@@ -179,7 +177,7 @@ def words_in(text: str) -> list[str]:
 
 
 def segments_of(observation: Any, process: Any, output: Any) -> tuple[str | None, str | None]:
-    """P and R of a row as bare text, from their columns or else from the whole trace.
+    """Perception and reasoning of a row without tags, from their columns, else from the whole trace.
 
     >>> segments_of(None, None, "<observation>o</observation><think>t</think><answer>A</answer>")
     ('o', 't A')
@@ -201,7 +199,7 @@ def _bare(text: str) -> str:
 
 
 def normal_question(problem: Any, options: Any, path: Any) -> bytes | None:
-    """64-bit digest of a question up to case, white space and punctuation; None without a question."""
+    """64-bit digest of question, options and path without case, spaces and punctuation; None: no text."""
     if not isinstance(problem, str):
         return None
     texts = [problem, *(o for o in options if isinstance(o, str))] if isinstance(options, list) else [problem]
@@ -210,28 +208,27 @@ def normal_question(problem: Any, options: Any, path: Any) -> bytes | None:
     return blake2b(f"{plain}\0{where}".encode("utf-8", "surrogatepass"), digest_size=8).digest()
 
 
-# What figures need beyond `Stats`, gathered in the same pass: sources by type, and a sample of texts.
-
+# Watchers: they see every row in the pass that counts it, and keep what only figures need.
 
 MAX_CHARS = 8_000
-"""Characters of a sampled text that are kept: what is behind them no embedding reads."""
+"""Characters kept of a sampled text: more than any embedding reads."""
 OPENINGS = ("based on the question, i need to notice", "based on the observations,")
-"""How the prompt tells P and R to begin: they would tell the two apart by themselves. [paper §8.1]"""
+"""Openings that the prompt asks for [paper §8.1]: they alone would tell perception from reasoning."""
 MAX_KINDS = 64
-"""Different modalities and problem types held; the others count as `other`."""
+"""Different modalities and problem types held; further ones count as `other`."""
 OTHER = "other"
 _OPENING = re.compile(r"\A\W*(?:" + "|".join(map(re.escape, OPENINGS)) + r")[\s:,]*", re.IGNORECASE)
 
 
 class Crossed:
-    """Rows by source, modality and problem type; how many of each are told apart is bounded."""
+    """Rows by source, modality and problem type, with a bounded number of each."""
 
     def __init__(self) -> None:
         self.counts: Counter[tuple[str, str, str]] = Counter()
         self._known: dict[str, set[str]] = {"source": set(), "modality": set(), "type": set()}
 
     def see(self, row: Mapping[str, Any], perception: str | None, reasoning: str | None) -> None:
-        """Count a row; a cell that is no text counts as empty."""
+        """Count a row; a cell that is not text counts as empty."""
         source, data_type, kind = (
             value if isinstance(value := row[name], str) else ""
             for name in ("data_source", "data_type", "problem_type")
@@ -252,7 +249,7 @@ class Crossed:
 
 
 class Opened:
-    """Words of the prompted openings, to be taken off the word counts."""
+    """Counts the prompted openings, to subtract their words from the word counts."""
 
     def __init__(self) -> None:
         self._found: dict[str, Counter[str]] = {"perception": Counter(), "reasoning": Counter()}
@@ -265,7 +262,7 @@ class Opened:
                 self._found[name][" ".join(words_in(match.group()))] += 1
 
     def without(self, name: str, words: Counter[str]) -> Counter[str]:
-        """Word counts of `perception` or `reasoning` with the openings taken off."""
+        """Word counts of `perception` or `reasoning` minus the openings."""
         rest = Counter(words)
         for opening, times in self._found[name].items():
             for word in opening.split():
@@ -274,7 +271,7 @@ class Opened:
 
 
 class Pair(NamedTuple):
-    """P and R of one row."""
+    """Perception and reasoning of one row."""
 
     row: int
     """Index of the row in its config, in reading order."""
@@ -283,16 +280,16 @@ class Pair(NamedTuple):
 
 
 class Sampled:
-    """Rows drawn without replacement among those that have both P and R.
+    """Rows drawn without replacement from those with both perception and reasoning.
 
-    Each row has a rank that only the seed and its number fix; the lowest ranks are kept. So the same rows are
-    drawn whatever the size of the batches, and a larger sample holds the smaller one.
+    The rank of a row is a keyed hash of its number; the lowest ranks are kept. So batches do not matter, and
+    a larger sample contains a smaller one of the same seed.
     """
 
     def __init__(self, size: int, seed: int = 0) -> None:
         self.size = size
         self.seen = 0
-        """Rows with both P and R."""
+        """Rows with both perception and reasoning."""
         self._seed = seed.to_bytes(8, "big", signed=True)
         self._number = 0
         self._heap: list[tuple[int, Pair]] = []
@@ -320,7 +317,7 @@ def _pair(number: int, perception: str, reasoning: str) -> Pair:
 
 
 def without_opening(text: str) -> str:
-    """A segment without the words that the prompt asks it to begin with.
+    """A segment without the opening that the prompt asks for.
 
     >>> without_opening(" Based on the observations, the ball is red.")
     'the ball is red.'

@@ -59,7 +59,7 @@ class WordsData(Model):
 
     @classmethod
     def of(cls, config: str, perception: Counter[int], reasoning: Counter[int]) -> WordsData:
-        """From length in words -> texts, of both processes; both get the same bins."""
+        """From length in words -> texts, of both segments; both get the same bins."""
         spreads = Spread.of(perception), Spread.of(reasoning)
         top = max(_top(perception), _top(reasoning))
         width = next((w for w in _WIDTHS if top / w <= BINS), math.ceil(top / BINS))
@@ -234,8 +234,8 @@ def _block(axes: Axes, head: str, lines: list[tuple[str, dict[str, Spread]]], lo
     axes.tick_params(axis="y", labelcolor=look.ink)
 
 
-# Word clouds of perception and reasoning.
-
+# Word clouds. The layout is ours and has no chance in it: no two boxes touch, and size follows frequency
+# alone (why no library: docs/decisions/005-word-cloud.md).
 
 WORDS = 80
 SIZE = (690, 450)
@@ -418,8 +418,7 @@ def picture_of(placed: list[Placed], colour: str, look: Look, *, scale: int = 2)
     return np.asarray(picture)
 
 
-# The words that tell perception and reasoning apart.
-
+# Words that tell perception and reasoning apart.
 
 TELLING = 14
 """Words per process."""

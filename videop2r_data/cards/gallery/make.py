@@ -34,11 +34,11 @@ from videop2r_data.cards.gallery.rows import (
 from videop2r_data.errors import ConfigError
 from videop2r_data.schemas import BuildLock, Model, Stage, digest
 
-# What the page is told: a head of columns that list and filters need, and the rows themselves in chunks.
-
+# The page's data: a head with the columns that list and filters need, parsed at once, and the rows in chunks,
+# parsed when they are looked at. So a page of 10,000 rows opens fast.
 
 CHUNK = 128
-"""Rows that are parsed together."""
+"""Rows per chunk."""
 TEASER = 140
 """Characters of a question in the list."""
 FramesOf = Callable[[str, str, str], tuple[Sequence[int], Sequence[float]] | None]
@@ -49,14 +49,14 @@ JUDGED, DIFFERS, UNSCORED = 1, 2, 4
 
 @dataclass(frozen=True, slots=True)
 class Payload:
-    """`head` and `chunks` as JSON values; `chunks[i]` holds the rows from `i * CHUNK`."""
+    """`head` and `chunks` as JSON values; `chunks[i]` holds `CHUNK` rows from `i * CHUNK` on."""
 
     head: dict[str, Any]
     chunks: list[dict[str, Any]]
 
 
 class _Names:
-    """A column of repeated texts as numbers, in order of first sight."""
+    """Numbers repeated texts in the order of their first use."""
 
     def __init__(self) -> None:
         self.names: dict[str, int] = {}
@@ -74,15 +74,15 @@ def make_payload(
     sheets: Mapping[int, Sheet],
     frames_of: FramesOf,
 ) -> Payload:
-    """Lay out the page's data; nothing in it depends on time or host, but for the addresses of the media.
+    """Make the page's data; only the addresses of media depend on the machine, nothing on the time.
 
     Args:
         about: name, title and digest of the data set.
         entries: the rows, in order.
         clips: their media files.
         judged: verdicts by `words_of` an entry.
-        sheets: small frames by index of the clip.
-        frames_of: knows the sampled frames of clips whose rows do not say.
+        sheets: sheets of frames by index of the clip.
+        frames_of: gives the sampled frames of clips whose rows do not have them.
     """
     places = {(clip.source, clip.path): i for i, clip in enumerate(clips)}
     known = _known_frames(entries, places)
@@ -142,7 +142,7 @@ def _columns(
 
 
 def _row(entry: Entry) -> dict[str, Any]:
-    """One row; what is empty is left out."""
+    """One row as JSON, without empty fields."""
     canonical = canonical_segments(entry.parts)
     row: dict[str, Any] = {
         "problem": entry.problem,
@@ -171,7 +171,7 @@ def _row(entry: Entry) -> dict[str, Any]:
 def _known_frames(
     entries: Sequence[Entry], places: Mapping[tuple[str, str], int]
 ) -> dict[int, tuple[Sequence[int], Sequence[float]]]:
-    """Sampled frames by clip: all questions about a clip were shown the same ones."""
+    """Index of a clip -> its sampled frames; they are the same for every question about it."""
     return {
         places[entry.media_source, entry.path]: (entry.frames, entry.times_s)
         for entry in entries
@@ -208,20 +208,17 @@ def _rounded(times: Sequence[float]) -> list[float]:
     return [round(t, 4) for t in times]
 
 
-# The gallery of a data set: every row on one page, its clip beside its question, to look at and to mark.
-
+# From a release to the written page.
 
 PAGE = "index.html"
 LIMIT = 10_000
-"""Rows of a page, unless more are asked for."""
-
-
+"""Rows of a page by default."""
 Tell = Callable[[str, int, int], None]
-"""Hears (step, done, all)."""
+"""Called with progress: (step, done, all)."""
 
 
 class Release(Readable, Protocol):
-    """A release with what is said about it; `builders.release.Release` is one."""
+    """A release with its lock; `files.Release` is one."""
 
     @property
     def lock(self) -> BuildLock | None:
@@ -239,18 +236,18 @@ class GalleryReport(Model):
     """On the page."""
     clips: int
     clips_missing: int
-    """Not under their media root, or no root is known."""
+    """Clips that are not under their media root, or whose root is not known."""
     copied_bytes: int
     sheets: int
-    """Clips whose sampled frames stand in the page."""
+    """Clips whose sampled frames are in the page."""
     bytes: int
     """Of the page."""
     judged: int
     """Rows with verdicts of judges."""
     disagreements: int
-    """Rows on which a judge contradicts the person."""
+    """Rows on which a judge contradicts the human label."""
     unmatched: int
-    """Labels whose words are on no row of the page."""
+    """Labels whose words are those of no row of the page."""
 
 
 @dataclass
@@ -258,10 +255,11 @@ class Gallery:
     """A page in its parts, ready to be written and to be served.
 
     Attributes:
-        payload: rows, clips and what is said of them.
+        title: of the window.
+        payload: the page's data.
         clips: every media file of its rows.
-        links: source -> address of its media, seen from the file.
-        report: figures; `page` and `bytes` are set when it is written.
+        links: source -> address of its media, relative to the page.
+        figures: the counts of `GalleryReport`.
     """
 
     title: str
@@ -271,7 +269,7 @@ class Gallery:
     figures: dict[str, int] = field(default_factory=dict)
 
     def page(self, *, served: bool = False) -> str:
-        """The document, for a file or for the server."""
+        """The HTML document, for a file or for `GalleryServer`."""
         roots = beside(self.clips) if served else self.links
         head = {**self.payload.head, "bases": roots}
         return render_page(self.title, head, self.payload.chunks, served=served)
@@ -289,18 +287,18 @@ def make_gallery(
     frames_of: FramesOf = lambda source, path, kind: None,
     tell: Tell = lambda what, done, total: None,
 ) -> Gallery:
-    """Gather everything that a page shows; copies are made here, the page itself by `write_gallery`.
+    """Read a release into a page; with `copy_media` copy its clips. The page is written by `write_gallery`.
 
     Args:
         release: the data set; it is only read.
         out: folder of the page.
         roots: source -> media root; the empty name stands for every other source.
-        limit: rows at most; of more an even share is shown, and every row with a verdict besides.
+        limit: rows at most; of more, evenly spaced ones are shown, and every row with a verdict.
         verdicts: lines of `verdicts.jsonl`.
-        copy_media: copy the clips beside the page instead of linking to where they lie.
-        sheets: longer side in pixels of small pictures of the sampled frames, put into the page; 0: none.
-        frames_of: knows the sampled frames of clips whose rows do not say.
-        tell: hears (step, done, all).
+        copy_media: copy the clips beside the page instead of linking them.
+        sheets: longer side in pixels of the small frames in the page; 0: none.
+        frames_of: gives the sampled frames of clips whose rows do not have them.
+        tell: called with progress.
 
     Raises:
         ConfigError: the page would lie in the data set, or `out` cannot be written.
@@ -383,7 +381,7 @@ def _title(release: Release, name: str) -> str:
 
 
 def _identity(release: Release, entries: Sequence[Entry]) -> str:
-    """What marks are kept under: the files of the data set, so that a rebuilt one starts afresh."""
+    """Key under which a browser keeps marks: a digest of the data set's files; a rebuilt set has another."""
     if release.lock is not None:
         return digest({name: file.sha256 for name, file in release.lock.files.items()})
     return digest([[entry.sample_id, entry.problem, entry.observation or ""] for entry in entries])

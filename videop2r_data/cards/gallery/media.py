@@ -25,11 +25,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-# Where the page finds its clips: linked where they lie, copied beside it, or not here.
-
+# Addresses of clips: linked at their place, or copied beside the page.
 
 MEDIA = "media"
-"""Folder of copies beside the page, and of the addresses that the server answers."""
+"""Folder of copies beside the page, and first part of the server's addresses for clips."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}")
 
 
@@ -38,10 +37,10 @@ class Clip:
     """One media file of the page.
 
     Attributes:
-        source: the recipe's source that has it.
-        path: as the rows have it; relative, POSIX.
-        data_type: `video` or `image`, as its first row says.
-        file: where it lies; None: not here, or outside of its root.
+        source: the recipe's source.
+        path: as the rows have it: relative, POSIX.
+        data_type: `video` or `image`, of its first row.
+        file: the file; None: missing, or outside of its media root.
     """
 
     source: str
@@ -51,7 +50,7 @@ class Clip:
 
     @property
     def address(self) -> str:
-        """Below the root of its source, percent-encoded; empty for a path that may not be followed."""
+        """Path below the media root, percent-encoded; empty if there is no file."""
         return quote(safe_relative_path(self.path)) if self.file is not None else ""
 
 
@@ -72,7 +71,7 @@ def find_clips(entries: Iterable[Entry], roots: Mapping[str, Path]) -> list[Clip
 
 
 def linked(clips: Iterable[Clip], roots: Mapping[str, Path], page: Path) -> dict[str, str]:
-    """Source -> address of its media root, relative to the folder of the page, with a slash at its end."""
+    """Source -> address of its media root, relative to the page's folder, with a slash at the end."""
     found: dict[str, str] = {}
     for clip in clips:
         root = roots.get(clip.source, roots.get(""))
@@ -83,12 +82,12 @@ def linked(clips: Iterable[Clip], roots: Mapping[str, Path], page: Path) -> dict
 
 
 def beside(clips: Iterable[Clip]) -> dict[str, str]:
-    """Source -> address of its copies, or of what the server answers for it."""
+    """Source -> address of its clips beside the page, for copies and for the server."""
     return {clip.source: f"{MEDIA}/{folder_of(clip.source)}/" for clip in clips}
 
 
 def folder_of(source: str) -> str:
-    """A folder name for a source: its own name, if that is one.
+    """A folder name for a source: its own name if that is safe, else a digest of it.
 
     >>> folder_of("demo"), folder_of("..")
     ('demo', '_5ec1f7e7')
@@ -97,7 +96,7 @@ def folder_of(source: str) -> str:
 
 
 def copy_clips(clips: Iterable[Clip], page: Path) -> int:
-    """Copy every clip that is here to `media/<source>/<path>` beside the page; returns the bytes.
+    """Copy every clip that has a file to `media/<source>/<path>` beside the page; returns their bytes.
 
     Raises:
         ConfigError: the disk is full or cannot be written.
@@ -134,14 +133,13 @@ def _file(root: Path, path: str) -> Path | None:
         return None
 
 
-# Small pictures of the sampled frames, one sheet for a clip: for clips that stay away or do not play.
-
+# A sheet per clip with its sampled frames: shown where a clip is missing or the browser cannot play it.
 
 QUALITY = 72
-"""Of the JPEG: a look, not a measurement."""
+"""JPEG quality."""
 COLUMNS = 8
 MAX_SIDE = 65_000
-"""Pixels that a JPEG may have on a side."""
+"""Pixels on one side of a JPEG at most: the format ends at 65,535."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +148,7 @@ class Sheet:
 
     Attributes:
         uri: `data:` address of the JPEG.
-        columns: frames beside each other.
+        columns: frames per row.
         width: of one frame, pixels.
         height: of one frame, pixels.
         indices: T, display order.
@@ -165,7 +163,7 @@ class Sheet:
     times_s: tuple[float, ...]
 
     def as_json(self) -> dict[str, Any]:
-        """What the page reads."""
+        """The sheet as the page's script reads it."""
         return {
             "uri": self.uri,
             "columns": self.columns,
@@ -184,22 +182,22 @@ async def draw_sheets(
     workers: int = 0,
     tell: Callable[[int, int], None] = lambda done, total: None,
 ) -> tuple[dict[int, Sheet], dict[int, str]]:
-    """Sample every clip that is here just as its build did, in guarded processes.
+    """Sample every clip that has a file as its build did, in decoder processes.
 
     Args:
-        clips: where they lie.
+        clips: the page's clips.
         spec: how the build sampled them.
         side: the longer side of one small frame, pixels.
         workers: decoder processes, 0: one per core.
-        tell: hears (done, all).
+        tell: called with progress: (done, all).
 
     Returns:
-        Sheets and failures by the index of their clip.
+        (index of a clip -> its sheet, index of a clip -> what went wrong).
     """
     sheets: dict[int, Sheet] = {}
     failed: dict[int, str] = {}
     wanted = [i for i, clip in enumerate(clips) if clip.file is not None]
-    waiting = iter(wanted)
+    waiting = iter(wanted)  # shared by all workers: each takes the next clip
     async with DecodePool(spec, want="array", workers=workers) as pool:
 
         async def work() -> None:
@@ -250,5 +248,5 @@ def draw_sheet(
 
 
 def spec_of(recipe: Mapping[str, Any] | None) -> MediaSpec:
-    """How a build sampled its frames; the defaults where there is no lock."""
+    """How a build sampled its frames; the defaults without a recipe."""
     return MediaSpec.model_validate((recipe or {}).get("media") or {})

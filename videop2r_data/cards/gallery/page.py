@@ -20,14 +20,9 @@ import orjson
 from videop2r_data.cards.gallery.media import Clip, beside
 from videop2r_data.errors import ConfigError
 
-# The page: one HTML document with its style, its script and the rows as inert JSON.
-#
-# Rows and model texts reach the document as JSON alone, in script elements of a type that no browser runs,
-# with
-# every `<`, `>` and `&` escaped. The script writes them with `textContent`. A Content-Security-Policy lets
-# this
-# style and this script run, by their digests, and nothing be fetched but pictures and clips.
-
+# Rows and model texts enter the document as JSON only, in script elements of a type that no browser runs,
+# with every `<`, `>` and `&` escaped; the script shows them with `textContent`. A Content-Security-Policy
+# allows this style and this script, by their digests, and nothing to be loaded but pictures and clips.
 
 SCRIPTS = (
     "base.js",
@@ -44,14 +39,14 @@ SCRIPTS = (
     "wire.js",
     "main.js",
 )
-"""In this order they make one script."""
+"""Parts of the page's one script, in order."""
 FILE_MEDIA = "'self' file: data: blob:"
 SERVED_MEDIA = "'self' data: blob:"
 _ESCAPES = ((b"&", b"\\u0026"), (b"<", b"\\u003c"), (b">", b"\\u003e"))
 
 
 def inert_json(value: Any) -> str:
-    r"""JSON that is plain text wherever it stands in HTML: no tag, comment or entity can begin in it.
+    r"""JSON that is safe anywhere in HTML: no tag, comment or entity can begin in it.
 
     >>> inert_json({"a": "</script>"})
     '{"a":"\\u003c/script\\u003e"}'
@@ -66,9 +61,9 @@ def policy(style: str, script: str, media: str) -> str:
     """The Content-Security-Policy of the page.
 
     Args:
-        style: text of its one style element.
-        script: text of its one script.
-        media: where pictures and clips may come from.
+        style: text of the one style element.
+        script: text of the one script.
+        media: sources allowed for pictures and clips.
     """
     return "; ".join(
         (
@@ -90,14 +85,14 @@ def render_page(title: str, head: dict[str, Any], chunks: Sequence[Any], *, serv
 
     Args:
         title: of the window.
-        head: what the list and the filters need, parsed at once.
-        chunks: what a row's view needs, in groups that are parsed when they are looked at.
-        served: the page is for the server of `--serve`, not for a file.
+        head: `Payload.head`.
+        chunks: `Payload.chunks`.
+        served: for `GalleryServer`, not for a file.
     """
     style = _asset("style.css")
     script = '"use strict";\n(() => {\n' + "".join(_asset(name) for name in SCRIPTS) + "})();\n"
     blocks = [_block(f"rows-{i}", chunk) for i, chunk in enumerate(chunks)]
-    # The script stands before most of the rows: the list is on the screen while they are still being read.
+    # the script comes before most rows: the list is shown while the browser still reads them
     return _fill(
         _asset("page.html"),
         {
@@ -113,7 +108,7 @@ def render_page(title: str, head: dict[str, Any], chunks: Sequence[Any], *, serv
 
 
 def _fill(template: str, fields: dict[str, str]) -> str:
-    """In one pass, so that a field's name inside of a text stays text."""
+    """Fill `@@name@@` fields in one pass: such a text inside of a value stays as it is."""
     parts = template.split("@@")
     for i in range(1, len(parts), 2):
         parts[i] = fields[parts[i]]
@@ -132,14 +127,9 @@ def _digest(text: str) -> str:
     return "sha256-" + base64.b64encode(hashlib.sha256(text.encode("utf-8")).digest()).decode("ascii")
 
 
-# A server for one reader: the page and its clips on the loopback address, and no other file.
-#
-# Clips are found in a table of what the page shows: an address that is not in it is not there, so that no
-# path
-# is ever made from a request. The first part of every address is a secret of this run: another user of the
-# same
-# machine cannot guess it, and a page of another site cannot either.
-
+# The server finds clips in a table of what the page shows, so no path is ever made from a request. The first
+# part of every address is a secret of this run: other users of the machine and pages of other sites cannot
+# guess it.
 
 HOST = "127.0.0.1"
 _BLOCK = 1 << 18
@@ -160,16 +150,16 @@ _TYPES = {
     ".bmp": "image/bmp",
 }
 _CLOSED = "default-src 'none'; sandbox"
-"""Policy of everything but the page: a picture that is opened by itself runs nothing."""
+"""Policy of every answer but the page: an SVG or HTML file opened by itself runs nothing."""
 
 
 class GalleryServer(ThreadingHTTPServer):
     """Serves one page until `shutdown`.
 
     Args:
-        page: the document.
-        clips: what it shows.
-        port: 0: a free one.
+        page: the HTML document.
+        clips: the clips it shows.
+        port: 0: any free one.
 
     Raises:
         ConfigError: the port is taken.
@@ -199,11 +189,11 @@ class GalleryServer(ThreadingHTTPServer):
 
     @property
     def url(self) -> str:
-        """Where the page is."""
+        """Address of the page, with the secret."""
         return f"http://{HOST}:{self.server_address[1]}/{self.secret}/"
 
     def handle_error(self, request: object, client_address: object) -> None:
-        """A reader that hangs up in the middle of a clip is no error."""
+        """Ignore a browser that closes the connection in the middle of a clip."""
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -220,7 +210,7 @@ class _Handler(BaseHTTPRequestHandler):
         self._answer(body=False)
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the name of the base class
-        """Nothing is printed by a library."""
+        """Print nothing: only the command line prints."""
 
     def _answer(self, *, body: bool) -> None:
         address = self._address()
@@ -239,10 +229,10 @@ class _Handler(BaseHTTPRequestHandler):
                 self._refuse(404)
 
     def _address(self) -> str | None:
-        """What is asked for, below the secret; None if it may not be asked for."""
+        """The requested address below the secret; None if host or secret are wrong."""
         own = {f"{HOST}:{self.server.server_address[1]}", f"localhost:{self.server.server_address[1]}"}
         if self.headers.get("Host", "") not in own:
-            return None  # a name of another site that was pointed at this machine
+            return None  # DNS rebinding: a name of another site that was pointed at this machine
         path = self.path.partition("?")[0]
         secret, slash, rest = path.removeprefix("/").partition("/")
         if not slash or not hmac.compare_digest(secret.encode(), self.server.secret.encode()):
@@ -307,7 +297,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 def byte_range(header: str, size: int) -> tuple[int, int] | None:
-    """The bytes that a Range header asks for, from (inclusive) to (exclusive); None: none of them is there.
+    """(start, end) of a Range header, `end` exclusive; None if it is not valid or beyond the file.
 
     >>> byte_range("bytes=2-4", 10), byte_range("bytes=-3", 10), byte_range("bytes=10-", 10)
     ((2, 5), (7, 10), None)

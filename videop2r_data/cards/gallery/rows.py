@@ -14,31 +14,28 @@ from videop2r_data.cards.figures.stats import Readable
 from videop2r_data.errors import SourceError
 from videop2r_data.schemas import SEGMENTS, HumanLabel, Model, segment_spans, strip_answer_tag
 
-# Rows of a release as the gallery shows them: one entry each, accepted or not.
-
-
 OUTCOMES = ("accepted", "rejected", "failed", "question")
-"""What became of a row; `question`: the release has questions only."""
+"""What became of a row; `question`: a release of questions without traces."""
 Part = tuple[str, str]
-"""(`observation`, `think`, `answer`, `tag` or `outside`; text)."""
+"""(kind, text); the kind is `observation`, `think`, `answer`, `tag` or `outside`."""
 _TAG = re.compile(r"<(/?)(observation|think|answer)>")
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One row of the page; every text stands as the data set has it.
+    """One row of the page; texts are unchanged.
 
     Attributes:
         outcome: one of `OUTCOMES`.
         reference: the correct answer, without tags.
         source: `data_source`, or the first part of `sample_id`.
         media_source: the recipe's source, whose media root `path` is relative to.
-        parts: the whole trace, cut into segments and tags; joined it is the model's text again.
-        observation: the text a judge sees; None if the trace has none.
-        judgement: what the build's judge said: `Yes`, `No`, `no verdict`, or empty.
-        reward: 0 to 1, None if nothing was scored.
-        frames: indices of the sampled frames; empty if the row does not say.
-        times_s: their times in seconds, as many.
+        parts: the whole trace, cut into segments and tags; joined they are the model's text.
+        observation: the text that a judge sees; None if the trace has none.
+        judgement: verdict of the build's judge: `Yes`, `No`, `no verdict`, or empty.
+        reward: 0 to 1; None if the answer was not scored.
+        frames: indices of the sampled frames; empty if the row has none.
+        times_s: their times in seconds.
     """
 
     sample_id: str
@@ -70,7 +67,7 @@ class Entry:
 
 
 def count_rows(release: Readable) -> dict[str, int]:
-    """Rows of each config that the gallery shows, in its order.
+    """Config -> rows, of the configs that the gallery shows, in order.
 
     Raises:
         SourceError: a file is damaged.
@@ -82,7 +79,7 @@ def count_rows(release: Readable) -> dict[str, int]:
 
 
 def shown_configs(release: Readable) -> tuple[str, ...]:
-    """Accepted, then rejected; the bare questions only where there is nothing else."""
+    """Configs that the gallery shows: `sft`, then `rejected`; others only if both are missing."""
     have = tuple(c for c in ("sft", "rejected") if c in release.configs)
     return have or release.configs
 
@@ -94,9 +91,9 @@ def read_entries(
 
     Args:
         release: what to read.
-        limit: entries at most; from more rows an even share is taken, the same one each time.
-        total: rows of the shown configs, as `count_rows` counts them.
-        always: `sample_id`s that are taken besides.
+        limit: entries at most; of more rows, evenly spaced ones are taken, the same at every run.
+        total: rows of the shown configs, of `count_rows`.
+        always: `sample_id`s that are taken in any case.
 
     Raises:
         SourceError: a file is damaged, or two rows have one `sample_id`.
@@ -109,6 +106,7 @@ def read_entries(
             for number, values in zip(batch.index, zip(*batch.columns.values(), strict=True), strict=True):
                 at += 1
                 row = dict(zip(names, values, strict=True))
+                # evenly spaced without floats: taken where `at * limit / total` passes an integer
                 chosen = total <= limit or (at + 1) * limit // total > at * limit // total
                 if not chosen and row.get("sample_id") not in always:
                     continue
@@ -124,7 +122,7 @@ def read_entries(
 
 
 def entry_of(row: dict[str, Any], config: str, number: int) -> Entry:
-    """A row of any config, ours or the official release's, as an entry.
+    """A row of any config, of a build or of the official release, as an entry.
 
     Args:
         row: column -> value; a cell that is missing or of another type counts as empty.
@@ -173,7 +171,7 @@ def entry_of(row: dict[str, Any], config: str, number: int) -> Entry:
 
 
 def parts_of(text: str) -> tuple[Part, ...]:
-    """Cut a trace at its tags; of a malformed one, text belongs to the segment that was opened last.
+    """Cut a trace at its tags; in a malformed trace, text belongs to the segment opened last.
 
     >>> parts_of("<observation>o</observation> x")
     (('tag', '<observation>'), ('observation', 'o'), ('tag', '</observation>'), ('outside', ' x'))
@@ -191,7 +189,7 @@ def parts_of(text: str) -> tuple[Part, ...]:
 
 
 def canonical_segments(parts: tuple[Part, ...]) -> tuple[str, ...] | None:
-    """The three segments, if the parts are those of a canonical trace: it can be rebuilt from them."""
+    """The three segments of a canonical trace, from which the page rebuilds it; None for any other trace."""
     texts = dict(part for part in parts if part[0] in SEGMENTS)
     if len(texts) != len(SEGMENTS):
         return None
@@ -215,7 +213,7 @@ def _outcome(row: dict[str, Any], config: str) -> str:
 
 
 def _text(value: Any) -> str:
-    """Text that can be written as UTF-8; a number as the official files have it for ids."""
+    """A cell as text that UTF-8 can encode; numbers too, since the official files have numeric ids."""
     if isinstance(value, str):
         return value if value.isascii() else value.encode("utf-8", "replace").decode()
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else ""
@@ -235,11 +233,11 @@ def _unit(value: Any) -> float | None:
     return number if number is not None and 0 <= number <= 1 else None
 
 
-# Verdicts of judges beside the marks of people, as `judge-eval` writes them, for the rows they speak of.
+# Verdicts of judges, as `judge-eval` writes them, matched to rows by the words that were judged.
 
 
 class JudgedLine(Model):
-    """A line of `verdicts.jsonl`: what one judge said of one label."""
+    """A line of `verdicts.jsonl`: the verdict of one judge on one human label."""
 
     judge: str
     model: str
@@ -270,7 +268,10 @@ def read_verdicts(path: Path) -> list[JudgedLine]:
 
 
 def by_words(lines: Sequence[JudgedLine]) -> dict[tuple[str, ...], list[JudgedLine]]:
-    """Verdicts by the sample and the exact words that they are about, in order."""
+    """(sample_id, words that were judged) -> verdicts, in order.
+
+    Not by id alone: a rebuilt data set may have other words under the same id, and no verdict on them.
+    """
     found: dict[tuple[str, ...], list[JudgedLine]] = {}
     for line in lines:
         label = line.label
@@ -285,7 +286,7 @@ def words_of(entry: Entry) -> tuple[str, ...]:
 
 
 def differs(line: JudgedLine) -> bool:
-    """Whether a judge contradicts the person; an unscored verdict does not."""
+    """Whether a judge contradicts the human label; an unscored verdict does not."""
     return line.sufficient is not None and line.sufficient is not line.label.sufficient
 
 
