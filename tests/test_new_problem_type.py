@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from videop2r_data.schemas import ProblemType
-from videop2r_data.validators.profiles import GRADERS
+from videop2r_data.validators.scorer import GRADERS
 
 ROOT = Path(__file__).resolve().parents[1]
 ENTRY = """

@@ -25,7 +25,7 @@ from videop2r_data.cli import main
 from videop2r_data.cli.common import errors_as_messages
 from videop2r_data.cli.terminal import SafeConsole, VisibleFormatter, print_json
 from videop2r_data.errors import ConfigError
-from videop2r_data.schemas.visible_text import visible
+from videop2r_data.schemas.base import visible
 
 STEERING = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u2028-\u202e\u2066-\u2069]")
 EVIL = "a\x1b]8;;http://evil\x07link\x1b]8;;\x07 \x1b[31mred\x1b[2J\x9b31m\x9d0;title\x9c \u202eesrever\u202c \x08\x08 \r over"

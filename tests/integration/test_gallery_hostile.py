@@ -16,8 +16,8 @@ from videop2r_data.cards.gallery.make import make_gallery, write_gallery
 from videop2r_data.cards.gallery.page import GalleryServer
 from videop2r_data.cards.gallery.rows import JudgedLine
 from videop2r_data.files.release import open_release
+from videop2r_data.schemas.base import visible
 from videop2r_data.schemas.calibration import HumanLabel
-from videop2r_data.schemas.visible_text import visible
 
 pytestmark = pytest.mark.integration
 

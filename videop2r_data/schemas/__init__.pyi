@@ -4,6 +4,8 @@ from .base import Model as Model
 from .base import canonical_bytes as canonical_bytes
 from .base import digest as digest
 from .base import digest_bytes as digest_bytes
+from .base import visible as visible
+from .base import visible_line as visible_line
 from .calibration import BadLabel as BadLabel
 from .calibration import HumanLabel as HumanLabel
 from .calibration import JudgesFile as JudgesFile
@@ -89,8 +91,6 @@ from .verdict import Sufficiency as Sufficiency
 from .verdict import TraceFault as TraceFault
 from .verdict import Unit as Unit
 from .verdict import reasons_of as reasons_of
-from .visible_text import visible as visible
-from .visible_text import visible_line as visible_line
 from .yaml_file import models_in as models_in
 from .yaml_file import parse_mapping as parse_mapping
 from .yaml_file import parse_yaml as parse_yaml

@@ -23,7 +23,7 @@ class TypeTraits(NamedTuple):
 
     Attributes:
         form: of the answer; questions of form `option` have options.
-        grader: key of `validators.profiles.GRADERS`, which scores the answers.
+        grader: key of `validators.scorer.GRADERS`, which scores the answers.
         metric: the score in words, as docs/scoring.md has it.
         origin: where the metric comes from, as docs/scoring.md has it.
         aliases: other names in pools, lower case, with blanks for `_` and `-`.

@@ -25,8 +25,8 @@ from .metrics import relative_accuracy as relative_accuracy
 from .metrics import rouge_mean_f as rouge_mean_f
 from .metrics import word_error_rate as word_error_rate
 from .options import option_set as option_set
-from .profiles import check_reference as check_reference
 from .scorer import Extracted as Extracted
+from .scorer import check_reference as check_reference
 from .scorer import extract_answer as extract_answer
 from .scorer import score as score
 from .text import count_words as count_words

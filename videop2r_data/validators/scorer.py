@@ -1,16 +1,345 @@
-"""Score one answer against one reference by the metric of its problem type [paper §7.2]."""
+"""Score an answer against a reference by the metric of its type [paper §7.2], under one of two profiles."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 from videop2r_data.schemas import ROBUST, Policy, ProblemType, Score, ScoreReason, strip_answer_tag
-from videop2r_data.validators.metrics import zero
-from videop2r_data.validators.profiles import GRADERS
-from videop2r_data.validators.text import fold
+from videop2r_data.validators.choice import read_choice, read_several
+from videop2r_data.validators.geometry import parse_box, parse_interval
+from videop2r_data.validators.metrics import (
+    MATCH,
+    MAX_TEXT_CHARS,
+    bad_reference,
+    binary,
+    bounded_rouge,
+    box_iou,
+    grade_text,
+    graded,
+    interval_iou,
+    pair,
+    plain_word_error_rate,
+    relative_accuracy,
+    relative_accuracy_smoothed,
+    rouge_tokens,
+    too_long,
+    word_error_rate,
+    zero,
+)
+from videop2r_data.validators.numbers import (
+    MAX_NUMBER_CHARS,
+    Quantity,
+    parse_quantity,
+    plain_float,
+    same_number,
+)
+from videop2r_data.validators.options import option_set, same_option
+from videop2r_data.validators.text import fold, marked_words, ocr_units
+from videop2r_data.validators.units import MULTIPLIERS, same_unit
 
+# --- reference answers: read once, and checked when the pool is loaded ---
+
+_EVERY_SWITCH = Policy(number_words=True)
+"""References are trusted: number words count in them whatever the policy of the answers."""
+
+
+def check_reference(
+    problem_type: ProblemType | str, reference: str, options: Sequence[str] = ()
+) -> str | None:
+    """The fault of a reference that no answer could match, or None.
+
+    >>> check_reference("multiple choice", "C", ["A. x", "B. y"])
+    "'C' names none of the options A, B"
+    """
+    reference = strip_answer_tag(reference)
+    if not reference:
+        return "the reference is empty"
+    if len(reference) > MAX_TEXT_CHARS:
+        return f"the reference has {len(reference)} characters, {MAX_TEXT_CHARS} at most"
+    return GRADERS[ProblemType(problem_type).traits.grader].fault(reference, tuple(options))
+
+
+def _choice_fault(reference: str, options: tuple[str, ...]) -> str | None:
+    if reference_labels(reference, options) is None:
+        labels = ", ".join(option_set(options).labels)
+        return f"{reference[:60]!r} names none of the options {labels}"
+    return None
+
+
+def _number_fault(reference: str, options: tuple[str, ...]) -> str | None:
+    number = reference_number(reference)
+    if isinstance(number, ScoreReason):
+        return f"{reference[:60]!r} is not one number ({number.value})"
+    return None
+
+
+def _interval_fault(reference: str, options: tuple[str, ...]) -> str | None:
+    if isinstance(parse_interval(reference), ScoreReason):
+        return f"{reference[:60]!r} is no interval [start, end] in seconds with start < end"
+    return None
+
+
+def _box_fault(reference: str, options: tuple[str, ...]) -> str | None:
+    if isinstance(parse_box(reference), ScoreReason):
+        return f"{reference[:60]!r} is no box [x1, y1, x2, y2] with x1 < x2 and y1 < y2"
+    return None
+
+
+def _ocr_fault(reference: str, options: tuple[str, ...]) -> str | None:
+    return None if ocr_units(fold(reference)) else "the reference holds no text"
+
+
+def _text_fault(reference: str, options: tuple[str, ...]) -> str | None:
+    if not rouge_tokens(fold(reference), any_script=True):
+        return f"{reference[:60]!r} holds neither letters nor digits"
+    return None
+
+
+@lru_cache(maxsize=8192)
+def reference_labels(reference: str, options: tuple[str, ...]) -> frozenset[str] | None:
+    """The labels of a multiple-choice reference: one, or several if the question has several answers."""
+    return read_several(reference, option_set(options))
+
+
+@lru_cache(maxsize=8192)
+def reference_number(reference: str) -> Quantity | ScoreReason:
+    """The number of a reference, or why there is none."""
+    return parse_quantity(reference, _EVERY_SWITCH)
+
+
+# --- profile `robust`: accepts what a careful human grader accepts, and nothing else ---
+
+_SHORT = 200
+QUOTES = "\"'“”‘’`* "
+
+
+def _choice(prediction: str, reference: str, options: tuple[str, ...], policy: Policy) -> Score:
+    """Exact match of the option or options [paper §7.2]; twins (two options of the same text) are one."""
+    right = reference_labels(reference, options)
+    if right is None:
+        return bad_reference(check_reference(ProblemType.MULTIPLE_CHOICE, reference, options) or "")
+    known = option_set(options)
+    named = read_choice(prediction, known, policy)
+    if len(right) > 1:
+        given = read_several(prediction, known, policy)
+        if given is not None:
+            return binary(given == right, prediction, reference)
+    elif named.label is not None:
+        return binary(same_option(named.label, min(right), known), prediction, reference)
+    return MATCH if _same_text(prediction, reference) else zero(named.reason, pair(prediction, reference))
+
+
+def _same_text(prediction: str, reference: str) -> bool:
+    """Whether an answer that the policy refuses to read is the very text of a readable reference."""
+    if len(prediction) > 2 * len(reference) + 100:
+        return False
+    return fold(prediction) == fold(reference)
+
+
+def _numbers(
+    prediction: str, reference: str, policy: Policy, judge: Callable[[Quantity, Quantity], float]
+) -> Score:
+    """Read both, compare units, and grade; percent and fraction are tried against each other if allowed."""
+    right = reference_number(reference)
+    if isinstance(right, ScoreReason):
+        return bad_reference(_number_fault(reference, ()) or "")
+    given = parse_quantity(prediction, policy)
+    if isinstance(given, ScoreReason):
+        return MATCH if _same_text(prediction, reference) else zero(given, pair(prediction, reference))
+    values = []
+    if _units_agree(given.unit, right.unit, policy):
+        values.append(judge(given, right))
+    if policy.percent_as_fraction and {given.unit, right.unit} == {"%", ""}:
+        values.append(judge(_without_percent(given), _without_percent(right)))
+    if not values:
+        return zero(ScoreReason.UNIT_MISMATCH, pair(prediction, reference))
+    return graded(max(values), prediction, reference)
+
+
+def _units_agree(given: str, right: str, policy: Policy) -> bool:
+    """Whether numbers with these units may be compared; a symbol that may multiply is never left out."""
+    if same_unit(given, right):
+        return True
+    if given in MULTIPLIERS or right in MULTIPLIERS:
+        return False
+    return right == "" or (given == "" and policy.missing_unit)
+
+
+def _without_percent(number: Quantity) -> Quantity:
+    if number.unit != "%":
+        return number
+    step = None if number.step is None else number.step / 100
+    return Quantity(number.value / 100, step, number.decimals + 2, "")
+
+
+def _numerical(prediction: str, reference: str, options: tuple[str, ...], policy: Policy) -> Score:
+    """1 if equal at the reference's printed precision (`same_number`), else 0 [paper §7.2]."""
+    return _numbers(prediction, reference, policy, _equal)
+
+
+def _equal(given: Quantity, right: Quantity) -> float:
+    try:
+        return float(same_number(given, right))
+    except ArithmeticError:  # beyond what a float holds, against a root or fraction
+        return 0.0
+
+
+def _regression(prediction: str, reference: str, options: tuple[str, ...], policy: Policy) -> Score:
+    """Relative accuracy, `1 - |p - r| / |r|` clipped to [0, 1] [paper §7.2]."""
+    return _numbers(prediction, reference, policy, _relative)
+
+
+def _relative(given: Quantity, right: Quantity) -> float:
+    try:
+        return relative_accuracy(float(given.value), float(right.value))
+    except OverflowError:
+        return float(given.value == right.value)
+
+
+def _ocr(prediction: str, reference: str, options: tuple[str, ...], policy: Policy) -> Score:
+    """`1 - word error rate`, clipped at 0 [paper §7.2]; quotes and markup around the text do not count."""
+    return grade_text(prediction, reference, lambda t: _ocr_key(t, policy), word_error_rate)
+
+
+def _ocr_key(text: str, policy: Policy) -> str:
+    folded = fold(text)
+    bare = folded.strip(QUOTES) or folded
+    return bare.casefold() if policy.ignore_case else bare
+
+
+def _free_form(prediction: str, reference: str, options: tuple[str, ...], policy: Policy) -> Score:
+    """Mean F of ROUGE-1, ROUGE-2 and ROUGE-L [paper §7.2]; 1 where the words are the same."""
+    right = fold(reference)
+    if not rouge_tokens(right, any_script=True):
+        return bad_reference(_text_fault(reference, options) or "")
+    if too_long(prediction, reference):
+        return zero(ScoreReason.TOO_LONG, f"{len(prediction)} characters")
+    given = fold(prediction)
+    if not given.strip(QUOTES + ".,;:!?"):
+        return zero(ScoreReason.EMPTY_ANSWER)
+    edges = QUOTES + ".!。"
+    if right.casefold().strip(edges) == given.casefold().strip(edges):
+        return MATCH
+    if len(given) <= _SHORT and marked_words(right) == marked_words(given):
+        return MATCH  # ROUGE-2 of a single word is 0, so ROUGE would give an equal word 2/3
+    return graded(bounded_rouge(right, given, any_script=True), prediction, reference)
+
+
+def _temporal(prediction: str, reference: str, options: tuple[str, ...], policy: Policy) -> Score:
+    """Intersection over union of two intervals in seconds."""
+    right, given = parse_interval(reference), parse_interval(prediction)
+    if isinstance(right, ScoreReason):
+        return bad_reference(_interval_fault(reference, options) or "")
+    if isinstance(given, ScoreReason):
+        return zero(given, pair(prediction, reference))
+    return graded(interval_iou(given, right), prediction, reference)
+
+
+def _spatial(prediction: str, reference: str, options: tuple[str, ...], policy: Policy) -> Score:
+    """Intersection over union of two boxes; the answer's coordinates are scaled by `policy.box_scale`."""
+    right, given = parse_box(reference), parse_box(prediction)
+    if isinstance(right, ScoreReason):
+        return bad_reference(_box_fault(reference, options) or "")
+    if isinstance(given, ScoreReason):
+        return zero(given, pair(prediction, reference))
+    scaled = [coordinate * policy.box_scale for coordinate in given]
+    return graded(box_iou(scaled, right), prediction, reference)
+
+
+# --- profile `paper`: the formulas of the paper [§7.2] and of Video-R1, made finite and total ---
+#
+# Where they are undefined, the answer is unscorable: no answer to an unreadable reference (no number for
+# `float`, or empty) could ever be right. The predecessor pays 0 for every answer there, or crashes. `nan` is
+# no number; the predecessor pays 1 for it.
+
+
+def _paper_choice(prediction: str, reference: str, options: tuple[str, ...], policy: Policy) -> Score:
+    if not reference:
+        return bad_reference("the reference is empty")
+    if not prediction:
+        return zero(ScoreReason.EMPTY_ANSWER)
+    return binary(prediction == reference, prediction, reference)
+
+
+def _paper_numbers(prediction: str, reference: str) -> tuple[float, float] | Score:
+    right = plain_float(reference)
+    if right is None:
+        return bad_reference(f"{reference[:60]!r} is not one finite number")
+    if not prediction:
+        return zero(ScoreReason.EMPTY_ANSWER)
+    given = plain_float(prediction) if len(prediction) <= MAX_NUMBER_CHARS else None
+    if given is None:
+        return zero(ScoreReason.NOT_A_NUMBER, pair(prediction, reference))
+    return given, right
+
+
+def _paper_numerical(prediction: str, reference: str, options: tuple[str, ...], policy: Policy) -> Score:
+    read = _paper_numbers(prediction, reference)
+    if isinstance(read, Score):
+        return read
+    fractional = [any(c in text for c in ".,") for text in (prediction, reference)]
+    same = fractional[0] == fractional[1] and round(read[0], 2) == round(read[1], 2)
+    return binary(same, prediction, reference)
+
+
+def _paper_regression(prediction: str, reference: str, options: tuple[str, ...], policy: Policy) -> Score:
+    read = _paper_numbers(prediction, reference)
+    if isinstance(read, Score):
+        return read
+    return graded(relative_accuracy_smoothed(*read), prediction, reference)
+
+
+def _paper_ocr(prediction: str, reference: str, options: tuple[str, ...], policy: Policy) -> Score:
+    return grade_text(prediction, reference, str, plain_word_error_rate)
+
+
+def _paper_free_form(prediction: str, reference: str, options: tuple[str, ...], policy: Policy) -> Score:
+    if not reference:
+        return bad_reference("the reference is empty")
+    if too_long(prediction, reference):
+        return zero(ScoreReason.TOO_LONG, f"{len(prediction)} characters")
+    if not prediction:
+        return zero(ScoreReason.EMPTY_ANSWER)
+    return graded(bounded_rouge(reference, prediction, any_script=False), prediction, reference)
+
+
+# --- the graders by name: a problem type names the one that scores its answers ---
+
+
+Grade = Callable[[str, str, tuple[str, ...], Policy], Score]
+
+
+class Grader(NamedTuple):
+    """How the answers of some problem types are scored.
+
+    Attributes:
+        fault: (reference, options) -> what is wrong with the reference, or None.
+        robust: (prediction, reference, options, policy) -> score, in the profile `robust`.
+        paper: the same in the profile `paper`.
+    """
+
+    fault: Callable[[str, tuple[str, ...]], str | None]
+    robust: Grade
+    paper: Grade
+
+
+GRADERS: dict[str, Grader] = {
+    "choice": Grader(_choice_fault, _choice, _paper_choice),
+    "number": Grader(_number_fault, _numerical, _paper_numerical),
+    "reading": Grader(_ocr_fault, _ocr, _paper_ocr),
+    "text": Grader(_text_fault, _free_form, _paper_free_form),
+    "relative": Grader(_number_fault, _regression, _paper_regression),
+    "interval": Grader(_interval_fault, _temporal, _temporal),  # the paper has no grounding
+    "box": Grader(_box_fault, _spatial, _spatial),
+}
+"""Name, as `TypeTraits.grader` has it -> grader."""
+
+
+# --- from a completion to its score ---
+#
 # The answer of a completion is its answer segment after the last `</think>`: a tag that the model only talks
 # about, inside observation or think, does not count.
 
