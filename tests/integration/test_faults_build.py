@@ -143,15 +143,15 @@ def test_a_bug_in_a_step_keeps_its_traceback_and_what_was_finished(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_pool(tmp_path, [question(i) for i in range(20)])
-    real = Steps.process
+    real = Steps.run
 
-    async def process(self: Steps, sample: Sample) -> Any:
+    async def crashes(self: Steps, sample: Sample) -> Any:
         if sample.problem_id == "15":
             raise ZeroDivisionError("a bug")
         return await real(self, sample)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Steps, "process", process)
+        patch.setattr(Steps, "run", crashes)
         with pytest.raises(ExceptionGroup) as caught:
             run(tmp_path, lambda s: recipe(s, generate__backend__concurrency=1))
         assert isinstance(caught.value.exceptions[0], ZeroDivisionError)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from videop2r_data.backends import (
     BatchCaller,
@@ -22,7 +22,7 @@ from videop2r_data.backends import (
     open_keys,
 )
 from videop2r_data.builders.frames import MediaStep
-from videop2r_data.builders.run import Stop
+from videop2r_data.builders.run import Stop, Tally
 from videop2r_data.builders.sources import open_source, read_pool
 from videop2r_data.builders.steps import Asks, RequestBuilder, Steps
 from videop2r_data.builders.workspace import Shard, Workspace
@@ -105,7 +105,7 @@ class Parts:
         self.media.store.stop()
 
     def waiting_for(self) -> str:
-        """What the calls wait for, in words; empty while they go out and come back."""
+        """What the calls wait for, in words; empty while no call waits."""
         callers = [c for c in (self.generator, self.judge) if isinstance(c, Caller)]
         return "; ".join(filter(None, (caller.limiter.waiting_for() for caller in callers)))
 
@@ -127,7 +127,7 @@ class Parts:
         return pool if self.shard is None else self.shard.of(pool)
 
     def keep(self, rows: list[Sample | BadRow]) -> None:
-        """Go on with these rows of the pool: all of it, read a moment ago."""
+        """Keep the rows of the whole pool in memory for the next pass."""
         self._kept = rows
 
     async def close(self) -> None:
@@ -223,3 +223,13 @@ class LazyPool:
         if self._pool is not None:
             await self._pool.close()
             self._pool = None
+
+
+class Watcher(Protocol):
+    """Progress display of a pass over the pool."""
+
+    def begin(self, what: str, total: int | None) -> None:
+        """A phase begins; `total` questions if known."""
+
+    def step(self, tally: Tally, parts: Parts) -> None:
+        """One more question is done."""

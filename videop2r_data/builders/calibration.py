@@ -48,7 +48,7 @@ class Reviewer(Model):
     labels: int
     """Observations labelled."""
     sufficient: int
-    """Labels that say so."""
+    """Labels with this verdict."""
     compared: int
     """Pairs of a label of this reviewer and one of another, of the same observation."""
     agreement: Estimate
@@ -80,7 +80,7 @@ def latest(labels: Sequence[HumanLabel]) -> list[HumanLabel]:
     """What each reviewer says last of one observation, in the order in which reviewers first appear.
 
     A label of a named reviewer replaces earlier ones by its time. Labels without a name may be of different
-    people, and of contradicting labels without a time nobody knows which is the last: all of these stay.
+    people, and contradicting labels without a time have no last one: all of these stay.
     """
     by_name: dict[str, list[HumanLabel]] = {}
     for label in labels:
@@ -164,7 +164,7 @@ class JudgeReport(Model):
     """Of the unscored ones, the commonest reason; empty if there are none."""
     figures: Agreement
     cost_usd: float
-    """What these answers cost at the judge's price, whoever paid for them; 0 without a price."""
+    """Cost of these answers at the judge's price, also of those from earlier runs; 0 without a price."""
     latency_s: float | None
     """Median seconds of a call; None if this work folder made none."""
     asked: int
@@ -176,14 +176,14 @@ class CalibrationReport(Model):
 
     labels: int
     sufficient: int
-    """Labels that say so."""
+    """Labels with this verdict."""
     repeated: int
-    """Labels of one observation that say the same again: counted once."""
+    """Repeated labels of one observation: counted once."""
     bad: list[BadLabel]
     conflicts: list[str]
     """Samples whose observation people label both ways: left out of the judges' figures."""
     people: People = People()
-    """How far the reviewers agree with each other, on every observation that several of them labelled."""
+    """Agreement among reviewers, over observations that several of them labelled."""
     judges: list[JudgeReport]
     complete: bool
     """False: money ran out before every judge had seen every label."""
@@ -256,7 +256,7 @@ async def calibrate(
     """Ask every judge about every label.
 
     Args:
-        judges: whom to ask.
+        judges: settings of each judge.
         labels: what people said.
         work: folder of the journal and of the latencies.
         base: folder that prompt paths are relative to.
@@ -314,7 +314,7 @@ def _read_latency(path: Path) -> dict[str, float]:
             record = orjson.loads(line)
             found[record["key"]] = float(record["s"])
         except (ValueError, KeyError, TypeError):
-            continue  # a torn line: its call counts, its time is not known
+            continue  # a torn line: the call counts, its latency is unknown
     return found
 
 
@@ -343,7 +343,7 @@ class _OneJudge:
             "judge",
             journal=journal,
             money=money,
-            # a judge that gives no verdicts is a finding; one that is refused or silent is a mistake
+            # replies without a verdict are a result; refused or empty calls are a faulty setup
             breaker=Breaker("the judge server"),
             forgive=True,
             took=note,

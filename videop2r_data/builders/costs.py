@@ -89,9 +89,9 @@ class Watched:
         self.steps = steps
         self.results: dict[str, Result] = {}
 
-    async def process(self, sample: Sample) -> Result:
-        """As `Steps.process`."""
-        result = await self.steps.process(sample)
+    async def run(self, sample: Sample) -> Result:
+        """As `Steps.run`."""
+        result = await self.steps.run(sample)
         self.results[sample.sample_id] = result
         return result
 
@@ -139,7 +139,7 @@ _NO_ANSWER = (RejectReason.CALL_FAILED, RejectReason.CALL_REFUSED)
 
 
 def _telling(seen: list[Result]) -> list[Result]:
-    """A kept row, one dropped by step 2 and one by step 3; then whatever else has a text."""
+    """A kept row, a row dropped by step 2 and one by step 3; else rows that have a completion."""
     texts = [result for result in seen if result.completion]
     kept = [result for result in texts if result.outcome is Outcome.KEPT]
     verify = [result for result in texts if result.stage is Stage.VERIFY]
@@ -212,16 +212,16 @@ class Estimate(Model):
     """A build, priced."""
 
     ok: bool
-    """A build would keep something, as far as this estimate can tell."""
+    """The estimate expects kept rows."""
     rows: int
     bad_rows: int
     pilot_rows: int
-    """0: token counts are guesses from text lengths and the pixel budget."""
+    """Pilot rows; 0: token counts are guessed from text lengths and the pixel budget."""
     pilot_kept: int
     pilot_usd: float
     """What the pilot itself cost; its calls are in the journal and are not paid again."""
     pilot: Pilot | None
-    """All of what it showed."""
+    """The pilot in full."""
     kept: int
     """Rows that a build would keep."""
     steps: list[StepEstimate]
@@ -260,7 +260,7 @@ async def estimate(
             live=pilot > 0,
             batches=False,
             stop=stop,
-            forgive=True,  # a pilot asks how the servers answer now, not what they refused last time
+            forgive=True,  # refusals of earlier runs are asked again: the pilot measures the servers of today
             tell=observer.wait,
         )
         try:
@@ -281,7 +281,7 @@ async def estimate(
 
 
 def _impatient(recipe: Recipe) -> Recipe:
-    """The recipe without the wait for a server that is away: somebody looks on while a pilot runs."""
+    """The recipe with `server_wait_s` 0: a person waits for the pilot's result."""
 
     def at_once(spec: BackendSpec) -> BackendSpec:
         return spec.model_copy(update={"server_wait_s": 0.0})
@@ -292,7 +292,7 @@ def _impatient(recipe: Recipe) -> Recipe:
 
 
 class _Pool:
-    """Counts the pool and draws the pilot: the rows whose id has the smallest digests, whatever the order."""
+    """Counts the pool and draws the pilot: the rows with the smallest digests of their ids."""
 
     def __init__(self, pilot: int) -> None:
         self.pilot = pilot
@@ -302,7 +302,7 @@ class _Pool:
         self._drawn: list[tuple[int, int, Sample]] = []
 
     async def read(self, rows: Iterable[object], stop: Stop) -> None:
-        """All of it, or until Ctrl-C, which is heard on the way."""
+        """Read the whole pool, or until Ctrl-C."""
         for item in rows:
             self.see(item)
             if self.rows % _BREATHE == 0:
@@ -328,7 +328,7 @@ class _Pool:
         return self.rows - self.bad
 
     def needed(self, target: int | None, kept: float) -> int:
-        """Rows that a build asks about until `target` are kept, if a share `kept` of them is."""
+        """Rows that a build asks about to keep `target` of them, at a kept share of `kept`."""
         if target is None or kept <= 0:
             return self.good
         return min(self.good, math.ceil(target / kept))

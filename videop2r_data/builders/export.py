@@ -7,7 +7,6 @@ import os
 import re
 import shutil
 import zlib
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -29,7 +28,7 @@ from videop2r_data.schemas import CONFIGS, FileLock
 ROW_GROUP_BYTES = 100 * 2**20
 """Text bytes of a row group: large groups let the Hub's storage deduplicate chunks across versions."""
 MARKED_ROWS = 1024
-"""One row in so many may end a row group."""
+"""On average one row in so many may end a row group."""
 SHARD_BYTES = 1500 * 2**20
 """Text bytes of a file."""
 
@@ -65,7 +64,7 @@ class ConfigWriter:
             self._flush()
 
     def _ends_group(self, row: dict[str, Any]) -> bool:
-        """A row group ends at a row that its own id marks, near the size wanted.
+        """A row group ends at a row whose id hashes to a mark, near the wanted size.
 
         A row that is inserted or removed then moves no later boundary, and storage that deduplicates finds
         the later groups again.
@@ -169,7 +168,7 @@ class DatasetWriter:
 
 
 def recover(out: Path) -> None:
-    """Finish or undo a swap that a crash cut in half, unless a living process is in the middle of it."""
+    """Finish or undo a swap that a crash interrupted, unless a running process holds the folder."""
     out, staging, old = _places(out)
     if not old.exists():
         return
@@ -188,13 +187,13 @@ def recover(out: Path) -> None:
 
 
 def _places(out: Path) -> tuple[Path, Path, Path]:
-    """The final folder, where the new one is written, and where the old one waits: all on one disk."""
+    """Paths of the final folder, the staging folder and the parked old folder, all on one file system."""
     out = Path(os.path.realpath(out))
     return out, out.with_name(f".{out.name}.staging"), out.with_name(f".{out.name}.old")
 
 
 def _fresh(staging: Path) -> int:
-    """An empty folder that this process holds; returns the lock, an open file descriptor."""
+    """Make an empty folder and lock it; returns the lock, an open file descriptor."""
     busy = ExportError(
         "another process is writing this data set", where=str(staging), hint="wait for it, then run again"
     )
@@ -214,7 +213,7 @@ def _fresh(staging: Path) -> int:
 
 
 def _try_lock(folder: Path) -> int | None:
-    """A lock on a folder itself, which goes with it when it is renamed; None: another process has it."""
+    """Lock a folder itself: the lock stays with it when it is renamed. None: another process holds it."""
     fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -222,12 +221,12 @@ def _try_lock(folder: Path) -> int | None:
         os.close(fd)
         return None
     except OSError:
-        pass  # a file system without locks: what follows is as safe as it can be there
+        pass  # a file system without locks: go on without one
     return fd
 
 
 def _carry_over(old: Path, out: Path) -> None:
-    """Move into the new folder what is not ours in the old one, then drop the old one."""
+    """Move files that this tool did not write from the old folder to the new, then delete the old."""
     if not old.exists():
         return
     for folder in (old, old / "data"):
@@ -279,11 +278,6 @@ def exclusively(path: Path) -> Iterator[None]:
                 hint="wait for it, then run again",
             ) from None
         yield
-
-
-def count_table(table: dict[str, Counter[str]], data_type: str, problem_type: str) -> None:
-    """Count one kept row into the table of data type x problem type."""
-    table.setdefault(data_type, Counter())[problem_type] += 1
 
 
 def _sync(path: Path) -> None:

@@ -20,12 +20,12 @@ from videop2r_data.schemas import DataType, Frames, MediaRecord, MediaSpec, Reje
 
 
 RECENT_FRAMES = 32
-"""Frame sets that nobody needs any more but that stay, for the next question about their file."""
+"""Frame sets without a holder that are kept for a later question about the same file."""
 
 
 @dataclass(slots=True, eq=False)
 class _Entry:
-    """One file's frames, on their way or there."""
+    """The frames of one file, decoded or being decoded."""
 
     task: asyncio.Task[Frames]
     holders: int = 0
@@ -34,7 +34,7 @@ class _Entry:
 
 
 class FrameStore:
-    """Shares frame sets between the questions that hold them, and starts no decode that has no room.
+    """Shares decoded frames between questions; a decode starts only when its frames fit the budget.
 
     A question that holds frames waits for its call, never for room, so that the room is always given back. A
     decode that would not fit even into an empty store is started when the store is empty. Room is handed out
@@ -64,7 +64,7 @@ class FrameStore:
             decode: makes them.
 
         Raises:
-            Exception: what `decode` raised, to everyone who waits for it; nothing is held then.
+            Exception: what `decode` raised, in every waiting question; no frames are held then.
             StoppedError: the run was asked to stop before the frames were there.
         """
         if self._stopped:
@@ -87,15 +87,15 @@ class FrameStore:
         return self._stopped
 
     def stop(self) -> None:
-        """Begin no further decode and give up those under way; frames that are there stay."""
+        """Start no further decode and cancel those under way; decoded frames stay."""
         self._stopped = True
         for entry in self._entries.values():
             entry.task.cancel()
 
     def release(self, key: str) -> None:
-        """The frames of `key` are needed once less."""
+        """One question less needs the frames of `key`."""
         entry = self._entries.get(key)
-        if entry is not None:  # closed before
+        if entry is not None:  # `close` came first
             self._let_go(key, entry)
 
     async def close(self) -> None:
@@ -118,9 +118,9 @@ class FrameStore:
         return frames
 
     def _ended(self, key: str, entry: _Entry) -> None:
-        """A decode is over; runs before anyone who waits for it."""
+        """Called when a decode ends, before the questions that wait for it go on."""
         if entry.task.cancelled() or entry.task.exception() is not None:
-            # who waits is told; who comes later tries anew
+            # waiting questions get the error from the task; a later question decodes again
             if self._entries.get(key) is entry:
                 del self._entries[key]
         else:
@@ -136,7 +136,7 @@ class FrameStore:
             self._wake()
 
     def _rest(self, key: str, entry: _Entry) -> None:
-        """Nobody needs it now: keep it for the next question about the file, or drop what is older."""
+        """The last holder is gone: keep the frames as recent, and drop the oldest beyond the limit."""
         self._recent[key] = entry
         while len(self._recent) > self._recent_limit:
             self._drop_oldest()
@@ -180,11 +180,11 @@ class FrameStore:
 
 
 _NO_PIXELS = {"workers", "buffer_mb", "limits", "encoding", "quality", "passthrough"}
-"""Settings that change no sampled pixel: what was sampled is found again whatever they are."""
+"""Settings that change no sampled pixel: they are left out of the record's key."""
 
 
 KILLED_RUNS = 3
-"""Runs in which a file's decoder was killed from outside before the file is taken to be the cause."""
+"""After so many runs with a killed decoder the file counts as the cause."""
 
 
 class Sampler(Protocol):
@@ -276,7 +276,7 @@ class MediaStep:
         self.roots = roots
         self.sampler = sampler
         self._tried: set[str] = set()
-        """Files whose decode has ended in this run, whatever became of it."""
+        """Keys of files whose decode ended in this run, with frames or with an error."""
         self.decoded = 0
         """Files sampled in this run."""
         settings = spec.model_dump(mode="json", exclude=_NO_PIXELS)
@@ -291,12 +291,12 @@ class MediaStep:
         await self.store.close()
 
     def key(self, sample: Sample) -> str:
-        """Where the journal keeps what was sampled for this question's file."""
+        """Key of the file's media record in the journal."""
         return digest(["media/1", self._settings, sample.source, sample.path, sample.data_type.value])
 
     @contextmanager
     def hold(self, sample: Sample) -> Iterator[Held]:
-        """The media of one question, for as long as it is under way."""
+        """A claim on the media of a question, released when the block ends."""
         held = Held(self, sample)
         try:
             yield held
@@ -313,10 +313,10 @@ class MediaStep:
             return await held.record()
 
     async def known(self, sample: Sample) -> MediaRecord | None:
-        """What the journal says was sampled, if that is still true; None: look at the file.
+        """The journaled media record if the file is unchanged; None: decode the file.
 
         Raises:
-            MediaError: the file is known to cost its rows, or (`replay`) not known.
+            MediaError: the record is a failure, or (`replay`) there is no record.
         """
         key = self.key(sample)
         known = self.journal.media(key)
@@ -357,7 +357,7 @@ class MediaStep:
         return frames
 
     def _failed(self, key: str, error: MediaError, stat: list[int] | None) -> MediaError:
-        """Journal why a file cannot be used; the error as every later run will read it."""
+        """Journal why a file cannot be used; returns the error as later runs will raise it."""
         failed: dict[str, Any] = {"limits": self._limits, "stat": stat}
         before = self.journal.media(key)
         if error.reason == RejectReason.DECODE_KILLED:
@@ -373,11 +373,11 @@ class MediaStep:
 
     def _asks_again(self, known: dict[str, Any], key: str) -> bool:
         """Whether a file that failed in an earlier run is looked at in this one."""
-        # also while another question has it decoded: that one's result is shared
+        # not while another question decodes the file: its result is shared
         return known["failed"] == RejectReason.DECODE_KILLED and key not in self._tried
 
     async def _still_true(self, sample: Sample, key: str, known: dict[str, Any]) -> bool:
-        """Whether a record still speaks of the file that lies there now."""
+        """Whether a record describes the file that is on disk now."""
         if "failed" in known and self._asks_again(known, key):
             return False
         if "failed" in known and known["limits"] != self._limits:
@@ -393,14 +393,14 @@ class MediaStep:
             return True
         if stat is None or known["stat"] is None or stat[0] != known["stat"][0] or "failed" in known:
             return False
-        # same size, other time: copied or touched; only the content tells
+        # same size, other mtime: copied or touched, only the digest can tell
         try:
             same: bool = await asyncio.to_thread(file_digest, path) == known["record"]["file_sha256"]
         except OSError:
             return False
         fresh = known | {"stat": stat}
         if same and self.journal.media(key) != fresh:
-            self.journal.put_media(key, fresh)  # the next run need not read the whole file
+            self.journal.put_media(key, fresh)  # so that the next run does not hash the file
         return same
 
 

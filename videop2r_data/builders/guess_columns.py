@@ -1,4 +1,4 @@
-"""Which column of a foreign pool holds what: told by names that people give, and by what the values are."""
+"""Which column of a foreign pool holds what, by common column names and by the values."""
 
 from __future__ import annotations
 
@@ -64,11 +64,11 @@ class Column:
 
     @property
     def key(self) -> str:
-        """Its last name, as names are compared."""
+        """Last part of the name, normalised for comparison."""
         return plain(self.name.rpartition(".")[2])
 
     def share(self, holds: Callable[[Any], bool]) -> float:
-        """Part of the values that something holds for; 0 of none."""
+        """Share of the values for which `test` is true; 0.0 without values."""
         return sum(map(holds, self.values)) / len(self.values) if self.values else 0.0
 
 
@@ -255,7 +255,7 @@ def find_id(columns: Sequence[Column], rows: int) -> Column | None:
 
 
 def find_data_source(columns: Sequence[Column]) -> Column | None:
-    """A column of a few texts that repeat, or one that is called just so."""
+    """A column of few repeating texts, or one with an exact name."""
 
     def is_origin(column: Column) -> bool:
         texts = column.share(lambda v: isinstance(v, str) and not is_media(v)) == 1.0
@@ -289,7 +289,7 @@ def type_of_answers(answers: Column) -> ProblemType:
 
 
 def answer_form(answers: Column) -> str:
-    """How the answers of multiple choice look: `letters`, `numbers` or `texts`."""
+    """Form of multiple-choice answers: `letters`, `numbers` or `texts`."""
     if answers.share(lambda v: isinstance(v, str) and bool(_LETTER.fullmatch(_inside(v)))) >= 0.5:
         return "letters"
     return (

@@ -1,4 +1,4 @@
-"""A guessed source as the text of a whole recipe: commented YAML, with a line for each thing left to say."""
+"""A guessed source as a whole recipe: commented YAML, with a TODO line for each open setting."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 
 from videop2r_data.builders.export import is_ours
 from videop2r_data.builders.guessing import Guess
-from videop2r_data.schemas import INIT_TODO, visible_line
+from videop2r_data.schemas import INIT_TODO, ColumnMapping, visible_line
 
 _PLAIN = re.compile(r"[A-Za-z0-9_./~-]+")
 _WORDS = {"null", "true", "false", "yes", "no", "on", "off", "~"}
@@ -94,16 +94,7 @@ def _source(guess: Guess) -> list[str]:
     lines.append('    license: ""              # of the questions and media, for the card')
     if guess.columns or any(key.startswith("columns.") for key in guess.todo):
         lines.append("    columns:")
-        for key in (
-            "problem_id",
-            "problem",
-            "problem_type",
-            "data_type",
-            "options",
-            "solution",
-            "path",
-            "data_source",
-        ):
+        for key in ColumnMapping.model_fields:
             name = f"columns.{key}"
             if name in guess.todo:
                 lines.append(f"      {INIT_TODO} {key}: {visible_line(guess.todo[name])}")

@@ -1,4 +1,4 @@
-"""From a pool that nobody described to a source of a recipe: what is seen is written, the rest is named."""
+"""Guess the source section of a recipe from a pool's rows; what cannot be guessed is listed."""
 
 from __future__ import annotations
 
@@ -75,9 +75,9 @@ class Guess(Model):
     seen: list[str]
     """Columns that the pool has."""
     notes: dict[str, str]
-    """Setting -> why it is as it is."""
+    """Setting -> why this value was guessed."""
     todo: dict[str, str]
-    """Setting -> what a person has to say."""
+    """Setting -> what the user must fill in."""
     rows: int
     """Rows that were looked at."""
     good: int
@@ -105,7 +105,7 @@ class _Draft:
             self.notes[setting] = why
 
     def source(self) -> SourceSpec:
-        """The source as far as it is known."""
+        """The source with the settings guessed so far."""
         return SourceSpec.model_validate(self.spec | {"columns": self.columns})
 
 
@@ -240,7 +240,7 @@ def _guess_media(draft: _Draft, columns: list[Column], source: RowSource, base: 
 
 
 def _guess_media_by_id(draft: _Draft, columns: list[Column], folder: Path | None, base: Path) -> None:
-    """Names without an ending: held against the files that lie near."""
+    """Media names without an ending: compared with the names of files in nearby folders."""
     files = {p.stem: p for p in islice(_media_near(folder), _FILES)}
     for column in media_ids(columns):
         hits = [files[str(v)] for v in column.values if str(v) in files]
@@ -303,7 +303,7 @@ def _without(rows: list[dict[str, Any]], column: str | None) -> list[dict[str, A
 
 
 def _guess_data_type(draft: _Draft, columns: list[Column], rows: list[dict[str, Any]]) -> None:
-    """One kind of media for all rows that no column says it of."""
+    """One data type for all rows, where no column holds it."""
     named = {c.name: c for c in columns}
     if _without(rows, draft.columns["data_type"]):
         path = draft.columns["path"]
@@ -322,7 +322,7 @@ def _guess_data_type(draft: _Draft, columns: list[Column], rows: list[dict[str, 
 
 
 def _guess_problem_type(draft: _Draft, columns: list[Column], rows: list[dict[str, Any]]) -> None:
-    """One type of question for all rows that no column says it of."""
+    """One problem type for all rows, where no column holds it."""
     rows = _without(rows, draft.columns["problem_type"])
     if not rows:
         return
@@ -346,7 +346,7 @@ def _guess_problem_type(draft: _Draft, columns: list[Column], rows: list[dict[st
 
 
 def _guess_answers(draft: _Draft, columns: list[Column], base: Path) -> None:
-    """What whole-number answers count from: said in the recipe, so that no build reads the pool for it."""
+    """`answer_base` of whole-number answers, written so that a build need not read the whole pool for it."""
     answers = next(c for c in columns if c.name == draft.columns["solution"])
     if draft.columns["options"] is None:
         return
@@ -377,7 +377,7 @@ def _share_good(source: RowSource, answer_base: Any) -> int:
 
 
 def _prefer_video_r1(draft: _Draft, base: Path, rows: list[dict[str, Any]]) -> None:
-    """JSON in the layout of Video-R1 keeps the printed form of its numbers under its own kind."""
+    """Kind `video-r1` where it reads the pool: it keeps numbers as they are printed (`3.0`)."""
     default = ColumnMapping().model_dump()
     named = {k: v for k, v in draft.columns.items() if v is not None}
     is_json = draft.spec["path"].removesuffix(".gz").endswith((".json", ".jsonl", ".ndjson"))
@@ -401,7 +401,7 @@ def _shown(draft: _Draft, columns: list[Column], rows: list[dict[str, Any]], bas
     files: dict[Path, bool] = {}
     if not draft.todo.keys() - {"media_root", "columns.path", "data_type"}:
         spec = draft.source()
-        if draft.todo.keys() - {"media_root"}:  # shown as if it were text: how the rest is read can be seen
+        if draft.todo.keys() - {"media_root"}:  # treated as text, so that the other fields can be shown
             text = {"path": None, "data_type": None}
             spec = spec.model_copy(
                 update={"data_type": "text", "columns": spec.columns.model_copy(update=text)}
@@ -433,7 +433,7 @@ def _shown(draft: _Draft, columns: list[Column], rows: list[dict[str, Any]], bas
 
 
 def _idle(draft: _Draft, setting: str, columns: list[Column]) -> bool:
-    """Whether `null` for a setting may be left out: nothing has the default's name."""
+    """Whether `null` for a setting may be left out, as no column has the default name."""
     if draft.columns[setting] is not None or setting in ("problem_type", "data_type"):
         return False
     return all(c.name != ColumnMapping().model_dump()[setting] for c in columns)

@@ -13,7 +13,7 @@ from typing import Any, Literal, Protocol
 from pydantic import Field
 
 from videop2r_data.backends import NANO, BatchCaller, Journal
-from videop2r_data.builders.assemble import Parts
+from videop2r_data.builders.assemble import Parts, Watcher
 from videop2r_data.builders.export import check_ours, exclusively, recover
 from videop2r_data.builders.retries import RetryKind, reopen
 from videop2r_data.builders.run import Stop, Tally, run_pass
@@ -34,7 +34,7 @@ State = Literal["complete", "shard_complete", "interrupted", "waiting", "over_bu
 is made, and the new data set was not put in the place of a better one."""
 CardWriter = Callable[[Path], object]
 KEPT_CHARS = 16 * 2**20
-"""Pools with at most so much text are held in memory during a run; each row counts a thousand more."""
+"""Characters of pool text that are kept in memory during a run; each row counts 1,000 on top."""
 WATCH_S = 0.5
 """Seconds between two looks at what the calls wait for."""
 _BREATHE = 1024
@@ -66,11 +66,11 @@ class BuildReport(Model):
     retried: dict[str, int] = Field(default_factory=dict)
     """Kind of `--retry` -> questions that were asked again in this run."""
     examples: dict[str, str] = Field(default_factory=dict)
-    """Reason -> what one of the questions that failed for it was told, for the calls of this run's pass."""
+    """Reason -> error message of one question that failed for this reason in this run's pass."""
     withheld: str = ""
     """Why the new data set was not put in the place of the old one."""
     last_error: str = ""
-    """Why the last of them that was asked in this run got none."""
+    """Error message of the last question that got no answer in this run."""
     waiting: int
     """Questions whose answer is in a batch."""
     spent: Spent
@@ -78,20 +78,14 @@ class BuildReport(Model):
     """Journal lines that could not be read; their calls were made again."""
     seconds: float
     ledger: Ledger | None
-    """Of the data set that was written, or was made and withheld; None when none was made."""
+    """Ledger of the data set that was written or withheld; None if none was made."""
 
 
-class Observer(Protocol):
-    """Who watches a build."""
-
-    def begin(self, what: str, total: int | None) -> None:
-        """A phase begins; `total` questions if known."""
-
-    def step(self, tally: Tally, parts: Parts) -> None:
-        """One more question is done."""
+class Observer(Watcher, Protocol):
+    """Progress display of a build, which may wait for servers, batches and other builds."""
 
     def wait(self, message: str) -> None:
-        """Nothing to do but to wait, for the reason that `message` gives."""
+        """The build waits; `message` says for what."""
 
 
 async def build(
@@ -211,7 +205,7 @@ async def _export(
     observer: Observer,
     replace: bool,
 ) -> BuildReport:
-    """Write the data set, unless a better one stands there."""
+    """Write the data set, unless it would replace a better one."""
 
     def check(ledger: Ledger) -> None:
         admit(ledger, place.out, replace=replace)
@@ -229,7 +223,7 @@ async def _export(
 
 @asynccontextmanager
 async def told(parts: Parts, observer: Observer) -> AsyncIterator[None]:
-    """Tell what the calls wait for, for as long as they do."""
+    """Report every `WATCH_S` seconds what the calls wait for, while the body runs."""
 
     async def watch() -> None:
         while True:
@@ -245,7 +239,7 @@ async def told(parts: Parts, observer: Observer) -> AsyncIterator[None]:
 
 
 async def read_ahead(parts: Parts, stop: Stop) -> int:
-    """Read the pool once before anything is spent; a small one is kept, so that it is parsed only once."""
+    """Count the rows of the pool before the first call; a small pool is kept and not parsed again."""
     kept: list[Sample | BadRow] = []
     chars = 0
 
@@ -264,7 +258,7 @@ async def read_ahead(parts: Parts, stop: Stop) -> int:
 
 
 async def count_rows(pool: Iterable[object], stop: Stop) -> int:
-    """Length of a pool, every row of it read once before anything is spent; Ctrl-C is heard on the way."""
+    """Number of rows of a pool, all read once before the first call; Ctrl-C ends the count."""
     rows = 0
     for _ in pool:
         rows += 1
@@ -276,14 +270,14 @@ async def count_rows(pool: Iterable[object], stop: Stop) -> int:
 
 
 def unanswered(ledger: Ledger) -> int:
-    """Rows that failed for want of an answer, or of a decoder that lived long enough."""
+    """Failed rows that the next run tries again: no answer, or a decoder that was killed."""
     return sum(n for reason, n in ledger.reasons.items() if reason.rpartition("/")[2] in ASK_AGAIN)
 
 
 async def _make_calls(
     parts: Parts, total: int, stop: Stop, observer: Observer, *, wait: bool
 ) -> tuple[Tally, State]:
-    """Pass over the pool until nothing is missing that can be had."""
+    """Pass over the pool until every call is answered, or the run must stop."""
     while True:
         observer.begin("calls", total)
         tally = await run_pass(
@@ -341,7 +335,7 @@ def _report(parts: Parts, tally: Tally, state: State) -> BuildReport:
 
 
 RETRIES = 3
-"""Times that Ray may start a task anew when its node is lost: the journal knows what was already paid."""
+"""Restarts of a task whose node is lost; the journal has the calls that were already paid."""
 
 
 def make_calls_on_ray(
@@ -395,7 +389,7 @@ def make_calls_on_ray(
             tell(f"{len(reports)} of {tasks} Ray tasks have ended")
         return reports
     except ray.exceptions.RayError as error:
-        # of the error in a task Ray makes one that is of both kinds
+        # Ray raises a class that inherits from RayError and from the error's own class
         kind = AwayError if isinstance(error, AwayError) else BackendError
         raise kind(
             f"a Ray task failed: {str(error).strip().splitlines()[-1]}",
@@ -409,7 +403,7 @@ def make_calls_on_ray(
 def _one_share(
     recipe: str, folders: tuple[str, str, str], index: int, count: int, under: str, *, keep_going: bool
 ) -> dict[str, Any]:
-    """Runs on a node; imports there."""
+    """The share of one Ray task; runs on a node of the cluster."""
     import asyncio
 
     out, work, base = map(Path, folders)
@@ -417,7 +411,7 @@ def _one_share(
         build(
             Recipe.model_validate_json(recipe),
             Workspace(out, work, base),
-            observer=_Nobody(),
+            observer=_Silent(),
             card=lambda folder: None,
             stop=Stop(),
             shard=Shard(index, count),
@@ -428,8 +422,8 @@ def _one_share(
     return report.model_dump(mode="json")
 
 
-class _Nobody:
-    """Watches nothing: the driver tells what is worth telling."""
+class _Silent:
+    """Shows no progress: the driver reports when tasks end."""
 
     def begin(self, what: str, total: int | None) -> None:
         """Nothing."""

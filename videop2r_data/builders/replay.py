@@ -13,12 +13,12 @@ from typing import Any
 from pydantic import ValidationError
 
 from videop2r_data.backends import Journal
-from videop2r_data.builders.assemble import Parts
+from videop2r_data.builders.assemble import Parts, Watcher
 from videop2r_data.builders.export import exclusively
 from videop2r_data.builders.run import Result
 from videop2r_data.builders.steps import Recorder
 from videop2r_data.builders.workspace import Workspace
-from videop2r_data.builders.write import Watcher, write_dataset
+from videop2r_data.builders.write import write_dataset
 from videop2r_data.demo import SEES_THE_SCENE, DemoReport, evaluate
 from videop2r_data.errors import ConfigError
 from videop2r_data.files import CARD_NAME, LOCK_NAME, file_digest, read_lock, shards
@@ -96,7 +96,7 @@ async def look_up(place: Workspace, wanted: str) -> SampleView:
         if parts.judge is not None:
             recorders.append(Recorder(parts.judge))
             parts.steps.judge = recorders[1]
-        return _view(await parts.steps.process(item), recorders)
+        return _view(await parts.steps.run(item), recorders)
 
 
 def _find(parts: Parts, wanted: str) -> Sample | BadRow:
@@ -186,13 +186,13 @@ class ReproduceReport(Model):
     same: bool
     files: list[FileComparison]
     causes: list[str]
-    """What else differs and may explain it: prompts, sources, versions, missing calls."""
+    """Other differences that may be the cause: prompts, sources, versions, missing calls."""
 
 
 async def reproduce(
     place: Workspace, *, card: Callable[[Path], object], observer: Watcher
 ) -> ReproduceReport:
-    """Rebuild `place.out` beside its journal and compare; a temporary folder serves where that is read-only.
+    """Rebuild `place.out` beside its journal (or in a temporary folder if that is read-only) and compare.
 
     Raises:
         SourceError: there is no valid lock.
@@ -225,7 +225,7 @@ def locked(lock: BuildLock, folder: Path) -> Recipe:
 
 @contextmanager
 def _scratch(work: Path) -> Iterator[Path]:
-    """A place for the rebuilt folder; what a killed run left there is cleared."""
+    """A folder for the rebuilt set; leftovers of a killed run are deleted."""
     if not os.access(work, os.W_OK):
         with tempfile.TemporaryDirectory(prefix="p2r-reproduce-") as folder:
             yield Path(folder) / "reproduced"

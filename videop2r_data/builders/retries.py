@@ -6,10 +6,10 @@ import asyncio
 from collections import Counter
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
-from typing import Literal, Protocol, cast, get_args
+from typing import Literal, cast, get_args
 
 from videop2r_data.backends import Answer, BatchRunner, Journal, asked_again, lacks_its_start, make_batches
-from videop2r_data.builders.assemble import Parts
+from videop2r_data.builders.assemble import Parts, Watcher
 from videop2r_data.builders.run import Result, Stop, Tally
 from videop2r_data.builders.steps import Recorder
 from videop2r_data.builders.workspace import Shard, Workspace, take_lease_now
@@ -21,7 +21,7 @@ from videop2r_data.validators import parse_judgement
 
 
 def abandon_batch(recipe: Recipe, place: Workspace, batch_id: str) -> int:
-    """Note in the journal that a batch is given up; what it may have cost stays on the bill.
+    """Journal that a batch is given up; its possible cost stays in the budget.
 
     Only a person can decide this: to a program a wrong key looks the same as a batch that was deleted.
 
@@ -64,16 +64,6 @@ _DECODER = (
     RejectReason.DECODE_TIMEOUT,
 )
 _BREATHE = 256
-
-
-class Watcher(Protocol):
-    """The part of `build.Observer` that this needs."""
-
-    def begin(self, what: str, total: int | None) -> None:
-        """A phase begins."""
-
-    def step(self, tally: Tally, parts: Parts) -> None:
-        """One more question is done."""
 
 
 @dataclass
@@ -143,7 +133,7 @@ async def find_retries(
     observer.begin("looking for what to ask again", None)
     for item in parts.pool():
         if isinstance(item, Sample):
-            result = await parts.steps.process(item)
+            result = await parts.steps.run(item)
             calls = [call for recorder in recorders for call in recorder.calls]
             _note(found, kinds, parts, result, calls)
             tally.add(result)
@@ -184,7 +174,7 @@ Calls = list[tuple[Request, Answer | None]]
 
 
 def _note(found: Found, kinds: Collection[RetryKind], parts: Parts, result: Result, calls: Calls) -> None:
-    """What cost one question its place."""
+    """Add the calls or the file for which a question was not kept."""
     if result.outcome is Outcome.KEPT:
         return
     hit: dict[str, RetryKind] = {}
@@ -203,7 +193,7 @@ def _note(found: Found, kinds: Collection[RetryKind], parts: Parts, result: Resu
 
 def _media_kinds(reason: RejectReason | None) -> tuple[RetryKind, ...]:
     if reason is RejectReason.CALL_FAILED:
-        return ()  # nothing is known of the file: it is looked at anyway
+        return ()  # no answer about the file yet: the next run looks at it anyway
     return ("media", "decoder") if reason in _DECODER else ("media",)
 
 

@@ -158,7 +158,7 @@ _TOGETHER = 4
 
 
 class Stop:
-    """Asked for by Ctrl-C or an error: no new question is begun, and nobody waits any longer."""
+    """A request to stop early, by Ctrl-C or an error: no new question begins, and waits end."""
 
     def __init__(self) -> None:
         self.asked = False
@@ -191,14 +191,14 @@ class Tally:
     waiting: int = 0
     """Questions whose answer is in a batch."""
     unanswered: int = 0
-    """Failed for want of an answer: another run tries again."""
+    """Questions that failed without an answer; another run asks them again."""
     last_error: str = ""
-    """Why the last of them got none."""
+    """Error message of the last unanswered question."""
     reached: bool = False
-    """As many are kept as the target asks for, before the first question that waits."""
+    """The target is met by rows before the first question that waits."""
     reasons: Counter[str] = field(default_factory=Counter)
     examples: dict[str, str] = field(default_factory=dict)
-    """Reason -> what the first question that failed for it was told."""
+    """Reason -> error message of the first question that failed for this reason."""
 
     def add(self, item: Result | BadRow) -> None:
         """Count one question."""
@@ -224,16 +224,16 @@ class Tally:
             self.reasons[f"{item.stage.value}/{item.reason.value}"] += 1
 
 
-class Processes(Protocol):
-    """What takes one question through the steps: `Steps`, or something around them."""
+class StepRunner(Protocol):
+    """Takes a question through the steps: `Steps`, or a wrapper of it."""
 
-    async def process(self, sample: Sample) -> Result:
-        """Everything about one question."""
+    async def run(self, sample: Sample) -> Result:
+        """The result of one question."""
         ...
 
 
 async def run_pass(
-    steps: Processes,
+    steps: StepRunner,
     pool: Iterable[Sample | BadRow],
     *,
     window: int,
@@ -259,7 +259,7 @@ async def run_pass(
     outcomes: dict[int, Outcome | None] = {}
     rows = enumerate(pool)
 
-    def in_sight() -> bool:  # if all that wait turn out to be kept
+    def in_sight() -> bool:  # assuming that every waiting row will be kept
         return target is not None and tally.kept + tally.waiting >= target
 
     async def worker() -> None:
@@ -276,7 +276,7 @@ async def run_pass(
                 on_result(tally)
             since_breath += 1
             if since_breath >= _BREATHE:
-                # answers out of the journal never wait: let signals and the display have their turn
+                # answers from the journal never suspend this task: signals and the display need a turn
                 since_breath = 0
                 await asyncio.sleep(0)
 
@@ -287,17 +287,17 @@ async def run_pass(
             running.add(task)
             task.add_done_callback(running.discard)
             if started % _TOGETHER == _TOGETHER - 1:
-                # one by one, the answers come back one by one: begun all at once they would come in waves,
-                # between which the server waits for us and we for the server
+                # questions begun all at once would come back in waves, between which the server is idle
+                # while frames are decoded, and the decoders are idle while it answers
                 await asyncio.sleep(RAMP_S * _TOGETHER / window)
             if not running:
-                break  # the pool is at its end already
+                break  # the pool was shorter than the window
     tally.reached = target is not None and _sure(outcomes) >= target
     return tally
 
 
 def _sure(outcomes: Mapping[int, Outcome | None]) -> int:
-    """Rows that are kept whatever the answers still to come say: those before the first that waits."""
+    """Kept rows before the first row that waits: no later answer can change which rows these are."""
     first = min((place for place, outcome in outcomes.items() if outcome is None), default=None)
     kept = (place for place, outcome in outcomes.items() if outcome is Outcome.KEPT)
     return sum(first is None or place < first for place in kept)
@@ -314,14 +314,14 @@ def _next(rows: Iterator[Row], stop: Stop) -> Row | None:
         return None
 
 
-async def _guarded(steps: Processes, item: Sample | BadRow, stop: Stop) -> Result | BadRow | None:
+async def _guarded(steps: StepRunner, item: Sample | BadRow, stop: Stop) -> Result | BadRow | None:
     """What became of one row of the pool; None: the run stops before it is known."""
     if isinstance(item, BadRow):
         return item
     try:
-        return await steps.process(item)
+        return await steps.run(item)
     except StoppedError:
-        return None  # it waited when the stop was asked for: its call was not made
+        return None  # stopped while it waited: its call was not made
     except P2RError as error:
         stop.ask(error)
         return None

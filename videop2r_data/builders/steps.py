@@ -38,7 +38,7 @@ class RequestBuilder:
     """Builds requests.
 
     Args:
-        recipe: what to ask, of whom.
+        recipe: models, prompts and sampling parameters.
         base: folder that prompt paths in the recipe are relative to.
 
     Raises:
@@ -55,7 +55,7 @@ class RequestBuilder:
         self._attempts = [self._params(i) for i in range(recipe.generate.attempts)]
 
     def _check_prompts(self) -> None:
-        """Render each prompt once: one that does not fit its step is found before anything is paid."""
+        """Render each prompt once: a prompt that does not fit its step is an error before the first call."""
         for kind in ProblemType:
             render_generate(self.generate_prompt, problem="?", options=(), problem_type=kind)
 
@@ -113,7 +113,7 @@ class Recorder:
     """Passes requests on and keeps them with their answers, in order.
 
     Args:
-        inner: what really answers.
+        inner: the caller or batch that answers.
     """
 
     def __init__(self, inner: Asks) -> None:
@@ -121,7 +121,7 @@ class Recorder:
         self.calls: list[tuple[Request, Answer | None]] = []
 
     async def ask(self, request: Request, frames: Loader | None = None) -> Answer | None:
-        """The inner answer, recorded."""
+        """Ask `inner` and keep request and answer."""
         answer = await self.inner.ask(request, frames)
         self.calls.append((request, answer))
         return answer
@@ -131,7 +131,7 @@ class Recorder:
 
 
 _ANOTHER_TRY = (RejectReason.CONTENT_FILTERED, RejectReason.COMPLETION_EMPTY, RejectReason.NO_VERDICT)
-"""Failures of this very completion: another one may fare better."""
+"""Failures of one completion; the next try may succeed."""
 
 
 class Asks(Protocol):
@@ -143,7 +143,7 @@ class Asks(Protocol):
 
 
 class Steps:
-    """Takes one question through the build.
+    """Takes a question through generate, verify and judge.
 
     Args:
         recipe: thresholds, attempts and checks.
@@ -171,7 +171,7 @@ class Steps:
         self.generator = generator
         self.judge = judge
 
-    async def process(self, sample: Sample) -> Result:
+    async def run(self, sample: Sample) -> Result:
         """Everything about one question; the first try that passes every step is kept.
 
         Raises:
@@ -204,14 +204,14 @@ class Steps:
             try:
                 return await _Try(self, sample, attempt, media, held).run()
             except ChangedMediaError:
-                continue  # the new record is in the journal: build the request from it
+                continue  # the file changed: its new record is in the journal, build the request from that
         raise MediaError(
             "the file changes while it is read", reason=RejectReason.MEDIA_UNREADABLE.value, where=sample.path
         )
 
 
 class _Try:
-    """One try at one question; its state is what the final `Result` tells."""
+    """One try at one question; its fields become those of the `Result`."""
 
     def __init__(
         self, steps: Steps, sample: Sample, attempt: int, media: MediaRecord | None, held: Held
@@ -234,7 +234,7 @@ class _Try:
         except TransientError as error:
             return self._end(Outcome.FAILED, Stage.GENERATE, RejectReason.CALL_FAILED, error.message)
         if self.attempt + 1 == self.steps.recipe.generate.attempts:
-            self.held.release()  # no further try: let the next file in while the judge is asked
+            self.held.release()  # no further try needs the frames: free them before the judge is asked
         completion = self._completion(answer, "generate")
         return completion if isinstance(completion, Result) else await self._verify(completion)
 

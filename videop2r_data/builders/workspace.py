@@ -21,7 +21,7 @@ from videop2r_data.errors import BusyError, ConfigError
 from videop2r_data.files import WORKSPACE_NAME, work_folder
 from videop2r_data.schemas import BadRow, Recipe, Sample, digest
 
-# Where a build keeps what: the data set, and beside it what is needed to go on or to rebuild.
+# Folders: the data set, and beside it what is needed to go on with a build or to rebuild.
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +78,7 @@ class Workspace:
             ConfigError: the work folder cannot be written.
         """
         note = {"base": str(self.base.resolve()), "recipe": recipe.model_dump(mode="json")}
-        part = self.work / f"{WORKSPACE_NAME}.{os.getpid()}.part"  # others may note the same now
+        part = self.work / f"{WORKSPACE_NAME}.{os.getpid()}.part"  # not shared with other processes
         try:
             self.work.mkdir(parents=True, exist_ok=True)
             part.write_bytes(orjson.dumps(note, option=orjson.OPT_INDENT_2))
@@ -189,7 +189,7 @@ FOLDER = "leases"
 _BUILD = "build.lock"
 _SHARE = re.compile(r"share-(\d+)-of-(\d+)\.lock")
 _LOOK_S = 0.25
-"""Seconds between two looks at a lease that somebody else holds."""
+"""Seconds between two looks at a lease that another process holds."""
 _BREATH_S = 0.05
 _TRIES = 5
 _NOTE_BYTES = 4096
@@ -213,7 +213,7 @@ class Lease:
         self.token = token
 
     def end(self) -> None:
-        """Let others have the folder; safe to call twice."""
+        """Give the lease up; safe to call twice."""
         for lock in reversed(self._locks):
             lock.release()
         self._locks = []
@@ -228,14 +228,14 @@ class Lease:
 
 
 def take_lease_now(work: Path, what: str) -> Lease:
-    """The lease of a whole folder, or none.
+    """Take the lease of a whole folder at once, or fail.
 
     Args:
         work: the folder; made if missing.
-        what: the command, for those who find the folder taken.
+        what: name of the command, for the message that other processes show.
 
     Raises:
-        BusyError: somebody else has it. ConfigError: the folder cannot be written.
+        BusyError: another process has it. ConfigError: the folder cannot be written.
     """
     taking = _Taking(work, what)
     try:
@@ -250,18 +250,18 @@ def take_lease_now(work: Path, what: str) -> Lease:
 async def take_lease(
     work: Path, what: str, *, wait: bool, stop: Stops, tell: Callable[[str], None] = lambda _: None
 ) -> Lease:
-    """The lease of a whole folder, as soon as nobody else has it.
+    """Take the lease of a whole folder, waiting for other processes to end.
 
     Args:
         work: the folder; made if missing.
-        what: the command, for those who find the folder taken.
-        wait: wait for whoever has it.
+        what: name of the command, for the message that other processes show.
+        wait: wait for the process that has it.
         stop: ends the wait.
-        tell: is told who has it.
+        tell: called with the holder's name.
 
     Raises:
-        BusyError: somebody else has it, and `wait` is off or `stop` was asked. ConfigError: the folder cannot
-            be written.
+        BusyError: another process has it, and `wait` is off or `stop` was asked. ConfigError: the folder
+            cannot be written.
     """
     taking = _Taking(work, what)
     try:
@@ -281,7 +281,7 @@ async def take_share(work: Path, what: str, shard: Shard, *, under: str, stop: S
 
     Args:
         work: the folder; made if missing.
-        what: the command, for those who find the share taken.
+        what: name of the command, for the message that other processes show.
         shard: the share.
         under: token of the lease of the process that started this one; empty: started by hand.
         stop: ends the wait for a share that was started anew while its first process still ends.
@@ -313,7 +313,7 @@ async def _pause(stop: Stops) -> bool:
 
 
 class _Taking:
-    """One attempt: the locks that it has so far, and who stands in the way."""
+    """One attempt at a lease: the locks it holds so far, and the lock files that others hold."""
 
     def __init__(self, work: Path, what: str) -> None:
         self.folder = work / FOLDER
@@ -327,9 +327,9 @@ class _Taking:
             raise self._unusable(error) from None
 
     def whole(self) -> Lease | None:
-        # kept while others end: no share can be started by hand meanwhile
+        # build.lock is kept while the shares end, so that no new share starts meanwhile
         if not self._got and not self._lock(self.folder / _BUILD):
-            # shares that were started by hand hold it together
+            # shares that were started by hand hold build.lock together
             self._in_the_way = self._busy_shares() or [self.folder / _BUILD]
             return None
         self._in_the_way = self._busy_shares()
@@ -340,14 +340,14 @@ class _Taking:
             self._in_the_way = [self.folder / _BUILD]
             raise self.busy("it makes the calls of all shares")
         path = self.folder / f"share-{shard.index}-of-{shard.count}.lock"
-        for left in reversed(range(_TRIES)):  # who only looks whether a share is held, holds it for a moment
+        for left in reversed(range(_TRIES)):  # a look at a share locks it for a moment
             if self._lock(path):
                 break
             if not left:
                 self._in_the_way = [path]
                 raise self.busy("each share is the work of one process")
             time.sleep(_BREATH_S)
-        # first its own lock, then the look: of two shares that start at once, at least one sees the other
+        # own lock first, then the look: of two shares starting at once, at least one sees the other
         others = [p for p in self._busy_shares() if not p.name.endswith(f"-of-{shard.count}.lock")]
         if others:
             self._in_the_way = others
@@ -355,7 +355,7 @@ class _Taking:
         return self._lease()
 
     def share_under(self, shard: Shard, token: str) -> Lease | None:
-        """As one of the processes of a build that holds the folder."""
+        """The lease of a share whose parent build holds the folder; None: the share is still held."""
         path = self.folder / f"share-{shard.index}-of-{shard.count}.lock"
         if not self._lock(path):
             self._in_the_way = [path]
@@ -376,13 +376,13 @@ class _Taking:
         )
 
     def holders(self) -> str:
-        """Who stands in the way, in words."""
+        """The processes that hold the locks in the way, in words."""
         found = [_words(path) for path in self._in_the_way]
         more = f" and {len(found) - 3} more" if len(found) > 3 else ""
         return ", ".join(found[:3]) + more
 
     def drop(self) -> None:
-        """Free what did not become a lease."""
+        """Release the locks that did not become a lease."""
         for lock in self._got:
             lock.release()
         self._got = []

@@ -9,12 +9,12 @@ from collections.abc import Callable
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import orjson
 
 from videop2r_data.backends import Journal
-from videop2r_data.builders.assemble import Parts
+from videop2r_data.builders.assemble import Parts, Watcher
 from videop2r_data.builders.export import DatasetWriter
 from videop2r_data.builders.run import Result, Tally, bad_row, rejected_row, rl_row, sft_row
 from videop2r_data.builders.sources import PoolDigest
@@ -40,16 +40,6 @@ VERSIONED = ("av", "jiwer", "numpy", "pillow", "pyarrow", "rapidfuzz", "rouge-sc
 
 
 _BREATHE = 256
-
-
-class Watcher(Protocol):
-    """The part of `build.Observer` that writing needs."""
-
-    def begin(self, what: str, total: int | None) -> None:
-        """A phase begins."""
-
-    def step(self, tally: Tally, parts: Parts) -> None:
-        """One more question is done."""
 
 
 async def write_dataset(
@@ -104,12 +94,12 @@ async def _write(
             orjson.dumps(lock.model_dump(mode="json"), option=orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS)
             + b"\n"
         )
-        measured = place.out / AGREEMENT_NAME  # of the judge, by hand: no build can make it anew
+        measured = place.out / AGREEMENT_NAME  # human labels of the judge: a build cannot make these
         if measured.is_file():
             shutil.copyfile(measured, writer.staging / AGREEMENT_NAME)
-        if (place.out / CARD_NAME).is_file():  # what a person wrote in it stays
+        if (place.out / CARD_NAME).is_file():  # text that a person added to the card stays
             shutil.copyfile(place.out / CARD_NAME, writer.staging / CARD_NAME)
-        if (place.out / FIGURES_NAME).is_dir():  # the card shows them if they are of these very rows
+        if (place.out / FIGURES_NAME).is_dir():  # the card shows them if their digests match the rows
             shutil.copytree(place.out / FIGURES_NAME, writer.staging / FIGURES_NAME)
         card(writer.staging)
         writer.commit()
@@ -138,7 +128,7 @@ class _Pass:
                 continue
             self.rows_in += 1
             if isinstance(item, Sample):
-                result = settled(await self.parts.steps.process(item))
+                result = settled(await self.parts.steps.run(item))
                 self.put(result)
                 self.tally.add(result)
             else:
@@ -198,7 +188,7 @@ class _Pass:
 
 
 def settled(result: Result) -> Result:
-    """A question whose answer is not in the journal failed: its row says so, and the next run asks again."""
+    """A result without outcome becomes a failure: the journal lacks its answer, the next run asks again."""
     if result.outcome is not None:
         return result
     return replace(
@@ -247,7 +237,7 @@ def locked_recipe(recipe: Recipe) -> dict[str, Any]:
 
 
 class PoorSetError(ExportError):
-    """The data set that stands there is not replaced; `ledger` is that of the new one."""
+    """The existing data set is not replaced; `ledger` is that of the new set."""
 
     def __init__(self, message: str, ledger: Ledger, *, where: Path) -> None:
         super().__init__(
@@ -289,7 +279,7 @@ def admit(ledger: Ledger, out: Path, *, replace: bool = False) -> None:
 
 
 def _kept(out: Path) -> int | None:
-    """Accepted rows of the data set that stands there: 0 if there is none, None if it does not say."""
+    """Accepted rows of the existing data set: 0 if there is none, None if it has no readable lock."""
     if not (out / LOCK_NAME).is_file():
         return 0
     try:

@@ -53,7 +53,7 @@ from videop2r_data.schemas import (
 
 
 BYTES_PER_ROW = 8 * 1024
-"""Disk per row and attempt, generously: journal, the new data set, and the old one until it is replaced."""
+"""Bytes of disk per row and attempt, rounded up: journal, new data set, old data set until the swap."""
 LOW_BYTES = 2**30
 _CODECS = {
     "H.264": ("h264",),
@@ -170,7 +170,7 @@ def _disk(recipe: Recipe, place: Workspace, rows: int) -> Iterator[Finding]:
         try:
             device, free = folder.stat().st_dev, shutil.disk_usage(folder).free
         except OSError:
-            continue  # told by the folders
+            continue  # reported by the folders' finding
         if device in seen:
             continue
         seen.add(device)
@@ -189,7 +189,7 @@ def _disk(recipe: Recipe, place: Workspace, rows: int) -> Iterator[Finding]:
 
 
 def _prices(recipe: Recipe) -> Iterator[Finding]:
-    """A service that bills, and no price to count by: `--max-cost` would hold nothing of it."""
+    """A paid service without a price in the recipe: `--max-cost` cannot stop it."""
     for step, spec in _backends(recipe):
         if spec.price is None and _bills(spec):
             yield Finding(
@@ -207,7 +207,7 @@ def _backends(recipe: Recipe) -> Iterator[tuple[str, BackendSpec]]:
 
 
 def _bills(spec: BackendSpec) -> bool:
-    """Whether the server is somebody else's, by its address."""
+    """Whether the server is a public service, by its address."""
     if spec.declared.libraries:
         return False
     if not spec.base_url:
@@ -233,7 +233,7 @@ Calls = Literal["none", "one-frame", "full"]
 """Which calls are made: no call and no connection; one frame; every frame that the recipe asks for."""
 LISTED = 20
 NO_OBSERVATION = "A person stands beside a table and turns to the left."
-"""What the judge is shown when the generator wrote none: its verdict does not matter, its form does."""
+"""Observation shown to the judge when the generator wrote none: only the form of the verdict is checked."""
 
 
 async def look_at_servers(
@@ -242,7 +242,7 @@ async def look_at_servers(
     """One look per step; a fault of one server does not hide another's.
 
     Args:
-        recipe: whom to ask, and what.
+        recipe: its servers, models and prompts.
         place: base of the recipe's paths, and the demo world.
         rows: which questions to ask about.
         calls: which calls to make; a model in this process is loaded for `full` alone.

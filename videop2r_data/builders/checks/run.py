@@ -77,7 +77,7 @@ class SourceTally:
         self.bad_examples: list[BadRow] = []
         self.table: dict[str, Counter[str]] = defaultdict(Counter)
         self.text_rows = 0
-        # In the order of first need; the rows of a file by problem_id, which is short.
+        # In the order of first need; the rows of a file are kept by problem_id, which is short.
         self.files: dict[_File, list[str]] = {}
         self.bad_files: dict[int, tuple[RejectReason, str]] = {}
         self.warned: dict[int, list[str]] = {}
@@ -110,7 +110,7 @@ class SourceTally:
             self.error = str(error)
 
     def add_file(self, path: str, data_type: DataType) -> None:
-        """A file that no row is known of: it counts as one row."""
+        """A file without known rows (`check FOLDER`): it counts as one row."""
         self.rows += 1
         self.files[path, data_type] = [path]
 
@@ -276,7 +276,7 @@ async def check_recipe(
     tell: Callable[[str], None] = lambda _: None,
     on_file: OnFile | None = None,
 ) -> CheckReport:
-    """Everything at once: a fault of one part does not keep the others from being looked at.
+    """Check rows, media, settings and servers; a fault in one part does not hide the others.
 
     Args:
         recipe: what would be built.

@@ -97,7 +97,7 @@ class TrialRows:
 
 TRIES = 3
 MAX_WAIT_S = 5.0
-"""Between two tries: whoever looks at a server does not wait as long as a build does."""
+"""Seconds between two tries; shorter than in a build, as a person waits."""
 SHOWN_CHARS = 300
 _USELESS: dict[Useless, str] = {
     "empty": "the answer is empty: every row would be lost",
@@ -242,7 +242,7 @@ def read_verdict(completion: Completion) -> list[Finding]:
         verdict = parse_judgement(completion.text, finish_reason=completion.finish_reason).verdict
         return [Finding(about="verdict", state="ok", message=f"a verdict: {verdict}")]
     if useless[0] != "no_verdict":
-        return []  # told as a fault of the call
+        return []  # reported as a fault of the call
     hint = advice_on(*useless)
     return [Finding(about="verdict", state="warning", message="the answer holds no verdict", hint=hint)]
 
@@ -278,7 +278,7 @@ def needed_tokens(
 
     Args:
         recipe: how many frames, and how large.
-        spec: whom they go to.
+        spec: settings of the backend.
         input_tokens: of the request that was made.
         sample: what it was about.
         media: what was sent with it; None for a text.
@@ -313,11 +313,11 @@ def look_at_room(
     context: int,
     prompt_alone: bool = False,
 ) -> tuple[int, Finding]:
-    """Hold the tokens of the longest request against the context.
+    """Compare the tokens of the longest request with the model's context.
 
     Args:
         recipe: how many frames, and how large.
-        spec: whom they go to.
+        spec: settings of the backend.
         request: the one that was made.
         sample: what it was about.
         counted: its prompt tokens, as the server counted them.

@@ -184,7 +184,7 @@ def option_text(option: str) -> str:
     return option[2:].strip()
 
 
-# The reference answer: out of whatever the pool holds, and which option it means.
+# The reference answer: read from any layout, and resolved to the option that it means.
 
 
 MAX_TEXT = 1 << 16
@@ -257,7 +257,7 @@ def option_meant(
     answer_base: AnswerBase = None,
     counted_from: int = 0,
 ) -> str:
-    """The reference of a multiple-choice row as its letter, whatever way the pool names the option.
+    """The letter of a multiple-choice reference: from a letter, a text, a printed number or an index.
 
     A letter of the row is taken as it is; else the text of one option; else the number that is printed before
     one; else a whole number is an index. Two readings that differ make the reference bad: a wrong label would

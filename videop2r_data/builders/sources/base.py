@@ -60,7 +60,7 @@ def needed_columns(spec: SourceSpec) -> list[tuple[str, str]]:
 
 
 def check_settings(spec: SourceSpec, where: str) -> None:
-    """What can be told from the recipe alone.
+    """Check the settings that need no row of the pool.
 
     Raises:
         SourceError: a field that every row needs has neither a column nor a value for all rows.
@@ -93,7 +93,7 @@ def check_settings(spec: SourceSpec, where: str) -> None:
 
 
 def check_names(spec: SourceSpec, names: Sequence[str], where: str) -> None:
-    """Hold the mapping against the columns that a pool says it has.
+    """Compare the mapping with the columns that a pool declares.
 
     Raises:
         SourceError: a needed column is missing, or stands there twice.
@@ -132,12 +132,12 @@ def check_rows(spec: SourceSpec, rows: Iterable[RawRow], where: str) -> None:
             return
     if first is not None and seen == 1:
         refuse_wrapped(first, where)
-    if names:  # a pool without one good row is told by its rows
+    if names:  # without a good row, the bad rows say what is wrong
         raise no_column(list(missing), list(names), where)
 
 
 def refuse_wrapped(value: Mapping[str, Any], where: str) -> None:
-    """Name what a file of one object is: all rows inside of it.
+    """Refuse a file that is one JSON object with the rows inside of it.
 
     Raises:
         SourceError: a field holds a list of objects, or each field holds one.
@@ -231,7 +231,7 @@ class Source(Protocol):
         ...
 
     def check(self) -> None:
-        """Hold the recipe's columns against those of the pool, before the first row.
+        """Compare the recipe's columns with those of the pool, before the first row.
 
         Raises:
             SourceError: a column that every row needs, or that the recipe names, is not there.
@@ -318,7 +318,7 @@ class RowSource(ABC):
         )
 
     def headers(self) -> Iterator[tuple[str, Sequence[str]]]:
-        """What the pool says of its columns before its first row: place and names; none if only rows do."""
+        """(place, column names) of each header in the pool; empty where only rows name their fields."""
         return iter(())
 
     @property
@@ -327,7 +327,7 @@ class RowSource(ABC):
         return f"source {self.name!r}, {self.spec.path}" if self.spec.path else f"source {self.name!r}"
 
     def check(self) -> None:
-        """Hold the recipe's columns against those of the pool, once, before the first row.
+        """Compare the recipe's columns with those of the pool, once, before the first row.
 
         Raises:
             SourceError: a column that every row needs, or that the recipe names, is not there.
@@ -372,7 +372,7 @@ class RowSource(ABC):
         self._sha256 = digest.hexdigest()
 
     def counted_from(self) -> int:
-        """What index answers of this pool count from, read from all of it whatever its `limit`.
+        """Whether index answers count from 0 or 1, read from the whole pool, beyond `limit` too.
 
         Raises:
             SourceError: the pool leaves it open, or says both.

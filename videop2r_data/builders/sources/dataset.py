@@ -1,4 +1,4 @@
-"""Any data set: local files of every common layout, and whatever `datasets` can stream from the Hub."""
+"""Any data set: local files of every common layout, and data sets streamed from the Hub by `datasets`."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class LocalFiles:
     media_root: Path
 
     def headers(self) -> Iterator[tuple[Path, list[str]]]:
-        """Each file that says what its columns are, before its first row, and the columns."""
+        """(file, column names) of each file with a header."""
         for path in self.files:
             form = format_of(path)
             if form == "columnar":
@@ -361,7 +361,7 @@ class DatasetSource(RowSource):
 
 
 class _errors:  # noqa: N801 - used as a statement
-    """Whatever `datasets` and its parts raise, as an error of the source, with the last row that was read."""
+    """Turn any exception of `datasets` and its dependencies into a SourceError with the last row read."""
 
     def __init__(self, where: str) -> None:
         self.where = where

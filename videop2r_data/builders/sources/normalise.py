@@ -92,7 +92,7 @@ class Normaliser:
     def of(
         cls, spec: SourceSpec, media_root: object, *, embed: Callable[[bytes], str] | None = None
     ) -> Normaliser:
-        """The one that a recipe's source asks for."""
+        """The normaliser for a source of a recipe."""
         root = str(media_root) if media_root is not None else None
         return cls(
             spec.name,
@@ -123,7 +123,7 @@ class Normaliser:
         columns = self.columns
         got = _get(value, columns.solution)
         if isinstance(got, bool) or not isinstance(got, int | float | str) or len(str(got)) > _LONGEST_INDEX:
-            return None  # most rows: without a look at their options
+            return None  # most rows end here, without reading their options
         try:
             reference = read_reference(got, columns.solution)
             if whole_number(reference) is None:
@@ -369,7 +369,7 @@ def _short(value: Any) -> Any:
 
 
 def _printable(text: str) -> str:
-    """Valid Unicode, whatever the file held (a lone surrogate cannot be written to Parquet or JSON)."""
+    """Valid Unicode: lone surrogates, which Parquet and JSON cannot hold, are escaped."""
     return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
@@ -380,13 +380,13 @@ _BASE_HINT = "set `answer_base` of this source: 0 or 1, or `text` if the numbers
 
 
 def read_base(rows: Iterable[RawRow], normalise: Normaliser, where: str) -> int:
-    """0 or 1: what the index answers of a pool count from.
+    """Whether the index answers of a pool count from 0 or 1.
 
     An answer 0 can only count from 0, one as high as its number of options only from 1. Rows whose number is
     the text of an option, or printed before one, say nothing.
 
     Args:
-        rows: the whole pool, whatever share of it is read afterwards.
+        rows: the whole pool, not only one share of it.
         normalise: tells the index answers.
         where: name for messages.
 

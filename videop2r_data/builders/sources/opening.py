@@ -43,9 +43,6 @@ class OfficialSource(RowSource):
         return read_json_files(self.files)
 
 
-# From the sources of a recipe to their rows.
-
-
 # Pools in the layout of Video-R1: a JSON array or JSON lines, plain or gzip, one file or several.
 
 
@@ -88,7 +85,7 @@ class VideoR1Source(RowSource):
 
 
 EMBEDDED = "embedded"
-"""Folder beside the demo worlds for media that the rows of a pool hold, each source in one of its name."""
+"""Folder beside the demo worlds for media embedded in rows; one folder per source in it."""
 
 
 def open_source(spec: SourceSpec, *, base: Path, demo_root: Path | None = None) -> Source:

@@ -164,7 +164,7 @@ def _bare(text: Any) -> str:
 
 
 def _check_segments(say: Say, row: dict[str, Any], output: str, config: str) -> str | None:
-    """The model's answer, if the output is a trace; its segments are held against the columns."""
+    """The model's answer if the output is a trace; its segments are compared with the columns."""
     plain = _PLAIN_PROCESS.match(row["process"]) if isinstance(row.get("process"), str) else None
     if (
         plain

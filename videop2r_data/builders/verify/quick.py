@@ -126,7 +126,7 @@ def joined(*parts: pa.Array | str) -> pa.StringArray:
 
 
 MAX_BYTES = 2**28
-"""A larger batch is not looked at as a whole: texts put together must stay far below what one array holds."""
+"""Larger batches go row by row: joined texts must fit the 32-bit offsets of one Arrow array."""
 _TAIL_BYTES = 64
 _CONCLUDES = (
     r"[ \n](?:answer|option|choice|conclusion) (?:is|should be|must be|will be):? "
@@ -183,7 +183,7 @@ def _clean(part: pa.RecordBatch) -> bool:
 
 
 def _codes(part: pa.RecordBatch, name: str, known: Any) -> NDArray[np.int64]:
-    """Position of each cell in an enumeration, or -1."""
+    """Index of each cell's value in an enumeration, or -1."""
     at = pc.index_in(part.column(name), value_set=pa.array([k.value for k in known], pa.string()))
     return np.asarray(pc.fill_null(at, -1).to_numpy(zero_copy_only=False), dtype=np.int64)
 
@@ -274,7 +274,7 @@ def _origin(part: pa.RecordBatch, data_type: NDArray[np.int64]) -> Mask:
 
 
 def _right(part: pa.RecordBatch, rules: Rules, kind: NDArray[np.int64]) -> Mask:
-    """Rows whose answer is its plain reference, pays 1, and ends the think segment too."""
+    """Rows whose answer equals its plain reference, has reward 1, and ends the think segment."""
     answer = part.column("answer")
     sound = mask(pc.equal(part.column("solution"), joined("<answer>", answer, "</answer>")))
     sound &= np.abs(part.column("reward").to_numpy() - 1.0) <= 1e-9
@@ -340,7 +340,7 @@ def check_sft_arrow(start: int, part: pa.RecordBatch, file: str, rules: Rules, t
 
 
 def _scores_hold(part: pa.RecordBatch, rules: Rules) -> Mask:
-    """Rows in which everything else was found right: whether score and consistency are."""
+    """Of rows that pass every other check: whether reward and consistency hold."""
     out = np.zeros(part.num_rows, dtype=bool)
     columns = [values_of(part.column(name)) for name in _SCORED]
     consistent = rules.own and rules.spec.checks_consistency
@@ -382,5 +382,5 @@ def _remember(start: int, part: pa.RecordBatch, tally: Tally) -> None:
 def _slices(array: pa.StringArray) -> Iterator[bytes]:
     """The bytes of each text."""
     texts = Texts(array)
-    held = texts.data.tobytes()  # pieces of it are no objects that the garbage collector has to visit
+    held = texts.data.tobytes()  # slices of bytes are untracked by the garbage collector
     return (held[a:b] for a, b in pairwise(texts.offsets.tolist()))

@@ -154,9 +154,9 @@ class VerifyReport(Model):
     paper: PaperDifference | None = None
     """Only for a release that claims to be the paper's."""
     notes: list[str] = Field(default_factory=list)
-    """How open points were read; never a fault."""
+    """How ambiguous columns were read; never a fault."""
     locked: bool = False
-    """There is a lock, by which a missing file or row would show."""
+    """There is a lock, so that a missing file or row is found."""
     ok: bool
     """No finding of severity error."""
     seconds: float
@@ -233,7 +233,7 @@ def nested(table: Counter[tuple[str, str]]) -> dict[str, dict[str, int]]:
     return out
 
 
-# The rules: a release is held against its own lock where it has one, else against the paper's settings.
+# The rules: the settings of the release's own lock, else those of the paper.
 
 
 @dataclass(frozen=True, slots=True)
@@ -310,7 +310,7 @@ class Tally:
         self.busy_s = 0.0
         """Seconds that reading and checking took, without imports."""
         self.process = 0
-        """Which process did it."""
+        """Id of the operating-system process that made it."""
         self.sha256 = ""
         """Of a whole file, for a digest task."""
 

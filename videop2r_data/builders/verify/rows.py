@@ -56,7 +56,7 @@ _LABEL = re.compile(r"\s*[(\[]?([A-Z])\s*[.):\]]")
 
 
 class Say:
-    """Reports faults of the row at hand."""
+    """Reports faults of the current row."""
 
     def __init__(self, tally: Tally, file: str) -> None:
         self.tally = tally
@@ -124,7 +124,7 @@ def check_question(
     fault = options_fault(kind, options)
     if fault:
         say(Code.BAD_OPTIONS, "options", options, fault)
-        reference = None  # what it names cannot be told: no second complaint about it
+        reference = None  # without valid options the reference has no meaning: no second finding
     if path and not _PLAIN_PATH.match(path):
         try:
             safe_relative_path(path)
@@ -237,10 +237,10 @@ def _check_reward(
 
 
 def rescore(kind: ProblemType, answer: str, reference: str, options: list[str], policy: Policy) -> Score:
-    """The score of an answer; the plainest right answers are told without asking the scorer.
+    """The score of an answer; plain right answers are recognised without calling the scorer.
 
     An answer that is its reference to the letter, one of the plain labels `A.`, `B.` ... of its options or a
-    plain number, scores 1 in both profiles: a test holds this against the scorer itself.
+    plain number, scores 1 in both profiles: a test compares this with the scorer.
     """
     if answer == reference:
         grader = kind.traits.grader
@@ -310,7 +310,7 @@ def check_trace(say: Say, row: SftRow) -> None:
     want = f"<think>{row.think}</think><answer>{row.answer}</answer>"
     rendered = f"<observation>{row.observation}</observation> {want}"
     if output == rendered and row.process == want and output.count("<") == 6 and _filled(segments):
-        return  # six tags, all of them the template's own: nothing else to parse
+        return  # exactly the template's six tags: no need to parse
     spans = segment_spans(output)
     if spans.fault is not None or not (spans.observation and spans.think and spans.answer):
         say(Code.TRACE_FAULT, "output", f"{spans.fault} at character {spans.at}", "a trace of three segments")
@@ -415,7 +415,7 @@ def _question_row(say: Say, rules: Rules, index: int, row: QuestionColumns, *, u
     say.row = index
     say.tally.table[row.data_type, row.problem_type] += 1
     if not usable:
-        return  # a pool row that could not be read: its fields are as it was found, its id may be another's
+        return  # an unreadable pool row: its fields are raw and its id may belong to another row
     kind, reference = _check_question(say, row)
     if kind is not None and reference is not None:
         got = rescore(kind, reference, reference, row.options, rules.spec.policy)

@@ -80,7 +80,7 @@ def _result(task: Task, future: Future[Tally] | None, rules: Rules) -> Tally:
     try:
         return future.result()
     except BrokenProcessPool:
-        return _alone(task, rules)  # this task may be the one that killed the pool, or only have shared it
+        return _alone(task, rules)  # this task may have killed the pool, or another one
 
 
 def _alone(task: Task, rules: Rules) -> Tally:
@@ -126,7 +126,7 @@ def verify_release(
     progress: Callable[[int], None] | None = None,
     as_written: AsWritten | None = None,
 ) -> VerifyReport:
-    """Re-parse and re-score every row of a release and hold every field against every other.
+    """Re-parse and re-score every row of a release and check its fields against each other.
 
     With more than one worker, processes are spawned: call it under `if __name__ == "__main__":` in a script.
 
@@ -181,7 +181,7 @@ def verify_release(
 
 
 def _empty_files(release: Release, file_rows: Mapping[str, int], findings: Findings) -> None:
-    """A part without rows: with a lock its count is held against that, and a config may have none."""
+    """Report parts without rows; with a lock, `check_lock` compares the counts instead."""
     if release.lock is not None or not any(file_rows.values()):
         return
     for file in release.files:

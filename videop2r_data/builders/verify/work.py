@@ -24,7 +24,7 @@ from videop2r_data.errors import SourceError
 from videop2r_data.files import MISSING, Batch, file_digest, read_batches, record_batches
 from videop2r_data.schemas import ADDED_LATER, CONFIGS, ProblemType, arrow_schema
 
-# Columns and cells, held against the Arrow schema of the row model.
+# Columns and cells, compared with the Arrow schema of the row model.
 
 
 Test = Callable[[Any], bool]
@@ -46,7 +46,7 @@ def cell_tests(config: str) -> dict[str, tuple[Test, str]]:
 
 
 def check_schema(config: str, file: str, schema: pa.Schema, findings: Findings) -> bool:
-    """Hold the schema of a parquet file against the model; a different nullability alone is a warning.
+    """Compare the schema of a Parquet file with the model; a different nullability alone is a warning.
 
     A data set made before a column was added may lack it.
 
@@ -159,7 +159,7 @@ BATCH_ROWS = 512
 _ROUGE = "rouge_score.rouge_scorer"
 _BY_ROUGE = {kind.value for kind in ProblemType if kind.traits.grader == "text"}
 _ALWAYS = ("pyarrow.parquet", "pandas", "numpy")
-"""What reading rows imports: Arrow looks for pandas at its first conversion. Start-up, no work on rows."""
+"""Imported before the clock starts: Arrow imports pandas at its first conversion."""
 ARROW_ROWS = 1024
 """Rows of a batch that is looked at as a whole."""
 _CHECKS = {"sft": check_sft, "rl": check_rl, "rejected": check_rejected}
@@ -221,7 +221,7 @@ def run_task(task: Task, rules: Rules, stopped: Callable[[], bool] = lambda: Fal
 
 
 def _load_for(problem_types: Sequence[object], tally: Tally) -> None:
-    """Load what only free text is scored with; the first time takes seconds, which are no work on rows."""
+    """Import the ROUGE scorer, which takes seconds; they do not count as work on rows."""
     if _ROUGE not in sys.modules and not _BY_ROUGE.isdisjoint(problem_types):
         begin = time.monotonic()
         importlib.import_module(_ROUGE)
