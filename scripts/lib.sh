@@ -62,3 +62,19 @@ torchvision_beside_cpu_torch() {
     # A .pth line and not sitecustomize.py: Debian's Python ships one of those, and only the first one runs.
     echo 'import p2r_torchvision_cpu; p2r_torchvision_cpu.install()' >"$site/p2r_torchvision_cpu.pth"
 }
+
+# python_of 3.12: prints a Python of that version that can make environments: on PATH, of pyenv or of uv; fails if none.
+python_of() {
+    local candidate
+    for candidate in "python$1" \
+        "$(pyenv root 2>/dev/null)/versions/$(pyenv versions --bare 2>/dev/null | grep "^$1\." | tail -1)/bin/python" \
+        "$(uv python find "$1" 2>/dev/null)"; do
+        # Run it: the shims of version managers exist for versions that are switched off.
+        if "$candidate" -c 'import ensurepip, sys, venv; sys.exit("%d.%d" % sys.version_info[:2] != sys.argv[1])' "$1" \
+            >/dev/null 2>&1; then
+            printf '%s\n' "$candidate"
+            return
+        fi
+    done
+    return 1
+}
