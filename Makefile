@@ -10,8 +10,8 @@ COVERAGE_MIN ?= 91
 BUILD_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-vllm check format format-check lint types imports bench env env-run env-vllm \
-        constraints constraints-vllm ci clean
+.PHONY: help demo test test-vllm mutants wheel check format format-check lint types imports bench env env-run \
+        env-vllm constraints constraints-vllm ci clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' Makefile
@@ -32,6 +32,12 @@ test-vllm: env env-vllm ## the tests against a real vLLM: over HTTP, then in pro
 	  tests/integration/test_vllm_rollout_transfer.py tests/integration/test_vllm_training.py \
 	  tests/backends/test_vllm_engine.py \
 	  tests/backends/test_transformers_local.py tests/backends/test_rope_positions.py $(PYTEST_ARGS)
+
+mutants: env ## break one guaranteed line at a time: a test must notice each
+	@$(PY) scripts/mutants.py
+
+wheel: ## the wheel, installed into an empty environment of each Python here, builds the demo
+	@bash scripts/wheel.sh
 
 check: format-check lint types imports test ## what has to pass before a commit
 

@@ -57,6 +57,7 @@ def test_a_question_without_an_answer_fails_alone_and_is_asked_again(tmp_path: P
         answer=steady,
     )
     assert report.state == "complete" and report.unanswered == 2 and report.ledger is not None
+    assert (report.ledger.kept, report.ledger.rejected, report.ledger.failed) == (10, 0, 2)
     assert report.ledger.reasons == {"generate/call_failed": 1, "judge/call_failed": 1}
     lost = rows_of(tmp_path / "one" / "set", "rejected")
     assert [(r["problem_id"], r["stage"], r["detail"]) for r in lost] == [

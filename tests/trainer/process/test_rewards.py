@@ -35,6 +35,13 @@ def one(graded: Graded, spec: RewardSpec | None = None) -> tuple[float, ...]:
     return tuple(round(x.item(), 6) for x in columns)
 
 
+def test_each_process_pays_for_its_own_format_only() -> None:
+    table = rewards_of([row(form_r=False), row(form_p=False)], OFF, 2)
+    assert table.perception.tolist() == [2.0, 1.0]  # accuracy 1, and the format where it is P's own
+    assert table.reasoning.tolist() == [1.0, 2.0]
+    assert table.plain.tolist() == [1.0, 1.0]  # GRPO pays for the whole template
+
+
 def test_everything_right_earns_two_point_two_each() -> None:
     # R_P = 1 + 1 + 0.2, R_R = 1 + 1 + 0.2; plain = acc_R + whole template + len_R = 2.2
     assert one(row()) == (2.2, 2.2, 4.4, 2.2)

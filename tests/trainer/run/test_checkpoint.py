@@ -6,8 +6,16 @@ from typing import Any
 import orjson
 import pytest
 
+from tests.trainer.run import small
 from videop2r_data.errors import ConfigError
-from videop2r_data.trainer.run.checkpoint import Checkpoint, Checkpoints, find_checkpoints, save_folder
+from videop2r_data.trainer.run.checkpoint import (
+    About,
+    Checkpoint,
+    Checkpoints,
+    admit,
+    find_checkpoints,
+    save_folder,
+)
 
 
 class Alone:
@@ -104,3 +112,23 @@ def test_a_folder_is_whole_or_not_there(tmp_path: Path) -> None:
     assert not (tmp_path / "final").exists()
     save_folder(tmp_path / "final", lambda draft: (draft / "b").touch())
     assert [path.name for path in (tmp_path / "final").iterdir()] == ["b"]
+
+
+def test_a_run_goes_on_with_its_own_recipe_and_data_only(tmp_path: Path) -> None:
+    def start(*, data: str = "d", anyway: bool = False, fresh: bool = False, **settings: Any) -> Any:
+        recipe = small.sft(tmp_path / "model", tmp_path / "run", steps=3).model_copy(update=settings)
+        about = About({"data_sha256": data, "prompt_sha256": "p", "examples": 4}, {}, 1)
+        return admit(recipe, about, anyway=anyway, fresh=fresh, main=True)
+
+    assert start() is None
+    folder = tmp_path / "run" / "checkpoints" / "step-000002"
+    folder.mkdir(parents=True)
+    (folder / "state.json").write_text("{}")
+    assert start().step == 2
+    with pytest.raises(ConfigError, match="training data: d -> e"):
+        start(data="e")
+    with pytest.raises(ConfigError, match="another run"):
+        start(seed=7)
+    with pytest.raises(ConfigError, match="holds a run already"):
+        start(fresh=True)
+    assert start(data="e", seed=7, anyway=True).step == 2
