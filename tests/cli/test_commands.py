@@ -221,4 +221,14 @@ def test_train_lengths(built: Path) -> None:
     report = json.loads(p2r("lengths", str(built), "--json", app=train.app).stdout)
     assert [p["process"] for p in report["processes"]] == ["perception", "reasoning"]
     assert "words" in p2r("lengths", str(built), app=train.app).stdout
-    assert "no sft rows" in p2r("lengths", "nowhere", code=1, app=train.app).stderr
+    assert "no such file or folder" in p2r("lengths", "nowhere", code=1, app=train.app).stderr
+
+
+def test_train_lengths_of_a_part_of_the_official_release(tmp_path: Path) -> None:
+    trace = "<observation>one two three</observation> <think>four five</think><answer>B</answer>"
+    rows = [{"problem": "?", "output": trace}, {"problem": "?", "output": "no trace"}, 7]
+    part = tmp_path / "x.part1of1.json"
+    part.write_text(json.dumps(rows))
+    report = json.loads(p2r("lengths", str(part), "--json", app=train.app).stdout)
+    assert report["rows"] == 1
+    assert [p["percentiles"]["50"] for p in report["processes"]] == [3, 2]  # words and tags

@@ -54,6 +54,38 @@ def test_an_array_reads_as_json_loads_does(
 
 
 @settings(deadline=None, max_examples=200)
+@given(_ROWS, _CHUNK, st.sampled_from([None, 2]), st.booleans())
+def test_the_lenient_reader_gives_the_same_rows(
+    rows: list[dict[str, Any]], chunk: int, indent: int | None, ascii_only: bool
+) -> None:
+    data = json.dumps(rows, indent=indent, ensure_ascii=ascii_only).encode("utf-8", "surrogatepass")
+    lenient = values(data, chunk_bytes=chunk, exact=False, unique=False, one_list=True)
+    # orjson gives an integer beyond 64 bits as a float
+    assert str(json.loads(json.dumps(lenient), parse_int=float)) == str(
+        json.loads(json.dumps(rows), parse_int=float)
+    )
+
+
+@pytest.mark.parametrize("chunk", [1, 7, 1000])
+def test_texts_that_look_like_the_end_of_a_row(chunk: int) -> None:
+    rows = [{"a": '}, {"b'}, {"a": [{"x": 1}, {"y": "}] , {"}]}, {}, {"a": '\\"}, {'}, {"z": 0}]
+    data = json.dumps(rows).encode()
+    assert values(data, chunk_bytes=chunk) == rows
+    assert values(data, chunk_bytes=chunk, exact=False, unique=False) == rows
+
+
+def test_a_lenient_reader_takes_the_last_of_repeated_fields() -> None:
+    data = b'[{"a": 1, "a": 2}, {"a": 3, "a": 4}]'
+    assert values(data, exact=False, unique=False) == [{"a": 2}, {"a": 4}]
+
+
+def test_nothing_may_stand_behind_one_list() -> None:
+    assert values(b'[{"a": 1}]\n', one_list=True) == [{"a": 1}]
+    with pytest.raises(SourceError, match="text behind the JSON list: 'more'"):
+        read(b'[{"a": 1}] more', one_list=True)
+
+
+@settings(deadline=None, max_examples=200)
 @given(_ROWS.filter(bool), _CHUNK, st.sampled_from(["\n", "\r\n", "", " ", "\n\n  "]), st.booleans())
 def test_lines_and_concatenated_objects(
     rows: list[dict[str, Any]], chunk: int, between: str, bom: bool

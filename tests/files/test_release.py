@@ -17,8 +17,8 @@ from videop2r_data.errors import SourceError
 from videop2r_data.files import hub as release_hub
 from videop2r_data.files import rows
 from videop2r_data.files.names import missing_parts
-from videop2r_data.files.release import open_release
-from videop2r_data.files.rows import MISSING, json_records, read_batches
+from videop2r_data.files.release import open_release, open_rows
+from videop2r_data.files.rows import MISSING, file_rows, json_records, read_batches
 
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.text(),
@@ -191,3 +191,51 @@ def test_a_damaged_gzip_file_is_an_error_of_its_own(tmp_path: Path) -> None:
             continue
         with pytest.raises(SourceError):
             list(read_batches(path))
+
+
+def test_the_rows_of_a_config_are_found_wherever_they_lie(tmp_path: Path) -> None:
+    made, parts = (
+        write_ours(tmp_path / "made"),
+        write_official(tmp_path / "parts", official_rows() * 4, parts=12),
+    )
+
+    def ids(where: str, config: str) -> list[Any]:
+        found = open_rows(where, base=tmp_path, config=config, columns=["problem_id"], revision=None)
+        return [row["problem_id"] for _, row in found.rows if isinstance(row, dict)]
+
+    assert ids("made", "rl") == [row["problem_id"] for row in valid_rows()["rl"]]
+    assert ids(str(made), "rejected") == [row["problem_id"] for row in valid_rows()["rejected"]]
+    assert ids("parts", "sft") == [row["problem_id"] for row in official_rows() * 4]
+    one = sorted(parts.glob("*.part1of12*"))[0]
+    assert (
+        ids(str(one), "rl")
+        == [row["problem_id"] for row in (official_rows() * 4)][: len(ids(str(one), "sft"))]
+    )
+    with pytest.raises(SourceError, match="no files of config 'rl'"):
+        ids("parts", "rl")
+
+
+def test_rows_have_places_and_faults(tmp_path: Path) -> None:
+    (tmp_path / "x.jsonl").write_text('{"a": 1}\n\nnope\n[1]\n')
+    (tmp_path / "x.json").write_text('[{"a": 1}, 2]')
+    assert list(file_rows(tmp_path / "x.jsonl")) == [
+        ("x.jsonl, line 1", {"a": 1}),
+        ("x.jsonl, line 3", "not JSON: nope"),
+        ("x.jsonl, line 4", "a list, not a JSON object: [1]"),
+    ]
+    assert list(file_rows(tmp_path / "x.json")) == [
+        ("x.json, row 0", {"a": 1}),
+        ("x.json, row 1", "a row is a JSON object, got '2'…"),
+    ]
+
+
+@pytest.mark.parametrize("text", [b"<!DOCTYPE html><html>", b"version https://git-lfs.github.com/spec/v1\n"])
+def test_what_is_no_json_at_all_is_named(tmp_path: Path, text: bytes) -> None:
+    (tmp_path / "x.json").write_bytes(text)
+    with pytest.raises(SourceError, match=r"a web page|a Git LFS pointer"):
+        read(tmp_path / "x.json")
+
+
+def test_parts_may_be_numbered_from_zero() -> None:
+    assert missing_parts(["d/x.part0of3.json.gz", "d/x.part2of3.json.gz"]) == [("d/x", 1)]
+    assert missing_parts(["x.part1of2.parquet", "y.json", "x.part2of2.parquet"]) == []

@@ -45,7 +45,7 @@ def _root(version: VersionOpt = False, quiet: QuietOpt = False, verbose: Verbose
 
 @app.command(epilog="Example: p2r-train lengths videop2r-demo --tokenizer Qwen2.5-VL-7B-Instruct/")
 def lengths(
-    folder: Annotated[Path, typer.Argument(help="A data set that p2r-data build made.")],
+    folder: Annotated[Path, typer.Argument(help="A data set that p2r-data build made, or one file of rows.")],
     tokenizer: Annotated[
         Path | None,
         typer.Option(metavar="PATH", help="tokenizer.json, or the model folder that holds it; else words."),

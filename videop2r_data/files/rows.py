@@ -20,8 +20,10 @@ from videop2r_data.files.opening import open_pool_file
 
 MAX_RECORD_BYTES = 64 * 2**20
 """A longer record is refused: a stream that never closes its first object must not fill the memory."""
+_CHUNK = 1 << 18
+"""Bytes of JSON that are read at once."""
 _BUFFER = 1 << 18
-"""Bytes read ahead per column: a row group is streamed, never held as a whole."""
+"""Bytes of Parquet read ahead per column: a row group is streamed, never held as a whole."""
 
 
 class _Missing:
@@ -95,6 +97,7 @@ def json_records(path: Path) -> Iterator[RawRow]:
             yield from JsonRows(
                 stream,
                 where=str(path),
+                chunk_bytes=_CHUNK,
                 max_row_chars=MAX_RECORD_BYTES,
                 exact=False,
                 unique=False,
@@ -142,11 +145,13 @@ def _line(text: bytes, index: int, number: int) -> RawRow:
             value = json.loads(text)  # accepts the NaN and Infinity that Python's own writer leaves
         except (ValueError, RecursionError):
             raw = text[:RAW_CHARS].decode("utf-8", "replace")
-            return RawRow(index, None, f"not JSON: {raw[:80]}", raw, number)
+            return RawRow(index, None, f"not JSON: {raw[:80].rstrip()}", raw, number)
     if isinstance(value, dict):
         return RawRow(index, value, line=number)
     raw = text[:RAW_CHARS].decode("utf-8", "replace")
-    return RawRow(index, None, f"a {type(value).__name__}, not a JSON object: {raw[:80]}", raw, number)
+    return RawRow(
+        index, None, f"a {type(value).__name__}, not a JSON object: {raw[:80].rstrip()}", raw, number
+    )
 
 
 def _unreadable(path: Path, error: BaseException) -> SourceError:

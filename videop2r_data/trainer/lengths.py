@@ -62,9 +62,13 @@ def measure_lengths(
         perception, reasoning: bounds, inclusive.
 
     Raises:
-        SourceError: there are no `sft` rows, or a file is damaged.
+        SourceError: nothing is there, there are no `sft` rows, or a file is damaged.
         MissingExtraError: a tokenizer was given and `tokenizers` is not installed.
     """
+    if not folder.exists():
+        raise SourceError(
+            "no such file or folder", where=str(folder), hint="name a folder that p2r-data build made"
+        )
     count, unit = (_token_counter(tokenizer), "tokens") if tokenizer else (count_words, "words")
     lengths: tuple[list[int], list[int]] = ([], [])
     for observation, process in _segments(folder):
