@@ -257,6 +257,16 @@ def test_lora_keeps_its_base_as_reference_and_saves_whole_weights(start: Path, t
     assert moved and all("language_model" in name or name.startswith("model.layers") for name in moved)
 
 
+def test_adapters_start_from_the_seed_of_the_recipe(tiny: Path, tmp_path: Path) -> None:
+    lora = {"rank": 4, "alpha": 8.0}
+    for name, seed in (("one", 0), ("same", 0), ("other", 1)):
+        torch.manual_seed(len(name))  # whatever the process has drawn before
+        train(small.sft(tiny, tmp_path / name, steps=1, model__lora=lora, seed=seed))
+    same(tmp_path / "one", tmp_path / "same")
+    a, b = small.weights(tmp_path / "one"), small.weights(tmp_path / "other")
+    assert any(not torch.equal(a[name], b[name]) for name in a)
+
+
 def damaged(world: Path, copy: Path, count: int) -> Path:
     """A copy of the data set whose first rows with media, `count` of all, have files that no decoder reads."""
     shutil.copytree(world.parent, copy)

@@ -60,8 +60,13 @@ class Policy:
     tokenizer: Any
 
 
-def load_policy(spec: PolicySpec, device: torch.device | str = "cpu") -> Policy:
+def load_policy(spec: PolicySpec, device: torch.device | str = "cpu", *, seed: int = 0) -> Policy:
     """Load weights and processor, ready to train.
+
+    Args:
+        spec: the checkpoint, and how it is held in memory.
+        device: where the weights go.
+        seed: of the initial weights of adapters.
 
     Raises:
         ConfigError: no such model, of another family, or a setting that does not fit it.
@@ -76,7 +81,7 @@ def load_policy(spec: PolicySpec, device: torch.device | str = "cpu") -> Policy:
         enable({"use_reentrant": False})
     net.config.use_cache = False
     if spec.lora is not None:
-        net = add_adapters(net, spec.lora)
+        net = add_adapters(net, spec.lora, seed=seed)
     processor = _load_processor(spec)
     return Policy(net.train(), processor, processor.tokenizer)
 
@@ -94,8 +99,13 @@ def load_reference(
     return TrainModel(net, temperature=temperature, share_prompts=spec.share_prompts)
 
 
-def add_adapters(net: Any, spec: LoraSpec) -> Any:
+def add_adapters(net: Any, spec: LoraSpec, *, seed: int = 0) -> Any:
     """Freeze the weights and put low-rank adapters on the linear layers that the spec names.
+
+    Args:
+        net: the loaded model.
+        spec: rank, scale and layers.
+        seed: of the adapters' initial weights; the global generators are left as they were.
 
     Raises:
         MissingExtraError: peft is not installed.
@@ -116,7 +126,10 @@ def add_adapters(net: Any, spec: LoraSpec) -> Any:
         task_type="CAUSAL_LM",
     )
     try:
-        with warnings.catch_warnings():
+        devices = [net.device] if net.device.type == "cuda" else []
+        with warnings.catch_warnings(), torch.random.fork_rng(devices=devices):
+            # peft draws from the global generator: equal adapters on every rank, and in every run of a recipe
+            torch.manual_seed(seed)
             # peft 0.21 asks for an attribute that transformers 5.23 has renamed
             warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)
             return get_peft_model(net, config)

@@ -22,7 +22,7 @@ from videop2r_data.trainer.data.batch import PromptBatch
 from videop2r_data.trainer.data.collate import Collator
 from videop2r_data.trainer.data.examples import Example, Skip
 from videop2r_data.trainer.data.loader import MediaLoader
-from videop2r_data.trainer.data.order import Order
+from videop2r_data.trainer.data.order import Order, derive
 from videop2r_data.trainer.data.rows import read_examples
 from videop2r_data.trainer.model.forward import TrainModel
 from videop2r_data.trainer.model.load import Policy, load_policy
@@ -145,7 +145,7 @@ def open_session(
         examples = read_examples(recipe.data)
     order, steps = _plan(recipe, accelerator, examples)
     with accelerator.main_process_first():
-        policy = load_policy(recipe.model, accelerator.device)
+        policy = load_policy(recipe.model, accelerator.device, seed=derive(recipe.seed, "adapters"))
     prompt = _prompt(recipe)
     collator = Collator(policy.processor, prompt, recipe.data.media)
     engine = _engine(recipe, accelerator, policy, steps)
