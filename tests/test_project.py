@@ -192,13 +192,13 @@ def test_the_check_of_doors_sees_what_goes_past_them(tmp_path: Path) -> None:
         "from videop2r_data.errors import P2RError\n"
         "import videop2r_data as p2r\n"
         "from videop2r_data import files\n"
-        "import videop2r_data.files.lock\n"
-        "def later():\n    from videop2r_data.files.lock import read_lock\n"
+        "import videop2r_data.files.names\n"
+        "def later():\n    from videop2r_data.files.names import read_lock\n"
     )
     assert through_a_module(path) == [
         "videop2r_data.files: the module names itself",
-        "videop2r_data.files.lock: ",
-        "videop2r_data.files.lock: read_lock",
+        "videop2r_data.files.names: ",
+        "videop2r_data.files.names: read_lock",
     ]
 
 

@@ -16,7 +16,7 @@ from videop2r_data.builders.pipeline import build
 from videop2r_data.builders.workspace import Workspace
 from videop2r_data.cards.card.dataset import write_dataset_card
 from videop2r_data.errors import ConfigError, MissingExtraError
-from videop2r_data.schemas import backends as entries
+from videop2r_data.schemas import calls as entries
 from videop2r_data.schemas.calls import Backend, Completion, Frames, Request
 from videop2r_data.schemas.recipe import BackendSpec, Recipe, load_recipe
 

@@ -19,7 +19,7 @@ from videop2r_data.files.rows import as_batch
 from videop2r_data.schemas import PAPER
 from videop2r_data.schemas.recipe import LengthSpec, VerifySpec, WordBounds
 from videop2r_data.schemas.rows import SftRow, arrow_schema
-from videop2r_data.validators.text import unmask_markup
+from videop2r_data.validators.metrics import unmask_markup
 
 OWN = Rules("ours", VerifySpec(), own=True, judge=True, synthetic=True)
 RULES = (

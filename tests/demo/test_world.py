@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from videop2r_data.demo import iter_scenes, read_world, render_frames, write_world
-from videop2r_data.demo.render import media_bytes
+from videop2r_data.demo.imagine import media_bytes
 from videop2r_data.demo.scene import Scene, stream
 from videop2r_data.errors import ConfigError, SourceError
 from videop2r_data.schemas.base import digest_bytes

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from videop2r_data.errors import MediaError
-from videop2r_data.files.media_roots import file_size, resolve_media
+from videop2r_data.files.opening import file_size, resolve_media
 from videop2r_data.schemas.recipe import MediaLimits
 
 

@@ -26,7 +26,7 @@ from videop2r_data.cards.card.dataset import write_dataset_card
 from videop2r_data.cards.figures.stats import compute_stats
 from videop2r_data.cli.stats import render_stats
 from videop2r_data.errors import SourceError
-from videop2r_data.files.lock import file_lock
+from videop2r_data.files.names import file_lock
 from videop2r_data.files.release import open_release
 from videop2r_data.schemas.lock import FileLock
 

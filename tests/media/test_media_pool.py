@@ -22,7 +22,7 @@ from tests.media.clips import write_clip
 from videop2r_data.errors import ConfigError, MediaError
 from videop2r_data.media import DecodePool, MediaProbe, probe_media, sample_media
 from videop2r_data.media import worker as wire
-from videop2r_data.media.process import Decoder
+from videop2r_data.media.pool import Decoder
 from videop2r_data.schemas.calls import Frames
 from videop2r_data.schemas.recipe import MediaLimits, MediaSpec
 
@@ -234,7 +234,7 @@ def test_a_cancelled_request_does_not_cost_the_one_before_it(tmp_path: Path, cli
 
 def test_a_process_that_grows_is_replaced(clip: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async def main() -> None:
-        monkeypatch.setattr("videop2r_data.media.process._GROWN_SHARE", 2**40)
+        monkeypatch.setattr("videop2r_data.media.pool._GROWN_SHARE", 2**40)
         async with DecodePool(SPEC, want="array", workers=1) as pool:
             await pool.sample(clip, "video")
             (pid,) = pids(pool)
@@ -403,7 +403,7 @@ def test_a_process_that_cannot_start_is_no_fault_of_the_file(
 ) -> None:
     async def main() -> None:
         pool = DecodePool(SPEC, want="array", workers=1)
-        monkeypatch.setattr("videop2r_data.media.process.sys.executable", "/bin/false")
+        monkeypatch.setattr("videop2r_data.media.pool.sys.executable", "/bin/false")
         with pytest.raises(ConfigError, match="no decoder process can be started"):
             await pool.sample(clip, "video")
         monkeypatch.undo()
@@ -414,7 +414,7 @@ def test_a_process_that_cannot_start_is_no_fault_of_the_file(
 
 
 def test_keys_stay_with_the_parent(monkeypatch: pytest.MonkeyPatch) -> None:
-    from videop2r_data.media.process import _environment
+    from videop2r_data.media.pool import _environment
 
     monkeypatch.setenv("ANTHROPIC_API_KEY", "secret")
     assert "secret" not in str(_environment())

@@ -8,8 +8,14 @@ from hypothesis import strategies as st
 
 from videop2r_data.validators.choice import read_several
 from videop2r_data.validators.conclusions import Cue, conclusions, figure, last_sentence
-from videop2r_data.validators.naming import named_option, predicate_option, settled_option
-from videop2r_data.validators.options import by_text, option_set, same_option
+from videop2r_data.validators.options import (
+    by_text,
+    named_option,
+    option_set,
+    predicate_option,
+    same_option,
+    settled_option,
+)
 
 PETS = option_set(("A. cat", "B. dog", "C. bird"))
 

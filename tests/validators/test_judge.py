@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from videop2r_data.errors import ConfigError
 from videop2r_data.prompts import load_prompt
 from videop2r_data.validators import holds_verdict_tag, neutralise, parse_judgement, render_judge
-from videop2r_data.validators.text import fold
+from videop2r_data.validators.metrics import fold
 
 JUDGE = load_prompt("judge-v1")
 PIECES = [

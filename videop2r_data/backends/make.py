@@ -23,7 +23,7 @@ def make_backend(spec: BackendSpec, *, demo: Callable[[BackendSpec], Backend] | 
     """The backend that the settings ask for; nothing is loaded or opened before its `start`.
 
     Args:
-        spec: kind, model, address, settings. `schemas.backends.BACKENDS` names the class of each kind.
+        spec: kind, model, address, settings. `schemas.calls.BACKENDS` names the class of each kind.
         demo: makes the `demo` backend; handed in, since the demo world is a room on the same level.
 
     Raises:

@@ -1,7 +1,7 @@
 from .backend import DemoBackend as DemoBackend
+from .imagine import render_frames as render_frames
 from .question import NUMBER_WORDS as NUMBER_WORDS
 from .question import SceneSample as SceneSample
-from .render import render_frames as render_frames
 from .report import SEES_THE_SCENE as SEES_THE_SCENE
 from .report import DemoReport as DemoReport
 from .report import evaluate as evaluate

@@ -1,10 +1,17 @@
-"""Make up a scene from its number: every choice comes from one random stream per scene."""
+"""Imagine a scene of the demo world, and render its frames."""
 
 from __future__ import annotations
 
+import io
+import struct
+from collections.abc import Sequence
+from functools import lru_cache
 from random import Random
+from typing import TYPE_CHECKING, cast
 
-from videop2r_data.demo.render import ADVANCE, LINE
+import numpy as np
+from numpy.typing import NDArray
+
 from videop2r_data.demo.scene import (
     COLOURS,
     MOTIONS,
@@ -19,7 +26,293 @@ from videop2r_data.demo.scene import (
     Theme,
     stream,
 )
+from videop2r_data.errors import ConfigError, MissingExtraError
 from videop2r_data.schemas import DemoSpec
+
+if TYPE_CHECKING:
+    from av.video.stream import VideoStream
+
+
+# --- a bitmap font of 5 x 7 dots, A-Z and 0-9, drawn for this package ---
+
+WIDTH, HEIGHT, ADVANCE, LINE = 5, 7, 6, 9
+"""Dots: of a letter, from letter to letter, from line to line."""
+
+# Seven rows from top to bottom; each number holds five dots, the left one is the bit of value 16.
+_ROWS: dict[str, tuple[int, ...]] = {
+    "A": (14, 17, 17, 31, 17, 17, 17),
+    "B": (30, 17, 17, 30, 17, 17, 30),
+    "C": (14, 17, 16, 16, 16, 17, 14),
+    "D": (28, 18, 17, 17, 17, 18, 28),
+    "E": (31, 16, 16, 30, 16, 16, 31),
+    "F": (31, 16, 16, 30, 16, 16, 16),
+    "G": (14, 17, 16, 23, 17, 17, 14),
+    "H": (17, 17, 17, 31, 17, 17, 17),
+    "I": (14, 4, 4, 4, 4, 4, 14),
+    "J": (7, 2, 2, 2, 2, 18, 12),
+    "K": (17, 18, 20, 24, 20, 18, 17),
+    "L": (16, 16, 16, 16, 16, 16, 31),
+    "M": (17, 27, 21, 21, 17, 17, 17),
+    "N": (17, 25, 21, 19, 17, 17, 17),
+    "O": (14, 17, 17, 17, 17, 17, 14),
+    "P": (30, 17, 17, 30, 16, 16, 16),
+    "Q": (14, 17, 17, 17, 21, 18, 13),
+    "R": (30, 17, 17, 30, 20, 18, 17),
+    "S": (15, 16, 16, 14, 1, 1, 30),
+    "T": (31, 4, 4, 4, 4, 4, 4),
+    "U": (17, 17, 17, 17, 17, 17, 14),
+    "V": (17, 17, 17, 17, 17, 10, 4),
+    "W": (17, 17, 17, 21, 21, 27, 17),
+    "X": (17, 17, 10, 4, 10, 17, 17),
+    "Y": (17, 17, 10, 4, 4, 4, 4),
+    "Z": (31, 1, 2, 4, 8, 16, 31),
+    "0": (14, 19, 21, 21, 21, 25, 14),
+    "1": (4, 12, 4, 4, 4, 4, 31),
+    "2": (14, 17, 1, 6, 8, 16, 31),
+    "3": (30, 1, 1, 14, 1, 1, 30),
+    "4": (2, 6, 10, 18, 31, 2, 2),
+    "5": (31, 16, 30, 1, 1, 17, 14),
+    "6": (6, 8, 16, 30, 17, 17, 14),
+    "7": (31, 1, 2, 4, 8, 8, 8),
+    "8": (14, 17, 17, 14, 17, 17, 14),
+    "9": (14, 17, 17, 15, 1, 2, 12),
+}
+LETTERS = frozenset(_ROWS)
+
+
+def word_mask(word: str, scale: int) -> NDArray[np.bool_]:
+    """Ink of a word: bool [7 * scale, (6 * len(word) - 1) * scale].
+
+    Raises:
+        KeyError: a character that the font does not have.
+    """
+    dots = np.zeros((HEIGHT, ADVANCE * len(word) - 1), dtype=bool)
+    for at, letter in enumerate(word):
+        for row, bits in enumerate(_ROWS[letter]):
+            for column in range(WIDTH):
+                dots[row, at * ADVANCE + column] = bool(bits & (16 >> column))
+    return dots.repeat(scale, axis=0).repeat(scale, axis=1)
+
+
+# --- pixels of a scene ---
+
+Picture = NDArray[np.uint8]
+PLATE = (232, 232, 226)
+"""Colour behind the letters of a sign."""
+NOISE = 10
+"""Half-width of the pixel noise, in uint8 steps."""
+
+
+def render_frames(
+    scene: Scene, frames: Sequence[int] | None = None, *, times_s: Sequence[float] | None = None
+) -> Picture:
+    """Draw frames of a scene in their upright orientation.
+
+    Args:
+        scene: a video or image scene.
+        frames: indices in `[0, scene.frames)`; None: all of them.
+        times_s: seconds instead of indices; each shows the frame whose interval holds it (ends are clamped).
+
+    Returns:
+        uint8 [T, H, W, 3], RGB.
+
+    Raises:
+        ValueError: a text scene, both or out-of-range arguments.
+    """
+    if scene.medium == "text":
+        raise ValueError(f"{scene.label} is text: it has no pixels")
+    if times_s is not None:
+        if frames is not None:
+            raise ValueError("give frames or times_s, not both")
+        # 1e-6: a time such as 3/8 s, stored as a rounded decimal, belongs to the frame that begins there.
+        frames = [min(max(int(t * scene.fps + 1e-6), 0), scene.frames - 1) for t in times_s]
+    wanted = range(scene.frames) if frames is None else frames
+    bad = [f for f in wanted if not 0 <= f < scene.frames]
+    if bad:
+        raise ValueError(f"frame {bad[0]} of {scene.frames} (allowed: 0 to {scene.frames - 1})")
+    return np.stack([_draw(scene, f) for f in wanted])
+
+
+def _draw(scene: Scene, frame: int) -> Picture:
+    picture = np.empty((scene.side, scene.side, 3), dtype=np.uint8)
+    picture[:] = scene.background
+    if scene.noise_seed is not None:
+        # Seeded by frame: a frame has the same noise whether the others are drawn or not.
+        noise = np.random.default_rng((scene.noise_seed, frame))
+        spread = noise.integers(-NOISE, NOISE + 1, picture.shape)
+        picture = np.clip(picture.astype(np.int64) + spread, 0, 255).astype(np.uint8)
+    if scene.gauge is not None:
+        _draw_gauge(picture, scene, scene.gauge, frame)
+    if scene.sign is not None and scene.sign.appear <= frame < scene.sign.vanish:
+        _draw_sign(picture, scene.sign)
+    for found in scene.objects:
+        if found.appear <= frame < found.vanish:
+            _draw_object(picture, found, frame)
+    return picture
+
+
+def _draw_object(picture: Picture, found: SceneObject, frame: int) -> None:
+    x1, y1, x2, y2 = found.box(frame)
+    picture[y1:y2, x1:x2][_shape_mask(found.shape, found.half)] = COLOURS[found.colour]
+
+
+@lru_cache(maxsize=256)
+def _shape_mask(shape: str, half: int) -> NDArray[np.bool_]:
+    """Ink of a shape: bool [2 * half + 1, 2 * half + 1]; it touches all four edges."""
+    y, x = np.mgrid[-half : half + 1, -half : half + 1].astype(np.float64)
+    # 0.3 more than the half-width: the edge pixels on the axes count as inside.
+    radius = half + 0.3
+    round_ = x**2 + y**2 <= radius**2
+    if shape == "circle":
+        mask = round_
+    elif shape == "ring":
+        mask = round_ & (x**2 + y**2 > (radius * 0.55) ** 2)
+    elif shape == "square":
+        mask = np.ones_like(round_)
+    elif shape == "diamond":
+        mask = np.abs(x) + np.abs(y) <= half
+    elif shape == "cross":
+        arm = max(half // 3, 0) + 0.5 if half > 2 else 0.5
+        mask = (np.abs(x) <= arm) | (np.abs(y) <= arm)
+    elif shape == "triangle":
+        mask = np.abs(x) <= (y + half) / 2 + 0.3
+        mask[-1] = True
+    else:
+        raise ValueError(f"no such shape: {shape!r}")
+    found: NDArray[np.bool_] = mask
+    # The cache hands out one array to all callers.
+    found.setflags(write=False)
+    return found
+
+
+def sign_box(sign: Sign) -> tuple[int, int, int, int]:
+    """Plate of a sign, `[x1, y1, x2, y2]` in pixels."""
+    widest = max(len(word) for word in sign.words)
+    pad = sign.scale
+    return (
+        sign.x - pad,
+        sign.y - pad,
+        sign.x + (6 * widest - 1) * sign.scale + pad,
+        sign.y + (LINE * len(sign.words) - 2) * sign.scale + pad,
+    )
+
+
+def _draw_sign(picture: Picture, sign: Sign) -> None:
+    x1, y1, x2, y2 = sign_box(sign)
+    picture[max(y1, 0) : y2, max(x1, 0) : x2] = PLATE
+    for line, word in enumerate(sign.words):
+        mask = word_mask(word, sign.scale)
+        top = sign.y + line * LINE * sign.scale
+        picture[top : top + mask.shape[0], sign.x : sign.x + mask.shape[1]][mask] = COLOURS[sign.colour]
+
+
+def fill_at(gauge: Gauge, frame: int, frames: int) -> float:
+    """Percent of the bar that is filled in a frame."""
+    share = frame / (frames - 1) if frames > 1 else 1.0
+    return gauge.start + (gauge.end - gauge.start) * share
+
+
+def _draw_gauge(picture: Picture, scene: Scene, gauge: Gauge, frame: int) -> None:
+    x1, y1, x2, y2 = gauge.x, gauge.y, gauge.x + gauge.width, gauge.y + gauge.height
+    picture[y1 - 1 : y2 + 1, x1 - 1 : x2 + 1] = COLOURS["black"]
+    picture[y1:y2, x1:x2] = PLATE
+    filled = round(gauge.width * fill_at(gauge, frame, scene.frames) / 100)
+    picture[y1:y2, x1 : x1 + filled] = COLOURS[gauge.colour]
+
+
+# --- a scene as a file: mp4 (display matrix) or PNG (EXIF orientation) ---
+
+_EXIF = {1: 6, 2: 3, 3: 8}
+"""Quarter turns clockwise that a reader must apply -> EXIF orientation."""
+_ORIENTATION = 0x0112
+_X264 = {
+    "qp": "16",
+    "preset": "veryfast",
+    "flags": "+bitexact",
+    "bf": "2",
+    "x264-params": "mbtree=0:b-adapt=0:rc-lookahead=0:scenecut=0:weightp=0",
+}
+"""Constant quantiser, fixed B-frames and no lookahead: with x264's macroblock tree the same frames came out
+as other bytes in a few clips of a hundred, depending on what the process had encoded before."""
+
+
+def media_bytes(scene: Scene) -> bytes:
+    """The whole file of a video or image scene.
+
+    Raises:
+        ConfigError: a video with an odd side (4:2:0 needs an even one).
+        MissingExtraError: PyAV has neither an H.264 nor an MPEG-4 encoder.
+    """
+    pixels = np.rot90(
+        render_frames(scene), scene.turn, axes=(1, 2)
+    )  # against the clock: the reader turns it back
+    return _mp4(pixels, scene) if scene.medium == "video" else _png(pixels[0], scene.turn)
+
+
+def _png(pixels: Picture, turn: int) -> bytes:
+    from PIL import Image
+
+    image = Image.fromarray(np.ascontiguousarray(pixels))
+    exif = Image.Exif()
+    if turn:
+        exif[_ORIENTATION] = _EXIF[turn]
+    out = io.BytesIO()
+    image.save(out, format="PNG", exif=exif if turn else b"")
+    return out.getvalue()
+
+
+def _mp4(pixels: Picture, scene: Scene) -> bytes:
+    import av
+
+    if scene.side % 2:
+        raise ConfigError(f"demo.side is {scene.side}: a clip needs an even side", where="demo.side")
+    out, codec = io.BytesIO(), _encoder()
+    with av.open(out, "w", format="mp4", options={"fflags": "+bitexact"}) as container:
+        stream = cast("VideoStream", container.add_stream(codec, rate=scene.fps))
+        stream.width, stream.height, stream.pix_fmt = scene.side, scene.side, "yuv420p"
+        # What x264 writes may depend on the number of threads, and that on the machine.
+        stream.codec_context.thread_count = 1
+        stream.codec_context.options = _X264 if codec == "libx264" else {"flags": "+bitexact"}
+        stream.codec_context.gop_size = max(2 * scene.fps, 2)
+        for picture in pixels:
+            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24")
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    return _with_matrix(out.getvalue(), scene.turn, scene.side)
+
+
+def _encoder() -> str:
+    import av
+
+    for name in ("libx264", "libopenh264", "mpeg4"):
+        try:
+            av.Codec(name, "w")
+        except ValueError:
+            continue
+        return name
+    raise MissingExtraError("a video encoder (PyAV with H.264 or MPEG-4)", "dev")
+
+
+def _with_matrix(data: bytes, turn: int, side: int) -> bytes:
+    """Set the display matrix in the track header, as phones do [ISO/IEC 14496-12, tkhd, version 0]."""
+    if not turn:
+        return data
+    at = data.index(b"tkhd") + 4
+    # Version 1 of the header has 64-bit times, and its matrix lies elsewhere.
+    if data[at] != 0:
+        raise AssertionError("the muxer wrote a track header of another version")
+    a, b, c, d, x, y = {
+        1: (0, 1, -1, 0, side, 0),
+        2: (-1, 0, 0, -1, side, side),
+        3: (0, -1, 1, 0, 0, side),
+    }[turn]
+    # 16.16 fixed point for all but the last column, which is 2.30.
+    matrix = struct.pack(">9i", a << 16, b << 16, 0, c << 16, d << 16, 0, x << 16, y << 16, 1 << 30)
+    return data[: at + 40] + matrix + data[at + 76 :]
+
+
+# Make up a scene from its number: every choice comes from one random stream per scene.
+
 
 # fmt: off
 WORDS = (

@@ -11,9 +11,8 @@ import orjson
 from pydantic import ValidationError
 
 from videop2r_data.demo.ask import KINDS, ask
-from videop2r_data.demo.imagine import imagine
+from videop2r_data.demo.imagine import imagine, media_bytes
 from videop2r_data.demo.question import TEMPLATE_DEFECTS, Defect, Question, SceneSample, applicable
-from videop2r_data.demo.render import media_bytes
 from videop2r_data.demo.scene import Scene, stream
 from videop2r_data.errors import ConfigError, SourceError
 from videop2r_data.schemas import DemoSpec, ProblemType, digest, digest_bytes

@@ -11,8 +11,15 @@ from typing import Any, Literal
 import yaml
 
 from videop2r_data.errors import SourceError
-from videop2r_data.files.lock import read_lock, read_text
-from videop2r_data.files.names import CARD_NAME, HUB_ID, LOCK_NAME, is_data_file, reading_order
+from videop2r_data.files.names import (
+    CARD_NAME,
+    HUB_ID,
+    LOCK_NAME,
+    is_data_file,
+    read_lock,
+    read_text,
+    reading_order,
+)
 from videop2r_data.files.rows import Batch, file_rows, first_columns, read_batches
 from videop2r_data.schemas import BuildLock
 

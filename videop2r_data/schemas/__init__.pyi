@@ -1,5 +1,3 @@
-from .backends import BACKENDS as BACKENDS
-from .backends import BackendKind as BackendKind
 from .base import Model as Model
 from .base import canonical_bytes as canonical_bytes
 from .base import digest as digest
@@ -12,7 +10,9 @@ from .calibration import JudgesFile as JudgesFile
 from .calibration import NamedJudge as NamedJudge
 from .calibration import load_judges as load_judges
 from .calibration import read_labels as read_labels
+from .calls import BACKENDS as BACKENDS
 from .calls import Backend as Backend
+from .calls import BackendKind as BackendKind
 from .calls import BatchBackend as BatchBackend
 from .calls import BatchInfo as BatchInfo
 from .calls import BatchResult as BatchResult

@@ -1,8 +1,4 @@
-"""What goes to a model and what comes back: the same for generator and judge, for every backend.
-
-A `Request` holds *references* to frames (digest, indices, times), never pixels, so that its key is the sha256
-of its content and the journal stays small. The pixels travel beside it, as `Frames`.
-"""
+"""Calls of models: request, completion, the protocol of a backend, and the kinds that a recipe may name."""
 
 from __future__ import annotations
 
@@ -11,12 +7,18 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 from pydantic import Field
+from pydantic_core import PydanticCustomError
 
 from videop2r_data.schemas.base import Model, digest
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+
+
+# A `Request` holds *references* to frames (digest, indices, times), never pixels, so that its key is the
+# sha256 of its content and the journal stays small. The pixels travel beside it, as `Frames`.
+
 
 Role = Literal["system", "user"]
 Purpose = Literal["generate", "judge"]
@@ -297,3 +299,89 @@ class BatchBackend(Protocol):
     def collect(self, batch_id: str) -> AsyncIterator[BatchResult]:
         """The answers of an ended batch, in any order."""
         ...
+
+
+# The kinds of backend that a recipe may name. A new one is a module with its class, and one entry here.
+#
+# An entry says what must be known before the class is loaded: `check` and `doctor` ask it without a library
+# installed, and a recipe is checked against it.
+
+
+FrameForm = Literal["encoded", "array"]
+
+
+class BackendKind(NamedTuple):
+    """What is declared of one kind of backend.
+
+    Attributes:
+        makes: `package.module:Class`, imported when the first backend of the kind is made. The class takes
+            a `BackendSpec` and has the methods of `schemas.calls.Backend`. Empty: the builders
+            make it, since it needs more than the recipe (the demo world).
+        frames: what a decoder process hands over: `encoded` pictures (JPEG or PNG bytes), or one `array`
+            (uint8 [T, H, W, 3], RGB).
+        batches: `package.module:Class` of its batch API, a `schemas.calls.BatchBackend`; empty: live calls
+            only.
+        needs_address: whether a recipe must say `base_url`.
+        billed_by: owner of the server that is meant without `base_url`, whose calls are never free; empty:
+            there is no such server.
+        libraries: packages that must be importable because the model is loaded into this process; empty:
+            the model is behind a server.
+        extra: the extra of videop2r-data that installs them.
+        shaping: settings of `extra` in the recipe that change what a model is asked, and so the keys of its
+            requests; those of a kind that loads a model say how it is loaded, and stay out of the keys.
+        pixels_per_token: pixels of a frame that make one token; None: `media.factor` squared.
+        pairs_frames: whether two frames of a clip share their tokens.
+    """
+
+    makes: str
+    frames: FrameForm = "encoded"
+    batches: str = ""
+    needs_address: bool = False
+    billed_by: str = ""
+    libraries: tuple[str, ...] = ()
+    extra: str = ""
+    shaping: tuple[str, ...] = ()
+    pixels_per_token: int | None = None
+    pairs_frames: bool = True
+
+
+BACKENDS: dict[str, BackendKind] = {
+    "openai": BackendKind(
+        makes="videop2r_data.backends.openai.client:OpenAIBackend",
+        needs_address=True,
+        shaping=("body", "video"),
+    ),
+    "vllm": BackendKind(
+        makes="videop2r_data.backends.local.vllm:VllmBackend",
+        frames="array",
+        libraries=("vllm",),
+        extra="vllm",
+    ),
+    "anthropic": BackendKind(
+        makes="videop2r_data.backends.anthropic.client:AnthropicBackend",
+        batches="videop2r_data.backends.anthropic.client:AnthropicBatches",
+        billed_by="Anthropic",
+        pixels_per_token=750,
+        pairs_frames=False,
+    ),
+    "transformers": BackendKind(
+        makes="videop2r_data.backends.local.transformers:TransformersBackend",
+        frames="array",
+        libraries=("torch", "transformers"),
+        extra="train",
+    ),
+    "demo": BackendKind(makes=""),
+}
+
+
+def known_kind(name: str) -> str:
+    """The name of a kind, as it is.
+
+    Raises:
+        PydanticCustomError: there is no such kind; it reads and is told like a wrong value of a `Literal`.
+    """
+    if name not in BACKENDS:
+        *most, last = map(repr, BACKENDS)
+        expected = {"expected": f"{', '.join(most)} or {last}"}
+        raise PydanticCustomError("literal_error", "Input should be {expected}", expected)
+    return name

@@ -8,8 +8,8 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from videop2r_data.errors import ConfigError
-from videop2r_data.schemas.backends import BACKENDS, BackendKind, known_kind
 from videop2r_data.schemas.base import Model
+from videop2r_data.schemas.calls import BACKENDS, BackendKind, known_kind
 from videop2r_data.schemas.verdict import Policy
 from videop2r_data.schemas.yaml_file import parse_yaml, read_settings
 

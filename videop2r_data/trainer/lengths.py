@@ -15,11 +15,9 @@ from pydantic import Field
 from videop2r_data.errors import MissingExtraError, SourceError, TraceError
 from videop2r_data.files import open_rows
 from videop2r_data.schemas import Model, parse_trace
+from videop2r_data.trainer.settings.rl import PERCEPTION_BOUNDS, REASONING_BOUNDS
 from videop2r_data.validators import count_words
 
-PERCEPTION_BOUNDS = (128, 320)
-REASONING_BOUNDS = (320, 512)
-"""Tokens, both inclusive [paper §3.3]."""
 _PERCENTILES = (0, 5, 25, 50, 75, 95, 100)
 
 

@@ -19,6 +19,7 @@ from .judge import neutralise as neutralise
 from .judge import parse_judgement as parse_judgement
 from .judge import render_judge as render_judge
 from .metrics import box_iou as box_iou
+from .metrics import count_words as count_words
 from .metrics import interval_iou as interval_iou
 from .metrics import mean_relative_accuracy as mean_relative_accuracy
 from .metrics import relative_accuracy as relative_accuracy
@@ -29,7 +30,6 @@ from .scorer import Extracted as Extracted
 from .scorer import check_reference as check_reference
 from .scorer import extract_answer as extract_answer
 from .scorer import score as score
-from .text import count_words as count_words
 from .verify import Verified as Verified
 from .verify import check_length as check_length
 from .verify import verify_completion as verify_completion

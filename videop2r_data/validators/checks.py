@@ -28,16 +28,18 @@ from videop2r_data.validators.conclusions import (
     last_sentence,
     letters_alone,
 )
-from videop2r_data.validators.naming import (
+from videop2r_data.validators.metrics import CJK, fold, has_cjk, words
+from videop2r_data.validators.numbers import Quantity, parse_quantity
+from videop2r_data.validators.options import (
+    OptionSet,
     named_option,
+    option_set,
     predicate_option,
+    same_option,
     settled_option,
     texts_in,
     weighs_others,
 )
-from videop2r_data.validators.numbers import Quantity, parse_quantity
-from videop2r_data.validators.options import OptionSet, option_set, same_option
-from videop2r_data.validators.text import CJK, fold, has_cjk, words
 from videop2r_data.validators.units import same_unit
 
 # --- the observation: does it state the answer as an answer, or say nothing? ---

@@ -15,33 +15,31 @@ from videop2r_data.validators.conclusions import (
     is_doubtful,
     last_sentence,
 )
-from videop2r_data.validators.naming import (
+from videop2r_data.validators.metrics import unwrap, without_bold
+from videop2r_data.validators.options import (
     DOUBT,
+    EDGES,
     NO,
     REASON,
     YES,
+    OptionSet,
     affirms,
+    by_name,
+    by_text,
+    even,
     explains,
     holds,
+    is_text,
     labels_in,
     named_option,
     names_other,
     predicate_option,
     reasoned,
+    same_option,
+    text_key,
     texts_in,
     weighs_others,
 )
-from videop2r_data.validators.options import (
-    EDGES,
-    OptionSet,
-    by_name,
-    by_text,
-    even,
-    is_text,
-    same_option,
-    text_key,
-)
-from videop2r_data.validators.text import unwrap, without_bold
 from videop2r_data.validators.units import canonical_unit
 
 # --- answers in a sentence: `It barks, so the answer is B`, `Yes, he is` ---

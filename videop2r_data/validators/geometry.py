@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from videop2r_data.schemas import ScoreReason
-from videop2r_data.validators.text import drop_format, normalised, unwrap
+from videop2r_data.validators.metrics import drop_format, normalised, unwrap
 
 MAX_CHARS = 2000
 MAX_PLAIN_CHARS = 300

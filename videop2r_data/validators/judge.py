@@ -12,8 +12,8 @@ from videop2r_data.errors import ConfigError
 from videop2r_data.prompts import Prompt, fill, options_block, show_options
 from videop2r_data.schemas import Judgement, Sufficiency
 from videop2r_data.validators.choice import read_several
+from videop2r_data.validators.metrics import normalised, unmask_markup
 from videop2r_data.validators.options import option_set
-from videop2r_data.validators.text import normalised, unmask_markup
 
 # What a model or a data set wrote is data. It is neutralised before a judge sees it, so that an observation
 # can neither end its frame in the prompt nor hand the judge a ready-made verdict.

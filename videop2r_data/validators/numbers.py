@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from videop2r_data.schemas import ROBUST, Policy, ScoreReason
 from videop2r_data.validators.conclusions import Cue, conclusions, figure
-from videop2r_data.validators.text import drop_format, normalised, unwrap
+from videop2r_data.validators.metrics import drop_format, normalised, unwrap
 from videop2r_data.validators.units import canonical_unit
 
 

@@ -17,9 +17,12 @@ from videop2r_data.validators.metrics import (
     binary,
     bounded_rouge,
     box_iou,
+    fold,
     grade_text,
     graded,
     interval_iou,
+    marked_words,
+    ocr_units,
     pair,
     plain_word_error_rate,
     relative_accuracy,
@@ -37,7 +40,6 @@ from videop2r_data.validators.numbers import (
     same_number,
 )
 from videop2r_data.validators.options import option_set, same_option
-from videop2r_data.validators.text import fold, marked_words, ocr_units
 from videop2r_data.validators.units import MULTIPLIERS, same_unit
 
 # --- reference answers: read once, and checked when the pool is loaded ---

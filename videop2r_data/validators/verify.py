@@ -17,8 +17,8 @@ from videop2r_data.schemas import (
 )
 from videop2r_data.validators.checks import check_consistency, check_observation
 from videop2r_data.validators.judge import holds_verdict_tag
+from videop2r_data.validators.metrics import count_words
 from videop2r_data.validators.scorer import score
-from videop2r_data.validators.text import count_words
 
 _FAULTS = {fault: RejectReason(fault.value) for fault in TraceFault}
 _PASSED = Check()

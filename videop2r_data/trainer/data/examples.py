@@ -12,7 +12,6 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
-from videop2r_data.demo import SceneSample, questions_of, render_frames, write_trace
 from videop2r_data.errors import ConfigError
 from videop2r_data.media import frames_digest, smart_resize, uniform_indices
 from videop2r_data.schemas import DataType, Frames, MediaRecord, MediaSpec, ProblemType, digest, parse_trace
@@ -185,6 +184,8 @@ class DemoStream(Sequence[Example]):
         self.spec = spec
         self._world = spec.demo.model_copy(update={"questions": 1})
         self._check_size()
+        from videop2r_data.demo import questions_of
+
         questions_of(self._world, spec.start)  # raises for impossible tasks, before training starts
 
     @property
@@ -210,6 +211,8 @@ class DemoStream(Sequence[Example]):
         return self._example(index)
 
     def _example(self, index: int) -> Example:
+        from videop2r_data.demo import SceneSample, questions_of
+
         number = self.spec.start + index
         scene, (question, *_) = questions_of(self._world, number)
         sample = SceneSample(problem_id=number, number=0, scene=scene, question=question)
@@ -226,6 +229,8 @@ class DemoStream(Sequence[Example]):
         )
 
     def _target(self, sample: SceneSample) -> str:
+        from videop2r_data.demo import write_trace
+
         trace = write_trace(sample, None, seed=self._world.seed)
         return trace if self.spec.style == "process" else parse_trace(trace).process
 
@@ -260,6 +265,8 @@ def draw(sample: SceneSample, media: MediaSpec) -> Frames:
     scene = sample.scene
     video = scene.data_type is DataType.VIDEO
     indices = uniform_indices(scene.frames, media.frames) if video else [0]
+    from videop2r_data.demo import render_frames
+
     array = render_frames(scene, indices)
     record = MediaRecord(
         data_type="video" if video else "image",

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from videop2r_data.schemas import BackendSpec, Model
-from videop2r_data.trainer.lengths import PERCEPTION_BOUNDS, REASONING_BOUNDS
 from videop2r_data.trainer.settings.objectives import OBJECTIVES, Objective, names_where
 
 if TYPE_CHECKING:
@@ -22,6 +21,9 @@ Style = Literal["process", "agnostic"]
 Unattributable = Literal["half", "none", "reasoning"]
 """Who gets the tokens of a completion that cannot be split (see `segment_masks`)."""
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
+PERCEPTION_BOUNDS = (128, 320)
+REASONING_BOUNDS = (320, 512)
+"""Tokens, both inclusive [paper §3.3]."""
 
 
 class DynamicLengthSpec(Model):
