@@ -211,7 +211,6 @@ class AnthropicBackend:
 
 
 API_MAX_REQUESTS = 100_000
-API_MAX_BYTES = 256 * 10**6
 _BATCH_ID = re.compile(r"[A-Za-z0-9_-]{1,128}")
 _PAGE = 100
 

@@ -98,16 +98,6 @@ def is_identifier(text: str) -> bool:
     return bool(_SLUG.fullmatch(text)) and states(text)
 
 
-def may_be_passed_on(text: str) -> bool:
-    """Whether a licence is known to let whole files be passed on.
-
-    >>> may_be_passed_on("CC-BY-4.0"), may_be_passed_on("mixed"), may_be_passed_on("")
-    (True, False, False)
-    """
-    known = KNOWN.get(licence_id(text))
-    return known is not None and known.share
-
-
 def wider(declared: str, source: str, *, non_commercial: bool = False) -> str:
     """Why a declared licence allows more than a source's licence does; empty if it does not.
 
