@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import AsyncExitStack
-from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 from videop2r_data.backends import (
     BatchCaller,
@@ -28,7 +27,7 @@ from videop2r_data.builders.steps import Asks, RequestBuilder, Steps
 from videop2r_data.builders.workspace import Shard, Workspace
 from videop2r_data.errors import ConfigError
 from videop2r_data.media import DecodePool
-from videop2r_data.schemas import Backend, BackendSpec, BadRow, Frames, MediaSpec, Recipe, Sample
+from videop2r_data.schemas import Backend, BackendSpec, BadRow, Recipe, Sample
 
 
 class Parts:
@@ -73,7 +72,9 @@ class Parts:
         self._forgive = forgive
         self.money = Money(journal, recipe.max_cost)
         self.requests = RequestBuilder(recipe, place.base)
-        self.sampler = LazyPool(recipe.media, recipe.generate.backend.declared.frames) if live else None
+        wanted = recipe.generate.backend.declared.frames
+        # its processes start with the first file that must be decoded
+        self.sampler = DecodePool(recipe.media, want=wanted) if live else None
         sources = [open_source(s, base=place.base, demo_root=place.demo) for s in recipe.sources]
         roots = {s.name: s.media_root for s in sources if s.media_root is not None}
         self.media = MediaStep(
@@ -81,7 +82,7 @@ class Parts:
             journal=journal,
             roots=roots,
             sampler=self.sampler,
-            arrays=recipe.generate.backend.declared.frames == "array",
+            arrays=wanted == "array",
         )
         self.generator = self._caller(recipe.generate.backend, "generate", live=live)
         self.judge = self._judge(live=live, batches=batches)
@@ -201,28 +202,6 @@ def backend_of(recipe: Recipe, place: Workspace, spec: BackendSpec) -> Backend:
         return DemoBackend(spec, place.demo / world)
 
     return make_backend(spec, demo=demo)
-
-
-class LazyPool:
-    """Decoder processes, started with the first file that must be read."""
-
-    def __init__(self, spec: MediaSpec, want: Any) -> None:
-        self._spec = spec
-        self._want = want
-        self._pool: DecodePool | None = None
-
-    async def sample(self, path: Path, data_type: Any) -> Frames:
-        """Frames of one file, or MediaError."""
-        if self._pool is None:
-            self._pool = DecodePool(self._spec, want=self._want, workers=self._spec.workers)
-            await self._pool.start()
-        return await self._pool.sample(path, data_type)
-
-    async def close(self) -> None:
-        """Stop the processes."""
-        if self._pool is not None:
-            await self._pool.close()
-            self._pool = None
 
 
 class Watcher(Protocol):
