@@ -10,7 +10,7 @@ COVERAGE_MIN ?= 91
 BUILD_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-vllm mutants wheel check format format-check lint types imports bench env env-run \
+.PHONY: help demo test test-vllm mutants wheel check format format-check lint types imports main-path bench env env-run \
         env-vllm constraints constraints-vllm ci clean
 
 help: ## this list
@@ -56,6 +56,9 @@ types: env ## strict mypy over code, tests and benchmarks
 
 imports: env ## the import directions of docs/development.md
 	@$(PY) -c 'from importlinter.cli import lint_imports_command as c; c()'
+
+main-path: env ## how many modules and classes a demo build enters, and the longest chain of imports
+	@$(PY) scripts/main_path.py --max-modules 63 --max-classes 80 --max-chain 15
 
 bench: env ## every benchmark at its small size; benchmarks/RESULTS.md has the full ones
 	@for script in benchmarks/*.py; do \

@@ -3,14 +3,14 @@
     python scripts/main_path.py [--json] [--max-modules N --max-classes N --max-chain N] [--root CHECKOUT]
 
 **Entered**, traced: `p2r-data build` of the demo recipe runs in a process of its own, with a profile function
-in every thread of it and of every process that it starts (the decoders; what only they enter is told apart).
+in every thread of it and of every process that it starts (the decoders).
 
 - A *module* is entered when a function of it runs. What runs while modules are imported does not count.
-- A *class* is entered when a method of it runs (of an inherited method the class that defines it), when an
-  `__init__` makes an instance of it (also one that dataclass, NamedTuple or pydantic wrote), or when an
-  instance is handed to a function of the package (also inside another: pydantic fills models without
-  `__init__`).
-- The cards' room is told apart: the build calls it when the Parquet files are there, to write a card.
+- A *class* is entered when a method of it runs (of an inherited method the class that defines it).
+- A *record* only holds data: no method of it runs, but an instance is made by an `__init__` (also one that
+  dataclass, NamedTuple or pydantic wrote) or handed to a function of the package, perhaps inside another.
+- What the decoders alone enter, and the cards' room, is told apart and not counted: the build calls that room
+  to write a card when the Parquet files are there.
 
 **Hanging together**, read from the source: the longest chain of imports between modules of the package, and
 circles. Imports at module level count, those inside functions or under `if TYPE_CHECKING` do not. A name that
@@ -97,7 +97,7 @@ class Tracer:
             parts = list(value.values() if isinstance(value, dict) else value)[:3]
         elif kind.__module__.startswith(PACKAGE) and kind not in self.types and not _importing(frame):
             self.types.add(kind)
-            self.write("class", f"{kind.__module__}.{kind.__qualname__}")
+            self.write("record", f"{kind.__module__}.{kind.__qualname__}")
             slots = [name for base in kind.__mro__ for name in getattr(base, "__slots__", ())]
             parts = [getattr(value, name, None) for name in (*slots, *getattr(value, "__dict__", ()))]
         else:
@@ -139,6 +139,7 @@ class Entered:
     decoder_classes: list[str]
     card_modules: list[str]
     card_classes: list[str]
+    records: list[str]
 
 
 def trace_build(root: Path) -> Entered:
@@ -178,6 +179,7 @@ def trace_build(root: Path) -> Entered:
         decoder_classes=_names(other, "class", card=False),
         card_modules=_names(own, "module", card=True),
         card_classes=_names(own, "class", card=True),
+        records=sorted({*_names(own, "record", card=False)} - {*_names(own, "class", card=False)}),
     )
 
 
@@ -348,8 +350,8 @@ def measure(root: Path) -> dict[str, Any]:
     lines = [len(m.path.read_text(encoding="utf-8").splitlines()) for m in package.modules.values()]
     entered = trace_build(root)
     return {
-        "entered_modules": len(entered.modules) + len(entered.decoder_modules),
-        "entered_classes": len(entered.classes) + len(entered.decoder_classes),
+        "entered_modules": len(entered.modules),
+        "entered_classes": len(entered.classes),
         "chain": len(package.chain()),
         "modules": len(package.modules),
         "lines": sum(lines),
@@ -369,12 +371,12 @@ def show(found: dict[str, Any]) -> None:
     for kind in ("modules", "classes"):
         own, decoder, card = (entered[key] for key in (kind, f"decoder_{kind}", f"card_{kind}"))
         print(
-            f"{kind} entered: {found[f'entered_{kind}']} ({len(own)} by the build, {len(decoder)} by the "
-            f"decoders alone); {len(card)} more of the cards' room, for the card"
+            f"{kind} entered: {len(own)}; {len(decoder)} more by the decoders, {len(card)} more for the card"
         )
         for room in sorted({name.partition(".")[0] for name in own + decoder}):
             names = [name for name in own + decoder if name.partition(".")[0] == room]
             print(f"  {room} {len(names)}: {', '.join(name.partition('.')[2] or name for name in names)}")
+    print(f"records that only hold data: {len(entered['records'])}")
     print(f"longest chain of imports: {found['chain']}")
     print("  " + " > ".join(found["longest_chain"]))
     print(f"circles: {len(found['circles'])}")
