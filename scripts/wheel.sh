@@ -37,8 +37,8 @@ try() {
         cd "$made/demo-$version"
         unset PYTHONPATH
         "$venv/bin/p2r-data" build --quiet --json >build.json
-        "$venv/bin/p2r-data" verify videop2r-demo --quiet
-        "$venv/bin/p2r-data" gallery videop2r-demo --quiet
+        "$venv/bin/p2r-data" verify videop2r-demo --quiet >/dev/null
+        "$venv/bin/p2r-data" gallery videop2r-demo --quiet >/dev/null
         "$venv/bin/p2r-train" recipes >/dev/null
         "$venv/bin/python" -c 'import videop2r_data, pathlib; assert "site-packages" in videop2r_data.__file__' || exit 1
     ) || die "the demo does not run from the wheel on Python $version"

@@ -9,6 +9,7 @@ import pytest
 
 from videop2r_data.errors import MediaError
 from videop2r_data.files.opening import file_size, resolve_media
+from videop2r_data.schemas import safe_relative_path
 from videop2r_data.schemas.recipe import MediaLimits
 
 
@@ -85,3 +86,9 @@ def test_files_before_opening(tmp_path: Path) -> None:
         with pytest.raises(MediaError) as caught:
             file_size(tmp_path / name, limits)
         assert caught.value.reason == reason, name
+
+
+@pytest.mark.parametrize("path", ["../x.mp4", "a/../../x.mp4", "a/..", "..", "./..", "a/../b.mp4"])
+def test_no_path_of_a_row_goes_up(path: str) -> None:
+    with pytest.raises(ValueError, match="never leaves its root"):
+        safe_relative_path(path)
