@@ -242,5 +242,11 @@ def test_the_words_looked_for_first_stand_in_every_conclusion(words: list[str]) 
     slow = [words.cue for words in reader._BEFORE_CLAIM for _ in words.wide.finditer(text)]
     assert found == slow
     sentence = reader.last_sentence(text)
-    if consistency._MATCHES.search(sentence):
-        assert any(word in sentence.lower() for word in consistency._STEMS)
+    if sentence.isascii() and consistency._MATCHES.search(sentence):
+        assert any(word in sentence.lower() for word in consistency._CHOICE_STEMS)
+
+
+def test_the_last_sentence_is_read_the_same_with_a_long_s() -> None:
+    options = ["A. red", "B. blue"]
+    assert consistency.think_choice("It is blue. This matches anſwer B.", options) == "B"
+    assert consistency.think_choice("It is blue. This matches answer B.", options) == "B"

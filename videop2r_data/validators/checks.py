@@ -309,7 +309,8 @@ def _last_conclusion(think: str, known: OptionSet | None) -> Conclusion | None:
 def _last_statement(sentence: str, known: OptionSet) -> str | None:
     """The option that a last sentence settles on without saying `the answer is`."""
     lower = sentence.lower()
-    if any(word in lower for word in _CHOICE_STEMS):
+    # A pattern that ignores case reads `ſ` as `s`, a search in lower case does not.
+    if not sentence.isascii() or any(word in lower for word in _CHOICE_STEMS):
         matches, every = _MATCHES.search(sentence), set(_OPTION.findall(sentence))
         if matches is not None:
             only = every | {matches.group(1)}
