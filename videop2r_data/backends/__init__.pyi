@@ -1,4 +1,3 @@
-from .batch_log import BatchGoneError as BatchGoneError
 from .batch_log import fold as fold
 from .batch_log import open_keys as open_keys
 from .batches import BatchCaller as BatchCaller
