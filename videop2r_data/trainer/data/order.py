@@ -1,11 +1,10 @@
 """What a step draws: its examples and its random numbers, as pure functions of seed and step.
 
-There is no state to save: a resumed run draws what an uninterrupted one draws, and four processes what one
-    does.
+There is no state to save: a resumed run draws what an uninterrupted one draws, and four processes what
+one does.
 
-Notation: N examples, B prompts per global step, W processes; process r takes prompts r B / W to (r + 1) B / W
-    - 1 of
-each global batch. The global batches do not depend on W.
+Notation: N examples, B prompts per global step, W processes; process r takes prompts r B / W to
+(r + 1) B / W - 1 of each global batch. The global batches do not depend on W.
 """
 
 from __future__ import annotations

@@ -1,5 +1,4 @@
-"""Rows of a data set to examples, or to the reason why a row is left out: a bad row is counted, never
-fatal."""
+"""Rows of a data set to examples; a bad row is left out with a reason and counted, never fatal."""
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
-"""Answer held-out questions, grade them and keep the rows, with the collator, engine and judge of the
-training.
+"""Answer held-out questions, grade and keep the rows, with the collator, engine and judge of training.
 
 Each process takes its share of the questions. While a batch is generated, the judge works on the one before.
 A question's draw depends on its id and the seed alone: batches, processes and restarts change no row. Rows

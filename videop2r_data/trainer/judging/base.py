@@ -1,5 +1,4 @@
-"""What every judge takes and gives: observations in, verdicts with reasons out; and the exact judge of the
-demo world."""
+"""What every judge takes and gives: observations in, verdicts with reasons out; the demo world's judge."""
 
 from __future__ import annotations
 

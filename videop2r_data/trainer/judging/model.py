@@ -8,9 +8,8 @@ waits.
 An observation without a verdict at the deadline is unscored and counted, never 0. A server that cannot be
 reached is waited for first (`backend.server_wait_s`). What can never succeed (a wrong key, a full disk,
 `max_cost` reached), and a judge that refuses every request or gives no verdict many times in a row, stops the
-run: without verdicts the
-    objective
-is another one. Requests that an earlier run was refused, or got an empty reply to, are asked again.
+run: without verdicts the objective is another one. Requests that an earlier run was refused, or got an empty
+reply to, are asked again.
 
 With several processes each has a judge of its own over one cache folder: a journal takes several writers.
 """

@@ -1,5 +1,4 @@
-"""Find the model inside its wrappers, iterate over its whole weights under checkpoint names, and save
-them."""
+"""The model inside its wrappers; its whole weights under the names of the checkpoint, one by one or saved."""
 
 from __future__ import annotations
 

@@ -1,10 +1,9 @@
 """Rollouts from the policy itself: no second copy of the weights, nothing to synchronise.
 
 A rollout depends on its seed, its prompt and the weights, never on its batch, rank or restart: row i has its
-    own
-stream of uniform numbers u[i, 0], u[i, 1], ..., and token t is the inverse of the cumulative distribution at
-u[i, t]. transformers' `generate` draws from one generator for the whole batch, so the loop here is our own;
-it also prefills a group's prompt once and drops rows that have ended, which is where the time goes.
+own stream of uniform numbers u[i, 0], u[i, 1], ..., and token t is the inverse of the cumulative
+distribution at u[i, t]. transformers' `generate` draws from one generator for a whole batch, so this loop
+is our own; it also prefills a group's prompt once and drops rows that have ended, where the time goes.
 """
 
 from __future__ import annotations

@@ -17,9 +17,8 @@ Chat completions with `return_token_ids` is the only route for this: `/v1/comple
 `/inference/v1/generate` takes media but not the times of their frames (vLLM 0.32).
 
 One request asks for a whole group: the clip travels, is decoded and is encoded once. vLLM seeds rollout g
-    with the
-group's first seed plus g: a rollout is still a pure function of the seeds, but draws other tokens than the
-engine in process, which takes a seed for each.
+with the group's first seed plus g: a rollout is still a pure function of the seeds, but draws other
+tokens than the engine in process, which takes a seed for each.
 """
 
 from __future__ import annotations

@@ -1,5 +1,4 @@
-"""Workarounds for vLLM 0.32 in a trainer: a stale output layer on CPUs, reseeded generators, a destroyed
-process group.
+"""Workarounds for vLLM 0.32 in a trainer: stale output layer on CPUs, reseeded generators, process group.
 
 On CPUs vLLM keeps a packed copy of each matrix and renews it when the matrix is handed over. An output layer
 that shares the embedding's weight is not handed over, so its packed copy would stay that of the old policy:

@@ -80,8 +80,7 @@ def save_final(session: Session, folder: Path) -> None:
     """Weights and processor for `from_pretrained`; adapters are merged into the weights.
 
     Every process must call it: sharded weights (FSDP, ZeRO-3) are gathered from all of them; adapters are
-        then
-    saved unmerged.
+    then saved unmerged.
     """
     accelerator, model = session.accelerator, session.engine.model
     whole = sharding(model) is None

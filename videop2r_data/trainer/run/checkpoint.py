@@ -1,8 +1,7 @@
 """Checkpoints, and whether the run in a folder is the one that wants to go on.
 
     RUN/recipe.yaml, run.json              what the run is: settings, digests of the data, versions
-    RUN/checkpoints/step-000100/           weights, optimizer, schedule, generators of every rank (by
-    accelerate)
+    RUN/checkpoints/step-000100/           weights, optimizer, schedule, generators of every rank
                     step-000100/state.json step, digests of recipe and data, number of processes
 
 A checkpoint is whole or not there. It holds no state of the sampler, whose position is the step, and none of

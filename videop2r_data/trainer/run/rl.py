@@ -1,11 +1,9 @@
-"""Reinforcement learning: PA-GRPO, its ablations and T-GRPO; `rl_step` is the whole step on one screen [paper
-§3.3].
+"""Reinforcement learning: PA-GRPO, its ablations, T-GRPO; `rl_step` is a step on one screen [paper §3.3].
 
 Per step: prompts -> G rollouts of each -> perception or reasoning for each token -> observations to the
-    judge, which
-works while the old and reference log-probabilities are computed -> answers and verdicts to rewards ->
-advantages per segment and group -> clipped loss over counts of the global batch -> clip -> AdamW -> weights
-to the rollout engine.
+judge, which works while the old and reference log-probabilities are computed -> answers and verdicts to
+rewards -> advantages per segment and group -> clipped loss over counts of the global batch -> clip -> AdamW
+-> weights to the rollout engine.
 
 A group is never split: it is drawn, rewarded and trained on in one process and one micro-batch.
 """
@@ -61,8 +59,7 @@ class RlParts:
     def old_logps(self, batches: list[list[Piece]]) -> Tensor:
         """[N, C] log-probabilities under the policy that drew the rollouts.
 
-        Needed only if rollouts serve more than one update: at the first update the policy is still the old
-            one.
+        Needed only if rollouts serve several updates: at the first update the policy is still the old one.
         """
         with inferring(self.session.engine.model):
             return self._table(batches, self.session.engine.model)

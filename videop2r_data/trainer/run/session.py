@@ -1,5 +1,4 @@
-"""Everything a training loop needs, made from a recipe: data, model, optimizer, log, and its batches in
-order."""
+"""Everything a training loop needs, made from a recipe: data, model, optimizer, log, batches in order."""
 
 from __future__ import annotations
 

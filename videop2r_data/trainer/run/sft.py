@@ -1,8 +1,7 @@
 """Supervised fine-tuning; `sft_step` is the whole step on one screen.
 
 Per step: prompts with their media -> target tokens -> log-probabilities of the targets -> minus their sum
-    over the
-number of target tokens of the global batch -> clip -> AdamW. Prompt tokens have no loss.
+over the number of target tokens of the global batch -> clip -> AdamW. Prompt tokens have no loss.
 """
 
 from __future__ import annotations

@@ -1,5 +1,4 @@
-"""A Qwen2.5-VL of about a million weights for the demo world: tokenizer, configuration, processor, random
-weights.
+"""A Qwen2.5-VL of about a million random weights for the demo world, with its tokenizer and processor.
 
 The architecture is the real one, loaded by `from_pretrained` like any checkpoint; only the sizes differ.
 """

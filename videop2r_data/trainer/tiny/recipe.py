@@ -1,5 +1,4 @@
-"""Settings of a tiny model, and the recipe that teaches it the demo world from random weights. Loads no
-torch."""
+"""A tiny model's settings, and the recipe that teaches it the demo world from nothing. Loads no torch."""
 
 from __future__ import annotations
 
