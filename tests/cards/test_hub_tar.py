@@ -171,7 +171,7 @@ def endless_number(before: bytes = b"") -> bytes:
         (sparse(), False, "a sparse file"),
         (b"<html>not found</html>" * 100, False, "not a whole tar archive"),
         (tar_of(("a.mp4", clip(1)))[:2000], False, "unexpected end of data"),
-        (gzip.compress(tar_of(("a.mp4", clip(1))))[:-20], True, "ends early|end of data"),
+        (gzip.compress(tar_of(("a.mp4", clip(1))), mtime=0)[:-20], True, "ends early|end of data"),
         (b"no gzip", True, "damaged"),
     ],
 )

@@ -19,7 +19,7 @@ from tests.media.odd import Odd, _Clip, _join, _splice, make
 from tests.media.odd_check import EVERY_N, check, truth_of
 from videop2r_data.errors import MediaError
 from videop2r_data.media import probe_media, sample_media
-from videop2r_data.media.layout import layout_of
+from videop2r_data.media.container import layout_of
 from videop2r_data.media.timing import Clock, timing
 from videop2r_data.schemas.calls import MediaRecord
 from videop2r_data.schemas.recipe import MediaLimits, MediaSpec

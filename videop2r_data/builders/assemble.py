@@ -150,8 +150,8 @@ class Parts:
 
     def _refuse_open_batches(self) -> None:
         """A call that is in a batch at the server would be paid a second time if it were asked one by one."""
-        waiting = len(open_keys(fold(self.journal.batch_events())))
-        if waiting:
+        events = self.journal.batch_events()
+        if events and (waiting := len(open_keys(fold(events)))):
             raise ConfigError(
                 f"{waiting:,} judge calls of this build are in a batch at the server; asked one by one "
                 "as well, they would be paid twice",

@@ -13,8 +13,8 @@ from pydantic import Field
 
 from videop2r_data.errors import MediaError
 from videop2r_data.files import file_digest, file_size
+from videop2r_data.media.container import is_cut
 from videop2r_data.media.image import encode_frames, mime_of, own_bytes
-from videop2r_data.media.layout import is_cut
 from videop2r_data.schemas import Frames, MediaLimits, MediaRecord, MediaSpec, Model, RejectReason, TimesKind
 
 if TYPE_CHECKING:

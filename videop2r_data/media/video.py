@@ -10,10 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from videop2r_data.errors import MissingExtraError
-from videop2r_data.media.container import media_error, open_video
+from videop2r_data.media.container import Layout, layout_of, media_error, open_video
 from videop2r_data.media.decode import NotAsPlannedError, sample_in_order, sample_runs, shown_order
 from videop2r_data.media.geometry import Sampled, smart_resize, uniform_indices
-from videop2r_data.media.layout import Layout, layout_of
 from videop2r_data.media.packets import read_index, read_table
 from videop2r_data.schemas import MediaLimits, MediaSpec, RejectReason
 
