@@ -20,7 +20,7 @@ PACKAGE = Path(videop2r_data.__file__).parent
 def installed(site: Path, direct_url: dict[str, Any] | None, *, cwd: Path) -> str:
     """What a package that was installed so tells, in a process of its own."""
     (site / "videop2r_data").mkdir(parents=True)
-    for name in ("__init__.py", "errors.py"):
+    for name in ("__init__.py", "__init__.pyi", "version.py", "errors.py"):
         shutil.copy(PACKAGE / name, site / "videop2r_data" / name)
     info = site / "videop2r_data-0.1.0.dist-info"
     info.mkdir()

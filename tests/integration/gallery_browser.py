@@ -71,6 +71,21 @@ def opened(browser: Any, url: str, *, init: str = "", **context: Any) -> Iterato
     assert foreign == []
 
 
+def reload_until(page: Any, expression: str, wanted: object) -> None:
+    """Reload the page until what it kept shows.
+
+    Chromium hands what a page keeps to another process: on a busy machine a reload at once can be served before it is
+    there. What was never kept does not show, however often the page is loaded.
+    """
+    for _ in range(10):
+        page.reload()
+        page.wait_for_selector("#view[data-sample]")
+        if page.evaluate(expression) == wanted:
+            return
+        page.wait_for_timeout(500)
+    raise AssertionError(f"{expression} is {page.evaluate(expression)!r} after ten reloads, not {wanted!r}")
+
+
 def shown(page: Any) -> int:
     """How many samples the list says that it shows."""
     text: str = page.text_content("#count")

@@ -17,7 +17,16 @@ import pytest
 
 from tests.builders.release_rows import accepted, valid_rows
 from tests.cards.hub_release import write_release
-from tests.integration.gallery_browser import DENIED, choose, chromium, current, go, opened, shown
+from tests.integration.gallery_browser import (
+    DENIED,
+    choose,
+    chromium,
+    current,
+    go,
+    opened,
+    reload_until,
+    shown,
+)
 from tests.integration.test_loading import build
 from tests.shared import media_dir
 from videop2r_data.builders.calibration import JudgedLabel, gather_labels
@@ -162,17 +171,6 @@ def test_segments_are_told_apart_with_their_tags_and_the_words_of_the_judge(
         assert f"{row['reward']:.2f}" in page.text_content(".verdict .scoring")
 
 
-def reload_until_marked(page: Any, marks: int) -> None:
-    """Chromium hands what a page keeps to another process; on a busy machine a reload can be read before it is there."""
-    for _ in range(10):
-        page.reload()
-        page.wait_for_selector("#view[data-sample]")
-        if page.text_content("#mark-count") == str(marks):
-            return
-        page.wait_for_timeout(500)
-    raise AssertionError(f"{page.text_content('#mark-count')} marks after ten reloads, not {marks}")
-
-
 def test_marks_survive_a_reload_and_are_exported_as_labels(
     browser: Any, page_url: str, rows: dict[str, dict[str, Any]], tmp_path: Path
 ) -> None:
@@ -189,7 +187,7 @@ def test_marks_survive_a_reload_and_are_exported_as_labels(
         page.keyboard.press("y")
         page.keyboard.press("u")
         page.wait_for_function("() => document.getElementById('mark-count').textContent === '2'")
-        reload_until_marked(page, 2)
+        reload_until(page, "document.getElementById('mark-count').textContent", "2")
         page.keyboard.press("x")
         page.fill("#reviewer", "Ada")
         with page.expect_download() as download:
@@ -326,9 +324,7 @@ def test_light_and_dark_follow_the_system_until_one_is_chosen(browser: Any, page
         page.keyboard.press("t")
         light = page.evaluate(ground)
         assert dark != light
-        page.reload()
-        page.wait_for_selector("#view[data-sample]")
-        assert page.evaluate(ground) == light
+        reload_until(page, ground, light)
         page.keyboard.press("t")
         assert page.evaluate(ground) == dark
 
@@ -446,15 +442,25 @@ def test_a_real_clip_that_no_browser_plays_is_shown_by_its_frames(browser: Any, 
         assert page.locator(".timeline .stop").count() == 16
 
 
+AXE = """() => {
+  window.axeTold = null;
+  axe.run(document, { resultTypes: ["violations"], preload: false }).then(
+    (found) => { window.axeTold = found.violations.map((rule) => [rule.id, rule.nodes[0].html, rule.nodes[0].failureSummary]); },
+    (error) => { window.axeTold = [["axe itself", String(error), ""]]; },
+  );
+}"""
+"""Only what breaks a rule leaves the page: the whole report is large, and to hand it over once took minutes."""
+
+
 def violations(page: Any) -> list[str]:
     """What axe-core finds on the page as it is: rule, and the first node that breaks it."""
-    from axe_playwright_python.sync_playwright import Axe
+    from axe_playwright_python.base import AXE_SCRIPT
 
-    light = {"resultTypes": ["violations"]}  # without it every node that passes is sent over, too
-    found = Axe().run(page, options=light).response["violations"]
+    page.evaluate(AXE_SCRIPT + ";0")
+    page.evaluate(AXE)
+    page.wait_for_function("() => window.axeTold !== null", timeout=120_000)
     return [
-        f"{rule['id']}: {rule['nodes'][0]['html'][:120]} {rule['nodes'][0]['failureSummary'][:200]}"
-        for rule in found
+        f"{rule}: {html[:120]} {summary[:200]}" for rule, html, summary in page.evaluate("window.axeTold")
     ]
 
 
