@@ -11,7 +11,7 @@ from PIL import Image
 
 from tests.builders.release_rows import Row, accepted, refused, valid_rows
 from tests.cards.hub_release import write_release
-from tests.integration.gallery_browser import chromium, opened, shown
+from tests.integration.gallery_browser import chromium, opened, reload_kept, shown
 from videop2r_data.cards.gallery.make import make_gallery, write_gallery
 from videop2r_data.cards.gallery.page import GalleryServer
 from videop2r_data.cards.gallery.rows import JudgedLine
@@ -122,8 +122,7 @@ def visit_everything(page: Any) -> None:
             page.fill("#note", evil)
         page.keyboard.press("Escape")
         page.keyboard.press("k")
-    page.reload()
-    page.wait_for_selector("#view[data-sample]")
+    reload_kept(page)
 
 
 def nothing_ran(page: Any, trouble: Any) -> None:

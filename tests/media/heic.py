@@ -17,7 +17,9 @@ def write_heic(path: Path, size: tuple[int, int] = (128, 96), *, turned: bool = 
         frames=1,
         size=size,
         codec="libx265",
-        codec_options={"x265-params": "log-level=none:crf=4"},
+        pts=[0],
+        # One thread: a flushed frame of several came without its time once in a long while, and no muxer takes that.
+        codec_options={"x265-params": "log-level=none:crf=4:pools=none:frame-threads=1"},
     )
     with av.open(str(clip)) as container:
         stream = container.streams.video[0]
