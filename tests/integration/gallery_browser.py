@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
+
+T = TypeVar("T")
 
 CHROMIUM = os.environ.get("P2R_CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
 """Debian's package, see scripts/chromium.sh."""
@@ -84,6 +86,20 @@ def reload_kept(page: Any) -> None:
     page.reload()
     page.wait_for_selector("#view[data-sample]")
     other.close()
+
+
+def keeps(page: Any, act: Callable[[Any], T], expression: str, wanted: object) -> T:
+    """Do something that the page keeps, and see that a reload shows it.
+
+    A busy machine's Chromium loses, once in a while, what a window without a profile on the disk kept just before its
+    reload. A page that keeps nothing fails each of the tries.
+    """
+    for _ in range(4):
+        done = act(page)
+        reload_kept(page)
+        if page.evaluate(expression) == wanted:
+            return done
+    raise AssertionError(f"{expression} is {page.evaluate(expression)!r} after four reloads, not {wanted!r}")
 
 
 def shown(page: Any) -> int:
