@@ -215,7 +215,7 @@ class TestAnswer:
     )
     def test_any_json_is_an_answer_or_a_transient_error(self, data: Any) -> None:
         with contextlib.suppress(TransientError):
-            parse_completion(orjson.dumps(data), asked="m")
+            assert isinstance(parse_completion(orjson.dumps(data), asked="m"), Completion)
 
     def test_messages_are_one_short_line(self) -> None:
         assert server_message({"error": {"message": "a\n b", "code": 3}}) == "a b"

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any
 
 import pytest
-
-T = TypeVar("T")
 
 CHROMIUM = os.environ.get("P2R_CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
 """Debian's package, see scripts/chromium.sh."""
@@ -73,33 +71,21 @@ def opened(browser: Any, url: str, *, init: str = "", **context: Any) -> Iterato
     assert foreign == []
 
 
-def reload_kept(page: Any) -> None:
-    """Reload the page while another tab shows it.
+def reload_kept(page: Any, expression: str, wanted: object) -> None:
+    """Reload the page until what it kept shows; nothing is marked or chosen again.
 
-    Chromium hands what a page keeps to another process and writes it down seconds later. On a busy machine what the
-    last tab of a page kept a moment ago was gone after its reload, in a window that keeps nothing on the disk.
+    Measured on a busy machine: what the page had written, and could read itself, was missing right after a reload and
+    there again seven seconds later. Chromium writes such things down some five seconds late.
     """
-    other = page.context.new_page()
-    other.goto(page.url)
-    other.wait_for_selector("#view[data-sample]", state="attached")
-    page.bring_to_front()
-    page.reload()
-    page.wait_for_selector("#view[data-sample]")
-    other.close()
-
-
-def keeps(page: Any, act: Callable[[Any], T], expression: str, wanted: object) -> T:
-    """Do something that the page keeps, and see that a reload shows it.
-
-    A busy machine's Chromium loses, once in a while, what a window without a profile on the disk kept just before its
-    reload. A page that keeps nothing fails each of the tries.
-    """
-    for _ in range(4):
-        done = act(page)
-        reload_kept(page)
+    for wait_ms in (0, 7_000, 7_000, 7_000):
+        page.wait_for_timeout(wait_ms)
+        page.reload()
+        page.wait_for_selector("#view[data-sample]")
         if page.evaluate(expression) == wanted:
-            return done
-    raise AssertionError(f"{expression} is {page.evaluate(expression)!r} after four reloads, not {wanted!r}")
+            return
+    raise AssertionError(
+        f"{expression} is {page.evaluate(expression)!r} after the last reload, not {wanted!r}"
+    )
 
 
 def shown(page: Any) -> int:

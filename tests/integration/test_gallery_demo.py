@@ -23,8 +23,8 @@ from tests.integration.gallery_browser import (
     chromium,
     current,
     go,
-    keeps,
     opened,
+    reload_kept,
     shown,
 )
 from tests.integration.test_loading import build
@@ -192,7 +192,8 @@ def test_marks_survive_a_reload_and_are_exported_as_labels(
     browser: Any, page_url: str, rows: dict[str, dict[str, Any]], tmp_path: Path
 ) -> None:
     with opened(browser, page_url) as (page, _):
-        one, two = keeps(page, mark_two, "document.getElementById('mark-count').textContent", "2")
+        one, two = mark_two(page)
+        reload_kept(page, "document.getElementById('mark-count').textContent", "2")
         page.keyboard.press("x")
         page.fill("#reviewer", "Ada")
         with page.expect_download() as download:
@@ -326,15 +327,10 @@ def test_light_and_dark_follow_the_system_until_one_is_chosen(browser: Any, page
     ground = "getComputedStyle(document.body).backgroundColor"
     with opened(browser, page_url, color_scheme="dark") as (page, _):
         dark = page.evaluate(ground)
-
-        def choose_light(page: Any) -> str:
-            if page.evaluate(ground) == dark:
-                page.keyboard.press("t")
-            return str(page.evaluate(ground))
-
-        light = choose_light(page)
+        page.keyboard.press("t")
+        light = page.evaluate(ground)
         assert dark != light
-        keeps(page, choose_light, ground, light)
+        reload_kept(page, ground, light)
         page.keyboard.press("t")
         assert page.evaluate(ground) == dark
 

@@ -122,7 +122,8 @@ def visit_everything(page: Any) -> None:
             page.fill("#note", evil)
         page.keyboard.press("Escape")
         page.keyboard.press("k")
-    reload_kept(page)
+    marked = page.text_content("#mark-count")
+    reload_kept(page, "document.getElementById('mark-count').textContent", marked)
 
 
 def nothing_ran(page: Any, trouble: Any) -> None:
