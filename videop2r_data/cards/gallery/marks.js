@@ -38,6 +38,19 @@ const marks = (() => {
     }
   }
 
+  // A browser may show a page an empty storage and the stored marks a moment later, and another tab may have added
+  // some: a change is made to all of them, never to this page's alone.
+  function gather() {
+    for (const [id, mark] of readOwn()) {
+      if (!own.has(id) || text(mark.time) > text(own.get(id).time)) own.set(id, mark);
+    }
+    for (const [id, found] of readOthers()) {
+      const known = others.get(id) ?? [];
+      const names = new Set(known.map((mark) => text(mark.reviewer)));
+      others.set(id, [...known, ...found.filter((mark) => !names.has(text(mark.reviewer)))]);
+    }
+  }
+
   function save() {
     store.set(keys.own, JSON.stringify(Object.fromEntries(own)));
     store.set(keys.others, JSON.stringify(Object.fromEntries(others)));
@@ -97,18 +110,21 @@ const marks = (() => {
     },
     reviewer,
     set(row, sufficient) {
+      gather();
       own.set(head.id[row], {
         sufficient, note: this.get(row)?.note ?? "", time: new Date().toISOString(), reviewer: reviewer(), question: QUESTION,
       });
       save();
     },
     note(row, written) {
+      gather();
       const mark = this.get(row);
       if (!mark || mark.note === written) return;
       own.set(head.id[row], { ...mark, note: written, time: new Date().toISOString() });
       save();
     },
     remove(row) {
+      gather();
       if (own.delete(head.id[row])) save();
     },
     clear() {
@@ -143,6 +159,7 @@ const marks = (() => {
     // Lines of a former export, of this reviewer or another: only those of samples with the very same words.
     async take(exported) {
       const taken = { own: 0, others: 0, left: 0 };
+      gather();
       for (const line of exported.split("\n")) {
         if (!line.trim()) continue;
         let label = null;
