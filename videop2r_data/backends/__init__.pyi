@@ -15,11 +15,12 @@ from .caller import Answer as Answer
 from .caller import Caller as Caller
 from .caller import Loader as Loader
 from .caller import backoff_s as backoff_s
-from .chat_input import MAX_PIXELS as MAX_PIXELS
-from .chat_input import MIN_PIXELS as MIN_PIXELS
+from .chat_input import FIXED_SIZE as FIXED_SIZE
 from .chat_input import chat_messages as chat_messages
+from .chat_input import frames_array as frames_array
 from .chat_input import number_behind_clips as number_behind_clips
 from .chat_input import video_metadata as video_metadata
+from .chat_input import vllm_prompt as vllm_prompt
 from .journal import Journal as Journal
 from .judge_requests import JudgeRequests as JudgeRequests
 from .judge_requests import Verdict as Verdict
@@ -35,6 +36,8 @@ from .make import make_breaker as make_breaker
 from .make import make_caller as make_caller
 from .money import Money as Money
 from .money import cost_usd as cost_usd
+from .openai.wire import content_parts as content_parts
+from .openai.wire import vllm_fields as vllm_fields
 from .segments import FileLock as FileLock
 from .segments import is_held as is_held
 from .spending import NANO as NANO

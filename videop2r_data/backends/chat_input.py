@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from itertools import groupby
-from typing import Any, TypedDict
+from typing import TYPE_CHECKING, Any, TypedDict
 
+from videop2r_data.errors import BackendError
 from videop2r_data.schemas import Frames, MediaRecord, Request
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 # Metadata that keeps a processor from sampling the frames again and from guessing their times.
 
 
-MIN_PIXELS = 1
-MAX_PIXELS = 2**31 - 1
+FIXED_SIZE = {"shortest_edge": 1, "longest_edge": 2**31 - 1}
 """Size limits that never bind: the frames already have the recipe's size; a second resize would undo it."""
 
 
@@ -98,6 +102,37 @@ def chat_messages(request: Request, frames: Frames | None) -> list[dict[str, Any
             content = [{"type": frames.record.data_type}, {"type": "text", "text": message.text}]
         messages.append({"role": message.role, "content": content})
     return messages
+
+
+def frames_array(frames: Frames) -> NDArray[np.uint8]:
+    """The frames as uint8 [T, H, W, 3].
+
+    Raises:
+        BackendError: they are there in encoded form only.
+    """
+    if frames.array is None:
+        raise BackendError("a model in this process needs the frames as an array, got encoded ones only")
+    return frames.array
+
+
+def vllm_prompt(text: str, frames: Frames | None) -> dict[str, Any]:
+    """A rendered chat and its frames as vLLM's prompt dictionary.
+
+    Raises:
+        BackendError: the frames are there in encoded form only.
+    """
+    if frames is None:
+        return {"prompt": text}
+    array = frames_array(frames)
+    media: dict[str, Any]
+    if frames.record.data_type == "video":
+        about = {**video_metadata(frames.record), "do_sample_frames": False, "video_backend": "none"}
+        media = {"video": [(array, about)]}
+    else:
+        from PIL import Image
+
+        media = {"image": [Image.fromarray(array[0])]}
+    return {"prompt": text, "multi_modal_data": media, "mm_processor_kwargs": {"size": FIXED_SIZE}}
 
 
 # Rotary positions of text behind a clip, in transformers, as Qwen's models were trained with.

@@ -1,5 +1,6 @@
 from .geometry import smart_resize as smart_resize
 from .geometry import uniform_indices as uniform_indices
+from .image import encode_frames as encode_frames
 from .pool import DecodePool as DecodePool
 from .sampling import MediaKind as MediaKind
 from .sampling import MediaProbe as MediaProbe

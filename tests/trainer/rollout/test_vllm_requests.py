@@ -12,6 +12,7 @@ import pytest
 from pydantic import ValidationError
 
 from tests.trainer.rollout.vllm_prompts import make_frames
+from videop2r_data.backends import vllm_prompt
 from videop2r_data.errors import BackendError, ConfigError
 from videop2r_data.schemas.calls import Frames
 from videop2r_data.trainer.rollout.base import RolledOut
@@ -19,7 +20,6 @@ from videop2r_data.trainer.rollout.vllm_requests import (
     Tokens,
     check_call,
     check_prompt,
-    prompt_with_media,
     rolled_out,
     sampling_fields,
 )
@@ -59,7 +59,7 @@ def test_greedy_decoding_filters_nothing() -> None:
 
 def test_a_clip_goes_with_its_times_and_without_resizing() -> None:
     clip = make_frames("video", 0)
-    prompt = prompt_with_media("look", clip)
+    prompt = vllm_prompt("look", clip)
     ((array, about),) = prompt["multi_modal_data"]["video"]
     assert array is clip.array
     assert about["frames_indices"] == [0, 20, 40, 60, 80, 100]
@@ -71,11 +71,11 @@ def test_a_clip_goes_with_its_times_and_without_resizing() -> None:
 
 def test_a_picture_is_a_picture_and_text_is_text() -> None:
     picture = make_frames("image", 1)
-    (image,) = prompt_with_media("look", picture)["multi_modal_data"]["image"]
+    (image,) = vllm_prompt("look", picture)["multi_modal_data"]["image"]
     assert image.size == (84, 56)
-    assert prompt_with_media("read", None) == {"prompt": "read"}
-    with pytest.raises(ConfigError, match="as arrays"):
-        prompt_with_media("look", Frames(picture.record, None, (b"x",)))
+    assert vllm_prompt("read", None) == {"prompt": "read"}
+    with pytest.raises(BackendError, match="as an array"):
+        vllm_prompt("look", Frames(picture.record, None, (b"x",)))
 
 
 def test_a_rollout_ends_with_the_end_token_or_at_full_length() -> None:

@@ -14,9 +14,9 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from videop2r_data.backends.chat_input import (
-    MAX_PIXELS,
-    MIN_PIXELS,
+    FIXED_SIZE,
     chat_messages,
+    frames_array,
     number_behind_clips,
     video_metadata,
 )
@@ -136,21 +136,16 @@ class TransformersBackend:
         if frames is None:
             # The template has written every special token, so the tokenizer must add none.
             return self._processor(text=[text], return_tensors="pt", add_special_tokens=False)
-        if frames.array is None:
-            raise BackendError("kind transformers needs the frames as an array, got encoded frames only")
+        array = frames_array(frames)
         part = "video_processor" if frames.record.data_type == "video" else "image_processor"
         media: dict[str, Any] = {}
         size = getattr(getattr(self._processor, part, None), "size", None)
         if size is not None and "longest_edge" in dict(size):
-            media["size"] = {"shortest_edge": MIN_PIXELS, "longest_edge": MAX_PIXELS}
+            media["size"] = FIXED_SIZE
         if frames.record.data_type == "video":
             media |= {"do_sample_frames": False, "video_metadata": [dict(video_metadata(frames.record))]}
-            return self._processor(
-                text=[text], videos=[frames.array], videos_kwargs=media, return_tensors="pt"
-            )
-        return self._processor(
-            text=[text], images=[frames.array[0]], images_kwargs=media, return_tensors="pt"
-        )
+            return self._processor(text=[text], videos=[array], videos_kwargs=media, return_tensors="pt")
+        return self._processor(text=[text], images=[array[0]], images_kwargs=media, return_tensors="pt")
 
     def _decoding(self, request: Request) -> dict[str, Any]:
         """Arguments of `generate`; the model's other defaults (e.g. repetition penalty) stay."""

@@ -11,7 +11,7 @@ import asyncio
 import itertools
 from typing import Any
 
-from videop2r_data.backends.chat_input import MAX_PIXELS, MIN_PIXELS, chat_messages, video_metadata
+from videop2r_data.backends.chat_input import chat_messages, vllm_prompt
 from videop2r_data.errors import (
     AuthError,
     BackendError,
@@ -122,7 +122,10 @@ class VllmBackend:
 
         engine = self._engine
         renderer = engine.renderer
-        prompt = parse_model_prompt(engine.model_config, self._prompt(request, frames))
+        text = self._templater.apply_chat_template(
+            chat_messages(request, frames), tokenize=False, add_generation_prompt=True
+        )
+        prompt = parse_model_prompt(engine.model_config, vllm_prompt(text, frames))
         (rendered,) = await renderer.render_cmpl_async([prompt], renderer.default_chat_tok_params)
         number = f"{request.key[:16]}-{next(self._numbers)}"
         final = None
@@ -131,29 +134,6 @@ class VllmBackend:
         if final is None or not final.finished:
             raise TransientError("vLLM ended the request without an answer")
         return final
-
-    def _prompt(self, request: Request, frames: Frames | None) -> dict[str, Any]:
-        """Text and media as vLLM's prompt dictionary."""
-        text = self._templater.apply_chat_template(
-            chat_messages(request, frames), tokenize=False, add_generation_prompt=True
-        )
-        if frames is None:
-            return {"prompt": text}
-        if frames.array is None:
-            raise BackendError("kind vllm needs the frames as an array, got encoded frames only")
-        media: dict[str, Any]
-        if frames.record.data_type == "video":
-            about = {**video_metadata(frames.record), "do_sample_frames": False, "video_backend": "none"}
-            media = {"video": [(frames.array, about)]}
-        else:
-            from PIL import Image
-
-            media = {"image": [Image.fromarray(frames.array[0])]}
-        return {
-            "prompt": text,
-            "multi_modal_data": media,
-            "mm_processor_kwargs": {"size": {"shortest_edge": MIN_PIXELS, "longest_edge": MAX_PIXELS}},
-        }
 
     def _sampling(self, request: Request) -> Any:
         """Sampling parameters: the model's defaults below, the request's own above."""

@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 import orjson
 
-from videop2r_data.backends.chat_input import MAX_PIXELS, MIN_PIXELS, video_metadata
+from videop2r_data.backends.chat_input import FIXED_SIZE, video_metadata
 from videop2r_data.backends.limiter import RateLimits
 from videop2r_data.errors import TransientError
 from videop2r_data.schemas import Completion, FinishReason, Frames, MediaRecord, Request, ServedModel, Usage
@@ -129,7 +129,7 @@ class FrameCache:
         if found is not None:
             self._parts.move_to_end(key)
             return found
-        made = _content_parts(frames, form)
+        made = content_parts(frames, form)
         self._parts[key] = made
         self._bytes += len(made)
         while self._bytes > self.max_bytes and self._parts:
@@ -178,13 +178,14 @@ def request_body(
     if params.seed is not None:
         body["seed"] = params.seed
     if frames is not None and frames.record.data_type == "video" and form == "vllm":
-        body.update(_vllm_fields(frames.record))
+        body.update(vllm_fields(frames.record))
     if extra:
         body.update(extra)
     return orjson.dumps(body)
 
 
-def _content_parts(frames: Frames, form: VideoForm) -> bytes:
+def content_parts(frames: Frames, form: VideoForm) -> bytes:
+    """Encoded frames as content parts: JSON objects joined by commas, without brackets."""
     pictures = [b64encode(picture) for picture in frames.encoded]
     if frames.record.data_type == "video" and form == "vllm":
         # vLLM takes a frame list under this one media type; it tells JPEG from PNG by the bytes themselves.
@@ -194,7 +195,7 @@ def _content_parts(frames: Frames, form: VideoForm) -> bytes:
     return head + (b'"}},' + head).join(pictures) + b'"}}'
 
 
-def _vllm_fields(record: MediaRecord) -> dict[str, Any]:
+def vllm_fields(record: MediaRecord) -> dict[str, Any]:
     """Fields that keep vLLM from sampling, resizing or misdating the frames of a clip.
 
     `num_frames: -1` takes every frame sent (the default cuts the list at 32); without the metadata it would
@@ -204,7 +205,7 @@ def _vllm_fields(record: MediaRecord) -> dict[str, Any]:
     video = {"num_frames": -1, **video_metadata(record), "do_sample_frames": False}
     return {
         "media_io_kwargs": {"video": video},
-        "mm_processor_kwargs": {"size": {"shortest_edge": MIN_PIXELS, "longest_edge": MAX_PIXELS}},
+        "mm_processor_kwargs": {"size": FIXED_SIZE},
     }
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from videop2r_data.backends import chat_messages, video_metadata
+from videop2r_data.backends import chat_messages, frames_array, video_metadata
 from videop2r_data.errors import ConfigError, SourceError
 from videop2r_data.prompts import Prompt, render_generate
 from videop2r_data.schemas import Frames, MediaSpec, Message, Request
@@ -251,10 +251,13 @@ class Collator:
                 seen[kind].append(one)
         wanted: dict[str, Any] = {}
         if seen[IMAGE]:
-            wanted |= {"images": [_array(f)[0] for f in seen[IMAGE]], "images_kwargs": {"do_resize": False}}
+            wanted |= {
+                "images": [frames_array(f)[0] for f in seen[IMAGE]],
+                "images_kwargs": {"do_resize": False},
+            }
         if seen[VIDEO]:
             wanted |= {
-                "videos": [_array(f) for f in seen[VIDEO]],
+                "videos": [frames_array(f) for f in seen[VIDEO]],
                 "videos_kwargs": self._as_sampled(seen),
             }
         texts = [text.replace(*self._bare) for text in texts] if self._bare else texts
@@ -314,12 +317,6 @@ def _control_tokens(tokenizer: Any) -> tuple[str, ...]:
 
 def _skip(example: Example, reason: str, detail: str) -> Skip:
     return Skip(example.sample_id, reason, detail)
-
-
-def _array(frames: Frames) -> Any:
-    if frames.array is None:
-        raise ConfigError("the trainer needs frames as arrays, got encoded ones only")
-    return frames.array
 
 
 def _lists(rows: Any) -> list[list[int]]:

@@ -23,6 +23,7 @@ import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from videop2r_data.backends import vllm_prompt
 from videop2r_data.errors import BackendError, ConfigError, MissingExtraError
 from videop2r_data.trainer.model.weights import bare, policy_weights
 from videop2r_data.trainer.rollout.base import RolledOut
@@ -30,7 +31,6 @@ from videop2r_data.trainer.rollout.vllm_requests import (
     Tokens,
     check_call,
     check_prompt,
-    prompt_with_media,
     rolled_out,
     sampling_fields,
 )
@@ -142,7 +142,7 @@ class VllmEngine:
         rows: dict[str, int] = {}
         try:
             for b, (text, frames) in enumerate(zip(prompts.texts, prompts.frames, strict=True)):
-                parsed = parse_model_prompt(config, prompt_with_media(text, frames))
+                parsed = parse_model_prompt(config, vllm_prompt(text, frames))
                 (ready,) = renderer.render_cmpl([parsed], renderer.default_chat_tok_params)
                 check_prompt(prompts, b, ready["prompt_token_ids"])
                 for g in range(group_size):

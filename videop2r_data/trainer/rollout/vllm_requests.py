@@ -11,17 +11,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from videop2r_data.backends import MAX_PIXELS, MIN_PIXELS, video_metadata
 from videop2r_data.errors import BackendError, ConfigError
-from videop2r_data.schemas import Frames
 from videop2r_data.trainer.rollout.base import RolledOut, end_id, never_ids
 from videop2r_data.trainer.settings.rl import SamplingSpec
 
 if TYPE_CHECKING:
     from videop2r_data.trainer.data.batch import PromptBatch
-
-SIZE = {"size": {"shortest_edge": MIN_PIXELS, "longest_edge": MAX_PIXELS}}
-"""Processor settings that never bind: the frames already have their size."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,27 +60,6 @@ def sampling_fields(spec: SamplingSpec, tokens: Tokens, *, bias: float) -> dict[
         "logit_bias": dict.fromkeys(sorted(tokens.never), bias),
         "skip_special_tokens": False,
     }
-
-
-def prompt_with_media(text: str, frames: Frames | None) -> dict[str, Any]:
-    """A rendered chat and its frames as vLLM's prompt dictionary.
-
-    Raises:
-        ConfigError: the frames are there in encoded form only.
-    """
-    if frames is None:
-        return {"prompt": text}
-    if frames.array is None:
-        raise ConfigError("rollouts need the frames as arrays, got encoded ones only")
-    media: dict[str, Any]
-    if frames.record.data_type == "video":
-        about = {**video_metadata(frames.record), "do_sample_frames": False, "video_backend": "none"}
-        media = {"video": [(frames.array, about)]}
-    else:
-        from PIL import Image
-
-        media = {"image": [Image.fromarray(frames.array[0])]}
-    return {"prompt": text, "multi_modal_data": media, "mm_processor_kwargs": SIZE}
 
 
 def check_call(

@@ -23,24 +23,22 @@ tokens than the engine in process, which takes a seed for each.
 
 from __future__ import annotations
 
-import io
-from base64 import b64encode
 from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from videop2r_data.backends import video_metadata
+from videop2r_data.backends import FIXED_SIZE, content_parts, frames_array, vllm_fields
 from videop2r_data.errors import (
     BackendError,
     ConfigError,
 )
-from videop2r_data.schemas import Frames
+from videop2r_data.media import encode_frames
+from videop2r_data.schemas import Frames, MediaSpec
 from videop2r_data.trainer.model.weights import bare
 from videop2r_data.trainer.rollout.base import RolledOut
 from videop2r_data.trainer.rollout.vllm_requests import (
-    SIZE,
     Tokens,
     check_call,
     check_prompt,
@@ -66,6 +64,7 @@ WORLD = "/get_world_size"
 """A route that only the developer mode has."""
 LOWEST_BIAS = -100.0
 """The API clips logit biases to it: e^-100 of a token's chance is left, and what is drawn is checked."""
+_LOSSLESS = MediaSpec(encoding="png")
 _CACHES = ("/reset_prefix_cache", "/reset_encoder_cache", "/reset_mm_cache")
 
 
@@ -150,21 +149,24 @@ class VllmServerEngine:
                 raise BackendError("the server did not empty its caches: requests are still running")
 
     def _body(self, text: str, frames: Frames | None, count: int, seed: int) -> bytes:
-        content: list[dict[str, Any]] = [] if frames is None else [_picture_part(frames)]
-        body: dict[str, Any] = {
+        words = orjson.dumps({"type": "text", "text": text})
+        media: dict[str, Any] = {}
+        if frames is not None:
+            pictures = encode_frames(frames_array(frames), _LOSSLESS)
+            sent = Frames(frames.record, encoded=pictures, mime="image/png")
+            words = content_parts(sent, "vllm") + b"," + words
+            # A picture has no times to trust, but must not be resized either.
+            is_video = frames.record.data_type == "video"
+            media = vllm_fields(frames.record) if is_video else {"mm_processor_kwargs": {"size": FIXED_SIZE}}
+        body = {
             "model": self._model,
-            "messages": [{"role": "user", "content": [*content, {"type": "text", "text": text}]}],
+            "messages": [{"role": "user", "content": orjson.Fragment(b"[" + words + b"]")}],
             "n": count,
             "seed": seed,
             "return_token_ids": True,
             **self._fields,
+            **media,
         }
-        if frames is not None:
-            body["mm_processor_kwargs"] = SIZE
-            if frames.record.data_type == "video":
-                # -1: every frame sent; the default cuts the list at 32.
-                times = {"num_frames": -1, **video_metadata(frames.record), "do_sample_frames": False}
-                body["media_io_kwargs"] = {"video": times}
         return orjson.dumps(body)
 
 
@@ -214,22 +216,3 @@ def _torch_dtype(settings: VllmSpec) -> Any:
     import torch
 
     return None if settings.dtype == "policy" else getattr(torch, settings.dtype)
-
-
-def _picture_part(frames: Frames) -> dict[str, Any]:
-    """Frames as one content part, without loss."""
-    if frames.array is None:
-        raise ConfigError("rollouts need the frames as arrays, got encoded ones only")
-    pictures = ",".join(_png(frame) for frame in frames.array)
-    if frames.record.data_type == "video":
-        # vLLM's media type for a list of frames; what each of them is, it tells by the bytes themselves.
-        return {"type": "video_url", "video_url": {"url": f"data:video/jpeg;base64,{pictures}"}}
-    return {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{pictures}"}}
-
-
-def _png(frame: Any) -> str:
-    from PIL import Image
-
-    buffer = io.BytesIO()
-    Image.fromarray(frame).save(buffer, "PNG", compress_level=1)
-    return b64encode(buffer.getvalue()).decode("ascii")
