@@ -15,14 +15,13 @@ import orjson
 import pytest
 from PIL import Image
 
-from tests.cards.test_stats import Made, row
+from tests.cards.test_stats import Made, in_memory, row
 from videop2r_data.cards.figures.counts import MOST, REASONS, FunnelData, SourcesData, TableData, by_stage
 from videop2r_data.cards.figures.draw import (
     KINDS,
     FigureEntry,
     FigureIndex,
     FigureOptions,
-    figure_data,
     gather,
     make_figures,
     picture,
@@ -74,7 +73,9 @@ def many(count: int = 40) -> Made:
             )
         )
     rejected = [("verify", "low_score")] * 9 + [("judge", "insufficient")] * 4 + [("media", "missing")]
-    return Made({"sft": rows, "rl": [row(0)], "rejected": [{"stage": s, "reason": r} for s, r in rejected]})
+    return in_memory(
+        {"sft": rows, "rl": [row(0)], "rejected": [{"stage": s, "reason": r} for s, r in rejected]}
+    )
 
 
 @pytest.fixture(scope="module")
@@ -199,7 +200,7 @@ def assert_readable(figure: Any) -> None:
 @pytest.mark.parametrize("name", KINDS)
 def test_no_label_touches_another(drawn: Path, name: str) -> None:
     data = KINDS[name].data.model_validate_json((drawn / f"{name}.json").read_bytes())
-    assert_readable(KINDS[name].draw(data, LIGHT))
+    assert_readable(data.draw(LIGHT))
 
 
 def paper_sized() -> Counter[tuple[str, str, str]]:
@@ -251,10 +252,10 @@ HARD: dict[str, Any] = {
 
 @pytest.mark.parametrize("name", HARD)
 def test_a_large_set_with_hostile_names_is_readable_too(name: str) -> None:
-    figure = KINDS[name].draw(HARD[name], LIGHT)
+    figure = HARD[name].draw(LIGHT)
     png_bytes(figure)  # no warning of a missing glyph, no formula in a name
     assert_readable(figure)
-    assert KINDS[name].caption(HARD[name])
+    assert HARD[name].caption()
 
 
 def test_sums_stay_whole_when_names_are_summed_up() -> None:
@@ -273,7 +274,7 @@ def test_types_beyond_what_can_be_shown_are_summed_up() -> None:
     kinds = {kind for r in table.table.values() for kind in r}
     assert len(table.table) == MOST and len(kinds) == MOST and "other types" in kinds
     assert sum(table.table["other"].values()) == sum(20 - n for n in range(7, 12))
-    assert_readable(KINDS["table"].draw(table, LIGHT))
+    assert_readable(table.draw(LIGHT))
 
 
 def test_rare_reasons_of_a_step_are_summed_up_and_nothing_is_lost() -> None:
@@ -342,7 +343,7 @@ def test_a_figure_has_its_head_above_the_axes() -> None:
 
 def test_a_release_without_frames_texts_or_rejected_rows_says_so(tmp_path: Path) -> None:
     question = {k: v for k, v in row(0).items() if k in ("problem", "problem_type", "data_type", "path")}
-    _, index = make_figures(Made({"rl": [question, question]}), tmp_path)
+    _, index = make_figures(in_memory({"rl": [question, question]}), tmp_path)
     assert [f.name for f in index.figures] == ["table", "sources", "near-copies"]
     why = {o.name: o.why for o in index.omitted}
     assert why["funnel"].startswith("the release has no config rejected")
@@ -353,7 +354,7 @@ def test_a_release_without_frames_texts_or_rejected_rows_says_so(tmp_path: Path)
 
 
 def test_an_empty_release(tmp_path: Path) -> None:
-    _, index = make_figures(Made({"sft": [], "rejected": []}), tmp_path)
+    _, index = make_figures(in_memory({"sft": [], "rejected": []}), tmp_path)
     assert index.figures == [] and len(index.omitted) == len(KINDS)
     assert {o.name: o.why for o in index.omitted}["funnel"] == "no row was rejected"
 
@@ -361,7 +362,7 @@ def test_an_empty_release(tmp_path: Path) -> None:
 def test_figures_of_an_earlier_run_go_and_other_files_stay(tmp_path: Path, drawn: Path) -> None:
     shutil.copytree(drawn, tmp_path, dirs_exist_ok=True)
     (tmp_path / "notes.txt").write_text("mine")
-    make_figures(Made({"rl": [row(0)]}), tmp_path)
+    make_figures(in_memory({"rl": [row(0)]}), tmp_path)
     names = {p.name for p in tmp_path.iterdir()}
     assert "notes.txt" in names and "funnel.png" not in names and "funnel.json" not in names
     assert "table.png" in names
@@ -376,15 +377,15 @@ def test_a_foreign_index_removes_nothing(tmp_path: Path) -> None:
     (tmp_path / "index.json").write_bytes(
         orjson.dumps(FigureIndex(where="x", rows={}, figures=[entry]).model_dump(mode="json"))
     )
-    make_figures(Made({"rl": [row(0)]}), tmp_path)
+    make_figures(in_memory({"rl": [row(0)]}), tmp_path)
     assert (tmp_path / "precious.json").exists()
 
 
 def test_rejected_rows_without_accepted_ones(tmp_path: Path) -> None:
-    found = gather(Made({"rejected": [{"stage": "media", "reason": "missing"}]}), FigureOptions())
-    data = figure_data("funnel", found, FigureOptions())
+    found = gather(in_memory({"rejected": [{"stage": "media", "reason": "missing"}]}), FigureOptions())
+    data = KINDS["funnel"].of(found, FigureOptions())
     assert isinstance(data, FunnelData) and (data.rows_in, data.accepted) == (1, 0)
-    assert_readable(KINDS["funnel"].draw(data, LIGHT))
+    assert_readable(data.draw(LIGHT))
 
 
 @pytest.mark.parametrize(("module", "what"), [("matplotlib", "matplotlib"), ("sklearn", "scikit-learn")])
@@ -430,7 +431,7 @@ def test_an_index_that_points_elsewhere(tmp_path: Path, drawn: Path) -> None:
 
 
 def test_data_of_another_figure_is_refused(tmp_path: Path) -> None:
-    make_figures(Made({"rl": [row(0)]}), tmp_path)
+    make_figures(in_memory({"rl": [row(0)]}), tmp_path)
     (tmp_path / "table.json").write_bytes((tmp_path / "sources.json").read_bytes())
     with pytest.raises(ExportError, match="not the data of this figure"):
         redraw(tmp_path)

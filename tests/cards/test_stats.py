@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import orjson
@@ -14,32 +15,32 @@ from hypothesis import strategies as st
 
 from videop2r_data.cards.figures.stats import Stats, compute_stats
 from videop2r_data.cards.figures.text import Distribution, Spread, Words, normal_question, segments_of
+from videop2r_data.files import Batch, Release, ReleaseFile
 
 
-@dataclass
-class Columns:
-    columns: dict[str, list[Any]]
-    index: Sequence[int]
-
-
-@dataclass
-class Made:
+@dataclass(frozen=True)
+class Made(Release):
     """A release in memory; gives one row per batch."""
 
-    rows: dict[str, list[dict[str, Any]]]
-    where: str = "made"
+    made: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     asked: list[str] = field(default_factory=list)
 
     @property
     def configs(self) -> tuple[str, ...]:
-        return tuple(self.rows)
+        return tuple(self.made)
 
     def batches(
         self, config: str, columns: Sequence[str] | None = None, *, size: int = 1024
-    ) -> Iterator[tuple[Any, Any]]:
+    ) -> Iterator[tuple[ReleaseFile, Batch]]:
         self.asked.append(config)
-        for at, row in enumerate(self.rows[config]):
-            yield None, Columns({k: [v] for k, v in row.items() if columns is None or k in columns}, [at])
+        file = ReleaseFile(Path(), "made", config)
+        for at, row in enumerate(self.made[config]):
+            cells = {k: [v] for k, v in row.items() if columns is None or k in columns}
+            yield file, Batch(at, 1, cells, [at])
+
+
+def in_memory(rows: dict[str, list[dict[str, Any]]]) -> Made:
+    return Made("made", Path(), "ours", (), made=rows)
 
 
 def row(number: int, **cells: Any) -> dict[str, Any]:
@@ -71,7 +72,7 @@ def made() -> Stats:
         {"stage": "verify", "reason": "low_score"},
         {"stage": "verify", "reason": "low_score"},
     ]
-    return compute_stats(Made({"sft": rows, "rl": [row(9)], "rejected": rejected}))
+    return compute_stats(in_memory({"sft": rows, "rl": [row(9)], "rejected": rejected}))
 
 
 def test_counts() -> None:
@@ -115,7 +116,7 @@ def test_json_round_trip() -> None:
 
 def test_a_release_of_questions_only() -> None:
     question = {k: v for k, v in row(0).items() if k in ("problem", "problem_type", "data_type", "path")}
-    stats = compute_stats(Made({"rl": [question, question]}))
+    stats = compute_stats(in_memory({"rl": [question, question]}))
     assert stats.table == {"video": {"numerical": 2}}
     assert stats.perception_words.count == 0
     assert stats.near_duplicates == 1
@@ -123,7 +124,7 @@ def test_a_release_of_questions_only() -> None:
 
 def test_official_rows_with_text_in_every_cell() -> None:
     cells = {"reward": "0.75", "options": "['A. x']", "attempt": "0", "frame_indices": "[1]"}
-    stats = compute_stats(Made({"sft": [row(0, **cells)]}))
+    stats = compute_stats(in_memory({"sft": [row(0, **cells)]}))
     assert stats.rewards.mean == 0.75
     assert stats.frames.count == 0
 
@@ -139,7 +140,7 @@ any_value = st.recursive(
 @settings(deadline=None)
 def test_no_cell_raises(cells: dict[str, Any]) -> None:
     stats = compute_stats(
-        Made({"sft": [row(0, **cells), row(1)], "rejected": [{"stage": cells.get("path")}]})
+        in_memory({"sft": [row(0, **cells), row(1)], "rejected": [{"stage": cells.get("path")}]})
     )
     assert stats.rows["sft"] == 2
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any
 from zlib import crc32
@@ -13,6 +14,8 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field
 
+from videop2r_data.cards.figures.counts import FigureData
+from videop2r_data.cards.figures.text import question_of
 from videop2r_data.plots import Look, ink_on, mix, new_figure, share
 from videop2r_data.schemas import Model
 
@@ -37,9 +40,10 @@ CHAINED = np.float32(0.8 - 1e-6)
 LEVELS = (0.7, 0.8, 0.9, 1.0)
 MAX_TEXTS = 1_000_000
 """Texts compared at most, 128 bytes held for each; further ones are only counted."""
+GROUPS, MEMBERS = 10, 5
+"""The largest groups, and rows of each, that are named."""
 MAX_WORDS = 2_000
 """Words read of a text."""
-_MAX_CACHE = 200_000
 _WORD = re.compile(r"\w+")
 _GOLD = 0x9E3779B97F4A7C15
 
@@ -71,7 +75,6 @@ class MinHashes:
         self._odd = (rng.integers(0, 2**63, HASHES, dtype=np.uint64) << np.uint64(1)) | np.uint64(1)
         self._shift = rng.integers(0, 2**63, HASHES, dtype=np.uint64)
         self._limit = limit
-        self._ids: dict[str, int] = {}
         self._waiting: list[tuple[int, int, list[int]]] = []
         self._signatures: list[Array] = []
         self._rows: list[Array] = []
@@ -89,15 +92,7 @@ class MinHashes:
             self.left_out += 1
             return
         self._count += 1
-        ids = self._ids
-        if len(ids) > _MAX_CACHE:
-            ids.clear()
-        found = []
-        for word in words:
-            number = ids.get(word)
-            if number is None:
-                number = ids[word] = _word_id(word)
-            found.append(number)
+        found = [_word_id(word) for word in words]
         own = int.from_bytes(blake2b(salt, digest_size=8).digest(), "big") if salt else 0
         self._waiting.append((row, own, found))
         if len(self._waiting) >= 256:
@@ -111,29 +106,24 @@ class MinHashes:
         """
         if not self._waiting:
             return
-        lengths = np.array([len(words) for _, _, words in self._waiting])
-        shingles, starts = _shingles([words for _, _, words in self._waiting], lengths)
+        numbers, salts, texts = zip(*self._waiting, strict=True)
+        lengths = np.array([len(words) for words in texts])
+        shingles, starts = _shingles(texts, lengths)
         signature = np.empty((len(lengths), HASHES), np.uint16)
         for number in range(HASHES):
             mixed = (shingles * self._odd[number] + self._shift[number]) >> np.uint64(16)
             least = np.minimum.reduceat(mixed, starts)
             signature[:, number] = (least * np.uint64(_GOLD)) >> np.uint64(48)
         self._signatures.append(signature)
-        self._rows.append(np.array([row for row, _, _ in self._waiting], np.int64))
-        self._salts.append(np.array([salt for _, salt, _ in self._waiting], np.uint64))
-        words = [np.array(found, np.uint64).tobytes() for _, _, found in self._waiting]
-        digests = b"".join(blake2b(data, digest_size=8).digest() for data in words)
+        self._rows.append(np.array(numbers, np.int64))
+        self._salts.append(np.array(salts, np.uint64))
+        data = [np.array(words, np.uint64).tobytes() for words in texts]
+        digests = b"".join(blake2b(words, digest_size=8).digest() for words in data)
         self._exact.append(np.frombuffer(digests, np.uint64))
         self._waiting.clear()
 
-    def copies(self, *, by_salt: bool = False, groups: int = 10, members: int = 5) -> Copies:
-        """Compare all texts.
-
-        Args:
-            by_salt: compare only texts of the same salt, and leave out those without one.
-            groups: number of the largest groups to name.
-            members: rows to name of each.
-        """
+    def copies(self, *, by_salt: bool = False) -> Copies:
+        """Compare all texts; `by_salt`: only those of the same salt, leaving out those without one."""
         self._hash()
         salts = np.concatenate(self._salts) if self._salts else np.zeros(0, np.uint64)
         chosen = np.flatnonzero(salts) if by_salt else np.arange(len(salts))
@@ -150,8 +140,8 @@ class MinHashes:
             left_out=self.left_out,
             rows=_levels(best),
             groups=len(found),
-            largest=[chain[:members].tolist() for chain in found[:groups]],
-            largest_sizes=[len(chain) for chain in found[:groups]],
+            largest=[chain[:MEMBERS].tolist() for chain in found[:GROUPS]],
+            largest_sizes=[len(chain) for chain in found[:GROUPS]],
         )
 
 
@@ -165,30 +155,26 @@ class CopyWatch:
     def see(self, row: Mapping[str, Any], perception: str | None, reasoning: str | None) -> None:
         """Add a row."""
         number, self._number = self._number, self._number + 1
-        problem, options, path = row["problem"], row["options"], row["path"]
-        if isinstance(problem, str):
-            told = [o for o in options if isinstance(o, str)] if isinstance(options, list) else []
-            question = " ".join([problem, *told])
-            file = path.removeprefix("./") if isinstance(path, str) else ""
-            self.columns["question"].add(number, question, file.encode("utf-8", "surrogatepass"))
-        if perception:
-            self.columns["perception"].add(number, perception)
-        if reasoning:
-            self.columns["reasoning"].add(number, reasoning)
+        if question := question_of(row["problem"], row["options"], row["path"]):
+            self.columns["question"].add(number, *question)
+        for name, text in (("perception", perception), ("reasoning", reasoning)):
+            if text:
+                self.columns[name].add(number, text)
 
     def copies(self) -> dict[str, Copies]:
         """Column -> its near copies; `question, same file` compares questions about one file only."""
-        found = {"question": self.columns["question"].copies()}
-        found["question, same file"] = self.columns["question"].copies(by_salt=True)
-        return found | {name: self.columns[name].copies() for name in ("perception", "reasoning")}
+        same = {"question, same file": self.columns["question"].copies(by_salt=True)}
+        found = {name: column.copies() for name, column in self.columns.items()}
+        return {"question": found.pop("question")} | same | found
 
 
+@lru_cache(200_000)
 def _word_id(word: str) -> int:
     data = word.encode("utf-8", "surrogatepass")
     return (crc32(data) << 32) | crc32(data, 0x5BD1E995)
 
 
-def _shingles(texts: list[list[int]], lengths: Array) -> tuple[Array, Array]:
+def _shingles(texts: Sequence[list[int]], lengths: Array) -> tuple[Array, Array]:
     """Hashes of all shingles of some texts, and where those of each text begin."""
     words = np.array([word for text in texts for word in text], np.uint64)
     ends = np.cumsum(lengths)
@@ -281,9 +267,10 @@ def _levels(best: Array) -> dict[str, int]:
 ROW = 0.46
 
 
-class CopiesData(Model):
+class CopiesData(FigureData):
     """What the figure shows."""
 
+    title = "Near-copies"
     config: str
     same_question: int
     """Rows whose question, options and path repeat an earlier row's up to case and punctuation."""
@@ -298,44 +285,42 @@ class CopiesData(Model):
         found = {name: copies for name, copies in columns.items() if copies.texts}
         return cls(config=config, same_question=same_question, hashes=HASHES, shingle=SHINGLE, columns=found)
 
-
-def copies_caption(data: CopiesData) -> str:
-    """A few sentences for the card."""
-    told = ", ".join(
-        f"{name} {copies.rows['0.8']:,} of {copies.texts:,}" for name, copies in data.columns.items()
-    )
-    return (
-        "Rows with a near-copy (another row of estimated Jaccard similarity 0.8 or more over shingles of "
-        f"{data.shingle} words, MinHash of {data.hashes}; a lower bound): {told}. "
-        f"{data.same_question:,} rows repeat question, options and path up to case and punctuation."
-    )
-
-
-def draw_copies(data: CopiesData, look: Look) -> Figure:
-    """A row per column of texts, a cell per level of similarity; the darker, the larger its share."""
-    rows = list(data.columns.items())
-    measure = f"Jaccard of {data.shingle}-word shingles"
-    told = f"rows of {data.config} with another row at least so similar ({measure})"
-    figure = new_figure("Near-copies", told, look, high=ROW * (len(rows) + 1) + 0.1)
-    axes = figure.subplots()
-    axes.set_axis_off()
-    axes.set_xlim(-1.62, len(LEVELS) + 2)
-    axes.set_ylim(len(rows) + 0.05, -0.85)
-    heads = [f"≥ {level:g}" if level < 1 else "same" for level in LEVELS]
-    for x, head in enumerate([*heads, "groups\nat 0.8", "texts\ncompared"]):
-        axes.text(
-            x + 0.5, -0.38, head, ha="center", va="center", fontsize=8, color=look.muted, linespacing=1.05
+    def caption(self) -> str:
+        """A few sentences for the card."""
+        told = ", ".join(
+            f"{name} {copies.rows['0.8']:,} of {copies.texts:,}" for name, copies in self.columns.items()
         )
-    for y, (name, copies) in enumerate(rows):
-        axes.text(-0.1, y + 0.5, name, ha="right", va="center", fontsize=9, color=look.ink)
-        for x, level in enumerate(LEVELS):
-            _cell(axes, (x, y), copies.rows[f"{level:g}"], copies.texts, look)
-        for x, number in enumerate((copies.groups, copies.texts)):
+        return (
+            "Rows with a near-copy (another row of estimated Jaccard similarity 0.8 or more over shingles of "
+            f"{self.shingle} words, MinHash of {self.hashes}; a lower bound): {told}. "
+            f"{self.same_question:,} rows repeat question, options and path up to case and punctuation."
+        )
+
+    def draw(self, look: Look) -> Figure:
+        """A row per column of texts, a cell per level of similarity; the darker, the larger its share."""
+        rows = list(self.columns.items())
+        measure = f"Jaccard of {self.shingle}-word shingles"
+        told = f"rows of {self.config} with another row at least so similar ({measure})"
+        figure = new_figure(self.title, told, look, high=ROW * (len(rows) + 1) + 0.1)
+        axes = figure.subplots()
+        axes.set_axis_off()
+        axes.set_xlim(-1.62, len(LEVELS) + 2)
+        axes.set_ylim(len(rows) + 0.05, -0.85)
+        heads = [f"≥ {level:g}" if level < 1 else "same" for level in LEVELS]
+        for x, head in enumerate([*heads, "groups\nat 0.8", "texts\ncompared"]):
             axes.text(
-                len(LEVELS) + x + 0.5, y + 0.5, f"{number:,}", ha="center", va="center", fontsize=8.5,
-                color=look.ink if number else look.muted,
-            )  # fmt: skip
-    return figure
+                x + 0.5, -0.38, head, ha="center", va="center", fontsize=8, color=look.muted, linespacing=1.05
+            )
+        for y, (name, copies) in enumerate(rows):
+            axes.text(-0.1, y + 0.5, name, ha="right", va="center", fontsize=9, color=look.ink)
+            for x, level in enumerate(LEVELS):
+                _cell(axes, (x, y), copies.rows[f"{level:g}"], copies.texts, look)
+            for x, number in enumerate((copies.groups, copies.texts)):
+                axes.text(
+                    len(LEVELS) + x + 0.5, y + 0.5, f"{number:,}", ha="center", va="center", fontsize=8.5,
+                    color=look.ink if number else look.muted,
+                )  # fmt: skip
+        return figure
 
 
 def _cell(axes: Axes, at: tuple[int, int], number: int, texts: int, look: Look) -> None:
@@ -347,14 +332,7 @@ def _cell(axes: Axes, at: tuple[int, int], number: int, texts: int, look: Look) 
     ground = mix(look.paper, look.perception if number else look.fill, depth)
     axes.add_patch(Rectangle((x + 0.03, y + 0.05), 0.94, 0.9, facecolor=ground, linewidth=0))
     ink = ink_on(ground) if number else look.muted
-    axes.text(
-        x + 0.5,
-        y + (0.36 if number else 0.5),
-        f"{number:,}",
-        ha="center",
-        va="center",
-        fontsize=8.5,
-        color=ink,
-    )
+    place: Any = {"ha": "center", "va": "center", "color": ink}
+    axes.text(x + 0.5, y + (0.36 if number else 0.5), f"{number:,}", fontsize=8.5, **place)
     if number:
-        axes.text(x + 0.5, y + 0.71, share(number, texts), ha="center", va="center", fontsize=7, color=ink)
+        axes.text(x + 0.5, y + 0.71, share(number, texts), fontsize=7, **place)

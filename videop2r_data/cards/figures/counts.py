@@ -1,10 +1,11 @@
-"""Figures of row counts: composition, sources, and the way from questions to accepted rows."""
+"""What a figure is; figures of row counts: composition, sources, the way from questions to accepted rows."""
 
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
 from collections import Counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from videop2r_data.plots import Look, ink_on, label, mix, new_figure, plain_axes, share
 from videop2r_data.schemas import Model, ProblemType, Stage
@@ -12,6 +13,20 @@ from videop2r_data.schemas import Model, ProblemType, Stage
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+
+class FigureData(Model):
+    """What a figure shows: it is kept as JSON, and every picture is drawn from that alone."""
+
+    title: ClassVar[str]
+
+    @abstractmethod
+    def caption(self) -> str:
+        """A sentence or two below the figure in a card."""
+
+    @abstractmethod
+    def draw(self, look: Look) -> Figure:
+        """The picture in the colours of a look."""
 
 
 # Composition: the paper's table of modality by problem type [paper table 1], tinted by size.
@@ -22,9 +37,10 @@ MOST = 8
 OTHER_TYPES, OTHER_MODALITIES = "other types", "other"
 
 
-class TableData(Model):
+class TableData(FigureData):
     """What the figure shows."""
 
+    title = "Composition"
     config: str
     """Whose rows were counted."""
     rows: int
@@ -40,41 +56,39 @@ class TableData(Model):
             row[kind] = row.get(kind, 0) + number
         return cls(config=config, rows=counts.total(), table=table)
 
+    def caption(self) -> str:
+        """One sentence for the card."""
+        kinds = {kind for row in self.table.values() for kind in row}
+        return (
+            f"Rows of `{self.config}` by modality and problem type: {self.rows:,} rows, "
+            f"{len(self.table)} modalities, {len(kinds)} problem types."
+        )
 
-def table_caption(data: TableData) -> str:
-    """One sentence for the card."""
-    kinds = {kind for row in data.table.values() for kind in row}
-    return (
-        f"Rows of `{data.config}` by modality and problem type: {data.rows:,} rows, "
-        f"{len(data.table)} modalities, {len(kinds)} problem types."
-    )
-
-
-def draw_table(data: TableData, look: Look) -> Figure:
-    """Cells with their counts; the darker, the more rows (logarithmic)."""
-    columns = problem_types(data.table)
-    rows = list(data.table)
-    told = f"rows of {data.config} by modality and problem type, {data.rows:,} in all"
-    figure = new_figure("Composition", told, look, high=ROW * (len(rows) + 1.85))
-    axes = figure.subplots()
-    axes.set_axis_off()
-    axes.set_xlim(-1.1, len(columns) + 1)
-    axes.set_ylim(len(rows) + 1, -0.85)
-    small = 8.5 if len(columns) < 7 else 7.5
-    for x, kind in enumerate([*columns, "sum"]):
-        name = label(kind, 20).replace(" ", "\n", 1)
-        axes.text(
-            x + 0.5, -0.42, name, ha="center", va="center", fontsize=small - 0.5, color=look.muted,
-            linespacing=1.05,
-        )  # fmt: skip
-    for y, row in enumerate([*rows, "sum"]):
-        weight = "bold" if row == "sum" else "normal"
-        axes.text(
-            -0.1, y + 0.5, label(row, 12), ha="right", va="center", fontsize=9, color=look.ink,
-            fontweight=weight,
-        )  # fmt: skip
-    _cells(axes, data, columns, look, small)
-    return figure
+    def draw(self, look: Look) -> Figure:
+        """Cells with their counts; the darker, the more rows (logarithmic)."""
+        columns = problem_types(self.table)
+        rows = list(self.table)
+        told = f"rows of {self.config} by modality and problem type, {self.rows:,} in all"
+        figure = new_figure(self.title, told, look, high=ROW * (len(rows) + 1.85))
+        axes = figure.subplots()
+        axes.set_axis_off()
+        axes.set_xlim(-1.1, len(columns) + 1)
+        axes.set_ylim(len(rows) + 1, -0.85)
+        small = 8.5 if len(columns) < 7 else 7.5
+        for x, kind in enumerate([*columns, "sum"]):
+            name = label(kind, 20).replace(" ", "\n", 1)
+            axes.text(
+                x + 0.5, -0.42, name, ha="center", va="center", fontsize=small - 0.5, color=look.muted,
+                linespacing=1.05,
+            )  # fmt: skip
+        for y, row in enumerate([*rows, "sum"]):
+            weight = "bold" if row == "sum" else "normal"
+            axes.text(
+                -0.1, y + 0.5, label(row, 12), ha="right", va="center", fontsize=9, color=look.ink,
+                fontweight=weight,
+            )  # fmt: skip
+        _cells(axes, self, columns, look, small)
+        return figure
 
 
 def _cells(axes: Axes, data: TableData, columns: list[str], look: Look, size: float) -> None:
@@ -127,11 +141,11 @@ def summed_up(counts: Counter[tuple[str, str, str]]) -> Counter[tuple[str, str, 
     """(source, modality, problem type) -> rows, with modalities and types reduced by `few`."""
     modalities: Counter[str] = Counter()
     kinds: Counter[str] = Counter()
+    found: Counter[tuple[str, str, str]] = Counter()
     for (_, data_type, kind), number in counts.items():
         modalities[data_type] += number
         kinds[kind] += number
     shown, typed = few(modalities, OTHER_MODALITIES), few(kinds, OTHER_TYPES)
-    found: Counter[tuple[str, str, str]] = Counter()
     for (source, data_type, kind), number in counts.items():
         found[source, shown[data_type], typed[kind]] += number
     return found
@@ -155,9 +169,10 @@ SOURCES = 12
 """Sources with a bar of their own, per modality; the others share one."""
 
 
-class SourcesData(Model):
+class SourcesData(FigureData):
     """What the figure shows."""
 
+    title = "Sources"
     config: str
     rows: int
     sources: int
@@ -179,25 +194,44 @@ class SourcesData(Model):
             counts={data_type: _largest(nested[data_type]) for data_type in ordered},
         )
 
+    def caption(self) -> str:
+        """One sentence for the card."""
+        table = _table(self)
+        return (
+            f"Rows of `{self.config}` by source and problem type: {self.rows:,} rows of {self.sources:,} "
+            f"source{'s' if self.sources != 1 else ''}; {shares(table)}."
+        )
+
+    def draw(self, look: Look) -> Figure:
+        """One block per modality, all on one axis."""
+        kinds = problem_types(_table(self))
+        heights = [len(sources) for sources in self.counts.values()]
+        told = f"rows of {self.config} by source and problem type; {shares(_table(self))}"
+        high = 0.27 * sum(heights) + 0.3 * len(heights) + (0.55 if len(kinds) > 5 else 0.36)
+        figure = new_figure(self.title, told, look, high=high)
+        grid = figure.subplots(len(heights), 1, sharex=True, squeeze=False, height_ratios=heights)
+        most = max(sum(k.values()) for sources in self.counts.values() for k in sources.values())
+        for axes, (data_type, sources) in zip(grid.flat, self.counts.items(), strict=True):
+            plain_axes(axes, look, grid="", title=label(data_type, 20))
+            _block(axes, sources, kinds, self.rows, look)
+        last = grid.flat[-1]
+        last.set_xlim(0, most * 1.2)
+        handles, names = last.get_legend_handles_labels()
+        across = 3 if max(map(len, names)) > 20 else 5 if len(names) < 6 else 4
+        figure.legend(
+            handles, names, loc="outside lower left", ncols=across, frameon=False, fontsize=8,
+            labelcolor=look.ink, handlelength=1.0, handleheight=1.0, columnspacing=1.6, borderaxespad=0.2,
+        )  # fmt: skip
+        return figure
+
 
 def _largest(sources: dict[str, Counter[str]]) -> dict[str, dict[str, int]]:
     ranked = sorted(sources, key=lambda s: (-sources[s].total(), s))
-    if len(ranked) == SOURCES + 1:
-        return {s: dict(sources[s]) for s in ranked}
-    found = {s: dict(sources[s]) for s in ranked[:SOURCES]}
-    rest = ranked[SOURCES:]
-    if rest:
+    kept = SOURCES + (len(ranked) == SOURCES + 1)  # one bar for a single other source would say less
+    found = {s: dict(sources[s]) for s in ranked[:kept]}
+    if rest := ranked[kept:]:
         found[f"{len(rest)} other sources"] = dict(sum((sources[s] for s in rest), Counter()))
     return found
-
-
-def sources_caption(data: SourcesData) -> str:
-    """One sentence for the card."""
-    table = _table(data)
-    return (
-        f"Rows of `{data.config}` by source and problem type: {data.rows:,} rows of {data.sources:,} "
-        f"source{'s' if data.sources != 1 else ''}; {shares(table)}."
-    )
 
 
 def _table(data: SourcesData) -> dict[str, dict[str, int]]:
@@ -206,29 +240,6 @@ def _table(data: SourcesData) -> dict[str, dict[str, int]]:
     for data_type, sources in data.counts.items():
         found[data_type] = sum((Counter(kinds) for kinds in sources.values()), Counter())
     return {data_type: dict(kinds) for data_type, kinds in found.items()}
-
-
-def draw_sources(data: SourcesData, look: Look) -> Figure:
-    """One block per modality, all on one axis."""
-    kinds = problem_types(_table(data))
-    heights = [len(sources) for sources in data.counts.values()]
-    told = f"rows of {data.config} by source and problem type; {shares(_table(data))}"
-    high = 0.27 * sum(heights) + 0.3 * len(heights) + (0.55 if len(kinds) > 5 else 0.36)
-    figure = new_figure("Sources", told, look, high=high)
-    grid = figure.subplots(len(heights), 1, sharex=True, squeeze=False, height_ratios=heights)
-    most = max(sum(k.values()) for sources in data.counts.values() for k in sources.values())
-    for axes, (data_type, sources) in zip(grid.flat, data.counts.items(), strict=True):
-        plain_axes(axes, look, grid="", title=label(data_type, 20))
-        _block(axes, sources, kinds, data.rows, look)
-    last = grid.flat[-1]
-    last.set_xlim(0, most * 1.2)
-    handles, names = last.get_legend_handles_labels()
-    across = 3 if max(map(len, names)) > 20 else 5 if len(names) < 6 else 4
-    figure.legend(
-        handles, names, loc="outside lower left", ncols=across, frameon=False, fontsize=8,
-        labelcolor=look.ink, handlelength=1.0, handleheight=1.0, columnspacing=1.6, borderaxespad=0.2,
-    )  # fmt: skip
-    return figure
 
 
 def _block(axes: Axes, sources: dict[str, dict[str, int]], kinds: list[str], rows: int, look: Look) -> None:
@@ -272,8 +283,10 @@ class Lost(Model):
     rows: int
 
 
-class FunnelData(Model):
+class FunnelData(FigureData):
     """What the figure shows: `rows_in` minus all `lost` is `accepted`."""
+
+    title = "From questions to accepted rows"
 
     rows_in: int
     accepted: int
@@ -287,19 +300,32 @@ class FunnelData(Model):
             Lost(stage=name.partition("/")[0], reason=name.partition("/")[2], rows=rows)
             for name, rows in funnel.items()
         ]
-        return cls(rows_in=accepted + sum(x.rows for x in lost), accepted=accepted, lost=lost)
+        return cls(rows_in=accepted + sum(funnel.values()), accepted=accepted, lost=lost)
 
+    def caption(self) -> str:
+        """One sentence for the card."""
+        stages = ", ".join(
+            f"{WORDS.get(stage, label(stage))} {sum(x.rows for x in lost):,}"
+            for stage, lost in by_stage(self.lost).items()
+        )
+        return (
+            f"Of {self.rows_in:,} questions {self.accepted:,} ({share(self.accepted, self.rows_in)}) were "
+            f"accepted; lost by step: {stages}."
+        )
 
-def funnel_caption(data: FunnelData) -> str:
-    """One sentence for the card."""
-    stages = ", ".join(
-        f"{WORDS.get(stage, label(stage))} {sum(x.rows for x in lost):,}"
-        for stage, lost in by_stage(data.lost).items()
-    )
-    return (
-        f"Of {data.rows_in:,} questions {data.accepted:,} ({share(data.accepted, data.rows_in)}) were "
-        f"accepted; lost by step: {stages}."
-    )
+    def draw(self, look: Look) -> Figure:
+        """A bar of the rows that remain after each stage, and above it one per reason of that stage."""
+        stages = by_stage(self.lost)
+        lines = 1 + sum(1 + len(lost) for lost in stages.values())
+        kept = f"{self.accepted:,} accepted ({share(self.accepted, self.rows_in)})"
+        told = f"{self.rows_in:,} questions in, {kept}, {self.rows_in - self.accepted:,} lost"
+        figure = new_figure(self.title, told, look, high=0.225 * lines + 0.15)
+        axes = figure.subplots()
+        plain_axes(axes, look, grid="")
+        _bars(axes, self, stages, look)
+        axes.set_ylim(lines - 0.35, -0.65)
+        axes.set_xlim(0, self.rows_in * 1.22)
+        return figure
 
 
 def by_stage(lost: list[Lost]) -> dict[str, list[Lost]]:
@@ -309,31 +335,12 @@ def by_stage(lost: list[Lost]) -> dict[str, list[Lost]]:
     found: dict[str, list[Lost]] = {}
     for stage in order:
         ranked = sorted((x for x in lost if x.stage == stage), key=lambda x: (-x.rows, x.reason))
-        rest = ranked[REASONS:]
-        found[stage] = ranked[:REASONS]
-        if len(rest) == 1:
-            found[stage] += rest
-        elif rest:
+        kept = REASONS + (len(ranked) == REASONS + 1)
+        found[stage] = ranked[:kept]
+        if rest := ranked[kept:]:
             words = f"{len(rest)} other reasons"
             found[stage].append(Lost(stage=stage, reason=words, rows=sum(x.rows for x in rest)))
     return found
-
-
-def draw_funnel(data: FunnelData, look: Look) -> Figure:
-    """A bar of the rows that remain after each stage, and above it one per reason of that stage."""
-    stages = by_stage(data.lost)
-    lines = 1 + sum(1 + len(lost) for lost in stages.values())
-    told = (
-        f"{data.rows_in:,} questions in, {data.accepted:,} accepted ({share(data.accepted, data.rows_in)}), "
-        f"{data.rows_in - data.accepted:,} lost"
-    )
-    figure = new_figure("From questions to accepted rows", told, look, high=0.225 * lines + 0.15)
-    axes = figure.subplots()
-    plain_axes(axes, look, grid="")
-    _bars(axes, data, stages, look)
-    axes.set_ylim(lines - 0.35, -0.65)
-    axes.set_xlim(0, data.rows_in * 1.22)
-    return figure
 
 
 def _bars(axes: Axes, data: FunnelData, stages: dict[str, list[Lost]], look: Look) -> None:
@@ -357,14 +364,13 @@ def _bars(axes: Axes, data: FunnelData, stages: dict[str, list[Lost]], look: Loo
         _count(axes, left, y, f"{left:,}  {share(left, data.rows_in)}", look, bold=True)
     axes.set_yticks(range(len(names)), names)
     for at, tick in enumerate(axes.get_yticklabels()):
-        tick.set(
-            color=look.ink if at in heads else look.muted, fontweight="bold" if at in heads else "normal"
-        )
-        tick.set_fontsize(8.5 if at in heads else 7.8)
+        bold = at in heads
+        tick.set(color=look.ink if bold else look.muted, fontweight="bold" if bold else "normal")
+        tick.set_fontsize(8.5 if bold else 7.8)
 
 
 def _count(axes: Axes, x: float, y: float, text: str, look: Look, *, bold: bool = False) -> None:
     axes.annotate(
         text, (x, y), xytext=(4, 0), textcoords="offset points", ha="left", va="center_baseline",
-        fontsize=7.8,         color=look.ink if bold else look.muted, fontweight="bold" if bold else "normal",
+        fontsize=7.8, color=look.ink if bold else look.muted, fontweight="bold" if bold else "normal",
     )  # fmt: skip

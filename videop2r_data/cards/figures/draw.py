@@ -7,51 +7,21 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import orjson
 from pydantic import Field, ValidationError
 
-from videop2r_data.cards.figures.copies import CopiesData, CopyWatch, copies_caption, draw_copies
-from videop2r_data.cards.figures.counts import (
-    FunnelData,
-    SourcesData,
-    TableData,
-    draw_funnel,
-    draw_sources,
-    draw_table,
-    funnel_caption,
-    sources_caption,
-    table_caption,
-)
-from videop2r_data.cards.figures.media import MediaData, draw_media, media_caption
-from videop2r_data.cards.figures.projection import (
-    LEAST,
-    ProjectionData,
-    draw_projection,
-    need_sklearn,
-    need_umap,
-    project,
-    projection_caption,
-)
-from videop2r_data.cards.figures.stats import Readable, Stats, Tally, count_release
+from videop2r_data.cards.figures.copies import CopiesData, CopyWatch
+from videop2r_data.cards.figures.counts import FigureData, FunnelData, SourcesData, TableData
+from videop2r_data.cards.figures.media import MediaData
+from videop2r_data.cards.figures.projection import LEAST, ProjectionData, need_sklearn, need_umap, project
+from videop2r_data.cards.figures.stats import Stats, Tally, count_release
 from videop2r_data.cards.figures.text import Crossed, Opened, Sampled
-from videop2r_data.cards.figures.words import (
-    CloudData,
-    GroupsData,
-    TellingData,
-    WordsData,
-    cloud_caption,
-    draw_cloud,
-    draw_groups,
-    draw_telling,
-    draw_words,
-    groups_caption,
-    telling_caption,
-    words_caption,
-)
-from videop2r_data.errors import ExportError
-from videop2r_data.plots import DARK, LIGHT, SHOWN, Look, need_matplotlib, png_bytes
+from videop2r_data.cards.figures.words import CloudData, GroupsData, TellingData, WordsData
+from videop2r_data.errors import ExportError, first_line
+from videop2r_data.files import Release
+from videop2r_data.plots import DARK, LIGHT, SHOWN, need_matplotlib, png_bytes
 from videop2r_data.schemas import Model
 
 # The index of a folder: a card shows figures from it and reads no figure's data.
@@ -107,7 +77,7 @@ def read_figures(folder: Path) -> FigureIndex:
         index = FigureIndex.model_validate_json(path.read_bytes())
     except (OSError, ValueError) as error:
         raise ExportError(
-            f"no index of figures: {str(error).splitlines()[0]}",
+            f"no index of figures: {first_line(error)}",
             where=str(path),
             hint=f"p2r-data stats DATASET --figures {folder} writes it",
         ) from None
@@ -165,41 +135,43 @@ class Gathered(NamedTuple):
     sampled: Sampled
     copied: CopyWatch
 
+    @property
+    def config(self) -> str:
+        """Whose rows were counted: `sft`, or `rl` without it."""
+        return self.tally.main
 
-def gather(release: Readable, options: FigureOptions) -> Gathered:
-    """Stream a data set once and count what all figures need.
+    @property
+    def no_texts(self) -> str:
+        """Why there is no figure of words."""
+        return f"the rows of {self.config} hold no perception and no reasoning"
 
-    Raises:
-        SourceError: a file is damaged.
-    """
+    def words(self) -> list[Counter[str]]:
+        """Word -> count of perception and of reasoning, without the openings that the prompt asks for."""
+        return [self.opened.without(name, words.counts()) for name, words in self.tally.words.items()]
+
+
+def gather(release: Release, options: FigureOptions) -> Gathered:
+    """Stream a data set once and count what all figures need."""
     crossed, opened, copied = Crossed(), Opened(), CopyWatch()
     sampled = Sampled(options.sample, options.seed)
     tally = count_release(release, [crossed, opened, sampled, copied])
     return Gathered(tally, tally.stats(), crossed, opened, sampled, copied)
 
 
-def figure_data(name: str, found: Gathered, options: FigureOptions) -> Model | str:
-    """The data of a figure, or a sentence that says why it has none.
-
-    Raises:
-        KeyError: no figure of this name.
-    """
-    return _DATA[name](found, options)
+# Each of these gives the data of a figure, or a sentence that says why there are none.
 
 
-def _table(found: Gathered, _: FigureOptions) -> Model | str:
-    if not found.crossed.counts:
-        return f"no rows in {found.tally.main}"
-    return TableData.of(found.tally.main, found.crossed.counts)
+def _table(found: Gathered, _: FigureOptions) -> FigureData | str:
+    counts = found.crossed.counts
+    return TableData.of(found.config, counts) if counts else f"no rows in {found.config}"
 
 
-def _sources(found: Gathered, _: FigureOptions) -> Model | str:
-    if not found.crossed.counts:
-        return f"no rows in {found.tally.main}"
-    return SourcesData.of(found.tally.main, found.crossed.counts)
+def _sources(found: Gathered, _: FigureOptions) -> FigureData | str:
+    counts = found.crossed.counts
+    return SourcesData.of(found.config, counts) if counts else f"no rows in {found.config}"
 
 
-def _funnel(found: Gathered, _: FigureOptions) -> Model | str:
+def _funnel(found: Gathered, _: FigureOptions) -> FigureData | str:
     if "rejected" not in found.stats.rows:
         return "the release has no config rejected: what was lost, and why, is not known"
     if not found.stats.funnel:
@@ -207,104 +179,71 @@ def _funnel(found: Gathered, _: FigureOptions) -> Model | str:
     return FunnelData.of(found.stats.rows.get("sft", 0), found.stats.funnel)
 
 
-def _lengths(found: Gathered, _: FigureOptions) -> Model | str:
-    p, r = (found.tally.words[name].lengths for name in ("perception", "reasoning"))
-    return WordsData.of(found.tally.main, p, r) if p or r else _no_texts(found)
+def _lengths(found: Gathered, _: FigureOptions) -> FigureData | str:
+    p, r = (words.lengths for words in found.tally.words.values())
+    return WordsData.of(found.config, p, r) if p or r else found.no_texts
 
 
-def _groups(found: Gathered, _: FigureOptions) -> Model | str:
-    data = GroupsData.of(found.tally.main, found.stats.perception_by, found.stats.reasoning_by)
-    return data if data.groups else _no_texts(found)
+def _groups(found: Gathered, _: FigureOptions) -> FigureData | str:
+    data = GroupsData.of(found.config, found.stats.perception_by, found.stats.reasoning_by)
+    return data if data.groups else found.no_texts
 
 
-def _words(found: Gathered, _: FigureOptions) -> Model | str:
-    data = CloudData.of(found.tally.main, *_word_counts(found))
-    return data if data.perception or data.reasoning else _no_texts(found)
+def _words(found: Gathered, _: FigureOptions) -> FigureData | str:
+    data = CloudData.of(found.config, *found.words())
+    return data if data.perception or data.reasoning else found.no_texts
 
 
-def _telling(found: Gathered, _: FigureOptions) -> Model | str:
-    data = TellingData.of(found.tally.main, *_word_counts(found))
-    return data if data.perception and data.reasoning else _no_texts(found)
+def _telling(found: Gathered, _: FigureOptions) -> FigureData | str:
+    data = TellingData.of(found.config, *found.words())
+    return data if data.perception and data.reasoning else found.no_texts
 
 
-def _word_counts(found: Gathered) -> tuple[Counter[str], Counter[str]]:
-    p, r = (found.opened.without(n, found.tally.words[n].counts()) for n in ("perception", "reasoning"))
-    return p, r
-
-
-def _projection(found: Gathered, options: FigureOptions) -> Model | str:
+def _projection(found: Gathered, options: FigureOptions) -> FigureData | str:
     pairs, seen = found.sampled.pairs(), found.sampled.seen
     if len(pairs) < LEAST:
         return f"{seen:,} rows with perception and reasoning; at least {LEAST} are needed"
-    return project(found.tally.main, pairs, seen=seen, seed=options.seed, model=options.model)
+    return project(found.config, pairs, seen=seen, seed=options.seed, model=options.model)
 
 
-def _copies(found: Gathered, _: FigureOptions) -> Model | str:
-    data = CopiesData.of(found.tally.main, found.stats.near_duplicates, found.copied.copies())
-    return data if data.columns else f"no texts in {found.tally.main}"
+def _copies(found: Gathered, _: FigureOptions) -> FigureData | str:
+    data = CopiesData.of(found.config, found.stats.near_duplicates, found.copied.copies())
+    return data if data.columns else f"no texts in {found.config}"
 
 
-def _media(found: Gathered, _: FigureOptions) -> Model | str:
+def _media(found: Gathered, _: FigureOptions) -> FigureData | str:
     if not found.tally.frames:
-        return f"the rows of {found.tally.main} do not say which frames were seen"
-    return MediaData.of(found.tally.main, found.tally.frames, found.tally.seconds)
-
-
-def _no_texts(found: Gathered) -> str:
-    return f"the rows of {found.tally.main} hold no perception and no reasoning"
-
-
-_DATA: dict[str, Callable[[Gathered, FigureOptions], Model | str]] = {
-    "table": _table,
-    "sources": _sources,
-    "funnel": _funnel,
-    "lengths": _lengths,
-    "lengths-by-group": _groups,
-    "words": _words,
-    "telling-words": _telling,
-    "projection": _projection,
-    "near-copies": _copies,
-    "media": _media,
-}
+        return f"the rows of {found.config} do not say which frames were seen"
+    return MediaData.of(found.config, found.tally.frames, found.tally.seconds)
 
 
 # The files: for each figure its data as JSON, then a light and a dark PNG drawn from that JSON.
 
 
-class _Kind(NamedTuple):
-    title: str
-    data: Any
-    draw: Callable[[Any, Look], Any]
-    caption: Callable[[Any], str]
+class Kind(NamedTuple):
+    """One figure: its data, and how they are counted."""
+
+    data: type[FigureData]
+    of: Callable[[Gathered, FigureOptions], FigureData | str]
 
 
-KINDS: dict[str, _Kind] = {
-    "table": _Kind("Composition", TableData, draw_table, table_caption),
-    "sources": _Kind("Sources", SourcesData, draw_sources, sources_caption),
-    "funnel": _Kind("From questions to accepted rows", FunnelData, draw_funnel, funnel_caption),
-    "lengths": _Kind("Length of perception and reasoning", WordsData, draw_words, words_caption),
-    "lengths-by-group": _Kind(
-        "Length by modality, problem type and source",
-        GroupsData,
-        draw_groups,
-        groups_caption,
-    ),
-    "words": _Kind("Words of perception and reasoning", CloudData, draw_cloud, cloud_caption),
-    "telling-words": _Kind("Words that tell the two apart", TellingData, draw_telling, telling_caption),
-    "projection": _Kind(
-        "Map of perception and reasoning",
-        ProjectionData,
-        draw_projection,
-        projection_caption,
-    ),
-    "near-copies": _Kind("Near-copies", CopiesData, draw_copies, copies_caption),
-    "media": _Kind("Frames and durations", MediaData, draw_media, media_caption),
+KINDS = {
+    "table": Kind(TableData, _table),
+    "sources": Kind(SourcesData, _sources),
+    "funnel": Kind(FunnelData, _funnel),
+    "lengths": Kind(WordsData, _lengths),
+    "lengths-by-group": Kind(GroupsData, _groups),
+    "words": Kind(CloudData, _words),
+    "telling-words": Kind(TellingData, _telling),
+    "projection": Kind(ProjectionData, _projection),
+    "near-copies": Kind(CopiesData, _copies),
+    "media": Kind(MediaData, _media),
 }
-"""Name of a figure -> how it is made, in the order in which a card shows them."""
+"""Name of a figure -> what it shows, in the order in which a card shows them."""
 
 
 def make_figures(
-    release: Readable,
+    release: Release,
     folder: Path,
     options: FigureOptions | None = None,
     *,
@@ -328,59 +267,58 @@ def make_figures(
         SourceError: a file is damaged.
     """
     chosen = options or FigureOptions()
-    _need_extra(chosen)
+    need_matplotlib()  # the extras, before a long count and not after it
+    need_sklearn()
+    if chosen.model is not None:
+        need_umap()
     progress("counting")
     gathered = gather(release, chosen)
-    index = FigureIndex(where=gathered.stats.where, rows=gathered.stats.rows)
     folder.mkdir(parents=True, exist_ok=True)
     old = set(_files(folder))
     figures, omitted = [], []
     for name, kind in KINDS.items():
-        progress(kind.title.lower())
-        data = figure_data(name, gathered, chosen)
+        progress(kind.data.title.lower())
+        data = kind.of(gathered, chosen)
         if isinstance(data, str):
-            omitted.append(Omitted(name=name, title=kind.title, why=data))
+            omitted.append(Omitted(name=name, title=kind.data.title, why=data))
         else:
             figures.append(_write(folder, name, data))
-    index = index.model_copy(update={"figures": figures, "omitted": omitted})
+    stats = gathered.stats
+    index = FigureIndex(where=stats.where, rows=stats.rows, figures=figures, omitted=omitted)
     (folder / INDEX).write_bytes(_json(index))
     for name in old - set(_files(folder)):
         (folder / name).unlink(missing_ok=True)
-    return gathered.stats, index
+    return stats, index
 
 
-def _need_extra(options: FigureOptions) -> None:
-    """Check the extras before a long count, not after it."""
-    need_matplotlib()
-    need_sklearn()
-    if options.model is not None:
-        need_umap()
-
-
-def _write(folder: Path, name: str, data: Model) -> FigureEntry:
+def _write(folder: Path, name: str, data: FigureData) -> FigureEntry:
     """Write the JSON of a figure and its two PNGs."""
     from PIL import Image
 
-    kind = KINDS[name]
-    entry = FigureEntry(
+    light, dark, record = _names(name)
+    (folder / record).write_bytes(_json(data))
+    for file, look in ((light, LIGHT), (dark, DARK)):
+        (folder / file).write_bytes(png_bytes(data.draw(look)))
+    with Image.open(folder / light) as picture:
+        width, height = picture.size
+    return FigureEntry(
         name=name,
-        title=kind.title,
-        caption=kind.caption(data),
-        light=f"{name}.png",
-        dark=f"{name}-dark.png",
-        data=f"{name}.json",
-        width=1,
-        height=1,
+        title=data.title,
+        caption=data.caption(),
+        light=light,
+        dark=dark,
+        data=record,
+        width=width,
+        height=height,
     )
-    (folder / entry.data).write_bytes(_json(data))
-    for file, look in ((entry.light, LIGHT), (entry.dark, DARK)):
-        (folder / file).write_bytes(png_bytes(kind.draw(data, look)))
-    with Image.open(folder / entry.light) as picture:
-        return entry.model_copy(update={"width": picture.width, "height": picture.height})
 
 
 def _json(record: Model) -> bytes:
     return orjson.dumps(record.model_dump(mode="json"), option=orjson.OPT_INDENT_2) + b"\n"
+
+
+def _names(name: str) -> tuple[str, str, str]:
+    return f"{name}.png", f"{name}-dark.png", f"{name}.json"
 
 
 def _files(folder: Path) -> list[str]:
@@ -389,7 +327,7 @@ def _files(folder: Path) -> list[str]:
         index = read_figures(folder)
     except ExportError:
         return []
-    own = {file for name in KINDS for file in (f"{name}.png", f"{name}-dark.png", f"{name}.json")}
+    own = {file for name in KINDS for file in _names(name)}
     return [f for entry in index.figures for f in (entry.light, entry.dark, entry.data) if f in own]
 
 
@@ -410,9 +348,8 @@ def redraw(folder: Path) -> FigureIndex:
         try:
             data = KINDS[entry.name].data.model_validate_json(path.read_bytes())
         except ValidationError as error:
-            raise ExportError(
-                f"not the data of this figure: {error.errors()[0]['msg']}", where=str(path)
-            ) from None
+            told = f"not the data of this figure: {error.errors()[0]['msg']}"
+            raise ExportError(told, where=str(path)) from None
         figures.append(_write(folder, entry.name, data))
     index = index.model_copy(update={"figures": figures})
     (folder / INDEX).write_bytes(_json(index))

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from videop2r_data.cards.figures.counts import FigureData
 from videop2r_data.cards.figures.text import Spread
 from videop2r_data.plots import Look, new_figure, plain_axes, share, short_number, thousands
-from videop2r_data.schemas import Model
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -21,9 +21,10 @@ _LABELLED = 8
 _WIDTHS = tuple(unit * 10**power for power in range(-1, 5) for unit in (1, 2, 5))
 
 
-class MediaData(Model):
+class MediaData(FigureData):
     """What the figure shows."""
 
+    title = "Frames and durations"
     config: str
     frames: Spread
     frame_counts: dict[str, int]
@@ -40,17 +41,36 @@ class MediaData(Model):
     @classmethod
     def of(cls, config: str, frames: Counter[int], milliseconds: Counter[int]) -> MediaData:
         """From frames -> rows, and time of the last frame in ms -> videos."""
-        seconds = Spread.of(milliseconds, scale=1000)
-        width, counts, above = _in_bins(milliseconds, seconds)
-        return cls(
-            config=config,
-            frames=Spread.of(frames),
-            frame_counts=_few(frames),
-            seconds=seconds,
-            bin_seconds=width,
-            seconds_counts=counts,
-            above=above,
-        )
+        binned = _in_bins(milliseconds, Spread.of(milliseconds, scale=1000))
+        return cls(config=config, frames=Spread.of(frames), frame_counts=_few(frames), **binned)
+
+    def caption(self) -> str:
+        """One sentence for the card."""
+        f, s = self.frames, self.seconds
+        frames = f"{f.min:g}" if f.min == f.max else f"{f.min:g} to {f.max:g} (median {f.p50:g})"
+        told = f"Frames that the generator saw: {frames} in {f.count:,} rows with media."
+        if s.count:
+            told += (
+                f" The last of them lies at a median of {s.p50:.1f} s into the video (90 % within {s.p5:.1f} "
+                f"to {s.p95:.1f} s, {s.count:,} videos): the lower bound of its duration that the rows hold."
+            )
+        return told
+
+    def draw(self, look: Look) -> Figure:
+        """Two panels; the second only when the times of videos differ."""
+        videos = f"{self.seconds.count:,} of them videos"
+        told = f"{self.frames.count:,} rows of {self.config} with sampled frames, {videos}"
+        both = self.seconds.max > self.seconds.min
+        if self.seconds.count and not both:
+            told += f"; the last frame of each lies at {self.seconds.max:.1f} s"
+        high = 2.3 if both else 1.25 if len(self.frame_counts) <= _LABELLED else 2
+        figure = new_figure(self.title, told, look, high=high)
+        ratios = [0.8, 1.2] if both else [1]
+        panels = figure.subplots(1, len(ratios), squeeze=False, width_ratios=ratios).flat
+        _frames(panels[0], self, look)
+        if both:
+            _seconds(panels[1], self, look)
+        return figure
 
 
 def _few(frames: Counter[int]) -> dict[str, int]:
@@ -67,10 +87,10 @@ def _few(frames: Counter[int]) -> dict[str, int]:
     }
 
 
-def _in_bins(milliseconds: Counter[int], spread: Spread) -> tuple[float, list[int], int]:
-    """Width in seconds, counts, and how many lie above the last bin; a long tail is cut at twice its p95."""
+def _in_bins(milliseconds: Counter[int], spread: Spread) -> dict[str, Any]:
+    """The fields of `MediaData` about videos; a long tail is cut at twice its p95."""
     if not spread.count:
-        return 0.0, [], 0
+        return {"seconds": spread, "bin_seconds": 0.0, "seconds_counts": [], "above": 0}
     top = spread.max if spread.max <= 2 * max(spread.p95, 0.1) else 2 * max(spread.p95, 0.1)
     width = next((w for w in _WIDTHS if top / w < BINS), top / BINS)
     bins = int(top / width) + 1
@@ -79,42 +99,7 @@ def _in_bins(milliseconds: Counter[int], spread: Spread) -> tuple[float, list[in
         at = int(value / 1000 / width + 1e-9)
         counts[min(max(at, 0), bins - 1)] += number
         above += number if at >= bins else 0
-    return width, counts, above
-
-
-def media_caption(data: MediaData) -> str:
-    """One sentence for the card."""
-    f, s = data.frames, data.seconds
-    frames = f"{f.min:g}" if f.min == f.max else f"{f.min:g} to {f.max:g} (median {f.p50:g})"
-    told = f"Frames that the generator saw: {frames} in {f.count:,} rows with media."
-    if s.count:
-        told += (
-            f" The last of them lies at a median of {s.p50:.1f} s into the video (90 % within {s.p5:.1f} to "
-            f"{s.p95:.1f} s, {s.count:,} videos): the lower bound of its duration that the rows hold."
-        )
-    return told
-
-
-def draw_media(data: MediaData, look: Look) -> Figure:
-    """Two panels; the second only when the times of videos differ."""
-    videos = f"{data.seconds.count:,} of them videos"
-    told = f"{data.frames.count:,} rows of {data.config} with sampled frames, {videos}"
-    both = data.seconds.max > data.seconds.min
-    if data.seconds.count and not both:
-        told += f"; the last frame of each lies at {data.seconds.max:.1f} s"
-    figure = new_figure(
-        "Frames and durations",
-        told,
-        look,
-        high=2.3 if both else 1.25 if len(data.frame_counts) <= _LABELLED else 2,
-    )
-    panels = figure.subplots(
-        1, 2 if both else 1, squeeze=False, width_ratios=[0.8, 1.2] if both else None
-    ).flat
-    _frames(panels[0], data, look)
-    if both:
-        _seconds(panels[1], data, look)
-    return figure
+    return {"seconds": spread, "bin_seconds": width, "seconds_counts": counts, "above": above}
 
 
 def _frames(axes: Axes, data: MediaData, look: Look) -> None:

@@ -12,8 +12,9 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field
 
+from videop2r_data.cards.figures.counts import FigureData
 from videop2r_data.cards.figures.text import OPENINGS, Pair
-from videop2r_data.errors import ConfigError, MissingExtraError
+from videop2r_data.errors import ConfigError, MissingExtraError, first_line
 from videop2r_data.plots import Look, label, new_figure
 from videop2r_data.schemas import Model
 
@@ -49,9 +50,10 @@ def embed(folder: Path, texts: Sequence[str]) -> npt.NDArray[np.float32]:
     except ImportError:
         raise MissingExtraError("transformers", "train") from None
     tokenizer, model = _load(folder)
-    longest = _longest(model.config)
+    known = getattr(model.config, "max_position_embeddings", None)
+    longest = min(MAX_TOKENS, known) if isinstance(known, int) and known > 2 else MAX_TOKENS
     order = sorted(range(len(texts)), key=lambda i: len(texts[i]))  # like lengths together: less padding
-    out: npt.NDArray[np.float32] | None = None
+    out = np.zeros((len(texts), 0), np.float32)
     with torch.inference_mode():
         for start in range(0, len(order), BATCH):
             some = order[start : start + BATCH]
@@ -62,23 +64,16 @@ def embed(folder: Path, texts: Sequence[str]) -> npt.NDArray[np.float32]:
                 max_length=longest,
                 return_tensors="pt",
             )
-            tokens = {k: v for k, v in tokens.items() if k in ("input_ids", "attention_mask")}
-            hidden = model(**tokens).last_hidden_state.float()
-            mask = tokens["attention_mask"].unsqueeze(-1).float()
+            ids, seen = tokens["input_ids"], tokens["attention_mask"]
+            hidden = model(input_ids=ids, attention_mask=seen).last_hidden_state.float()
+            mask = seen.unsqueeze(-1).float()
             mean = (hidden * mask).sum(dim=1) / mask.sum(dim=1).clamp(min=1)
             mean = torch.nn.functional.normalize(mean, dim=-1)
-            if out is None:
-                out = np.zeros((len(texts), mean.shape[1]), np.float32)
+            out = out if start else np.zeros((len(texts), mean.shape[1]), np.float32)
             out[some] = mean.numpy()
-    assert out is not None
     if not np.isfinite(out).all():
         raise ConfigError("the model gives vectors that are not finite", where=str(folder))
     return out
-
-
-def _longest(config: Any) -> int:
-    known = getattr(config, "max_position_embeddings", None)
-    return min(MAX_TOKENS, known) if isinstance(known, int) and known > 2 else MAX_TOKENS
 
 
 @contextmanager
@@ -110,7 +105,7 @@ def _load(folder: Path) -> tuple[Any, Any]:
             )
     except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
         raise ConfigError(
-            f"no model that can be loaded: {str(error).strip().splitlines()[0][:300]}",
+            f"no model that can be loaded: {first_line(error)}",
             where=str(folder),
             hint="it has to hold config.json, a tokenizer and model.safetensors",
         ) from None
@@ -151,9 +146,10 @@ class Separation(Model):
     """Rows of the held-out half; both texts of a row are in the same half."""
 
 
-class ProjectionData(Model):
+class ProjectionData(FigureData):
     """What the figure shows."""
 
+    title = "Map of perception and reasoning"
     config: str
     rows_with_both: int
     """Rows with both perception and reasoning."""
@@ -174,6 +170,28 @@ class ProjectionData(Model):
     perception: list[tuple[float, float]]
     reasoning: list[tuple[float, float]]
 
+    def caption(self) -> str:
+        """A few sentences for the card."""
+        s = self.separation
+        return (
+            f"Perception and reasoning of {self.rows_sampled:,} of {self.rows_with_both:,} rows: "
+            f"{_how(self)}. Measured on the vectors, not on the picture: mean silhouette (cosine) "
+            f"{s.silhouette_cosine:.2f}; on {s.held_out_rows:,} held-out rows a nearest-centroid classifier "
+            f"tells the two apart with an accuracy of {100 * s.nearest_centroid_accuracy:.1f} %, a linear "
+            f"probe with {100 * s.linear_probe_accuracy:.1f} % (chance: 50 %). "
+            "The opening words that the prompt asks for were removed first."
+        )
+
+    def draw(self, look: Look) -> Figure:
+        """A scatter of both, and the figures of separation beside it."""
+        rows = f"{self.rows_sampled:,} of {self.rows_with_both:,} rows of {self.config}"
+        told = f"{rows}, two texts each; {_how(self)}"
+        figure = new_figure(self.title, told, look, high=3.9)
+        axes, side = figure.subplots(1, 2, width_ratios=[2.35, 1])
+        _points(axes, self, look)
+        _side(side, self, look)
+        return figure
+
 
 def project(
     config: str, pairs: Sequence[Pair], *, seen: int, seed: int = 0, model: Path | None = None
@@ -182,7 +200,7 @@ def project(
 
     Args:
         config: whose rows they are.
-        pairs: at least 20 rows.
+        pairs: at least `LEAST` rows.
         seen: rows that the sample was drawn from.
         seed: fixes the split, the SVD and UMAP.
         model: folder of a transformers model: mean-pooled last hidden states, and UMAP over them. Without
@@ -228,11 +246,7 @@ def project(
 
 
 def need_sklearn() -> None:
-    """Check that scikit-learn is installed, before anything is read.
-
-    Raises:
-        MissingExtraError: it is not.
-    """
+    """Raise `MissingExtraError` if scikit-learn is not installed."""
     try:
         import sklearn  # noqa: F401
     except ImportError:
@@ -240,14 +254,10 @@ def need_sklearn() -> None:
 
 
 def need_umap() -> Any:
-    """The module `umap`; it warns of an optional part that is not used here.
-
-    Raises:
-        MissingExtraError: umap-learn is not installed.
-    """
+    """The module `umap`, or `MissingExtraError`."""
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+            warnings.simplefilter("ignore")  # of an optional part that is not used here
             import umap
     except ImportError:
         raise MissingExtraError("umap-learn", "report") from None
@@ -369,30 +379,6 @@ def _how(data: ProjectionData) -> str:
     vectors = f"embeddings of {label(data.model, 40)}" if data.embedding == "model" else "TF-IDF and SVD"
     plane = "UMAP" if data.method == "umap" else "first two principal axes"
     return f"{vectors} ({data.dimensions} dimensions), {plane}"
-
-
-def projection_caption(data: ProjectionData) -> str:
-    """A few sentences for the card."""
-    s = data.separation
-    return (
-        f"Perception and reasoning of {data.rows_sampled:,} of {data.rows_with_both:,} rows: {_how(data)}. "
-        f"Measured on the vectors, not on the picture: mean silhouette (cosine) {s.silhouette_cosine:.2f}; "
-        f"on {s.held_out_rows:,} held-out rows a nearest-centroid classifier tells the two apart with an "
-        f"accuracy of {100 * s.nearest_centroid_accuracy:.1f} %, a linear probe with "
-        f"{100 * s.linear_probe_accuracy:.1f} % (chance: 50 %). "
-        "The opening words that the prompt asks for were removed first."
-    )
-
-
-def draw_projection(data: ProjectionData, look: Look) -> Figure:
-    """A scatter of both, and the figures of separation beside it."""
-    rows = f"{data.rows_sampled:,} of {data.rows_with_both:,} rows of {data.config}"
-    told = f"{rows}, two texts each; {_how(data)}"
-    figure = new_figure("Map of perception and reasoning", told, look, high=3.9)
-    axes, side = figure.subplots(1, 2, width_ratios=[2.35, 1])
-    _points(axes, data, look)
-    _side(side, data, look)
-    return figure
 
 
 def _points(axes: Axes, data: ProjectionData, look: Look) -> None:

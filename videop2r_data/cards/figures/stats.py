@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from pydantic import Field
@@ -15,38 +15,13 @@ from videop2r_data.cards.figures.text import (
     Words,
     normal_question,
     segments_of,
+    text_of,
 )
+from videop2r_data.files import Batch, Release
 from videop2r_data.schemas import Model, Stage
 
 TOP = 40
 """Sources and words listed at most."""
-
-
-class Rows(Protocol):
-    """Consecutive rows as columns, as `files` streams them."""
-
-    columns: dict[str, list[Any]]
-    index: Sequence[int]
-
-
-class Readable(Protocol):
-    """A release that can be streamed; `files.Release` is one, and tests make others."""
-
-    @property
-    def where(self) -> str:
-        """As the user named it."""
-        ...
-
-    @property
-    def configs(self) -> tuple[str, ...]:
-        """Configs that have rows."""
-        ...
-
-    def batches(
-        self, config: str, columns: Sequence[str] | None = None, *, size: int = 1024
-    ) -> Iterator[tuple[Any, Any]]:
-        """(file, batch) of one config."""
-        ...
 
 
 class Stats(Model):
@@ -76,7 +51,7 @@ class Stats(Model):
     seconds: Spread
     """Time of the last sampled frame of a video."""
     funnel: dict[str, int] = Field(default_factory=dict)
-    """`stage/reason` -> rows of `rejected`, in the order of the stages."""
+    """`stage/reason` -> rows of `rejected`, in the order of the stages, the most frequent first."""
     near_duplicates: int
     """Rows whose question repeats an earlier one up to case, white space and punctuation."""
     perception_top: TopWords
@@ -97,7 +72,7 @@ class Watcher(Protocol):
         ...
 
 
-def compute_stats(release: Readable) -> Stats:
+def compute_stats(release: Release) -> Stats:
     """Count everything that `Stats` holds; a cell that is missing or of another type is left out.
 
     Raises:
@@ -106,16 +81,8 @@ def compute_stats(release: Readable) -> Stats:
     return count_release(release).stats()
 
 
-def count_release(release: Readable, watchers: Sequence[Watcher] = ()) -> Tally:
-    """Go through a release once.
-
-    Args:
-        release: streamed, never held.
-        watchers: see the rows of `sft`, or of `rl` if there is no `sft`, in the same pass.
-
-    Raises:
-        SourceError: a file is damaged.
-    """
+def count_release(release: Release, watchers: Sequence[Watcher] = ()) -> Tally:
+    """Go through a release once; watchers see the rows of `sft`, or of `rl` if there is no `sft`."""
     main = "sft" if "sft" in release.configs else "rl"
     tally = Tally(release.where, main, watchers)
     for config in release.configs:
@@ -149,7 +116,7 @@ class Tally:
         self.questions: set[bytes] = set()
         self.near = 0
 
-    def add(self, batch: Rows) -> None:
+    def add(self, batch: Batch) -> None:
         """Count some rows of the main config."""
         columns = [batch.columns.get(name) or [None] * len(batch.index) for name in _COLUMNS]
         for row in zip(*columns, strict=True):
@@ -157,8 +124,7 @@ class Tally:
 
     def _row(self, row: dict[str, Any]) -> None:
         kind, data_type, source = (
-            row[name] if isinstance(row[name], str) else ""
-            for name in ("problem_type", "data_type", "data_source")
+            text_of(row, name) for name in ("problem_type", "data_type", "data_source")
         )
         self.table[data_type, kind] += 1
         self.sources[source] += 1
@@ -187,7 +153,7 @@ class Tally:
         if data_type == "video" and last is not None:
             self.seconds[round(last * 1000)] += 1
 
-    def reject(self, batch: Rows) -> None:
+    def reject(self, batch: Batch) -> None:
         """Count some rows of `rejected`."""
         empty = [""] * len(batch.index)
         stages, reasons = batch.columns.get("stage", empty), batch.columns.get("reason", empty)
@@ -212,19 +178,17 @@ class Tally:
             attempts={str(k): v for k, v in sorted(self.attempts.items())},
             frames=Spread.of(self.frames),
             seconds=Spread.of(self.seconds, scale=1000),
-            funnel=self.funnel(),
+            funnel=self._funnel(),
             near_duplicates=self.near,
             perception_top=perception.top(TOP),
             reasoning_top=reasoning.top(TOP),
         )
 
-    def funnel(self) -> dict[str, int]:
-        """`stage/reason` -> rows of `rejected`, in the order of the stages, the most frequent first."""
-        order = [stage.value for stage in Stage]
+    def _funnel(self) -> dict[str, int]:
+        order = {stage.value: place for place, stage in enumerate(Stage)}
 
         def place(item: tuple[str, int]) -> tuple[int, int, str]:
-            stage = item[0].split("/")[0]
-            return order.index(stage) if stage in order else len(order), -item[1], item[0]
+            return order.get(item[0].split("/")[0], len(order)), -item[1], item[0]
 
         return dict(sorted(self.reasons.items(), key=place))
 

@@ -87,9 +87,7 @@ def _spread(values: Counter[int], scale: int) -> dict[str, Any]:
     below = 0
     for value, number in ordered:
         below += number
-        for name, share in marks.items():
-            if name not in found and below >= share * count:
-                found[name] = value / scale
+        found |= {m: value / scale for m, share in marks.items() if m not in found and below >= share * count}
     mean = sum(value * number for value, number in ordered) / count / scale
     edges = {"min": ordered[0][0] / scale, "max": ordered[-1][0] / scale}
     return {"count": count, "mean": round(mean, 4), **edges, **found}
@@ -171,9 +169,19 @@ def content_words(words: Counter[str], most: int) -> dict[str, int]:
     return dict([(w, n) for w, n in ordered if n > 0 and w not in _STOP and len(w) > 1][:most])
 
 
-def words_in(text: str) -> list[str]:
-    """The words of a text as they are counted, in lower case."""
-    return _WORD.findall(text.lower())
+def text_of(row: Mapping[str, Any], name: str) -> str:
+    """A cell of a row; empty if it is not text."""
+    cell = row[name]
+    return cell if isinstance(cell, str) else ""
+
+
+def question_of(problem: Any, options: Any, path: Any) -> tuple[str, bytes] | None:
+    """(question with its options, path of its file) of a row; None: there is no text."""
+    if not isinstance(problem, str):
+        return None
+    told = [o for o in options if isinstance(o, str)] if isinstance(options, list) else []
+    file = path.removeprefix("./") if isinstance(path, str) else ""
+    return " ".join([problem, *told]), file.encode("utf-8", "surrogatepass")
 
 
 def segments_of(observation: Any, process: Any, output: Any) -> tuple[str | None, str | None]:
@@ -200,12 +208,11 @@ def _bare(text: str) -> str:
 
 def normal_question(problem: Any, options: Any, path: Any) -> bytes | None:
     """64-bit digest of question, options and path without case, spaces and punctuation; None: no text."""
-    if not isinstance(problem, str):
+    found = question_of(problem, options, path)
+    if found is None:
         return None
-    texts = [problem, *(o for o in options if isinstance(o, str))] if isinstance(options, list) else [problem]
-    plain = _NOISE.sub(" ", " ".join(texts).lower()).strip()
-    where = path.removeprefix("./") if isinstance(path, str) else ""
-    return blake2b(f"{plain}\0{where}".encode("utf-8", "surrogatepass"), digest_size=8).digest()
+    plain = _NOISE.sub(" ", found[0].lower()).strip()
+    return blake2b(plain.encode("utf-8", "surrogatepass") + b"\0" + found[1], digest_size=8).digest()
 
 
 # Watchers: they see every row in the pass that counts it, and keep what only figures need.
@@ -230,8 +237,7 @@ class Crossed:
     def see(self, row: Mapping[str, Any], perception: str | None, reasoning: str | None) -> None:
         """Count a row; a cell that is not text counts as empty."""
         source, data_type, kind = (
-            value if isinstance(value := row[name], str) else ""
-            for name in ("data_source", "data_type", "problem_type")
+            text_of(row, name) for name in ("data_source", "data_type", "problem_type")
         )
         self.counts[
             self._bounded("source", source, MAX_GROUPS),
@@ -257,17 +263,12 @@ class Opened:
     def see(self, row: Mapping[str, Any], perception: str | None, reasoning: str | None) -> None:
         """Count the openings of a row."""
         for name, text in (("perception", perception), ("reasoning", reasoning)):
-            match = _OPENING.match(text) if text else None
-            if match:
-                self._found[name][" ".join(words_in(match.group()))] += 1
+            if text and (match := _OPENING.match(text)):
+                self._found[name].update(_WORD.findall(match.group().lower()))
 
     def without(self, name: str, words: Counter[str]) -> Counter[str]:
         """Word counts of `perception` or `reasoning` minus the openings."""
-        rest = Counter(words)
-        for opening, times in self._found[name].items():
-            for word in opening.split():
-                rest[word] -= times
-        return +rest
+        return words - self._found[name]
 
 
 class Pair(NamedTuple):
@@ -302,18 +303,16 @@ class Sampled:
         self.seen += 1
         key = blake2b(number.to_bytes(8, "big"), digest_size=8, key=self._seed).digest()
         rank = -int.from_bytes(key, "big")  # heapq pops the smallest: the highest rank has to go first
-        if len(self._heap) < self.size:
-            heapq.heappush(self._heap, (rank, _pair(number, perception, reasoning)))
-        elif self._heap and rank > self._heap[0][0]:
-            heapq.heapreplace(self._heap, (rank, _pair(number, perception, reasoning)))
+        if len(self._heap) >= self.size and not (self._heap and rank > self._heap[0][0]):
+            return
+        pair = Pair(number, *(without_opening(text)[:MAX_CHARS] for text in (perception, reasoning)))
+        heapq.heappush(self._heap, (rank, pair))
+        if len(self._heap) > self.size:
+            heapq.heappop(self._heap)
 
     def pairs(self) -> list[Pair]:
         """The sample in reading order."""
         return sorted(pair for _, pair in self._heap)
-
-
-def _pair(number: int, perception: str, reasoning: str) -> Pair:
-    return Pair(number, without_opening(perception)[:MAX_CHARS], without_opening(reasoning)[:MAX_CHARS])
 
 
 def without_opening(text: str) -> str:

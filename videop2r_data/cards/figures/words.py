@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from videop2r_data.cards.figures.counts import MOST, problem_types
+from videop2r_data.cards.figures.counts import MOST, FigureData, problem_types
 from videop2r_data.cards.figures.text import Spread, content_words
 from videop2r_data.plots import (
     Look,
@@ -48,9 +48,10 @@ class Histogram(Model):
     """Texts in the last bin because they are longer than its upper edge."""
 
 
-class WordsData(Model):
+class WordsData(FigureData):
     """What the figure shows."""
 
+    title = "Length of perception and reasoning"
     config: str
     bin_width: int
     """Words."""
@@ -60,104 +61,81 @@ class WordsData(Model):
     @classmethod
     def of(cls, config: str, perception: Counter[int], reasoning: Counter[int]) -> WordsData:
         """From length in words -> texts, of both segments; both get the same bins."""
-        spreads = Spread.of(perception), Spread.of(reasoning)
         top = max(_top(perception), _top(reasoning))
         width = next((w for w in _WIDTHS if top / w <= BINS), math.ceil(top / BINS))
-        bins = int(top // width) + 1
-        return cls(
-            config=config,
-            bin_width=width,
-            perception=_histogram(perception, spreads[0], width, bins),
-            reasoning=_histogram(reasoning, spreads[1], width, bins),
+        p, r = (_histogram(lengths, width, int(top // width) + 1) for lengths in (perception, reasoning))
+        return cls(config=config, bin_width=width, perception=p, reasoning=r)
+
+    def caption(self) -> str:
+        """One sentence for the card."""
+        p, r = self.perception.spread, self.reasoning.spread
+        return (
+            f"Words of perception and reasoning in `{self.config}`: perception has a median of {p.p50:g} "
+            f"words (90 % of rows: {p.p5:g} to {p.p95:g}), reasoning {r.p50:g} ({r.p5:g} to {r.p95:g})."
         )
+
+    def draw(self, look: Look) -> Figure:
+        """Both histograms over one axis, with their medians."""
+        both = (self.perception, self.reasoning)
+        rows = max(part.spread.count for part in both)
+        told = f"words per text in {rows:,} rows of {self.config}; bins of {self.bin_width}"
+        figure = new_figure(self.title, told, look, high=2.35)
+        axes = figure.subplots()
+        plain_axes(axes, look, grid="y")
+        styles: Any = (("perception", look.perception, "-"), ("reasoning", look.reasoning, (0, (4, 1.2))))
+        for (name, colour, dashes), part in zip(styles, both, strict=True):
+            s = part.spread
+            if not s.count:
+                continue
+            used = [at for at, count in enumerate(part.counts) if count]  # no empty bins at both ends
+            low, high = used[0], used[-1] + 1
+            counts, edges = part.counts[low:high], [self.bin_width * at for at in range(low, high + 1)]
+            axes.stairs(counts, edges, fill=True, color=colour, alpha=0.28, linewidth=0)
+            axes.stairs(
+                counts, edges, color=colour, linewidth=1.5, linestyle=dashes,
+                label=f"{name}: median {s.p50:g}, 90 % within {s.p5:g} to {s.p95:g}",
+            )  # fmt: skip
+            middle = min(s.p50, part.edges[-1])
+            axes.axvline(
+                middle, color=mix(colour, look.ink, 0.25), linewidth=1.1, linestyle=dashes, alpha=0.9
+            )
+        axes.set_xlim(0, self.perception.edges[-1] + self.bin_width)
+        axes.set_ylim(0, max(1, *self.perception.counts, *self.reasoning.counts) * 1.14)
+        thousands(axes.yaxis, bins=4)
+        above = sum(part.above for part in both)
+        axes.set_xlabel(f"words (last bin: and more, {above:,} texts beyond it)" if above else "words")
+        axes.set_ylabel("rows")
+        figure.legend(
+            loc="outside lower left", ncols=2, frameon=False, fontsize=8.5, labelcolor=look.ink,
+            handlelength=2.2, columnspacing=2.2, borderaxespad=0.2,
+        )  # fmt: skip
+        return figure
 
 
 def _top(lengths: Counter[int]) -> float:
     """Where the axis ends: the longest text, unless a few are far longer than nearly all others."""
-    found = Counter(lengths)
-    whole, below = found.total(), 0
-    for value in sorted(found):
-        below += found[value]
-        if below >= 0.995 * whole:
-            longest = max(found)
+    below = 0
+    for value, number in sorted(lengths.items()):
+        below += number
+        if below >= 0.995 * lengths.total():
+            longest = max(lengths)
             return float(longest if longest <= 1.5 * max(value, 1) else value)
     return 0.0
 
 
-def _histogram(lengths: Counter[int], spread: Spread, width: int, bins: int) -> Histogram:
+def _histogram(lengths: Counter[int], width: int, bins: int) -> Histogram:
     counts = [0] * bins
-    above = 0
     for length, number in lengths.items():
         counts[min(length // width, bins - 1)] += number
-        above += number if length // width >= bins else 0
-    return Histogram(spread=spread, edges=[width * i for i in range(bins)], counts=counts, above=above)
+    above = sum(number for length, number in lengths.items() if length // width >= bins)
+    edges = [width * at for at in range(bins)]
+    return Histogram(spread=Spread.of(lengths), edges=edges, counts=counts, above=above)
 
 
-def words_caption(data: WordsData) -> str:
-    """One sentence for the card."""
-    p, r = data.perception.spread, data.reasoning.spread
-    return (
-        f"Words of perception and reasoning in `{data.config}`: perception has a median of {p.p50:g} words "
-        f"(90 % of rows: {p.p5:g} to {p.p95:g}), reasoning {r.p50:g} ({r.p5:g} to {r.p95:g})."
-    )
-
-
-def draw_words(data: WordsData, look: Look) -> Figure:
-    """Both histograms over one axis, with their medians."""
-    rows = max(data.perception.spread.count, data.reasoning.spread.count)
-    told = f"words per text in {rows:,} rows of {data.config}; bins of {data.bin_width}"
-    figure = new_figure("Length of perception and reasoning", told, look, high=2.35)
-    axes = figure.subplots()
-    plain_axes(axes, look, grid="y")
-    parts = (
-        ("perception", data.perception, look.perception, "-"),
-        ("reasoning", data.reasoning, look.reasoning, (0, (4, 1.2))),
-    )
-    for name, part, colour, dashes in parts:
-        s = part.spread
-        if not s.count:
-            continue
-        counts, edges = _trimmed(part, data.bin_width)
-        axes.stairs(counts, edges, fill=True, color=colour, alpha=0.28, linewidth=0)
-        axes.stairs(
-            counts, edges, color=colour, linewidth=1.5, linestyle=dashes,
-            label=f"{name}: median {s.p50:g}, 90 % within {s.p5:g} to {s.p95:g}",
-        )  # fmt: skip
-    _medians(axes, parts, look)
-    axes.set_xlim(0, data.perception.edges[-1] + data.bin_width)
-    axes.set_ylim(0, max(1, *data.perception.counts, *data.reasoning.counts) * 1.14)
-    thousands(axes.yaxis, bins=4)
-    axes.set_xlabel(_axis(data))
-    axes.set_ylabel("rows")
-    figure.legend(
-        loc="outside lower left", ncols=2, frameon=False, fontsize=8.5, labelcolor=look.ink, handlelength=2.2,
-        columnspacing=2.2, borderaxespad=0.2,
-    )  # fmt: skip
-    return figure
-
-
-def _trimmed(part: Histogram, width: int) -> tuple[list[int], list[int]]:
-    """Counts and edges without the empty bins at both ends."""
-    used = [at for at, count in enumerate(part.counts) if count]
-    low, high = used[0], used[-1]
-    return part.counts[low : high + 1], [*part.edges[low : high + 1], part.edges[high] + width]
-
-
-def _axis(data: WordsData) -> str:
-    above = data.perception.above + data.reasoning.above
-    return f"words (last bin: and more, {above:,} texts beyond it)" if above else "words"
-
-
-def _medians(axes: Axes, parts: tuple[Any, ...], look: Look) -> None:
-    for _, part, colour, dashes in parts:
-        if part.spread.count:
-            x = min(part.spread.p50, part.edges[-1])
-            axes.axvline(x, color=mix(colour, look.ink, 0.25), linewidth=1.1, linestyle=dashes, alpha=0.9)
-
-
-class GroupsData(Model):
+class GroupsData(FigureData):
     """What the figure shows."""
 
+    title = "Length by modality, problem type and source"
     config: str
     groups: dict[str, dict[str, Spread]]
     """`data/…`, `type/…`, `source/…` -> `perception` and `reasoning` -> words."""
@@ -181,38 +159,36 @@ class GroupsData(Model):
             sources_left_out=max(0, len(sources) - SOURCES),
         )
 
+    def caption(self) -> str:
+        """One sentence for the card."""
+        rest = f" ({self.sources_left_out} further sources are not shown)" if self.sources_left_out else ""
+        return (
+            "Words of perception and reasoning by modality, problem type and source: median, the middle half "
+            f"(thick) and the middle 90 % (thin){rest}."
+        )
 
-def groups_caption(data: GroupsData) -> str:
-    """One sentence for the card."""
-    rest = f" ({data.sources_left_out} further sources are not shown)" if data.sources_left_out else ""
-    return (
-        "Words of perception and reasoning by modality, problem type and source: median, the middle half "
-        f"(thick) and the middle 90 % (thin){rest}."
-    )
-
-
-def draw_groups(data: GroupsData, look: Look) -> Figure:
-    """A line per group, perception above reasoning; groups of a kind stand together."""
-    blocks = {
-        head: [(n.partition("/")[2], both) for n, both in data.groups.items() if n.startswith(f"{key}/")]
-        for key, head in (("data", "modality"), ("type", "problem type"), ("source", "source"))
-    }
-    blocks = {head: lines for head, lines in blocks.items() if lines}
-    heights = [len(lines) for lines in blocks.values()]
-    told = f"words per text in {data.config}: median (dot), middle half (thick), middle 90 % (thin)"
-    high = 0.25 * sum(heights) + 0.31 * len(heights) + 0.6
-    figure = new_figure("Length by modality, problem type and source", told, look, high=high)
-    grid = figure.subplots(len(blocks), 1, sharex=True, squeeze=False, height_ratios=heights)
-    for axes, (head, lines) in zip(grid.flat, blocks.items(), strict=True):
-        _block(axes, head, lines, look)
-    grid.flat[-1].set_xlim(left=0)
-    grid.flat[-1].xaxis.set_major_formatter(lambda value, _: short_number(value))
-    grid.flat[-1].set_xlabel("words")
-    figure.legend(
-        *grid.flat[0].get_legend_handles_labels(), loc="outside lower left", ncols=2, frameon=False,
-        fontsize=8.5, labelcolor=look.ink, handlelength=1.8, borderaxespad=0.2,
-    )  # fmt: skip
-    return figure
+    def draw(self, look: Look) -> Figure:
+        """A line per group, perception above reasoning; groups of a kind stand together."""
+        blocks = {
+            head: [(n.partition("/")[2], both) for n, both in self.groups.items() if n.startswith(f"{key}/")]
+            for key, head in (("data", "modality"), ("type", "problem type"), ("source", "source"))
+        }
+        blocks = {head: lines for head, lines in blocks.items() if lines}
+        heights = [len(lines) for lines in blocks.values()]
+        told = f"words per text in {self.config}: median (dot), middle half (thick), middle 90 % (thin)"
+        high = 0.25 * sum(heights) + 0.31 * len(heights) + 0.6
+        figure = new_figure(self.title, told, look, high=high)
+        grid = figure.subplots(len(blocks), 1, sharex=True, squeeze=False, height_ratios=heights)
+        for axes, (head, lines) in zip(grid.flat, blocks.items(), strict=True):
+            _block(axes, head, lines, look)
+        grid.flat[-1].set_xlim(left=0)
+        grid.flat[-1].xaxis.set_major_formatter(lambda value, _: short_number(value))
+        grid.flat[-1].set_xlabel("words")
+        figure.legend(
+            *grid.flat[0].get_legend_handles_labels(), loc="outside lower left", ncols=2, frameon=False,
+            fontsize=8.5, labelcolor=look.ink, handlelength=1.8, borderaxespad=0.2,
+        )  # fmt: skip
+        return figure
 
 
 def _block(axes: Axes, head: str, lines: list[tuple[str, dict[str, Spread]]], look: Look) -> None:
@@ -266,9 +242,10 @@ class Placed(Model):
     """Read from below."""
 
 
-class CloudData(Model):
+class CloudData(FigureData):
     """What the figure shows."""
 
+    title = "Words of perception and reasoning"
     config: str
     perception: list[Placed]
     reasoning: list[Placed]
@@ -290,6 +267,34 @@ class CloudData(Model):
             perception_words=perception.total(),
             reasoning_words=reasoning.total(),
         )
+
+    def caption(self) -> str:
+        """One sentence for the card."""
+        p, r = (", ".join(w.word for w in placed[:5]) for placed in (self.perception, self.reasoning))
+        return (
+            f"The most frequent words of perception ({p}) and reasoning ({r}); size follows frequency. "
+            "Function words, and the opening words that the prompt asks for, are left out."
+        )
+
+    def draw(self, look: Look) -> Figure:
+        """Two clouds side by side."""
+        told = (
+            f"most frequent words of {self.config} without function words and prompted openings; "
+            f"{self.perception_words:,} and {self.reasoning_words:,} words in all"
+        )
+        figure = new_figure(self.title, told, look, high=2.6)
+        for axes, name, placed, colour in zip(
+            figure.subplots(1, 2),
+            ("perception", "reasoning"),
+            (self.perception, self.reasoning),
+            (look.perception, look.reasoning),
+            strict=True,
+        ):
+            plain_axes(axes, look, grid="", title=name)
+            axes.set_xticks([])
+            axes.set_yticks([])
+            axes.imshow(picture_of(placed, colour, look), interpolation="antialiased")
+        return figure
 
 
 def fits(word: str) -> bool:
@@ -370,36 +375,6 @@ def _free_spot(taken: npt.NDArray[np.bool_], wide: int, high: int) -> tuple[int,
     return (x, y) if np.isfinite(far[y, x]) else None
 
 
-def cloud_caption(data: CloudData) -> str:
-    """One sentence for the card."""
-    p, r = (", ".join(w.word for w in placed[:5]) for placed in (data.perception, data.reasoning))
-    return (
-        f"The most frequent words of perception ({p}) and reasoning ({r}); size follows frequency. Function "
-        "words, and the opening words that the prompt asks for, are left out."
-    )
-
-
-def draw_cloud(data: CloudData, look: Look) -> Figure:
-    """Two clouds side by side."""
-    told = (
-        f"most frequent words of {data.config} without function words and prompted openings; "
-        f"{data.perception_words:,} and {data.reasoning_words:,} words in all"
-    )
-    figure = new_figure("Words of perception and reasoning", told, look, high=2.6)
-    for axes, name, placed, colour in zip(
-        figure.subplots(1, 2),
-        ("perception", "reasoning"),
-        (data.perception, data.reasoning),
-        (look.perception, look.reasoning),
-        strict=True,
-    ):
-        plain_axes(axes, look, grid="", title=name)
-        axes.set_xticks([])
-        axes.set_yticks([])
-        axes.imshow(picture_of(placed, colour, look), interpolation="antialiased")
-    return figure
-
-
 def picture_of(placed: list[Placed], colour: str, look: Look, *, scale: int = 2) -> npt.NDArray[np.uint8]:
     """Pixels of one cloud; rarer words are drawn nearer to the background, never below readable."""
     from PIL import Image, ImageDraw
@@ -424,9 +399,10 @@ TELLING = 14
 """Words per process."""
 
 
-class TellingData(Model):
+class TellingData(FigureData):
     """What the figure shows."""
 
+    title = "Words that tell the two apart"
     config: str
     perception: dict[str, float]
     """Word -> z of its log odds in perception against reasoning, the highest first."""
@@ -443,6 +419,36 @@ class TellingData(Model):
             perception=_first((w, z) for w, z in ranked if z > 0),
             reasoning=_first((w, -z) for w, z in reversed(ranked) if z < 0),
         )
+
+    def caption(self) -> str:
+        """One sentence for the card."""
+        p, r = (", ".join(list(words)[:5]) for words in (self.perception, self.reasoning))
+        return (
+            f"Words that tell perception ({p}) and reasoning ({r}) apart: z-scores of their log odds with a "
+            "Dirichlet prior (Monroe et al. 2008). Function words count; the opening words that the prompt "
+            "asks for do not."
+        )
+
+    def draw(self, look: Look) -> Figure:
+        """Bars to the left for perception, to the right for reasoning, each on its own words."""
+        told = "z-score of log odds with a Dirichlet prior; all words of "
+        told += f"{self.config} but the prompted openings"
+        lines = max(len(self.perception), len(self.reasoning), 4)
+        figure = new_figure(self.title, told, look, high=0.2 * lines + 0.75)
+        panels = figure.subplots(1, 2, sharex=True)
+        for axes, name, words, colour in (
+            (panels[0], "more in perception", self.perception, look.perception),
+            (panels[1], "more in reasoning", self.reasoning, look.reasoning),
+        ):
+            plain_axes(axes, look, grid="x", title=name)
+            axes.barh(range(len(words)), list(words.values()), height=0.68, color=colour)
+            axes.set_yticks(range(len(words)), list(words))
+            axes.tick_params(axis="y", labelcolor=look.ink)
+            axes.set_ylim(lines - 0.4, -0.6)
+            axes.locator_params(axis="x", nbins=5)
+            axes.xaxis.set_major_formatter(lambda value, _: short_number(value))
+            axes.set_xlabel("z-score")
+        return figure
 
 
 def _first(ranked: Iterable[tuple[str, float]]) -> dict[str, float]:
@@ -466,34 +472,3 @@ def log_odds(left: Counter[str], right: Counter[str]) -> dict[str, float]:
         delta = math.log(a / (n_left - a)) - math.log(b / (n_right - b))
         found[word] = delta / math.sqrt(1 / a + 1 / b)
     return found
-
-
-def telling_caption(data: TellingData) -> str:
-    """One sentence for the card."""
-    p, r = (", ".join(list(words)[:5]) for words in (data.perception, data.reasoning))
-    return (
-        f"Words that tell perception ({p}) and reasoning ({r}) apart: z-scores of their log odds with a "
-        "Dirichlet prior (Monroe et al. 2008). Function words count; the opening words that the prompt asks "
-        "for do not."
-    )
-
-
-def draw_telling(data: TellingData, look: Look) -> Figure:
-    """Bars to the left for perception, to the right for reasoning, each on its own words."""
-    told = f"z-score of log odds with a Dirichlet prior; all words of {data.config} but the prompted openings"
-    lines = max(len(data.perception), len(data.reasoning), 4)
-    figure = new_figure("Words that tell the two apart", told, look, high=0.2 * lines + 0.75)
-    panels = figure.subplots(1, 2, sharex=True)
-    for axes, name, words, colour in (
-        (panels[0], "more in perception", data.perception, look.perception),
-        (panels[1], "more in reasoning", data.reasoning, look.reasoning),
-    ):
-        plain_axes(axes, look, grid="x", title=name)
-        axes.barh(range(len(words)), list(words.values()), height=0.68, color=colour)
-        axes.set_yticks(range(len(words)), list(words))
-        axes.tick_params(axis="y", labelcolor=look.ink)
-        axes.set_ylim(lines - 0.4, -0.6)
-        axes.locator_params(axis="x", nbins=5)
-        axes.xaxis.set_major_formatter(lambda value, _: short_number(value))
-        axes.set_xlabel("z-score")
-    return figure

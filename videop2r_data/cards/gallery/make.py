@@ -6,9 +6,8 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
-from videop2r_data.cards.figures.stats import Readable
 from videop2r_data.cards.gallery.media import (
     Clip,
     Sheet,
@@ -32,7 +31,8 @@ from videop2r_data.cards.gallery.rows import (
     words_of,
 )
 from videop2r_data.errors import ConfigError
-from videop2r_data.schemas import BuildLock, Model, Stage, digest
+from videop2r_data.files import Release
+from videop2r_data.schemas import Model, Stage, digest
 
 # The page's data: a head with the columns that list and filters need, parsed at once, and the rows in chunks,
 # parsed when they are looked at. So a page of 10,000 rows opens fast.
@@ -215,15 +215,6 @@ LIMIT = 10_000
 """Rows of a page by default."""
 Tell = Callable[[str, int, int], None]
 """Called with progress: (step, done, all)."""
-
-
-class Release(Readable, Protocol):
-    """A release with its lock; `files.Release` is one."""
-
-    @property
-    def lock(self) -> BuildLock | None:
-        """Of a data set that was built here."""
-        ...
 
 
 class GalleryReport(Model):

@@ -10,8 +10,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from videop2r_data.cards.figures.stats import Readable
 from videop2r_data.errors import SourceError
+from videop2r_data.files import Release
 from videop2r_data.schemas import SEGMENTS, HumanLabel, Model, segment_spans, strip_answer_tag
 
 OUTCOMES = ("accepted", "rejected", "failed", "question")
@@ -66,7 +66,7 @@ class Entry:
     synthetic: bool
 
 
-def count_rows(release: Readable) -> dict[str, int]:
+def count_rows(release: Release) -> dict[str, int]:
     """Config -> rows, of the configs that the gallery shows, in order.
 
     Raises:
@@ -78,14 +78,14 @@ def count_rows(release: Readable) -> dict[str, int]:
     }
 
 
-def shown_configs(release: Readable) -> tuple[str, ...]:
+def shown_configs(release: Release) -> tuple[str, ...]:
     """Configs that the gallery shows: `sft`, then `rejected`; others only if both are missing."""
     have = tuple(c for c in ("sft", "rejected") if c in release.configs)
     return have or release.configs
 
 
 def read_entries(
-    release: Readable, *, limit: int, total: int, always: Collection[str] = ()
+    release: Release, *, limit: int, total: int, always: Collection[str] = ()
 ) -> Iterator[Entry]:
     """Stream the entries of a release.
 
