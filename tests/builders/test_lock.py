@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from videop2r_data.builders.write import PoorSetError, admit, check_ledger, locked_recipe
+from videop2r_data.builders.export import PoorSetError, admit, check_ledger, locked_recipe
 from videop2r_data.errors import ExportError
 from videop2r_data.recipes import recipe_text
 from videop2r_data.schemas import BuildLock, Ledger, Recipe, parse_recipe

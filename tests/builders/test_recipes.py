@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from videop2r_data.builders.write import locked_recipe
+from videop2r_data.builders.export import locked_recipe
 from videop2r_data.errors import ConfigError
 from videop2r_data.recipes import list_recipes, recipe_text
 from videop2r_data.schemas.recipe import Recipe, parse_recipe

@@ -31,7 +31,7 @@ def test_every_row_belongs_to_one_share_in_pool_order(count: int) -> None:
         bad,
         *(sample(i, f"{i // 3}.png") for i in range(6, 60)),
     ]
-    shares = [list(Shard(i + 1, count).of(iter(pool))) for i in range(count)]
+    shares = [list(filter(Shard(i + 1, count).owns, pool)) for i in range(count)]
     assert sum(map(len, shares)) == len(pool)
     assert sorted(x.row for s in shares for x in s) == [x.row for x in pool]
     assert all([x.row for x in s] == sorted(x.row for x in s) for s in shares)

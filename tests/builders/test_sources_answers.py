@@ -166,7 +166,7 @@ def test_every_share_of_a_pool_reads_the_same(tmp_path: Path) -> None:
     whole = {r.sample_id: r.reference for r in read_pool([spec()], base=tmp_path) if isinstance(r, Sample)}
     shared: dict[str, str] = {}
     for index in range(1, 4):
-        rows = Shard.parse(f"{index}/3").of(read_pool([spec()], base=tmp_path))
+        rows = filter(Shard.parse(f"{index}/3").owns, read_pool([spec()], base=tmp_path))
         shared |= {r.sample_id: r.reference for r in rows if isinstance(r, Sample)}
     assert shared == whole and "".join(whole.values()) == "ABCABD"
 

@@ -1,5 +1,3 @@
-from .assemble import Parts as Parts
-from .assemble import backend_of as backend_of
 from .calibration import CalibrationReport as CalibrationReport
 from .calibration import JudgedLabel as JudgedLabel
 from .calibration import People as People
@@ -31,6 +29,8 @@ from .retries import parse_kinds as parse_kinds
 from .retries import reopen as reopen
 from .run import Stop as Stop
 from .run import Tally as Tally
+from .steps import Parts as Parts
+from .steps import backend_of as backend_of
 from .workspace import Shard as Shard
 from .workspace import Workspace as Workspace
 from .workspace import take_lease as take_lease

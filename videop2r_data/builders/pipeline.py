@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -13,12 +13,11 @@ from typing import Any, Literal, Protocol
 from pydantic import Field
 
 from videop2r_data.backends import NANO, BatchCaller, Journal
-from videop2r_data.builders.assemble import Parts, Watcher
-from videop2r_data.builders.export import check_ours, exclusively, recover
+from videop2r_data.builders.export import PoorSetError, check_ours, exclusively, recover, write_dataset
 from videop2r_data.builders.retries import RetryKind, reopen
 from videop2r_data.builders.run import Stop, Tally, run_pass
+from videop2r_data.builders.steps import Parts, Watcher
 from videop2r_data.builders.workspace import Shard, Workspace, take_lease, take_share
-from videop2r_data.builders.write import PoorSetError, admit, write_dataset
 from videop2r_data.errors import (
     AwayError,
     BackendError,
@@ -105,9 +104,6 @@ async def build(
     """Build a data set, or go on with a build.
 
     Args:
-        recipe: what to build.
-        place: where.
-        observer: is told of progress.
         card: writes `README.md` into a finished folder.
         stop: ask it to stop early (Ctrl-C).
         wait: wait for batches, and for another build that works in the same folder; else return as soon as
@@ -135,90 +131,45 @@ async def build(
         what = f"share {shard.index} of {shard.count} of a build"
         lease = await take_share(place.work, what, shard, under=under, stop=stop)
     with lease:
-        report = await _build(
-            recipe,
-            place,
-            observer=observer,
-            card=card,
-            stop=stop,
-            wait=wait,
-            shard=shard,
-            retry=retry,
-            keep_going=keep_going,
-            replace=replace,
-        )
-    return report.model_copy(update={"seconds": time.monotonic() - began})
-
-
-async def _build(
-    recipe: Recipe,
-    place: Workspace,
-    *,
-    observer: Observer,
-    card: CardWriter,
-    stop: Stop,
-    wait: bool,
-    shard: Shard | None,
-    retry: Collection[RetryKind],
-    keep_going: bool,
-    replace: bool,
-) -> BuildReport:
-    """The build itself, while the work folder is leased."""
-    recover(place.out)
-    check_ours(place.out)
-    place.remember(recipe)
-    with Journal(place.journal) as journal:
-        retried: dict[str, int] = {}
-        if retry:
+        recover(place.out)
+        check_ours(place.out)
+        place.remember(recipe)
+        with Journal(place.journal) as journal:
             retried = await reopen(recipe, place, journal, retry, observer=observer, stop=stop, shard=shard)
-        parts = Parts(
-            recipe,
-            place,
-            journal,
-            live=True,
-            shard=shard,
-            stop=stop,
-            keep_going=keep_going,
-            tell=observer.wait,
-        )
-        try:
-            observer.begin("reading the pool", None)
-            total = await read_ahead(parts, stop)
-            async with told(parts, observer):
-                tally, state = await _make_calls(parts, total, stop, observer, wait=wait)
-        finally:
-            await parts.close()
-        if shard is not None and state == "complete":
-            state = "shard_complete"
-        report = _report(parts, tally, state).model_copy(update={"retried": retried})
-    if state == "complete":
-        report = await _export(recipe, place, report, card=card, observer=observer, replace=replace)
-    return report
+            found: dict[str, object] = {"retried": retried}
+            parts = Parts(
+                recipe,
+                place,
+                journal,
+                live=True,
+                shard=shard,
+                stop=stop,
+                keep_going=keep_going,
+                tell=observer.wait,
+            )
+            report = await _make_calls(parts, observer, stop, wait=wait)
+        if report.state == "complete" and shard is not None:
+            found["state"] = "shard_complete"
+        elif report.state == "complete":
+            found |= await _export(recipe, place, card=card, observer=observer, replace=replace)
+    return report.model_copy(update=found | {"seconds": time.monotonic() - began})
 
 
 async def _export(
-    recipe: Recipe,
-    place: Workspace,
-    report: BuildReport,
-    *,
-    card: CardWriter,
-    observer: Observer,
-    replace: bool,
-) -> BuildReport:
-    """Write the data set, unless it would replace a better one."""
-
-    def check(ledger: Ledger) -> None:
-        admit(ledger, place.out, replace=replace)
-
+    recipe: Recipe, place: Workspace, *, card: CardWriter, observer: Observer, replace: bool
+) -> dict[str, object]:
+    """Write the data set, unless it would replace a better one; returns what the report says of it."""
     found: dict[str, object] = {}
     with exclusively(place.work / "export.lock"):
         try:
-            lock = await write_dataset(recipe, place, card=card, observer=observer, admit=check)
+            lock = await write_dataset(recipe, place, card=card, observer=observer, replace=replace)
             ledger = lock.ledger
         except PoorSetError as error:
             ledger = error.ledger
             found = {"state": "withheld", "withheld": error.message}
-    return report.model_copy(update={"ledger": ledger, "unanswered": unanswered(ledger), **found})
+    # the next run tries these again: no answer, or a decoder that was killed
+    unanswered = sum(n for reason, n in ledger.reasons.items() if reason.rpartition("/")[2] in ASK_AGAIN)
+    return found | {"ledger": ledger, "unanswered": unanswered}
 
 
 @asynccontextmanager
@@ -241,40 +192,33 @@ async def told(parts: Parts, observer: Observer) -> AsyncIterator[None]:
 async def read_ahead(parts: Parts, stop: Stop) -> int:
     """Count the rows of the pool before the first call; a small pool is kept and not parsed again."""
     kept: list[Sample | BadRow] = []
-    chars = 0
-
-    def rows() -> Iterator[object]:
-        nonlocal chars
-        for row in parts.pool():
-            chars += 1000 + len(row.problem if isinstance(row, Sample) else row.raw)
-            if chars <= KEPT_CHARS:
-                kept.append(row)
-            yield row
-
-    total = await count_rows(rows(), stop)
-    if chars <= KEPT_CHARS and not stop.asked:
-        parts.keep(kept)
-    return total
-
-
-async def count_rows(pool: Iterable[object], stop: Stop) -> int:
-    """Number of rows of a pool, all read once before the first call; Ctrl-C ends the count."""
-    rows = 0
-    for _ in pool:
-        rows += 1
+    rows = chars = 0
+    for rows, row in enumerate(parts.pool(), 1):
+        chars += 1000 + len(row.problem if isinstance(row, Sample) else row.raw)
+        if chars <= KEPT_CHARS:
+            kept.append(row)
         if rows % _BREATHE == 0:
             await asyncio.sleep(0)
             if stop.asked:
-                break
+                return rows
+    if chars <= KEPT_CHARS:
+        parts.keep(kept)
     return rows
 
 
-def unanswered(ledger: Ledger) -> int:
-    """Failed rows that the next run tries again: no answer, or a decoder that was killed."""
-    return sum(n for reason, n in ledger.reasons.items() if reason.rpartition("/")[2] in ASK_AGAIN)
+async def _make_calls(parts: Parts, observer: Observer, stop: Stop, *, wait: bool) -> BuildReport:
+    """Ask all that is not answered yet, then close the parts."""
+    try:
+        observer.begin("reading the pool", None)
+        total = await read_ahead(parts, stop)
+        async with told(parts, observer):
+            tally, state = await _passes(parts, total, stop, observer, wait=wait)
+    finally:
+        await parts.close()
+    return _report(parts, tally, state)
 
 
-async def _make_calls(
+async def _passes(
     parts: Parts, total: int, stop: Stop, observer: Observer, *, wait: bool
 ) -> tuple[Tally, State]:
     """Pass over the pool until every call is answered, or the run must stop."""
@@ -309,7 +253,6 @@ async def _make_calls(
 
 
 def _report(parts: Parts, tally: Tally, state: State) -> BuildReport:
-    callers = [c for c in (parts.generator, parts.judge) if c is not None]
     parts.journal.refresh()  # money of the other processes that share the journal
     spending = parts.journal.spending
     return BuildReport(
@@ -317,8 +260,8 @@ def _report(parts: Parts, tally: Tally, state: State) -> BuildReport:
         out=str(parts.place.out),
         work=str(parts.place.work),
         seen=tally.rows,
-        calls_made=sum(c.made for c in callers),
-        calls_found=sum(c.found for c in callers),
+        calls_made=sum(c.made for c in parts.callers),
+        calls_found=sum(c.found for c in parts.callers),
         media_decoded=parts.media.decoded,
         unanswered=tally.unanswered,
         last_error=tally.last_error,
@@ -353,8 +296,6 @@ def make_calls_on_ray(
     recipe's files and the work folder under the same paths, and the API keys in its environment.
 
     Args:
-        recipe: what to build.
-        place: its folders.
         tasks: shares of the pool.
         under: token of the lease of the work folder, which the caller holds.
         tell: is told when a task has ended.
@@ -425,11 +366,8 @@ def _one_share(
 class _Silent:
     """Shows no progress: the driver reports when tasks end."""
 
-    def begin(self, what: str, total: int | None) -> None:
-        """Nothing."""
+    def begin(self, what: str, total: int | None) -> None: ...
 
-    def step(self, tally: object, parts: object) -> None:
-        """Nothing."""
+    def step(self, tally: Tally, parts: Parts) -> None: ...
 
-    def wait(self, message: str) -> None:
-        """Nothing."""
+    def wait(self, message: str) -> None: ...

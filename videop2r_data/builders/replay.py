@@ -10,15 +10,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
 from videop2r_data.backends import Journal
-from videop2r_data.builders.assemble import Parts, Watcher
-from videop2r_data.builders.export import exclusively
+from videop2r_data.builders.export import exclusively, write_dataset
 from videop2r_data.builders.run import Result
-from videop2r_data.builders.steps import Recorder
+from videop2r_data.builders.steps import MAX_TEMPERATURE, Parts, Recorder, Watcher, demo_source
 from videop2r_data.builders.workspace import Workspace
-from videop2r_data.builders.write import write_dataset
 from videop2r_data.demo import SEES_THE_SCENE, DemoReport, evaluate
 from videop2r_data.errors import ConfigError
 from videop2r_data.files import CARD_NAME, LOCK_NAME, file_digest, read_lock, shards
@@ -51,13 +49,13 @@ class SampleView(Model):
     reason: str
     detail: str
     attempt: int
-    score: float | None
-    score_reason: str
-    judgement: str
-    judge_explanation: str
-    segments: dict[str, str]
-    media: dict[str, Any] | None
-    calls: list[CallView]
+    score: float | None = None
+    score_reason: str = ""
+    judgement: str = ""
+    judge_explanation: str = ""
+    segments: dict[str, str] = Field(default_factory=dict)
+    media: dict[str, Any] | None = None
+    calls: list[CallView] = Field(default_factory=list)
 
     def __str__(self) -> str:
         """For people, as `print` shows it: question, outcome, segments, and one line for each call."""
@@ -76,11 +74,7 @@ class SampleView(Model):
 
 
 async def look_up(place: Workspace, wanted: str) -> SampleView:
-    """Replay one sample.
-
-    Args:
-        place: the data set and its journal.
-        wanted: sample_id or problem_id; empty: the first row of the pool.
+    """Replay one sample, by its sample_id or problem_id; empty: the first row of the pool.
 
     Raises:
         ConfigError: there is no such sample.
@@ -90,13 +84,13 @@ async def look_up(place: Workspace, wanted: str) -> SampleView:
         parts = Parts(recipe, place, journal, live=False)
         item = _find(parts, wanted)
         if isinstance(item, BadRow):
-            return _bad(item)
-        recorders = [Recorder(parts.generator)]
-        parts.steps.generator = recorders[0]
-        if parts.judge is not None:
-            recorders.append(Recorder(parts.judge))
-            parts.steps.judge = recorders[1]
-        return _view(await parts.steps.run(item), recorders)
+            raw = {"source": item.source, "row": item.row, "problem_id": item.problem_id, "raw": item.raw}
+            reason = item.reason.value
+            return SampleView(
+                sample=raw, outcome="failed", stage="pool", reason=reason, detail=item.detail, attempt=0
+            )
+        recorders = parts.record()
+        return _view(await parts.steps.run(item), list(recorders.values()))
 
 
 def _find(parts: Parts, wanted: str) -> Sample | BadRow:
@@ -106,24 +100,6 @@ def _find(parts: Parts, wanted: str) -> Sample | BadRow:
     raise ConfigError(
         f"no sample {wanted!r} in the pool",
         hint="sample_id and problem_id stand in every row of the data set",
-    )
-
-
-def _bad(item: BadRow) -> SampleView:
-    return SampleView(
-        sample={"source": item.source, "row": item.row, "problem_id": item.problem_id, "raw": item.raw},
-        outcome="failed",
-        stage="pool",
-        reason=item.reason.value,
-        detail=item.detail,
-        attempt=0,
-        score=None,
-        score_reason="",
-        judgement="",
-        judge_explanation="",
-        segments={},
-        media=None,
-        calls=[],
     )
 
 
@@ -242,19 +218,12 @@ def _scratch(work: Path) -> Iterator[Path]:
 def _compare(out: Path, rebuilt: Path, lock: BuildLock) -> list[FileComparison]:
     names = set(lock.files) | {LOCK_NAME, CARD_NAME}
     names |= {p.relative_to(rebuilt).as_posix() for p in rebuilt.rglob("*") if p.is_file()}
-    return [
-        FileComparison(
-            path=name,
-            locked=lock.files[name].sha256 if name in lock.files else None,
-            found=_sha256(out / name),
-            rebuilt=_sha256(rebuilt / name),
-        )
-        for name in sorted(names)
-    ]
-
-
-def _sha256(path: Path) -> str | None:
-    return file_digest(path) if path.is_file() else None
+    found = []
+    for name in sorted(names):
+        locked = lock.files[name].sha256 if name in lock.files else None
+        here, anew = (file_digest(p) if p.is_file() else None for p in (out / name, rebuilt / name))
+        found.append(FileComparison(path=name, locked=locked, found=here, rebuilt=anew))
+    return found
 
 
 def _causes(old: BuildLock, new: BuildLock) -> list[str]:
@@ -280,10 +249,6 @@ def _causes(old: BuildLock, new: BuildLock) -> list[str]:
 # The demo's world knows which defects it planted: what each step caught, and what it should have.
 
 
-_COLUMNS = ["problem_id", "sample_id", "attempt"]
-_VERDICT = ["outcome", "stage", "reason"]
-
-
 def demo_report(place: Workspace) -> DemoReport:
     """Precision and recall of each step.
 
@@ -291,27 +256,28 @@ def demo_report(place: Workspace) -> DemoReport:
         ConfigError: the data set was not made from a demo world.
     """
     recipe = locked(read_lock(place.out), place.out)
-    world = next((s.name for s in recipe.sources if s.kind == "demo"), None)
+    world = demo_source(recipe)
     if world is None:
         raise ConfigError("no source of kind demo", where=str(place.out), hint="run: p2r-data build demo")
     spec = recipe.generate
     outcomes, temperatures = [], {}
-    for name, attempt, *verdict in _rows(place.out, world):
-        outcomes.append((name, Outcome(verdict[0]), Stage(verdict[1]) if verdict[1] else None, verdict[2]))
-        temperatures[name] = min(spec.temperature + attempt * spec.temperature_step, 2.0)
+    for row in _rows(place.out, world):
+        name, stage = row["problem_id"], row["stage"]
+        outcomes.append((name, Outcome(row["outcome"]), Stage(stage) if stage else None, row["reason"]))
+        temperatures[name] = min(spec.temperature + row["attempt"] * spec.temperature_step, MAX_TEMPERATURE)
     profile = recipe.verify.policy.profile
     report = evaluate(place.demo / world, outcomes, profile, temperatures=temperatures)
     exact = recipe.judge is not None and recipe.judge.backend.kind == "demo"
     return report.model_copy(update={"judge_note": SEES_THE_SCENE}) if exact else report
 
 
-def _rows(out: Path, world: str) -> Iterator[tuple[str, int, str, str, str]]:
+def _rows(out: Path, world: str) -> Iterator[dict[str, Any]]:
     import pyarrow.parquet as pq
 
-    for config in ("sft", "rejected"):
-        columns = _COLUMNS if config == "sft" else _COLUMNS + _VERDICT
+    kept = {"outcome": "kept", "stage": "", "reason": ""}
+    for config, absent in (("sft", kept), ("rejected", {})):
+        columns = ["problem_id", "sample_id", "attempt", *(kept.keys() - absent.keys())]
         for path in shards(out, config):
             for row in pq.read_table(path, columns=columns).to_pylist():
                 if row["sample_id"].startswith(f"{world}/"):
-                    verdict = [row.get(c, "") for c in _VERDICT] if config == "rejected" else ["kept", "", ""]
-                    yield row["problem_id"], row["attempt"], verdict[0], verdict[1], verdict[2]
+                    yield row | absent

@@ -9,9 +9,8 @@ from dataclasses import dataclass, field
 from typing import Literal, cast, get_args
 
 from videop2r_data.backends import Answer, BatchRunner, Journal, asked_again, lacks_its_start, make_batches
-from videop2r_data.builders.assemble import Parts, Watcher
 from videop2r_data.builders.run import Result, Stop, Tally
-from videop2r_data.builders.steps import Recorder
+from videop2r_data.builders.steps import Parts, Watcher
 from videop2r_data.builders.workspace import Shard, Workspace, take_lease_now
 from videop2r_data.errors import ConfigError, RefusedError
 from videop2r_data.schemas import Outcome, Recipe, RejectReason, Request, Sample, Stage
@@ -24,11 +23,6 @@ def abandon_batch(recipe: Recipe, place: Workspace, batch_id: str) -> int:
     """Journal that a batch is given up; its possible cost stays in the budget.
 
     Only a person can decide this: to a program a wrong key looks the same as a batch that was deleted.
-
-    Args:
-        recipe: its judge is asked in batches.
-        place: the build.
-        batch_id: as the server named it.
 
     Returns:
         Requests that the next run asks again.
@@ -114,21 +108,12 @@ async def find_retries(
     """Replay the journal and gather what is of these kinds; nothing is changed.
 
     Args:
-        recipe: what is built.
-        place: where.
         journal: what was answered; may be open for reading only.
-        kinds: what to look for.
-        observer: is told of progress.
-        stop: ends the search early.
         shard: look at this share of the pool only.
     """
     found = Found()
     parts = Parts(recipe, place, journal, live=False, shard=shard)
-    generator = Recorder(parts.generator)
-    parts.steps.generator = generator
-    judge = Recorder(parts.judge) if parts.judge is not None else None
-    parts.steps.judge = judge
-    recorders = [generator, judge] if judge else [generator]
+    recorders = parts.record().values()
     tally = Tally()
     observer.begin("looking for what to ask again", None)
     for item in parts.pool():
@@ -177,24 +162,15 @@ def _note(found: Found, kinds: Collection[RetryKind], parts: Parts, result: Resu
     """Add the calls or the file for which a question was not kept."""
     if result.outcome is Outcome.KEPT:
         return
-    hit: dict[str, RetryKind] = {}
-    if result.stage is Stage.MEDIA:
-        wanted = [kind for kind in _media_kinds(result.reason) if kind in kinds]
-        found.rows.update(wanted)
-        if wanted:
-            found.keys[parts.media.key(result.sample)] = None
-        return
-    for key, kind in _call_kinds(calls):
-        if kind in kinds:
-            hit[key] = kind
-    found.rows.update(set(hit.values()))
-    found.keys.update(dict.fromkeys(hit))
-
-
-def _media_kinds(reason: RejectReason | None) -> tuple[RetryKind, ...]:
-    if reason is RejectReason.CALL_FAILED:
-        return ()  # no answer about the file yet: the next run looks at it anyway
-    return ("media", "decoder") if reason in _DECODER else ("media",)
+    if result.stage is not Stage.MEDIA:
+        hit = [(key, kind) for key, kind in _call_kinds(calls) if kind in kinds]
+    elif result.reason is RejectReason.CALL_FAILED:
+        return  # no answer about the file yet: the next run looks at it anyway
+    else:
+        fits: tuple[RetryKind, ...] = ("media", "decoder") if result.reason in _DECODER else ("media",)
+        hit = [(parts.media.key(result.sample), kind) for kind in fits if kind in kinds]
+    found.rows.update({kind for _, kind in hit})
+    found.keys.update((key, None) for key, _ in hit)
 
 
 def _call_kinds(calls: Calls) -> Iterator[tuple[str, RetryKind]]:

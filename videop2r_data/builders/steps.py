@@ -1,18 +1,46 @@
-"""The three steps for one question: generate, verify, judge [paper §7]."""
+"""The three steps for one question [paper §7], and all parts of a build, live or from the journal only."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Protocol
 
-from videop2r_data.backends import Answer, JudgeRequests, Loader, answer_variant, ask_verdict, messages
+from videop2r_data.backends import (
+    Answer,
+    BatchCaller,
+    Caller,
+    Journal,
+    JudgeRequests,
+    Loader,
+    Money,
+    Step,
+    answer_variant,
+    ask_verdict,
+    fold,
+    make_backend,
+    make_batch_caller,
+    make_breaker,
+    make_caller,
+    messages,
+    open_keys,
+)
 from videop2r_data.builders.frames import ChangedMediaError, Held, MediaStep
-from videop2r_data.builders.run import Result
-from videop2r_data.errors import MediaError, TransientError
+from videop2r_data.builders.run import Result, Stop, Tally
+from videop2r_data.builders.sources import open_source, read_pool
+from videop2r_data.builders.workspace import Shard, Workspace
+from videop2r_data.errors import ConfigError, MediaError, TransientError
+from videop2r_data.media import DecodePool
 from videop2r_data.prompts import VERDICT_AGAIN, Form, Prompt, load_form, load_prompt, render_generate
 from videop2r_data.schemas import (
+    Backend,
+    BackendSpec,
+    BadRow,
     Completion,
     Frames,
+    Judgement,
     MediaRecord,
     Outcome,
     ProblemType,
@@ -28,18 +56,23 @@ from videop2r_data.schemas import (
 )
 from videop2r_data.validators import verify_completion
 
+# The three steps for one question: generate, verify, judge [paper §7].
+
+
 # Requests of steps 1 and 3: the same recipe and question make the same request, so the same journal key.
 
 
 MAX_TEMPERATURE = 2.0
 
 
-class RequestBuilder:
-    """Builds requests.
+def specs_of(recipe: Recipe) -> dict[str, BackendSpec]:
+    """Step -> settings of what answers it, for the steps that the recipe has."""
+    judge = {"judge": recipe.judge.backend} if recipe.judge is not None else {}
+    return {"generate": recipe.generate.backend} | judge
 
-    Args:
-        recipe: models, prompts and sampling parameters.
-        base: folder that prompt paths in the recipe are relative to.
+
+class RequestBuilder:
+    """Builds requests; the recipe's prompt paths are relative to `base`.
 
     Raises:
         ConfigError: a prompt is missing, or does not fit its step.
@@ -50,13 +83,9 @@ class RequestBuilder:
         self.generate_prompt: Prompt = load_prompt(recipe.generate.prompt, base=base)
         self._judge = JudgeRequests(recipe.judge, base) if recipe.judge else None
         self.judge_prompt: Prompt | None = self._judge.prompt if self._judge else None
-        self._check_prompts()
         self._generator_variant = answer_variant(recipe.generate.backend)
         self._attempts = [self._params(i) for i in range(recipe.generate.attempts)]
-
-    def _check_prompts(self) -> None:
-        """Render each prompt once: a prompt that does not fit its step is an error before the first call."""
-        for kind in ProblemType:
+        for kind in ProblemType:  # a prompt that does not fit its step is an error before the first call
             render_generate(self.generate_prompt, problem="?", options=(), problem_type=kind)
 
     def prompts(self) -> dict[str, str]:
@@ -106,27 +135,6 @@ class RequestBuilder:
         )
 
 
-# A listener at the calls of a step, for pilots and `show`.
-
-
-class Recorder:
-    """Passes requests on and keeps them with their answers, in order.
-
-    Args:
-        inner: the caller or batch that answers.
-    """
-
-    def __init__(self, inner: Asks) -> None:
-        self.inner = inner
-        self.calls: list[tuple[Request, Answer | None]] = []
-
-    async def ask(self, request: Request, frames: Loader | None = None) -> Answer | None:
-        """Ask `inner` and keep request and answer."""
-        answer = await self.inner.ask(request, frames)
-        self.calls.append((request, answer))
-        return answer
-
-
 # Generate, verify, judge: up to `attempts` tries per question, each try judged only if it verifies.
 
 
@@ -142,34 +150,35 @@ class Asks(Protocol):
         ...
 
 
+class Recorder:
+    """Passes requests on to `inner` and keeps them with their answers, in order."""
+
+    def __init__(self, inner: Asks) -> None:
+        self.inner = inner
+        self.calls: list[tuple[Request, Answer | None]] = []
+
+    async def ask(self, request: Request, frames: Loader | None = None) -> Answer | None:
+        """Ask `inner` and keep request and answer."""
+        answer = await self.inner.ask(request, frames)
+        self.calls.append((request, answer))
+        return answer
+
+
+@dataclass
 class Steps:
     """Takes a question through generate, verify and judge.
 
-    Args:
-        recipe: thresholds, attempts and checks.
-        requests: builds the calls.
-        media: samples frames.
-        generator: answers step 1.
+    Attributes:
         judge: answers step 3; None skips it.
         live: calls may be made; False: answers that the journal lacks never come.
     """
 
-    def __init__(
-        self,
-        recipe: Recipe,
-        *,
-        requests: RequestBuilder,
-        media: MediaStep,
-        generator: Asks,
-        judge: Asks | None,
-        live: bool = True,
-    ) -> None:
-        self.live = live
-        self.recipe = recipe
-        self.requests = requests
-        self.media = media
-        self.generator = generator
-        self.judge = judge
+    recipe: Recipe
+    requests: RequestBuilder
+    media: MediaStep
+    generator: Asks
+    judge: Asks | None
+    live: bool
 
     async def run(self, sample: Sample) -> Result:
         """Everything about one question; the first try that passes every step is kept.
@@ -179,24 +188,13 @@ class Steps:
         """
         with self.media.hold(sample) as held:
             try:
-                return await self._tries(sample, held)
+                for attempt in range(self.recipe.generate.attempts):
+                    result = await self._one_try(sample, held, attempt)
+                    if result.outcome is not Outcome.REJECTED and result.reason not in _ANOTHER_TRY:
+                        break
+                return result
             except MediaError as error:
-                return Result(
-                    sample,
-                    Outcome.FAILED,
-                    Stage.MEDIA,
-                    RejectReason(error.reason),
-                    error.message,
-                )
-
-    async def _tries(self, sample: Sample, held: Held) -> Result:
-        result: Result | None = None
-        for attempt in range(self.recipe.generate.attempts):
-            result = await self._one_try(sample, held, attempt)
-            if result.outcome is not Outcome.REJECTED and result.reason not in _ANOTHER_TRY:
-                break
-        assert result is not None
-        return result
+                return Result(sample, Outcome.FAILED, Stage.MEDIA, RejectReason(error.reason), error.message)
 
     async def _one_try(self, sample: Sample, held: Held, attempt: int) -> Result:
         for _ in range(3):
@@ -210,21 +208,22 @@ class Steps:
         )
 
 
+@dataclass
 class _Try:
     """One try at one question; its fields become those of the `Result`."""
 
-    def __init__(
-        self, steps: Steps, sample: Sample, attempt: int, media: MediaRecord | None, held: Held
-    ) -> None:
-        self.steps = steps
-        self.held = held
-        self.sample = sample
-        self.attempt = attempt
-        self.media = media
-        self.completion = ""
-        self.generation_key = ""
-        self.judge_key = ""
-        self.models: dict[str, str] = {}
+    steps: Steps
+    sample: Sample
+    attempt: int
+    media: MediaRecord | None
+    held: Held
+    completion: str = ""
+    trace: ProcessTrace | None = None
+    score: Score | None = None
+    judgement: Judgement | None = None
+    generation_key: str = ""
+    judge_key: str = ""
+    models: dict[str, str] = field(default_factory=dict)
 
     async def run(self) -> Result:
         request = self.steps.requests.generate(self.sample, self.media, self.attempt)
@@ -235,7 +234,7 @@ class _Try:
             return self._end(Outcome.FAILED, Stage.GENERATE, RejectReason.CALL_FAILED, error.message)
         if self.attempt + 1 == self.steps.recipe.generate.attempts:
             self.held.release()  # no further try needs the frames: free them before the judge is asked
-        completion = self._completion(answer, "generate")
+        completion = self._completion(answer, Stage.GENERATE)
         return completion if isinstance(completion, Result) else await self._verify(completion)
 
     async def _frames(self) -> Frames:
@@ -245,91 +244,57 @@ class _Try:
     async def _verify(self, completion: Completion) -> Result:
         self.completion = completion.text
         verified = verify_completion(completion.text, self.sample, self.steps.recipe.verify)
+        check = verified.check
         if verified.trace is None and completion.finish_reason == "length":
-            return self._end(
-                Outcome.REJECTED,
-                Stage.GENERATE,
-                RejectReason.COMPLETION_CUT,
-                f"cut at max_tokens: {verified.check.detail}",
-            )
-        if verified.check.reason is not None:
-            return self._end(
-                Outcome.REJECTED,
-                Stage.VERIFY,
-                verified.check.reason,
-                verified.check.detail,
-                trace=verified.trace,
-                score=verified.score,
-            )
-        assert verified.trace is not None and verified.score is not None
-        return await self._judge(verified.trace, verified.score)
+            detail = f"cut at max_tokens: {check.detail}"
+            return self._end(Outcome.REJECTED, Stage.GENERATE, RejectReason.COMPLETION_CUT, detail)
+        self.trace, self.score = verified.trace, verified.score
+        if check.reason is not None:
+            return self._end(Outcome.REJECTED, Stage.VERIFY, check.reason, check.detail)
+        assert self.trace is not None and self.score is not None
+        return await self._judge(self.trace)
 
-    async def _judge(self, trace: ProcessTrace, score: Score) -> Result:
+    async def _judge(self, trace: ProcessTrace) -> Result:
         judge = self.steps.judge
         if judge is None:
-            return self._end(Outcome.KEPT, trace=trace, score=score)
+            return self._end(Outcome.KEPT)
         request = self.steps.requests.judge(self.sample, trace)
         self.judge_key = request.key
         try:
             asked = await ask_verdict(judge.ask, request, waits=self.steps.live)
         except TransientError as error:
-            return self._end(
-                Outcome.FAILED,
-                Stage.JUDGE,
-                RejectReason.CALL_FAILED,
-                error.message,
-                trace=trace,
-                score=score,
-            )
+            return self._end(Outcome.FAILED, Stage.JUDGE, RejectReason.CALL_FAILED, error.message)
         self.judge_key = asked.request.key
-        completion = self._completion(asked.answer, "judge", trace=trace, score=score)
+        completion = self._completion(asked.answer, Stage.JUDGE)
         if isinstance(completion, Result):
             return completion
-        judgement = asked.judgement
+        self.judgement = judgement = asked.judgement
         assert judgement is not None
         if judgement.verdict is Sufficiency.YES:
-            return self._end(Outcome.KEPT, trace=trace, score=score, judgement=judgement)
+            return self._end(Outcome.KEPT)
         outcome, reason = Outcome.REJECTED, RejectReason.INSUFFICIENT
         if judgement.verdict is None:
             outcome, reason = Outcome.FAILED, RejectReason.NO_VERDICT
-        return self._end(
-            outcome,
-            Stage.JUDGE,
-            reason,
-            judgement.explanation,
-            trace=trace,
-            score=score,
-            judgement=judgement,
-        )
+        return self._end(outcome, Stage.JUDGE, reason, judgement.explanation)
 
-    def _completion(
-        self,
-        answer: Answer | None,
-        step: str,
-        *,
-        trace: ProcessTrace | None = None,
-        score: Score | None = None,
-    ) -> Completion | Result:
-        stage = Stage(step)
+    def _completion(self, answer: Answer | None, stage: Stage) -> Completion | Result:
+        """What can be read, or the result without it."""
         if answer is None:
-            return self._end(None, stage, RejectReason.CALL_FAILED, "no answer yet", trace=trace, score=score)
-        if answer.completion is None:
-            reason = RejectReason.CALL_REFUSED
-            return self._end(Outcome.FAILED, stage, reason, answer.refused, trace=trace, score=score)
-        self.models[step] = answer.completion.model
-        if answer.completion.finish_reason == "content_filter":
-            self.completion = self.completion or answer.completion.text
-            reason = RejectReason.CONTENT_FILTERED
-            return self._end(
-                Outcome.FAILED, stage, reason, "the model declined to answer", trace=trace, score=score
-            )
-        if not answer.completion.text.strip() and answer.completion.finish_reason != "length":
-            reason = RejectReason.COMPLETION_EMPTY
+            return self._end(None, stage, RejectReason.CALL_FAILED, "no answer yet")
+        completion = answer.completion
+        if completion is None:
+            return self._end(Outcome.FAILED, stage, RejectReason.CALL_REFUSED, answer.refused)
+        self.models[stage.value] = completion.model
+        if completion.finish_reason == "content_filter":
+            self.completion = self.completion or completion.text
+            detail = "the model declined to answer"
+            return self._end(Outcome.FAILED, stage, RejectReason.CONTENT_FILTERED, detail)
+        if not completion.text.strip() and completion.finish_reason != "length":
             detail = "the reply holds no text"
-            if answer.completion.reasoning_chars:
-                detail += f"; {answer.completion.reasoning_chars:,} characters came as reasoning"
-            return self._end(Outcome.FAILED, stage, reason, detail, trace=trace, score=score)
-        return answer.completion
+            if completion.reasoning_chars:
+                detail += f"; {completion.reasoning_chars:,} characters came as reasoning"
+            return self._end(Outcome.FAILED, stage, RejectReason.COMPLETION_EMPTY, detail)
+        return completion
 
     def _end(
         self,
@@ -337,19 +302,180 @@ class _Try:
         stage: Stage | None = None,
         reason: RejectReason | None = None,
         detail: str = "",
-        **found: object,
     ) -> Result:
-        return Result(
-            self.sample,
-            outcome,
-            stage,
-            reason,
-            detail,
-            attempt=self.attempt,
-            completion=self.completion,
-            media=self.media,
-            generation_key=self.generation_key,
-            judge_key=self.judge_key,
-            models=self.models,
-            **found,  # type: ignore[arg-type]
+        found = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("steps", "held")}
+        return Result(**found, outcome=outcome, stage=stage, reason=reason, detail=detail)
+
+
+# Put the parts of a build together: sources, media, callers and steps, live or from the journal only.
+
+
+class Parts:
+    """Everything that one build works with.
+
+    Attributes:
+        steps: takes one question through the build.
+        generator, judge: what answers steps 1 and 3; the judge is None where the recipe has none.
+
+    Args:
+        live: calls may be made and files decoded; else answers come from the journal only.
+        batches: a judge that takes batches is asked in batches.
+        shard: work on this share of the pool only.
+        stop: when it is asked, waits end and no further call is made.
+        keep_going: do not stop for refusals and useless replies in a row.
+        forgive: ask again what an earlier run was refused, or got an empty reply to.
+        tell: is told why a call is tried again.
+    """
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        place: Workspace,
+        journal: Journal,
+        *,
+        live: bool,
+        batches: bool = True,
+        shard: Shard | None = None,
+        stop: Stop | None = None,
+        keep_going: bool = False,
+        forgive: bool = False,
+        tell: Callable[[str], None] | None = None,
+    ) -> None:
+        self.recipe = recipe
+        self.place = place
+        self.journal = journal
+        self.shard = shard
+        self._kept: list[Sample | BadRow] | None = None
+        self._tell = tell
+        self._keep_going = keep_going
+        self._forgive = forgive
+        self.money = Money(journal, recipe.max_cost)
+        self.requests = RequestBuilder(recipe, place.base)
+        wanted = recipe.generate.backend.declared.frames
+        # its processes start with the first file that must be decoded
+        self.sampler = DecodePool(recipe.media, want=wanted) if live else None
+        sources = [open_source(s, base=place.base, demo_root=place.demo) for s in recipe.sources]
+        roots = {s.name: s.media_root for s in sources if s.media_root is not None}
+        self.media = MediaStep(
+            recipe.media, journal=journal, roots=roots, sampler=self.sampler, arrays=wanted == "array"
         )
+        self.generator = self._caller(recipe.generate.backend, "generate", live=live)
+        self.judge = self._judge(live=live, batches=batches)
+        self.steps = Steps(recipe, self.requests, self.media, self.generator, self.judge, live)
+        if stop is not None:
+            stop.listen(self._stop)
+
+    @property
+    def callers(self) -> list[Caller | BatchCaller]:
+        """What answers the steps."""
+        return [self.generator] if self.judge is None else [self.generator, self.judge]
+
+    def _stop(self) -> None:
+        for caller in self.callers:
+            caller.stop()
+        self.media.store.stop()
+
+    def waiting_for(self) -> str:
+        """What the calls wait for, in words; empty while no call waits."""
+        limiters = [caller.limiter for caller in self.callers if isinstance(caller, Caller)]
+        return "; ".join(filter(None, (limiter.waiting_for() for limiter in limiters)))
+
+    def record(self) -> dict[str, Recorder]:
+        """Step -> its calls from now on, in order."""
+        found = {"generate": Recorder(self.generator)}
+        self.steps.generator = found["generate"]
+        if self.judge is not None:
+            self.steps.judge = found["judge"] = Recorder(self.judge)
+        return found
+
+    @property
+    def window(self) -> int:
+        """Questions under way at once: half as many again as may be in a call, so that both limits stay full.
+
+        With just as many, the questions that crowd before one server would be missing before the other.
+        """
+        calls = sum(spec.concurrency for spec in specs_of(self.recipe).values())
+        return calls + calls // 2 + 2 * self.recipe.media.workers
+
+    def pool(self) -> Iterator[Sample | BadRow]:
+        """The questions (of this process's share) in pool order: read anew, or kept if they are few."""
+        if self._kept is not None:
+            return iter(self._kept)
+        pool = read_pool(self.recipe.sources, base=self.place.base, demo_root=self.place.demo)
+        return pool if self.shard is None else filter(self.shard.owns, pool)
+
+    def keep(self, rows: list[Sample | BadRow]) -> None:
+        """Keep the rows of the whole pool in memory for the next pass."""
+        self._kept = rows
+
+    async def close(self) -> None:
+        """Stop decoders and backends."""
+        async with AsyncExitStack() as stack:
+            for part in (self.sampler, self.media, *self.callers):
+                if part is not None:
+                    stack.push_async_callback(part.close)
+
+    def _judge(self, *, live: bool, batches: bool) -> Caller | BatchCaller | None:
+        if self.recipe.judge is None:
+            return None
+        spec = self.recipe.judge.backend
+        if spec.batch and live and batches:
+            breaker = make_breaker("judge", keep_going=self._keep_going, flags=True)
+            return make_batch_caller(spec, journal=self.journal, money=self.money, breaker=breaker)
+        events = self.journal.batch_events() if live else []
+        if events and (waiting := len(open_keys(fold(events)))):
+            raise ConfigError(
+                f"{waiting:,} judge calls of this build are in a batch at the server; asked one by one "
+                "as well, they would be paid twice",
+                where=str(self.place.journal),
+                hint="collect them first: p2r-data build with judge.backend.batch: true\n"
+                "or give the batch up: p2r-data build --abandon-batch ID",
+            )
+        return self._caller(spec, "judge", live=live)
+
+    def _caller(self, spec: BackendSpec, step: Step, *, live: bool) -> Caller:
+        return make_caller(
+            spec,
+            backend_of(self.recipe, self.place, spec) if live else None,
+            step,
+            journal=self.journal,
+            money=self.money,
+            breaker=make_breaker(step, keep_going=self._keep_going, flags=True),
+            forgive=self._forgive,
+            tell=self._tell,
+        )
+
+
+def backend_of(recipe: Recipe, place: Workspace, spec: BackendSpec) -> Backend:
+    """The backend that answers a step of a recipe, not started yet; a demo world lies in `place`.
+
+    Raises:
+        ConfigError: the settings do not fit the kind, or a demo backend has no demo source.
+    """
+
+    def demo(spec: BackendSpec) -> Backend:
+        from videop2r_data.demo import DemoBackend
+
+        world = demo_source(recipe)
+        if world is None:
+            raise ConfigError(
+                "a backend of kind demo answers only for a source of kind demo", where=recipe.name
+            )
+        return DemoBackend(spec, place.demo / world)
+
+    return make_backend(spec, demo=demo)
+
+
+def demo_source(recipe: Recipe) -> str | None:
+    """Name of the first source of kind demo."""
+    return next((source.name for source in recipe.sources if source.kind == "demo"), None)
+
+
+class Watcher(Protocol):
+    """Progress display of a pass over the pool."""
+
+    def begin(self, what: str, total: int | None) -> None:
+        """A phase begins; `total` questions if known."""
+
+    def step(self, tally: Tally, parts: Parts) -> None:
+        """One more question is done."""

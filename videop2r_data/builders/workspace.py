@@ -8,15 +8,15 @@ import re
 import secrets
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import Any, Self
 
 import orjson
 
 from videop2r_data.backends import FileLock, is_held
+from videop2r_data.builders.run import Stop
 from videop2r_data.errors import BusyError, ConfigError
 from videop2r_data.files import WORKSPACE_NAME, work_folder
 from videop2r_data.schemas import BadRow, Recipe, Sample, digest
@@ -122,9 +122,6 @@ class Workspace:
             ) from None
 
 
-# Shares of a pool, and the lease that lets one process per share make calls in a work folder.
-
-
 # Shares: one build on many machines. Each process makes the calls of its share over one shared journal.
 
 
@@ -160,14 +157,8 @@ class Shard:
             )
         return shard
 
-    def of(self, pool: Iterator[Sample | BadRow]) -> Iterator[Sample | BadRow]:
-        """The rows of a pool that belong to this share; bad rows to the first."""
-        for item in pool:
-            if self.owns(item):
-                yield item
-
     def owns(self, item: Sample | BadRow) -> bool:
-        """Whether a row belongs to this share."""
+        """Whether a row belongs to this share; bad rows belong to the first."""
         if isinstance(item, BadRow):
             return self.index == 1
         about = [item.source, item.path] if item.path else [item.problem]
@@ -195,12 +186,6 @@ _TRIES = 5
 _NOTE_BYTES = 4096
 
 
-class Stops(Protocol):
-    """Whether to stop early."""
-
-    asked: bool
-
-
 class Lease:
     """A lease that is held; a context manager that ends it.
 
@@ -221,18 +206,12 @@ class Lease:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.end()
 
 
 def take_lease_now(work: Path, what: str) -> Lease:
-    """Take the lease of a whole folder at once, or fail.
-
-    Args:
-        work: the folder; made if missing.
-        what: name of the command, for the message that other processes show.
+    """Take the lease of a whole folder, which is made if missing, at once.
 
     Raises:
         BusyError: another process has it. ConfigError: the folder cannot be written.
@@ -248,16 +227,14 @@ def take_lease_now(work: Path, what: str) -> Lease:
 
 
 async def take_lease(
-    work: Path, what: str, *, wait: bool, stop: Stops, tell: Callable[[str], None] = lambda _: None
+    work: Path, what: str, *, wait: bool, stop: Stop, tell: Callable[[str], None] = lambda _: None
 ) -> Lease:
     """Take the lease of a whole folder, waiting for other processes to end.
 
     Args:
         work: the folder; made if missing.
         what: name of the command, for the message that other processes show.
-        wait: wait for the process that has it.
-        stop: ends the wait.
-        tell: called with the holder's name.
+        wait: wait for the process that has it, until `stop` is asked; `tell` is told its name.
 
     Raises:
         BusyError: another process has it, and `wait` is off or `stop` was asked. ConfigError: the folder
@@ -276,13 +253,10 @@ async def take_lease(
         taking.drop()
 
 
-async def take_share(work: Path, what: str, shard: Shard, *, under: str, stop: Stops) -> Lease:
+async def take_share(work: Path, what: str, shard: Shard, *, under: str, stop: Stop) -> Lease:
     """The lease of one share of the pool.
 
     Args:
-        work: the folder; made if missing.
-        what: name of the command, for the message that other processes show.
-        shard: the share.
         under: token of the lease of the process that started this one; empty: started by hand.
         stop: ends the wait for a share that was started anew while its first process still ends.
 
@@ -302,7 +276,7 @@ async def take_share(work: Path, what: str, shard: Shard, *, under: str, stop: S
         taking.drop()
 
 
-async def _pause(stop: Stops) -> bool:
+async def _pause(stop: Stop) -> bool:
     """Wait before the next look; False: stop was asked."""
     ends = time.monotonic() + _LOOK_S
     while not stop.asked:

@@ -13,7 +13,6 @@ from typing import Literal
 from yarl import URL
 
 from videop2r_data.backends import JudgeRequests
-from videop2r_data.builders.assemble import backend_of
 from videop2r_data.builders.checks.report import (
     Finding,
     ServerLook,
@@ -33,7 +32,7 @@ from videop2r_data.builders.checks.trial import (
     unanswered,
 )
 from videop2r_data.builders.export import check_ours
-from videop2r_data.builders.steps import RequestBuilder
+from videop2r_data.builders.steps import RequestBuilder, backend_of
 from videop2r_data.builders.workspace import Workspace
 from videop2r_data.errors import AuthError, MediaError, MissingExtraError, P2RError, TransientError
 from videop2r_data.media import DecodePool
