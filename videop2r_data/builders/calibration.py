@@ -246,12 +246,7 @@ _NO_ANSWER = "no answer: "
 
 
 async def calibrate(
-    judges: JudgesFile,
-    labels: Labels,
-    work: Path,
-    *,
-    base: Path | None = None,
-    tell: Tell = lambda *_: None,
+    judges: JudgesFile, labels: Labels, work: Path, *, base: Path | None = None, tell: Tell = lambda *_: None
 ) -> tuple[CalibrationReport, list[JudgedLabel]]:
     """Ask every judge about every label.
 

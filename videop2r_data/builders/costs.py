@@ -14,7 +14,7 @@ from pydantic import Field
 from videop2r_data.backends import Journal, cost_usd
 from videop2r_data.builders.pipeline import Observer, told
 from videop2r_data.builders.run import Result, Stop, run_pass
-from videop2r_data.builders.steps import Parts, Recorder, Steps
+from videop2r_data.builders.steps import Parts, Recorder, specs_of
 from videop2r_data.builders.workspace import Workspace, take_lease_now
 from videop2r_data.errors import BackendError
 from videop2r_data.schemas import (
@@ -29,6 +29,7 @@ from videop2r_data.schemas import (
     Usage,
     digest,
 )
+from videop2r_data.validators import wilson
 
 # The pilot: rows that are really built, calls and all, before the rest is paid.
 
@@ -77,36 +78,12 @@ class Pilot(Model):
     """A kept row, one that step 2 dropped and one that step 3 dropped, as far as there are such."""
 
 
-class Watched:
-    """The steps of a build, with their results kept; used where `Steps` is.
-
-    Args:
-        steps: what is done to one question.
-    """
-
-    def __init__(self, steps: Steps) -> None:
-        self.steps = steps
-        self.results: dict[str, Result] = {}
-
-    async def run(self, sample: Sample) -> Result:
-        """As `Steps.run`."""
-        result = await self.steps.run(sample)
-        self.results[sample.sample_id] = result
-        return result
-
-
-def pilot_of(drawn: list[Sample], results: dict[str, Result], *, usd: float) -> Pilot:
-    """Sum a pilot up.
-
-    Args:
-        drawn: its rows, in pool order; those that were not reached before a stop have no result.
-        results: sample id -> what became of it.
-        usd: what it cost.
+def pilot_of(seen: list[Result], *, usd: float) -> Pilot:
+    """Sum up the results of a pilot, in pool order, which cost so many US dollars.
 
     Raises:
         BackendError: not one of its rows got an answer.
     """
-    seen = [results[sample.sample_id] for sample in drawn if sample.sample_id in results]
     outcomes = Counter(result.outcome for result in seen)
     lost = [r for r in seen if r.outcome is Outcome.FAILED and r.reason in _NO_ANSWER]
     unanswered = sum(r.reason is RejectReason.CALL_FAILED for r in lost)
@@ -117,17 +94,17 @@ def pilot_of(drawn: list[Sample], results: dict[str, Result], *, usd: float) -> 
             hint="p2r-data doctor asks the servers one question each and says what to change",
         )
     reasons = Counter(f"{r.stage.value}/{r.reason.value}" for r in seen if r.stage and r.reason)
-    kept, answered = outcomes[Outcome.KEPT], len(seen) - unanswered
-    low, high = wilson(kept, answered)
+    kept = outcomes[Outcome.KEPT]
+    share = wilson(kept, len(seen) - unanswered)
     return Pilot(
         rows=len(seen),
         kept=kept,
         rejected=outcomes[Outcome.REJECTED],
         failed=outcomes[Outcome.FAILED],
         unanswered=unanswered,
-        kept_share=kept / answered if answered else 0.0,
-        kept_low=low,
-        kept_high=high,
+        kept_share=share.value or 0.0,
+        kept_low=share.low or 0.0,
+        kept_high=1.0 if share.high is None else share.high,
         reasons=dict(reasons.most_common()),
         usd=usd,
         traces=[_trace(result) for result in _telling(seen)],
@@ -158,20 +135,6 @@ def _trace(result: Result) -> PilotTrace:
         output=result.completion[:MAX_CHARS],
         judge=result.judgement.explanation if result.judgement else "",
     )
-
-
-def wilson(hits: int, n: int, z: float = 1.96) -> tuple[float, float]:
-    """Wilson score interval of a share, 95 % by default.
-
-    >>> tuple(round(x, 3) for x in wilson(50, 100))
-    (0.404, 0.596)
-    """
-    if n == 0:
-        return 0.0, 1.0
-    p = hits / n
-    middle = (p + z * z / (2 * n)) / (1 + z * z / n)
-    half = z / (1 + z * z / n) * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
-    return max(0.0, middle - half), min(1.0, middle + half)
 
 
 # The estimate: tokens per step times rows, from text lengths and image sizes or from the pilot's calls.
@@ -238,10 +201,8 @@ async def estimate(
     """Price a build.
 
     Args:
-        recipe: what would be built.
         place: its folders; the pilot's calls go to its journal.
         pilot: rows to really build first; 0: none.
-        observer: is told of progress.
         stop: ask it to stop early.
 
     Raises:
@@ -281,13 +242,11 @@ async def estimate(
 
 def _impatient(recipe: Recipe) -> Recipe:
     """The recipe with `server_wait_s` 0: a person waits for the pilot's result."""
-
-    def at_once(spec: BackendSpec) -> BackendSpec:
-        return spec.model_copy(update={"server_wait_s": 0.0})
-
-    generate = recipe.generate.model_copy(update={"backend": at_once(recipe.generate.backend)})
-    judge = recipe.judge and recipe.judge.model_copy(update={"backend": at_once(recipe.judge.backend)})
-    return recipe.model_copy(update={"generate": generate, "judge": judge})
+    found: dict[str, object] = {}
+    for name, spec in specs_of(recipe).items():
+        backend = spec.model_copy(update={"server_wait_s": 0.0})
+        found[name] = getattr(recipe, name).model_copy(update={"backend": backend})
+    return recipe.model_copy(update=found)
 
 
 class _Pool:
@@ -370,32 +329,29 @@ def _target_note(recipe: Recipe, pool: _Pool, rows: int) -> list[str]:
 
 async def _from_pilot(parts: Parts, pool: _Pool, observer: Observer, stop: Stop) -> Estimate:
     recipe, drawn = parts.recipe, pool.drawn()
-    recorders = {"generate": Recorder(parts.generator)}
-    parts.steps.generator = recorders["generate"]
-    if parts.judge is not None:
-        recorders["judge"] = Recorder(parts.judge)
-        parts.steps.judge = recorders["judge"]
+    recorders = parts.record()
     observer.begin("pilot", len(drawn))
     before = parts.journal.spending.finished_usd
-    watched = Watched(parts.steps)
+    results: dict[str, Result] = {}
+
+    async def run(sample: Sample) -> Result:
+        results[sample.sample_id] = result = await parts.steps.run(sample)
+        return result
+
     await run_pass(
-        watched,
-        drawn,
-        window=parts.window,
-        stop=stop,
-        on_result=lambda seen: observer.step(seen, parts),
+        run, drawn, window=parts.window, stop=stop, on_result=lambda seen: observer.step(seen, parts)
     )
     if stop.why is not None:
         raise stop.why
-    if not watched.results:
+    seen = [results[sample.sample_id] for sample in drawn if sample.sample_id in results]
+    if not seen:
         return _from_lengths(parts, pool)
-    pilot = pilot_of(drawn, watched.results, usd=parts.journal.spending.finished_usd - before)
+    pilot = pilot_of(seen, usd=parts.journal.spending.finished_usd - before)
     rows = pool.needed(recipe.target, pilot.kept_share)
-    specs = {"generate": recipe.generate.backend}
-    if recipe.judge is not None:
-        specs["judge"] = recipe.judge.backend
     answered = pilot.rows - pilot.unanswered
-    steps = [_measured(name, specs[name], recorder, answered, rows) for name, recorder in recorders.items()]
+    steps = [
+        _measured(name, spec, recorders[name], answered, rows) for name, spec in specs_of(recipe).items()
+    ]
     notes = _target_note(recipe, pool, rows) + _pilot_notes(pilot)
     return _sum(pool, steps, kept=round(rows * pilot.kept_share), notes=notes, pilot=pilot)
 
@@ -420,11 +376,10 @@ def _measured(name: str, spec: BackendSpec, recorder: Recorder, rows: int, pool:
     )
     made = len(recorder.calls)
     asked = min(made, rows)  # rows that came to this step; each makes made / asked calls
-    low, high = (1.0, 1.0) if asked == rows else wilson(asked, rows)
     each = pool * made / max(asked, 1)
-    return _step(
-        name, spec, round(pool * made / max(rows, 1)), (round(low * each), round(high * each)), usage
-    )
+    share = wilson(asked, rows)
+    bounds = (each, each) if asked == rows else ((share.low or 0.0) * each, (share.high or 1.0) * each)
+    return _step(name, spec, round(pool * made / max(rows, 1)), (round(bounds[0]), round(bounds[1])), usage)
 
 
 def _step(name: str, spec: BackendSpec, calls: int, bounds: tuple[int, int], usage: Usage) -> StepEstimate:

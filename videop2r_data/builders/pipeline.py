@@ -135,8 +135,10 @@ async def build(
         check_ours(place.out)
         place.remember(recipe)
         with Journal(place.journal) as journal:
-            retried = await reopen(recipe, place, journal, retry, observer=observer, stop=stop, shard=shard)
-            found: dict[str, object] = {"retried": retried}
+            found: dict[str, object] = {}
+            if retry:
+                again = await reopen(recipe, place, journal, retry, observer=observer, stop=stop, shard=shard)
+                found["retried"] = again
             parts = Parts(
                 recipe,
                 place,
@@ -225,7 +227,7 @@ async def _passes(
     while True:
         observer.begin("calls", total)
         tally = await run_pass(
-            parts.steps,
+            parts.steps.run,
             parts.pool(),
             window=parts.window,
             stop=stop,

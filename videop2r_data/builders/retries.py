@@ -145,8 +145,6 @@ async def reopen(
     shard: Shard | None = None,
 ) -> dict[str, int]:
     """Withdraw what `find_retries` finds; returns kind -> questions."""
-    if not kinds:
-        return {}
     found = await find_retries(recipe, place, journal, kinds, observer=observer, stop=stop, shard=shard)
     if stop.asked:
         return {}

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 from videop2r_data.errors import P2RError, StoppedError
 from videop2r_data.schemas import (
@@ -122,28 +123,23 @@ def rejected_row(result: Result, *, synthetic: bool) -> dict[str, Any]:
 
 
 def bad_row(bad: BadRow, *, synthetic: bool) -> dict[str, Any]:
-    """The `rejected` row of a pool row that could not be read."""
-    row = RejectedRow(
-        problem_id=bad.problem_id,
-        problem=bad.raw,
-        problem_type="",
-        data_type="",
-        options=[],
-        solution="",
-        path="",
-        data_source="",
-        sample_id=bad.sample_id,
-        outcome=Outcome.FAILED,
-        stage=Stage.POOL,
-        reason=bad.reason.value,
-        detail=bad.detail[:MAX_DETAIL],
-        output="",
-        reward=None,
-        attempt=0,
-        judge_explanation="",
-        generation_key="",
-        judge_key="",
-        synthetic=synthetic,
+    """The `rejected` row of a pool row that could not be read: what is not known of it is empty."""
+    empty: dict[str, Any] = dict.fromkeys(RejectedRow.model_fields, "")
+    row = RejectedRow.model_validate(
+        empty
+        | {
+            "problem_id": bad.problem_id,
+            "problem": bad.raw,
+            "options": [],
+            "sample_id": bad.sample_id,
+            "outcome": Outcome.FAILED,
+            "stage": Stage.POOL,
+            "reason": bad.reason.value,
+            "detail": bad.detail[:MAX_DETAIL],
+            "reward": None,
+            "attempt": 0,
+            "synthetic": synthetic,
+        }
     )
     return row.model_dump(mode="json")
 
@@ -151,6 +147,7 @@ def bad_row(bad: BadRow, *, synthetic: bool) -> dict[str, Any]:
 # The pass: a window of questions is under way at once, results come in pool order, a stop drains the window.
 
 
+Run = Callable[[Sample], Awaitable[Result]]
 _BREATHE = 64
 RAMP_S = 0.5
 """Seconds over which the questions under way grow to their full number."""
@@ -224,60 +221,51 @@ class Tally:
             self.reasons[f"{item.stage.value}/{item.reason.value}"] += 1
 
 
-class StepRunner(Protocol):
-    """Takes a question through the steps: `Steps`, or a wrapper of it."""
-
-    async def run(self, sample: Sample) -> Result:
-        """The result of one question."""
-        ...
-
-
 async def run_pass(
-    steps: StepRunner,
+    run: Run,
     pool: Iterable[Sample | BadRow],
     *,
     window: int,
     stop: Stop,
     target: int | None = None,
-    on_result: Callable[[Tally], None] | None = None,
+    on_result: Callable[[Tally], None],
 ) -> Tally:
     """Take every question of the pool through the steps.
 
     Args:
-        steps: what is done to one question.
         pool: questions in pool order; read as they are needed.
         window: questions under way at once.
         stop: ends the pass early; those under way are finished first.
         target: end once so many are kept; questions whose answer is in a batch count as if they were, since
             the next pass goes on behind them if they are not.
-        on_result: called after each question.
 
     Returns:
         What was seen. `stop.why` holds the error if one ended the pass.
     """
     tally = Tally()
     outcomes: dict[int, Outcome | None] = {}
-    rows = enumerate(pool)
+    rows = _until_it_breaks_off(pool, stop)
 
-    def in_sight() -> bool:  # assuming that every waiting row will be kept
-        return target is not None and tally.kept + tally.waiting >= target
+    def next_row() -> tuple[int, Sample | BadRow] | None:
+        # every row that waits may be kept: with these the target would be met
+        met = target is not None and tally.kept + tally.waiting >= target
+        return None if stop.asked or met else next(rows, None)
 
     async def worker() -> None:
-        since_breath = 0
-        while not (stop.asked or in_sight()) and (found := _next(rows, stop)) is not None:
+        while (found := next_row()) is not None:
             place, item = found
-            made = await _guarded(steps, item, stop)
-            if made is None:
-                return
+            try:
+                made = item if isinstance(item, BadRow) else await run(item)
+            except StoppedError:
+                return  # stopped while it waited: its call was not made
+            except P2RError as error:
+                return stop.ask(error)
             tally.add(made)
             if target is not None and isinstance(made, Result):
                 outcomes[place] = made.outcome
-            if on_result:
-                on_result(tally)
-            since_breath += 1
-            if since_breath >= _BREATHE:
+            on_result(tally)
+            if tally.rows % _BREATHE == 0:
                 # answers from the journal never suspend this task: signals and the display need a turn
-                since_breath = 0
                 await asyncio.sleep(0)
 
     async with asyncio.TaskGroup() as group:
@@ -296,32 +284,16 @@ async def run_pass(
     return tally
 
 
+def _until_it_breaks_off(
+    pool: Iterable[Sample | BadRow], stop: Stop
+) -> Iterator[tuple[int, Sample | BadRow]]:
+    try:
+        yield from enumerate(pool)
+    except P2RError as error:
+        stop.ask(error)
+
+
 def _sure(outcomes: Mapping[int, Outcome | None]) -> int:
     """Kept rows before the first row that waits: no later answer can change which rows these are."""
-    first = min((place for place, outcome in outcomes.items() if outcome is None), default=None)
-    kept = (place for place, outcome in outcomes.items() if outcome is Outcome.KEPT)
-    return sum(first is None or place < first for place in kept)
-
-
-Row = tuple[int, Sample | BadRow]
-
-
-def _next(rows: Iterator[Row], stop: Stop) -> Row | None:
-    try:
-        return next(rows, None)
-    except P2RError as error:
-        stop.ask(error)
-        return None
-
-
-async def _guarded(steps: StepRunner, item: Sample | BadRow, stop: Stop) -> Result | BadRow | None:
-    """What became of one row of the pool; None: the run stops before it is known."""
-    if isinstance(item, BadRow):
-        return item
-    try:
-        return await steps.run(item)
-    except StoppedError:
-        return None  # stopped while it waited: its call was not made
-    except P2RError as error:
-        stop.ask(error)
-        return None
+    first = min((place for place, outcome in outcomes.items() if outcome is None), default=math.inf)
+    return sum(outcome is Outcome.KEPT and place < first for place, outcome in outcomes.items())

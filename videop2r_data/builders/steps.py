@@ -56,9 +56,6 @@ from videop2r_data.schemas import (
 )
 from videop2r_data.validators import verify_completion
 
-# The three steps for one question: generate, verify, judge [paper §7].
-
-
 # Requests of steps 1 and 3: the same recipe and question make the same request, so the same journal key.
 
 

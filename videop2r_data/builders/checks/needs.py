@@ -441,10 +441,7 @@ class _Server:
             return
         sample, observation = self.observed or (first, NO_OBSERVATION)
         request = JudgeRequests(self.recipe.judge, self.place.base).request(
-            problem=sample.problem,
-            options=sample.options,
-            answer=sample.reference,
-            observation=observation,
+            problem=sample.problem, options=sample.options, answer=sample.reference, observation=observation
         )
         completion = await self._call(backend, request, sample, None)
         if completion is not None:

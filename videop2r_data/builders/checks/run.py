@@ -374,11 +374,7 @@ async def check_pool(
 
 
 async def check_folder(
-    folder: Path,
-    *,
-    deep: bool = False,
-    progress: Progress | None = None,
-    on_file: OnFile | None = None,
+    folder: Path, *, deep: bool = False, progress: Progress | None = None, on_file: OnFile | None = None
 ) -> CheckReport:
     """Look at every clip and image of a folder and of those in it, without a recipe.
 

@@ -306,11 +306,7 @@ def option_meant(
 
 
 def _several(
-    text: str,
-    letters: list[str],
-    options: tuple[str, ...],
-    answer_base: AnswerBase,
-    base: int | None,
+    text: str, letters: list[str], options: tuple[str, ...], answer_base: AnswerBase, base: int | None
 ) -> str:
     """The letters of a list of whole numbers: as the recipe says, else as both readings say.
 

@@ -418,7 +418,7 @@ class _UniqueIds:
         problem_id = f"{row.problem_id}#{what:016x}"[: len(row.problem_id) + 9]
         if self._take(problem_id, what):
             return row.model_copy(
-                update={"problem_id": problem_id, "sample_id": f"{row.source}/{problem_id}"},
+                update={"problem_id": problem_id, "sample_id": f"{row.source}/{problem_id}"}
             )
         return self._repeated(row, value)
 

@@ -165,10 +165,7 @@ class _Card:
             return
         if features not in (want, earlier):
             self.add(
-                Code.CARD_FEATURES,
-                f"{config}.features",
-                got=features,
-                expected="those of the row model",
+                Code.CARD_FEATURES, f"{config}.features", got=features, expected="those of the row model"
             )
 
     def _sizes(self, config: str, info: dict[str, Any]) -> None:

@@ -87,14 +87,7 @@ def _check_row(say: Say, row: dict[str, Any], config: str, rules: Rules) -> None
         if answer is not None and kind is not None and reference is not None:
             _check_answer(say, row, config, answer, reference)
             _check_reward(
-                say,
-                row,
-                config,
-                kind=kind,
-                answer=answer,
-                reference=reference,
-                options=options,
-                rules=rules,
+                say, row, config, kind=kind, answer=answer, reference=reference, options=options, rules=rules
             )
     question = "\0".join((row["problem"], "\1".join(options), row["path"]))
     tally.remember(say.row, str(row.get("problem_id", "")), f"{question}\0{output}", question)

@@ -137,12 +137,7 @@ def check_question(
 
 def _check_question(say: Say, row: QuestionColumns) -> tuple[ProblemType | None, str | None]:
     return check_question(
-        say,
-        row.problem_type,
-        row.data_type,
-        options=row.options,
-        solution=row.solution,
-        path=row.path,
+        say, row.problem_type, row.data_type, options=row.options, solution=row.solution, path=row.path
     )
 
 
