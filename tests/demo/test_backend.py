@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from videop2r_data.demo import DemoBackend, SceneSample, evaluate, read_world, write_trace, write_world
-from videop2r_data.demo.backend import MODEL
-from videop2r_data.demo.question import Defect, expected_rejection
+from videop2r_data.demo.scene import Defect, expected_rejection
+from videop2r_data.demo.world import MODEL
 from videop2r_data.errors import RefusedError, SourceError
 from videop2r_data.prompts import load_prompt, render_generate
 from videop2r_data.schemas import parse_trace
@@ -178,10 +178,10 @@ def test_a_folder_without_a_world_is_named(tmp_path: Path) -> None:
 
 
 def perfect(sample: SceneSample) -> tuple[str, Outcome, Stage | None, RejectReason | None]:
-    wanted = expected_rejection(sample.defect, sample.sample(), "robust")
+    wanted = expected_rejection(sample.defect, "robust")
     if wanted is None:
         return str(sample.problem_id), Outcome.KEPT, None, None
-    return str(sample.problem_id), Outcome.REJECTED, wanted[0], next(iter(wanted[1]))
+    return str(sample.problem_id), Outcome.REJECTED, *wanted
 
 
 def test_report_of_a_perfect_build(world: Path) -> None:

@@ -10,8 +10,7 @@ from hypothesis import strategies as st
 
 from tests.demo.test_scenes import one_object
 from videop2r_data.demo import iter_scenes, observation_is_sufficient
-from videop2r_data.demo.question import Question
-from videop2r_data.demo.scene import Key, Scene, stream, truth
+from videop2r_data.demo.scene import Key, Question, Scene, stream, truth
 from videop2r_data.demo.statements import Claim, holds, read_claims, state, twist
 from videop2r_data.schemas.recipe import DemoSpec
 from videop2r_data.schemas.sample import ProblemType

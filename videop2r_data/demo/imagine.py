@@ -88,9 +88,8 @@ def word_mask(word: str, scale: int) -> NDArray[np.bool_]:
     """
     dots = np.zeros((HEIGHT, ADVANCE * len(word) - 1), dtype=bool)
     for at, letter in enumerate(word):
-        for row, bits in enumerate(_ROWS[letter]):
-            for column in range(WIDTH):
-                dots[row, at * ADVANCE + column] = bool(bits & (16 >> column))
+        rows = np.array(_ROWS[letter])[:, None]
+        dots[:, at * ADVANCE : at * ADVANCE + WIDTH] = rows & (16 >> np.arange(WIDTH)) != 0
     return dots.repeat(scale, axis=0).repeat(scale, axis=1)
 
 
@@ -147,13 +146,9 @@ def _draw(scene: Scene, frame: int) -> Picture:
         _draw_sign(picture, scene.sign)
     for found in scene.objects:
         if found.appear <= frame < found.vanish:
-            _draw_object(picture, found, frame)
+            x1, y1, x2, y2 = found.box(frame)
+            picture[y1:y2, x1:x2][_shape_mask(found.shape, found.half)] = COLOURS[found.colour]
     return picture
-
-
-def _draw_object(picture: Picture, found: SceneObject, frame: int) -> None:
-    x1, y1, x2, y2 = found.box(frame)
-    picture[y1:y2, x1:x2][_shape_mask(found.shape, found.half)] = COLOURS[found.colour]
 
 
 @lru_cache(maxsize=256)
@@ -163,43 +158,25 @@ def _shape_mask(shape: str, half: int) -> NDArray[np.bool_]:
     # 0.3 more than the half-width: the edge pixels on the axes count as inside.
     radius = half + 0.3
     round_ = x**2 + y**2 <= radius**2
-    if shape == "circle":
-        mask = round_
-    elif shape == "ring":
-        mask = round_ & (x**2 + y**2 > (radius * 0.55) ** 2)
-    elif shape == "square":
-        mask = np.ones_like(round_)
-    elif shape == "diamond":
-        mask = np.abs(x) + np.abs(y) <= half
-    elif shape == "cross":
-        arm = max(half // 3, 0) + 0.5 if half > 2 else 0.5
-        mask = (np.abs(x) <= arm) | (np.abs(y) <= arm)
-    elif shape == "triangle":
-        mask = np.abs(x) <= (y + half) / 2 + 0.3
-        mask[-1] = True
-    else:
-        raise ValueError(f"no such shape: {shape!r}")
-    found: NDArray[np.bool_] = mask
+    arm = half // 3 + 0.5 if half > 2 else 0.5
+    found: NDArray[np.bool_] = {
+        "circle": round_,
+        "ring": round_ & (x**2 + y**2 > (radius * 0.55) ** 2),
+        "square": np.ones_like(round_),
+        "diamond": np.abs(x) + np.abs(y) <= half,
+        "cross": (np.abs(x) <= arm) | (np.abs(y) <= arm),
+        "triangle": (np.abs(x) <= (y + half) / 2 + 0.3) | (y == half),
+    }[shape]
     # The cache hands out one array to all callers.
     found.setflags(write=False)
     return found
 
 
-def sign_box(sign: Sign) -> tuple[int, int, int, int]:
-    """Plate of a sign, `[x1, y1, x2, y2]` in pixels."""
-    widest = max(len(word) for word in sign.words)
-    pad = sign.scale
-    return (
-        sign.x - pad,
-        sign.y - pad,
-        sign.x + (6 * widest - 1) * sign.scale + pad,
-        sign.y + (LINE * len(sign.words) - 2) * sign.scale + pad,
-    )
-
-
 def _draw_sign(picture: Picture, sign: Sign) -> None:
-    x1, y1, x2, y2 = sign_box(sign)
-    picture[max(y1, 0) : y2, max(x1, 0) : x2] = PLATE
+    widest = max(len(word) for word in sign.words)
+    right = sign.x + (ADVANCE * widest - 1) * sign.scale + sign.scale
+    below = sign.y + (LINE * len(sign.words) - 2) * sign.scale + sign.scale
+    picture[max(sign.y - sign.scale, 0) : below, max(sign.x - sign.scale, 0) : right] = PLATE
     for line, word in enumerate(sign.words):
         mask = word_mask(word, sign.scale)
         top = sign.y + line * LINE * sign.scale
@@ -243,9 +220,8 @@ def media_bytes(scene: Scene) -> bytes:
         ConfigError: a video with an odd side (4:2:0 needs an even one).
         MissingExtraError: PyAV has neither an H.264 nor an MPEG-4 encoder.
     """
-    pixels = np.rot90(
-        render_frames(scene), scene.turn, axes=(1, 2)
-    )  # against the clock: the reader turns it back
+    # Turned against the clock: the reader turns it back.
+    pixels = np.rot90(render_frames(scene), scene.turn, axes=(1, 2))
     return _mp4(pixels, scene) if scene.medium == "video" else _png(pixels[0], scene.turn)
 
 
@@ -254,8 +230,7 @@ def _png(pixels: Picture, turn: int) -> bytes:
 
     image = Image.fromarray(np.ascontiguousarray(pixels))
     exif = Image.Exif()
-    if turn:
-        exif[_ORIENTATION] = _EXIF[turn]
+    exif[_ORIENTATION] = _EXIF.get(turn, 1)
     out = io.BytesIO()
     image.save(out, format="PNG", exif=exif if turn else b"")
     return out.getvalue()
@@ -435,11 +410,8 @@ def _interval(scene: Scene, rng: Random) -> tuple[int, int]:
 def _touch(scene: Scene, a: SceneObject, b: SceneObject) -> bool:
     # Boxes in place of outlines, and every frame, shown or not: stricter than needed, and simple to verify.
     reach = a.half + b.half + 2
-    for frame in range(scene.frames):
-        (ax, ay), (bx, by) = a.centre(frame), b.centre(frame)
-        if abs(ax - bx) <= reach and abs(ay - by) <= reach:
-            return True
-    return False
+    places = ((a.centre(frame), b.centre(frame)) for frame in range(scene.frames))
+    return any(abs(ax - bx) <= reach and abs(ay - by) <= reach for (ax, ay), (bx, by) in places)
 
 
 def _sign(scene: Scene, rng: Random) -> Sign:

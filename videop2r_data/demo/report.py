@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
-from videop2r_data.demo.question import Defect, Profile, SceneSample, expected_rejection
-from videop2r_data.demo.world import planted, read_spec, read_world
+from videop2r_data.demo.scene import Profile, expected_rejection
+from videop2r_data.demo.world import defect_of, read_spec, read_world
 from videop2r_data.errors import SourceError
-from videop2r_data.schemas import DemoSpec, Model, Outcome, RejectReason, Stage, Unit
+from videop2r_data.schemas import Model, Outcome, RejectReason, Stage, Unit
 
 Row = tuple[str, Outcome, Stage | None, RejectReason | str | None]
 """(problem_id, outcome, stage, reason); stage and reason are None (or empty) for kept rows."""
@@ -117,90 +118,80 @@ def evaluate(
         SourceError: no world there, or an outcome for a problem_id that it does not have.
     """
     got = {str(row[0]): row for row in outcomes}
-    spec = read_spec(folder)
-    tally = _Tally(profile)
+    spec, judged, failed = read_spec(folder), [], 0
     for sample in read_world(folder):
         row = got.pop(str(sample.problem_id), None)
-        if row is not None:
-            tally.add(sample, _defect_of(sample, spec, temperatures or {}), row)
+        if row is None:
+            continue
+        if row[1] is Outcome.FAILED:
+            failed += 1
+            continue
+        defect = defect_of(sample, spec, (temperatures or {}).get(row[0], 0.0))
+        expected = expected_rejection(defect, profile)
+        found = row[2:] if row[1] is Outcome.REJECTED else None
+        label = defect.value if defect else "none"
+        judged.append(_Judged(row[0], sample.question.kind, label, expected, found))
     if got:
         raise SourceError(f"no problem_id {next(iter(got))!r} in this demo world", where=str(folder))
-    return tally.report()
+    return _report(profile, judged, failed)
 
 
-def _defect_of(sample: SceneSample, spec: DemoSpec, temperatures: Mapping[str, float]) -> Defect | None:
-    temperature = temperatures.get(str(sample.problem_id), 0.0)
-    if temperature <= 0:
-        return sample.defect
-    kind = sample.question.problem_type
-    return planted(spec, sample.scene.index, sample.number, kind, temperature)
+class _Judged(NamedTuple):
+    """A kept or rejected row: what its label says, and what the build did. None: kept."""
+
+    problem_id: str
+    kind: str
+    defect: str
+    expected: tuple[Stage, RejectReason] | None
+    found: tuple[Stage | None, RejectReason | str | None] | None
+
+    @property
+    def right(self) -> bool:
+        return self.expected == self.found
+
+    @property
+    def wanted(self) -> str:
+        return f"{self.expected[0]}/{self.expected[1]}" if self.expected else "kept"
 
 
-class _Tally:
-    """Counts, row by row."""
-
-    def __init__(self, profile: Profile) -> None:
-        self.profile = profile
-        self.planted: Counter[Stage] = Counter()
-        self.rejected: Counter[Stage] = Counter()
-        self.right: Counter[Stage] = Counter()
-        self.kinds: dict[tuple[str, str], list[int]] = {}
-        self.misses: list[Miss] = []
-        self.slipped: list[str] = []
-        self.judged = self.failed = 0
-
-    def add(self, sample: SceneSample, defect: Defect | None, row: Row) -> None:
-        problem_id, outcome, stage, reason = row
-        if outcome is Outcome.FAILED:
-            self.failed += 1
-            return
-        self.judged += 1
-        expected = expected_rejection(defect, sample.sample(), self.profile)
-        if expected:
-            self.planted[expected[0]] += 1
-        if outcome is Outcome.REJECTED and stage is not None:
-            self.rejected[stage] += 1
-        wanted = f"{expected[0].value}/{'|'.join(sorted(expected[1]))}" if expected else "kept"
-        if expected is None:
-            right = outcome is Outcome.KEPT
-        else:
-            right = outcome is Outcome.REJECTED and stage is expected[0] and reason in expected[1]
-            self.right[expected[0]] += right
-        label = defect.value if defect else "none"
-        counts = self.kinds.setdefault((label, wanted), [0, 0])
-        counts[0] += 1
-        counts[1] += right
-        if not right:
-            found = "kept" if outcome is Outcome.KEPT else f"{stage}/{reason}"
-            kind = sample.question.kind
-            self.misses.append(
-                Miss(problem_id=problem_id, kind=kind, defect=label, expected=wanted, got=found)
+def _report(profile: Profile, judged: Sequence[_Judged], failed: int) -> DemoReport:
+    steps = [_step(s, judged) for s in Stage]
+    always = (Stage.VERIFY.value, Stage.JUDGE.value)
+    kinds = Counter((r.defect, r.wanted) for r in judged)
+    right = Counter((r.defect, r.wanted) for r in judged if r.right)
+    return DemoReport(
+        profile=profile,
+        judged=len(judged),
+        failed=failed,
+        steps=tuple(s for s in steps if s.step in always or s.planted or s.rejected),
+        defects=tuple(
+            DefectScore(defect=kind[0], expected=kind[1], rows=rows, right=right[kind])
+            for kind, rows in sorted(kinds.items())
+        ),
+        misses=tuple(
+            Miss(
+                problem_id=r.problem_id,
+                kind=r.kind,
+                defect=r.defect,
+                expected=r.wanted,
+                got=f"{r.found[0]}/{r.found[1]}" if r.found else "kept",
             )
-        elif defect is not None and expected is None:
-            self.slipped.append(problem_id)
+            for r in judged
+            if not r.right
+        ),
+        slipped=tuple(r.problem_id for r in judged if r.right and r.defect != "none" and not r.expected),
+    )
 
-    def report(self) -> DemoReport:
-        stages = [s for s in Stage if s in (Stage.VERIFY, Stage.JUDGE) or self.planted[s] or self.rejected[s]]
-        return DemoReport(
-            profile=self.profile,
-            judged=self.judged,
-            failed=self.failed,
-            steps=tuple(self._step(s) for s in stages),
-            defects=tuple(
-                DefectScore(defect=d, expected=e, rows=n, right=r)
-                for (d, e), (n, r) in sorted(self.kinds.items())
-            ),
-            misses=tuple(self.misses),
-            slipped=tuple(self.slipped),
-        )
 
-    def _step(self, stage: Stage) -> StepScore:
-        right, rejected, due = self.right[stage], self.rejected[stage], self.planted[stage]
-        return StepScore(
-            step=stage.value,
-            planted=due,
-            rejected=rejected,
-            right=right,
-            precision=right / rejected if rejected else None,
-            recall=right / due if due else None,
-        )
+def _step(stage: Stage, judged: Sequence[_Judged]) -> StepScore:
+    due = [r for r in judged if r.expected and r.expected[0] is stage]
+    rejected = sum(r.found is not None and r.found[0] is stage for r in judged)
+    right = sum(r.right for r in due)
+    return StepScore(
+        step=stage.value,
+        planted=len(due),
+        rejected=rejected,
+        right=right,
+        precision=right / rejected if rejected else None,
+        recall=right / len(due) if due else None,
+    )

@@ -1,12 +1,17 @@
-"""What is in a scene, exactly: questions, pixels, traces and the judge are all derived from it."""
+"""The records of the demo world: a scene and its facts, a question about it, the defects of a trace.
+
+A scene says exactly what is in it: questions, pixels, traces and the judge are all derived from it.
+"""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
+from enum import StrEnum
 from random import Random
-from typing import Literal
+from typing import Any, Literal
 
-from videop2r_data.schemas import DataType, Model
+from videop2r_data.schemas import DataType, Model, ProblemType, RejectReason, Sample, Stage, TraceFault
 
 
 def stream(*name: object) -> Random:
@@ -183,9 +188,8 @@ class Scene(Model):
         """The object of that name."""
         return next((o for o in self.objects if o.name == name), None)
 
-    def seconds(self, frame: int) -> float:
-        """Time of a frame, seconds to three decimals."""
-        return round(frame / self.fps, 3)
+
+# --- facts: what is true of a scene ---
 
 
 def truth(scene: Scene, key: Key) -> Value | None:
@@ -194,15 +198,12 @@ def truth(scene: Scene, key: Key) -> Value | None:
     if kind in _TRUTHS:
         return _TRUTHS[kind](scene, subject)
     if kind in ("appear", "vanish"):
-        return _when(scene, kind, subject)
+        shown = scene.sign if subject == "sign" else scene.named(subject)
+        if scene.medium != "video" or shown is None:
+            return None
+        return round((shown.appear if kind == "appear" else shown.vanish) / scene.fps, 3)
     found = scene.named(subject)
     return None if found is None else _of_object(scene, kind, found)
-
-
-def _listed(scene: Scene, name: str) -> bool | None:
-    if scene.theme == "groups":
-        return any(g.name == name for g in scene.groups)
-    return scene.named(name) is not None if scene.theme == "shapes" else None
 
 
 def _of_object(scene: Scene, kind: str, found: SceneObject) -> Value | None:
@@ -211,35 +212,33 @@ def _of_object(scene: Scene, kind: str, found: SceneObject) -> Value | None:
     if kind in ("motion", "pace"):
         value: str = getattr(found, kind)
         return value if scene.medium == "video" else None
-    if found.motion == "still" and kind == "box":
+    if found.motion != "still" or kind not in ("box", "place"):
+        return None
+    if kind == "box":
         return tuple(float(v) for v in found.box())
-    return place_of(scene, found) if found.motion == "still" and kind == "place" else None
-
-
-def place_of(scene: Scene, found: SceneObject) -> str | None:
-    """The corner of the frame that a still object lies in; None near a middle line."""
     x, y = found.centre(0)
     middle, margin = scene.side / 2, scene.side / 14
     if abs(x - middle) < margin or abs(y - middle) < margin:
-        return None
+        return None  # near a middle line: no corner of the frame holds it clearly
     return f"{'upper' if y < middle else 'lower'} {'left' if x < middle else 'right'}"
 
 
-def _matches(subject: str, colour: str, shape: str) -> bool:
-    return subject in ("all", colour, shape, f"{colour} {shape}")
+def _exists(scene: Scene, name: str) -> bool | None:
+    if scene.theme == "groups":
+        return any(g.name == name for g in scene.groups)
+    return scene.named(name) is not None if scene.theme == "shapes" else None
 
 
 def _count(scene: Scene, subject: str) -> int | None:
     if scene.theme == "groups":
-        return sum(g.count for g in scene.groups if _matches(subject, g.colour, g.shape))
+        return sum(g.count for g in scene.groups if subject in ("all", g.colour, g.shape, g.name))
     if scene.theme != "shapes":
         return None
     if subject in ("moving", "still"):
-        moving = sum(o.motion != "still" for o in scene.objects)
-        if scene.medium != "video":
-            return None
-        return moving if subject == "moving" else len(scene.objects) - moving
-    return sum(_matches(subject, o.colour, o.shape) for o in scene.objects)
+        # A picture shows no motion, nor that there is none.
+        fits = [o for o in scene.objects if (o.motion == "still") == (subject == "still")]
+        return len(fits) if scene.medium == "video" else None
+    return sum(subject in ("all", o.colour, o.shape, o.name) for o in scene.objects)
 
 
 def _level(scene: Scene, anchor: str) -> int | None:
@@ -248,16 +247,7 @@ def _level(scene: Scene, anchor: str) -> int | None:
         return None
     if anchor == "start":
         return gauge.start
-    if anchor == "end" or gauge.start == gauge.end:
-        return gauge.end
-    return None
-
-
-def _when(scene: Scene, kind: str, subject: str) -> float | None:
-    shown = scene.sign if subject == "sign" else scene.named(subject)
-    if scene.medium != "video" or shown is None:
-        return None
-    return scene.seconds(shown.appear if kind == "appear" else shown.vanish)
+    return gauge.end if anchor == "end" or gauge.start == gauge.end else None
 
 
 def _beside(scene: Scene, subject: str) -> str | None:
@@ -270,14 +260,147 @@ def _beside(scene: Scene, subject: str) -> str | None:
     return None if abs(gap) < a.half + b.half + 1 else "left" if gap < 0 else "right"
 
 
-def _text(scene: Scene, subject: str) -> str | None:
-    return scene.sign.text if scene.sign else None
-
-
 _TRUTHS: dict[str, Callable[[Scene, str], Value | None]] = {
-    "exists": _listed,
+    "exists": _exists,
     "count": _count,
-    "text": _text,
+    "text": lambda scene, _: scene.sign.text if scene.sign else None,
     "level": _level,
     "beside": _beside,
 }
+
+
+# --- defects that are planted in traces, and the step that must catch each ---
+
+Profile = Literal["paper", "robust"]
+
+
+class Defect(StrEnum):
+    """What is wrong with a planted trace; everything else in it is right."""
+
+    WRONG_ANSWER = "wrong_answer"
+    """Think and answer agree on a wrong answer; the observation is right."""
+    LOW_QUALITY = "low_quality"
+    """OCR and free-form: an answer in the right direction whose score is below 0.6."""
+    NEAR_MISS = "near_miss"
+    """Free-form: one wrong word in a right sentence. ROUGE cannot see it: a documented limit, not a catch."""
+    MISSING_OBSERVATION = "missing_observation"
+    MISSING_THINK = "missing_think"
+    MISSING_ANSWER = "missing_answer"
+    REPEATED_TAG = "repeated_tag"
+    NESTED_TAG = "nested_tag"
+    OUT_OF_ORDER = "out_of_order"
+    UNCLOSED_TAG = "unclosed_tag"
+    STRAY_CLOSING_TAG = "stray_closing_tag"
+    TEXT_OUTSIDE = "text_outside"
+    EMPTY_SEGMENT = "empty_segment"
+    COMPLETION_CUT = "completion_cut"
+    """The completion stops at its token limit (finish reason `length`)."""
+    EVIDENCE_OMITTED = "evidence_omitted"
+    """A fact that the answer needs is not in the observation; think and answer are right."""
+    EVIDENCE_CONTRADICTED = "evidence_contradicted"
+    """The observation states such a fact wrongly; think and answer are right."""
+    THINK_ANSWER_MISMATCH = "think_answer_mismatch"
+    """Multiple choice: the think segment settles on another option than the (right) answer."""
+    COPIED_VERDICT = "copied_verdict"
+    """The observation omits its evidence and speaks for the judge: verdict tags, instructions."""
+
+
+TEMPLATE_DEFECTS = tuple(Defect(fault) for fault in TraceFault)
+"""Broken templates: rejected under the reason of the same name."""
+
+_CAUGHT = {
+    Defect.WRONG_ANSWER: (Stage.VERIFY, RejectReason.LOW_SCORE),
+    Defect.LOW_QUALITY: (Stage.VERIFY, RejectReason.LOW_SCORE),
+    Defect.COMPLETION_CUT: (Stage.GENERATE, RejectReason.COMPLETION_CUT),
+    Defect.EVIDENCE_OMITTED: (Stage.JUDGE, RejectReason.INSUFFICIENT),
+    Defect.EVIDENCE_CONTRADICTED: (Stage.JUDGE, RejectReason.INSUFFICIENT),
+}
+"""Defects that are rejected under another reason than their own name, or not in the verify step."""
+ONLY_FOR = {
+    Defect.LOW_QUALITY: (ProblemType.OCR, ProblemType.FREE_FORM),
+    Defect.NEAR_MISS: (ProblemType.FREE_FORM,),
+    Defect.THINK_ANSWER_MISMATCH: (ProblemType.MULTIPLE_CHOICE,),
+}
+"""Defects that can be planted in these types alone."""
+
+
+def applicable(problem_type: ProblemType) -> tuple[Defect, ...]:
+    """The defects that can be planted in a trace for this type, templates counted as one kind each."""
+    return tuple(d for d in Defect if d not in ONLY_FOR or problem_type in ONLY_FOR[d])
+
+
+def expected_rejection(defect: Defect | None, profile: Profile) -> tuple[Stage, RejectReason] | None:
+    """Where a build must reject a trace with this defect (None: a good one), and why.
+
+    Returns:
+        None if the row must be kept: a good trace, or a defect that this profile does not look for. `paper`
+        does not check that think and answer agree.
+    """
+    if defect is None or defect is Defect.NEAR_MISS:
+        return None
+    if defect is Defect.THINK_ANSWER_MISMATCH and profile == "paper":
+        return None
+    return _CAUGHT.get(defect) or (Stage.VERIFY, RejectReason(defect.value))
+
+
+# --- the question, and the sample that it becomes ---
+
+DATA_SOURCE = "demo-world"
+LABEL = re.compile(r"\b(?:clip|picture|puzzle) (\d+)\b", re.IGNORECASE)
+
+
+class Question(Model):
+    """What is asked, its exact answer, and the facts that the answer follows from."""
+
+    kind: str
+    """Key of `ask.KINDS`."""
+    problem_type: ProblemType
+    problem: str
+    options: tuple[str, ...] = ()
+    """`"A. text"`, shuffled."""
+    answer: str
+    """The reference; an option letter for multiple choice."""
+    subjects: tuple[str, ...] = ()
+    """What it asks about, as in fact keys."""
+    needs: tuple[tuple[Key, ...], ...]
+    """Alternatives: the answer follows from all facts of any one of them. Empty alternatives do not occur."""
+
+
+class SceneSample(Model):
+    """One question with its scene and its planted label: a line of `scenes.jsonl`."""
+
+    problem_id: int
+    """Row of the pool: scenes are numbered in order, and so are their questions."""
+    number: int
+    """Of the question within its scene, from 0."""
+    scene: Scene
+    question: Question
+    defect: Defect | None = None
+    """Planted in the trace that the `demo` backend writes at temperature 0; None: the trace is good."""
+    media_sha256: str = ""
+    """Of the media file; empty for text and before it is written."""
+
+    def pool_row(self) -> dict[str, Any]:
+        """The row as it stands in `pool.json`, in the layout and key order of Video-R1."""
+        return {
+            "problem_id": self.problem_id,
+            "problem": self.question.problem,
+            "data_type": self.scene.data_type.value,
+            "problem_type": self.question.problem_type.value,
+            "options": list(self.question.options),
+            "solution": f"<answer>{self.question.answer}</answer>",
+            "path": f"./{self.scene.path}" if self.scene.path else "",
+            "data_source": DATA_SOURCE,
+        }
+
+    def sample(self, source: str = "demo") -> Sample:
+        """The question as the pipeline sees it."""
+        row = self.pool_row()
+        problem_id = str(row.pop("problem_id"))
+        return Sample(
+            sample_id=f"{source}/{problem_id}",
+            problem_id=problem_id,
+            source=source,
+            row=self.problem_id,
+            **{**row, "options": tuple(row["options"])},
+        )

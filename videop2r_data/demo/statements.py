@@ -8,18 +8,11 @@ from math import inf
 from random import Random
 from typing import NamedTuple
 
-from videop2r_data.demo.ask import other_text
-from videop2r_data.demo.question import NUMBER_WORDS, Question, number, plural
-from videop2r_data.demo.scene import COLOURS, MOTIONS, PLACES, SHAPES, Key, Scene, Value, truth
+from videop2r_data.demo.ask import DIRECTIONS, NUMBER_WORDS, number, other_text, plural
+from videop2r_data.demo.scene import COLOURS, MOTIONS, PLACES, SHAPES, Key, Question, Scene, Value, truth
 
 # --- sentences that state a fact, and plausible wrong values ---
 
-_WAYS = {
-    "left": ("to the left", "left"),
-    "right": ("to the right", "right"),
-    "up": ("upwards", "up"),
-    "down": ("downwards", "down"),
-}
 _COUNT_WORDS = ("no", *NUMBER_WORDS[1:])
 
 
@@ -83,7 +76,7 @@ def _state_count(subject: str, n: int, rng: Random) -> str:
 def _state_motion(name: str, motion: str, rng: Random) -> str:
     if motion == "still":
         return rng.choice((f"The {name} does not move.", f"The {name} stays still."))
-    way = rng.choice(_WAYS[motion])
+    way = rng.choice((DIRECTIONS[motion], motion))
     return rng.choice(
         (f"The {name} moves {way}.", f"The {name} drifts {way}.", f"The {name} is moving {way}.")
     )
@@ -98,6 +91,16 @@ def _state_level(anchor: str, percent: str, rng: Random) -> str:
     )
 
 
+_CLOSED: dict[str, tuple[str, ...]] = {
+    "motion": tuple(MOTIONS),
+    "pace": ("slow", "fast"),
+    "size": ("small", "large"),
+    "place": PLACES,
+    "beside": ("left", "right"),
+}
+"""Kinds of facts whose values come from a short list."""
+
+
 def twist(scene: Scene, key: Key, rng: Random) -> tuple[Key, Value]:
     """A plausible claim in place of a true one, false beyond every tolerance of `holds`."""
     kind, subject = key
@@ -105,17 +108,9 @@ def twist(scene: Scene, key: Key, rng: Random) -> tuple[Key, Value]:
     assert exact is not None, key
     if kind == "exists":
         return _another_thing(scene, subject, rng) if exact else (key, True)
-    # Kinds with an open range of values; the others draw from a closed list below.
-    if kind in _TWISTS:
-        return key, _TWISTS[kind](scene, exact, rng)
-    pools: dict[str, tuple[str, ...]] = {
-        "motion": tuple(MOTIONS),
-        "pace": ("slow", "fast"),
-        "size": ("small", "large"),
-        "place": PLACES,
-        "beside": ("left", "right"),
-    }
-    return key, rng.choice([v for v in pools[kind] if v != exact])
+    if kind in _CLOSED:
+        return key, rng.choice([v for v in _CLOSED[kind] if v != exact])
+    return key, _TWISTS[kind](scene, exact, rng)
 
 
 def _another_thing(scene: Scene, name: str, rng: Random) -> tuple[Key, Value]:
@@ -142,21 +137,13 @@ def _other_level(scene: Scene, exact: Value, rng: Random) -> int:
     return rng.choice([v for v in range(2, 99) if abs(v - level) >= max(15, 0.5 * level)])
 
 
-def _other_words(scene: Scene, exact: Value, rng: Random) -> str:
-    return other_text(str(exact), rng)
-
-
 def _other_box(scene: Scene, exact: Value, rng: Random) -> tuple[float, ...]:
-    assert isinstance(exact, tuple)
-    return moved_box(exact, scene.side)
-
-
-def moved_box(box: tuple[float, ...], side: int) -> tuple[float, ...]:
     """The same box elsewhere in the frame, without overlap where there is room for it."""
-    x1, y1, x2, y2 = box
+    assert isinstance(exact, tuple)
+    x1, y1, x2, y2 = exact
     # Towards the farther side, so that the box stays in the frame.
-    dx = side / 2 if x1 + x2 < side else -side / 2
-    dy = side / 3 if y1 + y2 < side else -side / 3
+    dx = scene.side / 2 if x1 + x2 < scene.side else -scene.side / 2
+    dy = scene.side / 3 if y1 + y2 < scene.side else -scene.side / 3
     return tuple(float(round(v)) for v in (x1 + dx, y1 + dy, x2 + dx, y2 + dy))
 
 
@@ -165,7 +152,7 @@ _TWISTS: dict[str, Callable[[Scene, Value, Random], Value]] = {
     "appear": _other_time,
     "vanish": _other_time,
     "level": _other_level,
-    "text": _other_words,
+    "text": lambda scene, exact, rng: other_text(str(exact), rng),
     "box": _other_box,
 }
 
@@ -228,6 +215,7 @@ _PERCENT = re.compile(r"(?<![\d.])(\d{1,9}(?:\.\d{1,6})?)\s*(?:%|percent\b|per\s
 _FIRST = re.compile(r"\b(?:start|starts|begin|begins|beginning|first|initially)\b", re.IGNORECASE)
 _LAST = re.compile(r"\b(?:end|ends|finally|last|finish|finishes)\b", re.IGNORECASE)
 _NOT = re.compile(r"(?:\b(?:not|never|no|neither|nor|without)\b|n't\b)[^,;]*$", re.IGNORECASE)
+_ABSENT = re.compile(r"\b(?:no|not a|not any|without a|nor a|neither a)\s*$", re.IGNORECASE)
 _SENTENCE = re.compile(r"(?<=[.!?;])\s+|\n+")
 _NO_CLAIM = re.compile(r"\?\s*$|\b(?:need to notice|whether|have to look|must look)\b", re.IGNORECASE)
 
@@ -252,9 +240,7 @@ def read_claims(observation: str) -> list[Claim]:
     """
     claims: list[Claim] = []
     last = ""
-    if len(observation) > LONGEST:
-        return claims
-    for sentence in _SENTENCE.split(observation):
+    for sentence in _SENTENCE.split(observation) if len(observation) <= LONGEST else ():
         if _NO_CLAIM.search(sentence):
             continue
         found, last = _read_sentence(sentence, last)
@@ -267,16 +253,18 @@ def _read_sentence(sentence: str, last: str) -> tuple[list[Claim], str]:
     claims = [*_counts(sentence), *(Claim(("text", ""), q) for q in _QUOTE.findall(sentence))]
     claims.extend(_levels(sentence))
     marks = list(_MENTION.finditer(sentence))
-    if not marks or re.match(r"\s*it\b", sentence, re.IGNORECASE):
-        end = marks[0].start() if marks else len(sentence)
-        if last and re.match(r"\s*it\b", sentence, re.IGNORECASE):
-            claims.extend(_about(last, sentence[:end]))
+    if last and re.match(r"\s*it\b", sentence, re.IGNORECASE):
+        claims.extend(_about(last, sentence[: marks[0].start() if marks else len(sentence)]))
     for at, mark in enumerate(marks):
         name = " ".join((mark["name"] or mark["other"]).lower().split())
         end = marks[at + 1].start() if at + 1 < len(marks) else len(sentence)
         before = sentence[marks[at - 1].end() if at else 0 : mark.start()]
         if mark["name"]:
-            claims.extend(_existence(name, mark["size"], before))
+            there = not _ABSENT.search(before)
+            claims.append(Claim(("exists", name), there))
+            if mark["size"] and there:
+                large = mark["size"].lower() in ("large", "big")
+                claims.append(Claim(("size", name), "large" if large else "small"))
             side = _BESIDE.search(before)
             if side and at:
                 left = " ".join((marks[at - 1]["name"] or "").lower().split())
@@ -284,13 +272,6 @@ def _read_sentence(sentence: str, last: str) -> tuple[list[Claim], str]:
         claims.extend(_about(name, sentence[mark.end() : end]))
         last = name
     return claims, last
-
-
-def _existence(name: str, size: str | None, before: str) -> Iterator[Claim]:
-    there = not re.search(r"\b(?:no|not a|not any|without a|nor a|neither a)\s*$", before, re.IGNORECASE)
-    yield Claim(("exists", name), there)
-    if size and there:
-        yield Claim(("size", name), "large" if size.lower() in ("large", "big") else "small")
 
 
 def _about(name: str, text: str) -> Iterator[Claim]:

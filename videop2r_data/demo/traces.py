@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from random import Random
 
-from videop2r_data.demo.ask import behaviour, other_text, portrait
-from videop2r_data.demo.question import TEMPLATE_DEFECTS, Defect, Question, SceneSample, listing, number
-from videop2r_data.demo.scene import Key, Scene, SceneObject, stream, truth
-from videop2r_data.demo.statements import moved_box, observation_is_sufficient, state, twist
+from videop2r_data.demo.ask import behaviour, listing, number, other_text, portrait
+from videop2r_data.demo.scene import (
+    ONLY_FOR,
+    TEMPLATE_DEFECTS,
+    Defect,
+    Key,
+    Question,
+    Scene,
+    SceneObject,
+    SceneSample,
+    stream,
+    truth,
+)
+from videop2r_data.demo.statements import observation_is_sufficient, state, twist
 from videop2r_data.schemas import ProblemType, ProcessTrace, parse_trace, render_trace
 
 # --- wrong answers: clearly wrong, poor, or wrong in one word that the metric cannot see ---
@@ -21,72 +30,45 @@ _OFF_TOPIC = (
 )
 
 
-def wrong_answer(sample: SceneSample, rng: Random) -> str:
+def _wrong_answer(sample: SceneSample, rng: Random) -> str:
     """An answer of the right form that scores below 0.6 by the metric of its type."""
-    return _WRONG[sample.question.problem_type](sample, rng)
+    right = sample.question.answer
+    match sample.question.problem_type:
+        case ProblemType.MULTIPLE_CHOICE:
+            return rng.choice([o[0] for o in sample.question.options if o[0] != right])
+        case ProblemType.NUMERICAL:
+            n = int(right)
+            return str(rng.choice([m for m in (n - 2, n - 1, n + 1, n + 2) if m >= 0]))
+        case ProblemType.OCR:
+            return other_text(right, rng)
+        case ProblemType.FREE_FORM:
+            return rng.choice(_OFF_TOPIC)
+        case ProblemType.REGRESSION:
+            return number(float(right) * rng.choice((0.3, 0.45, 1.5, 1.8)))
+        case ProblemType.TEMPORAL_GROUNDING:
+            return _other_interval(right, rng)
+        case _:
+            _, box = twist(sample.scene, ("box", sample.question.subjects[0]), rng)
+            assert isinstance(box, tuple)
+            return str([round(v) for v in box])
 
 
-def _other_letter(sample: SceneSample, rng: Random) -> str:
-    letters = [option[0] for option in sample.question.options]
-    return rng.choice([x for x in letters if x != sample.question.answer])
-
-
-def _other_number(sample: SceneSample, rng: Random) -> str:
-    n = int(sample.question.answer)
-    return str(rng.choice([m for m in (n - 2, n - 1, n + 1, n + 2) if m >= 0]))
-
-
-def _other_words(sample: SceneSample, rng: Random) -> str:
-    return other_text(sample.question.answer, rng)
-
-
-def _off_topic(sample: SceneSample, rng: Random) -> str:
-    return rng.choice(_OFF_TOPIC)
-
-
-def _other_amount(sample: SceneSample, rng: Random) -> str:
-    return number(float(sample.question.answer) * rng.choice((0.3, 0.45, 1.5, 1.8)))
-
-
-def _other_box(sample: SceneSample, rng: Random) -> str:
-    box = truth(sample.scene, ("box", sample.question.subjects[0]))
-    assert isinstance(box, tuple)
-    return str([round(v) for v in moved_box(box, sample.scene.side)])
-
-
-def _other_interval(sample: SceneSample, rng: Random) -> str:
+def _other_interval(right: str, rng: Random) -> str:
     """A span that overlaps the true one by less than half of their union."""
-    start, end = (float(v) for v in sample.question.answer.strip("[]").split(","))
+    start, end = (float(v) for v in right.strip("[]").split(","))
     length = end - start
     if rng.random() < 0.5:
         return f"[{number(start)}, {number(start + 0.4 * length)}]"
     return f"[{number(end - 0.3 * length)}, {number(end + 0.3 * length)}]"
 
 
-_WRONG: dict[ProblemType, Callable[[SceneSample, Random], str]] = {
-    ProblemType.MULTIPLE_CHOICE: _other_letter,
-    ProblemType.NUMERICAL: _other_number,
-    ProblemType.OCR: _other_words,
-    ProblemType.FREE_FORM: _off_topic,
-    ProblemType.REGRESSION: _other_amount,
-    ProblemType.TEMPORAL_GROUNDING: _other_interval,
-    ProblemType.SPATIAL_GROUNDING: _other_box,
-}
-
-
-def degraded_answer(sample: SceneSample, rng: Random) -> str:
-    """OCR with half of its words misread, or a free-form answer that says next to nothing.
-
-    Raises:
-        ValueError: any other type.
-    """
+def _poor_answer(sample: SceneSample, rng: Random) -> str:
+    """OCR with half of its words misread, or a free-form answer that says next to nothing."""
     question = sample.question
     if question.problem_type is ProblemType.FREE_FORM:
         found = sample.scene.named(question.subjects[0])
         assert found is not None
         return rng.choice(_thin(question.kind, found))
-    if question.problem_type is not ProblemType.OCR:
-        raise ValueError(f"low_quality needs OCR or free-form, not {question.problem_type.value}")
     words = question.answer.split()
     spoilt = rng.sample(range(len(words)), (len(words) + 1) // 2)
     return " ".join(_misread(w, rng) if i in spoilt else w for i, w in enumerate(words))
@@ -107,15 +89,9 @@ def _misread(word: str, rng: Random) -> str:
     return word[:at] + letter + word[at + 1 :]
 
 
-def near_miss(sample: SceneSample, rng: Random) -> str:
-    """A free-form answer that is wrong in one detail and shares nearly all words with the reference.
-
-    Raises:
-        ValueError: any other type.
-    """
+def _near_miss(sample: SceneSample, rng: Random) -> str:
+    """A free-form answer that is wrong in one detail and shares nearly all words with the reference."""
     question = sample.question
-    if question.problem_type is not ProblemType.FREE_FORM:
-        raise ValueError(f"near_miss needs free-form, not {question.problem_type.value}")
     found = sample.scene.named(question.subjects[0])
     assert found is not None
     colours = [c for c in ("red", "green", "blue", "yellow") if c != found.colour]
@@ -127,22 +103,20 @@ def near_miss(sample: SceneSample, rng: Random) -> str:
     return behaviour(found.name, found.motion, "slow" if found.pace == "fast" else "fast")
 
 
+_SPOILT_ANSWERS = {
+    Defect.WRONG_ANSWER: _wrong_answer,
+    Defect.LOW_QUALITY: _poor_answer,
+    Defect.NEAR_MISS: _near_miss,
+}
+
+
 # --- broken templates, one for each fault of the parser ---
 
 
-def spoil_template(whole: str, defect: Defect, rng: Random) -> str:
-    """A text whose first template fault is the one that `defect` names.
-
-    Args:
-        whole: a good trace.
-        defect: one of `defects.TEMPLATE_DEFECTS`.
-        rng: picks one of several ways to break it.
-
-    Raises:
-        ValueError: another defect.
-    """
+def _spoilt_template(whole: str, defect: Defect, rng: Random) -> str:
+    """A text whose first template fault is the one that `defect` names."""
     trace = parse_trace(whole)
-    p, t, a = _segments(trace)
+    p, t, a = (f"<{tag}>{getattr(trace, tag)}</{tag}>" for tag in ("observation", "think", "answer"))
     ways: dict[Defect, tuple[str, ...]] = {
         Defect.MISSING_OBSERVATION: (f"{t}{a}",),
         Defect.MISSING_THINK: (f"{p} {a}",),
@@ -166,17 +140,7 @@ def spoil_template(whole: str, defect: Defect, rng: Random) -> str:
             f"{p} {t}<answer>\n</answer>",
         ),
     }
-    if defect not in ways:
-        raise ValueError(f"{defect.value} does not break the template")
     return rng.choice(ways[defect])
-
-
-def _segments(trace: ProcessTrace) -> tuple[str, str, str]:
-    return (
-        f"<observation>{trace.observation}</observation>",
-        f"<think>{trace.think}</think>",
-        f"<answer>{trace.answer}</answer>",
-    )
 
 
 # --- whole traces ---
@@ -241,16 +205,15 @@ def write_trace(sample: SceneSample, defect: Defect | None, *, seed: int | str =
         seed: another wording for another seed.
 
     Raises:
-        ValueError: the defect cannot be planted in this type of question (see `defects.applicable`).
+        ValueError: the defect cannot be planted in this type of question.
     """
     scene, question = sample.scene, sample.question
+    if defect in ONLY_FOR and question.problem_type not in ONLY_FOR[defect]:
+        fitting = " or ".join(ONLY_FOR[defect])
+        raise ValueError(f"{defect.value} needs {fitting}, not {question.problem_type.value}")
     rng = stream(scene.index, sample.number, question.problem, defect, seed)
-    answer = _answer(sample, defect, rng)
-    settled = answer
-    if defect is Defect.THINK_ANSWER_MISMATCH:
-        if question.problem_type is not ProblemType.MULTIPLE_CHOICE:
-            raise ValueError(f"{defect.value} needs multiple choice, not {question.problem_type.value}")
-        settled = wrong_answer(sample, rng)
+    answer = _SPOILT_ANSWERS[defect](sample, rng) if defect in _SPOILT_ANSWERS else question.answer
+    settled = _wrong_answer(sample, rng) if defect is Defect.THINK_ANSWER_MISMATCH else answer
     whole = render_trace(
         ProcessTrace(
             observation=_observation(scene, question, defect, rng),
@@ -260,30 +223,23 @@ def write_trace(sample: SceneSample, defect: Defect | None, *, seed: int | str =
     )
     if defect is Defect.COMPLETION_CUT:
         return whole[: int(len(whole) * rng.uniform(0.2, 0.93))].rstrip()
-    return spoil_template(whole, defect, rng) if defect in TEMPLATE_DEFECTS else whole
-
-
-def _answer(sample: SceneSample, defect: Defect | None, rng: Random) -> str:
-    if defect is Defect.WRONG_ANSWER:
-        return wrong_answer(sample, rng)
-    if defect is Defect.LOW_QUALITY:
-        return degraded_answer(sample, rng)
-    if defect is Defect.NEAR_MISS:
-        return near_miss(sample, rng)
-    return sample.question.answer
+    return _spoilt_template(whole, defect, rng) if defect in TEMPLATE_DEFECTS else whole
 
 
 def _observation(scene: Scene, question: Question, defect: Defect | None, rng: Random) -> str:
     opener = f"Based on the question, I need to notice {_target(question, rng)}."
     need = rng.choice(question.needs)
-    extras = [state(k, v, rng, scene) for k, v in _more_facts(scene, question, rng)]
+    extras = [_sentence(scene, key, rng) for key in _more_facts(scene, question, rng)]
     if defect in (Defect.EVIDENCE_OMITTED, Defect.COPIED_VERDICT):
         body = _without(scene, question, need, extras, rng)
     else:
         keys = list(need)
         rng.shuffle(keys)
         wrong = rng.choice(keys) if defect is Defect.EVIDENCE_CONTRADICTED else None
-        body = [_sentence(scene, key, rng, false=key == wrong) for key in keys]
+        body = [
+            state(*twist(scene, key, rng), rng, scene) if key == wrong else _sentence(scene, key, rng)
+            for key in keys
+        ]
         body = extras[:1] + body + extras[1:] if wrong is None else body
     if defect is Defect.COPIED_VERDICT:
         body.append(rng.choice(_SPEECHES))
@@ -297,13 +253,10 @@ def _observation(scene: Scene, question: Question, defect: Defect | None, rng: R
     return text
 
 
-def _sentence(scene: Scene, key: Key, rng: Random, *, false: bool) -> str:
-    if false:
-        other, value = twist(scene, key, rng)
-        return state(other, value, rng, scene)
-    value_ = truth(scene, key)
-    assert value_ is not None, key
-    return state(key, value_, rng, scene)
+def _sentence(scene: Scene, key: Key, rng: Random) -> str:
+    value = truth(scene, key)
+    assert value is not None, key
+    return state(key, value, rng, scene)
 
 
 def _without(
@@ -311,7 +264,7 @@ def _without(
 ) -> list[str]:
     """Facts beside the point, and the needed ones but one; vague words if even that would be enough."""
     left_out = rng.choice(need)
-    rest = [_sentence(scene, key, rng, false=False) for key in need if key != left_out]
+    rest = [_sentence(scene, key, rng) for key in need if key != left_out]
     # What is left may still settle the answer, by an extra fact or by another way to it: then leave out more.
     for body in ([*rest, *extras], rest, extras):
         if body and not observation_is_sufficient(scene, question, " ".join(body)):
@@ -325,7 +278,7 @@ def _target(question: Question, rng: Random) -> str:
     return rng.choice(forms).format(a=a, b=b)
 
 
-def _more_facts(scene: Scene, question: Question, rng: Random) -> list[tuple[Key, str | int | float | bool]]:
+def _more_facts(scene: Scene, question: Question, rng: Random) -> list[Key]:
     """Up to two true facts that the question does not ask for."""
     asked = {key for need in question.needs for key in need}
     keys: list[Key] = [("size", o.name) for o in scene.objects]
@@ -334,18 +287,13 @@ def _more_facts(scene: Scene, question: Question, rng: Random) -> list[tuple[Key
     if scene.theme == "shapes":
         keys.append(("count", "all"))
     rng.shuffle(keys)
-    found: list[tuple[Key, str | int | float | bool]] = []
-    for key in keys[: rng.randint(0, 2)]:
-        value = truth(scene, key)
-        if key not in asked and value is not None and not isinstance(value, tuple):
-            found.append((key, value))
-    return found
+    return [key for key in keys[: rng.randint(0, 2)] if key not in asked]
 
 
 def _think(scene: Scene, question: Question, settled: str, rng: Random) -> str:
     """Reasoning that restates the facts, goes from them to the answer, checks itself, and settles."""
     need = question.needs[0]
-    facts = [_sentence(scene, key, rng, false=False).rstrip(".") for key in need]
+    facts = [_sentence(scene, key, rng).rstrip(".") for key in need]
     told = listing([fact[0].lower() + fact[1:] for fact in facts])
     words = settled
     step = ""

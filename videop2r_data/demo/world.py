@@ -1,8 +1,11 @@
-"""The demo world: the endless stream of scenes and questions, and a world of a given size on disk."""
+"""The demo world: endless in memory, of a given size on disk, and the backend that answers from it."""
 
 from __future__ import annotations
 
+import math
 import os
+import re
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from itertools import count, islice
 from pathlib import Path
@@ -12,10 +15,31 @@ from pydantic import ValidationError
 
 from videop2r_data.demo.ask import KINDS, ask
 from videop2r_data.demo.imagine import imagine, media_bytes
-from videop2r_data.demo.question import TEMPLATE_DEFECTS, Defect, Question, SceneSample, applicable
-from videop2r_data.demo.scene import Scene, stream
-from videop2r_data.errors import ConfigError, SourceError
-from videop2r_data.schemas import DemoSpec, ProblemType, digest, digest_bytes
+from videop2r_data.demo.scene import (
+    LABEL,
+    TEMPLATE_DEFECTS,
+    Defect,
+    Question,
+    Scene,
+    SceneSample,
+    applicable,
+    stream,
+)
+from videop2r_data.demo.statements import holds, observation_is_sufficient, read_claims
+from videop2r_data.demo.traces import write_trace
+from videop2r_data.errors import ConfigError, RefusedError, SourceError
+from videop2r_data.schemas import (
+    BackendSpec,
+    Completion,
+    DemoSpec,
+    FinishReason,
+    Frames,
+    ProblemType,
+    Request,
+    Usage,
+    digest,
+    digest_bytes,
+)
 
 # --- the endless stream of scenes and questions ---
 
@@ -28,18 +52,14 @@ def kinds_of(spec: DemoSpec) -> list[str]:
     Raises:
         ConfigError: an unknown task, or tasks that no chosen data type can show.
     """
-    names = {k: {k, row[3].value} for k, row in KINDS.items()}
-    known = set().union(*names.values())
+    names = {kind: {kind, row[3].value} for kind, row in KINDS.items()}
+    known = sorted(set().union(*names.values()))
     unknown = [t for t in spec.tasks if t not in known]
     if unknown:
-        raise ConfigError(
-            f"unknown demo task {unknown[0]!r} (allowed: {', '.join(sorted(known))})", where="demo.tasks"
-        )
-    kinds = [
-        k
-        for k, (_, _, media, _) in KINDS.items()
-        if (not spec.tasks or names[k] & set(spec.tasks)) and set(media) & set(spec.mediums)
-    ]
+        message = f"unknown demo task {unknown[0]!r} (allowed: {', '.join(known)})"
+        raise ConfigError(message, where="demo.tasks")
+    wanted = set(spec.tasks or known)
+    kinds = [k for k, row in KINDS.items() if names[k] & wanted and set(row[2]) & set(spec.mediums)]
     if not kinds:
         raise ConfigError(
             f"no task of {list(spec.tasks)} can be asked about {list(spec.mediums)}",
@@ -105,16 +125,19 @@ def planted(
     return rng.choice([d for d in applicable(problem_type) if d not in TEMPLATE_DEFECTS])
 
 
+def defect_of(sample: SceneSample, spec: DemoSpec, temperature: float) -> Defect | None:
+    """The defect of the trace that is written at a temperature: the labelled one at 0, else a new draw."""
+    if temperature <= 0:
+        return sample.defect
+    kind = sample.question.problem_type
+    return planted(spec, sample.scene.index, sample.number, kind, temperature)
+
+
 # --- a world on disk: media files, the pool in the layout of Video-R1, the scene truth ---
 
 FORMAT = 1
 """Version of what a spec means: raised whenever the same spec gives other bytes."""
 WORLD_MEDIA, WORLD_POOL, SCENES, WORLD = "media", "pool.json", "scenes.jsonl", "world.json"
-
-
-def spec_digest(spec: DemoSpec) -> str:
-    """What `world.json` is compared by: sha256 of the format version and every setting."""
-    return digest({"format": FORMAT, "spec": spec.model_dump(mode="json")})
 
 
 def write_world(folder: Path, spec: DemoSpec, *, progress: Callable[[int, int], None] | None = None) -> Path:
@@ -140,7 +163,8 @@ def write_world(folder: Path, spec: DemoSpec, *, progress: Callable[[int, int], 
             where="demo.numbered",
             hint="leave it true, or use iter_scenes for a world in memory",
         )
-    mark = spec_digest(spec)
+    settings = spec.model_dump(mode="json")
+    mark = digest({"format": FORMAT, "spec": settings})
     if _is_whole(folder, mark):
         return folder
     (folder / WORLD_MEDIA / "demo").mkdir(parents=True, exist_ok=True)
@@ -151,7 +175,10 @@ def write_world(folder: Path, spec: DemoSpec, *, progress: Callable[[int, int], 
         samples.append(_with_media(folder, sample, samples[-1] if samples else None, written))
         if progress is not None:
             progress(len(samples), spec.rows)
-    _drop_strangers(folder, written)
+    # What an earlier world or an interrupted write left in our own media folder.
+    for file in (folder / WORLD_MEDIA / "demo").iterdir():
+        if file.name not in written and file.is_file():
+            file.unlink()
     pool = b"[\n" + b",\n".join(orjson.dumps(s.pool_row()) for s in samples) + b"\n]\n"
     scenes = b"".join(orjson.dumps(s.model_dump(mode="json")) + b"\n" for s in samples)
     _put(folder / WORLD_POOL, pool)
@@ -160,7 +187,7 @@ def write_world(folder: Path, spec: DemoSpec, *, progress: Callable[[int, int], 
         "synthetic": True,
         "format": FORMAT,
         "spec_sha256": mark,
-        "spec": spec.model_dump(mode="json"),
+        "spec": settings,
         "files": {WORLD_POOL: digest_bytes(pool), SCENES: digest_bytes(scenes)},
         "media_sha256": _media_digest(folder),
     }
@@ -199,13 +226,6 @@ def _with_media(
         _put(target, data)
     written.add(target.name)
     return sample.model_copy(update={"media_sha256": digest_bytes(data)})
-
-
-def _drop_strangers(folder: Path, written: set[str]) -> None:
-    """Remove what an earlier world or an interrupted write left in our own media folder."""
-    for file in (folder / WORLD_MEDIA / "demo").iterdir():
-        if file.name not in written and file.is_file():
-            file.unlink()
 
 
 def _put(path: Path, data: bytes) -> None:
@@ -250,3 +270,132 @@ def read_world(folder: Path) -> Iterator[SceneSample]:
                 raise SourceError(
                     f"not a scene: {error.errors()[0]['msg']}", where=f"{path}, line {at + 1}"
                 ) from None
+
+
+# --- the `demo` backend: answers from the scene truth, by the common protocol ---
+
+MODEL = "demo-world/1"
+"""Model id that every completion reports, whatever was asked for: marks it as synthetic."""
+CHARS_PER_TOKEN = 4
+_OPENER = "Based on the question, I need to notice"
+_FENCED = re.compile(r"^BEGIN OBSERVATION\n(.*)\nEND OBSERVATION\s*$", re.DOTALL | re.MULTILINE)
+_TAGGED = re.compile(r"<observation[^<>]*>(.*)</observation[^<>]*>", re.DOTALL | re.IGNORECASE)
+
+
+class DemoBackend:
+    """Generator and judge that know the scene behind each question.
+
+    A question is found by its own words in the prompt: the number of its scene, then its exact text; if media
+    come with the request, they must be the file of that scene. For `generate` the answer is the planted
+    trace. At a temperature above 0 the defect is drawn anew (same rate, equal for equal temperatures), so
+    that further attempts can succeed. For `judge` the observation is read out of the prompt and decided by
+    `observation_is_sufficient`.
+
+    Usage is an estimate by length (four characters a token; 28 x 28 pixels a visual token, two frames
+    merged), since nothing is tokenised here.
+
+    Args:
+        spec: `kind: demo`; its model id is recorded as asked for, completions report `demo-world/1`.
+        world: folder of `write_world`.
+    """
+
+    def __init__(self, spec: BackendSpec, world: Path) -> None:
+        self.model = spec.model
+        self._folder = world
+        self._spec = DemoSpec()
+        self._lines: dict[int, list[tuple[str, bytes]]] = defaultdict(list)
+
+    async def start(self) -> None:
+        """Read the world.
+
+        Raises:
+            SourceError: the folder holds no finished world.
+        """
+        self._spec = read_spec(self._folder)
+        try:
+            lines = (self._folder / SCENES).read_bytes().splitlines()
+        except OSError as error:
+            raise SourceError(f"no finished demo world: {error}", where=str(self._folder)) from None
+        for line in lines:
+            row = orjson.loads(line)
+            self._lines[row["scene"]["index"]].append((row["question"]["problem"], line))
+
+    async def complete(self, request: Request, frames: Frames | None = None) -> Completion:
+        """Answer as the model would; `frames` are not looked at.
+
+        Raises:
+            RefusedError: the prompt holds no question of this world, or another scene's media.
+        """
+        text = "\n".join(m.text for m in request.messages)
+        sample = self._find(text, request)
+        cut = False
+        if request.purpose == "judge":
+            reply = judge_reply(sample, observation_in(request))
+        else:
+            temperature = request.params.temperature
+            defect = defect_of(sample, self._spec, temperature)
+            reply = write_trace(sample, defect, seed=f"{self._spec.seed}/{temperature:.4f}")
+            cut = defect is Defect.COMPLETION_CUT
+        limit = request.params.max_tokens * CHARS_PER_TOKEN
+        finish: FinishReason = "length" if cut or len(reply) > limit else "stop"
+        reply = reply[:limit]
+        usage = Usage(input_tokens=_input_tokens(text, request), output_tokens=_tokens(reply))
+        return Completion(text=reply, finish_reason=finish, model=MODEL, usage=usage)
+
+    async def close(self) -> None:
+        """Forget the world; safe to call twice."""
+        self._lines.clear()
+
+    def _find(self, text: str, request: Request) -> SceneSample:
+        numbers = {int(m[1]) for m in LABEL.finditer(text) if len(m[1]) < 12}
+        # The longest problem: one may be the beginning of another.
+        found = [entry for n in numbers for entry in self._lines.get(n, ()) if entry[0] in text]
+        if not found:
+            raise RefusedError("the prompt holds no question of this demo world")
+        sample = SceneSample.model_validate_json(max(found, key=lambda entry: len(entry[0]))[1])
+        if request.media is not None and request.media.file_sha256 != sample.media_sha256:
+            raise RefusedError(f"the media are not those of {sample.scene.label}")
+        return sample
+
+
+def observation_in(request: Request) -> str:
+    """The observation that a judge prompt holds.
+
+    Between the first BEGIN OBSERVATION and the last END OBSERVATION of the packaged prompt, or between
+    observation tags of another one, else from the opening words of a trace to the end.
+    """
+    text = next((m.text for m in reversed(request.messages) if m.role == "user"), "")
+    framed = _FENCED.search(text) or _TAGGED.search(text)
+    if framed:
+        return framed[1]
+    at = text.find(_OPENER)
+    return text[at:] if at >= 0 else text
+
+
+def judge_reply(sample: SceneSample, observation: str) -> str:
+    """The judge's words: a short reason, then the verdict."""
+    scene, question = sample.scene, sample.question
+    if observation_is_sufficient(scene, question, observation):
+        reason = "Each fact that the answer needs is stated, so the answer follows from the text alone."
+        verdict = "Yes"
+    else:
+        false = [c for c in read_claims(observation) if holds(scene, c) is False]
+        reason = (
+            f"What the text says of the {false[0].key[0]} of {false[0].key[1] or 'the sign'} is not so."
+            if false
+            else "A fact that the answer needs is not stated, so the answer cannot be derived from the text."
+        )
+        verdict = "No"
+    return f"{reason}\n<judgement>{verdict}</judgement>"
+
+
+def _tokens(text: str) -> int:
+    return math.ceil(len(text) / CHARS_PER_TOKEN)
+
+
+def _input_tokens(text: str, request: Request) -> int:
+    media = request.media
+    if media is None:
+        return _tokens(text)
+    steps = math.ceil(media.count / 2) if media.data_type == "video" else 1
+    return _tokens(text) + steps * math.ceil(media.width * media.height / 28**2)

@@ -7,7 +7,7 @@ import pytest
 
 from tests.trainer.judging.questions import Question, item
 from videop2r_data.demo import SceneSample, iter_scenes, write_trace
-from videop2r_data.demo.question import Defect
+from videop2r_data.demo.scene import Defect
 from videop2r_data.errors import ConfigError
 from videop2r_data.schemas import parse_trace
 from videop2r_data.schemas.recipe import DemoSpec
