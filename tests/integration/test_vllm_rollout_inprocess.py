@@ -16,7 +16,7 @@ pytest.importorskip("vllm")
 
 from tests.trainer.rollout.vllm_prompts import World, make_batch, make_world, move
 from videop2r_data.errors import BackendError, ConfigError
-from videop2r_data.trainer.data.collate import PromptBatch
+from videop2r_data.trainer.data.batch import PromptBatch
 from videop2r_data.trainer.rollout.hf import HfEngine
 from videop2r_data.trainer.rollout.vllm_engine import VllmEngine
 from videop2r_data.trainer.rollout.vllm_requests import sampling_fields

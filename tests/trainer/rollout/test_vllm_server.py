@@ -19,7 +19,7 @@ from safetensors.torch import load_file
 from tests.trainer.rollout.vllm_fake import Answer, FakeVllm, fake_vllm
 from tests.trainer.rollout.vllm_prompts import World, make_batch, make_world, move
 from videop2r_data.errors import AuthError, BackendError, ConfigError, RefusedError, TransientError
-from videop2r_data.trainer.data.collate import PromptBatch
+from videop2r_data.trainer.data.batch import PromptBatch
 from videop2r_data.trainer.rollout import vllm_sync
 from videop2r_data.trainer.rollout.vllm_server import VllmServerEngine
 from videop2r_data.trainer.rollout.vllm_sync import Http

@@ -16,7 +16,8 @@ from videop2r_data.prompts import load_prompt
 from videop2r_data.schemas.calls import Frames, MediaRecord
 from videop2r_data.schemas.recipe import MediaSpec
 from videop2r_data.schemas.sample import DataType, ProblemType
-from videop2r_data.trainer.data.collate import Collator, PromptBatch
+from videop2r_data.trainer.data.batch import PromptBatch
+from videop2r_data.trainer.data.collate import Collator
 from videop2r_data.trainer.data.examples import Example
 from videop2r_data.trainer.model.load import Policy, load_policy
 from videop2r_data.trainer.settings.parts import LoraSpec, PolicySpec

@@ -64,18 +64,11 @@ class ModelInputs:
                 f"rows {lo} to {hi} of {len(self.starts)}: a slice holds whole groups of {self.repeat}"
             )
         longest = int((self.starts[lo:hi] + self.lengths[lo:hi]).max())
-        firsts = self.types[:: self.repeat]
-        tokens = {kind: (firsts == kind).sum(-1).tolist() for kind in PARTS}
+        tables = (self.input_ids, self.attention_mask, self.types)
+        ids, mask, types = (table[lo:hi, :longest] for table in tables)
+        tokens = media_tokens(self.types[:: self.repeat])
         media = select_media(self.media, tokens, range(lo // self.repeat, hi // self.repeat))
-        return ModelInputs(
-            input_ids=self.input_ids[lo:hi, :longest],
-            attention_mask=self.attention_mask[lo:hi, :longest],
-            types=self.types[lo:hi, :longest],
-            starts=self.starts[lo:hi],
-            lengths=self.lengths[lo:hi],
-            media=media,
-            repeat=self.repeat,
-        )
+        return ModelInputs(ids, mask, types, self.starts[lo:hi], self.lengths[lo:hi], media, self.repeat)
 
 
 @dataclass(frozen=True)
@@ -164,10 +157,14 @@ def _filled(rows: Sequence[Sequence[int]], length: int, value: int, *, left: boo
     """Rows of different lengths as long [rows, length], padded with a value."""
     out = torch.full((len(rows), length), value, dtype=torch.long)
     for line, row in zip(out, rows, strict=True):
-        line[length - len(row) if left else 0 : length if left else len(row)] = torch.tensor(
-            row, dtype=torch.long
-        )
+        start = length - len(row) if left else 0
+        line[start : start + len(row)] = torch.tensor(row, dtype=torch.long)
     return out
+
+
+def media_tokens(types: Tensor) -> dict[int, list[int]]:
+    """`IMAGE` and `VIDEO` -> how many such tokens each prompt of `types` [B, L] has."""
+    return {kind: (types == kind).sum(-1).tolist() for kind in PARTS}
 
 
 def select_media(
@@ -179,7 +176,7 @@ def select_media(
 
     Args:
         media: of all prompts.
-        tokens: `IMAGE` and `VIDEO` -> how many such tokens each prompt has.
+        tokens: as `media_tokens` counts them.
         prompts: indices of the ones wanted.
 
     Raises:

@@ -18,7 +18,7 @@ from videop2r_data.backends import chat_messages, frames_array, video_metadata
 from videop2r_data.errors import ConfigError, SourceError
 from videop2r_data.prompts import Prompt, render_generate
 from videop2r_data.schemas import Frames, MediaSpec, Message, Request
-from videop2r_data.trainer.data.batch import IMAGE, PARTS, VIDEO, ModelInputs, PromptBatch, select_media
+from videop2r_data.trainer.data.batch import IMAGE, PARTS, VIDEO, PromptBatch, select_media
 from videop2r_data.trainer.data.examples import Example, Skip
 
 # Checks before and after the processor.
@@ -28,15 +28,7 @@ _HINT = "sample the frames with the media settings that the collator has"
 
 
 def check_factor(media: MediaSpec, parts: Mapping[int, Any]) -> None:
-    """Check that sides of sampled frames are multiples of what one token covers.
-
-    Args:
-        media: how frames are sampled.
-        parts: the processor's image and video processors.
-
-    Raises:
-        ConfigError: they are not multiples.
-    """
+    """Refuse settings whose frames have sides that are no multiples of what one token covers, in pixels."""
     wanted = {part.patch_size * part.merge_size for part in parts.values()}
     if any(media.factor % factor for factor in wanted):
         raise ConfigError(
@@ -48,11 +40,7 @@ def check_factor(media: MediaSpec, parts: Mapping[int, Any]) -> None:
 
 
 def check_size(part: Any, frames: Frames) -> None:
-    """Check that these frames can be cut into tokens without being resized.
-
-    Raises:
-        ConfigError: the processor would resize them.
-    """
+    """Refuse frames that the processor would have to resize."""
     factor, record = part.patch_size * part.merge_size, frames.record
     if record.height % factor or record.width % factor:
         raise ConfigError(
@@ -69,7 +57,7 @@ def check_result(
     tokens: Sequence[int],
     media: MediaSpec,
 ) -> None:
-    """Compare the processor's output with its input.
+    """Refuse an output in which frames were resized, left out or repeated, or have too many tokens.
 
     Args:
         part: the image or video processor.
@@ -77,10 +65,6 @@ def check_result(
         grids: time, height, width of each, in patches.
         tokens: how many tokens stand for each.
         media: its pixel budget bounds the tokens of a frame.
-
-    Raises:
-        ConfigError: a frame was resized, left out or repeated, tokens and patches differ, or a frame has more
-            tokens than its budget.
     """
     patch, merge = part.patch_size, part.merge_size
     for one, (t, h, w), count in zip(frames, grids, tokens, strict=True):
@@ -109,8 +93,6 @@ def check_result(
 # The collator.
 
 
-__all__ = ["PROMPT_TOO_LONG", "SPECIAL_TOKEN", "Collator", "ModelInputs", "PromptBatch"]
-
 PROMPT_TOO_LONG = "prompt_too_long"
 """Reason of a `Skip`: more tokens than `max_prompt_tokens`."""
 SPECIAL_TOKEN = "special_token_in_text"  # noqa: S105 - a reason code
@@ -138,8 +120,11 @@ class Collator:
         self.prompt, self.media, self.max_prompt_tokens = prompt, media, max_prompt_tokens
         self._parts = {IMAGE: processor.image_processor, VIDEO: processor.video_processor}
         self._tokens = {IMAGE: int(processor.image_token_id), VIDEO: int(processor.video_token_id)}
-        self._control = _control_tokens(self.tokenizer)
-        self._end = self._end_of_turn()
+        special = {t.content for t in self.tokenizer.added_tokens_decoder.values() if t.special}
+        # The tokenizer would recognise these inside a question's text.
+        self._control = sorted(special | set(self.tokenizer.all_special_tokens))
+        self.end_id = self._end_of_turn()
+        """The token that ends the assistant's turn."""
         self._bare = _bare_placeholder(processor)
         check_factor(media, self._parts)
 
@@ -157,20 +142,27 @@ class Collator:
         texts: dict[int, str] = {}
         skipped: list[Skip] = []
         for i, (example, seen) in enumerate(zip(examples, frames, strict=True)):
-            text = self.user_text(example)
+            text = render_generate(
+                self.prompt,
+                problem=example.problem,
+                options=example.options,
+                problem_type=example.problem_type,
+            )
             stray = next((token for token in self._control if token in text), None)
             if stray is not None:
-                skipped.append(_skip(example, SPECIAL_TOKEN, f"the question holds the token {stray!r}"))
+                detail = f"the question holds the token {stray!r}"
+                skipped.append(Skip(example.sample_id, SPECIAL_TOKEN, detail))
             else:
-                texts[i] = self.render(text, seen)
+                texts[i] = self._render(text, seen)
         kept = tuple(texts)
         ids, types, media = self._process(list(texts.values()), [frames[i] for i in kept])
         fitting = [at for at, row in enumerate(ids) if len(row) <= (self.max_prompt_tokens or len(row))]
         if len(fitting) < len(kept):
             for at in sorted(set(range(len(kept))) - set(fitting)):
                 detail = f"{len(ids[at])} tokens, max_prompt_tokens allows {self.max_prompt_tokens}"
-                skipped.append(_skip(examples[kept[at]], PROMPT_TOO_LONG, detail))
+                skipped.append(Skip(examples[kept[at]].sample_id, PROMPT_TOO_LONG, detail))
             media = select_media(media, {k: [t.count(k) for t in types] for k in PARTS}, fitting)
+        pad = self.tokenizer.pad_token_id
         return PromptBatch(
             examples=tuple(examples[kept[at]] for at in fitting),
             frames=tuple(frames[kept[at]] for at in fitting),
@@ -180,32 +172,11 @@ class Collator:
             media=media,
             skipped=tuple(skipped),
             kept=tuple(kept[at] for at in fitting),
-            pad_id=self.pad_id,
+            pad_id=self.end_id if pad is None else int(pad),
             media_ids=frozenset(self._tokens.values()),
         )
 
-    @property
-    def pad_id(self) -> int:
-        """The padding token; padding is masked, so any token would do."""
-        pad = self.tokenizer.pad_token_id
-        return int(self.tokenizer.eos_token_id if pad is None else pad)
-
-    @property
-    def end_id(self) -> int:
-        """The token that ends the assistant's turn."""
-        return self._end
-
-    def user_text(self, example: Example) -> str:
-        """The user's message, without media.
-
-        Raises:
-            ConfigError: the prompt has hints, but none for this type.
-        """
-        return render_generate(
-            self.prompt, problem=example.problem, options=example.options, problem_type=example.problem_type
-        )
-
-    def render(self, user: str, frames: Frames | None) -> str:
+    def _render(self, user: str, frames: Frames | None) -> str:
         """The chat up to and with the assistant header; one placeholder stands for the media."""
         system = [Message("system", self.prompt.system)] if self.prompt.system else []
         request = Request("generate", "", (*system, Message("user", user, media=True)))
@@ -235,7 +206,7 @@ class Collator:
                 where=example.sample_id,
                 hint="use the tokenizer of the model, or leave the row out",
             )
-        return [*ids, self._end]
+        return [*ids, self.end_id]
 
     def _process(
         self, texts: list[str], frames: list[Frames | None]
@@ -256,10 +227,12 @@ class Collator:
                 "images_kwargs": {"do_resize": False},
             }
         if seen[VIDEO]:
-            wanted |= {
-                "videos": [frames_array(f) for f in seen[VIDEO]],
-                "videos_kwargs": self._as_sampled(seen),
-            }
+            # The processor writes into the metadata it is given: copy it for every call.
+            metadata = [dict(video_metadata(f.record)) for f in seen[VIDEO]]
+            settings = {"do_resize": False, "do_sample_frames": False, "video_metadata": metadata}
+            if hasattr(self._parts[VIDEO], "cap_pixels_per_frame"):
+                settings["cap_pixels_per_frame"] = False
+            wanted |= {"videos": [frames_array(f) for f in seen[VIDEO]], "videos_kwargs": settings}
         texts = [text.replace(*self._bare) for text in texts] if self._bare else texts
         out = self.processor(text=texts, return_mm_token_type_ids=True, add_special_tokens=False, **wanted)
         ids, types = _lists(out["input_ids"]), _lists(out["mm_token_type_ids"])
@@ -269,15 +242,6 @@ class Collator:
                 tokens = [n for n in (row.count(kind) for row in types) if n]
                 check_result(part, seen[kind], media[PARTS[kind][0]].tolist(), tokens, self.media)
         return ids, types, media
-
-    def _as_sampled(self, seen: Mapping[int, list[Frames]]) -> dict[str, Any]:
-        """Settings that keep the video processor from sampling, resizing or timing frames itself."""
-        # The processor writes into the metadata it is given: copy it for every call.
-        metadata = [dict(video_metadata(f.record)) for f in seen[VIDEO]]
-        settings = {"do_resize": False, "do_sample_frames": False, "video_metadata": metadata}
-        if hasattr(self._parts[VIDEO], "cap_pixels_per_frame"):
-            settings["cap_pixels_per_frame"] = False
-        return settings
 
     def _end_of_turn(self) -> int:
         """The tokenizer's end token, after a check that the chat template ends the assistant's turn with
@@ -307,16 +271,6 @@ def _bare_placeholder(processor: Any) -> tuple[str, str] | None:
         return None
     video = processor.video_token
     return f"{processor.vision_start_token}{video}{processor.vision_end_token}", video
-
-
-def _control_tokens(tokenizer: Any) -> tuple[str, ...]:
-    """Special tokens, which the tokenizer would recognise inside a question's text."""
-    added = {t.content for t in tokenizer.added_tokens_decoder.values() if t.special}
-    return tuple(sorted(added | set(tokenizer.all_special_tokens)))
-
-
-def _skip(example: Example, reason: str, detail: str) -> Skip:
-    return Skip(example.sample_id, reason, detail)
 
 
 def _lists(rows: Any) -> list[list[int]]:

@@ -68,7 +68,22 @@ _BLOCK = 16
 """Examples that are compressed together: enough for a good ratio, few enough to unpack for one of them."""
 
 
-class ExampleSet(Sequence[Example]):
+class Lazy(Sequence[Example]):
+    """A sequence of examples that are made when asked for."""
+
+    def _at(self, index: int) -> Example:
+        raise NotImplementedError
+
+    @overload
+    def __getitem__(self, index: int) -> Example: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Example]: ...
+    def __getitem__(self, index: int | slice) -> Example | Sequence[Example]:
+        found = range(len(self))[index]
+        return self._at(found) if isinstance(found, int) else [self._at(i) for i in found]
+
+
+class ExampleSet(Lazy):
     """All examples of a data set in a third of the memory of their texts: an example is made when asked for.
 
     Args:
@@ -112,26 +127,17 @@ class ExampleSet(Sequence[Example]):
         self.revision = revision
         self.reasons = Counter(skip.reason for skip in self.skipped)
 
-    @overload
-    def __getitem__(self, index: int) -> Example: ...
-    @overload
-    def __getitem__(self, index: slice) -> Sequence[Example]: ...
-    def __getitem__(self, index: int | slice) -> Example | Sequence[Example]:
-        if isinstance(index, slice):
-            return [self[i] for i in range(*index.indices(self._count))]
-        at = range(self._count)[index]
-        return self._block(at // _BLOCK)[at % _BLOCK]
-
     def __len__(self) -> int:
         return self._count
 
-    def _block(self, number: int) -> list[Example]:
+    def _at(self, index: int) -> Example:
+        number = index // _BLOCK
         last, block = self._last
         if last != number:
             rows = json.loads(zlib.decompress(self._blocks[number]))
             block = [_example(row, self._scenes.get(at)) for at, row in enumerate(rows, number * _BLOCK)]
             self._last = (number, block)  # one assignment: loaders read from several threads
-        return block
+        return block[index % _BLOCK]
 
 
 def _content(example: Example) -> list[Any]:
@@ -141,18 +147,10 @@ def _content(example: Example) -> list[Any]:
 
 
 def _example(row: list[Any], scene: SceneSample | None) -> Example:
-    sample_id, problem, options, problem_type, data_type, reference, target, path = row
-    return Example(
-        sample_id=sample_id,
-        problem=problem,
-        options=tuple(options),
-        problem_type=ProblemType(problem_type),
-        data_type=DataType(data_type),
-        path=None if path is None else Path(path),
-        reference=reference,
-        target=target,
-        scene=scene,
-    )
+    sample_id, problem, options, kind, data_type, reference, target, path = row
+    where = None if path is None else Path(path)
+    asked = (sample_id, problem, tuple(options), ProblemType(kind), DataType(data_type), where)
+    return Example(*asked, reference, target, scene)
 
 
 # The stream: one scene per question, drawn in memory, without files and codecs.
@@ -163,7 +161,7 @@ ENDLESS = 2**62
 """Length of a stream without a limit; scene numbers go that far."""
 
 
-class DemoStream(Sequence[Example]):
+class DemoStream(Lazy):
     """Example i is the first question about scene `spec.start + i`: any index, any time, the same example.
 
     Held-out questions are another range of scenes (`start`, `limit`) of the same world, or another seed.
@@ -197,25 +195,16 @@ class DemoStream(Sequence[Example]):
     def __len__(self) -> int:
         return ENDLESS if self.spec.limit is None else self.spec.limit
 
-    @overload
-    def __getitem__(self, index: int) -> Example: ...
-    @overload
-    def __getitem__(self, index: slice) -> Sequence[Example]: ...
-    def __getitem__(self, index: int | slice) -> Example | Sequence[Example]:
-        if isinstance(index, slice):
-            return [self._example(i) for i in range(*index.indices(len(self)))]
-        if index < 0:
-            index += len(self)
-        if not 0 <= index < len(self):
-            raise IndexError(f"example {index} of {len(self)}")
-        return self._example(index)
-
-    def _example(self, index: int) -> Example:
-        from videop2r_data.demo import SceneSample, questions_of
+    def _at(self, index: int) -> Example:
+        from videop2r_data.demo import SceneSample, questions_of, write_trace
 
         number = self.spec.start + index
         scene, (question, *_) = questions_of(self._world, number)
         sample = SceneSample(problem_id=number, number=0, scene=scene, question=question)
+        target = None
+        if self.spec.config == "sft":
+            trace = write_trace(sample, None, seed=self._world.seed)
+            target = trace if self.spec.style == "process" else parse_trace(trace).process
         return Example(
             sample_id=f"demo-stream/{self._world.seed}/{number}",
             problem=question.problem,
@@ -224,15 +213,9 @@ class DemoStream(Sequence[Example]):
             data_type=scene.data_type,
             path=None,
             reference=question.answer,
-            target=self._target(sample) if self.spec.config == "sft" else None,
+            target=target,
             scene=sample,
         )
-
-    def _target(self, sample: SceneSample) -> str:
-        from videop2r_data.demo import write_trace
-
-        trace = write_trace(sample, None, seed=self._world.seed)
-        return trace if self.spec.style == "process" else parse_trace(trace).process
 
     def _check_size(self) -> None:
         side, media = self._world.side, self.spec.media
@@ -262,11 +245,11 @@ def draw(sample: SceneSample, media: MediaSpec) -> Frames:
     Returns:
         uint8 [T, side, side, 3] with a true record; `file_sha256` is empty, for there is no file.
     """
+    from videop2r_data.demo import render_frames
+
     scene = sample.scene
     video = scene.data_type is DataType.VIDEO
     indices = uniform_indices(scene.frames, media.frames) if video else [0]
-    from videop2r_data.demo import render_frames
-
     array = render_frames(scene, indices)
     record = MediaRecord(
         data_type="video" if video else "image",

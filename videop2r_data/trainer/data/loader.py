@@ -11,12 +11,12 @@ import asyncio
 import contextlib
 import queue
 import threading
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import Any, Self
 
 from videop2r_data.errors import MediaError
 from videop2r_data.media import DecodePool, MediaKind
@@ -44,17 +44,6 @@ class LoadedBatch:
     kept: tuple[int, ...] = ()
 
 
-class Sampler(Protocol):
-    """Decodes files; a `media.DecodePool` is one."""
-
-    async def sample(self, path: Path, data_type: MediaKind) -> Frames:
-        """Frames of one file, or MediaError."""
-        ...
-
-    async def close(self) -> None:
-        """End the decoders."""
-
-
 class MediaLoader:
     """An iterator over loaded batches, once; use it as a context manager, or call `close`.
 
@@ -67,7 +56,8 @@ class MediaLoader:
         workers: decoder processes; 0: `media.workers`, else one per core. None is started before the first
             file, so text and the demo stream need none.
         ahead: see above.
-        pool: what decodes, instead of a `DecodePool` of the loader's own; closed with the loader.
+        pool: decodes with `sample` and `close` as a `DecodePool` does, instead of the loader's own; closed
+            with the loader.
 
     Raises:
         ConfigError: (on iteration) no decoder process can be started.
@@ -87,20 +77,20 @@ class MediaLoader:
         *,
         workers: int = 0,
         ahead: int = 2,
-        pool: Sampler | None = None,
+        pool: Any = None,
     ) -> None:
         self.media = media
         self.skipped: Counter[str] = Counter()
         """Reason -> examples left out, of the batches that were handed over so far."""
         self._batches = iter(batches)
-        self._pool: Sampler = pool or DecodePool(media, want="array", workers=workers)
+        self._pool = pool or DecodePool(media, want="array", workers=workers)
         self._ahead = max(1, ahead)
         self._ready: queue.Queue[LoadedBatch | BaseException | None] = queue.Queue()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._room: asyncio.Semaphore | None = None
         self._main: asyncio.Task[None] | None = None
+        self._under_way: set[asyncio.Task[None]] = set()
         self._closing = threading.Event()
-        self._ended = False
         self._thread = threading.Thread(target=self._run, name="media-loader", daemon=True)
 
     def __iter__(self) -> Iterator[LoadedBatch]:
@@ -113,16 +103,14 @@ class MediaLoader:
             StopIteration: there is none, or the loader is closed.
             Exception: whatever the planned batches or the decoders raised, after the batches before it.
         """
-        if self._ended or self._closing.is_set():
+        if self._closing.is_set():
             raise StopIteration
         if self._thread.ident is None:
             self._thread.start()
         found = self._ready.get()
-        if found is None or isinstance(found, BaseException):
-            self._ended = True
-            if found is None:
-                raise StopIteration
-            raise found
+        if not isinstance(found, LoadedBatch):
+            self.close()
+            raise StopIteration if found is None else found
         if self._loop is not None and self._room is not None:
             with contextlib.suppress(RuntimeError):  # the loop has ended: nothing waits for room any more
                 self._loop.call_soon_threadsafe(self._room.release)
@@ -153,70 +141,58 @@ class MediaLoader:
         """The thread's body; every error in it is raised again in the consumer."""
         end: BaseException | None = None
         try:
-            asyncio.run(self._work())
+            with asyncio.Runner() as runner:
+                try:
+                    runner.run(self._plan())
+                finally:
+                    # A run of its own, so that `close`, which cancels the first, cannot stop it half-way.
+                    runner.run(self._end())
         except asyncio.CancelledError:
             pass
         except BaseException as error:  # noqa: BLE001 - raised again in the consumer's thread
             end = error
         self._ready.put(end)
 
-    async def _work(self) -> None:
+    async def _plan(self) -> None:
+        """Start the next batch whenever there is room; returns once the last one is handed over."""
         self._loop, self._main = asyncio.get_running_loop(), asyncio.current_task()
         self._room = asyncio.Semaphore(self._ahead)
-        under_way: deque[asyncio.Future[LoadedBatch | None]] = deque()
-        started = asyncio.Event()
-        planner = asyncio.create_task(self._plan(under_way, started, self._room))
+        last: asyncio.Task[None] | None = None
+        failed: Exception | None = None
         try:
             while not self._closing.is_set():
-                while not under_way:
-                    started.clear()
-                    await started.wait()
-                loaded = await under_way[0]
-                under_way.popleft()
-                if loaded is None:
-                    return
-                self._ready.put(loaded)
-        finally:
-            planner.cancel()
-            for task in under_way:
-                task.cancel()
-            ending = asyncio.ensure_future(self._end(planner, *under_way))
-            while (
-                not ending.done()
-            ):  # `close` may cancel this task here, and the decoders must end all the same
-                with contextlib.suppress(asyncio.CancelledError):
-                    await asyncio.shield(ending)
-            ending.result()
-
-    async def _end(self, *tasks: asyncio.Future[Any]) -> None:
-        await asyncio.gather(*tasks, return_exceptions=True)
-        await self._pool.close()
-
-    async def _plan(
-        self,
-        under_way: deque[asyncio.Future[LoadedBatch | None]],
-        started: asyncio.Event,
-        room: asyncio.Semaphore,
-    ) -> None:
-        """Start the next batch whenever there is room; the end, or an error of the iterator, is queued as a
-        batch."""
-        try:
-            while True:
-                await room.acquire()
+                await self._room.acquire()
                 planned = next(self._batches, None)
                 if planned is None:
                     break
-                under_way.append(asyncio.create_task(self._load(planned)))
-                started.set()
-            last = asyncio.get_running_loop().create_future()
-            last.set_result(None)
-        except Exception as error:  # noqa: BLE001 - raised again in the consumer's thread, in its place
-            last = asyncio.get_running_loop().create_future()
-            last.set_exception(error)
-        under_way.append(last)
-        started.set()
+                last = asyncio.create_task(self._hand_over(planned, last))
+                self._under_way.add(last)
+                last.add_done_callback(self._under_way.discard)
+        except Exception as error:  # noqa: BLE001 - raised below, behind the batches before it
+            failed = error
+        if last is not None:
+            await asyncio.wait({last})
+        if failed is not None:
+            raise failed
 
-    async def _load(self, planned: Sequence[Example]) -> LoadedBatch | None:
+    async def _hand_over(self, planned: Sequence[Example], before: asyncio.Task[None] | None) -> None:
+        """Load a batch, and queue it or its error behind the batch before it."""
+        found: LoadedBatch | Exception
+        try:
+            found = await self._load(planned)
+        except Exception as error:  # noqa: BLE001 - raised again in the consumer's thread
+            found = error
+        if before is not None:
+            await asyncio.wait({before})
+        self._ready.put(found)
+
+    async def _end(self) -> None:
+        for task in self._under_way:
+            task.cancel()
+        await asyncio.gather(*self._under_way, return_exceptions=True)
+        await self._pool.close()
+
+    async def _load(self, planned: Sequence[Example]) -> LoadedBatch:
         """Load the frames of a batch, each file once."""
         files: dict[tuple[Path, MediaKind], asyncio.Task[Frames]] = {}
         for example in planned:

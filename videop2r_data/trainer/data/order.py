@@ -10,6 +10,8 @@ Notation: N examples, B prompts per global step, W processes; process r takes pr
 from __future__ import annotations
 
 import hashlib
+import itertools
+import random
 from collections.abc import Iterator, Sequence
 from typing import TypeVar
 
@@ -23,8 +25,6 @@ from videop2r_data.trainer.settings.parts import DataSpec
 
 T = TypeVar("T")
 Indices = NDArray[np.int64]
-_CHARS_PER_TOKEN = 4
-"""For English text in Qwen's vocabulary, roughly; only the ranking by length matters."""
 
 
 class Order:
@@ -89,9 +89,8 @@ class Order:
         world_size: int = 1,
     ) -> Order:
         """The order that a `DataSpec` asks for; see the class for the arguments."""
-        endless = len(examples) >= ENDLESS
         lengths = None
-        if spec.bucket and not endless:
+        if spec.bucket and len(examples) < ENDLESS:
             lengths = [estimated_tokens(example, spec.media) for example in examples]
         return cls(
             len(examples),
@@ -122,11 +121,13 @@ class Order:
             return list(range(start, start + self.batch_size))
         if not self._carry:
             epoch, at = divmod(step, self.steps_per_epoch)
-            return self._cut(epoch, at * self.batch_size, self.batch_size)
+            start = at * self.batch_size
+            dropping: list[int] = self._permutation(epoch)[start : start + self.batch_size].tolist()
+            return dropping
         epoch, at = divmod(start, self.count)
         out: list[int] = []
         while len(out) < self.batch_size:
-            out += self._cut(epoch, at, self.batch_size - len(out))
+            out += self._permutation(epoch)[at : at + self.batch_size - len(out)].tolist()
             epoch, at = epoch + 1, 0
         return out
 
@@ -136,14 +137,8 @@ class Order:
 
     def batches(self, items: Sequence[T], start: int = 0, stop: int | None = None) -> Iterator[list[T]]:
         """This process's share of the steps from `start` to `stop` - 1 (None: without end) as items."""
-        step = start
-        while stop is None or step < stop:
+        for step in itertools.count(start) if stop is None else range(start, stop):
             yield [items[i] for i in self.batch(step)]
-            step += 1
-
-    def _cut(self, epoch: int, start: int, size: int) -> list[int]:
-        found: list[int] = self._permutation(epoch)[start : start + size].tolist()
-        return found
 
     def _permutation(self, epoch: int) -> Indices:
         if self._known is None or self._known[0] != epoch:
@@ -173,7 +168,8 @@ def estimated_tokens(example: Example, media: MediaSpec) -> int:
     """Tokens of prompt and target, estimated without opening the file; for bucketing only."""
     text = len(example.problem) + sum(map(len, example.options)) + len(example.target or "")
     frames = {DataType.TEXT: 0, DataType.IMAGE: 1, DataType.VIDEO: -(-media.frames // 2)}[example.data_type]
-    return text // _CHARS_PER_TOKEN + frames * media.max_pixels // media.factor**2
+    # 4 characters to a token in English, roughly; only the ranking by length matters
+    return text // 4 + frames * media.max_pixels // media.factor**2
 
 
 def _draws(count: int, *name: object) -> NDArray[np.uint64]:
@@ -209,10 +205,6 @@ def _check(count: int, batch: int, rank: int, world_size: int, tail: str) -> Non
 # the run's seed and of what the number is for (step, prompt, rollout).
 
 
-_BITS = 63
-"""Seeds fit a signed 64-bit integer: torch, numpy and vLLM take them all."""
-
-
 def derive(seed: int, *path: int | str) -> int:
     """A seed in [0, 2**63) for one use.
 
@@ -227,7 +219,8 @@ def derive(seed: int, *path: int | str) -> int:
     """
     text = "\x1f".join(f"{type(part).__name__}:{part}" for part in (seed, *path))
     digest = hashlib.blake2b(text.encode(), digest_size=8).digest()
-    return int.from_bytes(digest, "big") >> (64 - _BITS)
+    # 63 bits fit a signed 64-bit integer: torch, numpy and vLLM take them all
+    return int.from_bytes(digest, "big") >> 1
 
 
 def rollout_seeds(
@@ -253,17 +246,13 @@ def rollout_seeds(
 
 
 def seed_step(seed: int, step: int, rank: int) -> None:
-    """Seed the global generators of this process for one step: dropout of adapters, and draws inside
-    libraries.
+    """Seed the global generators for one optimizer step: dropout of adapters, and draws inside libraries.
 
     Args:
         seed: the run's.
         step: optimizer step.
         rank: of the process, so that dropout differs between processes.
     """
-    import random
-
-    import numpy as np
     import torch
 
     number = derive(seed, "step", step, rank)

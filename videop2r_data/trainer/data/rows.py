@@ -82,47 +82,38 @@ def read_examples(spec: DataSpec, *, base: Path | None = None) -> Sequence[Examp
                 yield read
 
     found = ExampleSet(good(), bad, revision=source.revision)
-    _check_any(spec, found)
-    _check_media_root(found)
+    _check(spec, found)
     return found
 
 
-def _check_any(spec: DataSpec, found: ExampleSet) -> None:
-    if found:
-        return
-    if found.skipped:
+def _check(spec: DataSpec, found: ExampleSet) -> None:
+    """Refuse data without a good row, or without any of the first media files; single missing files only
+    lose examples."""
+    if not found and found.skipped:
         first = found.skipped[0]
         raise SourceError(
             f"none of {len(found.skipped)} rows can be used; the first: {first.reason}: {first.detail}",
             where=spec.source,
             hint=f"read it as another config than {spec.config!r}, or convert it with p2r-data build",
         )
-    raise SourceError(
-        f"no rows from row {spec.start} on",
-        where=f"{spec.source}, config {spec.config!r}",
-        hint="lower start",
-    )
-
-
-def _check_media_root(good: Sequence[Example]) -> None:
-    """Refuse a media root under which none of the first files exists; single missing files only lose
-    examples."""
-    paths: Iterator[Path] = (e.path for e in good if e.path is not None)
-    first = list(islice(paths, _LOOKED_FOR))
-    if first and not any(path.is_file() for path in first):
+    if not found:
+        raise SourceError(
+            f"no rows from row {spec.start} on",
+            where=f"{spec.source}, config {spec.config!r}",
+            hint="lower start",
+        )
+    paths: Iterator[Path] = (e.path for e in found if e.path is not None)
+    looked = list(islice(paths, _LOOKED_FOR))
+    if looked and not any(path.is_file() for path in looked):
         raise ConfigError(
-            f"none of the first {len(first)} media files is there",
-            where=str(first[0]),
+            f"none of the first {len(looked)} media files is there",
+            where=str(looked[0]),
             hint="name the folder that the rows' `path` is relative to with --media-root (data.media_root)",
         )
 
 
 class _BadRowError(Exception):
-    """Why a row is left out."""
-
-    def __init__(self, reason: str, field: str, detail: str) -> None:
-        super().__init__(detail)
-        self.reason, self.field, self.detail = reason, field, detail
+    """Why a row is left out: reason, field and detail are its `args`."""
 
 
 class RowReader:
@@ -157,7 +148,8 @@ class RowReader:
         try:
             return self._example(sample_id, row)
         except _BadRowError as bad:
-            return Skip(sample_id, bad.reason, f'{where}, field "{bad.field}": {bad.detail}')
+            reason, field, detail = bad.args
+            return Skip(sample_id, reason, f'{where}, field "{field}": {detail}')
 
     def _example(self, sample_id: str, row: Mapping[str, Any]) -> Example:
         problem = _text(row, "problem")

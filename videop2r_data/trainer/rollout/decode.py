@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 from transformers.cache_utils import Cache, DynamicLayer
 
-from videop2r_data.trainer.data.batch import select_media
-from videop2r_data.trainer.model.forward import IMAGE, VIDEO, encode, given
+from videop2r_data.trainer.data.batch import media_tokens, select_media
+from videop2r_data.trainer.model.forward import encode, given
 from videop2r_data.trainer.model.layout import number_prompts
 
 if TYPE_CHECKING:
@@ -74,11 +74,6 @@ def _roomy(part: Tensor, needed: int) -> Tensor:
     return whole
 
 
-def growing_cache() -> Any:
-    """An empty cache of `GrowingLayer`s; the model adds one per layer at its first call."""
-    return Cache(layer_class_to_replicate=GrowingLayer)
-
-
 @dataclass(frozen=True, slots=True)
 class Prompts:
     """B left-padded prompts: ids, mask and token types [B, P], and their media."""
@@ -91,13 +86,10 @@ class Prompts:
     @staticmethod
     def of(batch: PromptBatch, lo: int, hi: int) -> Prompts:
         """Prompts lo to hi - 1 of a batch, padded to the longest of them."""
-        told: dict[str, Any] = batch.for_generation(1)
-        mask = told["attention_mask"]
-        types = told["mm_token_type_ids"]
-        counts = {kind: types.eq(kind).sum(-1).tolist() for kind in (IMAGE, VIDEO)}
+        ids, mask, types = batch.for_generation(1).values()
         first = mask.shape[1] - int(mask[lo:hi].sum(-1).max())
-        media: dict[str, Any] = select_media(batch.media, counts, range(lo, hi))
-        return Prompts(told["input_ids"][lo:hi, first:], mask[lo:hi, first:], types[lo:hi, first:], media)
+        media = select_media(batch.media, media_tokens(types), range(lo, hi))
+        return Prompts(ids[lo:hi, first:], mask[lo:hi, first:], types[lo:hi, first:], media)
 
     def to(self, device: Any) -> Prompts:
         """The same prompts on another device."""
@@ -176,7 +168,7 @@ def prefill(core: Any, prompts: Prompts, group_size: int, length: int) -> tuple[
     mask = prompts.mask
     numbered = number_prompts(inner, prompts.ids, prompts.types, mask, prompts.media)
     seen = encode(inner, prompts.media)
-    cache = growing_cache()
+    cache = Cache(layer_class_to_replicate=GrowingLayer)
     with given(inner, seen.image, seen.video) as media:
         told = inner(
             input_ids=prompts.ids,
