@@ -37,6 +37,7 @@ from .make import make_caller as make_caller
 from .money import Money as Money
 from .money import cost_usd as cost_usd
 from .openai.wire import content_parts as content_parts
+from .openai.wire import server_message as server_message
 from .openai.wire import vllm_fields as vllm_fields
 from .segments import FileLock as FileLock
 from .segments import is_held as is_held

@@ -1,4 +1,5 @@
 from .frame import SHOWN as SHOWN
+from .frame import blank_figure as blank_figure
 from .frame import drawable as drawable
 from .frame import font_path as font_path
 from .frame import label as label

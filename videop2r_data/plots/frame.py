@@ -54,19 +54,25 @@ def new_figure(title: str, told: str, look: Look, *, high: float) -> Figure:
     Returns:
         The figure; it lays its axes out by itself, below the head, when it is drawn.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-    from matplotlib.layout_engine import ConstrainedLayoutEngine
-
-    tall = high + HEAD
-    layout = ConstrainedLayoutEngine(rect=(0, 0, 1, 1 - HEAD / tall), w_pad=0.08, h_pad=0.06)
-    figure = Figure(figsize=(WIDE, tall), facecolor=look.paper, layout=layout, dpi=DPI)
-    FigureCanvasAgg(figure)
-    x = 0.1 / WIDE
+    figure = blank_figure(look, wide=WIDE, high=high, head=HEAD, dpi=DPI, w_pad=0.08)
+    x, tall = 0.1 / WIDE, high + HEAD
     figure.text(
         x, 1 - 0.1 / tall, title, ha="left", va="top", fontsize=11.5, color=look.ink, fontweight="bold"
     )
     figure.text(x, 1 - 0.355 / tall, told, ha="left", va="top", fontsize=8, color=look.muted)
+    return figure
+
+
+def blank_figure(look: Look, *, wide: float, high: float, head: float, dpi: int, w_pad: float) -> Figure:
+    """An empty figure of `wide` by `high` + `head` inches that lays its axes out below its head."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
+
+    tall = high + head
+    layout = ConstrainedLayoutEngine(rect=(0, 0, 1, 1 - head / tall), w_pad=w_pad, h_pad=0.06)
+    figure = Figure(figsize=(wide, tall), facecolor=look.paper, layout=layout, dpi=dpi)
+    FigureCanvasAgg(figure)
     return figure
 
 
@@ -172,15 +178,6 @@ def drawable(char: str) -> bool:
     return bool(_font().get_char_index(ord(char)))
 
 
-def finish(figure: Figure) -> None:
-    """Fix what is left to chance: the font, and `$` in the data is no formula."""
-    from matplotlib.text import Text
-
-    for text in figure.findobj(Text):
-        text.set_parse_math(False)
-        text.set_fontfamily(_FONT)
-
-
 def png_bytes(figure: Figure, *, colours: int = COLOURS, exact_paper: bool = True) -> bytes:
     """A figure as a small PNG: few colours, no time stamp: equal figures give equal bytes.
 
@@ -189,9 +186,12 @@ def png_bytes(figure: Figure, *, colours: int = COLOURS, exact_paper: bool = Tru
         colours: of the palette of the PNG.
         exact_paper: the background keeps its own colour, whatever the palette has.
     """
+    from matplotlib.text import Text
     from PIL import Image
 
-    finish(figure)
+    for text in figure.findobj(Text):
+        text.set_parse_math(False)  # `$` in the data, or in a run's name, is no formula
+        text.set_fontfamily(_FONT)
     canvas: Any = figure.canvas
     canvas.draw()
     size = canvas.get_width_height(physical=True)

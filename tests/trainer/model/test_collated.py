@@ -16,7 +16,7 @@ from videop2r_data.trainer.data.batch import PromptBatch
 from videop2r_data.trainer.data.collate import Collator
 from videop2r_data.trainer.model.forward import TrainModel
 from videop2r_data.trainer.model.load import load_policy
-from videop2r_data.trainer.rollout.base import end_id, never_ids
+from videop2r_data.trainer.rollout.base import Tokens
 from videop2r_data.trainer.rollout.hf import HfEngine
 from videop2r_data.trainer.settings.parts import PolicySpec
 from videop2r_data.trainer.settings.rl import SamplingSpec
@@ -59,6 +59,7 @@ def test_what_training_computes_is_what_generation_scored(
     net, own = family(name, tmp_path_factory.getbasetemp() / "tiny-collated")
     net.eval()
     batch = collated(own)
+    tokens = Tokens.of(net.config, own.tokenizer)
     prompt: dict[str, Any] = batch.for_generation(1)
     told = net.generate(
         **prompt,
@@ -70,7 +71,7 @@ def test_what_training_computes_is_what_generation_scored(
         eos_token_id=[],
         output_logits=True,
         return_dict_in_generate=True,
-        suppress_tokens=[*never_ids(net.config, own.tokenizer), end_id(own.tokenizer)],
+        suppress_tokens=[*tokens.never, tokens.end],
     )
     drawn = told.sequences[:, prompt["input_ids"].shape[1] :]
     want = torch.stack(told.logits, 1).log_softmax(-1).gather(-1, drawn[..., None])[..., 0]

@@ -12,7 +12,7 @@ from tests.trainer.model.batches import batch_of, clip, tiny_policy
 from videop2r_data.trainer.data.batch import PromptBatch
 from videop2r_data.trainer.model.forward import TrainModel
 from videop2r_data.trainer.model.load import Policy
-from videop2r_data.trainer.rollout.base import end_id, never_ids
+from videop2r_data.trainer.rollout.base import Tokens
 from videop2r_data.trainer.rollout.hf import HfEngine, WholeCopy
 from videop2r_data.trainer.settings.parts import LoraSpec
 from videop2r_data.trainer.settings.rl import SamplingSpec
@@ -63,7 +63,7 @@ def test_greedy_is_that_of_the_library(i: int) -> None:
         max_new_tokens=16,
         do_sample=False,
         use_cache=True,
-        suppress_tokens=never_ids(net.config, policy().tokenizer),
+        suppress_tokens=sorted(Tokens.of(net.config, policy().tokenizer).never),
     )[0, len(one.ids[0]) :].tolist()
     assert got.ids == want
 
@@ -74,6 +74,7 @@ def test_training_gives_the_log_probabilities_of_generation(share: bool) -> None
     net = policy().net.eval()
     batch = prompts()
     media = dict(batch.media)
+    tokens = Tokens.of(net.config, policy().tokenizer)
     told = net.generate(
         **batch.for_generation(1),
         **media,
@@ -84,10 +85,7 @@ def test_training_gives_the_log_probabilities_of_generation(share: bool) -> None
         eos_token_id=[],
         output_logits=True,
         return_dict_in_generate=True,
-        suppress_tokens=[
-            *never_ids(net.config, policy().tokenizer),
-            end_id(policy().tokenizer),
-        ],
+        suppress_tokens=[*tokens.never, tokens.end],
     )
     width = batch.for_generation(1)["input_ids"].shape[1]
     drawn = told.sequences[:, width:]
@@ -111,7 +109,7 @@ def test_a_rollout_depends_on_its_seed_alone() -> None:
 
 def test_ends_are_told_and_kept() -> None:
     own = tiny_policy()
-    end = end_id(own.tokenizer)
+    end = Tokens.of(own.net.config, own.tokenizer).end
     with torch.no_grad():
         own.net.lm_head.weight[end] *= 4  # now often the likeliest
     out = engine(own.net, max_new_tokens=24).generate(prompts(), group_size=8, seeds=list(range(32)))
@@ -128,7 +126,7 @@ def test_ends_are_told_and_kept() -> None:
 
 def test_special_tokens_are_never_drawn() -> None:
     own = tiny_policy()
-    never = never_ids(own.net.config, own.tokenizer)
+    never = sorted(Tokens.of(own.net.config, own.tokenizer).never)
     named = own.tokenizer.convert_tokens_to_ids(
         ["<|image_pad|>", "<|video_pad|>", "<|vision_start|>", "<|im_start|>"]
     )

@@ -15,9 +15,8 @@ from tests.trainer.rollout.vllm_prompts import make_frames
 from videop2r_data.backends import vllm_prompt
 from videop2r_data.errors import BackendError, ConfigError
 from videop2r_data.schemas.calls import Frames
-from videop2r_data.trainer.rollout.base import RolledOut
+from videop2r_data.trainer.rollout.base import RolledOut, Tokens
 from videop2r_data.trainer.rollout.vllm_requests import (
-    Tokens,
     check_call,
     check_prompt,
     rolled_out,

@@ -16,7 +16,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import orjson
 from pydantic import ValidationError
@@ -37,13 +37,6 @@ from videop2r_data.trainer.settings.parts import DataSpec, EvalSpec
 # Processes.
 
 
-T = TypeVar("T")
-
-
-def _alone(mine: Any) -> list[Any]:
-    return [mine]
-
-
 @dataclass(frozen=True)
 class Ranks:
     """One of several processes that evaluate together.
@@ -56,7 +49,7 @@ class Ranks:
 
     rank: int = 0
     world: int = 1
-    gather: Callable[[Any], list[Any]] = _alone
+    gather: Callable[[Any], list[Any]] = lambda mine: [mine]
 
     @classmethod
     def here(cls) -> Ranks:
@@ -73,14 +66,6 @@ class Ranks:
             return every
 
         return cls(distributed.get_rank(), world, gather)
-
-    def share(self, items: Sequence[T]) -> list[T]:
-        """Every `world`-th item from number `rank` on: equal shares of hard and easy stretches of a file.
-
-        >>> Ranks(1, 3).share("abcdefgh")
-        ['b', 'e', 'h']
-        """
-        return list(items[self.rank :: self.world])
 
 
 # Rows on disk.
@@ -115,7 +100,12 @@ class RowStore:
             self._compare(known, settings)
         elif ranks.rank == 0:
             if fresh:
-                self._forget(ranks.world)
+                (folder / REPORT).unlink(missing_ok=True)
+                # Rows of processes that are no longer there; the others remove their own.
+                for path in folder.glob("rows-*.jsonl"):
+                    number = path.stem.removeprefix("rows-")
+                    if number.isdecimal() and int(number) >= ranks.world:
+                        path.unlink(missing_ok=True)
             write_json(known, dict(settings))
         if fresh:
             self._path.unlink(missing_ok=True)
@@ -149,21 +139,16 @@ class RowStore:
         if not rows:
             return
         data = b"".join(orjson.dumps(row.model_dump(mode="json")) + b"\n" for row in rows)
-        with self._path.open("ab") as file:
-            if file.tell() and not self._ends_a_line():
-                file.write(b"\n")  # end the torn line of a killed process
+        with self._path.open("a+b") as file:
+            if file.tell():
+                file.seek(-1, 2)
+                if file.read(1) != b"\n":
+                    file.write(b"\n")  # end the torn line of a killed process
             file.write(data)
 
-    def write_report(self, report: EvalReport) -> Path:
-        """Write `report.json` atomically; returns its path."""
-        path = self.folder / REPORT
-        write_json(path, report.model_dump(mode="json"))
-        return path
-
-    def _ends_a_line(self) -> bool:
-        with self._path.open("rb") as file:
-            file.seek(-1, 2)
-            return file.read(1) == b"\n"
+    def write_report(self, report: EvalReport) -> None:
+        """Write `report.json` atomically."""
+        write_json(self.folder / REPORT, report.model_dump(mode="json"))
 
     def _compare(self, known: Path, settings: Mapping[str, Any]) -> None:
         try:
@@ -228,8 +213,8 @@ class Evaluator:
             batches, self.data.media, workers=self.data.workers, ahead=self.data.ahead
         ) as loader:
             for chunk, loaded in zip(chunks, loader, strict=True):
-                rows, examples = self._answer(chunk, loaded)
-                waiting.append((rows, self.hand_in(rows, examples)))
+                rows = self._answer(chunk, loaded)
+                waiting.append((rows, self.hand_in(rows, [example for _, example in chunk])))
                 if len(waiting) > 1:
                     yield settle(*waiting.popleft())
         while waiting:
@@ -242,13 +227,13 @@ class Evaluator:
         asked = [(r, e) for r, e in zip(rows, examples, strict=True) if not r.skipped]
         return self.judge.submit([JudgeItem(example, row.observation) for row, example in asked])
 
-    def _answer(
-        self, chunk: Sequence[tuple[int, Example]], loaded: LoadedBatch
-    ) -> tuple[list[EvalRow], list[Example]]:
-        """Rows of one batch in its order, without verdicts, and the question of each."""
+    def _answer(self, chunk: Sequence[tuple[int, Example]], loaded: LoadedBatch) -> list[EvalRow]:
+        """Rows of one batch in its order, without verdicts."""
         prompts = self.collator(loaded.examples, loaded.frames)
         asked = [chunk[loaded.kept[at]] for at in prompts.kept]
-        seeds = [_seed(self.spec.seed, example.sample_id) for _, example in asked]
+        names = (f"{self.spec.seed}/{example.sample_id}".encode() for _, example in asked)
+        # 63 bits from the seed and the question's id
+        seeds = [int.from_bytes(hashlib.blake2b(n, digest_size=8).digest(), "big") >> 1 for n in names]
         done = self.engine.generate(prompts, group_size=1, seeds=seeds) if asked else []
         rows = {
             index: graded_row(
@@ -264,7 +249,7 @@ class Evaluator:
         for index, example in chunk:
             if index not in rows:
                 rows[index] = skipped_row(index, example, why[example.sample_id])
-        return [rows[index] for index, _ in chunk], [example for _, example in chunk]
+        return [rows[index] for index, _ in chunk]
 
 
 def evaluate(
@@ -312,13 +297,22 @@ def evaluate(
         spec=spec,
         judge=judge,
     )
-    known = _known(store, examples)
-    mine = ranks.share(range(len(examples)))
-    rows = {index: known[index] for index in mine if index in known}
+    known = {} if store is None else store.rows()
+    # every `world`-th question: equal shares of hard and easy stretches of a file
+    mine = range(ranks.rank, len(examples), ranks.world)
+    rows = {i: known[i] for i in mine if i in known and known[i].sample_id == examples[i].sample_id}
     missing = [(index, examples[index]) for index in mine if index not in rows]
-    _keep(_again(evaluator, rows, examples), rows, store)
+
+    def keep(made: Sequence[EvalRow]) -> None:
+        rows.update({row.index: row for row in made})
+        if store is not None:
+            store.add(made)
+
+    late = [row for row in rows.values() if row.verdict_open]
+    if late:
+        keep(settle(late, evaluator.hand_in(late, [examples[row.index] for row in late])))
     for batch in evaluator.rows(missing):
-        _keep(batch, rows, store)
+        keep(batch)
         if progress is not None:
             progress(len(rows), len(mine))
     every = [row for part in ranks.gather(list(rows.values())) for row in part]
@@ -334,32 +328,3 @@ def settle(rows: Sequence[EvalRow], ticket: Ticket | None) -> list[EvalRow]:
         return list(rows)
     verdicts = iter(ticket.wait())
     return [row if row.skipped else row.judged(next(verdicts)) for row in rows]
-
-
-def _again(evaluator: Evaluator, rows: dict[int, EvalRow], examples: Sequence[Example]) -> list[EvalRow]:
-    """Rows of an earlier run whose verdict was late or failed, judged once more."""
-    open_rows = [row for row in rows.values() if row.verdict_open]
-    if not open_rows:
-        return []
-    ticket = evaluator.hand_in(open_rows, [examples[row.index] for row in open_rows])
-    return settle(open_rows, ticket)
-
-
-def _known(store: RowStore | None, examples: Sequence[Example]) -> dict[int, EvalRow]:
-    found = {} if store is None else store.rows()
-    return {
-        index: row
-        for index, row in found.items()
-        if index < len(examples) and examples[index].sample_id == row.sample_id
-    }
-
-
-def _keep(made: Sequence[EvalRow], rows: dict[int, EvalRow], store: RowStore | None) -> None:
-    rows.update({row.index: row for row in made})
-    if store is not None:
-        store.add(made)
-
-
-def _seed(seed: int, sample_id: str) -> int:
-    """63 bits from the seed and the question's id."""
-    return int.from_bytes(hashlib.blake2b(f"{seed}/{sample_id}".encode(), digest_size=8).digest(), "big") >> 1

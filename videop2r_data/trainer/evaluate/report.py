@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 from videop2r_data.schemas import DataType, Model, Policy, ProblemType, ProcessTrace, Unit
 from videop2r_data.trainer.data.examples import Example, Skip
@@ -69,13 +68,8 @@ class EvalRow(Model):
 
     def judged(self, found: Judged) -> EvalRow:
         """With the judge's verdict."""
-        return self.model_copy(
-            update={
-                "sufficient": found.sufficient,
-                "judge_reason": str(found.reason),
-                "judge_words": found.detail,
-            }
-        )
+        told = {"judge_reason": str(found.reason), "judge_words": found.detail}
+        return self.model_copy(update={"sufficient": found.sufficient, **told})
 
 
 def graded_row(
@@ -134,19 +128,15 @@ def thinks_otherwise(masks: SegmentMasks, example: Example, policy: Policy) -> b
         "" if span is None else masks.text[span.start : span.end]
         for span in (masks.spans.think, masks.spans.answer)
     )
-    if not _decided(think, answer, example.problem_type, example.options, policy):
+    if example.problem_type.traits.form == "option":
+        label = read_choice(answer.strip(), option_set(tuple(example.options)), policy).label
+        decided = label is not None and think_choice(think, example.options) is not None
+    else:
+        decided = example.problem_type.traits.form == "number" and think_number(think) is not None
+    if not decided:
         return None
     trace = ProcessTrace.model_construct(observation="-", think=think, answer=answer)
     return not check_consistency(trace, example.problem_type, example.options, policy=policy).passed
-
-
-def _decided(think: str, answer: str, kind: ProblemType, options: Sequence[str], policy: Policy) -> bool:
-    if kind.traits.form == "option":
-        label = read_choice(answer.strip(), option_set(tuple(options)), policy).label
-        return label is not None and think_choice(think, options) is not None
-    if kind.traits.form == "number":
-        return think_number(think) is not None
-    return False
 
 
 # Aggregates, each with its interval and the number of questions behind it.
@@ -199,14 +189,12 @@ class EvalReport(Model):
 
     def metrics(self) -> dict[str, float]:
         """Flat keys for `metrics.jsonl`; undetermined ones are left out."""
-        found: dict[str, Any] = {
-            name: getattr(self, name)
-            for name in ("accuracy", "sufficiency", "mismatch", "format", "format_p", "format_r", "finished")
-        }
+        plain = ("accuracy", "sufficiency", "mismatch", "format", "format_p", "format_r", "finished")
+        found: dict[str, CountedEstimate | None] = {name: getattr(self, name) for name in plain}
         found |= {f"accuracy/{kind}": value for kind, value in self.accuracy_by_type.items()}
         found |= {"length/p": self.lengths.perception, "length/r": self.lengths.reasoning}
         found |= {"length/all": self.lengths.all}
-        flat = {f"eval/{name}": est.value for name, est in found.items() if isinstance(est, CountedEstimate)}
+        flat = {f"eval/{name}": estimate.value for name, estimate in found.items() if estimate is not None}
         if self.accuracy_macro is not None:
             flat["eval/accuracy_macro"] = self.accuracy_macro
         flat["eval/questions"] = self.asked

@@ -109,6 +109,9 @@ def eval_recipe(target: Target, given: Mapping[str, Any], *, device: str) -> Eva
         data.setdefault("limit", DEMO_LIMIT)
     else:
         data.pop("demo", None)
+    trained_judging = _section(trained, "judging")
+    if trained_judging.get("kind", "none") == "none":
+        trained_judging = {}  # not inherited: a run of grpo needs no judge, its evaluation may
     values = {
         "model": {
             "dtype": "float32" if device == "cpu" else "bfloat16",
@@ -118,7 +121,7 @@ def eval_recipe(target: Target, given: Mapping[str, Any], *, device: str) -> Eva
         },
         "data": data,
         "run": _how(trained, _section(given, "run")),
-        "judging": given["judging"] if "judging" in given else _trained_judging(trained),
+        "judging": given.get("judging", trained_judging),
     }
     return validate_settings(values, EvalRecipe, where=f"evaluation of {target.name}", what="settings")
 
@@ -154,12 +157,6 @@ def _how(trained: Mapping[str, Any], asked: Mapping[str, Any]) -> dict[str, Any]
     return {"scoring": _section(trained, "scoring"), **usual, **asked, "sampling": sampling}
 
 
-def _trained_judging(trained: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The run's judge; `kind: none` is not inherited: a run of grpo needs no judge, its evaluation may."""
-    found = _section(trained, "judging")
-    return {} if found.get("kind", "none") == "none" else found
-
-
 def _section(values: Mapping[str, Any], name: str) -> Mapping[str, Any]:
     found = values.get(name)
     return found if isinstance(found, Mapping) else {}
@@ -191,9 +188,6 @@ def model_digest(model: str, revision: str | None) -> str:
 # Settings of rows.
 
 
-_LOOKED_AT = 64
-
-
 def settings_of(spec: EvalSpec, data: DataSpec, **more: Any) -> dict[str, Any]:
     """Everything that affects a row, as a JSON object; a folder keeps rows of one value only.
 
@@ -202,7 +196,6 @@ def settings_of(spec: EvalSpec, data: DataSpec, **more: Any) -> dict[str, Any]:
         data: workers and look-ahead are left out.
         more: further values, e.g. the digest of the model.
     """
-    prompt = load_prompt(data.prompt_name)
     return {
         **more,
         "sampling": spec.sampling.model_dump(mode="json", exclude={"rows"}),
@@ -211,7 +204,7 @@ def settings_of(spec: EvalSpec, data: DataSpec, **more: Any) -> dict[str, Any]:
         "data": data.model_dump(
             mode="json", exclude={"workers", "ahead", "media_root", "shuffle", "tail", "bucket"}
         ),
-        "prompt_sha256": prompt.sha256,
+        "prompt_sha256": load_prompt(data.prompt_name).sha256,
     }
 
 
@@ -230,7 +223,7 @@ def finite(data: DataSpec) -> DataSpec:
 
 def exact_judge(examples: Sequence[Example]) -> Judge | None:
     """The exact judge if the first questions have scenes, else None."""
-    first = examples[:_LOOKED_AT]
+    first = examples[:64]
     return DemoJudge() if first and all(example.scene is not None for example in first) else None
 
 
@@ -270,8 +263,9 @@ def run_eval(
     data = finite(recipe.data)
     ranks = Ranks.here()
     settings = _settings(recipe, data)
-    base = (target.run or Path()) / EVAL if target.run else Path(EVAL) / target.name
-    folder = out or base / f"{_plain(data.source)}-{digest(settings)[:8]}"
+    base = target.run / EVAL if target.run else Path(EVAL) / target.name
+    name = "".join(c if c.isalnum() or c in "._-" else "-" for c in Path(data.source).name or data.source)
+    folder = out or base / f"{name[:60].lstrip('.') or 'data'}-{digest(settings)[:8]}"
     store = RowStore(folder, settings, ranks=ranks)
     examples = read_examples(data)
     judge = make_judge(recipe.judging, cache=folder / "judge-cache", tell=note)
@@ -313,16 +307,7 @@ def _settings(recipe: EvalRecipe, data: DataSpec) -> dict[str, Any]:
     )
 
 
-def _plain(source: str) -> str:
-    """A data set's name as part of a folder's name."""
-    name = Path(source).name or source
-    return "".join(c if c.isalnum() or c in "._-" else "-" for c in name)[:60].lstrip(".") or "data"
-
-
 # During training.
-
-
-FOLDER = "eval"
 
 
 class HeldOut:
@@ -367,7 +352,11 @@ class HeldOut:
             net: the policy, wrapped or not.
             step: names the folder of the rows.
         """
-        ranks = Ranks.here()
+        ranks, store = Ranks.here(), None
+        if self._run is not None:
+            # Afresh: rows of an earlier attempt at this step may come from other weights (a changed recipe).
+            settings = settings_of(self.spec, self.data, step=step)
+            store = RowStore(self._run / EVAL / f"step-{step:06d}", settings, ranks=ranks, fresh=True)
         report = evaluate(
             net,
             self._processor,
@@ -378,16 +367,8 @@ class HeldOut:
             engine=self._engine,
             collator=self._collator,
             ranks=ranks,
-            store=self._store(step, ranks),
+            store=store,
         )
         if self._judge is not None:
             self._judge.take_stats()
         return report.metrics()
-
-    def _store(self, step: int, ranks: Ranks) -> RowStore | None:
-        if self._run is None:
-            return None
-        # Rows of an earlier attempt at this step may come from other weights (a changed recipe): start
-        # afresh.
-        settings = settings_of(self.spec, self.data, step=step)
-        return RowStore(self._run / FOLDER / f"step-{step:06d}", settings, ranks=ranks, fresh=True)

@@ -1,7 +1,7 @@
 """Metrics of a run as curves over its steps, and which curves stand in which panel of a chart.
 
 A curve is a function of the step: where a step occurs twice (a run resumed from a checkpoint), its last line
-    counts.
+counts.
 Values that are not finite numbers are gaps, never 0.
 """
 
@@ -96,9 +96,9 @@ class Curve:
     values: Array
 
     @property
-    def empty(self) -> bool:
-        """Whether there is nothing to draw."""
-        return not bool(np.isfinite(self.values).any())
+    def finite(self) -> Array:
+        """The values that can be drawn; float64."""
+        return self.values[np.isfinite(self.values)]
 
 
 @dataclass(frozen=True)
@@ -113,7 +113,7 @@ class RunCurves:
     def get(self, key: str) -> Curve | None:
         """The curve of a key, or None if the run has none that could be drawn."""
         curve = self.curves.get(key)
-        return None if curve is None or curve.empty else curve
+        return curve if curve is not None and len(curve.finite) else None
 
     @property
     def kind(self) -> str:
@@ -207,7 +207,7 @@ def with_shares(runs: Sequence[RunCurves]) -> tuple[list[RunCurves], str]:
 
     Numbers, if all steps of all runs have equally many groups; else shares of the groups of each step.
     """
-    sizes = {float(v) for run in runs for v in _finite(run.curves.get("groups"))}
+    sizes = {float(v) for run in runs if (found := run.get("groups")) for v in found.finite}
     if len(sizes) == 1:
         return list(runs), f"of {sizes.pop():,.0f} groups"
     if not sizes or any(run.get("groups") is None for run in runs if run.get("collapsed/sum") is not None):
@@ -228,10 +228,6 @@ def _shared(run: RunCurves) -> RunCurves:
             whole = groups.values[np.searchsorted(groups.steps, steps)]
             curves[key] = Curve(steps, counts / np.where(whole > 0, whole, np.nan))
     return replace(run, curves=curves)
-
-
-def _finite(curve: Curve | None) -> Array:
-    return np.array([]) if curve is None else curve.values[np.isfinite(curve.values)]
 
 
 def _number(value: Any) -> float | None:
@@ -272,10 +268,8 @@ class Panel:
 
 
 def _both(title: str, unit: str, stem: str, scale: Scale = "zero", *, total: str = "") -> Panel:
-    lines = [Line(f"{stem}p", P), Line(f"{stem}r", R)]
-    if total:
-        lines.append(Line(total, SUM))
-    return Panel(title, unit, tuple(lines), scale)
+    lines = (Line(f"{stem}p", P), Line(f"{stem}r", R))
+    return Panel(title, unit, (*lines, Line(total, SUM)) if total else lines, scale)
 
 
 RL = (
@@ -323,19 +317,16 @@ def panels_for(runs: Sequence[RunCurves], *, split: bool) -> list[Panel]:
         split: one panel per curve, for runs that are compared: the colour then tells the run.
     """
     rl = any(run.kind == "rl" for run in runs)
-    wanted = [*(_one_by_one() if rl and split else RL if rl else SFT), *_HELD_OUT]
+    wanted: tuple[Panel, ...] = RL if rl else SFT
+    if rl and split:
+        found = {line.key: replace(p, title=_title(p, line), lines=(line,)) for p in RL for line in p.lines}
+        wanted = tuple(found[key] for key in COMPARED)
     panels = []
-    for panel in wanted:
+    for panel in (*wanted, *_HELD_OUT):
         lines = tuple(line for line in panel.lines if _drawn(runs, line.key))
         if lines:
             panels.append(replace(panel, lines=lines))
     return panels
-
-
-def _one_by_one() -> list[Panel]:
-    """One panel per curve of `COMPARED`."""
-    found = {line.key: replace(p, title=_title(p, line), lines=(line,)) for p in RL for line in p.lines}
-    return [found[key] for key in COMPARED]
 
 
 def _title(panel: Panel, line: Line) -> str:

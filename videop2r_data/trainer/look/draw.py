@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from videop2r_data.plots import DASHED, DOTTED, SOLID, Look, run_colour, run_dashes
+from videop2r_data.plots import DASHED, DOTTED, SOLID, Look, blank_figure, run_colour, run_dashes
 from videop2r_data.trainer.look.curves import (
     PLAIN,
     SUM,
     Array,
     Curve,
-    Line,
     P,
     Panel,
     R,
@@ -36,9 +35,6 @@ _SPIKE = 6.0
 """How many times the value that nine in ten stay below; what is higher is a spike."""
 _NAME = 36
 
-_DASHES: dict[str, Any] = {P: SOLID, R: DASHED, SUM: DOTTED, PLAIN: SOLID}
-"""A segment is told by its dashes as well as by its colour."""
-
 Arms = dict[str, list[RunCurves]]
 """Label -> the runs that carry it (seeds of one setting)."""
 
@@ -52,18 +48,10 @@ def draw_panels(arms: Arms, panels: Sequence[Panel], look: Look, *, window: floa
         look: colours.
         window: steps of the running mean; None: a twentieth of the run.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-    from matplotlib.layout_engine import ConstrainedLayoutEngine
-
     columns = 2 if len(panels) == 4 else min(COLUMNS, len(panels))
     rows = math.ceil(len(panels) / columns)
-    high = rows * HIGH + HEAD
-    layout = ConstrainedLayoutEngine(rect=(0, 0, 1, 1 - HEAD / high), w_pad=0.06, h_pad=0.06)
-    figure = Figure(
-        figsize=(max(columns * WIDE, 2 * WIDE), high), dpi=DPI, facecolor=look.paper, layout=layout
-    )
-    FigureCanvasAgg(figure)
+    wide = max(columns, 2) * WIDE
+    figure = blank_figure(look, wide=wide, high=rows * HIGH, head=HEAD, dpi=DPI, w_pad=0.06)
     grid = figure.subplots(rows, columns, squeeze=False)
     for place, axes in enumerate(grid.flat):
         if place >= len(panels):
@@ -90,23 +78,26 @@ def _panel(axes: Axes, panel: Panel, arms: Arms, look: Look, window: float | Non
     axes.yaxis.set_major_formatter(lambda value, _: tick(value))
     thick: list[Curve] = []
     faint: list[Curve] = []
-    for number, (_, runs) in enumerate(arms.items()):
+    for number, runs in enumerate(arms.values()):
         for line in panel.lines:
             found = [curve for run in runs if (curve := run.get(line.key)) is not None]
             if found:
-                mean, under = _arm(axes, found, _stroke(look, line, number, len(arms)), window)
+                stroke = _process_stroke(look, line.process) if len(arms) == 1 else _run_stroke(look, number)
+                mean, under = _arm(axes, found, stroke, window)
                 thick.append(mean)
                 faint += under
-    _limits(axes, panel, _finite(thick), _finite(faint), look)
+    finite = [np.concatenate([curve.finite for curve in curves]) for curves in (thick, faint)]
+    _limits(axes, panel, finite[0], finite[1], look)
 
 
-def _colours(look: Look) -> dict[str, str]:
-    return {P: look.perception, R: look.reasoning, SUM: look.both, PLAIN: look.perception}
+def _process_stroke(look: Look, process: str) -> dict[str, Any]:
+    """Colour and dashes of a process, in matplotlib's words: told apart by either."""
+    plain = (look.perception, SOLID)
+    strokes = {P: plain, R: (look.reasoning, DASHED), SUM: (look.both, DOTTED), PLAIN: plain}
+    return dict(zip(("color", "linestyle"), strokes[process], strict=True))
 
 
-def _stroke(look: Look, line: Line, number: int, arms: int) -> dict[str, Any]:
-    if arms == 1:
-        return {"color": _colours(look)[line.process], "linestyle": _DASHES[line.process]}
+def _run_stroke(look: Look, number: int) -> dict[str, Any]:
     return {"color": run_colour(look, number), "linestyle": run_dashes(look, number)}
 
 
@@ -126,11 +117,6 @@ def _arm(
     return thick, faint
 
 
-def _finite(curves: Sequence[Curve]) -> Array:
-    """All finite values of some curves."""
-    return np.concatenate([curve.values[np.isfinite(curve.values)] for curve in curves])
-
-
 def _limits(axes: Axes, panel: Panel, thick: Array, faint: Array, look: Look) -> None:
     """The range of the vertical axis; a spike far above everything else is cut off and told in words."""
     if panel.scale == "share":
@@ -141,7 +127,12 @@ def _limits(axes: Axes, panel: Panel, thick: Array, faint: Array, look: Look) ->
     usual = float(np.quantile(values, 0.9))
     cut = panel.scale == "zero" and len(values) > 50 and high > _SPIKE * usual > 0
     if cut and low > 0 and thick.max(initial=0.0) > _SPIKE * usual:
-        _logarithmic(axes, panel, look)
+        # A spike that lifts even the running mean: the only axis that shows it and the rest.
+        axes.set_yscale("log")
+        axes.yaxis.set_major_formatter(lambda value, _: tick(value))
+        axes.minorticks_off()
+        unit = f"{panel.unit}, log scale" if panel.unit else "log scale"
+        axes.set_title(unit, loc="right", fontsize=7.5, color=look.scale, pad=5)
         return
     top = max(usual * 2, float(thick.max(initial=0.0))) if cut else high
     bottom = low if panel.scale == "free" or low < 0 else 0.0
@@ -166,30 +157,21 @@ def _logarithmic(axes: Axes, panel: Panel, look: Look) -> None:
 def _legend(figure: Figure, arms: Arms, panels: Sequence[Panel], look: Look) -> None:
     from matplotlib.lines import Line2D
 
+    title, height = "", figure.get_figheight()
     if len(arms) > 1:
-        strokes = [
-            (
-                name if len(runs) == 1 else f"{name} (mean of {len(runs)})",
-                run_colour(look, i),
-                run_dashes(look, i),
-            )
-            for i, (name, runs) in enumerate(arms.items())
-        ]
+        names = [name if len(runs) == 1 else f"{name} (mean of {len(runs)})" for name, runs in arms.items()]
+        strokes = [_run_stroke(look, number) for number in range(len(arms))]
     else:
         used = {line.process for panel in panels for line in panel.lines}
-        strokes = [(name, _colours(look)[name], _DASHES[name]) for name in (P, R, SUM) if name in used]
-    title = "" if len(arms) > 1 else short(next(iter(arms)))
-    height = figure.get_figheight()
-    if title:
-        figure.text(
-            0.012, 1 - 0.1 / height, title, ha="left", va="top", fontsize=11, color=look.ink, parse_math=False
-        )
+        names = [name for name in (P, R, SUM) if name in used]
+        strokes = [_process_stroke(look, name) for name in names]
+        title = short(next(iter(arms)))
+        figure.text(0.012, 1 - 0.1 / height, title, ha="left", va="top", fontsize=11, color=look.ink)
     if not strokes:
         return
-    handles = [Line2D([], [], color=colour, linestyle=dashes, linewidth=2) for _, colour, dashes in strokes]
-    legend = figure.legend(
-        handles,
-        [short(name) for name, _, _ in strokes],
+    figure.legend(
+        [Line2D([], [], linewidth=2, **stroke) for stroke in strokes],
+        [short(name) for name in names],
         loc="upper right" if title else "upper left",
         bbox_to_anchor=(0.995 if title else 0.005, 1 - 0.04 / height),
         ncols=min(len(strokes), 4),
@@ -200,8 +182,6 @@ def _legend(figure: Figure, arms: Arms, panels: Sequence[Panel], look: Look) -> 
         columnspacing=1.6,
         borderaxespad=0.0,
     )
-    for text in legend.get_texts():
-        text.set_parse_math(False)  # a run may be called a_$x$
 
 
 def tick(value: float) -> str:

@@ -63,7 +63,9 @@ def plot_runs(
         MissingExtraError: matplotlib is not installed.
     """
     found, unit = with_shares([read_curves(path, label) for label, path in runs])
-    arms = _arms(found)
+    arms: Arms = {}
+    for run in found:
+        arms.setdefault(run.name, []).append(run)
     panels = [
         replace(panel, unit=unit) if panel.lines[0].key.startswith("collapsed/") else panel
         for panel in _wanted(panels_for(found, split=len(arms) > 1), keys, found)
@@ -75,13 +77,6 @@ def plot_runs(
     data = out.with_suffix(".json")
     data.write_bytes(orjson.dumps(_numbers(found, panels, window), option=orjson.OPT_INDENT_2))
     return Plotted(out, data, tuple(panel.title for panel in panels), sum(run.damaged for run in found))
-
-
-def _arms(runs: Sequence[RunCurves]) -> Arms:
-    arms: Arms = {}
-    for run in runs:
-        arms.setdefault(run.name, []).append(run)
-    return arms
 
 
 def _wanted(panels: list[Panel], keys: Sequence[str], runs: Sequence[RunCurves]) -> list[Panel]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from videop2r_data.errors import SourceError
-from videop2r_data.schemas import SEGMENTS, segment_spans
+from videop2r_data.schemas import SEGMENTS, segment_spans, visible
 from videop2r_data.trainer.judging.base import Judgeable, Judged
 from videop2r_data.trainer.look.curves import SAMPLES, read_lines
 
@@ -22,15 +22,6 @@ OUTSIDE = "red underline"
 _PARTS = ("accuracy", "format", "length", "total")
 _WIDEST = 100_000
 """Characters of a completion that are shown."""
-# what could move the cursor, recolour the terminal or turn the writing direction is shown as a sign instead
-_UNSAFE = (
-    {code: 0x2400 + code for code in range(0x20) if code not in (0x09, 0x0A)}
-    | {0x7F: 0x2421}
-    | dict.fromkeys(
-        [*range(0x80, 0xA0), 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A)], 0xFFFD
-    )
-    | dict.fromkeys(range(0xD800, 0xE000), 0xFFFD)
-)
 
 
 def sample_record(
@@ -117,13 +108,10 @@ def render_samples(rows: Iterable[Mapping[str, Any]]) -> RenderableType:
         here = (row.get("step"), row.get("group"))
         if here != group:
             group = here
-            parts += [Rule(Text(f"step {here[0]}, {clean(str(row.get('sample_id')))}"), align="left")]
-            parts += [_question(row)]
-        parts += [
-            Text(),
-            Text(f"rollout {row.get('rollout')}", style="bold"),
-            colour(str(row.get("text", ""))),
-        ]
+            head = Text(f"step {here[0]}, {clean(str(row.get('sample_id')))}")
+            parts += [Rule(head, align="left"), _question(row)]
+        head = Text(f"rollout {row.get('rollout')}", style="bold")
+        parts += [Text(), head, colour(str(row.get("text", "")))]
         if row.get("finished") is False:
             parts.append(Text("… cut at the longest length", style=OUTSIDE))
         parts.append(_rewards(row))
@@ -163,7 +151,7 @@ def clean(text: str) -> str:
     >>> clean("a\x1b[31mb\u202e")
     'a␛[31mb�'
     """
-    return text.translate(_UNSAFE)
+    return visible(text.replace("\r", "␍"))  # `visible` would make one of two characters at a line's end
 
 
 def _question(row: Mapping[str, Any]) -> RenderableType:
@@ -225,9 +213,5 @@ def _number(row: Mapping[str, Any], name: str) -> int:
 
 def pick(rows: Sequence[dict[str, Any]], limit: int | None) -> list[dict[str, Any]]:
     """The first `limit` groups whole; None: all."""
-    groups: list[object] = []
-    for row in rows:
-        if row.get("group") not in groups:
-            groups.append(row.get("group"))
-    kept = groups if limit is None else groups[:limit]
+    kept = list(dict.fromkeys(row.get("group") for row in rows))[:limit]
     return [row for row in rows if row.get("group") in kept]

@@ -14,7 +14,7 @@ from torch.nn import functional
 from videop2r_data.backends import number_behind_clips
 from videop2r_data.errors import ConfigError, MissingExtraError
 from videop2r_data.trainer.model.forward import FAMILIES, TokenLogProbs, TrainModel
-from videop2r_data.trainer.model.weights import adapted, adapters_off, inferring
+from videop2r_data.trainer.model.weights import adapted, inferring
 from videop2r_data.trainer.settings.parts import VISION_TARGETS, LoraSpec, PolicySpec
 
 if TYPE_CHECKING:
@@ -115,9 +115,9 @@ def add_adapters(net: Any, spec: LoraSpec, *, seed: int = 0) -> Any:
         from peft import LoraConfig, get_peft_model
     except ImportError:
         raise MissingExtraError("peft", "train") from None
-    parts = [rf"(?:.*\.)?language_model\.layers\..*\.({_names(spec.targets)})"]
+    parts = [rf"(?:.*\.)?language_model\.layers\..*\.({'|'.join(map(re.escape, spec.targets))})"]
     if spec.vision:
-        parts.append(rf"(?:.*\.)?visual\.blocks\..*\.({_names(VISION_TARGETS)})")
+        parts.append(rf"(?:.*\.)?visual\.blocks\..*\.({'|'.join(map(re.escape, VISION_TARGETS))})")
     config = LoraConfig(
         r=spec.rank,
         lora_alpha=spec.alpha,
@@ -137,10 +137,6 @@ def add_adapters(net: Any, spec: LoraSpec, *, seed: int = 0) -> Any:
         raise ConfigError(
             f"no adapter fits: {' '.join(str(error).split())[:200]}", hint="check lora.targets"
         ) from error
-
-
-def _names(targets: tuple[str, ...]) -> str:
-    return "|".join(re.escape(name) for name in targets)
 
 
 def _load_net(spec: PolicySpec, device: torch.device | str) -> Any:
@@ -198,20 +194,20 @@ class Reference:
     """
 
     def __init__(self, model: Any, frozen: Any = None) -> None:
-        if frozen is None and adapted(model) is None:
+        self._model, self._frozen, self._adapters = model, frozen, adapted(model)
+        if frozen is None and self._adapters is None:
             raise ConfigError(
                 "the policy has no adapters, so its reference must be a second, frozen copy",
                 hint="load one with load_reference, train with LoRA, or set the KL weight to 0",
             )
-        self._model = model
-        self._frozen = frozen
 
     @torch.no_grad()  # type: ignore[untyped-decorator]
     def logps(self, inputs: ModelInputs) -> TokenLogProbs:
         """The policy's forward pass with the weights of the reference, without gradient."""
-        if self._frozen is not None:
-            told: TokenLogProbs = self._frozen(inputs)
+        told: TokenLogProbs
+        if self._adapters is None or self._frozen is not None:
+            told = self._frozen(inputs)
             return told
-        with inferring(self._model), adapters_off(self._model):
+        with inferring(self._model), self._adapters.disable_adapter():
             told = self._model(inputs)
         return told

@@ -6,15 +6,12 @@ import re
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any
 
+import torch
 from torch import Tensor
 
 from videop2r_data.errors import ConfigError
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
 
 # Wrappers.
 
@@ -51,20 +48,6 @@ def _inside(net: Any) -> Any | None:
     """The model inside a wrapper; None if `net` is not one."""
     modules = getattr(net, "_modules", {})
     return next((modules[name] for name in WRAPPED if modules.get(name) is not None), None)
-
-
-@contextmanager
-def adapters_off(net: Any) -> Iterator[None]:
-    """Within the block the adapters of the model are off.
-
-    Raises:
-        ValueError: there are no adapters.
-    """
-    adapters = adapted(net)
-    if adapters is None:
-        raise ValueError("the model has no adapters to switch off: load a second, frozen copy as reference")
-    with adapters.disable_adapter():
-        yield
 
 
 @contextmanager
@@ -109,14 +92,6 @@ _WRAPPERS = re.compile(r"(?:_fsdp_wrapped_module|_checkpoint_wrapped_module|_ori
 _ADAPTER = re.compile(r"\.(?:lora_A|lora_B|lora_embedding_A|lora_embedding_B|lora_magnitude_vector)\.")
 
 
-class Meta(NamedTuple):
-    """Name, type and full shape of a weight, known without gathering it."""
-
-    name: str
-    dtype: Any
-    shape: tuple[int, ...]
-
-
 def checkpoint_name(name: str) -> str | None:
     """The name that a parameter of the policy has in a checkpoint; None for a parameter of an adapter.
 
@@ -129,9 +104,12 @@ def checkpoint_name(name: str) -> str | None:
     return _WRAPPERS.sub("", name).replace(".base_layer.", ".")
 
 
-def weight_metas(net: Any, dtype: Any = None) -> list[Meta]:
+def weight_metas(net: Any, dtype: Any = None) -> list[tuple[str, Any, tuple[int, ...]]]:
     """Names, types and full shapes, in the order of `policy_weights`; nothing is gathered."""
-    return [Meta(name, dtype or p.dtype, _shape(p)) for name, p, _ in _parameters(net)]
+    return [
+        (name, dtype or p.dtype, tuple(getattr(p, "ds_shape", None) or p.shape))
+        for name, p, _ in _parameters(net)
+    ]
 
 
 def policy_weights(net: Any, dtype: Any = None) -> Iterator[tuple[str, Tensor]]:
@@ -148,13 +126,12 @@ def policy_weights(net: Any, dtype: Any = None) -> Iterator[tuple[str, Tensor]]:
     Raises:
         ConfigError: an adapter of a kind that cannot be merged as a sum.
     """
-    import torch
-
     whole: AbstractContextManager[Any] = nullcontext()
     if sharding(net) == "FSDP":
         from torch.distributed.fsdp import FullyShardedDataParallel
 
-        whole = FullyShardedDataParallel.summon_full_params(_fsdp_root(net), writeback=False)
+        outermost = next(m for m in net.modules() if isinstance(m, FullyShardedDataParallel))
+        whole = FullyShardedDataParallel.summon_full_params(outermost, writeback=False)
     with torch.no_grad(), whole:
         for name, parameter, layer in _parameters(net):
             with _gathered(parameter, layer):
@@ -217,15 +194,6 @@ def _gathered(parameter: Any, layer: Any) -> AbstractContextManager[Any]:
 
     context: AbstractContextManager[Any] = deepspeed.zero.GatheredParameters(parts)
     return context
-
-
-def _shape(parameter: Any) -> tuple[int, ...]:
-    return tuple(getattr(parameter, "ds_shape", None) or parameter.shape)
-
-
-def _fsdp_root(net: Any) -> Any:
-    """The outermost module that FSDP wrapped."""
-    return next(m for m in net.modules() if type(m).__name__ == "FullyShardedDataParallel")
 
 
 # Saving.

@@ -57,27 +57,27 @@ _MEDIA = (
 )
 
 
-def end_id(tokenizer: Any) -> int:
-    """The token that ends a turn; SFT teaches it at the end of every trace.
+@dataclass(frozen=True, slots=True)
+class Tokens:
+    """Special tokens of the policy, the same for every engine.
 
-    Only one: some checkpoints list further stop tokens, and completions would then end in two ways.
+    Attributes:
+        end: the one that ends a turn, and so a completion; SFT teaches it at the end of every trace. Only
+            one: some checkpoints list further stop tokens, and completions would then end in two ways.
+        never: those that a completion may not hold: all special ones but `end` (an image placeholder would
+            ask for features that do not exist), and rows of the output layer beyond the vocabulary.
     """
-    return int(tokenizer.eos_token_id)
 
+    end: int
+    never: frozenset[int]
 
-def never_ids(config: Any, tokenizer: Any) -> list[int]:
-    """Tokens that a completion may not hold, in ascending order.
-
-    All special tokens except the one that ends a completion (an image placeholder in a completion would ask
-    for features that do not exist), and rows of the output layer beyond the vocabulary.
-
-    Args:
-        config: the model's configuration.
-        tokenizer: its tokenizer.
-    """
-    added = getattr(tokenizer, "added_tokens_decoder", {})
-    never = {i for i, token in added.items() if token.special} | set(tokenizer.all_special_ids)
-    never |= {value for name in _MEDIA if (value := getattr(config, name, None)) is not None}
-    text = getattr(config, "text_config", config)
-    never |= set(range(len(tokenizer), text.vocab_size))
-    return sorted(never - {end_id(tokenizer)})
+    @classmethod
+    def of(cls, config: Any, tokenizer: Any) -> Tokens:
+        """From the model's configuration and its tokenizer."""
+        end = int(tokenizer.eos_token_id)
+        added = getattr(tokenizer, "added_tokens_decoder", {})
+        never = {i for i, token in added.items() if token.special} | set(tokenizer.all_special_ids)
+        never |= {value for name in _MEDIA if (value := getattr(config, name, None)) is not None}
+        text = getattr(config, "text_config", config)
+        never |= set(range(len(tokenizer), text.vocab_size))
+        return cls(end, frozenset(never - {end}))

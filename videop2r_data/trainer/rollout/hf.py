@@ -20,7 +20,7 @@ from videop2r_data.backends import number_behind_clips
 from videop2r_data.errors import ConfigError
 from videop2r_data.trainer.model.load import multiply_patches
 from videop2r_data.trainer.model.weights import bare, inferring, policy_weights, sharding
-from videop2r_data.trainer.rollout.base import RolledOut, end_id, never_ids
+from videop2r_data.trainer.rollout.base import RolledOut, Tokens
 from videop2r_data.trainer.rollout.decode import Prompts, prefill
 from videop2r_data.trainer.settings.rl import SamplingSpec
 
@@ -160,8 +160,8 @@ class HfEngine:
         self, net: Any, tokenizer: Any, spec: SamplingSpec, *, autocast: torch.dtype | None = None
     ) -> None:
         self._spec = spec
-        self._end = end_id(tokenizer)
-        self._never = torch.tensor(never_ids(bare(net).config, tokenizer))
+        tokens = Tokens.of(bare(net).config, tokenizer)
+        self._end, self._never = tokens.end, torch.tensor(sorted(tokens.never))
         self._autocast = autocast
         self._copy: WholeCopy | None = None
         self._net: Any = None
@@ -196,23 +196,18 @@ class HfEngine:
         if not seeds:
             return []
         core = bare(self._net)
+        mixed: AbstractContextManager[Any] = nullcontext()
+        if self._autocast is not None:  # even a disabled autocast would end one around the call
+            mixed = torch.autocast(core.lm_head.weight.device.type, self._autocast)
         u = uniforms(seeds, self._spec.max_new_tokens)
         step = max(1, self._spec.rows // group_size) if self._spec.rows else count
         done: list[RolledOut] = []
-        with inferring(self._net), self._mixed(core):
+        with inferring(self._net), mixed:
             for lo in range(0, count, step):
                 hi = min(lo + step, count)
                 part = u[lo * group_size : hi * group_size]
                 done += self._decode(core, Prompts.of(prompts, lo, hi), group_size, part)
         return done
-
-    def _mixed(self, core: Any) -> AbstractContextManager[Any]:
-        """The autocast to compute in; without a type none at all: even a disabled one would end one around
-        the call."""
-        if self._autocast is None:
-            return nullcontext()
-        context: AbstractContextManager[Any] = torch.autocast(core.lm_head.weight.device.type, self._autocast)
-        return context
 
     def _decode(self, core: Any, prompts: Prompts, group_size: int, u: Tensor) -> list[RolledOut]:
         """Prefill and decode these prompts in one batch that shrinks as rows end."""
@@ -235,11 +230,8 @@ class HfEngine:
                 rows.keep(~ended)
                 ended = torch.zeros_like(alive, dtype=torch.bool)
             logits = rows.advance(core, drawn)
-        return [_cut(row, self._end) for row in tokens.tolist()]
-
-
-def _cut(row: list[int], end: int) -> RolledOut:
-    """The tokens up to and including the first end token."""
-    if end not in row:
-        return RolledOut(row, finished=False)
-    return RolledOut(row[: row.index(end) + 1], finished=True)
+        done = []
+        for row in tokens.tolist():
+            finished = self._end in row
+            done.append(RolledOut(row[: row.index(self._end) + 1] if finished else row, finished))
+        return done

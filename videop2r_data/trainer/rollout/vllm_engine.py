@@ -26,9 +26,8 @@ from typing import TYPE_CHECKING, Any
 from videop2r_data.backends import vllm_prompt
 from videop2r_data.errors import BackendError, ConfigError, MissingExtraError
 from videop2r_data.trainer.model.weights import bare, policy_weights
-from videop2r_data.trainer.rollout.base import RolledOut
+from videop2r_data.trainer.rollout.base import RolledOut, Tokens
 from videop2r_data.trainer.rollout.vllm_requests import (
-    Tokens,
     check_call,
     check_prompt,
     rolled_out,
@@ -76,10 +75,9 @@ class VllmEngine:
         self._tokens = Tokens.of(bare(net).config, tokenizer)
         self._fields = sampling_fields(spec, self._tokens, bias=float("-inf"))
         self._numbers = itertools.count()
-        self._llm: Any = None
         self._asleep: set[str] = set()
         self._net: Any = None
-        self._llm = _start(net, settings, model, revision)
+        self._llm: Any = _start(net, settings, model, revision)
         self.sync(net)
 
     def generate(self, prompts: PromptBatch, *, group_size: int, seeds: Sequence[int]) -> list[RolledOut]:
@@ -209,12 +207,16 @@ def _start(net: Any, settings: VllmSpec, model: str, revision: str | None) -> An
     Not `load_format: dummy`, although the policy's own follow at once: it would fill constants that no
     checkpoint holds (the normalisation of pixels) with noise.
     """
+    import torch.distributed as dist
+
     os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
     try:
         from vllm import LLM
     except ImportError:
         raise MissingExtraError("vLLM", "vllm") from None
-    dtype = settings.dtype if settings.dtype != "policy" else _dtype(net)
+    dtype: str = settings.dtype
+    if dtype == "policy":
+        dtype = str(next(bare(net).parameters()).dtype).removeprefix("torch.")
     arguments: dict[str, Any] = {
         "gpu_memory_utilization": settings.memory,
         "max_model_len": settings.max_model_len,
@@ -222,10 +224,13 @@ def _start(net: Any, settings: VllmSpec, model: str, revision: str | None) -> An
         "mm_processor_cache_gb": 0,  # a clip is prepared once; it does not come back for an epoch
         "disable_log_stats": True,
         "seed": 0,
-        **_on_cpu(settings),
-        **_placement(),
-        **settings.engine,
     }
+    if _is_cpu():
+        arguments |= {**CPU_ARGUMENTS, "max_num_batched_tokens": settings.max_model_len}
+    if dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
+        # Each engine is a rank of the training processes' group, and makes no group of its own.
+        arguments["distributed_executor_backend"] = "external_launcher"
+    arguments |= settings.engine
     if settings.sleep:
         arguments["enable_sleep_mode"] = True
     try:
@@ -238,26 +243,7 @@ def _start(net: Any, settings: VllmSpec, model: str, revision: str | None) -> An
         ) from error
 
 
-def _dtype(net: Any) -> str:
-    return str(next(bare(net).parameters()).dtype).removeprefix("torch.")
-
-
 def _is_cpu() -> bool:
     from vllm.platforms import current_platform
 
     return bool(current_platform.is_cpu())
-
-
-def _on_cpu(settings: VllmSpec) -> dict[str, Any]:
-    if not _is_cpu():
-        return {}
-    return {**CPU_ARGUMENTS, "max_num_batched_tokens": settings.max_model_len}
-
-
-def _placement() -> dict[str, Any]:
-    """With several training processes each engine is a rank of their group, and makes no group of its own."""
-    import torch.distributed as dist
-
-    if not (dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1):
-        return {}
-    return {"distributed_executor_backend": "external_launcher"}

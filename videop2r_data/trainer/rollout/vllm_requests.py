@@ -8,33 +8,15 @@ error here, never a warning.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
 from videop2r_data.errors import BackendError, ConfigError
-from videop2r_data.trainer.rollout.base import RolledOut, end_id, never_ids
+from videop2r_data.trainer.rollout.base import RolledOut, Tokens
 from videop2r_data.trainer.settings.rl import SamplingSpec
 
 if TYPE_CHECKING:
     from videop2r_data.trainer.data.batch import PromptBatch
-
-
-@dataclass(frozen=True, slots=True)
-class Tokens:
-    """Special tokens of the policy, the same for every engine.
-
-    Attributes:
-        end: the one that ends a completion.
-        never: those that are not drawn: special ones, media placeholders, ids that no text has.
-    """
-
-    end: int
-    never: frozenset[int]
-
-    @classmethod
-    def of(cls, config: Any, tokenizer: Any) -> Tokens:
-        """From the model's configuration and its tokenizer."""
-        return cls(end_id(tokenizer), frozenset(never_ids(config, tokenizer)))
 
 
 def sampling_fields(spec: SamplingSpec, tokens: Tokens, *, bias: float) -> dict[str, Any]:
@@ -65,12 +47,10 @@ def sampling_fields(spec: SamplingSpec, tokens: Tokens, *, bias: float) -> dict[
 def check_call(
     prompts: PromptBatch, group_size: int, seeds: Sequence[int], spec: SamplingSpec, room: int
 ) -> None:
-    """Before anything is sent.
+    """Check a call before anything is sent.
 
     Args:
-        prompts: B prompts.
-        group_size: G.
-        seeds: B * G.
+        prompts, group_size, seeds: as of `RolloutEngine.generate`.
         spec: for the length of completions.
         room: tokens of prompt and completion that the engine takes.
 
@@ -89,18 +69,12 @@ def check_call(
 
 
 def check_prompt(prompts: PromptBatch, row: int, got: Sequence[int] | None) -> None:
-    """vLLM's prompt tokens must be the trainer's.
-
-    Raises:
-        ConfigError: they differ; it names the first place.
-    """
+    """Refuse vLLM's prompt tokens if they are not the trainer's; the ConfigError names the first place."""
     want = prompts.ids[row]
     got = list(got or ())
     if got == want:
         return
-    at = next(
-        (i for i, (a, b) in enumerate(zip(got, want, strict=False)) if a != b), min(len(got), len(want))
-    )
+    at = next(i for i, (a, b) in enumerate(zip_longest(got, want)) if a != b)
     raise ConfigError(
         f"vLLM and the trainer prepare this prompt differently: {len(got)} and {len(want)} tokens, "
         f"first difference at {at} ({got[at : at + 3]} and {want[at : at + 3]})",

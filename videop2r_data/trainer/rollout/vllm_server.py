@@ -28,18 +28,15 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import orjson
+import torch
 
 from videop2r_data.backends import FIXED_SIZE, content_parts, frames_array, vllm_fields
-from videop2r_data.errors import (
-    BackendError,
-    ConfigError,
-)
+from videop2r_data.errors import BackendError, ConfigError
 from videop2r_data.media import encode_frames
 from videop2r_data.schemas import Frames, MediaSpec
 from videop2r_data.trainer.model.weights import bare
-from videop2r_data.trainer.rollout.base import RolledOut
+from videop2r_data.trainer.rollout.base import RolledOut, Tokens
 from videop2r_data.trainer.rollout.vllm_requests import (
-    Tokens,
     check_call,
     check_prompt,
     rolled_out,
@@ -50,7 +47,6 @@ from videop2r_data.trainer.rollout.vllm_sync import (
     EngineTransfer,
     FolderTransfer,
     Http,
-    Transfer,
     first_then_all,
 )
 from videop2r_data.trainer.settings.rl import DEV_MODE, EXTENSION, SamplingSpec, VllmSpec
@@ -90,10 +86,11 @@ class VllmServerEngine:
         self._model, served = _served(self._http)
         self._packs = _needs_packing(self._http, bare(net).config)
         self._room = min(settings.max_model_len, served)
-        self._fields = _json_fields(spec, self._tokens)
-        dtype = _torch_dtype(settings)
+        self._fields = sampling_fields(spec, self._tokens, bias=LOWEST_BIAS)
+        self._fields["logit_bias"] = {str(token): bias for token, bias in self._fields["logit_bias"].items()}
+        dtype = None if settings.dtype == "policy" else getattr(torch, settings.dtype)
         made = FolderTransfer if settings.transfer == "folder" else EngineTransfer
-        self._transfer: Transfer | None = made(self._http, settings, dtype)
+        self._transfer: FolderTransfer | EngineTransfer | None = made(self._http, settings, dtype)
         self.sync(net)
 
     def generate(self, prompts: PromptBatch, *, group_size: int, seeds: Sequence[int]) -> list[RolledOut]:
@@ -170,11 +167,6 @@ class VllmServerEngine:
         return orjson.dumps(body)
 
 
-def _json_fields(spec: SamplingSpec, tokens: Tokens) -> dict[str, Any]:
-    fields = sampling_fields(spec, tokens, bias=LOWEST_BIAS)
-    return {**fields, "logit_bias": {str(token): bias for token, bias in fields["logit_bias"].items()}}
-
-
 def _served(http: Http) -> tuple[str, int]:
     """The name that the server has for its model, and how many tokens it takes.
 
@@ -210,9 +202,3 @@ def _needs_packing(http: Http, config: Any) -> bool:
             hint=f"start it with --worker-extension-cls {EXTENSION}, this package in its environment",
         )
     return True
-
-
-def _torch_dtype(settings: VllmSpec) -> Any:
-    import torch
-
-    return None if settings.dtype == "policy" else getattr(torch, settings.dtype)

@@ -16,14 +16,14 @@ import asyncio
 import os
 import random
 import shutil
-from collections.abc import Callable, Coroutine, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import Any
 
 import orjson
 
-from videop2r_data.backends import backoff_s
+from videop2r_data.backends import backoff_s, server_message
 from videop2r_data.errors import (
     AuthError,
     BackendError,
@@ -36,16 +36,14 @@ from videop2r_data.errors import (
 from videop2r_data.trainer.model.weights import policy_weights, sharding, weight_metas
 from videop2r_data.trainer.settings.rl import VllmSpec
 
-if TYPE_CHECKING:
-    pass
-
-
 # The client: blocking calls, many requests at once, tried again where another try can help.
 
 
-T = TypeVar("T")
 _AGAIN = frozenset({408, 409, 425, 429})
 _RNG = random.Random()  # noqa: S311 jitter is no secret
+
+
+Body = Callable[[], bytes | None]
 
 
 class Http:
@@ -77,14 +75,13 @@ class Http:
 
     def get(self, path: str) -> Any:
         """The answer to one GET."""
-        return self._run(self._one("GET", path, None, self._spec.retries))
+        return self._ask("GET", path, [lambda: None])[0]
 
     def post(self, path: str, body: Any = None) -> Any:
         """The answer to one POST; only for what may be done twice."""
-        data = b"" if body is None else orjson.dumps(body)
-        return self._run(self._one("POST", path, lambda: data, self._spec.retries))
+        return self._ask("POST", path, [lambda: b"" if body is None else orjson.dumps(body)])[0]
 
-    def post_all(self, path: str, bodies: Sequence[Callable[[], bytes]]) -> list[Any]:
+    def post_all(self, path: str, bodies: Sequence[Body]) -> list[Any]:
         """The answers to many POSTs, in order; the first failure ends them all.
 
         Args:
@@ -97,21 +94,17 @@ class Http:
             AuthError: it refused the key.
             ConfigError: it has no such route.
         """
-        return self._run(self._all(path, bodies))
+        return self._ask("POST", path, bodies)
 
-    def _run(self, work: Coroutine[Any, Any, T]) -> T:
-        return asyncio.run(work)
+    def _ask(self, method: str, path: str, bodies: Sequence[Body]) -> list[Any]:
+        return asyncio.run(self._all(method, path, bodies))
 
-    async def _one(self, method: str, path: str, body: Callable[[], bytes] | None, retries: int) -> Any:
-        async with self._session() as session:
-            return await self._tries(session, method, path, body, retries)
-
-    async def _all(self, path: str, bodies: Sequence[Callable[[], bytes]]) -> list[Any]:
+    async def _all(self, method: str, path: str, bodies: Sequence[Body]) -> list[Any]:
         gate = asyncio.Semaphore(self._spec.concurrency)
 
-        async def one(session: Any, body: Callable[[], bytes]) -> Any:
+        async def one(session: Any, body: Body) -> Any:
             async with gate:
-                return await self._tries(session, "POST", path, body, self._spec.retries)
+                return await self._tries(session, method, path, body)
 
         async with self._session() as session:
             tasks = [asyncio.create_task(one(session, body)) for body in bodies]
@@ -132,18 +125,17 @@ class Http:
             cookie_jar=aiohttp.DummyCookieJar(),
         )
 
-    async def _tries(
-        self, session: Any, method: str, path: str, body: Callable[[], bytes] | None, retries: int
-    ) -> Any:
-        data = None if body is None else await asyncio.to_thread(body)
-        for attempt in range(1, retries + 2):
+    async def _tries(self, session: Any, method: str, path: str, body: Body) -> Any:
+        data = await asyncio.to_thread(body)
+        attempt = 1
+        while True:
             try:
                 return await self._try(session, method, path, data)
             except TransientError as error:
-                if attempt > retries:
+                if attempt > self._spec.retries:
                     raise TransientError(f"{error.message} (try {attempt}, the last)") from error
-                await asyncio.sleep(backoff_s(attempt, rng=_RNG))
-        raise AssertionError("unreachable")
+            await asyncio.sleep(backoff_s(attempt, rng=_RNG))
+            attempt += 1
 
     async def _try(self, session: Any, method: str, path: str, data: bytes | None) -> Any:
         import aiohttp
@@ -155,21 +147,21 @@ class Http:
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             said = " ".join(str(error).split())[:200] or type(error).__name__
             raise TransientError(f"no answer from {self.url}{path}: {said}") from error
-        if status == 200:
-            return _loads(raw, path) if raw.strip() else None
-        raise _failure(status, path, raw)
-
-
-def _loads(raw: bytes, path: str) -> Any:
-    try:
-        return orjson.loads(raw)
-    except orjson.JSONDecodeError:
-        raise TransientError(f"the server answered {path} with something that is no JSON") from None
+        if status != 200:
+            raise _failure(status, path, raw)
+        try:
+            return orjson.loads(raw) if raw.strip() else None
+        except orjson.JSONDecodeError:
+            raise TransientError(f"the server answered {path} with something that is no JSON") from None
 
 
 def _failure(status: int, path: str, raw: bytes) -> Exception:
     """What a status says about another try."""
-    said = f"{path}: status {status}: {_message(raw)}"
+    try:
+        data = orjson.loads(raw)
+    except orjson.JSONDecodeError:
+        data = raw.decode("utf-8", "replace")
+    said = f"{path}: status {status}: {server_message(data)}"
     if status in _AGAIN or status >= 500:
         return TransientError(said)
     if status in (401, 403):
@@ -179,19 +171,6 @@ def _failure(status: int, path: str, raw: bytes) -> Exception:
     return RefusedError(said, hint="was the server started with the command that serve_command gives?")
 
 
-def _message(raw: bytes) -> str:
-    """What the server says, on one line and shortened."""
-    text = raw.decode("utf-8", "replace")
-    try:
-        data = orjson.loads(raw)
-        error = data.get("error", data)
-        text = str(error.get("message", error)) if isinstance(error, dict) else str(error)
-    except (orjson.JSONDecodeError, AttributeError):
-        pass
-    text = " ".join(text.split())
-    return text if len(text) <= 300 else text[:300] + "…"
-
-
 # Weights.
 
 
@@ -199,18 +178,6 @@ RPC = "/collective_rpc"
 """Calls a method on every worker of the server."""
 SHARD_BYTES = 2 * 2**30
 """Size of one file, and of what is held in memory while it is written."""
-
-
-class Transfer(Protocol):
-    """One way to send weights."""
-
-    def send(self, net: Any) -> None:
-        """Make the server's weights those of `net`; every rank calls it."""
-        ...
-
-    def close(self) -> None:
-        """Free what was set up."""
-        ...
 
 
 def rank() -> int:
@@ -389,7 +356,7 @@ def make_source(net: Any, dtype: Any = None) -> Any:
         self.net = net
 
     def metas(self: Any) -> list[Any]:
-        return [ParamMeta(m.name, m.dtype, m.shape) for m in weight_metas(self.net, dtype)]
+        return [ParamMeta(*meta) for meta in weight_metas(self.net, dtype)]
 
     def pairs(self: Any) -> Iterator[tuple[str, Any]]:
         return policy_weights(self.net, dtype)
