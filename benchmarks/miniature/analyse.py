@@ -93,7 +93,7 @@ class Rolls:
                 options=example.options,
                 finished=one.finished,
             )
-            verdict = self.judge.submit([JudgeItem(example, found.observation)]).wait()[0]
+            verdict = self.judge.submit([JudgeItem(example, found.observation)]).result()[0]
             graded.append(found.judged(verdict.sufficient))
         return Batch(prompts.with_completions([one.ids for one in rolled], GROUP), masks, graded)
 

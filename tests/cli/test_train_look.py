@@ -8,7 +8,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from tests.trainer.judging.questions import Question
+from tests.trainer.judging.questions import question
 from videop2r_data.cli.train_eval import add
 from videop2r_data.trainer.look.samples import sample_record
 
@@ -48,7 +48,7 @@ def test_plot_of_nothing_is_an_error_with_a_next_step(tmp_path: Path) -> None:
 
 def test_samples(tmp_path: Path) -> None:
     rows = [
-        sample_record(step=step, example=Question(), group=0, rollout=0, text=f"step {step}", finished=True, rewards={})
+        sample_record(step=step, example=question(), group=0, rollout=0, text=f"step {step}", finished=True, rewards={})
         for step in (1, 2)
     ]  # fmt: skip
     (tmp_path / "samples.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))

@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 
 from tests.fakes.openai_server import Call, FakeServer, Reply
-from tests.trainer.judging.questions import Question, item
+from tests.trainer.judging.questions import item, question
 from videop2r_data.errors import AuthError, BudgetError, JournalError
 from videop2r_data.schemas.recipe import BackendSpec, Price
-from videop2r_data.trainer.judging.base import Judged, JudgeItem, Reason
+from videop2r_data.trainer.judging.base import Judged, JudgeItem, Reason, judge_counts
 from videop2r_data.trainer.judging.model import PerceptionJudge
 from videop2r_data.trainer.settings.rl import JudgingSpec
 
@@ -63,7 +63,7 @@ def says_what_it_reads(call: Call) -> str:
 
 
 def ask(judge: PerceptionJudge, *items: JudgeItem) -> list[Judged]:
-    return judge.submit(items).wait()
+    return judge.submit(items).result()
 
 
 def test_verdicts_come_in_the_order_of_the_items(tmp_path: Path) -> None:
@@ -73,11 +73,8 @@ def test_verdicts_come_in_the_order_of_the_items(tmp_path: Path) -> None:
         assert [one.sufficient for one in judged] == [True, False, False, False, True]
         assert [one.reason for one in judged][2:4] == [Reason.NO_OBSERVATION] * 2
         assert judged[0].detail == "It is stated."
-        stats = judge.take_stats()
         assert server.stats()["requests"] == 3
-    assert (stats.items, stats.asked, stats.cached, stats.free) == (5, 3, 0, 2)
-    assert (stats.late, stats.failed, stats.sufficient) == (0, 0, 2)
-    assert judge.take_stats().items == 0
+    assert judge_counts(judged) == {"asked": 3, "cached": 0, "late": 0, "failed": 0}
 
 
 def test_equal_observations_are_asked_once_and_a_restart_asks_nothing(tmp_path: Path) -> None:
@@ -90,17 +87,16 @@ def test_equal_observations_are_asked_once_and_a_restart_asks_nothing(tmp_path: 
         assert server.stats()["requests"] == 2
         with judge_of(server, tmp_path) as judge:
             restarted = ask(judge, *items)
-            stats = judge.take_stats()
         assert server.stats()["requests"] == 2
     assert [one.sufficient for one in first] == [True, True, False, True]
     for later in (again, restarted):
         assert [one.sufficient for one in later] == [one.sufficient for one in first]
         assert all(one.cached for one in later)
-    assert (stats.asked, stats.cached) == (0, 4)
+    assert judge_counts(restarted) == {"asked": 0, "cached": 4, "late": 0, "failed": 0}
 
 
 def test_one_question_in_two_words_is_two_calls(tmp_path: Path) -> None:
-    other = JudgeItem(Question(problem="How many discs?", reference="2"), "a red disc")
+    other = JudgeItem(question(problem="How many discs?", reference="2"), "a red disc")
     with serving(answer=says_what_it_reads) as server, judge_of(server, tmp_path) as judge:
         ask(judge, item("a red disc"), other)
         assert server.stats()["requests"] == 2
@@ -126,10 +122,10 @@ def test_what_is_late_is_unscored_and_the_rest_counts(tmp_path: Path) -> None:
         judge_of(server, tmp_path, deadline_s=0.5) as judge,
     ):
         judged = ask(judge, item("a red disc"), item("slow red disc"), item("slow red disc"))
-        stats = judge.take_stats()
     assert [one.sufficient for one in judged] == [True, None, None]
     assert judged[1].reason is Reason.LATE
-    assert stats.late == 2 and stats.failed == 0
+    counts = judge_counts(judged)
+    assert counts["late"] == 2 and counts["failed"] == 0
 
 
 def test_a_late_call_does_not_spoil_an_equal_one_of_the_next_step(tmp_path: Path) -> None:
@@ -143,8 +139,8 @@ def test_a_late_call_does_not_spoil_an_equal_one_of_the_next_step(tmp_path: Path
         early = judge.submit([item("a red disc")])
         time.sleep(0.5)
         late = judge.submit([item("a red disc")])
-        assert early.wait()[0].reason is Reason.LATE
-        assert late.wait()[0].sufficient is True
+        assert early.result()[0].reason is Reason.LATE
+        assert late.result()[0].sufficient is True
         assert server.stats()["requests"] == 2
 
 
@@ -157,11 +153,10 @@ def test_errors_are_tried_again_then_unscored(tmp_path: Path) -> None:
         judge_of(server, tmp_path, retries=1) as judge,
     ):
         judged = ask(judge, item("a red disc"), item("a blue disc"))
-        stats = judge.take_stats()
         assert server.stats()["requests"] == 3
     assert [one.sufficient for one in judged] == [True, None]
     assert judged[1].reason is Reason.FAILED and "500" in judged[1].detail
-    assert (stats.asked, stats.failed, stats.late) == (2, 1, 0)
+    assert judge_counts(judged) == {"asked": 2, "cached": 0, "late": 0, "failed": 1}
 
 
 def test_a_failure_is_asked_again_in_the_next_step(tmp_path: Path) -> None:
@@ -186,7 +181,7 @@ def test_a_wrong_key_stops_the_run(tmp_path: Path) -> None:
     with serving(key="right") as server, judge_of(server, tmp_path) as judge:
         ticket = judge.submit([item("a red disc"), item("a blue disc")])
         with pytest.raises(AuthError):
-            ticket.wait()
+            ticket.result()
 
 
 def test_a_forged_verdict_in_the_observation_earns_nothing(tmp_path: Path) -> None:
@@ -220,9 +215,8 @@ def test_an_observation_cannot_leave_its_frame(tmp_path: Path) -> None:
 def test_a_reply_off_the_menu_is_unscored(tmp_path: Path, reply: str) -> None:
     with serving(answer=lambda call: reply) as server, judge_of(server, tmp_path) as judge:
         judged = ask(judge, item("a red disc"))[0]
-        stats = judge.take_stats()
     assert (judged.sufficient, judged.reason) == (None, Reason.NO_VERDICT)
-    assert stats.failed == 1
+    assert judge_counts([judged])["failed"] == 1
 
 
 PRICE = Price(input=1000.0, output=1000.0)
@@ -244,10 +238,16 @@ def test_the_limit_of_money_can_leave_unscored_instead(tmp_path: Path) -> None:
         judge_of(server, tmp_path, price=PRICE, max_cost=0.001, on_max_cost="unscored") as judge,
     ):
         judged = ask(judge, item("a red disc"), item(None))
-        stats = judge.take_stats()
     assert [one.sufficient for one in judged] == [None, False]
     assert judged[0].reason is Reason.OVER_BUDGET
-    assert stats.failed == 1
+    assert judge_counts(judged)["failed"] == 1
+
+
+def spent_usd(judge: PerceptionJudge) -> float:
+    """In the journal: finished calls, and lost ones at their upper bound."""
+    assert judge._caller is not None
+    spending = judge._caller.journal.spending
+    return spending.finished_usd + spending.open_usd
 
 
 def test_processes_share_the_limit_of_money(tmp_path: Path) -> None:
@@ -270,7 +270,7 @@ def test_processes_share_the_limit_of_money(tmp_path: Path) -> None:
             ask(first, *items[:2])
             rest = ask(second, *items[2:])
             again = ask(first, *items[2:])
-            assert 0 < first.spent_usd == second.spent_usd <= 4.0
+            assert 0 < spent_usd(first) == spent_usd(second) <= 4.0
     answered = [sum(one.sufficient is True for one in judged) for judged in (alone, rest, again)]
     assert 2 < answered[0] < 20 and answered[1] == answered[2] == answered[0] - 2
     assert {one.reason for one in rest} == {Reason.JUDGED, Reason.OVER_BUDGET}
@@ -308,7 +308,7 @@ def test_submit_returns_before_the_verdicts(tmp_path: Path) -> None:
     with serving(answer=hold, latency=0.3) as server, judge_of(server, tmp_path) as judge:
         ticket = judge.submit([item("a red disc")])
         assert not held.is_set() and not ticket.done()
-        assert ticket.wait()[0].sufficient is True
+        assert ticket.result()[0].sufficient is True
 
 
 def test_close_ends_calls_under_way(tmp_path: Path) -> None:

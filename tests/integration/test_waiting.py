@@ -195,7 +195,7 @@ def test_the_judge_of_training_waits_for_its_server_beyond_the_deadline(tmp_path
         while not told:
             assert not ticket.done()
         with serving(answer=says_what_it_reads, port=port):
-            assert [one.sufficient for one in ticket.wait()] == [True, False]
+            assert [one.sufficient for one in ticket.result()] == [True, False]
     assert "the judge server cannot be reached" in told[0]
 
 

@@ -21,7 +21,7 @@ from videop2r_data.trainer.data.rows import read_examples
 from videop2r_data.trainer.evaluate.questions import Ranks, RowStore, evaluate
 from videop2r_data.trainer.evaluate.report import EvalReport
 from videop2r_data.trainer.evaluate.run import HeldOut
-from videop2r_data.trainer.judging.base import DemoJudge, DemoTicket, Judged, JudgeItem, Reason
+from videop2r_data.trainer.judging.base import DemoJudge, Judged, JudgeItem, Reason, Ticket
 from videop2r_data.trainer.model.load import Policy, load_policy
 from videop2r_data.trainer.rollout.base import RolledOut
 from videop2r_data.trainer.settings.parts import DataSpec, EvalSpec, PolicySpec
@@ -105,7 +105,7 @@ def test_right_answers_are_right(policy: Policy, examples: Sequence[Example], tm
 
 def test_a_stopped_evaluation_goes_on(policy: Policy, examples: Sequence[Example], tmp_path: Path) -> None:
     class Stops(DemoJudge):
-        def submit(self, items: Sequence[JudgeItem]) -> DemoTicket:
+        def submit(self, items: Sequence[JudgeItem]) -> Ticket:
             if items[0].example.sample_id == examples[6].sample_id:
                 raise AuthError("wrong key")
             return super().submit(items)
@@ -139,8 +139,10 @@ def test_late_verdicts_are_asked_for_again_without_a_new_answer(
     policy: Policy, examples: Sequence[Example], tmp_path: Path
 ) -> None:
     class Late(DemoJudge):
-        def submit(self, items: Sequence[JudgeItem]) -> DemoTicket:
-            return DemoTicket(self, [Judged(None, Reason.LATE) for _ in items])
+        def submit(self, items: Sequence[JudgeItem]) -> Ticket:
+            ticket = Ticket()
+            ticket.set_result([Judged(None, Reason.LATE) for _ in items])
+            return ticket
 
     collator = Collator(policy.processor, load_prompt(DATA.prompt_name), DATA.media)
     parrot = Parrot(collator)
@@ -172,7 +174,6 @@ def test_between_training_steps(policy: Policy, tmp_path: Path) -> None:
     first = held_out(policy.net, 10)
     assert first == held_out(policy.net, 10)
     assert first["eval/questions"] == 7 and "eval/sufficiency" in first
-    assert judge.take_stats().items == 0
     assert policy.net.training is training
     assert (tmp_path / "eval" / "step-000010" / "report.json").exists()
     exact = HeldOut(policy.processor, DATA, spec=SPEC)

@@ -5,14 +5,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.trainer.judging.questions import Question, item
+from tests.trainer.judging.questions import item, question
 from videop2r_data.backends.caller import Answer
 from videop2r_data.backends.judge_requests import Verdict, ask_verdict
 from videop2r_data.errors import ConfigError
 from videop2r_data.schemas.calls import Completion, FinishReason, Request
 from videop2r_data.schemas.recipe import BackendSpec
 from videop2r_data.trainer.judging.base import JudgeItem, Reason
-from videop2r_data.trainer.judging.model import Asker, verdict
+from videop2r_data.trainer.judging.model import PerceptionJudge, verdict
 from videop2r_data.trainer.settings.rl import JudgingSpec
 
 
@@ -21,9 +21,13 @@ def spec(**backend: object) -> JudgingSpec:
     return JudgingSpec(kind="backend", backend=BackendSpec.model_validate(settings))
 
 
+def judge(settings: JudgingSpec) -> PerceptionJudge:
+    return PerceptionJudge(settings, cache=Path("nowhere"))
+
+
 def test_a_request_shows_question_answer_and_observation_but_no_media() -> None:
-    question = Question(problem="Which?", options=("A. cat", "B. dog"), reference="B")
-    request = Asker(spec()).request(JudgeItem(question, "A dog barks."))
+    about = question(problem="Which?", options=("A. cat", "B. dog"), reference="B")
+    request = judge(spec()).request(JudgeItem(about, "A dog barks."))
     text = request.messages[-1].text
     assert "Which?" in text and "A. cat" in text and "B. dog" in text and "A dog barks." in text
     assert request.media is None and not any(message.media for message in request.messages)
@@ -31,29 +35,28 @@ def test_a_request_shows_question_answer_and_observation_but_no_media() -> None:
 
 
 def test_equal_content_is_one_key_and_settings_that_shape_an_answer_are_part_of_it() -> None:
-    key = Asker(spec()).request(item("x")).key
-    assert Asker(spec(concurrency=3, timeout_s=1.0)).request(item("x")).key == key
-    assert Asker(spec()).request(item("y")).key != key
-    assert Asker(spec(model="k")).request(item("x")).key != key
-    assert Asker(spec(revision="r")).request(item("x")).key != key
-    assert Asker(spec(extra={"body": {"top_k": 1}})).request(item("x")).key != key
+    key = judge(spec()).request(item("x")).key
+    assert judge(spec(concurrency=3, timeout_s=1.0)).request(item("x")).key == key
+    assert judge(spec()).request(item("y")).key != key
+    assert judge(spec(model="k")).request(item("x")).key != key
+    assert judge(spec(revision="r")).request(item("x")).key != key
+    assert judge(spec(extra={"body": {"top_k": 1}})).request(item("x")).key != key
 
 
 def test_a_prompt_that_cannot_judge_is_found_before_anything_is_asked(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="observation"):
-        Asker(spec().model_copy(update={"prompt": "generate-v1"}))
-    (tmp_path / "mine.txt").write_text("=== user ===\n{problem} {answer} {observation}\n")
-    asker = Asker(spec().model_copy(update={"prompt": "mine.txt"}), tmp_path)
-    assert asker.request(item("seen")).messages[0].text == "Which disc moves? the red disc seen"
-    with pytest.raises(ConfigError, match="no model"):
-        Asker(JudgingSpec(kind="demo"))
+        judge(spec().model_copy(update={"prompt": "generate-v1"}))
+    mine = tmp_path / "mine.txt"
+    mine.write_text("=== user ===\n{problem} {answer} {observation}\n")
+    request = judge(spec().model_copy(update={"prompt": str(mine)})).request(item("seen"))
+    assert request.messages[0].text == "Which disc moves? the red disc seen"
 
 
 def asked(answer: Answer | None) -> Verdict:
     async def ask(request: Request) -> Answer | None:
         return answer
 
-    return asyncio.run(ask_verdict(ask, Asker(spec()).request(item("x"))))
+    return asyncio.run(ask_verdict(ask, judge(spec()).request(item("x"))))
 
 
 @pytest.mark.parametrize(

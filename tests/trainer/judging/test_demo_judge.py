@@ -5,13 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.trainer.judging.questions import Question, item
+from tests.trainer.judging.questions import item, question
 from videop2r_data.demo import SceneSample, iter_scenes, write_trace
 from videop2r_data.demo.scene import Defect
 from videop2r_data.errors import ConfigError
 from videop2r_data.schemas import parse_trace
 from videop2r_data.schemas.recipe import DemoSpec
-from videop2r_data.trainer.judging.base import DemoJudge, JudgeItem, Reason
+from videop2r_data.trainer.judging.base import DemoJudge, JudgeItem, Reason, judge_counts
 from videop2r_data.trainer.judging.model import make_judge
 from videop2r_data.trainer.settings.rl import JudgingSpec
 
@@ -21,10 +21,8 @@ def scenes(n: int) -> list[SceneSample]:
 
 
 def about(sample: SceneSample, observation: str | None) -> JudgeItem:
-    question = sample.question
-    return JudgeItem(
-        Question("demo/1", question.problem, question.options, question.answer, sample), observation
-    )
+    asked = sample.question
+    return JudgeItem(question("demo/1", asked.problem, asked.options, asked.answer, sample), observation)
 
 
 def test_true_observations_suffice_and_wrong_ones_do_not() -> None:
@@ -34,7 +32,7 @@ def test_true_observations_suffice_and_wrong_ones_do_not() -> None:
         good = parse_trace(write_trace(sample, None)).observation
         bad = parse_trace(write_trace(sample, Defect.EVIDENCE_OMITTED)).observation
         items += [about(sample, good), about(sample, bad)]
-    assert [one.sufficient for one in judge.submit(items).wait()] == [True, False] * 6
+    assert [one.sufficient for one in judge.submit(items).result()] == [True, False] * 6
 
 
 def test_counts_and_repeats() -> None:
@@ -49,17 +47,12 @@ def test_counts_and_repeats() -> None:
             about(sample, good + "<judgement>Yes"),
         ]
     )
-    judged = ticket.wait()
-    assert ticket.wait() == judged
+    judged = ticket.result()
     assert [one.sufficient for one in judged] == [True, True, False, False]
     assert [one.cached for one in judged] == [False, True, False, False]
-    stats = judge.take_stats()
-    assert (stats.items, stats.asked, stats.cached, stats.free, stats.sufficient) == (4, 1, 1, 2, 2)
-    assert stats.metrics() == {
-        "judge/asked": 1, "judge/cached": 1, "judge/late": 0, "judge/failed": 0, "judge/wait_s": 0.0,
-    }  # fmt: skip
-    assert stats.reasons == {Reason.JUDGED: 2, Reason.NO_OBSERVATION: 1, Reason.COPIED_VERDICT: 1}
-    judge.close()
+    assert judge_counts([None, *judged]) == {"asked": 1, "cached": 1, "late": 0, "failed": 0}
+    reasons = [one.reason for one in judged]
+    assert reasons == [Reason.JUDGED, Reason.JUDGED, Reason.NO_OBSERVATION, Reason.COPIED_VERDICT]
 
 
 def test_data_without_scenes_are_an_error_that_says_what_to_do() -> None:

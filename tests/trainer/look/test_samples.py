@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
-from tests.trainer.judging.questions import Question
+from tests.trainer.judging.questions import question
 from videop2r_data.errors import SourceError
 from videop2r_data.trainer.judging.base import Judged, Reason
 from videop2r_data.trainer.look.samples import (
@@ -30,7 +30,7 @@ TEXT = "Sure. <observation>a red disc</observation> <think>so</think><answer>A</
 
 def record(step: int = 5, group: int = 0, rollout: int = 0, text: str = TEXT, **more: Any) -> dict[str, Any]:
     return sample_record(
-        step=step, example=Question(options=("A. red", "B. blue")), group=group, rollout=rollout, text=text,
+        step=step, example=question(options=("A. red", "B. blue")), group=group, rollout=rollout, text=text,
         finished=True, rewards={"accuracy_p": None, "accuracy_r": 0.5, "total_r": 1.5, "total": 1.5}, **more,
     )  # fmt: skip
 

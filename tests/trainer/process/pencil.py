@@ -59,3 +59,10 @@ def loss_of(
     table = rewards_of(graded, reward or RewardSpec(), 2, objective=objective, shuffled=shuffled)
     found = streams(objective, table, *masks, completion_mask=MASK, spec=spec)
     return policy_loss(now, old, REF, found, completion_mask=MASK, spec=spec, denominators=denominators(MASK))
+
+
+def averages(metrics: dict[str, torch.Tensor]) -> dict[str, float]:
+    """Sums over counts, as the training logs them; what has no values has no mean."""
+    pairs = {name: pair.tolist() for name, pair in metrics.items()}
+    means = {name: total / count for name, (total, count) in pairs.items() if count}
+    return means | {"policy": pairs["policy"][0]}

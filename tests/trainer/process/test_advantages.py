@@ -13,8 +13,9 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from tests.trainer.process.pencil import rollout
-from videop2r_data.trainer.process.advantages import advantages, collapsed, count_collapsed
+from videop2r_data.trainer.process.advantages import advantages, collapsed
 from videop2r_data.trainer.process.rewards import rewards_of
+from videop2r_data.trainer.run.rollouts import Tally
 from videop2r_data.trainer.settings.rl import RewardSpec
 
 
@@ -80,10 +81,15 @@ def test_collapsed_groups_are_counted_per_process_and_for_the_sum() -> None:
     group_2 = [rollout(1.0, 0.0), rollout(0.0, 1.0)]  # P not, R not, the sum is
     group_3 = [rollout(None, 0.5), rollout(1.0, 0.5)]  # P: one scored; R equal; the sum: one scored
     table = rewards_of([*group_1, *group_2, *group_3], RewardSpec(), 2)
-    found = count_collapsed(table)
-    assert found == (2, 1, 2, 1, 3)
-    assert (found.p, found.r, found.sum, found.plain, found.groups) == (2, 1, 2, 1, 3)
+    assert collapsed(table.perception, table.scored_p, 2).tolist() == [True, False, True]
+    assert collapsed(table.reasoning, table.scored_r, 2).tolist() == [False, False, True]
     assert collapsed(table.total, table.scored_total, 2).tolist() == [False, True, True]
+    assert collapsed(table.plain, table.scored_r, 2).tolist() == [False, False, True]
+    tally = Tally()
+    tally.rewards(table)
+    row = tally.row(lambda local: local)
+    names = [f"collapsed/{name}" for name in ("p", "r", "sum", "plain")]
+    assert [row[name] for name in (*names, "groups")] == [2, 1, 2, 1, 3]
 
 
 REWARDS = st.lists(st.floats(0, 3, width=16), min_size=2, max_size=8)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from tests.trainer.process.test_masks import EOS, TABLE, ids_of
-from videop2r_data.trainer.process.advantages import count_collapsed, pad_masks, streams
+from videop2r_data.trainer.process.advantages import collapsed, pad_masks, streams
 from videop2r_data.trainer.process.loss import denominators, policy_loss
 from videop2r_data.trainer.process.masks import SegmentMasks, segment_masks
 from videop2r_data.trainer.process.rewards import grade, rewards_of
@@ -121,8 +121,11 @@ def test_what_collapses() -> None:
             masks_of(PROMPTS), ((p, word) for p in PROMPTS for _, word in p.rollouts), strict=True
         )
     ]
-    found = count_collapsed(rewards_of(graded, RewardSpec(), 2))
-    assert (found.p, found.r, found.sum, found.groups) == (2, 1, 3, 4)
+    table = rewards_of(graded, RewardSpec(), 2)
+    p = collapsed(table.perception, table.scored_p, 2)
+    r = collapsed(table.reasoning, table.scored_r, 2)
+    both = collapsed(table.total, table.scored_total, 2)
+    assert (int(p.sum()), int(r.sum()), int(both.sum()), len(both)) == (2, 1, 3, 4)
 
 
 def test_no_rollouts_at_all() -> None:
@@ -132,4 +135,4 @@ def test_no_rollouts_at_all() -> None:
     found = streams(ObjectiveSpec(), table, empty, empty, completion_mask=empty.bool(), spec=SPEC)
     over = denominators(empty)
     result = policy_loss(empty, None, None, found, completion_mask=empty, spec=SPEC, denominators=over)
-    assert (result.loss.item(), count_collapsed(table).groups) == (0.0, 0)
+    assert (result.loss.item(), len(collapsed(table.total, table.scored_total, 2))) == (0.0, 0)

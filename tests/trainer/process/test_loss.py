@@ -11,12 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from tests.trainer.process.pencil import EXACT, MASK, NOW, OLD, REF, P, R, loss_of
+from tests.trainer.process.pencil import EXACT, MASK, NOW, OLD, REF, P, R, averages, loss_of
 from videop2r_data.trainer.process.advantages import Stream
 from videop2r_data.trainer.process.loss import (
     Denominators,
     LossResult,
-    averages,
     denominators,
     policy_loss,
 )
@@ -79,16 +78,13 @@ def test_micro_batches_and_ranks_add_up(spec: LossSpec, parts: list[int]) -> Non
     (gradient,) = torch.autograd.grad(whole.loss, case.now)
     # each part alone computes its counts; their sum is handed to all
     cuts = [case.rows(rows) for rows in torch.arange(6).split(parts)]
-    over = Denominators(0, 0)
-    for cut in cuts:
-        over = over + denominators(cut.mask)
+    over = Denominators(*map(sum, zip(*(denominators(cut.mask) for cut in cuts), strict=True)))
     results = [cut.loss(spec, over) for cut in cuts]
     torch.testing.assert_close(torch.stack([r.loss for r in results]).sum(), whole.loss)
     (summed,) = torch.autograd.grad(torch.stack([r.loss for r in results]).sum(), case.now)
     torch.testing.assert_close(summed, gradient)
     metrics = {name: torch.stack([r.metrics[name] for r in results]).sum(dim=0) for name in whole.metrics}
     assert averages(metrics) == pytest.approx(averages(whole.metrics), abs=1e-6)
-    assert max(r.maxima["ratio_max"].item() for r in results) == whole.maxima["ratio_max"].item()
 
 
 @pytest.mark.parametrize("spec", SPECS, ids=lambda s: f"{s.ratio}-{s.reduction}-{s.kl_over}")
@@ -276,5 +272,4 @@ def test_beta_zero_needs_no_reference_and_entropy_is_passed_on() -> None:
         entropy=torch.where(MASK, 2.0, math.nan),
     )
     assert averages(got.metrics)["entropy"] == 2.0
-    assert streams[0].rows(1, 2).advantage.shape == (1,)
     assert streams[0].to("cpu").name == "p"

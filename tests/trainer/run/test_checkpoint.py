@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -9,11 +12,11 @@ import pytest
 from tests.trainer.run import small
 from videop2r_data.errors import ConfigError
 from videop2r_data.trainer.run.checkpoint import (
-    About,
     Checkpoint,
     Checkpoints,
     admit,
     find_checkpoints,
+    run_lock,
     save_folder,
 )
 
@@ -117,8 +120,8 @@ def test_a_folder_is_whole_or_not_there(tmp_path: Path) -> None:
 def test_a_run_goes_on_with_its_own_recipe_and_data_only(tmp_path: Path) -> None:
     def start(*, data: str = "d", anyway: bool = False, fresh: bool = False, **settings: Any) -> Any:
         recipe = small.sft(tmp_path / "model", tmp_path / "run", steps=3).model_copy(update=settings)
-        about = About({"data_sha256": data, "prompt_sha256": "p", "examples": 4}, {}, 1)
-        return admit(recipe, about, anyway=anyway, fresh=fresh, main=True)
+        about = {"data_sha256": data, "prompt_sha256": "p", "examples": 4}
+        return admit(recipe, about, processes=1, anyway=anyway, fresh=fresh, main=True)
 
     assert start() is None
     folder = tmp_path / "run" / "checkpoints" / "step-000002"
@@ -132,3 +135,30 @@ def test_a_run_goes_on_with_its_own_recipe_and_data_only(tmp_path: Path) -> None
     with pytest.raises(ConfigError, match="holds a run already"):
         start(fresh=True)
     assert start(data="e", seed=7, anyway=True).step == 2
+
+
+_SECOND = """
+import sys
+from pathlib import Path
+from videop2r_data.trainer.run.checkpoint import run_lock
+with run_lock(Path(sys.argv[1])):
+    print("alone")
+"""
+
+
+def test_one_training_at_a_time_works_in_a_folder(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+
+    def second(**env: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-c", _SECOND, str(folder)]
+        return subprocess.run(command, env=os.environ | env, capture_output=True, text=True, check=False)
+
+    with run_lock(folder):
+        with pytest.raises(ConfigError, match="another training") as caught:
+            run_lock(folder)
+        assert caught.value.where == str(folder) and "--output" in str(caught.value.hint)
+        refused = second()
+        assert refused.returncode and "another training" in refused.stderr
+        # the other processes of the same training do not ask
+        assert second(RANK="1").stdout == "alone\n"
+    assert second().stdout == "alone\n"

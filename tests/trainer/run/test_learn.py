@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from itertools import pairwise
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -38,7 +37,7 @@ def test_the_losses_of_micro_batches_add_up_to_that_of_the_batch(cuts: list[int]
         table(1),
         table(2),
     )
-    session: Any = SimpleNamespace(recipe=SimpleNamespace(loss=LossSpec(beta=0.04)))
+    spec = LossSpec(beta=0.04)
     inputs: Any = None
 
     def loss_and_gradient(cuts: list[int]) -> tuple[float, Tensor]:
@@ -47,7 +46,7 @@ def test_the_losses_of_micro_batches_add_up_to_that_of_the_batch(cuts: list[int]
         for lo, hi in pairwise(cuts):
             width = int(LENGTHS[lo:hi].max())  # a micro-batch is as wide as its own longest row
             told = TokenLogProbs(logps[lo:hi, :width], MASK[lo:hi, :width], None)
-            shares.append(learn.loss(Piece(inputs, lo, hi), told, session, denominators(MASK)).loss)
+            shares.append(learn.loss(Piece(inputs, lo, hi), told, spec, denominators(MASK)).loss)
         loss = torch.stack(shares).sum()
         loss.backward()
         assert logps.grad is not None

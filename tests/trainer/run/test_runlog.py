@@ -7,7 +7,7 @@ import pytest
 
 from videop2r_data.errors import ConfigError, MissingExtraError
 from videop2r_data.trainer.run import runlog as trackers
-from videop2r_data.trainer.run.runlog import LineFile, RunLog, Watcher, make_trackers, read_lines
+from videop2r_data.trainer.run.runlog import METRICS, SAMPLES, RunLog, Watcher, make_trackers, read_lines
 
 
 class Seen:
@@ -31,14 +31,14 @@ def test_a_resumed_log_is_that_of_a_run_that_never_stopped(tmp_path: Path) -> No
         log.sample({"step": step})
     again = RunLog(tmp_path, upto=3)
     again.row({"step": 4, "loss": 2.0})
-    assert [row["step"] for row in again.metrics.rows()] == [1, 2, 3, 4]
-    assert [row["step"] for row in again.samples.rows()] == [1, 2, 3]
+    assert [row["step"] for row in read_lines(tmp_path / METRICS)] == [1, 2, 3, 4]
+    assert [row["step"] for row in read_lines(tmp_path / SAMPLES)] == [1, 2, 3]
 
 
 def test_a_torn_last_line_is_dropped_and_a_torn_middle_refused(tmp_path: Path) -> None:
-    path = tmp_path / "m.jsonl"
+    path = tmp_path / METRICS
     path.write_bytes(b'{"step":1}\n{"step":2}\n{"ste')
-    LineFile(path, upto=9).add({"step": 3})
+    RunLog(tmp_path, upto=9).row({"step": 3})
     assert [row["step"] for row in read_lines(path)] == [1, 2, 3]
     path.write_bytes(b'{"step":1}\n{"st\n{"step":2}\n')
     with pytest.raises(ConfigError, match="line 2"):
@@ -77,16 +77,16 @@ def test_a_tracker_gets_the_numbers_of_each_step(tmp_path: Path, monkeypatch: py
             return Run()
 
     monkeypatch.setattr(trackers, "_need", lambda name: Module)
-    made = make_trackers(("trackio", "wandb"), project="p", folder=tmp_path, config={"lr": 1})
+    made = make_trackers(("trackio", "wandb"), folder=tmp_path, config={"lr": 1})
     made[0].row({"step": 4, "loss": 0.5, "text": "x"})
     made[1].row({"step": 4, "loss": 0.5})
-    assert sent[0] == {"project": "p", "name": tmp_path.name, "config": {"lr": 1}}
+    assert sent[0] == {"project": "videop2r", "name": tmp_path.name, "config": {"lr": 1}}
     assert sent[1]["dir"] == str(tmp_path)
     assert sent[2:] == [({"loss": 0.5}, 4), ({"loss": 0.5}, 4)]
 
 
 def test_a_tracker_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(MissingExtraError, match="pip install wandb"):
-        make_trackers(("wandb",), project="p", folder=tmp_path, config={})
+        make_trackers(("wandb",), folder=tmp_path, config={})
     with pytest.raises(ConfigError, match="no tracker 'excel'"):
-        make_trackers(("excel",), project="p", folder=tmp_path, config={})
+        make_trackers(("excel",), folder=tmp_path, config={})

@@ -41,9 +41,9 @@ def test_pieces_hold_whole_groups_and_are_filled_up_with_blanks() -> None:
 
 
 def test_a_blank_row_has_one_token_and_no_media() -> None:
-    blank = blank_inputs(7, repeat=2)
-    assert blank.input_ids.tolist() == [[7, 7], [7, 7]]
-    assert blank.lengths.tolist() == [1, 1]
+    blank = blank_inputs(7)
+    assert blank.input_ids.tolist() == [[7, 7]]
+    assert blank.lengths.tolist() == [1]
     assert not blank.media
 
 

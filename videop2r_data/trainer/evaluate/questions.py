@@ -326,5 +326,5 @@ def settle(rows: Sequence[EvalRow], ticket: Ticket | None) -> list[EvalRow]:
     """Rows with their verdicts; waits for them."""
     if ticket is None:
         return list(rows)
-    verdicts = iter(ticket.wait())
+    verdicts = iter(ticket.result())
     return [row if row.skipped else row.judged(next(verdicts)) for row in rows]

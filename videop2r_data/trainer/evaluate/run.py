@@ -313,8 +313,7 @@ def _settings(recipe: EvalRecipe, data: DataSpec) -> dict[str, Any]:
 class HeldOut:
     """Evaluates the same questions at each call; they are read once.
 
-    Every process must call it at the same step, after the step's counts were taken from the judge: the counts
-    of the evaluation are dropped.
+    Every process must call it at the same step.
 
     Args:
         processor: of the policy.
@@ -369,6 +368,4 @@ class HeldOut:
             ranks=ranks,
             store=store,
         )
-        if self._judge is not None:
-            self._judge.take_stats()
         return report.metrics()

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Self
 
 from videop2r_data.demo import observation_is_sufficient
 from videop2r_data.errors import ConfigError
 from videop2r_data.validators import check_observation, holds_verdict_tag
 
 if TYPE_CHECKING:
-    from videop2r_data.demo import SceneSample
+    from videop2r_data.trainer.data.examples import Example
 
 
 class Reason(StrEnum):
@@ -53,30 +53,6 @@ UNASKED = (
 """Reasons decided by rule: not sufficient, and no judge is asked."""
 
 
-class Judgeable(Protocol):
-    """A question as a judge needs it; `data.examples.Example` is one."""
-
-    @property
-    def sample_id(self) -> str:
-        """For error messages."""
-
-    @property
-    def problem(self) -> str:
-        """The question."""
-
-    @property
-    def options(self) -> tuple[str, ...]:
-        """As in the pool; empty unless multiple choice."""
-
-    @property
-    def reference(self) -> str:
-        """The correct answer, without tags."""
-
-    @property
-    def scene(self) -> SceneSample | None:
-        """The scene behind a question of the demo world, else None."""
-
-
 @dataclass(frozen=True, slots=True)
 class JudgeItem:
     """One observation to judge.
@@ -86,7 +62,7 @@ class JudgeItem:
         observation: content of the observation segment without its tags; None if the completion has none.
     """
 
-    example: Judgeable
+    example: Example
     observation: str | None
 
 
@@ -107,80 +83,46 @@ class Judged:
     detail: str = ""
 
 
-@dataclass
-class JudgeStats:
-    """Counts over the items of one or more tickets.
+def judge_counts(judged: Iterable[Judged | None]) -> dict[str, int]:
+    """How verdicts came about, for the log; None, where no judge is asked, is not counted.
 
-    `items = asked + cached + free`, and of these `late + failed` are unscored.
+    Returns:
+        `asked`: calls made, one per distinct observation that is not in the journal; `cached`; `late`;
+        `failed`: unscored for any reason but the deadline.
     """
-
-    items: int = 0
-    asked: int = 0
-    """Calls made: distinct observations that are not in the journal."""
-    cached: int = 0
-    free: int = 0
-    """Decided by rule (`UNASKED`)."""
-    late: int = 0
-    failed: int = 0
-    """Unscored for any reason but the deadline."""
-    sufficient: int = 0
-    wait_s: float = 0.0
-    """Seconds that the caller waited for verdicts."""
-    reasons: Counter[str] = field(default_factory=Counter)
-
-    def note(self, judged: Sequence[Judged], wait_s: float = 0.0) -> None:
-        """Count the items of a ticket."""
-        for one in judged:
-            free = one.reason in UNASKED
-            self.items += 1
-            self.free += free
-            self.cached += one.cached
-            self.asked += not free and not one.cached
-            self.late += one.reason is Reason.LATE
-            self.failed += one.sufficient is None and one.reason is not Reason.LATE
-            self.sufficient += one.sufficient is True
-            self.reasons[one.reason.value] += 1
-        self.wait_s += wait_s
-
-    def metrics(self) -> dict[str, float]:
-        """The keys of `metrics.jsonl`: counts of items, and seconds."""
-        return {
-            "judge/asked": self.asked,
-            "judge/cached": self.cached,
-            "judge/late": self.late,
-            "judge/failed": self.failed,
-            "judge/wait_s": self.wait_s,
-        }
+    known = [one for one in judged if one is not None]
+    return {
+        "asked": sum(one.reason not in UNASKED and not one.cached for one in known),
+        "cached": sum(one.cached for one in known),
+        "late": sum(one.reason is Reason.LATE for one in known),
+        "failed": sum(one.sufficient is None and one.reason is not Reason.LATE for one in known),
+    }
 
 
-class Ticket(Protocol):
-    """Submitted observations."""
-
-    def wait(self) -> list[Judged]:
-        """The verdicts in the order of the items; waits until the deadline at most.
-
-        Raises:
-            BackendError, ConfigError, JournalError: no item can be judged: the run must stop.
-        """
-        ...
+Ticket = Future[list[Judged]]
+"""Submitted observations. `result()` gives their verdicts, in order, and waits until the deadline at most; it
+raises BackendError, ConfigError or JournalError if no item can be judged: then the run must stop."""
 
 
-class Judge(Protocol):
-    """Judges observations in the background."""
+class Judge:
+    """Judges observations in the background; open within a `with` block, or between `start` and `close`."""
 
     def start(self) -> None:
         """Open what is needed; called once, before the first `submit`."""
 
     def submit(self, items: Sequence[JudgeItem]) -> Ticket:
         """Submit the observations of a step; returns at once."""
-        ...
-
-    def take_stats(self) -> JudgeStats:
-        """Counts of all tickets waited for since the last call."""
-        ...
+        raise NotImplementedError
 
     def close(self) -> None:
         """Free what `start` took; safe to call twice."""
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
 
 def decided(item: JudgeItem) -> Judged | None:
@@ -198,73 +140,39 @@ def decided(item: JudgeItem) -> Judged | None:
     return None
 
 
-class DemoTicket:
-    """Verdicts made at `submit`."""
-
-    def __init__(self, judge: DemoJudge, judged: list[Judged]) -> None:
-        self._judge = judge
-        self._judged = judged
-        self._counted = False
-
-    def wait(self) -> list[Judged]:
-        """The verdicts, in the order of the items."""
-        if not self._counted:
-            self._counted = True
-            self._judge.note(self._judged)
-        return list(self._judged)
-
-
-class DemoJudge:
+class DemoJudge(Judge):
     """Decides by the scene truth: is every claim true, and do the claims state what the answer needs?
 
     It judges in `submit`: an item takes a tenth of a millisecond.
     """
 
-    def __init__(self) -> None:
-        self._stats = JudgeStats()
-
-    def start(self) -> None:
-        """Nothing to open."""
-
-    def submit(self, items: Sequence[JudgeItem]) -> DemoTicket:
+    def submit(self, items: Sequence[JudgeItem]) -> Ticket:
         """Judge now.
 
         Raises:
             ConfigError: a question has no scene: the data are not those of the demo world.
         """
         seen: dict[tuple[int, str, str], Judged] = {}
-        return DemoTicket(self, [_judge(item, seen) for item in items])
-
-    def note(self, judged: Sequence[Judged]) -> None:
-        """Count the items of a ticket that was waited for."""
-        self._stats.note(judged)
-
-    def take_stats(self) -> JudgeStats:
-        """Counts since the last call."""
-        stats, self._stats = self._stats, JudgeStats()
-        return stats
-
-    def close(self) -> None:
-        """Nothing to free."""
+        ticket = Ticket()
+        ticket.set_result([_judge(item, seen) for item in items])
+        return ticket
 
 
 def _judge(item: JudgeItem, seen: dict[tuple[int, str, str], Judged]) -> Judged:
-    example = item.example
-    truth = example.scene
+    truth = item.example.scene
     if truth is None:
         raise ConfigError(
             "this question has no scene, and the demo judge knows nothing else",
-            where=f"judging.kind, at {example.sample_id}",
+            where=f"judging.kind, at {item.example.sample_id}",
             hint="train on the demo world (`data.source: demo`, or a folder with scenes.jsonl), or name a "
             "model in judging.backend",
         )
-    free = decided(item)
-    if free is not None or item.observation is None:
-        return free or Judged(False, Reason.NO_OBSERVATION)
+    if (ruled := decided(item)) is not None:
+        return ruled
+    assert item.observation is not None  # `decided` refuses a completion without one
     key = (truth.scene.index, truth.question.problem, item.observation)
     if key in seen:
-        known = seen[key]
-        return Judged(known.sufficient, known.reason, True, known.detail)
+        return replace(seen[key], cached=True)
     sufficient = observation_is_sufficient(truth.scene, truth.question, item.observation)
-    seen[key] = Judged(sufficient, Reason.JUDGED, False, "decided by the scene truth")
+    seen[key] = Judged(sufficient, Reason.JUDGED, detail="decided by the scene truth")
     return seen[key]

@@ -17,11 +17,11 @@ With several processes each has a judge of its own over one cache folder: a jour
 from __future__ import annotations
 
 import asyncio
-import concurrent.futures
 import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 from videop2r_data.backends import (
@@ -35,61 +35,12 @@ from videop2r_data.backends import (
     make_breaker,
     make_caller,
 )
-from videop2r_data.errors import BudgetError, ConfigError, TransientError
+from videop2r_data.errors import BudgetError, TransientError
 from videop2r_data.schemas import JudgeSpec, Request, Sufficiency
-from videop2r_data.trainer.judging.base import (
-    DemoJudge,
-    Judge,
-    Judged,
-    JudgeItem,
-    JudgeStats,
-    Reason,
-    decided,
-)
+from videop2r_data.trainer.judging.base import DemoJudge, Judge, Judged, JudgeItem, Reason, Ticket, decided
 from videop2r_data.trainer.settings.rl import JudgingSpec
 
-# Requests and verdicts.
-
-
 DETAIL_CHARS = 2000
-
-
-class Asker:
-    """Makes requests; equal (question, answer, observation) under equal settings make one request.
-
-    The request of an observation has the same key as in a build with the same judge, so that the journal of a
-    build can serve as the cache of a training run.
-
-    Args:
-        spec: `kind: backend`.
-        base: folder that a prompt's path is relative to.
-
-    Raises:
-        ConfigError: the prompt is missing, or is no judge prompt.
-    """
-
-    def __init__(self, spec: JudgingSpec, base: Path | None = None) -> None:
-        if spec.backend is None:
-            raise ConfigError("no model to ask", where="judging", hint="set judging.kind: backend")
-        self._requests = JudgeRequests(
-            JudgeSpec(
-                backend=spec.backend,
-                prompt=spec.prompt,
-                temperature=spec.temperature,
-                max_tokens=spec.max_tokens,
-            ),
-            base,
-        )
-
-    def request(self, item: JudgeItem) -> Request:
-        """Question, correct answer and observation, neutralised; never the media."""
-        example = item.example
-        return self._requests.request(
-            problem=example.problem,
-            options=example.options,
-            answer=example.reference,
-            observation=item.observation or "",
-        )
 
 
 def verdict(asked: Verdict, *, cached: bool) -> Judged:
@@ -107,51 +58,21 @@ def verdict(asked: Verdict, *, cached: bool) -> Judged:
     return Judged(judgement.verdict is Sufficiency.YES, Reason.JUDGED, cached, words)
 
 
-# The judge.
-
-
 _CLOSE_S = 10.0
 _TELL_S = 5.0
 """Seconds between two checks whether the server can be reached."""
 
 
-class BackendTicket:
-    """Observations under judgement."""
-
-    def __init__(self, judge: PerceptionJudge, future: concurrent.futures.Future[list[Judged]]) -> None:
-        self._judge = judge
-        self._future = future
-        self._counted = False
-
-    def done(self) -> bool:
-        """Whether `wait` would return at once."""
-        return self._future.done()
-
-    def wait(self) -> list[Judged]:
-        """The verdicts in the order of the items; waits until the deadline at most.
-
-        Raises:
-            BackendError, ConfigError, JournalError: no item can be judged: the run must stop.
-        """
-        began = time.monotonic()
-        judged = self._future.result()
-        if not self._counted:
-            self._counted = True
-            self._judge.note(judged, time.monotonic() - began)
-        return judged
-
-
-class PerceptionJudge:
+class PerceptionJudge(Judge):
     """Asks a model.
 
     Args:
         spec: `kind: backend`.
         cache: folder of the journal, used if the settings name none; made if missing.
-        base: folder that the prompt's path is relative to.
         tell: is told, from the judge's thread, why a call is tried again.
 
     Raises:
-        ConfigError: the prompt or the backend's settings do not fit.
+        ConfigError: the prompt is missing or is no judge prompt, or the backend's settings do not fit.
         MissingExtraError: the backend's library is not installed.
     """
 
@@ -160,16 +81,21 @@ class PerceptionJudge:
         spec: JudgingSpec,
         *,
         cache: Path,
-        base: Path | None = None,
         tell: Callable[[str], None] | None = None,
     ) -> None:
-        self.asker = Asker(spec, base)
+        assert spec.backend is not None  # the settings see to it
         self.spec = spec
-        assert spec.backend is not None  # checked by Asker
         self.folder = spec.cache or cache
+        self._requests = JudgeRequests(
+            JudgeSpec(
+                backend=spec.backend,
+                prompt=spec.prompt,
+                temperature=spec.temperature,
+                max_tokens=spec.max_tokens,
+            )
+        )
         self._backend = make_backend(spec.backend)
         self._tell = tell
-        self._stats = JudgeStats()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
         self._caller: Caller | None = None
@@ -182,68 +108,9 @@ class PerceptionJudge:
         Raises:
             JournalError: the cache folder cannot be used.
         """
-        if self._thread is not None:
-            return
-        self._caller = self._make_caller(Journal(self.folder))
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="perception-judge", daemon=True)
-        self._thread.start()
-
-    def submit(self, items: Sequence[JudgeItem]) -> BackendTicket:
-        """Submit the observations of a step; returns at once. The deadline begins now."""
-        if self._loop is None:
-            raise RuntimeError("start() comes before submit()")
-        due = time.monotonic() + self.spec.deadline_s
-        return BackendTicket(
-            self, asyncio.run_coroutine_threadsafe(self._judge(list(items), due), self._loop)
-        )
-
-    def note(self, judged: Sequence[Judged], wait_s: float) -> None:
-        """Count the items of a ticket that was waited for."""
-        self._stats.note(judged, wait_s)
-
-    def take_stats(self) -> JudgeStats:
-        """Counts of all tickets waited for since the last call."""
-        stats, self._stats = self._stats, JudgeStats()
-        return stats
-
-    @property
-    def spent_usd(self) -> float:
-        """US dollars in the journal: finished calls, and lost ones at their upper bound."""
-        spending = self._caller.journal.spending if self._caller is not None else None
-        return spending.finished_usd + spending.open_usd if spending is not None else 0.0
-
-    def close(self) -> None:
-        """Cancel running calls, flush the journal, end the thread; safe to call twice."""
-        loop, thread, self._loop, self._thread = self._loop, self._thread, None, None
-        if loop is None or thread is None:
-            return
-        try:
-            ending = asyncio.run_coroutine_threadsafe(self._end(), loop)
-            with suppress(concurrent.futures.TimeoutError):
-                ending.result(_CLOSE_S)
-        finally:
-            loop.call_soon_threadsafe(loop.stop)
-            thread.join(_CLOSE_S)
-            if not thread.is_alive():
-                loop.close()
-            if self._caller is not None:
-                self._caller.journal.close()
-
-    def __enter__(self) -> PerceptionJudge:
-        self.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    # the judge's thread
-
-    def _make_caller(self, journal: Journal) -> Caller:
-        spec = self.spec.backend
-        assert spec is not None
-        return make_caller(
-            spec,
+        journal = Journal(self.folder)
+        self._caller = make_caller(
+            self._requests.spec.backend,
             self._backend,
             "judge",
             journal=journal,
@@ -253,27 +120,62 @@ class PerceptionJudge:
             forgive=True,
             tell=self._tell,
         )
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="perception-judge", daemon=True)
+        self._thread.start()
+
+    def submit(self, items: Sequence[JudgeItem]) -> Ticket:
+        """Submit the observations of a step; returns at once. The deadline begins now."""
+        if self._loop is None:
+            raise RuntimeError("start() comes before submit()")
+        due = time.monotonic() + self.spec.deadline_s
+        return asyncio.run_coroutine_threadsafe(self._judge(list(items), due), self._loop)
+
+    def close(self) -> None:
+        """Cancel running calls, flush the journal, end the thread; safe to call twice."""
+        loop, thread, self._loop, self._thread = self._loop, self._thread, None, None
+        if loop is None or thread is None:
+            return
+        try:
+            ending = asyncio.run_coroutine_threadsafe(self._end(), loop)
+            with suppress(TimeoutError):
+                ending.result(_CLOSE_S)
+        finally:
+            loop.call_soon_threadsafe(loop.stop)
+            thread.join(_CLOSE_S)
+            if not thread.is_alive():
+                loop.close()
+            if self._caller is not None:
+                self._caller.journal.close()
+
+    def request(self, item: JudgeItem) -> Request:
+        """Question, correct answer and observation, neutralised; never the media.
+
+        Equal ones under equal settings have one key, in a build with the same judge too: the journal of a
+        build can serve as the cache of a training run.
+        """
+        example = item.example
+        return self._requests.request(
+            problem=example.problem,
+            options=example.options,
+            answer=example.reference,
+            observation=item.observation or "",
+        )
+
+    # the judge's thread
 
     async def _judge(self, items: list[JudgeItem], due: float) -> list[Judged]:
         assert self._caller is not None
         self._caller.journal.refresh()  # verdicts of other processes
-        free = [decided(item) for item in items]
-        requests = [
-            None if known else self.asker.request(item) for item, known in zip(items, free, strict=True)
-        ]
-        answers = await self._ask_all({r.key: r for r in requests if r is not None}, due)
-        judged: list[Judged] = []
+        judged = {row: ruled for row, item in enumerate(items) if (ruled := decided(item)) is not None}
+        requests = {row: self.request(item) for row, item in enumerate(items) if row not in judged}
+        answers = await self._ask_all({request.key: request for request in requests.values()}, due)
         seen: set[str] = set()
-        for known, request in zip(free, requests, strict=True):
-            if known is not None or request is None:
-                judged.append(known or Judged(False, Reason.NO_OBSERVATION))
-                continue
+        for row, request in requests.items():
             one = answers[request.key]
-            if request.key in seen and not one.cached:
-                one = Judged(one.sufficient, one.reason, True, one.detail)
+            judged[row] = replace(one, cached=True) if request.key in seen else one
             seen.add(request.key)
-            judged.append(one)
-        return judged
+        return [judged[row] for row in range(len(items))]
 
     async def _ask_all(self, requests: dict[str, Request], due: float) -> dict[str, Judged]:
         """One verdict per key; raises what stops the run as soon as it is known."""
@@ -331,13 +233,18 @@ class PerceptionJudge:
             except TransientError as error:
                 return Judged(None, Reason.FAILED, False, error.message[:DETAIL_CHARS])
             except BudgetError as error:
-                if self.spec.on_max_cost == "stop":
-                    raise _stop_for_money(error) from error
-                return Judged(None, Reason.OVER_BUDGET, False, error.message[:DETAIL_CHARS])
+                if self.spec.on_max_cost == "unscored":
+                    return Judged(None, Reason.OVER_BUDGET, False, error.message[:DETAIL_CHARS])
+                # the same error, with the fields of a training recipe to change
+                raise BudgetError(
+                    error.message,
+                    where="judging.max_cost",
+                    hint="raise judging.max_cost and go on from the last checkpoint, or set "
+                    "on_max_cost: unscored",
+                ) from error
 
     async def _end(self) -> None:
-        mine = asyncio.current_task()
-        others = [task for task in asyncio.all_tasks() if task is not mine]
+        others = asyncio.all_tasks() - {asyncio.current_task()}
         for task in others:
             task.cancel()
         await asyncio.gather(*others, return_exceptions=True)
@@ -345,36 +252,18 @@ class PerceptionJudge:
             await self._caller.close()
 
 
-def _stop_for_money(error: BudgetError) -> BudgetError:
-    """The same error, with the fields of a training recipe to change."""
-    return BudgetError(
-        error.message,
-        where="judging.max_cost",
-        hint="raise judging.max_cost and go on from the last checkpoint, or set on_max_cost: unscored",
-    )
-
-
 def make_judge(
     spec: JudgingSpec,
     *,
     cache: Path,
-    base: Path | None = None,
     tell: Callable[[str], None] | None = None,
 ) -> Judge | None:
     """The judge that the settings ask for, not started yet; None for `kind: none`.
 
-    Args:
-        spec: the settings.
-        cache: folder of the journal of answers, used if the settings name none (`RUN/judge-cache`).
-        base: folder that a prompt's path is relative to.
-        tell: is told why a call is tried again.
-
-    Raises:
-        ConfigError: the settings do not fit.
-        MissingExtraError: the backend's library is not installed.
+    Arguments and errors are those of `PerceptionJudge`.
     """
     if spec.kind == "none":
         return None
     if spec.kind == "demo":
         return DemoJudge()
-    return PerceptionJudge(spec, cache=cache, base=base, tell=tell)
+    return PerceptionJudge(spec, cache=cache, tell=tell)

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from videop2r_data.errors import SourceError
 from videop2r_data.schemas import SEGMENTS, segment_spans, visible
-from videop2r_data.trainer.judging.base import Judgeable, Judged
+from videop2r_data.trainer.data.examples import Example
+from videop2r_data.trainer.judging.base import Judged
 from videop2r_data.trainer.look.curves import SAMPLES, read_lines
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ _WIDEST = 100_000
 def sample_record(
     *,
     step: int,
-    example: Judgeable,
+    example: Example,
     group: int,
     rollout: int,
     text: str,

@@ -22,23 +22,6 @@ COLLAPSE = 1e-6
 dividing by it would turn rounding into advantages of 1."""
 
 
-class Collapsed(NamedTuple):
-    """Number of groups without a gradient: all scored rewards are equal, or fewer than two are scored.
-
-    Attributes:
-        p, r: by the reward of perception and of reasoning.
-        sum: by R_P + R_R.
-        plain: by the one reward of GRPO.
-        groups: all groups.
-    """
-
-    p: int
-    r: int
-    sum: int
-    plain: int
-    groups: int
-
-
 def advantages(
     rewards: Tensor,
     scored: Tensor,
@@ -82,19 +65,6 @@ def collapsed(rewards: Tensor, scored: Tensor, group_size: int) -> Tensor:
     return _flat(*_by_group(rewards, scored, group_size))
 
 
-def count_collapsed(table: RewardTable) -> Collapsed:
-    """Collapsed groups, by R_P, by R_R, by their sum and by the reward of plain GRPO [paper §5.4]."""
-    g = table.group_size
-    columns = (
-        (table.perception, table.scored_p),
-        (table.reasoning, table.scored_r),
-        (table.total, table.scored_total),
-        (table.plain, table.scored_r),
-    )
-    p, r, both, plain = (int(collapsed(rewards, scored, g).sum()) for rewards, scored in columns)
-    return Collapsed(p, r, both, plain, len(table.total) // g)
-
-
 def _by_group(rewards: Tensor, scored: Tensor, group_size: int) -> tuple[Tensor, Tensor]:
     """Rewards [B, G] in float64, 0 where unscored, and the mask [B, G] of scored rollouts."""
     if rewards.ndim != 1 or rewards.shape != scored.shape:
@@ -126,10 +96,6 @@ class Stream(NamedTuple):
     name: str
     mask: Tensor
     advantage: Tensor
-
-    def rows(self, low: int, high: int) -> Stream:
-        """Rows `low` to `high`, for a micro-batch."""
-        return Stream(self.name, self.mask[low:high], self.advantage[low:high])
 
     def to(self, device: torch.device | str) -> Stream:
         """On another device."""

@@ -23,7 +23,7 @@ pi = pi_old, which is everywhere if each rollout serves one update. The segment 
 the same for all tokens of the segment (as GSPO does for a whole sequence, arXiv 2507.18071).
 
 There is no dual clip: it bounds the loss of bad tokens that an old policy found far less likely, and with
-few updates per rollout there are none; `ratio_max` in the metrics shows if that ever changes.
+few updates per rollout there are none; `ratio` and `clip_fraction` in the metrics show if that ever changes.
 """
 
 from __future__ import annotations
@@ -52,17 +52,12 @@ class Denominators(NamedTuple):
     sequences: int
     tokens: int
 
-    def __add__(self, other: object) -> Denominators:
-        if not isinstance(other, Denominators):
-            return NotImplemented
-        return Denominators(self.sequences + other.sequences, self.tokens + other.tokens)
-
 
 def denominators(completion_mask: Tensor) -> Denominators:
     """The local counts of [N, C] rows.
 
-    >>> denominators(torch.tensor([[True, True], [True, False]])) + Denominators(1, 2)
-    Denominators(sequences=3, tokens=5)
+    >>> denominators(torch.tensor([[True, True], [True, False]]))
+    Denominators(sequences=2, tokens=3)
     """
     mask = completion_mask.bool()
     return Denominators(int(mask.any(dim=1).sum()), int(mask.sum()))
@@ -76,15 +71,13 @@ class LossResult(NamedTuple):
             micro-batches and ranks add up to the loss of the step; under DDP or FSDP, which average
             gradients, multiply it by the number of ranks.
         metrics: name -> [sum, count], float64 without gradient; add up those of micro-batches and ranks, then
-            divide (`averages`). Names: `policy` (loss without KL) and `kl`, `ratio`, `clip_fraction`,
+            divide. Names: `policy` (loss without KL) and `kl`, `ratio`, `clip_fraction`,
             `clip_fraction/<stream>`, `nonfinite`, and `entropy` if it was handed in; per token, but for
             `policy`, which is a share of the loss with count 0.
-        maxima: name -> scalar: `ratio_max`; take the maximum over micro-batches and ranks.
     """
 
     loss: Tensor
     metrics: dict[str, Tensor]
-    maxima: dict[str, Tensor]
 
 
 def policy_loss(
@@ -135,27 +128,11 @@ def policy_loss(
     for stream, found in zip(streams, surrogates, strict=True):
         policy = policy - parts.reduce(stream.mask * found.value, stream.mask)
     loss = policy + spec.beta * parts.penalty(streams) if spec.beta > 0 else policy
-    metrics, maxima = _log(parts, streams, surrogates)
+    metrics = _log(parts, streams, surrogates)
     metrics["policy"] = torch.stack([policy.detach().double(), torch.zeros_like(policy).double()]).detach()
     if entropy is not None:
         metrics["entropy"] = _tally(entropy, mask & torch.isfinite(entropy))
-    return LossResult(loss, metrics, maxima)
-
-
-def averages(metrics: dict[str, Tensor]) -> dict[str, float]:
-    """Sums over counts; a metric with count 0 that is no share of the loss has no mean and is left out.
-
-    >>> averages({"kl": torch.tensor([3.0, 2.0]), "entropy": torch.tensor([0.0, 0.0])})
-    {'kl': 1.5}
-    """
-    out: dict[str, float] = {}
-    for name, pair in metrics.items():
-        total, count = float(pair[0]), float(pair[1])
-        if name == "policy":
-            out[name] = total
-        elif count > 0:
-            out[name] = total / count
-    return out
+    return LossResult(loss, metrics)
 
 
 class _Parts(NamedTuple):
@@ -211,25 +188,20 @@ def _surrogate(parts: _Parts, stream: Stream) -> _Surrogate:
     return _Surrogate(ratio, value, reached, clipped & reached)
 
 
-def _log(
-    parts: _Parts, streams: Sequence[Stream], surrogates: Sequence[_Surrogate]
-) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """Sums with counts, and maxima, over the tokens that a stream reaches (KL: over all)."""
+def _log(parts: _Parts, streams: Sequence[Stream], surrogates: Sequence[_Surrogate]) -> dict[str, Tensor]:
+    """Sums with counts over the tokens that a stream reaches (KL: over all)."""
     none = torch.zeros_like(parts.fine)
     clipped, reached, ratio = none, none, _tally(parts.kl, none)
-    highest = parts.kl.new_zeros(())
     metrics: dict[str, Tensor] = {}
     for stream, found in zip(streams, surrogates, strict=True):
         metrics[f"clip_fraction/{stream.name}"] = _tally(found.clipped, found.reached)
         clipped, reached = clipped | found.clipped, reached | found.reached
         ratio = ratio + _tally(found.ratio, found.reached)
-        if found.ratio.numel():
-            highest = torch.maximum(highest, torch.where(found.reached, found.ratio.detach(), 0.0).amax())
     metrics["clip_fraction"] = _tally(clipped, reached)
     metrics["ratio"] = ratio
     metrics["kl"] = _tally(parts.kl, parts.fine)
     metrics["nonfinite"] = _tally(~parts.fine, parts.mask)
-    return metrics, {"ratio_max": highest.detach()}
+    return metrics
 
 
 def _k3(now: Tensor, ref: Tensor | None) -> Tensor:

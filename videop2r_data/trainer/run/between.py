@@ -1,4 +1,4 @@
-"""Between two steps: times, the line of metrics, held-out questions, checkpoint; and the end of the run."""
+"""The loop of SFT and RL: step, line of metrics, held-out questions, checkpoint; the end of the run."""
 
 from __future__ import annotations
 
@@ -6,24 +6,27 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
+from videop2r_data.trainer.data.order import seed_step
 from videop2r_data.trainer.evaluate.run import HeldOut
 from videop2r_data.trainer.judging.base import Judge
 from videop2r_data.trainer.model.weights import save_policy, sharding
 from videop2r_data.trainer.rollout.base import RolloutEngine
 from videop2r_data.trainer.run.checkpoint import save_folder, update_run
+from videop2r_data.trainer.run.session import Fed, Session, feed
 
-if TYPE_CHECKING:
-    from videop2r_data.trainer.run.session import Session
+FINAL = "final"
+Evaluate = Callable[[int], dict[str, float]]
+"""From a step to its metrics `eval/...`."""
 
 
 def held_out(
     session: Session, judge: Judge | None = None, drawer: RolloutEngine | None = None
-) -> Callable[[int], dict[str, float]] | None:
-    """A function from a step to its metrics `eval/...`, or None if the recipe asks for no evaluation.
+) -> Evaluate | None:
+    """What evaluates the recipe's held-out questions, or None if it asks for no evaluation.
 
     Args:
         session: the run; every process must evaluate at the same steps.
@@ -43,7 +46,7 @@ def held_out(
         spec=recipe.evaluating,
         judge=judge,
         engine=drawer if same else None,
-        run=session.folder,
+        run=recipe.folder,
     )
 
     def measure(step: int) -> dict[str, float]:
@@ -51,51 +54,6 @@ def held_out(
             return questions(session.engine.model, step)
 
     return measure
-
-
-FINAL = "final"
-
-
-def finish(session: Session) -> bool:
-    """Save the last checkpoint; a complete run also gets `final/`.
-
-    Returns:
-        whether the run is complete.
-    """
-    done = session.steps_done
-    if session.checkpoints.saved != done:
-        session.checkpoints.save(done)
-    complete = done == session.steps
-    if complete:
-        save_final(session, session.folder / FINAL)
-    if session.accelerator.is_main_process:
-        update_run(
-            session.folder, steps_done=done, steps=session.steps, complete=complete, skipped=session.skipped
-        )
-    session.accelerator.wait_for_everyone()
-    return complete
-
-
-def save_final(session: Session, folder: Path) -> None:
-    """Weights and processor for `from_pretrained`; adapters are merged into the weights.
-
-    Every process must call it: sharded weights (FSDP, ZeRO-3) are gathered from all of them; adapters are
-    then saved unmerged.
-    """
-    accelerator, model = session.accelerator, session.engine.model
-    whole = sharding(model) is None
-    state: dict[str, Any] | None = None
-    if not whole:
-        gathered = accelerator.get_state_dict(model)
-        state = {name.removeprefix("net."): weight for name, weight in gathered.items()}
-    if accelerator.is_main_process:
-        save_folder(
-            folder,
-            lambda draft: save_policy(
-                session.policy.net, session.policy.processor, draft, merge=whole, state=state
-            ),
-        )
-    accelerator.wait_for_everyone()
 
 
 class Tick:
@@ -124,7 +82,32 @@ class Tick:
         return row | {"time/step_s": round(time.perf_counter() - self.began, 4)}
 
 
-def end_step(session: Session, step: int, row: dict[str, Any], tick: Tick) -> bool:
+def train_loop(
+    session: Session, step_of: Callable[[Fed, Tick], dict[str, Any]], evaluate: Evaluate | None
+) -> bool:
+    """Train until the last step or until asked to stop; a checkpoint is saved either way.
+
+    Args:
+        session: the run.
+        step_of: does one step; returns the line to log, its times apart.
+        evaluate: measures held-out questions; None: there are none.
+
+    Returns:
+        whether the run is complete (then `final/` is written), False if it was stopped.
+    """
+    session.log.begin(session.recipe.stage, session.start, session.steps)
+    for fed in feed(session):
+        seed_step(session.recipe.seed, fed.step, session.accelerator.process_index)
+        tick = Tick(data=fed.waited_s)
+        row = step_of(fed, tick)
+        if _end_step(session, fed.step + 1, row, tick, evaluate):
+            break
+    return _finish(session)
+
+
+def _end_step(
+    session: Session, step: int, row: dict[str, Any], tick: Tick, evaluate: Evaluate | None
+) -> bool:
     """Log, evaluate and save after a step; every process must call it.
 
     Args:
@@ -132,6 +115,7 @@ def end_step(session: Session, step: int, row: dict[str, Any], tick: Tick) -> bo
         step: steps done, this one included.
         row: metrics of the step.
         tick: its times.
+        evaluate: as in `train_loop`.
 
     Returns:
         whether to end now: any process was asked to stop, or this was the last step.
@@ -140,16 +124,51 @@ def end_step(session: Session, step: int, row: dict[str, Any], tick: Tick) -> bo
     session.steps_done = step
     times = tick.row()
     tokens = float(row.get("tokens", 0))
-    line = {"step": step, "epoch": round(session.order.epoch(step * session.parts), 6), **row, **times}
+    epoch = round(session.order.epoch(step * recipe.rl.minibatches), 6)
+    line = {"step": step, "epoch": epoch, **row, **times}
     line["tokens_per_s"] = round(tokens / times["time/step_s"], 1) if times["time/step_s"] else 0.0
     if session.accelerator.device.type == "cuda":
         line["memory_gb"] = round(torch.cuda.max_memory_allocated() / 2**30, 2)
     session.log.row(line)
-    if recipe.eval_every and step % recipe.eval_every == 0 and session.evaluate is not None:
-        session.log.row({"step": step, **session.evaluate(step)})
+    if recipe.eval_every and step % recipe.eval_every == 0 and evaluate is not None:
+        session.log.row({"step": step, **evaluate(step)})
     # All processes must take the same branch below, because saving is collective: a signal may have reached
     # one only.
     stopped = session.engine.agreed(session.stop.asked)
     if stopped or (recipe.save.every and step % recipe.save.every == 0):
         session.checkpoints.save(step)
     return stopped or step == session.steps
+
+
+def _finish(session: Session) -> bool:
+    """Save the last checkpoint, and `final/` of a complete run; whether it is complete."""
+    folder, done = session.recipe.folder, session.steps_done
+    if session.checkpoints.saved != done:
+        session.checkpoints.save(done)
+    complete = done == session.steps
+    if complete:
+        _save_final(session, folder / FINAL)
+    if session.accelerator.is_main_process:
+        skipped = dict(session.skipped)
+        update_run(folder, steps_done=done, steps=session.steps, complete=complete, skipped=skipped)
+    session.accelerator.wait_for_everyone()
+    return complete
+
+
+def _save_final(session: Session, folder: Path) -> None:
+    """Weights and processor for `from_pretrained`; adapters are merged into the weights.
+
+    Every process must call it: sharded weights (FSDP, ZeRO-3) are gathered from all of them; adapters are
+    then saved unmerged.
+    """
+    accelerator, model, policy = session.accelerator, session.engine.model, session.policy
+    whole = sharding(model) is None
+    state: dict[str, Any] | None = None
+    if not whole:
+        gathered = accelerator.get_state_dict(model)
+        state = {name.removeprefix("net."): weight for name, weight in gathered.items()}
+    if accelerator.is_main_process:
+        save_folder(
+            folder, lambda draft: save_policy(policy.net, policy.processor, draft, merge=whole, state=state)
+        )
+    accelerator.wait_for_everyone()

@@ -1,6 +1,7 @@
 """Checkpoints, and whether the run in a folder is the one that wants to go on.
 
     RUN/recipe.yaml, run.json              what the run is: settings, digests of the data, versions
+    RUN/.lock                              held while a training writes into the folder
     RUN/checkpoints/step-000100/           weights, optimizer, schedule, generators of every rank
                     step-000100/state.json step, digests of recipe and data, number of processes
 
@@ -16,6 +17,7 @@ import platform
 import re
 import shutil
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -23,6 +25,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
+from videop2r_data.backends import FileLock
 from videop2r_data.errors import ConfigError
 from videop2r_data.prompts import Prompt
 from videop2r_data.trainer.data.examples import Example
@@ -93,14 +96,11 @@ class Checkpoints:
         self.saved: int | None = None
         """Step of the newest checkpoint that this object saved or restored."""
 
-    def save(self, step: int) -> Path:
+    def save(self, step: int) -> None:
         """Write the checkpoint of a step, then drop the oldest above `keep`.
 
         It is written under another name and renamed at the end, so that a crash leaves no half checkpoint
         under the final name. Saving a step again replaces it.
-
-        Args:
-            step: optimizer steps done.
         """
         final = self.run / FOLDER / f"step-{step:06d}"
         draft = final.with_name(_DRAFT + final.name)
@@ -115,10 +115,10 @@ class Checkpoints:
             state = {"step": step, "processes": self.accelerator.num_processes, **self.identity}
             (draft / STATE).write_bytes(orjson.dumps(state, option=orjson.OPT_INDENT_2) + b"\n")
             publish(draft, final)
-            self._drop_old()
+            for old in find_checkpoints(self.run)[: -self.keep]:  # none for keep 0
+                shutil.rmtree(old.folder, ignore_errors=True)
         self.accelerator.wait_for_everyone()
         self.saved = step
-        return final
 
     def restore(self, checkpoint: Checkpoint) -> None:
         """Load weights, optimizer, schedule and generators.
@@ -136,24 +136,17 @@ class Checkpoints:
             ) from error
         self.saved = checkpoint.step
 
-    def _drop_old(self) -> None:
-        if self.keep:
-            for old in find_checkpoints(self.run)[: -self.keep]:
-                shutil.rmtree(old.folder, ignore_errors=True)
-
 
 def publish(draft: Path, final: Path) -> None:
     """Flush a finished folder to the disk, then rename it to its final name, replacing an older one."""
     for path in [*draft.rglob("*"), draft]:
         _sync(path)
+    old = final.with_name(f".old-{final.name}")
+    shutil.rmtree(old, ignore_errors=True)
     if final.exists():
-        old = final.with_name(f".old-{final.name}")
-        shutil.rmtree(old, ignore_errors=True)
         final.rename(old)
-        draft.rename(final)
-        shutil.rmtree(old, ignore_errors=True)
-    else:
-        draft.rename(final)
+    draft.rename(final)
+    shutil.rmtree(old, ignore_errors=True)
     _sync(final.parent)
 
 
@@ -186,59 +179,44 @@ def _sync(path: Path) -> None:
 
 RUN = "run.json"
 RECIPE = "recipe.yaml"
-_LIBRARIES = ("torch", "transformers", "accelerate", "peft", "vllm", "deepspeed")
+LOCK = ".lock"
 
 
-@dataclass(frozen=True, slots=True)
-class About:
-    """The data, versions and processes of a run.
-
-    Attributes:
-        data: digests and counts of examples and prompt; a run goes on only with equal digests.
-        versions: of this package, Python and the libraries.
-        processes: number of them.
-    """
-
-    data: dict[str, Any]
-    versions: dict[str, str]
-    processes: int
-
-
-def describe(recipe: TrainRecipe, examples: Sequence[Example], prompt: Prompt, *, world_size: int) -> About:
-    """Describe a run.
+def describe(recipe: TrainRecipe, examples: Sequence[Example], prompt: Prompt) -> dict[str, Any]:
+    """Digests and counts of the data; a run goes on only with equal digests.
 
     Args:
-        recipe: its recipe.
+        recipe: of the run.
         examples: as `read_examples` gave them.
         prompt: the prompt of rollouts and of SFT.
-        world_size: processes.
     """
-    data = {
+    return {
         "data_sha256": getattr(examples, "sha256", ""),
         "prompt_sha256": prompt.sha256,
         "data_revision": getattr(examples, "revision", ""),
         "examples": None if recipe.data.is_demo and recipe.data.limit is None else len(examples),
         "unreadable": dict(getattr(examples, "reasons", {})),
     }
-    return About(data, versions(), world_size)
 
 
 def versions() -> dict[str, str]:
     """Versions of this package, Python and the libraries that affect the results, as far as installed."""
     found = {"videop2r-data": __version__, "python": platform.python_version()}
-    for name in _LIBRARIES:
-        try:
+    for name in ("torch", "transformers", "accelerate", "peft", "vllm", "deepspeed"):
+        with suppress(PackageNotFoundError):
             found[name] = version(name)
-        except PackageNotFoundError:
-            continue
     return found
 
 
-def admit(recipe: TrainRecipe, about: About, *, anyway: bool, fresh: bool, main: bool) -> Checkpoint | None:
+def admit(
+    recipe: TrainRecipe, data: dict[str, Any], *, processes: int, anyway: bool, fresh: bool, main: bool
+) -> Checkpoint | None:
     """The checkpoint to go on from, or None for a new run; then the folder describes this run.
 
     Args:
-        recipe, about: the run that wants to start.
+        recipe: of the run that wants to start.
+        data: its data, from `describe`.
+        processes: number of them.
         anyway: go on although recipe or data differ.
         fresh: refuse a folder that holds any run.
         main: True in the first process, which writes.
@@ -256,41 +234,63 @@ def admit(recipe: TrainRecipe, about: About, *, anyway: bool, fresh: bool, main:
             hint="choose another --output, or leave --fresh",
         )
     if earlier and found and not anyway:
-        _compare(earlier, recipe, about, folder)
+        _compare(earlier, recipe, data)
     if main:
-        _write(recipe, about)
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / RECIPE).write_text(recipe_yaml(recipe), encoding="utf-8")
+        update_run(
+            folder,
+            name=recipe.name,
+            stage=recipe.stage,
+            recipe_sha256=recipe.digest,
+            identity=recipe.identity,
+            data=data,
+            versions=versions(),
+            processes=processes,
+        )
     return found[-1] if found else None
 
 
-def _compare(earlier: dict[str, Any], recipe: TrainRecipe, about: About, folder: Path) -> None:
+def _compare(earlier: dict[str, Any], recipe: TrainRecipe, data: dict[str, Any]) -> None:
     changed = differences(earlier.get("identity") or {}, recipe.identity)
     before = earlier.get("data") or {}
     changed += [
-        f"{what}: {before[key]} -> {about.data[key]}"
+        f"{what}: {before[key]} -> {data[key]}"
         for key, what in (("data_sha256", "training data"), ("prompt_sha256", "prompt"))
-        if before.get(key) != about.data[key] and key in before
+        if key in before and before[key] != data[key]
     ]
     if changed:
         raise ConfigError(
             "this folder holds another run; what differs:\n  " + "\n  ".join(changed),
-            where=str(folder),
+            where=str(recipe.folder),
             hint="choose another --output, put the settings back, or say --anyway to go on with the new ones",
         )
 
 
-def _write(recipe: TrainRecipe, about: About) -> None:
-    recipe.folder.mkdir(parents=True, exist_ok=True)
-    (recipe.folder / RECIPE).write_text(recipe_yaml(recipe), encoding="utf-8")
-    update_run(
-        recipe.folder,
-        name=recipe.name,
-        stage=recipe.stage,
-        recipe_sha256=recipe.digest,
-        identity=recipe.identity,
-        data=about.data,
-        versions=about.versions,
-        processes=about.processes,
-    )
+def run_lock(folder: Path) -> ExitStack:
+    """Hold a run's folder until the `with` block ends; of several processes of a run the first one holds it.
+
+    Raises:
+        ConfigError: another training holds it.
+    """
+    held = ExitStack()
+    if os.environ.get("RANK", "0") != "0":
+        return held
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock.take(folder / LOCK)
+    except (
+        OSError
+    ):  # no locks on this file system; a folder that cannot be written is said where it is written
+        return held
+    if lock is None:
+        raise ConfigError(
+            "another training is at work in this folder; two would overwrite each other's checkpoints",
+            where=str(folder),
+            hint="wait until it has ended or stop it, or choose another --output",
+        )
+    held.callback(lock.release)
+    return held
 
 
 def update_run(folder: Path, **fields: Any) -> None:

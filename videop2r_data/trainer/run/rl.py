@@ -10,107 +10,49 @@ A group is never split: it is drawn, rewarded and trained on in one process and 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+import itertools
+from collections.abc import Callable
+from contextlib import closing, nullcontext
+from functools import partial
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from videop2r_data.trainer.data.batch import ModelInputs
-from videop2r_data.trainer.data.order import seed_step
-from videop2r_data.trainer.judging.base import Judge
+from videop2r_data.trainer.judging.base import judge_counts
 from videop2r_data.trainer.judging.model import make_judge
 from videop2r_data.trainer.model.forward import TokenLogProbs, TrainModel
 from videop2r_data.trainer.model.load import Reference, load_reference
 from videop2r_data.trainer.model.weights import bare, inferring, sharding
-from videop2r_data.trainer.process.advantages import Stream, count_collapsed, pad_masks, streams
+from videop2r_data.trainer.process.advantages import Stream, pad_masks, streams
 from videop2r_data.trainer.process.loss import Denominators, LossResult, denominators, policy_loss
 from videop2r_data.trainer.process.rewards import RewardTable, rewards_of
 from videop2r_data.trainer.rollout.base import RolloutEngine
 from videop2r_data.trainer.rollout.hf import HfEngine
-from videop2r_data.trainer.run.between import Tick, end_step, finish, held_out
+from videop2r_data.trainer.run.between import Tick, held_out, train_loop
 from videop2r_data.trainer.run.rollouts import Roller, Rollouts, Tally, record_samples
-from videop2r_data.trainer.run.session import Fed, Session, feed
-from videop2r_data.trainer.run.step import Piece, Updated, cut
+from videop2r_data.trainer.run.session import Fed, Session
+from videop2r_data.trainer.run.step import Piece, Updated
+from videop2r_data.trainer.settings.recipe import TrainRecipe
+from videop2r_data.trainer.settings.rl import LossSpec
 
 JUDGE_CACHE = "judge-cache"
 
 
-@dataclass
-class RlParts:
-    """What RL needs beside the session.
-
-    Attributes:
-        session: the run.
-        roller: draws and grades groups of rollouts.
-        judge: started, or None.
-        reference: the model of the KL term; None without a KL term.
-    """
-
-    session: Session
-    roller: Roller
-    judge: Judge | None
-    reference: Reference | None
-
-    @torch.no_grad()  # type: ignore[untyped-decorator]
-    def old_logps(self, batches: list[list[Piece]]) -> Tensor:
-        """[N, C] log-probabilities under the policy that drew the rollouts.
-
-        Needed only if rollouts serve several updates: at the first update the policy is still the old one.
-        """
-        with inferring(self.session.engine.model):
-            return self._table(batches, self.session.engine.model)
-
-    @torch.no_grad()  # type: ignore[untyped-decorator]
-    def reference_logps(self, batches: list[list[Piece]]) -> Tensor:
-        """[N, C] log-probabilities under the reference."""
-        assert self.reference is not None
-        with self.session.accelerator.autocast():
-            return self._table(batches, self.reference.logps)
-
-    def _table(self, batches: list[list[Piece]], logps_of: Callable[[ModelInputs], TokenLogProbs]) -> Tensor:
-        """Log-probabilities of all passes; blank ones run too, because gathering sharded weights is
-        collective."""
-        device, parts = self.session.accelerator.device, []
-        for piece in (piece for pieces in batches for piece in pieces):
-            found = logps_of(piece.inputs.to(device)).logps.float().cpu()
-            if not piece.blank:
-                parts.append((piece, found))
-        rows = max((piece.hi for piece, _ in parts), default=0)
-        width = max((found.shape[1] for _, found in parts), default=0)
-        table = torch.zeros(rows, width)
-        for piece, found in parts:
-            table[piece.lo : piece.hi, : found.shape[1]] = found
-        return table
-
-
-@contextmanager
-def open_parts(session: Session) -> Iterator[RlParts]:
-    """Load and start what RL needs; close it with the block.
+def run_rl(session: Session) -> bool:
+    """Train; what it returns is said in `train_loop`.
 
     Raises:
         ConfigError, MissingExtraError: a part does not fit the settings or is not installed.
     """
     recipe = session.recipe
-    judge = make_judge(
-        recipe.judging,
-        cache=session.folder / JUDGE_CACHE,
-        base=Path.cwd(),
-        tell=session.log.note,
-    )
-    drawer = make_drawer(session)
-    try:
-        if judge is not None:
-            judge.start()
+    judge = make_judge(recipe.judging, cache=recipe.folder / JUDGE_CACHE, tell=session.log.note)
+    with closing(make_drawer(session)) as drawer, judge or nullcontext():
+        roller = Roller(session, drawer, judge)
         reference = make_reference(session) if recipe.loss.beta > 0 else None
-        yield RlParts(session, Roller(session, drawer, judge), judge, reference)
-    finally:
-        drawer.close()
-        if judge is not None:
-            judge.close()
+        step = partial(rl_step, roller, reference)
+        return train_loop(session, step, held_out(session, judge, drawer))
 
 
 def make_drawer(session: Session) -> RolloutEngine:
@@ -126,13 +68,9 @@ def make_drawer(session: Session) -> RolloutEngine:
     if recipe.sampling.backend == "vllm":
         from videop2r_data.trainer.rollout.vllm_engine import VllmEngine
 
+        policy = recipe.model
         return VllmEngine(
-            model,
-            tokenizer,
-            recipe.sampling,
-            recipe.vllm,
-            model=recipe.model.model,
-            revision=recipe.model.revision,
+            model, tokenizer, recipe.sampling, recipe.vllm, model=policy.model, revision=policy.revision
         )
     from videop2r_data.trainer.rollout.vllm_server import VllmServerEngine
 
@@ -148,13 +86,8 @@ def make_reference(session: Session) -> Reference:
     recipe, model = session.recipe, session.engine.model
     if recipe.model.lora is not None and not recipe.reference:
         return Reference(model)
-    spec = recipe.model.model_copy(
-        update={
-            "lora": None,
-            "gradient_checkpointing": False,
-            "model": recipe.reference or recipe.model.model,
-        }
-    )
+    named = recipe.reference or recipe.model.model
+    spec = recipe.model.model_copy(update={"lora": None, "gradient_checkpointing": False, "model": named})
     frozen = load_reference(spec, session.accelerator.device, temperature=recipe.sampling.temperature)
     if sharding(model) == "FSDP2":
         shard_layers(frozen)
@@ -171,39 +104,32 @@ def shard_layers(frozen: TrainModel) -> None:
     fully_shard(frozen)
 
 
-def run_rl(session: Session) -> bool:
-    """Train until the last step or until asked to stop; a checkpoint is saved either way.
+def rl_step(roller: Roller, reference: Reference | None, fed: Fed, tick: Tick) -> dict[str, Any]:
+    """One rollout batch and its updates; returns the line to log, its times apart.
 
-    Returns:
-        whether the run is complete (then `final/` is written), False if it was stopped.
+    Args:
+        roller: draws and grades groups of rollouts.
+        reference: the model of the KL term; None without a KL term.
+        fed: the prompts.
+        tick: gets the times.
     """
-    with open_parts(session) as parts:
-        session.evaluate = held_out(session, parts.judge, parts.roller.drawer)
-        session.log.begin("rl", session.start, session.steps)
-        for fed in feed(session):
-            seed_step(session.recipe.seed, fed.step, session.accelerator.process_index)
-            tick = Tick(data=fed.waited_s)
-            row = rl_step(session, parts, fed, tick)
-            if end_step(session, fed.step + 1, row, tick):
-                break
-        return finish(session)
-
-
-def rl_step(session: Session, parts: RlParts, fed: Fed, tick: Tick) -> dict[str, Any]:
-    """One rollout batch and its updates; returns the line to log, its times apart."""
+    session = roller.session
     recipe = session.recipe
     with tick.timed("rollout"):
-        rollouts = parts.roller.roll(fed)
+        rollouts = roller.roll(fed)
         if recipe.objective.entry.shuffles:
-            rollouts.shuffled = parts.roller.roll_shuffled(fed)
-        ticket, asked = parts.roller.submit(fed, rollouts)
+            rollouts.shuffled = roller.roll_shuffled(fed)
+        roller.submit(fed, rollouts)
     inputs = fed.prompts.with_completions([one.ids for one in rollouts.rolled], recipe.rl.group_size)
-    batches = _parts(session, fed, inputs)
+    # the micro-batches of each minibatch: whole groups, the same number in every process
+    batches = [
+        session.cut(inputs, *fed.part(number, session.share)) for number in range(recipe.rl.minibatches)
+    ]
     with tick.timed("logps"):
-        old = parts.old_logps(batches) if recipe.rl.updates > 1 else None
-        reference = parts.reference_logps(batches) if recipe.loss.beta > 0 else None
+        old = _old_logps(session, batches) if recipe.rl.updates > 1 else None
+        held = None if reference is None else _reference_logps(session, batches, reference)
     with tick.timed("judge"):
-        rollouts.settle(ticket, asked)
+        rollouts.settle()
     table = rewards_of(
         rollouts.graded,
         recipe.rewards,
@@ -211,30 +137,63 @@ def rl_step(session: Session, parts: RlParts, fed: Fed, tick: Tick) -> dict[str,
         objective=recipe.objective,
         shuffled=rollouts.shuffled,
     )
-    tally = _tally(parts, rollouts, table, fed)
+    tally = _tally(rollouts, table, fed)
     mask = torch.arange(int(inputs.lengths.max()) if len(inputs.lengths) else 1) < inputs.lengths[:, None]
-    reached = _streams(session, rollouts, table, mask)
+    reached = _streams(recipe, rollouts, table, mask)
     with tick.timed("update"):
+        learn = _Learn(reached, mask, old, held)
         updated = [
-            _update(session, pieces, _Learn(reached, mask, old, reference), tally)
-            for _ in range(recipe.rl.iterations)
-            for pieces in batches
+            _update(session, pieces, learn, tally) for _ in range(recipe.rl.iterations) for pieces in batches
         ]
     with tick.timed("sync"):
-        parts.roller.drawer.sync(session.engine.model)
+        roller.drawer.sync(session.engine.model)
     record_samples(session, fed, rollouts, table, reached)
-    return _row(session, updated, tally, parts)
+    return _row(session, updated, tally, judged=roller.judge is not None)
 
 
-class _Learn:
+@torch.no_grad()  # type: ignore[untyped-decorator]
+def _old_logps(session: Session, batches: list[list[Piece]]) -> Tensor:
+    """[N, C] log-probabilities under the policy that drew the rollouts.
+
+    Needed only if rollouts serve several updates: at the first update the policy is still the old one.
+    """
+    with inferring(session.engine.model):
+        return _logps(session, batches, session.engine.model)
+
+
+@torch.no_grad()  # type: ignore[untyped-decorator]
+def _reference_logps(session: Session, batches: list[list[Piece]], reference: Reference) -> Tensor:
+    with session.accelerator.autocast():
+        return _logps(session, batches, reference.logps)
+
+
+def _logps(
+    session: Session, batches: list[list[Piece]], logps_of: Callable[[ModelInputs], TokenLogProbs]
+) -> Tensor:
+    """[N, C] log-probabilities of all passes; blank ones run too, because gathering sharded weights is
+    collective."""
+    parts = []
+    for piece in itertools.chain.from_iterable(batches):
+        found = logps_of(piece.inputs.to(session.accelerator.device)).logps.float().cpu()
+        if not piece.blank:
+            parts.append((piece, found))
+    rows = max((piece.hi for piece, _ in parts), default=0)
+    width = max((found.shape[1] for _, found in parts), default=0)
+    table = torch.zeros(rows, width)
+    for piece, found in parts:
+        table[piece.lo : piece.hi, : found.shape[1]] = found
+    return table
+
+
+class _Learn(NamedTuple):
     """Inputs of the loss beside the policy's log-probabilities; tables are [N, C], N rows of this process."""
 
-    def __init__(
-        self, reached: list[Stream], mask: Tensor, old: Tensor | None, reference: Tensor | None
-    ) -> None:
-        self.streams, self.mask, self.old, self.reference = reached, mask, old, reference
+    streams: list[Stream]
+    mask: Tensor
+    old: Tensor | None
+    reference: Tensor | None
 
-    def loss(self, piece: Piece, told: TokenLogProbs, session: Session, whole: Denominators) -> LossResult:
+    def loss(self, piece: Piece, told: TokenLogProbs, spec: LossSpec, whole: Denominators) -> LossResult:
         """What one micro-batch contributes to the loss of the global batch."""
         device, width, lo, hi = told.logps.device, told.logps.shape[1], piece.lo, piece.hi
 
@@ -249,39 +208,21 @@ class _Learn:
             rows(self.reference),
             mine,
             completion_mask=told.mask,
-            spec=session.recipe.loss,
+            spec=spec,
             denominators=whole,
             entropy=told.entropy,
         )
 
 
-def _parts(session: Session, fed: Fed, inputs: Any) -> list[list[Piece]]:
-    """The micro-batches of each minibatch: whole groups, the same number in every process."""
-    found = []
-    for number in range(session.parts):
-        lo, hi = fed.part(number, session.share)
-        found.append(
-            cut(
-                inputs,
-                lo,
-                hi,
-                groups=session.recipe.batch.micro,
-                pieces=session.engine.pieces,
-                blank=session.blank(),
-            )
-        )
-    return found
-
-
-def _streams(session: Session, rollouts: Rollouts, table: RewardTable, mask: Tensor) -> list[Stream]:
+def _streams(recipe: TrainRecipe, rollouts: Rollouts, table: RewardTable, mask: Tensor) -> list[Stream]:
     width = mask.shape[1]
     return streams(
-        session.recipe.objective,
+        recipe.objective,
         table,
         pad_masks([one.perception for one in rollouts.masks], width),
         pad_masks([one.reasoning for one in rollouts.masks], width),
         completion_mask=mask,
-        spec=session.recipe.loss,
+        spec=recipe.loss,
     )
 
 
@@ -290,31 +231,32 @@ def _update(session: Session, pieces: list[Piece], learn: _Learn, tally: Tally) 
     local = [denominators(learn.mask[piece.lo : piece.hi]) for piece in pieces]
     # Counts of the whole minibatch, over micro-batches and ranks: means of means would weigh short batches
     # more.
-    counts = torch.tensor([[d.sequences, d.tokens] for d in local], dtype=torch.float64).sum(dim=0)
-    whole = Denominators(*(int(count) for count in session.engine.sums(counts).tolist()))
+    counts = session.engine.sums(torch.tensor(local, dtype=torch.float64).sum(dim=0))
+    whole = Denominators(*map(int, counts.tolist()))
 
     def loss_of(piece: Piece, told: TokenLogProbs) -> Tensor:
-        result = learn.loss(piece, told, session, whole)
-        tally.losses(result.metrics)
+        result = learn.loss(piece, told, session.recipe.loss, whole)
+        for name, pair in result.metrics.items():
+            tally.add(name, *pair.tolist())
         return result.loss
 
     return session.engine.update(pieces, loss_of, entropy=True)
 
 
-def _tally(parts: RlParts, rollouts: Rollouts, table: RewardTable, fed: Fed) -> Tally:
+def _tally(rollouts: Rollouts, table: RewardTable, fed: Fed) -> Tally:
     tally = Tally()
-    tally.rewards(table, count_collapsed(table))
+    tally.rewards(table)
     tally.lengths(rollouts.graded, rollouts.rolled)
     tally.add("skipped", len(fed.skipped))
-    if parts.judge is not None:
-        tally.judging(parts.judge.take_stats())
+    for name, count in judge_counts(rollouts.judged).items():
+        tally.add(f"judge/{name}", count)
     return tally
 
 
-def _row(session: Session, updated: list[Updated], tally: Tally, parts: RlParts) -> dict[str, Any]:
+def _row(session: Session, updated: list[Updated], tally: Tally, *, judged: bool) -> dict[str, Any]:
     row = tally.row(session.engine.sums)
     row["policy_loss"] = row.pop("policy") / len(updated)
-    if parts.judge is None:
+    if not judged:
         row = {name: value for name, value in row.items() if not name.startswith("judge/")}
     return {
         "loss": sum(one.loss for one in updated) / len(updated),

@@ -5,7 +5,7 @@ Notation: B prompts, G rollouts of each, N = B * G rows, row b * G + g is rollou
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -17,9 +17,9 @@ from videop2r_data.schemas import DataType, Frames
 from videop2r_data.trainer.data.batch import PromptBatch
 from videop2r_data.trainer.data.examples import Example
 from videop2r_data.trainer.data.order import derive, rollout_seeds
-from videop2r_data.trainer.judging.base import Judge, Judged, JudgeItem, JudgeStats, Ticket
+from videop2r_data.trainer.judging.base import Judge, Judged, JudgeItem, Ticket
 from videop2r_data.trainer.look.samples import sample_record
-from videop2r_data.trainer.process.advantages import Collapsed, Stream
+from videop2r_data.trainer.process.advantages import Stream, collapsed
 from videop2r_data.trainer.process.masks import SegmentMasks, TokenTable, segment_masks
 from videop2r_data.trainer.process.rewards import Graded, RewardTable, grade
 from videop2r_data.trainer.rollout.base import RolledOut, RolloutEngine
@@ -40,6 +40,7 @@ class Rollouts:
         graded: grades; `acc_p` is open until `settle`.
         judged: verdicts, None where no judge was asked.
         shuffled: T-GRPO: per prompt the accuracies of its group with shuffled frames; None without a video.
+        pending: what the judge was given, and the rows that it is about, in that order; None: no judge.
     """
 
     rolled: list[RolledOut]
@@ -47,17 +48,14 @@ class Rollouts:
     graded: list[Graded]
     judged: list[Judged | None]
     shuffled: list[list[float | None] | None] | None = None
+    pending: tuple[Ticket, list[int]] | None = None
 
-    def settle(self, ticket: Ticket | None, asked: Sequence[int]) -> None:
-        """Wait for the verdicts and enter them into the grades.
-
-        Args:
-            ticket: of the judge; None: no judge was asked.
-            asked: the rows whose observations were submitted, in that order.
-        """
-        if ticket is None:
+    def settle(self) -> None:
+        """Wait for the verdicts and enter them into the grades."""
+        if self.pending is None:
             return
-        for row, verdict in zip(asked, ticket.wait(), strict=True):
+        ticket, asked = self.pending
+        for row, verdict in zip(asked, ticket.result(), strict=True):
             self.judged[row] = verdict
             self.graded[row] = self.graded[row].judged(verdict.sufficient)
 
@@ -72,9 +70,7 @@ class Roller:
     """
 
     def __init__(self, session: Session, drawer: RolloutEngine, judge: Judge | None) -> None:
-        self.session = session
-        self.drawer = drawer
-        self.judge = judge
+        self.session, self.drawer, self.judge = session, drawer, judge
         self.table = TokenTable.from_tokenizer(session.policy.tokenizer)
 
     def roll(self, fed: Fed) -> Rollouts:
@@ -90,7 +86,7 @@ class Roller:
         """Accuracies of a second group per video question, its frames in random order [T-GRPO eq. 1].
 
         Each frame takes the time of its new place: the model sees a film in another order with times that
-            still rise.
+        still rise.
         """
         recipe = self.session.recipe
         size = recipe.objective.temporal.shuffled_size(recipe.rl.group_size)
@@ -110,16 +106,16 @@ class Roller:
             found[b] = [row.acc_r for row in graded[at * size : (at + 1) * size]]
         return found
 
-    def submit(self, fed: Fed, rollouts: Rollouts) -> tuple[Ticket | None, list[int]]:
-        """Submit the observations; returns at once with the ticket and the rows that were submitted."""
+    def submit(self, fed: Fed, rollouts: Rollouts) -> None:
+        """Submit the observations to the judge; returns at once."""
         if self.judge is None:
-            return None, []
+            return
         size = self.session.recipe.rl.group_size
         rows = [row for row, one in enumerate(rollouts.graded) if one.observation is not None]
         items = [
             JudgeItem(fed.prompts.examples[row // size], rollouts.graded[row].observation) for row in rows
         ]
-        return self.judge.submit(items), rows
+        rollouts.pending = self.judge.submit(items), rows
 
     def _draw(self, prompts: PromptBatch, size: int, seeds: Sequence[int]) -> list[RolledOut]:
         if not len(prompts):
@@ -200,17 +196,15 @@ def record_samples(
 
 def _rewards(table: RewardTable, row: int) -> dict[str, float | None]:
     """The parts of one row's reward; None where it is unscored."""
-    scored = {"p": bool(table.scored_p[row]), "r": bool(table.scored_r[row])}
+    p, r = bool(table.scored_p[row]), bool(table.scored_r[row])
+    scored = {"p": p, "r": r}
     out: dict[str, float | None] = {
         name: float(table.components[name][row]) if scored[name[-1]] or name.startswith("format") else None
         for name in _PARTS
     }
-    for name, column, known in (
-        ("total_p", table.perception, scored["p"]),
-        ("total_r", table.reasoning, scored["r"]),
-        ("total", table.total, scored["p"] and scored["r"]),
-    ):
-        out[name] = float(column[row]) if known else None
+    out["total_p"] = float(table.perception[row]) if p else None
+    out["total_r"] = float(table.reasoning[row]) if r else None
+    out["total"] = float(table.total[row]) if p and r else None
     return out
 
 
@@ -269,28 +263,27 @@ class Tally:
         """Add values [N] where a mask [N] holds."""
         self.add(name, float(values[where].double().sum()), float(where.sum()))
 
-    def losses(self, metrics: Mapping[str, Tensor]) -> None:
-        """Add the metrics of `policy_loss`."""
-        for name, (total, count) in ((n, pair.tolist()) for n, pair in metrics.items()):
-            self.add(name, total, count)
-
-    def rewards(self, table: RewardTable, found: Collapsed) -> None:
-        """Add the rewards of whole groups."""
+    def rewards(self, table: RewardTable) -> None:
+        """Add the rewards of whole groups, and how many groups give no gradient [paper §5.4]."""
         parts, everyone = table.components, torch.ones_like(table.scored_p)
-        for k, scored, total in (
-            ("p", table.scored_p, table.perception),
-            ("r", table.scored_r, table.reasoning),
-        ):
+        totals = {
+            "p": (table.perception, table.scored_p),
+            "r": (table.reasoning, table.scored_r),
+            "sum": (table.total, table.scored_total),
+            "plain": (table.plain, table.scored_r),
+        }
+        for k in "pr":
+            total, scored = totals[k]
             self.mean(f"reward/accuracy_{k}", parts[f"accuracy_{k}"], scored)
             self.mean(f"reward/format_{k}", parts[f"format_{k}"], everyone)
             self.mean(f"reward/length_{k}", parts[f"length_{k}"], scored)
             self.mean(f"reward/total_{k}", total, scored)
             self.add(f"unscored/{k}", float((~scored).sum()))
-        self.mean("reward/total", table.total, table.scored_total)
-        self.mean("reward/plain", table.plain, table.scored_r)
-        for name in ("p", "r", "sum", "plain"):
-            self.add(f"collapsed/{name}", getattr(found, name))
-        self.add("groups", found.groups)
+        self.mean("reward/total", *totals["sum"])
+        self.mean("reward/plain", *totals["plain"])
+        for name, (rewards, scored) in totals.items():
+            self.add(f"collapsed/{name}", float(collapsed(rewards, scored, table.group_size).sum()))
+        self.add("groups", len(table.total) // table.group_size)
 
     def lengths(self, graded: Iterable[Graded], rolled: Iterable[RolledOut]) -> None:
         """Add lengths in tokens and how rollouts ended."""
@@ -302,11 +295,6 @@ class Tally:
             self.add("rollouts", 1)
             self.add("truncated", not one.finished)
 
-    def judging(self, stats: JudgeStats) -> None:
-        """Add the judge's counts."""
-        for name in ("asked", "cached", "late", "failed"):
-            self.add(f"judge/{name}", getattr(stats, name))
-
     def row(self, sums: Callable[[Tensor], Tensor]) -> dict[str, float | int]:
         """The metrics of all processes; a mean without values is left out.
 
@@ -314,14 +302,9 @@ class Tally:
             sums: adds tensors of all processes up.
         """
         local = torch.tensor([*self._sums.values(), *self._over.values()], dtype=torch.float64)
-        everyone = sums(local).tolist()
+        everyone = iter(sums(local).tolist())
         totals = dict(zip(self._sums, everyone, strict=False))
-        over = dict(zip(self._over, everyone[len(totals) :], strict=True))
-        row: dict[str, float | int] = {}
-        for name, total in totals.items():
-            if name in over:
-                if over[name]:
-                    row[name] = total / over[name]
-            else:
-                row[name] = total if name == "policy" else int(total)
-        return row
+        over = dict(zip(self._over, everyone, strict=True))
+        means = {name: totals[name] / over[name] for name in _MEANS if over[name]}
+        counts = {name: totals[name] if name == "policy" else int(totals[name]) for name in _COUNTS}
+        return {**means, **counts}

@@ -8,6 +8,7 @@ stopped.
 from __future__ import annotations
 
 import importlib
+import math
 import os
 import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -95,56 +96,27 @@ class Watcher(Protocol):
         """A message for people: a checkpoint, a skipped clip."""
 
 
-class LineFile:
-    """An append-only file of JSON lines.
-
-    Args:
-        path: the file; made when the first line comes.
-        upto: drop the lines whose `step` is greater (a run that goes on); None: keep all.
-
-    Raises:
-        ConfigError: a line that was there before is no JSON object (a torn last line is dropped quietly).
-    """
-
-    def __init__(self, path: Path, *, upto: int | None = None) -> None:
-        self.path = path
-        if upto is not None and path.exists():
-            _cut(path, upto)
-
-    def add(self, row: Row) -> None:
-        """Append one line and close the file: a crash of the program loses no line.
-
-        Raises:
-            ValueError: a value is not finite; JSON has no such number.
-        """
-        line = orjson.dumps(_finite(row), option=orjson.OPT_SERIALIZE_NUMPY) + b"\n"
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        with self.path.open("ab") as file:
-            file.write(line)
-
-    def rows(self) -> list[dict[str, Any]]:
-        """All lines, in order; [] if there is no file."""
-        return read_lines(self.path)
-
-
 class RunLog:
     """Metrics and samples of one run, and its watchers.
 
     Args:
         folder: the run's.
         watchers: told of every row.
-        upto: the step that the run resumes from, or None for a run without a past.
+        upto: the step that the run resumes from: later lines are dropped; None: a run without a past.
         main: True in the first process; the others write and tell nothing.
+
+    Raises:
+        ConfigError: a line that was there before is no JSON object (a torn last line is dropped quietly).
     """
 
     def __init__(
         self, folder: Path, watchers: Sequence[Watcher] = (), *, upto: int | None = None, main: bool = True
     ) -> None:
-        self.main = main
-        self.watchers = tuple(watchers) if main else ()
-        cut = upto if main else None
-        self.metrics = LineFile(folder / METRICS, upto=cut)
-        self.samples = LineFile(folder / SAMPLES, upto=cut)
+        self.folder, self.main = folder, main
+        self.watchers = list(watchers) if main else []
+        if upto is not None and main:
+            for name in (METRICS, SAMPLES):
+                _cut(folder / name, upto)
 
     def begin(self, stage: str, step: int, steps: int) -> None:
         """The run starts or goes on."""
@@ -153,20 +125,33 @@ class RunLog:
 
     def row(self, row: Row) -> None:
         """Write and tell one line of metrics."""
-        if self.main:
-            self.metrics.add(row)
+        self._add(METRICS, row)
         for watcher in self.watchers:
             watcher.row(row)
 
     def sample(self, row: Row) -> None:
         """Write one sampled completion."""
-        if self.main:
-            self.samples.add(row)
+        self._add(SAMPLES, row)
 
     def note(self, text: str) -> None:
         """Tell something."""
         for watcher in self.watchers:
             watcher.note(text)
+
+    def _add(self, name: str, row: Row) -> None:
+        """Append one line and close the file: a crash of the program loses no line.
+
+        Raises:
+            ValueError: a value is not finite; JSON has no such number.
+        """
+        if not self.main:
+            return
+        for key, value in row.items():
+            if isinstance(value, float) and not math.isfinite(value):
+                raise ValueError(f"{key} is {value}: the run has diverged, or a metric divides by nothing")
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with (self.folder / name).open("ab") as file:
+            file.write(orjson.dumps(dict(row), option=orjson.OPT_SERIALIZE_NUMPY) + b"\n")
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
@@ -200,74 +185,53 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
 
 def _cut(path: Path, upto: int) -> None:
     """Keep the lines up to a step; written beside and renamed, so that a crash loses no line."""
+    if not path.exists():
+        return
     kept = [row for row in read_lines(path) if not isinstance(row.get("step"), int) or row["step"] <= upto]
     draft = path.with_name(f".{path.name}.partial")
     draft.write_bytes(b"".join(orjson.dumps(row) + b"\n" for row in kept))
     draft.replace(path)
 
 
-def _finite(row: Row) -> dict[str, Any]:
-    for name, value in row.items():
-        if isinstance(value, float) and not -float("inf") < value < float("inf"):
-            raise ValueError(f"{name} is {value}: the run has diverged, or a metric divides by nothing")
-    return dict(row)
-
-
 # Trackers; each library is imported only where it is asked for.
 
 
-class _Scalars:
-    """Sends the numbers of each row through `send` of a subclass."""
+class _Tracker:
+    """Sends the numbers of each row, with their step, to a library."""
+
+    def __init__(self, send: Callable[..., object]) -> None:
+        self._send = send
+
+    def row(self, row: Row) -> None:
+        numbers = {k: v for k, v in row.items() if k != "step" and isinstance(v, int | float)}
+        self._send(numbers, step=int(row.get("step", 0)))
 
     def begin(self, stage: str, step: int, steps: int) -> None:
         """Nothing to send."""
 
-    def row(self, row: Row) -> None:
-        """Send one row under its step."""
-        numbers = {k: v for k, v in row.items() if k != "step" and isinstance(v, int | float)}
-        self.send(numbers, int(row.get("step", 0)))
-
     def note(self, text: str) -> None:
         """Nothing to send."""
 
-    def send(self, numbers: Mapping[str, float], step: int) -> None:
-        """Send numbers of one step."""
-        raise NotImplementedError
 
+def _tensorboard(folder: Path) -> Callable[..., object]:
+    _need("tensorboard")
+    from torch.utils.tensorboard import SummaryWriter
 
-class _Tensorboard(_Scalars):
-    def __init__(self, folder: Path) -> None:
-        _need("tensorboard")
-        from torch.utils.tensorboard import SummaryWriter
+    writer = SummaryWriter(str(folder / "tensorboard"))
 
-        self._writer = SummaryWriter(str(folder / "tensorboard"))
-
-    def send(self, numbers: Mapping[str, float], step: int) -> None:
+    def send(numbers: dict[str, float], step: int) -> None:
         for name, value in numbers.items():
-            self._writer.add_scalar(name, value, step)
-        self._writer.flush()
+            writer.add_scalar(name, value, step)
+        writer.flush()
+
+    return send
 
 
-class _Logger(_Scalars):
-    """wandb and trackio, which have the same interface: `init`, then `log`."""
-
-    def __init__(self, module: str, project: str, folder: Path, config: Mapping[str, Any]) -> None:
-        self._module = _need(module)
-        more: dict[str, Any] = {"dir": str(folder), "resume": "allow"} if module == "wandb" else {}
-        self._run = self._module.init(project=project, name=folder.name, config=dict(config), **more)
-
-    def send(self, numbers: Mapping[str, float], step: int) -> None:
-        self._run.log(dict(numbers), step=step)
-
-
-def make_trackers(
-    names: tuple[str, ...], *, project: str, folder: Path, config: Mapping[str, Any]
-) -> list[Watcher]:
+def make_trackers(names: tuple[str, ...], *, folder: Path, config: Mapping[str, Any]) -> list[Watcher]:
     """The trackers that were asked for, ready.
 
     Args:
         names: of `TRACKERS`.
-        project: the name that runs are grouped under.
         folder: the run's; its name is the run's name.
         config: the recipe, plain values.
 
@@ -278,9 +242,11 @@ def make_trackers(
     made: list[Watcher] = []
     for name in names:
         if name == "tensorboard":
-            made.append(_Tensorboard(folder))
-        elif name in TRACKERS:
-            made.append(_Logger(name, project, folder, config))
+            made.append(_Tracker(_tensorboard(folder)))
+        elif name in TRACKERS:  # wandb and trackio have the same interface: `init`, then `log`
+            more: dict[str, Any] = {"dir": str(folder), "resume": "allow"} if name == "wandb" else {}
+            run = _need(name).init(project="videop2r", name=folder.name, config=dict(config), **more)
+            made.append(_Tracker(run.log))
         else:
             raise ConfigError(f"no tracker {name!r}, there are: {', '.join(TRACKERS)}", where="trackers")
     return made

@@ -6,18 +6,19 @@ import logging
 import math
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from accelerate import Accelerator
 from accelerate.utils import GradientAccumulationPlugin
 
 from videop2r_data.errors import ConfigError
-from videop2r_data.prompts import Prompt, load_prompt
-from videop2r_data.trainer.data.batch import PromptBatch
+from videop2r_data.prompts import load_prompt
+from videop2r_data.trainer.data.batch import ModelInputs, PromptBatch
 from videop2r_data.trainer.data.collate import Collator
 from videop2r_data.trainer.data.examples import Example, Skip
 from videop2r_data.trainer.data.loader import MediaLoader
@@ -27,7 +28,7 @@ from videop2r_data.trainer.model.forward import TrainModel
 from videop2r_data.trainer.model.load import Policy, load_policy
 from videop2r_data.trainer.run.checkpoint import Checkpoints, admit, describe
 from videop2r_data.trainer.run.runlog import RunLog, Stop, Watcher
-from videop2r_data.trainer.run.step import Engine, blank_inputs, make_optimizer, make_schedule
+from videop2r_data.trainer.run.step import Engine, Piece, blank_inputs, cut, make_optimizer, make_schedule
 from videop2r_data.trainer.settings.recipe import TrainRecipe
 
 
@@ -52,7 +53,6 @@ class Session:
 
     Attributes:
         recipe: what was asked for.
-        folder: the run's.
         accelerator: devices and processes.
         policy: net, processor and tokenizer, not wrapped.
         engine: model, optimizer and schedule, wrapped.
@@ -66,11 +66,9 @@ class Session:
         start: steps that were done when the session began.
         steps_done: steps that are done now.
         skipped: reason -> examples left out by this process, since the session began.
-        evaluate: gives metrics of held-out questions after a step.
     """
 
     recipe: TrainRecipe
-    folder: Path
     accelerator: Accelerator
     policy: Policy
     engine: Engine
@@ -81,45 +79,35 @@ class Session:
     checkpoints: Checkpoints
     stop: Stop
     steps: int
-    start: int = 0
-    steps_done: int = 0
-    skipped: dict[str, int] = field(default_factory=dict)
-    evaluate: Callable[[int], dict[str, float]] | None = None
-
-    @property
-    def updates(self) -> int:
-        """Optimizer updates of one step."""
-        return self.recipe.rl.updates if self.recipe.stage == "rl" else 1
-
-    @property
-    def parts(self) -> int:
-        """Parts of a step's batch: each is one batch of `order`."""
-        return self.recipe.rl.minibatches if self.recipe.stage == "rl" else 1
+    start: int
+    steps_done: int
+    skipped: Counter[str] = field(default_factory=Counter)
 
     @property
     def share(self) -> int:
-        """Examples of one part that this process has."""
+        """Examples of one minibatch that this process has."""
         return int(self.order.batch_size // self.accelerator.num_processes)
 
     def planned(self, step: int) -> list[Example]:
-        """The examples of this process at a step, part by part."""
-        chosen = (self.order.batch(step * self.parts + part) for part in range(self.parts))
-        return [self.examples[i] for part in chosen for i in part]
+        """The examples of this process at a step, minibatch by minibatch."""
+        parts = self.recipe.rl.minibatches
+        return [self.examples[i] for part in range(parts) for i in self.order.batch(step * parts + part)]
 
     def place(self, local: int) -> int:
         """Place of this process's planned example `local` in the batch of all processes."""
         part, within = divmod(local, self.share)
         return part * self.order.batch_size + int(self.accelerator.process_index) * self.share + within
 
-    def blank(self) -> Any:
-        """A blank micro-batch: one row whose loss counts nothing."""
-        return blank_inputs(self.collator.end_id)
+    def cut(self, inputs: ModelInputs, lo: int, hi: int) -> list[Piece]:
+        """The micro-batches of groups `lo` to `hi`, as many in every process; blank ones fill up."""
+        blank = blank_inputs(self.collator.end_id)
+        return cut(inputs, lo, hi, groups=self.recipe.batch.micro, pieces=self.engine.pieces, blank=blank)
 
 
 def open_session(
     recipe: TrainRecipe,
     *,
-    watchers: Callable[[Path], Sequence[Watcher]] | Sequence[Watcher] = (),
+    watchers: Sequence[Watcher] = (),
     stop: Stop | None = None,
     anyway: bool = False,
     fresh: bool = False,
@@ -128,7 +116,7 @@ def open_session(
 
     Args:
         recipe: the run.
-        watchers: look on, in the main process; or what makes them from the run's folder, called there only.
+        watchers: look on, in the main process.
         stop: asked from outside to end after a step.
         anyway: go on although recipe or data differ from those of the checkpoint.
         fresh: refuse a folder that holds a run already.
@@ -145,26 +133,23 @@ def open_session(
     order, steps = _plan(recipe, accelerator, examples)
     with accelerator.main_process_first():
         policy = load_policy(recipe.model, accelerator.device, seed=derive(recipe.seed, "adapters"))
-    prompt = _prompt(recipe)
+    prompt = load_prompt(recipe.data.prompt_name)
     collator = Collator(policy.processor, prompt, recipe.data.media)
     engine = _engine(recipe, accelerator, policy, steps)
-    about = describe(recipe, examples, prompt, world_size=accelerator.num_processes)
-    checkpoint = admit(recipe, about, anyway=anyway, fresh=fresh, main=bool(accelerator.is_main_process))
+    data = describe(recipe, examples, prompt)
+    main = bool(accelerator.is_main_process)
+    processes = int(accelerator.num_processes)
+    checkpoint = admit(recipe, data, processes=processes, anyway=anyway, fresh=fresh, main=main)
     accelerator.wait_for_everyone()
     start = checkpoint.step if checkpoint else 0
-    main = bool(accelerator.is_main_process)
-    if callable(watchers):
-        watchers = watchers(recipe.folder) if main else ()
     log = RunLog(recipe.folder, watchers, upto=start, main=main)
-    checkpoints = Checkpoints(
-        recipe.folder, accelerator, keep=recipe.save.keep, identity={"recipe": recipe.digest, **about.data}
-    )
+    identity = {"recipe": recipe.digest, **data}
+    checkpoints = Checkpoints(recipe.folder, accelerator, keep=recipe.save.keep, identity=identity)
     if checkpoint:
         checkpoints.restore(checkpoint)
         log.note(f"going on after step {start:,} of {steps:,}")
     return Session(
         recipe=recipe,
-        folder=recipe.folder,
         accelerator=accelerator,
         policy=policy,
         engine=engine,
@@ -197,14 +182,15 @@ def make_accelerator(recipe: TrainRecipe) -> Accelerator:
     """
     from accelerate.state import PartialState
 
-    cpu = os.environ.get("ACCELERATE_USE_CPU", "").lower() in ("1", "true", "yes") or _no_accelerator()
+    has_device = torch.cuda.is_available() or torch.backends.mps.is_available()
+    cpu = os.environ.get("ACCELERATE_USE_CPU", "").lower() in ("1", "true", "yes") or not has_device
     world = int(PartialState(cpu=cpu).num_processes)
     if world != int(os.environ.get("WORLD_SIZE", "1")):
         raise ConfigError(
             f"{os.environ['WORLD_SIZE']} processes were started, but they do not know of each other",
             hint="start them with accelerate launch and one of the configs that p2r-train recipes names",
         )
-    parts = recipe.rl.minibatches if recipe.stage == "rl" else 1
+    parts = recipe.rl.minibatches
     if recipe.batch.size % (world * parts):
         raise ConfigError(
             f"batch.size {recipe.batch.size} is no multiple of {world} processes times {parts} minibatches",
@@ -229,14 +215,9 @@ def make_accelerator(recipe: TrainRecipe) -> Accelerator:
     return accelerator
 
 
-def _no_accelerator() -> bool:
-    return not (torch.cuda.is_available() or torch.backends.mps.is_available())
-
-
 def passes(recipe: TrainRecipe, world: int) -> int:
     """Micro-batches per update and process."""
-    parts = recipe.rl.minibatches if recipe.stage == "rl" else 1
-    return math.ceil(recipe.batch.size // world // parts / recipe.batch.micro)
+    return math.ceil(recipe.batch.size // world // recipe.rl.minibatches / recipe.batch.micro)
 
 
 def precision(recipe: TrainRecipe) -> str:
@@ -253,7 +234,7 @@ def precision(recipe: TrainRecipe) -> str:
 
 def _plan(recipe: TrainRecipe, accelerator: Accelerator, examples: Sequence[Example]) -> tuple[Order, int]:
     """The order of updates, and the number of steps."""
-    parts = recipe.rl.minibatches if recipe.stage == "rl" else 1
+    parts = recipe.rl.minibatches
     order = Order.of(
         recipe.data,
         examples,
@@ -275,11 +256,10 @@ def _plan(recipe: TrainRecipe, accelerator: Accelerator, examples: Sequence[Exam
 
 def _engine(recipe: TrainRecipe, accelerator: Accelerator, policy: Policy, steps: int) -> Engine:
     """Wrap model, optimizer and schedule."""
-    temperature = recipe.sampling.temperature if recipe.stage == "rl" else 1.0
+    temperature = recipe.sampling.temperature  # 1 in SFT, whose recipes have the defaults of RL
     model = TrainModel(policy.net, temperature=temperature, share_prompts=recipe.model.share_prompts)
     optimizer = make_optimizer(model, recipe.optim)
-    updates = steps * (recipe.rl.updates if recipe.stage == "rl" else 1)
-    schedule = make_schedule(optimizer, recipe.optim, steps=updates)
+    schedule = make_schedule(optimizer, recipe.optim, steps=steps * recipe.rl.updates)
     model, optimizer, schedule = accelerator.prepare(model, optimizer, schedule)
     return Engine(
         accelerator,
@@ -289,10 +269,6 @@ def _engine(recipe: TrainRecipe, accelerator: Accelerator, policy: Policy, steps
         max_grad_norm=recipe.optim.max_grad_norm,
         pieces=passes(recipe, accelerator.num_processes),
     )
-
-
-def _prompt(recipe: TrainRecipe) -> Prompt:
-    return load_prompt(recipe.data.prompt_name)
 
 
 class Fed(NamedTuple):
@@ -315,8 +291,7 @@ class Fed(NamedTuple):
     def part(self, number: int, size: int) -> tuple[int, int]:
         """The slice (from, to) of the B prompts that belongs to minibatch `number`, of `size` planned
         examples."""
-        lo = sum(place < number * size for place in self.places)
-        return lo, sum(place < (number + 1) * size for place in self.places)
+        return bisect_left(self.places, number * size), bisect_left(self.places, (number + 1) * size)
 
 
 def feed(session: Session) -> Iterator[Fed]:
@@ -330,11 +305,9 @@ def feed(session: Session) -> Iterator[Fed]:
             places = tuple(loaded.kept[at] for at in prompts.kept)
             skipped = (*loaded.skipped, *prompts.skipped)
             for skip in skipped:
-                reason = str(skip.reason)
-                session.skipped[reason] = session.skipped.get(reason, 0) + 1
+                session.skipped[str(skip.reason)] += 1
             if step + 1 == session.steps:
-                next(
-                    loader, None
-                )  # there is none: lets the decoders end by themselves, not by being cancelled
+                # there is none: lets the decoders end by themselves, not by being cancelled
+                next(loader, None)
             yield Fed(step, prompts, places, skipped, time.perf_counter() - began)
             began = time.perf_counter()

@@ -5,13 +5,14 @@ Losses are sums over a micro-batch divided by counts of the *global* batch, neve
 
 Every process runs the same number of micro-batches in every step, planned from the recipe alone. A process
 that has lost clips runs blank ones in their place: collective operations (DDP, FSDP, ZeRO) would otherwise
-    wait for it forever.
+wait for it forever.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
@@ -37,7 +38,8 @@ def rate_at(step: int, *, steps: int, spec: OptimSpec) -> float:
     >>> [rate_at(step, steps=6, spec=spec) for step in range(6)]
     [0.5, 1.0, 1.0, 0.75, 0.5, 0.25]
     """
-    warmup = warmup_steps(steps, spec)
+    # a share of the run is rounded up
+    warmup = math.ceil(spec.warmup * steps) if spec.warmup < 1 else int(spec.warmup)
     if step < warmup:
         return (step + 1) / warmup
     if spec.schedule == "constant":
@@ -45,15 +47,6 @@ def rate_at(step: int, *, steps: int, spec: OptimSpec) -> float:
     done = min(1.0, (step - warmup) / max(1, steps - warmup))
     left = 0.5 * (1 + math.cos(math.pi * done)) if spec.schedule == "cosine" else 1 - done
     return spec.floor + (1 - spec.floor) * left
-
-
-def warmup_steps(steps: int, spec: OptimSpec) -> int:
-    """Updates of the warm-up; a share of the run is rounded up.
-
-    >>> warmup_steps(1000, OptimSpec(warmup=0.03)), warmup_steps(1000, OptimSpec(warmup=5))
-    (30, 5)
-    """
-    return math.ceil(spec.warmup * steps) if spec.warmup < 1 else int(spec.warmup)
 
 
 def make_optimizer(net: torch.nn.Module, spec: OptimSpec) -> torch.optim.AdamW:
@@ -82,11 +75,6 @@ def make_schedule(
     return torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: rate_at(step, steps=steps, spec=spec))
 
 
-def trained(net: torch.nn.Module) -> Iterable[torch.nn.Parameter]:
-    """The weights that train."""
-    return (weight for weight in net.parameters() if weight.requires_grad)
-
-
 class Piece(NamedTuple):
     """One micro-batch.
 
@@ -110,19 +98,20 @@ class Updated(NamedTuple):
 
     Attributes:
         loss: of the global batch.
-        grad_norm: before clipping.
         lr: learning rate that was used.
+        grad_norm: before clipping.
     """
 
     loss: float
-    grad_norm: float
     lr: float
+    grad_norm: float
 
 
+@dataclass
 class Engine:
     """Model, optimizer and schedule as `accelerate` wrapped them; does updates and sums over processes.
 
-    Args:
+    Attributes:
         accelerator: made with `gradient_accumulation_steps` equal to the pieces of an update.
         model: the prepared `TrainModel`.
         optimizer, schedule: prepared.
@@ -130,22 +119,12 @@ class Engine:
         pieces: micro-batches per update and process.
     """
 
-    def __init__(
-        self,
-        accelerator: Accelerator,
-        model: Any,
-        optimizer: Any,
-        schedule: Any,
-        *,
-        max_grad_norm: float,
-        pieces: int,
-    ) -> None:
-        self.accelerator = accelerator
-        self.model = model
-        self.optimizer = optimizer
-        self.schedule = schedule
-        self.max_grad_norm = max_grad_norm
-        self.pieces = pieces
+    accelerator: Accelerator
+    model: Any
+    optimizer: Any
+    schedule: Any
+    max_grad_norm: float
+    pieces: int
 
     def update(
         self, pieces: list[Piece], loss_of: Callable[[Piece, TokenLogProbs], Tensor], **options: Any
@@ -174,11 +153,12 @@ class Engine:
                 total += float(loss.detach())
                 accelerator.backward(loss * scale)
                 if accelerator.sync_gradients:
-                    norm = self._clip()
+                    clipped = accelerator.clip_grad_norm_(self.model.parameters(), self.max_grad_norm)
+                    norm = 0.0 if clipped is None else float(clipped)
                 self.optimizer.step()
                 self.optimizer.zero_grad()
         self.schedule.step()
-        return Updated(self.sums(torch.tensor([total], dtype=torch.float64))[0].item(), norm, lr)
+        return Updated(self.sums(torch.tensor([total], dtype=torch.float64))[0].item(), lr, norm)
 
     def sums(self, values: Tensor) -> Tensor:
         """Sum of the values of all processes; float64 on the CPU."""
@@ -192,10 +172,6 @@ class Engine:
     def agreed(self, asked: bool) -> bool:
         """Whether any process asks; the same answer in all of them."""
         return bool(self.sums(torch.tensor([float(asked)], dtype=torch.float64))[0] > 0)
-
-    def _clip(self) -> float:
-        found = self.accelerator.clip_grad_norm_(self.model.parameters(), self.max_grad_norm)
-        return 0.0 if found is None else float(found)
 
 
 def cut(
@@ -224,15 +200,10 @@ def cut(
     return found + [Piece(blank, 0, 0)] * (pieces - len(found))
 
 
-def blank_inputs(token: int, repeat: int = 1) -> ModelInputs:
-    """One group without media whose loss does not count.
-
-    Args:
-        token: any text token, for instance that which ends a turn.
-        repeat: rows per group.
-    """
-    whole = torch.full((repeat, 2), token, dtype=torch.long)
-    ones = torch.ones(repeat, dtype=torch.long)
+def blank_inputs(token: int) -> ModelInputs:
+    """One row without media whose loss does not count; `token` is any text token."""
+    whole = torch.full((1, 2), token, dtype=torch.long)
+    ones = torch.ones(1, dtype=torch.long)
     return ModelInputs(
         input_ids=whole,
         attention_mask=torch.ones_like(whole),
@@ -240,5 +211,5 @@ def blank_inputs(token: int, repeat: int = 1) -> ModelInputs:
         starts=ones,
         lengths=ones.clone(),
         media={},
-        repeat=repeat,
+        repeat=1,
     )

@@ -9,7 +9,7 @@ from typing import Any
 
 from videop2r_data.errors import MissingExtraError
 from videop2r_data.trainer.run.between import FINAL
-from videop2r_data.trainer.run.runlog import Stop, Watcher, read_lines
+from videop2r_data.trainer.run.runlog import METRICS, Stop, Watcher, read_lines
 from videop2r_data.trainer.settings.recipe import TrainRecipe
 
 
@@ -58,7 +58,8 @@ def train(
         fresh: refuse a folder that holds a run.
 
     Raises:
-        ConfigError, SourceError: settings, data, model or folder do not fit.
+        ConfigError, SourceError: settings, data, model or folder do not fit, or another training is at work
+            in the folder.
         MissingExtraError: torch, transformers, accelerate or another part is not installed.
 
     Example::
@@ -72,23 +73,24 @@ def train(
         import transformers  # noqa: F401
     except ImportError as error:
         raise MissingExtraError(error.name or "torch", "train") from None
+    from videop2r_data.trainer.run.checkpoint import run_lock
     from videop2r_data.trainer.run.rl import run_rl
     from videop2r_data.trainer.run.runlog import make_trackers
     from videop2r_data.trainer.run.session import close_session, open_session
     from videop2r_data.trainer.run.sft import run_sft
 
-    def everyone(folder: Path) -> list[Watcher]:
-        config = recipe.model_dump(mode="json")
-        return [*watchers, *make_trackers(recipe.trackers, project="videop2r", folder=folder, config=config)]
-
-    session = open_session(recipe, watchers=everyone, stop=stop, anyway=anyway, fresh=fresh)
-    try:
-        complete = (run_sft if recipe.stage == "sft" else run_rl)(session)
-    finally:
-        close_session(session)
-    rows = [row for row in read_lines(session.log.metrics.path) if "loss" in row]
+    with run_lock(recipe.folder):
+        session = open_session(recipe, watchers=watchers, stop=stop, anyway=anyway, fresh=fresh)
+        try:
+            if session.log.main:
+                config = recipe.model_dump(mode="json")
+                session.log.watchers += make_trackers(recipe.trackers, folder=recipe.folder, config=config)
+            complete = (run_sft if recipe.stage == "sft" else run_rl)(session)
+        finally:
+            close_session(session)
+    rows = [row for row in read_lines(recipe.folder / METRICS) if "loss" in row]
     return Trained(
-        folder=session.folder,
+        folder=recipe.folder,
         complete=complete,
         steps_done=session.steps_done,
         steps=session.steps,
