@@ -44,7 +44,7 @@ CHANCE = re.compile(r"[\d.]+ GB free|(?<=colours-)[0-9a-f]{8}\b")
 """Words that depend on the disk, and names of evaluations, which hold the time stamps of the weights."""
 COMMENTS = re.compile(r"(?m)^ *//.*\n|'sha256-[^']+'|&#x27;sha256-.*?&#x27;")
 """Comments in the gallery's script, and the hash of that script in the page's policy."""
-LEFT_OUT = ("*/export.lock", "*/leases/*", "*/journal/allowances", "*/figures/curves.png")
+LEFT_OUT = ("*/export.lock", "*/.lock", "*/leases/*", "*/journal/allowances", "*/figures/curves.png")
 """Who holds a folder, what running builds may still spend, and a figure with seconds in it."""
 
 PARTS = ("demo", "real", "train")

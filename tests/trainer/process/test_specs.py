@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
 from pydantic import ValidationError
 
+from tests.trainer.run import small
 from videop2r_data.trainer.settings.objectives import OBJECTIVES
 from videop2r_data.trainer.settings.rl import LossSpec, ObjectiveSpec, RewardSpec
 
@@ -57,10 +59,13 @@ def test_objectives() -> None:
 
 
 def test_an_observation_that_is_not_asked_for_is_not_paid() -> None:
-    ObjectiveSpec(name="grpo").check_style("agnostic")
-    ObjectiveSpec(name="pa-grpo").check_style("process")
-    with pytest.raises(ValueError, match="style 'agnostic' has none"):
-        ObjectiveSpec(name="pa-grpo").check_style("agnostic")
+    def check(name: str, style: str) -> None:
+        small.rl(Path("model"), Path("run"), objective__name=name, data__style=style)
+
+    check("grpo", "agnostic")
+    check("pa-grpo", "process")
+    with pytest.raises(ValueError, match="style 'agnostic' has none: use grpo, no-perception"):
+        check("pa-grpo", "agnostic")
 
 
 def test_settings_load_no_torch() -> None:

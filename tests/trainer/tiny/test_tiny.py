@@ -21,7 +21,6 @@ from videop2r_data.trainer.tiny.model import (
     build_model,
     build_tokenizer,
     corpus,
-    count_weights,
     count_weights_on_disk,
     make_tiny,
 )
@@ -43,7 +42,7 @@ def test_the_checkpoint_is_complete_and_of_the_size_that_was_promised(folder: Pa
     net = AutoModelForImageTextToText.from_pretrained(folder)
     processor = AutoProcessor.from_pretrained(folder)
     assert type(net).__name__ == "Qwen2_5_VLForConditionalGeneration"
-    assert count_weights(net) == count_weights_on_disk(folder)
+    assert net.num_parameters() == count_weights_on_disk(folder)
     assert len(processor.tokenizer) == net.config.text_config.vocab_size <= SPEC.vocab
     assert net.get_input_embeddings().weight is net.get_output_embeddings().weight
 
@@ -58,7 +57,7 @@ def test_the_defaults_lie_between_one_and_five_million_weights(hidden: int) -> N
         from transformers import Qwen2_5_VLForConditionalGeneration
 
         net = Qwen2_5_VLForConditionalGeneration(build_config(spec, tokenizer))
-    assert 0.9e6 < count_weights(net) < 5e6
+    assert 0.9e6 < net.num_parameters() < 5e6
 
 
 def test_equal_arguments_give_equal_bytes_and_another_seed_other_weights(

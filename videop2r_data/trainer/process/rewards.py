@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -36,23 +36,6 @@ from videop2r_data.validators import extract_answer, score
 
 Bounds = tuple[int, int]
 """Lowest and highest paid length in tokens, both inclusive."""
-
-
-def group_bounds(
-    lengths: Sequence[int], allowed: Sequence[bool], spec: RewardSpec, fixed: Bounds
-) -> Bounds | None:
-    """The bounds of one segment in one group; None: no rollout earns the bonus.
-
-    Args:
-        lengths: tokens of the segment in each of the G rollouts.
-        allowed: whether its accuracy and its format are both non-zero.
-        fixed: the segment's fixed bounds.
-    """
-    if spec.length == "off":
-        return None
-    if spec.length == "fixed":
-        return fixed
-    return dynamic_bounds([n for n, ok in zip(lengths, allowed, strict=True) if ok], spec.dynamic)
 
 
 def dynamic_bounds(lengths: Sequence[int], spec: DynamicLengthSpec) -> Bounds | None:
@@ -170,12 +153,11 @@ class RewardTable:
         paid: every part of the reward with its weight.
         scored_p: acc_P is known: there is a verdict, or no observation to ask about.
         scored_r: acc_R is known.
-        components: `accuracy_p`, `accuracy_r`, `format_p`, `format_r`, `format`, `length_p`, `length_r`,
-            `temporal`: the parts before weights (`length_*` and `temporal` as paid), for the log.
+        components: the same parts before weights (`length_*` and `temporal` as paid), for the log.
         group_size: G.
     """
 
-    paid: dict[Part, Tensor]
+    paid: dict[str, Tensor]
     scored_p: Tensor
     scored_r: Tensor
     components: dict[str, Tensor]
@@ -254,35 +236,29 @@ def rewards_of(
     [2.2, 1.5, 3.7]
     """
     objective = objective or ObjectiveSpec()
-    groups = list(_groups(graded, group_size))
+    check_groups(len(graded), group_size)
+    groups = [graded[start : start + group_size] for start in range(0, len(graded), group_size)]
     acc_p, scored_p = _known([row.acc_p for row in graded])
     acc_r, scored_r = _known([row.acc_r for row in graded])
     form_p, form_r, form = (
         _column([float(getattr(row, name)) for row in graded]) for name in ("form_p", "form_r", "form")
     )
-    length_p, length_r, length = _lengths(groups, spec, off=not objective.entry.pays_length)
-    temporal = _temporal(groups, objective, shuffled)
-    paid: dict[Part, Tensor] = {
-        "accuracy_p": spec.accuracy * acc_p,
-        "format_p": spec.form * form_p,
-        "length_p": length_p,
-        "accuracy_r": spec.accuracy * acc_r,
-        "format_r": spec.form * form_r,
-        "length_r": length_r,
-        "format": spec.form * form,
-        "length": length,
-        "temporal": temporal,
-    }
+    if not objective.entry.pays_length:
+        spec = spec.model_copy(update={"length": "off"})
+    p, r = spec.perception_bounds, spec.reasoning_bounds
     components = {
         "accuracy_p": acc_p,
         "accuracy_r": acc_r,
         "format_p": form_p,
         "format_r": form_r,
         "format": form,
-        "length_p": length_p,
-        "length_r": length_r,
-        "temporal": temporal,
+        "length_p": _lengths(groups, spec, p, lambda row: (row.tokens_p, bool(row.acc_p) and row.form_p)),
+        "length_r": _lengths(groups, spec, r, lambda row: (row.tokens_r, bool(row.acc_r) and row.form_r)),
+        "length": _lengths(groups, spec, r, lambda row: (row.tokens_r, bool(row.acc_r) and row.form)),
+        "temporal": _temporal(groups, objective, shuffled),
     }
+    weights = {"accuracy": spec.accuracy, "format": spec.form}
+    paid = {part: weights.get(part.split("_")[0], 1.0) * value for part, value in components.items()}
     return RewardTable(paid, scored_p, scored_r, components, group_size)
 
 
@@ -331,36 +307,24 @@ def _temporal(
 
 
 def _lengths(
-    groups: Sequence[Sequence[Graded]], spec: RewardSpec, *, off: bool
-) -> tuple[Tensor, Tensor, Tensor]:
-    """len_P, len_R and the length part of the plain reward, each [N]."""
-    paid: tuple[list[float], ...] = ([], [], [])
+    groups: Sequence[Sequence[Graded]],
+    spec: RewardSpec,
+    fixed: Bounds,
+    length_of: Callable[[Graded], tuple[int, bool]],
+) -> Tensor:
+    """[N] the length bonus; `length_of` gives tokens, and whether accuracy and format are both non-zero."""
+    paid: list[float] = []
     for rows in groups:
-        may = (
-            [bool(row.acc_p) and row.form_p for row in rows],
-            [bool(row.acc_r) and row.form_r for row in rows],
-            [bool(row.acc_r) and row.form for row in rows],
-        )
-        tokens = ([row.tokens_p for row in rows], [row.tokens_r for row in rows])
-        for column, allowed, lengths, fixed in zip(
-            paid,
-            may,
-            (tokens[0], tokens[1], tokens[1]),
-            (spec.perception_bounds, spec.reasoning_bounds, spec.reasoning_bounds),
-            strict=True,
-        ):
-            bounds: Bounds | None = None if off else group_bounds(lengths, allowed, spec, fixed)
-            column += [
-                spec.length_bonus if ok and bounds and bounds[0] <= n <= bounds[1] else 0.0
-                for ok, n in zip(allowed, lengths, strict=True)
-            ]
-    return _column(paid[0]), _column(paid[1]), _column(paid[2])
-
-
-def _groups(graded: Sequence[Graded], group_size: int) -> Iterator[Sequence[Graded]]:
-    check_groups(len(graded), group_size)
-    for start in range(0, len(graded), group_size):
-        yield graded[start : start + group_size]
+        lengths = [length_of(row) for row in rows]
+        bounds: Bounds | None = fixed
+        if spec.length != "fixed":
+            known = [n for n, correct in lengths if correct]
+            bounds = dynamic_bounds(known, spec.dynamic) if spec.length == "dynamic" else None
+        paid += [
+            spec.length_bonus if correct and bounds and bounds[0] <= n <= bounds[1] else 0.0
+            for n, correct in lengths
+        ]
+    return _column(paid)
 
 
 def check_groups(rows: int, group_size: int) -> None:

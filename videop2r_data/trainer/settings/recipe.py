@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
-from importlib.resources import files
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -114,61 +113,50 @@ class TrainRecipe(Model):
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
-        problems = [*self._length(), *self._precision(), *self._stage(), *self._names()]
-        if problems:
+        if problems := list(self._problems()):
             raise ValueError("; ".join(problems))
         return self
 
-    def _length(self) -> list[str]:
+    def _problems(self) -> Iterator[str]:
         if (self.steps is None) == (self.epochs is None):
-            return ["set one of steps and epochs"]
-        if self.epochs is not None and self.data.is_demo:
-            return ["source: demo never ends: set steps, not epochs"]
-        return []
-
-    def _precision(self) -> list[str]:
-        """Refuse full training in 16 bits: an update of 1e-6 is lost in bf16's 8 bits, and weights do not
-        move."""
+            yield "set one of steps and epochs"
+        elif self.epochs is not None and self.data.is_demo:
+            yield "source: demo never ends: set steps, not epochs"
+        # an update of 1e-6 is lost in bf16's 8 bits: the weights would not move
         if self.model.lora is None and self.model.dtype != "float32":
-            return [
+            yield (
                 f"model.dtype {self.model.dtype} with all weights trained loses updates of lr "
                 f"{self.optim.lr:g} to rounding: set model.dtype: float32 (precision: bf16 computes in bf16 "
                 "over float32 master weights), or train adapters (model.lora)"
-            ]
-        return []
+            )
+        yield from self._problems_of_sft() if self.stage == "sft" else self._problems_of_rl()
+        if unknown := sorted(set(self.trackers) - set(TRACKERS)):
+            yield f"unknown trackers {', '.join(unknown)} (there are {', '.join(TRACKERS)})"
+        if bool(self.eval_every) != (self.evaluation is not None):
+            yield "evaluation and eval_every belong together: set both or none"
 
-    def _stage(self) -> list[str]:
-        found = []
-        if self.stage == "sft":
-            extra = [name for name in _RL_ONLY if name in self.model_fields_set]
-            if extra:
-                found.append(f"stage sft has no {', '.join(extra)}: drop them, or set stage: rl")
-            if self.data.config != "sft":
-                found.append("stage sft learns traces: set data.config: sft")
-            return found
-        if self.objective.entry.needs_judge and self.judging.kind == "none":
-            found.append(
-                f"objective {self.objective.name} pays perception: set judging.kind (backend or demo), or "
+    def _problems_of_sft(self) -> Iterator[str]:
+        if extra := [name for name in _RL_ONLY if name in self.model_fields_set]:
+            yield f"stage sft has no {', '.join(extra)}: drop them, or set stage: rl"
+        if self.data.config != "sft":
+            yield "stage sft learns traces: set data.config: sft"
+
+    def _problems_of_rl(self) -> Iterator[str]:
+        name, entry = self.objective.name, self.objective.entry
+        if entry.needs_judge and self.judging.kind == "none":
+            yield (
+                f"objective {name} pays perception: set judging.kind (backend or demo), or "
                 f"choose an objective without it ({names_where(lambda entry: not entry.needs_judge)})"
             )
-        try:
-            self.objective.check_style(self.data.style)
-        except ValueError as error:
-            found.append(str(error))
+        if self.data.style == "agnostic" and entry.needs_observation:
+            yield (
+                f"objective {name!r} pays for observations, and style 'agnostic' has none: "
+                f"use {names_where(lambda entry: not entry.needs_observation)}, or style 'process'"
+            )
         if self.sampling.temperature == 0:
-            found.append("sampling.temperature 0 makes all rollouts of a group equal: nothing to learn from")
+            yield "sampling.temperature 0 makes all rollouts of a group equal: nothing to learn from"
         if self.batch.size % self.rl.minibatches:
-            found.append(f"rl.minibatches {self.rl.minibatches} does not divide batch.size {self.batch.size}")
-        return found
-
-    def _names(self) -> list[str]:
-        unknown = sorted(set(self.trackers) - set(TRACKERS))
-        found = (
-            [f"unknown trackers {', '.join(unknown)} (there are {', '.join(TRACKERS)})"] if unknown else []
-        )
-        if bool(self.eval_every) != (self.evaluation is not None):
-            found.append("evaluation and eval_every belong together: set both or none")
-        return found
+            yield f"rl.minibatches {self.rl.minibatches} does not divide batch.size {self.batch.size}"
 
     @property
     def folder(self) -> Path:
@@ -181,12 +169,10 @@ class TrainRecipe(Model):
 
         Paths are left out: the data are compared by their digest.
         """
-        data = self.model_dump(mode="json", exclude_defaults=False)
-        out = {key: value for key, value in data.items() if key not in _NO_MATTER}
-        if self.stage == "sft":
-            out = {key: value for key, value in out.items() if key not in _RL_ONLY}
+        left_out = {*_NO_MATTER, *(_RL_ONLY if self.stage == "sft" else ())}
+        out = self.model_dump(mode="json", exclude=left_out)
         for part, names in _NO_MATTER_IN.items():
-            if isinstance(out.get(part), dict):
+            if part in out:
                 out[part] = {key: value for key, value in out[part].items() if key not in names}
         judge = out.get("judging", {}).get("backend")
         if isinstance(judge, dict):
@@ -219,7 +205,7 @@ def differences(old: dict[str, Any], new: dict[str, Any], path: str = "") -> lis
 # Reading: a name or file and a few flags to a recipe, every error at once.
 
 
-_VALID = "p2r-train init NAME writes a valid recipe"
+_RECIPES = Path(__file__).parents[1] / "recipes"
 _PATHS = (
     ("data", "source"),
     ("data", "media_root"),
@@ -255,14 +241,16 @@ def load_train_recipe(
     path = Path(name)
     if path.is_file():
         text, where, base = read_settings(path), str(path), path.resolve().parent
-    elif str(name) in list_train_recipes():
+    elif str(name) in (known := list_train_recipes()):
         text, where, base = train_recipe_text(str(name)), f"packaged recipe {name}", Path.cwd()
     else:
         raise ConfigError(
-            f"no training recipe {str(name)!r}: neither a file nor one of {', '.join(list_train_recipes())}",
+            f"no training recipe {str(name)!r}: neither a file nor one of {', '.join(known)}",
             hint="p2r-train recipes lists them, p2r-train init NAME writes one to start from",
         )
-    data = parse_mapping(text, where=where, what="training recipe", valid=_VALID)
+    data = parse_mapping(
+        text, where=where, what="training recipe", valid="p2r-train init NAME writes a valid recipe"
+    )
     _resolve(data, base)
     changes = [_parse_set(one) for one in sets]
     changes += [(key, value) for key, value in (flags or {}).items() if value is not None]
@@ -322,10 +310,8 @@ def _put(data: dict[str, Any], key: str, value: Any) -> None:
             raise ConfigError(
                 f"{part} holds no settings", where=key, hint="p2r-train schema prints what is allowed"
             )
-    if key == "steps" and value is not None:
-        data.pop("epochs", None)
-    if key == "epochs" and value is not None:
-        data.pop("steps", None)
+    if key in ("steps", "epochs") and value is not None:
+        data.pop("epochs" if key == "steps" else "steps", None)
     place[last] = value
 
 
@@ -348,8 +334,7 @@ def list_train_recipes() -> list[str]:
     >>> "tiny-sft" in list_train_recipes()
     True
     """
-    names = (entry.name for entry in (files("videop2r_data.trainer") / "recipes").iterdir())
-    return sorted(name.removesuffix(".yaml") for name in names if name.endswith(".yaml"))
+    return sorted(path.stem for path in _RECIPES.glob("*.yaml"))
 
 
 def train_recipe_text(name: str) -> str:
@@ -367,7 +352,7 @@ def train_recipe_text(name: str) -> str:
             f"no packaged training recipe {name!r}, there are: {', '.join(known)}",
             hint="give one of these names, or the path of a recipe file",
         )
-    return ((files("videop2r_data.trainer") / "recipes") / f"{name}.yaml").read_text(encoding="utf-8")
+    return (_RECIPES / f"{name}.yaml").read_text(encoding="utf-8")
 
 
 def accelerate_configs() -> dict[str, Path]:
@@ -376,4 +361,4 @@ def accelerate_configs() -> dict[str, Path]:
     >>> "cpu-2proc" in accelerate_configs()
     True
     """
-    return {path.stem: path for path in sorted((Path(__file__).parents[1] / "accelerate").glob("*.yaml"))}
+    return {path.stem: path for path in sorted((_RECIPES.parent / "accelerate").glob("*.yaml"))}

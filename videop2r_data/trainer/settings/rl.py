@@ -129,19 +129,6 @@ class ObjectiveSpec(Model):
         """What the objective pays, and to which tokens."""
         return OBJECTIVES[self.name]
 
-    def check_style(self, style: Style) -> None:
-        """Refuse an objective that pays for an observation the prompt does not ask for.
-
-        Raises:
-            ValueError: style `agnostic` with an objective that pays anything for an observation.
-        """
-        if style == "agnostic" and self.entry.needs_observation:
-            others = names_where(lambda entry: not entry.needs_observation)
-            raise ValueError(
-                f"objective {self.name!r} pays for observations, and style 'agnostic' has none: "
-                f"use {others}, or style 'process'"
-            )
-
 
 class LossSpec(Model):
     """How advantages become a loss; the formulas stand in `loss.py`."""

@@ -6,7 +6,7 @@ The architecture is the real one, loaded by `from_pretrained` like any checkpoin
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,7 +16,7 @@ import torch
 from videop2r_data.demo import COLOURS, EXACT_MEAN, NUMBER_WORDS, SHAPES, iter_scenes, write_trace
 from videop2r_data.prompts import load_prompt, render_generate
 from videop2r_data.schemas import DemoSpec
-from videop2r_data.trainer.tiny.recipe import TinySpec
+from videop2r_data.trainer.tiny.recipe import PROMPT, TinySpec
 
 if TYPE_CHECKING:
     from transformers import (
@@ -68,8 +68,6 @@ CHAT_TEMPLATE = (
 )
 """Turns as Qwen2.5-VL writes them, without its default system turn: a tiny model's context is short."""
 
-PROMPTS = ("tiny-v1",)
-"""What a tiny model is asked with unless told otherwise."""
 _TAG = r"</?(?:observation|think|answer)>"
 _WORDS = (
     rf"'(?i:[sdmt]|ll|ve|re)|(?!{_TAG})[^\r\n\p{{L}}\p{{N}}]?\p{{L}}+|\p{{N}}"
@@ -91,18 +89,17 @@ def _pieces(phrases: bool) -> str:
     return rf"{_TAG}| ?\b(?i:{facts})(?:e?s)?\b| ?\b[A-F]\b|\p{{N}}|\n"
 
 
-def corpus(world: DemoSpec, chats: int, prompts: Sequence[str] = PROMPTS) -> Iterator[str]:
+def corpus(world: DemoSpec, chats: int) -> Iterator[str]:
     """Chats about the demo world, as the merges shall know them: system, user and assistant turns.
 
     Args:
         world: whose questions and traces.
-        chats: how many.
-        prompts: packaged prompts or files, taken in turns: what they always say becomes few tokens.
+        chats: how many; what the prompt says in each of them becomes few tokens.
     """
-    loaded = [load_prompt(name) for name in prompts]
+    prompt = load_prompt(PROMPT)
     quiet = world.model_copy(update={"defect_rate": 0.0})
-    for i, sample in enumerate(islice(iter_scenes(quiet), chats)):
-        prompt, question = loaded[i % len(loaded)], sample.question
+    for sample in islice(iter_scenes(quiet), chats):
+        question = sample.question
         yield f"system\n{prompt.system}"
         text = render_generate(
             prompt, problem=question.problem, options=question.options, problem_type=question.problem_type
@@ -111,9 +108,7 @@ def corpus(world: DemoSpec, chats: int, prompts: Sequence[str] = PROMPTS) -> Ite
         yield f"assistant\n{write_trace(sample, None)}"
 
 
-def build_tokenizer(
-    texts: Iterable[str], *, vocab: int = 1024, phrases: bool = True
-) -> PreTrainedTokenizerFast:
+def build_tokenizer(texts: Iterable[str], *, vocab: int, phrases: bool = True) -> PreTrainedTokenizerFast:
     """Learn the merges. Every text round-trips byte for byte, no token is unknown.
 
     Args:
@@ -263,11 +258,6 @@ def make_tiny(folder: Path, spec: TinySpec | None = None, *, world: DemoSpec | N
     model.save_pretrained(folder)
     build_processor(spec, tokenizer).save_pretrained(folder)
     return folder
-
-
-def count_weights(model: torch.nn.Module) -> int:
-    """Parameters, tied ones once."""
-    return sum(p.numel() for p in model.parameters())
 
 
 def count_weights_on_disk(folder: Path) -> int:

@@ -109,8 +109,8 @@ def scratch_recipe(
     model: Path,
     output: Path,
     *,
-    spec: TinySpec | None = None,
-    world: TinyWorld | None = None,
+    spec: TinySpec,
+    world: TinyWorld,
     steps: int = 1500,
     batch: int = 32,
     seed: int = 0,
@@ -126,7 +126,6 @@ def scratch_recipe(
         batch: clips per update.
         seed: of the run.
     """
-    spec, world = spec or TinySpec(), world or TinyWorld()
     return TrainRecipe.model_validate(
         {
             "name": "tiny-scratch",
