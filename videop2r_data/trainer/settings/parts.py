@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
@@ -83,8 +82,6 @@ class RlSpec(Model):
         return self.minibatches * self.iterations
 
 
-DEMO = "demo"
-"""`DataSpec.source` of the endless synthetic stream."""
 _PROMPTS = {"process": "generate-v1", "agnostic": "generate-agnostic-v1"}
 
 
@@ -142,21 +139,12 @@ class DataSpec(Model):
     @property
     def is_demo(self) -> bool:
         """Whether the examples are the endless synthetic stream."""
-        return self.source == DEMO
+        return self.source == "demo"
 
     @property
     def prompt_name(self) -> str:
         """What `prompts.load_prompt` takes."""
         return self.prompt or _PROMPTS[self.style]
-
-    def folder(self, base: Path) -> Path | None:
-        """The local folder or file that `source` names, or None: then it is a Hub id.
-
-        Args:
-            base: folder that a relative path starts from.
-        """
-        path = base / Path(self.source).expanduser()
-        return path if path.exists() else None
 
 
 LANGUAGE_TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
