@@ -238,9 +238,11 @@ _MORE = [":", "=", "A", "B.", "C,", "(D)", "red", "matches", "which is", ".", "?
 @settings(deadline=None, max_examples=400)
 def test_the_words_looked_for_first_stand_in_every_conclusion(words: list[str]) -> None:
     text = " ".join(words)
-    found = [cue for cue, _ in reader._matches(text, reader._BEFORE_CLAIM)]
-    slow = [words.cue for words in reader._BEFORE_CLAIM for _ in words.wide.finditer(text)]
-    assert found == slow
+    found = [(match.span(), cue) for cue, match in reader._matches(text, reader._BEFORE_CLAIM)]
+    slow = [
+        (match.span(), words.cue) for words in reader._BEFORE_CLAIM for match in words.wide.finditer(text)
+    ]
+    assert found == sorted(slow, key=lambda one: one[0][0])
     sentence = reader.last_sentence(text)
     if sentence.isascii() and consistency._MATCHES.search(sentence):
         assert any(word in sentence.lower() for word in consistency._CHOICE_STEMS)

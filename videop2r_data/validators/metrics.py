@@ -8,13 +8,14 @@ import re
 import sys
 import unicodedata
 from collections.abc import Callable, Sequence
-from functools import cache, lru_cache
+from functools import cache, lru_cache, partial
+from itertools import groupby
+from types import SimpleNamespace
 from typing import Any, Literal
 
 from videop2r_data.schemas import Score, ScoreReason
 
-# Text before it is compared: folding, words, characters of scripts without spaces.
-
+# --- text before it is compared: folding, words, characters of scripts without spaces ---
 
 CJK = (
     "\u3040-\u30ff\u3105-\u312f\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\uf900-\ufaff"
@@ -34,26 +35,26 @@ _HOMOGLYPHS = str.maketrans("аеосрхѕіјԁɡυтмпνοєϳ", "aeocpxsij
 _ENTITY_ROUNDS = 3
 _WRAPS = (("\\boxed{", "}"), ("\\text{", "}"), ("\\(", "\\)"), ("\\[", "\\]"), ("**", "**"), ("$$", "$$"),
           ("$", "$"), ("`", "`"), ('"', '"'), ("“", "”"), ("'", "'"))  # fmt: skip
-
-
 _MARKS_IN_A_ROW = 30
 """Combining characters in a row that any real text has at most [Unicode UAX #15, Stream-Safe Text Format]."""
 _SUSPICIOUS = re.compile(rf"[^\w\s!-~]{{{_MARKS_IN_A_ROW + 1}}}")
-_JOINER = "\u034f"
+_BOLD = re.compile(r"(?<![\w*])(\*\*|__)(?=\S)([^*_\n]+?)(?<=\S)\1(?![\w*])")
+_MINUS = str.maketrans("−﹣", "--")
+_COMPARISONS = {"<=": "≤", ">=": "≥", "!=": "≠"}
+_OPTIONAL_VOWELS = re.compile("[\u0591-\u05bd\u05bf\u05c1\u05c2\u05c4\u05c5\u064b-\u0652\u0670]")
+"""Points of Hebrew and Arabic, which the same word may be written with or without."""
 
 
 def normalised(form: Literal["NFC", "NFKC", "NFKD"], text: str) -> str:
     """A Unicode normal form, in linear time.
 
-    Sorting a run of combining characters takes `unicodedata` quadratic time: 100 KB of mixed accents keep it
-    busy for a minute. A run of more than 30 is cut by U+034F, as the Stream-Safe Text Format of Unicode
-    UAX #15 does; no real text holds one.
-
     >>> normalised("NFKC", "\uff21\u0065\u0301") == "A\u00e9"
     True
     """
+    # Sorting a run of combining characters takes `unicodedata` quadratic time: 100 KB of mixed accents keep
+    # it busy for a minute. A run of more than 30 is cut by U+034F, as the Stream-Safe Text Format does.
     if _SUSPICIOUS.search(text) is not None:
-        text = _long_runs().sub(rf"\g<0>{_JOINER}", text)
+        text = _long_runs().sub("\\g<0>\u034f", text)
     return unicodedata.normalize(form, text)
 
 
@@ -67,9 +68,7 @@ def _long_runs() -> re.Pattern[str]:
 
 def drop_format(text: str) -> str:
     """Without zero-width, bidirectional and other format characters (category Cf)."""
-    if text.isascii():
-        return text
-    return "".join(c for c in text if unicodedata.category(c) != "Cf")
+    return text if text.isascii() else "".join(c for c in text if unicodedata.category(c) != "Cf")
 
 
 def fold(text: str) -> str:
@@ -97,9 +96,6 @@ def unwrap(text: str) -> str:
         else:
             return text
     return text
-
-
-_BOLD = re.compile(r"(?<![\w*])(\*\*|__)(?=\S)([^*_\n]+?)(?<=\S)\1(?![\w*])")
 
 
 def without_bold(text: str) -> str:
@@ -179,23 +175,14 @@ def marked_words(text: str) -> list[str]:
     return found
 
 
-_MINUS = str.maketrans("−﹣", "--")
-_COMPARISONS = {"<=": "≤", ">=": "≥", "!=": "≠"}
-_OPTIONAL_VOWELS = re.compile("[\u0591-\u05bd\u05bf\u05c1\u05c2\u05c4\u05c5\u064b-\u0652\u0670]")
-"""Points of Hebrew and Arabic, which the same word may be written with or without."""
-
-
-def _marked_pattern(word: str) -> re.Pattern[str]:
+@lru_cache(maxsize=2)
+def _marked_word(ascii_only: bool) -> re.Pattern[str]:
+    word = r"[^\W_]+" if ascii_only else _word_of_any_script().pattern
     return re.compile(
         rf"[{CJK}]|(?P<number>(?:(?<![\w.)])-)?\d+(?:,\d{{3}})*(?:\.\d+)?)(?![^\W_])"
         r"|\b[a-z]{1,2}[+-](?=\s|\Z|[.,;:)])"
         rf"|{word}(?:\+\+|\#)?|[<>!]=|[<>](?![a-z/])|[≤≥≠]"
     )
-
-
-@lru_cache(maxsize=2)
-def _marked_word(ascii_only: bool) -> re.Pattern[str]:
-    return _marked_pattern(r"[^\W_]+" if ascii_only else _word_of_any_script().pattern)
 
 
 @lru_cache(maxsize=1)
@@ -204,22 +191,14 @@ def _word_of_any_script() -> re.Pattern[str]:
 
     `\\w` leaves combining marks out, which would make words of Hindi and others equal that differ in a vowel.
     """
-    marks, first = "", -1
     # `re` has no class for combining marks (category M): collect their ranges once.
-    for code in range(0x300, 0x20000):
-        mark = unicodedata.category(chr(code))[0] == "M"
-        if mark and first < 0:
-            first = code
-        elif not mark and first >= 0:
-            marks += f"{chr(first)}-{chr(code - 1)}"
-            first = -1
+    is_mark = groupby(range(0x300, 0x20000), lambda code: unicodedata.category(chr(code))[0] == "M")
+    runs = [list(codes) for mark, codes in is_mark if mark]
+    marks = "".join(f"{chr(run[0])}-{chr(run[-1])}" for run in runs)
     return re.compile(f"[{CJK}]|[^\\W_{CJK}](?:[^\\W_{CJK}]|[{marks}])*")
 
 
-# The graded metrics as plain functions, and how a comparison becomes a `Score`.
-
-
-# jiwer, nltk and rouge-score load at the first call: most problem types need none of them.
+# --- the graded metrics; jiwer, nltk and rouge-score load at the first call: most problem types need none ---
 
 
 def word_error_rate(reference: str, hypothesis: str) -> float:
@@ -233,44 +212,35 @@ def word_error_rate(reference: str, hypothesis: str) -> float:
     >>> word_error_rate("a b c d", "a x c d")
     0.25
     """
-    ref, hyp = ocr_units(reference), ocr_units(hypothesis)
+    ref = ocr_units(reference)
     if not ref:
         raise ValueError("the word error rate needs at least one word in the reference")
-    if ref == hyp:
-        return 0.0
-    if not hyp:
-        return 1.0
-    return float(_jiwer().wer(" ".join(ref), " ".join(hyp)))
+    return _error_rate(ref, ocr_units(hypothesis))
 
 
 def plain_word_error_rate(reference: str, hypothesis: str) -> float:
     """Word error rate over white-space tokens, case and punctuation included: as Video-R1 computes it."""
-    ref, hyp = reference.split(), hypothesis.split()
-    if not ref or ref == hyp:
-        return 0.0 if ref == hyp else 1.0
-    return float(_jiwer().wer(" ".join(ref), " ".join(hyp))) if hyp else 1.0
+    return _error_rate(reference.split(), hypothesis.split())
 
 
-@cache
-def _jiwer() -> Any:
+def _error_rate(ref: list[str], hyp: list[str]) -> float:
+    if ref == hyp:
+        return 0.0
+    if not ref or not hyp:
+        return 1.0
     import jiwer
 
-    return jiwer
+    return float(jiwer.wer(" ".join(ref), " ".join(hyp)))
 
 
 _ASCII_TOKEN = re.compile(r"[a-z0-9]+")
 
 
-@lru_cache(maxsize=65536)
-def _stem(word: str) -> str:
-    return str(_porter().stem(word))
-
-
 @cache
-def _porter() -> Any:
+def _stemmer() -> Callable[[str], str]:
     from nltk.stem.porter import PorterStemmer
 
-    return PorterStemmer()
+    return lru_cache(maxsize=65536)(PorterStemmer().stem)
 
 
 def rouge_tokens(text: str, *, any_script: bool = False) -> list[str]:
@@ -281,26 +251,18 @@ def rouge_tokens(text: str, *, any_script: bool = False) -> list[str]:
         any_script: letters of every script with the symbols that carry meaning (`marked_words`), CJK by
             character; else ASCII letters and digits only, as rouge-score does.
     """
+    stem = _stemmer()
     if any_script:
-        return [_stem(w) if len(w) > 3 and w.isascii() and w.isalpha() else w for w in marked_words(text)]
-    return [_stem(w) if len(w) > 3 else w for w in _ASCII_TOKEN.findall(text.lower())]
-
-
-class _Tokens:
-    """A rouge-score tokenizer with a cached stemmer."""
-
-    def __init__(self, any_script: bool) -> None:
-        self.any_script = any_script
-
-    def tokenize(self, text: str) -> list[str]:
-        return rouge_tokens(text, any_script=self.any_script)
+        return [stem(w) if len(w) > 3 and w.isascii() and w.isalpha() else w for w in marked_words(text)]
+    return [stem(w) if len(w) > 3 else w for w in _ASCII_TOKEN.findall(text.lower())]
 
 
 @cache
 def _scorer(any_script: bool) -> Any:
     from rouge_score.rouge_scorer import RougeScorer
 
-    return RougeScorer(["rouge1", "rouge2", "rougeL"], tokenizer=_Tokens(any_script))
+    tokenizer = SimpleNamespace(tokenize=partial(rouge_tokens, any_script=any_script))
+    return RougeScorer(["rouge1", "rouge2", "rougeL"], tokenizer=tokenizer)
 
 
 def rouge_mean_f(reference: str, prediction: str, *, any_script: bool = False) -> float:
@@ -332,30 +294,22 @@ def relative_accuracy_smoothed(prediction: float, reference: float) -> float:
     return 1.0 - min(1.0, max(0.0, error))
 
 
-@cache
-def _mra_thresholds() -> tuple[float, ...]:
-    import numpy as np
-
-    # The very call of the benchmark: its ninth threshold is 0.8999999999999999, which decides ties at 0.9.
-    return tuple(np.linspace(0.5, 0.95, int((0.95 - 0.5) / 0.05 + 2)).tolist())
-
-
 def mean_relative_accuracy(prediction: float, reference: float) -> float:
     """Mean over the thresholds t = 0.5, 0.55 ... 0.95 of `|p - r| / |r| <= 1 - t`; [0, 1] [VSI-Bench].
 
-    All in float64, thresholds by `numpy.linspace(.5, .95, int((.95 - .5) / .05 + 2))`, as the benchmark does.
-    Not finite or r = 0: 0, except an exact zero: 1.
+    All in float64, as the benchmark does. Not finite or r = 0: 0, except an exact zero: 1.
 
     >>> mean_relative_accuracy(9.0, 10.0)
     0.9
     """
-    if not (math.isfinite(prediction) and math.isfinite(reference)):
-        return 0.0
-    if reference == 0:
-        return 1.0 if prediction == 0 else 0.0
+    if reference == 0 or not (math.isfinite(prediction) and math.isfinite(reference)):
+        return relative_accuracy(prediction, reference)
+    import numpy as np
+
     error = abs(prediction - reference) / abs(reference)
-    thresholds = _mra_thresholds()
-    return sum(error <= 1 - t for t in thresholds) / len(thresholds)
+    # The very call of the benchmark: its ninth threshold is 0.8999999999999999, which decides ties at 0.9.
+    thresholds = np.linspace(0.5, 0.95, int((0.95 - 0.5) / 0.05 + 2))
+    return float(np.mean(error <= 1 - thresholds))
 
 
 def interval_iou(a: Sequence[float], b: Sequence[float]) -> float:
@@ -378,18 +332,15 @@ def box_iou(a: Sequence[float], b: Sequence[float]) -> float:
     0.14285714285714285
     """
     width, height = min(a[2], b[2]) - max(a[0], b[0]), min(a[3], b[3]) - max(a[1], b[1])
-    # Two negative overlaps would multiply to a positive area.
-    if width <= 0 or height <= 0:
+    # Two negative overlaps, or sides, would multiply to a positive area.
+    if min(width, height, a[2] - a[0], b[2] - b[0], a[3] - a[1], b[3] - b[1]) <= 0:
         return 0.0
     inter = width * height
     union = (a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - inter
-    if not math.isfinite(union) or union <= 0 or min(a[2] - a[0], b[2] - b[0], a[3] - a[1], b[3] - b[1]) <= 0:
-        return 0.0
-    return min(1.0, inter / union)
+    return min(1.0, inter / union) if math.isfinite(union) and union > 0 else 0.0
 
 
 # --- how a comparison becomes a `Score`; both profiles use these ---
-
 
 MAX_TEXT_CHARS = 20_000
 MATCH = Score(value=1.0, reason=ScoreReason.MATCH)

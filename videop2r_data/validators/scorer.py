@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import NamedTuple
 
 from videop2r_data.schemas import ROBUST, Policy, ProblemType, Score, ScoreReason, strip_answer_tag
@@ -22,7 +22,6 @@ from videop2r_data.validators.metrics import (
     graded,
     interval_iou,
     marked_words,
-    ocr_units,
     pair,
     plain_word_error_rate,
     relative_accuracy,
@@ -44,9 +43,6 @@ from videop2r_data.validators.units import MULTIPLIERS, same_unit
 
 # --- reference answers: read once, and checked when the pool is loaded ---
 
-_EVERY_SWITCH = Policy(number_words=True)
-"""References are trusted: number words count in them whatever the policy of the answers."""
-
 
 def check_reference(
     problem_type: ProblemType | str, reference: str, options: Sequence[str] = ()
@@ -61,43 +57,11 @@ def check_reference(
         return "the reference is empty"
     if len(reference) > MAX_TEXT_CHARS:
         return f"the reference has {len(reference)} characters, {MAX_TEXT_CHARS} at most"
-    return GRADERS[ProblemType(problem_type).traits.grader].fault(reference, tuple(options))
-
-
-def _choice_fault(reference: str, options: tuple[str, ...]) -> str | None:
-    if reference_labels(reference, options) is None:
-        labels = ", ".join(option_set(options).labels)
-        return f"{reference[:60]!r} names none of the options {labels}"
-    return None
-
-
-def _number_fault(reference: str, options: tuple[str, ...]) -> str | None:
-    number = reference_number(reference)
-    if isinstance(number, ScoreReason):
-        return f"{reference[:60]!r} is not one number ({number.value})"
-    return None
-
-
-def _interval_fault(reference: str, options: tuple[str, ...]) -> str | None:
-    if isinstance(parse_interval(reference), ScoreReason):
-        return f"{reference[:60]!r} is no interval [start, end] in seconds with start < end"
-    return None
-
-
-def _box_fault(reference: str, options: tuple[str, ...]) -> str | None:
-    if isinstance(parse_box(reference), ScoreReason):
-        return f"{reference[:60]!r} is no box [x1, y1, x2, y2] with x1 < x2 and y1 < y2"
-    return None
-
-
-def _ocr_fault(reference: str, options: tuple[str, ...]) -> str | None:
-    return None if ocr_units(fold(reference)) else "the reference holds no text"
-
-
-def _text_fault(reference: str, options: tuple[str, ...]) -> str | None:
-    if not rouge_tokens(fold(reference), any_script=True):
-        return f"{reference[:60]!r} holds neither letters nor digits"
-    return None
+    # A grader looks at the reference first: scored against itself, it has a value unless it is at fault.
+    scored = GRADERS[ProblemType(problem_type).traits.grader].robust(
+        reference, reference, tuple(options), ROBUST
+    )
+    return scored.detail if scored.value is None else None
 
 
 @lru_cache(maxsize=8192)
@@ -109,7 +73,8 @@ def reference_labels(reference: str, options: tuple[str, ...]) -> frozenset[str]
 @lru_cache(maxsize=8192)
 def reference_number(reference: str) -> Quantity | ScoreReason:
     """The number of a reference, or why there is none."""
-    return parse_quantity(reference, _EVERY_SWITCH)
+    # References are trusted: number words count in them whatever the policy of the answers.
+    return parse_quantity(reference, Policy(number_words=True))
 
 
 # --- profile `robust`: accepts what a careful human grader accepts, and nothing else ---
@@ -120,10 +85,9 @@ QUOTES = "\"'“”‘’`* "
 
 def _choice(prediction: str, reference: str, options: tuple[str, ...], policy: Policy) -> Score:
     """Exact match of the option or options [paper §7.2]; twins (two options of the same text) are one."""
-    right = reference_labels(reference, options)
+    known, right = option_set(options), reference_labels(reference, options)
     if right is None:
-        return bad_reference(check_reference(ProblemType.MULTIPLE_CHOICE, reference, options) or "")
-    known = option_set(options)
+        return bad_reference(f"{reference[:60]!r} names none of the options {', '.join(known.labels)}")
     named = read_choice(prediction, known, policy)
     if len(right) > 1:
         given = read_several(prediction, known, policy)
@@ -136,18 +100,21 @@ def _choice(prediction: str, reference: str, options: tuple[str, ...], policy: P
 
 def _same_text(prediction: str, reference: str) -> bool:
     """Whether an answer that the policy refuses to read is the very text of a readable reference."""
-    if len(prediction) > 2 * len(reference) + 100:
-        return False
-    return fold(prediction) == fold(reference)
+    return len(prediction) <= 2 * len(reference) + 100 and fold(prediction) == fold(reference)
 
 
 def _numbers(
-    prediction: str, reference: str, policy: Policy, judge: Callable[[Quantity, Quantity], float]
+    prediction: str,
+    reference: str,
+    options: tuple[str, ...],
+    policy: Policy,
+    *,
+    judge: Callable[[Quantity, Quantity], float],
 ) -> Score:
     """Read both, compare units, and grade; percent and fraction are tried against each other if allowed."""
     right = reference_number(reference)
     if isinstance(right, ScoreReason):
-        return bad_reference(_number_fault(reference, ()) or "")
+        return bad_reference(f"{reference[:60]!r} is not one number ({right.value})")
     given = parse_quantity(prediction, policy)
     if isinstance(given, ScoreReason):
         return MATCH if _same_text(prediction, reference) else zero(given, pair(prediction, reference))
@@ -177,24 +144,16 @@ def _without_percent(number: Quantity) -> Quantity:
     return Quantity(number.value / 100, step, number.decimals + 2, "")
 
 
-def _numerical(prediction: str, reference: str, options: tuple[str, ...], policy: Policy) -> Score:
-    """1 if equal at the reference's printed precision (`same_number`), else 0 [paper §7.2]."""
-    return _numbers(prediction, reference, policy, _equal)
-
-
 def _equal(given: Quantity, right: Quantity) -> float:
+    """1 if equal at the reference's printed precision (`same_number`), else 0 [paper §7.2]."""
     try:
         return float(same_number(given, right))
     except ArithmeticError:  # beyond what a float holds, against a root or fraction
         return 0.0
 
 
-def _regression(prediction: str, reference: str, options: tuple[str, ...], policy: Policy) -> Score:
-    """Relative accuracy, `1 - |p - r| / |r|` clipped to [0, 1] [paper §7.2]."""
-    return _numbers(prediction, reference, policy, _relative)
-
-
 def _relative(given: Quantity, right: Quantity) -> float:
+    """Relative accuracy, `1 - |p - r| / |r|` clipped to [0, 1] [paper §7.2]."""
     try:
         return relative_accuracy(float(given.value), float(right.value))
     except OverflowError:
@@ -203,20 +162,20 @@ def _relative(given: Quantity, right: Quantity) -> float:
 
 def _ocr(prediction: str, reference: str, options: tuple[str, ...], policy: Policy) -> Score:
     """`1 - word error rate`, clipped at 0 [paper §7.2]; quotes and markup around the text do not count."""
-    return grade_text(prediction, reference, lambda t: _ocr_key(t, policy), word_error_rate)
 
+    def key(text: str) -> str:
+        folded = fold(text)
+        bare = folded.strip(QUOTES) or folded
+        return bare.casefold() if policy.ignore_case else bare
 
-def _ocr_key(text: str, policy: Policy) -> str:
-    folded = fold(text)
-    bare = folded.strip(QUOTES) or folded
-    return bare.casefold() if policy.ignore_case else bare
+    return grade_text(prediction, reference, key, word_error_rate)
 
 
 def _free_form(prediction: str, reference: str, options: tuple[str, ...], policy: Policy) -> Score:
     """Mean F of ROUGE-1, ROUGE-2 and ROUGE-L [paper §7.2]; 1 where the words are the same."""
     right = fold(reference)
     if not rouge_tokens(right, any_script=True):
-        return bad_reference(_text_fault(reference, options) or "")
+        return bad_reference(f"{reference[:60]!r} holds neither letters nor digits")
     if too_long(prediction, reference):
         return zero(ScoreReason.TOO_LONG, f"{len(prediction)} characters")
     given = fold(prediction)
@@ -234,7 +193,7 @@ def _temporal(prediction: str, reference: str, options: tuple[str, ...], policy:
     """Intersection over union of two intervals in seconds."""
     right, given = parse_interval(reference), parse_interval(prediction)
     if isinstance(right, ScoreReason):
-        return bad_reference(_interval_fault(reference, options) or "")
+        return bad_reference(f"{reference[:60]!r} is no interval [start, end] in seconds with start < end")
     if isinstance(given, ScoreReason):
         return zero(given, pair(prediction, reference))
     return graded(interval_iou(given, right), prediction, reference)
@@ -244,7 +203,7 @@ def _spatial(prediction: str, reference: str, options: tuple[str, ...], policy: 
     """Intersection over union of two boxes; the answer's coordinates are scaled by `policy.box_scale`."""
     right, given = parse_box(reference), parse_box(prediction)
     if isinstance(right, ScoreReason):
-        return bad_reference(_box_fault(reference, options) or "")
+        return bad_reference(f"{reference[:60]!r} is no box [x1, y1, x2, y2] with x1 < x2 and y1 < y2")
     if isinstance(given, ScoreReason):
         return zero(given, pair(prediction, reference))
     scaled = [coordinate * policy.box_scale for coordinate in given]
@@ -259,14 +218,14 @@ def _spatial(prediction: str, reference: str, options: tuple[str, ...], policy: 
 
 
 def _paper_choice(prediction: str, reference: str, options: tuple[str, ...], policy: Policy) -> Score:
-    if not reference:
-        return bad_reference("the reference is empty")
     if not prediction:
         return zero(ScoreReason.EMPTY_ANSWER)
     return binary(prediction == reference, prediction, reference)
 
 
-def _paper_numbers(prediction: str, reference: str) -> tuple[float, float] | Score:
+def _paper_numbers(
+    prediction: str, reference: str, options: tuple[str, ...], policy: Policy, *, relative: bool
+) -> Score:
     right = plain_float(reference)
     if right is None:
         return bad_reference(f"{reference[:60]!r} is not one finite number")
@@ -275,23 +234,11 @@ def _paper_numbers(prediction: str, reference: str) -> tuple[float, float] | Sco
     given = plain_float(prediction) if len(prediction) <= MAX_NUMBER_CHARS else None
     if given is None:
         return zero(ScoreReason.NOT_A_NUMBER, pair(prediction, reference))
-    return given, right
-
-
-def _paper_numerical(prediction: str, reference: str, options: tuple[str, ...], policy: Policy) -> Score:
-    read = _paper_numbers(prediction, reference)
-    if isinstance(read, Score):
-        return read
+    if relative:
+        return graded(relative_accuracy_smoothed(given, right), prediction, reference)
     fractional = [any(c in text for c in ".,") for text in (prediction, reference)]
-    same = fractional[0] == fractional[1] and round(read[0], 2) == round(read[1], 2)
+    same = fractional[0] == fractional[1] and round(given, 2) == round(right, 2)
     return binary(same, prediction, reference)
-
-
-def _paper_regression(prediction: str, reference: str, options: tuple[str, ...], policy: Policy) -> Score:
-    read = _paper_numbers(prediction, reference)
-    if isinstance(read, Score):
-        return read
-    return graded(relative_accuracy_smoothed(*read), prediction, reference)
 
 
 def _paper_ocr(prediction: str, reference: str, options: tuple[str, ...], policy: Policy) -> Score:
@@ -299,8 +246,6 @@ def _paper_ocr(prediction: str, reference: str, options: tuple[str, ...], policy
 
 
 def _paper_free_form(prediction: str, reference: str, options: tuple[str, ...], policy: Policy) -> Score:
-    if not reference:
-        return bad_reference("the reference is empty")
     if too_long(prediction, reference):
         return zero(ScoreReason.TOO_LONG, f"{len(prediction)} characters")
     if not prediction:
@@ -318,24 +263,23 @@ class Grader(NamedTuple):
     """How the answers of some problem types are scored.
 
     Attributes:
-        fault: (reference, options) -> what is wrong with the reference, or None.
-        robust: (prediction, reference, options, policy) -> score, in the profile `robust`.
+        robust: (prediction, reference, options, policy) -> score, in the profile `robust`; without a value,
+            and with the fault as its detail, if no answer could match the reference.
         paper: the same in the profile `paper`.
     """
 
-    fault: Callable[[str, tuple[str, ...]], str | None]
     robust: Grade
     paper: Grade
 
 
 GRADERS: dict[str, Grader] = {
-    "choice": Grader(_choice_fault, _choice, _paper_choice),
-    "number": Grader(_number_fault, _numerical, _paper_numerical),
-    "reading": Grader(_ocr_fault, _ocr, _paper_ocr),
-    "text": Grader(_text_fault, _free_form, _paper_free_form),
-    "relative": Grader(_number_fault, _regression, _paper_regression),
-    "interval": Grader(_interval_fault, _temporal, _temporal),  # the paper has no grounding
-    "box": Grader(_box_fault, _spatial, _spatial),
+    "choice": Grader(_choice, _paper_choice),
+    "number": Grader(partial(_numbers, judge=_equal), partial(_paper_numbers, relative=False)),
+    "reading": Grader(_ocr, _paper_ocr),
+    "text": Grader(_free_form, _paper_free_form),
+    "relative": Grader(partial(_numbers, judge=_relative), partial(_paper_numbers, relative=True)),
+    "interval": Grader(_temporal, _temporal),  # the paper has no grounding
+    "box": Grader(_spatial, _spatial),
 }
 """Name, as `TypeTraits.grader` has it -> grader."""
 
@@ -354,11 +298,6 @@ class Extracted(NamedTuple):
 
     answer: str | None
     reason: ScoreReason | None
-
-
-def looks_tagged(text: str) -> bool:
-    """Whether a text holds any segment tag (in any case), so that it is a completion and no bare answer."""
-    return "<" in text and _TAG_ANY_CASE.search(text) is not None
 
 
 def extract_answer(completion: str, policy: Policy = ROBUST) -> Extracted:
@@ -433,16 +372,18 @@ def score(
     'several_answers'
     """
     grader = GRADERS[ProblemType(problem_type).traits.grader]
-    grade = grader.paper if policy.profile == "paper" else grader.robust
     reference = strip_answer_tag(reference)
-    answer: str | None = prediction
-    missing = ScoreReason.NO_ANSWER
-    if looks_tagged(prediction):
-        answer, why = extract_answer(prediction, policy)
-        missing = why or missing
-    if policy.profile == "paper" and answer is not None:
-        answer = answer.strip()
-    result: Score = grade(answer or "", reference, tuple(options), policy)
-    if answer is None and result.value is not None:
-        return zero(missing)  # a bad reference goes before a missing answer: nothing could be scored
+    if not reference:
+        return bad_reference("the reference is empty")
+    # Any segment tag, in any case, makes the prediction a completion.
+    found = Extracted(prediction, None)
+    if "<" in prediction and _TAG_ANY_CASE.search(prediction):
+        found = extract_answer(prediction, policy)
+    answer = found.answer or ""
+    if policy.profile == "paper":
+        result = grader.paper(answer.strip(), reference, tuple(options), policy)
+    else:
+        result = grader.robust(answer, reference, tuple(options), policy)
+    if found.reason is not None and result.value is not None:
+        return zero(found.reason)  # a bad reference goes before a missing answer: nothing could be scored
     return result
