@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from functools import lru_cache
 from typing import Any
@@ -9,8 +10,7 @@ from typing import Any
 from videop2r_data.schemas import Model
 from videop2r_data.validators.estimate import Confusion, Estimate, wilson
 
-FEW = 10
-"""Below so many items, or where one rater gives only one verdict, kappa says next to nothing."""
+_FEW = 10
 _PRIOR = 0.5
 """Pseudo-count per cell: Jeffreys' prior of a multinomial."""
 _POINTS = 64
@@ -46,13 +46,6 @@ def kappa(c: Confusion) -> Estimate:
     return Estimate(value=value, low=max(-1.0, min(low, value)), high=min(1.0, max(high, value)))
 
 
-def says_little(c: Confusion) -> bool:
-    """Whether there are fewer than ten items, or one of the raters gives only one verdict."""
-    positives = c.true_positive + c.false_negative
-    verdicts = c.true_positive + c.false_positive
-    return c.total < FEW or positives in (0, c.total) or verdicts in (0, c.total)
-
-
 @lru_cache(maxsize=256)
 def _interval(tp: int, fp: int, fn: int, tn: int) -> tuple[float, float]:
     """2.5 % and 97.5 % quantiles of kappa under the posterior of the four cells."""
@@ -70,12 +63,10 @@ def _interval(tp: int, fp: int, fn: int, tn: int) -> tuple[float, float]:
 
 
 def _quantiles(a: float, b: float) -> Any:
-    """Midpoint quantiles of Beta(a, b), float64 [64].
-
-    Integrated over t with x = sin² t, under which the density is finite at both ends even for a, b < 1.
-    """
+    """Midpoint quantiles of Beta(a, b), float64 [64]."""
     import numpy as np
 
+    # Integrated over t with x = sin² t, under which the density is finite at both ends even for a, b < 1.
     t = (np.arange(_GRID) + 0.5) * (np.pi / 2 / _GRID)
     log_density = (2 * a - 1) * np.log(np.sin(t)) + (2 * b - 1) * np.log(np.cos(t))
     density = np.exp(log_density - log_density.max())
@@ -111,9 +102,7 @@ def count_confusion(pairs: Iterable[tuple[bool, bool]]) -> Confusion:
     >>> count_confusion([(True, True), (False, True)]).false_positive
     1
     """
-    counts = {(a, b): 0 for a in (True, False) for b in (True, False)}
-    for pair in pairs:
-        counts[pair] += 1
+    counts = Counter(pairs)
     return Confusion(
         true_positive=counts[True, True],
         false_positive=counts[False, True],
@@ -126,6 +115,7 @@ def measure_agreement(confusion: Confusion) -> Agreement:
     """Agreement, kappa, precision, recall and specificity of a confusion matrix, each with its interval."""
     c = confusion
     tp, fp, fn, tn = c.true_positive, c.false_positive, c.false_negative, c.true_negative
+    one_sided = 0 in (tp + fn, fp + tn, tp + fp, fn + tn)
     return Agreement(
         confusion=c,
         agreement=wilson(tp + tn, c.total),
@@ -133,5 +123,5 @@ def measure_agreement(confusion: Confusion) -> Agreement:
         precision=wilson(tp, tp + fp),
         recall=wilson(tp, tp + fn),
         specificity=wilson(tn, tn + fp),
-        too_few=says_little(c),
+        too_few=c.total < _FEW or one_sided,
     )

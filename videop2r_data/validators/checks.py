@@ -123,49 +123,24 @@ def check_observation(
     >>> check_observation("x", problem="?").reason.value
     'hollow_observation'
     """
-    if _says_more(observation, problem, options, answer):
-        return _stated(observation, tuple(options), answer)
-    said = _said(observation)
-    read = problem_type is not None and ProblemType(problem_type).traits.form == "reading"
-    if not read and _is_bare_answer(said, tuple(options), answer):
-        detail = f"the answer is all that is said: {observation[:200]!r}"
-        return Check(reason=RejectReason.LEAKED_ANSWER, detail=detail)
-    if _is_hollow(said, problem):
-        detail = f"nothing is said: {observation[:200]!r}"
-        return Check(reason=RejectReason.HOLLOW_OBSERVATION, detail=detail)
-    return _stated(observation, tuple(options), answer)
-
-
-def _says_more(observation: str, problem: str, options: Sequence[str], answer: str) -> bool:
-    """Whether the observation has too many letters to be a placeholder, the question or the answer.
-
-    True for nearly every row, and far cheaper than reading the words: `_NO_LETTERS` is a byte table.
-    """
+    # Nearly every row has too many letters to be a placeholder, the question or the answer; a byte table
+    # counts them far faster than words can be read.
     letters = len(observation.encode("ascii", "ignore").translate(None, _NO_LETTERS))
-    enough = max(len(problem), len(answer), sum(map(len, options)))
-    return letters > enough + SURE_LETTERS
-
-
-def _stated(observation: str, options: tuple[str, ...], answer: str) -> Check:
-    if not _holds_marker(observation):
-        return _PASSED
-    found = _statement(observation, options, answer)
+    if letters <= max(len(problem), len(answer), sum(map(len, options))) + SURE_LETTERS:
+        said = observation.strip()
+        if said.startswith(OPENING):
+            said = said[len(OPENING) :].strip(" ,:.\n")
+        read = problem_type is not None and ProblemType(problem_type).traits.form == "reading"
+        if not read and _is_bare_answer(said, tuple(options), answer):
+            detail = f"the answer is all that is said: {observation[:200]!r}"
+            return Check(reason=RejectReason.LEAKED_ANSWER, detail=detail)
+        if _is_hollow(said, problem):
+            detail = f"nothing is said: {observation[:200]!r}"
+            return Check(reason=RejectReason.HOLLOW_OBSERVATION, detail=detail)
+    found = _statement(observation, tuple(options), answer)
     if found is None:
         return _PASSED
     return Check(reason=RejectReason.LEAKED_ANSWER, detail=f"states the answer: {found[:200]!r}")
-
-
-def _holds_marker(text: str) -> bool:
-    if not text.isascii():
-        return _MARKER.search(text) is not None
-    lower = text.lower()
-    return any(stem in lower for stem in _STEMS)  # a sixth of the pattern's time
-
-
-def _said(observation: str) -> str:
-    """The observation without the opening words of the template."""
-    text = observation.strip()
-    return text[len(OPENING) :].strip(" ,:.\n") if text.startswith(OPENING) else text
 
 
 def _is_hollow(said: str, problem: str) -> bool:
@@ -192,7 +167,12 @@ def _is_bare_answer(said: str, options: tuple[str, ...], answer: str) -> bool:
 
 def _statement(text: str, options: tuple[str, ...], answer: str) -> str | None:
     """The first claim that surely states an answer, or None."""
-    text = _QUOTED.sub(_without_quotation, text)
+    lower = text.lower()
+    # in ASCII text the stems do, in a sixth of the pattern's time
+    if not (any(stem in lower for stem in _STEMS) if text.isascii() else _MARKER.search(text)):
+        return None
+    # A quotation with an answer marker (a sign in the clip) goes; others stay (`the answer is "B"`).
+    text = _QUOTED.sub(lambda m: " " if _MARKER.search(m.group()) else m.group(), text)
     for begin in range(0, len(text), MAX_CHARS):
         for found in conclusions(text[begin : begin + MAX_CHARS], counts=False):
             if found.open or found.cue not in _STATES:
@@ -206,11 +186,6 @@ def _statement(text: str, options: tuple[str, ...], answer: str) -> str | None:
         if label.casefold() in labels and _NOT_STATED.search(before) is None:
             return match.group()
     return None
-
-
-def _without_quotation(match: re.Match[str]) -> str:
-    """Blank for a quotation with an answer marker (a sign in the clip); others stay (`the answer is "B"`)."""
-    return " " if _MARKER.search(match.group()) else match.group()
 
 
 def _claims(claim: str, options: tuple[str, ...], answer: str) -> bool:
@@ -248,7 +223,6 @@ _NEAR = 400
 """Characters at the end that are searched first: nearly every last conclusion stands there."""
 _LAST_CHARS = 48
 _LAST_WORDS = re.compile(r"\banswer (?:is|should be|must be) ([A-Z])\.?\s*\Z")
-_AGREES = Check()
 _MATCHES = re.compile(
     r"\b(?:match(?:es)?|correspond(?:s|ing)?\s+(?:\w+\s+)?(?:to|with)|align(?:s|ing)?\s+(?:\w+\s+){0,2}(?:to|with)|"
     r"consistent\s+with|which\s+is|settle\s+on|go\s+with)\s+"
@@ -283,18 +257,16 @@ def think_choice(think: str, options: Sequence[str]) -> str | None:
     """
     known = option_set(tuple(options))
     last = _last_conclusion(think, known)
-    if last is None or _says_nothing(last, known):
+    if last is None:
+        return _last_statement(last_sentence(think), known)
+    # A conclusion may name no option yet: `The correct answer should be the one that fits.`
+    quiet = last.cue is not Cue.BOXED and not last.open and last.after.strip() != ""
+    if quiet and not letters_alone(last.claim) and not texts_in(last.claim, known):
         return _last_statement(last_sentence(think), known)
     label = None if last.open else named_option(last.claim, known)
     if label is None or not weighs_others(last.after, label, known):
         return label
     return _last_statement(last_sentence(think), known) if last.cue is Cue.OPTION else None
-
-
-def _says_nothing(last: Conclusion, known: OptionSet) -> bool:
-    """Whether a conclusion names no option yet: `The correct answer should be the one that fits.`"""
-    quiet = last.cue is not Cue.BOXED and not last.open and last.after.strip() != ""
-    return quiet and not letters_alone(last.claim) and not texts_in(last.claim, known)
 
 
 def _last_conclusion(think: str, known: OptionSet | None) -> Conclusion | None:
@@ -351,36 +323,26 @@ def check_consistency(
     """
     form = ProblemType(problem_type).traits.form
     if form == "option":
-        if _ends_in(trace.think, trace.answer.strip()):
-            return _AGREES
+        # Nearly every good trace ends in `answer is X.`, X being the answer, and no later conclusion can say
+        # otherwise: the full rule would pass it too, at ten times the price.
+        last = _LAST_WORDS.search(trace.think[-_LAST_CHARS:])
+        if last is not None and last.group(1) == trace.answer.strip():
+            return _PASSED
         known = option_set(tuple(options))
         answer = read_choice(trace.answer.strip(), known, policy).label
         thought = think_choice(trace.think, options) if answer is not None else None
         if answer is None or thought is None or same_option(answer, thought, known):
-            return _AGREES
-        return _mismatch(thought, answer)
-    if form == "number":
+            return _PASSED
+        settled, said = thought, answer
+    elif form == "number":
         given, number = parse_quantity(trace.answer.strip(), policy), think_number(trace.think)
         if isinstance(given, ScoreReason) or number is None or _near(given, number):
-            return _AGREES
-        return _mismatch(str(float(number.value)), str(float(given.value)))
-    return _AGREES
-
-
-def _ends_in(think: str, letter: str) -> bool:
-    """Whether the last words are `answer is X.`, X being the answer: no later conclusion can say otherwise.
-
-    Nearly every good trace ends so; the full rule would pass it too, at ten times the price.
-    """
-    last = _LAST_WORDS.search(think[-_LAST_CHARS:])
-    return last is not None and last.group(1) == letter
-
-
-def _mismatch(thought: str, answer: str) -> Check:
-    return Check(
-        reason=RejectReason.THINK_ANSWER_MISMATCH,
-        detail=f"think settles on {thought!r}, the answer is {answer!r}"[:300],
-    )
+            return _PASSED
+        settled, said = str(float(number.value)), str(float(given.value))
+    else:
+        return _PASSED
+    detail = f"think settles on {settled!r}, the answer is {said!r}"[:300]
+    return Check(reason=RejectReason.THINK_ANSWER_MISMATCH, detail=detail)
 
 
 def _near(a: Quantity, b: Quantity) -> bool:
@@ -391,8 +353,7 @@ def _near(a: Quantity, b: Quantity) -> bool:
         x, y = float(a.value), float(b.value)
     except OverflowError:
         return True  # undecided
-    steps = [1.0 if q.step is None else float(q.step) for q in (a, b)]
-    whole = all(q.step is None for q in (a, b))
-    return (
-        x == y if whole and x.is_integer() and y.is_integer() else abs(x - y) <= max(steps) / 2 * (1 + 1e-9)
-    )
+    if a.step is None and b.step is None and x.is_integer() and y.is_integer():
+        return x == y
+    step = max(1.0 if q.step is None else float(q.step) for q in (a, b))
+    return abs(x - y) <= step / 2 * (1 + 1e-9)

@@ -67,11 +67,8 @@ def by_lead(text: str, known: OptionSet, policy: Policy) -> str | None:
         return label if reasoned(text[letter.end() :], label, known) else None
     named = _FITS.match(text)
     if named is not None and (found := by_name(named.group(1), known)) is not None:
-        return (
-            None
-            if is_doubtful(text[named.end() :]) or weighs_others(text[named.end() :], found, known)
-            else found
-        )
+        rest = text[named.end() :]
+        return None if is_doubtful(rest) or weighs_others(rest, found, known) else found
     return _by_text_first(text, known) if policy.option_text_alone else None
 
 
@@ -120,26 +117,22 @@ def _concluded_label(one: Conclusion, known: OptionSet, policy: Policy) -> str |
     if one.cue is not Cue.COUNT:
         whole = by_text(f"{one.claim}.{one.after}", known) if one.after and policy.option_text_alone else None
         return whole or named_option(one.claim, known, policy)  # an option's text may be of two sentences
-    return counted_option(figure(one), known) if policy.option_text_alone else None
+    if not policy.option_text_alone:
+        return None
+    # the option that is the number of `5 balls`
+    claim = figure(one)
+    if (label := by_text(claim, known)) is not None:
+        return label
+    counted = _COUNTED.fullmatch(claim.strip())
+    return by_text(counted.group(1), known) if counted and canonical_unit(counted.group(2)) else None
 
 
 def _stated(text: str, known: OptionSet) -> str | None:
     """The option of a plain statement, `The animal is a dog.`, if the whole answer is this sentence."""
     sentence = last_sentence(text)
-    whole = text.strip(" \t\n*_\"'.。!")
-    if "?" in text or "？" in text or len(sentence) < len(whole) - 2:
-        return None
-    return predicate_option(sentence, known)
-
-
-def counted_option(claim: str, known: OptionSet) -> str | None:
-    """The option that is the number of `5 balls`."""
-    if (label := by_text(claim, known)) is not None:
-        return label
-    counted = _COUNTED.fullmatch(claim.strip())
-    if counted is None or not canonical_unit(counted.group(2)):
-        return None
-    return by_text(counted.group(1), known)
+    asks = "?" in text or "？" in text
+    longer = len(sentence) < len(text.strip(" \t\n*_\"'.。!")) - 2
+    return None if asks or longer else predicate_option(sentence, known)
 
 
 # --- one option: letters come from the row's own options, and any doubt gives no option ---
@@ -203,10 +196,16 @@ def read_choice(text: str, known: OptionSet, policy: Policy = ROBUST) -> Choice:
     plain = bare_text(text)
     if not plain or not plain.strip(EDGES + ".!()[]{}*_$"):
         return Choice(None, ScoreReason.EMPTY_ANSWER)
-    found = _read(plain, known, policy)
-    if found is None and policy.answer_phrase:
-        found = _read_phrase(plain, known, policy) or _read_sentence(text, plain, known, policy)
-    return Choice(None, _why_not(_without_phrase(plain, policy), known)) if found is None else found
+    if (found := _read(plain, known, policy)) is not None:
+        return found
+    bare = _without_phrase(plain) if policy.answer_phrase else plain
+    # `The answer is B`, `Option B`, `B is correct`, and nothing else
+    if bare != plain and (found := _read(bare, known, policy)) is not None:
+        return found
+    told = (by_lead(plain, known, policy) or concluded(text, known, policy)) if policy.answer_phrase else None
+    if isinstance(told, ScoreReason):
+        return Choice(None, told)
+    return Choice(told, ScoreReason.MATCH) if told else Choice(None, _why_not(bare, known))
 
 
 def bare_text(text: str) -> str:
@@ -220,35 +219,18 @@ def bare_text(text: str) -> str:
     return text
 
 
-def _without_phrase(text: str, policy: Policy) -> str:
-    """Without `The answer is`, `Option` and `is correct`, where the policy reads them."""
-    if not policy.answer_phrase:
-        return text
+def _without_phrase(text: str) -> str:
+    """Without `The answer is`, `Option` and `is correct`."""
     lead = _PHRASE.match(text)
     return bare_text(_TAIL.sub("", text[lead.end() :] if lead else text)) or text
-
-
-def _read_phrase(text: str, known: OptionSet, policy: Policy) -> Choice | None:
-    """`The answer is B`, `Option B`, `B is correct`, and nothing else."""
-    bare = _without_phrase(text, policy)
-    return _read(bare, known, policy) if bare != text else None
-
-
-def _read_sentence(text: str, plain: str, known: OptionSet, policy: Policy) -> Choice | None:
-    found = by_lead(plain, known, policy) or concluded(text, known, policy)
-    if found is None:
-        return None
-    return Choice(None, found) if isinstance(found, ScoreReason) else Choice(found, ScoreReason.MATCH)
 
 
 def _read(text: str, known: OptionSet, policy: Policy) -> Choice | None:
     lone = _LONE.fullmatch(text)
     if lone is not None and lone.group(1) in known.labels:
         return Choice(lone.group(1), ScoreReason.MATCH)
-    if is_text(text, known):
-        label = by_text(text, known)
-        if label is not None:
-            return Choice(label, ScoreReason.MATCH) if policy.option_text_alone else None
+    if (label := by_text(text, known)) is not None and is_text(text, known):
+        return Choice(label, ScoreReason.MATCH) if policy.option_text_alone else None
     if lone is not None and (label := _label(lone.group(1), known, policy)) is not None:
         return Choice(label, ScoreReason.MATCH)
     if (named := _by_name(text, known)) is not None:
@@ -279,13 +261,9 @@ def _by_name(text: str, known: OptionSet) -> Choice | None:
     if not known.names or (led := _NAME_LED.fullmatch(text)) is None:
         return None
     label = by_name(led.group(1), known)
-    if label is None:
-        return None
-    return (
-        Choice(label, ScoreReason.MATCH)
-        if led.group(2) is None
-        else _beside(label, led.group(2), known, False)
-    )
+    if label is None or led.group(2) is None:
+        return None if label is None else Choice(label, ScoreReason.MATCH)
+    return _beside(label, led.group(2), known, False)
 
 
 def _beside(label: str, text: str, known: OptionSet, spaced: bool) -> Choice | None:
@@ -308,8 +286,7 @@ def _beside(label: str, text: str, known: OptionSet, spaced: bool) -> Choice | N
 
 def _explained(label: str, text: str, key: str, known: OptionSet) -> Choice | None:
     own = known.keys[known.labels[label]]
-    others = [k for k, other in known.folded.items() if other is None or not same_option(other, label, known)]
-    others = [k for k in others if k != own]
+    others = [k for k, o in known.folded.items() if k != own and not (o and same_option(o, label, known))]
     if holds(own, key) and not any(holds(k, key) for k in others):
         return Choice(label, ScoreReason.MATCH)  # a cut-off copy of its own text
     begins = key.startswith(own) and not key[len(own)].isalnum()
@@ -366,20 +343,16 @@ def read_several(text: str, known: OptionSet, policy: Policy = ROBUST) -> frozen
     """
     if len(text) > MAX_CHARS:
         return None
-    one = read_choice(text, known, policy).label
-    if one is not None:
-        return frozenset({_first(one, known)})
-    for words in _stated_several(text, policy):
-        labels = _labels(words, known, policy)
-        if labels is not None:
-            return frozenset(_first(label, known) for label in labels)
-    return None
-
-
-def _stated_several(text: str, policy: Policy) -> list[str]:
-    """The answer as it stands; then what its only conclusion says."""
-    found = conclusions(text) if policy.answer_phrase else []
-    return [text, found[0].claim] if len(found) == 1 and not found[0].open else [text]
+    single = read_choice(text, known, policy).label
+    labels = _labels(text, known, policy) if single is None else {single}
+    if labels is None and policy.answer_phrase:
+        said = conclusions(text)
+        labels = _labels(said[0].claim, known, policy) if len(said) == 1 and not said[0].open else None
+    if labels is None:
+        return None
+    # twins are one: the first label that carries this very text
+    every = known.labels
+    return frozenset(next(first for first in every if same_option(first, one, known)) for one in labels)
 
 
 def _labels(text: str, known: OptionSet, policy: Policy) -> set[str] | None:
@@ -389,19 +362,11 @@ def _labels(text: str, known: OptionSet, policy: Policy) -> set[str] | None:
     text = _VERB.sub("", text[_LEAD.match(text).end() :])  # type: ignore[union-attr] # it matches every text
     parts = [part for part in _PARTS.split(text) if part]
     if len(parts) == 1:
-        spaced = text.split()
-        parts = spaced if len(spaced) > 1 else _run_together(text, known)
+        parts = text.split()
+    if len(parts) == 1 and _RUN.fullmatch(text) and len(set(text)) == len(text):
+        plain_letters = all(len(label) == 1 and label.isalpha() for label in known.labels)
+        parts = list(text) if known.bare and plain_letters else parts
     plain = policy.model_copy(update={"answer_phrase": False})
     read = [read_choice(part, known, plain).label for part in parts]
     labels = {label for label in read if label is not None}
     return labels if read and None not in read else None
-
-
-def _run_together(text: str, known: OptionSet) -> list[str]:
-    sure = known.bare and all(len(label) == 1 and label.isalpha() for label in known.labels)
-    return list(text) if sure and _RUN.fullmatch(text) and len(set(text)) == len(text) else [text]
-
-
-def _first(label: str, known: OptionSet) -> str:
-    """The first label that carries this very text: twins are one."""
-    return next((other for other in known.labels if same_option(other, label, known)), label)

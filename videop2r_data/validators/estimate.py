@@ -81,10 +81,7 @@ def estimate_share(hits: int, n: int, *, level: float = 0.95) -> CountedEstimate
     >>> round(half.low, 4), round(half.high, 4)
     (0.2366, 0.7634)
     """
-    found = wilson(hits, n, level=level)
-    if found.value is None or found.low is None or found.high is None:
-        return None
-    return CountedEstimate(value=found.value, low=found.low, high=found.high, n=n, method="wilson")
+    return CountedEstimate(**dict(wilson(hits, n, level=level)), n=n, method="wilson") if n else None
 
 
 def estimate_mean(
@@ -111,13 +108,7 @@ def estimate_mean(
     data = np.asarray(values, dtype=np.float64)
     rng = np.random.default_rng(seed)
     step = max(1, _AT_A_TIME // n)
-    means = np.concatenate(
-        [
-            data[rng.integers(0, n, size=(min(step, resamples - done), n))].mean(axis=1)
-            for done in range(0, resamples, step)
-        ]
-    )
-    low, high = np.quantile(means, [0.5 - level / 2, 0.5 + level / 2])
-    return CountedEstimate(
-        value=float(data.mean()), low=float(low), high=float(high), n=n, method="bootstrap"
-    )
+    sizes = [min(step, resamples - done) for done in range(0, resamples, step)]
+    means = np.concatenate([data[rng.integers(0, n, size=(size, n))].mean(axis=1) for size in sizes])
+    low, high = np.quantile(means, [0.5 - level / 2, 0.5 + level / 2]).tolist()
+    return CountedEstimate(value=float(data.mean()), low=low, high=high, n=n, method="bootstrap")

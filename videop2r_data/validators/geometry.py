@@ -65,25 +65,13 @@ _NEGATED = re.compile(r"\b(?:not|never|neither|except|without|outside)\b|n't\b",
 _STARTS = ("start", "start_time", "start_sec", "begin", "from", "t_start")
 _ENDS = ("end", "end_time", "end_sec", "stop", "to", "t_end")
 _SPANS = (
-    "timestamp",
-    "timestamps",
-    "time",
-    "time_range",
-    "span",
-    "segment",
-    "interval",
-    "temporal_grounding",
+    *("timestamp", "timestamps", "time", "time_range"),
+    *("span", "segment", "interval", "temporal_grounding"),
 )
 _BOXES = ("bbox_2d", "bbox", "box")
 _CORNERS = (("x1", "y1", "x2", "y2"), ("xmin", "ymin", "xmax", "ymax"), ("x_min", "y_min", "x_max", "y_max"))
 _OTHER_BOX = ("format", "box_format", "mode")
 _DASHES = str.maketrans({"−": "-", "–": "-", "—": "-", "～": "~", "至": ",", "到": ","})
-
-
-def _plain(text: str) -> str:
-    if not text.isascii():
-        text = drop_format(normalised("NFKC", text.translate(_DASHES)).translate(_DASHES))
-    return unwrap(text)
 
 
 def _seconds(text: str) -> float:
@@ -156,7 +144,9 @@ def _strip(text: str) -> str | ScoreReason:
     """The text without fence, marks and wraps."""
     if len(text) > MAX_CHARS:
         return ScoreReason.TOO_LONG
-    text = _plain(text)
+    if not text.isascii():
+        text = drop_format(normalised("NFKC", text.translate(_DASHES)).translate(_DASHES))
+    text = unwrap(text)
     fence = _FENCE.fullmatch(text)
     text = unwrap(_MARKS.sub(" ", fence.group(1) if fence else text))
     if not text:
@@ -166,15 +156,13 @@ def _strip(text: str) -> str | ScoreReason:
 
 def _one_or_all(pattern: re.Pattern[str], text: str) -> list[re.Match[str]]:
     """The match of the whole text, else all matches of a sentence in which no other number stands."""
-    whole = pattern.fullmatch(text)
-    if whole is not None:
+    if (whole := pattern.fullmatch(text)) is not None:
         return [whole]
-    found = list(pattern.finditer(text))
     rest = pattern.sub(" ", text)
     # Another number in the sentence (a frame index, a second event) leaves open which pair is meant.
     if re.search(r"\d|%|\bframes?\b", rest, re.IGNORECASE) or _NEGATED.search(rest):
         return []
-    return found
+    return list(pattern.finditer(text))
 
 
 def _span(match: re.Match[str]) -> tuple[float, float]:
@@ -223,8 +211,7 @@ def _readings(members: _Pairs) -> Iterator[dict[str, Any]]:
 
 
 def _spans_in(value: Any) -> Iterator[tuple[float, float]]:
-    pairs = (pair for one in _objects(value) for pair in _pairs_of(one))
-    for pair in pairs:
+    for pair in (pair for one in _objects(value) for pair in _pairs_of(one)):
         if isinstance(pair, str) and (match := _INTERVAL.fullmatch(pair.strip())):
             yield _span(match)
         elif isinstance(pair, list) and not isinstance(pair, _Pairs) and len(pair) == 2:
@@ -272,7 +259,6 @@ def _boxes_in(value: Any) -> Iterator[tuple[float, float, float, float]]:
 
 
 def _four(value: Any) -> Iterator[tuple[float, float, float, float]]:
-    if not isinstance(value, list) or len(value) != 4:
-        return
-    if all(isinstance(n, int | float) and not isinstance(n, bool) and abs(n) <= _LIMIT for n in value):
-        yield _box(value)
+    four = value if isinstance(value, list) and len(value) == 4 else [None]
+    if all(isinstance(n, int | float) and not isinstance(n, bool) and abs(n) <= _LIMIT for n in four):
+        yield _box(four)

@@ -117,11 +117,10 @@ def neutralise(text: str) -> str:
     """
     if not text.isprintable():
         text = _tidy(text)
-    ascii_only = text.isascii()
-    if not ascii_only or "&" in text or "%" in text or "\\" in text:
+    if not text.isascii() or "&" in text or "%" in text or "\\" in text:
         text = _disarm_disguised(text)
     if "<" in text or ">" in text:
-        text = _ANGLE.sub(_angle, text)
+        text = _ANGLE.sub(lambda m: "‹" if m.group() == "<" else "›", text)
     if "[" in text:
         text = _CONTROL_TOKEN.sub(r"‹\1›", text)
     if "\n" not in text:
@@ -132,8 +131,7 @@ def neutralise(text: str) -> str:
 def _tidy(text: str) -> str:
     if text.replace("\n", "").replace("\t", "").isprintable():
         return text
-    text = _LINE_ENDS.sub("\n", text)
-    text = _CONTROLS.sub(" ", text)
+    text = _CONTROLS.sub(" ", _LINE_ENDS.sub("\n", text))
     return text if text.isascii() else _HIDDEN.sub("", _SURROGATES.sub("\ufffd", text))
 
 
@@ -145,10 +143,6 @@ def _disarm_disguised(text: str) -> str:
         return text
     text = _CODED.sub(lambda m: "‹" if _OPENING_CODE.search(m.group()) else "›", text)
     return text.translate(_DISARMED)
-
-
-def _angle(match: re.Match[str]) -> str:
-    return "‹" if match.group() == "<" else "›"
 
 
 def _leads(line: str) -> bool:
@@ -168,16 +162,10 @@ def _options(options: tuple[str, ...]) -> str:
 @lru_cache(maxsize=4096)
 def _answer(answer: str, options: tuple[str, ...]) -> str:
     """For multiple choice the whole option (or options) that the reference names, as the scorer reads it."""
-    if options:
-        known = option_set(options)
-        named = read_several(answer, known) or frozenset()
-        shown = [
-            show_options(options)[known.labels[label]]
-            for label in sorted(named, key=known.labels.__getitem__)
-        ]
-        if shown:
-            return "\n".join(neutralise(option.strip()) for option in shown)
-    return neutralise(answer)
+    known = option_set(options)
+    named = read_several(answer, known) if options else None
+    shown = [show_options(options)[i] for i in sorted(known.labels[label] for label in named or ())]
+    return "\n".join(neutralise(option.strip()) for option in shown) or neutralise(answer)
 
 
 def render_judge(
@@ -199,16 +187,13 @@ def render_judge(
             "a judge prompt needs the fields {problem}, {answer} and {observation} in its user section",
             where=prompt.name,
         )
-    several = tuple(options)
-    return fill(
-        prompt.user,
-        {
-            "problem": neutralise(problem),
-            "options": _options(several),
-            "answer": _answer(answer, several),
-            "observation": neutralise(observation),
-        },
-    )
+    fields = {
+        "problem": neutralise(problem),
+        "options": _options(tuple(options)),
+        "answer": _answer(answer, tuple(options)),
+        "observation": neutralise(observation),
+    }
+    return fill(prompt.user, fields)
 
 
 # --- the verdict in a judge's reply: the last one, if it is among those on offer; else none ---
@@ -289,7 +274,7 @@ def parse_judgement(reply: str, *, finish_reason: str = "stop") -> Judgement:
     if spoken.lstrip().startswith("<think>"):
         return Judgement(verdict=None, explanation=reply.strip())
     tags = list(_TAG.finditer(spoken))
-    pairs = [(a, b) for a, b in pairwise(tags) if _is_pair(a, b)]
+    pairs = [(a, b) for a, b in pairwise(tags) if not a[1] and a[2] and b[1] and b[2]]
     if not pairs:
         return Judgement(verdict=None, explanation=(spoken or thought).strip())
     start, end = pairs[-1]
@@ -299,7 +284,7 @@ def parse_judgement(reply: str, *, finish_reason: str = "stop") -> Judgement:
     before = spoken[: start.start()]
     if (
         holds_verdict_tag(after)
-        or any(_other(m, verdict) for m in _SAID.finditer(after))
+        or any(_VERDICTS[(m[1] or m[2]).casefold()] is not verdict for m in _SAID.finditer(after))
         or (len(pairs) > 1 and _is_menu(spoken, pairs[-2], pairs[-1]))
         or _is_supposed(before, after)
         or _RULED_OUT.search(_line_before(before)[-80:]) is not None
@@ -307,10 +292,6 @@ def parse_judgement(reply: str, *, finish_reason: str = "stop") -> Judgement:
     ):
         verdict = None
     return Judgement(verdict=verdict, explanation=before.strip())
-
-
-def _is_pair(a: re.Match[str], b: re.Match[str]) -> bool:
-    return bool(not a.group(1) and a.group(2) and b.group(1) and b.group(2))
 
 
 def _inside(text: str, pair: _Pair) -> Sufficiency | None:
@@ -328,9 +309,8 @@ def _inside(text: str, pair: _Pair) -> Sufficiency | None:
 def _is_menu(text: str, one: _Pair, other: _Pair) -> bool:
     """Whether two verdicts that differ, or that are joined by `or`, are merely named side by side."""
     between = text[one[1].end() : other[0].start()]
-    if _MENU.fullmatch(between) is None:
-        return False
-    return _inside(text, one) is not _inside(text, other) or bool(between.strip())
+    differ = _inside(text, one) is not _inside(text, other)
+    return (differ or bool(between.strip())) and _MENU.fullmatch(between) is not None
 
 
 def _is_supposed(before: str, after: str) -> bool:
@@ -346,7 +326,3 @@ def _line_before(before: str) -> str:
 def _closes(before: str, after: str) -> bool:
     """Whether the verdict is the last line of a reply, and alone on it."""
     return not after.strip(_EDGES) and not before[before.rfind("\n") + 1 :].strip(_EDGES)
-
-
-def _other(said: re.Match[str], verdict: Sufficiency | None) -> bool:
-    return _VERDICTS[(said.group(1) or said.group(2)).casefold()] is not verdict

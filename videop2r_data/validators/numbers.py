@@ -37,18 +37,15 @@ def same_number(prediction: Quantity, reference: Quantity) -> bool:
     signed = prediction.value - reference.value
     gap = signed if signed >= 0 else -signed
     if isinstance(gap, float):
-        scale = abs(float(reference.value))
-        if gap <= 1e-9 * max(scale, 1e-300):
+        if gap <= 1e-9 * max(abs(float(reference.value)), 1e-300):
             return True
     elif gap == 0 or (reference.step is not None and gap <= reference.step / 2):
         return True
-    irrational = isinstance(reference.value, float)
-    if reference.step is not None and not irrational:
+    right = reference.value
+    if isinstance(right, Fraction) and (reference.step is not None or right.denominator == 1):
         return False
     # The reference is a fraction or a root: its decimal expansion counts from two printed decimals on.
-    printed = prediction.step is not None and prediction.decimals >= 2
-    whole = not irrational and isinstance(reference.value, Fraction) and reference.value.denominator == 1
-    if not printed or whole or prediction.step is None:
+    if prediction.step is None or prediction.decimals < 2:
         return False
     # At least two significant digits: `0.01` is no expansion of 1/128.
     size = abs(float(prediction.value)) / float(prediction.step)
@@ -57,13 +54,13 @@ def same_number(prediction: Quantity, reference: Quantity) -> bool:
 
 # --- number words, read where the policy says so (`Policy.number_words`) ---
 
-_ONES_IN_ORDER = (
-    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen "
-    "seventeen eighteen nineteen"
-)
-_ONES = {word: i for i, word in enumerate(_ONES_IN_ORDER.split())}
-_TENS_IN_ORDER = "twenty thirty forty fifty sixty seventy eighty ninety"
-_TENS = {word: 20 + 10 * i for i, word in enumerate(_TENS_IN_ORDER.split())}
+_IN_ORDER = """
+zero one two three four five six seven eight nine
+ten eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen nineteen
+twenty thirty forty fifty sixty seventy eighty ninety
+"""
+_ONES = {word: i for i, word in enumerate(_IN_ORDER.split()[:20])}
+_TENS = {word: 10 * i for i, word in enumerate(_IN_ORDER.split()[20:], 2)}
 _SCALES = {"hundred": 100, "thousand": 1000, "million": 10**6, "billion": 10**9}
 _HAN = {c: i for i, c in enumerate("零一二三四五六七八九十")} | {"两": 2}
 _TOKENS = re.compile(r"[a-z]+|\d+(?:\.\d+)?", re.IGNORECASE)
@@ -91,8 +88,8 @@ def read_number_words(text: str) -> str:
     mixed = _MIXED.match(text)
     if mixed:
         scale = _MIXED_SCALES[(mixed.group(2) or mixed.group(3)).lower()]
-        value = float(mixed.group(1).replace(",", "")) * scale
-        return f"{value:.15g}" + text[mixed.end() :] if abs(value) < 1e15 else text
+        scaled = float(mixed.group(1).replace(",", "")) * scale
+        return f"{scaled:.15g}" + text[mixed.end() :] if abs(scaled) < 1e15 else text
     if text[:1] in _HAN and text[1:2] not in _HAN:
         return f"{_HAN[text[0]]}{text[1:]}"
     lead = _LEAD.match(text)
@@ -100,11 +97,11 @@ def read_number_words(text: str) -> str:
         return text
     words = [w for w in _TOKENS.findall(lead.group().lower()) if w != "and"]
     negative = words[:1] in (["minus"], ["negative"])
-    value_or_none = _compose(words[1:] if negative else words)
-    if value_or_none is None:
+    value = _compose(words[1:] if negative else words)
+    if value is None:
         return text
     tail = text[lead.end() :]
-    return f"{'-' if negative else ''}{value_or_none}{' ' if tail else ''}{tail}"
+    return f"{'-' if negative else ''}{value}{' ' if tail else ''}{tail}"
 
 
 def _compose(words: list[str]) -> int | None:
@@ -135,7 +132,7 @@ _DEEP = 8
 
 
 class _SurdError(Exception):
-    """The text is no surd."""
+    pass
 
 
 class _Reader:
@@ -184,10 +181,8 @@ class _Reader:
 
     def factor(self) -> float:
         kind, text = self.take()
-        if kind == "num":
-            return float(text)
-        if kind == "pi":
-            return math.pi
+        if kind in ("num", "pi"):
+            return math.pi if kind == "pi" else float(text)
         if kind == "root":
             inside = self.factor()
             if inside < 0:
@@ -205,12 +200,8 @@ class _Reader:
         raise _SurdError
 
 
-def parse_surd(text: str) -> Quantity | ScoreReason:
-    """Read a root or a multiple of π with its unit.
-
-    Returns:
-        A quantity with a float value, or NOT_A_NUMBER.
-    """
+def _surd(text: str) -> Quantity | ScoreReason:
+    """A root or a multiple of π, as a float with its unit; else NOT_A_NUMBER."""
     reader = _Reader(text)
     try:
         value = reader.sum()
@@ -228,9 +219,9 @@ MAX_NUMBER_CHARS = 400
 _MAX_EXPONENT = 400
 _SUPERSCRIPTS = re.compile("[⁰¹²³⁴⁵⁶⁷⁸⁹⁻⁺]+")
 _VULGAR = re.compile(r"(\d?)\s*([¼-¾⅐-⅞↉])")
-_SIGNS = str.maketrans(
-    {"−": "-", "﹣": "-", "‐": "-", "‑": "-", "‒": "-", "–": "-", "—": "-", "⁄": "/", "×": "*"}
-)
+_SIGNS = str.maketrans("−﹣‐‑‒–—⁄×", "-------/*")
+_LATEX = {"\\times": "*", "\\cdot": "*", "\\,": " ", "\\;": " ", "\\!": "", "{,}": ","}
+_LATEX |= {"\\left": "", "\\right": ""}
 _DIGITS = r"(?:\d{1,3}(?:,\d{3})+(?:\.\d*)?|\d+(?:\.\d*)?|\.\d+)"
 _POWER = r"(?:\s?e[+-]?\d+|\s*\*\s*10\s*(?:\^|\*\*)\s*\{?\(?[+-]?\d+\)?\}?)"
 _NUMBER = re.compile(
@@ -284,7 +275,7 @@ def _parse(text: str, policy: Policy) -> Quantity | ScoreReason:
         text = read_number_words(text)
     text = _FRAC.sub(_fraction, text)
     if _ROOT.search(text):
-        return parse_surd(text)
+        return _surd(text)
     if text.startswith("(") and text.endswith(")") and text.count("(") == 1:
         text = text[1:-1].strip()
     text = _TEN_TO.sub(r"\g<1>1*", text)
@@ -310,21 +301,13 @@ def _prepare(text: str) -> str:
         text = _VULGAR.sub(lambda m: f"{m.group(1)} {normalised('NFKC', m.group(2))}", text)
         text = drop_format(normalised("NFKC", text.translate(_SIGNS))).translate(_SIGNS)
     text = unwrap(" ".join(text.split()))
-    for latex, plain in (
-        ("\\times", "*"),
-        ("\\cdot", "*"),
-        ("\\,", " "),
-        ("\\;", " "),
-        ("\\!", ""),
-        ("{,}", ","),
-    ):
+    for latex, plain in _LATEX.items():
         text = text.replace(latex, plain)
-    return " ".join(text.replace("\\left", "").replace("\\right", "").split())
+    return " ".join(text.split())
 
 
 def _fraction(match: re.Match[str]) -> str:
-    top, bottom = (match.group(1), match.group(2)) if match.group(1) is not None else match.group(3, 4)
-    parts = (p.strip() for p in (top, bottom))
+    parts = (p.strip() for p in match.groups() if p is not None)
     return " " + "/".join(p if p.isdigit() else f"({p})" for p in parts)
 
 
@@ -337,10 +320,9 @@ def _not_number(text: str) -> ScoreReason:
 
 def _quantity(match: re.Match[str], rest: str) -> Quantity | ScoreReason:
     unit = canonical_unit(rest)
-    currency = match.group("cur") or match.group("cur2")
     if unit is None:
         return ScoreReason.SEVERAL_ANSWERS if re.search(r"\d", rest) else ScoreReason.NOT_A_NUMBER
-    if currency:
+    if currency := match.group("cur") or match.group("cur2"):
         unit = currency if unit in ("", currency) else f"{currency} {unit}"
     digits = match.group("digits").replace(",", "")
     exponent = _exponent(match.group("power") or "")

@@ -10,8 +10,6 @@ from videop2r_data.schemas import LETTERS, ROBUST, Policy, label_options
 from videop2r_data.validators.conclusions import is_doubtful, is_open_before, is_taken_back, letters_alone
 from videop2r_data.validators.metrics import fold, has_cjk, unwrap, without_bold
 
-# The options of one question, ready to be looked up: by label, by name, by text.
-#
 # Two options are the same only if their texts are, character for character: `AA` and `Aa`, `mW` and `MW`, `5`
 # and `.5` are six answers. A folded text may find an option, as long as it finds only one.
 
@@ -88,10 +86,9 @@ class OptionSet:
 
     def _index(self, key: Callable[[str], str]) -> dict[str, str | None]:
         """The texts with and without their names, in the form that `key` gives."""
-        wholes = tuple(option.text for option in self._read)
-        forms = [(option.label, whole) for option, whole in zip(self._read, wholes, strict=True)]
+        wholes = [option.text for option in self._read]
         pairs = zip(self._read, self.texts if self._read else (), strict=True)
-        forms += [(option.label, text) for option, text in pairs if text not in wholes]
+        forms = [*self._read, *((option.label, text) for option, text in pairs if text not in wholes)]
         found: dict[str, str | None] = {}
         for label, text in forms:
             if not (at := key(text)):
@@ -129,14 +126,9 @@ def option_set(options: tuple[str, ...]) -> OptionSet:
 def _names(wholes: tuple[str, ...], labels: tuple[str, ...]) -> tuple[dict[str, str], tuple[str, ...]]:
     """The names that all options carry, and the texts behind them; none if one option has none."""
     found = [_NAMED.fullmatch(whole) for whole in wholes]
-    read = [
-        (m.group(1).casefold(), m.group(2).casefold(), m.group(3).strip()) for m in found if m is not None
-    ]
-    if (
-        len(read) < max(2, len(wholes))
-        or len({r[0] for r in read}) > 1
-        or len({r[1] for r in read}) < len(read)
-    ):
+    read = [(m[1].casefold(), m[2].casefold(), m[3].strip()) for m in found if m is not None]
+    words, marks = {word for word, _, _ in read}, {mark for _, mark, _ in read}
+    if len(read) < max(2, len(wholes)) or len(words) > 1 or len(marks) < len(read):
         return {}, wholes
     names = {}
     for label, (word, mark, _) in zip(labels, read, strict=True):
@@ -180,10 +172,7 @@ def by_name(text: str, known: OptionSet) -> str | None:
     return known.names.get(text_key(text).strip("()[]{} "))
 
 
-# Which option the words of a claim name, and which words may stand behind it without changing it.
-
-
-# A claim names an option by letter, by name (`Caption A`) or by text. A rule that is not sure returns None.
+# --- a claim names an option by letter, by name or by text; a rule that is not sure returns None ---
 
 _DECOR = r"[\s\"'“”‘’*_`$\\\[\](){}:（）「」『』【】]|boxed|text|mathrm|mathbf"
 _LETTER = re.compile(
@@ -253,7 +242,6 @@ _OTHERS = re.compile(r"\bother (?:options|choices)\b", re.IGNORECASE)
 def named_option(claim: str, known: OptionSet, policy: Policy = ROBUST) -> str | None:
     """The label of the one option that a claim names; None: none, several, or no telling.
 
-    >>> from videop2r_data.validators.options import option_set
     >>> pets = option_set(("A. cat", "B. dog"))
     >>> [named_option(c, pets) for c in ("B. dog, since it barks", "the dog", "B. cat", "A or B", "a mess")]
     ['B', 'B', None, None, None]
@@ -261,8 +249,7 @@ def named_option(claim: str, known: OptionSet, policy: Policy = ROBUST) -> str |
     if claim in known.labels:
         return claim  # also where another option's text is this letter
     whole = by_text(claim, known) if policy.option_text_alone else None
-    whole = whole or by_name(claim, known)
-    if whole is not None:
+    if (whole := whole or by_name(claim, known)) is not None:
         return whole
     letter = _LETTER.match(claim)
     if letter is not None and letter.group(1) in known.labels and _is_letter(letter, claim, known):
@@ -277,9 +264,7 @@ def named_option(claim: str, known: OptionSet, policy: Policy = ROBUST) -> str |
 
 def _by_letter(claim: str, letter: re.Match[str], known: OptionSet) -> str | None:
     label = letter.group(1)
-    texts = [
-        other for other in texts_in(claim, known) if known.texts[known.labels[other]] not in known.labels
-    ]
+    texts = [o for o in texts_in(claim, known) if known.texts[known.labels[o]] not in known.labels]
     if texts and not any(same_option(other, label, known) for other in texts):
         return None  # the letter of one option beside the text of another: no telling
     rest = claim[letter.end(1) :]
@@ -357,8 +342,7 @@ def _by_text(claim: str, texts: dict[str, tuple[int, int]], known: OptionSet) ->
 
 def names_other(text: str, label: str, known: OptionSet) -> bool:
     """Whether a letter of another option stands alone in a text: `dog, no, C`."""
-    named = [letter for letter in letters_alone(text) if letter in known.labels]
-    return any(not same_option(other, label, known) for other in named)
+    return any(o in known.labels and not same_option(o, label, known) for o in letters_alone(text))
 
 
 def _by_mention(claim: str, texts: dict[str, tuple[int, int]], known: OptionSet) -> str | None:
@@ -374,8 +358,7 @@ def weighs_others(after: str, label: str, known: OptionSet) -> bool:
     """Whether the words behind a conclusion weigh other options still: it was none, or is taken back."""
     if _OTHERS.search(after):
         return False  # "the other options do not fit": they are set aside
-    named = set(_LATER.findall(after)) & known.labels.keys()
-    named |= set(texts_in(after, known))
+    named = set(_LATER.findall(after)) & known.labels.keys() | texts_in(after, known).keys()
     return any(not same_option(other, label, known) for other in named)
 
 
@@ -384,7 +367,6 @@ def predicate_option(sentence: str, known: OptionSet) -> str | None:
 
     The rest of the sentence may name no other option and hold no doubt.
 
-    >>> from videop2r_data.validators.options import option_set
     >>> pets = option_set(("A. cat", "B. dog"))
     >>> [predicate_option(s, pets) for s in ("It is a dog.", "It is not a dog.", "The cat is a dog.")]
     ['B', None, None]
@@ -406,7 +388,6 @@ def settled_option(sentence: str, known: OptionSet) -> str | None:
 
     It must be the only option whose text stands there, and the words around it may hold no doubt.
 
-    >>> from videop2r_data.validators.options import option_set
     >>> laws = option_set(("A. Impossibility", "B. Frustration"))
     >>> settled_option("This aligns with the concept of impossibility under contract law", laws)
     'A'
@@ -479,8 +460,8 @@ def reasoned(text: str, label: str, known: OptionSet) -> bool:
     """`because it barks`: a reason that holds no doubt and no other option."""
     if REASON.match(text) is None or _UNSURE.search(text):
         return False
-    others = texts_in(text, known)
-    return not names_other(text, label, known) and all(same_option(other, label, known) for other in others)
+    only = all(same_option(other, label, known) for other in texts_in(text, known))
+    return only and not names_other(text, label, known)
 
 
 def holds(text: str, part: str) -> bool:

@@ -9,19 +9,8 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 
-_PREFIXES = {
-    "p": "pico",
-    "n": "nano",
-    "μ": "micro",
-    "m": "milli",
-    "c": "centi",
-    "d": "deci",
-    "h": "hecto",
-    "k": "kilo",
-    "M": "mega",
-    "G": "giga",
-    "T": "tera",
-}
+_PREFIX_WORDS = "pico nano micro milli centi deci hecto kilo mega giga tera"
+_PREFIXES = dict(zip("pnμmcdhkMGT", _PREFIX_WORDS.split(), strict=True))
 _SI = """
 m nμmcdk meter metre
 g μmk gram gramme
@@ -191,17 +180,14 @@ def canonical_unit(text: str) -> str | None:
     >>> [canonical_unit(unit) for unit in ("centimeters", "cm^{2}", "red balls", "or 5", "mW", "MW")]
     ['cm', 'cm2', 'red ball', None, 'mW', 'MW']
     """
-    text = text.replace("^\\circ", "°").replace("^{\\circ}", "°").replace("\\circ", "°").replace("\\%", "%")
-    text = (
-        " ".join(_LATEX.sub(" " if "\\ " in text else "", text).split())
-        .strip(" .,;()")
-        .replace("per cent", "percent")
-    )
+    for degree in ("^\\circ", "^{\\circ}", "\\circ"):
+        text = text.replace(degree, "°")
+    text = text.replace("\\%", "%")
+    text = " ".join(_LATEX.sub(" " if "\\ " in text else "", text).split()).strip(" .,;()")
     if not text:
         return ""
-    text = _SQUARED.sub(
-        lambda m: m.group(1) + ("2" if m.group(2)[0] in "sS" else "3"), _POWER.sub(r"\1", text)
-    )
+    text = _POWER.sub(r"\1", text.replace("per cent", "percent"))
+    text = _SQUARED.sub(lambda m: m.group(1) + ("2" if m.group(2)[0] in "sS" else "3"), text)
     text = re.sub(r"\s*\bper\b\s*", "/", _SQUARE.sub(_powered, text), flags=re.IGNORECASE)
     if text in _SYMBOLS:
         return _SYMBOLS[text]
@@ -211,8 +197,10 @@ def canonical_unit(text: str) -> str | None:
         return None
     if not all(_SHAPE.fullmatch(p) or p == "/" for p in parts):
         return None
-    sides = text.replace("·", "*").split("/")
-    unit = "/".join(" ".join(map(_product, side.split())) for side in sides)
+    sides = [side.split() for side in text.replace("·", "*").split("/")]
+    unit = "/".join(
+        " ".join(w if w in _SYMBOLS else "*".join(map(_one, w.split("*"))) for w in side) for side in sides
+    )
     return _PHRASES.get(unit, unit)
 
 
@@ -234,15 +222,11 @@ def _powered(match: re.Match[str]) -> str:
     return f"{_one(unit)}{2 if word.lower().startswith(('sq', '平')) else 3}"
 
 
-def _product(word: str) -> str:
-    return word if word in _SYMBOLS else "*".join(map(_one, word.split("*")))
-
-
 def _one(word: str) -> str:
     """Singular and canonical: `meters` -> `m`, `balls` -> `ball`, `cm2` -> `cm2`, `KG` -> `kg`."""
     if word in _SYMBOLS:
         return _SYMBOLS[word]
-    stem, power = (word[:-1], word[-1]) if word[-1:] in "23" and word else (word, "")
+    stem, power = (word[:-1], word[-1]) if word.endswith(("2", "3")) else (word, "")
     folded = stem.casefold()
     # The order matters: an exact symbol before a word, a word before a symbol in another case.
     for found in (
@@ -262,6 +246,6 @@ def _one(word: str) -> str:
 
 def _singular(word: str) -> str:
     """Without the plural's ending: `inches` -> `inch`, `kgs` -> `kg`, `glass` -> `glass`."""
-    if word.endswith("ches") or word.endswith("shes"):
+    if word.endswith(("ches", "shes")):
         return word[:-2]
     return word[:-1] if word.endswith("s") and not word.endswith("ss") and len(word) > 2 else word

@@ -20,7 +20,6 @@ from videop2r_data.validators.judge import holds_verdict_tag
 from videop2r_data.validators.metrics import count_words
 from videop2r_data.validators.scorer import score
 
-_FAULTS = {fault: RejectReason(fault.value) for fault in TraceFault}
 _PASSED = Check()
 _NO_BOUNDS = LengthSpec()
 
@@ -53,10 +52,8 @@ def verify_completion(completion: str, sample: Sample, spec: VerifySpec) -> Veri
     if spans.fault is not None or not (spans.observation and spans.think and spans.answer):
         fault = spans.fault or TraceFault.MISSING_ANSWER
         detail = f"{fault.value} at character {spans.at}"
-        return Verified(None, None, Check(reason=_FAULTS[fault], detail=detail))
-    cut = [completion[s.start : s.end] for s in (spans.observation, spans.think, spans.answer)]
-    # the scan has shown what the model's validators would check again
-    trace = ProcessTrace.model_construct(observation=cut[0], think=cut[1], answer=cut[2])
+        return Verified(None, None, Check(reason=RejectReason(fault.value), detail=detail))
+    trace = ProcessTrace.of(completion, spans)
     # Before any score: what speaks for the judge must not reach it, however right its answer is.
     if holds_verdict_tag(completion):
         detail = "the trace holds a judgement tag"
