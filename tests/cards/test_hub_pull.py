@@ -14,7 +14,7 @@ from huggingface_hub.utils import disable_progress_bars  # type: ignore[attr-def
 from tests.builders.release_rows import official_rows, write_official
 from tests.cards.hub_release import changed_rows, write_release
 from tests.fakes.hub_server import HubServer
-from videop2r_data.cards.hub.client import Hub
+from videop2r_data.cards.hub.client import Hub, Place
 from videop2r_data.cards.hub.pull import NOTE, PullReport, pull_dataset
 from videop2r_data.cards.hub.push import push_dataset
 from videop2r_data.errors import HubError
@@ -133,15 +133,15 @@ def test_a_shard_that_arrives_as_another_is_not_left_in_the_folder(
     """Bytes of the right length that are not those of the list, as a broken cache in between gives them."""
     import videop2r_data.cards.hub.pull as pull_release
 
-    def download(place: pull_release._Place, name: str) -> str:
-        found = real(place, name)
+    def download(place: Place, name: str, dest: Path) -> str:
+        found = real(place, name, dest)
         if name == "data/sft-00000.parquet":
-            path = place.dest / name
+            path = dest / name
             path.write_bytes(path.read_bytes()[::-1])
         return found
 
-    real = pull_release._Place.download
-    monkeypatch.setattr(pull_release._Place, "download", download)
+    real = pull_release.download
+    monkeypatch.setattr(pull_release, "download", download)
     with pytest.raises(HubError, match="what arrived is not what the Hub lists"):
         pull(server, tmp_path / "out")
     assert not (tmp_path / "out/data/sft-00000.parquet").exists()
@@ -160,7 +160,7 @@ def test_the_official_release_and_a_part_that_is_missing(tmp_path: Path, server:
     assert (tmp_path / "out/README.md").read_bytes() == b"# Official\n"
     files = {name: entry for name, entry in repo.files.items() if "part2of3" not in name}
     repo.commit(files, "lost")
-    with pytest.raises(HubError, match="part 2 of 3 is missing"):
+    with pytest.raises(HubError, match=r"part 2 of VideoP2R-162k_sft is missing"):
         pull(server, tmp_path / "out2", repo="up/official")
 
 

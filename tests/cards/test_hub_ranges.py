@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.fakes.hub_server import HubServer
-from videop2r_data.cards.hub.client import Hub, JoinedFile, RangeFile
+from videop2r_data.cards.hub.client import Hub, JoinedFile, Place, RangeFile
 from videop2r_data.errors import HubError
 
 REPO = "up/pool"
@@ -33,7 +33,7 @@ def opened(
 ) -> RangeFile:
     hub = Hub(server.url, server.token if token == "" else token)
     revision = server.store.repo("dataset", REPO).branches["main"]
-    return RangeFile(hub, REPO, path, revision=revision, size=size)
+    return RangeFile(Place(hub, REPO, revision), path, size)
 
 
 def test_ranges_of_a_private_file_and_of_one_that_is_no_large_file(server: HubServer) -> None:

@@ -6,7 +6,6 @@ import io
 import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
 from struct import pack, pack_into
 
 import pytest
@@ -14,21 +13,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from videop2r_data.cards.hub.archives import ForwardFile, Member, read_directory, unpack
+from videop2r_data.cards.hub.client import JoinedFile
 from videop2r_data.errors import SourceError
 
 
-@dataclass
-class Memory:
+class Memory(JoinedFile):
     """An archive in memory that counts what is read."""
 
-    data: bytes
-    starts: Sequence[int] = (0,)
-    where: str = "a.zip"
-    asked: list[tuple[int, int]] = field(default_factory=list)
-
-    @property
-    def size(self) -> int:
-        return len(self.data)
+    def __init__(self, data: bytes, starts: Sequence[int] = (0,)) -> None:
+        super().__init__("a.zip", ())
+        self.data, self.starts, self.size = data, starts, len(data)
+        self.asked: list[tuple[int, int]] = []
 
     def read(self, start: int, end: int) -> bytes:
         self.asked.append((start, end))
@@ -150,15 +145,13 @@ def test_a_zip64_archive_of_ten_gigabytes_that_are_not_there() -> None:
     last = body + table + end
 
     class Sparse(Memory):
-        @property
-        def size(self) -> int:
-            return hole + len(last)
-
         def read(self, start: int, end: int) -> bytes:
             assert start >= hole - 70_000
             return bytes(max(0, hole - start)) + last[max(0, start - hole) : end - hole]
 
-    (member,) = read_directory(Sparse(b""))
+    sparse = Sparse(b"")
+    sparse.size = hole + len(last)
+    (member,) = read_directory(sparse)
     assert (member.name, member.start, member.size) == ("m", hole, 4)
     assert b"".join(unpack(member, ForwardFile([last], hole), "big.zip")) == b"clip"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator, Mapping
 from datetime import date
 from pathlib import Path
 from typing import Any, Self
@@ -14,12 +15,7 @@ from videop2r_data.cards.card.rows import CardLicence, RowFacts, card_licence, r
 from videop2r_data.cards.figures.draw import FigureIndex, read_figures
 from videop2r_data.errors import ExportError
 from videop2r_data.files import AGREEMENT_NAME, FIGURES_NAME, LOCK_NAME, file_digest, read_lock, shards
-from videop2r_data.schemas import (
-    CONFIGS,
-    BuildLock,
-    Model,
-    digest,
-)
+from videop2r_data.schemas import CONFIGS, BuildLock, Ledger, Model, digest
 
 # The address of a pushed data set is kept in its card, in an HTML comment: a card that is made again, here or
 # on another machine, then has the same bytes without asking the Hub.
@@ -96,7 +92,9 @@ def read_facts(folder: Path, published: Published | None = None) -> Facts:
     """
     lock, sha256 = read_lock(folder), file_digest(folder / LOCK_NAME)
     configs = {name: _measure(folder, name, lock) for name in CONFIGS}
-    _agrees_with_ledger(lock, configs, folder)
+    for fault in ledger_faults(lock.ledger, {name: made["rows"] for name, made in configs.items()}):
+        hint = "p2r-data verify names the file that was changed; build the data set anew"
+        raise ExportError(fault, where=str(folder / LOCK_NAME), hint=hint)  # a card shows numbers of both
     rows = read_rows(folder, lock.recipe)
     return Facts(
         lock=lock,
@@ -171,39 +169,18 @@ def _measure(folder: Path, config: str, lock: BuildLock) -> dict[str, Any]:
     }
 
 
-def _agrees_with_ledger(lock: BuildLock, configs: dict[str, dict[str, Any]], folder: Path) -> None:
-    """Hold the ledger against the row counts: a card shows numbers of both.
-
-    Raises:
-        ExportError: two of them differ.
-    """
-    ledger = lock.ledger
-    pairs = {
-        "kept rows and rows of sft": (ledger.kept, configs["sft"]["rows"]),
-        "rejected and failed rows and rows of rejected": (
-            ledger.rejected + ledger.failed,
-            configs["rejected"]["rows"],
-        ),
-        "rows in and kept + rejected + failed": (
-            ledger.rows_in,
-            ledger.kept + ledger.rejected + ledger.failed,
-        ),
-        "kept rows and the sum of the table": (
-            ledger.kept,
-            sum(sum(row.values()) for row in ledger.table.values()),
-        ),
-        "rejected and failed rows and the sum of their reasons": (
-            ledger.rejected + ledger.failed,
-            sum(ledger.reasons.values()),
-        ),
-    }
-    for what, (left, right) in pairs.items():
+def ledger_faults(ledger: Ledger, rows: Mapping[str, int]) -> Iterator[str]:
+    """Which numbers of a ledger disagree with each other, or with the rows of a config."""
+    kept, lost = ledger.kept, ledger.rejected + ledger.failed
+    for what, left, right in (
+        ("kept rows and rows of sft", kept, rows.get("sft", kept)),
+        ("rejected and failed rows and rows of rejected", lost, rows.get("rejected", lost)),
+        ("rows in and kept + rejected + failed", ledger.rows_in, kept + lost),
+        ("kept rows and the sum of the table", kept, sum(sum(row.values()) for row in ledger.table.values())),
+        ("rejected and failed rows and the sum of their reasons", lost, sum(ledger.reasons.values())),
+    ):
         if left != right:
-            raise ExportError(
-                f"{what} differ: {left:,} and {right:,}",
-                where=str(folder / LOCK_NAME),
-                hint="p2r-data verify names the file that was changed; build the data set anew",
-            )
+            yield f"{what} differ: {left:,} and {right:,}"
 
 
 def _read_agreement(path: Path) -> dict[str, Any] | None:

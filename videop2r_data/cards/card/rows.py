@@ -6,8 +6,9 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from videop2r_data.cards.card.licences import (
     NOT_STATED,
@@ -23,6 +24,9 @@ from videop2r_data.cards.card.licences import (
 )
 from videop2r_data.files import shards
 from videop2r_data.schemas import Model
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 _SAMPLE = 2_000
 """Traces that are read for their language."""
@@ -106,13 +110,15 @@ def read_rows(folder: Path, recipe: dict[str, Any]) -> RowFacts:
             )
         )
     found.sort(key=lambda one: (-one.accepted, -one.others, one.pool, one.data_source, one.annotations.said))
-    return RowFacts(sources=tuple(found), example=_example(folder), languages=_languages(folder))
+    example = next((batch.to_pylist()[0] for batch in batches(folder, "sft", size=1)), None)
+    traces = (text for batch in batches(folder, "sft", ["observation"]) for text in batch[0].to_pylist())
+    return RowFacts(sources=tuple(found), example=example, languages=languages(islice(traces, _SAMPLE)))
 
 
 def _count(folder: Path, config: str, kinds: dict[str, str]) -> Counter[tuple[_Key, bool]]:
     counts: Counter[tuple[str, str, str, bool]] = Counter()
-    for batch in _batches(folder, config, ["sample_id", "data_source", "path"]):
-        columns = [batch.column(name).to_pylist() for name in ("sample_id", "data_source", "path")]
+    for batch in batches(folder, config, ["sample_id", "data_source", "path"]):
+        columns = [batch[name].to_pylist() for name in ("sample_id", "data_source", "path")]
         for sample, data_source, path in zip(*columns, strict=True):
             pool = sample.partition("/")[0]
             # without `data_source` a known pool's folders tell the source; elsewhere they would be a guess
@@ -156,32 +162,15 @@ def _terms(
     return UNKNOWN, UNKNOWN, ""
 
 
-def _batches(folder: Path, config: str, columns: list[str]) -> Iterator[Any]:
+def batches(
+    folder: Path, config: str, columns: list[str] | None = None, *, size: int = 1 << 16
+) -> Iterator[pa.RecordBatch]:
+    """Stream a config's rows; `columns` None: all."""
     import pyarrow.parquet as pq
 
     for path in shards(folder, config):
         with pq.ParquetFile(path) as file:
-            yield from file.iter_batches(columns=columns)
-
-
-def _example(folder: Path) -> dict[str, Any] | None:
-    import pyarrow.parquet as pq
-
-    for path in shards(folder, "sft"):
-        with pq.ParquetFile(path) as file:
-            for batch in file.iter_batches(batch_size=1):
-                row: dict[str, Any] = batch.to_pylist()[0]
-                return row
-    return None
-
-
-def _languages(folder: Path) -> tuple[str, ...]:
-    texts: list[str] = []
-    for batch in _batches(folder, "sft", ["observation"]):
-        texts += batch.column(0).to_pylist()[: _SAMPLE - len(texts)]
-        if len(texts) >= _SAMPLE:
-            break
-    return languages(texts)
+            yield from file.iter_batches(size, columns=columns)
 
 
 def languages(texts: Iterable[str]) -> tuple[str, ...]:

@@ -12,16 +12,17 @@ import zipfile
 import zlib
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import astuple, dataclass, replace
 from pathlib import Path, PurePosixPath
 from struct import Struct
-from typing import IO, Protocol, cast
+from typing import IO, Any, TypeVar, cast
 
 import orjson
 
-from videop2r_data.cards.hub.client import Hub, JoinedFile, RangeFile
+from videop2r_data.cards.hub.client import JoinedFile, Place, RangeFile
 from videop2r_data.cards.hub.plan import RemoteFile
 from videop2r_data.errors import SourceError
 from videop2r_data.schemas import safe_relative_path
@@ -35,23 +36,7 @@ _HEADER, _UTF8, _ENCRYPTED, _UNIX = 30, 0x800, 0x1, 3
 _PIECE = 1 << 20
 
 
-class Ranged(Protocol):
-    """A file of known size, read by ranges; `client.JoinedFile` is one."""
-
-    @property
-    def where(self) -> str:
-        """Its name, for errors."""
-
-    @property
-    def size(self) -> int:
-        """Bytes."""
-
-    @property
-    def starts(self) -> Sequence[int]:
-        """Where each of its parts begins; `(0,)` for a single file."""
-
-    def read(self, start: int, end: int) -> bytes:
-        """Bytes `start` to `end`, not included."""
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +72,7 @@ class _OnePart(io.RawIOBase):
     So the end of the archive is read ahead, with one request, and changed in memory.
     """
 
-    def __init__(self, archive: Ranged) -> None:
+    def __init__(self, archive: JoinedFile) -> None:
         self._archive, self._at = archive, 0
         self._tail_at = max(0, archive.size - _TAIL)
         tail = bytearray(archive.read(self._tail_at, archive.size))
@@ -158,7 +143,7 @@ class ForwardFile(io.RawIOBase):
         return data
 
 
-def read_directory(archive: Ranged) -> list[Member]:
+def read_directory(archive: JoinedFile) -> list[Member]:
     """Members in the order of their data; folders are left out.
 
     Raises:
@@ -183,7 +168,7 @@ def read_directory(archive: Ranged) -> list[Member]:
     ]
 
 
-def _starts(archive: Ranged, parts: int, infos: Sequence[zipfile.ZipInfo], directory: int) -> list[int]:
+def _starts(archive: JoinedFile, parts: int, infos: Sequence[zipfile.ZipInfo], directory: int) -> list[int]:
     """Where each header begins; in a split archive an offset counts from the part that `volume` names."""
     if parts == 1:
         return [info.header_offset for info in infos]
@@ -207,17 +192,11 @@ def _member(info: zipfile.ZipInfo, start: int, end: int) -> Member:
         refused = "overlaps the next member"
     most = start + _HEADER + 2 * 0xFFFF + info.compress_size + 24  # a name, an extra field, a data descriptor
     numbers = info.compress_type, info.compress_size, info.file_size, info.CRC
-    return Member(_name(info), info.orig_filename, start, min(end, most), *numbers, refused)
-
-
-def _name(info: zipfile.ZipInfo) -> str:
-    """The name of an entry; macOS writes UTF-8 without the flag that says so."""
-    if info.flag_bits & _UTF8:
-        return info.orig_filename
-    try:
-        return info.orig_filename.encode("cp437").decode("utf-8")
-    except UnicodeDecodeError:
-        return info.orig_filename
+    name = info.orig_filename
+    if not info.flag_bits & _UTF8:  # macOS writes UTF-8 without this flag
+        with suppress(UnicodeDecodeError):
+            name = name.encode("cp437").decode("utf-8")
+    return Member(name, info.orig_filename, start, min(end, most), *numbers, refused)
 
 
 def unpack(member: Member, file: ForwardFile, where: str) -> Iterator[bytes]:
@@ -274,19 +253,19 @@ class Archive:
     Attributes:
         name: path of it, or of the archive that its parts make up.
         folder: where it lies, empty: at the root. Members are relative to it, or to the root.
-        parts: (path, bytes) in order.
+        parts: (path, file as the Hub lists it) in order.
         key: changes whenever a byte of it does.
     """
 
     name: str
     folder: str
-    parts: tuple[tuple[str, int], ...]
+    parts: tuple[tuple[str, RemoteFile], ...]
     key: str
 
     @property
     def bytes(self) -> int:
         """Of all its parts."""
-        return sum(size for _, size in self.parts)
+        return sum(file.bytes for _, file in self.parts)
 
     @property
     def is_tar(self) -> bool:
@@ -298,11 +277,13 @@ class Archive:
         """A tar archive under gzip."""
         return self.name.endswith((".gz", ".tgz"))
 
-    def open(self, hub: Hub, repo: str, revision: str) -> JoinedFile:
+    def open(self, place: Place) -> JoinedFile:
         """For reading by ranges."""
-        return JoinedFile(
-            self.name, [RangeFile(hub, repo, path, revision=revision, size=size) for path, size in self.parts]
-        )
+        return JoinedFile(self.name, [RangeFile(place, path, file.bytes) for path, file in self.parts])
+
+    def index(self, cache: Path) -> Path:
+        """Where its members are kept once they are known."""
+        return cache / f"{self.key}.json"
 
 
 def find_archives(files: Mapping[str, RemoteFile]) -> list[Archive]:
@@ -336,7 +317,7 @@ def _archive(name: str, paths: list[str], files: Mapping[str, RemoteFile]) -> Ar
     return Archive(
         name=name,
         folder="" if folder == "." else folder,
-        parts=tuple((path, files[path].bytes) for path in paths),
+        parts=tuple((path, files[path]) for path in paths),
         key=hashlib.sha256(orjson.dumps([_FORMAT, known])).hexdigest(),
     )
 
@@ -388,13 +369,10 @@ def names_of(archive: Archive, member: str) -> tuple[str, ...]:
     return tuple(names)
 
 
-def locate(archive: Archive, members: Iterable[Member], wanted: Collection[str]) -> dict[str, Member]:
-    """Which of the wanted paths are in an archive; one that two members are called is refused.
+def locate(archive: Archive, members: Iterable[Member], wanted: set[str]) -> dict[str, Member]:
+    """Which of the wanted paths, as `spelled` writes them, are in an archive.
 
-    Args:
-        archive: which.
-        members: what is in it.
-        wanted: as `spelled` writes them.
+    A path that two members are called is refused.
     """
     held = [(names, member) for member in members if (names := names_of(archive, member.name))]
     times = Counter(names[0] for names, _ in held)
@@ -404,9 +382,8 @@ def locate(archive: Archive, members: Iterable[Member], wanted: Collection[str])
         found = replace(member, refused=TWICE) if times[first] > 1 else member
         if first in wanted:
             likely[first] = found
-        for name in others:
-            if name in wanted:
-                possible.setdefault(name, found)
+        for name in wanted.intersection(others):
+            possible.setdefault(name, found)
     return possible | likely
 
 
@@ -432,36 +409,45 @@ class Directory:
     fault: str = ""
 
 
-def directories(
-    archives: Iterable[Archive], hub: Hub, repo: str, revision: str, cache: Path
-) -> list[Directory]:
+def directories(archives: Iterable[Archive], place: Place, cache: Path) -> list[Directory]:
     """The members of each archive; a damaged archive is told, and costs only itself.
 
     Args:
         archives: which.
-        hub, repo, revision: where; the revision is a commit.
+        place: where they are.
         cache: folder in which directories are kept: they are read once for all pulls.
 
     Raises:
         HubError: one cannot be fetched.
     """
-    cache.mkdir(parents=True, exist_ok=True)
     with ThreadPoolExecutor(WORKERS) as pool:
-        return list(pool.map(lambda archive: _directory(archive, hub, repo, revision, cache), archives))
+        return list(pool.map(lambda archive: _directory(archive, place, cache), archives))
 
 
-def _directory(archive: Archive, hub: Hub, repo: str, revision: str, cache: Path) -> Directory:
-    path = cache / f"{archive.key}.json"
-    try:
-        return Directory(archive, [Member(*fields) for fields in orjson.loads(path.read_bytes())])
-    except (OSError, ValueError, TypeError):
-        pass  # not there, or not whole: read it anew
-    opened = archive.open(hub, repo, revision)
+def _directory(archive: Archive, place: Place, cache: Path) -> Directory:
+    known = recalled(archive.index(cache), Member)
+    if known is not None:
+        return Directory(archive, known)
+    opened = archive.open(place)
     try:
         members = read_directory(opened)
     except SourceError as error:
         return Directory(archive, [], opened.fetched, error.message)
-    part = path.with_suffix(f".{os.getpid()}.part")
-    part.write_bytes(orjson.dumps([astuple(member) for member in members]))
-    part.replace(path)
+    remember(archive.index(cache), map(astuple, members))
     return Directory(archive, members, opened.fetched)
+
+
+def recalled(index: Path, make: Callable[..., T]) -> list[T] | None:
+    """The members that `remember` kept, each made of its fields; None: not there, or not whole."""
+    try:
+        return [make(*fields) for fields in orjson.loads(index.read_bytes())]
+    except (OSError, ValueError, TypeError):
+        return None
+
+
+def remember(index: Path, members: Iterable[tuple[Any, ...]]) -> None:
+    """Keep the fields of an archive's members for later plans."""
+    part = index.with_suffix(f".{os.getpid()}.part")
+    part.parent.mkdir(parents=True, exist_ok=True)
+    part.write_bytes(orjson.dumps(list(members)))
+    part.replace(index)

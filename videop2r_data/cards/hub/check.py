@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 
 from videop2r_data.cards.card.dataset import card_head
-from videop2r_data.errors import HubError
+from videop2r_data.cards.card.facts import ledger_faults
+from videop2r_data.errors import HubError, first_line
 from videop2r_data.files import CARD_NAME, LOCK_NAME, SHARD, config_digest, file_digest, read_lock, read_text
 from videop2r_data.schemas import CONFIGS, BuildLock
 
@@ -25,8 +25,7 @@ _SHOWN = 8
 """Faults named in one message."""
 
 
-@dataclass(frozen=True, slots=True)
-class Fault:
+class Fault(NamedTuple):
     """One disagreement, and the file that has it."""
 
     file: str
@@ -96,7 +95,7 @@ def _files(folder: Path, lock: BuildLock) -> Iterator[Fault]:
             try:
                 rows = pq.read_metadata(path).num_rows
             except (pa.ArrowException, OSError) as error:
-                yield Fault(name, f"not a readable parquet file: {str(error).splitlines()[0]}")
+                yield Fault(name, f"not a readable parquet file: {first_line(error)}")
                 continue
             if rows != known.rows:
                 yield Fault(name, f"{rows:,} rows, the lock says {known.rows}")
@@ -111,18 +110,8 @@ def _rows(lock: BuildLock, config: str) -> int:
 
 
 def _ledger(lock: BuildLock) -> Iterator[Fault]:
-    ledger = lock.ledger
-    rest = ledger.rejected + ledger.failed
-    if ledger.rows_in != ledger.kept + rest:
-        yield Fault(LOCK_NAME, f"ledger: {ledger.rows_in:,} rows in, {ledger.kept + rest:,} accounted for")
-    table = sum(sum(row.values()) for row in ledger.table.values())
-    if table != ledger.kept:
-        yield Fault(LOCK_NAME, f"ledger: {ledger.kept:,} rows kept, its table has {table:,}")
-    for config, want in (("sft", ledger.kept), ("rejected", rest)):
-        held = any(_of(name) == config for name in lock.files)
-        if held and _rows(lock, config) != want:
-            found = _rows(lock, config)
-            yield Fault(LOCK_NAME, f"{config}: {found:,} rows in its files, the ledger says {want:,}")
+    rows = {config: _rows(lock, config) for config in dict.fromkeys(map(_of, lock.files)) if config}
+    yield from (Fault(LOCK_NAME, f"ledger: {what}") for what in ledger_faults(lock.ledger, rows))
 
 
 def _card(folder: Path, lock: BuildLock) -> Iterator[Fault]:

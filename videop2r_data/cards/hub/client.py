@@ -4,20 +4,27 @@ from __future__ import annotations
 
 import time
 from bisect import bisect_right
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import accumulate
 from threading import Lock
-from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self, TypeVar
 
-from videop2r_data.errors import HubAuthError, HubError, P2RError
+from videop2r_data.errors import HubAuthError, HubError, P2RError, first_line
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
 
 
 Kind = Literal["dataset", "model"]
+S = TypeVar("S")
 T = TypeVar("T")
+Watch = Callable[[str, int, int], object]
+"""Called with progress: (name of the current file, bytes done, bytes in all)."""
+WORKERS = 4
+"""Transfers at a time."""
 PAUSES_S = (1.0, 2.0, 4.0, 8.0, 16.0)
 """Seconds before each further try after a busy server or a broken connection."""
 _PASSING = (408, 429, 500, 502, 503, 504)
@@ -25,7 +32,7 @@ _PASSING = (408, 429, 500, 502, 503, 504)
 _LONGEST_S = 60.0
 """Longest wait that `Retry-After` may ask for."""
 _LOGIN = "log in with `hf auth login`, or set HF_TOKEN (https://huggingface.co/settings/tokens)"
-_AGAIN = "run the same command again"
+AGAIN = "run the same command again"
 _TOKEN_CHARS = 8
 """A token shorter than this is not searched for in messages: it would match anything."""
 
@@ -81,12 +88,8 @@ class Hub:
     def call(self, ask: Callable[[], T], where: str) -> T:
         """Make one idempotent call, again after errors that pass (`stumbled`).
 
-        Args:
-            ask: the call; it may be made several times.
-            where: repository or file, for errors.
-
         Raises:
-            HubError: the call failed for another reason, or too often.
+            HubError: the call failed for another reason, or too often; it names `where`.
         """
         with self.errors(where):
             for pause in PAUSES_S:
@@ -100,7 +103,7 @@ class Hub:
 
     def wait(self, error: BaseException, pause: float, where: str) -> None:
         """Wait before another try, `Retry-After` seconds if the server gave them, and tell it."""
-        seconds = pause_asked(error) or pause
+        seconds = pause_asked(getattr(error, "response", None)) or pause
         status = status_of(error)
         what = f"the Hub answered {status}" if status else f"the connection broke: {first_line(error)}"
         self.tell(self.scrub(f"{where}: {what}; asked again in {seconds:g} s"))
@@ -108,11 +111,7 @@ class Hub:
 
     @contextmanager
     def errors(self, where: str) -> Iterator[None]:
-        """Turn errors of the client into a `HubError` that says what to do.
-
-        Args:
-            where: repository or file, for errors.
-        """
+        """Turn errors of the client into a `HubError` that names the repository or file and what to do."""
         try:
             yield
         except (P2RError, KeyboardInterrupt):
@@ -141,9 +140,9 @@ def stumbled(error: BaseException) -> bool:
     return status_of(error) in _PASSING or isinstance(error, httpx2.TransportError | ConnectionError)
 
 
-def pause_asked(error: BaseException) -> float | None:
-    """Seconds of `Retry-After`, at most 60; None if the answer has no such header."""
-    said = getattr(getattr(error, "response", None), "headers", {}).get("Retry-After", "")
+def pause_asked(answer: Any) -> float | None:
+    """Seconds of `Retry-After`, at most 60; None if there is no answer, or none with such a header."""
+    said = getattr(answer, "headers", {}).get("Retry-After", "")
     return min(_LONGEST_S, float(said)) if said.isdecimal() else None
 
 
@@ -200,10 +199,10 @@ def translate(error: Exception, where: str) -> HubError | None:
             "name a commit, a tag or a branch that exists",
         ),
         (isinstance(error, theirs.EntryNotFoundError), HubError, f"no such file there: {text}", ""),
-        (status == 412, HubError, "somebody else changed it meanwhile", _AGAIN),
+        (status == 412, HubError, "somebody else changed it meanwhile", AGAIN),
         (isinstance(error, theirs.HFValidationError), HubError, text, "write owner/name"),
         (text.startswith("Invalid metadata"), HubError, f"the Hub refuses the card: {error}", ""),
-        (isinstance(error, theirs.HfHubHTTPError), HubError, f"the Hub answered {status}: {text}", _AGAIN),
+        (isinstance(error, theirs.HfHubHTTPError), HubError, f"the Hub answered {status}: {text}", AGAIN),
     ]
     for holds, kind, message, hint in told:
         if holds:
@@ -222,10 +221,10 @@ def _unreachable(error: Exception, where: str) -> HubError | None:
         cause = error.__cause__ if isinstance(error.__cause__, Exception) else error
         told = translate(cause, where) if cause is not error else None
         what = f"{first_line(error)} {type(cause).__name__}: {first_line(cause)}"
-        return told or HubError(what, where=where, hint=_AGAIN)
+        return told or HubError(what, where=where, hint=AGAIN)
     ours = (httpx2.HTTPError, ConnectionError, theirs.XetDownloadError, theirs.LocalEntryNotFoundError)
     if isinstance(error, ours) or _of_xet(error):
-        hint = f"check the connection, then {_AGAIN}: what arrived is kept"
+        hint = f"check the connection, then {AGAIN}: what arrived is kept"
         return HubError(f"the connection broke: {first_line(error)}", where=where, hint=hint)
     return None
 
@@ -241,10 +240,40 @@ def _of_xet(error: Exception) -> bool:
     return isinstance(error, RuntimeError) and name.startswith(("huggingface_hub", "hf_xet"))
 
 
-def first_line(error: BaseException) -> str:
-    """The first line of an error that says something, or its type."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0] if lines else type(error).__name__
+def no_watch(name: str, done: int, total: int) -> None:
+    """Tell nobody."""
+
+
+def in_parallel(work: Callable[[S], T], items: Iterable[S]) -> Iterator[T]:
+    """Results as they come; after an error, or when nobody asks for more, what has not begun is left out."""
+    with ThreadPoolExecutor(WORKERS) as pool:
+        futures = [pool.submit(work, item) for item in items]
+        try:
+            for future in as_completed(futures):
+                yield future.result()
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+class Place(NamedTuple):
+    """One commit of a data set's repository."""
+
+    hub: Hub
+    repo: str
+    commit: str
+
+    @classmethod
+    def find(cls, hub: Hub, repo: str, revision: str | None) -> Self:
+        """The commit that a commit, tag or branch stands for; None: the main branch.
+
+        Raises:
+            HubError: no such repository or revision, or it cannot be read.
+        """
+        check_repo_id(repo)
+        where = f"{repo}@{revision}" if revision else repo
+        commit = hub.call(lambda: hub.api.dataset_info(repo, revision=revision).sha or "", where)
+        return cls(hub, repo, commit)
 
 
 # Files read by HTTP ranges: a lost connection is resumed at the next byte, an expired link is renewed.
@@ -263,29 +292,24 @@ class RangeFile:
     token is sent to the Hub only, never to the storage host.
 
     Args:
-        hub: where.
-        repo, path, revision: which file; the revision is a commit.
+        place: where it is.
+        path: in the repository.
         size: bytes, as the Hub lists them.
     """
 
-    def __init__(self, hub: Hub, repo: str, path: str, *, revision: str, size: int) -> None:
+    def __init__(self, place: Place, path: str, size: int) -> None:
         self.where = path
         self.size = size
-        self.starts: Sequence[int] = (0,)
         self.fetched = 0
         """Bytes that came over the wire."""
-        self._hub = hub
-        self._url = hub.url(repo, path, kind="dataset", revision=revision)
-        self._home = f"{hub.api.endpoint}/"
+        self._hub = place.hub
+        self._url = place.hub.url(place.repo, path, kind="dataset", revision=place.commit)
+        self._home = f"{place.hub.api.endpoint}/"
         self._link = ""
         self._lock = Lock()
 
     def read(self, start: int, end: int) -> bytes:
-        """Bytes `start` to `end`, exclusive.
-
-        Raises:
-            HubError: the file cannot be read.
-        """
+        """Bytes `start` to `end`, exclusive; errors as of `stream`."""
         return b"".join(self.stream(start, end))
 
     def stream(self, start: int, end: int) -> Iterator[bytes]:
@@ -306,11 +330,9 @@ class RangeFile:
             except _PassingError as trouble:
                 tries += 1
                 if tries >= TRIES:
+                    told = f"gave up after {tries} tries: {trouble}"
                     where = f"{self.where}, bytes {at:,} to {end:,}"
-                    hint = "what arrived is kept: run the same command again"
-                    raise HubError(
-                        f"gave up after {tries} tries: {trouble}", where=where, hint=hint
-                    ) from None
+                    raise HubError(told, where=where, hint=f"what arrived is kept: {AGAIN}") from None
                 time.sleep(trouble.wait_s or min(8.0, 0.25 * 2**tries))
 
     def _resolve(self, unless: str) -> str:
@@ -348,7 +370,7 @@ class RangeFile:
     def _check(self, answer: Any, start: int) -> None:
         status = answer.status_code
         if status in _EXPIRED or status in _PASSING:
-            raise _PassingError(f"status {status}", wait_s=_retry_after(answer))
+            raise _PassingError(f"status {status}", wait_s=pause_asked(answer))
         said = answer.headers.get("Content-Range", "")
         if status != 206 or not said.startswith(f"bytes {start}-"):
             raise HubError(
@@ -364,12 +386,9 @@ class JoinedFile:
     def __init__(self, where: str, parts: Sequence[RangeFile]) -> None:
         self.where = where
         self.parts = tuple(parts)
-        starts, at = [], 0
-        for part in parts:
-            starts.append(at)
-            at += part.size
+        *starts, self.size = accumulate((part.size for part in parts), initial=0)
         self.starts: Sequence[int] = tuple(starts)
-        self.size = at
+        """Where each part begins."""
 
     @property
     def fetched(self) -> int:
@@ -408,8 +427,3 @@ def _passing() -> Iterator[None]:
         yield
     except httpx2.TransportError as error:
         raise _PassingError(f"{type(error).__name__}: {first_line(error)}") from None
-
-
-def _retry_after(answer: Any) -> float | None:
-    said = answer.headers.get("Retry-After", "")
-    return min(60.0, float(said)) if said.isdecimal() else None

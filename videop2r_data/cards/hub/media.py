@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Collection, Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import compress
+from operator import not_
 from pathlib import Path
 
 from videop2r_data.cards.card.metadata import MEDIA
@@ -22,9 +24,9 @@ from videop2r_data.cards.hub.archives import (
     spelled,
     unpack,
 )
-from videop2r_data.cards.hub.client import Hub, check_repo_id
-from videop2r_data.cards.hub.plan import LocalFile, RemoteFile, Watch, crc_of, list_files
-from videop2r_data.cards.hub.tars import SPARE, Place, TarPlan, fetch_tars, plan_tars
+from videop2r_data.cards.hub.client import WORKERS, Hub, Place, Watch, in_parallel, no_watch
+from videop2r_data.cards.hub.plan import LocalFile, RemoteFile, holds, list_files
+from videop2r_data.cards.hub.tars import SPARE, TarPlan, fetch_tars, plan_tars
 from videop2r_data.errors import HubAuthError, HubError, MediaError, SourceError
 from videop2r_data.files import resolve_media
 from videop2r_data.schemas import Model, safe_relative_path
@@ -45,85 +47,62 @@ class Clip:
     Attributes:
         path: as the rows have it.
         target: where it goes.
+        source: the file or archive that holds it.
+        start, end: its bytes in the source.
         bytes: unpacked.
-        start, end: its bytes in the file that is read.
-        member: its entry in an archive; None: a file of its own.
-        file: its digests, if it is a file of its own.
+        content: its entry in the archive, or its digests if it is a file of its own.
     """
 
     path: str
     target: Path
-    bytes: int
-    start: int
-    end: int
-    member: Member | None = None
-    file: RemoteFile | None = None
-
-    def is_here(self) -> bool:
-        """Whether the target is this clip: size and digest (CRC-32 in an archive) agree."""
-        if not self.target.is_file() or self.target.stat().st_size != self.bytes:
-            return False
-        if self.member is not None:
-            return crc_of(self.target) == self.member.crc
-        return self.file is not None and self.file.is_same(LocalFile(self.target))
-
-
-@dataclass(frozen=True, slots=True)
-class Job:
-    """One request: a range of a file, and the clips in it.
-
-    Attributes:
-        source: the file or archive.
-        start, end: the range.
-        clips: in the order of their data.
-    """
-
     source: Archive
     start: int
     end: int
-    clips: tuple[Clip, ...]
+    bytes: int
+    content: Member | RemoteFile
+
+    @property
+    def refused(self) -> str:
+        """Why it cannot be unpacked, or empty."""
+        return self.content.refused if isinstance(self.content, Member) else ""
+
+    def is_here(self) -> bool:
+        """Whether the target is this clip: size and digest (CRC-32 in an archive) agree."""
+        if isinstance(self.content, Member):
+            return holds(self.target, self.bytes, self.content.crc)
+        return self.content.is_at(self.target)
 
 
-def file_clip(path: str, target: Path, file: RemoteFile) -> Clip:
-    """A clip that is a file of the repository."""
-    return Clip(path, target, file.bytes, 0, file.bytes, file=file)
+Job = list[Clip]
+"""One request: clips of one source, in the order of their data."""
 
 
-def member_clip(path: str, target: Path, member: Member) -> Clip:
-    """A clip that is a member of an archive."""
-    return Clip(path, target, member.size, member.start, member.end, member=member)
+def _range(job: Job) -> tuple[int, int]:
+    """The bytes that a request asks for."""
+    return job[0].start, max(clip.end for clip in job)
 
 
-def make_jobs(clips: Mapping[Archive, Iterable[Clip]], *, gap: int = GAP, run: int = RUN) -> Iterator[Job]:
-    """Group clips into requests.
-
-    Args:
-        clips: by the file or archive that holds them.
-        gap: as `GAP`.
-        run: as `RUN`.
-    """
-    for source, found in clips.items():
-        batch: list[Clip] = []
-        for clip in sorted(found, key=lambda one: one.start):
-            if batch and (clip.start - batch[-1].end > gap or clip.end - batch[0].start > run):
-                yield _job(source, batch)
-                batch = []
-            batch.append(clip)
-        if batch:
-            yield _job(source, batch)
-
-
-def _job(source: Archive, clips: list[Clip]) -> Job:
-    return Job(source, clips[0].start, max(clip.end for clip in clips), tuple(clips))
+def _jobs(clips: Iterable[Clip]) -> Iterator[Job]:
+    """Group clips into requests."""
+    job: Job = []
+    for clip in sorted(clips, key=lambda one: (one.source.name, one.start)):
+        if job and (
+            clip.source != job[0].source or clip.start - job[-1].end > GAP or clip.end - job[0].start > RUN
+        ):
+            yield job
+            job = []
+        job.append(clip)
+    if job:
+        yield job
 
 
 # One request: its bytes are cut into clips; each is unpacked and checked, and gets its name when it is whole.
 
 
-def fetch_job(job: Job, hub: Hub, repo: str, commit: str) -> Iterator[tuple[Clip, str]]:
+def _fetch_job(job: Job, place: Place) -> list[tuple[Clip, str]]:
     """Fetch the clips of one request.
 
-    Yields:
+    Returns:
         (clip, what went wrong or empty). A damaged clip fails alone; a connection that is lost for good fails
         the clips that had not arrived.
 
@@ -131,49 +110,41 @@ def fetch_job(job: Job, hub: Hub, repo: str, commit: str) -> Iterator[tuple[Clip
         HubAuthError: the repository may not be read.
         OSError: the disk is full or cannot be written.
     """
-    source = job.source.open(hub, repo, commit)
-    file = ForwardFile(source.stream(job.start, job.end), job.start)
-    lost = ""
-    for clip in job.clips:
-        if lost:
-            yield clip, lost
-            continue
-        try:
-            _save(clip, file, job.source.name)
-            yield clip, ""
-        except SourceError as error:
-            yield clip, error.message
-        except HubAuthError:
-            raise
-        except HubError as error:
-            lost = error.message
-            yield clip, lost
+    start, end = _range(job)
+    file = ForwardFile(job[0].source.open(place).stream(start, end), start)
+    found, lost = [], ""
+    for clip in job:
+        fault = lost
+        if not lost:
+            try:
+                _save(clip, file)
+            except SourceError as error:
+                fault = error.message
+            except HubAuthError:
+                raise
+            except HubError as error:
+                fault = lost = error.message
+        found.append((clip, fault))
+    return found
 
 
-def _save(clip: Clip, source: ForwardFile, where: str) -> None:
+def _save(clip: Clip, source: ForwardFile) -> None:
     clip.target.parent.mkdir(parents=True, exist_ok=True)
     part = clip.target.with_name(f".{clip.target.name}.{os.getpid()}.part")
     try:
         with part.open("wb") as file:
-            if clip.member is not None:
-                file.writelines(unpack(clip.member, source, where))
+            if isinstance(clip.content, Member):
+                file.writelines(unpack(clip.content, source, clip.source.name))
             else:
                 shutil.copyfileobj(source, file, _PIECE)
-        if clip.file is not None:
-            _check_file(clip, part)
+        if isinstance(clip.content, RemoteFile) and not clip.content.is_same(LocalFile(part)):
+            raise SourceError("its digest is not the one that the Hub lists", where=clip.path)
         part.replace(clip.target)
     finally:
         part.unlink(missing_ok=True)
 
 
-def _check_file(clip: Clip, part: Path) -> None:
-    if clip.file is not None and not clip.file.is_same(LocalFile(part)):
-        raise SourceError("its digest is not the one that the Hub lists", where=clip.path)
-
-
 # The plan reads the directories of archives only, so that a person sees the cost before anything is fetched.
-
-WORKERS = 4
 
 
 class MediaEstimate(Model):
@@ -222,12 +193,12 @@ class MediaReport(Model):
 class MediaPlan:
     """The requests for some clips, and their cost."""
 
-    hub: Hub
+    place: Place
     dest: Path
     estimate: MediaEstimate
-    jobs: tuple[Job, ...]
-    tars: TarPlan = field(default_factory=TarPlan)
-    names: Mapping[str, str] = field(default_factory=dict)
+    jobs: list[Job]
+    tars: TarPlan
+    names: Mapping[str, str]
     """Name in the repository -> path of the rows."""
 
 
@@ -255,47 +226,47 @@ def plan_media(
     Raises:
         HubError: the repository cannot be read.
     """
-    check_repo_id(repo)
-    commit = hub.call(lambda: hub.api.dataset_info(repo, revision=revision).sha or "", repo)
+    place = Place.find(hub, repo, revision)
     targets, refused = _targets(paths, dest)
-    files = list_files(hub, repo, "dataset", commit)
+    files = list_files(hub, repo, "dataset", place.commit)
     wanted = {spelled(f"{under.strip('/')}/{path}" if under else path): path for path in targets}
-    clips: dict[str, tuple[Archive, Clip]] = {}
-    for name, file in _own_files(files, wanted).items():
-        path = wanted[name]
-        clips[path] = (single_file(file, files[file]), file_clip(path, targets[path], files[file]))
+    clips = _own_clips(files, wanted, targets)
     open_ones = {name for name, path in wanted.items() if path not in clips}
     archives = relevant(find_archives(files), open_ones)
-    read = directories([one for one in archives if not one.is_tar], hub, repo, commit, cache)
+    read = directories([one for one in archives if not one.is_tar], place, cache)
     for found in read:
-        for name, member in locate(found.archive, found.members, open_ones).items():
+        for name, m in locate(found.archive, found.members, open_ones).items():
             path = wanted[name]
-            clips.setdefault(path, (found.archive, member_clip(path, targets[path], member)))
-    jobs, here, bad = _jobs(clips)
+            clips.setdefault(path, Clip(path, targets[path], found.archive, m.start, m.end, m.size, m))
+    bad = {path: clip.refused for path, clip in clips.items() if clip.refused}
+    usable = [clip for clip in clips.values() if not clip.refused]
+    with ThreadPoolExecutor(WORKERS) as pool:
+        here = list(pool.map(Clip.is_here, usable))
+    jobs = list(_jobs(compress(usable, map(not_, here))))
     left = {name: targets[wanted[name]] for name in open_ones if wanted[name] not in clips}
-    tars, present = plan_tars([one for one in archives if one.is_tar], files, left, cache)
+    tars, present = plan_tars([one for one in archives if one.is_tar], left, cache)
     missing = left.keys() - tars.targets.keys() - present
     estimate = MediaEstimate(
         repo=repo,
-        commit=commit,
+        commit=place.commit,
         wanted=len(targets) + len(refused),
-        present=here + len(present),
-        to_fetch=sum(len(job.clips) for job in jobs),
-        clip_bytes=sum(clip.bytes for job in jobs for clip in job.clips),
-        transfer_bytes=sum(job.end - job.start for job in jobs) + tars.bytes,
-        requests=len(jobs) + sum(len(one.archive.parts) for one in tars.streams),
+        present=sum(here) + len(present),
+        to_fetch=sum(map(len, jobs)),
+        clip_bytes=sum(clip.bytes for job in jobs for clip in job),
+        transfer_bytes=sum(end - start for start, end in map(_range, jobs)) + tars.bytes,
+        requests=len(jobs) + sum(len(archive.parts) for archive in tars.archives),
         archive_bytes=sum(archive.bytes for archive in archives),
         directory_bytes=sum(found.fetched for found in read),
         missing=tuple(sorted(wanted[name] for name in missing)),
         refused=tuple(sorted((refused | bad).items())),
         damaged=tuple((found.archive.name, found.fault) for found in read if found.fault),
-        whole=tuple((one.archive.name, one.archive.bytes) for one in tars.streams),
+        whole=tuple((archive.name, archive.bytes) for archive in tars.archives),
         perhaps=len(tars.targets),
     )
-    return MediaPlan(hub, dest, estimate, jobs, tars, wanted)
+    return MediaPlan(place, dest, estimate, jobs, tars, wanted)
 
 
-def fetch_media(plan: MediaPlan, *, watch: Watch | None = None) -> MediaReport:
+def fetch_media(plan: MediaPlan, *, watch: Watch = no_watch) -> MediaReport:
     """Fetch planned clips; every clip that arrived whole stays, whatever happens to the others.
 
     Args:
@@ -316,39 +287,22 @@ def fetch_media(plan: MediaPlan, *, watch: Watch | None = None) -> MediaReport:
             where=str(plan.dest),
             hint="choose fewer rows, or another disk",
         )
-    done, fetched = 0, 0
-    failed: list[tuple[str, str]] = []
+    done, faults = 0, {}
     total = estimate.clip_bytes + plan.tars.bytes
-    with ThreadPoolExecutor(WORKERS) as pool:
-        futures = [
-            pool.submit(lambda job: list(fetch_job(job, plan.hub, estimate.repo, estimate.commit)), job)
-            for job in plan.jobs
-        ]
-        try:
-            for future in as_completed(futures):
-                for clip, fault in future.result():
-                    done += clip.bytes
-                    fetched += not fault
-                    failed += [(clip.path, fault)] if fault else []
-                    if watch is not None:
-                        watch(clip.path, done, total)
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
-    place = Place(plan.hub, estimate.repo, estimate.commit)
-    clips, missing = fetch_tars(plan.tars, place, lambda name, more: _tell(watch, name, done + more, total))
-    failed += [(plan.names[name], fault) for name, fault in clips.items() if fault]
+    for found in in_parallel(lambda job: _fetch_job(job, plan.place), plan.jobs):
+        for clip, fault in found:
+            done += clip.bytes
+            faults[clip.path] = fault
+            watch(clip.path, done, total)
+    clips, missing = fetch_tars(plan.tars, plan.place, lambda name, more: watch(name, done + more, total))
+    faults |= {plan.names[name]: fault for name, fault in clips.items()}
+    failed = sorted((path, fault) for path, fault in faults.items() if fault)
     return MediaReport(
         estimate=estimate,
-        fetched=fetched + sum(not fault for fault in clips.values()),
-        failed=tuple(sorted(failed)),
+        fetched=len(faults) - len(failed),
+        failed=tuple(failed),
         missing=tuple(sorted(plan.names[name] for name in missing)),
     )
-
-
-def _tell(watch: Watch | None, name: str, done: int, total: int) -> None:
-    if watch is not None:
-        watch(name, done, total)
 
 
 def _targets(paths: Iterable[str], dest: Path) -> tuple[dict[str, Path], dict[str, str]]:
@@ -374,29 +328,23 @@ def _targets(paths: Iterable[str], dest: Path) -> tuple[dict[str, Path], dict[st
     return targets, refused
 
 
-def _own_files(files: Mapping[str, RemoteFile], wanted: Collection[str]) -> dict[str, str]:
-    """Wanted name -> file of the repository: of that name, or below `media/<source>/` as a push writes it."""
+def _own_clips(
+    files: Mapping[str, RemoteFile], wanted: Mapping[str, str], targets: Mapping[str, Path]
+) -> dict[str, Clip]:
+    """Clips that are files of the repository: named so, or below `media/<source>/` as a push writes it."""
     found: dict[str, str] = {}
+    clips: dict[str, Clip] = {}
     for file in files:
         folder, _, rest = file.partition("/")
         name = spelled(file)
         if name not in wanted and folder == MEDIA:
             name = spelled(rest.partition("/")[2])
-        if name in wanted and found.setdefault(name, file) != file:
-            raise HubError(
-                f"{found[name]} and {file} would both become {name}", hint="choose rows of one source"
-            )
-    return found
-
-
-def _jobs(clips: Mapping[str, tuple[Archive, Clip]]) -> tuple[tuple[Job, ...], int, dict[str, str]]:
-    """(requests, clips already here, path -> reason of clips that cannot be unpacked)."""
-    bad = {p: clip.member.refused for p, (_, clip) in clips.items() if clip.member and clip.member.refused}
-    usable = [found for path, found in clips.items() if path not in bad]
-    with ThreadPoolExecutor(WORKERS) as pool:
-        here = list(pool.map(lambda found: found[1].is_here(), usable))
-    by_archive: dict[Archive, list[Clip]] = {}
-    for (archive, clip), is_here in zip(usable, here, strict=True):
-        if not is_here:
-            by_archive.setdefault(archive, []).append(clip)
-    return tuple(make_jobs(by_archive)), sum(here), bad
+        if name not in wanted:
+            continue
+        if found.setdefault(name, file) != file:
+            told = f"{found[name]} and {file} would both become {name}"
+            raise HubError(told, hint="choose rows of one source")
+        path, listed = wanted[name], files[file]
+        source = single_file(file, listed)
+        clips[path] = Clip(path, targets[path], source, 0, listed.bytes, listed.bytes, listed)
+    return clips

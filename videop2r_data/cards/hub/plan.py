@@ -4,16 +4,25 @@ from __future__ import annotations
 
 import hashlib
 import zlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from enum import StrEnum
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
 from videop2r_data.cards.card.metadata import MEDIA
-from videop2r_data.cards.hub.client import PAUSES_S, Hub, Kind, status_of, stumbled
+from videop2r_data.cards.hub.client import (
+    AGAIN,
+    PAUSES_S,
+    Hub,
+    Kind,
+    Watch,
+    no_watch,
+    status_of,
+    stumbled,
+)
 from videop2r_data.errors import HubError
 from videop2r_data.files import file_digest
 from videop2r_data.schemas import Model
@@ -79,13 +88,20 @@ class PushPlan(Model):
         return not self.creates and len(self.of(Action.EQUAL)) == len(self.changes)
 
 
-def crc_of(path: Path) -> int:
-    """CRC-32 of a file."""
-    crc = 0
+def holds(path: Path, size: int, crc: int) -> bool:
+    """Whether a file is there with this size and CRC-32."""
+    if not path.is_file() or path.stat().st_size != size:
+        return False
+    found = 0
     with path.open("rb") as file:
         while chunk := file.read(_CHUNK):
-            crc = zlib.crc32(chunk, crc)
-    return crc
+            found = zlib.crc32(chunk, found)
+    return found == crc
+
+
+def blob_hash(size: int) -> Any:
+    """The sha1 by which git knows a blob of so many bytes, before its first byte."""
+    return hashlib.sha1(b"blob %d\0" % size, usedforsecurity=False)
 
 
 class LocalFile:
@@ -105,11 +121,8 @@ class LocalFile:
     @cached_property
     def git_oid(self) -> str:
         """Digest by which git knows a small file: sha1 of its blob, 40 hexadecimal digits."""
-        found = hashlib.sha1(b"blob %d\0" % self.bytes, usedforsecurity=False)
         with self.path.open("rb") as file:
-            while chunk := file.read(_CHUNK):
-                found.update(chunk)
-        return found.hexdigest()
+            return hashlib.file_digest(file, lambda: blob_hash(self.bytes)).hexdigest()
 
 
 class RemoteFile(Model):
@@ -124,6 +137,10 @@ class RemoteFile(Model):
         if self.bytes != local.bytes:
             return False
         return self.sha256 == local.sha256 if self.sha256 else self.oid == local.git_oid
+
+    def is_at(self, path: Path) -> bool:
+        """Whether a path on this machine is this file."""
+        return path.is_file() and self.is_same(LocalFile(path))
 
 
 class Remote(Model):
@@ -208,7 +225,11 @@ def make_plan(
         left_out: files that are not pushed, for the report.
     """
     gone = {path for path in stale if path not in local}
-    changes = [_change(path, file, remote.files.get(path)) for path, file in local.items()]
+    changes = []
+    for path, file in local.items():
+        there = remote.files.get(path)
+        action = Action.ADDED if there is None else Action.EQUAL if there.is_same(file) else Action.CHANGED
+        changes.append(Change(path=path, action=action, bytes=file.bytes))
     changes += [Change(path=p, action=Action.DELETED, bytes=remote.files[p].bytes) for p in gone]
     return PushPlan(
         repo=repo,
@@ -222,11 +243,7 @@ def make_plan(
 
 
 def check_tag(tag: str | None, plan: PushPlan, remote: Remote) -> None:
-    """Refuse to move a tag: others may have loaded the data set by it.
-
-    Raises:
-        HubError: the tag exists and names another commit than the one that is being pushed.
-    """
+    """Refuse to move a tag to another commit: others may have loaded the data set by it."""
     if tag is None or tag not in remote.tags:
         return
     if not plan.is_noop or remote.tags[tag] != remote.head:
@@ -237,15 +254,8 @@ def check_tag(tag: str | None, plan: PushPlan, remote: Remote) -> None:
         )
 
 
-def _change(path: str, local: LocalFile, remote: RemoteFile | None) -> Change:
-    action = Action.ADDED if remote is None else Action.EQUAL if remote.is_same(local) else Action.CHANGED
-    return Change(path=path, action=action, bytes=local.bytes)
-
-
 # The changes: uploads, each of which survives an interruption, then commits.
 
-Watch = Callable[[str, int, int], None]
-"""Called with progress: (name of the current file, bytes done, bytes in all)."""
 UPLOAD_FILES = 256
 """Media files of one upload call; a finished call survives an interruption."""
 _MOVED = 412
@@ -260,9 +270,7 @@ def check_arrived(plan: PushPlan, local: Mapping[str, LocalFile], remote: Mappin
     Raises:
         HubError: a file is missing or differs.
     """
-    lost = [path for path, file in local.items() if path not in remote or not remote[path].is_same(file)]
-    lost += [change.path for change in plan.of(Action.DELETED) if change.path in remote]
-    if lost:
+    if lost := _differ(local, [change.path for change in plan.of(Action.DELETED)], remote):
         raise HubError(
             f"after the push {len(lost)} files there are not as they are here, the first: {lost[0]}",
             where=plan.repo,
@@ -270,14 +278,16 @@ def check_arrived(plan: PushPlan, local: Mapping[str, LocalFile], remote: Mappin
         )
 
 
+def _differ(
+    local: Mapping[str, LocalFile], gone: Iterable[str], remote: Mapping[str, RemoteFile]
+) -> list[str]:
+    """Files that the Hub lacks or has otherwise, and those that it should have no more."""
+    lost = [path for path, file in local.items() if path not in remote or not remote[path].is_same(file)]
+    return lost + [path for path in gone if path in remote]
+
+
 def carry_out(
-    plan: PushPlan,
-    local: Mapping[str, LocalFile],
-    kind: Kind,
-    hub: Hub,
-    *,
-    private: bool,
-    watch: Watch | None,
+    plan: PushPlan, local: Mapping[str, LocalFile], hub: Hub, *, private: bool, watch: Watch = no_watch
 ) -> str:
     """Create the repository if it is new, upload what differs, commit.
 
@@ -289,9 +299,8 @@ def carry_out(
     """
     api, head = hub.api, plan.head
     if plan.creates:
-        hub.call(
-            lambda: api.create_repo(plan.repo, repo_type=kind, private=private, exist_ok=True), plan.repo
-        )
+        make = partial(api.create_repo, plan.repo, repo_type=plan.kind, private=private, exist_ok=True)
+        hub.call(make, plan.repo)
         head = _head(plan, hub)
     if not plan.of(Action.ADDED, Action.CHANGED, Action.DELETED):
         return head
@@ -303,7 +312,10 @@ def carry_out(
         head = _commit(plan, local, batch, head, f"Media {start + 1} to {start + len(batch)}", hub=hub)
     first = {id(op) for op in ahead}
     rest = [op for op in adds if id(op) not in first]
-    return _commit(plan, local, rest, head, _summary(plan), hub=hub, last=True)
+    found = {action: plan.of(action) for action in (Action.ADDED, Action.CHANGED, Action.DELETED)}
+    told = ", ".join(f"{len(changes)} {action.value}" for action, changes in found.items() if changes)
+    gone = [change.path for change in found[Action.DELETED]]
+    return _commit(plan, local, rest, head, f"Files: {told}", gone=gone, hub=hub)
 
 
 def _head(plan: PushPlan, hub: Hub) -> str:
@@ -313,7 +325,7 @@ def _head(plan: PushPlan, hub: Hub) -> str:
 
 
 def _uploaded(
-    plan: PushPlan, local: Mapping[str, LocalFile], hub: Hub, watch: Watch | None
+    plan: PushPlan, local: Mapping[str, LocalFile], hub: Hub, watch: Watch
 ) -> list[CommitOperationAdd]:
     """Upload file by file, clips in batches: what was uploaded before an interruption is not sent again."""
     from huggingface_hub import CommitOperationAdd
@@ -324,8 +336,7 @@ def _uploaded(
     clips = [change for change in wanted if change.path.startswith(f"{MEDIA}/")]
     batches += [clips[i : i + UPLOAD_FILES] for i in range(0, len(clips), UPLOAD_FILES)]
     for batch in batches:
-        if watch is not None:
-            watch(batch[0].path, done, total)
+        watch(batch[0].path, done, total)
 
         def send(batch: list[Change] = batch) -> list[CommitOperationAdd]:
             ops = [CommitOperationAdd(change.path, local[change.path].path) for change in batch]
@@ -336,24 +347,13 @@ def _uploaded(
 
         ops = hub.call(send, plan.repo)
         for op in ops:
-            _check_unchanged(op, local[op.path_in_repo])
+            sent, file = op.upload_info, local[op.path_in_repo]
+            if sent.is_hashed and sent.sha256.hex() != file.sha256:  # the folder may be built anew meanwhile
+                raise HubError("the file changed while it was pushed", where=str(file.path), hint=AGAIN)
         done += sum(change.bytes for change in batch)
         out += ops
-    if watch is not None:
-        watch("commit", done, total)
+    watch("commit", done, total)
     return out
-
-
-def _check_unchanged(op: CommitOperationAdd, file: LocalFile) -> None:
-    """Compare the digest of the sent bytes with the planned one: the folder may have been rebuilt meanwhile.
-
-    Raises:
-        HubError: they differ.
-    """
-    if op.upload_info.is_hashed and op.upload_info.sha256.hex() != file.sha256:
-        raise HubError(
-            "the file changed while it was pushed", where=str(file.path), hint="run the same command again"
-        )
 
 
 def _commit(
@@ -363,8 +363,8 @@ def _commit(
     head: str,
     summary: str,
     *,
+    gone: Sequence[str] = (),
     hub: Hub,
-    last: bool = False,
 ) -> str:
     """Make one commit exactly once, also when the Hub's answer is lost.
 
@@ -373,12 +373,10 @@ def _commit(
     """
     from huggingface_hub import CommitOperationDelete
 
-    gone = [CommitOperationDelete(c.path) for c in plan.of(Action.DELETED)] if last else []
-
     def ask() -> str:
         made = hub.api.create_commit(
             plan.repo,
-            [*gone, *adds],
+            [*map(CommitOperationDelete, gone), *adds],
             commit_message=summary,
             commit_description=f"Made with videop2r-data {__version__}",
             repo_type=plan.kind,
@@ -398,34 +396,10 @@ def _commit(
                 trouble = error
             hub.wait(trouble, pause, plan.repo)
             now = _head(plan, hub)
-            if now != head:
-                _check_made(
-                    plan, {op.path_in_repo: local[op.path_in_repo] for op in adds}, now, hub, last=last
-                )
+            if now != head:  # the branch moved although no answer came: was it our own commit?
+                added = {op.path_in_repo: local[op.path_in_repo] for op in adds}
+                if _differ(added, gone, list_files(hub, plan.repo, plan.kind, now)):
+                    raise HubError("somebody else changed it meanwhile", where=plan.repo, hint=AGAIN)
                 return now
         assert trouble is not None
         raise trouble
-
-
-def _check_made(plan: PushPlan, added: Mapping[str, LocalFile], now: str, hub: Hub, *, last: bool) -> None:
-    """The branch moved although no answer came: check that our own commit moved it.
-
-    Raises:
-        HubError: the branch holds other files.
-    """
-    files = list_files(hub, plan.repo, plan.kind, now)
-    holds = all(path in files and files[path].is_same(file) for path, file in added.items())
-    left = last and any(change.path in files for change in plan.of(Action.DELETED))
-    if not holds or left:
-        raise HubError(
-            "somebody else changed it meanwhile", where=plan.repo, hint="run the same command again"
-        )
-
-
-def _summary(plan: PushPlan) -> str:
-    parts = [
-        f"{len(found)} {action.value}"
-        for action in (Action.ADDED, Action.CHANGED, Action.DELETED)
-        if (found := plan.of(action))
-    ]
-    return "Files: " + ", ".join(parts)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from itertools import zip_longest
 from pathlib import Path
@@ -19,12 +18,12 @@ from videop2r_data.cards.card.dataset import (
 )
 from videop2r_data.cards.card.facts import Facts, Published
 from videop2r_data.cards.card.metadata import MEDIA, PREVIEW_NAME, TEXT_COLUMNS
-from videop2r_data.cards.card.rows import SourceFacts, media_held_back, passes_on
+from videop2r_data.cards.card.rows import SourceFacts, batches, media_held_back, passes_on
 from videop2r_data.cards.hub.client import Hub
 from videop2r_data.cards.hub.plan import Remote
 from videop2r_data.errors import HubError, MediaError
-from videop2r_data.files import CARD_NAME, CROISSANT_NAME, FIGURES_NAME, resolve_media, shards
-from videop2r_data.schemas import BuildLock, safe_relative_path
+from videop2r_data.files import CARD_NAME, CROISSANT_NAME, FIGURES_NAME, resolve_media
+from videop2r_data.schemas import safe_relative_path
 
 # Clips as files of the repository: all of them or none, and only if every source's licence allows it.
 
@@ -32,14 +31,11 @@ _SHOWN = 5
 """Missing clips named in one message."""
 
 
-def media_files(
-    folder: Path, lock: BuildLock, roots: Mapping[str, Path], sources: Iterable[SourceFacts]
-) -> dict[str, Path]:
+def media_files(folder: Path, roots: Mapping[str, Path], sources: Iterable[SourceFacts]) -> dict[str, Path]:
     """Path in the repository -> clip, for every row of `sft` and `rl`.
 
     Args:
         folder: a checked data set.
-        lock: its lock.
         roots: source name -> media root on this machine.
         sources: of its rows, with the licences of their media.
 
@@ -57,7 +53,7 @@ def media_files(
         )
     found: dict[str, Path] = {}
     missing: list[str] = []
-    for source, path in sorted(set(media_rows(folder, lock))):
+    for source, path in sorted(set(_media_rows(folder))):
         if source not in roots:
             raise HubError(
                 f"no media root is known for source {source!r}",
@@ -80,14 +76,12 @@ def media_files(
     return found
 
 
-def media_rows(folder: Path, lock: BuildLock) -> Iterator[tuple[str, str]]:
+def _media_rows(folder: Path) -> Iterator[tuple[str, str]]:
     """(source, path) of every row with media, of `sft` and `rl`; sources as `sample_id` names them."""
-    import pyarrow.parquet as pq
-
-    for name in lock.files:
-        if name.startswith(("data/sft-", "data/rl-")):
-            table = pq.read_table(folder / name, columns=["sample_id", "path"])
-            for sample, path in zip(table["sample_id"].to_pylist(), table["path"].to_pylist(), strict=True):
+    for config in ("sft", "rl"):
+        for batch in batches(folder, config, ["sample_id", "path"]):
+            samples, paths = batch["sample_id"].to_pylist(), batch["path"].to_pylist()
+            for sample, path in zip(samples, paths, strict=True):
                 if path:
                     yield sample.partition("/")[0], path
 
@@ -148,22 +142,16 @@ def write_preview(
 
 def _rows(folder: Path) -> Iterator[dict[str, Any]]:
     """The first accepted rows with media, each file once."""
-    import pyarrow.parquet as pq
-
     columns = [*TEXT_COLUMNS, "path", "data_type", "data_source"]
     seen: set[tuple[str, str]] = set()
-    read = 0
-    for path in shards(folder, "sft"):
-        with pq.ParquetFile(path) as file:
-            for batch in file.iter_batches(columns=columns, batch_size=500):
-                for row in batch.to_pylist():
-                    key = (row["sample_id"].partition("/")[0], row["path"])
-                    if row["path"] and key not in seen:
-                        seen.add(key)
-                        yield row
-                read += batch.num_rows
-                if read >= _READ:
-                    return
+    for read, batch in enumerate(batches(folder, "sft", columns, size=500)):
+        if read * 500 >= _READ:
+            return
+        for row in batch.to_pylist():
+            key = (row["sample_id"].partition("/")[0], row["path"])
+            if row["path"] and key not in seen:
+                seen.add(key)
+                yield row
 
 
 def _in_turn(rows: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
@@ -191,38 +179,32 @@ def _file(row: dict[str, Any], roots: Mapping[str, Path]) -> Path | None:
 _MAX_REMOTE_CARD = 4 * 2**20
 
 
-@dataclass(frozen=True)
-class Remake:
-    """What a push asks of the card.
-
-    Attributes:
-        folder: the data set.
-        facts: of the data set.
-        repo: `owner/name` that it is pushed to.
-        media: whether the repository holds the clips, or will.
-        preview: rows of the preview; 0: none.
-        roots: source name -> media root, for the preview.
-    """
-
-    folder: Path
-    facts: Facts
-    repo: str
-    media: bool
-    preview: int
-    roots: Mapping[str, Path]
-
-
-def remake_card(wish: Remake, to: Path, hub: Hub, remote: Remote) -> tuple[dict[str, Path], list[str]]:
+def remake_card(
+    folder: Path,
+    facts: Facts,
+    to: Path,
+    *,
+    repo: str,
+    hub: Hub,
+    remote: Remote,
+    media: bool,
+    preview: int,
+    roots: Mapping[str, Path],
+) -> tuple[dict[str, Path], list[str]]:
     """Write card, Croissant file and preview for a repository; the data set's folder is not changed.
 
     The date is that of the first push of this lock, taken from the repository's card: pushing the same data
     set again changes nothing.
 
     Args:
-        wish: what the push asks for.
+        folder: the data set.
+        facts: of the data set.
         to: an empty folder.
-        hub: where the repository is.
+        repo, hub: `owner/name` that it is pushed to, and where that is.
         remote: its state.
+        media: whether the repository holds the clips, or will.
+        preview: rows of the preview; 0: none.
+        roots: source name -> media root, for the preview.
 
     Returns:
         Path in the repository -> file, and remarks for people.
@@ -230,40 +212,29 @@ def remake_card(wish: Remake, to: Path, hub: Hub, remote: Remote) -> tuple[dict[
     Raises:
         HubError: the repository's card cannot be read.
     """
-    there = _remote_card(hub, wish.repo, remote)
-    preview = to / PREVIEW_NAME
-    rows = 0
-    if wish.preview:
-        rows = write_preview(wish.folder, preview, wish.preview, wish.roots, wish.facts.rows.sources)
+    here, there = old_card(folder), _remote_card(hub, repo, remote)
+    rows = write_preview(folder, to / PREVIEW_NAME, preview, roots, facts.rows.sources) if preview else 0
+    before = Published.read(there)
+    again = before is not None and before.lock == facts.lock_sha256 and before.repo == repo
     published = Published(
-        repo=wish.repo,
-        url=hub.page(wish.repo, "dataset"),
-        date=_since(there, wish),
-        lock=wish.facts.lock_sha256,
-        media=wish.media,
+        repo=repo,
+        url=hub.page(repo, "dataset"),
+        date=before.date if before is not None and again else _today(),
+        lock=facts.lock_sha256,
+        media=media,
         preview=rows,
     )
-    facts = wish.facts.model_copy(update={"published": published})
-    here = old_card(wish.folder)
-    (to / CARD_NAME).write_text(card_text(facts, here), encoding="utf-8")
-    (to / CROISSANT_NAME).write_bytes(croissant_bytes(facts))
-    made = {name: to / name for name in (CARD_NAME, CROISSANT_NAME)} | (
-        {PREVIEW_NAME: preview} if rows else {}
-    )
-    remarks = _remarks(wish, here, there)
-    if rows < wish.preview:
+    made = facts.model_copy(update={"published": published})
+    (to / CARD_NAME).write_text(card_text(made, here), encoding="utf-8")
+    (to / CROISSANT_NAME).write_bytes(croissant_bytes(made))
+    names = [CARD_NAME, CROISSANT_NAME, *([PREVIEW_NAME] if rows else [])]
+    remarks = _remarks(folder, facts, here, there)
+    if rows < preview:
         remarks.append(
-            f"the preview has {rows} of {wish.preview} rows: the others' clips are not here, too large, "
+            f"the preview has {rows} of {preview} rows: the others' clips are not here, too large, "
             "or their licence does not let them be passed on"
         )
-    return made, remarks
-
-
-def _since(there: str, wish: Remake) -> date:
-    before = Published.read(there)
-    if before is not None and before.lock == wish.facts.lock_sha256 and before.repo == wish.repo:
-        return before.date
-    return _today()
+    return {name: to / name for name in names}, remarks
 
 
 def _today() -> date:
@@ -290,19 +261,20 @@ def _remote_card(hub: Hub, repo: str, remote: Remote) -> str:
     return hub.call(ask, f"{repo}: {CARD_NAME}").decode("utf-8", "replace")
 
 
-def _remarks(wish: Remake, here: str, there: str) -> list[str]:
+def _remarks(folder: Path, facts: Facts, here: str, there: str) -> list[str]:
     """Sentences for people: files that were out of date, text in the repository that is lost."""
-    facts = wish.facts
-    local = facts.model_copy(update={"published": _same_lock(here, facts)})
+    before = Published.read(here)
+    same = before is not None and before.lock == facts.lock_sha256
+    local = facts.model_copy(update={"published": before if same else None})
     remarks = []
     if not has_marks(split_card(here)[1]):
         remarks.append(f"{CARD_NAME}: without marks of its generated parts, so made anew as a whole")
     elif card_text(local, here) != here:
         remarks.append(f"{CARD_NAME}: its generated parts were not those of the data, and were made anew")
-    kept = wish.folder / CROISSANT_NAME
+    kept = folder / CROISSANT_NAME
     if kept.is_file() and kept.read_bytes() != croissant_bytes(local):
         remarks.append(f"{CROISSANT_NAME}: not that of the data, made anew")
-    if facts.figures is None and (wish.folder / FIGURES_NAME).is_dir():
+    if facts.figures is None and (folder / FIGURES_NAME).is_dir():
         remarks.append(
             f"{FIGURES_NAME}/: not drawn of these rows, so left out; p2r-data card --figures draws them"
         )
@@ -311,8 +283,3 @@ def _remarks(wish: Remake, here: str, there: str) -> list[str]:
             f"{CARD_NAME}: the one in the repository holds words of a person that the one here lacks; they go"
         )
     return remarks
-
-
-def _same_lock(card: str, facts: Facts) -> Published | None:
-    found = Published.read(card)
-    return found if found is not None and found.lock == facts.lock_sha256 else None

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import orjson
@@ -13,20 +12,18 @@ from pydantic import Field
 
 from videop2r_data.cards.card.metadata import PREVIEW_NAME
 from videop2r_data.cards.hub.check import PICTURE, RECORD, folder_faults, unfit
-from videop2r_data.cards.hub.client import Hub, check_repo_id
-from videop2r_data.cards.hub.plan import LocalFile, RemoteFile, Watch, list_files
+from videop2r_data.cards.hub.client import Hub, Place, Watch, in_parallel, no_watch
+from videop2r_data.cards.hub.plan import LocalFile, RemoteFile, list_files
 from videop2r_data.errors import HubError, SourceError
-from videop2r_data.files import LOCK_NAME, SHARD, read_lock
+from videop2r_data.files import LOCK_NAME, SHARD, missing_parts, read_lock
 from videop2r_data.schemas import Model
 
 NOTE = ".cache/p2r-pull.json"
 """Note in a pulled folder: repository, commit and files."""
 REFUSED = ".cache/p2r-refused"
 """Folder of files that arrived and were refused."""
-WORKERS = 4
 _TEXT = re.compile(rf"README\.md|LICENSE.*|NOTICE.*|CITATION.*|CHANGELOG\.md|{RECORD}|{PICTURE}")
 _ROWS = re.compile(r"(?:data/)?[\w.-]+\.(?:parquet|jsonl|json|jsonl\.gz|json\.gz)")
-_PART = re.compile(r"(?P<stem>.+)\.part(?P<number>\d{1,4})of(?P<of>\d{1,4})\.(?P<rest>.+)")
 
 
 class PullReport(Model):
@@ -51,7 +48,7 @@ class PullReport(Model):
 
 
 def pull_dataset(
-    repo: str, dest: Path, *, hub: Hub, revision: str | None = None, watch: Watch | None = None
+    repo: str, dest: Path, *, hub: Hub, revision: str | None = None, watch: Watch = no_watch
 ) -> PullReport:
     """Bring a folder to the state of a data set on the Hub: texts and rows, without media.
 
@@ -69,18 +66,18 @@ def pull_dataset(
         HubError: the folder holds something else, a part is missing, a file differs from the release, or the
             Hub cannot be read.
     """
-    check_repo_id(repo)
-    where = f"{repo}@{revision}" if revision else repo
-    commit = hub.call(lambda: hub.api.dataset_info(repo, revision=revision).sha or "", where)
+    place = Place.find(hub, repo, revision)
+    commit = place.commit
     wanted = wanted_files(repo, list_files(hub, repo, "dataset", commit))
     targets = {name: _inside(dest, name) for name in wanted}
     before = _claim(dest, repo, commit, wanted)
-    todo = {
-        n: f for n, f in wanted.items() if not (targets[n].is_file() and f.is_same(LocalFile(targets[n])))
-    }
-    _fetch(todo, _Place(hub, repo, commit, dest), watch)
-    for name in todo:
-        if not targets[name].is_file() or not wanted[name].is_same(LocalFile(targets[name])):
+    todo = {name: file for name, file in wanted.items() if not file.is_at(targets[name])}
+    total, done = sum(file.bytes for file in todo.values()), 0
+    for name in in_parallel(lambda name: download(place, name, dest), todo):
+        done += todo[name].bytes
+        watch(name, done, total)
+    for name, file in todo.items():
+        if not file.is_at(targets[name]):
             _put_aside(dest, [name])
             raise HubError(
                 "what arrived is not what the Hub lists", where=name, hint="run the same command again"
@@ -97,7 +94,7 @@ def pull_dataset(
         files=len(wanted),
         bytes=sum(file.bytes for file in wanted.values()),
         fetched=len(todo),
-        fetched_bytes=sum(file.bytes for file in todo.values()),
+        fetched_bytes=total,
         removed=removed,
     )
 
@@ -153,15 +150,8 @@ def wanted_files(repo: str, files: Mapping[str, RemoteFile]) -> dict[str, Remote
     }
     if not any(rows.fullmatch(name) and name != LOCK_NAME for name in found):
         raise HubError("no rows in this data set (parquet, jsonl, json, each also .gz)", where=repo)
-    parts: dict[tuple[str, int, str], set[int]] = {}
-    for name in found:
-        if part := _PART.fullmatch(name):
-            parts.setdefault((part["stem"], int(part["of"]), part["rest"]), set()).add(int(part["number"]))
-    for (stem, of, rest), have in sorted(parts.items()):
-        if lost := sorted(set(range(1, of + 1)) - have):
-            raise HubError(
-                f"part {lost[0]} of {of} is missing: {stem}.part{lost[0]}of{of}.{rest}", where=repo
-            )
+    for stem, number in missing_parts(found):
+        raise HubError(f"part {number} of {stem} is missing: its other parts' names announce it", where=repo)
     return found
 
 
@@ -205,53 +195,28 @@ def _inside(dest: Path, name: str) -> Path:
     return target
 
 
-@dataclass(frozen=True)
-class _Place:
-    hub: Hub
-    repo: str
-    commit: str
-    dest: Path
+def download(place: Place, name: str, dest: Path) -> str:
+    """Fetch one file of a commit into a folder; returns its name."""
+    from huggingface_hub import hf_hub_download
 
-    def download(self, name: str) -> str:
-        from huggingface_hub import hf_hub_download
-
-        def ask() -> str:
-            return hf_hub_download(
-                self.repo,
-                name,
-                repo_type="dataset",
-                revision=self.commit,
-                local_dir=self.dest,
-                token=self.hub.token or False,
-                endpoint=self.hub.endpoint,
-                force_download=(self.dest / name).exists(),
-            )
-
-        self.hub.call(ask, f"{self.repo}: {name}")
-        return name
-
-
-def _fetch(todo: Mapping[str, RemoteFile], place: _Place, watch: Watch | None) -> None:
-    total, done = sum(file.bytes for file in todo.values()), 0
-    with ThreadPoolExecutor(WORKERS) as pool:
-        futures = [pool.submit(place.download, name) for name in todo]
-        try:
-            for future in as_completed(futures):
-                name = future.result()
-                done += todo[name].bytes
-                if watch is not None:
-                    watch(name, done, total)
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+    ask = partial(
+        hf_hub_download,
+        place.repo,
+        name,
+        repo_type="dataset",
+        revision=place.commit,
+        local_dir=dest,
+        token=place.hub.token or False,
+        endpoint=place.hub.endpoint,
+        force_download=(dest / name).exists(),
+    )
+    place.hub.call(ask, f"{place.repo}: {name}")
+    return name
 
 
 def _remove_stale(dest: Path, names: Iterable[str]) -> tuple[str, ...]:
     """Delete files of another revision, whose rows would be loaded too; returns them. Other files stay."""
-    gone = []
-    for name in sorted(names):
-        path = _inside(dest, name)
-        if path.is_file():
-            path.unlink()
-            gone.append(name)
+    gone = [name for name in sorted(names) if _inside(dest, name).is_file()]
+    for name in gone:
+        (dest / name).unlink()
     return tuple(gone)

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
 import orjson
 
 from videop2r_data.cards.card.dataset import card_head
 from videop2r_data.cards.card.facts import Facts, read_facts
 from videop2r_data.cards.card.metadata import MEDIA, PREVIEW_NAME
+from videop2r_data.cards.card.model import METRICS, read_json
 from videop2r_data.cards.card.rows import unstated
 from videop2r_data.cards.hub.check import (
     PICTURE,
@@ -23,12 +22,11 @@ from videop2r_data.cards.hub.check import (
     check_folder,
     secrets_in,
 )
-from videop2r_data.cards.hub.client import Hub, Kind, check_repo_id
+from videop2r_data.cards.hub.client import Hub, Kind, Watch, check_repo_id, no_watch
 from videop2r_data.cards.hub.plan import (
     LocalFile,
     PushPlan,
     Remote,
-    Watch,
     carry_out,
     check_arrived,
     check_tag,
@@ -36,7 +34,7 @@ from videop2r_data.cards.hub.plan import (
     look,
     make_plan,
 )
-from videop2r_data.cards.hub.prepare import Remake, media_files, remake_card
+from videop2r_data.cards.hub.prepare import media_files, remake_card
 from videop2r_data.errors import HubError
 from videop2r_data.files import CARD_NAME, FIGURES_NAME, LOCK_NAME, SHARD
 from videop2r_data.schemas import BuildLock, Model
@@ -65,24 +63,6 @@ class PushReport(Model):
     """What was made anew, left out, or pushed without a known licence."""
 
 
-@dataclass(frozen=True)
-class Content:
-    """What a repository shall hold.
-
-    Attributes:
-        local: path in the repository -> file.
-        stale: paths of the repository that may be deleted; those in `local` stay.
-        left_out: files of the folder that are not pushed.
-        notes, remarks: for the report.
-    """
-
-    local: Mapping[str, LocalFile]
-    stale: list[str]
-    left_out: list[str] = field(default_factory=list)
-    notes: tuple[str, ...] = ()
-    remarks: tuple[str, ...] = ()
-
-
 def push_dataset(
     folder: Path,
     repo: str,
@@ -95,7 +75,7 @@ def push_dataset(
     embed_media: bool = False,
     preview: int = 0,
     allow_unstated: bool = False,
-    watch: Watch | None = None,
+    watch: Watch = no_watch,
 ) -> PushReport:
     """Bring a data set's repository to the state of the folder.
 
@@ -130,38 +110,36 @@ def push_dataset(
     facts = read_facts(folder)
     silent = check_licences(folder, facts, allow=allow_unstated)
     local, left_out = dataset_files(folder, lock)
-    clips = media_files(folder, lock, roots or {}, facts.rows.sources) if embed_media else {}
     if facts.figures is None:
         left_out += [name for name in local if name.startswith(f"{FIGURES_NAME}/")]
         local = {name: file for name, file in local.items() if name not in left_out}
+    clips = media_files(folder, roots or {}, facts.rows.sources) if embed_media else {}
     local |= {path: LocalFile(file) for path, file in clips.items()}
+    remote = _open_repo(repo, "dataset", hub, private=private, dry_run=dry_run)
+    _check_ours(repo, remote)
+    notes = tuple(addresses_in(lock.recipe, f"{LOCK_NAME}, recipe"))
     with TemporaryDirectory(prefix="p2r-push-") as made:
-
-        def content(remote: Remote) -> Content:
-            _check_ours(repo, remote)
-            media = embed_media or any(path.startswith(f"{MEDIA}/") for path in remote.files)
-            wish = Remake(folder, facts, repo, media=media, preview=preview, roots=roots or {})
-            fresh, remarks = remake_card(wish, Path(made), hub, remote)
-            prefix = (f"{MEDIA}/",) if embed_media else ()
-            return Content(
-                local={**local, **{name: LocalFile(file) for name, file in fresh.items()}},
-                stale=[p for p in remote.files if _STALE.fullmatch(p) or p.startswith(prefix)],
-                left_out=left_out,
-                notes=tuple(addresses_in(lock.recipe, f"{LOCK_NAME}, recipe")),
-                remarks=(*silent, *remarks),
-            )
-
-        return push_files(
-            content, repo, "dataset", hub=hub, private=private, tag=tag, dry_run=dry_run, watch=watch
+        fresh, remarks = remake_card(
+            folder,
+            facts,
+            Path(made),
+            repo=repo,
+            hub=hub,
+            remote=remote,
+            media=embed_media or any(path.startswith(f"{MEDIA}/") for path in remote.files),
+            preview=preview,
+            roots=roots or {},
         )
+        local |= {name: LocalFile(file) for name, file in fresh.items()}
+        prefix = (f"{MEDIA}/",) if embed_media else ()
+        stale = [path for path in remote.files if _STALE.fullmatch(path) or path.startswith(prefix)]
+        plan = make_plan(repo, "dataset", local, remote, stale=stale, left_out=left_out)
+        report = _push(plan, local, remote, hub=hub, private=private, tag=tag, dry_run=dry_run, watch=watch)
+    return report.model_copy(update={"notes": notes, "remarks": (*silent, *remarks)})
 
 
 def _check_secrets(folder: Path, lock: BuildLock) -> None:
-    """Refuse a lock whose recipe holds a password or a key: a push makes it public.
-
-    Raises:
-        HubError: an address in the recipe holds one.
-    """
+    """Refuse a lock whose recipe holds a password or a key in an address: a push makes it public."""
     if found := list(secrets_in(lock.recipe)):
         raise HubError(
             f"the recipe in {LOCK_NAME} holds an address with a password or key in it: {', '.join(found)}",
@@ -213,22 +191,12 @@ def dataset_files(folder: Path, lock: BuildLock) -> tuple[dict[str, LocalFile], 
     return found, left_out
 
 
-def push_files(
-    content: Callable[[Remote], Content],
-    repo: str,
-    kind: Kind,
-    *,
-    hub: Hub,
-    private: bool,
-    tag: str | None,
-    dry_run: bool,
-    watch: Watch | None = None,
-) -> PushReport:
-    """Plan, upload, commit, tag: the common part of `push_dataset` and `push_model`.
+def _open_repo(repo: str, kind: Kind, hub: Hub, *, private: bool, dry_run: bool) -> Remote:
+    """The repository as it is, if this account may be asked to push there.
 
-    Args:
-        content: what the repository shall hold, given its state now.
-        repo, kind, hub, private, tag, dry_run, watch: as in `push_dataset`.
+    Raises:
+        HubError: no valid name, or a public repository that was to be private.
+        HubAuthError: no token, or one that the Hub does not take.
     """
     check_repo_id(repo, owned=True)
     if not dry_run or hub.token is not None:
@@ -240,13 +208,25 @@ def push_files(
             where=repo,
             hint="make it private in its settings first, or leave out --private",
         )
-    wanted = content(remote)
-    local = wanted.local
-    plan = make_plan(repo, kind, local, remote, stale=wanted.stale, left_out=wanted.left_out)
+    return remote
+
+
+def _push(
+    plan: PushPlan,
+    local: Mapping[str, LocalFile],
+    remote: Remote,
+    *,
+    hub: Hub,
+    private: bool,
+    tag: str | None,
+    dry_run: bool,
+    watch: Watch,
+) -> PushReport:
+    """Upload, commit, tag: the common part of `push_dataset` and `push_model`."""
     check_tag(tag, plan, remote)
-    commit = remote.head
+    repo, kind, commit = plan.repo, plan.kind, remote.head
     if not dry_run:
-        commit = carry_out(plan, local, kind, hub, private=private, watch=watch)
+        commit = carry_out(plan, local, hub, private=private, watch=watch)
         if not plan.is_noop:
             check_arrived(plan, local, list_files(hub, repo, kind, commit))
         if tag is not None and remote.tags.get(tag) != commit:
@@ -262,17 +242,11 @@ def push_files(
         commit=commit,
         tag=tag,
         private=remote.private if remote.exists else private,
-        notes=wanted.notes,
-        remarks=wanted.remarks,
     )
 
 
 def _check_ours(repo: str, remote: Remote) -> None:
-    """Refuse a repository whose shards another tool wrote: a push would delete them as stale.
-
-    Raises:
-        HubError: it has shards and no lock.
-    """
+    """Refuse a repository whose shards another tool wrote: a push would delete them as stale."""
     foreign = sorted(path for path in remote.files if SHARD.fullmatch(path))
     if foreign and LOCK_NAME not in remote.files:
         raise HubError(
@@ -286,8 +260,6 @@ def _check_ours(repo: str, remote: Remote) -> None:
 
 FINAL = "final"
 """Folder of a run with the finished weights."""
-RECORDS = ("metrics.jsonl",)
-"""Files of a run that are pushed to `training/`. Not the recipe: it names local folders and servers."""
 _MODEL = re.compile(
     r"[\w.-]+\.safetensors|[\w.-]+\.json|[\w.-]+\.jinja|[\w.-]+\.model|(?:merges|vocab)\.txt"
     r"|additional_chat_templates/[\w.-]+"
@@ -309,7 +281,7 @@ def push_model(
     tag: str | None = None,
     dry_run: bool = False,
     card: Path | None = None,
-    watch: Watch | None = None,
+    watch: Watch = no_watch,
 ) -> PushReport:
     """Bring a model repository to the state of a run or of a folder of weights.
 
@@ -330,16 +302,11 @@ def push_model(
     local, left_out = model_files(folder, card=card)
     check_weights(local)
     notes = tuple(note for name, file in local.items() for note in addresses_in_file(file.path, name))
-    return push_files(
-        lambda remote: Content(local, _stale(remote), left_out, notes),
-        repo,
-        "model",
-        hub=hub,
-        private=private,
-        tag=tag,
-        dry_run=dry_run,
-        watch=watch,
-    )
+    remote = _open_repo(repo, "model", hub, private=private, dry_run=dry_run)
+    stale = [path for path in remote.files if _STALE_WEIGHTS.fullmatch(path)]
+    plan = make_plan(repo, "model", local, remote, stale=stale, left_out=left_out)
+    report = _push(plan, local, remote, hub=hub, private=private, tag=tag, dry_run=dry_run, watch=watch)
+    return report.model_copy(update={"notes": notes})
 
 
 def model_files(folder: Path, *, card: Path | None = None) -> tuple[dict[str, LocalFile], list[str]]:
@@ -361,13 +328,11 @@ def model_files(folder: Path, *, card: Path | None = None) -> tuple[dict[str, Lo
         else:
             left_out.append(path.relative_to(folder).as_posix())
     if run is not None:
-        found |= {f"training/{name}": LocalFile(run / name) for name in RECORDS if (run / name).is_file()}
-        pictures = sorted((run / "figures").glob("*"))
-        found |= {
-            f"figures/{p.name}": LocalFile(p) for p in pictures if _MODEL.fullmatch(f"figures/{p.name}")
-        }
-        if (run / CARD_NAME).is_file():
-            found[CARD_NAME] = LocalFile(run / CARD_NAME)
+        pictures = {f"figures/{path.name}": path for path in sorted((run / "figures").glob("*"))}
+        beside = {name: path for name, path in pictures.items() if _MODEL.fullmatch(name)}
+        # not the run's recipe, which names local folders and servers
+        beside |= {f"training/{METRICS}": run / METRICS, CARD_NAME: run / CARD_NAME}
+        found |= {name: LocalFile(path) for name, path in beside.items() if path.is_file()}
     if card is not None:
         found[CARD_NAME] = LocalFile(card)
     if CARD_NAME not in found or card_head(found[CARD_NAME].path.read_text(encoding="utf-8")) is None:
@@ -394,7 +359,7 @@ def check_weights(local: dict[str, LocalFile]) -> None:
         if fault := safetensors_fault(local[name].path):
             raise HubError(f"damaged weights: {fault}", where=name, hint="save the model again")
     for name in (n for n in local if n.endswith(".safetensors.index.json")):
-        wanted = set(_json(local[name].path).get("weight_map", {}).values())
+        wanted = set(read_json(local[name].path).get("weight_map", {}).values())
         if lost := sorted(wanted - set(local)):
             raise HubError(
                 f"the index names {lost[0]}, which is not there", where=name, hint="save the model again"
@@ -415,17 +380,3 @@ def safetensors_fault(path: Path) -> str:
             return "its header is not valid"
     end = 8 + length + max(ends, default=0)
     return "" if end == size else f"{size:,} bytes where its header announces {end:,}"
-
-
-def _json(path: Path) -> dict[str, Any]:
-    try:
-        found = orjson.loads(path.read_bytes())
-    except ValueError:
-        found = None
-    if not isinstance(found, dict):
-        raise HubError("not a JSON object", where=str(path))
-    return found
-
-
-def _stale(remote: Remote) -> list[str]:
-    return [path for path in remote.files if _STALE_WEIGHTS.fullmatch(path)]

@@ -9,15 +9,21 @@ import tarfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import orjson
-
-from videop2r_data.cards.hub.archives import TWICE, Archive, ForwardFile, names_of, spelled
-from videop2r_data.cards.hub.client import Hub, RangeFile
-from videop2r_data.cards.hub.plan import RemoteFile, crc_of
+from videop2r_data.cards.hub.archives import (
+    TWICE,
+    Archive,
+    ForwardFile,
+    names_of,
+    recalled,
+    remember,
+    spelled,
+)
+from videop2r_data.cards.hub.client import Place, RangeFile
+from videop2r_data.cards.hub.plan import blob_hash, holds
 from videop2r_data.errors import HubAuthError, HubError, SourceError
 
 # A tar archive has no directory: to find one member, all of it is read. `tarfile` parses it; the bounds below
@@ -52,12 +58,12 @@ class Entry:
 def read_tar(
     chunks: Iterable[bytes], where: str, take: Callable[[Entry, Iterator[bytes]], object], *, packed: bool
 ) -> None:
-    """Pass every member to `take`, in order, and read the archive to its end.
+    """Pass every member with its bytes to `take`, in order, and read the archive to its end.
 
     Args:
         chunks: bytes of the archive.
         where: its name, for errors.
-        take: called with a member and its bytes; bytes that it leaves are skipped.
+        take: bytes that it leaves are skipped.
         packed: whether the archive is under gzip.
 
     Raises:
@@ -79,7 +85,8 @@ def read_tar(
                     raise SourceError(f"names of more than {_MAX_NAMES:,} characters", where=where)
                 tar.members = []  # type: ignore[attr-defined]  # else every header stays in memory
                 if not info.isdir():
-                    take(Entry(info.name, info.size, _refused(info)), _data(tar, info))
+                    link = "a link" if info.issym() or info.islnk() else "no regular file"
+                    take(Entry(info.name, info.size, "" if info.isreg() else link), _data(tar, info))
     except (tarfile.TarError, EOFError, UnicodeError) as error:
         raise SourceError(f"not a whole tar archive: {error}", where=where) from None
     while feed.read(_PIECE):
@@ -99,12 +106,6 @@ def _hostile_headers() -> Iterator[None]:
 def _opened(feed: ForwardFile) -> tarfile.TarFile:
     with _hostile_headers():  # opening reads the first one
         return tarfile.open(fileobj=feed, mode="r|", tarinfo=_Info, bufsize=tarfile.BLOCKSIZE * 128)
-
-
-def _refused(info: tarfile.TarInfo) -> str:
-    if info.issym() or info.islnk():
-        return "a link"
-    return "" if info.isreg() else "no regular file"
 
 
 def _data(tar: tarfile.TarFile, info: tarfile.TarInfo) -> Iterator[bytes]:
@@ -175,81 +176,60 @@ SPARE = 1 << 28
 
 
 @dataclass(frozen=True)
-class Stream:
-    """One archive to read.
-
-    Attributes:
-        archive: the archive.
-        files: its parts as the Hub lists them.
-        index: where its list of members is kept once it has been read.
-    """
-
-    archive: Archive
-    files: tuple[RemoteFile, ...]
-    index: Path
-
-
-@dataclass(frozen=True)
-class Place:
-    """Which commit of which repository."""
-
-    hub: Hub
-    repo: str
-    commit: str
-
-
-@dataclass(frozen=True)
 class TarPlan:
     """The archives to read, and the clips that may be in them.
 
     Attributes:
-        streams: in the order in which they are read.
+        archives: in the order in which they are read.
         targets: name in the repository, as `spelled` writes it -> where it goes.
+        cache: folder of the lists of members of archives that were read before.
     """
 
-    streams: tuple[Stream, ...] = ()
-    targets: Mapping[str, Path] = field(default_factory=dict)
+    archives: tuple[Archive, ...]
+    targets: Mapping[str, Path]
+    cache: Path
 
     @property
     def bytes(self) -> int:
         """Size of all archives on the Hub."""
-        return sum(stream.archive.bytes for stream in self.streams)
+        return sum(archive.bytes for archive in self.archives)
 
 
 def plan_tars(
-    archives: Iterable[Archive], files: Mapping[str, RemoteFile], wanted: Mapping[str, Path], cache: Path
+    archives: Iterable[Archive], wanted: Mapping[str, Path], cache: Path
 ) -> tuple[TarPlan, set[str]]:
     """Choose the tar archives to read for some clips.
 
     Args:
         archives: those that may hold one, the likeliest first.
-        files: of the repository.
         wanted: name, as `spelled` writes it -> where it goes.
-        cache: folder of the lists of members of archives that were read before.
+        cache: as in `TarPlan`.
 
     Returns:
         The plan, and the names of clips that are already here, whole.
     """
-    streams: list[Stream] = []
+    chosen: list[Archive] = []
     perhaps: set[str] = set()
     present: set[str] = set()
     for archive in archives:
-        index = cache / f"{archive.key}.json"
-        stream = Stream(archive, tuple(files[path] for path, _ in archive.parts), index)
         folder = f"{spelled(archive.folder)}/" if archive.folder else ""
-        inside = {name: target for name, target in wanted.items() if name.startswith(folder)}
-        held = _may_hold(stream, inside)
-        here = {name for name, content in held.items() if _is_here(inside[name], content)}
-        present |= here
-        if held.keys() - here:
-            streams.append(stream)
-            perhaps |= held.keys() - here
+        inside = {name for name in wanted if name.startswith(folder)}
+        known = recalled(archive.index(cache), lambda name, size, crc: (str(name), int(size), int(crc)))
+        if known is not None:  # it was read before: then it says which it holds, and as what
+            content = {p: rest for name, *rest in known for p in names_of(archive, name) if p in inside}
+            inside = set(content)
+            here = {path for path, (size, crc) in content.items() if holds(wanted[path], size, crc)}
+            present |= here
+            inside -= here
+        if inside:
+            chosen.append(archive)
+            perhaps |= inside
     targets = {name: wanted[name] for name in sorted(perhaps - present)}
-    return TarPlan(tuple(streams) if targets else (), targets), present
+    return TarPlan(tuple(chosen) if targets else (), targets, cache), present
 
 
 def fetch_tars(
-    plan: TarPlan, place: Place, tell: Callable[[str, int], None]
+    plan: TarPlan, place: Place, tell: Callable[[str, int], object]
 ) -> tuple[dict[str, str], list[str]]:
     """Read the archives one after the other until every clip is found.
 
@@ -267,27 +247,25 @@ def fetch_tars(
     """
     clips: dict[str, str] = {}
     left = dict(plan.targets)
-    lost = ""
-    read = 0
-    for stream in plan.streams:
+    lost, read = "", 0
+    for archive in plan.archives:
         if not left:
             break
-        name, before = stream.archive.name, read
-
-        def tick(arrived: int, name: str = name) -> None:
-            nonlocal read
-            read += arrived
-            tell(name, read)
-
+        chunks = _checked(archive, place, read, tell)
+        keeper = _Keeper(archive, left)
         try:
-            found = _read_stream(stream, left, place, tick)
+            read_tar(chunks, archive.name, keeper.take, packed=archive.is_packed)
+            keeper.name()
         except HubAuthError:
             raise
         except (HubError, SourceError) as error:
-            lost = f"{name}: {error.message}"
+            lost = f"{archive.name}: {error.message}"
             continue
         finally:
-            read = before + stream.archive.bytes
+            keeper.clear()
+            read += archive.bytes
+        remember(archive.index(plan.cache), keeper.members)
+        found = keeper.faults | dict.fromkeys(keeper.parts, "")
         clips |= found
         left = {inside: target for inside, target in left.items() if inside not in found}
     if lost:
@@ -295,84 +273,20 @@ def fetch_tars(
     return clips, list(left)
 
 
-def _known_members(stream: Stream) -> dict[str, tuple[int, int]] | None:
-    """Name -> (size, CRC-32) of every member; None: the archive was not read before."""
-    try:
-        held = orjson.loads(stream.index.read_bytes())
-        return {str(name): (int(size), int(crc)) for name, size, crc in held}
-    except (OSError, ValueError, TypeError):
-        return None
-
-
-def _may_hold(stream: Stream, wanted: Mapping[str, Path]) -> dict[str, tuple[int, int] | None]:
-    """The wanted paths that an archive holds or may hold.
-
-    Args:
-        stream: the archive.
-        wanted: path, as `spelled` writes it -> where it goes.
-
-    Returns:
-        Path -> (size, CRC-32); None for every path if the archive was not read before.
-    """
-    known = _known_members(stream)
-    if known is None:
-        return dict.fromkeys(wanted)
-    out: dict[str, tuple[int, int] | None] = {}
-    for name, content in known.items():
-        out |= {path: content for path in names_of(stream.archive, name) if path in wanted}
-    return out
-
-
-def _is_here(target: Path, content: tuple[int, int] | None) -> bool:
-    """Whether a file has the size and CRC-32 of the archive's member."""
-    if content is None or not target.is_file() or target.stat().st_size != content[0]:
-        return False
-    return crc_of(target) == content[1]
-
-
-def _read_stream(
-    stream: Stream, wanted: Mapping[str, Path], place: Place, tick: Callable[[int], None]
-) -> dict[str, str]:
-    """Write the wanted members of one archive; they get their names after the whole archive was checked.
-
-    Returns:
-        Name of each clip in it -> what went wrong, or empty.
-
-    Raises:
-        HubError: the archive cannot be read, or the disk is full.
-        SourceError: no tar archive, a damaged or hostile one, or not the one that the Hub lists.
-    """
-    keeper = _Keeper(stream.archive, wanted)
-    try:
-        chunks = _checked(stream, place, tick)
-        read_tar(chunks, stream.archive.name, keeper.take, packed=stream.archive.is_packed)
-        keeper.name()
-    finally:
-        keeper.clear()
-    _remember(stream, keeper.members)
-    return keeper.faults | dict.fromkeys(keeper.parts, "")
-
-
-def _remember(stream: Stream, members: list[tuple[str, int, int]]) -> None:
-    part = stream.index.with_suffix(f".{os.getpid()}.part")
-    part.parent.mkdir(parents=True, exist_ok=True)
-    part.write_bytes(orjson.dumps(members))
-    part.replace(stream.index)
-
-
-def _checked(stream: Stream, place: Place, tick: Callable[[int], None]) -> Iterator[bytes]:
-    """The bytes of all parts; at the end of each part its digest is checked.
+def _checked(
+    archive: Archive, place: Place, done: int, tell: Callable[[str, int], object]
+) -> Iterator[bytes]:
+    """The bytes of all parts, `done` of others read before; at the end of each part its digest is checked.
 
     Raises:
         SourceError: a digest is not the one that the Hub lists.
     """
-    for (path, size), listed in zip(stream.archive.parts, stream.files, strict=True):
-        found = hashlib.sha256() if listed.sha256 else hashlib.sha1(usedforsecurity=False)
-        if not listed.sha256:
-            found.update(b"blob %d\0" % size)
-        for chunk in RangeFile(place.hub, place.repo, path, revision=place.commit, size=size).stream(0, size):
+    for path, listed in archive.parts:
+        found = hashlib.sha256() if listed.sha256 else blob_hash(listed.bytes)
+        for chunk in RangeFile(place, path, listed.bytes).stream(0, listed.bytes):
             found.update(chunk)
-            tick(len(chunk))
+            done += len(chunk)
+            tell(archive.name, done)
             yield chunk
         if found.hexdigest() != (listed.sha256 or listed.oid):
             raise SourceError("its digest is not the one that the Hub lists", where=path)
@@ -413,8 +327,7 @@ class _Keeper:
 
     def _refuse(self, path: str, why: str) -> None:
         self.faults[path] = why
-        part = self.parts.pop(path, None)
-        if part is not None:
+        if part := self.parts.pop(path, None):
             part.unlink(missing_ok=True)
 
     def _written(self, path: str, entry: Entry, data: Iterable[bytes]) -> Iterator[bytes]:
