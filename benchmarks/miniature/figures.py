@@ -11,7 +11,7 @@ import numpy as np
 
 from benchmarks.miniature.report import estimate, table_of
 from benchmarks.miniature.settings import ARMS
-from videop2r_data.plots import LIGHT, run_colour
+from videop2r_data.plots import LIGHT, run_stroke
 from videop2r_data.trainer.look import plot_runs
 
 KEYS = (
@@ -72,7 +72,7 @@ def _held_out(found: dict[str, dict[int, Any]], target: Path) -> Path:
             table = table_of(found[arm], seeds, "sampled", metric)
             if np.isnan(table).all():
                 continue
-            cell, colour = estimate(table), run_colour(LIGHT, y)
+            cell, colour = estimate(table), run_stroke(LIGHT, y)["color"]
             axes.plot(100 * np.nanmean(table, axis=1), [y] * len(seeds), "o", ms=4, mfc="none", mec=colour)
             axes.plot([100 * x for x in cell.clips], [y, y], "-", color=colour, lw=2)
             axes.plot([100 * cell.value], [y], "D", color=colour, ms=6)

@@ -18,5 +18,4 @@ from .palette import SOLID as SOLID
 from .palette import Look as Look
 from .palette import ink_on as ink_on
 from .palette import mix as mix
-from .palette import run_colour as run_colour
-from .palette import run_dashes as run_dashes
+from .palette import run_stroke as run_stroke

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import io
 import math
-import unicodedata
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Literal
+from unicodedata import category
 
 from videop2r_data.errors import MissingExtraError
 from videop2r_data.plots.palette import Look
@@ -144,17 +144,13 @@ def label(text: str, most: int = 26) -> str:
     >>> label("a\\nb"), label(""), label("abcdefghij", 7)
     ('a b', '(none)', 'abc…hij')
     """
-    plain = "".join(" " if c.isspace() else c for c in text if c.isspace() or visible(c))
+    unseen = ("Cc", "Cf", "Cs", "Co", "Cn")  # control and direction marks, and what is no character
+    plain = "".join(" " if c.isspace() else c for c in text if c.isspace() or category(c) not in unseen)
     plain = " ".join(plain.split()) or "(none)"
     if len(plain) > most:
         keep = most - 1
         plain = plain[: math.ceil(keep / 2)] + "…" + plain[-(keep // 2) :]
     return "".join(c if drawable(c) else "\N{REPLACEMENT CHARACTER}" for c in plain)
-
-
-def visible(char: str) -> bool:
-    """Whether a character is neither a control nor a direction mark."""
-    return unicodedata.category(char) not in ("Cc", "Cf", "Cs", "Co", "Cn")
 
 
 @lru_cache(maxsize=1)
@@ -196,17 +192,13 @@ def png_bytes(figure: Figure, *, colours: int = COLOURS, exact_paper: bool = Tru
     canvas.draw()
     size = canvas.get_width_height(physical=True)
     whole = Image.frombytes("RGBA", size, bytes(canvas.buffer_rgba())).convert("RGB")
-    small = whole.quantize(colours, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
+    small: Any = whole.quantize(colours, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
     if exact_paper:
-        _exact_paper(small, figure.get_facecolor())
+        # The palette moved the background's colour a little, and a page shows the seam: give it back.
+        palette = small.getpalette()
+        at = 3 * small.getpixel((0, 0))
+        palette[at : at + 3] = [round(255 * part) for part in figure.get_facecolor()[:3]]
+        small.putpalette(palette)
     buffer = io.BytesIO()
     small.save(buffer, format="png", optimize=True)
     return buffer.getvalue()
-
-
-def _exact_paper(picture: Any, paper: tuple[float, ...]) -> None:
-    """Give the background its own colour back: the palette moved it a little, and a page shows the seam."""
-    palette = picture.getpalette()
-    at = 3 * picture.getpixel((0, 0))
-    palette[at : at + 3] = [round(255 * part) for part in paper[:3]]
-    picture.putpalette(palette)

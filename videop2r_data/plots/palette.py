@@ -68,21 +68,16 @@ DARK = Look(
     kinds=("#65bbf8", "#f0c05d", "#46aa69", "#b94577", "#c9e8fb", "#af74c9", "#897510", "#e990b3"),
     runs=("#58b4f0", "#f59e42", "#35c79a", "#dd94cf", "#e6d34a", "#c3c9d1", "#2f7fb8", "#ff7b86"),
 )
-LOOKS = (LIGHT, DARK)
 SOLID: Any = "-"
 DASHED: Any = (0, (4.5, 1.4))
 DOTTED: Any = (0, (1.2, 1.2))
 """Dashes of a line, in matplotlib's words: what a colour tells, dashes tell too."""
 
 
-def run_colour(look: Look, index: int) -> str:
-    """The colour of run number `index`; after the last one they begin anew, with other dashes."""
-    return look.runs[index % len(look.runs)]
-
-
-def run_dashes(look: Look, index: int) -> Any:
-    """The dashes of run number `index`."""
-    return (SOLID, DASHED, DOTTED)[index // len(look.runs) % 3]
+def run_stroke(look: Look, index: int) -> dict[str, Any]:
+    """Colour and dashes of run number `index`; after the last colour they begin anew, with other dashes."""
+    turn, number = divmod(index, len(look.runs))
+    return {"color": look.runs[number], "linestyle": (SOLID, DASHED, DOTTED)[turn % 3]}
 
 
 def mix(colour: str, other: str, share: float) -> str:

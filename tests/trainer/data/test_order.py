@@ -146,7 +146,6 @@ def test_lengths_rank_text_below_pictures_below_clips() -> None:
         ({"batch": 0}, "0 prompts"),
         ({"batch": 11}, "10 examples fill no batch of 11"),
         ({"batch": 4, "rank": 2, "world_size": 2}, "rank 2 of 2"),
-        ({"batch": 4, "tail": "pad"}, "allowed: drop, carry"),
         ({"count": 0, "batch": 1, "tail": "carry"}, "0 examples"),
     ],
 )

@@ -106,7 +106,7 @@ def test_what_cannot_be_loaded_is_told(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="cannot load"):
         load_policy(PolicySpec(model=str(tmp_path / "none")))
     (tmp_path / "config.json").write_text('{"model_type": "llama"}')
-    with pytest.raises(ConfigError, match="type 'llama', allowed are qwen2_5_vl, qwen3_vl"):
+    with pytest.raises(ConfigError, match="type 'llama'; known are qwen2_5_vl, qwen3_vl"):
         load_policy(PolicySpec(model=str(tmp_path)))
     with pytest.raises(ConfigError, match="no adapter fits"):
         tiny_policy(LoraSpec(targets=("nothing",)))

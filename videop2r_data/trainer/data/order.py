@@ -13,7 +13,7 @@ import hashlib
 import itertools
 import random
 from collections.abc import Iterator, Sequence
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -64,7 +64,7 @@ class Order:
         rank: int = 0,
         world_size: int = 1,
         shuffle: bool = True,
-        tail: str = "drop",
+        tail: Literal["drop", "carry"] = "drop",
         lengths: Sequence[int] | None = None,
         bucket: int = 0,
     ) -> None:
@@ -183,8 +183,6 @@ def _draws(count: int, *name: object) -> NDArray[np.uint64]:
 
 
 def _check(count: int, batch: int, rank: int, world_size: int, tail: str) -> None:
-    if tail not in ("drop", "carry"):
-        raise ConfigError(f"got {tail!r}, allowed: drop, carry", where="data.tail")
     if batch < 1 or batch % world_size:
         raise ConfigError(
             f"a global batch of {batch} prompts cannot be shared by {world_size} processes",

@@ -261,7 +261,6 @@ def evaluate(
     spec: EvalSpec | None = None,
     judge: Judge | None = None,
     engine: RolloutEngine | None = None,
-    collator: Collator | None = None,
     ranks: Ranks | None = None,
     store: RowStore | None = None,
     progress: Progress | None = None,
@@ -276,7 +275,6 @@ def evaluate(
         spec: how to draw and to grade.
         judge: started; None: perception is not judged.
         engine: draws the completions as `spec.sampling` says; None: the policy itself.
-        collator: None: made from `processor` and `data`.
         ranks: None: as `torch.distributed` was set up.
         store: keeps rows; those it has already are not made again, but for verdicts that are still missing.
         progress: called after each batch.
@@ -290,7 +288,7 @@ def evaluate(
     """
     spec, ranks = spec or EvalSpec(), ranks or Ranks.here()
     evaluator = Evaluator(
-        collator=collator or Collator(processor, load_prompt(data.prompt_name), data.media),
+        collator=Collator(processor, load_prompt(data.prompt_name), data.media),
         engine=engine or HfEngine(net, processor.tokenizer, spec.sampling),
         table=TokenTable.from_tokenizer(processor),
         data=data,

@@ -12,7 +12,6 @@ import orjson
 from videop2r_data.errors import ConfigError
 from videop2r_data.prompts import load_prompt
 from videop2r_data.schemas import MediaSpec, digest, parse_mapping, read_settings, validate_settings
-from videop2r_data.trainer.data.collate import Collator
 from videop2r_data.trainer.data.examples import ENDLESS, Example
 from videop2r_data.trainer.data.rows import read_examples
 from videop2r_data.trainer.evaluate.questions import Progress, Ranks, RowStore, evaluate
@@ -342,7 +341,6 @@ class HeldOut:
         self.examples: Sequence[Example] = read_examples(self.data)
         self._processor, self._engine, self._run = processor, engine, run
         self._judge = judge or exact_judge(self.examples)
-        self._collator = Collator(processor, load_prompt(data.prompt_name), data.media)
 
     def __call__(self, net: Any, step: int) -> dict[str, float]:
         """Metrics `eval/...` of the policy as it is now.
@@ -364,7 +362,6 @@ class HeldOut:
             spec=self.spec,
             judge=self._judge,
             engine=self._engine,
-            collator=self._collator,
             ranks=ranks,
             store=store,
         )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from videop2r_data.plots import DASHED, DOTTED, SOLID, Look, blank_figure, run_colour, run_dashes
+from videop2r_data.plots import DASHED, DOTTED, SOLID, Look, blank_figure, run_stroke
 from videop2r_data.trainer.look.curves import (
     PLAIN,
     SUM,
@@ -82,7 +82,7 @@ def _panel(axes: Axes, panel: Panel, arms: Arms, look: Look, window: float | Non
         for line in panel.lines:
             found = [curve for run in runs if (curve := run.get(line.key)) is not None]
             if found:
-                stroke = _process_stroke(look, line.process) if len(arms) == 1 else _run_stroke(look, number)
+                stroke = _process_stroke(look, line.process) if len(arms) == 1 else run_stroke(look, number)
                 mean, under = _arm(axes, found, stroke, window)
                 thick.append(mean)
                 faint += under
@@ -95,10 +95,6 @@ def _process_stroke(look: Look, process: str) -> dict[str, Any]:
     plain = (look.perception, SOLID)
     strokes = {P: plain, R: (look.reasoning, DASHED), SUM: (look.both, DOTTED), PLAIN: plain}
     return dict(zip(("color", "linestyle"), strokes[process], strict=True))
-
-
-def _run_stroke(look: Look, number: int) -> dict[str, Any]:
-    return {"color": run_colour(look, number), "linestyle": run_dashes(look, number)}
 
 
 def _arm(
@@ -160,7 +156,7 @@ def _legend(figure: Figure, arms: Arms, panels: Sequence[Panel], look: Look) -> 
     title, height = "", figure.get_figheight()
     if len(arms) > 1:
         names = [name if len(runs) == 1 else f"{name} (mean of {len(runs)})" for name, runs in arms.items()]
-        strokes = [_run_stroke(look, number) for number in range(len(arms))]
+        strokes = [run_stroke(look, number) for number in range(len(arms))]
     else:
         used = {line.process for panel in panels for line in panel.lines}
         names = [name for name in (P, R, SUM) if name in used]

@@ -17,6 +17,7 @@ from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
 from videop2r_data.errors import ConfigError
+from videop2r_data.trainer.data.batch import IMAGE, VIDEO
 from videop2r_data.trainer.model.layout import Layout, lay_out
 from videop2r_data.trainer.model.weights import bare
 
@@ -91,10 +92,6 @@ def _piece(
 # The vision tower. Images and videos of all prompts go through it in one call, each prompt once, and a blank
 # image where a batch has neither: every rank then makes the same calls, and every parameter of the tower gets
 # a gradient.
-
-
-IMAGE, VIDEO = 1, 2
-"""Values of the token types; text is 0."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,8 +195,12 @@ def given(inner: Any, image: Features | None, video: Features | None) -> Iterato
         ("pixel_values_videos", "get_video_features", video),
     ):
         if features is not None:
+            told = SimpleNamespace(
+                pooler_output=(features.tokens,),
+                deepstack_features=[(layer,) for layer in features.deepstack],
+            )
             arguments[argument] = features.tokens  # any tensor will do: if it is there, the method is called
-            setattr(inner, method, _hand_out(features))
+            setattr(inner, method, lambda *_, told=told, **__: told)
             overridden.append(method)
     try:
         yield arguments
@@ -208,18 +209,21 @@ def given(inner: Any, image: Features | None, video: Features | None) -> Iterato
             delattr(inner, method)
 
 
-def _hand_out(features: Features) -> Any:
-    told = SimpleNamespace(
-        pooler_output=(features.tokens,), deepstack_features=[(layer,) for layer in features.deepstack]
-    )
-    return lambda *_, **__: told
-
-
 # The whole pass.
 
 
 FAMILIES = ("qwen2_5_vl", "qwen3_vl")
 """Model types whose inner structure this pass knows."""
+
+
+def check_family(config: Any) -> None:
+    """Refuse the configuration of a model of another family, with a ConfigError."""
+    if config.model_type not in FAMILIES:
+        raise ConfigError(
+            f"cannot train a model of type {config.model_type!r}; known are {', '.join(FAMILIES)}",
+            where=getattr(config, "name_or_path", ""),
+            hint="name a Qwen2.5-VL or Qwen3-VL checkpoint as model",
+        )
 
 
 class TokenLogProbs(NamedTuple):
@@ -256,12 +260,7 @@ class TrainModel(nn.Module):  # type: ignore[misc]
         self, net: Any, *, temperature: float = 1.0, share_prompts: bool = True, piece: int = PIECE
     ) -> None:
         super().__init__()
-        kind = net.config.model_type
-        if kind not in FAMILIES:
-            raise ConfigError(
-                f"cannot train a model of type {kind!r}; known are {', '.join(FAMILIES)}",
-                hint="name a Qwen2.5-VL or Qwen3-VL checkpoint as model",
-            )
+        check_family(net.config)
         self.net = net
         self.temperature = temperature or 1.0
         self.share_prompts = share_prompts

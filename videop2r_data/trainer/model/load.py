@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +15,7 @@ from torch.nn import functional
 
 from videop2r_data.backends import number_behind_clips
 from videop2r_data.errors import ConfigError, MissingExtraError
-from videop2r_data.trainer.model.forward import FAMILIES, TokenLogProbs, TrainModel
+from videop2r_data.trainer.model.forward import TokenLogProbs, TrainModel, check_family
 from videop2r_data.trainer.model.weights import adapted, inferring
 from videop2r_data.trainer.settings.parts import VISION_TARGETS, LoraSpec, PolicySpec
 
@@ -82,7 +84,11 @@ def load_policy(spec: PolicySpec, device: torch.device | str = "cpu", *, seed: i
     net.config.use_cache = False
     if spec.lora is not None:
         net = add_adapters(net, spec.lora, seed=seed)
-    processor = _load_processor(spec)
+    from transformers import AutoProcessor
+
+    hint = "the folder needs tokenizer and preprocessor files beside the weights"
+    with _loading(f"the processor of {spec.model!r}", hint):
+        processor = AutoProcessor.from_pretrained(spec.model, revision=spec.revision)
     return Policy(net.train(), processor, processor.tokenizer)
 
 
@@ -139,44 +145,31 @@ def add_adapters(net: Any, spec: LoraSpec, *, seed: int = 0) -> Any:
         ) from error
 
 
+@contextmanager
+def _loading(what: str, hint: str) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, ValueError, ImportError) as error:
+        said = " ".join(str(error).split())[:300]
+        raise ConfigError(f"transformers cannot load {what}: {said}", hint=hint) from error
+
+
 def _load_net(spec: PolicySpec, device: torch.device | str) -> Any:
     try:
         from transformers import AutoConfig, AutoModelForImageTextToText
     except ImportError:
         raise MissingExtraError("transformers", "train") from None
-    try:
-        config = AutoConfig.from_pretrained(spec.model, revision=spec.revision)
-        if config.model_type not in FAMILIES:
-            raise ConfigError(
-                f"{spec.model!r} is of type {config.model_type!r}, allowed are {', '.join(FAMILIES)}",
-                hint="name a Qwen2.5-VL or Qwen3-VL checkpoint as model",
-            )
+    with _loading(repr(spec.model), "check model, revision and attn of the policy"):
+        check_family(AutoConfig.from_pretrained(spec.model, revision=spec.revision))
         net = AutoModelForImageTextToText.from_pretrained(
             spec.model,
             revision=spec.revision,
             dtype=getattr(torch, spec.dtype),
             attn_implementation=spec.attn,
         )
-    except (OSError, ValueError, ImportError) as error:
-        raise ConfigError(
-            f"transformers cannot load {spec.model!r}: {' '.join(str(error).split())[:300]}",
-            hint="check model, revision and attn of the policy",
-        ) from error
     number_behind_clips(net)
     multiply_patches(net)
     return net.to(device)
-
-
-def _load_processor(spec: PolicySpec) -> Any:
-    from transformers import AutoProcessor
-
-    try:
-        return AutoProcessor.from_pretrained(spec.model, revision=spec.revision)
-    except (OSError, ValueError) as error:
-        raise ConfigError(
-            f"transformers cannot load the processor of {spec.model!r}: {' '.join(str(error).split())[:300]}",
-            hint="the folder needs tokenizer and preprocessor files beside the weights",
-        ) from error
 
 
 # The reference.

@@ -84,17 +84,14 @@ class Prompts:
     media: dict[str, Tensor]
 
     @staticmethod
-    def of(batch: PromptBatch, lo: int, hi: int) -> Prompts:
-        """Prompts lo to hi - 1 of a batch, padded to the longest of them."""
-        ids, mask, types = batch.for_generation(1).values()
+    def of(batch: PromptBatch, lo: int, hi: int, device: torch.device) -> Prompts:
+        """Prompts lo to hi - 1 of a batch on a device, padded to the longest of them."""
+        told = batch.for_generation(1)
+        media = select_media(batch.media, media_tokens(told["mm_token_type_ids"]), range(lo, hi))
+        mask = told["attention_mask"]
         first = mask.shape[1] - int(mask[lo:hi].sum(-1).max())
-        media = select_media(batch.media, media_tokens(types), range(lo, hi))
-        return Prompts(ids[lo:hi, first:], mask[lo:hi, first:], types[lo:hi, first:], media)
-
-    def to(self, device: Any) -> Prompts:
-        """The same prompts on another device."""
-        media = {name: tensor.to(device) for name, tensor in self.media.items()}
-        return Prompts(self.ids.to(device), self.mask.to(device), self.types.to(device), media)
+        ids, mask, types = (table[lo:hi, first:].to(device) for table in told.values())
+        return Prompts(ids, mask, types, {name: tensor.to(device) for name, tensor in media.items()})
 
 
 class Rows:

@@ -206,13 +206,14 @@ class HfEngine:
             for lo in range(0, count, step):
                 hi = min(lo + step, count)
                 part = u[lo * group_size : hi * group_size]
-                done += self._decode(core, Prompts.of(prompts, lo, hi), group_size, part)
+                chosen = Prompts.of(prompts, lo, hi, core.lm_head.weight.device)
+                done += self._decode(core, chosen, group_size, part)
         return done
 
     def _decode(self, core: Any, prompts: Prompts, group_size: int, u: Tensor) -> list[RolledOut]:
         """Prefill and decode these prompts in one batch that shrinks as rows end."""
         device = core.lm_head.weight.device
-        rows, logits = prefill(core, prompts.to(device), group_size, u.shape[1])
+        rows, logits = prefill(core, prompts, group_size, u.shape[1])
         u, never = u.to(device), self._never.to(device)
         tokens = torch.full(u.shape, self._end, dtype=torch.long, device=device)
         alive = torch.arange(len(u), device=device)
