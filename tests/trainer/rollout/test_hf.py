@@ -203,11 +203,6 @@ def test_mixed_precision_computes_in_the_smaller_type() -> None:
     own = tiny_policy()
     seen: list[torch.dtype] = []
     own.net.lm_head.register_forward_hook(lambda _m, _i, out: seen.append(out.dtype))
-    mixed = HfEngine(own.net, own.tokenizer, SamplingSpec(max_new_tokens=3), autocast=torch.bfloat16)
-    drawn = mixed.generate(prompts(), group_size=1, seeds=[0, 1, 2, 3])
-    assert set(seen) == {torch.bfloat16}
-    seen.clear()
     with torch.autocast("cpu", torch.bfloat16):
-        around = engine(own.net, max_new_tokens=3).generate(prompts(), group_size=1, seeds=[0, 1, 2, 3])
+        engine(own.net, max_new_tokens=3).generate(prompts(), group_size=1, seeds=[0, 1, 2, 3])
     assert set(seen) == {torch.bfloat16}
-    assert around == drawn

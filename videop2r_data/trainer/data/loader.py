@@ -61,13 +61,6 @@ class MediaLoader:
 
     Raises:
         ConfigError: (on iteration) no decoder process can be started.
-
-    Example::
-
-        order = Order.of(spec, examples, batch=56, seed=0)
-        with MediaLoader(order.batches(examples, start=step), spec.media, ahead=spec.ahead) as loader:
-            for loaded in loader:
-                prompts = collator(loaded.examples, loaded.frames)
     """
 
     def __init__(

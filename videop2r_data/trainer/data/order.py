@@ -10,10 +10,9 @@ Notation: N examples, B prompts per global step, W processes; process r takes pr
 from __future__ import annotations
 
 import hashlib
-import itertools
 import random
-from collections.abc import Iterator, Sequence
-from typing import Literal, TypeVar
+from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +22,6 @@ from videop2r_data.schemas import DataType, MediaSpec
 from videop2r_data.trainer.data.examples import ENDLESS, Example
 from videop2r_data.trainer.settings.parts import DataSpec
 
-T = TypeVar("T")
 Indices = NDArray[np.int64]
 
 
@@ -134,11 +132,6 @@ class Order:
     def batch(self, step: int) -> list[int]:
         """Indices of this process's share, B / W of them."""
         return self.global_batch(step)[self._share]
-
-    def batches(self, items: Sequence[T], start: int = 0, stop: int | None = None) -> Iterator[list[T]]:
-        """This process's share of the steps from `start` to `stop` - 1 (None: without end) as items."""
-        for step in itertools.count(start) if stop is None else range(start, stop):
-            yield [items[i] for i in self.batch(step)]
 
     def _permutation(self, epoch: int) -> Indices:
         if self._known is None or self._known[0] != epoch:

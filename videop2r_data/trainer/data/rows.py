@@ -44,12 +44,11 @@ _LOOKED_FOR = 32
 """Media files that are looked for before training starts; if all are missing, the media root is wrong."""
 
 
-def read_examples(spec: DataSpec, *, base: Path | None = None) -> Sequence[Example]:
+def read_examples(spec: DataSpec) -> Sequence[Example]:
     """Read the examples of a data set; the demo stream comes back as an endless, lazy sequence.
 
     Args:
-        spec: what to read.
-        base: folder that relative paths start from; None: the current one.
+        spec: what to read; relative paths start from the current folder.
 
     Returns:
         An `ExampleSet`, or a `demo_stream.DemoStream` for `source: demo`.
@@ -60,16 +59,15 @@ def read_examples(spec: DataSpec, *, base: Path | None = None) -> Sequence[Examp
     """
     if spec.is_demo:
         return DemoStream(spec)
-    base = base or Path()
     source = open_rows(
         spec.source,
-        base=base,
+        base=Path(),
         config=spec.config,
         columns=COLUMNS,
         split=spec.split,
         revision=spec.revision,
     )
-    reader = RowReader(spec, find_media_roots(spec.source, base=base, media_root=spec.media_root))
+    reader = RowReader(spec, find_media_roots(spec.source, base=Path(), media_root=spec.media_root))
     stop = None if spec.limit is None else spec.start + spec.limit
     bad: list[Skip] = []
 

@@ -153,22 +153,20 @@ class Layout(NamedTuple):
 
 
 class _Prompts(NamedTuple):
-    """The distinct prompts: ids, types and mask of real tokens [B, P], their positions, lengths [B]."""
+    """The distinct prompts: ids, types and mask of real tokens [B, P], lengths [B], their positions."""
 
     ids: Tensor
     types: Tensor
     inside: Tensor
-    numbered: Numbered
     lengths: Tensor
+    numbered: Numbered
 
     def repeated(self, times: int) -> _Prompts:
         """Each prompt `times` times in a row."""
-        positions, following = self.numbered
+        *parts, (positions, following) = self
         again = Numbered(positions.repeat_interleave(times, 1), following.repeat_interleave(times))
-        ids, types, inside, lengths = (
-            part.repeat_interleave(times, 0) for part in (self.ids, self.types, self.inside, self.lengths)
-        )
-        return _Prompts(ids, types, inside, again, lengths)
+        ids, types, inside, lengths = (part.repeat_interleave(times, 0) for part in parts)
+        return _Prompts(ids, types, inside, lengths, again)
 
 
 class _Completions(NamedTuple):
@@ -188,17 +186,14 @@ def lay_out(inner: Any, inputs: ModelInputs, *, share: bool) -> Layout:
         inputs: N right-padded rows of B prompts, each repeated N / B times.
         share: the shared layout, where it is cheaper; else rows.
     """
-    ids: Tensor = inputs.input_ids
-    starts: Tensor = inputs.starts
-    lengths: Tensor = inputs.lengths
-    every_type: Tensor = inputs.types
+    ids, starts, lengths = inputs.input_ids, inputs.starts, inputs.lengths
     first = starts[:: inputs.repeat]
     width = int(first.max())
     inside = torch.arange(width, device=ids.device) < first[:, None]
     prompt_ids = ids[:: inputs.repeat, :width]
-    types = every_type[:: inputs.repeat, :width] * inside
+    types = inputs.types[:: inputs.repeat, :width] * inside
     numbered = number_prompts(inner, prompt_ids, types, inside.long(), inputs.media)
-    prompts = _Prompts(prompt_ids, types, inside, numbered, first)
+    prompts = _Prompts(prompt_ids, types, inside, first, numbered)
 
     steps = torch.arange(int(lengths.max()), device=ids.device)
     real = steps < lengths[:, None]
@@ -214,21 +209,12 @@ def lay_out(inner: Any, inputs: ModelInputs, *, share: bool) -> Layout:
 
 
 def _rows(prompts: _Prompts, completions: _Completions, inputs: ModelInputs) -> Layout:
-    ids: Tensor = inputs.input_ids
-    starts: Tensor = inputs.starts
+    ids = inputs.input_ids
     row = torch.arange(len(ids), device=ids.device)[:, None] * ids.shape[1]
-    sources = torch.where(completions.real, row + starts[:, None] + completions.steps - 1, 0)
-    positions = number_rows(prompts.numbered, prompts.lengths, ids.shape[1])
-    return Layout(
-        ids,
-        inputs.types,
-        positions.repeat_interleave(inputs.repeat, 1),
-        None,
-        sources,
-        completions.real,
-        completions.ids,
-        inputs.repeat,
-    )
+    sources = torch.where(completions.real, row + inputs.starts[:, None] + completions.steps - 1, 0)
+    once = number_rows(prompts.numbered, prompts.lengths, ids.shape[1])
+    positions, (real, targets, *_) = once.repeat_interleave(inputs.repeat, 1), completions
+    return Layout(ids, inputs.types, positions, None, sources, real, targets, inputs.repeat)
 
 
 def _shared(prompts: _Prompts, completions: _Completions, beside: int, repeat: int) -> Layout:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from videop2r_data.backends import number_behind_clips
-from videop2r_data.errors import ConfigError, MissingExtraError
+from videop2r_data.errors import ConfigError, MissingExtraError, first_line
 from videop2r_data.trainer.model.forward import TokenLogProbs, TrainModel, check_family
 from videop2r_data.trainer.model.weights import adapted, inferring
 from videop2r_data.trainer.settings.parts import VISION_TARGETS, LoraSpec, PolicySpec
@@ -140,9 +140,7 @@ def add_adapters(net: Any, spec: LoraSpec, *, seed: int = 0) -> Any:
             warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)
             return get_peft_model(net, config)
     except ValueError as error:
-        raise ConfigError(
-            f"no adapter fits: {' '.join(str(error).split())[:200]}", hint="check lora.targets"
-        ) from error
+        raise ConfigError(f"no adapter fits: {first_line(error)}", hint="check lora.targets") from error
 
 
 @contextmanager
@@ -150,8 +148,7 @@ def _loading(what: str, hint: str) -> Iterator[None]:
     try:
         yield
     except (OSError, ValueError, ImportError) as error:
-        said = " ".join(str(error).split())[:300]
-        raise ConfigError(f"transformers cannot load {what}: {said}", hint=hint) from error
+        raise ConfigError(f"transformers cannot load {what}: {first_line(error)}", hint=hint) from error
 
 
 def _load_net(spec: PolicySpec, device: torch.device | str) -> Any:

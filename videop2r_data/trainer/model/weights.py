@@ -26,13 +26,12 @@ def bare(net: Any) -> Any:
     Takes a `TrainModel`, a net, either of them with adapters or wrapped by DDP, FSDP or DeepSpeed.
     """
     while True:
-        inside = _inside(net)
         if hasattr(net, "peft_config") and hasattr(net, "get_base_model"):
             net = net.get_base_model()
-        elif inside is None:
-            return net
-        else:
+        elif (inside := _inside(net)) is not None:
             net = inside
+        else:
+            return net
 
 
 def adapted(net: Any) -> Any | None:
@@ -206,7 +205,7 @@ def save_policy(
     *,
     merge: bool = True,
     state: Mapping[str, Tensor] | None = None,
-) -> Path:
+) -> None:
     """Weights, config, tokenizer and processor.
 
     Args:
@@ -217,9 +216,6 @@ def save_policy(
             holds the adapters alone (peft reads it).
         state: for sharded weights `merged_weights(net)`, which every rank must call before one of them saves;
             None: gathered here.
-
-    Returns:
-        The folder.
     """
     folder.mkdir(parents=True, exist_ok=True)
     adapters, core = adapted(net), bare(net)
@@ -232,7 +228,6 @@ def save_policy(
     finally:
         core.config.use_cache = False
     processor.save_pretrained(folder)
-    return folder
 
 
 def merged_weights(net: Any) -> dict[str, Tensor]:

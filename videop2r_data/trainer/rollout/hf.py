@@ -9,7 +9,6 @@ is our own; it also prefills a group's prompt once and drops rows that have ende
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
 from copy import deepcopy
 from typing import TYPE_CHECKING, Any
 
@@ -101,17 +100,16 @@ class WholeCopy:
 
     Args:
         net: the policy as it was wrapped.
-        dtype: type of the copy's weights; None: the policy's.
     """
 
-    def __init__(self, net: Any, dtype: torch.dtype | None = None) -> None:
+    def __init__(self, net: Any) -> None:
         from transformers import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING
 
         core = bare(net)
         config = deepcopy(core.config)
         weight = next(core.parameters())
         before = torch.get_default_dtype()
-        torch.set_default_dtype(dtype or weight.dtype)
+        torch.set_default_dtype(weight.dtype)
         try:
             # Not from_pretrained: under ZeRO-3 it would shard this copy too.
             with torch.device(weight.device):
@@ -145,24 +143,19 @@ LEAVE = 7 / 8
 class HfEngine:
     """Draws completions with the policy's own weights.
 
-    With sharded weights (FSDP, ZeRO-3) it keeps a `WholeCopy`; constructing it and `sync` are then
-    collective: every rank must call them.
+    Mixed precision is that of an autocast around the calls. With sharded weights (FSDP, ZeRO-3) it keeps a
+    `WholeCopy`; constructing it and `sync` are then collective: every rank must call them.
 
     Args:
         net: the policy, wrapped (`TrainModel`, adapters, DDP, FSDP, DeepSpeed) or not.
         tokenizer: its tokenizer: which tokens end a completion, which are never drawn.
         spec: how to draw.
-        autocast: type to compute in when the weights are float32 (mixed precision); None: the type of the
-            weights, or of an autocast around the call.
     """
 
-    def __init__(
-        self, net: Any, tokenizer: Any, spec: SamplingSpec, *, autocast: torch.dtype | None = None
-    ) -> None:
+    def __init__(self, net: Any, tokenizer: Any, spec: SamplingSpec) -> None:
         self._spec = spec
         tokens = Tokens.of(bare(net).config, tokenizer)
         self._end, self._never = tokens.end, torch.tensor(sorted(tokens.never))
-        self._autocast = autocast
         self._copy: WholeCopy | None = None
         self._net: Any = None
         self.sync(net)
@@ -173,7 +166,7 @@ class HfEngine:
             self._net = net
             return
         if self._copy is None:
-            self._copy = WholeCopy(net, self._autocast)
+            self._copy = WholeCopy(net)
         self._copy.load(net)
         self._net = self._copy.net
 
@@ -196,13 +189,10 @@ class HfEngine:
         if not seeds:
             return []
         core = bare(self._net)
-        mixed: AbstractContextManager[Any] = nullcontext()
-        if self._autocast is not None:  # even a disabled autocast would end one around the call
-            mixed = torch.autocast(core.lm_head.weight.device.type, self._autocast)
         u = uniforms(seeds, self._spec.max_new_tokens)
         step = max(1, self._spec.rows // group_size) if self._spec.rows else count
         done: list[RolledOut] = []
-        with inferring(self._net), mixed:
+        with inferring(self._net):
             for lo in range(0, count, step):
                 hi = min(lo + step, count)
                 part = u[lo * group_size : hi * group_size]

@@ -34,7 +34,6 @@ from videop2r_data.trainer.rollout.vllm_requests import (
     sampling_fields,
 )
 from videop2r_data.trainer.rollout.vllm_worker import (
-    free_memory,
     own_groups_only,
     pack_head_again,
     random_numbers_kept,
@@ -119,10 +118,12 @@ class VllmEngine:
         llm, self._llm, self._net = self._llm, None, None
         if llm is None:
             return
+        from accelerate.utils import clear_device_cache
+
         with own_groups_only():
             llm.llm_engine.engine_core.shutdown()
         del llm
-        free_memory()
+        clear_device_cache(garbage_collection=True)
 
     def _engine(self) -> Any:
         if self._llm is None:

@@ -32,6 +32,7 @@ from videop2r_data.errors import (
     P2RError,
     RefusedError,
     TransientError,
+    first_line,
 )
 from videop2r_data.trainer.model.weights import policy_weights, sharding, weight_metas
 from videop2r_data.trainer.settings.rl import VllmSpec
@@ -145,8 +146,7 @@ class Http:
                 raw = await answer.read()
                 status = answer.status
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            said = " ".join(str(error).split())[:200] or type(error).__name__
-            raise TransientError(f"no answer from {self.url}{path}: {said}") from error
+            raise TransientError(f"no answer from {self.url}{path}: {first_line(error, 200)}") from error
         if status != 200:
             raise _failure(status, path, raw)
         try:

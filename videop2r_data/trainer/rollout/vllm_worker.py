@@ -70,14 +70,3 @@ def own_groups_only() -> Iterator[None]:
         yield
     finally:
         core.cleanup_dist_env_and_memory = original
-
-
-def free_memory() -> None:
-    """Collect garbage and return cached GPU memory to the driver."""
-    import gc
-
-    import torch
-
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
