@@ -90,7 +90,7 @@ def errors_as_messages(*, as_json: bool = False) -> Iterator[None]:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else the exit flushes into the pipe
         raise typer.Exit(FINDINGS) from None
-    except (P2RError, OSError, ExceptionGroup) as caught:
+    except (P2RError, OSError, ModuleNotFoundError, ExceptionGroup) as caught:
         error = _foreseen(caught)
         if error is None:
             raise
@@ -112,13 +112,15 @@ def _code(error: P2RError) -> int:
 
 def _foreseen(error: BaseException) -> P2RError | None:
     """The error to print, or None for a bug; of an exception group the first, if all are of the package."""
-    from videop2r_data.errors import ConfigError, P2RError
+    from videop2r_data.errors import ConfigError, MissingExtraError, P2RError
 
     if isinstance(error, BaseExceptionGroup):
         found = [_foreseen(e) for e in error.exceptions]
         return None if None in found else found[0]
     if isinstance(error, P2RError):
         return error
+    if isinstance(error, ModuleNotFoundError) and error.name in ("torch", "transformers", "accelerate"):
+        return MissingExtraError(error.name, "train")
     if isinstance(error, OSError):
         where = " -> ".join(str(name) for name in (error.filename, error.filename2) if name is not None)
         return ConfigError(

@@ -172,12 +172,8 @@ def _checked(kind: Any, **settings: Any) -> Any:
 
 def _make(folder: Path, spec: Any, world: Any) -> dict[str, Any]:
     """Write the model. The tokenizer is learnt from the whole demo world, or from `world` alone if given."""
-    from videop2r_data.errors import MissingExtraError
+    from videop2r_data.trainer.tiny import count_weights_on_disk, make_tiny
 
-    try:
-        from videop2r_data.trainer.tiny import count_weights_on_disk, make_tiny
-    except ImportError as error:
-        raise MissingExtraError(error.name or "torch", "train") from None
     make_tiny(folder, spec, world=world)
     return {"model": str(folder), "weights": count_weights_on_disk(folder)}
 

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -80,3 +82,21 @@ def test_a_run_from_the_command_line_ends_with_the_next_command(tmp_path: Path) 
     refused = RUN.invoke(app, ["sft", str(path), "--fresh", "--json"])
     assert refused.exit_code == 1
     assert "holds a run" in json.loads(refused.stdout)["error"]["message"]
+
+
+_WITHOUT_TORCH = """
+import sys
+from typer.testing import CliRunner
+from videop2r_data.cli.train import app
+sys.modules["torch"] = None
+for command in (["sft", "tiny-sft"], ["eval", sys.argv[1], "--data", "demo"], ["tiny", sys.argv[1]]):
+    done = CliRunner().invoke(app, command)
+    assert done.exit_code == 1 and "torch is not installed" in done.output, (command, done.output)
+    assert "[train]" in done.output
+"""
+
+
+def test_without_torch_the_install_line_is_told(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", _WITHOUT_TORCH, str(tmp_path / "model")]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

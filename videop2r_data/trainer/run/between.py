@@ -17,8 +17,8 @@ from videop2r_data.trainer.model.weights import save_policy, sharding
 from videop2r_data.trainer.rollout.base import RolloutEngine
 from videop2r_data.trainer.run.checkpoint import save_folder, update_run
 from videop2r_data.trainer.run.session import Fed, Session, feed
+from videop2r_data.trainer.settings.recipe import FINAL
 
-FINAL = "final"
 Evaluate = Callable[[int], dict[str, float]]
 """From a step to its metrics `eval/...`."""
 

@@ -29,7 +29,7 @@ from videop2r_data.backends import FileLock
 from videop2r_data.errors import ConfigError
 from videop2r_data.prompts import Prompt
 from videop2r_data.trainer.data.examples import Example
-from videop2r_data.trainer.settings.recipe import TrainRecipe, differences, recipe_yaml
+from videop2r_data.trainer.settings.recipe import RECIPE, TrainRecipe, differences, recipe_yaml
 from videop2r_data.version import __version__
 
 if TYPE_CHECKING:
@@ -178,7 +178,6 @@ def _sync(path: Path) -> None:
 
 
 RUN = "run.json"
-RECIPE = "recipe.yaml"
 LOCK = ".lock"
 
 

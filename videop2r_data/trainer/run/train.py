@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from videop2r_data.errors import MissingExtraError
-from videop2r_data.trainer.run.between import FINAL
 from videop2r_data.trainer.run.runlog import METRICS, Stop, Watcher, read_lines
-from videop2r_data.trainer.settings.recipe import TrainRecipe
+from videop2r_data.trainer.settings.recipe import FINAL, TrainRecipe
 
 
 @dataclass(frozen=True, slots=True)

@@ -41,6 +41,8 @@ from videop2r_data.trainer.settings.rl import (
     VllmSpec,
 )
 
+RECIPE, FINAL = "recipe.yaml", "final"
+"""In the folder of a run: its effective recipe, and the model once it is complete."""
 Stage = Literal["sft", "rl"]
 _RL_ONLY = ("rl", "objective", "rewards", "loss", "sampling", "vllm", "judging", "scoring", "reference")
 _NO_MATTER = ("name", "output", "trackers", "save", "title", "eval_every", "evaluation", "evaluating", "vllm")
