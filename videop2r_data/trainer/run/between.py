@@ -108,14 +108,7 @@ def train_loop(
 def _end_step(
     session: Session, step: int, row: dict[str, Any], tick: Tick, evaluate: Evaluate | None
 ) -> bool:
-    """Log, evaluate and save after a step; every process must call it.
-
-    Args:
-        session: the run.
-        step: steps done, this one included.
-        row: metrics of the step.
-        tick: its times.
-        evaluate: as in `train_loop`.
+    """Log, evaluate and save after step `step` (from 1); every process must call it.
 
     Returns:
         whether to end now: any process was asked to stop, or this was the last step.

@@ -151,12 +151,7 @@ def publish(draft: Path, final: Path) -> None:
 
 
 def save_folder(final: Path, write: Callable[[Path], object]) -> None:
-    """Write a folder so that it is whole or not there.
-
-    Args:
-        final: its name at the end.
-        write: fills the empty folder that it is given.
-    """
+    """Write a folder so that it is whole or not there; `write` fills the empty folder that it is given."""
     draft = final.with_name(_DRAFT + final.name)
     shutil.rmtree(draft, ignore_errors=True)
     draft.mkdir(parents=True)
@@ -182,13 +177,7 @@ LOCK = ".lock"
 
 
 def describe(recipe: TrainRecipe, examples: Sequence[Example], prompt: Prompt) -> dict[str, Any]:
-    """Digests and counts of the data; a run goes on only with equal digests.
-
-    Args:
-        recipe: of the run.
-        examples: as `read_examples` gave them.
-        prompt: the prompt of rollouts and of SFT.
-    """
+    """Digests and counts of the examples of `read_examples`, and of the prompt of rollouts and of SFT."""
     return {
         "data_sha256": getattr(examples, "sha256", ""),
         "prompt_sha256": prompt.sha256,
@@ -213,12 +202,9 @@ def admit(
     """The checkpoint to go on from, or None for a new run; then the folder describes this run.
 
     Args:
-        recipe: of the run that wants to start.
-        data: its data, from `describe`.
-        processes: number of them.
-        anyway: go on although recipe or data differ.
-        fresh: refuse a folder that holds any run.
-        main: True in the first process, which writes.
+        recipe, data: the run that wants to start, and its data from `describe`.
+        processes: number of them; the first one (`main`) writes.
+        anyway, fresh: as in `train`.
 
     Raises:
         ConfigError: the folder holds another run, or any run if `fresh`.

@@ -20,7 +20,6 @@ from typing import Any, Protocol, runtime_checkable
 import orjson
 
 from videop2r_data.errors import ConfigError, MissingExtraError
-from videop2r_data.trainer.settings.parts import TRACKERS
 
 
 class Stop:
@@ -228,27 +227,19 @@ def _tensorboard(folder: Path) -> Callable[..., object]:
 
 
 def make_trackers(names: tuple[str, ...], *, folder: Path, config: Mapping[str, Any]) -> list[Watcher]:
-    """The trackers that were asked for, ready.
-
-    Args:
-        names: of `TRACKERS`.
-        folder: the run's; its name is the run's name.
-        config: the recipe, plain values.
+    """The trackers (of `TRACKERS`) that were asked for; `config` is the recipe as plain values.
 
     Raises:
         MissingExtraError: a tracker is not installed.
-        ConfigError: an unknown name.
     """
     made: list[Watcher] = []
     for name in names:
         if name == "tensorboard":
             made.append(_Tracker(_tensorboard(folder)))
-        elif name in TRACKERS:  # wandb and trackio have the same interface: `init`, then `log`
+        else:  # wandb and trackio have the same interface: `init`, then `log`
             more: dict[str, Any] = {"dir": str(folder), "resume": "allow"} if name == "wandb" else {}
             run = _need(name).init(project="videop2r", name=folder.name, config=dict(config), **more)
             made.append(_Tracker(run.log))
-        else:
-            raise ConfigError(f"no tracker {name!r}, there are: {', '.join(TRACKERS)}", where="trackers")
     return made
 
 

@@ -114,17 +114,7 @@ def open_session(
 ) -> Session:
     """Load and wrap everything; go on from the newest checkpoint if the run's folder has one.
 
-    Args:
-        recipe: the run.
-        watchers: look on, in the main process.
-        stop: asked from outside to end after a step.
-        anyway: go on although recipe or data differ from those of the checkpoint.
-        fresh: refuse a folder that holds a run already.
-
-    Raises:
-        ConfigError: settings that do not fit each other, the data, the model or the folder's earlier run.
-        SourceError: the data cannot be read.
-        MissingExtraError: something optional is not installed.
+    Arguments and errors are those of `train`.
     """
     hush()
     accelerator = make_accelerator(recipe)
