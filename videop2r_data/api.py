@@ -202,15 +202,7 @@ async def judge_async(
     """`judge` as a coroutine."""
     spec, base, backend = _judge(by)
     requests = JudgeRequests(spec, base)
-    made = [
-        requests.request(
-            problem=row["problem"],
-            options=row.get("options") or (),
-            answer=strip_answer_tag(row["solution"]),
-            observation=row["observation"],
-        )
-        for row in map(_judgeable, rows)
-    ]
+    made = [_judge_request(requests, row) for row in rows]
     with (
         tempfile.TemporaryDirectory(prefix="p2r-judge-") as scratch,
         Journal(Path(journal or scratch)) as kept,
@@ -242,26 +234,28 @@ async def _verdict(caller: Caller, request: Request) -> Judgement:
     return found.judgement
 
 
-def _judgeable(row: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The row itself, if a judge can be asked about it.
-
-    Raises:
-        ConfigError: it lacks a column.
-    """
+def _judge_request(requests: JudgeRequests, row: Mapping[str, Any]) -> Request:
     missing = [name for name in _JUDGED if not isinstance(row.get(name), str)]
     if missing:
         raise ConfigError(
             f"a row without {', '.join(missing)}; it has {', '.join(map(str, row)) or 'nothing'}",
             hint=f"judge rows of config sft, or mappings with {', '.join(_JUDGED)} (and options)",
         )
-    return row
+    return requests.request(
+        problem=row["problem"],
+        options=row.get("options") or (),
+        answer=strip_answer_tag(row["solution"]),
+        observation=row["observation"],
+    )
 
 
 def _judge(by: JudgeSettings) -> tuple[JudgeSpec, Path, Backend]:
     """A judge's settings, the folder that its prompt's path starts from, and its backend."""
-    if isinstance(by, JudgeSpec | Mapping):
-        spec = by if isinstance(by, JudgeSpec) else _judge_spec(by)
-        return spec, Path.cwd(), make_backend(spec.backend)
+    if isinstance(by, Mapping):
+        data = dict(by) if "backend" in by else {"backend": dict(by)}
+        by = validate_settings(data, JudgeSpec, where="judge", what="settings of a judge")
+    if isinstance(by, JudgeSpec):
+        return by, Path.cwd(), make_backend(by.backend)
     if not isinstance(by, Recipe) and Path(by).is_dir():
         place = Workspace.of(Path(by))
         recipe = read_lock(place.out).read_recipe()
@@ -271,11 +265,6 @@ def _judge(by: JudgeSettings) -> tuple[JudgeSpec, Path, Backend]:
     if recipe.judge is None:
         raise ConfigError("the recipe has no judge", where=recipe.name, hint="give the judge's own settings")
     return recipe.judge, place.base, backend_of(recipe, place, recipe.judge.backend)
-
-
-def _judge_spec(settings: Mapping[str, Any]) -> JudgeSpec:
-    data = dict(settings) if "backend" in settings else {"backend": dict(settings)}
-    return validate_settings(data, JudgeSpec, where="judge", what="settings of a judge")
 
 
 def _recipe(recipe: Recipe | Mapping[str, Any] | str | Path) -> tuple[Recipe, Path]:

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from difflib import get_close_matches
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
@@ -24,9 +25,7 @@ from videop2r_data.schemas import MediaLimits, RejectReason, safe_relative_path
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
-
-# Which files a path means, and how each is opened without trusting it.
-
+# --- which files a path means, and how each is opened without trusting it ---
 
 POOL_SUFFIXES = (".json", ".jsonl", ".ndjson", ".json.gz", ".jsonl.gz", ".ndjson.gz")
 FORMATS = {
@@ -141,8 +140,9 @@ class _Recode(io.RawIOBase):
             try:
                 text = self._decoder.decode(data, final=not data)
             except UnicodeDecodeError as error:
+                name = type(self._decoder).__module__.removeprefix("encodings.").replace("_", "-").upper()
                 raise SourceError(
-                    f"is no {self._decoder_name()}: {error.reason}",
+                    f"is no {name}: {error.reason}",
                     where=self._where,
                     hint="it is damaged or cut off: fetch it again, or save it as UTF-8",
                 ) from None
@@ -153,9 +153,6 @@ class _Recode(io.RawIOBase):
         view[:count], self._rest = self._rest[:count], self._rest[count:]
         return count
 
-    def _decoder_name(self) -> str:
-        return type(self._decoder).__module__.removeprefix("encodings.").replace("_", "-").upper()
-
 
 _MARKS = (  # UTF-32 first: its mark begins with that of UTF-16
     (codecs.BOM_UTF32_LE, "utf-32"),
@@ -163,31 +160,17 @@ _MARKS = (  # UTF-32 first: its mark begins with that of UTF-16
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
+_SAVED = "a browser or an error page was saved: download the file itself"
+_RENAME = "give the file the ending .{} (in a recipe: kind: dataset)"
 _FOREIGN = (
-    (
-        b"<!doctype",
-        "a web page (HTML), not rows",
-        "a browser or an error page was saved: download the file itself",
-    ),
-    (
-        b"<html",
-        "a web page (HTML), not rows",
-        "a browser or an error page was saved: download the file itself",
-    ),
+    (b"<!doctype", "a web page (HTML), not rows", _SAVED),
+    (b"<html", "a web page (HTML), not rows", _SAVED),
     (b"<?xml", "XML, not rows", "name a file of JSON, CSV or Parquet"),
     (b"version https://git-lfs", "a Git LFS pointer, not the file itself", "fetch it: git lfs pull"),
     (b"pk\x03\x04", "a zip file or an Excel sheet", "save the sheet as CSV, or unpack the archive"),
     (b"%pdf", "a PDF, not rows", "name a file of JSON, CSV or Parquet"),
-    (
-        b"par1",
-        "a Parquet file under another name",
-        "give the file the ending .parquet (in a recipe: kind: dataset)",
-    ),
-    (
-        b"arrow1",
-        "an Arrow file under another name",
-        "give the file the ending .arrow (in a recipe: kind: dataset)",
-    ),
+    (b"par1", "a Parquet file under another name", _RENAME.format("parquet")),
+    (b"arrow1", "an Arrow file under another name", _RENAME.format("arrow")),
     (b"\x28\xb5\x2f\xfd", "packed with zstd", "unpack it, or pack it with gzip"),
     (b"bzh", "packed with bzip2", "unpack it, or pack it with gzip"),
     (b"\xfd7zxz", "packed with xz", "unpack it, or pack it with gzip"),
@@ -247,7 +230,7 @@ def _as_utf8(raw: BinaryIO, where: str) -> io.BufferedReader:
     return buffered
 
 
-# Where the media of a data set lie, and from a row's relative path to a file that surely lies there.
+# --- where the media of a data set lie, and from a row's path to a file that surely lies there ---
 
 
 def resolve_media(root: Path, relative: str) -> Path:
@@ -287,26 +270,21 @@ def file_size(path: Path, limits: MediaLimits) -> int:
         MediaError: `media_missing`, `media_unreadable` (not a regular file, no permission), `media_empty`,
             `media_too_large`.
     """
-    where = str(path)
+    refused = partial(MediaError, where=str(path))
     try:
         info = path.stat()
     except (FileNotFoundError, NotADirectoryError):
-        raise MediaError("no such file", reason=RejectReason.MEDIA_MISSING, where=where) from None
+        raise refused("no such file", reason=RejectReason.MEDIA_MISSING) from None
     except (OSError, ValueError) as error:
-        raise MediaError(
-            f"cannot be opened: {error}", reason=RejectReason.MEDIA_UNREADABLE, where=where
-        ) from None
+        raise refused(f"cannot be opened: {error}", reason=RejectReason.MEDIA_UNREADABLE) from None
     if not stat.S_ISREG(info.st_mode):
         # A named pipe or a device would block or never end.
-        raise MediaError("not a regular file", reason=RejectReason.MEDIA_UNREADABLE, where=where)
+        raise refused("not a regular file", reason=RejectReason.MEDIA_UNREADABLE)
     if info.st_size == 0:
-        raise MediaError("the file has 0 bytes", reason=RejectReason.MEDIA_EMPTY, where=where)
+        raise refused("the file has 0 bytes", reason=RejectReason.MEDIA_EMPTY)
     if info.st_size > limits.max_bytes:
-        raise MediaError(
-            f"{info.st_size} bytes, limits.max_bytes allows {limits.max_bytes}",
-            reason=RejectReason.MEDIA_TOO_LARGE,
-            where=where,
-        )
+        allowed = f"{info.st_size} bytes, limits.max_bytes allows {limits.max_bytes}"
+        raise refused(allowed, reason=RejectReason.MEDIA_TOO_LARGE)
     return info.st_size
 
 

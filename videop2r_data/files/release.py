@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,10 +21,10 @@ from videop2r_data.files.names import (
     reading_order,
 )
 from videop2r_data.files.rows import Batch, file_rows, first_columns, read_batches
-from videop2r_data.schemas import BuildLock
+from videop2r_data.schemas import CONFIGS, BuildLock
 
 Layout = Literal["ours", "official"]
-CONFIG_NAMES = ("sft", "rl", "rejected")
+CONFIG_NAMES = tuple(CONFIGS)
 _NAME = re.compile(r"(?:^|[_.-])(sft|rl|rejected)(?=$|[_.-])")
 _FRONT = re.compile(r"\A---\s*\n(.*?)\n---\s*(?:\n|\Z)", re.DOTALL)
 
@@ -71,7 +71,6 @@ class Release:
     lock: BuildLock | None = None
     card: dict[str, Any] | None = None
     problems: tuple[tuple[str, str], ...] = ()
-    notes: tuple[str, ...] = field(default=())
 
     @property
     def configs(self) -> tuple[str, ...]:
@@ -130,7 +129,12 @@ def open_release(where: str | Path, *, revision: str | None = None) -> Release:
             hint="give the folder that holds data/ or the parts themselves",
         )
     card, card_problem = _read_card(root / CARD_NAME)
-    lock, lock_problem = _read_lock(root)
+    lock, lock_problem = None, None
+    if (root / LOCK_NAME).is_file():
+        try:
+            lock = read_lock(root)
+        except SourceError as error:
+            lock_problem = (LOCK_NAME, error.message)
     declared = _declared_configs(card)
     files = tuple(_describe(p, root, declared) for p in paths)
     known = [f for f in files if f.columns]
@@ -193,13 +197,10 @@ def open_rows(
 
         return Rows(*hub_rows(where, config=config, split=split, revision=revision, columns=columns))
     if path.is_file():
-        if not is_data_file(path.name):
-            raise SourceError(
-                "not a data file (parquet, jsonl, json, the last two also .gz)",
-                where=str(path),
-                hint="convert it with p2r-data build",
-            )
-        return Rows(file_rows(path, columns))
+        if is_data_file(path.name):
+            return Rows(file_rows(path, columns))
+        what = "not a data file (parquet, jsonl, json, the last two also .gz)"
+        raise SourceError(what, where=str(path), hint="convert it with p2r-data build")
     declared = _declared_configs(_read_card(path / CARD_NAME)[0])
     found = [_describe(p, path, declared) for p in sorted(_data_files(path), key=reading_order)]
     files = [file for file in found if file.config == config]
@@ -213,15 +214,9 @@ def open_rows(
 
 
 def _data_files(path: Path) -> Iterator[Path]:
-    if path.is_file():
-        if is_data_file(path.name):
-            yield path
-        return
-    for folder in (path, path / "data"):
-        if folder.is_dir():
-            for child in folder.iterdir():
-                if is_data_file(child.name) and child.is_file():
-                    yield child
+    folders = [folder for folder in (path, path / "data") if folder.is_dir()]
+    children = (child for folder in folders for child in folder.iterdir())
+    yield from (p for p in (path, *children) if is_data_file(p.name) and p.is_file())
 
 
 def _describe(path: Path, root: Path, declared: dict[str, str]) -> ReleaseFile:
@@ -269,12 +264,3 @@ def _read_card(path: Path) -> tuple[dict[str, Any] | None, tuple[str, str] | Non
     if data is not None and not isinstance(data, dict):
         return None, (path.name, f"the front matter is a {type(data).__name__}, not a mapping")
     return data, None
-
-
-def _read_lock(root: Path) -> tuple[BuildLock | None, tuple[str, str] | None]:
-    if not (root / LOCK_NAME).is_file():
-        return None, None
-    try:
-        return read_lock(root), None
-    except SourceError as error:
-        return None, (LOCK_NAME, error.message)

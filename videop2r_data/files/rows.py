@@ -138,20 +138,20 @@ def _lines(stream: BufferedReader, path: Path) -> Iterator[RawRow]:
 
 
 def _line(text: bytes, index: int, number: int) -> RawRow:
+    fault = ""
     try:
         value = orjson.loads(text)
     except orjson.JSONDecodeError:
         try:
             value = json.loads(text)  # accepts the NaN and Infinity that Python's own writer leaves
         except (ValueError, RecursionError):
-            raw = text[:RAW_CHARS].decode("utf-8", "replace")
-            return RawRow(index, None, f"not JSON: {raw[:80].rstrip()}", raw, number)
+            value = None
+            fault = "not JSON"
     if isinstance(value, dict):
         return RawRow(index, value, line=number)
     raw = text[:RAW_CHARS].decode("utf-8", "replace")
-    return RawRow(
-        index, None, f"a {type(value).__name__}, not a JSON object: {raw[:80].rstrip()}", raw, number
-    )
+    fault = fault or f"a {type(value).__name__}, not a JSON object"
+    return RawRow(index, None, f"{fault}: {raw[:80].rstrip()}", raw, number)
 
 
 def _unreadable(path: Path, error: BaseException) -> SourceError:
@@ -211,12 +211,12 @@ def read_batches(
         SourceError: damaged, truncated, or not of its format.
     """
     if path.name.endswith(".parquet"):
-        yield from _parquet_batches(path, columns, size, groups, rows)
+        for start, part in record_batches(path, columns=columns, size=size, groups=groups, rows=rows):
+            yield as_batch(start, part, path.name)
         return
     wanted = set(columns) if columns is not None else None
-    start, records, bad = 0, [], []
-    index: list[int] = []
-    at = -1
+    start, at = 0, -1
+    records, index, bad = [], [], []
     for record in json_records(path):
         at = record.index
         if record.value is not None:
@@ -232,21 +232,9 @@ def read_batches(
 
 
 def _transpose(records: list[dict[str, Any]], wanted: set[str] | None) -> dict[str, list[Any]]:
-    names: dict[str, None] = {}
-    for record in records:
-        names.update(dict.fromkeys(record))
-    return {
-        name: [record.get(name, MISSING) for record in records]
-        for name in names
-        if wanted is None or name in wanted
-    }
-
-
-def _parquet_batches(
-    path: Path, columns: Sequence[str] | None, size: int, groups: Sequence[int] | None, rows: range | None
-) -> Iterator[Batch]:
-    for start, part in record_batches(path, columns=columns, size=size, groups=groups, rows=rows):
-        yield as_batch(start, part, path.name)
+    names = dict.fromkeys(name for record in records for name in record)
+    columns = [name for name in names if wanted is None or name in wanted]
+    return {name: [record.get(name, MISSING) for record in records] for name in columns}
 
 
 def record_batches(

@@ -75,8 +75,7 @@ def load_prompt(name_or_path: str, *, base: Path | None = None) -> Prompt:
     try:
         if "/" not in name_or_path and packaged.is_file():
             return _parse(name_or_path, packaged.read_bytes())
-        path = (base or Path()) / name_or_path
-        return _parse(name_or_path, path.read_bytes())
+        return _parse(name_or_path, ((base or Path()) / name_or_path).read_bytes())
     except (OSError, ValueError) as error:  # ValueError: a NUL in the path
         raise ConfigError(
             f"no prompt {name_or_path!r}: neither packaged ({', '.join(packaged_prompts())}) nor a file",
@@ -116,13 +115,13 @@ def _parse(name: str, data: bytes) -> Prompt:
         text = data.decode("utf-8-sig").replace("\r\n", "\n")
     except UnicodeDecodeError as error:
         raise ConfigError(f"not UTF-8: {error}", where=name) from None
-    parts = _HEAD.split(text)
-    heads = parts[1::2]
+    before, *parts = _HEAD.split(text)
+    heads = parts[::2]
     twice = sorted({head for head in heads if heads.count(head) > 1})
     if twice:
         raise ConfigError(f"sections that stand twice: {', '.join(twice)}", where=name)
-    sections = {head: body.strip("\n") for head, body in zip(parts[1::2], parts[2::2], strict=True)}
-    if "user" not in sections or parts[0].strip():
+    sections = {head: body.strip("\n") for head, body in zip(heads, parts[1::2], strict=True)}
+    if "user" not in sections or before.strip():
         raise ConfigError(
             "a prompt file begins with a line `=== system ===` or `=== user ===` and has a user section",
             where=name,
@@ -165,26 +164,18 @@ def _check_placeholders(name: str, section: str, body: str, user: str) -> None:
         is_text = inner != field and field not in _ROLES["generate"] + _ROLES["judge"]
         if not field or inner in known or is_text:
             continue
-        if section != "user":
-            hint = (
-                "only the user section has fields: what stands in the others is the same for every question"
-            )
-        else:
+        hint = "only the user section has fields: what stands in the others is the same for every question"
+        if section == "user":
             near = _OTHER_NAMES.get(field.lower(), field.lower())
             meant = f"did you mean {{{near}}}? " if near in known else ""
             fields = ", ".join(f"{{{one}}}" for one in known)
-            hint = (
-                f"{meant}a prompt of this kind ({role}) has {fields}; for braces as text write {{ {field} }}"
-            )
+            hint = f"{meant}a prompt of this kind ({role}) has {fields}"
+            hint += f"; for braces as text write {{ {field} }}"
         raise ConfigError(
             f"the {section} section has {{{inner}}}, which nothing fills in",
-            where=f"{name}, line {_line_of(body, match.start(1))} of the section",
+            where=f"{name}, line {body.count(chr(10), 0, match.start(1)) + 1} of the section",
             hint=hint,
         )
-
-
-def _line_of(body: str, at: int) -> int:
-    return body.count("\n", 0, at) + 1
 
 
 def fill(template: str, fields: Mapping[str, str]) -> str:
@@ -247,7 +238,4 @@ def render_generate(
     hint = prompt.hints.get(kind) or _HINTS.get(kind, "")
     if prompt.hints and not hint:
         raise ConfigError(f"the prompt has no section `=== hint: {kind} ===`", where=prompt.name)
-    return fill(
-        prompt.user,
-        {"problem": problem, "options": _options(tuple(options)), "hint": hint},
-    )
+    return fill(prompt.user, {"problem": problem, "options": _options(tuple(options)), "hint": hint})

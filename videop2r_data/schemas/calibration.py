@@ -10,7 +10,7 @@ from pydantic import Field, ValidationError, field_validator
 
 from videop2r_data.errors import SourceError
 from videop2r_data.schemas.base import Model
-from videop2r_data.schemas.recipe import BackendSpec, JudgeSpec, Name
+from videop2r_data.schemas.recipe import JudgeSpec, Name
 from videop2r_data.schemas.yaml_file import parse_yaml, read_settings
 
 # --- the labels of reviewers: the truth that judges are measured against ---
@@ -108,16 +108,13 @@ class JudgesFile(Model):
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
             raise ValueError(f"the names of judges must differ, repeated: {', '.join(twice)}")
-        for judge in value:
-            _can_be_asked(judge.name, judge.backend)
+        for name, backend in ((judge.name, judge.backend) for judge in value):
+            if backend.kind == "demo":
+                raise ValueError(f"judge {name!r}: kind demo knows the answers; calibration needs a model")
+            if backend.batch:
+                why = "batch: true is for builds; a few hundred labels are asked at once"
+                raise ValueError(f"judge {name!r}: {why}")
         return value
-
-
-def _can_be_asked(name: str, spec: BackendSpec) -> None:
-    if spec.kind == "demo":
-        raise ValueError(f"judge {name!r}: kind demo knows the answers; calibration needs a model")
-    if spec.batch:
-        raise ValueError(f"judge {name!r}: batch: true is for builds; a few hundred labels are asked at once")
 
 
 def load_judges(path: Path) -> JudgesFile:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 from pydantic import Field
@@ -15,10 +16,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-
 # A `Request` holds *references* to frames (digest, indices, times), never pixels, so that its key is the
 # sha256 of its content and the journal stays small. The pixels travel beside it, as `Frames`.
-
 
 Role = Literal["system", "user"]
 Purpose = Literal["generate", "judge"]
@@ -107,12 +106,7 @@ class SamplingParams:
 
     def canonical(self) -> dict[str, Any]:
         """The fields that count for the request's key."""
-        return {
-            "temperature": self.temperature,
-            "max_tokens": self.max_tokens,
-            "top_p": self.top_p,
-            "seed": self.seed,
-        }
+        return asdict(self)
 
 
 @dataclass(frozen=True)
@@ -138,17 +132,12 @@ class Request:
     media_encoding: str = ""
     variant: str = ""
 
-    @property
+    @cached_property
     def key(self) -> str:
         """sha256 of the canonical content: 64 hexadecimal digits, also the id in a batch."""
-        # Cached by hand: a property of a frozen dataclass cannot assign, and the key is asked for many times.
-        known: str | None = self.__dict__.get("_key")
-        if known is None:
-            known = self.__dict__["_key"] = self._digest()
-        return known
-
-    def _digest(self) -> str:
-        media = self.media
+        shown: list[Any] | None = None
+        if (media := self.media) is not None:
+            shown = [media.data_type, media.frames_sha256, media.indices, media.times_s, self.media_encoding]
         return digest(
             {
                 # A change here changes every key, so that no journal would answer any more.
@@ -158,15 +147,7 @@ class Request:
                 "messages": [[m.role, m.text, m.media] for m in self.messages],
                 "params": self.params.canonical(),
                 "variant": self.variant,
-                "media": None
-                if media is None
-                else [
-                    media.data_type,
-                    media.frames_sha256,
-                    media.indices,
-                    media.times_s,
-                    self.media_encoding,
-                ],
+                "media": shown,
             }
         )
 
@@ -301,11 +282,8 @@ class BatchBackend(Protocol):
         ...
 
 
-# The kinds of backend that a recipe may name. A new one is a module with its class, and one entry here.
-#
-# An entry says what must be known before the class is loaded: `check` and `doctor` ask it without a library
-# installed, and a recipe is checked against it.
-
+# The kinds of backend that a recipe may name. A new one is a module with its class, and one entry here. An
+# entry says what must be known before the class is loaded: `check` and `doctor` ask it without a library.
 
 FrameForm = Literal["encoded", "array"]
 

@@ -326,16 +326,14 @@ class VerifySpec(Model):
     @property
     def checks_leaks(self) -> bool:
         """The effective setting of `observation_leaks`."""
-        if self.observation_leaks is None:
-            return self.policy.profile == "robust"
-        return self.observation_leaks
+        robust = self.policy.profile == "robust"
+        return robust if self.observation_leaks is None else self.observation_leaks
 
     @property
     def checks_consistency(self) -> bool:
         """The effective setting of `think_answer_consistency`."""
-        if self.think_answer_consistency is None:
-            return self.policy.profile == "robust"
-        return self.think_answer_consistency
+        robust = self.policy.profile == "robust"
+        return robust if self.think_answer_consistency is None else self.think_answer_consistency
 
 
 class JudgeSpec(Model):
@@ -419,7 +417,15 @@ def parse_recipe(text: str, *, where: str) -> Recipe:
     Raises:
         ConfigError: every error of the file at once, each with its field.
     """
-    refuse_unfinished(text, where)
+    # what `p2r-data init --from-data` left for a person to fill in
+    lines = enumerate(text.splitlines(), 1)
+    left = [f"\n  {where}:{n}: {x.partition(INIT_TODO)[2].strip()}" for n, x in lines if INIT_TODO in x]
+    if left:
+        raise ConfigError(
+            f"{len(left)} thing(s) to fill in, which p2r-data init could not see{''.join(left)}",
+            where=where,
+            hint=f"write what is asked for, and delete the line `{INIT_TODO} ...`",
+        )
     return parse_yaml(
         text,
         Recipe,
@@ -427,24 +433,6 @@ def parse_recipe(text: str, *, where: str) -> Recipe:
         valid="p2r-data init writes a valid recipe",
         allowed="p2r-data schema recipe prints what is allowed",
     )
-
-
-def refuse_unfinished(text: str, where: str) -> None:
-    """Name every line that `p2r-data init --from-data` left for a person to fill in.
-
-    Raises:
-        ConfigError: there is one.
-    """
-    lines = enumerate(text.splitlines(), 1)
-    left = [
-        f"  {where}:{n}: {line.partition(INIT_TODO)[2].strip()}" for n, line in lines if INIT_TODO in line
-    ]
-    if left:
-        raise ConfigError(
-            f"{len(left)} thing(s) to fill in, which p2r-data init could not see\n" + "\n".join(left),
-            where=where,
-            hint=f"write what is asked for, and delete the line `{INIT_TODO} ...`",
-        )
 
 
 def load_recipe(path: Path) -> Recipe:

@@ -166,11 +166,9 @@ def arrow_schema(model: type[BaseModel]) -> pa.Schema:
 
     fields = []
     for name, (kind, nullable) in _columns(model):
-        if isinstance(kind, tuple):
-            element = pa.field("element", pa.type_for_alias(_ALIASES[kind[1]]), nullable=False)
-            fields.append(pa.field(name, pa.list_(element), nullable=nullable))
-        else:
-            fields.append(pa.field(name, pa.type_for_alias(_ALIASES[kind]), nullable=nullable))
+        plain = pa.type_for_alias(_ALIASES[kind[1] if isinstance(kind, tuple) else kind])
+        listed = pa.list_(pa.field("element", plain, nullable=False))
+        fields.append(pa.field(name, listed if isinstance(kind, tuple) else plain, nullable=nullable))
     return pa.schema(fields)
 
 
@@ -197,20 +195,16 @@ def _column(annotation: Any) -> tuple[str | tuple[str, str], bool]:
     if origin is Annotated:
         base, *marks = get_args(annotation)
         width = next((m for m in marks if isinstance(m, str) and m in _ALIASES), None)
-        if width:
-            return width, False
-        return _column(base)
+        return (width, False) if width else _column(base)
     if origin in (Union, types.UnionType):
         inner = [a for a in get_args(annotation) if a is not type(None)]
-        if len(inner) != 1:
-            raise TypeError(f"no column type for {annotation}")
-        return _column(inner[0])[0], True
-    if origin in (list, tuple):
+        if len(inner) == 1:
+            return _column(inner[0])[0], True
+    elif origin in (list, tuple):
         kind, _ = _column(get_args(annotation)[0])
-        if isinstance(kind, tuple):
-            raise TypeError(f"no column type for {annotation}")
-        return ("list", kind), False
-    if isinstance(annotation, type):
+        if not isinstance(kind, tuple):
+            return ("list", kind), False
+    elif isinstance(annotation, type):
         if issubclass(annotation, Enum):
             return "string", False
         if annotation in _PLAIN:

@@ -236,9 +236,6 @@ class Sample(Model):
         return self
 
 
-# --- the letter that each option goes by: read once, used by prompts and scorers alike ---
-
-
 class BadRow(Model):
     """A row of a pool that cannot become a `Sample`: counted, kept, never fatal."""
 
@@ -260,6 +257,8 @@ class BadRow(Model):
         """Unique in the pool: `<source>/<problem_id>@<row>`; `@` keeps it apart from ids of good rows."""
         return f"{self.source}/{self.problem_id}@{self.row}"
 
+
+# --- the letter that each option goes by: read once, used by prompts and scorers alike ---
 
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 _LABELLED = re.compile(r"\s*[(\[（]?\s*([A-Za-z]|\d{1,2})\s*[)\]）.:：．、]\s*(.*)", re.DOTALL)
@@ -289,16 +288,12 @@ def label_options(options: tuple[str, ...]) -> tuple[LabelledOption, ...]:
     # `2.`, `7.`, `3.` are numbers as options and no labels: labels rise and begin at A or 1.
     if len(read) == len(options) and _rises([option.label for option in read]):
         return tuple(read)
-    return tuple(LabelledOption(_by_position(i), option.strip()) for i, option in enumerate(options))
+    places = (LETTERS[i] if i < len(LETTERS) else str(i + 1) for i in range(len(options)))
+    return tuple(LabelledOption(label, text.strip()) for label, text in zip(places, options, strict=True))
 
 
 def _rises(labels: list[str]) -> bool:
-    if not labels or labels[0] not in ("A", "1"):
-        return False
-    if labels[0] == "1":
+    if labels[:1] == ["1"]:
         return labels == [str(i + 1) for i in range(len(labels))]
-    return all(len(x) == 1 and x.isalpha() for x in labels) and all(a < b for a, b in pairwise(labels))
-
-
-def _by_position(index: int) -> str:
-    return LETTERS[index] if index < len(LETTERS) else str(index + 1)
+    letters = labels[:1] == ["A"] and all(len(x) == 1 and x.isalpha() for x in labels)
+    return letters and all(a < b for a, b in pairwise(labels))

@@ -23,10 +23,17 @@ _PLAIN = re.compile(
     r"\s*<observation>([^<]*)</observation>\s*<think>([^<]*)</think>\s*<answer>([^<]*)</answer>\s*"
 )
 """A faultless trace without any `<` in its segments: nearly all of them; every part of it is unambiguous."""
-_MISSING = {
-    "observation": TraceFault.MISSING_OBSERVATION,
-    "think": TraceFault.MISSING_THINK,
-    "answer": TraceFault.MISSING_ANSWER,
+_FAULTS = {
+    TraceFault.MISSING_OBSERVATION: "no <observation>…</observation>",
+    TraceFault.MISSING_THINK: "no <think>…</think>",
+    TraceFault.MISSING_ANSWER: "no <answer>…</answer>",
+    TraceFault.REPEATED_TAG: "a segment stands twice",
+    TraceFault.NESTED_TAG: "a tag inside another segment",
+    TraceFault.OUT_OF_ORDER: "the segments are not in the order observation, think, answer",
+    TraceFault.UNCLOSED_TAG: "a segment is opened and never closed",
+    TraceFault.STRAY_CLOSING_TAG: "a closing tag with nothing open",
+    TraceFault.TEXT_OUTSIDE: "text outside the segments",
+    TraceFault.EMPTY_SEGMENT: "a segment is blank",
 }
 
 
@@ -77,11 +84,6 @@ class ProcessTrace(Model):
         return f"<think>{self.think}</think><answer>{self.answer}</answer>"
 
     @classmethod
-    def parse(cls, text: str) -> Self:
-        """`parse_trace` as a constructor."""
-        return cls.of(text, segment_spans(text))
-
-    @classmethod
     def of(cls, text: str, spans: SegmentSpans) -> Self:
         """The trace of a text whose spans are known.
 
@@ -89,7 +91,7 @@ class ProcessTrace(Model):
             TraceError: the spans hold a fault.
         """
         if spans.fault is not None:
-            raise TraceError(_explain(spans.fault), fault=spans.fault.value, at=spans.at)
+            raise TraceError(_FAULTS[spans.fault], fault=spans.fault.value, at=spans.at)
         cut = [text[s.start : s.end] for s in (spans.observation, spans.think, spans.answer) if s is not None]
         # spans without a fault are content: nothing is left for the validators to find
         trace = cls.model_construct(observation=cut[0], think=cut[1], answer=cut[2])
@@ -105,7 +107,7 @@ def parse_trace(text: str) -> ProcessTrace:
     >>> parse_trace("<observation>o</observation>\r\n<think>t</think> <answer>A</answer>").answer
     'A'
     """
-    return ProcessTrace.parse(text)
+    return ProcessTrace.of(text, segment_spans(text))
 
 
 def render_trace(trace: ProcessTrace) -> str:
@@ -186,23 +188,9 @@ class _Scan:
         if missing is not None:
             if self.fault is None or self.fault[0] is TraceFault.TEXT_OUTSIDE:
                 # the hole says more than the text around it
-                self.fault = (_MISSING[missing], self.fault[1] if self.fault else len(self.text))
+                at = self.fault[1] if self.fault else len(self.text)
+                self.fault = (TraceFault(f"missing_{missing}"), at)
         elif opens != sorted(opens):
             self.note(TraceFault.OUT_OF_ORDER, min(opens))
         fault, at = self.fault or (None, -1)
         return SegmentSpans(spans[0], spans[1], spans[2], fault, at)
-
-
-def _explain(fault: TraceFault) -> str:
-    return {
-        TraceFault.MISSING_OBSERVATION: "no <observation>…</observation>",
-        TraceFault.MISSING_THINK: "no <think>…</think>",
-        TraceFault.MISSING_ANSWER: "no <answer>…</answer>",
-        TraceFault.REPEATED_TAG: "a segment stands twice",
-        TraceFault.NESTED_TAG: "a tag inside another segment",
-        TraceFault.OUT_OF_ORDER: "the segments are not in the order observation, think, answer",
-        TraceFault.UNCLOSED_TAG: "a segment is opened and never closed",
-        TraceFault.STRAY_CLOSING_TAG: "a closing tag with nothing open",
-        TraceFault.TEXT_OUTSIDE: "text outside the segments",
-        TraceFault.EMPTY_SEGMENT: "a segment is blank",
-    }[fault]

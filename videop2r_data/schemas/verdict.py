@@ -140,12 +140,12 @@ class RejectReason(StrEnum):
 
 _CALLS = ("CALL_", "COMPLETION_", "CONTENT_")
 _BEGINNINGS: dict[Stage, tuple[str, ...]] = {
+    Stage.POOL: ("BAD_ROW", "DUPLICATE_ID", "UNSAFE_PATH", "BAD_REFERENCE"),
     # a link that leads out of the media root; a file that no run has come to
     Stage.MEDIA: ("MEDIA_", "DECODE_", "UNSAFE_PATH", "CALL_FAILED"),
     Stage.GENERATE: _CALLS,
     Stage.JUDGE: ("INSUFFICIENT", "NO_VERDICT", *_CALLS),
 }
-_POOL = frozenset(map(RejectReason, ("bad_row", "duplicate_id", "unsafe_path", "bad_reference")))
 
 
 def reasons_of(stage: Stage) -> frozenset[RejectReason]:
@@ -154,11 +154,8 @@ def reasons_of(stage: Stage) -> frozenset[RejectReason]:
     >>> sorted(map(str, reasons_of(Stage.POOL)))
     ['bad_reference', 'bad_row', 'duplicate_id', 'unsafe_path']
     """
-    if stage is Stage.POOL:
-        return _POOL
     if stage is Stage.VERIFY:
-        others = frozenset[RejectReason]().union(*(reasons_of(s) for s in Stage if s is not Stage.VERIFY))
-        return frozenset(RejectReason) - others
+        return frozenset(RejectReason).difference(*map(reasons_of, _BEGINNINGS))
     return frozenset(r for r in RejectReason if r.name.startswith(_BEGINNINGS[stage]))
 
 

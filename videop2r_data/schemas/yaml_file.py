@@ -25,31 +25,27 @@ _QUOTED = re.compile(r"'([^']*)'")
 
 def error_lines(
     error: ValidationError,
-    what: str = "recipe",
+    what: str,
     *,
-    model: type[BaseModel] | None = None,
-    data: Any = None,
-    lines: Mapping[Place, str] | None = None,
+    model: type[BaseModel],
+    data: Any,
+    lines: Mapping[Place, str],
 ) -> list[str]:
-    """One indented line per error, with its field; an error of the whole document has no field.
+    """One indented line per error, with its field, in the order of pydantic's errors.
 
     Args:
-        error: what pydantic raised.
+        error: what pydantic raised; an error of the whole document has no field.
         what: what a person calls such a document.
-        model: what the document must be; with it an unknown key is told with the nearest right one.
-        data: the document, plain values; with it the branches of a union are told as one error.
+        model: what the document must be.
+        data: the document, plain values.
         lines: where each key stands (`key_places`).
-
-    Returns:
-        lines in the order of pydantic's errors. A missing field whose misspelt key is among the errors is
-        left out: both errors are the same typo.
     """
     found = error.errors(include_url=False)
     # `modle: x` gives two errors of pydantic, an unknown key and a missing one: one typo, told once.
     typos = {
         (*e["loc"][:-1], right)
         for e in found
-        if e["type"] == "extra_forbidden" and model is not None and (right := _nearest(model, e["loc"]))
+        if e["type"] == "extra_forbidden" and (right := _nearest(model, e["loc"]))
     }
     told: dict[Place, list[str]] = {}
     at: dict[Place, str] = {}
@@ -59,11 +55,13 @@ def error_lines(
         place = _real(one["loc"], data)
         texts = told.setdefault(place, [])
         stands = place[:-1] if one["type"] == "missing" else place
-        at[place] = (lines or {}).get(stands, "")
+        at[place] = lines.get(stands, "")
         text = _told(model, one["loc"], one)
         if text not in texts:
             texts.append(text)
-    return [_line(place, texts, what, at[place]) for place, texts in told.items()]
+    heads = {place: ".".join(map(str, place)) or f"({what})" for place in told}
+    ends = {place: f" ({at[place]})" if at[place] else "" for place in told}
+    return [f"  {heads[place]}: {', or '.join(texts)}{ends[place]}" for place, texts in told.items()]
 
 
 def _follows(error: Mapping[str, Any], found: Sequence[Mapping[str, Any]]) -> bool:
@@ -74,13 +72,8 @@ def _follows(error: Mapping[str, Any], found: Sequence[Mapping[str, Any]]) -> bo
     )
 
 
-def _line(place: Place, texts: list[str], what: str, at: str) -> str:
-    head = ".".join(map(str, place)) or f"({what})"
-    return f"  {head}: {', or '.join(texts)}{f' ({at})' if at else ''}"
-
-
-def _told(model: type[BaseModel] | None, place: Place, error: Mapping[str, Any]) -> str:
-    if error["type"] == "extra_forbidden" and model is not None:
+def _told(model: type[BaseModel], place: Place, error: Mapping[str, Any]) -> str:
+    if error["type"] == "extra_forbidden":
         return _no_such_setting(model, place)
     if error["type"] == "missing":
         return "is missing"
@@ -138,8 +131,6 @@ def _paths_of(model: type[BaseModel], name: str, depth: int = 0) -> Iterator[tup
 
 def _real(place: Sequence[str | int], data: Any) -> Place:
     """The place without the names of union branches, which pydantic puts in and no document has."""
-    if data is None:
-        return tuple(place)
     kept: list[str | int] = []
     for n, part in enumerate(place):
         if isinstance(data, Mapping) and (part in data or n == len(place) - 1):
@@ -292,7 +283,7 @@ def read_yaml(text: str) -> Any:
 
 
 def _weigh(node: yaml.Node, seen: dict[int, int]) -> int:
-    """Values below a node; 0 marks one that is being counted, so that a node inside itself is found."""
+    """Values below a node."""
     # A node under way is marked 0; meeting it again below itself is a cycle.
     if seen.get(id(node)) == 0:
         raise ValueError(f"an alias inside of its own value{node.start_mark}")
