@@ -8,7 +8,7 @@ from codecs import BOM_UTF8
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from io import BufferedReader
-from itertools import pairwise
+from itertools import chain, pairwise
 from pathlib import Path
 from typing import Any, cast
 
@@ -232,7 +232,7 @@ def read_batches(
 
 
 def _transpose(records: list[dict[str, Any]], wanted: set[str] | None) -> dict[str, list[Any]]:
-    names = dict.fromkeys(name for record in records for name in record)
+    names = dict.fromkeys(chain.from_iterable(records))
     columns = [name for name in names if wanted is None or name in wanted]
     return {name: [record.get(name, MISSING) for record in records] for name in columns}
 

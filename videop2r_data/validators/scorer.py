@@ -70,11 +70,14 @@ def reference_labels(reference: str, options: tuple[str, ...]) -> frozenset[str]
     return read_several(reference, option_set(options))
 
 
+_NUMBER_WORDS = Policy(number_words=True)
+
+
 @lru_cache(maxsize=8192)
 def reference_number(reference: str) -> Quantity | ScoreReason:
     """The number of a reference, or why there is none."""
     # References are trusted: number words count in them whatever the policy of the answers.
-    return parse_quantity(reference, Policy(number_words=True))
+    return parse_quantity(reference, _NUMBER_WORDS)
 
 
 # --- profile `robust`: accepts what a careful human grader accepts, and nothing else ---
