@@ -118,7 +118,7 @@ class VllmEngine:
         llm, self._llm, self._net = self._llm, None, None
         if llm is None:
             return
-        from accelerate.utils import clear_device_cache
+        from accelerate.utils.memory import clear_device_cache
 
         with own_groups_only():
             llm.llm_engine.engine_core.shutdown()
