@@ -38,6 +38,7 @@ from .release import Release as Release
 from .release import ReleaseFile as ReleaseFile
 from .release import open_release as open_release
 from .release import open_rows as open_rows
+from .release import split_card as split_card
 from .rows import MISSING as MISSING
 from .rows import Batch as Batch
 from .rows import as_batch as as_batch

@@ -253,12 +253,19 @@ def _declared_configs(card: dict[str, Any] | None) -> dict[str, str]:
     return out
 
 
+def split_card(text: str) -> tuple[str, str]:
+    """(YAML between the `---` lines, body) of a card; without such lines the whole text is body."""
+    plain = text.replace("\r\n", "\n")
+    found = _FRONT.match(plain)
+    return (found[1], plain[found.end() :]) if found else ("", plain)
+
+
 def _read_card(path: Path) -> tuple[dict[str, Any] | None, tuple[str, str] | None]:
     if not path.is_file():
         return None, None
     try:
-        match = _FRONT.match(read_text(path).replace("\r\n", "\n"))
-        data = yaml.safe_load(match.group(1)) if match else None
+        front, _ = split_card(read_text(path))
+        data = yaml.safe_load(front) if front else None
     except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         return None, (path.name, f"no readable YAML front matter: {error}")
     if data is not None and not isinstance(data, dict):

@@ -64,12 +64,10 @@ def _short(name: str) -> str:
 
 def sources_table(facts: Facts) -> str:
     """Pools, then each source with its licences (annotations, media), then the licence of this card."""
-    specs = {s["name"]: s for s in facts.lock.recipe["sources"]}
     pools = []
     for source in facts.lock.sources:
-        spec: dict[str, Any] = specs.get(source.name, {})
-        known = find_pool(str(spec.get("kind", "")))
-        stated = str(spec.get("license") or "")
+        known = facts.collection(source.name)
+        stated = str(facts.spec(source.name).get("license") or "")
         licence = cell(" ".join(stated.split())) if states(stated) else "by source, see below"
         where = f"[{known.name}]({known.url}), itself tagged {known.licence}" if known else "as in the lock"
         pools.append([cell(source.name), f"{source.rows:,}", licence, where, f"`{source.sha256[:16]}`"])
@@ -79,8 +77,7 @@ def sources_table(facts: Facts) -> str:
     parts.append(table(head, [_row(source) for source in facts.rows.sources[:_SHOWN]]))
     if len(facts.rows.sources) > _SHOWN:
         parts.append(f"and {len(facts.rows.sources) - _SHOWN:,} more sources.\n")
-    parts.append(_pages(facts))
-    parts.append(_own(facts))
+    parts += [_pages(facts), _own(facts)]
     return "\n".join(part for part in parts if part)
 
 
@@ -92,17 +89,11 @@ def _row(source: SourceFacts) -> list[str]:
     commercial = {source.annotations.commercial} | ({source.media.commercial} if source.has_media else set())
     use = next(word for word in ("no", "not known", "yes") if word in commercial)
     made_from = ", ".join(map(cell, upstream.made_from)) if upstream and upstream.made_from else "-"
-    media = _terms(source.media) if source.has_media else "no media"
-    return [
-        name,
-        f"{source.accepted:,}",
-        f"{source.others:,}",
-        _terms(source.annotations),
-        media,
-        ("yes" if passes_on(source) else "not known") if source.has_media else "-",
-        use,
-        made_from,
-    ]
+    media = ["no media", "-"]
+    if source.has_media:
+        media = [_terms(source.media), "yes" if passes_on(source) else "not known"]
+    counts = [f"{source.accepted:,}", f"{source.others:,}"]
+    return [name, *counts, _terms(source.annotations), *media, use, made_from]
 
 
 def _terms(terms: Terms) -> str:
@@ -275,19 +266,16 @@ def _cut(value: Any) -> Any:
 
 
 def _columns(facts: Facts) -> str:
-    rows = []
     kinds: dict[str, str] = {}
     held: dict[str, list[str]] = {}
     for config, model in CONFIGS.items():
         for info in feature_info(model):
             name = info["name"]
-            if name not in facts.configs[config]["columns"]:
-                continue
-            kinds[name] = f"list of {info['list']}" if "list" in info else info["dtype"]
-            held.setdefault(name, []).append(config)
-    for name, configs in held.items():
-        where = "all" if len(configs) == len(CONFIGS) else ", ".join(configs)
-        rows.append([f"`{name}`", kinds[name], where, cell(COLUMNS[name])])
+            if name in facts.configs[config]["columns"]:
+                kinds[name] = f"list of {info['list']}" if "list" in info else info["dtype"]
+                held.setdefault(name, []).append(config)
+    where = {name: "all" if len(c) == len(CONFIGS) else ", ".join(c) for name, c in held.items()}
+    rows = [[f"`{name}`", kind, where[name], cell(COLUMNS[name])] for name, kind in kinds.items()]
     return table(["column", "type", "configs", "what it holds"], rows)
 
 
@@ -302,18 +290,15 @@ def _media(facts: Facts) -> str:
             f"They are part of this repository, in `{MEDIA}/<source>/<path of the row>`. To get those of "
             f"some rows, as `path` names them:\n\n    {command}\n"
         )
-    specs = {s["name"]: s for s in facts.lock.recipe["sources"]}
     lines = []
     for pool in dict.fromkeys(s.pool for s in facts.rows.sources if s.has_media):
-        spec: dict[str, Any] = specs.get(pool, {})
-        known = find_pool(str(spec.get("kind", "")))
+        known = facts.collection(pool)
         if known is not None:
             get = f"`p2r-data pull {known.hub} media --media --rows {name}` gets those of these rows"
             lines.append(f"- `{cell(pool)}`: they lie in [{known.name}]({known.url}); {get}.")
-        elif spec.get("kind") == "demo":
-            lines.append(
-                f"- `{cell(pool)}`: drawn anew by `p2r-data reproduce`, or by a build of the recipe."
-            )
+        elif facts.spec(pool).get("kind") == "demo":
+            told = "drawn anew by `p2r-data reproduce`, or by a build of the recipe"
+            lines.append(f"- `{cell(pool)}`: {told}.")
         else:
             lines.append(f"- `{cell(pool)}`: ask whoever published the pool; the lock holds its digest.")
     return (

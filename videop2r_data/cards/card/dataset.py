@@ -14,7 +14,7 @@ from videop2r_data.cards.card.body import card_parts
 from videop2r_data.cards.card.facts import Facts, Published, read_facts
 from videop2r_data.cards.card.metadata import KEYS, TAGS, croissant, front_matter
 from videop2r_data.errors import ConfigError, ExportError, SourceError
-from videop2r_data.files import CARD_NAME, CROISSANT_NAME
+from videop2r_data.files import CARD_NAME, CROISSANT_NAME, split_card
 from videop2r_data.schemas import parse_mapping
 from videop2r_data.version import __version__
 
@@ -28,14 +28,6 @@ NOTE = (
 _BEGIN, _END = "<!-- p2r:begin {} -->", "<!-- p2r:end {} -->"
 _MARK = re.compile(r"<!-- p2r:(begin|end) ([a-z]{1,30}) -->")
 _OWN_LINE = re.compile(r"<!-- p2r:card \{[^\n]*\} -->")
-_FRONT = re.compile(r"\A---\s*\n(.*?)\n---\s*(?:\n|\Z)", re.DOTALL)
-
-
-def split_card(text: str) -> tuple[str, str]:
-    """(YAML between the `---` lines, body); without such lines the whole text is body."""
-    plain = text.replace("\r\n", "\n")
-    found = _FRONT.match(plain)
-    return (found[1], plain[found.end() :]) if found else ("", plain)
 
 
 def card_head(text: str) -> dict[str, Any] | None:
@@ -55,21 +47,14 @@ def has_marks(text: str) -> bool:
 def prose_of(text: str) -> tuple[str, ...]:
     """Text outside of the marked parts of a card, piece by piece; empty without marks."""
     body = split_card(text)[1]
-    return tuple(piece for name, piece in _pieces(body) if not name) if has_marks(body) else ()
+    return tuple(text for name, text in _pieces(body) if not name) if has_marks(body) else ()
 
 
-def merged_head(new: dict[str, Any], old: dict[str, Any], ours: frozenset[str], tags: frozenset[str]) -> str:
-    """The front matter as YAML: generated keys from `new`, a person's keys and tags from `old`.
-
-    Args:
-        new: generated front matter.
-        old: front matter of the older card.
-        ours: keys that are generated.
-        tags: tags that are generated.
-    """
-    kept = {key: value for key, value in old.items() if key not in ours}
+def merged_head(new: dict[str, Any], old: dict[str, Any]) -> str:
+    """The front matter as YAML: generated keys from `new`, a person's keys and tags from `old`."""
+    kept = {key: value for key, value in old.items() if key not in KEYS}
     added = old.get("tags")
-    own = [t for t in added if isinstance(t, str) and t not in tags] if isinstance(added, list) else []
+    own = [t for t in added if isinstance(t, str) and t not in TAGS] if isinstance(added, list) else []
     head = new | {"tags": [*new["tags"], *own]} | kept
     return str(yaml.safe_dump(head, sort_keys=False, allow_unicode=True, width=1000))
 
@@ -86,14 +71,13 @@ def merged_body(parts: Mapping[str, str], old: str, first_line: str = "") -> str
         first_line: put on a line of its own before everything else.
     """
     pieces = _pieces(old) if has_marks(old) else []
-    places = [name for name, _ in pieces if name in parts]
-    out: list[tuple[str, str]] = [(name, text) for name, text in pieces if name in parts or not name]
+    out = [(name, text) for name, text in pieces if name in parts or not name]
     for number, name in enumerate(parts):
+        places = [there for there, _ in out]
         if name not in places:
-            before = [other for other in list(parts)[:number] if other in places]
-            at = 1 + max((i for i, (n, _) in enumerate(out) if n in before), default=-1)
+            before = list(parts)[:number]
+            at = 1 + max((i for i, there in enumerate(places) if there in before), default=-1)
             out.insert(at, (name, ""))
-            places.append(name)
     texts = [
         f"{_BEGIN.format(name)}\n\n{parts[name].strip()}\n\n{_END.format(name)}" if name else text
         for name, text in out
@@ -102,40 +86,22 @@ def merged_body(parts: Mapping[str, str], old: str, first_line: str = "") -> str
     return "\n".join(head) + "\n\n" + "\n\n".join(texts) + "\n"
 
 
-def part_texts(body: str) -> dict[str, str]:
-    """Name -> text of each marked part; of a repeated part, the first."""
-    found: dict[str, list[str]] = {}
-    inside: list[str] | None = None
-    for line in body.split("\n"):
-        mark = _MARK.fullmatch(line.strip())
-        if mark is None:
-            if inside is not None:
-                inside.append(line)
-            continue
-        inside = None
-        if mark[1] == "begin" and mark[2] not in found:
-            inside = found[mark[2]] = []
-    return {name: "\n".join(lines) for name, lines in found.items()}
-
-
 def _pieces(body: str) -> list[tuple[str, str]]:
-    """(name, "") of each marked part and ("", text) of a person's text between them, in order."""
+    """(name, text) of each marked part (the first of its name) and ("", text) of a person's, in order."""
     out: list[tuple[str, str]] = []
-    inside, lines, seen = "", [], set()
+    inside, lines = "", list[str]()
     for line in [*body.split("\n"), None]:
         mark = _MARK.fullmatch(line.strip()) if line is not None else None
         if line is not None and mark is None:
-            if not inside and line.strip() != NOTE and not _OWN_LINE.fullmatch(line.strip()):
+            if inside or (line.strip() != NOTE and not _OWN_LINE.fullmatch(line.strip())):
                 lines.append(line)
             continue
-        prose = "\n".join(lines).strip("\n")
-        if prose.strip():
-            out.append(("", prose))
-        lines = []
-        if mark is not None and mark[1] == "begin" and mark[2] not in seen:
-            out.append((mark[2], ""))
-            seen.add(mark[2])
-        inside = mark[2] if mark is not None and mark[1] == "begin" else ""
+        text = "\n".join(lines)
+        if inside and inside not in dict(out):
+            out.append((inside, text))
+        elif not inside and text.strip():
+            out.append(("", text.strip("\n")))
+        inside, lines = mark[2] if mark is not None and mark[1] == "begin" else "", []
     return out
 
 
@@ -179,7 +145,7 @@ def old_card(folder: Path) -> str:
 
 def card_text(facts: Facts, old: str) -> str:
     """The whole card: generated parts from the facts, a person's text from an older card (may be empty)."""
-    head = merged_head(front_matter(facts), card_head(old) or {}, KEYS, TAGS)
+    head = merged_head(front_matter(facts), card_head(old) or {})
     line = facts.published.line() if facts.published is not None else ""
     return f"---\n{head}---\n\n{merged_body(card_parts(facts), split_card(old)[1], line)}"
 
@@ -206,12 +172,7 @@ def as_written(folder: Path) -> Iterator[Difference]:
         facts = read_facts(folder, Published.read(old))
         if facts.lock.versions.get("videop2r-data") != __version__:
             return
-        head = parse_mapping(
-            merged_head(front_matter(facts), card_head(old) or {}, KEYS, TAGS),
-            where=CARD_NAME,
-            what="card",
-            valid="",
-        )
+        head = card_head(f"---\n{merged_head(front_matter(facts), card_head(old) or {})}---\n") or {}
         parts = card_parts(facts)
     except (ExportError, SourceError, LookupError, TypeError, ValueError) as error:
         yield CARD_NAME, "", "a card", f"one that can be made of the lock: {error}"
@@ -223,20 +184,16 @@ def as_written(folder: Path) -> Iterator[Difference]:
 
 def _parts(body: str, parts: Mapping[str, str]) -> Iterator[Difference]:
     """Differences of the marked parts."""
-    there = part_texts(body)
+    there = {name: text for name, text in _pieces(body) if name}
     for name in there.keys() - parts.keys():
         yield CARD_NAME, f"part {name}", "there", "no such part, of these files"
     for name, text in parts.items():
         if name not in there:
             yield CARD_NAME, f"part {name}", "missing", "as `p2r-data card` writes it"
-        elif there[name].strip() != text.strip():
-            yield CARD_NAME, f"part {name}", *_first_difference(there[name].strip(), text.strip())
-
-
-def _first_difference(old: str, new: str) -> tuple[str, str]:
-    """The first line in which two texts differ."""
-    before, after = [*old.split("\n"), ""], [*new.split("\n"), ""]
-    return next((pair for pair in zip(before, after, strict=False) if pair[0] != pair[1]), (old, new))
+        elif (old := there[name].strip()) != (new := text.strip()):
+            lines = zip([*old.split("\n"), ""], [*new.split("\n"), ""], strict=False)
+            first = next(((before, after) for before, after in lines if before != after), (old, new))
+            yield CARD_NAME, f"part {name}", *first
 
 
 def _croissant(path: Path, facts: Facts) -> Iterator[Difference]:
@@ -256,10 +213,9 @@ def _croissant(path: Path, facts: Facts) -> Iterator[Difference]:
 
 
 def _differences(file: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[Difference]:
+    def told(mapping: Mapping[str, Any], key: str) -> str:
+        return orjson.dumps(mapping[key], default=str).decode() if key in mapping else "nothing"
+
     for key in dict.fromkeys([*new, *old]):
         if old.get(key) != new.get(key):
-            yield file, key, _told(old, key), _told(new, key)
-
-
-def _told(mapping: Mapping[str, Any], key: str) -> str:
-    return orjson.dumps(mapping[key], default=str).decode() if key in mapping else "nothing"
+            yield file, key, told(old, key), told(new, key)

@@ -11,6 +11,7 @@ from typing import Any, Self
 import orjson
 from pydantic import Field, ValidationError
 
+from videop2r_data.cards.card.licences import Pool, find_pool
 from videop2r_data.cards.card.rows import CardLicence, RowFacts, card_licence, read_rows
 from videop2r_data.cards.figures.draw import FigureIndex, read_figures
 from videop2r_data.errors import ExportError
@@ -78,6 +79,14 @@ class Facts(Model):
     published: Published | None = None
     """Where these rows are on the Hub; None: a local folder's card."""
 
+    def spec(self, pool: str) -> dict[str, Any]:
+        """What the recipe says of a pool; empty if it has none of this name."""
+        return next((spec for spec in self.lock.recipe["sources"] if spec["name"] == pool), {})
+
+    def collection(self, pool: str) -> Pool | None:
+        """The known collection that a pool of the recipe reads."""
+        return find_pool(str(self.spec(pool).get("kind", "")))
+
 
 def read_facts(folder: Path, published: Published | None = None) -> Facts:
     """Measure a finished data set.
@@ -108,8 +117,7 @@ def read_facts(folder: Path, published: Published | None = None) -> Facts:
     )
 
 
-def drawn_from(configs: dict[str, dict[str, Any]]) -> str:
-    """Digest of the rows that figures show: of the digests of all configs."""
+def _drawn_from(configs: dict[str, dict[str, Any]]) -> str:
     return digest({name: made["digest"] for name, made in configs.items()})
 
 
@@ -123,7 +131,7 @@ def mark_figures(folder: Path, figures: Path | None = None) -> None:
     lock = read_lock(folder)
     configs = {name: _measure(folder, name, lock) for name in CONFIGS}
     where = folder / FIGURES_NAME if figures is None else figures
-    (where / _DRAWN_FROM).write_bytes(orjson.dumps({"sha256": drawn_from(configs)}) + b"\n")
+    (where / _DRAWN_FROM).write_bytes(orjson.dumps({"sha256": _drawn_from(configs)}) + b"\n")
 
 
 def _read_figures(folder: Path, configs: dict[str, dict[str, Any]]) -> FigureIndex | None:
@@ -131,15 +139,11 @@ def _read_figures(folder: Path, configs: dict[str, dict[str, Any]]) -> FigureInd
         known = orjson.loads((folder / _DRAWN_FROM).read_bytes())["sha256"]
     except (OSError, ValueError, KeyError, TypeError):
         return None
-    return read_figures(folder) if known == drawn_from(configs) else None
+    return read_figures(folder) if known == _drawn_from(configs) else None
 
 
 def _measure(folder: Path, config: str, lock: BuildLock) -> dict[str, Any]:
-    """Rows, bytes, columns and content digest of one config.
-
-    Raises:
-        ExportError: a file is not the one in the lock, or the config has none.
-    """
+    """Rows, bytes, columns and content digest of one config, whose files must be those in the lock."""
     import pyarrow.parquet as pq
 
     rows = text_bytes = file_bytes = 0

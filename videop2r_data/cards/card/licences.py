@@ -24,8 +24,6 @@ class Licence(Model):
     """The terms of one licence that decide what a card may claim."""
 
     name: str
-    share: bool = True
-    """Whole, unchanged files may be passed on with their notice."""
     commercial: bool = True
     derivatives: bool = True
     share_alike: bool = False
@@ -33,22 +31,23 @@ class Licence(Model):
     attribution: bool = True
 
 
-def _cc(kind: str, version: str) -> tuple[str, Licence]:
+def _cc(version: str, *kinds: str) -> dict[str, Licence]:
     words = {"by": "Attribution", "sa": "ShareAlike", "nc": "NonCommercial", "nd": "NoDerivatives"}
-    parts = kind.split("-")
-    name = f"Creative Commons {'-'.join(words[part] for part in parts)} {version}"
-    terms = Licence(
-        name=name, commercial="nc" not in parts, derivatives="nd" not in parts, share_alike="sa" in parts
-    )
-    return f"cc-{kind}-{version}", terms
+    return {
+        f"cc-{kind}-{version}": Licence(
+            name=f"Creative Commons {'-'.join(words[part] for part in kind.split('-'))} {version}",
+            commercial="nc" not in kind,
+            derivatives="nd" not in kind,
+            share_alike="sa" in kind,
+        )
+        for kind in kinds
+    }
 
 
-_CC = [
-    *[_cc(kind, "4.0") for kind in ("by", "by-sa", "by-nc", "by-nc-sa", "by-nd", "by-nc-nd")],
-    *[_cc(kind, "3.0") for kind in ("by", "by-sa")],
-    _cc("by", "2.0"),
-]
-KNOWN: dict[str, Licence] = dict(_CC) | {
+KNOWN: dict[str, Licence] = {
+    **_cc("4.0", "by", "by-sa", "by-nc", "by-nc-sa", "by-nd", "by-nc-nd"),
+    **_cc("3.0", "by", "by-sa"),
+    **_cc("2.0", "by"),
     "apache-2.0": Licence(name="Apache License 2.0"),
     "mit": Licence(name="MIT License"),
     "bsd-2-clause": Licence(name="BSD 2-Clause"),
@@ -70,7 +69,6 @@ _SAYS_NOTHING = re.compile(
     r"|that of|those of)(?:[\s,:;.]|\Z)",
     re.IGNORECASE,
 )
-"""Words that point elsewhere: `mixed, see the data sets named in data_source` states no licence."""
 
 
 def licence_id(text: str) -> str:
@@ -101,10 +99,7 @@ def is_identifier(text: str) -> bool:
 def wider(declared: str, source: str, *, non_commercial: bool = False) -> str:
     """Why a declared licence allows more than a source's licence does; empty if it does not.
 
-    Args:
-        declared: licence of what is made.
-        source: licence of what it is made of.
-        non_commercial: the source's own page forbids commercial use beside its licence.
+    `non_commercial`: the source's own page forbids commercial use beside its licence.
 
     >>> wider("apache-2.0", "cc-by-4.0")
     ''
@@ -157,8 +152,7 @@ class Terms(Model):
     @property
     def redistribution(self) -> Literal["yes", "not known"]:
         """Whether whole files may be passed on."""
-        known = KNOWN.get(licence_id(self.licence))
-        return "yes" if known is not None and known.share else "not known"
+        return "yes" if licence_id(self.licence) in KNOWN else "not known"
 
     @property
     def commercial(self) -> Literal["yes", "no", "not known"]:

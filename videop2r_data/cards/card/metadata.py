@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import PurePosixPath
 from typing import Any
 
 from videop2r_data.cards.card.facts import Facts
-from videop2r_data.cards.card.licences import NOT_STATED, find_pool
+from videop2r_data.cards.card.licences import NOT_STATED, Pool, Upstream
 from videop2r_data.files import LOCK_NAME, PREVIEW_CONFIG
 from videop2r_data.schemas import CONFIGS, DataType, column_words, feature_info
 
@@ -55,27 +56,16 @@ KEYS = frozenset(
     }
 )
 """Keys of the front matter that this module writes; a person's own keys stay."""
-TAGS = frozenset(
-    {
-        "process-aware",
-        "chain-of-thought",
-        "reasoning",
-        "perception",
-        "synthetic",
-        *(t.value for t in DataType),
-    }
-)
+_OF_EACH = ("process-aware", "chain-of-thought", "reasoning", "perception")
+TAGS = frozenset({*_OF_EACH, "synthetic", *(t.value for t in DataType)})
 """Tags that this module writes; a person's own tags stay."""
 
 
 def front_matter(facts: Facts) -> dict[str, Any]:
     """The mapping between the `---` lines of the card."""
     recipe, configs = facts.lock.recipe, facts.configs
-    kinds = sorted(facts.lock.ledger.table)
-    tags = ["process-aware", "chain-of-thought", "reasoning", "perception", *kinds]
-    if recipe["synthetic"]:
-        tags.append("synthetic")
-    sources = source_datasets(facts)
+    tags = [*_OF_EACH, *sorted(facts.lock.ledger.table), *(["synthetic"] if recipe["synthetic"] else [])]
+    sources = list(dict.fromkeys(hub for hub, _ in _origins(facts) if hub))
     return {
         "pretty_name": title_of(recipe),
         **_licence(facts),
@@ -112,15 +102,12 @@ def front_matter(facts: Facts) -> dict[str, Any]:
     }
 
 
-def source_datasets(facts: Facts) -> list[str]:
-    """Hub ids of the pools and sources of the rows, each once."""
-    specs = {s["name"]: s for s in facts.lock.recipe["sources"]}
-    found: list[str] = []
+def _origins(facts: Facts) -> list[tuple[str, str]]:
+    """(Hub id or empty, page) of the pools and sources of the rows, each once."""
+    found: list[Pool | Upstream | None] = []
     for source in facts.rows.sources:
-        pool = find_pool(str(specs.get(source.pool, {}).get("kind", "")))
-        found += [pool.hub] if pool is not None else []
-        found += [source.upstream.hub] if source.upstream is not None and source.upstream.hub else []
-    return list(dict.fromkeys(found))
+        found += [facts.collection(source.pool), source.upstream]
+    return list(dict.fromkeys((one.hub, one.url) for one in found if one is not None))
 
 
 def _licence(facts: Facts) -> dict[str, Any]:
@@ -230,7 +217,7 @@ def croissant(facts: Facts) -> dict[str, Any]:
         **_address(facts),
         **({"inLanguage": list(facts.rows.languages)} if facts.rows.languages else {}),
         "keywords": sorted({*TAGS} - {"synthetic", "image", "video", "text"} | {*lock.ledger.table}),
-        **({"isBasedOn": pages} if (pages := _based_on(facts)) else {}),
+        **({"isBasedOn": pages} if (pages := list(dict.fromkeys(url for _, url in _origins(facts)))) else {}),
         "isLiveDataset": False,
         "rai:dataCollection": "Questions of the pools below; traces written, verified and judged by models.",
         "rai:dataLimitations": "See the section Limits of README.md.",
@@ -277,76 +264,37 @@ def _address(facts: Facts) -> dict[str, Any]:
     }
 
 
-def _based_on(facts: Facts) -> list[str]:
-    """Pages of the pools and sources of the rows, each once."""
-    specs = {s["name"]: s for s in facts.lock.recipe["sources"]}
-    pages: list[str] = []
-    for source in facts.rows.sources:
-        pool = find_pool(str(specs.get(source.pool, {}).get("kind", "")))
-        pages += [pool.url] if pool is not None else []
-        pages += [source.upstream.url] if source.upstream is not None else []
-    return list(dict.fromkeys(pages))
-
-
 def _activities(facts: Facts) -> list[dict[str, Any]]:
     """The build, then each step that called a model, with the models that served it."""
-    lock = facts.lock
-    steps = [
-        {
-            "@type": "prov:Activity",
-            "prov:label": step,
-            "prov:wasAssociatedWith": [
-                {"@type": "prov:SoftwareAgent", "prov:label": served} for served in sorted(model.served)
-            ],
-        }
-        for step, model in lock.models.items()
-    ]
-    build = {
-        "@type": "prov:Activity",
-        "prov:label": f"p2r-data build, lock sha256 {facts.lock_sha256}",
-        "prov:wasAssociatedWith": [
-            {"@type": "prov:SoftwareAgent", "prov:label": f"{name} {version}"}
-            for name, version in sorted(lock.versions.items())
-        ],
-    }
-    return [build, *steps]
+
+    def activity(label: str, agents: Iterable[str]) -> dict[str, Any]:
+        listed = [{"@type": "prov:SoftwareAgent", "prov:label": agent} for agent in agents]
+        return {"@type": "prov:Activity", "prov:label": label, "prov:wasAssociatedWith": listed}
+
+    versions = [f"{name} {version}" for name, version in sorted(facts.lock.versions.items())]
+    build = activity(f"p2r-data build, lock sha256 {facts.lock_sha256}", versions)
+    return [build, *(activity(step, sorted(model.served)) for step, model in facts.lock.models.items())]
 
 
 def _files(facts: Facts) -> list[dict[str, Any]]:
-    out: list[dict[str, Any]] = [
-        {
-            "@type": "cr:FileObject",
-            "@id": LOCK_NAME,
-            "name": LOCK_NAME,
-            "contentUrl": LOCK_NAME,
-            "encodingFormat": "application/json",
-            "sha256": facts.lock_sha256,
-        }
-    ]
-    for name, file in sorted(facts.lock.files.items()):
+    def file(name: str, kind: str, sha256: str, **more: str) -> dict[str, Any]:
+        names = {"@id": name, "name": name, "contentUrl": name}
+        return {"@type": "cr:FileObject", **names, **more, "encodingFormat": kind, "sha256": sha256}
+
+    parquet = "application/x-parquet"
+    out = [file(LOCK_NAME, "application/json", facts.lock_sha256)]
+    for name, known in sorted(facts.lock.files.items()):
         if PurePosixPath(name).suffix == ".parquet":
-            out.append(
-                {
-                    "@type": "cr:FileObject",
-                    "@id": name,
-                    "name": name,
-                    "contentUrl": name,
-                    "contentSize": f"{file.bytes} B",
-                    "encodingFormat": "application/x-parquet",
-                    "sha256": file.sha256,
-                }
-            )
-    shards = {
-        config: [n for n in sorted(facts.lock.files) if n.startswith(f"data/{config}-")] for config in CONFIGS
-    }
-    for config, names in shards.items():
+            out.append(file(name, parquet, known.sha256, contentSize=f"{known.bytes} B"))
+    for config in CONFIGS:
+        shards = [{"@id": name} for name in sorted(facts.lock.files) if name.startswith(f"data/{config}-")]
         out.append(
             {
                 "@type": "cr:FileSet",
                 "@id": f"{config}-files",
                 "name": f"{config}-files",
-                "containedIn": [{"@id": name} for name in names],
-                "encodingFormat": "application/x-parquet",
+                "containedIn": shards,
+                "encodingFormat": parquet,
                 "includes": f"data/{config}-*.parquet",
             }
         )

@@ -6,6 +6,7 @@ import math
 import re
 import shutil
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -117,11 +118,7 @@ def read_facts(folder: Path) -> RunFacts:
 
 
 def last_metrics(path: Path, names: Mapping[str, str], recipe: Mapping[str, Any]) -> dict[str, float]:
-    """Means over the last tenth of the steps.
-
-    Raises:
-        ExportError: the file is missing or a metric is not in it.
-    """
+    """Means over the last tenth of the steps; a metric that these settings cannot give may be missing."""
     steps: dict[int, dict[str, Any]] = {}
     for row in _lines(path):
         if isinstance(row.get("step"), int):
@@ -129,25 +126,17 @@ def last_metrics(path: Path, names: Mapping[str, str], recipe: Mapping[str, Any]
     if not steps:
         raise ExportError("no step in it", where=str(path))
     last = sorted(steps)[-max(1, math.ceil(len(steps) * LAST_SHARE)) :]
+    lacking = {"kl"} if section(recipe, "loss").get("beta") == 0 else set()
+    lacking |= {"reward/accuracy_p"} if section(recipe, "judging").get("kind", "none") == "none" else set()
     found = {}
     for name in names:
         values = [steps[step][name] for step in last if isinstance(steps[step].get(name), int | float)]
         if not values or not all(math.isfinite(value) for value in values):
-            if name in _may_lack(recipe):
+            if name in lacking:
                 continue
             raise ExportError(f"no {name!r} in the last {len(last)} steps", where=str(path))
         found[name] = sum(values) / len(values)
     return found
-
-
-def _may_lack(recipe: Mapping[str, Any]) -> set[str]:
-    """Metrics that these settings do not produce."""
-    lacking = set()
-    if section(recipe, "loss").get("beta") == 0:
-        lacking.add("kl")
-    if section(recipe, "judging").get("kind", "none") == "none":
-        lacking.add("reward/accuracy_p")
-    return lacking
 
 
 def base_of(model: str) -> str | None:
@@ -181,11 +170,7 @@ def section(values: Mapping[str, Any], name: str) -> Mapping[str, Any]:
 
 
 def number(values: Mapping[str, Any], name: str, where: str) -> float:
-    """A finite number.
-
-    Raises:
-        ExportError: there is none.
-    """
+    """A finite number, or `ExportError`."""
     found = values.get(name)
     if isinstance(found, bool) or not isinstance(found, int | float) or not math.isfinite(found):
         raise ExportError(f"{name!r} is {found!r}, not a number", where=where)
@@ -193,11 +178,7 @@ def number(values: Mapping[str, Any], name: str, where: str) -> float:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object.
-
-    Raises:
-        ExportError: the file is missing or holds something else.
-    """
+    """A JSON object, or `ExportError`."""
     try:
         data = orjson.loads(path.read_bytes())
     except (OSError, ValueError) as error:
@@ -214,13 +195,9 @@ def _lines(path: Path) -> list[dict[str, Any]]:
         raise ExportError(f"cannot be read: {error}", where=str(path)) from None
     rows = []
     for line in data.split(b"\n"):
-        try:
-            row = orjson.loads(line) if line else None
-        except ValueError:
-            continue  # a torn last line; a step that is missing for it is found out by its metrics
-        if isinstance(row, dict):
-            rows.append(row)
-    return rows
+        with suppress(ValueError):  # a torn last line; a step that is missing for it is found by its metrics
+            rows.append(orjson.loads(line))
+    return [row for row in rows if isinstance(row, dict)]
 
 
 # The card's text.
@@ -303,10 +280,9 @@ def _check_whole(run: Path, facts: RunFacts, terms: str | None) -> None:
 
 def _head(facts: RunFacts, base: str | None, terms: str | None) -> dict[str, Any]:
     source = str(section(facts.recipe, "data").get("source", ""))
-    objective = str(section(facts.recipe, "objective").get("name", "pa-grpo"))
     tags = ["process-aware", "chain-of-thought", "video", "image", "reasoning", "perception", facts.stage]
     if facts.stage == "rl":
-        tags.append(objective)
+        tags.append(str(section(facts.recipe, "objective").get("name", "pa-grpo")))
     if facts.synthetic:
         tags.append("synthetic")
     hub_data = not facts.synthetic and source.count("/") == 1 and not source.startswith((".", "/", "~"))
@@ -352,11 +328,10 @@ def _evaluated(facts: RunFacts) -> list[str]:
 def _results(one: Evaluation) -> str:
     """A table with one line per aggregate; an aggregate without a question says so."""
     report, where = one.report, f"eval/{one.name}/report.json"
-    lines = [("answer accuracy, all questions", report.get("accuracy"))]
-    lines += [
-        (f"answer accuracy, {kind}", found) for kind, found in section(report, "accuracy_by_type").items()
-    ]
-    lines += [
+    by_type = section(report, "accuracy_by_type").items()
+    lines = [
+        ("answer accuracy, all questions", report.get("accuracy")),
+        *((f"answer accuracy, {kind}", found) for kind, found in by_type),
         ("observation suffices for the answer", report.get("sufficiency")),
         ("answer accuracy where it suffices", report.get("accuracy_if_sufficient")),
         ("answer accuracy where it does not", report.get("accuracy_if_not")),
@@ -410,10 +385,7 @@ def _made_of(facts: RunFacts) -> list[str]:
     examples = data.get("examples")
     rows = [
         ["training data", f"`{cell(_base_name(section(facts.recipe, 'data').get('source')))}`"],
-        [
-            "examples",
-            "an endless stream" if examples is None else f"{number(data, 'examples', 'run.json'):,.0f}",
-        ],
+        ["examples", "an endless stream" if examples is None else f"{number(data, 'examples', RUN):,.0f}"],
         ["data sha256", f"`{cell(str(data.get('data_sha256') or '-'))}`"],
         ["prompt sha256", f"`{cell(str(data.get('prompt_sha256') or '-'))}`"],
         ["recipe sha256", f"`{cell(str(facts.run.get('recipe_sha256') or '-'))}`"],

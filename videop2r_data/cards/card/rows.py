@@ -82,12 +82,7 @@ class RowFacts(Model):
 
 
 def read_rows(folder: Path, recipe: dict[str, Any]) -> RowFacts:
-    """Stream the columns that a card needs; memory grows with the number of sources, not of rows.
-
-    Args:
-        folder: a data set whose shards were checked.
-        recipe: as its lock keeps it.
-    """
+    """Stream the columns that a card needs; memory grows with the number of sources, not of rows."""
     kinds = {s["name"]: s.get("kind", "") for s in recipe["sources"]}
     accepted = _count(folder, "sft", kinds)
     others = _count(folder, "rejected", kinds)
@@ -181,12 +176,8 @@ def languages(texts: Iterable[str]) -> tuple[str, ...]:
     >>> languages(["球在盒子的左边。"]), languages(["Der Ball liegt links neben der Kiste."])
     (('zh',), ())
     """
-    found: Counter[str] = Counter()
-    total = 0
-    for text in texts:
-        total += 1
-        found[_language(text[:2000])] += 1
-    return tuple(sorted(name for name, count in found.items() if name and count >= max(1, total / 10)))
+    found = Counter(_language(text[:2000]) for text in texts)
+    return tuple(sorted(name for name, n in found.items() if name and n >= found.total() / 10))
 
 
 def _language(text: str) -> str:
@@ -218,33 +209,17 @@ def card_licence(declared: str, sources: Iterable[SourceFacts]) -> CardLicence:
     """The declared licence, or `other` if a source of the rows allows less.
 
     Only the annotations' licences count: questions and answers stand in the rows, media do not.
-
-    Args:
-        declared: `license` of the recipe.
-        sources: of the rows.
     """
     plain = " ".join(declared.split())
     if not states(plain):
         return CardLicence(declared="", shown="", name="", held_back=())
-    held = {
-        (source.label, why)
-        for source in sources
-        if (
-            why := wider(
-                plain,
-                source.annotations.licence,
-                non_commercial=bool(source.annotations.non_commercial),
-            )
-        )
-    }
+    terms = {(source.label, source.annotations) for source in sources}
+    whys = {(n, wider(plain, t.licence, non_commercial=bool(t.non_commercial))) for n, t in terms}
+    held = sorted((label, why) for label, why in whys if why)
     known = licence_id(plain)
     name = "mixed, see the sources" if held else "" if is_identifier(known) else plain
-    return CardLicence(
-        declared=plain,
-        shown="other" if name else known,
-        name=name,
-        held_back=tuple(sorted(held)),
-    )
+    shown = "other" if name else known
+    return CardLicence(declared=plain, shown=shown, name=name, held_back=tuple(held))
 
 
 def unstated(sources: Iterable[SourceFacts]) -> list[SourceFacts]:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -55,16 +57,6 @@ class Payload:
     chunks: list[dict[str, Any]]
 
 
-class _Names:
-    """Numbers repeated texts in the order of their first use."""
-
-    def __init__(self) -> None:
-        self.names: dict[str, int] = {}
-
-    def __call__(self, name: str) -> int:
-        return self.names.setdefault(name, len(self.names))
-
-
 def make_payload(
     about: Mapping[str, Any],
     entries: Sequence[Entry],
@@ -85,7 +77,10 @@ def make_payload(
         frames_of: gives the sampled frames of clips whose rows do not have them.
     """
     places = {(clip.source, clip.path): i for i, clip in enumerate(clips)}
-    known = _known_frames(entries, places)
+    # the sampled frames of a clip are the same for every question about it
+    known: dict[int, tuple[Sequence[int], Sequence[float]]] = {
+        places[e.media_source, e.path]: (e.frames, e.times_s) for e in entries if e.frames and e.path
+    }
     columns = _columns(entries, places, judged)
     rows = []
     for entry in entries:
@@ -103,7 +98,7 @@ def make_payload(
     chunks = []
     for start in range(0, len(rows), CHUNK):
         part = rows[start : start + CHUNK]
-        used = {columns["clip"][start + i] for i in range(len(part))}
+        used = set(columns["clip"][start : start + CHUNK])
         pictures = {str(i): sheets[i].as_json() for i in sorted(used) if i in sheets}
         chunks.append({"rows": part, "sheets": pictures} if pictures else {"rows": part})
     head = {
@@ -123,22 +118,25 @@ def _columns(
     places: Mapping[tuple[str, str], int],
     judged: Mapping[tuple[str, ...], Sequence[JudgedLine]],
 ) -> dict[str, Any]:
-    types, kinds, sources, reasons = _Names(), _Names(), _Names(), _Names()
-    columns = {
+    # repeated texts become numbers, in the order of their first use
+    types, kinds, sources, reasons = (defaultdict[str, int](count().__next__) for _ in range(4))
+    return {
         "id": [e.sample_id for e in entries],
         "teaser": [" ".join(e.problem[: 2 * TEASER].split())[:TEASER] for e in entries],
         "outcome": [OUTCOMES.index(e.outcome) for e in entries],
-        "type": [types(e.problem_type) for e in entries],
-        "kind": [kinds(e.data_type) for e in entries],
-        "source": [sources(e.source) for e in entries],
-        "reason": [reasons(f"{e.stage}/{e.reason}") if e.reason else -1 for e in entries],
+        "type": [types[e.problem_type] for e in entries],
+        "kind": [kinds[e.data_type] for e in entries],
+        "source": [sources[e.source] for e in entries],
+        "reason": [reasons[f"{e.stage}/{e.reason}"] if e.reason else -1 for e in entries],
         "reward": [e.reward for e in entries],
         "clip": [places.get((e.media_source, e.path), -1) for e in entries],
         "markable": [int(e.observation is not None) for e in entries],
         "judged": [_bits(judged.get(words_of(e), ())) for e in entries],
+        "types": list(types),
+        "kinds": list(kinds),
+        "sources": list(sources),
+        "reasons": list(reasons),
     }
-    names = {"types": types, "kinds": kinds, "sources": sources, "reasons": reasons}
-    return {**columns, **{key: list(value.names) for key, value in names.items()}}
 
 
 def _row(entry: Entry) -> dict[str, Any]:
@@ -168,17 +166,6 @@ def _row(entry: Entry) -> dict[str, Any]:
     return {name: value for name, value in row.items() if value not in (None, "", [])}
 
 
-def _known_frames(
-    entries: Sequence[Entry], places: Mapping[tuple[str, str], int]
-) -> dict[int, tuple[Sequence[int], Sequence[float]]]:
-    """Index of a clip -> its sampled frames; they are the same for every question about it."""
-    return {
-        places[entry.media_source, entry.path]: (entry.frames, entry.times_s)
-        for entry in entries
-        if entry.frames and entry.path
-    }
-
-
 def _verdicts(lines: Sequence[JudgedLine]) -> dict[str, Any]:
     label = lines[0].label
     return {
@@ -186,13 +173,7 @@ def _verdicts(lines: Sequence[JudgedLine]) -> dict[str, Any]:
         "reviewer": label.reviewer,
         "note": label.note,
         "judges": [
-            {
-                "judge": line.judge,
-                "model": line.model,
-                "sufficient": line.sufficient,
-                "why": line.why,
-                "seconds": line.latency_s,
-            }
+            line.model_dump(include={"judge", "model", "sufficient", "why"}) | {"seconds": line.latency_s}
             for line in lines
         ],
     }
@@ -301,7 +282,11 @@ def make_gallery(
     entries = list(read_entries(release, limit=limit, total=total, always=always))
     clips = find_clips(entries, roots)
     copied = copy_clips(clips, out) if copy_media else 0
-    drawn = _sheets(release, clips, sheets, tell) if sheets else {}
+    drawn: dict[int, Sheet] = {}
+    if sheets:
+        spec = spec_of(release.lock.recipe if release.lock else None)
+        drawing = draw_sheets(clips, spec, side=sheets, tell=lambda done, of: tell("frames", done, of))
+        drawn, _ = asyncio.run(drawing)
     matched = {words: judged[words] for entry in entries if (words := words_of(entry)) in judged}
     about = _about(release, entries) | {
         "total": total,
@@ -347,32 +332,14 @@ def write_gallery(gallery: Gallery, out: Path) -> GalleryReport:
     return GalleryReport(page=str(path), bytes=len(text), **gallery.figures)
 
 
-def _sheets(release: Release, clips: Sequence[Clip], side: int, tell: Tell) -> dict[int, Sheet]:
-    recipe = release.lock.recipe if release.lock else None
-    drawn, _ = asyncio.run(
-        draw_sheets(clips, spec_of(recipe), side=side, tell=lambda done, total: tell("frames", done, total))
-    )
-    return drawn
-
-
 def _about(release: Release, entries: Sequence[Entry]) -> dict[str, Any]:
-    name = _name(release)
-    return {"name": name, "title": _title(release, name), "digest": _identity(release, entries)}
-
-
-def _name(release: Release) -> str:
-    if release.lock is not None and isinstance(release.lock.recipe.get("name"), str):
-        return str(release.lock.recipe["name"])
-    return Path(release.where).resolve().name
-
-
-def _title(release: Release, name: str) -> str:
-    title = release.lock.recipe.get("title") if release.lock is not None else None
-    return title if isinstance(title, str) and title else name
-
-
-def _identity(release: Release, entries: Sequence[Entry]) -> str:
-    """Key under which a browser keeps marks: a digest of the data set's files; a rebuilt set has another."""
+    """Name, title and digest; under the digest a browser keeps marks, so a rebuilt set has another."""
+    recipe = release.lock.recipe if release.lock is not None else {}
+    name, title = recipe.get("name"), recipe.get("title")
+    if not isinstance(name, str):
+        name = Path(release.where).resolve().name
+    rows: Any = [[entry.sample_id, entry.problem, entry.observation or ""] for entry in entries]
     if release.lock is not None:
-        return digest({name: file.sha256 for name, file in release.lock.files.items()})
-    return digest([[entry.sample_id, entry.problem, entry.observation or ""] for entry in entries])
+        rows = {file: known.sha256 for file, known in release.lock.files.items()}
+    shown = title if isinstance(title, str) and title else name
+    return {"name": name, "title": shown, "digest": digest(rows)}

@@ -55,12 +55,7 @@ class Clip:
 
 
 def find_clips(entries: Iterable[Entry], roots: Mapping[str, Path]) -> list[Clip]:
-    """Every media file once, in the order of the rows.
-
-    Args:
-        entries: rows of the page.
-        roots: source -> media root; the empty name stands for every other source.
-    """
+    """Every media file once, in the order of the rows; `roots[""]` is every other source's root."""
     found: dict[tuple[str, str], Clip] = {}
     for entry in entries:
         key = (entry.media_source, entry.path)
@@ -109,7 +104,8 @@ def copy_clips(clips: Iterable[Clip], page: Path) -> int:
         try:
             there = clip.file.stat()
             target.parent.mkdir(parents=True, exist_ok=True)
-            if not target.is_file() or not _same(target.stat(), there):
+            here = target.stat() if target.is_file() else None
+            if here is None or (here.st_size, here.st_mtime_ns) != (there.st_size, there.st_mtime_ns):
                 part = target.with_name(f".{target.name}.part")
                 shutil.copy2(clip.file, part)
                 part.replace(target)
@@ -119,10 +115,6 @@ def copy_clips(clips: Iterable[Clip], page: Path) -> int:
             ) from None
         total += there.st_size
     return total
-
-
-def _same(here: os.stat_result, there: os.stat_result) -> bool:
-    return (here.st_size, here.st_mtime_ns) == (there.st_size, there.st_mtime_ns)
 
 
 def _file(root: Path, path: str) -> Path | None:
@@ -149,8 +141,7 @@ class Sheet:
     Attributes:
         uri: `data:` address of the JPEG.
         columns: frames per row.
-        width: of one frame, pixels.
-        height: of one frame, pixels.
+        width, height: of one frame, pixels.
         indices: T, display order.
         times_s: T, seconds from the first shown frame.
     """
@@ -221,13 +212,9 @@ async def draw_sheets(
 def draw_sheet(
     frames: NDArray[np.uint8], indices: Sequence[int], times_s: Sequence[float], *, side: int
 ) -> Sheet:
-    """Put frames on a sheet; the same bytes for the same pixels.
+    """Put frames, uint8 [T, H, W, 3], on a sheet; the same bytes for the same pixels.
 
-    Args:
-        frames: uint8 [T, H, W, 3], RGB.
-        indices: T.
-        times_s: T.
-        side: the longer side of one small frame, pixels; frames are never enlarged.
+    `side` is the longer side of one small frame in pixels; frames are never enlarged.
     """
     from PIL import Image
 

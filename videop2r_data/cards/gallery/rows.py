@@ -67,11 +67,7 @@ class Entry:
 
 
 def count_rows(release: Release) -> dict[str, int]:
-    """Config -> rows, of the configs that the gallery shows, in order.
-
-    Raises:
-        SourceError: a file is damaged.
-    """
+    """Config -> rows, of the configs that the gallery shows, in order."""
     return {
         config: sum(len(batch.index) for _, batch in release.batches(config, ("problem_id",), size=8192))
         for config in shown_configs(release)
@@ -129,43 +125,50 @@ def entry_of(row: dict[str, Any], config: str, number: int) -> Entry:
         config: `sft`, `rl` or `rejected`.
         number: index of the row in its file, for a row without any id.
     """
-    problem_id = _text(row.get("problem_id"))
-    sample_id = _text(row.get("sample_id")) or f"{config}/{problem_id or number}"
-    output = _text(row.get("output"))
-    observation = _text(row.get("observation")) or None if config == "sft" else _observed(output)
+
+    def text(name: str) -> str:
+        return _text(row.get(name))
+
+    problem_id = text("problem_id")
+    sample_id = text("sample_id") or f"{config}/{problem_id or number}"
+    output = text("output")
+    observation = text("observation") or None if config == "sft" else _observed(output)
     frames = tuple(x for x in _list(row.get("frame_indices")) if isinstance(x, int))
     times = tuple(float(x) for x in _list(row.get("frame_times_s")) if isinstance(x, int | float))
     if len(frames) != len(times):
         frames = times = ()
-    reason = _text(row.get("reason"))
+    reason = text("reason")
+    outcome = {"sft": "accepted", "rejected": "rejected"}.get(config, "question")
+    if config == "rejected" and row.get("outcome") == "failed":
+        outcome = "failed"
+    reward = _number(row.get("reward"))
     named = sample_id.partition("/")[0] if row.get("sample_id") else ""
     return Entry(
         sample_id=sample_id,
-        outcome=_outcome(row, config),
-        problem=_text(row.get("problem")),
+        outcome=outcome,
+        problem=text("problem"),
         options=tuple(_text(option) for option in _list(row.get("options"))),
-        reference=strip_answer_tag(_text(row.get("solution"))),
-        problem_type=_text(row.get("problem_type")),
-        data_type=_text(row.get("data_type")),
-        source=_text(row.get("data_source")) or named,
+        reference=strip_answer_tag(text("solution")),
+        problem_type=text("problem_type"),
+        data_type=text("data_type"),
+        source=text("data_source") or named,
         media_source=named,
-        path=_text(row.get("path")),
-        stage=_text(row.get("stage")),
+        path=text("path"),
+        stage=text("stage"),
         reason=reason,
-        detail=_text(row.get("detail")),
-        reward=_unit(row.get("reward")),
+        detail=text("detail"),
+        reward=reward if reward is not None and 0 <= reward <= 1 else None,
         attempt=row["attempt"] if isinstance(row.get("attempt"), int) else None,
         parts=parts_of(output),
         observation=observation,
-        judgement=_text(row.get("judgement"))
-        or {"insufficient": "No", "no_verdict": "no verdict"}.get(reason, ""),
-        why=_text(row.get("judge_explanation")),
+        judgement=text("judgement") or {"insufficient": "No", "no_verdict": "no verdict"}.get(reason, ""),
+        why=text("judge_explanation"),
         frames=frames,
         times_s=times,
         fps=_number(row.get("source_fps")),
-        media_sha256=_text(row.get("media_sha256")),
-        generation_key=_text(row.get("generation_key")),
-        judge_key=_text(row.get("judge_key")),
+        media_sha256=text("media_sha256"),
+        generation_key=text("generation_key"),
+        judge_key=text("judge_key"),
         synthetic=row.get("synthetic") is True,
     )
 
@@ -204,14 +207,6 @@ def _observed(output: str) -> str | None:
     return text if text.strip() else None
 
 
-def _outcome(row: dict[str, Any], config: str) -> str:
-    if config == "sft":
-        return "accepted"
-    if config != "rejected":
-        return "question"
-    return "failed" if row.get("outcome") == "failed" else "rejected"
-
-
 def _text(value: Any) -> str:
     """A cell as text that UTF-8 can encode; numbers too, since the official files have numeric ids."""
     if isinstance(value, str):
@@ -226,11 +221,6 @@ def _list(value: Any) -> list[Any]:
 def _number(value: Any) -> float | None:
     good = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e12
     return float(value) if good else None
-
-
-def _unit(value: Any) -> float | None:
-    number = _number(value)
-    return number if number is not None and 0 <= number <= 1 else None
 
 
 # Verdicts of judges, as `judge-eval` writes them, matched to rows by the words that were judged.
@@ -255,15 +245,21 @@ def read_verdicts(path: Path) -> list[JudgedLine]:
         SourceError: it cannot be read, a line is no verdict, or there is none.
     """
     found: list[JudgedLine] = []
+    where, hint = str(path), "give verdicts.jsonl of judge-eval"
     try:
         with path.open("rb") as file:
             for number, line in enumerate(file, start=1):
+                where = f"{path}, line {number}"
                 if line.strip():
-                    found.append(_read(line, f"{path}, line {number}"))
+                    found.append(JudgedLine.model_validate_json(line))
     except OSError as error:
         raise SourceError(f"cannot read the verdicts: {error}", where=str(path)) from None
+    except ValidationError as error:
+        first = error.errors()[0]
+        told = f"no verdict: {'.'.join(map(str, first['loc']))}: {first['msg']}"
+        raise SourceError(told, where=where, hint=hint) from None
     if not found:
-        raise SourceError("no verdict in it", where=str(path), hint="give verdicts.jsonl of judge-eval")
+        raise SourceError("no verdict in it", where=where, hint=hint)
     return found
 
 
@@ -288,14 +284,3 @@ def words_of(entry: Entry) -> tuple[str, ...]:
 def differs(line: JudgedLine) -> bool:
     """Whether a judge contradicts the human label; an unscored verdict does not."""
     return line.sufficient is not None and line.sufficient is not line.label.sufficient
-
-
-def _read(line: bytes, where: str) -> JudgedLine:
-    try:
-        return JudgedLine.model_validate_json(line)
-    except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(map(str, first["loc"]))
-        raise SourceError(
-            f"no verdict: {field}: {first['msg']}", where=where, hint="give verdicts.jsonl of judge-eval"
-        ) from None

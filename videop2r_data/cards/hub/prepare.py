@@ -14,7 +14,6 @@ from videop2r_data.cards.card.dataset import (
     has_marks,
     old_card,
     prose_of,
-    split_card,
 )
 from videop2r_data.cards.card.facts import Facts, Published
 from videop2r_data.cards.card.metadata import MEDIA, PREVIEW_NAME, TEXT_COLUMNS
@@ -22,7 +21,7 @@ from videop2r_data.cards.card.rows import SourceFacts, batches, media_held_back,
 from videop2r_data.cards.hub.client import Hub
 from videop2r_data.cards.hub.plan import Remote
 from videop2r_data.errors import HubError, MediaError
-from videop2r_data.files import CARD_NAME, CROISSANT_NAME, FIGURES_NAME, resolve_media
+from videop2r_data.files import CARD_NAME, CROISSANT_NAME, FIGURES_NAME, resolve_media, split_card
 from videop2r_data.schemas import safe_relative_path
 
 # Clips as files of the repository: all of them or none, and only if every source's licence allows it.
