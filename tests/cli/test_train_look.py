@@ -5,15 +5,11 @@ from pathlib import Path
 
 import orjson
 import pytest
-import typer
 from typer.testing import CliRunner
 
 from tests.trainer.judging.questions import question
-from videop2r_data.cli.train_eval import add
+from videop2r_data.cli.train import app
 from videop2r_data.trainer.look.samples import sample_record
-
-app = typer.Typer()
-add(app)
 
 
 def run(*args: str) -> tuple[int, str, str]:

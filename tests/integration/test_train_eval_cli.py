@@ -9,12 +9,11 @@ from pathlib import Path
 import orjson
 import pytest
 import torch
-import typer
 import yaml
 from typer.testing import CliRunner
 
 import videop2r_data
-from videop2r_data.cli.train_eval import add
+from videop2r_data.cli.train import app
 from videop2r_data.trainer.run.between import held_out
 from videop2r_data.trainer.run.session import open_session
 from videop2r_data.trainer.settings.recipe import TrainRecipe
@@ -40,8 +39,6 @@ def test_a_run_is_evaluated_and_goes_on_where_it_stopped(tmp_path: Path) -> None
         "judging": {"kind": "demo"},
     }
     (run / "recipe.yaml").write_text(yaml.safe_dump(recipe))
-    app = typer.Typer()
-    add(app)
     command = ["eval", str(run), "--data", "demo", "--limit", "5", "--max-new-tokens", "8", "--device", "cpu"]
     first = CliRunner().invoke(app, [*command, "--json"])
     assert first.exit_code == 0, first.stderr
@@ -68,8 +65,6 @@ def test_an_evaluation_is_told_on_the_card_of_its_run(tmp_path: Path) -> None:
     (run / "recipe.yaml").write_text(yaml.safe_dump({"stage": "sft", "data": data, "model": {"model": "x"}}))
     (run / "run.json").write_text('{"steps": 1, "steps_done": 1, "data": {}, "versions": {}}')
     (run / "metrics.jsonl").write_text('{"step": 1, "loss": 2.5, "grad_norm": 1.0}')
-    app = typer.Typer()
-    add(app)
     flags = ["--data", "demo", "--limit", "2", "--max-new-tokens", "4", "--device", "cpu", "--no-judge"]
     done = CliRunner().invoke(app, ["eval", str(run), *flags])
     assert done.exit_code == 0 and "no card" not in done.stderr, done.stderr

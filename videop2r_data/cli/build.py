@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any
@@ -51,6 +52,7 @@ from videop2r_data.cli.common import (
     out_console,
     run_draining,
     shell,
+    show,
     with_overrides,
 )
 from videop2r_data.cli.terminal import PIPED_EVERY_S, LiveLine, plural, print_json, type_table
@@ -77,13 +79,13 @@ def run_build(
     as_json: bool,
     limit: int | None,
     overrides: dict[str, Any],
-    abandon: str | None = None,
-    shard: str | None = None,
-    ray_tasks: int | None = None,
-    retry: str | None = None,
-    dry_run: bool = False,
-    keep_going: bool = False,
-    replace: bool = False,
+    abandon: str | None,
+    shard: str | None,
+    ray_tasks: int | None,
+    retry: str | None,
+    dry_run: bool,
+    keep_going: bool,
+    replace: bool,
 ) -> None:
     """Build, show progress, and end with a summary and the next command."""
     recipe, base = read_recipe(name)
@@ -102,30 +104,20 @@ def run_build(
         _on_ray(recipe, place, ray_tasks, kinds, wait=wait, keep_going=keep_going)
         kinds = ()
     with BuildProgress(console) as progress:
-        report = run_draining(
-            build(
-                recipe,
-                place,
-                observer=progress,
-                card=write_dataset_card,
-                stop=stop,
-                wait=wait,
-                shard=share,
-                retry=kinds,
-                keep_going=keep_going,
-                replace=replace,
-            ),
-            stop,
-            console.print,
+        building = build(
+            recipe,
+            place,
+            observer=progress,
+            card=write_dataset_card,
+            stop=stop,
+            wait=wait,
+            shard=share,
+            retry=kinds,
+            keep_going=keep_going,
+            replace=replace,
         )
-    _end(report, recipe, as_json=as_json)
-
-
-def _end(report: BuildReport, recipe: Recipe, *, as_json: bool) -> None:
-    if as_json:
-        print_json(report.model_dump(mode="json"))
-    else:
-        show_report(report, recipe, out_console())
+        report = run_draining(building, stop, console.print)
+    show(report, lambda done, out: show_report(done, recipe, out), as_json=as_json)
     raise typer.Exit(exit_code(report))
 
 
@@ -285,7 +277,10 @@ def show_report(report: BuildReport, recipe: Recipe, console: Console) -> None:
         f"{plural(report.calls_made, 'call')} made, {plural(report.calls_found, 'answer')} found in the "
         f"journal, {plural(report.media_decoded, 'file')} decoded, {report.seconds:,.1f} s"
     )
-    _show_money(report, console)
+    spent, lost = report.spent.finished_usd, report.spent.lost_usd
+    if spent or lost:
+        more = f", and at most ${lost:,.2f} for calls that never came back" if lost else ""
+        console.print(f"spent ${spent:,.2f} over all runs{more}")
     if report.damaged_records:
         console.print(
             f"{plural(report.damaged_records, 'damaged journal record')}: those calls were made again"
@@ -315,12 +310,11 @@ def _show_head(report: BuildReport, ledger: Ledger, console: Console) -> None:
 
 def _show_retries(report: BuildReport, ledger: Ledger, console: Console) -> None:
     """Print per reason how many rows got no usable answer, one error in the server's words, and the flag."""
-    counts: dict[str, int] = {}
+    counts = Counter[str]()
     for name, count in ledger.reasons.items():
-        reason = name.partition("/")[2]
-        counts[reason] = counts.get(reason, 0) + count
+        counts[name.partition("/")[2]] += count
     for reason, (kind, what) in _AGAIN.items():
-        if not counts.get(reason):
+        if not counts[reason]:
             continue
         said = report.examples.get(reason, "")
         console.print(f"{plural(counts[reason], 'question')} {what}; --retry {kind} asks again")
@@ -330,25 +324,15 @@ def _show_retries(report: BuildReport, ledger: Ledger, console: Console) -> None
             console.print(Text(f"  {what_to_change(said)}"), soft_wrap=True)
 
 
-def _show_money(report: BuildReport, console: Console) -> None:
-    spent, lost = report.spent.finished_usd, report.spent.lost_usd
-    if spent or lost:
-        more = f", and at most ${lost:,.2f} for calls that never came back" if lost else ""
-        console.print(f"spent ${spent:,.2f} over all runs{more}")
-
-
 def _show_next(report: BuildReport, recipe: Recipe, console: Console) -> None:
     load = f"from datasets import load_dataset as l; print(l({report.out!r}))"
+    if report.state == "withheld":
+        return
     lines = [f"see one    p2r-data show {shell(report.out)}"]
-    if report.ledger is not None and report.ledger.kept and report.state == "complete":
-        lines = [
-            f"check it   p2r-data verify {shell(report.out)}",
-            *lines,
-            f"load it    python -c {_double(load)}",
-        ]
-    elif report.state == "withheld":
-        lines = []
-    if lines and any(s.kind == "demo" for s in recipe.sources):
+    if report.ledger is not None and report.ledger.kept:
+        lines.insert(0, f"check it   p2r-data verify {shell(report.out)}")
+        lines.append(f"load it    python -c {_double(load)}")
+    if any(s.kind == "demo" for s in recipe.sources):
         lines.append(f"score it   p2r-data demo-report {shell(report.out)}")
     for line in lines:
         console.print(line, soft_wrap=True, markup=False)

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich import box
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from videop2r_data.cli.common import (
@@ -20,13 +18,13 @@ from videop2r_data.cli.common import (
     OK,
     JsonOpt,
     OutOpt,
+    RecipeArg,
     WorkOpt,
     err_console,
-    errors_as_messages,
-    out_console,
     shell,
+    show,
 )
-from videop2r_data.cli.terminal import hanging, plural, print_json, say, size
+from videop2r_data.cli.terminal import hanging, plural, say, size, table
 from videop2r_data.recipes import read_recipe
 
 if TYPE_CHECKING:
@@ -42,12 +40,6 @@ if TYPE_CHECKING:
         SourceCheck,
         TrialCall,
     )
-
-
-def add(app: typer.Typer) -> None:
-    """Register the commands."""
-    app.command(epilog="Example: p2r-data check my-recipe.yaml --report files.jsonl")(check)
-    app.command(epilog="Example: p2r-data doctor my-recipe.yaml")(doctor)
 
 
 def check(
@@ -74,18 +66,42 @@ def check(
 
     Exit code 0: nothing wrong. 1: a row or a file cannot be used, or a build would fail.
     """
-    with errors_as_messages(as_json=json):
-        if Path(recipe).is_dir():
-            _check_folder(Path(recipe), deep=deep, report=report, as_json=json)
-        else:
-            _check_recipe(recipe, out, work, deep=deep, calls=not no_calls, report=report, as_json=json)
+    from videop2r_data.builders import Workspace
+    from videop2r_data.builders.checks import check_folder, check_recipe
+
+    following = ""
+    if Path(recipe).is_dir():
+        with _lines(report) as on_file, _Told("looking at the folder") as told:
+            found = asyncio.run(check_folder(Path(recipe), deep=deep, progress=told.files, on_file=on_file))
+    else:
+        read, base = read_recipe(recipe)
+        place = Workspace.at(out or Path(read.name), base=base, work=work)
+        with _lines(report) as on_file, _Told("looking at the pool") as told:
+            found = asyncio.run(
+                check_recipe(
+                    read,
+                    place,
+                    deep=deep,
+                    calls="none" if no_calls else "one-frame",
+                    progress=told.files,
+                    tell=told.tell,
+                    on_file=on_file,
+                )
+            )
+        following = _next_step(found, recipe)
+    show(found, render_check, as_json=json)
+    if not json:
+        if report is not None:
+            say(f"every file: {shell(report)}")
+        elif not found.ok and found.files_ok < found.files:
+            say("every file with its detail: --report FILE.jsonl")
+        if following:
+            say(following)
+    raise typer.Exit(OK if found.ok else FINDINGS)
 
 
 def doctor(
-    recipe: Annotated[str, typer.Argument(help="A recipe file, or the name of a packaged recipe.")] = "demo",
-    out: OutOpt = None,
-    work: WorkOpt = None,
-    json: JsonOpt = False,
+    recipe: RecipeArg = "demo", out: OutOpt = None, work: WorkOpt = None, json: JsonOpt = False
 ) -> None:
     """Ask every server of a recipe a real question, with all frames, and say what to change.
 
@@ -94,59 +110,16 @@ def doctor(
 
     Exit code 0: a build can begin. 1: it would fail.
     """
-    with errors_as_messages(as_json=json):
-        _doctor(recipe, out, work, as_json=json)
+    from videop2r_data.builders import Workspace, checks
 
-
-def _check_recipe(
-    name: str,
-    out: Path | None,
-    work: Path | None,
-    *,
-    deep: bool,
-    calls: bool,
-    report: Path | None,
-    as_json: bool,
-) -> None:
-    from videop2r_data.builders import Workspace
-    from videop2r_data.builders.checks import check_recipe
-
-    recipe, base = read_recipe(name)
-    place = Workspace.at(out or Path(recipe.name), base=base, work=work)
-    with _lines(report) as on_file, _Told("looking at the pool") as told:
-        found = asyncio.run(
-            check_recipe(
-                recipe,
-                place,
-                deep=deep,
-                calls="one-frame" if calls else "none",
-                progress=told.files,
-                tell=told.tell,
-                on_file=on_file,
-            )
-        )
-    _end(found, report, as_json=as_json, following=_next_step(found, name))
-
-
-def _check_folder(folder: Path, *, deep: bool, report: Path | None, as_json: bool) -> None:
-    from videop2r_data.builders.checks import check_folder
-
-    with _lines(report) as on_file, _Told("looking at the folder") as told:
-        found = asyncio.run(check_folder(folder, deep=deep, progress=told.files, on_file=on_file))
-    _end(found, report, as_json=as_json, following="")
-
-
-def _end(found: CheckReport, report: Path | None, *, as_json: bool, following: str) -> None:
-    if as_json:
-        print_json(found.model_dump(mode="json"))
-    else:
-        render_check(found, out_console())
-        if report is not None:
-            say(f"every file: {shell(report)}")
-        elif not found.ok and found.files_ok < found.files:
-            say("every file with its detail: --report FILE.jsonl")
-        if following:
-            say(following)
+    read, base = read_recipe(recipe)
+    place = Workspace.at(out or Path(read.name), base=base, work=work)
+    with _Told("looking at the recipe") as told:
+        found = asyncio.run(checks.doctor(read, place, tell=told.tell))
+    show(found, render_doctor, as_json=json)
+    if not json:
+        again = "next: mend what is marked `error`, then p2r-data doctor"
+        say(f"{'next: p2r-data check' if found.ok else again} {shell(recipe)}")
     raise typer.Exit(OK if found.ok else FINDINGS)
 
 
@@ -163,23 +136,6 @@ def _next_step(found: CheckReport, name: str) -> str:
             f"next: mend them, or p2r-data estimate {shell(name)} --pilot 50"
         )
     return f"next: mend the source, then p2r-data check {shell(name)}"
-
-
-def _doctor(name: str, out: Path | None, work: Path | None, *, as_json: bool) -> None:
-    from videop2r_data.builders import Workspace
-    from videop2r_data.builders.checks import doctor as look
-
-    recipe, base = read_recipe(name)
-    place = Workspace.at(out or Path(recipe.name), base=base, work=work)
-    with _Told("looking at the recipe") as told:
-        found: DoctorReport = asyncio.run(look(recipe, place, tell=told.tell))
-    if as_json:
-        print_json(found.model_dump(mode="json"))
-    else:
-        render_doctor(found, out_console())
-        again = "next: mend what is marked `error`, then p2r-data doctor"
-        say(f"{'next: p2r-data check' if found.ok else again} {shell(name)}")
-    raise typer.Exit(OK if found.ok else FINDINGS)
 
 
 class _Told:
@@ -223,10 +179,9 @@ def _lines(path: Path | None) -> Iterator[OnFile | None]:
     with path.open("w", encoding="utf-8") as file:
 
         def write(line: FileLine) -> None:
-            file.write(line.model_dump_json(exclude_defaults=False) + "\n")
+            file.write(line.model_dump_json() + "\n")
 
-        writer: Callable[[FileLine], None] = write
-        yield writer
+        yield write
 
 
 # What `check` prints.
@@ -243,7 +198,11 @@ def render_check(report: CheckReport, console: Console) -> None:
     if report.setup:
         console.print(Text("setup", style="bold"))
         render_findings(report.setup, console)
-    render_servers(report.servers, console)
+    for server in report.servers:
+        console.print(Text(_named(server), style="bold"), soft_wrap=True)
+        for call in server.calls:
+            hanging(console, _call_line(call), indent=2 + _LABEL, first=Text(f"  {'call':<{_LABEL}}"))
+        render_findings(server.findings, console)
     how = "every frame decoded" if report.deep else "a quick look; --deep decodes every frame"
     rows = f"{report.rows_ok:,} of {plural(report.rows, 'row')} and "
     if all(source.kind == "folder" for source in report.sources):
@@ -351,17 +310,7 @@ def render_findings(findings: Iterable[Finding], console: Console, *, indent: in
             hanging(console, finding.hint, indent=indent + _LABEL + 3, first=mark)
 
 
-def render_servers(servers: Iterable[ServerLook], console: Console) -> None:
-    """Print each server with its calls and findings."""
-    for server in servers:
-        console.print(Text(_named(server), style="bold"), soft_wrap=True)
-        for call in server.calls:
-            hanging(console, call_line(call), indent=2 + _LABEL, first=Text(f"  {'call':<{_LABEL}}"))
-        render_findings(server.findings, console)
-
-
-def call_line(call: TrialCall) -> str:
-    """A call in one line."""
+def _call_line(call: TrialCall) -> str:
     shown = call.data_type if not call.frames else f"{call.data_type}, {plural(call.frames, 'frame')}"
     return (
         f"{shown}: {call.input_tokens:,} tokens in, {call.output_tokens:,} out, "
@@ -383,20 +332,20 @@ def render_doctor(report: DoctorReport, console: Console) -> None:
     if calls:
         _table(calls, console)
     console.print(f"{plural(len(calls), 'call')}, ${report.calls_usd:,.4f}")
-    wrong = [f for f in report.setup if f.state == "error"]
-    wrong += [f for server in report.servers for f in server.findings if f.state == "error"]
+    found = [*report.setup, *(finding for server in report.servers for finding in server.findings)]
+    wrong = sum(finding.state == "error" for finding in found)
     if wrong:
-        console.print(Text(f"a build would fail: {plural(len(wrong), 'error')}", style="bold red"))
+        console.print(Text(f"a build would fail: {plural(wrong, 'error')}", style="bold red"))
     else:
         console.print("[bold green]a build can begin[/]")
 
 
 def _table(calls: list[tuple[ServerLook, TrialCall]], console: Console) -> None:
-    table = Table(pad_edge=False, box=box.SIMPLE_HEAD, padding=(0, 0))
-    for name in ("step", "shown", "tokens in", "out", "longest", "context", "seconds", "dollars"):
-        table.add_column(name, justify="left" if name in ("step", "shown") else "right", no_wrap=True)
+    heads = ("step", "shown", "tokens in", "out", "longest", "context", "seconds", "dollars")
+    made = table(*heads, left=(0, 1), no_wrap=True)
+    made.padding = (0, 0, 0, 0)
     for server, call in calls:
-        table.add_row(
+        made.add_row(
             server.step,
             f"{call.data_type} {call.frames}" if call.frames else call.data_type,
             f"{call.input_tokens:,}",
@@ -406,7 +355,7 @@ def _table(calls: list[tuple[ServerLook, TrialCall]], console: Console) -> None:
             f"{call.seconds:.1f}",
             f"{call.usd:.4f}",
         )
-    console.print(table)
+    console.print(made)
 
 
 def _named(server: ServerLook) -> str:

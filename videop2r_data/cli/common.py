@@ -1,4 +1,4 @@
-"""What the commands share: exit codes, errors as messages, `-q` and `-v`, signals, and finding a recipe."""
+"""What the commands share: arguments, exit codes, errors as messages, `-q` and `-v`, signals."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager, suppress
 from copy import copy
 from enum import IntEnum
+from functools import partial
+from inspect import getdoc
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
@@ -23,6 +25,7 @@ from videop2r_data.cli.entry import begun
 from videop2r_data.cli.terminal import SafeConsole, VisibleFormatter, print_json, print_traceback, say
 
 if TYPE_CHECKING:
+    from pydantic import BaseModel
     from rich.console import Console
 
     from videop2r_data.builders import Stop
@@ -34,7 +37,19 @@ OK, FINDINGS, USAGE, UNFINISHED, OVER_BUDGET = 0, 1, 2, 3, 4
 """Exit codes: done; an error or wrong data; wrong usage; not done, run the same command again; the money
 limit is reached."""
 
-# Options that several commands have.
+T = TypeVar("T")
+R = TypeVar("R", bound="BaseModel")
+
+# Arguments and options that several commands have.
+RecipeArg = Annotated[str, typer.Argument(help="A recipe file, or the name of a packaged recipe.")]
+WhereArg = Annotated[
+    str, typer.Argument(help="A local folder, a Hub id, or the folder of the official release.")
+]
+BuiltArg = Annotated[Path, typer.Argument(help="A data set that was built here.")]
+RevisionOpt = Annotated[str | None, typer.Option(metavar="REV", help="For a Hub id: commit, tag or branch.")]
+BaseOpt = Annotated[
+    Path | None, typer.Option(metavar="DIR", help="Folder that the recipe's paths are relative to.")
+]
 OutOpt = Annotated[
     Path | None,
     typer.Option("--out", metavar="DIR", help="Folder of the data set; default: ./ and the recipe's name."),
@@ -57,6 +72,30 @@ def out_console() -> Console:
         return SafeConsole(highlight=False)
     columns = os.environ.get("COLUMNS", "")
     return SafeConsole(highlight=False, width=int(columns) if columns.isdecimal() and int(columns) else 80)
+
+
+def show(report: R, render: Callable[[R, Console], None], *, as_json: bool) -> None:
+    """Print a report on stdout: as one JSON document, or as `render` prints it for people."""
+    if as_json:
+        print_json(report.model_dump(mode="json"))
+    else:
+        render(report, out_console())
+
+
+def new_file(path: Path, name: str, *, force: bool) -> Path:
+    """Where to write a file, in a folder that exists: at `path`, or as `name` in the folder `path`.
+
+    Raises:
+        ConfigError: the file exists, and may not be replaced (`force`).
+    """
+    from videop2r_data.errors import ConfigError
+
+    if path.is_dir():
+        path = path / name
+    if path.exists() and not force:
+        raise ConfigError("the file exists", where=str(path), hint="--force replaces it")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path
 
 
 def shell(path: object) -> str:
@@ -259,16 +298,19 @@ VerboseOpt = Annotated[
 
 
 class Program(TyperGroup):
-    """A program whose commands take its own `-q` and `-v` too: people put them at either place."""
+    """A program whose commands print their errors as messages, and take its own `-q` and `-v` too.
+
+    People put these flags at either place.
+    """
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(**settings)
-        for option in self.params:
-            if option.name in ("quiet", "verbose"):
-                own = copy(option)
-                own.expose_value = False
-                for command in self.commands.values():
-                    command.params.append(own)
+        own = [copy(option) for option in self.params if option.name in ("quiet", "verbose")]
+        for option in own:
+            option.expose_value = False
+        for command in self.commands.values():
+            command.params += own
+            command.callback = partial(_guarded, command.callback)
 
     def make_context(self, *args: Any, **settings: Any) -> Any:
         """Begin at the normal level: tests run several commands in one process."""
@@ -276,10 +318,22 @@ class Program(TyperGroup):
         return super().make_context(*args, **settings)
 
 
+def _guarded(command: Callable[..., Any] | None, **given: Any) -> None:
+    assert command is not None  # a program has no groups of commands
+    with errors_as_messages(as_json=given.get("json", False)):
+        command(**given)
+
+
+def register(app: typer.Typer, commands: dict[Callable[..., None], str]) -> None:
+    """Put commands on a program: function -> an example, which begins with the name of the command."""
+    for function, example in commands.items():
+        # lines are broken for the terminal, not where the docstring breaks them
+        paragraphs = (" ".join(part.split()) for part in (getdoc(function) or "").split("\n\n"))
+        epilog = f"Example: {app.info.name} {example}"
+        app.command(example.split()[0], help="\n\n".join(paragraphs), epilog=epilog)(function)
+
+
 # Ctrl-C and SIGTERM.
-
-
-T = TypeVar("T")
 
 
 def run_draining(main: Coroutine[Any, Any, T], stop: Stop, tell: Callable[[str], None]) -> T:

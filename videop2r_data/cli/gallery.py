@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from videop2r_data.cli.common import JsonOpt, err_console, errors_as_messages, out_console, shell
-from videop2r_data.cli.terminal import print_json, say
+from videop2r_data.cli.common import (
+    BaseOpt,
+    JsonOpt,
+    WorkOpt,
+    err_console,
+    errors_as_messages,
+    shell,
+    show,
+)
+from videop2r_data.cli.terminal import say
+from videop2r_data.errors import ConfigError, P2RError
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from videop2r_data.builders import Workspace
     from videop2r_data.cards.gallery import FramesOf, Gallery, GalleryReport
     from videop2r_data.files import Release
@@ -55,18 +66,6 @@ ServeOpt = Annotated[
 PortOpt = Annotated[
     int, typer.Option("--port", min=0, max=65535, metavar="N", help="For --serve; 0: a free one.")
 ]
-WorkOpt = Annotated[
-    Path | None,
-    typer.Option("--work", metavar="DIR", help="Work folder of the build; default: the data set's + .build."),
-]
-BaseOpt = Annotated[
-    Path | None, typer.Option("--base", metavar="DIR", help="Folder that the recipe's paths are relative to.")
-]
-
-
-def add(app: typer.Typer) -> None:
-    """Register the command."""
-    app.command("gallery", epilog="Example: p2r-data gallery videop2r-demo --serve")(gallery)
 
 
 def gallery(
@@ -88,52 +87,24 @@ def gallery(
     Nothing is loaded from elsewhere, and what models and data sets wrote stays text. Marks are exported as
     the labels that p2r-data judge-eval reads.
     """
-    with errors_as_messages(as_json=json):
-        made, target = _make(folder, out, verdicts, media or [], copy_media, frames, limit, work, base)
-        from videop2r_data.cards.gallery import write_gallery
-
-        report = write_gallery(made, target)
-        if json:
-            print_json(report.model_dump(mode="json"))
-        else:
-            _show(report)
-    if serve:
-        with errors_as_messages():
-            _serve(made, port)
-
-
-def _make(
-    folder: Path,
-    out: Path | None,
-    verdicts: Path | None,
-    media: list[str],
-    copy_media: bool,
-    frames: int,
-    limit: int,
-    work: Path | None,
-    base: Path | None,
-) -> tuple[Gallery, Path]:
     from rich.progress import Progress
 
-    from videop2r_data.cards.gallery import make_gallery, read_verdicts
+    from videop2r_data.cards.gallery import make_gallery, read_verdicts, write_gallery
     from videop2r_data.files import open_release
 
     release = open_release(folder)
     named = folder if folder.name not in ("", "..") else folder.resolve()
     target = out or named.with_name(f"{named.name}.gallery")
     _keep_apart(folder, target)
-    place = _workspace(folder, work, base, required=work is not None)
-    found = _noted_roots(release, place)
-    found.update(_named_roots(media))
-    lines = read_verdicts(verdicts) if verdicts is not None else ()
+    place = _workspace(folder, work, base)
     with Progress(console=err_console(), transient=True) as progress:
         task = progress.add_task("gallery", total=None)
         made = make_gallery(
             release,
             target,
-            roots=found,
+            roots=_noted_roots(release, place) | _named_roots(media or ()),
             limit=limit,
-            verdicts=lines,
+            verdicts=read_verdicts(verdicts) if verdicts is not None else (),
             copy_media=copy_media,
             sheets=frames,
             frames_of=_journaled(release, place),
@@ -141,27 +112,27 @@ def _make(
                 task, description=what, completed=done, total=total
             ),
         )
-    return made, target
+    show(write_gallery(made, target), _render, as_json=json)
+    if serve:
+        with errors_as_messages():  # the JSON document was printed
+            _serve(made, port)
 
 
 def _keep_apart(folder: Path, target: Path) -> None:
     """Refuse a page inside the data set: a build replaces that folder, and a push uploads all of it."""
-    from videop2r_data.errors import ConfigError
-
     if target.resolve().is_relative_to(folder.resolve()):
         raise ConfigError(
             "the page may not lie in the data set", where=str(target), hint="choose another --out"
         )
 
 
-def _workspace(folder: Path, work: Path | None, base: Path | None, *, required: bool) -> Workspace | None:
+def _workspace(folder: Path, work: Path | None, base: Path | None) -> Workspace | None:
     from videop2r_data.builders import Workspace
-    from videop2r_data.errors import ConfigError
 
     try:
         return Workspace.of(folder, work=work, base=base)
     except ConfigError:
-        if required:
+        if work is not None:
             raise
         return None  # pulled, or its work folder is gone: rows without clips are still worth a look
 
@@ -169,7 +140,6 @@ def _workspace(folder: Path, work: Path | None, base: Path | None, *, required: 
 def _noted_roots(release: Release, place: Workspace | None) -> dict[str, Path]:
     """Source name -> media root of the build; sources that cannot be opened any more are left out."""
     from videop2r_data.builders.sources import is_hub_id, open_source
-    from videop2r_data.errors import P2RError
     from videop2r_data.files import locate, noted_root
     from videop2r_data.schemas import SourceSpec
 
@@ -194,8 +164,6 @@ def _noted_roots(release: Release, place: Workspace | None) -> dict[str, Path]:
 
 
 def _named_roots(media: Sequence[str]) -> dict[str, Path]:
-    from videop2r_data.errors import ConfigError
-
     found: dict[str, Path] = {}
     for item in media:
         name, equals, rest = item.partition("=")
@@ -239,24 +207,20 @@ def _journaled(release: Release, place: Workspace | None) -> FramesOf:
     return look_up
 
 
-def _show(report: GalleryReport) -> None:
-    console = out_console()
+def _render(report: GalleryReport, console: Console) -> None:
     console.print(
         f"[bold]{report.shown:,}[/] of {report.rows:,} rows, {report.clips:,} clips", highlight=False
     )
-    notes: list[Callable[[], str] | str] = []
-    if report.clips_missing:
-        notes.append(f"{report.clips_missing:,} clips are not here: name their folder with --media")
-    if report.copied_bytes:
-        notes.append(f"{report.copied_bytes / 1e6:,.1f} MB of clips lie beside the page")
-    if report.sheets:
-        notes.append(f"the sampled frames of {report.sheets:,} clips stand in the page")
-    if report.judged:
-        notes.append(f"{report.judged:,} rows with verdicts, {report.disagreements:,} with a disagreement")
-    if report.unmatched:
-        notes.append(f"{report.unmatched:,} labels speak of words that no row of the page has")
-    for note in notes:
-        console.print(f"  {note}", soft_wrap=True, markup=False)
+    notes = {
+        f"{report.clips_missing:,} clips are not here: name their folder with --media": report.clips_missing,
+        f"{report.copied_bytes / 1e6:,.1f} MB of clips lie beside the page": report.copied_bytes,
+        f"the sampled frames of {report.sheets:,} clips stand in the page": report.sheets,
+        f"{report.judged:,} rows with verdicts, {report.disagreements:,} with a disagreement": report.judged,
+        f"{report.unmatched:,} labels speak of words that no row of the page has": report.unmatched,
+    }
+    for note, count in notes.items():
+        if count:
+            console.print(f"  {note}", soft_wrap=True, markup=False)
     console.print(f"page: {shell(report.page)} ({report.bytes / 1e6:.1f} MB)", soft_wrap=True, markup=False)
 
 

@@ -3,80 +3,96 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from videop2r_data.cli.common import FINDINGS, OK, err_console, out_console
-from videop2r_data.cli.terminal import bar, bar_width, figure, plural, print_json, type_table
+from videop2r_data.cli import common
+from videop2r_data.cli.common import (
+    FINDINGS,
+    OK,
+    BaseOpt,
+    BuiltArg,
+    JsonOpt,
+    RevisionOpt,
+    WhereArg,
+    WorkOpt,
+    err_console,
+)
+from videop2r_data.cli.terminal import bar, bar_width, figure, plural, table, type_table
 
 if TYPE_CHECKING:
-    from videop2r_data.builders import CallView, SampleView
+    from videop2r_data.builders import CallView, ReproduceReport, SampleView
     from videop2r_data.builders.verify import Finding, VerifyReport
     from videop2r_data.demo import DemoReport
 
 
-def run_verify(where: str, *, revision: str | None, workers: int, as_json: bool) -> None:
-    """Check every row."""
+def verify(
+    where: WhereArg,
+    revision: RevisionOpt = None,
+    workers: Annotated[int, typer.Option(min=0, metavar="N", help="Processes; 0: one per core.")] = 0,
+    json: JsonOpt = False,
+) -> None:
+    """Check every row of a data set: parse, score, and hold every field against every other.
+
+    Exit code 1 if anything is wrong.
+    """
     from videop2r_data.builders.verify import verify_release
     from videop2r_data.cards.card import as_written
 
     with err_console().status("verifying"):
         report = verify_release(where, revision=revision, workers=workers or None, as_written=as_written)
-    if as_json:
-        print_json(report.model_dump(mode="json"))
-    else:
-        render_report(report, out_console())
+    common.show(report, render_report, as_json=json)
     raise typer.Exit(OK if report.ok else FINDINGS)
 
 
-def run_reproduce(folder: Path, *, work: Path | None, base: Path | None, as_json: bool) -> None:
-    """Rebuild and compare."""
-    from videop2r_data.builders import Workspace, reproduce
+def reproduce(folder: BuiltArg, work: WorkOpt = None, base: BaseOpt = None, json: JsonOpt = False) -> None:
+    """Rebuild a data set from its lock and journal, with no call, and compare every sha256.
+
+    Exit code 1 if a file differs.
+    """
+    from videop2r_data import builders
     from videop2r_data.cards.card import write_dataset_card
     from videop2r_data.cli.build import BuildProgress
 
-    place = Workspace.of(folder, work=work, base=base)
+    place = builders.Workspace.of(folder, work=work, base=base)
     with BuildProgress(err_console()) as progress:
-        report = asyncio.run(reproduce(place, card=write_dataset_card, observer=progress))
-    if as_json:
-        print_json(report.model_dump(mode="json"))
-    else:
-        console = out_console()
-        for file in report.files:
-            console.print(f"{'same' if file.same else 'DIFFERS':8} {file.path}", soft_wrap=True, markup=False)
-        for cause in report.causes:
-            console.print(f"  {cause}", markup=False)
-        console.print("[bold]every file is the same[/]" if report.same else "[bold red]not the same[/]")
+        report = asyncio.run(builders.reproduce(place, card=write_dataset_card, observer=progress))
+    common.show(report, _render_files, as_json=json)
     raise typer.Exit(OK if report.same else FINDINGS)
 
 
-def run_show(folder: Path, sample: str, *, work: Path | None, as_json: bool) -> None:
-    """Print one sample."""
+def _render_files(report: ReproduceReport, console: Console) -> None:
+    for file in report.files:
+        console.print(f"{'same' if file.same else 'DIFFERS':8} {file.path}", soft_wrap=True, markup=False)
+    for cause in report.causes:
+        console.print(f"  {cause}", markup=False)
+    console.print("[bold]every file is the same[/]" if report.same else "[bold red]not the same[/]")
+
+
+def show(
+    folder: BuiltArg,
+    sample: Annotated[str, typer.Argument(help="sample_id or problem_id; default: the first row.")] = "",
+    work: WorkOpt = None,
+    json: JsonOpt = False,
+) -> None:
+    """Print one sample with its verdicts and the calls behind it."""
     from videop2r_data.builders import Workspace, look_up
 
     view = asyncio.run(look_up(Workspace.of(folder, work=work), sample))
-    if as_json:
-        print_json(view.model_dump(mode="json"))
-        return
-    render_show(view, out_console())
+    common.show(view, render_show, as_json=json)
 
 
-def run_demo_report(folder: Path, *, work: Path | None, as_json: bool) -> None:
-    """Compare the outcomes of a demo build with the planted defects."""
-    from videop2r_data.builders import Workspace, demo_report
+def demo_report(folder: BuiltArg, work: WorkOpt = None, json: JsonOpt = False) -> None:
+    """Precision and recall of each step against the defects that the demo world planted."""
+    from videop2r_data import builders
 
-    report = demo_report(Workspace.of(folder, work=work))
-    if as_json:
-        print_json(report.model_dump(mode="json"))
-        return
-    render_demo(report, out_console())
+    common.show(builders.demo_report(builders.Workspace.of(folder, work=work)), render_demo, as_json=json)
 
 
 # What `verify` prints.
@@ -96,7 +112,12 @@ def render_report(report: VerifyReport, console: Console) -> None:
         title = "accepted" if "sft" in report.configs else "questions"
         console.print(type_table(report.table, title=title, width=console.width))
     if report.paper is not None:
-        _paper(report, console)
+        console.print()
+        if report.paper.table:
+            title = "difference to the paper's table, cells that differ"
+            console.print(type_table(report.paper.table, title=title, signed=True, width=console.width))
+        else:
+            console.print("The table is the paper's: 162,062 rows.")
     if report.funnel:
         _funnel(report, console)
     if report.notes:
@@ -110,39 +131,17 @@ def render_report(report: VerifyReport, console: Console) -> None:
     _verdict(report, console)
 
 
-def _paper(report: VerifyReport, console: Console) -> None:
-    assert report.paper is not None
-    console.print()
-    if report.paper.table:
-        console.print(
-            type_table(
-                report.paper.table,
-                title="difference to the paper's table, cells that differ",
-                signed=True,
-                width=console.width,
-            )
-        )
-    else:
-        console.print("The table is the paper's: 162,062 rows.")
-
-
 def _funnel(report: VerifyReport, console: Console) -> None:
     total = sum(report.funnel.values())
     outcomes = ", ".join(f"{count:,} {name}" for name, count in report.outcomes.items())
-    table = Table(
-        title=f"not accepted: {outcomes}", title_justify="left", title_style="bold", box=None, pad_edge=False
-    )
-    table.add_column("stage")
-    table.add_column("reason", overflow="fold")
-    table.add_column("rows", justify="right")
-    table.add_column("")
+    made = table("stage", "reason", "rows", "", title=f"not accepted: {outcomes}", left=(0, 1, 3), fold=1)
     names = max(len(name) for name in report.funnel)
     long = bar_width(console.width, 8 + names + len(f"{max(report.funnel.values()):,}"), 24)
     for name, count in report.funnel.items():
         stage, _, reason = name.partition("/")
-        table.add_row(Text(stage), Text(reason), f"{count:,}", bar(count / total, long))
+        made.add_row(Text(stage), Text(reason), f"{count:,}", bar(count / total, long))
     console.print()
-    console.print(table)
+    console.print(made)
 
 
 def _finding(finding: Finding, console: Console) -> None:
@@ -167,25 +166,30 @@ def _one_line(text: str) -> str:
 
 
 def _verdict(report: VerifyReport, console: Console) -> None:
-    errors = sum(f.count for f in report.findings if f.severity == "error")
-    warnings = sum(f.count for f in report.findings if f.severity == "warning")
+    counts = Counter[str]()
+    for finding in report.findings:
+        counts[finding.severity] += finding.count
     speed = (
         f"{plural(report.rows, 'row')} in {report.seconds:,.1f} s; {report.rows_per_s:,.0f} rows/s after "
         f"{report.startup_s:,.1f} s of start-up"
     )
     if not report.locked:
         speed += "; no build.lock.json"
-    extra = f", {plural(warnings, 'warning')}" if warnings else ""
-    if report.ok:
-        console.print(Text("ok", style="bold green") + Text(f"{extra}: {speed}"))
-    else:
-        console.print(Text(plural(errors, "error"), style="bold red") + Text(f"{extra}: {speed}"))
+    extra = f", {plural(counts['warning'], 'warning')}" if counts["warning"] else ""
+    said = Text("ok", "bold green") if report.ok else Text(plural(counts["error"], "error"), "bold red")
+    console.print(said + Text(f"{extra}: {speed}"))
 
 
 # What `show` prints.
 
 
 _COLOURS = {"observation": "green", "think": "cyan", "answer": "magenta"}
+_TOKENS = {
+    "input_tokens": "tokens in",
+    "output_tokens": "tokens out",
+    "cache_read_tokens": "read from cache",
+    "cache_write_tokens": "written to cache",
+}
 _VERDICTS = ("detail", "score", "score_reason", "judgement", "judge_explanation")
 
 
@@ -202,30 +206,31 @@ def render_show(view: SampleView, console: Console) -> None:
 
 
 def _head(view: SampleView) -> Table:
-    table = Table(show_header=False, box=None, pad_edge=False)
-    table.add_column(style="bold", no_wrap=True)
-    table.add_column(overflow="fold")
+    made = Table(show_header=False, box=None, pad_edge=False)
+    made.add_column(style="bold", no_wrap=True)
+    made.add_column(overflow="fold")
     for name, value in view.sample.items():
         if value not in ("", [], None):
-            table.add_row(name, Text("\n".join(map(str, value)) if isinstance(value, list) else str(value)))
-    table.add_row("outcome", Text(view.outcome + (f" at {view.stage}: {view.reason}" if view.reason else "")))
+            made.add_row(name, Text("\n".join(map(str, value)) if isinstance(value, list) else str(value)))
+    made.add_row("outcome", Text(view.outcome + (f" at {view.stage}: {view.reason}" if view.reason else "")))
     for name in _VERDICTS:
         value = getattr(view, name)
         if value not in ("", None):
-            table.add_row(name, Text(figure(value) if isinstance(value, float) else str(value)))
+            made.add_row(name, Text(figure(value) if isinstance(value, float) else str(value)))
     if view.calls:
-        table.add_row("attempt", Text(f"{view.attempt} (counted from 0)"))
+        made.add_row("attempt", Text(f"{view.attempt} (counted from 0)"))
     if view.media:
         shape = f"{view.media['width']}x{view.media['height']} pixels"
-        table.add_row("frames", Text(f"{view.media['count']} of {view.media['source_frames']}, {shape}"))
+        made.add_row("frames", Text(f"{view.media['count']} of {view.media['source_frames']}, {shape}"))
         if view.sample.get("data_type") == "video":
-            table.add_row("at seconds", Text(", ".join(f"{t:.2f}" for t in view.media["times_s"])))
-    return table
+            made.add_row("at seconds", Text(", ".join(f"{t:.2f}" for t in view.media["times_s"])))
+    return made
 
 
 def _call(call: CallView, console: Console) -> None:
     console.rule(Text(f"{call.purpose} by {call.served or call.model}"), align="left")
-    facts = [*_named(call.params), *_tokens(call.usage)]
+    facts = [f"{name} {value:g}" for name, value in call.params.items() if value is not None]
+    facts += [f"{call.usage[key]:,} {name}" for key, name in _TOKENS.items() if call.usage.get(key)]
     if call.finish_reason and call.finish_reason != "stop":
         facts.append(f"ended by {call.finish_reason}")
     console.print(Text(f"key {call.key}", style="dim"), soft_wrap=True)
@@ -243,20 +248,6 @@ def _text_block(head: str, text: str, console: Console) -> None:
     console.print(Text(text))
 
 
-def _named(params: dict[str, Any]) -> list[str]:
-    return [f"{name} {value:g}" for name, value in params.items() if value is not None]
-
-
-def _tokens(usage: dict[str, int]) -> list[str]:
-    names = {
-        "input_tokens": "tokens in",
-        "output_tokens": "tokens out",
-        "cache_read_tokens": "read from cache",
-        "cache_write_tokens": "written to cache",
-    }
-    return [f"{usage[key]:,} {name}" for key, name in names.items() if usage.get(key)]
-
-
 # What `demo-report` prints.
 
 
@@ -268,7 +259,7 @@ def render_demo(report: DemoReport, console: Console) -> None:
     console.print(_demo_table(report.rows()))
     if report.judge_note:
         console.print(f"{report.judge_note}\n")
-    console.print(_demo_table(report.defect_rows(), wide=2))
+    console.print(_demo_table(report.defect_rows(), left=(0, 2)))
     for miss in report.misses:
         console.print(
             Text(f"missed {miss.problem_id} ({miss.kind}, {miss.defect}): {miss.expected}, got {miss.got}")
@@ -279,10 +270,8 @@ def render_demo(report: DemoReport, console: Console) -> None:
         console.print("[bold green]nothing missed, nothing rejected wrongly[/]")
 
 
-def _demo_table(rows: Sequence[Sequence[str]], wide: int | None = None) -> Table:
-    table = Table(pad_edge=False, box=box.SIMPLE_HEAD)
-    for i, name in enumerate(rows[0]):
-        table.add_column(name, justify="left" if i in (0, wide) else "right", overflow="fold")
+def _demo_table(rows: Sequence[Sequence[str]], *, left: tuple[int, ...] = (0,)) -> Table:
+    made = table(*rows[0], left=left, overflow="fold")
     for row in rows[1:]:
-        table.add_row(*row)
-    return table
+        made.add_row(*row)
+    return made

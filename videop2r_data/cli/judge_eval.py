@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich import box
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from videop2r_data.cli.common import (
@@ -19,11 +18,10 @@ from videop2r_data.cli.common import (
     UNFINISHED,
     JsonOpt,
     err_console,
-    errors_as_messages,
-    out_console,
     shell,
+    show,
 )
-from videop2r_data.cli.terminal import print_json
+from videop2r_data.cli.terminal import table
 from videop2r_data.recipes import read_recipe
 from videop2r_data.schemas import visible_line
 
@@ -47,13 +45,6 @@ MaxCostOpt = Annotated[
 ]
 
 
-def add(app: typer.Typer) -> None:
-    """Register the command."""
-    app.command("judge-eval", epilog="Example: p2r-data judge-eval marks.jsonl --judges judges.yaml")(
-        judge_eval
-    )
-
-
 def judge_eval(
     labels: LabelsArg,
     judges: JudgesOpt = None,
@@ -63,12 +54,8 @@ def judge_eval(
     json: JsonOpt = False,
 ) -> None:
     """Agreement of judges with people: kappa, precision, recall, cost and latency, on the same labels."""
-    with errors_as_messages(as_json=json):
-        report = _run(labels, judges, recipe, out, max_cost)
-        if json:
-            print_json(report.model_dump(mode="json"))
-        else:
-            _show(report, out)
+    report = _run(labels, judges, recipe, out, max_cost)
+    show(report, partial(_render, out), as_json=json)
     raise typer.Exit(_code(report))
 
 
@@ -143,15 +130,11 @@ def _write_lines(path: Path, rows: list[JudgedLabel]) -> None:
     path.write_bytes(b"".join(orjson.dumps(row.model_dump(mode="json")) + b"\n" for row in rows))
 
 
-def _show(report: CalibrationReport, out: Path) -> None:
-
-    console = out_console()
-    table = Table(pad_edge=False, box=box.SIMPLE_HEAD)
-    table.add_column(f"{report.labels:,} labels, {report.sufficient:,} sufficient")
-    for judge in report.judges:
-        table.add_column(judge.name, justify="right", overflow="fold")
+def _render(out: Path, report: CalibrationReport, console: Console) -> None:
+    heads = (f"{report.labels:,} labels, {report.sufficient:,} sufficient", *(j.name for j in report.judges))
+    made = table(*heads, overflow="fold")
     for name in ("agreement", "kappa", "precision", "recall", "specificity"):
-        table.add_row(name, *(_judged(judge.figures, name) for judge in report.judges))
+        made.add_row(name, *(_judged(judge.figures, name) for judge in report.judges))
     for name, cells in {
         "let through wrongly": [f"{j.figures.confusion.false_positive:,}" for j in report.judges],
         "stopped wrongly": [f"{j.figures.confusion.false_negative:,}" for j in report.judges],
@@ -160,8 +143,8 @@ def _show(report: CalibrationReport, out: Path) -> None:
         "median s a call": ["-" if j.latency_s is None else f"{j.latency_s:.2f}" for j in report.judges],
         "calls made now": [f"{j.asked:,}" for j in report.judges],
     }.items():
-        table.add_row(name, *cells)
-    console.print(table)
+        made.add_row(name, *cells)
+    console.print(made)
     console.print("95 % intervals: Wilson's, for kappa Jeffreys'. Unscored ones are in no figure.")
     for judge in report.judges:
         if judge.unscored:
@@ -184,16 +167,13 @@ def _show(report: CalibrationReport, out: Path) -> None:
 
 def _show_people(people: People, console: Console) -> None:
     """Print the reviewers and their agreement, if there are two or more."""
-
     if len(people.reviewers) < 2:
         return
-    table = Table(pad_edge=False, box=box.SIMPLE_HEAD)
-    for head in ("reviewer", "labels", "sufficient", "compared", "say the same"):
-        table.add_column(head, justify="left" if head == "reviewer" else "right", overflow="fold")
+    made = table("reviewer", "labels", "sufficient", "compared", "say the same", overflow="fold")
     for one in people.reviewers:
         counts = (f"{n:,}" for n in (one.labels, one.sufficient, one.compared))
-        table.add_row(Text(one.name), *counts, _figure(one.agreement, percent=True).replace("\n", ", "))
-    console.print(table)
+        made.add_row(Text(one.name), *counts, _figure(one.agreement, percent=True).replace("\n", ", "))
+    console.print(made)
     console.print(f"{people.items:,} observations have several reviewers; {people.agreed:,} all label alike")
     for pair in people.pairs:
         kappa = _judged(pair.figures, "kappa").replace("\n", ", ")

@@ -3,58 +3,73 @@
 from __future__ import annotations
 
 import tempfile
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich import box
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from videop2r_data.cli.common import (
     FINDINGS,
     OK,
     UNFINISHED,
+    JsonOpt,
+    OutOpt,
+    RecipeArg,
+    WorkOpt,
     err_console,
+    new_file,
     out_console,
+    run_draining,
     shell,
+    show,
     with_overrides,
 )
-from videop2r_data.cli.terminal import hanging, plural, print_json, say
+from videop2r_data.cli.terminal import hanging, plural, print_json, say, table
 from videop2r_data.errors import ConfigError
-from videop2r_data.recipes import read_recipe
+from videop2r_data.recipes import list_recipes, read_recipe, recipe_text
 from videop2r_data.schemas import visible_line
 
 if TYPE_CHECKING:
     from videop2r_data.builders import Estimate, Guess, Pilot, PilotTrace
 
 
-def run_estimate(
-    recipe: str, *, out: Path | None, work: Path | None, pilot: int, max_cost: float | None, as_json: bool
+def estimate(
+    recipe: RecipeArg = "demo",
+    out: OutOpt = None,
+    work: WorkOpt = None,
+    pilot: Annotated[
+        int,
+        typer.Option(
+            min=0, metavar="N", help="Really build so many rows first and measure; their calls are kept."
+        ),
+    ] = 0,
+    max_cost: Annotated[
+        float | None, typer.Option(min=0, metavar="USD", help="US dollars that the pilot may spend.")
+    ] = None,
+    json: JsonOpt = False,
 ) -> None:
-    """Price a build."""
-    from videop2r_data.builders import Stop, Workspace, estimate
+    """Price a build before it starts: calls, tokens and dollars of each step."""
+    from videop2r_data import builders
     from videop2r_data.cli.build import BuildProgress
-    from videop2r_data.cli.common import run_draining
 
     found, base = read_recipe(recipe)
     found = with_overrides(found, max_cost=max_cost)
-    place = Workspace.at(out or Path(found.name), base=base, work=work)
-    console, stop = err_console(), Stop()
+    place = builders.Workspace.at(out or Path(found.name), base=base, work=work)
+    console, stop = err_console(), builders.Stop()
     with BuildProgress(console) as progress:
-        report = run_draining(
-            estimate(found, place, pilot=pilot, observer=progress, stop=stop), stop, console.print
-        )
-    if as_json:
-        print_json(report.model_dump(mode="json"))
-    else:
-        render_estimate(report, recipe, out_console())
+        priced = builders.estimate(found, place, pilot=pilot, observer=progress, stop=stop)
+        report = run_draining(priced, stop, console.print)
+    show(report, partial(render_estimate, recipe), as_json=json)
     raise typer.Exit(UNFINISHED if report.stopped else OK if report.ok else FINDINGS)
 
 
-def run_schema(name: str) -> None:
-    """Print a JSON Schema."""
+def schema(
+    name: Annotated[str, typer.Argument(help="recipe, lock, trace, sample, sft, rl, rejected, report.")] = "",
+) -> None:
+    """Print the JSON Schema of a record; without a name, the list of names."""
     from pydantic import BaseModel
 
     from videop2r_data.builders import BuildReport, Estimate
@@ -80,30 +95,41 @@ def run_schema(name: str) -> None:
         return
     if name not in known:
         raise ConfigError(f"no schema {name!r}", hint=f"one of: {', '.join(known)}")
-    schema = known[name].model_json_schema()
-    print_json({"$schema": "https://json-schema.org/draft/2020-12/schema", **schema})
+    dialect = "https://json-schema.org/draft/2020-12/schema"
+    print_json({"$schema": dialect, **known[name].model_json_schema()})
 
 
-def run_init(
-    path: Path, *, template: str, force: bool, data: str | None, split: str | None, as_json: bool
+def init(
+    path: Annotated[Path, typer.Argument(help="File to write.")] = Path("recipe.yaml"),
+    template: Annotated[
+        str, typer.Option("--from", metavar="NAME", help="Packaged recipe to start from.")
+    ] = "videop2r-mini",
+    data: Annotated[
+        str | None,
+        typer.Option(
+            "--from-data",
+            metavar="FILE|FOLDER|ID",
+            help="Look at these questions and guess how to read them.",
+        ),
+    ] = None,
+    split: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Split of the data; default: train, else what there is."),
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace an existing file.")] = False,
+    json: JsonOpt = False,
 ) -> None:
-    """Write a commented recipe: a packaged one, or with `data` one that reads that pool."""
-    from videop2r_data.recipes import list_recipes, recipe_text
-
+    """Write a commented recipe to start from; with --from-data one over questions of your own."""
     if template not in list_recipes():
         raise ConfigError(f"no packaged recipe {template!r}", hint=f"one of: {', '.join(list_recipes())}")
     if split is not None and data is None:
         raise ConfigError("--split is of the data", hint="add --from-data FILE|FOLDER|ID")
-    if path.is_dir():
-        path = path / f"{template}.yaml"
-    if path.exists() and not force:
-        raise ConfigError("the file exists", where=str(path), hint="--force replaces it")
+    path = new_file(path, f"{template}.yaml", force=force)
     if data is not None:
-        init_from_data(path, data, template=recipe_text(template), split=split, as_json=as_json)
+        _init_from_data(path, data, template=recipe_text(template), split=split, as_json=json)
         return
-    path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(recipe_text(template), encoding="utf-8")
-    if as_json:
+    if json:
         print_json({"wrote": str(path)})
     else:
         say(f"wrote {path}; edit its sources, then: p2r-data check {shell(path)}")
@@ -116,24 +142,22 @@ SHOWN_CHARS = 600
 """Characters of a trace that are printed; `--json` has more."""
 
 
-def render_estimate(report: Estimate, recipe: str, console: Console) -> None:
+def render_estimate(recipe: str, report: Estimate, console: Console) -> None:
     """Yield and traces of a pilot, the price of each step, and the next command."""
     console.print(f"{plural(report.rows, 'row')} in the pool, {report.bad_rows:,} of them cannot be used")
     if report.pilot is not None:
         _pilot(report.pilot, console)
-    table = Table(pad_edge=False, box=box.SIMPLE_HEAD)
-    for name in ("step", "calls", "tokens in", "tokens out", "US dollars"):
-        table.add_column(name, justify="left" if name == "step" else "right")
+    made = table("step", "calls", "tokens in", "tokens out", "US dollars")
     for step in report.steps:
         money = "no price" if not step.priced else _range(step.usd, step.usd_low, step.usd_high)
-        table.add_row(
+        made.add_row(
             f"{step.step}\n{step.model}",
             f"{step.calls:,}",
             f"{step.input_tokens:,}",
             f"{step.output_tokens:,}",
             money,
         )
-    console.print(table)
+    console.print(made)
     priced = any(step.priced for step in report.steps)
     if priced:
         each = f", ${report.usd / report.kept:,.4f} a row" if report.kept else ""
@@ -197,11 +221,10 @@ _CUT = 200
 """Characters of a question or an option that are shown."""
 
 
-def init_from_data(path: Path, data: str, *, template: str, split: str | None, as_json: bool) -> None:
+def _init_from_data(path: Path, data: str, *, template: str, split: str | None, as_json: bool) -> None:
     """Guess how to read a pool, print the guess, and write a recipe with it."""
     from videop2r_data.builders import free_name, guess_source, recipe_from
 
-    path.parent.mkdir(parents=True, exist_ok=True)  # the pool's path becomes relative to it
     with tempfile.TemporaryDirectory(prefix="p2r-init-") as work, err_console().status("looking at the data"):
         guess = guess_source(data, recipe=path, cwd=Path.cwd(), work=Path(work), split=split)
     name = free_name(guess.source["name"], Path.cwd())
@@ -211,13 +234,8 @@ def init_from_data(path: Path, data: str, *, template: str, split: str | None, a
         print_json({"wrote": str(path), **guess.model_dump(mode="json")})
         return
     _render(guess, out_console())
-    if guess.todo:
-        say(
-            f"wrote {path}; fill in its {plural(len(guess.todo), 'TODO line')}, then: "
-            f"p2r-data check {shell(path)}"
-        )
-    else:
-        say(f"wrote {path}; next: p2r-data check {shell(path)}")
+    todo = f"fill in its {plural(len(guess.todo), 'TODO line')}, then" if guess.todo else "next"
+    say(f"wrote {path}; {todo}: p2r-data check {shell(path)}")
 
 
 def _render(guess: Guess, console: Console) -> None:

@@ -9,24 +9,24 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
-from videop2r_data.cli.common import JsonOpt, err_console, errors_as_messages, out_console, shell
-from videop2r_data.cli.terminal import bar, bar_width, figure, plural, print_json, say, type_table
+from videop2r_data.cli.common import (
+    BuiltArg,
+    JsonOpt,
+    RevisionOpt,
+    WhereArg,
+    err_console,
+    out_console,
+    shell,
+)
+from videop2r_data.cli.terminal import bar, bar_width, figure, plural, print_json, say, table, type_table
 
 if TYPE_CHECKING:
     from videop2r_data.cards.figures import Distribution, FigureIndex, Spread, Stats, TopWords
     from videop2r_data.files import Release
 
 
-# `card`: what a build writes by itself, anew.
-
-
-WhereArg = Annotated[
-    str, typer.Argument(help="A local folder, a Hub id, or the folder of the official release.")
-]
-RevisionOpt = Annotated[str | None, typer.Option(metavar="REV", help="For a Hub id: commit, tag or branch.")]
 FiguresOpt = Annotated[
     Path | None,
     typer.Option(metavar="DIR", help="Draw the figures too: PNGs for light and dark pages, data as JSON."),
@@ -47,11 +47,6 @@ SeedOpt = Annotated[
 ]
 
 
-def add(app: typer.Typer) -> None:
-    """Register the command."""
-    app.command(epilog="Example: p2r-data stats videop2r-demo --figures figures")(stats)
-
-
 def stats(
     where: WhereArg,
     revision: RevisionOpt = None,
@@ -69,21 +64,20 @@ def stats(
     given = [name for name, value in options.items() if value is not None]
     if given and figures is None:
         raise typer.BadParameter("only with --figures", param_hint=given[0])
-    with errors_as_messages(as_json=json):
-        release = open_release(where, revision=revision)
-        index = None
-        if figures is None:
-            with err_console().status("counting"):
-                found = compute_stats(release)
-        else:
-            found, index = _draw(release, figures, embed, sample, seed)
-        if json:
-            drawn = {"figures": index.model_dump(mode="json")} if index else {}
-            print_json(found.model_dump(mode="json") | drawn)
-            return
-        render_stats(found, out_console())
-        if figures is not None and index is not None:
-            _told(index, figures)
+    release = open_release(where, revision=revision)
+    index = None
+    if figures is None:
+        with err_console().status("counting"):
+            found = compute_stats(release)
+    else:
+        found, index = _draw(release, figures, embed, sample, seed)
+    if json:
+        drawn = {"figures": index.model_dump(mode="json")} if index else {}
+        print_json(found.model_dump(mode="json") | drawn)
+        return
+    render_stats(found, out_console())
+    if figures is not None and index is not None:
+        _told(index, figures)
 
 
 def _draw(
@@ -121,7 +115,9 @@ def _told(index: FigureIndex, folder: Path) -> None:
         console.print(f"  {'(none)':24} {omitted.title}: {omitted.why}", markup=False, soft_wrap=True)
 
 
-FolderArg = Annotated[Path, typer.Argument(help="A data set that was built here.")]
+# `card`: what a build writes by itself, anew.
+
+
 ReportOpt = Annotated[
     Path | None,
     typer.Option("--judge-report", metavar="FILE", help="report.json of judge-eval: shown on the card."),
@@ -131,36 +127,28 @@ CardFiguresOpt = Annotated[
 ]
 
 
-def card(folder: FolderArg, judge_report: ReportOpt = None, figures: CardFiguresOpt = False) -> None:
+def card(folder: BuiltArg, judge_report: ReportOpt = None, figures: CardFiguresOpt = False) -> None:
     """Write README.md and croissant.json from the files of a data set; a build does it by itself."""
-    from videop2r_data.cards.card import write_dataset_card
-    from videop2r_data.files import AGREEMENT_NAME
-
-    with errors_as_messages():
-        if figures:
-            _draw_for_card(folder)
-        kept = folder / AGREEMENT_NAME
-        before = kept.read_bytes() if kept.exists() else None
-        if judge_report is not None:
-            shutil.copyfile(judge_report, kept)
-        try:
-            path = write_dataset_card(folder)
-        except BaseException:
-            # a report that does not fit must not stay: the next build would trip over it
-            if judge_report is not None:
-                kept.unlink() if before is None else kept.write_bytes(before)
-            raise
-    say(f"wrote {shell(path)} and croissant.json beside it")
-
-
-def _draw_for_card(folder: Path) -> None:
-    from videop2r_data.cards.card import mark_figures
+    from videop2r_data.cards.card import mark_figures, write_dataset_card
     from videop2r_data.cards.figures import make_figures
-    from videop2r_data.files import FIGURES_NAME, open_release
+    from videop2r_data.files import AGREEMENT_NAME, FIGURES_NAME, open_release
 
-    with err_console().status("counting") as status:
-        make_figures(open_release(str(folder)), folder / FIGURES_NAME, progress=status.update)
-    mark_figures(folder)
+    if figures:
+        with err_console().status("counting") as status:
+            make_figures(open_release(str(folder)), folder / FIGURES_NAME, progress=status.update)
+        mark_figures(folder)
+    kept = folder / AGREEMENT_NAME
+    before = kept.read_bytes() if kept.exists() else None
+    if judge_report is not None:
+        shutil.copyfile(judge_report, kept)
+    try:
+        path = write_dataset_card(folder)
+    except BaseException:
+        # a report that does not fit must not stay: the next build would trip over it
+        if judge_report is not None:
+            kept.unlink() if before is None else kept.write_bytes(before)
+        raise
+    say(f"wrote {shell(path)} and croissant.json beside it")
 
 
 # What `stats` prints.
@@ -172,11 +160,8 @@ def render_stats(stats: Stats, console: Console) -> None:
     console.print(", ".join(f"{name} {plural(count, 'row')}" for name, count in stats.rows.items()))
     if stats.table:
         console.print()
-        console.print(
-            type_table(
-                stats.table, title="accepted" if "sft" in stats.rows else "questions", width=console.width
-            )
-        )
+        title = "accepted" if "sft" in stats.rows else "questions"
+        console.print(type_table(stats.table, title=title, width=console.width))
     _counts(console, "sources", stats.sources)
     _histogram(console, "perception, words", stats.perception_words)
     _histogram(console, "reasoning, words", stats.reasoning_words)
@@ -192,54 +177,42 @@ def render_stats(stats: Stats, console: Console) -> None:
     console.print(f"near-duplicate questions: {stats.near_duplicates:,}")
 
 
-def _table(title: str) -> Table:
-    return Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False)
-
-
 def _counts(console: Console, title: str, counts: dict[str, int]) -> None:
     if not counts:
         return
-    table, total = _table(title), sum(counts.values())
-    table.add_column("", overflow="fold", max_width=40)
-    table.add_column("rows", justify="right")
-    table.add_column("")
+    total = sum(counts.values())
+    made = table("", "rows", "", title=title, left=(0, 2), fold=0, most=40)
     long = bar_width(console.width, 4 + min(40, max(map(len, counts))) + len(f"{max(counts.values()):,}"), 24)
     for name, count in counts.items():
-        table.add_row(Text(name or "(none)"), f"{count:,}", bar(count / total, long))
+        made.add_row(Text(name or "(none)"), f"{count:,}", bar(count / total, long))
     console.print()
-    console.print(table)
+    console.print(made)
 
 
 def _histogram(console: Console, title: str, found: Distribution) -> None:
     if not found.count:
         return
-    table, most = (
-        _table(f"{title}: mean {figure(found.mean)}, median {figure(found.p50)}"),
-        max(found.bins.values()),
-    )
-    table.add_column("from", justify="right")
-    table.add_column("rows", justify="right")
-    table.add_column("")
+    most = max(found.bins.values())
+    head = f"{title}: mean {figure(found.mean)}, median {figure(found.p50)}"
+    made = table("from", "rows", "", title=head, left=(2,))
     long = bar_width(console.width, 4 + max(4, *map(len, found.bins)) + max(4, len(f"{most:,}")))
     for edge, count in found.bins.items():
-        table.add_row(edge, f"{count:,}", bar(count / most, long))
+        made.add_row(edge, f"{count:,}", bar(count / most, long))
     console.print()
-    console.print(table)
+    console.print(made)
 
 
 def _spreads(console: Console, title: str, spreads: dict[str, Spread]) -> None:
     shown = {name: spread for name, spread in spreads.items() if spread.count}
     if not shown:
         return
-    table = _table(title)
-    table.add_column("", overflow="fold", max_width=24)
-    for name in ("rows", "mean", "min", "5 %", "median", "95 %", "max"):
-        table.add_column(name, justify="right", no_wrap=True)
+    heads = ("", "rows", "mean", "min", "5 %", "median", "95 %", "max")
+    made = table(*heads, title=title, fold=0, most=24, no_wrap=True)
     for name, s in shown.items():
         figures = (s.mean, s.min, s.p5, s.p50, s.p95, s.max)
-        table.add_row(Text(name), f"{s.count:,}", *(figure(value) for value in figures))
+        made.add_row(Text(name), f"{s.count:,}", *(figure(value) for value in figures))
     console.print()
-    console.print(table)
+    console.print(made)
 
 
 def _words(console: Console, title: str, words: TopWords) -> None:

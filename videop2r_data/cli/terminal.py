@@ -16,6 +16,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Self
 
 import typer
+from rich import box
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
 from rich.table import Table
@@ -137,6 +138,32 @@ _SHORT = {kind.value: kind.traits.short or kind.value for kind in ProblemType}
 _GAP = 2
 
 
+def table(
+    *heads: str,
+    title: str | None = None,
+    left: tuple[int, ...] = (0,),
+    fold: int | None = None,
+    most: int | None = None,
+    **column: Any,
+) -> Table:
+    """A table without rows yet.
+
+    Args:
+        heads: of the columns; a line is below them unless there is a title.
+        title: above the table.
+        left: which columns are justified left, the others right.
+        fold: the column whose words are broken where the table is too wide.
+        most: characters that this column is wide at most.
+        column: settings of the other columns.
+    """
+    made = Table(box=None if title else box.SIMPLE_HEAD, pad_edge=False, title=title, title_justify="left")
+    made.title_style = "bold"
+    for i, head in enumerate(heads):
+        own: dict[str, Any] = {"overflow": "fold", "max_width": most} if i == fold else column
+        made.add_column(head, justify="left" if i in left else "right", **own)
+    return made
+
+
 def type_table(
     counts: dict[str, dict[str, int]], *, title: str, signed: bool = False, width: int = 80
 ) -> Table:
@@ -162,7 +189,10 @@ def type_table(
             line.append(total if isinstance(total, str) else f"{total:,}")
     if _width(lines) > width:
         lines = [list(line) for line in zip(*lines, strict=True)]
-    return _table(lines, title, last_bold=not signed)
+    made = table(*lines[0], title=title, no_wrap=True)
+    for line in lines[1:]:
+        made.add_row(*line, style="bold" if not signed and line is lines[-1] else "")
+    return made
 
 
 def bar(share: float, width: int = 24) -> str:
@@ -171,9 +201,7 @@ def bar(share: float, width: int = 24) -> str:
     >>> bar(0.5, 4), bar(0.001, 4), bar(0.0, 4)
     ('██', '▏', '')
     """
-    eighths = round(share * width * 8)
-    if share > 0 and not eighths:
-        eighths = 1
+    eighths = max(round(share * width * 8), int(share > 0))
     return "█" * (eighths // 8) + ("", "▏", "▎", "▍", "▌", "▋", "▊", "▉")[eighths % 8]
 
 
@@ -232,15 +260,6 @@ def hanging(console: Console, text: str, *, indent: int, first: Text | None = No
     console.print(head + Text(lines[0]), soft_wrap=True)
     for line in lines[1:]:
         console.print(Text(" " * indent + line), soft_wrap=True)
-
-
-def _table(lines: list[list[str]], title: str, *, last_bold: bool) -> Table:
-    table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False)
-    for i, name in enumerate(lines[0]):
-        table.add_column(name, justify="right" if i else "left", no_wrap=True)
-    for line in lines[1:]:
-        table.add_row(*line, style="bold" if last_bold and line is lines[-1] else "")
-    return table
 
 
 def _width(lines: list[list[str]]) -> int:

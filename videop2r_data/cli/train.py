@@ -6,8 +6,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich import box
-from rich.table import Table
 
 from videop2r_data.cli import hub, train_eval, train_run
 from videop2r_data.cli.common import (
@@ -18,13 +16,17 @@ from videop2r_data.cli.common import (
     VerboseOpt,
     VersionOpt,
     err_console,
-    errors_as_messages,
     out_console,
+    register,
     shell,
+    show,
 )
-from videop2r_data.cli.terminal import print_json
+from videop2r_data.cli.terminal import print_json, table
+from videop2r_data.errors import ConfigError
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from videop2r_data.trainer import LengthReport
 
 
@@ -43,7 +45,6 @@ def _root(version: VersionOpt = False, quiet: QuietOpt = False, verbose: Verbose
     """Train on process-aware chain-of-thought data."""
 
 
-@app.command(epilog="Example: p2r-train lengths videop2r-demo --tokenizer Qwen2.5-VL-7B-Instruct/")
 def lengths(
     folder: Annotated[Path, typer.Argument(help="A data set that p2r-data build made, or one file of rows.")],
     tokenizer: Annotated[
@@ -67,21 +68,13 @@ def lengths(
     for name, (low, high) in (("--perception", perception), ("--reasoning", reasoning)):
         if low > high:
             raise typer.BadParameter(f"{low} is above {high}", param_hint=name)
-    with errors_as_messages(as_json=json):
-        report = measure_lengths(folder, tokenizer=tokenizer, perception=perception, reasoning=reasoning)
-        if json:
-            print_json(report.model_dump(mode="json"))
-            return
-        _show_lengths(report)
+    report = measure_lengths(folder, tokenizer=tokenizer, perception=perception, reasoning=reasoning)
+    show(report, _render_lengths, as_json=json)
 
 
-def _show_lengths(report: LengthReport) -> None:
+def _render_lengths(report: LengthReport, console: Console) -> None:
     """Print one column per segment: that fits the narrowest terminal."""
-
-    table = Table(pad_edge=False, box=box.SIMPLE_HEAD)
-    table.add_column(f"{report.rows:,} accepted traces")
-    for found in report.processes:
-        table.add_column(f"{found.process}, {found.unit}", justify="right")
+    made = table(f"{report.rows:,} accepted traces", *(f"{p.process}, {p.unit}" for p in report.processes))
     lines = {
         "bounds": [f"{p.low:,} to {p.high:,}" for p in report.processes],
         "within": [f"{p.within:.0%}" for p in report.processes],
@@ -91,8 +84,8 @@ def _show_lengths(report: LengthReport) -> None:
     for name, at in (("5 % are at most", 5), ("median", 50), ("95 % are at most", 95)):
         lines[name] = [f"{p.percentiles[at]:,}" for p in report.processes]
     for name, cells in lines.items():
-        table.add_row(name, *cells)
-    out_console().print(table)
+        made.add_row(name, *cells)
+    console.print(made)
 
 
 # `tiny`: a Qwen2.5-VL of a million weights for the demo world, to try everything without a GPU.
@@ -130,27 +123,19 @@ def tiny(
     """
     from videop2r_data.trainer.tiny import TinySpec, TinyWorld
 
-    with errors_as_messages(as_json=json):
-        spec = _checked(
-            TinySpec,
-            hidden=hidden,
-            intermediate=hidden * 5 // 2,
-            layers=layers,
-            phrases=not words,
-            corpus=chats,
-            seed=seed,
-        )
-        chosen = {"tasks": tuple(task)} if task else {}
-        world = _checked(TinyWorld, max_objects=objects, **chosen)
-        made = _make(folder, spec, world if task else None)
-        if steps:
-            made |= _train(folder, output or Path(f"{folder}-sft"), spec, world, steps, batch, seed)
-        if json:
-            print_json(made)
-        else:
-            _show_tiny(made)
-        if made.get("complete") is False:
-            raise typer.Exit(UNFINISHED)
+    shape = {"hidden": hidden, "intermediate": hidden * 5 // 2, "layers": layers}
+    spec = _checked(TinySpec, **shape, phrases=not words, corpus=chats, seed=seed)
+    chosen = {"tasks": tuple(task)} if task else {}
+    world = _checked(TinyWorld, max_objects=objects, **chosen)
+    made = _make(folder, spec, world if task else None)
+    if steps:
+        made |= _train(folder, output or Path(f"{folder}-sft"), spec, world, steps, batch, seed)
+    if json:
+        print_json(made)
+    else:
+        _show_tiny(made)
+    if made.get("complete") is False:
+        raise typer.Exit(UNFINISHED)
 
 
 def _checked(kind: Any, **settings: Any) -> Any:
@@ -160,8 +145,6 @@ def _checked(kind: Any, **settings: Any) -> Any:
         ConfigError: with all that is wrong with them.
     """
     from pydantic import ValidationError
-
-    from videop2r_data.errors import ConfigError
 
     try:
         return kind(**settings)
@@ -199,27 +182,34 @@ def _train(
 
 
 def _show_tiny(made: dict[str, Any]) -> None:
-    console = out_console()
-    console.print(
-        f"made       {shell(made['model'])}: {made['weights']:,} weights", soft_wrap=True, markup=False
-    )
+    lines = [f"made       {shell(made['model'])}: {made['weights']:,} weights"]
     if "run" not in made:
-        console.print(
-            f"train it   p2r-train tiny {shell(made['model'])} --steps 1500", soft_wrap=True, markup=False
-        )
+        lines.append(f"train it   p2r-train tiny {shell(made['model'])} --steps 1500")
     elif not made["complete"]:
-        console.print(f"stopped after step {made['steps_done']:,}; the same command goes on")
+        lines.append(f"stopped after step {made['steps_done']:,}; the same command goes on")
     else:
-        console.print(
-            f"trained    {shell(made['trained'])}, last loss {made['loss']:.3f}", soft_wrap=True, markup=False
-        )
-        console.print(f"see it     p2r-train plot {shell(made['run'])}", soft_wrap=True, markup=False)
+        lines.append(f"trained    {shell(made['trained'])}, last loss {made['loss']:.3f}")
+        lines.append(f"see it     p2r-train plot {shell(made['run'])}")
+    for line in lines:
+        out_console().print(line, soft_wrap=True, markup=False)
 
 
+register(app, {lengths: "lengths videop2r-demo --tokenizer Qwen2.5-VL-7B-Instruct/"})
 train_run.add(app)
-train_eval.add(app)
-app.command(epilog="Example: p2r-train tiny tiny --steps 1500")(tiny)
-hub.add_train(app)
+register(
+    app,
+    {
+        train_run.recipes: "recipes",
+        train_run.init: "init paper-7b-rl my-rl.yaml",
+        train_run.schema: "schema > train-recipe.schema.json",
+        train_eval.plot: "plot runs/pa-grpo runs/grpo --out compare.png",
+        train_eval.samples: "samples runs/pa-grpo --step 100",
+        train_eval.evaluate: "eval runs/pa-grpo --data held-out/ --media-root media/",
+        train_eval.card: "card runs/pa-grpo --strict",
+        tiny: "tiny tiny --steps 1500",
+        hub.push_run: "push runs/pa-grpo me/my-model --private",
+    },
+)
 
 
 def run() -> None:

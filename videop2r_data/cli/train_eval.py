@@ -6,25 +6,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich import box
-from rich.table import Table
 from rich.text import Text
 
-from videop2r_data.cli.common import JsonOpt, err_console, errors_as_messages, out_console, shell
-from videop2r_data.cli.terminal import print_json, say
+from videop2r_data.cli.common import JsonOpt, err_console, out_console, shell
+from videop2r_data.cli.terminal import print_json, say, table
+from videop2r_data.errors import MissingExtraError, P2RError
 
 if TYPE_CHECKING:
     from videop2r_data.trainer.evaluate import EvalReport
-
-
-def add(app: typer.Typer) -> None:
-    """Register the commands."""
-    app.command(epilog="Example: p2r-train plot runs/pa-grpo runs/grpo --out compare.png")(plot)
-    app.command(epilog="Example: p2r-train samples runs/pa-grpo --step 100")(samples)
-    app.command("eval", epilog="Example: p2r-train eval runs/pa-grpo --data held-out/ --media-root media/")(
-        evaluate
-    )
-    app.command(epilog="Example: p2r-train card runs/pa-grpo --strict")(card)
 
 
 def plot(
@@ -53,22 +42,15 @@ def plot(
     from videop2r_data.trainer.look import plot_runs
 
     named = [_named(run) for run in runs]
-    with errors_as_messages(as_json=json):
-        target = out or (named[0][1] / "figures" / "curves.png" if len(named) == 1 else Path("curves.png"))
-        made = plot_runs(named, target, dark=dark, window=smooth, keys=key or ())
-        if json:
-            print_json(
-                {
-                    "png": str(made.png),
-                    "data": str(made.data),
-                    "panels": made.panels,
-                    "damaged_lines": made.damaged,
-                }
-            )
-            return
-        out_console().print(f"{shell(made.png)}\n{shell(made.data)}", markup=False, soft_wrap=True)
-        if made.damaged:
-            err_console().print(f"{made.damaged} damaged lines of metrics were left out")
+    target = out or (named[0][1] / "figures" / "curves.png" if len(named) == 1 else Path("curves.png"))
+    made = plot_runs(named, target, dark=dark, window=smooth, keys=key or ())
+    if json:
+        png, data = str(made.png), str(made.data)
+        print_json({"png": png, "data": data, "panels": made.panels, "damaged_lines": made.damaged})
+        return
+    out_console().print(f"{shell(made.png)}\n{shell(made.data)}", markup=False, soft_wrap=True)
+    if made.damaged:
+        err_console().print(f"{made.damaged} damaged lines of metrics were left out")
 
 
 def samples(
@@ -80,12 +62,11 @@ def samples(
     """Show sampled completions: observation, think and answer apart, with rewards and the judge's words."""
     from videop2r_data.trainer.look import pick, read_samples, render_samples
 
-    with errors_as_messages(as_json=json):
-        rows = pick(read_samples(run, step=step), groups)
-        if json:
-            print_json(rows)
-        else:
-            out_console().print(render_samples(rows))
+    rows = pick(read_samples(run, step=step), groups)
+    if json:
+        print_json(rows)
+    else:
+        out_console().print(render_samples(rows))
 
 
 def card(
@@ -105,9 +86,8 @@ def card(
 
     A number that is missing is an error, not a gap.
     """
-    with errors_as_messages():
-        path = make_card(run, base_model=base_model, license_id=license_id, strict=strict)
-        out_console().print(shell(path), markup=False, soft_wrap=True)
+    path = make_card(run, base_model=base_model, license_id=license_id, strict=strict)
+    out_console().print(shell(path), markup=False, soft_wrap=True)
 
 
 def _named(text: str) -> tuple[str, Path]:
@@ -184,21 +164,19 @@ def evaluate(
 
     Stopped, the same command goes on. On several GPUs: `accelerate launch -m videop2r_data.cli.train eval`.
     """
-    media = {"frames": frames, "max_pixels": max_pixels}
     root = str(media_root) if media_root else None
     sampling = _set(temperature=temperature, top_p=top_p, max_new_tokens=max_new_tokens)
     given: dict[str, Any] = {
         "data": _set(
             source=data, config=config, split=split, media_root=root, start=start, limit=limit, style=style,
-            prompt=prompt, media=_set(**media) or None,
+            prompt=prompt, media=_set(frames=frames, max_pixels=max_pixels) or None,
         ),
         "run": _set(batch=batch, sampling=sampling or None),
         "model": _set(dtype=dtype),
     }  # fmt: skip
     if no_judge:
         given["judging"] = {"kind": "none"}
-    with errors_as_messages(as_json=json):
-        _evaluate(target, given, judging, device, out, as_json=json)
+    _evaluate(target, given, judging, device, out, as_json=json)
 
 
 def _evaluate(
@@ -210,11 +188,14 @@ def _evaluate(
     *,
     as_json: bool,
 ) -> None:
+    from accelerate.state import PartialState
+
     from videop2r_data.schemas import parse_mapping, read_settings
     from videop2r_data.trainer.evaluate import eval_recipe, find_target, run_eval
 
     target = find_target(named)
-    own = _device()  # also joins the processes of `accelerate launch`, whatever device is named
+    # joins the processes of `accelerate launch` too, whatever device is named
+    own = str(PartialState().device)
     place = device or own
     if judging is not None:
         given["judging"] = parse_mapping(
@@ -231,7 +212,10 @@ def _evaluate(
     if not made.main:
         return
     if target.run is not None:
-        _refresh_card(target.run)
+        try:
+            make_card(target.run)
+        except P2RError as error:
+            say(f"no card: {error}", err=True)  # a run that goes on has none yet
     if as_json:
         print_json(made.report.model_dump(mode="json") | {"folder": str(made.folder)})
         return
@@ -239,44 +223,24 @@ def _evaluate(
     out_console().print(shell(made.folder), markup=False, soft_wrap=True)
 
 
-def _refresh_card(run: Path) -> None:
-    """Write the run's card with the new numbers; one that cannot be made yet is no error."""
-    from videop2r_data.errors import P2RError
-
-    try:
-        make_card(run)
-    except P2RError as error:
-        say(f"no card: {error}", err=True)
-
-
 def show_report(report: EvalReport) -> None:
     """Print each aggregate with its interval."""
-
     from videop2r_data.trainer.evaluate import named_estimates
 
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column(f"{report.asked:,} questions")
-    for head in ("value", f"{report.level:.0%} interval", "of"):
-        table.add_column(head, justify="right", no_wrap=True)
+    heads = (f"{report.asked:,} questions", "value", f"{report.level:.0%} interval", "of")
+    made = table(*heads, fold=0, no_wrap=True)
     for name, found, digits in named_estimates(report):
         if found is None:
-            table.add_row(Text(name), "-", "", "0")
+            made.add_row(Text(name), "-", "", "0")
             continue
         interval = f"{found.low:.{digits}f} to {found.high:.{digits}f}"
-        table.add_row(Text(name), f"{found.value:.{digits}f}", interval, f"{found.n:,}")
+        made.add_row(Text(name), f"{found.value:.{digits}f}", interval, f"{found.n:,}")
     console = out_console()
-    console.print(table)
+    console.print(made)
     for what, counts in (("never asked", report.skipped), ("without a verdict", report.unjudged)):
         if counts:
             reasons = ", ".join(f"{reason} {n:,}" for reason, n in counts.items())
             console.print(f"{what}: {reasons}", markup=False)
-
-
-def _device() -> str:
-    """The device of this process: what `accelerate launch` set up, else the first GPU, else the CPU."""
-    from accelerate.state import PartialState
-
-    return str(PartialState().device)
 
 
 def _set(**values: Any) -> dict[str, Any]:
@@ -301,7 +265,6 @@ def make_card(
         SourceError: the run has no metrics.
     """
     from videop2r_data.cards.card import CURVES, write_model_card
-    from videop2r_data.errors import MissingExtraError
     from videop2r_data.trainer.look import plot_runs
 
     try:

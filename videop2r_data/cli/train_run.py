@@ -8,21 +8,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich import box
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
 
 from videop2r_data.cli.common import (
     OK,
     UNFINISHED,
     JsonOpt,
     err_console,
-    errors_as_messages,
+    new_file,
     out_console,
     shell,
 )
-from videop2r_data.cli.terminal import LiveLine, print_json, say
+from videop2r_data.cli.terminal import LiveLine, print_json, say, table
 from videop2r_data.errors import ConfigError, P2RError
 from videop2r_data.trainer import OBJECTIVES
 
@@ -72,7 +70,6 @@ ObjectiveOpt = Annotated[
 ]
 GroupOpt = Annotated[int | None, typer.Option(min=2, metavar="N", help="Rollouts per prompt.")]
 RolloutsOpt = Annotated[str | None, typer.Option(metavar="KIND", help="Who draws: hf, vllm or vllm-server.")]
-_EPILOG = "Example: p2r-train {0} tiny-{0} --data videop2r-demo --model {1} --output runs/{0}"
 _MORE = (
     "\n\nThe same command goes on with a run that was stopped. On several GPUs: accelerate launch "
     "--config_file FILE -m videop2r_data.cli.train {0} ...; `p2r-train recipes` names the packaged files."
@@ -81,20 +78,37 @@ _MORE = (
 )
 
 
+_SETTINGS = {
+    "data": "data.source",
+    "media_root": "data.media_root",
+    "model": "model.model",
+    "output": "output",
+    "steps": "steps",
+    "epochs": "epochs",
+    "lr": "optim.lr",
+    "batch": "batch.size",
+    "micro": "batch.micro",
+    "seed": "seed",
+    "tracker": "trackers",
+    "objective": "objective.name",
+    "group_size": "rl.group_size",
+    "rollouts": "sampling.backend",
+}
+"""Flag -> the setting of the recipe that it changes."""
+
+
 def add(app: typer.Typer) -> None:
-    """Put the commands on the program."""
+    """Put `sft` and `rl` on the program."""
+    example = "Example: p2r-train {0} tiny-{0} --data videop2r-demo --model {1} --output runs/{0}"
     app.command(
-        epilog=_EPILOG.format("sft", "tiny"),
+        epilog=example.format("sft", "tiny"),
         help="Supervised fine-tuning on the traces of a data set." + _MORE.format("sft"),
     )(sft)
     app.command(
-        epilog=_EPILOG.format("rl", "runs/sft/final"),
+        epilog=example.format("rl", "runs/sft/final"),
         help="Reinforcement learning (PA-GRPO and its ablations) on the questions of a data set."
         + _MORE.format("rl"),
     )(rl)
-    app.command(epilog="Example: p2r-train recipes")(recipes)
-    app.command(epilog="Example: p2r-train init paper-7b-rl my-rl.yaml")(init)
-    app.command(epilog="Example: p2r-train schema > train-recipe.schema.json")(schema)
 
 
 def sft(
@@ -118,8 +132,7 @@ def sft(
     json: JsonOpt = False,
 ) -> None:
     """The help is given in `add`: it is longer than a docstring should be."""
-    flags = _flags(data, media_root, model, output, steps, epochs, lr, batch, micro, seed, tracker)
-    _stage("sft", name, recipe, flags, sets, anyway=anyway, fresh=fresh, dry_run=dry_run, as_json=json)
+    _stage("sft", locals())
 
 
 def rl(
@@ -146,15 +159,27 @@ def rl(
     json: JsonOpt = False,
 ) -> None:
     """The help is given in `add`: it is longer than a docstring should be."""
-    flags = _flags(data, media_root, model, output, steps, epochs, lr, batch, micro, seed, tracker)
-    flags |= {"objective.name": objective, "rl.group_size": group_size, "sampling.backend": rollouts}
-    _stage("rl", name, recipe, flags, sets, anyway=anyway, fresh=fresh, dry_run=dry_run, as_json=json)
+    _stage("rl", locals())
 
 
 def recipes(json: JsonOpt = False) -> None:
     """List the packaged recipes and accelerate configs."""
-    with errors_as_messages(as_json=json):
-        show_recipes(as_json=json)
+    from videop2r_data.trainer import accelerate_configs, list_train_recipes, load_train_recipe
+
+    found = [load_train_recipe(name) for name in list_train_recipes()]
+    configs = {name: str(path) for name, path in accelerate_configs().items()}
+    if json:
+        about = {recipe.name: {"stage": recipe.stage, "title": recipe.title} for recipe in found}
+        print_json({"recipes": about, "accelerate": configs})
+        return
+    made = table("recipe", "stage", "what", left=(0, 1, 2))
+    for recipe in found:
+        made.add_row(recipe.name, recipe.stage, recipe.title)
+    console = out_console()
+    console.print(made)
+    console.print("Several GPUs: accelerate launch --config_file FILE -m videop2r_data.cli.train ... with")
+    for path in configs.values():
+        console.print(f"  {escape(path)}", soft_wrap=True)
 
 
 def init(
@@ -163,75 +188,20 @@ def init(
     force: Annotated[bool, typer.Option("--force", help="Replace an existing file.")] = False,
 ) -> None:
     """Write a commented training recipe to start from."""
-    with errors_as_messages():
-        write_recipe(name, path or Path(f"{name}.yaml"), force=force)
+    from videop2r_data.trainer import load_train_recipe, train_recipe_text
+
+    text = train_recipe_text(name)
+    path = new_file(path or Path(f"{name}.yaml"), f"{name}.yaml", force=force)
+    path.write_text(text, encoding="utf-8")
+    stage = load_train_recipe(name).stage
+    say(f"wrote {path}; edit its data and model, then: p2r-train {stage} {shell(path)}")
 
 
 def schema() -> None:
     """Print the JSON Schema of a training recipe."""
     from videop2r_data.trainer import TrainRecipe
 
-    with errors_as_messages():
-        print_json(TrainRecipe.model_json_schema())
-
-
-def _flags(
-    data: str | None,
-    media_root: Path | None,
-    model: str | None,
-    output: Path | None,
-    steps: int | None,
-    epochs: float | None,
-    lr: float | None,
-    batch: int | None,
-    micro: int | None,
-    seed: int | None,
-    tracker: list[str] | None,
-) -> dict[str, Any]:
-    """The common flags as settings of the recipe."""
-    return {
-        "data.source": data,
-        "data.media_root": None if media_root is None else str(media_root),
-        "model.model": model,
-        "output": None if output is None else str(output),
-        "steps": steps,
-        "epochs": epochs,
-        "optim.lr": lr,
-        "batch.size": batch,
-        "batch.micro": micro,
-        "seed": seed,
-        "trackers": tracker or None,
-    }
-
-
-def _stage(
-    stage: str,
-    name: str | None,
-    option: str | None,
-    flags: dict[str, Any],
-    sets: list[str] | None,
-    *,
-    anyway: bool,
-    fresh: bool,
-    dry_run: bool,
-    as_json: bool,
-) -> None:
-    if (name is None) == (option is None):
-        raise typer.BadParameter(
-            "name one recipe: p2r-train recipes lists them" if name is None else "two recipes are named",
-            param_hint="RECIPE",
-        )
-    with errors_as_messages(as_json=as_json):
-        run_stage(
-            stage,
-            name or option or "",
-            flags=flags,
-            sets=sets or [],
-            anyway=anyway,
-            fresh=fresh,
-            dry_run=dry_run,
-            as_json=as_json,
-        )
+    print_json(TrainRecipe.model_json_schema())
 
 
 # Progress, the end of a run, and the next command.
@@ -280,32 +250,30 @@ class TrainProgress(LiveLine):
         self.console.print(escape(text), soft_wrap=True)
 
 
-def run_stage(
-    stage: str,
-    name: str,
-    *,
-    flags: dict[str, Any],
-    sets: list[str],
-    anyway: bool,
-    fresh: bool,
-    dry_run: bool,
-    as_json: bool,
-) -> None:
-    """Train, show progress, and end with a summary and the next command."""
-    from videop2r_data.trainer import load_train_recipe, recipe_yaml
+def _stage(stage: str, given: dict[str, Any]) -> None:
+    """Train, show progress, and end with a summary and the next command.
 
-    recipe = load_train_recipe(name, sets=sets, flags=flags)
+    Args:
+        stage: `sft` or `rl`.
+        given: the arguments of the command.
+    """
+    from videop2r_data.trainer import Stop, load_train_recipe, on_signals, recipe_yaml, train
+
+    named = [name for name in (given["name"], given["recipe"]) if name is not None]
+    if len(named) != 1:
+        said = "two recipes are named" if named else "name one recipe: p2r-train recipes lists them"
+        raise typer.BadParameter(said, param_hint="RECIPE")
+    flags = {setting: given.get(flag) for flag, setting in _SETTINGS.items()}
+    for setting, value in flags.items():
+        if isinstance(value, Path):
+            flags[setting] = str(value)
+    recipe = load_train_recipe(named[0], sets=given["sets"] or (), flags=flags)
     if recipe.stage != stage:
-        raise ConfigError(
-            f"a recipe of stage {recipe.stage}",
-            where=name,
-            hint=f"run: p2r-train {recipe.stage} {shell(name)}",
-        )
-    if dry_run:
+        hint = f"run: p2r-train {recipe.stage} {shell(named[0])}"
+        raise ConfigError(f"a recipe of stage {recipe.stage}", where=named[0], hint=hint)
+    if given["dry_run"]:
         say(recipe_yaml(recipe), nl=False)
         return
-    from videop2r_data.trainer import Stop, on_signals, train
-
     console, stop = err_console(), Stop()
     first = os.environ.get("RANK", "0") == "0"
 
@@ -315,14 +283,16 @@ def run_stage(
 
     try:
         with TrainProgress(console) as progress, on_signals(stop, tell):
-            trained = train(recipe, watchers=[progress], stop=stop, anyway=anyway, fresh=fresh)
+            trained = train(
+                recipe, watchers=[progress], stop=stop, anyway=given["anyway"], fresh=given["fresh"]
+            )
     except KeyboardInterrupt:
         tell("stopped at once; the same command goes on from the newest checkpoint")
         raise typer.Exit(UNFINISHED) from None
     if trained.main:
         if trained.complete:
             _write_card(trained, tell)
-        if as_json:
+        if given["json"]:
             print_json(_document(trained))
         else:
             _show_end(trained, recipe, out_console())
@@ -372,42 +342,3 @@ def _show_end(trained: Trained, recipe: TrainRecipe, console: Console) -> None:
             f"--model {escape(shell(trained.model))}",
             soft_wrap=True,
         )
-
-
-def show_recipes(*, as_json: bool) -> None:
-    """List the packaged recipes and accelerate configs."""
-    from videop2r_data.trainer import accelerate_configs, list_train_recipes, load_train_recipe
-
-    found = {}
-    for name in list_train_recipes():
-        recipe = load_train_recipe(name)
-        found[name] = {"stage": recipe.stage, "title": recipe.title}
-    configs = {name: str(path) for name, path in accelerate_configs().items()}
-    if as_json:
-        print_json({"recipes": found, "accelerate": configs})
-        return
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for column in ("recipe", "stage", "what"):
-        table.add_column(column)
-    for name, about in found.items():
-        table.add_row(name, about["stage"], about["title"])
-    console = out_console()
-    console.print(table)
-    console.print("Several GPUs: accelerate launch --config_file FILE -m videop2r_data.cli.train ... with")
-    for path in configs.values():
-        console.print(f"  {escape(path)}", soft_wrap=True)
-
-
-def write_recipe(name: str, path: Path, *, force: bool) -> None:
-    """Write a commented training recipe."""
-    from videop2r_data.trainer import load_train_recipe, train_recipe_text
-
-    text = train_recipe_text(name)
-    if path.is_dir():
-        path = path / f"{name}.yaml"
-    if path.exists() and not force:
-        raise ConfigError("the file exists", where=str(path), hint="--force replaces it")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text, encoding="utf-8")
-    stage = load_train_recipe(name).stage
-    say(f"wrote {path}; edit its data and model, then: p2r-train {stage} {shell(path)}")
