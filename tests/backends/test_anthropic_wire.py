@@ -51,7 +51,7 @@ def test_sampling_fields(model: str, fields: set[str]) -> None:
         ({}, None),
         ({"retry-after": "12"}, 12.0),
         ({"retry-after": "0.5"}, 0.5),
-        ({"retry-after": "-3"}, 0.0),
+        ({"retry-after": "-3"}, None),
         ({"retry-after": "999999"}, 3600.0),
         ({"retry-after": "nan"}, None),
         ({"retry-after": "soon"}, None),

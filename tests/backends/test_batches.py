@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from videop2r_data.backends import batch_log
 from videop2r_data.backends.batch_log import (
     BatchProgress,
     Event,
@@ -306,16 +307,12 @@ def test_a_damaged_log_is_named(event: Event) -> None:
         fold([event])
 
 
-def test_split() -> None:
+def test_split(monkeypatch: pytest.MonkeyPatch) -> None:
     sizes = {"a": 5, "b": 5, "c": 9, "d": 1, "e": 1}
+    monkeypatch.setattr(batch_log, "request_bytes", lambda r: sizes[r.messages[0].text])
 
     def chunks(max_requests: int, max_bytes: int) -> list[str]:
-        made = split(
-            [request(t) for t in sizes],
-            max_requests=max_requests,
-            max_bytes=max_bytes,
-            size_of=lambda r: sizes[r.messages[0].text],
-        )
+        made = split([request(t) for t in sizes], max_requests=max_requests, max_bytes=max_bytes)
         return ["".join(r.messages[0].text for r in chunk) for chunk in made]
 
     assert chunks(10, 10) == ["ab", "cd", "e"]

@@ -33,9 +33,10 @@ def test_a_permit_is_given_at_once_and_the_next_waits_its_turn() -> None:
         order: list[str] = []
 
         async def call(name: str) -> None:
-            async with limiter.slot():
-                order.append(name)
-                await asyncio.sleep(0)
+            ticket = await limiter.acquire()
+            order.append(name)
+            await asyncio.sleep(0)
+            limiter.release(ticket, "ok")
 
         await asyncio.gather(*(call(name) for name in "abcd"))
         assert (limiter.in_flight, limiter.waiting) == (0, 0)

@@ -11,13 +11,13 @@ from hypothesis import strategies as st
 from multidict import CIMultiDict
 
 from tests.backends.calls import clip_frames, image_frames, request
+from videop2r_data.backends.caller import parse_span_s
 from videop2r_data.backends.chat_input import video_metadata
 from videop2r_data.backends.limiter import RateLimits
 from videop2r_data.backends.openai.client import OpenAIBackend
 from videop2r_data.backends.openai.wire import (
     FrameCache,
     parse_completion,
-    parse_span_s,
     rate_limits,
     request_body,
     retry_after_s,

@@ -345,7 +345,7 @@ def test_a_batch_that_is_canceled_at_the_server(tmp_path: Path) -> None:
     async def work(bench: Bench) -> None:
         runner = bench.runner()
         (batch_id,) = await runner.submit(make_requests(2))
-        await bench.backends[0]._connection.client.messages.batches.cancel(batch_id)
+        await bench.backends[0].client.messages.batches.cancel(batch_id)
         assert (await bench.wait(runner)).done
         assert [type(r.error) for r in bench.results] == [TransientError] * 2
 

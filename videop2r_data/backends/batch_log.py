@@ -18,7 +18,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
 from videop2r_data.errors import JournalError, RefusedError, TransientError
@@ -45,7 +45,6 @@ class Lock(Protocol):
 
     def release(self) -> None:
         """Free it; safe to call twice."""
-        ...
 
 
 class BatchLog(Protocol):
@@ -53,15 +52,12 @@ class BatchLog(Protocol):
 
     def batch_events(self) -> list[Event]:
         """Every event so far, those of other writers included, oldest first."""
-        ...
 
     def append_batch_event(self, event: Event) -> None:
         """Add one; it, and everything journaled before it, is on disk when this returns."""
-        ...
 
     def lock_batches(self) -> Lock | None:
         """The right to submit and to settle, which one process has at a time; None: another one has it."""
-        ...
 
 
 @dataclass(slots=True)
@@ -103,7 +99,12 @@ def fold(events: Iterable[Mapping[str, Any]]) -> dict[str, Ticket]:
     try:
         for event in events:
             if event["event"] == "submitting":
-                tickets[event["ticket"]] = _opened(event)
+                tickets[event["ticket"]] = Ticket(
+                    ticket=event["ticket"],
+                    keys=tuple(event["keys"]),
+                    at=float(event["at"]),
+                    deadline_at=float(event["deadline_at"]),
+                )
         for event in events:
             if event["event"] != "submitting":
                 _apply(tickets[event["ticket"]], event)
@@ -113,15 +114,6 @@ def fold(events: Iterable[Mapping[str, Any]]) -> dict[str, Ticket]:
             hint="restore the journal from a copy, or merge in the segment that is missing",
         ) from None
     return tickets
-
-
-def _opened(event: Mapping[str, Any]) -> Ticket:
-    return Ticket(
-        ticket=event["ticket"],
-        keys=tuple(event["keys"]),
-        at=float(event["at"]),
-        deadline_at=float(event["deadline_at"]),
-    )
 
 
 def _strength(status: str, batch_id: object) -> int:
@@ -195,18 +187,12 @@ def request_bytes(request: Request) -> int:
     return _ENVELOPE_BYTES + sum(2 * len(m.text.encode()) for m in request.messages)
 
 
-def split(
-    requests: Iterable[Request],
-    *,
-    max_requests: int,
-    max_bytes: int,
-    size_of: Callable[[Request], int] = request_bytes,
-) -> Iterator[list[Request]]:
+def split(requests: Iterable[Request], *, max_requests: int, max_bytes: int) -> Iterator[list[Request]]:
     """Chunks of at most so many requests and bytes, in order; a request above `max_bytes` stands alone."""
     chunk: list[Request] = []
     total = 0
     for request in requests:
-        size = size_of(request)
+        size = request_bytes(request)
         if chunk and (len(chunk) >= max_requests or total + size > max_bytes):
             yield chunk
             chunk, total = [], 0
@@ -242,21 +228,6 @@ class BatchProgress:
         return not self.open_batches and not self.unsettled
 
 
-def progress_of(
-    tickets: Mapping[str, Ticket], answered: int, collected: Sequence[str], trouble: Sequence[str]
-) -> BatchProgress:
-    """The state of the tickets after a round, and what the round did."""
-    still = [t for t in tickets.values() if t.open]
-    return BatchProgress(
-        open_batches=tuple(t.batch_id for t in still if t.batch_id is not None),
-        unsettled=sum(t.unsettled for t in still),
-        open_requests=len({key for t in still for key in t.keys}),
-        answered=answered,
-        collected=tuple(collected),
-        trouble=tuple(trouble),
-    )
-
-
 # What became of a submission that was cut off between the intent and the batch id.
 #
 # The server cannot be asked for a batch by its requests while it runs, so the answer is pieced together: a
@@ -286,10 +257,11 @@ async def results_of(backend: BatchBackend, batch_id: str) -> AsyncIterator[Asyn
             await close()
 
 
+@dataclass(eq=False)
 class Settler:
     """Adopts or gives up intents whose outcome is unknown; used under the lock of the log.
 
-    Args:
+    Attributes:
         backend: the server.
         log: the durable events.
         settle_s: seconds that the server may take to list a batch after the call that made it was over.
@@ -297,21 +269,15 @@ class Settler:
         clock: Unix seconds.
     """
 
-    def __init__(
-        self,
-        backend: BatchBackend,
-        log: BatchLog,
-        *,
-        settle_s: float,
-        skew_s: float,
-        clock: Callable[[], float],
-    ) -> None:
-        self._backend, self._log = backend, log
-        self._settle_s, self._skew_s, self._clock = settle_s, skew_s, clock
-        self._over_since: dict[str, float] = {}
-        self._answered: dict[tuple[str, str], int] = {}
-        """How many requests of a ticket a batch answers, once that is known."""
-        self._trouble: TransientError | None = None
+    backend: BatchBackend
+    log: BatchLog
+    settle_s: float
+    skew_s: float
+    clock: Callable[[], float]
+    _over_since: dict[str, float] = field(default_factory=dict, init=False)
+    _answered: dict[tuple[str, str], int] = field(default_factory=dict, init=False)
+    """How many requests of a ticket a batch answers, once that is known."""
+    _trouble: TransientError | None = field(default=None, init=False)
 
     async def settle(self, tickets: dict[str, Ticket]) -> None:
         """Settle what can be told now; writes events and changes `tickets` accordingly.
@@ -329,7 +295,7 @@ class Settler:
         # Judged before the listing is asked for: what was over by then cannot appear in it later.
         ripe = {t.ticket for t in unsettled if self._ripe(t)}
         oldest = min(t.at for t in unsettled)
-        listing = await self._backend.listing(created_after_s=oldest - self._skew_s)
+        listing = await self.backend.listing(created_after_s=oldest - self.skew_s)
         claimed = {t.batch_id for t in tickets.values() if t.batch_id}
         self._trouble = None
         for ticket in unsettled:
@@ -338,11 +304,11 @@ class Settler:
             if found is None and ticket.ticket in ripe and self._all_read(candidates, ticket):
                 found = self._best(candidates, ticket)
             if found is not None:
-                self._log.append_batch_event(submitted(ticket.ticket, found, adopted=True))
+                self.log.append_batch_event(submitted(ticket.ticket, found, adopted=True))
                 ticket.status, ticket.batch_id = "submitted", found
                 claimed.add(found)
             elif ticket.ticket in ripe and self._all_read(candidates, ticket):
-                self._log.append_batch_event(abandoned(ticket.ticket, None, "the server has no such batch"))
+                self.log.append_batch_event(abandoned(ticket.ticket, None, "the server has no such batch"))
                 ticket.status = "abandoned"
         if self._trouble is not None:
             raise self._trouble
@@ -350,11 +316,11 @@ class Settler:
     def _ripe(self, ticket: Ticket) -> bool:
         """Whether the call has been over for long enough that the listing is the whole truth."""
         # Counted from when this process first saw it, since the writer's clock may be another.
-        now = self._clock()
-        return now >= self._over_since.setdefault(ticket.ticket, now) + self._settle_s
+        now = self.clock()
+        return now >= self._over_since.setdefault(ticket.ticket, now) + self.settle_s
 
     def _could_be(self, batch: BatchInfo, ticket: Ticket) -> bool:
-        earliest, latest = ticket.at - self._skew_s, ticket.deadline_at + self._skew_s
+        earliest, latest = ticket.at - self.skew_s, ticket.deadline_at + self.skew_s
         return batch.total == len(ticket.keys) and earliest <= batch.created_at_s <= latest
 
     def _all_read(self, candidates: list[BatchInfo], ticket: Ticket) -> bool:
@@ -392,7 +358,7 @@ class Settler:
         left = set(ticket.keys)
         strange = 0
         try:
-            async with results_of(self._backend, batch_id) as results:
+            async with results_of(self.backend, batch_id) as results:
                 async for result in results:
                     left.discard(result.key)
                     strange += len(left) == len(ticket.keys)
@@ -402,6 +368,6 @@ class Settler:
             return 0  # its results are gone for good, so adopting it would answer nothing
         except ShortResultsError:
             # cut off on the way, and to be read again; or so at the server, for good
-            if self._clock() < ticket.deadline_at + self._skew_s + SHORT_S:
+            if self.clock() < ticket.deadline_at + self.skew_s + SHORT_S:
                 raise
         return len(ticket.keys) - len(left)

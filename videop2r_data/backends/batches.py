@@ -18,6 +18,7 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
+from dataclasses import KW_ONLY, dataclass
 from typing import Protocol
 
 from videop2r_data.backends.batch_log import (
@@ -33,7 +34,6 @@ from videop2r_data.backends.batch_log import (
     collected,
     fold,
     open_keys,
-    progress_of,
     results_of,
     short_since,
     split,
@@ -60,10 +60,11 @@ _LOCK_LOOK_S = 1.0
 """Seconds between two looks at the lock that another share holds."""
 
 
+@dataclass(eq=False)
 class BatchRunner:
     """Submits, finds again and collects batches for one build.
 
-    Args:
+    Attributes:
         backend: the server.
         log: the durable events.
         max_requests: requests in one batch at most.
@@ -75,28 +76,24 @@ class BatchRunner:
         sleep: waits so many seconds.
     """
 
-    def __init__(
-        self,
-        backend: BatchBackend,
-        log: BatchLog,
-        *,
-        max_requests: int = 10_000,
-        max_bytes: int = 200 * 10**6,
-        submit_deadline_s: float = 600.0,
-        settle_s: float = 120.0,
-        skew_s: float = 300.0,
-        clock: Callable[[], float] = time.time,
-        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
-    ) -> None:
-        self._backend, self._log = backend, log
-        self._max_requests, self._max_bytes = max_requests, max_bytes
-        self._deadline_s, self._clock, self._sleep = submit_deadline_s, clock, sleep
-        self._settler = Settler(backend, log, settle_s=settle_s, skew_s=skew_s, clock=clock)
+    backend: BatchBackend
+    log: BatchLog
+    _: KW_ONLY
+    max_requests: int = 10_000
+    max_bytes: int = 200 * 10**6
+    submit_deadline_s: float = 600.0
+    settle_s: float = 120.0
+    skew_s: float = 300.0
+    clock: Callable[[], float] = time.time
+    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
+
+    def __post_init__(self) -> None:
+        self._settler = Settler(self.backend, self.log, self.settle_s, self.skew_s, self.clock)
         self._handled: dict[str, set[str]] = {}
         """Batch id -> keys whose results were handed over, of a download that was cut off."""
 
     def _tickets(self) -> dict[str, Ticket]:
-        return fold(self._log.batch_events())
+        return fold(self.log.batch_events())
 
     def pending_keys(self) -> set[str]:
         """Keys of all requests that are, or may be, at the server; any process may ask, also after a restart.
@@ -138,7 +135,7 @@ class BatchRunner:
         known = self.pending_keys()
         left = [r for key, r in wanted.items() if key not in known and not answered(key)]
         batch_ids = list[str]()
-        for chunk in split(left, max_requests=self._max_requests, max_bytes=self._max_bytes):
+        for chunk in split(left, max_requests=self.max_requests, max_bytes=self.max_bytes):
             batch_id, over = await self._submit_chunk(chunk, answered, admit)
             if batch_id is not None:
                 batch_ids.append(batch_id)
@@ -162,15 +159,15 @@ class BatchRunner:
             except NotAcceptedError as error:
                 if attempt == _TRIES - 1:
                     raise
-                await self._sleep(max(pause, error.retry_after_s or 0.0))
+                await self.sleep(max(pause, error.retry_after_s or 0.0))
                 pause *= 2
         raise AssertionError("unreachable")
 
     @asynccontextmanager
     async def _alone(self) -> AsyncIterator[None]:
         """Nobody else submits or settles inside the block."""
-        while (lock := self._log.lock_batches()) is None:
-            await self._sleep(_LOCK_LOOK_S)
+        while (lock := self.log.lock_batches()) is None:
+            await self.sleep(_LOCK_LOOK_S)
         try:
             yield
         finally:
@@ -178,14 +175,14 @@ class BatchRunner:
 
     async def _hand_over(self, going: list[Request]) -> str | None:
         """One intent and one call; None: cut off, with an unknown outcome."""
-        event = submitting([r.key for r in going], at=self._clock(), deadline_s=self._deadline_s)
+        event = submitting([r.key for r in going], at=self.clock(), deadline_s=self.submit_deadline_s)
         ticket: str = event["ticket"]
-        self._log.append_batch_event(event)
+        self.log.append_batch_event(event)
         try:
-            async with asyncio.timeout(self._deadline_s):
-                batch_id = await self._backend.submit(going)
+            async with asyncio.timeout(self.submit_deadline_s):
+                batch_id = await self.backend.submit(going)
         except (NotAcceptedError, RefusedError, AuthError) as error:
-            self._log.append_batch_event(abandoned(ticket, None, str(error)))
+            self.log.append_batch_event(abandoned(ticket, None, str(error)))
             raise
         except (TransientError, TimeoutError) as error:
             self._lose(ticket, str(error) or "no answer in time")
@@ -193,11 +190,11 @@ class BatchRunner:
         except asyncio.CancelledError:
             self._lose(ticket, "cancelled")
             raise
-        self._log.append_batch_event(submitted(ticket, batch_id, adopted=False))
+        self.log.append_batch_event(submitted(ticket, batch_id, adopted=False))
         return batch_id
 
     def _lose(self, ticket: str, why: str) -> None:
-        self._log.append_batch_event({"event": "lost", "ticket": ticket, "at": self._clock(), "why": why})
+        self.log.append_batch_event({"event": "lost", "ticket": ticket, "at": self.clock(), "why": why})
 
     def abandon(self, batch_id: str, *, why: str) -> int:
         """Give a batch up by hand, say one that was deleted; returns how many requests are free again.
@@ -207,7 +204,7 @@ class BatchRunner:
         """
         for ticket in self._tickets().values():
             if ticket.open and ticket.batch_id == batch_id:
-                self._log.append_batch_event(abandoned(ticket.ticket, batch_id, why))
+                self.log.append_batch_event(abandoned(ticket.ticket, batch_id, why))
                 return len(ticket.keys)
         raise RefusedError(f"no open batch has the id {batch_id!r}")
 
@@ -244,14 +241,22 @@ class BatchRunner:
         if gone:
             hint = "if it is really gone: p2r-data build RECIPE --abandon-batch ID"
             raise BatchGoneError("\n".join(gone), hint=hint)
-        return progress_of(tickets, answered, done, trouble)
+        still = [t for t in tickets.values() if t.open]
+        return BatchProgress(
+            open_batches=tuple(t.batch_id for t in still if t.batch_id is not None),
+            unsettled=sum(t.unsettled for t in still),
+            open_requests=len(open_keys(tickets)),
+            answered=answered,
+            collected=tuple(done),
+            trouble=tuple(trouble),
+        )
 
     async def _settle(self, trouble: list[str]) -> dict[str, Ticket]:
         """The tickets, with those settled whose outcome is unknown, as far as that can be told now."""
         tickets = self._tickets()
         if not any(ticket.unsettled for ticket in tickets.values()):
             return tickets
-        lock = self._log.lock_batches()
+        lock = self.log.lock_batches()
         if lock is None:  # one of them may be the call that another share is making
             return tickets
         try:
@@ -266,13 +271,13 @@ class BatchRunner:
     async def _collect(self, ticket: Ticket, on_result: Callable[[BatchResult], None]) -> int | None:
         """Results handed over, or None if the batch has not ended."""
         batch_id = ticket.batch_id or ""
-        if (await self._backend.poll(batch_id)).state != "ended":
+        if (await self.backend.poll(batch_id)).state != "ended":
             return None
         handled = self._handled.setdefault(batch_id, set())
         wanted = set(ticket.keys)
         failed: dict[str, BatchResult] = {}
         try:
-            async with results_of(self._backend, batch_id) as results:
+            async with results_of(self.backend, batch_id) as results:
                 async for result in results:
                     if result.key not in wanted or result.key in handled:
                         continue
@@ -289,17 +294,17 @@ class BatchRunner:
             # nobody knows what became of a request that has no line: it may have been billed
             lost = TransientError(f"batch {batch_id} ended without an answer", maybe_billed=True)
             on_result(failed.get(key) or BatchResult(key, None, lost))
-        self._log.append_batch_event(collected(ticket.ticket, batch_id, len(handled.union(failed))))
+        self.log.append_batch_event(collected(ticket.ticket, batch_id, len(handled.union(failed))))
         del self._handled[batch_id]
         return len(wanted)
 
     def _stays_short(self, ticket: Ticket, answered: int) -> bool:
         """Whether the results have had no new line for `SHORT_S` seconds: no more will come."""
-        now = self._clock()
-        since = short_since(self._log.batch_events(), ticket.ticket, answered)
+        now = self.clock()
+        since = short_since(self.log.batch_events(), ticket.ticket, answered)
         if since is None:
             event = {"event": "short", "ticket": ticket.ticket, "batch_id": ticket.batch_id}
-            self._log.append_batch_event({**event, "answered": answered, "at": now})
+            self.log.append_batch_event({**event, "answered": answered, "at": now})
             return False
         return now >= since + SHORT_S
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from dataclasses import KW_ONLY, dataclass, field
 from typing import Literal
 
 from videop2r_data.errors import AwayError, BackendError
@@ -145,12 +146,10 @@ def lacks_its_start(completion: Completion) -> bool:
 def useless_verdict(completion: Completion) -> tuple[Useless, str] | None:
     """As `useless_reply`, for a judge: also a reply without a verdict."""
     useless = useless_reply(completion)
-    if (
-        useless is None
-        and parse_judgement(completion.text, finish_reason=completion.finish_reason).verdict is None
-    ):
-        return "no_verdict", " ".join(completion.text.split())[:200]
-    return useless
+    if useless is not None:
+        return useless
+    judgement = parse_judgement(completion.text, finish_reason=completion.finish_reason)
+    return ("no_verdict", " ".join(completion.text.split())[:200]) if judgement.verdict is None else None
 
 
 def advice_on(kind: Useless, words: str) -> str:
@@ -169,36 +168,31 @@ def advice_on(kind: Useless, words: str) -> str:
     return _ADVICE[kind]
 
 
+@dataclass(eq=False)
 class Breaker:
     """Counts the failures of one server in a row.
 
-    Args:
+    Attributes:
         name: what the server is called in messages.
         read: says why a reply is of no use.
         keep_going: never stop for refusals and useless replies.
         flags: the command has `--retry` and `--keep-going`.
+        in_a_row: failures since the last good answer; once there was one, equal failures only.
     """
 
-    def __init__(
-        self,
-        name: str = "the server",
-        *,
-        read: Callable[[Completion], tuple[Useless, str] | None] = useless_reply,
-        keep_going: bool = False,
-        flags: bool = False,
-    ) -> None:
-        self.name = name
-        self.in_a_row = 0
-        self._read = read
-        self._keep_going = keep_going
-        self._flags = flags
-        self._answered = False
-        self._last: tuple[Useless, str] | None = None
-        self._words = ""
+    name: str = "the server"
+    _: KW_ONLY
+    read: Callable[[Completion], tuple[Useless, str] | None] = useless_reply
+    keep_going: bool = False
+    flags: bool = False
+    in_a_row: int = field(default=0, init=False)
+    _answered: bool = field(default=False, init=False)
+    _last: tuple[Useless, str] | None = field(default=None, init=False)
+    _words: str = field(default="", init=False)
 
     def answered(self, completion: Completion) -> None:
         """A reply came back."""
-        useless = self._read(completion)
+        useless = self.read(completion)
         if useless is not None:
             self.failed(*useless)
             return
@@ -227,7 +221,7 @@ class Breaker:
                 f"{self.name}: {self.in_a_row} calls in a row got no answer; the last error: {self._words}",
                 hint="look at the server and at `base_url`, then run the same command: nothing is lost",
             )
-        if self._keep_going:
+        if self.keep_going:
             return
         said = f"; the last: {self._words}" if self._words else ""
         raise BackendError(
@@ -236,18 +230,10 @@ class Breaker:
         )
 
     def _go_on(self, kind: Useless) -> str:
-        if not self._flags:
+        if not self.flags:
             return "then run the same command: these calls are made again"
+        name = "empty" if kind == "reasoning" else kind
         return (
-            f"then run the same command with --retry {_RETRY[kind]}: these calls are made again\n"
+            f"then run the same command with --retry {name}: these calls are made again\n"
             "if the rows are at fault and not the server, go on with --keep-going"
         )
-
-
-_RETRY: dict[Useless, str] = {
-    "refused": "refused",
-    "empty": "empty",
-    "filtered": "filtered",
-    "reasoning": "empty",
-    "no_verdict": "no_verdict",
-}

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import random
+import re
+import time
 from collections import Counter
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import KW_ONLY, dataclass, field
+from email.utils import parsedate_to_datetime
+from math import isfinite
 from typing import Any, TypeVar
 
 from videop2r_data.backends.breaker import Breaker
@@ -32,7 +36,7 @@ BASE_S = 0.5
 CAP_S = 60.0
 LIST_S = 15.0
 """Seconds for a server's list of models: one that serves answers it at once."""
-GATEWAY = frozenset({502, 504, 524})
+_GATEWAY = frozenset({502, 504, 524})
 """A gateway gave up; the server behind it may have answered, and counted the tokens."""
 _RNG = random.Random()  # noqa: S311 jitter is no secret
 
@@ -81,7 +85,7 @@ async def call_with_retries(
     failures: list[TransientError] = []
     while True:
         ticket = await limiter.acquire(tokens)
-        began = limiter.now()
+        began = limiter.clock()
         outcome: Outcome = "neutral"
         extra = 0
         try:
@@ -135,6 +139,77 @@ def _give_up(failures: list[TransientError]) -> TransientError:
     )
 
 
+# What a failed answer says, in any protocol.
+
+
+_PART = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
+_UNIT_S = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+
+
+def number(text: str | None) -> float | None:
+    """A finite number of 0 or more, or None."""
+    try:
+        value = float(text or "")
+    except ValueError:
+        return None
+    return value if isfinite(value) and value >= 0 else None
+
+
+def parse_span_s(text: str) -> float | None:
+    """Seconds of a span such as `6m0s`, `1.5s`, `20ms` or a bare number of seconds; None if it is none.
+
+    >>> parse_span_s("1m30s"), parse_span_s("250ms"), parse_span_s("7"), parse_span_s("soon")
+    (90.0, 0.25, 7.0, None)
+    """
+    text = text.strip()[:32]
+    seconds = number(text)
+    if seconds is not None:
+        return seconds
+    parts = _PART.findall(text)
+    if not parts or "".join(n + u for n, u in parts) != text:
+        return None
+    return sum(float(n) * _UNIT_S[u] for n, u in parts)
+
+
+def asked_s(headers: Mapping[str, str], now: float) -> float | None:
+    """Seconds to wait by `retry-after-ms`, else by `retry-after` (seconds, a span or an HTTP date).
+
+    Args:
+        headers: case-insensitive mapping.
+        now: Unix seconds.
+
+    Returns:
+        0 or more; None: neither says.
+    """
+    in_ms = number(headers.get("retry-after-ms"))
+    if in_ms is not None:
+        return in_ms / 1000.0
+    asked = headers.get("retry-after", "")
+    seconds = parse_span_s(asked)
+    if seconds is not None:
+        return seconds
+    try:
+        return max(0.0, parsedate_to_datetime(asked).timestamp() - now)
+    except (ValueError, TypeError, IndexError, OverflowError):
+        return None
+
+
+def transient(status: int, text: str, retry_after_s: float | None) -> TransientError | None:
+    """The error of an HTTP status that says to ask again; None: this one does not."""
+    if status not in (408, 409, 425, 429) and status < 500:
+        return None
+    limited = status in (429, 529)
+    billed = status in _GATEWAY
+    return TransientError(text, retry_after_s=retry_after_s, rate_limited=limited, maybe_billed=billed)
+
+
+def text_at(body: object, *path: str) -> str:
+    """The text at a path of nested mappings, such as an error code; empty if there is none."""
+    for name in path:
+        body = body.get(name) if isinstance(body, dict) else None
+    return body if isinstance(body, str) else ""
+
+
 # One paid call, done right: asked once, journaled at once, retried with care, never above the budget.
 
 
@@ -155,10 +230,11 @@ class Answer:
         return self.completion is None or not self.completion.text.strip()
 
 
+@dataclass(eq=False)
 class Caller:
     """Asks one model, through the journal.
 
-    Args:
+    Attributes:
         backend: makes the calls; None: answers come from the journal only (`replay`).
         journal: where finished calls are kept and found.
         money: the budget, shared by the callers of a build.
@@ -169,40 +245,27 @@ class Caller:
         breaker: stops the run when the server gives no answer that can be used.
         forgive: ask again what an earlier run was refused, or got an empty reply to.
         tell: is told why a call is tried again, and when.
+        took: is told the key of each answered request and how many seconds it took.
+        made, found: calls finished in this run, and those answered from the journal.
     """
 
-    def __init__(
-        self,
-        backend: Backend | None,
-        *,
-        journal: Journal,
-        money: Money,
-        limiter: AdaptiveLimiter,
-        price: Price | None = None,
-        retries: int = 6,
-        count_tokens: bool = False,
-        breaker: Breaker | None = None,
-        forgive: bool = False,
-        tell: Callable[[str], None] | None = None,
-    ) -> None:
-        self.backend = backend
-        self.journal = journal
-        self.money = money
-        self.limiter = limiter
-        self.price = price
-        self.retries = retries
-        self.count_tokens = count_tokens
-        self.breaker = breaker or Breaker()
-        self._forgive = forgive
-        self._tell = tell
-        self._rng = random.Random()  # noqa: S311 - jitter only; changes no output
-        self.made = 0
-        """Calls finished in this run."""
-        self.found = 0
-        """Calls answered from the journal."""
-        self._in_flight: dict[str, asyncio.Future[Answer]] = {}
-        self._starting = asyncio.Lock()
-        self._started = False
+    backend: Backend | None
+    _: KW_ONLY
+    journal: Journal
+    money: Money
+    limiter: AdaptiveLimiter
+    price: Price | None = None
+    retries: int = 6
+    count_tokens: bool = False
+    breaker: Breaker = field(default_factory=Breaker)
+    forgive: bool = False
+    tell: Callable[[str], None] | None = None
+    took: Callable[[str, float], None] | None = None
+    made: int = field(default=0, init=False)
+    found: int = field(default=0, init=False)
+    _in_flight: dict[str, asyncio.Future[Answer]] = field(default_factory=dict, init=False)
+    _starting: asyncio.Lock = field(default_factory=asyncio.Lock, init=False)
+    _started: bool = field(default=False, init=False)
 
     async def ask(self, request: Request, frames: Loader | None = None) -> Answer | None:
         """The answer to a request, paid at most once; equal requests in flight share one call.
@@ -257,7 +320,7 @@ class Caller:
         if data is None:
             return None
         answer = read_answer(data)
-        if self._forgive and self.backend is not None and answer.is_empty and not self.journal.is_new(key):
+        if self.forgive and self.backend is not None and answer.is_empty and not self.journal.is_new(key):
             self.journal.withdraw(key)
             return self._known(key)
         self.found += 1
@@ -275,8 +338,8 @@ class Caller:
             await self.backend.close()
 
     def _on_retry(self, error: TransientError, tries: int, wait_s: float) -> None:
-        if self._tell is not None:
-            self._tell(f"{error.message}; try {tries + 1} in {wait_s:.0f} s")
+        if self.tell is not None:
+            self.tell(f"{error.message}; try {tries + 1} in {wait_s:.0f} s")
 
     async def _start(self, backend: Backend) -> None:
         """Start the backend with the first call: a run that only reads its journal loads no model."""
@@ -291,12 +354,19 @@ class Caller:
         key = request.key
         reserve = 0 if self.price is None else round(reserve_usd(request, self.price) * NANO)
 
+        async def complete() -> Completion:
+            began = time.perf_counter()
+            completion = await backend.complete(request, pixels)
+            if self.took is not None:
+                self.took(key, time.perf_counter() - began)
+            return completion
+
         async def attempt() -> Completion:
             if not reserve:
-                return await backend.complete(request, pixels)
+                return await complete()
             async with self.money.call(key, reserve):
                 try:
-                    return await backend.complete(request, pixels)
+                    return await complete()
                 except (TransientError, AuthError) as error:
                     if not getattr(error, "maybe_billed", False):
                         self.money.void(key, reserve)
@@ -307,7 +377,6 @@ class Caller:
                 attempt,
                 retries=self.retries,
                 limiter=self.limiter,
-                rng=self._rng,
                 tokens=likely_tokens(request) if self.count_tokens else 0,
                 tokens_used=_tokens_used if self.count_tokens else None,
                 on_retry=self._on_retry,
@@ -347,6 +416,10 @@ def valid(text: str) -> str:
     return text
 
 
+_TOKENS = ("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens")
+"""The counts of a journal record, in their order."""
+
+
 def keep(journal: Journal, key: str, completion: Completion, price: Price | None) -> Completion:
     """Journal a finished call with what it cost; returns it as every later run will read it."""
     text, model = valid(completion.text), valid(completion.model)
@@ -357,12 +430,7 @@ def keep(journal: Journal, key: str, completion: Completion, price: Price | None
         "text": completion.text,
         "finish": completion.finish_reason,
         "model": completion.model,
-        "usage": [
-            usage.input_tokens,
-            usage.output_tokens,
-            usage.cache_read_tokens,
-            usage.cache_write_tokens,
-        ],
+        "usage": [getattr(usage, name) for name in _TOKENS],
     }
     if completion.batched:
         data["batched"] = True
@@ -377,18 +445,12 @@ def read_answer(data: dict[str, Any]) -> Answer:
     """The answer that a journal record holds."""
     if "refused" in data:
         return Answer(None, data["refused"])
-    tokens = data["usage"]
     return Answer(
         Completion(
             text=data["text"],
             finish_reason=data["finish"],
             model=data["model"],
-            usage=Usage(
-                input_tokens=tokens[0],
-                output_tokens=tokens[1],
-                cache_read_tokens=tokens[2],
-                cache_write_tokens=tokens[3],
-            ),
+            usage=Usage(**dict(zip(_TOKENS, data["usage"], strict=True))),
             batched=data.get("batched", False),
             reasoning_chars=data.get("reasoning_chars", 0),
         )

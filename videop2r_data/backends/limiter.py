@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -226,7 +225,7 @@ class AdaptiveLimiter:
         self._limit = float(max_concurrency)
         self._step = max_concurrency / ROUNDS_TO_RECOVER
         self._strain = 0.0
-        self._clock = clock
+        self.clock = clock
         now = clock()
         self._paused_until = 0.0
         self._asked_s = 0.0
@@ -235,7 +234,6 @@ class AdaptiveLimiter:
         self._resting: set[asyncio.Future[None]] = set()
         self._requests = _Bucket(requests_per_minute, now) if requests_per_minute else None
         self._tokens = _Bucket(tokens_per_minute, now) if tokens_per_minute else None
-        self._timed = self._requests is not None or self._tokens is not None
         self._waiters: deque[tuple[asyncio.Future[None], int]] = deque()
         self._timer: asyncio.TimerHandle | None = None
 
@@ -252,7 +250,7 @@ class AdaptiveLimiter:
     @property
     def pause_s(self) -> float:
         """Seconds until a pause that the server asked for ends; 0.0 when there is none."""
-        return max(0.0, self._paused_until - self._clock())
+        return max(0.0, self._paused_until - self.clock())
 
     async def acquire(self, tokens: int = 0) -> int:
         """Wait for a permit, first come first served.
@@ -277,9 +275,8 @@ class AdaptiveLimiter:
         try:
             await future
         except asyncio.CancelledError:
-            if (
-                future.done() and not future.cancelled() and future.exception() is None
-            ):  # the permit came just before the cancellation
+            # the permit came just before the cancellation
+            if future.done() and not future.cancelled() and future.exception() is None:
                 self.in_flight -= 1
             self._wake()
             raise
@@ -308,25 +305,14 @@ class AdaptiveLimiter:
         if self._waiters:
             self._wake()
 
-    @asynccontextmanager
-    async def slot(self, tokens: int = 0) -> AsyncIterator[None]:
-        """A permit for a block; leaving it without an exception counts as `ok`."""
-        ticket = await self.acquire(tokens)
-        outcome: Outcome = "neutral"
-        try:
-            yield
-            outcome = "ok"
-        finally:
-            self.release(ticket, outcome)
-
     async def rest(self, seconds: float) -> None:
         """Wait for so many seconds without a permit.
 
         Raises:
-            StoppedError: the run was asked to stop.
+            StoppedError, AwayError: as `acquire`.
         """
-        if self._stopped:
-            raise self._stop_error()
+        if (error := self._closed()) is not None:
+            raise error
         loop = asyncio.get_running_loop()
         future = loop.create_future()
         self._resting.add(future)
@@ -340,7 +326,7 @@ class AdaptiveLimiter:
     def stop(self) -> None:
         """End every wait now and give no further permit; calls in flight go on."""
         self._stopped = True
-        self._fail_waiters(self._stop_error)
+        self._fail_waiters()
 
     def lost(self, words: str, *, since: float) -> bool:
         """A try could not connect; see `Reach.lost`. Every wait ends once the server is given up.
@@ -351,12 +337,8 @@ class AdaptiveLimiter:
         """
         outage = self.reach.lost(words, since=since)
         if self.reach.gone:
-            self._fail_waiters(self._away_error)
+            self._fail_waiters()
         return outage
-
-    def now(self) -> float:
-        """The limiter's clock."""
-        return self._clock()
 
     def waiting_for(self) -> str:
         """What the callers wait for, in words; empty while calls go out and come back."""
@@ -382,7 +364,7 @@ class AdaptiveLimiter:
     def pause(self, seconds: float) -> None:
         """Start no call for so long (at most 15 minutes); calls in flight go on."""
         if seconds > 0:
-            until = self._clock() + min(seconds, MAX_PAUSE_S)
+            until = self.clock() + min(seconds, MAX_PAUSE_S)
             if until > self._paused_until:
                 self._paused_until, self._asked_s = until, seconds
 
@@ -403,8 +385,8 @@ class AdaptiveLimiter:
         """Take a permit if every rule allows it now."""
         if self.in_flight >= int(self._limit):
             return False
-        now = self._clock()
-        if self._timed or self._paused_until or self.reach.away_s is not None:
+        now = self.clock()
+        if self._requests or self._tokens or self._paused_until or self.reach.away_s is not None:
             if self._delay_s(tokens, now) > 0.0:
                 return False
             if self._requests is not None:
@@ -427,26 +409,24 @@ class AdaptiveLimiter:
         return delay
 
     def _closed(self) -> P2RError | None:
+        """Why no call may go out any more; None: one may."""
         if self._stopped:
-            return self._stop_error()
-        return self._away_error() if self.reach.gone else None
-
-    def _stop_error(self) -> StoppedError:
-        return StoppedError(f"asked to stop while a call waited for {self.name}")
-
-    def _away_error(self) -> AwayError:
+            return StoppedError(f"asked to stop while a call waited for {self.name}")
+        if not self.reach.gone:
+            return None
         return AwayError(
             f"{self.name} could not be reached for {self.reach.wait_s:.0f} s: {self.reach.words}",
             hint="look at the server and at `base_url`, then run the same command: nothing is lost "
             "(`server_wait_s` and --server-wait say how long a run waits)",
         )
 
-    def _fail_waiters(self, make: Callable[[], P2RError]) -> None:
+    def _fail_waiters(self) -> None:
         waiting = [future for future, _ in self._waiters]
         self._waiters.clear()
         for future in (*waiting, *self._resting):
-            if not future.done():
-                future.set_exception(make())
+            error = self._closed()  # an exception each: a traceback belongs to one of them
+            if error is not None and not future.done():
+                future.set_exception(error)
         self._wake()
 
     def _wake(self) -> None:
@@ -465,7 +445,7 @@ class AdaptiveLimiter:
             self._timer.cancel()
             self._timer = None
         if waiters and self.in_flight < int(self._limit):
-            delay = self._delay_s(waiters[0][1], self._clock())
+            delay = self._delay_s(waiters[0][1], self.clock())
             self._timer = waiters[0][0].get_loop().call_later(max(delay, 0.001), self._wake)
 
     def _relax(self, ticket: int) -> None:

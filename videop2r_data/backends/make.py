@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import time
+import pkgutil
 from collections.abc import Callable
-from importlib import import_module
-from typing import Any, Literal
+from typing import Literal
 
 from videop2r_data.backends.batches import BatchCaller
 from videop2r_data.backends.breaker import Breaker, useless_trace, useless_verdict
@@ -14,7 +13,7 @@ from videop2r_data.backends.journal import Journal
 from videop2r_data.backends.limiter import AdaptiveLimiter
 from videop2r_data.backends.money import Money
 from videop2r_data.errors import ConfigError
-from videop2r_data.schemas import Backend, BackendSpec, BatchBackend, Completion, Frames, Request
+from videop2r_data.schemas import Backend, BackendSpec, BatchBackend
 
 Step = Literal["generate", "judge"]
 
@@ -31,7 +30,7 @@ def make_backend(spec: BackendSpec, *, demo: Callable[[BackendSpec], Backend] | 
     """
     makes = spec.declared.makes
     if makes:
-        made: Backend = _load(makes)(spec)
+        made: Backend = pkgutil.resolve_name(makes)(spec)
         return made
     if demo is None:
         raise ConfigError(
@@ -47,44 +46,14 @@ def make_batches(spec: BackendSpec) -> BatchBackend:
     Raises:
         ConfigError: no key in the environment.
     """
-    made: BatchBackend = _load(spec.declared.batches)(spec)
+    made: BatchBackend = pkgutil.resolve_name(spec.declared.batches)(spec)
     return made
-
-
-def _load(place: str) -> Any:
-    """The class at `package.module:Class`: what its module imports is loaded now, and not before."""
-    module, _, name = place.partition(":")
-    return getattr(import_module(module), name)
 
 
 def make_breaker(step: Step, *, keep_going: bool = False, flags: bool = False) -> Breaker:
     """The breaker of a step; see `Breaker`."""
     read = useless_trace if step == "generate" else useless_verdict
     return Breaker(f"the {step} server", read=read, keep_going=keep_going, flags=flags)
-
-
-class _TimedBackend:
-    """Tells how long each answered call took."""
-
-    def __init__(self, backend: Backend, note: Callable[[str, float], None]) -> None:
-        self._backend = backend
-        self._note = note
-        self.model = backend.model
-
-    async def start(self) -> None:
-        """As the backend."""
-        await self._backend.start()
-
-    async def complete(self, request: Request, frames: Frames | None = None) -> Completion:
-        """As the backend."""
-        began = time.perf_counter()
-        completion = await self._backend.complete(request, frames)
-        self._note(request.key, time.perf_counter() - began)
-        return completion
-
-    async def close(self) -> None:
-        """As the backend."""
-        await self._backend.close()
 
 
 def make_caller(
@@ -123,8 +92,6 @@ def make_caller(
     )
     if backend is not None and hasattr(backend, "on_rate_limits"):
         backend.on_rate_limits = limiter.observe
-    if backend is not None and took is not None:
-        backend = _TimedBackend(backend, took)
     return Caller(
         backend,
         journal=journal,
@@ -136,6 +103,7 @@ def make_caller(
         breaker=breaker,
         forgive=forgive,
         tell=tell,
+        took=took,
     )
 
 

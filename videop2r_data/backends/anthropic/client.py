@@ -6,8 +6,8 @@ import asyncio
 import json
 import os
 import re
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
-from contextlib import aclosing, asynccontextmanager, contextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import aclosing, asynccontextmanager
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -39,12 +39,12 @@ NO_KEY = "none"
 """Sent to a server of one's own that asks for no key."""
 
 
-class Connection:
+class _Account:
     """The client of one account, with its errors turned into ours.
 
     Args:
-        spec: `base_url`, `api_key_env`, `timeout_s`, `concurrency` are read. Without `base_url` the client's
-            own default holds (`ANTHROPIC_BASE_URL`, else the public API).
+        spec: `model`, `base_url`, `api_key_env`, `timeout_s`, `concurrency`, `cache_prompt` are read. Without
+            `base_url` the client's own default holds (`ANTHROPIC_BASE_URL`, else the public API).
 
     Raises:
         ConfigError: the key's environment variable is not set. Only a server of one's own, named by
@@ -52,33 +52,40 @@ class Connection:
     """
 
     def __init__(self, spec: BackendSpec) -> None:
+        self.model = spec.model
         self._spec = spec
-        self._key = _api_key(spec)
         self._client: AsyncAnthropic | None = None
+        name = spec.api_key_env or DEFAULT_KEY_ENV
+        self._key = os.environ.get(name, "").strip()
+        if self._key:
+            return
+        if spec.api_key_env or not spec.base_url:
+            hint = f"export {name}=..."
+            raise ConfigError(
+                f"environment variable {name} is not set", where="backend.api_key_env", hint=hint
+            )
+        self._key = NO_KEY
 
     @property
     def client(self) -> AsyncAnthropic:
         """The client, made on first use (in the running loop)."""
-        if self._client is None:
-            self._client = self._open()
-        return self._client
-
-    def _open(self) -> AsyncAnthropic:
         import httpx2
         from anthropic import AsyncAnthropic, DefaultAsyncHttpxClient
 
-        room = self._spec.concurrency
-        limits = httpx2.Limits(max_connections=room, max_keepalive_connections=room)
-        return AsyncAnthropic(
-            api_key=self._key,
-            base_url=self._spec.base_url,
-            max_retries=0,
-            timeout=self._spec.timeout_s,
-            http_client=DefaultAsyncHttpxClient(limits=limits),
-        )
+        if self._client is None:
+            room = self._spec.concurrency
+            limits = httpx2.Limits(max_connections=room, max_keepalive_connections=room)
+            self._client = AsyncAnthropic(
+                api_key=self._key,
+                base_url=self._spec.base_url,
+                max_retries=0,
+                timeout=self._spec.timeout_s,
+                http_client=DefaultAsyncHttpxClient(limits=limits),
+            )
+        return self._client
 
     @asynccontextmanager
-    async def errors(self, deadline_s: float | None = None) -> AsyncIterator[None]:
+    async def _errors(self, deadline_s: float | None) -> AsyncIterator[None]:
         """Run a call of the client under a deadline, its errors turned into ours (see `errors`).
 
         Args:
@@ -125,36 +132,12 @@ class Connection:
             await client.close()
 
 
-def _api_key(spec: BackendSpec) -> str:
-    name = spec.api_key_env or DEFAULT_KEY_ENV
-    key = os.environ.get(name, "").strip()
-    if key:
-        return key
-    if spec.base_url and not spec.api_key_env:
-        return NO_KEY
-    raise ConfigError(
-        f"environment variable {name} is not set", where="backend.api_key_env", hint=f"export {name}=..."
-    )
-
-
-class AnthropicBackend:
-    """One Claude model behind the Messages API: one call, one try.
-
-    Args:
-        spec: which model and how to reach it.
-
-    Raises:
-        ConfigError: no key in the environment.
-    """
-
-    def __init__(self, spec: BackendSpec) -> None:
-        self.model = spec.model
-        self._spec = spec
-        self._connection = Connection(spec)
+class AnthropicBackend(_Account):
+    """One Claude model behind the Messages API: one call, one try."""
 
     async def start(self) -> None:
         """Load the client; the first call opens the connection."""
-        _ = self._connection.client
+        _ = self.client
 
     async def complete(self, request: Request, frames: Frames | None = None) -> Completion:
         """One message.
@@ -171,9 +154,8 @@ class AnthropicBackend:
         body = message_params(request, frames, cache_prompt=self._spec.cache_prompt)
         # The client's signature dropped the sampling parameters; the API still takes them for older models.
         sampling = {name: body.pop(name) for name in ("temperature", "top_p") if name in body}
-        client = self._connection.client
-        async with self._connection.errors(self._spec.timeout_s):
-            answer: Any = await client.messages.create(
+        async with self._errors(self._spec.timeout_s):
+            answer: Any = await self.client.messages.create(
                 **body, extra_body=sampling or None, timeout=self._spec.timeout_s
             )
         return to_completion(answer)
@@ -187,10 +169,10 @@ class AnthropicBackend:
         """
         import anthropic
 
-        client, found = self._connection.client, []
-        async with self._connection.errors(min(LIST_S, self._spec.timeout_s)):
+        found = []
+        async with self._errors(min(LIST_S, self._spec.timeout_s)):
             try:
-                async for model in client.models.list(limit=1000):
+                async for model in self.client.models.list(limit=1000):
                     lifecycle = getattr(model, "lifecycle", None) or "active"
                     note = "" if lifecycle == "active" else str(lifecycle)
                     prompt = getattr(model, "max_input_tokens", None)
@@ -198,10 +180,6 @@ class AnthropicBackend:
             except (anthropic.NotFoundError, AttributeError):  # AttributeError: an answer of another form
                 return None
         return found
-
-    async def close(self) -> None:
-        """Close every connection; safe to call twice."""
-        await self._connection.close()
 
 
 # Claude through the Message Batches API: half the price, an answer within a day, under a durable id.
@@ -215,20 +193,11 @@ _BATCH_ID = re.compile(r"[A-Za-z0-9_-]{1,128}")
 _PAGE = 100
 
 
-class AnthropicBatches:
+class AnthropicBatches(_Account):
     """One account's batches; text only, since a batch carries no frames.
 
-    Args:
-        spec: as for `AnthropicBackend`; `timeout_s` is the deadline of handing a batch over.
-
-    Raises:
-        ConfigError: no key in the environment.
+    `timeout_s` is the deadline of handing a batch over.
     """
-
-    def __init__(self, spec: BackendSpec) -> None:
-        self.model = spec.model
-        self._spec = spec
-        self._connection = Connection(spec)
 
     async def submit(self, requests: Sequence[Request]) -> str:
         """Hand one batch over, one try; returns its id.
@@ -240,10 +209,9 @@ class AnthropicBatches:
             AuthError: no request can succeed.
         """
         entries = self._entries(requests)
-        client = self._connection.client
         try:
-            async with self._connection.errors(self._spec.timeout_s):
-                batch: Any = await client.messages.batches.create(requests=entries)
+            async with self._errors(self._spec.timeout_s):
+                batch: Any = await self.client.messages.batches.create(requests=entries)
         except TransientError as error:
             if _never_arrived(error.__context__):
                 raise NotAcceptedError(
@@ -262,6 +230,20 @@ class AnthropicBatches:
         cache = self._spec.cache_prompt
         return [{"custom_id": r.key, "params": message_params(r, cache_prompt=cache)} for r in requests]
 
+    @asynccontextmanager
+    async def _about(self, batch_id: str) -> AsyncIterator[None]:
+        """As `_errors`, and BatchGoneError where the server does not know the batch."""
+        import anthropic
+
+        try:
+            async with self._errors(self._spec.timeout_s):
+                yield
+        except AuthError as error:
+            if isinstance(error.__context__, anthropic.NotFoundError):
+                why = "deleted, or made with another account or workspace"
+                raise BatchGoneError(f"batch {batch_id} is not on the server: {why}") from None
+            raise
+
     async def poll(self, batch_id: str) -> BatchInfo:
         """State and size of a batch.
 
@@ -270,9 +252,8 @@ class AnthropicBatches:
             TransientError, AuthError: see `errors`.
         """
         checked = _checked(batch_id)
-        with _gone(checked):
-            async with self._connection.errors(self._spec.timeout_s):
-                batch: Any = await self._connection.client.messages.batches.retrieve(checked)
+        async with self._about(checked):
+            batch: Any = await self.client.messages.batches.retrieve(checked)
         if getattr(batch, "archived_at", None) is not None:
             raise BatchGoneError(f"batch {checked}: the server has archived it, its results are gone")
         return _info(batch)
@@ -284,9 +265,9 @@ class AnthropicBatches:
             TransientError, AuthError: see `errors`.
         """
         found: list[BatchInfo] = []
-        async with self._connection.errors():
+        async with self._errors(None):
             # The server lists the newest first, so that everything behind the first older one is older too.
-            async for batch in self._connection.client.messages.batches.list(limit=_PAGE):
+            async for batch in self.client.messages.batches.list(limit=_PAGE):
                 info = _info(batch)
                 if info.created_at_s < created_after_s:
                     break
@@ -305,13 +286,12 @@ class AnthropicBatches:
         if info.state != "ended":
             raise TransientError(f"batch {batch_id} has not ended yet")
         seen = set[str]()
-        with _gone(batch_id):
-            async with self._connection.errors(self._spec.timeout_s):
-                response = await self._open_results(batch_id)
+        async with self._about(batch_id):
+            response = await self._open_results(batch_id)
         try:
             async with aclosing(_lines(response.aiter_bytes())) as lines:
                 while True:
-                    async with self._connection.errors(self._spec.timeout_s):
+                    async with self._errors(self._spec.timeout_s):
                         line = await anext(lines, None)
                     if line is None:
                         break
@@ -335,31 +315,13 @@ class AnthropicBatches:
         """
         import httpx2
 
-        return await self._connection.client.get(
+        return await self.client.get(
             f"/v1/messages/batches/{batch_id}/results",
             cast_to=httpx2.Response,
             options={"headers": {"Accept": "application/binary"}},
             stream=True,
             stream_cls=None,
         )
-
-    async def close(self) -> None:
-        """Close every connection; safe to call twice."""
-        await self._connection.close()
-
-
-@contextmanager
-def _gone(batch_id: str) -> Iterator[None]:
-    import anthropic
-
-    try:
-        yield
-    except AuthError as error:
-        if isinstance(error.__context__, anthropic.NotFoundError):
-            raise BatchGoneError(
-                f"batch {batch_id} is not on the server: deleted, or made with another account or workspace"
-            ) from None
-        raise
 
 
 def _never_arrived(cause: BaseException | None) -> bool:

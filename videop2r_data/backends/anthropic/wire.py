@@ -7,15 +7,13 @@ means the same in both.
 from __future__ import annotations
 
 import base64
-import email.utils
-import math
 import re
 import time
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from videop2r_data.backends.caller import GATEWAY
+from videop2r_data.backends.caller import asked_s, text_at, transient
 from videop2r_data.errors import AuthError, BackendError, RefusedError, TransientError
 from videop2r_data.schemas import Completion, FinishReason, Frames, Message, Request, Usage
 
@@ -119,7 +117,7 @@ def to_completion(message: Any, *, batched: bool = False) -> Completion:
     content = getattr(message, "content", None)
     model = getattr(message, "model", None)
     if not isinstance(content, list) or not isinstance(model, str):
-        raise TransientError(f"the answer is no message: {_quote(message)}", maybe_billed=True)
+        raise TransientError(f"the answer is no message: {repr(message)[:_MAX_QUOTE]}", maybe_billed=True)
     texts = [block.text for block in content if getattr(block, "type", None) == "text"]
     usage = getattr(message, "usage", None)
     return Completion(
@@ -150,25 +148,15 @@ def status_error(status: int, body: object, headers: Mapping[str, str], *, said:
         headers: of the answer, any case of names that the mapping itself knows.
         said: what to quote, already free of secrets.
     """
-    kind, code = _error_field(body, "type"), _error_code(body)
+    kind, code = text_at(body, "error", "type"), text_at(body, "error", "details", "error_code")
     text = f"status {status}{f' {kind}' if kind else ''}: {said[:_MAX_QUOTE]}"
-    if (
-        status in (401, 402, 403, 404)
-        or kind == "billing_error"
-        or "spend_limit" in code
-        or "on_hold" in code
-    ):
-        return AuthError(text)
+    stopped = kind == "billing_error" or "spend_limit" in code or "on_hold" in code
     # Out of credit comes as a plain 400: every further call would fail alike, so it must not cost rows.
-    if status == 400 and _NO_MONEY.search(said):
+    if stopped or status in (401, 402, 403, 404) or (status == 400 and _NO_MONEY.search(said)):
         return AuthError(text)
-    if status in (408, 409, 425, 429) or status >= 500:
-        return TransientError(
-            text,
-            retry_after_s=retry_after_s(headers),
-            rate_limited=status in (429, 529),
-            maybe_billed=status in GATEWAY,
-        )
+    failure = transient(status, text, retry_after_s(headers))
+    if failure is not None:
+        return failure
     return RefusedError(text)
 
 
@@ -189,18 +177,12 @@ def result_error(error: object) -> BackendError:
 def retry_after_s(headers: Mapping[str, str], *, now: float | None = None) -> float | None:
     """Seconds to wait as the server asks, 0 to 3600; None if it does not say.
 
-    `retry-after-ms` first, then `retry-after` (seconds or a date), else the latest reset among the exhausted
-    `anthropic-ratelimit-*` limits.
+    As `asked_s`, else the latest reset among the exhausted `anthropic-ratelimit-*` limits.
     """
     now = time.time() if now is None else now
-    waits = [
-        _number(headers.get("retry-after-ms"), scale=1e-3),
-        _number(headers.get("retry-after")),
-        _date_wait(headers.get("retry-after"), now),
-    ]
-    for wait in waits:
-        if wait is not None:
-            return min(max(wait, 0.0), _MAX_WAIT_S)
+    wait = asked_s(headers, now)
+    if wait is not None:
+        return min(wait, _MAX_WAIT_S)
     resets = [
         _reset_wait(headers.get(f"anthropic-ratelimit-{name}-reset"), now)
         for name in ("requests", "tokens", "input-tokens", "output-tokens")
@@ -210,38 +192,8 @@ def retry_after_s(headers: Mapping[str, str], *, now: float | None = None) -> fl
     return min(max(*known, 0.0), _MAX_WAIT_S) if known else None
 
 
-def _number(text: str | None, *, scale: float = 1.0) -> float | None:
-    try:
-        value = float(text or "") * scale
-    except ValueError:
-        return None
-    return value if math.isfinite(value) else None
-
-
-def _date_wait(text: str | None, now: float) -> float | None:
-    parsed = email.utils.parsedate_tz(text) if text else None
-    return None if parsed is None else email.utils.mktime_tz(parsed) - now
-
-
 def _reset_wait(text: str | None, now: float) -> float | None:
     try:
         return datetime.fromisoformat(text or "").timestamp() - now
     except (ValueError, OverflowError):
         return None
-
-
-def _error_field(body: object, name: str) -> str:
-    error = body.get("error") if isinstance(body, dict) else None
-    value = error.get(name) if isinstance(error, dict) else None
-    return value if isinstance(value, str) else ""
-
-
-def _error_code(body: object) -> str:
-    error = body.get("error") if isinstance(body, dict) else None
-    details = error.get("details") if isinstance(error, dict) else None
-    value = details.get("error_code") if isinstance(details, dict) else None
-    return value if isinstance(value, str) else ""
-
-
-def _quote(value: object) -> str:
-    return repr(value)[:_MAX_QUOTE]

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, Self
 
@@ -14,7 +15,7 @@ import orjson
 from yarl import URL
 
 from videop2r_data.backends.breaker import TRUST_FLAG, what_to_change
-from videop2r_data.backends.caller import GATEWAY, LIST_S
+from videop2r_data.backends.caller import LIST_S, text_at, transient
 from videop2r_data.backends.limiter import RateLimits
 from videop2r_data.backends.openai.wire import (
     FrameCache,
@@ -187,8 +188,7 @@ def proxy_for(url: URL) -> str | None:
     """The proxy that the environment names for this address; looked up once, aiohttp would do it per call."""
     if url.host is None or urllib.request.proxy_bypass(url.host):
         return None
-    proxies = urllib.request.getproxies()
-    return proxies.get(url.scheme)
+    return urllib.request.getproxies().get(url.scheme)
 
 
 # aiohttp on the hot path, one session and one pool of connections per backend. Settings that only some
@@ -207,7 +207,6 @@ def proxy_for(url: URL) -> str | None:
 MAX_ANSWER_BYTES = 32 * 2**20
 DIRECT_BODY_BYTES = 2**20
 CONNECT_S = 10.0
-_RETRY = frozenset({408, 409, 425, 429})
 _NO_ACCESS = frozenset({401, 403, 404, 405})
 _HOPELESS = frozenset(
     {"insufficient_quota", "model_not_found", "invalid_api_key", "billing_hard_limit_reached"}
@@ -271,8 +270,8 @@ class OpenAIBackend:
             return
         self._key = read_key(self._spec)
         headers = {
-            "Content-Type": "application/json",
-            "Accept": "application/json",
+            "Content-Type": _JSON,
+            "Accept": _JSON,
             "Accept-Encoding": "identity",
             "User-Agent": "videop2r-data",
         }
@@ -314,27 +313,12 @@ class OpenAIBackend:
             extra=self._extra,
         )
         data = aiohttp.BytesPayload(raw, content_type=_JSON) if len(raw) < DIRECT_BODY_BYTES else _Body(raw)
-        try:
-            with self._deadlines.call():
-                async with session.post(
-                    self._url, data=data, proxy=self._proxy, allow_redirects=False
-                ) as response:
-                    body = await _read(response)
-        except aiohttp.ConnectionTimeoutError:  # a TimeoutError too, but nothing was sent
-            raise TransientError(
-                f"no connection to {self._shown} within {CONNECT_S:g} s", away=True
-            ) from None
-        except TimeoutError:
-            raise TransientError(
-                f"no answer from {self._shown} within {self._spec.timeout_s:g} s", maybe_billed=True
-            ) from None
-        except (aiohttp.ClientError, OSError) as error:
-            never = isinstance(error, aiohttp.ClientConnectorError)
-            raise TransientError(
-                f"connection to {self._shown} failed: {self._clean(f'{type(error).__name__}: {error}')}",
-                maybe_billed=not never,
-                away=never,
-            ) from None
+        # one timer for all calls ends each; a second one would cost a tenth of a short call
+        with self._errors(self._spec.timeout_s, paid=True), self._deadlines.call():
+            async with session.post(
+                self._url, data=data, proxy=self._proxy, allow_redirects=False
+            ) as response:
+                body = await _read(response)
         if self.on_rate_limits is not None:
             limits = rate_limits(response.headers)
             if limits is not None:
@@ -354,21 +338,15 @@ class OpenAIBackend:
         if session is None:
             raise BackendError(f"{self!r} is not started")
         url = self._url.with_path(self._url.path.removesuffix("/chat/completions") + "/models")
-        try:
+        deadline_s = min(LIST_S, self._spec.timeout_s)
+        with self._errors(deadline_s, paid=False):
             async with (
-                asyncio.timeout(min(LIST_S, self._spec.timeout_s)),
+                asyncio.timeout(deadline_s),
                 session.get(
                     url.with_query(self._url.query), proxy=self._proxy, allow_redirects=False
                 ) as response,
             ):
                 body = await _read(response)
-        except TimeoutError:  # that of connecting too
-            raise TransientError(f"no answer from {self._shown} within {LIST_S:g} s", away=True) from None
-        except (aiohttp.ClientError, OSError) as error:
-            raise TransientError(
-                f"connection to {self._shown} failed: {self._clean(f'{type(error).__name__}: {error}')}",
-                away=isinstance(error, aiohttp.ClientConnectorError),
-            ) from None
         if response.status == 200:
             return parse_models(_decode(body))
         failure = self._failure(response.status, body, response.headers)
@@ -382,29 +360,41 @@ class OpenAIBackend:
         if session is not None:
             await session.close()
 
+    @contextmanager
+    def _errors(self, deadline_s: float, *, paid: bool) -> Iterator[None]:
+        """Turn what a connection raises into TransientError; `paid`: a lost answer may be charged."""
+        try:
+            yield
+        except aiohttp.ConnectionTimeoutError:  # a TimeoutError too, but nothing was sent
+            raise TransientError(
+                f"no connection to {self._shown} within {CONNECT_S:g} s", away=True
+            ) from None
+        except TimeoutError:
+            raise TransientError(
+                f"no answer from {self._shown} within {deadline_s:g} s", maybe_billed=paid, away=not paid
+            ) from None
+        except (aiohttp.ClientError, OSError) as error:
+            never = isinstance(error, aiohttp.ClientConnectorError)
+            raise TransientError(
+                f"connection to {self._shown} failed: {self._clean(f'{type(error).__name__}: {error}')}",
+                maybe_billed=paid and not never,
+                away=never,
+            ) from None
+
     def _failure(self, status: int, body: bytes, headers: Any) -> BackendError:
         """The error for an answer with a status other than 200."""
         data = _decode(body)
         text = f"status {status}: {self._clean(server_message(data))}"
         if status == 400 and TRUST_FLAG in text:
-            distrust = AuthError(text)
-            distrust.hint = what_to_change(text)
-            return distrust
-        if status in _NO_ACCESS or _code(data) in _HOPELESS:
-            error = AuthError(text)
-            error.hint = self._hint(status)
-            return error
-        if status in _RETRY or status >= 500:
-            return TransientError(
-                text,
-                retry_after_s=retry_after_s(headers),
-                rate_limited=status in (429, 529),
-                maybe_billed=status in GATEWAY,
-            )
+            return AuthError(text, hint=what_to_change(text))
+        if status in _NO_ACCESS or text_at(data, "error", "code") in _HOPELESS:
+            return AuthError(text, hint=self._hint(status))
+        failure = transient(status, text, retry_after_s(headers))
+        if failure is not None:
+            return failure
         if 300 <= status < 400:
-            error = AuthError(f"{text} ({self._shown} redirects)")
-            error.hint = "set base_url to the address that it redirects to"
-            return error
+            hint = "set base_url to the address that it redirects to"
+            return AuthError(f"{text} ({self._shown} redirects)", hint=hint)
         if 200 <= status < 300:
             return TransientError(f"{text} (200 was expected)", maybe_billed=True)
         return RefusedError(text)
@@ -441,10 +431,3 @@ def _decode(body: bytes) -> Any:
         return orjson.loads(body[: 2**20])
     except orjson.JSONDecodeError:
         return body[:2000].decode("utf-8", errors="replace")
-
-
-def _code(data: Any) -> str:
-    """The machine-readable code of an error body, or nothing."""
-    error = data.get("error") if isinstance(data, dict) else None
-    code = error.get("code") if isinstance(error, dict) else None
-    return code if isinstance(code, str) else ""
