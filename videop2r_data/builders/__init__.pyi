@@ -16,8 +16,8 @@ from .guessing import guess_source as guess_source
 from .pipeline import BuildReport as BuildReport
 from .pipeline import build as build
 from .pipeline import make_calls_on_ray as make_calls_on_ray
-from .replay import ReproduceReport as ReproduceReport
 from .replay import CallView as CallView
+from .replay import ReproduceReport as ReproduceReport
 from .replay import SampleView as SampleView
 from .replay import demo_report as demo_report
 from .replay import look_up as look_up

@@ -130,10 +130,11 @@ CardFiguresOpt = Annotated[
 def card(folder: BuiltArg, judge_report: ReportOpt = None, figures: CardFiguresOpt = False) -> None:
     """Write README.md and croissant.json from the files of a data set; a build does it by itself."""
     from videop2r_data.cards.card import mark_figures, write_dataset_card
-    from videop2r_data.cards.figures import make_figures
     from videop2r_data.files import AGREEMENT_NAME, FIGURES_NAME, open_release
 
     if figures:
+        from videop2r_data.cards.figures import make_figures
+
         with err_console().status("counting") as status:
             make_figures(open_release(str(folder)), folder / FIGURES_NAME, progress=status.update)
         mark_figures(folder)

@@ -6,6 +6,7 @@ never sent.
 
 from __future__ import annotations
 
+import json
 import logging
 import re
 import sys
@@ -42,7 +43,8 @@ def print_json(value: Any) -> None:
     import orjson
 
     text = orjson.dumps(value, option=orjson.OPT_INDENT_2).decode()
-    sys.stdout.buffer.write(_C1_AND_BIDI.sub(_escaped, text).encode() + b"\n")
+    text = _C1_AND_BIDI.sub(lambda found: json.dumps(found.group())[1:-1], text)
+    sys.stdout.buffer.write(text.encode() + b"\n")
     sys.stdout.buffer.flush()
 
 
@@ -57,14 +59,6 @@ class VisibleFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         """The log line."""
         return visible(super().format(record))
-
-
-def _escaped(match: re.Match[str]) -> str:
-    code = ord(match.group())
-    if code < 0x10000:
-        return f"\\u{code:04x}"
-    code -= 0x10000
-    return f"\\u{0xD800 + (code >> 10):04x}\\u{0xDC00 + (code & 0x3FF):04x}"
 
 
 class SafeConsole(Console):

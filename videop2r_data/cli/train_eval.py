@@ -188,12 +188,12 @@ def _evaluate(
     *,
     as_json: bool,
 ) -> None:
-    from accelerate.state import PartialState
-
     from videop2r_data.schemas import parse_mapping, read_settings
     from videop2r_data.trainer.evaluate import eval_recipe, find_target, run_eval
 
     target = find_target(named)
+    from accelerate.state import PartialState
+
     # joins the processes of `accelerate launch` too, whatever device is named
     own = str(PartialState().device)
     place = device or own

@@ -257,7 +257,7 @@ def _stage(stage: str, given: dict[str, Any]) -> None:
         stage: `sft` or `rl`.
         given: the arguments of the command.
     """
-    from videop2r_data.trainer import Stop, load_train_recipe, on_signals, recipe_yaml, train
+    from videop2r_data.trainer import load_train_recipe, recipe_yaml
 
     named = [name for name in (given["name"], given["recipe"]) if name is not None]
     if len(named) != 1:
@@ -274,6 +274,8 @@ def _stage(stage: str, given: dict[str, Any]) -> None:
     if given["dry_run"]:
         say(recipe_yaml(recipe), nl=False)
         return
+    from videop2r_data.trainer import Stop, on_signals, train  # loads torch
+
     console, stop = err_console(), Stop()
     first = os.environ.get("RANK", "0") == "0"
 
