@@ -359,10 +359,8 @@ class BatchCaller:
         self.journal = journal
         self.money = money
         self.price = price
-        self.made = 0
-        """Calls finished in this run."""
-        self.found = 0
-        """Calls answered from the journal."""
+        self.made = self.found = 0
+        """Calls finished in this run, and those answered from the journal."""
         self._breaker = breaker or Breaker("the judge server")
         self._stopped = asyncio.Event()
         self._runner = BatchRunner(backend, journal, sleep=self._rest)

@@ -348,25 +348,25 @@ class Caller:
                 await backend.start()
                 self._started = True
 
+    async def _complete(self, backend: Backend, request: Request, pixels: Frames | None) -> Completion:
+        began = time.perf_counter()
+        completion = await backend.complete(request, pixels)
+        if self.took is not None:
+            self.took(request.key, time.perf_counter() - began)
+        return completion
+
     async def _make(self, backend: Backend, request: Request, pixels: Frames | None) -> Answer:
         if not self._started:
             await self._start(backend)
         key = request.key
         reserve = 0 if self.price is None else round(reserve_usd(request, self.price) * NANO)
 
-        async def complete() -> Completion:
-            began = time.perf_counter()
-            completion = await backend.complete(request, pixels)
-            if self.took is not None:
-                self.took(key, time.perf_counter() - began)
-            return completion
-
         async def attempt() -> Completion:
             if not reserve:
-                return await complete()
+                return await self._complete(backend, request, pixels)
             async with self.money.call(key, reserve):
                 try:
-                    return await complete()
+                    return await self._complete(backend, request, pixels)
                 except (TransientError, AuthError) as error:
                     if not getattr(error, "maybe_billed", False):
                         self.money.void(key, reserve)
