@@ -17,7 +17,6 @@ from typer.testing import CliRunner
 
 from tests.shared import media_dir
 from videop2r_data.builders.checks.report import (
-    BadFile,
     CheckReport,
     DoctorReport,
     FileLine,
@@ -30,7 +29,6 @@ from videop2r_data.builders.workspace import Workspace
 from videop2r_data.cli.check import render_doctor, render_findings
 from videop2r_data.cli.main import app
 from videop2r_data.cli.terminal import SafeConsole
-from videop2r_data.schemas import BadRow
 from videop2r_data.schemas.recipe import (
     BackendSpec,
     DemoSpec,
@@ -84,12 +82,12 @@ def test_real_clips(tmp_path: Path) -> None:
     names = [*WHOLE, *BROKEN, "nothere.mp4", "nothere.mp4", "video1.mp4"]
     (tmp_path / "pool.json").write_text(json.dumps([_row(i, name) for i, name in enumerate(names)]))
     spec = SourceSpec(name="clips", kind="video-r1", path="pool.json", media_root=str(folder))
-    seen: list[BadRow | BadFile] = []
+    seen: list[FileLine] = []
     steps: list[tuple[str, int, int]] = []
     report = _check(
         tmp_path,
         spec,
-        on_bad=lambda _, bad: seen.append(bad),
+        on_file=seen.append,
         progress=lambda name, done, total: steps.append((name, done, total)),
     )
     (source,) = report.sources
@@ -102,7 +100,7 @@ def test_real_clips(tmp_path: Path) -> None:
     assert missing.examples[0].sample_ids == ["clips/13", "clips/14"]
     assert source.videos is not None and source.videos.files == 6
     assert source.videos.bytes == sum((folder / name).stat().st_size for name in WHOLE)
-    assert len(seen) == 8
+    assert len(seen) == 14 and sum(not line.ok for line in seen) == 8
     assert steps[-1] == ("clips", 14, 14) and len(steps) == 14
     again = _check(tmp_path, spec, media=MediaSpec(workers=1))
     assert again == report

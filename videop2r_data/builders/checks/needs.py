@@ -32,7 +32,7 @@ from videop2r_data.builders.checks.trial import (
     unanswered,
 )
 from videop2r_data.builders.export import check_ours
-from videop2r_data.builders.steps import RequestBuilder, backend_of
+from videop2r_data.builders.steps import RequestBuilder, backend_of, specs_of
 from videop2r_data.builders.workspace import Workspace
 from videop2r_data.errors import AuthError, MediaError, MissingExtraError, P2RError, TransientError
 from videop2r_data.media import DecodePool
@@ -54,6 +54,7 @@ from videop2r_data.schemas import (
 BYTES_PER_ROW = 8 * 1024
 """Bytes of disk per row and attempt, rounded up: journal, new data set, old data set until the swap."""
 LOW_BYTES = 2**30
+_NO_ROOM = "free some space, or choose other folders with --out and --work"
 _CODECS = {
     "H.264": ("h264",),
     "HEVC": ("hevc",),
@@ -66,12 +67,9 @@ _CODECS = {
 
 
 def look_at_setup(recipe: Recipe, place: Workspace, *, rows: int) -> list[Finding]:
-    """Everything that can be known without a server.
+    """Everything that can be known without a server; a build of so many good rows needs room on the disk.
 
-    Args:
-        recipe: what would be built.
-        place: where; nothing is written there but one temporary file that is taken away again.
-        rows: good rows of the pool, for the room that a build needs.
+    Nothing is written but one temporary file, which is taken away again.
     """
     return [
         *_prompts(recipe, place),
@@ -134,7 +132,8 @@ def _folders(place: Workspace) -> Iterator[Finding]:
             yield of_error("folders", error)
     for folder, flag in ((place.out, "--out"), (place.work, "--work")):
         try:
-            _write_in(_nearest(folder))
+            with tempfile.NamedTemporaryFile(dir=_nearest(folder), prefix=".p2r-check-") as file:
+                file.write(b"can be written")
         except OSError as error:
             failed = True
             yield Finding(
@@ -157,11 +156,6 @@ def _nearest(folder: Path) -> Path:
     return folder
 
 
-def _write_in(folder: Path) -> None:
-    with tempfile.NamedTemporaryFile(dir=folder, prefix=".p2r-check-") as file:
-        file.write(b"can be written")
-
-
 def _disk(recipe: Recipe, place: Workspace, rows: int) -> Iterator[Finding]:
     need = rows * recipe.generate.attempts * BYTES_PER_ROW
     seen: set[int] = set()
@@ -176,20 +170,14 @@ def _disk(recipe: Recipe, place: Workspace, rows: int) -> Iterator[Finding]:
         told = (
             f"{free / 1e9:,.1f} GB free at {folder}, {rows:,} rows need about {max(need / 1e9, 0.1):,.1f} GB"
         )
-        if free < need:
-            hint = "free some space, or choose other folders with --out and --work"
-            yield Finding(about="disk", state="error", message=told, hint=hint)
-        elif free < max(2 * need, LOW_BYTES):
-            yield Finding(
-                about="disk", state="warning", message=told, hint="free some space before the build"
-            )
-        else:
-            yield Finding(about="disk", state="ok", message=told)
+        state: State = "error" if free < need else "warning" if free < max(2 * need, LOW_BYTES) else "ok"
+        hints = {"error": _NO_ROOM, "warning": "free some space before the build"}
+        yield Finding(about="disk", state=state, message=told, hint=hints.get(state, ""))
 
 
 def _prices(recipe: Recipe) -> Iterator[Finding]:
     """A paid service without a price in the recipe: `--max-cost` cannot stop it."""
-    for step, spec in _backends(recipe):
+    for step, spec in specs_of(recipe).items():
         if spec.price is None and _bills(spec):
             yield Finding(
                 about="price",
@@ -197,12 +185,6 @@ def _prices(recipe: Recipe) -> Iterator[Finding]:
                 message=f"{step}.backend has no price: its calls count as free everywhere",
                 hint="add price: {input: ..., output: ...}, US dollars per million tokens",
             )
-
-
-def _backends(recipe: Recipe) -> Iterator[tuple[str, BackendSpec]]:
-    yield "generate", recipe.generate.backend
-    if recipe.judge is not None:
-        yield "judge", recipe.judge.backend
 
 
 def _bills(spec: BackendSpec) -> bool:
@@ -240,12 +222,8 @@ async def look_at_servers(
 ) -> list[ServerLook]:
     """One look per step; a fault of one server does not hide another's.
 
-    Args:
-        recipe: its servers, models and prompts.
-        place: base of the recipe's paths, and the demo world.
-        rows: which questions to ask about.
-        calls: which calls to make; a model in this process is loaded for `full` alone.
-        tell: is told what is being waited for.
+    The calls are about `rows`; a model in this process is loaded for `full` alone. `tell` is told what is
+    being waited for.
     """
     generator = _Server(recipe, place, rows, step="generate", calls=calls, tell=tell)
     looks = [await generator.look()]

@@ -273,19 +273,6 @@ class FileLine(Model):
     probe: MediaProbe | None = None
     """What the file is; None if it cannot be used."""
 
-    @classmethod
-    def of_row(cls, source: str, bad: BadRow) -> FileLine:
-        """The line of a bad row."""
-        return cls(
-            what="row",
-            source=source,
-            ok=False,
-            reason=bad.reason.value,
-            detail=bad.detail,
-            row=bad.row,
-            sample_ids=[bad.sample_id] if bad.sample_id else [],
-        )
-
 
 class CheckReport(Model):
     """Every source of a recipe, and what a build needs besides, looked at before anything is spent."""

@@ -6,6 +6,7 @@ import asyncio
 import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
+from functools import cached_property
 from pathlib import Path
 from typing import get_args
 
@@ -50,7 +51,6 @@ EXAMPLE_ROWS = 5
 LONG = 80
 """Characters of a warning above which its detail after the colon is left out of its kind."""
 _NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
-OnBad = Callable[[str, BadRow | BadFile], None]
 OnFile = Callable[[FileLine], None]
 """Called with every file and every bad row, in the order of the pool."""
 
@@ -59,13 +59,7 @@ _File = tuple[str, DataType]
 
 
 class SourceTally:
-    """One source.
-
-    Args:
-        name: of the source.
-        kind: of the source, or `folder`.
-        on_file: see `OnFile`.
-    """
+    """One source of a kind, or a `folder`."""
 
     def __init__(self, name: str, kind: str, on_file: OnFile | None = None) -> None:
         self.name, self.kind = name, kind
@@ -76,7 +70,6 @@ class SourceTally:
         self.bad: Counter[str] = Counter()
         self.bad_examples: list[BadRow] = []
         self.table: dict[str, Counter[str]] = defaultdict(Counter)
-        self.text_rows = 0
         # In the order of first need; the rows of a file are kept by problem_id, which is short.
         self.files: dict[_File, list[str]] = {}
         self.bad_files: dict[int, tuple[RejectReason, str]] = {}
@@ -90,42 +83,31 @@ class SourceTally:
         self._on_file = on_file
         self._lines: dict[int, FileLine] = {}
         self._told = 0
-        self._places: list[tuple[_File, list[str]]] = []
 
-    def read(
-        self, rows: Iterable[Sample | BadRow], trial: TrialRows | None = None, on_bad: OnBad | None = None
-    ) -> None:
+    def read(self, rows: Iterable[Sample | BadRow], trial: TrialRows | None = None) -> None:
         """Take in every row; a pool that breaks off is noted, its rows so far are kept."""
         try:
             for row in rows:
-                self._add(row)
+                self.rows += 1
                 if isinstance(row, BadRow):
-                    if on_bad:
-                        on_bad(self.name, row)
-                    if self._on_file:
-                        self._on_file(FileLine.of_row(self.name, row))
-                elif trial is not None:
+                    self._add_bad(row)
+                    continue
+                self.table[row.data_type.value][row.problem_type.value] += 1
+                if row.data_type is not DataType.TEXT:
+                    self.files.setdefault((row.path, row.data_type), []).append(row.problem_id)
+                if trial is not None:
                     trial.see(row, self.root)
         except P2RError as error:
             self.error = str(error)
 
-    def add_file(self, path: str, data_type: DataType) -> None:
-        """A file without known rows (`check FOLDER`): it counts as one row."""
-        self.rows += 1
-        self.files[path, data_type] = [path]
-
-    def _add(self, row: Sample | BadRow) -> None:
-        self.rows += 1
-        if isinstance(row, BadRow):
-            self.bad[row.reason.value] += 1
-            if len(self.bad_examples) < EXAMPLES:
-                self.bad_examples.append(row)
-            return
-        self.table[row.data_type.value][row.problem_type.value] += 1
-        if row.data_type is DataType.TEXT:
-            self.text_rows += 1
-        else:
-            self.files.setdefault((row.path, row.data_type), []).append(row.problem_id)
+    def _add_bad(self, row: BadRow) -> None:
+        self.bad[row.reason.value] += 1
+        if len(self.bad_examples) < EXAMPLES:
+            self.bad_examples.append(row)
+        if self._on_file:
+            ids = [row.sample_id] if row.sample_id else []
+            told = {"reason": row.reason.value, "detail": row.detail, "row": row.row, "sample_ids": ids}
+            self._on_file(FileLine(what="row", source=self.name, ok=False, **told))
 
     def found(self, index: int, data_type: DataType, probe: MediaProbe) -> None:
         """A usable file."""
@@ -146,7 +128,7 @@ class SourceTally:
         """Pass lines on in the order of the pool: at most as many wait as files are under way."""
         if self._on_file is None:
             return
-        (path, data_type), ids = self._entry(index)
+        (path, data_type), ids = self._places[index]
         reason, detail = self.bad_files.get(index, (None, ""))
         self._lines[index] = FileLine(
             what="file",
@@ -164,12 +146,11 @@ class SourceTally:
             self._on_file(self._lines.pop(self._told))
             self._told += 1
 
-    def _entry(self, index: int) -> tuple[_File, list[str]]:
-        if not self._places:
-            self._places = list(self.files.items())
-        return self._places[index]
+    @cached_property
+    def _places(self) -> list[tuple[_File, list[str]]]:
+        return list(self.files.items())  # all rows are read before the first file is looked at
 
-    def result(self, on_bad: OnBad | None = None) -> SourceCheck:
+    def result(self) -> SourceCheck:
         """Everything in the order of the pool, whatever order the files were finished in."""
         faults: dict[RejectReason, list[BadFile]] = defaultdict(list)
         files: Counter[RejectReason] = Counter()
@@ -180,13 +161,21 @@ class SourceTally:
                 warnings.append(FileWarning(path=path, warnings=self.warned[index]))
             if index not in self.bad_files:
                 continue
-            reason, _ = self.bad_files[index]
+            reason, detail = self.bad_files[index]
             files[reason] += 1
             rows[reason] += len(ids)
-            if on_bad:
-                on_bad(self.name, self._bad_file(index, path, data_type, ids, len(ids)))
             if len(faults[reason]) < EXAMPLES:
-                faults[reason].append(self._bad_file(index, path, data_type, ids, EXAMPLE_ROWS))
+                shown = [f"{self.name}/{problem_id}" for problem_id in ids[:EXAMPLE_ROWS]]
+                faults[reason].append(
+                    BadFile(
+                        path=path,
+                        data_type=data_type,
+                        reason=reason,
+                        detail=detail,
+                        rows=len(ids),
+                        sample_ids=shown,
+                    )
+                )
         return SourceCheck(
             name=self.name,
             kind=self.kind,
@@ -229,17 +218,6 @@ class SourceTally:
         hint = "p2r-data check names them and their reasons" if bad else ""
         return Finding(about="pool", state=state, message=told, hint=hint)
 
-    def _bad_file(self, index: int, path: str, data_type: DataType, ids: list[str], limit: int) -> BadFile:
-        reason, detail = self.bad_files[index]
-        return BadFile(
-            path=path,
-            data_type=data_type,
-            reason=reason,
-            detail=detail,
-            rows=len(ids),
-            sample_ids=[f"{self.name}/{problem_id}" for problem_id in ids[:limit]],
-        )
-
 
 def warning_kind(text: str) -> str:
     """The words of a warning without its numbers, so that equal warnings are counted together.
@@ -252,8 +230,6 @@ def warning_kind(text: str) -> str:
 
 # The four commands: a recipe with everything it needs, its servers, its pool, or a folder of media.
 
-
-__all__ = ["CheckReport", "Progress", "check_folder", "check_pool", "check_recipe", "doctor"]
 
 Progress = Callable[[str, int, int], None]
 """Called with source name, files done, files in all, after each file."""
@@ -279,11 +255,8 @@ async def check_recipe(
     """Check rows, media, settings and servers; a fault in one part does not hide the others.
 
     Args:
-        recipe: what would be built.
-        place: where.
         deep: decode every frame of every file.
         calls: what to ask the servers; see `Calls`.
-        progress: see `Progress`.
         tell: is told what is being waited for.
         on_file: is given every file and every bad row, in the order of the pool.
 
@@ -310,11 +283,8 @@ async def doctor(
 ) -> DoctorReport:
     """Settings and servers, with the requests of a real build; of the media only those that a request needs.
 
-    Args:
-        recipe: what would be built.
-        place: where; nothing is written there (a demo world, if the recipe asks for one).
-        calls: what to ask the servers.
-        tell: is told what is being waited for.
+    Nothing is written to the workspace but a demo world, if the recipe asks for one. `tell` is told what is
+    being waited for.
     """
     rows = TrialRows()
     tell("reading the pool")
@@ -339,7 +309,6 @@ async def check_pool(
     demo_root: Path | None = None,
     deep: bool = False,
     progress: Progress | None = None,
-    on_bad: OnBad | None = None,
     on_file: OnFile | None = None,
     trial: TrialRows | None = None,
 ) -> CheckReport:
@@ -350,14 +319,11 @@ async def check_pool(
     decoder the recipe names.
 
     Args:
-        recipe: what to check; its media settings give the limits.
         base: folder of the recipe.
         demo_root: where demo worlds lie or are written.
         deep: decode every frame: finds damage inside complete files, at about 100 times the work.
-        progress: see `Progress`.
-        on_bad: called with the source's name and every bad row and bad file, the latter with all its rows;
-            the report itself names only the first of each kind.
-        on_file: called with every file and every bad row, in the order of the pool.
+        on_file: called with every file and every bad row, in the order of the pool; the report itself names
+            only the first of each kind.
         trial: takes in the rows that a trial call may be about.
 
     Raises:
@@ -367,9 +333,9 @@ async def check_pool(
     async with _probes(recipe.media) as pool:
         for spec in recipe.sources:
             tally = SourceTally(spec.name, spec.kind, on_file)
-            _read(tally, spec, base=base, demo_root=demo_root, trial=trial, on_bad=on_bad)
+            _read(tally, spec, base=base, demo_root=demo_root, trial=trial)
             await _probe_all(tally, pool, deep=deep, progress=progress)
-            checks.append(tally.result(on_bad))
+            checks.append(tally.result())
     return CheckReport.of(checks, deep=deep)
 
 
@@ -391,7 +357,9 @@ async def check_folder(
             continue
         ending = path.suffix.lower()
         if ending in VIDEO_ENDINGS or ending in IMAGE_ENDINGS:
-            tally.add_file(shown.as_posix(), DataType.VIDEO if ending in VIDEO_ENDINGS else DataType.IMAGE)
+            tally.rows += 1  # a file without known rows counts as one
+            kind = DataType.VIDEO if ending in VIDEO_ENDINGS else DataType.IMAGE
+            tally.files[shown.as_posix(), kind] = [shown.as_posix()]
         else:
             tally.left_out += 1
     if not tally.files:
@@ -413,7 +381,6 @@ def _read(
     base: Path,
     demo_root: Path | None,
     trial: TrialRows | None,
-    on_bad: OnBad | None = None,
 ) -> None:
     try:
         source = open_source(spec, base=base, demo_root=demo_root)
@@ -421,7 +388,7 @@ def _read(
     except P2RError as error:
         tally.error = str(error)
         return
-    tally.read(source.rows(), trial, on_bad)
+    tally.read(source.rows(), trial)
     tally.note = source.note
 
 

@@ -109,13 +109,7 @@ Result = TypeVar("Result")
 
 @dataclass
 class Trial:
-    """What became of one call.
-
-    Attributes:
-        completion: the answer; None if there was none.
-        call: the same, for the report.
-        findings: what is to say about it.
-    """
+    """What became of one call: its answer, the same for the report, and what is to say about it."""
 
     completion: Completion | None = None
     call: TrialCall | None = None
@@ -141,15 +135,7 @@ async def patiently(ask: Callable[[], Awaitable[Result]]) -> Result:
 async def one_call(
     backend: Backend, spec: BackendSpec, request: Request, sample: Sample, frames: Frames | None
 ) -> Trial:
-    """Make one call, past the journal, and read how it ended.
-
-    Args:
-        backend: started.
-        spec: its settings: price and address.
-        request: as a build would send it.
-        sample: the question that it is about.
-        frames: its media; None for a text.
-    """
+    """Make one call of a build by a started backend, past the journal, and read how it ended."""
     count = frames.record.count if frames else 0
     what = f"{frames.record.data_type}, {count} frame{'s' * (count > 1)}" if frames else "text"
     began = time.monotonic()
@@ -213,8 +199,7 @@ def read_trace(
 ) -> tuple[list[Finding], str]:
     """What step 2 says of a generator's answer, and its observation (empty if there is none).
 
-    Args:
-        whole: the call had every frame, so that its score means something.
+    Its score means something only if the call had every frame (`whole`).
     """
     if useless_trace(completion) is not None:
         return [], ""
@@ -250,6 +235,9 @@ def read_verdict(completion: Completion) -> list[Finding]:
 # Context: tokens are measured on one call and extended to the longest request of the pool.
 
 
+_TOO_LONG = (
+    "start the server with a larger --max-model-len, or lower media.frames, media.max_pixels, max_tokens"
+)
 BYTES_PER_TOKEN = 3.0
 """Of a question's text: fewer than the four of plain English, so that numbers and other scripts fit too."""
 
@@ -277,11 +265,7 @@ def needed_tokens(
     """Prompt tokens of a build's requests, told from one whose tokens its server counted.
 
     Args:
-        recipe: how many frames, and how large.
-        spec: settings of the backend.
-        input_tokens: of the request that was made.
-        sample: what it was about.
-        media: what was sent with it; None for a text.
+        input_tokens: of the request that was made about `sample` with `media`.
         longest: `question_bytes` of the longest question of the pool.
 
     Returns:
@@ -316,11 +300,7 @@ def look_at_room(
     """Compare the tokens of the longest request with the model's context.
 
     Args:
-        recipe: how many frames, and how large.
-        spec: settings of the backend.
-        request: the one that was made.
-        sample: what it was about.
-        counted: its prompt tokens, as the server counted them.
+        counted: prompt tokens of the request that was made about `sample`, as the server counted them.
         longest: `question_bytes` of the longest question of the pool.
         context: tokens of prompt and answer together.
         prompt_alone: the context is for the prompt; the answer has room of its own.
@@ -335,13 +315,8 @@ def look_at_room(
     told = f"the longest request takes about {most + answer:,} of {context:,} tokens"
     if answer:
         told += f", {answer:,} of them for the answer"
-    hint = (
-        "start the server with a larger --max-model-len, or lower media.frames, media.max_pixels, max_tokens"
-    )
-    if usual + answer > context:
-        told = f"a request takes about {usual + answer:,} tokens, the model has {context:,}"
-        return most + answer, Finding(about="context", state="error", message=told, hint=hint)
     state: State = "warning" if most + answer > context else "ok"
-    return most + answer, Finding(
-        about="context", state=state, message=told, hint=hint if state != "ok" else ""
-    )
+    if usual + answer > context:
+        state, told = "error", f"a request takes about {usual + answer:,} tokens, the model has {context:,}"
+    hint = "" if state == "ok" else _TOO_LONG
+    return most + answer, Finding(about="context", state=state, message=told, hint=hint)

@@ -30,24 +30,17 @@ _DIGEST = re.compile(r"content sha256 ([0-9a-f]{64})")
 _LONGEST_PATTERN = 300
 
 
-def made_here(card: Mapping[str, Any] | None) -> bool:
-    """Whether a card says of itself that `p2r-data build` wrote it."""
-    return any(_DIGEST.search(str(entry.get("description", ""))) for entry in _dicts(card, "configs"))
-
-
 def check_card(release: Release, gathered: Mapping[str, Gathered], findings: Findings) -> None:
     """What a loader takes from the card: `datasets` enforces it for every user."""
     if release.layout == "official":
         return
     if release.card is None:
         if release.lock is not None and not any(name == CARD_NAME for name, _ in release.problems):
-            there = (release.root / CARD_NAME).is_file()
-            findings.add(
-                Code.CARD_INVALID if there else Code.CARD_MISSING,
-                CARD_NAME,
-                got="no YAML front matter" if there else "no such file",
-                expected="the card: without it `datasets` takes all configs for one",
-            )
+            code, got = Code.CARD_MISSING, "no such file"
+            if (release.root / CARD_NAME).is_file():
+                code, got = Code.CARD_INVALID, "no YAML front matter"
+            expected = "the card: without it `datasets` takes all configs for one"
+            findings.add(code, CARD_NAME, got=got, expected=expected)
         return
     _Card(release, release.card, findings).check(gathered)
 
@@ -111,12 +104,9 @@ class _Card:
             said = _DIGEST.search(str(entries[config].get("description", "")))
             want = config_digest(self.lock, config)
             if said is None or said[1] != want:
-                self.add(
-                    Code.CARD_CONFIG,
-                    f"configs.{config}.description",
-                    got="no digest of its files" if said is None else said[1],
-                    expected=f"content sha256 {want}: else loaders give cached older rows",
-                )
+                got = "no digest of its files" if said is None else said[1]
+                expected = f"content sha256 {want}: else loaders give cached older rows"
+                self.add(Code.CARD_CONFIG, f"configs.{config}.description", got=got, expected=expected)
 
     def _files_of(self, config: str, entry: dict[str, Any]) -> None:
         taken = Counter(
@@ -127,12 +117,9 @@ class _Card:
         )
         there = {file.name for file in self.files.get(config, ())}
         if taken != Counter(there) or not there:
-            self.add(
-                Code.CARD_CONFIG,
-                f"configs.{config}.data_files",
-                got=", ".join(sorted(taken.elements())) or "no file",
-                expected=", ".join(sorted(there)) or "a config that has files",
-            )
+            got = ", ".join(sorted(taken.elements())) or "no file"
+            expected = ", ".join(sorted(there)) or "a config that has files"
+            self.add(Code.CARD_CONFIG, f"configs.{config}.data_files", got=got, expected=expected)
 
     # dataset_info: what a loader compares them with
 
@@ -150,9 +137,10 @@ class _Card:
         elif said != rows:
             self.add(Code.CARD_COUNT, f"{config}.num_examples", got=said, expected=rows)
         elif entry is not None:
-            named, split = {s.get("name") for s in info["splits"]}, {s for s, _ in _patterns(entry)}
-            if named != split:
-                self.add(Code.CARD_INVALID, f"{config}.splits", got=_listed(named), expected=_listed(split))
+            splits = {s.get("name") for s in info["splits"]}, {s for s, _ in _patterns(entry)}
+            if splits[0] != splits[1]:
+                named, loaded = (", ".join(sorted(map(str, names))) or "none" for names in splits)
+                self.add(Code.CARD_INVALID, f"{config}.splits", got=named, expected=loaded)
         self._features(config, info.get("features"))
         if self.lock is not None:
             self._sizes(config, info)
@@ -215,15 +203,6 @@ def _patterns(entry: Mapping[str, Any]) -> Iterator[tuple[Any, str]]:
                 yield split.get("split"), path
 
 
-def _listed(names: set[Any]) -> str:
-    return ", ".join(sorted(map(str, names))) or "none"
-
-
-def _dicts(card: Mapping[str, Any] | None, key: str) -> list[dict[str, Any]]:
-    value = (card or {}).get(key)
-    return [entry for entry in value if isinstance(entry, dict)] if isinstance(value, list) else []
-
-
 def _counts(splits: Any) -> int | None:
     if not isinstance(splits, list) or not all(isinstance(s, dict) for s in splits):
         return None
@@ -253,13 +232,12 @@ def check_lock(
     """Files, rows, ledger, sources and models of the lock against what is there."""
     lock = release.lock
     if lock is None:
-        if made_here(release.card) and not any(name == LOCK_NAME for name, _ in release.problems):
-            findings.add(
-                Code.LOCK_MISSING,
-                LOCK_NAME,
-                got="no such file",
-                expected="the lock of the build that wrote the card",
-            )
+        listed = (release.card or {}).get("configs")
+        entries = [entry for entry in listed if isinstance(entry, dict)] if isinstance(listed, list) else []
+        made_here = any(_DIGEST.search(str(entry.get("description", ""))) for entry in entries)
+        if made_here and not any(name == LOCK_NAME for name, _ in release.problems):
+            expected = "the lock of the build that wrote the card"
+            findings.add(Code.LOCK_MISSING, LOCK_NAME, got="no such file", expected=expected)
         return
     if lock.lock != LOCK_VERSION:
         findings.add(Code.LOCK_INVALID, LOCK_NAME, field="lock", got=lock.lock, expected=LOCK_VERSION)
@@ -267,13 +245,8 @@ def check_lock(
     _check_card_row(release, findings)
     for field, said, counted in [*_ledger(lock, gathered), *_origin(lock)]:
         if said != counted:
-            findings.add(
-                Code.LEDGER,
-                LOCK_NAME,
-                field=field,
-                got=_unlike(said, counted),
-                expected=_unlike(counted, said),
-            )
+            got, expected = _unlike(said, counted), _unlike(counted, said)
+            findings.add(Code.LEDGER, LOCK_NAME, field=field, got=got, expected=expected)
 
 
 def _check_files(
@@ -311,13 +284,8 @@ def _check_card_row(release: Release, findings: Findings) -> None:
     except (OSError, ValueError):
         return
     if made_of is not None and made_of[1] != digest:
-        findings.add(
-            Code.LOCK_DIGEST,
-            LOCK_NAME,
-            field="sha256",
-            got=digest,
-            expected=f"{made_of[1]}, as the card says",
-        )
+        expected = f"{made_of[1]}, as the card says"
+        findings.add(Code.LOCK_DIGEST, LOCK_NAME, field="sha256", got=digest, expected=expected)
 
 
 Pair = tuple[str, Any, Any]

@@ -76,13 +76,8 @@ def _check_row(say: Say, row: dict[str, Any], config: str, rules: Rules) -> None
     if isinstance(output, str) and (config == "sft" or output.strip()):
         answer = _check_segments(say, row, output, config)
         if answer is not None and kind is not None and isinstance(row.get("observation"), str):
-            leak = check_observation(
-                _bare(row["observation"]),
-                problem=row["problem"],
-                options=options,
-                answer=answer,
-                problem_type=kind,
-            )
+            bare, problem = _bare(row["observation"]), row["problem"]
+            leak = check_observation(bare, problem=problem, options=options, answer=answer, problem_type=kind)
             note_leak(say, config, leak)
         if answer is not None and kind is not None and reference is not None:
             _check_answer(say, row, config, answer, reference)
@@ -170,12 +165,8 @@ def _check_segments(say: Say, row: dict[str, Any], output: str, config: str) -> 
     spans = segment_spans(output)
     if spans.fault is not None or not (spans.observation and spans.think and spans.answer):
         if config == "sft":
-            say(
-                Code.TRACE_FAULT,
-                "output",
-                f"{spans.fault} at character {spans.at}",
-                "a trace of three segments",
-            )
+            fault = f"{spans.fault} at character {spans.at}"
+            say(Code.TRACE_FAULT, "output", fault, "a trace of three segments")
         else:
             say.tally.notes["rl: output is no trace of three segments"] += 1
         return None
@@ -195,15 +186,7 @@ def _check_segments(say: Say, row: dict[str, Any], output: str, config: str) -> 
 
 
 def _differs(say: Say, config: str, field: str, got: Any, expected: str) -> None:
-    say.tally.findings.add(
-        Code.SEGMENT_DIFFERS,
-        say.file,
-        say.row,
-        field,
-        got=got,
-        expected=expected,
-        severity="error" if config == "sft" else "warning",
-    )
+    say(Code.SEGMENT_DIFFERS, field, got, expected, "error" if config == "sft" else "warning")
 
 
 def _check_answer(say: Say, row: dict[str, Any], config: str, answer: str, reference: str) -> None:
@@ -250,22 +233,6 @@ def _check_reward(
             return
         seen.append(got)
     if all(got.value is None for got in seen):
-        say.tally.findings.add(
-            Code.BAD_REFERENCE,
-            say.file,
-            say.row,
-            "solution",
-            got=reference,
-            expected=f"a reference of type {kind.value}",
-            severity="warning",
-        )
+        say(Code.BAD_REFERENCE, "solution", reference, f"a reference of type {kind.value}", "warning")
         return
-    say.tally.findings.add(
-        Code.REWARD_DIFFERS,
-        say.file,
-        say.row,
-        "reward",
-        got=reward,
-        expected=" or ".join(f"{got.value}" for got in seen),
-        severity="warning",
-    )
+    say(Code.REWARD_DIFFERS, "reward", reward, " or ".join(f"{got.value}" for got in seen), "warning")

@@ -331,6 +331,7 @@ def _digest(text: str) -> bytes:
 
 _U64 = np.dtype("<u8")
 Digests = NDArray[np.uint64]
+Remembered = Literal["ids", "contents", "questions"]
 
 
 class Gathered:
@@ -340,38 +341,21 @@ class Gathered:
         self.total = Tally()
         self._files: list[str] = []
         self._starts: list[int] = []
-        self._held = 0
 
     def add(self, file: str, tally: Tally) -> None:
         """Append the tally of the next slice."""
         total = self.total
-        total.rows += tally.rows
-        for mine, theirs in (
-            (total.table, tally.table),
-            (total.outcomes, tally.outcomes),
-            (total.reasons, tally.reasons),
-            (total.notes, tally.notes),
-        ):
-            mine.update(theirs)  # type: ignore[arg-type]
         self._files.append(file)
-        self._starts.append(self._held)
-        self._held += len(tally.at)
-        total.at.extend(tally.at)
-        total.ids += tally.ids
-        total.contents += tally.contents
-        total.questions += tally.questions
+        self._starts.append(len(total.at))
+        total.rows += tally.rows
+        for name in ("table", "outcomes", "reasons", "notes"):
+            getattr(total, name).update(getattr(tally, name))
+        for name in ("at", "ids", "contents", "questions"):
+            getattr(total, name).extend(getattr(tally, name))
 
-    def ids(self) -> Digests:
-        """64-bit digest of each row's id, in order."""
-        return np.frombuffer(bytes(self.total.ids), _U64)
-
-    def contents(self) -> Digests:
-        """64-bit digest of each row's content, in order."""
-        return np.frombuffer(bytes(self.total.contents), _U64)
-
-    def questions(self) -> Digests:
-        """64-bit digest of each row's question columns, in order."""
-        return np.frombuffer(bytes(self.total.questions), _U64)
+    def digests(self, of: Remembered) -> Digests:
+        """64-bit digest of each row's id, content or question columns, in order."""
+        return np.frombuffer(bytes(getattr(self.total, of)), _U64)
 
     def place(self, at: int) -> tuple[str, int]:
         """(file, row) of the row at a position."""
@@ -393,29 +377,28 @@ def repeats(digests: Digests) -> list[tuple[int, int]]:
     return sorted((int(a), int(b)) for a, b in zip(order[~new], first[~new], strict=True))
 
 
+_REPEATS: tuple[tuple[str, Code, str, Remembered], ...] = (
+    ("id", Code.DUPLICATE_ID, "sample_id", "ids"),
+    ("row", Code.DUPLICATE_ROW, "output", "contents"),
+)
+
+
 def check_repeats(gathered: Mapping[str, Gathered], release: Release, findings: Findings) -> dict[str, int]:
     """Ids and contents that stand twice in one config."""
     official = release.layout == "official"
     counts: Counter[str] = Counter()
     for config, rows in gathered.items():
-        kinds: list[tuple[str, Code, Digests, Severity]] = []
-        kinds.append(("id", Code.DUPLICATE_ID, rows.ids(), "warning" if official else "error"))
-        if config != "rejected":
-            severity: Severity = "warning" if official or config == "rl" else "error"
-            kinds.append(("row", Code.DUPLICATE_ROW, rows.contents(), severity))
-        for name, code, digests, severity in kinds:
-            twice = repeats(digests)
+        for name, code, field, of in _REPEATS:
+            if name == "row" and config == "rejected":
+                continue
+            mild = official or (name == "row" and config == "rl")
+            twice = repeats(rows.digests(of))
             counts[name] += len(twice)
             for at, first in twice:
-                file, row = rows.place(at)
-                where = "{}, row {}".format(*rows.place(first))
-                findings.add(
-                    code, file, row, _FIELD[code], got=f"as in {where}", expected="once", severity=severity
-                )
+                got = "as in {}, row {}".format(*rows.place(first))
+                severity: Severity = "warning" if mild else "error"
+                findings.add(code, *rows.place(at), field, got=got, expected="once", severity=severity)
     return dict(counts)
-
-
-_FIELD = {Code.DUPLICATE_ID: "sample_id", Code.DUPLICATE_ROW: "output"}
 
 
 def check_across(gathered: Mapping[str, Gathered], findings: Findings) -> None:
@@ -423,35 +406,25 @@ def check_across(gathered: Mapping[str, Gathered], findings: Findings) -> None:
     sft, rl, rejected = (gathered.get(name) for name in ("sft", "rl", "rejected"))
     if sft is None:
         return
+    ids = sft.digests("ids")
     if rejected is not None:
-        for at in np.flatnonzero(np.isin(sft.ids(), rejected.ids())).tolist():
-            file, row = sft.place(at)
-            findings.add(
-                Code.ID_IN_TWO_CONFIGS,
-                file,
-                row,
-                "sample_id",
-                got="in sft and in rejected",
-                expected="in one",
-            )
+        for at in np.flatnonzero(np.isin(ids, rejected.digests("ids"))).tolist():
+            got = "in sft and in rejected"
+            findings.add(Code.ID_IN_TWO_CONFIGS, *sft.place(at), "sample_id", got=got, expected="in one")
     if rl is None:
         return
-    order = np.argsort(rl.ids(), kind="stable")
-    ids = rl.ids()[order]
-    spot = np.searchsorted(ids, sft.ids())
+    known = rl.digests("ids")
+    order = np.argsort(known, kind="stable")
+    known = known[order]
+    spot = np.searchsorted(known, ids)
     found = np.zeros(len(spot), dtype=bool)
-    inside = spot < len(ids)
-    found[inside] = ids[spot[inside]] == sft.ids()[inside]
+    inside = spot < len(known)
+    found[inside] = known[spot[inside]] == ids[inside]
     for at in np.flatnonzero(~found).tolist():
         findings.add(Code.NOT_IN_RL, *sft.place(at), "sample_id", got="only in sft", expected="in rl too")
-    mine, theirs = sft.questions()[found], rl.questions()[order][spot[found]]
-    positions = np.flatnonzero(found)
-    for at in np.flatnonzero(mine != theirs).tolist():
-        where = "{}, row {}".format(*rl.place(int(order[spot[positions[at]]])))
-        findings.add(
-            Code.QUESTION_DIFFERS,
-            *sft.place(int(positions[at])),
-            "sample_id",
-            got=f"another question than {where}",
-            expected="the same question columns",
-        )
+    rows, twins = np.flatnonzero(found), order[spot[found]]
+    differ = sft.digests("questions")[rows] != rl.digests("questions")[twins]
+    for at, twin in zip(rows[differ].tolist(), twins[differ].tolist(), strict=True):
+        got = "another question than {}, row {}".format(*rl.place(twin))
+        expected = "the same question columns"
+        findings.add(Code.QUESTION_DIFFERS, *sft.place(at), "sample_id", got=got, expected=expected)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cache
 from typing import Any, TypeVar, cast, get_args
 
-from videop2r_data.builders.verify.report import Code, Rules, Tally
+from videop2r_data.builders.verify.report import Code, Rules, Severity, Tally
 from videop2r_data.files import Batch
 from videop2r_data.schemas import (
     LETTERS,
@@ -63,9 +63,10 @@ class Say:
         self.file = file
         self.row = 0
 
-    def __call__(self, code: Code, field: str, got: Any, expected: Any) -> None:
+    def __call__(self, code: Code, field: str, got: Any, expected: Any, severity: Severity = "error") -> None:
         """One fault in one field of the row."""
-        self.tally.findings.add(code, self.file, self.row, field, got=got, expected=expected)
+        place = (self.file, self.row, field)
+        self.tally.findings.add(code, *place, got=got, expected=expected, severity=severity)
 
 
 RowModel = TypeVar("RowModel", bound=QuestionColumns)
@@ -318,12 +319,8 @@ def check_trace(say: Say, row: SftRow) -> None:
     if row.process != canonical:
         say(Code.SEGMENT_DIFFERS, "process", row.process, canonical)
     if output != f"<observation>{cut[0]}</observation> {canonical}":
-        say(
-            Code.NOT_CANONICAL,
-            "output",
-            output,
-            "no white space around the segments but one space before <think>",
-        )
+        expected = "no white space around the segments but one space before <think>"
+        say(Code.NOT_CANONICAL, "output", output, expected)
 
 
 def _filled(segments: tuple[str, str, str]) -> bool:

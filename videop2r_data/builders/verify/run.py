@@ -7,10 +7,12 @@ import os
 import re
 import signal
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from itertools import pairwise
+from contextlib import suppress
+from itertools import pairwise, zip_longest
 from multiprocessing.synchronize import Event
 from pathlib import Path
 
@@ -58,29 +60,20 @@ def run_tasks(tasks: Sequence[Task], rules: Rules, workers: int) -> Iterator[Tal
     context = multiprocessing.get_context("spawn")
     stop = context.Event()
     executor = ProcessPoolExecutor(min(workers, len(tasks)), context, _start, (stop,))
+    futures: list[Future[Tally]] = []
     try:
-        futures = [_submit(executor, task, rules) for task in tasks]
-        for task, future in zip(tasks, futures, strict=True):
-            yield _result(task, future, rules)
+        with suppress(BrokenProcessPool):
+            for task in tasks:
+                futures.append(executor.submit(_work, task, rules))
+        for task, future in zip_longest(tasks, futures):
+            try:
+                tally = future.result() if future is not None else _alone(task, rules)
+            except BrokenProcessPool:
+                tally = _alone(task, rules)  # this task may have killed the pool, or another one
+            yield tally
     finally:
         stop.set()
         executor.shutdown(wait=True, cancel_futures=True)
-
-
-def _submit(executor: ProcessPoolExecutor, task: Task, rules: Rules) -> Future[Tally] | None:
-    try:
-        return executor.submit(_work, task, rules)
-    except BrokenProcessPool:
-        return None
-
-
-def _result(task: Task, future: Future[Tally] | None, rules: Rules) -> Tally:
-    if future is None:
-        return _alone(task, rules)
-    try:
-        return future.result()
-    except BrokenProcessPool:
-        return _alone(task, rules)  # this task may have killed the pool, or another one
 
 
 def _alone(task: Task, rules: Rules) -> Tally:
@@ -154,7 +147,10 @@ def verify_release(
     count = workers or default_workers()
     gathered, file_rows, digests, busy = _gather(tasks, rules, count, findings, progress)
     compare = time.monotonic()
-    _empty_files(release, file_rows, findings)
+    if release.lock is None and any(file_rows.values()):  # `check_lock` compares the counts with a lock's
+        for part in release.files:
+            if not part.error and not file_rows.get(part.name):
+                findings.add(Code.PART_EMPTY, part.name, got="0 rows", expected="rows")
     duplicates = check_repeats(gathered, release, findings)
     if release.layout == "ours":
         check_across(gathered, findings)
@@ -180,15 +176,6 @@ def verify_release(
     )
 
 
-def _empty_files(release: Release, file_rows: Mapping[str, int], findings: Findings) -> None:
-    """Report parts without rows; with a lock, `check_lock` compares the counts instead."""
-    if release.lock is not None or not any(file_rows.values()):
-        return
-    for file in release.files:
-        if not file.error and not file_rows.get(file.name):
-            findings.add(Code.PART_EMPTY, file.name, got="0 rows", expected="rows")
-
-
 def _plan(release: Release, file: ReleaseFile, findings: Findings) -> list[Task]:
     """Slices of a file; its schema is checked on the way."""
     if file.error:
@@ -208,12 +195,8 @@ def _plan(release: Release, file: ReleaseFile, findings: Findings) -> list[Task]
         if release.layout == "ours":
             before = Findings()
             exact = check_schema(file.config, file.name, parquet.schema_arrow, before)
-            known_bad = frozenset(
-                place.field
-                for found in before.listing()
-                if found.severity == "error"
-                for place in found.places
-            )
+            errors = (found for found in before.listing() if found.severity == "error")
+            known_bad = frozenset(place.field for found in errors for place in found.places)
             findings.merge(before)
         return _slices(file, parquet.metadata, exact, known_bad)
 
@@ -237,9 +220,8 @@ def _digests(release: Release) -> list[Task]:
     tasks = []
     for name in release.lock.files if release.lock else ():
         try:
-            path = release.root / safe_relative_path(
-                name
-            )  # links are followed: the Hub's cache is made of them
+            # links are followed: the Hub's cache is made of them
+            path = release.root / safe_relative_path(name)
         except ValueError:
             continue
         if path.is_file():
@@ -336,10 +318,7 @@ def _paper_difference(
     claims = any(_CLAIMS_PAPER.search(name) for name in names) or rows == _PAPER_ROWS
     if not rows or not claims:
         return None
-    cells = {(d, p) for source in (table, PAPER_TABLE) for d, row in source.items() for p in row}
-    difference: dict[str, dict[str, int]] = {}
-    for data_type, kind in sorted(cells):
-        gap = table.get(data_type, {}).get(kind, 0) - PAPER_TABLE.get(data_type, {}).get(kind, 0)
-        if gap:
-            difference.setdefault(data_type, {})[kind] = gap
+    gap = Counter({(d, kind): n for d, row in table.items() for kind, n in row.items()})
+    gap.subtract({(d, kind): n for d, row in PAPER_TABLE.items() for kind, n in row.items()})
+    difference = nested(Counter({cell: n for cell, n in gap.items() if n}))
     return PaperDifference(table=difference, rows=rows - _PAPER_ROWS)
