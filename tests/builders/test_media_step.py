@@ -83,10 +83,15 @@ def step(
     return MediaStep(spec, journal=journal, roots={"s": root}, sampler=sampler)
 
 
+async def taken(media: MediaStep, path: str = "a.mp4") -> MediaRecord | None:
+    with media.hold(sample(path)) as held:
+        return await held.record()
+
+
 def record(folder: Path, root: Path, sampler: Sampler | None, **settings: Any) -> MediaRecord | None:
     async def main() -> MediaRecord | None:
         with Journal(folder) as journal:
-            return await step(journal, root, sampler, **settings).record(sample())
+            return await taken(step(journal, root, sampler, **settings))
 
     return asyncio.run(main())
 
@@ -150,7 +155,7 @@ def test_a_failure_is_looked_at_again_on_demand_and_once(tmp_path: Path, root: P
             assert journal.withdraw(media.key(sample()))
             for _ in range(3):
                 with pytest.raises(MediaError):
-                    await media.record(sample())
+                    await taken(media)
 
     asyncio.run(main())
     assert sampler.calls == 2
@@ -170,7 +175,7 @@ def test_a_decoder_that_was_killed_is_tried_again_by_the_next_runs_but_not_for_e
     async def run(sampler: Sampler | None) -> list[str]:
         with Journal(tmp_path / "j") as journal:
             media = step(journal, root, sampler)
-            found = await asyncio.gather(*(media.record(sample()) for _ in range(6)), return_exceptions=True)
+            found = await asyncio.gather(*(taken(media) for _ in range(6)), return_exceptions=True)
             return [e.reason if isinstance(e, MediaError) else "" for e in found]
 
     for runs in (1, 2, 3):
@@ -191,7 +196,7 @@ def test_one_run_after_a_killed_decoder_gives_every_question_its_frames(tmp_path
     async def run(sampler: Sampler) -> list[object]:
         with Journal(tmp_path / "j") as journal:
             media = step(journal, root, sampler)
-            return await asyncio.gather(*(media.record(sample()) for _ in range(6)), return_exceptions=True)
+            return await asyncio.gather(*(taken(media) for _ in range(6)), return_exceptions=True)
 
     asyncio.run(run(Killed()))
     assert all(isinstance(found, MediaRecord) for found in asyncio.run(run(Sampler())))
@@ -211,7 +216,7 @@ def test_neighbouring_questions_share_one_decode(tmp_path: Path, root: Path) -> 
         sampler = Sampler()
         with Journal(tmp_path / "j") as journal:
             media = step(journal, root, sampler)
-            found = await media.record(sample())
+            found = await taken(media)
             assert found is not None
             await asyncio.gather(*(frames(media, found) for _ in range(5)))
         return sampler.calls
@@ -222,13 +227,13 @@ def test_neighbouring_questions_share_one_decode(tmp_path: Path, root: Path) -> 
 def test_a_file_that_changes_under_the_run_is_noticed(tmp_path: Path, root: Path) -> None:
     async def main() -> None:
         with Journal(tmp_path / "j") as journal:
-            found = await step(journal, root, Sampler()).record(sample())
+            found = await taken(step(journal, root, Sampler()))
             assert found is not None
             (root / "a.mp4").write_bytes(b"other")
             fresh = step(journal, root, Sampler())
             with pytest.raises(ChangedMediaError):
                 await frames(fresh, found)
-            assert await fresh.record(sample()) != found
+            assert await taken(fresh) != found
 
     asyncio.run(main())
 
@@ -241,9 +246,9 @@ def test_text_has_no_media_and_an_escape_is_refused(tmp_path: Path, root: Path) 
         sampler = Sampler()
         with Journal(tmp_path / "j") as journal:
             media = step(journal, root, sampler)
-            assert await media.record(sample("")) is None
+            assert await taken(media, "") is None
             with pytest.raises(MediaError):
-                await media.record(sample("link.mp4"))
+                await taken(media, "link.mp4")
             assert sampler.calls == 0
 
     asyncio.run(main())
@@ -281,8 +286,8 @@ def test_a_question_that_is_cancelled_does_not_cost_its_neighbour_the_frames(
         sampler = Slow()
         with Journal(tmp_path / "j") as journal:
             media = step(journal, root, sampler)
-            first = asyncio.ensure_future(media.record(sample()))
-            second = asyncio.ensure_future(media.record(sample()))
+            first = asyncio.ensure_future(taken(media))
+            second = asyncio.ensure_future(taken(media))
             await asyncio.sleep(0.001)
             first.cancel()
             assert await second is not None
@@ -306,7 +311,7 @@ def test_closing_ends_what_is_still_being_sampled_without_a_complaint(tmp_path: 
         with Journal(tmp_path / "j") as journal:
             media = step(journal, root, Stuck())
             (root / "b.mp4").write_bytes(b"broken")
-            asks = [asyncio.ensure_future(media.record(sample(name))) for name in ("a.mp4", "b.mp4")]
+            asks = [asyncio.ensure_future(taken(media, name)) for name in ("a.mp4", "b.mp4")]
             await asyncio.sleep(0.001)
             for one in asks:
                 one.cancel()

@@ -59,9 +59,7 @@ class FrameStore:
         """The frames of `key`, decoded unless they are there; hand them back with `release`, exactly once.
 
         Args:
-            key: of the file.
             reserve: bytes that the frames will take, as far as that is known before.
-            decode: makes them.
 
         Raises:
             Exception: what `decode` raised, in every waiting question; no frames are held then.
@@ -282,7 +280,8 @@ class MediaStep:
         settings = spec.model_dump(mode="json", exclude=_NO_PIXELS)
         self._settings = digest(settings)
         self._limits = digest(spec.limits.model_dump(mode="json"))
-        self._looks_at_images = spec.passthrough and not arrays
+        self._looks_at = {DataType.IMAGE: spec.passthrough and not arrays}
+        """Whether the bytes of a file may be sent as they are."""
         self._reserve = _expected_bytes(spec, arrays=arrays)
         self.store = FrameStore(spec.buffer_mb * 2**20)
 
@@ -303,15 +302,6 @@ class MediaStep:
         finally:
             held.release()
 
-    async def record(self, sample: Sample) -> MediaRecord | None:
-        """What is sampled for a question; None for a question without media.
-
-        Raises:
-            MediaError: the file costs its rows.
-        """
-        with self.hold(sample) as held:
-            return await held.record()
-
     async def known(self, sample: Sample) -> MediaRecord | None:
         """The journaled media record if the file is unchanged; None: decode the file.
 
@@ -320,11 +310,13 @@ class MediaStep:
         """
         key = self.key(sample)
         known = self.journal.media(key)
-        if known is not None and (self.sampler is None or await self._still_true(sample, key, known)):
-            return _read(known)
-        if self.sampler is None:
+        if self.sampler is None and known is None:
             raise MediaError("not in the journal", reason=RejectReason.CALL_FAILED.value)
-        return None
+        if known is None or (self.sampler is not None and not await self._still_true(sample, key, known)):
+            return None
+        if "failed" in known:
+            raise MediaError(known["detail"], reason=known["failed"])
+        return MediaRecord.model_validate(known["record"])
 
     async def take(self, sample: Sample) -> Frames:
         """The frames of a question, shared with all who hold them; see `FrameStore.take`.
@@ -336,12 +328,6 @@ class MediaStep:
         return await self.store.take(key, self._reserve[sample.data_type], lambda: self._decode(sample, key))
 
     async def _decode(self, sample: Sample, key: str) -> Frames:
-        try:
-            return await self._sampled(sample, key)
-        finally:
-            self._tried.add(key)
-
-    async def _sampled(self, sample: Sample, key: str) -> Frames:
         assert self.sampler is not None
         stat: list[int] | None = None
         try:
@@ -350,6 +336,8 @@ class MediaStep:
             frames = await self.sampler.sample(path, sample.data_type.value)
         except MediaError as error:
             raise self._failed(key, error, stat) from None
+        finally:
+            self._tried.add(key)
         self.decoded += 1
         data = {"record": frames.record.model_dump(mode="json"), "stat": stat}
         if self.journal.media(key) != data:
@@ -371,19 +359,15 @@ class MediaStep:
             self.journal.put_media(key, failed)
         return error
 
-    def _asks_again(self, known: dict[str, Any], key: str) -> bool:
-        """Whether a file that failed in an earlier run is looked at in this one."""
-        # not while another question decodes the file: its result is shared
-        return known["failed"] == RejectReason.DECODE_KILLED and key not in self._tried
-
     async def _still_true(self, sample: Sample, key: str, known: dict[str, Any]) -> bool:
         """Whether a record describes the file that is on disk now."""
-        if "failed" in known and self._asks_again(known, key):
-            return False
-        if "failed" in known and known["limits"] != self._limits:
-            return False
-        if self._looks_at_images and sample.data_type is DataType.IMAGE and _not_looked_at(known):
-            return False
+        if "failed" in known:
+            # once more after a killed decoder, but not while another question decodes: its result is shared
+            again = known["failed"] == RejectReason.DECODE_KILLED and key not in self._tried
+            if again or known["limits"] != self._limits:
+                return False
+        elif self._looks_at.get(sample.data_type) and known["record"].get("passthrough") is None:
+            return False  # made without asking if the file's own bytes can be sent
         try:
             path = resolve_media(self.roots[sample.source], sample.path)
         except MediaError as error:
@@ -411,17 +395,6 @@ def _expected_bytes(spec: MediaSpec, *, arrays: bool) -> dict[DataType, int]:
         DataType.IMAGE: per_pixel * (spec.image_max_pixels or spec.max_pixels),
         DataType.VIDEO: per_pixel * spec.max_pixels * spec.frames,
     }
-
-
-def _read(known: dict[str, Any]) -> MediaRecord:
-    if "failed" in known:
-        raise MediaError(known["detail"], reason=known["failed"])
-    return MediaRecord.model_validate(known["record"])
-
-
-def _not_looked_at(known: dict[str, Any]) -> bool:
-    """Whether a record was made without asking if the file's own bytes can be sent."""
-    return "record" in known and known["record"].get("passthrough") is None
 
 
 def _stat(path: Path) -> list[int] | None:
