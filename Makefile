@@ -8,10 +8,12 @@ PYTEST_ARGS ?=
 WORKERS ?= auto
 COVERAGE_MIN ?= 91
 BUILD_ARGS ?=
+# Hundreds of tests start a command: where no byte code may be kept, each of them compiles all modules again.
+SUITE := env -u PYTHONDONTWRITEBYTECODE $(PY) -m pytest -n $(WORKERS) --maxprocesses 8 --dist loadfile -m 'not vllm'
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-vllm mutants wheel check format format-check lint types imports main-path bench env env-run \
-        env-vllm constraints constraints-vllm ci clean
+.PHONY: help demo test coverage test-vllm mutants wheel check format format-check lint types imports main-path bench env \
+        env-run env-vllm constraints constraints-vllm ci clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' Makefile
@@ -20,9 +22,11 @@ demo: env-run ## build the demo data set and say where it is and how to load it
 	@$(PY) -m videop2r_data.cli build $(BUILD_ARGS)
 	@echo "p2r-data and its python are in .venv/bin: . .venv/bin/activate"
 
-test: env ## every test that needs no model server, with coverage
-	@$(PY) -m pytest -n $(WORKERS) --maxprocesses 8 --dist loadfile \
-	  --cov --cov-report=term:skip-covered --cov-fail-under=$(COVERAGE_MIN) -m 'not vllm' $(PYTEST_ARGS)
+test: env ## every test that needs no model server
+	@$(SUITE) $(PYTEST_ARGS)
+
+coverage: env ## the same tests, which then have to reach COVERAGE_MIN percent; half as fast
+	@$(SUITE) --cov --cov-report=term:skip-covered --cov-fail-under=$(COVERAGE_MIN) $(PYTEST_ARGS)
 
 test-vllm: env env-vllm ## the tests against a real vLLM: over HTTP, then in process
 	@P2R_REQUIRE_VLLM=1 $(PY) -m pytest tests/integration/test_vllm_server.py \

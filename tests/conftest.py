@@ -2,12 +2,31 @@
 
 from __future__ import annotations
 
+import gc
+import os
 import signal
+from pathlib import Path
 
-collect_ignore = ["trainer/new_objective.py"]
-"""A program that a test starts: it changes the table of objectives for good, and doctest imports what it collects."""
+import pytest
+
+for threads in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+    # Threads of the workers beside each other only wait for each other: the models here are tiny.
+    os.environ.setdefault(threads, "1")
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # A shell starts what it puts in the background with SIGINT ignored, and children would inherit that: the tests of
     # Ctrl-C then test nothing.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_ignore_collect(collection_path: Path) -> bool | None:
+    """Doctest would import every helper here, among them programs that change tables for good."""
+    if collection_path.suffix == ".py" and not collection_path.name.startswith(("test_", "__init__")):
+        return True
+    return None
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """What was imported and collected stays to the end: the garbage collector need not look at it again."""
+    gc.collect()
+    gc.freeze()

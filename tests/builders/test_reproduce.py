@@ -22,12 +22,21 @@ from videop2r_data.errors import ConfigError, ExportError, SourceError
 pytestmark = pytest.mark.integration
 
 
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A build with a picture, which no test changes."""
+    return make(tmp_path_factory.mktemp("kept") / "home")
+
+
 @pytest.fixture
-def built(tmp_path: Path) -> Path:
-    """A build with a picture, in a folder of its own."""
+def built(kept: Path, tmp_path: Path) -> Path:
+    """A copy of the build; its lock still names the folder of the first one as base."""
+    return Path(shutil.copytree(kept, tmp_path / "home"))
+
+
+def make(home: Path) -> Path:
     from PIL import Image
 
-    home = tmp_path / "home"
     (home / "media").mkdir(parents=True)
     Image.new("RGB", (64, 64), (10, 200, 30)).save(home / "media" / "a.png")
     rows = [question(i) for i in range(6)]
@@ -46,7 +55,8 @@ def rebuild(place: Workspace) -> ReproduceReport:
     return asyncio.run(reproduce(place, card=write_dataset_card, observer=Silent()))
 
 
-def test_it_needs_neither_media_nor_the_noted_base(built: Path, tmp_path: Path) -> None:
+def test_it_needs_neither_media_nor_the_noted_base(tmp_path: Path) -> None:
+    built = make(tmp_path / "home")
     away = tmp_path / "away"
     (away / "questions").mkdir(parents=True)
     shutil.copytree(built / "set", away / "set")
@@ -62,7 +72,7 @@ def test_it_needs_neither_media_nor_the_noted_base(built: Path, tmp_path: Path) 
     assert asyncio.run(look_up(place, "pool/2")).media is not None
 
 
-def test_the_bytes_do_not_depend_on_locale_zone_hash_seed_or_umask(built: Path) -> None:
+def test_the_bytes_do_not_depend_on_locale_zone_hash_seed_or_umask(kept: Path) -> None:
     code = (
         "import os, sys; os.umask(0o077)\n"
         "from videop2r_data.cli.main import app\n"
@@ -71,7 +81,7 @@ def test_the_bytes_do_not_depend_on_locale_zone_hash_seed_or_umask(built: Path) 
     for seed, zone, lang in (("1", "Asia/Kathmandu", "C"), ("4242", "America/New_York", "tr_TR.UTF-8")):
         env = os.environ | {"PYTHONHASHSEED": seed, "TZ": zone, "LC_ALL": lang, "LANG": lang}
         done = subprocess.run(
-            [sys.executable, "-c", code, str(built / "set")],
+            [sys.executable, "-c", code, str(kept / "set")],
             env=env,
             cwd="/",
             capture_output=True,
@@ -90,11 +100,11 @@ def test_a_journal_that_lacks_answers_is_named_as_the_cause(built: Path) -> None
     assert not report.same and any("no answer in this journal" in cause for cause in report.causes)
 
 
-def test_a_read_only_work_folder_is_left_alone(built: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    before = sorted(p.name for p in (built / "set.build").iterdir())
+def test_a_read_only_work_folder_is_left_alone(kept: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = sorted(p.name for p in (kept / "set.build").iterdir())
     monkeypatch.setattr(os, "access", lambda *_: False)
-    assert rebuild(Workspace.of(built / "set")).same
-    assert sorted(p.name for p in (built / "set.build").iterdir()) == before
+    assert rebuild(Workspace.of(kept / "set")).same
+    assert sorted(p.name for p in (kept / "set.build").iterdir()) == before
 
 
 def test_one_at_a_time_and_what_a_killed_one_left_is_cleared(built: Path) -> None:
@@ -118,7 +128,8 @@ def test_a_lock_that_is_no_lock_is_an_error_with_its_place(built: Path, recipe_o
         asyncio.run(look_up(Workspace.of(built / "set"), ""))
 
 
-def test_a_prompt_file_that_is_gone_is_named(built: Path) -> None:
+def test_a_prompt_file_that_is_gone_is_named(tmp_path: Path) -> None:
+    built = make(tmp_path / "home")
     (built / "mine.txt").write_text("=== user ===\n{problem} {answer} {observation} <judgement>\n")
     run(built, lambda s: recipe(s, sources=[_pool()], judge__prompt="mine.txt"))
     (built / "mine.txt").unlink()

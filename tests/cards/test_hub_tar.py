@@ -166,7 +166,7 @@ def endless_number(before: bytes = b"") -> bytes:
         (headers_of_headers(), False, "a header that cannot be read"),
         (endless_number(), False, "a header that cannot be read"),
         (endless_number(before=block(tarfile.REGTYPE, b"x")), False, "a header that cannot be read"),
-        (bomb(), True, "more than 200 times its size"),
+        (None, True, "more than 200 times its size"),
         (wide_header(), False, "a header of 1,099,511,627,776 bytes"),
         (sparse(), False, "a sparse file"),
         (b"<html>not found</html>" * 100, False, "not a whole tar archive"),
@@ -175,7 +175,9 @@ def endless_number(before: bytes = b"") -> bytes:
         (b"no gzip", True, "damaged"),
     ],
 )
-def test_archives_that_are_refused(data: bytes, packed: bool, why: str) -> None:
+def test_archives_that_are_refused(data: bytes | None, packed: bool, why: str) -> None:
+    data = bomb() if data is None else data  # takes a second: not while tests are collected
+
     def drop(entry: Entry, content: Iterator[bytes]) -> None:
         for _ in content:
             pass

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 
 from videop2r_data.validators.metrics import mean_relative_accuracy
@@ -27,3 +30,15 @@ def test_mean_relative_accuracy_by_hand(prediction: float, value: float) -> None
 def test_what_comes_before_the_last_think_is_no_answer() -> None:
     found = extract_answer("It may be <answer>B</answer>, no. </think> <answer>A</answer>")
     assert (found.answer, found.reason) == ("A", None)
+
+
+def test_rouge_brings_no_scipy_along_and_leaves_nltk_to_others() -> None:
+    """Each process of a build or a verification pays for what it imports."""
+    code = (
+        "import sys\nfrom videop2r_data.validators.metrics import rouge_mean_f\n"
+        "assert rouge_mean_f('the cats sat', 'the cat sat') == 1.0\n"
+        "assert not {'nltk', 'rouge_score', 'scipy', 'sklearn', 'pandas'} & set(sys.modules)\n"
+        "from nltk.stem.porter import PorterStemmer\nimport nltk\n"
+        "assert nltk.__spec__ is not None and PorterStemmer().stem('running') == 'run'\n"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

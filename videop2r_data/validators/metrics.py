@@ -9,8 +9,11 @@ import sys
 import unicodedata
 from collections.abc import Callable, Sequence
 from functools import cache, lru_cache, partial
+from importlib.util import find_spec
 from itertools import groupby
-from types import SimpleNamespace
+from pathlib import Path
+from threading import Lock
+from types import ModuleType, SimpleNamespace
 from typing import Any, Literal
 
 from videop2r_data.schemas import Score, ScoreReason
@@ -236,11 +239,38 @@ def _error_rate(ref: list[str], hyp: list[str]) -> float:
 _ASCII_TOKEN = re.compile(r"[a-z0-9]+")
 
 
-@cache
-def _stemmer() -> Callable[[str], str]:
-    from nltk.stem.porter import PorterStemmer
+_ROUGE_LOCK = Lock()
 
-    return lru_cache(maxsize=65536)(PorterStemmer().stem)
+
+@cache
+def _rouge() -> tuple[Callable[[str], str], Any]:
+    """Porter's stemmer of nltk, with a cache, and rouge-score's class of scorers.
+
+    `import nltk` brings scipy, scikit-learn and pandas along where they are installed: almost two seconds in
+    each process, for a stemmer that needs none of them. It is imported below an empty package here, which is
+    taken away again: who imports nltk or rouge-score later gets all of them.
+    """
+    with _ROUGE_LOCK:
+        found = find_spec("nltk")
+        if found is None or not found.submodule_search_locations:
+            raise ModuleNotFoundError("No module named 'nltk'", name="nltk")
+        root = found.submodule_search_locations[0]
+        aside = _taken("nltk", "rouge_score")
+        try:
+            for name, folder in (("nltk", root), ("nltk.stem", str(Path(root, "stem")))):
+                sys.modules[name] = ModuleType(name)
+                sys.modules[name].__path__ = [folder]
+            from nltk.stem.porter import PorterStemmer
+            from rouge_score.rouge_scorer import RougeScorer
+        finally:
+            _taken("nltk", "rouge_score")
+            sys.modules.update(aside)
+    return lru_cache(maxsize=65536)(PorterStemmer().stem), RougeScorer
+
+
+def _taken(*packages: str) -> dict[str, ModuleType]:
+    """The modules of some packages, out of `sys.modules`."""
+    return {name: sys.modules.pop(name) for name in list(sys.modules) if name.partition(".")[0] in packages}
 
 
 def rouge_tokens(text: str, *, any_script: bool = False) -> list[str]:
@@ -251,7 +281,7 @@ def rouge_tokens(text: str, *, any_script: bool = False) -> list[str]:
         any_script: letters of every script with the symbols that carry meaning (`marked_words`), CJK by
             character; else ASCII letters and digits only, as rouge-score does.
     """
-    stem = _stemmer()
+    stem = _rouge()[0]
     if any_script:
         return [stem(w) if len(w) > 3 and w.isascii() and w.isalpha() else w for w in marked_words(text)]
     return [stem(w) if len(w) > 3 else w for w in _ASCII_TOKEN.findall(text.lower())]
@@ -259,10 +289,8 @@ def rouge_tokens(text: str, *, any_script: bool = False) -> list[str]:
 
 @cache
 def _scorer(any_script: bool) -> Any:
-    from rouge_score.rouge_scorer import RougeScorer
-
     tokenizer = SimpleNamespace(tokenize=partial(rouge_tokens, any_script=any_script))
-    return RougeScorer(["rouge1", "rouge2", "rougeL"], tokenizer=tokenizer)
+    return _rouge()[1](["rouge1", "rouge2", "rougeL"], tokenizer=tokenizer)
 
 
 def rouge_mean_f(reference: str, prediction: str, *, any_script: bool = False) -> float:

@@ -5,9 +5,8 @@ from __future__ import annotations
 import importlib
 import math
 import os
-import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
@@ -22,7 +21,7 @@ from videop2r_data.builders.verify.report import Code, Findings, Rules, Tally
 from videop2r_data.builders.verify.rows import check_rejected, check_rl, check_sft
 from videop2r_data.errors import SourceError
 from videop2r_data.files import MISSING, Batch, file_digest, read_batches, record_batches
-from videop2r_data.schemas import ADDED_LATER, CONFIGS, ProblemType, arrow_schema
+from videop2r_data.schemas import ADDED_LATER, CONFIGS, arrow_schema
 
 # Columns and cells, compared with the Arrow schema of the row model.
 
@@ -156,8 +155,6 @@ def _plain(kind: pa.DataType) -> Test:
 
 
 BATCH_ROWS = 512
-_ROUGE = "rouge_score.rouge_scorer"
-_BY_ROUGE = {kind.value for kind in ProblemType if kind.traits.grader == "text"}
 _ALWAYS = ("pyarrow.parquet", "pandas", "numpy")
 """Imported before the clock starts: Arrow imports pandas at its first conversion."""
 ARROW_ROWS = 1024
@@ -220,14 +217,6 @@ def run_task(task: Task, rules: Rules, stopped: Callable[[], bool] = lambda: Fal
     return tally
 
 
-def _load_for(problem_types: Sequence[object], tally: Tally) -> None:
-    """Import the ROUGE scorer, which takes seconds; they do not count as work on rows."""
-    if _ROUGE not in sys.modules and not _BY_ROUGE.isdisjoint(problem_types):
-        begin = time.monotonic()
-        importlib.import_module(_ROUGE)
-        tally.busy_s -= time.monotonic() - begin
-
-
 def _check_rows(task: Task, rules: Rules, tally: Tally, stopped: Callable[[], bool]) -> None:
     official = rules.layout == "official"
     if task.exact and task.config == "sft" and task.path.name.endswith(".parquet"):
@@ -235,7 +224,6 @@ def _check_rows(task: Task, rules: Rules, tally: Tally, stopped: Callable[[], bo
             if stopped():
                 return
             tally.rows += part.num_rows
-            _load_for(part.column("problem_type").unique().to_pylist(), tally)
             check_sft_arrow(start, part, task.name, rules, tally)
         return
     columns = COLUMNS if official else None
@@ -249,7 +237,6 @@ def _check_rows(task: Task, rules: Rules, tally: Tally, stopped: Callable[[], bo
             tally.findings.add(Code.BAD_RECORD, task.name, row, got=what, expected="a JSON object")
         if not batch.index:
             continue
-        _load_for(batch.columns.get("problem_type", ()), tally)
         if official:
             check_official(batch, task.config, task.name, rules, tally)
             continue
