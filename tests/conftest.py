@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,19 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # A shell starts what it puts in the background with SIGINT ignored, and children would inherit that: the tests of
     # Ctrl-C then test nothing.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_process_unless_asked() -> Iterator[None]:
+    """A build or a verification in a test's own process starts one helper, or none, where the test says no number.
+
+    Each costs a second to start, and there is one per core by default. Commands in processes of their own have the
+    default.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("videop2r_data.builders.verify.run.default_workers", lambda: 1)
+        patch.setattr("videop2r_data.media.pool._cores", lambda: 1)
+        yield
 
 
 def pytest_ignore_collect(collection_path: Path) -> bool | None:

@@ -14,10 +14,12 @@ from typing import Any
 import pytest
 import yaml
 from huggingface_hub import DatasetCard
+from typer.testing import CliRunner
 
 from tests.integration.test_loading import build
 from videop2r_data.builders import export
 from videop2r_data.cards.card.dataset import write_dataset_card
+from videop2r_data.cli.main import app
 from videop2r_data.errors import ExportError
 from videop2r_data.files import file_lock
 
@@ -178,14 +180,16 @@ def test_the_command_attaches_a_report_and_leaves_nothing_of_a_bad_one(demo: Pat
     assert "a \\| judge" in (folder / "README.md").read_text()
 
 
-def test_a_rebuild_keeps_the_measured_agreement_and_drops_figures_of_other_rows(tmp_path: Path) -> None:
+def test_a_rebuild_keeps_the_measured_agreement_and_drops_figures_of_other_rows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     build(tmp_path, "set", 20)
     (tmp_path / "set" / "judge-agreement.json").write_text(json.dumps(AGREEMENT))
-    command = [sys.executable, "-m", "videop2r_data.cli"]
+    monkeypatch.chdir(tmp_path)
 
     def run(*arguments: str) -> None:
-        done = subprocess.run([*command, *arguments], cwd=tmp_path, capture_output=True, text=True)
-        assert done.returncode == 0, done.stdout + done.stderr
+        done = CliRunner().invoke(app, list(arguments))
+        assert done.exit_code == 0, done.output
 
     run("card", "set", "--figures")
     card = tmp_path / "set" / "README.md"

@@ -12,12 +12,15 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from typer.testing import CliRunner
 
 from benchmarks.synthetic_release import write_official, write_release
 from tests.integration.test_loading import build
+from videop2r_data.builders.verify import verify_release
 from videop2r_data.cards.figures.draw import FigureOptions, make_figures, read_figures
 from videop2r_data.cards.figures.projection import embed, project
 from videop2r_data.cards.figures.text import Pair
+from videop2r_data.cli.main import app
 from videop2r_data.errors import ConfigError
 from videop2r_data.files.release import open_release
 
@@ -79,9 +82,7 @@ def test_the_same_set_gives_the_same_bytes_inside_of_it_too(
     assert "figures in" in done.stdout and "projection.png" in done.stdout
     again = {p.name: p.read_bytes() for p in (demo / "figures").iterdir()}
     assert again == {p.name: p.read_bytes() for p in drawn[0].iterdir()}
-    verify = [sys.executable, "-m", "videop2r_data.cli", "verify", str(demo), "--json"]
-    found = subprocess.run(verify, capture_output=True, text=True)
-    assert found.returncode == 0, found.stdout
+    assert verify_release(demo, workers=1).ok
 
 
 def test_both_layouts_of_one_set_give_one_figure_each_but_for_frames(tmp_path: Path) -> None:
@@ -99,15 +100,15 @@ def test_both_layouts_of_one_set_give_one_figure_each_but_for_frames(tmp_path: P
 
 
 def test_flags_of_figures_without_figures(demo: Path) -> None:
-    done = run(demo, "--sample", 50)
-    assert done.returncode == 2 and "only with --figures" in done.stderr
+    done = CliRunner().invoke(app, ["stats", str(demo), "--sample", "50"])
+    assert done.exit_code == 2 and "only with --figures" in done.stderr
 
 
 @pytest.mark.parametrize("inside", ["", "data"])
 def test_figures_do_not_go_among_the_rows(demo: Path, inside: str) -> None:
     before = sorted(p.name for p in (demo / inside).iterdir())
-    done = run(demo, "--figures", demo / inside)
-    assert done.returncode == 1 and "would be taken for rows" in done.stderr and "figures" in done.stderr
+    done = CliRunner().invoke(app, ["stats", str(demo), "--figures", str(demo / inside)])
+    assert done.exit_code == 1 and "would be taken for rows" in done.stderr and "figures" in done.stderr
     assert sorted(p.name for p in (demo / inside).iterdir()) == before
 
 

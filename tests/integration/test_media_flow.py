@@ -38,6 +38,12 @@ def images(folder: Path, count: int, *, each: int = 1) -> None:
     write_pool(folder, rows)
 
 
+@pytest.fixture(autouse=True)
+def two_decoders(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files are decoded beside each other."""
+    monkeypatch.setattr("videop2r_data.media.pool._cores", lambda: 2)
+
+
 @pytest.fixture
 def decodes(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The name of every file that a decoder is asked for."""

@@ -25,20 +25,25 @@ from pathlib import Path
 from videop2r_data.builders.sources import open_source
 from videop2r_data.errors import SourceError
 from videop2r_data.schemas.recipe import SourceSpec
-spec = SourceSpec.model_validate(json.loads(sys.argv[1]))
-try:
-    source = open_source(spec, base=Path(sys.argv[2]), demo_root=Path(sys.argv[2]) / "work" / "demo")
-    rows = [row.model_dump(mode="json") for row in source.rows()]
-    print(json.dumps({"rows": rows, "root": str(source.media_root)}))
-except SourceError as error:
-    print(json.dumps({"error": str(error)}))
+found = []
+for settings in json.loads(sys.argv[1]):
+    spec = SourceSpec.model_validate(settings)
+    try:
+        source = open_source(spec, base=Path(sys.argv[2]), demo_root=Path(sys.argv[2]) / "work" / "demo")
+        rows = [row.model_dump(mode="json") for row in source.rows()]
+        found.append({"rows": rows, "root": str(source.media_root)})
+    except SourceError as error:
+        found.append({"error": str(error)})
+print(json.dumps(found))
 """
 
 
-def read(hub: HubServer, folder: Path, **settings: Any) -> dict[str, Any]:
-    spec = {"name": "pool", "kind": "dataset", "problem_type": "OCR", "data_type": "image"} | settings
+def read(hub: HubServer, folder: Path, *each: dict[str, Any]) -> list[dict[str, Any]]:
+    """What each of some sources gives, read by one process."""
+    plain = {"name": "pool", "kind": "dataset", "problem_type": "OCR", "data_type": "image"}
+    specs = [plain | settings for settings in each]
     done = subprocess.run(
-        [sys.executable, "-c", READ, json.dumps(spec), str(folder)],
+        [sys.executable, "-c", READ, json.dumps(specs), str(folder)],
         env={
             **os.environ,
             **hub.environment(folder / "home"),
@@ -51,7 +56,7 @@ def read(hub: HubServer, folder: Path, **settings: Any) -> dict[str, Any]:
     )
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout.splitlines()[-1])
-    assert isinstance(found, dict)
+    assert isinstance(found, list)
     return found
 
 
@@ -73,10 +78,11 @@ def test_text_files_on_the_hub(tmp_path: Path, form: str) -> None:
     with HubServer(tmp_path / "hub") as hub:
         put(hub, f"train.{form}", text.encode())
         columns = {"problem": "q", "solution": "a", "path": "f"}
-        found = read(hub, tmp_path, path="me/pool", columns=columns)
+        right = {"path": "me/pool", "columns": columns}
+        wrong = {"path": "me/pool", "columns": columns | {"solution": "answer"}}
+        found, refused = read(hub, tmp_path, right, wrong)
         assert [row["path"] for row in found["rows"]] == ["0.png", "1.png", "2.png"]
-        wrong = read(hub, tmp_path, path="me/pool", columns=columns | {"solution": "answer"})
-        assert "no column for solution: answer; there are: q, a, f" in wrong["error"]
+        assert "no column for solution: answer; there are: q, a, f" in refused["error"]
 
 
 def test_images_inside_of_parquet_on_the_hub(tmp_path: Path) -> None:
@@ -87,9 +93,8 @@ def test_images_inside_of_parquet_on_the_hub(tmp_path: Path) -> None:
     pq.write_table(pa.Table.from_pylist([{"q": "Red?", "a": "yes", "image": image}]), table)
     with HubServer(tmp_path / "hub") as hub:
         put(hub, "data/train-00000-of-00001.parquet", table.getvalue())
-        found = read(
-            hub, tmp_path, path="me/pool", columns={"problem": "q", "solution": "a", "path": "image"}
-        )
+        columns = {"problem": "q", "solution": "a", "path": "image"}
+        (found,) = read(hub, tmp_path, {"path": "me/pool", "columns": columns})
         command = [
             sys.executable,
             "-m",
@@ -113,7 +118,7 @@ def test_images_inside_of_parquet_on_the_hub(tmp_path: Path) -> None:
 @pytest.mark.parametrize("path", ["me/none", "hf://datasets/me/none"])
 def test_a_name_that_is_not_there_is_asked_for_once(tmp_path: Path, path: str) -> None:
     with HubServer(tmp_path / "hub") as hub:
-        found = read(hub, tmp_path, path=path)
+        (found,) = read(hub, tmp_path, {"path": path})
         assert "the Hub has nothing to read under this name" in found["error"]
         assert len(hub.seen) == 1
 
@@ -121,4 +126,5 @@ def test_a_name_that_is_not_there_is_asked_for_once(tmp_path: Path, path: str) -
 def test_a_hub_that_cannot_be_reached_is_told(tmp_path: Path) -> None:
     with HubServer(tmp_path / "hub") as hub:
         hub.url = "http://127.0.0.1:9"
-        assert "cannot be reached" in read(hub, tmp_path, path="me/pool")["error"]
+        (found,) = read(hub, tmp_path, {"path": "me/pool"})
+        assert "cannot be reached" in found["error"]

@@ -9,6 +9,7 @@ import signal
 import statistics
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from videop2r_data.trainer.settings.recipe import TrainRecipe, load_train_recipe
 pytestmark = pytest.mark.integration
 torch.set_num_threads(1)
 ALONE = {**os.environ, "OMP_NUM_THREADS": "1"}
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -294,43 +296,70 @@ def test_clips_that_are_all_bad_stop_nothing(tiny: Path, world: Path, tmp_path: 
     assert sum(done.skipped.values()) == small.rows(tmp_path / "run")[0]["skipped"] > 0
 
 
-def test_a_process_without_clips_makes_nobody_wait(tiny: Path, world: Path, tmp_path: Path) -> None:
-    """The first process loses what it had of the first step; the numbers are those of one process."""
-    change = on_disk(damaged(world, tmp_path / "copy", 2))
-    train(small.sft(tiny, tmp_path / "one", steps=2, **change))
-    done = two_processes(small.sft(tiny, tmp_path / "two", steps=2, **change), tmp_path)
-    assert done.returncode == 0, done.stderr[-3000:]
-    close(tmp_path / "one", tmp_path / "two")
-
-
-def two_processes(recipe: TrainRecipe, folder: Path) -> subprocess.CompletedProcess[str]:
-    """The command, started as `accelerate launch` does it."""
+def launched(folder: Path, *command: str) -> subprocess.CompletedProcess[str]:
+    """A program in two processes, started as `accelerate launch` does it."""
     from videop2r_data.trainer.settings.recipe import accelerate_configs
 
-    path = folder / f"{recipe.name}.yaml"
-    path.write_text(recipe_yaml(recipe))
-    command = [
+    line = [
         sys.executable, "-m", "accelerate.commands.launch",
-        "--config_file", str(accelerate_configs()["cpu-2proc"]), "--main_process_port", "0",
-        "-m", "videop2r_data.cli.train", recipe.stage, str(path), "--json",
+        "--config_file", str(accelerate_configs()["cpu-2proc"]), "--main_process_port", "0", "-m", *command,
     ]  # fmt: skip
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, env=ALONE, timeout=280)
+    env = ALONE | {"PYTHONPATH": str(ROOT)}
+    return subprocess.run(line, cwd=folder, capture_output=True, text=True, env=env, timeout=280)
 
 
-@pytest.mark.parametrize("stage", ["sft", "rl"])
-def test_two_processes_agree_with_one(start: Path, tmp_path: Path, stage: str) -> None:
-    """Same global batch, two minibatches in RL, another cut into passes."""
-    make = small.sft if stage == "sft" else small.rl
-    changes: dict[str, Any] = {"rl__minibatches": 2} if stage == "rl" else {}
-    one = make(start / "final", tmp_path / "one", steps=3, batch__micro=4, **changes)
-    two = make(start / "final", tmp_path / "two", steps=3, batch__micro=1, **changes)
+def written(recipe: TrainRecipe, folder: Path) -> str:
+    """The recipe in a file."""
+    path = folder / f"{Path(recipe.output).name}.yaml"
+    path.write_text(recipe_yaml(recipe))
+    return str(path)
+
+
+@pytest.fixture(scope="module")
+def pairs(tiny: Path, start: Path, world: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Runs of two processes and of one, by name; the processes are started once, which takes longer than training."""
+    folder = tmp_path_factory.mktemp("pairs")
+    change = on_disk(damaged(world, folder / "copy", 2))
+    made = {
+        "sft": (
+            small.sft(start / "final", folder / "sft-one", steps=3, batch__micro=4),
+            small.sft(start / "final", folder / "sft-two", steps=3, batch__micro=1),
+        ),
+        "clips": (
+            small.sft(tiny, folder / "clips-one", steps=2, **change),
+            small.sft(tiny, folder / "clips-two", steps=2, **change),
+        ),
+    }
+    for one, _ in made.values():
+        train(one)
+    done = launched(
+        folder, "tests.trainer.run.train_all", *(written(two, folder) for _, two in made.values())
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return folder
+
+
+def test_a_process_without_clips_makes_nobody_wait(pairs: Path) -> None:
+    """The first process loses what it had of the first step; the numbers are those of one process."""
+    close(pairs / "clips-one", pairs / "clips-two")
+
+
+def test_two_processes_agree_with_one_in_sft(pairs: Path) -> None:
+    """Same global batch, another cut into passes."""
+    assert json.loads((pairs / "sft-two" / "run.json").read_text())["processes"] == 2
+    close(pairs / "sft-one", pairs / "sft-two")
+
+
+def test_two_processes_of_the_command_agree_with_one_in_rl(start: Path, tmp_path: Path) -> None:
+    """Same global batch, two minibatches, another cut into passes."""
+    one = small.rl(start / "final", tmp_path / "one", steps=3, batch__micro=4, rl__minibatches=2)
+    two = small.rl(start / "final", tmp_path / "two", steps=3, batch__micro=1, rl__minibatches=2)
     train(one)
-    done = two_processes(two, tmp_path)
+    done = launched(tmp_path, "videop2r_data.cli.train", "rl", written(two, tmp_path), "--json")
     assert done.returncode == 0, done.stderr[-3000:]
     assert json.loads(done.stdout)["complete"] is True  # one document: the other process says nothing
     assert json.loads((tmp_path / "two" / "run.json").read_text())["processes"] == 2
-    if stage == "rl":
-        small.has_advantages(tmp_path / "one")
+    small.has_advantages(tmp_path / "one")
     close(tmp_path / "one", tmp_path / "two")
 
 
@@ -343,7 +372,7 @@ def test_a_terminated_command_goes_on_where_it_stopped(start: Path, tmp_path: Pa
     log = tmp_path / "cut" / "metrics.jsonl"
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=ALONE) as process:
         while process.poll() is None and not (log.exists() and log.read_bytes().count(b"\n") >= 2):
-            pass
+            time.sleep(0.05)
         process.send_signal(signal.SIGTERM)
         _, words = process.communicate(timeout=120)
     assert process.returncode == 3, words

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from rich.console import Console
+from typer.testing import CliRunner
 
 from tests.builders.release_rows import (
     Rows,
@@ -24,6 +25,7 @@ from tests.builders.release_rows import (
 from videop2r_data.builders.export import ConfigWriter
 from videop2r_data.cards.card.dataset import write_dataset_card
 from videop2r_data.cards.figures.stats import compute_stats
+from videop2r_data.cli.main import app
 from videop2r_data.cli.stats import render_stats
 from videop2r_data.errors import SourceError
 from videop2r_data.files.names import file_lock
@@ -34,6 +36,13 @@ pytestmark = pytest.mark.integration
 
 
 def p2r(*arguments: str) -> tuple[int, str, str]:
+    """The command in this process."""
+    done = CliRunner().invoke(app, list(arguments))
+    return done.exit_code, done.stdout, done.stderr
+
+
+def alone(*arguments: str) -> tuple[int, str, str]:
+    """The command in a process of its own."""
     command = [str(Path(sys.executable).parent / "p2r-data"), *arguments]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     return done.returncode, done.stdout, done.stderr
@@ -55,7 +64,7 @@ def exported(folder: Path, rows: Rows) -> Path:
 
 def test_an_exported_folder_passes(tmp_path: Path) -> None:
     folder = exported(tmp_path / "made", valid_rows())
-    code, out, err = p2r("verify", str(folder))
+    code, out, err = alone("verify", str(folder))
     assert (code, err.strip()) == (0, ""), out + err
     assert "ok: 20 rows" in out
     assert "multiple" in out or "choice" in out
