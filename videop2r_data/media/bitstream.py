@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import mmap
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import numpy as np
@@ -19,21 +19,37 @@ if TYPE_CHECKING:
 # after the first packet, groups of pictures cannot be decoded on their own.
 
 
-class Watcher(Protocol):
-    """Looks at the packets of one stream in their order."""
+class Watcher:
+    """Looks at the packets of one stream in their order.
 
-    @property
-    def changed(self) -> bool:
+    This class itself serves codecs whose key frames hold all that they need (VP8, VP9, MJPEG).
+    """
+
+    def __init__(self) -> None:
+        self.changed = False
         """Whether a parameter set came that was not there from the start."""
-        ...
+        self._known: dict[tuple[int, int], bytes] = {}
+        self._closed = False
 
     def look(self, data: memoryview) -> bool:
         """Look at one packet; False: its units do not fill it, so it is damaged."""
-        ...
+        sound = self._walk(data)
+        self._closed = True  # what comes from now on must be known already
+        return sound
 
     def starts(self, data: memoryview) -> bool:
         """Whether decoding can begin at this packet, which the container calls a key frame."""
-        ...
+        return True  # The first frame that comes out says whether it is a key frame.
+
+    def _walk(self, data: memoryview) -> bool:
+        return True
+
+    def _note(self, kind: int, number: int, payload: bytes) -> None:
+        known = self._known.get((kind, number))
+        if known is None and not self._closed:
+            self._known[kind, number] = payload
+        elif known != payload:
+            self.changed = True
 
 
 def watcher_of(codec: str, extradata: bytes | None) -> Watcher:
@@ -47,47 +63,21 @@ def watcher_of(codec: str, extradata: bytes | None) -> Watcher:
         return NalWatcher(codec, extradata or b"")
     if codec in {"av1", "libdav1d", "libaom-av1"}:
         return _ObuWatcher(extradata or b"")
-    return _NoWatcher()
+    return Watcher()
 
 
-class _NoWatcher:
-    """For codecs whose key frames hold all that they need (VP8, VP9, MJPEG)."""
-
-    changed = False
-
-    def look(self, data: memoryview) -> bool:
-        return True
-
-    def starts(self, data: memoryview) -> bool:
-        return True  # The first frame that comes out says whether it is a key frame.
+_H264_SETS = bytes(head & 31 in (7, 8, 13, 15) for head in range(256))
+_HEVC_SETS = bytes((head >> 1) & 63 in (32, 33, 34) for head in range(256))
+"""First byte of a unit -> 1 where the unit is a parameter set."""
 
 
-class _Sets:
-    """Parameter sets by kind and number, closed after the first packet."""
-
-    def __init__(self) -> None:
-        self.changed = False
-        self._known: dict[tuple[int, int], bytes] = {}
-        self._closed = False
-
-    def close(self) -> None:
-        """What comes from now on must be known already."""
-        self._closed = True
-
-    def note(self, kind: int, number: int, payload: bytes) -> None:
-        known = self._known.get((kind, number))
-        if known is None and not self._closed:
-            self._known[kind, number] = payload
-        elif known != payload:
-            self.changed = True
-
-
-class NalWatcher:
+class NalWatcher(Watcher):
     """H.264 and HEVC, with lengths before the units (mp4, mkv, flv) or start codes (MPEG-TS, raw)."""
 
     def __init__(self, codec: str, extradata: bytes) -> None:
+        super().__init__()
         self._hevc = codec == "hevc"
-        self._sets = _Sets()
+        self.sets = _HEVC_SETS if self._hevc else _H264_SETS
         self.width = 0
         """Bytes of the length before each unit; 0: start codes instead."""
         configured = len(extradata) > (22 if self._hevc else 6) and extradata[0] == 1
@@ -98,19 +88,8 @@ class NalWatcher:
         else:
             self._look_at_start_codes(extradata)
 
-    @property
-    def changed(self) -> bool:
-        """Whether a parameter set came that was not there from the start."""
-        return self._sets.changed
-
-    def look(self, data: memoryview) -> bool:
-        """Look at one packet; False: its units do not fill it."""
-        sound = self._look_at_lengths(data) if self.width else self._look_at_start_codes(bytes(data))
-        self._sets.close()
-        return sound
-
     def starts(self, data: memoryview) -> bool:
-        """Whether decoding can begin at this packet."""
+        """As `Watcher`: at a picture that refers to none before it, or a message that says so."""
         for unit in self._split(data):
             if self._hevc:
                 kind = (unit[0] >> 1) & 63
@@ -136,8 +115,10 @@ class NalWatcher:
                 return
             yield unit
 
-    def _look_at_lengths(self, data: memoryview) -> bool:
-        at, end, width, hevc = 0, len(data), self.width, self._hevc
+    def _walk(self, data: memoryview) -> bool:
+        if not self.width:
+            return self._look_at_start_codes(bytes(data))
+        at, end, width, sets = 0, len(data), self.width, self.sets
         while at < end:
             start = at + width
             length = int.from_bytes(data[at:start], "big")
@@ -147,7 +128,7 @@ class NalWatcher:
             head = data[start]
             if head & 0x80:
                 return False
-            if (head >> 1) in (32, 33, 34) if hevc else (head & 31) in (7, 8, 13, 15):
+            if sets[head]:
                 self.note(bytes(data[start:at]))
         return True
 
@@ -163,29 +144,18 @@ class NalWatcher:
             self.note(data[start : at if at >= 0 else len(data)])
         return True
 
-    def is_set(self, head: Any) -> Any:
-        """Whether units with these first bytes are parameter sets; uint8 array [n] to bool array [n]."""
-        if self._hevc:
-            kind = head >> 1
-            return (kind >= 32) & (kind <= 34)
-        kind = head & 31
-        return (kind == 7) | (kind == 8) | (kind == 13) | (kind == 15)
-
     def note(self, unit: bytes) -> None:
-        """Take in a parameter set."""
+        """Take in a unit if it is a parameter set."""
         unit = unit.rstrip(b"\0")
-        if not unit:
+        if not unit or not self.sets[unit[0]]:
             return
-        kind = (unit[0] >> 1) & 63 if self._hevc else unit[0] & 31
         if self._hevc:
+            kind = (unit[0] >> 1) & 63
             # The number of a sequence parameter set stands behind fields of varying length: one is allowed.
-            number = _exp_golomb(unit[2:]) if kind == 34 else 0
-            wanted = kind in (32, 33, 34)
+            self._note(kind, _exp_golomb(unit[2:]) if kind == 34 else 0, unit)
         else:
-            number = _exp_golomb(unit[1:] if kind == 8 else unit[4:])
-            wanted = kind in (7, 8, 13, 15)
-        if wanted:
-            self._sets.note(kind, number, unit)
+            kind = unit[0] & 31
+            self._note(kind, _exp_golomb(unit[1:] if kind == 8 else unit[4:]), unit)
 
 
 _IDR, _SEI, _RECOVERY_POINT = 5, 6, 6
@@ -224,49 +194,35 @@ def _exp_golomb(data: bytes) -> int:
 def _avcc_units(data: bytes) -> Iterator[bytes]:
     at = 5
     for mask in (31, 255):
-        if at >= len(data):
-            return
-        count = data[at] & mask
-        at += 1
-        for _ in range(count):
-            length = int.from_bytes(data[at : at + 2], "big")
-            yield data[at + 2 : at + 2 + length]
-            at += 2 + length
+        if at < len(data):
+            at = yield from _listed(data, at + 1, data[at] & mask)
 
 
 def _hvcc_units(data: bytes) -> Iterator[bytes]:
     at = 23
     for _ in range(data[22]):
-        count = int.from_bytes(data[at + 1 : at + 3], "big")
-        at += 3
-        for _ in range(count):
-            length = int.from_bytes(data[at : at + 2], "big")
-            yield data[at + 2 : at + 2 + length]
-            at += 2 + length
+        at = yield from _listed(data, at + 3, int.from_bytes(data[at + 1 : at + 3], "big"))
+
+
+def _listed(data: bytes, at: int, count: int) -> Generator[bytes, None, int]:
+    """Units with two bytes of length before each; returns where the last one ends."""
+    for _ in range(count):
+        length = int.from_bytes(data[at : at + 2], "big")
+        yield data[at + 2 : at + 2 + length]
+        at += 2 + length
+    return at
 
 
 _SEQUENCE_HEADER = 1
 
 
-class _ObuWatcher:
+class _ObuWatcher(Watcher):
     """AV1: the sequence header."""
 
     def __init__(self, extradata: bytes) -> None:
-        self._sets = _Sets()
+        super().__init__()
         # An `av1C` record has four bytes before the units.
         self._walk(memoryview(extradata)[4 if extradata[:1] == b"\x81" else 0 :])
-
-    @property
-    def changed(self) -> bool:
-        return self._sets.changed
-
-    def look(self, data: memoryview) -> bool:
-        sound = self._walk(data)
-        self._sets.close()
-        return sound
-
-    def starts(self, data: memoryview) -> bool:
-        return True  # As for VP9: the first frame that comes out tells.
 
     def _walk(self, data: memoryview) -> bool:
         at, end = 0, len(data)
@@ -278,7 +234,7 @@ class _ObuWatcher:
             if head & 0x80 or at + length > end:
                 return False
             if (head >> 3) & 15 == _SEQUENCE_HEADER:
-                self._sets.note(_SEQUENCE_HEADER, 0, bytes(data[at : at + length]))
+                self._note(_SEQUENCE_HEADER, 0, bytes(data[at : at + length]))
             at += length
         return True
 
@@ -334,8 +290,7 @@ def _windows(pos: NDArray[np.int64], sizes: NDArray[np.int64]) -> Iterator[tuple
 
     low = 0
     while low < len(pos):
-        high = int(np.searchsorted(pos, pos[low] + _WINDOW))
-        high = max(high, low + 1)
+        high = max(int(np.searchsorted(pos, pos[low] + _WINDOW)), low + 1)
         yield low, high
         low = high
 
@@ -345,7 +300,7 @@ def _scan(
 ) -> bool:
     import numpy as np
 
-    data = np.frombuffer(view, dtype=np.uint8)
+    data, sets = np.frombuffer(view, dtype=np.uint8), np.frombuffer(watcher.sets, dtype=np.uint8)
     try:
         if first:
             # The sets of the first packet belong to those that are known from the start.
@@ -365,7 +320,7 @@ def _scan(
             head, at = data[start], start + length
             if ((length == 0) | (at > ends) | (head & 0x80 != 0)).any():
                 return False
-            for i in np.flatnonzero(watcher.is_set(head)):
+            for i in np.flatnonzero(sets[head]):
                 watcher.note(view[int(start[i]) : int(at[i])])
             going = at < ends
             at, ends = at[going], ends[going]

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from videop2r_data.errors import MediaError
-from videop2r_data.media.geometry import check_size
+from videop2r_data.media.geometry import check_size, media_error
 from videop2r_data.schemas import MediaLimits, RejectReason
 
 if TYPE_CHECKING:
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 
 _MAX_PARTS = 5_000_000
+_EBML = b"\x1a\x45\xdf\xa3"
+_CLUSTER_ID = b"\x1f\x43\xb6\x75"
 _SEARCH = 1 << 12
 _SEARCH_STEP = 1 << 20
 _SEARCH_MAX = 256 << 20
@@ -73,7 +75,7 @@ def layout_of(path: Path) -> Layout:
         if head[:4] == b"RIFF" and len(head) >= 8:
             whole = int(struct.unpack("<I", head[4:8])[0]) + 8
             return Layout(whole > reader.size, max(0, whole - reader.size), max(whole, reader.size))
-        if head[:4] == b"\x1a\x45\xdf\xa3":
+        if head[:4] == _EBML:
             return _Matroska(reader).layout()
         if head[:3] == b"FLV":
             return _tags(reader, int.from_bytes(head[5:9], "big") + 4)
@@ -82,14 +84,6 @@ def layout_of(path: Path) -> Layout:
         if head[:4] == b"GIF8":
             return _gif(reader)
     return Layout()
-
-
-def is_cut(path: Path) -> bool:
-    """Whether the container's own sizes reach beyond the end of the file, or its index is not there.
-
-    False also means "this container does not say".
-    """
-    return layout_of(path).cut
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +120,7 @@ def _iso(reader: _Reader) -> Layout:
             wide = reader.read(at + 8, 8)
             if len(wide) < 8:
                 return Layout(True, 1, reader.size + 1, False)
-            length = struct.unpack(">Q", wide)[0]
+            length = int.from_bytes(wide, "big")
         elif length == 0:
             length = reader.size - at
         if length < 8 or (b"moof" in seen and kind not in _FRAGMENT_TYPES):
@@ -342,21 +336,19 @@ class _Matroska:
             found = self._element(place)
             return found is not None and (found[1] is None or found[2] + found[1] <= self._reader.size)
 
-        return self._reader.find(fits, b"\x1f\x43\xb6\x75", at, end)
+        return self._reader.find(fits, _CLUSTER_ID, at, end)
 
 
 # Encryption that a container announces.
 
 
-_EBML = b"\x1a\x45\xdf\xa3"
-_CLUSTER_ID = b"\x1f\x43\xb6\x75"
 _CONTENT_ENCODINGS = b"\x6d\x80"
 _CONTENT_ENCRYPTION = b"\x50\x35"
 _HEAD = 1 << 20
 _TS_PACKET = 188
 
 
-def is_encrypted(path: Path) -> bool:
+def _is_encrypted(path: Path) -> bool:
     """Whether a Matroska header announces encrypted tracks, or most MPEG-TS packets are scrambled.
 
     Common encryption in mp4 is seen in the packets (`packets.read_index`), not here.
@@ -390,11 +382,6 @@ _OPTIONS = {
 }
 
 
-def media_error(reason: RejectReason, message: str, path: Path) -> MediaError:
-    """A `MediaError` that names the file."""
-    return MediaError(message, reason=reason, where=str(path))
-
-
 @contextmanager
 def open_video(path: Path, limits: MediaLimits) -> Iterator[tuple[InputContainer, VideoStream]]:
     """Open a clip and choose its video stream: the largest picture, cover art aside.
@@ -405,6 +392,7 @@ def open_video(path: Path, limits: MediaLimits) -> Iterator[tuple[InputContainer
         MediaError: unreadable, truncated, encrypted, no video, too large.
     """
     import av
+    from av.stream import Discard
 
     try:
         # The prefix keeps a name with a colon in it from being read as a protocol.
@@ -416,18 +404,12 @@ def open_video(path: Path, limits: MediaLimits) -> Iterator[tuple[InputContainer
     with container:
         stream = _choose(container, path)
         _check_header(container, stream, path, limits)
-        _only(container, stream)
+        for other in container.streams:
+            # The demuxer skips the packets of all other streams, sound above all.
+            if other.index != stream.index:
+                other.discard = Discard.all
         _set_up(stream.codec_context, limits)
         yield container, stream
-
-
-def _only(container: InputContainer, chosen: VideoStream) -> None:
-    """Let the demuxer skip the packets of all other streams, sound above all."""
-    from av.stream import Discard
-
-    for stream in container.streams:
-        if stream.index != chosen.index:
-            stream.discard = Discard.all
 
 
 def _set_up(context: VideoCodecContext, limits: MediaLimits) -> None:
@@ -446,11 +428,10 @@ def _set_up(context: VideoCodecContext, limits: MediaLimits) -> None:
 
 def _unreadable(path: Path, error: Exception) -> MediaError:
     text = getattr(error, "strerror", None) or str(error)
-    if is_cut(path):
-        return media_error(
-            RejectReason.MEDIA_TRUNCATED, f"cut short: its header or index is lost ({text})", path
-        )
-    if is_encrypted(path):
+    if layout_of(path).cut:
+        message = f"cut short: its header or index is lost ({text})"
+        return media_error(RejectReason.MEDIA_TRUNCATED, message, path)
+    if _is_encrypted(path):
         return media_error(RejectReason.MEDIA_ENCRYPTED, "encrypted", path)
     return media_error(RejectReason.MEDIA_UNREADABLE, f"no container that can be read ({text})", path)
 
@@ -469,13 +450,12 @@ def _choose(container: InputContainer, path: Path) -> VideoStream:
     usable = [s for s in streams if s.codec_context is not None]
     if not usable:
         raise media_error(RejectReason.MEDIA_UNREADABLE, "no decoder for its video codec", path)
-    best = max(usable, key=lambda s: (s.codec_context.width * s.codec_context.height, -s.index))
-    return best
+    return max(usable, key=lambda s: (s.codec_context.width * s.codec_context.height, -s.index))
 
 
 def _check_header(container: InputContainer, stream: VideoStream, path: Path, limits: MediaLimits) -> None:
     context = stream.codec_context
-    if is_encrypted(path):
+    if _is_encrypted(path):
         raise media_error(RejectReason.MEDIA_ENCRYPTED, "encrypted", path)
     check_size(context.width, context.height, path, limits)
     if container.duration is not None and container.duration > limits.max_duration_s * 1_000_000:

@@ -5,17 +5,15 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from videop2r_data.media.container import media_error, open_video
+from videop2r_data.media.container import open_video
 from videop2r_data.media.geometry import (
     Orientation,
     Sampled,
     Scaler,
-    check_size,
-    frame_orientation,
+    media_error,
     uniform_indices,
 )
 from videop2r_data.media.packets import KEEP_BYTES, PacketIndex, read_packets
@@ -59,18 +57,13 @@ def sample_in_order(path: Path, spec: MediaSpec, *, expected: int, missing: floa
     decoded = [order[i] for i in indices]
     if decoded != guess:
         scan = decode_in_order(path, spec, decoded)
-    made = timing([scan.pts[at] for at in order], indices, scan.clock, scan.last_duration)
     return Sampled(
         array=scan.scaler.array,
         indices=tuple(indices),
-        times_s=made.times_s,
-        total=len(scan.pts),
-        fps=made.fps,
-        duration_s=made.duration_s,
-        width=scan.scaler.source[1],
-        height=scan.scaler.source[0],
+        timing=timing([scan.pts[at] for at in order], indices, scan.clock, scan.last_duration),
+        total=len(order),
+        source=scan.scaler.source,
         sampler=SAMPLER_IN_ORDER,
-        times=made.kind,
         missing=max(missing, scan.damaged),
     )
 
@@ -180,46 +173,32 @@ def first_frame(path: Path, spec: MediaSpec) -> tuple[int, int, Orientation]:
     """
     scan = Scan(Scaler(spec, 0, path), {})
     with open_video(path, spec.limits) as (container, stream):
-        found = _first_of(_surviving(read_packets(container, stream), scan), stream.codec_context, scan)
+        packets = _surviving(read_packets(container, stream), scan)
+        found = first_frame_of(packets, stream.codec_context, scan)
     if found is None:
         message = f"none of {scan.packets} packets gives a frame"
         raise media_error(RejectReason.MEDIA_BAD_PACKETS, message, path)
-    check_size(found[1], found[0], path, spec.limits)
     return found
 
 
 def first_frame_of(
-    packets: list[VideoPacket], context: VideoCodecContext, path: Path, spec: MediaSpec
+    packets: Iterable[VideoPacket | None], context: VideoCodecContext, scan: Scan
 ) -> tuple[int, int, Orientation] | None:
     """As `first_frame`, from packets that were read already: the file is not opened again.
 
     Args:
-        packets: all of its stream.
+        packets: all of its stream, and None, for what the decoder still holds.
         context: of their stream, which decoded nothing yet.
-        path: their file.
-        spec: its limits are read.
+        scan: empty; its scaler checks the frame's size.
 
     Returns:
         None if these packets give no frame.
     """
-    scan = Scan(Scaler(spec, 0, path), {})
-    found = _first_of(chain(packets, [None]), context, scan)  # None: what the decoder still holds
-    if found is not None:
-        check_size(found[1], found[0], path, spec.limits)
-    return found
-
-
-def _first_of(
-    packets: Iterable[VideoPacket | None], context: VideoCodecContext, scan: Scan
-) -> tuple[int, int, Orientation] | None:
-    """Decode until a frame comes out; None if none does."""
     for packet in packets:
         scan.packets += packet is not None
         for frame in _decoded(context, packet, scan):
-            upright = frame_orientation(frame)
-            sides = (frame.height, frame.width)
-            height, width = sides[::-1] if upright.swaps_sides else sides
-            return height, width, upright
+            scan.scaler.look(frame)
+            return *scan.scaler.source, scan.scaler.upright
     return None
 
 
@@ -326,18 +305,13 @@ def sample_runs(
         with open_video(path, spec.limits) as (container, again):
             for run, packets in _reread(read_packets(container, again), runs):
                 decoder.decode(again.codec_context, run, packets)
-    made = timing([pts[at] for at in order], indices, index.clock, index.last_duration)
     return Sampled(
         array=scaler.array,
         indices=tuple(indices),
-        times_s=made.times_s,
+        timing=timing([pts[at] for at in order], indices, index.clock, index.last_duration),
         total=len(order),
-        fps=made.fps,
-        duration_s=made.duration_s,
-        width=scaler.source[1],
-        height=scaler.source[0],
+        source=scaler.source,
         sampler=SAMPLER_RUNS,
-        times=made.kind,
         missing=missing,
     )
 

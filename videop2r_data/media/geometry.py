@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from videop2r_data.errors import MediaError
-from videop2r_data.schemas import MediaLimits, MediaSpec, RejectReason, TimesKind
+from videop2r_data.media.timing import Timing
+from videop2r_data.schemas import MediaLimits, MediaSpec, RejectReason
 
 if TYPE_CHECKING:
     import numpy as np
@@ -50,15 +52,7 @@ def uniform_indices(total: int, n: int) -> list[int]:
         return list(range(total))
     if n == 1:
         return [(total - 1) // 2]
-    return [_round_ratio(i * (total - 1), n - 1) for i in range(n)]
-
-
-def _round_ratio(numerator: int, denominator: int) -> int:
-    whole, rest = divmod(numerator, denominator)
-    twice = 2 * rest
-    if twice > denominator or (twice == denominator and whole % 2 == 1):
-        return whole + 1
-    return whole
+    return [round(Fraction(i * (total - 1), n - 1)) for i in range(n)]
 
 
 def smart_resize(
@@ -103,18 +97,12 @@ def smart_resize(
 def _fit(height: int, width: int, factor: int, min_pixels: int, max_pixels: int) -> tuple[int, int]:
     tall = max(factor, round(height / factor) * factor)
     wide = max(factor, round(width / factor) * factor)
-    if tall * wide > max_pixels:
-        return _shrink(height, width, factor, max_pixels)
-    if tall * wide < min_pixels:
+    if tall * wide < min_pixels and tall * wide <= max_pixels:
         ratio = math.sqrt(min_pixels / (height * width))
         tall = math.ceil(height * ratio / factor) * factor
         wide = math.ceil(width * ratio / factor) * factor
-        if tall * wide > max_pixels:
-            return _shrink(height, width, factor, max_pixels)
-    return tall, wide
-
-
-def _shrink(height: int, width: int, factor: int, max_pixels: int) -> tuple[int, int]:
+    if tall * wide <= max_pixels:
+        return tall, wide
     ratio = math.sqrt(height * width / max_pixels)
     tall = max(factor, math.floor(height / ratio / factor) * factor)
     wide = max(factor, math.floor(width / ratio / factor) * factor)
@@ -127,24 +115,30 @@ def _shrink(height: int, width: int, factor: int, max_pixels: int) -> tuple[int,
     return tall, wide
 
 
+def fitted(height: int, width: int, spec: MediaSpec, max_pixels: int | None = None) -> tuple[int, int]:
+    """`smart_resize` by the settings, `(height, width)`; `max_pixels`: instead of the budget of a frame."""
+    most = max_pixels or spec.max_pixels
+    return smart_resize(height, width, factor=spec.factor, min_pixels=spec.min_pixels, max_pixels=most)
+
+
+def media_error(reason: RejectReason, message: str, path: Path) -> MediaError:
+    """A `MediaError` that names the file."""
+    return MediaError(message, reason=reason, where=str(path))
+
+
 def check_size(width: int, height: int, path: Path, limits: MediaLimits) -> None:
     """Refuse pictures past the limits. A size of 0 means that the header does not say.
 
     Raises:
         MediaError: `media_too_large`.
     """
+    message = ""
     if max(width, height) > limits.max_side:
-        raise MediaError(
-            f"{width}x{height} pixels, limits.max_side allows {limits.max_side}",
-            reason=RejectReason.MEDIA_TOO_LARGE,
-            where=str(path),
-        )
-    if min(width, height) > 0 and max(width, height) > MAX_ASPECT * min(width, height):
-        raise MediaError(
-            f"{width}x{height} pixels: one side is more than {MAX_ASPECT} times the other",
-            reason=RejectReason.MEDIA_TOO_LARGE,
-            where=str(path),
-        )
+        message = f"{width}x{height} pixels, limits.max_side allows {limits.max_side}"
+    elif min(width, height) > 0 and max(width, height) > MAX_ASPECT * min(width, height):
+        message = f"{width}x{height} pixels: one side is more than {MAX_ASPECT} times the other"
+    if message:
+        raise media_error(RejectReason.MEDIA_TOO_LARGE, message, path)
 
 
 # What every sampler returns.
@@ -157,27 +151,19 @@ class Sampled:
     Attributes:
         array: uint8 [T, H, W, 3], RGB, upright.
         indices: T, display order.
-        times_s: T, seconds from the first shown frame.
+        timing: of the sampled frames, and of the whole clip.
         total: frames that the clip shows.
-        fps: average frames per second, or None.
-        duration_s: seconds from the first frame's start to the last one's end, or None.
-        width: of the source, upright, pixels.
-        height: of the source, upright, pixels.
+        source: height and width of the source, upright, pixels.
         sampler: name and version of the sampler.
-        times: where `times_s` come from; None for pictures.
         missing: share of the clip that is not there or does not decode.
     """
 
     array: NDArray[np.uint8]
     indices: tuple[int, ...]
-    times_s: tuple[float, ...]
+    timing: Timing
     total: int
-    fps: float | None
-    duration_s: float | None
-    width: int
-    height: int
+    source: tuple[int, int]
     sampler: str
-    times: TimesKind | None = None
     missing: float = 0.0
 
 
@@ -199,10 +185,9 @@ class Orientation:
     turns: int = 0
     mirrored: bool = False
 
-    @property
-    def swaps_sides(self) -> bool:
-        """Whether the upright picture is as wide as the stored one is high."""
-        return self.turns % 2 == 1
+    def sides(self, frame: VideoFrame) -> tuple[int, int]:
+        """Height and width of the upright picture."""
+        return (frame.width, frame.height) if self.turns % 2 else (frame.height, frame.width)
 
 
 def orientation_of(matrix: tuple[int, ...] | None) -> Orientation:
@@ -271,7 +256,7 @@ class Scaler:
         self._reformatter = VideoReformatter()
         self._how = int(Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.BITEXACT)
         self._array: NDArray[np.uint8] | None = None
-        self._upright = Orientation()
+        self.upright = Orientation()
         self.source: tuple[int, int] = (0, 0)
         """Height and width of the source, upright."""
 
@@ -290,10 +275,11 @@ class Scaler:
         import numpy as np
 
         if self._array is None:
-            self._array = self._allocate(frame)
+            self.look(frame)
+            self._array = np.empty((self._count, *fitted(*self.source, self._spec), 3), dtype=np.uint8)
         # A view in the stored orientation: what is written to it stands upright in the array.
-        target = np.rot90(self._array[slot], -self._upright.turns)
-        if self._upright.mirrored:
+        target = np.rot90(self._array[slot], -self.upright.turns)
+        if self.upright.mirrored:
             target = target[:, ::-1]
         height, width = target.shape[:2]
         planar = self._reformatter.reformat(
@@ -304,20 +290,12 @@ class Scaler:
             rows = np.frombuffer(memoryview(plane), dtype=np.uint8)[: height * plane.line_size]
             target[:, :, channel] = rows.reshape(height, plane.line_size)[:, :width]
 
-    def _allocate(self, frame: VideoFrame) -> NDArray[np.uint8]:
-        import numpy as np
+    def look(self, frame: VideoFrame) -> None:
+        """Take size and orientation of the source from one of its frames.
 
+        Raises:
+            MediaError: `media_too_large`.
+        """
         check_size(frame.width, frame.height, self._path, self._spec.limits)
-        self._upright = frame_orientation(frame)
-        tall, wide = frame.height, frame.width
-        if self._upright.swaps_sides:
-            tall, wide = wide, tall
-        self.source = (tall, wide)
-        height, width = smart_resize(
-            tall,
-            wide,
-            factor=self._spec.factor,
-            min_pixels=self._spec.min_pixels,
-            max_pixels=self._spec.max_pixels,
-        )
-        return np.empty((self._count, height, width, 3), dtype=np.uint8)
+        self.upright = frame_orientation(frame)
+        self.source = self.upright.sides(frame)

@@ -11,17 +11,14 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from videop2r_data.media.container import media_error
-from videop2r_data.media.geometry import Sampled, check_size, smart_resize
+from videop2r_data.media.geometry import Sampled, check_size, fitted, media_error
+from videop2r_data.media.timing import Timing
 from videop2r_data.schemas import MediaLimits, MediaSpec, RejectReason
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
     from PIL.Image import Image
-
-    from videop2r_data.media.geometry import Sampled
-    from videop2r_data.schemas import MediaSpec
 
 
 # Reading with Pillow: upright, RGB, 8 bits, transparency laid on white.
@@ -88,13 +85,17 @@ def load_image(path: Path, limits: MediaLimits) -> NDArray[np.uint8]:
         MediaError: `media_truncated`, `media_unreadable`, `media_too_large`.
     """
     import numpy as np
+    from PIL import ImageOps
 
     with open_image(path, limits) as picture:
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 picture.load()
-                upright = _upright(picture)
+                # A broken EXIF block says nothing about the pixels. Pillow turns them first and then writes
+                # the block anew, which fails with `struct.error` where a tag's value does not fit its type.
+                with contextlib.suppress(*_BROKEN_EXIF):
+                    ImageOps.exif_transpose(picture, in_place=True)
         except MemoryError:
             raise
         except (OSError, ValueError, SyntaxError, EOFError, TypeError, IndexError) as error:
@@ -102,17 +103,7 @@ def load_image(path: Path, limits: MediaLimits) -> NDArray[np.uint8]:
             cut = "truncated" in text or "unexpected end" in text or isinstance(error, EOFError)
             reason = RejectReason.MEDIA_TRUNCATED if cut else RejectReason.MEDIA_UNREADABLE
             raise media_error(reason, f"does not decode: {text}", path) from None
-        return np.asarray(_rgb(upright))
-
-
-def _upright(picture: Image) -> Image:
-    from PIL import ImageOps
-
-    # A broken EXIF block says nothing about the pixels. Pillow turns them first and then writes the block
-    # anew, which fails with `struct.error` where a tag's value does not fit its type.
-    with contextlib.suppress(*_BROKEN_EXIF):
-        ImageOps.exif_transpose(picture, in_place=True)
-    return picture
+        return np.asarray(_rgb(picture))
 
 
 def _rgb(picture: Image) -> Image:
@@ -123,20 +114,17 @@ def _rgb(picture: Image) -> Image:
         return Image.fromarray((np.asarray(picture) >> 8).astype(np.uint8)).convert("RGB")
     if picture.mode in {"I", "F"}:
         values = np.nan_to_num(np.asarray(picture).astype(np.float64), posinf=0.0, neginf=0.0)
-        scale = _scale_to_8_bits(float(values.max(initial=0.0)), real=picture.mode == "F")
+        # 32-bit grey holds values from 0 to 1 (real numbers), to 255 or to 65,535 in practice.
+        largest = float(values.max(initial=0.0))
+        scale = 1.0 if largest <= 255 else 255.0 / 65535.0
+        if picture.mode == "F" and largest <= 1.0:
+            scale = 255.0
         return Image.fromarray((values * scale).clip(0, 255).astype(np.uint8)).convert("RGB")
     if "A" in picture.getbands() or "transparency" in picture.info:
         layer = picture.convert("RGBA")
         base = Image.new("RGBA", layer.size, (255, 255, 255, 255))
         return Image.alpha_composite(base, layer).convert("RGB")
     return picture if picture.mode == "RGB" else picture.convert("RGB")
-
-
-def _scale_to_8_bits(largest: float, *, real: bool) -> float:
-    """32-bit grey holds values from 0 to 1 (real numbers), to 255 or to 65,535 in practice."""
-    if real and largest <= 1.0:
-        return 255.0
-    return 1.0 if largest <= 255 else 255.0 / 65535.0
 
 
 def sample_image(path: Path, spec: MediaSpec) -> Sampled:
@@ -150,35 +138,21 @@ def sample_image(path: Path, spec: MediaSpec) -> Sampled:
 
     source = load_image(path, spec.limits)
     tall, wide = source.shape[:2]
-    height, width = smart_resize(
-        tall,
-        wide,
-        factor=spec.factor,
-        min_pixels=spec.min_pixels,
-        max_pixels=spec.image_max_pixels or spec.max_pixels,
-    )
+    height, width = fitted(tall, wide, spec, spec.image_max_pixels)
     if (height, width) != (tall, wide):
         scaled = Image.fromarray(source).resize((width, height), Image.Resampling.BICUBIC)
         source = np.asarray(scaled)
     return Sampled(
         array=source[None].copy(),
         indices=(0,),
-        times_s=(0.0,),
+        timing=Timing((0.0,)),
         total=1,
-        fps=None,
-        duration_s=None,
-        width=wide,
-        height=tall,
+        source=(tall, wide),
         sampler=SAMPLER,
     )
 
 
 # Encoding: the same bytes for the same pixels.
-
-
-def mime_of(spec: MediaSpec) -> Literal["image/jpeg", "image/png"]:
-    """Media type of what `encode_frames` gives."""
-    return "image/jpeg" if spec.encoding == "jpeg" else "image/png"
 
 
 def encode_frames(array: NDArray[np.uint8], spec: MediaSpec) -> tuple[bytes, ...]:
@@ -244,7 +218,7 @@ def own_bytes(path: Path, sampled: Sampled, file_sha256: str) -> tuple[bytes, Mi
     """
     height, width = sampled.array.shape[1:3]
     most = 3 * height * width + _HEADER_BYTES
-    if (sampled.width, sampled.height) != (width, height) or path.stat().st_size > most:
+    if sampled.source != (height, width) or path.stat().st_size > most:
         return None
     data = path.read_bytes()
     if hashlib.sha256(data).hexdigest() != file_sha256:
@@ -263,7 +237,7 @@ def _plain(data: bytes, size: tuple[int, int]) -> tuple[bytes, Mime] | None:
             return None
         if getattr(picture, "n_frames", 1) != 1 or not _pixels_only(picture, data):
             return None
-        if any(name not in known for name in picture.info):
+        if picture.info.keys() - known:
             return None
         return data, "image/jpeg" if picture.format == "JPEG" else "image/png"
 

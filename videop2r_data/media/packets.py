@@ -4,22 +4,16 @@ from __future__ import annotations
 
 import os
 import struct
+from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from videop2r_data.media.bitstream import scan_units, watcher_of
-from videop2r_data.media.container import media_error
+from videop2r_data.media.geometry import media_error
 from videop2r_data.media.timing import Clock, clock_of, display_order, timing
 from videop2r_data.schemas import MediaLimits, RejectReason
-
-if TYPE_CHECKING:
-    import numpy as np
-    from av.container import InputContainer
-    from av.video.stream import VideoStream
-    from numpy.typing import NDArray
-
 
 if TYPE_CHECKING:
     import numpy as np
@@ -216,8 +210,7 @@ def read_table(
         return None
     pos, sizes, stamps, keys = places
     tables = _tables_of(path, stream.id)
-    durations = _durations(tables, sizes) if tables else None
-    offsets = _offsets(tables, len(pos)) if tables else None
+    durations, offsets = _durations(tables, sizes), _offsets(tables, len(pos))
     if durations is None or offsets is None or (stamps[1:] - stamps[:-1] != durations[:-1]).any():
         return None
     index = PacketIndex(clock_of(container, stream))
@@ -230,13 +223,9 @@ def read_table(
     index.last_duration = int(durations[int(shown_at.argmax())])
     index.changed = watcher.changed
     index.packets, index.places = None, Places(path, pos, sizes, stamps)
-    index.false_keys = any(not watcher.starts(index.places.read(at)) for at in _where(keys))
+    index.false_keys = any(not watcher.starts(index.places.read(at)) for at, key in enumerate(keys) if key)
     check_span(index, path, limits)
     return index
-
-
-def _where(flags: list[bool]) -> Iterator[int]:
-    return (at for at, flag in enumerate(flags) if flag)
 
 
 def _entries(
@@ -260,28 +249,25 @@ def _entries(
     return pos, sizes, stamps, [entry.is_keyframe for entry in entries]
 
 
-def _tables_of(path: Path, track: int) -> Tables | None:
-    """Tables of the track with this number; None: none, several, or a fragmented file."""
-    data = _moov(path)
-    if data is None:
-        return None
+def _tables_of(path: Path, track: int) -> Tables:
+    """Tables of the track with this number; empty: none, several, or a fragmented file."""
     found = []
-    for kind, content in _boxes(data):
+    for kind, content in _boxes(_moov(path)):
         if kind == b"mvex":
-            return None
+            return {}
         if kind == b"trak":
-            tables: Tables = {}
+            tables: Tables = defaultdict(list)
             _gather(content, tables)
             head = tables.get(b"tkhd", [b""])[0]
             at = 20 if head[:1] == b"\1" else 12
             if head[at : at + 4] == track.to_bytes(4, "big"):
                 found.append(tables)
-    return found[0] if len(found) == 1 else None
+    return found[0] if len(found) == 1 else {}
 
 
-def _moov(path: Path) -> bytes | None:
-    """Content of the one `moov` box."""
-    found = None
+def _moov(path: Path) -> bytes:
+    """Content of the one `moov` box; empty: none, several, or a fragmented file."""
+    found = b""
     with path.open("rb") as file:
         size, at = os.fstat(file.fileno()).st_size, 0
         while at + 8 <= size:
@@ -293,7 +279,7 @@ def _moov(path: Path) -> bytes | None:
             elif length == 0:
                 length = size - at
             if length < start or kind == b"moof" or (kind == b"moov" and (found or length > _MAX_MOOV)):
-                return None
+                return b""
             if kind == b"moov":
                 found = os.pread(file.fileno(), length - start, at + start)
             at += length
@@ -315,7 +301,7 @@ def _gather(data: bytes, tables: Tables) -> None:
         if kind in _CONTAINERS:
             _gather(content, tables)
         else:
-            tables.setdefault(kind, []).append(content)
+            tables[kind].append(content)
 
 
 def _rows(tables: Tables, kind: bytes, width: int) -> NDArray[np.int64] | None:

@@ -12,7 +12,6 @@ import time
 from asyncio.subprocess import DEVNULL, PIPE, Process
 from collections import deque
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 from pydantic import ValidationError
@@ -30,18 +29,8 @@ _STOP_S = 2.0
 _KEPT = ("PATH", "LD_LIBRARY_PATH", "LANG", "LC_ALL", "HOME", "TMPDIR", "VIRTUAL_ENV")
 
 
-_OWN_SIGNALS = frozenset(
-    {
-        signal.SIGSEGV,
-        signal.SIGBUS,
-        signal.SIGILL,
-        signal.SIGFPE,
-        signal.SIGABRT,
-        signal.SIGTRAP,
-        signal.SIGSYS,
-        signal.SIGXCPU,
-        signal.SIGXFSZ,
-    }
+_OWN_FAULTS = frozenset(
+    ("SIGSEGV", "SIGBUS", "SIGILL", "SIGFPE", "SIGABRT", "SIGTRAP", "SIGSYS", "SIGXCPU", "SIGXFSZ")
 )
 """Signals of a process's own faults; any other came from outside: the kernel short of memory, a user, a batch
 system."""
@@ -63,8 +52,10 @@ class DecoderDiedError(Exception):
     """
 
     def __init__(self, code: int) -> None:
-        super().__init__(_told(code))
-        self.killed = code < 0 and -code not in _OWN_SIGNALS
+        name = {s.value: s.name for s in signal.Signals}.get(-code, f"signal {-code}")
+        how = f"was ended by {name}" if code < 0 else f"ended with exit code {code}"
+        super().__init__(f"its decoder process {how}")
+        self.killed = code < 0 and name not in _OWN_FAULTS
 
 
 class DisplacedError(Exception):
@@ -179,7 +170,7 @@ class Decoder:
         """
         async with self._gate:
             if self._spent:
-                await self._quiet()
+                await _settled(self._last_turn)
                 await self.stop()
             await self.start()
             process = self._process
@@ -189,8 +180,7 @@ class Decoder:
             self._write(process, request)
             written = time.monotonic()
         try:
-            if before is not None and not before.done():
-                await asyncio.shield(before)
+            await _settled(before)
             if self._process is not process:
                 raise DisplacedError
             async with asyncio.timeout(wall_s):
@@ -214,12 +204,6 @@ class Decoder:
         grown = header.pop("grown", 0)
         limit = self._spec.limits.memory_mb * 2**20 // _GROWN_SHARE
         self._spent = self.served >= self._recycle_after or (isinstance(grown, int) and grown > limit)
-
-    async def _quiet(self) -> None:
-        """Wait until every answer was read."""
-        last = self._last_turn
-        if last is not None and not last.done():
-            await asyncio.shield(last)
 
     def _write(self, process: Process, message: dict[str, Any]) -> None:
         assert process.stdin is not None
@@ -246,10 +230,9 @@ class Decoder:
         Killing a dead process would reap its exit code before the event loop sees it.
         """
         try:
-            async with asyncio.timeout(_STOP_S):
-                await process.wait()
-        except TimeoutError:
-            pass
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_STOP_S):
+                    await process.wait()
         finally:
             self._end(process)
         return await process.wait()
@@ -273,10 +256,9 @@ class Decoder:
         try:
             if process is not None and process.stdin is not None:
                 process.stdin.close()
-                async with asyncio.timeout(_STOP_S):
-                    await process.wait()
-        except TimeoutError:
-            pass
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(_STOP_S):
+                        await process.wait()
         finally:
             self.kill()
         with contextlib.suppress(TimeoutError):
@@ -285,14 +267,10 @@ class Decoder:
                     await killed.wait()
 
 
-def _told(code: int) -> str:
-    if code < 0:
-        try:
-            name = signal.Signals(-code).name
-        except ValueError:
-            name = f"signal {-code}"
-        return f"its decoder process was ended by {name}"
-    return f"its decoder process ended with exit code {code}"
+async def _settled(turn: asyncio.Future[None] | None) -> None:
+    """Wait until the answer of a turn was read; a cancelled wait leaves the turn alone."""
+    if turn is not None:
+        await asyncio.shield(turn)
 
 
 def _environment() -> dict[str, str]:
@@ -368,7 +346,7 @@ class DecodePool:
         try:
             return frames_of(header, blobs, self.spec, self.want)
         except WireError as error:
-            raise _crash(path, f"its decoder process sent {error}") from None
+            raise _nonsense(error, path) from None
 
     async def probe(self, path: Path, data_type: MediaKind, deep: bool = False) -> MediaProbe:
         """Look at one file, in a process of the pool.
@@ -381,7 +359,7 @@ class DecodePool:
         try:
             return MediaProbe.model_validate(header.get("probe"))
         except ValidationError as error:
-            raise _crash(path, f"its decoder process sent {error.error_count()} bad fields") from None
+            raise _nonsense(f"{error.error_count()} bad fields", path) from None
 
     async def close(self) -> None:
         """End every process; safe to call twice."""
@@ -396,9 +374,7 @@ class DecodePool:
         await self.start()
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self.close()
 
     async def _call(self, request: dict[str, Any], path: Path) -> tuple[dict[str, Any], list[bytes]]:
@@ -410,9 +386,10 @@ class DecodePool:
             try:
                 header, blobs = await decoder.ask(request, self.spec.limits.wall_s)
             except TimeoutError:
-                raise self._timeout(path) from None
+                message = f"not decoded within {self.spec.limits.wall_s:g} s (limits.wall_s)"
+                raise _error(RejectReason.DECODE_TIMEOUT, message, path) from None
             except WireError as error:
-                raise _crash(path, f"its decoder process sent {error}") from None
+                raise _nonsense(error, path) from None
             except DecoderDiedError as error:
                 # An earlier file may have damaged that process, or the signal was not about this file.
                 if died is not None:
@@ -460,13 +437,6 @@ class DecodePool:
                 return
             self._waiting.popleft().set_result(picked)
 
-    def _timeout(self, path: Path) -> MediaError:
-        return MediaError(
-            f"not decoded within {self.spec.limits.wall_s:g} s (limits.wall_s)",
-            reason=RejectReason.DECODE_TIMEOUT,
-            where=str(path),
-        )
-
 
 def _cores() -> int:
     if hasattr(os, "sched_getaffinity"):
@@ -474,25 +444,27 @@ def _cores() -> int:
     return os.cpu_count() or 1
 
 
-def _crash(path: Path, message: str) -> MediaError:
-    return MediaError(message, reason=RejectReason.DECODE_CRASH, where=str(path))
+def _error(reason: RejectReason, message: str, path: Path) -> MediaError:
+    return MediaError(message, reason=reason, where=str(path))
+
+
+def _nonsense(what: object, path: Path) -> MediaError:
+    return _error(RejectReason.DECODE_CRASH, f"its decoder process sent {what}", path)
 
 
 def _died_twice(path: Path, error: DecoderDiedError) -> MediaError:
     """The error of a file over which two processes died, by how the second one died."""
+    message = f"{error}, a second time"
     if not error.killed:
-        return _crash(path, f"{error}, a second time")
-    return MediaError(
-        f"{error}, a second time, and not by this program: most likely memory ran out",
-        reason=RejectReason.DECODE_KILLED,
-        where=str(path),
-    )
+        return _error(RejectReason.DECODE_CRASH, message, path)
+    message += ", and not by this program: most likely memory ran out"
+    return _error(RejectReason.DECODE_KILLED, message, path)
 
 
 def _refusal(header: dict[str, Any], path: Path) -> MediaError:
     """The error that the decoder process reported; its words are data, its reason one of ours."""
+    said = str(header.get("message"))
     try:
-        reason = RejectReason(str(header.get("reason")))
+        return _error(RejectReason(str(header.get("reason"))), said[:2000], path)
     except ValueError:
-        return _crash(path, f"its decoder process reports: {str(header.get('message'))[:500]}")
-    return MediaError(str(header.get("message"))[:2000], reason=reason, where=str(path))
+        return _error(RejectReason.DECODE_CRASH, f"its decoder process reports: {said[:500]}", path)

@@ -13,8 +13,9 @@ from pydantic import Field
 
 from videop2r_data.errors import MediaError
 from videop2r_data.files import file_digest, file_size
-from videop2r_data.media.container import is_cut
-from videop2r_data.media.image import encode_frames, mime_of, own_bytes
+from videop2r_data.media.container import layout_of
+from videop2r_data.media.geometry import media_error
+from videop2r_data.media.image import encode_frames, load_image, open_image, own_bytes, sample_image
 from videop2r_data.schemas import Frames, MediaLimits, MediaRecord, MediaSpec, Model, RejectReason, TimesKind
 
 if TYPE_CHECKING:
@@ -71,29 +72,19 @@ def sample_media(path: Path, data_type: MediaKind, spec: MediaSpec, *, want: Wan
         MissingExtraError: `spec.decoder` is decord and it is not installed.
     """
     size = file_size(path, spec.limits)
-    try:
+    mime, own = spec.mime, None
+    with _named_errors(path):
         with _digest_of(path, size) as digest:
             sampled = _sample(path, data_type, spec)
             file_sha256 = digest()
-        own = None
         if want == "encoded" and spec.passthrough and data_type == "image":
             own = own_bytes(path, sampled, file_sha256)
         encoded: tuple[bytes, ...] = ()
-        if want == "encoded":
-            encoded = encode_frames(sampled.array, spec) if own is None else (own[0],)
-    except MemoryError as error:
-        raise MediaError(
-            f"needs more memory than there is ({error or 'allocation failed'})",
-            reason=RejectReason.DECODE_MEMORY,
-            where=str(path),
-        ) from None
-    except MediaError as error:
-        error.where = error.where or str(path)
-        raise
-    except OSError as error:
-        raise MediaError(
-            f"cannot be read: {error}", reason=RejectReason.MEDIA_UNREADABLE, where=str(path)
-        ) from None
+        if own is not None:
+            encoded, mime = (own[0],), own[1]
+        elif want == "encoded":
+            encoded = encode_frames(sampled.array, spec)
+    made = sampled.timing
     record = MediaRecord(
         data_type=data_type,
         frames_sha256=frames_digest(sampled.array),
@@ -101,47 +92,56 @@ def sample_media(path: Path, data_type: MediaKind, spec: MediaSpec, *, want: Wan
         width=sampled.array.shape[2],
         height=sampled.array.shape[1],
         indices=sampled.indices,
-        times_s=sampled.times_s,
-        source_fps=sampled.fps,
+        times_s=made.times_s,
+        source_fps=made.fps,
         source_frames=sampled.total,
-        duration_s=sampled.duration_s,
-        source_width=sampled.width,
-        source_height=sampled.height,
+        duration_s=made.duration_s,
+        source_width=sampled.source[1],
+        source_height=sampled.source[0],
         file_sha256=file_sha256,
         file_bytes=size,
         sampler=sampled.sampler,
         passthrough=own is not None if spec.passthrough else None,
-        times=sampled.times,
+        times=made.kind,
         missing=sampled.missing,
     )
     array = sampled.array if want == "array" else None
-    return Frames(record=record, array=array, encoded=encoded, mime=mime_of(spec) if own is None else own[1])
+    return Frames(record=record, array=array, encoded=encoded, mime=mime)
+
+
+@contextmanager
+def _named_errors(path: Path) -> Iterator[None]:
+    """What goes wrong with a file in here becomes a `MediaError` that names it."""
+    try:
+        yield
+    except MemoryError as error:
+        message = f"needs more memory than there is ({error or 'allocation failed'})"
+        raise media_error(RejectReason.DECODE_MEMORY, message, path) from None
+    except MediaError as error:
+        error.where = error.where or str(path)
+        raise
+    except OSError as error:
+        raise media_error(RejectReason.MEDIA_UNREADABLE, f"cannot be read: {error}", path) from None
 
 
 @contextmanager
 def _digest_of(path: Path, size: int) -> Iterator[Callable[[], str]]:
     """sha256 of a file; that of a large one is worked out beside the decoding."""
-
     if size < LARGE_FILE:
         found = file_digest(path)
         yield lambda: found
         return
     with ThreadPoolExecutor(1) as pool:
-        future = pool.submit(file_digest, path)
-        yield future.result
+        yield pool.submit(file_digest, path).result
 
 
 def _sample(path: Path, data_type: MediaKind, spec: MediaSpec) -> Sampled:
-    if data_type == "image":
-        from videop2r_data.media.image import sample_image
+    from videop2r_data.media.video import sample_decord, sample_video
 
+    if data_type == "image":
         return sample_image(path, spec)
     if spec.decoder == "decord":
-        from videop2r_data.media.video import sample_decord
-
         return sample_decord(path, spec)
-    from videop2r_data.media.video import sample_video
-
     return sample_video(path, spec)
 
 
@@ -194,24 +194,14 @@ def probe_media(path: Path, data_type: MediaKind, limits: MediaLimits, *, deep: 
         MediaError: as `sample_media`. Without `deep` a clip whose damage lies inside packets passes.
     """
     size = file_size(path, limits)
-    try:
+    with _named_errors(path):
         if data_type == "image":
-            return _probe_image(path, limits, size, deep=deep)
+            return _probe_image(path, limits, size)
         return _probe_video(path, limits, size, deep=deep)
-    except MemoryError:
-        raise MediaError(
-            "needs more memory than there is", reason=RejectReason.DECODE_MEMORY, where=str(path)
-        ) from None
-    except OSError as error:
-        raise MediaError(
-            f"cannot be read: {error}", reason=RejectReason.MEDIA_UNREADABLE, where=str(path)
-        ) from None
 
 
-def _probe_image(path: Path, limits: MediaLimits, size: int, *, deep: bool) -> MediaProbe:
-    from videop2r_data.media.image import load_image, open_image
-
-    del deep  # A picture is always decoded: a truncated one looks whole until then.
+def _probe_image(path: Path, limits: MediaLimits, size: int) -> MediaProbe:
+    # A picture is always decoded: a truncated one looks whole until then.
     height, width = load_image(path, limits).shape[:2]
     with open_image(path, limits) as picture:
         frames = int(getattr(picture, "n_frames", 1))
@@ -233,25 +223,30 @@ def _probe_image(path: Path, limits: MediaLimits, size: int, *, deep: bool) -> M
 def _probe_video(path: Path, limits: MediaLimits, size: int, *, deep: bool) -> MediaProbe:
     from videop2r_data.media.container import open_video
     from videop2r_data.media.decode import (
+        Scan,
         check_damage,
         decode_in_order,
         first_frame,
         first_frame_of,
         shown_order,
     )
-    from videop2r_data.media.packets import read_index, read_table
+    from videop2r_data.media.geometry import Scaler
     from videop2r_data.media.timing import timing
-    from videop2r_data.media.video import check_complete
+    from videop2r_data.media.video import checked_index
 
     spec = MediaSpec(limits=limits)
     with open_video(path, limits) as (container, stream):
-        index = read_table(container, stream, path, limits) or read_index(container, stream, path, limits)
-        missing = check_complete(container, stream, index, path, limits)
+        index, missing = checked_index(container, stream, path, limits)
         name, codec = container.format.name, stream.codec_context.codec.name
         trusted = shown_order(index, codec) is not None
-        odd = [] if stream.frames in (0, len(index.pts)) else [_promise(stream.frames, len(index.pts))]
-        # opening a file costs as much as all the rest: its packets are decoded while it is open
-        first = first_frame_of(index.packets or [], stream.codec_context, path, spec)
+        promised, found = stream.frames, len(index.pts)
+        # Opening a file costs as much as all the rest: its packets are decoded while it is open.
+        first = first_frame_of(
+            [*(index.packets or ()), None], stream.codec_context, Scan(Scaler(spec, 0, path), {})
+        )
+    odd = []
+    if promised not in (0, found):
+        odd.append(f"its header promises {promised} frames, {found} packets are there")
     shown = index.shown_pts()
     if deep:
         scan = decode_in_order(path, spec, [])
@@ -281,17 +276,15 @@ def _probe_video(path: Path, limits: MediaLimits, size: int, *, deep: bool) -> M
     )
 
 
-def _warnings(index: PacketIndex, path: Path, *, trusted: bool, missing: float, kind: TimesKind) -> list[str]:
+def _warnings(
+    index: PacketIndex, path: Path, *, trusted: bool, missing: float, kind: TimesKind | None
+) -> list[str]:
     told = {
         "its packet list cannot be trusted for seeking: it is decoded in order": not trusted,
         "its parameter sets change in mid-stream": index.changed,
         f"reading breaks off: {index.error}": bool(index.error),
-        "the file ends before its container does": is_cut(path),
+        "the file ends before its container does": layout_of(path).cut,
         f"{100 * missing:.2g} % of it are missing or damaged": missing > 0,
-        _TIMES_WORDS.get(kind, ""): kind != "exact",
+        _TIMES_WORDS.get(kind or "", ""): kind != "exact",
     }
     return [words for words, true in told.items() if true]
-
-
-def _promise(promised: int, found: int) -> str:
-    return f"its header promises {promised} frames, {found} packets are there"

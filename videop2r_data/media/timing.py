@@ -61,31 +61,24 @@ class Timing:
         times_s: seconds from the first shown frame, to 6 decimals.
         fps: frames per second, or None.
         duration_s: seconds to the end of the last frame, or None.
-        kind: where the times come from.
+        kind: where the times come from; None for pictures.
     """
 
     times_s: tuple[float, ...]
-    fps: float | None
-    duration_s: float | None
-    kind: TimesKind
-
-
-def header_rate(stream: VideoStream) -> Fraction | None:
-    """Frames per second by the header, if it says anything sane (FLV headers claim 1000)."""
-    for rate in (stream.average_rate, stream.guessed_rate):
-        if rate is not None and 0 < rate < _SANE_FPS:
-            return rate
-    return None
+    fps: float | None = None
+    duration_s: float | None = None
+    kind: TimesKind | None = None
 
 
 def clock_of(container: InputContainer, stream: VideoStream) -> Clock:
     """What an open container says of the timestamps of its chosen stream."""
     flags = int(container.format.flags)
     stamped = not flags & _NO_TIMESTAMPS
-    rate = header_rate(stream)
+    # FLV headers claim 1000 frames per second.
+    rates = (r for r in (stream.average_rate, stream.guessed_rate) if r is not None and 0 < r < _SANE_FPS)
     return Clock(
         stream.time_base,
-        rate if rate or stamped else _ASSUMED_FPS,
+        next(rates, None if stamped else _ASSUMED_FPS),
         stamped,
         bool(flags & _MAY_JUMP),
         _IN_DECODE_ORDER in container.format.name.split(","),
@@ -193,11 +186,9 @@ def _placed(pts: Sequence[int | None], step: int, far: Fraction | None) -> list[
             jumped = ahead < 0 or (far is not None and ahead > far)
             gain = 0 if after is None else after + shift - last
             back_in_line = gain > 0 and (far is None or gain <= far)
-            if (
-                ahead == 0
-                or (ahead < 0 and back_in_line)
-                or (ahead > 2 * step and _outlier(stamp, after, last - shift))
-            ):
+            # It runs ahead of the stamp behind it, which itself fits the one before.
+            outlier = ahead > 2 * step and after is not None and last - shift < after < stamp
+            if ahead == 0 or (ahead < 0 and back_in_line) or outlier:
                 placed.append(None)
                 continue
             if jumped:
@@ -205,11 +196,6 @@ def _placed(pts: Sequence[int | None], step: int, far: Fraction | None) -> list[
         last, frames = stamp + shift, 0
         placed.append(last)
     return placed
-
-
-def _outlier(stamp: int, after: int | None, before: int) -> bool:
-    """Whether a stamp runs ahead of the one behind it, which itself fits the one before."""
-    return after is not None and before < after < stamp
 
 
 def _next_known(pts: Sequence[int | None]) -> list[int | None]:

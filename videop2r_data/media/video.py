@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Iterator
-from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from videop2r_data.errors import MissingExtraError
-from videop2r_data.media.container import Layout, layout_of, media_error, open_video
+from videop2r_data.media.container import Layout, layout_of, open_video
 from videop2r_data.media.decode import NotAsPlannedError, sample_in_order, sample_runs, shown_order
-from videop2r_data.media.geometry import Sampled, smart_resize, uniform_indices
+from videop2r_data.media.geometry import Sampled, fitted, media_error, uniform_indices
 from videop2r_data.media.packets import read_index, read_table
+from videop2r_data.media.timing import Timing
 from videop2r_data.schemas import MediaLimits, MediaSpec, RejectReason
 
 if TYPE_CHECKING:
@@ -31,8 +31,7 @@ _SLACK_S = 0.5
 _GAP_STEPS = 3
 
 
-@dataclass(frozen=True, slots=True)
-class _Shortfall:
+class _Shortfall(NamedTuple):
     share: float
     message: str
     cut: bool
@@ -167,6 +166,18 @@ def _gaps(index: PacketIndex) -> _Shortfall:
 # Sampling with PyAV.
 
 
+def checked_index(
+    container: InputContainer, stream: VideoStream, path: Path, limits: MediaLimits
+) -> tuple[PacketIndex, float]:
+    """The packets of a clip, by its own table if that can be used, and the share of it that is missing.
+
+    Raises:
+        MediaError: as `check_complete`; `media_too_large`, `media_encrypted`.
+    """
+    index = read_table(container, stream, path, limits) or read_index(container, stream, path, limits)
+    return index, check_complete(container, stream, index, path, limits)
+
+
 def sample_video(path: Path, spec: MediaSpec) -> Sampled:
     """Take `spec.frames` uniformly spaced frames.
 
@@ -177,10 +188,7 @@ def sample_video(path: Path, spec: MediaSpec) -> Sampled:
         MediaError: see `container.open_video`, `check_complete` and `decode.sample_in_order`.
     """
     with open_video(path, spec.limits) as (container, stream):
-        index = read_table(container, stream, path, spec.limits) or read_index(
-            container, stream, path, spec.limits
-        )
-        missing = check_complete(container, stream, index, path, spec.limits)
+        index, missing = checked_index(container, stream, path, spec.limits)
         order = shown_order(index, stream.codec_context.codec.name)
         if order is not None and not spec.limits.decode_all:
             try:
@@ -230,10 +238,8 @@ def sample_decord(path: Path, spec: MediaSpec) -> Sampled:
     try:
         probe = decord.VideoReader(str(path), num_threads=1)
         tall, wide = probe[0].shape[:2]
-        size = smart_resize(
-            tall, wide, factor=spec.factor, min_pixels=spec.min_pixels, max_pixels=spec.max_pixels
-        )
-        reader = decord.VideoReader(str(path), height=size[0], width=size[1], num_threads=1)
+        height, width = fitted(tall, wide, spec)
+        reader = decord.VideoReader(str(path), height=height, width=width, num_threads=1)
         indices = uniform_indices(len(reader), spec.frames)
         array = reader.get_batch(indices).asnumpy()
         stamps = np.asarray(reader.get_frame_timestamp(range(len(reader))), dtype=np.float64)
@@ -252,16 +258,14 @@ def sample_decord(path: Path, spec: MediaSpec) -> Sampled:
             "decord gives timestamps that do not rise: it would repeat frames; use decoder: pyav",
             path,
         )
+    times = tuple(round(float(starts[i] - starts[0]), 6) for i in indices)
+    fps = round(rate, 6) if np.isfinite(rate) and rate > 0 else None
     return Sampled(
         array=np.ascontiguousarray(array, dtype=np.uint8),
         indices=tuple(indices),
-        times_s=tuple(round(float(starts[i] - starts[0]), 6) for i in indices),
+        timing=Timing(times, fps, round(float(stamps[-1, 1] - starts[0]), 6), "exact"),
         total=len(reader),
-        fps=round(rate, 6) if np.isfinite(rate) and rate > 0 else None,
-        duration_s=round(float(stamps[-1, 1] - starts[0]), 6),
-        width=wide,
-        height=tall,
+        source=(tall, wide),
         sampler=SAMPLER_DECORD,
-        times="exact",
         missing=missing,
     )

@@ -16,7 +16,6 @@ import orjson
 from pydantic import ValidationError
 
 from videop2r_data.errors import MediaError, P2RError
-from videop2r_data.media.image import mime_of
 from videop2r_data.media.sampling import probe_media, sample_media
 from videop2r_data.schemas import Frames, MediaRecord, MediaSpec
 
@@ -106,14 +105,14 @@ def frames_of(header: dict[str, Any], blobs: list[bytes], spec: MediaSpec, want:
         mime = _mime(blobs[0]) if blobs else None
         if len(blobs) != record.count or mime is None or any(_mime(blob) != mime for blob in blobs):
             raise WireError(f"{len(blobs)} pictures for {record.count} frames")
-        if mime != mime_of(spec) and not (spec.passthrough and record.passthrough):
-            raise WireError(f"{mime} where {mime_of(spec)} was asked for")
+        if mime != spec.mime and not (spec.passthrough and record.passthrough):
+            raise WireError(f"{mime} where {spec.mime} was asked for")
         return Frames(record=record, encoded=tuple(blobs), mime=mime)
     if len(blobs) != 1 or len(blobs[0]) != math.prod(shape):
         raise WireError("pixels that do not fill their shape")
     # Writable, as an array of `sample_media` is.
     array = np.frombuffer(bytearray(blobs[0]), dtype=np.uint8).reshape(shape)
-    return Frames(record=record, array=array, mime=mime_of(spec))
+    return Frames(record=record, array=array, mime=spec.mime)
 
 
 # The decoder process: reads one request, decodes one file, answers, until its input ends.

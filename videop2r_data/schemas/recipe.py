@@ -180,6 +180,11 @@ class MediaSpec(Model):
     """What a file may cost before it costs its row."""
 
     @property
+    def mime(self) -> Literal["image/jpeg", "image/png"]:
+        """Media type of frames that are encoded here."""
+        return "image/jpeg" if self.encoding == "jpeg" else "image/png"
+
+    @property
     def wire(self) -> str:
         """How frames that are encoded here look on the wire, e.g. `jpeg-95`."""
         return f"jpeg-{self.quality}" if self.encoding == "jpeg" else "png"
