@@ -407,17 +407,16 @@ class DecodePool:
 
     async def _slot(self) -> Decoder:
         """Wait for the decoder with the fewest requests, running ones first; calls are served in order."""
-        decoder = None if self._waiting else self._pick()
-        if decoder is None:
-            future: asyncio.Future[Decoder] = asyncio.get_running_loop().create_future()
-            self._waiting.append(future)
-            try:
-                return await future
-            except asyncio.CancelledError:
-                if future.done() and not future.cancelled():
-                    self._give_back(future.result())
-                raise
-        return decoder
+        if not self._waiting and (decoder := self._pick()):
+            return decoder
+        future: asyncio.Future[Decoder] = asyncio.get_running_loop().create_future()
+        self._waiting.append(future)
+        try:
+            return await future
+        except asyncio.CancelledError:
+            if future.done() and not future.cancelled():
+                self._give_back(future.result())
+            raise
 
     def _pick(self) -> Decoder | None:
         decoder = min(self._all, key=lambda d: (d.pending, d.pid is None))
