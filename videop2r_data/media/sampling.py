@@ -14,8 +14,9 @@ from pydantic import Field
 from videop2r_data.errors import MediaError
 from videop2r_data.files import file_digest, file_size
 from videop2r_data.media.container import layout_of
-from videop2r_data.media.geometry import media_error
+from videop2r_data.media.geometry import Scaler, media_error
 from videop2r_data.media.image import encode_frames, load_image, open_image, own_bytes, sample_image
+from videop2r_data.media.timing import timing
 from videop2r_data.schemas import Frames, MediaLimits, MediaRecord, MediaSpec, Model, RejectReason, TimesKind
 
 if TYPE_CHECKING:
@@ -221,40 +222,31 @@ def _probe_image(path: Path, limits: MediaLimits, size: int) -> MediaProbe:
 
 
 def _probe_video(path: Path, limits: MediaLimits, size: int, *, deep: bool) -> MediaProbe:
+    from videop2r_data.media import decode
     from videop2r_data.media.container import open_video
-    from videop2r_data.media.decode import (
-        Scan,
-        check_damage,
-        decode_in_order,
-        first_frame,
-        first_frame_of,
-        shown_order,
-    )
-    from videop2r_data.media.geometry import Scaler
-    from videop2r_data.media.timing import timing
     from videop2r_data.media.video import checked_index
 
     spec = MediaSpec(limits=limits)
     with open_video(path, limits) as (container, stream):
         index, missing = checked_index(container, stream, path, limits)
         name, codec = container.format.name, stream.codec_context.codec.name
-        trusted = shown_order(index, codec) is not None
+        trusted = decode.shown_order(index, codec) is not None
         promised, found = stream.frames, len(index.pts)
         # Opening a file costs as much as all the rest: its packets are decoded while it is open.
-        first = first_frame_of(
-            [*(index.packets or ()), None], stream.codec_context, Scan(Scaler(spec, 0, path), {})
+        first = decode.first_frame_of(
+            [*(index.packets or ()), None], stream.codec_context, decode.Scan(Scaler(spec, 0, path), {})
         )
     odd = []
     if promised not in (0, found):
         odd.append(f"its header promises {promised} frames, {found} packets are there")
     shown = index.shown_pts()
     if deep:
-        scan = decode_in_order(path, spec, [])
-        check_damage(scan, path, limits)
+        scan = decode.decode_in_order(path, spec, [])
+        decode.check_damage(scan, path, limits)
         if scan.bad:
             odd.append(f"{scan.bad} of {scan.packets} packets are damaged")
         shown, missing = [scan.pts[at] for at in scan.order()], max(missing, scan.damaged)
-    height, width, upright = first or first_frame(path, spec)
+    height, width, upright = first or decode.first_frame(path, spec)
     made = timing(shown, (), index.clock, index.last_duration)
     odd += _warnings(index, path, trusted=trusted, missing=missing, kind=made.kind)
     if upright.mirrored:
