@@ -17,17 +17,8 @@ from PIL import Image
 
 from tests.cards.test_stats import Made, in_memory, row
 from videop2r_data.cards.figures.counts import MOST, REASONS, FunnelData, SourcesData, TableData, by_stage
-from videop2r_data.cards.figures.draw import (
-    KINDS,
-    FigureEntry,
-    FigureIndex,
-    FigureOptions,
-    gather,
-    make_figures,
-    picture,
-    read_figures,
-    redraw,
-)
+from videop2r_data.cards.figures.draw import KINDS, FigureOptions, gather, make_figures, redraw
+from videop2r_data.cards.figures.index import FigureEntry, FigureIndex, picture, read_figures
 from videop2r_data.cards.figures.media import MediaData
 from videop2r_data.cards.figures.stats import compute_stats
 from videop2r_data.cards.figures.words import SIZE, CloudData, WordsData, lay_out, log_odds, picture_of

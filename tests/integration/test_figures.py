@@ -17,7 +17,8 @@ from typer.testing import CliRunner
 from benchmarks.synthetic_release import write_official, write_release
 from tests.integration.test_loading import build
 from videop2r_data.builders.verify import verify_release
-from videop2r_data.cards.figures.draw import FigureOptions, make_figures, read_figures
+from videop2r_data.cards.figures.draw import FigureOptions, make_figures
+from videop2r_data.cards.figures.index import read_figures
 from videop2r_data.cards.figures.projection import embed, project
 from videop2r_data.cards.figures.text import Pair
 from videop2r_data.cli.main import app

@@ -22,6 +22,8 @@ AGREEMENT_NAME = "judge-agreement.json"
 FIGURES_NAME = "figures"
 """Folder of the figures of a card, drawn by `p2r-data card --figures`."""
 PREVIEW_CONFIG = "preview"
+MEDIA_FOLDER = "media"
+"""Of a data set on the Hub and of a gallery: clips lie in `media/<source>/<path of the row>`."""
 """A config that a push may add: a few rows with their clips inside. It is no part of the data."""
 SHARD = re.compile(rf"data/({'|'.join(CONFIGS)})-\d{{5}}\.parquet")
 """A file of rows that a build wrote, relative to the data set; group 1 is its config."""

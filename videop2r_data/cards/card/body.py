@@ -9,10 +9,10 @@ from typing import Any
 
 from videop2r_data.cards.card.facts import Facts
 from videop2r_data.cards.card.licences import KNOWN, Terms, find_pool, licence_id, registry, states
-from videop2r_data.cards.card.metadata import COLUMNS, MEDIA, PAPER, WHAT, WHAT_PREVIEW, title_of
+from videop2r_data.cards.card.metadata import COLUMNS, PAPER, WHAT, WHAT_PREVIEW, title_of
 from videop2r_data.cards.card.rows import SourceFacts, passes_on
-from videop2r_data.cards.figures.draw import picture
-from videop2r_data.files import FIGURES_NAME, LOCK_NAME, PREVIEW_CONFIG
+from videop2r_data.cards.figures.index import picture
+from videop2r_data.files import FIGURES_NAME, LOCK_NAME, MEDIA_FOLDER, PREVIEW_CONFIG
 from videop2r_data.schemas import (
     CONFIGS,
     BuildLock,
@@ -287,8 +287,8 @@ def _media(facts: Facts) -> str:
     if facts.published is not None and facts.published.media:
         command = f"p2r-data pull {name} media --media --rows {name} --limit 20"
         return (
-            f"They are part of this repository, in `{MEDIA}/<source>/<path of the row>`. To get those of "
-            f"some rows, as `path` names them:\n\n    {command}\n"
+            f"They are part of this repository, in `{MEDIA_FOLDER}/<source>/<path of the row>`. To get those "
+            f"of some rows, as `path` names them:\n\n    {command}\n"
         )
     lines = []
     for pool in dict.fromkeys(s.pool for s in facts.rows.sources if s.has_media):

@@ -13,7 +13,7 @@ from pydantic import Field, ValidationError
 
 from videop2r_data.cards.card.licences import Pool, find_pool
 from videop2r_data.cards.card.rows import CardLicence, RowFacts, card_licence, read_rows
-from videop2r_data.cards.figures.draw import FigureIndex, read_figures
+from videop2r_data.cards.figures.index import FigureIndex, read_figures
 from videop2r_data.errors import ExportError
 from videop2r_data.files import AGREEMENT_NAME, FIGURES_NAME, LOCK_NAME, file_digest, read_lock, shards
 from videop2r_data.schemas import CONFIGS, BuildLock, Ledger, Model, digest

@@ -14,9 +14,6 @@ from videop2r_data.schemas import CONFIGS, DataType, column_words, feature_info
 PAPER = "https://arxiv.org/abs/2511.11113"
 
 # What a repository may hold besides the rows: clips, and the config `preview`.
-
-MEDIA = "media"
-"""Folder of the clips: `media/<source>/<path of the row>`."""
 PREVIEW_NAME = "preview/train-00000.parquet"
 """The one file of the preview. Outside of `data/`: the patterns of the other configs must not match it."""
 PREVIEW_FILES = "preview/train-*.parquet"

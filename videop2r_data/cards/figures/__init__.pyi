@@ -1,10 +1,10 @@
 from .draw import SAMPLE as SAMPLE
-from .draw import FigureIndex as FigureIndex
 from .draw import FigureOptions as FigureOptions
 from .draw import make_figures as make_figures
-from .draw import picture as picture
-from .draw import read_figures as read_figures
 from .draw import redraw as redraw
+from .index import FigureIndex as FigureIndex
+from .index import picture as picture
+from .index import read_figures as read_figures
 from .stats import Stats as Stats
 from .stats import compute_stats as compute_stats
 from .text import Distribution as Distribution

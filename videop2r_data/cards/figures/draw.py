@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,99 +9,20 @@ from pathlib import Path
 from typing import NamedTuple
 
 import orjson
-from pydantic import Field, ValidationError
+from pydantic import ValidationError
 
 from videop2r_data.cards.figures.copies import CopiesData, CopyWatch
 from videop2r_data.cards.figures.counts import FigureData, FunnelData, SourcesData, TableData
+from videop2r_data.cards.figures.index import INDEX, FigureEntry, FigureIndex, Omitted, read_figures
 from videop2r_data.cards.figures.media import MediaData
 from videop2r_data.cards.figures.projection import LEAST, ProjectionData, need_sklearn, need_umap, project
 from videop2r_data.cards.figures.stats import Stats, Tally, count_release
 from videop2r_data.cards.figures.text import Crossed, Opened, Sampled
 from videop2r_data.cards.figures.words import CloudData, GroupsData, TellingData, WordsData
-from videop2r_data.errors import ExportError, first_line
+from videop2r_data.errors import ExportError
 from videop2r_data.files import Release
-from videop2r_data.plots import DARK, LIGHT, SHOWN, need_matplotlib, png_bytes
+from videop2r_data.plots import DARK, LIGHT, need_matplotlib, png_bytes
 from videop2r_data.schemas import Model
-
-# The index of a folder: a card shows figures from it and reads no figure's data.
-
-INDEX = "index.json"
-_MAX_BYTES = 64 * 2**20
-
-
-class FigureEntry(Model):
-    """One figure on disk; file names are relative to the folder of the index."""
-
-    name: str
-    title: str
-    caption: str
-    """Shown below the figure, and its alternative text."""
-    light: str
-    dark: str
-    data: str
-    width: int
-    """Pixels; a card shows half of them."""
-    height: int
-
-
-class Omitted(Model):
-    """A figure that was not drawn, and why."""
-
-    name: str
-    title: str
-    why: str
-
-
-class FigureIndex(Model):
-    """`index.json` of a folder of figures."""
-
-    where: str
-    """The data set, as it was named."""
-    rows: dict[str, int]
-    """Config -> rows."""
-    figures: list[FigureEntry] = Field(default_factory=list)
-    omitted: list[Omitted] = Field(default_factory=list)
-
-
-def read_figures(folder: Path) -> FigureIndex:
-    """The index of a folder that `make_figures` wrote.
-
-    Raises:
-        ExportError: there is none, it cannot be read, or a file that it names is not there.
-    """
-    path = folder / INDEX
-    try:
-        if path.stat().st_size > _MAX_BYTES:
-            raise ValueError(f"larger than {_MAX_BYTES:,} bytes")
-        index = FigureIndex.model_validate_json(path.read_bytes())
-    except (OSError, ValueError) as error:
-        raise ExportError(
-            f"no index of figures: {first_line(error)}",
-            where=str(path),
-            hint=f"p2r-data stats DATASET --figures {folder} writes it",
-        ) from None
-    for entry in index.figures:
-        for name in (entry.light, entry.dark, entry.data):
-            if Path(name).name != name or not (folder / name).is_file():
-                raise ExportError("a figure that the index names is not there", where=str(folder / name))
-    return index
-
-
-def picture(entry: FigureEntry, *, prefix: str = "") -> str:
-    """HTML of one figure for a card: light or dark with the page, its caption below.
-
-    Args:
-        entry: of the index.
-        prefix: before the file names: empty, `figures/`, or an address that ends in a slash.
-    """
-    light, dark = (html.escape(prefix + name) for name in (entry.light, entry.dark))
-    caption = html.escape(entry.caption.replace("`", ""))
-    wide = round(entry.width * SHOWN)
-    return (
-        f'<picture>\n  <source media="(prefers-color-scheme: dark)" srcset="{dark}">\n'
-        f'  <img src="{light}" width="{wide}" alt="{caption}">\n</picture>\n\n*{caption}*\n'
-    )
-
 
 # The data of each figure, after one pass over the rows that feeds all of them.
 

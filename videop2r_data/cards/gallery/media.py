@@ -16,7 +16,7 @@ from urllib.parse import quote
 
 from videop2r_data.cards.gallery.rows import Entry
 from videop2r_data.errors import ConfigError, MediaError
-from videop2r_data.files import resolve_media
+from videop2r_data.files import MEDIA_FOLDER, resolve_media
 from videop2r_data.media import DecodePool
 from videop2r_data.schemas import MediaSpec, digest_bytes, safe_relative_path
 
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 
 # Addresses of clips: linked at their place, or copied beside the page.
 
-MEDIA = "media"
 """Folder of copies beside the page, and first part of the server's addresses for clips."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}")
 
@@ -78,7 +77,7 @@ def linked(clips: Iterable[Clip], roots: Mapping[str, Path], page: Path) -> dict
 
 def beside(clips: Iterable[Clip]) -> dict[str, str]:
     """Source -> address of its clips beside the page, for copies and for the server."""
-    return {clip.source: f"{MEDIA}/{folder_of(clip.source)}/" for clip in clips}
+    return {clip.source: f"{MEDIA_FOLDER}/{folder_of(clip.source)}/" for clip in clips}
 
 
 def folder_of(source: str) -> str:
@@ -100,7 +99,7 @@ def copy_clips(clips: Iterable[Clip], page: Path) -> int:
     for clip in clips:
         if clip.file is None:
             continue
-        target = page / MEDIA / folder_of(clip.source) / safe_relative_path(clip.path)
+        target = page / MEDIA_FOLDER / folder_of(clip.source) / safe_relative_path(clip.path)
         try:
             there = clip.file.stat()
             target.parent.mkdir(parents=True, exist_ok=True)

@@ -11,7 +11,6 @@ from itertools import compress
 from operator import not_
 from pathlib import Path
 
-from videop2r_data.cards.card.metadata import MEDIA
 from videop2r_data.cards.hub.archives import (
     Archive,
     ForwardFile,
@@ -28,7 +27,7 @@ from videop2r_data.cards.hub.client import WORKERS, Hub, Place, Watch, in_parall
 from videop2r_data.cards.hub.plan import LocalFile, RemoteFile, holds, list_files
 from videop2r_data.cards.hub.tars import SPARE, TarPlan, fetch_tars, plan_tars
 from videop2r_data.errors import HubAuthError, HubError, MediaError, SourceError
-from videop2r_data.files import resolve_media
+from videop2r_data.files import MEDIA_FOLDER, resolve_media
 from videop2r_data.schemas import Model, safe_relative_path
 
 # Clips become requests: neighbours in an archive share one, clips that are already here need none.
@@ -337,7 +336,7 @@ def _own_clips(
     for file in files:
         folder, _, rest = file.partition("/")
         name = spelled(file)
-        if name not in wanted and folder == MEDIA:
+        if name not in wanted and folder == MEDIA_FOLDER:
             name = spelled(rest.partition("/")[2])
         if name not in wanted:
             continue

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
-from videop2r_data.cards.card.metadata import MEDIA
 from videop2r_data.cards.hub.client import (
     AGAIN,
     PAUSES_S,
@@ -24,7 +23,7 @@ from videop2r_data.cards.hub.client import (
     stumbled,
 )
 from videop2r_data.errors import HubError
-from videop2r_data.files import file_digest
+from videop2r_data.files import MEDIA_FOLDER, file_digest
 from videop2r_data.schemas import Model
 from videop2r_data.version import __version__
 
@@ -305,7 +304,7 @@ def carry_out(
     if not plan.of(Action.ADDED, Action.CHANGED, Action.DELETED):
         return head
     adds = _uploaded(plan, local, hub, watch)
-    ahead = [op for op in adds if op.path_in_repo.startswith(f"{MEDIA}/")]
+    ahead = [op for op in adds if op.path_in_repo.startswith(f"{MEDIA_FOLDER}/")]
     ahead = ahead if len(ahead) > COMMIT_FILES else []
     for start in range(0, len(ahead), COMMIT_FILES):
         batch = ahead[start : start + COMMIT_FILES]
@@ -332,8 +331,8 @@ def _uploaded(
 
     wanted = plan.of(Action.ADDED, Action.CHANGED)
     total, done, out = plan.upload_bytes, 0, []
-    batches = [[change] for change in wanted if not change.path.startswith(f"{MEDIA}/")]
-    clips = [change for change in wanted if change.path.startswith(f"{MEDIA}/")]
+    batches = [[change] for change in wanted if not change.path.startswith(f"{MEDIA_FOLDER}/")]
+    clips = [change for change in wanted if change.path.startswith(f"{MEDIA_FOLDER}/")]
     batches += [clips[i : i + UPLOAD_FILES] for i in range(0, len(clips), UPLOAD_FILES)]
     for batch in batches:
         watch(batch[0].path, done, total)

@@ -16,12 +16,19 @@ from videop2r_data.cards.card.dataset import (
     prose_of,
 )
 from videop2r_data.cards.card.facts import Facts, Published
-from videop2r_data.cards.card.metadata import MEDIA, PREVIEW_NAME, TEXT_COLUMNS
+from videop2r_data.cards.card.metadata import PREVIEW_NAME, TEXT_COLUMNS
 from videop2r_data.cards.card.rows import SourceFacts, batches, media_held_back, passes_on
 from videop2r_data.cards.hub.client import Hub
 from videop2r_data.cards.hub.plan import Remote
 from videop2r_data.errors import HubError, MediaError
-from videop2r_data.files import CARD_NAME, CROISSANT_NAME, FIGURES_NAME, resolve_media, split_card
+from videop2r_data.files import (
+    CARD_NAME,
+    CROISSANT_NAME,
+    FIGURES_NAME,
+    MEDIA_FOLDER,
+    resolve_media,
+    split_card,
+)
 from videop2r_data.schemas import safe_relative_path
 
 # Clips as files of the repository: all of them or none, and only if every source's licence allows it.
@@ -64,7 +71,7 @@ def media_files(folder: Path, roots: Mapping[str, Path], sources: Iterable[Sourc
         except MediaError as error:
             raise HubError(error.message, where=f"{source}: {path}") from None
         if file.is_file():
-            found[f"{MEDIA}/{source}/{inside}"] = file
+            found[f"{MEDIA_FOLDER}/{source}/{inside}"] = file
         else:
             missing.append(f"{source}: {path}")
     if missing:

@@ -11,7 +11,7 @@ import orjson
 
 from videop2r_data.cards.card.dataset import card_head
 from videop2r_data.cards.card.facts import Facts, read_facts
-from videop2r_data.cards.card.metadata import MEDIA, PREVIEW_NAME
+from videop2r_data.cards.card.metadata import PREVIEW_NAME
 from videop2r_data.cards.card.model import METRICS, read_json
 from videop2r_data.cards.card.rows import unstated
 from videop2r_data.cards.hub.check import (
@@ -36,7 +36,7 @@ from videop2r_data.cards.hub.plan import (
 )
 from videop2r_data.cards.hub.prepare import media_files, remake_card
 from videop2r_data.errors import HubError
-from videop2r_data.files import CARD_NAME, FIGURES_NAME, LOCK_NAME, SHARD
+from videop2r_data.files import CARD_NAME, FIGURES_NAME, LOCK_NAME, MEDIA_FOLDER, SHARD
 from videop2r_data.schemas import BuildLock, Model
 
 _EXTRA = re.compile(rf"(?:LICENSE|NOTICE|CITATION)(?:\.[a-z]+)?|CHANGELOG\.md|{RECORD}|{PICTURE}")
@@ -126,12 +126,12 @@ def push_dataset(
             repo=repo,
             hub=hub,
             remote=remote,
-            media=embed_media or any(path.startswith(f"{MEDIA}/") for path in remote.files),
+            media=embed_media or any(path.startswith(f"{MEDIA_FOLDER}/") for path in remote.files),
             preview=preview,
             roots=roots or {},
         )
         local |= {name: LocalFile(file) for name, file in fresh.items()}
-        prefix = (f"{MEDIA}/",) if embed_media else ()
+        prefix = (f"{MEDIA_FOLDER}/",) if embed_media else ()
         stale = [path for path in remote.files if _STALE.fullmatch(path) or path.startswith(prefix)]
         plan = make_plan(repo, "dataset", local, remote, stale=stale, left_out=left_out)
         report = _push(plan, local, remote, hub=hub, private=private, tag=tag, dry_run=dry_run, watch=watch)

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from videop2r_data.schemas import Frames
-from videop2r_data.trainer.data.examples import Example, Skip
+
+if TYPE_CHECKING:
+    from videop2r_data.trainer.data.examples import Example, Skip
 
 IMAGE, VIDEO = 1, 2
 """Values of `mm_token_type_ids` beside 0 for text."""
