@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from contextlib import suppress
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -274,8 +276,9 @@ def _stage(stage: str, given: dict[str, Any]) -> None:
     if given["dry_run"]:
         say(recipe_yaml(recipe), nl=False)
         return
-    from videop2r_data.trainer import Stop, on_signals, train  # loads torch
+    from videop2r_data.trainer import Stop, on_signals, train
 
+    _load_libraries()
     console, stop = err_console(), Stop()
     first = os.environ.get("RANK", "0") == "0"
 
@@ -299,6 +302,14 @@ def _stage(stage: str, given: dict[str, Any]) -> None:
         else:
             _show_end(trained, recipe, out_console())
     raise typer.Exit(OK if trained.complete else UNFINISHED)
+
+
+def _load_libraries() -> None:
+    """Import what training needs, as far as it is there: `train` says what is missing."""
+    # Ctrl-C ends an import at once; while `train` runs it would wait for the end of a step.
+    for library in ("torch", "transformers", "accelerate"):
+        with suppress(ImportError):
+            import_module(library)
 
 
 def _write_card(trained: Trained, tell: Callable[[str], None]) -> None:
