@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -240,3 +241,24 @@ def test_a_room_has_a_door_and_says_what_it_is_for(room: Path) -> None:
     said = ast.get_docstring(ast.parse(text)) or ""
     assert said.split("\n\n")[0].rstrip().endswith(".") and len(said.split()) >= 12, said
     assert room.name == "cli" or (room / "__init__.pyi").is_file() or "__all__" in text
+
+
+@pytest.fixture(scope="module")
+def named_lines() -> Any:
+    from scripts import mutants
+
+    return mutants.index()
+
+
+def _mutants() -> list[Any]:
+    from scripts import mutants
+
+    return mutants.read_mutants()
+
+
+@pytest.mark.parametrize("mutant", _mutants(), ids=lambda one: f"{one.at}: {one.holds}")
+def test_a_guaranteed_line_stands_where_its_mutant_looks_for_it(mutant: Any, named_lines: Any) -> None:
+    """Whoever rewrites the line sees so at once, and not when the mutants run, minutes later."""
+    from scripts import mutants
+
+    assert mutants.change(mutant, named_lines).text
