@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib
+import importlib.util
 import pkgutil
 import re
 import subprocess
@@ -243,22 +244,25 @@ def test_a_room_has_a_door_and_says_what_it_is_for(room: Path) -> None:
     assert room.name == "cli" or (room / "__init__.pyi").is_file() or "__all__" in text
 
 
+def _script(name: str) -> Any:
+    """A script of `scripts/`, which is no package, as a module."""
+    spec = importlib.util.spec_from_file_location(name, ROOT / "scripts" / f"{name}.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+MUTANTS = _script("mutants")
+
+
 @pytest.fixture(scope="module")
 def named_lines() -> Any:
-    from scripts import mutants
-
-    return mutants.index()
+    return MUTANTS.index()
 
 
-def _mutants() -> list[Any]:
-    from scripts import mutants
-
-    return mutants.read_mutants()
-
-
-@pytest.mark.parametrize("mutant", _mutants(), ids=lambda one: f"{one.at}: {one.holds}")
+@pytest.mark.parametrize("mutant", MUTANTS.read_mutants(), ids=lambda one: f"{one.at}: {one.holds}")
 def test_a_guaranteed_line_stands_where_its_mutant_looks_for_it(mutant: Any, named_lines: Any) -> None:
     """Whoever rewrites the line sees so at once, and not when the mutants run, minutes later."""
-    from scripts import mutants
-
-    assert mutants.change(mutant, named_lines).text
+    assert MUTANTS.change(mutant, named_lines).text
