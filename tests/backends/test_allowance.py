@@ -107,7 +107,7 @@ asyncio.run(main(sys.argv[1], sys.argv[2]))
 """
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(900)
 def test_processes_that_run_and_are_killed_together_spend_the_limit_and_no_more(tmp_path: Path) -> None:
     def start(name: str) -> subprocess.Popen[str]:
         command = [sys.executable, "-c", SPENDER, str(tmp_path), name]

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(900)]
 
 BUILD = ("data", "build", "--limit", "5", "--out", "set")
 SFT = ("train", "sft", "tiny-sft", "--data", "demo", "--output", "run")

@@ -20,7 +20,7 @@ from videop2r_data.errors import AuthError, RefusedError, TransientError
 from videop2r_data.schemas.calls import BatchResult, Message, Request, Usage
 from videop2r_data.schemas.recipe import BackendSpec
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(90)]
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(900)]
 
 
 class Clock:

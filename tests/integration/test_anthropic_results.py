@@ -15,7 +15,7 @@ from tests.integration.test_anthropic_batches import Bench, run, said
 from videop2r_data.errors import TransientError
 from videop2r_data.schemas.calls import Message, Request
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(90)]
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(900)]
 COUNT = 12
 Mangle = Callable[[list[bytes]], list[bytes]]
 

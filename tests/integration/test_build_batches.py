@@ -25,7 +25,7 @@ from videop2r_data.cards.card.dataset import write_dataset_card
 from videop2r_data.errors import ConfigError
 from videop2r_data.schemas.recipe import Recipe
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(900)]
 PRICE = {"input": 3.0, "output": 15.0, "cache_read": 0.3, "cache_write": 3.75}
 
 

@@ -34,7 +34,7 @@ from videop2r_data.cards.card.dataset import write_dataset_card
 from videop2r_data.errors import ExportError, JournalError
 from videop2r_data.schemas import Sample
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(900)]
 
 
 def steady(call: Call) -> str:

@@ -23,7 +23,7 @@ from videop2r_data.media import DecodePool
 from videop2r_data.schemas import RejectReason
 from videop2r_data.schemas.calls import Frames
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(900)]
 
 
 def images(folder: Path, count: int, *, each: int = 1) -> None:

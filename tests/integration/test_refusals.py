@@ -25,7 +25,7 @@ from videop2r_data.cli.common import out_console
 from videop2r_data.errors import BackendError, ConfigError
 from videop2r_data.schemas.recipe import Recipe
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(900)]
 WORDS = "This model's maximum context length is 2048 tokens. However, you requested 5213 tokens."
 
 

@@ -13,7 +13,7 @@ import pytest
 from benchmarks.kill_resume import digests, finish, start, write_recipe
 from benchmarks.throughput import get, server, write_pool
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(900)]
 
 
 def build(recipe: Path, out: Path, *flags: str) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from benchmarks.kill_resume import finish, start, write_recipe
 from benchmarks.throughput import get, server, write_pool
 from videop2r_data.builders.workspace import take_lease_now
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(900)]
 INPUT_USD, OUTPUT_USD = 20.0, 60.0
 """Per million tokens."""
 

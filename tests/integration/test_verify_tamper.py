@@ -22,7 +22,7 @@ from videop2r_data.cards.card.dataset import as_written, write_dataset_card
 from videop2r_data.recipes import recipe_text
 from videop2r_data.schemas.recipe import parse_recipe
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(900)]
 
 IRRELEVANT = {
     "text outside of the marked parts": "a person's own words",
