@@ -16,6 +16,7 @@ from typing import Any
 
 
 def main() -> None:
+    """Ask the server for one answer per prompt through curator, and print the seconds."""
     url, samples, concurrency = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
     os.environ |= {
         "OPENAI_API_KEY": "none",

@@ -172,6 +172,7 @@ def child(method: str, n: int, repeat: int, paths: list[str]) -> None:
 
 
 def measure(python: str, method: str, n: int, repeat: int, paths: list[str]) -> dict[str, Any] | None:
+    """CPU milliseconds per clip and peak memory of one method, in a process of its own; None if it failed."""
     command = [python, __file__, "--child", method, str(n), str(repeat), *paths]
     env = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
     if method == "qwen-vl-utils 0.0.14 (decord)":
@@ -216,6 +217,7 @@ def make_long(source: Path, path: Path, seconds: int) -> int:
 
 
 def table(args: argparse.Namespace, paths: list[str], repeat: int) -> list[str]:
+    """Measure every method and give the rows of the table of results."""
     rows: list[tuple[str, int, dict[str, Any]]] = []
     for method in METHODS:
         python = sys.executable
@@ -246,6 +248,7 @@ def table(args: argparse.Namespace, paths: list[str], repeat: int) -> list[str]:
 
 
 def main() -> None:
+    """Measure, print the tables, and write them with `--write`."""
     if "--child" in sys.argv:
         method, n, repeat, *paths = sys.argv[sys.argv.index("--child") + 1 :]
         child(method, int(n), int(repeat), paths)

@@ -147,6 +147,7 @@ def report(rows: int, size: float, wrote: float, runs: list[dict[str, float]], v
 
 
 def main() -> int:
+    """Make galleries of growing size and time what a browser does with each."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows", type=int, default=10_000)
     parser.add_argument("--runs", type=int, default=5)

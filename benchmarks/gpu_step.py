@@ -54,6 +54,7 @@ SHOWN = (
 
 
 def main() -> None:
+    """Time the phases of RL steps on the accelerator that is there."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

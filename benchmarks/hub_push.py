@@ -59,10 +59,12 @@ class Push:
 
 
 def same(rows: Iterable[Row], _: int) -> Iterator[Row]:
+    """The rows as they are."""
     yield from rows
 
 
 def a_word_more(rows: Iterable[Row], at: int) -> Iterator[Row]:
+    """The rows with one sentence more in the observation of row `at`."""
     for number, row in enumerate(rows):
         if number == at:
             old, new = row["observation"], row["observation"] + " Then the light goes out."
@@ -71,10 +73,12 @@ def a_word_more(rows: Iterable[Row], at: int) -> Iterator[Row]:
 
 
 def a_row_less(rows: Iterable[Row], at: int) -> Iterator[Row]:
+    """The rows without row `at`."""
     return (row for number, row in enumerate(rows) if number != at)
 
 
 def a_row_more(rows: Iterable[Row], at: int) -> Iterator[Row]:
+    """The rows with a copy of row `at` under another id behind it."""
     for number, row in enumerate(rows):
         if number == at:
             name = f"{row['problem_id']}-again"
@@ -143,6 +147,7 @@ def write_plain(folder: Path, built: Path) -> None:
 
 
 def measure(work: Path, scale: float) -> tuple[int, list[Push]]:
+    """Push a set, change it in each way, push again; returns the rows and what each push sent."""
     from benchmarks.synthetic_release import counts, make_rows
 
     total = sum(counts(scale).values())
@@ -172,6 +177,7 @@ def push_all(work: Path, kind: str, changes: list[str]) -> Iterator[Push]:
 
 
 def main() -> None:
+    """Measure the pushes and print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--scale", type=float, default=1.0)
     parser.add_argument("--write", action="store_true")

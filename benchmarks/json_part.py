@@ -77,6 +77,7 @@ def _command(words: list[str], part: Path) -> list[str]:
 
 
 def main() -> int:
+    """Measure the peak memory of each reader over one large JSON part."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--mb", type=int, default=170)
     parser.add_argument("--quick", action="store_true", help="a part of 20 MB")

@@ -119,6 +119,7 @@ def run(samples: int, kills: int, latency: float, seed: int, *, image: bool) -> 
 
 
 def main() -> None:
+    """Kill a build again and again, and compare its bytes with those of a build left alone."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--samples", type=int, default=2000)
     parser.add_argument("--kills", type=int, default=20)

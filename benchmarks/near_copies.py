@@ -23,6 +23,7 @@ _WORD = re.compile(r"\w+")
 
 
 def shingles(text: str) -> set[str]:
+    """The runs of three words of a text."""
     words = _WORD.findall(text.lower())
     return {" ".join(words[at : at + 3]) for at in range(max(1, len(words) - 2))}
 
@@ -48,6 +49,7 @@ def made(count: int, equal: int, seed: int) -> tuple[list[str], set[int]]:
 
 
 def ours(texts: list[str]) -> set[int]:
+    """Rows with a near copy, as the figures find them."""
     import numpy as np
 
     from videop2r_data.cards.figures import copies
@@ -62,6 +64,7 @@ def ours(texts: list[str]) -> set[int]:
 
 
 def datasketch(texts: list[str]) -> set[int]:
+    """Rows with a near copy, as datasketch finds them."""
     from datasketch import MinHash, MinHashLSH
 
     def signature(text: str) -> Any:
@@ -73,6 +76,7 @@ def datasketch(texts: list[str]) -> set[int]:
 
 
 def rensa(texts: list[str]) -> set[int]:
+    """Rows with a near copy, as rensa finds them."""
     from rensa import RMinHash, RMinHashLSH
 
     def signature(text: str) -> Any:
@@ -95,6 +99,7 @@ def _queried(index: Any, signature: Callable[[str], Any], texts: Iterable[str]) 
 
 
 def main() -> None:
+    """Find planted near copies with one library; print recall, precision, CPU and memory as JSON."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -216,6 +216,7 @@ def _of_other(checkout: Path, samples: Path) -> list[Decision]:
 
 
 def main() -> None:
+    """Score real outputs against their references and print every decision table."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("samples", type=Path)
     parser.add_argument("--changed", type=Path, metavar="OTHER_CHECKOUT")

@@ -53,6 +53,7 @@ def imports() -> list[tuple[float, float, str]]:
 
 
 def main() -> int:
+    """Time the first word of each command."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=int, default=15)
     parser.add_argument("--quick", action="store_true", help="5 runs")

@@ -278,6 +278,7 @@ def measure_build(text: str, samples: int, folder: Path) -> dict[str, Any]:
 
 
 def main() -> None:
+    """Time builds against a server with latency, beside a bare loop and curator."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--samples", type=int, default=3000)
     parser.add_argument("--media", choices=["text", *SENT], default="text")

@@ -33,6 +33,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 def main() -> None:
+    """Time RL steps here and in TRL on the same questions."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -135,10 +136,12 @@ def against_grpo(folder: Path, rounds: int, latency: float, quick: bool) -> dict
 
 
 def tiny_media() -> dict[str, Any]:
+    """Settings of frames for the tiny model."""
     return {"frames": 4, "max_pixels": 784, "min_pixels": 64, "factor": 8}
 
 
 def tiny_world() -> dict[str, Any]:
+    """Settings of the demo world that the steps train on."""
     return {
         "seed": 3,
         "side": 24,

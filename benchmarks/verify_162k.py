@@ -120,6 +120,7 @@ def verify_command(folder: Path, workers: int) -> list[str]:
 
 
 def main() -> None:
+    """Time `verify` and the straightforward script on both layouts; write the page with `--write`."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--scale", type=float, default=1.0)
     parser.add_argument("--workers", type=int, default=0)
@@ -177,6 +178,7 @@ programs had the cores meanwhile.
 
 
 def write_results(lines: list[str]) -> None:
+    """Write the page of results around the rows of its table."""
     RESULTS.parent.mkdir(parents=True, exist_ok=True)
     RESULTS.write_text(HEAD + "\n".join(lines) + "\n" + FOOT)
 

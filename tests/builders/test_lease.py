@@ -65,7 +65,8 @@ def test_a_killed_holder_leaves_the_folder_free(tmp_path: Path) -> None:
     with holder(tmp_path) as process:
         process.send_signal(signal.SIGKILL)
         process.wait()
-        take_lease_now(tmp_path, "the next").end()
+        with take_lease_now(tmp_path, "the next"), pytest.raises(BusyError):
+            take_lease_now(tmp_path, "one more")
     with holder(tmp_path, "1/2") as process:
         process.send_signal(signal.SIGKILL)
         process.wait()
@@ -134,10 +135,9 @@ def test_a_forked_child_does_not_keep_the_lease_of_its_parent(tmp_path: Path) ->
         "from pathlib import Path\n"
         "from videop2r_data.builders.workspace import take_lease_now\n"
         "lease = take_lease_now(Path(sys.argv[1]), 'a build')\n"
-        "child = os.fork()\n"
-        "if child == 0:\n"
+        "if os.fork() == 0:\n"
+        "    print(os.getpid(), flush=True)\n"  # said by the child: it has let go of the lease by then
         "    time.sleep(60)\n"
-        "print(child, flush=True)\n"
         "sys.stdin.read()\n"
     )
     command = [sys.executable, "-c", forks, str(tmp_path)]

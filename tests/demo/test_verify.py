@@ -1,4 +1,4 @@
-"""The planted labels against the real verify step and the exact judge, over a thousand questions."""
+"""The planted labels against the real verify step and the exact judge, over more than 2,000 questions."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from videop2r_data.schemas.recipe import DemoSpec, VerifySpec
 from videop2r_data.schemas.verdict import RejectReason, Stage
 from videop2r_data.validators import check_reference, verify_completion
 
-SAMPLES = list(islice(iter_scenes(DemoSpec(seed=11)), 1050))
+SAMPLES = list(islice(iter_scenes(DemoSpec(seed=11)), 2100))
 SPECS: dict[Profile, VerifySpec] = {"paper": VerifySpec(policy=PAPER), "robust": VerifySpec(policy=ROBUST)}
 
 

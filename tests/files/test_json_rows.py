@@ -44,7 +44,7 @@ def plain(value: Any) -> Any:
     return [plain(v) for v in value] if isinstance(value, list) else value
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=300)
 @given(_ROWS, _CHUNK, st.sampled_from([None, 0, 2]), st.booleans())
 def test_an_array_reads_as_json_loads_does(
     rows: list[dict[str, Any]], chunk: int, indent: int | None, ascii_only: bool
@@ -53,7 +53,7 @@ def test_an_array_reads_as_json_loads_does(
     assert [plain(v) for v in values(data, chunk_bytes=chunk)] == json.loads(json.dumps(rows))
 
 
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=200)
 @given(_ROWS, _CHUNK, st.sampled_from([None, 2]), st.booleans())
 def test_the_lenient_reader_gives_the_same_rows(
     rows: list[dict[str, Any]], chunk: int, indent: int | None, ascii_only: bool
@@ -85,7 +85,7 @@ def test_nothing_may_stand_behind_one_list() -> None:
         read(b'[{"a": 1}] more', one_list=True)
 
 
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=200)
 @given(_ROWS.filter(bool), _CHUNK, st.sampled_from(["\n", "\r\n", "", " ", "\n\n  "]), st.booleans())
 def test_lines_and_concatenated_objects(
     rows: list[dict[str, Any]], chunk: int, between: str, bom: bool

@@ -63,11 +63,11 @@ def plain(concurrency: int, **changes: Any) -> Any:
 
 
 @pytest.mark.parametrize("concurrency", [4, 64, 256])
-def test_300_images_are_decoded_once_each(tmp_path: Path, decodes: list[str], concurrency: int) -> None:
-    images(tmp_path, 300)
+def test_600_images_are_decoded_once_each(tmp_path: Path, decodes: list[str], concurrency: int) -> None:
+    images(tmp_path, 600)
     report, server = run(tmp_path, plain(concurrency))
-    assert report.state == "complete" and report.seen == 300 and not report.unanswered
-    assert len(decodes) == len(set(decodes)) == report.media_decoded == 300
+    assert report.state == "complete" and report.seen == 600 and not report.unanswered
+    assert len(decodes) == len(set(decodes)) == report.media_decoded == 600
     assert server.stats()["repeats"] == 0
 
 

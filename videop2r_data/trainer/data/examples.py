@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import zlib
+from abc import abstractmethod
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -71,8 +72,9 @@ _BLOCK = 16
 class Lazy(Sequence[Example]):
     """A sequence of examples that are made when asked for."""
 
+    @abstractmethod
     def _at(self, index: int) -> Example:
-        raise NotImplementedError
+        """The example at an index from 0 to below the length."""
 
     @overload
     def __getitem__(self, index: int) -> Example: ...

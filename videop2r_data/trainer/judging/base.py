@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
@@ -104,17 +105,17 @@ Ticket = Future[list[Judged]]
 raises BackendError, ConfigError or JournalError if no item can be judged: then the run must stop."""
 
 
-class Judge:
+class Judge(ABC):
     """Judges observations in the background; open within a `with` block, or between `start` and `close`."""
 
-    def start(self) -> None:
+    def start(self) -> None:  # noqa: B027 - a judge in this process opens nothing
         """Open what is needed; called once, before the first `submit`."""
 
+    @abstractmethod
     def submit(self, items: Sequence[JudgeItem]) -> Ticket:
         """Submit the observations of a step; returns at once."""
-        raise NotImplementedError
 
-    def close(self) -> None:
+    def close(self) -> None:  # noqa: B027 - and frees nothing
         """Free what `start` took; safe to call twice."""
 
     def __enter__(self) -> Self:
