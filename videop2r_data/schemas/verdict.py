@@ -36,6 +36,8 @@ class TraceFault(StrEnum):
     MISSING_OBSERVATION = "missing_observation"
     MISSING_THINK = "missing_think"
     MISSING_ANSWER = "missing_answer"
+    MISSING_SEGMENT = "missing_segment"
+    """A segment with another name than these three."""
     REPEATED_TAG = "repeated_tag"
     NESTED_TAG = "nested_tag"
     OUT_OF_ORDER = "out_of_order"
@@ -43,6 +45,8 @@ class TraceFault(StrEnum):
     STRAY_CLOSING_TAG = "stray_closing_tag"
     TEXT_OUTSIDE = "text_outside"
     EMPTY_SEGMENT = "empty_segment"
+    BAD_FIELD = "bad_field"
+    """A segment that must have a form, such as a time span, has another."""
 
 
 class ScoreReason(StrEnum):
@@ -114,6 +118,8 @@ class RejectReason(StrEnum):
     MISSING_OBSERVATION = "missing_observation"
     MISSING_THINK = "missing_think"
     MISSING_ANSWER = "missing_answer"
+    MISSING_SEGMENT = "missing_segment"
+    """A segment with another name than these three."""
     REPEATED_TAG = "repeated_tag"
     NESTED_TAG = "nested_tag"
     OUT_OF_ORDER = "out_of_order"
@@ -121,6 +127,7 @@ class RejectReason(StrEnum):
     STRAY_CLOSING_TAG = "stray_closing_tag"
     TEXT_OUTSIDE = "text_outside"
     EMPTY_SEGMENT = "empty_segment"
+    BAD_FIELD = "bad_field"
     TOO_SHORT = "too_short"
     TOO_LONG = "too_long"
     LOW_SCORE = "low_score"

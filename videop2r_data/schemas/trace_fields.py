@@ -1,0 +1,110 @@
+"""Typed values inside a segment: times, boxes, points, frames, numbers and labels, read by templates.
+
+A template is text with holes: `<obj>{object: label}</obj>`, `{start: time mm:ss}-{end: time mm:ss}`. A hole says name,
+type and unit. The unit is declared because no text tells it: published formats write boxes in pixels, in fractions
+and in thousandths, all as four numbers.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import NamedTuple
+
+_NUMBER = r"[-+]?\d{1,9}(?:\.\d{1,6})?"
+_LIST = r"[\[(]\s*{0}(?:\s*,\s*{0}){{{1}}}\s*[\])]"
+_CLOCK = r"(?:\d{1,3}:)?\d{1,3}:\d{1,2}(?:\.\d{1,3})?"
+_KINDS: dict[str, tuple[str, tuple[str, ...]]] = {
+    "time": (r"\d{1,7}(?:\.\d{1,6})?", ("seconds", "mm:ss", "percent", "fraction")),
+    "box": (_LIST.format(_NUMBER, 3), ("pixels", "fraction", "per_mille")),
+    "point": (_LIST.format(_NUMBER, 1), ("pixels", "fraction", "per_mille", "percent")),
+    "frame": (r"\d{1,9}", ("",)),
+    "number": (_NUMBER, ("",)),
+    "label": (r"[^<>{}\[\]]{1,200}?", ("",)),
+}
+"""Type of a hole -> how it is written, and the units it may have. All bounded: reading stays linear."""
+_HOLE = re.compile(r"\{ *([a-z][a-z0-9_]{0,31}) *: *([a-z]+)(?: +([a-z_:]+))? *\}")
+
+
+class FieldValue(NamedTuple):
+    """One typed value in a text.
+
+    Attributes:
+        name, kind, unit: as the template says.
+        value: seconds, a percentage or a fraction for `time` (mm:ss is turned into seconds); numbers for `box`
+            (x1, y1, x2, y2) and `point` (x, y); a number; or the text of a label.
+        start, end: character offsets.
+    """
+
+    name: str
+    kind: str
+    unit: str
+    value: float | tuple[float, ...] | str
+    start: int
+    end: int
+
+
+class Template:
+    """A template, compiled."""
+
+    def __init__(self, text: str) -> None:
+        """Compile a template.
+
+        Raises:
+            ValueError: no hole, an unknown type or unit, or a name twice.
+        """
+        self.holes: list[tuple[str, str, str]] = []
+        pattern, at = "", 0
+        for hole in _HOLE.finditer(text):
+            name, kind, unit = hole.group(1), hole.group(2), hole.group(3) or ""
+            if kind not in _KINDS:
+                raise ValueError(f"{text!r}: a hole is {', '.join(_KINDS)}, not {kind!r}")
+            if unit not in _KINDS[kind][1]:
+                allowed = ", ".join(_KINDS[kind][1]) or "none"
+                raise ValueError(f"{text!r}: units of {kind} are {allowed}; not {unit!r}: say which it is")
+            if any(name == known for known, _, _ in self.holes):
+                raise ValueError(f"{text!r}: two holes are called {name!r}")
+            self.holes.append((name, kind, unit))
+            written = _CLOCK if unit == "mm:ss" else _KINDS[kind][0]
+            pattern += f"{_literal(text[at : hole.start()])}({written})"
+            at = hole.end()
+        if not self.holes:
+            raise ValueError(f"{text!r} has no hole such as {{at: time seconds}}")
+        self.pattern = re.compile(pattern + _literal(text[at:]))
+
+    def fits(self, text: str) -> bool:
+        """Whether the whole text, but for white space around it, is one occurrence of the template."""
+        return self.pattern.fullmatch(text.strip()) is not None
+
+    def read(self, text: str, offset: int = 0) -> Iterator[tuple[FieldValue, ...]]:
+        """Each occurrence of the template: its values in order.
+
+        Args:
+            text: the content of a segment.
+            offset: of the content in the whole trace; added to `start` and `end`.
+        """
+        for found in self.pattern.finditer(text):
+            yield tuple(
+                FieldValue(
+                    name, kind, unit, _value(kind, unit, found.group(n)), *(x + offset for x in found.span(n))
+                )
+                for n, (name, kind, unit) in enumerate(self.holes, 1)
+            )
+
+
+def _literal(text: str) -> str:
+    """The text of a template between holes; where it has white space, any is read."""
+    return r"\s*".join(re.escape(part) for part in re.split(r"\s+", text))
+
+
+def _value(kind: str, unit: str, text: str) -> float | tuple[float, ...] | str:
+    if kind == "label":
+        return text.strip()
+    if kind in ("box", "point"):
+        return tuple(float(x) for x in re.findall(_NUMBER, text))
+    if unit == "mm:ss":
+        seconds = 0.0
+        for part in text.split(":"):
+            seconds = 60 * seconds + float(part)
+        return seconds
+    return float(text)
