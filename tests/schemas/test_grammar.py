@@ -198,16 +198,25 @@ def test_an_opening_mark_may_stand_in_the_prompt() -> None:
 def test_groups_count_their_rounds_and_name_what_is_missing() -> None:
     parser = trace_parser(load_grammar("video-thinker"))
     good = "First. <time>00:01-00:05</time><caption>c</caption><think>t</think> So: <answer>A</answer>"
-    assert [part.name for part in parser.parse(good)] == ["remark", "time", "caption", "think", "remark", "answer"]
+    assert [part.name for part in parser.parse(good)] == [
+        "remark",
+        "time",
+        "caption",
+        "think",
+        "remark",
+        "answer",
+    ]
     hole = parser.spans(good.replace("<caption>c</caption>", "", 1))
     assert (hole.fault, hole.segment) == (TraceFault.MISSING_SEGMENT, "caption")
     form = parser.spans(good.replace("00:01-00:05", "1 to 5 s"))
     assert (form.fault, form.segment) == (TraceFault.BAD_FIELD, "time")
     twice = load_grammar("video-thinker").model_copy(
-        update={"segments": tuple(
-            part.model_copy(update={"max": 1}) if isinstance(part, GroupSpec) else part
-            for part in load_grammar("video-thinker").segments
-        )}
+        update={
+            "segments": tuple(
+                part.model_copy(update={"max": 1}) if isinstance(part, GroupSpec) else part
+                for part in load_grammar("video-thinker").segments
+            )
+        }
     )
     round_ = "<time>00:01-00:05</time><caption>c</caption>"
     assert TraceParser(twice).spans(f"{round_}{round_}<answer>A</answer>").fault is TraceFault.REPEATED_TAG

@@ -31,12 +31,14 @@ __all__ = [
 ]
 
 _HEAD = re.compile(r"^=== ([a-zA-Z][\w: -]*?) ===[ \t]*$", re.MULTILINE)
-_FIELD = re.compile(r"\{(problem|options|hint|answer|observation)\}")
+_FIELD = re.compile(r"\{(problem|options|hint|answer|observation|claims)\}")
 _HINT = "hint: "
 _HINTS = {kind.value: kind.traits.hint for kind in ProblemType}
 _ROLES = {
     "generate": ("problem", "options", "hint"),
     "judge": ("problem", "options", "answer", "observation"),
+    "claims": ("observation",),
+    "faithfulness": ("claims",),
 }
 # LaTeX has braces too: `\boxed{n}` and `\frac{a}{b}` are text, which the first branch steps over.
 _BRACED = re.compile(r"\\[A-Za-z]+(?:\{[^{}\n]{0,80}\})+|\{( *[A-Za-z_][A-Za-z0-9_]{0,40} *)\}")
@@ -137,8 +139,20 @@ def _parse(name: str, data: bytes) -> Prompt:
     return Prompt(name, sections.get("system", ""), sections["user"], hints, digest_bytes(data))
 
 
+def _role(user: str) -> str:
+    """What a prompt is for, told by the fields that it asks for."""
+    if "{claims}" in user:
+        return "faithfulness"
+    if "{observation}" in user:
+        return "judge" if "{problem}" in user or "{answer}" in user else "claims"
+    return "generate"
+
+
 def _check_fields(name: str, user: str, hints: Mapping[str, str]) -> None:
     """Refuse a prompt that would leave out what it has to show."""
+    role = _role(user)
+    if role in ("claims", "faithfulness"):
+        return
     missing = [] if "{problem}" in user else ["problem"]
     if hints and "{hint}" not in user:
         missing.append("hint")
@@ -156,7 +170,7 @@ def _check_fields(name: str, user: str, hints: Mapping[str, str]) -> None:
 
 def _check_placeholders(name: str, section: str, body: str, user: str) -> None:
     """Refuse braces that look like a field and would go to the model as they stand."""
-    role = "judge" if "{observation}" in user else "generate"
+    role = _role(user)
     known = _ROLES[role] if section == "user" else ()
     for match in _BRACED.finditer(body):
         inner = match.group(1) or ""

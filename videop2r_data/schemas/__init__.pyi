@@ -80,6 +80,9 @@ from .verdict import ASK_AGAIN as ASK_AGAIN
 from .verdict import PAPER as PAPER
 from .verdict import ROBUST as ROBUST
 from .verdict import Check as Check
+from .verdict import Claim as Claim
+from .verdict import ClaimVerdict as ClaimVerdict
+from .verdict import Faithfulness as Faithfulness
 from .verdict import Judgement as Judgement
 from .verdict import Outcome as Outcome
 from .verdict import Policy as Policy

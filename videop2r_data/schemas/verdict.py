@@ -202,6 +202,44 @@ class Judgement(Model):
     """The judge's words before the verdict."""
 
 
+class ClaimVerdict(StrEnum):
+    """What a model that sees the clip may say of one claim."""
+
+    SUPPORTED = "supported"
+    CONTRADICTED = "contradicted"
+    UNSEEN = "unseen"
+    """The frames do not show whether it is so."""
+
+
+class Claim(Model):
+    """One atomic claim of an observation."""
+
+    text: str
+    verdict: ClaimVerdict | None = None
+    """None: the reply holds no verdict for this number (unscored)."""
+    at: tuple[float, ...] = ()
+    """Seconds of the frames that decided."""
+
+
+class Faithfulness(Model):
+    """The claims of one observation with their verdicts."""
+
+    claims: tuple[Claim, ...]
+
+    @property
+    def score(self) -> Unit | None:
+        """Share of supported claims, among all; None if a claim has no verdict. No claim at all scores 0."""
+        if any(claim.verdict is None for claim in self.claims):
+            return None
+        supported = sum(claim.verdict is ClaimVerdict.SUPPORTED for claim in self.claims)
+        return supported / len(self.claims) if self.claims else 0.0
+
+    @property
+    def contradicted(self) -> tuple[Claim, ...]:
+        """The claims that are false of the clip."""
+        return tuple(claim for claim in self.claims if claim.verdict is ClaimVerdict.CONTRADICTED)
+
+
 class Check(Model):
     """One check of the verify step: passed, or a reason for the rejection."""
 

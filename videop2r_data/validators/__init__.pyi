@@ -8,6 +8,11 @@ from .checks import check_observation as check_observation
 from .checks import think_choice as think_choice
 from .checks import think_number as think_number
 from .choice import read_choice as read_choice
+from .claims import MOST_CLAIMS as MOST_CLAIMS
+from .claims import parse_claims as parse_claims
+from .claims import parse_faithfulness as parse_faithfulness
+from .claims import render_claims as render_claims
+from .claims import render_faithfulness as render_faithfulness
 from .estimate import Confusion as Confusion
 from .estimate import CountedEstimate as CountedEstimate
 from .estimate import Estimate as Estimate
