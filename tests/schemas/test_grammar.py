@@ -15,7 +15,6 @@ from hypothesis import strategies as st
 from tests.shared import samples_dir
 from videop2r_data.errors import ConfigError, TraceError
 from videop2r_data.schemas.grammar import (
-    BOX,
     FREE,
     GroupSpec,
     Mark,
@@ -35,20 +34,20 @@ KINDS = st.sampled_from(["tag", "tags", "phrases", "boxed", "text"])
 @st.composite
 def segments(draw: st.DrawFn, name: str, role: Role) -> SegmentSpec:
     kind = draw(KINDS)
-    marks: dict[str, Any] = {
+    kinds: dict[str, dict[str, Any]] = {
         "tag": {"tag": name},
         "tags": {"tag": (name.upper(), f"{name}-2"), "marks": ((f"[{name}", f"{name}]"),)},
         "phrases": {"marks": ((f"(begin {name})", f"(end {name})"),)},
         "boxed": {"boxed": True},
         "text": {"text": True},
-    }[kind]
+    }
     return SegmentSpec(
         name=name,
         role=role,
         stream=draw(st.sampled_from([None, "one", "two"])),
         required=draw(st.booleans()),
         after=draw(st.sampled_from(["", " ", "\n\n"])),
-        **marks,
+        **kinds[kind],
     )
 
 
@@ -69,7 +68,8 @@ def grammars(draw: st.DrawFn) -> TraceGrammar:
             parts.append(GroupSpec(group=tuple(taken), min=low, max=high))
         else:
             parts.extend(taken)
-    assume(not all(spec.text for part in parts for spec in getattr(part, "group", (part,))))
+    flat = [spec for part in parts for spec in (part.group if isinstance(part, GroupSpec) else (part,))]
+    assume(not all(spec.text for spec in flat))
     return TraceGrammar(name="random", segments=tuple(parts))
 
 

@@ -18,22 +18,27 @@ from videop2r_data.schemas import (
     render_trace,
     segment_spans,
 )
-from videop2r_data.schemas.trace import _TAG, _Scan
+from videop2r_data.schemas.grammar import DEFAULT_GRAMMAR, load_grammar
+from videop2r_data.schemas.trace import SEGMENTS
+from videop2r_data.schemas.trace_parser import TraceParser
 
 O, T, A = "<observation>o</observation>", "<think>t</think>", "<answer>a</answer>"  # noqa: E741
 GOOD = f"{O} {T}{A}"
 TAGS = ["<observation>", "</observation>", "<think>", "</think>", "<answer>", "</answer>"]
 PIECES = [*TAGS, O, T, A, GOOD, "x", " ", "\r\n", "<", ">", "<Think>", "<think >", "\u3000", "é", "\u200b"]
 TEXT = st.lists(st.one_of(st.sampled_from(PIECES), st.text(max_size=3)), max_size=12).map("".join)
-CONTENT = st.text(min_size=1, max_size=60).filter(lambda s: s.strip() and not _TAG.search(s))
+TAG = re.compile("</?(observation|think|answer)>")
+CONTENT = st.text(min_size=1, max_size=60).filter(lambda s: s.strip() and not TAG.search(s))
 
 
 def scanned(text: str) -> SegmentSpans:
-    """The general scan alone."""
-    scan = _Scan(text)
-    for match in _TAG.finditer(text):
-        (scan.close if match.group(1) else scan.open)(match)
-    return scan.finish()
+    """The general scan alone: a parser without its fast path."""
+    slow = TraceParser(load_grammar(DEFAULT_GRAMMAR))
+    slow.plain = None
+    found = slow.spans(text)
+    first = {name: found.first(name) for name in SEGMENTS}
+    o, t, a = map(first.get, SEGMENTS)
+    return SegmentSpans(o, t, a, found.fault, found.at)
 
 
 def is_trace(text: str) -> bool:
@@ -67,7 +72,7 @@ def test_any_text_is_read_and_the_fast_path_agrees(text: str) -> None:
     for name, span in zip(("observation", "think", "answer"), spans[:3], strict=True):
         if span is not None:
             content = text[span.start : span.end]
-            assert text[span.open : span.close] == f"<{name}>{content}</{name}>" and not _TAG.search(content)
+            assert text[span.open : span.close] == f"<{name}>{content}</{name}>" and not TAG.search(content)
 
 
 def test_every_short_sequence_of_tags_agrees_with_brute_force() -> None:

@@ -1,8 +1,8 @@
 """The grammar of a trace, as a recipe declares it: segments in order, their marks, roles, streams and fields.
 
-Published models write their process in many forms: `<info>`, `<think>`, `<answer>`; groups of time, caption and
-think with free text between them; a boxed answer. A grammar is data, one small YAML file. `trace_parser` compiles it
-into a parser.
+Published models write their process in many forms: `<info>`, `<think>`, `<answer>`; groups of time, caption
+and think with free text between them; a boxed answer. A grammar is data, one small YAML file. `trace_parser`
+compiles it into a parser.
 """
 
 from __future__ import annotations
@@ -72,7 +72,8 @@ class SegmentSpec(Model):
     tag: Annotated[tuple[TagName, ...], BeforeValidator(_as_tuple)] = ()
     """Paired tags, `think` for `<think>...</think>`; the first is written, the others are read as well."""
     marks: tuple[tuple[Phrase, Phrase], ...] = ()
-    """Other pairs of an opening and a closing phrase, read as well; the first is written if there is no tag."""
+    """Other pairs of an opening and a closing phrase, read as well; the first is written if there is no
+    tag."""
     boxed: bool = False
     r"""The segment stands in `\boxed{...}`, with any braces that close again inside."""
     text: bool = False
@@ -152,7 +153,8 @@ class TraceGrammar(Model):
     segments: tuple[SegmentSpec | GroupSpec, ...] = Field(min_length=1)
     """In the order in which they stand."""
     answer: tuple[Word, ...] = ()
-    """Segments that hold the final answer: the first of them that a trace has; empty: that of role `answer`."""
+    """Segments that hold the final answer: the first of them that a trace has; empty: that of role
+    `answer`."""
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
@@ -229,8 +231,9 @@ def load_grammar(name_or_path: str, *, base: Path | None = None) -> TraceGrammar
         return parse_grammar(text, where=name_or_path)
     path = (base or Path()) / name_or_path
     if not path.is_file():
+        known = ", ".join(packaged_grammars())
         raise ConfigError(
-            f"no trace grammar {name_or_path!r}: neither packaged ({', '.join(packaged_grammars())}) nor a file",
+            f"no trace grammar {name_or_path!r}: neither packaged ({known}) nor a file",
             where="trace",
             hint="trace: <name> or trace: path/to/grammar.yaml, relative to the recipe",
         )

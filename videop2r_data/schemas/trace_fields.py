@@ -1,8 +1,8 @@
 """Typed values inside a segment: times, boxes, points, frames, numbers and labels, read by templates.
 
-A template is text with holes: `<obj>{object: label}</obj>`, `{start: time mm:ss}-{end: time mm:ss}`. A hole says name,
-type and unit. The unit is declared because no text tells it: published formats write boxes in pixels, in fractions
-and in thousandths, all as four numbers.
+A template is text with holes: `<obj>{object: label}</obj>`, `{start: time mm:ss}-{end: time mm:ss}`. A hole
+says name, type and unit. The unit is declared because no text tells it: published formats write boxes in
+pixels, in fractions and in thousandths, all as four numbers.
 """
 
 from __future__ import annotations
@@ -31,7 +31,8 @@ class FieldValue(NamedTuple):
 
     Attributes:
         name, kind, unit: as the template says.
-        value: seconds, a percentage or a fraction for `time` (mm:ss is turned into seconds); numbers for `box`
+        value: seconds, a percentage or a fraction for `time` (mm:ss is turned into seconds); numbers for
+        `box`
             (x1, y1, x2, y2) and `point` (x, y); a number; or the text of a label.
         start, end: character offsets.
     """

@@ -1,7 +1,8 @@
-"""A trace grammar, compiled: where the segments of any text lie, its first fault, and the canonical rendering.
+"""A trace grammar, compiled: where the segments of any text lie, its first fault, and the canonical
+rendering.
 
-Marks are matched exactly. Anything that only looks like one is text: harmless inside a segment, a fault outside of
-one, unless the grammar has free text there. Every function here is total and linear in its input.
+Marks are matched exactly. Anything that only looks like one is text: harmless inside a segment, a fault
+outside of one, unless the grammar has free text there. Every function here is total and linear in its input.
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ _BRACE = re.compile(r"[{}]")
 
 
 class Piece(NamedTuple):
-    """Character offsets of one segment: `text[start:end]` is its content, `text[open:close]` has its marks."""
+    """Character offsets of one segment: `text[start:end]` is its content, `text[open:close]` has its
+    marks."""
 
     name: str
     open: int
@@ -34,8 +36,8 @@ class Piece(NamedTuple):
 class TraceSpans(NamedTuple):
     """Where the segments of a text lie, and its first fault if it is no trace of the grammar.
 
-    A piece is a well-formed pair of marks with no mark inside. With a fault, the pieces found are still given, so
-    that a trainer can attribute tokens of a malformed rollout.
+    A piece is a well-formed pair of marks with no mark inside. With a fault, the pieces found are still
+    given, so that a trainer can attribute tokens of a malformed rollout.
     """
 
     pieces: tuple[Piece, ...]
@@ -92,7 +94,8 @@ class TraceParser:
         """Compile a grammar.
 
         Raises:
-            ConfigError: two segments cannot be told apart by what stands before them, or one text is two marks.
+            ConfigError: two segments cannot be told apart by what stands before them, or one text is two
+            marks.
         """
         self.grammar = grammar
         self.rounds = [
@@ -108,6 +111,7 @@ class TraceParser:
         self.templates = {spec.name: Template(spec.holds) for spec in grammar.flat if spec.holds}
         self.mark = re.compile("|".join(map(re.escape, sorted(self.literals, key=len, reverse=True))))
         self.plain = self._plain()
+        self._tags = [(spec.name, len(spec.tag[0]) + 2) for spec in grammar.flat if spec.tag]
         self.prefilled = next((s.spellings[0] for s in self.rounds[0].first() if s.prefilled), None)
         self._refuse_ambiguous()
 
@@ -136,7 +140,9 @@ class TraceParser:
             return None
         if any((r.least, r.most) != (1, 1) for r in self.rounds) or set(self.limits.values()) != {1}:
             return None
-        return re.compile(r"\s*" + r"\s*".join(f"<{s.tag[0]}>([^<]*)</{s.tag[0]}>" for s in specs) + r"\s*")
+        return re.compile(
+            r"\s*" + r"\s*".join(rf"<{s.tag[0]}>(\s*[^<\s][^<]*)</{s.tag[0]}>" for s in specs) + r"\s*"
+        )
 
     def _refuse_ambiguous(self) -> None:
         """What may be left out or repeated must be told from what follows by its mark."""
@@ -174,14 +180,12 @@ class TraceParser:
     def spans(self, text: str) -> TraceSpans:
         """Find the segments of any text in linear time; never raises."""
         plain = self.plain.fullmatch(text) if self.plain else None
-        if plain is not None and not any(not part or part.isspace() for part in plain.groups()):
-            specs = zip(self.grammar.flat, plain.regs[1:], strict=True)
-            return TraceSpans(
-                tuple(
-                    Piece(spec.name, start - len(spec.tag[0]) - 2, start, end, end + len(spec.tag[0]) + 3)
-                    for spec, (start, end) in specs
-                )
-            )
+        if plain is not None:
+            pieces = [
+                Piece(name, start - size, start, end, end + size + 1)
+                for (name, size), (start, end) in zip(self._tags, plain.regs[1:], strict=True)
+            ]
+            return TraceSpans(tuple(pieces))
         scan = _Scan(self, text)
         at = 0
         while (found := self.mark.search(text, at)) is not None:

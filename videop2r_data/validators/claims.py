@@ -1,8 +1,9 @@
-"""Observations held against the clip: a text taken apart into claims, and a verdict for each from a model that sees.
+"""Observations held against the clip: a text taken apart into claims, and a verdict for each from a model
+that sees.
 
-Two calls. The first, text only, lists the claims of an observation. The second has the frames and says of each claim:
-supported, contradicted or unseen. Claims and verdicts meet by number, never by text: what a claim says cannot become
-a verdict, and a claim without a verdict of its own is unscored.
+Two calls. The first, text only, lists the claims of an observation. The second has the frames and says of
+each claim: supported, contradicted or unseen. Claims and verdicts meet by number, never by text: what a
+claim says cannot become a verdict, and a claim without a verdict of its own is unscored.
 """
 
 from __future__ import annotations
@@ -35,8 +36,9 @@ def render_claims(prompt: Prompt, *, observation: str) -> str:
 def parse_claims(reply: str) -> tuple[str, ...] | None:
     """The claims of a numbered list, in order; None if the reply is no such list.
 
-    Numbers begin at 1 and rise by 1; a line without a number goes on with the claim before it. Lines in front of the
-    list are left out. A think block is too. More than `MOST_CLAIMS` claims are cut to the first ones.
+    Numbers begin at 1 and rise by 1; a line without a number goes on with the claim before it. Lines in
+    front of the list are left out. A think block is too. More than `MOST_CLAIMS` claims are cut to the first
+    ones.
 
     >>> parse_claims("Here:\\n1. A red ball.\\n2. It rolls left.")
     ('A red ball.', 'It rolls left.')
@@ -67,9 +69,9 @@ def render_faithfulness(prompt: Prompt, claims: Sequence[str]) -> str:
 def parse_faithfulness(reply: str, claims: Sequence[str], *, finish_reason: str = "stop") -> Faithfulness:
     """The verdict of each claim in the reply of the model that saw the frames; never raises, linear.
 
-    A verdict is a line of its own. A number that has no line, an unknown word, or two lines that differ leaves its
-    claim unscored; so does a number that no claim has for all of them, since the model then counted otherwise. A reply
-    that was cut has the verdicts of its whole lines.
+    A verdict is a line of its own. A number that has no line, an unknown word, or two lines that differ
+    leaves its claim unscored; so does a number that no claim has for all of them, since the model then
+    counted otherwise. A reply that was cut has the verdicts of its whole lines.
 
     Args:
         reply: the model's own text.
