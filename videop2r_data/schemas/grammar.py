@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from enum import StrEnum
-from functools import cached_property, lru_cache
+from functools import cache, cached_property, lru_cache
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, Self
@@ -238,6 +238,12 @@ def load_grammar(name_or_path: str, *, base: Path | None = None) -> TraceGrammar
             hint="trace: <name> or trace: path/to/grammar.yaml, relative to the recipe",
         )
     return parse_grammar(read_settings(path, what="trace grammar"), where=str(path))
+
+
+@cache
+def default_grammar() -> TraceGrammar:
+    """The grammar of VideoP2R."""
+    return load_grammar(DEFAULT_GRAMMAR)
 
 
 def parse_grammar(text: str, *, where: str) -> TraceGrammar:

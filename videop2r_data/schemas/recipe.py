@@ -5,11 +5,21 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, Field, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from videop2r_data.errors import ConfigError
 from videop2r_data.schemas.base import Model
 from videop2r_data.schemas.calls import BACKENDS, BackendKind, known_kind
+from videop2r_data.schemas.grammar import TraceGrammar, default_grammar, load_grammar
+from videop2r_data.schemas.rows import sft_row_of
+from videop2r_data.schemas.trace_parser import trace_parser
 from videop2r_data.schemas.verdict import Policy
 from videop2r_data.schemas.yaml_file import parse_yaml, read_settings
 
@@ -293,6 +303,34 @@ class GenerateSpec(Model):
     """Attempt i is sampled at `temperature + i * temperature_step` (2.0 at most)."""
 
 
+def _read_trace(value: Any, info: ValidationInfo) -> Any:
+    """A grammar by its name, or from a file relative to the recipe; a mapping is the grammar itself."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return load_grammar(value, base=(info.context or {}).get("base"))
+    except ConfigError as error:
+        raise ValueError(error.message) from None
+
+
+def _compiles(value: TraceGrammar) -> TraceGrammar:
+    try:
+        trace_parser(value)
+    except ConfigError as error:
+        raise ValueError(error.message) from None
+    sft_row_of(value)  # its segments become columns
+    return value
+
+
+GrammarField = Annotated[
+    TraceGrammar,
+    BeforeValidator(_read_trace),
+    AfterValidator(_compiles),
+    Field(default_factory=default_grammar, exclude_if=lambda value: value == default_grammar()),
+]
+"""A trace grammar in a file of settings; left out of what is written down while it is the default."""
+
+
 class WordBounds(Model):
     """Bounds of a segment's length in words, both inclusive."""
 
@@ -311,6 +349,8 @@ class LengthSpec(Model):
     """Words of the think segment."""
     answer: WordBounds = WordBounds()
     """Words of the answer."""
+    segments: dict[str, WordBounds] = Field(default_factory=dict, exclude_if=lambda value: not value)
+    """Words of segments of another grammar, by their names."""
 
 
 class VerifySpec(Model):
@@ -377,6 +417,9 @@ class Recipe(Model):
     """Pools of questions, in the order in which they are read."""
     media: MediaSpec = MediaSpec()
     """How frames are sampled."""
+    trace: GrammarField
+    """What a trace is made of: the name of a packaged grammar, a YAML file relative to the recipe, or the
+    grammar itself: see docs/traces.md."""
     generate: GenerateSpec
     """Step 1: a model writes the traces."""
     verify: VerifySpec = VerifySpec()
@@ -416,8 +459,8 @@ class Recipe(Model):
         return value
 
 
-def parse_recipe(text: str, *, where: str) -> Recipe:
-    """Read a recipe from YAML text.
+def parse_recipe(text: str, *, where: str, base: Path | None = None) -> Recipe:
+    """Read a recipe from YAML text; `base` is the folder that its files are relative to.
 
     Raises:
         ConfigError: every error of the file at once, each with its field.
@@ -437,6 +480,7 @@ def parse_recipe(text: str, *, where: str) -> Recipe:
         where=where,
         valid="p2r-data init writes a valid recipe",
         allowed="p2r-data schema recipe prints what is allowed",
+        base=base,
     )
 
 
@@ -446,4 +490,4 @@ def load_recipe(path: Path) -> Recipe:
     Raises:
         ConfigError: the file is missing, not UTF-8 or not valid.
     """
-    return parse_recipe(read_settings(path), where=str(path))
+    return parse_recipe(read_settings(path), where=str(path), base=path.parent)

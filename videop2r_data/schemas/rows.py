@@ -5,11 +5,13 @@ from __future__ import annotations
 import types
 from collections.abc import Iterator
 from enum import Enum
+from functools import lru_cache
 from typing import TYPE_CHECKING, Annotated, Any, Union, get_args, get_origin
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, create_model
 
 from videop2r_data.schemas.base import Model
+from videop2r_data.schemas.grammar import TraceGrammar, default_grammar
 from videop2r_data.schemas.sample import DataType, ProblemType
 from videop2r_data.schemas.verdict import Outcome, Stage, Unit
 
@@ -110,6 +112,45 @@ class SftRow(QuestionColumns):
     """made by a program, not from real media"""
 
 
+class SegmentCell(Model):
+    """One segment of a trace, as it stands in the column `segments`."""
+
+    name: str
+    """what the grammar calls it"""
+    text: str
+    """its content, without its marks"""
+
+
+@lru_cache(maxsize=64)
+def sft_row_of(grammar: TraceGrammar) -> type[SftRow]:
+    """The columns of `sft` for traces of a grammar: for the default those of `SftRow`.
+
+    Another grammar adds a column for each segment that a trace has at most once, and the list of all
+    segments. `observation`, `think` and `answer` are then the texts by role: perception, reasoning, final
+    answer.
+
+    Raises:
+        ValueError: a segment is called as another column is.
+    """
+    if grammar == default_grammar():
+        return SftRow
+    added: dict[str, Any] = {}
+    for name in grammar.single:
+        if name in ("observation", "think", "answer"):
+            continue
+        if name in {**SftRow.model_fields, **RejectedRow.model_fields, "segments": None}:
+            raise ValueError(f"trace {grammar.name}: {name!r} is a column of its own: rename the segment")
+        words = f"the segment {name}, without its marks; empty where there is none"
+        added[name] = (str, Field(description=words))
+    added["segments"] = (list[SegmentCell], Field(description="all segments of the trace, in order"))
+    return create_model("SftRow", __base__=SftRow, **added)
+
+
+def configs_of(grammar: TraceGrammar) -> dict[str, type[QuestionColumns]]:
+    """Config -> the model of its rows, for traces of a grammar."""
+    return CONFIGS | {"sft": sft_row_of(grammar)}
+
+
 class RejectedRow(QuestionColumns):
     """One question that is not in `sft`, with the reason: config `rejected`.
 
@@ -166,21 +207,33 @@ def arrow_schema(model: type[BaseModel]) -> pa.Schema:
 
     fields = []
     for name, (kind, nullable) in _columns(model):
-        plain = pa.type_for_alias(_ALIASES[kind[1] if isinstance(kind, tuple) else kind])
+        inner = kind[1] if isinstance(kind, tuple) else kind
+        plain = pa.type_for_alias(_ALIASES[inner]) if isinstance(inner, str) else arrow_struct(inner)
         listed = pa.list_(pa.field("element", plain, nullable=False))
         fields.append(pa.field(name, listed if isinstance(kind, tuple) else plain, nullable=nullable))
     return pa.schema(fields)
 
 
+def arrow_struct(model: type[BaseModel]) -> pa.StructType:
+    """The Arrow type of a cell that holds a record."""
+    import pyarrow as pa
+
+    return pa.struct(list(arrow_schema(model)))
+
+
 def feature_info(model: type[BaseModel]) -> list[dict[str, Any]]:
     """The `dataset_info.features` entry of a dataset card."""
-    return [
-        {"name": name, "list": kind[1]} if isinstance(kind, tuple) else {"name": name, "dtype": kind}
-        for name, (kind, _) in _columns(model)
-    ]
+    found: list[dict[str, Any]] = []
+    for name, (kind, _) in _columns(model):
+        if not isinstance(kind, tuple):
+            found.append({"name": name, "dtype": kind})
+        else:
+            inner = feature_info(kind[1]) if isinstance(kind[1], type) else kind[1]
+            found.append({"name": name, "list": inner})
+    return found
 
 
-def _columns(model: type[BaseModel]) -> Iterator[tuple[str, tuple[str | tuple[str, str], bool]]]:
+def _columns(model: type[BaseModel]) -> Iterator[tuple[str, tuple[ColumnKind, bool]]]:
     """Each field with its column kind and whether it may be null, in the order of the model."""
     for name, info in model.model_fields.items():
         annotation: Any = info.annotation
@@ -189,8 +242,12 @@ def _columns(model: type[BaseModel]) -> Iterator[tuple[str, tuple[str | tuple[st
         yield name, _column(annotation)
 
 
-def _column(annotation: Any) -> tuple[str | tuple[str, str], bool]:
-    """Column kind (`"string"` or `("list", "string")`) and whether it may be null."""
+ColumnKind = str | tuple[str, str | type[BaseModel]]
+"""`"string"`, `("list", "string")`, or `("list", <model of its records>)`."""
+
+
+def _column(annotation: Any) -> tuple[ColumnKind, bool]:
+    """Column kind and whether it may be null."""
     origin = get_origin(annotation)
     if origin is Annotated:
         base, *marks = get_args(annotation)
@@ -201,7 +258,10 @@ def _column(annotation: Any) -> tuple[str | tuple[str, str], bool]:
         if len(inner) == 1:
             return _column(inner[0])[0], True
     elif origin in (list, tuple):
-        kind, _ = _column(get_args(annotation)[0])
+        element = get_args(annotation)[0]
+        if isinstance(element, type) and issubclass(element, BaseModel):
+            return ("list", element), False
+        kind, _ = _column(element)
         if not isinstance(kind, tuple):
             return ("list", kind), False
     elif isinstance(annotation, type):

@@ -16,7 +16,7 @@ from pydantic import field_validator
 
 from videop2r_data.errors import TraceError
 from videop2r_data.schemas.base import Model
-from videop2r_data.schemas.grammar import DEFAULT_GRAMMAR, Role, TraceGrammar, load_grammar
+from videop2r_data.schemas.grammar import Role, TraceGrammar, default_grammar
 from videop2r_data.schemas.trace_fields import FieldValue, Template
 from videop2r_data.schemas.trace_parser import Part, Piece, TraceParser, TraceSpans, explain, trace_parser
 from videop2r_data.schemas.verdict import TraceFault
@@ -27,7 +27,7 @@ SEGMENTS = ("observation", "think", "answer")
 @cache
 def _default() -> TraceParser:
     """The parser of the default grammar."""
-    return trace_parser(load_grammar(DEFAULT_GRAMMAR))
+    return trace_parser(default_grammar())
 
 
 class SegmentSpans(NamedTuple):
@@ -151,7 +151,7 @@ def parse_trace(text: str, grammar: TraceGrammar | None = None) -> ProcessTrace:
 
     Args:
         text: the completion.
-        grammar: what a trace is; None: the default. With one, the result is a `Trace`.
+        grammar: what a trace is; None: the default. With another, the result is a `Trace`.
 
     Raises:
         TraceError: with `fault` (a `TraceFault`) and `at` (character offset).
@@ -161,7 +161,7 @@ def parse_trace(text: str, grammar: TraceGrammar | None = None) -> ProcessTrace:
     >>> parse_trace(r"\boxed{A}<think>wait</think>\boxed{B}", load_grammar("videoauto-r1")).answer
     'B'
     """
-    if grammar is None:
+    if grammar is None or grammar == default_grammar():
         return ProcessTrace.parse(text)
     return Trace.made_of(grammar, trace_parser(grammar).parse(text))
 

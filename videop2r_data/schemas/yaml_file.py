@@ -181,7 +181,16 @@ _MAX_NODES = 20_000
 M = TypeVar("M", bound=BaseModel)
 
 
-def parse_yaml(text: str, model: type[M], *, where: str, what: str = "recipe", valid: str, allowed: str) -> M:
+def parse_yaml(
+    text: str,
+    model: type[M],
+    *,
+    where: str,
+    what: str = "recipe",
+    valid: str,
+    allowed: str,
+    base: Path | None = None,
+) -> M:
     """A record from YAML text.
 
     Args:
@@ -190,12 +199,13 @@ def parse_yaml(text: str, model: type[M], *, where: str, what: str = "recipe", v
         where: file or name, for errors.
         what: what a person calls such a file.
         valid, allowed: what to do about text that is no such document, and about wrong fields.
+        base: folder that files named in the document are relative to; None: the current one.
 
     Raises:
         ConfigError: every error of the document at once, each with its field.
     """
     data = parse_mapping(text, where=where, what=what, valid=valid)
-    return validate_settings(data, model, where=where, what=what, allowed=allowed, text=text)
+    return validate_settings(data, model, where=where, what=what, allowed=allowed, text=text, base=base)
 
 
 def validate_settings(
@@ -207,6 +217,7 @@ def validate_settings(
     allowed: str = "",
     text: str | None = None,
     file: str | None = None,
+    base: Path | None = None,
 ) -> M:
     """A record from plain values; the one place that tells what is wrong in a file of settings.
 
@@ -218,12 +229,13 @@ def validate_settings(
         allowed: what to do about wrong fields.
         text: the YAML document that the values come from; errors name the lines in it.
         file: name of that document, where it is not `where`.
+        base: folder that files named in the document are relative to; None: the current one.
 
     Raises:
         ConfigError: every error at once, each with field and line; an unknown key with the nearest right one.
     """
     try:
-        return model.model_validate(data)
+        return model.model_validate(data, context={"base": base or Path()})
     except ValidationError as error:
         places = key_places(text, file or where) if text is not None else {}
         lines = error_lines(error, what, model=model, data=data, lines=places)
