@@ -47,6 +47,9 @@ from videop2r_data.schemas import (
     SourceLock,
     Stage,
     StepModel,
+    TraceGrammar,
+    configs_of,
+    default_grammar,
 )
 from videop2r_data.version import __version__
 
@@ -64,12 +67,12 @@ SHARD_BYTES = 1500 * 2**20
 class ConfigWriter:
     """Writes the shards of one config (a name of `CONFIGS`) below `folder/data`, with its one schema."""
 
-    def __init__(self, folder: Path, config: str) -> None:
+    def __init__(self, folder: Path, config: str, grammar: TraceGrammar | None = None) -> None:
         from videop2r_data.schemas import arrow_schema
 
         self.folder = folder
         self.config = config
-        self.schema = arrow_schema(CONFIGS[config])
+        self.schema = arrow_schema(configs_of(grammar or default_grammar())[config])
         self.rows = 0
         self.shards: list[tuple[Path, int]] = []
         self._pending: list[dict[str, Any]] = []
@@ -136,11 +139,11 @@ class DatasetWriter:
         ExportError: `out` is something that this tool did not make, or another process writes it now.
     """
 
-    def __init__(self, out: Path) -> None:
+    def __init__(self, out: Path, grammar: TraceGrammar | None = None) -> None:
         check_ours(out)
         self.out, self.staging, self.old = _places(out)
         self._lock = _fresh(self.staging)
-        self.configs = {name: ConfigWriter(self.staging, name) for name in CONFIGS}
+        self.configs = {name: ConfigWriter(self.staging, name, grammar) for name in CONFIGS}
 
     def __enter__(self) -> Self:
         return self
@@ -310,7 +313,7 @@ async def write_dataset(
     """
     to = out or place.out
     try:
-        with Journal(place.journal, readonly=True) as journal, DatasetWriter(to) as writer:
+        with Journal(place.journal, readonly=True) as journal, DatasetWriter(to, recipe.trace) as writer:
             observer.begin("writing", None)
             lock = await _Pass(Parts(recipe, place, journal, live=False), writer).run(observer)
             if out is None:

@@ -77,7 +77,7 @@ class RequestBuilder:
 
     def __init__(self, recipe: Recipe, base: Path) -> None:
         self.recipe = recipe
-        self.generate_prompt: Prompt = load_prompt(recipe.generate.prompt, base=base)
+        self.generate_prompt: Prompt = load_prompt(recipe.generate.prompt, base=base, grammar=recipe.trace)
         self._judge = JudgeRequests(recipe.judge, base) if recipe.judge else None
         self.judge_prompt: Prompt | None = self._judge.prompt if self._judge else None
         self._generator_variant = answer_variant(recipe.generate.backend)
@@ -240,7 +240,8 @@ class _Try:
 
     async def _verify(self, completion: Completion) -> Result:
         self.completion = completion.text
-        verified = verify_completion(completion.text, self.sample, self.steps.recipe.verify)
+        recipe = self.steps.recipe
+        verified = verify_completion(completion.text, self.sample, recipe.verify, recipe.trace)
         check = verified.check
         if verified.trace is None and completion.finish_reason == "length":
             detail = f"cut at max_tokens: {check.detail}"

@@ -15,7 +15,17 @@ from pathlib import Path
 from typing import NamedTuple
 
 from videop2r_data.errors import ConfigError
-from videop2r_data.schemas import ProblemType, digest_bytes, label_options
+from videop2r_data.schemas import (
+    GroupSpec,
+    ProblemType,
+    Role,
+    SegmentSpec,
+    Template,
+    TraceGrammar,
+    default_grammar,
+    digest_bytes,
+    label_options,
+)
 
 __all__ = [
     "VERDICT_AGAIN",
@@ -30,12 +40,14 @@ __all__ = [
     "show_options",
 ]
 
+GENERATE, GENERATE_ANY = "generate-v1", "generate-any-v1"
+"""The default prompt of step 1, and the one for traces of any other grammar."""
 _HEAD = re.compile(r"^=== ([a-zA-Z][\w: -]*?) ===[ \t]*$", re.MULTILINE)
-_FIELD = re.compile(r"\{(problem|options|hint|answer|observation|claims)\}")
+_FIELD = re.compile(r"\{(problem|options|hint|answer|observation|claims|format)\}")
 _HINT = "hint: "
 _HINTS = {kind.value: kind.traits.hint for kind in ProblemType}
 _ROLES = {
-    "generate": ("problem", "options", "hint"),
+    "generate": ("problem", "options", "hint", "format"),
     "judge": ("problem", "options", "answer", "observation"),
     "claims": ("observation",),
     "faithfulness": ("claims",),
@@ -63,27 +75,85 @@ class Prompt(NamedTuple):
     sha256: str
 
 
-def load_prompt(name_or_path: str, *, base: Path | None = None) -> Prompt:
+def load_prompt(
+    name_or_path: str, *, base: Path | None = None, grammar: TraceGrammar | None = None
+) -> Prompt:
     """Read a packaged prompt by its name, or a file.
 
     Args:
         name_or_path: `generate-v1`, or a path with an ending.
         base: folder that a relative path starts from; None: the current one.
+        grammar: what a trace is, for generating prompts: written where the prompt has `{format}`. None: the
+            default. For another grammar `generate-any-v1` stands in for the default prompt.
 
     Raises:
         ConfigError: there is no such prompt, or it is not in sections.
     """
+    grammar = grammar or default_grammar()
+    if name_or_path == GENERATE and grammar != default_grammar():
+        name_or_path = GENERATE_ANY
     packaged = resources.files(__package__) / f"{name_or_path}.txt"
     try:
         if "/" not in name_or_path and packaged.is_file():
-            return _parse(name_or_path, packaged.read_bytes())
-        return _parse(name_or_path, ((base or Path()) / name_or_path).read_bytes())
+            return _formed(_parse(name_or_path, packaged.read_bytes()), grammar)
+        data = ((base or Path()) / name_or_path).read_bytes()
+        return _formed(_parse(name_or_path, data), grammar)
     except (OSError, ValueError) as error:  # ValueError: a NUL in the path
         raise ConfigError(
             f"no prompt {name_or_path!r}: neither packaged ({', '.join(packaged_prompts())}) nor a file",
             where=str(getattr(error, "filename", None) or name_or_path),
             hint="prompt: <name> or prompt: path/to/file.txt, relative to the recipe",
         ) from None
+
+
+def _formed(prompt: Prompt, grammar: TraceGrammar) -> Prompt:
+    """The prompt with the form of a trace written out; its digest then covers both."""
+    if "{format}" not in prompt.user:
+        return prompt
+    form = describe_format(grammar)
+    both = digest_bytes(f"{prompt.sha256}\n{form}".encode())
+    return prompt._replace(user=prompt.user.replace("{format}", form), sha256=both)
+
+
+_ABOUT = {
+    Role.PERCEPTION: "everything visible that matters for the question; describe, do not conclude",
+    Role.REASONING: "your reasoning from what was seen, step by step",
+    Role.ANSWER: "the final answer alone",
+    Role.OTHER: "what belongs here",
+}
+_SAMPLES = {
+    ("time", "mm:ss"): "00:05", ("time", "seconds"): "2.5", ("box", "fraction"): "[0.1, 0.2, 0.5, 0.9]",
+    ("box", "pixels"): "[10, 20, 110, 90]", ("box", "per_mille"): "[100, 200, 500, 900]",
+}  # fmt: skip
+
+
+def describe_format(grammar: TraceGrammar) -> str:
+    """The form of a trace as a prompt shows it to the model that writes one."""
+    lines = []
+    for part in grammar.segments:
+        if not isinstance(part, GroupSpec):
+            lines.append(_show(part))
+            continue
+        times = f"{part.min} time{'s' * (part.min != 1)} or more" if part.max is None else (
+            f"{part.min} to {part.max} times"
+        )  # fmt: skip
+        lines += [f"[the next {len(part.group)} parts together, {times}:]", *map(_show, part.group)]
+        lines.append("[end of what is repeated]")
+    return "\n".join(lines)
+
+
+def _show(spec: SegmentSpec) -> str:
+    about = spec.about or _ABOUT[spec.role]
+    if spec.holds:
+        about = Template(spec.holds).example(_SAMPLES)
+    if spec.fields:
+        shown = ", ".join(Template(field).example(_SAMPLES) for field in spec.fields)
+        about += f"; where it refers to a thing, a place or a time, in this form: {shown}"
+    if spec.text:
+        return f"[free text, if you like: {about}]"
+    mark = spec.spellings[0]
+    optional = "" if spec.required else " [may be left out]"
+    return f"{mark.open}{about}{mark.close}{optional}"
 
 
 def packaged_prompts() -> list[str]:

@@ -326,7 +326,7 @@ GrammarField = Annotated[
     TraceGrammar,
     BeforeValidator(_read_trace),
     AfterValidator(_compiles),
-    Field(default_factory=default_grammar, exclude_if=lambda value: value == default_grammar()),
+    Field(exclude_if=lambda value: value == default_grammar()),
 ]
 """A trace grammar in a file of settings; left out of what is written down while it is the default."""
 
@@ -417,7 +417,7 @@ class Recipe(Model):
     """Pools of questions, in the order in which they are read."""
     media: MediaSpec = MediaSpec()
     """How frames are sampled."""
-    trace: GrammarField
+    trace: GrammarField = Field(default_factory=default_grammar)
     """What a trace is made of: the name of a packaged grammar, a YAML file relative to the recipe, or the
     grammar itself: see docs/traces.md."""
     generate: GenerateSpec

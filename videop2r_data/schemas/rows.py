@@ -207,18 +207,17 @@ def arrow_schema(model: type[BaseModel]) -> pa.Schema:
 
     fields = []
     for name, (kind, nullable) in _columns(model):
-        inner = kind[1] if isinstance(kind, tuple) else kind
-        plain = pa.type_for_alias(_ALIASES[inner]) if isinstance(inner, str) else arrow_struct(inner)
-        listed = pa.list_(pa.field("element", plain, nullable=False))
-        fields.append(pa.field(name, listed if isinstance(kind, tuple) else plain, nullable=nullable))
+        listed = isinstance(kind, tuple)
+        inner = _element_type(kind[1] if isinstance(kind, tuple) else kind)
+        of_many = pa.list_(pa.field("element", inner, nullable=False))
+        fields.append(pa.field(name, of_many if listed else inner, nullable=nullable))
     return pa.schema(fields)
 
 
-def arrow_struct(model: type[BaseModel]) -> pa.StructType:
-    """The Arrow type of a cell that holds a record."""
+def _element_type(kind: str | type[BaseModel]) -> pa.DataType:
     import pyarrow as pa
 
-    return pa.struct(list(arrow_schema(model)))
+    return pa.type_for_alias(_ALIASES[kind]) if isinstance(kind, str) else pa.struct(list(arrow_schema(kind)))
 
 
 def feature_info(model: type[BaseModel]) -> list[dict[str, Any]]:

@@ -8,7 +8,7 @@ pixels, in fractions and in thousandths, all as four numbers.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 _NUMBER = r"[-+]?\d{1,9}(?:\.\d{1,6})?"
@@ -72,6 +72,11 @@ class Template:
         if not self.holes:
             raise ValueError(f"{text!r} has no hole such as {{at: time seconds}}")
         self.pattern = re.compile(pattern + _literal(text[at:]))
+        self.text = text
+
+    def example(self, values: Mapping[tuple[str, str], str]) -> str:
+        """The template with a value in each hole: that of its (type, unit), else `<name>`."""
+        return _HOLE.sub(lambda h: values.get((h.group(2), h.group(3) or ""), f"<{h.group(1)}>"), self.text)
 
     def fits(self, text: str) -> bool:
         """Whether the whole text, but for white space around it, is one occurrence of the template."""

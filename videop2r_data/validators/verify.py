@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from videop2r_data.errors import TraceError
 from videop2r_data.schemas import (
+    SEGMENTS,
     Check,
     LengthSpec,
     ProcessTrace,
     RejectReason,
     Sample,
     Score,
-    TraceFault,
+    Trace,
+    TraceGrammar,
     VerifySpec,
-    segment_spans,
+    default_grammar,
+    parse_trace,
 )
 from videop2r_data.validators.checks import check_consistency, check_observation
 from videop2r_data.validators.judge import holds_verdict_tag
@@ -38,8 +42,16 @@ class Verified(NamedTuple):
     check: Check
 
 
-def verify_completion(completion: str, sample: Sample, spec: VerifySpec) -> Verified:
+def verify_completion(
+    completion: str, sample: Sample, spec: VerifySpec, grammar: TraceGrammar | None = None
+) -> Verified:
     """The whole step 2; pure, total, linear in the completion.
+
+    Args:
+        completion: the generator's text.
+        sample: the question.
+        spec: which checks there are.
+        grammar: what a trace is; None: the default.
 
     >>> from videop2r_data.schemas import DataType, ProblemType
     >>> sample = Sample(sample_id="s/1", problem_id="1", problem="?", problem_type=ProblemType.NUMERICAL,
@@ -48,12 +60,12 @@ def verify_completion(completion: str, sample: Sample, spec: VerifySpec) -> Veri
     >>> verify_completion(text, sample, VerifySpec()).check.passed
     True
     """
-    spans = segment_spans(completion)
-    if spans.fault is not None or not (spans.observation and spans.think and spans.answer):
-        fault = spans.fault or TraceFault.MISSING_ANSWER
-        detail = f"{fault.value} at character {spans.at}"
-        return Verified(None, None, Check(reason=RejectReason(fault.value), detail=detail))
-    trace = ProcessTrace.of(completion, spans)
+    try:
+        trace = parse_trace(completion, grammar)
+    except TraceError as error:
+        told = "" if grammar in (None, default_grammar()) else f": {error.message}"
+        detail = f"{error.fault} at character {error.at}{told}"
+        return Verified(None, None, Check(reason=RejectReason(error.fault), detail=detail))
     # Before any score: what speaks for the judge must not reach it, however right its answer is.
     if holds_verdict_tag(completion):
         detail = "the trace holds a judgement tag"
@@ -73,7 +85,7 @@ def verify_completion(completion: str, sample: Sample, spec: VerifySpec) -> Veri
     if result.value < spec.threshold:
         detail = f"{result.value:.3f} < {spec.threshold:g}: {result.reason.value} {result.detail}".rstrip()
         return Verified(trace, result, Check(reason=RejectReason.LOW_SCORE, detail=detail))
-    if spec.checks_leaks:
+    if spec.checks_leaks and trace.observation:
         leak = check_observation(
             trace.observation,
             problem=sample.problem,
@@ -94,11 +106,15 @@ def check_length(trace: ProcessTrace, bounds: LengthSpec) -> Check:
     # The default: no word need be counted.
     if bounds == _NO_BOUNDS:
         return _PASSED
-    for name in ("observation", "think", "answer"):
-        bound = getattr(bounds, name)
+    texts = {name: getattr(trace, name) for name in SEGMENTS}
+    limits = {name: getattr(bounds, name) for name in SEGMENTS}
+    if isinstance(trace, Trace):
+        limits |= bounds.segments
+        texts |= {name: " ".join(trace.texts(name)) for name in bounds.segments}
+    for name, bound in limits.items():
         if not bound.min and bound.max is None:
             continue
-        words = count_words(getattr(trace, name))
+        words = count_words(texts[name])
         if words < bound.min or (bound.max is not None and words > bound.max):
             reason = RejectReason.TOO_SHORT if words < bound.min else RejectReason.TOO_LONG
             limit = f"at least {bound.min}" if words < bound.min else f"at most {bound.max}"

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, Self
 
 from videop2r_data.errors import ConfigError
-from videop2r_data.schemas import SegmentSpans, Span, segment_spans
+from videop2r_data.schemas import Piece, SegmentSpans, segment_spans
 from videop2r_data.trainer.settings.rl import Style, Unattributable
 
 # The template.
@@ -93,7 +93,7 @@ def _without_observation(text: str) -> SegmentSpans:
     """The spans of a text that must hold think and answer only."""
     found, n = segment_spans(_STAND_IN + text), len(_STAND_IN)
     think, answer = (
-        None if span is None else Span(*(offset - n for offset in span))
+        None if span is None else Piece(span.name, *(offset - n for offset in span[1:]))
         for span in (found.think, found.answer)
     )
     return SegmentSpans(None, think, answer, found.fault, -1 if found.fault is None else max(found.at - n, 0))
