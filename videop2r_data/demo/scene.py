@@ -305,8 +305,8 @@ class Defect(StrEnum):
     """The observation omits its evidence and speaks for the judge: verdict tags, instructions."""
 
 
-TEMPLATE_DEFECTS = tuple(Defect(fault) for fault in TraceFault)
-"""Broken templates: rejected under the reason of the same name."""
+TEMPLATE_DEFECTS = tuple(Defect(fault) for fault in TraceFault if fault.value in set(Defect))
+"""Broken templates that every grammar can have: rejected under the reason of the same name."""
 
 _CAUGHT = {
     Defect.WRONG_ANSWER: (Stage.VERIFY, RejectReason.LOW_SCORE),
