@@ -130,17 +130,22 @@ def useless_reply(completion: Completion) -> tuple[Useless, str] | None:
     return "empty", ", ".join(filter(None, (apart, cut)))
 
 
-def useless_trace(completion: Completion) -> tuple[Useless, str] | None:
+def useless_trace(completion: Completion, opening: str = "<observation") -> tuple[Useless, str] | None:
     """As `useless_reply`, for step 1: also a reply whose first segment was taken out as reasoning."""
-    if lacks_its_start(completion):
+    if lacks_its_start(completion, opening):
         return "reasoning", f"{completion.reasoning_chars:,} characters came as reasoning"
     return useless_reply(completion)
 
 
-def lacks_its_start(completion: Completion) -> bool:
-    """Whether a server's reasoning parser took the first segment out of a reply of step 1."""
+def lacks_its_start(completion: Completion, opening: str = "<observation") -> bool:
+    """Whether a server's reasoning parser took the first segment out of a reply of step 1.
+
+    Args:
+        completion: the reply.
+        opening: what every trace holds, in lower case (`TraceGrammar.opening`).
+    """
     text = completion.text
-    return bool(completion.reasoning_chars and text.strip()) and "<observation" not in text.lower()
+    return bool(completion.reasoning_chars and text.strip()) and opening not in text.lower()
 
 
 def useless_verdict(completion: Completion) -> tuple[Useless, str] | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pkgutil
 from collections.abc import Callable
+from functools import partial
 from typing import Literal
 
 from videop2r_data.backends.batches import BatchCaller
@@ -13,7 +14,7 @@ from videop2r_data.backends.journal import Journal
 from videop2r_data.backends.limiter import AdaptiveLimiter
 from videop2r_data.backends.money import Money
 from videop2r_data.errors import ConfigError
-from videop2r_data.schemas import Backend, BackendSpec, BatchBackend
+from videop2r_data.schemas import Backend, BackendSpec, BatchBackend, TraceGrammar, default_grammar
 
 Step = Literal["generate", "judge"]
 
@@ -50,9 +51,12 @@ def make_batches(spec: BackendSpec) -> BatchBackend:
     return made
 
 
-def make_breaker(step: Step, *, keep_going: bool = False, flags: bool = False) -> Breaker:
-    """The breaker of a step; see `Breaker`."""
-    read = useless_trace if step == "generate" else useless_verdict
+def make_breaker(
+    step: Step, *, keep_going: bool = False, flags: bool = False, grammar: TraceGrammar | None = None
+) -> Breaker:
+    """The breaker of a step; see `Breaker`. `grammar` is what step 1 writes; None: the default."""
+    opening = (grammar or default_grammar()).opening
+    read = partial(useless_trace, opening=opening) if step == "generate" else useless_verdict
     return Breaker(f"the {step} server", read=read, keep_going=keep_going, flags=flags)
 
 

@@ -161,7 +161,7 @@ def _note(found: Found, kinds: Collection[RetryKind], parts: Parts, result: Resu
     if result.outcome is Outcome.KEPT:
         return
     if result.stage is not Stage.MEDIA:
-        hit = [(key, kind) for key, kind in _call_kinds(calls) if kind in kinds]
+        hit = [(key, kind) for key, kind in _call_kinds(calls, parts.recipe.trace.opening) if kind in kinds]
     elif result.reason is RejectReason.CALL_FAILED:
         return  # no answer about the file yet: the next run looks at it anyway
     else:
@@ -171,17 +171,17 @@ def _note(found: Found, kinds: Collection[RetryKind], parts: Parts, result: Resu
     found.keys.update((key, None) for key, _ in hit)
 
 
-def _call_kinds(calls: Calls) -> Iterator[tuple[str, RetryKind]]:
+def _call_kinds(calls: Calls, opening: str) -> Iterator[tuple[str, RetryKind]]:
     read = {request.key for request, answer in calls if _has_verdict(request, answer)}
     for request, answer in calls:
-        kind = _kind(request, answer)
+        kind = _kind(request, answer, opening)
         if kind == "no_verdict" and asked_again(request).key in read:
             continue  # the stricter form of the question brought the verdict
         if kind is not None:
             yield request.key, kind
 
 
-def _kind(request: Request, answer: Answer | None) -> RetryKind | None:
+def _kind(request: Request, answer: Answer | None, opening: str) -> RetryKind | None:
     if answer is None:
         return None
     completion = answer.completion
@@ -193,7 +193,7 @@ def _kind(request: Request, answer: Answer | None) -> RetryKind | None:
         return "empty"
     if request.purpose == "judge":
         return None if _has_verdict(request, answer) else "no_verdict"
-    return "empty" if lacks_its_start(completion) else None
+    return "empty" if lacks_its_start(completion, opening) else None
 
 
 def _has_verdict(request: Request, answer: Answer | None) -> bool:

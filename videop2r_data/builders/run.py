@@ -12,7 +12,6 @@ from typing import Any
 from videop2r_data.errors import P2RError, StoppedError
 from videop2r_data.schemas import (
     ASK_AGAIN,
-    SEGMENTS,
     BadRow,
     Judgement,
     MediaRecord,
@@ -77,17 +76,11 @@ def sft_row(result: Result, *, synthetic: bool) -> dict[str, Any]:
     """The `sft` row of a kept result."""
     trace, media, score = result.trace, result.media, result.score
     assert trace is not None and score is not None and score.value is not None
-    model, extra = SftRow, {}
-    if isinstance(trace, Trace):
-        model, extra = sft_row_of(trace.grammar), _segment_cells(trace)
+    model = sft_row_of(trace.grammar) if isinstance(trace, Trace) else SftRow
     row = model.model_validate(
         _question(result.sample)
-        | extra
+        | trace.columns()
         | {
-            "observation": trace.observation,
-            "think": trace.think,
-            "answer": trace.answer,
-            "process": trace.process,
             "output": render_trace(trace),
             "reward": score.value,
             "attempt": result.attempt,
@@ -105,12 +98,6 @@ def sft_row(result: Result, *, synthetic: bool) -> dict[str, Any]:
         }
     )
     return row.model_dump(mode="json")
-
-
-def _segment_cells(trace: Trace) -> dict[str, Any]:
-    """The columns that a grammar adds: its single segments by name, and the list of all segments."""
-    single = {name: "".join(trace.texts(name)) for name in trace.grammar.single if name not in SEGMENTS}
-    return single | {"segments": [{"name": name, "text": text} for name, text in trace.parts]}
 
 
 def rejected_row(result: Result, *, synthetic: bool) -> dict[str, Any]:

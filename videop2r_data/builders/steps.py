@@ -438,7 +438,7 @@ class Parts:
             step,
             journal=self.journal,
             money=self.money,
-            breaker=make_breaker(step, keep_going=self._keep_going, flags=True),
+            breaker=make_breaker(step, keep_going=self._keep_going, flags=True, grammar=self.recipe.trace),
             forgive=self._forgive,
             tell=self._tell,
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Never
 
 import typer
 from rich.console import Console
@@ -28,7 +28,7 @@ from videop2r_data.cli.terminal import bar, bar_width, figure, plural, table, ty
 
 if TYPE_CHECKING:
     from videop2r_data.builders import CallView, ReproduceReport, SampleView
-    from videop2r_data.builders.verify import Finding, VerifyReport
+    from videop2r_data.builders.verify import Finding, TraceReport, VerifyReport
     from videop2r_data.demo import DemoReport
 
 
@@ -36,12 +36,24 @@ def verify(
     where: WhereArg,
     revision: RevisionOpt = None,
     workers: Annotated[int, typer.Option(min=0, metavar="N", help="Processes; 0: one per core.")] = 0,
+    trace: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME|FILE",
+            help="Read each row of somebody else's set as a trace of this grammar: a packaged name or a YAML file.",
+        ),
+    ] = None,
+    column: Annotated[
+        str | None, typer.Option(metavar="NAME", help="With --trace: the column that holds the traces.")
+    ] = None,
     json: JsonOpt = False,
 ) -> None:
     """Check every row of a data set: parse, score, and hold every field against every other.
 
     Exit code 1 if anything is wrong.
     """
+    if trace is not None:
+        _verify_traces(where, trace, column=column, revision=revision, json=json)
     from videop2r_data.builders.verify import verify_release
     from videop2r_data.cards.card import as_written
 
@@ -49,6 +61,36 @@ def verify(
         report = verify_release(where, revision=revision, workers=workers or None, as_written=as_written)
     common.show(report, render_report, as_json=json)
     raise typer.Exit(OK if report.ok else FINDINGS)
+
+
+def _verify_traces(where: str, trace: str, *, column: str | None, revision: str | None, json: bool) -> Never:
+    from videop2r_data.builders.verify import verify_traces
+    from videop2r_data.schemas import load_grammar
+
+    with err_console().status("reading"):
+        report = verify_traces(where, load_grammar(trace), column=column, revision=revision)
+    common.show(report, _render_traces, as_json=json)
+    raise typer.Exit(OK if report.ok else FINDINGS)
+
+
+def _render_traces(report: TraceReport, console: Console) -> None:
+    console.print(
+        f"{report.where}: {report.traces:,} of {plural(report.rows, 'row')} are traces of {report.grammar}",
+        markup=False,
+    )
+    for what, rows in report.unread.items():
+        console.print(f"  {rows:,} not read: {what}", markup=False)
+    if report.segments:
+        found = table("segment", "found")
+        for name, count in report.segments.items():
+            found.add_row(name, f"{count:,}")
+        console.print(found)
+    for name, count in report.values.items():
+        console.print(f"  {count:,} values of {name}", markup=False)
+    for finding in report.findings:
+        console.print(f"{finding.rows:6,}  {finding.what}: {finding.means}", markup=False)
+        for place, at, around in finding.places:
+            console.print(f"        {place}, character {at}: ...{around}...", markup=False)
 
 
 def reproduce(folder: BuiltArg, work: WorkOpt = None, base: BaseOpt = None, json: JsonOpt = False) -> None:

@@ -43,6 +43,7 @@ from .release import split_card as split_card
 from .rows import MISSING as MISSING
 from .rows import Batch as Batch
 from .rows import as_batch as as_batch
+from .rows import file_rows as file_rows
 from .rows import parquet_file as parquet_file
 from .rows import read_batches as read_batches
 from .rows import record_batches as record_batches

@@ -5,10 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
 import yaml
+from pydantic import ValidationError
 
 from videop2r_data.errors import SourceError
 from videop2r_data.files.names import (
@@ -21,7 +23,7 @@ from videop2r_data.files.names import (
     reading_order,
 )
 from videop2r_data.files.rows import Batch, file_rows, first_columns, read_batches
-from videop2r_data.schemas import CONFIGS, BuildLock
+from videop2r_data.schemas import CONFIGS, BuildLock, TraceGrammar, default_grammar
 
 Layout = Literal["ours", "official"]
 CONFIG_NAMES = tuple(CONFIGS)
@@ -71,6 +73,14 @@ class Release:
     lock: BuildLock | None = None
     card: dict[str, Any] | None = None
     problems: tuple[tuple[str, str], ...] = ()
+
+    @cached_property
+    def grammar(self) -> TraceGrammar:
+        """What a trace of this data set is: as its lock's recipe says, else the default."""
+        try:
+            return self.lock.read_recipe().trace if self.lock is not None else default_grammar()
+        except ValidationError:
+            return default_grammar()  # `verify` says what is wrong with the recipe
 
     @property
     def configs(self) -> tuple[str, ...]:

@@ -88,10 +88,12 @@ from .trace import render_trace as render_trace
 from .trace import segment_spans as segment_spans
 from .trace_fields import FieldValue as FieldValue
 from .trace_fields import Template as Template
+from .trace_fields import nonsense as nonsense
 from .trace_parser import Part as Part
 from .trace_parser import Piece as Piece
 from .trace_parser import TraceParser as TraceParser
 from .trace_parser import TraceSpans as TraceSpans
+from .trace_parser import explain as explain
 from .trace_parser import trace_parser as trace_parser
 from .verdict import ASK_AGAIN as ASK_AGAIN
 from .verdict import PAPER as PAPER

@@ -203,6 +203,12 @@ class TraceGrammar(Model):
         names = [one.name for one in self.flat]
         return tuple(n for n in dict.fromkeys(names) if n not in repeated and names.count(n) == 1)
 
+    @cached_property
+    def opening(self) -> str:
+        """How the first mark of a completion begins, in lower case; "" if the prompt may hold it."""
+        first = next(one for one in self.flat if not one.text)
+        return "" if first.prefilled else first.spellings[0].open.removesuffix(">").lower()
+
     def of_role(self, role: Role) -> tuple[str, ...]:
         """Names of the segments with a role, in order."""
         return tuple(name for name, one in self.named.items() if one.role is role)

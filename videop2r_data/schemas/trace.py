@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from functools import cache
-from typing import NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 from pydantic import field_validator
 
@@ -72,6 +72,10 @@ class ProcessTrace(Model):
         """`parse_trace` as a constructor."""
         return cls.of(text, segment_spans(text))
 
+    def columns(self) -> dict[str, Any]:
+        """The columns of a released row that this trace fills."""
+        return {name: getattr(self, name) for name in SEGMENTS} | {"process": self.process}
+
     @classmethod
     def of(cls, text: str, spans: SegmentSpans) -> Self:
         """The trace of a text whose spans are known.
@@ -119,6 +123,12 @@ class Trace(ProcessTrace):
     def texts(self, name: str) -> tuple[str, ...]:
         """The content of every segment of this name, in order."""
         return tuple(part.text for part in self.parts if part.name == name)
+
+    def columns(self) -> dict[str, Any]:
+        """The columns of a released row that this trace fills, those that its grammar adds among them."""
+        single = {name: "".join(self.texts(name)) for name in self.grammar.single if name not in SEGMENTS}
+        cells = [{"name": name, "text": text} for name, text in self.parts]
+        return super().columns() | single | {"segments": cells}
 
     def fields(self, name: str) -> Iterator[tuple[FieldValue, ...]]:
         """The typed values in the segments of this name, one tuple per occurrence of a template."""

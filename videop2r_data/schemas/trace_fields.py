@@ -8,7 +8,7 @@ pixels, in fractions and in thousandths, all as four numbers.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 _NUMBER = r"[-+]?\d{1,9}(?:\.\d{1,6})?"
@@ -23,6 +23,7 @@ _KINDS: dict[str, tuple[str, tuple[str, ...]]] = {
     "label": (r"[^<>{}\[\]]{1,200}?", ("",)),
 }
 """Type of a hole -> how it is written, and the units it may have. All bounded: reading stays linear."""
+_HIGHEST = {"fraction": 1.0, "percent": 100.0, "per_mille": 1000.0}
 _HOLE = re.compile(r"\{ *([a-z][a-z0-9_]{0,31}) *: *([a-z]+)(?: +([a-z_:]+))? *\}")
 
 
@@ -114,3 +115,24 @@ def _value(kind: str, unit: str, text: str) -> float | tuple[float, ...] | str:
             seconds = 60 * seconds + float(part)
         return seconds
     return float(text)
+
+
+def nonsense(values: Sequence[FieldValue]) -> str:
+    """What cannot be in the values of one template, in words; "" if nothing is wrong.
+
+    A span starts before it ends, the corners of a box are in order, fractions lie in [0, 1], percentages in
+    [0, 100] and thousandths in [0, 1000].
+    """
+    times = [value for value in values if value.kind == "time"]
+    if len(times) == 2 and not times[0].value < times[1].value:  # type: ignore[operator]
+        return f"{times[0].name} {times[0].value} is not before {times[1].name} {times[1].value}"
+    for value in values:
+        numbers = value.value if isinstance(value.value, tuple) else (value.value,)
+        highest = _HIGHEST.get(value.unit)
+        if highest and not all(0 <= number <= highest for number in numbers if not isinstance(number, str)):
+            return f"{value.name} {value.value} in {value.unit} is not within 0 to {highest:g}"
+        if value.kind == "box" and isinstance(value.value, tuple):
+            x1, y1, x2, y2 = value.value
+            if not (x1 < x2 and y1 < y2):
+                return f"the corners of {value.name} {list(value.value)} are not in order"
+    return ""

@@ -407,7 +407,7 @@ class _Server:
                 completion = await self._call(backend, request, sample, frames)
                 if completion is not None:
                     findings, observation = read_trace(
-                        completion, sample, self.recipe.verify, whole=self.calls == "full"
+                        completion, sample, self.recipe, whole=self.calls == "full"
                     )
                     self.findings += findings
                     self.observed = (sample, observation) if observation else self.observed
@@ -429,7 +429,7 @@ class _Server:
         self, backend: Backend, request: Request, sample: Sample, frames: Frames | None
     ) -> Completion | None:
         self.tell(f"one call to {self.spec.model} ({self.step})")
-        trial = await one_call(backend, self.spec, request, sample, frames)
+        trial = await one_call(backend, self.spec, request, sample, frames, grammar=self.recipe.trace)
         self.findings += trial.findings
         if trial.call is not None:
             self.made.append(trial.call)

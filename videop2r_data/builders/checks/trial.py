@@ -26,7 +26,7 @@ from videop2r_data.schemas import (
     Recipe,
     Request,
     Sample,
-    VerifySpec,
+    TraceGrammar,
 )
 from videop2r_data.validators import parse_judgement, verify_completion
 
@@ -133,7 +133,13 @@ async def patiently(ask: Callable[[], Awaitable[Result]]) -> Result:
 
 
 async def one_call(
-    backend: Backend, spec: BackendSpec, request: Request, sample: Sample, frames: Frames | None
+    backend: Backend,
+    spec: BackendSpec,
+    request: Request,
+    sample: Sample,
+    frames: Frames | None,
+    *,
+    grammar: TraceGrammar,
 ) -> Trial:
     """Make one call of a build by a started backend, past the journal, and read how it ended."""
     count = frames.record.count if frames else 0
@@ -159,7 +165,10 @@ async def one_call(
         finish=completion.finish_reason,
         reply=completion.text[:SHOWN_CHARS],
     )
-    return Trial(completion, call, _reply(completion, request, what))
+    useless = useless_reply(completion)
+    if request.purpose == "generate":
+        useless = useless_trace(completion, grammar.opening)
+    return Trial(completion, call, _reply(completion, request, what, useless))
 
 
 def unanswered(spec: BackendSpec, error: BackendError) -> str:
@@ -171,9 +180,10 @@ def unanswered(spec: BackendSpec, error: BackendError) -> str:
     return "look at the connection to the service, then ask again"
 
 
-def _reply(completion: Completion, request: Request, what: str) -> list[Finding]:
+def _reply(
+    completion: Completion, request: Request, what: str, useless: tuple[Useless, str] | None
+) -> list[Finding]:
     """Faults that any answer may have."""
-    useless = (useless_trace if request.purpose == "generate" else useless_reply)(completion)
     if useless is not None:
         kind, words = useless
         state: State = "warning" if kind == "filtered" else "error"
@@ -195,15 +205,15 @@ def _reply(completion: Completion, request: Request, what: str) -> list[Finding]
 
 
 def read_trace(
-    completion: Completion, sample: Sample, spec: VerifySpec, *, whole: bool
+    completion: Completion, sample: Sample, recipe: Recipe, *, whole: bool
 ) -> tuple[list[Finding], str]:
     """What step 2 says of a generator's answer, and its observation (empty if there is none).
 
     Its score means something only if the call had every frame (`whole`).
     """
-    if useless_trace(completion) is not None:
+    if useless_trace(completion, recipe.trace.opening) is not None:
         return [], ""
-    verified = verify_completion(completion.text, sample, spec)
+    verified = verify_completion(completion.text, sample, recipe.verify, recipe.trace)
     if verified.trace is None:
         return [
             Finding(

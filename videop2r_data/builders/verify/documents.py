@@ -20,7 +20,15 @@ from videop2r_data.files import (
     parquet_file,
     read_text,
 )
-from videop2r_data.schemas import ADDED_LATER, CONFIGS, LOCK_VERSION, BuildLock, Stage, feature_info
+from videop2r_data.schemas import (
+    ADDED_LATER,
+    CONFIGS,
+    LOCK_VERSION,
+    BuildLock,
+    Stage,
+    configs_of,
+    feature_info,
+)
 
 # The card: what `datasets` reads of its front matter, and the tables that `p2r-data build` writes there.
 
@@ -146,7 +154,7 @@ class _Card:
             self._sizes(config, info)
 
     def _features(self, config: str, features: object) -> None:
-        want = feature_info(CONFIGS[config])
+        want = feature_info(configs_of(self.release.grammar)[config])
         later = ADDED_LATER.get(config, {})
         earlier = [info for info in want if info["name"] not in later]
         if features is None and self.lock is None:

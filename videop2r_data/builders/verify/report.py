@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from array import array
 from collections import Counter
 from collections.abc import Mapping
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 from pydantic import Field, ValidationError
 
 from videop2r_data.files import LOCK_NAME, Release
-from videop2r_data.schemas import PAPER, LengthSpec, Model, VerifySpec
+from videop2r_data.schemas import PAPER, LengthSpec, Model, TraceGrammar, VerifySpec, default_grammar
 
 # Findings: one code per kind of fault, each counted, the first places kept.
 
@@ -247,6 +248,7 @@ class Rules:
         bounded: the recipe bounds the length of segments.
         judge: whether the recipe has a judge; None: not known.
         synthetic: what every row must say; None: not known.
+        grammar: what a trace is.
     """
 
     layout: Literal["ours", "official"]
@@ -255,6 +257,7 @@ class Rules:
     bounded: bool = False
     judge: bool | None = None
     synthetic: bool | None = None
+    grammar: TraceGrammar = dataclasses.field(default_factory=default_grammar)
 
 
 def rules_of(release: Release, findings: Findings) -> Rules:
@@ -282,6 +285,7 @@ def rules_of(release: Release, findings: Findings) -> Rules:
         bounded=recipe.verify.length != LengthSpec(),
         judge=recipe.judge is not None,
         synthetic=recipe.synthetic,
+        grammar=recipe.trace,
     )
 
 

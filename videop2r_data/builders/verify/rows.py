@@ -10,6 +10,7 @@ from functools import cache
 from typing import Any, TypeVar, cast, get_args
 
 from videop2r_data.builders.verify.report import Code, Rules, Severity, Tally
+from videop2r_data.errors import TraceError
 from videop2r_data.files import Batch
 from videop2r_data.schemas import (
     LETTERS,
@@ -29,10 +30,17 @@ from videop2r_data.schemas import (
     SftRow,
     Stage,
     TimesKind,
+    Trace,
     TraceFault,
+    TraceGrammar,
+    default_grammar,
+    parse_trace,
     reasons_of,
+    render_trace,
     safe_relative_path,
     segment_spans,
+    sft_row_of,
+    trace_parser,
 )
 from videop2r_data.validators import (
     check_observation,
@@ -191,7 +199,7 @@ _FRAMES_OF = {"text": 0, "image": 1}
 def check_sft(batch: Batch, keep: Sequence[int] | None, file: str, rules: Rules, tally: Tally) -> None:
     """Rows of `sft`: re-parsed, re-scored, every field against every other."""
     say = Say(tally, file)
-    for index, row in rows_of(batch, SftRow, keep):
+    for index, row in rows_of(batch, sft_row_of(rules.grammar), keep):
         check_row(say, rules, index, row)
         tally.table[row.data_type, row.problem_type] += 1
         remember(tally, index, row, row.output)
@@ -201,7 +209,7 @@ def check_row(say: Say, rules: Rules, index: int, row: SftRow) -> None:
     """One row, as `rows_of` gives it."""
     say.row = index
     kind, reference = _check_question(say, row)
-    check_trace(say, row)
+    check_trace(say, row, rules.grammar)
     _check_reward(say, rules, row, kind, reference)
     if kind is not None:
         leak = check_observation(
@@ -259,7 +267,12 @@ def note_leak(say: Say, config: str, leak: Check) -> None:
 
 def _surely_passes(rules: Rules, kind: ProblemType, row: SftRow, leak: Check) -> bool:
     """Whether the recipe's optional checks cannot drop this row, so that they need not be run."""
-    if rules.bounded or row.output.count("<") != 6 or holds_verdict_tag(row.output):
+    if (
+        rules.bounded
+        or rules.grammar != default_grammar()
+        or row.output.count("<") != 6
+        or holds_verdict_tag(row.output)
+    ):
         return False
     if rules.spec.checks_leaks and not leak.passed:
         return False
@@ -293,15 +306,18 @@ def _verify_step(say: Say, rules: Rules, row: SftRow, kind: ProblemType) -> None
         source="",
         row=say.row,
     )
-    verified = verify_completion(row.output, sample, rules.spec)
+    verified = verify_completion(row.output, sample, rules.spec, rules.grammar)
     reason = verified.check.reason
     if verified.trace is not None and reason is not None and reason not in _SAID_ELSEWHERE:
         got = f"{reason.value}: {verified.check.detail}"
         say(Code.VERIFY_STEP, "output", got, "what the recipe lets pass")
 
 
-def check_trace(say: Say, row: SftRow) -> None:
+def check_trace(say: Say, row: SftRow, grammar: TraceGrammar) -> None:
     """The output is a canonical trace and its segments are the columns."""
+    if grammar != default_grammar():
+        _check_declared(say, row, grammar)
+        return
     output, segments = row.output, (row.observation, row.think, row.answer)
     want = f"<think>{row.think}</think><answer>{row.answer}</answer>"
     rendered = f"<observation>{row.observation}</observation> {want}"
@@ -321,6 +337,24 @@ def check_trace(say: Say, row: SftRow) -> None:
     if output != f"<observation>{cut[0]}</observation> {canonical}":
         expected = "no white space around the segments but one space before <think>"
         say(Code.NOT_CANONICAL, "output", output, expected)
+
+
+def _check_declared(say: Say, row: SftRow, grammar: TraceGrammar) -> None:
+    """The same for a trace of a grammar that the recipe declares, with its own columns."""
+    try:
+        trace = parse_trace(row.output, grammar)
+    except TraceError as error:
+        got = f"{error.fault} at character {error.at}: {error.message}"
+        say(Code.TRACE_FAULT, "output", got, f"a trace of the grammar {grammar.name}")
+        return
+    assert isinstance(trace, Trace)
+    for name, expected in trace.columns().items():
+        have = getattr(row, name)
+        if have != expected:
+            say(Code.SEGMENT_DIFFERS, name, have, expected)
+    canonical = render_trace(trace)
+    if row.output != canonical:
+        say(Code.NOT_CANONICAL, "output", row.output, canonical)
 
 
 def _filled(segments: tuple[str, str, str]) -> bool:
@@ -443,11 +477,11 @@ def _check_reason(say: Say, rules: Rules, reason: str, output: str, reward: floa
         say(Code.BAD_VALUE, "reward", reward, "0 to 1, or null")
         return
     if reason in _FAULTS:
-        fault = segment_spans(output).fault
+        fault = trace_parser(rules.grammar).spans(output).fault
         if fault is None or fault.value != reason:
             say(Code.REASON_DIFFERS, "reason", reason, f"{fault}, the fault of this output")
     elif reason in ("insufficient", "no_verdict", "low_score"):
-        fault = segment_spans(output).fault
+        fault = trace_parser(rules.grammar).spans(output).fault
         if fault is not None:
             say(Code.REASON_DIFFERS, "reason", reason, f"{fault}, the fault of this output")
         elif reward is None or (reward < rules.spec.threshold) != (reason == "low_score"):

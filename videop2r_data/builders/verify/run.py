@@ -183,7 +183,7 @@ def _plan(release: Release, file: ReleaseFile, findings: Findings) -> list[Task]
         return []
     if not file.name.endswith(".parquet"):
         if release.layout == "ours" and file.columns:
-            check_names(file.config, file.name, file.columns, findings, missing=False)
+            check_names(file.config, file.name, file.columns, findings, release.grammar, missing=False)
         return [Task(file.path, file.name, file.config)]
     try:
         parquet = parquet_file(file.path)
@@ -194,7 +194,7 @@ def _plan(release: Release, file: ReleaseFile, findings: Findings) -> list[Task]
         exact, known_bad = True, frozenset[str]()
         if release.layout == "ours":
             before = Findings()
-            exact = check_schema(file.config, file.name, parquet.schema_arrow, before)
+            exact = check_schema(file.config, file.name, parquet.schema_arrow, before, release.grammar)
             errors = (found for found in before.listing() if found.severity == "error")
             known_bad = frozenset(place.field for found in errors for place in found.places)
             findings.merge(before)

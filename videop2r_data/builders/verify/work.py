@@ -21,7 +21,7 @@ from videop2r_data.builders.verify.report import Code, Findings, Rules, Tally
 from videop2r_data.builders.verify.rows import check_rejected, check_rl, check_sft
 from videop2r_data.errors import SourceError
 from videop2r_data.files import MISSING, Batch, file_digest, read_batches, record_batches
-from videop2r_data.schemas import ADDED_LATER, CONFIGS, arrow_schema
+from videop2r_data.schemas import ADDED_LATER, TraceGrammar, arrow_schema, configs_of, default_grammar
 
 # Columns and cells, compared with the Arrow schema of the row model.
 
@@ -30,21 +30,23 @@ Test = Callable[[Any], bool]
 
 
 @cache
-def expected_schema(config: str) -> pa.Schema:
+def expected_schema(config: str, grammar: TraceGrammar) -> pa.Schema:
     """Schema of a config, from its row model."""
-    return arrow_schema(CONFIGS[config])
+    return arrow_schema(configs_of(grammar)[config])
 
 
 @cache
-def cell_tests(config: str) -> dict[str, tuple[Test, str]]:
+def cell_tests(config: str, grammar: TraceGrammar) -> dict[str, tuple[Test, str]]:
     """Column -> (whether a Python value fits it, what is expected in words)."""
     return {
         field.name: (_test(field.type, field.nullable), f"{field.type}{' or null' if field.nullable else ''}")
-        for field in expected_schema(config)
+        for field in expected_schema(config, grammar)
     }
 
 
-def check_schema(config: str, file: str, schema: pa.Schema, findings: Findings) -> bool:
+def check_schema(
+    config: str, file: str, schema: pa.Schema, findings: Findings, grammar: TraceGrammar
+) -> bool:
     """Compare the schema of a Parquet file with the model; a different nullability alone is a warning.
 
     A data set made before a column was added may lack it.
@@ -52,7 +54,7 @@ def check_schema(config: str, file: str, schema: pa.Schema, findings: Findings) 
     Returns:
         Whether it is exactly the one expected, so that cells need no type check.
     """
-    want = expected_schema(config)
+    want = expected_schema(config, grammar)
     exact = True
     for field in want:
         at = schema.get_field_index(field.name)
@@ -72,15 +74,21 @@ def check_schema(config: str, file: str, schema: pa.Schema, findings: Findings) 
             expected=f"{field.type}{'' if field.nullable else ' not null'}",
             severity="warning" if same else "error",
         )
-    check_names(config, file, schema.names, findings, missing=False)
+    check_names(config, file, schema.names, findings, grammar, missing=False)
     return exact
 
 
 def check_names(
-    config: str, file: str, names: Iterable[str], findings: Findings, *, missing: bool = True
+    config: str,
+    file: str,
+    names: Iterable[str],
+    findings: Findings,
+    grammar: TraceGrammar,
+    *,
+    missing: bool = True,
 ) -> None:
     """Report columns that no model has, and if asked those that are not there."""
-    want, have = expected_schema(config).names, list(names)
+    want, have = expected_schema(config, grammar).names, list(names)
     for name in have:
         if name not in want:
             findings.add(Code.SCHEMA_MISMATCH, file, field=name, got="a column of this name", expected="none")
@@ -90,7 +98,13 @@ def check_names(
 
 
 def sound_rows(
-    config: str, batch: Batch, file: str, known_bad: frozenset[str], findings: Findings
+    config: str,
+    batch: Batch,
+    file: str,
+    *,
+    known_bad: frozenset[str],
+    findings: Findings,
+    grammar: TraceGrammar,
 ) -> list[int]:
     """Positions in the batch whose cells all have their type; the others are reported cell by cell.
 
@@ -102,12 +116,13 @@ def sound_rows(
         file: for the places.
         known_bad: columns that are reported as a whole already.
         findings: where to report.
+        grammar: what a trace is.
     """
     unsound: set[int] = set()
     count = len(batch.index)
     for name, absent in ADDED_LATER.get(config, {}).items():
         batch.columns.setdefault(name, [absent] * count)
-    for name, (test, expected) in cell_tests(config).items():
+    for name, (test, expected) in cell_tests(config, grammar).items():
         values = batch.columns.get(name)
         if values is None:
             if name not in known_bad:
@@ -139,6 +154,13 @@ def _plain(kind: pa.DataType) -> Test:
     if pa.types.is_list(kind):
         element = _plain(kind.value_type)
         return lambda value: type(value) is list and all(map(element, value))
+    if pa.types.is_struct(kind):
+        inner = {field.name: _plain(field.type) for field in kind}
+        return lambda value: (
+            type(value) is dict
+            and value.keys() == inner.keys()
+            and all(test(value[name]) for name, test in inner.items())
+        )
     if pa.types.is_string(kind):
         return lambda value: type(value) is str
     if pa.types.is_boolean(kind):
@@ -219,7 +241,8 @@ def run_task(task: Task, rules: Rules, stopped: Callable[[], bool] = lambda: Fal
 
 def _check_rows(task: Task, rules: Rules, tally: Tally, stopped: Callable[[], bool]) -> None:
     official = rules.layout == "official"
-    if task.exact and task.config == "sft" and task.path.name.endswith(".parquet"):
+    plain = task.exact and rules.grammar == default_grammar()
+    if plain and task.config == "sft" and task.path.name.endswith(".parquet"):
         for start, part in record_batches(task.path, size=ARROW_ROWS, groups=task.groups, rows=task.rows):
             if stopped():
                 return
@@ -242,7 +265,14 @@ def _check_rows(task: Task, rules: Rules, tally: Tally, stopped: Callable[[], bo
             continue
         keep = None
         if not task.exact:
-            keep = sound_rows(task.config, batch, task.name, task.known_bad, tally.findings)
+            keep = sound_rows(
+                task.config,
+                batch,
+                task.name,
+                known_bad=task.known_bad,
+                findings=tally.findings,
+                grammar=rules.grammar,
+            )
             if not keep:
                 continue
         _CHECKS[task.config](batch, keep, task.name, rules, tally)
