@@ -40,7 +40,7 @@ def verify(
         str | None,
         typer.Option(
             metavar="NAME|FILE",
-            help="Read each row of somebody else's set as a trace of this grammar: a packaged name or a YAML file.",
+            help="Only read each row as a trace of this grammar: a packaged name, or a YAML file.",
         ),
     ] = None,
     column: Annotated[
