@@ -1,4 +1,4 @@
-"""Other people's traces held against a grammar: rows of any file with a column of text, and where each goes wrong."""
+"""Other people's traces held against a grammar: any file with a column of text, and where each row goes wrong."""
 
 from __future__ import annotations
 
