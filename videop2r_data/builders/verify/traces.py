@@ -1,4 +1,4 @@
-"""Other people's traces held against a grammar: any file with a column of text, and where each row goes wrong."""
+"""Other people's traces held against a grammar: where each row of a column of text goes wrong."""
 
 from __future__ import annotations
 
