@@ -49,7 +49,6 @@ from videop2r_data.schemas import (
     StepModel,
     TraceGrammar,
     configs_of,
-    default_grammar,
 )
 from videop2r_data.version import __version__
 
@@ -72,7 +71,7 @@ class ConfigWriter:
 
         self.folder = folder
         self.config = config
-        self.schema = arrow_schema(configs_of(grammar or default_grammar())[config])
+        self.schema = arrow_schema(configs_of(grammar)[config])
         self.rows = 0
         self.shards: list[tuple[Path, int]] = []
         self._pending: list[dict[str, Any]] = []

@@ -146,9 +146,9 @@ def sft_row_of(grammar: TraceGrammar) -> type[SftRow]:
     return create_model("SftRow", __base__=SftRow, **added)
 
 
-def configs_of(grammar: TraceGrammar) -> dict[str, type[QuestionColumns]]:
-    """Config -> the model of its rows, for traces of a grammar."""
-    return CONFIGS | {"sft": sft_row_of(grammar)}
+def configs_of(grammar: TraceGrammar | None = None) -> dict[str, type[QuestionColumns]]:
+    """Config -> the model of its rows, for traces of a grammar; None: the default."""
+    return CONFIGS | {"sft": sft_row_of(grammar or default_grammar())}
 
 
 class RejectedRow(QuestionColumns):
