@@ -25,7 +25,7 @@ from videop2r_data.schemas.grammar import (
     packaged_grammars,
     parse_grammar,
 )
-from videop2r_data.schemas.trace_parser import TraceParser, trace_parser
+from videop2r_data.schemas.parser import TraceParser, trace_parser
 from videop2r_data.schemas.verdict import RejectReason, TraceFault
 
 KINDS = st.sampled_from(["tag", "tags", "phrases", "boxed", "text"])

@@ -19,8 +19,8 @@ from videop2r_data.schemas import (
     segment_spans,
 )
 from videop2r_data.schemas.grammar import DEFAULT_GRAMMAR, load_grammar
+from videop2r_data.schemas.parser import TraceParser
 from videop2r_data.schemas.trace import SEGMENTS
-from videop2r_data.schemas.trace_parser import TraceParser
 
 O, T, A = "<observation>o</observation>", "<think>t</think>", "<answer>a</answer>"  # noqa: E741
 GOOD = f"{O} {T}{A}"

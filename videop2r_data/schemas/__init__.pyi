@@ -42,6 +42,12 @@ from .lock import FileLock as FileLock
 from .lock import Ledger as Ledger
 from .lock import SourceLock as SourceLock
 from .lock import StepModel as StepModel
+from .parser import Part as Part
+from .parser import Piece as Piece
+from .parser import TraceParser as TraceParser
+from .parser import TraceSpans as TraceSpans
+from .parser import explain as explain
+from .parser import trace_parser as trace_parser
 from .recipe import INIT_TODO as INIT_TODO
 from .recipe import BackendSpec as BackendSpec
 from .recipe import ColumnMapping as ColumnMapping
@@ -89,12 +95,6 @@ from .trace import segment_spans as segment_spans
 from .trace_fields import FieldValue as FieldValue
 from .trace_fields import Template as Template
 from .trace_fields import nonsense as nonsense
-from .trace_parser import Part as Part
-from .trace_parser import Piece as Piece
-from .trace_parser import TraceParser as TraceParser
-from .trace_parser import TraceSpans as TraceSpans
-from .trace_parser import explain as explain
-from .trace_parser import trace_parser as trace_parser
 from .verdict import ASK_AGAIN as ASK_AGAIN
 from .verdict import PAPER as PAPER
 from .verdict import ROBUST as ROBUST

@@ -18,8 +18,8 @@ from videop2r_data.errors import ConfigError
 from videop2r_data.schemas.base import Model
 from videop2r_data.schemas.calls import BACKENDS, BackendKind, known_kind
 from videop2r_data.schemas.grammar import TraceGrammar, default_grammar, load_grammar
+from videop2r_data.schemas.parser import trace_parser
 from videop2r_data.schemas.rows import sft_row_of
-from videop2r_data.schemas.trace_parser import trace_parser
 from videop2r_data.schemas.verdict import Policy
 from videop2r_data.schemas.yaml_file import parse_yaml, read_settings
 

@@ -17,8 +17,8 @@ from pydantic import field_validator
 from videop2r_data.errors import TraceError
 from videop2r_data.schemas.base import Model
 from videop2r_data.schemas.grammar import Role, TraceGrammar, default_grammar
+from videop2r_data.schemas.parser import Part, Piece, TraceParser, TraceSpans, explain, trace_parser
 from videop2r_data.schemas.trace_fields import FieldValue, Template
-from videop2r_data.schemas.trace_parser import Part, Piece, TraceParser, TraceSpans, explain, trace_parser
 from videop2r_data.schemas.verdict import TraceFault
 
 SEGMENTS = ("observation", "think", "answer")
