@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tempfile
 from functools import partial
 from pathlib import Path
@@ -116,6 +117,9 @@ def init(
         str | None,
         typer.Option(metavar="NAME", help="Split of the data; default: train, else what there is."),
     ] = None,
+    trace: Annotated[
+        str | None, typer.Option(metavar="NAME|FILE", help="What a trace is made of: see docs/traces.md.")
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace an existing file.")] = False,
     json: JsonOpt = False,
 ) -> None:
@@ -125,14 +129,24 @@ def init(
     if split is not None and data is None:
         raise ConfigError("--split is of the data", hint="add --from-data FILE|FOLDER|ID")
     path = new_file(path, f"{template}.yaml", force=force)
+    text = recipe_text(template) if trace is None else _with_trace(recipe_text(template), trace, path)
     if data is not None:
-        _init_from_data(path, data, template=recipe_text(template), split=split, as_json=json)
+        _init_from_data(path, data, template=text, split=split, as_json=json)
         return
-    path.write_text(recipe_text(template), encoding="utf-8")
+    path.write_text(text, encoding="utf-8")
     if json:
         print_json({"wrote": str(path)})
     else:
         say(f"wrote {path}; edit its sources, then: p2r-data check {shell(path)}")
+
+
+def _with_trace(text: str, trace: str, path: Path) -> str:
+    """The recipe with its grammar, in front of the step that writes traces."""
+    from videop2r_data.schemas import load_grammar
+
+    load_grammar(trace, base=path.absolute().parent)
+    line = f"trace: {trace}   # what a trace is made of: docs/traces.md\n\n"
+    return re.sub(r"^(?=generate:)", line.replace("\\", "\\\\"), text, count=1, flags=re.MULTILINE)
 
 
 # What `estimate` prints.
