@@ -80,6 +80,19 @@ class _Round(NamedTuple):
                 return
 
 
+class Place(NamedTuple):
+    """How far segments stand in the order of a grammar, and what may follow them."""
+
+    stands: int
+    """How many segments, from the first, stand where the grammar wants them."""
+    next: tuple[SegmentSpec, ...]
+    """Segments of which one may stand next."""
+    lacking: tuple[SegmentSpec, ...]
+    """Segments without which there is no trace yet."""
+    ahead: tuple[SegmentSpec, ...]
+    """All segments that may still come."""
+
+
 class _Found(NamedTuple):
     """A well-formed piece whose name is not known yet: several segments may share a mark."""
 
@@ -245,6 +258,46 @@ class TraceParser:
                 head = next(spec.name for spec in part.specs if spec.needed)
                 return names, _misplaced(found[len(names) :], head, end, inside=names[-1:] if rounds else ())
         return names, _misplaced(found[len(names) :], "", end, inside=()) if len(names) < len(found) else None
+
+    def place(self, names: Sequence[str]) -> Place:
+        """Walk the grammar along the names of segments; total."""
+        n, at = 0, (-1, 0, 0)  # the last segment that stands: its part, its place in there, rounds before it
+
+        def stands(spec: SegmentSpec) -> bool:
+            return n < len(names) and names[n] == spec.name
+
+        for i, part in enumerate(self.rounds):
+            done, whole = 0, True
+            while whole and (part.most is None or done < part.most) and any(map(stands, part.first())):
+                for j, spec in enumerate(part.specs):
+                    if stands(spec):
+                        n, at = n + 1, (i, j, done)
+                    elif spec.needed:
+                        whole = False
+                        break
+                done += 1
+            if not whole or done < part.least:
+                break
+        return self._behind(n, *at)
+
+    def _behind(self, stands: int, part: int, place: int, done: int) -> Place:
+        """What may follow the segment at a place of a part, in its round `done` from 0."""
+        later = self.rounds[part + 1 :]
+        lacking = [s for r in later if r.least for s in r.specs if s.needed]
+        ahead = [s for r in later for s in r.specs]
+        if part < 0:
+            return Place(stands, tuple(self._begin(0)), tuple(lacking), tuple(ahead))
+        here = self.rounds[part]
+        rest = _Round(here.specs[place + 1 :], 1, 1)
+        again = here.specs if here.most is None or done + 1 < here.most else ()
+        missing = [s for s in rest.specs if s.needed]
+        follows = list(rest.first())
+        if not missing:
+            follows += here.first() if again else ()
+            follows += self._begin(part + 1) if done + 1 >= here.least else ()
+        if done + 1 < here.least:
+            missing += [s for s in here.specs if s.needed]
+        return Place(stands, tuple(follows), (*missing, *lacking), (*rest.specs, *again, *ahead))
 
     def misfit(self, text: str, pieces: Sequence[Piece]) -> _Fault | None:
         """The first piece whose content has not the form that its segment declares."""

@@ -1,103 +1,22 @@
-"""Which tokens belong to perception and which to reasoning, and which of the two broke the template.
+"""Which tokens belong to which stream of a trace, byte by byte.
 
-A byte-level BPE token is a string of bytes: tags may be split over tokens or merged with their neighbours,
+A byte-level BPE token is a string of bytes: marks may be split over tokens or merged with their neighbours,
 and a character may be split over tokens. Decoding and encoding again would move the borders. So the bytes of
-the ids are joined, the tags are found in that text, and a token belongs to the segment that owns its first
-byte:
-
-- perception owns the bytes up to the end of `</observation>`, white space before it included;
-- reasoning owns all bytes after it: the white space between the segments, and the end-of-turn token.
+the ids are joined, the segments are found in that text (`template.py`), and a token belongs to the stream
+that owns its first byte.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 from videop2r_data.errors import ConfigError
-from videop2r_data.schemas import Piece, SegmentSpans, segment_spans
+from videop2r_data.schemas import TraceGrammar, default_grammar
+from videop2r_data.trainer.process.template import Template, read_template
 from videop2r_data.trainer.settings.rl import Style, Unattributable
-
-# The template.
-#
-# `segment_spans` names the first fault of a whole text; the format rewards need to know which segment it is
-# in. Perception is judged by the text up to the end of the observation, reasoning by the rest; both are
-# faultless exactly if the whole text is a trace.
-
-
-Case = Literal["split", "unclosed", "unattributable", "agnostic"]
-_OPEN, _CLOSE, _THINK = "<observation>", "</observation>", "<think>"
-_STAND_IN = "<observation>-</observation>"
-"""A faultless observation: put before a text, the parser finds the faults of its reasoning."""
-
-
-class Template(NamedTuple):
-    """A text held against the template.
-
-    Attributes:
-        spans: of the whole text, with its first fault against the template of the style.
-        case: how its tokens are attributed: `split` (one observation pair at the start: P up to its end, R
-            after it), `unclosed` (an observation that never ends: all P), `agnostic` (all R) or
-            `unattributable`.
-        boundary: `split`: character offset of the end of `</observation>`; else -1.
-        form_p: an observation in its tags, not blank, with nothing but white space before it.
-        form_r: one think and one answer in their tags, not blank, in this order, with nothing but white space
-            around them, and no further segment tag.
-        form: the whole template; with style `process` equal to `form_p and form_r`.
-        observation: its content if `form_p`, else None: what a judge may be asked about.
-    """
-
-    spans: SegmentSpans
-    case: Case
-    boundary: int
-    form_p: bool
-    form_r: bool
-    form: bool
-    observation: str | None
-
-
-def read_template(text: str, style: Style = "process") -> Template:
-    """Hold a text against the template; any text is allowed, in time linear in its length.
-
-    >>> read_template("<observation>o</observation> <think>t").case
-    'split'
-    >>> found = read_template("<think>t</think><answer>A</answer>")
-    >>> (found.form_p, found.form_r, found.case)
-    (False, True, 'unattributable')
-    """
-    if style == "agnostic":
-        spans = _without_observation(text)
-        good = spans.fault is None
-        return Template(spans, "agnostic", -1, False, good, good, None)
-    spans = segment_spans(text)
-    found = spans.observation
-    if found is not None and not text[: found.open].strip():
-        content = text[found.start : found.end]
-        form_p = bool(content.strip())
-        form_r = spans.fault is None or _is_reasoning(text, found.close)
-        observation = content if form_p else None
-        return Template(spans, "split", found.close, form_p, form_r, form_p and form_r, observation)
-    never_closed = text.lstrip().startswith(_OPEN) and _CLOSE not in text
-    start = text.find(_THINK)
-    form_r = start >= 0 and _is_reasoning(text, start)
-    return Template(spans, "unclosed" if never_closed else "unattributable", -1, False, form_r, False, None)
-
-
-def _is_reasoning(text: str, start: int) -> bool:
-    return segment_spans(_STAND_IN + text[start:]).fault is None
-
-
-def _without_observation(text: str) -> SegmentSpans:
-    """The spans of a text that must hold think and answer only."""
-    found, n = segment_spans(_STAND_IN + text), len(_STAND_IN)
-    think, answer = (
-        None if span is None else Piece(span.name, *(offset - n for offset in span[1:]))
-        for span in (found.think, found.answer)
-    )
-    return SegmentSpans(None, think, answer, found.fault, -1 if found.fault is None else max(found.at - n, 0))
-
 
 # Tokens.
 
@@ -182,53 +101,44 @@ class SegmentMasks(NamedTuple):
     """Weights of the tokens of one completion (C tokens), and the text they were read from.
 
     Attributes:
-        perception, reasoning: [C] weights in {0, 0.5, 1}; at most 1 together.
+        weights: stream -> [C] weights in [0, 1]; at most 1 together. Every stream of the grammar has some.
         text: the completion as text; bytes that are no UTF-8 are U+FFFD, special tokens are left out.
         template: what was found in it; its offsets are characters of `text`.
-        tokens_p, tokens_r: length of each segment in tokens that have bytes; both 0 if the text cannot be
-            split.
+        lengths: stream -> tokens that it owns alone and that have bytes.
         tokens: C.
     """
 
-    perception: list[float]
-    reasoning: list[float]
+    weights: dict[str, list[float]]
     text: str
     template: Template
-    tokens_p: int
-    tokens_r: int
-
-    @property
-    def spans(self) -> SegmentSpans:
-        """The segments of `text`."""
-        return self.template.spans
-
-    @property
-    def tokens(self) -> int:
-        """Tokens of the completion, special ones included."""
-        return len(self.perception)
+    lengths: dict[str, int]
+    tokens: int
 
 
 def segment_masks(
     ids: Sequence[int],
     table: TokenTable,
     *,
+    grammar: TraceGrammar | None = None,
     style: Style = "process",
     unattributable: Unattributable = "half",
 ) -> SegmentMasks:
-    """Attribute each token of a completion to perception or reasoning; linear in its bytes.
+    """Attribute each token of a completion to the streams of a grammar; linear in its bytes.
 
-    One observation pair at the start splits the completion, whatever follows it. With an observation that is
-    opened at the start and never closed all tokens are perception's. Any other completion cannot be split:
-    `unattributable` chooses `half` (both advantages at half weight, so that the format penalty still reaches
-    the tokens that earned it), `none` (no advantage at all) or `reasoning`. Style `agnostic`: all reasoning.
+    What several streams share cannot be attributed: `unattributable` chooses `half` (equal shares, so that
+    the format penalty still reaches the tokens that earned it), `none` (no advantage at all) or `reasoning`
+    (all to the stream of the answer). Style `agnostic`: all reasoning.
 
     Args:
         ids: token ids of the completion, with its end-of-turn token if it has one, without padding.
         table: bytes of the ids.
+        grammar: what a trace is; None: the default.
+        style: see `read_template`.
 
     Raises:
         ValueError: a negative id.
     """
+    grammar = grammar or default_grammar()
     pieces = table.of(ids)
     data = b"".join(pieces)
     try:
@@ -237,33 +147,43 @@ def segment_masks(
         # The text for people uses U+FFFD, which may stand for three bytes. Offsets need a text that has one
         # character for each undecodable byte: `surrogateescape`.
         text, exact = data.decode(errors="replace"), data.decode(errors="surrogateescape")
-    found = read_template(text, style)
-    count = len(pieces)
-    if found.case == "split":
-        seen = found if exact is text else read_template(exact, style)
-        border = len(exact[: seen.boundary].encode(errors="surrogateescape"))
-        first = _tokens_before(pieces, border)
-    else:
-        first = count if found.case == "unclosed" else 0
-    p = [1.0] * first + [0.0] * (count - first)
-    r = [0.0] * first + [1.0] * (count - first)
-    tokens_p = sum(1 for piece in pieces[:first] if piece)
-    tokens_r = sum(1 for piece in pieces[first:] if piece)
-    if found.case == "unattributable":
-        tokens_p = tokens_r = 0
-        share = {"half": (0.5, 0.5), "none": (0.0, 0.0), "reasoning": (0.0, 1.0)}[unattributable]
-        p, r = [share[0]] * count, [share[1]] * count
-    return SegmentMasks(p, r, text, found, tokens_p, tokens_r)
+    found = read_template(text, style, grammar)
+    seen = found if exact is text else read_template(exact, style, grammar)
+    weights = {name: [0.0] * len(pieces) for name in grammar.streams}
+    lengths = dict.fromkeys(grammar.streams, 0)
+    shared = _shares(found.rest, unattributable, grammar)
+    for i, (piece, owner) in enumerate(zip(pieces, _owners(pieces, exact, seen.borders), strict=True)):
+        for name, share in (shared if owner is None else {owner: 1.0}).items():
+            weights[name][i] = share
+        alone = owner or (found.rest[0] if len(found.rest) == 1 else None)
+        if alone and piece:
+            lengths[alone] += 1
+    return SegmentMasks(weights, text, found, lengths, len(pieces))
 
 
-def _tokens_before(pieces: Sequence[bytes], border: int) -> int:
-    """How many tokens start before byte `border`."""
-    at = 0
-    for i, piece in enumerate(pieces):
-        if at >= border:
-            return i
+def _shares(rest: Sequence[str], unattributable: Unattributable, grammar: TraceGrammar) -> dict[str, float]:
+    """Stream -> its weight on tokens that these streams share."""
+    if len(rest) == 1 or unattributable == "half":
+        return dict.fromkeys(rest, 1.0 / len(rest))
+    return {grammar.named[grammar.answers[0]].reward: 1.0} if unattributable == "reasoning" else {}
+
+
+def _owners(
+    pieces: Sequence[bytes], text: str, borders: Sequence[tuple[int, str]]
+) -> Iterator[str | None]:
+    """The stream that owns the first byte of each token; None behind the last border."""
+    edges: list[tuple[int, str]] = []
+    end, last = 0, 0
+    for border, stream in borders:
+        end += len(text[last:border].encode(errors="surrogateescape"))
+        last = border
+        edges.append((end, stream))
+    at, n = 0, 0
+    for piece in pieces:
+        while n < len(edges) and at >= edges[n][0]:
+            n += 1
+        yield edges[n][1] if n < len(edges) else None
         at += len(piece)
-    return len(pieces)
 
 
 def _piece_bytes(piece: str) -> bytes:
