@@ -61,12 +61,13 @@ def samples(
 ) -> None:
     """Show sampled completions: observation, think and answer apart, with rewards and the judge's words."""
     from videop2r_data.trainer.look import pick, read_samples, render_samples
+    from videop2r_data.trainer.settings import run_grammar
 
     rows = pick(read_samples(run, step=step), groups)
     if json:
         print_json(rows)
     else:
-        out_console().print(render_samples(rows))
+        out_console().print(render_samples(rows, run_grammar(run)))
 
 
 def card(

@@ -53,6 +53,7 @@ from .recipe import BackendSpec as BackendSpec
 from .recipe import ColumnMapping as ColumnMapping
 from .recipe import DemoSpec as DemoSpec
 from .recipe import GenerateSpec as GenerateSpec
+from .recipe import GrammarField as GrammarField
 from .recipe import JudgeSpec as JudgeSpec
 from .recipe import LengthSpec as LengthSpec
 from .recipe import MediaLimits as MediaLimits

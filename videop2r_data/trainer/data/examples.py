@@ -15,7 +15,16 @@ from typing import TYPE_CHECKING, Any, overload
 
 from videop2r_data.errors import ConfigError
 from videop2r_data.media import frames_digest, smart_resize, uniform_indices
-from videop2r_data.schemas import DataType, Frames, MediaRecord, MediaSpec, ProblemType, digest, parse_trace
+from videop2r_data.schemas import (
+    DataType,
+    Frames,
+    MediaRecord,
+    MediaSpec,
+    ProblemType,
+    default_grammar,
+    digest,
+    parse_trace,
+)
 from videop2r_data.trainer.settings.parts import DataSpec
 
 if TYPE_CHECKING:
@@ -184,6 +193,12 @@ class DemoStream(Lazy):
         self.spec = spec
         self._world = spec.demo.model_copy(update={"questions": 1})
         self._check_size()
+        if spec.config == "sft" and spec.grammar != default_grammar():
+            raise ConfigError(
+                f"the demo stream has traces of the default grammar, not of {spec.grammar.name}",
+                where="data.source",
+                hint="build a demo data set with this trace, and train on its folder",
+            )
         from videop2r_data.demo import questions_of
 
         questions_of(self._world, spec.start)  # raises for impossible tasks, before training starts

@@ -16,9 +16,10 @@ from videop2r_data.schemas import (
     DataType,
     ProblemType,
     RejectReason,
+    default_grammar,
     parse_trace,
-    segment_spans,
     strip_answer_tag,
+    trace_parser,
 )
 from videop2r_data.trainer.data.examples import DemoStream, Example, ExampleSet, Skip
 from videop2r_data.validators import check_reference
@@ -124,6 +125,7 @@ class RowReader:
 
     def __init__(self, spec: DataSpec, roots: MediaRoots) -> None:
         self._spec = spec
+        self._parser = trace_parser(spec.grammar)
         self._roots = roots
         self._scenes: dict[Path, dict[str, SceneSample]] = {}
 
@@ -190,13 +192,21 @@ class RowReader:
     def _target(self, row: Mapping[str, Any]) -> str:
         """The completion to learn, checked: `output`, or `process` (its thought and answer) alone."""
         if self._spec.style == "process":
-            return _trace(row, "output", _text(row, "output"))
+            return self._trace("output", _text(row, "output"))
         if not row.get("process"):
-            return parse_trace(_trace(row, "output", _text(row, "output"))).process
+            return parse_trace(self._trace("output", _text(row, "output"))).process
         process = _text(row, "process")
         # The parser reports faults of whole traces: put an observation before it.
-        _trace(row, "process", f"<observation>-</observation>{process}")
+        self._trace("process", f"<observation>-</observation>{process}")
         return process
+
+    def _trace(self, name: str, text: str) -> str:
+        fault = self._parser.spans(text).fault
+        if fault is not None:
+            grammar = self._parser.grammar
+            what = "process-aware trace" if grammar == default_grammar() else f"trace {grammar.name}"
+            raise _BadRowError(fault.value, name, f"no {what}: {text[:60]!r}")
+        return text
 
 
 def _read_scenes(root: Path) -> dict[str, SceneSample]:
@@ -207,13 +217,6 @@ def _read_scenes(root: Path) -> dict[str, SceneSample]:
         return {str(sample.problem_id): sample for sample in read_world(root.parent)}
     except SourceError:
         return {}  # somebody else's scenes.jsonl: the media are good without it
-
-
-def _trace(row: Mapping[str, Any], name: str, text: str) -> str:
-    fault = segment_spans(text).fault
-    if fault is not None:
-        raise _BadRowError(fault.value, name, f"no process-aware trace: {text[:60]!r}")
-    return text
 
 
 def _text(row: Mapping[str, Any], name: str) -> str:

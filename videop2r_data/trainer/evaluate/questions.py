@@ -23,6 +23,7 @@ from pydantic import ValidationError
 
 from videop2r_data.errors import ConfigError
 from videop2r_data.prompts import load_prompt
+from videop2r_data.schemas import TraceGrammar
 from videop2r_data.trainer.data.collate import Collator
 from videop2r_data.trainer.data.examples import Example
 from videop2r_data.trainer.data.loader import LoadedBatch, MediaLoader
@@ -187,7 +188,8 @@ class Evaluator:
         collator: makes prompts.
         engine: draws completions.
         table: bytes of the tokens.
-        data: how media are sampled and which template is meant.
+        data: how media are sampled.
+        grammar: what a trace is.
         spec: how to draw and to grade.
         judge: a started judge, or None: perception is not judged.
     """
@@ -196,6 +198,7 @@ class Evaluator:
     engine: RolloutEngine
     table: TokenTable
     data: DataSpec
+    grammar: TraceGrammar
     spec: EvalSpec
     judge: Judge | None = None
 
@@ -239,7 +242,7 @@ class Evaluator:
             index: graded_row(
                 index,
                 example,
-                segment_masks(one.ids, self.table, style=self.data.style),
+                segment_masks(one.ids, self.table, grammar=self.grammar, style=self.data.style),
                 finished=one.finished,
                 policy=self.spec.scoring,
             )
@@ -286,12 +289,13 @@ def evaluate(
         ConfigError: settings that do not fit the model.
         AuthError, BudgetError: the judge cannot go on; finished rows are in the store.
     """
-    spec, ranks = spec or EvalSpec(), ranks or Ranks.here()
+    spec, ranks, grammar = spec or EvalSpec(), ranks or Ranks.here(), data.grammar
     evaluator = Evaluator(
-        collator=Collator(processor, load_prompt(data.prompt_name), data.media),
+        collator=Collator(processor, load_prompt(data.prompt_name, grammar=grammar), data.media),
         engine=engine or HfEngine(net, processor.tokenizer, spec.sampling),
         table=TokenTable.from_tokenizer(processor),
         data=data,
+        grammar=grammar,
         spec=spec,
         judge=judge,
     )

@@ -95,13 +95,15 @@ def graded_row(
         score=found.acc_r,
         score_reason=found.reason,
         format=found.form,
-        format_p=found.form_p,
-        format_r=found.form_r,
+        format_p=found.forms.get("perception", found.form),
+        format_r=found.forms.get("reasoning", found.form),
         fault=found.fault,
         observation=found.observation,
-        mismatch=thinks_otherwise(masks, example, policy) if found.form_r else None,
-        tokens_p=found.tokens_p,
-        tokens_r=found.tokens_r,
+        mismatch=thinks_otherwise(masks, example, policy)
+        if found.forms.get("reasoning", found.form)
+        else None,
+        tokens_p=found.lengths.get("perception", 0),
+        tokens_r=sum(length for name, length in found.lengths.items() if name != "perception"),
         tokens=masks.tokens,
     )
 
@@ -124,10 +126,7 @@ def thinks_otherwise(masks: SegmentMasks, example: Example, policy: Policy) -> b
     Decided by rule where a rule is sure: None for types without options or numbers, and where think concludes
     nothing.
     """
-    think, answer = (
-        "" if span is None else masks.text[span.start : span.end]
-        for span in (masks.spans.think, masks.spans.answer)
-    )
+    think, answer = masks.template.think, masks.template.answer or ""
     if example.problem_type.traits.form == "option":
         label = read_choice(answer.strip(), option_set(tuple(example.options)), policy).label
         decided = label is not None and think_choice(think, example.options) is not None

@@ -20,7 +20,14 @@ from videop2r_data.trainer.judging.base import DemoJudge, Judge
 from videop2r_data.trainer.judging.model import make_judge
 from videop2r_data.trainer.model.load import load_policy
 from videop2r_data.trainer.rollout.base import RolloutEngine
-from videop2r_data.trainer.settings.parts import PAPER_MEDIA, PAPER_SAMPLING, DataSpec, EvalRecipe, EvalSpec
+from videop2r_data.trainer.settings.parts import (
+    PAPER_MEDIA,
+    PAPER_SAMPLING,
+    DataSpec,
+    EvalRecipe,
+    EvalSpec,
+    run_grammar,
+)
 
 # The target: a run of this trainer or any model, and the settings that follow from it.
 
@@ -94,7 +101,7 @@ def eval_recipe(target: Target, given: Mapping[str, Any], *, device: str) -> Eva
     """
     trained, asked = target.recipe, _section(given, "data")
     training = _section(trained, "data")
-    data = {} if asked.get("source") else dict(_section(trained, "evaluation"))
+    data: dict[str, Any] = {} if asked.get("source") else dict(_section(trained, "evaluation"))
     for name in ("style", "prompt", "demo"):
         if name in training:
             data.setdefault(name, training[name])
@@ -122,7 +129,12 @@ def eval_recipe(target: Target, given: Mapping[str, Any], *, device: str) -> Eva
         "run": _how(trained, _section(given, "run")),
         "judging": given.get("judging", trained_judging),
     }
-    return validate_settings(values, EvalRecipe, where=f"evaluation of {target.name}", what="settings")
+    recipe = validate_settings(values, EvalRecipe, where=f"evaluation of {target.name}", what="settings")
+    if target.run is None or "trace" in asked or recipe.data.grammar == run_grammar(target.run):
+        return recipe
+    # the model writes the traces that it was trained on, whatever the questions come with
+    spoken = recipe.data.model_copy(update={"trace": run_grammar(target.run)})
+    return recipe.model_copy(update={"data": spoken})
 
 
 def _media(target: Target, training: Mapping[str, Any], data: Mapping[str, Any]) -> dict[str, Any]:
@@ -203,7 +215,7 @@ def settings_of(spec: EvalSpec, data: DataSpec, **more: Any) -> dict[str, Any]:
         "data": data.model_dump(
             mode="json", exclude={"workers", "ahead", "media_root", "shuffle", "tail", "bucket"}
         ),
-        "prompt_sha256": load_prompt(data.prompt_name).sha256,
+        "prompt_sha256": load_prompt(data.prompt_name, grammar=data.grammar).sha256,
     }
 
 

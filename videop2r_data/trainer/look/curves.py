@@ -220,7 +220,7 @@ def _shared(run: RunCurves) -> RunCurves:
     if groups is None:
         return run
     curves = dict(run.curves)
-    for key in ("collapsed/p", "collapsed/r", "collapsed/sum"):
+    for key in [key for key in curves if key.startswith("collapsed/")]:
         curve = run.get(key)
         if curve is not None:
             steps = np.intersect1d(curve.steps, groups.steps)
@@ -267,39 +267,63 @@ class Panel:
     scale: Scale = "zero"
 
 
-def _both(title: str, unit: str, stem: str, scale: Scale = "zero", *, total: str = "") -> Panel:
-    lines = (Line(f"{stem}p", P), Line(f"{stem}r", R))
-    return Panel(title, unit, (*lines, Line(total, SUM)) if total else lines, scale)
+_PROCESS = {"p": P, "r": R}
+"""Key of a stream -> its name; other streams are called by their keys."""
+_TOTAL = "reward/total_"
 
 
-RL = (
-    _both("Accuracy reward", "mean", "reward/accuracy_", "share"),
-    _both("Format reward", "mean", "reward/format_", "share"),
-    _both("Length", "tokens, mean", "length/"),
-    _both("Length reward", "mean", "reward/length_"),
-    _both("Total reward", "mean", "reward/total_", total="reward/total"),
-    _both(COLLAPSED, "groups", "collapsed/", "count", total="collapsed/sum"),
-    Panel("KL to the reference", "nats per token", (Line("kl"),)),
-    _both("Clipped ratios", "share of tokens", "clip_fraction/", total="clip_fraction"),
-    Panel("Entropy", "nats per token", (Line("entropy"),)),
-    _both("Unscored rollouts", "rollouts", "unscored/", "count"),
-    Panel("Gradient norm", "before clipping", (Line("grad_norm"),)),
-    Panel("Time per step", "seconds", (Line("time/step_s"),)),
-)
+def streams_in(runs: Sequence[RunCurves]) -> list[str]:
+    """Keys of the streams that runs were rewarded for: `p` and `r`, as far as they have them, first."""
+    keys = {key.removeprefix(_TOTAL) for run in runs for key in run.curves if key.startswith(_TOTAL)}
+    return sorted(keys, key=lambda key: (key not in _PROCESS, key)) or list(_PROCESS)
+
+
+def _rl(keys: Sequence[str]) -> tuple[Panel, ...]:
+    """The panels of RL, for streams with these keys."""
+
+    def each(title: str, unit: str, stem: str, scale: Scale = "zero", *, total: str = "") -> Panel:
+        lines = tuple(Line(f"{stem}{key}", _PROCESS.get(key, key)) for key in keys)
+        return Panel(title, unit, (*lines, Line(total, SUM)) if total else lines, scale)
+
+    return (
+        each("Accuracy reward", "mean", "reward/accuracy_", "share"),
+        each("Format reward", "mean", "reward/format_", "share"),
+        each("Length", "tokens, mean", "length/"),
+        each("Length reward", "mean", "reward/length_"),
+        each("Total reward", "mean", _TOTAL, total="reward/total"),
+        each(COLLAPSED, "groups", "collapsed/", "count", total="collapsed/sum"),
+        Panel("KL to the reference", "nats per token", (Line("kl"),)),
+        each("Clipped ratios", "share of tokens", "clip_fraction/", total="clip_fraction"),
+        Panel("Entropy", "nats per token", (Line("entropy"),)),
+        each("Unscored rollouts", "rollouts", "unscored/", "count"),
+        Panel("Gradient norm", "before clipping", (Line("grad_norm"),)),
+        Panel("Time per step", "seconds", (Line("time/step_s"),)),
+    )
+
+
 SFT = (
     Panel("Loss", "nats per token", (Line("loss"),), "free"),
     Panel("Learning rate", "", (Line("lr"),)),
     Panel("Gradient norm", "before clipping", (Line("grad_norm"),)),
     Panel("Speed", "tokens per second", (Line("tokens_per_s"),)),
 )
-COMPARED = (
-    "reward/accuracy_p", "reward/accuracy_r", "reward/total",
-    "reward/format_p", "reward/format_r", "kl",
-    "length/p", "length/r", "entropy",
-    "collapsed/p", "collapsed/r", "collapsed/sum",
-    "clip_fraction", "unscored/p", "grad_norm",
-)  # fmt: skip
-"""What runs are compared by, one curve per panel, perception and reasoning side by side."""
+
+
+def _compared(keys: Sequence[str]) -> list[str]:
+    """What runs are compared by, one curve per panel, the streams side by side."""
+
+    def each(stem: str) -> list[str]:
+        return [f"{stem}{key}" for key in keys]
+
+    return [
+        *each("reward/accuracy_"), "reward/total",
+        *each("reward/format_"), "kl",
+        *each("length/"), "entropy",
+        *each("collapsed/"), "collapsed/sum",
+        "clip_fraction", f"unscored/{keys[0]}", "grad_norm",
+    ]  # fmt: skip
+
+
 _HELD_OUT = (
     Panel("Held out: answer accuracy", "mean", (Line("eval/accuracy"),), "share"),
     Panel("Held out: sufficient perception", "share", (Line("eval/sufficiency"),), "share"),
@@ -317,10 +341,11 @@ def panels_for(runs: Sequence[RunCurves], *, split: bool) -> list[Panel]:
         split: one panel per curve, for runs that are compared: the colour then tells the run.
     """
     rl = any(run.kind == "rl" for run in runs)
-    wanted: tuple[Panel, ...] = RL if rl else SFT
+    keys = streams_in(runs)
+    wanted: tuple[Panel, ...] = _rl(keys) if rl else SFT
     if rl and split:
-        found = {line.key: replace(p, title=_title(p, line), lines=(line,)) for p in RL for line in p.lines}
-        wanted = tuple(found[key] for key in COMPARED)
+        found = {one.key: replace(p, title=_title(p, one), lines=(one,)) for p in wanted for one in p.lines}
+        wanted = tuple(found[key] for key in _compared(keys))
     panels = []
     for panel in (*wanted, *_HELD_OUT):
         lines = tuple(line for line in panel.lines if _drawn(runs, line.key))

@@ -57,14 +57,16 @@ def draw_panels(arms: Arms, panels: Sequence[Panel], look: Look, *, window: floa
         if place >= len(panels):
             axes.set_axis_off()
             continue
-        _panel(axes, panels[place], arms, look, window)
+        _panel(axes, panels[place], arms, look, window, _others(panels))
         if place + columns >= len(panels):
             axes.set_xlabel("step", color=look.scale, fontsize=8)
     _legend(figure, arms, panels, look)
     return figure
 
 
-def _panel(axes: Axes, panel: Panel, arms: Arms, look: Look, window: float | None) -> None:
+def _panel(
+    axes: Axes, panel: Panel, arms: Arms, look: Look, window: float | None, others: Sequence[str]
+) -> None:
     axes.set_facecolor(look.paper)
     axes.set_title(panel.title, loc="left", fontsize=9.5, color=look.ink, fontweight="bold", pad=5)
     axes.set_title(panel.unit, loc="right", fontsize=7.5, color=look.scale, pad=5)
@@ -82,7 +84,8 @@ def _panel(axes: Axes, panel: Panel, arms: Arms, look: Look, window: float | Non
         for line in panel.lines:
             found = [curve for run in runs if (curve := run.get(line.key)) is not None]
             if found:
-                stroke = _process_stroke(look, line.process) if len(arms) == 1 else run_stroke(look, number)
+                alone = len(arms) == 1
+                stroke = _process_stroke(look, line.process, others) if alone else run_stroke(look, number)
                 mean, under = _arm(axes, found, stroke, window)
                 thick.append(mean)
                 faint += under
@@ -90,11 +93,19 @@ def _panel(axes: Axes, panel: Panel, arms: Arms, look: Look, window: float | Non
     _limits(axes, panel, finite[0], finite[1], look)
 
 
-def _process_stroke(look: Look, process: str) -> dict[str, Any]:
+def _others(panels: Sequence[Panel]) -> list[str]:
+    """Streams of other grammars, in the order in which they are drawn."""
+    used = dict.fromkeys(line.process for panel in panels for line in panel.lines)
+    return [name for name in used if name not in (P, R, SUM, PLAIN)]
+
+
+def _process_stroke(look: Look, process: str, others: Sequence[str]) -> dict[str, Any]:
     """Colour and dashes of a process, in matplotlib's words: told apart by either."""
     plain = (look.perception, SOLID)
     strokes = {P: plain, R: (look.reasoning, DASHED), SUM: (look.both, DOTTED), PLAIN: plain}
-    return dict(zip(("color", "linestyle"), strokes[process], strict=True))
+    if process in strokes:
+        return dict(zip(("color", "linestyle"), strokes[process], strict=True))
+    return run_stroke(look, others.index(process))
 
 
 def _arm(
@@ -159,8 +170,9 @@ def _legend(figure: Figure, arms: Arms, panels: Sequence[Panel], look: Look) -> 
         strokes = [run_stroke(look, number) for number in range(len(arms))]
     else:
         used = {line.process for panel in panels for line in panel.lines}
-        names = [name for name in (P, R, SUM) if name in used]
-        strokes = [_process_stroke(look, name) for name in names]
+        others = _others(panels)
+        names = [name for name in (P, R, *others, SUM) if name in used]
+        strokes = [_process_stroke(look, name, others) for name in names]
         title = short(next(iter(arms)))
         figure.text(0.012, 1 - 0.1 / height, title, ha="left", va="top", fontsize=11, color=look.ink)
     if not strokes:

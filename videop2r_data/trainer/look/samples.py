@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from videop2r_data.errors import SourceError
-from videop2r_data.schemas import SEGMENTS, segment_spans, visible
+from videop2r_data.schemas import Piece, Role, TraceGrammar, default_grammar, trace_parser, visible
 from videop2r_data.trainer.data.examples import Example
 from videop2r_data.trainer.judging.base import Judged
 from videop2r_data.trainer.look.curves import SAMPLES, read_lines
@@ -17,7 +17,12 @@ if TYPE_CHECKING:
     from rich.table import Table
     from rich.text import Text
 
-STYLES = {"observation": "bright_blue", "think": "yellow", "answer": "bold bright_magenta"}
+STYLES = {
+    Role.PERCEPTION: "bright_blue",
+    Role.REASONING: "yellow",
+    Role.ANSWER: "bold bright_magenta",
+    Role.OTHER: "green",
+}
 """Blue, yellow and magenta stay apart for every kind of colour blindness; the tags stay visible too."""
 OUTSIDE = "red underline"
 _PARTS = ("accuracy", "format", "length", "total")
@@ -37,6 +42,7 @@ def sample_record(
     advantages: Mapping[str, float] | None = None,
     tokens: Mapping[str, int] | None = None,
     judged: Judged | None = None,
+    grammar: TraceGrammar | None = None,
 ) -> dict[str, Any]:
     """One line of `samples.jsonl`.
 
@@ -48,15 +54,18 @@ def sample_record(
         text: the completion as text.
         finished: whether it ended by itself; False: cut at the longest length.
         rewards: `accuracy_p`, `accuracy_r`, `format_p`, `format_r`, `length_p`, `length_r`, `total_p`,
-            `total_r`, `total`, as far as the objective has them; None: unscored.
+            `total_r`, `total`, and so on for every stream; None: unscored.
         advantages: by stream, e.g. `p`, `r`.
         tokens: lengths `p`, `r`, `all`, in tokens.
         judged: the judge's verdict, or None where nobody was asked.
+        grammar: what a trace is; None: the default.
 
     Returns:
-        A JSON object; `segments` holds offsets [open, start, end, close] into `text`, as `schemas.Span`.
+        A JSON object; `segments` holds offsets [open, start, end, close] into `text`, as `schemas.Piece`: of
+        the first segment of each name; of a grammar whose segments repeat, a list of all of a name.
     """
-    spans = segment_spans(text)
+    grammar = grammar or default_grammar()
+    spans = trace_parser(grammar).spans(text)
     return {
         "step": step,
         "sample_id": example.sample_id,
@@ -67,7 +76,7 @@ def sample_record(
         "reference": example.reference,
         "text": text,
         "finished": finished,
-        "segments": {name: list(span) for name, span in zip(SEGMENTS, spans[:3], strict=True) if span},
+        "segments": _segments(grammar, spans.pieces),
         "fault": spans.fault.value if spans.fault is not None else None,
         "tokens": dict(tokens or {}),
         "rewards": dict(rewards),
@@ -76,6 +85,11 @@ def sample_record(
         if judged is None
         else {"sufficient": judged.sufficient, "reason": str(judged.reason), "words": judged.detail},
     }
+
+
+def _segments(grammar: TraceGrammar, pieces: Sequence[Piece]) -> dict[str, Any]:
+    found = {name: [list(p[1:]) for p in pieces if p.name == name] for name in grammar.named}
+    return {name: spans[0] if name in grammar.single else spans for name, spans in found.items() if spans}
 
 
 def read_samples(run: Path, *, step: int | None = None) -> list[dict[str, Any]]:
@@ -97,8 +111,13 @@ def read_samples(run: Path, *, step: int | None = None) -> list[dict[str, Any]]:
     return [found[key] for key in sorted(found)]  # a step that was done again after a crash: its last record
 
 
-def render_samples(rows: Iterable[Mapping[str, Any]]) -> RenderableType:
-    """All records, each group under its question."""
+def render_samples(rows: Iterable[Mapping[str, Any]], grammar: TraceGrammar | None = None) -> RenderableType:
+    """All records, each group under its question.
+
+    Args:
+        rows: of `read_samples`.
+        grammar: what a trace is; None: the default.
+    """
     from rich.console import Group
     from rich.rule import Rule
     from rich.text import Text
@@ -112,7 +131,7 @@ def render_samples(rows: Iterable[Mapping[str, Any]]) -> RenderableType:
             head = Text(f"step {here[0]}, {clean(str(row.get('sample_id')))}")
             parts += [Rule(head, align="left"), _question(row)]
         head = Text(f"rollout {row.get('rollout')}", style="bold")
-        parts += [Text(), head, colour(str(row.get("text", "")))]
+        parts += [Text(), head, colour(str(row.get("text", "")), grammar)]
         if row.get("finished") is False:
             parts.append(Text("… cut at the longest length", style=OUTSIDE))
         parts.append(_rewards(row))
@@ -122,7 +141,7 @@ def render_samples(rows: Iterable[Mapping[str, Any]]) -> RenderableType:
     return Group(*parts)
 
 
-def colour(text: str) -> Text:
+def colour(text: str, grammar: TraceGrammar | None = None) -> Text:
     """A completion with its segments coloured, tags dim but visible, and text outside of them underlined.
 
     Nothing in it can act on the terminal: control and direction characters are shown as signs.
@@ -132,13 +151,14 @@ def colour(text: str) -> Text:
     shown = Text(clean(text[:_WIDEST]))  # one character for one: the offsets stay right
     if len(text) > _WIDEST:
         shown.append(f" … {len(text) - _WIDEST:,} more characters", style="dim")
-    spans = [(n, s) for n, s in zip(SEGMENTS, segment_spans(text)[:3], strict=True) if s is not None]
-    for name, span in spans:
-        shown.stylize(STYLES[name], span.open, span.close)
+    grammar = grammar or default_grammar()
+    spans = trace_parser(grammar).spans(text).pieces
+    for span in spans:
+        shown.stylize(STYLES[grammar.named[span.name].role], span.open, span.close)
         shown.stylize("dim", span.open, span.start)
         shown.stylize("dim", span.end, span.close)
     at = 0
-    for start, end in [*sorted((s.open, s.close) for _, s in spans), (min(len(text), _WIDEST),) * 2]:
+    for start, end in [*((s.open, s.close) for s in spans), (min(len(text), _WIDEST),) * 2]:
         gap = text[at:start]
         if gap.strip():
             shown.stylize(OUTSIDE, at + len(gap) - len(gap.lstrip()), at + len(gap.rstrip()))
@@ -166,7 +186,7 @@ def _question(row: Mapping[str, Any]) -> RenderableType:
 
 
 def _rewards(row: Mapping[str, Any]) -> Table:
-    """Processes down, parts of the reward across."""
+    """Streams down, parts of the reward across."""
     from rich import box
     from rich.table import Table
 
@@ -175,10 +195,17 @@ def _rewards(row: Mapping[str, Any]) -> Table:
     table.add_column("")
     for head in (*_PARTS, "advantage", "tokens"):
         table.add_column(head, justify="right")
-    for key, name in (("p", "perception"), ("r", "reasoning")):
+    named = {"p": "perception", "r": "reasoning"}
+    keys = list(
+        dict.fromkeys([*named, *(k.removeprefix("total_") for k in rewards if k.startswith("total_"))])
+    )
+    if len(keys) > len(named):  # another grammar: its streams alone
+        keys = [key for key in keys if f"total_{key}" in rewards]
+    for key in keys:
         cells = [_figure(rewards, f"{part}_{key}") for part in _PARTS]
+        name = named.get(key, clean(key))
         table.add_row(name, *cells, _figure(advantages, key, "+.3f"), _figure(tokens, key, ",.0f"))
-    others = sorted(set(advantages) - {"p", "r"})
+    others = sorted(set(advantages) - set(keys))
     if "total" in rewards or others:
         gained = ", ".join(_figure(advantages, key, "+.3f") for key in others)
         table.add_row("sum", "", "", "", _figure(rewards, "total"), gained, _figure(tokens, "all", ",.0f"))

@@ -2,19 +2,20 @@
 
     A_i = (R_i - mean_j R_j) / (std_j R_j + eps)        j over the scored rollouts of i's group
 
-Perception and reasoning are normalised apart, so that a good observation is paid although the answer is
-wrong. Which reward reaches which tokens is the objective's choice: `settings/objectives.py`.
+The streams of a trace are normalised apart, so that a good observation is paid although the answer is wrong.
+Which reward reaches which tokens is the objective's choice: `settings/objectives.py`.
 """
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Mapping, Sequence
 from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
 from videop2r_data.trainer.process.rewards import RewardTable, check_groups
-from videop2r_data.trainer.settings.objectives import Tokens
 from videop2r_data.trainer.settings.rl import LossSpec, ObjectiveSpec
 
 COLLAPSE = 1e-6
@@ -88,7 +89,7 @@ class Stream(NamedTuple):
     """One advantage and the tokens it reaches.
 
     Attributes:
-        name: `p`, `r` or `all`.
+        name: key of a stream of the trace (`p`, `r`), or `all`.
         mask: [N, C] float32 weights in [0, 1]; 0 on padding.
         advantage: [N] float32.
     """
@@ -105,39 +106,37 @@ class Stream(NamedTuple):
 def streams(
     objective: ObjectiveSpec,
     table: RewardTable,
-    masks_p: Tensor,
-    masks_r: Tensor,
+    masks: Mapping[str, Tensor],
     *,
     completion_mask: Tensor,
     spec: LossSpec,
 ) -> list[Stream]:
-    """The streams of an objective; the names and their order depend on the objective alone.
+    """The streams of an objective; the names and their order depend on objective and grammar alone.
 
     Args:
         table: rewards of N rollouts in whole groups.
-        masks_p, masks_r: [N, C] weights of the tokens in each segment, from `segment_masks`.
+        masks: stream of the trace -> [N, C] weights of its tokens, from `segment_masks`.
         completion_mask: [N, C] bool, False at padding.
         spec: `std` and `eps` of the advantages.
 
     Raises:
         ValueError: shapes that do not fit each other.
     """
-    n = len(table.total)
-    for name, mask in (("masks_p", masks_p), ("masks_r", masks_r), ("completion_mask", completion_mask)):
+    n = len(table.answered)
+    for name, mask in (*masks.items(), ("completion_mask", completion_mask)):
         if mask.ndim != 2 or mask.shape != completion_mask.shape or len(mask) != n:
-            raise ValueError(f"{name} is {list(mask.shape)}, wanted [{n}, C] like the completion mask")
+            raise ValueError(f"mask {name} is {list(mask.shape)}, wanted [{n}, C] like the completion mask")
     real = completion_mask.float()
+    reached = {"all": real} | {one.key: masks[one.name].float() * real for one in table.streams}
 
-    masks: dict[Tokens, Tensor] = {
-        "p": masks_p.float() * real,
-        "r": masks_r.float() * real,
-        "all": real,
-    }
+    def normalised(parts: Sequence[str]) -> Tensor:
+        rewards, scored = table.earned(parts)
+        return advantages(rewards, scored, table.group_size, std=spec.std, eps=spec.eps)
+
     found = []
-    for rule in objective.entry.streams:
-        rewards, scored = table.earned(rule.parts)
-        values = advantages(rewards, scored, table.group_size, std=spec.std, eps=spec.eps)
-        found.append(Stream(rule.tokens, masks[rule.tokens], values.to(real.device)))
+    for one in objective.entry.earned(table.streams):
+        values = functools.reduce(torch.add, map(normalised, one.sums))
+        found.append(Stream(one.reaches, reached[one.reaches], values.to(real.device)))
     return found
 
 

@@ -168,9 +168,7 @@ def _shares(rest: Sequence[str], unattributable: Unattributable, grammar: TraceG
     return {grammar.named[grammar.answers[0]].reward: 1.0} if unattributable == "reasoning" else {}
 
 
-def _owners(
-    pieces: Sequence[bytes], text: str, borders: Sequence[tuple[int, str]]
-) -> Iterator[str | None]:
+def _owners(pieces: Sequence[bytes], text: str, borders: Sequence[tuple[int, str]]) -> Iterator[str | None]:
     """The stream that owns the first byte of each token; None behind the last border."""
     edges: list[tuple[int, str]] = []
     end, last = 0, 0

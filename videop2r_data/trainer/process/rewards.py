@@ -1,16 +1,18 @@
-"""What each rollout earns: `R_k = acc_k + form_k + len_k`, k perception P or reasoning R [paper §3.3].
+"""What each rollout earns: `R_k = acc_k + form_k + len_k` for every stream k of the trace [paper §3.3].
 
-Where the paper leaves the parts open:
+The default grammar has perception P and reasoning R. Where the paper leaves the parts open:
 
-- acc_P is the judge's verdict on the observation: 1 sufficient, 0 not. Without an observation in its place it
-  is 0, and no judge is asked. acc_R is the metric of the problem type on the answer, taken after the last
-  `</think>`; without an answer in its tag it is 0.
-- form_P and form_R come from `masks.read_template`: each segment is held to its own text only.
-- len_k counts the tokens of the segment with its tags, without the end-of-turn token, bounds inclusive.
+- A stream with a perception segment earns the judge's verdict on the observation: 1 sufficient, 0 not; without
+  an observation in its place 0, and no judge is asked. The stream with the answer earns the metric of the
+  problem type on it; without an answer in its mark 0. A stream with both earns the sum, one with neither has
+  no accuracy.
+- form_k comes from `template.read_template`: each stream answers for its own form only.
+- len_k counts the tokens of the stream with its marks, without the end-of-turn token, bounds inclusive; it is
+  paid if the form and every accuracy of the stream are non-zero.
 - An accuracy that could not be scored (no verdict, unusable reference) is None, never 0: the rollout is left
-  out of the mean and deviation of that segment, and its advantage there is 0.
+  out of the mean and deviation of that stream, and its advantage there is 0.
 
-Plain GRPO pays one reward: acc_R, the format of the whole template, and the length of the reasoning.
+Plain GRPO pays one reward: the answer, the form of the whole trace, and the length of the stream that answers.
 N = B * G rollouts, row b * G + g is rollout g of prompt b; all tables are float64 on the CPU.
 """
 
@@ -18,16 +20,16 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from videop2r_data.schemas import ROBUST, Policy, ProblemType
+from videop2r_data.schemas import ROBUST, Policy, ProblemType, ScoreReason
 from videop2r_data.trainer.process.masks import SegmentMasks
-from videop2r_data.trainer.settings.objectives import Part
+from videop2r_data.trainer.settings.objectives import TraceStream, trace_streams
 from videop2r_data.trainer.settings.rl import DynamicLengthSpec, ObjectiveSpec, RewardSpec, TemporalSpec
 from videop2r_data.validators import extract_answer, score
 
@@ -69,22 +71,23 @@ class Graded(NamedTuple):
     """One rollout, graded; the accuracies lie in [0, 1], None means unscored.
 
     Attributes:
-        form: the whole template, as GRPO pays it.
-        tokens_p, tokens_r: lengths of the segments in tokens.
+        acc_p: the verdict on the observation.
+        acc_r: the metric on the answer.
+        forms: stream -> whether it has its form.
+        form: the whole trace, as GRPO pays it.
+        lengths: stream -> its tokens.
         finished: the model ended its turn; False: cut at the token limit.
         observation: what to show the judge; None: nothing to show, `acc_p` is 0 already.
         answer: the answer that was scored; None if there was none.
         reason: why `acc_r` is what it is (a `ScoreReason` value).
-        fault: first fault of the template (a `TraceFault` value), None if there is none.
+        fault: first fault of the trace (a `TraceFault` value), None if there is none.
     """
 
     acc_p: float | None
     acc_r: float | None
-    form_p: bool
-    form_r: bool
+    forms: Mapping[str, bool]
     form: bool
-    tokens_p: int
-    tokens_r: int
+    lengths: Mapping[str, int]
     finished: bool = True
     observation: str | None = None
     answer: str | None = None
@@ -96,6 +99,14 @@ class Graded(NamedTuple):
         if self.observation is None:
             return self
         return self._replace(acc_p=None if sufficient is None else float(sufficient))
+
+    def accuracies(self, stream: TraceStream) -> list[float | None]:
+        """What a stream's accuracy is the sum of."""
+        return [acc for acc, has in ((self.acc_p, stream.sees), (self.acc_r, stream.answers)) if has]
+
+    def right(self, stream: TraceStream) -> bool:
+        """Whether a length of the stream may be paid."""
+        return all(self.accuracies(stream)) and self.forms[stream.name]
 
 
 def grade(
@@ -117,7 +128,11 @@ def grade(
     Raises:
         ValueError: `problem_type` is none of the seven.
     """
+    template = masks.template
     found = extract_answer(masks.text, policy)
+    if not template.tagged:
+        answer = (template.answer or "").strip() or None
+        found = found._replace(answer=answer, reason=None if answer else ScoreReason.NO_ANSWER)
     # An empty answer tag means "no answer" to the scorer, which then still reports a reference it cannot use.
     result = score(
         problem_type,
@@ -126,17 +141,14 @@ def grade(
         options=options,
         policy=policy,
     )
-    template = masks.template
-    unscored = template.case == "agnostic" or template.observation is not None
+    unscored = not template.perceives or template.observation is not None
     missing = found.reason.value if found.reason and result.value is not None else None
     return Graded(
         acc_p=None if unscored else 0.0,
         acc_r=result.value,
-        form_p=template.form_p,
-        form_r=template.form_r,
+        forms=template.forms,
         form=template.form,
-        tokens_p=masks.tokens_p,
-        tokens_r=masks.tokens_r,
+        lengths=masks.lengths,
         finished=finished,
         observation=template.observation,
         answer=found.answer,
@@ -150,64 +162,50 @@ class RewardTable:
     """Rewards of N rollouts, each tensor [N]; what is unscored is 0 and False in its `scored` column.
 
     Attributes:
-        paid: every part of the reward with its weight.
-        scored_p: acc_P is known: there is a verdict, or no observation to ask about.
-        scored_r: acc_R is known.
+        paid: every part of the reward with its weight; `accuracy_<key>` and so on for each stream.
+        scored: key of a stream -> its accuracy is known.
+        answered: the accuracy of the answer is known.
         components: the same parts before weights (`length_*` and `temporal` as paid), for the log.
         group_size: G.
+        streams: of the grammar.
     """
 
     paid: dict[str, Tensor]
-    scored_p: Tensor
-    scored_r: Tensor
+    scored: dict[str, Tensor]
+    answered: Tensor
     components: dict[str, Tensor]
     group_size: int
+    streams: tuple[TraceStream, ...]
 
-    def earned(self, parts: Sequence[Part]) -> tuple[Tensor, Tensor]:
+    def earned(self, parts: Sequence[str]) -> tuple[Tensor, Tensor]:
         """[N] the sum of these parts, and [N] bool where it is scored; 0 where it is not.
 
         A sum is unscored if one of its parts depends on an accuracy that is unknown: formats never do.
         """
-        scored = torch.ones_like(self.scored_p)
-        if _OF_ACC_P.intersection(parts):
-            scored = scored & self.scored_p
-        if _OF_ACC_R.intersection(parts):
-            scored = scored & self.scored_r
-        # Perception and reasoning are added up apart: R_P + R_R is the sum of two sums, to the last bit.
-        of_p = [self.paid[part] for part in parts if part.endswith("_p")]
-        of_r = [self.paid[part] for part in parts if not part.endswith("_p")]
-        sums = [functools.reduce(torch.add, column) for column in (of_p, of_r) if column]
-        return functools.reduce(torch.add, sums) * scored, scored
+        scored = torch.ones_like(self.answered)
+        sums: dict[str, Tensor] = {}  # each stream is added up apart: R_P + R_R is the sum of two sums
+        for part in parts:
+            kind, _, key = part.partition("_")
+            if kind != "format":
+                scored = scored & (self.scored[key] if key else self.answered)
+            sums[key] = sums[key] + self.paid[part] if key in sums else self.paid[part]
+        return functools.reduce(torch.add, sums.values()) * scored, scored
+
+    def of(self, key: str) -> tuple[Tensor, Tensor]:
+        """[N] the reward R_k of the stream with this key, and [N] bool where it is scored."""
+        return self.earned((f"accuracy_{key}", f"format_{key}", f"length_{key}"))
 
     @property
-    def perception(self) -> Tensor:
-        """[N] R_P."""
-        return self.earned(("accuracy_p", "format_p", "length_p"))[0]
+    def total(self) -> tuple[Tensor, Tensor]:
+        """[N] the sum of R_k over all streams, and [N] bool: all of them are scored."""
+        rewards, scored = zip(*(self.of(stream.key) for stream in self.streams), strict=True)
+        known = functools.reduce(torch.logical_and, scored)
+        return functools.reduce(torch.add, rewards) * known, known
 
     @property
-    def reasoning(self) -> Tensor:
-        """[N] R_R."""
-        return self.earned(("accuracy_r", "format_r", "length_r"))[0]
-
-    @property
-    def total(self) -> Tensor:
-        """[N] R_P + R_R, scored where both are."""
-        return (self.perception + self.reasoning) * self.scored_total
-
-    @property
-    def plain(self) -> Tensor:
-        """[N] the one reward of GRPO and T-GRPO, scored where acc_R is."""
-        return self.earned(("accuracy_r", "format", "length", "temporal"))[0]
-
-    @property
-    def scored_total(self) -> Tensor:
-        """[N] bool: both accuracies are known."""
-        return self.scored_p & self.scored_r
-
-
-_OF_ACC_P: frozenset[Part] = frozenset({"accuracy_p", "length_p"})
-_OF_ACC_R: frozenset[Part] = frozenset({"accuracy_r", "length_r", "length", "temporal"})
-"""Parts that depend on an accuracy: the accuracy itself, and what is paid for right rollouts only."""
+    def plain(self) -> tuple[Tensor, Tensor]:
+        """[N] the one reward of GRPO and T-GRPO, and [N] bool where it is scored."""
+        return self.earned(("answer", "format", "length", "temporal"))
 
 
 def rewards_of(
@@ -217,6 +215,7 @@ def rewards_of(
     *,
     objective: ObjectiveSpec | None = None,
     shuffled: Sequence[Sequence[float | None] | None] | None = None,
+    streams: tuple[TraceStream, ...] | None = None,
 ) -> RewardTable:
     """The rewards of whole groups.
 
@@ -226,40 +225,43 @@ def rewards_of(
         objective: pays lengths and the temporal bonus, or does not; None: pa-grpo.
         shuffled: for an objective that shuffles frames, per prompt the accuracies acc_R of its group with
             shuffled frames; None for a prompt without a video.
+        streams: of the grammar; None: of the default.
 
     Raises:
         ValueError: groups are not whole, or `shuffled` does not fit the objective or the prompts.
 
-    >>> row = Graded(1.0, 0.5, True, True, True, tokens_p=200, tokens_r=600)
+    >>> both = {"perception": True, "reasoning": True}
+    >>> row = Graded(1.0, 0.5, both, True, {"perception": 200, "reasoning": 600})
     >>> table = rewards_of([row], RewardSpec(), 1)
-    >>> [round(x.item(), 3) for x in (table.perception, table.reasoning, table.total)]
+    >>> [round(found[0].item(), 3) for found in (table.of("p"), table.of("r"), table.total)]
     [2.2, 1.5, 3.7]
     """
-    objective = objective or ObjectiveSpec()
+    objective, streams = objective or ObjectiveSpec(), streams or trace_streams()
     check_groups(len(graded), group_size)
     groups = [graded[start : start + group_size] for start in range(0, len(graded), group_size)]
-    acc_p, scored_p = _known([row.acc_p for row in graded])
-    acc_r, scored_r = _known([row.acc_r for row in graded])
-    form_p, form_r, form = (
-        _column([float(getattr(row, name)) for row in graded]) for name in ("form_p", "form_r", "form")
-    )
     if not objective.entry.pays_length:
         spec = spec.model_copy(update={"length": "off"})
-    p, r = spec.perception_bounds, spec.reasoning_bounds
-    components = {
-        "accuracy_p": acc_p,
-        "accuracy_r": acc_r,
-        "format_p": form_p,
-        "format_r": form_r,
-        "format": form,
-        "length_p": _lengths(groups, spec, p, lambda row: (row.tokens_p, bool(row.acc_p) and row.form_p)),
-        "length_r": _lengths(groups, spec, r, lambda row: (row.tokens_r, bool(row.acc_r) and row.form_r)),
-        "length": _lengths(groups, spec, r, lambda row: (row.tokens_r, bool(row.acc_r) and row.form)),
-        "temporal": _temporal(groups, objective, shuffled),
-    }
-    weights = {"accuracy": spec.accuracy, "format": spec.form}
+    components: dict[str, Tensor] = {}
+    scored: dict[str, Tensor] = {}
+    for stream in streams:
+        key, name = stream.key, stream.name
+        components[f"accuracy_{key}"], scored[key] = _known([_sum(row.accuracies(stream)) for row in graded])
+        components[f"format_{key}"] = _column([float(row.forms[name]) for row in graded])
+        right = functools.partial(Graded.right, stream=stream)
+        components[f"length_{key}"] = _lengths(groups, spec, name, right)
+    answering = next(stream.name for stream in streams if stream.answers)
+    components["answer"], answered = _known([row.acc_r for row in graded])
+    components["format"] = _column([float(row.form) for row in graded])
+    components["length"] = _lengths(groups, spec, answering, lambda row: bool(row.acc_r) and row.form)
+    components["temporal"] = _temporal(groups, objective, shuffled)
+    weights = {"accuracy": spec.accuracy, "answer": spec.accuracy, "format": spec.form}
     paid = {part: weights.get(part.split("_")[0], 1.0) * value for part, value in components.items()}
-    return RewardTable(paid, scored_p, scored_r, components, group_size)
+    return RewardTable(paid, scored, answered, components, group_size, streams)
+
+
+def _sum(accuracies: Sequence[float | None]) -> float | None:
+    known = [acc for acc in accuracies if acc is not None]
+    return sum(known) if len(known) == len(accuracies) else None
 
 
 def temporal_bonus(
@@ -307,16 +309,13 @@ def _temporal(
 
 
 def _lengths(
-    groups: Sequence[Sequence[Graded]],
-    spec: RewardSpec,
-    fixed: Bounds,
-    length_of: Callable[[Graded], tuple[int, bool]],
+    groups: Sequence[Sequence[Graded]], spec: RewardSpec, stream: str, right: Callable[[Graded], bool]
 ) -> Tensor:
-    """[N] the length bonus; `length_of` gives tokens, and whether accuracy and format are both non-zero."""
+    """[N] the length bonus of a stream, for the rollouts that are right."""
     paid: list[float] = []
     for rows in groups:
-        lengths = [length_of(row) for row in rows]
-        bounds: Bounds | None = fixed
+        lengths = [(row.lengths[stream], right(row)) for row in rows]
+        bounds = spec.bounds_of(stream)
         if spec.length != "fixed":
             known = [n for n, correct in lengths if correct]
             bounds = dynamic_bounds(known, spec.dynamic) if spec.length == "dynamic" else None

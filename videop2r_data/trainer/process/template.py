@@ -52,6 +52,7 @@ class Template(NamedTuple):
         think: the reasoning segments that were found.
         answer: the final answer that was found, or None.
         perceives: whether the grammar has perception segments at all.
+        tagged: the trace ends with `<answer>`, which the scorer finds in any text.
     """
 
     spans: TraceSpans
@@ -63,6 +64,7 @@ class Template(NamedTuple):
     think: str
     answer: str | None
     perceives: bool
+    tagged: bool
 
 
 def read_template(text: str, style: Style = "process", grammar: TraceGrammar | None = None) -> Template:
@@ -102,6 +104,7 @@ def read_template(text: str, style: Style = "process", grammar: TraceGrammar | N
         think=form.view(text, read.spans.pieces).think,
         answer=form.answer(text, read.spans.pieces),
         perceives=form.perceives,
+        tagged=form.tagged,
     )
 
 
@@ -120,7 +123,7 @@ def _without_observation(form: _Form, text: str) -> Template:
     forms = {name: good and name == "reasoning" for name in form.grammar.streams}
     spans = TraceSpans(pieces, found.fault, at, found.segment)
     think, answer = form.view(text, pieces).think, form.answer(text, pieces)
-    return Template(spans, (), ("reasoning",), forms, good, None, think, answer, perceives=False)
+    return Template(spans, (), ("reasoning",), forms, good, None, think, answer, perceives=False, tagged=True)
 
 
 class _Read(NamedTuple):
@@ -150,6 +153,7 @@ class _Form:
         self.stream = {name: spec.reward for name, spec in grammar.named.items()}
         self.role = {name: spec.role for name, spec in grammar.named.items()}
         self.perceives = Role.PERCEPTION in self.role.values()
+        self.tagged = grammar.answers == (grammar.flat[-1].name,) and grammar.flat[-1].tag == ("answer",)
         self.leads = {name: self._lead(name) for name in grammar.streams}
 
     def _lead(self, stream: str) -> tuple[SegmentSpec, tuple[str, ...]]:

@@ -37,12 +37,13 @@ def held_out(
         ConfigError, SourceError: the questions cannot be read.
     """
     recipe = session.recipe
-    if recipe.evaluation is None:
+    data = recipe.held_out
+    if data is None:
         return None
     same = recipe.stage == "rl" and recipe.evaluating.sampling == recipe.sampling
     questions = HeldOut(
         session.policy.processor,
-        recipe.evaluation,
+        data,
         spec=recipe.evaluating,
         judge=judge,
         engine=drawer if same else None,

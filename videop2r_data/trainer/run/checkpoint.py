@@ -28,7 +28,9 @@ import orjson
 from videop2r_data.backends import FileLock
 from videop2r_data.errors import ConfigError
 from videop2r_data.prompts import Prompt
+from videop2r_data.schemas import default_grammar
 from videop2r_data.trainer.data.examples import Example
+from videop2r_data.trainer.settings.parts import RUN
 from videop2r_data.trainer.settings.recipe import RECIPE, TrainRecipe, differences, recipe_yaml
 from videop2r_data.version import __version__
 
@@ -172,13 +174,16 @@ def _sync(path: Path) -> None:
 # The run that a folder belongs to.
 
 
-RUN = "run.json"
 LOCK = ".lock"
 
 
 def describe(recipe: TrainRecipe, examples: Sequence[Example], prompt: Prompt) -> dict[str, Any]:
-    """Digests and counts of the examples of `read_examples`, and of the prompt of rollouts and of SFT."""
+    """Digests and counts of the examples of `read_examples`, of the prompt of rollouts and of SFT, and the
+    grammar of the traces if it is not the default."""
+    grammar = recipe.data.grammar
+    other = {} if grammar == default_grammar() else {"trace": grammar.model_dump(mode="json")}
     return {
+        **other,
         "data_sha256": getattr(examples, "sha256", ""),
         "prompt_sha256": prompt.sha256,
         "data_revision": getattr(examples, "revision", ""),

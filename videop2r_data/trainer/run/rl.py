@@ -1,8 +1,8 @@
 """Reinforcement learning: PA-GRPO, its ablations, T-GRPO; `rl_step` is a step on one screen [paper §3.3].
 
-Per step: prompts -> G rollouts of each -> perception or reasoning for each token -> observations to the
+Per step: prompts -> G rollouts of each -> a stream of the trace for each token -> observations to the
 judge, which works while the old and reference log-probabilities are computed -> answers and verdicts to
-rewards -> advantages per segment and group -> clipped loss over counts of the global batch -> clip -> AdamW
+rewards -> advantages per stream and group -> clipped loss over counts of the global batch -> clip -> AdamW
 -> weights to the rollout engine.
 
 A group is never split: it is drawn, rewarded and trained on in one process and one micro-batch.
@@ -34,6 +34,7 @@ from videop2r_data.trainer.run.between import Tick, held_out, train_loop
 from videop2r_data.trainer.run.rollouts import Roller, Rollouts, Tally, record_samples
 from videop2r_data.trainer.run.session import Fed, Session
 from videop2r_data.trainer.run.step import Piece, Updated
+from videop2r_data.trainer.settings.objectives import trace_streams
 from videop2r_data.trainer.settings.recipe import TrainRecipe
 from videop2r_data.trainer.settings.rl import LossSpec
 
@@ -136,6 +137,7 @@ def rl_step(roller: Roller, reference: Reference | None, fed: Fed, tick: Tick) -
         recipe.rl.group_size,
         objective=recipe.objective,
         shuffled=rollouts.shuffled,
+        streams=trace_streams(roller.grammar),
     )
     tally = _tally(rollouts, table, fed)
     mask = torch.arange(int(inputs.lengths.max()) if len(inputs.lengths) else 1) < inputs.lengths[:, None]
@@ -219,8 +221,7 @@ def _streams(recipe: TrainRecipe, rollouts: Rollouts, table: RewardTable, mask: 
     return streams(
         recipe.objective,
         table,
-        pad_masks([one.perception for one in rollouts.masks], width),
-        pad_masks([one.reasoning for one in rollouts.masks], width),
+        {s.name: pad_masks([one.weights[s.name] for one in rollouts.masks], width) for s in table.streams},
         completion_mask=mask,
         spec=recipe.loss,
     )
@@ -244,7 +245,7 @@ def _update(session: Session, pieces: list[Piece], learn: _Learn, tally: Tally) 
 
 
 def _tally(rollouts: Rollouts, table: RewardTable, fed: Fed) -> Tally:
-    tally = Tally()
+    tally = Tally(table.streams)
     tally.rewards(table)
     tally.lengths(rollouts.graded, rollouts.rolled)
     tally.add("skipped", len(fed.skipped))

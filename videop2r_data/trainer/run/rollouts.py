@@ -24,7 +24,7 @@ from videop2r_data.trainer.process.masks import SegmentMasks, TokenTable, segmen
 from videop2r_data.trainer.process.rewards import Graded, RewardTable, grade
 from videop2r_data.trainer.rollout.base import RolledOut, RolloutEngine
 from videop2r_data.trainer.run.session import Fed
-from videop2r_data.trainer.settings.objectives import TOKENS
+from videop2r_data.trainer.settings.objectives import TraceStream, trace_streams
 
 if TYPE_CHECKING:
     from videop2r_data.trainer.run.session import Session
@@ -36,7 +36,7 @@ class Rollouts:
 
     Attributes:
         rolled: token ids.
-        masks: perception and reasoning weights of the tokens.
+        masks: weights of the tokens by stream of the trace.
         graded: grades; `acc_p` is open until `settle`.
         judged: verdicts, None where no judge was asked.
         shuffled: T-GRPO: per prompt the accuracies of its group with shuffled frames; None without a video.
@@ -71,6 +71,7 @@ class Roller:
 
     def __init__(self, session: Session, drawer: RolloutEngine, judge: Judge | None) -> None:
         self.session, self.drawer, self.judge = session, drawer, judge
+        self.grammar = session.recipe.data.grammar
         self.table = TokenTable.from_tokenizer(session.policy.tokenizer)
 
     def roll(self, fed: Fed) -> Rollouts:
@@ -132,7 +133,11 @@ class Roller:
         recipe = self.session.recipe
         masks = [
             segment_masks(
-                one.ids, self.table, style=recipe.data.style, unattributable=recipe.loss.unattributable
+                one.ids,
+                self.table,
+                grammar=self.grammar,
+                style=recipe.data.style,
+                unattributable=recipe.loss.unattributable,
             )
             for one in rolled
         ]
@@ -164,9 +169,6 @@ def _in_random_order(frames: Frames | None, seed: int) -> Frames:
 # Records of sampled completions, `samples.jsonl`.
 
 
-_PARTS = ("accuracy_p", "accuracy_r", "format_p", "format_r", "length_p", "length_r")
-
-
 def record_samples(
     session: Session, fed: Fed, rollouts: Rollouts, table: RewardTable, reached: list[Stream]
 ) -> None:
@@ -176,6 +178,7 @@ def record_samples(
     due = save.samples_every and (step % save.samples_every == 0 or step == 1)
     if not due or not session.accelerator.is_main_process:
         return
+    grammar = session.recipe.data.grammar
     for row in range(min(save.samples * size, len(rollouts.rolled))):
         masks = rollouts.masks[row]
         session.log.sample(
@@ -188,70 +191,84 @@ def record_samples(
                 finished=rollouts.rolled[row].finished,
                 rewards=_rewards(table, row),
                 advantages={stream.name: float(stream.advantage[row]) for stream in reached},
-                tokens={"p": masks.tokens_p, "r": masks.tokens_r, "all": masks.tokens},
+                tokens={**{s.key: masks.lengths[s.name] for s in table.streams}, "all": masks.tokens},
                 judged=rollouts.judged[row],
+                grammar=grammar,
             )
         )
 
 
 def _rewards(table: RewardTable, row: int) -> dict[str, float | None]:
     """The parts of one row's reward; None where it is unscored."""
-    p, r = bool(table.scored_p[row]), bool(table.scored_r[row])
-    scored = {"p": p, "r": r}
-    out: dict[str, float | None] = {
-        name: float(table.components[name][row]) if scored[name[-1]] or name.startswith("format") else None
-        for name in _PARTS
-    }
-    out["total_p"] = float(table.perception[row]) if p else None
-    out["total_r"] = float(table.reasoning[row]) if r else None
-    out["total"] = float(table.total[row]) if p and r else None
+    out: dict[str, float | None] = {}
+    for part in ("accuracy", "format", "length"):
+        for key in streams_with(part, table.streams):
+            known = part == "format" or bool(table.scored[key][row])
+            out[f"{part}_{key}"] = float(table.components[f"{part}_{key}"][row]) if known else None
+    totals = {f"total_{stream.key}": table.of(stream.key) for stream in table.streams}
+    for name, (rewards, scored) in {**totals, "total": table.total}.items():
+        out[name] = float(rewards[row]) if scored[row] else None
     return out
+
+
+def streams_with(part: str, streams: Sequence[TraceStream]) -> list[str]:
+    """Keys of the streams that can earn a part: a stream that neither sees nor answers has no accuracy."""
+    return [one.key for one in streams if part != "accuracy" or one.sees or one.answers]
 
 
 # Metrics of a step, `metrics.jsonl`.
 
 
-_MEANS = (
-    *(f"reward/{part}_{k}" for part in ("accuracy", "format", "length", "total") for k in "pr"),
-    "reward/total",
-    "reward/plain",
-    "length/p",
-    "length/r",
-    "length/all",
-    "kl",
-    "entropy",
-    "ratio",
-    "clip_fraction",
-    *(f"clip_fraction/{tokens}" for tokens in TOKENS),
-)
-_COUNTS = (
-    "policy",
-    "nonfinite",
-    "collapsed/p",
-    "collapsed/r",
-    "collapsed/sum",
-    "collapsed/plain",
-    "groups",
-    "rollouts",
-    "unscored/p",
-    "unscored/r",
-    "truncated",
-    "tokens",
-    "skipped",
-    "judge/asked",
-    "judge/cached",
-    "judge/late",
-    "judge/failed",
-)
-"""All ranks sum the same names in the same order, so a rank without rollouts sends zeros."""
+def _means(streams: Sequence[TraceStream]) -> tuple[str, ...]:
+    keys = [stream.key for stream in streams]
+    parts = ("accuracy", "format", "length", "total")
+    return (
+        *(f"reward/{part}_{key}" for part in parts for key in streams_with(part, streams)),
+        "reward/total",
+        "reward/plain",
+        *(f"length/{key}" for key in (*keys, "all")),
+        "kl",
+        "entropy",
+        "ratio",
+        "clip_fraction",
+        *(f"clip_fraction/{key}" for key in (*keys, "all")),
+    )
+
+
+def _counts(streams: Sequence[TraceStream]) -> tuple[str, ...]:
+    keys = [stream.key for stream in streams]
+    return (
+        "policy",
+        "nonfinite",
+        *(f"collapsed/{key}" for key in (*keys, "sum", "plain")),
+        "groups",
+        "rollouts",
+        *(f"unscored/{key}" for key in keys),
+        "truncated",
+        "tokens",
+        "skipped",
+        "judge/asked",
+        "judge/cached",
+        "judge/late",
+        "judge/failed",
+    )
 
 
 class Tally:
-    """Sums and counts of one step in one process; `row` adds up all processes."""
+    """Sums and counts of one step in one process; `row` adds up all processes.
 
-    def __init__(self) -> None:
-        self._sums = dict.fromkeys((*_MEANS, *_COUNTS), 0.0)
-        self._over = dict.fromkeys(_MEANS, 0.0)
+    All of them sum the same names in the same order, so a process without rollouts sends zeros.
+
+    Args:
+        streams: of the trace; None: of the default.
+    """
+
+    def __init__(self, streams: Sequence[TraceStream] | None = None) -> None:
+        self.streams = streams or trace_streams()
+        means, counts = _means(self.streams), _counts(self.streams)
+        self._counts = counts
+        self._sums = dict.fromkeys((*means, *counts), 0.0)
+        self._over = dict.fromkeys(means, 0.0)
 
     def add(self, name: str, total: float, over: float = 1.0) -> None:
         """Add a sum over `over` things (ignored for counts)."""
@@ -265,31 +282,27 @@ class Tally:
 
     def rewards(self, table: RewardTable) -> None:
         """Add the rewards of whole groups, and how many groups give no gradient [paper §5.4]."""
-        parts, everyone = table.components, torch.ones_like(table.scored_p)
-        totals = {
-            "p": (table.perception, table.scored_p),
-            "r": (table.reasoning, table.scored_r),
-            "sum": (table.total, table.scored_total),
-            "plain": (table.plain, table.scored_r),
-        }
-        for k in "pr":
-            total, scored = totals[k]
-            self.mean(f"reward/accuracy_{k}", parts[f"accuracy_{k}"], scored)
-            self.mean(f"reward/format_{k}", parts[f"format_{k}"], everyone)
-            self.mean(f"reward/length_{k}", parts[f"length_{k}"], scored)
-            self.mean(f"reward/total_{k}", total, scored)
-            self.add(f"unscored/{k}", float((~scored).sum()))
-        self.mean("reward/total", *totals["sum"])
-        self.mean("reward/plain", *totals["plain"])
-        for name, (rewards, scored) in totals.items():
+        parts, everyone = table.components, torch.ones_like(table.answered)
+        totals = {stream.key: table.of(stream.key) for stream in self.streams}
+        for stream in self.streams:
+            key, scored = stream.key, table.scored[stream.key]
+            if stream.sees or stream.answers:
+                self.mean(f"reward/accuracy_{key}", parts[f"accuracy_{key}"], scored)
+            self.mean(f"reward/format_{key}", parts[f"format_{key}"], everyone)
+            self.mean(f"reward/length_{key}", parts[f"length_{key}"], scored)
+            self.mean(f"reward/total_{key}", *totals[key])
+            self.add(f"unscored/{key}", float((~scored).sum()))
+        self.mean("reward/total", *table.total)
+        self.mean("reward/plain", *table.plain)
+        for name, (rewards, scored) in {**totals, "sum": table.total, "plain": table.plain}.items():
             self.add(f"collapsed/{name}", float(collapsed(rewards, scored, table.group_size).sum()))
-        self.add("groups", len(table.total) // table.group_size)
+        self.add("groups", len(table.answered) // table.group_size)
 
     def lengths(self, graded: Iterable[Graded], rolled: Iterable[RolledOut]) -> None:
         """Add lengths in tokens and how rollouts ended."""
         for grades, one in zip(graded, rolled, strict=True):
-            self.add("length/p", grades.tokens_p)
-            self.add("length/r", grades.tokens_r)
+            for stream in self.streams:
+                self.add(f"length/{stream.key}", grades.lengths[stream.name])
             self.add("length/all", len(one.ids))
             self.add("tokens", len(one.ids))
             self.add("rollouts", 1)
@@ -305,6 +318,6 @@ class Tally:
         everyone = iter(sums(local).tolist())
         totals = dict(zip(self._sums, everyone, strict=False))
         over = dict(zip(self._over, everyone, strict=True))
-        means = {name: totals[name] / over[name] for name in _MEANS if over[name]}
-        counts = {name: totals[name] if name == "policy" else int(totals[name]) for name in _COUNTS}
+        means = {name: totals[name] / over[name] for name in self._over if over[name]}
+        counts = {name: totals[name] if name == "policy" else int(totals[name]) for name in self._counts}
         return {**means, **counts}

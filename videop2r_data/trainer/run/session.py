@@ -123,7 +123,7 @@ def open_session(
     order, steps = _plan(recipe, accelerator, examples)
     with accelerator.main_process_first():
         policy = load_policy(recipe.model, accelerator.device, seed=derive(recipe.seed, "adapters"))
-    prompt = load_prompt(recipe.data.prompt_name)
+    prompt = load_prompt(recipe.data.prompt_name, grammar=recipe.data.grammar)
     collator = Collator(policy.processor, prompt, recipe.data.media)
     engine = _engine(recipe, accelerator, policy, steps)
     data = describe(recipe, examples, prompt)

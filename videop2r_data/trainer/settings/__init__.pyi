@@ -1,6 +1,7 @@
 from .parts import DataSpec as DataSpec
 from .parts import EvalSpec as EvalSpec
 from .parts import PolicySpec as PolicySpec
+from .parts import run_grammar as run_grammar
 from .rl import LossSpec as LossSpec
 from .rl import ObjectiveName as ObjectiveName
 from .rl import ObjectiveSpec as ObjectiveSpec

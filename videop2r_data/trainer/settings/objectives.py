@@ -10,25 +10,89 @@ not objectives.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
+from functools import lru_cache
+from typing import Literal, NamedTuple, get_args
+
+from videop2r_data.schemas import Role, TraceGrammar, default_grammar
 
 Part = Literal[
-    "accuracy_p", "format_p", "length_p", "accuracy_r", "format_r", "length_r", "format", "length", "temporal"
-]
-"""Parts of the reward [paper §3.3], weighted as `RewardSpec` says; `_p` is of perception, `_r` of reasoning.
-`format` is that of the whole template, `length` that of the reasoning, paid under it: as plain GRPO pays.
-`temporal` is the bonus of T-GRPO."""
+    "accuracy_p", "format_p", "length_p", "accuracy_r", "format_r", "length_r",
+    "answer", "format", "length", "temporal",
+]  # fmt: skip
+"""Parts of the reward [paper §3.3], weighted as `RewardSpec` says; `_p` is of every stream of
+perception, `_r` of every other one. `answer`, `format` and `length` are of the whole completion, as plain GRPO
+pays: the answer, the form of the whole trace, and the length of the stream that answers. `temporal` is the
+bonus of T-GRPO."""
 Tokens = Literal["p", "r", "all"]
-"""Tokens that an advantage reaches: perception, reasoning, or the whole completion. Also the name of the
-stream, in `clip_fraction/<name>` of the metrics and in the advantages of `samples.jsonl`."""
+"""Tokens that an advantage reaches: those of each stream of perception, of each other one, or all."""
 TOKENS: tuple[Tokens, ...] = get_args(Tokens)
+_KEYS = {"perception": "p", "reasoning": "r"}
+TAKEN = frozenset({"p", "r", "all", "sum", "plain", "total"})
+"""Names of metrics, which no stream of a grammar may have."""
+
+
+class TraceStream(NamedTuple):
+    """One reward of a grammar, and the segments that it is about.
+
+    Attributes:
+        name: as the grammar calls it.
+        sees: it has a perception segment: its accuracy is the judge's verdict.
+        answers: it has the final answer: its accuracy is that of the answer. With both it earns the sum.
+    """
+
+    name: str
+    sees: bool
+    answers: bool
+
+    @property
+    def key(self) -> str:
+        """In names of metrics: `p` of `perception`, `r` of `reasoning`, else the name."""
+        return _KEYS.get(self.name, self.name)
+
+    @property
+    def kind(self) -> Literal["p", "r"]:
+        """Whether it counts as perception: it sees, and does not answer."""
+        return "p" if self.sees and not self.answers else "r"
+
+
+@lru_cache(maxsize=64)
+def trace_streams(grammar: TraceGrammar | None = None) -> tuple[TraceStream, ...]:
+    """The streams of a grammar, in its order; None: the default.
+
+    >>> [(stream.key, stream.sees, stream.answers) for stream in trace_streams()]
+    [('p', True, False), ('r', False, True)]
+    """
+    grammar = grammar or default_grammar()
+    named = grammar.named
+    sees = {named[name].reward for name in grammar.of_role(Role.PERCEPTION)}
+    answers = {named[name].reward for name in grammar.answers}
+    return tuple(TraceStream(name, name in sees, name in answers) for name in grammar.streams)
+
+
+class Earned(NamedTuple):
+    """One advantage under a grammar.
+
+    Attributes:
+        reaches: key of the stream whose tokens it reaches, or `all`.
+        sums: parts that are added and normalised together; several of them are normalised apart, and their
+            advantages added.
+    """
+
+    reaches: str
+    sums: tuple[tuple[str, ...], ...]
 
 
 @dataclass(frozen=True, slots=True)
 class StreamRule:
-    """One advantage: these parts are added, normalised within the group, and reach these tokens.
+    """Parts that are added, normalised within the group, and reach tokens: those of each stream of a kind, its
+    own parts; or all tokens.
+
+    Attributes:
+        tokens: which.
+        parts: what is added.
+        apart: of `all`: each stream's parts are normalised apart, and the advantages added.
 
     Raises:
         ValueError: no part, an unknown or repeated one, or unknown tokens.
@@ -36,6 +100,7 @@ class StreamRule:
 
     tokens: Tokens
     parts: tuple[Part, ...]
+    apart: bool = False
 
     def __post_init__(self) -> None:
         unknown = sorted(set(self.parts) - set(get_args(Part)))
@@ -43,6 +108,26 @@ class StreamRule:
             raise ValueError(f"a stream pays distinct parts of {get_args(Part)}, got {self.parts}")
         if self.tokens not in TOKENS:
             raise ValueError(f"a stream reaches one of {TOKENS}, got {self.tokens!r}")
+
+    def under(self, streams: Sequence[TraceStream]) -> Iterator[Earned]:
+        """The advantages under a grammar; none where it has no such stream."""
+        if self.tokens == "all":
+            groups = [(stream,) for stream in streams] if self.apart else [tuple(streams)]
+            found = [Earned("all", tuple(parts for group in groups if (parts := self._of(group))))]
+        else:
+            others = [stream for stream in streams if stream.kind != self.tokens]
+            own = [stream for stream in streams if stream.kind == self.tokens]
+            found = [Earned(stream.key, (self._of((stream, *others)),)) for stream in own]
+        return (one for one in found if any(one.sums))
+
+    def _of(self, streams: Iterable[TraceStream]) -> tuple[str, ...]:
+        """The parts of these streams, in the order of the rule."""
+        chosen = list(streams)
+        names: list[str] = []
+        for part in self.parts:
+            kind, _, of = part.partition("_")
+            names += [f"{kind}_{stream.key}" for stream in chosen if stream.kind == of] if of else [part]
+        return tuple(names)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +157,7 @@ class Objective:
         ]
         if empty:
             raise ValueError(f"objective {self.name!r} is half declared: {', '.join(empty)} is empty")
-        reached = [stream.tokens for stream in self.streams]
+        reached = [rule.tokens for rule in self.streams]
         if len(set(reached)) < len(reached) or ("all" in reached and len(reached) > 1):
             raise ValueError(f"objective {self.name!r} has streams that overlap: {', '.join(reached)}")
 
@@ -81,10 +166,21 @@ class Objective:
         """Parts of the reward that any stream pays."""
         return frozenset(part for stream in self.streams for part in stream.parts)
 
+    def earned(self, streams: Sequence[TraceStream]) -> list[Earned]:
+        """The advantages under a grammar."""
+        return [one for rule in self.streams for one in rule.under(streams)]
+
+    def judged(self, streams: Sequence[TraceStream]) -> bool:
+        """Whether training needs verdicts on observations; a length is paid for sufficient ones only."""
+        asked = {
+            f"{part}_{stream.key}" for stream in streams if stream.sees for part in ("accuracy", "length")
+        }
+        return any(asked.intersection(parts) for one in self.earned(streams) for parts in one.sums)
+
     @property
     def needs_judge(self) -> bool:
-        """Whether training needs verdicts on observations; a length is paid for sufficient ones only."""
-        return bool(self.parts & {"accuracy_p", "length_p"})
+        """`judged` under the default grammar."""
+        return self.judged(trace_streams())
 
     @property
     def needs_observation(self) -> bool:
@@ -108,8 +204,8 @@ _ENTRIES = (
     Objective(
         name="pa-grpo",
         paper="VideoP2R",
-        rewards="R_P and R_R, each normalised in the group",
-        reaches="A_P observation, A_R think and answer",
+        rewards="R_P and R_R, each normalised in the group; of any number of streams",
+        reaches="A_P observation, A_R think and answer: each stream its own",
         streams=(StreamRule("p", _P), StreamRule("r", _R)),
     ),
     Objective(
@@ -117,7 +213,7 @@ _ENTRIES = (
         paper="plain GRPO, without R_P",
         rewards="R_R with the format of the whole template",
         reaches="all",
-        streams=(StreamRule("all", ("accuracy_r", "format", "length")),),
+        streams=(StreamRule("all", ("answer", "format", "length")),),
     ),
     Objective(
         name="no-separation",
@@ -125,6 +221,14 @@ _ENTRIES = (
         rewards="R_P + R_R, normalised once",
         reaches="all",
         streams=(StreamRule("all", (*_P, *_R)),),
+    ),
+    # Half of PA-GRPO [GDPO, arXiv 2601.05242]: each reward has its own normalisation, and no tokens of its own.
+    Objective(
+        name="gdpo",
+        paper="-",
+        rewards="those of `pa-grpo`, each normalised in the group; the advantages are added",
+        reaches="all",
+        streams=(StreamRule("all", (*_P, *_R), apart=True),),
     ),
     # The other reading of "without R_P": the separation stays, and only one of its halves is paid.
     Objective(
@@ -155,7 +259,7 @@ _ENTRIES = (
         paper="T-GRPO on the same start",
         rewards="those of `grpo` and the temporal bonus",
         reaches="all",
-        streams=(StreamRule("all", ("accuracy_r", "format", "length", "temporal")),),
+        streams=(StreamRule("all", ("answer", "format", "length", "temporal")),),
     ),
 )
 OBJECTIVES: dict[str, Objective] = {entry.name: entry for entry in _ENTRIES}

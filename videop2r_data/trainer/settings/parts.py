@@ -2,11 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Literal, Self
 
+import orjson
 from pydantic import Field, field_validator, model_validator
 
-from videop2r_data.schemas import DemoSpec, MediaSpec, Model, Policy
+from videop2r_data.files import LOCK_NAME, read_lock
+from videop2r_data.schemas import (
+    DemoSpec,
+    GrammarField,
+    MediaSpec,
+    Model,
+    Policy,
+    TraceGrammar,
+    default_grammar,
+    validate_settings,
+)
 from videop2r_data.trainer.settings.rl import JudgingSpec, SamplingSpec
 
 TRACKERS = ("tensorboard", "trackio", "wandb")
@@ -107,6 +120,9 @@ class DataSpec(Model):
     """`process`: learn observation, thought, answer; `agnostic`: thought and answer alone [paper Table 2]."""
     prompt: str = ""
     """Name of a packaged prompt or a file; empty: the one that fits `style`."""
+    trace: GrammarField | None = Field(default=None, exclude_if=lambda value: value is None)
+    """What a trace is made of: a packaged grammar, a YAML file or the grammar itself (docs/traces.md). None:
+    that of the build in `source`, as its lock says, else VideoP2R's."""
     demo: DemoSpec = DemoSpec(numbered=False, rotated=False)
     """The world of `source: demo`; `rows`, `questions` and `defect_rate` mean nothing to the stream."""
     media: MediaSpec = MediaSpec()
@@ -145,6 +161,56 @@ class DataSpec(Model):
     def prompt_name(self) -> str:
         """What `prompts.load_prompt` takes."""
         return self.prompt or _PROMPTS[self.style]
+
+    @property
+    def grammar(self) -> TraceGrammar:
+        """What a trace is made of.
+
+        Raises:
+            ConfigError, SourceError: the lock beside the data cannot be read.
+        """
+        return self.trace or grammar_in(self.source)
+
+
+def grammar_in(source: str) -> TraceGrammar:
+    """The grammar that the lock of a data set declares; the default without a lock.
+
+    Raises:
+        ConfigError, SourceError: the lock cannot be read, or declares no grammar that is one.
+    """
+    folder = Path(source).expanduser()
+    if not (folder / LOCK_NAME).is_file():
+        return default_grammar()
+    return declared(read_lock(folder).recipe, where=str(folder / LOCK_NAME))
+
+
+RUN = "run.json"
+"""In the folder of a run: what it is made of, its grammar included unless it is the default."""
+
+
+def run_grammar(run: Path) -> TraceGrammar:
+    """The grammar of a run's completions; the default for a folder that does not tell.
+
+    Raises:
+        ConfigError: what it tells is no grammar.
+    """
+    try:
+        found = orjson.loads((run / RUN).read_bytes())
+    except (OSError, ValueError):
+        return default_grammar()
+    return declared(found if isinstance(found, dict) else {}, where=str(run / RUN))
+
+
+def declared(values: Mapping[str, Any], *, where: str) -> TraceGrammar:
+    """The grammar under `trace` in what a build or a run has recorded; the default if there is none.
+
+    Raises:
+        ConfigError: it is no grammar.
+    """
+    found = values.get("trace")
+    if found is None:
+        return default_grammar()
+    return validate_settings(found, TraceGrammar, where=where, what="trace grammar")
 
 
 LANGUAGE_TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")

@@ -16,12 +16,13 @@ from videop2r_data.schemas import (
     Model,
     Name,
     Policy,
+    default_grammar,
     parse_mapping,
     read_settings,
     read_yaml,
     validate_settings,
 )
-from videop2r_data.trainer.settings.objectives import names_where
+from videop2r_data.trainer.settings.objectives import TAKEN, names_where, trace_streams
 from videop2r_data.trainer.settings.parts import (
     TRACKERS,
     BatchSpec,
@@ -131,11 +132,22 @@ class TrainRecipe(Model):
                 f"{self.optim.lr:g} to rounding: set model.dtype: float32 (precision: bf16 computes in bf16 "
                 "over float32 master weights), or train adapters (model.lora)"
             )
+        yield from self._problems_of_trace()
         yield from self._problems_of_sft() if self.stage == "sft" else self._problems_of_rl()
         if unknown := sorted(set(self.trackers) - set(TRACKERS)):
             yield f"unknown trackers {', '.join(unknown)} (there are {', '.join(TRACKERS)})"
         if bool(self.eval_every) != (self.evaluation is not None):
             yield "evaluation and eval_every belong together: set both or none"
+
+    def _problems_of_trace(self) -> Iterator[str]:
+        grammar = self.data.grammar
+        if self.data.style == "agnostic" and grammar != default_grammar():
+            yield (
+                f"style agnostic leaves out the observation of the default trace, and data.trace is "
+                f"{grammar.name}: declare a trace without perception, e.g. data.trace: think-answer"
+            )
+        if taken := sorted(TAKEN.intersection(grammar.streams)):
+            yield f"trace {grammar.name}: {', '.join(taken)} name other metrics: rename the stream"
 
     def _problems_of_sft(self) -> Iterator[str]:
         if extra := [name for name in _RL_ONLY if name in self.model_fields_set]:
@@ -145,11 +157,18 @@ class TrainRecipe(Model):
 
     def _problems_of_rl(self) -> Iterator[str]:
         name, entry = self.objective.name, self.objective.entry
-        if entry.needs_judge and self.judging.kind == "none":
+        streams = trace_streams(self.data.grammar)
+        if entry.judged(streams) and self.judging.kind == "none":
+            others = names_where(lambda entry: not entry.judged(streams) and bool(entry.earned(streams)))
             yield (
                 f"objective {name} pays perception: set judging.kind (backend or demo), or "
-                f"choose an objective without it ({names_where(lambda entry: not entry.needs_judge)})"
+                f"choose an objective without it ({others})"
             )
+        if not entry.earned(streams):
+            yield f"objective {name} pays nothing: trace {self.data.grammar.name} has no such stream"
+        if unknown := sorted(set(self.rewards.bounds) - {stream.name for stream in streams}):
+            known = ", ".join(stream.name for stream in streams)
+            yield f"rewards.bounds of {', '.join(unknown)}: the streams of the trace are {known}"
         if self.data.style == "agnostic" and entry.needs_observation:
             yield (
                 f"objective {name!r} pays for observations, and style 'agnostic' has none: "
@@ -159,6 +178,13 @@ class TrainRecipe(Model):
             yield "sampling.temperature 0 makes all rollouts of a group equal: nothing to learn from"
         if self.batch.size % self.rl.minibatches:
             yield f"rl.minibatches {self.rl.minibatches} does not divide batch.size {self.batch.size}"
+
+    @property
+    def held_out(self) -> DataSpec | None:
+        """The held-out questions: their completions are traces of the grammar that is trained."""
+        if self.evaluation is None or self.evaluation.grammar == self.data.grammar:
+            return self.evaluation
+        return self.evaluation.model_copy(update={"trace": self.data.grammar})
 
     @property
     def folder(self) -> Path:
@@ -212,9 +238,11 @@ _PATHS = (
     ("data", "source"),
     ("data", "media_root"),
     ("data", "prompt"),
+    ("data", "trace"),
     ("evaluation", "source"),
     ("evaluation", "media_root"),
     ("evaluation", "prompt"),
+    ("evaluation", "trace"),
     ("model", "model"),
     ("reference",),
     ("judging", "cache"),
@@ -326,7 +354,8 @@ def _resolve(data: dict[str, Any], base: Path) -> None:
         value = place.get(last) if isinstance(place, dict) else None
         if isinstance(value, str | Path) and str(value) and not Path(value).is_absolute():
             found = base / Path(value).expanduser()
-            if found.exists():
+            # a folder that is called as a packaged grammar is no grammar
+            if found.is_file() if last == "trace" else found.exists():
                 place[last] = str(found.resolve())
 
 

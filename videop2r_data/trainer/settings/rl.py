@@ -70,8 +70,21 @@ class RewardSpec(Model):
     """Tokens of the observation segment with its tags, both bounds inclusive."""
     reasoning_bounds: tuple[int, int] = REASONING_BOUNDS
     """Tokens of think and answer with their tags (end-of-turn not counted), both inclusive."""
+    bounds: dict[str, tuple[int, int]] = Field(default_factory=dict, exclude_if=lambda value: not value)
+    """Of streams that another grammar calls otherwise: `{plan: [10, 80]}`; a stream without bounds earns no
+    length with `fixed`."""
     dynamic: DynamicLengthSpec = DynamicLengthSpec()
     """Used with `length: dynamic`."""
+
+    def bounds_of(self, stream: str) -> tuple[int, int] | None:
+        """Fixed bounds of a stream of the trace, both inclusive."""
+        usual = {"perception": self.perception_bounds, "reasoning": self.reasoning_bounds}
+        return self.bounds.get(stream, usual.get(stream))
+
+    @field_validator("bounds")
+    @classmethod
+    def _all_are_bounds(cls, value: dict[str, tuple[int, int]]) -> dict[str, tuple[int, int]]:
+        return {name: cls._are_bounds(bounds) for name, bounds in value.items()}
 
     @field_validator("perception_bounds", "reasoning_bounds")
     @classmethod
@@ -152,7 +165,8 @@ class LossSpec(Model):
     eps: float = Field(default=1e-4, ge=0.0)
     """Added to the standard deviation."""
     unattributable: Unattributable = "half"
-    """`half`: both advantages at half weight; `none`: no advantage (KL still holds); `reasoning`: all R."""
+    """Who gets what several streams share: `half`: all of them, in equal shares; `none`: no advantage (KL
+    still holds); `reasoning`: the stream of the answer."""
 
     @property
     def clip_range(self) -> tuple[float, float]:
