@@ -101,12 +101,14 @@ class Rolls:
         """Of an objective, or of one accuracy alone (`answers`, `observations`), as one vector."""
         told = self.model(batch.inputs)
         width = told.logps.shape[1]
-        masks_p = pad_masks([m.perception for m in batch.masks], width)
-        masks_r = pad_masks([m.reasoning for m in batch.masks], width)
         if name in OBJECTIVES:
             objective = ObjectiveSpec.model_validate({"name": name})
             table = rewards_of(batch.graded, REWARDS, GROUP, objective=objective)
-            chosen = streams(objective, table, masks_p, masks_r, completion_mask=told.mask, spec=LOSS)
+            owned = {
+                stream.name: pad_masks([mask.weights[stream.name] for mask in batch.masks], width)
+                for stream in table.streams
+            }
+            chosen = streams(objective, table, owned, completion_mask=told.mask, spec=LOSS)
         else:
             key = "accuracy_r" if name == "answers" else "accuracy_p"
             values = rewards_of(batch.graded, REWARDS, GROUP).components[key].float().view(-1, GROUP)

@@ -69,7 +69,7 @@ def learnt(name: str) -> dict[str, object]:
     objective = ObjectiveSpec(name=name)
     shuffled = [[0.0]] if objective.entry.shuffles else None
     table = rewards_of(GRADED, RewardSpec(), 2, objective=objective, shuffled=shuffled)
-    found = streams(objective, table, P, R, completion_mask=MASK, spec=EXACT)
+    found = streams(objective, table, {"perception": P, "reasoning": R}, completion_mask=MASK, spec=EXACT)
     assert all(isinstance(s.advantage, torch.Tensor) for s in found)
     return {s.name: [s.mask[0].tolist(), s.advantage.tolist()] for s in found}
 

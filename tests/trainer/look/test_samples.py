@@ -13,6 +13,7 @@ from rich.console import Console
 
 from tests.trainer.judging.questions import question
 from videop2r_data.errors import SourceError
+from videop2r_data.schemas import Role, load_grammar
 from videop2r_data.trainer.judging.base import Judged, Reason
 from videop2r_data.trainer.look.samples import (
     OUTSIDE,
@@ -56,9 +57,23 @@ def test_segments_have_colours_of_their_own_and_tags_stay() -> None:
     assert text.plain == TEXT
     styles = {(s.start, s.end): str(s.style) for s in text.spans}
     start = TEXT.index("<observation>")
-    assert styles[(start, TEXT.index(" <think>"))] == STYLES["observation"]
+    assert styles[(start, TEXT.index(" <think>"))] == STYLES[Role.PERCEPTION]
     assert styles[(0, 5)] == OUTSIDE
-    assert len({*STYLES.values(), OUTSIDE}) == 4
+    assert len({*STYLES.values(), OUTSIDE}) == len(Role) + 1
+
+
+def test_another_grammar_has_its_segments_streams_and_colours() -> None:
+    form = load_grammar("video-thinker")
+    text = "<time>00:01-00:02</time><caption>a disc</caption>so<answer>B</answer>"
+    made = record(text=text, grammar=form)
+    (caption,), answer = made["segments"]["caption"], made["segments"]["answer"]
+    assert text[caption[1] : caption[2]] == "a disc" and text[answer[1] : answer[2]] == "B"
+    assert made["fault"] is None
+    found = {str(s.style) for s in colour(text, form).spans}
+    assert found == {STYLES[Role.PERCEPTION], STYLES[Role.REASONING], STYLES[Role.ANSWER], "dim"}
+    made["rewards"] = {"total_p": 1.0, "total_plan": 2.0, "accuracy_plan": 0.25, "total": 3.0}
+    told = shown([made])
+    assert "plan" in told and "0.25" in told and "reasoning" not in told
 
 
 @settings(deadline=None, max_examples=100)

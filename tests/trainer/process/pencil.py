@@ -34,7 +34,8 @@ EXACT = LossSpec(beta=0.0, eps=0.0)
 def rollout(
     acc_p: float | None, acc_r: float | None, *, p: int = 10, r: int = 10, form_r: bool = True
 ) -> Graded:
-    return Graded(acc_p, acc_r, True, form_r, form_r, tokens_p=p, tokens_r=r)
+    forms = {"perception": True, "reasoning": form_r}
+    return Graded(acc_p, acc_r, forms, form_r, {"perception": p, "reasoning": r})
 
 
 # R_P = 1 + 1, 0 + 1 = 2, 1          -> A_P = 1, -1
@@ -57,7 +58,8 @@ def loss_of(
     """The whole way from graded rollouts to the loss."""
     objective = ObjectiveSpec.model_validate({"name": name})
     table = rewards_of(graded, reward or RewardSpec(), 2, objective=objective, shuffled=shuffled)
-    found = streams(objective, table, *masks, completion_mask=MASK, spec=spec)
+    owned = dict(zip(("perception", "reasoning"), masks, strict=True))
+    found = streams(objective, table, owned, completion_mask=MASK, spec=spec)
     return policy_loss(now, old, REF, found, completion_mask=MASK, spec=spec, denominators=denominators(MASK))
 
 

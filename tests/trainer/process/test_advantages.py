@@ -81,10 +81,10 @@ def test_collapsed_groups_are_counted_per_process_and_for_the_sum() -> None:
     group_2 = [rollout(1.0, 0.0), rollout(0.0, 1.0)]  # P not, R not, the sum is
     group_3 = [rollout(None, 0.5), rollout(1.0, 0.5)]  # P: one scored; R equal; the sum: one scored
     table = rewards_of([*group_1, *group_2, *group_3], RewardSpec(), 2)
-    assert collapsed(table.perception, table.scored_p, 2).tolist() == [True, False, True]
-    assert collapsed(table.reasoning, table.scored_r, 2).tolist() == [False, False, True]
-    assert collapsed(table.total, table.scored_total, 2).tolist() == [False, True, True]
-    assert collapsed(table.plain, table.scored_r, 2).tolist() == [False, False, True]
+    assert collapsed(table.of("p")[0], table.scored["p"], 2).tolist() == [True, False, True]
+    assert collapsed(table.of("r")[0], table.scored["r"], 2).tolist() == [False, False, True]
+    assert collapsed(table.total[0], table.total[1], 2).tolist() == [False, True, True]
+    assert collapsed(table.plain[0], table.scored["r"], 2).tolist() == [False, False, True]
     tally = Tally()
     tally.rewards(table)
     row = tally.row(lambda local: local)

@@ -64,8 +64,7 @@ def gradients(prompts: tuple[Prompt, ...], name: ObjectiveName = "pa-grpo") -> l
     found = streams(
         objective,
         table,
-        pad_masks([m.perception for m in masks], width),
-        pad_masks([m.reasoning for m in masks], width),
+        {name: pad_masks([m.weights[name] for m in masks], width) for name in ("perception", "reasoning")},
         completion_mask=mask,
         spec=SPEC,
     )
@@ -81,12 +80,12 @@ def test_every_reward_moves_its_own_rollout() -> None:
     got = gradients(PROMPTS)
     for row, masks in enumerate(masks_of(PROMPTS)):
         (a_p, a_r), g = ADVANTAGES[row // 2], row % 2
-        n_p = sum(w > 0 for w in masks.perception)
-        n_r = sum(w > 0 for w in masks.reasoning)
+        n_p = sum(w > 0 for w in masks.weights["perception"])
+        n_r = sum(w > 0 for w in masks.weights["reasoning"])
         # at ratio 1 a token's gradient is -1/N (w_P A_P / n_P + w_R A_R / n_R), N = 8
         expected = [
             -(p * a_p[g] / max(n_p, 1) + r * a_r[g] / max(n_r, 1)) / 8
-            for p, r in zip(masks.perception, masks.reasoning, strict=True)
+            for p, r in zip(masks.weights["perception"], masks.weights["reasoning"], strict=True)
         ]
         assert got[row] == pytest.approx(expected, abs=1e-7)
 
@@ -122,9 +121,9 @@ def test_what_collapses() -> None:
         )
     ]
     table = rewards_of(graded, RewardSpec(), 2)
-    p = collapsed(table.perception, table.scored_p, 2)
-    r = collapsed(table.reasoning, table.scored_r, 2)
-    both = collapsed(table.total, table.scored_total, 2)
+    p = collapsed(table.of("p")[0], table.scored["p"], 2)
+    r = collapsed(table.of("r")[0], table.scored["r"], 2)
+    both = collapsed(*table.total, 2)
     assert (int(p.sum()), int(r.sum()), int(both.sum()), len(both)) == (2, 1, 3, 4)
 
 
@@ -132,7 +131,13 @@ def test_no_rollouts_at_all() -> None:
     # a rank whose clips were all lost
     table = rewards_of([], RewardSpec(), 2)
     empty: Tensor = torch.zeros(0, 3)
-    found = streams(ObjectiveSpec(), table, empty, empty, completion_mask=empty.bool(), spec=SPEC)
+    found = streams(
+        ObjectiveSpec(),
+        table,
+        {"perception": empty, "reasoning": empty},
+        completion_mask=empty.bool(),
+        spec=SPEC,
+    )
     over = denominators(empty)
     result = policy_loss(empty, None, None, found, completion_mask=empty, spec=SPEC, denominators=over)
-    assert (result.loss.item(), len(collapsed(table.total, table.scored_total, 2))) == (0.0, 0)
+    assert (result.loss.item(), len(collapsed(*table.total, 2))) == (0.0, 0)

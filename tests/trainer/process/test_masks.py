@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from tests.tiny_model import build_tokenizer
 from videop2r_data.errors import ConfigError
 from videop2r_data.schemas import TraceFault, segment_spans
-from videop2r_data.trainer.process.masks import SegmentMasks, TokenTable, read_template, segment_masks
+from videop2r_data.trainer.process.masks import SegmentMasks, TokenTable, segment_masks
+from videop2r_data.trainer.process.template import read_template
 
 EOS = 256
 WORDS = [
@@ -51,9 +52,9 @@ def ids_of(*parts: str | int | bytes) -> list[int]:
 
 def split_at(masks: SegmentMasks) -> int:
     """Number of P tokens of a clean split; all before are P, all after R."""
-    k = int(sum(masks.perception))
-    assert masks.perception == [1.0] * k + [0.0] * (masks.tokens - k)
-    assert masks.reasoning == [0.0] * k + [1.0] * (masks.tokens - k)
+    k = int(sum(masks.weights["perception"]))
+    assert masks.weights["perception"] == [1.0] * k + [0.0] * (masks.tokens - k)
+    assert masks.weights["reasoning"] == [0.0] * k + [1.0] * (masks.tokens - k)
     return k
 
 
@@ -74,9 +75,9 @@ def test_a_clean_trace_with_the_end_of_turn_in_r() -> None:
     )
     masks = segment_masks(ids, TABLE)
     assert split_at(masks) == 3
-    assert (masks.tokens_p, masks.tokens_r, masks.tokens) == (3, 7, 11)
+    assert (masks.lengths["perception"], masks.lengths["reasoning"], masks.tokens) == (3, 7, 11)
     assert masks.text == "<observation>a</observation> <think>b</think><answer>A</answer>"
-    assert masks.template.form_p and masks.template.form_r and masks.template.form
+    assert masks.template.forms["perception"] and masks.template.forms["reasoning"] and masks.template.form
 
 
 def test_a_token_across_the_border_belongs_to_its_first_byte() -> None:
@@ -105,7 +106,7 @@ def test_bytes_that_are_no_utf8_keep_the_border_exact() -> None:
     masks = segment_masks(ids_of("<observation>", b"\xe2\x82", b"\xff", "</observation>", "x"), TABLE)
     assert masks.text == "<observation>\ufffd\ufffd</observation>x"
     assert split_at(masks) == 5
-    assert masks.tokens_p == 5
+    assert masks.lengths["perception"] == 5
 
 
 @pytest.mark.parametrize(
@@ -133,7 +134,12 @@ def test_a_blank_observation_is_p_but_not_in_form(blank: str) -> None:
     masks = segment_masks(list(text.encode()), TABLE)
     assert split_at(masks) == len(f"<observation>{blank}</observation>".encode())
     found = masks.template
-    assert (found.form_p, found.form_r, found.form, found.observation) == (False, True, False, None)
+    assert (found.forms["perception"], found.forms["reasoning"], found.form, found.observation) == (
+        False,
+        True,
+        False,
+        None,
+    )
 
 
 @pytest.mark.parametrize(
@@ -152,14 +158,14 @@ def test_a_blank_observation_is_p_but_not_in_form(blank: str) -> None:
 )
 def test_each_process_answers_for_its_own_form(text: str, form_p: bool, form_r: bool) -> None:
     found = read_template(text)
-    assert (found.form_p, found.form_r) == (form_p, form_r)
+    assert (found.forms["perception"], found.forms["reasoning"]) == (form_p, form_r)
 
 
 def test_special_tokens_have_no_bytes_and_stay_where_they_stand() -> None:
     ids = ids_of("<observation>", EOS, "a", "</observation>", EOS, "<think>", EOS)
     masks = segment_masks(ids, TABLE)
     assert split_at(masks) == 4  # the one inside is P's, the one right after the border is R's
-    assert (masks.tokens_p, masks.tokens_r) == (3, 1)
+    assert (masks.lengths["perception"], masks.lengths["reasoning"]) == (3, 1)
 
 
 @pytest.mark.parametrize(
@@ -176,13 +182,17 @@ def test_special_tokens_have_no_bytes_and_stay_where_they_stand() -> None:
 def test_one_good_observation_at_the_start_splits_whatever_follows(tail: str) -> None:
     masks = segment_masks(ids_of("<observation>", "a", "</observation>", tail.encode(), EOS), TABLE)
     assert split_at(masks) == 3
-    assert masks.template.form_p and not masks.template.form_r and not masks.template.form
+    assert (
+        masks.template.forms["perception"]
+        and not masks.template.forms["reasoning"]
+        and not masks.template.form
+    )
 
 
 def test_opened_and_never_closed_is_all_p() -> None:
     masks = segment_masks(ids_of(" ", "<observation>", "abc", EOS), TABLE)
-    assert masks.perception == [1.0] * 6 and masks.reasoning == [0.0] * 6
-    assert masks.template.case == "unclosed"
+    assert masks.weights["perception"] == [1.0] * 6 and masks.weights["reasoning"] == [0.0] * 6
+    assert masks.template.rest == ("perception",)
 
 
 @pytest.mark.parametrize(
@@ -198,20 +208,22 @@ def test_opened_and_never_closed_is_all_p() -> None:
 def test_the_rest_is_unattributable(text: str) -> None:
     ids = [*ids_of(text), EOS]
     half = segment_masks(ids, TABLE)
-    assert half.template.case == "unattributable"
-    assert half.perception == half.reasoning == [0.5] * len(ids)
-    assert (half.tokens_p, half.tokens_r) == (0, 0)
+    assert half.template.rest == ("perception", "reasoning")
+    assert half.weights["perception"] == half.weights["reasoning"] == [0.5] * len(ids)
+    assert (half.lengths["perception"], half.lengths["reasoning"]) == (0, 0)
     none = segment_masks(ids, TABLE, unattributable="none")
-    assert none.perception == none.reasoning == [0.0] * len(ids)
+    assert none.weights["perception"] == none.weights["reasoning"] == [0.0] * len(ids)
     all_r = segment_masks(ids, TABLE, unattributable="reasoning")
-    assert (all_r.perception, all_r.reasoning) == ([0.0] * len(ids), [1.0] * len(ids))
+    assert (all_r.weights["perception"], all_r.weights["reasoning"]) == ([0.0] * len(ids), [1.0] * len(ids))
 
 
 def test_agnostic_style_is_all_r() -> None:
     masks = segment_masks(ids_of("<think>", "t</think><answer>A</answer>", EOS), TABLE, style="agnostic")
     assert split_at(masks) == 0
-    assert masks.template.form_r and masks.template.form and not masks.template.form_p
-    assert masks.tokens_r == masks.tokens - 1
+    assert (
+        masks.template.forms["reasoning"] and masks.template.form and not masks.template.forms["perception"]
+    )
+    assert masks.lengths["reasoning"] == masks.tokens - 1
     bad = segment_masks(
         ids_of("<observation>", "o</observation> <think>t</think><answer>A</answer>"), TABLE, style="agnostic"
     )
@@ -221,9 +233,10 @@ def test_agnostic_style_is_all_r() -> None:
 def test_agnostic_faults_are_those_of_its_own_template() -> None:
     text = "<think>t</think><answer>A</answer>"
     spans = read_template(text, "agnostic").spans
-    assert (spans.observation, spans.fault, spans.at) == (None, None, -1)
-    assert spans.think is not None and text[spans.think.start : spans.think.end] == "t"
-    assert spans.answer is not None and text[spans.answer.open : spans.answer.close] == "<answer>A</answer>"
+    assert (spans.first("observation"), spans.fault, spans.at) == (None, None, -1)
+    think, answer = spans.pieces
+    assert text[think.start : think.end] == "t"
+    assert text[answer.open : answer.close] == "<answer>A</answer>"
     bad = read_template("<think>t</think> so <answer>A</answer>", "agnostic").spans
     assert (bad.fault, bad.at) == (TraceFault.TEXT_OUTSIDE, 17)
     assert read_template("", "agnostic").spans.fault is TraceFault.MISSING_THINK
@@ -237,7 +250,7 @@ def test_ids_outside_the_table() -> None:
 
 def test_no_tokens_at_all() -> None:
     masks = segment_masks([], TABLE)
-    assert (masks.perception, masks.reasoning, masks.text) == ([], [], "")
+    assert (masks.weights["perception"], masks.weights["reasoning"], masks.text) == ([], [], "")
 
 
 PIECES = st.one_of(
@@ -311,11 +324,15 @@ def test_the_rule_over_arbitrary_ids(ids: list[int]) -> None:
     if border is not None:
         at = 0
         for i, piece in enumerate(TABLE.of(ids)):
-            assert (masks.perception[i], masks.reasoning[i]) == ((1.0, 0.0) if at < border else (0.0, 1.0))
+            assert (masks.weights["perception"][i], masks.weights["reasoning"][i]) == (
+                (1.0, 0.0) if at < border else (0.0, 1.0)
+            )
             at += len(piece)
     else:
-        assert masks.template.case in ("unclosed", "unattributable")
-    assert all(p + r <= 1.0 for p, r in zip(masks.perception, masks.reasoning, strict=True))
+        assert masks.template.borders == () and masks.template.rest[0] == "perception"
+    assert all(
+        p + r <= 1.0 for p, r in zip(masks.weights["perception"], masks.weights["reasoning"], strict=True)
+    )
 
 
 @settings(deadline=None, max_examples=300)
@@ -334,7 +351,7 @@ def test_how_a_text_is_cut_into_tokens_changes_nothing(parts: list[str], cut: in
     assert merged.text == single.text and merged.template == single.template
     at = 0
     for i, piece in enumerate(TABLE.of(ids)):
-        assert merged.perception[i] == single.perception[at]
+        assert merged.weights["perception"][i] == single.weights["perception"][at]
         at += len(piece)
 
 
@@ -343,8 +360,12 @@ def test_how_a_text_is_cut_into_tokens_changes_nothing(parts: list[str], cut: in
 def test_both_forms_together_are_the_whole_template(parts: list[str]) -> None:
     text = "".join(parts)
     found = read_template(text)
-    assert found.form == (found.form_p and found.form_r) == (segment_spans(text).fault is None)
-    assert (found.observation is None) == (not found.form_p)
+    assert (
+        found.form
+        == (found.forms["perception"] and found.forms["reasoning"])
+        == (segment_spans(text).fault is None)
+    )
+    assert (found.observation is None) == (not found.forms["perception"])
 
 
 # --- real tokenizers -------------------------------------------------------------------------------------
@@ -391,8 +412,8 @@ def test_added_text_tokens_have_bytes_and_special_ones_have_none() -> None:
     )
     masks = segment_masks(ids, table)
     assert masks.template.form
-    assert masks.reasoning[-1] == 1.0
-    first = masks.reasoning.index(1.0)
+    assert masks.weights["reasoning"][-1] == 1.0
+    first = masks.weights["reasoning"].index(1.0)
     assert tokenizer.decode(ids[:first]) == "<observation>a red square</observation>"
 
 

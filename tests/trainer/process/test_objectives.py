@@ -26,6 +26,8 @@ from videop2r_data.trainer.process.rewards import rewards_of
 from videop2r_data.trainer.settings.objectives import OBJECTIVES
 from videop2r_data.trainer.settings.rl import LossSpec, ObjectiveSpec, RewardSpec
 
+OWNED = {"perception": P, "reasoning": R}
+
 
 def close(value: float) -> object:
     return pytest.approx(value, abs=1e-6)
@@ -195,9 +197,10 @@ def test_streams_by_objective() -> None:
         objective = ObjectiveSpec(name=name)
         shuffled = [None] if objective.entry.shuffles else None
         table = rewards_of(ROLLOUTS, RewardSpec(), 2, objective=objective, shuffled=shuffled)
-        names[name] = [s.name for s in streams(objective, table, P, R, completion_mask=MASK, spec=EXACT)]
+        names[name] = [s.name for s in streams(objective, table, OWNED, completion_mask=MASK, spec=EXACT)]
     assert names == {
         "pa-grpo": ["p", "r"],
+        "gdpo": ["all"],
         "grpo": ["all"],
         "no-separation": ["all"],
         "no-perception": ["r"],
@@ -210,16 +213,18 @@ def test_streams_by_objective() -> None:
 def test_streams_end_where_the_completion_ends() -> None:
     table = rewards_of(ROLLOUTS, RewardSpec(), 2)
     everywhere = torch.ones(2, 4)
-    found = streams(ObjectiveSpec(), table, everywhere, everywhere, completion_mask=MASK, spec=EXACT)
+    found = streams(
+        ObjectiveSpec(), table, dict.fromkeys(OWNED, everywhere), completion_mask=MASK, spec=EXACT
+    )
     assert all(torch.equal(s.mask, MASK.float()) for s in found)
 
 
 def test_streams_refuse_masks_that_do_not_fit() -> None:
     table = rewards_of(ROLLOUTS, RewardSpec(), 2)
-    with pytest.raises(ValueError, match=r"masks_r is \[2, 3\], wanted \[2, C\]"):
-        streams(ObjectiveSpec(), table, P, R[:, :3], completion_mask=MASK, spec=EXACT)
-    with pytest.raises(ValueError, match="masks_p"):
-        streams(ObjectiveSpec(), table, P[:1], R[:1], completion_mask=MASK[:1], spec=EXACT)
+    with pytest.raises(ValueError, match=r"mask reasoning is \[2, 3\], wanted \[2, C\]"):
+        streams(ObjectiveSpec(), table, {**OWNED, "reasoning": R[:, :3]}, completion_mask=MASK, spec=EXACT)
+    with pytest.raises(ValueError, match="mask perception"):
+        streams(ObjectiveSpec(), table, {"perception": P[:1]}, completion_mask=MASK[:1], spec=EXACT)
 
 
 def test_masks_are_padded_on_the_right() -> None:

@@ -25,21 +25,22 @@ def row(
     acc_p: float | None = 1.0, acc_r: float | None = 1.0, p: int = 200, r: int = 400, **forms: bool
 ) -> Graded:
     form_p, form_r = forms.get("form_p", True), forms.get("form_r", True)
-    return Graded(acc_p, acc_r, form_p, form_r, form_p and form_r, tokens_p=p, tokens_r=r)
+    has = {"perception": form_p, "reasoning": form_r}
+    return Graded(acc_p, acc_r, has, form_p and form_r, {"perception": p, "reasoning": r})
 
 
 def one(graded: Graded, spec: RewardSpec | None = None) -> tuple[float, ...]:
     """R_P, R_R, their sum and the plain reward of one rollout."""
     table = rewards_of([graded], spec or RewardSpec(), 1)
-    columns = (table.perception, table.reasoning, table.total, table.plain)
+    columns = (table.of("p")[0], table.of("r")[0], table.total[0], table.plain[0])
     return tuple(round(x.item(), 6) for x in columns)
 
 
 def test_each_process_pays_for_its_own_format_only() -> None:
     table = rewards_of([row(form_r=False), row(form_p=False)], OFF, 2)
-    assert table.perception.tolist() == [2.0, 1.0]  # accuracy 1, and the format where it is P's own
-    assert table.reasoning.tolist() == [1.0, 2.0]
-    assert table.plain.tolist() == [1.0, 1.0]  # GRPO pays for the whole template
+    assert table.of("p")[0].tolist() == [2.0, 1.0]  # accuracy 1, and the format where it is P's own
+    assert table.of("r")[0].tolist() == [1.0, 2.0]
+    assert table.plain[0].tolist() == [1.0, 1.0]  # GRPO pays for the whole template
 
 
 def test_everything_right_earns_two_point_two_each() -> None:
@@ -72,12 +73,12 @@ def test_plain_pays_the_whole_template_only() -> None:
 
 def test_unscored_is_no_zero() -> None:
     table = rewards_of([row(acc_p=None), row(acc_r=None)], RewardSpec(), 2)
-    assert table.scored_p.tolist() == [False, True]
-    assert table.scored_r.tolist() == [True, False]
-    assert table.scored_total.tolist() == [False, False]
-    assert table.perception.tolist() == pytest.approx([0.0, 2.2])
-    assert table.reasoning.tolist() == pytest.approx([2.2, 0.0])
-    assert table.total.tolist() == [0.0, 0.0]
+    assert table.scored["p"].tolist() == [False, True]
+    assert table.scored["r"].tolist() == [True, False]
+    assert table.total[1].tolist() == [False, False]
+    assert table.of("p")[0].tolist() == pytest.approx([0.0, 2.2])
+    assert table.of("r")[0].tolist() == pytest.approx([2.2, 0.0])
+    assert table.total[0].tolist() == [0.0, 0.0]
     assert table.components["length_p"].tolist() == [0.0, 0.2]
 
 
@@ -85,14 +86,14 @@ def test_weights_and_no_length() -> None:
     spec = RewardSpec(accuracy=2.0, form=0.5, length_bonus=0.1)
     assert one(row(), spec) == (2.6, 2.6, 5.2, 2.6)
     table = rewards_of([row()], RewardSpec(), 1, objective=ObjectiveSpec(name="no-length"))
-    assert (table.perception.item(), table.reasoning.item()) == (2.0, 2.0)
+    assert (table.of("p")[0].item(), table.of("r")[0].item()) == (2.0, 2.0)
     assert one(row(), OFF) == (2.0, 2.0, 4.0, 2.0)
 
 
 def test_rewards_stay_with_their_rollout_and_groups_are_whole() -> None:
     accs = [1.0, 0.0, 0.5, 0.25, 0.0, 1.0]
     table = rewards_of([row(acc_p=0.0, acc_r=a) for a in accs], OFF, 3)
-    assert table.reasoning.tolist() == [2.0, 1.0, 1.5, 1.25, 1.0, 2.0]
+    assert table.of("r")[0].tolist() == [2.0, 1.0, 1.5, 1.25, 1.0, 2.0]
     with pytest.raises(ValueError, match="6 rollouts are no whole groups of 4"):
         rewards_of([row()] * 6, OFF, 4)
 
@@ -152,7 +153,7 @@ def test_t_grpo_pays_videos_only() -> None:
     rows = [row(acc_r=1.0, r=10), row(acc_r=0.0, r=10)] * 2
     table = rewards_of(rows, RewardSpec(), 2, objective=objective, shuffled=[[0.0], None])
     # video: 1 + 1 + 0.3, 0 + 1; image: 1 + 1, 0 + 1
-    assert table.plain.tolist() == pytest.approx([2.3, 1.0, 2.0, 1.0])
+    assert table.plain[0].tolist() == pytest.approx([2.3, 1.0, 2.0, 1.0])
     with pytest.raises(ValueError, match="got none for 2 prompts"):
         rewards_of(rows, RewardSpec(), 2, objective=objective)
     with pytest.raises(ValueError, match="got 1 for 2 prompts"):
@@ -176,10 +177,16 @@ def graded(text: str, reference: str = "B", style: Style = "process") -> Graded:
 
 def test_a_good_completion() -> None:
     got = graded("<observation>two red</observation> <think>so B</think><answer>B</answer>")
-    assert (got.acc_p, got.acc_r, got.form_p, got.form_r, got.form) == (None, 1.0, True, True, True)
+    assert (got.acc_p, got.acc_r, got.forms["perception"], got.forms["reasoning"], got.form) == (
+        None,
+        1.0,
+        True,
+        True,
+        True,
+    )
     assert (got.observation, got.answer, got.fault) == ("two red", "B", None)
     # each byte is a token here: 13 + 7 + 14, and 1 + 7 + 4 + 8 + 8 + 1 + 9; words of the table are one token
-    assert got.tokens_p == 13 + len("two red") + 14
+    assert got.lengths["perception"] == 13 + len("two red") + 14
     assert got.judged(True).acc_p == 1.0
     assert got.judged(False).acc_p == 0.0
     assert got.judged(None).acc_p is None
@@ -187,16 +194,28 @@ def test_a_good_completion() -> None:
 
 def test_no_observation_is_a_zero_that_no_judge_can_change() -> None:
     got = graded("<think>so B</think><answer>B</answer>")
-    assert (got.acc_p, got.acc_r, got.form_p, got.form_r, got.form) == (0.0, 1.0, False, True, False)
+    assert (got.acc_p, got.acc_r, got.forms["perception"], got.forms["reasoning"], got.form) == (
+        0.0,
+        1.0,
+        False,
+        True,
+        False,
+    )
     assert got.fault == "missing_observation"
     assert got.judged(True).acc_p == 0.0
 
 
 def test_agnostic_style_has_no_perception_to_score() -> None:
     got = graded("<think>so B</think><answer>B</answer>", style="agnostic")
-    assert (got.acc_p, got.acc_r, got.form_r, got.form, got.fault) == (None, 1.0, True, True, None)
+    assert (got.acc_p, got.acc_r, got.forms["reasoning"], got.form, got.fault) == (
+        None,
+        1.0,
+        True,
+        True,
+        None,
+    )
     table = rewards_of([got], OFF, 1)
-    assert (table.plain.item(), table.scored_p.item()) == (2.0, False)
+    assert (table.plain[0].item(), table.scored["p"].item()) == (2.0, False)
 
 
 @pytest.mark.parametrize("text", ["B", "The answer is B", "<think>B</think> B", "", "<answer></answer>"])
@@ -209,7 +228,7 @@ def test_an_answer_outside_its_tag_is_none(text: str) -> None:
 
 def test_an_answer_quoted_in_the_thoughts_is_none() -> None:
     got = graded("<observation>o</observation><think>not <answer>B</answer></think><answer>A</answer>")
-    assert (got.acc_r, got.answer, got.form_r) == (0.0, "A", False)
+    assert (got.acc_r, got.answer, got.forms["reasoning"]) == (0.0, "A", False)
 
 
 def test_a_bad_reference_is_unscored_with_or_without_an_answer() -> None:
@@ -220,7 +239,7 @@ def test_a_bad_reference_is_unscored_with_or_without_an_answer() -> None:
 def test_a_cut_completion_says_so() -> None:
     masks = segment_masks(ids_of("<observation>", "a"), TABLE)
     got = grade(masks, problem_type="numerical", reference="4", finished=False)
-    assert (got.finished, got.form_p, got.acc_p, got.acc_r) == (False, False, 0.0, 0.0)
+    assert (got.finished, got.forms["perception"], got.acc_p, got.acc_r) == (False, False, 0.0, 0.0)
 
 
 @settings(deadline=None, max_examples=150)
@@ -229,4 +248,4 @@ def test_grading_is_total(text: str) -> None:
     got = graded(text)
     assert got.acc_r is not None and 0.0 <= got.acc_r <= 1.0
     table = rewards_of([got.judged(True)], RewardSpec(), 1)
-    assert bool(torch.isfinite(table.total).all())
+    assert bool(torch.isfinite(table.total[0]).all())

@@ -19,7 +19,15 @@ from videop2r_data.cards.card.dataset import card_head
 from videop2r_data.cards.card.metadata import PAPER
 from videop2r_data.errors import ExportError
 from videop2r_data.files import CARD_NAME
-from videop2r_data.schemas import parse_mapping, read_settings
+from videop2r_data.schemas import (
+    Role,
+    TraceGrammar,
+    default_grammar,
+    parse_mapping,
+    read_settings,
+    trace_parser,
+    validate_settings,
+)
 
 # Facts of a run, from its files only. A number that should be there and is not is an error: a card with a gap
 # would read as if nothing had been measured.
@@ -28,16 +36,30 @@ RECIPE, RUN, METRICS = "recipe.yaml", "run.json", "metrics.jsonl"
 CURVES = "figures/curves.png"
 LAST_SHARE = 0.1
 """Share of the run over which final metrics are averaged."""
-RL_METRICS = {
-    "reward/accuracy_p": "accuracy reward, perception",
-    "reward/accuracy_r": "accuracy reward, reasoning",
-    "reward/format_p": "format reward, perception",
-    "reward/format_r": "format reward, reasoning",
-    "length/all": "tokens per completion",
-    "collapsed/sum": "collapsed groups per step, of the sum",
-    "groups": "groups per step",
-    "kl": "KL to the reference, nats per token",
-}
+KEYS = {"perception": "p", "reasoning": "r"}
+"""Stream of a trace -> its key in the metrics; others are called by their names."""
+
+
+def rl_metrics(grammar: TraceGrammar) -> dict[str, str]:
+    """Metric -> what it is, of the streams of a grammar."""
+    earning = {name for role in (Role.PERCEPTION, Role.ANSWER) for name in _streams_of(grammar, role)}
+    accurate = [name for name in grammar.streams if name in earning]
+    return {
+        **{f"reward/accuracy_{KEYS.get(name, name)}": f"accuracy reward, {name}" for name in accurate},
+        **{f"reward/format_{KEYS.get(name, name)}": f"format reward, {name}" for name in grammar.streams},
+        "length/all": "tokens per completion",
+        "collapsed/sum": "collapsed groups per step, of the sum",
+        "groups": "groups per step",
+        "kl": "KL to the reference, nats per token",
+    }
+
+
+def _streams_of(grammar: TraceGrammar, role: Role) -> set[str]:
+    """Streams with a perception segment, or with the final answer."""
+    names = grammar.answers if role is Role.ANSWER else grammar.of_role(role)
+    return {grammar.named[name].reward for name in names}
+
+
 SFT_METRICS = {"loss": "loss, nats per token", "grad_norm": "gradient norm"}
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 _DEPTH = 8
@@ -78,6 +100,11 @@ class RunFacts:
         return str(self.recipe["stage"])
 
     @property
+    def grammar(self) -> TraceGrammar:
+        """What the model's completions are made of."""
+        return grammar_of(self.run)
+
+    @property
     def synthetic(self) -> bool:
         """Whether the training data are the synthetic stream."""
         return bool(section(self.recipe, "data").get("source") == "demo")
@@ -110,14 +137,32 @@ def read_facts(folder: Path) -> RunFacts:
     return RunFacts(
         recipe=recipe,
         run=run,
-        last=last_metrics(folder / METRICS, RL_METRICS if recipe["stage"] == "rl" else SFT_METRICS, recipe),
+        last=last_metrics(folder / METRICS, _metrics(recipe, run), recipe, grammar_of(run)),
         evaluations=_evaluations(folder),
         base_model=base_of(str(section(recipe, "model").get("model", ""))),
         curves=(folder / CURVES).is_file(),
     )
 
 
-def last_metrics(path: Path, names: Mapping[str, str], recipe: Mapping[str, Any]) -> dict[str, float]:
+def grammar_of(run: Mapping[str, Any]) -> TraceGrammar:
+    """The grammar that `run.json` tells; the default if it tells none.
+
+    Raises:
+        ConfigError: it tells one that is none.
+    """
+    found = run.get("trace")
+    if found is None:
+        return default_grammar()
+    return validate_settings(found, TraceGrammar, where=RUN, what="trace grammar")
+
+
+def _metrics(recipe: Mapping[str, Any], run: Mapping[str, Any]) -> dict[str, str]:
+    return rl_metrics(grammar_of(run)) if recipe["stage"] == "rl" else SFT_METRICS
+
+
+def last_metrics(
+    path: Path, names: Mapping[str, str], recipe: Mapping[str, Any], grammar: TraceGrammar
+) -> dict[str, float]:
     """Means over the last tenth of the steps; a metric that these settings cannot give may be missing."""
     steps: dict[int, dict[str, Any]] = {}
     for row in _lines(path):
@@ -127,7 +172,9 @@ def last_metrics(path: Path, names: Mapping[str, str], recipe: Mapping[str, Any]
         raise ExportError("no step in it", where=str(path))
     last = sorted(steps)[-max(1, math.ceil(len(steps) * LAST_SHARE)) :]
     lacking = {"kl"} if section(recipe, "loss").get("beta") == 0 else set()
-    lacking |= {"reward/accuracy_p"} if section(recipe, "judging").get("kind", "none") == "none" else set()
+    if section(recipe, "judging").get("kind", "none") == "none":
+        seeing = _streams_of(grammar, Role.PERCEPTION)
+        lacking |= {f"reward/accuracy_{KEYS.get(name, name)}" for name in seeing}
     found = {}
     for name in names:
         values = [steps[step][name] for step in last if isinstance(steps[step].get(name), int | float)]
@@ -300,12 +347,17 @@ def _head(facts: RunFacts, base: str | None, terms: str | None) -> dict[str, Any
 def _body(facts: RunFacts, base: str | None) -> str:
     name = str(facts.recipe.get("title") or facts.recipe.get("name") or "model")
     made = f"`{base}`" if base else "weights that were made from scratch"
+    grammar = facts.grammar
+    form = "in three parts: what is seen stands apart from what is concluded."
+    if grammar != default_grammar():
+        form = prose(f"in traces of the form {grammar.name}{grammar.about and f', {grammar.about}'}.")
+    needed = [(spec.name, "…") for spec in grammar.flat if not spec.text]
+    skeleton = trace_parser(grammar).render(needed).strip().replace("\n", "\n    ")
     parts = [
         f"# {cell(name)}\n",
         f"{made[0].upper()}{made[1:]}, after {_STAGES[facts.stage]} with the method of [VideoP2R]({PAPER}). "
-        "It answers a question about a video or an image in three parts: what is seen stands apart from what "
-        "is concluded.\n",
-        "    <observation>…</observation> <think>…</think><answer>…</answer>\n",
+        f"It answers a question about a video or an image {form}\n",
+        f"    {skeleton}\n",
     ]
     if facts.synthetic:
         parts.append(
@@ -366,7 +418,7 @@ def _settings(one: Evaluation) -> str:
 
 
 def _training(facts: RunFacts) -> list[str]:
-    names = RL_METRICS if facts.stage == "rl" else SFT_METRICS
+    names = _metrics(facts.recipe, facts.run)
     rows = [[names[key], f"{value:.4g}"] for key, value in facts.last.items()]
     parts = [
         "## Training\n",

@@ -57,7 +57,7 @@ def draw_panels(arms: Arms, panels: Sequence[Panel], look: Look, *, window: floa
         if place >= len(panels):
             axes.set_axis_off()
             continue
-        _panel(axes, panels[place], arms, look, window, _others(panels))
+        _panel(axes, panels[place], arms, look, window=window, others=_others(panels))
         if place + columns >= len(panels):
             axes.set_xlabel("step", color=look.scale, fontsize=8)
     _legend(figure, arms, panels, look)
@@ -65,7 +65,7 @@ def draw_panels(arms: Arms, panels: Sequence[Panel], look: Look, *, window: floa
 
 
 def _panel(
-    axes: Axes, panel: Panel, arms: Arms, look: Look, window: float | None, others: Sequence[str]
+    axes: Axes, panel: Panel, arms: Arms, look: Look, *, window: float | None, others: Sequence[str]
 ) -> None:
     axes.set_facecolor(look.paper)
     axes.set_title(panel.title, loc="left", fontsize=9.5, color=look.ink, fontweight="bold", pad=5)

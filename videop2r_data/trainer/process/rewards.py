@@ -2,17 +2,17 @@
 
 The default grammar has perception P and reasoning R. Where the paper leaves the parts open:
 
-- A stream with a perception segment earns the judge's verdict on the observation: 1 sufficient, 0 not; without
-  an observation in its place 0, and no judge is asked. The stream with the answer earns the metric of the
-  problem type on it; without an answer in its mark 0. A stream with both earns the sum, one with neither has
-  no accuracy.
+- A stream with a perception segment earns the judge's verdict on the observation: 1 sufficient, 0 not;
+  without an observation in its place 0, and no judge is asked. The stream with the answer earns the metric of
+  the problem type on it; without an answer in its mark 0. A stream with both earns the sum, one with neither
+  has no accuracy.
 - form_k comes from `template.read_template`: each stream answers for its own form only.
 - len_k counts the tokens of the stream with its marks, without the end-of-turn token, bounds inclusive; it is
   paid if the form and every accuracy of the stream are non-zero.
 - An accuracy that could not be scored (no verdict, unusable reference) is None, never 0: the rollout is left
   out of the mean and deviation of that stream, and its advantage there is 0.
 
-Plain GRPO pays one reward: the answer, the form of the whole trace, and the length of the stream that answers.
+Plain GRPO pays one reward: the answer, the form of the whole trace, and the length of the answer's stream.
 N = B * G rollouts, row b * G + g is rollout g of prompt b; all tables are float64 on the CPU.
 """
 

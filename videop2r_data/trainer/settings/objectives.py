@@ -22,8 +22,8 @@ Part = Literal[
     "answer", "format", "length", "temporal",
 ]  # fmt: skip
 """Parts of the reward [paper §3.3], weighted as `RewardSpec` says; `_p` is of every stream of
-perception, `_r` of every other one. `answer`, `format` and `length` are of the whole completion, as plain GRPO
-pays: the answer, the form of the whole trace, and the length of the stream that answers. `temporal` is the
+perception, `_r` of every other one. `answer`, `format` and `length` are of the whole completion, as plain
+GRPO pays: the answer, the form of the whole trace, and the length of the answer's stream. `temporal` is the
 bonus of T-GRPO."""
 Tokens = Literal["p", "r", "all"]
 """Tokens that an advantage reaches: those of each stream of perception, of each other one, or all."""
@@ -86,8 +86,8 @@ class Earned(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class StreamRule:
-    """Parts that are added, normalised within the group, and reach tokens: those of each stream of a kind, its
-    own parts; or all tokens.
+    """Parts that are added and normalised within the group, and which tokens they reach: each stream's own, or
+    all.
 
     Attributes:
         tokens: which.
@@ -222,11 +222,11 @@ _ENTRIES = (
         reaches="all",
         streams=(StreamRule("all", (*_P, *_R)),),
     ),
-    # Half of PA-GRPO [GDPO, arXiv 2601.05242]: each reward has its own normalisation, and no tokens of its own.
+    # Half of PA-GRPO [GDPO, arXiv 2601.05242]: each reward has a normalisation of its own, and no tokens.
     Objective(
         name="gdpo",
         paper="-",
-        rewards="those of `pa-grpo`, each normalised in the group; the advantages are added",
+        rewards="those of `pa-grpo`, each normalised in the group, the advantages added",
         reaches="all",
         streams=(StreamRule("all", (*_P, *_R), apart=True),),
     ),
