@@ -86,8 +86,7 @@ class Earned(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class StreamRule:
-    """Parts that are added and normalised within the group, and which tokens they reach: each stream's own, or
-    all.
+    """Parts that are added and normalised within the group, for the tokens of each stream apart or for all.
 
     Attributes:
         tokens: which.
