@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from videop2r_data.demo import DemoBackend, SceneSample, evaluate, read_world, write_trace, write_world
-from videop2r_data.demo.scene import Defect, expected_rejection
-from videop2r_data.demo.world import MODEL
+from videop2r_data.demo.backend import MODEL
+from videop2r_data.demo.planting import expected_rejection
+from videop2r_data.demo.scene import Defect
 from videop2r_data.errors import RefusedError, SourceError
 from videop2r_data.prompts import load_prompt, render_generate
 from videop2r_data.schemas import parse_trace
@@ -178,7 +179,7 @@ def test_a_folder_without_a_world_is_named(tmp_path: Path) -> None:
 
 
 def perfect(sample: SceneSample) -> tuple[str, Outcome, Stage | None, RejectReason | None]:
-    wanted = expected_rejection(sample.defect, "robust")
+    wanted = expected_rejection(sample.defect, "robust", seeing=False)
     if wanted is None:
         return str(sample.problem_id), Outcome.KEPT, None, None
     return str(sample.problem_id), Outcome.REJECTED, *wanted

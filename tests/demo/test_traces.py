@@ -6,10 +6,18 @@ from itertools import islice
 
 import pytest
 
-from videop2r_data.demo import iter_scenes, observation_is_sufficient, write_trace
-from videop2r_data.demo.scene import TEMPLATE_DEFECTS, Defect, Profile, applicable, expected_rejection
-from videop2r_data.demo.world import planted
-from videop2r_data.schemas import parse_trace, segment_spans
+from videop2r_data.demo import (
+    iter_scenes,
+    observation_is_sufficient,
+    see_statement,
+    settles,
+    split_claims,
+    write_trace,
+)
+from videop2r_data.demo.planting import expected_rejection, planted
+from videop2r_data.demo.scene import INVENTIONS, TEMPLATE_DEFECTS, Defect, Profile, applicable
+from videop2r_data.demo.traces import inventions
+from videop2r_data.schemas import ClaimVerdict, parse_trace, segment_spans
 from videop2r_data.schemas.recipe import DemoSpec
 from videop2r_data.schemas.sample import ProblemType
 from videop2r_data.schemas.verdict import RejectReason, Stage
@@ -25,6 +33,7 @@ def test_good_traces_have_the_form_and_the_evidence() -> None:
         assert trace.think.startswith("Based on the observations,")
         assert trace.answer == s.question.answer
         assert observation_is_sufficient(s.scene, s.question, trace.observation)
+        assert settles(s.question, trace.observation)
         assert trace.think.rstrip('."').endswith(s.question.answer.rstrip("."))
 
 
@@ -43,6 +52,7 @@ def test_spoilt_evidence_is_insufficient_and_all_else_is_right(defect: Defect) -
     for s in SAMPLES:
         trace = parse_trace(write_trace(s, defect))
         assert not observation_is_sufficient(s.scene, s.question, trace.observation)
+        assert not settles(s.question, trace.observation), "the blind judge refuses it as well"
         assert trace.answer == s.question.answer
         assert ("<judgement>Yes</judgement>" in trace.observation) == (defect is Defect.COPIED_VERDICT)
 
@@ -112,14 +122,47 @@ def test_expected_rejections() -> None:
 
 
 def test_planting_rate_and_redraws() -> None:
-    spec = DemoSpec(defect_rate=0.35)
-    kind = ProblemType.FREE_FORM
-    draws = [planted(spec, n, 0, kind) for n in range(4000)]
-    share = sum(d is not None for d in draws) / len(draws)
+    s = next(s for s in SAMPLES if s.question.problem_type is ProblemType.FREE_FORM)
+    scenes = [s.scene.model_copy(update={"index": n}) for n in range(4000)]
+
+    def draws(temperature: float = 0.0, **rates: float) -> list[Defect | None]:
+        spec = DemoSpec(**rates)
+        return [planted(spec, scene, s.question, 0, temperature) for scene in scenes]
+
+    cold = draws(defect_rate=0.35)
+    share = sum(d is not None for d in cold) / len(cold)
     assert 0.32 < share < 0.38
-    assert set(draws) == {None, *applicable(kind)}
-    again = [planted(spec, n, 0, kind, 0.3) for n in range(4000)]
-    assert again == [planted(spec, n, 0, kind, 0.3) for n in range(4000)]
-    assert again != draws
-    assert all(planted(DemoSpec(defect_rate=0), n, 0, kind) is None for n in range(50))
-    assert all(planted(DemoSpec(defect_rate=1), n, 0, kind) is not None for n in range(50))
+    assert set(cold) == {None, *applicable(ProblemType.FREE_FORM)}
+    warm = draws(0.3, defect_rate=0.35)
+    assert warm == draws(0.3, defect_rate=0.35) and warm != cold
+    assert set(draws(defect_rate=0)) == {None}
+    assert None not in draws(defect_rate=1)
+
+
+def test_inventions_are_drawn_among_good_traces_alone() -> None:
+    for s in SAMPLES[:150]:
+        old = planted(DemoSpec(), s.scene, s.question, s.number)
+        new = planted(DemoSpec(invention_rate=1), s.scene, s.question, s.number)
+        assert new is old if old else new in inventions(s.scene, s.question)
+
+
+@pytest.mark.parametrize("defect", INVENTIONS)
+def test_inventions_are_what_they_are_called(defect: Defect) -> None:
+    """What each judge makes of them, in every kind of question that they fit."""
+    lies = defect in (Defect.INVENTED_EVIDENCE, Defect.INVENTED_DETAIL)
+    passes = lies or defect is Defect.REPETITION
+    seen = 0
+    for s in SAMPLES[:300]:
+        if defect not in inventions(s.scene, s.question):
+            with pytest.raises(ValueError, match="cannot be planted in this question"):
+                write_trace(s, defect)
+            continue
+        for seed in range(2):
+            trace = parse_trace(write_trace(s, defect, seed=seed))
+            verdicts = {see_statement(s.scene, claim) for claim in split_claims(trace.observation)}
+            assert trace.answer == s.question.answer
+            assert settles(s.question, trace.observation) is passes, trace.observation
+            if passes:
+                assert (ClaimVerdict.CONTRADICTED in verdicts) is lies, trace.observation
+        seen += 1
+    assert seen > 60

@@ -171,7 +171,13 @@ def test_every_reason_belongs_to_a_stage_and_the_stages_are_told_apart() -> None
     assert frozenset().union(*(reasons_of(stage) for stage in Stage)) == frozenset(RejectReason)
     calls = {r.value for r in reasons_of(Stage.GENERATE)}
     assert {"call_failed", "call_refused", "completion_cut", "content_filtered"} <= calls
-    assert {r.value for r in reasons_of(Stage.JUDGE)} == calls | {"insufficient", "no_verdict"}
+    assert {r.value for r in reasons_of(Stage.JUDGE)} == calls | {
+        "insufficient",
+        "no_verdict",
+        "contradicted",
+        "unsupported",
+        "answered_blind",
+    }
     verify = {r.value for r in reasons_of(Stage.VERIFY)}
     assert {"low_score", "leaked_answer", "hollow_observation", "unclosed_tag", "too_long"} <= verify
     assert not verify & calls and "media_missing" not in verify

@@ -17,7 +17,7 @@ from videop2r_data.builders.export import exclusively, write_dataset
 from videop2r_data.builders.run import Result
 from videop2r_data.builders.steps import MAX_TEMPERATURE, Parts, Recorder, Watcher, demo_source
 from videop2r_data.builders.workspace import Workspace
-from videop2r_data.demo import SEES_THE_SCENE, DemoReport, evaluate
+from videop2r_data.demo import DemoReport, evaluate
 from videop2r_data.errors import ConfigError
 from videop2r_data.files import CARD_NAME, LOCK_NAME, file_digest, read_lock, shards
 from videop2r_data.schemas import BadRow, BuildLock, Model, Outcome, Recipe, Sample, Stage, visible
@@ -266,9 +266,7 @@ def demo_report(place: Workspace) -> DemoReport:
         outcomes.append((name, Outcome(row["outcome"]), Stage(stage) if stage else None, row["reason"]))
         temperatures[name] = min(spec.temperature + row["attempt"] * spec.temperature_step, MAX_TEMPERATURE)
     profile = recipe.verify.policy.profile
-    report = evaluate(place.demo / world, outcomes, profile, temperatures=temperatures)
-    exact = recipe.judge is not None and recipe.judge.backend.kind == "demo"
-    return report.model_copy(update={"judge_note": SEES_THE_SCENE}) if exact else report
+    return evaluate(place.demo / world, outcomes, profile, temperatures=temperatures, grammar=recipe.trace)
 
 
 def _rows(out: Path, world: str) -> Iterator[dict[str, Any]]:

@@ -459,7 +459,7 @@ def backend_of(recipe: Recipe, place: Workspace, spec: BackendSpec) -> Backend:
             raise ConfigError(
                 "a backend of kind demo answers only for a source of kind demo", where=recipe.name
             )
-        return DemoBackend(spec, place.demo / world)
+        return DemoBackend(spec, place.demo / world, recipe.trace)
 
     return make_backend(spec, demo=demo)
 

@@ -7,10 +7,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from videop2r_data.demo.scene import Profile, expected_rejection
-from videop2r_data.demo.world import defect_of, read_spec, read_world
+from videop2r_data.demo.planting import defect_of, expected_rejection
+from videop2r_data.demo.scene import Profile
+from videop2r_data.demo.world import read_spec, read_world
 from videop2r_data.errors import SourceError
-from videop2r_data.schemas import Model, Outcome, RejectReason, Stage, Unit
+from videop2r_data.schemas import Model, Outcome, RejectReason, Stage, TraceGrammar, Unit
 
 Row = tuple[str, Outcome, Stage | None, RejectReason | str | None]
 """(problem_id, outcome, stage, reason); stage and reason are None (or empty) for kept rows."""
@@ -54,11 +55,15 @@ class Miss(Model):
     got: str
 
 
-SEES_THE_SCENE = (
-    "The judge of the demo world reads the scene itself: its figures show that the step does what it should, "
-    "not how well a judge that has only the text would do."
+BLIND = (
+    "The judge of the demo world reads the text alone, as real ones do: evidence that is false of the clip "
+    "passes it, and counts as not found."
 )
-"""Beside the figures of a judge that no real one can be."""
+SEEING = (
+    "The judge of the demo world that sees has the scene itself: its figures show that the step does what it "
+    "should, not how well a model sees."
+)
+"""Beside the figures of the judges."""
 
 
 class DemoReport(Model):
@@ -73,7 +78,7 @@ class DemoReport(Model):
     defects: tuple[DefectScore, ...]
     misses: tuple[Miss, ...]
     slipped: tuple[str, ...]
-    """problem_ids of kept rows with a defect that this profile does not look for: known limits, no misses."""
+    """problem_ids of kept rows with a defect that no step of the build looks for: known limits, no misses."""
     judge_note: str = ""
     """What has to be said beside the judge's figures; empty: nothing."""
 
@@ -104,6 +109,8 @@ def evaluate(
     profile: Profile = "robust",
     *,
     temperatures: Mapping[str, float] | None = None,
+    grammar: TraceGrammar | None = None,
+    seeing: bool = False,
 ) -> DemoReport:
     """Precision and recall of the steps of a build against the labels of its world.
 
@@ -113,6 +120,9 @@ def evaluate(
         profile: that of the build's verify step.
         temperatures: problem_id -> temperature of the completion that counts, for builds with several
             attempts (their defects are drawn anew); None: all at 0.
+        grammar: of the traces; None: the default.
+        seeing: whether a judge saw the clips. Inventions count as planted for the judges in any case; without
+            such a judge they are known limits, no misses.
 
     Raises:
         SourceError: no world there, or an outcome for a problem_id that it does not have.
@@ -126,14 +136,16 @@ def evaluate(
         if row[1] is Outcome.FAILED:
             failed += 1
             continue
-        defect = defect_of(sample, spec, (temperatures or {}).get(row[0], 0.0))
-        expected = expected_rejection(defect, profile)
+        defect = defect_of(sample, spec, (temperatures or {}).get(row[0], 0.0), grammar)
+        due = expected_rejection(defect, profile, grammar)
+        expected = expected_rejection(defect, profile, grammar, seeing=seeing)
         found = row[2:] if row[1] is Outcome.REJECTED else None
         label = defect.value if defect else "none"
-        judged.append(_Judged(row[0], sample.question.kind, label, expected, found))
+        judged.append(_Judged(row[0], sample.question.kind, label, due, expected, found))
     if got:
         raise SourceError(f"no problem_id {next(iter(got))!r} in this demo world", where=str(folder))
-    return _report(profile, judged, failed)
+    made = _report(profile, judged, failed)
+    return made.model_copy(update={"judge_note": SEEING if seeing else BLIND})
 
 
 class _Judged(NamedTuple):
@@ -142,16 +154,19 @@ class _Judged(NamedTuple):
     problem_id: str
     kind: str
     defect: str
+    due: tuple[Stage, RejectReason] | None
+    """Where it should fall."""
     expected: tuple[Stage, RejectReason] | None
+    """Where the steps of this build can find it."""
     found: tuple[Stage | None, RejectReason | str | None] | None
 
     @property
     def right(self) -> bool:
-        return self.expected == self.found
+        return self.due == self.found
 
     @property
     def wanted(self) -> str:
-        return f"{self.expected[0]}/{self.expected[1]}" if self.expected else "kept"
+        return f"{self.due[0]}/{self.due[1]}" if self.due else "kept"
 
 
 def _report(profile: Profile, judged: Sequence[_Judged], failed: int) -> DemoReport:
@@ -177,14 +192,14 @@ def _report(profile: Profile, judged: Sequence[_Judged], failed: int) -> DemoRep
                 got=f"{r.found[0]}/{r.found[1]}" if r.found else "kept",
             )
             for r in judged
-            if not r.right
+            if r.found != r.expected
         ),
-        slipped=tuple(r.problem_id for r in judged if r.right and r.defect != "none" and not r.expected),
+        slipped=tuple(r.problem_id for r in judged if r.defect != "none" and not (r.found or r.expected)),
     )
 
 
 def _step(stage: Stage, judged: Sequence[_Judged]) -> StepScore:
-    due = [r for r in judged if r.expected and r.expected[0] is stage]
+    due = [r for r in judged if r.due and r.due[0] is stage]
     rejected = sum(r.found is not None and r.found[0] is stage for r in judged)
     right = sum(r.right for r in due)
     return StepScore(

@@ -11,7 +11,7 @@ from enum import StrEnum
 from random import Random
 from typing import Any, Literal
 
-from videop2r_data.schemas import DataType, Model, ProblemType, RejectReason, Sample, Stage, TraceFault
+from videop2r_data.schemas import DataType, Model, ProblemType, Sample, TraceFault
 
 
 def stream(*name: object) -> Random:
@@ -293,6 +293,8 @@ class Defect(StrEnum):
     STRAY_CLOSING_TAG = "stray_closing_tag"
     TEXT_OUTSIDE = "text_outside"
     EMPTY_SEGMENT = "empty_segment"
+    BAD_FIELD = "bad_field"
+    """Only in a grammar with a segment that must have a form: it has another."""
     COMPLETION_CUT = "completion_cut"
     """The completion stops at its token limit (finish reason `length`)."""
     EVIDENCE_OMITTED = "evidence_omitted"
@@ -303,19 +305,33 @@ class Defect(StrEnum):
     """Multiple choice: the think segment settles on another option than the (right) answer."""
     COPIED_VERDICT = "copied_verdict"
     """The observation omits its evidence and speaks for the judge: verdict tags, instructions."""
+    INVENTED_EVIDENCE = "invented_evidence"
+    """The answer follows from the observation and is right, but what was seen is made up."""
+    INVENTED_DETAIL = "invented_detail"
+    """The evidence is there and true; a claim beside it, which the answer does not need, is false."""
+    LEAKED_ANSWER = "leaked_answer"
+    """The observation states the answer as an answer in place of its evidence."""
+    HEDGING = "hedging"
+    """The evidence is offered together with what rules it out: `Or perhaps ...`."""
+    REPETITION = "repetition"
+    """True and sufficient, but each sentence stands there several times: no step looks for it."""
+    RESTATED_QUESTION = "restated_question"
+    """The observation is the question once more."""
 
 
-TEMPLATE_DEFECTS = tuple(Defect(fault) for fault in TraceFault if fault.value in set(Defect))
+TEMPLATE_DEFECTS = tuple(
+    Defect(fault) for fault in TraceFault if fault.value in set(Defect) and fault is not TraceFault.BAD_FIELD
+)
 """Broken templates that every grammar can have: rejected under the reason of the same name."""
-
-_CAUGHT = {
-    Defect.WRONG_ANSWER: (Stage.VERIFY, RejectReason.LOW_SCORE),
-    Defect.LOW_QUALITY: (Stage.VERIFY, RejectReason.LOW_SCORE),
-    Defect.COMPLETION_CUT: (Stage.GENERATE, RejectReason.COMPLETION_CUT),
-    Defect.EVIDENCE_OMITTED: (Stage.JUDGE, RejectReason.INSUFFICIENT),
-    Defect.EVIDENCE_CONTRADICTED: (Stage.JUDGE, RejectReason.INSUFFICIENT),
-}
-"""Defects that are rejected under another reason than their own name, or not in the verify step."""
+INVENTIONS = (
+    Defect.INVENTED_EVIDENCE,
+    Defect.INVENTED_DETAIL,
+    Defect.LEAKED_ANSWER,
+    Defect.HEDGING,
+    Defect.REPETITION,
+    Defect.RESTATED_QUESTION,
+)
+"""Habits of real generators; `DemoSpec.invention_rate` plants them in traces that are otherwise good."""
 ONLY_FOR = {
     Defect.LOW_QUALITY: (ProblemType.OCR, ProblemType.FREE_FORM),
     Defect.NEAR_MISS: (ProblemType.FREE_FORM,),
@@ -325,22 +341,9 @@ ONLY_FOR = {
 
 
 def applicable(problem_type: ProblemType) -> tuple[Defect, ...]:
-    """The defects that can be planted in a trace for this type, templates counted as one kind each."""
-    return tuple(d for d in Defect if d not in ONLY_FOR or problem_type in ONLY_FOR[d])
-
-
-def expected_rejection(defect: Defect | None, profile: Profile) -> tuple[Stage, RejectReason] | None:
-    """Where a build must reject a trace with this defect (None: a good one), and why.
-
-    Returns:
-        None if the row must be kept: a good trace, or a defect that this profile does not look for. `paper`
-        does not check that think and answer agree.
-    """
-    if defect is None or defect is Defect.NEAR_MISS:
-        return None
-    if defect is Defect.THINK_ANSWER_MISMATCH and profile == "paper":
-        return None
-    return _CAUGHT.get(defect) or (Stage.VERIFY, RejectReason(defect.value))
+    """The defects that can be planted in a trace for this type, whatever its question and grammar."""
+    rest = (d for d in Defect if d not in INVENTIONS and d is not Defect.BAD_FIELD)
+    return tuple(d for d in rest if d not in ONLY_FOR or problem_type in ONLY_FOR[d])
 
 
 # --- the question, and the sample that it becomes ---

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from videop2r_data.demo.ask import DIRECTIONS, NUMBER_WORDS, number, other_text, plural
 from videop2r_data.demo.scene import COLOURS, MOTIONS, PLACES, SHAPES, Key, Question, Scene, Value, truth
+from videop2r_data.schemas import ClaimVerdict
 
 # --- sentences that state a fact, and plausible wrong values ---
 
@@ -361,6 +362,44 @@ def holds(scene: Scene, claim: Claim) -> bool | None:
     else:
         equal = exact == claim.value
     return equal == claim.positive
+
+
+def see(scene: Scene, claim: Claim) -> ClaimVerdict:
+    """What somebody who sees the scene says of a claim; a thing that is not there has no properties."""
+    right = holds(scene, claim)
+    if right is not None:
+        return ClaimVerdict.SUPPORTED if right else ClaimVerdict.CONTRADICTED
+    kind, subject = claim.key
+    lacking = {"text": scene.sign is None, "level": scene.gauge is None, "count": False, "beside": False}
+    absent = lacking.get(kind, scene.named(subject) is None and not (subject == "sign" and scene.sign))
+    return ClaimVerdict.CONTRADICTED if absent and claim.positive else ClaimVerdict.UNSEEN
+
+
+def see_statement(scene: Scene, text: str) -> ClaimVerdict:
+    """The verdict on a sentence: contradicted if anything in it is false, supported if nothing is unseen."""
+    found = {see(scene, claim) for claim in read_claims(text)}
+    if ClaimVerdict.CONTRADICTED in found:
+        return ClaimVerdict.CONTRADICTED
+    return ClaimVerdict.SUPPORTED if found == {ClaimVerdict.SUPPORTED} else ClaimVerdict.UNSEEN
+
+
+def split_claims(observation: str) -> tuple[str, ...]:
+    """The sentences of an observation that claim something, each to be understood alone.
+
+    >>> split_claims("I need to notice the ring. The red ring is small. It moves left. That is all.")
+    ('The red ring is small.', 'The red ring moves left.')
+    """
+    found: list[str] = []
+    last = ""
+    for sentence in _SENTENCE.split(observation) if len(observation) <= LONGEST else ():
+        if _NO_CLAIM.search(sentence):
+            continue
+        claims, named = _read_sentence(sentence, last)
+        alone = re.sub(r"^\s*it\b", f"The {last}", sentence, flags=re.IGNORECASE) if last else sentence
+        last = named
+        if claims:
+            found.append(" ".join(alone.split()))
+    return tuple(found)
 
 
 def observation_is_sufficient(scene: Scene, question: Question, observation: str) -> bool:

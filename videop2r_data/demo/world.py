@@ -1,11 +1,8 @@
-"""The demo world: endless in memory, of a given size on disk, and the backend that answers from it."""
+"""The demo world: endless in memory, of a given size on disk."""
 
 from __future__ import annotations
 
-import math
 import os
-import re
-from collections import defaultdict
 from collections.abc import Callable, Iterator
 from itertools import count, islice
 from pathlib import Path
@@ -15,31 +12,10 @@ from pydantic import ValidationError
 
 from videop2r_data.demo.ask import KINDS, ask
 from videop2r_data.demo.imagine import imagine, media_bytes
-from videop2r_data.demo.scene import (
-    LABEL,
-    TEMPLATE_DEFECTS,
-    Defect,
-    Question,
-    Scene,
-    SceneSample,
-    applicable,
-    stream,
-)
-from videop2r_data.demo.statements import holds, observation_is_sufficient, read_claims
-from videop2r_data.demo.traces import write_trace
-from videop2r_data.errors import ConfigError, RefusedError, SourceError
-from videop2r_data.schemas import (
-    BackendSpec,
-    Completion,
-    DemoSpec,
-    FinishReason,
-    Frames,
-    ProblemType,
-    Request,
-    Usage,
-    digest,
-    digest_bytes,
-)
+from videop2r_data.demo.planting import planted
+from videop2r_data.demo.scene import Question, Scene, SceneSample, stream
+from videop2r_data.errors import ConfigError, SourceError
+from videop2r_data.schemas import DemoSpec, digest, digest_bytes
 
 # --- the endless stream of scenes and questions ---
 
@@ -104,33 +80,9 @@ def iter_scenes(spec: DemoSpec, start: int = 0) -> Iterator[SceneSample]:
     for index in count(start):
         scene, asked = questions_of(spec, index)
         for number, question in enumerate(asked):
-            defect = planted(spec, index, number, question.problem_type)
+            defect = planted(spec, scene, question, number)
             yield SceneSample(problem_id=row, number=number, scene=scene, question=question, defect=defect)
             row += 1
-
-
-def planted(
-    spec: DemoSpec, index: int, number: int, problem_type: ProblemType, temperature: float = 0.0
-) -> Defect | None:
-    """The planted defect of a question's trace: a new draw for every temperature, equal for equal arguments.
-
-    Broken templates share one part in six; the other kinds that fit the type share the rest evenly.
-    """
-    # A stream of its own: the share of defects changes no scene and no question.
-    rng = stream(spec.seed, "defect", index, number, f"{temperature:.4f}")
-    if rng.random() >= spec.defect_rate:
-        return None
-    if rng.random() < 1 / 6:
-        return rng.choice(TEMPLATE_DEFECTS)
-    return rng.choice([d for d in applicable(problem_type) if d not in TEMPLATE_DEFECTS])
-
-
-def defect_of(sample: SceneSample, spec: DemoSpec, temperature: float) -> Defect | None:
-    """The defect of the trace that is written at a temperature: the labelled one at 0, else a new draw."""
-    if temperature <= 0:
-        return sample.defect
-    kind = sample.question.problem_type
-    return planted(spec, sample.scene.index, sample.number, kind, temperature)
 
 
 # --- a world on disk: media files, the pool in the layout of Video-R1, the scene truth ---
@@ -251,6 +203,18 @@ def read_spec(folder: Path) -> DemoSpec:
         ) from None
 
 
+def scene_lines(folder: Path) -> list[bytes]:
+    """The lines of `scenes.jsonl`, unread.
+
+    Raises:
+        SourceError: the folder holds no finished world.
+    """
+    try:
+        return (folder / SCENES).read_bytes().splitlines()
+    except OSError as error:
+        raise SourceError(f"no finished demo world: {error}", where=str(folder)) from None
+
+
 def read_world(folder: Path) -> Iterator[SceneSample]:
     """The lines of `scenes.jsonl`, in the order of the pool.
 
@@ -270,132 +234,3 @@ def read_world(folder: Path) -> Iterator[SceneSample]:
                 raise SourceError(
                     f"not a scene: {error.errors()[0]['msg']}", where=f"{path}, line {at + 1}"
                 ) from None
-
-
-# --- the `demo` backend: answers from the scene truth, by the common protocol ---
-
-MODEL = "demo-world/1"
-"""Model id that every completion reports, whatever was asked for: marks it as synthetic."""
-CHARS_PER_TOKEN = 4
-_OPENER = "Based on the question, I need to notice"
-_FENCED = re.compile(r"^BEGIN OBSERVATION\n(.*)\nEND OBSERVATION\s*$", re.DOTALL | re.MULTILINE)
-_TAGGED = re.compile(r"<observation[^<>]*>(.*)</observation[^<>]*>", re.DOTALL | re.IGNORECASE)
-
-
-class DemoBackend:
-    """Generator and judge that know the scene behind each question.
-
-    A question is found by its own words in the prompt: the number of its scene, then its exact text; if media
-    come with the request, they must be the file of that scene. For `generate` the answer is the planted
-    trace. At a temperature above 0 the defect is drawn anew (same rate, equal for equal temperatures), so
-    that further attempts can succeed. For `judge` the observation is read out of the prompt and decided by
-    `observation_is_sufficient`.
-
-    Usage is an estimate by length (four characters a token; 28 x 28 pixels a visual token, two frames
-    merged), since nothing is tokenised here.
-
-    Args:
-        spec: `kind: demo`; its model id is recorded as asked for, completions report `demo-world/1`.
-        world: folder of `write_world`.
-    """
-
-    def __init__(self, spec: BackendSpec, world: Path) -> None:
-        self.model = spec.model
-        self._folder = world
-        self._spec = DemoSpec()
-        self._lines: dict[int, list[tuple[str, bytes]]] = defaultdict(list)
-
-    async def start(self) -> None:
-        """Read the world.
-
-        Raises:
-            SourceError: the folder holds no finished world.
-        """
-        self._spec = read_spec(self._folder)
-        try:
-            lines = (self._folder / SCENES).read_bytes().splitlines()
-        except OSError as error:
-            raise SourceError(f"no finished demo world: {error}", where=str(self._folder)) from None
-        for line in lines:
-            row = orjson.loads(line)
-            self._lines[row["scene"]["index"]].append((row["question"]["problem"], line))
-
-    async def complete(self, request: Request, frames: Frames | None = None) -> Completion:
-        """Answer as the model would; `frames` are not looked at.
-
-        Raises:
-            RefusedError: the prompt holds no question of this world, or another scene's media.
-        """
-        text = "\n".join(m.text for m in request.messages)
-        sample = self._find(text, request)
-        cut = False
-        if request.purpose == "judge":
-            reply = judge_reply(sample, observation_in(request))
-        else:
-            temperature = request.params.temperature
-            defect = defect_of(sample, self._spec, temperature)
-            reply = write_trace(sample, defect, seed=f"{self._spec.seed}/{temperature:.4f}")
-            cut = defect is Defect.COMPLETION_CUT
-        limit = request.params.max_tokens * CHARS_PER_TOKEN
-        finish: FinishReason = "length" if cut or len(reply) > limit else "stop"
-        reply = reply[:limit]
-        usage = Usage(input_tokens=_input_tokens(text, request), output_tokens=_tokens(reply))
-        return Completion(text=reply, finish_reason=finish, model=MODEL, usage=usage)
-
-    async def close(self) -> None:
-        """Forget the world; safe to call twice."""
-        self._lines.clear()
-
-    def _find(self, text: str, request: Request) -> SceneSample:
-        numbers = {int(m[1]) for m in LABEL.finditer(text) if len(m[1]) < 12}
-        # The longest problem: one may be the beginning of another.
-        found = [entry for n in numbers for entry in self._lines.get(n, ()) if entry[0] in text]
-        if not found:
-            raise RefusedError("the prompt holds no question of this demo world")
-        sample = SceneSample.model_validate_json(max(found, key=lambda entry: len(entry[0]))[1])
-        if request.media is not None and request.media.file_sha256 != sample.media_sha256:
-            raise RefusedError(f"the media are not those of {sample.scene.label}")
-        return sample
-
-
-def observation_in(request: Request) -> str:
-    """The observation that a judge prompt holds.
-
-    Between the first BEGIN OBSERVATION and the last END OBSERVATION of the packaged prompt, or between
-    observation tags of another one, else from the opening words of a trace to the end.
-    """
-    text = next((m.text for m in reversed(request.messages) if m.role == "user"), "")
-    framed = _FENCED.search(text) or _TAGGED.search(text)
-    if framed:
-        return framed[1]
-    at = text.find(_OPENER)
-    return text[at:] if at >= 0 else text
-
-
-def judge_reply(sample: SceneSample, observation: str) -> str:
-    """The judge's words: a short reason, then the verdict."""
-    scene, question = sample.scene, sample.question
-    if observation_is_sufficient(scene, question, observation):
-        reason = "Each fact that the answer needs is stated, so the answer follows from the text alone."
-        verdict = "Yes"
-    else:
-        false = [c for c in read_claims(observation) if holds(scene, c) is False]
-        reason = (
-            f"What the text says of the {false[0].key[0]} of {false[0].key[1] or 'the sign'} is not so."
-            if false
-            else "A fact that the answer needs is not stated, so the answer cannot be derived from the text."
-        )
-        verdict = "No"
-    return f"{reason}\n<judgement>{verdict}</judgement>"
-
-
-def _tokens(text: str) -> int:
-    return math.ceil(len(text) / CHARS_PER_TOKEN)
-
-
-def _input_tokens(text: str, request: Request) -> int:
-    media = request.media
-    if media is None:
-        return _tokens(text)
-    steps = math.ceil(media.count / 2) if media.data_type == "video" else 1
-    return _tokens(text) + steps * math.ceil(media.width * media.height / 28**2)

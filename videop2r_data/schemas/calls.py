@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 # sha256 of its content and the journal stays small. The pixels travel beside it, as `Frames`.
 
 Role = Literal["system", "user"]
-Purpose = Literal["generate", "judge"]
+Purpose = Literal["generate", "judge", "claims", "faithfulness", "blind"]
+"""What a call is for: a trace; whether an observation suffices; its claims; whether they are true of the
+media; an answer from the text of a question alone."""
 FinishReason = Literal["stop", "length", "content_filter", "other"]
 TimesKind = Literal["exact", "repaired", "assumed"]
 """Where frame times come from: the container's timestamps as they are; those timestamps after jumps,
@@ -348,7 +350,7 @@ BACKENDS: dict[str, BackendKind] = {
         libraries=("torch", "transformers"),
         extra="train",
     ),
-    "demo": BackendKind(makes=""),
+    "demo": BackendKind(makes="", shaping=("error_rate", "error_seed")),
 }
 
 

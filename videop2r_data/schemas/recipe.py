@@ -65,6 +65,8 @@ class DemoSpec(Model):
     """Another seed, another world."""
     defect_rate: float = Field(default=0.35, ge=0.0, le=1.0)
     """Share of rows whose trace carries a planted defect."""
+    invention_rate: float = Field(default=0.0, ge=0.0, le=1.0, exclude_if=lambda value: value == 0.0)
+    """Share of the other rows whose trace invents what it saw, leaks its answer, hedges or repeats itself."""
     side: int = Field(default=112, ge=16)
     """Height and width of a frame, pixels."""
     frames: int = Field(default=24, ge=2)

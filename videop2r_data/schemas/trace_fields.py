@@ -79,6 +79,10 @@ class Template:
         """The template with a value in each hole: that of its (type, unit), else `<name>`."""
         return _HOLE.sub(lambda h: values.get((h.group(2), h.group(3) or ""), f"<{h.group(1)}>"), self.text)
 
+    def write(self, values: Mapping[str, str]) -> str:
+        """The template with a value in each hole, by the names of the holes."""
+        return _HOLE.sub(lambda h: values[h.group(1)], self.text)
+
     def fits(self, text: str) -> bool:
         """Whether the whole text, but for white space around it, is one occurrence of the template."""
         return self.pattern.fullmatch(text.strip()) is not None

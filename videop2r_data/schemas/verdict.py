@@ -143,6 +143,12 @@ class RejectReason(StrEnum):
     INSUFFICIENT = "insufficient"
     NO_VERDICT = "no_verdict"
     """The judge's reply holds none of the verdicts on offer: unscored."""
+    CONTRADICTED = "contradicted"
+    """A judge that sees the clip found a claim of the observation false."""
+    UNSUPPORTED = "unsupported"
+    """Too few claims of the observation are supported by the clip."""
+    ANSWERED_BLIND = "answered_blind"
+    """The question can be answered from its text alone."""
 
 
 _CALLS = ("CALL_", "COMPLETION_", "CONTENT_")
@@ -151,7 +157,7 @@ _BEGINNINGS: dict[Stage, tuple[str, ...]] = {
     # a link that leads out of the media root; a file that no run has come to
     Stage.MEDIA: ("MEDIA_", "DECODE_", "UNSAFE_PATH", "CALL_FAILED"),
     Stage.GENERATE: _CALLS,
-    Stage.JUDGE: ("INSUFFICIENT", "NO_VERDICT", *_CALLS),
+    Stage.JUDGE: ("INSUFFICIENT", "NO_VERDICT", "CONTRADICTED", "UNSUPPORTED", "ANSWERED_BLIND", *_CALLS),
 }
 
 

@@ -1,0 +1,215 @@
+"""The `demo` backend: generator and judges of the demo world, by the protocol of real models."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import defaultdict
+from pathlib import Path
+
+import orjson
+
+from videop2r_data.demo.planting import defect_of
+from videop2r_data.demo.scene import LABEL, Defect, Question, Scene, SceneSample, stream
+from videop2r_data.demo.settle import settles
+from videop2r_data.demo.statements import see_statement, split_claims
+from videop2r_data.demo.traces import write_trace
+from videop2r_data.demo.world import read_spec, scene_lines
+from videop2r_data.errors import ConfigError, RefusedError
+from videop2r_data.schemas import (
+    BackendSpec,
+    ClaimVerdict,
+    Completion,
+    DemoSpec,
+    FinishReason,
+    Frames,
+    Request,
+    TraceGrammar,
+    Usage,
+    default_grammar,
+)
+
+MODEL = "demo-world/1"
+"""Model id that every completion reports, whatever was asked for: marks it as synthetic."""
+CHARS_PER_TOKEN = 4
+_OPENER = "Based on the question, I need to notice"
+_FENCED = re.compile(r"^BEGIN OBSERVATION\n(.*)\nEND OBSERVATION\s*$", re.DOTALL | re.MULTILINE)
+_TAGGED = re.compile(r"<observation[^<>]*>(.*)</observation[^<>]*>", re.DOTALL | re.IGNORECASE)
+
+
+_CLAIM = re.compile(r"^(\d{1,3})\. (.*)$", re.MULTILINE)
+
+
+class DemoBackend:
+    """Generator and judges of the demo world.
+
+    A question is found by its own words in the prompt: the number of its scene, then its exact text; if media
+    come with the request, they must be the file of that scene. What is answered depends on the purpose:
+
+    - `generate`: the planted trace. At a temperature above 0 the defect is drawn anew (same rate, equal for
+      equal temperatures), so that further attempts can succeed.
+    - `judge`: reads the text alone, never the scene: `settles`.
+    - `claims`: the sentences of an observation that claim something, as a numbered list.
+    - `faithfulness`: has the scene, found by its media file, and says of each claim whether it is so.
+    - `blind`: answers a question from its text alone: right for a text puzzle, else a guess.
+
+    With `extra: {error_rate: 0.1, error_seed: 1}` a judge errs: each of its verdicts is turned at that rate,
+    the same ones for the same request and seed.
+
+    Usage is an estimate by length (four characters a token; 28 x 28 pixels a visual token, two frames
+    merged), since nothing is tokenised here.
+
+    Args:
+        spec: `kind: demo`; its model id is recorded as asked for, completions report `demo-world/1`.
+        world: folder of `write_world`.
+        grammar: of the traces that it writes; None: the default.
+
+    Raises:
+        ConfigError: `error_rate` is no share.
+    """
+
+    def __init__(self, spec: BackendSpec, world: Path, grammar: TraceGrammar | None = None) -> None:
+        self.model = spec.model
+        self._folder = world
+        self._grammar = grammar or default_grammar()
+        self._spec = DemoSpec()
+        self._lines: dict[int, list[tuple[str, bytes]]] = defaultdict(list)
+        self._media: dict[str, bytes] = {}
+        rate = spec.extra.get("error_rate", 0.0)
+        if isinstance(rate, bool) or not isinstance(rate, int | float) or not 0 <= rate <= 1:
+            raise ConfigError(f"a share from 0 to 1, not {rate!r}", where="backend.extra.error_rate")
+        self._errors = float(rate), spec.extra.get("error_seed", 0)
+
+    async def start(self) -> None:
+        """Read the world.
+
+        Raises:
+            SourceError: the folder holds no finished world.
+        """
+        self._spec = read_spec(self._folder)
+        for line in scene_lines(self._folder):
+            row = orjson.loads(line)
+            self._lines[row["scene"]["index"]].append((row["question"]["problem"], line))
+            self._media[row["media_sha256"]] = line
+
+    async def complete(self, request: Request, frames: Frames | None = None) -> Completion:
+        """Answer as the model would; `frames` are not looked at.
+
+        Raises:
+            RefusedError: the prompt holds no question of this world, or another scene's media.
+        """
+        text = "\n".join(m.text for m in request.messages)
+        cut = False
+        if request.purpose == "generate":
+            sample = self._find(text, request)
+            temperature = request.params.temperature
+            defect = defect_of(sample, self._spec, temperature, self._grammar)
+            seed = f"{self._spec.seed}/{temperature:.4f}"
+            reply = write_trace(sample, defect, seed=seed, grammar=self._grammar)
+            cut = defect is Defect.COMPLETION_CUT
+        elif request.purpose == "claims":
+            claims = split_claims(observation_in(request))
+            reply = "\n".join(f"{n}. {claim}" for n, claim in enumerate(claims, 1)) or "NONE"
+        elif request.purpose == "faithfulness":
+            reply = self._see(request)
+        else:
+            question = self._find(text, request).question
+            judge = request.purpose == "judge"
+            reply = self._judge(question, request) if judge else self._guess(question, request)
+        limit = request.params.max_tokens * CHARS_PER_TOKEN
+        finish: FinishReason = "length" if cut or len(reply) > limit else "stop"
+        reply = reply[:limit]
+        usage = Usage(input_tokens=_input_tokens(text, request), output_tokens=_tokens(reply))
+        return Completion(text=reply, finish_reason=finish, model=MODEL, usage=usage)
+
+    def _errs(self, request: Request, n: int = 0) -> bool:
+        """Whether the nth verdict of this reply is turned."""
+        rate, seed = self._errors
+        return rate > 0 and stream("error", seed, request.key, n).random() < rate
+
+    def _judge(self, question: Question, request: Request) -> str:
+        """The words of the judge that reads the text alone: a short reason, then the verdict."""
+        if settles(question, observation_in(request)) != self._errs(request):
+            reason = "Each fact that the answer needs is stated, so the answer follows from the text alone."
+            return f"{reason}\n<judgement>Yes</judgement>"
+        reason = "What the text states does not lead to the correct answer, or contradicts itself."
+        return f"{reason}\n<judgement>No</judgement>"
+
+    def _see(self, request: Request) -> str:
+        """The verdict of each claim, with the times of the frames that show it."""
+        user = next((m.text for m in reversed(request.messages) if m.role == "user"), "")
+        scene = None
+        if request.media is not None:
+            line = self._media.get(request.media.file_sha256)
+            if line is None:
+                raise RefusedError("the media are those of no scene of this demo world")
+            scene = SceneSample.model_validate_json(line).scene
+        lines = []
+        for number, claim in _CLAIM.findall(user):
+            # without media, nothing is seen
+            verdict = ClaimVerdict.UNSEEN if scene is None else see_statement(scene, claim)
+            if self._errs(request, int(number)):
+                turned = verdict is ClaimVerdict.SUPPORTED
+                verdict = ClaimVerdict.CONTRADICTED if turned else ClaimVerdict.SUPPORTED
+            at = _times(request, scene, claim) if verdict is not ClaimVerdict.UNSEEN else ""
+            lines.append(f'<claim n="{number}" at="{at}">{verdict.value}</claim>')
+        return "\n".join(lines)
+
+    def _guess(self, question: Question, request: Request) -> str:
+        """The answer of somebody who has only the question: known for a puzzle, else a guess."""
+        text = question.answer
+        if not settles(question, question.problem):
+            options = [option[0] for option in question.options]
+            text = stream("guess", question.problem).choice(options) if options else "unknown"
+        return f"<answer>{text}</answer>"
+
+    async def close(self) -> None:
+        """Forget the world; safe to call twice."""
+        self._lines.clear()
+        self._media.clear()
+
+    def _find(self, text: str, request: Request) -> SceneSample:
+        numbers = {int(m[1]) for m in LABEL.finditer(text) if len(m[1]) < 12}
+        # The longest problem: one may be the beginning of another.
+        found = [entry for n in numbers for entry in self._lines.get(n, ()) if entry[0] in text]
+        if not found:
+            raise RefusedError("the prompt holds no question of this demo world")
+        sample = SceneSample.model_validate_json(max(found, key=lambda entry: len(entry[0]))[1])
+        if request.media is not None and request.media.file_sha256 != sample.media_sha256:
+            raise RefusedError(f"the media are not those of {sample.scene.label}")
+        return sample
+
+
+def observation_in(request: Request) -> str:
+    """The observation that a judge prompt holds.
+
+    Between the first BEGIN OBSERVATION and the last END OBSERVATION of the packaged prompt, or between
+    observation tags of another one, else from the opening words of a trace to the end.
+    """
+    text = next((m.text for m in reversed(request.messages) if m.role == "user"), "")
+    framed = _FENCED.search(text) or _TAGGED.search(text)
+    if framed:
+        return framed[1]
+    at = text.find(_OPENER)
+    return text[at:] if at >= 0 else text
+
+
+def _times(request: Request, scene: Scene | None, claim: str) -> str:
+    """Seconds of the first and the last sampled frame that show what a claim speaks of."""
+    if scene is None or request.media is None or request.media.data_type != "video":
+        return ""
+    things = [o for o in scene.objects if o.name in claim]
+    seen = [t for t in request.media.times_s if all(o.appear <= t * scene.fps < o.vanish for o in things)]
+    return ", ".join(f"{t:.2f}" for t in dict.fromkeys((*seen[:1], *seen[-1:])))
+
+
+def _tokens(text: str) -> int:
+    return math.ceil(len(text) / CHARS_PER_TOKEN)
+
+
+def _input_tokens(text: str, request: Request) -> int:
+    media = request.media
+    if media is None:
+        return _tokens(text)
+    steps = math.ceil(media.count / 2) if media.data_type == "video" else 1
+    return _tokens(text) + steps * math.ceil(media.width * media.height / 28**2)
