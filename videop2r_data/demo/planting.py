@@ -17,6 +17,9 @@ from videop2r_data.demo.scene import (
 from videop2r_data.demo.traces import inventions
 from videop2r_data.schemas import DemoSpec, RejectReason, Stage, TraceGrammar, default_grammar
 
+_SHARES = {Defect.INVENTED_EVIDENCE: 4, Defect.INVENTED_DETAIL: 2}
+"""How much more often than the other habits a question gets these, where it can have them."""
+
 
 def planted(
     spec: DemoSpec, scene: Scene, question: Question, number: int, temperature: float = 0.0
@@ -34,7 +37,8 @@ def planted(
         return rng.choice([d for d in applicable(question.problem_type) if d not in TEMPLATE_DEFECTS])
     rng = stream(spec.seed, "invention", scene.index, number, f"{temperature:.4f}")
     if rng.random() < spec.invention_rate:
-        return rng.choice(inventions(scene, question))
+        made = inventions(scene, question)
+        return rng.choice([defect for defect in made for _ in range(_SHARES.get(defect, 1))])
     return None
 
 
