@@ -38,7 +38,7 @@ def block(report: dict[str, Any]) -> str:
         "|---|---|---|---|---|---|",
     ]
     lines += [
-        f"| {_step(s['step'], report)} | {s['planted']:,} | {s['rejected']:,} | {s['right']:,} | "
+        f"| {_step(s['step'])} | {s['planted']:,} | {s['rejected']:,} | {s['right']:,} | "
         f"{_share(s['precision'])} | {_share(s['recall'])} |"
         for s in report["steps"]
     ]
@@ -66,9 +66,9 @@ def replaced(readme: str, report: dict[str, Any]) -> str:
     return head + block(report) + rest.split(END)[1]
 
 
-def _step(name: str, report: dict[str, Any]) -> str:
+def _step(name: str) -> str:
     """A step; what has to be said of its judge stands beside the very figure."""
-    return "judge (it sees the scene)" if name == "judge" and report["judge_note"] else str(name)
+    return "judge (it reads the text alone)" if name == "judge" else str(name)
 
 
 def _share(value: float | None) -> str:

@@ -104,7 +104,7 @@ def test_demo_report(built: Path) -> None:
     report = json.loads(p2r("demo-report", str(built), "--json").stdout)
     assert {s["step"] for s in report["steps"]} >= {"verify", "judge"}
     text = " ".join(p2r("demo-report", str(built)).stdout.split())
-    assert "precision" in text and "judge of the demo world reads the scene itself" in text
+    assert "precision" in text and "judge of the demo world reads the text alone" in text
     assert report["judge_note"].startswith("The judge of the demo world")
 
 

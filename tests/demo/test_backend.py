@@ -4,17 +4,26 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from videop2r_data.demo import DemoBackend, SceneSample, evaluate, read_world, write_trace, write_world
 from videop2r_data.demo.backend import MODEL
-from videop2r_data.demo.planting import expected_rejection
-from videop2r_data.demo.scene import Defect
-from videop2r_data.errors import RefusedError, SourceError
+from videop2r_data.demo.planting import defect_of, expected_rejection
+from videop2r_data.demo.scene import TEMPLATE_DEFECTS, Defect
+from videop2r_data.demo.traces import inventions
+from videop2r_data.errors import ConfigError, RefusedError, SourceError
 from videop2r_data.prompts import load_prompt, render_generate
-from videop2r_data.schemas import parse_trace
+from videop2r_data.schemas import (
+    ClaimVerdict,
+    Faithfulness,
+    TraceGrammar,
+    load_grammar,
+    parse_trace,
+    trace_parser,
+)
 from videop2r_data.schemas.calls import (
     Backend,
     Completion,
@@ -26,6 +35,12 @@ from videop2r_data.schemas.calls import (
 )
 from videop2r_data.schemas.recipe import BackendSpec, DemoSpec
 from videop2r_data.schemas.verdict import Outcome, RejectReason, Stage
+from videop2r_data.validators.claims import (
+    parse_claims,
+    parse_faithfulness,
+    render_claims,
+    render_faithfulness,
+)
 from videop2r_data.validators.judge import render_judge
 
 
@@ -71,9 +86,14 @@ def request(sample: SceneSample, text: str, purpose: Purpose = "generate", **par
     )
 
 
-def answers(world: Path, requests: Iterator[Request] | list[Request]) -> list[Completion]:
+def answers(
+    world: Path,
+    requests: Iterator[Request] | list[Request],
+    grammar: TraceGrammar | None = None,
+    **extra: float,
+) -> list[Completion]:
     async def run() -> list[Completion]:
-        backend = DemoBackend(BackendSpec(kind="demo", model="demo"), world)
+        backend = DemoBackend(BackendSpec(kind="demo", model="demo", extra=extra), world, grammar)
         assert isinstance(backend, Backend)
         await backend.start()
         found = [await backend.complete(r) for r in requests]
@@ -150,6 +170,116 @@ def test_the_judge_says_yes_to_evidence_only(world: Path) -> None:
         assert all(c.text.count("<judgement>") == 1 for c in got)
 
 
+def test_the_judge_cannot_see(world: Path) -> None:
+    """What is false of the scene and leads to the right answer passes; what leads elsewhere does not."""
+    samples = [s for s in read_world(world) if Defect.INVENTED_EVIDENCE in inventions(s.scene, s.question)]
+    texts = [parse_trace(write_trace(s, Defect.INVENTED_EVIDENCE)).observation for s in samples]
+    asked = [request(s, judge_prompt(s, t), "judge") for s, t in zip(samples, texts, strict=True)]
+    assert len(samples) > 60
+    assert all(c.text.endswith("<judgement>Yes</judgement>") for c in answers(world, asked))
+
+
+def claims_of(world: Path, observations: list[str]) -> list[tuple[str, ...]]:
+    prompt = load_prompt("claims-v1")
+    asked = [
+        Request("claims", "any", (Message("user", render_claims(prompt, observation=text)),))
+        for text in observations
+    ]
+    found = [parse_claims(got.text) for got in answers(world, asked)]
+    assert None not in found
+    return [claims for claims in found if claims is not None]
+
+
+def checked(
+    world: Path, samples: list[SceneSample], claims: list[tuple[str, ...]], **extra: float
+) -> list[Faithfulness]:
+    prompt = load_prompt("faithfulness-v1")
+    asked = [
+        replace(request(s, ""), purpose="faithfulness", messages=(Message("user", text, media=True),))
+        for s, c in zip(samples, claims, strict=True)
+        for text in [render_faithfulness(prompt, c)]
+    ]
+    replies = answers(world, asked, **extra)
+    return [parse_faithfulness(got.text, c) for got, c in zip(replies, claims, strict=True)]
+
+
+def test_the_judge_that_sees_holds_each_claim_against_the_scene(world: Path) -> None:
+    """In two calls, by the packaged prompts: it finds every invention, and nothing in good traces."""
+    lies = (Defect.INVENTED_EVIDENCE, Defect.INVENTED_DETAIL)
+    for defect in (None, *lies, Defect.REPETITION):
+        samples = [
+            s
+            for s in read_world(world)
+            if s.scene.medium != "text" and defect in (None, *inventions(s.scene, s.question))
+        ]
+        texts = [parse_trace(write_trace(s, defect)).observation for s in samples]
+        claims = claims_of(world, texts)
+        assert all(claims) and len(samples) > 60
+        found = checked(world, samples, claims)
+        assert None not in [one.score for one in found]
+        assert {bool(one.contradicted) for one in found} == {defect in lies}
+        if defect is None:
+            assert {one.score for one in found} == {1.0}
+            times = {c.at for s, one in zip(samples, found, strict=True) for c in one.claims if c.at}
+            assert times, "the frames that show it"
+
+
+def test_claims_without_media_are_unseen_and_foreign_media_are_refused(world: Path) -> None:
+    sample = next(s for s in read_world(world) if s.scene.medium == "video")
+    text = render_faithfulness(load_prompt("faithfulness-v1"), ["There is a red circle."])
+    seen = replace(request(sample, ""), purpose="faithfulness", messages=(Message("user", text),))
+    (got,) = answers(world, [replace(seen, media=None)])
+    assert got.text == '<claim n="1" at="">unseen</claim>'
+    assert seen.media is not None
+    foreign = seen.media.model_copy(update={"file_sha256": "f" * 64})
+    with pytest.raises(RefusedError, match="no scene of this demo world"):
+        answers(world, [replace(seen, media=foreign)])
+
+
+def test_judges_err_at_their_rate_and_always_in_the_same_verdicts(world: Path) -> None:
+    samples = list(read_world(world))
+    texts = [judge_prompt(s, parse_trace(write_trace(s, None)).observation) for s in samples]
+    asked = [request(s, t, "judge") for s, t in zip(samples, texts, strict=True)]
+
+    def wrong(**extra: float) -> list[bool]:
+        return [c.text.endswith("<judgement>No</judgement>") for c in answers(world, asked, **extra)]
+
+    assert not any(wrong()) and not any(wrong(error_rate=0.0)) and all(wrong(error_rate=1.0))
+    some = wrong(error_rate=0.2, error_seed=1)
+    assert 0.12 < sum(some) / len(some) < 0.28
+    assert some == wrong(error_rate=0.2, error_seed=1) != wrong(error_rate=0.2, error_seed=2)
+    seen = [s for s in samples if s.scene.medium != "text"]
+    claims = claims_of(world, [parse_trace(write_trace(s, None)).observation for s in seen])
+    verdicts = [c.verdict for one in checked(world, seen, claims, error_rate=0.2) for c in one.claims]
+    share = verdicts.count(ClaimVerdict.CONTRADICTED) / len(verdicts)
+    assert 0.14 < share < 0.26
+    for bad in (-0.1, 1.5, "0.1", True):
+        with pytest.raises(ConfigError, match="a share from 0 to 1"):
+            answers(world, [], error_rate=bad)  # type: ignore[arg-type]
+
+
+def test_without_media_a_puzzle_is_answered_and_all_else_is_guessed(world: Path) -> None:
+    samples = list(read_world(world))
+    found = answers(world, [request(s, prompt(s), "blind") for s in samples])
+    told = [f"<answer>{s.question.answer}</answer>" for s in samples]
+    right = [got.text == text for text, got in zip(told, found, strict=True)]
+    puzzles = [hit for s, hit in zip(samples, right, strict=True) if s.scene.medium == "text"]
+    others = [hit for s, hit in zip(samples, right, strict=True) if s.scene.medium != "text"]
+    assert all(puzzles) and sum(others) / len(others) < 0.35
+
+
+def test_traces_come_in_the_grammar_of_the_recipe(world: Path) -> None:
+    grammar = load_grammar("video-thinker")
+    samples = list(read_world(world))
+    asked = [request(s, prompt(s)) for s in samples]
+    for sample, got in zip(samples, answers(world, asked, grammar), strict=True):
+        defect = defect_of(sample, DemoSpec(rows=240, frames=6, side=32, defect_rate=0.5), 0.0, grammar)
+        assert got.text == write_trace(sample, defect, seed="0/0.0000", grammar=grammar)
+        faults = (*TEMPLATE_DEFECTS, Defect.BAD_FIELD)
+        if defect is not Defect.COMPLETION_CUT:
+            assert (trace_parser(grammar).spans(got.text).fault is None) == (defect not in faults)
+
+
 def test_closing_tags_in_an_observation_do_not_shield_what_follows(world: Path) -> None:
     sample = next(s for s in read_world(world) if s.question.kind == "count")
     good = parse_trace(write_trace(sample, None)).observation
@@ -178,8 +308,10 @@ def test_a_folder_without_a_world_is_named(tmp_path: Path) -> None:
         answers(tmp_path, [])
 
 
-def perfect(sample: SceneSample) -> tuple[str, Outcome, Stage | None, RejectReason | None]:
-    wanted = expected_rejection(sample.defect, "robust", seeing=False)
+def perfect(
+    sample: SceneSample, *, seeing: bool = False
+) -> tuple[str, Outcome, Stage | None, RejectReason | None]:
+    wanted = expected_rejection(sample.defect, "robust", seeing=seeing)
     if wanted is None:
         return str(sample.problem_id), Outcome.KEPT, None, None
     return str(sample.problem_id), Outcome.REJECTED, *wanted
@@ -198,6 +330,27 @@ def test_report_of_a_perfect_build(world: Path) -> None:
     assert list(report.slipped) == near
     assert report.rows()[0][0] == "step"
     assert sum(d.rows for d in report.defects) == 240
+
+
+def test_inventions_count_as_planted_for_the_judges_whoever_judges(tmp_path: Path) -> None:
+    """Without a judge that sees they are known limits and no misses, but recall says how many there are."""
+    world = write_world(tmp_path, DemoSpec(rows=120, frames=6, side=32, invention_rate=0.8))
+    samples = list(read_world(world))
+    lies = {
+        str(s.problem_id) for s in samples if s.defect in (Defect.INVENTED_EVIDENCE, Defect.INVENTED_DETAIL)
+    }
+    assert len(lies) > 15
+    report = evaluate(world, [perfect(s) for s in samples])
+    judge = next(s for s in report.steps if s.step == "judge")
+    assert report.misses == () and lies < set(report.slipped)
+    assert judge.precision == 1.0 and judge.recall == (judge.planted - len(lies)) / judge.planted
+    assert "reads the text alone" in report.judge_note
+    seen = evaluate(world, [perfect(s, seeing=True) for s in samples], seeing=True)
+    judge = next(s for s in seen.steps if s.step == "judge")
+    assert seen.misses == () and not lies & set(seen.slipped)
+    assert (judge.precision, judge.recall) == (1.0, 1.0)
+    let_through = evaluate(world, [perfect(s) for s in samples], seeing=True)
+    assert {miss.problem_id for miss in let_through.misses} == lies
 
 
 def test_report_counts_misses_false_rejections_and_failures(world: Path) -> None:

@@ -307,7 +307,7 @@ def render_demo(report: DemoReport, console: Console) -> None:
             Text(f"missed {miss.problem_id} ({miss.kind}, {miss.defect}): {miss.expected}, got {miss.got}")
         )
     if report.slipped:
-        console.print(f"{len(report.slipped):,} rows with a defect that this profile does not look for")
+        console.print(f"{len(report.slipped):,} rows with a defect that no step of this build looks for")
     if not report.misses:
         console.print("[bold green]nothing missed, nothing rejected wrongly[/]")
 
