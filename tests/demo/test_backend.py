@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -90,10 +91,11 @@ def answers(
     world: Path,
     requests: Iterator[Request] | list[Request],
     grammar: TraceGrammar | None = None,
-    **extra: float,
+    *,
+    extra: dict[str, Any] | None = None,
 ) -> list[Completion]:
     async def run() -> list[Completion]:
-        backend = DemoBackend(BackendSpec(kind="demo", model="demo", extra=extra), world, grammar)
+        backend = DemoBackend(BackendSpec(kind="demo", model="demo", extra=extra or {}), world, grammar)
         assert isinstance(backend, Backend)
         await backend.start()
         found = [await backend.complete(r) for r in requests]
@@ -199,7 +201,7 @@ def checked(
         for s, c in zip(samples, claims, strict=True)
         for text in [render_faithfulness(prompt, c)]
     ]
-    replies = answers(world, asked, **extra)
+    replies = answers(world, asked, extra=extra)
     return [parse_faithfulness(got.text, c) for got, c in zip(replies, claims, strict=True)]
 
 
@@ -242,7 +244,7 @@ def test_judges_err_at_their_rate_and_always_in_the_same_verdicts(world: Path) -
     asked = [request(s, t, "judge") for s, t in zip(samples, texts, strict=True)]
 
     def wrong(**extra: float) -> list[bool]:
-        return [c.text.endswith("<judgement>No</judgement>") for c in answers(world, asked, **extra)]
+        return [c.text.endswith("<judgement>No</judgement>") for c in answers(world, asked, extra=extra)]
 
     assert not any(wrong()) and not any(wrong(error_rate=0.0)) and all(wrong(error_rate=1.0))
     some = wrong(error_rate=0.2, error_seed=1)
@@ -255,7 +257,7 @@ def test_judges_err_at_their_rate_and_always_in_the_same_verdicts(world: Path) -
     assert 0.14 < share < 0.26
     for bad in (-0.1, 1.5, "0.1", True):
         with pytest.raises(ConfigError, match="a share from 0 to 1"):
-            answers(world, [], error_rate=bad)  # type: ignore[arg-type]
+            answers(world, [], extra={"error_rate": bad})
 
 
 def test_without_media_a_puzzle_is_answered_and_all_else_is_guessed(world: Path) -> None:
