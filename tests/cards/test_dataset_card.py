@@ -17,10 +17,12 @@ from videop2r_data.cards.card.body import cell
 from videop2r_data.cards.card.dataset import NOTE, merged_body, prose_of, write_dataset_card
 from videop2r_data.cards.card.facts import read_facts
 from videop2r_data.cards.card.licences import find_upstream, registry
-from videop2r_data.cards.card.metadata import COLUMNS
+from videop2r_data.cards.card.metadata import columns_of
 from videop2r_data.errors import ExportError, SourceError
+from videop2r_data.schemas.grammar import default_grammar
 from videop2r_data.schemas.rows import CONFIGS
 
+COLUMNS = columns_of(default_grammar())
 HOSTILE = [
     "x\n---\nlicense: mit\n---\n# Injected",
     "<script>alert(1)</script><img src=x onerror=alert(1)>",

@@ -87,6 +87,15 @@ class Release:
         """Configs that have files, `sft` first."""
         return tuple(c for c in CONFIG_NAMES if any(f.config == c for f in self.files))
 
+    @property
+    def grammar(self) -> TraceGrammar:
+        """What a trace of these rows is made of: as the lock says, else the default.
+
+        Raises:
+            SourceError: the lock holds no valid grammar.
+        """
+        return default_grammar() if self.lock is None else self.lock.grammar
+
     def batches(
         self, config: str, columns: Sequence[str] | None = None, *, size: int = 1024
     ) -> Iterator[tuple[ReleaseFile, Batch]]:

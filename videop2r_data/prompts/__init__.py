@@ -31,6 +31,7 @@ __all__ = [
     "VERDICT_AGAIN",
     "Form",
     "Prompt",
+    "describe_format",
     "fill",
     "load_form",
     "load_prompt",

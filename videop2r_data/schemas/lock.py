@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from pydantic import Field
+from pydantic import Field, ValidationError
 
+from videop2r_data.errors import SourceError
 from videop2r_data.schemas.base import Model
+from videop2r_data.schemas.grammar import TraceGrammar, default_grammar
 from videop2r_data.schemas.recipe import Recipe
 
 LOCK_VERSION = 1
@@ -69,6 +71,21 @@ class BuildLock(Model):
     ledger: Ledger
     files: dict[str, FileLock]
     """Path relative to the folder -> digest."""
+
+    @property
+    def grammar(self) -> TraceGrammar:
+        """What a trace of these rows is made of.
+
+        Raises:
+            SourceError: the lock holds no valid grammar.
+        """
+        said = self.recipe.get("trace")
+        try:
+            return default_grammar() if said is None else TraceGrammar.model_validate(said)
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(("recipe.trace", *map(str, first["loc"])))
+            raise SourceError(f"the lock's trace grammar is not valid: {first['msg']}", where=where) from None
 
     def read_recipe(self) -> Recipe:
         """The recipe; a check that is younger than the lock stays off, as it was for these rows.

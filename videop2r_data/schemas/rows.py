@@ -182,10 +182,10 @@ ADDED_LATER: dict[str, dict[str, Any]] = {"sft": {"times": "", "media_missing": 
 stay valid; what is written today has every column."""
 
 
-def column_words() -> dict[str, str]:
-    """Column -> what it holds, the same words in every config that has it."""
+def column_words(grammar: TraceGrammar | None = None) -> dict[str, str]:
+    """Column -> what it holds, the same words in every config that has it; None: for the default trace."""
     words: dict[str, str] = {}
-    for model in (QuestionColumns, SftRow, RejectedRow):
+    for model in (QuestionColumns, sft_row_of(grammar or default_grammar()), RejectedRow):
         words |= {name: info.description for name, info in model.model_fields.items() if info.description}
     return words
 

@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from videop2r_data.cards.card.facts import Facts
 from videop2r_data.cards.card.licences import KNOWN, Terms, find_pool, licence_id, registry, states
-from videop2r_data.cards.card.metadata import COLUMNS, PAPER, WHAT, WHAT_PREVIEW, title_of
+from videop2r_data.cards.card.metadata import PAPER, WHAT, WHAT_PREVIEW, columns_of, title_of
 from videop2r_data.cards.card.rows import SourceFacts, passes_on
 from videop2r_data.cards.figures.index import picture
 from videop2r_data.files import FIGURES_NAME, LOCK_NAME, MEDIA_FOLDER, PREVIEW_CONFIG
+from videop2r_data.prompts import describe_format
 from videop2r_data.schemas import (
     CONFIGS,
     BuildLock,
+    GroupSpec,
     ProblemType,
+    TraceGrammar,
+    configs_of,
+    default_grammar,
     feature_info,
     visible,
     visible_line,
@@ -192,6 +197,7 @@ def card_parts(facts: Facts) -> dict[str, str]:
         "title": _title(facts),
         "load": f"## Load\n\n{snippet(_load_name(facts))}",
         "example": f"## An example\n\n{_example(facts)}",
+        **_form(facts),
         "configs": "## Configs\n\n" + table(["config", "rows", "what"], configs),
         "columns": "## Columns\n\n" + _columns(facts),
         "media": f"## Clips and images\n\n{_media(facts)}",
@@ -219,6 +225,14 @@ def _title(facts: Facts) -> str:
         parts.append("> **Synthetic.** Every clip, question and trace here was drawn by a program.\n")
     if recipe["description"]:
         parts.append(f"{prose(recipe['description'])}\n")
+    grammar = facts.grammar
+    if grammar != default_grammar():
+        whose = f", the form of {cell(grammar.about)}" if grammar.about else ""
+        names = ", ".join(f"`{name}`" for name in grammar.named)
+        parts.append(
+            f"Chain of thought in segments ({names}), read by the grammar `{grammar.name}`{whose}.\n"
+        )
+        return "\n".join(parts)
     parts += [
         "Process-aware chain of thought: what is seen stands apart from what is concluded, in the format of "
         f"[VideoP2R]({PAPER}):\n",
@@ -243,16 +257,49 @@ def snippet(name: str, revision: str | None = None) -> str:
 
 
 def _example(facts: Facts) -> str:
-    """The first accepted row as JSON, fenced with more backticks than any value has in a row."""
+    """The first accepted row as JSON."""
     row = facts.rows.example
     if row is None:
         return "There is no accepted row.\n"
     fields = ",\n".join(
         f"  {json.dumps(name)}: {json.dumps(_cut(value), ensure_ascii=False)}" for name, value in row.items()
     )
-    text = f"{{\n{fields}\n}}"
+    return "The first row of `sft`:\n\n" + _fenced(f"{{\n{fields}\n}}", "json")
+
+
+def _fenced(text: str, kind: str = "") -> str:
+    """Text in a fence of more backticks than it has in a row."""
     fence = "`" * max(3, 1 + max((len(run) for run in re.findall("`+", text)), default=0))
-    return f"The first row of `sft`:\n\n{fence}json\n{text}\n{fence}\n"
+    return f"{fence}{kind}\n{text}\n{fence}\n"
+
+
+def _form(facts: Facts) -> dict[str, str]:
+    """How a trace is written, for another grammar than the default: marks, segments, an example."""
+    grammar, row = facts.grammar, facts.rows.example
+    if grammar == default_grammar():
+        return {}
+    parts = [
+        "## The form of a trace\n",
+        "Marks and order, as a model is asked to write them:\n",
+        _fenced(visible(describe_format(grammar))),
+        table(["segment", "role", "reward", "how often", "values inside"], list(_segments(grammar))),
+    ]
+    if row is not None:
+        parts += ["The first row of `sft` in this form:\n", _fenced(str(_cut(row["output"])))]
+    return {"form": "\n".join(parts)}
+
+
+def _segments(grammar: TraceGrammar) -> Iterator[list[str]]:
+    """A line for each segment; free text may stand in two places."""
+    for part in grammar.segments:
+        group = part.group if isinstance(part, GroupSpec) else (part,)
+        for spec in group:
+            often = "once" if spec.needed else "once at most"
+            if isinstance(part, GroupSpec):
+                most = "or more" if part.max is None else f"to {part.max}"
+                often = f"{part.min} {most} rounds{'' if spec.needed else ', may be left out'}"
+            marks = ", ".join(cell(text) for text in (*spec.fields, *([spec.holds] if spec.holds else ())))
+            yield [f"`{spec.name}`", spec.role.value, f"`{spec.reward}`", often, marks or "-"]
 
 
 def _cut(value: Any) -> Any:
@@ -268,15 +315,23 @@ def _cut(value: Any) -> Any:
 def _columns(facts: Facts) -> str:
     kinds: dict[str, str] = {}
     held: dict[str, list[str]] = {}
-    for config, model in CONFIGS.items():
+    words = columns_of(facts.grammar)
+    for config, model in configs_of(facts.grammar).items():
         for info in feature_info(model):
             name = info["name"]
             if name in facts.configs[config]["columns"]:
-                kinds[name] = f"list of {info['list']}" if "list" in info else info["dtype"]
+                kinds[name] = f"list of {_kind(info['list'])}" if "list" in info else info["dtype"]
                 held.setdefault(name, []).append(config)
     where = {name: "all" if len(c) == len(CONFIGS) else ", ".join(c) for name, c in held.items()}
-    rows = [[f"`{name}`", kind, where[name], cell(COLUMNS[name])] for name, kind in kinds.items()]
+    rows = [[f"`{name}`", kind, where[name], cell(words[name])] for name, kind in kinds.items()]
     return table(["column", "type", "configs", "what it holds"], rows)
+
+
+def _kind(listed: str | list[dict[str, Any]]) -> str:
+    """What a list holds: a type, or the columns of its records."""
+    if isinstance(listed, str):
+        return listed
+    return f"({', '.join(one['name'] for one in listed)})"
 
 
 def _media(facts: Facts) -> str:

@@ -16,7 +16,7 @@ from videop2r_data.cards.card.rows import CardLicence, RowFacts, card_licence, r
 from videop2r_data.cards.figures.index import FigureIndex, read_figures
 from videop2r_data.errors import ExportError
 from videop2r_data.files import AGREEMENT_NAME, FIGURES_NAME, LOCK_NAME, file_digest, read_lock, shards
-from videop2r_data.schemas import CONFIGS, BuildLock, Ledger, Model, digest
+from videop2r_data.schemas import CONFIGS, BuildLock, Ledger, Model, TraceGrammar, digest
 
 # The address of a pushed data set is kept in its card, in an HTML comment: a card that is made again, here or
 # on another machine, then has the same bytes without asking the Hub.
@@ -78,6 +78,11 @@ class Facts(Model):
     """None: no figures, or figures of other rows."""
     published: Published | None = None
     """Where these rows are on the Hub; None: a local folder's card."""
+
+    @property
+    def grammar(self) -> TraceGrammar:
+        """What a trace of these rows is made of."""
+        return self.lock.grammar
 
     def spec(self, pool: str) -> dict[str, Any]:
         """What the recipe says of a pool; empty if it has none of this name."""

@@ -9,7 +9,15 @@ from typing import Any
 from videop2r_data.cards.card.facts import Facts
 from videop2r_data.cards.card.licences import NOT_STATED, Pool, Upstream
 from videop2r_data.files import LOCK_NAME, PREVIEW_CONFIG
-from videop2r_data.schemas import CONFIGS, DataType, column_words, feature_info
+from videop2r_data.schemas import (
+    CONFIGS,
+    DataType,
+    Role,
+    TraceGrammar,
+    column_words,
+    configs_of,
+    feature_info,
+)
 
 PAPER = "https://arxiv.org/abs/2511.11113"
 
@@ -26,8 +34,10 @@ PREVIEW_FEATURES: list[dict[str, Any]] = [
 ]
 """Schema of the preview for `datasets`; cells of `image` and `video` hold bytes and a file name."""
 
-COLUMNS = column_words() | {"image": "preview: the image itself", "video": "preview: the clip itself"}
-"""Column -> what it holds, the same in every config that has it."""
+
+def columns_of(grammar: TraceGrammar) -> dict[str, str]:
+    """Column -> what it holds, the same in every config that has it."""
+    return column_words(grammar) | {"image": "preview: the image itself", "video": "preview: the clip itself"}
 
 
 # The front matter of the card, for the Hub and for `datasets`.
@@ -54,14 +64,27 @@ KEYS = frozenset(
 )
 """Keys of the front matter that this module writes; a person's own keys stay."""
 _OF_EACH = ("process-aware", "chain-of-thought", "reasoning", "perception")
+_OF_PERCEPTION = ("process-aware", "perception")
+"""Of these, the tags of traces in which what is seen stands apart."""
 TAGS = frozenset({*_OF_EACH, "synthetic", *(t.value for t in DataType)})
 """Tags that this module writes; a person's own tags stay."""
+
+
+def _tags_of(grammar: TraceGrammar) -> list[str]:
+    """Tags of every data set whose traces have this form."""
+    sees = bool(grammar.of_role(Role.PERCEPTION))
+    return [tag for tag in _OF_EACH if sees or tag not in _OF_PERCEPTION]
 
 
 def front_matter(facts: Facts) -> dict[str, Any]:
     """The mapping between the `---` lines of the card."""
     recipe, configs = facts.lock.recipe, facts.configs
-    tags = [*_OF_EACH, *sorted(facts.lock.ledger.table), *(["synthetic"] if recipe["synthetic"] else [])]
+    models = configs_of(facts.grammar)
+    tags = [
+        *_tags_of(facts.grammar),
+        *sorted(facts.lock.ledger.table),
+        *(["synthetic"] if recipe["synthetic"] else []),
+    ]
     sources = list(dict.fromkeys(hub for hub, _ in _origins(facts) if hub))
     return {
         "pretty_name": title_of(recipe),
@@ -88,7 +111,7 @@ def front_matter(facts: Facts) -> dict[str, Any]:
             {
                 "config_name": name,
                 # a data set made before a column was added lacks it: what is declared must be there
-                "features": [info for info in feature_info(CONFIGS[name]) if info["name"] in made["columns"]],
+                "features": [info for info in feature_info(models[name]) if info["name"] in made["columns"]],
                 "splits": [{"name": "train", "num_bytes": made["text_bytes"], "num_examples": made["rows"]}],
                 "download_size": made["file_bytes"],
                 "dataset_size": made["text_bytes"],
@@ -213,7 +236,7 @@ def croissant(facts: Facts) -> dict[str, Any]:
         "citeAs": _cite(facts),
         **_address(facts),
         **({"inLanguage": list(facts.rows.languages)} if facts.rows.languages else {}),
-        "keywords": sorted({*TAGS} - {"synthetic", "image", "video", "text"} | {*lock.ledger.table}),
+        "keywords": sorted({*_tags_of(facts.grammar), *lock.ledger.table}),
         **({"isBasedOn": pages} if (pages := list(dict.fromkeys(url for _, url in _origins(facts)))) else {}),
         "isLiveDataset": False,
         "rai:dataCollection": "Questions of the pools below; traces written, verified and judged by models.",
@@ -223,7 +246,7 @@ def croissant(facts: Facts) -> dict[str, Any]:
         ],
         "prov:wasGeneratedBy": _activities(facts),
         "distribution": _files(facts),
-        "recordSet": [_records(name, facts.configs[name]["columns"]) for name in CONFIGS],
+        "recordSet": [_records(name, facts) for name in CONFIGS],
     }
 
 
@@ -298,27 +321,39 @@ def _files(facts: Facts) -> list[dict[str, Any]]:
     return out
 
 
-def _records(config: str, columns: list[str]) -> dict[str, Any]:
+def _records(config: str, facts: Facts) -> dict[str, Any]:
+    words = columns_of(facts.grammar)
     fields = []
-    for info in feature_info(CONFIGS[config]):
-        if info["name"] not in columns:
+    for info in feature_info(configs_of(facts.grammar)[config]):
+        if info["name"] not in facts.configs[config]["columns"]:
             continue
+        place = f"{config}/{info['name']}"
+        source = {"fileSet": {"@id": f"{config}-files"}, "extract": {"column": info["name"]}}
+        field = {"@type": "cr:Field", "@id": place, "name": place, "description": words[info["name"]]}
         kind, several = (info["list"], True) if "list" in info else (info["dtype"], False)
-        fields.append(
-            {
-                "@type": "cr:Field",
-                "@id": f"{config}/{info['name']}",
-                "name": f"{config}/{info['name']}",
-                "description": COLUMNS[info["name"]],
-                "dataType": _TYPES[kind],
-                **({"isArray": True, "arrayShape": "-1"} if several else {}),
-                "source": {"fileSet": {"@id": f"{config}-files"}, "extract": {"column": info["name"]}},
-            }
-        )
+        listed = {"isArray": True, "arrayShape": "-1"} if several else {}
+        if isinstance(kind, str):
+            fields.append(field | {"dataType": _TYPES[kind], **listed, "source": source})
+        else:
+            fields.append(field | listed | {"subField": [_part(place, one, source) for one in kind]})
     return {
         "@type": "cr:RecordSet",
         "@id": config,
         "name": config,
         "description": WHAT[config],
         "field": fields,
+    }
+
+
+def _part(place: str, info: dict[str, Any], source: dict[str, Any]) -> dict[str, Any]:
+    """One column of the records that a list holds, as the Hub's own Croissant files have it."""
+    name = f"{place}/{info['name']}"
+    kind, several = (info["list"], True) if "list" in info else (info["dtype"], False)
+    return {
+        "@type": "cr:Field",
+        "@id": name,
+        "name": name,
+        "dataType": _TYPES[kind],
+        **({"isArray": True, "arrayShape": "-1"} if several else {}),
+        "source": source | {"transform": {"jsonPath": info["name"]}},
     }
