@@ -12,8 +12,15 @@ import yaml
 
 from tests.cards.hub_release import write_release
 from tests.cards.other_traces import THINKER, write_set
+from tests.cards.test_figures import assert_readable
+from videop2r_data.cards.card.dataset import write_dataset_card
+from videop2r_data.cards.card.facts import mark_figures
+from videop2r_data.cards.figures.draw import make_figures, redraw
+from videop2r_data.cards.figures.segments import SegmentsData
+from videop2r_data.cards.figures.stats import compute_stats
 from videop2r_data.errors import SourceError
 from videop2r_data.files.release import open_release
+from videop2r_data.plots.palette import LIGHT
 from videop2r_data.schemas import TraceGrammar, default_grammar, load_grammar, packaged_grammars
 
 SR1 = "<description>A red ball.</description>\n<think>It is red.</think>\n\\boxed{B}"
@@ -130,3 +137,38 @@ def test_a_lock_with_a_broken_grammar_is_named(tmp_path: Path) -> None:
         _ = open_release(folder).grammar
     assert "recipe.trace.segments.0" in str(caught.value.where)
     assert open_release(write_release(tmp_path / "plain")).grammar == default_grammar()
+
+
+def test_the_lengths_of_each_segment_are_counted_by_its_name(tmp_path: Path) -> None:
+    release = open_release(write_set(tmp_path / "set", "video-thinker", [THINKER, THINKER]))
+    words = compute_stats(release).segment_words
+    assert list(words) == ["remark", "time", "caption", "think", "answer"]
+    # "The clip is short." and "So far A or B."; "A ball rolls in." and "It hits the door."; "Which way?"
+    assert [(words[name].count, words[name].mean) for name in ("remark", "caption", "think")] == [
+        (4, 4.5),
+        (4, 4.0),
+        (2, 2.0),
+    ]
+    # reasoning: remarks, think and answer without any mark: 4 + 2 + 5 + 1 words
+    assert compute_stats(release).reasoning_words.mean == 12
+
+
+def test_counts_of_the_default_form_say_nothing_of_segments(tmp_path: Path) -> None:
+    assert "segment_words" not in compute_stats(open_release(write_release(tmp_path))).model_dump()
+
+
+def test_the_figure_of_segments_is_drawn_light_and_dark_and_stands_in_the_card(tmp_path: Path) -> None:
+    folder = write_set(tmp_path / "set", "video-thinker", [THINKER])
+    _, index = make_figures(open_release(folder), folder / "figures")
+    entry = next(entry for entry in index.figures if entry.name == "segments")
+    assert "caption 4" in entry.caption and "`video-thinker`" in entry.caption
+    data = SegmentsData.model_validate_json((folder / "figures" / entry.data).read_bytes())
+    assert_readable(data.draw(LIGHT))
+    assert [one.role for one in data.segments.values()].count("reasoning") == 2
+    before = (folder / "figures" / entry.light).read_bytes()
+    redraw(folder / "figures")
+    assert (folder / "figures" / entry.light).read_bytes() == before
+    assert (folder / "figures" / entry.dark).stat().st_size > 2_000
+    mark_figures(folder)
+    write_dataset_card(folder)
+    assert "Length of the segments" in entry.title and entry.light in part(card_of(folder)[1], "figures")

@@ -182,8 +182,7 @@ def recover(out: Path) -> None:
     if not old.exists():
         return
     place = out if out.exists() else staging
-    lock = _try_lock(place) if place.exists() else -1
-    if lock is None:
+    if (lock := _try_lock(place) if place.exists() else -1) is None:
         return
     try:
         if out.exists():

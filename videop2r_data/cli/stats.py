@@ -166,6 +166,7 @@ def render_stats(stats: Stats, console: Console) -> None:
     _counts(console, "sources", stats.sources)
     _histogram(console, "perception, words", stats.perception_words)
     _histogram(console, "reasoning, words", stats.reasoning_words)
+    _spreads(console, "words by segment", stats.segment_words)
     _spreads(console, "perception, words by group", stats.perception_by)
     _spreads(console, "reasoning, words by group", stats.reasoning_by)
     _histogram(console, "reward", stats.rewards)

@@ -16,13 +16,14 @@ from videop2r_data.cards.figures.counts import FigureData, FunnelData, SourcesDa
 from videop2r_data.cards.figures.index import INDEX, FigureEntry, FigureIndex, Omitted, read_figures
 from videop2r_data.cards.figures.media import MediaData
 from videop2r_data.cards.figures.projection import LEAST, ProjectionData, need_sklearn, need_umap, project
+from videop2r_data.cards.figures.segments import SegmentsData
 from videop2r_data.cards.figures.stats import Stats, Tally, count_release
 from videop2r_data.cards.figures.text import Crossed, Opened, Sampled
 from videop2r_data.cards.figures.words import CloudData, GroupsData, TellingData, WordsData
 from videop2r_data.errors import ExportError
 from videop2r_data.files import Release
 from videop2r_data.plots import DARK, LIGHT, need_matplotlib, png_bytes
-from videop2r_data.schemas import Model
+from videop2r_data.schemas import Model, default_grammar
 
 # The data of each figure, after one pass over the rows that feeds all of them.
 
@@ -104,6 +105,14 @@ def _lengths(found: Gathered, _: FigureOptions) -> FigureData | str:
     return WordsData.of(found.config, p, r) if p or r else found.no_texts
 
 
+def _segments(found: Gathered, _: FigureOptions) -> FigureData | str | None:
+    grammar = found.tally.grammar
+    if grammar == default_grammar():
+        return None  # `lengths` shows its segments
+    data = SegmentsData.of(found.config, grammar, found.stats.segment_words)
+    return data if data.segments else f"the rows of {found.config} hold no segments"
+
+
 def _groups(found: Gathered, _: FigureOptions) -> FigureData | str:
     data = GroupsData.of(found.config, found.stats.perception_by, found.stats.reasoning_by)
     return data if data.groups else found.no_texts
@@ -144,7 +153,8 @@ class Kind(NamedTuple):
     """One figure: its data, and how they are counted."""
 
     data: type[FigureData]
-    of: Callable[[Gathered, FigureOptions], FigureData | str]
+    of: Callable[[Gathered, FigureOptions], FigureData | str | None]
+    """None: traces of this form have no such figure."""
 
 
 KINDS = {
@@ -152,6 +162,7 @@ KINDS = {
     "sources": Kind(SourcesData, _sources),
     "funnel": Kind(FunnelData, _funnel),
     "lengths": Kind(WordsData, _lengths),
+    "segments": Kind(SegmentsData, _segments),
     "lengths-by-group": Kind(GroupsData, _groups),
     "words": Kind(CloudData, _words),
     "telling-words": Kind(TellingData, _telling),
@@ -201,7 +212,7 @@ def make_figures(
         data = kind.of(gathered, chosen)
         if isinstance(data, str):
             omitted.append(Omitted(name=name, title=kind.data.title, why=data))
-        else:
+        elif data is not None:
             figures.append(_write(folder, name, data))
     stats = gathered.stats
     index = FigureIndex(where=stats.where, rows=stats.rows, figures=figures, omitted=omitted)

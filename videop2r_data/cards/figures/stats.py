@@ -18,7 +18,7 @@ from videop2r_data.cards.figures.text import (
     text_of,
 )
 from videop2r_data.files import Batch, Release
-from videop2r_data.schemas import Model, Stage
+from videop2r_data.schemas import Model, Stage, TraceGrammar, default_grammar
 
 TOP = 40
 """Sources and words listed at most."""
@@ -56,11 +56,14 @@ class Stats(Model):
     """Rows whose question repeats an earlier one up to case, white space and punctuation."""
     perception_top: TopWords
     reasoning_top: TopWords
+    segment_words: dict[str, Spread] = Field(default_factory=dict, exclude_if=lambda value: not value)
+    """Segment -> words of each time it stands in a trace, in the order of the grammar; empty for the default
+    form of a trace, whose segments are above."""
 
 
 _COLUMNS = (
     *("problem", "problem_type", "data_type", "data_source", "observation", "process", "output"),
-    *("reward", "attempt", "frame_indices", "frame_times_s", "options", "path"),
+    *("reward", "attempt", "frame_indices", "frame_times_s", "options", "path", "segments"),
 )
 
 
@@ -84,7 +87,7 @@ def compute_stats(release: Release) -> Stats:
 def count_release(release: Release, watchers: Sequence[Watcher] = ()) -> Tally:
     """Go through a release once; watchers see the rows of `sft`, or of `rl` if there is no `sft`."""
     main = "sft" if "sft" in release.configs else "rl"
-    tally = Tally(release.where, main, watchers)
+    tally = Tally(release.where, main, watchers, release.grammar)
     for config in release.configs:
         wanted = _COLUMNS if config == main else ("stage", "reason")
         tally.rows[config] = 0
@@ -100,14 +103,22 @@ def count_release(release: Release, watchers: Sequence[Watcher] = ()) -> Tally:
 class Tally:
     """The counters behind `Stats`; `main` is the config whose rows were counted one by one."""
 
-    def __init__(self, where: str, main: str, watchers: Sequence[Watcher] = ()) -> None:
+    def __init__(
+        self,
+        where: str,
+        main: str,
+        watchers: Sequence[Watcher] = (),
+        grammar: TraceGrammar | None = None,
+    ) -> None:
         self.where = where
         self.main = main
         self.watchers = watchers
         self.rows: dict[str, int] = {}
         self.table: Counter[tuple[str, str]] = Counter()
         self.sources: Counter[str] = Counter()
+        self.grammar = grammar or default_grammar()
         self.words = {"perception": Words(), "reasoning": Words()}
+        self.segments: dict[str, Counter[int]] = {name: Counter() for name in self.grammar.named}
         self.rewards: Counter[int] = Counter()
         self.attempts: Counter[int] = Counter()
         self.frames: Counter[int] = Counter()
@@ -129,10 +140,11 @@ class Tally:
         self.table[data_type, kind] += 1
         self.sources[source] += 1
         groups = (f"type/{kind}", f"data/{data_type}", f"source/{source}")
-        perception, reasoning = segments_of(row["observation"], row["process"], row["output"])
+        perception, reasoning = segments_of(row["observation"], row["process"], row["output"], self.grammar)
         self.words["perception"].add(perception, groups)
         self.words["reasoning"].add(reasoning, groups)
         self._numbers(row, data_type)
+        self._segments(row["segments"])
         question = normal_question(row["problem"], row["options"], row["path"])
         if question is not None:
             self.near += question in self.questions
@@ -152,6 +164,12 @@ class Tally:
         last = _number(times[-1]) if isinstance(times, list) and times else None
         if data_type == "video" and last is not None:
             self.seconds[round(last * 1000)] += 1
+
+    def _segments(self, cells: Any) -> None:
+        for cell in cells if isinstance(cells, list) else ():
+            lengths = self.segments.get(cell.get("name")) if isinstance(cell, dict) else None
+            if lengths is not None and isinstance(cell.get("text"), str):
+                lengths[len(cell["text"].split())] += 1
 
     def reject(self, batch: Batch) -> None:
         """Count some rows of `rejected`."""
@@ -182,6 +200,7 @@ class Tally:
             near_duplicates=self.near,
             perception_top=perception.top(TOP),
             reasoning_top=reasoning.top(TOP),
+            segment_words={name: Spread.of(lengths) for name, lengths in self.segments.items() if lengths},
         )
 
     def _funnel(self) -> dict[str, int]:

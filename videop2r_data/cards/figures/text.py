@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, Self
 
 from pydantic import Field
 
-from videop2r_data.schemas import Model, segment_spans
+from videop2r_data.schemas import Model, TraceGrammar, default_grammar, segment_spans, trace_parser
 
 # Words, lengths and their distributions. Everything held is bounded: a release may be larger than the memory.
 
@@ -23,7 +23,6 @@ MAX_GROUPS = 2_000
 """Different sources held; further ones count as `other`."""
 _WORD = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)*")
 _NOISE = re.compile(r"[\W_]+")
-_TAGS = re.compile(r"</?(?:observation|think|answer)>")
 _FUNCTION_WORDS = """
 a an and are as at be been but by can do does for from had has have he her his i if in into is it its
 itself me my no not of on or our she so some than that the their them then there these they this those to
@@ -184,14 +183,17 @@ def question_of(problem: Any, options: Any, path: Any) -> tuple[str, bytes] | No
     return " ".join([problem, *told]), file.encode("utf-8", "surrogatepass")
 
 
-def segments_of(observation: Any, process: Any, output: Any) -> tuple[str | None, str | None]:
-    """Perception and reasoning of a row without tags, from their columns, else from the whole trace.
+def segments_of(
+    observation: Any, process: Any, output: Any, grammar: TraceGrammar | None = None
+) -> tuple[str | None, str | None]:
+    """Perception and reasoning of a row without marks, from their columns, else from the whole trace.
 
     >>> segments_of(None, None, "<observation>o</observation><think>t</think><answer>A</answer>")
     ('o', 't A')
     """
-    perception = _bare(observation) if isinstance(observation, str) and observation else None
-    reasoning = _bare(process).strip() if isinstance(process, str) and process else None
+    marks = trace_parser(grammar or default_grammar()).mark
+    perception = marks.sub(" ", observation) if isinstance(observation, str) and observation else None
+    reasoning = marks.sub(" ", process).strip() if isinstance(process, str) and process else None
     if (perception is None or reasoning is None) and isinstance(output, str):
         spans = segment_spans(output)
         if perception is None and spans.observation:
@@ -200,10 +202,6 @@ def segments_of(observation: Any, process: Any, output: Any) -> tuple[str | None
             parts = (output[s.start : s.end] for s in (spans.think, spans.answer))
             reasoning = " ".join(parts)
     return perception, reasoning
-
-
-def _bare(text: str) -> str:
-    return _TAGS.sub(" ", text) if "<" in text else text
 
 
 def normal_question(problem: Any, options: Any, path: Any) -> bytes | None:
