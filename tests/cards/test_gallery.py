@@ -27,13 +27,12 @@ from videop2r_data.cards.gallery.media import (
 from videop2r_data.cards.gallery.page import inert_json, render_page
 from videop2r_data.cards.gallery.rows import (
     JudgedLine,
-    canonical_segments,
     count_rows,
     entry_of,
-    parts_of,
     read_entries,
     read_verdicts,
 )
+from videop2r_data.cards.gallery.trace import canonical_segments, parts_of
 from videop2r_data.errors import SourceError
 from videop2r_data.files.release import open_release
 from videop2r_data.schemas.calibration import HumanLabel

@@ -21,7 +21,7 @@ from videop2r_data.cards.figures.stats import compute_stats
 from videop2r_data.errors import SourceError
 from videop2r_data.files.release import open_release
 from videop2r_data.plots.palette import LIGHT
-from videop2r_data.schemas import TraceGrammar, default_grammar, load_grammar, packaged_grammars
+from videop2r_data.schemas import Role, TraceGrammar, default_grammar, load_grammar, packaged_grammars
 
 SR1 = "<description>A red ball.</description>\n<think>It is red.</think>\n\\boxed{B}"
 OWN = TraceGrammar.model_validate(
@@ -164,7 +164,7 @@ def test_the_figure_of_segments_is_drawn_light_and_dark_and_stands_in_the_card(t
     assert "caption 4" in entry.caption and "`video-thinker`" in entry.caption
     data = SegmentsData.model_validate_json((folder / "figures" / entry.data).read_bytes())
     assert_readable(data.draw(LIGHT))
-    assert [one.role for one in data.segments.values()].count("reasoning") == 2
+    assert [one.role for one in data.segments.values()].count(Role.REASONING) == 2
     before = (folder / "figures" / entry.light).read_bytes()
     redraw(folder / "figures")
     assert (folder / "figures" / entry.light).read_bytes() == before

@@ -29,6 +29,7 @@ from .calls import SamplingParams as SamplingParams
 from .calls import ServedModel as ServedModel
 from .calls import TimesKind as TimesKind
 from .calls import Usage as Usage
+from .grammar import BOX as BOX
 from .grammar import GroupSpec as GroupSpec
 from .grammar import Role as Role
 from .grammar import SegmentSpec as SegmentSpec

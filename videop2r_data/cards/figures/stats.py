@@ -167,7 +167,7 @@ class Tally:
 
     def _segments(self, cells: Any) -> None:
         for cell in cells if isinstance(cells, list) else ():
-            lengths = self.segments.get(cell.get("name")) if isinstance(cell, dict) else None
+            lengths = self.segments.get(str(cell.get("name"))) if isinstance(cell, dict) else None
             if lengths is not None and isinstance(cell.get("text"), str):
                 lengths[len(cell["text"].split())] += 1
 

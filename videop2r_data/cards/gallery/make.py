@@ -26,15 +26,22 @@ from videop2r_data.cards.gallery.rows import (
     Entry,
     JudgedLine,
     by_words,
-    canonical_segments,
     count_rows,
     differs,
     read_entries,
     words_of,
 )
+from videop2r_data.cards.gallery.trace import (
+    KINDS,
+    about_trace,
+    canonical_segments,
+    form_of,
+    rounds_of,
+    values_in,
+)
 from videop2r_data.errors import ConfigError
 from videop2r_data.files import Release
-from videop2r_data.schemas import Model, Stage, digest
+from videop2r_data.schemas import ClaimVerdict, Model, Role, Stage, TraceGrammar, default_grammar, digest
 
 # The page's data: a head with the columns that list and filters need, parsed at once, and the rows in chunks,
 # parsed when they are looked at. So a page of 10,000 rows opens fast.
@@ -65,6 +72,7 @@ def make_payload(
     judged: Mapping[tuple[str, ...], Sequence[JudgedLine]],
     sheets: Mapping[int, Sheet],
     frames_of: FramesOf,
+    grammar: TraceGrammar | None = None,
 ) -> Payload:
     """Make the page's data; only the addresses of media depend on the machine, nothing on the time.
 
@@ -75,7 +83,9 @@ def make_payload(
         judged: verdicts by `words_of` an entry.
         sheets: sheets of frames by index of the clip.
         frames_of: gives the sampled frames of clips whose rows do not have them.
+        grammar: what a trace of these rows is made of; None: the default.
     """
+    form = grammar or default_grammar()
     places = {(clip.source, clip.path): i for i, clip in enumerate(clips)}
     # the sampled frames of a clip are the same for every question about it
     known: dict[int, tuple[Sequence[int], Sequence[float]]] = {
@@ -84,7 +94,7 @@ def make_payload(
     columns = _columns(entries, places, judged)
     rows = []
     for entry in entries:
-        row = _row(entry)
+        row = _row(entry, form)
         at = places.get((entry.media_source, entry.path), -1)
         if at >= 0 and not entry.frames:
             found = known.get(at) or frames_of(entry.media_source, entry.path, entry.data_type)
@@ -109,6 +119,8 @@ def make_payload(
         "stages": [stage.value for stage in Stage],
         "clips": [[clip.source, clip.path, clip.address] for clip in clips],
         **columns,
+        **about_trace(form),
+        **_further(entries, form),
     }
     return Payload(head, chunks)
 
@@ -139,16 +151,53 @@ def _columns(
     }
 
 
-def _row(entry: Entry) -> dict[str, Any]:
+_CLAIMS = (
+    "no claim",
+    "all claims supported",
+    "a claim cannot be seen",
+    "a claim is contradicted",
+    "unscored",
+)
+"""What the claims of a row come to; the last of these that holds, but that an unscored one says nothing of
+the others."""
+
+
+def _claimed(entry: Entry) -> int:
+    said = {claim.verdict for claim in entry.claims}
+    if not said or ClaimVerdict.CONTRADICTED in said:
+        return 3 if said else 0
+    return 4 if None in said else 2 if ClaimVerdict.UNSEEN in said else 1
+
+
+def _further(entries: Sequence[Entry], grammar: TraceGrammar) -> dict[str, Any]:
+    """Columns for filters that only some data sets have."""
+    found: dict[str, Any] = {}
+    if grammar != default_grammar():
+        forms = defaultdict[str, int](count().__next__)
+        found["form"] = [forms[", ".join(form_of(e.parts))] for e in entries]
+        found["forms"] = list(forms)
+        found["rounds"] = [rounds_of(e.parts, grammar) for e in entries]
+    if any(e.claims for e in entries):
+        found |= {"claimed": list(map(_claimed, entries)), "claims": list(_CLAIMS)}
+    return found
+
+
+def _row(entry: Entry, grammar: TraceGrammar) -> dict[str, Any]:
     """One row as JSON, without empty fields."""
-    canonical = canonical_segments(entry.parts)
+    parts: list[list[Any]] = [list(part) for part in entry.parts]
+    for part, shown in zip(parts, entry.parts, strict=True):
+        if values := values_in(shown, grammar):
+            part[2:] = [shown[2] if len(shown) > 2 else shown[0], values]
+    canonical = canonical_segments(entry.parts) if grammar == default_grammar() else None
+    first = next((part[1] for part in entry.parts if part[0] == KINDS[Role.ANSWER]), "")
     row: dict[str, Any] = {
         "problem": entry.problem,
         "options": list(entry.options),
         "reference": entry.reference,
         "observation": entry.observation,
         "trace": list(canonical) if canonical else None,
-        "parts": None if canonical else [list(part) for part in entry.parts],
+        "parts": None if canonical else parts,
+        "answer": entry.answer if entry.answer != first else None,
         "detail": entry.detail,
         "attempt": entry.attempt,
         "judgement": entry.judgement,
@@ -160,6 +209,7 @@ def _row(entry: Entry) -> dict[str, Any]:
         "generation": entry.generation_key,
         "judging": entry.judge_key,
         "synthetic": entry.synthetic or None,
+        "claims": [[c.text, c.verdict.value if c.verdict else "", _rounded(c.at)] for c in entry.claims],
     }
     if canonical and canonical[0] == entry.observation:
         del row["observation"]  # the page takes it from the trace
@@ -295,7 +345,9 @@ def make_gallery(
     }
     return Gallery(
         title=f"{about['title']} · gallery",
-        payload=make_payload(about, entries, clips, judged=matched, sheets=drawn, frames_of=frames_of),
+        payload=make_payload(
+            about, entries, clips, judged=matched, sheets=drawn, frames_of=frames_of, grammar=release.grammar
+        ),
         clips=clips,
         links=beside(clips) if copy_media else linked(clips, roots, out),
         figures={

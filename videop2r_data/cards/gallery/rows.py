@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,15 +9,23 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from videop2r_data.cards.gallery.trace import Shown, parts_of, views_of
 from videop2r_data.errors import SourceError
 from videop2r_data.files import Release
-from videop2r_data.schemas import SEGMENTS, HumanLabel, Model, segment_spans, strip_answer_tag
+from videop2r_data.schemas import (
+    Claim,
+    ClaimVerdict,
+    HumanLabel,
+    Model,
+    TraceGrammar,
+    default_grammar,
+    strip_answer_tag,
+)
 
 OUTCOMES = ("accepted", "rejected", "failed", "question")
 """What became of a row; `question`: a release of questions without traces."""
-Part = tuple[str, str]
-"""(kind, text); the kind is `observation`, `think`, `answer`, `tag` or `outside`."""
-_TAG = re.compile(r"<(/?)(observation|think|answer)>")
+CLAIMS = 200
+"""Claims of one observation that are shown."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,11 +38,13 @@ class Entry:
         source: `data_source`, or the first part of `sample_id`.
         media_source: the recipe's source, whose media root `path` is relative to.
         parts: the whole trace, cut into segments and tags; joined they are the model's text.
+        answer: the model's final answer; empty if the trace has none.
         observation: the text that a judge sees; None if the trace has none.
         judgement: verdict of the build's judge: `Yes`, `No`, `no verdict`, or empty.
         reward: 0 to 1; None if the answer was not scored.
         frames: indices of the sampled frames; empty if the row has none.
         times_s: their times in seconds.
+        claims: what a model that sees the clip said of each claim of the observation.
     """
 
     sample_id: str
@@ -53,7 +62,8 @@ class Entry:
     detail: str
     reward: float | None
     attempt: int | None
-    parts: tuple[Part, ...]
+    parts: tuple[Shown, ...]
+    answer: str
     observation: str | None
     judgement: str
     why: str
@@ -64,6 +74,7 @@ class Entry:
     generation_key: str
     judge_key: str
     synthetic: bool
+    claims: tuple[Claim, ...] = ()
 
 
 def count_rows(release: Release) -> dict[str, int]:
@@ -96,6 +107,7 @@ def read_entries(
     """
     seen: set[str] = set()
     at = -1
+    grammar = release.grammar
     for config in shown_configs(release):
         for file, batch in release.batches(config, size=512):
             names = list(batch.columns)
@@ -106,7 +118,7 @@ def read_entries(
                 chosen = total <= limit or (at + 1) * limit // total > at * limit // total
                 if not chosen and row.get("sample_id") not in always:
                     continue
-                entry = entry_of(row, config, number)
+                entry = entry_of(row, config, number, grammar)
                 if entry.sample_id in seen:
                     raise SourceError(
                         f"a second row has the sample_id {entry.sample_id!r}",
@@ -117,13 +129,14 @@ def read_entries(
                 yield entry
 
 
-def entry_of(row: dict[str, Any], config: str, number: int) -> Entry:
+def entry_of(row: dict[str, Any], config: str, number: int, grammar: TraceGrammar | None = None) -> Entry:
     """A row of any config, of a build or of the official release, as an entry.
 
     Args:
         row: column -> value; a cell that is missing or of another type counts as empty.
         config: `sft`, `rl` or `rejected`.
         number: index of the row in its file, for a row without any id.
+        grammar: what a trace of the row is made of; None: the default.
     """
 
     def text(name: str) -> str:
@@ -132,7 +145,10 @@ def entry_of(row: dict[str, Any], config: str, number: int) -> Entry:
     problem_id = text("problem_id")
     sample_id = text("sample_id") or f"{config}/{problem_id or number}"
     output = text("output")
-    observation = text("observation") or None if config == "sft" else _observed(output)
+    form = grammar or default_grammar()
+    observation, answer = views_of(output, form)
+    if config == "sft":
+        observation = text("observation") or None
     frames = tuple(x for x in _list(row.get("frame_indices")) if isinstance(x, int))
     times = tuple(float(x) for x in _list(row.get("frame_times_s")) if isinstance(x, int | float))
     if len(frames) != len(times):
@@ -159,7 +175,8 @@ def entry_of(row: dict[str, Any], config: str, number: int) -> Entry:
         detail=text("detail"),
         reward=reward if reward is not None and 0 <= reward <= 1 else None,
         attempt=row["attempt"] if isinstance(row.get("attempt"), int) else None,
-        parts=parts_of(output),
+        parts=parts_of(output, form),
+        answer=answer,
         observation=observation,
         judgement=text("judgement") or {"insufficient": "No", "no_verdict": "no verdict"}.get(reason, ""),
         why=text("judge_explanation"),
@@ -170,41 +187,22 @@ def entry_of(row: dict[str, Any], config: str, number: int) -> Entry:
         generation_key=text("generation_key"),
         judge_key=text("judge_key"),
         synthetic=row.get("synthetic") is True,
+        claims=_claims(row.get("claims")),
     )
 
 
-def parts_of(text: str) -> tuple[Part, ...]:
-    """Cut a trace at its tags; in a malformed trace, text belongs to the segment opened last.
-
-    >>> parts_of("<observation>o</observation> x")
-    (('tag', '<observation>'), ('observation', 'o'), ('tag', '</observation>'), ('outside', ' x'))
-    """
-    found: list[Part] = []
-    kind, last = "outside", 0
-    for tag in _TAG.finditer(text):
-        if tag.start() > last:
-            found.append((kind, text[last : tag.start()]))
-        found.append(("tag", tag.group()))
-        kind, last = ("outside" if tag.group(1) else tag.group(2)), tag.end()
-    if last < len(text):
-        found.append((kind, text[last:]))
+def _claims(value: Any) -> tuple[Claim, ...]:
+    """The column `claims`; what is no claim is left out, and so are times that are none."""
+    known = {verdict.value: verdict for verdict in ClaimVerdict}
+    found = []
+    for cell in _list(value)[:CLAIMS]:
+        if isinstance(cell, dict) and _text(cell.get("text")):
+            times = (_number(at) for at in _list(cell.get("at")))
+            at = tuple(time for time in times if time is not None and time >= 0)
+            said = cell.get("verdict")
+            verdict = known.get(said) if isinstance(said, str) else None
+            found.append(Claim(text=_text(cell["text"]), verdict=verdict, at=at))
     return tuple(found)
-
-
-def canonical_segments(parts: tuple[Part, ...]) -> tuple[str, ...] | None:
-    """The three segments of a canonical trace, from which the page rebuilds it; None for any other trace."""
-    texts = dict(part for part in parts if part[0] in SEGMENTS)
-    if len(texts) != len(SEGMENTS):
-        return None
-    observation, think, answer = (texts[name] for name in SEGMENTS)
-    whole = f"<observation>{observation}</observation> <think>{think}</think><answer>{answer}</answer>"
-    return (observation, think, answer) if "".join(text for _, text in parts) == whole else None
-
-
-def _observed(output: str) -> str | None:
-    span = segment_spans(output).observation
-    text = output[span.start : span.end] if span else ""
-    return text if text.strip() else None
 
 
 def _text(value: Any) -> str:
