@@ -30,6 +30,7 @@ from videop2r_data.schemas import (
     JudgesFile,
     Model,
     NamedJudge,
+    Question,
     Sufficiency,
     read_labels,
 )
@@ -179,6 +180,8 @@ class CalibrationReport(Model):
     """Labels with this verdict."""
     repeated: int
     """Repeated labels of one observation: counted once."""
+    elsewhere: int = 0
+    """Labels of another question than the judges answer."""
     bad: list[BadLabel]
     conflicts: list[str]
     """Samples whose observation people label both ways: left out of the judges' figures."""
@@ -194,13 +197,16 @@ class Labels(Model):
 
     used: list[HumanLabel]
     repeated: int
+    elsewhere: int = 0
     bad: list[BadLabel]
     conflicts: list[str]
     people: People = People()
 
 
-def gather_labels(paths: Sequence[Path]) -> Labels:
+def gather_labels(paths: Sequence[Path], question: Question = "sufficiency") -> Labels:
     """Read label files; one label per observation, and none where people contradict each other.
+
+    Labels of another question are no truth for this one: they are counted, and nothing else.
 
     Of several labels of one reviewer for one observation the latest counts. What people say differently is no
     truth to measure a judge by; it counts in their own agreement.
@@ -209,11 +215,14 @@ def gather_labels(paths: Sequence[Path]) -> Labels:
         SourceError: a file cannot be read, or no label is left.
     """
     seen: dict[str, list[HumanLabel]] = {}
+    elsewhere = 0
     bad: list[BadLabel] = []
     for path in paths:
         for found in read_labels(path):
             if isinstance(found, BadLabel):
                 bad.append(found)
+            elif found.question != question:
+                elsewhere += 1
             else:
                 texts = [found.problem, *found.options, found.reference, found.observation]
                 seen.setdefault("\0".join(texts), []).append(found)
@@ -223,12 +232,14 @@ def gather_labels(paths: Sequence[Path]) -> Labels:
     if not used:
         why = f"; the first: {bad[0].where}: {bad[0].detail}" if bad else ""
         raise SourceError(
-            f"no label that can be used in {', '.join(map(str, paths))} ({len(bad)} bad lines{why})",
+            f"no label on {question} that can be used in {', '.join(map(str, paths))} "
+            f"({len(bad)} bad lines, {elsewhere} labels of another question{why})",
             hint="mark samples in the gallery (p2r-data gallery) and export the marks",
         )
     return Labels(
         used=used,
         repeated=sum(len(same) - 1 for key, same in seen.items() if clear[key]),
+        elsewhere=elsewhere,
         bad=bad,
         conflicts=[same[0].sample_id for key, same in seen.items() if not clear[key]],
         people=compare_people(list(said.values())),
@@ -292,6 +303,7 @@ async def calibrate(
             labels=len(labels.used),
             sufficient=sum(label.sufficient for label in labels.used),
             repeated=labels.repeated,
+            elsewhere=labels.elsewhere,
             bad=labels.bad,
             conflicts=labels.conflicts,
             people=labels.people,

@@ -159,6 +159,8 @@ def _render(out: Path, report: CalibrationReport, console: Console) -> None:
             f"left out: {report.repeated:,} repeated labels, {len(report.conflicts):,} observations that "
             f"people label both ways, {len(report.bad):,} bad lines"
         )
+    if report.elsewhere:
+        console.print(f"{report.elsewhere:,} labels answer another question than sufficiency: not compared")
     if not report.complete:
         console.print("money ran out: raise --max-cost and run the same command, nothing is lost")
     console.print(f"disagreements: {shell(out / 'disagreements.jsonl')}", markup=False)

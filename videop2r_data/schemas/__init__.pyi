@@ -8,6 +8,7 @@ from .calibration import BadLabel as BadLabel
 from .calibration import HumanLabel as HumanLabel
 from .calibration import JudgesFile as JudgesFile
 from .calibration import NamedJudge as NamedJudge
+from .calibration import Question as Question
 from .calibration import load_judges as load_judges
 from .calibration import read_labels as read_labels
 from .calls import BACKENDS as BACKENDS

@@ -16,6 +16,10 @@ from videop2r_data.schemas.yaml_file import parse_yaml, read_settings
 # --- the labels of reviewers: the truth that judges are measured against ---
 
 
+Question = Literal["sufficiency", "faithfulness"]
+"""What reviewers are asked of an observation."""
+
+
 class HumanLabel(Model):
     """One mark of one reviewer, as the gallery exports it: a line of JSON.
 
@@ -27,14 +31,16 @@ class HumanLabel(Model):
     """Version of this format."""
     sample_id: str = Field(min_length=1)
     sufficient: bool
-    """Whether the answer follows from the observation alone [paper §7.1]."""
+    """Yes to the question: the answer follows from the observation alone [paper §7.1], or, of question
+    `faithfulness`, the observation is true to the clip."""
     problem: str
     options: list[str] = Field(default_factory=list)
     reference: str
     """The correct answer, without tags."""
     observation: str
-    question: Literal["sufficiency"] = "sufficiency"
-    """What was asked: whether the answer follows from the observation alone."""
+    question: Question = "sufficiency"
+    """What was asked: whether the answer follows from the observation alone, or whether the clip shows what
+    the observation says."""
     reviewer: str = ""
     time: str = Field(default="", max_length=40)
     """When it was marked, ISO 8601 in UTC; empty: not known."""

@@ -19,7 +19,7 @@ function counterparts(at) {
 function sideOf(at, row, player, current) {
   return el("section", { class: `side${current ? " current" : ""}`, "data-side": isBlind(at) ? "question" : accepted(at) ? "accepted" : "rejected" },
     headOf(at, row), el("div", { class: "media" }, player.node ?? el("p", { class: "note" }, "A question without a clip."), player.strip),
-    questionOf(row), traceOf(row), verdictOf(at, row));
+    questionOf(row), traceOf(row, player), verdictOf(at, row, player));
 }
 
 function pairBar(at, others, place) {

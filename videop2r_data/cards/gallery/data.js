@@ -60,6 +60,7 @@ function partsOf(row) {
 }
 
 const segmentOf = (row, kind) => (partsOf(row).find(([k]) => k === kind) || ["", ""])[1];
+const answerOf = (row) => row.answer ?? segmentOf(row, "answer");
 
 function addressOf(clip) {
   const [source, , address] = head.clips[clip];
@@ -83,7 +84,7 @@ function makeHaystacks(at) {
       head.id[row.at], row.problem, ...row.options, row.reference, partsOf(row).map((p) => p[1]).join(""),
       head.clip[row.at] >= 0 ? head.clips[head.clip[row.at]][1] : "",
     ].filter(Boolean).join("\n").toLowerCase();
-    verdictTexts[row.at] = [row.detail, row.why, ...judges].filter(Boolean).join("\n").toLowerCase();
+    verdictTexts[row.at] = [row.detail, row.why, ...judges, ...(row.claims ?? []).map(([text]) => text)].filter(Boolean).join("\n").toLowerCase();
   }
   haystacksMade += 1;
   return true;

@@ -47,7 +47,8 @@ function choose(facet, value) {
 function showFacets() {
   for (const facet of facets) {
     // while nobody may be told, what tells is not there; nor are other reviewers before their marks are imported
-    if (facet.node) facet.node.hidden = (blind && facet.tells) || (facet.key === "people" && !marks.hasOthers);
+    if (facet.node) facet.node.hidden = (blind && facet.tells) || (facet.key === "people" && !marks.hasOthers)
+      || (facet.key === "truth" && asking === "sufficiency" && !books.faithfulness.size);
     facetNodes.get(facet.key).forEach((node, value) => {
       const on = facet.chosen.has(value);
       const left = facet.counts[value];

@@ -1,5 +1,6 @@
 // Which rows are shown, and how many each further choice would leave.
 const MARKS = ["not marked", "sufficient", "not sufficient"];
+const TRUTHS = ["not marked", "true", "not true"];
 const PEOPLE = ["one reviewer at most", "reviewers agree", "reviewers differ"];
 const JUDGES = ["judges and people agree", "a judge disagrees", "a judge is unscored", "no label"];
 
@@ -9,12 +10,19 @@ const facets = [
   { key: "type", title: "Type", names: head.types, of: (row) => head.type[row] },
   { key: "kind", title: "Media", names: head.kinds, of: (row) => head.kind[row] },
   { key: "source", title: "Source", names: head.sources, of: (row) => head.source[row] },
-  { key: "mark", title: "Your marks", names: MARKS, of: (row) => marks.state(row) },
+  { key: "mark", title: "Your marks", names: MARKS, of: (row) => books.sufficiency.state(row) },
+  { key: "truth", title: "Your marks: true to the clip", names: TRUTHS, of: (row) => books.faithfulness.state(row) },
   { key: "people", title: "Between reviewers", names: PEOPLE, tells: true, of: (row) => marks.between(row) },
 ];
 if (head.judges.length) {
   facets.push({ key: "judges", title: "Judges against people", names: JUDGES, tells: true, of: judgedState });
 }
+if (head.forms) facets.push({ key: "segments", title: "Segments", names: head.forms, of: (row) => head.form[row] });
+if (head.trace?.rounds.length) {
+  const counts = [...new Set(head.rounds)].sort((a, b) => a - b);
+  facets.push({ key: "rounds", title: "Rounds", names: counts.map(String), of: (row) => counts.indexOf(head.rounds[row]) });
+}
+if (head.claims) facets.push({ key: "claims", title: "Claims", names: head.claims, tells: true, of: (row) => head.claimed[row] });
 for (const facet of facets) {
   facet.chosen = new Set();
   facet.counts = new Array(facet.names.length).fill(0);

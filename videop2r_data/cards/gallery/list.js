@@ -42,7 +42,7 @@ const list = (() => {
     const mark = marks.state(row);
     node.mark.dataset.mark = mark;
     node.mark.replaceChildren(...(mark ? [icon(mark === 1 ? "yes" : "no")] : []));
-    node.mark.title = mark ? `you: ${MARKS[mark]}` : "";
+    node.mark.title = mark ? `you: ${saysOf(asking)[mark === 1]}` : "";
   }
 
   function draw() {

@@ -104,7 +104,7 @@ function wholeOf(at, row, player) {
   return el("div", { class: "sample" }, headOf(at, row),
     el("div", { class: `halves${player.node ? "" : " no-media"}` },
       player.node ? el("div", { class: "left" }, player.node, player.strip) : null,
-      el("div", { class: "right" }, questionOf(row), traceOf(row), verdictOf(at, row), originOf(at, row))));
+      el("div", { class: "right" }, questionOf(row), traceOf(row, player), verdictOf(at, row, player), originOf(at, row))));
 }
 
 function sampleBar() {
@@ -173,8 +173,9 @@ function move(way) {
 
 function markSample(sufficient) {
   if (view.at < 0) return;
-  if (!head.markable[view.at]) {
-    toast("No observation: nothing to mark");
+  const cannot = cannotMark(view.at);
+  if (cannot) {
+    toast(cannot);
     return;
   }
   marks.set(view.at, sufficient);
@@ -264,8 +265,8 @@ function showTheme() {
 }
 
 function showMarkCount() {
-  byId("mark-count").hidden = marks.size === 0;
-  byId("mark-count").textContent = marks.size;
+  byId("mark-count").hidden = allMarks() === 0;
+  byId("mark-count").textContent = allMarks();
 }
 
 function begin() {

@@ -221,6 +221,7 @@ def _verdicts(lines: Sequence[JudgedLine]) -> dict[str, Any]:
     return {
         "sufficient": label.sufficient,
         "reviewer": label.reviewer,
+        **({"question": label.question} if label.question != "sufficiency" else {}),
         "note": label.note,
         "judges": [
             line.model_dump(include={"judge", "model", "sufficient", "why"}) | {"seconds": line.latency_s}

@@ -1,9 +1,18 @@
 // What reviewers say: kept in this browser under the digest of the data set, handed on as JSON Lines. A mark keeps its
 // reviewer, its time and its question; marks of others stand beside one's own and are never taken for them.
-const QUESTION = "sufficiency";
+// There are two questions, each with marks of its own; `marks` are those of the one that is asked now.
+const ASKED = {
+  sufficiency: {
+    short: "Observation sufficient?", long: "Does the correct answer follow from it alone?", other: "True to the clip?",
+  },
+  faithfulness: {
+    short: "Observation true to the clip?", long: "Does the clip show everything that it says?", other: "Sufficient?",
+  },
+};
 
-const marks = (() => {
-  const keys = { own: `p2r-gallery:marks:${head.digest}`, others: `p2r-gallery:others:${head.digest}` };
+function makeMarks(QUESTION) {
+  const place = QUESTION === "sufficiency" ? head.digest : `${QUESTION}:${head.digest}`;
+  const keys = { own: `p2r-gallery:marks:${place}`, others: `p2r-gallery:others:${place}` };
   const states = new Uint8Array(size); // 0 none, 1 sufficient, 2 not
   const betweens = new Uint8Array(size); // 0 one reviewer at most, 1 all say the same, 2 not
   const isMark = (mark) => Boolean(mark) && typeof mark.sufficient === "boolean" && typeof mark.note === "string";
@@ -181,10 +190,51 @@ const marks = (() => {
       return taken;
     },
   };
-})();
+}
+
+const books = Object.fromEntries(Object.keys(ASKED).map((name) => [name, makeMarks(name)]));
+const everyBook = Object.values(books);
+const allMarks = () => everyBook.reduce((sum, book) => sum + book.size, 0);
+let asking = store.get("p2r-gallery:question") === "faithfulness" && head.clips.length ? "faithfulness" : "sufficiency";
+let marks = books[asking];
+
+function askOther() {
+  if (!head.clips.length) return;
+  asking = asking === "sufficiency" ? "faithfulness" : "sufficiency";
+  marks = books[asking];
+  store.set("p2r-gallery:question", asking);
+  toast(ASKED[asking].short);
+  changed();
+  draw();
+}
+
+// Why a sample cannot be marked now; "" if it can.
+function cannotMark(row) {
+  if (!head.markable[row]) return "No observation: nothing to mark.";
+  return asking === "faithfulness" && head.clip[row] < 0 ? "No clip: nothing to hold the observation against." : "";
+}
+
+// The lines of an export, each to the marks of its own question.
+async function takeMarks(exported) {
+  const sum = { own: 0, others: 0, left: 0 };
+  const about = (line) => {
+    try {
+      const named = JSON.parse(line)?.question;
+      return Object.hasOwn(books, named) ? named : "sufficiency";
+    } catch {
+      return "sufficiency";
+    }
+  };
+  const lines = exported.split("\n").filter((line) => line.trim());
+  for (const [name, book] of Object.entries(books)) {
+    const found = await book.take(lines.filter((line) => about(line) === name).join("\n"));
+    for (const key of Object.keys(sum)) sum[key] += found[key];
+  }
+  return sum;
+}
 
 async function exportMarks() {
-  const lines = await marks.lines();
+  const lines = (await Promise.all(everyBook.map((book) => book.lines()))).flat();
   if (!lines.length) {
     toast("No marks yet: y or n marks the sample on the screen");
     return;
@@ -195,16 +245,19 @@ async function exportMarks() {
   link.click();
   link.remove();
   setTimeout(() => URL.revokeObjectURL(url), 10_000);
-  marks.told();
-  const left = marks.size + marks.otherSize - lines.length; // of rows that a page with a larger --limit has
+  for (const book of everyBook) book.told();
+  const left = everyBook.reduce((sum, book) => sum + book.size + book.otherSize, 0) - lines.length; // of rows that a page with a larger --limit has
   toast(`${count(lines.length, "mark")} exported${left ? `, ${number.format(left)} kept: their rows are not on this page` : ""}`);
 }
 
 function showMarks() {
-  const others = marks.otherSize ? ` ${count(marks.otherSize, "mark")} of other reviewers.` : "";
-  byId("marks-sum").textContent =
-    `${count(marks.size, "mark")}: ${number.format(marks.sufficient)} sufficient, ` +
-    `${number.format(marks.size - marks.sufficient)} not.${others}`;
+  const told = (book, yes) => {
+    const others = book.otherSize ? ` ${count(book.otherSize, "mark")} of other reviewers.` : "";
+    return `${count(book.size, "mark")}: ${number.format(book.sufficient)} ${yes}, ${number.format(book.size - book.sufficient)} not.${others}`;
+  };
+  const { sufficiency, faithfulness } = books;
+  const second = faithfulness.size + faithfulness.otherSize ? [told(faithfulness, "true to the clip")] : [];
+  byId("marks-sum").textContent = [told(sufficiency, "sufficient"), ...second].join(" ");
   byId("marks-kept").textContent = store.kept
     ? "Kept in this browser, for exactly this version of the data set."
     : "This browser keeps nothing for this page: export before you close it.";

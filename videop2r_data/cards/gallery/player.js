@@ -15,7 +15,7 @@ function framesOf(row, sheet) {
 
 function createPlayer(at, row, sheet) {
   const clip = head.clip[at];
-  if (clip < 0) return { node: null, strip: null, plays: false, toggle() {}, step() {}, stop() {} };
+  if (clip < 0) return { node: null, strip: null, plays: false, toggle() {}, step() {}, seek() {}, stop() {} };
   const address = addressOf(clip);
   const path = head.clips[clip][1];
   const picture = head.kinds[head.kind[at]] === "image" || PICTURES.test(path);
@@ -49,7 +49,7 @@ function pictureOf(at, row, address, path) {
     shape(stage, image.naturalWidth, image.naturalHeight);
     drawBoxes(stage, at, row, image.naturalWidth, image.naturalHeight);
   });
-  return { node: el("figure", { class: "player" }, stage), strip: null, plays: false, toggle() {}, step() {}, stop() {} };
+  return { node: el("figure", { class: "player" }, stage), strip: null, plays: false, toggle() {}, step() {}, seek() {}, stop() {} };
 }
 
 // Boxes of a spatial question, if they fit into the picture as its pixels.
@@ -59,7 +59,7 @@ function drawBoxes(stage, at, row, width, height) {
   svg.setAttribute("viewBox", `0 0 ${width} ${height}`);
   svg.setAttribute("class", "boxes");
   const told = [];
-  for (const [kind, text] of [["reference", row.reference], ["answer", segmentOf(row, "answer")]]) {
+  for (const [kind, text] of [["reference", row.reference], ["answer", answerOf(row)]]) {
     const box = numbersIn(text, 4);
     if (!box || box[2] <= box[0] || box[3] <= box[1] || box[0] < 0 || box[2] > width || box[3] > height) continue;
     const rect = document.createElementNS(SVG, "rect");
@@ -262,6 +262,8 @@ function clipOf(at, row, sheet, address, path) {
       return mode !== "none";
     },
     toggle: () => setPlaying(!playing),
+    // A time in seconds, or a share of the clip.
+    seek: (at, share) => seek(share ? at * end() : at, true),
     step(way) {
       if (!times.length) return;
       seek(times[Math.max(0, Math.min(times.length - 1, frameAt(now) + way))], true);
@@ -278,5 +280,5 @@ function clipOf(at, row, sheet, address, path) {
 
 function intervals(at, row) {
   if (head.types[head.type[at]] !== "temporal grounding") return [];
-  return [["reference", row.reference], ["answer", segmentOf(row, "answer")]];
+  return [["reference", row.reference], ["answer", answerOf(row)]];
 }

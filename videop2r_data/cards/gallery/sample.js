@@ -1,6 +1,8 @@
 // One sample: question, trace, verdicts.
 const SIGN = { accepted: "yes", rejected: "no", failed: "fail", question: "ask" };
 const SAYS = { true: "sufficient", false: "not sufficient", null: "unscored" };
+const TRUTH = { true: "true to the clip", false: "not true to the clip", null: "unscored" };
+const saysOf = (question) => (question === "faithfulness" ? TRUTH : SAYS);
 
 function badge(at) {
   const hidden = isBlind(at);
@@ -25,7 +27,7 @@ function letterOf(option) {
 }
 
 function questionOf(row) {
-  const answer = segmentOf(row, "answer").trim();
+  const answer = answerOf(row).trim();
   const box = el("section", { class: "question" }, said("p", row.problem ?? "", { class: "ask" }));
   if (row.options.length) {
     const same = (option, text) => Boolean(text) && (letterOf(option) === text.toUpperCase() || option.trim() === text);
@@ -43,31 +45,88 @@ function questionOf(row) {
   return box;
 }
 
-// Segments as blocks with their tags; what stands outside of them is shown as such.
-function traceOf(row) {
-  const box = el("section", { class: "trace" }, el("h3", {}, "Trace"));
-  let block = null;
-  for (const [kind, text] of partsOf(row)) {
-    const opens = kind === "tag" && !text.startsWith("</");
-    if (opens) {
-      block = el("div", { class: "segment", "data-kind": text.slice(1, -1) });
-      box.append(block);
+const KIND_OF = { perception: "observation", reasoning: "think", answer: "answer", other: "other" };
+const roleOf = (name) => (Object.hasOwn(head.trace.roles, name) ? head.trace.roles[name] : "other");
+
+// A segment, in the colour of its role; where a recipe declares the form of its traces, with its name.
+function blockOf(name) {
+  if (!head.trace || !name) return el("div", { class: "segment", "data-kind": name || "outside" });
+  const role = roleOf(name);
+  return el("div", { class: "segment", "data-kind": KIND_OF[role], "data-name": name },
+    el("em", { class: "called" }, name === role ? name : `${name} · ${role}`));
+}
+
+// The name of the segment that a mark opens; "" for a closing one.
+const openedBy = ([, text, name]) => name ?? (/^<[^/]/.test(text) ? text.slice(1, -1) : "");
+
+// Puts blocks into the trace, those of one round of a group together.
+function roundsIn(box) {
+  let round = null;
+  let group = null;
+  let last = -1;
+  let turns = 0;
+  return (block, name) => {
+    const found = name ? head.trace?.rounds.find((one) => one.names.includes(name)) : group;
+    const place = found && name ? found.names.indexOf(name) : last + 1;
+    if (name && found && found.starts.includes(name) && (found !== group || !round || place <= last)) {
+      turns = found === group ? turns + 1 : 1;
+      group = found;
+      round = el("div", { class: "round" }, el("h4", {}, `Round ${turns}`));
+      box.append(round);
+    } else if (!found || found !== group || place <= last) {
+      round = null;
     }
-    if (kind === "tag") {
-      if (!block) box.append((block = el("div", { class: "segment", "data-kind": "outside" })));
-      block.append(el("code", { class: "tag" }, text));
-      if (!opens) block = null;
-    } else if (kind === "outside") {
-      if (text.trim()) box.append(said("div", text.trim(), { class: "segment", "data-kind": "outside" }));
-    } else {
-      (block ?? box).append(said("span", text, { class: "text" }));
-    }
+    last = round ? Math.max(place, 0) : -1;
+    (round ?? box).append(block);
+  };
+}
+
+// The text of a segment; its typed values are marked, and a time leads to its place in the clip.
+function textOf([, text, , values], player) {
+  if (!values) return said("span", text, { class: "text" });
+  const node = el("span", { class: "text", dir: "auto" });
+  let last = 0;
+  for (const [from, to, what, time, share] of values) {
+    const shown = visible(text.slice(from, to));
+    node.append(visible(text.slice(last, from)), time === null ? el("span", { class: "value", title: what }, shown)
+      : el("button", { type: "button", class: "value", title: `${what}: go there`, on: { click: () => player.seek(time, share) } }, shown));
+    last = to;
   }
+  node.append(visible(text.slice(last)));
+  return node;
+}
+
+// Segments as blocks with their tags; what stands outside of them is shown as such.
+function traceOf(row, player) {
+  const box = el("section", { class: "trace" }, el("h3", {}, "Trace"));
+  const put = roundsIn(box);
+  const parts = partsOf(row);
+  let block = null;
+  parts.forEach((part, at) => {
+    const [kind, text, name = kind] = part;
+    if (kind === "tag") {
+      const opened = openedBy(part);
+      if (opened || !block) put((block = blockOf(opened)), opened);
+      block.append(el("code", { class: "tag" }, visible(text)));
+      if (!opened) block = null;
+    } else if (kind === "outside") {
+      if (text.trim()) put(said("div", text.trim(), { class: "segment", "data-kind": "outside" }), "");
+    } else if (block) {
+      block.append(textOf(part, player));
+    } else {
+      const own = blockOf(name); // free text; or its opening mark stands in the prompt
+      put(own, name);
+      own.append(textOf(part, player));
+      const next = parts[at + 1];
+      if (next?.[0] === "tag" && !openedBy(next)) block = own;
+      else own.dataset.free = "";
+    }
+  });
   if (!box.querySelector(".segment")) box.append(el("p", { class: "note" }, "No trace: the row fell before a model was asked, or it is a question only."));
   return box;
 }
 
-function verdictOf(at, row) {
+function verdictOf(at, row, player) {
   const box = el("section", { class: "verdict" }, el("h3", {}, "Verdicts"));
   if (isBlind(at)) {
     box.append(el("p", { class: "note" }, "Blind: shown when you have marked this sample."));
@@ -93,21 +152,34 @@ function verdictOf(at, row) {
       el("p", {}, "Judge: observation sufficient? ", el("b", { class: good ? "yes" : "no" }, row.judgement || "not asked")),
       row.why ? said("blockquote", row.why) : null));
   }
+  if (row.claims) box.append(claimsOf(row.claims, player));
   if (row.verdicts) box.append(judgesOf(row.verdicts));
   return box;
 }
 
+// What a model that sees the clip said of each claim of the observation; a time leads to the frame it relied on.
+const CLAIMED = { supported: ["yes", "supported"], contradicted: ["no", "contradicted"], unseen: ["eye", "cannot be seen"], "": ["ask", "no verdict"] };
+function claimsOf(claims, player) {
+  const lines = claims.map(([text, verdict, times]) => {
+    const [sign, told] = CLAIMED[verdict];
+    return el("li", { "data-verdict": verdict || "none" }, icon(sign), said("span", text, { class: "what" }), el("small", {}, told),
+      ...times.map((time) => el("button", { type: "button", class: "value", title: "go there", on: { click: () => player.seek(time, 0) } }, seconds(time))));
+  });
+  return el("div", { class: "claims" }, el("h4", {}, "Claims of the observation, held against the clip"), el("ul", {}, ...lines));
+}
+
 function judgesOf(found) {
+  const says = saysOf(found.question);
   const lines = found.judges.map((judge) => {
     const differs = judge.sufficient !== null && judge.sufficient !== found.sufficient;
     return el("li", { class: differs ? "differs" : "" },
-      el("p", {}, el("span", {}, said("b", judge.judge), ": "), el("span", { class: `say ${judge.sufficient}` }, SAYS[judge.sufficient]),
+      el("p", {}, el("span", {}, said("b", judge.judge), ": "), el("span", { class: `say ${judge.sufficient}` }, says[judge.sufficient]),
         differs ? el("em", { class: "flag wrong" }, "disagrees") : null,
         judge.seconds === null ? null : el("small", {}, seconds(judge.seconds))),
       judge.why ? said("blockquote", judge.why) : null);
   });
   const person = el("li", { class: "person" },
-    el("p", {}, el("span", {}, said("b", found.reviewer || "person"), ": "), el("span", { class: `say ${found.sufficient}` }, SAYS[found.sufficient])),
+    el("p", {}, el("span", {}, said("b", found.reviewer || "person"), ": "), el("span", { class: `say ${found.sufficient}` }, says[found.sufficient])),
     found.note ? said("blockquote", found.note) : null);
   return el("div", { class: "judges" }, el("h4", {}, "Judges against people"), el("ul", {}, person, ...lines));
 }
@@ -123,7 +195,9 @@ function originOf(at, row) {
 }
 
 function markBar(at, row) {
-  if (!head.markable[at]) return el("footer", { class: "markbar" }, el("p", { class: "note" }, "No observation: nothing to mark."));
+  const other = head.clips.length ? el("button", { type: "button", class: "quiet", title: "The other question (q)", on: { click: () => askOther() } }, ASKED[asking].other) : null;
+  const cannot = cannotMark(at);
+  if (cannot) return el("footer", { class: "markbar" }, el("p", { class: "note" }, cannot), other);
   const mark = marks.get(at);
   const button = (sufficient, key, label) => el("button", {
     type: "button", class: `mark-${sufficient ? "yes" : "no"}`, "aria-pressed": mark ? mark.sufficient === sufficient : false,
@@ -134,9 +208,9 @@ function markBar(at, row) {
   note.value = mark?.note ?? "";
   note.addEventListener("input", () => marks.note(at, note.value));
   return el("footer", { class: "markbar" },
-    el("p", { class: "asking" }, el("b", {}, "Observation sufficient?"), el("small", {}, "Does the correct answer follow from it alone?")),
+    el("p", { class: "asking" }, el("b", {}, ASKED[asking].short), el("small", {}, ASKED[asking].long)),
     el("div", { class: "pairing" }, button(true, "y", "Yes"), button(false, "n", "No")), note,
-    mark ? el("button", { type: "button", class: "quiet", on: { click: () => unmark() } }, "Clear") : null, othersOf(at));
+    mark ? el("button", { type: "button", class: "quiet", on: { click: () => unmark() } }, "Clear") : null, othersOf(at), other);
 }
 
 // What other reviewers said, as their exports have it; not before one's own mark in a blind review.
@@ -144,5 +218,5 @@ function othersOf(at) {
   const others = isBlind(at) ? [] : marks.others(at);
   if (!others.length) return null;
   return el("ul", { class: "others", "aria-label": "Other reviewers" }, ...others.map((mark) => el("li", { title: visible(mark.note) },
-    said("b", mark.reviewer || "(no name)"), ": ", el("span", { class: `say ${mark.sufficient}` }, SAYS[mark.sufficient]))));
+    said("b", mark.reviewer || "(no name)"), ": ", el("span", { class: `say ${mark.sufficient}` }, saysOf(asking)[mark.sufficient]))));
 }

@@ -21,7 +21,9 @@ from videop2r_data.schemas import (
 )
 
 Shown = tuple[str, ...]
-"""(kind, text) or (kind, text, name of the segment, where that is not the kind)."""
+"""(kind, text), or (kind, text, name). The name is that of the segment, where that is not the kind; of a tag,
+that of the segment that it opens ("": it closes one), where the tag itself does not tell it, as `<think>`
+does."""
 KINDS = {
     Role.PERCEPTION: "observation",
     Role.REASONING: "think",
@@ -48,9 +50,9 @@ def parts_of(text: str, grammar: TraceGrammar | None = None) -> tuple[Shown, ...
     last = 0
     for piece in parser.spans(text).pieces:
         found += _between(parser, text, last, piece.open)
-        found.append(("tag", text[piece.open : piece.start]))
+        found.append(_tag(text[piece.open : piece.start], piece.name))
         found.append(_segment(parser, piece.name, text[piece.start : piece.end]))
-        found.append(("tag", text[piece.end : piece.close]))
+        found.append(_tag(text[piece.end : piece.close], ""))
         last = piece.close
     found += _between(parser, text, last, len(text))
     return tuple(part for part in found if part[1])
@@ -61,6 +63,11 @@ def _segment(parser: TraceParser, name: str, text: str) -> Shown:
     return (kind, text) if name == kind else (kind, text, name)
 
 
+def _tag(text: str, opens: str) -> Shown:
+    told = text[1:-1] if text.startswith("<") and not text.startswith("</") else ""
+    return ("tag", text) if told == opens else ("tag", text, opens)
+
+
 def _between(parser: TraceParser, text: str, start: int, end: int) -> Iterator[Shown]:
     """What stands between well-formed segments: marks without their counterpart, and text."""
     name = ""
@@ -69,8 +76,8 @@ def _between(parser: TraceParser, text: str, start: int, end: int) -> Iterator[S
         if spelled == BOX and name:
             continue  # LaTeX in a segment that is not closed
         yield _loose(parser, name, text[start : mark.start()])
-        yield "tag", mark.group()
         name, start = parser.usual(spelled, 0) if opens else "", mark.end()
+        yield _tag(mark.group(), name)
     yield _loose(parser, name, text[start:end])
 
 
@@ -81,7 +88,7 @@ def _loose(parser: TraceParser, name: str, text: str) -> Shown:
 def canonical_segments(parts: Sequence[Shown]) -> tuple[str, ...] | None:
     """The three segments of a canonical trace of the default form, from which the page rebuilds it; else
     None."""
-    texts = dict(part[:2] for part in parts if part[0] in SEGMENTS)
+    texts = {part[0]: part[1] for part in parts if part[0] in SEGMENTS}
     if len(texts) != len(SEGMENTS):
         return None
     observation, think, answer = (texts[name] for name in SEGMENTS)

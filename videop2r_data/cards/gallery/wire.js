@@ -21,15 +21,15 @@ function wire() {
   on("reviewer", () => store.set("p2r-gallery:reviewer", byId("reviewer").value.trim()), "input");
   on("advance", () => store.set("p2r-gallery:advance", byId("advance").checked ? "1" : "0"), "change");
   on("forget", () => {
-    if (confirm(`Delete ${count(marks.size, "mark")} of this data set from this browser?`)) {
-      marks.clear();
+    if (confirm(`Delete ${count(allMarks(), "mark")} of this data set from this browser?`)) {
+      for (const book of everyBook) book.clear();
       byId("marks").close();
     }
   });
   on("import", async () => {
     const [file] = byId("import").files;
     if (!file) return;
-    const { own, others, left } = await marks.take(await file.text());
+    const { own, others, left } = await takeMarks(await file.text());
     byId("import").value = "";
     byId("marks").close();
     const said = [`${count(own, "mark")} of your own`, `${number.format(others)} of other reviewers`, ...(left ? [`${count(left, "line")} of other words left out`] : [])];
@@ -63,6 +63,6 @@ function wire() {
     select(asks.row, { open: true, pair: asks.other !== null, other: asks.other });
   });
   window.addEventListener("beforeunload", (event) => {
-    if (!store.kept && !marks.handedOn) event.preventDefault();
+    if (!store.kept && !everyBook.every((book) => book.handedOn)) event.preventDefault();
   });
 }
