@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import ValidationError
 
 from videop2r_data.errors import SourceError
 from videop2r_data.files.names import (
@@ -78,23 +77,14 @@ class Release:
     def grammar(self) -> TraceGrammar:
         """What a trace of this data set is: as its lock's recipe says, else the default."""
         try:
-            return self.lock.read_recipe().trace if self.lock is not None else default_grammar()
-        except ValidationError:
+            return self.lock.grammar if self.lock is not None else default_grammar()
+        except SourceError:
             return default_grammar()  # `verify` says what is wrong with the recipe
 
     @property
     def configs(self) -> tuple[str, ...]:
         """Configs that have files, `sft` first."""
         return tuple(c for c in CONFIG_NAMES if any(f.config == c for f in self.files))
-
-    @property
-    def grammar(self) -> TraceGrammar:
-        """What a trace of these rows is made of: as the lock says, else the default.
-
-        Raises:
-            SourceError: the lock holds no valid grammar.
-        """
-        return default_grammar() if self.lock is None else self.lock.grammar
 
     def batches(
         self, config: str, columns: Sequence[str] | None = None, *, size: int = 1024
