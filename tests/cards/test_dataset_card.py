@@ -19,10 +19,9 @@ from videop2r_data.cards.card.facts import read_facts
 from videop2r_data.cards.card.licences import find_upstream, registry
 from videop2r_data.cards.card.metadata import columns_of
 from videop2r_data.errors import ExportError, SourceError
-from videop2r_data.schemas.grammar import default_grammar
 from videop2r_data.schemas.rows import CONFIGS
 
-COLUMNS = columns_of(default_grammar())
+COLUMNS = columns_of(CONFIGS)
 HOSTILE = [
     "x\n---\nlicense: mit\n---\n# Injected",
     "<script>alert(1)</script><img src=x onerror=alert(1)>",

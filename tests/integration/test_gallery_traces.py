@@ -18,12 +18,12 @@ from videop2r_data.builders.calibration import gather_labels
 from videop2r_data.cards.gallery.make import make_gallery, write_gallery
 from videop2r_data.errors import SourceError
 from videop2r_data.files.release import open_release
-from videop2r_data.schemas import HumanLabel, TraceGrammar, load_grammar, read_labels
+from videop2r_data.schemas import HumanLabel, Question, TraceGrammar, load_grammar, read_labels
 
 pytestmark = pytest.mark.integration
 SHORT = "<time>00:01-00:02</time> <caption>It stands still.</caption> <answer>B</answer>"
 BROKEN = "<time>00:00-00:01</time> <caption>It is cut"
-CLAIMS = [
+CLAIMS: list[dict[str, Any]] = [
     {"text": "A ball rolls in.", "verdict": "supported", "at": [0.4, 1.2]},
     {"text": "It hits the <door>.", "verdict": "contradicted", "at": [1.6]},
     {"text": "Somebody sings.", "verdict": "unseen", "at": []},
@@ -176,7 +176,8 @@ def test_marks_of_the_second_question_are_labels_with_that_question(
         ("made/0", "faithfulness", False, "no door is hit"),
     ]
     assert labels[1].observation == "00:00-00:01 A ball rolls in.\n00:01-00:02 It hits the door."
-    for question, says in (("sufficiency", True), ("faithfulness", False)):
+    asked: tuple[tuple[Question, bool], ...] = (("sufficiency", True), ("faithfulness", False))
+    for question, says in asked:
         found = gather_labels([tmp_path / "marks.jsonl"], question)
         assert ([x.sufficient for x in found.used], found.elsewhere, found.conflicts) == ([says], 1, [])
     with opened(browser, f"{url}#made/0") as (page, _):  # another browser takes both in

@@ -16,6 +16,7 @@ from .guessing import guess_source as guess_source
 from .pipeline import BuildReport as BuildReport
 from .pipeline import build as build
 from .pipeline import make_calls_on_ray as make_calls_on_ray
+from .recorded import recorded_verdicts as recorded_verdicts
 from .replay import CallView as CallView
 from .replay import ReproduceReport as ReproduceReport
 from .replay import SampleView as SampleView

@@ -10,6 +10,7 @@ from pathlib import Path
 from statistics import median
 
 import orjson
+from pydantic import Field
 
 from videop2r_data.backends import (
     Breaker,
@@ -175,12 +176,14 @@ class JudgeReport(Model):
 class CalibrationReport(Model):
     """All judges on the same labels."""
 
+    question: Question = Field(default="sufficiency", exclude_if=lambda value: value == "sufficiency")
+    """What was asked of the observations; "sufficient" below means Yes to it."""
     labels: int
     sufficient: int
     """Labels with this verdict."""
     repeated: int
     """Repeated labels of one observation: counted once."""
-    elsewhere: int = 0
+    elsewhere: int = Field(default=0, exclude_if=lambda value: value == 0)
     """Labels of another question than the judges answer."""
     bad: list[BadLabel]
     conflicts: list[str]

@@ -22,6 +22,7 @@ from videop2r_data.cli.common import (
     show,
 )
 from videop2r_data.cli.terminal import table
+from videop2r_data.errors import ConfigError
 from videop2r_data.recipes import read_recipe
 from videop2r_data.schemas import visible_line
 
@@ -39,6 +40,12 @@ JudgesOpt = Annotated[
 RecipeOpt = Annotated[
     str | None, typer.Option("--recipe", metavar="RECIPE", help="Measure the judge of this recipe instead.")
 ]
+DatasetOpt = Annotated[
+    str | None,
+    typer.Option(
+        "--dataset", metavar="DIR", help="Measure the faithfulness judges of this data set; no call is made."
+    ),
+]
 OutOpt = Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder of journal, verdicts and report.")]
 MaxCostOpt = Annotated[
     float | None, typer.Option(min=0, metavar="USD", help="US dollars for all judges, over all runs.")
@@ -49,12 +56,19 @@ def judge_eval(
     labels: LabelsArg,
     judges: JudgesOpt = None,
     recipe: RecipeOpt = None,
+    dataset: DatasetOpt = None,
     out: OutOpt = Path("judge-eval"),
     max_cost: MaxCostOpt = None,
     json: JsonOpt = False,
 ) -> None:
     """Agreement of judges with people: kappa, precision, recall, cost and latency, on the same labels."""
-    report = _run(labels, judges, recipe, out, max_cost)
+    if sum(given is not None for given in (judges, recipe, dataset)) != 1:
+        raise ConfigError(
+            "name the judges once", hint="give one of --judges FILE, --recipe RECIPE and --dataset DIR"
+        )
+    asked = _run(labels, judges, recipe, out, max_cost) if dataset is None else _look_up(labels, dataset)
+    report, rows = asked
+    _write(out, report, rows)
     show(report, partial(_render, out), as_json=json)
     raise typer.Exit(_code(report))
 
@@ -69,8 +83,7 @@ def _code(report: CalibrationReport) -> int:
 
 def _run(
     labels: list[Path], judges: Path | None, recipe: str | None, out: Path, max_cost: float | None
-) -> CalibrationReport:
-    import orjson
+) -> tuple[CalibrationReport, list[JudgedLabel]]:
     from rich.progress import Progress
 
     from videop2r_data.builders import calibrate, gather_labels
@@ -84,7 +97,7 @@ def _run(
         tasks = {
             judge.name: progress.add_task(judge.name, total=len(gathered.used)) for judge in wanted.judges
         }
-        report, rows = asyncio.run(
+        return asyncio.run(
             calibrate(
                 wanted,
                 gathered,
@@ -93,20 +106,29 @@ def _run(
                 tell=lambda name, done, _: progress.update(tasks[name], completed=done),
             )
         )
+
+
+def _look_up(labels: list[Path], dataset: str) -> tuple[CalibrationReport, list[JudgedLabel]]:
+    from videop2r_data.builders import gather_labels, recorded_verdicts
+    from videop2r_data.files import open_release
+
+    return recorded_verdicts(gather_labels(labels, "faithfulness"), open_release(dataset))
+
+
+def _write(out: Path, report: CalibrationReport, rows: list[JudgedLabel]) -> None:
+    import orjson
+
+    out.mkdir(parents=True, exist_ok=True)
     document = orjson.dumps(report.model_dump(mode="json"), option=orjson.OPT_INDENT_2)
     (out / "report.json").write_bytes(document)
     _write_lines(out / "verdicts.jsonl", rows)
     differ = [r for r in rows if r.sufficient is not None and r.sufficient is not r.label.sufficient]
     _write_lines(out / "disagreements.jsonl", differ)
-    return report
 
 
 def _judges(path: Path | None, recipe: str | None) -> tuple[JudgesFile, Path]:
-    from videop2r_data.errors import ConfigError
     from videop2r_data.schemas import JudgesFile, NamedJudge, load_judges
 
-    if (path is None) == (recipe is None):
-        raise ConfigError("name the judges once", hint="give either --judges FILE or --recipe RECIPE")
     if path is not None:
         return load_judges(path), path.parent
     found, base = read_recipe(str(recipe))
@@ -131,7 +153,8 @@ def _write_lines(path: Path, rows: list[JudgedLabel]) -> None:
 
 
 def _render(out: Path, report: CalibrationReport, console: Console) -> None:
-    heads = (f"{report.labels:,} labels, {report.sufficient:,} sufficient", *(j.name for j in report.judges))
+    yes = "sufficient" if report.question == "sufficiency" else "true to the clip"
+    heads = (f"{report.labels:,} labels, {report.sufficient:,} {yes}", *(j.name for j in report.judges))
     made = table(*heads, overflow="fold")
     for name in ("agreement", "kappa", "precision", "recall", "specificity"):
         made.add_row(name, *(_judged(judge.figures, name) for judge in report.judges))
@@ -160,7 +183,9 @@ def _render(out: Path, report: CalibrationReport, console: Console) -> None:
             f"people label both ways, {len(report.bad):,} bad lines"
         )
     if report.elsewhere:
-        console.print(f"{report.elsewhere:,} labels answer another question than sufficiency: not compared")
+        console.print(
+            f"{report.elsewhere:,} labels answer another question than {report.question}: not compared"
+        )
     if not report.complete:
         console.print("money ran out: raise --max-cost and run the same command, nothing is lost")
     console.print(f"disagreements: {shell(out / 'disagreements.jsonl')}", markup=False)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import types
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from enum import Enum
 from functools import lru_cache
 from typing import TYPE_CHECKING, Annotated, Any, Union, get_args, get_origin
@@ -182,10 +182,12 @@ ADDED_LATER: dict[str, dict[str, Any]] = {"sft": {"times": "", "media_missing": 
 stay valid; what is written today has every column."""
 
 
-def column_words(grammar: TraceGrammar | None = None) -> dict[str, str]:
-    """Column -> what it holds, the same words in every config that has it; None: for the default trace."""
+def column_words(models: Mapping[str, type[QuestionColumns]] | None = None) -> dict[str, str]:
+    """Column -> what it holds, the same words in every config that has it; of `configs_of`, or of the default
+    trace."""
+    known = models or CONFIGS
     words: dict[str, str] = {}
-    for model in (QuestionColumns, sft_row_of(grammar or default_grammar()), RejectedRow):
+    for model in (QuestionColumns, known["sft"], known["rejected"]):
         words |= {name: info.description for name, info in model.model_fields.items() if info.description}
     return words
 

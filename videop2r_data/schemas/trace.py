@@ -113,6 +113,15 @@ class Trace(ProcessTrace):
             answer=answer,
         )
 
+    @classmethod
+    def found_in(cls, text: str, grammar: TraceGrammar) -> Trace:
+        """What there is of a trace in any text; of a segment that a trace has once, the first counts."""
+        kept: list[Part] = []
+        for piece in trace_parser(grammar).spans(text).pieces:
+            if piece.name not in grammar.single or all(part.name != piece.name for part in kept):
+                kept.append(Part(piece.name, text[piece.start : piece.end]))
+        return cls.made_of(grammar, kept)
+
     @property
     def process(self) -> str:
         """The trace without its perception segments, with all marks."""

@@ -20,7 +20,6 @@ from videop2r_data.schemas import (
     GroupSpec,
     ProblemType,
     TraceGrammar,
-    configs_of,
     default_grammar,
     feature_info,
     visible,
@@ -315,8 +314,8 @@ def _cut(value: Any) -> Any:
 def _columns(facts: Facts) -> str:
     kinds: dict[str, str] = {}
     held: dict[str, list[str]] = {}
-    words = columns_of(facts.grammar)
-    for config, model in configs_of(facts.grammar).items():
+    words = columns_of(facts.models)
+    for config, model in facts.models.items():
         for info in feature_info(model):
             name = info["name"]
             if name in facts.configs[config]["columns"]:
@@ -426,7 +425,9 @@ def _judge(facts: Facts) -> str:
         ]
         rows.append([cell(judge["model"]), f"{judge['labels']:,}", *shown, f"{judge['unscored']:,}"])
     head = ["judge", "human labels", "agreement", "precision", "recall", "unscored"]
-    return table(head, rows) + "\nWith 95 % Wilson intervals; positive means that the observation suffices.\n"
+    faithful = facts.agreement.get("question") == "faithfulness"
+    means = "is true to the clip" if faithful else "suffices"
+    return table(head, rows) + f"\nWith 95 % Wilson intervals; positive means that the observation {means}.\n"
 
 
 def _limits(facts: Facts) -> str:

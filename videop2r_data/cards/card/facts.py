@@ -16,7 +16,16 @@ from videop2r_data.cards.card.rows import CardLicence, RowFacts, card_licence, r
 from videop2r_data.cards.figures.index import FigureIndex, read_figures
 from videop2r_data.errors import ExportError
 from videop2r_data.files import AGREEMENT_NAME, FIGURES_NAME, LOCK_NAME, file_digest, read_lock, shards
-from videop2r_data.schemas import CONFIGS, BuildLock, Ledger, Model, TraceGrammar, digest
+from videop2r_data.schemas import (
+    CONFIGS,
+    BuildLock,
+    Ledger,
+    Model,
+    QuestionColumns,
+    TraceGrammar,
+    configs_of,
+    digest,
+)
 
 # The address of a pushed data set is kept in its card, in an HTML comment: a card that is made again, here or
 # on another machine, then has the same bytes without asking the Hub.
@@ -83,6 +92,11 @@ class Facts(Model):
     def grammar(self) -> TraceGrammar:
         """What a trace of these rows is made of."""
         return self.lock.grammar
+
+    @property
+    def models(self) -> dict[str, type[QuestionColumns]]:
+        """Config -> the model of its rows."""
+        return configs_of(self.grammar)
 
     def spec(self, pool: str) -> dict[str, Any]:
         """What the recipe says of a pool; empty if it has none of this name."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -12,10 +12,10 @@ from videop2r_data.files import LOCK_NAME, PREVIEW_CONFIG
 from videop2r_data.schemas import (
     CONFIGS,
     DataType,
+    QuestionColumns,
     Role,
     TraceGrammar,
     column_words,
-    configs_of,
     feature_info,
 )
 
@@ -35,9 +35,9 @@ PREVIEW_FEATURES: list[dict[str, Any]] = [
 """Schema of the preview for `datasets`; cells of `image` and `video` hold bytes and a file name."""
 
 
-def columns_of(grammar: TraceGrammar) -> dict[str, str]:
+def columns_of(models: Mapping[str, type[QuestionColumns]]) -> dict[str, str]:
     """Column -> what it holds, the same in every config that has it."""
-    return column_words(grammar) | {"image": "preview: the image itself", "video": "preview: the clip itself"}
+    return column_words(models) | {"image": "preview: the image itself", "video": "preview: the clip itself"}
 
 
 # The front matter of the card, for the Hub and for `datasets`.
@@ -79,7 +79,6 @@ def _tags_of(grammar: TraceGrammar) -> list[str]:
 def front_matter(facts: Facts) -> dict[str, Any]:
     """The mapping between the `---` lines of the card."""
     recipe, configs = facts.lock.recipe, facts.configs
-    models = configs_of(facts.grammar)
     tags = [
         *_tags_of(facts.grammar),
         *sorted(facts.lock.ledger.table),
@@ -111,7 +110,9 @@ def front_matter(facts: Facts) -> dict[str, Any]:
             {
                 "config_name": name,
                 # a data set made before a column was added lacks it: what is declared must be there
-                "features": [info for info in feature_info(models[name]) if info["name"] in made["columns"]],
+                "features": [
+                    info for info in feature_info(facts.models[name]) if info["name"] in made["columns"]
+                ],
                 "splits": [{"name": "train", "num_bytes": made["text_bytes"], "num_examples": made["rows"]}],
                 "download_size": made["file_bytes"],
                 "dataset_size": made["text_bytes"],
@@ -322,9 +323,9 @@ def _files(facts: Facts) -> list[dict[str, Any]]:
 
 
 def _records(config: str, facts: Facts) -> dict[str, Any]:
-    words = columns_of(facts.grammar)
+    words = columns_of(facts.models)
     fields = []
-    for info in feature_info(configs_of(facts.grammar)[config]):
+    for info in feature_info(facts.models[config]):
         if info["name"] not in facts.configs[config]["columns"]:
             continue
         place = f"{config}/{info['name']}"

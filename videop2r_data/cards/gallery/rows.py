@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from videop2r_data.cards.gallery.trace import Shown, parts_of, views_of
+from videop2r_data.cards.gallery.trace import Shown, parts_of
 from videop2r_data.errors import SourceError
 from videop2r_data.files import Release
 from videop2r_data.schemas import (
@@ -17,6 +17,7 @@ from videop2r_data.schemas import (
     ClaimVerdict,
     HumanLabel,
     Model,
+    Trace,
     TraceGrammar,
     default_grammar,
     strip_answer_tag,
@@ -146,9 +147,10 @@ def entry_of(row: dict[str, Any], config: str, number: int, grammar: TraceGramma
     sample_id = text("sample_id") or f"{config}/{problem_id or number}"
     output = text("output")
     form = grammar or default_grammar()
-    observation, answer = views_of(output, form)
-    if config == "sft":
-        observation = text("observation") or None
+    found = Trace.found_in(output, form)
+    observation = (
+        text("observation") if config == "sft" else found.observation if found.observation.strip() else ""
+    )
     frames = tuple(x for x in _list(row.get("frame_indices")) if isinstance(x, int))
     times = tuple(float(x) for x in _list(row.get("frame_times_s")) if isinstance(x, int | float))
     if len(frames) != len(times):
@@ -176,8 +178,8 @@ def entry_of(row: dict[str, Any], config: str, number: int, grammar: TraceGramma
         reward=reward if reward is not None and 0 <= reward <= 1 else None,
         attempt=row["attempt"] if isinstance(row.get("attempt"), int) else None,
         parts=parts_of(output, form),
-        answer=answer,
-        observation=observation,
+        answer=found.answer,
+        observation=observation or None,
         judgement=text("judgement") or {"insufficient": "No", "no_verdict": "no verdict"}.get(reason, ""),
         why=text("judge_explanation"),
         frames=frames,

@@ -10,10 +10,8 @@ from videop2r_data.schemas import (
     BOX,
     SEGMENTS,
     GroupSpec,
-    Part,
     Role,
     Template,
-    Trace,
     TraceGrammar,
     TraceParser,
     default_grammar,
@@ -94,19 +92,6 @@ def canonical_segments(parts: Sequence[Shown]) -> tuple[str, ...] | None:
     observation, think, answer = (texts[name] for name in SEGMENTS)
     whole = f"<observation>{observation}</observation> <think>{think}</think><answer>{answer}</answer>"
     return (observation, think, answer) if "".join(part[1] for part in parts) == whole else None
-
-
-def views_of(text: str, grammar: TraceGrammar) -> tuple[str | None, str]:
-    """What is seen (None: nothing) and the final answer, of a trace or of what there is of one.
-
-    Of a segment that a trace has once, the first counts.
-    """
-    kept: list[Part] = []
-    for piece in trace_parser(grammar).spans(text).pieces:
-        if piece.name not in grammar.single or all(part.name != piece.name for part in kept):
-            kept.append(Part(piece.name, text[piece.start : piece.end]))
-    trace = Trace.made_of(grammar, kept)
-    return (trace.observation if trace.observation.strip() else None), trace.answer
 
 
 def values_in(part: Shown, grammar: TraceGrammar) -> list[list[Any]]:

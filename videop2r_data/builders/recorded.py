@@ -1,0 +1,121 @@
+"""Verdicts that a data set already holds, against people: no call is made."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from videop2r_data.builders.calibration import CalibrationReport, JudgedLabel, JudgeReport, Labels
+from videop2r_data.errors import SourceError
+from videop2r_data.files import Release
+from videop2r_data.schemas import HumanLabel, Trace, strip_answer_tag
+from videop2r_data.validators import count_confusion, measure_agreement
+
+FAITHFUL = {"faithful": True, "contradicted": False}
+"""Verdict of a judge of `faithfulness` in the column `judgements` -> whether the observation is true."""
+_COLUMNS = ("sample_id", "problem", "options", "solution", "observation", "output", "judgements")
+
+
+class _Said(NamedTuple):
+    verdict: str
+    words: str
+
+
+def recorded_verdicts(labels: Labels, release: Release) -> tuple[CalibrationReport, list[JudgedLabel]]:
+    """Hold the judges of faithfulness that a build has asked against labels of the same observations.
+
+    A label whose words are those of no row, and a row that a judge was not asked about, are unscored.
+
+    Args:
+        labels: of the question `faithfulness`.
+        release: the data set, with the column `judgements`.
+
+    Raises:
+        SourceError: it holds no verdict of such a judge, or a file is damaged.
+    """
+    wanted = {label.sample_id for label in labels.used}
+    judges: list[str] = []
+    said: dict[tuple[str, ...], dict[str, _Said]] = {}
+    for config in ("sft", "rejected"):
+        for _, batch in release.batches(config, _COLUMNS, size=512):
+            for values in zip(*batch.columns.values(), strict=True):
+                row = dict(zip(batch.columns, values, strict=True))
+                found = dict(_verdicts(row))
+                judges += [name for name in found if name not in judges]
+                if row.get("sample_id") in wanted:
+                    said[_words(row, release)] = found
+    if not judges:
+        raise SourceError(
+            "no verdict of a judge of faithfulness in it",
+            where=release.where,
+            hint="build it with a judge that decides: faithfulness in judges: (does: record refuses nothing)",
+        )
+    rows = [_judged(name, label, said.get(_of_label(label))) for name in judges for label in labels.used]
+    return (
+        CalibrationReport(
+            question="faithfulness",
+            labels=len(labels.used),
+            sufficient=sum(label.sufficient for label in labels.used),
+            repeated=labels.repeated,
+            elsewhere=labels.elsewhere,
+            bad=labels.bad,
+            conflicts=labels.conflicts,
+            people=labels.people,
+            judges=[_report(name, release, [row for row in rows if row.judge == name]) for name in judges],
+            complete=True,
+        ),
+        rows,
+    )
+
+
+def _verdicts(row: Mapping[str, Any]) -> Iterator[tuple[str, _Said]]:
+    cells = row.get("judgements")
+    for cell in cells if isinstance(cells, list) else ():
+        if isinstance(cell, dict) and cell.get("decides") == "faithfulness":
+            yield str(cell.get("judge")), _Said(str(cell.get("verdict") or ""), str(cell.get("detail") or ""))
+
+
+def _words(row: Mapping[str, Any], release: Release) -> tuple[str, ...]:
+    """Of a row, what a label of it holds; a rejected row has its observation in its output alone."""
+    seen = row.get("observation") or Trace.found_in(str(row.get("output") or ""), release.grammar).observation
+    options = [str(option) for option in row.get("options") or ()]
+    reference = strip_answer_tag(str(row.get("solution")))
+    return str(row["sample_id"]), str(row.get("problem")), *options, reference, str(seen)
+
+
+def _of_label(label: HumanLabel) -> tuple[str, ...]:
+    return label.sample_id, label.problem, *label.options, label.reference, label.observation
+
+
+def _judged(judge: str, label: HumanLabel, found: Mapping[str, _Said] | None) -> JudgedLabel:
+    verdict, why = None, "no row of the data set has these words"
+    if found is not None:
+        one = found.get(judge, _Said("", "this judge was not asked about the row"))
+        verdict, why = FAITHFUL.get(one.verdict), one.words
+    return JudgedLabel(judge=judge, model="", label=label, sufficient=verdict, why=why, latency_s=None)
+
+
+def _report(name: str, release: Release, rows: Sequence[JudgedLabel]) -> JudgeReport:
+    scored = [(row.label.sufficient, row.sufficient) for row in rows if row.sufficient is not None]
+    unscored = [row.why for row in rows if row.sufficient is None]
+    return JudgeReport(
+        name=name,
+        model=_model(name, release),
+        prompt_sha256="",
+        labels=len(rows),
+        unscored=len(unscored),
+        unscored_why=max(unscored, key=unscored.count, default=""),
+        figures=measure_agreement(count_confusion(scored)),
+        cost_usd=0.0,
+        latency_s=None,
+        asked=0,
+    )
+
+
+def _model(name: str, release: Release) -> str:
+    """The model of a judge, as the lock's recipe names it."""
+    listed = release.lock.recipe.get("judges") if release.lock is not None else None
+    for judge in listed if isinstance(listed, list) else ():
+        if isinstance(judge, dict) and judge.get("name") == name:
+            return str((judge.get("backend") or {}).get("model", ""))
+    return ""
