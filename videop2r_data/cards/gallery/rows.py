@@ -148,13 +148,8 @@ def entry_of(row: dict[str, Any], config: str, number: int, grammar: TraceGramma
     output = text("output")
     form = grammar or default_grammar()
     found = Trace.found_in(output, form)
-    observation = (
-        text("observation") if config == "sft" else found.observation if found.observation.strip() else ""
-    )
-    frames = tuple(x for x in _list(row.get("frame_indices")) if isinstance(x, int))
-    times = tuple(float(x) for x in _list(row.get("frame_times_s")) if isinstance(x, int | float))
-    if len(frames) != len(times):
-        frames = times = ()
+    observed = text("observation") if config == "sft" else found.observation.strip() and found.observation
+    frames, times = _frames(row)
     reason = text("reason")
     outcome = {"sft": "accepted", "rejected": "rejected"}.get(config, "question")
     if config == "rejected" and row.get("outcome") == "failed":
@@ -179,7 +174,7 @@ def entry_of(row: dict[str, Any], config: str, number: int, grammar: TraceGramma
         attempt=row["attempt"] if isinstance(row.get("attempt"), int) else None,
         parts=parts_of(output, form),
         answer=found.answer,
-        observation=observation or None,
+        observation=observed or None,
         judgement=text("judgement") or {"insufficient": "No", "no_verdict": "no verdict"}.get(reason, ""),
         why=text("judge_explanation"),
         frames=frames,
@@ -191,6 +186,13 @@ def entry_of(row: dict[str, Any], config: str, number: int, grammar: TraceGramma
         synthetic=row.get("synthetic") is True,
         claims=_claims(row.get("claims")),
     )
+
+
+def _frames(row: dict[str, Any]) -> tuple[tuple[int, ...], tuple[float, ...]]:
+    """Indices and times of the sampled frames; empty where they are not as many."""
+    frames = tuple(x for x in _list(row.get("frame_indices")) if isinstance(x, int))
+    times = tuple(float(x) for x in _list(row.get("frame_times_s")) if isinstance(x, int | float))
+    return (frames, times) if len(frames) == len(times) else ((), ())
 
 
 def _claims(value: Any) -> tuple[Claim, ...]:
