@@ -9,6 +9,8 @@ from typing import Any
 import orjson
 import pytest
 import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from tests.cards.hub_release import write_release
 from tests.cards.other_traces import THINKER, write_set
@@ -18,10 +20,20 @@ from videop2r_data.cards.card.facts import mark_figures
 from videop2r_data.cards.figures.draw import make_figures, redraw
 from videop2r_data.cards.figures.segments import SegmentsData
 from videop2r_data.cards.figures.stats import compute_stats
+from videop2r_data.cards.gallery.rows import entry_of
+from videop2r_data.cards.gallery.trace import form_of, parts_of, rounds_of, values_in
 from videop2r_data.errors import SourceError
 from videop2r_data.files.release import open_release
 from videop2r_data.plots.palette import LIGHT
-from videop2r_data.schemas import Role, TraceGrammar, default_grammar, load_grammar, packaged_grammars
+from videop2r_data.schemas import (
+    ClaimVerdict,
+    Role,
+    TraceGrammar,
+    default_grammar,
+    load_grammar,
+    packaged_grammars,
+    trace_parser,
+)
 
 SR1 = "<description>A red ball.</description>\n<think>It is red.</think>\n\\boxed{B}"
 OWN = TraceGrammar.model_validate(
@@ -173,3 +185,75 @@ def test_the_figure_of_segments_is_drawn_light_and_dark_and_stands_in_the_card(t
     mark_figures(folder)
     write_dataset_card(folder)
     assert "Length of the segments" in entry.title and entry.light in part(card_of(folder)[1], "figures")
+
+
+@given(st.data())
+@settings(deadline=None)
+def test_the_parts_of_any_text_are_the_text_in_every_grammar(data: st.DataObject) -> None:
+    grammar = load_grammar(data.draw(st.sampled_from(packaged_grammars())))
+    marks = [text for mark in trace_parser(grammar).marks for text in mark if text]
+    bits = [
+        *marks,
+        "a ",
+        "\n",
+        "}",
+        "00:01-00:02",
+        "<t>1.5</t>s",
+        "<obj>é😀</obj>",
+        "<box>[1, 2, 3, 4]</box>",
+    ]
+    text = "".join(data.draw(st.lists(st.sampled_from(bits), max_size=16)))
+    parts = parts_of(text, grammar)
+    assert "".join(part[1] for part in parts) == text and all(part[1] for part in parts)
+    for part in parts:
+        end = 0
+        for start, stop, words, at, share in values_in(part, grammar):
+            assert end <= start < stop <= len(part[1].encode("utf-16-le")) // 2 and words
+            assert share == 0 and (at is None) is ("time" not in words)
+            end = stop
+
+
+def test_typed_values_are_found_at_the_places_that_the_script_counts() -> None:
+    text = "\U0001f600 <obj>a \U0001f600</obj><box>[1, 2, 3, 4]</box>at<t>2.5</t>s"
+    found = values_in(("think", text), load_grammar("open-o3"))
+    units = text.encode("utf-16-le")
+    shown = [units[2 * a : 2 * b].decode("utf-16-le") for a, b, *_ in found]
+    assert shown == ["a \U0001f600", "[1, 2, 3, 4]", "2.5"]
+    assert [rest for _, _, *rest in found] == [
+        ["object: label", None, 0],
+        ["box: box pixels", None, 0],
+        ["at: time seconds", 2.5, 0],
+    ]
+    share = {
+        "name": "x",
+        "segments": [{"name": "a", "role": "answer", "tag": "a", "holds": "{at: time percent}"}],
+    }
+    grammar = TraceGrammar.model_validate(share)
+    assert values_in(("answer", "50", "a"), grammar) == [[0, 2, "at: time percent", 0.5, 1]]
+
+
+def test_the_answer_of_a_row_is_the_last_box_and_its_observation_the_view(tmp_path: Path) -> None:
+    auto = load_grammar("videoauto-r1")
+    row = {"output": "\\boxed{A}<think>wait</think>\\boxed{B}"}
+    entry = entry_of(row, "rejected", 0, auto)
+    assert (entry.answer, entry.observation) == ("B", None)
+    assert form_of(entry.parts) == ("first_answer", "think", "answer") and rounds_of(entry.parts, auto) == 1
+    thinker = load_grammar("video-thinker")
+    assert rounds_of(parts_of(THINKER, thinker), thinker) == 2
+    seen = entry_of({"output": THINKER.removesuffix("</answer>")}, "rejected", 0, thinker).observation
+    assert seen == "00:00-00:01 A ball rolls in.\n00:01-00:02 It hits the door."
+
+
+def test_claims_that_are_none_are_left_out() -> None:
+    cells = [
+        {"text": "a", "verdict": "supported", "at": [1, float("nan"), -1.0, "2", True]},
+        {"text": "b", "verdict": "Supported"},
+        {"text": "", "verdict": "supported"},
+        *("no claim", None, {"verdict": "supported"}),
+    ]
+    found = entry_of({"claims": cells}, "sft", 0).claims
+    assert [(c.text, c.verdict, c.at) for c in found] == [
+        ("a", ClaimVerdict.SUPPORTED, (1.0,)),
+        ("b", None, ()),
+    ]
+    assert entry_of({"claims": "x"}, "sft", 0).claims == ()
