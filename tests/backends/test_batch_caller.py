@@ -21,7 +21,7 @@ from videop2r_data.schemas.calls import (
     SamplingParams,
     Usage,
 )
-from videop2r_data.schemas.recipe import Price
+from videop2r_data.schemas.judges import Price
 
 PRICE = Price(input=2.0, output=20.0)
 """At half of it a call of 100 output tokens holds a little over 0.001 USD."""

@@ -15,7 +15,7 @@ from videop2r_data.backends.limiter import AdaptiveLimiter
 from videop2r_data.backends.money import Money
 from videop2r_data.errors import AuthError, BudgetError, MediaError, RefusedError, TransientError
 from videop2r_data.schemas.calls import Completion, Frames, Message, Request, SamplingParams, Usage
-from videop2r_data.schemas.recipe import Price
+from videop2r_data.schemas.judges import Price
 
 PRICE = Price(input=1.0, output=10.0)
 # 100 output tokens at most: 0.001 USD; the prompt is a few bytes and a template's allowance

@@ -12,7 +12,7 @@ from videop2r_data.backends.judge_requests import JudgeRequests, answer_variant,
 from videop2r_data.errors import AuthError, P2RError, TransientError
 from videop2r_data.schemas import Sufficiency
 from videop2r_data.schemas.calls import Completion, FinishReason, Request
-from videop2r_data.schemas.recipe import BackendSpec, JudgeSpec
+from videop2r_data.schemas.judges import BackendSpec, JudgeSpec
 
 SPEC = JudgeSpec(backend=BackendSpec(kind="openai", model="j", base_url="http://localhost:1/v1"))
 REQUEST = JudgeRequests(SPEC).request(problem="?", options=(), answer="4", observation="four discs")

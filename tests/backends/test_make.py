@@ -18,7 +18,8 @@ from videop2r_data.cards.card.dataset import write_dataset_card
 from videop2r_data.errors import ConfigError, MissingExtraError
 from videop2r_data.schemas import calls as entries
 from videop2r_data.schemas.calls import Backend, Completion, Frames, Request
-from videop2r_data.schemas.recipe import BackendSpec, Recipe, load_recipe
+from videop2r_data.schemas.judges import BackendSpec
+from videop2r_data.schemas.recipe import Recipe, load_recipe
 
 DEMO = Path(__file__).resolve().parents[2] / "videop2r_data" / "recipes" / "demo.yaml"
 MODULE = """

@@ -25,7 +25,7 @@ from videop2r_data.backends.openai.wire import (
 )
 from videop2r_data.errors import ConfigError, TransientError
 from videop2r_data.schemas.calls import Completion, SamplingParams, Usage
-from videop2r_data.schemas.recipe import BackendSpec
+from videop2r_data.schemas.judges import BackendSpec
 
 
 def body_of(*args: Any, form: Any = "vllm", **settings: Any) -> dict[str, Any]:

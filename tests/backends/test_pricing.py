@@ -12,7 +12,7 @@ from videop2r_data.backends.money import (
     reserve_usd,
 )
 from videop2r_data.schemas.calls import Usage
-from videop2r_data.schemas.recipe import Price
+from videop2r_data.schemas.judges import Price
 
 SONNET = Price(input=3.0, output=15.0, cache_read=0.3, cache_write=3.75)
 

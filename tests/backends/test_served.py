@@ -16,7 +16,7 @@ from videop2r_data.backends.breaker import UNKNOWN, what_to_change
 from videop2r_data.backends.openai.wire import parse_models
 from videop2r_data.errors import AuthError, TransientError
 from videop2r_data.schemas.calls import ListsModels, ServedModel
-from videop2r_data.schemas.recipe import BackendSpec
+from videop2r_data.schemas.judges import BackendSpec
 
 
 async def listed(**spec: Any) -> list[ServedModel] | None:

@@ -12,7 +12,7 @@ from videop2r_data.backends.local.transformers import TransformersBackend
 from videop2r_data.backends.money import media_tokens
 from videop2r_data.errors import BackendError, ConfigError, TransientError
 from videop2r_data.schemas.calls import Completion, Frames, Request, SamplingParams
-from videop2r_data.schemas.recipe import BackendSpec
+from videop2r_data.schemas.judges import BackendSpec
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")

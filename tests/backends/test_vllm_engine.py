@@ -14,7 +14,7 @@ from videop2r_data.backends.local.vllm import VllmBackend
 from videop2r_data.backends.money import media_tokens
 from videop2r_data.errors import BackendError, ConfigError, RefusedError, TransientError
 from videop2r_data.schemas.calls import Frames
-from videop2r_data.schemas.recipe import BackendSpec
+from videop2r_data.schemas.judges import BackendSpec
 
 pytest.importorskip("vllm")
 pytestmark = [

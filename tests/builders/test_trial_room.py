@@ -9,7 +9,8 @@ import pytest
 from videop2r_data.builders.checks.trial import groups, look_at_room, needed_tokens
 from videop2r_data.schemas import DataType, ProblemType, Sample
 from videop2r_data.schemas.calls import MediaRecord, Message, Request, SamplingParams
-from videop2r_data.schemas.recipe import BackendSpec, GenerateSpec, MediaSpec, Recipe, SourceSpec
+from videop2r_data.schemas.judges import BackendSpec
+from videop2r_data.schemas.recipe import GenerateSpec, MediaSpec, Recipe, SourceSpec
 
 SAMPLE = Sample(
     row=0,

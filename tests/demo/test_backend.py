@@ -34,7 +34,8 @@ from videop2r_data.schemas.calls import (
     Request,
     SamplingParams,
 )
-from videop2r_data.schemas.recipe import BackendSpec, DemoSpec
+from videop2r_data.schemas.judges import BackendSpec
+from videop2r_data.schemas.recipe import DemoSpec
 from videop2r_data.schemas.verdict import Outcome, RejectReason, Stage
 from videop2r_data.validators.claims import (
     parse_claims,

@@ -20,7 +20,7 @@ from videop2r_data.backends.batch_log import BatchProgress, Event
 from videop2r_data.backends.batches import BatchRunner
 from videop2r_data.backends.segments import FileLock
 from videop2r_data.schemas.calls import BatchResult, Message, Request, SamplingParams
-from videop2r_data.schemas.recipe import BackendSpec
+from videop2r_data.schemas.judges import BackendSpec
 
 
 class JsonlLog:

@@ -18,7 +18,7 @@ from videop2r_data.backends.batch_log import BatchGoneError, BatchProgress, NotA
 from videop2r_data.backends.batches import BatchRunner
 from videop2r_data.errors import AuthError, RefusedError, TransientError
 from videop2r_data.schemas.calls import BatchResult, Message, Request, Usage
-from videop2r_data.schemas.recipe import BackendSpec
+from videop2r_data.schemas.judges import BackendSpec
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(900)]
 

@@ -23,7 +23,7 @@ from videop2r_data.schemas.calls import (
     SamplingParams,
     Usage,
 )
-from videop2r_data.schemas.recipe import BackendSpec
+from videop2r_data.schemas.judges import BackendSpec
 
 pytestmark = pytest.mark.integration
 MODEL = "claude-test-3-7"

@@ -25,7 +25,7 @@ from videop2r_data.backends.openai.client import OpenAIBackend
 from videop2r_data.errors import AuthError, BackendError, ConfigError, RefusedError, TransientError
 from videop2r_data.schemas import parse_trace
 from videop2r_data.schemas.calls import Frames
-from videop2r_data.schemas.recipe import BackendSpec
+from videop2r_data.schemas.judges import BackendSpec
 
 pytestmark = pytest.mark.integration
 KEY = "sk-very-secret-0123456789"

@@ -15,7 +15,7 @@ import pytest
 from tests.fakes.openai_server import Call, FakeServer, Reply
 from tests.trainer.judging.questions import item, question
 from videop2r_data.errors import AuthError, BudgetError, JournalError
-from videop2r_data.schemas.recipe import BackendSpec, Price
+from videop2r_data.schemas.judges import BackendSpec, Price
 from videop2r_data.trainer.judging.base import Judged, JudgeItem, Reason, judge_counts
 from videop2r_data.trainer.judging.model import PerceptionJudge
 from videop2r_data.trainer.settings.rl import JudgingSpec

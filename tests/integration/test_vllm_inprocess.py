@@ -19,7 +19,8 @@ from tests.vllm_server import ENGINE, make_model, serve
 from videop2r_data.backends import make_backend
 from videop2r_data.backends.chat_input import video_metadata
 from videop2r_data.schemas.calls import Completion
-from videop2r_data.schemas.recipe import BackendSpec, Recipe
+from videop2r_data.schemas.judges import BackendSpec
+from videop2r_data.schemas.recipe import Recipe
 from videop2r_data.schemas.sample import DataType
 
 pytest.importorskip("vllm")

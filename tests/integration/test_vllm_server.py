@@ -21,7 +21,7 @@ from videop2r_data.builders.workspace import Workspace
 from videop2r_data.cards.card.dataset import write_dataset_card
 from videop2r_data.errors import AuthError, RefusedError
 from videop2r_data.schemas.calls import Completion, Frames, MediaRecord, Message, SamplingParams
-from videop2r_data.schemas.recipe import BackendSpec
+from videop2r_data.schemas.judges import BackendSpec
 
 pytestmark = [pytest.mark.integration, pytest.mark.vllm]
 T = TypeVar("T")

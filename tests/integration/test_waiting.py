@@ -28,7 +28,8 @@ from videop2r_data.builders.run import Stop
 from videop2r_data.builders.workspace import Workspace
 from videop2r_data.cards.card.dataset import write_dataset_card
 from videop2r_data.errors import AwayError, BackendError, TransientError
-from videop2r_data.schemas.recipe import BackendSpec, Recipe
+from videop2r_data.schemas.judges import BackendSpec
+from videop2r_data.schemas.recipe import Recipe
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(900)]
 

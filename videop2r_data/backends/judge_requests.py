@@ -2,6 +2,7 @@
 
 A build, a training run and a calibration of judges share it, so that one's journal answers the other's calls.
 They also share what is done about a reply without a verdict: the judge is asked again, in a stricter form.
+A judge that sees the media has two requests: the claims of an observation, and their verdicts.
 """
 
 from __future__ import annotations
@@ -9,13 +10,47 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Generic, NamedTuple, TypeVar
 
-from videop2r_data.backends.caller import Answer
-from videop2r_data.errors import TransientError
-from videop2r_data.prompts import VERDICT_AGAIN, Prompt, load_form, load_prompt
-from videop2r_data.schemas import BackendSpec, Judgement, JudgeSpec, Message, Request, SamplingParams, digest
-from videop2r_data.validators import parse_judgement, render_judge
+from videop2r_data.backends.caller import Answer, Loader
+from videop2r_data.errors import ConfigError, TransientError
+from videop2r_data.prompts import (
+    CLAIMS_AGAIN,
+    FAITHFULNESS_AGAIN,
+    VERDICT_AGAIN,
+    Prompt,
+    load_form,
+    load_prompt,
+)
+from videop2r_data.schemas import (
+    BackendSpec,
+    Completion,
+    Faithfulness,
+    Judgement,
+    JudgeSpec,
+    MediaRecord,
+    Message,
+    Purpose,
+    Request,
+    SamplingParams,
+    digest,
+)
+from videop2r_data.validators import (
+    parse_claims,
+    parse_faithfulness,
+    parse_judgement,
+    render_claims,
+    render_faithfulness,
+    render_judge,
+)
+
+AGAIN: dict[Purpose, str] = {
+    "judge": VERDICT_AGAIN,
+    "claims": CLAIMS_AGAIN,
+    "faithfulness": FAITHFULNESS_AGAIN,
+}
+"""Purpose -> the form of reply that is asked for when the first one cannot be read."""
+T = TypeVar("T")
 
 
 class JudgeRequests:
@@ -51,15 +86,91 @@ class JudgeRequests:
         )
 
 
-class Verdict(NamedTuple):
-    """What became of one observation before its judge.
+class FaithfulnessRequests:
+    """Builds the two requests of a judge that sees: text only for the claims, with media for their verdicts.
+
+    Args:
+        spec: whom to ask for verdicts, and how; its prompt is one of claims, such as `faithfulness-v1`.
+        base: folder that a prompt's path is relative to; None: the current one.
+        claims_prompt: takes an observation apart.
+        splitter: whom to ask for the claims; None: the same model.
+
+    Raises:
+        ConfigError: a prompt is missing, or is not one of its kind.
+    """
+
+    def __init__(
+        self,
+        spec: JudgeSpec,
+        base: Path | None = None,
+        *,
+        claims_prompt: str = "claims-v1",
+        splitter: BackendSpec | None = None,
+    ) -> None:
+        self.spec = spec
+        self.splitter = splitter or spec.backend
+        self.prompt: Prompt = load_prompt(spec.prompt, base=base)
+        self.claims_prompt: Prompt = load_prompt(claims_prompt, base=base)
+        self._params = SamplingParams(temperature=spec.temperature, max_tokens=spec.max_tokens)
+        for prompt, needed in ((self.prompt, "{claims}"), (self.claims_prompt, "{observation}")):
+            if needed not in prompt.user or ("{answer}" in prompt.user):
+                raise ConfigError(
+                    f"a prompt that has no field {needed}, or shows the answer, cannot do this",
+                    where=prompt.name,
+                    hint="a judge of faithfulness needs prompt: faithfulness-v1 and claims_prompt: "
+                    "claims-v1, or files with the same fields",
+                )
+
+    def claims(self, observation: str) -> Request:
+        """The call that lists the claims of an observation; no media."""
+        return Request(
+            purpose="claims",
+            model=self.splitter.model,
+            messages=messages(
+                self.claims_prompt.system,
+                render_claims(self.claims_prompt, observation=observation),
+                media=False,
+            ),
+            params=self._params,
+            variant=answer_variant(self.splitter),
+        )
+
+    def check(self, claims: Sequence[str], media: MediaRecord, encoding: str) -> Request:
+        """The call that decides claims; `encoding` is that of `Request.media_encoding`."""
+        return Request(
+            purpose="faithfulness",
+            model=self.spec.backend.model,
+            messages=messages(self.prompt.system, render_faithfulness(self.prompt, claims), media=True),
+            params=self._params,
+            media=media,
+            media_encoding=encoding,
+            variant=answer_variant(self.spec.backend),
+        )
+
+
+class Asked(NamedTuple, Generic[T]):
+    """What became of one request to a judge.
 
     Attributes:
         request: the call that decided.
         answer: what came of it; None: nothing yet.
-        judgement: read from the answer; None if there is no completion to read.
+        value: read from the answer; None if there is no completion to read, or nothing in it.
         answers: all finished calls, the first one first.
     """
+
+    request: Request
+    answer: Answer | None
+    value: T | None
+    answers: tuple[Answer, ...]
+
+    @property
+    def unread(self) -> bool:
+        """There is a completion, and its reader found nothing in it."""
+        return self.value is None and _said(self.answer) is not None
+
+
+class Verdict(NamedTuple):
+    """What became of one observation before its judge; the fields are those of `Asked`."""
 
     request: Request
     answer: Answer | None
@@ -67,9 +178,10 @@ class Verdict(NamedTuple):
     answers: tuple[Answer, ...]
 
 
-async def ask_verdict(
-    ask: Callable[[Request], Awaitable[Answer | None]], request: Request, *, waits: bool = True
-) -> Verdict:
+Ask = Callable[[Request], Awaitable[Answer | None]]
+
+
+async def ask_verdict(ask: Ask, request: Request, *, waits: bool = True) -> Verdict:
     """Ask a judge; a reply without a verdict is asked for once more, in a stricter form.
 
     The second call is a request of its own, with its own place in the journal. If it gets no answer after all
@@ -84,38 +196,101 @@ async def ask_verdict(
         TransientError: no answer to the first call after all retries.
         AuthError, BudgetError: the run must stop.
     """
+    found = await _ask_until_whole(
+        ask, request, _judgement, lambda judgement: judgement.verdict is not None, waits=waits
+    )
+    judgement = found.value
+    if judgement is not None and found.request is not request:
+        # the stricter form asks for no reason: the one that was given stands in the first reply
+        first = _said(found.answers[0])
+        assert first is not None
+        reason = judgement.explanation or _judgement(first).explanation
+        judgement = judgement.model_copy(update={"explanation": reason})
+    return Verdict(found.request, found.answer, judgement, found.answers)
+
+
+async def ask_claims(ask: Ask, request: Request, *, waits: bool = True) -> Asked[tuple[str, ...]]:
+    """Ask for the claims of an observation (`FaithfulnessRequests.claims`), twice if need be.
+
+    Arguments and errors are those of `ask_verdict`; the value is None where neither reply is a list.
+    """
+    return await _ask_until_whole(ask, request, lambda said: parse_claims(said.text), _always, waits=waits)
+
+
+async def ask_faithfulness(
+    ask: Callable[[Request, Loader | None], Awaitable[Answer | None]],
+    request: Request,
+    claims: Sequence[str],
+    frames: Loader | None,
+    *,
+    waits: bool = True,
+) -> Asked[Faithfulness]:
+    """Ask for the verdicts of claims (`FaithfulnessRequests.check`), twice if one of them is missing.
+
+    Args:
+        ask: answers a request; the frames are loaded if a call is made.
+        request: shows just these claims.
+        claims: in the order of the request.
+        frames: gives the pixels of the request's media.
+        waits: as for `ask_verdict`, whose errors are raised too.
+    """
+
+    def read(said: Completion) -> Faithfulness:
+        return parse_faithfulness(said.text, claims, finish_reason=said.finish_reason)
+
+    return await _ask_until_whole(
+        lambda one: ask(one, frames), request, read, lambda found: found.score is not None, waits=waits
+    )
+
+
+async def _ask_until_whole(
+    ask: Ask,
+    request: Request,
+    read: Callable[[Completion], T | None],
+    whole: Callable[[T], bool],
+    *,
+    waits: bool,
+) -> Asked[T]:
     answer = await ask(request)
-    judgement = _read(answer)
-    if judgement is None or judgement.verdict is not None:
-        return Verdict(request, answer, judgement, (answer,) if answer else ())
-    assert answer is not None
-    first = Verdict(request, answer, judgement, (answer,))
+    said = _said(answer)
+    value = read(said) if said is not None else None
+    if answer is None or said is None or (value is not None and whole(value)):
+        return Asked(request, answer, value, (answer,) if answer else ())
+    first = Asked(request, answer, value, (answer,))
     stricter = asked_again(request)
     try:
         second = await ask(stricter)
     except TransientError:
         return first
     if second is None:
-        return Verdict(stricter, None, None, (answer,)) if waits else first
-    found = _read(second)
-    if found is None or found.verdict is None:
+        return Asked(stricter, None, None, (answer,)) if waits else first
+    again = _said(second)
+    found = read(again) if again is not None else None
+    if found is None or not whole(found):
         return first._replace(answers=(answer, second))
-    # the stricter form asks for no reason: the one that was given stands in the first reply
-    reasoned = found.model_copy(update={"explanation": found.explanation or judgement.explanation})
-    return Verdict(stricter, second, reasoned, (answer, second))
+    return Asked(stricter, second, found, (answer, second))
 
 
 def asked_again(request: Request) -> Request:
     """The same request with the stricter form of reply behind it."""
     *head, last = request.messages
-    text = f"{last.text}\n\n{load_form(VERDICT_AGAIN).text}"
+    text = f"{last.text}\n\n{load_form(AGAIN[request.purpose]).text}"
     return replace(request, messages=(*head, replace(last, text=text)))
 
 
-def _read(answer: Answer | None) -> Judgement | None:
+def _always(_: object) -> bool:
+    return True
+
+
+def _said(answer: Answer | None) -> Completion | None:
+    """The completion that can be read, if there is one."""
     if answer is None or answer.completion is None or answer.completion.finish_reason == "content_filter":
         return None
-    return parse_judgement(answer.completion.text, finish_reason=answer.completion.finish_reason)
+    return answer.completion
+
+
+def _judgement(said: Completion) -> Judgement:
+    return parse_judgement(said.text, finish_reason=said.finish_reason)
 
 
 def messages(system: str, user: str, *, media: bool) -> tuple[Message, ...]:

@@ -5,18 +5,18 @@ from __future__ import annotations
 import pkgutil
 from collections.abc import Callable
 from functools import partial
-from typing import Literal
 
 from videop2r_data.backends.batches import BatchCaller
-from videop2r_data.backends.breaker import Breaker, useless_trace, useless_verdict
+from videop2r_data.backends.breaker import USELESS, Breaker, useless_trace
 from videop2r_data.backends.caller import Caller
 from videop2r_data.backends.journal import Journal
 from videop2r_data.backends.limiter import AdaptiveLimiter
 from videop2r_data.backends.money import Money
 from videop2r_data.errors import ConfigError
-from videop2r_data.schemas import Backend, BackendSpec, BatchBackend, TraceGrammar, default_grammar
+from videop2r_data.schemas import Backend, BackendSpec, BatchBackend, Decides, TraceGrammar, default_grammar
 
-Step = Literal["generate", "judge"]
+Step = str
+"""`generate`, or a judge: `judge` where there is one, else its name, with `/2` ... or `/unsure` behind it."""
 
 
 def make_backend(spec: BackendSpec, *, demo: Callable[[BackendSpec], Backend] | None = None) -> Backend:
@@ -52,11 +52,19 @@ def make_batches(spec: BackendSpec) -> BatchBackend:
 
 
 def make_breaker(
-    step: Step, *, keep_going: bool = False, flags: bool = False, grammar: TraceGrammar | None = None
+    step: Step,
+    *,
+    decides: Decides = "sufficiency",
+    keep_going: bool = False,
+    flags: bool = False,
+    grammar: TraceGrammar | None = None,
 ) -> Breaker:
-    """The breaker of a step; see `Breaker`. `grammar` is what step 1 writes; None: the default."""
+    """The breaker of a step; see `Breaker`.
+
+    `decides` is of a judge; `grammar` is what step 1 writes; None: the default.
+    """
     opening = (grammar or default_grammar()).opening
-    read = partial(useless_trace, opening=opening) if step == "generate" else useless_verdict
+    read = partial(useless_trace, opening=opening) if step == "generate" else USELESS[decides]
     return Breaker(f"the {step} server", read=read, keep_going=keep_going, flags=flags)
 
 

@@ -14,13 +14,14 @@ from pydantic import Field
 from videop2r_data.backends import Journal, cost_usd
 from videop2r_data.builders.pipeline import Observer, told
 from videop2r_data.builders.run import Result, Stop, run_pass
-from videop2r_data.builders.steps import Parts, Recorder, specs_of
+from videop2r_data.builders.steps import Parts, Recorder
 from videop2r_data.builders.workspace import Workspace, take_lease_now
 from videop2r_data.errors import BackendError
 from videop2r_data.schemas import (
     BackendSpec,
     DataType,
     Model,
+    NamedJudge,
     Outcome,
     Recipe,
     RejectReason,
@@ -147,6 +148,9 @@ FRAMES_PER_TOKEN = 2
 """Qwen2.5-VL merges two frames of a video into one row of tokens."""
 GUESSED_TRACE_TOKENS = 420
 GUESSED_VERDICT_TOKENS = 120
+GUESSED_BLIND_TOKENS = 15
+GUESSED_UNSURE = 0.15
+"""Share of the rows that a cascade passes on; a pilot measures it."""
 PAPER_KEPT = 162_062 / 260_000
 GUESSED_VERIFIED = math.sqrt(PAPER_KEPT)
 """The paper gives only the product of the two steps' pass rates; this splits it evenly."""
@@ -242,11 +246,7 @@ async def estimate(
 
 def _impatient(recipe: Recipe) -> Recipe:
     """The recipe with `server_wait_s` 0: a person waits for the pilot's result."""
-    found: dict[str, object] = {}
-    for name, spec in specs_of(recipe).items():
-        backend = spec.model_copy(update={"server_wait_s": 0.0})
-        found[name] = getattr(recipe, name).model_copy(update={"backend": backend})
-    return recipe.model_copy(update=found)
+    return recipe.with_backends(lambda spec: spec.model_copy(update={"server_wait_s": 0.0}))
 
 
 class _Pool:
@@ -308,17 +308,89 @@ def _from_lengths(parts: Parts, pool: _Pool) -> Estimate:
     calls = pool.needed(recipe.target, PAPER_KEPT)
     usage = Usage(input_tokens=round(head + text + media), output_tokens=GUESSED_TRACE_TOKENS)
     steps = [_step("generate", recipe.generate.backend, calls, (calls, calls), usage)]
-    if recipe.judge is not None and prompts.judge_prompt is not None:
-        head = (len(prompts.judge_prompt.system) + len(prompts.judge_prompt.user)) / CHARS_PER_TOKEN
-        judged = round(calls * GUESSED_VERIFIED)
-        usage = Usage(input_tokens=round(head + text + 150), output_tokens=GUESSED_VERDICT_TOKENS)
-        steps.append(_step("judge", recipe.judge.backend, judged, (judged, judged), usage))
+    seen = 1 - pool.media[DataType.TEXT] / n
+    for judge, prompt_tokens in _judges(parts):
+        steps += _judge_steps(judge, prompt_tokens, calls, text=text, media=media, seen=seen, recipe=recipe)
     notes = [
         "token counts are guesses from text lengths and the pixel budget: --pilot 100 measures them",
         f"{GUESSED_VERIFIED:.0%} of the traces are assumed to reach the judge (from the paper's yield)",
     ]
-    notes += _target_note(recipe, pool, calls)
+    notes += _target_note(recipe, pool, calls) + _saved_notes(recipe, steps)
     return _sum(pool, steps, kept=min(round(calls * PAPER_KEPT), recipe.target or calls), notes=notes)
+
+
+def _judges(parts: Parts) -> list[tuple[NamedJudge, list[int]]]:
+    """Each judge with the tokens of its prompts."""
+    return [
+        (spec, [round((len(p.system) + len(p.user)) / CHARS_PER_TOKEN) for p in kind.prompts])
+        for spec, kind in parts.bench.judges
+    ]
+
+
+def _judge_steps(
+    judge: NamedJudge, heads: list[int], calls: int, *, text: float, media: float, seen: float, recipe: Recipe
+) -> list[StepEstimate]:
+    """One judge, guessed.
+
+    Args:
+        judge: the judge.
+        heads: tokens of its prompts.
+        calls: questions that are asked about.
+        text: tokens of a question.
+        media: tokens of a question's frames, as the generator sees them; the mean of all questions.
+        seen: share of questions with media.
+        recipe: of the build.
+    """
+    judged = round(calls * GUESSED_VERIFIED)
+    check = Usage(input_tokens=round(heads[-1] + text + 150), output_tokens=GUESSED_VERDICT_TOKENS)
+    if judge.decides == "blind":
+        asked = round(calls * seen)
+        usage = Usage(input_tokens=round(heads[0] + text), output_tokens=GUESSED_BLIND_TOKENS)
+        return [_step(judge.name, judge.backend, asked, (asked, asked), usage)]
+    extra = 0
+    if judge.decides == "faithfulness":
+        judged = extra = round(judged * seen)
+        frames = media / max(seen, 1e-9) * (judge.frames or recipe.media.frames) / recipe.media.frames
+        check = Usage(input_tokens=round(heads[-1] + 150 + frames), output_tokens=GUESSED_VERDICT_TOKENS)
+    steps = []
+    for step, spec in judge.backends.items():
+        asked = round(judged * GUESSED_UNSURE) if step.endswith("/unsure") else judged
+        made = _step(step, spec, asked, (asked, asked), check)
+        if step == judge.name and extra:  # the call that lists the claims is answered by the first model
+            listing = Usage(input_tokens=heads[0] + 150, output_tokens=GUESSED_VERDICT_TOKENS)
+            made = _both(made, _step(step, spec, extra, (extra, extra), listing))
+        steps.append(made)
+    return steps
+
+
+def _both(one: StepEstimate, other: StepEstimate) -> StepEstimate:
+    """Two kinds of calls of one step."""
+    summed = (
+        "calls",
+        "calls_low",
+        "calls_high",
+        "input_tokens",
+        "output_tokens",
+        "usd",
+        "usd_low",
+        "usd_high",
+    )
+    return one.model_copy(update={name: getattr(one, name) + getattr(other, name) for name in summed})
+
+
+def _saved_notes(recipe: Recipe, steps: list[StepEstimate]) -> list[str]:
+    """What each cascade saves against asking its dear model about every row."""
+    found, notes = {step.step: step for step in steps}, []
+    for judge in recipe.all_judges:
+        if judge.unsure_to is None:
+            continue
+        dear, first = found[f"{judge.name}/unsure"], found[judge.name]
+        rows = round(first.calls / (2 if judge.decides == "faithfulness" else 1))
+        note = f"judge {judge.name}: {dear.model} is asked about {dear.calls:,} of {rows:,} rows"
+        if dear.calls and dear.priced:
+            note += f", which saves ${max(0.0, (rows - dear.calls) * dear.usd / dear.calls):,.2f}"
+        notes.append(note)
+    return notes
 
 
 def _target_note(recipe: Recipe, pool: _Pool, rows: int) -> list[str]:
@@ -349,10 +421,8 @@ async def _from_pilot(parts: Parts, pool: _Pool, observer: Observer, stop: Stop)
     pilot = pilot_of(seen, usd=parts.journal.spending.finished_usd - before)
     rows = pool.needed(recipe.target, pilot.kept_share)
     answered = pilot.rows - pilot.unanswered
-    steps = [
-        _measured(name, spec, recorders[name], answered, rows) for name, spec in specs_of(recipe).items()
-    ]
-    notes = _target_note(recipe, pool, rows) + _pilot_notes(pilot)
+    steps = [_measured(name, spec, recorders[name], answered, rows) for name, spec in recipe.backends.items()]
+    notes = _target_note(recipe, pool, rows) + _pilot_notes(pilot) + _saved_notes(recipe, steps)
     return _sum(pool, steps, kept=round(rows * pilot.kept_share), notes=notes, pilot=pilot)
 
 

@@ -21,7 +21,7 @@ import orjson
 from videop2r_data.backends import Journal
 from videop2r_data.builders.run import Result, Tally, bad_row, rejected_row, rl_row, sft_row
 from videop2r_data.builders.sources import PoolDigest
-from videop2r_data.builders.steps import Parts, Watcher, specs_of
+from videop2r_data.builders.steps import Parts, Watcher
 from videop2r_data.builders.workspace import Workspace
 from videop2r_data.errors import ExportError, SourceError
 from videop2r_data.files import (
@@ -66,12 +66,14 @@ SHARD_BYTES = 1500 * 2**20
 class ConfigWriter:
     """Writes the shards of one config (a name of `CONFIGS`) below `folder/data`, with its one schema."""
 
-    def __init__(self, folder: Path, config: str, grammar: TraceGrammar | None = None) -> None:
+    def __init__(
+        self, folder: Path, config: str, grammar: TraceGrammar | None = None, *, judged: bool = False
+    ) -> None:
         from videop2r_data.schemas import arrow_schema
 
         self.folder = folder
         self.config = config
-        self.schema = arrow_schema(configs_of(grammar)[config])
+        self.schema = arrow_schema(configs_of(grammar, judged=judged)[config])
         self.rows = 0
         self.shards: list[tuple[Path, int]] = []
         self._pending: list[dict[str, Any]] = []
@@ -138,11 +140,11 @@ class DatasetWriter:
         ExportError: `out` is something that this tool did not make, or another process writes it now.
     """
 
-    def __init__(self, out: Path, grammar: TraceGrammar | None = None) -> None:
+    def __init__(self, out: Path, grammar: TraceGrammar | None = None, *, judged: bool = False) -> None:
         check_ours(out)
         self.out, self.staging, self.old = _places(out)
         self._lock = _fresh(self.staging)
-        self.configs = {name: ConfigWriter(self.staging, name, grammar) for name in CONFIGS}
+        self.configs = {name: ConfigWriter(self.staging, name, grammar, judged=judged) for name in CONFIGS}
 
     def __enter__(self) -> Self:
         return self
@@ -311,7 +313,11 @@ async def write_dataset(
     """
     to = out or place.out
     try:
-        with Journal(place.journal, readonly=True) as journal, DatasetWriter(to, recipe.trace) as writer:
+        judged = bool(recipe.judges)
+        with (
+            Journal(place.journal, readonly=True) as journal,
+            DatasetWriter(to, recipe.trace, judged=judged) as writer,
+        ):
             observer.begin("writing", None)
             lock = await _Pass(Parts(recipe, place, journal, live=False), writer).run(observer)
             if out is None:
@@ -341,6 +347,7 @@ class _Pass:
     def __init__(self, parts: Parts, writer: DatasetWriter) -> None:
         self.parts = parts
         self.writer = writer
+        self.marks = {"synthetic": parts.recipe.synthetic, "judged": bool(parts.recipe.judges)}
         self.tally = Tally()
         self.surplus = 0
         self.table: defaultdict[str, Counter[str]] = defaultdict(Counter)
@@ -359,7 +366,7 @@ class _Pass:
                 self.put(result)
                 self.tally.add(result)
             else:
-                self.writer.configs["rejected"].add(bad_row(item, synthetic=self.parts.recipe.synthetic))
+                self.writer.configs["rejected"].add(bad_row(item, **self.marks))
                 self.tally.add(item)
             observer.step(self.tally, self.parts)
             if self.tally.rows % _BREATHE == 0:
@@ -367,16 +374,15 @@ class _Pass:
         return self.lock()
 
     def put(self, result: Result) -> None:
-        synthetic = self.parts.recipe.synthetic
         for step, model in result.models.items():
             self.served[step][model] += 1
         if result.stage is not Stage.MEDIA:
             self.writer.configs["rl"].add(rl_row(result.sample))
         if result.outcome is Outcome.KEPT:
-            self.writer.configs["sft"].add(sft_row(result, synthetic=synthetic))
+            self.writer.configs["sft"].add(sft_row(result, **self.marks))
             self.table[result.sample.data_type.value][result.sample.problem_type.value] += 1
         else:
-            self.writer.configs["rejected"].add(rejected_row(result, synthetic=synthetic))
+            self.writer.configs["rejected"].add(rejected_row(result, **self.marks))
 
     def lock(self) -> BuildLock:
         files = self.writer.close()
@@ -393,14 +399,14 @@ class _Pass:
         check_ledger(ledger, {name: config.rows for name, config in self.writer.configs.items()})
         return BuildLock(
             recipe=locked_recipe(recipe),
-            prompts=self.parts.requests.prompts(),
+            prompts=self.parts.prompts(),
             sources=[
                 SourceLock(name=name, rows=digest.rows, sha256=digest.hexdigest())
                 for name, digest in self.digests.items()
             ],
             models={
                 step: StepModel(asked=spec.model, served=dict(sorted(self.served[step].items())))
-                for step, spec in specs_of(recipe).items()
+                for step, spec in recipe.backends.items()
             },
             versions={"videop2r-data": __version__} | {name: version(name) for name in VERSIONED},
             ledger=ledger,
@@ -427,14 +433,8 @@ def check_ledger(ledger: Ledger, written: dict[str, int]) -> None:
         )
 
 
-_HOST_SETTINGS = (
-    "concurrency",
-    "requests_per_minute",
-    "tokens_per_minute",
-    "timeout_s",
-    "retries",
-    "server_wait_s",
-)
+_HOST_SETTINGS = {"concurrency", "requests_per_minute", "tokens_per_minute", "timeout_s", "retries"}
+_HOST_SETTINGS |= {"server_wait_s"}
 
 
 def locked_recipe(recipe: Recipe) -> dict[str, Any]:
@@ -443,10 +443,10 @@ def locked_recipe(recipe: Recipe) -> dict[str, Any]:
     data.pop("max_cost")
     for setting in ("workers", "buffer_mb"):
         data["media"].pop(setting, None)
-    for step in ("generate", "judge"):
-        if data[step] is not None:
-            for setting in _HOST_SETTINGS:
-                data[step]["backend"].pop(setting)
+    for step in (data["generate"], data["judge"] or {}, *data.get("judges", ())):
+        for backend in (step.get("backend"), step.get("unsure_to"), *step.get("panel", ())):
+            for setting in _HOST_SETTINGS & (backend or {}).keys():
+                del backend[setting]
     return data
 
 

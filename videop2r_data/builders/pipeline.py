@@ -12,7 +12,7 @@ from typing import Any, Literal, Protocol
 
 from pydantic import Field
 
-from videop2r_data.backends import NANO, BatchCaller, Journal
+from videop2r_data.backends import NANO, Journal
 from videop2r_data.builders.export import PoorSetError, check_ours, exclusively, recover, write_dataset
 from videop2r_data.builders.retries import RetryKind, reopen
 from videop2r_data.builders.run import Stop, Tally, run_pass
@@ -242,15 +242,15 @@ async def _passes(
             return tally, "complete"
         if stop.asked:
             return tally, "interrupted"
-        if not isinstance(parts.judge, BatchCaller) or not tally.waiting:
+        if (batched := parts.batched) is None or not tally.waiting:
             return tally, "complete"
         try:
-            await parts.judge.flush()
+            await batched.flush()
         except BudgetError:
             return tally, "over_budget"
         except StoppedError:
             return tally, "interrupted"
-        if not await parts.judge.collect(wait=wait, stop=stop, tell=observer.wait):
+        if not await batched.collect(wait=wait, stop=stop, tell=observer.wait):
             return tally, "interrupted" if stop.asked else "waiting"
 
 
@@ -264,7 +264,7 @@ def _report(parts: Parts, tally: Tally, state: State) -> BuildReport:
         seen=tally.rows,
         calls_made=sum(c.made for c in parts.callers),
         calls_found=sum(c.found for c in parts.callers),
-        media_decoded=parts.media.decoded,
+        media_decoded=sum(media.decoded for media in parts.media_steps),
         unanswered=tally.unanswered,
         last_error=tally.last_error,
         examples=tally.examples,

@@ -161,27 +161,31 @@ def _note(found: Found, kinds: Collection[RetryKind], parts: Parts, result: Resu
     if result.outcome is Outcome.KEPT:
         return
     if result.stage is not Stage.MEDIA:
-        hit = [(key, kind) for key, kind in _call_kinds(calls, parts.recipe.trace.opening) if kind in kinds]
+        silent = result.reason is RejectReason.NO_VERDICT
+        listed = _call_kinds(calls, parts.recipe.trace.opening, silent=silent)
+        hit = [(key, kind) for key, kind in listed if kind in kinds]
     elif result.reason is RejectReason.CALL_FAILED:
         return  # no answer about the file yet: the next run looks at it anyway
     else:
         fits: tuple[RetryKind, ...] = ("media", "decoder") if result.reason in _DECODER else ("media",)
-        hit = [(parts.media.key(result.sample), kind) for kind in fits if kind in kinds]
+        files = [media.key(result.sample) for media in parts.media_steps]
+        hit = [(key, kind) for key in files for kind in fits if kind in kinds]
     found.rows.update({kind for _, kind in hit})
     found.keys.update((key, None) for key, _ in hit)
 
 
-def _call_kinds(calls: Calls, opening: str) -> Iterator[tuple[str, RetryKind]]:
+def _call_kinds(calls: Calls, opening: str, *, silent: bool) -> Iterator[tuple[str, RetryKind]]:
+    """`silent`: the row was lost for want of a verdict."""
     read = {request.key for request, answer in calls if _has_verdict(request, answer)}
     for request, answer in calls:
-        kind = _kind(request, answer, opening)
+        kind = _kind(request, answer, opening, silent=silent)
         if kind == "no_verdict" and asked_again(request).key in read:
             continue  # the stricter form of the question brought the verdict
         if kind is not None:
             yield request.key, kind
 
 
-def _kind(request: Request, answer: Answer | None, opening: str) -> RetryKind | None:
+def _kind(request: Request, answer: Answer | None, opening: str, *, silent: bool) -> RetryKind | None:
     if answer is None:
         return None
     completion = answer.completion
@@ -193,6 +197,10 @@ def _kind(request: Request, answer: Answer | None, opening: str) -> RetryKind | 
         return "empty"
     if request.purpose == "judge":
         return None if _has_verdict(request, answer) else "no_verdict"
+    if request.purpose in ("claims", "faithfulness"):
+        return "no_verdict" if silent else None  # which of its claims lacks one, the reply alone does not say
+    if request.purpose == "blind":
+        return None
     return "empty" if lacks_its_start(completion, opening) else None
 
 

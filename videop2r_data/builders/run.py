@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from videop2r_data.builders.judging import NOT_JUDGED, Judged
 from videop2r_data.errors import P2RError, StoppedError
 from videop2r_data.schemas import (
     ASK_AGAIN,
@@ -22,9 +23,10 @@ from videop2r_data.schemas import (
     RlRow,
     Sample,
     Score,
-    SftRow,
     Stage,
     Trace,
+    default_grammar,
+    rejected_row_of,
     render_trace,
     sft_row_of,
 )
@@ -45,6 +47,7 @@ class Result:
         attempt: the try that this result is about, from 0.
         completion: raw text of the generator.
         models: step -> model id as its server reported it, for the calls of this try.
+        judged: what the judges of a list said.
     """
 
     sample: Sample
@@ -61,6 +64,7 @@ class Result:
     generation_key: str = ""
     judge_key: str = ""
     models: dict[str, str] = field(default_factory=dict)
+    judged: Judged = NOT_JUDGED
 
 
 def _question(sample: Sample) -> dict[str, Any]:
@@ -72,14 +76,16 @@ def rl_row(sample: Sample) -> dict[str, Any]:
     return RlRow.model_validate(_question(sample)).model_dump(mode="json")
 
 
-def sft_row(result: Result, *, synthetic: bool) -> dict[str, Any]:
-    """The `sft` row of a kept result."""
+def sft_row(result: Result, *, synthetic: bool, judged: bool = False) -> dict[str, Any]:
+    """The `sft` row of a kept result; `judged`: the recipe has a list of judges."""
     trace, media, score = result.trace, result.media, result.score
     assert trace is not None and score is not None and score.value is not None
-    model = sft_row_of(trace.grammar) if isinstance(trace, Trace) else SftRow
+    grammar = trace.grammar if isinstance(trace, Trace) else default_grammar()
+    model = sft_row_of(grammar, judged=judged)
     row = model.model_validate(
         _question(result.sample)
         | trace.columns()
+        | (result.judged.cells() if judged else {})
         | {
             "output": render_trace(trace),
             "reward": score.value,
@@ -100,11 +106,12 @@ def sft_row(result: Result, *, synthetic: bool) -> dict[str, Any]:
     return row.model_dump(mode="json")
 
 
-def rejected_row(result: Result, *, synthetic: bool) -> dict[str, Any]:
-    """The `rejected` row of a result that is not kept."""
+def rejected_row(result: Result, *, synthetic: bool, judged: bool = False) -> dict[str, Any]:
+    """The `rejected` row of a result that is not kept; `judged` as for `sft_row`."""
     assert result.outcome is not None and result.stage is not None and result.reason is not None
-    row = RejectedRow.model_validate(
+    row = rejected_row_of(judged=judged).model_validate(
         _question(result.sample)
+        | (result.judged.cells() if judged else {})
         | {
             "outcome": result.outcome,
             "stage": result.stage,
@@ -122,11 +129,12 @@ def rejected_row(result: Result, *, synthetic: bool) -> dict[str, Any]:
     return row.model_dump(mode="json")
 
 
-def bad_row(bad: BadRow, *, synthetic: bool) -> dict[str, Any]:
+def bad_row(bad: BadRow, *, synthetic: bool, judged: bool = False) -> dict[str, Any]:
     """The `rejected` row of a pool row that could not be read: what is not known of it is empty."""
     empty: dict[str, Any] = dict.fromkeys(RejectedRow.model_fields, "")
-    row = RejectedRow.model_validate(
+    row = rejected_row_of(judged=judged).model_validate(
         empty
+        | (NOT_JUDGED.cells() if judged else {})
         | {
             "problem_id": bad.problem_id,
             "problem": bad.raw,

@@ -4,21 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Protocol
 
 from videop2r_data.backends import (
     Answer,
     BatchCaller,
+    Breaker,
     Caller,
     Journal,
-    JudgeRequests,
     Loader,
     Money,
     Step,
     answer_variant,
-    ask_verdict,
     fold,
     make_backend,
     make_batch_caller,
@@ -28,19 +27,19 @@ from videop2r_data.backends import (
     open_keys,
 )
 from videop2r_data.builders.frames import ChangedMediaError, Held, MediaStep
+from videop2r_data.builders.judging import Asks, Bench, Judging, Ruling, unusable
 from videop2r_data.builders.run import Result, Stop, Tally
 from videop2r_data.builders.sources import open_source, read_pool
 from videop2r_data.builders.workspace import Shard, Workspace
 from videop2r_data.errors import ConfigError, MediaError, TransientError
 from videop2r_data.media import DecodePool
-from videop2r_data.prompts import VERDICT_AGAIN, Form, Prompt, load_form, load_prompt, render_generate
+from videop2r_data.prompts import Prompt, load_prompt, render_generate
 from videop2r_data.schemas import (
     Backend,
     BackendSpec,
     BadRow,
     Completion,
     Frames,
-    Judgement,
     MediaRecord,
     Outcome,
     ProblemType,
@@ -52,7 +51,6 @@ from videop2r_data.schemas import (
     SamplingParams,
     Score,
     Stage,
-    Sufficiency,
 )
 from videop2r_data.validators import verify_completion
 
@@ -62,14 +60,8 @@ from videop2r_data.validators import verify_completion
 MAX_TEMPERATURE = 2.0
 
 
-def specs_of(recipe: Recipe) -> dict[str, BackendSpec]:
-    """Step -> settings of what answers it, for the steps that the recipe has."""
-    judge = {"judge": recipe.judge.backend} if recipe.judge is not None else {}
-    return {"generate": recipe.generate.backend} | judge
-
-
 class RequestBuilder:
-    """Builds requests; the recipe's prompt paths are relative to `base`.
+    """Builds the requests of step 1; the recipe's prompt paths are relative to `base`.
 
     Raises:
         ConfigError: a prompt is missing, or does not fit its step.
@@ -78,19 +70,10 @@ class RequestBuilder:
     def __init__(self, recipe: Recipe, base: Path) -> None:
         self.recipe = recipe
         self.generate_prompt: Prompt = load_prompt(recipe.generate.prompt, base=base, grammar=recipe.trace)
-        self._judge = JudgeRequests(recipe.judge, base) if recipe.judge else None
-        self.judge_prompt: Prompt | None = self._judge.prompt if self._judge else None
         self._generator_variant = answer_variant(recipe.generate.backend)
         self._attempts = [self._params(i) for i in range(recipe.generate.attempts)]
         for kind in ProblemType:  # a prompt that does not fit its step is an error before the first call
             render_generate(self.generate_prompt, problem="?", options=(), problem_type=kind)
-
-    def prompts(self) -> dict[str, str]:
-        """Prompt name -> sha256 of its text."""
-        used: list[Prompt | Form] = [self.generate_prompt]
-        if self.judge_prompt is not None:
-            used += (self.judge_prompt, load_form(VERDICT_AGAIN))
-        return {p.name: p.sha256 for p in used}
 
     def generate(self, sample: Sample, media: MediaRecord | None, attempt: int) -> Request:
         """Step 1, try `attempt` (from 0)."""
@@ -108,16 +91,6 @@ class RequestBuilder:
             media=media,
             media_encoding=self.recipe.media.wire_of(media.passthrough) if media is not None else "",
             variant=self._generator_variant,
-        )
-
-    def judge(self, sample: Sample, trace: ProcessTrace) -> Request:
-        """Step 3: question, correct answer and observation, no media [paper §7.1]."""
-        assert self._judge is not None
-        return self._judge.request(
-            problem=sample.problem,
-            options=sample.options,
-            answer=sample.reference,
-            observation=trace.observation,
         )
 
     def _params(self, attempt: int) -> SamplingParams:
@@ -139,14 +112,6 @@ _ANOTHER_TRY = (RejectReason.CONTENT_FILTERED, RejectReason.COMPLETION_EMPTY, Re
 """Failures of one completion; the next try may succeed."""
 
 
-class Asks(Protocol):
-    """What answers a request: a `Caller`, or a batch."""
-
-    async def ask(self, request: Request, frames: Loader | None = None) -> Answer | None:
-        """The answer; None: not yet."""
-        ...
-
-
 class Recorder:
     """Passes requests on to `inner` and keeps them with their answers, in order."""
 
@@ -166,16 +131,15 @@ class Steps:
     """Takes a question through generate, verify and judge.
 
     Attributes:
-        judge: answers step 3; None skips it.
-        live: calls may be made; False: answers that the journal lacks never come.
+        generator: answers step 1.
+        judging: takes care of step 3, if the recipe has judges.
     """
 
     recipe: Recipe
     requests: RequestBuilder
     media: MediaStep
     generator: Asks
-    judge: Asks | None
-    live: bool
+    judging: Judging
 
     async def run(self, sample: Sample) -> Result:
         """Everything about one question; the first try that passes every step is kept.
@@ -183,21 +147,27 @@ class Steps:
         Raises:
             AuthError, BudgetError: the run must stop.
         """
+        before = await self.judging.before(sample)
+        if before.outcome is not Outcome.KEPT:
+            return _ruled(Result(sample, None, Stage.JUDGE), before)
         with self.media.hold(sample) as held:
             try:
                 for attempt in range(self.recipe.generate.attempts):
-                    result = await self._one_try(sample, held, attempt)
+                    result = await self._one_try(sample, held, attempt, before)
                     if result.outcome is not Outcome.REJECTED and result.reason not in _ANOTHER_TRY:
                         break
                 return result
             except MediaError as error:
-                return Result(sample, Outcome.FAILED, Stage.MEDIA, RejectReason(error.reason), error.message)
+                reason = RejectReason(error.reason)
+                return Result(
+                    sample, Outcome.FAILED, Stage.MEDIA, reason, error.message, judged=before.judged
+                )
 
-    async def _one_try(self, sample: Sample, held: Held, attempt: int) -> Result:
+    async def _one_try(self, sample: Sample, held: Held, attempt: int, before: Ruling) -> Result:
         for _ in range(3):
             media = await held.record()
             try:
-                return await _Try(self, sample, attempt, media, held).run()
+                return await _Try(self, sample, attempt, media, held, before).run()
             except ChangedMediaError:
                 continue  # the file changed: its new record is in the journal, build the request from that
         raise MediaError(
@@ -214,12 +184,11 @@ class _Try:
     attempt: int
     media: MediaRecord | None
     held: Held
+    before: Ruling
     completion: str = ""
     trace: ProcessTrace | None = None
     score: Score | None = None
-    judgement: Judgement | None = None
     generation_key: str = ""
-    judge_key: str = ""
     models: dict[str, str] = field(default_factory=dict)
 
     async def run(self) -> Result:
@@ -229,9 +198,10 @@ class _Try:
             answer = await self.steps.generator.ask(request, self._frames if self.media else None)
         except TransientError as error:
             return self._end(Outcome.FAILED, Stage.GENERATE, RejectReason.CALL_FAILED, error.message)
-        if self.attempt + 1 == self.steps.recipe.generate.attempts:
+        seen_again = self.steps.media in self.steps.judging.views.values()
+        if self.attempt + 1 == self.steps.recipe.generate.attempts and not seen_again:
             self.held.release()  # no further try needs the frames: free them before the judge is asked
-        completion = self._completion(answer, Stage.GENERATE)
+        completion = self._completion(answer)
         return completion if isinstance(completion, Result) else await self._verify(completion)
 
     async def _frames(self) -> Frames:
@@ -253,46 +223,23 @@ class _Try:
         return await self._judge(self.trace)
 
     async def _judge(self, trace: ProcessTrace) -> Result:
-        judge = self.steps.judge
-        if judge is None:
-            return self._end(Outcome.KEPT)
-        request = self.steps.requests.judge(self.sample, trace)
-        self.judge_key = request.key
-        try:
-            asked = await ask_verdict(judge.ask, request, waits=self.steps.live)
-        except TransientError as error:
-            return self._end(Outcome.FAILED, Stage.JUDGE, RejectReason.CALL_FAILED, error.message)
-        self.judge_key = asked.request.key
-        completion = self._completion(asked.answer, Stage.JUDGE)
-        if isinstance(completion, Result):
-            return completion
-        self.judgement = judgement = asked.judgement
-        assert judgement is not None
-        if judgement.verdict is Sufficiency.YES:
-            return self._end(Outcome.KEPT)
-        outcome, reason = Outcome.REJECTED, RejectReason.INSUFFICIENT
-        if judgement.verdict is None:
-            outcome, reason = Outcome.FAILED, RejectReason.NO_VERDICT
-        return self._end(outcome, Stage.JUDGE, reason, judgement.explanation)
+        return _ruled(self._end(None), await self.steps.judging.rule(self.before, self.sample, trace))
 
-    def _completion(self, answer: Answer | None, stage: Stage) -> Completion | Result:
+    def _completion(self, answer: Answer | None) -> Completion | Result:
         """What can be read, or the result without it."""
+        stage = Stage.GENERATE
         if answer is None:
             return self._end(None, stage, RejectReason.CALL_FAILED, "no answer yet")
         completion = answer.completion
         if completion is None:
             return self._end(Outcome.FAILED, stage, RejectReason.CALL_REFUSED, answer.refused)
         self.models[stage.value] = completion.model
-        if completion.finish_reason == "content_filter":
-            self.completion = self.completion or completion.text
-            detail = "the model declined to answer"
-            return self._end(Outcome.FAILED, stage, RejectReason.CONTENT_FILTERED, detail)
-        if not completion.text.strip() and completion.finish_reason != "length":
-            detail = "the reply holds no text"
-            if completion.reasoning_chars:
-                detail += f"; {completion.reasoning_chars:,} characters came as reasoning"
-            return self._end(Outcome.FAILED, stage, RejectReason.COMPLETION_EMPTY, detail)
-        return completion
+        why = unusable(completion)
+        if why is None:
+            return completion
+        if why[0] is RejectReason.CONTENT_FILTERED:
+            self.completion = completion.text
+        return self._end(Outcome.FAILED, stage, *why)
 
     def _end(
         self,
@@ -301,8 +248,32 @@ class _Try:
         reason: RejectReason | None = None,
         detail: str = "",
     ) -> Result:
-        found = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("steps", "held")}
-        return Result(**found, outcome=outcome, stage=stage, reason=reason, detail=detail)
+        mine = ("steps", "held", "before")
+        found = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in mine}
+        judged, models = self.before.judged, self.before.models | self.models
+        return Result(
+            **found | {"models": models},
+            outcome=outcome,
+            stage=stage,
+            reason=reason,
+            detail=detail,
+            judged=judged,
+        )
+
+
+def _ruled(result: Result, ruling: Ruling) -> Result:
+    """A result with what the judges make of it."""
+    return replace(
+        result,
+        outcome=ruling.outcome,
+        stage=None if ruling.outcome is Outcome.KEPT else Stage.JUDGE,
+        reason=ruling.reason,
+        detail=ruling.detail,
+        judgement=ruling.judgement,
+        judge_key=ruling.judge_key,
+        judged=ruling.judged,
+        models=result.models | ruling.models,
+    )
 
 
 # Put the parts of a build together: sources, media, callers and steps, live or from the journal only.
@@ -313,7 +284,8 @@ class Parts:
 
     Attributes:
         steps: takes one question through the build.
-        generator, judge: what answers steps 1 and 3; the judge is None where the recipe has none.
+        generator: what answers step 1.
+        judges: step -> what answers it, for each model of each judge.
 
     Args:
         live: calls may be made and files decoded; else answers come from the journal only.
@@ -349,29 +321,73 @@ class Parts:
         self._forgive = forgive
         self.money = Money(journal, recipe.max_cost)
         self.requests = RequestBuilder(recipe, place.base)
+        self.bench = Bench(recipe, place.base)
         wanted = recipe.generate.backend.declared.frames
         # its processes start with the first file that must be decoded
-        self.sampler = DecodePool(recipe.media, want=wanted) if live else None
+        sampler = DecodePool(recipe.media, want=wanted) if live else None
+        self.samplers = [sampler] if sampler is not None else []
         sources = [open_source(s, base=place.base, demo_root=place.demo) for s in recipe.sources]
         roots = {s.name: s.media_root for s in sources if s.media_root is not None}
         self.media = MediaStep(
-            recipe.media, journal=journal, roots=roots, sampler=self.sampler, arrays=wanted == "array"
+            recipe.media, journal=journal, roots=roots, sampler=sampler, arrays=wanted == "array"
         )
         self.generator = self._caller(recipe.generate.backend, "generate", live=live)
-        self.judge = self._judge(live=live, batches=batches)
-        self.steps = Steps(recipe, self.requests, self.media, self.generator, self.judge, live)
+        specs = {step: spec for step, spec in recipe.backends.items() if step != "generate"}
+        self.judges = {
+            step: self._judge(step, spec, live=live, batches=batches) for step, spec in specs.items()
+        }
+        self.views = self._views(live=live)
+        judging = Judging(self.bench, dict(self.judges), self.views, live)
+        self.steps = Steps(recipe, self.requests, self.media, self.generator, judging)
         if stop is not None:
             stop.listen(self._stop)
 
     @property
     def callers(self) -> list[Caller | BatchCaller]:
         """What answers the steps."""
-        return [self.generator] if self.judge is None else [self.generator, self.judge]
+        return [self.generator, *self.judges.values()]
+
+    @property
+    def batched(self) -> BatchCaller | None:
+        """The judge that is asked in batches, if there is one."""
+        return next((judge for judge in self.judges.values() if isinstance(judge, BatchCaller)), None)
+
+    def prompts(self) -> dict[str, str]:
+        """Prompt name -> sha256 of its text."""
+        return {p.name: p.sha256 for p in (self.requests.generate_prompt, *self.bench.prompts())}
+
+    def _views(self, *, live: bool) -> dict[str, MediaStep]:
+        """Step of a judge that sees -> what samples its frames: the generator's, or its own."""
+        recipe = self.recipe
+        made: dict[str, MediaStep] = {}
+        own = (recipe.media.frames, recipe.generate.backend.declared.frames)
+        shared = {own: self.media}
+        for step, count in self.bench.frames.items():
+            form = recipe.backends[step].declared.frames
+            if (count, form) not in shared:
+                spec = recipe.media.model_copy(update={"frames": count})
+                sampler = DecodePool(spec, want=form) if live else None
+                self.samplers += [sampler] if sampler is not None else []
+                shared[count, form] = MediaStep(
+                    spec,
+                    journal=self.journal,
+                    roots=self.media.roots,
+                    sampler=sampler,
+                    arrays=form == "array",
+                )
+            made[step] = shared[count, form]
+        return made
+
+    @property
+    def media_steps(self) -> list[MediaStep]:
+        """Everything that samples frames, the generator's first."""
+        return list(dict.fromkeys((self.media, *self.views.values())))
 
     def _stop(self) -> None:
         for caller in self.callers:
             caller.stop()
-        self.media.store.stop()
+        for media in self.media_steps:
+            media.store.stop()
 
     def waiting_for(self) -> str:
         """What the calls wait for, in words; empty while no call waits."""
@@ -382,9 +398,9 @@ class Parts:
         """Step -> its calls from now on, in order."""
         found = {"generate": Recorder(self.generator)}
         self.steps.generator = found["generate"]
-        if self.judge is not None:
-            self.steps.judge = found["judge"] = Recorder(self.judge)
-        return found
+        judges = {step: Recorder(judge) for step, judge in self.judges.items()}
+        self.steps.judging.asks.update(judges)
+        return found | judges
 
     @property
     def window(self) -> int:
@@ -392,7 +408,7 @@ class Parts:
 
         With just as many, the questions that crowd before one server would be missing before the other.
         """
-        calls = sum(spec.concurrency for spec in specs_of(self.recipe).values())
+        calls = sum(spec.concurrency for spec in self.recipe.backends.values())
         return calls + calls // 2 + 2 * self.recipe.media.workers
 
     def pool(self) -> Iterator[Sample | BadRow]:
@@ -409,16 +425,12 @@ class Parts:
     async def close(self) -> None:
         """Stop decoders and backends."""
         async with AsyncExitStack() as stack:
-            for part in (self.sampler, self.media, *self.callers):
-                if part is not None:
-                    stack.push_async_callback(part.close)
+            for part in (*self.samplers, *self.media_steps, *self.callers):
+                stack.push_async_callback(part.close)
 
-    def _judge(self, *, live: bool, batches: bool) -> Caller | BatchCaller | None:
-        if self.recipe.judge is None:
-            return None
-        spec = self.recipe.judge.backend
+    def _judge(self, step: Step, spec: BackendSpec, *, live: bool, batches: bool) -> Caller | BatchCaller:
         if spec.batch and live and batches:
-            breaker = make_breaker("judge", keep_going=self._keep_going, flags=True)
+            breaker = self._breaker(step)
             return make_batch_caller(spec, journal=self.journal, money=self.money, breaker=breaker)
         events = self.journal.batch_events() if live else []
         if events and (waiting := len(open_keys(fold(events)))):
@@ -429,7 +441,7 @@ class Parts:
                 hint="collect them first: p2r-data build with judge.backend.batch: true\n"
                 "or give the batch up: p2r-data build --abandon-batch ID",
             )
-        return self._caller(spec, "judge", live=live)
+        return self._caller(spec, step, live=live)
 
     def _caller(self, spec: BackendSpec, step: Step, *, live: bool) -> Caller:
         return make_caller(
@@ -438,10 +450,15 @@ class Parts:
             step,
             journal=self.journal,
             money=self.money,
-            breaker=make_breaker(step, keep_going=self._keep_going, flags=True, grammar=self.recipe.trace),
+            breaker=self._breaker(step),
             forgive=self._forgive,
             tell=self._tell,
         )
+
+    def _breaker(self, step: Step) -> Breaker:
+        decides = self.bench.decides.get(step, "sufficiency")
+        going, grammar = self._keep_going, self.recipe.trace
+        return make_breaker(step, decides=decides, keep_going=going, flags=True, grammar=grammar)
 
 
 def backend_of(recipe: Recipe, place: Workspace, spec: BackendSpec) -> Backend:

@@ -22,7 +22,14 @@ from videop2r_data.files.names import (
     reading_order,
 )
 from videop2r_data.files.rows import Batch, file_rows, first_columns, read_batches
-from videop2r_data.schemas import CONFIGS, BuildLock, TraceGrammar, default_grammar
+from videop2r_data.schemas import (
+    CONFIGS,
+    BuildLock,
+    QuestionColumns,
+    TraceGrammar,
+    configs_of,
+    default_grammar,
+)
 
 Layout = Literal["ours", "official"]
 CONFIG_NAMES = tuple(CONFIGS)
@@ -80,6 +87,11 @@ class Release:
             return self.lock.grammar if self.lock is not None else default_grammar()
         except SourceError:
             return default_grammar()  # `verify` says what is wrong with the recipe
+
+    @cached_property
+    def models(self) -> dict[str, type[QuestionColumns]]:
+        """Config -> the model of its rows."""
+        return configs_of(self.grammar, judged=self.lock is not None and self.lock.judged)
 
     @property
     def configs(self) -> tuple[str, ...]:

@@ -28,6 +28,8 @@ from videop2r_data.schemas import (
 )
 
 __all__ = [
+    "CLAIMS_AGAIN",
+    "FAITHFULNESS_AGAIN",
     "VERDICT_AGAIN",
     "Form",
     "Prompt",
@@ -166,6 +168,8 @@ def packaged_prompts() -> list[str]:
 
 VERDICT_AGAIN = "verdict-again-v1"
 """What is put behind a judge prompt whose reply held no verdict."""
+CLAIMS_AGAIN, FAITHFULNESS_AGAIN = "claims-again-v1", "faithfulness-again-v1"
+"""The same for the two prompts of a judge that sees."""
 
 
 class Form(NamedTuple):

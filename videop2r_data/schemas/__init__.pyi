@@ -7,7 +7,6 @@ from .base import visible_line as visible_line
 from .calibration import BadLabel as BadLabel
 from .calibration import HumanLabel as HumanLabel
 from .calibration import JudgesFile as JudgesFile
-from .calibration import NamedJudge as NamedJudge
 from .calibration import Question as Question
 from .calibration import load_judges as load_judges
 from .calibration import read_labels as read_labels
@@ -38,6 +37,12 @@ from .grammar import TraceGrammar as TraceGrammar
 from .grammar import default_grammar as default_grammar
 from .grammar import load_grammar as load_grammar
 from .grammar import packaged_grammars as packaged_grammars
+from .judges import BackendSpec as BackendSpec
+from .judges import Decides as Decides
+from .judges import JudgeSpec as JudgeSpec
+from .judges import Name as Name
+from .judges import NamedJudge as NamedJudge
+from .judges import Price as Price
 from .lock import LOCK_VERSION as LOCK_VERSION
 from .lock import BuildLock as BuildLock
 from .lock import FileLock as FileLock
@@ -51,17 +56,13 @@ from .parser import TraceSpans as TraceSpans
 from .parser import explain as explain
 from .parser import trace_parser as trace_parser
 from .recipe import INIT_TODO as INIT_TODO
-from .recipe import BackendSpec as BackendSpec
 from .recipe import ColumnMapping as ColumnMapping
 from .recipe import DemoSpec as DemoSpec
 from .recipe import GenerateSpec as GenerateSpec
 from .recipe import GrammarField as GrammarField
-from .recipe import JudgeSpec as JudgeSpec
 from .recipe import LengthSpec as LengthSpec
 from .recipe import MediaLimits as MediaLimits
 from .recipe import MediaSpec as MediaSpec
-from .recipe import Name as Name
-from .recipe import Price as Price
 from .recipe import Recipe as Recipe
 from .recipe import SourceSpec as SourceSpec
 from .recipe import VerifySpec as VerifySpec
@@ -70,6 +71,8 @@ from .recipe import load_recipe as load_recipe
 from .recipe import parse_recipe as parse_recipe
 from .rows import ADDED_LATER as ADDED_LATER
 from .rows import CONFIGS as CONFIGS
+from .rows import ClaimCell as ClaimCell
+from .rows import JudgementCell as JudgementCell
 from .rows import QuestionColumns as QuestionColumns
 from .rows import RejectedRow as RejectedRow
 from .rows import RlRow as RlRow
@@ -79,6 +82,7 @@ from .rows import arrow_schema as arrow_schema
 from .rows import column_words as column_words
 from .rows import configs_of as configs_of
 from .rows import feature_info as feature_info
+from .rows import rejected_row_of as rejected_row_of
 from .rows import sft_row_of as sft_row_of
 from .sample import LETTERS as LETTERS
 from .sample import BadRow as BadRow

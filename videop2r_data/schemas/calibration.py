@@ -10,7 +10,7 @@ from pydantic import Field, ValidationError, field_validator
 
 from videop2r_data.errors import SourceError
 from videop2r_data.schemas.base import Model
-from videop2r_data.schemas.recipe import JudgeSpec, Name
+from videop2r_data.schemas.judges import NamedJudge, names_differ
 from videop2r_data.schemas.yaml_file import parse_yaml, read_settings
 
 # --- the labels of reviewers: the truth that judges are measured against ---
@@ -90,13 +90,6 @@ def _read(line: bytes, where: str) -> HumanLabel | BadLabel:
 # --- the judges that are measured ---
 
 
-class NamedJudge(JudgeSpec):
-    """A judge and how the table calls it."""
-
-    name: Name
-    """In the table of results."""
-
-
 class JudgesFile(Model):
     """Several judges for the same labels."""
 
@@ -110,10 +103,10 @@ class JudgesFile(Model):
     @field_validator("judges")
     @classmethod
     def _names_differ(cls, value: tuple[NamedJudge, ...]) -> tuple[NamedJudge, ...]:
-        names = [judge.name for judge in value]
-        twice = sorted({name for name in names if names.count(name) > 1})
-        if twice:
-            raise ValueError(f"the names of judges must differ, repeated: {', '.join(twice)}")
+        names_differ(value)
+        for judge in value:
+            if judge.decides != "sufficiency" or len(judge.backends) > 1:
+                raise ValueError(f"judge {judge.name!r}: labels measure one model of sufficiency at a time")
         for name, backend in ((judge.name, judge.backend) for judge in value):
             if backend.kind == "demo":
                 raise ValueError(f"judge {name!r}: kind demo knows the answers; calibration needs a model")

@@ -87,6 +87,11 @@ class BuildLock(Model):
             where = ".".join(("recipe.trace", *map(str, first["loc"])))
             raise SourceError(f"the lock's trace grammar is not valid: {first['msg']}", where=where) from None
 
+    @property
+    def judged(self) -> bool:
+        """Whether its rows have the columns of a list of judges."""
+        return bool(self.recipe.get("judges"))
+
     def read_recipe(self) -> Recipe:
         """The recipe; a check that is younger than the lock stays off, as it was for these rows.
 

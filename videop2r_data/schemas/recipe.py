@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -16,8 +17,8 @@ from pydantic import (
 
 from videop2r_data.errors import ConfigError
 from videop2r_data.schemas.base import Model
-from videop2r_data.schemas.calls import BACKENDS, BackendKind, known_kind
 from videop2r_data.schemas.grammar import TraceGrammar, default_grammar, load_grammar
+from videop2r_data.schemas.judges import BackendSpec, JudgeSpec, Name, NamedJudge, names_differ
 from videop2r_data.schemas.parser import trace_parser
 from videop2r_data.schemas.rows import sft_row_of
 from videop2r_data.schemas.verdict import Policy
@@ -26,7 +27,6 @@ from videop2r_data.schemas.yaml_file import parse_yaml, read_settings
 # --- what goes in: pools of questions, the synthetic world, sampling of frames ---
 
 BUFFER_MB = 1024
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,95}$")]
 
 
 class ColumnMapping(Model):
@@ -212,78 +212,6 @@ INIT_TODO = "# TODO (init):"
 """What `p2r-data init --from-data` writes in front of something that a person has to say."""
 
 
-class Price(Model):
-    """US dollars per million tokens."""
-
-    input: float = Field(ge=0)
-    """Tokens that are sent."""
-    output: float = Field(ge=0)
-    """Tokens that are written."""
-    cache_read: float | None = Field(default=None, ge=0)
-    """None: as `input`."""
-    cache_write: float | None = Field(default=None, ge=0)
-    """None: as `input`."""
-    batch_factor: float = Field(default=0.5, ge=0, le=1)
-    """Share of the price that a batched call costs."""
-
-
-def _list_kinds(schema: dict[str, Any]) -> None:
-    schema["enum"] = list(BACKENDS)
-
-
-class BackendSpec(Model):
-    """Which model answers, and how to reach it."""
-
-    kind: Annotated[str, AfterValidator(known_kind), Field(json_schema_extra=_list_kinds)]
-    """`openai`: any OpenAI-compatible server; `anthropic`: Messages and Message Batches; `vllm` and
-    `transformers`: in this process; `demo`: the synthetic world."""
-    model: str = Field(min_length=1)
-    """Model id, or a local folder for `vllm` and `transformers`."""
-    base_url: str | None = None
-    """For `openai` (`http://host:8000/v1`) and `anthropic`."""
-    api_key_env: str | None = None
-    """Environment variable that holds the key; the key itself never stands in a recipe."""
-    batch: bool = False
-    """Anthropic Message Batches: half the price, hours of delay."""
-    cache_prompt: bool = True
-    """Anthropic prompt caching of the system prompt."""
-    revision: str | None = None
-    """Model revision, recorded in the lock."""
-    concurrency: int = Field(default=64, ge=1, le=4096)
-    """Calls in flight at most; the limiter may go lower."""
-    requests_per_minute: int | None = Field(default=None, ge=1)
-    """Calls begun within a minute at most; None: no limit but `concurrency`."""
-    tokens_per_minute: int | None = Field(default=None, ge=1)
-    """Tokens of the calls begun within a minute at most; None: no limit."""
-    timeout_s: float = Field(default=600.0, gt=0)
-    """Deadline of one try."""
-    retries: int = Field(default=6, ge=0)
-    """Tries after the first, for transient errors."""
-    server_wait_s: float = Field(default=600.0, ge=0)
-    """Seconds to wait for a server that cannot be reached; 0: a failed try like any other."""
-    price: Price | None = None
-    """None: free (your own server)."""
-    terms: str = ""
-    """Licence or terms of use of what this model writes, for the card."""
-    extra: dict[str, Any] = Field(default_factory=dict)
-    """For `vllm` and `transformers` constructor arguments (`tensor_parallel_size: 8`); for `openai` the keys
-    `body` (more fields of the request), `max_tokens_field` and `video`: see docs/recipes.md."""
-
-    @model_validator(mode="after")
-    def _fits(self) -> Self:
-        if self.batch and not self.declared.batches:
-            takers = " or ".join(name for name, kind in BACKENDS.items() if kind.batches)
-            raise ValueError(f"batch: true needs kind {takers}, not {self.kind!r}")
-        if self.declared.needs_address and not self.base_url:
-            raise ValueError(f"kind {self.kind} needs base_url, e.g. http://localhost:8000/v1")
-        return self
-
-    @property
-    def declared(self) -> BackendKind:
-        """What is known of backends of this kind before one is made."""
-        return BACKENDS[self.kind]
-
-
 class GenerateSpec(Model):
     """Step 1."""
 
@@ -383,19 +311,6 @@ class VerifySpec(Model):
         return robust if self.think_answer_consistency is None else self.think_answer_consistency
 
 
-class JudgeSpec(Model):
-    """Step 3."""
-
-    backend: BackendSpec
-    """Which model judges the observations; it gets no media."""
-    prompt: str = "judge-v1"
-    """Name of a packaged prompt, or path of a text file, relative to the recipe: see docs/prompts.md."""
-    temperature: float = Field(default=0.0, ge=0.0, le=2.0)
-    """Of the verdict."""
-    max_tokens: int = Field(default=512, ge=16)
-    """Tokens of a verdict with its reason at most."""
-
-
 class Recipe(Model):
     """Everything that a person decides about a build."""
 
@@ -428,6 +343,9 @@ class Recipe(Model):
     """Step 2: form and answer of a trace are checked."""
     judge: JudgeSpec | None = None
     """Step 3: a model judges the observations; None: skipped, and the card says so."""
+    judges: tuple[NamedJudge, ...] = Field(default=(), exclude_if=lambda value: not value)
+    """Step 3 with several judges, asked in this order until one refuses: see docs/evidence.md. `judge` is the
+    short form of one."""
     target: int | None = Field(default=None, ge=1)
     """Stop after this many accepted rows, in pool order."""
     max_cost: float | None = Field(default=None, gt=0)
@@ -438,9 +356,7 @@ class Recipe(Model):
         """A limit that nothing counts against would be no limit."""
         if self.max_cost is None:
             return self
-        backends = {"generate": self.generate.backend}
-        if self.judge is not None:
-            backends["judge"] = self.judge.backend
+        backends = self.backends
         for step, backend in backends.items():
             if backend.price is None and backend.declared.billed_by:
                 owner = backend.declared.billed_by
@@ -450,6 +366,42 @@ class Recipe(Model):
                 "max_cost needs a price in generate.backend or judge.backend: without one, no limit holds"
             )
         return self
+
+    @model_validator(mode="after")
+    def _judges_fit(self) -> Self:
+        if self.judge is not None and self.judges:
+            raise ValueError("judge and judges: name them all in judges")
+        names_differ(self.judges)
+        known = self.trace.named
+        for judge in self.judges:
+            unknown = [name for name in judge.reads if name not in known]
+            if unknown:
+                has = ", ".join(known)
+                raise ValueError(f"judge {judge.name!r} reads {', '.join(unknown)}; a trace has {has}")
+            if any(backend.batch for backend in judge.backends.values()):
+                raise ValueError(f"judge {judge.name!r}: batch: true takes one judge alone, as `judge`")
+        return self
+
+    @property
+    def all_judges(self) -> tuple[NamedJudge, ...]:
+        """The judges of step 3, in order; `judge` is a list of one."""
+        return (NamedJudge(name="judge", **dict(self.judge)),) if self.judge is not None else self.judges
+
+    @property
+    def backends(self) -> dict[str, BackendSpec]:
+        """Step -> settings of what answers it, for the steps that the recipe has."""
+        found = {"generate": self.generate.backend}
+        return found | {step: spec for judge in self.all_judges for step, spec in judge.backends.items()}
+
+    def with_backends(self, change: Callable[[BackendSpec], BackendSpec]) -> Self:
+        """The recipe with every backend changed."""
+        update: dict[str, Any] = {
+            "generate": self.generate.model_copy(update={"backend": change(self.generate.backend)}),
+            "judges": tuple(judge.with_backends(change) for judge in self.judges),
+        }
+        if self.judge is not None:
+            update["judge"] = self.judge.model_copy(update={"backend": change(self.judge.backend)})
+        return self.model_copy(update=update)
 
     @field_validator("sources")
     @classmethod

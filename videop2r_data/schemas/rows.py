@@ -5,7 +5,7 @@ from __future__ import annotations
 import types
 from collections.abc import Iterator, Mapping
 from enum import Enum
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import TYPE_CHECKING, Annotated, Any, Union, get_args, get_origin
 
 from pydantic import BaseModel, Field, create_model
@@ -121,9 +121,58 @@ class SegmentCell(Model):
     """its content, without its marks"""
 
 
+class JudgementCell(Model):
+    """What one judge of a list said of a row, as it stands in the column `judgements`."""
+
+    judge: str
+    """its name in the recipe"""
+    decides: str
+    """sufficiency, faithfulness or blind"""
+    verdict: str
+    """Yes or No; faithful or contradicted; answered or unanswered; empty: it gave none"""
+    score: float | None
+    """share of Yes among the votes, of supported claims, or the score of the blind answer"""
+    votes: list[str]
+    """what each of its models said, in their order; a cascade's last: votes that differ are a disagreement"""
+    detail: str
+    """its words"""
+    keys: list[str]
+    """sha256 of the requests that decided: their keys in the journal"""
+
+
+class ClaimCell(Model):
+    """One claim of an observation, as it stands in the column `claims`."""
+
+    text: str
+    """what the observation claims"""
+    verdict: str
+    """supported, contradicted or unseen; empty: no verdict"""
+    at: list[float]
+    """seconds of the frames that decided"""
+
+
+_JUDGED: dict[str, Any] = {
+    "judgements": (
+        list[JudgementCell],
+        Field(description="what each judge said, in the order in which they were asked"),
+    ),
+    "claims": (
+        list[ClaimCell],
+        Field(description="the claims of the observation with the verdicts of the first judge that sees"),
+    ),
+    "blind": (
+        bool | None,
+        Field(description="whether the question was answered from its text alone; null: not asked"),
+    ),
+}
+"""The columns that a list of judges adds, to accepted and to rejected rows."""
+
+
 @lru_cache(maxsize=64)
-def sft_row_of(grammar: TraceGrammar) -> type[SftRow]:
+def sft_row_of(grammar: TraceGrammar, *, judged: bool = False) -> type[SftRow]:
     """The columns of `sft` for traces of a grammar: for the default those of `SftRow`.
+
+    `judged`: the recipe has a list of judges, whose words are columns of their own.
 
     Another grammar adds a column for each segment that a trace has at most once, and the list of all
     segments. `observation`, `think` and `answer` are then the texts by role: perception, reasoning, final
@@ -133,22 +182,34 @@ def sft_row_of(grammar: TraceGrammar) -> type[SftRow]:
         ValueError: a segment is called as another column is.
     """
     if grammar == default_grammar():
-        return SftRow
+        return create_model("SftRow", __base__=SftRow, **_JUDGED) if judged else SftRow
     added: dict[str, Any] = {}
     for name in grammar.single:
         if name in ("observation", "think", "answer"):
             continue
-        if name in {**SftRow.model_fields, **RejectedRow.model_fields, "segments": None}:
+        if name in {**SftRow.model_fields, **RejectedRow.model_fields, "segments": None, **_JUDGED}:
             raise ValueError(f"trace {grammar.name}: {name!r} is a column of its own: rename the segment")
         words = f"the segment {name}, without its marks; empty where there is none"
         added[name] = (str, Field(description=words))
     added["segments"] = (list[SegmentCell], Field(description="all segments of the trace, in order"))
-    return create_model("SftRow", __base__=SftRow, **added)
+    return create_model("SftRow", __base__=SftRow, **added, **(_JUDGED if judged else {}))
 
 
-def configs_of(grammar: TraceGrammar | None = None) -> dict[str, type[QuestionColumns]]:
-    """Config -> the model of its rows, for traces of a grammar; None: the default."""
-    return CONFIGS | {"sft": sft_row_of(grammar or default_grammar())}
+def configs_of(
+    grammar: TraceGrammar | None = None, *, judged: bool = False
+) -> dict[str, type[QuestionColumns]]:
+    """Config -> the model of its rows, for traces of a grammar (None: the default one).
+
+    `judged` as for `sft_row_of`.
+    """
+    sft = sft_row_of(grammar or default_grammar(), judged=judged)
+    return CONFIGS | {"sft": sft, "rejected": rejected_row_of(judged=judged)}
+
+
+@cache
+def rejected_row_of(*, judged: bool) -> type[RejectedRow]:
+    """The columns of `rejected`; `judged` as for `sft_row_of`."""
+    return create_model("RejectedRow", __base__=RejectedRow, **_JUDGED) if judged else RejectedRow
 
 
 class RejectedRow(QuestionColumns):

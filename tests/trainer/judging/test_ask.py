@@ -10,7 +10,7 @@ from videop2r_data.backends.caller import Answer
 from videop2r_data.backends.judge_requests import Verdict, ask_verdict
 from videop2r_data.errors import ConfigError
 from videop2r_data.schemas.calls import Completion, FinishReason, Request
-from videop2r_data.schemas.recipe import BackendSpec
+from videop2r_data.schemas.judges import BackendSpec
 from videop2r_data.trainer.judging.base import JudgeItem, Reason
 from videop2r_data.trainer.judging.model import PerceptionJudge, verdict
 from videop2r_data.trainer.settings.rl import JudgingSpec

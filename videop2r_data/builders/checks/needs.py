@@ -32,7 +32,7 @@ from videop2r_data.builders.checks.trial import (
     unanswered,
 )
 from videop2r_data.builders.export import check_ours
-from videop2r_data.builders.steps import RequestBuilder, backend_of, specs_of
+from videop2r_data.builders.steps import RequestBuilder, backend_of
 from videop2r_data.builders.workspace import Workspace
 from videop2r_data.errors import AuthError, MediaError, MissingExtraError, P2RError, TransientError
 from videop2r_data.media import DecodePool
@@ -85,7 +85,7 @@ def _prompts(recipe: Recipe, place: Workspace) -> Iterator[Finding]:
     names = [recipe.generate.prompt]
     errors = []
     try:
-        RequestBuilder(recipe.model_copy(update={"judge": None}), place.base)
+        RequestBuilder(recipe, place.base)
     except P2RError as error:
         errors.append(of_error("prompts", error, hint="change generate.prompt in the recipe"))
     if recipe.judge is not None:
@@ -177,7 +177,7 @@ def _disk(recipe: Recipe, place: Workspace, rows: int) -> Iterator[Finding]:
 
 def _prices(recipe: Recipe) -> Iterator[Finding]:
     """A paid service without a price in the recipe: `--max-cost` cannot stop it."""
-    for step, spec in specs_of(recipe).items():
+    for step, spec in recipe.backends.items():
         if spec.price is None and _bills(spec):
             yield Finding(
                 about="price",
@@ -391,7 +391,7 @@ class _Server:
 
     async def _generate(self, backend: Backend) -> None:
         """One call for each kind of media of the pool."""
-        requests = RequestBuilder(self.recipe.model_copy(update={"judge": None}), self.place.base)
+        requests = RequestBuilder(self.recipe, self.place.base)
         media = self.recipe.media
         if self.calls == "one-frame":
             media = media.model_copy(update={"frames": 1})

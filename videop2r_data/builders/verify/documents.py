@@ -8,6 +8,8 @@ from collections.abc import Iterator, Mapping
 from fnmatch import fnmatchcase
 from typing import Any
 
+from pydantic import ValidationError
+
 from videop2r_data.builders.verify.report import Code, Findings, Gathered, Tally, nested
 from videop2r_data.errors import SourceError
 from videop2r_data.files import (
@@ -26,7 +28,6 @@ from videop2r_data.schemas import (
     LOCK_VERSION,
     BuildLock,
     Stage,
-    configs_of,
     feature_info,
 )
 
@@ -154,7 +155,7 @@ class _Card:
             self._sizes(config, info)
 
     def _features(self, config: str, features: object) -> None:
-        want = feature_info(configs_of(self.release.grammar)[config])
+        want = feature_info(self.release.models[config])
         later = ADDED_LATER.get(config, {})
         earlier = [info for info in want if info["name"] not in later]
         if features is None and self.lock is None:
@@ -336,11 +337,10 @@ def _origin(lock: BuildLock) -> list[Pair]:
         return pairs  # no recipe, which is told elsewhere
     wanted = [source.get("name") for source in listed if isinstance(source, dict)]
     pairs.append(("sources", [source.name for source in lock.sources], wanted))
-    asked = {
-        step: recipe[step]["backend"].get("model")
-        for step in ("generate", "judge")
-        if isinstance(recipe.get(step), dict) and isinstance(recipe[step].get("backend"), dict)
-    }
+    try:
+        asked = {step: spec.model for step, spec in lock.read_recipe().backends.items()}
+    except ValidationError:
+        return pairs
     pairs.append(("models", {step: model.asked for step, model in lock.models.items()}, asked))
     return pairs
 

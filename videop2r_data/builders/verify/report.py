@@ -16,7 +16,15 @@ from numpy.typing import NDArray
 from pydantic import Field, ValidationError
 
 from videop2r_data.files import LOCK_NAME, Release
-from videop2r_data.schemas import PAPER, LengthSpec, Model, TraceGrammar, VerifySpec, default_grammar
+from videop2r_data.schemas import (
+    PAPER,
+    LengthSpec,
+    Model,
+    NamedJudge,
+    TraceGrammar,
+    VerifySpec,
+    default_grammar,
+)
 
 # Findings: one code per kind of fault, each counted, the first places kept.
 
@@ -248,6 +256,7 @@ class Rules:
         bounded: the recipe bounds the length of segments.
         judge: whether the recipe has a judge; None: not known.
         synthetic: what every row must say; None: not known.
+        judges: the list of judges, if the recipe has one.
         grammar: what a trace is.
     """
 
@@ -257,7 +266,13 @@ class Rules:
     bounded: bool = False
     judge: bool | None = None
     synthetic: bool | None = None
+    judges: tuple[NamedJudge, ...] = ()
     grammar: TraceGrammar = dataclasses.field(default_factory=default_grammar)
+
+    @property
+    def judged(self) -> bool:
+        """Whether rows have the columns of a list of judges."""
+        return bool(self.judges)
 
 
 def rules_of(release: Release, findings: Findings) -> Rules:
@@ -283,7 +298,8 @@ def rules_of(release: Release, findings: Findings) -> Rules:
         recipe.verify,
         own=True,
         bounded=recipe.verify.length != LengthSpec(),
-        judge=recipe.judge is not None,
+        judge=any(one.decides == "sufficiency" and one.does == "filter" for one in recipe.all_judges),
+        judges=tuple(recipe.judges),
         synthetic=recipe.synthetic,
         grammar=recipe.trace,
     )

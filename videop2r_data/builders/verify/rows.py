@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cache
 from typing import Any, TypeVar, cast, get_args
 
+from videop2r_data.builders.verify.judged import check_judged
 from videop2r_data.builders.verify.report import Code, Rules, Severity, Tally
 from videop2r_data.errors import TraceError
 from videop2r_data.files import Batch
@@ -21,7 +22,6 @@ from videop2r_data.schemas import (
     Policy,
     ProblemType,
     QuestionColumns,
-    RejectedRow,
     RejectReason,
     RlRow,
     Sample,
@@ -36,6 +36,7 @@ from videop2r_data.schemas import (
     default_grammar,
     parse_trace,
     reasons_of,
+    rejected_row_of,
     render_trace,
     safe_relative_path,
     segment_spans,
@@ -199,7 +200,7 @@ _FRAMES_OF = {"text": 0, "image": 1}
 def check_sft(batch: Batch, keep: Sequence[int] | None, file: str, rules: Rules, tally: Tally) -> None:
     """Rows of `sft`: re-parsed, re-scored, every field against every other."""
     say = Say(tally, file)
-    for index, row in rows_of(batch, sft_row_of(rules.grammar), keep):
+    for index, row in rows_of(batch, sft_row_of(rules.grammar, judged=rules.judged), keep):
         check_row(say, rules, index, row)
         tally.table[row.data_type, row.problem_type] += 1
         remember(tally, index, row, row.output)
@@ -220,6 +221,8 @@ def check_row(say: Say, rules: Rules, index: int, row: SftRow) -> None:
         if rules.own and not _surely_passes(rules, kind, row, leak):
             _verify_step(say, rules, row, kind)
     check_calls(say, rules, row)
+    if rules.judged:
+        check_judged(say, rules, row, kept=True)
     check_frames(say, row)
     check_origin(say, row)
 
@@ -454,7 +457,7 @@ def _question_row(say: Say, rules: Rules, index: int, row: QuestionColumns, *, u
 def check_rejected(batch: Batch, keep: Sequence[int] | None, file: str, rules: Rules, tally: Tally) -> None:
     """Rows of `rejected`: the reason is one of its stage, and the output shows it."""
     say = Say(tally, file)
-    for index, row in rows_of(batch, RejectedRow, keep):
+    for index, row in rows_of(batch, rejected_row_of(judged=rules.judged), keep):
         stage, reason = row.stage, row.reason
         _question_row(say, rules, index, row, usable=stage != Stage.POOL.value)
         tally.outcomes[row.outcome] += 1
@@ -470,6 +473,8 @@ def check_rejected(batch: Batch, keep: Sequence[int] | None, file: str, rules: R
             if key and not HEX.match(key):
                 say(Code.BAD_KEY, name, key, "64 hexadecimal digits, or empty")
         _check_synthetic(say, rules, row.synthetic)
+        if rules.judged:
+            check_judged(say, rules, row, kept=False)
 
 
 def _check_reason(say: Say, rules: Rules, reason: str, output: str, reward: float | None) -> None:
@@ -480,7 +485,7 @@ def _check_reason(say: Say, rules: Rules, reason: str, output: str, reward: floa
         fault = trace_parser(rules.grammar).spans(output).fault
         if fault is None or fault.value != reason:
             say(Code.REASON_DIFFERS, "reason", reason, f"{fault}, the fault of this output")
-    elif reason in ("insufficient", "no_verdict", "low_score"):
+    elif reason in ("insufficient", "no_verdict", "contradicted", "unsupported", "low_score"):
         fault = trace_parser(rules.grammar).spans(output).fault
         if fault is not None:
             say(Code.REASON_DIFFERS, "reason", reason, f"{fault}, the fault of this output")

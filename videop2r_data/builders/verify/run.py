@@ -34,7 +34,7 @@ from videop2r_data.builders.verify.report import (
 from videop2r_data.builders.verify.work import Task, check_names, check_schema, run_task
 from videop2r_data.errors import SourceError
 from videop2r_data.files import LOCK_NAME, Release, ReleaseFile, missing_parts, open_release, parquet_file
-from videop2r_data.schemas import Stage, safe_relative_path
+from videop2r_data.schemas import QuestionColumns, Stage, safe_relative_path
 
 # Tasks in spawned processes, results in task order; a task that kills its process costs only itself.
 
@@ -178,12 +178,13 @@ def verify_release(
 
 def _plan(release: Release, file: ReleaseFile, findings: Findings) -> list[Task]:
     """Slices of a file; its schema is checked on the way."""
+    model = release.models.get(file.config, QuestionColumns)
     if file.error:
         findings.add(Code.FILE_UNREADABLE, file.name, got=file.error, expected="a file of rows")
         return []
     if not file.name.endswith(".parquet"):
         if release.layout == "ours" and file.columns:
-            check_names(file.config, file.name, file.columns, findings, release.grammar, missing=False)
+            check_names(file.config, file.name, file.columns, findings, model, missing=False)
         return [Task(file.path, file.name, file.config)]
     try:
         parquet = parquet_file(file.path)
@@ -194,7 +195,7 @@ def _plan(release: Release, file: ReleaseFile, findings: Findings) -> list[Task]
         exact, known_bad = True, frozenset[str]()
         if release.layout == "ours":
             before = Findings()
-            exact = check_schema(file.config, file.name, parquet.schema_arrow, before, release.grammar)
+            exact = check_schema(file.config, file.name, parquet.schema_arrow, before, model)
             errors = (found for found in before.listing() if found.severity == "error")
             known_bad = frozenset(place.field for found in errors for place in found.places)
             findings.merge(before)

@@ -21,7 +21,7 @@ from videop2r_data.builders.verify.report import Code, Findings, Rules, Tally
 from videop2r_data.builders.verify.rows import check_rejected, check_rl, check_sft
 from videop2r_data.errors import SourceError
 from videop2r_data.files import MISSING, Batch, file_digest, read_batches, record_batches
-from videop2r_data.schemas import ADDED_LATER, TraceGrammar, arrow_schema, configs_of, default_grammar
+from videop2r_data.schemas import ADDED_LATER, QuestionColumns, arrow_schema, configs_of, default_grammar
 
 # Columns and cells, compared with the Arrow schema of the row model.
 
@@ -30,22 +30,22 @@ Test = Callable[[Any], bool]
 
 
 @cache
-def expected_schema(config: str, grammar: TraceGrammar) -> pa.Schema:
+def expected_schema(model: type[QuestionColumns]) -> pa.Schema:
     """Schema of a config, from its row model."""
-    return arrow_schema(configs_of(grammar)[config])
+    return arrow_schema(model)
 
 
 @cache
-def cell_tests(config: str, grammar: TraceGrammar) -> dict[str, tuple[Test, str]]:
+def cell_tests(model: type[QuestionColumns]) -> dict[str, tuple[Test, str]]:
     """Column -> (whether a Python value fits it, what is expected in words)."""
     return {
         field.name: (_test(field.type, field.nullable), f"{field.type}{' or null' if field.nullable else ''}")
-        for field in expected_schema(config, grammar)
+        for field in expected_schema(model)
     }
 
 
 def check_schema(
-    config: str, file: str, schema: pa.Schema, findings: Findings, grammar: TraceGrammar
+    config: str, file: str, schema: pa.Schema, findings: Findings, model: type[QuestionColumns]
 ) -> bool:
     """Compare the schema of a Parquet file with the model; a different nullability alone is a warning.
 
@@ -54,7 +54,7 @@ def check_schema(
     Returns:
         Whether it is exactly the one expected, so that cells need no type check.
     """
-    want = expected_schema(config, grammar)
+    want = expected_schema(model)
     exact = True
     for field in want:
         at = schema.get_field_index(field.name)
@@ -74,7 +74,7 @@ def check_schema(
             expected=f"{field.type}{'' if field.nullable else ' not null'}",
             severity="warning" if same else "error",
         )
-    check_names(config, file, schema.names, findings, grammar, missing=False)
+    check_names(config, file, schema.names, findings, model, missing=False)
     return exact
 
 
@@ -83,12 +83,12 @@ def check_names(
     file: str,
     names: Iterable[str],
     findings: Findings,
-    grammar: TraceGrammar,
+    model: type[QuestionColumns],
     *,
     missing: bool = True,
 ) -> None:
     """Report columns that no model has, and if asked those that are not there."""
-    want, have = expected_schema(config, grammar).names, list(names)
+    want, have = expected_schema(model).names, list(names)
     for name in have:
         if name not in want:
             findings.add(Code.SCHEMA_MISMATCH, file, field=name, got="a column of this name", expected="none")
@@ -104,25 +104,25 @@ def sound_rows(
     *,
     known_bad: frozenset[str],
     findings: Findings,
-    grammar: TraceGrammar,
+    model: type[QuestionColumns],
 ) -> list[int]:
     """Positions in the batch whose cells all have their type; the others are reported cell by cell.
 
     Columns that earlier data sets lack are filled in.
 
     Args:
-        config: which model.
+        config: `sft`, `rl` or `rejected`.
         batch: the rows.
         file: for the places.
         known_bad: columns that are reported as a whole already.
         findings: where to report.
-        grammar: what a trace is.
+        model: of its rows.
     """
     unsound: set[int] = set()
     count = len(batch.index)
     for name, absent in ADDED_LATER.get(config, {}).items():
         batch.columns.setdefault(name, [absent] * count)
-    for name, (test, expected) in cell_tests(config, grammar).items():
+    for name, (test, expected) in cell_tests(model).items():
         values = batch.columns.get(name)
         if values is None:
             if name not in known_bad:
@@ -241,7 +241,8 @@ def run_task(task: Task, rules: Rules, stopped: Callable[[], bool] = lambda: Fal
 
 def _check_rows(task: Task, rules: Rules, tally: Tally, stopped: Callable[[], bool]) -> None:
     official = rules.layout == "official"
-    plain = task.exact and rules.grammar == default_grammar()
+    plain = task.exact and rules.grammar == default_grammar() and not rules.judged
+    model = configs_of(rules.grammar, judged=rules.judged)[task.config]
     if plain and task.config == "sft" and task.path.name.endswith(".parquet"):
         for start, part in record_batches(task.path, size=ARROW_ROWS, groups=task.groups, rows=task.rows):
             if stopped():
@@ -271,7 +272,7 @@ def _check_rows(task: Task, rules: Rules, tally: Tally, stopped: Callable[[], bo
                 task.name,
                 known_bad=task.known_bad,
                 findings=tally.findings,
-                grammar=rules.grammar,
+                model=model,
             )
             if not keep:
                 continue

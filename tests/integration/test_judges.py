@@ -1,0 +1,239 @@
+"""A list of judges over real HTTP: panels, cascades, the judge that sees and the blind check, end to end."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.fakes.openai_server import Call, FakeServer
+from tests.integration.test_build import digests, question, recipe, rows_of, run, write_pool
+from tests.media.clips import picture, write_clip
+from tests.validators.test_claims import FORGED
+from videop2r_data.builders.verify import verify_release
+from videop2r_data.schemas import Recipe
+
+pytestmark = pytest.mark.integration
+
+SEES = {"name": "sees", "decides": "faithfulness"}
+SUFFICES = {"name": "suffices"}
+BLIND = {"name": "guess", "decides": "blind"}
+TRUE, FALSE, UNSEEN = "The ball is red.", "The ball rolls left.", "The ball is heavy."
+TAG = re.compile(r"^(\d+)\. (.*)$", re.MULTILINE)
+
+
+def purpose(call: Call) -> str:
+    if "take a written observation" in call.prompt:
+        return "claims"
+    if "You check claims" in call.prompt:
+        return "faithfulness"
+    if "that you are not given" in call.prompt:
+        return "blind"
+    return "judge" if b"<judgement>" in call.raw else "generate"
+
+
+def number(call: Call) -> int:
+    found = re.search(r"shape (\d+)", call.prompt)
+    assert found is not None
+    return int(found.group(1))
+
+
+def world(*, claims: dict[int, list[str]] | None = None, **models: Any) -> Any:
+    """A server: what it sees is `TRUE`; `models` overrules the answer of one model by a function."""
+
+    def answer(call: Call) -> str:
+        asked = purpose(call)
+        overruled = models.get(call.body["model"].replace("-", "_"))
+        said = overruled(call, asked) if overruled else None
+        if said is not None:
+            return str(said)
+        if asked == "generate":
+            n = number(call)
+            words = " ".join((claims or {}).get(n, [TRUE]))
+            return (
+                f"<observation>I look closely at shape {n}, and this is what I see. {words}</observation> "
+                "<think>So it is round, and the answer is A.</think><answer>A</answer>"
+            )
+        if asked == "claims":
+            found = [claim for claim in (TRUE, FALSE, UNSEEN) if claim in call.prompt]
+            return "\n".join(f"{n}. {claim}" for n, claim in enumerate(found, 1))
+        if asked == "faithfulness":
+            assert b"image_url" in call.raw or b"video_url" in call.raw
+            verdicts = {TRUE: "supported", FALSE: "contradicted"}
+            shown = TAG.findall(call.prompt.split("Claims:")[-1])
+            return "\n".join(
+                f'<claim n="{n}" at="0.5">{verdicts.get(claim, "unseen")}</claim>' for n, claim in shown
+            )
+        if asked == "blind":
+            return "<answer>A</answer>" if number(call) % 2 else "<answer>B</answer>"
+        return "It says so. <judgement>Yes</judgement>"
+
+    return answer
+
+
+def judged(server: FakeServer, *judges: dict[str, Any], **changes: Any) -> Recipe:
+    backend = {"kind": "openai", "base_url": server.url, "retries": 0, "extra": {"video": "frames"}}
+
+    def whole(judge: dict[str, Any]) -> dict[str, Any]:
+        made = {"backend": {**backend, "model": f"m-{judge['name']}"}} | judge
+        made["panel"] = [{**backend, "model": name} for name in judge.get("panel", ())]
+        if "unsure_to" in judge:
+            made["unsure_to"] = {**backend, "model": judge["unsure_to"]}
+        return made
+
+    found = recipe(server, generate__backend={**backend, "model": "g"}, judge=None, **changes)
+    data = found.model_dump(mode="json") | {"judges": [whole(judge) for judge in judges]}
+    return Recipe.model_validate(data)
+
+
+def pool(folder: Path, count: int = 4) -> None:
+    """Questions about a clip (odd numbers), and one about an image and one without media."""
+    from PIL import Image
+
+    write_clip(folder / "clip.mp4", frames=12, size=(64, 48))
+    Image.fromarray(picture(3, 64, 48)).save(folder / "still.png")
+    rows = [question(n, data_type="video", path="clip.mp4") for n in range(1, count + 1)]
+    rows[1:2] = [row | {"data_type": "image", "path": "still.png"} for row in rows[1:2]]
+    write_pool(folder, [*rows, question(90)])
+
+
+def cells(folder: Path) -> dict[str, dict[str, Any]]:
+    return {
+        row["problem_id"]: row for config in ("sft", "rejected") for row in rows_of(folder / "set", config)
+    }
+
+
+def test_a_false_claim_is_found_by_the_judge_that_sees_and_by_no_other(tmp_path: Path) -> None:
+    pool(tmp_path)
+    answer = world(claims={1: [TRUE], 2: [TRUE, FALSE], 3: [TRUE, UNSEEN], 4: [FALSE]})
+    report, _ = run(tmp_path, lambda s: judged(s, BLIND, SUFFICES, SEES), answer=answer)
+    assert report.state == "complete" and report.ledger is not None
+    assert report.ledger.reasons == {"judge/contradicted": 2}
+    rows = cells(tmp_path)
+    assert rows["2"]["detail"] == FALSE and rows["2"]["stage"] == "judge"
+    said = {j["judge"]: j for j in rows["3"]["judgements"]}
+    assert list(said) == ["guess", "suffices", "sees"]
+    assert said["sees"]["verdict"] == "faithful" and said["sees"]["score"] == 0.5
+    assert said["suffices"]["verdict"] == rows["3"]["judgement"] == "Yes"
+    assert said["suffices"]["keys"] == [rows["3"]["judge_key"]] and len(said["sees"]["keys"]) == 2
+    assert rows["3"]["claims"] == [
+        {"text": TRUE, "verdict": "supported", "at": [0.5]},
+        {"text": UNSEEN, "verdict": "unseen", "at": [0.5]},
+    ]
+    assert [rows[str(n)]["blind"] for n in (1, 2, 3, 4, 90)] == [True, False, True, False, None]
+    assert [j["judge"] for j in rows["90"]["judgements"]] == ["suffices"]  # a text row shows nothing to see
+    found = verify_release(tmp_path / "set")
+    assert found.ok, found.findings
+
+
+def test_a_second_run_asks_nothing_and_writes_the_same_bytes(tmp_path: Path) -> None:
+    pool(tmp_path)
+
+    def make(server: FakeServer) -> Recipe:
+        return judged(server, BLIND, SUFFICES, SEES | {"frames": 4, "panel": ["p"], "unsure_to": "dear"})
+
+    run(tmp_path, make, answer=world(claims={3: [UNSEEN]}))
+    before = digests(tmp_path / "set")
+    report, server = run(tmp_path, make, answer=world(claims={3: [UNSEEN]}))
+    assert report.calls_made == 0 and server.requests == 0
+    after = digests(tmp_path / "set")
+    assert {k: v for k, v in after.items() if k.startswith("data/")} == {
+        k: v for k, v in before.items() if k.startswith("data/")
+    }
+
+
+def test_a_judge_may_see_more_frames_than_the_generator(tmp_path: Path) -> None:
+    pool(tmp_path, 2)
+    shown: dict[str, int] = {}
+
+    def count(call: Call, asked: str) -> None:
+        if number_of_frames := call.raw.count(b'image_url":'):
+            shown[f"{asked} {number_of_frames}"] = shown.get(f"{asked} {number_of_frames}", 0) + 1
+
+    answer = world(g=count, m_sees=count)
+    run(tmp_path, lambda s: judged(s, SEES | {"frames": 6}, media={"frames": 2}), answer=answer)
+    assert shown == {"generate 2": 1, "generate 1": 1, "faithfulness 6": 1, "faithfulness 1": 1}
+
+
+@pytest.mark.parametrize("forged", FORGED)
+def test_what_an_observation_says_changes_no_verdict(tmp_path: Path, forged: str) -> None:
+    """The claims of a generator that forges verdicts go through both calls, and the verdicts stay."""
+    pool(tmp_path, 1)
+
+    def split(call: Call, asked: str) -> str | None:
+        if asked == "claims":
+            return f"1. {TRUE}\n2. {' '.join(forged.split())} {FALSE}"
+        if asked == "faithfulness":
+            return '<claim n="1" at="">supported</claim>\n<claim n="2" at="">contradicted</claim>'
+        return None
+
+    answer = world(claims={1: [TRUE, FALSE]}, m_sees=split)
+    report, _ = run(tmp_path, lambda s: judged(s, SEES), answer=answer)
+    assert report.ledger is not None
+    # a list of claims that a think block cuts off is no list: unscored, which is not kept either
+    assert list(report.ledger.reasons) in (["judge/contradicted"], ["judge/no_verdict"])
+    assert "</think>" in forged or "judge/contradicted" in report.ledger.reasons
+
+
+def test_a_missing_verdict_is_asked_for_once_more_and_then_unscored(tmp_path: Path) -> None:
+    pool(tmp_path, 2)
+    calls: list[str] = []
+
+    def silent(call: Call, asked: str) -> str | None:
+        again = "exactly one line for each claim" in call.prompt
+        if asked == "faithfulness":
+            calls.append("again" if again else "first")
+            return None if again and number_of_claims(call) == 2 else "I see a ball."
+        return None
+
+    def number_of_claims(call: Call) -> int:
+        return len(TAG.findall(call.prompt.split("Claims:")[-1]))
+
+    answer = world(claims={1: [TRUE], 2: [TRUE, UNSEEN]}, m_sees=silent)
+    report, _ = run(tmp_path, lambda s: judged(s, SEES), answer=answer)
+    assert report.ledger is not None and report.ledger.reasons == {"judge/no_verdict": 1}
+    assert sorted(calls) == ["again", "again", "first", "first"]
+    row = cells(tmp_path)["1"]
+    assert row["outcome"] == "failed" and row["detail"] == "1 of 1 claims without a verdict"
+    assert row["claims"] == [{"text": TRUE, "verdict": "", "at": []}]
+
+
+def test_a_panel_votes_and_the_dear_model_is_asked_only_where_it_differs(tmp_path: Path) -> None:
+    pool(tmp_path)
+
+    def no_on(*numbers: int) -> Any:
+        def said(call: Call, asked: str) -> str | None:
+            return "<judgement>No</judgement>" if number(call) in numbers else None
+
+        return said
+
+    judge = SUFFICES | {"panel": ["two", "three"], "unsure_to": "dear"}
+    answer = world(m_suffices=no_on(1, 2, 3), two=no_on(2, 3), three=no_on(3), dear=no_on(1))
+    report, _ = run(tmp_path, lambda s: judged(s, judge), answer=answer)
+    rows = cells(tmp_path)
+    votes = {n: rows[str(n)]["judgements"][0]["votes"] for n in (1, 2, 3, 4)}
+    assert votes == {
+        1: ["No", "Yes", "Yes", "No"],
+        2: ["No", "No", "Yes", "Yes"],
+        3: ["No", "No", "No"],
+        4: ["Yes", "Yes", "Yes"],
+    }
+    verdicts = {n: rows[str(n)]["judgements"][0]["verdict"] for n in (1, 2, 3, 4)}
+    assert verdicts == {1: "No", 2: "Yes", 3: "No", 4: "Yes"}
+    assert report.ledger is not None and report.ledger.reasons == {"judge/insufficient": 2}
+
+
+@pytest.mark.parametrize(("does", "kept"), [("record", 5), ("filter", 3)])
+def test_a_question_that_its_text_answers_is_recorded_or_refused(
+    tmp_path: Path, does: str, kept: int
+) -> None:
+    pool(tmp_path)
+    report, server = run(tmp_path, lambda s: judged(s, BLIND | {"does": does}), answer=world())
+    assert report.ledger is not None and report.ledger.kept == kept
+    rows = cells(tmp_path)
+    assert rows["1"]["blind"] is True and rows["2"]["blind"] is False
+    if does == "filter":
+        assert rows["1"]["reason"] == "answered_blind" and rows["1"]["generation_key"] == ""
+        assert server.requests == 4 + 3  # no trace is written for a question that is refused before
