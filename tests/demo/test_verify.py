@@ -6,10 +6,14 @@ from collections import Counter
 from itertools import islice
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from tests.schemas.test_grammar import compiled, grammars
 from videop2r_data.demo import SceneSample, iter_scenes, see_statement, settles, split_claims, write_trace
+from videop2r_data.demo.forms import fault_of
 from videop2r_data.demo.planting import expected_rejection
-from videop2r_data.demo.scene import Defect, Profile, applicable
+from videop2r_data.demo.scene import TEMPLATE_DEFECTS, Defect, Profile, applicable
 from videop2r_data.demo.traces import inventions
 from videop2r_data.schemas import (
     PAPER,
@@ -124,3 +128,14 @@ def test_every_grammar_has_the_same_content_and_the_same_fates(name: str) -> Non
             if got != expected_rejection(defect, "robust", grammar):
                 wrong.append((defect, s.question.kind, got))
     assert wrong == []
+
+
+@settings(deadline=None, max_examples=150)
+@given(grammars(), st.integers(0, 200), st.sampled_from(TEMPLATE_DEFECTS))
+def test_any_grammar_can_be_written_whole_and_broken(grammar: TraceGrammar, at: int, defect: Defect) -> None:
+    parser = compiled(grammar)
+    whole = write_trace(SAMPLES[at], None, grammar=grammar)
+    assert parser.render(parser.parse(whole)) == whole
+    assert SAMPLES[at].question.answer in whole
+    broken = write_trace(SAMPLES[at], defect, grammar=grammar)
+    assert parser.spans(broken).fault is fault_of(defect, grammar)[1]

@@ -38,9 +38,18 @@ class Content(NamedTuple):
     answer: str
 
 
-def lay_out(content: Content, sample: SceneSample, grammar: TraceGrammar, rng: Random) -> tuple[Part, ...]:
-    """The segments of a trace with this content; a time, a box or a label in them is that of the scene."""
-    plan = list(_plan(grammar, rng))
+def lay_out(
+    content: Content, sample: SceneSample, grammar: TraceGrammar, rng: Random | None
+) -> tuple[Part, ...]:
+    """The segments of a trace with this content; a time, a box or a label in them is that of the scene.
+
+    Args:
+        content: what the trace says.
+        sample: the scene, and what is asked about it.
+        grammar: the segments that there may be.
+        rng: draws what the grammar leaves open; None: those of the trace that `fault_of` looks at.
+    """
+    plan = list(_plan(grammar, rng or _fixed(grammar)))
     told = {Role.PERCEPTION: content.seen, Role.REASONING: content.concluded}
     shares = {role: iter(_shares(plan, role, told[role])) for role in told}
     texts = [next(shares[spec.role]) if _tells(spec) else "" for spec in plan]
@@ -79,6 +88,10 @@ def _plan(grammar: TraceGrammar, rng: Random) -> Iterator[SegmentSpec]:
                     continue
                 before = spec
                 yield spec
+
+
+def _fixed(grammar: TraceGrammar) -> Random:
+    return stream("specimen", grammar.name)
 
 
 def _shares(plan: Sequence[SegmentSpec], role: Role, sentences: Sequence[str]) -> list[str]:
@@ -166,11 +179,11 @@ _EVERY_GRAMMAR_HAS = (Defect.MISSING_ANSWER, Defect.EMPTY_SEGMENT, Defect.UNCLOS
 
 
 def break_template(parts: Sequence[Part], defect: Defect, grammar: TraceGrammar, rng: Random) -> str:
-    """A text whose first template fault is that of `fault_of`."""
+    """A text whose first template fault is that of `fault_of`; the parts are laid out without a draw."""
     family, fault = fault_of(defect, grammar)
     spans = trace_parser(grammar).spans
     ways = [(text, spans(text).fault) for text in _ways(parts, family, grammar)]
-    return rng.choice([text for text, found in ways if found is fault] or [text for text, _ in ways])
+    return rng.choice([text for text, found in ways if found is fault])
 
 
 @lru_cache(maxsize=256)
@@ -180,8 +193,7 @@ def fault_of(defect: Defect, grammar: TraceGrammar) -> tuple[Defect, TraceFault]
     The fault is the one that the defect names. Where no text of the grammar can have it, it is the nearest
     one: a missing caption is a `missing_segment`.
     """
-    rng = stream("specimen", grammar.name)
-    specimen = [Part(spec.name, "x") for spec in _plan(grammar, rng)]
+    specimen = [Part(spec.name, "x") for spec in _plan(grammar, _fixed(grammar))]
     held = {spec.name: Template(spec.holds) for spec in grammar.flat if spec.holds}
     for at, part in enumerate(specimen):
         if part.name in held:
@@ -211,8 +223,12 @@ def _ways(parts: Sequence[Part], defect: Defect, grammar: TraceGrammar) -> list[
     if defect in _MISSING:
         return _without(parts, shown, _MISSING[defect], grammar)
     if defect is Defect.REPEATED_TAG:
-        return [_changed(shown, at, 2 * shown[at]) for at in reversed(range(len(parts)))]
+        marks = [grammar.named[part.name].spellings[0] for part in parts]
+        times = [max(2, (trace_parser(grammar).limits[mark] or 0) + 1) for mark in marks]
+        return [_changed(shown, at, times[at] * shown[at]) for at in reversed(range(len(parts)))]
     if defect is Defect.OUT_OF_ORDER:
+        if len(shown) < 2:
+            return []
         head, tail = [shown[1], shown[0], *shown[2:]], [*shown[:-2], shown[-1], shown[-2]]
         return ["".join(order) for order in (head, [shown[-1], *shown[:-1]], tail)]
     if defect in (Defect.NESTED_TAG, Defect.EMPTY_SEGMENT, Defect.BAD_FIELD):

@@ -199,8 +199,9 @@ def write_trace(
     if defect is Defect.RESTATED_QUESTION and not tells_what_it_sees(grammar, alone=True):
         seen.append(rng.choice(_VAGUE))  # no rule can find the question among time spans: it is for the judge
     content = Content(seen, _think(scene, question, settled, rng), answer)
-    parts = lay_out(content, sample, grammar, rng)
-    if defect in TEMPLATE_DEFECTS or defect is Defect.BAD_FIELD:
+    broken = defect in TEMPLATE_DEFECTS or defect is Defect.BAD_FIELD
+    parts = lay_out(content, sample, grammar, None if broken else rng)
+    if broken and defect is not None:
         return break_template(parts, defect, grammar, rng)
     whole = trace_parser(grammar).render(parts)
     if defect is Defect.COMPLETION_CUT:
