@@ -16,9 +16,16 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from videop2r_data.demo import DemoBackend, SceneSample, read_world, write_trace, write_world
-from videop2r_data.demo.scene import Defect, applicable
-from videop2r_data.demo.traces import inventions
+from videop2r_data.demo import (
+    Defect,
+    DemoBackend,
+    SceneSample,
+    applicable,
+    inventions,
+    read_world,
+    write_trace,
+    write_world,
+)
 from videop2r_data.prompts import load_prompt
 from videop2r_data.schemas import (
     BackendSpec,
@@ -30,12 +37,13 @@ from videop2r_data.schemas import (
     Sufficiency,
     parse_trace,
 )
-from videop2r_data.validators import parse_judgement, render_judge
-from videop2r_data.validators.claims import (
+from videop2r_data.validators import (
     parse_claims,
     parse_faithfulness,
+    parse_judgement,
     render_claims,
     render_faithfulness,
+    render_judge,
 )
 
 KINDS = (

@@ -6,11 +6,14 @@ from .report import evaluate as evaluate
 from .scene import COLOURS as COLOURS
 from .scene import EXACT_MEAN as EXACT_MEAN
 from .scene import SHAPES as SHAPES
+from .scene import Defect as Defect
 from .scene import SceneSample as SceneSample
+from .scene import applicable as applicable
 from .settle import settles as settles
 from .statements import observation_is_sufficient as observation_is_sufficient
 from .statements import see_statement as see_statement
 from .statements import split_claims as split_claims
+from .traces import inventions as inventions
 from .traces import write_trace as write_trace
 from .world import WORLD_MEDIA as WORLD_MEDIA
 from .world import WORLD_POOL as WORLD_POOL
