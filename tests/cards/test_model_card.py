@@ -9,6 +9,7 @@ import yaml
 
 from videop2r_data.cards.card.model import base_of, write_model_card
 from videop2r_data.errors import ConfigError, ExportError
+from videop2r_data.schemas import load_grammar
 
 SHA = "ab" * 32
 
@@ -189,3 +190,27 @@ def test_what_a_person_said_is_kept_when_the_card_is_written_anew(tmp_path: Path
     assert parts(write_model_card(run, license_id="apache-2.0"))[0]["license"] == "apache-2.0"
     (run / "README.md").write_bytes(b"\xff")
     assert "license" not in parts(write_model_card(run))[0]
+
+
+def test_a_model_of_another_trace_is_described_by_its_own_streams(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run")
+    form = load_grammar("vision-sr1").model_dump(mode="json")
+    form["segments"][1]["stream"] = "plan"
+    facts = json.loads((run / "run.json").read_text())
+    facts["data"]["trace"] = form
+    put(run / "run.json", facts)
+    with pytest.raises(ExportError, match="no 'reward/format_plan'"):
+        write_model_card(run)
+    rows = [
+        json.loads(line) | {"reward/format_plan": 0.75}
+        for line in (run / "metrics.jsonl").read_text().splitlines()[:20]
+    ]
+    put(run / "metrics.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+    text = write_model_card(run).read_text()
+    assert "<description>…</description>\n    <think>…</think>\n    \\boxed{…}" in text
+    assert "vision-sr1, Vision-SR1" in text and "in three parts" not in text
+    assert "| format reward, plan | 0.75 |" in text and "accuracy reward, plan" not in text
+    facts["data"]["trace"] = {"name": "Bad Name"}
+    put(run / "run.json", facts)
+    with pytest.raises(ConfigError, match="trace grammar"):
+        write_model_card(run)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -8,6 +9,8 @@ import pytest
 
 from tests.trainer.run import small
 from videop2r_data.errors import ConfigError
+from videop2r_data.schemas import default_grammar, load_grammar
+from videop2r_data.trainer.settings.parts import DataSpec, run_grammar
 from videop2r_data.trainer.settings.recipe import (
     TrainRecipe,
     accelerate_configs,
@@ -118,6 +121,19 @@ def test_all_errors_come_at_once(tmp_path: Path) -> None:
         ({"stage": "rl", "judging.kind": "demo", "data.style": "agnostic"}, "pays for observations"),
         ({"stage": "rl", "objective.name": "grpo", "data.style": "agnostic"}, None),
         ({"model.dtype": "bfloat16", "model.lora.rank": 4}, None),
+        ({"stage": "rl", "data.trace": "think-answer"}, None),  # nobody sees: no judge is needed
+        ({"stage": "rl", "data.trace": "vision-sr1"}, "pays perception"),
+        ({"stage": "rl", "data.trace": "think-answer", "objective.name": "no-reasoning"}, "pays nothing"),
+        ({"data.trace": "think-answer", "data.style": "agnostic"}, "declare a trace without perception"),
+        ({"data.trace": "nope"}, "no trace grammar 'nope'"),
+        (
+            {"stage": "rl", "data.trace": "think-answer", "rewards.bounds": {"plan": [1, 2]}},
+            "streams of the trace are reasoning",
+        ),
+        (
+            {"stage": "rl", "data.trace": "think-answer", "rewards.bounds": {"reasoning": [3, 2]}},
+            "low <= high",
+        ),
     ],
 )
 def test_settings_that_do_not_fit_each_other(
@@ -128,6 +144,55 @@ def test_settings_that_do_not_fit_each_other(
         return
     with pytest.raises(ConfigError, match=words):
         load_train_recipe(write(tmp_path, SFT), flags=change)
+
+
+OWN = """
+name: own
+segments:
+  - {name: see, role: perception, tag: see, stream: STREAM}
+  - {name: answer, role: answer, boxed: true}
+"""
+
+
+def test_a_trace_is_a_name_a_file_beside_the_recipe_or_what_the_data_say(tmp_path: Path) -> None:
+    (tmp_path / "own.yaml").write_text(OWN.replace("STREAM", "eyes"))
+    (tmp_path / "vision-sr1").mkdir()  # a data set that is called as a grammar
+    path = write(tmp_path, SFT)
+    named = load_train_recipe(path, flags={"data.trace": "vision-sr1"})
+    assert named.data.grammar == load_grammar("vision-sr1")
+    written = SFT.replace("{source", "{trace: own.yaml, source")
+    own = load_train_recipe(write(tmp_path, written))
+    assert own.data.grammar.streams == ("eyes", "reasoning")
+    again = tmp_path / "again.yaml"
+    again.write_text(recipe_yaml(own))
+    assert load_train_recipe(again).digest == own.digest
+    (tmp_path / "other.yaml").write_text(OWN.replace("STREAM", "sum"))
+    with pytest.raises(ConfigError, match="sum name other metrics"):
+        load_train_recipe(write(tmp_path, written.replace("own.yaml", "other.yaml")))
+
+
+def test_the_grammar_comes_from_the_lock_of_the_data(tmp_path: Path) -> None:
+    assert DataSpec(source=str(tmp_path)).grammar == default_grammar()
+    form = load_grammar("video-thinker")
+    lock = {
+        "lock": 1, "recipe": {"trace": form.model_dump(mode="json")}, "prompts": {}, "sources": [], "models": {},
+        "versions": {}, "ledger": {"rows_in": 0, "kept": 0, "rejected": 0, "failed": 0}, "files": {},
+    }  # fmt: skip
+    (tmp_path / "build.lock.json").write_text(json.dumps(lock))
+    spec = DataSpec(source=str(tmp_path))
+    assert spec.grammar == form and "trace" not in spec.model_dump()
+    assert DataSpec(source=str(tmp_path), trace="videop2r").grammar == default_grammar()
+    lock["recipe"] = {"trace": {"name": "x", "segments": []}}
+    (tmp_path / "build.lock.json").write_text(json.dumps(lock))
+    with pytest.raises(ConfigError, match="segments"):
+        DataSpec(source=str(tmp_path)).grammar  # noqa: B018 - the lock is read here
+
+
+def test_a_run_without_a_grammar_of_its_own_has_the_default(tmp_path: Path) -> None:
+    assert run_grammar(tmp_path) == default_grammar()
+    for text in ("[", "[]", '{"data": 1}', '{"data": {}}'):
+        (tmp_path / "run.json").write_text(text)
+        assert run_grammar(tmp_path) == default_grammar()
 
 
 def test_unknown_names_and_hostile_yaml(tmp_path: Path) -> None:

@@ -150,7 +150,7 @@ def grammar_of(run: Mapping[str, Any]) -> TraceGrammar:
     Raises:
         ConfigError: it tells one that is none.
     """
-    found = run.get("trace")
+    found = section(run, "data").get("trace")
     if found is None:
         return default_grammar()
     return validate_settings(found, TraceGrammar, where=RUN, what="trace grammar")

@@ -21,7 +21,6 @@ from videop2r_data.schemas import (
     MediaRecord,
     MediaSpec,
     ProblemType,
-    default_grammar,
     digest,
     parse_trace,
 )
@@ -193,12 +192,6 @@ class DemoStream(Lazy):
         self.spec = spec
         self._world = spec.demo.model_copy(update={"questions": 1})
         self._check_size()
-        if spec.config == "sft" and spec.grammar != default_grammar():
-            raise ConfigError(
-                f"the demo stream has traces of the default grammar, not of {spec.grammar.name}",
-                where="data.source",
-                hint="build a demo data set with this trace, and train on its folder",
-            )
         from videop2r_data.demo import questions_of
 
         questions_of(self._world, spec.start)  # raises for impossible tasks, before training starts
@@ -220,7 +213,7 @@ class DemoStream(Lazy):
         sample = SceneSample(problem_id=number, number=0, scene=scene, question=question)
         target = None
         if self.spec.config == "sft":
-            trace = write_trace(sample, None, seed=self._world.seed)
+            trace = write_trace(sample, None, seed=self._world.seed, grammar=self.spec.trace)
             target = trace if self.spec.style == "process" else parse_trace(trace).process
         return Example(
             sample_id=f"demo-stream/{self._world.seed}/{number}",

@@ -198,7 +198,8 @@ def run_grammar(run: Path) -> TraceGrammar:
         found = orjson.loads((run / RUN).read_bytes())
     except (OSError, ValueError):
         return default_grammar()
-    return declared(found if isinstance(found, dict) else {}, where=str(run / RUN))
+    data = found.get("data") if isinstance(found, dict) else None
+    return declared(data if isinstance(data, dict) else {}, where=str(run / RUN))
 
 
 def declared(values: Mapping[str, Any], *, where: str) -> TraceGrammar:
