@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.trainer.run import small
-from videop2r_data.errors import ConfigError
+from videop2r_data.errors import ConfigError, SourceError
 from videop2r_data.schemas import default_grammar, load_grammar
 from videop2r_data.trainer.settings.parts import DataSpec, run_grammar
 from videop2r_data.trainer.settings.recipe import (
@@ -184,7 +184,7 @@ def test_the_grammar_comes_from_the_lock_of_the_data(tmp_path: Path) -> None:
     assert DataSpec(source=str(tmp_path), trace="videop2r").grammar == default_grammar()
     lock["recipe"] = {"trace": {"name": "x", "segments": []}}
     (tmp_path / "build.lock.json").write_text(json.dumps(lock))
-    with pytest.raises(ConfigError, match="segments"):
+    with pytest.raises(SourceError, match="grammar is not valid"):
         DataSpec(source=str(tmp_path)).grammar  # noqa: B018 - the lock is read here
 
 

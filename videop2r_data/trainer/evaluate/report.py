@@ -126,7 +126,7 @@ def thinks_otherwise(masks: SegmentMasks, example: Example, policy: Policy) -> b
     Decided by rule where a rule is sure: None for types without options or numbers, and where think concludes
     nothing.
     """
-    think, answer = masks.template.think, masks.template.answer or ""
+    think, answer = masks.template.found.think, masks.template.found.answer
     if example.problem_type.traits.form == "option":
         label = read_choice(answer.strip(), option_set(tuple(example.options)), policy).label
         decided = label is not None and think_choice(think, example.options) is not None

@@ -131,7 +131,7 @@ def grade(
     template = masks.template
     found = extract_answer(masks.text, policy)
     if not template.tagged:
-        answer = (template.answer or "").strip() or None
+        answer = template.found.answer.strip() or None
         found = found._replace(answer=answer, reason=None if answer else ScoreReason.NO_ANSWER)
     # An empty answer tag means "no answer" to the scorer, which then still reports a reference it cannot use.
     result = score(

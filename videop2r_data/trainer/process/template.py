@@ -16,7 +16,7 @@ front of it, it is read from its first opening mark on, as if they stood there.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -49,8 +49,7 @@ class Template(NamedTuple):
         form: the whole text is a trace.
         observation: what a judge of perception may be asked about: the perception segments, if all that the
             grammar wants are in their place and none is blank; else None.
-        think: the reasoning segments that were found.
-        answer: the final answer that was found, or None.
+        found: what there is of a trace, whether the text is one or not.
         perceives: whether the grammar has perception segments at all.
         tagged: the trace ends with `<answer>`, which the scorer finds in any text.
     """
@@ -61,8 +60,7 @@ class Template(NamedTuple):
     forms: dict[str, bool]
     form: bool
     observation: str | None
-    think: str
-    answer: str | None
+    found: Trace
     perceives: bool
     tagged: bool
 
@@ -100,9 +98,8 @@ def read_template(text: str, style: Style = "process", grammar: TraceGrammar | N
         rest=read.rest,
         forms=forms,
         form=good,
-        observation=form.view(text, placed).observation if whole else None,
-        think=form.view(text, read.spans.pieces).think,
-        answer=form.answer(text, read.spans.pieces),
+        observation=Trace.made_of(form.grammar, parts).observation if whole else None,
+        found=Trace.found_in(text, form.grammar),
         perceives=form.perceives,
         tagged=form.tagged,
     )
@@ -122,8 +119,8 @@ def _without_observation(form: _Form, text: str) -> Template:
     good = found.fault is None
     forms = {name: good and name == "reasoning" for name in form.grammar.streams}
     spans = TraceSpans(pieces, found.fault, at, found.segment)
-    think, answer = form.view(text, pieces).think, form.answer(text, pieces)
-    return Template(spans, (), ("reasoning",), forms, good, None, think, answer, perceives=False, tagged=True)
+    held = Trace.found_in(lead + text, form.grammar)
+    return Template(spans, (), ("reasoning",), forms, good, None, held, perceives=False, tagged=True)
 
 
 class _Read(NamedTuple):
@@ -211,15 +208,6 @@ class _Form:
         own = [(p.name, text[p.start : p.end]) for p in read.placed if self.stream[p.name] == stream]
         held = self.parser.templates
         return all(content.strip() and (n not in held or held[n].fits(content)) for n, content in own)
-
-    def view(self, text: str, pieces: Sequence[Piece]) -> Trace:
-        """Some pieces of a text as a trace, whether it is one or not."""
-        return Trace.made_of(self.grammar, _parts(text, pieces))
-
-    def answer(self, text: str, pieces: Sequence[Piece]) -> str | None:
-        """The final answer among these pieces."""
-        answered = any(piece.name in self.grammar.answers for piece in pieces)
-        return self.view(text, pieces).answer if answered else None
 
 
 def _parts(text: str, pieces: Iterable[Piece]) -> list[Part]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -176,12 +175,10 @@ def grammar_in(source: str) -> TraceGrammar:
     """The grammar that the lock of a data set declares; the default without a lock.
 
     Raises:
-        ConfigError, SourceError: the lock cannot be read, or declares no grammar that is one.
+        ConfigError, SourceError: the lock cannot be read, or its grammar is none.
     """
     folder = Path(source).expanduser()
-    if not (folder / LOCK_NAME).is_file():
-        return default_grammar()
-    return declared(read_lock(folder).recipe, where=str(folder / LOCK_NAME))
+    return read_lock(folder).grammar if (folder / LOCK_NAME).is_file() else default_grammar()
 
 
 RUN = "run.json"
@@ -195,23 +192,10 @@ def run_grammar(run: Path) -> TraceGrammar:
         ConfigError: what it tells is no grammar.
     """
     try:
-        found = orjson.loads((run / RUN).read_bytes())
-    except (OSError, ValueError):
+        found = orjson.loads((run / RUN).read_bytes())["data"]["trace"]
+    except (OSError, ValueError, LookupError, TypeError):
         return default_grammar()
-    data = found.get("data") if isinstance(found, dict) else None
-    return declared(data if isinstance(data, dict) else {}, where=str(run / RUN))
-
-
-def declared(values: Mapping[str, Any], *, where: str) -> TraceGrammar:
-    """The grammar under `trace` in what a build or a run has recorded; the default if there is none.
-
-    Raises:
-        ConfigError: it is no grammar.
-    """
-    found = values.get("trace")
-    if found is None:
-        return default_grammar()
-    return validate_settings(found, TraceGrammar, where=where, what="trace grammar")
+    return validate_settings(found, TraceGrammar, where=str(run / RUN), what="trace grammar")
 
 
 LANGUAGE_TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
