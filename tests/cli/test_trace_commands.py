@@ -61,13 +61,15 @@ def test_what_a_row_holds_does_not_reach_the_terminal_raw(tmp_path: Path) -> Non
     assert "\x1b]8" not in told and "\x07" not in told
 
 
-@pytest.mark.parametrize("trace", ["video-thinker", "own.yaml"])
+@pytest.mark.parametrize("trace", ["video-thinker", "open-o3", "own.yaml"])
 def test_init_writes_a_recipe_of_that_grammar(tmp_path: Path, trace: str) -> None:
     own = (ROOT / "docs" / "traces.md").read_text().split("```yaml\ntrace: 1")[1].split("```")[0]
     (tmp_path / "own.yaml").write_text(f"trace: 1{own}")
     code, told = run("init", str(tmp_path / "r.yaml"), "--from", "demo", "--trace", trace)
     assert code == 0, told
-    assert load_recipe(tmp_path / "r.yaml").trace.name == {"own.yaml": "look-plan-check"}.get(trace, trace)
+    recipe = load_recipe(tmp_path / "r.yaml")
+    assert (recipe.judge is None) == (trace == "open-o3")  # a judge has no perception to read there
+    assert recipe.trace.name == {"own.yaml": "look-plan-check"}.get(trace, trace)
 
 
 def test_a_grammar_that_is_not_there_is_named(tmp_path: Path) -> None:

@@ -17,13 +17,17 @@ from videop2r_data.builders.replay import reproduce
 from videop2r_data.builders.verify import verify_release, verify_traces
 from videop2r_data.builders.workspace import Workspace
 from videop2r_data.cards.card.dataset import write_dataset_card
+from videop2r_data.errors import ConfigError
+from videop2r_data.recipes import recipe_text
 from videop2r_data.schemas import (
     GroupSpec,
+    Recipe,
     Role,
     SegmentSpec,
     TraceGrammar,
     load_grammar,
     packaged_grammars,
+    parse_recipe,
     trace_parser,
 )
 from videop2r_data.schemas.grammar import parse_grammar
@@ -75,6 +79,20 @@ def answers(grammar: TraceGrammar) -> Any:
     return answer
 
 
+def declared(server: FakeServer, grammar: TraceGrammar) -> Recipe:
+    """A recipe of the grammar; without a judge where the judge has no perception to read."""
+    update: dict[str, Any] = {"trace": grammar}
+    if not grammar.of_role(Role.PERCEPTION):
+        update["judge"] = None
+    return Recipe.model_validate(dict(recipe(server).model_copy(update=update)))
+
+
+def test_a_judge_with_nothing_to_read_is_refused() -> None:
+    text = recipe_text("demo") + "\ntrace: open-o3\n"
+    with pytest.raises(ConfigError, match="no perception segment to read"):
+        parse_recipe(text, where="r.yaml")
+
+
 @pytest.mark.parametrize("grammar", GRAMMARS, ids=lambda grammar: grammar.name)
 def test_a_declared_trace_is_built_verified_and_reproduced(tmp_path: Path, grammar: TraceGrammar) -> None:
     write_pool(tmp_path, [question(i, problem=f"question {i}, please?") for i in range(12)])
@@ -82,7 +100,7 @@ def test_a_declared_trace_is_built_verified_and_reproduced(tmp_path: Path, gramm
     async def main() -> Any:
         async with FakeServer(answer=answers(grammar)) as server:
             place = Workspace.at(tmp_path / "set", base=tmp_path)
-            made = recipe(server).model_copy(update={"trace": grammar})
+            made = declared(server, grammar)
             report = await build(made, place, observer=Silent(), card=write_dataset_card)
             asked, first = server.requests, digests(place.out)
             again = await build(made, place, observer=Silent(), card=write_dataset_card)

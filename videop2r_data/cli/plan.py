@@ -141,10 +141,11 @@ def init(
 
 
 def _with_trace(text: str, trace: str, path: Path) -> str:
-    """The recipe with its grammar, in front of the step that writes traces."""
-    from videop2r_data.schemas import load_grammar
+    """The recipe with its grammar; without a judge where traces have no perception for the judge to read."""
+    from videop2r_data.schemas import Role, load_grammar
 
-    load_grammar(trace, base=path.absolute().parent)
+    if not load_grammar(trace, base=path.absolute().parent).of_role(Role.PERCEPTION):
+        text = re.sub(r"^judge:.*\n(?:[ #].*\n|\n)*", "", text, flags=re.MULTILINE)
     line = f"trace: {trace}   # what a trace is made of: docs/traces.md\n\n"
     return re.sub(r"^(?=generate:)", line.replace("\\", "\\\\"), text, count=1, flags=re.MULTILINE)
 

@@ -17,7 +17,7 @@ from pydantic import (
 
 from videop2r_data.errors import ConfigError
 from videop2r_data.schemas.base import Model
-from videop2r_data.schemas.grammar import TraceGrammar, default_grammar, load_grammar
+from videop2r_data.schemas.grammar import Role, TraceGrammar, default_grammar, load_grammar
 from videop2r_data.schemas.judges import BackendSpec, JudgeSpec, Name, NamedJudge, names_differ
 from videop2r_data.schemas.parser import trace_parser
 from videop2r_data.schemas.rows import sft_row_of
@@ -373,6 +373,12 @@ class Recipe(Model):
             raise ValueError("judge and judges: name them all in judges")
         names_differ(self.judges)
         known = self.trace.named
+        blind = [judge.name for judge in self.all_judges if judge.decides != "blind" and not judge.reads]
+        if blind and not self.trace.of_role(Role.PERCEPTION):
+            raise ValueError(
+                f"{', '.join(blind)}: traces of {self.trace.name} have no perception segment to read; "
+                "name segments in reads, or leave the judge out"
+            )
         for judge in self.judges:
             unknown = [name for name in judge.reads if name not in known]
             if unknown:
