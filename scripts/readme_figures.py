@@ -1,7 +1,8 @@
 """Write the demo world's figures into the README: `python scripts/readme_figures.py [--check]`.
 
-Builds the default demo (240 rows), scores it with `p2r-data demo-report --json`, and replaces what
-stands between the two markers. `--check` changes nothing and exits with 1 if the README is not up to date.
+Builds the default demo (240 rows), whose judge reads the text alone, and the same with a judge that sees
+behind it. Scores both with `p2r-data demo-report --json`, and replaces what stands between the two markers.
+`--check` changes nothing and exits with 1 if the README is not up to date.
 """
 
 from __future__ import annotations
@@ -13,15 +14,31 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-README = Path(__file__).resolve().parents[1] / "README.md"
+ROOT = Path(__file__).resolve().parents[1]
+README, RECIPES = ROOT / "README.md", ROOT / "videop2r_data" / "recipes"
 BEGIN, END = "<!-- demo-report:begin -->", "<!-- demo-report:end -->"
 
 
+JUDGE = "judge:"
+SEEING = """judges:
+  - {name: sufficiency, backend: {kind: demo, model: demo-world/1}}
+  - {name: sight, decides: faithfulness, backend: {kind: demo, model: demo-world/1}}
+"""
+"""What stands in place of the packaged recipe's judge, its last section."""
+
+
 def measure(folder: Path) -> dict[str, Any]:
-    """Build the default demo into `folder` and score it."""
+    """Build the demo with each set of judges into `folder` and score it; `seen` is that with both."""
+    recipe = (RECIPES / "demo.yaml").read_text(encoding="utf-8")
+    head, _ = recipe.rsplit(JUDGE, 1)
+    (folder / "seeing.yaml").write_text(head + SEEING, encoding="utf-8")
+    report = _scored("demo", folder / "blind")
+    return report | {"seen": _scored(str(folder / "seeing.yaml"), folder / "seen")}
+
+
+def _scored(recipe: str, out: Path) -> dict[str, Any]:
     command = [sys.executable, "-m", "videop2r_data.cli"]
-    out = str(folder / "videop2r-demo")
-    subprocess.run([*command, "build", "--out", out, "--json"], check=True, capture_output=True)
+    subprocess.run([*command, "build", recipe, "--out", out, "--json"], check=True, capture_output=True)
     found = subprocess.run([*command, "demo-report", out, "--json"], check=True, capture_output=True)
     report: dict[str, Any] = json.loads(found.stdout)
     return report
@@ -29,6 +46,7 @@ def measure(folder: Path) -> dict[str, Any]:
 
 def block(report: dict[str, Any]) -> str:
     """The figures as Markdown, markers included."""
+    seen = report["seen"]
     lines = [
         BEGIN,
         f"The default demo: {report['judged']:,} rows, profile `{report['profile']}`. Made by "
@@ -36,22 +54,30 @@ def block(report: dict[str, Any]) -> str:
         "",
         "| step | planted | rejected | right | precision | recall |",
         "|---|---|---|---|---|---|",
+        *(_line(step, step["step"]) for step in report["steps"] if step["step"] != "judge"),
+        *(_line(step, "judge: reads the text alone") for step in report["steps"] if step["step"] == "judge"),
+        *(_line(step, "judge: and one that sees") for step in seen["steps"] if step["step"] == "judge"),
+        "",
+        f"{report['judge_note']} {seen['judge_note']}",
+        "",
+        "| planted | rows | must end as | did | with a judge that sees |",
+        "|---|---|---|---|---|",
     ]
     lines += [
-        f"| {_step(s['step'])} | {s['planted']:,} | {s['rejected']:,} | {s['right']:,} | "
-        f"{_share(s['precision'])} | {_share(s['recall'])} |"
-        for s in report["steps"]
-    ]
-    lines += ["", report["judge_note"]] if report["judge_note"] else []
-    lines += ["", "| planted | rows | must end as | did |", "|---|---|---|---|"]
-    lines += [
-        f"| `{d['defect']}` | {d['rows']:,} | `{d['expected']}` | {d['right']:,} |" for d in report["defects"]
+        f"| `{one['defect']}` | {one['rows']:,} | `{one['expected']}` | {one['right']:,} | {both['right']:,} |"
+        for one, both in zip(report["defects"], seen["defects"], strict=True)
     ]
     misses = [
-        f"`{m['problem_id']}` ({m['defect']}: {m['expected']}, got {m['got']})" for m in report["misses"]
+        f"`{m['problem_id']}` ({m['defect']}: {m['expected']}, got {m['got']})"
+        for m in (*report["misses"], *seen["misses"])
     ]
-    lines += ["", f"Missed: {', '.join(misses) or 'nothing'}.", END]
+    lines += ["", f"Missed beyond that: {', '.join(misses) or 'nothing'}.", END]
     return "\n".join(lines)
+
+
+def _line(step: dict[str, Any], name: str) -> str:
+    numbers = " | ".join(f"{step[key]:,}" for key in ("planted", "rejected", "right"))
+    return f"| {name} | {numbers} | {_share(step['precision'])} | {_share(step['recall'])} |"
 
 
 def replaced(readme: str, report: dict[str, Any]) -> str:
@@ -64,11 +90,6 @@ def replaced(readme: str, report: dict[str, Any]) -> str:
         raise ValueError(f"the README needs one {BEGIN} and one {END} after it")
     head, rest = readme.split(BEGIN)
     return head + block(report) + rest.split(END)[1]
-
-
-def _step(name: str) -> str:
-    """A step; what has to be said of its judge stands beside the very figure."""
-    return "judge (it reads the text alone)" if name == "judge" else str(name)
 
 
 def _share(value: float | None) -> str:

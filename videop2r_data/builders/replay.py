@@ -266,7 +266,14 @@ def demo_report(place: Workspace) -> DemoReport:
         outcomes.append((name, Outcome(row["outcome"]), Stage(stage) if stage else None, row["reason"]))
         temperatures[name] = min(spec.temperature + row["attempt"] * spec.temperature_step, MAX_TEMPERATURE)
     profile = recipe.verify.policy.profile
-    return evaluate(place.demo / world, outcomes, profile, temperatures=temperatures, grammar=recipe.trace)
+    return evaluate(
+        place.demo / world,
+        outcomes,
+        profile,
+        temperatures=temperatures,
+        grammar=recipe.trace,
+        seeing=any(j.decides == "faithfulness" and j.does == "filter" for j in recipe.all_judges),
+    )
 
 
 def _rows(out: Path, world: str) -> Iterator[dict[str, Any]]:
