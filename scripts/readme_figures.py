@@ -64,8 +64,8 @@ def block(report: dict[str, Any]) -> str:
         "|---|---|---|---|---|",
     ]
     lines += [
-        f"| `{one['defect']}` | {one['rows']:,} | `{one['expected']}` | {one['right']:,} | {both['right']:,} |"
-        for one, both in zip(report["defects"], seen["defects"], strict=True)
+        f"| `{a['defect']}` | {a['rows']:,} | `{a['expected']}` | {a['right']:,} | {b['right']:,} |"
+        for a, b in zip(report["defects"], seen["defects"], strict=True)
     ]
     misses = [
         f"`{m['problem_id']}` ({m['defect']}: {m['expected']}, got {m['got']})"
