@@ -15,6 +15,7 @@ from pydantic import Field
 from videop2r_data.errors import MissingExtraError, SourceError, TraceError
 from videop2r_data.files import open_rows
 from videop2r_data.schemas import Model, parse_trace
+from videop2r_data.trainer.settings.parts import grammar_in
 from videop2r_data.trainer.settings.rl import PERCEPTION_BOUNDS, REASONING_BOUNDS
 from videop2r_data.validators import count_words
 
@@ -77,8 +78,12 @@ def measure_lengths(
     return LengthReport(
         rows=len(lengths[0]),
         processes=[
-            _summary("perception", unit, lengths[0], perception),
-            _summary("reasoning", unit, lengths[1], reasoning),
+            _summary(name, unit, found, bounds)
+            for name, found, bounds in (
+                ("perception", lengths[0], perception),
+                ("reasoning", lengths[1], reasoning),
+            )
+            if any(found)
         ],
     )
 
@@ -86,6 +91,7 @@ def measure_lengths(
 def _segments(source: Path) -> Iterator[tuple[str, str]]:
     """Observation, and thought with answer, of each trace; rows without a valid trace are left out."""
     columns = ["observation", "process", "output"]
+    grammar = grammar_in(str(source))
     for _, row in open_rows(str(source), base=Path(), config="sft", columns=columns, revision=None).rows:
         if isinstance(row, str):
             continue
@@ -93,10 +99,10 @@ def _segments(source: Path) -> Iterator[tuple[str, str]]:
             yield row["observation"], row["process"]
             continue
         try:  # the official release has the whole completion in `output`, and no column for the observation
-            trace = parse_trace(str(row.get("output") or ""))
+            trace = parse_trace(str(row.get("output") or ""), grammar)
         except TraceError:
             continue
-        yield trace.observation, trace.process
+        yield trace.observation, trace.process  # a trace of another form may have no perception
 
 
 def _token_counter(path: Path) -> Callable[[str], int]:
