@@ -262,9 +262,10 @@ def _judge(by: JudgeSettings) -> tuple[JudgeSpec, Path, Backend]:
     else:
         recipe, base = _recipe(by)
         place = Workspace.at(Path(recipe.name), base=base)
-    if recipe.judge is None:
+    judge = next((one for one in recipe.all_judges if one.decides == "sufficiency"), None)
+    if judge is None:
         raise ConfigError("the recipe has no judge", where=recipe.name, hint="give the judge's own settings")
-    return recipe.judge, place.base, backend_of(recipe, place, recipe.judge.backend)
+    return judge, place.base, backend_of(recipe, place, judge.backend)
 
 
 def _recipe(recipe: Recipe | Mapping[str, Any] | str | Path) -> tuple[Recipe, Path]:

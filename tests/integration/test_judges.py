@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,13 @@ from tests.fakes.openai_server import Call, FakeServer
 from tests.integration.test_build import digests, question, recipe, rows_of, run, write_pool
 from tests.media.clips import picture, write_clip
 from tests.validators.test_claims import FORGED
+from videop2r_data.builders.checks.needs import look_at_servers
+from videop2r_data.builders.checks.report import ServerLook
+from videop2r_data.builders.checks.trial import TrialRows
+from videop2r_data.builders.sources import read_pool
 from videop2r_data.builders.verify import verify_release
-from videop2r_data.schemas import Recipe
+from videop2r_data.builders.workspace import Workspace
+from videop2r_data.schemas import Recipe, Sample
 
 pytestmark = pytest.mark.integration
 
@@ -237,3 +243,25 @@ def test_a_question_that_its_text_answers_is_recorded_or_refused(
     if does == "filter":
         assert rows["1"]["reason"] == "answered_blind" and rows["1"]["generation_key"] == ""
         assert server.requests == 4 + 3  # no trace is written for a question that is refused before
+
+
+def test_doctor_asks_every_model_of_every_judge_once_for_each_kind_of_media(tmp_path: Path) -> None:
+    pool(tmp_path)
+    judge = SEES | {"panel": ["two"], "unsure_to": "dear"}
+
+    async def look() -> list[ServerLook]:
+        async with FakeServer(answer=world(two=lambda call, asked: "I cannot say.")) as server:
+            made = judged(server, BLIND, SUFFICES, judge)
+            place = Workspace.at(tmp_path / "set", base=tmp_path)
+            rows = TrialRows()
+            for sample in read_pool(made.sources, base=place.base, demo_root=place.demo):
+                assert isinstance(sample, Sample)
+                rows.see(sample, tmp_path)
+            return await look_at_servers(made, place, rows, calls="full", tell=lambda _: None)
+
+    looks = {one.step: one for one in asyncio.run(look())}
+    assert list(looks) == ["generate", "guess", "suffices", "sees", "sees/2", "sees/unsure"]
+    assert [call.data_type for call in looks["sees"].calls] == ["video", "image"]
+    said = {step: [f.message for f in one.findings if f.about == "verdict"] for step, one in looks.items()}
+    assert said["sees"] == ["a verdict: unseen"] * 2 and said["sees/2"] == ["a claim has no verdict"] * 2
+    assert said["suffices"] == ["a verdict: Yes"] and said["guess"] == []

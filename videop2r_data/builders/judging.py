@@ -70,7 +70,7 @@ class Asks(Protocol):
 # What is asked, by what a judge decides: one object per judge, made before the first call.
 
 
-class _Sufficiency:
+class SufficiencyCalls:
     """Does the answer follow from the observation: question, answer and observation, no media."""
 
     def __init__(self, spec: NamedJudge, base: Path) -> None:
@@ -81,7 +81,7 @@ class _Sufficiency:
         self.prompts = (self.requests[spec.name].prompt,)
 
 
-class _Faithfulness:
+class FaithfulnessCalls:
     """Is each claim of the observation true of the media: all models see the claims that the first listed."""
 
     def __init__(self, spec: NamedJudge, base: Path) -> None:
@@ -98,7 +98,7 @@ class _Faithfulness:
         self.prompts = (first.claims_prompt, first.prompt)
 
 
-class _Blind:
+class BlindCalls:
     """Can the question be answered without media: its text alone, as a generator would be asked."""
 
     def __init__(self, spec: NamedJudge, base: Path) -> None:
@@ -110,6 +110,7 @@ class _Blind:
             render_generate(prompt, problem="?", options=(), problem_type=kind)
 
     def request(self, sample: Sample) -> Request:
+        """One call about one question."""
         (prompt,) = self.prompts
         text = render_generate(
             prompt, problem=sample.problem, options=sample.options, problem_type=sample.problem_type
@@ -123,11 +124,11 @@ class _Blind:
         )
 
 
-_Kind = _Sufficiency | _Faithfulness | _Blind
+_Kind = SufficiencyCalls | FaithfulnessCalls | BlindCalls
 _KINDS: dict[str, type[_Kind]] = {
-    "sufficiency": _Sufficiency,
-    "faithfulness": _Faithfulness,
-    "blind": _Blind,
+    "sufficiency": SufficiencyCalls,
+    "faithfulness": FaithfulnessCalls,
+    "blind": BlindCalls,
 }
 
 
@@ -261,7 +262,7 @@ class Judging:
 
     async def _rule(self, ruling: Ruling, sample: Sample, trace: ProcessTrace | None) -> Ruling:
         for spec, kind in self.bench.judges:
-            if isinstance(kind, _Blind) != (trace is None):
+            if isinstance(kind, BlindCalls) != (trace is None):
                 continue
             if spec.decides != "sufficiency" and sample.data_type is DataType.TEXT:
                 continue  # there is nothing to see, and nothing but text to answer from
@@ -298,7 +299,7 @@ class _Case:
         spec, kind = self.spec, self.kind
         claims: Sequence[str] | None = None
         listed: tuple[str, ...] = ()
-        if isinstance(kind, _Faithfulness):
+        if isinstance(kind, FaithfulnessCalls):
             found = await self._claims(kind)
             if isinstance(found, Vote):
                 return [found]
@@ -307,7 +308,7 @@ class _Case:
         for step in spec.backends:
             if len(votes) > len(spec.panel) and not unsure(votes):
                 break  # the next one is the model that is asked only where the others leave it open
-            if isinstance(kind, _Faithfulness):
+            if isinstance(kind, FaithfulnessCalls):
                 assert claims is not None
                 vote = await self._check(kind, step, claims)
                 votes.append(vote._replace(keys=(*listed, *vote.keys)))
@@ -315,9 +316,9 @@ class _Case:
                 votes.append(await self._text_vote(kind, step))
         return votes
 
-    async def _text_vote(self, kind: _Sufficiency | _Blind, step: str) -> Vote:
+    async def _text_vote(self, kind: SufficiencyCalls | BlindCalls, step: str) -> Vote:
         sample = self.sample
-        if isinstance(kind, _Blind):
+        if isinstance(kind, BlindCalls):
             request = kind.request(sample)
             answer = await self.judging.asks[step].ask(request)
             said = self._said(answer, step, request)
@@ -356,7 +357,7 @@ class _Case:
         verdict = ANSWERED if value >= least and value > 0 else UNANSWERED
         return Vote(verdict, (found.answer or "")[:_WORDS], (request.key,), score=value)
 
-    async def _claims(self, kind: _Faithfulness) -> tuple[tuple[str, ...], tuple[str, ...]] | Vote:
+    async def _claims(self, kind: FaithfulnessCalls) -> tuple[tuple[str, ...], tuple[str, ...]] | Vote:
         """The claims with the key of their request, or why there are none."""
         name = self.spec.name
         request = kind.requests[name].claims(self._text())
@@ -369,7 +370,7 @@ class _Case:
             return Vote("", "the reply is no list of claims", keys, RejectReason.NO_VERDICT)
         return (asked.value, keys) if asked.value else Vote(FAITHFUL, "no claim", keys, score=0.0)
 
-    async def _check(self, kind: _Faithfulness, step: str, claims: Sequence[str]) -> Vote:
+    async def _check(self, kind: FaithfulnessCalls, step: str, claims: Sequence[str]) -> Vote:
         view = self.judging.views[step]
         with view.hold(self.sample) as held:
             media = await held.record()
@@ -430,7 +431,7 @@ class _Case:
 
     def _is_the_one(self, final: Vote) -> bool:
         """Whether the old columns of one judge are about this verdict."""
-        mine = isinstance(self.kind, _Sufficiency) and self.spec.does == "filter"
+        mine = isinstance(self.kind, SufficiencyCalls) and self.spec.does == "filter"
         read = final.reason in (None, RejectReason.NO_VERDICT)
         return mine and read and self.ruling.judgement is None
 
@@ -463,6 +464,6 @@ class _Case:
         if final.claims and not judged.claims:
             claims = (ClaimCell(text=c.text, verdict=c.verdict or "", at=list(c.at)) for c in final.claims)
             judged = judged._replace(claims=tuple(claims))
-        if isinstance(self.kind, _Blind) and final.verdict and judged.blind is None:
+        if isinstance(self.kind, BlindCalls) and final.verdict and judged.blind is None:
             judged = judged._replace(blind=final.verdict == ANSWERED)
         self.ruling.judged = judged

@@ -6,13 +6,12 @@ import importlib.util
 import ipaddress
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Literal
 
 from yarl import URL
 
-from videop2r_data.backends import JudgeRequests
 from videop2r_data.builders.checks.report import (
     Finding,
     ServerLook,
@@ -27,11 +26,13 @@ from videop2r_data.builders.checks.trial import (
     look_at_room,
     one_call,
     patiently,
+    read_claims,
     read_trace,
     read_verdict,
     unanswered,
 )
 from videop2r_data.builders.export import check_ours
+from videop2r_data.builders.judging import Bench, BlindCalls, FaithfulnessCalls
 from videop2r_data.builders.steps import RequestBuilder, backend_of
 from videop2r_data.builders.workspace import Workspace
 from videop2r_data.errors import AuthError, MediaError, MissingExtraError, P2RError, TransientError
@@ -88,12 +89,13 @@ def _prompts(recipe: Recipe, place: Workspace) -> Iterator[Finding]:
         RequestBuilder(recipe, place.base)
     except P2RError as error:
         errors.append(of_error("prompts", error, hint="change generate.prompt in the recipe"))
-    if recipe.judge is not None:
-        names.append(recipe.judge.prompt)
+    for judge in recipe.all_judges:
+        alone = {"judge": None, "judges": (judge,)}
         try:
-            JudgeRequests(recipe.judge, place.base)
+            bench = Bench(recipe.model_copy(update=alone), place.base)
+            names += [prompt.name for prompt in bench.judges[0][1].prompts]
         except P2RError as error:
-            errors.append(of_error("prompts", error, hint="change judge.prompt in the recipe"))
+            errors.append(of_error("prompts", error, hint=f"change {judge.name}.prompt in the recipe"))
     yield from errors
     if not errors:
         yield Finding(about="prompts", state="ok", message=f"prompts render: {', '.join(names)}")
@@ -227,10 +229,11 @@ async def look_at_servers(
     """
     generator = _Server(recipe, place, rows, step="generate", calls=calls, tell=tell)
     looks = [await generator.look()]
-    if recipe.judge is not None:
-        judge = _Server(recipe, place, rows, step="judge", calls=calls, tell=tell)
-        judge.observed = generator.observed
-        looks.append(await judge.look())
+    for step in recipe.backends:
+        if step != "generate":
+            judge = _Server(recipe, place, rows, step=step, calls=calls, tell=tell)
+            judge.observed = generator.observed
+            looks.append(await judge.look())
     return looks
 
 
@@ -249,8 +252,7 @@ class _Server:
     ) -> None:
         self.recipe, self.place, self.rows = recipe, place, rows
         self.step, self.calls, self.tell = step, calls, tell
-        judge = recipe.judge if step == "judge" else None
-        self.spec: BackendSpec = (judge or recipe.generate).backend
+        self.spec: BackendSpec = recipe.backends[step]
         self.observed: tuple[Sample, str] | None = None
         """What the generator just wrote about a question, for the judge."""
         self.address = _shown(self.spec.base_url or "")
@@ -389,36 +391,57 @@ class _Server:
         state: State = "warning" if self.made else "error"
         self._note("models", state, f"the server does not list {self.spec.model}; it lists: {has}", hint)
 
-    async def _generate(self, backend: Backend) -> None:
-        """One call for each kind of media of the pool."""
-        requests = RequestBuilder(self.recipe, self.place.base)
-        media = self.recipe.media
-        if self.calls == "one-frame":
-            media = media.model_copy(update={"frames": 1})
-        async with DecodePool(media, want=self.recipe.generate.backend.declared.frames, workers=1) as pool:
+    async def _decoded(self, frames: int) -> AsyncIterator[tuple[Sample, Frames | None]]:
+        """A question for each kind of media of the pool, with so many frames."""
+        media = self.recipe.media.model_copy(update={"frames": 1 if self.calls == "one-frame" else frames})
+        async with DecodePool(media, want=self.spec.declared.frames, workers=1) as pool:
             for kind in self.rows.types():
                 try:
-                    sample, frames = await self.rows.decode(kind, pool)
+                    found = await self.rows.decode(kind, pool)
                 except MediaError as error:
                     text = f"no call: no {kind.value} of the first rows can be decoded ({error.message})"
                     self._note("call", "error", text, "p2r-data check names the files that cannot be used")
                     continue
-                request = requests.generate(sample, frames.record if frames else None, 0)
-                completion = await self._call(backend, request, sample, frames)
-                if completion is not None:
-                    findings, observation = read_trace(
-                        completion, sample, self.recipe, whole=self.calls == "full"
-                    )
-                    self.findings += findings
-                    self.observed = (sample, observation) if observation else self.observed
+                yield found
+
+    async def _generate(self, backend: Backend) -> None:
+        """One call for each kind of media of the pool."""
+        requests = RequestBuilder(self.recipe, self.place.base)
+        async for sample, frames in self._decoded(self.recipe.media.frames):
+            request = requests.generate(sample, frames.record if frames else None, 0)
+            completion = await self._call(backend, request, sample, frames)
+            if completion is not None:
+                findings, observation = read_trace(
+                    completion, sample, self.recipe, whole=self.calls == "full"
+                )
+                self.findings += findings
+                self.observed = (sample, observation) if observation else self.observed
 
     async def _judge(self, backend: Backend) -> None:
-        """One call, about the observation that the generator just wrote if it wrote one."""
+        """One call, about the observation that the generator just wrote if it wrote one.
+
+        A judge that sees gets one for each kind of media, about a claim.
+        """
         first = self.rows.any()
-        if first is None or self.recipe.judge is None:
+        if first is None:
             return
+        bench = Bench(self.recipe, self.place.base)
+        kind = next(kind for spec, kind in bench.judges if self.step in spec.backends)
         sample, observation = self.observed or (first, NO_OBSERVATION)
-        request = JudgeRequests(self.recipe.judge, self.place.base).request(
+        if isinstance(kind, FaithfulnessCalls):
+            async for seen, frames in self._decoded(bench.frames[self.step]):
+                if frames is None:
+                    continue
+                wire = self.recipe.media.wire_of(frames.record.passthrough)
+                asked = kind.requests[self.step].check((NO_OBSERVATION,), frames.record, wire)
+                completion = await self._call(backend, asked, seen, frames)
+                if completion is not None:
+                    self.findings += read_claims(completion, (NO_OBSERVATION,))
+            return
+        if isinstance(kind, BlindCalls):
+            await self._call(backend, kind.request(sample), sample, None)
+            return
+        request = kind.requests[self.step].request(
             problem=sample.problem, options=sample.options, answer=sample.reference, observation=observation
         )
         completion = await self._call(backend, request, sample, None)

@@ -20,7 +20,7 @@ from videop2r_data.schemas import BadRow, DataType, Model, RejectReason
 State = Literal["ok", "note", "warning", "error"]
 """`error`: a build would fail or keep nothing; `warning`: it would run, and something is odd or will be dear;
 `note`: something was not looked at, and why."""
-StepName = Literal["generate", "judge"]
+StepName = str
 
 
 class Finding(Model):

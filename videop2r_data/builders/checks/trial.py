@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from math import ceil
 from pathlib import Path
@@ -28,7 +28,7 @@ from videop2r_data.schemas import (
     Sample,
     TraceGrammar,
 )
-from videop2r_data.validators import parse_judgement, verify_completion
+from videop2r_data.validators import parse_faithfulness, parse_judgement, verify_completion
 
 # Rows of a trial call: the first ones of each kind whose media can be decoded, and the longest question.
 
@@ -240,6 +240,17 @@ def read_verdict(completion: Completion) -> list[Finding]:
         return []  # reported as a fault of the call
     hint = advice_on(*useless)
     return [Finding(about="verdict", state="warning", message="the answer holds no verdict", hint=hint)]
+
+
+def read_claims(completion: Completion, claims: Sequence[str]) -> list[Finding]:
+    """What a judge that sees says of claims."""
+    if useless_reply(completion) is not None:
+        return []  # reported as a fault of the call
+    found = parse_faithfulness(completion.text, claims, finish_reason=completion.finish_reason)
+    if found.score is not None:
+        return [Finding(about="verdict", state="ok", message=f"a verdict: {found.claims[0].verdict}")]
+    hint = "use a model that follows the prompt faithfulness-v1, or raise max_tokens"
+    return [Finding(about="verdict", state="warning", message="a claim has no verdict", hint=hint)]
 
 
 # Context: tokens are measured on one call and extended to the longest request of the pool.

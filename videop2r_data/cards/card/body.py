@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from videop2r_data.cards.card.facts import Facts
@@ -390,6 +390,19 @@ def _figures(facts: Facts) -> dict[str, str]:
     return {"figures": "\n".join(["## Figures\n", *shown])}
 
 
+def _backend(recipe: Mapping[str, Any], step: str) -> dict[str, Any]:
+    """The settings of what answers a step: `generate`, `judge`, or a model of a listed judge."""
+    name, _, which = step.partition("/")
+    judge = next((judge for judge in recipe.get("judges", ()) if judge["name"] == name), None)
+    if judge is None:
+        found = (recipe.get(step) or {}).get("backend", {})
+    elif which == "unsure":
+        found = judge["unsure_to"]
+    else:
+        found = judge["panel"][int(which) - 2] if which else judge["backend"]
+    return dict(found)
+
+
 def _made(facts: Facts) -> list[list[str]]:
     lock, recipe = facts.lock, facts.lock.recipe
     media, verify = recipe["media"], recipe["verify"]
@@ -397,9 +410,9 @@ def _made(facts: Facts) -> list[list[str]]:
     for step, model in lock.models.items():
         served = ", ".join(f"{cell(m)} ({n:,} calls)" for m, n in model.served.items()) or "no call"
         rows.append([f"{step} model", f"{cell(model.asked)}; served: {served}"])
-        terms = (recipe.get(step) or {}).get("backend", {}).get("terms") or NOT_STATED
+        terms = _backend(recipe, step).get("terms") or NOT_STATED
         rows.append([f"{step} model's terms", cell(terms)])
-    if "judge" not in lock.models:
+    if not lock.models.keys() - {"generate"}:
         rows.append(["judge model", "none: step 3 was skipped, no observation was judged"])
     rows += [
         *([f"prompt {cell(name)}", f"sha256 `{sha256}`"] for name, sha256 in sorted(lock.prompts.items())),
@@ -413,7 +426,7 @@ def _made(facts: Facts) -> list[list[str]]:
 
 def _judge(facts: Facts) -> str:
     if facts.agreement is None:
-        if "judge" not in facts.lock.models:
+        if not facts.lock.models.keys() - {"generate"}:
             return "There was none.\n"
         return "Not measured against people for this data set (`p2r-data judge-eval` does that).\n"
     rows = []
@@ -432,11 +445,18 @@ def _judge(facts: Facts) -> str:
 
 def _limits(facts: Facts) -> str:
     media = facts.lock.recipe["media"]
+    judges = facts.lock.recipe.get("judges", ())
+    seen = any(judge["decides"] == "faithfulness" and judge["does"] == "filter" for judge in judges)
+    checked = (
+        "judges, one of which saw frames: what happens between these can still be invented."
+        if seen
+        else "a judge that never saw the media: an observation can suffice and still be invented."
+    )
     lines = [
         f"- The model that wrote the traces saw {media['frames']} frames at most, evenly spaced: what "
         "happens between two of them is missing, and an accepted trace may be right by luck.",
         "- Traces are written by a model. Answers were checked against the reference, observations by "
-        "a judge that never saw the media: an observation can suffice and still be invented.",
+        + checked,
         "- Rejected questions are not a random part of the pool: hard and badly worded ones are rarer here.",
     ]
     if facts.lock.ledger.failed:
