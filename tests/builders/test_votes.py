@@ -44,10 +44,9 @@ def test_every_panel_of_three_on_a_claim() -> None:
     for said in product((S, C, U, None), repeat=3):
         found = joined(judge("faithfulness", 3), [vote(one) for one in said])
         top = max(said.count(one) for one in (S, C, U))
+        winner: ClaimVerdict | None = None if None in said else U
         if top >= 2:
             (winner,) = (one for one in (S, C, U) if said.count(one) >= 2)
-        else:
-            winner = None if None in said else U
         assert found.claims[0].verdict is winner
         assert found.verdict == {C: CONTRADICTED, None: ""}.get(winner, FAITHFUL)
 
