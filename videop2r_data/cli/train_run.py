@@ -330,12 +330,15 @@ def _document(trained: Trained) -> dict[str, Any]:
         "steps": trained.steps,
         "model": str(trained.model) if trained.complete else None,
         "skipped": trained.skipped,
+        "alarms": [one._asdict() for one in trained.alarms],
         "last": trained.last,
     }
 
 
 def _show_end(trained: Trained, recipe: TrainRecipe, console: Console) -> None:
     """The end of a run, for people."""
+    for alarm in trained.alarms:
+        console.print(f"[bold red]Alarm[/] {escape(alarm.line)}", soft_wrap=True)
     if not trained.complete:
         console.print(
             f"[bold]Stopped[/] after step {trained.steps_done:,} of {trained.steps:,}; to go on, run the "

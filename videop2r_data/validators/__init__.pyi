@@ -1,6 +1,11 @@
 from .agreement import Agreement as Agreement
 from .agreement import count_confusion as count_confusion
 from .agreement import measure_agreement as measure_agreement
+from .alarms import ALARMS as ALARMS
+from .alarms import RAISED as RAISED
+from .alarms import Raised as Raised
+from .alarms import alarms_in as alarms_in
+from .alarms import alarms_up as alarms_up
 from .checks import ANSWER_MARKERS as ANSWER_MARKERS
 from .checks import SURE_LETTERS as SURE_LETTERS
 from .checks import check_consistency as check_consistency
@@ -34,6 +39,7 @@ from .options import option_set as option_set
 from .scorer import Extracted as Extracted
 from .scorer import check_reference as check_reference
 from .scorer import extract_answer as extract_answer
+from .scorer import reference_labels as reference_labels
 from .scorer import score as score
 from .verify import Verified as Verified
 from .verify import check_length as check_length

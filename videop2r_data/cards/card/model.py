@@ -28,6 +28,7 @@ from videop2r_data.schemas import (
     trace_parser,
     validate_settings,
 )
+from videop2r_data.validators import Raised, alarms_in
 
 # Facts of a run, from its files only. A number that should be there and is not is an error: a card with a gap
 # would read as if nothing had been measured.
@@ -85,6 +86,7 @@ class RunFacts:
         evaluations: by name; may be empty.
         base_model: Hub id of the first model in the chain of runs; None: weights made from scratch.
         curves: whether `figures/curves.png` is there.
+        alarms: of the run, up at any of its readings.
     """
 
     recipe: Mapping[str, Any]
@@ -93,6 +95,7 @@ class RunFacts:
     evaluations: tuple[Evaluation, ...]
     base_model: str | None
     curves: bool
+    alarms: tuple[Raised, ...] = ()
 
     @property
     def stage(self) -> str:
@@ -141,6 +144,7 @@ def read_facts(folder: Path) -> RunFacts:
         evaluations=_evaluations(folder),
         base_model=base_of(str(section(recipe, "model").get("model", ""))),
         curves=(folder / CURVES).is_file(),
+        alarms=tuple(alarms_in(_lines(folder / METRICS))),
     )
 
 
@@ -265,8 +269,8 @@ _STAGES = {
 _SHOWN = {
     "sft": ("data", "model", "optim", "batch", "steps", "epochs", "precision", "seed"),
     "rl": (
-        "data", "model", "objective", "rewards", "loss", "rl", "sampling", "judging", "optim", "batch",
-        "steps", "epochs", "precision", "seed",
+        "data", "model", "objective", "rewards", "loss", "rl", "sampling", "judging", "alarms", "optim",
+        "batch", "steps", "epochs", "precision", "seed",
     ),
 }  # fmt: skip
 _SECRET = ("api_key_env", "base_url", "extra", "cache")
@@ -425,6 +429,9 @@ def _training(facts: RunFacts) -> list[str]:
         f"{facts.run['steps']:,} steps. Means over the last tenth of them:\n",
         table(["", "mean"], rows),
     ]
+    if facts.alarms:
+        told = "".join(f"- {prose(one.line)}\n" for one in facts.alarms)
+        parts.append(f"**Alarms.** What the run measured of itself says that it may not look:\n\n{told}")
     if facts.curves:
         parts.append(f"![Curves of the training]({CURVES})\n")
     recipe = {key: _public(facts.recipe[key]) for key in _SHOWN[facts.stage] if key in facts.recipe}

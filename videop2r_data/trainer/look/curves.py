@@ -251,10 +251,11 @@ P, R, SUM, PLAIN = "perception", "reasoning", "sum", ""
 
 @dataclass(frozen=True)
 class Line:
-    """One curve of a panel: a metric, and which process it is of."""
+    """One curve of a panel: a metric, which process it is of, or what it is called in its panel alone."""
 
     key: str
     process: str = PLAIN
+    label: str = ""
 
 
 @dataclass(frozen=True)
@@ -278,6 +279,28 @@ def streams_in(runs: Sequence[RunCurves]) -> list[str]:
     return sorted(keys, key=lambda key: (key not in _PROCESS, key)) or list(_PROCESS)
 
 
+_ALARMS = (
+    Panel(
+        "Alarm: observations suffice",
+        "share",
+        (
+            Line("alarm/own", label="own clip"),
+            Line("alarm/empty", label="empty clip"),
+            Line("alarm/shuffled", label="another's clip"),
+        ),
+        "share",
+    ),
+    Panel(
+        "Alarm: answers right, usual answer",
+        "mean",
+        (Line("alarm/usual_right", label="right"), Line("alarm/usual_wrong", label="wrong")),
+        "share",
+    ),
+    Panel("Alarm: claims seen in the clip", "share", (Line("alarm/seen"),), "share"),
+    Panel("Alarms that are up", "alarms", (Line("alarm/raised"),), "count"),
+)
+
+
 def _rl(keys: Sequence[str]) -> tuple[Panel, ...]:
     """The panels of RL, for streams with these keys."""
 
@@ -298,6 +321,7 @@ def _rl(keys: Sequence[str]) -> tuple[Panel, ...]:
         each("Unscored rollouts", "rollouts", "unscored/", "count"),
         Panel("Gradient norm", "before clipping", (Line("grad_norm"),)),
         Panel("Time per step", "seconds", (Line("time/step_s"),)),
+        *_ALARMS,
     )
 
 
@@ -321,6 +345,7 @@ def _compared(keys: Sequence[str]) -> list[str]:
         *each("length/"), "entropy",
         *each("collapsed/"), "collapsed/sum",
         "clip_fraction", f"unscored/{keys[0]}", "grad_norm",
+        *(line.key for panel in _ALARMS for line in panel.lines),
     ]  # fmt: skip
 
 
@@ -355,14 +380,16 @@ def panels_for(runs: Sequence[RunCurves], *, split: bool) -> list[Panel]:
 
 
 def _title(panel: Panel, line: Line) -> str:
+    if line.label:
+        return f"{panel.title}: {line.label}"
     if line.process == PLAIN or (line.process == SUM and panel.title != COLLAPSED):
         return panel.title  # of both processes together: the plain words
     return f"{panel.title.removesuffix(' groups')}: {line.process}"
 
 
 def _drawn(runs: Sequence[RunCurves], key: str) -> bool:
-    """Whether a curve has values; counts of unscored rollouts are drawn only if there were any."""
+    """Whether a curve has values; counts of unscored rollouts and of alarms only if there were any."""
     found = [curve for run in runs if (curve := run.get(key)) is not None]
-    if key.startswith("unscored/"):
+    if key.startswith("unscored/") or key == "alarm/raised":
         return any(bool((curve.values > 0).any()) for curve in found)
     return bool(found)

@@ -14,6 +14,7 @@ from videop2r_data.trainer.look.curves import (
     SUM,
     Array,
     Curve,
+    Line,
     P,
     Panel,
     R,
@@ -81,14 +82,16 @@ def _panel(
     thick: list[Curve] = []
     faint: list[Curve] = []
     for number, runs in enumerate(arms.values()):
-        for line in panel.lines:
+        for place, line in enumerate(panel.lines):
             found = [curve for run in runs if (curve := run.get(line.key)) is not None]
             if found:
                 alone = len(arms) == 1
-                stroke = _process_stroke(look, line.process, others) if alone else run_stroke(look, number)
+                stroke = _line_stroke(look, line, place, others) if alone else run_stroke(look, number)
                 mean, under = _arm(axes, found, stroke, window)
                 thick.append(mean)
                 faint += under
+    if len(arms) == 1:
+        _names(axes, panel, look)
     finite = [np.concatenate([curve.finite for curve in curves]) for curves in (thick, faint)]
     _limits(axes, panel, finite[0], finite[1], look)
 
@@ -97,6 +100,22 @@ def _others(panels: Sequence[Panel]) -> list[str]:
     """Streams of other grammars, in the order in which they are drawn."""
     used = dict.fromkeys(line.process for panel in panels for line in panel.lines)
     return [name for name in used if name not in (P, R, SUM, PLAIN)]
+
+
+def _line_stroke(look: Look, line: Line, place: int, others: Sequence[str]) -> dict[str, Any]:
+    """Of a line with a name of its own in its panel, or of a process, which is the same in all panels."""
+    return run_stroke(look, place) if line.label else _process_stroke(look, line.process, others)
+
+
+def _names(axes: Axes, panel: Panel, look: Look) -> None:
+    """A legend inside a panel whose lines have names of their own."""
+    from matplotlib.lines import Line2D
+
+    named = [(run_stroke(look, place), line.label) for place, line in enumerate(panel.lines) if line.label]
+    if named:
+        handles = [Line2D([], [], linewidth=1.7, **stroke) for stroke, _ in named]
+        labels = [label for _, label in named]
+        axes.legend(handles, labels, loc="best", frameon=False, fontsize=7, labelcolor=look.ink)
 
 
 def _process_stroke(look: Look, process: str, others: Sequence[str]) -> dict[str, Any]:

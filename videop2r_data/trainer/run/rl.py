@@ -30,6 +30,7 @@ from videop2r_data.trainer.process.loss import Denominators, LossResult, denomin
 from videop2r_data.trainer.process.rewards import RewardTable, rewards_of
 from videop2r_data.trainer.rollout.base import RolloutEngine
 from videop2r_data.trainer.rollout.hf import HfEngine
+from videop2r_data.trainer.run.alarms import Alarms
 from videop2r_data.trainer.run.between import Tick, held_out, train_loop
 from videop2r_data.trainer.run.rollouts import Roller, Rollouts, Tally, record_samples
 from videop2r_data.trainer.run.session import Fed, Session
@@ -52,7 +53,7 @@ def run_rl(session: Session) -> bool:
     with closing(make_drawer(session)) as drawer, judge or nullcontext():
         roller = Roller(session, drawer, judge)
         reference = make_reference(session) if recipe.loss.beta > 0 else None
-        step = partial(rl_step, roller, reference)
+        step = partial(rl_step, roller, reference, Alarms(roller))
         return train_loop(session, step, held_out(session, judge, drawer))
 
 
@@ -105,12 +106,15 @@ def shard_layers(frozen: TrainModel) -> None:
     fully_shard(frozen)
 
 
-def rl_step(roller: Roller, reference: Reference | None, fed: Fed, tick: Tick) -> dict[str, Any]:
+def rl_step(
+    roller: Roller, reference: Reference | None, alarms: Alarms, fed: Fed, tick: Tick
+) -> dict[str, Any]:
     """One rollout batch and its updates; returns the line to log, its times apart.
 
     Args:
         roller: draws and grades groups of rollouts.
         reference: the model of the KL term; None without a KL term.
+        alarms: of the run; they change nothing but the line.
         fed: the prompts.
         tick: gets the times.
     """
@@ -121,6 +125,7 @@ def rl_step(roller: Roller, reference: Reference | None, fed: Fed, tick: Tick) -
         if recipe.objective.entry.shuffles:
             rollouts.shuffled = roller.roll_shuffled(fed)
         roller.submit(fed, rollouts)
+        reading = alarms.draw(fed)
     inputs = fed.prompts.with_completions([one.ids for one in rollouts.rolled], recipe.rl.group_size)
     # the micro-batches of each minibatch: whole groups, the same number in every process
     batches = [
@@ -131,6 +136,7 @@ def rl_step(roller: Roller, reference: Reference | None, fed: Fed, tick: Tick) -
         held = None if reference is None else _reference_logps(session, batches, reference)
     with tick.timed("judge"):
         rollouts.settle()
+        alarms.submit(reading)
     table = rewards_of(
         rollouts.graded,
         recipe.rewards,
@@ -150,7 +156,9 @@ def rl_step(roller: Roller, reference: Reference | None, fed: Fed, tick: Tick) -
     with tick.timed("sync"):
         roller.drawer.sync(session.engine.model)
     record_samples(session, fed, rollouts, table, reached)
-    return _row(session, updated, tally, judged=roller.judge is not None)
+    with tick.timed("judge"):
+        alarms.settle(fed, rollouts, reading, tally)
+    return alarms.told(fed.step + 1, _row(session, updated, tally, judged=roller.judge is not None))
 
 
 @torch.no_grad()  # type: ignore[untyped-decorator]

@@ -79,8 +79,8 @@ class Roller:
         recipe, prompts = self.session.recipe, fed.prompts
         places = [self.session.place(local) for local in fed.places]
         size = recipe.rl.group_size
-        rolled = self._draw(prompts, size, rollout_seeds(recipe.seed, fed.step, places, size))
-        masks, graded = self._grade(prompts.examples, rolled, size)
+        seeds = rollout_seeds(recipe.seed, fed.step, places, size)
+        rolled, masks, graded = self.completed(prompts, size, seeds)
         return Rollouts(rolled, masks, graded, [None] * len(rolled))
 
     def roll_shuffled(self, fed: Fed) -> list[list[float | None] | None]:
@@ -101,11 +101,18 @@ class Roller:
             for b, place in zip(chosen, places, strict=True)
         ]
         prompts = self.session.collator([fed.prompts.examples[b] for b in chosen], frames)
-        rolled = self._draw(prompts, size, rollout_seeds(recipe.seed, fed.step, places, size, "shuffled"))
-        _, graded = self._grade(prompts.examples, rolled, size)
+        seeds = rollout_seeds(recipe.seed, fed.step, places, size, "shuffled")
+        _, _, graded = self.completed(prompts, size, seeds)
         for at, b in enumerate(chosen):
             found[b] = [row.acc_r for row in graded[at * size : (at + 1) * size]]
         return found
+
+    def completed(
+        self, prompts: PromptBatch, size: int, seeds: Sequence[int]
+    ) -> tuple[list[RolledOut], list[SegmentMasks], list[Graded]]:
+        """`size` completions of each prompt, one for each seed, graded by everything but the judge."""
+        rolled = self._draw(prompts, size, seeds)
+        return rolled, *self._grade(prompts.examples, rolled, size)
 
     def submit(self, fed: Fed, rollouts: Rollouts) -> None:
         """Submit the observations to the judge; returns at once."""
@@ -219,6 +226,11 @@ def streams_with(part: str, streams: Sequence[TraceStream]) -> list[str]:
 # Metrics of a step, `metrics.jsonl`.
 
 
+_ALARMS = ("own", "empty", "shuffled", "seen", "usual_right", "usual_wrong")
+_ALARM = "alarm/"
+"""Means that are logged with the number of things they are over, as `..._n`."""
+
+
 def _means(streams: Sequence[TraceStream]) -> tuple[str, ...]:
     keys = [stream.key for stream in streams]
     parts = ("accuracy", "format", "length", "total")
@@ -232,6 +244,7 @@ def _means(streams: Sequence[TraceStream]) -> tuple[str, ...]:
         "ratio",
         "clip_fraction",
         *(f"clip_fraction/{key}" for key in (*keys, "all")),
+        *(f"{_ALARM}{name}" for name in _ALARMS),
     )
 
 
@@ -320,4 +333,5 @@ class Tally:
         over = dict(zip(self._over, everyone, strict=True))
         means = {name: totals[name] / over[name] for name in self._over if over[name]}
         counts = {name: totals[name] if name == "policy" else int(totals[name]) for name in self._counts}
+        counts |= {f"{name}_n": int(n) for name, n in over.items() if n and name.startswith(_ALARM)}
         return {**means, **counts}

@@ -10,6 +10,7 @@ from typing import Any
 from videop2r_data.errors import MissingExtraError
 from videop2r_data.trainer.run.runlog import METRICS, Stop, Watcher, read_lines
 from videop2r_data.trainer.settings.recipe import FINAL, TrainRecipe
+from videop2r_data.validators import Raised, alarms_in
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +24,7 @@ class Trained:
         main: whether this is the first process, the one that reports.
         last: last line of metrics, of training and not of evaluation; {} if there is none.
         skipped: reason -> examples that this process left out.
+        alarms: those that were up at any reading, over the whole run.
     """
 
     folder: Path
@@ -32,6 +34,7 @@ class Trained:
     main: bool
     last: dict[str, Any]
     skipped: dict[str, int]
+    alarms: tuple[Raised, ...] = ()
 
     @property
     def model(self) -> Path:
@@ -96,4 +99,5 @@ def train(
         main=session.accelerator.is_main_process,
         last=rows[-1] if rows else {},
         skipped=dict(session.skipped),
+        alarms=tuple(alarms_in(rows)),
     )

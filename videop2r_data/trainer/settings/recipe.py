@@ -34,6 +34,7 @@ from videop2r_data.trainer.settings.parts import (
     SaveSpec,
 )
 from videop2r_data.trainer.settings.rl import (
+    AlarmSpec,
     JudgingSpec,
     LossSpec,
     ObjectiveSpec,
@@ -45,8 +46,21 @@ from videop2r_data.trainer.settings.rl import (
 RECIPE, FINAL = "recipe.yaml", "final"
 """In the folder of a run: its effective recipe, and the model once it is complete."""
 Stage = Literal["sft", "rl"]
-_RL_ONLY = ("rl", "objective", "rewards", "loss", "sampling", "vllm", "judging", "scoring", "reference")
-_NO_MATTER = ("name", "output", "trackers", "save", "title", "eval_every", "evaluation", "evaluating", "vllm")
+_RL_ONLY = (
+    "rl",
+    "objective",
+    "rewards",
+    "loss",
+    "sampling",
+    "vllm",
+    "judging",
+    "scoring",
+    "reference",
+    "alarms",
+)
+_NO_MATTER = (
+    "name", "output", "trackers", "save", "title", "eval_every", "evaluation", "evaluating", "vllm", "alarms",
+)  # fmt: skip
 """Settings that do not affect the weights: a run may go on with other values."""
 _NO_MATTER_IN = {
     "data": ("source", "media_root", "workers", "ahead"),
@@ -97,6 +111,8 @@ class TrainRecipe(Model):
     """Of `sampling.backend: vllm` and `vllm-server`."""
     judging: JudgingSpec = JudgingSpec()
     """A judge that is named is asked under every objective; where perception is not paid, for the log."""
+    alarms: AlarmSpec = Field(default=AlarmSpec(), exclude_if=lambda value: value == AlarmSpec())
+    """RL: whether observations still depend on the clip, measured on a small sample."""
     reference: str = ""
     """Model that the KL term holds on to; empty: where the run starts [paper eq. 6]."""
     evaluation: DataSpec | None = None

@@ -340,3 +340,17 @@ class JudgingSpec(Model):
         if self.max_cost is not None and self.backend.price is None:
             raise ValueError("max_cost needs backend.price: without prices no limit holds")
         return self
+
+
+class AlarmSpec(Model):
+    """Readings that tell whether observations still depend on the clip; they change no weight.
+
+    A reading draws `2 * prompts * rollouts` completions and asks the judge about as many observations.
+    """
+
+    every: int = Field(default=25, ge=0)
+    """Steps between readings, the first one at step 1; 0: none, and no alarm."""
+    prompts: int = Field(default=8, ge=1)
+    """Questions with a clip or picture in a reading, over all processes, spread over the step's batch."""
+    rollouts: int = Field(default=2, ge=1)
+    """Completions of each question for its empty clip, and for the clip of another question."""

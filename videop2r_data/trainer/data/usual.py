@@ -1,0 +1,77 @@
+"""The usual answer of a question, counted over the training questions: what a guess without the clip takes.
+
+- Among questions of the same text (case and spaces aside), if there are `ALIKE` or more: their most frequent
+  reference answer. Of multiple choice the *text* of the right option counts, since letters change places, and
+  only options that the question has can be guessed.
+- Else among all questions of the same type: their most frequent reference answer; of multiple choice the most
+  frequent *letter* among questions with as many options.
+
+An answer that only one question has is not usual. Ties go to the first answer in alphabetical order.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from itertools import islice
+
+from videop2r_data.trainer.data.examples import ENDLESS, Example
+from videop2r_data.validators import option_set, reference_labels
+
+ALIKE = 8
+STREAM = 256
+"""Questions of the endless stream that are counted."""
+
+_Group = tuple[str, object]
+
+
+class UsualAnswers:
+    """Counts the reference answers of questions.
+
+    Args:
+        examples: the training questions; of the endless stream its first `STREAM`.
+
+    >>> from videop2r_data.schemas import DataType, ProblemType
+    >>> asked = [Example(str(i), "How many?", (), ProblemType.NUMERICAL, DataType.VIDEO, None, answer, None)
+    ...          for i, answer in enumerate("2223331")]
+    >>> [UsualAnswers(asked[:5]).holds(one) for one in asked[2:4]]
+    [True, False]
+    """
+
+    def __init__(self, examples: Sequence[Example]) -> None:
+        self._counts: defaultdict[_Group, Counter[str]] = defaultdict(Counter)
+        asked: Iterable[Example] = examples
+        if len(examples) >= ENDLESS:
+            asked = islice(examples, STREAM)
+        for example in asked:
+            for group, answer, _ in _guesses(example):
+                self._counts[group][answer] += 1
+
+    def holds(self, example: Example) -> bool | None:
+        """Whether the usual answer of a question is the right one; None if it has none."""
+        for group, right, open_to in _guesses(example):
+            counts = self._counts[group]
+            if group[0] == "text" and counts.total() < ALIKE:
+                continue
+            open_ = ((-n, answer) for answer, n in counts.items() if not open_to or answer in open_to)
+            if known := [one for one in open_ if one[0] < -1]:
+                return min(known)[1] == right
+        return None
+
+
+def _guesses(example: Example) -> list[tuple[_Group, str, frozenset[str]]]:
+    """Group, right answer in it, and what can be answered (empty: anything); the closest group first."""
+    kind = example.problem_type.value
+    asked = (kind, " ".join(example.problem.split()).casefold())
+    answer = " ".join(example.reference.split()).casefold()
+    right = reference_labels(example.reference, example.options) if example.options else None
+    if right is None:
+        return [(("text", asked), answer, frozenset()), (("type", (kind, 0)), answer, frozenset())]
+    options = option_set(example.options)
+    said = " / ".join(sorted(options.keys[options.labels[label]] for label in right))
+    letters = " / ".join(sorted(right))
+    here = frozenset() if len(right) > 1 else frozenset(options.keys)
+    return [
+        (("text", asked), said, here),
+        (("type", (kind, len(example.options))), letters, frozenset()),
+    ]
