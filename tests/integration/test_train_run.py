@@ -149,14 +149,32 @@ def test_a_resumed_sft_equals_one_that_was_never_stopped(tiny: Path, tmp_path: P
 
 
 def test_a_resumed_rl_equals_one_that_was_never_stopped(start: Path, tmp_path: Path) -> None:
-    changes: dict[str, Any] = {"rl__minibatches": 2, "rl__iterations": 2}
+    changes: dict[str, Any] = {"rl__minibatches": 2, "rl__iterations": 2, "alarms__every": 2}
     train(small.rl(start / "final", tmp_path / "whole", **changes))
+    assert [row["step"] for row in small.rows(tmp_path / "whole") if "alarm/raised" in row] == [1, 2, 4, 6]
     recipe = small.rl(start / "final", tmp_path / "cut", **changes)
     assert stopped_after(recipe, 3).steps_done == 3
     assert train(recipe).complete
     same(tmp_path / "whole", tmp_path / "cut")
     small.has_advantages(tmp_path / "whole")
     assert small.rows(tmp_path / "whole")[2]["ratio"] != 1.0
+
+
+def test_alarms_change_no_weight_and_no_other_number(start: Path, tmp_path: Path) -> None:
+    # dropout draws from the global generator: a draw of the alarms from it would change the weights
+    changes: dict[str, Any] = {"model__lora": {"rank": 4, "dropout": 0.3}, "optim__lr": 0.01, "steps": 3}
+    train(small.rl(start / "final", tmp_path / "off", alarms__every=0, **changes))
+    train(small.rl(start / "final", tmp_path / "on", alarms__every=1, **changes))
+    small.has_advantages(tmp_path / "on")
+    a, b = small.weights(tmp_path / "off"), small.weights(tmp_path / "on")
+    assert all(torch.equal(a[name], b[name]) for name in a)
+    off, on = small.rows(tmp_path / "off"), small.rows(tmp_path / "on")
+    names = {f"alarm/{what}{n}" for what in ("own", "empty", "shuffled") for n in ("", "_n")}
+    assert names == {name for row in on for name in row if name in names}
+    assert not any(names & row.keys() for row in off)
+    kept = [{name: row[name] for name in row if name not in names | {"alarm/raised", "alarms"}} for row in on]
+    assert kept == off
+    assert read_lines(tmp_path / "off" / "samples.jsonl") == read_lines(tmp_path / "on" / "samples.jsonl")
 
 
 def test_lines_after_the_checkpoint_are_made_again(tiny: Path, tmp_path: Path) -> None:

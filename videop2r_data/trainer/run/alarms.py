@@ -126,7 +126,9 @@ class Alarms:
             self._past.append(now)
             return row
         up = alarms_up([*self._past, now])
-        before = next((old.get(ALARMS, {}) for old in reversed(self._past) if RAISED in old), {})
+        before: dict[str, str] = next(
+            (old.get(ALARMS, {}) for old in reversed(self._past) if RAISED in old), {}
+        )
         for name, words in up.items():
             if name not in before:
                 self.session.log.note(f"alarm at step {step:,}, {name}: {words}")
