@@ -38,6 +38,7 @@ from videop2r_data.schemas import (
     JudgeSpec,
     Recipe,
     Request,
+    judges_of_text,
     strip_answer_tag,
     validate_settings,
 )
@@ -46,7 +47,7 @@ T = TypeVar("T")
 Tell = Callable[[str], None]
 JudgeSettings = JudgeSpec | Recipe | Mapping[str, Any] | str | Path
 """A judge as in a recipe (`{"kind": "openai", "model": …, "base_url": …}` is enough); or a recipe, a file or
-packaged name of one, or a folder that `build` wrote: then the judge of that recipe."""
+packaged name of one, or a folder that `build` wrote: then a judge of that recipe."""
 
 _JUDGED = ("problem", "solution", "observation")
 _EVERY = 50
@@ -173,14 +174,20 @@ def look(where: str | Path, sample: str = "", *, work: str | Path | None = None)
 
 
 def judge(
-    rows: Sequence[Mapping[str, Any]], by: JudgeSettings, *, journal: str | Path | None = None
+    rows: Sequence[Mapping[str, Any]],
+    by: JudgeSettings,
+    *,
+    name: str | None = None,
+    journal: str | Path | None = None,
 ) -> list[Judgement]:
     """Ask a judge whether each answer follows from its observation alone [paper §7.1].
 
     Args:
         rows: as `load` gives them; needed are `problem`, `solution` and `observation`, for multiple choice
             `options` too.
-        by: which judge, see `JudgeSettings`. Kind `demo` is exact, and answers for its own world only.
+        by: which judge, see `JudgeSettings`. Kind `demo` answers for its own world only.
+        name: which of the judges of a recipe; of one with a panel, which model: `NAME/1`, `NAME/2`,
+            `NAME/unsure`. None: the recipe has one model that judges sufficiency.
         journal: folder in which answers are kept: what was asked once is not paid again. That of a build
             (`my-set.build/journal`) holds the answers of its judge. None: not kept.
 
@@ -193,14 +200,18 @@ def judge(
         RefusedError: the server refused a row.
         BackendError: the server cannot be reached, or does not accept the key.
     """
-    return _run(judge_async(rows, by, journal=journal))
+    return _run(judge_async(rows, by, name=name, journal=journal))
 
 
 async def judge_async(
-    rows: Sequence[Mapping[str, Any]], by: JudgeSettings, *, journal: str | Path | None = None
+    rows: Sequence[Mapping[str, Any]],
+    by: JudgeSettings,
+    *,
+    name: str | None = None,
+    journal: str | Path | None = None,
 ) -> list[Judgement]:
     """`judge` as a coroutine."""
-    spec, base, backend = _judge(by)
+    spec, base, backend = _judge(by, name)
     requests = JudgeRequests(spec, base)
     made = [_judge_request(requests, row) for row in rows]
     with (
@@ -249,12 +260,17 @@ def _judge_request(requests: JudgeRequests, row: Mapping[str, Any]) -> Request:
     )
 
 
-def _judge(by: JudgeSettings) -> tuple[JudgeSpec, Path, Backend]:
+def _judge(by: JudgeSettings, name: str | None) -> tuple[JudgeSpec, Path, Backend]:
     """A judge's settings, the folder that its prompt's path starts from, and its backend."""
     if isinstance(by, Mapping):
         data = dict(by) if "backend" in by else {"backend": dict(by)}
         by = validate_settings(data, JudgeSpec, where="judge", what="settings of a judge")
     if isinstance(by, JudgeSpec):
+        if name is not None:
+            raise ConfigError(
+                "name chooses among the judges of a recipe, and these are the settings of one judge",
+                hint="leave name away, or give the recipe",
+            )
         return by, Path.cwd(), make_backend(by.backend)
     if not isinstance(by, Recipe) and Path(by).is_dir():
         place = Workspace.of(Path(by))
@@ -262,9 +278,14 @@ def _judge(by: JudgeSettings) -> tuple[JudgeSpec, Path, Backend]:
     else:
         recipe, base = _recipe(by)
         place = Workspace.at(Path(recipe.name), base=base)
-    judge = next((one for one in recipe.all_judges if one.decides == "sufficiency"), None)
-    if judge is None:
-        raise ConfigError("the recipe has no judge", where=recipe.name, hint="give the judge's own settings")
+    judge, *others = judges_of_text(recipe.all_judges, name, where=recipe.name)
+    if others:
+        names = ", ".join(one.name for one in (judge, *others))
+        raise ConfigError(
+            f"{1 + len(others)} models judge sufficiency",
+            where=recipe.name,
+            hint=f"give name, one of: {names}",
+        )
     return judge, place.base, backend_of(recipe, place, judge.backend)
 
 

@@ -85,6 +85,10 @@ def test_recorded_verdicts_are_held_against_the_labels_of_the_same_words(
     assert lens.unscored_why == "this judge was not asked about the row"
     whys = [row.why for row in rows if row.judge == "eye" and row.sufficient is None]
     assert whys == ["eye says so", "no row of the data set has these words"]
+    alone, _ = recorded_verdicts(labels, open_release(judged), "lens")
+    assert alone.judges == [lens]
+    with pytest.raises(SourceError, match="called 'blind'"):
+        recorded_verdicts(labels, open_release(judged), "blind")
 
 
 def test_a_data_set_without_such_a_judge_says_so(judged: Path, tmp_path: Path) -> None:

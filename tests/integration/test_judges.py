@@ -7,10 +7,14 @@ import re
 from pathlib import Path
 from typing import Any
 
+import orjson
 import pytest
+from typer.testing import CliRunner, Result
 
+import videop2r_data as p2r
 from tests.fakes.openai_server import Call, FakeServer
 from tests.integration.test_build import digests, question, recipe, rows_of, run, write_pool
+from tests.integration.test_judge_eval import Background
 from tests.media.clips import picture, write_clip
 from tests.validators.test_claims import FORGED
 from videop2r_data.builders.checks.needs import look_at_servers
@@ -19,6 +23,8 @@ from videop2r_data.builders.checks.trial import TrialRows
 from videop2r_data.builders.sources import read_pool
 from videop2r_data.builders.verify import verify_release
 from videop2r_data.builders.workspace import Workspace
+from videop2r_data.cli.main import app
+from videop2r_data.errors import ConfigError
 from videop2r_data.schemas import Recipe, Sample
 
 pytestmark = pytest.mark.integration
@@ -243,6 +249,58 @@ def test_a_question_that_its_text_answers_is_recorded_or_refused(
     if does == "filter":
         assert rows["1"]["reason"] == "answered_blind" and rows["1"]["generation_key"] == ""
         assert server.requests == 4 + 3  # no trace is written for a question that is refused before
+
+
+def test_flags_of_the_command_reach_every_judge(tmp_path: Path) -> None:
+    write_pool(tmp_path, [question(n) for n in range(12)])
+    with Background(FakeServer(answer=world(), latency=0.05)) as server:
+        made = judged(server, SUFFICES, SUFFICES | {"name": "more", "panel": ["two"]})
+        (tmp_path / "r.yaml").write_text(made.model_dump_json())
+        flags = ["--concurrency", "1", "--judge-concurrency", "1", "--out", str(tmp_path / "set")]
+        result = CliRunner().invoke(app, ["build", str(tmp_path / "r.yaml"), *flags])
+        assert result.exit_code == 0, result.output
+        assert 1 < server.max_in_flight <= 4, "one at a time of each of four models"
+
+
+def test_judges_of_a_recipe_are_measured_and_asked_by_their_names(tmp_path: Path) -> None:
+    """`judge-eval --recipe` and `p2r.judge`: every model of sufficiency, or the one that is named."""
+
+    def asked(server: FakeServer, *more: str) -> Result:
+        judge = SUFFICES | {"panel": ["two"], "unsure_to": "dear"}
+        made = judged(server, SEES, judge, SUFFICES | {"name": "info", "reads": ["think"]})
+        (tmp_path / "r.yaml").write_text(made.model_dump_json())
+        wanted = ["judge-eval", str(tmp_path / "marks.jsonl"), "--recipe", str(tmp_path / "r.yaml"), *more]
+        return CliRunner().invoke(app, [*wanted, "--out", str(tmp_path / "out"), "--json"])
+
+    label = {"sample_id": "a", "sufficient": True, "problem": "?", "reference": "A", "observation": TRUE}
+    (tmp_path / "marks.jsonl").write_bytes(orjson.dumps(label))
+    row = {"problem": "?", "solution": "A", "observation": TRUE}
+    answer = world(two=lambda call, asked: "<judgement>No</judgement>")
+    with Background(FakeServer(answer=answer)) as server:
+        for more, names, agree in (
+            ((), ["suffices/1", "suffices/2", "suffices/unsure"], [1.0, 0.0, 1.0]),
+            (("--judge", "suffices/2"), ["suffices/2"], [0.0]),
+        ):
+            result = asked(server, *more)
+            assert result.exit_code == 0, result.output
+            found = orjson.loads(result.stdout)["judges"]
+            assert [one["name"] for one in found] == names
+            assert [one["figures"]["agreement"]["value"] for one in found] == agree
+        for name, told in (
+            ("sees", "decides faithfulness"),
+            ("info", "reads think"),
+            ("nobody", "it has sees, suffices, info"),
+        ):
+            result = asked(server, "--judge", name)
+            assert result.exit_code == 1 and told in result.stderr
+        recipe_file = tmp_path / "r.yaml"
+        assert p2r.judge([row], by=recipe_file, name="suffices/2")[0].verdict == "No"
+        assert p2r.judge([row], by=recipe_file, name="suffices/unsure")[0].verdict == "Yes"
+        for name_, told in ((None, "3 models judge"), ("suffices", "3 models judge"), ("sees", "faithful")):
+            with pytest.raises(ConfigError, match=told):
+                p2r.judge([row], by=recipe_file, name=name_)
+        with pytest.raises(ConfigError, match="settings of one judge"):
+            p2r.judge([row], by={"kind": "demo", "model": "demo"}, name="suffices")
 
 
 def test_doctor_asks_every_model_of_every_judge_once_for_each_kind_of_media(tmp_path: Path) -> None:

@@ -74,10 +74,7 @@ class SufficiencyCalls:
     """Does the answer follow from the observation: question, answer and observation, no media."""
 
     def __init__(self, spec: NamedJudge, base: Path) -> None:
-        self.requests = {
-            step: JudgeRequests(spec.model_copy(update={"backend": backend}), base)
-            for step, backend in spec.backends.items()
-        }
+        self.requests = {step: JudgeRequests(model, base) for step, model in spec.models.items()}
         self.prompts = (self.requests[spec.name].prompt,)
 
 
@@ -87,12 +84,12 @@ class FaithfulnessCalls:
     def __init__(self, spec: NamedJudge, base: Path) -> None:
         self.requests = {
             step: FaithfulnessRequests(
-                spec.model_copy(update={"backend": backend}),
+                model,
                 base,
                 claims_prompt=spec.claims_prompt or "claims-v1",
                 splitter=spec.backend,
             )
-            for step, backend in spec.backends.items()
+            for step, model in spec.models.items()
         }
         first = self.requests[spec.name]
         self.prompts = (first.claims_prompt, first.prompt)

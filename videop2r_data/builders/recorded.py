@@ -21,7 +21,9 @@ class _Said(NamedTuple):
     words: str
 
 
-def recorded_verdicts(labels: Labels, release: Release) -> tuple[CalibrationReport, list[JudgedLabel]]:
+def recorded_verdicts(
+    labels: Labels, release: Release, name: str | None = None
+) -> tuple[CalibrationReport, list[JudgedLabel]]:
     """Hold the judges of faithfulness that a build has asked against labels of the same observations.
 
     A label whose words are those of no row, and a row that a judge was not asked about, are unscored.
@@ -29,6 +31,7 @@ def recorded_verdicts(labels: Labels, release: Release) -> tuple[CalibrationRepo
     Args:
         labels: of the question `faithfulness`.
         release: the data set, with the column `judgements`.
+        name: of one judge; None: all of them.
 
     Raises:
         SourceError: it holds no verdict of such a judge, or a file is damaged.
@@ -40,13 +43,13 @@ def recorded_verdicts(labels: Labels, release: Release) -> tuple[CalibrationRepo
         for _, batch in release.batches(config, _COLUMNS, size=512):
             for values in zip(*batch.columns.values(), strict=True):
                 row = dict(zip(batch.columns, values, strict=True))
-                found = dict(_verdicts(row))
+                found = {judge: one for judge, one in _verdicts(row) if name in (None, judge)}
                 judges += [name for name in found if name not in judges]
                 if row.get("sample_id") in wanted:
                     said[_words(row, release)] = found
     if not judges:
         raise SourceError(
-            "no verdict of a judge of faithfulness in it",
+            f"no verdict of a judge of faithfulness {'' if name is None else f'called {name!r} '}in it",
             where=release.where,
             hint="build it with a judge that decides: faithfulness in judges: (does: record refuses nothing)",
         )

@@ -56,17 +56,34 @@ from videop2r_data.cli.common import (
     with_overrides,
 )
 from videop2r_data.cli.terminal import PIPED_EVERY_S, LiveLine, plural, print_json, type_table
+from videop2r_data.errors import ConfigError
 from videop2r_data.recipes import read_recipe
 from videop2r_data.schemas import Ledger, Recipe, RejectReason
 
 
 def apply_flags(recipe: Recipe, overrides: dict[str, Any], limit: int | None) -> Recipe:
-    """The recipe with the flags of the command applied."""
-    if recipe.judge is None:
-        overrides = {k: v for k, v in overrides.items() if not k.startswith("judge__")}
+    """The recipe with the flags of the command applied; `judges__X` is field X of every model of every judge.
+
+    Raises:
+        ConfigError: a flag is about judges, and the recipe has none; or a value is not allowed.
+    """
+    flags = {key: value for key, value in overrides.items() if value is not None}
+    overrides = {key: value for key, value in flags.items() if not key.startswith("judges__")}
+    changes = {key.removeprefix("judges__"): flags[key] for key in flags.keys() - overrides.keys()}
+    if recipe.judge is not None:
+        overrides |= {f"judge__backend__{field}": value for field, value in changes.items()}
+    elif recipe.judges:
+        judges = (one.with_backends(lambda spec: spec.model_copy(update=changes)) for one in recipe.judges)
+        overrides["judges"] = [judge.model_dump(mode="json") for judge in judges]
+    elif "concurrency" in changes:
+        raise ConfigError(
+            "--judge-concurrency is for judges, and the recipe has none",
+            where=recipe.name,
+            hint="leave the flag away, or give the recipe a judge",
+        )
     if limit is not None:
         sources = [s.model_copy(update={"limit": limit}).model_dump(mode="json") for s in recipe.sources]
-        overrides = overrides | {"sources": sources}
+        overrides["sources"] = sources
     return with_overrides(recipe, **overrides)
 
 

@@ -38,13 +38,17 @@ JudgesOpt = Annotated[
     Path | None, typer.Option("--judges", metavar="FILE", help="YAML list of judges to compare.")
 ]
 RecipeOpt = Annotated[
-    str | None, typer.Option("--recipe", metavar="RECIPE", help="Measure the judge of this recipe instead.")
+    str | None, typer.Option("--recipe", metavar="RECIPE", help="Measure the judges of this recipe instead.")
 ]
 DatasetOpt = Annotated[
     str | None,
     typer.Option(
         "--dataset", metavar="DIR", help="Measure the faithfulness judges of this data set; no call is made."
     ),
+]
+JudgeOpt = Annotated[
+    str | None,
+    typer.Option("--judge", metavar="NAME", help="Measure this one alone; NAME/2 is a model of its panel."),
 ]
 OutOpt = Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder of journal, verdicts and report.")]
 MaxCostOpt = Annotated[
@@ -57,6 +61,7 @@ def judge_eval(
     judges: JudgesOpt = None,
     recipe: RecipeOpt = None,
     dataset: DatasetOpt = None,
+    judge: JudgeOpt = None,
     out: OutOpt = Path("judge-eval"),
     max_cost: MaxCostOpt = None,
     json: JsonOpt = False,
@@ -66,8 +71,11 @@ def judge_eval(
         raise ConfigError(
             "name the judges once", hint="give one of --judges FILE, --recipe RECIPE and --dataset DIR"
         )
-    asked = _run(labels, judges, recipe, out, max_cost) if dataset is None else _look_up(labels, dataset)
-    report, rows = asked
+    if dataset is None:
+        wanted, base = _judges(judges, recipe, judge)
+        report, rows = _run(labels, wanted, base, out, max_cost)
+    else:
+        report, rows = _look_up(labels, dataset, judge)
     _write(out, report, rows)
     show(report, partial(_render, out), as_json=json)
     raise typer.Exit(_code(report))
@@ -82,13 +90,12 @@ def _code(report: CalibrationReport) -> int:
 
 
 def _run(
-    labels: list[Path], judges: Path | None, recipe: str | None, out: Path, max_cost: float | None
+    labels: list[Path], wanted: JudgesFile, base: Path, out: Path, max_cost: float | None
 ) -> tuple[CalibrationReport, list[JudgedLabel]]:
     from rich.progress import Progress
 
     from videop2r_data.builders import calibrate, gather_labels
 
-    wanted, base = _judges(judges, recipe)
     if max_cost is not None:
         wanted = wanted.model_copy(update={"max_cost": max_cost})
     gathered = gather_labels(labels)
@@ -108,11 +115,13 @@ def _run(
         )
 
 
-def _look_up(labels: list[Path], dataset: str) -> tuple[CalibrationReport, list[JudgedLabel]]:
+def _look_up(
+    labels: list[Path], dataset: str, name: str | None
+) -> tuple[CalibrationReport, list[JudgedLabel]]:
     from videop2r_data.builders import gather_labels, recorded_verdicts
     from videop2r_data.files import open_release
 
-    return recorded_verdicts(gather_labels(labels, "faithfulness"), open_release(dataset))
+    return recorded_verdicts(gather_labels(labels, "faithfulness"), open_release(dataset), name)
 
 
 def _write(out: Path, report: CalibrationReport, rows: list[JudgedLabel]) -> None:
@@ -126,24 +135,27 @@ def _write(out: Path, report: CalibrationReport, rows: list[JudgedLabel]) -> Non
     _write_lines(out / "disagreements.jsonl", differ)
 
 
-def _judges(path: Path | None, recipe: str | None) -> tuple[JudgesFile, Path]:
-    from videop2r_data.schemas import JudgesFile, NamedJudge, load_judges
+def _judges(path: Path | None, recipe: str | None, name: str | None) -> tuple[JudgesFile, Path]:
+    """Whom to ask, and the folder that prompts are relative to."""
+    from videop2r_data.schemas import JudgesFile, judges_of_text, load_judges
 
     if path is not None:
-        return load_judges(path), path.parent
+        file = load_judges(path)
+        models = judges_of_text(file.judges, name, where=str(path))
+        return file.model_copy(update={"judges": tuple(models)}), path.parent
     found, base = read_recipe(str(recipe))
-    if found.judge is None or found.judge.backend.kind == "demo":
+    models = judges_of_text(found.all_judges, name, where=str(recipe))
+    if any(model.backend.kind == "demo" for model in models):
         raise ConfigError(
-            "no judge to measure"
-            if found.judge is None
-            else "kind demo knows the answers: nothing to measure",
-            where=str(recipe),
-            hint="give --judges FILE",
+            "kind demo knows the answers: nothing to measure", where=str(recipe), hint="give --judges FILE"
         )
+    if found.judge is not None:  # it has no name of its own
+        models = [models[0].model_copy(update={"name": found.judge.backend.model.rsplit("/", 1)[-1]})]
     # asked one by one: a few hundred labels are not worth a batch's hours
-    spec = found.judge.model_copy(update={"backend": found.judge.backend.model_copy(update={"batch": False})})
-    name = found.judge.backend.model.rsplit("/", 1)[-1]
-    return JudgesFile(judges=(NamedJudge(name=name, **dict(spec)),)), base
+    one_by_one = (
+        model.with_backends(lambda spec: spec.model_copy(update={"batch": False})) for model in models
+    )
+    return JudgesFile(judges=tuple(one_by_one)), base
 
 
 def _write_lines(path: Path, rows: list[JudgedLabel]) -> None:

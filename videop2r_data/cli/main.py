@@ -37,7 +37,8 @@ ConcurrencyOpt = Annotated[
     int | None, typer.Option(min=1, max=4096, metavar="N", help="Generator calls in flight at most.")
 ]
 JudgeConcurrencyOpt = Annotated[
-    int | None, typer.Option(min=1, max=4096, metavar="N", help="Judge calls in flight at most.")
+    int | None,
+    typer.Option(min=1, max=4096, metavar="N", help="Calls in flight at most, to each model of each judge."),
 ]
 WorkersOpt = Annotated[
     int | None, typer.Option(min=0, metavar="N", help="Decoder processes; 0: one per core.")
@@ -143,9 +144,9 @@ def build(
             "target": target,
             "media__workers": workers,
             "generate__backend__concurrency": concurrency,
-            "judge__backend__concurrency": judge_concurrency,
+            "judges__concurrency": judge_concurrency,
             "generate__backend__server_wait_s": server_wait,
-            "judge__backend__server_wait_s": server_wait,
+            "judges__server_wait_s": server_wait,
         },
     )
 

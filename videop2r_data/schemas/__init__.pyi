@@ -43,6 +43,7 @@ from .judges import JudgeSpec as JudgeSpec
 from .judges import Name as Name
 from .judges import NamedJudge as NamedJudge
 from .judges import Price as Price
+from .judges import judges_of_text as judges_of_text
 from .lock import LOCK_VERSION as LOCK_VERSION
 from .lock import BuildLock as BuildLock
 from .lock import FileLock as FileLock

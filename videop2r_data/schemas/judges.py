@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
+from videop2r_data.errors import ConfigError
 from videop2r_data.schemas.base import Model
 from videop2r_data.schemas.calls import BACKENDS, BackendKind, known_kind
 from videop2r_data.schemas.verdict import Unit
@@ -191,6 +192,18 @@ class NamedJudge(JudgeSpec):
         found |= {f"{self.name}/{n}": spec for n, spec in enumerate(self.panel, 2)}
         return found | ({f"{self.name}/unsure": self.unsure_to} if self.unsure_to else {})
 
+    @property
+    def models(self) -> dict[str, Self]:
+        """Step -> its model as a judge of its own; of several, the first is called `name/1`."""
+        alone: dict[str, Any] = {"panel": (), "need": None, "unsure_to": None}
+        first = f"{self.name}/1" if len(self.backends) > 1 else self.name
+        return {
+            step: self.model_copy(
+                update=alone | {"backend": spec, "name": first if step == self.name else step}
+            )
+            for step, spec in self.backends.items()
+        }
+
     def with_backends(self, change: Callable[[BackendSpec], BackendSpec]) -> Self:
         """The judge with every backend changed."""
         update: dict[str, Any] = {
@@ -199,6 +212,45 @@ class NamedJudge(JudgeSpec):
             "unsure_to": change(self.unsure_to) if self.unsure_to else None,
         }
         return self.model_copy(update=update)
+
+
+def judges_of_text(
+    judges: Sequence[NamedJudge], name: str | None = None, *, where: str = ""
+) -> list[NamedJudge]:
+    """The models that can be asked about an observation alone, each as a judge of its own.
+
+    Args:
+        judges: of a recipe.
+        name: of one judge, then all of its models; or of one model: `NAME/1`, `NAME/2`, `NAME/unsure`. None:
+            of every judge of sufficiency.
+        where: for the error.
+
+    Raises:
+        ConfigError: there is none, or the named one needs the clip, or other segments than the observation.
+    """
+    named = [
+        (judge, model)
+        for judge in judges
+        for model in judge.models.values()
+        if name in (None, judge.name, model.name)
+    ]
+    found = [model for judge, model in named if judge.decides == "sufficiency" and not judge.reads]
+    if found:
+        return found
+    if name is not None and named:
+        judge = named[0][0]
+        what = f"reads {', '.join(judge.reads)}" if judge.reads else f"decides {judge.decides}"
+        raise ConfigError(
+            f"judge {name!r} {what}: an observation alone is not enough to ask it",
+            where=where,
+            hint="a build asks it, and with does: record it refuses nothing; its verdicts are in the column "
+            "judgements, and judge-eval --dataset measures those on the clip",
+        )
+    which = f" {name!r}" if name is not None else " of sufficiency"
+    has = f"it has {', '.join(judge.name for judge in judges)}; " if judges else ""
+    raise ConfigError(
+        f"the recipe has no judge{which}", where=where, hint=f"{has}give a judge's own settings"
+    )
 
 
 def names_differ(judges: Iterable[NamedJudge]) -> None:
