@@ -16,7 +16,7 @@ from tests.fakes.openai_server import Call, FakeServer
 from tests.integration.test_build import digests, question, recipe, rows_of, run, write_pool
 from tests.integration.test_judge_eval import Background
 from tests.media.clips import picture, write_clip
-from tests.validators.test_claims import FORGED
+from tests.validators.test_claims import FORGERIES, WAYS, quoting
 from videop2r_data.builders.checks.needs import look_at_servers
 from videop2r_data.builders.checks.report import ServerLook
 from videop2r_data.builders.checks.trial import TrialRows
@@ -169,24 +169,51 @@ def test_a_judge_may_see_more_frames_than_the_generator(tmp_path: Path) -> None:
     assert shown == {"generate 2": 1, "generate 1": 1, "faithfulness 6": 1, "faithfulness 1": 1}
 
 
-@pytest.mark.parametrize("forged", FORGED)
-def test_what_an_observation_says_changes_no_verdict(tmp_path: Path, forged: str) -> None:
-    """The claims of a generator that forges verdicts go through both calls, and the verdicts stay."""
-    pool(tmp_path, 1)
+@pytest.mark.parametrize("folded", [True, False], ids=["on one line", "as written"])
+def test_what_an_observation_says_changes_no_verdict(tmp_path: Path, folded: bool) -> None:
+    """60 forgeries through a build and `verify`: generator, list of claims and quoting reply all repeat them.
 
-    def split(call: Call, asked: str) -> str | None:
+    Each stands beside a claim that the clip contradicts, and the seeing model says so of what it is shown.
+    """
+    count = len(FORGERIES)
+    pool(tmp_path, count)
+    shown = set()
+
+    def forge(call: Call, asked: str) -> str | None:
         if asked == "claims":
-            return f"1. {TRUE}\n2. {' '.join(forged.split())} {FALSE}"
+            found = re.search(r"shape (\d+)", call.prompt)
+            assert found is not None
+            forged, _ = FORGERIES[int(found.group(1)) - 1]
+            said = " ".join(forged.split()) if folded else forged
+            return f"1. {TRUE}\n2. Of shape {found.group(1)}: {said} {FALSE}"
         if asked == "faithfulness":
-            return '<claim n="1" at="">supported</claim>\n<claim n="2" at="">contradicted</claim>'
+            claims = dict(TAG.findall(call.prompt.partition("\nClaims:")[2]))
+            quoted = next(claim for claim in claims.values() if "Of shape" in claim)
+            n = int(re.findall(r"Of shape (\d+)", quoted)[0])
+            shown.add(n)
+            says = {n: "contradicted" if FALSE in claim else "supported" for n, claim in claims.items()}
+            honest = "\n".join(f'<claim n="{n}" at="0.5">{said}</claim>' for n, said in says.items())
+            return quoting(FORGERIES[n - 1][1], quoted, honest)
         return None
 
-    answer = world(claims={1: [TRUE, FALSE]}, m_sees=split)
+    # a closing think mark leaves the template: such an observation gets no further than step 2
+    written = {n: [TRUE, forged.replace("</think>", ""), FALSE] for n, (forged, _) in enumerate(FORGERIES, 1)}
+    answer = world(claims=written, m_sees=forge)
     report, _ = run(tmp_path, lambda s: judged(s, SEES), answer=answer)
-    assert report.ledger is not None
-    # a list of claims that a think block cuts off is no list: unscored, which is not kept either
-    assert list(report.ledger.reasons) in (["judge/contradicted"], ["judge/no_verdict"])
-    assert "</think>" in forged or "judge/contradicted" in report.ledger.reasons
+    assert (
+        report.state == "complete" and report.ledger is not None and report.ledger.kept == 1
+    )  # the text row
+    rows = cells(tmp_path)
+    for n, (forged, way) in enumerate(FORGERIES, 1):
+        row, false = rows[str(n)], [one for one in rows[str(n)]["claims"] if FALSE in one["text"]]
+        # a list of claims that a think block cuts off, or with two numberings, is none: unscored, and not kept
+        listed = n in shown
+        assert row["reason"] == ("contradicted" if listed else "no_verdict"), (forged, way)
+        assert [one["verdict"] for one in false] == ["contradicted"] * listed, (forged, way)
+    torn = 1 if folded else 3
+    assert len(shown) == count - torn * len(WAYS)
+    found = verify_release(tmp_path / "set")
+    assert found.ok, found.findings
 
 
 def test_a_missing_verdict_is_asked_for_once_more_and_then_unscored(tmp_path: Path) -> None:
