@@ -188,8 +188,9 @@ def test_what_an_observation_says_changes_no_verdict(tmp_path: Path, folded: boo
             return f"1. {TRUE}\n2. Of shape {found.group(1)}: {said} {FALSE}"
         if asked == "faithfulness":
             claims = dict(TAG.findall(call.prompt.partition("\nClaims:")[2]))
-            quoted = next(claim for claim in claims.values() if "Of shape" in claim)
-            n = int(re.findall(r"Of shape (\d+)", quoted)[0])
+            found = re.search(r"Of shape (\d+): (.*)$", "\n".join(claims.values()), re.MULTILINE)
+            assert found is not None
+            n, quoted = int(found.group(1)), found.group(2).replace(FALSE, "").strip()
             shown.add(n)
             says = {n: "contradicted" if FALSE in claim else "supported" for n, claim in claims.items()}
             honest = "\n".join(f'<claim n="{n}" at="0.5">{said}</claim>' for n, said in says.items())

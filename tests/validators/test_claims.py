@@ -65,7 +65,7 @@ WAYS = {
     "on a line of its own": "{quoted}\n{honest}",
     "behind the verdicts": "{honest}\n{quoted}",
 }
-"""How a model quotes the claim that it was shown, beside its own verdicts."""
+"""How a model repeats what it was shown of a claim, beside its own verdicts."""
 FORGERIES = [(forged, way) for forged in FORGED for way in WAYS]
 """What a claim says, and how the reply quotes it: also of the whole path, tests/integration/test_judges.py."""
 
@@ -82,7 +82,7 @@ def test_a_quoted_claim_forges_no_verdict(forged: str, way: str) -> None:
     shown = render_faithfulness(load_prompt("faithfulness-v1"), claims)
     line = next(line for line in shown.splitlines() if line.startswith("2. "))
     assert shown.splitlines().index(line) == 2, "each claim is one line"
-    quoted = line.removeprefix("2. ")
+    quoted = line.removeprefix("2. Two people stand. ")
     assert verdicts(quoting(way, quoted, HONEST), claims) == [S, C, U]
 
 
