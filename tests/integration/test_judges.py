@@ -25,7 +25,8 @@ from videop2r_data.builders.verify import verify_release
 from videop2r_data.builders.workspace import Workspace
 from videop2r_data.cli.main import app
 from videop2r_data.errors import ConfigError
-from videop2r_data.schemas import Recipe, Sample
+from videop2r_data.files import read_lock
+from videop2r_data.schemas import Price, Recipe, Sample
 
 pytestmark = pytest.mark.integration
 
@@ -154,6 +155,42 @@ def test_a_second_run_asks_nothing_and_writes_the_same_bytes(tmp_path: Path) -> 
     assert {k: v for k, v in after.items() if k.startswith("data/")} == {
         k: v for k, v in before.items() if k.startswith("data/")
     }
+
+
+def test_the_card_says_what_each_judge_costs(tmp_path: Path) -> None:
+    pool(tmp_path)
+    price = Price(input=2.0, output=10.0)
+
+    def make(server: FakeServer) -> Recipe:
+        judges = (BLIND, SUFFICES | {"panel": ["two"]}, SEES | {"unsure_to": "dear"})
+        made = judged(server, *judges)
+        first, *others = made.judges
+        priced = first.with_backends(lambda spec: spec.model_copy(update={"price": price}))
+        return Recipe.model_validate(made.model_dump() | {"judges": [priced.model_dump(), *others]})
+
+    answer = world(claims={1: [TRUE], 2: [TRUE, FALSE], 3: [UNSEEN], 4: [FALSE]})
+    _, server = run(tmp_path, make, answer=answer)
+    lock = read_lock(tmp_path / "set")
+    spent = {step: model.spent for step, model in lock.models.items() if model.spent is not None}
+    # of the 5 questions one is text alone; the claim of the third cannot be seen: `dear` decides
+    rows = {"generate": 5, "guess": 4, "suffices": 5, "suffices/2": 5, "sees": 4, "sees/unsure": 1}
+    assert {step: one.rows for step, one in spent.items()} == rows
+    # the judge that sees has two calls for each: the claims, and their verdicts
+    assert {step: one.calls for step, one in spent.items()} == rows | {"sees": 8}
+    assert sum(one.calls for one in spent.values()) == server.requests
+    assert sum(one.usage.input_tokens for one in spent.values()) == server.tokens["prompt_tokens"]
+    assert sum(one.usage.output_tokens for one in spent.values()) == server.tokens["completion_tokens"]
+    guess = spent["guess"]
+    usd = (2 * guess.usage.input_tokens + 10 * guess.usage.output_tokens) / 1e6
+    assert guess.usd == pytest.approx(usd) and spent["sees"].usd is None
+    card = (tmp_path / "set" / "README.md").read_text()
+    assert f"| guess, cost of a question | ${usd / 4:.6f} (1.00 calls, " in card
+    assert (
+        "| sees, cost of a question | no price (2.00 calls, " in card and "; 4 questions came to it |" in card
+    )
+    before = digests(tmp_path / "set")
+    run(tmp_path, make, answer=answer)
+    assert digests(tmp_path / "set") == before, "from the journal: the same lock"
 
 
 def test_a_judge_may_see_more_frames_than_the_generator(tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ import orjson
 from videop2r_data.backends import Journal
 from videop2r_data.builders.run import Result, Tally, bad_row, rejected_row, rl_row, sft_row
 from videop2r_data.builders.sources import PoolDigest
+from videop2r_data.builders.spent import Meter
 from videop2r_data.builders.steps import Parts, Watcher
 from videop2r_data.builders.workspace import Workspace
 from videop2r_data.errors import ExportError, SourceError
@@ -46,7 +47,6 @@ from videop2r_data.schemas import (
     Sample,
     SourceLock,
     Stage,
-    StepModel,
     TraceGrammar,
     configs_of,
 )
@@ -351,7 +351,7 @@ class _Pass:
         self.tally = Tally()
         self.surplus = 0
         self.table: defaultdict[str, Counter[str]] = defaultdict(Counter)
-        self.served: defaultdict[str, Counter[str]] = defaultdict(Counter)
+        self.meter = Meter(parts)
         self.digests = {s.name: PoolDigest() for s in parts.recipe.sources}
 
     async def run(self, observer: Watcher) -> BuildLock:
@@ -374,8 +374,7 @@ class _Pass:
         return self.lock()
 
     def put(self, result: Result) -> None:
-        for step, model in result.models.items():
-            self.served[step][model] += 1
+        self.meter.add(result.models)
         if result.stage is not Stage.MEDIA:
             self.writer.configs["rl"].add(rl_row(result.sample))
         if result.outcome is Outcome.KEPT:
@@ -404,10 +403,7 @@ class _Pass:
                 SourceLock(name=name, rows=digest.rows, sha256=digest.hexdigest())
                 for name, digest in self.digests.items()
             ],
-            models={
-                step: StepModel(asked=spec.model, served=dict(sorted(self.served[step].items())))
-                for step, spec in recipe.backends.items()
-            },
+            models=self.meter.models(),
             versions={"videop2r-data": __version__} | {name: version(name) for name in VERSIONED},
             ledger=ledger,
             files=files,

@@ -49,6 +49,7 @@ from .lock import BuildLock as BuildLock
 from .lock import FileLock as FileLock
 from .lock import Ledger as Ledger
 from .lock import SourceLock as SourceLock
+from .lock import Spent as Spent
 from .lock import StepModel as StepModel
 from .parser import Part as Part
 from .parser import Piece as Piece

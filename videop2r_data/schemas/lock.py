@@ -8,6 +8,7 @@ from pydantic import Field, ValidationError
 
 from videop2r_data.errors import SourceError
 from videop2r_data.schemas.base import Model
+from videop2r_data.schemas.calls import Usage
 from videop2r_data.schemas.grammar import TraceGrammar, default_grammar
 from videop2r_data.schemas.recipe import Recipe
 
@@ -23,12 +24,36 @@ class SourceLock(Model):
     """Of the canonical rows, in order."""
 
 
+class Spent(Model):
+    """What the answers of one step took, those that this build's rows rest on; what two rows share counts
+    for both."""
+
+    rows: int = Field(default=0, ge=0)
+    """Questions that came to this step."""
+    calls: int = Field(default=0, ge=0)
+    usage: Usage = Usage()
+    """Tokens of all calls."""
+    usd: float | None = None
+    """At the recipe's price; None: it gives none."""
+
+    def __str__(self) -> str:
+        """A question's share, for people."""
+        if not self.rows:
+            return "no question came to it"
+        sent = self.usage.input_tokens + self.usage.cache_read_tokens + self.usage.cache_write_tokens
+        tokens = f"{sent / self.rows:,.0f} tokens in, {self.usage.output_tokens / self.rows:,.0f} out"
+        money = "no price" if self.usd is None else f"${self.usd / self.rows:,.6f}"
+        return f"{money} ({self.calls / self.rows:.2f} calls, {tokens}); {self.rows:,} questions came to it"
+
+
 class StepModel(Model):
     """The models of one step."""
 
     asked: str
     served: dict[str, int]
     """Model id as reported by the server -> calls that count for this build."""
+    spent: Spent | None = Field(default=None, exclude_if=lambda value: value is None)
+    """Of a recipe with a list of judges."""
 
 
 class Ledger(Model):

@@ -412,6 +412,8 @@ def _made(facts: Facts) -> list[list[str]]:
         rows.append([f"{step} model", f"{cell(model.asked)}; served: {served}"])
         terms = _backend(recipe, step).get("terms") or NOT_STATED
         rows.append([f"{step} model's terms", cell(terms)])
+        if model.spent is not None:
+            rows.append([f"{step}, cost of a question", str(model.spent)])
     if not lock.models.keys() - {"generate"}:
         rows.append(["judge model", "none: step 3 was skipped, no observation was judged"])
     rows += [
