@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from videop2r_data.backends.breaker import IN_A_ROW, Breaker, useless_trace, useless_verdict
+from videop2r_data.backends import useless_verdict
+from videop2r_data.backends.breaker import IN_A_ROW, Breaker, useless_trace
 from videop2r_data.errors import AwayError, BackendError, P2RError
 from videop2r_data.schemas.calls import Completion, FinishReason
 

@@ -28,7 +28,7 @@ from videop2r_data.cards.figures.stats import compute_stats
 from videop2r_data.cli.main import app
 from videop2r_data.cli.stats import render_stats
 from videop2r_data.errors import SourceError
-from videop2r_data.files.names import file_lock
+from videop2r_data.files import file_lock
 from videop2r_data.files.release import open_release
 from videop2r_data.schemas.lock import FileLock
 

@@ -9,7 +9,6 @@ from .breaker import equal_words as equal_words
 from .breaker import lacks_its_start as lacks_its_start
 from .breaker import useless_reply as useless_reply
 from .breaker import useless_trace as useless_trace
-from .breaker import useless_verdict as useless_verdict
 from .breaker import what_to_change as what_to_change
 from .caller import Answer as Answer
 from .caller import Caller as Caller
@@ -33,6 +32,7 @@ from .judge_requests import ask_faithfulness as ask_faithfulness
 from .judge_requests import ask_verdict as ask_verdict
 from .judge_requests import asked_again as asked_again
 from .judge_requests import messages as messages
+from .judge_requests import useless_verdict as useless_verdict
 from .make import Step as Step
 from .make import make_backend as make_backend
 from .make import make_batch_caller as make_batch_caller

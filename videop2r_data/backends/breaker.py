@@ -8,8 +8,7 @@ from dataclasses import KW_ONLY, dataclass, field
 from typing import Literal
 
 from videop2r_data.errors import AwayError, BackendError
-from videop2r_data.schemas import Completion, Decides
-from videop2r_data.validators import parse_claims, parse_judgement
+from videop2r_data.schemas import Completion
 
 # What to change when a server refuses a request: its own words, read for the few causes that are common.
 #
@@ -146,33 +145,6 @@ def lacks_its_start(completion: Completion, opening: str = "<observation") -> bo
     """
     text = completion.text
     return bool(completion.reasoning_chars and text.strip()) and opening not in text.lower()
-
-
-def useless_verdict(completion: Completion) -> tuple[Useless, str] | None:
-    """As `useless_reply`, for a judge: also a reply without a verdict."""
-    useless = useless_reply(completion)
-    if useless is not None:
-        return useless
-    judgement = parse_judgement(completion.text, finish_reason=completion.finish_reason)
-    return ("no_verdict", " ".join(completion.text.split())[:200]) if judgement.verdict is None else None
-
-
-def useless_evidence(completion: Completion) -> tuple[Useless, str] | None:
-    """As `useless_reply`, for a judge that sees: also a reply with neither claims nor verdicts on them."""
-    useless = useless_reply(completion)
-    if useless is not None:
-        return useless
-    text = completion.text
-    read = parse_claims(text) is not None or "</claim>" in text.lower()
-    return None if read else ("no_verdict", " ".join(text.split())[:200])
-
-
-USELESS: dict[Decides, Callable[[Completion], tuple[Useless, str] | None]] = {
-    "sufficiency": useless_verdict,
-    "faithfulness": useless_evidence,
-    "blind": useless_reply,
-}
-"""What a judge decides -> why a reply of it cannot be used."""
 
 
 def advice_on(kind: Useless, words: str) -> str:

@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Generic, NamedTuple, TypeVar
 
+from videop2r_data.backends.breaker import Useless, useless_reply
 from videop2r_data.backends.caller import Answer, Loader
 from videop2r_data.errors import ConfigError, TransientError
 from videop2r_data.prompts import (
@@ -25,6 +26,7 @@ from videop2r_data.prompts import (
 from videop2r_data.schemas import (
     BackendSpec,
     Completion,
+    Decides,
     Faithfulness,
     Judgement,
     JudgeSpec,
@@ -291,6 +293,36 @@ def _said(answer: Answer | None) -> Completion | None:
 
 def _judgement(said: Completion) -> Judgement:
     return parse_judgement(said.text, finish_reason=said.finish_reason)
+
+
+# Replies of judges that are of no use: what a `Breaker` counts.
+
+
+def useless_verdict(completion: Completion) -> tuple[Useless, str] | None:
+    """As `useless_reply`, for a judge: also a reply without a verdict."""
+    useless = useless_reply(completion)
+    if useless is not None:
+        return useless
+    judgement = parse_judgement(completion.text, finish_reason=completion.finish_reason)
+    return ("no_verdict", " ".join(completion.text.split())[:200]) if judgement.verdict is None else None
+
+
+def useless_evidence(completion: Completion) -> tuple[Useless, str] | None:
+    """As `useless_reply`, for a judge that sees: also a reply with neither claims nor verdicts on them."""
+    useless = useless_reply(completion)
+    if useless is not None:
+        return useless
+    text = completion.text
+    read = parse_claims(text) is not None or "</claim>" in text.lower()
+    return None if read else ("no_verdict", " ".join(text.split())[:200])
+
+
+USELESS: dict[Decides, Callable[[Completion], tuple[Useless, str] | None]] = {
+    "sufficiency": useless_verdict,
+    "faithfulness": useless_evidence,
+    "blind": useless_reply,
+}
+"""What a judge decides -> why a reply of it cannot be used."""
 
 
 def messages(system: str, user: str, *, media: bool) -> tuple[Message, ...]:

@@ -7,9 +7,10 @@ from collections.abc import Callable
 from functools import partial
 
 from videop2r_data.backends.batches import BatchCaller
-from videop2r_data.backends.breaker import USELESS, Breaker, useless_trace
+from videop2r_data.backends.breaker import Breaker, useless_trace
 from videop2r_data.backends.caller import Caller
 from videop2r_data.backends.journal import Journal
+from videop2r_data.backends.judge_requests import USELESS
 from videop2r_data.backends.limiter import AdaptiveLimiter
 from videop2r_data.backends.money import Money
 from videop2r_data.errors import ConfigError

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 from videop2r_data.backends import (
     AGAIN,
@@ -20,6 +20,7 @@ from videop2r_data.backends import (
     messages,
 )
 from videop2r_data.builders.frames import MediaStep
+from videop2r_data.builders.run import NOT_JUDGED, Judged
 from videop2r_data.builders.votes import (
     ANSWERED,
     CONTRADICTED,
@@ -169,27 +170,6 @@ class Bench:
 
 
 # What the judges make of a question.
-
-
-class Judged(NamedTuple):
-    """What the judges of a list said of a question; a single `judge` leaves it empty.
-
-    Attributes:
-        judgements: of each judge that was asked, in order.
-        claims: of the first judge that sees.
-        blind: whether the question was answered from its text alone; None: not asked, or no verdict.
-    """
-
-    judgements: tuple[JudgementCell, ...] = ()
-    claims: tuple[ClaimCell, ...] = ()
-    blind: bool | None = None
-
-    def cells(self) -> dict[str, object]:
-        """The columns that a list of judges adds."""
-        return {"judgements": list(self.judgements), "claims": list(self.claims), "blind": self.blind}
-
-
-NOT_JUDGED = Judged()
 
 
 @dataclass

@@ -7,14 +7,15 @@ import math
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
-from videop2r_data.builders.judging import NOT_JUDGED, Judged
 from videop2r_data.errors import P2RError, StoppedError
 from videop2r_data.schemas import (
     ASK_AGAIN,
     BadRow,
+    ClaimCell,
     Judgement,
+    JudgementCell,
     MediaRecord,
     Outcome,
     ProcessTrace,
@@ -35,6 +36,27 @@ from videop2r_data.schemas import (
 
 
 MAX_DETAIL = 500
+
+
+class Judged(NamedTuple):
+    """What the judges of a list said of a question; a single `judge` leaves it empty.
+
+    Attributes:
+        judgements: of each judge that was asked, in order.
+        claims: of the first judge that sees.
+        blind: whether the question was answered from its text alone; None: not asked, or no verdict.
+    """
+
+    judgements: tuple[JudgementCell, ...] = ()
+    claims: tuple[ClaimCell, ...] = ()
+    blind: bool | None = None
+
+    def cells(self) -> dict[str, object]:
+        """The columns that a list of judges adds."""
+        return {"judgements": list(self.judgements), "claims": list(self.claims), "blind": self.blind}
+
+
+NOT_JUDGED = Judged()
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,12 +13,9 @@ from .names import MEDIA_FOLDER as MEDIA_FOLDER
 from .names import PREVIEW_CONFIG as PREVIEW_CONFIG
 from .names import SHARD as SHARD
 from .names import WORKSPACE_NAME as WORKSPACE_NAME
-from .names import config_digest as config_digest
 from .names import file_digest as file_digest
-from .names import file_lock as file_lock
 from .names import missing_parts as missing_parts
 from .names import official_parts as official_parts
-from .names import read_lock as read_lock
 from .names import read_text as read_text
 from .names import shard_name as shard_name
 from .names import shards as shards
@@ -37,8 +34,11 @@ from .opening import pool_files as pool_files
 from .opening import resolve_media as resolve_media
 from .release import Release as Release
 from .release import ReleaseFile as ReleaseFile
+from .release import config_digest as config_digest
+from .release import file_lock as file_lock
 from .release import open_release as open_release
 from .release import open_rows as open_rows
+from .release import read_lock as read_lock
 from .release import split_card as split_card
 from .rows import MISSING as MISSING
 from .rows import Batch as Batch

@@ -9,15 +9,18 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
+import orjson
 import yaml
+from pydantic import ValidationError
 
 from videop2r_data.errors import SourceError
 from videop2r_data.files.names import (
     CARD_NAME,
     HUB_ID,
     LOCK_NAME,
+    SHARD,
+    file_digest,
     is_data_file,
-    read_lock,
     read_text,
     reading_order,
 )
@@ -25,10 +28,12 @@ from videop2r_data.files.rows import Batch, file_rows, first_columns, read_batch
 from videop2r_data.schemas import (
     CONFIGS,
     BuildLock,
+    FileLock,
     QuestionColumns,
     TraceGrammar,
     configs_of,
     default_grammar,
+    digest,
 )
 
 Layout = Literal["ours", "official"]
@@ -292,3 +297,50 @@ def _read_card(path: Path) -> tuple[dict[str, Any] | None, tuple[str, str] | Non
     if data is not None and not isinstance(data, dict):
         return None, (path.name, f"the front matter is a {type(data).__name__}, not a mapping")
     return data, None
+
+
+# The lock, and digests of the files that it lists.
+
+
+def read_lock(folder: Path) -> BuildLock:
+    """The lock of a data set.
+
+    Raises:
+        SourceError: there is none, or it is not valid; the first faults are named.
+    """
+    path = folder / LOCK_NAME
+    try:
+        return BuildLock.model_validate(orjson.loads(read_text(path)))
+    except ValidationError as error:
+        faults = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()[:5])
+    except (OSError, ValueError, RecursionError) as error:
+        faults = str(error)
+    raise SourceError(
+        f"not a build lock: {faults}",
+        where=str(path),
+        hint="name the folder of a data set that p2r-data build wrote",
+    )
+
+
+def config_digest(lock: BuildLock, config: str) -> str:
+    """Digest of the digests of a config's files: which rows it holds."""
+    return digest(
+        [
+            [name, file.sha256]
+            for name, file in sorted(lock.files.items())
+            if (shard := SHARD.fullmatch(name)) and shard[1] == config
+        ]
+    )
+
+
+def file_lock(path: Path, rows: int | None = None) -> FileLock:
+    """What a lock says of one file.
+
+    Args:
+        path: the file.
+        rows: how many it holds; None: it holds none.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    return FileLock(sha256=file_digest(path), bytes=path.stat().st_size, rows=rows)
