@@ -31,7 +31,9 @@ from .judge_requests import ask_claims as ask_claims
 from .judge_requests import ask_faithfulness as ask_faithfulness
 from .judge_requests import ask_verdict as ask_verdict
 from .judge_requests import asked_again as asked_again
+from .judge_requests import judge_request as judge_request
 from .judge_requests import messages as messages
+from .judge_requests import to_model as to_model
 from .judge_requests import useless_verdict as useless_verdict
 from .make import Step as Step
 from .make import make_backend as make_backend

@@ -70,8 +70,6 @@ class JudgeRequests:
     def __init__(self, spec: JudgeSpec, base: Path | None = None) -> None:
         self.spec = spec
         self.prompt: Prompt = load_prompt(spec.prompt, base=base)
-        self._params = SamplingParams(temperature=spec.temperature, max_tokens=spec.max_tokens)
-        self._variant = answer_variant(spec.backend)
         render_judge(self.prompt, problem="?", options=(), answer="?", observation="?")
 
     def request(self, *, problem: str, options: Sequence[str], answer: str, observation: str) -> Request:
@@ -79,13 +77,7 @@ class JudgeRequests:
         text = render_judge(
             self.prompt, problem=problem, options=options, answer=answer, observation=observation
         )
-        return Request(
-            purpose="judge",
-            model=self.spec.backend.model,
-            messages=messages(self.prompt.system, text, media=False),
-            params=self._params,
-            variant=self._variant,
-        )
+        return judge_request(self.spec, "judge", self.prompt, text)
 
 
 class FaithfulnessRequests:
@@ -95,25 +87,17 @@ class FaithfulnessRequests:
         spec: whom to ask for verdicts, and how; its prompt is one of claims, such as `faithfulness-v1`.
         base: folder that a prompt's path is relative to; None: the current one.
         claims_prompt: takes an observation apart.
-        splitter: whom to ask for the claims; None: the same model.
 
     Raises:
         ConfigError: a prompt is missing, or is not one of its kind.
     """
 
     def __init__(
-        self,
-        spec: JudgeSpec,
-        base: Path | None = None,
-        *,
-        claims_prompt: str = "claims-v1",
-        splitter: BackendSpec | None = None,
+        self, spec: JudgeSpec, base: Path | None = None, *, claims_prompt: str = "claims-v1"
     ) -> None:
         self.spec = spec
-        self.splitter = splitter or spec.backend
         self.prompt: Prompt = load_prompt(spec.prompt, base=base)
         self.claims_prompt: Prompt = load_prompt(claims_prompt, base=base)
-        self._params = SamplingParams(temperature=spec.temperature, max_tokens=spec.max_tokens)
         for prompt, needed in ((self.prompt, "{claims}"), (self.claims_prompt, "{observation}")):
             if needed not in prompt.user or ("{answer}" in prompt.user):
                 raise ConfigError(
@@ -125,29 +109,32 @@ class FaithfulnessRequests:
 
     def claims(self, observation: str) -> Request:
         """The call that lists the claims of an observation; no media."""
-        return Request(
-            purpose="claims",
-            model=self.splitter.model,
-            messages=messages(
-                self.claims_prompt.system,
-                render_claims(self.claims_prompt, observation=observation),
-                media=False,
-            ),
-            params=self._params,
-            variant=answer_variant(self.splitter),
-        )
+        text = render_claims(self.claims_prompt, observation=observation)
+        return judge_request(self.spec, "claims", self.claims_prompt, text)
 
     def check(self, claims: Sequence[str], media: MediaRecord, encoding: str) -> Request:
         """The call that decides claims; `encoding` is that of `Request.media_encoding`."""
-        return Request(
-            purpose="faithfulness",
-            model=self.spec.backend.model,
-            messages=messages(self.prompt.system, render_faithfulness(self.prompt, claims), media=True),
-            params=self._params,
-            media=media,
-            media_encoding=encoding,
-            variant=answer_variant(self.spec.backend),
-        )
+        text = render_faithfulness(self.prompt, claims)
+        request = judge_request(self.spec, "faithfulness", self.prompt, text, media=True)
+        return replace(request, media=media, media_encoding=encoding)
+
+
+def judge_request(
+    spec: JudgeSpec, purpose: Purpose, prompt: Prompt, text: str, *, media: bool = False
+) -> Request:
+    """A call to a judge's model; `text` is what its prompt became."""
+    request = Request(
+        purpose=purpose,
+        model="",
+        messages=messages(prompt.system, text, media=media),
+        params=SamplingParams(temperature=spec.temperature, max_tokens=spec.max_tokens),
+    )
+    return to_model(request, spec.backend)
+
+
+def to_model(request: Request, backend: BackendSpec) -> Request:
+    """The same request to another model."""
+    return replace(request, model=backend.model, variant=answer_variant(backend))
 
 
 class Asked(NamedTuple, Generic[T]):

@@ -12,6 +12,7 @@ from contextlib import nullcontext
 from pydantic import Field
 
 from videop2r_data.backends import Journal, cost_usd
+from videop2r_data.builders.judging import prompts_of
 from videop2r_data.builders.pipeline import Observer, told
 from videop2r_data.builders.run import Result, Stop, run_pass
 from videop2r_data.builders.steps import Parts, Recorder
@@ -322,8 +323,8 @@ def _from_lengths(parts: Parts, pool: _Pool) -> Estimate:
 def _judges(parts: Parts) -> list[tuple[NamedJudge, list[int]]]:
     """Each judge with the tokens of its prompts."""
     return [
-        (spec, [round((len(p.system) + len(p.user)) / CHARS_PER_TOKEN) for p in kind.prompts])
-        for spec, kind in parts.bench.judges
+        (spec, [round((len(p.system) + len(p.user)) / CHARS_PER_TOKEN) for p in prompts_of(requests)])
+        for spec, requests in parts.bench.judges
     ]
 
 

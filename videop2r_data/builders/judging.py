@@ -5,40 +5,34 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Protocol
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 from videop2r_data.backends import (
     AGAIN,
     Answer,
+    Asked,
     FaithfulnessRequests,
     JudgeRequests,
     Loader,
-    answer_variant,
     ask_claims,
     ask_faithfulness,
     ask_verdict,
-    messages,
+    judge_request,
+    to_model,
 )
 from videop2r_data.builders.frames import MediaStep
 from videop2r_data.builders.run import NOT_JUDGED, Judged
-from videop2r_data.builders.votes import (
-    ANSWERED,
-    CONTRADICTED,
-    FAITHFUL,
-    UNANSWERED,
-    Vote,
-    joined,
-    unsure,
-    vote_of,
-)
 from videop2r_data.errors import TransientError
 from videop2r_data.prompts import Form, Prompt, load_form, load_prompt, render_generate
 from videop2r_data.schemas import (
+    BackendSpec,
     Claim,
     ClaimCell,
+    ClaimVerdict,
     Completion,
     DataType,
     Decides,
+    Faithfulness,
     Judgement,
     JudgementCell,
     NamedJudge,
@@ -50,14 +44,17 @@ from videop2r_data.schemas import (
     RejectReason,
     Request,
     Sample,
-    SamplingParams,
     Sufficiency,
     Trace,
+    TraceGrammar,
 )
 from videop2r_data.validators import extract_answer, score
 
+FAITHFUL, CONTRADICTED = "faithful", "contradicted"
+ANSWERED, UNANSWERED = "answered", "unanswered"
 _WORDS = 500
 """Characters of a judge's words that a column keeps."""
+T = TypeVar("T")
 
 
 class Asks(Protocol):
@@ -68,68 +65,120 @@ class Asks(Protocol):
         ...
 
 
-# What is asked, by what a judge decides: one object per judge, made before the first call.
+# One verdict of several votes: of a panel, or of the model that is asked where the others leave it open.
 
 
-class SufficiencyCalls:
-    """Does the answer follow from the observation: question, answer and observation, no media."""
+class Vote(NamedTuple):
+    """What one model said.
 
-    def __init__(self, spec: NamedJudge, base: Path) -> None:
-        self.requests = {step: JudgeRequests(model, base) for step, model in spec.models.items()}
-        self.prompts = (self.requests[spec.name].prompt,)
+    Attributes:
+        verdict: empty: none.
+        detail: its words, or why there is no verdict.
+        keys: of the requests that decided.
+        reason: why there is no verdict.
+        score: of its answer or its claims.
+        claims: with its verdicts.
+    """
 
-
-class FaithfulnessCalls:
-    """Is each claim of the observation true of the media: all models see the claims that the first listed."""
-
-    def __init__(self, spec: NamedJudge, base: Path) -> None:
-        self.requests = {
-            step: FaithfulnessRequests(
-                model,
-                base,
-                claims_prompt=spec.claims_prompt or "claims-v1",
-                splitter=spec.backend,
-            )
-            for step, model in spec.models.items()
-        }
-        first = self.requests[spec.name]
-        self.prompts = (first.claims_prompt, first.prompt)
+    verdict: str
+    detail: str = ""
+    keys: tuple[str, ...] = ()
+    reason: RejectReason | None = None
+    score: float | None = None
+    claims: tuple[Claim, ...] = ()
 
 
-class BlindCalls:
+def unsure(votes: list[Vote]) -> bool:
+    """Whether votes leave it open: a missing one, two that differ, or a claim that nobody can see."""
+    said = {vote.verdict for vote in votes}
+    verdicts = [[claim.verdict for claim in vote.claims] for vote in votes]
+    differ = len(said) > 1 or any(one != verdicts[0] for one in verdicts)
+    return differ or "" in said or ClaimVerdict.UNSEEN in verdicts[0]
+
+
+def vote_of(found: Faithfulness, keys: tuple[str, ...]) -> Vote:
+    """The verdict on an observation by those on its claims."""
+    if found.score is None:
+        missing = sum(claim.verdict is None for claim in found.claims)
+        detail = f"{missing} of {len(found.claims)} claims without a verdict"
+        return Vote("", detail, keys, RejectReason.NO_VERDICT, None, found.claims)
+    wrong = "; ".join(claim.text for claim in found.contradicted)
+    return Vote(CONTRADICTED if wrong else FAITHFUL, wrong, keys, None, found.score, found.claims)
+
+
+def joined(spec: NamedJudge, votes: list[Vote]) -> Vote:
+    """One vote of several: that of the model asked when unsure, if it has a verdict; else by their number."""
+    size = 1 + len(spec.panel)
+    if len(votes) > size and votes[-1].verdict:
+        return votes[-1]
+    panel = votes[:size]
+    if len(panel) == 1:
+        return panel[0]
+    if spec.decides == "faithfulness":
+        return _joined_claims(spec, panel)
+    said = [vote.verdict or None for vote in panel]
+    verdict = _most(said, spec.votes_needed, (Sufficiency.YES.value,), Sufficiency.NO.value) or ""
+    decided = sum(vote is not None for vote in said)
+    share = said.count(Sufficiency.YES) / decided if decided else None
+    return next(vote for vote in panel if vote.verdict == verdict)._replace(score=share)
+
+
+def _joined_claims(spec: NamedJudge, panel: list[Vote]) -> Vote:
+    """Each claim by its own votes; what too few agree on is unseen."""
+    claims = []
+    for votes in zip(*(vote.claims for vote in panel), strict=True):
+        said = [claim.verdict for claim in votes]
+        verdict = _most(said, spec.votes_needed, tuple(ClaimVerdict), ClaimVerdict.UNSEEN)
+        at = next((claim.at for claim in votes if claim.verdict is verdict), ())
+        claims.append(Claim(text=votes[0].text, verdict=verdict, at=at))
+    joined = vote_of(Faithfulness(claims=tuple(claims)), panel[0].keys)
+    first = next((vote.reason for vote in panel if vote.reason), None)
+    return joined if joined.verdict else joined._replace(reason=first)
+
+
+def _most(said: Sequence[T | None], need: int, among: Sequence[T], otherwise: T) -> T | None:
+    """What has `need` votes; `otherwise` where no missing vote could change that nothing has; else None."""
+    best = max(among, key=said.count)
+    if said.count(best) >= need:
+        return best
+    return otherwise if said.count(best) + said.count(None) < need else None
+
+
+# What is asked, by what a judge decides; made before the first call.
+
+
+def question_prompt(name: str, base: Path, grammar: TraceGrammar | None = None) -> Prompt:
+    """A prompt that shows a question.
+
+    Raises:
+        ConfigError: it is missing, or does not fit.
+    """
+    prompt = load_prompt(name, base=base, grammar=grammar)
+    for kind in ProblemType:  # a prompt that does not fit is an error before the first call
+        render_generate(prompt, problem="?", options=(), problem_type=kind)
+    return prompt
+
+
+def question_text(prompt: Prompt, sample: Sample) -> str:
+    """The user message that shows a question."""
+    return render_generate(
+        prompt, problem=sample.problem, options=sample.options, problem_type=sample.problem_type
+    )
+
+
+class BlindRequests:
     """Can the question be answered without media: its text alone, as a generator would be asked."""
 
     def __init__(self, spec: NamedJudge, base: Path) -> None:
         self.spec = spec
-        prompt = load_prompt(spec.prompt, base=base)
-        self.prompts = (prompt,)
-        self._params = SamplingParams(temperature=spec.temperature, max_tokens=spec.max_tokens)
-        for kind in ProblemType:  # a prompt that does not fit is an error before the first call
-            render_generate(prompt, problem="?", options=(), problem_type=kind)
+        self.prompt = question_prompt(spec.prompt, base)
 
     def request(self, sample: Sample) -> Request:
         """One call about one question."""
-        (prompt,) = self.prompts
-        text = render_generate(
-            prompt, problem=sample.problem, options=sample.options, problem_type=sample.problem_type
-        )
-        return Request(
-            purpose="blind",
-            model=self.spec.backend.model,
-            messages=messages(prompt.system, text, media=False),
-            params=self._params,
-            variant=answer_variant(self.spec.backend),
-        )
+        return judge_request(self.spec, "blind", self.prompt, question_text(self.prompt, sample))
 
 
-_Kind = SufficiencyCalls | FaithfulnessCalls | BlindCalls
-_KINDS: dict[str, type[_Kind]] = {
-    "sufficiency": SufficiencyCalls,
-    "faithfulness": FaithfulnessCalls,
-    "blind": BlindCalls,
-}
-
-
+Requests = JudgeRequests | FaithfulnessRequests | BlindRequests
 _PURPOSES: dict[Decides, tuple[Purpose, ...]] = {
     "sufficiency": ("judge",),
     "faithfulness": ("claims", "faithfulness"),
@@ -139,7 +188,7 @@ _PURPOSES: dict[Decides, tuple[Purpose, ...]] = {
 
 
 class Bench:
-    """The judges of a recipe with their prompts; those are relative to `base`.
+    """The judges of a recipe with what makes their requests; prompts are relative to `base`.
 
     Raises:
         ConfigError: a prompt is missing, or does not fit what its judge decides.
@@ -147,9 +196,7 @@ class Bench:
 
     def __init__(self, recipe: Recipe, base: Path) -> None:
         self.recipe = recipe
-        self.judges: list[tuple[NamedJudge, _Kind]] = [
-            (spec, _KINDS[spec.decides](spec, base)) for spec in recipe.all_judges
-        ]
+        self.judges = [(spec, _requests(spec, base)) for spec in recipe.all_judges]
         self.decides = {step: spec.decides for spec in recipe.all_judges for step in spec.backends}
         """Step -> what its judge decides."""
         self.frames = {
@@ -163,13 +210,33 @@ class Bench:
     def prompts(self) -> list[Prompt | Form]:
         """Every prompt, with the forms in which a judge is asked again."""
         used: list[Prompt | Form] = []
-        for spec, kind in self.judges:
-            used += kind.prompts
+        for spec, requests in self.judges:
+            used += prompts_of(requests)
             used += [load_form(AGAIN[purpose]) for purpose in _PURPOSES[spec.decides] if purpose in AGAIN]
         return used
 
 
+def _requests(spec: NamedJudge, base: Path) -> Requests:
+    if spec.decides == "faithfulness":
+        return FaithfulnessRequests(spec, base, claims_prompt=spec.claims_prompt or "claims-v1")
+    return JudgeRequests(spec, base) if spec.decides == "sufficiency" else BlindRequests(spec, base)
+
+
+def prompts_of(requests: Requests) -> tuple[Prompt, ...]:
+    """The prompts of a judge, in the order in which it uses them."""
+    first = (requests.claims_prompt,) if isinstance(requests, FaithfulnessRequests) else ()
+    return (*first, requests.prompt)
+
+
 # What the judges make of a question.
+
+
+_REFUSES = {
+    Sufficiency.NO.value: RejectReason.INSUFFICIENT,
+    CONTRADICTED: RejectReason.CONTRADICTED,
+    ANSWERED: RejectReason.ANSWERED_BLIND,
+}
+"""Verdict with which a judge that filters refuses -> reason."""
 
 
 @dataclass
@@ -238,21 +305,18 @@ class Judging:
         return await self._rule(replace(before, models=dict(before.models)), sample, trace)
 
     async def _rule(self, ruling: Ruling, sample: Sample, trace: ProcessTrace | None) -> Ruling:
-        for spec, kind in self.bench.judges:
-            if isinstance(kind, BlindCalls) != (trace is None):
+        for spec, requests in self.bench.judges:
+            if (spec.decides == "blind") != (trace is None):
                 continue
             if spec.decides != "sufficiency" and sample.data_type is DataType.TEXT:
                 continue  # there is nothing to see, and nothing but text to answer from
-            case = _Case(self, spec, kind, sample, trace, ruling)
+            case = _Case(self, spec, requests, sample, trace, ruling)
             try:
-                votes = await case.votes()
+                case.decide(await case.votes())
             except TransientError as error:
                 ruling.end(Outcome.FAILED, RejectReason.CALL_FAILED, error.message)
-                return ruling
             except _NoAnswerYetError:
                 ruling.end(None, RejectReason.CALL_FAILED, "no answer yet")
-                return ruling
-            case.decide(votes)
             if ruling.outcome is not Outcome.KEPT:
                 break
         return ruling
@@ -264,7 +328,7 @@ class _Case:
 
     judging: Judging
     spec: NamedJudge
-    kind: _Kind
+    requests: Requests
     sample: Sample
     trace: ProcessTrace | None
     ruling: Ruling
@@ -273,55 +337,99 @@ class _Case:
 
     async def votes(self) -> list[Vote]:
         """Of every model that is asked, in order; the one that a judge turns to when unsure comes last."""
-        spec, kind = self.spec, self.kind
-        claims: Sequence[str] | None = None
-        listed: tuple[str, ...] = ()
-        if isinstance(kind, FaithfulnessCalls):
-            found = await self._claims(kind)
-            if isinstance(found, Vote):
-                return [found]
-            claims, listed = found
+        spec, claims = self.spec, Vote("")
+        if isinstance(self.requests, FaithfulnessRequests):
+            # all models see the claims that the first one listed
+            claims = await self._claims(self.requests)
+            if not claims.claims:
+                return [claims]
         votes: list[Vote] = []
-        for step in spec.backends:
+        for step, backend in spec.backends.items():
             if len(votes) > len(spec.panel) and not unsure(votes):
                 break  # the next one is the model that is asked only where the others leave it open
-            if isinstance(kind, FaithfulnessCalls):
-                assert claims is not None
-                vote = await self._check(kind, step, claims)
-                votes.append(vote._replace(keys=(*listed, *vote.keys)))
-            else:
-                votes.append(await self._text_vote(kind, step))
+            asked = await self._ask(step, backend, [claim.text for claim in claims.claims])
+            vote = self._unread(step, asked) or self._read(asked.value, (asked.request.key,))
+            votes.append(vote._replace(keys=(*claims.keys, *vote.keys), claims=vote.claims or claims.claims))
         return votes
 
-    async def _text_vote(self, kind: SufficiencyCalls | BlindCalls, step: str) -> Vote:
-        sample = self.sample
-        if isinstance(kind, BlindCalls):
-            request = kind.request(sample)
-            answer = await self.judging.asks[step].ask(request)
-            said = self._said(answer, step, request)
-            return said if isinstance(said, Vote) else self._blind(said, request)
-        request = kind.requests[step].request(
-            problem=sample.problem,
-            options=sample.options,
-            answer=sample.reference,
-            observation=self._text(),
+    async def _claims(self, requests: FaithfulnessRequests) -> Vote:
+        """The claims without verdicts; without claims a vote that says why there are none."""
+        name = self.spec.name
+        asked = await ask_claims(
+            self.judging.asks[name].ask, requests.claims(self._text()), waits=self.judging.live
         )
-        self._note_key(request)
-        asked = await ask_verdict(self.judging.asks[step].ask, request, waits=self.judging.live)
-        self._note_key(asked.request)
-        said = self._said(asked.answer, step, asked.request)
-        if isinstance(said, Vote):
-            return said
-        judgement = asked.judgement
-        assert judgement is not None
-        reason = RejectReason.NO_VERDICT if judgement.verdict is None else None
-        return Vote(judgement.verdict or "", judgement.explanation, (asked.request.key,), reason)
+        keys = (asked.request.key,)
+        if (unread := self._unread(name, asked)) is not None:
+            return unread
+        if asked.value is None:
+            return Vote("", "the reply is no list of claims", keys, RejectReason.NO_VERDICT)
+        if not asked.value:
+            return Vote(FAITHFUL, "no claim", keys, score=0.0)
+        return Vote("", keys=keys, claims=tuple(Claim(text=text) for text in asked.value))
 
-    def _blind(self, said: Completion, request: Request) -> Vote:
+    async def _ask(self, step: str, backend: BackendSpec, claims: list[str]) -> Asked[Any]:
+        """One model; the value is a judgement, verdicts on the claims, or the text of a blind answer."""
+        ask, waits, requests = self.judging.asks[step].ask, self.judging.live, self.requests
+        sample = self.sample
+        if isinstance(requests, FaithfulnessRequests):
+            view = self.judging.views[step]
+            with view.hold(sample) as held:
+                media = await held.record()
+                assert media is not None  # a text row has no judge that sees
+                check = requests.check(claims, media, view.spec.wire_of(media.passthrough))
+                return await ask_faithfulness(
+                    ask, to_model(check, backend), claims, lambda: held.frames(media), waits=waits
+                )
+        if isinstance(requests, BlindRequests):
+            request = to_model(requests.request(sample), backend)
+            answer = await ask(request)
+            return Asked(request, answer, answer and answer.completion, ())
+        request = requests.request(
+            problem=sample.problem, options=sample.options, answer=sample.reference, observation=self._text()
+        )
+        request = to_model(request, backend)
+        self._note_key(request)
+        found = await ask_verdict(ask, request, waits=waits)
+        self._note_key(found.request)
+        return Asked(*found)
+
+    def _text(self) -> str:
+        """What the judge reads of the trace."""
+        trace, reads = self.trace, self.spec.reads
+        assert trace is not None
+        if not reads:
+            return trace.observation
+        if isinstance(trace, Trace):
+            return "\n".join(text.strip() for name in reads for text in trace.texts(name))
+        return "\n".join(getattr(trace, name).strip() for name in reads)
+
+    def _note_key(self, request: Request) -> None:
+        """A row names the call of its first judge of sufficiency, also where that got no answer."""
+        if self.ruling.judgement is None and self.spec.does == "filter":
+            self.ruling.judge_key = request.key
+
+    def _unread(self, step: str, asked: Asked[Any]) -> Vote | None:
+        """A vote that says why there is nothing to read; None: there is."""
+        if asked.answer is None:
+            raise _NoAnswerYetError
+        completion, keys = asked.answer.completion, (asked.request.key,)
+        if completion is None:
+            return Vote("", asked.answer.refused, keys, RejectReason.CALL_REFUSED)
+        self.ruling.models[step] = completion.model
+        why = unusable(completion)
+        return None if why is None else Vote("", why[1], keys, why[0])
+
+    def _read(self, value: object, keys: tuple[str, ...]) -> Vote:
+        if isinstance(value, Faithfulness):
+            return vote_of(value, keys)
+        if isinstance(value, Judgement):
+            reason = RejectReason.NO_VERDICT if value.verdict is None else None
+            return Vote(value.verdict or "", value.explanation, keys, reason)
+        assert isinstance(value, Completion)
         verify = self.judging.bench.recipe.verify
         least = verify.threshold if self.spec.min_score is None else self.spec.min_score
-        found = extract_answer(said.text, verify.policy)
-        value = 0.0
+        found = extract_answer(value.text, verify.policy)
+        worth = 0.0
         if found.answer is not None:
             scored = score(
                 self.sample.problem_type,
@@ -330,67 +438,9 @@ class _Case:
                 options=self.sample.options,
                 policy=verify.policy,
             )
-            value = scored.value or 0.0
-        verdict = ANSWERED if value >= least and value > 0 else UNANSWERED
-        return Vote(verdict, (found.answer or "")[:_WORDS], (request.key,), score=value)
-
-    async def _claims(self, kind: FaithfulnessCalls) -> tuple[tuple[str, ...], tuple[str, ...]] | Vote:
-        """The claims with the key of their request, or why there are none."""
-        name = self.spec.name
-        request = kind.requests[name].claims(self._text())
-        asked = await ask_claims(self.judging.asks[name].ask, request, waits=self.judging.live)
-        said = self._said(asked.answer, name, asked.request)
-        if isinstance(said, Vote):
-            return said
-        keys = (asked.request.key,)
-        if asked.value is None:
-            return Vote("", "the reply is no list of claims", keys, RejectReason.NO_VERDICT)
-        return (asked.value, keys) if asked.value else Vote(FAITHFUL, "no claim", keys, score=0.0)
-
-    async def _check(self, kind: FaithfulnessCalls, step: str, claims: Sequence[str]) -> Vote:
-        view = self.judging.views[step]
-        with view.hold(self.sample) as held:
-            media = await held.record()
-            assert media is not None  # a text row has no judge that sees
-            request = kind.requests[step].check(claims, media, view.spec.wire_of(media.passthrough))
-            asked = await ask_faithfulness(
-                self.judging.asks[step].ask,
-                request,
-                claims,
-                lambda: held.frames(media),
-                waits=self.judging.live,
-            )
-        said = self._said(asked.answer, step, asked.request)
-        unscored = tuple(Claim(text=text) for text in claims)
-        if isinstance(said, Vote):
-            return said._replace(claims=unscored)
-        assert asked.value is not None
-        return vote_of(asked.value, (asked.request.key,))
-
-    def _text(self) -> str:
-        """What the judge reads of the trace."""
-        trace = self.trace
-        assert trace is not None
-        if not self.spec.reads:
-            return trace.observation
-        if isinstance(trace, Trace):
-            return "\n".join(text.strip() for name in self.spec.reads for text in trace.texts(name))
-        return "\n".join(getattr(trace, name).strip() for name in self.spec.reads)
-
-    def _note_key(self, request: Request) -> None:
-        """A row names the call of its first judge of sufficiency, also where that got no answer."""
-        if self.ruling.judgement is None and self.spec.does == "filter":
-            self.ruling.judge_key = request.key
-
-    def _said(self, answer: Answer | None, step: str, request: Request) -> Completion | Vote:
-        if answer is None:
-            raise _NoAnswerYetError
-        completion = answer.completion
-        if completion is None:
-            return Vote("", answer.refused, (request.key,), RejectReason.CALL_REFUSED)
-        self.ruling.models[step] = completion.model
-        why = unusable(completion)
-        return completion if why is None else Vote("", why[1], (request.key,), why[0])
+            worth = scored.value or 0.0
+        verdict = ANSWERED if worth >= least and worth > 0 else UNANSWERED
+        return Vote(verdict, (found.answer or "")[:_WORDS], keys, score=worth)
 
     # --- deciding ---
 
@@ -399,35 +449,25 @@ class _Case:
         final = joined(self.spec, votes)
         if self.judging.bench.recipe.judges:
             self._note(final, votes)
-        if self._is_the_one(final):
+        if self.spec.does == "record":
+            return
+        first = self.spec.decides == "sufficiency" and self.ruling.judgement is None
+        if first and final.reason in (None, RejectReason.NO_VERDICT):
+            # the columns of a single judge are about this verdict
             verdict = Sufficiency(final.verdict) if final.verdict else None
             self.ruling.judgement = Judgement(verdict=verdict, explanation=final.detail)
             self.ruling.judge_key = final.keys[-1]
-        if self.spec.does == "filter":
-            self._filter(final)
-
-    def _is_the_one(self, final: Vote) -> bool:
-        """Whether the old columns of one judge are about this verdict."""
-        mine = isinstance(self.kind, SufficiencyCalls) and self.spec.does == "filter"
-        read = final.reason in (None, RejectReason.NO_VERDICT)
-        return mine and read and self.ruling.judgement is None
-
-    def _filter(self, final: Vote) -> None:
         if not final.verdict:
             self.ruling.end(Outcome.FAILED, final.reason or RejectReason.NO_VERDICT, final.detail)
-        elif final.verdict == Sufficiency.NO:
-            self.ruling.end(Outcome.REJECTED, RejectReason.INSUFFICIENT, final.detail)
-        elif final.verdict == CONTRADICTED:
-            self.ruling.end(Outcome.REJECTED, RejectReason.CONTRADICTED, final.detail)
-        elif final.verdict == ANSWERED:
-            self.ruling.end(Outcome.REJECTED, RejectReason.ANSWERED_BLIND, f"answered: {final.detail}")
+        elif final.verdict in _REFUSES:
+            detail = f"answered: {final.detail}" if final.verdict == ANSWERED else final.detail
+            self.ruling.end(Outcome.REJECTED, _REFUSES[final.verdict], detail)
         elif final.verdict == FAITHFUL and (final.score or 0.0) < (self.spec.min_score or 0.0):
             detail = f"{final.score:.0%} of the claims are supported, {self.spec.min_score:.0%} are needed"
             self.ruling.end(Outcome.REJECTED, RejectReason.UNSUPPORTED, detail)
 
     def _note(self, final: Vote, votes: list[Vote]) -> None:
         spec, judged = self.spec, self.ruling.judged
-        keys = dict.fromkeys(key for vote in votes for key in vote.keys)
         cell = JudgementCell(
             judge=spec.name,
             decides=spec.decides,
@@ -435,12 +475,13 @@ class _Case:
             score=final.score,
             votes=[vote.verdict for vote in votes],
             detail=final.detail[:_WORDS],
-            keys=list(keys),
+            keys=list(dict.fromkeys(key for vote in votes for key in vote.keys)),
         )
-        judged = judged._replace(judgements=(*judged.judgements, cell))
-        if final.claims and not judged.claims:
-            claims = (ClaimCell(text=c.text, verdict=c.verdict or "", at=list(c.at)) for c in final.claims)
-            judged = judged._replace(claims=tuple(claims))
-        if isinstance(self.kind, BlindCalls) and final.verdict and judged.blind is None:
-            judged = judged._replace(blind=final.verdict == ANSWERED)
-        self.ruling.judged = judged
+        claims, blind = judged.claims, judged.blind
+        if not claims:
+            claims = tuple(
+                ClaimCell(text=c.text, verdict=c.verdict or "", at=list(c.at)) for c in final.claims
+            )
+        if spec.decides == "blind" and final.verdict and blind is None:
+            blind = final.verdict == ANSWERED
+        self.ruling.judged = Judged((*judged.judgements, cell), claims, blind)

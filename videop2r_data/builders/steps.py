@@ -27,13 +27,20 @@ from videop2r_data.backends import (
     open_keys,
 )
 from videop2r_data.builders.frames import ChangedMediaError, Held, MediaStep
-from videop2r_data.builders.judging import Asks, Bench, Judging, Ruling, unusable
+from videop2r_data.builders.judging import (
+    Asks,
+    Bench,
+    Judging,
+    Ruling,
+    question_prompt,
+    question_text,
+    unusable,
+)
 from videop2r_data.builders.run import Result, Stop, Tally
 from videop2r_data.builders.sources import open_source, read_pool
 from videop2r_data.builders.workspace import Shard, Workspace
 from videop2r_data.errors import ConfigError, MediaError, TransientError
 from videop2r_data.media import DecodePool
-from videop2r_data.prompts import Prompt, load_prompt, render_generate
 from videop2r_data.schemas import (
     Backend,
     BackendSpec,
@@ -42,7 +49,6 @@ from videop2r_data.schemas import (
     Frames,
     MediaRecord,
     Outcome,
-    ProblemType,
     ProcessTrace,
     Recipe,
     RejectReason,
@@ -69,20 +75,13 @@ class RequestBuilder:
 
     def __init__(self, recipe: Recipe, base: Path) -> None:
         self.recipe = recipe
-        self.generate_prompt: Prompt = load_prompt(recipe.generate.prompt, base=base, grammar=recipe.trace)
+        self.generate_prompt = question_prompt(recipe.generate.prompt, base, recipe.trace)
         self._generator_variant = answer_variant(recipe.generate.backend)
         self._attempts = [self._params(i) for i in range(recipe.generate.attempts)]
-        for kind in ProblemType:  # a prompt that does not fit its step is an error before the first call
-            render_generate(self.generate_prompt, problem="?", options=(), problem_type=kind)
 
     def generate(self, sample: Sample, media: MediaRecord | None, attempt: int) -> Request:
         """Step 1, try `attempt` (from 0)."""
-        text = render_generate(
-            self.generate_prompt,
-            problem=sample.problem,
-            options=sample.options,
-            problem_type=sample.problem_type,
-        )
+        text = question_text(self.generate_prompt, sample)
         return Request(
             purpose="generate",
             model=self.recipe.generate.backend.model,

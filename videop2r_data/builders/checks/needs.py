@@ -12,6 +12,7 @@ from typing import Literal
 
 from yarl import URL
 
+from videop2r_data.backends import FaithfulnessRequests, to_model
 from videop2r_data.builders.checks.report import (
     Finding,
     ServerLook,
@@ -32,7 +33,7 @@ from videop2r_data.builders.checks.trial import (
     unanswered,
 )
 from videop2r_data.builders.export import check_ours
-from videop2r_data.builders.judging import Bench, BlindCalls, FaithfulnessCalls
+from videop2r_data.builders.judging import Bench, BlindRequests, prompts_of
 from videop2r_data.builders.steps import RequestBuilder, backend_of
 from videop2r_data.builders.workspace import Workspace
 from videop2r_data.errors import AuthError, MediaError, MissingExtraError, P2RError, TransientError
@@ -93,7 +94,7 @@ def _prompts(recipe: Recipe, place: Workspace) -> Iterator[Finding]:
         alone = {"judge": None, "judges": (judge,)}
         try:
             bench = Bench(recipe.model_copy(update=alone), place.base)
-            names += [prompt.name for prompt in bench.judges[0][1].prompts]
+            names += [prompt.name for prompt in prompts_of(bench.judges[0][1])]
         except P2RError as error:
             errors.append(of_error("prompts", error, hint=f"change {judge.name}.prompt in the recipe"))
     yield from errors
@@ -426,22 +427,22 @@ class _Server:
         if first is None:
             return
         bench = Bench(self.recipe, self.place.base)
-        kind = next(kind for spec, kind in bench.judges if self.step in spec.backends)
-        sample, observation = self.observed or (first, NO_OBSERVATION)
-        if isinstance(kind, FaithfulnessCalls):
+        requests = next(requests for spec, requests in bench.judges if self.step in spec.backends)
+        if isinstance(requests, FaithfulnessRequests):
             async for seen, frames in self._decoded(bench.frames[self.step]):
                 if frames is None:
                     continue
                 wire = self.recipe.media.wire_of(frames.record.passthrough)
-                asked = kind.requests[self.step].check((NO_OBSERVATION,), frames.record, wire)
-                completion = await self._call(backend, asked, seen, frames)
+                request = requests.check((NO_OBSERVATION,), frames.record, wire)
+                completion = await self._call(backend, request, seen, frames)
                 if completion is not None:
                     self.findings += read_claims(completion, (NO_OBSERVATION,))
             return
-        if isinstance(kind, BlindCalls):
-            await self._call(backend, kind.request(sample), sample, None)
+        sample, observation = self.observed or (first, NO_OBSERVATION)
+        if isinstance(requests, BlindRequests):
+            await self._call(backend, requests.request(sample), sample, None)
             return
-        request = kind.requests[self.step].request(
+        request = requests.request(
             problem=sample.problem, options=sample.options, answer=sample.reference, observation=observation
         )
         completion = await self._call(backend, request, sample, None)
@@ -452,6 +453,7 @@ class _Server:
         self, backend: Backend, request: Request, sample: Sample, frames: Frames | None
     ) -> Completion | None:
         self.tell(f"one call to {self.spec.model} ({self.step})")
+        request = to_model(request, self.spec)
         trial = await one_call(backend, self.spec, request, sample, frames, grammar=self.recipe.trace)
         self.findings += trial.findings
         if trial.call is not None:

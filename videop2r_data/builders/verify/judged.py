@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
+from videop2r_data.builders.judging import ANSWERED, CONTRADICTED, FAITHFUL, UNANSWERED
 from videop2r_data.builders.verify.report import Code, Rules
-from videop2r_data.builders.votes import ANSWERED, CONTRADICTED, FAITHFUL, UNANSWERED
 from videop2r_data.schemas import ClaimVerdict, Faithfulness
 
 if TYPE_CHECKING:
