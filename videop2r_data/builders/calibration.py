@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Sequence
 from itertools import combinations
 from pathlib import Path
 from statistics import median
@@ -301,20 +301,7 @@ async def calibrate(
             reports.append(one.report(found))
             rows += found
             complete = complete and not one.out_of_money
-    return (
-        CalibrationReport(
-            labels=len(labels.used),
-            sufficient=sum(label.sufficient for label in labels.used),
-            repeated=labels.repeated,
-            elsewhere=labels.elsewhere,
-            bad=labels.bad,
-            conflicts=labels.conflicts,
-            people=labels.people,
-            judges=reports,
-            complete=complete,
-        ),
-        rows,
-    )
+    return calibration_report(labels, reports, complete=complete), rows
 
 
 def _read_latency(path: Path) -> dict[str, float]:
@@ -425,24 +412,59 @@ class _OneJudge:
         )
 
     def report(self, found: Sequence[JudgedLabel]) -> JudgeReport:
-        scored = [(x.label.sufficient, x.sufficient) for x in found if x.sufficient is not None]
-        seconds = [x.latency_s for x in found if x.latency_s is not None]
-        return JudgeReport(
-            name=self.judge.name,
-            model=next((x.model for x in found if x.model), self.judge.backend.model),
+        model = next((x.model for x in found if x.model), self.judge.backend.model)
+        return report_of(
+            self.judge.name,
+            model,
+            found,
             prompt_sha256=self.requests.prompt.sha256,
-            labels=len(found),
-            unscored=len(found) - len(scored),
-            unanswered=sum(x.why.startswith(_NO_ANSWER) for x in found if x.sufficient is None),
-            unscored_why=_commonest(x.why for x in found if x.sufficient is None),
-            figures=measure_agreement(count_confusion(scored)),
             cost_usd=self.cost,
-            latency_s=median(seconds) if seconds else None,
             asked=self.caller.made,
         )
 
 
-def _commonest(reasons: Iterable[str]) -> str:
-    """The reason that stands most often, the first of equals; empty without any."""
-    found = Counter(reasons).most_common(1)
-    return found[0][0] if found else ""
+def report_of(
+    name: str,
+    model: str,
+    found: Sequence[JudgedLabel],
+    *,
+    prompt_sha256: str = "",
+    cost_usd: float = 0.0,
+    asked: int = 0,
+) -> JudgeReport:
+    """One judge on all labels."""
+    scored = [(x.label.sufficient, x.sufficient) for x in found if x.sufficient is not None]
+    unscored = [x.why for x in found if x.sufficient is None]
+    seconds = [x.latency_s for x in found if x.latency_s is not None]
+    return JudgeReport(
+        name=name,
+        model=model,
+        prompt_sha256=prompt_sha256,
+        labels=len(found),
+        unscored=len(unscored),
+        unanswered=sum(why.startswith(_NO_ANSWER) for why in unscored),
+        # the reason that stands most often, the first of equals
+        unscored_why=max(unscored, key=unscored.count, default=""),
+        figures=measure_agreement(count_confusion(scored)),
+        cost_usd=cost_usd,
+        latency_s=median(seconds) if seconds else None,
+        asked=asked,
+    )
+
+
+def calibration_report(
+    labels: Labels, judges: list[JudgeReport], *, complete: bool = True, question: Question = "sufficiency"
+) -> CalibrationReport:
+    """What judges said of labels; `complete`: money sufficed for all."""
+    return CalibrationReport(
+        question=question,
+        labels=len(labels.used),
+        repeated=labels.repeated,
+        elsewhere=labels.elsewhere,
+        bad=labels.bad,
+        conflicts=labels.conflicts,
+        people=labels.people,
+        sufficient=sum(label.sufficient for label in labels.used),
+        judges=judges,
+        complete=complete,
+    )

@@ -348,35 +348,20 @@ def _judge_steps(
         asked = round(calls * seen)
         usage = Usage(input_tokens=round(heads[0] + text), output_tokens=GUESSED_BLIND_TOKENS)
         return [_step(judge.name, judge.backend, asked, (asked, asked), usage)]
-    extra = 0
+    listing: Usage | None = None
     if judge.decides == "faithfulness":
-        judged = extra = round(judged * seen)
+        judged = round(judged * seen)
         frames = media / max(seen, 1e-9) * (judge.frames or recipe.media.frames) / recipe.media.frames
         check = Usage(input_tokens=round(heads[-1] + 150 + frames), output_tokens=GUESSED_VERDICT_TOKENS)
+        listing = Usage(input_tokens=heads[0] + 150, output_tokens=GUESSED_VERDICT_TOKENS)
     steps = []
     for step, spec in judge.backends.items():
-        asked = round(judged * GUESSED_UNSURE) if step.endswith("/unsure") else judged
-        made = _step(step, spec, asked, (asked, asked), check)
-        if step == judge.name and extra:  # the call that lists the claims is answered by the first model
-            listing = Usage(input_tokens=heads[0] + 150, output_tokens=GUESSED_VERDICT_TOKENS)
-            made = _both(made, _step(step, spec, extra, (extra, extra), listing))
-        steps.append(made)
+        asked, usage = round(judged * GUESSED_UNSURE) if step.endswith("/unsure") else judged, check
+        if step == judge.name and listing:  # the first model is asked twice: it lists the claims
+            mean = (check.input_tokens + listing.input_tokens) / 2
+            asked, usage = 2 * judged, check.model_copy(update={"input_tokens": round(mean)})
+        steps.append(_step(step, spec, asked, (asked, asked), usage))
     return steps
-
-
-def _both(one: StepEstimate, other: StepEstimate) -> StepEstimate:
-    """Two kinds of calls of one step."""
-    summed = (
-        "calls",
-        "calls_low",
-        "calls_high",
-        "input_tokens",
-        "output_tokens",
-        "usd",
-        "usd_low",
-        "usd_high",
-    )
-    return one.model_copy(update={name: getattr(one, name) + getattr(other, name) for name in summed})
 
 
 def _saved_notes(recipe: Recipe, steps: list[StepEstimate]) -> list[str]:

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
-from videop2r_data.builders.calibration import CalibrationReport, JudgedLabel, JudgeReport, Labels
+from videop2r_data.builders.calibration import (
+    CalibrationReport,
+    JudgedLabel,
+    Labels,
+    calibration_report,
+    report_of,
+)
 from videop2r_data.errors import SourceError
 from videop2r_data.files import Release
 from videop2r_data.schemas import HumanLabel, Trace, strip_answer_tag
-from videop2r_data.validators import count_confusion, measure_agreement
 
 FAITHFUL = {"faithful": True, "contradicted": False}
 """Verdict of a judge of `faithfulness` in the column `judgements` -> whether the observation is true."""
@@ -54,21 +59,10 @@ def recorded_verdicts(
             hint="build it with a judge that decides: faithfulness in judges: (does: record refuses nothing)",
         )
     rows = [_judged(name, label, said.get(_of_label(label))) for name in judges for label in labels.used]
-    return (
-        CalibrationReport(
-            question="faithfulness",
-            labels=len(labels.used),
-            sufficient=sum(label.sufficient for label in labels.used),
-            repeated=labels.repeated,
-            elsewhere=labels.elsewhere,
-            bad=labels.bad,
-            conflicts=labels.conflicts,
-            people=labels.people,
-            judges=[_report(name, release, [row for row in rows if row.judge == name]) for name in judges],
-            complete=True,
-        ),
-        rows,
-    )
+    reports = [
+        report_of(name, _model(name, release), [row for row in rows if row.judge == name]) for name in judges
+    ]
+    return calibration_report(labels, reports, question="faithfulness"), rows
 
 
 def _verdicts(row: Mapping[str, Any]) -> Iterator[tuple[str, _Said]]:
@@ -96,23 +90,6 @@ def _judged(judge: str, label: HumanLabel, found: Mapping[str, _Said] | None) ->
         one = found.get(judge, _Said("", "this judge was not asked about the row"))
         verdict, why = FAITHFUL.get(one.verdict), one.words
     return JudgedLabel(judge=judge, model="", label=label, sufficient=verdict, why=why, latency_s=None)
-
-
-def _report(name: str, release: Release, rows: Sequence[JudgedLabel]) -> JudgeReport:
-    scored = [(row.label.sufficient, row.sufficient) for row in rows if row.sufficient is not None]
-    unscored = [row.why for row in rows if row.sufficient is None]
-    return JudgeReport(
-        name=name,
-        model=_model(name, release),
-        prompt_sha256="",
-        labels=len(rows),
-        unscored=len(unscored),
-        unscored_why=max(unscored, key=unscored.count, default=""),
-        figures=measure_agreement(count_confusion(scored)),
-        cost_usd=0.0,
-        latency_s=None,
-        asked=0,
-    )
 
 
 def _model(name: str, release: Release) -> str:

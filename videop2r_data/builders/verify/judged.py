@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
-from videop2r_data.builders.judging import ANSWERED, CONTRADICTED, FAITHFUL, UNANSWERED
+from videop2r_data.builders.judging import ANSWERED, CONTRADICTED, FAITHFUL, UNANSWERED, vote_of
 from videop2r_data.builders.verify.report import Code, Rules
 from videop2r_data.schemas import ClaimVerdict, Faithfulness
 
@@ -42,9 +42,14 @@ def check_judged(say: Say, rules: Rules, row: Any, *, kept: bool) -> None:
         passes = _PASSES[judge.decides]
         if kept and judge.does == "filter" and cell["verdict"] not in passes:
             say(Code.JUDGEMENT, "judgements", f"{judge.name}: {cell['verdict']}", " or ".join(passes))
-    _check_old_columns(say, rules, row, cells, kept=kept)
-    _check_claims(say, rules, row, cells)
-    blind = next((cells[j.name] for j in rules.judges if j.decides == "blind" and j.name in cells), None)
+    sufficient = _first(rules, cells, "sufficiency", does="filter")
+    if sufficient is not None:  # the columns of a single judge are about this verdict
+        if kept and row.judgement != sufficient["verdict"]:
+            say(Code.JUDGEMENT, "judgement", row.judgement, sufficient["verdict"])
+        if row.judge_key not in sufficient["keys"]:
+            say(Code.JUDGEMENT, "judge_key", row.judge_key, "one of the keys in judgements")
+    _check_claims(say, row, _first(rules, cells, "faithfulness"))
+    blind = _first(rules, cells, "blind")
     wanted = None if blind is None or not blind["verdict"] else blind["verdict"] == ANSWERED
     if row.blind is not wanted:
         say(Code.JUDGEMENT, "blind", row.blind, f"{wanted}, as the judge said")
@@ -62,34 +67,25 @@ def _check_cell(say: Say, cell: dict[str, Any], decides: str) -> None:
         say(Code.BAD_KEY, "judgements", cell["keys"], "the requests that decided: 64 hexadecimal digits each")
 
 
-def _check_old_columns(
-    say: Say, rules: Rules, row: Any, cells: dict[str, dict[str, Any]], *, kept: bool
-) -> None:
-    """`judgement` and `judge_key` are of the first judge of sufficiency that filters."""
-    filters = (j.name for j in rules.judges if j.decides == "sufficiency" and j.does == "filter")
-    cell = cells.get(next(filters, ""))
-    if kept and cell is not None and row.judgement != cell["verdict"]:
-        say(Code.JUDGEMENT, "judgement", row.judgement, cell["verdict"])
-    if cell is not None and row.judge_key not in cell["keys"]:
-        say(Code.JUDGEMENT, "judge_key", row.judge_key, "one of the keys in judgements")
+def _first(rules: Rules, cells: dict[str, dict[str, Any]], decides: str, *, does: str = "") -> Any:
+    """What the first judge that decides this said; None: none was asked."""
+    fits = (j.name for j in rules.judges if j.decides == decides and does in ("", j.does))
+    return next((cells[name] for name in fits if name in cells), None)
 
 
-def _check_claims(say: Say, rules: Rules, row: Any, cells: dict[str, dict[str, Any]]) -> None:
+def _check_claims(say: Say, row: Any, cell: dict[str, Any] | None) -> None:
     """The claims give the verdict and the score of the first judge that sees."""
     known = {verdict.value for verdict in ClaimVerdict}
     if any(claim["verdict"] not in (*known, "") for claim in row.claims):
         say(Code.JUDGEMENT, "claims", row.claims, " | ".join(sorted(known)))
-        return
-    seeing = (cells[j.name] for j in rules.judges if j.decides == "faithfulness" and j.name in cells)
-    cell = next(seeing, None)
-    if cell is None or not row.claims:
-        if row.claims:
-            say(Code.JUDGEMENT, "claims", row.claims, "none: no judge that sees was asked")
-        return
-    claims = [claim | {"verdict": claim["verdict"] or None} for claim in row.claims]
-    found = Faithfulness.model_validate({"claims": claims})
-    verdict = "" if found.score is None else CONTRADICTED if found.contradicted else FAITHFUL
-    if cell["verdict"] != verdict:
-        say(Code.JUDGEMENT, "claims", cell["verdict"], f"{verdict!r}, by the verdicts of the claims")
-    elif found.score is not None and abs((cell["score"] or 0.0) - found.score) > _TOLERANCE:
-        say(Code.JUDGEMENT, "claims", cell["score"], f"{found.score}, by the verdicts of the claims")
+    elif row.claims and cell is None:
+        say(Code.JUDGEMENT, "claims", row.claims, "none: no judge that sees was asked")
+    elif row.claims and cell is not None:
+        claims = [claim | {"verdict": claim["verdict"] or None} for claim in row.claims]
+        found = vote_of(Faithfulness.model_validate({"claims": claims}), ())
+        if cell["verdict"] != found.verdict:
+            say(
+                Code.JUDGEMENT, "claims", cell["verdict"], f"{found.verdict!r}, by the verdicts of the claims"
+            )
+        elif found.score is not None and abs((cell["score"] or 0.0) - found.score) > _TOLERANCE:
+            say(Code.JUDGEMENT, "claims", cell["score"], f"{found.score}, by the verdicts of the claims")

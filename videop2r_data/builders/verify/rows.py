@@ -15,7 +15,6 @@ from videop2r_data.errors import TraceError
 from videop2r_data.files import Batch
 from videop2r_data.schemas import (
     LETTERS,
-    SEGMENTS,
     Check,
     DataType,
     Outcome,
@@ -30,7 +29,6 @@ from videop2r_data.schemas import (
     SftRow,
     Stage,
     TimesKind,
-    Trace,
     TraceFault,
     TraceGrammar,
     default_grammar,
@@ -39,7 +37,6 @@ from videop2r_data.schemas import (
     rejected_row_of,
     render_trace,
     safe_relative_path,
-    segment_spans,
     sft_row_of,
     trace_parser,
 )
@@ -317,40 +314,13 @@ def _verify_step(say: Say, rules: Rules, row: SftRow, kind: ProblemType) -> None
 
 
 def check_trace(say: Say, row: SftRow, grammar: TraceGrammar) -> None:
-    """The output is a canonical trace and its segments are the columns."""
-    if grammar != default_grammar():
-        _check_declared(say, row, grammar)
-        return
-    output, segments = row.output, (row.observation, row.think, row.answer)
-    want = f"<think>{row.think}</think><answer>{row.answer}</answer>"
-    rendered = f"<observation>{row.observation}</observation> {want}"
-    if output == rendered and row.process == want and output.count("<") == 6 and _filled(segments):
-        return  # exactly the template's six tags: no need to parse
-    spans = segment_spans(output)
-    if spans.fault is not None or not (spans.observation and spans.think and spans.answer):
-        say(Code.TRACE_FAULT, "output", f"{spans.fault} at character {spans.at}", "a trace of three segments")
-        return
-    cut = [output[s.start : s.end] for s in (spans.observation, spans.think, spans.answer)]
-    for name, have, segment in zip(SEGMENTS, segments, cut, strict=True):
-        if have != segment:
-            say(Code.SEGMENT_DIFFERS, name, have, segment)
-    canonical = f"<think>{cut[1]}</think><answer>{cut[2]}</answer>"
-    if row.process != canonical:
-        say(Code.SEGMENT_DIFFERS, "process", row.process, canonical)
-    if output != f"<observation>{cut[0]}</observation> {canonical}":
-        expected = "no white space around the segments but one space before <think>"
-        say(Code.NOT_CANONICAL, "output", output, expected)
-
-
-def _check_declared(say: Say, row: SftRow, grammar: TraceGrammar) -> None:
-    """The same for a trace of a grammar that the recipe declares, with its own columns."""
+    """The output is a canonical trace of the grammar, and what it says stands in its columns."""
     try:
         trace = parse_trace(row.output, grammar)
     except TraceError as error:
         got = f"{error.fault} at character {error.at}: {error.message}"
         say(Code.TRACE_FAULT, "output", got, f"a trace of the grammar {grammar.name}")
         return
-    assert isinstance(trace, Trace)
     for name, expected in trace.columns().items():
         have = getattr(row, name)
         if have != expected:
@@ -358,10 +328,6 @@ def _check_declared(say: Say, row: SftRow, grammar: TraceGrammar) -> None:
     canonical = render_trace(trace)
     if row.output != canonical:
         say(Code.NOT_CANONICAL, "output", row.output, canonical)
-
-
-def _filled(segments: tuple[str, str, str]) -> bool:
-    return not any(not s or s.isspace() for s in segments)
 
 
 def check_calls(say: Say, rules: Rules, row: SftRow) -> None:

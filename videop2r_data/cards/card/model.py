@@ -37,31 +37,16 @@ RECIPE, RUN, METRICS = "recipe.yaml", "run.json", "metrics.jsonl"
 CURVES = "figures/curves.png"
 LAST_SHARE = 0.1
 """Share of the run over which final metrics are averaged."""
-KEYS = {"perception": "p", "reasoning": "r"}
+_KEYS = {"perception": "p", "reasoning": "r"}
 """Stream of a trace -> its key in the metrics; others are called by their names."""
-
-
-def rl_metrics(grammar: TraceGrammar) -> dict[str, str]:
-    """Metric -> what it is, of the streams of a grammar."""
-    earning = {name for role in (Role.PERCEPTION, Role.ANSWER) for name in _streams_of(grammar, role)}
-    accurate = [name for name in grammar.streams if name in earning]
-    return {
-        **{f"reward/accuracy_{KEYS.get(name, name)}": f"accuracy reward, {name}" for name in accurate},
-        **{f"reward/format_{KEYS.get(name, name)}": f"format reward, {name}" for name in grammar.streams},
-        "length/all": "tokens per completion",
-        "collapsed/sum": "collapsed groups per step, of the sum",
-        "groups": "groups per step",
-        "kl": "KL to the reference, nats per token",
-    }
-
-
-def _streams_of(grammar: TraceGrammar, role: Role) -> set[str]:
-    """Streams with a perception segment, or with the final answer."""
-    names = grammar.answers if role is Role.ANSWER else grammar.of_role(role)
-    return {grammar.named[name].reward for name in names}
-
-
 SFT_METRICS = {"loss": "loss, nats per token", "grad_norm": "gradient norm"}
+RL_METRICS = {
+    "length/all": "tokens per completion",
+    "collapsed/sum": "collapsed groups per step, of the sum",
+    "groups": "groups per step",
+    "kl": "KL to the reference, nats per token",
+}
+"""Behind the rewards of each stream."""
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 _DEPTH = 8
 
@@ -86,6 +71,7 @@ class RunFacts:
         evaluations: by name; may be empty.
         base_model: Hub id of the first model in the chain of runs; None: weights made from scratch.
         curves: whether `figures/curves.png` is there.
+        grammar: what the model's completions are made of.
         alarms: of the run, up at any of its readings.
     """
 
@@ -95,17 +81,13 @@ class RunFacts:
     evaluations: tuple[Evaluation, ...]
     base_model: str | None
     curves: bool
+    grammar: TraceGrammar
     alarms: tuple[Raised, ...] = ()
 
     @property
     def stage(self) -> str:
         """`sft` or `rl`."""
         return str(self.recipe["stage"])
-
-    @property
-    def grammar(self) -> TraceGrammar:
-        """What the model's completions are made of."""
-        return grammar_of(self.run)
 
     @property
     def synthetic(self) -> bool:
@@ -137,36 +119,38 @@ def read_facts(folder: Path) -> RunFacts:
             where=str(folder),
             hint="let it end: the same command goes on",
         )
+    told = section(run, "data").get("trace")
+    grammar = (
+        default_grammar()
+        if told is None
+        else validate_settings(told, TraceGrammar, where=RUN, what="trace grammar")
+    )
     return RunFacts(
         recipe=recipe,
         run=run,
-        last=last_metrics(folder / METRICS, _metrics(recipe, run), recipe, grammar_of(run)),
+        last=last_metrics(folder / METRICS, recipe, grammar),
         evaluations=_evaluations(folder),
         base_model=base_of(str(section(recipe, "model").get("model", ""))),
         curves=(folder / CURVES).is_file(),
+        grammar=grammar,
         alarms=tuple(alarms_in(_lines(folder / METRICS))),
     )
 
 
-def grammar_of(run: Mapping[str, Any]) -> TraceGrammar:
-    """The grammar that `run.json` tells; the default if it tells none.
-
-    Raises:
-        ConfigError: it tells one that is none.
-    """
-    found = section(run, "data").get("trace")
-    if found is None:
-        return default_grammar()
-    return validate_settings(found, TraceGrammar, where=RUN, what="trace grammar")
-
-
-def _metrics(recipe: Mapping[str, Any], run: Mapping[str, Any]) -> dict[str, str]:
-    return rl_metrics(grammar_of(run)) if recipe["stage"] == "rl" else SFT_METRICS
+def metrics_of(recipe: Mapping[str, Any], grammar: TraceGrammar) -> dict[str, str]:
+    """Metric -> what it is."""
+    if recipe["stage"] != "rl":
+        return SFT_METRICS
+    named = grammar.named
+    earning = {named[name].reward for name in (*grammar.of_role(Role.PERCEPTION), *grammar.answers)}
+    keys = {name: _KEYS.get(name, name) for name in grammar.streams}
+    accurate = {
+        f"reward/accuracy_{keys[name]}": f"accuracy reward, {name}" for name in keys if name in earning
+    }
+    return accurate | {f"reward/format_{keys[name]}": f"format reward, {name}" for name in keys} | RL_METRICS
 
 
-def last_metrics(
-    path: Path, names: Mapping[str, str], recipe: Mapping[str, Any], grammar: TraceGrammar
-) -> dict[str, float]:
+def last_metrics(path: Path, recipe: Mapping[str, Any], grammar: TraceGrammar) -> dict[str, float]:
     """Means over the last tenth of the steps; a metric that these settings cannot give may be missing."""
     steps: dict[int, dict[str, Any]] = {}
     for row in _lines(path):
@@ -177,10 +161,10 @@ def last_metrics(
     last = sorted(steps)[-max(1, math.ceil(len(steps) * LAST_SHARE)) :]
     lacking = {"kl"} if section(recipe, "loss").get("beta") == 0 else set()
     if section(recipe, "judging").get("kind", "none") == "none":
-        seeing = _streams_of(grammar, Role.PERCEPTION)
-        lacking |= {f"reward/accuracy_{KEYS.get(name, name)}" for name in seeing}
+        seeing = {grammar.named[name].reward for name in grammar.of_role(Role.PERCEPTION)}
+        lacking |= {f"reward/accuracy_{_KEYS.get(name, name)}" for name in seeing}
     found = {}
-    for name in names:
+    for name in metrics_of(recipe, grammar):
         values = [steps[step][name] for step in last if isinstance(steps[step].get(name), int | float)]
         if not values or not all(math.isfinite(value) for value in values):
             if name in lacking:
@@ -422,7 +406,7 @@ def _settings(one: Evaluation) -> str:
 
 
 def _training(facts: RunFacts) -> list[str]:
-    names = _metrics(facts.recipe, facts.run)
+    names = metrics_of(facts.recipe, facts.grammar)
     rows = [[names[key], f"{value:.4g}"] for key, value in facts.last.items()]
     parts = [
         "## Training\n",
