@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -45,17 +45,14 @@ from videop2r_data.schemas import (
     Backend,
     BackendSpec,
     BadRow,
-    Completion,
     Frames,
     MediaRecord,
     Outcome,
-    ProcessTrace,
     Recipe,
     RejectReason,
     Request,
     Sample,
     SamplingParams,
-    Score,
     Stage,
 )
 from videop2r_data.validators import verify_completion
@@ -166,98 +163,58 @@ class Steps:
         for _ in range(3):
             media = await held.record()
             try:
-                return await _Try(self, sample, attempt, media, held, before).run()
+                return await self._attempt(sample, held, media, attempt, before)
             except ChangedMediaError:
                 continue  # the file changed: its new record is in the journal, build the request from that
         raise MediaError(
             "the file changes while it is read", reason=RejectReason.MEDIA_UNREADABLE.value, where=sample.path
         )
 
+    async def _attempt(
+        self, sample: Sample, held: Held, media: MediaRecord | None, attempt: int, before: Ruling
+    ) -> Result:
+        request = self.requests.generate(sample, media, attempt)
+        found = Result(
+            sample,
+            Outcome.FAILED,
+            Stage.GENERATE,
+            attempt=attempt,
+            media=media,
+            generation_key=request.key,
+            models=before.models,
+            judged=before.judged,
+        )
 
-@dataclass
-class _Try:
-    """One try at one question; its fields become those of the `Result`."""
+        async def frames() -> Frames:
+            assert media is not None
+            return await held.frames(media)
 
-    steps: Steps
-    sample: Sample
-    attempt: int
-    media: MediaRecord | None
-    held: Held
-    before: Ruling
-    completion: str = ""
-    trace: ProcessTrace | None = None
-    score: Score | None = None
-    generation_key: str = ""
-    models: dict[str, str] = field(default_factory=dict)
-
-    async def run(self) -> Result:
-        request = self.steps.requests.generate(self.sample, self.media, self.attempt)
-        self.generation_key = request.key
         try:
-            answer = await self.steps.generator.ask(request, self._frames if self.media else None)
+            answer = await self.generator.ask(request, frames if media else None)
         except TransientError as error:
-            return self._end(Outcome.FAILED, Stage.GENERATE, RejectReason.CALL_FAILED, error.message)
-        seen_again = self.steps.media in self.steps.judging.views.values()
-        if self.attempt + 1 == self.steps.recipe.generate.attempts and not seen_again:
-            self.held.release()  # no further try needs the frames: free them before the judge is asked
-        completion = self._completion(answer)
-        return completion if isinstance(completion, Result) else await self._verify(completion)
-
-    async def _frames(self) -> Frames:
-        assert self.media is not None
-        return await self.held.frames(self.media)
-
-    async def _verify(self, completion: Completion) -> Result:
-        self.completion = completion.text
-        recipe = self.steps.recipe
-        verified = verify_completion(completion.text, self.sample, recipe.verify, recipe.trace)
-        check = verified.check
-        if verified.trace is None and completion.finish_reason == "length":
-            detail = f"cut at max_tokens: {check.detail}"
-            return self._end(Outcome.REJECTED, Stage.GENERATE, RejectReason.COMPLETION_CUT, detail)
-        self.trace, self.score = verified.trace, verified.score
-        if check.reason is not None:
-            return self._end(Outcome.REJECTED, Stage.VERIFY, check.reason, check.detail)
-        assert self.trace is not None and self.score is not None
-        return await self._judge(self.trace)
-
-    async def _judge(self, trace: ProcessTrace) -> Result:
-        return _ruled(self._end(None), await self.steps.judging.rule(self.before, self.sample, trace))
-
-    def _completion(self, answer: Answer | None) -> Completion | Result:
-        """What can be read, or the result without it."""
-        stage = Stage.GENERATE
+            return replace(found, reason=RejectReason.CALL_FAILED, detail=error.message)
+        seen_again = self.media in self.judging.views.values()
+        if attempt + 1 == self.recipe.generate.attempts and not seen_again:
+            held.release()  # no further try needs the frames: free them before the judge is asked
         if answer is None:
-            return self._end(None, stage, RejectReason.CALL_FAILED, "no answer yet")
+            return replace(found, outcome=None, reason=RejectReason.CALL_FAILED, detail="no answer yet")
         completion = answer.completion
         if completion is None:
-            return self._end(Outcome.FAILED, stage, RejectReason.CALL_REFUSED, answer.refused)
-        self.models[stage.value] = completion.model
-        why = unusable(completion)
-        if why is None:
-            return completion
-        if why[0] is RejectReason.CONTENT_FILTERED:
-            self.completion = completion.text
-        return self._end(Outcome.FAILED, stage, *why)
-
-    def _end(
-        self,
-        outcome: Outcome | None,
-        stage: Stage | None = None,
-        reason: RejectReason | None = None,
-        detail: str = "",
-    ) -> Result:
-        mine = ("steps", "held", "before")
-        found = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in mine}
-        judged, models = self.before.judged, self.before.models | self.models
-        return Result(
-            **found | {"models": models},
-            outcome=outcome,
-            stage=stage,
-            reason=reason,
-            detail=detail,
-            judged=judged,
-        )
+            return replace(found, reason=RejectReason.CALL_REFUSED, detail=answer.refused)
+        found = replace(found, models=before.models | {"generate": completion.model})
+        if (why := unusable(completion)) is not None:
+            kept = completion.text if why[0] is RejectReason.CONTENT_FILTERED else ""
+            return replace(found, reason=why[0], detail=why[1], completion=kept)
+        verified = verify_completion(completion.text, sample, self.recipe.verify, self.recipe.trace)
+        check, trace = verified.check, verified.trace
+        found = replace(found, completion=completion.text, trace=trace, score=verified.score)
+        if trace is None and completion.finish_reason == "length":
+            detail = f"cut at max_tokens: {check.detail}"
+            return replace(found, outcome=Outcome.REJECTED, reason=RejectReason.COMPLETION_CUT, detail=detail)
+        if trace is None or check.reason is not None:
+            outcome, stage = Outcome.REJECTED, Stage.VERIFY
+            return replace(found, outcome=outcome, stage=stage, reason=check.reason, detail=check.detail)
+        return _ruled(found, await self.judging.rule(before, sample, trace))
 
 
 def _ruled(result: Result, ruling: Ruling) -> Result:
@@ -321,22 +278,22 @@ class Parts:
         self.money = Money(journal, recipe.max_cost)
         self.requests = RequestBuilder(recipe, place.base)
         self.bench = Bench(recipe, place.base)
-        wanted = recipe.generate.backend.declared.frames
-        # its processes start with the first file that must be decoded
-        sampler = DecodePool(recipe.media, want=wanted) if live else None
-        self.samplers = [sampler] if sampler is not None else []
         sources = [open_source(s, base=place.base, demo_root=place.demo) for s in recipe.sources]
-        roots = {s.name: s.media_root for s in sources if s.media_root is not None}
-        self.media = MediaStep(
-            recipe.media, journal=journal, roots=roots, sampler=sampler, arrays=wanted == "array"
-        )
+        self._roots = {s.name: s.media_root for s in sources if s.media_root is not None}
+        self.samplers: list[DecodePool] = []
+        self._sampled: dict[tuple[int, str], MediaStep] = {}
+        self.media = self._media_step(recipe.media.frames, recipe.generate.backend, live=live)
         self.generator = self._caller(recipe.generate.backend, "generate", live=live)
-        specs = {step: spec for step, spec in recipe.backends.items() if step != "generate"}
         self.judges = {
-            step: self._judge(step, spec, live=live, batches=batches) for step, spec in specs.items()
+            step: self._judge(step, spec, live=live, batches=batches)
+            for step, spec in recipe.backends.items()
+            if step != "generate"
         }
-        self.views = self._views(live=live)
-        judging = Judging(self.bench, dict(self.judges), self.views, live)
+        views = {
+            step: self._media_step(count, recipe.backends[step], live=live)
+            for step, count in self.bench.frames.items()
+        }
+        judging = Judging(self.bench, dict(self.judges), views, live)
         self.steps = Steps(recipe, self.requests, self.media, self.generator, judging)
         if stop is not None:
             stop.listen(self._stop)
@@ -355,32 +312,23 @@ class Parts:
         """Prompt name -> sha256 of its text."""
         return {p.name: p.sha256 for p in (self.requests.generate_prompt, *self.bench.prompts())}
 
-    def _views(self, *, live: bool) -> dict[str, MediaStep]:
-        """Step of a judge that sees -> what samples its frames: the generator's, or its own."""
-        recipe = self.recipe
-        made: dict[str, MediaStep] = {}
-        own = (recipe.media.frames, recipe.generate.backend.declared.frames)
-        shared = {own: self.media}
-        for step, count in self.bench.frames.items():
-            form = recipe.backends[step].declared.frames
-            if (count, form) not in shared:
-                spec = recipe.media.model_copy(update={"frames": count})
-                sampler = DecodePool(spec, want=form) if live else None
-                self.samplers += [sampler] if sampler is not None else []
-                shared[count, form] = MediaStep(
-                    spec,
-                    journal=self.journal,
-                    roots=self.media.roots,
-                    sampler=sampler,
-                    arrays=form == "array",
-                )
-            made[step] = shared[count, form]
-        return made
+    def _media_step(self, frames: int, backend: BackendSpec, *, live: bool) -> MediaStep:
+        """What samples so many frames for a backend; judges that see as many share the generator's."""
+        form = backend.declared.frames
+        if (frames, form) not in self._sampled:
+            spec = self.recipe.media.model_copy(update={"frames": frames})
+            # its processes start with the first file that must be decoded
+            sampler = DecodePool(spec, want=form) if live else None
+            self.samplers += [sampler] if sampler is not None else []
+            self._sampled[frames, form] = MediaStep(
+                spec, journal=self.journal, roots=self._roots, sampler=sampler, arrays=form == "array"
+            )
+        return self._sampled[frames, form]
 
     @property
     def media_steps(self) -> list[MediaStep]:
         """Everything that samples frames, the generator's first."""
-        return list(dict.fromkeys((self.media, *self.views.values())))
+        return list(self._sampled.values())
 
     def _stop(self) -> None:
         for caller in self.callers:
