@@ -103,6 +103,35 @@ def test_one_step_a_gap_and_a_strange_name_are_drawn(tmp_path: Path) -> None:
     assert made.damaged == 2
 
 
+def test_alarms_are_drawn_with_names_of_their_own(tmp_path: Path) -> None:
+    rows = [
+        {
+            "step": step,
+            "reward/total_p": 1.0,
+            "alarm/own": 0.6,
+            "alarm/empty": 0.1 * step,
+            "alarm/shuffled": 0.2,
+        }
+        for step in (1, 2, 3)
+    ]
+    quiet = RunCurves("quiet", curves_of([row | {"alarm/raised": 0} for row in rows]))
+    loud = RunCurves("loud", curves_of([row | {"alarm/raised": 1} for row in rows]))
+    titles = [[p.title for p in panels_for([run], split=False)] for run in (quiet, loud)]
+    assert titles[0] == ["Total reward", "Sufficient, by clip"]
+    assert titles[1] == [*titles[0], "Alarms that are up"]
+    compared = [p.title for p in panels_for([quiet, loud], split=True)]
+    assert [title for title in compared if title.startswith("Suff")] == [
+        "Sufficient: own clip", "Sufficient: empty clip", "Sufficient: another's clip",
+    ]  # fmt: skip
+    panel = panels_for([quiet], split=False)[1]
+    axes = draw_panels({"quiet": [quiet]}, [panel], LIGHT).axes[0]
+    legend = axes.get_legend()
+    assert legend is not None
+    assert [text.get_text() for text in legend.get_texts()] == ["own clip", "empty clip", "another's clip"]
+    drawn = [line.get_color() for line in axes.get_lines()]
+    assert drawn == [line.get_color() for line in legend.get_lines()] and len(set(drawn)) == 3
+
+
 def test_chosen_metrics(tmp_path: Path) -> None:
     run = write_run(tmp_path / "run")
     assert plot_runs([("", run)], tmp_path / "c.png", keys=["kl", "lr"]).panels == (

@@ -281,7 +281,7 @@ def streams_in(runs: Sequence[RunCurves]) -> list[str]:
 
 _ALARMS = (
     Panel(
-        "Alarm: observations suffice",
+        "Sufficient, by clip",
         "share",
         (
             Line("alarm/own", label="own clip"),
@@ -291,12 +291,15 @@ _ALARMS = (
         "share",
     ),
     Panel(
-        "Alarm: answers right, usual answer",
+        "Accuracy, by usual answer",
         "mean",
-        (Line("alarm/usual_right", label="right"), Line("alarm/usual_wrong", label="wrong")),
+        (
+            Line("alarm/usual_right", label="usual answer right"),
+            Line("alarm/usual_wrong", label="usual answer wrong"),
+        ),
         "share",
     ),
-    Panel("Alarm: claims seen in the clip", "share", (Line("alarm/seen"),), "share"),
+    Panel("Claims seen in the clip", "share", (Line("alarm/seen"),), "share"),
     Panel("Alarms that are up", "alarms", (Line("alarm/raised"),), "count"),
 )
 
@@ -381,7 +384,7 @@ def panels_for(runs: Sequence[RunCurves], *, split: bool) -> list[Panel]:
 
 def _title(panel: Panel, line: Line) -> str:
     if line.label:
-        return f"{panel.title}: {line.label}"
+        return f"{panel.title.partition(',')[0]}: {line.label}"
     if line.process == PLAIN or (line.process == SUM and panel.title != COLLAPSED):
         return panel.title  # of both processes together: the plain words
     return f"{panel.title.removesuffix(' groups')}: {line.process}"
