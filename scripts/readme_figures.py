@@ -2,6 +2,7 @@
 
 Builds the default demo (240 rows), whose judge reads the text alone, and the same with a judge that sees
 behind it. Scores both with `p2r-data demo-report --json`, and replaces what stands between the two markers.
+The table of judges that err is taken from benchmarks/results/demo_judges.md, which demo_judges.py writes.
 `--check` changes nothing and exits with 1 if the README is not up to date.
 """
 
@@ -16,6 +17,7 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 README, RECIPES = ROOT / "README.md", ROOT / "videop2r_data" / "recipes"
+RESULTS = ROOT / "benchmarks" / "results" / "demo_judges.md"
 BEGIN, END = "<!-- demo-report:begin -->", "<!-- demo-report:end -->"
 
 
@@ -55,10 +57,12 @@ def block(report: dict[str, Any]) -> str:
         "| step | planted | rejected | right | precision | recall |",
         "|---|---|---|---|---|---|",
         *(_line(step, step["step"]) for step in report["steps"] if step["step"] != "judge"),
-        *(_line(step, "judge: reads the text alone") for step in report["steps"] if step["step"] == "judge"),
+        *(_line(step, TODAY) for step in report["steps"] if step["step"] == "judge"),
         *(_line(step, "judge: and one that sees") for step in seen["steps"] if step["step"] == "judge"),
         "",
         f"{report['judge_note']} {seen['judge_note']}",
+        "",
+        *erring(RESULTS.read_text(encoding="utf-8")),
         "",
         "| planted | rows | must end as | did | with a judge that sees |",
         "|---|---|---|---|---|",
@@ -73,6 +77,26 @@ def block(report: dict[str, Any]) -> str:
     ]
     lines += ["", f"Missed beyond that: {', '.join(misses) or 'nothing'}.", END]
     return "\n".join(lines)
+
+
+TODAY = "judge: reads the text alone, as today's do"
+
+
+def erring(results: str) -> list[str]:
+    """The table of judges that err: first what reads the text alone, then with one that sees."""
+    shown = [line for line in results.split("\n\n## ")[1].splitlines() if line[2:3].isdigit()]
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in shown]
+    lines = [
+        "| wrong verdicts | judges, models of each | `invented_evidence` found | precision | recall "
+        "| good refused |",
+        "|---|---|---|---|---|---|",
+    ]
+    for rate, models, judges, invented, *_, good, recall, precision, _clean, _calls in rows:
+        if judges == "text alone" and rate != "0%":
+            continue
+        name = judges if judges == "text alone" else f"text, and sight: {models}"
+        lines.append(f"| {rate} | {name} | {invented} | {precision} | {recall} | {good} |")
+    return lines
 
 
 def _line(step: dict[str, Any], name: str) -> str:

@@ -53,9 +53,26 @@ def test_every_panel_of_three_on_a_claim() -> None:
 
 def test_claims_are_voted_on_one_by_one() -> None:
     votes = [vote(S, C), vote(S, S), vote(C, S)]
-    found = joined(judge("faithfulness", 3), votes)
+    spec = judge("faithfulness", 3)
+    found = joined(spec, votes)
     assert found.verdict == FAITHFUL and found.score == 1.0  # each model found a fault, no two the same
-    assert unsure(votes) and not unsure([vote(S, C)] * 3) and unsure([vote(S, U)])
+    assert unsure(spec, votes) and not unsure(spec, [vote(S, C)] * 3) and unsure(spec, [vote(S, U)])
+
+
+def test_a_refusal_is_confirmed_and_a_difference_is_not() -> None:
+    spec = judge("faithfulness", 3).model_copy(update={"unsure_to": BACKEND, "confirm": True})
+    refused = [vote(S, C), vote(S, C), vote(S, S)]
+    assert unsure(spec, refused) and not unsure(spec, [vote(S, C), vote(S, S), vote(C, S)])
+    assert unsure(spec, [vote(None)] * 3)
+    assert joined(spec, [*refused, vote(S, S)]).verdict == FAITHFUL
+    assert joined(spec, [*refused, vote(C, S)]).verdict == CONTRADICTED
+    assert (
+        joined(spec, [*refused, vote(None, None)]).verdict == CONTRADICTED
+    )  # nobody to confirm it: it stands
+    spec = judge("sufficiency", 1).model_copy(update={"unsure_to": BACKEND, "confirm": True})
+    yes, no = Vote("Yes", keys=("k",)), Vote("No", keys=("k",))
+    assert unsure(spec, [no]) and not unsure(spec, [yes])
+    assert joined(spec, [no, yes]).verdict == "Yes"
 
 
 def test_the_model_that_is_asked_when_unsure_decides_if_it_can() -> None:

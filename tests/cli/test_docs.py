@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 import sys
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import pytest
 import typer
@@ -57,23 +59,32 @@ def test_a_vllm_server_that_gets_video_is_started_with_frame_times_allowed(name:
         assert "--trust-request-mm-kwargs" in line
 
 
-def test_the_figures_of_the_readme_are_those_of_a_fresh_demo(tmp_path: Path) -> None:
+def script(name: str) -> Any:
+    """A module of the folder of scripts."""
     sys.path.insert(0, str(ROOT / "scripts"))
     try:
-        import readme_figures
+        return import_module(name)
     finally:
         sys.path.pop(0)
+
+
+def test_the_measured_judges_are_those_of_the_script() -> None:
+    demo_judges = script("demo_judges")
+    made = "\n".join(demo_judges.table(demo_judges.FEW, demo_judges.SOME))
+    assert made in demo_judges.RESULTS.read_text(encoding="utf-8"), (
+        "run: python scripts/demo_judges.py --write"
+    )
+
+
+def test_the_figures_of_the_readme_are_those_of_a_fresh_demo(tmp_path: Path) -> None:
+    readme_figures = script("readme_figures")
     text = (ROOT / "README.md").read_text()
     fresh = readme_figures.replaced(text, readme_figures.measure(tmp_path))
     assert fresh == text, "run: python scripts/readme_figures.py"
 
 
 def test_the_pages_of_all_settings_are_those_of_the_models() -> None:
-    sys.path.insert(0, str(ROOT / "scripts"))
-    try:
-        import recipe_reference
-    finally:
-        sys.path.pop(0)
+    recipe_reference = script("recipe_reference")
     for name in recipe_reference.WRITTEN_PAGES:
         written = (ROOT / "docs" / name).read_text()
         assert written == recipe_reference.page(name), "run: python scripts/recipe_reference.py"

@@ -275,7 +275,15 @@ def test_a_missing_verdict_is_asked_for_once_more_and_then_unscored(tmp_path: Pa
     assert row["claims"] == [{"text": TRUE, "verdict": "", "at": []}]
 
 
-def test_a_panel_votes_and_the_dear_model_is_asked_only_where_it_differs(tmp_path: Path) -> None:
+# Question -> the votes on it, the dear model's last, and the verdict.
+WHERE_THEY_DIFFER = {1: ("No Yes Yes No", "No"), 2: ("No No Yes Yes", "Yes"), 3: ("No No No", "No")}
+WHERE_THEY_REFUSE = {1: ("No Yes Yes", "Yes"), 2: ("No No Yes Yes", "Yes"), 3: ("No No No No", "No")}
+
+
+@pytest.mark.parametrize(("confirm", "said"), [(False, WHERE_THEY_DIFFER), (True, WHERE_THEY_REFUSE)])
+def test_a_panel_votes_and_the_dear_model_is_asked_only_where_it_is_to(
+    tmp_path: Path, confirm: bool, said: dict[int, tuple[str, str]]
+) -> None:
     pool(tmp_path)
 
     def no_on(*numbers: int) -> Any:
@@ -284,20 +292,15 @@ def test_a_panel_votes_and_the_dear_model_is_asked_only_where_it_differs(tmp_pat
 
         return said
 
-    judge = SUFFICES | {"panel": ["two", "three"], "unsure_to": "dear"}
-    answer = world(m_suffices=no_on(1, 2, 3), two=no_on(2, 3), three=no_on(3), dear=no_on(1))
+    judge = SUFFICES | {"panel": ["two", "three"], "unsure_to": "dear", "confirm": confirm}
+    answer = world(m_suffices=no_on(1, 2, 3), two=no_on(2, 3), three=no_on(3), dear=no_on(1, 3))
     report, _ = run(tmp_path, lambda s: judged(s, judge), answer=answer)
     rows = cells(tmp_path)
-    votes = {n: rows[str(n)]["judgements"][0]["votes"] for n in (1, 2, 3, 4)}
-    assert votes == {
-        1: ["No", "Yes", "Yes", "No"],
-        2: ["No", "No", "Yes", "Yes"],
-        3: ["No", "No", "No"],
-        4: ["Yes", "Yes", "Yes"],
-    }
-    verdicts = {n: rows[str(n)]["judgements"][0]["verdict"] for n in (1, 2, 3, 4)}
-    assert verdicts == {1: "No", 2: "Yes", 3: "No", 4: "Yes"}
-    assert report.ledger is not None and report.ledger.reasons == {"judge/insufficient": 2}
+    for n, (votes, verdict) in (said | {4: ("Yes Yes Yes", "Yes")}).items():
+        (cell,) = rows[str(n)]["judgements"]
+        assert (cell["votes"], cell["verdict"]) == (votes.split(), verdict)
+    refused = sum(verdict == "No" for _, verdict in said.values())
+    assert report.ledger is not None and report.ledger.reasons == {"judge/insufficient": refused}
 
 
 @pytest.mark.parametrize(("does", "kept"), [("record", 5), ("filter", 3)])

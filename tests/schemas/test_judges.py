@@ -31,6 +31,7 @@ def recipe(*judges: dict[str, Any], **changes: Any) -> Recipe:
         ({"need": 2}, "need counts votes"),
         ({"panel": [BACKEND], "need": 3}, "need is 3, with 2 models"),
         ({"decides": "faithfulness", "panel": [BACKEND], "need": 1}, "more than half of 2"),
+        ({"confirm": True}, "name that model"),
         ({"decides": "blind", "panel": [BACKEND]}, "panel belongs to a judge of sufficiency or faithfulness"),
         ({"decides": "blind", "reads": ["think"]}, "reads belongs to"),
         ({"frames": 8}, "frames belongs to a judge of faithfulness"),

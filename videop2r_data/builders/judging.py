@@ -88,8 +88,11 @@ class Vote(NamedTuple):
     claims: tuple[Claim, ...] = ()
 
 
-def unsure(votes: list[Vote]) -> bool:
-    """Whether votes leave it open: a missing one, two that differ, or a claim that nobody can see."""
+def unsure(spec: NamedJudge, votes: list[Vote]) -> bool:
+    """Whether a dearer model is asked: a vote is missing, two differ, or a claim is one that nobody can see;
+    with `confirm`: the votes refuse, or come to nothing."""
+    if spec.confirm:
+        return joined(spec, votes).verdict in ("", Sufficiency.NO, CONTRADICTED)
     said = {vote.verdict for vote in votes}
     verdicts = [[claim.verdict for claim in vote.claims] for vote in votes]
     differ = len(said) > 1 or any(one != verdicts[0] for one in verdicts)
@@ -345,7 +348,7 @@ class _Case:
                 return [claims]
         votes: list[Vote] = []
         for step, backend in spec.backends.items():
-            if len(votes) > len(spec.panel) and not unsure(votes):
+            if len(votes) > len(spec.panel) and not unsure(spec, votes):
                 break  # the next one is the model that is asked only where the others leave it open
             asked = await self._ask(step, backend, [claim.text for claim in claims.claims])
             vote = self._unread(step, asked) or self._read(asked.value, (asked.request.key,))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
-from itertools import cycle, pairwise
+from itertools import pairwise
 from random import Random
 from typing import NamedTuple
 
@@ -49,7 +49,7 @@ def lay_out(
         grammar: the segments that there may be.
         rng: draws what the grammar leaves open; None: those of the trace that `fault_of` looks at.
     """
-    plan = list(_plan(grammar, rng or _fixed(grammar)))
+    plan = list(_plan(grammar, rng))
     told = {Role.PERCEPTION: content.seen, Role.REASONING: content.concluded}
     shares = {role: iter(_shares(plan, role, told[role])) for role in told}
     texts = [next(shares[spec.role]) if _tells(spec) else "" for spec in plan]
@@ -58,8 +58,8 @@ def lay_out(
         if spec.role is Role.ANSWER or spec.name in grammar.answers:
             text = content.answer
         elif spec.holds:
-            beside = next(filter(None, texts[at:]), "")
-            text = _filled(Template(spec.holds), sample, read_names(beside))
+            beside = read_claims(next(filter(None, texts[at:]), ""))
+            text = _filled(spec.holds, sample, [claim.key[1] for claim in beside])
         else:
             said = texts[at] or f"The question is about {sample.scene.label}."
             text = "".join([*_evidence(spec, sample), said])
@@ -72,8 +72,9 @@ def _tells(spec: SegmentSpec) -> bool:
     return spec.role in _FILLERS and not spec.holds
 
 
-def _plan(grammar: TraceGrammar, rng: Random) -> Iterator[SegmentSpec]:
+def _plan(grammar: TraceGrammar, rng: Random | None) -> Iterator[SegmentSpec]:
     """Which segments the trace has; nothing is drawn where the grammar leaves nothing open."""
+    rng = rng or stream("specimen", grammar.name)
     before: SegmentSpec | None = None
     for part in grammar.segments:
         rounds = 1
@@ -88,10 +89,6 @@ def _plan(grammar: TraceGrammar, rng: Random) -> Iterator[SegmentSpec]:
                     continue
                 before = spec
                 yield spec
-
-
-def _fixed(grammar: TraceGrammar) -> Random:
-    return stream("specimen", grammar.name)
 
 
 def _shares(plan: Sequence[SegmentSpec], role: Role, sentences: Sequence[str]) -> list[str]:
@@ -112,16 +109,11 @@ def tells_what_it_sees(grammar: TraceGrammar, *, alone: bool = False) -> bool:
 # --- typed values, true of the scene ---
 
 
-def read_names(text: str) -> tuple[str, ...]:
-    """The things that a text speaks of."""
-    return tuple(dict.fromkeys(claim.key[1] for claim in read_claims(text)))
-
-
 def _evidence(spec: SegmentSpec, sample: SceneSample) -> Iterator[str]:
     """A line with the typed values that may stand inside the segment, if the scene has a thing for them."""
-    if spec.fields and _shown(sample.scene, sample.question.subjects):
-        values = (_filled(Template(text), sample, sample.question.subjects) for text in spec.fields)
-        yield f"Evidence: {' '.join(values)}\n"
+    subjects = sample.question.subjects
+    if spec.fields and _shown(sample.scene, subjects):
+        yield f"Evidence: {' '.join(_filled(text, sample, subjects) for text in spec.fields)}\n"
 
 
 def _shown(scene: Scene, names: Sequence[str]) -> SceneObject | None:
@@ -129,43 +121,39 @@ def _shown(scene: Scene, names: Sequence[str]) -> SceneObject | None:
     return next(filter(None, found), scene.objects[0] if scene.objects else None)
 
 
-def _filled(template: Template, sample: SceneSample, names: Sequence[str]) -> str:
-    """The template with the values of one of these things; of the whole scene if it shows none of them."""
-    scene = sample.scene
+def _filled(text: str, sample: SceneSample, names: Sequence[str]) -> str:
+    """A template with the values of one of these things; of the whole scene if it shows none of them."""
+    template, scene = Template(text), sample.scene
     found = _shown(scene, names)
     first, end = (found.appear, found.vanish) if found else (0, max(1, scene.frames))
     middle = (first + end) // 2
     edges = found.box(middle) if found else (0, 0, scene.side, scene.side)
-    box = [min(max(edge, 0), scene.side) for edge in edges]
+    x1, y1, x2, y2 = (min(max(edge, 0), scene.side) for edge in edges)
     spans = sum(kind == "time" for _, kind, _ in template.holes) > 1
     times = iter((first, end) if spans else (middle,))
+    plain = {"frame": str(middle), "number": "1", "label": found.name if found else "scene"}
     values: dict[str, str] = {}
     for name, kind, unit in template.holes:
         if kind == "time":
             values[name] = _time(next(times, end) / scene.fps, unit, scene.duration_s)
-        elif kind == "box":
-            values[name] = _numbers(box, unit, scene.side)
-        elif kind == "point":
-            values[name] = _numbers([(box[0] + box[2]) / 2, (box[1] + box[3]) / 2], unit, scene.side)
+        elif kind in plain:
+            values[name] = plain[kind]
         else:
-            values[name] = {"frame": str(middle), "number": "1"}.get(kind, found.name if found else "scene")
+            shown = (x1, y1, x2, y2) if kind == "box" else ((x1 + x2) / 2, (y1 + y2) / 2)
+            scale, digits = _SHARES.get(unit, 0) / scene.side or 1.0, 3 if unit == "fraction" else None
+            values[name] = str([round(edge * scale, digits) for edge in shown])
     return template.write(values)
 
 
+_SHARES = {"fraction": 1, "percent": 100, "per_mille": 1000}
+
+
 def _time(seconds: float, unit: str, duration: float) -> str:
-    if unit in ("percent", "fraction"):
+    if unit in _SHARES:
         share = seconds / duration if duration else 0.0
-        return f"{min(1.0, share) * (100 if unit == 'percent' else 1):.3f}"
+        return f"{min(1.0, share) * _SHARES[unit]:.3f}"
     cut = math.floor(seconds * 1000) / 1000  # never behind the end
-    if unit == "mm:ss":
-        text = f"{int(cut // 60):02d}:{cut % 60:06.3f}"
-        return text.rstrip("0").rstrip(".") if text.endswith("0") else text
-    return f"{cut:g}"
-
-
-def _numbers(values: Sequence[float], unit: str, side: int) -> str:
-    scale = {"fraction": 1 / side, "per_mille": 1000 / side, "percent": 100 / side}.get(unit, 1.0)
-    return str([round(value * scale, 3) if unit == "fraction" else round(value * scale) for value in values])
+    return f"{int(cut // 60):02d}:{cut % 60:06.3f}".rstrip("0").rstrip(".") if unit == "mm:ss" else f"{cut:g}"
 
 
 # --- broken templates: each fault of the parser in the ways that the grammar allows ---
@@ -193,12 +181,10 @@ def fault_of(defect: Defect, grammar: TraceGrammar) -> tuple[Defect, TraceFault]
     The fault is the one that the defect names. Where no text of the grammar can have it, it is the nearest
     one: a missing caption is a `missing_segment`.
     """
-    specimen = [Part(spec.name, "x") for spec in _plan(grammar, _fixed(grammar))]
-    held = {spec.name: Template(spec.holds) for spec in grammar.flat if spec.holds}
-    for at, part in enumerate(specimen):
-        if part.name in held:
-            values = {name: _SPECIMEN[kind, unit] for name, kind, unit in held[part.name].holes}
-            specimen[at] = part._replace(text=held[part.name].write(values))
+    specimen = [
+        Part(spec.name, Template(spec.holds).example() if spec.holds else "x")
+        for spec in _plan(grammar, None)
+    ]
     for family in dict.fromkeys((defect, *_EVERY_GRAMMAR_HAS)):
         texts = _ways(specimen, family, grammar)
         found = [fault for text in texts if (fault := trace_parser(grammar).spans(text).fault)]
@@ -208,66 +194,37 @@ def fault_of(defect: Defect, grammar: TraceGrammar) -> tuple[Defect, TraceFault]
     raise AssertionError(f"trace {grammar.name}: no template of it can be broken")
 
 
-_SPECIMEN = {
-    **{("time", unit): "1" for unit in ("seconds", "percent", "fraction")},
-    ("time", "mm:ss"): "00:01",
-    **{("box", unit): "[0, 0, 1, 1]" for unit in ("pixels", "fraction", "per_mille")},
-    **{("point", unit): "[0, 0]" for unit in ("pixels", "fraction", "per_mille", "percent")},
-    **{(kind, ""): "1" for kind in ("frame", "number", "label")},
-}
-
-
 def _ways(parts: Sequence[Part], defect: Defect, grammar: TraceGrammar) -> list[str]:
     """The texts that a defect may turn a trace into; some of them may be whole in this grammar."""
-    shown = [trace_parser(grammar).render([part]) for part in parts]
+    parser, specs = trace_parser(grammar), [grammar.named[part.name] for part in parts]
+    shown, everywhere = [parser.render([part]) for part in parts], range(len(parts))
+    whole, head = "".join(shown), shown[0].rstrip()
+    first, last = (specs[at].spellings[0].close for at in (0, -1))
+
+    def put(at: int, text: str) -> str:
+        return "".join([*shown[:at], text, *shown[at + 1 :]])
+
+    def filled(at: int, text: str) -> str:
+        return put(at, parser.render([(parts[at].name, text)]))
+
     if defect in _MISSING:
-        return _without(parts, shown, _MISSING[defect], grammar)
-    if defect is Defect.REPEATED_TAG:
-        marks = [grammar.named[part.name].spellings[0] for part in parts]
-        times = [max(2, (trace_parser(grammar).limits[mark] or 0) + 1) for mark in marks]
-        return [_changed(shown, at, times[at] * shown[at]) for at in reversed(range(len(parts)))]
-    if defect is Defect.OUT_OF_ORDER:
-        if len(shown) < 2:
-            return []
-        head, tail = [shown[1], shown[0], *shown[2:]], [*shown[:-2], shown[-1], shown[-2]]
-        return ["".join(order) for order in (head, [shown[-1], *shown[:-1]], tail)]
-    if defect in (Defect.NESTED_TAG, Defect.EMPTY_SEGMENT, Defect.BAD_FIELD):
-        texts = _other_texts(parts, shown, defect, grammar)
-        return [_changed(shown, at, _render(grammar, parts[at].name, text)) for at, text in texts]
-    whole = "".join(shown)
-    first, last = (grammar.named[parts[at].name].spellings[0].close for at in (0, -1))
-    if defect is Defect.UNCLOSED_TAG:
-        return [whole.rstrip().removesuffix(last)] if last else []
-    if defect is Defect.STRAY_CLOSING_TAG:
-        return [_changed(shown, 0, f"{shown[0].rstrip()} {first} "), whole + last]
-    between = _changed(shown, 0, f"{shown[0].rstrip()} Now I think about it. ")
-    return [f"Sure, here is my answer. {whole}", f"{whole} I hope this helps!", between]
-
-
-def _other_texts(
-    parts: Sequence[Part], shown: Sequence[str], defect: Defect, grammar: TraceGrammar
-) -> list[tuple[int, str]]:
-    """Which segments get another content: the next segment in them, a blank, or words without a form."""
-    if defect is Defect.NESTED_TAG:
-        return [(at, f"{part.text} {shown[at + 1]}") for at, part in enumerate(parts[:-1])]
-    if defect is Defect.EMPTY_SEGMENT:
-        return list(zip(range(len(parts)), cycle(("", " ", "\n")), strict=False))
-    return [(at, "early on") for at, part in enumerate(parts) if grammar.named[part.name].holds]
-
-
-def _render(grammar: TraceGrammar, name: str, text: str) -> str:
-    return trace_parser(grammar).render([(name, text)])
-
-
-def _changed(shown: Sequence[str], at: int, text: str) -> str:
-    return "".join([*shown[:at], text, *shown[at + 1 :]])
-
-
-def _without(parts: Sequence[Part], shown: Sequence[str], role: Role, grammar: TraceGrammar) -> list[str]:
-    """The trace without every segment of one name; without the answer, also with its bare text."""
-    named = grammar.named
-    gone = next((p.name for p in parts if named[p.name].role is role and named[p.name].needed), None)
-    rest = "".join(text for part, text in zip(parts, shown, strict=True) if part.name != gone)
-    if gone is None:
-        return []
-    return [rest, f"{rest}{parts[-1].text}"] if role is Role.ANSWER else [rest]
+        role = _MISSING[defect]
+        gone = next((spec.name for spec in specs if spec.role is role and spec.needed), None)
+        rest = "".join(text for spec, text in zip(specs, shown, strict=True) if spec.name != gone)
+        # without the answer, also with its bare text
+        return [] if gone is None else [rest, rest + parts[-1].text][: 1 + (role is Role.ANSWER)]
+    times = [max(2, (parser.limits[spec.spellings[0]] or 0) + 1) for spec in specs]
+    orders = [shown[1::-1] + shown[2:], shown[-1:] + shown[:-1], shown[:-2] + shown[:-3:-1]]
+    return {
+        Defect.REPEATED_TAG: [put(at, times[at] * shown[at]) for at in reversed(everywhere)],
+        Defect.OUT_OF_ORDER: ["".join(order) for order in orders if len(shown) > 1],
+        Defect.NESTED_TAG: [filled(at, f"{parts[at].text} {shown[at + 1]}") for at in everywhere[:-1]],
+        Defect.EMPTY_SEGMENT: [filled(at, ("", " ", "\n")[at % 3]) for at in everywhere],
+        Defect.BAD_FIELD: [filled(at, "early on") for at in everywhere if specs[at].holds],
+        Defect.UNCLOSED_TAG: [whole.rstrip().removesuffix(last)] if last else [],
+        Defect.STRAY_CLOSING_TAG: [put(0, f"{head} {first} "), whole + last],
+        Defect.TEXT_OUTSIDE: [
+            *(f"Sure, here is my answer. {whole}", f"{whole} I hope this helps!"),
+            put(0, f"{head} Now I think about it. "),
+        ],
+    }[defect]

@@ -59,18 +59,23 @@ def defect_of(
     return defect
 
 
+_LOW = (Stage.VERIFY, RejectReason.LOW_SCORE)
+_INSUFFICIENT = (Stage.JUDGE, RejectReason.INSUFFICIENT)
+_CONTRADICTED = (Stage.JUDGE, RejectReason.CONTRADICTED)
 _CAUGHT = {
-    Defect.WRONG_ANSWER: (Stage.VERIFY, RejectReason.LOW_SCORE),
-    Defect.LOW_QUALITY: (Stage.VERIFY, RejectReason.LOW_SCORE),
+    Defect.NEAR_MISS: None,
+    Defect.REPETITION: None,
+    Defect.WRONG_ANSWER: _LOW,
+    Defect.LOW_QUALITY: _LOW,
     Defect.COMPLETION_CUT: (Stage.GENERATE, RejectReason.COMPLETION_CUT),
-    Defect.EVIDENCE_OMITTED: (Stage.JUDGE, RejectReason.INSUFFICIENT),
-    Defect.EVIDENCE_CONTRADICTED: (Stage.JUDGE, RejectReason.INSUFFICIENT),
-    Defect.INVENTED_EVIDENCE: (Stage.JUDGE, RejectReason.CONTRADICTED),
-    Defect.INVENTED_DETAIL: (Stage.JUDGE, RejectReason.CONTRADICTED),
-    Defect.HEDGING: (Stage.JUDGE, RejectReason.INSUFFICIENT),
+    Defect.EVIDENCE_OMITTED: _INSUFFICIENT,
+    Defect.EVIDENCE_CONTRADICTED: _INSUFFICIENT,
+    Defect.HEDGING: _INSUFFICIENT,
+    Defect.INVENTED_EVIDENCE: _CONTRADICTED,
+    Defect.INVENTED_DETAIL: _CONTRADICTED,
     Defect.RESTATED_QUESTION: (Stage.VERIFY, RejectReason.HOLLOW_OBSERVATION),
 }
-"""Defects that are rejected under another reason than their own name, or not in the verify step."""
+"""Defects that are not rejected in the verify step under their own name; None: kept."""
 _IN_THE_OBSERVATION = {
     *(Defect.EVIDENCE_OMITTED, Defect.EVIDENCE_CONTRADICTED, Defect.COPIED_VERDICT),
     *INVENTIONS,
@@ -94,7 +99,7 @@ def expected_rejection(
     Returns:
         None if the row must be kept: a good trace, or a defect that these steps do not look for.
     """
-    if defect in (None, Defect.NEAR_MISS, Defect.REPETITION):
+    if defect is None:
         return None
     grammar = grammar or default_grammar()
     if defect in TEMPLATE_DEFECTS or defect is Defect.BAD_FIELD:
@@ -105,6 +110,6 @@ def expected_rejection(
         return None
     hidden = defect is Defect.RESTATED_QUESTION and not tells_what_it_sees(grammar, alone=True)
     if hidden or (profile == "paper" and defect in _PASSES_PAPER):
-        return Stage.JUDGE, RejectReason.INSUFFICIENT
-    found = _CAUGHT.get(defect) or (Stage.VERIFY, RejectReason(defect.value))
-    return None if found[1] is RejectReason.CONTRADICTED and not seeing else found
+        return _INSUFFICIENT
+    found = _CAUGHT[defect] if defect in _CAUGHT else (Stage.VERIFY, RejectReason(defect.value))
+    return None if found == _CONTRADICTED and not seeing else found

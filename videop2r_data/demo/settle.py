@@ -9,15 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import partial
-from math import inf
+from math import inf, isnan, nan
 
-from videop2r_data.demo.ask import DIRECTIONS, behaviour, portrait
+from videop2r_data.demo.ask import DIRECTIONS, behaviour, plural, portrait
 from videop2r_data.demo.scene import Key, Question, Value
-from videop2r_data.demo.statements import Claim, read_claims
+from videop2r_data.demo.statements import read_claims
 
-Said = Mapping[Key, Value]
-"""What a text claims, without what it denies."""
-_PACES = {"still": 0, "slow": 1, "fast": 2}
+_WAYS = DIRECTIONS | {"still": "it stays where it is"}
+_FASTER = (("fast", "slow"), ("fast", "still"), ("slow", "still"))
 
 
 def settles(question: Question, observation: str) -> bool:
@@ -25,171 +24,129 @@ def settles(question: Question, observation: str) -> bool:
 
     False if the text contradicts itself.
     """
-    said = _consistent(read_claims(observation))
-    return said is not None and _FOLLOWS[question.kind](question, said)
-
-
-def _consistent(claims: list[Claim]) -> dict[Key, Value] | None:
+    claims = read_claims(observation)
     said: dict[Key, Value] = {}
     for claim in claims:
         if claim.positive and said.setdefault(claim.key, claim.value) != claim.value:
-            return None
-    denied = ((claim.key, claim.value) for claim in claims if not claim.positive)
-    return None if any(said.get(key) == value for key, value in denied) else said
+            return False
+    if any(said.get(claim.key) == claim.value for claim in claims if not claim.positive):
+        return False
+    return _FOLLOWS[question.kind](_Text(question, said))
 
 
-def _right(question: Question) -> str:
-    """The correct answer in words: for multiple choice the text of its option."""
-    return next((o[3:] for o in question.options if o.startswith(f"{question.answer}. ")), question.answer)
+class _Text:
+    """What a text claims, without what it denies, beside the question."""
+
+    def __init__(self, question: Question, said: Mapping[Key, Value]) -> None:
+        self.said, self.answer = said, question.answer
+        self.subjects, (self.a, self.b) = question.subjects, (*question.subjects, "", "")[:2]
+        chosen = (option[3:] for option in question.options if option.startswith(f"{self.answer}. "))
+        self.right = next(chosen, self.answer)
+        """The answer in words: for multiple choice the text of its option."""
+        self.there = [name for (kind, name), there in said.items() if kind == "exists" and there is True]
+        """The things that are said to be there."""
+
+    def word(self, kind: str, name: str) -> str:
+        """The value of a fact; empty: nothing is said of it."""
+        return str(self.said.get((kind, name), ""))
+
+    def number(self, kind: str, name: str) -> float:
+        """The same; nan, which equals nothing."""
+        return float(str(self.said.get((kind, name), nan)))
 
 
-def _names(said: Said) -> list[str]:
-    """The things that are said to be there."""
-    return [name for (kind, name), there in said.items() if kind == "exists" and there is True]
-
-
-def _number(value: Value | None) -> float | None:
-    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
-
-
-def _direction(question: Question, said: Said) -> bool:
-    motion = said.get(("motion", question.subjects[0]))
-    return motion is not None and DIRECTIONS.get(str(motion), "it stays where it is") == _right(question)
-
-
-def _part(at: int, question: Question, said: Said) -> bool:
+def _part(at: int, t: _Text) -> bool:
     """The colour (at 0) or the shape (at 1) of the only thing that shares the other one."""
-    known = question.subjects[0].split()[1 - at]
-    fitting = [name.split()[at] for name in _names(said) if name.split()[1 - at] == known]
-    return fitting == [_right(question)]
+    known = t.a.split()[1 - at]
+    return [name.split()[at] for name in t.there if name.split()[1 - at] == known] == [t.right]
 
 
-def _order(question: Question, said: Said) -> bool:
-    times = sorted((float(str(t)), f"the {name}") for (kind, name), t in said.items() if kind == "appear")
-    return len(times) > 1 and times[0][0] < times[1][0] and times[0][1] == _right(question)
+def _order(t: _Text) -> bool:
+    times = sorted((float(str(at)), f"the {name}") for (kind, name), at in t.said.items() if kind == "appear")
+    return len(times) > 1 and times[0][0] < times[1][0] and times[0][1] == t.right
 
 
-def _faster(question: Question, said: Said) -> bool:
-    right, other = (_PACES.get(str(said.get(("pace", name)))) for name in question.subjects)
-    return right is not None and other is not None and right > other
+def _beside(t: _Text) -> bool:
+    turned = {"left": "right", "right": "left"}.get(t.word("beside", f"{t.b}|{t.a}"), "")
+    columns = [t.word("place", name).rpartition(" ")[2] for name in (t.a, t.b)]
+    placed = columns[0] if set(columns) == {"left", "right"} else ""
+    found = {t.word("beside", f"{t.a}|{t.b}"), turned, placed} - {""}
+    return {f"on its {side}" for side in found} == {t.right}
 
 
-def _place(question: Question, said: Said) -> bool:
-    return said.get(("place", question.subjects[0])) == _right(question)
-
-
-def _beside(question: Question, said: Said) -> bool:
-    a, b = question.subjects
-    turned = {"left": "right", "right": "left"}.get(str(said.get(("beside", f"{b}|{a}"))))
-    columns = [str(said.get(("place", name), "")).rpartition(" ")[2] for name in (a, b)]
-    placed = columns[0] if set(columns) == {"left", "right"} else None
-    found = {side for side in (said.get(("beside", f"{a}|{b}")), turned, placed) if side}
-    return {f"on its {side}" for side in found} == {_right(question)}
-
-
-def _exists(question: Question, said: Said) -> bool:
-    name = question.subjects[0]
-    there = said.get(("exists", name))
-    if there is None and said.get(("count", "all")) == len(_names(said)):
+def _exists(t: _Text) -> bool:
+    there = t.said.get(("exists", t.a))
+    if there is None and t.said.get(("count", "all")) == len(t.there):
         there = False
-    return there is not None and ("Yes" if there else "No") == _right(question)
+    return there is not None and ("Yes" if there else "No") == t.right
 
 
-def _count(question: Question, said: Said) -> bool:
+def _count(t: _Text) -> bool:
     """A number that is stated, or that the things which are named add up to."""
-    subject = question.subjects[0]
-    stated = said.get(("count", subject))
-    if subject == "moving":
-        moves = [motion != "still" for (kind, _), motion in said.items() if kind == "motion"]
-        found = sum(moves) if moves else None
+    if t.a == "moving":
+        moves = [motion != "still" for (kind, _), motion in t.said.items() if kind == "motion"]
     else:
-        named = [name for name in _names(said) if subject == "all" or subject in name.split()]
-        found = len(named) or None
-    if stated is not None and found is not None and found > int(str(stated)):
-        return False
-    return str(found if stated is None else stated) == _right(question)
+        moves = [True for name in t.there if t.a == "all" or t.a in name.split()]
+    stated, found = t.number("count", t.a), sum(moves) if moves else nan
+    return not found > stated and float(t.right) == (found if isnan(stated) else stated)
 
 
-def _times(length: bool, question: Question, said: Said) -> bool:
+def _times(t: _Text) -> bool:
     """A time span, or how long it is; `to the end` is as good as any end."""
-    start, end = (_number(said.get((kind, question.subjects[0]))) for kind in ("appear", "vanish"))
-    if start is None or end is None:
-        return False
-    if length:
-        return end == inf or abs(end - start - float(question.answer)) <= 0.15
-    first, last = (float(text) for text in question.answer.strip("[]").split(","))
+    start, end = t.number("appear", t.a), t.number("vanish", t.a)
+    right = [float(text) for text in t.answer.strip("[]").split(",")]
+    first, last = right if len(right) == 2 else (start, start + right[0])
     return abs(start - first) <= 0.15 and (end == inf or abs(end - last) <= 0.15)
 
 
-def _box(question: Question, said: Said) -> bool:
-    box = said.get(("box", question.subjects[0]))
-    right = [float(text) for text in question.answer.strip("[]").split(",")]
-    return isinstance(box, tuple) and all(abs(a - b) <= 3 for a, b in zip(box, right, strict=True))
+def _box(t: _Text) -> bool:
+    box, right = t.said.get(("box", t.a)), t.answer.strip("[]").split(",")
+    return isinstance(box, tuple) and all(abs(a - float(b)) <= 3 for a, b in zip(box, right, strict=True))
 
 
-def _sentence(question: Question, said: Said) -> bool:
-    """What a thing does, or what it looks like, in the words of the reference."""
-    name = question.subjects[0]
-    motion, pace, size, place = (
-        str(said.get((kind, name), "")) for kind in ("motion", "pace", "size", "place")
-    )
-    if question.kind == "portray":
-        return bool(size and place) and portrait(name, size, place) == question.answer
-    known = motion == "still" or (motion in DIRECTIONS and pace)
-    return bool(known) and behaviour(name, motion, pace) == question.answer
+def _describe(t: _Text) -> bool:
+    motion, pace = t.word("motion", t.a), t.word("pace", t.a)
+    known = motion == "still" or (motion in DIRECTIONS and pace != "")
+    return known and behaviour(t.a, motion, pace) == t.answer
 
 
-def _text(question: Question, said: Said) -> bool:
-    words = str(said.get(("text", ""), "")).rstrip(" .,;:!").upper().split()
-    return words == _right(question).upper().split()
+def _read(t: _Text) -> bool:
+    return t.word("text", "").rstrip(" .,;:!").upper().split() == t.right.upper().split()
 
 
-def _level(question: Question, said: Said) -> bool:
-    level = _number(said.get(("level", question.subjects[0])))
-    return level is not None and abs(level - float(question.answer)) <= 2
+def _trend(t: _Text) -> bool:
+    start, end = t.number("level", "start"), t.number("level", "end")
+    return {"it rises": end > start, "it falls": end < start}.get(t.right, end == start)
 
 
-def _trend(question: Question, said: Said) -> bool:
-    start, end = (_number(said.get(("level", at))) for at in ("start", "end"))
-    if start is None or end is None:
-        return False
-    found = "it rises" if end > start else "it falls" if end < start else "it stays the same"
-    return found == _right(question)
+def _sum(t: _Text) -> bool:
+    """The numbers of all kinds, or the total that is stated; of both, both."""
+    found = (sum(t.number("count", name) for name in t.subjects), t.number("count", "all"))
+    return {n for n in found if not isnan(n)} == {float(t.answer)}
 
 
-def _sum(question: Question, said: Said) -> bool:
-    numbers = [_number(said.get(("count", name))) for name in question.subjects]
-    known = [n for n in numbers if n is not None]
-    total = _number(said.get(("count", "all")))
-    found = sum(known) if len(known) == len(numbers) else total
-    return found == float(question.answer) and (total is None or total == found)
+def _most(t: _Text) -> bool:
+    counts = {plural(name): t.number("count", name) for name in t.subjects}
+    best = [name for name, n in counts.items() if n == max(counts.values())]
+    return best == [t.right] and not any(map(isnan, counts.values()))
 
 
-def _most(question: Question, said: Said) -> bool:
-    counts = {name: _number(said.get(("count", name))) for name in question.subjects}
-    known = {name: n for name, n in counts.items() if n is not None}
-    best = [name for name, n in known.items() if n == max(known.values())]
-    if len(known) < len(counts) or len(best) != 1:
-        return False
-    return _right(question) in (f"{best[0]}s", f"{best[0]}es")
-
-
-_FOLLOWS: dict[str, Callable[[Question, Said], bool]] = {
-    "direction": _direction,
+_FOLLOWS: dict[str, Callable[[_Text], bool]] = {
+    "direction": lambda t: _WAYS.get(t.word("motion", t.a)) == t.right,
     "colour": partial(_part, 0),
     "shape": partial(_part, 1),
     "order": _order,
-    "faster": _faster,
-    "place": _place,
+    "faster": lambda t: (t.word("pace", t.a), t.word("pace", t.b)) in _FASTER,
+    "place": lambda t: t.word("place", t.a) == t.right,
     "beside": _beside,
     "exists": _exists,
     **dict.fromkeys(("count", "count_choice", "count_some", "count_moving"), _count),
-    "interval": partial(_times, False),
-    "seconds": partial(_times, True),
+    **dict.fromkeys(("interval", "seconds"), _times),
     "box": _box,
-    **dict.fromkeys(("describe", "portray"), _sentence),
-    **dict.fromkeys(("read", "read_choice"), _text),
-    **dict.fromkeys(("level", "level_end"), _level),
+    "describe": _describe,
+    "portray": lambda t: portrait(t.a, t.word("size", t.a), t.word("place", t.a)) == t.answer,
+    **dict.fromkeys(("read", "read_choice"), _read),
+    **dict.fromkeys(("level", "level_end"), lambda t: abs(t.number("level", t.a) - float(t.answer)) <= 2),
     "trend": _trend,
     "sum": _sum,
     "most": _most,

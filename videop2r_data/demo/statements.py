@@ -219,7 +219,7 @@ _NOT = re.compile(r"(?:\b(?:not|never|no|neither|nor|without)\b|n't\b)[^,;]*$", 
 _ABSENT = re.compile(r"\b(?:no|not a|not any|without a|nor a|neither a)\s*$", re.IGNORECASE)
 _SENTENCE = re.compile(r"(?<=[.!?;])\s+|\n+")
 _NO_CLAIM = re.compile(r"\?\s*$|\b(?:need to notice|whether|have to look|must look)\b", re.IGNORECASE)
-
+_IT = re.compile(r"^\s*it\b", re.IGNORECASE)
 
 LONGEST = 8_000
 """Characters of an observation at most: several times the 320 tokens that the paper rewards."""
@@ -239,14 +239,26 @@ def read_claims(observation: str) -> list[Claim]:
     >>> read_claims("There are two shapes. The red circle moves slowly to the left.")[0]
     Claim(key=('count', 'all'), value=2, positive=True)
     """
-    claims: list[Claim] = []
+    return [claim for _, claims in _read(observation) for claim in claims]
+
+
+def split_claims(observation: str) -> tuple[str, ...]:
+    """The sentences of an observation that claim something, each to be understood alone.
+
+    >>> split_claims("I need to notice the ring. The red ring is small. It moves left. That is all.")
+    ('The red ring is small.', 'The red ring moves left.')
+    """
+    return tuple(" ".join(alone.split()) for alone, claims in _read(observation) if claims)
+
+
+def _read(observation: str) -> Iterator[tuple[str, list[Claim]]]:
+    """Each sentence, with the name of the thing in place of `it`, and its claims."""
     last = ""
     for sentence in _SENTENCE.split(observation) if len(observation) <= LONGEST else ():
-        if _NO_CLAIM.search(sentence):
-            continue
-        found, last = _read_sentence(sentence, last)
-        claims.extend(found)
-    return claims
+        if not _NO_CLAIM.search(sentence):
+            alone = _IT.sub(f"The {last}", sentence) if last else sentence
+            claims, last = _read_sentence(sentence, last)
+            yield alone, claims
 
 
 def _read_sentence(sentence: str, last: str) -> tuple[list[Claim], str]:
@@ -254,7 +266,7 @@ def _read_sentence(sentence: str, last: str) -> tuple[list[Claim], str]:
     claims = [*_counts(sentence), *(Claim(("text", ""), q) for q in _QUOTE.findall(sentence))]
     claims.extend(_levels(sentence))
     marks = list(_MENTION.finditer(sentence))
-    if last and re.match(r"\s*it\b", sentence, re.IGNORECASE):
+    if last and _IT.match(sentence):
         claims.extend(_about(last, sentence[: marks[0].start() if marks else len(sentence)]))
     for at, mark in enumerate(marks):
         name = " ".join((mark["name"] or mark["other"]).lower().split())
@@ -381,25 +393,6 @@ def see_statement(scene: Scene, text: str) -> ClaimVerdict:
     if ClaimVerdict.CONTRADICTED in found:
         return ClaimVerdict.CONTRADICTED
     return ClaimVerdict.SUPPORTED if found == {ClaimVerdict.SUPPORTED} else ClaimVerdict.UNSEEN
-
-
-def split_claims(observation: str) -> tuple[str, ...]:
-    """The sentences of an observation that claim something, each to be understood alone.
-
-    >>> split_claims("I need to notice the ring. The red ring is small. It moves left. That is all.")
-    ('The red ring is small.', 'The red ring moves left.')
-    """
-    found: list[str] = []
-    last = ""
-    for sentence in _SENTENCE.split(observation) if len(observation) <= LONGEST else ():
-        if _NO_CLAIM.search(sentence):
-            continue
-        claims, named = _read_sentence(sentence, last)
-        alone = re.sub(r"^\s*it\b", f"The {last}", sentence, flags=re.IGNORECASE) if last else sentence
-        last = named
-        if claims:
-            found.append(" ".join(alone.split()))
-    return tuple(found)
 
 
 def observation_is_sufficient(scene: Scene, question: Question, observation: str) -> bool:

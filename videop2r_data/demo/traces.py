@@ -269,24 +269,27 @@ def inventions(scene: Scene, question: Question) -> tuple[Defect, ...]:
     `the ball moves left` true. What a text puzzle says stands in its question.
     """
     rng = stream("inventions", scene.index, question.problem)
+    seen = scene.medium != "text"
     made = {
-        Defect.INVENTED_EVIDENCE: scene.medium != "text" and _made_up(scene, question, rng) is not None,
-        Defect.INVENTED_DETAIL: scene.medium != "text" and _with_detail(scene, question, rng) is not None,
+        Defect.INVENTED_EVIDENCE: seen and _made_up(scene, question, rng),
+        Defect.INVENTED_DETAIL: seen and _with_detail(scene, question, rng),
         # an answer in a sentence is evidence, whatever stands in front of it
         Defect.LEAKED_ANSWER: question.problem_type is not ProblemType.FREE_FORM,
-        Defect.RESTATED_QUESTION: scene.medium != "text",
+        Defect.RESTATED_QUESTION: seen,
     }
     return tuple(defect for defect in INVENTIONS if made.get(defect, True))
 
 
+_FEW, _MANY = 60, 10_000
+"""Draws until a question counts as one that has no such evidence; and for a trace, where it has one."""
+
+
 def _invented(scene: Scene, question: Question, defect: Defect, opener: str, rng: Random) -> list[str]:
     """An observation with the habit `defect`."""
-    fixed = stream("inventions", scene.index, question.problem)
     if defect is Defect.INVENTED_EVIDENCE:
-        return [opener, *(_made_up(scene, question, rng) or _made_up(scene, question, fixed) or ())]
+        return [opener, *_made_up(scene, question, rng, _MANY)]
     if defect is Defect.INVENTED_DETAIL:
-        _made_up(scene, question, fixed)  # so that the second draw is that of `inventions`
-        return [opener, *(_with_detail(scene, question, rng) or _with_detail(scene, question, fixed) or ())]
+        return [opener, *_with_detail(scene, question, rng, _MANY)]
     if defect is Defect.LEAKED_ANSWER:
         leak = rng.choice(_LEAKS).format(x=question.answer.rstrip("."))
         return [opener, *_without(scene, question, question.needs[0], [], rng), leak]
@@ -303,14 +306,14 @@ def _invented(scene: Scene, question: Question, defect: Defect, opener: str, rng
     return [opener, *facts, f"Or perhaps {perhaps}", rng.choice(_DOUBTS)]
 
 
-def _made_up(scene: Scene, question: Question, rng: Random) -> list[str] | None:
-    """False evidence that the right answer follows from; None where this question has none."""
-    for _ in range(60):
+def _made_up(scene: Scene, question: Question, rng: Random, draws: int = _FEW) -> list[str]:
+    """False evidence that the right answer follows from; empty where this question has none."""
+    for _ in range(draws):
         body = [state(key, value, rng, scene) for key, value in _other_facts(scene, question, rng)]
         false = any(see_statement(scene, said) is ClaimVerdict.CONTRADICTED for said in body)
         if false and settles(question, " ".join(body)):
             return body
-    return None
+    return []
 
 
 def _other_facts(scene: Scene, question: Question, rng: Random) -> list[tuple[Key, Value]]:
@@ -333,14 +336,14 @@ def _other_facts(scene: Scene, question: Question, rng: Random) -> list[tuple[Ke
     return [(key, value) for key, value in made if value is not None]
 
 
-def _with_detail(scene: Scene, question: Question, rng: Random) -> list[str] | None:
-    """True evidence, and one false claim that the answer does not need."""
+def _with_detail(scene: Scene, question: Question, rng: Random, draws: int = _FEW) -> list[str]:
+    """True evidence, and one false claim that the answer does not need; empty where there is none."""
     asked = {key for need in question.needs for key in need}
     keys: list[Key] = [
         (kind, o.name) for o in scene.objects for kind in ("size", "motion", "appear", "exists")
     ]
     free = [key for key in keys if key not in asked and truth(scene, key) is not None]
-    for _ in range(60):
+    for _ in range(draws):
         lie: tuple[Key, Value] = ("exists", f"{rng.choice(list(COLOURS))} {rng.choice(SHAPES)}"), True
         if free and rng.random() < 0.8:
             lie = twist(scene, rng.choice(free), rng)
@@ -350,7 +353,7 @@ def _with_detail(scene: Scene, question: Question, rng: Random) -> list[str] | N
         contradicted = see_statement(scene, false) is ClaimVerdict.CONTRADICTED
         if contradicted and settles(question, " ".join(body)):
             return body
-    return None
+    return []
 
 
 def _sentence(scene: Scene, key: Key, rng: Random) -> str:

@@ -124,10 +124,6 @@ _ABOUT = {
     Role.ANSWER: "the final answer alone",
     Role.OTHER: "what belongs here",
 }
-_SAMPLES = {
-    ("time", "mm:ss"): "00:05", ("time", "seconds"): "2.5", ("box", "fraction"): "[0.1, 0.2, 0.5, 0.9]",
-    ("box", "pixels"): "[10, 20, 110, 90]", ("box", "per_mille"): "[100, 200, 500, 900]",
-}  # fmt: skip
 
 
 def describe_format(grammar: TraceGrammar) -> str:
@@ -148,9 +144,9 @@ def describe_format(grammar: TraceGrammar) -> str:
 def _show(spec: SegmentSpec) -> str:
     about = spec.about or _ABOUT[spec.role]
     if spec.holds:
-        about = Template(spec.holds).example(_SAMPLES)
+        about = Template(spec.holds).example()
     if spec.fields:
-        shown = ", ".join(Template(field).example(_SAMPLES) for field in spec.fields)
+        shown = ", ".join(Template(field).example() for field in spec.fields)
         about += f"; where it refers to a thing, a place or a time, in this form: {shown}"
     if spec.text:
         return f"[free text, if you like: {about}]"
@@ -225,14 +221,8 @@ def _role(user: str) -> str:
 
 def _check_fields(name: str, user: str, hints: Mapping[str, str]) -> None:
     """Refuse a prompt that would leave out what it has to show."""
-    role = _role(user)
-    if role in ("claims", "faithfulness"):
-        return
-    missing = [] if "{problem}" in user else ["problem"]
-    if hints and "{hint}" not in user:
-        missing.append("hint")
-    if "{observation}" in user and "{answer}" not in user:
-        missing.append("answer")
+    needed = {"generate": ["problem"], "judge": ["problem", "answer"]}.get(_role(user), [])
+    missing = [field for field in needed + ["hint"] * bool(hints) if f"{{{field}}}" not in user]
     if missing:
         names = ", ".join(f"{{{field}}}" for field in missing)
         raise ConfigError(

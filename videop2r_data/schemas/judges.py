@@ -141,6 +141,9 @@ class NamedJudge(JudgeSpec):
     """Votes of the panel, `backend` among them, that a verdict takes; None: more than half."""
     unsure_to: BackendSpec | None = None
     """A dearer model that decides where the others give no verdict, differ, or cannot see a claim."""
+    confirm: bool = False
+    """`unsure_to` is asked where the others refuse or give no verdict, and not where they differ: what it
+    does not refuse too is not refused."""
     reads: tuple[str, ...] = ()
     """Segments of the trace that it reads, by their names; empty: those with the role perception."""
     does: Literal["filter", "record"] = "filter"
@@ -172,6 +175,8 @@ class NamedJudge(JudgeSpec):
             raise ValueError(f"judge {self.name!r}: need counts votes: name more models in panel")
         if self.need is not None and self.need > votes:
             raise ValueError(f"judge {self.name!r}: need is {self.need}, with {votes} models to vote")
+        if self.confirm and self.unsure_to is None:
+            raise ValueError(f"judge {self.name!r}: confirm says when unsure_to is asked: name that model")
         if self.decides == "faithfulness" and self.votes_needed * 2 <= votes:
             why = "a claim could be supported and contradicted at once"
             raise ValueError(f"judge {self.name!r}: need must be more than half of {votes}: else {why}")

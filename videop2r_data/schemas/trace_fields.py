@@ -23,6 +23,17 @@ _KINDS: dict[str, tuple[str, tuple[str, ...]]] = {
     "label": (r"[^<>{}\[\]]{1,200}?", ("",)),
 }
 """Type of a hole -> how it is written, and the units it may have. All bounded: reading stays linear."""
+_EXAMPLES = {
+    ("time", "seconds"): "2.5",
+    ("time", "mm:ss"): "00:05",
+    ("time", "percent"): "12.5",
+    ("box", "pixels"): "[10, 20, 110, 90]",
+    ("box", "fraction"): "[0.1, 0.2, 0.5, 0.9]",
+    ("box", "per_mille"): "[100, 200, 500, 900]",
+    ("point", "fraction"): "[0.1, 0.2]",
+}
+_PLAIN_EXAMPLES = {"time": "0.5", "point": "[10, 20]", "frame": "12", "number": "3"}
+"""Type and unit, else type of a hole -> how it may be filled."""
 _HIGHEST = {"fraction": 1.0, "percent": 100.0, "per_mille": 1000.0}
 _HOLE = re.compile(r"\{ *([a-z][a-z0-9_]{0,31}) *: *([a-z]+)(?: +([a-z_:]+))? *\}")
 
@@ -75,9 +86,14 @@ class Template:
         self.pattern = re.compile(pattern + _literal(text[at:]))
         self.text = text
 
-    def example(self, values: Mapping[tuple[str, str], str]) -> str:
-        """The template with a value in each hole: that of its (type, unit), else `<name>`."""
-        return _HOLE.sub(lambda h: values.get((h.group(2), h.group(3) or ""), f"<{h.group(1)}>"), self.text)
+    def example(self) -> str:
+        """The template with a value in each hole; a label is the name of its hole."""
+        return self.write(
+            {
+                name: _EXAMPLES.get((kind, unit)) or _PLAIN_EXAMPLES.get(kind, name)
+                for name, kind, unit in self.holes
+            }
+        )
 
     def write(self, values: Mapping[str, str]) -> str:
         """The template with a value in each hole, by the names of the holes."""

@@ -19,6 +19,7 @@ MOST_CLAIMS = 40
 """Claims of one observation that are looked at; the prompt says the same number."""
 _LONGEST_CLAIM = 600
 _LONGEST_REPLY = 200_000
+_MOST_TIMES = 64
 _ITEM = re.compile(r"[ \t]*(\d{1,3})[.)][ \t]+(\S.*)")
 _NONE = re.compile(r"\W*none\W*", re.IGNORECASE)
 _VERDICT = re.compile(
@@ -94,18 +95,15 @@ def parse_faithfulness(reply: str, claims: Sequence[str], *, finish_reason: str 
         verdict = ClaimVerdict(word) if word in ClaimVerdict._value2member_map_ else None
         if number in said and said[number][0] is not verdict:
             verdict = None
-        said[number] = (verdict, _times(match.group(2) or ""))
-    if any(number < 1 or number > len(claims) for number in said):
+        at = _SECONDS.findall(match.group(2) or "")[:_MOST_TIMES]
+        said[number] = verdict, tuple(map(float, at))
+    if not said.keys() <= set(range(1, len(claims) + 1)):
         said = {}
-    found = []
-    for number, text in enumerate(claims, 1):
-        verdict, at = said.get(number, (None, ()))
-        found.append(Claim(text=text, verdict=verdict, at=at))
+    decided = (said.get(number, (None, ())) for number in range(1, len(claims) + 1))
+    found = (
+        Claim(text=text, verdict=verdict, at=at) for text, (verdict, at) in zip(claims, decided, strict=True)
+    )
     return Faithfulness(claims=tuple(found))
-
-
-def _times(text: str) -> tuple[float, ...]:
-    return tuple(float(number) for number in _SECONDS.findall(text)[:64])
 
 
 def _spoken(reply: str) -> str:
