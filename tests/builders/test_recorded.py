@@ -97,6 +97,70 @@ def test_a_data_set_without_such_a_judge_says_so(judged: Path, tmp_path: Path) -
         recorded_verdicts(gather_labels([tmp_path / "marks.jsonl"], "faithfulness"), open_release(plain))
 
 
+def claim(text: str, verdict: str) -> dict[str, str]:
+    return {"text": text, "verdict": verdict}
+
+
+@pytest.fixture
+def claimed(judged: Path, tmp_path: Path) -> Path:
+    """Claims of `eye`, the first judge that sees, on two rows; two people have labelled them."""
+    path = judged / "data" / "sft-00000.parquet"
+    said = [
+        [claim("a", "supported"), claim("b", "supported"), claim("c", "unseen"), claim("d", "")],
+        [claim("a", "contradicted"), claim("e", "supported")],
+        [],
+        [],
+    ]
+    struct = pa.struct({"text": pa.string(), "verdict": pa.string()})
+    table = pq.read_table(path)
+    pq.write_table(table.append_column("claims", pa.array(said, pa.list_(struct))), path)
+    rows = [accepted(n, "numerical", "image", "7") for n in range(2)]
+    labels = [
+        # of one observation, whose whole the two see differently: their claims count where they agree
+        (rows[0], True, "A", {"a": "supported", "b": "contradicted", "c": "unseen", "d": "supported"}),
+        (rows[0], False, "B", {"a": "supported", "b": "contradicted", "c": "supported"}),
+        (rows[1], False, "A", {"a": "contradicted", "e": "supported", "no such claim": "unseen"}),
+    ]
+    lines = [
+        label(row, true, reviewer=who, claims=[claim(*one) for one in claims.items()]).model_dump_json()
+        for row, true, who, claims in labels
+    ]
+    (tmp_path / "marks.jsonl").write_text("\n".join(lines) + "\n")
+    return judged
+
+
+def test_claims_are_measured_one_by_one(claimed: Path, tmp_path: Path) -> None:
+    labels = gather_labels([tmp_path / "marks.jsonl"], "faithfulness")
+    report, _ = recorded_verdicts(labels, open_release(claimed))
+    eye, lens = report.judges
+    assert lens.claims is None, "the claims of a row are those of its first judge"
+    found = eye.claims
+    assert found is not None and (found.labelled, found.unscored) == (5, 1)
+    # a: supported, supported; b: contradicted, supported; d: supported, unscored; a: both contradicted; e: both supported
+    assert (found.agreement.value, found.counts["contradicted"]["supported"]) == (0.75, 1)  # type: ignore[index]
+    supported, contradicted, unseen = found.verdicts.values()
+    assert supported.precision.value == pytest.approx(2 / 3) and supported.recall.value == 1.0
+    assert (contradicted.precision.value, contradicted.recall.value) == (1.0, 0.5)
+    assert contradicted.recall.low == pytest.approx(0.0945, abs=1e-3)  # Wilson, 1 of 2
+    assert unseen.recall.value is None
+    wanted = ["judge-eval", str(tmp_path / "marks.jsonl"), "--dataset", str(claimed), "--judge", "eye"]
+    result = CliRunner().invoke(app, [*wanted, "--out", str(tmp_path / "out")], env={"COLUMNS": "120"})
+    assert result.exit_code == 0, result.output
+    assert "eye, claim by claim: 5 labelled, 75.0%" in result.output and "1 unscored" in result.output
+    assert "contradicted" in result.output and "66.7%" in result.output
+    kept = orjson.loads((tmp_path / "out" / "report.json").read_bytes())["judges"]
+    assert [one["name"] for one in kept] == ["eye"]
+    assert kept[0]["claims"]["counts"]["contradicted"]["supported"] == 1
+
+
+def test_the_same_words_about_two_clips_are_two_labels(judged: Path, tmp_path: Path) -> None:
+    row = accepted(0, "numerical", "image", "7")
+    lines = [label(row, true, sample_id=f"a/{true}").model_dump_json() for true in (True, False)]
+    (tmp_path / "marks.jsonl").write_text("\n".join(lines))
+    found = gather_labels([tmp_path / "marks.jsonl"], "faithfulness")
+    assert [one.sufficient for one in found.used] == [True, False] and found.conflicts == []
+
+
 def test_the_command_measures_a_data_set_without_a_call(judged: Path, tmp_path: Path) -> None:
     wanted = ["judge-eval", str(tmp_path / "marks.jsonl"), "--out", str(tmp_path / "out")]
     result = CliRunner().invoke(app, [*wanted, "--dataset", str(judged)], env={"COLUMNS": "200"})

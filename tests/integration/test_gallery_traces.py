@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -186,6 +187,61 @@ def test_marks_of_the_second_question_are_labels_with_that_question(
         assert page.locator('.mark-yes[aria-pressed="true"]').count() == 1
         page.keyboard.press("q")
         page.wait_for_selector('.mark-no[aria-pressed="true"]')
+
+
+def test_claims_are_labelled_one_by_one_and_a_blind_review_sees_the_verdict_afterwards(
+    browser: Any, url: str, tmp_path: Path
+) -> None:
+    says = "(x) => x.map((n) => n.id.split('-').at(-1))"
+    pressed = '.claims [aria-pressed="true"]'
+    with opened(browser, f"{url}#made/0") as (page, _):
+        assert page.locator(".claims .labels").count() == 0  # not of this question
+        page.keyboard.press("q")
+        page.wait_for_selector(".claims .note")  # the observation first
+        assert page.locator(".claims .labels").count() == 0
+        page.keyboard.press("b")
+        page.wait_for_function("() => !document.querySelector('.claims')")
+        page.keyboard.press("n")
+        page.wait_for_selector(".claims .labels")
+        hidden = "(x) => x.map((n) => n.dataset.verdict)"
+        lines = page.locator(".claims li")
+        assert (
+            lines.evaluate_all(hidden) == ["none"] * 4 and page.locator(".claims button.value").count() == 0
+        )
+        page.click("#claim-0-0-contradicted")
+        page.click("#claim-0-1-contradicted")
+        page.click("#claim-0-2-unseen")
+        page.click("#claim-0-2-unseen")  # taken back
+        page.focus("#claim-0-0-supported")
+        page.keyboard.press("Enter")  # another label takes its place
+        page.wait_for_selector('#claim-0-0-supported[aria-pressed="true"]')
+        assert page.evaluate("document.activeElement.id") == "claim-0-0-supported"
+        assert page.locator(pressed).evaluate_all(says) == ["supported", "contradicted"]
+        assert lines.evaluate_all(hidden) == ["supported", "contradicted", "none", "none"]
+        page.keyboard.press("Escape")
+        page.keyboard.press("y")  # the mark of the whole changes, the labels stay
+        page.wait_for_selector('.mark-yes[aria-pressed="true"]')
+        reload_kept(page)
+        assert page.locator(pressed).evaluate_all(says) == ["supported", "contradicted"]
+        with page.expect_download() as download:
+            page.keyboard.press("x")
+            page.click("#export")
+        download.value.save_as(tmp_path / "marks.jsonl")
+    (label,) = (label for label in read_labels(tmp_path / "marks.jsonl") if isinstance(label, HumanLabel))
+    assert label.question == "faithfulness" and label.sufficient
+    assert [(x.text, x.verdict) for x in label.claims] == [
+        ("A ball rolls in.", "supported"),
+        ("It hits the <door>.", "contradicted"),
+    ]
+    hostile = [{"text": "It is red.", "verdict": "yes"}, 7, None, {"text": 5, "verdict": "unseen"}]
+    line = label.model_dump(mode="json")
+    line["claims"] += [*hostile, {"text": "It is red.", "verdict": "unseen"}]
+    (tmp_path / "marks.jsonl").write_text(json.dumps(line))
+    with opened(browser, f"{url}#made/0") as (page, _):  # another browser
+        page.keyboard.press("q")
+        page.set_input_files("#import", tmp_path / "marks.jsonl")
+        page.wait_for_selector("#claim-0-3-unseen[aria-pressed='true']")
+        assert page.locator(pressed).evaluate_all(says) == ["supported", "contradicted", "unseen"]
 
 
 def test_hostile_texts_and_a_hostile_grammar_stay_text(browser: Any, tmp_path: Path) -> None:

@@ -27,6 +27,7 @@ from videop2r_data.builders.workspace import take_lease_now
 from videop2r_data.errors import BackendError, BudgetError, SourceError, TransientError
 from videop2r_data.schemas import (
     BadLabel,
+    ClaimVerdict,
     HumanLabel,
     JudgesFile,
     Model,
@@ -35,7 +36,14 @@ from videop2r_data.schemas import (
     Sufficiency,
     read_labels,
 )
-from videop2r_data.validators import Agreement, Estimate, count_confusion, measure_agreement, wilson
+from videop2r_data.validators import (
+    Agreement,
+    ClaimAgreement,
+    Estimate,
+    count_confusion,
+    measure_agreement,
+    wilson,
+)
 
 # Agreement among the reviewers: no judge can be measured more finely than people agree with each other.
 
@@ -171,6 +179,8 @@ class JudgeReport(Model):
     """Median seconds of a call; None if this work folder made none."""
     asked: int
     """Calls made in this run."""
+    claims: ClaimAgreement | None = Field(default=None, exclude_if=lambda value: value is None)
+    """Where people labelled claims of this judge one by one."""
 
 
 class CalibrationReport(Model):
@@ -204,6 +214,9 @@ class Labels(Model):
     bad: list[BadLabel]
     conflicts: list[str]
     people: People = People()
+    claims: list[tuple[HumanLabel, dict[str, ClaimVerdict]]] = Field(default_factory=list)
+    """For each observation a label of it, and what all who labelled a claim say of it; claims that people
+    label differently are left out."""
 
 
 def gather_labels(paths: Sequence[Path], question: Question = "sufficiency") -> Labels:
@@ -228,6 +241,10 @@ def gather_labels(paths: Sequence[Path], question: Question = "sufficiency") -> 
                 elsewhere += 1
             else:
                 texts = [found.problem, *found.options, found.reference, found.observation]
+                if question == "faithfulness":
+                    texts.append(
+                        found.sample_id
+                    )  # the same words may be true of one clip and false of another
                 seen.setdefault("\0".join(texts), []).append(found)
     said = {key: latest(same) for key, same in seen.items()}
     clear = {key: len({label.sufficient for label in labels}) == 1 for key, labels in said.items()}
@@ -246,7 +263,16 @@ def gather_labels(paths: Sequence[Path], question: Question = "sufficiency") -> 
         bad=bad,
         conflicts=[same[0].sample_id for key, same in seen.items() if not clear[key]],
         people=compare_people(list(said.values())),
+        claims=[(labels[0], _claims(labels)) for labels in said.values() if any(x.claims for x in labels)],
     )
+
+
+def _claims(labels: Sequence[HumanLabel]) -> dict[str, ClaimVerdict]:
+    """Claim -> what all who labelled it say."""
+    found: defaultdict[str, set[ClaimVerdict]] = defaultdict(set)
+    for claim in (claim for label in labels for claim in label.claims):
+        found[claim.text].add(claim.verdict)
+    return {text: verdicts.pop() for text, verdicts in found.items() if len(verdicts) == 1}
 
 
 # A calibration has a journal like a build: a stopped run goes on where it was, a second run asks nothing, and

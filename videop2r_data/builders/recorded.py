@@ -14,16 +14,19 @@ from videop2r_data.builders.calibration import (
 )
 from videop2r_data.errors import SourceError
 from videop2r_data.files import Release
-from videop2r_data.schemas import HumanLabel, Trace, strip_answer_tag
+from videop2r_data.schemas import ClaimVerdict, HumanLabel, Trace, strip_answer_tag
+from videop2r_data.validators import ClaimAgreement, measure_claims
 
 FAITHFUL = {"faithful": True, "contradicted": False}
 """Verdict of a judge of `faithfulness` in the column `judgements` -> whether the observation is true."""
-_COLUMNS = ("sample_id", "problem", "options", "solution", "observation", "output", "judgements")
+_COLUMNS = ("sample_id", "problem", "options", "solution", "observation", "output", "judgements", "claims")
 
 
 class _Said(NamedTuple):
     verdict: str
     words: str
+    claims: Mapping[str, ClaimVerdict | None]
+    """Claim -> verdict; only of the first judge that sees, whose claims the row holds."""
 
 
 def recorded_verdicts(
@@ -41,7 +44,7 @@ def recorded_verdicts(
     Raises:
         SourceError: it holds no verdict of such a judge, or a file is damaged.
     """
-    wanted = {label.sample_id for label in labels.used}
+    wanted = {label.sample_id for label in [*labels.used, *(label for label, _ in labels.claims)]}
     judges: list[str] = []
     said: dict[tuple[str, ...], dict[str, _Said]] = {}
     for config in ("sft", "rejected"):
@@ -60,16 +63,28 @@ def recorded_verdicts(
         )
     rows = [_judged(name, label, said.get(_of_label(label))) for name in judges for label in labels.used]
     reports = [
-        report_of(name, _model(name, release), [row for row in rows if row.judge == name]) for name in judges
+        report_of(name, _model(name, release), [row for row in rows if row.judge == name]).model_copy(
+            update={"claims": _claims_of(name, labels, said)}
+        )
+        for name in judges
     ]
     return calibration_report(labels, reports, question="faithfulness"), rows
 
 
 def _verdicts(row: Mapping[str, Any]) -> Iterator[tuple[str, _Said]]:
     cells = row.get("judgements")
+    claims = _claims(row.get("claims"))
     for cell in cells if isinstance(cells, list) else ():
         if isinstance(cell, dict) and cell.get("decides") == "faithfulness":
-            yield str(cell.get("judge")), _Said(str(cell.get("verdict") or ""), str(cell.get("detail") or ""))
+            words = str(cell.get("detail") or "")
+            yield str(cell.get("judge")), _Said(str(cell.get("verdict") or ""), words, claims)
+            claims = {}
+
+
+def _claims(cells: object) -> dict[str, ClaimVerdict | None]:
+    known = {verdict.value: verdict for verdict in ClaimVerdict}
+    found = [cell for cell in cells if isinstance(cell, dict)] if isinstance(cells, list) else []
+    return {str(cell.get("text")): known.get(str(cell.get("verdict"))) for cell in found}
 
 
 def _words(row: Mapping[str, Any], release: Release) -> tuple[str, ...]:
@@ -87,9 +102,21 @@ def _of_label(label: HumanLabel) -> tuple[str, ...]:
 def _judged(judge: str, label: HumanLabel, found: Mapping[str, _Said] | None) -> JudgedLabel:
     verdict, why = None, "no row of the data set has these words"
     if found is not None:
-        one = found.get(judge, _Said("", "this judge was not asked about the row"))
+        one = found.get(judge, _Said("", "this judge was not asked about the row", {}))
         verdict, why = FAITHFUL.get(one.verdict), one.words
     return JudgedLabel(judge=judge, model="", label=label, sufficient=verdict, why=why, latency_s=None)
+
+
+def _claims_of(
+    judge: str, labels: Labels, said: Mapping[tuple[str, ...], Mapping[str, _Said]]
+) -> ClaimAgreement | None:
+    """Labelled claims against those of a judge; None where none of its claims is labelled."""
+    pairs = []
+    for label, claims in labels.claims:
+        found = said.get(_of_label(label), {}).get(judge)
+        told = found.claims if found is not None else {}
+        pairs += [(verdict, told[text]) for text, verdict in claims.items() if text in told]
+    return measure_claims(pairs) if pairs else None
 
 
 def _model(name: str, release: Release) -> str:

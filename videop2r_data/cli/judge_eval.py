@@ -29,7 +29,7 @@ from videop2r_data.schemas import visible_line
 if TYPE_CHECKING:
     from videop2r_data.builders import CalibrationReport, JudgedLabel, People
     from videop2r_data.schemas import JudgesFile
-    from videop2r_data.validators import Agreement, Estimate
+    from videop2r_data.validators import Agreement, ClaimAgreement, Estimate
 
 LabelsArg = Annotated[
     list[Path], typer.Argument(help="JSON Lines of human labels, as the gallery exports them.")
@@ -188,6 +188,8 @@ def _render(out: Path, report: CalibrationReport, console: Console) -> None:
             )
             said = f"{judge.name}: {nothing}, mostly: {judge.unscored_why}"
             console.print(visible_line(said), markup=False)
+        if judge.claims is not None:
+            _show_claims(judge.name, judge.claims, console)
     _show_people(report.people, console)
     if report.repeated or report.conflicts or report.bad:
         console.print(
@@ -202,6 +204,19 @@ def _render(out: Path, report: CalibrationReport, console: Console) -> None:
         console.print("money ran out: raise --max-cost and run the same command, nothing is lost")
     console.print(f"disagreements: {shell(out / 'disagreements.jsonl')}", markup=False)
     console.print(f"next: p2r-data gallery DIR --verdicts {shell(out / 'verdicts.jsonl')}", markup=False)
+
+
+def _show_claims(judge: str, found: ClaimAgreement, console: Console) -> None:
+    """Print the claims that people labelled one by one, by verdict."""
+    share = _figure(found.agreement, percent=True).replace("\n", ", ")
+    said = f"{judge}, claim by claim: {found.labelled:,} labelled, {share} alike, {found.unscored:,} unscored"
+    console.print(visible_line(said), markup=False)
+    made = table("claims", "people", "judge", "precision", "recall", overflow="fold")
+    for verdict, figures in found.verdicts.items():
+        c = figures.confusion
+        counts = (f"{n:,}" for n in (c.true_positive + c.false_negative, c.true_positive + c.false_positive))
+        made.add_row(verdict, *counts, _judged(figures, "precision"), _judged(figures, "recall"))
+    console.print(made)
 
 
 def _show_people(people: People, console: Console) -> None:

@@ -5,6 +5,7 @@ from .base import digest_bytes as digest_bytes
 from .base import visible as visible
 from .base import visible_line as visible_line
 from .calibration import BadLabel as BadLabel
+from .calibration import ClaimLabel as ClaimLabel
 from .calibration import HumanLabel as HumanLabel
 from .calibration import JudgesFile as JudgesFile
 from .calibration import Question as Question

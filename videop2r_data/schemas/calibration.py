@@ -11,6 +11,7 @@ from pydantic import Field, ValidationError, field_validator
 from videop2r_data.errors import SourceError
 from videop2r_data.schemas.base import Model
 from videop2r_data.schemas.judges import NamedJudge, names_differ
+from videop2r_data.schemas.verdict import ClaimVerdict
 from videop2r_data.schemas.yaml_file import parse_yaml, read_settings
 
 # --- the labels of reviewers: the truth that judges are measured against ---
@@ -18,6 +19,14 @@ from videop2r_data.schemas.yaml_file import parse_yaml, read_settings
 
 Question = Literal["sufficiency", "faithfulness"]
 """What reviewers are asked of an observation."""
+
+
+class ClaimLabel(Model):
+    """What a reviewer says of one claim of an observation."""
+
+    text: str
+    """The claim, as it was seen."""
+    verdict: ClaimVerdict
 
 
 class HumanLabel(Model):
@@ -41,6 +50,8 @@ class HumanLabel(Model):
     question: Question = "sufficiency"
     """What was asked: whether the answer follows from the observation alone, or whether the clip shows what
     the observation says."""
+    claims: tuple[ClaimLabel, ...] = Field(default=(), exclude_if=lambda value: not value)
+    """Of question `faithfulness`: the claims that were labelled one by one."""
     reviewer: str = ""
     time: str = Field(default="", max_length=40)
     """When it was marked, ISO 8601 in UTC; empty: not known."""

@@ -1,6 +1,8 @@
 from .agreement import Agreement as Agreement
+from .agreement import ClaimAgreement as ClaimAgreement
 from .agreement import count_confusion as count_confusion
 from .agreement import measure_agreement as measure_agreement
+from .agreement import measure_claims as measure_claims
 from .alarms import ALARMS as ALARMS
 from .alarms import RAISED as RAISED
 from .alarms import Raised as Raised

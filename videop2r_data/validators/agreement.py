@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from functools import lru_cache
 from typing import Any
 
-from videop2r_data.schemas import Model
+from videop2r_data.schemas import ClaimVerdict, Model
 from videop2r_data.validators.estimate import Confusion, Estimate, wilson
 
 _FEW = 10
@@ -94,6 +94,37 @@ class Agreement(Model):
     """TN / (TN + FP): of what people call insufficient, the share that the judge rejects; Wilson interval."""
     too_few: bool = False
     """Under ten items, or a rater gives only one verdict: kappa says next to nothing."""
+
+
+class ClaimAgreement(Model):
+    """Claims one by one: what a judge that sees said, and what people said."""
+
+    labelled: int
+    """Claims that people labelled, all alike."""
+    unscored: int
+    """Of these, claims without a verdict of the judge: in none of the figures."""
+    agreement: Estimate
+    """Share of equal verdicts; Wilson interval."""
+    counts: dict[ClaimVerdict, dict[ClaimVerdict, int]]
+    """What people say -> what the judge says -> claims."""
+    verdicts: dict[ClaimVerdict, Agreement]
+    """Each verdict against the two others: positive means this verdict."""
+
+
+def measure_claims(pairs: Iterable[tuple[ClaimVerdict, ClaimVerdict | None]]) -> ClaimAgreement:
+    """Agreement of pairs (label, verdict); a verdict of None is unscored."""
+    counts = Counter(pairs)
+    scored = [pair for pair in counts.elements() if pair[1] is not None]
+    return ClaimAgreement(
+        labelled=counts.total(),
+        unscored=counts.total() - len(scored),
+        agreement=wilson(sum(label is said for label, said in scored), len(scored)),
+        counts={label: {said: counts[label, said] for said in ClaimVerdict} for label in ClaimVerdict},
+        verdicts={
+            one: measure_agreement(count_confusion((label is one, said is one) for label, said in scored))
+            for one in ClaimVerdict
+        },
+    )
 
 
 def count_confusion(pairs: Iterable[tuple[bool, bool]]) -> Confusion:

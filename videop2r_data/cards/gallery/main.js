@@ -1,5 +1,5 @@
 // What is on the screen, and how it changes.
-const view = { at: -1, pair: null, others: [], players: [], turn: 0 };
+const view = { at: -1, pair: null, others: [], players: [], turn: 0, hid: false };
 let blind = store.get("p2r-gallery:blind") === "1";
 
 function isBlind(row) {
@@ -75,6 +75,7 @@ function select(row, { open = false, pair = view.pair !== null, other = null } =
 async function draw() {
   const turn = (view.turn += 1);
   const at = view.at;
+  view.hid = isBlind(at);
   const mate = view.pair === null ? null : (view.others[view.pair]?.row ?? null);
   const found = await Promise.all([load(at), mate === null ? null : load(mate)]);
   if (turn !== view.turn) return; // another sample was chosen meanwhile
@@ -179,7 +180,8 @@ function markSample(sufficient) {
     return;
   }
   marks.set(view.at, sufficient);
-  if (store.get("p2r-gallery:advance") === "1") move(1);
+  const claims = asking === "faithfulness" && head.claims && head.claims[head.claimed[view.at]] !== "no claim"; // still to be labelled
+  if (store.get("p2r-gallery:advance") === "1" && !claims) move(1);
 }
 
 function unmark() {

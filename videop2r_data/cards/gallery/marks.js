@@ -9,6 +9,16 @@ const ASKED = {
     short: "Observation true to the clip?", long: "Does the clip show everything that it says?", other: "Sufficient?",
   },
 };
+const CLAIM_LABELS = ["supported", "contradicted", "unseen"];
+
+// The labels of an exported line, to the claims of a row: number of the claim -> what was said of it.
+function claimsIn(label, row) {
+  const left = (Array.isArray(label.claims) ? label.claims : []).filter((one) => CLAIM_LABELS.includes(one?.verdict));
+  return Object.fromEntries((row.claims ?? []).flatMap(([text], n) => {
+    const at = left.findIndex((one) => one.text === text);
+    return at < 0 ? [] : [[n, left.splice(at, 1)[0].verdict]];
+  }));
+}
 
 function makeMarks(QUESTION) {
   const place = QUESTION === "sufficiency" ? head.digest : `${QUESTION}:${head.digest}`;
@@ -69,8 +79,9 @@ function makeMarks(QUESTION) {
   }
 
   // A label of a former export. One's own name makes it one's own; without names, what is not marked yet does.
-  function takeOne(id, label) {
+  function takeOne(id, label, row) {
     const mark = {
+      claims: claimsIn(label, row),
       sufficient: label.sufficient, note: text(label.note), time: text(label.time), reviewer: text(label.reviewer), question: QUESTION,
     };
     const me = reviewer();
@@ -121,8 +132,17 @@ function makeMarks(QUESTION) {
     set(row, sufficient) {
       gather();
       own.set(head.id[row], {
-        sufficient, note: this.get(row)?.note ?? "", time: new Date().toISOString(), reviewer: reviewer(), question: QUESTION,
+        claims: this.get(row)?.claims ?? {}, sufficient, note: this.get(row)?.note ?? "", time: new Date().toISOString(), reviewer: reviewer(), question: QUESTION,
       });
+      save();
+    },
+    // What is true of one claim; the same label again takes it back.
+    claim(row, n, says) {
+      gather();
+      const mark = this.get(row);
+      if (!mark) return;
+      const claims = { ...mark.claims, [n]: mark.claims?.[n] === says ? undefined : says };
+      own.set(head.id[row], { ...mark, claims, time: new Date().toISOString() });
       save();
     },
     note(row, written) {
@@ -151,12 +171,15 @@ function makeMarks(QUESTION) {
         if (row.observation === null || row.observation === undefined) continue;
         const mine = this.get(at);
         for (const mark of [...(mine ? [{ ...mine, reviewer: mine.reviewer || reviewer() }] : []), ...this.others(at)]) {
+          const claims = (row.claims ?? []).map(([text], n) => ({ text, verdict: mark.claims?.[n] }));
+          const labelled = claims.filter((one) => CLAIM_LABELS.includes(one.verdict));
           lines.push(JSON.stringify({
             human_label: 1, sample_id: head.id[at], sufficient: mark.sufficient,
             problem: row.problem ?? "", options: row.options, reference: row.reference ?? "",
             observation: row.observation, question: QUESTION, reviewer: text(mark.reviewer), time: text(mark.time), note: mark.note,
             dataset: head.name, outcome: head.outcomes[head.outcome[at]].replace("question", ""), source: head.sources[head.source[at]],
             problem_type: head.types[head.type[at]], data_type: head.kinds[head.kind[at]],
+            ...(labelled.length ? { claims: labelled } : {}),
           }) + "\n");
         }
       }
@@ -181,7 +204,7 @@ function makeMarks(QUESTION) {
         const row = at === undefined ? null : (await load(at)).row;
         const asked = label?.question === undefined || label.question === QUESTION;
         if (row && asked && typeof label.sufficient === "boolean" && row.observation === label.observation) {
-          taken[takeOne(head.id[at], label)] += 1;
+          taken[takeOne(head.id[at], label, row)] += 1;
         } else {
           taken.left += 1;
         }

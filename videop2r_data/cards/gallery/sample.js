@@ -152,20 +152,37 @@ function verdictOf(at, row, player) {
       el("p", {}, "Judge: observation sufficient? ", el("b", { class: good ? "yes" : "no" }, row.judgement || "not asked")),
       row.why ? said("blockquote", row.why) : null));
   }
-  if (row.claims) box.append(claimsOf(row.claims, player));
+  if (row.claims) box.append(claimsOf(at, row.claims, player));
   if (row.verdicts) box.append(judgesOf(row.verdicts));
   return box;
 }
 
 // What a model that sees the clip said of each claim of the observation; a time leads to the frame it relied on.
 const CLAIMED = { supported: ["yes", "supported"], contradicted: ["no", "contradicted"], unseen: ["eye", "cannot be seen"], "": ["ask", "no verdict"] };
-function claimsOf(claims, player) {
-  const lines = claims.map(([text, verdict, times]) => {
-    const [sign, told] = CLAIMED[verdict];
-    return el("li", { "data-verdict": verdict || "none" }, icon(sign), said("span", text, { class: "what" }), el("small", {}, told),
-      ...times.map((time) => el("button", { type: "button", class: "value", title: "go there", on: { click: () => player.seek(time, 0) } }, seconds(time))));
+// Under the second question each claim can be labelled; in a blind review that comes before the model's verdict.
+function claimsOf(at, claims, player) {
+  const mark = asking === "faithfulness" && !cannotMark(at) ? marks.get(at) : null;
+  const lines = claims.map(([text, verdict, times], n) => {
+    const mine = mark?.claims?.[n];
+    const hidden = blind && mark && !mine;
+    const [sign, told] = hidden ? ["ask", "label it first"] : CLAIMED[verdict];
+    const button = (says) => el("button", { type: "button", id: `claim-${at}-${n}-${says}`, "aria-pressed": mine === says,
+      on: { click: () => marks.claim(at, n, says) } }, CLAIMED[says][1]);
+    return el("li", { "data-verdict": (!hidden && verdict) || "none" }, icon(sign), said("span", text, { class: "what" }), el("small", {}, told),
+      mark ? el("span", { class: "labels", role: "group", "aria-label": "You say" }, ...CLAIM_LABELS.map(button)) : null,
+      ...(hidden ? [] : times).map((time) => el("button", { type: "button", class: "value", title: "go there", on: { click: () => player.seek(time, 0) } }, seconds(time))));
   });
-  return el("div", { class: "claims" }, el("h4", {}, "Claims of the observation, held against the clip"), el("ul", {}, ...lines));
+  const how = asking === "faithfulness" && !mark && !cannotMark(at) ? el("p", { class: "note" }, "Mark the observation first, then each claim.") : null;
+  const box = el("div", { class: "claims" }, el("h4", {}, "Claims of the observation, held against the clip"), el("ul", {}, ...lines), how);
+  box.again = () => claimsOf(at, claims, player);
+  return box;
+}
+
+// After a mark: the clip plays on, and the keyboard stays where it was.
+function drawClaims() {
+  const held = document.activeElement?.id;
+  for (const box of document.querySelectorAll(".claims")) box.replaceWith(box.again());
+  if (held) byId(held)?.focus();
 }
 
 function judgesOf(found) {

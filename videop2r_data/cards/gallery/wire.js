@@ -51,7 +51,8 @@ function wire() {
     const { row } = await load(at);
     if (at !== view.at) return;
     document.querySelector(".markbar")?.replaceWith(markBar(at, row));
-    if (blind) draw();
+    if (view.hid !== isBlind(at)) draw();
+    else drawClaims();
   });
   document.addEventListener("search-ready", () => filter.terms.length && changed());
   window.addEventListener("hashchange", () => {
