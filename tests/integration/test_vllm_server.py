@@ -11,17 +11,25 @@ from typing import Any, TypeVar
 
 import pytest
 
+from tests.fakes.openai_server import FakeServer
+from tests.integration.test_build import rows_of
+from tests.integration.test_judges import FALSE, SEES, TRUE, judged, world
+from tests.integration.test_judges import pool as pool_of_shapes
 from tests.vllm_rows import Call, calls_of, make_recipe, write_pool
 from tests.vllm_server import MAX_LEN, Server, make_model, serve
+from videop2r_data.backends.judge_requests import FaithfulnessRequests
 from videop2r_data.backends.money import media_tokens
 from videop2r_data.backends.openai.client import OpenAIBackend
 from videop2r_data.builders.pipeline import BuildReport, build
 from videop2r_data.builders.replay import reproduce
+from videop2r_data.builders.verify import verify_release
 from videop2r_data.builders.workspace import Workspace
 from videop2r_data.cards.card.dataset import write_dataset_card
 from videop2r_data.errors import AuthError, RefusedError
 from videop2r_data.schemas.calls import Completion, Frames, MediaRecord, Message, SamplingParams
-from videop2r_data.schemas.judges import BackendSpec
+from videop2r_data.schemas.judges import BackendSpec, NamedJudge
+from videop2r_data.schemas.recipe import Recipe
+from videop2r_data.validators import parse_claims, parse_faithfulness
 
 pytestmark = [pytest.mark.integration, pytest.mark.vllm]
 T = TypeVar("T")
@@ -188,3 +196,80 @@ def test_a_whole_build(server: Server, pool: Path, tmp_path: Path) -> None:
     assert again.calls_made == 0 and again.calls_found == 2 * rows and again.media_decoded == 0
     rebuilt = asyncio.run(reproduce(place, card=write_dataset_card, observer=Silent()))
     assert rebuilt.same, rebuilt.causes
+
+
+CLAIMS = (TRUE, FALSE)
+GUIDED = {
+    "body": {
+        "structured_outputs": {
+            "regex": "\n".join(
+                f'<claim n="{n}" at="0.5">(supported|contradicted|unseen)</claim>' for n in (1, 2)
+            )
+        }
+    }
+}
+"""What a backend's `extra` holds so that vLLM writes verdicts by number, and nothing else."""
+
+
+def test_claims_and_frames_reach_the_judge_that_sees(server: Server, calls: list[Call]) -> None:
+    """Its two requests, on an image and on a video row: accepted, with every vision token and the times."""
+    judge = NamedJudge(name="sees", decides="faithfulness", backend=settings(server), max_tokens=24)
+    requests = FaithfulnessRequests(judge)
+
+    def check(call: Call) -> Call:
+        assert call.request.media is not None
+        return replace(call, request=requests.check(CLAIMS, call.request.media, call.request.media_encoding))
+
+    clip, still = (check(first(calls, kind)) for kind in ("video", "image"))
+    assert clip.frames is not None
+    slower = changed(clip, times_s=tuple(8 * t for t in clip.frames.record.times_s), duration_s=None)
+    listing = Call(clip.sample, requests.claims("A ball rolls in."), None)
+    shown, seen, later, bare, listed = ask(server, [clip, still, slower, without_media(clip), listing])
+    assert shown.usage.input_tokens - bare.usage.input_tokens == grid_tokens(clip.frames.record)
+    assert shown.text != later.text, "the times of the frames count"
+    for answer in (shown, seen):  # random weights: nothing that could be taken for a verdict
+        found = parse_faithfulness(answer.text, CLAIMS, finish_reason=answer.finish_reason)
+        assert [claim.text for claim in found.claims] == list(CLAIMS) and found.score is None
+    assert listed.text.strip() and parse_claims(listed.text) is None
+
+
+def test_a_build_with_a_judge_that_sees(server: Server, tmp_path: Path) -> None:
+    """Guided, it gives each claim a verdict by its number; unguided, its words are read safely: unscored."""
+    pool_of_shapes(tmp_path, 2)
+    eye = settings(server)
+    answer = world(claims={1: [TRUE, FALSE], 2: [TRUE, FALSE]})
+
+    def recipe_of(fake: FakeServer) -> Recipe:
+        alone = {"does": "record", "max_tokens": 16, "backend": eye}
+        made = judged(fake, SEES, SEES | alone | {"name": "unguided"}, alone | {"name": "suffices"})
+        data = made.model_dump(mode="json")
+        # the other model lists the claims, as random weights cannot
+        data["judges"][0] |= {"panel": [eye | {"extra": GUIDED}], "does": "record", "max_tokens": 256}
+        return Recipe.model_validate(data)
+
+    async def run() -> tuple[BuildReport, Recipe]:
+        async with FakeServer(answer=answer) as fake:
+            recipe = recipe_of(fake)
+            place = Workspace.at(tmp_path / "set", base=tmp_path)
+            return await build(recipe, place, observer=Silent(), card=write_dataset_card), recipe
+
+    report, _ = asyncio.run(run())
+    assert report.state == "complete" and report.ledger is not None and report.ledger.kept == 3
+    rows = {row["problem_id"]: row for row in rows_of(tmp_path / "set", "sft")}
+    for number in ("1", "2"):  # of a video and of an image
+        said = {one["judge"]: one for one in rows[number]["judgements"]}
+        sees = said["sees"]
+        assert sees["verdict"] in ("faithful", "contradicted") and sees["score"] is not None
+        assert sees["votes"][0] == "contradicted" and sees["votes"][1] in ("faithful", "contradicted")
+        assert len(sees["keys"]) == 3  # the claims, and a reply of either model
+        assert [claim["text"] for claim in rows[number]["claims"]] == list(CLAIMS)
+        assert {claim["verdict"] for claim in rows[number]["claims"]} <= {
+            "supported",
+            "contradicted",
+            "unseen",
+        }
+        for name in ("unguided", "suffices"):
+            assert (said[name]["verdict"], said[name]["score"]) == ("", None)
+    assert [one["judge"] for one in rows["90"]["judgements"]] == ["suffices"]  # text alone
+    found = verify_release(tmp_path / "set")
+    assert found.ok, found.findings
