@@ -21,8 +21,7 @@ import orjson
 from videop2r_data.backends import Journal
 from videop2r_data.builders.run import Result, Tally, bad_row, rejected_row, rl_row, sft_row
 from videop2r_data.builders.sources import PoolDigest
-from videop2r_data.builders.spent import Meter
-from videop2r_data.builders.steps import Parts, Watcher
+from videop2r_data.builders.steps import Meter, Parts, Watcher
 from videop2r_data.builders.workspace import Workspace
 from videop2r_data.errors import ExportError, SourceError
 from videop2r_data.files import (

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from videop2r_data.demo import SceneSample, read_world
 from videop2r_data.errors import ConfigError, MediaError, SourceError
 from videop2r_data.files import MediaRoots, find_media_roots, open_rows, resolve_media
 from videop2r_data.schemas import (
@@ -25,6 +24,7 @@ from videop2r_data.trainer.data.examples import DemoStream, Example, ExampleSet,
 from videop2r_data.validators import check_reference
 
 if TYPE_CHECKING:
+    from videop2r_data.demo import SceneSample
     from videop2r_data.trainer.settings.parts import DataSpec
 
 
@@ -213,6 +213,8 @@ def _read_scenes(root: Path) -> dict[str, SceneSample]:
     """problem_id -> scene, if the root is the `media` folder of a demo world; else empty."""
     if root.name != "media" or not (root.parent / "scenes.jsonl").is_file():
         return {}
+    from videop2r_data.demo import read_world  # other data sets need no demo world
+
     try:
         return {str(sample.problem_id): sample for sample in read_world(root.parent)}
     except SourceError:
