@@ -21,7 +21,7 @@ from videop2r_data.cards.figures.draw import make_figures, redraw
 from videop2r_data.cards.figures.segments import SegmentsData
 from videop2r_data.cards.figures.stats import compute_stats
 from videop2r_data.cards.gallery.rows import entry_of
-from videop2r_data.cards.gallery.trace import form_of, parts_of, rounds_of, values_in
+from videop2r_data.cards.gallery.trace import parts_of, rounds_of, segments_in, values_in
 from videop2r_data.errors import SourceError
 from videop2r_data.files.release import open_release
 from videop2r_data.plots.palette import LIGHT
@@ -237,9 +237,10 @@ def test_the_answer_of_a_row_is_the_last_box_and_its_observation_the_view(tmp_pa
     row = {"output": "\\boxed{A}<think>wait</think>\\boxed{B}"}
     entry = entry_of(row, "rejected", 0, auto)
     assert (entry.answer, entry.observation) == ("B", None)
-    assert form_of(entry.parts) == ("first_answer", "think", "answer") and rounds_of(entry.parts, auto) == 1
+    names = segments_in(entry.parts)
+    assert names == ["first_answer", "think", "answer"] and rounds_of(names, auto) == 1
     thinker = load_grammar("video-thinker")
-    assert rounds_of(parts_of(THINKER, thinker), thinker) == 2
+    assert rounds_of(segments_in(parts_of(THINKER, thinker)), thinker) == 2
     seen = entry_of({"output": THINKER.removesuffix("</answer>")}, "rejected", 0, thinker).observation
     assert seen == "00:00-00:01 A ball rolls in.\n00:01-00:02 It hits the door."
 

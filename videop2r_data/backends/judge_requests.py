@@ -152,11 +152,6 @@ class Asked(NamedTuple, Generic[T]):
     value: T | None
     answers: tuple[Answer, ...]
 
-    @property
-    def unread(self) -> bool:
-        """There is a completion, and its reader found nothing in it."""
-        return self.value is None and _said(self.answer) is not None
-
 
 class Verdict(NamedTuple):
     """What became of one observation before its judge; the fields are those of `Asked`."""
@@ -203,7 +198,9 @@ async def ask_claims(ask: Ask, request: Request, *, waits: bool = True) -> Asked
 
     Arguments and errors are those of `ask_verdict`; the value is None where neither reply is a list.
     """
-    return await _ask_until_whole(ask, request, lambda said: parse_claims(said.text), _always, waits=waits)
+    return await _ask_until_whole(
+        ask, request, lambda said: parse_claims(said.text), lambda _: True, waits=waits
+    )
 
 
 async def ask_faithfulness(
@@ -267,10 +264,6 @@ def asked_again(request: Request) -> Request:
     return replace(request, messages=(*head, replace(last, text=text)))
 
 
-def _always(_: object) -> bool:
-    return True
-
-
 def _said(answer: Answer | None) -> Completion | None:
     """The completion that can be read, if there is one."""
     if answer is None or answer.completion is None or answer.completion.finish_reason == "content_filter":
@@ -287,21 +280,18 @@ def _judgement(said: Completion) -> Judgement:
 
 def useless_verdict(completion: Completion) -> tuple[Useless, str] | None:
     """As `useless_reply`, for a judge: also a reply without a verdict."""
-    useless = useless_reply(completion)
-    if useless is not None:
-        return useless
-    judgement = parse_judgement(completion.text, finish_reason=completion.finish_reason)
-    return ("no_verdict", " ".join(completion.text.split())[:200]) if judgement.verdict is None else None
+    return useless_reply(completion) or _silent(completion, _judgement(completion).verdict is not None)
 
 
 def useless_evidence(completion: Completion) -> tuple[Useless, str] | None:
     """As `useless_reply`, for a judge that sees: also a reply with neither claims nor verdicts on them."""
-    useless = useless_reply(completion)
-    if useless is not None:
-        return useless
     text = completion.text
     read = parse_claims(text) is not None or "</claim>" in text.lower()
-    return None if read else ("no_verdict", " ".join(text.split())[:200])
+    return useless_reply(completion) or _silent(completion, read)
+
+
+def _silent(completion: Completion, read: bool) -> tuple[Useless, str] | None:
+    return None if read else ("no_verdict", " ".join(completion.text.split())[:200])
 
 
 USELESS: dict[Decides, Callable[[Completion], tuple[Useless, str] | None]] = {

@@ -27,7 +27,6 @@ from videop2r_data.builders.checks.trial import (
     look_at_room,
     one_call,
     patiently,
-    read_claims,
     read_trace,
     read_verdict,
     unanswered,
@@ -436,7 +435,7 @@ class _Server:
                 request = requests.check((NO_OBSERVATION,), frames.record, wire)
                 completion = await self._call(backend, request, seen, frames)
                 if completion is not None:
-                    self.findings += read_claims(completion, (NO_OBSERVATION,))
+                    self.findings += read_verdict(completion, (NO_OBSERVATION,))
             return
         sample, observation = self.observed or (first, NO_OBSERVATION)
         if isinstance(requests, BlindRequests):

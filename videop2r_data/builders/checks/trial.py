@@ -230,27 +230,22 @@ def read_trace(
     return [Finding(about="trace", state="ok", message="a process-aware trace")], verified.trace.observation
 
 
-def read_verdict(completion: Completion) -> list[Finding]:
-    """What step 3 says of a judge's answer."""
-    useless = useless_verdict(completion)
-    if useless is None:
+def read_verdict(completion: Completion, claims: Sequence[str] = ()) -> list[Finding]:
+    """What step 3 says of a judge's answer; `claims`: those that a judge that sees was asked about."""
+    useless = useless_reply(completion) if claims else useless_verdict(completion)
+    if useless is not None and useless[0] != "no_verdict":
+        return []  # reported as a fault of the call
+    if claims:
+        found = parse_faithfulness(completion.text, claims, finish_reason=completion.finish_reason)
+        verdict: str | None = found.claims[0].verdict if found.score is not None else None
+        lacking = "a claim has no verdict"
+        hint = "use a model that follows the prompt faithfulness-v1, or raise max_tokens"
+    else:
         verdict = parse_judgement(completion.text, finish_reason=completion.finish_reason).verdict
+        lacking, hint = "the answer holds no verdict", advice_on("no_verdict", "")
+    if verdict is not None:
         return [Finding(about="verdict", state="ok", message=f"a verdict: {verdict}")]
-    if useless[0] != "no_verdict":
-        return []  # reported as a fault of the call
-    hint = advice_on(*useless)
-    return [Finding(about="verdict", state="warning", message="the answer holds no verdict", hint=hint)]
-
-
-def read_claims(completion: Completion, claims: Sequence[str]) -> list[Finding]:
-    """What a judge that sees says of claims."""
-    if useless_reply(completion) is not None:
-        return []  # reported as a fault of the call
-    found = parse_faithfulness(completion.text, claims, finish_reason=completion.finish_reason)
-    if found.score is not None:
-        return [Finding(about="verdict", state="ok", message=f"a verdict: {found.claims[0].verdict}")]
-    hint = "use a model that follows the prompt faithfulness-v1, or raise max_tokens"
-    return [Finding(about="verdict", state="warning", message="a claim has no verdict", hint=hint)]
+    return [Finding(about="verdict", state="warning", message=lacking, hint=hint)]
 
 
 # Context: tokens are measured on one call and extended to the longest request of the pool.

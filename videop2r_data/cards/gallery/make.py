@@ -35,8 +35,8 @@ from videop2r_data.cards.gallery.trace import (
     KINDS,
     about_trace,
     canonical_segments,
-    form_of,
     rounds_of,
+    segments_in,
     values_in,
 )
 from videop2r_data.errors import ConfigError
@@ -174,9 +174,10 @@ def _further(entries: Sequence[Entry], grammar: TraceGrammar) -> dict[str, Any]:
     found: dict[str, Any] = {}
     if grammar != default_grammar():
         forms = defaultdict[str, int](count().__next__)
-        found["form"] = [forms[", ".join(form_of(e.parts))] for e in entries]
+        names = [segments_in(e.parts) for e in entries]
+        found["form"] = [forms[", ".join(dict.fromkeys(each))] for each in names]
         found["forms"] = list(forms)
-        found["rounds"] = [rounds_of(e.parts, grammar) for e in entries]
+        found["rounds"] = [rounds_of(each, grammar) for each in names]
     if any(e.claims for e in entries):
         found |= {"claimed": list(map(_claimed, entries)), "claims": list(_CLAIMS)}
     return found

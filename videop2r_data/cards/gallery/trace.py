@@ -100,7 +100,7 @@ def values_in(part: Shown, grammar: TraceGrammar) -> list[list[Any]]:
     `from` and `to` count UTF-16 units, as the page's script does. `at` is a time in seconds, or where `share`
     is 1 a share of the clip; None for what is no time.
     """
-    spec = grammar.named.get(part[2] if len(part) > 2 else part[0])
+    spec = grammar.named.get(_name(part))
     if spec is None or part[0] not in KINDS.values():
         return []
     templates = map(Template, (*spec.fields, *([spec.holds] if spec.holds else ())))
@@ -127,15 +127,17 @@ def _units(text: str) -> int:
     return len(text) if text.isascii() else len(text.encode("utf-16-le")) // 2
 
 
-def form_of(parts: Sequence[Shown]) -> tuple[str, ...]:
-    """Names of the segments that a trace has, each once, in order."""
-    names = (part[2] if len(part) > 2 else part[0] for part in parts if part[0] in KINDS.values())
-    return tuple(dict.fromkeys(names))
+def segments_in(parts: Sequence[Shown]) -> list[str]:
+    """Names of the segments that a trace has, in order."""
+    return [_name(part) for part in parts if part[0] in KINDS.values()]
 
 
-def rounds_of(parts: Sequence[Shown], grammar: TraceGrammar) -> int:
-    """How often a group of segments stands, at most, in a trace."""
-    names = [part[2] if len(part) > 2 else part[0] for part in parts if part[0] in KINDS.values()]
+def _name(part: Shown) -> str:
+    return part[2] if len(part) > 2 else part[0]
+
+
+def rounds_of(names: Sequence[str], grammar: TraceGrammar) -> int:
+    """How often a group of segments stands, at most, in a trace that has segments of these names."""
     groups = [part for part in grammar.segments if isinstance(part, GroupSpec)]
     heads = [next(spec.name for spec in group.group if spec.needed) for group in groups]
     return max(map(names.count, heads), default=0)

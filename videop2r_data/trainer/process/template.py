@@ -88,7 +88,7 @@ def read_template(text: str, style: Style = "process", grammar: TraceGrammar | N
     forms = {name: good or form.holds(name, text, read) for name in form.grammar.streams}
     placed = read.placed
     borders = tuple((piece.close, form.stream[piece.name]) for piece in placed)
-    parts = _parts(text, placed)
+    parts = [Part(piece.name, text[piece.start : piece.end]) for piece in placed]
     seen = [part for part in parts if form.role[part.name] is Role.PERCEPTION]
     wanted = any(spec.role is Role.PERCEPTION for spec in read.lacking)
     whole = bool(seen) and not wanted and all(part.text.strip() for part in seen)
@@ -208,10 +208,6 @@ class _Form:
         own = [(p.name, text[p.start : p.end]) for p in read.placed if self.stream[p.name] == stream]
         held = self.parser.templates
         return all(content.strip() and (n not in held or held[n].fits(content)) for n, content in own)
-
-
-def _parts(text: str, pieces: Iterable[Piece]) -> list[Part]:
-    return [Part(piece.name, text[piece.start : piece.end]) for piece in pieces]
 
 
 def _unclosed(rest: str, specs: Iterable[SegmentSpec]) -> SegmentSpec | None:
