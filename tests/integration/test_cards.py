@@ -16,12 +16,16 @@ import yaml
 from huggingface_hub import DatasetCard
 from typer.testing import CliRunner
 
+from tests.integration import test_judges as shapes
+from tests.integration.test_build import question, rows_of, run, write_pool
+from tests.integration.test_declared_traces import answers, declared
 from tests.integration.test_loading import build
 from videop2r_data.builders import export
 from videop2r_data.cards.card.dataset import write_dataset_card
 from videop2r_data.cli.main import app
 from videop2r_data.errors import ExportError
 from videop2r_data.files import file_lock
+from videop2r_data.schemas import load_grammar
 
 pytestmark = pytest.mark.integration
 
@@ -120,6 +124,54 @@ def test_croissant_has_every_row_of_every_shard(
     assert [r["sft/problem_id"].decode() for r in found["sft"]] == [r["problem_id"] for r in rows]
     assert len(found["rl"]) == 60 and len(found["rejected"]) == 60 - len(rows)
     assert found["sft"][0]["sft/output"].decode() == rows[0]["output"]
+
+
+def plain(value: Any) -> Any:
+    """A value of Croissant as the Parquet file has it."""
+    if isinstance(value, bytes):
+        return value.decode()
+    if isinstance(value, dict):
+        return {name.rpartition("/")[2]: plain(one) for name, one in value.items()}
+    if isinstance(value, float) and value != value:
+        return None
+    return [plain(one) for one in value] if isinstance(value, list | tuple) else value
+
+
+def test_croissant_has_the_records_that_the_judges_of_a_list_wrote(tmp_path: Path) -> None:
+    shapes.pool(tmp_path)
+    answer = shapes.world(
+        claims={1: [shapes.TRUE], 2: [shapes.TRUE, shapes.FALSE], 3: [shapes.TRUE, shapes.UNSEEN]},
+        silent=lambda call, asked: "I cannot say.",  # of unscored claims, and of a score that is none
+    )
+    silent = shapes.SEES | {"name": "silent", "does": "record", "panel": ["silent"]}
+    judges = (shapes.BLIND, shapes.SUFFICES | {"panel": ["two"]}, silent, shapes.SEES)
+    run(tmp_path, lambda server: shapes.judged(server, *judges), answer=answer)
+    same_records(tmp_path / "set", "judgements", "claims")
+
+
+def test_croissant_has_the_segments_of_a_declared_trace(tmp_path: Path) -> None:
+    grammar = load_grammar("video-thinker")
+    write_pool(tmp_path, [question(i, problem=f"question {i}, please?") for i in range(12)])
+    run(tmp_path, lambda server: declared(server, grammar), answer=answers(grammar))
+    same_records(tmp_path / "set", "segments")
+
+
+def same_records(folder: Path, *columns: str) -> None:
+    """The named columns hold records: Croissant says so, without a fault, and gives each as the files have it."""
+    document = json.loads((folder / "croissant.json").read_text())
+    found = records(folder)
+    for record_set in document["recordSet"]:
+        config = record_set["name"]
+        fields = {field["name"].partition("/")[2]: field for field in record_set["field"]}
+        for column in columns if config == "sft" else fields.keys() & set(columns):
+            assert fields[column]["isArray"] and len(fields[column]["subField"]) > 1
+            for part in fields[column]["subField"]:
+                assert "dataType" in part and part["source"]["transform"]["jsonPath"] in part["name"]
+            rows = rows_of(folder, config)
+            assert rows and any(row[column] for row in rows)
+            assert [plain(record[f"{config}/{column}"]) for record in found[config]] == [
+                row[column] for row in rows
+            ]
 
 
 def test_a_wrong_count_in_the_ledger_fails_the_card(demo: Path, tmp_path: Path) -> None:
