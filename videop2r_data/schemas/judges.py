@@ -70,7 +70,8 @@ class BackendSpec(Model):
     """Licence or terms of use of what this model writes, for the card."""
     extra: dict[str, Any] = Field(default_factory=dict)
     """For `vllm` and `transformers` constructor arguments (`tensor_parallel_size: 8`); for `openai` the keys
-    `body` (more fields of the request), `max_tokens_field` and `video`: see docs/recipes.md."""
+    `body` (more fields of the request), `max_tokens_field` and `video`: see docs/recipes.md; for judges of
+    kind `demo` `error_rate` and `error_seed`: see docs/demo-world.md."""
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
