@@ -7,7 +7,7 @@ run. Without that many there is no alarm. What is compared, and why, stands in d
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from videop2r_data.validators.estimate import wilson
@@ -59,63 +59,57 @@ def pool(rows: Iterable[Row], key: str) -> Pool | None:
     return None
 
 
+class Rule(NamedTuple):
+    """One alarm: a metric that gets worse, or is bad beside another one of the same lines.
+
+    Attributes:
+        key: the metric.
+        said: what it is, for people.
+        worse: 1 if a growth is bad, -1 if a fall is.
+        beside, beside_said: the other metric, and what it is; empty: none.
+        bad: of the share and the other one (0 without one): they are bad whatever was before.
+    """
+
+    key: str
+    said: str
+    worse: int
+    beside: str
+    beside_said: str
+    bad: Callable[[float, float], bool]
+
+
+def _needless(false: float, own: float) -> bool:
+    return false >= HALF and false > own - WITHIN
+
+
+_OWN = ("alarm/own", "of own clips", _needless)
+RULES = {
+    "empty": Rule("alarm/empty", "{} of the observations of empty clips suffice", 1, *_OWN),
+    "shuffled": Rule("alarm/shuffled", "{} of the observations of other questions' clips suffice", 1, *_OWN),
+    "usual": Rule(
+        "alarm/usual_wrong", "where the usual answer is wrong {} of the answers are right", -1,
+        "alarm/usual_right", "where it is right", lambda wrong, right: right - wrong >= GAP,
+    ),
+    "seen": Rule("alarm/seen", "the clips show {} of the claims", -1, "", "", lambda seen, _: seen < HALF),
+}  # fmt: skip
+
+
 def alarms_up(rows: Sequence[Row]) -> dict[str, str]:
-    """The alarms that are up after these lines of metrics: name -> what is wrong, for people."""
-    found = {
-        "empty": _needless(rows, "empty", "empty clips"),
-        "shuffled": _needless(rows, "shuffled", "clips of other questions"),
-        "usual": _guessed(rows),
-        "seen": _unseen(rows),
-    }
-    return {name: words for name, words in found.items() if words}
-
-
-def _ends(rows: Sequence[Row], key: str) -> tuple[Pool, Pool] | None:
-    """The first and the newest readings of a key."""
-    first, now = pool(rows, key), pool(reversed(rows), key)
-    return None if first is None or now is None else (first, now)
-
-
-def _needless(rows: Sequence[Row], kind: str, what: str) -> str:
-    """Observations do without the clip."""
-    ends = _ends(rows, f"alarm/{kind}")
-    if ends is None:
-        return ""
-    first, now = ends
-    own = pool((row for row in reversed(rows) if f"alarm/{kind}" in row), "alarm/own")
-    said = f"observations of {what} suffice in {now.share:.0%}"
-    if own is not None and now.share >= HALF and now.share > own.share - WITHIN:
-        return f"{said}, of their own clips in {own.share:.0%}: they hardly depend on the clip"
-    if now.moved_from(first) >= MOVED:
-        return f"{said}, {first.share:.0%} at first: more and more is said that no clip shows"
-    return ""
-
-
-def _guessed(rows: Sequence[Row]) -> str:
-    """Answers follow the usual answer of the question."""
-    ends = _ends(rows, "alarm/usual_wrong")
-    if ends is None:
-        return ""
-    first, now = ends
-    said = f"where the usual answer is wrong {now.share:.0%} of the answers are right"
-    right = pool(reversed(rows), "alarm/usual_right")
-    if right is not None and right.share - now.share >= GAP:
-        return f"{said}, where it is right {right.share:.0%}: the usual answer is given whatever the clip"
-    if -now.moved_from(first) >= MOVED:
-        return f"{said}, {first.share:.0%} at first: the usual answer is given more and more"
-    return ""
-
-
-def _unseen(rows: Sequence[Row]) -> str:
-    """The judge that sees does not find the claims in the clips."""
-    ends = _ends(rows, "alarm/seen")
-    if ends is None:
-        return ""
-    first, now = ends
-    said = f"the clips show {now.share:.0%} of what observations claim"
-    if now.share < HALF:
-        return said
-    return f"{said}, {first.share:.0%} at first" if -now.moved_from(first) >= MOVED else ""
+    """The alarms that are up after these lines of metrics: name -> what was measured, for people."""
+    found = {}
+    for name, rule in RULES.items():
+        first, now = pool(rows, rule.key), pool(reversed(rows), rule.key)
+        if first is None or now is None:
+            continue
+        beside = pool((row for row in reversed(rows) if rule.key in row), rule.beside)
+        comparable = beside is not None or not rule.beside
+        bad = comparable and rule.bad(now.share, beside.share if beside else 0.0)
+        if bad or now.moved_from(first) * rule.worse >= MOVED:
+            others = [f"{rule.beside_said} {beside.share:.0%}"] if beside else []
+            others += [f"at first {first.share:.0%}"] if now.steps[0] > first.steps[1] else []
+            told = f" ({', '.join(others)})" if others else ""
+            found[name] = rule.said.format(f"{now.share:.0%}") + told
+    return found
 
 
 class Raised(NamedTuple):

@@ -120,7 +120,7 @@ def test_a_policy_that_ignores_the_clip_raises_the_alarm(
         "alarm at step 3, empty",
         "alarm at step 3, shuffled",
     ]
-    assert "of their own clips in 100%" in told[0]
+    assert told[0].endswith("100% of the observations of empty clips suffice (of own clips 100%)")
     assert rows[2]["alarms"] == {one.alarm: one.says for one in done.alarms}
 
 
@@ -205,6 +205,6 @@ def test_alarms_are_in_the_json_of_the_command_and_on_the_card(
     text = write_model_card(tmp_path / "run").read_text()
     assert (
         "**Alarms.**" in text
-        and "- empty (since step 3): observations of empty clips suffice in 100%" in text
+        and "- empty (since step 3): 100% of the observations of empty clips suffice" in text
     )
     assert np.isfinite(done.last["loss"])

@@ -12,7 +12,7 @@ An answer that only one question has is not usual. Ties go to the first answer i
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from itertools import islice
 
 from videop2r_data.trainer.data.examples import ENDLESS, Example
@@ -40,21 +40,18 @@ class UsualAnswers:
 
     def __init__(self, examples: Sequence[Example]) -> None:
         self._counts: defaultdict[_Group, Counter[str]] = defaultdict(Counter)
-        asked: Iterable[Example] = examples
-        if len(examples) >= ENDLESS:
-            asked = islice(examples, STREAM)
-        for example in asked:
+        for example in islice(examples, STREAM if len(examples) >= ENDLESS else None):
             for group, answer, _ in _guesses(example):
                 self._counts[group][answer] += 1
 
     def holds(self, example: Example) -> bool | None:
         """Whether the usual answer of a question is the right one; None if it has none."""
-        for group, right, open_to in _guesses(example):
+        for group, right, on_offer in _guesses(example):
             counts = self._counts[group]
             if group[0] == "text" and counts.total() < ALIKE:
                 continue
-            open_ = ((-n, answer) for answer, n in counts.items() if not open_to or answer in open_to)
-            if known := [one for one in open_ if one[0] < -1]:
+            known = [(-n, one) for one, n in counts.items() if n > 1 and (not on_offer or one in on_offer)]
+            if known:
                 return min(known)[1] == right
         return None
 
@@ -63,15 +60,14 @@ def _guesses(example: Example) -> list[tuple[_Group, str, frozenset[str]]]:
     """Group, right answer in it, and what can be answered (empty: anything); the closest group first."""
     kind = example.problem_type.value
     asked = (kind, " ".join(example.problem.split()).casefold())
-    answer = " ".join(example.reference.split()).casefold()
+    said = letters = " ".join(example.reference.split()).casefold()
+    on_offer: frozenset[str] = frozenset()
     right = reference_labels(example.reference, example.options) if example.options else None
-    if right is None:
-        return [(("text", asked), answer, frozenset()), (("type", (kind, 0)), answer, frozenset())]
-    options = option_set(example.options)
-    said = " / ".join(sorted(options.keys[options.labels[label]] for label in right))
-    letters = " / ".join(sorted(right))
-    here = frozenset() if len(right) > 1 else frozenset(options.keys)
-    return [
-        (("text", asked), said, here),
-        (("type", (kind, len(example.options))), letters, frozenset()),
-    ]
+    if right is not None:
+        options = option_set(example.options)
+        said, letters = (
+            " / ".join(sorted(options.keys[options.labels[x]] for x in right)),
+            " / ".join(sorted(right)),
+        )
+        on_offer = frozenset(options.keys) if len(right) == 1 else on_offer
+    return [(("text", asked), said, on_offer), (("type", (kind, len(example.options))), letters, frozenset())]
