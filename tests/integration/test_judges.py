@@ -139,6 +139,12 @@ def test_a_false_claim_is_found_by_the_judge_that_sees_and_by_no_other(tmp_path:
     assert [j["judge"] for j in rows["90"]["judgements"]] == ["suffices"]  # a text row shows nothing to see
     found = verify_release(tmp_path / "set")
     assert found.ok, found.findings
+    view = p2r.look(tmp_path / "set", "2")
+    assert [one.judge for one in view.judgements] == ["guess", "suffices", "sees"]
+    words = ["guess: unanswered: B", f"sees: contradicted: {FALSE}", f"claim: contradicted: {FALSE}"]
+    assert set(words) <= set(str(view).splitlines())
+    printed = CliRunner().invoke(app, ["show", str(tmp_path / "set"), "2"]).stdout
+    assert f"contradicted: {FALSE}" in printed and "unanswered: B" in printed
 
 
 def test_a_second_run_asks_nothing_and_writes_the_same_bytes(tmp_path: Path) -> None:

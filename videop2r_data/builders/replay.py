@@ -20,7 +20,18 @@ from videop2r_data.builders.workspace import Workspace
 from videop2r_data.demo import DemoReport, evaluate
 from videop2r_data.errors import ConfigError
 from videop2r_data.files import CARD_NAME, LOCK_NAME, file_digest, read_lock, shards
-from videop2r_data.schemas import BadRow, BuildLock, Model, Outcome, Recipe, Sample, Stage, visible
+from videop2r_data.schemas import (
+    BadRow,
+    BuildLock,
+    ClaimCell,
+    JudgementCell,
+    Model,
+    Outcome,
+    Recipe,
+    Sample,
+    Stage,
+    visible,
+)
 
 # `show`: one sample with its question, its verdicts and the calls behind them.
 
@@ -53,9 +64,25 @@ class SampleView(Model):
     score_reason: str = ""
     judgement: str = ""
     judge_explanation: str = ""
+    judgements: tuple[JudgementCell, ...] = Field(default=(), exclude_if=lambda value: not value)
+    """Of each judge of a list that was asked."""
+    claims: tuple[ClaimCell, ...] = Field(default=(), exclude_if=lambda value: not value)
+    """Of the first judge that sees."""
     segments: dict[str, str] = Field(default_factory=dict)
     media: dict[str, Any] | None = None
     calls: list[CallView] = Field(default_factory=list)
+
+    @property
+    def said(self) -> list[tuple[str, str]]:
+        """What a list of judges said, and of what: the judge's name or `claim`, and words for people."""
+        found = []
+        for one in self.judgements:
+            votes = (
+                f" ({', '.join(vote or 'no verdict' for vote in one.votes)})" if len(one.votes) > 1 else ""
+            )
+            detail = f": {one.detail}" if one.detail else ""
+            found.append((one.judge, f"{one.verdict or 'no verdict'}{votes}{detail}"))
+        return found + [("claim", f"{one.verdict or 'no verdict'}: {one.text}") for one in self.claims]
 
     def __str__(self) -> str:
         """For people, as `print` shows it: question, outcome, segments, and one line for each call."""
@@ -66,6 +93,7 @@ class SampleView(Model):
         lines += [visible(str(self.sample.get("problem", ""))), *map(visible, self.sample.get("options", []))]
         lines.append(f"reference: {visible(str(self.sample.get('solution', '')))}")
         lines += [f"{name}: {visible(text)}" for name, text in self.segments.items()]
+        lines += [f"{name}: {visible(words)}" for name, words in self.said]
         for call in self.calls:
             lines.append(
                 f"{call.purpose} by {call.served or call.model}: {visible(call.answer or call.refused)}"
@@ -115,6 +143,8 @@ def _view(result: Result, recorders: list[Recorder]) -> SampleView:
         score_reason=result.score.reason.value if result.score else "",
         judgement=(result.judgement.verdict or "no verdict") if result.judgement else "",
         judge_explanation=result.judgement.explanation if result.judgement else "",
+        judgements=result.judged.judgements,
+        claims=result.judged.claims,
         segments=result.trace.model_dump() if result.trace else {},
         media=result.media.model_dump(mode="json") if result.media else None,
         calls=[

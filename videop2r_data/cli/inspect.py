@@ -259,6 +259,8 @@ def _head(view: SampleView) -> Table:
         value = getattr(view, name)
         if value not in ("", None):
             made.add_row(name, Text(figure(value) if isinstance(value, float) else str(value)))
+    for name, words in view.said:
+        made.add_row(name, Text(words))
     if view.calls:
         made.add_row("attempt", Text(f"{view.attempt} (counted from 0)"))
     if view.media:
