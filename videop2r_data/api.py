@@ -239,10 +239,10 @@ async def judge_async(
 
 async def _verdict(caller: Caller, request: Request) -> Judgement:
     found = await ask_verdict(caller.ask, request)
-    if found.judgement is None:
+    if found.value is None:
         said = found.answer.refused if found.answer is not None else ""
         raise RefusedError(f"the judge did not answer: {said or 'its reply was filtered'}")
-    return found.judgement
+    return found.value
 
 
 def _judge_request(requests: JudgeRequests, row: Mapping[str, Any]) -> Request:

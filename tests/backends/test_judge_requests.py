@@ -43,7 +43,7 @@ def test_a_verdict_needs_one_call() -> None:
     judge = Judge(said("So. <judgement>No</judgement>"))
     found = asyncio.run(ask_verdict(judge.ask, REQUEST))
     assert judge.keys == [REQUEST.key] == [found.request.key]
-    assert found.judgement is not None and found.judgement.verdict is Sufficiency.NO
+    assert found.value is not None and found.value.verdict is Sufficiency.NO
 
 
 def test_the_stricter_form_says_the_same_and_more() -> None:
@@ -60,7 +60,7 @@ def test_a_lost_verdict_is_found_by_the_second_call(first: str, finish: FinishRe
     judge = Judge(said(first, finish), said("<judgement>Yes</judgement>"))
     found = asyncio.run(ask_verdict(judge.ask, REQUEST))
     assert judge.keys == [REQUEST.key, AGAIN] and found.request.key == AGAIN
-    assert found.judgement is not None and found.judgement.verdict is Sufficiency.YES
+    assert found.value is not None and found.value.verdict is Sufficiency.YES
     assert len(found.answers) == 2
 
 
@@ -69,8 +69,8 @@ def test_a_lost_verdict_is_found_by_the_second_call(first: str, finish: FinishRe
 )
 def test_when_the_second_call_helps_no_more_the_first_reply_stands(second: Answer | P2RError) -> None:
     found = asyncio.run(ask_verdict(Judge(said("Perhaps."), second).ask, REQUEST))
-    assert found.request.key == REQUEST.key and found.judgement is not None
-    assert found.judgement.verdict is None and found.judgement.explanation == "Perhaps."
+    assert found.request.key == REQUEST.key and found.value is not None
+    assert found.value.verdict is None and found.value.explanation == "Perhaps."
 
 
 def test_what_stops_a_run_stops_it() -> None:
@@ -80,16 +80,16 @@ def test_what_stops_a_run_stops_it() -> None:
 
 def test_a_batch_waits_for_its_second_call_and_a_replay_does_not() -> None:
     waiting = asyncio.run(ask_verdict(Judge(said("Perhaps.")).ask, REQUEST))
-    assert waiting.answer is None and waiting.judgement is None and waiting.request.key == AGAIN
+    assert waiting.answer is None and waiting.value is None and waiting.request.key == AGAIN
     replayed = asyncio.run(ask_verdict(Judge(said("Perhaps.")).ask, REQUEST, waits=False))
-    assert replayed.judgement is not None and replayed.request.key == REQUEST.key
+    assert replayed.value is not None and replayed.request.key == REQUEST.key
 
 
 @pytest.mark.parametrize("first", [None, Answer(None, "too long"), said("x", "content_filter")])
 def test_without_a_reply_nothing_is_asked_again(first: Answer | None) -> None:
     judge = Judge(first)
     found = asyncio.run(ask_verdict(judge.ask, REQUEST))
-    assert judge.keys == [REQUEST.key] and found.judgement is None and found.answer is first
+    assert judge.keys == [REQUEST.key] and found.value is None and found.answer is first
 
 
 def test_settings_that_change_what_is_asked_are_in_the_key_and_those_of_loading_are_not() -> None:

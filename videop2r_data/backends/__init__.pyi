@@ -25,7 +25,6 @@ from .judge_requests import AGAIN as AGAIN
 from .judge_requests import Asked as Asked
 from .judge_requests import FaithfulnessRequests as FaithfulnessRequests
 from .judge_requests import JudgeRequests as JudgeRequests
-from .judge_requests import Verdict as Verdict
 from .judge_requests import answer_variant as answer_variant
 from .judge_requests import ask_claims as ask_claims
 from .judge_requests import ask_faithfulness as ask_faithfulness

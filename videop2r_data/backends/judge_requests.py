@@ -16,9 +16,6 @@ from videop2r_data.backends.breaker import Useless, useless_reply
 from videop2r_data.backends.caller import Answer, Loader
 from videop2r_data.errors import ConfigError, TransientError
 from videop2r_data.prompts import (
-    CLAIMS_AGAIN,
-    FAITHFULNESS_AGAIN,
-    VERDICT_AGAIN,
     Prompt,
     load_form,
     load_prompt,
@@ -47,9 +44,9 @@ from videop2r_data.validators import (
 )
 
 AGAIN: dict[Purpose, str] = {
-    "judge": VERDICT_AGAIN,
-    "claims": CLAIMS_AGAIN,
-    "faithfulness": FAITHFULNESS_AGAIN,
+    "judge": "verdict-again-v1",
+    "claims": "claims-again-v1",
+    "faithfulness": "faithfulness-again-v1",
 }
 """Purpose -> the form of reply that is asked for when the first one cannot be read."""
 T = TypeVar("T")
@@ -153,19 +150,10 @@ class Asked(NamedTuple, Generic[T]):
     answers: tuple[Answer, ...]
 
 
-class Verdict(NamedTuple):
-    """What became of one observation before its judge; the fields are those of `Asked`."""
-
-    request: Request
-    answer: Answer | None
-    judgement: Judgement | None
-    answers: tuple[Answer, ...]
-
-
 Ask = Callable[[Request], Awaitable[Answer | None]]
 
 
-async def ask_verdict(ask: Ask, request: Request, *, waits: bool = True) -> Verdict:
+async def ask_verdict(ask: Ask, request: Request, *, waits: bool = True) -> Asked[Judgement]:
     """Ask a judge; a reply without a verdict is asked for once more, in a stricter form.
 
     The second call is a request of its own, with its own place in the journal. If it gets no answer after all
@@ -190,7 +178,7 @@ async def ask_verdict(ask: Ask, request: Request, *, waits: bool = True) -> Verd
         assert first is not None
         reason = judgement.explanation or _judgement(first).explanation
         judgement = judgement.model_copy(update={"explanation": reason})
-    return Verdict(found.request, found.answer, judgement, found.answers)
+    return found._replace(value=judgement)
 
 
 async def ask_claims(ask: Ask, request: Request, *, waits: bool = True) -> Asked[tuple[str, ...]]:

@@ -13,11 +13,11 @@ import orjson
 from pydantic import Field
 
 from videop2r_data.backends import (
+    Asked,
     Breaker,
     Journal,
     JudgeRequests,
     Money,
-    Verdict,
     ask_verdict,
     cost_usd,
     make_backend,
@@ -29,6 +29,7 @@ from videop2r_data.schemas import (
     BadLabel,
     ClaimVerdict,
     HumanLabel,
+    Judgement,
     JudgesFile,
     Model,
     NamedJudge,
@@ -410,14 +411,14 @@ class _OneJudge:
             return self._unscored(label, f"not asked: {error.message}")
         return self._read(label, asked, self.latency.get(request.key))
 
-    def _read(self, label: HumanLabel, asked: Verdict, seconds: float | None) -> JudgedLabel:
+    def _read(self, label: HumanLabel, asked: Asked[Judgement], seconds: float | None) -> JudgedLabel:
         price = self.judge.backend.price
         for call in asked.answers:
             if price is not None and call.completion is not None:
                 self.cost += cost_usd(call.completion.usage, price, batched=call.completion.batched)
         if asked.answer is None or asked.answer.completion is None:
             return self._unscored(label, f"refused: {asked.answer.refused if asked.answer else 'no backend'}")
-        completion, judgement = asked.answer.completion, asked.judgement
+        completion, judgement = asked.answer.completion, asked.value
         if judgement is None:
             return self._unscored(label, "the judge's model declined to answer")
         sufficient = None if judgement.verdict is None else judgement.verdict is Sufficiency.YES

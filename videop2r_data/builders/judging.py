@@ -394,7 +394,7 @@ class _Case:
         self._note_key(request)
         found = await ask_verdict(ask, request, waits=waits)
         self._note_key(found.request)
-        return Asked(*found)
+        return found
 
     def _text(self) -> str:
         """What the judge reads of the trace."""

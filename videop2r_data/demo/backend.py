@@ -35,8 +35,6 @@ CHARS_PER_TOKEN = 4
 _OPENER = "Based on the question, I need to notice"
 _FENCED = re.compile(r"^BEGIN OBSERVATION\n(.*)\nEND OBSERVATION\s*$", re.DOTALL | re.MULTILINE)
 _TAGGED = re.compile(r"<observation[^<>]*>(.*)</observation[^<>]*>", re.DOTALL | re.IGNORECASE)
-
-
 _CLAIM = re.compile(r"^(\d{1,3})\. (.*)$", re.MULTILINE)
 
 
@@ -140,10 +138,9 @@ class DemoBackend:
         user = next((m.text for m in reversed(request.messages) if m.role == "user"), "")
         scene = None
         if request.media is not None:
-            line = self._media.get(request.media.file_sha256)
-            if line is None:
+            if request.media.file_sha256 not in self._media:
                 raise RefusedError("the media are those of no scene of this demo world")
-            scene = SceneSample.model_validate_json(line).scene
+            scene = SceneSample.model_validate_json(self._media[request.media.file_sha256]).scene
         lines = []
         for number, claim in _CLAIM.findall(user):
             # without media, nothing is seen

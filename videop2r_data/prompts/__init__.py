@@ -28,9 +28,6 @@ from videop2r_data.schemas import (
 )
 
 __all__ = [
-    "CLAIMS_AGAIN",
-    "FAITHFULNESS_AGAIN",
-    "VERDICT_AGAIN",
     "Form",
     "Prompt",
     "describe_format",
@@ -160,12 +157,6 @@ def packaged_prompts() -> list[str]:
     return sorted(
         f.name.removesuffix(".txt") for f in resources.files(__package__).iterdir() if f.name.endswith(".txt")
     )
-
-
-VERDICT_AGAIN = "verdict-again-v1"
-"""What is put behind a judge prompt whose reply held no verdict."""
-CLAIMS_AGAIN, FAITHFULNESS_AGAIN = "claims-again-v1", "faithfulness-again-v1"
-"""The same for the two prompts of a judge that sees."""
 
 
 class Form(NamedTuple):

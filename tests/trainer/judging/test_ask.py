@@ -7,10 +7,11 @@ import pytest
 
 from tests.trainer.judging.questions import item, question
 from videop2r_data.backends.caller import Answer
-from videop2r_data.backends.judge_requests import Verdict, ask_verdict
+from videop2r_data.backends.judge_requests import Asked, ask_verdict
 from videop2r_data.errors import ConfigError
 from videop2r_data.schemas.calls import Completion, FinishReason, Request
 from videop2r_data.schemas.judges import BackendSpec
+from videop2r_data.schemas.verdict import Judgement
 from videop2r_data.trainer.judging.base import JudgeItem, Reason
 from videop2r_data.trainer.judging.model import PerceptionJudge, verdict
 from videop2r_data.trainer.settings.rl import JudgingSpec
@@ -52,7 +53,7 @@ def test_a_prompt_that_cannot_judge_is_found_before_anything_is_asked(tmp_path: 
     assert request.messages[0].text == "Which disc moves? the red disc seen"
 
 
-def asked(answer: Answer | None) -> Verdict:
+def asked(answer: Answer | None) -> Asked[Judgement]:
     async def ask(request: Request) -> Answer | None:
         return answer
 

@@ -25,31 +25,31 @@ from dataclasses import replace
 from pathlib import Path
 
 from videop2r_data.backends import (
+    Asked,
     Caller,
     Journal,
     JudgeRequests,
     Money,
-    Verdict,
     ask_verdict,
     make_backend,
     make_breaker,
     make_caller,
 )
 from videop2r_data.errors import BudgetError, TransientError
-from videop2r_data.schemas import JudgeSpec, Request, Sufficiency
+from videop2r_data.schemas import Judgement, JudgeSpec, Request, Sufficiency
 from videop2r_data.trainer.judging.base import DemoJudge, Judge, Judged, JudgeItem, Reason, Ticket, decided
 from videop2r_data.trainer.settings.rl import JudgingSpec
 
 DETAIL_CHARS = 2000
 
 
-def verdict(asked: Verdict, *, cached: bool) -> Judged:
+def verdict(asked: Asked[Judgement], *, cached: bool) -> Judged:
     """The judge's reply as `Judged`: unscored, with a reason, if it holds no verdict."""
     answer = asked.answer
     if answer is None or answer.completion is None:
         detail = "" if answer is None else answer.refused[:DETAIL_CHARS]
         return Judged(None, Reason.REFUSED, cached, detail)
-    judgement = asked.judgement
+    judgement = asked.value
     if judgement is None:
         return Judged(None, Reason.REFUSED, cached, "the judge's model declined to answer")
     words = judgement.explanation[:DETAIL_CHARS]
