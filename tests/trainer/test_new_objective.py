@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from videop2r_data.trainer.settings import objectives
-from videop2r_data.trainer.settings.objectives import OBJECTIVES, Objective, StreamRule
+from videop2r_data.trainer.settings.objectives import OBJECTIVES, Objective, StreamRule, trace_streams
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +39,7 @@ def test_whether_it_needs_a_judge_or_an_observation_follows(told: dict[str, Any]
     refused = told["refused"]
     assert refused["formats"] == ""
     assert "objective seen-in-time pays perception: set judging.kind" in refused["seen-in-time"]
-    unjudged = [name for name, entry in OBJECTIVES.items() if not entry.needs_judge]
+    unjudged = [name for name, entry in OBJECTIVES.items() if not entry.judged(trace_streams())]
     assert f"({', '.join([*unjudged, 'formats'])})" in refused["seen-in-time"]
     assert "Input should be 'pa-grpo'" in refused["unknown"]
     assert "'formats' pays for observations" in told["agnostic"]["formats"]

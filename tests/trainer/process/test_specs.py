@@ -11,7 +11,7 @@ import pytest
 from pydantic import ValidationError
 
 from tests.trainer.run import small
-from videop2r_data.trainer.settings.objectives import OBJECTIVES
+from videop2r_data.trainer.settings.objectives import OBJECTIVES, trace_streams
 from videop2r_data.trainer.settings.rl import LossSpec, ObjectiveSpec, RewardSpec
 
 
@@ -53,7 +53,7 @@ def test_objectives() -> None:
     with pytest.raises(ValidationError, match="only t-grpo reads it"):
         ObjectiveSpec.model_validate({"name": "grpo", "temporal": {"alpha": 0.1}})
     assert ObjectiveSpec.model_validate({"name": "t-grpo", "temporal": {"alpha": 0.1}}).temporal.alpha == 0.1
-    judged = {name for name in OBJECTIVES if OBJECTIVES[name].needs_judge}
+    judged = {name for name in OBJECTIVES if OBJECTIVES[name].judged(trace_streams())}
     assert judged == {"pa-grpo", "gdpo", "no-separation", "no-reasoning", "no-length"}
     assert [name for name in OBJECTIVES if OBJECTIVES[name].shuffles] == ["t-grpo"]
 

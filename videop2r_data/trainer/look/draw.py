@@ -171,15 +171,6 @@ def _limits(axes: Axes, panel: Panel, thick: Array, faint: Array, look: Look) ->
         )  # fmt: skip
 
 
-def _logarithmic(axes: Axes, panel: Panel, look: Look) -> None:
-    """For a spike that lifts even the running mean: the only axis that shows it and the rest."""
-    axes.set_yscale("log")
-    axes.yaxis.set_major_formatter(lambda value, _: tick(value))
-    axes.minorticks_off()
-    unit = f"{panel.unit}, log scale" if panel.unit else "log scale"
-    axes.set_title(unit, loc="right", fontsize=7.5, color=look.scale, pad=5)
-
-
 def _legend(figure: Figure, arms: Arms, panels: Sequence[Panel], look: Look) -> None:
     from matplotlib.lines import Line2D
 

@@ -177,11 +177,6 @@ class Objective:
         return any(asked.intersection(parts) for one in self.earned(streams) for parts in one.sums)
 
     @property
-    def needs_judge(self) -> bool:
-        """`judged` under the default grammar."""
-        return self.judged(trace_streams())
-
-    @property
     def needs_observation(self) -> bool:
         """Whether anything is paid for an observation, so that the prompt must ask for one."""
         return bool(self.parts & {"accuracy_p", "format_p", "length_p"})
