@@ -12,9 +12,10 @@ import pytest
 
 from videop2r_data.demo import DemoBackend, SceneSample, evaluate, read_world, write_trace, write_world
 from videop2r_data.demo.backend import MODEL
-from videop2r_data.demo.planting import defect_of, expected_rejection
+from videop2r_data.demo.report import expected_rejection
 from videop2r_data.demo.scene import TEMPLATE_DEFECTS, Defect
 from videop2r_data.demo.traces import inventions
+from videop2r_data.demo.world import defect_of
 from videop2r_data.errors import ConfigError, RefusedError, SourceError
 from videop2r_data.prompts import load_prompt, render_generate
 from videop2r_data.schemas import (

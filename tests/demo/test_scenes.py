@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from videop2r_data.demo import EXACT_MEAN, SceneSample, iter_scenes, render_frames
-from videop2r_data.demo.imagine import LETTERS, WORDS, fill_at, word_mask
-from videop2r_data.demo.scene import CLIP_MEAN, COLOURS, ZERO, Scene, SceneObject, truth
+from videop2r_data.demo.imagine import LETTERS, fill_at, word_mask
+from videop2r_data.demo.scene import CLIP_MEAN, COLOURS, WORDS, ZERO, Scene, SceneObject, truth
 from videop2r_data.errors import ConfigError
 from videop2r_data.schemas.recipe import DemoSpec
 from videop2r_data.schemas.sample import ProblemType

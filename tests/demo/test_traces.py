@@ -14,9 +14,10 @@ from videop2r_data.demo import (
     split_claims,
     write_trace,
 )
-from videop2r_data.demo.planting import expected_rejection, planted
+from videop2r_data.demo.report import expected_rejection
 from videop2r_data.demo.scene import INVENTIONS, TEMPLATE_DEFECTS, Defect, Profile, applicable
 from videop2r_data.demo.traces import inventions
+from videop2r_data.demo.world import planted
 from videop2r_data.schemas import ClaimVerdict, parse_trace, segment_spans
 from videop2r_data.schemas.recipe import DemoSpec
 from videop2r_data.schemas.sample import ProblemType

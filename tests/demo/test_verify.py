@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from tests.schemas.test_grammar import compiled, grammars
 from videop2r_data.demo import SceneSample, iter_scenes, see_statement, settles, split_claims, write_trace
 from videop2r_data.demo.forms import fault_of
-from videop2r_data.demo.planting import expected_rejection
+from videop2r_data.demo.report import expected_rejection
 from videop2r_data.demo.scene import TEMPLATE_DEFECTS, Defect, Profile, applicable
 from videop2r_data.demo.traces import inventions
 from videop2r_data.schemas import (

@@ -7,8 +7,18 @@ from functools import partial
 from random import Random
 from typing import Literal
 
-from videop2r_data.demo.imagine import WORDS
-from videop2r_data.demo.scene import COLOURS, PLACES, SHAPES, Key, Medium, Question, Scene, Theme, truth
+from videop2r_data.demo.scene import (
+    COLOURS,
+    PLACES,
+    SHAPES,
+    WORDS,
+    Key,
+    Medium,
+    Question,
+    Scene,
+    Theme,
+    truth,
+)
 from videop2r_data.schemas import ProblemType
 
 # --- wordings: `{at}` is `in clip 17`, `{At}` the same with a capital, `{label}` is `clip 17` ---

@@ -9,12 +9,11 @@ from pathlib import Path
 
 import orjson
 
-from videop2r_data.demo.planting import defect_of
 from videop2r_data.demo.scene import LABEL, Defect, Question, Scene, SceneSample, stream
 from videop2r_data.demo.settle import settles
 from videop2r_data.demo.statements import see_statement, split_claims
 from videop2r_data.demo.traces import write_trace
-from videop2r_data.demo.world import read_spec, scene_lines
+from videop2r_data.demo.world import defect_of, read_spec, scene_lines
 from videop2r_data.errors import ConfigError, RefusedError
 from videop2r_data.schemas import (
     BackendSpec,

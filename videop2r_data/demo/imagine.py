@@ -16,6 +16,7 @@ from videop2r_data.demo.scene import (
     COLOURS,
     MOTIONS,
     SHAPES,
+    WORDS,
     ZERO,
     Gauge,
     Group,
@@ -289,14 +290,6 @@ def _with_matrix(data: bytes, turn: int, side: int) -> bytes:
 # Make up a scene from its number: every choice comes from one random stream per scene.
 
 
-# fmt: off
-WORDS = (
-    "RED", "SUN", "FOX", "KEY", "MAP", "ICE", "OWL", "BUS", "TAXI", "EXIT", "STOP", "PARK", "HOTEL",
-    "RIVER", "BRIDGE", "MARKET", "GARDEN", "SILVER", "NORTH", "HARBOR", "WINTER", "OCEAN", "COFFEE",
-    "STATION", "LIBRARY", "CASTLE", "MUSEUM", "TICKET", "ORANGE", "PLANET", "WINDOW", "CAMERA", "BAKERY",
-    "SCHOOL",
-)
-# fmt: on
 # Legible on the light plate of a sign; yellow and white are not.
 _DARK = ("red", "green", "blue", "purple", "black")
 _WEIGHTS: dict[Medium, int] = {"video": 5, "image": 4, "text": 1}

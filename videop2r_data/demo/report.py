@@ -7,14 +7,75 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from videop2r_data.demo.planting import defect_of, expected_rejection
-from videop2r_data.demo.scene import Profile
-from videop2r_data.demo.world import read_spec, read_world
+from videop2r_data.demo.forms import fault_of, tells_what_it_sees
+from videop2r_data.demo.scene import INVENTIONS, TEMPLATE_DEFECTS, Defect, Profile
+from videop2r_data.demo.world import defect_of, read_spec, read_world
 from videop2r_data.errors import SourceError
-from videop2r_data.schemas import Model, Outcome, RejectReason, Stage, TraceGrammar, Unit
+from videop2r_data.schemas import Model, Outcome, RejectReason, Stage, TraceGrammar, Unit, default_grammar
 
 Row = tuple[str, Outcome, Stage | None, RejectReason | str | None]
 """(problem_id, outcome, stage, reason); stage and reason are None (or empty) for kept rows."""
+
+
+# Where a defect must end.
+
+_LOW = (Stage.VERIFY, RejectReason.LOW_SCORE)
+_INSUFFICIENT = (Stage.JUDGE, RejectReason.INSUFFICIENT)
+_CONTRADICTED = (Stage.JUDGE, RejectReason.CONTRADICTED)
+_CAUGHT = {
+    Defect.NEAR_MISS: None,
+    Defect.REPETITION: None,
+    Defect.WRONG_ANSWER: _LOW,
+    Defect.LOW_QUALITY: _LOW,
+    Defect.COMPLETION_CUT: (Stage.GENERATE, RejectReason.COMPLETION_CUT),
+    Defect.EVIDENCE_OMITTED: _INSUFFICIENT,
+    Defect.EVIDENCE_CONTRADICTED: _INSUFFICIENT,
+    Defect.HEDGING: _INSUFFICIENT,
+    Defect.INVENTED_EVIDENCE: _CONTRADICTED,
+    Defect.INVENTED_DETAIL: _CONTRADICTED,
+    Defect.RESTATED_QUESTION: (Stage.VERIFY, RejectReason.HOLLOW_OBSERVATION),
+}
+"""Defects that are not rejected in the verify step under their own name; None: kept."""
+_IN_THE_OBSERVATION = {
+    *(Defect.EVIDENCE_OMITTED, Defect.EVIDENCE_CONTRADICTED, Defect.COPIED_VERDICT),
+    *INVENTIONS,
+}
+_PASSES_PAPER = {Defect.LEAKED_ANSWER, Defect.RESTATED_QUESTION}
+"""What `paper` does not look for by a rule: its evidence is missing, too, and the judge says so."""
+
+
+def expected_rejection(
+    defect: Defect | None, profile: Profile, grammar: TraceGrammar | None = None, *, seeing: bool = True
+) -> tuple[Stage, RejectReason] | None:
+    """Where a build must reject a trace with this defect (None: a good one), and why.
+
+    Args:
+        defect: what is planted.
+        profile: of the verify step. `paper` does not check that think and answer agree, nor what an
+            observation leaks.
+        grammar: of the traces; None: the default. A grammar without perception has no observation to spoil.
+        seeing: whether there is a judge that sees; without one, inventions are kept.
+
+    Returns:
+        None if the row must be kept: a good trace, or a defect that these steps do not look for.
+    """
+    if defect is None:
+        return None
+    grammar = grammar or default_grammar()
+    if defect in TEMPLATE_DEFECTS or defect is Defect.BAD_FIELD:
+        return Stage.VERIFY, RejectReason(fault_of(defect, grammar)[1].value)
+    if defect in _IN_THE_OBSERVATION and not tells_what_it_sees(grammar):
+        return None
+    if profile == "paper" and defect is Defect.THINK_ANSWER_MISMATCH:
+        return None
+    hidden = defect is Defect.RESTATED_QUESTION and not tells_what_it_sees(grammar, alone=True)
+    if hidden or (profile == "paper" and defect in _PASSES_PAPER):
+        return _INSUFFICIENT
+    found = _CAUGHT[defect] if defect in _CAUGHT else (Stage.VERIFY, RejectReason(defect.value))
+    return None if found == _CONTRADICTED and not seeing else found
+
+
+# What was found.
 
 
 class StepScore(Model):

@@ -56,6 +56,14 @@ MOTIONS: dict[str, tuple[int, int]] = {
     "still": (0, 0),
 }
 PLACES = ("upper left", "upper right", "lower left", "lower right")
+# fmt: off
+WORDS = (
+    "RED", "SUN", "FOX", "KEY", "MAP", "ICE", "OWL", "BUS", "TAXI", "EXIT", "STOP", "PARK", "HOTEL",
+    "RIVER", "BRIDGE", "MARKET", "GARDEN", "SILVER", "NORTH", "HARBOR", "WINTER", "OCEAN", "COFFEE",
+    "STATION", "LIBRARY", "CASTLE", "MUSEUM", "TICKET", "ORANGE", "PLANET", "WINDOW", "CAMERA", "BAKERY",
+    "SCHOOL",
+)
+# fmt: on
 
 
 class SceneObject(Model):

@@ -12,10 +12,18 @@ from pydantic import ValidationError
 
 from videop2r_data.demo.ask import KINDS, ask
 from videop2r_data.demo.imagine import imagine, media_bytes
-from videop2r_data.demo.planting import planted
-from videop2r_data.demo.scene import Question, Scene, SceneSample, stream
+from videop2r_data.demo.scene import (
+    TEMPLATE_DEFECTS,
+    Defect,
+    Question,
+    Scene,
+    SceneSample,
+    applicable,
+    stream,
+)
+from videop2r_data.demo.traces import inventions
 from videop2r_data.errors import ConfigError, SourceError
-from videop2r_data.schemas import DemoSpec, digest, digest_bytes
+from videop2r_data.schemas import DemoSpec, TraceGrammar, digest, digest_bytes
 
 # --- the endless stream of scenes and questions ---
 
@@ -83,6 +91,50 @@ def iter_scenes(spec: DemoSpec, start: int = 0) -> Iterator[SceneSample]:
             defect = planted(spec, scene, question, number)
             yield SceneSample(problem_id=row, number=number, scene=scene, question=question, defect=defect)
             row += 1
+
+
+# --- which trace carries which defect ---
+
+_SHARES = {Defect.INVENTED_EVIDENCE: 4, Defect.INVENTED_DETAIL: 2}
+"""How much more often than the other habits a question gets these, where it can have them."""
+
+
+def planted(
+    spec: DemoSpec, scene: Scene, question: Question, number: int, temperature: float = 0.0
+) -> Defect | None:
+    """The planted defect of a question's trace: a new draw for every temperature, equal for equal arguments.
+
+    Broken templates share one part in six; the other kinds that fit the type share the rest evenly. Traces
+    without any of them may have a habit of real generators, at a rate of its own.
+    """
+    # A stream of its own: the share of defects changes no scene and no question.
+    rng = stream(spec.seed, "defect", scene.index, number, f"{temperature:.4f}")
+    if rng.random() < spec.defect_rate:
+        if rng.random() < 1 / 6:
+            return rng.choice(TEMPLATE_DEFECTS)
+        return rng.choice([d for d in applicable(question.problem_type) if d not in TEMPLATE_DEFECTS])
+    rng = stream(spec.seed, "invention", scene.index, number, f"{temperature:.4f}")
+    if rng.random() < spec.invention_rate:
+        made = inventions(scene, question)
+        return rng.choice([defect for defect in made for _ in range(_SHARES.get(defect, 1))])
+    return None
+
+
+def defect_of(
+    sample: SceneSample, spec: DemoSpec, temperature: float, grammar: TraceGrammar | None = None
+) -> Defect | None:
+    """The defect of the trace that is written at a temperature: the labelled one at 0, else a new draw.
+
+    Where a segment of the grammar must have a form, a quarter of the broken templates break that form.
+    """
+    defect = sample.defect
+    if temperature > 0:
+        defect = planted(spec, sample.scene, sample.question, sample.number, temperature)
+    formed = grammar is not None and any(one.holds for one in grammar.flat)
+    if formed and defect in TEMPLATE_DEFECTS:
+        rng = stream(spec.seed, "form", sample.scene.index, sample.number, f"{temperature:.4f}")
+        return Defect.BAD_FIELD if rng.random() < 0.25 else defect
+    return defect
 
 
 # --- a world on disk: media files, the pool in the layout of Video-R1, the scene truth ---
