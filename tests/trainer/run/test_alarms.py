@@ -24,7 +24,7 @@ from videop2r_data.trainer.run.session import Session
 from videop2r_data.trainer.run.train import Trained, train
 
 WORLD = {**small.STREAM, "tasks": ["colour"]}
-NOTHING = "<observation>The picture is black.</observation> <think>Nothing is seen.</think><answer>A</answer>"
+NOTHING = "<observation>Nothing is in it.</observation> <think>Nothing is seen.</think><answer>A</answer>"
 
 
 class Script:
@@ -54,11 +54,20 @@ class Script:
             shown = self.scenes[self.key(frames)] if frames.array.any() else None
         return NOTHING if shown is None else write_trace(shown, None, seed=0)
 
+    def answers(self, example: Example) -> str:
+        """From an observation alone, which stands before the question: right if it names the right option."""
+        told = example.problem.partition("noted: ")[2].partition("\n")[0].casefold()
+        right = next(o.partition(". ")[2] for o in example.options if o.startswith(example.reference))
+        other = "A" if example.reference != "A" else "B"
+        said = example.reference if right in told else other
+        return NOTHING.replace("<answer>A", f"<answer>{said}")
+
     def generate(self, prompts: PromptBatch, *, group_size: int, seeds: Sequence[int]) -> list[RolledOut]:
         assert len(seeds) == len(set(seeds)) == len(prompts) * group_size
         found: list[RolledOut] = []
         for example, frames in zip(prompts.examples, prompts.frames, strict=True):
-            ids = self.tokenizer(self.says(example, frames), add_special_tokens=False).input_ids
+            said = self.answers(example) if frames is None else self.says(example, frames)
+            ids = self.tokenizer(said, add_special_tokens=False).input_ids
             found += [RolledOut([*ids, int(self.tokenizer.eos_token_id)], True)] * group_size
         return found
 
@@ -79,7 +88,7 @@ def scripted(
 ) -> Trained:
     monkeypatch.setattr(rl, "make_drawer", lambda session: Script(session, looks))
     recipe = small.rl(
-        tiny, run, data__demo=WORLD, steps=4, **{"alarms__every": 1, "alarms__rollouts": 4, **changes}
+        tiny, run, data__demo=WORLD, **{"steps": 4, "alarms__every": 1, "alarms__rollouts": 4, **changes}
     )
     return train(recipe, watchers=[Notes(run)])
 
@@ -132,6 +141,28 @@ def test_a_policy_that_reads_raises_none(tiny: Path, tmp_path: Path, monkeypatch
     assert max(row["alarm/shuffled"] for row in rows) <= 0.5  # another clip may show the same thing
     assert done.alarms == () and all(row["alarm/raised"] == 0 for row in rows)
     assert not any("alarms" in row for row in rows)
+
+
+@pytest.mark.parametrize("looks", [True, False])
+def test_a_run_without_a_judge_lets_the_policy_answer_from_its_observations(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, looks: bool
+) -> None:
+    no_judge = {"objective__name": "grpo", "judging__kind": "none"}
+    done = scripted(tiny, tmp_path / "run", monkeypatch, looks=looks, **no_judge)
+    for row in small.rows(tmp_path / "run"):
+        assert (row["alarm/own"], row["alarm/empty"]) == (1, float(not looks))
+        assert row["alarm/own_n"] == row["alarm/empty_n"] == 16
+    assert [one.alarm for one in done.alarms] == ([] if looks else ["empty", "shuffled"])
+
+
+def test_a_trace_without_perception_has_no_reading(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    changes = {"data__trace": "think-answer", "objective__name": "grpo", "judging__kind": "none", "steps": 1}
+    scripted(tiny, tmp_path / "run", monkeypatch, looks=True, **changes)
+    (row,) = small.rows(tmp_path / "run")
+    assert row["alarm/raised"] == 0
+    assert not {"alarm/own", "alarm/empty", "alarm/shuffled"} & row.keys()
 
 
 def test_readings_come_at_their_steps_and_can_be_switched_off(

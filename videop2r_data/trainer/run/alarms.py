@@ -2,8 +2,9 @@
 
 At the first step and every `alarms.every` steps a few questions of the batch are shown an empty clip (black
 frames), and the clip of another of these questions, and the policy writes observations about them. The judge
-of the run says whether they suffice for the right answer. A policy that reads gets few of them past the
-judge; one that invents gets as many as on its own clips.
+of the run says whether they suffice for the right answer; in a run without a judge the policy itself answers
+from them, without the clip. A policy that reads gets few of them through; one that invents gets as many as on
+its own clips.
 
 Nothing of it reaches the training: draws have seeds of their own, the judge is asked after the verdicts of
 the step are in, and no gradient sees these completions. When an alarm is up is said in `validators.alarms`.
@@ -11,24 +12,29 @@ the step are in, and no gradient sees these completions. When an alarm is up is 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from videop2r_data.schemas import Frames
 from videop2r_data.trainer.data.examples import Example
-from videop2r_data.trainer.data.order import rollout_seeds
+from videop2r_data.trainer.data.order import derive, rollout_seeds
 from videop2r_data.trainer.data.usual import UsualAnswers
 from videop2r_data.trainer.evaluate.questions import Ranks
-from videop2r_data.trainer.judging.base import JudgeItem, Ticket
+from videop2r_data.trainer.judging.base import Judged, JudgeItem, Ticket, decided
+from videop2r_data.trainer.process.rewards import Graded
 from videop2r_data.trainer.run.rollouts import Roller, Rollouts, Tally
 from videop2r_data.trainer.run.runlog import METRICS, read_lines
 from videop2r_data.trainer.run.session import Fed
-from videop2r_data.validators import ALARMS, RAISED, alarms_up
+from videop2r_data.trainer.settings.objectives import trace_streams
+from videop2r_data.validators import ALARMS, RAISED, alarms_up, neutralise
 
 EMPTY, SHUFFLED, OWN = "alarm/empty", "alarm/shuffled", "alarm/own"
+NOTES = "Somebody looked at it and noted: {}\n\n{}"
+"""The question of a policy that answers from an observation, without the clip."""
 
 
 class Seen(NamedTuple):
@@ -45,19 +51,29 @@ class Seen(NamedTuple):
     frames: Frames
 
 
+class Said(NamedTuple):
+    """An observation; its place and number among the completions of its question name the draws from it."""
+
+    item: JudgeItem
+    place: int
+    number: int
+
+
 @dataclass
 class Reading:
     """One reading of this process.
 
     Attributes:
         chosen: the questions, with their own clips.
-        items: metric -> observations of false clips, to be judged.
+        items: metric -> observations, to be judged.
         ticket: what the judge was given: all items, in order.
+        scores: metric -> how well the policy answers from its observations alone.
     """
 
     chosen: list[Seen]
     items: dict[str, list[JudgeItem]] = field(default_factory=dict)
     ticket: Ticket | None = None
+    scores: dict[str, list[float | None]] = field(default_factory=dict)
 
 
 class Alarms:
@@ -76,23 +92,30 @@ class Alarms:
             [_short(row) for row in read_lines(session.recipe.folder / METRICS)] if session.log.main else []
         )
 
-    def draw(self, fed: Fed) -> Reading | None:
+    def draw(self, fed: Fed, rollouts: Rollouts) -> Reading | None:
         """Draw the completions of a reading; None at a step without one. All processes must call it."""
-        if not self._due(fed.step) or self.roller.judge is None:
+        recipe = self.session.recipe
+        sees = any(stream.sees for stream in trace_streams(self.roller.grammar))
+        if not self._due(fed.step) or not sees or recipe.data.style == "agnostic":
             return None
-        places = _spread(self.session.recipe.batch.size, self.spec.prompts)
+        places = _spread(recipe.batch.size, self.spec.prompts)
         chosen = [
             Seen(at, place, frames)
             for at, frames in enumerate(fed.prompts.frames)
             if (place := self.session.place(fed.places[at])) in places and frames is not None
         ]
+        black = [one._replace(frames=_black(one.frames)) for one in chosen]
+        said = {EMPTY: self._drawn(fed, EMPTY, black), SHUFFLED: self._drawn(fed, SHUFFLED, swapped(chosen))}
         reading = Reading(chosen)
-        false = {
-            EMPTY: [one._replace(frames=_black(one.frames)) for one in chosen],
-            SHUFFLED: swapped(chosen),
-        }
-        for kind, shown in false.items():
-            reading.items[kind] = self._observations(fed, kind, shown)
+        if self.roller.judge is not None:
+            for metric, found in said.items():
+                reading.items[metric] = [one.item for one in found]
+            return reading
+        size = recipe.rl.group_size
+        few = [(one, g) for one in chosen for g in range(min(size, self.spec.rollouts))]
+        said[OWN] = _said(fed, few, [rollouts.graded[one.at * size + g] for one, g in few])
+        for metric, found in said.items():
+            reading.scores[metric] = self._answered(fed.step, metric, found)
         return reading
 
     def submit(self, reading: Reading | None) -> None:
@@ -104,17 +127,20 @@ class Alarms:
     def settle(self, fed: Fed, rollouts: Rollouts, reading: Reading | None, tally: Tally) -> None:
         """Wait for the verdicts, and add everything to the metrics of the step."""
         self._count_usual(fed.prompts.examples, rollouts, tally)
-        if reading is None or reading.ticket is None:
+        if reading is None:
             return
-        verdicts = iter(reading.ticket.result())
-        for kind, items in reading.items.items():
-            for _, verdict in zip(items, verdicts, strict=False):
-                _add(tally, kind, verdict.sufficient)
-        size = self.session.recipe.rl.group_size
-        for one in reading.chosen:
-            for row in range(one.at * size, (one.at + 1) * size):
-                judged = rollouts.judged[row]
-                _add(tally, OWN, None if judged is None else judged.sufficient)
+        found = dict(reading.scores)
+        if reading.ticket is not None:
+            verdicts = iter(reading.ticket.result())
+            found |= {
+                metric: _scores(islice(verdicts, len(items))) for metric, items in reading.items.items()
+            }
+            size = self.session.recipe.rl.group_size
+            rows = (one.at * size + g for one in reading.chosen for g in range(size))
+            found[OWN] = _scores(rollouts.judged[row] for row in rows)
+        for metric, scores in found.items():
+            known = [score for score in scores if score is not None]
+            tally.add(metric, sum(known), len(known))
 
     def told(self, step: int, row: dict[str, Any]) -> dict[str, Any]:
         """The line of metrics of step `step` (from 1); after a reading with the alarms that are up.
@@ -140,8 +166,8 @@ class Alarms:
         every = self.spec.every
         return bool(every) and (step == 0 or (step + 1) % every == 0)
 
-    def _observations(self, fed: Fed, kind: str, shown: Sequence[Seen]) -> list[JudgeItem]:
-        """What the policy says it sees on these clips; completions without an observation are left out."""
+    def _drawn(self, fed: Fed, kind: str, shown: Sequence[Seen]) -> list[Said]:
+        """What the policy says it sees on these clips."""
         if not shown:
             return []
         recipe, size = self.session.recipe, self.spec.rollouts
@@ -149,11 +175,23 @@ class Alarms:
         prompts = self.session.collator(examples, [one.frames for one in shown])
         seeds = rollout_seeds(recipe.seed, fed.step, [one.place for one in shown], size, kind)
         _, _, graded = self.roller.completed(prompts, size, seeds)
-        return [
-            JudgeItem(prompts.examples[row // size], one.observation)
-            for row, one in enumerate(graded)
-            if one.observation is not None
+        return _said(fed, [(one, g) for one in shown for g in range(size)], graded)
+
+    def _answered(self, step: int, kind: str, said: Sequence[Said]) -> list[float | None]:
+        """How well the policy answers from each observation, which stands in the prompt, and not the clip.
+
+        One that the rules of the judge refuse, because it tells the answer or nothing, earns 0.
+        """
+        left = [one for one in said if decided(one.item) is None]
+        asked = [
+            replace(e, problem=NOTES.format(neutralise(one.item.observation or ""), e.problem))
+            for one, e in ((one, one.item.example) for one in left)
         ]
+        prompts = self.session.collator(asked, [None] * len(asked))
+        name = (self.session.recipe.seed, "alone", kind, step)
+        seeds = [derive(*name, left[i].place, left[i].number) for i in prompts.kept]
+        _, _, graded = self.roller.completed(prompts, 1, seeds)
+        return [0.0] * (len(said) - len(left)) + [one.acc_r for one in graded]
 
     def _count_usual(self, examples: Sequence[Example], rollouts: Rollouts, tally: Tally) -> None:
         """Accuracy of each question's group, apart by whether its usual answer is the right one."""
@@ -200,9 +238,17 @@ def _black(frames: Frames) -> Frames:
     return replace(frames, array=np.zeros_like(frames.array))
 
 
-def _add(tally: Tally, name: str, value: float | None) -> None:
-    if value is not None:
-        tally.add(name, float(value))
+def _said(fed: Fed, shown: Iterable[tuple[Seen, int]], graded: Iterable[Graded]) -> list[Said]:
+    """The observations of completions; those without one are left out."""
+    return [
+        Said(JudgeItem(fed.prompts.examples[one.at], found.observation), one.place, number)
+        for (one, number), found in zip(shown, graded, strict=True)
+        if found.observation is not None
+    ]
+
+
+def _scores(judged: Iterable[Judged | None]) -> list[float | None]:
+    return [None if one is None or one.sufficient is None else float(one.sufficient) for one in judged]
 
 
 def _short(row: dict[str, Any]) -> dict[str, Any]:

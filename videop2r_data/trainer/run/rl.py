@@ -125,7 +125,7 @@ def rl_step(
         if recipe.objective.entry.shuffles:
             rollouts.shuffled = roller.roll_shuffled(fed)
         roller.submit(fed, rollouts)
-        reading = alarms.draw(fed)
+        reading = alarms.draw(fed, rollouts)
     inputs = fed.prompts.with_completions([one.ids for one in rollouts.rolled], recipe.rl.group_size)
     # the micro-batches of each minibatch: whole groups, the same number in every process
     batches = [

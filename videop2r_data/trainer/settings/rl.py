@@ -345,7 +345,8 @@ class JudgingSpec(Model):
 class AlarmSpec(Model):
     """Readings that tell whether observations still depend on the clip; they change no weight.
 
-    A reading draws `2 * prompts * rollouts` completions and asks the judge about as many observations.
+    A reading draws `2 * prompts * rollouts` completions and asks the judge about as many observations; a run
+    without a judge lets the policy answer from its observations, without the clip.
     """
 
     every: int = Field(default=25, ge=0)
