@@ -243,9 +243,8 @@ def gather_labels(paths: Sequence[Path], question: Question = "sufficiency") -> 
             else:
                 texts = [found.problem, *found.options, found.reference, found.observation]
                 if question == "faithfulness":
-                    texts.append(
-                        found.sample_id
-                    )  # the same words may be true of one clip and false of another
+                    # the same words may be true of one clip and false of another
+                    texts.append(found.sample_id)
                 seen.setdefault("\0".join(texts), []).append(found)
     said = {key: latest(same) for key, same in seen.items()}
     clear = {key: len({label.sufficient for label in labels}) == 1 for key, labels in said.items()}
