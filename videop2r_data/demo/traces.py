@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from random import Random
 
 from videop2r_data.demo.ask import behaviour, listing, number, other_text, portrait
@@ -262,6 +263,7 @@ def _contradicted(scene: Scene, question: Question, need: tuple[Key, ...], rng: 
 # --- what real generators do: make up, leak, hedge, repeat ---
 
 
+@lru_cache(maxsize=4096)  # each answer takes milliseconds, and planting and writing both ask
 def inventions(scene: Scene, question: Question) -> tuple[Defect, ...]:
     """The habits of real generators that can be planted in this question.
 
