@@ -245,8 +245,8 @@ def test_the_limit_of_money_can_leave_unscored_instead(tmp_path: Path) -> None:
 
 def spent_usd(judge: PerceptionJudge) -> float:
     """In the journal: finished calls, and lost ones at their upper bound."""
-    assert judge._caller is not None
-    spending = judge._caller.journal.spending
+    assert judge._journal is not None
+    spending = judge._journal.spending
     return spending.finished_usd + spending.open_usd
 
 

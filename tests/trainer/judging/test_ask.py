@@ -13,7 +13,8 @@ from videop2r_data.schemas.calls import Completion, FinishReason, Request
 from videop2r_data.schemas.judges import BackendSpec
 from videop2r_data.schemas.verdict import Judgement
 from videop2r_data.trainer.judging.base import JudgeItem, Reason
-from videop2r_data.trainer.judging.model import PerceptionJudge, verdict
+from videop2r_data.trainer.judging.model import PerceptionJudge
+from videop2r_data.trainer.judging.ways import Way, verdict
 from videop2r_data.trainer.settings.rl import JudgingSpec
 
 
@@ -22,8 +23,8 @@ def spec(**backend: object) -> JudgingSpec:
     return JudgingSpec(kind="backend", backend=BackendSpec.model_validate(settings))
 
 
-def judge(settings: JudgingSpec) -> PerceptionJudge:
-    return PerceptionJudge(settings, cache=Path("nowhere"))
+def judge(settings: JudgingSpec) -> Way:
+    return PerceptionJudge(settings, cache=Path("nowhere")).ways["sufficiency"]
 
 
 def test_a_request_shows_question_answer_and_observation_but_no_media() -> None:

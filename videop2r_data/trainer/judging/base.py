@@ -1,19 +1,30 @@
-"""What every judge takes and gives: observations in, verdicts with reasons out; the demo world's judge."""
+"""What every judge takes and gives: observations in, verdicts with reasons out; the demo world's judge.
+
+What is decided of an observation, each as a score from 0 to 1:
+
+- `sufficiency`: whether the answer follows from it; read by a model that sees the text alone.
+- `faithfulness`: the share of its claims that the frames support; all claims are asked.
+- `self`: how well the model in training answers the question from it, without the clip (Vision-SR1's way).
+"""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from math import prod
 from typing import TYPE_CHECKING, Self
 
-from videop2r_data.demo import observation_is_sufficient
+from videop2r_data.demo import observation_is_sufficient, see_statement, split_claims
 from videop2r_data.errors import ConfigError
+from videop2r_data.schemas import Claim, DataType, Faithfulness, Frames
+from videop2r_data.trainer.settings.rl import JudgingSpec, Reward
 from videop2r_data.validators import check_observation, holds_verdict_tag
 
 if TYPE_CHECKING:
+    from videop2r_data.demo import SceneSample
     from videop2r_data.trainer.data.examples import Example
 
 
@@ -21,7 +32,7 @@ class Reason(StrEnum):
     """Reason of a verdict, or of its absence."""
 
     JUDGED = "judged"
-    """The judge said Yes or No."""
+    """The judge said Yes or No, or gave every claim a verdict; an answer was scored."""
     # Not sufficient, decided by rule without asking the judge.
     NO_OBSERVATION = "no_observation"
     """The completion has no observation, or a blank one."""
@@ -33,6 +44,8 @@ class Reason(StrEnum):
     HOLLOW_OBSERVATION = "hollow_observation"
     """The observation says nothing, or the question once more."""
     # Unscored.
+    NO_MEDIA = "no_media"
+    """There is nothing to see, and the claims are not held against anything: left out, not failed."""
     LATE = "late"
     """No verdict within the deadline."""
     FAILED = "failed"
@@ -51,7 +64,7 @@ UNASKED = (
     Reason.LEAKED_ANSWER,
     Reason.HOLLOW_OBSERVATION,
 )
-"""Reasons decided by rule: not sufficient, and no judge is asked."""
+"""Reasons decided by rule: the score is 0, and no judge is asked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,10 +74,12 @@ class JudgeItem:
     Attributes:
         example: the question that it is about.
         observation: content of the observation segment without its tags; None if the completion has none.
+        frames: what the policy saw, as an array, for a judge that sees; None: nothing.
     """
 
     example: Example
     observation: str | None
+    frames: Frames | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,31 +87,77 @@ class Judged:
     """The verdict on one observation.
 
     Attributes:
-        sufficient: the verdict; None: unscored, to be left out of rewards and means.
+        score: from 0 to 1, and one of the two for sufficiency; None: unscored, to be left out of rewards and
+            means.
         reason: a `Reason`.
         cached: True if no call was made for it: the journal had it, or an equal item of the ticket was asked.
-        detail: the judge's explanation, or the error; for people.
+        detail: the judge's explanation, the claims that are false, or the error; for people.
+        parts: where several things are decided, each on its own, in the order in which they were asked.
     """
 
-    sufficient: bool | None
+    score: float | None
     reason: Reason
     cached: bool = False
     detail: str = ""
+    parts: Mapping[Reward, Judged] = field(default_factory=dict)
+
+    @property
+    def sufficient(self) -> bool | None:
+        """The verdict of a judge that was asked about sufficiency, alone or among others."""
+        score = self.parts.get("sufficiency", self).score
+        return None if score is None else score > 0
+
+    def each(self, asked: Sequence[Reward]) -> Mapping[Reward, Judged]:
+        """`parts`; of one decision, the verdict itself under the name of what was `asked`."""
+        return self.parts or dict(zip(asked[:1], (self,), strict=False))
+
+
+def joined(parts: Mapping[Reward, Judged], spec: JudgingSpec) -> Judged:
+    """One verdict of several: with the score that `spec.reward` and `spec.together` pay, and all parts.
+
+    What needs a clip is left out where there is none. A product with a 0 in it is 0, whatever the others
+    would have been; else one unscored part leaves the whole unscored.
+
+    >>> yes, half = Judged(1.0, Reason.JUDGED), Judged(0.5, Reason.JUDGED)
+    >>> both = JudgingSpec(kind="demo", reward=["sufficiency", "faithfulness"])
+    >>> joined({"sufficiency": yes, "faithfulness": half}, both).score
+    0.5
+    """
+    paid = [parts[name] for name in spec.reward if name in parts]
+    held = [one for one in paid if one.reason is not Reason.NO_MEDIA]
+    known = [one.score for one in held if one.score is not None]
+    score: float | None = None
+    if spec.together == "product" and 0 in known:
+        score = 0.0
+    elif known and len(known) == len(held):
+        score = prod(known) if spec.together == "product" else sum(known) / len(known)
+    decisive = [one for one in held if one.score == score] or held or paid or list(parts.values())
+    cached = all(one.cached for one in parts.values())
+    return Judged(score, decisive[0].reason, cached, decisive[0].detail, dict(parts))
+
+
+def closed(found: Judged, spec: JudgingSpec) -> bool:
+    """Whether the judge that sees is not worth its price: the product that is paid has a 0, or an unknown, in
+    it. One that is only recorded is always asked."""
+    both = {"sufficiency", "faithfulness"}.issubset(spec.reward)
+    return both and spec.together == "product" and not found.score
 
 
 def judge_counts(judged: Iterable[Judged | None]) -> dict[str, int]:
     """How verdicts came about, for the log; None, where no judge is asked, is not counted.
 
     Returns:
-        `asked`: calls made, one per distinct observation that is not in the journal; `cached`; `late`;
-        `failed`: unscored for any reason but the deadline.
+        `asked`: asked anew, one per distinct observation that is not in the journal, and judge; `cached`;
+        `late`; `failed`: unscored for any reason but the deadline, and not for want of a clip.
     """
-    known = [one for one in judged if one is not None]
+    whole = [one for one in judged if one is not None]
+    each = [part for one in whole for name, part in one.each(("sufficiency",)).items() if name != "self"]
+    known = [one for one in each if one.reason is not Reason.NO_MEDIA]
     return {
         "asked": sum(one.reason not in UNASKED and not one.cached for one in known),
         "cached": sum(one.cached for one in known),
         "late": sum(one.reason is Reason.LATE for one in known),
-        "failed": sum(one.sufficient is None and one.reason is not Reason.LATE for one in known),
+        "failed": sum(one.score is None and one.reason is not Reason.LATE for one in known),
     }
 
 
@@ -130,14 +191,14 @@ def decided(item: JudgeItem) -> Judged | None:
     """The verdict that the rules of the build's verify step give, or None: then the judge must be asked."""
     observation, example = item.observation, item.example
     if observation is None or not observation.strip():
-        return Judged(False, Reason.NO_OBSERVATION)
+        return Judged(0.0, Reason.NO_OBSERVATION)
     if holds_verdict_tag(observation):
-        return Judged(False, Reason.COPIED_VERDICT)
+        return Judged(0.0, Reason.COPIED_VERDICT)
     leak = check_observation(
         observation, problem=example.problem, options=example.options, answer=example.reference
     )
     if leak.reason is not None:
-        return Judged(False, Reason(leak.reason.value), detail=leak.detail)
+        return Judged(0.0, Reason(leak.reason.value), detail=leak.detail)
     return None
 
 
@@ -145,7 +206,15 @@ class DemoJudge(Judge):
     """Decides by the scene truth: is every claim true, and do the claims state what the answer needs?
 
     It judges in `submit`: an item takes a tenth of a millisecond.
+
+    Args:
+        spec: how several decisions become one score; None: the defaults.
+        asks: what to decide of each observation, in this order; `faithfulness` is the share of claims that
+            the scene supports.
     """
+
+    def __init__(self, spec: JudgingSpec | None = None, asks: Sequence[Reward] = ("sufficiency",)) -> None:
+        self.spec, self.asks = spec or JudgingSpec(), tuple(asks)
 
     def submit(self, items: Sequence[JudgeItem]) -> Ticket:
         """Judge now.
@@ -155,25 +224,63 @@ class DemoJudge(Judge):
         """
         seen: dict[tuple[int, str, str], Judged] = {}
         ticket = Ticket()
-        ticket.set_result([_judge(item, seen) for item in items])
+        ticket.set_result([self._judge(item, seen) for item in items])
         return ticket
 
+    def _judge(self, item: JudgeItem, seen: dict[tuple[int, str, str], Judged]) -> Judged:
+        truth = item.example.scene
+        if truth is None:
+            raise ConfigError(
+                "this question has no scene, and the demo judge knows nothing else",
+                where=f"judging.kind, at {item.example.sample_id}",
+                hint="train on the demo world (`data.source: demo`, or a folder with scenes.jsonl), or name "
+                "a model in judging.backend",
+            )
+        if (ruled := decided(item)) is not None:
+            return ruled_of(ruled, self.asks, self.spec)
+        assert item.observation is not None  # `decided` refuses a completion without one
+        key = (truth.scene.index, truth.question.problem, item.observation)
+        if key in seen:
+            return again(seen[key])
+        parts: dict[Reward, Judged] = {}
+        for name in self.asks:
+            parts[name] = _sees(item, truth) if name == "faithfulness" else _suffices(item, truth)
+            if closed(parts[name], self.spec):
+                break
+        seen[key] = parts[self.asks[0]] if len(self.asks) == 1 else joined(parts, self.spec)
+        return seen[key]
 
-def _judge(item: JudgeItem, seen: dict[tuple[int, str, str], Judged]) -> Judged:
-    truth = item.example.scene
-    if truth is None:
-        raise ConfigError(
-            "this question has no scene, and the demo judge knows nothing else",
-            where=f"judging.kind, at {item.example.sample_id}",
-            hint="train on the demo world (`data.source: demo`, or a folder with scenes.jsonl), or name a "
-            "model in judging.backend",
-        )
-    if (ruled := decided(item)) is not None:
-        return ruled
-    assert item.observation is not None  # `decided` refuses a completion without one
-    key = (truth.scene.index, truth.question.problem, item.observation)
-    if key in seen:
-        return replace(seen[key], cached=True)
-    sufficient = observation_is_sufficient(truth.scene, truth.question, item.observation)
-    seen[key] = Judged(sufficient, Reason.JUDGED, detail="decided by the scene truth")
-    return seen[key]
+
+def ruled_of(ruled: Judged, asks: Sequence[Reward], spec: JudgingSpec) -> Judged:
+    """A verdict by rule, as that on everything that is asked."""
+    return ruled if len(asks) == 1 else joined(dict.fromkeys(asks, ruled), spec)
+
+
+def again(judged: Judged) -> Judged:
+    """The verdict on an equal item."""
+    parts = {name: replace(part, cached=True) for name, part in judged.parts.items()}
+    return replace(judged, cached=True, parts=parts)
+
+
+def _suffices(item: JudgeItem, truth: SceneSample) -> Judged:
+    found = observation_is_sufficient(truth.scene, truth.question, item.observation or "")
+    return Judged(float(found), Reason.JUDGED, detail="decided by the scene truth")
+
+
+def _sees(item: JudgeItem, truth: SceneSample) -> Judged:
+    if item.example.data_type is DataType.TEXT:
+        return Judged(None, Reason.NO_MEDIA)
+    claims = split_claims(item.observation or "")
+    verdicts = (Claim(text=claim, verdict=see_statement(truth.scene, claim)) for claim in claims)
+    return faithful(Faithfulness(claims=tuple(verdicts)))
+
+
+def faithful(found: Faithfulness, *, cached: bool = False) -> Judged:
+    """The verdicts on the claims of an observation as one: supported / all, and the false ones in words."""
+    if found.score is None:
+        missing = sum(claim.verdict is None for claim in found.claims)
+        detail = f"{missing} of {len(found.claims)} claims without a verdict"
+        return Judged(None, Reason.NO_VERDICT, cached, detail)
+    wrong = "; ".join(claim.text for claim in found.contradicted)
+    told = f"{found.score:.0%} of {len(found.claims)} claims are supported" if found.claims else "no claim"
+    return Judged(found.score, Reason.JUDGED, cached, f"{told}; contradicted: {wrong}" if wrong else told)

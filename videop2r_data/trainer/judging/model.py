@@ -1,4 +1,4 @@
-"""A judge that asks a model in the background while the trainer computes [paper §3.3, §7.1].
+"""A judge that asks models in the background while the trainer computes [paper §3.3, §7.1].
 
 A thread of its own runs an asyncio loop with the builder's caller: equal observations are asked once, also
 across restarts (the journal is a cache by content), transient errors are tried again, and costs are reserved
@@ -21,59 +21,52 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
 
-from videop2r_data.backends import (
-    Asked,
-    Caller,
-    Journal,
-    JudgeRequests,
-    Money,
-    ask_verdict,
-    make_backend,
-    make_breaker,
-    make_caller,
-)
+from videop2r_data.backends import Caller, Journal, Money, make_backend, make_breaker, make_caller
 from videop2r_data.errors import BudgetError, TransientError
-from videop2r_data.schemas import Judgement, JudgeSpec, Request, Sufficiency
-from videop2r_data.trainer.judging.base import DemoJudge, Judge, Judged, JudgeItem, Reason, Ticket, decided
-from videop2r_data.trainer.settings.rl import JudgingSpec
-
-DETAIL_CHARS = 2000
-
-
-def verdict(asked: Asked[Judgement], *, cached: bool) -> Judged:
-    """The judge's reply as `Judged`: unscored, with a reason, if it holds no verdict."""
-    answer = asked.answer
-    if answer is None or answer.completion is None:
-        detail = "" if answer is None else answer.refused[:DETAIL_CHARS]
-        return Judged(None, Reason.REFUSED, cached, detail)
-    judgement = asked.value
-    if judgement is None:
-        return Judged(None, Reason.REFUSED, cached, "the judge's model declined to answer")
-    words = judgement.explanation[:DETAIL_CHARS]
-    if judgement.verdict is None:
-        return Judged(None, Reason.NO_VERDICT, cached, words)
-    return Judged(judgement.verdict is Sufficiency.YES, Reason.JUDGED, cached, words)
-
+from videop2r_data.schemas import Decides, MediaSpec
+from videop2r_data.trainer.judging.base import (
+    DemoJudge,
+    Judge,
+    Judged,
+    JudgeItem,
+    Reason,
+    Ticket,
+    again,
+    closed,
+    decided,
+    joined,
+    ruled_of,
+)
+from videop2r_data.trainer.judging.ways import DETAIL_CHARS, FaithfulnessWay, SufficiencyWay, Way
+from videop2r_data.trainer.settings.rl import JudgingSpec, Reward
 
 _CLOSE_S = 10.0
 _TELL_S = 5.0
 """Seconds between two checks whether the server can be reached."""
 
 
+_WAYS: dict[Reward, tuple[type[Way], Decides, str]] = {
+    "sufficiency": (SufficiencyWay, "sufficiency", "judge"),
+    "faithfulness": (FaithfulnessWay, "faithfulness", "faithfulness"),
+}
+"""What to decide -> how it is asked, what a useless reply to it is, and its server's name in messages."""
+
+
 class PerceptionJudge(Judge):
-    """Asks a model.
+    """Asks models.
 
     Args:
         spec: `kind: backend`.
         cache: folder of the journal, used if the settings name none; made if missing.
         tell: is told, from the judge's thread, why a call is tried again.
+        asks: what to decide of each observation, in this order: `sufficiency`, `faithfulness`.
+        media: how frames are encoded for a server.
 
     Raises:
-        ConfigError: the prompt is missing or is no judge prompt, or the backend's settings do not fit.
-        MissingExtraError: the backend's library is not installed.
+        ConfigError: a prompt is missing or does not fit what is decided, or a backend's settings do not fit.
+        MissingExtraError: a backend's library is not installed.
     """
 
     def __init__(
@@ -82,44 +75,43 @@ class PerceptionJudge(Judge):
         *,
         cache: Path,
         tell: Callable[[str], None] | None = None,
+        asks: Sequence[Reward] = ("sufficiency",),
+        media: MediaSpec | None = None,
     ) -> None:
-        assert spec.backend is not None  # the settings see to it
-        self.spec = spec
+        self.spec, self.asks = spec, tuple(asks)
         self.folder = spec.cache or cache
-        self._requests = JudgeRequests(
-            JudgeSpec(
-                backend=spec.backend,
-                prompt=spec.prompt,
-                temperature=spec.temperature,
-                max_tokens=spec.max_tokens,
-            )
-        )
-        self._backend = make_backend(spec.backend)
+        self.ways = {name: _WAYS[name][0](spec, media or MediaSpec()) for name in self.asks}
+        self._backends = {name: make_backend(way.backend) for name, way in self.ways.items()}
         self._tell = tell
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
-        self._caller: Caller | None = None
+        self._journal: Journal | None = None
+        self._callers: dict[Reward, Caller] = {}
 
     # the caller's thread
 
     def start(self) -> None:
-        """Open the journal and start the thread; the backend starts with the first call that must be made.
+        """Open the journal and start the thread; a backend starts with the first call that must be made.
 
         Raises:
             JournalError: the cache folder cannot be used.
         """
-        journal = Journal(self.folder)
-        self._caller = make_caller(
-            self._requests.spec.backend,
-            self._backend,
-            "judge",
-            journal=journal,
-            money=Money(journal, self.spec.max_cost),
-            breaker=make_breaker("judge"),
-            concurrency=self.spec.concurrency,
-            forgive=True,
-            tell=self._tell,
-        )
+        journal = self._journal = Journal(self.folder)
+        money = Money(journal, self.spec.max_cost)
+        self._callers = {
+            name: make_caller(
+                way.backend,
+                self._backends[name],
+                _WAYS[name][2],
+                journal=journal,
+                money=money,
+                breaker=make_breaker(_WAYS[name][2], decides=_WAYS[name][1]),
+                concurrency=self.spec.concurrency,
+                forgive=True,
+                tell=self._tell,
+            )
+            for name, way in self.ways.items()
+        }
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="perception-judge", daemon=True)
         self._thread.start()
@@ -145,64 +137,68 @@ class PerceptionJudge(Judge):
             thread.join(_CLOSE_S)
             if not thread.is_alive():
                 loop.close()
-            if self._caller is not None:
-                self._caller.journal.close()
-
-    def request(self, item: JudgeItem) -> Request:
-        """Question, correct answer and observation, neutralised; never the media.
-
-        Equal ones under equal settings have one key, in a build with the same judge too: the journal of a
-        build can serve as the cache of a training run.
-        """
-        example = item.example
-        return self._requests.request(
-            problem=example.problem,
-            options=example.options,
-            answer=example.reference,
-            observation=item.observation or "",
-        )
+            if self._journal is not None:
+                self._journal.close()
 
     # the judge's thread
 
     async def _judge(self, items: list[JudgeItem], due: float) -> list[Judged]:
-        assert self._caller is not None
-        self._caller.journal.refresh()  # verdicts of other processes
-        judged = {row: ruled for row, item in enumerate(items) if (ruled := decided(item)) is not None}
-        requests = {row: self.request(item) for row, item in enumerate(items) if row not in judged}
-        answers = await self._ask_all({request.key: request for request in requests.values()}, due)
-        seen: set[str] = set()
-        for row, request in requests.items():
-            one = answers[request.key]
-            judged[row] = replace(one, cached=True) if request.key in seen else one
-            seen.add(request.key)
+        assert self._journal is not None
+        self._journal.refresh()  # verdicts of other processes
+        ruled = {row: found for row, item in enumerate(items) if (found := decided(item)) is not None}
+        judged = {row: ruled_of(found, self.asks, self.spec) for row, found in ruled.items()}
+        keys = {row: self._key(item) for row, item in enumerate(items) if row not in judged}
+        distinct = {key: items[row] for row, key in keys.items()}
+        answers = await self._ask_all(distinct, due)
+        seen: set[tuple[str, ...]] = set()
+        for row, key in keys.items():
+            judged[row] = again(answers[key]) if key in seen else answers[key]
+            seen.add(key)
         return [judged[row] for row in range(len(items))]
 
-    async def _ask_all(self, requests: dict[str, Request], due: float) -> dict[str, Judged]:
+    def _key(self, item: JudgeItem) -> tuple[str, ...]:
+        """The same for items that get the same verdicts."""
+        frames = item.frames.record.frames_sha256 if item.frames and "faithfulness" in self.ways else ""
+        return (frames, *(way.request(item).key for way in self.ways.values()))
+
+    async def _ask_all(
+        self, items: dict[tuple[str, ...], JudgeItem], due: float
+    ) -> dict[tuple[str, ...], Judged]:
         """One verdict per key; raises what stops the run as soon as it is known."""
-        tasks = {key: asyncio.create_task(self._ask(request)) for key, request in requests.items()}
-        if not tasks:
-            return {}
-        done, late = await self._wait(list(tasks.values()), due)
-        fatal = next((error for task in done if (error := task.exception()) is not None), None)
-        for task in late:
-            task.cancel()
-        if late:
-            await asyncio.wait(late)
-        if fatal is not None:
-            raise fatal
-        over = f"no verdict within {self.spec.deadline_s:g} s"
-        return {
-            key: Judged(None, Reason.LATE, False, over) if task in late else task.result()
-            for key, task in tasks.items()
-        }
+        found: dict[tuple[str, ...], dict[Reward, Judged]] = {key: {} for key in items}
+        tasks = [asyncio.create_task(self._decide(item, found[key])) for key, item in items.items()]
+        if tasks:
+            done, late = await self._wait(tasks, due)
+            fatal = next((error for task in done if (error := task.exception()) is not None), None)
+            for task in late:
+                task.cancel()
+            if late:
+                await asyncio.wait(late)
+            if fatal is not None:
+                raise fatal
+        return {key: self._whole(parts) for key, parts in found.items()}
+
+    async def _decide(self, item: JudgeItem, parts: dict[Reward, Judged]) -> None:
+        """Fill `parts`; what a deadline cuts off is not in it."""
+        for name in self.asks:
+            parts[name] = await self._ask(name, item)
+            if closed(parts[name], self.spec):
+                break
+
+    def _whole(self, parts: dict[Reward, Judged]) -> Judged:
+        """What was decided of one item, as one verdict."""
+        over = Judged(None, Reason.LATE, False, f"no verdict within {self.spec.deadline_s:g} s")
+        if len(self.asks) == 1:
+            return parts.get(self.asks[0], over)
+        shut = any(closed(part, self.spec) for part in parts.values())
+        return joined(parts if shut else dict.fromkeys(self.asks, over) | parts, self.spec)
 
     async def _wait(
-        self, tasks: list[asyncio.Task[Judged]], due: float
-    ) -> tuple[set[asyncio.Task[Judged]], set[asyncio.Task[Judged]]]:
-        """Tasks that are done and tasks that are late; the deadline moves on while the server cannot be
+        self, tasks: list[asyncio.Task[None]], due: float
+    ) -> tuple[set[asyncio.Task[None]], set[asyncio.Task[None]]]:
+        """Tasks that are done and tasks that are late; the deadline moves on while a server cannot be
         reached."""
-        assert self._caller is not None
-        limiter = self._caller.limiter
+        limiters = [caller.limiter for caller in self._callers.values()]
         while True:
             left = max(0.0, due - time.monotonic())
             done, late = await asyncio.wait(
@@ -210,20 +206,18 @@ class PerceptionJudge(Judge):
             )
             if not late or any(task.exception() is not None for task in done):
                 return done, late
-            if self._tell is not None and (words := limiter.waiting_for()):
+            words = "; ".join(filter(None, (limiter.waiting_for() for limiter in limiters)))
+            if self._tell is not None and words:
                 self._tell(words)
-            if limiter.reach.away_s is not None:
+            if any(limiter.reach.away_s is not None for limiter in limiters):
                 due = max(due, time.monotonic() + self.spec.deadline_s)
             elif due <= time.monotonic():
                 return done, late
 
-    async def _ask(self, request: Request) -> Judged:
-        caller = self._caller
-        assert caller is not None
-        cached = caller.journal.call(request.key) is not None
+    async def _ask(self, name: Reward, item: JudgeItem) -> Judged:
         while True:
             try:
-                return verdict(await ask_verdict(caller.ask, request), cached=cached)
+                return await self.ways[name].ask(self._callers[name], item)
             except asyncio.CancelledError:
                 task = asyncio.current_task()
                 if task is None or task.cancelling():
@@ -248,8 +242,8 @@ class PerceptionJudge(Judge):
         for task in others:
             task.cancel()
         await asyncio.gather(*others, return_exceptions=True)
-        if self._caller is not None:
-            await self._caller.close()
+        for caller in self._callers.values():
+            await caller.close()
 
 
 def make_judge(
@@ -257,13 +251,37 @@ def make_judge(
     *,
     cache: Path,
     tell: Callable[[str], None] | None = None,
+    asks: Sequence[Reward] = ("sufficiency",),
+    media: MediaSpec | None = None,
 ) -> Judge | None:
-    """The judge that the settings ask for, not started yet; None for `kind: none`.
+    """The judge that the settings ask for, not started yet; None for `kind: none`, or with nothing to ask.
 
     Arguments and errors are those of `PerceptionJudge`.
     """
-    if spec.kind == "none":
+    asks = tuple(name for name in asks if name != "self")
+    if spec.kind == "none" or not asks:
         return None
     if spec.kind == "demo":
-        return DemoJudge()
-    return PerceptionJudge(spec, cache=cache, tell=tell)
+        return DemoJudge(spec, asks)
+    return PerceptionJudge(spec, cache=cache, tell=tell, asks=asks, media=media)
+
+
+def seeing_judge(
+    spec: JudgingSpec,
+    *,
+    cache: Path,
+    tell: Callable[[str], None] | None = None,
+    media: MediaSpec | None = None,
+) -> Judge | None:
+    """A judge of faithfulness alone, whatever is paid: see `seen`. Arguments as of `make_judge`."""
+    return make_judge(spec, cache=cache, tell=tell, asks=("faithfulness",), media=media)
+
+
+def seen(judge: Judge, items: Sequence[JudgeItem]) -> list[float | None]:
+    """The share of supported claims of each observation; None: unscored, or nothing to see.
+
+    Args:
+        judge: of `seeing_judge`, started.
+        items: questions with an observation and the frames that the policy saw.
+    """
+    return [found.each(("faithfulness",))["faithfulness"].score for found in judge.submit(items).result()]

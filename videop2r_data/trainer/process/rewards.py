@@ -2,10 +2,10 @@
 
 The default grammar has perception P and reasoning R. Where the paper leaves the parts open:
 
-- A stream with a perception segment earns the judge's verdict on the observation: 1 sufficient, 0 not;
-  without an observation in its place 0, and no judge is asked. The stream with the answer earns the metric of
-  the problem type on it; without an answer in its mark 0. A stream with both earns the sum, one with neither
-  has no accuracy.
+- A stream with a perception segment earns the judge's verdict on the observation: 1 sufficient, 0 not, or
+  what `judging.reward` names instead; without an observation in its place 0, and no judge is asked. The
+  stream with the answer earns the metric of the problem type on it; without an answer in its mark 0. A stream
+  with both earns the sum, one with neither has no accuracy.
 - form_k comes from `template.read_template`: each stream answers for its own form only.
 - len_k counts the tokens of the stream with its marks, without the end-of-turn token, bounds inclusive; it is
   paid if the form and every accuracy of the stream are non-zero.
@@ -71,7 +71,7 @@ class Graded(NamedTuple):
     """One rollout, graded; the accuracies lie in [0, 1], None means unscored.
 
     Attributes:
-        acc_p: the verdict on the observation.
+        acc_p: the verdict on the observation: 1 or 0 for sufficiency, else a share.
         acc_r: the metric on the answer.
         forms: stream -> whether it has its form.
         form: the whole trace, as GRPO pays it.
@@ -94,11 +94,11 @@ class Graded(NamedTuple):
     reason: str = ""
     fault: str | None = None
 
-    def judged(self, sufficient: bool | None) -> Graded:
+    def judged(self, score: float | None) -> Graded:
         """With the judge's verdict (None: unscored); a rollout without an observation keeps its 0."""
         if self.observation is None:
             return self
-        return self._replace(acc_p=None if sufficient is None else float(sufficient))
+        return self._replace(acc_p=None if score is None else float(score))
 
     def accuracies(self, stream: TraceStream) -> list[float | None]:
         """What a stream's accuracy is the sum of."""

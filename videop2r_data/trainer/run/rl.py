@@ -49,7 +49,14 @@ def run_rl(session: Session) -> bool:
         ConfigError, MissingExtraError: a part does not fit the settings or is not installed.
     """
     recipe = session.recipe
-    judge = make_judge(recipe.judging, cache=recipe.folder / JUDGE_CACHE, tell=session.log.note)
+    judging = recipe.judging
+    judge = make_judge(
+        judging,
+        cache=recipe.folder / JUDGE_CACHE,
+        tell=session.log.note,
+        asks=judging.asked,
+        media=recipe.data.media,
+    )
     with closing(make_drawer(session)) as drawer, judge or nullcontext():
         roller = Roller(session, drawer, judge)
         reference = make_reference(session) if recipe.loss.beta > 0 else None

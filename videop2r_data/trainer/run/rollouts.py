@@ -57,7 +57,7 @@ class Rollouts:
         ticket, asked = self.pending
         for row, verdict in zip(asked, ticket.result(), strict=True):
             self.judged[row] = verdict
-            self.graded[row] = self.graded[row].judged(verdict.sufficient)
+            self.graded[row] = self.graded[row].judged(verdict.score)
 
 
 class Roller:
@@ -120,8 +120,12 @@ class Roller:
             return
         size = self.session.recipe.rl.group_size
         rows = [row for row, one in enumerate(rollouts.graded) if one.observation is not None]
+        prompts = fed.prompts
         items = [
-            JudgeItem(fed.prompts.examples[row // size], rollouts.graded[row].observation) for row in rows
+            JudgeItem(
+                prompts.examples[row // size], rollouts.graded[row].observation, prompts.frames[row // size]
+            )
+            for row in rows
         ]
         rollouts.pending = self.judge.submit(items), rows
 

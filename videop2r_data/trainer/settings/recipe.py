@@ -65,7 +65,7 @@ _NO_MATTER = (
 _NO_MATTER_IN = {
     "data": ("source", "media_root", "workers", "ahead"),
     "batch": ("micro",),
-    "judging": ("cache", "concurrency", "deadline_s", "max_cost", "on_max_cost"),
+    "judging": ("record", "cache", "concurrency", "deadline_s", "max_cost", "on_max_cost"),
     "model": ("model", "gradient_checkpointing"),
 }
 
@@ -174,11 +174,11 @@ class TrainRecipe(Model):
     def _problems_of_rl(self) -> Iterator[str]:
         name, entry = self.objective.name, self.objective.entry
         streams = trace_streams(self.data.grammar)
-        if entry.judged(streams) and self.judging.kind == "none":
+        if entry.judged(streams) and not self.judging.pays:
             others = names_where(lambda entry: not entry.judged(streams) and bool(entry.earned(streams)))
             yield (
                 f"objective {name} pays perception: set judging.kind (backend or demo), or "
-                f"choose an objective without it ({others})"
+                f"judging.reward: self, or choose an objective without it ({others})"
             )
         if not entry.earned(streams):
             yield f"objective {name} pays nothing: trace {self.data.grammar.name} has no such stream"
@@ -218,9 +218,10 @@ class TrainRecipe(Model):
         for part, names in _NO_MATTER_IN.items():
             if part in out:
                 out[part] = {key: value for key, value in out[part].items() if key not in names}
-        judge = out.get("judging", {}).get("backend")
-        if isinstance(judge, dict):
-            del judge["server_wait_s"]  # does not affect weights, and runs of older versions lack it
+        judging = out.get("judging", {})
+        for judge in (judging.get("backend"), judging.get("faithfulness", {}).get("backend")):
+            if judge is not None:
+                del judge["server_wait_s"]  # does not affect weights, and runs of older versions lack it
         return out
 
     @property
@@ -263,6 +264,9 @@ _PATHS = (
     ("reference",),
     ("judging", "cache"),
     ("judging", "prompt"),
+    ("judging", "self_prompt"),
+    ("judging", "faithfulness", "prompt"),
+    ("judging", "faithfulness", "claims_prompt"),
 )
 """Settings that may name a file or folder; in a recipe file they are relative to it."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, get_args
 
 from pydantic import Field, field_validator, model_validator
 
@@ -20,6 +20,8 @@ Style = Literal["process", "agnostic"]
 """`process`: observation, think, answer; `agnostic`: think and answer only (process-agnostic SFT)."""
 Unattributable = Literal["half", "none", "reasoning"]
 """Who gets the tokens of a completion that cannot be split (see `segment_masks`)."""
+Reward = Literal["sufficiency", "faithfulness", "self"]
+"""What an observation can earn: see `judging.base`."""
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 PERCEPTION_BOUNDS = (128, 320)
 REASONING_BOUNDS = (320, 512)
@@ -297,19 +299,52 @@ def serve_command(
     return command
 
 
+class FaithfulnessSpec(Model):
+    """The judge that sees: every claim of an observation, held against the frames that the policy saw."""
+
+    backend: BackendSpec | None = None
+    """A model that takes frames; it lists the claims too, from the text alone. None: `judging.backend`."""
+    prompt: str = "faithfulness-v1"
+    """Name of a packaged prompt, or path of a text file: the verdicts of numbered claims."""
+    claims_prompt: str = "claims-v1"
+    """The same: takes an observation apart."""
+    temperature: float = Field(default=0.0, ge=0.0, le=2.0)
+    """Of both replies."""
+    max_tokens: int = Field(default=2048, ge=16)
+    """Tokens of a reply at most; it has a line for each claim."""
+
+
+def _unless(usual: Any) -> dict[str, Any]:
+    """Keeps a setting with its default out of a dump: older runs lack it, and go on."""
+    return {"default": usual, "exclude_if": lambda value: value == usual}
+
+
 class JudgingSpec(Model):
-    """Who says whether an observation is sufficient, and how long the training waits for it."""
+    """What an observation is paid for, who says so, and how long the training waits for it."""
 
     kind: Literal["backend", "demo", "none"] = "none"
     """`backend`: a model; `demo`: the exact checker of the synthetic world; `none`: nobody is asked."""
     backend: BackendSpec | None = None
     """Of `kind: backend`: Anthropic, any OpenAI-compatible server, or a local model."""
+    reward: tuple[Reward, ...] = Field(**_unless(("sufficiency",)))
+    """What a stream of perception earns. `sufficiency`: whether the answer follows from the observation;
+    `faithfulness`: the share of its claims that the frames support; `self`: how well the model in training
+    answers from it alone, which needs no judge. One of them, or a list."""
+    together: Literal["product", "mean"] = Field(**_unless("product"))
+    """How several become one. With a product an observation that does not suffice earns nothing, however
+    true it is; the judge that sees is then asked about the sufficient ones alone."""
+    record: tuple[Reward, ...] = Field(**_unless(()))
+    """Decided and logged, and paid to nobody; costs as much as a reward."""
     prompt: str = "judge-v1"
-    """Name of a packaged prompt, or path of a text file."""
+    """Of the judge of sufficiency: name of a packaged prompt, or path of a text file."""
     temperature: float = Field(default=0.0, ge=0.0, le=2.0)
     """Of the verdict."""
     max_tokens: int = Field(default=512, ge=16)
     """Tokens of a reply at most."""
+    faithfulness: FaithfulnessSpec = Field(**_unless(FaithfulnessSpec()))
+    """Of the judge that sees."""
+    self_prompt: str = Field(**_unless("self-v1"))
+    """Prompt that shows the policy a question and its own observation, without the clip."""
     concurrency: int | None = Field(default=None, ge=1, le=4096)
     """Calls in flight at most, per process; None: `backend.concurrency`."""
     deadline_s: float = Field(default=120.0, gt=0)
@@ -323,6 +358,47 @@ class JudgingSpec(Model):
 
     Without verdicts perception gets no gradient, and the objective is another one: that is why it stops."""
 
+    @field_validator("reward", "record", mode="before")
+    @classmethod
+    def _one_or_several(cls, value: Any) -> Any:
+        return [value] if isinstance(value, str) else value
+
+    @property
+    def asked(self) -> tuple[Reward, ...]:
+        """Everything that is decided of an observation, the cheap ones first."""
+        known: tuple[Reward, ...] = get_args(Reward)
+        able = [name for name in known if name == "self" or self.kind != "none"]
+        return tuple(name for name in able if name in (*self.reward, *self.record))
+
+    @property
+    def pays(self) -> bool:
+        """Whether there is anybody who decides all that is paid."""
+        return set(self.reward) <= set(self.asked)
+
+    @property
+    def backends(self) -> dict[str, BackendSpec]:
+        """Field -> whom it names."""
+        named = {"backend": self.backend, "faithfulness.backend": self.faithfulness.backend}
+        return {name: spec for name, spec in named.items() if spec is not None}
+
+    @model_validator(mode="after")
+    def _rewards_fit(self) -> Self:
+        named = (*self.reward, *self.record)
+        if not self.reward:
+            raise ValueError("reward is empty: name what perception earns, or an objective that pays none")
+        if len(set(named)) < len(named):
+            raise ValueError("reward and record name one thing twice: what is paid is logged anyway")
+        if "together" in self.model_fields_set and len(self.reward) == 1:
+            raise ValueError(f"together joins several rewards, and reward is {self.reward[0]} alone")
+        # the default is asked where there is a judge; an objective that pays for it insists on one
+        wanted = self.record if self.reward == ("sufficiency",) else named
+        if lost := [name for name in wanted if name not in self.asked]:
+            raise ValueError(
+                f"{' and '.join(lost)} cannot be decided with kind: none: set kind: backend with a model, or "
+                "kind: demo"
+            )
+        return self
+
     @model_validator(mode="after")
     def _fits(self) -> Self:
         if (self.kind == "backend") != (self.backend is not None):
@@ -330,15 +406,20 @@ class JudgingSpec(Model):
                 f"kind: {self.kind} {'needs a' if self.kind == 'backend' else 'has no'} judging.backend"
             )
         if self.backend is None:
+            if self.backends:
+                raise ValueError(f"kind: {self.kind} has no judging.faithfulness.backend")
             if self.max_cost is not None:
                 raise ValueError(f"max_cost limits nothing with kind: {self.kind}")
             return self
-        if self.backend.kind == "demo":
-            raise ValueError("for the demo world set judging.kind: demo, without a backend")
-        if self.backend.batch:
-            raise ValueError("backend.batch: a batch takes hours, a training step waits for its verdicts")
-        if self.max_cost is not None and self.backend.price is None:
-            raise ValueError("max_cost needs backend.price: without prices no limit holds")
+        for field, backend in self.backends.items():
+            if backend.kind == "demo":
+                raise ValueError(f"for the demo world set judging.kind: demo, without a {field}")
+            if backend.batch:
+                raise ValueError(
+                    f"{field}.batch: a batch takes hours, a training step waits for its verdicts"
+                )
+            if self.max_cost is not None and backend.price is None:
+                raise ValueError(f"max_cost needs {field}.price: without prices no limit holds")
         return self
 
 
