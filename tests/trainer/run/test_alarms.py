@@ -155,6 +155,35 @@ def test_a_run_without_a_judge_lets_the_policy_answer_from_its_observations(
     assert [one.alarm for one in done.alarms] == ([] if looks else ["empty", "shuffled"])
 
 
+class Liar(Script):
+    """Describes the clip of another question, whatever it is shown."""
+
+    def says(self, example: Example, frames: Frames | None) -> str:
+        scenes = list(self.scenes.values())
+        number = next(i for i, scene in enumerate(scenes) if scene == example.scene)
+        return write_trace(scenes[number - 1], None, seed=0)
+
+
+@pytest.mark.parametrize("how", [{"alarms__seeing": True}, {"judging__record": ["faithfulness"]}])
+def test_a_judge_that_sees_is_asked_about_a_sample_for_the_record(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: dict[str, Any]
+) -> None:
+    scripted(tiny, tmp_path / "good", monkeypatch, looks=True, **how)
+    assert [row["alarm/seen"] for row in small.rows(tmp_path / "good")] == [1] * 4
+    monkeypatch.setattr(rl, "make_drawer", lambda session: Liar(session, False))
+    changes = {"data__demo": WORLD, "steps": 4, "alarms__every": 1, "alarms__rollouts": 4}
+    done = train(small.rl(tiny, tmp_path / "bad", **changes, **how))
+    rows = small.rows(tmp_path / "bad")
+    assert all(row["alarm/seen"] < 0.5 and row["alarm/seen_n"] == 16 for row in rows)
+    assert [one.alarm for one in done.alarms] == ["seen"]
+    assert all(row["reward/accuracy_p"] == row["alarm/own"] for row in rows)  # it is paid to nobody
+
+
+def test_a_seeing_check_without_a_judge_is_refused(tiny: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="asks a judge that sees: set judging"):
+        small.rl(tiny, tmp_path, alarms__seeing=True, objective__name="grpo", judging__kind="none")
+
+
 def test_a_trace_without_perception_has_no_reading(
     tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

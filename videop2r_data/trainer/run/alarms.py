@@ -4,7 +4,7 @@ At the first step and every `alarms.every` steps a few questions of the batch ar
 frames), and the clip of another of these questions, and the policy writes observations about them. The judge
 of the run says whether they suffice for the right answer; in a run without a judge the policy itself answers
 from them, without the clip. A policy that reads gets few of them through; one that invents gets as many as on
-its own clips.
+its own clips. A judge that sees may be asked about some observations of own clips, for the record.
 
 Nothing of it reaches the training: draws have seeds of their own, the judge is asked after the verdicts of
 the step are in, and no gradient sees these completions. When an alarm is up is said in `validators.alarms`.
@@ -24,15 +24,16 @@ from videop2r_data.trainer.data.examples import Example
 from videop2r_data.trainer.data.order import derive, rollout_seeds
 from videop2r_data.trainer.data.usual import UsualAnswers
 from videop2r_data.trainer.evaluate.questions import Ranks
-from videop2r_data.trainer.judging.base import Judged, JudgeItem, Ticket, decided
+from videop2r_data.trainer.judging.base import Judge, Judged, JudgeItem, Ticket, decided
 from videop2r_data.trainer.process.rewards import Graded
 from videop2r_data.trainer.run.rollouts import Roller, Rollouts, Tally
 from videop2r_data.trainer.run.runlog import METRICS, read_lines
 from videop2r_data.trainer.run.session import Fed
 from videop2r_data.trainer.settings.objectives import trace_streams
+from videop2r_data.trainer.settings.rl import Reward
 from videop2r_data.validators import ALARMS, RAISED, alarms_up, neutralise
 
-EMPTY, SHUFFLED, OWN = "alarm/empty", "alarm/shuffled", "alarm/own"
+EMPTY, SHUFFLED, OWN, SEEN = "alarm/empty", "alarm/shuffled", "alarm/own", "alarm/seen"
 NOTES = "Somebody looked at it and noted: {}\n\n{}"
 """The question of a policy that answers from an observation, without the clip."""
 
@@ -67,12 +68,14 @@ class Reading:
         chosen: the questions, with their own clips.
         items: metric -> observations, to be judged.
         ticket: what the judge was given: all items, in order.
+        seen: observations of own clips, for a judge that sees, and its ticket.
         scores: metric -> how well the policy answers from its observations alone.
     """
 
     chosen: list[Seen]
     items: dict[str, list[JudgeItem]] = field(default_factory=dict)
     ticket: Ticket | None = None
+    seen: tuple[list[JudgeItem], Ticket | None] = field(default_factory=lambda: ([], None))
     scores: dict[str, list[float | None]] = field(default_factory=dict)
 
 
@@ -81,9 +84,11 @@ class Alarms:
 
     Args:
         roller: draws and grades; every process must make the same calls.
+        seer: a judge of faithfulness, started; None: nobody looks.
     """
 
-    def __init__(self, roller: Roller) -> None:
+    def __init__(self, roller: Roller, seer: Judge | None = None) -> None:
+        self.seer, self.asked = seer, roller.session.recipe.judging.asked
         self.roller = roller
         session = roller.session
         self.session, self.spec = session, session.recipe.alarms
@@ -107,22 +112,27 @@ class Alarms:
         black = [one._replace(frames=_black(one.frames)) for one in chosen]
         said = {EMPTY: self._drawn(fed, EMPTY, black), SHUFFLED: self._drawn(fed, SHUFFLED, swapped(chosen))}
         reading = Reading(chosen)
-        if self.roller.judge is not None:
+        size = recipe.rl.group_size
+        few = [(one, g) for one in chosen for g in range(min(size, self.spec.rollouts))]
+        own = _said(fed, few, [rollouts.graded[one.at * size + g] for one, g in few])
+        if self.seer is not None:
+            clips = {one.place: one.frames for one in chosen}
+            reading.seen = [replace(one.item, frames=clips[one.place]) for one in own], None
+        if self.judge is not None:
             for metric, found in said.items():
                 reading.items[metric] = [one.item for one in found]
             return reading
-        size = recipe.rl.group_size
-        few = [(one, g) for one in chosen for g in range(min(size, self.spec.rollouts))]
-        said[OWN] = _said(fed, few, [rollouts.graded[one.at * size + g] for one, g in few])
-        for metric, found in said.items():
+        for metric, found in (said | {OWN: own}).items():
             reading.scores[metric] = self._answered(fed.step, metric, found)
         return reading
 
     def submit(self, reading: Reading | None) -> None:
-        """Hand the observations to the judge; it has given the verdicts of the step by then."""
-        if reading is not None and self.roller.judge is not None:
+        """Hand the observations to the judges; they have given the verdicts of the step by then."""
+        if reading is not None and self.judge is not None:
             items = [item for found in reading.items.values() for item in found]
-            reading.ticket = self.roller.judge.submit(items)
+            reading.ticket = self.judge.submit(items)
+        if reading is not None and self.seer is not None:
+            reading.seen = reading.seen[0], self.seer.submit(reading.seen[0])
 
     def settle(self, fed: Fed, rollouts: Rollouts, reading: Reading | None, tally: Tally) -> None:
         """Wait for the verdicts, and add everything to the metrics of the step."""
@@ -133,14 +143,28 @@ class Alarms:
         if reading.ticket is not None:
             verdicts = iter(reading.ticket.result())
             found |= {
-                metric: _scores(islice(verdicts, len(items))) for metric, items in reading.items.items()
+                metric: _scores(islice(verdicts, len(items)), self.asked)
+                for metric, items in reading.items.items()
             }
-            size = self.session.recipe.rl.group_size
-            rows = (one.at * size + g for one in reading.chosen for g in range(size))
-            found[OWN] = _scores(rollouts.judged[row] for row in rows)
+            found[OWN] = self._paid(rollouts, reading, "sufficiency")
+        if reading.seen[1] is not None:
+            found[SEEN] = _scores(reading.seen[1].result(), ("faithfulness",))
+        elif "faithfulness" in self.asked:
+            found[SEEN] = self._paid(rollouts, reading, "faithfulness")
         for metric, scores in found.items():
             known = [score for score in scores if score is not None]
             tally.add(metric, sum(known), len(known))
+
+    def _paid(self, rollouts: Rollouts, reading: Reading, name: Reward) -> list[float | None]:
+        """What was decided of the rollouts of a reading's questions anyway, paid or recorded."""
+        size = self.session.recipe.rl.group_size
+        rows = (one.at * size + g for one in reading.chosen for g in range(size))
+        return _scores((rollouts.judged[row] for row in rows), self.asked, name)
+
+    @property
+    def judge(self) -> Judge | None:
+        """Of sufficiency."""
+        return self.roller.judge if "sufficiency" in self.asked else None
 
     def told(self, step: int, row: dict[str, Any]) -> dict[str, Any]:
         """The line of metrics of step `step` (from 1); after a reading with the alarms that are up.
@@ -247,8 +271,13 @@ def _said(fed: Fed, shown: Iterable[tuple[Seen, int]], graded: Iterable[Graded])
     ]
 
 
-def _scores(judged: Iterable[Judged | None]) -> list[float | None]:
-    return [None if one is None or one.sufficient is None else float(one.sufficient) for one in judged]
+def _scores(
+    judged: Iterable[Judged | None], asked: Sequence[Reward], name: Reward = "sufficiency"
+) -> list[float | None]:
+    """Of one of the things that were `asked`; of a judge of one thing, of that."""
+    name = name if name in asked else asked[0]
+    parts = [one.each(asked) for one in judged if one is not None]
+    return [part[name].score for part in parts if name in part]
 
 
 def _short(row: dict[str, Any]) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from videop2r_data.trainer.data.batch import ModelInputs
 from videop2r_data.trainer.judging.base import judge_counts
-from videop2r_data.trainer.judging.model import make_judge
+from videop2r_data.trainer.judging.model import make_judge, seeing_judge
 from videop2r_data.trainer.model.forward import TokenLogProbs, TrainModel
 from videop2r_data.trainer.model.load import Reference, load_reference
 from videop2r_data.trainer.model.weights import bare, inferring, sharding
@@ -49,18 +49,22 @@ def run_rl(session: Session) -> bool:
         ConfigError, MissingExtraError: a part does not fit the settings or is not installed.
     """
     recipe = session.recipe
-    judging = recipe.judging
+    judging, cache = recipe.judging, recipe.folder / JUDGE_CACHE
     judge = make_judge(
         judging,
-        cache=recipe.folder / JUDGE_CACHE,
+        cache=cache,
         tell=session.log.note,
         asks=judging.asked,
         media=recipe.data.media,
     )
-    with closing(make_drawer(session)) as drawer, judge or nullcontext():
+    sees = recipe.alarms.seeing and "faithfulness" not in judging.asked
+    seer = (
+        seeing_judge(judging, cache=cache, tell=session.log.note, media=recipe.data.media) if sees else None
+    )
+    with closing(make_drawer(session)) as drawer, judge or nullcontext(), seer or nullcontext():
         roller = Roller(session, drawer, judge)
         reference = make_reference(session) if recipe.loss.beta > 0 else None
-        step = partial(rl_step, roller, reference, Alarms(roller))
+        step = partial(rl_step, roller, reference, Alarms(roller, seer))
         return train_loop(session, step, held_out(session, judge, drawer))
 
 

@@ -190,6 +190,8 @@ class TrainRecipe(Model):
                 f"objective {name!r} pays for observations, and style 'agnostic' has none: "
                 f"use {names_where(lambda entry: not entry.needs_observation)}, or style 'process'"
             )
+        if self.alarms.seeing and self.judging.kind == "none":
+            yield "alarms.seeing asks a judge that sees: set judging.kind (backend or demo)"
         if self.sampling.temperature == 0:
             yield "sampling.temperature 0 makes all rollouts of a group equal: nothing to learn from"
         if self.batch.size % self.rl.minibatches:

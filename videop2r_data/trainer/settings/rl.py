@@ -436,3 +436,6 @@ class AlarmSpec(Model):
     """Questions with a clip or picture in a reading, over all processes, spread over the step's batch."""
     rollouts: int = Field(default=2, ge=1)
     """Completions of each question for its empty clip, and for the clip of another question."""
+    seeing: bool = False
+    """Ask the judge that sees (`judging.faithfulness`) about so many observations of the own clips too; for
+    the record. Where faithfulness is paid or recorded anyway, nothing more is asked."""
