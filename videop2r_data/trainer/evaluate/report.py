@@ -68,6 +68,7 @@ class EvalRow(Model):
 
     def judged(self, found: Judged) -> EvalRow:
         """With the judge's verdict."""
+        found = found.parts.get("sufficiency", found)
         told = {"judge_reason": str(found.reason), "judge_words": found.detail}
         return self.model_copy(update={"sufficient": found.sufficient, **told})
 

@@ -103,9 +103,9 @@ class Judged:
 
     @property
     def sufficient(self) -> bool | None:
-        """The verdict of a judge that was asked about sufficiency, alone or among others."""
-        score = self.parts.get("sufficiency", self).score
-        return None if score is None else score > 0
+        """The verdict of a judge that was asked about sufficiency, alone or among others; None: none."""
+        one = self.parts.get("sufficiency") if self.parts else self
+        return None if one is None or one.score is None else one.score > 0
 
     def each(self, asked: Sequence[Reward]) -> Mapping[Reward, Judged]:
         """`parts`; of one decision, the verdict itself under the name of what was `asked`."""

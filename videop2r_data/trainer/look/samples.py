@@ -81,10 +81,20 @@ def sample_record(
         "tokens": dict(tokens or {}),
         "rewards": dict(rewards),
         "advantages": dict(advantages or {}),
-        "judge": None
-        if judged is None
-        else {"sufficient": judged.sufficient, "reason": str(judged.reason), "words": judged.detail},
+        "judge": None if judged is None else _said(judged),
     }
+
+
+def _said(judged: Judged) -> dict[str, Any]:
+    """A verdict as JSON; of several decisions each, with its score."""
+
+    def told(one: Judged) -> dict[str, Any]:
+        return {"reason": str(one.reason), "words": one.detail}
+
+    if not judged.parts:
+        return {"sufficient": judged.sufficient, **told(judged)}
+    parts = {name: {"score": one.score, **told(one)} for name, one in judged.parts.items()}
+    return {"score": judged.score, "parts": parts}
 
 
 def _segments(grammar: TraceGrammar, pieces: Sequence[Piece]) -> dict[str, Any]:
@@ -215,9 +225,23 @@ def _rewards(row: Mapping[str, Any]) -> Table:
 def _judge(judge: Mapping[str, Any]) -> RenderableType:
     from rich.text import Text
 
+    parts = _mapping(judge, "parts")
+    if parts:
+        lines = [
+            _verdict(clean(str(name)), _figure(one, "score"), one)
+            for name in parts
+            if (one := _mapping(parts, name))
+        ]
+        return Text("\n").join(lines)
     found = judge.get("sufficient")
     said = "sufficient" if found is True else "not sufficient" if found is False else "unscored"
-    text = Text(f"judge: {said}", style="bold")
+    return _verdict("judge", said, judge)
+
+
+def _verdict(who: str, said: str, judge: Mapping[str, Any]) -> Text:
+    from rich.text import Text
+
+    text = Text(f"{who}: {said}", style="bold")
     text.append(f" ({clean(str(judge.get('reason', '')))}) {clean(str(judge.get('words', '')))}", style="dim")
     return text
 

@@ -24,18 +24,16 @@ from videop2r_data.trainer.data.examples import Example
 from videop2r_data.trainer.data.order import derive, rollout_seeds
 from videop2r_data.trainer.data.usual import UsualAnswers
 from videop2r_data.trainer.evaluate.questions import Ranks
-from videop2r_data.trainer.judging.base import Judge, Judged, JudgeItem, Ticket, decided
+from videop2r_data.trainer.judging.base import Judge, Judged, JudgeItem, Ticket
 from videop2r_data.trainer.process.rewards import Graded
 from videop2r_data.trainer.run.rollouts import Roller, Rollouts, Tally
 from videop2r_data.trainer.run.runlog import METRICS, read_lines
 from videop2r_data.trainer.run.session import Fed
 from videop2r_data.trainer.settings.objectives import trace_streams
 from videop2r_data.trainer.settings.rl import Reward
-from videop2r_data.validators import ALARMS, RAISED, alarms_up, neutralise
+from videop2r_data.validators import ALARMS, RAISED, alarms_up
 
 EMPTY, SHUFFLED, OWN, SEEN = "alarm/empty", "alarm/shuffled", "alarm/own", "alarm/seen"
-NOTES = "Somebody looked at it and noted: {}\n\n{}"
-"""The question of a policy that answers from an observation, without the clip."""
 
 
 class Seen(NamedTuple):
@@ -206,16 +204,9 @@ class Alarms:
 
         One that the rules of the judge refuse, because it tells the answer or nothing, earns 0.
         """
-        left = [one for one in said if decided(one.item) is None]
-        asked = [
-            replace(e, problem=NOTES.format(neutralise(one.item.observation or ""), e.problem))
-            for one, e in ((one, one.item.example) for one in left)
-        ]
-        prompts = self.session.collator(asked, [None] * len(asked))
         name = (self.session.recipe.seed, "alone", kind, step)
-        seeds = [derive(*name, left[i].place, left[i].number) for i in prompts.kept]
-        _, _, graded = self.roller.completed(prompts, 1, seeds)
-        return [0.0] * (len(said) - len(left)) + [one.acc_r for one in graded]
+        seeds = [derive(*name, one.place, one.number) for one in said]
+        return [one.score for one in self.roller.answered([one.item for one in said], seeds)]
 
     def _count_usual(self, examples: Sequence[Example], rollouts: Rollouts, tally: Tally) -> None:
         """Accuracy of each question's group, apart by whether its usual answer is the right one."""

@@ -30,7 +30,8 @@ def held_out(
 
     Args:
         session: the run; every process must evaluate at the same steps.
-        judge: the training's, started; None: the exact checker for demo questions, no judge for others.
+        judge: the training's, started, if it is asked about sufficiency; None: the exact checker for demo
+            questions, no judge for others.
         drawer: the training's rollout engine; reused if the evaluation has the same sampling settings.
 
     Raises:

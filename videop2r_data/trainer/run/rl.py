@@ -20,7 +20,6 @@ import torch
 from torch import Tensor
 
 from videop2r_data.trainer.data.batch import ModelInputs
-from videop2r_data.trainer.judging.base import judge_counts
 from videop2r_data.trainer.judging.model import make_judge, seeing_judge
 from videop2r_data.trainer.model.forward import TokenLogProbs, TrainModel
 from videop2r_data.trainer.model.load import Reference, load_reference
@@ -65,7 +64,8 @@ def run_rl(session: Session) -> bool:
         roller = Roller(session, drawer, judge)
         reference = make_reference(session) if recipe.loss.beta > 0 else None
         step = partial(rl_step, roller, reference, Alarms(roller, seer))
-        return train_loop(session, step, held_out(session, judge, drawer))
+        asked = judge if "sufficiency" in judging.asked else None
+        return train_loop(session, step, held_out(session, asked, drawer))
 
 
 def make_drawer(session: Session) -> RolloutEngine:
@@ -146,7 +146,7 @@ def rl_step(
         old = _old_logps(session, batches) if recipe.rl.updates > 1 else None
         held = None if reference is None else _reference_logps(session, batches, reference)
     with tick.timed("judge"):
-        rollouts.settle()
+        rollouts.settle(recipe.judging)
         alarms.submit(reading)
     table = rewards_of(
         rollouts.graded,
@@ -156,7 +156,7 @@ def rl_step(
         shuffled=rollouts.shuffled,
         streams=trace_streams(roller.grammar),
     )
-    tally = _tally(rollouts, table, fed)
+    tally = _tally(rollouts, table, fed, recipe)
     mask = torch.arange(int(inputs.lengths.max()) if len(inputs.lengths) else 1) < inputs.lengths[:, None]
     reached = _streams(recipe, rollouts, table, mask)
     with tick.timed("update"):
@@ -263,13 +263,12 @@ def _update(session: Session, pieces: list[Piece], learn: _Learn, tally: Tally) 
     return session.engine.update(pieces, loss_of, entropy=True)
 
 
-def _tally(rollouts: Rollouts, table: RewardTable, fed: Fed) -> Tally:
-    tally = Tally(table.streams)
+def _tally(rollouts: Rollouts, table: RewardTable, fed: Fed, recipe: TrainRecipe) -> Tally:
+    tally = Tally(table.streams, recipe.judging.asked)
     tally.rewards(table)
     tally.lengths(rollouts.graded, rollouts.rolled)
     tally.add("skipped", len(fed.skipped))
-    for name, count in judge_counts(rollouts.judged).items():
-        tally.add(f"judge/{name}", count)
+    tally.judged(rollouts.judged)
     return tally
 
 

@@ -6,7 +6,7 @@ Notation: B prompts, G rollouts of each, N = B * G rows, row b * G + g is rollou
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,7 +17,16 @@ from videop2r_data.schemas import DataType, Frames
 from videop2r_data.trainer.data.batch import PromptBatch
 from videop2r_data.trainer.data.examples import Example
 from videop2r_data.trainer.data.order import derive, rollout_seeds
-from videop2r_data.trainer.judging.base import Judge, Judged, JudgeItem, Ticket
+from videop2r_data.trainer.judging.base import (
+    Judge,
+    Judged,
+    JudgeItem,
+    Reason,
+    Ticket,
+    decided,
+    joined,
+    judge_counts,
+)
 from videop2r_data.trainer.look.samples import sample_record
 from videop2r_data.trainer.process.advantages import Stream, collapsed
 from videop2r_data.trainer.process.masks import SegmentMasks, TokenTable, segment_masks
@@ -25,9 +34,14 @@ from videop2r_data.trainer.process.rewards import Graded, RewardTable, grade
 from videop2r_data.trainer.rollout.base import RolledOut, RolloutEngine
 from videop2r_data.trainer.run.session import Fed
 from videop2r_data.trainer.settings.objectives import TraceStream, trace_streams
+from videop2r_data.trainer.settings.rl import JudgingSpec, Reward
+from videop2r_data.validators import neutralise
 
 if TYPE_CHECKING:
     from videop2r_data.trainer.run.session import Session
+
+NOTES = "Somebody looked at it and noted: {}\n\n{}"
+"""The question of a policy that answers from an observation, without the clip."""
 
 
 @dataclass
@@ -41,6 +55,7 @@ class Rollouts:
         judged: verdicts, None where no judge was asked.
         shuffled: T-GRPO: per prompt the accuracies of its group with shuffled frames; None without a video.
         pending: what the judge was given, and the rows that it is about, in that order; None: no judge.
+        alone: row -> how well the policy answers from its own observation, where that is asked.
     """
 
     rolled: list[RolledOut]
@@ -49,15 +64,19 @@ class Rollouts:
     judged: list[Judged | None]
     shuffled: list[list[float | None] | None] | None = None
     pending: tuple[Ticket, list[int]] | None = None
+    alone: dict[int, Judged] = field(default_factory=dict)
 
-    def settle(self) -> None:
-        """Wait for the verdicts and enter them into the grades."""
-        if self.pending is None:
-            return
-        ticket, asked = self.pending
-        for row, verdict in zip(asked, ticket.result(), strict=True):
-            self.judged[row] = verdict
-            self.graded[row] = self.graded[row].judged(verdict.score)
+    def settle(self, spec: JudgingSpec) -> None:
+        """Wait for the verdicts and enter what is paid for them into the grades."""
+        found: dict[int, dict[Reward, Judged]] = {row: {"self": one} for row, one in self.alone.items()}
+        if self.pending is not None:
+            ticket, rows = self.pending
+            for row, verdict in zip(rows, ticket.result(), strict=True):
+                found[row] = {**verdict.each(spec.asked), **found.get(row, {})}
+        for row, parts in found.items():
+            plain = spec.asked == ("sufficiency",)
+            judged = self.judged[row] = parts["sufficiency"] if plain else joined(parts, spec)
+            self.graded[row] = self.graded[row].judged(judged.score)
 
 
 class Roller:
@@ -115,9 +134,8 @@ class Roller:
         return rolled, *self._grade(prompts.examples, rolled, size)
 
     def submit(self, fed: Fed, rollouts: Rollouts) -> None:
-        """Submit the observations to the judge; returns at once."""
-        if self.judge is None:
-            return
+        """Submit the observations to the judge, which works in the background; and let the policy answer from
+        them, where that is asked."""
         size = self.session.recipe.rl.group_size
         rows = [row for row, one in enumerate(rollouts.graded) if one.observation is not None]
         prompts = fed.prompts
@@ -127,7 +145,37 @@ class Roller:
             )
             for row in rows
         ]
-        rollouts.pending = self.judge.submit(items), rows
+        if self.judge is not None:
+            rollouts.pending = self.judge.submit(items), rows
+        if "self" in self.session.recipe.judging.asked:
+            places = [self.session.place(local) for local in fed.places]
+            seeds = rollout_seeds(self.session.recipe.seed, fed.step, places, size, "self")
+            found = self.answered(items, [seeds[row] for row in rows])
+            rollouts.alone = dict(zip(rows, found, strict=True))
+
+    def answered(self, items: Sequence[JudgeItem], seeds: Sequence[int]) -> list[Judged]:
+        """How well the policy answers each question from an observation, which stands in its prompt, and not
+        the clip [Vision-SR1, arXiv 2508.19652].
+
+        Args:
+            items: one that the rules of the judge refuse, because it tells the answer or nothing, earns 0.
+            seeds: one for each item; the answer depends on it, on the item and on the weights alone.
+        """
+        found = {at: ruled for at, item in enumerate(items) if (ruled := decided(item)) is not None}
+        asked = [at for at in range(len(items)) if at not in found]
+        examples = [
+            replace(e, problem=NOTES.format(neutralise(items[at].observation or ""), e.problem))
+            for at, e in ((at, items[at].example) for at in asked)
+        ]
+        prompts = self.session.collator(examples, [None] * len(asked))
+        fitting = [asked[at] for at in prompts.kept]
+        _, _, graded = self.completed(prompts, 1, [seeds[at] for at in fitting])
+        for at, one in zip(fitting, graded, strict=True):
+            why = Reason.NO_VERDICT if one.acc_r is None else Reason.JUDGED
+            words = "no answer" if one.answer is None else f"answered without the clip: {one.answer[:200]}"
+            found[at] = Judged(one.acc_r, why, detail=words)
+        lost = Judged(None, Reason.NO_VERDICT, detail="the question cannot be shown with the observation")
+        return [found.get(at, lost) for at in range(len(items))]
 
     def _draw(self, prompts: PromptBatch, size: int, seeds: Sequence[int]) -> list[RolledOut]:
         if not len(prompts):
@@ -235,7 +283,7 @@ _ALARM = "alarm/"
 """Means that are logged with the number of things they are over, as `..._n`."""
 
 
-def _means(streams: Sequence[TraceStream]) -> tuple[str, ...]:
+def _means(streams: Sequence[TraceStream], asked: Sequence[Reward]) -> tuple[str, ...]:
     keys = [stream.key for stream in streams]
     parts = ("accuracy", "format", "length", "total")
     return (
@@ -249,6 +297,7 @@ def _means(streams: Sequence[TraceStream]) -> tuple[str, ...]:
         "clip_fraction",
         *(f"clip_fraction/{key}" for key in (*keys, "all")),
         *(f"{_ALARM}{name}" for name in _ALARMS),
+        *(f"judged/{name}" for name in asked),
     )
 
 
@@ -278,11 +327,13 @@ class Tally:
 
     Args:
         streams: of the trace; None: of the default.
+        asked: what is decided of observations; sufficiency alone is in the reward, and has no other line.
     """
 
-    def __init__(self, streams: Sequence[TraceStream] | None = None) -> None:
+    def __init__(self, streams: Sequence[TraceStream] | None = None, asked: Sequence[Reward] = ()) -> None:
         self.streams = streams or trace_streams()
-        means, counts = _means(self.streams), _counts(self.streams)
+        asked = () if tuple(asked) == ("sufficiency",) else asked
+        means, counts = _means(self.streams, asked), _counts(self.streams)
         self._counts = counts
         self._sums = dict.fromkeys((*means, *counts), 0.0)
         self._over = dict.fromkeys(means, 0.0)
@@ -314,6 +365,15 @@ class Tally:
         for name, (rewards, scored) in {**totals, "sum": table.total, "plain": table.plain}.items():
             self.add(f"collapsed/{name}", float(collapsed(rewards, scored, table.group_size).sum()))
         self.add("groups", len(table.answered) // table.group_size)
+
+    def judged(self, judged: Iterable[Judged | None]) -> None:
+        """Add how verdicts came about, and what was decided, paid or not."""
+        found = list(judged)
+        for name, count in judge_counts(found).items():
+            self.add(f"judge/{name}", count)
+        for name, part in (pair for one in found if one for pair in one.parts.items()):
+            if part.score is not None:
+                self.add(f"judged/{name}", part.score)
 
     def lengths(self, graded: Iterable[Graded], rolled: Iterable[RolledOut]) -> None:
         """Add lengths in tokens and how rollouts ended."""

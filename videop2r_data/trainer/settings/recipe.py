@@ -266,7 +266,6 @@ _PATHS = (
     ("reference",),
     ("judging", "cache"),
     ("judging", "prompt"),
-    ("judging", "self_prompt"),
     ("judging", "faithfulness", "prompt"),
     ("judging", "faithfulness", "claims_prompt"),
 )

@@ -343,8 +343,6 @@ class JudgingSpec(Model):
     """Tokens of a reply at most."""
     faithfulness: FaithfulnessSpec = Field(**_unless(FaithfulnessSpec()))
     """Of the judge that sees."""
-    self_prompt: str = Field(**_unless("self-v1"))
-    """Prompt that shows the policy a question and its own observation, without the clip."""
     concurrency: int | None = Field(default=None, ge=1, le=4096)
     """Calls in flight at most, per process; None: `backend.concurrency`."""
     deadline_s: float = Field(default=120.0, gt=0)
