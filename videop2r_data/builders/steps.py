@@ -44,6 +44,7 @@ from videop2r_data.builders.workspace import Shard, Workspace
 from videop2r_data.errors import ConfigError, MediaError, TransientError
 from videop2r_data.media import DecodePool
 from videop2r_data.schemas import (
+    NOT_SHOWN,
     Backend,
     BackendSpec,
     BadRow,
@@ -210,7 +211,8 @@ class Steps:
         if (why := unusable(completion)) is not None:
             kept = completion.text if why[0] is RejectReason.CONTENT_FILTERED else ""
             return replace(found, reason=why[0], detail=why[1], completion=kept)
-        verified = verify_completion(completion.text, sample, self.recipe.verify, self.recipe.trace)
+        shown = media.shown if media else NOT_SHOWN
+        verified = verify_completion(completion.text, sample, self.recipe.verify, self.recipe.trace, shown)
         check, trace = verified.check, verified.trace
         found = replace(found, completion=completion.text, trace=trace, score=verified.score)
         if trace is None and completion.finish_reason == "length":

@@ -102,7 +102,9 @@ from .trace import Trace as Trace
 from .trace import parse_trace as parse_trace
 from .trace import render_trace as render_trace
 from .trace import segment_spans as segment_spans
+from .trace_fields import NOT_SHOWN as NOT_SHOWN
 from .trace_fields import FieldValue as FieldValue
+from .trace_fields import Shown as Shown
 from .trace_fields import Template as Template
 from .trace_fields import nonsense as nonsense
 from .verdict import ASK_AGAIN as ASK_AGAIN

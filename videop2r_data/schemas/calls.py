@@ -11,6 +11,7 @@ from pydantic import Field
 from pydantic_core import PydanticCustomError
 
 from videop2r_data.schemas.base import Model, digest
+from videop2r_data.schemas.trace_fields import Shown
 
 if TYPE_CHECKING:
     import numpy as np
@@ -63,6 +64,12 @@ class MediaRecord(Model):
     missing: float | None = Field(default=None, ge=0.0, le=1.0)
     """Share of the clip that its container promises and that is not there or does not decode; a lower bound
     where the container does not say how much was to come. None in records made before this was noted."""
+
+    @property
+    def shown(self) -> Shown:
+        """What a typed value of a trace has to lie in."""
+        width, height = max(self.width, self.source_width), max(self.height, self.source_height)
+        return Shown.by_frames(self.indices, self.times_s, self.times)._replace(width=width, height=height)
 
 
 @dataclass(frozen=True, slots=True)

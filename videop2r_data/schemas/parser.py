@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from videop2r_data.errors import ConfigError, TraceError
 from videop2r_data.schemas.grammar import BOX, FREE, GroupSpec, Mark, SegmentSpec, TraceGrammar
-from videop2r_data.schemas.trace_fields import Template
+from videop2r_data.schemas.trace_fields import FieldValue, Template
 from videop2r_data.schemas.verdict import TraceFault
 
 _MISSING = {f.value.removeprefix("missing_"): f for f in TraceFault if f.value.startswith("missing_")}
@@ -121,7 +121,13 @@ class TraceParser:
         self.literals = self._literals()
         self.limits = {mark: self._limit(mark) for mark in self.marks}
         self.required = [s.name for r in self.rounds if r.least for s in r.specs if s.needed]
-        self.templates = {spec.name: Template(spec.holds) for spec in grammar.flat if spec.holds}
+        self.forms = {spec.name: Template(spec.holds) for spec in grammar.flat if spec.holds}
+        self.templates = {
+            spec.name: (*map(Template, spec.fields), *([self.forms[spec.name]] if spec.holds else ()))
+            for spec in grammar.flat
+            if spec.fields or spec.holds
+        }
+        """Segment -> what may be read in it."""
         self.mark = re.compile("|".join(map(re.escape, sorted(self.literals, key=len, reverse=True))))
         self.plain = self._plain()
         self._tags = [(spec.name, len(spec.tag[0]) + 2) for spec in grammar.flat if spec.tag]
@@ -230,6 +236,14 @@ class TraceParser:
             out.append(f"{spec.spellings[0].open}{text}{spec.spellings[0].close}{spec.after}")
         return "".join(out)
 
+    def values(self, text: str, pieces: Iterable[Piece]) -> Iterator[tuple[str, tuple[FieldValue, ...]]]:
+        """Each occurrence of a template in the pieces of a text: name of the segment, values with their
+        places in the text."""
+        for piece in pieces:
+            for template in self.templates.get(piece.name, ()):
+                for values in template.read(text[piece.start : piece.end], piece.start):
+                    yield piece.name, values
+
     def names(self, found: Sequence[_Found], end: int) -> tuple[list[str], _Fault | None]:
         """Walk the grammar along the pieces of a text.
 
@@ -302,7 +316,7 @@ class TraceParser:
     def misfit(self, text: str, pieces: Sequence[Piece]) -> _Fault | None:
         """The first piece whose content has not the form that its segment declares."""
         for piece in pieces:
-            template = self.templates.get(piece.name)
+            template = self.forms.get(piece.name)
             if template is not None and not template.fits(text[piece.start : piece.end]):
                 return TraceFault.BAD_FIELD, piece.start, piece.name
         return None

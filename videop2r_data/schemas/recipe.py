@@ -21,7 +21,7 @@ from videop2r_data.schemas.grammar import Role, TraceGrammar, default_grammar, l
 from videop2r_data.schemas.judges import BackendSpec, JudgeSpec, Name, NamedJudge, names_differ
 from videop2r_data.schemas.parser import trace_parser
 from videop2r_data.schemas.rows import sft_row_of
-from videop2r_data.schemas.verdict import Policy
+from videop2r_data.schemas.verdict import Policy, Unit
 from videop2r_data.schemas.yaml_file import parse_yaml, read_settings
 
 # --- what goes in: pools of questions, the synthetic world, sampling of frames ---
@@ -297,6 +297,18 @@ class VerifySpec(Model):
     off for `paper`."""
     length: LengthSpec = LengthSpec()
     """Bounds of the segments; without any, no length is refused."""
+    field_values: bool | None = Field(default=None, exclude_if=lambda value: value is None)
+    """Drop a trace with a typed value that cannot be: outside the clip or the frame, an end before its start;
+    None: on for `robust`, off for `paper`. See docs/traces.md."""
+    evidence_iou: Unit | None = Field(default=None, exclude_if=lambda value: value is None)
+    """Where the reference is an interval or a box: drop a trace of which no span or box, outside the answer,
+    has this intersection over union with it; None: not asked."""
+
+    @property
+    def checks_values(self) -> bool:
+        """The effective setting of `field_values`."""
+        robust = self.policy.profile == "robust"
+        return robust if self.field_values is None else self.field_values
 
     @property
     def checks_leaks(self) -> bool:
@@ -365,6 +377,16 @@ class Recipe(Model):
             raise ValueError(
                 "max_cost needs a price in generate.backend or judge.backend: without one, no limit holds"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _checks_fit(self) -> Self:
+        unknown = [name for name in self.verify.length.segments if name not in self.trace.named]
+        if unknown:
+            has = ", ".join(self.trace.named)
+            raise ValueError(f"verify.length.segments names {', '.join(unknown)}; a trace has {has}")
+        if self.verify.evidence_iou is not None and not trace_parser(self.trace).templates:
+            raise ValueError(f"verify.evidence_iou: traces of {self.trace.name} have no typed fields")
         return self
 
     @model_validator(mode="after")

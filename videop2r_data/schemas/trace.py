@@ -18,7 +18,7 @@ from videop2r_data.errors import TraceError
 from videop2r_data.schemas.base import Model
 from videop2r_data.schemas.grammar import Role, TraceGrammar, default_grammar
 from videop2r_data.schemas.parser import Part, Piece, TraceParser, TraceSpans, explain, trace_parser
-from videop2r_data.schemas.trace_fields import FieldValue, Template
+from videop2r_data.schemas.trace_fields import FieldValue
 from videop2r_data.schemas.verdict import TraceFault
 
 SEGMENTS = ("observation", "think", "answer")
@@ -141,8 +141,7 @@ class Trace(ProcessTrace):
 
     def fields(self, name: str) -> Iterator[tuple[FieldValue, ...]]:
         """The typed values in the segments of this name, one tuple per occurrence of a template."""
-        spec = self.grammar.named[name]
-        for template in map(Template, (*spec.fields, *([spec.holds] if spec.holds else ()))):
+        for template in trace_parser(self.grammar).templates.get(name, ()):
             for text in self.texts(name):
                 yield from template.read(text)
 

@@ -7,9 +7,11 @@ pixels, in fractions and in thousandths, all as four numbers.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from typing import NamedTuple
+from itertools import cycle, pairwise
+from typing import NamedTuple, Self
 
 _NUMBER = r"[-+]?\d{1,9}(?:\.\d{1,6})?"
 _LIST = r"[\[(]\s*{0}(?:\s*,\s*{0}){{{1}}}\s*[\])]"
@@ -55,6 +57,47 @@ class FieldValue(NamedTuple):
     value: float | tuple[float, ...] | str
     start: int
     end: int
+
+    @property
+    def numbers(self) -> tuple[float, ...]:
+        """The value as numbers; none of a label."""
+        if isinstance(self.value, str):
+            return ()
+        return self.value if isinstance(self.value, tuple) else (self.value,)
+
+
+class Shown(NamedTuple):
+    """What is known of the media that a trace is about; None: it is not known.
+
+    Attributes:
+        seconds: length of the clip.
+        frames: frames of the clip.
+        width, height: pixels; the larger of the source and of the frame that was sent, for a box may mean
+            either.
+    """
+
+    seconds: float | None = None
+    frames: int | None = None
+    width: float | None = None
+    height: float | None = None
+
+    @classmethod
+    def by_frames(cls, indices: Sequence[int], times_s: Sequence[float], times: str | None) -> Self:
+        """What sampled frames tell of their clip, of which they hold the first and the last.
+
+        Args:
+            indices: of the frames in the clip.
+            times_s: of the frames, in seconds; anything, in rows of other people.
+            times: `assumed`: the times say nothing of the clip.
+        """
+        if len(indices) < 2 or len(times_s) < 2 or not 0 <= indices[0] < indices[-1]:
+            return cls()  # one frame tells nothing of what is behind it
+        end = times_s[-1] + (times_s[-1] - times_s[0]) / (indices[-1] - indices[0])
+        known = times != "assumed" and math.isfinite(end)
+        return cls(round(end, 6) if known else None, indices[-1] + 1)
+
+
+NOT_SHOWN = Shown()
 
 
 class Template:
@@ -137,22 +180,38 @@ def _value(kind: str, unit: str, text: str) -> float | tuple[float, ...] | str:
     return float(text)
 
 
-def nonsense(values: Sequence[FieldValue]) -> str:
+def nonsense(values: Sequence[FieldValue], shown: Shown = NOT_SHOWN) -> str:
     """What cannot be in the values of one template, in words; "" if nothing is wrong.
 
-    A span starts before it ends, the corners of a box are in order, fractions lie in [0, 1], percentages in
-    [0, 100] and thousandths in [0, 1000].
+    A span starts before it ends, and both lie in the clip; the corners of a box are in order and in the
+    frame; fractions lie in [0, 1], percentages in [0, 100] and thousandths in [0, 1000]. A time may lie
+    anywhere in the second that the clip ends in: whole seconds are what models write.
     """
-    times = [value for value in values if value.kind == "time"]
-    if len(times) == 2 and not times[0].value < times[1].value:  # type: ignore[operator]
-        return f"{times[0].name} {times[0].value} is not before {times[1].name} {times[1].value}"
+    for one, following in pairwise(value for value in values if value.kind == "time"):
+        if not one.value < following.value:  # type: ignore[operator]
+            return f"{_said(one)} is not before {_said(following)}"
     for value in values:
-        numbers = value.value if isinstance(value.value, tuple) else (value.value,)
-        highest = _HIGHEST.get(value.unit)
-        if highest and not all(0 <= number <= highest for number in numbers if not isinstance(number, str)):
-            return f"{value.name} {value.value} in {value.unit} is not within 0 to {highest:g}"
-        if value.kind == "box" and isinstance(value.value, tuple):
-            x1, y1, x2, y2 = value.value
-            if not (x1 < x2 and y1 < y2):
-                return f"the corners of {value.name} {list(value.value)} are not in order"
+        numbers = value.numbers
+        highest = _highest(value, shown)
+        if highest and not all(0 <= n <= high for n, high in zip(numbers, cycle(highest), strict=False)):
+            most = " by ".join("any" if high == math.inf else f"{high:g}" for high in highest)
+            return f"{_said(value)} {value.unit} is not within 0 to {most}".replace("  ", " ")
+        if value.kind == "box" and not (numbers[0] < numbers[2] and numbers[1] < numbers[3]):
+            return f"the corners of {_said(value)} are not in order"
     return ""
+
+
+def _highest(value: FieldValue, shown: Shown) -> tuple[float, ...]:
+    """The highest number, or the highest x and y, that such a value can have; empty: it may be any."""
+    if value.unit in _HIGHEST:
+        return (_HIGHEST[value.unit],)
+    if value.kind == "time":
+        return (math.inf if shown.seconds is None else math.ceil(shown.seconds),)
+    if value.kind == "frame":
+        return (shown.frames or math.inf,)
+    return (shown.width or math.inf, shown.height or math.inf) if value.unit == "pixels" else ()
+
+
+def _said(value: FieldValue) -> str:
+    numbers = ", ".join(f"{number:.10g}" for number in value.numbers)
+    return f"{value.name} [{numbers}]" if isinstance(value.value, tuple) else f"{value.name} {numbers}"

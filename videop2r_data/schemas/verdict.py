@@ -139,6 +139,10 @@ class RejectReason(StrEnum):
     """The observation states the answer as an answer: a judge that reads it finds that the answer follows."""
     HOLLOW_OBSERVATION = "hollow_observation"
     """The observation says nothing, or the question once more."""
+    SENSELESS_VALUE = "senseless_value"
+    """A typed value that cannot be: a time outside the clip, a span or a box turned round."""
+    MISSED_EVIDENCE = "missed_evidence"
+    """No span or box of the trace meets the reference of the question."""
     # judge
     INSUFFICIENT = "insufficient"
     NO_VERDICT = "no_verdict"

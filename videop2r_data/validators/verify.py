@@ -1,11 +1,13 @@
-"""Step 2 on one completion: template, copied verdict, length, score, leak, consistency, in this order."""
+"""Step 2 on one completion: template, copied verdict, length, score, typed values, leak, consistency."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 from videop2r_data.errors import TraceError
 from videop2r_data.schemas import (
+    NOT_SHOWN,
     SEGMENTS,
     Check,
     LengthSpec,
@@ -13,6 +15,7 @@ from videop2r_data.schemas import (
     RejectReason,
     Sample,
     Score,
+    Shown,
     Trace,
     TraceGrammar,
     VerifySpec,
@@ -20,6 +23,7 @@ from videop2r_data.schemas import (
     parse_trace,
 )
 from videop2r_data.validators.checks import check_consistency, check_observation
+from videop2r_data.validators.fields import check_fields
 from videop2r_data.validators.judge import holds_verdict_tag
 from videop2r_data.validators.metrics import count_words
 from videop2r_data.validators.scorer import score
@@ -43,7 +47,11 @@ class Verified(NamedTuple):
 
 
 def verify_completion(
-    completion: str, sample: Sample, spec: VerifySpec, grammar: TraceGrammar | None = None
+    completion: str,
+    sample: Sample,
+    spec: VerifySpec,
+    grammar: TraceGrammar | None = None,
+    shown: Shown = NOT_SHOWN,
 ) -> Verified:
     """The whole step 2; pure, total, linear in the completion.
 
@@ -52,6 +60,7 @@ def verify_completion(
         sample: the question.
         spec: which checks there are.
         grammar: what a trace is; None: the default.
+        shown: what is known of the media; typed values have to lie in it.
 
     >>> from videop2r_data.schemas import DataType, ProblemType
     >>> sample = Sample(sample_id="s/1", problem_id="1", problem="?", problem_type=ProblemType.NUMERICAL,
@@ -85,20 +94,26 @@ def verify_completion(
     if result.value < spec.threshold:
         detail = f"{result.value:.3f} < {spec.threshold:g}: {result.reason.value} {result.detail}".rstrip()
         return Verified(trace, result, Check(reason=RejectReason.LOW_SCORE, detail=detail))
+    rules = _rules(trace, completion, sample, spec, shown)
+    return Verified(trace, result, next((check for check in rules if not check.passed), _PASSED))
+
+
+def _rules(
+    trace: ProcessTrace, completion: str, sample: Sample, spec: VerifySpec, shown: Shown
+) -> Iterator[Check]:
+    """What is looked at where the answer is right."""
+    if isinstance(trace, Trace):
+        yield check_fields(completion, sample, spec, trace.grammar, shown)
     if spec.checks_leaks and trace.observation:
-        leak = check_observation(
+        yield check_observation(
             trace.observation,
             problem=sample.problem,
             options=sample.options,
             answer=trace.answer,
             problem_type=sample.problem_type,
         )
-        if not leak.passed:
-            return Verified(trace, result, leak)
     if spec.checks_consistency:
-        check = check_consistency(trace, sample.problem_type, sample.options, policy=spec.policy)
-        return Verified(trace, result, check)
-    return Verified(trace, result, _PASSED)
+        yield check_consistency(trace, sample.problem_type, sample.options, policy=spec.policy)
 
 
 def check_length(trace: ProcessTrace, bounds: LengthSpec) -> Check:

@@ -38,6 +38,7 @@ from videop2r_data.builders.workspace import Workspace
 from videop2r_data.errors import AuthError, MediaError, MissingExtraError, P2RError, TransientError
 from videop2r_data.media import DecodePool
 from videop2r_data.schemas import (
+    NOT_SHOWN,
     Backend,
     BackendSpec,
     Completion,
@@ -411,8 +412,9 @@ class _Server:
             request = requests.generate(sample, frames.record if frames else None, 0)
             completion = await self._call(backend, request, sample, frames)
             if completion is not None:
+                shown = frames.record.shown if frames else NOT_SHOWN
                 findings, observation = read_trace(
-                    completion, sample, self.recipe, whole=self.calls == "full"
+                    completion, sample, self.recipe, shown=shown, whole=self.calls == "full"
                 )
                 self.findings += findings
                 self.observed = (sample, observation) if observation else self.observed

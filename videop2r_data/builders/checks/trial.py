@@ -26,6 +26,7 @@ from videop2r_data.schemas import (
     Recipe,
     Request,
     Sample,
+    Shown,
     TraceGrammar,
 )
 from videop2r_data.validators import parse_faithfulness, parse_judgement, verify_completion
@@ -205,7 +206,7 @@ def _reply(
 
 
 def read_trace(
-    completion: Completion, sample: Sample, recipe: Recipe, *, whole: bool
+    completion: Completion, sample: Sample, recipe: Recipe, *, shown: Shown, whole: bool
 ) -> tuple[list[Finding], str]:
     """What step 2 says of a generator's answer, and its observation (empty if there is none).
 
@@ -213,7 +214,7 @@ def read_trace(
     """
     if useless_trace(completion, recipe.trace.opening) is not None:
         return [], ""
-    verified = verify_completion(completion.text, sample, recipe.verify, recipe.trace)
+    verified = verify_completion(completion.text, sample, recipe.verify, recipe.trace, shown)
     if verified.trace is None:
         return [
             Finding(

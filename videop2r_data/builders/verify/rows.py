@@ -27,6 +27,7 @@ from videop2r_data.schemas import (
     Score,
     ScoreReason,
     SftRow,
+    Shown,
     Stage,
     TimesKind,
     TraceFault,
@@ -306,7 +307,8 @@ def _verify_step(say: Say, rules: Rules, row: SftRow, kind: ProblemType) -> None
         source="",
         row=say.row,
     )
-    verified = verify_completion(row.output, sample, rules.spec, rules.grammar)
+    shown = Shown.by_frames(row.frame_indices, row.frame_times_s, row.times)
+    verified = verify_completion(row.output, sample, rules.spec, rules.grammar, shown)
     reason = verified.check.reason
     if verified.trace is not None and reason is not None and reason not in _SAID_ELSEWHERE:
         got = f"{reason.value}: {verified.check.detail}"

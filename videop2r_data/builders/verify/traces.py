@@ -13,9 +13,8 @@ from videop2r_data.errors import SourceError
 from videop2r_data.files import file_rows, open_release
 from videop2r_data.schemas import (
     Model,
-    Template,
+    RejectReason,
     TraceGrammar,
-    TraceSpans,
     explain,
     nonsense,
     trace_parser,
@@ -115,10 +114,6 @@ class _Count:
     def __init__(self, grammar: TraceGrammar) -> None:
         self.grammar = grammar
         self.parser = trace_parser(grammar)
-        self.templates = {
-            name: [Template(text) for text in (*spec.fields, *([spec.holds] if spec.holds else ()))]
-            for name, spec in grammar.named.items()
-        }
         self.rows = self.traces = 0
         self.unread: Counter[str] = Counter()
         self.faults: Counter[str] = Counter()
@@ -135,16 +130,11 @@ class _Count:
             return
         self.traces += 1
         self.segments.update(piece.name for piece in spans.pieces)
-        self.look_at_values(place, text, spans)
-
-    def look_at_values(self, place: str, text: str, spans: TraceSpans) -> None:
-        for piece in spans.pieces:
-            for template in self.templates[piece.name]:
-                for values in template.read(text[piece.start : piece.end], piece.start):
-                    self.values.update(f"{piece.name}.{value.name}" for value in values)
-                    wrong = nonsense(values)
-                    if wrong:
-                        self.note(f"senseless_value {piece.name}", wrong, place, values[0].start, text)
+        for name, values in self.parser.values(text, spans.pieces):
+            self.values.update(f"{name}.{value.name}" for value in values)
+            wrong = nonsense(values)
+            if wrong:
+                self.note(f"{RejectReason.SENSELESS_VALUE.value} {name}", wrong, place, values[0].start, text)
 
     def note(self, what: str, means: str, place: str, at: int, text: str) -> None:
         self.faults[what] += 1

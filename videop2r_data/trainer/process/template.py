@@ -206,7 +206,7 @@ class _Form:
         if any(spec.reward == stream for spec in read.lacking) or (not read.clean and stream in read.rest):
             return False
         own = [(p.name, text[p.start : p.end]) for p in read.placed if self.stream[p.name] == stream]
-        held = self.parser.templates
+        held = self.parser.forms
         return all(content.strip() and (n not in held or held[n].fits(content)) for n, content in own)
 
 
