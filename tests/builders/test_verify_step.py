@@ -11,8 +11,18 @@ from hypothesis import strategies as st
 
 from tests.builders.release_rows import Row, valid_rows, write_ours
 from videop2r_data.builders.verify import VerifyReport, verify_release
-from videop2r_data.builders.verify.rows import rescore
-from videop2r_data.schemas import PAPER, ROBUST, Policy, ProblemType
+from videop2r_data.builders.verify.report import Rules, Tally
+from videop2r_data.builders.verify.rows import Say, check_row, rescore
+from videop2r_data.schemas import (
+    PAPER,
+    ROBUST,
+    Policy,
+    ProblemType,
+    VerifySpec,
+    load_grammar,
+    parse_trace,
+    sft_row_of,
+)
 from videop2r_data.schemas.lock import BuildLock
 from videop2r_data.schemas.sample import LETTERS
 from videop2r_data.validators import score
@@ -141,3 +151,24 @@ def test_the_shortcut_for_numbers_is_what_the_scorer_says(answer: str, policy: P
 def _same(kind: ProblemType, answer: str, options: list[str], policy: Policy) -> None:
     asked = score(kind, prediction=answer, reference=answer, options=tuple(options), policy=policy)
     assert rescore(kind, answer, answer, options, policy).value == asked.value
+
+
+@pytest.mark.parametrize(
+    ("span", "found"),
+    [
+        ("00:00-00:02", None),  # four frames of 0.4 s: the clip ends after 1.24 s
+        ("00:00-00:03", "senseless_value: time, at character 6: end 3 mm:ss is not within 0 to 2"),
+        ("00:02-00:01", "senseless_value: time, at character 6: start 2 is not before end 1"),
+    ],
+)
+def test_a_time_behind_the_end_of_the_frames(span: str, found: str | None) -> None:
+    grammar = load_grammar("video-thinker")
+    output = f"<time>{span}</time> <caption>A dog at the door.</caption> <answer>12.5</answer>"
+    row = valid_rows()["sft"][4] | {"output": output}
+    row |= parse_trace(output, grammar).columns()
+    tally = Tally()
+    rules = Rules("ours", VerifySpec(), own=True, grammar=grammar)
+    check_row(Say(tally, "sft"), rules, 0, sft_row_of(grammar).model_construct(**row))
+    assert [place.got for one in tally.findings.listing() for place in one.places] == (
+        [found] if found else []
+    )

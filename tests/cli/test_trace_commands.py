@@ -52,7 +52,7 @@ def test_values_that_cannot_be_are_told(tmp_path: Path) -> None:
     code, told = run("verify", str(tmp_path / "rows.jsonl"), "--trace", "video-thinker", "--json")
     report = json.loads(told)
     assert (code, report["traces"]) == (1, 1)
-    assert report["findings"][0]["means"] == "start 9.0 is not before end 5.0"
+    assert report["findings"][0]["means"] == "start 9 is not before end 5"
 
 
 def test_what_a_row_holds_does_not_reach_the_terminal_raw(tmp_path: Path) -> None:
