@@ -122,12 +122,8 @@ class TraceParser:
         self.limits = {mark: self._limit(mark) for mark in self.marks}
         self.required = [s.name for r in self.rounds if r.least for s in r.specs if s.needed]
         self.forms = {spec.name: Template(spec.holds) for spec in grammar.flat if spec.holds}
-        self.templates = {
-            spec.name: (*map(Template, spec.fields), *([self.forms[spec.name]] if spec.holds else ()))
-            for spec in grammar.flat
-            if spec.fields or spec.holds
-        }
-        """Segment -> what may be read in it."""
+        texts = {spec.name: (*spec.fields, *filter(None, [spec.holds])) for spec in grammar.flat}
+        self.templates = {name: tuple(map(Template, found)) for name, found in texts.items() if found}
         self.mark = re.compile("|".join(map(re.escape, sorted(self.literals, key=len, reverse=True))))
         self.plain = self._plain()
         self._tags = [(spec.name, len(spec.tag[0]) + 2) for spec in grammar.flat if spec.tag]
@@ -237,8 +233,7 @@ class TraceParser:
         return "".join(out)
 
     def values(self, text: str, pieces: Iterable[Piece]) -> Iterator[tuple[str, tuple[FieldValue, ...]]]:
-        """Each occurrence of a template in the pieces of a text: name of the segment, values with their
-        places in the text."""
+        """Each occurrence of a template in the pieces of a text: name of the segment, values."""
         for piece in pieces:
             for template in self.templates.get(piece.name, ()):
                 for values in template.read(text[piece.start : piece.end], piece.start):
