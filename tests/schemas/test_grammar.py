@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections import Counter
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from benchmarks.real_traces import RESULTS, ROOT, Row, read, tables
 from tests.shared import samples_dir
 from videop2r_data.errors import ConfigError, TraceError
 from videop2r_data.schemas.grammar import (
@@ -263,21 +264,60 @@ ROWS: dict[tuple[str, str], dict[str | None, int]] = {
     ("vision-sr1", "vision_sr1_format"): {"missing_answer answer": 6, "unclosed_tag think": 1},
     ("think-answer", "r1v_geoqa_7b"): {None: 6, "unclosed_tag think": 6, "nested_tag": 1},
     ("think-answer", "videorft3b_videommmu_t02"): {None: 6, "unclosed_tag think": 4},
+    ("think-answer", "r1v_counting_2b_instruct"): {None: 6, "unclosed_tag think": 6},
+    ("think-answer", "videochatr1_mmvu"): {None: 6, "nested_tag": 5},
+    ("think-answer", "twgrpo_rollouts_format"): {
+        None: 9,
+        "text_outside": 5,
+        "missing_think think": 4,
+        "missing_answer answer": 4,
+        "nested_tag": 3,
+        "unclosed_tag think": 2,
+        "unclosed_tag answer": 1,
+        "repeated_tag think": 1,
+    },
+    ("llava-cot", "llava_cot"): {
+        None: 3,
+        "text_outside": 4,
+        "missing_segment summary": 2,
+        "missing_segment reasoning": 1,
+    },
+    ("video-toc", "video_toc_sft"): {None: 12},
+    ("rethink", "embedrl_rethink_paper"): {None: 4},
+    ("bbox-between", "videor1fork_bbox_between"): {
+        None: 2,
+        "missing_segment boxes": 2,
+        "missing_think think": 1,
+        "text_outside": 1,
+    },
 }
+
+
+@cache
+def _real() -> tuple[Row, ...]:
+    folder = samples_dir()
+    if folder is None:
+        pytest.skip("no folder of real rows")
+    return tuple(read(folder))
 
 
 @pytest.mark.parametrize(("name", "file"), ROWS)
 def test_real_rows_are_read_and_their_faults_are_these(name: str, file: str) -> None:
-    """Each was looked at: a baseline without the segment, a fragment, a cut, a box lost by a conversion."""
-    folder = samples_dir()
-    if folder is None:
-        pytest.skip("no folder of real rows")
-    path: Path = folder / "formats" / f"{file}.jsonl"
-    parser = trace_parser(load_grammar(name))
-    found: Counter[str | None] = Counter()
-    for line in path.read_text().splitlines():
-        row = json.loads(line)
-        # the store of the papers writes a line break as <br>
-        spans = parser.spans(row.get("output", row.get("completion", "")).replace("<br>", "\n"))
-        found[f"{spans.fault.value} {spans.segment}".strip() if spans.fault else None] += 1
+    """Each was looked at: benchmarks/results/real_traces.md says what the rows hold."""
+    found = Counter(row.fault or None for row in _real() if (row.grammar, row.file) == (name, file))
     assert found == ROWS[name, file]
+
+
+def test_the_page_of_real_rows_is_current_and_every_fault_was_looked_at() -> None:
+    rows = _real()
+    assert (len(rows), sum(not row.fault for row in rows), sum(row.senseless for row in rows)) == (150, 72, 0)
+    folder = samples_dir()
+    assert folder is not None
+    assert tables(folder) in RESULTS.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / "benchmarks" / "grammars").glob("*.yaml")), ids=lambda p: p.stem
+)
+def test_an_example_grammar_is_one(path: Path) -> None:
+    assert trace_parser(load_grammar(str(path))).grammar.name == path.stem
