@@ -33,6 +33,17 @@ def one_process_unless_asked() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(autouse=True)
+def the_priority_stays() -> Iterator[None]:
+    """A test that leaves its process another priority would slow or starve whatever runs after it."""
+    before = os.sched_getscheduler(0), os.sched_getparam(0)
+    yield
+    after = os.sched_getscheduler(0), os.sched_getparam(0)
+    if after != before:
+        os.sched_setscheduler(0, *before)
+    assert after == before, "the test has changed the scheduling of its process: see clips.ordinary_priority"
+
+
 def pytest_ignore_collect(collection_path: Path) -> bool | None:
     """Doctest would import every helper here, among them programs that change tables for good."""
     if collection_path.suffix == ".py" and not collection_path.name.startswith(("test_", "__init__")):

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -26,6 +29,21 @@ def picture(i: int, width: int, height: int) -> NDArray[np.uint8]:
     return np.stack([red, green, blue], axis=-1).astype(np.uint8)
 
 
+@contextmanager
+def ordinary_priority() -> Iterator[None]:
+    """Takes back the real-time priority that SVT-AV1 gives to the thread that encodes, where that is root's.
+
+    Every program that a test starts from there would inherit it: a browser of such priority leaves no time to
+    anybody else, the test that waits for it among them.
+    """
+    policy, priority = os.sched_getscheduler(0), os.sched_getparam(0)
+    try:
+        yield
+    finally:
+        os.sched_setscheduler(0, policy, priority)
+
+
+@ordinary_priority()
 def write_clip(
     path: Path,
     *,

@@ -19,7 +19,7 @@ from typing import Any
 import av
 from av.packet import PacketSideData
 
-from tests.media.clips import picture
+from tests.media.clips import ordinary_priority, picture
 
 NEW_EXTRADATA = 1
 """Its place among the kinds of side data."""
@@ -86,6 +86,7 @@ class _Clip:
     options: dict[str, str]
 
 
+@ordinary_priority()
 def make(seed: int, folder: Path) -> Odd:
     """The file of this seed; equal seeds give equal recipes."""
     rng = random.Random(seed)
