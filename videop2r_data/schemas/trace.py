@@ -176,6 +176,7 @@ def parse_trace(text: str, grammar: TraceGrammar | None = None) -> ProcessTrace:
 
     >>> parse_trace("<observation>o</observation>\r\n<think>t</think> <answer>A</answer>").answer
     'A'
+    >>> from videop2r_data.schemas import load_grammar
     >>> parse_trace(r"\boxed{A}<think>wait</think>\boxed{B}", load_grammar("videoauto-r1")).answer
     'B'
     """
