@@ -78,7 +78,11 @@ def write_clip(
             if pts is not None:
                 frame.pts, frame.time_base = pts[i], Fraction(1, 1000)
             container.mux(stream.encode(frame))
-        container.mux(stream.encode(None))
+        for packet in stream.encode(None):
+            # x265 loses the time of a single frame once in a long while, and no muxer takes that
+            if packet.pts is None and frames == 1:
+                packet.pts = packet.dts = 0
+            container.mux(packet)
     return path
 
 
