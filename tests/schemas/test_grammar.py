@@ -245,6 +245,17 @@ def test_a_grammar_that_no_parser_can_tell_apart_is_refused() -> None:
         ("trace: 1\nname: x\nsegments: [{name: a, role: answer, tag: a, boxed: true}]", "give one of tag"),
         ("trace: 1\nname: x\nsegments: [{name: a, role: answer, tag: a}]\nanswer: [b]", "answer names b"),
         ("trace: 1\nname: x\nsegments: [{name: a, rôle: answer, tag: a}]", "role"),
+        (
+            "trace: 1\nname: x\nsegments: [{name: a, role: anser, tag: a}]",
+            "mine.yaml: 1 error(s) in the trace grammar\n  segments.0.role: Input should be 'perception', 'reasoning', "
+            "'answer' or 'other', got 'anser'; did you mean 'answer'? (mine.yaml:3)",
+        ),
+        (
+            "trace: 1\nname: x\nsegments:\n- group:\n  - {name: a, role: answer, tagg: a}\n  min: two",
+            "segments.0.group.0.tagg: no such setting; did you mean 'tag'? (mine.yaml:5)\n  segments.0.min: ",
+        ),
+        ("trace: 1\nname: x\nsegments: [a]", "segments.0: give settings, each as `name: value`, got 'a'"),
+        ("trace: 1\nname: x\nsegments: {name: a}", "segments: give a list, such as [a, b], got "),
         ("trace: 1\nname: x\nsegments: [{group: [{name: a, role: answer, text: true}]}]", "a group needs"),
         ("trace: 1\nname: x\nsegments: [{name: a, role: answer, tag: a, holds: '{x: box}'}]", "units of box"),
     ],

@@ -24,7 +24,10 @@ MEDIA_FOLDER = "media"
 """A config that a push may add: a few rows with their clips inside. It is no part of the data."""
 SHARD = re.compile(rf"data/({'|'.join(CONFIGS)})-\d{{5}}\.parquet")
 """A file of rows that a build wrote, relative to the data set; group 1 is its config."""
-HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}(?:/[A-Za-z0-9][\w.-]{0,95})?\Z")
+HUB_ID = re.compile(
+    r"(?!.*\.(?:parquet|jsonl?|csv|tsv)(?:\.gz)?\Z)[A-Za-z0-9][\w.-]{0,95}(?:/[A-Za-z0-9][\w.-]{0,95})?\Z"
+)
+"""A data set on the Hub; a name that ends as a file of rows does is a file: the Hub is not asked for it."""
 WORKSPACE_NAME = "workspace.json"
 """Note in the work folder of a build: its recipe, and the folder that the recipe's paths start from."""
 

@@ -14,7 +14,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, Self
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
 
 from videop2r_data.errors import ConfigError
 from videop2r_data.schemas.base import Model
@@ -141,6 +141,18 @@ class GroupSpec(Model):
         return self
 
 
+def _kind(value: Any) -> str:
+    """What an entry is meant to be: its errors are told as those of that, and of nothing else."""
+    return (
+        "a group" if isinstance(value, GroupSpec) or (isinstance(value, dict) and "group" in value) else "one"
+    )
+
+
+_Entry = Annotated[
+    Annotated[SegmentSpec, Tag("one")] | Annotated[GroupSpec, Tag("a group")], Discriminator(_kind)
+]
+
+
 class TraceGrammar(Model):
     """What a trace is made of."""
 
@@ -150,7 +162,7 @@ class TraceGrammar(Model):
     """Of the grammar."""
     about: str = ""
     """Whose form it is, for cards."""
-    segments: tuple[SegmentSpec | GroupSpec, ...] = Field(min_length=1)
+    segments: tuple[_Entry, ...] = Field(min_length=1)
     """In the order in which they stand."""
     answer: tuple[Word, ...] = ()
     """Segments that hold the final answer: the first of them that a trace has; empty: that of role

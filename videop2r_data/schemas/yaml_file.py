@@ -72,12 +72,20 @@ def _follows(error: Mapping[str, Any], found: Sequence[Mapping[str, Any]]) -> bo
     )
 
 
+_SHAPES = dict.fromkeys(("tuple_type", "list_type"), "give a list, such as [a, b]") | dict.fromkeys(
+    ("model_type", "model_attributes_type", "dict_type"), "give settings, each as `name: value`"
+)
+"""Types of pydantic's errors about a value of another shape -> what a recipe holds there."""
+
+
 def _told(model: type[BaseModel], place: Place, error: Mapping[str, Any]) -> str:
     if error["type"] == "extra_forbidden":
         return _no_such_setting(model, place)
     if error["type"] == "missing":
         return "is missing"
-    if error["type"] == "literal_error":
+    if error["type"] in _SHAPES:
+        return f"{_SHAPES[error['type']]}, got {str(error['input'])[:60]!r}"
+    if error["type"] in ("literal_error", "enum"):
         allowed = _QUOTED.findall(str(error.get("ctx", {}).get("expected", "")))
         near = get_close_matches(str(error["input"]), allowed, n=1)
         hint = f"; did you mean {near[0]!r}?" if near else ""
