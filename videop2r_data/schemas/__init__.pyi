@@ -4,6 +4,7 @@ from .base import digest as digest
 from .base import digest_bytes as digest_bytes
 from .base import visible as visible
 from .base import visible_line as visible_line
+from .benchmark import Aggregate as Aggregate
 from .calibration import BadLabel as BadLabel
 from .calibration import ClaimLabel as ClaimLabel
 from .calibration import HumanLabel as HumanLabel
@@ -30,6 +31,12 @@ from .calls import SamplingParams as SamplingParams
 from .calls import ServedModel as ServedModel
 from .calls import TimesKind as TimesKind
 from .calls import Usage as Usage
+from .evaluation import EvalRow as EvalRow
+from .evaluation import Measured as Measured
+from .evaluation import NamedReply as NamedReply
+from .evaluation import Place as Place
+from .evaluation import Reply as Reply
+from .evaluation import TagCell as TagCell
 from .grammar import BOX as BOX
 from .grammar import GroupSpec as GroupSpec
 from .grammar import Role as Role

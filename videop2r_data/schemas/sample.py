@@ -203,6 +203,12 @@ class Sample(Model):
     """Name of the recipe's source that gave this row (its media root is found by this name)."""
     row: int = Field(ge=0)
     """Index of the row in its source, for error messages."""
+    start_s: float | None = Field(default=None, ge=0, exclude_if=lambda value: value is None)
+    """Where the part of the clip that the question is about begins, seconds; None: at its beginning."""
+    end_s: float | None = Field(default=None, gt=0, exclude_if=lambda value: value is None)
+    """Where that part ends, seconds; None: at the end of the clip."""
+    tags: dict[str, str] = Field(default_factory=dict, exclude_if=lambda value: not value)
+    """What tables of an evaluation go by (task, level, duration ...); no part of the question."""
 
     @property
     def reference(self) -> str:
@@ -211,6 +217,7 @@ class Sample(Model):
 
     def content(self) -> dict[str, Any]:
         """What makes a question itself, without its place: equal content, same question."""
+        part = {"start_s": self.start_s, "end_s": self.end_s}
         return {
             "problem_id": self.problem_id,
             "problem": self.problem,
@@ -220,6 +227,7 @@ class Sample(Model):
             "solution": self.solution,
             "path": self.path,
             "data_source": self.data_source,
+            **{name: value for name, value in part.items() if value is not None},
         }
 
     @field_validator("path")
@@ -233,6 +241,8 @@ class Sample(Model):
             raise ValueError(f"data_type {self.data_type.value!r} with path {self.path!r}")
         if self.problem_type.traits.form == "option" and len(self.options) < 2:
             raise ValueError(f"{self.problem_type.value} needs at least 2 options, got {len(self.options)}")
+        if self.start_s is not None and self.end_s is not None and self.start_s >= self.end_s:
+            raise ValueError(f"start_s {self.start_s:g} is not before end_s {self.end_s:g}")
         return self
 
 
