@@ -307,6 +307,26 @@ def test_foreign_questions_and_foreign_media_are_refused(world: Path) -> None:
         answers(world, [request(other, prompt(one))])
 
 
+@pytest.mark.parametrize("tasks", [(), ("count", "count_moving", "direction", "colour")])
+def test_scenes_without_numbers_are_found_by_their_file_or_by_the_answer(
+    tmp_path: Path, tasks: tuple[str, ...]
+) -> None:
+    """Hundreds of scenes share a question: the judge needs its answer alone, whoever shows media their file."""
+    spec = DemoSpec(
+        rows=120, frames=4, side=24, numbered=False, defect_rate=0.0, mediums=("video",), tasks=tasks
+    )
+    samples = list(read_world(write_world(tmp_path, spec)))
+    assert len({s.question.problem for s in samples}) < len(samples)
+    traces = answers(tmp_path, [request(s, prompt(s)) for s in samples])
+    assert [c.text for c in traces] == [write_trace(s, None, seed="0/0.0000") for s in samples]
+    for defect, verdict in ((None, "Yes"), (Defect.EVIDENCE_CONTRADICTED, "No")):
+        texts = [judge_prompt(s, parse_trace(write_trace(s, defect)).observation) for s in samples]
+        got = answers(tmp_path, [request(s, t, "judge") for s, t in zip(samples, texts, strict=True)])
+        assert {c.text.rsplit("\n", 1)[1] for c in got} == {f"<judgement>{verdict}</judgement>"}
+    with pytest.raises(RefusedError, match="no question of this demo world"):
+        answers(tmp_path, [request(samples[0], "How many clouds are there?", "blind")])
+
+
 def test_a_folder_without_a_world_is_named(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match="no finished demo world"):
         answers(tmp_path, [])

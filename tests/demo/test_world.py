@@ -178,5 +178,3 @@ def test_images_are_exact_after_their_exif_orientation() -> None:
 def test_what_cannot_be_written_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="even side"):
         write_world(tmp_path, DemoSpec(rows=12, side=31, frames=4, mediums=("video",)))
-    with pytest.raises(ConfigError, match="numbered"):
-        write_world(tmp_path, DemoSpec(numbered=False))

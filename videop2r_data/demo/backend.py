@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from pathlib import Path
 
 import orjson
@@ -168,12 +168,42 @@ class DemoBackend:
         numbers = {int(m[1]) for m in LABEL.finditer(text) if len(m[1]) < 12}
         # The longest problem: one may be the beginning of another.
         found = [entry for n in numbers for entry in self._lines.get(n, ()) if entry[0] in text]
+        if not found and not self._spec.numbered:
+            return self._find_unnumbered(text, request)
         if not found:
             raise RefusedError("the prompt holds no question of this demo world")
         sample = SceneSample.model_validate_json(max(found, key=lambda entry: len(entry[0]))[1])
         if request.media is not None and request.media.file_sha256 != sample.media_sha256:
             raise RefusedError(f"the media are not those of {sample.scene.label}")
         return sample
+
+    def _find_unnumbered(self, text: str, request: Request) -> SceneSample:
+        """The question of a scene without a number: of the file that is shown, or by its lines in the prompt.
+
+        Scenes share questions. Whoever has no media needs no scene: any question with these options and, for
+        a judge, this answer is the same question.
+        """
+        head = text.partition("\nBEGIN OBSERVATION\n")[0]
+        lines = Counter(line.strip() for line in head.splitlines())
+        best, length = None, 0
+        for problem, raw in (entry for entries in self._lines.values() for entry in entries):
+            if len(problem) <= length or problem not in head:
+                continue
+            sample = SceneSample.model_validate_json(raw)
+            if request.media is not None and request.media.file_sha256 != sample.media_sha256:
+                continue
+            asked = sample.question
+            options, right = asked.options, asked.answer
+            if options and (any(option not in lines for option in options)):
+                continue
+            chosen = [option for option in options if option.startswith(f"{right}. ")]
+            # the right option stands among the options and once more as the answer
+            told = lines[chosen[0]] > 1 if chosen else right in lines
+            if request.purpose != "judge" or told:
+                best, length = sample, len(problem)
+        if best is None:
+            raise RefusedError("the prompt holds no question of this demo world")
+        return best
 
 
 def observation_in(request: Request) -> str:

@@ -159,14 +159,8 @@ def write_world(folder: Path, spec: DemoSpec, *, progress: Callable[[int, int], 
         `folder`.
 
     Raises:
-        ConfigError: unnumbered questions, an odd side, impossible tasks.
+        ConfigError: an odd side, impossible tasks.
     """
-    if not spec.numbered:
-        raise ConfigError(
-            "a world on disk needs numbered questions: the demo backend finds a scene by its number",
-            where="demo.numbered",
-            hint="leave it true, or use iter_scenes for a world in memory",
-        )
     settings = spec.model_dump(mode="json")
     mark = digest({"format": FORMAT, "spec": settings})
     if _is_whole(folder, mark):

@@ -90,7 +90,7 @@ class DemoSpec(Model):
     rotated: bool = True
     """Some files are stored turned, with a display matrix or an EXIF orientation that turns them back."""
     numbered: bool = True
-    """Questions name their scene (`In clip 17, ...`): the `demo` backend finds the scene by it."""
+    """Questions name their scene (`In clip 17, ...`). Off, the `demo` backend finds a scene by its file."""
 
 
 class SourceSpec(Model):
