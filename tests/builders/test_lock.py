@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from videop2r_data.builders.export import PoorSetError, admit, check_ledger, locked_recipe
+from videop2r_data.builders.export import PoorSetError, admit, check_ledger, locked_settings
 from videop2r_data.errors import ExportError
 from videop2r_data.recipes import recipe_text
 from videop2r_data.schemas import BuildLock, Ledger, Recipe, parse_recipe
@@ -61,21 +61,23 @@ def test_what_changes_no_byte_of_the_rows_changes_no_lock(step: str, setting: st
     backend = one.backend.model_copy(update={setting: value})
     assert backend != one.backend
     tuned = plain.model_copy(update={step: one.model_copy(update={"backend": backend})})
-    assert locked_recipe(tuned) == locked_recipe(plain)
+    assert locked_settings(tuned) == locked_settings(plain)
 
 
 def test_the_limit_of_money_and_the_decoders_are_not_in_the_lock() -> None:
     plain = recipe()
     media = plain.media.model_copy(update={"workers": 3})
-    assert locked_recipe(plain.model_copy(update={"max_cost": 12.5, "media": media})) == locked_recipe(plain)
-    assert "max_cost" not in locked_recipe(plain)
+    assert locked_settings(plain.model_copy(update={"max_cost": 12.5, "media": media})) == locked_settings(
+        plain
+    )
+    assert "max_cost" not in locked_settings(plain)
 
 
 def standing(folder: Path, kept: int) -> Path:
     """A data set with so many accepted rows, as far as its lock says."""
     ledger = Ledger(**GOOD | {"rows_in": kept, "kept": kept, "rejected": 0, "failed": 0})
     lock = BuildLock(
-        recipe=locked_recipe(recipe()),
+        recipe=locked_settings(recipe()),
         prompts={},
         sources=[],
         models={},

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from videop2r_data.builders.export import locked_recipe
+from videop2r_data.builders.export import locked_settings
 from videop2r_data.errors import ConfigError
 from videop2r_data.recipes import list_recipes, recipe_text
 from videop2r_data.schemas.recipe import Recipe, parse_recipe
@@ -42,8 +42,8 @@ def test_patience_with_a_server_is_no_part_of_a_lock() -> None:
     recipe = _recipe("videop2r-mini")
     backend = recipe.generate.backend.model_copy(update={"server_wait_s": 5.0})
     patient = recipe.model_copy(update={"generate": recipe.generate.model_copy(update={"backend": backend})})
-    assert locked_recipe(patient) == locked_recipe(recipe)
-    assert "server_wait_s" not in str(locked_recipe(recipe))
+    assert locked_settings(patient) == locked_settings(recipe)
+    assert "server_wait_s" not in str(locked_settings(recipe))
 
 
 def test_paper_settings() -> None:

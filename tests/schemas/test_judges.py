@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from videop2r_data.builders.export import locked_recipe
+from videop2r_data.builders.export import locked_settings
 from videop2r_data.schemas import Recipe
 
 BACKEND = {"kind": "openai", "model": "m", "base_url": "http://localhost:1/v1"}
@@ -65,14 +65,14 @@ def test_a_judge_is_set_by_what_it_decides() -> None:
         ("blind-v1", "record", 512),
     ]
     assert Recipe.model_validate(told.model_dump(mode="json")) == told
-    assert Recipe.model_validate(locked_recipe(told)) == told
+    assert Recipe.model_validate(locked_settings(told)) == told
 
 
 def test_the_short_form_is_a_list_of_one_and_is_written_as_ever() -> None:
     told = recipe(judges=(), judge={"backend": BACKEND})
     assert [(j.name, j.decides) for j in told.all_judges] == [("judge", "sufficiency")]
     assert list(told.backends) == ["generate", "judge"]
-    lock = locked_recipe(told)
+    lock = locked_settings(told)
     assert "judges" not in lock and set(lock["judge"]) == {"backend", "prompt", "temperature", "max_tokens"}
 
 

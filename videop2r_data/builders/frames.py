@@ -7,13 +7,16 @@ from collections import OrderedDict, deque
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
-from videop2r_data.backends import Journal
+from videop2r_data.backends import Journal, Loader
 from videop2r_data.errors import MediaError, StoppedError
 from videop2r_data.files import file_digest, resolve_media
 from videop2r_data.schemas import DataType, Frames, MediaRecord, MediaSpec, RejectReason, Sample, digest
+
+T = TypeVar("T")
 
 # Decoded frames in memory: each file is decoded once and kept while any question needs it, within a budget
 # of bytes.
@@ -221,6 +224,28 @@ class Held:
             return self._frames.record
         known = await self._step.known(self._sample)
         return known if known is not None else (await self._take()).record
+
+    async def asked(self, ask: Callable[[MediaRecord | None], Awaitable[T]]) -> T:
+        """What `ask` makes of the media record; once more if the file changes meanwhile.
+
+        Raises:
+            MediaError: the file costs its rows.
+        """
+        for _ in range(3):
+            media = await self.record()
+            try:
+                return await ask(media)
+            except ChangedMediaError:
+                continue  # the file changed: its new record is in the journal, build the request from that
+        raise MediaError(
+            "the file changes while it is read",
+            reason=RejectReason.MEDIA_UNREADABLE.value,
+            where=self._sample.path,
+        )
+
+    def loader(self, media: MediaRecord | None) -> Loader | None:
+        """What gives the pixels; None for a question without media."""
+        return None if media is None else partial(self.frames, media)
 
     async def frames(self, expected: MediaRecord) -> Frames:
         """The pixels of the question.

@@ -13,11 +13,12 @@ from typing import Any, Literal, Protocol
 from pydantic import Field
 
 from videop2r_data.backends import NANO, Journal
-from videop2r_data.builders.export import PoorSetError, check_ours, exclusively, recover, write_dataset
+from videop2r_data.builders.export import PoorSetError, write_dataset
 from videop2r_data.builders.retries import RetryKind, reopen
-from videop2r_data.builders.run import Stop, Tally, run_pass
+from videop2r_data.builders.run import Run, Stop, Tally, run_pass
 from videop2r_data.builders.steps import Parts, Watcher
 from videop2r_data.builders.workspace import Shard, Workspace, take_lease, take_share
+from videop2r_data.builders.writing import check_ours, exclusively, recover
 from videop2r_data.errors import (
     AwayError,
     BackendError,
@@ -133,7 +134,7 @@ async def build(
     with lease:
         recover(place.out)
         check_ours(place.out)
-        place.remember(recipe)
+        place.remember(recipe=recipe)
         with Journal(place.journal) as journal:
             found: dict[str, object] = {}
             if retry:
@@ -149,7 +150,7 @@ async def build(
                 keep_going=keep_going,
                 tell=observer.wait,
             )
-            report = await _make_calls(parts, observer, stop, wait=wait)
+            report = await make_calls(parts, observer, stop, wait=wait)
         if report.state == "complete" and shard is not None:
             found["state"] = "shard_complete"
         elif report.state == "complete":
@@ -208,26 +209,28 @@ async def read_ahead(parts: Parts, stop: Stop) -> int:
     return rows
 
 
-async def _make_calls(parts: Parts, observer: Observer, stop: Stop, *, wait: bool) -> BuildReport:
-    """Ask all that is not answered yet, then close the parts."""
+async def make_calls(
+    parts: Parts, observer: Observer, stop: Stop, *, wait: bool, run: Run | None = None
+) -> BuildReport:
+    """Ask all that is not answered yet, then close the parts; `run` takes one question, None: the steps."""
     try:
         observer.begin("reading the pool", None)
         total = await read_ahead(parts, stop)
         async with told(parts, observer):
-            tally, state = await _passes(parts, total, stop, observer, wait=wait)
+            tally, state = await _passes(parts, run or parts.steps.run, total, stop, observer, wait=wait)
     finally:
         await parts.close()
     return _report(parts, tally, state)
 
 
 async def _passes(
-    parts: Parts, total: int, stop: Stop, observer: Observer, *, wait: bool
+    parts: Parts, run: Run, total: int, stop: Stop, observer: Observer, *, wait: bool
 ) -> tuple[Tally, State]:
     """Pass over the pool until every call is answered, or the run must stop."""
     while True:
         observer.begin("calls", total)
         tally = await run_pass(
-            parts.steps.run,
+            run,
             parts.pool(),
             window=parts.window,
             stop=stop,

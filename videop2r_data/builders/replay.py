@@ -13,10 +13,11 @@ from typing import Any
 from pydantic import Field, ValidationError
 
 from videop2r_data.backends import Journal
-from videop2r_data.builders.export import exclusively, write_dataset
+from videop2r_data.builders.export import write_dataset
 from videop2r_data.builders.run import Result
 from videop2r_data.builders.steps import MAX_TEMPERATURE, Parts, Recorder, Watcher, demo_source
 from videop2r_data.builders.workspace import Workspace
+from videop2r_data.builders.writing import exclusively
 from videop2r_data.demo import DemoReport, evaluate
 from videop2r_data.errors import ConfigError
 from videop2r_data.files import CARD_NAME, LOCK_NAME, file_digest, read_lock, shards

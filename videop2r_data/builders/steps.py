@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -28,7 +29,7 @@ from videop2r_data.backends import (
     messages,
     open_keys,
 )
-from videop2r_data.builders.frames import ChangedMediaError, Held, MediaStep
+from videop2r_data.builders.frames import Held, MediaStep
 from videop2r_data.builders.judging import (
     Asks,
     Bench,
@@ -43,14 +44,15 @@ from videop2r_data.builders.sources import open_source, read_pool
 from videop2r_data.builders.workspace import Shard, Workspace
 from videop2r_data.errors import ConfigError, MediaError, TransientError
 from videop2r_data.media import DecodePool
+from videop2r_data.prompts import Prompt
 from videop2r_data.schemas import (
     NOT_SHOWN,
     Backend,
     BackendSpec,
     BadRow,
-    Frames,
     MediaRecord,
     Outcome,
+    Purpose,
     Recipe,
     RejectReason,
     Request,
@@ -72,13 +74,20 @@ MAX_TEMPERATURE = 2.0
 class RequestBuilder:
     """Builds the requests of step 1; the recipe's prompt paths are relative to `base`.
 
+    Args:
+        prompt: in place of the recipe's.
+        purpose: what the calls are for; `blind` shows no media.
+
     Raises:
         ConfigError: a prompt is missing, or does not fit its step.
     """
 
-    def __init__(self, recipe: Recipe, base: Path) -> None:
+    def __init__(
+        self, recipe: Recipe, base: Path, *, prompt: Prompt | None = None, purpose: Purpose = "generate"
+    ) -> None:
         self.recipe = recipe
-        self.generate_prompt = question_prompt(recipe.generate.prompt, base, recipe.trace)
+        self.purpose = purpose
+        self.generate_prompt = prompt or question_prompt(recipe.generate.prompt, base, recipe.trace)
         self._generator_variant = answer_variant(recipe.generate.backend)
         self._attempts = [self._params(i) for i in range(recipe.generate.attempts)]
 
@@ -86,7 +95,7 @@ class RequestBuilder:
         """Step 1, try `attempt` (from 0)."""
         text = question_text(self.generate_prompt, sample)
         return Request(
-            purpose="generate",
+            purpose=self.purpose,
             model=self.recipe.generate.backend.model,
             messages=messages(self.generate_prompt.system, text, media=media is not None),
             params=self._attempts[attempt],
@@ -155,7 +164,7 @@ class Steps:
         with self.media.hold(sample) as held:
             try:
                 for attempt in range(self.recipe.generate.attempts):
-                    result = await self._one_try(sample, held, attempt, before)
+                    result = await held.asked(partial(self._attempt, sample, held, attempt, before))
                     if result.outcome is not Outcome.REJECTED and result.reason not in _ANOTHER_TRY:
                         break
                 return result
@@ -165,19 +174,8 @@ class Steps:
                     sample, Outcome.FAILED, Stage.MEDIA, reason, error.message, judged=before.judged
                 )
 
-    async def _one_try(self, sample: Sample, held: Held, attempt: int, before: Ruling) -> Result:
-        for _ in range(3):
-            media = await held.record()
-            try:
-                return await self._attempt(sample, held, media, attempt, before)
-            except ChangedMediaError:
-                continue  # the file changed: its new record is in the journal, build the request from that
-        raise MediaError(
-            "the file changes while it is read", reason=RejectReason.MEDIA_UNREADABLE.value, where=sample.path
-        )
-
     async def _attempt(
-        self, sample: Sample, held: Held, media: MediaRecord | None, attempt: int, before: Ruling
+        self, sample: Sample, held: Held, attempt: int, before: Ruling, media: MediaRecord | None
     ) -> Result:
         request = self.requests.generate(sample, media, attempt)
         found = Result(
@@ -190,13 +188,8 @@ class Steps:
             models=before.models,
             judged=before.judged,
         )
-
-        async def frames() -> Frames:
-            assert media is not None
-            return await held.frames(media)
-
         try:
-            answer = await self.generator.ask(request, frames if media else None)
+            answer = await self.generator.ask(request, held.loader(media))
         except TransientError as error:
             return replace(found, reason=RejectReason.CALL_FAILED, detail=error.message)
         seen_again = self.media in self.judging.views.values()
@@ -239,6 +232,9 @@ def _ruled(result: Result, ruling: Ruling) -> Result:
     )
 
 
+Wanted = Callable[[Sample | BadRow], bool]
+"""Whether a row of the pool is asked."""
+
 # Put the parts of a build together: sources, media, callers and steps, live or from the journal only.
 
 
@@ -258,6 +254,9 @@ class Parts:
         keep_going: do not stop for refusals and useless replies in a row.
         forgive: ask again what an earlier run was refused, or got an empty reply to.
         tell: is told why a call is tried again.
+        wanted: rows of the pool that are asked; None: all.
+        free: step 1 may write anything, not only traces.
+        took: is told the key of each answered request and how many seconds it took.
     """
 
     def __init__(
@@ -273,11 +272,17 @@ class Parts:
         keep_going: bool = False,
         forgive: bool = False,
         tell: Callable[[str], None] | None = None,
+        wanted: Wanted | None = None,
+        free: bool = False,
+        took: Callable[[str, float], None] | None = None,
     ) -> None:
         self.recipe = recipe
         self.place = place
         self.journal = journal
-        self.shard = shard
+        owns = None if shard is None else shard.owns
+        self._wanted = [choose for choose in (wanted, owns) if choose is not None]
+        self._free = free
+        self._took = took
         self._kept: list[Sample | BadRow] | None = None
         self._tell = tell
         self._keep_going = keep_going
@@ -370,7 +375,7 @@ class Parts:
         if self._kept is not None:
             return iter(self._kept)
         pool = read_pool(self.recipe.sources, base=self.place.base, demo_root=self.place.demo)
-        return pool if self.shard is None else filter(self.shard.owns, pool)
+        return (row for row in pool if all(wanted(row) for wanted in self._wanted))
 
     def keep(self, rows: list[Sample | BadRow]) -> None:
         """Keep the rows of the whole pool in memory for the next pass."""
@@ -407,11 +412,12 @@ class Parts:
             breaker=self._breaker(step),
             forgive=self._forgive,
             tell=self._tell,
+            took=self._took,
         )
 
     def _breaker(self, step: Step) -> Breaker:
         decides = self.bench.decides.get(step, "sufficiency")
-        going, grammar = self._keep_going, self.recipe.trace
+        going, grammar = self._keep_going, None if self._free else self.recipe.trace
         return make_breaker(step, decides=decides, keep_going=going, flags=True, grammar=grammar)
 
 

@@ -19,7 +19,7 @@ from videop2r_data.backends import FileLock, is_held
 from videop2r_data.builders.run import Stop
 from videop2r_data.errors import BusyError, ConfigError
 from videop2r_data.files import WORKSPACE_NAME, work_folder
-from videop2r_data.schemas import BadRow, Recipe, Sample, digest
+from videop2r_data.schemas import BadRow, Model, Sample, digest
 
 # Folders: the data set, and beside it what is needed to go on with a build or to rebuild.
 
@@ -71,13 +71,14 @@ class Workspace:
                 hint="choose another --work: it keeps the journal, and the data set's folder is replaced",
             )
 
-    def remember(self, recipe: Recipe) -> None:
-        """Note where this host keeps the recipe's files, for `reproduce` and `show`.
+    def remember(self, **what: Model) -> None:
+        """Note where this host keeps the files of a recipe or a plan, for those who read it back.
 
         Raises:
             ConfigError: the work folder cannot be written.
         """
-        note = {"base": str(self.base.resolve()), "recipe": recipe.model_dump(mode="json")}
+        told = {name: value.model_dump(mode="json") for name, value in what.items()}
+        note = {"base": str(self.base.resolve()), **told}
         part = self.work / f"{WORKSPACE_NAME}.{os.getpid()}.part"  # not shared with other processes
         try:
             self.work.mkdir(parents=True, exist_ok=True)

@@ -76,7 +76,7 @@ def iter_scenes(spec: DemoSpec, start: int = 0) -> Iterator[SceneSample]:
 
     Args:
         spec: the world; `rows` does not end the stream.
-        start: number of the first scene. `problem_id` counts from there, so worlds on disk start at 0.
+        start: number of the first scene. `problem_id` counts from 0.
 
     Yields:
         the questions of scene `start`, then those of the next one, and so on.
@@ -169,7 +169,7 @@ def write_world(folder: Path, spec: DemoSpec, *, progress: Callable[[int, int], 
     (folder / WORLD).unlink(missing_ok=True)
     samples: list[SceneSample] = []
     written: set[str] = set()
-    for sample in islice(iter_scenes(spec), spec.rows):
+    for sample in islice(iter_scenes(spec, spec.start), spec.rows):
         samples.append(_with_media(folder, sample, samples[-1] if samples else None, written))
         if progress is not None:
             progress(len(samples), spec.rows)

@@ -1,15 +1,202 @@
-"""An evaluation: one graded question, and what a benchmark's questions come to."""
+"""An evaluation: what is asked of whom, one graded question, and what a benchmark's questions come to."""
 
 from __future__ import annotations
 
-from typing import Literal
+import re
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, field_validator, model_validator
 
 from videop2r_data.schemas.base import Model
+from videop2r_data.schemas.benchmark import Aggregate
+from videop2r_data.schemas.grammar import default_grammar
+from videop2r_data.schemas.judges import BackendSpec, Name, NamedJudge
+from videop2r_data.schemas.recipe import (
+    GenerateSpec,
+    GrammarField,
+    MediaSpec,
+    Recipe,
+    SourceSpec,
+    VerifySpec,
+)
 from videop2r_data.schemas.rows import ClaimCell, Int32, JudgementCell, SegmentCell
-from videop2r_data.schemas.sample import DataType, ProblemType
-from videop2r_data.schemas.verdict import Unit
+from videop2r_data.schemas.verdict import Policy, Unit
+from videop2r_data.schemas.yaml_file import parse_yaml, read_settings
+
+# --- what is asked of whom ---
+
+HELD_OUT = {"start": 10_000_000, "rows": 200, "questions": 1}
+"""Scenes of the demo world beyond those of a training run of any ordinary length."""
+PAPER_FRAMES = {"frames": 32, "max_pixels": 256 * 28 * 28}
+"""Frames and pixels of inference [method §4]."""
+_PROMPTS = {"process": "generate-v1", "agnostic": "generate-agnostic-v1", "plain": "plain-v1"}
+_NO_NAME = re.compile(r"[^A-Za-z0-9._-]+")
+
+
+class EvalPool(SourceSpec):
+    """One benchmark, or one pool of questions of one's own.
+
+    In a plan its name alone is enough: `video-mme` is the packaged benchmark, `demo` the demo's held-out
+    questions, anything with a slash or an ending a folder, a file or a Hub id.
+    """
+
+    start: int = Field(default=0, ge=0)
+    """First row, from 0."""
+    sample: int | None = Field(default=None, ge=1)
+    """So many questions, drawn by a digest of their ids; None: all of them."""
+    sample_seed: int = 0
+    """Another seed, other questions."""
+    hints: dict[str, str] = Field(default_factory=dict)
+    """Problem type -> what its answer looks like, in place of the prompt's own words."""
+    aggregates: tuple[Aggregate, ...] = ()
+    """How scores become one number, beside those that the benchmark declares."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _by_what_is_named(cls, data: Any) -> Any:
+        if isinstance(data, str):
+            own = data == "demo" or not ("/" in data or "." in data)
+            data = {"name": data} if own else {"path": data}
+        if not isinstance(data, dict):
+            return data
+        data = dict(data)
+        if "name" not in data:
+            named = Path(str(data.get("benchmark") or data.get("path") or "")).name
+            data["name"] = _NO_NAME.sub("-", named.partition(".")[0]).strip("-._")
+        if "kind" not in data:
+            benchmark = "benchmark" if "benchmark" in data or "path" not in data else "dataset"
+            data["kind"] = "demo" if data["name"] == "demo" and "path" not in data else benchmark
+        if data["kind"] == "benchmark":
+            data.setdefault("benchmark", data["name"])
+        if data["kind"] == "demo" and isinstance(data.get("demo") or {}, dict):
+            data["demo"] = {**HELD_OUT, **(data.get("demo") or {})}
+        return data
+
+    @property
+    def source(self) -> SourceSpec:
+        """What the readers of pools take: the rows before `start` are read and left out."""
+        limit = None if self.limit is None else self.start + self.limit
+        fields = {name: getattr(self, name) for name in SourceSpec.model_fields}
+        return SourceSpec.model_construct(**fields | {"limit": limit})
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether every row is asked."""
+        return not self.start and self.limit is None and self.sample is None
+
+
+class EvalPlan(Model):
+    """Everything that a person decides about an evaluation, in one YAML file."""
+
+    plan: Literal[1] = 1
+    """Version of this format."""
+    name: Name = "evaluation"
+    """Of the evaluation and of its folder."""
+    benchmarks: tuple[EvalPool, ...] = Field(min_length=1)
+    """What is asked: names of benchmarks, or their settings."""
+    backend: BackendSpec
+    """Who is asked."""
+    style: Literal["process", "agnostic", "plain"] = "process"
+    """What the model is asked for: `process`: a trace with what it sees; `agnostic`: thought and answer;
+    `plain`: the answer alone."""
+    prompt: str = ""
+    """Packaged prompt, or file relative to the plan; empty: the one that fits `style`."""
+    trace: GrammarField = Field(default_factory=default_grammar)
+    """What a trace is made of (docs/traces.md)."""
+    temperature: float = Field(default=0.01, ge=0.0, le=2.0)
+    """The paper's [method §4]."""
+    top_p: float | None = Field(default=0.001, gt=0.0, le=1.0)
+    """The paper's [method §4]; None: the server's default."""
+    max_tokens: int = Field(default=4096, ge=1)
+    """Tokens of an answer at most; one that is cut is counted."""
+    seed: int | None = None
+    """Sent with each call; None: none."""
+    media: MediaSpec = MediaSpec(**PAPER_FRAMES)
+    """How frames are sampled; what is left out is the paper's: 32 frames of 256 * 28 * 28 pixels."""
+    scoring: Policy = Policy()
+    """How answers are scored."""
+    question_only: bool = True
+    """Ask each question without its media too: what a score is worth stands beside it."""
+    question_only_prompt: str = "blind-v1"
+    """For these calls."""
+    judges: tuple[NamedJudge, ...] = ()
+    """Judges of the observations, whose verdicts are columns and figures; they refuse nothing."""
+    max_missing: Unit = 0.5
+    """Share of a benchmark's media files that may be missing; above it nothing is asked."""
+    probe: int = Field(default=8, ge=0)
+    """Media files of each benchmark that are opened before the first call; all are looked for."""
+    level: float = Field(default=0.95, gt=0.5, lt=1.0)
+    """Of the intervals."""
+    resamples: int = Field(default=2000, ge=100, le=100_000)
+    """Bootstrap samples behind an interval."""
+    max_cost: float | None = Field(default=None, gt=0)
+    """US dollars for the whole evaluation, over all its runs."""
+
+    @field_validator("media", mode="before")
+    @classmethod
+    def _as_the_paper(cls, value: Any) -> Any:
+        return {**PAPER_FRAMES, **value} if isinstance(value, dict) else value
+
+    @field_validator("judges")
+    @classmethod
+    def _judges_record(cls, value: tuple[NamedJudge, ...]) -> tuple[NamedJudge, ...]:
+        if any(judge.decides == "blind" for judge in value):
+            raise ValueError("question_only asks the model itself without media: leave that judge out")
+        return tuple(judge.model_copy(update={"does": "record"}) for judge in value)
+
+    @model_validator(mode="after")
+    def _fits_a_build(self) -> Self:
+        _ = self.recipe
+        return self
+
+    @property
+    def prompt_name(self) -> str:
+        """What `prompts.load_prompt` takes."""
+        return self.prompt or _PROMPTS[self.style]
+
+    @cached_property
+    def recipe(self) -> Recipe:
+        """The build that asks these questions: an evaluation is a build whose export is a result."""
+        return Recipe(
+            name=self.name,
+            sources=tuple(pool.source for pool in self.benchmarks),
+            media=self.media,
+            trace=self.trace,
+            generate=GenerateSpec(
+                backend=self.backend,
+                prompt=self.prompt_name,
+                temperature=self.temperature,
+                top_p=self.top_p,
+                max_tokens=self.max_tokens,
+                seed=self.seed,
+            ),
+            verify=VerifySpec(policy=self.scoring),
+            judges=self.judges,
+            max_cost=self.max_cost,
+        )
+
+
+def load_plan(path: Path) -> EvalPlan:
+    """Read a plan.
+
+    Raises:
+        ConfigError: the file is missing, not UTF-8 or not valid; every error at once.
+    """
+    return parse_yaml(
+        read_settings(path),
+        EvalPlan,
+        where=str(path),
+        what="plan",
+        valid="docs/evaluation.md has a plan to begin with",
+        allowed="docs/evaluation.md lists what is allowed",
+        base=path.parent,
+    )
+
+
+# --- one graded question ---
 
 Place = Literal["segment", "tag", "cue", "boxed", "bare", ""]
 """Where an answer was found: the answer segment of a whole trace; an answer tag; behind words that announce
@@ -74,8 +261,10 @@ class EvalRow(Model):
     """benchmark/problem_id"""
     problem: str
     """the question"""
-    problem_type: ProblemType
-    data_type: DataType
+    problem_type: str
+    """as in a data set; empty for a row of the benchmark that cannot be read"""
+    data_type: str
+    """image, video or text; empty for a row that cannot be read"""
     options: list[str]
     """"A. text" and so on; empty unless multiple choice"""
     reference: str
@@ -94,12 +283,12 @@ class EvalRow(Model):
     """the same model asked without media; None: not asked"""
     segments: list[SegmentCell]
     """of the trace; empty if the completion is none"""
-    well_formed: bool
-    """the completion is a trace of the grammar that was asked for"""
+    well_formed: bool | None
+    """the completion has the form that was asked for; None: no form was asked for, or no completion"""
     fault: str
-    """why it is none"""
-    words: dict[str, int]
-    """words of each segment"""
+    """why it has not"""
+    segment_words: list[Int32]
+    """words of each of them"""
     frame_indices: list[Int32]
     """frames that the model saw, in display order"""
     frame_times_s: list[float]
@@ -122,6 +311,9 @@ class EvalRow(Model):
     """answers of the perception examination"""
 
 
+# --- what the questions of a benchmark come to ---
+
+
 class Measured(Model):
     """One figure of a benchmark with its interval, beside that of the question alone."""
 
@@ -138,3 +330,107 @@ class Measured(Model):
     """questions behind it, those without an answer included"""
     question_only: float | None = None
     """the same of the answers without media"""
+
+
+class Range(Model):
+    """Smallest, mean and largest of some measurements."""
+
+    low: float
+    mean: float
+    high: float
+
+    @classmethod
+    def of(cls, values: Sequence[float]) -> Range | None:
+        """None of no values.
+
+        >>> Range.of([1, 3])
+        Range(low=1.0, mean=2.0, high=3.0)
+        """
+        return cls(low=min(values), mean=sum(values) / len(values), high=max(values)) if values else None
+
+
+class Sent(Model):
+    """What reached the model, of the questions that it answered."""
+
+    frames: Range | None
+    """Frames of a clip."""
+    pixels: Range | None
+    """Pixels of one frame or image, as they were sent."""
+    input_tokens: Range | None
+    """Tokens of prompt and media, as the server counted them behind its processor."""
+    output_tokens: Range | None
+    """Tokens of the completion, as the server counted them."""
+
+
+class Told(Model):
+    """What the completions are like."""
+
+    well_formed: Measured | None
+    """Share with the form that was asked for; None: no form was asked for."""
+    faults: dict[str, int]
+    """Why the others have not -> completions."""
+    cut: int
+    """Completions that ended at `max_tokens`."""
+    places: dict[str, int]
+    """Where answers were found -> completions."""
+    words: dict[str, Range]
+    """Segment -> its words."""
+
+
+class BenchmarkResult(Model):
+    """One benchmark."""
+
+    name: str
+    title: str
+    revision: str
+    """Commit of the rows, where they come from the Hub."""
+    layout: str
+    rows_expected: int | None
+    """Rows that the benchmark has, by its declaration; None: it declares none."""
+    rows_found: int
+    """Rows of the files."""
+    rows_bad: dict[str, int]
+    """Reason -> rows that cannot be read; they count as wrong."""
+    selection: str
+    """Which of the rows were asked; empty: all of them."""
+    questions: int
+    """Asked, or to be asked: every one of them counts."""
+    answered: int
+    failed: dict[str, int]
+    """Reason -> questions without an answer; they count as wrong."""
+    examples: dict[str, str]
+    """Reason -> the error of one of them."""
+    unscored: int
+    """Questions whose reference cannot be used; they count nowhere."""
+    figures: tuple[Measured, ...]
+    """Protocol by protocol; first over all, then by each tag."""
+    told: Told
+    sent: Sent
+    calls: int
+    """Answers behind this result, those without media and those of judges among them."""
+    usd: float | None
+    """What they cost by the prices of the plan; None: no prices."""
+    pool_sha256: str
+    """Of the rows as they were read."""
+    file: str
+    """The rows, below the result's folder."""
+    file_sha256: str
+
+
+class EvalResult(Model):
+    """`result.json`: equal for equal journals, without clock or host."""
+
+    result: Literal[1] = 1
+    """Version of this format."""
+    name: str
+    plan: dict[str, Any]
+    """Without the settings that change nothing."""
+    model: str
+    """As it was asked for."""
+    served: dict[str, int]
+    """As the server called it -> answers."""
+    prompts: dict[str, str]
+    """Name -> sha256."""
+    versions: dict[str, str]
+    """Of this package, and of packages that can change a score."""
+    benchmarks: tuple[BenchmarkResult, ...]

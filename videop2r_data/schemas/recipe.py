@@ -63,6 +63,8 @@ class DemoSpec(Model):
     """Questions."""
     seed: int = 0
     """Another seed, another world."""
+    start: int = Field(default=0, ge=0, exclude_if=lambda value: value == 0)
+    """Number of the first scene: worlds of one seed without a common scene share nothing."""
     defect_rate: float = Field(default=0.35, ge=0.0, le=1.0)
     """Share of rows whose trace carries a planted defect."""
     invention_rate: float = Field(default=0.0, ge=0.0, le=1.0, exclude_if=lambda value: value == 0.0)

@@ -287,11 +287,13 @@ def feature_info(model: type[BaseModel]) -> list[dict[str, Any]]:
     """The `dataset_info.features` entry of a dataset card."""
     found: list[dict[str, Any]] = []
     for name, (kind, _) in _columns(model):
-        if not isinstance(kind, tuple):
-            found.append({"name": name, "dtype": kind})
-        else:
+        if isinstance(kind, tuple):
             inner = feature_info(kind[1]) if isinstance(kind[1], type) else kind[1]
             found.append({"name": name, "list": inner})
+        elif isinstance(kind, str):
+            found.append({"name": name, "dtype": kind})
+        else:
+            found.append({"name": name, "struct": feature_info(kind)})
     return found
 
 
@@ -304,8 +306,8 @@ def _columns(model: type[BaseModel]) -> Iterator[tuple[str, tuple[ColumnKind, bo
         yield name, _column(annotation)
 
 
-ColumnKind = str | tuple[str, str | type[BaseModel]]
-"""`"string"`, `("list", "string")`, or `("list", <model of its records>)`."""
+ColumnKind = str | type[BaseModel] | tuple[str, str | type[BaseModel]]
+"""`"string"`, a model of records, `("list", "string")`, or `("list", <model of its records>)`."""
 
 
 def _column(annotation: Any) -> tuple[ColumnKind, bool]:
@@ -324,11 +326,13 @@ def _column(annotation: Any) -> tuple[ColumnKind, bool]:
         if isinstance(element, type) and issubclass(element, BaseModel):
             return ("list", element), False
         kind, _ = _column(element)
-        if not isinstance(kind, tuple):
+        if isinstance(kind, str):
             return ("list", kind), False
     elif isinstance(annotation, type):
         if issubclass(annotation, Enum):
             return "string", False
+        if issubclass(annotation, BaseModel):
+            return annotation, False
         if annotation in _PLAIN:
             return _PLAIN[annotation], False
     raise TypeError(f"no column type for {annotation}")

@@ -31,10 +31,10 @@ from videop2r_data.builders.checks.trial import (
     read_verdict,
     unanswered,
 )
-from videop2r_data.builders.export import check_ours
 from videop2r_data.builders.judging import Bench, BlindRequests, prompts_of
 from videop2r_data.builders.steps import RequestBuilder, backend_of
 from videop2r_data.builders.workspace import Workspace
+from videop2r_data.builders.writing import check_ours
 from videop2r_data.errors import AuthError, MediaError, MissingExtraError, P2RError, TransientError
 from videop2r_data.media import DecodePool
 from videop2r_data.schemas import (

@@ -26,10 +26,11 @@ from videop2r_data.builders.checks.report import (
 )
 from videop2r_data.builders.checks.trial import TrialRows
 from videop2r_data.builders.sources import open_source
+from videop2r_data.builders.steps import Wanted
 from videop2r_data.builders.workspace import Workspace
 from videop2r_data.errors import MediaError, P2RError
-from videop2r_data.files import resolve_media
-from videop2r_data.media import DecodePool, MediaProbe
+from videop2r_data.files import file_size, resolve_media
+from videop2r_data.media import DecodePool, MediaKind, MediaProbe
 from videop2r_data.schemas import (
     BadRow,
     DataType,
@@ -84,11 +85,18 @@ class SourceTally:
         self._lines: dict[int, FileLine] = {}
         self._told = 0
 
-    def read(self, rows: Iterable[Sample | BadRow], trial: TrialRows | None = None) -> None:
+    def read(
+        self,
+        rows: Iterable[Sample | BadRow],
+        trial: TrialRows | None = None,
+        wanted: Wanted | None = None,
+    ) -> None:
         """Take in every row; a pool that breaks off is noted, its rows so far are kept."""
         try:
             for row in rows:
                 self.rows += 1
+                if wanted is not None and not wanted(row):
+                    continue
                 if isinstance(row, BadRow):
                     self._add_bad(row)
                     continue
@@ -311,6 +319,8 @@ async def check_pool(
     progress: Progress | None = None,
     on_file: OnFile | None = None,
     trial: TrialRows | None = None,
+    wanted: Wanted | None = None,
+    opened: int | None = None,
 ) -> CheckReport:
     """Read every source and look once at every media file that its rows need.
 
@@ -325,6 +335,9 @@ async def check_pool(
         on_file: called with every file and every bad row, in the order of the pool; the report itself names
             only the first of each kind.
         trial: takes in the rows that a trial call may be about.
+        wanted: rows whose media are looked at; None: all.
+        opened: files of each source that are opened, evenly spaced; the others are only looked for. None:
+            all of them.
 
     Raises:
         ConfigError: no decoder process can be started here.
@@ -333,8 +346,8 @@ async def check_pool(
     async with _probes(recipe.media) as pool:
         for spec in recipe.sources:
             tally = SourceTally(spec.name, spec.kind, on_file)
-            _read(tally, spec, base=base, demo_root=demo_root, trial=trial)
-            await _probe_all(tally, pool, deep=deep, progress=progress)
+            _read(tally, spec, base=base, demo_root=demo_root, trial=trial, wanted=wanted)
+            await _probe_all(tally, pool, deep=deep, progress=progress, opened=opened)
             checks.append(tally.result())
     return CheckReport.of(checks, deep=deep)
 
@@ -381,6 +394,7 @@ def _read(
     base: Path,
     demo_root: Path | None,
     trial: TrialRows | None,
+    wanted: Wanted | None = None,
 ) -> None:
     try:
         source = open_source(spec, base=base, demo_root=demo_root)
@@ -388,12 +402,20 @@ def _read(
     except P2RError as error:
         tally.error = str(error)
         return
-    tally.read(source.rows(), trial)
+    tally.read(source.rows(), trial, wanted)
     tally.note = source.note
 
 
-async def _probe_all(tally: SourceTally, pool: DecodePool, *, deep: bool, progress: Progress | None) -> None:
+async def _probe_all(
+    tally: SourceTally,
+    pool: DecodePool,
+    *,
+    deep: bool,
+    progress: Progress | None,
+    opened: int | None = None,
+) -> None:
     """Look at every file of a source, as many at a time as there are decoder processes."""
+    of = len(tally.files)
     todo = iter(enumerate(tally.files))
     done = 0
 
@@ -401,7 +423,11 @@ async def _probe_all(tally: SourceTally, pool: DecodePool, *, deep: bool, progre
         nonlocal done
         for index, (path, data_type) in todo:
             try:
-                tally.found(index, data_type, await _probe(tally.root, pool, path, data_type, deep=deep))
+                file = _file(tally.root, path)
+                if opened is None or (index + 1) * opened // of > index * opened // of:
+                    tally.found(index, data_type, await pool.probe(file, _kind(data_type), deep))
+                else:
+                    file_size(file, pool.spec.limits)
             except MediaError as error:
                 tally.failed(index, error)
             done += 1
@@ -419,14 +445,15 @@ async def _probe_all(tally: SourceTally, pool: DecodePool, *, deep: bool, progre
         raise cause from None
 
 
-async def _probe(
-    root: Path | None, pool: DecodePool, path: str, data_type: DataType, *, deep: bool
-) -> MediaProbe:
+def _kind(data_type: DataType) -> MediaKind:
+    return "video" if data_type is DataType.VIDEO else "image"
+
+
+def _file(root: Path | None, path: str) -> Path:
     if root is None:
         raise MediaError(
             "the source has no media_root: set it in the recipe",
             reason=RejectReason.MEDIA_MISSING,
             where=path,
         )
-    file = resolve_media(root, path)
-    return await pool.probe(file, "video" if data_type is DataType.VIDEO else "image", deep)
+    return resolve_media(root, path)
