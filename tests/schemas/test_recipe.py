@@ -205,3 +205,14 @@ def test_the_other_files_of_settings_tell_it_the_same_way(tmp_path: Path) -> Non
         load_train_recipe(train)
     with pytest.raises(ConfigError, match=r"optim.lrr: no such setting; did you mean 'lr'\?\n"):
         load_train_recipe("tiny-rl", sets=["optim.lrr=1"])
+
+
+def test_a_recipe_takes_test_items_only_when_it_says_so() -> None:
+    source = {"name": "mmvu", "kind": "benchmark", "benchmark": "mmvu"}
+    recipe = {"name": "set", "sources": [source], "generate": {"backend": {"kind": "demo", "model": "demo"}}}
+    with pytest.raises(ValueError, match=r"source mmvu: test items of a benchmark.*test_items: true"):
+        Recipe.model_validate(recipe)
+    meant = Recipe.model_validate(recipe | {"sources": [source | {"test_items": True}]})
+    assert meant.sources[0].test_items
+    with pytest.raises(ValueError, match="needs `benchmark`"):
+        Recipe.model_validate(recipe | {"sources": [{"name": "x", "kind": "benchmark"}]})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ _FILES = [CARD_NAME, LOCK_NAME] + [
     for ext in ("parquet", "jsonl", "json", "jsonl.gz", "json.gz")
 ]
 _COMMIT = re.compile(r"[0-9a-f]{40}")
+_SHORT = re.compile(r"[0-9a-f]{7,39}")
 
 
 def fetch(repo_id: str, revision: str | None) -> tuple[Path, str]:
@@ -39,6 +41,63 @@ def fetch(repo_id: str, revision: str | None) -> tuple[Path, str]:
             hint="check the id, the revision and HF_TOKEN, or give a local folder that exists",
         ) from None
     return Path(folder), commit or ""
+
+
+def hub_commit(repo_id: str, revision: str | None, *, branch: str = "main") -> str:
+    """The full name of a commit of a data set.
+
+    Args:
+        repo_id: `owner/name`.
+        revision: tag, or commit in full or its first digits; None: the newest commit of `branch`.
+        branch: that a commit of which only the first digits are known lies on.
+
+    Raises:
+        SourceError: no such data set or revision, no access, no connection.
+    """
+    wanted = revision or branch
+    if _SHORT.fullmatch(wanted):  # the Hub itself knows commits by their full names alone
+        from huggingface_hub import HfApi
+
+        with _told(repo_id, wanted):
+            commits = HfApi().list_repo_commits(repo_id, repo_type="dataset", revision=branch)
+            wanted = next((c.commit_id for c in commits if c.commit_id.startswith(wanted)), wanted)
+    return wanted if _COMMIT.fullmatch(wanted) else _commit(repo_id, wanted)
+
+
+def fetch_files(repo_id: str, patterns: Sequence[str], commit: str) -> Path:
+    """Download some files of a data set; those that are in the cache are not fetched again.
+
+    Args:
+        repo_id: `owner/name`.
+        patterns: names or globs of the files.
+        commit: in full.
+
+    Returns:
+        the local folder.
+
+    Raises:
+        SourceError: no access, no connection.
+    """
+    from huggingface_hub import snapshot_download
+
+    with _told(repo_id, commit):
+        folder = snapshot_download(
+            repo_id, repo_type="dataset", revision=commit, allow_patterns=list(patterns)
+        )
+    return Path(folder)
+
+
+@contextmanager
+def _told(repo_id: str, revision: str) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:  # noqa: BLE001 - as above
+        raise SourceError(
+            f"cannot be read from the Hub: {first_line(error)}",
+            where=f"{repo_id}@{revision[:12]}",
+            hint="accept the terms of a gated data set on its page and set HF_TOKEN; or download its row "
+            "files and name them with `path`",
+        ) from None
 
 
 def hub_rows(

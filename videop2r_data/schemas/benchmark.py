@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from videop2r_data.schemas.base import Model
+from videop2r_data.schemas.recipe import ColumnMapping, DemoSpec
+from videop2r_data.schemas.sample import ProblemType, Sample
+
+TagValues = dict[str, tuple[str, ...]]
+"""Name of a column or tag -> values, one of which a row must have."""
 
 
 class Aggregate(Model):
@@ -23,7 +28,7 @@ class Aggregate(Model):
     """Tag, or `problem_type`."""
     merge: dict[str, tuple[str, ...]] = Field(default_factory=dict)
     """For `macro`: new value -> values of `by` whose means are averaged to one first."""
-    only: dict[str, tuple[str, ...]] = Field(default_factory=dict)
+    only: TagValues = Field(default_factory=dict)
     """Tag, or `problem_type` -> values; other questions do not count."""
     at: float | None = Field(default=None, ge=0, le=1)
     """For `recall`."""
@@ -33,3 +38,257 @@ class Aggregate(Model):
     """What 1 is printed as; 100 for percent."""
     source: str = ""
     """Who defines the protocol."""
+
+
+# --- steps from the rows as they are published to rows with a column for each thing ---
+
+
+class Step(Model):
+    """What all steps have."""
+
+    when: TagValues = Field(default_factory=dict)
+    """Column -> values: rows with others pass as they are."""
+    why: str = ""
+    """For steps that change or leave out rows: the reason, told to people."""
+
+
+class NestedStep(Step):
+    """One JSON object around all rows becomes rows."""
+
+    do: Literal["nested"]
+    levels: tuple[str, ...] = Field(min_length=1)
+    """From the outside: column that the keys of this level go to; `[]`: a list, whose places go to `@n`;
+    `=meta`: the value under the key `meta` alone."""
+
+
+class EachStep(Step):
+    """A row with lists becomes one row for each place in them, which goes to `@n`."""
+
+    do: Literal["each"]
+    columns: tuple[str, ...] = Field(min_length=1)
+    """Lists of one length; fields of objects in them become columns."""
+
+
+class MakeStep(Step):
+    """A column is made of others."""
+
+    do: Literal["make"]
+    column: str
+    of: str
+    """Template: `{video ID}-{Question ID}`; `{path|video}` is the first of both that a row has."""
+    after: str = ""
+    """Take what stands behind the first of these, if it is there."""
+    before: str = ""
+    """Take what stands before the last of these, if it is there."""
+    every: int | None = Field(default=None, ge=1)
+    """A whole number becomes the number of its block of so many."""
+    values: dict[str, str] = Field(default_factory=dict)
+    """Then: what stands there -> what to write."""
+    otherwise: str | None = None
+    """For what `values` does not name; None: such a row is bad."""
+
+
+class SetStep(Step):
+    """Columns get fixed values."""
+
+    do: Literal["set"]
+    columns: dict[str, str | tuple[str, ...] | None]
+
+
+class LeaveOutStep(Step):
+    """Rows that are no part of the benchmark as it is declared here: counted, with `why`."""
+
+    do: Literal["leave_out"]
+
+
+class SplitStep(Step):
+    """Options that stand at the end of the question become a list; a gold that is a whole option its letter.
+
+    Lines `A. x`, `(A) x` or `Sentence A: x`; with `known`, options that also stand in a column of their own
+    and are cut off the question even where no line break is before them.
+    """
+
+    do: Literal["split_options"]
+    question: str = "question"
+    answer: str = "answer"
+    known: str = ""
+
+
+class BlankStep(Step):
+    """Fillers become nothing."""
+
+    do: Literal["blank"]
+    columns: tuple[str, ...]
+    values: tuple[str, ...]
+
+
+class CountStep(Step):
+    """How many entries a list has."""
+
+    do: Literal["count"]
+    column: str
+    of: str
+
+
+class IntervalStep(Step):
+    """`[start, end]` out of two numbers, a list, a list of one such list, or a text `3.74-12.63`."""
+
+    do: Literal["interval"]
+    column: str
+    end: str = ""
+    """Column with the length of the clip: an end behind it becomes it."""
+
+
+AnyStep = Annotated[
+    NestedStep
+    | EachStep
+    | MakeStep
+    | SetStep
+    | LeaveOutStep
+    | SplitStep
+    | BlankStep
+    | CountStep
+    | IntervalStep,
+    Field(discriminator="do"),
+]
+
+
+# --- where rows lie, and in which form ---
+
+
+class HubSet(Model):
+    """A data set on the Hub."""
+
+    id: str = Field(pattern=r"^[\w.-]+/[\w.-]+$")
+    aliases: tuple[str, ...] = ()
+    """Names it had before; they lead to the same files."""
+    branch: str = "main"
+    revision: str | None = Field(default=None, pattern=r"^[0-9a-f]{7,40}$")
+    """Commit that the declaration was written against, in full or its first digits; None: none is known, and
+    the newest one is read and named in results."""
+    configs: tuple[str, ...] = ()
+    """Read row by row through `datasets`; the config goes to `@part`. Empty: the layout's `files`."""
+    split: str = "test"
+    """Of those configs."""
+
+
+class Expected(Model):
+    """How many rows the publishers count."""
+
+    rows: int | None = Field(default=None, ge=1)
+    """None: it is not known."""
+    by: dict[str, dict[str, int]] = Field(default_factory=dict)
+    """Tag, or `problem_type` -> value -> rows."""
+
+    @model_validator(mode="after")
+    def _adds_up(self) -> Self:
+        for tag, counts in self.by.items():
+            if sum(counts.values()) != self.rows:
+                raise ValueError(f"by {tag}: {sum(counts.values())} rows, and {self.rows} in all")
+        return self
+
+
+class Layout(Model):
+    """One form in which the rows are published."""
+
+    about: str
+    """In words."""
+    hub: HubSet | None = None
+    """None: the rows have to be given as files."""
+    files: tuple[str, ...] = ()
+    """Names or globs below the folder of the rows, or in the data set on the Hub; the name of a file without
+    its ending (of a shard: its folder) goes to `@part`."""
+    demo: DemoSpec | None = None
+    """The rows are those of a synthetic world."""
+    steps: tuple[AnyStep, ...] = ()
+    """From a published row to a row with a column for each thing."""
+    columns: ColumnMapping = ColumnMapping()
+    """Which column holds what, after the steps."""
+    problem_type: str | None = None
+    """For rows without a column for it."""
+    data_type: str | None = "video"
+    """For rows without a column for it."""
+    answer_base: Literal[0, 1, "text"] | None = None
+    """What a whole number means as the answer of a multiple-choice row."""
+    media: tuple[str, ...] = ()
+    """Where the clip of a row may lie below the media root, made of columns; the first that is there counts,
+    else the first. Empty: what `columns.path` says."""
+    expected: Expected | None = None
+    """None: as for the benchmark."""
+
+
+class Hint(Model):
+    """What a prompt says beside the question."""
+
+    text: str
+    only: TagValues = Field(default_factory=dict)
+    """Tag, or `problem_type` -> values; other questions do not get it."""
+
+
+Metric = Literal["grader", "mean_relative_accuracy"]
+"""`grader`: that of the problem type, as docs/scoring.md has it."""
+
+
+class Benchmark(Model):
+    """A benchmark as one YAML file declares it."""
+
+    benchmark: Literal[1] = 1
+    """Version of this format."""
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9_.-]{0,63}$")
+    title: str
+    about: str = ""
+    """What it asks, in a sentence."""
+    paper: str = ""
+    home: str = ""
+    license: str
+    """Of the questions."""
+    gated: bool = False
+    """The Hub gives it to people who accepted its terms."""
+    terms: str = ""
+    """What its terms allow, in a sentence."""
+    get: str = ""
+    """How to get the media."""
+    expected: Expected = Expected()
+    layouts: dict[str, Layout] = Field(min_length=1)
+    """The first that fits the files is taken."""
+    hints: tuple[Hint, ...] = ()
+    metrics: dict[ProblemType, Metric] = Field(default_factory=dict)
+    """Types that are not named have the grader of their type."""
+    aggregates: tuple[Aggregate, ...] = Field(min_length=1)
+    """The first is the headline."""
+    notes: tuple[str, ...] = ()
+    """Traps, contradictions, and what is not done here."""
+    sources: dict[str, str] = Field(default_factory=dict)
+    """Statement -> where it comes from: [V] computed or read from rows or code, [H] the Hub's page, [I] an
+    issue, [P] a paper or project page, [M] memory."""
+
+    @model_validator(mode="after")
+    def _hangs_together(self) -> Self:
+        ids = [one.id for one in self.aggregates]
+        twice = sorted({one for one in ids if ids.count(one) > 1})
+        if twice:
+            raise ValueError(f"aggregates: the id stands twice: {', '.join(twice)}")
+        known = {"problem_type", *(tag for one in self.layouts.values() for tag in one.columns.tags)}
+        used = {name for only in (one.only for one in self.aggregates) for name in only}
+        used |= {name for one in self.hints for name in one.only}
+        used |= {one.by for one in self.aggregates if one.by} | set(self.expected.by)
+        if used - known:
+            raise ValueError(
+                f"no layout has the tag {', '.join(sorted(used - known))}; there are: "
+                f"{', '.join(sorted(known))}"
+            )
+        return self
+
+    def hint(self, sample: Sample) -> str:
+        """What the prompt of a question says beside it, each hint on a line; empty: nothing."""
+        tags = sample.tags | {"problem_type": sample.problem_type.value}
+        return "\n".join(h.text for h in self.hints if all(tags.get(t, "") in v for t, v in h.only.items()))
+
+    def metric(self, kind: ProblemType) -> Metric:
+        """What scores answers to questions of a type."""
+        return self.metrics.get(kind, "grader")
+
+    def expects(self, layout: str) -> Expected:
+        """How many rows a layout should hold."""
+        found = self.layouts[layout].expected
+        return self.expected if found is None else found

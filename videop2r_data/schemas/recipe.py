@@ -54,6 +54,8 @@ class ColumnMapping(Model):
     path made of columns: `clips/{video_id}.mp4`."""
     data_source: str | None = "data_source"
     """Which data set the question came from originally; kept in the row, for cards and licences."""
+    tags: dict[str, str] = Field(default_factory=dict, exclude_if=lambda value: not value)
+    """Tag -> column: what tables of an evaluation go by (task, level, duration ...)."""
 
 
 class DemoSpec(Model):
@@ -100,13 +102,24 @@ class SourceSpec(Model):
 
     name: Name
     """Of the pool; `sample_id` begins with it."""
-    kind: Literal["video-r1", "official", "dataset", "demo"]
+    kind: Literal["video-r1", "official", "dataset", "demo", "benchmark"]
     """`dataset`: CSV, TSV, JSON, Parquet, Arrow, `save_to_disk`, `imagefolder` or the Hub; `video-r1`: JSON
-    in the layout of Video-R1; `official`: the parts of the official release; `demo`: the synthetic world."""
+    in the layout of Video-R1; `official`: the parts of the official release; `demo`: the synthetic world;
+    `benchmark`: a declared benchmark, see docs/benchmarks.md."""
     path: str = ""
-    """File, folder or glob; for `dataset` also a Hub id; relative to the recipe. Unused for `demo`."""
+    """File, folder or glob; for `dataset` also a Hub id; relative to the recipe. Unused for `demo`; for
+    `benchmark` its row files, and empty the data set on the Hub that its declaration names."""
     media_root: str = ""
     """Folder that the rows' `path` is relative to; relative to the recipe."""
+    path_prefix: str = Field(default="", exclude_if=lambda value: not value)
+    """Cut off the front of each row's `path`, where rows name the folders of another machine."""
+    benchmark: str = Field(default="", exclude_if=lambda value: not value)
+    """For `benchmark`: name of a packaged declaration, or a YAML file relative to the recipe."""
+    layout: str = Field(default="", exclude_if=lambda value: not value)
+    """For `benchmark`: the form of its row files; empty: by looking at them."""
+    test_items: bool = Field(default=False, exclude_if=lambda value: value is False)
+    """For `benchmark`: questions that models are measured by shall go into this data set. Whoever trains on
+    it can no longer be measured by them."""
     columns: ColumnMapping = ColumnMapping()
     """Which column holds what."""
     answer_base: Literal[0, 1, "text"] | None = None
@@ -133,8 +146,11 @@ class SourceSpec(Model):
 
     @model_validator(mode="after")
     def _kind_has_its_fields(self) -> Self:
-        if self.kind != "demo" and not self.path:
+        if self.kind not in ("demo", "benchmark") and not self.path:
             raise ValueError(f"source {self.name!r}: kind {self.kind!r} needs a path")
+        if (self.kind == "benchmark") != bool(self.benchmark):
+            told = "needs `benchmark`, a name" if self.kind == "benchmark" else "has no `benchmark`"
+            raise ValueError(f"source {self.name!r}: kind {self.kind!r} {told}")
         return self
 
 
@@ -440,6 +456,13 @@ class Recipe(Model):
         twice = sorted({n for n in names if names.count(n) > 1})
         if twice:
             raise ValueError(f"source names must differ, repeated: {', '.join(twice)}")
+        tests = [s.name for s in value if s.kind == "benchmark" and not s.test_items]
+        if tests:
+            raise ValueError(
+                f"source {', '.join(tests)}: test items of a benchmark. A model that is trained on them can "
+                "no longer be measured by them, nor can one that is trained on what such a model writes; if "
+                "that is meant, set test_items: true on the source"
+            )
         return value
 
 

@@ -239,8 +239,9 @@ class Sample(Model):
     def _fits(self) -> Sample:
         if (self.data_type is DataType.TEXT) != (self.path == ""):
             raise ValueError(f"data_type {self.data_type.value!r} with path {self.path!r}")
-        if self.problem_type.traits.form == "option" and len(self.options) < 2:
-            raise ValueError(f"{self.problem_type.value} needs at least 2 options, got {len(self.options)}")
+        # Readers of pools ask for two; a declared benchmark may have questions with one.
+        if self.problem_type.traits.form == "option" and not self.options:
+            raise ValueError(f"{self.problem_type.value} needs options")
         if self.start_s is not None and self.end_s is not None and self.start_s >= self.end_s:
             raise ValueError(f"start_s {self.start_s:g} is not before end_s {self.end_s:g}")
         return self

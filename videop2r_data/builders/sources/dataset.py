@@ -19,6 +19,7 @@ from videop2r_data.errors import SourceError
 from videop2r_data.files import (
     CARD_NAME,
     FORMATS,
+    MAX_ROW_CHARS,
     JsonRows,
     RawRow,
     format_of,
@@ -61,8 +62,8 @@ class LocalFiles:
                     yield path, list(table.columns)
 
 
-def read_file(path: Path) -> Iterator[RawRow]:
-    """The rows of one file, by its ending.
+def read_file(path: Path, *, max_row_chars: int = MAX_ROW_CHARS) -> Iterator[RawRow]:
+    """The rows of one file, by its ending; `max_row_chars` of a row of JSON.
 
     Raises:
         SourceError: the ending is not known, or the file cannot be read (on).
@@ -84,7 +85,7 @@ def read_file(path: Path) -> Iterator[RawRow]:
                 yield from table
         else:
             # Numbers as `datasets` gives them, so that a pool reads the same here and from the Hub.
-            yield from JsonRows(stream, where=str(path), exact=False)
+            yield from JsonRows(stream, where=str(path), exact=False, max_row_chars=max_row_chars)
 
 
 def find_local(place: Path, *, split: str, where: str) -> LocalFiles | None:

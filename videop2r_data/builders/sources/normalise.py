@@ -150,8 +150,10 @@ class Normaliser:
             raise FieldError(f'an entry of "options" is longer than {MAX_TEXT} characters')
         reference = read_reference(_get(value, columns.solution), columns.solution)
         if problem_type.traits.form == "option":
-            if len(options) < 2:
-                raise FieldError(f"{problem_type.value} needs at least 2 options, got {len(options)}")
+            # A declared benchmark is read as it is published: some ask with one option.
+            least = 1 if self.spec.kind == "benchmark" else 2
+            if len(options) < least:
+                raise FieldError(f"{problem_type.value} needs at least {least} options, got {len(options)}")
             reference = option_meant(
                 reference, options, labels, answer_base=self.spec.answer_base, counted_from=self.counted_from
             )
@@ -169,6 +171,7 @@ class Normaliser:
             data_source=_text(value, columns.data_source, needed=False),
             source=self.spec.name,
             row=row,
+            tags=self._tags(value),
         )
         fault = check_reference(problem_type, sample.reference, options)
         if fault:
@@ -188,6 +191,11 @@ class Normaliser:
             raise FieldError(f'"{shown}" is {_short(got)!r}, allowed are: {allowed}')
         return known[name]
 
+    def _tags(self, value: Mapping[str, Any]) -> dict[str, str]:
+        """Tags of a row; those whose column says nothing there are none."""
+        found = {tag: value_of(value, column) for tag, column in self.spec.columns.tags.items()}
+        return {tag: str(got)[:MAX_ID] for tag, got in found.items() if isinstance(got, str | int | float)}
+
     def _path(self, got: Any, data_type: DataType) -> str:
         column = self.spec.columns.path
         if isinstance(got, list | tuple) and len(got) > 1:
@@ -205,12 +213,14 @@ class Normaliser:
             raise FieldError(f'"{column}" is {type(got).__name__}, a text is needed')
         if len(got) > 4096:
             raise FieldError(f'"{column}" is longer than 4096 characters', RejectReason.UNSAFE_PATH)
+        got = got.removeprefix(self.spec.path_prefix)
         if got.startswith("/") and self.media_root:
             try:
                 got = str(PurePosixPath(got).relative_to(self.media_root))
             except ValueError:
                 raise FieldError(
-                    f'"{column}": {got[:120]!r} lies outside the media root {self.media_root}',
+                    f'"{column}": {got[:120]!r} lies outside the media root {self.media_root}; if it names a '
+                    "folder of another machine, set path_prefix of this source to what is to be cut off",
                     RejectReason.UNSAFE_PATH,
                 ) from None
         try:
@@ -244,7 +254,7 @@ def value_of(value: Mapping[str, Any], column: str) -> Any:
     return value_of(inner, rest) if isinstance(inner, Mapping) else None
 
 
-def columns_in(mapped: str | tuple[str, ...] | None) -> tuple[str, ...]:
+def columns_in(mapped: str | Iterable[str] | Mapping[str, str] | None) -> tuple[str, ...]:
     """The columns that a setting of `columns` names: one, several, or those in the braces of a template.
 
     >>> columns_in("clips/{video_id}.mp4"), columns_in(("a0", "a1")), columns_in(None)
@@ -254,18 +264,31 @@ def columns_in(mapped: str | tuple[str, ...] | None) -> tuple[str, ...]:
         return ()
     if isinstance(mapped, str):
         return tuple(_TEMPLATE.findall(mapped)) or (mapped,)
-    return mapped
+    return tuple(mapped.values() if isinstance(mapped, Mapping) else mapped)
 
 
 def _path_of(value: Mapping[str, Any], column: str | None) -> Any:
     """The media of a row: what its column holds, or a path put together from columns (`{video_id}.mp4`)."""
-    if column is None or not _TEMPLATE.search(column):
-        return _get(value, column)
-    parts = {name: value_of(value, name) for name in columns_in(column)}
-    lacking = [name for name, part in parts.items() if not isinstance(part, str | int) or part == ""]
-    if lacking:
-        raise FieldError(f'"{lacking[0]}" is empty, the path {column} is made of it')
-    return _TEMPLATE.sub(lambda match: str(parts[match.group(1)]), column)
+    return fill(value, column) if column and _TEMPLATE.search(column) else _get(value, column)
+
+
+def fill(value: Mapping[str, Any], template: str) -> str:
+    """A template with what a row holds under the names in its braces; of `{a|b}` the first that it has.
+
+    Raises:
+        FieldError: the row has nothing there.
+
+    >>> fill({"video id": "x_1"}, "clips/{video id}.mp4")
+    'clips/x_1.mp4'
+    """
+    parts: dict[str, str] = {}
+    for names in _TEMPLATE.findall(template):
+        found = (value_of(value, name) for name in names.split("|"))
+        part = next((one for one in found if isinstance(one, str | int) and one != ""), None)
+        if part is None:
+            raise FieldError(f'"{names}" is empty, {template} is made of it')
+        parts[names] = str(part)
+    return _TEMPLATE.sub(lambda match: parts[match.group(1)], template)
 
 
 def _options_of(value: Mapping[str, Any], columns: str | tuple[str, ...] | None) -> Any:

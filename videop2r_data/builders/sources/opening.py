@@ -97,9 +97,14 @@ def open_source(spec: SourceSpec, *, base: Path, demo_root: Path | None = None) 
     Raises:
         SourceError: its files are not there or not as its kind wants them.
     """
+    worlds = demo_root if demo_root is not None else base / "demo-world"
     if spec.kind == "demo":
-        return _demo(spec, demo_root if demo_root is not None else base / "demo-world")
+        return _demo(spec, worlds)
     media_root = locate(spec.media_root, base).absolute() if spec.media_root else None
+    if spec.kind == "benchmark":
+        from videop2r_data.builders.sources.benchmark import BenchmarkSource
+
+        return BenchmarkSource(spec, base=base, media_root=media_root, demo_root=worlds)
     if spec.kind == "dataset":
         beside = demo_root.with_name(EMBEDDED) if demo_root is not None else base / EMBEDDED
         return DatasetSource(
