@@ -14,7 +14,7 @@ from videop2r_data.backends.journal import Journal
 from videop2r_data.builders.frames import ChangedMediaError, MediaStep
 from videop2r_data.errors import MediaError
 from videop2r_data.files import file_digest
-from videop2r_data.schemas import DataType, ProblemType, Sample
+from videop2r_data.schemas import WHOLE, DataType, Focus, ProblemType, Sample
 from videop2r_data.schemas.calls import Frames, MediaRecord
 from videop2r_data.schemas.recipe import MediaLimits, MediaSpec
 
@@ -39,7 +39,7 @@ class Sampler:
     def __init__(self) -> None:
         self.calls = 0
 
-    async def sample(self, path: Path, data_type: Any) -> Frames:
+    async def sample(self, path: Path, data_type: Any, focus: Focus = WHOLE) -> Frames:
         self.calls += 1
         await asyncio.sleep(0)
         if not path.exists():
@@ -165,7 +165,7 @@ def test_a_decoder_that_was_killed_is_tried_again_by_the_next_runs_but_not_for_e
     tmp_path: Path, root: Path
 ) -> None:
     class Killed(Sampler):
-        async def sample(self, path: Path, data_type: Any) -> Frames:
+        async def sample(self, path: Path, data_type: Any, focus: Focus = WHOLE) -> Frames:
             self.calls += 1
             await asyncio.sleep(0)
             raise MediaError("ended by SIGKILL", reason="decode_killed", where=str(path))
@@ -190,7 +190,7 @@ def test_a_decoder_that_was_killed_is_tried_again_by_the_next_runs_but_not_for_e
 
 def test_one_run_after_a_killed_decoder_gives_every_question_its_frames(tmp_path: Path, root: Path) -> None:
     class Killed(Sampler):
-        async def sample(self, path: Path, data_type: Any) -> Frames:
+        async def sample(self, path: Path, data_type: Any, focus: Focus = WHOLE) -> Frames:
             raise MediaError("ended by SIGKILL", reason="decode_killed", where=str(path))
 
     async def run(sampler: Sampler) -> list[object]:
@@ -278,9 +278,9 @@ def test_a_question_that_is_cancelled_does_not_cost_its_neighbour_the_frames(
     tmp_path: Path, root: Path
 ) -> None:
     class Slow(Sampler):
-        async def sample(self, path: Path, data_type: Any) -> Frames:
+        async def sample(self, path: Path, data_type: Any, focus: Focus = WHOLE) -> Frames:
             await asyncio.sleep(0.02)
-            return await super().sample(path, data_type)
+            return await super().sample(path, data_type, focus)
 
     async def main() -> int:
         sampler = Slow()
@@ -302,7 +302,7 @@ def test_closing_ends_what_is_still_being_sampled_without_a_complaint(tmp_path: 
     complaints: list[dict[str, Any]] = []
 
     class Stuck(Sampler):
-        async def sample(self, path: Path, data_type: Any) -> Frames:
+        async def sample(self, path: Path, data_type: Any, focus: Focus = WHOLE) -> Frames:
             await asyncio.sleep(60)
             raise AssertionError("cancelled before")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from tests.media.clips import decode_in_order, to_array
 from tests.shared import media_dir
 from videop2r_data.errors import MediaError
 from videop2r_data.media import DecodePool, probe_media, sample_media, uniform_indices
+from videop2r_data.schemas import Focus
 from videop2r_data.schemas.recipe import MediaLimits, MediaSpec
 
 pytestmark = pytest.mark.integration
@@ -95,6 +97,31 @@ def test_frames_equal_an_in_order_decode(path: Path) -> None:
         assert base is not None
         expected = [round(float((stamps[i] - stamps[0]) * base), 6) for i in record.indices]
         assert list(record.times_s) == expected
+
+
+@pytest.mark.parametrize("path", [p for p in clips() if p.name not in BROKEN], ids=ids)
+def test_parts_equal_an_in_order_decode(path: Path) -> None:
+    frames, _ = decode_in_order(path)
+    stamps = sorted(f.pts for f in frames if f.pts is not None)
+    base = frames[0].time_base
+    assert base is not None
+    times = [round(float((stamp - stamps[0]) * base), 6) for stamp in stamps]
+    rng, spec = random.Random(path.name), MediaSpec(frames=6, max_pixels=16 * 784)
+    for _ in range(4):
+        start, end = sorted(rng.uniform(0, times[-1]) for _ in range(2))
+        inside = [at for at, time_s in enumerate(times) if round(start, 6) <= time_s <= round(end, 6)]
+        inside = inside or [max(at for at, time_s in enumerate(times) if time_s <= round(start, 6))]
+        if start == end == 0.0:
+            continue  # a clip of one frame has no part but itself
+        got = sample_media(path, "video", spec, want="array", focus=Focus(start, end))
+        assert list(got.record.indices) == [inside[at] for at in uniform_indices(len(inside), 6)]
+        assert list(got.record.times_s) == [times[at] for at in got.record.indices]
+        assert got.array is not None
+        for at, pixels in zip(got.record.indices, got.array, strict=True):
+            assert np.array_equal(pixels, to_array(frames[at], spec)), at
+    with pytest.raises(MediaError) as caught:
+        sample_media(path, "video", spec, want="array", focus=Focus(times[-1] + 3600.0, None))
+    assert caught.value.reason == "media_outside"
 
 
 @pytest.mark.parametrize("path", [p for p in clips() if p.name not in BROKEN], ids=ids)

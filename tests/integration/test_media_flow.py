@@ -50,9 +50,9 @@ def decodes(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     seen: list[str] = []
     real = DecodePool.sample
 
-    async def counted(self: DecodePool, path: Path, data_type: Any) -> Frames:
+    async def counted(self: DecodePool, path: Path, data_type: Any, *more: Any) -> Frames:
         seen.append(path.name)
-        return await real(self, path, data_type)
+        return await real(self, path, data_type, *more)
 
     monkeypatch.setattr(DecodePool, "sample", counted)
     return seen
@@ -135,12 +135,12 @@ def test_the_first_call_goes_out_as_soon_as_the_first_frames_are_there(
     real = DecodePool.sample
     begun = 0
 
-    async def held_up(self: DecodePool, path: Path, data_type: Any) -> Frames:
+    async def held_up(self: DecodePool, path: Path, data_type: Any, *more: Any) -> Frames:
         nonlocal begun
         begun += 1
         if begun > 1:
             await came.wait()
-        return await real(self, path, data_type)
+        return await real(self, path, data_type, *more)
 
     def answer(call: Call) -> str:
         came.set()
@@ -158,10 +158,10 @@ def test_rows_of_a_killed_decoder_are_tried_again_by_the_next_run(
     with monkeypatch.context() as patch:
         real = DecodePool.sample
 
-        async def killed(self: DecodePool, path: Path, data_type: Any) -> Frames:
+        async def killed(self: DecodePool, path: Path, data_type: Any, *more: Any) -> Frames:
             if path.name == "2.jpg":
                 raise MediaError("ended by SIGKILL", reason=RejectReason.DECODE_KILLED, where=str(path))
-            return await real(self, path, data_type)
+            return await real(self, path, data_type, *more)
 
         patch.setattr(DecodePool, "sample", killed)
         report, _ = run(tmp_path, plain(64))
@@ -212,9 +212,9 @@ def test_decoders_killed_in_the_middle_of_a_build_change_nothing(
     real = DecodePool.sample
     killed: list[int] = []
 
-    async def noted(self: DecodePool, path: Path, data_type: Any) -> Frames:
+    async def noted(self: DecodePool, path: Path, data_type: Any, *more: Any) -> Frames:
         pools.add(self)
-        return await real(self, path, data_type)
+        return await real(self, path, data_type, *more)
 
     def answer(call: Call) -> str:
         if call.number == 10:

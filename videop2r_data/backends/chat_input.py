@@ -58,6 +58,7 @@ def video_metadata(record: MediaRecord) -> VideoMetadata:
     >>> video_metadata(varied)["fps"], video_metadata(varied)["frames_indices"]
     (1000.0, [0, 500, 2000])
     """
+    record = record.seen
     total = max(record.source_frames, record.indices[-1] + 1)
     fps = _rate(record, total)
     duration = record.duration_s if record.duration_s else total / fps

@@ -31,7 +31,9 @@ from videop2r_data.files import (
 )
 from videop2r_data.schemas import (
     CONFIGS,
+    PLAIN,
     BuildLock,
+    Extra,
     Ledger,
     Model,
     Outcome,
@@ -50,19 +52,19 @@ class ConfigWriter(TableWriter):
     """Writes the shards of one config (a name of `CONFIGS`) below `folder/data`."""
 
     def __init__(
-        self, folder: Path, config: str, grammar: TraceGrammar | None = None, *, judged: bool = False
+        self, folder: Path, config: str, grammar: TraceGrammar | None = None, extra: Extra = PLAIN
     ) -> None:
-        row = configs_of(grammar, judged=judged)[config]
+        row = configs_of(grammar, extra)[config]
         super().__init__(folder, row, partial(shard_name, config))
 
 
 class DatasetWriter(FolderWriter):
     """Writes all configs of a data set; `configs` has the writer of each."""
 
-    def __init__(self, out: Path, grammar: TraceGrammar | None = None, *, judged: bool = False) -> None:
+    def __init__(self, out: Path, grammar: TraceGrammar | None = None, extra: Extra = PLAIN) -> None:
         super().__init__(
             out,
-            lambda folder: {name: ConfigWriter(folder, name, grammar, judged=judged) for name in CONFIGS},
+            lambda folder: {name: ConfigWriter(folder, name, grammar, extra) for name in CONFIGS},
         )
 
 
@@ -96,10 +98,9 @@ async def write_dataset(
     """
     to = out or place.out
     try:
-        judged = bool(recipe.judges)
         with (
             Journal(place.journal, readonly=True) as journal,
-            DatasetWriter(to, recipe.trace, judged=judged) as writer,
+            DatasetWriter(to, recipe.trace, recipe.extra) as writer,
         ):
             observer.begin("writing", None)
             lock = await _Pass(Parts(recipe, place, journal, live=False), writer).run(observer)
@@ -130,7 +131,8 @@ class _Pass:
     def __init__(self, parts: Parts, writer: DatasetWriter) -> None:
         self.parts = parts
         self.writer = writer
-        self.marks = {"synthetic": parts.recipe.synthetic, "judged": bool(parts.recipe.judges)}
+        self.extra = parts.recipe.extra
+        self.marks: dict[str, Any] = {"synthetic": parts.recipe.synthetic, "extra": self.extra}
         self.tally = Tally()
         self.surplus = 0
         self.table: defaultdict[str, Counter[str]] = defaultdict(Counter)
@@ -159,7 +161,7 @@ class _Pass:
     def put(self, result: Result) -> None:
         self.meter.add(result.models)
         if result.stage is not Stage.MEDIA:
-            self.writer.configs["rl"].add(rl_row(result.sample))
+            self.writer.configs["rl"].add(rl_row(result.sample, self.extra))
         if result.outcome is Outcome.KEPT:
             self.writer.configs["sft"].add(sft_row(result, **self.marks))
             self.table[result.sample.data_type.value][result.sample.problem_type.value] += 1

@@ -14,7 +14,17 @@ from typing import Any, Protocol, TypeVar
 from videop2r_data.backends import Journal, Loader
 from videop2r_data.errors import MediaError, StoppedError
 from videop2r_data.files import file_digest, resolve_media
-from videop2r_data.schemas import DataType, Frames, MediaRecord, MediaSpec, RejectReason, Sample, digest
+from videop2r_data.schemas import (
+    WHOLE,
+    DataType,
+    Focus,
+    Frames,
+    MediaRecord,
+    MediaSpec,
+    RejectReason,
+    Sample,
+    digest,
+)
 
 T = TypeVar("T")
 
@@ -191,8 +201,8 @@ KILLED_RUNS = 3
 class Sampler(Protocol):
     """What decodes: a `media.DecodePool`."""
 
-    async def sample(self, path: Path, data_type: Any) -> Frames:
-        """Frames of one file, or MediaError."""
+    async def sample(self, path: Path, data_type: Any, focus: Focus) -> Frames:
+        """Frames of one file or of a part of it, or MediaError."""
         ...
 
 
@@ -316,7 +326,8 @@ class MediaStep:
 
     def key(self, sample: Sample) -> str:
         """Key of the file's media record in the journal."""
-        return digest(["media/1", self._settings, sample.source, sample.path, sample.data_type.value])
+        place = ["media/1", self._settings, sample.source, sample.path, sample.data_type.value]
+        return digest(place if sample.focus == WHOLE else [*place, *sample.focus])
 
     @contextmanager
     def hold(self, sample: Sample) -> Iterator[Held]:
@@ -358,7 +369,7 @@ class MediaStep:
         try:
             path = resolve_media(self.roots[sample.source], sample.path)
             stat = _stat(path)
-            frames = await self.sampler.sample(path, sample.data_type.value)
+            frames = await self.sampler.sample(path, sample.data_type.value, sample.focus)
         except MediaError as error:
             raise self._failed(key, error, stat) from None
         finally:

@@ -12,8 +12,12 @@ from typing import Any, NamedTuple
 from videop2r_data.errors import P2RError, StoppedError
 from videop2r_data.schemas import (
     ASK_AGAIN,
+    PLAIN,
+    WHOLE,
     BadRow,
     ClaimCell,
+    Extra,
+    Focus,
     Judgement,
     JudgementCell,
     MediaRecord,
@@ -21,7 +25,6 @@ from videop2r_data.schemas import (
     ProcessTrace,
     RejectedRow,
     RejectReason,
-    RlRow,
     Sample,
     Score,
     Stage,
@@ -29,6 +32,7 @@ from videop2r_data.schemas import (
     default_grammar,
     rejected_row_of,
     render_trace,
+    rl_row_of,
     sft_row_of,
 )
 
@@ -89,25 +93,29 @@ class Result:
     judged: Judged = NOT_JUDGED
 
 
-def _question(sample: Sample) -> dict[str, Any]:
-    return sample.content() | {"sample_id": sample.sample_id}
+def _question(sample: Sample, extra: Extra) -> dict[str, Any]:
+    return sample.content() | {"sample_id": sample.sample_id} | (_part(sample.focus) if extra.parts else {})
 
 
-def rl_row(sample: Sample) -> dict[str, Any]:
+def _part(focus: Focus) -> dict[str, Any]:
+    return {"start_s": focus.start_s, "end_s": focus.end_s}
+
+
+def rl_row(sample: Sample, extra: Extra = PLAIN) -> dict[str, Any]:
     """The `rl` row of a question."""
-    return RlRow.model_validate(_question(sample)).model_dump(mode="json")
+    return rl_row_of(extra).model_validate(_question(sample, extra)).model_dump(mode="json")
 
 
-def sft_row(result: Result, *, synthetic: bool, judged: bool = False) -> dict[str, Any]:
-    """The `sft` row of a kept result; `judged`: the recipe has a list of judges."""
+def sft_row(result: Result, *, synthetic: bool, extra: Extra = PLAIN) -> dict[str, Any]:
+    """The `sft` row of a kept result."""
     trace, media, score = result.trace, result.media, result.score
     assert trace is not None and score is not None and score.value is not None
     grammar = trace.grammar if isinstance(trace, Trace) else default_grammar()
-    model = sft_row_of(grammar, judged=judged)
+    model = sft_row_of(grammar, extra)
     row = model.model_validate(
-        _question(result.sample)
+        _question(result.sample, extra)
         | trace.columns()
-        | (result.judged.cells() if judged else {})
+        | (result.judged.cells() if extra.judged else {})
         | {
             "output": render_trace(trace),
             "reward": score.value,
@@ -128,12 +136,12 @@ def sft_row(result: Result, *, synthetic: bool, judged: bool = False) -> dict[st
     return row.model_dump(mode="json")
 
 
-def rejected_row(result: Result, *, synthetic: bool, judged: bool = False) -> dict[str, Any]:
-    """The `rejected` row of a result that is not kept; `judged` as for `sft_row`."""
+def rejected_row(result: Result, *, synthetic: bool, extra: Extra = PLAIN) -> dict[str, Any]:
+    """The `rejected` row of a result that is not kept."""
     assert result.outcome is not None and result.stage is not None and result.reason is not None
-    row = rejected_row_of(judged=judged).model_validate(
-        _question(result.sample)
-        | (result.judged.cells() if judged else {})
+    row = rejected_row_of(extra).model_validate(
+        _question(result.sample, extra)
+        | (result.judged.cells() if extra.judged else {})
         | {
             "outcome": result.outcome,
             "stage": result.stage,
@@ -151,12 +159,13 @@ def rejected_row(result: Result, *, synthetic: bool, judged: bool = False) -> di
     return row.model_dump(mode="json")
 
 
-def bad_row(bad: BadRow, *, synthetic: bool, judged: bool = False) -> dict[str, Any]:
+def bad_row(bad: BadRow, *, synthetic: bool, extra: Extra = PLAIN) -> dict[str, Any]:
     """The `rejected` row of a pool row that could not be read: what is not known of it is empty."""
     empty: dict[str, Any] = dict.fromkeys(RejectedRow.model_fields, "")
-    row = rejected_row_of(judged=judged).model_validate(
+    row = rejected_row_of(extra).model_validate(
         empty
-        | (NOT_JUDGED.cells() if judged else {})
+        | (NOT_JUDGED.cells() if extra.judged else {})
+        | (_part(WHOLE) if extra.parts else {})
         | {
             "problem_id": bad.problem_id,
             "problem": bad.raw,

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from videop2r_data.builders import Workspace
     from videop2r_data.cards.gallery import FramesOf, Gallery, GalleryReport
     from videop2r_data.files import Release
+    from videop2r_data.schemas import Focus
 
 FolderArg = Annotated[Path, typer.Argument(help="A data set: the folder that p2r-data build wrote.")]
 OutOpt = Annotated[
@@ -177,22 +178,26 @@ def _named_roots(media: Sequence[str]) -> dict[str, Path]:
 def _journaled(release: Release, place: Workspace | None) -> FramesOf:
     """A lookup of sampled frames in the build's journal; rows of config `rejected` do not hold them."""
     if release.lock is None or place is None:
-        return lambda source, path, kind: None
+        return lambda source, path, focus, kind: None
     from videop2r_data.backends import Journal
     from videop2r_data.builders import MediaStep
-    from videop2r_data.schemas import DataType, ProblemType, Sample
+    from videop2r_data.schemas import DataType, ProblemType, Sample, part_fault
 
     recipe = release.lock.read_recipe()
     journal = Journal(place.journal, readonly=True)
     step = MediaStep(recipe.media, journal=journal, roots={}, sampler=None)
 
-    def look_up(source: str, path: str, kind: str) -> tuple[Sequence[int], Sequence[float]] | None:
-        if kind not in ("image", "video"):
+    def look_up(
+        source: str, path: str, focus: Focus, kind: str
+    ) -> tuple[Sequence[int], Sequence[float]] | None:
+        if kind not in ("image", "video") or part_fault(*focus, DataType(kind)):
             return None
-        sample = Sample(  # the journal's key is made of these three; the rest may be anything
+        sample = Sample(  # the journal's key is made of these; the rest may be anything
             source=source,
             path=path,
             data_type=DataType(kind),
+            start_s=focus.start_s,
+            end_s=focus.end_s,
             problem_type=ProblemType.OCR,
             sample_id="?",
             problem_id="?",

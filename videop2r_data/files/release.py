@@ -27,6 +27,7 @@ from videop2r_data.files.names import (
 from videop2r_data.files.rows import Batch, file_rows, first_columns, read_batches
 from videop2r_data.schemas import (
     CONFIGS,
+    PLAIN,
     BuildLock,
     FileLock,
     QuestionColumns,
@@ -96,7 +97,7 @@ class Release:
     @cached_property
     def models(self) -> dict[str, type[QuestionColumns]]:
         """Config -> the model of its rows."""
-        return configs_of(self.grammar, judged=self.lock is not None and self.lock.judged)
+        return configs_of(self.grammar, PLAIN if self.lock is None else self.lock.extra)
 
     @property
     def configs(self) -> tuple[str, ...]:

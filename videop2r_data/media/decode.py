@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from videop2r_data.errors import MediaError
+from videop2r_data.media.choose import Choice, TimingOf
 from videop2r_data.media.container import open_video
 from videop2r_data.media.geometry import (
     Orientation,
     Sampled,
     Scaler,
     media_error,
-    uniform_indices,
 )
 from videop2r_data.media.packets import KEEP_BYTES, PacketIndex, read_packets
 from videop2r_data.media.timing import Clock, clock_of, display_order, timing
@@ -32,40 +34,59 @@ if TYPE_CHECKING:
 
 
 SAMPLER_IN_ORDER = "pyav-scan/1"
+Pick = Callable[[int, TimingOf], Choice]
+"""What says which frames of a clip to take, of how many it shows and when it shows them: `choose`."""
 
 
-def sample_in_order(path: Path, spec: MediaSpec, *, expected: int, missing: float) -> Sampled:
+def sample_in_order(
+    path: Path, spec: MediaSpec, pick: Pick, *, index: PacketIndex, missing: float
+) -> Sampled:
     """Decode every packet in order; damaged packets are skipped up to a share, beyond it the clip is refused.
 
-    The indices to convert are planned from `expected`; if the clip turns out to have another number of
-    frames, a second pass converts the right ones.
+    The frames to convert are planned from the packets; if the clip turns out to have others, a second pass
+    converts the right ones.
 
     Args:
         path: the clip.
         spec: sampling settings.
-        expected: shown frames, counted from the packets.
+        pick: says which frames to take.
+        index: the clip's packets.
         missing: share of the clip that is missing.
 
     Raises:
-        MediaError: `media_bad_packets`, or what opening raises.
+        MediaError: `media_bad_packets`, `media_outside`, or what opening raises.
     """
-    guess = uniform_indices(max(1, expected), spec.frames)
+    guess = _guessed(pick, index)
     scan = decode_in_order(path, spec, guess)
     check_damage(scan, path, spec.limits)
     order = scan.order()
-    indices = uniform_indices(len(order), spec.frames)
+    timing_of = partial(
+        timing, [scan.pts[at] for at in order], clock=scan.clock, last_duration=scan.last_duration
+    )
+    indices, part = pick(len(order), timing_of)
     decoded = [order[i] for i in indices]
     if decoded != guess:
         scan = decode_in_order(path, spec, decoded)
     return Sampled(
         array=scan.scaler.array,
         indices=tuple(indices),
-        timing=timing([scan.pts[at] for at in order], indices, scan.clock, scan.last_duration),
+        timing=timing_of(indices),
         total=len(order),
         source=scan.scaler.source,
         sampler=SAMPLER_IN_ORDER,
         missing=max(missing, scan.damaged),
+        part=part,
     )
+
+
+def _guessed(pick: Pick, index: PacketIndex) -> list[int]:
+    """The frames to take as far as the packets tell: what decodes may have other times."""
+    pts = index.shown_pts()
+    try:
+        timing_of = partial(timing, pts, clock=index.clock, last_duration=index.last_duration)
+        return pick(max(1, len(pts)), timing_of).indices
+    except MediaError:
+        return []
 
 
 @dataclass(slots=True)
@@ -270,6 +291,7 @@ def sample_runs(
     index: PacketIndex,
     order: list[int],
     *,
+    pick: Pick,
     missing: float,
 ) -> Sampled:
     """Take the frames out of their groups of pictures.
@@ -280,14 +302,17 @@ def sample_runs(
         stream: of an open container, nothing decoded from it yet.
         index: its packets.
         order: from `shown_order`.
+        pick: says which frames to take.
         missing: share of the clip that is not there.
 
     Raises:
         NotAsPlannedError: the clip must be decoded in order.
-        MediaError: `media_too_large`.
+        MediaError: `media_too_large`, `media_outside`.
     """
     pts = _known(index)
-    indices = uniform_indices(len(order), spec.frames)
+    shown = [pts[at] for at in order]
+    timing_of = partial(timing, shown, clock=index.clock, last_duration=index.last_duration)
+    indices, part = pick(len(order), timing_of)
     targets = [order[i] for i in indices]
     runs = plan_runs(index, targets)
     scaler = Scaler(spec, len(indices), path)
@@ -308,11 +333,12 @@ def sample_runs(
     return Sampled(
         array=scaler.array,
         indices=tuple(indices),
-        timing=timing([pts[at] for at in order], indices, index.clock, index.last_duration),
+        timing=timing_of(indices),
         total=len(order),
         source=scaler.source,
         sampler=SAMPLER_RUNS,
         missing=missing,
+        part=part,
     )
 
 

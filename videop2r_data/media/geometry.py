@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, cast
 
 from videop2r_data.errors import MediaError
 from videop2r_data.media.timing import Timing
-from videop2r_data.schemas import MediaLimits, MediaSpec, RejectReason
+from videop2r_data.schemas import ClipPart, MediaLimits, MediaSpec, RejectReason
 
 if TYPE_CHECKING:
     import numpy as np
@@ -156,6 +156,7 @@ class Sampled:
         source: height and width of the source, upright, pixels.
         sampler: name and version of the sampler.
         missing: share of the clip that is not there or does not decode.
+        part: of the clip, that the frames were taken from; None: the whole clip.
     """
 
     array: NDArray[np.uint8]
@@ -165,6 +166,7 @@ class Sampled:
     source: tuple[int, int]
     sampler: str
     missing: float = 0.0
+    part: ClipPart | None = None
 
 
 # From a clip's display matrix to the turn that makes it upright: what ffmpeg and ffplay do with it.

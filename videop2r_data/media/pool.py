@@ -19,7 +19,7 @@ from pydantic import ValidationError
 from videop2r_data.errors import ConfigError, MediaError
 from videop2r_data.media.sampling import MediaKind, MediaProbe, Want
 from videop2r_data.media.worker import PREFIX, WireError, budget, frames_of, header_length, pack, parse_header
-from videop2r_data.schemas import Frames, MediaSpec, RejectReason
+from videop2r_data.schemas import WHOLE, Focus, Frames, MediaSpec, RejectReason
 
 _START_S = 120.0
 """Imports on a busy machine; not part of any file's time."""
@@ -335,14 +335,15 @@ class DecodePool:
             require_decord()
         self._all = [Decoder(self.spec, self._recycle_after) for _ in range(self.workers)]
 
-    async def sample(self, path: Path, data_type: MediaKind) -> Frames:
-        """Sample one file, in a process of the pool.
+    async def sample(self, path: Path, data_type: MediaKind, focus: Focus = WHOLE) -> Frames:
+        """Sample one file, or the part of a clip that `focus` names, in a process of the pool.
 
         Raises:
             MediaError: as `sample_media`, and `decode_timeout`, `decode_crash`, `decode_killed`.
             ConfigError: no decoder process can be started here.
         """
-        header, blobs = await self._call({"do": "sample", "data_type": data_type, "want": self.want}, path)
+        asked = {"do": "sample", "data_type": data_type, "want": self.want, "focus": list(focus)}
+        header, blobs = await self._call(asked, path)
         try:
             return frames_of(header, blobs, self.spec, self.want)
         except WireError as error:

@@ -17,7 +17,17 @@ from videop2r_data.media.container import layout_of
 from videop2r_data.media.geometry import Scaler, media_error
 from videop2r_data.media.image import encode_frames, load_image, open_image, own_bytes, sample_image
 from videop2r_data.media.timing import timing
-from videop2r_data.schemas import Frames, MediaLimits, MediaRecord, MediaSpec, Model, RejectReason, TimesKind
+from videop2r_data.schemas import (
+    WHOLE,
+    Focus,
+    Frames,
+    MediaLimits,
+    MediaRecord,
+    MediaSpec,
+    Model,
+    RejectReason,
+    TimesKind,
+)
 
 if TYPE_CHECKING:
     import numpy as np
@@ -51,8 +61,10 @@ def frames_digest(array: NDArray[np.uint8]) -> str:
     return state.hexdigest()
 
 
-def sample_media(path: Path, data_type: MediaKind, spec: MediaSpec, *, want: Want) -> Frames:
-    """Sample one file: `spec.frames` uniformly spaced frames of a clip, or one picture.
+def sample_media(
+    path: Path, data_type: MediaKind, spec: MediaSpec, *, want: Want, focus: Focus = WHOLE
+) -> Frames:
+    """Sample one file: `spec.frames` uniformly spaced frames of a clip or of a part of it, or one picture.
 
     The result depends on the file, the settings and the library versions only.
 
@@ -62,6 +74,7 @@ def sample_media(path: Path, data_type: MediaKind, spec: MediaSpec, *, want: Wan
         spec: sampling settings; `workers`, `limits.wall_s` and `limits.memory_mb` count in `DecodePool` only.
         want: `array` for uint8 [T, H, W, 3] RGB, `encoded` for T JPEG or PNG pictures (see `encode_frames`;
             with `spec.passthrough` the file itself where `own_bytes` allows it).
+        focus: the part of a clip.
 
     Returns:
         The frames; sides are multiples of `spec.factor`, within the pixel budget, upright.
@@ -69,14 +82,14 @@ def sample_media(path: Path, data_type: MediaKind, spec: MediaSpec, *, want: Wan
     Raises:
         MediaError: its `reason` is one of `media_missing`, `media_empty`, `media_unreadable`,
             `media_truncated`, `media_no_video`, `media_encrypted`, `media_too_large`, `media_bad_packets`,
-            `decode_memory`.
+            `media_outside`, `decode_memory`.
         MissingExtraError: `spec.decoder` is decord and it is not installed.
     """
     size = file_size(path, spec.limits)
     mime, own = spec.mime, None
     with _named_errors(path):
         with _digest_of(path, size) as digest:
-            sampled = _sample(path, data_type, spec)
+            sampled = _sample(path, data_type, spec, focus)
             file_sha256 = digest()
         if want == "encoded" and spec.passthrough and data_type == "image":
             own = own_bytes(path, sampled, file_sha256)
@@ -105,6 +118,7 @@ def sample_media(path: Path, data_type: MediaKind, spec: MediaSpec, *, want: Wan
         passthrough=own is not None if spec.passthrough else None,
         times=made.kind,
         missing=sampled.missing,
+        part=sampled.part,
     )
     array = sampled.array if want == "array" else None
     return Frames(record=record, array=array, encoded=encoded, mime=mime)
@@ -136,14 +150,14 @@ def _digest_of(path: Path, size: int) -> Iterator[Callable[[], str]]:
         yield pool.submit(file_digest, path).result
 
 
-def _sample(path: Path, data_type: MediaKind, spec: MediaSpec) -> Sampled:
+def _sample(path: Path, data_type: MediaKind, spec: MediaSpec, focus: Focus) -> Sampled:
     from videop2r_data.media.video import sample_decord, sample_video
 
     if data_type == "image":
         return sample_image(path, spec)
     if spec.decoder == "decord":
-        return sample_decord(path, spec)
-    return sample_video(path, spec)
+        return sample_decord(path, spec, focus)
+    return sample_video(path, spec, focus)
 
 
 # Probing: what `check` looks at before a build spends anything.

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from videop2r_data.errors import MissingExtraError
+from videop2r_data.media.choose import choose
 from videop2r_data.media.container import Layout, layout_of, open_video
 from videop2r_data.media.decode import NotAsPlannedError, sample_in_order, sample_runs, shown_order
-from videop2r_data.media.geometry import Sampled, fitted, media_error, uniform_indices
+from videop2r_data.media.geometry import Sampled, fitted, media_error
 from videop2r_data.media.packets import read_index, read_table
 from videop2r_data.media.timing import Timing
-from videop2r_data.schemas import MediaLimits, MediaSpec, RejectReason
+from videop2r_data.schemas import WHOLE, Focus, MediaLimits, MediaSpec, RejectReason
 
 if TYPE_CHECKING:
     from av.container import InputContainer
@@ -178,8 +180,8 @@ def checked_index(
     return index, check_complete(container, stream, index, path, limits)
 
 
-def sample_video(path: Path, spec: MediaSpec) -> Sampled:
-    """Take `spec.frames` uniformly spaced frames.
+def sample_video(path: Path, spec: MediaSpec, focus: Focus = WHOLE) -> Sampled:
+    """Take the frames that `choose` says.
 
     Which way is taken depends on the file and the settings alone, and both give the same frames wherever
     every packet decodes.
@@ -187,15 +189,16 @@ def sample_video(path: Path, spec: MediaSpec) -> Sampled:
     Raises:
         MediaError: see `container.open_video`, `check_complete` and `decode.sample_in_order`.
     """
+    pick = partial(choose, spec, focus, path=path)
     with open_video(path, spec.limits) as (container, stream):
         index, missing = checked_index(container, stream, path, spec.limits)
         order = shown_order(index, stream.codec_context.codec.name)
         if order is not None and not spec.limits.decode_all:
             try:
-                return sample_runs(path, spec, stream, index, order, missing=missing)
+                return sample_runs(path, spec, stream, index, order, pick=pick, missing=missing)
             except NotAsPlannedError:
                 pass
-    return sample_in_order(path, spec, expected=index.shown_count, missing=missing)
+    return sample_in_order(path, spec, pick, index=index, missing=missing)
 
 
 # N frames with decord (`decoder: decord`): for comparison with data made elsewhere; PyAV is the default.
@@ -220,8 +223,8 @@ def require_decord() -> None:
         raise MissingExtraError("decord", "decord")
 
 
-def sample_decord(path: Path, spec: MediaSpec) -> Sampled:
-    """Take `spec.frames` uniformly spaced frames with decord.
+def sample_decord(path: Path, spec: MediaSpec, focus: Focus = WHOLE) -> Sampled:
+    """Take the frames that `choose` says with decord.
 
     Raises:
         MissingExtraError: decord is not installed.
@@ -240,10 +243,17 @@ def sample_decord(path: Path, spec: MediaSpec) -> Sampled:
         tall, wide = probe[0].shape[:2]
         height, width = fitted(tall, wide, spec)
         reader = decord.VideoReader(str(path), height=height, width=width, num_threads=1)
-        indices = uniform_indices(len(reader), spec.frames)
-        array = reader.get_batch(indices).asnumpy()
         stamps = np.asarray(reader.get_frame_timestamp(range(len(reader))), dtype=np.float64)
         rate = float(reader.get_avg_fps())
+        starts = stamps[:, 0]
+        fps = round(rate, 6) if np.isfinite(rate) and rate > 0 else None
+
+        def timing_of(indices: Sequence[int]) -> Timing:
+            times = tuple(round(float(starts[i] - starts[0]), 6) for i in indices)
+            return Timing(times, fps, round(float(stamps[-1, 1] - starts[0]), 6), "exact")
+
+        indices, part = choose(spec, focus, len(reader), timing_of, path)
+        array = reader.get_batch(indices).asnumpy()
     except MemoryError:
         raise
     except (decord.DECORDError, RuntimeError, OSError, ValueError, IndexError) as error:
@@ -251,21 +261,19 @@ def sample_decord(path: Path, spec: MediaSpec) -> Sampled:
         raise media_error(
             RejectReason.MEDIA_UNREADABLE, f"decord cannot read it: {text[-1] if text else error}", path
         ) from None
-    starts = stamps[:, 0]
     if not np.isfinite(stamps).all() or (np.diff(starts) <= 0).any():
         raise media_error(
             RejectReason.MEDIA_BAD_PACKETS,
             "decord gives timestamps that do not rise: it would repeat frames; use decoder: pyav",
             path,
         )
-    times = tuple(round(float(starts[i] - starts[0]), 6) for i in indices)
-    fps = round(rate, 6) if np.isfinite(rate) and rate > 0 else None
     return Sampled(
         array=np.ascontiguousarray(array, dtype=np.uint8),
         indices=tuple(indices),
-        timing=Timing(times, fps, round(float(stamps[-1, 1] - starts[0]), 6), "exact"),
+        timing=timing_of(indices),
         total=len(reader),
         source=(tall, wide),
         sampler=SAMPLER_DECORD,
         missing=missing,
+        part=part,
     )

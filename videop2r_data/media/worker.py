@@ -17,7 +17,7 @@ from pydantic import ValidationError
 
 from videop2r_data.errors import MediaError, P2RError
 from videop2r_data.media.sampling import probe_media, sample_media
-from videop2r_data.schemas import Frames, MediaRecord, MediaSpec
+from videop2r_data.schemas import Focus, Frames, MediaRecord, MediaSpec
 
 if TYPE_CHECKING:
     from videop2r_data.media.sampling import Want
@@ -191,7 +191,9 @@ def _answer(
         if request["do"] == "probe":
             probe = probe_media(path, request["data_type"], spec.limits, deep=bool(request["deep"]))
             return {"ok": True, "probe": probe.model_dump(mode="json")}, ()
-        frames = sample_media(path, request["data_type"], spec, want=request["want"])
+        frames = sample_media(
+            path, request["data_type"], spec, want=request["want"], focus=Focus(*request["focus"])
+        )
     except MediaError as error:
         return {"ok": False, "reason": error.reason, "message": error.message, "where": error.where}, ()
     except P2RError as error:

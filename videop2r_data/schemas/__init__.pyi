@@ -35,6 +35,7 @@ from .calls import BackendKind as BackendKind
 from .calls import BatchBackend as BatchBackend
 from .calls import BatchInfo as BatchInfo
 from .calls import BatchResult as BatchResult
+from .calls import ClipPart as ClipPart
 from .calls import Completion as Completion
 from .calls import FinishReason as FinishReason
 from .calls import Frames as Frames
@@ -108,7 +109,9 @@ from .recipe import load_recipe as load_recipe
 from .recipe import parse_recipe as parse_recipe
 from .rows import ADDED_LATER as ADDED_LATER
 from .rows import CONFIGS as CONFIGS
+from .rows import PLAIN as PLAIN
 from .rows import ClaimCell as ClaimCell
+from .rows import Extra as Extra
 from .rows import JudgementCell as JudgementCell
 from .rows import QuestionColumns as QuestionColumns
 from .rows import RejectedRow as RejectedRow
@@ -120,13 +123,17 @@ from .rows import column_words as column_words
 from .rows import configs_of as configs_of
 from .rows import feature_info as feature_info
 from .rows import rejected_row_of as rejected_row_of
+from .rows import rl_row_of as rl_row_of
 from .rows import sft_row_of as sft_row_of
 from .sample import LETTERS as LETTERS
+from .sample import WHOLE as WHOLE
 from .sample import BadRow as BadRow
 from .sample import DataType as DataType
+from .sample import Focus as Focus
 from .sample import ProblemType as ProblemType
 from .sample import Sample as Sample
 from .sample import label_options as label_options
+from .sample import part_fault as part_fault
 from .sample import safe_relative_path as safe_relative_path
 from .sample import strip_answer_tag as strip_answer_tag
 from .trace import SEGMENTS as SEGMENTS

@@ -30,6 +30,21 @@ TimesKind = Literal["exact", "repaired", "assumed"]
 restarts, doubles or holes in them were mended; or a frame rate alone (the stated one, or an assumed one)."""
 
 
+class ClipPart(Model):
+    """The part of a clip that frames were sampled from; seconds from the clip's first shown frame."""
+
+    start_s: float = Field(ge=0)
+    """Where it begins, as asked for; 0 where nothing was asked for."""
+    end_s: float
+    """Where it ends: as asked for, or at the end of the clip."""
+    first: int = Field(ge=0)
+    """Index of its first frame in the clip."""
+    frames: int = Field(ge=1)
+    """Frames that are shown in it."""
+    beyond_s: float = Field(default=0.0, ge=0, exclude_if=lambda value: value == 0.0)
+    """How far the end that was asked for lies behind the end of the clip."""
+
+
 class MediaRecord(Model):
     """What was sampled from one media file; journaled, so that a resumed run need not decode again."""
 
@@ -42,9 +57,10 @@ class MediaRecord(Model):
     """Pixels after resizing; a multiple of the factor of the sampling settings."""
     height: int = Field(ge=1)
     indices: tuple[int, ...]
-    """Index of each sampled frame in display order."""
+    """Index of each sampled frame in display order; of a part too, it is that in the whole clip."""
     times_s: tuple[float, ...]
-    """Presentation time of each sampled frame, seconds from the first shown frame."""
+    """Presentation time of each sampled frame, seconds from the first shown frame; of a part too, it is that
+    in the whole clip. What a model is told is `seen`."""
     source_fps: float | None = None
     """Average frames per second of the source; None for images and when the container does not say."""
     source_frames: int = Field(ge=1)
@@ -65,11 +81,31 @@ class MediaRecord(Model):
     """Share of the clip that its container promises and that is not there or does not decode; a lower bound
     where the container does not say how much was to come. None in records made before this was noted."""
 
+    part: ClipPart | None = Field(default=None, exclude_if=lambda value: value is None)
+    """The part of the clip that was sampled; None: the whole clip."""
+
+    @property
+    def seen(self) -> MediaRecord:
+        """What a model is told: a part as if it were a clip of its own, whose time begins where it begins."""
+        if (part := self.part) is None:
+            return self
+        return self.model_copy(
+            update={
+                "indices": tuple(index - part.first for index in self.indices),
+                "times_s": tuple(max(0.0, round(time_s - part.start_s, 6)) for time_s in self.times_s),
+                "source_frames": part.frames,
+                "duration_s": round(part.end_s - part.start_s, 6),
+                "part": None,
+            }
+        )
+
     @property
     def shown(self) -> Shown:
         """What a typed value of a trace has to lie in."""
         width, height = max(self.width, self.source_width), max(self.height, self.source_height)
-        return Shown.by_frames(self.indices, self.times_s, self.times)._replace(width=width, height=height)
+        start_s = None if self.part is None else self.part.start_s
+        shown = Shown.by_frames(self.indices, self.times_s, self.times, start_s=start_s)
+        return shown._replace(width=width, height=height)
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,8 +181,11 @@ class Request:
     def key(self) -> str:
         """sha256 of the canonical content: 64 hexadecimal digits, also the id in a batch."""
         shown: list[Any] | None = None
-        if (media := self.media) is not None:
+        if self.media is not None:
+            media = self.media.seen
             shown = [media.data_type, media.frames_sha256, media.indices, media.times_s, self.media_encoding]
+            if self.media.part is not None:  # which its last frame does not tell
+                shown += [media.source_frames, media.duration_s]
         return digest(
             {
                 # A change here changes every key, so that no journal would answer any more.

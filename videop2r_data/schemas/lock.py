@@ -11,6 +11,7 @@ from videop2r_data.schemas.base import Model
 from videop2r_data.schemas.calls import Usage
 from videop2r_data.schemas.grammar import TraceGrammar, default_grammar
 from videop2r_data.schemas.recipe import Recipe
+from videop2r_data.schemas.rows import Extra
 
 LOCK_VERSION = 1
 
@@ -113,9 +114,12 @@ class BuildLock(Model):
             raise SourceError(f"the lock's trace grammar is not valid: {first['msg']}", where=where) from None
 
     @property
-    def judged(self) -> bool:
-        """Whether its rows have the columns of a list of judges."""
-        return bool(self.recipe.get("judges"))
+    def extra(self) -> Extra:
+        """Columns that not every data set has."""
+        try:
+            return self.read_recipe().extra
+        except ValidationError:
+            return Extra(judged=bool(self.recipe.get("judges")))  # `verify` says what is wrong with it
 
     def read_recipe(self) -> Recipe:
         """The recipe; a check that is younger than the lock stays off, as it was for these rows.

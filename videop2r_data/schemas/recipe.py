@@ -20,7 +20,7 @@ from videop2r_data.schemas.base import Model
 from videop2r_data.schemas.grammar import Role, TraceGrammar, default_grammar, load_grammar
 from videop2r_data.schemas.judges import BackendSpec, JudgeSpec, Name, NamedJudge, names_differ
 from videop2r_data.schemas.parser import trace_parser
-from videop2r_data.schemas.rows import sft_row_of
+from videop2r_data.schemas.rows import Extra, sft_row_of
 from videop2r_data.schemas.verdict import Policy, Unit
 from videop2r_data.schemas.yaml_file import parse_yaml, read_settings
 
@@ -56,6 +56,11 @@ class ColumnMapping(Model):
     """Which data set the question came from originally; kept in the row, for cards and licences."""
     tags: dict[str, str] = Field(default_factory=dict, exclude_if=lambda value: not value)
     """Tag -> column: what tables of an evaluation go by (task, level, duration ...)."""
+    start: str | None = Field(default=None, exclude_if=lambda value: value is None)
+    """Where the part of the clip that the question is about begins, seconds; a column that holds
+    `[start, end]` says both."""
+    end: str | None = Field(default=None, exclude_if=lambda value: value is None)
+    """Where that part ends, seconds."""
 
 
 class DemoSpec(Model):
@@ -143,6 +148,12 @@ class SourceSpec(Model):
     """For a pool that gathers several data sets: `data_source` -> its licence; counts before the registry."""
     demo: DemoSpec | None = None
     """For `demo`."""
+
+    @property
+    def has_parts(self) -> bool:
+        """Whether its questions may be about a part of their clip."""
+        # A benchmark's columns stand in its declaration.
+        return self.kind == "benchmark" or (self.columns.start, self.columns.end) != (None, None)
 
     @model_validator(mode="after")
     def _kind_has_its_fields(self) -> Self:
@@ -427,6 +438,11 @@ class Recipe(Model):
             if any(backend.batch for backend in judge.backends.values()):
                 raise ValueError(f"judge {judge.name!r}: batch: true takes one judge alone, as `judge`")
         return self
+
+    @property
+    def extra(self) -> Extra:
+        """Columns of its data set that not every data set has."""
+        return Extra(judged=bool(self.judges), parts=any(source.has_parts for source in self.sources))
 
     @property
     def all_judges(self) -> tuple[NamedJudge, ...]:

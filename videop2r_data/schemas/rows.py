@@ -6,7 +6,7 @@ import types
 from collections.abc import Iterator, Mapping
 from enum import Enum
 from functools import cache, lru_cache
-from typing import TYPE_CHECKING, Annotated, Any, Union, get_args, get_origin
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, TypeVar, Union, get_args, get_origin
 
 from pydantic import BaseModel, Field, create_model
 
@@ -151,6 +151,29 @@ class ClaimCell(Model):
     """seconds of the frames that decided"""
 
 
+class Extra(NamedTuple):
+    """Columns that only some data sets have.
+
+    Attributes:
+        judged: those of a list of judges, whose words are columns of their own.
+        parts: those that say which part of its clip a question is about.
+    """
+
+    judged: bool = False
+    parts: bool = False
+
+
+PLAIN = Extra()
+
+_PARTS: dict[str, Any] = {
+    "start_s": (
+        float | None,
+        Field(description="where the part of the clip begins that the question is about; null: at its start"),
+    ),
+    "end_s": (float | None, Field(description="where that part ends; null: at the end of the clip")),
+}
+"""The columns that a pool with parts of clips adds to every config; seconds from the first shown frame."""
+
 _JUDGED: dict[str, Any] = {
     "judgements": (
         list[JudgementCell],
@@ -169,10 +192,8 @@ _JUDGED: dict[str, Any] = {
 
 
 @lru_cache(maxsize=64)
-def sft_row_of(grammar: TraceGrammar, *, judged: bool = False) -> type[SftRow]:
+def sft_row_of(grammar: TraceGrammar, extra: Extra = PLAIN) -> type[SftRow]:
     """The columns of `sft` for traces of a grammar: for the default those of `SftRow`.
-
-    `judged`: the recipe has a list of judges, whose words are columns of their own.
 
     Another grammar adds a column for each segment that a trace has at most once, and the list of all
     segments. `observation`, `think` and `answer` are then the texts by role: perception, reasoning, final
@@ -182,34 +203,40 @@ def sft_row_of(grammar: TraceGrammar, *, judged: bool = False) -> type[SftRow]:
         ValueError: a segment is called as another column is.
     """
     if grammar == default_grammar():
-        return create_model("SftRow", __base__=SftRow, **_JUDGED) if judged else SftRow
+        return _with(SftRow, extra)
     added: dict[str, Any] = {}
     for name in grammar.single:
         if name in ("observation", "think", "answer"):
             continue
-        if name in {**SftRow.model_fields, **RejectedRow.model_fields, "segments": None, **_JUDGED}:
+        if name in {**SftRow.model_fields, **RejectedRow.model_fields, "segments": None, **_JUDGED, **_PARTS}:
             raise ValueError(f"trace {grammar.name}: {name!r} is a column of its own: rename the segment")
         words = f"the segment {name}, without its marks; empty where there is none"
         added[name] = (str, Field(description=words))
     added["segments"] = (list[SegmentCell], Field(description="all segments of the trace, in order"))
-    return create_model("SftRow", __base__=SftRow, **added, **(_JUDGED if judged else {}))
+    return _with(create_model("SftRow", __base__=SftRow, **added), extra)
 
 
-def configs_of(
-    grammar: TraceGrammar | None = None, *, judged: bool = False
-) -> dict[str, type[QuestionColumns]]:
-    """Config -> the model of its rows, for traces of a grammar (None: the default one).
-
-    `judged` as for `sft_row_of`.
-    """
-    sft = sft_row_of(grammar or default_grammar(), judged=judged)
-    return CONFIGS | {"sft": sft, "rejected": rejected_row_of(judged=judged)}
+def configs_of(grammar: TraceGrammar | None = None, extra: Extra = PLAIN) -> dict[str, type[QuestionColumns]]:
+    """Config -> the model of its rows, for traces of a grammar (None: the default one)."""
+    sft = sft_row_of(grammar or default_grammar(), extra)
+    return CONFIGS | {"sft": sft, "rl": rl_row_of(extra), "rejected": rejected_row_of(extra)}
 
 
 @cache
-def rejected_row_of(*, judged: bool) -> type[RejectedRow]:
-    """The columns of `rejected`; `judged` as for `sft_row_of`."""
-    return create_model("RejectedRow", __base__=RejectedRow, **_JUDGED) if judged else RejectedRow
+def rl_row_of(extra: Extra) -> type[RlRow]:
+    """The columns of `rl`, which knows no judges."""
+    return _with(RlRow, extra._replace(judged=False))
+
+
+@cache
+def rejected_row_of(extra: Extra) -> type[RejectedRow]:
+    """The columns of `rejected`."""
+    return _with(RejectedRow, extra)
+
+
+def _with(model: type[_Row], extra: Extra) -> type[_Row]:
+    added = (_JUDGED if extra.judged else {}) | (_PARTS if extra.parts else {})
+    return create_model(model.__name__, __base__=model, **added) if added else model
 
 
 class RejectedRow(QuestionColumns):
@@ -235,6 +262,8 @@ class RejectedRow(QuestionColumns):
     judge_key: str
     synthetic: bool
 
+
+_Row = TypeVar("_Row", bound=QuestionColumns)
 
 CONFIGS: dict[str, type[QuestionColumns]] = {"sft": SftRow, "rl": RlRow, "rejected": RejectedRow}
 

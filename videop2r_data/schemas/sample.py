@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from enum import StrEnum
 from functools import lru_cache
@@ -183,6 +184,33 @@ def safe_relative_path(path: str) -> str:
     return "/".join(parts)
 
 
+class Focus(NamedTuple):
+    """What of a clip a question is about: only this is sampled.
+
+    Attributes:
+        start_s: where the part begins, seconds from the first shown frame; None: where the clip begins.
+        end_s: where it ends; None: where the clip ends.
+    """
+
+    start_s: float | None = None
+    end_s: float | None = None
+
+
+WHOLE = Focus()
+
+
+def part_fault(start_s: float | None, end_s: float | None, data_type: DataType) -> str:
+    """What is wrong with a part of a clip, or an empty text."""
+    if (start_s, end_s) == (None, None):
+        return ""
+    if data_type is not DataType.VIDEO:
+        return f"start_s and end_s name a part of a clip, and this is {data_type.value}"
+    begin, end = start_s or 0.0, math.inf if end_s is None else end_s
+    if not (0 <= begin < math.inf and begin < end):
+        return f"start_s {begin:g} is not in [0, end_s {end:g})"
+    return ""
+
+
 class Sample(Model):
     """One question with its reference answer and the media that it is about."""
 
@@ -215,6 +243,11 @@ class Sample(Model):
         """The reference answer without its tag."""
         return strip_answer_tag(self.solution)
 
+    @property
+    def focus(self) -> Focus:
+        """The part of the clip that is sampled."""
+        return Focus(self.start_s, self.end_s)
+
     def content(self) -> dict[str, Any]:
         """What makes a question itself, without its place: equal content, same question."""
         part = {"start_s": self.start_s, "end_s": self.end_s}
@@ -242,8 +275,8 @@ class Sample(Model):
         # Readers of pools ask for two; a declared benchmark may have questions with one.
         if self.problem_type.traits.form == "option" and not self.options:
             raise ValueError(f"{self.problem_type.value} needs options")
-        if self.start_s is not None and self.end_s is not None and self.start_s >= self.end_s:
-            raise ValueError(f"start_s {self.start_s:g} is not before end_s {self.end_s:g}")
+        if fault := part_fault(self.start_s, self.end_s, self.data_type):
+            raise ValueError(fault)
         return self
 
 

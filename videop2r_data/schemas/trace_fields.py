@@ -82,19 +82,29 @@ class Shown(NamedTuple):
     height: float | None = None
 
     @classmethod
-    def by_frames(cls, indices: Sequence[int], times_s: Sequence[float], times: str | None) -> Self:
+    def by_frames(
+        cls,
+        indices: Sequence[int],
+        times_s: Sequence[float],
+        times: str | None,
+        *,
+        start_s: float | None = None,
+    ) -> Self:
         """What sampled frames tell of their clip, of which they hold the first and the last.
 
         Args:
             indices: of the frames in the clip.
             times_s: of the frames, in seconds; anything, in rows of other people.
             times: `assumed`: the times say nothing of the clip.
+            start_s: where the part begins that the frames are of: a model is told times and frames from there
+                on; None: of the whole clip.
         """
         if len(indices) < 2 or len(times_s) < 2 or not 0 <= indices[0] < indices[-1]:
             return cls()  # one frame tells nothing of what is behind it
         end = times_s[-1] + (times_s[-1] - times_s[0]) / (indices[-1] - indices[0])
         known = times != "assumed" and math.isfinite(end)
-        return cls(round(end, 6) if known else None, indices[-1] + 1)
+        first = 0 if start_s is None else indices[0]
+        return cls(round(end - (start_s or 0.0), 6) if known else None, indices[-1] + 1 - first)
 
 
 NOT_SHOWN = Shown()

@@ -99,6 +99,8 @@ class RejectReason(StrEnum):
     MEDIA_ENCRYPTED = "media_encrypted"
     MEDIA_TOO_LARGE = "media_too_large"
     MEDIA_BAD_PACKETS = "media_bad_packets"
+    MEDIA_OUTSIDE = "media_outside"
+    """The part that the question is about begins when the clip has ended."""
     DECODE_TIMEOUT = "decode_timeout"
     DECODE_CRASH = "decode_crash"
     DECODE_MEMORY = "decode_memory"

@@ -18,6 +18,7 @@ from videop2r_data.demo import write_world
 from videop2r_data.errors import ConfigError, MediaError
 from videop2r_data.media import sample_media
 from videop2r_data.media.sampling import MediaKind
+from videop2r_data.schemas import WHOLE, Focus
 from videop2r_data.schemas.calls import Frames
 from videop2r_data.schemas.recipe import DemoSpec, MediaSpec
 from videop2r_data.trainer.data.examples import DemoStream, Example
@@ -33,7 +34,7 @@ class Fake:
         self.closed = 0
         self.delay_s = delay_s
 
-    async def sample(self, path: Path, data_type: MediaKind) -> Frames:
+    async def sample(self, path: Path, data_type: MediaKind, focus: Focus = WHOLE) -> Frames:
         self.asked.append(path.name)
         # the first ones take the longest
         await asyncio.sleep(self.delay_s / len(self.asked))

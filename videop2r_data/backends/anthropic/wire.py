@@ -96,9 +96,10 @@ def _content(message: Message, request: Request, frames: Frames | None) -> list[
         if frames is None or not frames.encoded:
             raise RefusedError("the request announces media, and no encoded frames came with it")
         timed = request.media is not None and request.media.data_type == "video"
+        times_s = frames.record.seen.times_s
         for index, picture in enumerate(frames.encoded):
             if timed:
-                blocks.append({"type": "text", "text": f"[{frames.record.times_s[index]:.2f} s]"})
+                blocks.append({"type": "text", "text": f"[{times_s[index]:.2f} s]"})
             data = base64.b64encode(picture).decode("ascii")
             source = {"type": "base64", "media_type": frames.mime, "data": data}
             blocks.append({"type": "image", "source": source})

@@ -81,8 +81,12 @@ class SourceTally:
         self.left_out = 0
         """Files of a folder that are neither clip nor image by their ending."""
         self.measures = {DataType.VIDEO: Measures(), DataType.IMAGE: Measures()}
+        self._begins: dict[_File, list[tuple[float, int, str]]] = defaultdict(list)
+        """Where the parts begin that rows are about, with the place and the problem_id of the row."""
+        self.outside: dict[int, BadRow] = {}
+        """Rows about a part that lies outside of their clip."""
         self._on_file = on_file
-        self._lines: dict[int, FileLine] = {}
+        self._lines: dict[int, list[FileLine]] = {}
         self._told = 0
 
     def read(
@@ -103,6 +107,9 @@ class SourceTally:
                 self.table[row.data_type.value][row.problem_type.value] += 1
                 if row.data_type is not DataType.TEXT:
                     self.files.setdefault((row.path, row.data_type), []).append(row.problem_id)
+                if row.start_s is not None:
+                    part = (row.start_s, row.row, row.problem_id)
+                    self._begins[row.path, row.data_type].append(part)
                 if trial is not None:
                     trial.see(row, self.root)
         except P2RError as error:
@@ -113,9 +120,12 @@ class SourceTally:
         if len(self.bad_examples) < EXAMPLES:
             self.bad_examples.append(row)
         if self._on_file:
-            ids = [row.sample_id] if row.sample_id else []
-            told = {"reason": row.reason.value, "detail": row.detail, "row": row.row, "sample_ids": ids}
-            self._on_file(FileLine(what="row", source=self.name, ok=False, **told))
+            self._on_file(self._row_line(row))
+
+    def _row_line(self, row: BadRow) -> FileLine:
+        ids = [row.sample_id] if row.sample_id else []
+        told = {"reason": row.reason.value, "detail": row.detail, "row": row.row, "sample_ids": ids}
+        return FileLine(what="row", source=self.name, ok=False, **told)
 
     def found(self, index: int, data_type: DataType, probe: MediaProbe) -> None:
         """A usable file."""
@@ -125,20 +135,34 @@ class SourceTally:
         if probe.warnings:
             self.warned[index] = list(probe.warnings)
             self.kinds.update(warning_kind(text) for text in probe.warnings)
-        self._tell(index, probe=probe)
+        self._tell(index, self._outside(index, probe), probe=probe)
+
+    def _outside(self, index: int, probe: MediaProbe) -> list[BadRow]:
+        """The rows about a part that begins when the clip has ended."""
+        if not self._begins:
+            return []
+        file, reason, end = self._places[index][0], RejectReason.MEDIA_OUTSIDE, probe.duration_s
+        found = []
+        for start_s, row, name in self._begins.pop(file, ()):
+            if end is not None and start_s >= end > 0:
+                detail = f"the part from {start_s:g} s lies outside of {file[0]}, which ends at {end:g} s"
+                bad = BadRow(source=self.name, row=row, problem_id=name, reason=reason, detail=detail)
+                found.append(bad)
+        self.outside |= {bad.row: bad for bad in found}
+        return found
 
     def failed(self, index: int, error: MediaError) -> None:
         """A file that cannot be used."""
         self.bad_files[index] = (RejectReason(error.reason), error.message)
         self._tell(index)
 
-    def _tell(self, index: int, probe: MediaProbe | None = None) -> None:
+    def _tell(self, index: int, rows: Iterable[BadRow] = (), *, probe: MediaProbe | None = None) -> None:
         """Pass lines on in the order of the pool: at most as many wait as files are under way."""
         if self._on_file is None:
             return
         (path, data_type), ids = self._places[index]
         reason, detail = self.bad_files.get(index, (None, ""))
-        self._lines[index] = FileLine(
+        line = FileLine(
             what="file",
             source=self.name,
             path=path,
@@ -150,20 +174,25 @@ class SourceTally:
             sample_ids=[f"{self.name}/{problem_id}" for problem_id in ids],
             probe=probe,
         )
+        self._lines[index] = [line, *map(self._row_line, rows)]
         while self._told in self._lines:
-            self._on_file(self._lines.pop(self._told))
+            for told in self._lines.pop(self._told):
+                self._on_file(told)
             self._told += 1
 
     @cached_property
     def _places(self) -> list[tuple[_File, list[str]]]:
         return list(self.files.items())  # all rows are read before the first file is looked at
 
+    def _first_bad(self) -> list[BadRow]:
+        return [*self.bad_examples, *(self.outside[row] for row in sorted(self.outside))][:EXAMPLES]
+
     def result(self) -> SourceCheck:
         """Everything in the order of the pool, whatever order the files were finished in."""
         faults: dict[RejectReason, list[BadFile]] = defaultdict(list)
-        files: Counter[RejectReason] = Counter()
-        rows: Counter[RejectReason] = Counter()
+        files, rows = Counter[RejectReason](), Counter[RejectReason]()
         warnings: list[FileWarning] = []
+        bad = self.bad + Counter(row.reason.value for row in self.outside.values())
         for index, ((path, data_type), ids) in enumerate(self.files.items()):
             if index in self.warned and len(warnings) < EXAMPLES:
                 warnings.append(FileWarning(path=path, warnings=self.warned[index]))
@@ -191,12 +220,12 @@ class SourceTally:
             error=self.error,
             note=self.note,
             rows=self.rows,
-            bad_rows=dict(self.bad.most_common()),
-            bad_examples=self.bad_examples,
+            bad_rows=dict(bad.most_common()),
+            bad_examples=self._first_bad(),
             table={kind: dict(sorted(types.items())) for kind, types in sorted(self.table.items())},
             files=len(self.files),
             files_ok=len(self.files) - len(self.bad_files),
-            rows_ok=self.rows - self.bad.total() - rows.total(),
+            rows_ok=self.rows - bad.total() - rows.total(),
             faults=[
                 MediaFault(reason=reason, files=files[reason], rows=rows[reason], examples=faults[reason])
                 for reason in sorted(files, key=lambda r: (-files[r], r.value))
@@ -205,7 +234,7 @@ class SourceTally:
             images=self.measures[DataType.IMAGE].stats(),
             warned=len(self.warned),
             left_out=self.left_out,
-            times={kind: self.times[kind] for kind in get_args(TimesKind) if kind in self.times},
+            times={kind: n for kind in get_args(TimesKind) if (n := self.times.get(kind))},
             warning_kinds=dict(self.kinds.most_common()),
             warnings=warnings,
         )

@@ -87,7 +87,9 @@ class TrialRows:
                 continue  # the pool's own report says that a media root is missing
             try:
                 path = resolve_media(root, sample.path)
-                return sample, await pool.sample(path, "video" if kind is DataType.VIDEO else "image")
+                return sample, await pool.sample(
+                    path, "video" if kind is DataType.VIDEO else "image", sample.focus
+                )
             except MediaError as error:
                 failed = error
         raise failed or MediaError("the source has no media_root", reason="media_missing")

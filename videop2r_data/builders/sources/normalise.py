@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import math
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -29,6 +31,7 @@ from videop2r_data.schemas import (
     RejectReason,
     Sample,
     SourceSpec,
+    part_fault,
     safe_relative_path,
 )
 from videop2r_data.validators import check_reference
@@ -172,6 +175,7 @@ class Normaliser:
             source=self.spec.name,
             row=row,
             tags=self._tags(value),
+            **self._part(value, data_type),
         )
         fault = check_reference(problem_type, sample.reference, options)
         if fault:
@@ -195,6 +199,20 @@ class Normaliser:
         """Tags of a row; those whose column says nothing there are none."""
         found = {tag: value_of(value, column) for tag, column in self.spec.columns.tags.items()}
         return {tag: str(got)[:MAX_ID] for tag, got in found.items() if isinstance(got, str | int | float)}
+
+    def _part(self, value: Mapping[str, Any], data_type: DataType) -> dict[str, float | None]:
+        """Begin and end of the part of the clip, out of their columns or out of one that holds both."""
+        columns = self.spec.columns
+        start, end = _get(value, columns.start), _get(value, columns.end)
+        if isinstance(start, list | tuple) and len(start) == 2 and columns.end in (None, columns.start):
+            start, end = start
+        part = {
+            "start_s": _seconds(start, columns.start),
+            "end_s": _seconds(end, columns.end or columns.start),
+        }
+        if fault := part_fault(part["start_s"], part["end_s"], data_type):
+            raise FieldError(f'"{columns.start or columns.end}": {fault}')
+        return part
 
     def _path(self, got: Any, data_type: DataType) -> str:
         column = self.spec.columns.path
@@ -318,6 +336,23 @@ def _identifier(got: Any, row: int) -> str:
     if not text or len(text) > MAX_ID or not text.isprintable():
         raise FieldError(f'"problem_id" {text[:40]!r}: 1 to {MAX_ID} printable characters are allowed')
     return text
+
+
+def _seconds(got: Any, column: str | None) -> float | None:
+    """A time of the clip: a number, or a text that is one; None where the row says nothing.
+
+    >>> _seconds(" 2.5", "start"), _seconds("", "end")
+    (2.5, None)
+    """
+    if got is None or (isinstance(got, str) and not got.strip()):
+        return None
+    number = math.nan
+    if isinstance(got, int | float | str) and not isinstance(got, bool) and len(str(got)) <= _LONGEST_INDEX:
+        with contextlib.suppress(ValueError, OverflowError):
+            number = float(got)
+    if not 0 <= number < math.inf:
+        raise FieldError(f'"{column}" is {_short(got)!r}, seconds are needed: a number from 0 on')
+    return number
 
 
 def _text(value: Mapping[str, Any], column: str | None, *, needed: bool) -> str:

@@ -18,6 +18,8 @@ from pydantic import Field, ValidationError
 from videop2r_data.files import LOCK_NAME, Release
 from videop2r_data.schemas import (
     PAPER,
+    PLAIN,
+    Extra,
     LengthSpec,
     Model,
     NamedJudge,
@@ -257,6 +259,7 @@ class Rules:
         judge: whether the recipe has a judge; None: not known.
         synthetic: what every row must say; None: not known.
         judges: the list of judges, if the recipe has one.
+        extra: columns that not every data set has.
         grammar: what a trace is.
     """
 
@@ -267,12 +270,8 @@ class Rules:
     judge: bool | None = None
     synthetic: bool | None = None
     judges: tuple[NamedJudge, ...] = ()
+    extra: Extra = PLAIN
     grammar: TraceGrammar = dataclasses.field(default_factory=default_grammar)
-
-    @property
-    def judged(self) -> bool:
-        """Whether rows have the columns of a list of judges."""
-        return bool(self.judges)
 
 
 def rules_of(release: Release, findings: Findings) -> Rules:
@@ -300,6 +299,7 @@ def rules_of(release: Release, findings: Findings) -> Rules:
         bounded=recipe.verify.length != LengthSpec(),
         judge=any(one.decides == "sufficiency" and one.does == "filter" for one in recipe.all_judges),
         judges=tuple(recipe.judges),
+        extra=recipe.extra,
         synthetic=recipe.synthetic,
         grammar=recipe.trace,
     )

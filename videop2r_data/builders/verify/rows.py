@@ -22,7 +22,6 @@ from videop2r_data.schemas import (
     ProblemType,
     QuestionColumns,
     RejectReason,
-    RlRow,
     Sample,
     Score,
     ScoreReason,
@@ -34,9 +33,11 @@ from videop2r_data.schemas import (
     TraceGrammar,
     default_grammar,
     parse_trace,
+    part_fault,
     reasons_of,
     rejected_row_of,
     render_trace,
+    rl_row_of,
     safe_relative_path,
     sft_row_of,
     trace_parser,
@@ -107,7 +108,7 @@ REST = ("problem_id", "problem_type", "data_type", "solution", "data_source")
 
 def remember(tally: Tally, index: int, row: QuestionColumns, output: str | None = None) -> None:
     """Keep the digests of a row; `quick` hashes the same bytes of a whole batch."""
-    content = "\0".join((row.problem, "\1".join(row.options), row.path))
+    content = "\0".join((row.problem, "\1".join(row.options), row.path, *_part_of(row)))
     rest = "\0".join([getattr(row, name) for name in REST])
     shown = content if output is None else f"{content}\0{output}"
     tally.remember(index, row.sample_id, shown, f"{content}\0{rest}")
@@ -143,7 +144,16 @@ def check_question(
     return kind, reference
 
 
-def _check_question(say: Say, row: QuestionColumns) -> tuple[ProblemType | None, str | None]:
+def _part_of(row: Any) -> tuple[str, ...]:
+    """The part of its clip that a question is about, as texts; nothing where its data set has no parts."""
+    return (f"{row.start_s}", f"{row.end_s}") if hasattr(row, "start_s") else ()
+
+
+def _check_question(say: Say, row: Any) -> tuple[ProblemType | None, str | None]:
+    if hasattr(row, "start_s") and row.data_type in DATA_TYPES:
+        fault = part_fault(row.start_s, row.end_s, DataType(row.data_type))
+        if fault:
+            say(Code.BAD_VALUE, "start_s", [row.start_s, row.end_s], f"a part of a clip: {fault}")
     return check_question(
         say, row.problem_type, row.data_type, options=row.options, solution=row.solution, path=row.path
     )
@@ -198,7 +208,7 @@ _FRAMES_OF = {"text": 0, "image": 1}
 def check_sft(batch: Batch, keep: Sequence[int] | None, file: str, rules: Rules, tally: Tally) -> None:
     """Rows of `sft`: re-parsed, re-scored, every field against every other."""
     say = Say(tally, file)
-    for index, row in rows_of(batch, sft_row_of(rules.grammar, judged=rules.judged), keep):
+    for index, row in rows_of(batch, sft_row_of(rules.grammar, rules.extra), keep):
         check_row(say, rules, index, row)
         tally.table[row.data_type, row.problem_type] += 1
         remember(tally, index, row, row.output)
@@ -219,7 +229,7 @@ def check_row(say: Say, rules: Rules, index: int, row: SftRow) -> None:
         if rules.own and not _surely_passes(rules, kind, row, leak):
             _verify_step(say, rules, row, kind)
     check_calls(say, rules, row)
-    if rules.judged:
+    if rules.extra.judged:
         check_judged(say, rules, row, kept=True)
     check_frames(say, row)
     check_origin(say, row)
@@ -307,7 +317,8 @@ def _verify_step(say: Say, rules: Rules, row: SftRow, kind: ProblemType) -> None
         source="",
         row=say.row,
     )
-    shown = Shown.by_frames(row.frame_indices, row.frame_times_s, row.times)
+    start_s = getattr(row, "start_s", None)
+    shown = Shown.by_frames(row.frame_indices, row.frame_times_s, row.times, start_s=start_s)
     verified = verify_completion(row.output, sample, rules.spec, rules.grammar, shown)
     reason = verified.check.reason
     if verified.trace is not None and reason is not None and reason not in _SAID_ELSEWHERE:
@@ -362,7 +373,7 @@ def check_origin(say: Say, row: SftRow) -> None:
         say(Code.FRAMES, "media_missing", row.media_missing, "0 to 1, or null")
 
 
-def check_frames(say: Say, row: SftRow) -> None:
+def check_frames(say: Say, row: Any) -> None:
     """Sampled frames: as many times as indices, both increasing; none for text, one for an image."""
     indices, times, data_type, fps = row.frame_indices, row.frame_times_s, row.data_type, row.source_fps
     count = len(indices)
@@ -374,6 +385,10 @@ def check_frames(say: Say, row: SftRow) -> None:
         say(Code.FRAMES, "frame_indices", f"{indices[0]} at {times[0]} s", "0 or more")
     elif data_type in DATA_TYPES and count != _FRAMES_OF.get(data_type, count or 1):
         say(Code.FRAMES, "frame_indices", f"{count} frames", f"what fits {data_type}")
+    if count > 1 and hasattr(row, "start_s") and data_type == "video":
+        start, end = row.start_s or 0.0, math.inf if row.end_s is None else row.end_s
+        if not (round(start, 6) <= times[0] and times[-1] <= round(end, 6)):
+            say(Code.FRAMES, "frame_times_s", f"{times[0]} to {times[-1]}", f"within {start} to {end}")
     if fps is not None and not 0 < fps < math.inf:
         say(Code.FRAMES, "source_fps", fps, "more than 0, or null")
     media = row.media_sha256
@@ -404,7 +419,7 @@ _STAGE_REASONS: dict[str, set[str]] = {
 def check_rl(batch: Batch, keep: Sequence[int] | None, file: str, rules: Rules, tally: Tally) -> None:
     """Rows of `rl`: the question, and that its reference can be scored against."""
     say = Say(tally, file)
-    for index, row in rows_of(batch, RlRow, keep):
+    for index, row in rows_of(batch, rl_row_of(rules.extra), keep):
         _question_row(say, rules, index, row, usable=True)
 
 
@@ -425,7 +440,7 @@ def _question_row(say: Say, rules: Rules, index: int, row: QuestionColumns, *, u
 def check_rejected(batch: Batch, keep: Sequence[int] | None, file: str, rules: Rules, tally: Tally) -> None:
     """Rows of `rejected`: the reason is one of its stage, and the output shows it."""
     say = Say(tally, file)
-    for index, row in rows_of(batch, rejected_row_of(judged=rules.judged), keep):
+    for index, row in rows_of(batch, rejected_row_of(rules.extra), keep):
         stage, reason = row.stage, row.reason
         _question_row(say, rules, index, row, usable=stage != Stage.POOL.value)
         tally.outcomes[row.outcome] += 1
@@ -441,7 +456,7 @@ def check_rejected(batch: Batch, keep: Sequence[int] | None, file: str, rules: R
             if key and not HEX.match(key):
                 say(Code.BAD_KEY, name, key, "64 hexadecimal digits, or empty")
         _check_synthetic(say, rules, row.synthetic)
-        if rules.judged:
+        if rules.extra.judged:
             check_judged(say, rules, row, kept=False)
 
 

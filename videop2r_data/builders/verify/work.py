@@ -21,7 +21,14 @@ from videop2r_data.builders.verify.report import Code, Findings, Rules, Tally
 from videop2r_data.builders.verify.rows import check_rejected, check_rl, check_sft
 from videop2r_data.errors import SourceError
 from videop2r_data.files import MISSING, Batch, file_digest, read_batches, record_batches
-from videop2r_data.schemas import ADDED_LATER, QuestionColumns, arrow_schema, configs_of, default_grammar
+from videop2r_data.schemas import (
+    ADDED_LATER,
+    PLAIN,
+    QuestionColumns,
+    arrow_schema,
+    configs_of,
+    default_grammar,
+)
 
 # Columns and cells, compared with the Arrow schema of the row model.
 
@@ -241,8 +248,8 @@ def run_task(task: Task, rules: Rules, stopped: Callable[[], bool] = lambda: Fal
 
 def _check_rows(task: Task, rules: Rules, tally: Tally, stopped: Callable[[], bool]) -> None:
     official = rules.layout == "official"
-    plain = task.exact and rules.grammar == default_grammar() and not rules.judged
-    model = configs_of(rules.grammar, judged=rules.judged)[task.config]
+    plain = task.exact and rules.grammar == default_grammar() and rules.extra == PLAIN
+    model = configs_of(rules.grammar, rules.extra)[task.config]
     if plain and task.config == "sft" and task.path.name.endswith(".parquet"):
         for start, part in record_batches(task.path, size=ARROW_ROWS, groups=task.groups, rows=task.rows):
             if stopped():

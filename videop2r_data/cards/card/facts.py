@@ -96,7 +96,7 @@ class Facts(Model):
     @property
     def models(self) -> dict[str, type[QuestionColumns]]:
         """Config -> the model of its rows."""
-        return configs_of(self.grammar, judged=self.lock.judged)
+        return configs_of(self.grammar, self.lock.extra)
 
     def spec(self, pool: str) -> dict[str, Any]:
         """What the recipe says of a pool; empty if it has none of this name."""

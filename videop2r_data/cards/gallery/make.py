@@ -41,7 +41,17 @@ from videop2r_data.cards.gallery.trace import (
 )
 from videop2r_data.errors import ConfigError
 from videop2r_data.files import Release
-from videop2r_data.schemas import ClaimVerdict, Model, Role, Stage, TraceGrammar, default_grammar, digest
+from videop2r_data.schemas import (
+    WHOLE,
+    ClaimVerdict,
+    Focus,
+    Model,
+    Role,
+    Stage,
+    TraceGrammar,
+    default_grammar,
+    digest,
+)
 
 # The page's data: a head with the columns that list and filters need, parsed at once, and the rows in chunks,
 # parsed when they are looked at. So a page of 10,000 rows opens fast.
@@ -50,8 +60,8 @@ CHUNK = 128
 """Rows per chunk."""
 TEASER = 140
 """Characters of a question in the list."""
-FramesOf = Callable[[str, str, str], tuple[Sequence[int], Sequence[float]] | None]
-"""(source, path, data type) -> indices and times in seconds of the sampled frames, or None."""
+FramesOf = Callable[[str, str, Focus, str], tuple[Sequence[int], Sequence[float]] | None]
+"""(source, path, part, data type) -> indices and times in seconds of the sampled frames, or None."""
 JUDGED, DIFFERS, UNSCORED = 1, 2, 4
 """Bits of the column `judged`."""
 
@@ -86,18 +96,18 @@ def make_payload(
         grammar: what a trace of these rows is made of; None: the default.
     """
     form = grammar or default_grammar()
-    places = {(clip.source, clip.path): i for i, clip in enumerate(clips)}
-    # the sampled frames of a clip are the same for every question about it
+    places = {clip.place: i for i, clip in enumerate(clips)}
+    # the sampled frames of a clip are the same for every question about it, or about this part of it
     known: dict[int, tuple[Sequence[int], Sequence[float]]] = {
-        places[e.media_source, e.path]: (e.frames, e.times_s) for e in entries if e.frames and e.path
+        places[e.place]: (e.frames, e.times_s) for e in entries if e.frames and e.path
     }
     columns = _columns(entries, places, judged)
     rows = []
     for entry in entries:
         row = _row(entry, form)
-        at = places.get((entry.media_source, entry.path), -1)
+        at = places.get(entry.place, -1)
         if at >= 0 and not entry.frames:
-            found = known.get(at) or frames_of(entry.media_source, entry.path, entry.data_type)
+            found = known.get(at) or frames_of(*entry.place, entry.data_type)
             if found is not None:
                 known[at] = found
                 row["frames"], row["times"] = list(found[0]), _rounded(found[1])
@@ -127,7 +137,7 @@ def make_payload(
 
 def _columns(
     entries: Sequence[Entry],
-    places: Mapping[tuple[str, str], int],
+    places: Mapping[tuple[str, str, Focus], int],
     judged: Mapping[tuple[str, ...], Sequence[JudgedLine]],
 ) -> dict[str, Any]:
     # repeated texts become numbers, in the order of their first use
@@ -141,7 +151,7 @@ def _columns(
         "source": [sources[e.source] for e in entries],
         "reason": [reasons[f"{e.stage}/{e.reason}"] if e.reason else -1 for e in entries],
         "reward": [e.reward for e in entries],
-        "clip": [places.get((e.media_source, e.path), -1) for e in entries],
+        "clip": [places.get(e.place, -1) for e in entries],
         "markable": [int(e.observation is not None) for e in entries],
         "judged": [_bits(judged.get(words_of(e), ())) for e in entries],
         "types": list(types),
@@ -210,6 +220,7 @@ def _row(entry: Entry, grammar: TraceGrammar) -> dict[str, Any]:
         "generation": entry.generation_key,
         "judging": entry.judge_key,
         "synthetic": entry.synthetic or None,
+        "part": None if entry.focus == WHOLE else list(entry.focus),
         "claims": [[c.text, c.verdict.value if c.verdict else "", _rounded(c.at)] for c in entry.claims],
     }
     if canonical and canonical[0] == entry.observation:
@@ -308,7 +319,7 @@ def make_gallery(
     verdicts: Sequence[JudgedLine] = (),
     copy_media: bool = False,
     sheets: int = 0,
-    frames_of: FramesOf = lambda source, path, kind: None,
+    frames_of: FramesOf = lambda source, path, focus, kind: None,
     tell: Tell = lambda what, done, total: None,
 ) -> Gallery:
     """Read a release into a page; with `copy_media` copy its clips. The page is written by `write_gallery`.
@@ -355,8 +366,8 @@ def make_gallery(
         figures={
             "rows": total,
             "shown": len(entries),
-            "clips": len(clips),
-            "clips_missing": sum(clip.file is None for clip in clips),
+            "clips": len({(clip.source, clip.path) for clip in clips}),
+            "clips_missing": len({(clip.source, clip.path) for clip in clips if clip.file is None}),
             "copied_bytes": copied,
             "sheets": len(drawn),
             "judged": len(matched),

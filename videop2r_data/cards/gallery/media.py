@@ -17,8 +17,8 @@ from urllib.parse import quote
 from videop2r_data.cards.gallery.rows import Entry
 from videop2r_data.errors import ConfigError, MediaError
 from videop2r_data.files import MEDIA_FOLDER, resolve_media
-from videop2r_data.media import DecodePool
-from videop2r_data.schemas import MediaSpec, digest_bytes, safe_relative_path
+from videop2r_data.media import DecodePool, MediaKind
+from videop2r_data.schemas import WHOLE, Focus, MediaSpec, digest_bytes, safe_relative_path
 
 if TYPE_CHECKING:
     import numpy as np
@@ -33,19 +33,26 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}")
 
 @dataclass(frozen=True, slots=True)
 class Clip:
-    """One media file of the page.
+    """One media file of the page, or a part of one that questions are about.
 
     Attributes:
         source: the recipe's source.
         path: as the rows have it: relative, POSIX.
         data_type: `video` or `image`, of its first row.
         file: the file; None: missing, or outside of its media root.
+        focus: the part.
     """
 
     source: str
     path: str
     data_type: str
     file: Path | None
+    focus: Focus = WHOLE
+
+    @property
+    def place(self) -> tuple[str, str, Focus]:
+        """As `Entry.place`."""
+        return self.source, self.path, self.focus
 
     @property
     def address(self) -> str:
@@ -54,13 +61,13 @@ class Clip:
 
 
 def find_clips(entries: Iterable[Entry], roots: Mapping[str, Path]) -> list[Clip]:
-    """Every media file once, in the order of the rows; `roots[""]` is every other source's root."""
-    found: dict[tuple[str, str], Clip] = {}
+    """Every part of every file once, in the order of the rows; `roots[""]` is every other source's root."""
+    found: dict[tuple[str, str, Focus], Clip] = {}
     for entry in entries:
-        key = (entry.media_source, entry.path)
-        if entry.path and key not in found:
+        if entry.path and entry.place not in found:
             root = roots.get(entry.media_source, roots.get(""))
-            found[key] = Clip(*key, entry.data_type, _file(root, entry.path) if root else None)
+            file = _file(root, entry.path) if root else None
+            found[entry.place] = Clip(entry.media_source, entry.path, entry.data_type, file, entry.focus)
     return list(found.values())
 
 
@@ -96,7 +103,7 @@ def copy_clips(clips: Iterable[Clip], page: Path) -> int:
         ConfigError: the disk is full or cannot be written.
     """
     total = 0
-    for clip in clips:
+    for clip in {(clip.source, clip.path): clip for clip in clips}.values():
         if clip.file is None:
             continue
         target = page / MEDIA_FOLDER / folder_of(clip.source) / safe_relative_path(clip.path)
@@ -195,7 +202,8 @@ async def draw_sheets(
                 clip = clips[number]
                 assert clip.file is not None
                 try:
-                    frames = await pool.sample(clip.file, "image" if clip.data_type == "image" else "video")
+                    kind: MediaKind = "image" if clip.data_type == "image" else "video"
+                    frames = await pool.sample(clip.file, kind, clip.focus)
                 except MediaError as error:
                     failed[number] = error.message
                 else:

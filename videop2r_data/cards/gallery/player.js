@@ -79,6 +79,8 @@ function drawBoxes(stage, at, row, width, height) {
 
 function clipOf(at, row, sheet, address, path) {
   const { times, indices } = framesOf(row, sheet);
+  // The part of the clip that the question is about: times that a model states count from where it begins.
+  const [from, until] = [row.part?.[0] ?? 0, row.part?.[1] ?? Infinity];
   const picture = head.kinds[head.kind[at]] === "image";
   const video = el("video", { muted: true, loop: true, playsinline: true, preload: "auto", "aria-label": "the clip" });
   video.muted = true;
@@ -104,7 +106,7 @@ function clipOf(at, row, sheet, address, path) {
   const strip = cells.length ? el("div", { class: "strip", role: "group", "aria-label": "Sampled frames", tabindex: "0" }, ...cells) : null;
   const stopped = new AbortController();
   let mode = address ? "video" : "frames"; // frames: the clip is away, its sheet stands in
-  let now = 0;
+  let now = from;
   let playing = false;
   let last = 0;
   let current = -1;
@@ -116,13 +118,17 @@ function clipOf(at, row, sheet, address, path) {
     const length = end();
     line.replaceChildren(head_);
     if (!(length > 0)) return;
+    const lay = (kind, title, begin, last) => {
+      const band = el("i", { class: `band ${kind}`, title });
+      band.style.left = `${100 * Math.min(1, Math.max(0, begin / length))}%`;
+      band.style.right = `${100 * (1 - Math.min(1, Math.max(0, last / length)))}%`;
+      line.append(band);
+    };
+    if (row.part) lay("part", "the part that the question is about", from, until);
     for (const [kind, text] of intervals(at, row)) {
       const span = numbersIn(text, 2);
       if (!span || span[1] <= span[0]) continue;
-      const band = el("i", { class: `band ${kind}`, title: `${kind === "reference" ? "correct" : "model's"} span ${text}` });
-      band.style.left = `${100 * Math.min(1, Math.max(0, span[0] / length))}%`;
-      band.style.right = `${100 * (1 - Math.min(1, Math.max(0, span[1] / length)))}%`;
-      line.append(band);
+      lay(kind, `${kind === "reference" ? "correct" : "model's"} span ${text}`, from + span[0], from + span[1]);
     }
     times.forEach((time, i) => {
       const tick = el("i", { class: "stop", title: `frame ${indices[i]} at ${seconds(time)}` });
@@ -142,6 +148,7 @@ function clipOf(at, row, sheet, address, path) {
 
   function show() {
     if (mode === "video") now = video.currentTime;
+    if (mode === "video" && playing && now > until) now = video.currentTime = from;
     const length = end();
     head_.style.left = length > 0 ? `${Math.min(100, (100 * now) / length)}%` : "0";
     clock.firstChild.data = now.toFixed(2);
@@ -182,7 +189,7 @@ function clipOf(at, row, sheet, address, path) {
     if (!playing || stopped.signal.aborted) return;
     if (mode === "frames") {
       now += ((time - last) / 1000) * video.playbackRate;
-      if (now >= end()) now = 0;
+      if (now >= end()) now = from;
       last = time;
     }
     show();
@@ -244,6 +251,7 @@ function clipOf(at, row, sheet, address, path) {
   });
   video.addEventListener("loadedmetadata", () => {
     shape(stage, video.videoWidth, video.videoHeight);
+    if (from > 0) seek(from, false);
     layTicks();
     drawBoxes(stage, at, row, video.videoWidth, video.videoHeight);
   });
@@ -262,8 +270,8 @@ function clipOf(at, row, sheet, address, path) {
       return mode !== "none";
     },
     toggle: () => setPlaying(!playing),
-    // A time in seconds, or a share of the clip.
-    seek: (at, share) => seek(share ? at * end() : at, true),
+    // A time in seconds, or a share of the clip or of its part.
+    seek: (at, share) => seek(from + (share ? at * (Math.min(until, end()) - from) : at), true),
     step(way) {
       if (!times.length) return;
       seek(times[Math.max(0, Math.min(times.length - 1, frameAt(now) + way))], true);

@@ -13,13 +13,17 @@ from videop2r_data.cards.gallery.trace import Shown, parts_of
 from videop2r_data.errors import SourceError
 from videop2r_data.files import Release
 from videop2r_data.schemas import (
+    WHOLE,
     Claim,
     ClaimVerdict,
+    DataType,
+    Focus,
     HumanLabel,
     Model,
     Trace,
     TraceGrammar,
     default_grammar,
+    part_fault,
     strip_answer_tag,
 )
 
@@ -46,6 +50,7 @@ class Entry:
         frames: indices of the sampled frames; empty if the row has none.
         times_s: their times in seconds.
         claims: what a model that sees the clip said of each claim of the observation.
+        focus: the part of the clip that the question is about.
     """
 
     sample_id: str
@@ -76,6 +81,12 @@ class Entry:
     judge_key: str
     synthetic: bool
     claims: tuple[Claim, ...] = ()
+    focus: Focus = WHOLE
+
+    @property
+    def place(self) -> tuple[str, str, Focus]:
+        """What its frames are of: source, path and part."""
+        return self.media_source, self.path, self.focus
 
 
 def count_rows(release: Release) -> dict[str, int]:
@@ -185,6 +196,7 @@ def entry_of(row: dict[str, Any], config: str, number: int, grammar: TraceGramma
         judge_key=text("judge_key"),
         synthetic=row.get("synthetic") is True,
         claims=_claims(row.get("claims")),
+        focus=_focus(row),
     )
 
 
@@ -193,6 +205,12 @@ def _frames(row: dict[str, Any]) -> tuple[tuple[int, ...], tuple[float, ...]]:
     frames = tuple(x for x in _list(row.get("frame_indices")) if isinstance(x, int))
     times = tuple(float(x) for x in _list(row.get("frame_times_s")) if isinstance(x, int | float))
     return (frames, times) if len(frames) == len(times) else ((), ())
+
+
+def _focus(row: dict[str, Any]) -> Focus:
+    """The part of the clip; the whole one where the columns say none that can be."""
+    found = Focus(_number(row.get("start_s")), _number(row.get("end_s")))
+    return WHOLE if row.get("data_type") != "video" or part_fault(*found, DataType.VIDEO) else found
 
 
 def _claims(value: Any) -> tuple[Claim, ...]:

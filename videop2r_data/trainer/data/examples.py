@@ -16,7 +16,9 @@ from typing import TYPE_CHECKING, Any, overload
 from videop2r_data.errors import ConfigError
 from videop2r_data.media import frames_digest, smart_resize, uniform_indices
 from videop2r_data.schemas import (
+    WHOLE,
     DataType,
+    Focus,
     Frames,
     MediaRecord,
     MediaSpec,
@@ -45,6 +47,7 @@ class Example:
         target: the completion to learn; None for RL.
         scene: the scene behind a demo question: for the exact judge, and for its pixels where there is no
             file.
+        focus: the part of the clip that the question is about.
     """
 
     sample_id: str
@@ -56,6 +59,7 @@ class Example:
     reference: str
     target: str | None
     scene: SceneSample | None = None
+    focus: Focus = WHOLE
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,14 +157,15 @@ class ExampleSet(Lazy):
 def _content(example: Example) -> list[Any]:
     """What is asked and learnt, independent of where the files lie."""
     e = example
-    return [e.sample_id, e.problem, e.options, e.problem_type, e.data_type, e.reference, e.target]
+    part = [] if e.focus == WHOLE else e.focus
+    return [e.sample_id, e.problem, e.options, e.problem_type, e.data_type, e.reference, e.target, *part]
 
 
 def _example(row: list[Any], scene: SceneSample | None) -> Example:
-    sample_id, problem, options, kind, data_type, reference, target, path = row
+    sample_id, problem, options, kind, data_type, reference, target, *part, path = row
     where = None if path is None else Path(path)
     asked = (sample_id, problem, tuple(options), ProblemType(kind), DataType(data_type), where)
-    return Example(*asked, reference, target, scene)
+    return Example(*asked, reference, target, scene, Focus(*part))
 
 
 # The stream: one scene per question, drawn in memory, without files and codecs.

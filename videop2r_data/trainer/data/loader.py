@@ -20,9 +20,10 @@ from typing import Any, Self
 
 from videop2r_data.errors import MediaError
 from videop2r_data.media import DecodePool, MediaKind
-from videop2r_data.schemas import DataType, Frames, MediaSpec, RejectReason
+from videop2r_data.schemas import DataType, Focus, Frames, MediaSpec, RejectReason
 from videop2r_data.trainer.data.examples import Example, Skip, draw
 
+_File = tuple[Path, MediaKind, Focus]
 _JOIN_S = 30.0
 """Seconds that `close` waits for the thread; its decoders are killed earlier."""
 
@@ -186,8 +187,8 @@ class MediaLoader:
         await self._pool.close()
 
     async def _load(self, planned: Sequence[Example]) -> LoadedBatch:
-        """Load the frames of a batch, each file once."""
-        files: dict[tuple[Path, MediaKind], asyncio.Task[Frames]] = {}
+        """Load the frames of a batch, each part of each file once."""
+        files: dict[_File, asyncio.Task[Frames]] = {}
         for example in planned:
             key = _file(example)
             if key is not None and key not in files:
@@ -213,9 +214,7 @@ class MediaLoader:
             kept=tuple(kept),
         )
 
-    def _frames(
-        self, example: Example, files: dict[tuple[Path, MediaKind], asyncio.Task[Frames]]
-    ) -> Frames | None:
+    def _frames(self, example: Example, files: dict[_File, asyncio.Task[Frames]]) -> Frames | None:
         """The decoded frames, or those of a scene, drawn now; any error but MediaError ends the loader."""
         key = _file(example)
         if key is not None:
@@ -227,8 +226,8 @@ class MediaLoader:
         return draw(example.scene, self.media)
 
 
-def _file(example: Example) -> tuple[Path, MediaKind] | None:
-    """The file to decode for an example; None for text and scenes without a file."""
+def _file(example: Example) -> _File | None:
+    """What to decode for an example; None for text and scenes without a file."""
     if example.path is None or example.data_type is DataType.TEXT:
         return None
-    return example.path, "video" if example.data_type is DataType.VIDEO else "image"
+    return example.path, "video" if example.data_type is DataType.VIDEO else "image", example.focus

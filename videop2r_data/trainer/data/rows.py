@@ -13,10 +13,12 @@ from videop2r_data.errors import ConfigError, MediaError, SourceError
 from videop2r_data.files import MediaRoots, find_media_roots, open_rows, resolve_media
 from videop2r_data.schemas import (
     DataType,
+    Focus,
     ProblemType,
     RejectReason,
     default_grammar,
     parse_trace,
+    part_fault,
     strip_answer_tag,
     trace_parser,
 )
@@ -39,6 +41,8 @@ COLUMNS = (
     "path",
     "output",
     "process",
+    "start_s",
+    "end_s",
 )
 """Columns that are read; our data sets and the official release share these names."""
 _LOOKED_FOR = 32
@@ -170,6 +174,7 @@ class RowReader:
             reference=reference,
             target=self._target(row) if self._spec.config == "sft" else None,
             scene=self._scene(sample_id, problem),
+            focus=_focus(row, data_type),
         )
 
     def _scene(self, sample_id: str, problem: str) -> SceneSample | None:
@@ -226,6 +231,17 @@ def _text(row: Mapping[str, Any], name: str) -> str:
     if not isinstance(value, str) or not value.strip():
         raise _BadRowError(RejectReason.BAD_ROW, name, f"text is needed, got {value!r:.60}")
     return value
+
+
+def _focus(row: Mapping[str, Any], data_type: DataType) -> Focus:
+    """The part of the clip; data sets without parts have no columns for it."""
+    for name in ("start_s", "end_s"):
+        if not isinstance(row.get(name), int | float | None):
+            raise _BadRowError(RejectReason.BAD_ROW, name, f"seconds are needed, got {row[name]!r:.60}")
+    focus = Focus(row.get("start_s"), row.get("end_s"))
+    if fault := part_fault(*focus, data_type):
+        raise _BadRowError(RejectReason.BAD_ROW, "start_s", fault)
+    return focus
 
 
 def _member(kind: Any, row: Mapping[str, Any], name: str) -> Any:
