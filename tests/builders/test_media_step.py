@@ -16,7 +16,7 @@ from videop2r_data.errors import MediaError
 from videop2r_data.files import file_digest
 from videop2r_data.schemas import WHOLE, DataType, Focus, ProblemType, Sample
 from videop2r_data.schemas.calls import Frames, MediaRecord
-from videop2r_data.schemas.recipe import MediaLimits, MediaSpec
+from videop2r_data.schemas.media import MediaLimits, MediaSpec
 
 
 def sample(path: str = "a.mp4") -> Sample:

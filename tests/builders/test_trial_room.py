@@ -10,7 +10,8 @@ from videop2r_data.builders.checks.trial import groups, look_at_room, needed_tok
 from videop2r_data.schemas import DataType, ProblemType, Sample
 from videop2r_data.schemas.calls import MediaRecord, Message, Request, SamplingParams
 from videop2r_data.schemas.judges import BackendSpec
-from videop2r_data.schemas.recipe import GenerateSpec, MediaSpec, Recipe, SourceSpec
+from videop2r_data.schemas.media import MediaSpec
+from videop2r_data.schemas.recipe import GenerateSpec, Recipe, SourceSpec
 
 SAMPLE = Sample(
     row=0,

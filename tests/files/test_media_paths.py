@@ -10,7 +10,7 @@ import pytest
 from videop2r_data.errors import MediaError
 from videop2r_data.files.opening import file_size, resolve_media
 from videop2r_data.schemas import safe_relative_path
-from videop2r_data.schemas.recipe import MediaLimits
+from videop2r_data.schemas.media import MediaLimits
 
 
 def test_plain_and_nested(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from tests.shared import media_dir
 from videop2r_data.errors import MediaError
 from videop2r_data.media import DecodePool, probe_media, sample_media, uniform_indices
 from videop2r_data.schemas import Focus
-from videop2r_data.schemas.recipe import MediaLimits, MediaSpec
+from videop2r_data.schemas.media import MediaLimits, MediaSpec
 
 pytestmark = pytest.mark.integration
 

@@ -30,7 +30,8 @@ from videop2r_data.cli.check import render_doctor, render_findings
 from videop2r_data.cli.main import app
 from videop2r_data.cli.terminal import SafeConsole
 from videop2r_data.schemas.judges import BackendSpec
-from videop2r_data.schemas.recipe import DemoSpec, GenerateSpec, MediaLimits, MediaSpec, Recipe, SourceSpec
+from videop2r_data.schemas.media import MediaLimits, MediaSpec
+from videop2r_data.schemas.recipe import DemoSpec, GenerateSpec, Recipe, SourceSpec
 
 pytestmark = pytest.mark.integration
 

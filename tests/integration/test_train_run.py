@@ -18,7 +18,7 @@ import torch
 
 from tests.trainer.run import small
 from videop2r_data.errors import ConfigError
-from videop2r_data.schemas.recipe import MediaSpec
+from videop2r_data.schemas.media import MediaSpec
 from videop2r_data.trainer.data.rows import read_examples
 from videop2r_data.trainer.run.runlog import Stop, read_lines
 from videop2r_data.trainer.run.train import Trained, train

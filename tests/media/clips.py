@@ -15,7 +15,7 @@ from av.video.reformatter import Interpolation
 from numpy.typing import NDArray
 
 from videop2r_data.media import smart_resize
-from videop2r_data.schemas.recipe import MediaSpec
+from videop2r_data.schemas.media import MediaSpec
 
 EXACT = int(Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.BITEXACT)
 

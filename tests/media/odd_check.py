@@ -19,7 +19,7 @@ from tests.media.odd import Odd
 from videop2r_data.errors import MediaError
 from videop2r_data.media import sample_media, uniform_indices
 from videop2r_data.schemas.calls import Frames
-from videop2r_data.schemas.recipe import MediaSpec
+from videop2r_data.schemas.media import MediaSpec
 
 EVERY_N = tuple(range(1, 41))
 SMALL: dict[str, Any] = {"max_pixels": 1024, "min_pixels": 784}

@@ -16,7 +16,7 @@ from tests.media.heic import write_heic
 from videop2r_data.errors import MediaError
 from videop2r_data.media import probe_media, sample_media
 from videop2r_data.media.image import load_image
-from videop2r_data.schemas.recipe import MediaLimits, MediaSpec
+from videop2r_data.schemas.media import MediaLimits, MediaSpec
 
 LIMITS = MediaLimits()
 RED, WHITE = [255, 0, 0], [255, 255, 255]

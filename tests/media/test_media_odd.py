@@ -22,7 +22,7 @@ from videop2r_data.media import probe_media, sample_media
 from videop2r_data.media.container import layout_of
 from videop2r_data.media.timing import Clock, timing
 from videop2r_data.schemas.calls import MediaRecord
-from videop2r_data.schemas.recipe import MediaLimits, MediaSpec
+from videop2r_data.schemas.media import MediaLimits, MediaSpec
 
 SPEC = MediaSpec(frames=8, max_pixels=1024, min_pixels=784)
 SOME_N = (1, 2, 3, 5, 8, 13, 16, 21, 32, 40)

@@ -17,7 +17,7 @@ from videop2r_data.media import frames_digest, sample_media
 from videop2r_data.media import worker as wire
 from videop2r_data.media.image import own_bytes
 from videop2r_data.schemas.calls import Frames
-from videop2r_data.schemas.recipe import MediaSpec
+from videop2r_data.schemas.media import MediaSpec
 
 SPEC = MediaSpec(passthrough=True)
 SIZE = (56, 84)

@@ -24,7 +24,7 @@ from videop2r_data.media import DecodePool, MediaProbe, probe_media, sample_medi
 from videop2r_data.media import worker as wire
 from videop2r_data.media.pool import Decoder
 from videop2r_data.schemas.calls import Frames
-from videop2r_data.schemas.recipe import MediaLimits, MediaSpec
+from videop2r_data.schemas.media import MediaLimits, MediaSpec
 
 SPEC = MediaSpec(frames=4, max_pixels=16 * 784, min_pixels=784)
 

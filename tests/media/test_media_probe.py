@@ -12,7 +12,7 @@ from tests.media.clips import cut, damage_slices, write_audio, write_clip
 from tests.shared import media_dir
 from videop2r_data.errors import MediaError
 from videop2r_data.media import probe_media
-from videop2r_data.schemas.recipe import MediaLimits, MediaSpec
+from videop2r_data.schemas.media import MediaLimits, MediaSpec
 
 LIMITS = MediaLimits()
 

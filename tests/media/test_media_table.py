@@ -18,7 +18,7 @@ from videop2r_data.media import packets as sample_table
 from videop2r_data.media import sample_media, sampling
 from videop2r_data.media.container import open_video
 from videop2r_data.media.packets import PacketIndex, read_index, read_table
-from videop2r_data.schemas.recipe import MediaLimits, MediaSpec
+from videop2r_data.schemas.media import MediaLimits, MediaSpec
 
 SPEC = MediaSpec(frames=8, max_pixels=1024, min_pixels=784)
 

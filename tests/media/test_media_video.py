@@ -13,7 +13,7 @@ from tests.media.clips import cut, decode_in_order, picture, to_array, write_aud
 from videop2r_data.errors import MediaError
 from videop2r_data.media import frames_digest, packets, sample_media, uniform_indices
 from videop2r_data.schemas.calls import Frames
-from videop2r_data.schemas.recipe import MediaLimits, MediaSpec
+from videop2r_data.schemas.media import MediaLimits, MediaSpec
 
 SPEC = MediaSpec(frames=8, max_pixels=16 * 784, min_pixels=784)
 

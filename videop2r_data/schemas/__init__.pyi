@@ -87,6 +87,8 @@ from .lock import Ledger as Ledger
 from .lock import SourceLock as SourceLock
 from .lock import Spent as Spent
 from .lock import StepModel as StepModel
+from .media import MediaLimits as MediaLimits
+from .media import MediaSpec as MediaSpec
 from .parser import Part as Part
 from .parser import Piece as Piece
 from .parser import TraceParser as TraceParser
@@ -99,8 +101,6 @@ from .recipe import DemoSpec as DemoSpec
 from .recipe import GenerateSpec as GenerateSpec
 from .recipe import GrammarField as GrammarField
 from .recipe import LengthSpec as LengthSpec
-from .recipe import MediaLimits as MediaLimits
-from .recipe import MediaSpec as MediaSpec
 from .recipe import Recipe as Recipe
 from .recipe import SourceSpec as SourceSpec
 from .recipe import VerifySpec as VerifySpec

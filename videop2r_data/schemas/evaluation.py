@@ -14,14 +14,8 @@ from videop2r_data.schemas.base import Model
 from videop2r_data.schemas.benchmark import Aggregate
 from videop2r_data.schemas.grammar import default_grammar
 from videop2r_data.schemas.judges import BackendSpec, Name, NamedJudge
-from videop2r_data.schemas.recipe import (
-    GenerateSpec,
-    GrammarField,
-    MediaSpec,
-    Recipe,
-    SourceSpec,
-    VerifySpec,
-)
+from videop2r_data.schemas.media import MediaSpec
+from videop2r_data.schemas.recipe import GenerateSpec, GrammarField, Recipe, SourceSpec, VerifySpec
 from videop2r_data.schemas.rows import ClaimCell, Int32, JudgementCell, SegmentCell
 from videop2r_data.schemas.verdict import Policy, Unit
 from videop2r_data.schemas.yaml_file import parse_yaml, read_settings

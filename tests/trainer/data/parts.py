@@ -12,7 +12,8 @@ from videop2r_data.media import frames_digest
 from videop2r_data.prompts import Prompt, load_prompt
 from videop2r_data.schemas import DataType, ProblemType
 from videop2r_data.schemas.calls import Frames, MediaRecord
-from videop2r_data.schemas.recipe import DemoSpec, MediaSpec
+from videop2r_data.schemas.media import MediaSpec
+from videop2r_data.schemas.recipe import DemoSpec
 from videop2r_data.trainer.data.collate import Collator
 from videop2r_data.trainer.data.examples import Example
 from videop2r_data.trainer.settings.parts import DataSpec

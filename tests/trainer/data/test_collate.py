@@ -27,7 +27,7 @@ from tests.trainer.data.parts import (
 from videop2r_data.backends.chat_input import number_behind_clips
 from videop2r_data.errors import ConfigError, SourceError
 from videop2r_data.schemas.calls import Frames
-from videop2r_data.schemas.recipe import MediaSpec
+from videop2r_data.schemas.media import MediaSpec
 from videop2r_data.trainer.data.collate import PROMPT_TOO_LONG, SPECIAL_TOKEN
 from videop2r_data.trainer.data.examples import DemoStream, draw
 

@@ -10,7 +10,7 @@ from videop2r_data.demo import iter_scenes, observation_is_sufficient, render_fr
 from videop2r_data.errors import ConfigError
 from videop2r_data.media import frames_digest
 from videop2r_data.schemas import DataType, parse_trace
-from videop2r_data.schemas.recipe import MediaSpec
+from videop2r_data.schemas.media import MediaSpec
 from videop2r_data.trainer.data.examples import DemoStream, draw
 from videop2r_data.trainer.data.rows import read_examples
 from videop2r_data.trainer.settings.parts import DataSpec

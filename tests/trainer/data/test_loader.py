@@ -20,7 +20,8 @@ from videop2r_data.media import sample_media
 from videop2r_data.media.sampling import MediaKind
 from videop2r_data.schemas import WHOLE, Focus
 from videop2r_data.schemas.calls import Frames
-from videop2r_data.schemas.recipe import DemoSpec, MediaSpec
+from videop2r_data.schemas.media import MediaSpec
+from videop2r_data.schemas.recipe import DemoSpec
 from videop2r_data.trainer.data.examples import DemoStream, Example
 from videop2r_data.trainer.data.loader import MediaLoader
 from videop2r_data.trainer.data.order import Order

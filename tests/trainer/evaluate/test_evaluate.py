@@ -13,7 +13,7 @@ import torch
 
 from videop2r_data.errors import AuthError, ConfigError
 from videop2r_data.prompts import load_prompt
-from videop2r_data.schemas.recipe import MediaSpec
+from videop2r_data.schemas.media import MediaSpec
 from videop2r_data.trainer.data.batch import PromptBatch
 from videop2r_data.trainer.data.collate import Collator
 from videop2r_data.trainer.data.examples import Example

@@ -14,7 +14,7 @@ import torch
 from tests.tiny_model import make_tiny_model
 from videop2r_data.prompts import load_prompt
 from videop2r_data.schemas.calls import Frames, MediaRecord
-from videop2r_data.schemas.recipe import MediaSpec
+from videop2r_data.schemas.media import MediaSpec
 from videop2r_data.schemas.sample import DataType, ProblemType
 from videop2r_data.trainer.data.batch import PromptBatch
 from videop2r_data.trainer.data.collate import Collator
