@@ -49,8 +49,10 @@ def chromium() -> Iterator[Any]:
 
 
 @contextmanager
-def opened(browser: Any, url: str, *, init: str = "", **context: Any) -> Iterator[tuple[Any, Trouble]]:
-    """A page that has shown its first sample; at the end nothing forbidden may have been tried."""
+def opened(
+    browser: Any, url: str, *, init: str = "", ready: str = "#view[data-sample]", **context: Any
+) -> Iterator[tuple[Any, Trouble]]:
+    """A page that is `ready`: it shows its first sample; at the end nothing forbidden may have been tried."""
     trouble = Trouble()
     context = {"viewport": {"width": 1440, "height": 900}} | context
     with browser.new_context(**context) as place:
@@ -61,7 +63,7 @@ def opened(browser: Any, url: str, *, init: str = "", **context: Any) -> Iterato
         page.on("pageerror", lambda error: trouble.errors.append(str(error)))
         page.on("request", lambda request: trouble.requests.append(request.url))
         page.goto(url)
-        page.wait_for_selector("#view[data-sample]", state="attached")  # a phone shows the list first
+        page.wait_for_selector(ready, state="attached")  # a phone shows the list first
         yield page, trouble
         assert page.evaluate("window.policyTold") == []
     assert trouble.errors == []

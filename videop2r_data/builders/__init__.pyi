@@ -13,6 +13,9 @@ from .guess_recipe import free_name as free_name
 from .guess_recipe import recipe_from as recipe_from
 from .guessing import Guess as Guess
 from .guessing import guess_source as guess_source
+from .judging import question_prompt as question_prompt
+from .judging import question_text as question_text
+from .judging import unusable as unusable
 from .pipeline import BuildReport as BuildReport
 from .pipeline import build as build
 from .pipeline import make_calls_on_ray as make_calls_on_ray

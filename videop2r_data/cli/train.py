@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from videop2r_data.cli import hub, train_eval, train_run
+from videop2r_data.cli import ask, hub, train_eval, train_run
 from videop2r_data.cli.common import (
     UNFINISHED,
     JsonOpt,
@@ -199,6 +199,7 @@ train_run.add(app)
 register(
     app,
     {
+        ask.ask: 'ask runs/pa-grpo clip.mp4 "What falls first?" cup plate',
         train_run.recipes: "recipes",
         train_run.init: "init paper-7b-rl my-rl.yaml",
         train_run.schema: "schema > train-recipe.schema.json",

@@ -279,6 +279,14 @@ IMAGE_ENDINGS = frozenset(
 )
 
 
+def kind_by_ending(path: Path) -> DataType | None:
+    """Whether a file is a clip or an image, as its ending says; None: neither is known to have it."""
+    ending = path.suffix.lower()
+    if ending in VIDEO_ENDINGS:
+        return DataType.VIDEO
+    return DataType.IMAGE if ending in IMAGE_ENDINGS else None
+
+
 async def check_recipe(
     recipe: Recipe,
     place: Workspace,
@@ -397,10 +405,8 @@ async def check_folder(
         shown = path.relative_to(folder)
         if any(part.startswith(".") for part in shown.parts) or not path.is_file():
             continue
-        ending = path.suffix.lower()
-        if ending in VIDEO_ENDINGS or ending in IMAGE_ENDINGS:
+        if (kind := kind_by_ending(path)) is not None:
             tally.rows += 1  # a file without known rows counts as one
-            kind = DataType.VIDEO if ending in VIDEO_ENDINGS else DataType.IMAGE
             tally.files[shown.as_posix(), kind] = [shown.as_posix()]
         else:
             tally.left_out += 1

@@ -3,5 +3,13 @@ from .make import Gallery as Gallery
 from .make import GalleryReport as GalleryReport
 from .make import make_gallery as make_gallery
 from .make import write_gallery as write_gallery
+from .page import SERVED_MEDIA as SERVED_MEDIA
 from .page import GalleryServer as GalleryServer
+from .page import LoopbackHandler as LoopbackHandler
+from .page import LoopbackServer as LoopbackServer
+from .page import colours as colours
+from .page import fill_fields as fill_fields
+from .page import policy as policy
 from .rows import read_verdicts as read_verdicts
+from .trace import KINDS as KINDS
+from .trace import parts_of as parts_of

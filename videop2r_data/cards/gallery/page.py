@@ -57,23 +57,24 @@ def inert_json(value: Any) -> str:
     return text.decode("utf-8")
 
 
-def policy(style: str, script: str, media: str) -> str:
+def policy(style: str, script: str, media: str, *, forms: str = "'none'") -> str:
     """The Content-Security-Policy of the page.
 
     Args:
         style: text of the one style element.
-        script: text of the one script.
+        script: text of the one script; empty: the page has none, and none may run.
         media: sources allowed for pictures and clips.
+        forms: where the page's forms may be sent.
     """
     return "; ".join(
         (
             "default-src 'none'",
-            f"script-src '{_digest(script)}'",
+            f"script-src '{_digest(script)}'" if script else "script-src 'none'",
             f"style-src '{_digest(style)}'",
             f"img-src {media}",
             f"media-src {media}",
             "base-uri 'none'",
-            "form-action 'none'",
+            f"form-action {forms}",
             "require-trusted-types-for 'script'",
             "trusted-types 'none'",
         )
@@ -89,11 +90,11 @@ def render_page(title: str, head: dict[str, Any], chunks: Sequence[Any], *, serv
         chunks: `Payload.chunks`.
         served: for `GalleryServer`, not for a file.
     """
-    style = _asset("style.css")
+    style = colours() + _asset("style.css")
     script = '"use strict";\n(() => {\n' + "".join(_asset(name) for name in SCRIPTS) + "})();\n"
     blocks = [_block(f"rows-{i}", chunk) for i, chunk in enumerate(chunks)]
     # the script comes before most rows: the list is shown while the browser still reads them
-    return _fill(
+    return fill_fields(
         _asset("page.html"),
         {
             "policy": html.escape(policy(style, script, SERVED_MEDIA if served else FILE_MEDIA)),
@@ -107,7 +108,12 @@ def render_page(title: str, head: dict[str, Any], chunks: Sequence[Any], *, serv
     )
 
 
-def _fill(template: str, fields: dict[str, str]) -> str:
+def colours() -> str:
+    """Style sheet of the colours that roles of segments and outcomes have, light and dark."""
+    return _asset("colours.css")
+
+
+def fill_fields(template: str, fields: dict[str, str]) -> str:
     """Fill `@@name@@` fields in one pass: such a text inside of a value stays as it is."""
     parts = template.split("@@")
     for i in range(1, len(parts), 2):
@@ -153,8 +159,56 @@ _CLOSED = "default-src 'none'; sandbox"
 """Policy of every answer but the page: an SVG or HTML file opened by itself runs nothing."""
 
 
-class GalleryServer(ThreadingHTTPServer):
-    """Serves one page until `shutdown`.
+class LoopbackServer(ThreadingHTTPServer):
+    """Serves one page and files to this machine until `shutdown`; a subclass says which.
+
+    Args:
+        port: 0: any free one.
+
+    Raises:
+        ConfigError: the port is taken.
+    """
+
+    daemon_threads = True
+
+    def __init__(self, *, port: int = 0) -> None:
+        self.secret = secrets.token_urlsafe(16)
+        try:
+            super().__init__((HOST, port), self.handler)
+        except OSError as error:
+            raise ConfigError(
+                f"cannot listen on {HOST}:{port}: {error.strerror or error}", hint="choose another --port"
+            ) from None
+
+    @property
+    def handler(self) -> type[LoopbackHandler]:
+        """What answers a request."""
+        return LoopbackHandler
+
+    @property
+    def origin(self) -> str:
+        """Scheme, host and port."""
+        return f"http://{HOST}:{self.server_address[1]}"
+
+    @property
+    def url(self) -> str:
+        """Address of the page, with the secret."""
+        return f"{self.origin}/{self.secret}/"
+
+    def document(self) -> bytes:
+        """The page."""
+        raise NotImplementedError
+
+    def file(self, address: str) -> Path | None:
+        """The file of an address below the secret, no symbolic link left in it; None: there is none."""
+        raise NotImplementedError
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Ignore a browser that closes the connection in the middle of a clip."""
+
+
+class GalleryServer(LoopbackServer):
+    """Serves the gallery.
 
     Args:
         page: the HTML document.
@@ -170,8 +224,6 @@ class GalleryServer(ThreadingHTTPServer):
             server.serve_forever()
     """
 
-    daemon_threads = True
-
     def __init__(self, page: str, clips: Iterable[Clip], *, port: int = 0) -> None:
         self.page = page.encode("utf-8")
         clips = list(clips)
@@ -179,59 +231,58 @@ class GalleryServer(ThreadingHTTPServer):
         self.files = {
             unquote(bases[clip.source] + clip.address): clip.file for clip in clips if clip.file is not None
         }
-        self.secret = secrets.token_urlsafe(16)
-        try:
-            super().__init__((HOST, port), _Handler)
-        except OSError as error:
-            raise ConfigError(
-                f"cannot listen on {HOST}:{port}: {error.strerror or error}", hint="choose another --port"
-            ) from None
+        super().__init__(port=port)
 
-    @property
-    def url(self) -> str:
-        """Address of the page, with the secret."""
-        return f"http://{HOST}:{self.server_address[1]}/{self.secret}/"
+    def document(self) -> bytes:
+        """The page."""
+        return self.page
 
-    def handle_error(self, request: object, client_address: object) -> None:
-        """Ignore a browser that closes the connection in the middle of a clip."""
+    def file(self, address: str) -> Path | None:
+        """The clip of an address."""
+        return self.files.get(address)
 
 
-class _Handler(BaseHTTPRequestHandler):
+class LoopbackHandler(BaseHTTPRequestHandler):
+    """Answers requests that name this machine and know the secret; it prints nothing."""
+
     protocol_version = "HTTP/1.1"
-    server_version = "p2r-gallery"
+    server_version = "p2r"
     sys_version = ""
     timeout = 60
-    server: GalleryServer
+    server: LoopbackServer
+    referrers = "no-referrer"
 
     def do_GET(self) -> None:
+        """A page or a file."""
         self._answer(body=True)
 
     def do_HEAD(self) -> None:
+        """The headers of a page or a file."""
         self._answer(body=False)
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the name of the base class
         """Print nothing: only the command line prints."""
 
     def _answer(self, *, body: bool) -> None:
-        address = self._address()
+        address = self.address()
         if address is None:
-            self._refuse(404)
+            self.refuse(404)
         elif address == "":
-            self._send_page(body)
+            self.send_page(self.server.document(), body=body)
         else:
-            file = self.server.files.get(address)
             try:
+                file = self.server.file(address)
                 if file is None or file.resolve() != file:  # became a link meanwhile: to where?
-                    self._refuse(404)
+                    self.refuse(404)
                 else:
                     self._send_file(file, body)
             except (FileNotFoundError, NotADirectoryError, PermissionError):
-                self._refuse(404)
+                self.refuse(404)
 
-    def _address(self) -> str | None:
+    def address(self) -> str | None:
         """The requested address below the secret; None if host or secret are wrong."""
-        own = {f"{HOST}:{self.server.server_address[1]}", f"localhost:{self.server.server_address[1]}"}
-        if self.headers.get("Host", "") not in own:
+        port = self.server.server_address[1]
+        if self.headers.get("Host", "") not in {f"{HOST}:{port}", f"localhost:{port}"}:
             return None  # DNS rebinding: a name of another site that was pointed at this machine
         path = self.path.partition("?")[0]
         secret, slash, rest = path.removeprefix("/").partition("/")
@@ -239,11 +290,12 @@ class _Handler(BaseHTTPRequestHandler):
             return None
         return unquote(rest)
 
-    def _send_page(self, body: bool) -> None:
-        self.send_response(200)
-        self._headers("text/html; charset=utf-8", len(self.server.page), "frame-ancestors 'none'")
+    def send_page(self, page: bytes, *, status: int = 200, body: bool = True) -> None:
+        """Answer with an HTML document."""
+        self.send_response(status)
+        self._headers("text/html; charset=utf-8", len(page), "frame-ancestors 'none'")
         if body:
-            self.wfile.write(self.server.page)
+            self.wfile.write(page)
 
     def _send_file(self, path: Path, body: bool) -> None:
         with path.open("rb") as file:
@@ -253,7 +305,7 @@ class _Handler(BaseHTTPRequestHandler):
             if wanted is not None:
                 found = byte_range(wanted, size)
                 if found is None:
-                    self._refuse(416, ("Content-Range", f"bytes */{size}"))
+                    self.refuse(416, ("Content-Range", f"bytes */{size}"))
                     return
                 start, end = found
             self.send_response(200 if wanted is None else 206)
@@ -276,7 +328,8 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.write(block)
             left -= len(block)
 
-    def _refuse(self, status: int, *headers: tuple[str, str]) -> None:
+    def refuse(self, status: int, *headers: tuple[str, str]) -> None:
+        """Answer with a status and nothing else."""
         self.send_response(status)
         for name, value in headers:
             self.send_header(name, value)
@@ -289,7 +342,7 @@ class _Handler(BaseHTTPRequestHandler):
             "Content-Security-Policy": policy,
             "X-Content-Type-Options": "nosniff",
             "Cross-Origin-Resource-Policy": "same-origin",
-            "Referrer-Policy": "no-referrer",
+            "Referrer-Policy": self.referrers,
             "Cache-Control": "private, no-cache",
         }.items():
             self.send_header(name, value)

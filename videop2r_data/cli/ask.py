@@ -1,0 +1,270 @@
+"""`p2r-train ask`: one question to a model, on the terminal, as a page, or page after page."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.text import Text
+
+from videop2r_data.cli.common import FINDINGS, JsonOpt, err_console, new_file, out_console, shell
+from videop2r_data.cli.terminal import print_json, say
+from videop2r_data.errors import ConfigError
+
+if TYPE_CHECKING:
+    from videop2r_data.evaluation import Asked, AskSpec, Seen
+    from videop2r_data.schemas import ProblemType, Sample
+
+ModelArg = Annotated[
+    str,
+    typer.Argument(
+        metavar="MODEL", help="Folder of a run or a model, a Hub id, or with --base-url a server's model id."
+    ),
+]
+ClipArg = Annotated[
+    Path, typer.Argument(metavar="CLIP", help="A clip or an image; with --serve a folder of them.")
+]
+QuestionArg = Annotated[str | None, typer.Argument(metavar="QUESTION", help="Left out with --serve.")]
+ChoicesArg = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="CHOICE...", help="Options; the question is then multiple choice."),
+]
+TypeOpt = Annotated[
+    str | None,
+    typer.Option(
+        "--type", metavar="TYPE", help="numerical, OCR, temporal grounding ...; default: free-form."
+    ),
+]
+StartOpt = Annotated[float | None, typer.Option(min=0, metavar="S", help="Second of the clip to begin with.")]
+EndOpt = Annotated[float | None, typer.Option(min=0, metavar="S", help="Second of the clip to end with.")]
+KindOpt = Annotated[
+    str | None,
+    typer.Option(
+        metavar="KIND",
+        help="transformers, vllm, openai or anthropic; default: openai with --base-url, else the first.",
+    ),
+]
+UrlOpt = Annotated[
+    str | None, typer.Option("--base-url", metavar="URL", help="Of a server: http://localhost:8000/v1.")
+]
+KeyOpt = Annotated[
+    str | None, typer.Option("--api-key-env", metavar="NAME", help="Variable that holds the server's key.")
+]
+FramesOpt = Annotated[int | None, typer.Option(min=1, help="Frames of a clip; the paper: 32.")]
+PixelsOpt = Annotated[int | None, typer.Option("--max-pixels", min=1, help="Of a frame; the paper: 200,704.")]
+FactorOpt = Annotated[
+    int | None, typer.Option(min=1, help="Sides are multiples of it: Qwen2.5-VL 28, Qwen3-VL 32.")
+]
+TraceOpt = Annotated[
+    str | None,
+    typer.Option(metavar="GRAMMAR", help="What the model writes; default: the run's, else videop2r."),
+]
+PromptOpt = Annotated[str | None, typer.Option(help="Packaged prompt or file; default: the run's.")]
+TemperatureOpt = Annotated[float | None, typer.Option(min=0, max=2, help="The paper: 0.01.")]
+TopPOpt = Annotated[float | None, typer.Option(help="The paper: 0.001.")]
+TokensOpt = Annotated[int | None, typer.Option("--max-tokens", min=1, help="Longest answer.")]
+HtmlOpt = Annotated[
+    Path | None, typer.Option("--html", metavar="FILE", help="Write one page with frames and answer, too.")
+]
+ServeOpt = Annotated[
+    bool, typer.Option("--serve", help="Serve a page that asks about files below CLIP, until Ctrl-C.")
+]
+PortOpt = Annotated[int, typer.Option(min=0, max=65535, metavar="N", help="For --serve; 0: a free one.")]
+
+
+def ask(
+    model: ModelArg,
+    clip: ClipArg,
+    question: QuestionArg = None,
+    choices: ChoicesArg = None,
+    kind_of_answer: TypeOpt = None,
+    start: StartOpt = None,
+    end: EndOpt = None,
+    frames: FramesOpt = None,
+    max_pixels: PixelsOpt = None,
+    factor: FactorOpt = None,
+    base_url: UrlOpt = None,
+    kind: KindOpt = None,
+    api_key_env: KeyOpt = None,
+    trace: TraceOpt = None,
+    prompt: PromptOpt = None,
+    temperature: TemperatureOpt = None,
+    top_p: TopPOpt = None,
+    max_tokens: TokensOpt = None,
+    html: HtmlOpt = None,
+    serve: ServeOpt = False,
+    port: PortOpt = 0,
+    json: JsonOpt = False,
+) -> None:
+    """Ask a model about a clip or an image: its observation, reasoning and answer, in colours.
+
+    MODEL is asked as it was trained: with the prompt, the trace and the frames of its run. Any other model is
+    asked as the paper asks.
+    """
+    from videop2r_data.evaluation import make_question
+
+    media = _set(frames=frames, max_pixels=max_pixels, factor=factor)
+    sampling = _set(temperature=temperature, top_p=top_p, max_tokens=max_tokens)
+    spec = _spec(
+        model, _set(kind=kind, base_url=base_url, api_key_env=api_key_env), media, sampling, trace, prompt
+    )
+    if serve:
+        if question is not None:
+            raise typer.BadParameter("with --serve it is asked on the page", param_hint="QUESTION")
+        _serve(spec, clip, model, port)
+        return
+    if question is None:
+        raise typer.BadParameter("is missing", param_hint="QUESTION")
+    if not clip.is_file():
+        raise ConfigError("no such file", where=str(clip), hint="name a clip or an image")
+    file = clip.resolve()  # links are followed here: no file below it is out of bounds for its owner
+    sample = make_question(
+        file.name,
+        question,
+        options=choices or (),
+        problem_type=_type(kind_of_answer),
+        start_s=start,
+        end_s=end,
+    )
+    seen = _ask(spec, file.parent, sample)
+    _told(seen, spec, html, as_json=json)
+    if seen.asked.failed:
+        raise typer.Exit(FINDINGS)
+
+
+def _type(name: str | None) -> ProblemType | None:
+    from videop2r_data.schemas import ProblemType
+
+    for kind in ProblemType:
+        if name is not None and name.casefold() in (kind.value.casefold(), *kind.traits.aliases):
+            return kind
+    if name is not None:
+        known = ", ".join(kind.value for kind in ProblemType)
+        raise typer.BadParameter(f"{name!r} is none of {known}", param_hint="--type")
+    return None
+
+
+def _spec(
+    model: str,
+    backend: dict[str, Any],
+    media: dict[str, Any],
+    sampling: dict[str, Any],
+    trace: str | None,
+    prompt: str | None,
+) -> AskSpec:
+    """Whom to ask and how: as given, else as the run was trained, else as in the paper."""
+    from videop2r_data.evaluation import AskSpec
+    from videop2r_data.schemas import BACKENDS, validate_settings
+
+    backend.setdefault("kind", "openai" if "base_url" in backend else "transformers")
+    usual: dict[str, Any] = {"media": {"frames": 32, "max_pixels": 256 * 28 * 28}, "prompt": "generate-v1"}
+    if backend["kind"] in BACKENDS and BACKENDS[backend["kind"]].libraries:
+        model, usual = _as_trained(model)
+    values = {
+        # somebody waits for this one answer
+        "generate": {
+            "backend": {"model": model, "retries": 2, "server_wait_s": 10.0, **backend},
+            "prompt": prompt or usual["prompt"],
+            **{"temperature": 0.01, "top_p": 0.001, "max_tokens": 1024},
+            **sampling,
+        },
+        "media": usual["media"] | media,
+        **_set(trace=trace or usual.get("trace")),
+    }
+    return validate_settings(values, AskSpec, where="the flags of the command", what="question's settings")
+
+
+def _as_trained(named: str) -> tuple[str, dict[str, Any]]:
+    """The folder or id of a model that is loaded here, and how its run would evaluate it."""
+    from videop2r_data.trainer.evaluate import eval_recipe, find_target
+
+    target = find_target(named)
+    data = eval_recipe(target, {"data": {"source": "(asked by hand)"}}, device="cpu").data
+    return target.model, {
+        "media": data.media.model_dump(mode="json"),
+        "prompt": data.prompt_name,
+        "trace": data.grammar.model_dump(mode="json"),
+    }
+
+
+def _ask(spec: AskSpec, root: Path, sample: Sample) -> Seen:
+    from videop2r_data.evaluation import Asker
+
+    console = err_console()
+
+    async def once() -> Seen:
+        async with Asker(spec, root, tell=console.print) as asker:
+            return await asker.ask(sample)
+
+    with console.status("asking"):
+        return asyncio.run(once())
+
+
+def _told(seen: Seen, spec: AskSpec, html: Path | None, *, as_json: bool) -> None:
+    from videop2r_data.evaluation import render_page
+
+    if html is not None:
+        page = new_file(html, "answer.html", force=True)
+        page.write_text(render_page(seen, spec.trace), encoding="utf-8")
+        err_console().print(f"page: {shell(page)}", markup=False, soft_wrap=True)
+    if as_json:
+        print_json(seen.asked.model_dump(mode="json"))
+    else:
+        _show(seen.asked, spec)
+
+
+def _show(asked: Asked, spec: AskSpec) -> None:
+    """Print question, frames and the completion, coloured by the roles of its segments."""
+    from videop2r_data.evaluation import facts
+    from videop2r_data.prompts import show_options
+    from videop2r_data.trainer.look import colour
+
+    console = out_console()
+    console.print(Text(asked.problem, style="bold"))
+    for option in show_options(asked.options):
+        console.print(Text(f"  {option}"))
+    console.print(Text(facts(asked), style="dim"))
+    if len(asked.frame_times_s) > 1:
+        times = " ".join(f"{time:.1f}" for time in asked.frame_times_s)
+        console.print(Text(f"frames at {times} s", style="dim"))
+    console.print()
+    console.print(colour(asked.text.strip(), spec.trace))
+    console.print()
+    if asked.fault and asked.text:
+        console.print(Text(f"no whole trace: {asked.fault}", style="yellow"))
+    if asked.finish == "length":
+        console.print(Text("cut at its longest length: --max-tokens allows more", style="yellow"))
+    if asked.failed:
+        console.print(Text(f"nothing to read: {asked.failed}", style="red"))
+    console.print(Text("answer: ", style="bold") + Text(asked.answer or "none was found"))
+
+
+def _serve(spec: AskSpec, folder: Path, model: str, port: int) -> None:
+    from videop2r_data.evaluation import serve
+
+    if not folder.is_dir():
+        raise ConfigError("no such folder", where=str(folder), hint="with --serve name a folder of clips")
+    tell = err_console().print
+    try:
+        asyncio.run(
+            serve(
+                spec,
+                folder,
+                model,
+                port=port,
+                tell=tell,
+                ready=lambda url: say(_SERVING.format(url), err=True),
+            )
+        )
+    except KeyboardInterrupt:
+        return
+
+
+_SERVING = "serving at {} (Ctrl-C ends it)"
+
+
+def _set(**values: Any) -> dict[str, Any]:
+    """The values that are not None."""
+    return {name: value for name, value in values.items() if value is not None}

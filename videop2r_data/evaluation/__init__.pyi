@@ -1,0 +1,9 @@
+from .ask import Asked as Asked
+from .ask import Asker as Asker
+from .ask import AskSpec as AskSpec
+from .ask import Seen as Seen
+from .ask import make_question as make_question
+from .ask_page import facts as facts
+from .ask_page import render_page as render_page
+from .ask_server import AskServer as AskServer
+from .ask_server import serve as serve

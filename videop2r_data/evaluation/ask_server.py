@@ -1,0 +1,229 @@
+"""A page that asks about files below one folder, for one reader: a form, answered with a page."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from html import escape
+from itertools import islice
+from pathlib import Path
+from urllib.parse import parse_qs, quote
+
+from videop2r_data.builders.checks import kind_by_ending
+from videop2r_data.cards.gallery import SERVED_MEDIA, LoopbackHandler, LoopbackServer, fill_fields
+from videop2r_data.errors import ConfigError, MediaError, P2RError
+from videop2r_data.evaluation.ask import Asker, AskSpec, Seen, make_question
+from videop2r_data.evaluation.ask_page import asset, document, render_answer, shown_text
+from videop2r_data.files import resolve_media
+from videop2r_data.schemas import DataType, ProblemType, Sample, TraceGrammar, visible_line
+
+MAX_BODY = 1 << 16
+"""Bytes of a form."""
+MOST_FILES = 1000
+"""Files that the page offers; any other can be typed."""
+FIELDS = ("path", "start", "end", "problem", "options")
+"""Of the form, with text in them."""
+Ask = Callable[[Sample], Seen]
+
+
+class AskServer(LoopbackServer):
+    """Asks about files below one folder, one question at a time, for whoever knows the address.
+
+    Args:
+        ask: asks the model; called in a thread of the server, never twice at once.
+        root: folder of the files; no other file can be named, through links neither.
+        grammar: of the model's traces.
+        model: its name.
+        port: 0: any free one.
+
+    Raises:
+        ConfigError: the port is taken.
+    """
+
+    def __init__(self, ask: Ask, root: Path, grammar: TraceGrammar, model: str, *, port: int = 0) -> None:
+        self.ask, self.root, self.grammar, self.model = ask, root, grammar, model
+        self.busy = threading.Lock()
+        super().__init__(port=port)
+
+    @property
+    def handler(self) -> type[LoopbackHandler]:
+        """What answers a request."""
+        return _AskHandler
+
+    def document(self) -> bytes:
+        """The page before the first question."""
+        return self.form({}, "")
+
+    def file(self, address: str) -> Path | None:
+        """A clip or image below the folder, for the page's player."""
+        try:
+            found = resolve_media(self.root, address.removeprefix("media/"))
+        except MediaError:
+            return None
+        known = address.startswith("media/") and kind_by_ending(found) is not None
+        return found if known and found.is_file() else None
+
+    def form(self, given: Mapping[str, str], below: str) -> bytes:
+        """The page: the form as it was filled in, and `below` it HTML."""
+        chosen = given.get("type")
+        types = "".join(
+            f"<option{' selected' if kind.value == chosen else ''}>{kind.value}</option>"
+            for kind in ProblemType
+            if kind is not ProblemType.MULTIPLE_CHOICE
+        )
+        files = "".join(f'<option value="{escape(name)}"></option>' for name in offered(self.root))
+        fields = {name: shown_text(given.get(name, "")) for name in FIELDS}
+        fields |= {"model": shown_text(self.model), "types": types, "files": files}
+        body = fill_fields(asset("ask_form.html"), fields) + below
+        title = f"Ask {visible_line(self.model)}"
+        return document(title, body, media=SERVED_MEDIA, forms="'self'").encode()
+
+
+async def serve(
+    spec: AskSpec,
+    root: Path,
+    model: str,
+    *,
+    port: int = 0,
+    tell: Callable[[str], None] | None = None,
+    ready: Callable[[str], None] = lambda url: None,
+) -> None:
+    """Serve the page until the task is cancelled; a question under way is then given up.
+
+    Args:
+        spec: who is asked, and how.
+        root: folder of the files.
+        model: its name on the page.
+        port: 0: any free one.
+        tell: is told why a call is tried again.
+        ready: is told the address of the page.
+
+    Raises:
+        ConfigError: the port is taken, or prompt or backend do not fit.
+    """
+    loop = asyncio.get_running_loop()
+    under_way: set[asyncio.Task[object] | None] = set()
+    async with Asker(spec, root, tell=tell) as asker:
+
+        async def answer(sample: Sample) -> Seen:
+            under_way.add(asyncio.current_task())
+            try:
+                return await asker.ask(sample)
+            finally:
+                under_way.discard(asyncio.current_task())
+
+        def ask(sample: Sample) -> Seen:
+            return asyncio.run_coroutine_threadsafe(answer(sample), loop).result()
+
+        with AskServer(ask, root, spec.trace, model, port=port) as server:
+            ready(server.url)
+            try:
+                await asyncio.to_thread(server.serve_forever)
+            finally:
+                server.shutdown()
+                left = [task for task in under_way if task is not None]
+                for task in left:
+                    task.cancel()
+                await asyncio.gather(*left, return_exceptions=True)
+
+
+def offered(root: Path) -> list[str]:
+    """Clips and images below a folder, the first ones in order; hidden ones are left out."""
+
+    def found() -> Iterator[str]:
+        for place, folders, names in os.walk(root):
+            folders[:] = sorted(name for name in folders if not name.startswith("."))
+            for name in sorted(names):
+                path = Path(place, name)
+                if not name.startswith(".") and kind_by_ending(path) is not None:
+                    yield path.relative_to(root).as_posix()
+
+    return [name for name in islice(found(), MOST_FILES) if name == visible_line(name)]
+
+
+class _AskHandler(LoopbackHandler):
+    server: AskServer
+    # with no-referrer a form's Origin would be null, as that of a foreign page can be
+    referrers = "same-origin"
+
+    def do_POST(self) -> None:  # noqa: N802 - the name of the base class
+        """One question."""
+        given = self._given()
+        if isinstance(given, int):
+            self.close_connection = True  # what was sent is still unread
+            self.refuse(given)
+        elif not self.server.busy.acquire(blocking=False):
+            self._page(
+                given, [_wrong("Another question is being answered: send this one again.")], status=503
+            )
+        else:
+            try:
+                self._answered(given)
+            finally:
+                self.server.busy.release()
+
+    def _given(self) -> dict[str, str] | int:
+        """The fields of the form, or the status to refuse it with."""
+        if self.address() != "":
+            return 404
+        if self.headers.get("Origin") != self.server.origin.replace("127.0.0.1", self._host()):
+            return 403  # a page of another site
+        length = self.headers.get("Content-Length", "")
+        if not length.isdecimal() or int(length) > MAX_BODY:
+            return 413
+        if self.headers.get_content_type() != "application/x-www-form-urlencoded":
+            return 415
+        try:
+            fields = parse_qs(
+                self.rfile.read(int(length)).decode(), keep_blank_values=True, max_num_fields=16
+            )
+        except ValueError:
+            return 400
+        return {name: values[0] for name, values in fields.items()}
+
+    def _host(self) -> str:
+        return self.headers.get("Host", "").partition(":")[0]
+
+    def _answered(self, given: Mapping[str, str]) -> None:
+        try:
+            sample = _sample(given)
+            seen = self.server.ask(sample)
+        except P2RError as error:
+            self._page(given, [_wrong(f"{error.message}. {error.hint or ''}")], status=422)
+            return
+        player = ""
+        if sample.data_type is DataType.VIDEO:
+            address = quote(f"media/{sample.path}")
+            span = f"#t={sample.start_s or 0:g}" + ("" if sample.end_s is None else f",{sample.end_s:g}")
+            player = f'<p><video controls preload="metadata" src="{address}{span}"></video></p>\n'
+        self._page(given, [player, render_answer(seen, self.server.grammar)])
+
+    def _page(self, given: Mapping[str, str], below: Iterable[str], *, status: int = 200) -> None:
+        self.send_page(self.server.form(given, "".join(below)), status=status)
+
+
+def _wrong(text: str) -> str:
+    return f'<p class="wrong" role="alert">{shown_text(text)}</p>\n'
+
+
+def _sample(given: Mapping[str, str]) -> Sample:
+    """The question of a form.
+
+    Raises:
+        ConfigError: a field is missing, or holds something else.
+    """
+    try:
+        start, end = (
+            float(given[name]) if given.get(name, "").strip() else None for name in ("start", "end")
+        )
+        kind = ProblemType(given["type"]) if given.get("type") else None
+    except ValueError as error:
+        raise ConfigError(f"a field of the form is wrong: {error}") from None
+    if not given.get("path"):
+        raise ConfigError("no file is named")
+    options = [line.strip() for line in given.get("options", "").splitlines() if line.strip()]
+    return make_question(
+        given["path"], given.get("problem", ""), options=options, problem_type=kind, start_s=start, end_s=end
+    )
