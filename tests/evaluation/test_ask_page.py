@@ -153,7 +153,7 @@ def test_a_question_knows_its_media_and_its_type_and_refuses_the_rest() -> None:
     assert make_question("b.mp4", " ? ", problem_type=ProblemType.OCR).problem == "?"
     for path, more, told in (
         ("../b.mp4", {}, "never leaves"),
-        ("b.mp4", {"options": ("x",)}, "at least 2 options"),
+        ("b.mp4", {"options": ("x",)}, "at least two"),
         ("b.mp4", {"start_s": 3.0, "end_s": 2.0}, "not before"),
     ):
         with pytest.raises(ConfigError, match=told):

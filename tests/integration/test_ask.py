@@ -156,7 +156,7 @@ def test_what_cannot_be_asked_ends_with_a_reason(clips: Path, tmp_path: Path) ->
         broken.write_bytes(b"no clip")
         assert "broken.mp4" in invoke("m", broken, "?", *to, code=1).stderr
         assert "no such file" in invoke("m", clips / "none.mp4", "?", *to, code=1).stderr
-        assert "at least 2 options" in invoke("m", clip, "?", "one", *to, code=1).stderr
+        assert "at least two" in invoke("m", clip, "?", "one", *to, code=1).stderr
         assert "is none of" in invoke("m", clip, "?", "--type", "poem", *to, code=2).stderr
         assert "QUESTION" in invoke("m", clip, *to, code=2).stderr
         assert "no trace grammar" in invoke("m", clip, "?", "--trace", "sonnet", *to, code=1).stderr

@@ -14,7 +14,6 @@ from .guess_recipe import recipe_from as recipe_from
 from .guessing import Guess as Guess
 from .guessing import guess_source as guess_source
 from .judging import question_prompt as question_prompt
-from .judging import question_text as question_text
 from .judging import unusable as unusable
 from .pipeline import BuildReport as BuildReport
 from .pipeline import build as build
@@ -35,6 +34,7 @@ from .retries import reopen as reopen
 from .run import Stop as Stop
 from .run import Tally as Tally
 from .steps import Parts as Parts
+from .steps import RequestBuilder as RequestBuilder
 from .steps import backend_of as backend_of
 from .workspace import Shard as Shard
 from .workspace import Workspace as Workspace

@@ -14,13 +14,11 @@ from videop2r_data.backends import (
     Caller,
     Journal,
     Money,
-    answer_variant,
     make_backend,
     make_breaker,
     make_caller,
-    messages,
 )
-from videop2r_data.builders import MediaStep, question_prompt, question_text, unusable
+from videop2r_data.builders import MediaStep, RequestBuilder, unusable
 from videop2r_data.builders.checks import kind_by_ending
 from videop2r_data.errors import ConfigError, RefusedError, TraceError
 from videop2r_data.media import DecodePool, encode_frames
@@ -32,10 +30,10 @@ from videop2r_data.schemas import (
     MediaSpec,
     Model,
     ProblemType,
-    Request,
+    Recipe,
     Role,
     Sample,
-    SamplingParams,
+    SourceSpec,
     Trace,
     TraceGrammar,
     Usage,
@@ -58,6 +56,14 @@ class AskSpec(Model):
     """What the model's traces are made of."""
     media: MediaSpec = MediaSpec()
     """How frames are sampled."""
+
+    @property
+    def recipe(self) -> Recipe:
+        """The build whose first step asks like that."""
+        source = SourceSpec(name=SOURCE, kind="dataset", path=".")
+        return Recipe(
+            name=SOURCE, sources=(source,), media=self.media, trace=self.trace, generate=self.generate
+        )
 
 
 class ShownSegment(Model):
@@ -148,6 +154,8 @@ def make_question(
     if path:
         image = kind_by_ending(Path(path)) is DataType.IMAGE and not path.lower().endswith(".gif")
         kind = DataType.IMAGE if image else DataType.VIDEO
+    if len(options) == 1:
+        raise ConfigError("one choice is none: name at least two, or none", where=path or None)
     usual = ProblemType.MULTIPLE_CHOICE if options else ProblemType.FREE_FORM
     try:
         return Sample(
@@ -192,7 +200,7 @@ class Asker:
         tell: Callable[[str], None] | None = None,
     ) -> None:
         self.spec, self.root = spec, root
-        self.prompt = question_prompt(spec.generate.prompt, base or Path(), spec.trace)
+        self._requests = RequestBuilder(spec.recipe, base or Path())
         self._backend = make_backend(spec.generate.backend)
         self._arrays = spec.generate.backend.declared.frames == "array"
         self._tell = tell
@@ -240,7 +248,7 @@ class Asker:
         return Seen(asked, encode_frames(frames.array, shown))
 
     async def _answer(self, sample: Sample, frames: Frames | None) -> Asked:
-        request = self._request(sample, frames)
+        request = self._requests.generate(sample, frames.record if frames else None, 0)
         self._took.clear()
 
         async def load() -> Frames:
@@ -252,7 +260,7 @@ class Asker:
             raise RefusedError(answer.refused if answer else "no answer")
         done, media = answer.completion, request.media
         why = unusable(done)
-        grammar = self.spec.trace
+        grammar, prompt = self.spec.trace, self._requests.generate_prompt
         return Asked(
             file=sample.path,
             data_type=sample.data_type,
@@ -263,8 +271,8 @@ class Asker:
             problem_type=sample.problem_type,
             model=request.model,
             served=done.model,
-            prompt=self.prompt.name,
-            prompt_sha256=self.prompt.sha256,
+            prompt=prompt.name,
+            prompt_sha256=prompt.sha256,
             text=done.text,
             finish=done.finish_reason,
             segments=_segments(done.text, grammar),
@@ -279,22 +287,6 @@ class Asker:
             duration_s=media.duration_s if media else None,
             usage=done.usage,
             seconds=self._took.get(request.key),
-        )
-
-    def _request(self, sample: Sample, frames: Frames | None) -> Request:
-        how, media = self.spec.generate, frames.record if frames else None
-        return Request(
-            purpose="generate",
-            model=how.backend.model,
-            messages=messages(
-                self.prompt.system, question_text(self.prompt, sample), media=media is not None
-            ),
-            params=SamplingParams(
-                temperature=how.temperature, max_tokens=how.max_tokens, top_p=how.top_p, seed=how.seed
-            ),
-            media=media,
-            media_encoding=self.spec.media.wire_of(media.passthrough) if media else "",
-            variant=answer_variant(how.backend),
         )
 
 
