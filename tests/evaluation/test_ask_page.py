@@ -154,7 +154,7 @@ def test_a_question_knows_its_media_and_its_type_and_refuses_the_rest() -> None:
     for path, more, told in (
         ("../b.mp4", {}, "never leaves"),
         ("b.mp4", {"options": ("x",)}, "at least two"),
-        ("b.mp4", {"start_s": 3.0, "end_s": 2.0}, "not before"),
+        ("b.mp4", {"start_s": 3.0, "end_s": 2.0}, "is not in"),
     ):
         with pytest.raises(ConfigError, match=told):
             make_question(path, "?", **more)

@@ -144,6 +144,24 @@ def test_a_server_is_asked_and_its_words_cannot_steer_the_terminal(clips: Path, 
         assert told["fault"] and [s["name"] for s in told["segments"]] == ["think", "answer"]
 
 
+def test_a_part_of_a_clip_is_sampled_and_times_lead_into_it(clips: Path, tmp_path: Path) -> None:
+    with running(answer=lambda call: TRACE) as server:
+        page = tmp_path / "part.html"
+        told = orjson.loads(
+            invoke(
+                "m", clips / "moving.mp4", "What moves?", "--start", 0.5, "--end", 1.5, "--frames", 3,
+                "--base-url", server.url, "--html", page, "--json",
+            ).stdout
+        )  # fmt: skip
+        assert (told["start_s"], told["end_s"]) == (0.5, 1.5)
+        times = told["frame_times_s"]
+        assert len(times) == 3 and times[0] == 0.5 and times[-1] <= 1.5
+        # `0.5 s` in the trace counts from the beginning of the part: 1.0 s in the clip, the middle frame
+        assert '<a href="#f1">0.5 s</a>' in page.read_text()
+        flags = ["--start", 1, "--end", 1, "--base-url", server.url]
+        assert "is not in" in invoke("m", clips / "moving.mp4", "?", *flags, code=1).stderr
+
+
 def test_what_cannot_be_asked_ends_with_a_reason(clips: Path, tmp_path: Path) -> None:
     clip = clips / "moving.mp4"
     refused = Reply(status=400, body=b'{"error": {"message": "no such model here"}}')

@@ -37,6 +37,8 @@ TypeOpt = Annotated[
         "--type", metavar="TYPE", help="numerical, OCR, temporal grounding ...; default: free-form."
     ),
 ]
+StartOpt = Annotated[float | None, typer.Option(min=0, metavar="S", help="Second of the clip to begin with.")]
+EndOpt = Annotated[float | None, typer.Option(min=0, metavar="S", help="Second of the clip to end with.")]
 KindOpt = Annotated[
     str | None,
     typer.Option(
@@ -78,6 +80,8 @@ def ask(
     question: QuestionArg = None,
     choices: ChoicesArg = None,
     kind_of_answer: TypeOpt = None,
+    start: StartOpt = None,
+    end: EndOpt = None,
     frames: FramesOpt = None,
     max_pixels: PixelsOpt = None,
     factor: FactorOpt = None,
@@ -121,6 +125,8 @@ def ask(
         question,
         options=choices or (),
         problem_type=_type(kind_of_answer),
+        start_s=start,
+        end_s=end,
     )
     seen = _ask(spec, file.parent, sample)
     _told(seen, spec, html, as_json=json)
