@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -103,8 +104,6 @@ def ask(
     MODEL is asked as it was trained: with the prompt, the trace and the frames of its run. Any other model is
     asked as the paper asks.
     """
-    from videop2r_data.evaluation import make_question
-
     media = _set(frames=frames, max_pixels=max_pixels, factor=factor)
     sampling = _set(temperature=temperature, top_p=top_p, max_tokens=max_tokens)
     spec = _spec(
@@ -117,21 +116,24 @@ def ask(
         return
     if question is None:
         raise typer.BadParameter("is missing", param_hint="QUESTION")
-    if not clip.is_file():
-        raise ConfigError("no such file", where=str(clip), hint="name a clip or an image")
-    file = clip.resolve()  # links are followed here: no file below it is out of bounds for its owner
-    sample = make_question(
-        file.name,
-        question,
-        options=choices or (),
-        problem_type=_type(kind_of_answer),
-        start_s=start,
-        end_s=end,
-    )
-    seen = _ask(spec, file.parent, sample)
+    part = _set(start_s=start, end_s=end)
+    sample, root = _question(clip, question, choices or (), _type(kind_of_answer), part)
+    seen = _ask(spec, root, sample)
     _told(seen, spec, html, as_json=json)
     if seen.asked.failed:
         raise typer.Exit(FINDINGS)
+
+
+def _question(
+    clip: Path, text: str, choices: Sequence[str], kind: ProblemType | None, part: dict[str, float]
+) -> tuple[Sample, Path]:
+    """The question, and the folder of its file."""
+    from videop2r_data.evaluation import make_question
+
+    if not clip.is_file():
+        raise ConfigError("no such file", where=str(clip), hint="name a clip or an image")
+    file = clip.resolve()  # links are followed here: no file below it is out of bounds for its owner
+    return make_question(file.name, text, options=choices, problem_type=kind, **part), file.parent
 
 
 def _type(name: str | None) -> ProblemType | None:
