@@ -51,6 +51,13 @@ def test_a_target_is_priced_not_the_pool(tmp_path: Path) -> None:
     assert found.steps[0].calls == 200
 
 
+def test_clips_by_rate_are_priced_with_the_most_frames_and_it_says_so(tmp_path: Path) -> None:
+    write_pool(tmp_path, [question(i, data_type="video", path="a.mp4") for i in range(4)])
+    (plain, _), (by_rate, _) = guess(tmp_path), guess(tmp_path, media={"fps": 2.0})
+    assert by_rate.steps == plain.steps and not any("media.fps" in note for note in plain.notes)
+    assert any("16 frames, the most that media.fps allows" in note for note in by_rate.notes)
+
+
 @pytest.mark.parametrize("judged", [True, False])
 def test_a_pilot_beyond_the_pool_builds_it_and_its_calls_are_kept(tmp_path: Path, judged: bool) -> None:
     write_pool(tmp_path, [question(i) for i in range(9)])

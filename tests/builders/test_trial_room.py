@@ -81,6 +81,15 @@ def test_tokens_of_the_usual_and_of_the_longest_request(
     assert found == (usual, most), "300 more bytes of text at 3 bytes a token"
 
 
+@pytest.mark.parametrize(("seconds", "pairs"), [(3.0, 3), (0.5, 2), (60.0, 8), (None, 8)])
+def test_frames_by_rate_count_as_the_clip_of_the_call_gives_them(seconds: float | None, pairs: int) -> None:
+    """At 2 a second; the longest request has the most frames, for no other clip's duration is known."""
+    spec, media = backend(), record(1).model_copy(update={"duration_s": seconds})
+    made = recipe(spec, fps=2.0)
+    found = needed_tokens(made, spec, input_tokens=132, sample=SAMPLE, media=media, longest=100)
+    assert found == (100 + pairs * 32, 100 + 8 * 128)
+
+
 def test_a_shorter_clip_counts_as_a_whole_one() -> None:
     spec = backend()
     assert groups(3, "video", spec) == 2

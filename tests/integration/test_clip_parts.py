@@ -99,6 +99,29 @@ def test_the_model_is_told_times_of_the_part(tmp_path: Path) -> None:
     assert (about[1]["fps"], about[1]["duration"], about[2]["duration"]) == (24.0, 1.0, 1.25)
 
 
+def test_frames_by_rate_in_a_build_and_a_judge_with_a_number_of_its_own(tmp_path: Path) -> None:
+    pool(tmp_path)
+    backend = {"kind": "openai", "model": "j", "base_url": "http://127.0.0.1:9/v1"}
+    judges: list[dict[str, Any]] = [
+        {"name": n, "decides": "faithfulness", "backend": backend} for n in ("same", "more")
+    ]
+    judges[1]["frames"] = 32
+    plain = {"name": "x", "sources": [{"name": "p", "kind": "video-r1", "path": "a.json"}]}
+    made = Recipe.model_validate(plain | {
+        "media": {"fps": 4.0, "frames": 16}, "judges": judges, "generate": {"backend": backend | {"model": "g"}}
+    })  # fmt: skip
+    specs = {n: made.media.uniform(n) for n in (16, 32)}
+    assert (specs[16].fps, specs[32].fps) == (4.0, None)
+    run(tmp_path, lambda server: with_parts(server).model_copy(update={"media": made.media}))
+    kept = {row["problem_id"]: row["frame_indices"] for row in rows_of(tmp_path / "set", "sft")}
+    assert [len(kept[f"{i}"]) for i in range(6)] == [8, 4, 4, 4, 4, 4]
+    card = (tmp_path / "set" / "README.md").read_text()
+    assert "4 a second (4 to 16) uniform" in card
+    assert verify_release(str(tmp_path / "set"), workers=1).ok
+    place = Workspace.at(tmp_path / "set", base=tmp_path)
+    assert asyncio.run(reproduce(place, card=write_dataset_card, observer=Silent())).same
+
+
 def test_sets_without_parts_have_no_such_column(tmp_path: Path) -> None:
     pool(tmp_path)
     run(tmp_path, lambda server: recipe(server, media=MEDIA, judge=None))

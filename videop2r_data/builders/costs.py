@@ -316,6 +316,9 @@ def _from_lengths(parts: Parts, pool: _Pool) -> Estimate:
         "token counts are guesses from text lengths and the pixel budget: --pilot 100 measures them",
         f"{GUESSED_VERIFIED:.0%} of the traces are assumed to reach the judge (from the paper's yield)",
     ]
+    if recipe.media.fps is not None and pool.media[DataType.VIDEO]:
+        most = f"clips count with {recipe.media.frames} frames"
+        notes.append(f"{most}, the most that media.fps allows: short ones take fewer")
     notes += _target_note(recipe, pool, calls) + _saved_notes(recipe, steps)
     return _sum(pool, steps, kept=min(round(calls * PAPER_KEPT), recipe.target or calls), notes=notes)
 

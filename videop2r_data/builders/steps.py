@@ -328,7 +328,7 @@ class Parts:
         """What samples so many frames for a backend; judges that see as many share the generator's."""
         form = backend.declared.frames
         if (frames, form) not in self._sampled:
-            spec = self.recipe.media.model_copy(update={"frames": frames})
+            spec = self.recipe.media.uniform(frames)
             # its processes start with the first file that must be decoded
             sampler = DecodePool(spec, want=form) if live else None
             self.samplers += [sampler] if sampler is not None else []

@@ -1,3 +1,4 @@
+from .choose import frame_count as frame_count
 from .geometry import smart_resize as smart_resize
 from .geometry import uniform_indices as uniform_indices
 from .image import encode_frames as encode_frames

@@ -1,4 +1,4 @@
-"""Which frames of a clip are taken: those of its part that a question is about, uniformly spaced."""
+"""Which frames of a clip are taken: so many, or so many a second, of the part that a question is about."""
 
 from __future__ import annotations
 
@@ -41,9 +41,38 @@ def choose(spec: MediaSpec, focus: Focus, total: int, timing_of: TimingOf, path:
         MediaError: `media_outside`.
     """
     if focus == WHOLE:
-        return Choice(uniform_indices(total, spec.frames))
+        seconds = None if spec.fps is None else timing_of(()).duration_s
+        return Choice(uniform_indices(total, frame_count(spec, total, seconds)))
     part = part_of(focus, timing_of(range(total)), path)
-    return Choice([part.first + at for at in uniform_indices(part.frames, spec.frames)], part)
+    count = frame_count(spec, part.frames, part.end_s - part.start_s)
+    return Choice([part.first + at for at in uniform_indices(part.frames, count)], part)
+
+
+def frame_count(spec: MediaSpec, total: int, seconds: float | None) -> int:
+    """How many frames are taken of a clip, or of a part of one.
+
+    With `spec.fps`: `seconds * fps`, at least `min_frames` (rounded up to an even number), at most `frames`
+    and `total`, and then rounded down to an even number; the product counts to 5 decimals, so that a
+    whole number is one. That is the rule of qwen-vl-utils 0.0.14 (`smart_nframes`) with the duration of the
+    clip in the place of `total / average rate`. A single frame counts as one.
+
+    Args:
+        spec: sampling settings.
+        total: shown frames of it.
+        seconds: its duration; None: not known, so that `frames` are taken at any rate.
+
+    >>> spec = MediaSpec(frames=16, fps=2.0)
+    >>> [frame_count(spec, round(25 * s), s) for s in (0.08, 1.0, 3.7, 60.0)]
+    [2, 4, 6, 16]
+    """
+    if spec.fps is None or seconds is None:
+        return spec.frames
+    at_rate = max(round(seconds * spec.fps, 5), _even(spec.min_frames + 1))
+    return max(1, _even(min(at_rate, spec.frames, total)))
+
+
+def _even(number: float) -> int:
+    return int(number // 2) * 2
 
 
 def part_of(focus: Focus, every: Timing, path: Path) -> ClipPart:

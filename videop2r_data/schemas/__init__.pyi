@@ -87,6 +87,7 @@ from .lock import Ledger as Ledger
 from .lock import SourceLock as SourceLock
 from .lock import Spent as Spent
 from .lock import StepModel as StepModel
+from .media import MIN_FRAMES as MIN_FRAMES
 from .media import MediaLimits as MediaLimits
 from .media import MediaSpec as MediaSpec
 from .parser import Part as Part

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from videop2r_data.schemas.base import Model
 
 BUFFER_MB = 1024
+MIN_FRAMES = 4
 
 
 class MediaLimits(Model):
@@ -43,7 +44,13 @@ class MediaSpec(Model):
     decoder: Literal["pyav", "decord"] = "pyav"
     """Library that decodes clips; `decord` needs its extra."""
     frames: int = Field(default=16, ge=1, le=2048)
-    """N, uniformly spaced; a clip with fewer shown frames gives each of them once."""
+    """N, uniformly spaced; a clip with fewer shown frames gives each of them once. With `fps`: at most so
+    many."""
+    fps: float | None = Field(default=None, gt=0, le=1000, exclude_if=lambda value: value is None)
+    """Frames for each second of the clip, from `min_frames` to `frames` and an even number, uniformly spaced;
+    None: `frames`, however long it is."""
+    min_frames: int = Field(default=MIN_FRAMES, ge=1, exclude_if=lambda value: value == MIN_FRAMES)
+    """With `fps`: frames of a short clip at least, if it shows so many."""
     max_pixels: int = Field(default=128 * 28 * 28, ge=28 * 28)
     """Pixel budget of one frame, after resizing."""
     min_pixels: int = Field(default=4 * 28 * 28, ge=1)
@@ -65,6 +72,16 @@ class MediaSpec(Model):
     output."""
     limits: MediaLimits = MediaLimits()
     """What a file may cost before it costs its row."""
+
+    @model_validator(mode="after")
+    def _rate_fits(self) -> Self:
+        if self.fps is not None and self.min_frames > self.frames:
+            raise ValueError(f"min_frames {self.min_frames} is more than frames {self.frames}")
+        return self
+
+    def uniform(self, frames: int) -> Self:
+        """The settings for another number of frames, uniformly spaced; for its own number itself."""
+        return self if frames == self.frames else self.model_copy(update={"frames": frames, "fps": None})
 
     @property
     def mime(self) -> Literal["image/jpeg", "image/png"]:

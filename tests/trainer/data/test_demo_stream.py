@@ -72,6 +72,13 @@ def test_a_drawn_clip_says_the_truth_about_itself() -> None:
     np.testing.assert_array_equal(seen.array, render_frames(sample.scene, [0, 4, 7]))
 
 
+def test_frames_by_rate_are_drawn_as_they_would_be_sampled() -> None:
+    sample = next(e.scene for e in DemoStream(stream_spec(limit=60)) if e.data_type is DataType.VIDEO)
+    assert sample is not None
+    by_rate = MediaSpec(frames=8, fps=3.0, factor=8, min_pixels=64, max_pixels=784)
+    assert draw(sample, by_rate).record.indices == (0, 1, 3, 4, 6, 7)  # 2 s, 3 a second, of 8 frames
+
+
 def test_a_drawn_picture_is_one_frame() -> None:
     stream = DemoStream(stream_spec(limit=60))
     sample = next(e.scene for e in stream if e.data_type is DataType.IMAGE)

@@ -394,7 +394,7 @@ class _Server:
 
     async def _decoded(self, frames: int) -> AsyncIterator[tuple[Sample, Frames | None]]:
         """A question for each kind of media of the pool, with so many frames."""
-        media = self.recipe.media.model_copy(update={"frames": 1 if self.calls == "one-frame" else frames})
+        media = self.recipe.media.uniform(1 if self.calls == "one-frame" else frames)
         async with DecodePool(media, want=self.spec.declared.frames, workers=1) as pool:
             for kind in self.rows.types():
                 try:

@@ -14,7 +14,7 @@ from videop2r_data.backends import Useless, advice_on, cost_usd, useless_reply, 
 from videop2r_data.builders.checks.report import Finding, State, TrialCall, of_error
 from videop2r_data.errors import AuthError, BackendError, MediaError, RefusedError, TransientError
 from videop2r_data.files import resolve_media
-from videop2r_data.media import DecodePool
+from videop2r_data.media import DecodePool, frame_count
 from videop2r_data.schemas import (
     Backend,
     BackendSpec,
@@ -293,13 +293,16 @@ def needed_tokens(
     """
     usual = longest_media = input_tokens
     if media is not None:
-        most, count = recipe.media.max_pixels, recipe.media.frames
+        most, count, likely = recipe.media.max_pixels, recipe.media.frames, recipe.media.frames
         if media.data_type == "image":
-            most, count = recipe.media.image_max_pixels or most, 1
+            most, count, likely = recipe.media.image_max_pixels or most, 1, 1
+        elif recipe.media.fps is not None:
+            seen = media.seen
+            likely = min(frame_count(recipe.media, seen.source_frames, seen.duration_s), seen.source_frames)
         one = frame_tokens(media.width * media.height, spec, recipe.media)
         rest = input_tokens - groups(media.count, media.data_type, spec) * one
+        usual = rest + groups(max(likely, media.count), media.data_type, spec) * one
         pictures = groups(max(count, media.count), media.data_type, spec)
-        usual = rest + pictures * one
         longest_media = rest + pictures * max(one, frame_tokens(most, spec, recipe.media))
     more = max(0, longest - question_bytes(sample))
     return usual, longest_media + ceil(more / BYTES_PER_TOKEN)

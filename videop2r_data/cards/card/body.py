@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from videop2r_data.cards.card.facts import Facts
+from videop2r_data.cards.card.facts import Facts, frames_words
 from videop2r_data.cards.card.licences import KNOWN, Terms, find_pool, licence_id, registry, states
 from videop2r_data.cards.card.metadata import PAPER, WHAT, WHAT_PREVIEW, columns_of, title_of
 from videop2r_data.cards.card.rows import SourceFacts, passes_on
@@ -418,7 +418,7 @@ def _made(facts: Facts) -> list[list[str]]:
         rows.append(["judge model", "none: step 3 was skipped, no observation was judged"])
     rows += [
         *([f"prompt {cell(name)}", f"sha256 `{sha256}`"] for name, sha256 in sorted(lock.prompts.items())),
-        ["frames", f"{media['frames']} uniform, at most {media['max_pixels']:,} pixels each"],
+        ["frames", f"{frames_words(media)} uniform, at most {media['max_pixels']:,} pixels each"],
         ["verify", f"profile {verify['policy']['profile']}, score of at least {verify['threshold']}"],
         ["lock", f"sha256 `{facts.lock_sha256}`"],
         ["made with", f"videop2r-data {lock.versions['videop2r-data']}"],

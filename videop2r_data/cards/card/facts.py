@@ -18,6 +18,7 @@ from videop2r_data.errors import ExportError
 from videop2r_data.files import AGREEMENT_NAME, FIGURES_NAME, LOCK_NAME, file_digest, read_lock, shards
 from videop2r_data.schemas import (
     CONFIGS,
+    MIN_FRAMES,
     BuildLock,
     Ledger,
     Model,
@@ -105,6 +106,17 @@ class Facts(Model):
     def collection(self, pool: str) -> Pool | None:
         """The known collection that a pool of the recipe reads."""
         return find_pool(str(self.spec(pool).get("kind", "")))
+
+
+def frames_words(media: Mapping[str, Any]) -> str:
+    """How many frames of a clip a model saw, by the sampling settings of a recipe.
+
+    >>> frames_words({"frames": 16}), frames_words({"frames": 16, "fps": 2.0})
+    ('16', '2 a second (4 to 16)')
+    """
+    rate, least = media.get("fps"), media.get("min_frames", MIN_FRAMES)
+    most = media.get("frames")
+    return f"{most}" if rate is None else f"{rate:g} a second ({least} to {most})"
 
 
 def read_facts(folder: Path, published: Published | None = None) -> Facts:

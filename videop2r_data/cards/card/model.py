@@ -16,6 +16,7 @@ import yaml
 
 from videop2r_data.cards.card.body import cell, prose, table
 from videop2r_data.cards.card.dataset import card_head
+from videop2r_data.cards.card.facts import frames_words
 from videop2r_data.cards.card.metadata import PAPER
 from videop2r_data.errors import ExportError
 from videop2r_data.files import CARD_NAME
@@ -399,7 +400,7 @@ def _settings(one: Evaluation) -> str:
     media = section(data, "media")
     return (
         f"Data `{cell(_base_name(data.get('source')))}`, rows from {data.get('start', 0)} on; "
-        f"{media.get('frames')} frames of at most {media.get('max_pixels')} pixels; temperature "
+        f"{frames_words(media)} frames of at most {media.get('max_pixels')} pixels; temperature "
         f"{sampling.get('temperature')}, top_p {sampling.get('top_p')}, at most "
         f"{sampling.get('max_new_tokens')} tokens.\n"
     )

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
 from videop2r_data.errors import ConfigError
-from videop2r_data.media import frames_digest, smart_resize, uniform_indices
+from videop2r_data.media import frame_count, frames_digest, smart_resize, uniform_indices
 from videop2r_data.schemas import (
     WHOLE,
     DataType,
@@ -255,7 +255,7 @@ def draw(sample: SceneSample, media: MediaSpec) -> Frames:
 
     Args:
         sample: a video or image scene.
-        media: `frames` uniformly spaced ones are drawn.
+        media: how many are drawn, uniformly spaced.
 
     Returns:
         uint8 [T, side, side, 3] with a true record; `file_sha256` is empty, for there is no file.
@@ -264,7 +264,8 @@ def draw(sample: SceneSample, media: MediaSpec) -> Frames:
 
     scene = sample.scene
     video = scene.data_type is DataType.VIDEO
-    indices = uniform_indices(scene.frames, media.frames) if video else [0]
+    count = frame_count(media, scene.frames, scene.duration_s)
+    indices = uniform_indices(scene.frames, count) if video else [0]
     array = render_frames(scene, indices)
     record = MediaRecord(
         data_type="video" if video else "image",
