@@ -8,9 +8,18 @@ from typing import Any
 import pytest
 
 from videop2r_data.backends.caller import Answer
-from videop2r_data.backends.judge_requests import JudgeRequests, answer_variant, ask_verdict, asked_again
+from videop2r_data.backends.judge_requests import (
+    USELESS,
+    ConclusionRequests,
+    JudgeRequests,
+    answer_variant,
+    ask_settled,
+    ask_verdict,
+    asked_again,
+    useless_verdict,
+)
 from videop2r_data.errors import AuthError, P2RError, TransientError
-from videop2r_data.schemas import Sufficiency
+from videop2r_data.schemas import NamedJudge, ProblemType, Sufficiency
 from videop2r_data.schemas.calls import Completion, FinishReason, Request
 from videop2r_data.schemas.judges import BackendSpec, JudgeSpec
 
@@ -102,3 +111,41 @@ def test_settings_that_change_what_is_asked_are_in_the_key_and_those_of_loading_
     body = variant("openai", extra={"body": {"top_k": 1}})
     assert body and body != variant("openai", extra={"video": "frames"})
     assert variant("transformers", revision="r") == variant("openai", revision="r") != ""
+
+
+KIND, OPTIONS = ProblemType.MULTIPLE_CHOICE, ("A. cat", "B. dog")
+
+
+class Reader(Judge):
+    """The same for a judge of reasoning."""
+
+    def __init__(self, *said: str) -> None:
+        super().__init__(None)
+        self.said = list(said)
+
+    async def ask(self, request: Request) -> Answer | None:
+        self.keys.append(request.key)
+        return said(self.said.pop(0))
+
+
+def test_what_reasoning_settles_on_is_asked_for_once_more() -> None:
+    spec = NamedJudge(name="think", decides="conclusion", backend=SPEC.backend)
+    assert spec.prompt == "think-option-v1" and spec.does == "record"
+    requests = ConclusionRequests(spec)
+    request = requests.request(think="So the dog.", problem="?", options=OPTIONS, problem_type=KIND)
+    assert request.purpose == "conclusion" and request.media is None
+    reader = Reader("It is the dog.", "<judgement>B</judgement>")
+    found = asyncio.run(ask_settled(reader.ask, request, KIND, OPTIONS))
+    assert reader.keys == [request.key, asked_again(request).key] and found.value == ("B", "")
+    silent = asyncio.run(ask_settled(Reader("Hm.", "Hm.").ask, request, KIND, OPTIONS))
+    assert silent.value == (None, "Hm.") and silent.request is request
+    assert requests.asks(KIND) and not requests.asks(ProblemType.FREE_FORM)
+
+
+def test_a_judge_of_reasoning_that_answers_off_its_form_is_of_no_use() -> None:
+    read = USELESS["conclusion"]
+    for text, kind in (("The dog.", "no_verdict"), ("", "empty"), ("<judgement>NONE</judgement>", None)):
+        completion = Completion(text=text, finish_reason="stop", model="j")
+        found = read(completion)
+        assert (found and found[0]) == kind
+    assert useless_verdict(Completion(text="<judgement>B</judgement>", finish_reason="stop", model="j"))

@@ -38,6 +38,14 @@ from videop2r_data.schemas.calls import (
 from videop2r_data.schemas.judges import BackendSpec
 from videop2r_data.schemas.recipe import DemoSpec
 from videop2r_data.schemas.verdict import Outcome, RejectReason, Stage
+from videop2r_data.validators import (
+    NOTHING,
+    asks_what_is_settled,
+    neutralise,
+    parse_settled,
+    render_settled,
+    settles_elsewhere,
+)
 from videop2r_data.validators.claims import (
     parse_claims,
     parse_faithfulness,
@@ -270,6 +278,71 @@ def test_without_media_a_puzzle_is_answered_and_all_else_is_guessed(world: Path)
     puzzles = [hit for s, hit in zip(samples, right, strict=True) if s.scene.medium == "text"]
     others = [hit for s, hit in zip(samples, right, strict=True) if s.scene.medium != "text"]
     assert all(puzzles) and sum(others) / len(others) < 0.35
+
+
+READER = load_prompt("think-option-v1")
+
+
+def thought(world: Path, samples: list[SceneSample], traces: list[str], **extra: float) -> list[str | None]:
+    texts = [
+        render_settled(
+            READER,
+            think=parse_trace(trace).think,
+            options=s.question.options,
+            problem=s.question.problem,
+            problem_type=s.question.problem_type,
+        )
+        for s, trace in zip(samples, traces, strict=True)
+    ]
+    asked = [request(s, t, "conclusion") for s, t in zip(samples, texts, strict=True)]
+    return [
+        parse_settled(c.text, problem_type=s.question.problem_type, options=s.question.options).option
+        for s, c in zip(samples, answers(world, asked, extra=extra), strict=True)
+    ]
+
+
+def test_the_judge_of_reasoning_names_what_the_last_sentence_names(world: Path) -> None:
+    samples = [s for s in read_world(world) if asks_what_is_settled(READER, s.question.problem_type)]
+    good = [write_trace(s, None) for s in samples]
+    assert thought(world, samples, good) == [s.question.answer for s in samples]
+    choices = [s for s in samples if s.question.options]
+    planted = [write_trace(s, Defect.THINK_ANSWER_MISMATCH) for s in choices]
+    for sample, said in zip(choices, thought(world, choices, planted), strict=True):
+        kind, options = sample.question.problem_type, sample.question.options
+        assert said is not None and settles_elsewhere(said, sample.question.answer, kind, options)
+    unsure = [t.replace("</think>", " Hm.</think>") for t in good]
+    assert set(thought(world, samples, unsure)) == {NOTHING}
+    erring = thought(world, samples, good, error_rate=0.2)
+    wrong = sum(said != s.question.answer for said, s in zip(erring, samples, strict=True))
+    assert 0.1 < wrong / len(samples) < 0.3
+
+
+def test_an_examinee_needs_the_clip_or_an_observation_that_says_enough(world: Path) -> None:
+    samples = [s for s in read_world(world) if s.scene.medium != "text"]
+    prompts = load_prompt("exam-question-v1"), load_prompt("exam-observation-v1")
+
+    def right(
+        defect: Defect | None = None, *, seen: bool = False, told: bool = False, **extra: float
+    ) -> float:
+        asked = []
+        for s in samples:
+            q = s.question
+            observation = neutralise(parse_trace(write_trace(s, defect)).observation) if told else None
+            text = render_generate(
+                prompts[told],
+                problem=q.problem,
+                options=q.options,
+                problem_type=q.problem_type,
+                observation=observation,
+            )
+            asked.append(replace(request(s, text, "exam"), media=media(s) if seen else None))
+        said = [c.text for c in answers(world, asked, extra=extra)]
+        hits = [f"<answer>{s.question.answer}</answer>" == t for s, t in zip(samples, said, strict=True)]
+        return sum(hits) / len(hits)
+
+    assert right(seen=True) == right(told=True) == 1.0
+    assert right() == right(Defect.EVIDENCE_OMITTED, told=True) < 0.35
+    assert 0.7 < right(seen=True, error_rate=0.2) < 0.9
 
 
 def test_traces_come_in_the_grammar_of_the_recipe(world: Path) -> None:

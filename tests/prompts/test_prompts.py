@@ -13,11 +13,14 @@ from videop2r_data.schemas import ProblemType, digest_bytes
 DIGESTS = {
     "blind-v1": "46dac316a2f31addc15655eef199338ac84bf6fcf034115be9a29b0d8a3c5662",
     "claims-v1": "610d0351a3452cd06c16390567228ec87b497e3e6c1a4336d01d2c0e9f495fbb",
+    "exam-observation-v1": "5eaa738b83007935fabf2e2608552f0911391f08bec0939a64cfa91567f0dc9c",
+    "exam-question-v1": "d453239dbf452caf4eb34163fdc542dc7e1353460357ff46d95789e007370ba4",
     "faithfulness-v1": "b7bbef048bb83e25b0d72eda85a0ac7dfd38369642575a3fda3f19ae682dd77f",
     "generate-agnostic-v1": "76e63825468b12ea745467754601a8640136cf25a65f5143e87f52760fedc9d8",
     "generate-any-v1": "81d72ff28a8f0c74cf5cdbc0ed8afc33e580fd5e4050b5984ac1bc28c3263692",
     "generate-v1": "a6fc72bf400e3915390e4f4d8910ab789dd03ee7463f0b4e264161d3243d9e79",
     "judge-v1": "b95195a26da4fbd68fccb1963a0023d91dffd562c43af4e5d12588405f3fd697",
+    "think-option-v1": "722dc19aac41f598b27eb24c87363d3489a34fcb48dc77d1398d5ef4ab22b6f7",
     "tiny-v1": "7529eb766372614986acd14d5f7cc783fc80a1b839a1345be97971c53dbcd6b8",
 }
 """Of the packaged prompts: after a release a changed text is a new file, for it changes what a build asks."""

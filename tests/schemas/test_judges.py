@@ -34,6 +34,8 @@ def recipe(*judges: dict[str, Any], **changes: Any) -> Recipe:
         ({"confirm": True}, "name that model"),
         ({"decides": "blind", "panel": [BACKEND]}, "panel belongs to a judge of sufficiency or faithfulness"),
         ({"decides": "blind", "reads": ["think"]}, "reads belongs to"),
+        ({"decides": "conclusion", "does": "filter"}, "a judge of conclusion records"),
+        ({"decides": "conclusion", "panel": [BACKEND]}, "panel belongs to"),
         ({"frames": 8}, "frames belongs to a judge of faithfulness"),
         ({"min_score": 0.5}, "min_score belongs to a judge of faithfulness or blind"),
         ({"claims_prompt": "claims-v1"}, "claims_prompt belongs to"),

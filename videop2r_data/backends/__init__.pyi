@@ -23,11 +23,13 @@ from .chat_input import vllm_prompt as vllm_prompt
 from .journal import Journal as Journal
 from .judge_requests import AGAIN as AGAIN
 from .judge_requests import Asked as Asked
+from .judge_requests import ConclusionRequests as ConclusionRequests
 from .judge_requests import FaithfulnessRequests as FaithfulnessRequests
 from .judge_requests import JudgeRequests as JudgeRequests
 from .judge_requests import answer_variant as answer_variant
 from .judge_requests import ask_claims as ask_claims
 from .judge_requests import ask_faithfulness as ask_faithfulness
+from .judge_requests import ask_settled as ask_settled
 from .judge_requests import ask_verdict as ask_verdict
 from .judge_requests import asked_again as asked_again
 from .judge_requests import judge_request as judge_request

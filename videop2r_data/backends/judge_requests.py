@@ -2,7 +2,8 @@
 
 A build, a training run and a calibration of judges share it, so that one's journal answers the other's calls.
 They also share what is done about a reply without a verdict: the judge is asked again, in a stricter form.
-A judge that sees the media has two requests: the claims of an observation, and their verdicts.
+A judge that sees the media has two requests: the claims of an observation, and their verdicts. A judge of
+reasoning has one: what a think segment settles on.
 """
 
 from __future__ import annotations
@@ -29,24 +30,31 @@ from videop2r_data.schemas import (
     JudgeSpec,
     MediaRecord,
     Message,
+    ProblemType,
     Purpose,
     Request,
     SamplingParams,
     digest,
 )
 from videop2r_data.validators import (
+    Settled,
+    asks_what_is_settled,
+    holds_verdict_tag,
     parse_claims,
     parse_faithfulness,
     parse_judgement,
+    parse_settled,
     render_claims,
     render_faithfulness,
     render_judge,
+    render_settled,
 )
 
 AGAIN: dict[Purpose, str] = {
     "judge": "verdict-again-v1",
     "claims": "claims-again-v1",
     "faithfulness": "faithfulness-again-v1",
+    "conclusion": "conclusion-again-v1",
 }
 """Purpose -> the form of reply that is asked for when the first one cannot be read."""
 T = TypeVar("T")
@@ -114,6 +122,36 @@ class FaithfulnessRequests:
         text = render_faithfulness(self.prompt, claims)
         request = judge_request(self.spec, "faithfulness", self.prompt, text, media=True)
         return replace(request, media=media, media_encoding=encoding)
+
+
+class ConclusionRequests:
+    """Builds the requests of a judge of reasoning: a think segment and the options, nothing else [paper §5].
+
+    Args:
+        spec: whom to ask, and how; its prompt is one such as `think-option-v1`.
+        base: folder that a prompt's path is relative to; None: the current one.
+
+    Raises:
+        ConfigError: the prompt is missing, or has no place for the reasoning.
+    """
+
+    def __init__(self, spec: JudgeSpec, base: Path | None = None) -> None:
+        self.spec = spec
+        self.prompt: Prompt = load_prompt(spec.prompt, base=base)
+        render_settled(self.prompt, think="?", options=(), problem="?", problem_type=ProblemType.NUMERICAL)
+
+    def asks(self, problem_type: ProblemType) -> bool:
+        """Whether it is asked about such questions at all."""
+        return asks_what_is_settled(self.prompt, problem_type)
+
+    def request(
+        self, *, think: str, problem: str, options: Sequence[str], problem_type: ProblemType
+    ) -> Request:
+        """One call; all of its texts are neutralised."""
+        text = render_settled(
+            self.prompt, think=think, problem=problem, options=options, problem_type=problem_type
+        )
+        return judge_request(self.spec, "conclusion", self.prompt, text)
 
 
 def judge_request(
@@ -217,6 +255,22 @@ async def ask_faithfulness(
     )
 
 
+async def ask_settled(
+    ask: Ask, request: Request, problem_type: ProblemType, options: Sequence[str], *, waits: bool = True
+) -> Asked[Settled]:
+    """Ask what a think segment settles on (`ConclusionRequests.request`), twice if need be.
+
+    Arguments and errors are those of `ask_verdict`; the words are those of the reply that decides.
+    """
+
+    def read(said: Completion) -> Settled:
+        return parse_settled(
+            said.text, problem_type=problem_type, options=options, finish_reason=said.finish_reason
+        )
+
+    return await _ask_until_whole(ask, request, read, lambda found: found.option is not None, waits=waits)
+
+
 async def _ask_until_whole(
     ask: Ask,
     request: Request,
@@ -278,6 +332,11 @@ def useless_evidence(completion: Completion) -> tuple[Useless, str] | None:
     return useless_reply(completion) or _silent(completion, read)
 
 
+def useless_conclusion(completion: Completion) -> tuple[Useless, str] | None:
+    """As `useless_reply`, for a judge of reasoning: also a reply without any verdict."""
+    return useless_reply(completion) or _silent(completion, holds_verdict_tag(completion.text))
+
+
 def _silent(completion: Completion, read: bool) -> tuple[Useless, str] | None:
     return None if read else ("no_verdict", " ".join(completion.text.split())[:200])
 
@@ -286,6 +345,7 @@ USELESS: dict[Decides, Callable[[Completion], tuple[Useless, str] | None]] = {
     "sufficiency": useless_verdict,
     "faithfulness": useless_evidence,
     "blind": useless_reply,
+    "conclusion": useless_conclusion,
 }
 """What a judge decides -> why a reply of it cannot be used."""
 

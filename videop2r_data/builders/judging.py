@@ -11,11 +11,13 @@ from videop2r_data.backends import (
     AGAIN,
     Answer,
     Asked,
+    ConclusionRequests,
     FaithfulnessRequests,
     JudgeRequests,
     Loader,
     ask_claims,
     ask_faithfulness,
+    ask_settled,
     ask_verdict,
     judge_request,
     to_model,
@@ -48,7 +50,7 @@ from videop2r_data.schemas import (
     Trace,
     TraceGrammar,
 )
-from videop2r_data.validators import extract_answer, score
+from videop2r_data.validators import Settled, extract_answer, score, settles_elsewhere
 
 FAITHFUL, CONTRADICTED = "faithful", "contradicted"
 ANSWERED, UNANSWERED = "answered", "unanswered"
@@ -181,11 +183,12 @@ class BlindRequests:
         return judge_request(self.spec, "blind", self.prompt, question_text(self.prompt, sample))
 
 
-Requests = JudgeRequests | FaithfulnessRequests | BlindRequests
+Requests = JudgeRequests | FaithfulnessRequests | BlindRequests | ConclusionRequests
 _PURPOSES: dict[Decides, tuple[Purpose, ...]] = {
     "sufficiency": ("judge",),
     "faithfulness": ("claims", "faithfulness"),
     "blind": ("blind",),
+    "conclusion": ("conclusion",),
 }
 """What a judge asks, by what it decides."""
 
@@ -222,6 +225,8 @@ class Bench:
 def _requests(spec: NamedJudge, base: Path) -> Requests:
     if spec.decides == "faithfulness":
         return FaithfulnessRequests(spec, base, claims_prompt=spec.claims_prompt or "claims-v1")
+    if spec.decides == "conclusion":
+        return ConclusionRequests(spec, base)
     return JudgeRequests(spec, base) if spec.decides == "sufficiency" else BlindRequests(spec, base)
 
 
@@ -311,8 +316,10 @@ class Judging:
         for spec, requests in self.bench.judges:
             if (spec.decides == "blind") != (trace is None):
                 continue
-            if spec.decides != "sufficiency" and sample.data_type is DataType.TEXT:
+            if spec.decides in ("faithfulness", "blind") and sample.data_type is DataType.TEXT:
                 continue  # there is nothing to see, and nothing but text to answer from
+            if isinstance(requests, ConclusionRequests) and not requests.asks(sample.problem_type):
+                continue  # two answers of this type cannot be held against each other
             case = _Case(self, spec, requests, sample, trace, ruling)
             try:
                 case.decide(await case.votes())
@@ -387,6 +394,12 @@ class _Case:
             request = to_model(requests.request(sample), backend)
             answer = await ask(request)
             return Asked(request, answer, answer and answer.completion, ())
+        kind, options = sample.problem_type, sample.options
+        if isinstance(requests, ConclusionRequests):
+            request = requests.request(
+                think=self._text(), problem=sample.problem, options=options, problem_type=kind
+            )
+            return await ask_settled(ask, to_model(request, backend), kind, options, waits=waits)
         request = requests.request(
             problem=sample.problem, options=sample.options, answer=sample.reference, observation=self._text()
         )
@@ -401,7 +414,7 @@ class _Case:
         trace, reads = self.trace, self.spec.reads
         assert trace is not None
         if not reads:
-            return trace.observation
+            return trace.think if self.spec.decides == "conclusion" else trace.observation
         if isinstance(trace, Trace):
             return "\n".join(text.strip() for name in reads for text in trace.texts(name))
         return "\n".join(getattr(trace, name).strip() for name in reads)
@@ -428,6 +441,8 @@ class _Case:
         if isinstance(value, Judgement):
             reason = RejectReason.NO_VERDICT if value.verdict is None else None
             return Vote(value.verdict or "", value.explanation, keys, reason)
+        if isinstance(value, Settled):
+            return self._settled(value, keys)
         assert isinstance(value, Completion)
         verify = self.judging.bench.recipe.verify
         least = verify.threshold if self.spec.min_score is None else self.spec.min_score
@@ -444,6 +459,17 @@ class _Case:
             worth = scored.value or 0.0
         verdict = ANSWERED if worth >= least and worth > 0 else UNANSWERED
         return Vote(verdict, (found.answer or "")[:_WORDS], keys, score=worth)
+
+    def _settled(self, value: Settled, keys: tuple[str, ...]) -> Vote:
+        """The option that the reasoning settles on; its score says whether the answer is the same."""
+        assert self.trace is not None
+        if value.option is None:
+            return Vote("", value.words, keys, RejectReason.NO_VERDICT)
+        sample, policy = self.sample, self.judging.bench.recipe.verify.policy
+        other = settles_elsewhere(
+            value.option, self.trace.answer, sample.problem_type, sample.options, policy
+        )
+        return Vote(value.option, value.words, keys, score=None if other is None else float(not other))
 
     # --- deciding ---
 

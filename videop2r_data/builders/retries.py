@@ -197,8 +197,8 @@ def _kind(request: Request, answer: Answer | None, opening: str, *, silent: bool
         return "empty"
     if request.purpose == "judge":
         return None if _has_verdict(request, answer) else "no_verdict"
-    if request.purpose in ("claims", "faithfulness"):
-        return "no_verdict" if silent else None  # which of its claims lacks one, the reply alone does not say
+    if request.purpose in ("claims", "faithfulness", "conclusion"):
+        return "no_verdict" if silent else None  # whether something lacks one, the reply alone does not say
     if request.purpose == "blind":
         return None
     return "empty" if lacks_its_start(completion, opening) else None

@@ -10,7 +10,7 @@ from pathlib import Path
 import orjson
 
 from videop2r_data.demo.scene import LABEL, Defect, Question, Scene, SceneSample, stream
-from videop2r_data.demo.settle import settles
+from videop2r_data.demo.settle import concludes, settles
 from videop2r_data.demo.statements import see_statement, split_claims
 from videop2r_data.demo.traces import write_trace
 from videop2r_data.demo.world import defect_of, read_spec, scene_lines
@@ -34,6 +34,8 @@ CHARS_PER_TOKEN = 4
 _OPENER = "Based on the question, I need to notice"
 _FENCED = re.compile(r"^BEGIN OBSERVATION\n(.*)\nEND OBSERVATION\s*$", re.DOTALL | re.MULTILINE)
 _TAGGED = re.compile(r"<observation[^<>]*>(.*)</observation[^<>]*>", re.DOTALL | re.IGNORECASE)
+_THINK = re.compile(r"^BEGIN REASONING\n(.*)\nEND REASONING\s*$", re.DOTALL | re.MULTILINE)
+_OPTION = re.compile(r"^([A-Z])\. ", re.MULTILINE)
 _CLAIM = re.compile(r"^(\d{1,3})\. (.*)$", re.MULTILINE)
 
 
@@ -49,6 +51,8 @@ class DemoBackend:
     - `claims`: the sentences of an observation that claim something, as a numbered list.
     - `faithfulness`: has the scene, found by its media file, and says of each claim whether it is so.
     - `blind`: answers a question from its text alone: right for a text puzzle, else a guess.
+    - `conclusion`: reads reasoning and options alone: the answer that the last sentence names.
+    - `exam`: right if the media come with the question, or an observation that `settles` it; else a guess.
 
     With `extra: {error_rate: 0.1, error_seed: 1}` a judge errs: each of its verdicts is turned at that rate,
     the same ones for the same request and seed.
@@ -109,10 +113,12 @@ class DemoBackend:
             reply = "\n".join(f"{n}. {claim}" for n, claim in enumerate(claims, 1)) or "NONE"
         elif request.purpose == "faithfulness":
             reply = self._see(request)
+        elif request.purpose == "conclusion":
+            reply = self._conclude(request)
         else:
             question = self._find(text, request).question
-            judge = request.purpose == "judge"
-            reply = self._judge(question, request) if judge else self._guess(question, request)
+            answers = {"judge": self._judge, "exam": self._sit}.get(request.purpose, self._guess)
+            reply = answers(question, request)
         limit = request.params.max_tokens * CHARS_PER_TOKEN
         finish: FinishReason = "length" if cut or len(reply) > limit else "stop"
         reply = reply[:limit]
@@ -150,6 +156,29 @@ class DemoBackend:
             at = _times(request, scene, claim) if verdict is not ClaimVerdict.UNSEEN else ""
             lines.append(f'<claim n="{number}" at="{at}">{verdict.value}</claim>')
         return "\n".join(lines)
+
+    def _conclude(self, request: Request) -> str:
+        """What reasoning settles on: an option that is there, or anything where there are none."""
+        user = next((m.text for m in reversed(request.messages) if m.role == "user"), "")
+        framed = _THINK.search(user)
+        said = concludes(framed[1].replace("\n| ", "\n")) if framed else None
+        options = _OPTION.findall(user[: framed.start()] if framed else user)
+        if said is not None and options and said not in options:
+            said = None
+        if self._errs(request):
+            at = options.index(said) + 1 if said in options else 0
+            said = options[at % len(options)] if options else None
+        reason = f'It ends in "{said}".' if said else "It ends in no answer."
+        return f"{reason}\n<judgement>{said or 'NONE'}</judgement>"
+
+    def _sit(self, question: Question, request: Request) -> str:
+        """The answer of somebody who sees the clip, or has an observation in its place, or neither."""
+        if request.media is None and not settles(question, observation_in(request)):
+            return self._guess(question, request)
+        text = question.answer
+        if self._errs(request):
+            text = next((option[0] for option in question.options if option[0] != text), "unknown")
+        return f"<answer>{text}</answer>"
 
     def _guess(self, question: Question, request: Request) -> str:
         """The answer of somebody who has only the question: known for a puzzle, else a guess."""

@@ -7,6 +7,7 @@ could tell it cannot know.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from functools import partial
 from math import inf, isnan, nan
@@ -32,6 +33,20 @@ def settles(question: Question, observation: str) -> bool:
     if any(said.get(claim.key) == claim.value for claim in claims if not claim.positive):
         return False
     return _FOLLOWS[question.kind](_Text(question, said))
+
+
+_LAST = re.compile(r"\banswer (?:is|should be|must be) +(\S(?:[^\n]*\S)?)\s*\Z")
+
+
+def concludes(think: str) -> str | None:
+    """The answer that reasoning ends in, by the wordings of this world; None: in none.
+
+    >>> concludes("It rolls left, so the answer is A? No. Hence the answer should be B."), concludes("Hm.")
+    ('B', None)
+    """
+    last = _LAST.search(think[think.rfind("answer ") :] if "answer " in think else "")
+    # what stands before another sentence is not where reasoning ends
+    return last[1].removesuffix(".").strip('"') if last and ". " not in last[1] else None
 
 
 class _Text:

@@ -43,12 +43,14 @@ __all__ = [
 GENERATE, GENERATE_ANY = "generate-v1", "generate-any-v1"
 """The default prompt of step 1, and the one for traces of any other grammar."""
 _HEAD = re.compile(r"^=== ([a-zA-Z][\w: -]*?) ===[ \t]*$", re.MULTILINE)
-_FIELD = re.compile(r"\{(problem|options|hint|answer|observation|claims|format)\}")
+_FIELD = re.compile(r"\{(problem|options|hint|answer|observation|claims|format|think)\}")
 _HINT = "hint: "
 _HINTS = {kind.value: kind.traits.hint for kind in ProblemType}
 _ROLES = {
     "generate": ("problem", "options", "hint", "format"),
     "judge": ("problem", "options", "answer", "observation"),
+    "exam": ("problem", "options", "hint", "observation"),
+    "reasoning": ("think", "problem", "options", "hint"),
     "claims": ("observation",),
     "faithfulness": ("claims",),
 }
@@ -205,14 +207,20 @@ def _role(user: str) -> str:
     """What a prompt is for, told by the fields that it asks for."""
     if "{claims}" in user:
         return "faithfulness"
+    if "{think}" in user:
+        return "reasoning"
     if "{observation}" in user:
+        if "{hint}" in user and "{answer}" not in user:
+            return "exam"
         return "judge" if "{problem}" in user or "{answer}" in user else "claims"
     return "generate"
 
 
 def _check_fields(name: str, user: str, hints: Mapping[str, str]) -> None:
     """Refuse a prompt that would leave out what it has to show."""
-    needed = {"generate": ["problem"], "judge": ["problem", "answer"]}.get(_role(user), [])
+    needed = {"generate": ["problem"], "exam": ["problem"], "judge": ["problem", "answer"]}.get(
+        _role(user), []
+    )
     missing = [field for field in needed + ["hint"] * bool(hints) if f"{{{field}}}" not in user]
     if missing:
         names = ", ".join(f"{{{field}}}" for field in missing)
@@ -295,17 +303,36 @@ def _options(options: tuple[str, ...]) -> str:
 
 
 def render_generate(
-    prompt: Prompt, *, problem: str, options: Sequence[str], problem_type: ProblemType | str
+    prompt: Prompt,
+    *,
+    problem: str,
+    options: Sequence[str],
+    problem_type: ProblemType | str,
+    observation: str | None = None,
 ) -> str:
-    """The user message of step 1.
+    """The user message of step 1, or of any prompt that shows a question to be answered.
+
+    Args:
+        prompt: a generating prompt.
+        problem, options, problem_type: of the question.
+        observation: in place of the media, already disarmed, for a prompt that has its field.
 
     Raises:
-        ConfigError: the prompt has hints, but none for this type; or it is a judge prompt.
+        ConfigError: the prompt has hints, but none for this type; or it is of another kind.
     """
-    if "{observation}" in prompt.user:
-        raise ConfigError("a judge prompt cannot generate: it has a field {observation}", where=prompt.name)
+    role, wanted = _role(prompt.user), "generate" if observation is None else "exam"
+    if role != wanted:
+        fields = ", ".join(f"{{{field}}}" for field in _ROLES[wanted])
+        raise ConfigError(
+            f"a {role} prompt cannot generate"
+            if wanted == "generate"
+            else f"a {role} prompt is no exam prompt",
+            where=prompt.name,
+            hint=f"what shows a question to be answered has the fields {fields} and no others",
+        )
     kind = str(getattr(problem_type, "value", problem_type))
     hint = prompt.hints.get(kind) or _HINTS.get(kind, "")
     if prompt.hints and not hint:
         raise ConfigError(f"the prompt has no section `=== hint: {kind} ===`", where=prompt.name)
-    return fill(prompt.user, {"problem": problem, "options": _options(tuple(options)), "hint": hint})
+    shown = {"problem": problem, "options": _options(tuple(options)), "hint": hint}
+    return fill(prompt.user, shown if observation is None else shown | {"observation": observation})

@@ -128,6 +128,7 @@ from .rows import rl_row_of as rl_row_of
 from .rows import sft_row_of as sft_row_of
 from .sample import LETTERS as LETTERS
 from .sample import WHOLE as WHOLE
+from .sample import AnswerForm as AnswerForm
 from .sample import BadRow as BadRow
 from .sample import DataType as DataType
 from .sample import Focus as Focus

@@ -21,9 +21,10 @@ if TYPE_CHECKING:
 # sha256 of its content and the journal stays small. The pixels travel beside it, as `Frames`.
 
 Role = Literal["system", "user"]
-Purpose = Literal["generate", "judge", "claims", "faithfulness", "blind"]
+Purpose = Literal["generate", "judge", "claims", "faithfulness", "blind", "conclusion", "exam"]
 """What a call is for: a trace; whether an observation suffices; its claims; whether they are true of the
-media; an answer from the text of a question alone."""
+media; an answer from the text of a question alone; what a think segment settles on; an answer of the
+perception examination."""
 FinishReason = Literal["stop", "length", "content_filter", "other"]
 TimesKind = Literal["exact", "repaired", "assumed"]
 """Where frame times come from: the container's timestamps as they are; those timestamps after jumps,

@@ -10,6 +10,7 @@ from pydantic import AfterValidator, Field, model_validator
 from videop2r_data.errors import ConfigError
 from videop2r_data.schemas.base import Model
 from videop2r_data.schemas.calls import BACKENDS, BackendKind, known_kind
+from videop2r_data.schemas.grammar import Role
 from videop2r_data.schemas.verdict import Unit
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,95}$")]
@@ -101,20 +102,21 @@ class JudgeSpec(Model):
     """Tokens of a verdict with its reason at most."""
 
 
-Decides = Literal["sufficiency", "faithfulness", "blind"]
+Decides = Literal["sufficiency", "faithfulness", "blind", "conclusion"]
 """What a judge says: whether the answer follows from the observation; whether the observation's claims are
-true of the media; whether the question can be answered without either."""
+true of the media; whether the question can be answered without either; what the reasoning settles on."""
 _DEFAULTS: dict[Decides, dict[str, Any]] = {
     "sufficiency": {"prompt": "judge-v1", "max_tokens": 512, "does": "filter"},
     "faithfulness": {"prompt": "faithfulness-v1", "max_tokens": 2048, "does": "filter"},
     "blind": {"prompt": "blind-v1", "max_tokens": 512, "does": "record"},
+    "conclusion": {"prompt": "think-option-v1", "max_tokens": 512, "does": "record"},
 }
 """What a judge is set to where its settings do not say, by what it decides."""
 _FITS: dict[str, tuple[Decides, ...]] = {
     "panel": ("sufficiency", "faithfulness"),
     "need": ("sufficiency", "faithfulness"),
     "unsure_to": ("sufficiency", "faithfulness"),
-    "reads": ("sufficiency", "faithfulness"),
+    "reads": ("sufficiency", "faithfulness", "conclusion"),
     "claims_prompt": ("faithfulness",),
     "frames": ("faithfulness",),
     "min_score": ("faithfulness", "blind"),
@@ -129,7 +131,8 @@ class NamedJudge(JudgeSpec):
     """In tables, in the lock and in the column `judgements`."""
     decides: Decides = "sufficiency"
     """`sufficiency`: does the answer follow from the observation; `faithfulness`: is each claim of the
-    observation true of the media; `blind`: can the question be answered from its text alone."""
+    observation true of the media; `blind`: can the question be answered from its text alone; `conclusion`:
+    which answer does the reasoning settle on, read without anything else."""
     prompt: str = "judge-v1"
     """As in `judge`; where it is left out, the packaged prompt of what the judge decides."""
     claims_prompt: str | None = None
@@ -146,10 +149,12 @@ class NamedJudge(JudgeSpec):
     """`unsure_to` is asked where the others refuse or give no verdict, and not where they differ: what it
     does not refuse too is not refused."""
     reads: tuple[str, ...] = ()
-    """Segments of the trace that it reads, by their names; empty: those with the role perception."""
+    """Segments of the trace that it reads, by their names; empty: those with the role perception, or
+    reasoning for `conclusion`."""
     does: Literal["filter", "record"] = "filter"
     """`filter`: what it refuses is no accepted row; `record`: its verdict is a column and nothing else. Where
-    it is left out, `blind` records and the others filter."""
+    it is left out, `blind` and `conclusion` record and the others filter; `conclusion` only records, since a
+    rule of step 2 filters."""
     min_score: Unit | None = None
     """`faithfulness`: share of supported claims below which the row is refused too; None: only a
     contradicted claim refuses. `blind`: score from which the blind answer is right; None: that of
@@ -171,6 +176,9 @@ class NamedJudge(JudgeSpec):
             if getattr(self, setting) not in (None, ()) and self.decides not in judges:
                 what = " or ".join(judges)
                 raise ValueError(f"judge {self.name!r}: {setting} belongs to a judge of {what}")
+        if self.decides == "conclusion" and self.does == "filter":
+            why = "verify.think_answer_consistency refuses traces whose reasoning settles on another answer"
+            raise ValueError(f"judge {self.name!r}: a judge of conclusion records; {why}")
         votes = 1 + len(self.panel)
         if self.need is not None and not self.panel:
             raise ValueError(f"judge {self.name!r}: need counts votes: name more models in panel")
@@ -184,6 +192,12 @@ class NamedJudge(JudgeSpec):
         if self.name == "generate":
             raise ValueError("a judge cannot be called generate: step 1 is called so")
         return self
+
+    @property
+    def role(self) -> Role | None:
+        """The segments that it reads where `reads` does not say; None: none at all."""
+        found = {"blind": None, "conclusion": Role.REASONING}
+        return found.get(self.decides, Role.PERCEPTION)
 
     @property
     def votes_needed(self) -> int:

@@ -353,12 +353,13 @@ class Recipe(Model):
             raise ValueError("judge and judges: name them all in judges")
         names_differ(self.judges)
         known = self.trace.named
-        blind = [judge.name for judge in self.all_judges if judge.decides != "blind" and not judge.reads]
-        if blind and not self.trace.of_role(Role.PERCEPTION):
-            raise ValueError(
-                f"{', '.join(blind)}: traces of {self.trace.name} have no perception segment to read; "
-                "name segments in reads, or leave the judge out"
-            )
+        for role in (Role.PERCEPTION, Role.REASONING):
+            reads = [judge.name for judge in self.all_judges if judge.role is role and not judge.reads]
+            if reads and not self.trace.of_role(role):
+                raise ValueError(
+                    f"{', '.join(reads)}: traces of {self.trace.name} have no {role} segment to read; "
+                    "name segments in reads, or leave the judge out"
+                )
         for judge in self.judges:
             unknown = [name for name in judge.reads if name not in known]
             if unknown:

@@ -14,6 +14,7 @@ from .checks import check_consistency as check_consistency
 from .checks import check_observation as check_observation
 from .checks import think_choice as think_choice
 from .checks import think_number as think_number
+from .checks import thinks_otherwise as thinks_otherwise
 from .choice import read_choice as read_choice
 from .claims import MOST_CLAIMS as MOST_CLAIMS
 from .claims import parse_claims as parse_claims
@@ -43,6 +44,12 @@ from .scorer import check_reference as check_reference
 from .scorer import extract_answer as extract_answer
 from .scorer import reference_labels as reference_labels
 from .scorer import score as score
+from .settled import NOTHING as NOTHING
+from .settled import Settled as Settled
+from .settled import asks_what_is_settled as asks_what_is_settled
+from .settled import parse_settled as parse_settled
+from .settled import render_settled as render_settled
+from .settled import settles_elsewhere as settles_elsewhere
 from .verify import Verified as Verified
 from .verify import check_length as check_length
 from .verify import verify_completion as verify_completion

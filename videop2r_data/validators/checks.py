@@ -336,7 +336,7 @@ def check_consistency(
         settled, said = thought, answer
     elif form == "number":
         given, number = parse_quantity(trace.answer.strip(), policy), think_number(trace.think)
-        if isinstance(given, ScoreReason) or number is None or _near(given, number):
+        if isinstance(given, ScoreReason) or number is None or near(given, number):
             return _PASSED
         settled, said = str(float(number.value)), str(float(given.value))
     else:
@@ -345,7 +345,29 @@ def check_consistency(
     return Check(reason=RejectReason.THINK_ANSWER_MISMATCH, detail=detail)
 
 
-def _near(a: Quantity, b: Quantity) -> bool:
+def thinks_otherwise(
+    trace: ProcessTrace,
+    problem_type: ProblemType | str,
+    options: Sequence[str] = (),
+    *,
+    policy: Policy = ROBUST,
+) -> bool | None:
+    """Whether the think segment concludes another answer than the one given [method §5], by the rule.
+
+    None for types without options or numbers, and where think concludes nothing, or the answer is no option.
+    """
+    form = ProblemType(problem_type).traits.form
+    if form == "option":
+        label = read_choice(trace.answer.strip(), option_set(tuple(options)), policy).label
+        decided = label is not None and think_choice(trace.think, options) is not None
+    else:
+        decided = form == "number" and think_number(trace.think) is not None
+    if not decided:
+        return None
+    return not check_consistency(trace, problem_type, options, policy=policy).passed
+
+
+def near(a: Quantity, b: Quantity) -> bool:
     """Equal, one the rounding of the other, or in different units (not compared)."""
     if a.unit and b.unit and not same_unit(a.unit, b.unit):
         return True

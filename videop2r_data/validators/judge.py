@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import html
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import lru_cache
 from itertools import pairwise
+from typing import Generic, NamedTuple, TypeVar
 
 from videop2r_data.errors import ConfigError
 from videop2r_data.prompts import Prompt, fill, options_block, show_options
@@ -155,7 +156,8 @@ def _leads(line: str) -> bool:
 
 
 @lru_cache(maxsize=4096)
-def _options(options: tuple[str, ...]) -> str:
+def options_shown(options: tuple[str, ...]) -> str:
+    """The options as a judge sees them, disarmed, under their heading."""
     return options_block(tuple(map(neutralise, show_options(options))))
 
 
@@ -189,7 +191,7 @@ def render_judge(
         )
     fields = {
         "problem": neutralise(problem),
-        "options": _options(tuple(options)),
+        "options": options_shown(tuple(options)),
         "answer": _answer(answer, tuple(options)),
         "observation": neutralise(observation),
     }
@@ -208,7 +210,7 @@ _INSIDE_CHARS = 2_000
 _TAG = re.compile(r"<\s*(/?)\s*judge?ment\s*(>?)", re.IGNORECASE)
 _CLOSING = re.compile(r"(?:\s*<\s*/\s*judge?ment\s*>)+", re.IGNORECASE)
 _ORNAMENT = re.compile(r"</?\s*(?:b|strong|i|em|u|p|br|code)\s*/?>", re.IGNORECASE)
-_EDGES = " \t\r\n*_`\"'“”‘’.!()[]{}"
+EDGES = " \t\r\n*_`\"'“”‘’.!()[]{}"
 _VERDICTS = {"yes": Sufficiency.YES, "no": Sufficiency.NO}
 _REASONED = re.compile(r"(yes|no)[\s*_`\"'”’)\]]*[,.;:!\n–—-]", re.IGNORECASE)
 """A verdict with its reason in the same tag: `Yes, the colour is stated`."""
@@ -242,7 +244,20 @@ _SAID = re.compile(
 )
 """A verdict in words. `The correct answer is No` is none: the question's own answer may be No."""
 
+T = TypeVar("T")
 _Pair = tuple[re.Match[str], re.Match[str]]
+
+
+class Offered(NamedTuple, Generic[T]):
+    """The verdicts that a prompt offers.
+
+    Attributes:
+        inside: reads what stands between two tags; None: none of them, or more than one.
+        said: those that a text states in words, in order.
+    """
+
+    inside: Callable[[str], T | None]
+    said: Callable[[str], Iterable[T]]
 
 
 def parse_judgement(reply: str, *, finish_reason: str = "stop") -> Judgement:
@@ -269,34 +284,43 @@ def parse_judgement(reply: str, *, finish_reason: str = "stop") -> Judgement:
     >>> parse_judgement("<judgement>Yes or No</judgement>").verdict is None
     True
     """
+    found = last_verdict(reply, _YES_NO, finish_reason)
+    return Judgement(verdict=found[0], explanation=found[1])
+
+
+def last_verdict(reply: str, offered: Offered[T], finish_reason: str) -> tuple[T | None, str]:
+    """The verdict of a reply, by the rules of `parse_judgement`, and the words before it."""
     reply = reply[-MAX_REPLY:]
     thought, _, spoken = reply.rpartition("</think>")
     if spoken.lstrip().startswith("<think>"):
-        return Judgement(verdict=None, explanation=reply.strip())
+        return None, reply.strip()
     tags = list(_TAG.finditer(spoken))
     pairs = [(a, b) for a, b in pairwise(tags) if not a[1] and a[2] and b[1] and b[2]]
     if not pairs:
-        return Judgement(verdict=None, explanation=(spoken or thought).strip())
+        return None, (spoken or thought).strip()
     start, end = pairs[-1]
-    verdict = _inside(spoken, pairs[-1])
+    verdict = _inside(spoken, pairs[-1], offered)
     doubled = _CLOSING.match(spoken, end.end())
     after = spoken[doubled.end() if doubled else end.end() :]
     before = spoken[: start.start()]
     if (
         holds_verdict_tag(after)
-        or any(_VERDICTS[(m[1] or m[2]).casefold()] is not verdict for m in _SAID.finditer(after))
-        or (len(pairs) > 1 and _is_menu(spoken, pairs[-2], pairs[-1]))
+        or any(other != verdict for other in offered.said(after))
+        or (len(pairs) > 1 and _is_menu(spoken, pairs[-2], pairs[-1], offered))
         or _is_supposed(before, after)
         or _RULED_OUT.search(_line_before(before)[-80:]) is not None
         or (finish_reason == "length" and not _closes(before, after))
     ):
         verdict = None
-    return Judgement(verdict=verdict, explanation=before.strip())
+    return verdict, before.strip()
 
 
-def _inside(text: str, pair: _Pair) -> Sufficiency | None:
+def _inside(text: str, pair: _Pair, offered: Offered[T]) -> T | None:
     """The verdict between two tags; None if there is none, or more than one."""
-    word = _ORNAMENT.sub(" ", text[pair[0].end() : pair[1].start()]).strip(_EDGES)
+    return offered.inside(_ORNAMENT.sub(" ", text[pair[0].end() : pair[1].start()]).strip(EDGES))
+
+
+def _yes_or_no(word: str) -> Sufficiency | None:
     plain = _VERDICTS.get(word.casefold())
     if plain is not None or len(word) > _INSIDE_CHARS:
         return plain
@@ -306,16 +330,23 @@ def _inside(text: str, pair: _Pair) -> Sufficiency | None:
     return _VERDICTS[reasoned.group(1).casefold()]
 
 
-def _is_menu(text: str, one: _Pair, other: _Pair) -> bool:
+def _said_in_words(text: str) -> Iterator[Sufficiency]:
+    return (_VERDICTS[(m[1] or m[2]).casefold()] for m in _SAID.finditer(text))
+
+
+_YES_NO = Offered(_yes_or_no, _said_in_words)
+
+
+def _is_menu(text: str, one: _Pair, other: _Pair, offered: Offered[T]) -> bool:
     """Whether two verdicts that differ, or that are joined by `or`, are merely named side by side."""
     between = text[one[1].end() : other[0].start()]
-    differ = _inside(text, one) is not _inside(text, other)
+    differ = _inside(text, one, offered) != _inside(text, other, offered)
     return (differ or bool(between.strip())) and _MENU.fullmatch(between) is not None
 
 
 def _is_supposed(before: str, after: str) -> bool:
     """Whether a sentence goes on behind the verdict that began with a `could`, an `if` or a `not`."""
-    rest = after.split("\n", 1)[0].strip(_EDGES)
+    rest = after.split("\n", 1)[0].strip(EDGES)
     return bool(rest) and _SUPPOSED.search(_line_before(before)) is not None
 
 
@@ -325,4 +356,4 @@ def _line_before(before: str) -> str:
 
 def _closes(before: str, after: str) -> bool:
     """Whether the verdict is the last line of a reply, and alone on it."""
-    return not after.strip(_EDGES) and not before[before.rfind("\n") + 1 :].strip(_EDGES)
+    return not after.strip(EDGES) and not before[before.rfind("\n") + 1 :].strip(EDGES)

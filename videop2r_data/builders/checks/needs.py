@@ -12,7 +12,7 @@ from typing import Literal
 
 from yarl import URL
 
-from videop2r_data.backends import FaithfulnessRequests, to_model
+from videop2r_data.backends import ConclusionRequests, FaithfulnessRequests, to_model
 from videop2r_data.builders.checks.report import (
     Finding,
     ServerLook,
@@ -45,6 +45,7 @@ from videop2r_data.schemas import (
     Frames,
     KnowsContext,
     ListsModels,
+    ProblemType,
     Recipe,
     Request,
     Sample,
@@ -218,6 +219,8 @@ Calls = Literal["none", "one-frame", "full"]
 LISTED = 20
 NO_OBSERVATION = "A person stands beside a table and turns to the left."
 """Observation shown to the judge when the generator wrote none: only the form of the verdict is checked."""
+NO_THOUGHT = "Based on the observations, three balls are red and one is blue. So the answer is 4."
+"""The same for a judge of reasoning."""
 
 
 async def look_at_servers(
@@ -438,6 +441,14 @@ class _Server:
                 completion = await self._call(backend, request, seen, frames)
                 if completion is not None:
                     self.findings += read_verdict(completion, (NO_OBSERVATION,))
+            return
+        if isinstance(requests, ConclusionRequests):
+            request = requests.request(
+                think=NO_THOUGHT, problem="?", options=(), problem_type=ProblemType.NUMERICAL
+            )
+            completion = await self._call(backend, request, first, None)
+            if completion is not None:
+                self.findings += read_verdict(completion, concludes=True)
             return
         sample, observation = self.observed or (first, NO_OBSERVATION)
         if isinstance(requests, BlindRequests):

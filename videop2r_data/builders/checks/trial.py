@@ -23,13 +23,14 @@ from videop2r_data.schemas import (
     Frames,
     MediaRecord,
     MediaSpec,
+    ProblemType,
     Recipe,
     Request,
     Sample,
     Shown,
     TraceGrammar,
 )
-from videop2r_data.validators import parse_faithfulness, parse_judgement, verify_completion
+from videop2r_data.validators import parse_faithfulness, parse_judgement, parse_settled, verify_completion
 
 # Rows of a trial call: the first ones of each kind whose media can be decoded, and the longest question.
 
@@ -233,19 +234,32 @@ def read_trace(
     return [Finding(about="trace", state="ok", message="a process-aware trace")], verified.trace.observation
 
 
-def read_verdict(completion: Completion, claims: Sequence[str] = ()) -> list[Finding]:
-    """What step 3 says of a judge's answer; `claims`: those that a judge that sees was asked about."""
-    useless = useless_reply(completion) if claims else useless_verdict(completion)
+def read_verdict(
+    completion: Completion, claims: Sequence[str] = (), *, concludes: bool = False
+) -> list[Finding]:
+    """What step 3 says of a judge's answer.
+
+    Args:
+        completion: the answer.
+        claims: those that a judge that sees was asked about.
+        concludes: the judge was asked what reasoning about a number settles on.
+    """
+    useless = useless_reply(completion) if claims or concludes else useless_verdict(completion)
     if useless is not None and useless[0] != "no_verdict":
         return []  # reported as a fault of the call
+    text, finish = completion.text, completion.finish_reason
+    verdict: str | None
+    lacking, hint = "the answer holds no verdict", advice_on("no_verdict", "")
     if claims:
-        found = parse_faithfulness(completion.text, claims, finish_reason=completion.finish_reason)
-        verdict: str | None = found.claims[0].verdict if found.score is not None else None
+        found = parse_faithfulness(text, claims, finish_reason=finish)
+        verdict = found.claims[0].verdict if found.score is not None else None
         lacking = "a claim has no verdict"
         hint = "use a model that follows the prompt faithfulness-v1, or raise max_tokens"
+    elif concludes:
+        kind = ProblemType.NUMERICAL
+        verdict = parse_settled(text, problem_type=kind, options=(), finish_reason=finish).option
     else:
-        verdict = parse_judgement(completion.text, finish_reason=completion.finish_reason).verdict
-        lacking, hint = "the answer holds no verdict", advice_on("no_verdict", "")
+        verdict = parse_judgement(text, finish_reason=finish).verdict
     if verdict is not None:
         return [Finding(about="verdict", state="ok", message=f"a verdict: {verdict}")]
     return [Finding(about="verdict", state="warning", message=lacking, hint=hint)]

@@ -33,13 +33,14 @@ def check_judged(say: Say, rules: Rules, row: Any, *, kept: bool) -> None:
         return
     for judge in rules.judges:
         cell = cells.get(judge.name)
-        due = judge.decides == "sufficiency" or row.data_type != "text"
+        # of conclusions, only those that can be compared are asked for
+        due = judge.decides != "conclusion" and (judge.decides == "sufficiency" or row.data_type != "text")
         if cell is None:
             if kept and due:
                 say(Code.JUDGEMENT, "judgements", names, f"what {judge.name} said of an accepted row")
             continue
         _check_cell(say, cell, judge.decides)
-        passes = _PASSES[judge.decides]
+        passes = _PASSES.get(judge.decides, ())
         if kept and judge.does == "filter" and cell["verdict"] not in passes:
             say(Code.JUDGEMENT, "judgements", f"{judge.name}: {cell['verdict']}", " or ".join(passes))
     sufficient = _first(rules, cells, "sufficiency", does="filter")
@@ -56,7 +57,7 @@ def check_judged(say: Say, rules: Rules, row: Any, *, kept: bool) -> None:
 
 
 def _check_cell(say: Say, cell: dict[str, Any], decides: str) -> None:
-    words = _WORDS[decides]
+    words = _WORDS.get(decides, (cell["verdict"],))  # what reasoning settles on may be any answer
     if cell["decides"] != decides:
         say(Code.JUDGEMENT, "judgements", cell["decides"], decides)
     elif cell["verdict"] not in words or not set(cell["votes"]) <= set(words):

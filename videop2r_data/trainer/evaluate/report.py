@@ -13,13 +13,9 @@ from videop2r_data.trainer.process.rewards import grade
 from videop2r_data.trainer.settings.parts import EvalSpec
 from videop2r_data.validators import (
     CountedEstimate,
-    check_consistency,
     estimate_mean,
     estimate_share,
-    option_set,
-    read_choice,
-    think_choice,
-    think_number,
+    thinks_otherwise,
 )
 
 # Rows.
@@ -100,9 +96,7 @@ def graded_row(
         format_r=found.forms.get("reasoning", found.form),
         fault=found.fault,
         observation=found.observation,
-        mismatch=thinks_otherwise(masks, example, policy)
-        if found.forms.get("reasoning", found.form)
-        else None,
+        mismatch=_mismatch(masks, example, policy) if found.forms.get("reasoning", found.form) else None,
         tokens_p=found.lengths.get("perception", 0),
         tokens_r=sum(length for name, length in found.lengths.items() if name != "perception"),
         tokens=masks.tokens,
@@ -121,22 +115,10 @@ def skipped_row(index: int, example: Example, skip: Skip) -> EvalRow:
     )
 
 
-def thinks_otherwise(masks: SegmentMasks, example: Example, policy: Policy) -> bool | None:
-    """Whether the think segment concludes another answer than the one given [method §5].
-
-    Decided by rule where a rule is sure: None for types without options or numbers, and where think concludes
-    nothing.
-    """
-    think, answer = masks.template.found.think, masks.template.found.answer
-    if example.problem_type.traits.form == "option":
-        label = read_choice(answer.strip(), option_set(tuple(example.options)), policy).label
-        decided = label is not None and think_choice(think, example.options) is not None
-    else:
-        decided = example.problem_type.traits.form == "number" and think_number(think) is not None
-    if not decided:
-        return None
-    trace = ProcessTrace.model_construct(observation="-", think=think, answer=answer)
-    return not check_consistency(trace, example.problem_type, example.options, policy=policy).passed
+def _mismatch(masks: SegmentMasks, example: Example, policy: Policy) -> bool | None:
+    found = masks.template.found
+    trace = ProcessTrace.model_construct(observation="-", think=found.think, answer=found.answer)
+    return thinks_otherwise(trace, example.problem_type, example.options, policy=policy)
 
 
 # Aggregates, each with its interval and the number of questions behind it.
