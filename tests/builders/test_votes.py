@@ -6,7 +6,7 @@ from itertools import product
 
 import pytest
 
-from videop2r_data.builders.judging import CONTRADICTED, FAITHFUL, Vote, joined, unsure, vote_of
+from videop2r_data.builders.votes import CONTRADICTED, FAITHFUL, Vote, joined, unsure, vote_of
 from videop2r_data.schemas import BackendSpec, Claim, ClaimVerdict, Faithfulness, NamedJudge, RejectReason
 
 S, C, U = ClaimVerdict.SUPPORTED, ClaimVerdict.CONTRADICTED, ClaimVerdict.UNSEEN

@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
-from videop2r_data.builders.judging import ANSWERED, CONTRADICTED, FAITHFUL, UNANSWERED, vote_of
+from videop2r_data.builders.judging import ANSWERED, UNANSWERED
 from videop2r_data.builders.verify.report import Code, Rules
+from videop2r_data.builders.votes import CONTRADICTED, FAITHFUL, vote_of
 from videop2r_data.schemas import ClaimVerdict, Faithfulness
 
 if TYPE_CHECKING:
