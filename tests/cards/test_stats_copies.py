@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from videop2r_data.cards.figures.copies import HASHES, Copies, CopyWatch, MinHashes
+from videop2r_data.cards.figures.copies import Copies, CopyWatch, MinHashes
+from videop2r_data.validators import HASHES
 
 WORDS = [f"w{n}" for n in range(400)]
 

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from videop2r_data.cli import check, gallery, hub, inspect, judge_eval, plan, stats
+from videop2r_data.cli import check, gallery, hub, inspect, judge_eval, overlap, plan, stats
 from videop2r_data.cli.common import (
     JsonOpt,
     OutOpt,
@@ -167,6 +167,7 @@ register(
         inspect.demo_report: "demo-report videop2r-demo",
         judge_eval.judge_eval: "judge-eval marks.jsonl --judges judges.yaml",
         stats.card: "card videop2r-demo --judge-report judge-eval/report.json",
+        overlap.overlap: "overlap my-recipe.yaml --against eval_mvbench.json",
         gallery.gallery: "gallery videop2r-demo --serve",
         hub.push: "push my-cot me/my-cot --revision v1.0",
         hub.pull: "pull Video-R1/Video-R1-data --media --rows my-cot --limit 20",

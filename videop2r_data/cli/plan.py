@@ -75,7 +75,16 @@ def schema(
 
     from videop2r_data.builders import BuildReport, Estimate
     from videop2r_data.builders.checks import CheckReport, DoctorReport, FileLine
-    from videop2r_data.schemas import CONFIGS, BuildLock, HumanLabel, JudgesFile, ProcessTrace, Recipe, Sample
+    from videop2r_data.schemas import (
+        CONFIGS,
+        BuildLock,
+        HumanLabel,
+        JudgesFile,
+        Overlap,
+        ProcessTrace,
+        Recipe,
+        Sample,
+    )
 
     known: dict[str, type[BaseModel]] = {
         "recipe": Recipe,
@@ -90,6 +99,7 @@ def schema(
         "estimate": Estimate,
         "judges": JudgesFile,
         "label": HumanLabel,
+        "overlap": Overlap,
     }
     if not name:
         say("\n".join(known))

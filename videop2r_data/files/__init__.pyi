@@ -12,6 +12,7 @@ from .names import FIGURES_NAME as FIGURES_NAME
 from .names import HUB_ID as HUB_ID
 from .names import LOCK_NAME as LOCK_NAME
 from .names import MEDIA_FOLDER as MEDIA_FOLDER
+from .names import OVERLAP_NAME as OVERLAP_NAME
 from .names import PREVIEW_CONFIG as PREVIEW_CONFIG
 from .names import SHARD as SHARD
 from .names import WORKSPACE_NAME as WORKSPACE_NAME

@@ -14,6 +14,8 @@ LOCK_NAME = "build.lock.json"
 """What a build was made of and the digest of every file it wrote."""
 CARD_NAME = "README.md"
 CROISSANT_NAME = "croissant.json"
+OVERLAP_NAME = "overlap.json"
+"""A report of `p2r-data overlap`: what the rows have in common with evaluation sets."""
 AGREEMENT_NAME = "judge-agreement.json"
 """A report of `p2r-data judge-eval` beside the data: what the card says of the judge."""
 FIGURES_NAME = "figures"
@@ -35,6 +37,7 @@ _ROW_SUFFIXES = (".parquet", ".jsonl", ".json", ".jsonl.gz", ".json.gz")
 _NOT_ROWS = {
     LOCK_NAME,
     AGREEMENT_NAME,
+    OVERLAP_NAME,
     CROISSANT_NAME,
     # of the `datasets` library
     "dataset_info.json",

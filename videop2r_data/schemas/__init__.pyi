@@ -90,6 +90,14 @@ from .lock import StepModel as StepModel
 from .media import MIN_FRAMES as MIN_FRAMES
 from .media import MediaLimits as MediaLimits
 from .media import MediaSpec as MediaSpec
+from .overlap import Overlap as Overlap
+from .overlap import OverlapBench as OverlapBench
+from .overlap import OverlapEffect as OverlapEffect
+from .overlap import PoolFact as PoolFact
+from .overlap import Scores as Scores
+from .overlap import Shared as Shared
+from .overlap import SharedSplit as SharedSplit
+from .overlap import Signal as Signal
 from .parser import Part as Part
 from .parser import Piece as Piece
 from .parser import TraceParser as TraceParser

@@ -38,6 +38,12 @@ from .metrics import mean_relative_accuracy as mean_relative_accuracy
 from .metrics import relative_accuracy as relative_accuracy
 from .metrics import rouge_mean_f as rouge_mean_f
 from .metrics import word_error_rate as word_error_rate
+from .near_copies import GOLD as GOLD
+from .near_copies import HASHES as HASHES
+from .near_copies import MinHash as MinHash
+from .near_copies import bands_of as bands_of
+from .near_copies import likely_pairs as likely_pairs
+from .near_copies import words_of as words_of
 from .options import option_set as option_set
 from .scorer import Extracted as Extracted
 from .scorer import check_reference as check_reference

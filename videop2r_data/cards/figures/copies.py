@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any
-from zlib import crc32
 
 import numpy as np
 import numpy.typing as npt
@@ -18,22 +15,18 @@ from videop2r_data.cards.figures.counts import FigureData
 from videop2r_data.cards.figures.text import question_of
 from videop2r_data.plots import Look, ink_on, mix, new_figure, share
 from videop2r_data.schemas import Model
+from videop2r_data.validators import GOLD, HASHES, MinHash, bands_of, words_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 
-# Signatures by MinHash; only texts that agree in a whole band are compared (why no library:
+# Only texts that agree in a whole band of their MinHash signatures are compared (why no library:
 # docs/decisions/004-near-copies.md).
 
 Array = npt.NDArray[Any]
 
-HASHES = 64
-"""Hash functions per text: the standard error of a similarity s is sqrt(s(1 - s) / 64), 0.05 at 0.8."""
-BAND = 4
-"""Hashes per band: two texts are compared if they agree in all of one of the 16 bands, which 99.98 % of the
-pairs of similarity 0.8 do, and 64 % of those of 0.5."""
 SHINGLE = 3
 """Words of a shingle; a shorter text is one shingle."""
 CHAINED = np.float32(0.8 - 1e-6)
@@ -44,8 +37,6 @@ GROUPS, MEMBERS = 10, 5
 """The largest groups, and rows of each, that are named."""
 MAX_WORDS = 2_000
 """Words read of a text."""
-_WORD = re.compile(r"\w+")
-_GOLD = 0x9E3779B97F4A7C15
 
 
 class Copies(Model):
@@ -71,9 +62,7 @@ class MinHashes:
     """
 
     def __init__(self, *, limit: int = MAX_TEXTS, seed: int = 0) -> None:
-        rng = np.random.default_rng(seed)
-        self._odd = (rng.integers(0, 2**63, HASHES, dtype=np.uint64) << np.uint64(1)) | np.uint64(1)
-        self._shift = rng.integers(0, 2**63, HASHES, dtype=np.uint64)
+        self._family = MinHash(seed)
         self._limit = limit
         self._waiting: list[tuple[int, int, list[int]]] = []
         self._signatures: list[Array] = []
@@ -85,36 +74,26 @@ class MinHashes:
 
     def add(self, row: int, text: str, salt: bytes = b"") -> None:
         """Add the text of a row; texts of another `salt` (a media file) can be kept apart in `copies`."""
-        words = _WORD.findall(text.lower())[:MAX_WORDS]
+        words = words_of(text, MAX_WORDS)
         if not words:
             return
         if self._count >= self._limit:
             self.left_out += 1
             return
         self._count += 1
-        found = [_word_id(word) for word in words]
         own = int.from_bytes(blake2b(salt, digest_size=8).digest(), "big") if salt else 0
-        self._waiting.append((row, own, found))
+        self._waiting.append((row, own, words))
         if len(self._waiting) >= 256:
             self._hash()
 
     def _hash(self) -> None:
-        """Compute the signatures of the waiting texts in one batch.
-
-        A hash is `(shingle * odd + shift) >> 16`, its minimum over the text reduced to 16 bits: two different
-        minima collide once in 65,536, far below the standard error.
-        """
+        """Compute the signatures of the waiting texts in one batch."""
         if not self._waiting:
             return
         numbers, salts, texts = zip(*self._waiting, strict=True)
         lengths = np.array([len(words) for words in texts])
         shingles, starts = _shingles(texts, lengths)
-        signature = np.empty((len(lengths), HASHES), np.uint16)
-        for number in range(HASHES):
-            mixed = (shingles * self._odd[number] + self._shift[number]) >> np.uint64(16)
-            least = np.minimum.reduceat(mixed, starts)
-            signature[:, number] = (least * np.uint64(_GOLD)) >> np.uint64(48)
-        self._signatures.append(signature)
+        self._signatures.append(self._family.signatures(shingles, starts))
         self._rows.append(np.array(numbers, np.int64))
         self._salts.append(np.array(salts, np.uint64))
         data = [np.array(words, np.uint64).tobytes() for words in texts]
@@ -168,12 +147,6 @@ class CopyWatch:
         return {"question": found.pop("question")} | same | found
 
 
-@lru_cache(200_000)
-def _word_id(word: str) -> int:
-    data = word.encode("utf-8", "surrogatepass")
-    return (crc32(data) << 32) | crc32(data, 0x5BD1E995)
-
-
 def _shingles(texts: Sequence[list[int]], lengths: Array) -> tuple[Array, Array]:
     """Hashes of all shingles of some texts, and where those of each text begin."""
     words = np.array([word for text in texts for word in text], np.uint64)
@@ -188,7 +161,7 @@ def _shingles(texts: Sequence[list[int]], lengths: Array) -> tuple[Array, Array]
     out = np.zeros(len(at), np.uint64)
     for step in range(SHINGLE):
         more = width > step
-        out[more] = (out[more] ^ words[at[more] + step]) * np.uint64(_GOLD)
+        out[more] = (out[more] ^ words[at[more] + step]) * np.uint64(GOLD)
         out ^= out >> np.uint64(29)
     return out, np.concatenate([[0], np.cumsum(lengths - size + 1)[:-1]])
 
@@ -207,9 +180,9 @@ def _compare(signatures: Array, salts: Array, exact: Array) -> tuple[Array, list
     count = len(signatures)
     best = np.zeros(count, np.float32)
     parent = np.arange(count)
-    bands = np.ascontiguousarray(signatures).view(np.uint64)
-    mixed = salts * np.uint64(_GOLD)
-    for band in range(HASHES // BAND):
+    bands = bands_of(signatures)
+    mixed = salts * np.uint64(GOLD)
+    for band in range(bands.shape[1]):
         keys = bands[:, band] ^ mixed
         order = np.lexsort((exact, keys))
         same = keys[order][1:] == keys[order][:-1]

@@ -1,0 +1,154 @@
+"""A pool against evaluation sets: counts with their unknowns, rows, and the command."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+from typer.testing import CliRunner
+
+from videop2r_data.builders import Stop
+from videop2r_data.builders.overlap import OverlapSettings, find_overlap
+from videop2r_data.cli.main import app
+from videop2r_data.errors import ConfigError, SourceError, StoppedError
+from videop2r_data.schemas import Overlap, Signal
+
+
+def asked(number: int, problem: str, path: str, options: Sequence[str] = (), **more: Any) -> dict[str, Any]:
+    kind = {"problem_type": "multiple choice", "solution": "<answer>A</answer>"} if options else {}
+    text = {"problem_type": "free-form", "solution": "<answer>a</answer>"}
+    return {
+        "problem_id": number, "problem": problem, "data_type": "video", "options": list(options), "path": path,
+        "data_source": path.split("/", maxsplit=1)[0], **text, **kind, **more,
+    }  # fmt: skip
+
+
+POOL = [
+    asked(1, "What does the woman do after she opens the box?", "CLEVRER/train/video_00001.mp4"),
+    asked(2, "How many cubes are moving?", "CLEVRER/train/video_00002.mp4", ["A. one", "B. two"]),
+    asked(3, "Which team scores in the second half?", "clips/unheard-of.mp4", ["A. white", "B. blue"]),
+    asked(4, "What is the man in the red coat holding?", "Charades/AB1CD.mp4"),
+    asked(5, "Why does the girl laugh?", "kinetics/aB3dE6gH9jK_000000_000010.mp4"),
+    asked(6, "What is poured into the glass?", "PerceptionTest/video_7.mp4"),
+]
+BENCH = [
+    # the clip and its question, in other words
+    asked(1, "After opening the box, what does the woman do?", "clevrer/video_1.mp4"),
+    # equal words and another clip: no leak
+    asked(2, "how many cubes are moving", "clevrer/video_validation/video_12345.mp4", ["A. two", "B. one"]),
+    # the clip and another question
+    asked(3, "Where does he stand at the end?", "star/Charades_v1_480/AB1CD.mp4"),
+    # another part of the clip
+    asked(4, "Why does the girl laugh?", "kinetics/aB3dE6gH9jK_000100_000110.mp4"),
+    # equal number, other namespace
+    asked(5, "What falls off the table?", "clevrer/video_7.mp4"),
+    # no name that says anything
+    asked(6, "Which tool comes last?", "x/clip.mp4"),
+]  # fmt: skip
+
+
+def write(path: Path, rows: Sequence[dict[str, Any]]) -> Path:
+    path.write_text(json.dumps(rows))
+    return path
+
+
+def compared(tmp_path: Path, pool: str, *against: str, **more: Any) -> Overlap:
+    settings = OverlapSettings(pool=pool, against=against, out=tmp_path / "out", **more)
+    return asyncio.run(find_overlap(settings, progress=lambda *_: None, stop=Stop()))
+
+
+def rows_of(tmp_path: Path) -> set[tuple[str, str, str]]:
+    found = pq.read_table(tmp_path / "out" / "rows.parquet").to_pylist()
+    return {(row["signal"], row["sample_id"], row["bench_id"]) for row in found}
+
+
+@pytest.fixture
+def report(tmp_path: Path) -> Overlap:
+    pool, bench = write(tmp_path / "pool.json", POOL), write(tmp_path / "bench.json", BENCH)
+    return compared(tmp_path, str(pool), str(bench))
+
+
+def test_counts_of_each_signal_with_what_is_unknown(report: Overlap) -> None:
+    (bench,) = report.benches
+    counts = {s: (c.found, c.known, c.rows, c.same) for s, c in bench.bench.items()}
+    assert counts == {"identity": (3, 5, 6, 0), "text": (3, 6, 6, 2), "both": (1, 5, 6, 0)}
+    assert {s: (c.found, c.known, c.rows) for s, c in bench.pool.items()} == {
+        "identity": (3, 5, 6), "text": (3, 6, 6), "both": (1, 5, 6)
+    }  # fmt: skip
+    assert bench.apart == 1
+    assert bench.by_source["CLEVRER"] == {"rows": 2, "identity": 1, "text": 2, "both": 1}
+    assert bench.by_source["clips"] == {"rows": 1}
+
+
+def test_rows_name_both_sides(report: Overlap, tmp_path: Path) -> None:
+    assert rows_of(tmp_path) == {
+        ("identity", "pool/1", "bench/1"), ("identity", "pool/4", "bench/3"), ("identity", "pool/5", "bench/4"),
+        ("text", "pool/1", "bench/1"), ("text", "pool/2", "bench/2"), ("text", "pool/5", "bench/4"),
+        ("both", "pool/1", "bench/1"),
+    }  # fmt: skip
+
+
+def test_declared_splits_stand_side_by_side(report: Overlap) -> None:
+    splits = {(s.namespace, s.split): (s.pool_rows, s.bench_rows) for s in report.benches[0].splits}
+    assert splits["clevrer", "train"] == (
+        2,
+        2,
+    )  # video_1 and video_7 are train clips, whatever folder they lie in
+    assert splits["clevrer", "validation"] == (0, 1)
+    assert splits["charades", ""] == (1, 1)
+    assert not any(name == "perception-test" for name, _ in splits)
+
+
+def test_the_statement_says_what_was_not_looked_at(report: Overlap) -> None:
+    assert "3 of the 5 that can be compared are about a clip" in report.statement
+    assert "Not looked for: file, frames." in report.statement
+
+
+def test_each_source_of_a_recipe_is_an_evaluation_set_of_its_own(tmp_path: Path) -> None:
+    write(tmp_path / "pool.json", POOL)
+    write(tmp_path / "bench.json", BENCH)
+    recipe = tmp_path / "benches.yaml"
+    recipe.write_text(
+        "name: benches\nsources:\n- {name: one, kind: video-r1, path: bench.json}\n"
+        "- {name: two, kind: video-r1, path: pool.json, limit: 2}\n"
+        "generate: {backend: {kind: demo, model: x}}\n"
+    )
+    found = compared(tmp_path, f"mine={tmp_path / 'pool.json'}", str(recipe))
+    assert [(b.name, b.rows) for b in found.benches] == [("one", 6), ("two", 2)]
+    assert found.benches[1].bench["both"].same == 2
+    assert found.pool == "mine" and list(found.sources) == ["mine"]
+    with pytest.raises(ConfigError, match="two evaluation sets are called one"):
+        compared(tmp_path, str(tmp_path / "pool.json"), str(recipe), f"one={tmp_path / 'bench.json'}")
+
+
+def test_a_side_that_cannot_be_read_is_no_overlap_of_nothing(tmp_path: Path) -> None:
+    pool = write(tmp_path / "pool.json", POOL)
+    bad = write(tmp_path / "bad.json", [asked(1, "What?", "/etc/passwd")])
+    with pytest.raises((SourceError, ConfigError)):
+        compared(tmp_path, str(pool), str(bad))
+    stop = Stop()
+    stop.ask()
+    settings = OverlapSettings(pool=str(pool), against=[str(pool)], out=tmp_path / "out")
+    with pytest.raises(StoppedError):
+        asyncio.run(find_overlap(settings, progress=lambda *_: None, stop=stop))
+    assert not (tmp_path / "out" / "overlap.json").exists()
+
+
+def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path / "pool.json", POOL)
+    write(tmp_path / "bench.json", [*BENCH, asked(7, "", "a.mp4")])
+    args = ["overlap", "pool.json", "--against", "bench.json", "--out", "found"]
+    done = CliRunner().invoke(app, args)
+    assert done.exit_code == 0, done.output
+    assert "6 rows, 1 unreadable" in done.stdout
+    assert max(map(len, done.stdout.splitlines())) <= 80
+    report = Overlap.model_validate(json.loads(CliRunner().invoke(app, [*args, "--json"]).stdout))
+    assert report == Overlap.model_validate_json((tmp_path / "found" / "overlap.json").read_bytes())
+    signal: Signal = "both"
+    assert report.benches[0].bench[signal].found == 1
