@@ -7,3 +7,7 @@ from .ask_page import facts as facts
 from .ask_page import render_page as render_page
 from .ask_server import AskServer as AskServer
 from .ask_server import serve as serve
+from .reported import Figure as Figure
+from .reported import Reported as Reported
+from .reported import is_possible as is_possible
+from .reported import load_reported as load_reported
