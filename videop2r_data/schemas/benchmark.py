@@ -85,7 +85,7 @@ class MakeStep(Step):
     values: dict[str, str] = Field(default_factory=dict)
     """Then: what stands there -> what to write."""
     otherwise: str | None = None
-    """For what `values` does not name; None: such a row is bad."""
+    """For what `values` does not name, and for rows that have nothing there; None: such a row is bad."""
 
 
 class SetStep(Step):
@@ -197,7 +197,7 @@ class Layout(Model):
     """None: the rows have to be given as files."""
     files: tuple[str, ...] = ()
     """Names or globs below the folder of the rows, or in the data set on the Hub; the name of a file without
-    its ending (of a shard: its folder) goes to `@part`."""
+    its ending (of a shard: its folder) goes to `@part`, the place of a row in it to `@row`."""
     demo: DemoSpec | None = None
     """The rows are those of a synthetic world."""
     steps: tuple[AnyStep, ...] = ()

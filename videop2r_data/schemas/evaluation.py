@@ -74,7 +74,9 @@ class EvalPool(SourceSpec):
         """What the readers of pools take: the rows before `start` are read and left out."""
         limit = None if self.limit is None else self.start + self.limit
         fields = {name: getattr(self, name) for name in SourceSpec.model_fields}
-        return SourceSpec.model_construct(**fields | {"limit": limit})
+        # Test items are what an evaluation is for.
+        test_items = self.kind == "benchmark"
+        return SourceSpec.model_construct(**fields | {"limit": limit, "test_items": test_items})
 
     @property
     def is_whole(self) -> bool:

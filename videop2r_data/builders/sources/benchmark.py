@@ -18,8 +18,10 @@ from videop2r_data.errors import SourceError
 from videop2r_data.files import RawRow, fetch_files, format_of, hub_commit, locate, no_such_path
 from videop2r_data.schemas import BadRow, Benchmark, DemoSpec, Layout, SourceSpec, safe_relative_path
 
-PART = "@part"
+_PART = "@part"
 """Column with the file or config that a row came from."""
+_ROW = "@row"
+"""Column with the place of a row in that file or config."""
 _PATH = "@path"
 _SHARD = re.compile(r".+-\d{5}-of-\d{5}|\d{4,5}")
 _PEEK = 50
@@ -181,7 +183,7 @@ class BenchmarkSource(Source):
             part = path.parent.name if _SHARD.fullmatch(_stem(path)) else _stem(path)
             for raw in read_file(path, max_row_chars=_MAX_FILE_CHARS):
                 if raw.value is not None:
-                    raw.value[PART] = part
+                    raw.value |= {_PART: part, _ROW: raw.index}
                 yield raw
 
     def _row_files(self, layout: Layout) -> list[Path]:
@@ -223,7 +225,7 @@ class BenchmarkSource(Source):
             source = DatasetSource(spec.model_copy(update=update), base=Path(), media_root=Path())
             for raw in source.raw_rows():
                 if raw.value is not None:
-                    raw.value[PART] = config
+                    raw.value |= {_PART: config, _ROW: raw.index}
                 yield raw
 
 

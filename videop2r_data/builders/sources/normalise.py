@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import math
 import re
 from collections.abc import Callable, Iterable, Mapping
@@ -198,7 +199,11 @@ class Normaliser:
     def _tags(self, value: Mapping[str, Any]) -> dict[str, str]:
         """Tags of a row; those whose column says nothing there are none."""
         found = {tag: value_of(value, column) for tag, column in self.spec.columns.tags.items()}
-        return {tag: str(got)[:MAX_ID] for tag, got in found.items() if isinstance(got, str | int | float)}
+        return {
+            tag: (got if isinstance(got, str) else json.dumps(got, ensure_ascii=False, default=str))[:MAX_ID]
+            for tag, got in found.items()
+            if isinstance(got, str | int | float | list)
+        }
 
     def _part(self, value: Mapping[str, Any], data_type: DataType) -> dict[str, float | None]:
         """Begin and end of the part of the clip, out of their columns or out of one that holds both."""

@@ -131,7 +131,12 @@ def _each(step: EachStep, row: Row) -> Iterator[Row]:
 
 
 def _make(step: MakeStep, row: Row) -> Row:
-    text = fill(row, step.of)
+    try:
+        text = fill(row, step.of)
+    except FieldError:
+        if step.otherwise is None:
+            raise
+        text = ""
     if step.after and step.after in text:
         text = text.partition(step.after)[2]
     if step.before and step.before in text:
