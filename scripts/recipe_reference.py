@@ -18,7 +18,8 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from videop2r_data.schemas import JudgesFile, Recipe, models_in
+from videop2r_data.benchmarks import load_benchmark, packaged_benchmarks
+from videop2r_data.schemas import Benchmark, JudgesFile, Recipe, models_in
 from videop2r_data.trainer import OBJECTIVES, TrainRecipe
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
@@ -33,14 +34,23 @@ TRAINING = f"""# Every setting of a training recipe
 {WRITTEN}`p2r-train schema` prints the same as JSON Schema; `--set key.path=value` sets any of them for a run.
 How they work together: [training.md](training.md).
 """
-TABLE = re.compile(r"(?<=<!-- objectives -->\n).*?(?=<!-- /objectives -->)", re.DOTALL)
-"""The table of objectives in training.md, between two marks; the rest of that page is written by hand."""
+BENCHMARKS = f"""# Every field of a benchmark
+
+{WRITTEN}Unknown keys, wrong values and contradictions of a declaration are told all at once, with
+their lines. How declarations work: [benchmarks.md](benchmarks.md).
+"""
+TABLES = {
+    "training.md": re.compile(r"(?<=<!-- objectives -->\n).*?(?=<!-- /objectives -->)", re.DOTALL),
+    "benchmarks.md": re.compile(r"(?<=<!-- benchmarks -->\n).*?(?=<!-- /benchmarks -->)", re.DOTALL),
+}
+"""The part between two marks of a page; the rest of the page is written by hand."""
 PAGES: dict[str, tuple[str, tuple[tuple[str, type[BaseModel]], ...]]] = {
     "recipe-reference.md": (RECIPES, (("A recipe", Recipe), ("A judges file", JudgesFile))),
     "training-reference.md": (TRAINING, (("A training recipe", TrainRecipe),)),
+    "benchmark-reference.md": (BENCHMARKS, (("A benchmark", Benchmark),)),
 }
 
-WRITTEN_PAGES = (*PAGES, "training.md")
+WRITTEN_PAGES = (*PAGES, *TABLES)
 
 
 def objectives() -> str:
@@ -50,11 +60,42 @@ def objectives() -> str:
     return "\n".join(rows) + "\n"
 
 
+def benchmarks() -> str:
+    """Tables and traps of all declared benchmarks."""
+    found = [load_benchmark(name) for name in packaged_benchmarks()]
+    parts = [
+        "| benchmark | rows | layouts | protocols, the headline first | licence |",
+        "|---|---|---|---|---|",
+    ]
+    for one in found:
+        rows = f"{one.expected.rows:,}" if one.expected.rows is not None else "-"
+        layouts = ", ".join(f"`{name}`" for name in one.layouts)
+        protocols = ", ".join(f"`{protocol.id}`" for protocol in one.aggregates)
+        parts.append(f"| `{one.name}` | {rows} | {layouts} | {protocols} | {one.license} |")
+    for one in found:
+        where = f" {one.paper}." if one.paper else ""
+        parts += [
+            "",
+            f"### {one.title}",
+            "",
+            f"{one.about}{where} {one.terms}".strip(),
+            "",
+            f"Clips: {one.get}",
+            "",
+        ]
+        parts += [f"- `{a.id}`: {a.title}{f' ({a.source})' if a.source else ''}" for a in one.aggregates]
+        parts += ["", *(f"- {note}" for note in one.notes)] if one.notes else []
+    return "\n".join(parts) + "\n"
+
+
+WRITERS = {"training.md": objectives, "benchmarks.md": benchmarks}
+
+
 def page(name: str) -> str:
     """One whole page."""
-    if name == "training.md":
+    if name in TABLES:
         text = (DOCS / name).read_text(encoding="utf-8")
-        return TABLE.sub(lambda _: objectives(), text)
+        return TABLES[name].sub(lambda _: WRITERS[name](), text)
     head, models = PAGES[name]
     parts = [head]
     seen: dict[type[BaseModel], str] = {}
@@ -68,7 +109,12 @@ def _sections(model: type[BaseModel], path: str, seen: dict[type[BaseModel], str
     """The table of a record, and after it those of the records in it, each told once."""
     seen[model] = path
     doc = inspect.cleandoc(model.__doc__ or "").replace("None:", "`null`:")
-    made = [*([f"### `{path}`\n"] if path else []), f"{doc}\n", _table(model, path, seen)]
+    kind = (
+        f", `do: {_spelt(model.model_fields['do'].annotation).strip('`')}`"
+        if "do" in model.model_fields
+        else ""
+    )
+    made = [*([f"### `{path}`{kind}\n"] if path else []), f"{doc}\n", _table(model, path, seen)]
     for name, info in model.model_fields.items():
         several = typing.get_origin(_bare(info.annotation)) is tuple
         for inner in models_in(info.annotation):
@@ -117,7 +163,7 @@ def _spelt(annotation: Any) -> str:
     if origin is Literal:
         return ", ".join(f"`{value}`" for value in args)
     if origin in (types.UnionType, typing.Union):
-        return " or ".join(_spelt(a) for a in args)
+        return " or ".join(dict.fromkeys(_spelt(a) for a in args))
     if origin is tuple:
         return f"list of {_spelt(args[0])}"
     if origin is dict:

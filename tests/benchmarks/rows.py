@@ -28,6 +28,10 @@ def publish(name: str, folder: Path) -> Path:
             files.setdefault(f"questions/{line['task']}.json", {})[line["video_id"]] = line["entry"]
         elif set(line) == {"video_id", "entry"}:
             files.setdefault(f"{name}.json", {})[line["video_id"]] = line["entry"]
+        elif set(line) >= {"track", "id"}:
+            track = files.setdefault(f"data/{line['track']}_video.json", {line["track"].capitalize(): {}})
+            rows = track[line["track"].capitalize()]
+            rows[str(len(rows))] = {key: value for key, value in line.items() if key != "track"}
         else:
             row = line["question"] if isinstance(line.get("question"), dict) else line
             files.setdefault(f"{name}.json", []).append(row)

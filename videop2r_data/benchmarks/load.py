@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import cache
 from importlib import resources
 from pathlib import Path
 
@@ -28,7 +28,6 @@ def packaged_benchmarks() -> tuple[str, ...]:
     return (*(name for name in FIRST if name in names), *(name for name in names if name not in FIRST))
 
 
-@lru_cache(maxsize=64)
 def load_benchmark(name_or_path: str, *, base: Path | None = None) -> Benchmark:
     """Read a packaged declaration by its name, or a YAML file.
 
@@ -40,8 +39,18 @@ def load_benchmark(name_or_path: str, *, base: Path | None = None) -> Benchmark:
         ConfigError: there is no such benchmark, or every error of the file at once, each with its field.
     """
     if name_or_path in packaged_benchmarks():
-        text = (resources.files(__package__) / f"{name_or_path}.yaml").read_text("utf-8")
-        return _parse(text, where=name_or_path)
+        return _packaged(name_or_path)
+    return _parse(benchmark_text(name_or_path, base=base), where=str((base or Path()) / name_or_path))
+
+
+def benchmark_text(name_or_path: str, *, base: Path | None = None) -> str:
+    """The YAML of a declaration, comments included.
+
+    Raises:
+        ConfigError: there is no such benchmark.
+    """
+    if name_or_path in packaged_benchmarks():
+        return (resources.files(__package__) / f"{name_or_path}.yaml").read_text("utf-8")
     path = (base or Path()) / Path(name_or_path).expanduser()
     if not path.is_file():
         known = ", ".join(packaged_benchmarks())
@@ -49,7 +58,12 @@ def load_benchmark(name_or_path: str, *, base: Path | None = None) -> Benchmark:
             f"no benchmark {name_or_path!r}: neither packaged ({known}) nor a file",
             hint="p2r-data benchmarks lists them; one of your own is a YAML file: see docs/benchmarks.md",
         )
-    return _parse(read_settings(path, what="benchmark"), where=str(path))
+    return read_settings(path, what="benchmark")
+
+
+@cache
+def _packaged(name: str) -> Benchmark:
+    return _parse(benchmark_text(name), where=name)
 
 
 def _parse(text: str, *, where: str) -> Benchmark:
@@ -59,5 +73,5 @@ def _parse(text: str, *, where: str) -> Benchmark:
         where=where,
         what="benchmark",
         valid="a benchmark is YAML: see docs/benchmarks.md",
-        allowed="docs/benchmarks.md lists every field; p2r-data benchmarks NAME --yaml prints a whole one",
+        allowed="docs/benchmark-reference.md lists every field; p2r-data benchmarks NAME --yaml prints one",
     )

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from videop2r_data.cli import check, gallery, hub, inspect, judge_eval, overlap, plan, stats
+from videop2r_data.cli import benchmarks, check, gallery, hub, inspect, judge_eval, overlap, plan, stats
 from videop2r_data.cli.common import (
     JsonOpt,
     OutOpt,
@@ -165,6 +165,7 @@ register(
         plan.schema: "schema sft > sft.schema.json",
         plan.init: "init my-recipe.yaml --from-data questions.csv",
         inspect.demo_report: "demo-report videop2r-demo",
+        benchmarks.benchmarks: "benchmarks mvbench --rows MVBench",
         judge_eval.judge_eval: "judge-eval marks.jsonl --judges judges.yaml",
         stats.card: "card videop2r-demo --judge-report judge-eval/report.json",
         overlap.overlap: "overlap my-recipe.yaml --against eval_mvbench.json",

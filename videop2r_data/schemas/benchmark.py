@@ -56,6 +56,7 @@ class NestedStep(Step):
     """One JSON object around all rows becomes rows."""
 
     do: Literal["nested"]
+    """Name of the step."""
     levels: tuple[str, ...] = Field(min_length=1)
     """From the outside: column that the keys of this level go to; `[]`: a list, whose places go to `@n`;
     `=meta`: the value under the key `meta` alone."""
@@ -65,6 +66,7 @@ class EachStep(Step):
     """A row with lists becomes one row for each place in them, which goes to `@n`."""
 
     do: Literal["each"]
+    """Name of the step."""
     columns: tuple[str, ...] = Field(min_length=1)
     """Lists of one length; fields of objects in them become columns."""
 
@@ -73,7 +75,9 @@ class MakeStep(Step):
     """A column is made of others."""
 
     do: Literal["make"]
+    """Name of the step."""
     column: str
+    """Name of the new one."""
     of: str
     """Template: `{video ID}-{Question ID}`; `{path|video}` is the first of both that a row has."""
     after: str = ""
@@ -92,13 +96,16 @@ class SetStep(Step):
     """Columns get fixed values."""
 
     do: Literal["set"]
+    """Name of the step."""
     columns: dict[str, str | tuple[str, ...] | None]
+    """Column -> value."""
 
 
 class LeaveOutStep(Step):
     """Rows that are no part of the benchmark as it is declared here: counted, with `why`."""
 
     do: Literal["leave_out"]
+    """Name of the step."""
 
 
 class SplitStep(Step):
@@ -109,32 +116,44 @@ class SplitStep(Step):
     """
 
     do: Literal["split_options"]
+    """Name of the step."""
     question: str = "question"
+    """Column with both; the options go to the column `options`."""
     answer: str = "answer"
+    """Column with the gold."""
     known: str = ""
+    """Column with the options, where there is one."""
 
 
 class BlankStep(Step):
     """Fillers become nothing."""
 
     do: Literal["blank"]
+    """Name of the step."""
     columns: tuple[str, ...]
+    """Where fillers stand."""
     values: tuple[str, ...]
+    """What the fillers are."""
 
 
 class CountStep(Step):
     """How many entries a list has."""
 
     do: Literal["count"]
+    """Name of the step."""
     column: str
+    """Where the number goes to."""
     of: str
+    """The list."""
 
 
 class IntervalStep(Step):
     """`[start, end]` out of two numbers, a list, a list of one such list, or a text `3.74-12.63`."""
 
     do: Literal["interval"]
+    """Name of the step."""
     column: str
+    """Of the interval."""
     end: str = ""
     """Column with the length of the clip: an end behind it becomes it."""
 
@@ -160,9 +179,11 @@ class HubSet(Model):
     """A data set on the Hub."""
 
     id: str = Field(pattern=r"^[\w.-]+/[\w.-]+$")
+    """`owner/name`."""
     aliases: tuple[str, ...] = ()
     """Names it had before; they lead to the same files."""
     branch: str = "main"
+    """That the commit lies on."""
     revision: str | None = Field(default=None, pattern=r"^[0-9a-f]{7,40}$")
     """Commit that the declaration was written against, in full or its first digits; None: none is known, and
     the newest one is read and named in results."""
@@ -208,8 +229,8 @@ class Layout(Model):
     """For rows without a column for it."""
     data_type: str | None = "video"
     """For rows without a column for it."""
-    answer_base: Literal[0, 1, "text"] | None = None
-    """What a whole number means as the answer of a multiple-choice row."""
+    answer_base: Literal[0, 1, "text", "letter"] | None = None
+    """What the answer of a multiple-choice row is, as in a recipe."""
     media: tuple[str, ...] = ()
     """Where the clip of a row may lie below the media root, made of columns; the first that is there counts,
     else the first. Empty: what `columns.path` says."""
@@ -221,6 +242,7 @@ class Hint(Model):
     """What a prompt says beside the question."""
 
     text: str
+    """A sentence."""
     only: TagValues = Field(default_factory=dict)
     """Tag, or `problem_type` -> values; other questions do not get it."""
 
@@ -235,11 +257,15 @@ class Benchmark(Model):
     benchmark: Literal[1] = 1
     """Version of this format."""
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9_.-]{0,63}$")
+    """What sources and results call it."""
     title: str
+    """In tables."""
     about: str = ""
     """What it asks, in a sentence."""
     paper: str = ""
+    """Where it was described."""
     home: str = ""
+    """Where it is published."""
     license: str
     """Of the questions."""
     gated: bool = False
@@ -249,9 +275,11 @@ class Benchmark(Model):
     get: str = ""
     """How to get the media."""
     expected: Expected = Expected()
+    """How many rows the publishers count."""
     layouts: dict[str, Layout] = Field(min_length=1)
     """The first that fits the files is taken."""
     hints: tuple[Hint, ...] = ()
+    """What a prompt says beside the question, in this project's words."""
     metrics: dict[ProblemType, Metric] = Field(default_factory=dict)
     """Types that are not named have the grader of their type."""
     aggregates: tuple[Aggregate, ...] = Field(min_length=1)

@@ -126,9 +126,10 @@ class SourceSpec(Model):
     it can no longer be measured by them."""
     columns: ColumnMapping = ColumnMapping()
     """Which column holds what."""
-    answer_base: Literal[0, 1, "text"] | None = None
+    answer_base: Literal[0, 1, "text", "letter"] | None = None
     """What a whole number means as the answer of a multiple-choice row: an index from 0, an index from 1, or
-    the text of an option. None: read from the pool as a whole; a pool that leaves it open is refused."""
+    the text of an option. None: read from the pool as a whole; a pool that leaves it open is refused.
+    `letter`: every answer is a letter, also where an option's text is one."""
     problem_type: str | None = None
     """For rows without a column for it."""
     data_type: str | None = None

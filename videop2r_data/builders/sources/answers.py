@@ -235,8 +235,9 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, int | NumberText) or (isinstance(value, float) and math.isfinite(value))
 
 
-AnswerBase = Literal[0, 1, "text"] | None
-"""What a whole number is: an index from 0, one from 1, an option's text; None: as the whole pool says."""
+AnswerBase = Literal[0, 1, "text", "letter"] | None
+"""What a whole number is: an index from 0, one from 1, an option's text; None: as the whole pool says.
+`letter`: answers are letters."""
 
 
 def option_meant(
@@ -264,6 +265,10 @@ def option_meant(
     letters = [option[0] for option in options]
     text = str(reference).strip()
     number = whole_number(text)
+    match = _LETTER.fullmatch(text)
+    letter = match.group(1).upper() if match else ""
+    if answer_base == "letter" and letter in letters:
+        return letter
     by_text = _by_text(text, letters, options)
     if answer_base is not None and number is not None:
         return _as_the_recipe_says(number, by_text, letters, answer_base)
@@ -284,8 +289,6 @@ def option_meant(
             found = " and ".join(sorted(readings)) or "none"
             raise _bad(f"the number {text} can mean these options: {found}; use letters, or set answer_base")
         return readings.pop()
-    match = _LETTER.fullmatch(text)
-    letter = match.group(1).upper() if match else ""
     if letter in letters:
         if labels is not Labels.LETTERS and by_text and by_text != [letter]:
             raise _bad(f"{text!r} is both a letter and the text of option {by_text[0]}")
@@ -331,7 +334,7 @@ def index_meant(reference: str | int, options: tuple[str, ...], labels: Labels) 
 
 
 def _as_the_recipe_says(number: int, by_text: list[str], letters: list[str], base: int | str) -> str:
-    if base == "text":
+    if base in ("text", "letter"):
         if len(by_text) != 1:
             raise _bad(f"the number {number} is the text of {len(by_text)} options, and answer_base is text")
         return by_text[0]

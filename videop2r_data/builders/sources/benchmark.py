@@ -12,7 +12,7 @@ from videop2r_data.benchmarks import load_benchmark
 from videop2r_data.builders.sources.answers import FieldError
 from videop2r_data.builders.sources.base import Source
 from videop2r_data.builders.sources.dataset import HUB, DatasetSource, read_file
-from videop2r_data.builders.sources.normalise import Normaliser, fill
+from videop2r_data.builders.sources.normalise import Normaliser, fill_template
 from videop2r_data.builders.sources.steps import Row, Steps
 from videop2r_data.errors import SourceError
 from videop2r_data.files import RawRow, fetch_files, format_of, hub_commit, locate, no_such_path
@@ -254,7 +254,7 @@ def _with_path(layout: Layout, row: Row, spec: SourceSpec, root: Path | None) ->
     """The row with the path of its clip: of those that the layout allows the first that is there."""
     if not layout.media:
         return row
-    paths = [fill(row, template).removeprefix(spec.path_prefix) for template in layout.media]
+    paths = [fill_template(row, template).removeprefix(spec.path_prefix) for template in layout.media]
     there = (path for path in paths if root is not None and len(paths) > 1 and _lies(root, path))
     return row | {_PATH: next(there, paths[0])}
 

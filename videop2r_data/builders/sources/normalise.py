@@ -292,16 +292,16 @@ def columns_in(mapped: str | Iterable[str] | Mapping[str, str] | None) -> tuple[
 
 def _path_of(value: Mapping[str, Any], column: str | None) -> Any:
     """The media of a row: what its column holds, or a path put together from columns (`{video_id}.mp4`)."""
-    return fill(value, column) if column and _TEMPLATE.search(column) else _get(value, column)
+    return fill_template(value, column) if column and _TEMPLATE.search(column) else _get(value, column)
 
 
-def fill(value: Mapping[str, Any], template: str) -> str:
+def fill_template(value: Mapping[str, Any], template: str) -> str:
     """A template with what a row holds under the names in its braces; of `{a|b}` the first that it has.
 
     Raises:
         FieldError: the row has nothing there.
 
-    >>> fill({"video id": "x_1"}, "clips/{video id}.mp4")
+    >>> fill_template({"video id": "x_1"}, "clips/{video id}.mp4")
     'clips/x_1.mp4'
     """
     parts: dict[str, str] = {}

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from videop2r_data.builders.sources.answers import FieldError, read_options
-from videop2r_data.builders.sources.normalise import fill, value_of
+from videop2r_data.builders.sources.normalise import fill_template, value_of
 from videop2r_data.schemas import (
     LETTERS,
     AnyStep,
@@ -109,7 +109,8 @@ def _nested(levels: Sequence[str], value: Any, outer: Row) -> Iterator[Row]:
 
 
 def _told(outer: Row) -> str:
-    return ", ".join(f"{name} {value!r:.60}" for name, value in outer.items()) or "the file"
+    places = (f"{name} {value!r:.60}" for name, value in outer.items() if not name.startswith("@"))
+    return ", ".join(places) or "the file"
 
 
 def _each(step: EachStep, row: Row) -> Iterator[Row]:
@@ -132,7 +133,7 @@ def _each(step: EachStep, row: Row) -> Iterator[Row]:
 
 def _make(step: MakeStep, row: Row) -> Row:
     try:
-        text = fill(row, step.of)
+        text = fill_template(row, step.of)
     except FieldError:
         if step.otherwise is None:
             raise

@@ -1,0 +1,340 @@
+"""A benchmark of one's own is one YAML file; layouts, steps and paths, by hand-made rows."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from tests.benchmarks.rows import publish
+from tests.shared import samples_dir
+from videop2r_data.benchmarks import RowCounts, count_faults, load_benchmark
+from videop2r_data.builders.sources import BenchmarkSource, open_source
+from videop2r_data.errors import ConfigError, SourceError
+from videop2r_data.schemas import BadRow, Benchmark, Expected, Sample, SourceSpec
+
+OWN = {
+    "videor1_geoqa_prompts": """
+        benchmark: 1
+        name: geoqa
+        title: Angles
+        license: unknown
+        layouts:
+          prompts:
+            about: lines of Video-R1
+            columns: {problem_id: null, problem: question, problem_type: null, data_type: null, options: null,
+                      solution: ground_truth, path: image_path}
+            problem_type: numerical
+            data_type: image
+        aggregates: [{id: geoqa}]
+        """,
+    "videor1_superclevr_counts": """
+        benchmark: 1
+        name: superclevr
+        title: Counts
+        license: unknown
+        layouts:
+          prompts:
+            about: lines of Video-R1
+            columns: {problem_id: null, problem: question, problem_type: null, data_type: null, options: null,
+                      solution: ground_truth, path: image_path}
+            problem_type: numerical
+            data_type: image
+        aggregates: [{id: superclevr}]
+        """,
+    "converted_mlvu_test": """
+        benchmark: 1
+        name: mlvu-test
+        title: MLVU test, converted
+        license: cc-by-nc-sa-4.0
+        layouts:
+          converted:
+            about: of answer-entropy-zoom
+            steps: [{do: split_options, question: problem, answer: solution}]
+            columns: {problem_type: null, data_type: null, path: videos, tags: {task: extra_info.task_type}}
+            problem_type: multiple choice
+        aggregates: [{id: mlvu_test_macro, how: macro, by: task}]
+        """,
+}
+
+
+def declare(folder: Path, only: dict[str, Any], **fields: Any) -> str:
+    """Write a declaration with one layout, or with the layouts of `fields`; its path."""
+    one = {"name": "own", "title": "Own", "license": "mine", "aggregates": [{"id": "own"}]} | fields
+    one.setdefault("layouts", {"only": {"about": "rows", "problem_type": "mcq"} | only})
+    path = folder / "own.yaml"
+    path.write_text(json.dumps(one), encoding="utf-8")
+    return str(path)
+
+
+def opened(benchmark: str, path: Path, **settings: Any) -> BenchmarkSource:
+    spec = SourceSpec(name="own", kind="benchmark", benchmark=benchmark, path=str(path), **settings)
+    source = open_source(spec, base=path.parent, demo_root=path.parent / "worlds")
+    assert isinstance(source, BenchmarkSource)
+    return source
+
+
+def read(folder: Path, layout: dict[str, Any], content: Any, **settings: Any) -> list[Sample | BadRow]:
+    file = folder / "rows.json"
+    file.write_text(json.dumps(content), encoding="utf-8")
+    return list(opened(declare(folder, layout), file, **settings).rows())
+
+
+@pytest.mark.parametrize("name", OWN)
+def test_one_yaml_makes_real_rows_a_benchmark(name: str, tmp_path: Path) -> None:
+    if samples_dir() is None:
+        pytest.skip("no real rows on this machine")
+    (tmp_path / "own.yaml").write_text(OWN[name], encoding="utf-8")
+    rows = list(opened("own.yaml", publish(name, tmp_path)).rows())
+    assert [row.detail for row in rows if isinstance(row, BadRow)] == []
+    assert len(rows) == {"converted_mlvu_test": 10, "videor1_geoqa_prompts": 90}.get(name, 30)
+
+
+COLUMNS = {"problem": "question", "solution": "answer", "problem_type": None, "data_type": None}
+
+
+def test_options_leave_the_question(tmp_path: Path) -> None:
+    rows = [
+        {"question": "Which?\nA. one\nB. two", "answer": "B. two"},
+        {"question": "Which caption?\nCaption A: a dog.\nCaption B: a cat.", "answer": "Caption A: a dog."},
+        {"question": "Which?\nOption 1: up\nOption 2: down", "answer": "down"},
+        {"question": "Note: what now?\n(A) go\n(B) stay\n(C) a: b", "answer": "C"},
+        {"question": "No options here", "answer": "A"},
+        {"question": "Wrong letters\nA. one\nC. two", "answer": "A"},
+    ]
+    layout = {"steps": [{"do": "split_options"}], "columns": COLUMNS, "media": ["x.mp4"]}
+    found = read(tmp_path, layout, rows)
+    good = [row for row in found if isinstance(row, Sample)]
+    assert [(row.problem, row.options, row.reference) for row in good] == [
+        ("Which?", ("A. one", "B. two"), "B"),
+        ("Which caption?", ("A. a dog.", "B. a cat."), "A"),
+        ("Which?", ("A. up", "B. down"), "B"),
+        ("Note: what now?", ("A. go", "B. stay", "C. a: b"), "C"),
+    ]
+    bad = [row.detail for row in found if isinstance(row, BadRow)]
+    assert bad == ['"question" does not end in options, one a line'] * 2
+
+
+def test_options_that_are_known_are_cut_off_the_question(tmp_path: Path) -> None:
+    rows = [
+        {"question": "Why A. at all?A. he\nB. she\n", "options": {"A": "he", "B": "she"}, "answer": "A"},
+        {"question": "Plain?", "options": {"A": "he", "B": "she"}, "answer": "she"},
+    ]
+    layout = {"steps": [{"do": "split_options", "known": "options"}], "columns": COLUMNS, "media": ["x.mp4"]}
+    found = read(tmp_path, layout, rows)
+    assert [row.problem for row in found if isinstance(row, Sample)] == ["Why A. at all?", "Plain?"]
+
+
+def test_nested_rows_and_lists_become_rows(tmp_path: Path) -> None:
+    content = {"meta": {"run": {"v1": {"q": ["a", "b"], "t": [[1, 2], [3, 9]], "len": 5}}}}
+    layout = {
+        "steps": [
+            {"do": "nested", "levels": ["=meta", "task", "clip"]},
+            {"do": "each", "columns": ["q", "t"]},
+            {"do": "make", "column": "id", "of": "{task}-{clip}-{@n}"},
+            {"do": "interval", "column": "t", "end": "len"},
+        ],
+        "columns": {
+            "problem_id": "id", "problem": "q", "solution": "t", "problem_type": None, "data_type": None,
+            "options": None, "tags": {"task": "task"},
+        },
+        "problem_type": "temporal grounding",
+        "media": ["{clip}.mp4"],
+    }  # fmt: skip
+    found = [row for row in read(tmp_path, layout, content) if isinstance(row, Sample)]
+    assert [(r.problem_id, r.path, r.reference, r.tags) for r in found] == [
+        ("run-v1-0", "v1.mp4", "[1, 2]", {"task": "run"}),
+        ("run-v1-1", "v1.mp4", "[3, 5]", {"task": "run"}),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        ([{"q": 1}], "int where 'clip' leads on"),
+        ({"v1": {"c": {"q": ["a"], "t": []}}}, "lists of different lengths: q 1, t 0"),
+        ({"v1": {"c": {"q": "a", "t": []}}}, '"q" is str, a list is needed'),
+        ({"v1": {"c": 3}}, "int where a row is expected, inside of task 'v1', clip 'c'"),
+    ],
+)
+def test_a_step_that_does_not_fit_says_where(content: Any, told: str, tmp_path: Path) -> None:
+    steps = [{"do": "nested", "levels": ["task", "clip"]}, {"do": "each", "columns": ["q", "t"]}]
+    with pytest.raises(SourceError, match="no layout of it fits") as caught:
+        read(tmp_path, {"steps": steps, "columns": COLUMNS}, content)
+    assert told in caught.value.message
+
+
+def test_the_error_says_of_each_layout_what_it_lacks(tmp_path: Path) -> None:
+    layouts = {
+        "theirs": {"about": "x", "problem_type": "mcq", "columns": COLUMNS},
+        "blocks": {
+            "about": "x",
+            "steps": [{"do": "make", "column": "task", "of": "{n}", "every": 10, "values": {"0": "a"}}],
+        },
+    }
+    file = tmp_path / "rows.json"
+    file.write_text('[{"n": 12, "question": "Why?", "answer": "A"}]')
+    with pytest.raises(SourceError) as caught:
+        opened(declare(tmp_path, {}, layouts=layouts), file)
+    assert caught.value.message.splitlines() == [
+        "no layout of it fits the files; tried:",
+        "  theirs: multiple choice needs at least 1 options, got 0",
+        "  blocks: \"{n}\" is '1', known are: 0",
+    ]
+    with pytest.raises(SourceError, match="no layout 'mine'; there are: theirs, blocks"):
+        opened(declare(tmp_path, {}, layouts=layouts), file, layout="mine")
+    with pytest.raises(SourceError, match="no such file or folder"):
+        opened("mmvu", tmp_path / "nowhere.json")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(SourceError, match=r"validation: no file validation.json\n  lmms-eval: no file"):
+        opened("mmvu", tmp_path / "empty")
+
+
+ROW = {"problem_id": 1, "question": "Why?", "options": ["a", "b"], "answer": "a"}
+
+
+def test_the_first_place_where_a_clip_lies_counts(tmp_path: Path) -> None:
+    layout = {"columns": COLUMNS, "media": ["data/{id}.mp4", "data/{id}.MP4", "../{id}.mkv"]}
+    rows = [ROW | {"problem_id": x, "id": x} for x in "abc"]
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "b.MP4").touch()
+    (tmp_path.parent / "c.mkv").touch()
+    found = read(tmp_path, layout, rows)
+    assert [row.path for row in found if isinstance(row, Sample)] == [
+        "data/a.mp4",
+        "data/b.MP4",
+        "data/c.mp4",
+    ]
+    (tmp_path.parent / "c.mkv").unlink()
+
+
+def test_paths_of_another_machine(tmp_path: Path) -> None:
+    layout = {"columns": COLUMNS | {"path": "video"}}
+    rows = [ROW | {"video": "/data/me/clips/x.mp4"}, ROW | {"problem_id": 2, "video": "y.mp4"}]
+    first, second = read(tmp_path, layout, rows)
+    assert isinstance(first, BadRow) and isinstance(second, Sample)
+    assert "lies outside the media root" in first.detail and "set path_prefix" in first.detail
+    first, second = read(tmp_path, layout, rows, path_prefix="/data/me/")
+    assert isinstance(first, Sample) and first.path == "clips/x.mp4"
+    first, second = read(tmp_path, layout, rows, media_root="/data/me/clips")
+    assert isinstance(first, Sample) and first.path == "x.mp4"
+    made = layout | {
+        "media": ["{file}"],
+        "steps": [{"do": "make", "column": "file", "of": "{video}", "after": "clips/"}],
+    }
+    first, second = read(tmp_path, made, rows)
+    assert isinstance(first, Sample) and first.path == "x.mp4"
+
+
+def test_rows_left_out_are_counted_with_the_reason(tmp_path: Path) -> None:
+    layout = {
+        "columns": COLUMNS | {"path": "video"},
+        "steps": [{"do": "leave_out", "when": {"kind": ["essay"]}, "why": "a judge scores them"}],
+    }
+    file = tmp_path / "rows.json"
+    file.write_text(json.dumps([ROW | {"video": "a.mp4", "kind": "essay"}, ROW | {"video": "a.mp4"}]))
+    source = opened(declare(tmp_path, layout), file)
+    for _ in range(2):
+        assert len(list(source.rows())) == 1
+        assert source.left_out == {"a judge scores them": 1}
+    assert source.note == "layout only of the benchmark own; 1 rows left out: a judge scores them"
+
+
+def test_fillers_of_option_columns(tmp_path: Path) -> None:
+    columns = COLUMNS | {"options": ["option0", "option1", "option2"], "path": "video", "problem_id": None}
+    layout = {
+        "columns": columns,
+        "files": ["val-*.parquet"],
+        "answer_base": 0,
+        "steps": [{"do": "blank", "columns": columns["options"], "values": ["N/A"]}],
+    }
+    row = {"question": "?", "option0": "a", "option1": "b", "option2": "N/A", "answer": 1, "video": "x.mp4"}
+    pq.write_table(pa.Table.from_pylist([row]), tmp_path / "val-00000-of-00001.parquet")
+    (found,) = opened(declare(tmp_path, layout), tmp_path).rows()
+    assert isinstance(found, Sample)
+    assert (found.options, found.reference, found.problem_id) == (("A. a", "B. b"), "B", "row-0")
+
+
+def test_a_shard_is_named_by_its_folder(tmp_path: Path) -> None:
+    layout = {
+        "columns": COLUMNS | {"path": "video", "tags": {"part": "@part", "row": "@row"}},
+        "files": ["*/*"],
+    }
+    for part in ("left", "right"):
+        (tmp_path / part).mkdir()
+        table = pa.Table.from_pylist([ROW | {"problem_id": part, "video": "x.mp4"}])
+        pq.write_table(table, tmp_path / part / "test-00000-of-00001.parquet")
+    found = opened(declare(tmp_path, layout), tmp_path).rows()
+    assert [row.tags for row in found if isinstance(row, Sample)] == [
+        {"part": "left", "row": "0"}, {"part": "right", "row": "0"},
+    ]  # fmt: skip
+
+
+def test_a_declaration_that_contradicts_itself_is_refused(tmp_path: Path) -> None:
+    for fields, told in (
+        ({"expected": {"rows": 3, "by": {"task": {"a": 1, "b": 1}}}}, "by task: 2 rows, and 3 in all"),
+        ({"expected": {"rows": 2, "by": {"task": {"a": 1, "b": 1}}}}, "no layout has the tag task"),
+        ({"aggregates": [{"id": "x"}, {"id": "x"}]}, "the id stands twice: x"),
+        ({"aggregates": [{"id": "x", "only": {"tsak": ["a"]}}]}, "no layout has the tag tsak"),
+        ({"layout": {}}, "did you mean 'layouts'"),
+    ):
+        path = declare(tmp_path, {}, **fields)
+        with pytest.raises(ConfigError, match=told):
+            load_benchmark(path)
+    with pytest.raises(
+        ConfigError, match=r"no benchmark 'mvbnech': neither packaged \(vsi-bench, .*\) nor a file"
+    ):
+        load_benchmark("mvbnech")
+
+
+def test_rows_are_counted_against_the_declaration() -> None:
+    expected = Expected(rows=3, by={"task": {"a": 2, "b": 1}})
+    sample = Sample(
+        sample_id="x/1", problem_id="1", problem="?", problem_type="numerical", data_type="text",
+        solution="<answer>1</answer>", source="x", row=0, tags={"task": "a"},
+    )  # fmt: skip
+    counts = RowCounts()
+    for row in (sample, sample, sample.model_copy(update={"tags": {"task": "b"}})):
+        counts.add(row)
+    assert count_faults(expected, counts) == ()
+    counts.add(sample.model_copy(update={"tags": {"task": "c"}}))
+    counts.add(BadRow(source="x", row=9, reason="bad_row", detail="no answer"))
+    assert count_faults(expected, counts) == (
+        "5 rows, 3 are published",
+        "1 of them cannot be read: no answer",
+        "task 'c': no such value is published",
+    )
+    few = RowCounts()
+    few.add(sample)
+    assert count_faults(expected, few) == (
+        "1 rows, 3 are published", "task a: 1 rows, 2 are published", "task b: 0 rows, 1 are published",
+    )  # fmt: skip
+    assert count_faults(expected, few, limit=1) == ()
+    assert count_faults(expected, few, limit=100) != ()
+
+
+def test_the_demo_world_is_a_benchmark(tmp_path: Path) -> None:
+    spec = SourceSpec(name="held", kind="benchmark", benchmark="demo", demo={"rows": 3, "start": 10_000_000})
+    source = open_source(spec, base=tmp_path, demo_root=tmp_path / "worlds")
+    rows = [row for row in source.rows() if isinstance(row, Sample)]
+    assert len(rows) == 3
+    assert source.media_root is not None
+    assert all((source.media_root / row.path).is_file() for row in rows if row.path)
+
+
+def test_hints_go_by_tags() -> None:
+    declared = load_benchmark("videommmu")
+    assert isinstance(declared, Benchmark)
+    sample = Sample(
+        sample_id="x/1", problem_id="1", problem="?", problem_type="numerical", data_type="text",
+        solution="<answer>1</answer>", source="x", row=0, tags={"track": "adaptation"},
+    )  # fmt: skip
+    assert "is the last frame" in declared.hint(sample)
+    assert "no part of the lecture" in declared.hint(
+        sample.model_copy(update={"tags": {"track": "perception"}})
+    )
+    assert declared.hint(sample.model_copy(update={"tags": {}})) == ""
