@@ -160,6 +160,7 @@ from .trace_fields import Template as Template
 from .trace_fields import nonsense as nonsense
 from .verdict import ASK_AGAIN as ASK_AGAIN
 from .verdict import PAPER as PAPER
+from .verdict import READING as READING
 from .verdict import ROBUST as ROBUST
 from .verdict import Check as Check
 from .verdict import Claim as Claim

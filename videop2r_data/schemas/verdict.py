@@ -310,3 +310,5 @@ class Policy(Model):
 
 PAPER = Policy(profile="paper")
 ROBUST = Policy(profile="robust")
+READING = Policy(number_words=True, uppercase_tags=True, unclosed_answer=True)
+"""What counts where a completion is evaluated; of the answer that is read, `ROBUST` scores all."""

@@ -45,6 +45,8 @@ from .near_copies import bands_of as bands_of
 from .near_copies import likely_pairs as likely_pairs
 from .near_copies import words_of as words_of
 from .options import option_set as option_set
+from .reply import Reading as Reading
+from .reply import read_reply as read_reply
 from .scorer import Extracted as Extracted
 from .scorer import check_reference as check_reference
 from .scorer import extract_answer as extract_answer

@@ -62,6 +62,17 @@ _OTHER_UNIT = re.compile(
 )
 """Behind a match: its numbers are no seconds."""
 _NEGATED = re.compile(r"\b(?:not|never|neither|except|without|outside)\b|n't\b", re.IGNORECASE)
+_CLEAR = re.compile(r"from|between|start|begin|[\[({<:秒]|\d\s*s", re.IGNORECASE)
+"""What marks two numbers as times."""
+_APART = re.compile(
+    rf"\b(?:start|begin)\w*\b\D{{0,24}}?({_TIME}){_UNIT}\D{{0,40}}?\b(?:end|stop|finish)\w*\b\D{{0,24}}?({_TIME}){_UNIT}",
+    re.IGNORECASE | re.ASCII,
+)
+"""A start and an end with words between."""
+_SECOND = re.compile(r"\bsecond\s+(?=\d)", re.IGNORECASE)
+_NO_SECONDS = re.compile(
+    r"%|\bframes?\b|\d\s*(?:ms|hrs?|hours?|milliseconds?)\b|\d\s*(?:分|小[时時])", re.IGNORECASE
+)
 _STARTS = ("start", "start_time", "start_sec", "begin", "from", "t_start")
 _ENDS = ("end", "end_time", "end_sec", "stop", "to", "t_end")
 _SPANS = (
@@ -110,6 +121,28 @@ def parse_interval(text: str) -> tuple[float, float] | ScoreReason:
         return ScoreReason.SEVERAL_ANSWERS if found else ScoreReason.BAD_INTERVAL
     start, end = found[0]
     return (start, end) if 0 <= start < end <= _LIMIT else ScoreReason.BAD_INTERVAL
+
+
+def marked_interval(text: str) -> tuple[float, float] | None:
+    """The one interval of a text that words or brackets mark as one, beside other numbers.
+
+    More lenient than `parse_interval`, for completions that are evaluated; None: none, several, no telling.
+
+    >>> marked_interval("In the 45 second clip it starts at 3 s. It ends at 5 s.")
+    (3.0, 5.0)
+    >>> marked_interval("Player 3 wins 5 to 2.") is None
+    True
+    """
+    if len(text) > MAX_CHARS:
+        return None
+    plain = drop_format(normalised("NFKC", text.translate(_DASHES))).translate(_DASHES)
+    plain = _SECOND.sub("", plain.replace("第", "").replace("から", " to "))
+    if _NEGATED.search(plain) or _NO_SECONDS.search(plain):
+        return None
+    found = [_span(match) for match in _INTERVAL.finditer(plain) if _CLEAR.search(match.group())]
+    found += [_span(match) for match in _APART.finditer(plain)]
+    start, end = found[0] if len(set(found)) == 1 else (0.0, 0.0)
+    return (start, end) if start < end <= _LIMIT else None
 
 
 def parse_box(text: str) -> tuple[float, float, float, float] | ScoreReason:

@@ -7,7 +7,19 @@ from collections.abc import Callable, Sequence
 from functools import lru_cache, partial
 from typing import NamedTuple
 
-from videop2r_data.schemas import ROBUST, Policy, ProblemType, Score, ScoreReason, strip_answer_tag
+from videop2r_data.schemas import (
+    BOX,
+    ROBUST,
+    Policy,
+    ProblemType,
+    Role,
+    Score,
+    ScoreReason,
+    TraceGrammar,
+    default_grammar,
+    strip_answer_tag,
+    trace_parser,
+)
 from videop2r_data.validators.choice import read_choice, read_several
 from videop2r_data.validators.geometry import parse_box, parse_interval
 from videop2r_data.validators.metrics import (
@@ -292,8 +304,26 @@ GRADERS: dict[str, Grader] = {
 # The answer of a completion is its answer segment after the last `</think>`: a tag that the model only talks
 # about, inside observation or think, does not count.
 
-_TAG = re.compile(r"<(/?)(observation|think|answer)>")
-_TAG_ANY_CASE = re.compile(_TAG.pattern, re.IGNORECASE)
+
+class _Tag(NamedTuple):
+    """A mark of a segment: the text that opens it, what the segment is for, and whether this one opens."""
+
+    name: str
+    role: Role
+    opens: bool
+
+
+@lru_cache(maxsize=64)
+def _tags(grammar: TraceGrammar, any_case: bool) -> tuple[re.Pattern[str], dict[str, _Tag]]:
+    """The marks of a grammar and those of the default one; boxes and free text are no marks here."""
+    found: dict[str, _Tag] = {}
+    for one in (default_grammar(), grammar):
+        roles = {mark: spec.role for spec in one.flat for mark in spec.spellings}
+        for text, (mark, opens) in trace_parser(one).literals.items():
+            if mark != BOX:
+                found[text.lower() if any_case else text] = _Tag(mark.open, roles[mark], opens)
+    every = "|".join(map(re.escape, sorted(found, key=len, reverse=True)))
+    return re.compile(every, re.IGNORECASE if any_case else 0), found
 
 
 class Extracted(NamedTuple):
@@ -301,6 +331,22 @@ class Extracted(NamedTuple):
 
     answer: str | None
     reason: ScoreReason | None
+
+
+class Offered(NamedTuple):
+    """What a completion offers as an answer.
+
+    Attributes:
+        answers: contents of the answer segments that count, in order.
+        early: contents of those in front of the reasoning.
+        late: content of one that ends the text, inside of reasoning that is never closed; "": there is none.
+        rest: the text behind the last mark; None if a segment is open there.
+    """
+
+    answers: list[str]
+    early: list[str]
+    late: str
+    rest: str | None
 
 
 def extract_answer(completion: str, policy: Policy = ROBUST) -> Extracted:
@@ -314,7 +360,7 @@ def extract_answer(completion: str, policy: Policy = ROBUST) -> Extracted:
     >>> extract_answer("A").reason.value
     'no_answer'
     """
-    found = _answers(completion, policy)
+    found = offered(completion, policy).answers
     if not found:
         return Extracted(None, ScoreReason.NO_ANSWER)
     if len(found) > 1 and len({fold(answer).casefold() for answer in found}) > 1:
@@ -323,26 +369,41 @@ def extract_answer(completion: str, policy: Policy = ROBUST) -> Extracted:
     return Extracted(answer, None) if answer else Extracted(None, ScoreReason.EMPTY_ANSWER)
 
 
-def _answers(text: str, policy: Policy) -> list[str]:
-    """Contents of the answer tags that count, in order."""
-    pattern = _TAG_ANY_CASE if policy.uppercase_tags else _TAG
-    tags = [(m.group(1) == "", m.group(2).lower(), m.start(), m.end()) for m in pattern.finditer(text)]
-    ends = [i for i, tag in enumerate(tags) if not tag[0] and tag[1] == "think"]
-    opened: str | None = None
-    begin = 0
+def offered(text: str, policy: Policy, grammar: TraceGrammar | None = None) -> Offered:
+    """The answer segments of any text, whether it is a trace or not; total and linear.
+
+    Args:
+        text: a completion.
+        policy: `uppercase_tags` and `unclosed_answer` say what is a tag.
+        grammar: whose marks count beside those of the default one.
+    """
+    pattern, tags = _tags(grammar or default_grammar(), policy.uppercase_tags)
+    opened: _Tag | None = None
+    begin = last = 0
+    quoted = ""
     found: list[str] = []
-    for opens, name, start, end in tags[ends[-1] + 1 if ends else 0 :]:
-        if opened == "answer" and (opens or name == "answer"):
-            if not opens or text[begin:start].strip():
-                found.append(text[begin:start])  # an answer opened inside an answer: both were offered
-            opened, begin = (name, end) if opens else (None, end)
-        elif opened is None and opens:
-            opened, begin = name, end
-        elif opened == name and not opens:
+    early: list[str] = []
+    for match in pattern.finditer(text):
+        tag = tags[match.group().lower() if policy.uppercase_tags else match.group()]
+        last = match.end()
+        if tag.role is Role.REASONING and not tag.opens:
+            # If its opening mark stands in the prompt, all that stands in front of it is reasoning.
+            early = [*early, *found] if opened is not None and opened.name == tag.name else []
+            found, opened = [], None
+        elif opened is not None and opened.role is Role.ANSWER and (tag.opens or tag.role is Role.ANSWER):
+            if not tag.opens or text[begin : match.start()].strip():
+                found.append(text[begin : match.start()])  # opened inside an answer: both were offered
+            opened, begin = (tag, last) if tag.opens else (None, last)
+        elif opened is None and tag.opens:
+            opened, begin = tag, last
+        elif opened is not None and opened.name == tag.name and not tag.opens:
             opened = None
-    if opened == "answer" and policy.unclosed_answer:
+        elif tag.role is Role.ANSWER:
+            quoted, begin = ("", last) if tag.opens else (text[begin : match.start()], begin)
+    if opened is not None and opened.role is Role.ANSWER and policy.unclosed_answer:
         found.append(text[begin:])
-    return found
+    ends = opened is not None and opened.role is Role.REASONING and not tag.opens and not text[last:].strip()
+    return Offered(found, early, quoted if ends else "", text[last:] if opened is None else None)
 
 
 def score(
@@ -380,7 +441,7 @@ def score(
         return bad_reference("the reference is empty")
     # Any segment tag, in any case, makes the prediction a completion.
     found = Extracted(prediction, None)
-    if "<" in prediction and _TAG_ANY_CASE.search(prediction):
+    if "<" in prediction and _tags(default_grammar(), True)[0].search(prediction):
         found = extract_answer(prediction, policy)
     answer = found.answer or ""
     if policy.profile == "paper":
