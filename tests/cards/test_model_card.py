@@ -14,8 +14,12 @@ from videop2r_data.schemas import load_grammar
 SHA = "ab" * 32
 
 
-def estimate(value: float) -> dict[str, Any]:
-    return {"value": value, "low": value - 0.1, "high": value + 0.1, "n": 40, "method": "wilson"}
+def figure(protocol: str, value: float | None, *, by: str = "", group: str = "") -> dict[str, Any]:
+    low, high = (None, None) if value is None else (value - 0.1, value + 0.1)
+    return {
+        "protocol": protocol, "by": by, "group": group, "value": value, "low": low, "high": high,
+        "n": 0 if value is None else 40, "question_only": None if value is None else 0.25,
+    }  # fmt: skip
 
 
 def put(path: Path, data: Any) -> None:
@@ -49,16 +53,29 @@ def write_run(folder: Path, *, model: str = "Qwen/Qwen2.5-VL-7B-Instruct", sourc
 
 
 def with_evaluation(folder: Path) -> Path:
-    report = {
-        "questions": 42, "asked": 40, "level": 0.95, "accuracy": estimate(0.7),
-        "accuracy_by_type": {"multiple choice": estimate(0.8)}, "sufficiency": estimate(0.6),
-        "accuracy_if_sufficient": None, "accuracy_if_not": None, "mismatch": None, "format": estimate(0.9),
-        "lengths": {"all": estimate(321.0)},
+    figures = [
+        figure("accuracy", 0.7), figure("sufficiency", None),
+        figure("mean", 0.8, by="problem_type", group="multiple | choice"),
+        figure("mean", 0.9, by="data_type", group="video"),
+    ]  # fmt: skip
+    told: dict[str, Any] = {"well_formed": None, "faults": {}, "cut": 0, "places": {}, "words": {}}
+    sent = dict.fromkeys(("frames", "pixels", "input_tokens", "output_tokens"))
+    benchmark = {
+        "name": "held-out", "title": "held-out", "revision": "", "layout": "", "rows_expected": None,
+        "rows_found": 42, "rows_bad": {}, "selection": "", "questions": 42, "answered": 40,
+        "failed": {"media_missing": 2}, "examples": {}, "unscored": 0, "figures": figures, "told": told,
+        "sent": sent, "calls": 80, "usd": None, "pool_sha256": SHA, "file": "rows/held-out.parquet",
+        "file_sha256": SHA,
     }  # fmt: skip
-    put(folder / "eval" / "held-out-1" / "report.json", report)
-    data = {"source": "/home/me/secret/held-out", "start": 5, "media": {"frames": 32, "max_pixels": 200704}}
-    sampling = {"temperature": 0.01, "top_p": 0.001, "max_new_tokens": 1024}
-    put(folder / "eval" / "held-out-1" / "settings.json", {"data": data, "sampling": sampling})
+    plan = {
+        "media": {"frames": 32, "max_pixels": 200704}, "temperature": 0.01, "top_p": 0.001, "max_tokens": 4096,
+        "benchmarks": [{"path": "/home/me/secret/held-out"}],
+    }  # fmt: skip
+    result = {
+        "result": 1, "name": "pa", "plan": plan, "model": "/home/me/secret/final", "served": {}, "prompts": {},
+        "versions": {}, "benchmarks": [benchmark],
+    }  # fmt: skip
+    put(folder / "eval" / "held-out-1" / "result.json", result)
     return folder
 
 
@@ -75,10 +92,10 @@ def test_head_and_tables(tmp_path: Path) -> None:
     assert head["base_model"] == "Qwen/Qwen2.5-VL-7B-Instruct" and head["license"] == "apache-2.0"
     assert head["datasets"] == ["org/pool"] and head["pipeline_tag"] == "video-text-to-text"
     assert {"pa-grpo", "rl", "process-aware"} <= set(head["tags"]) and head["library_name"] == "transformers"
-    assert "| answer accuracy, all questions | 0.700 | 0.600 to 0.800 | 40 |" in body
-    assert "| answer accuracy, multiple choice | 0.800 | 0.700 to 0.900 | 40 |" in body
-    assert "| think and answer differ | no question can tell |  | 0 |" in body
-    assert "2 questions could not be asked" in body and "32 frames of at most 200704 pixels" in body
+    assert "| accuracy | 0.700 | 0.600 to 0.800 | 40 | 0.250 |" in body
+    assert "| mean, multiple \\| choice | 0.800 | 0.700 to 0.900 | 40 | 0.250 |" in body
+    assert "| sufficiency | - |  | 0 |  |" in body and "video |" not in body
+    assert "2 of 42 got no answer and count as wrong" in body and "32 frames of at most 200704" in body
     assert "| accuracy reward, reasoning | 0.975 |" in body  # mean of steps 19 and 20
     assert "12,345" in body and SHA in body and "2511.11113" in body and "judge-70b" in body
     assert "![Curves of the training](figures/curves.png)" in body
@@ -110,8 +127,7 @@ def test_evaluations_between_steps_are_not_the_result(tmp_path: Path) -> None:
 
 
 def empty_evaluation(run: Path) -> None:
-    for name in ("report.json", "settings.json"):
-        put(run / "eval" / "x" / name, {})
+    put(run / "eval" / "x" / "result.json", {})
 
 
 @pytest.mark.parametrize(
@@ -122,8 +138,7 @@ def empty_evaluation(run: Path) -> None:
         (lambda run: (run / "metrics.jsonl").unlink(), r"metrics\.jsonl"),
         (lambda run: put(run / "metrics.jsonl", '{"step": 20, "kl": 1}\n'), "no 'reward/accuracy_p'"),
         (lambda run: put(run / "metrics.jsonl", ""), "no step"),
-        (empty_evaluation, "'level' is None"),
-        (lambda run: put(run / "eval/x/report.json", {}), r"settings\.json"),
+        (empty_evaluation, r"--rescore"),
     ],
 )  # fmt: skip
 def test_a_missing_number_is_an_error_and_leaves_no_card(tmp_path: Path, spoil: Any, complaint: str) -> None:

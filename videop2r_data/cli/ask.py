@@ -180,14 +180,13 @@ def _spec(
 
 def _as_trained(named: str) -> tuple[str, dict[str, Any]]:
     """The folder or id of a model that is loaded here, and how its run would evaluate it."""
-    from videop2r_data.trainer.evaluate import eval_recipe, find_target
+    from videop2r_data.evaluation import plan_of
 
-    target = find_target(named)
-    data = eval_recipe(target, {"data": {"source": "(asked by hand)"}}, device="cpu").data
-    return target.model, {
-        "media": data.media.model_dump(mode="json"),
-        "prompt": data.prompt_name,
-        "trace": data.grammar.model_dump(mode="json"),
+    plan = plan_of(named, {"benchmarks": [{"name": "demo"}]}).plan
+    return plan.backend.model, {
+        "media": plan.media.model_dump(mode="json"),
+        "prompt": plan.prompt_name,
+        "trace": plan.trace.model_dump(mode="json"),
     }
 
 

@@ -197,12 +197,12 @@ LIVE_EVERY_S = 0.1
 class BuildProgress(LiveLine):
     """The progress line of a build; an `Observer`."""
 
-    def __init__(self, console: Console) -> None:
+    def __init__(self, console: Console, kept: str = "kept") -> None:
         columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(bar_width=20))
         counts = (MofNCompleteColumn(), TextColumn("{task.fields[note]}"))
         times = (TimeElapsedColumn(), TimeRemainingColumn(compact=True))
         super().__init__(console, "starting", *columns, *counts, *times, note="")
-        self._what = ""
+        self._what, self._kept = "", kept
         self._total: int | None = None
         self._told: dict[str, float] = {}
         """Printed message about waiting, its numbers left out -> monotonic seconds when it was printed."""
@@ -219,7 +219,8 @@ class BuildProgress(LiveLine):
         """One more question is done."""
         if not self.is_time(LIVE_EVERY_S if self.live else PIPED_EVERY_S):
             return
-        note = f"kept {tally.kept:,} rejected {tally.rejected:,} failed {tally.failed:,}"
+        rejected = f" rejected {tally.rejected:,}" if self._kept == "kept" else ""
+        note = f"{self._kept} {tally.kept:,}{rejected} failed {tally.failed:,}"
         spent = parts.journal.spending.finished_usd
         if spent:
             note += f" ${spent:,.2f}"

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from videop2r_data.cli import ask, hub, train_eval, train_run
+from videop2r_data.cli import ask, evaluate, hub, train_eval, train_run
 from videop2r_data.cli.common import (
     UNFINISHED,
     JsonOpt,
@@ -205,7 +205,7 @@ register(
         train_run.schema: "schema > train-recipe.schema.json",
         train_eval.plot: "plot runs/pa-grpo runs/grpo --out compare.png",
         train_eval.samples: "samples runs/pa-grpo --step 100",
-        train_eval.evaluate: "eval runs/pa-grpo --data held-out/ --media-root media/",
+        evaluate.evaluate: "eval runs/pa-grpo --benchmark held-out/ --media-root media/",
         train_eval.card: "card runs/pa-grpo --strict",
         tiny: "tiny tiny --steps 1500",
         hub.push_run: "push runs/pa-grpo me/my-model --private",

@@ -11,3 +11,17 @@ from .reported import Figure as Figure
 from .reported import Reported as Reported
 from .reported import is_possible as is_possible
 from .reported import load_reported as load_reported
+from .plan import Meant as Meant
+from .plan import plan_of as plan_of
+from .pools import admit as admit
+from .pools import look_at as look_at
+from .questions import Question as Question
+from .questions import Questions as Questions
+from .result import all_failed as all_failed
+from .result import read_result as read_result
+from .result import write_result as write_result
+from .run import EvalReport as EvalReport
+from .run import evaluate as evaluate
+from .run import rescore as rescore
+from .tables import counted as counted
+from .tables import details as details

@@ -20,7 +20,7 @@ from videop2r_data.trainer.data.examples import Example
 from videop2r_data.trainer.data.rows import read_examples
 from videop2r_data.trainer.evaluate.questions import Ranks, RowStore, evaluate
 from videop2r_data.trainer.evaluate.report import EvalReport
-from videop2r_data.trainer.evaluate.run import HeldOut
+from videop2r_data.trainer.evaluate.run import HeldOut, settings_of
 from videop2r_data.trainer.judging.base import DemoJudge, Judged, JudgeItem, Reason, Ticket
 from videop2r_data.trainer.model.load import Policy, load_policy
 from videop2r_data.trainer.rollout.base import RolledOut
@@ -165,6 +165,14 @@ def test_bad_media_are_counted_and_their_rows_say_why(policy: Policy, tmp_path: 
     assert report.skipped == {"media_missing": 1} and (report.questions, report.asked) == (2, 1)
     assert store.rows()[0].skipped == "media_missing"
     assert report.sufficiency is None
+
+
+def test_what_changes_no_row_is_no_setting() -> None:
+    base = settings_of(EvalSpec(), DATA)
+    same = settings_of(EvalSpec(batch=99, resamples=100), DATA.model_copy(update={"workers": 3, "ahead": 9}))
+    assert base == same
+    assert base != settings_of(EvalSpec(seed=1), DATA)
+    assert base != settings_of(EvalSpec(), DATA.model_copy(update={"limit": 3}))
 
 
 def test_between_training_steps(policy: Policy, tmp_path: Path) -> None:

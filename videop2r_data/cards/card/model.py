@@ -13,6 +13,7 @@ from typing import Any
 
 import orjson
 import yaml
+from pydantic import ValidationError
 
 from videop2r_data.cards.card.body import cell, prose, table
 from videop2r_data.cards.card.dataset import card_head
@@ -21,6 +22,9 @@ from videop2r_data.cards.card.metadata import PAPER
 from videop2r_data.errors import ExportError
 from videop2r_data.files import CARD_NAME
 from videop2r_data.schemas import (
+    BenchmarkResult,
+    EvalResult,
+    Measured,
     Role,
     TraceGrammar,
     default_grammar,
@@ -53,15 +57,6 @@ _DEPTH = 8
 
 
 @dataclass(frozen=True)
-class Evaluation:
-    """One `report.json` of `p2r-train eval`, with the settings beside it."""
-
-    name: str
-    report: Mapping[str, Any]
-    settings: Mapping[str, Any]
-
-
-@dataclass(frozen=True)
 class RunFacts:
     """What a model card is made from.
 
@@ -69,7 +64,7 @@ class RunFacts:
         recipe: the effective recipe, as plain values.
         run: `run.json`.
         last: metric -> mean over the last tenth of the steps.
-        evaluations: by name; may be empty.
+        evaluations: results of `p2r-train eval`, by the names of their folders; may be empty.
         base_model: Hub id of the first model in the chain of runs; None: weights made from scratch.
         curves: whether `figures/curves.png` is there.
         grammar: what the model's completions are made of.
@@ -79,7 +74,7 @@ class RunFacts:
     recipe: Mapping[str, Any]
     run: Mapping[str, Any]
     last: Mapping[str, float]
-    evaluations: tuple[Evaluation, ...]
+    evaluations: tuple[EvalResult, ...]
     base_model: str | None
     curves: bool
     grammar: TraceGrammar
@@ -189,13 +184,18 @@ def base_of(model: str) -> str | None:
     return None
 
 
-def _evaluations(folder: Path) -> tuple[Evaluation, ...]:
-    """Evaluations of the final model; those made during training have a `step` and are left out."""
+def _evaluations(folder: Path) -> tuple[EvalResult, ...]:
+    """Evaluations of the final model; those made during training are no results."""
     found = []
-    for path in sorted((folder / "eval").glob("*/report.json")):
-        settings = read_json(path.parent / "settings.json")
-        if "step" not in settings:
-            found.append(Evaluation(path.parent.name, read_json(path), settings))
+    for path in sorted((folder / "eval").glob("*/result.json")):
+        try:
+            found.append(EvalResult.model_validate(read_json(path)))
+        except ValidationError as error:
+            raise ExportError(
+                f"no result of this version: {error.errors()[0]['msg']}",
+                where=str(path),
+                hint="p2r-train eval --rescore makes it anew, without a call; or delete the folder",
+            ) from None
     return tuple(found)
 
 
@@ -362,47 +362,37 @@ def _evaluated(facts: RunFacts) -> list[str]:
     if not facts.evaluations:
         return [*parts, "Not evaluated yet: no number is known about this model on held-out questions.\n"]
     for one in facts.evaluations:
-        parts += [f"### {cell(one.name)}\n", _settings(one), _results(one)]
+        for benchmark in one.benchmarks:
+            parts += [f"### {cell(benchmark.title)}\n", _settings(one), _results(benchmark)]
     return parts
 
 
-def _results(one: Evaluation) -> str:
-    """A table with one line per aggregate; an aggregate without a question says so."""
-    report, where = one.report, f"eval/{one.name}/report.json"
-    by_type = section(report, "accuracy_by_type").items()
-    lines = [
-        ("answer accuracy, all questions", report.get("accuracy")),
-        *((f"answer accuracy, {kind}", found) for kind, found in by_type),
-        ("observation suffices for the answer", report.get("sufficiency")),
-        ("answer accuracy where it suffices", report.get("accuracy_if_sufficient")),
-        ("answer accuracy where it does not", report.get("accuracy_if_not")),
-        ("think and answer differ", report.get("mismatch")),
-        ("valid format", report.get("format")),
-        ("tokens per completion", section(report, "lengths").get("all")),
-    ]
+def _results(one: BenchmarkResult) -> str:
+    """A table with one line per figure, over all questions and by problem type."""
     rows = []
-    for name, found in lines:
-        if not isinstance(found, Mapping):
-            rows.append([cell(str(name)), "no question can tell", "", "0"])
-            continue
-        value, low, high, n = (number(found, key, where) for key in ("value", "low", "high", "n"))
-        form = ".1f" if name.startswith("tokens") else ".3f"
-        rows.append([cell(str(name)), f"{value:{form}}", f"{low:{form}} to {high:{form}}", f"{n:,.0f}"])
-    level = number(report, "level", where)
-    asked, questions = number(report, "asked", where), number(report, "questions", where)
-    left = f" {questions - asked:,.0f} questions could not be asked." if questions > asked else ""
-    head = ["", "value", f"{level:.0%} interval", "questions"]
-    return f"{table(head, rows)}\nShares: Wilson's interval; means: bootstrap over questions.{left}\n"
+    for found in one.figures:
+        if found.by in ("", "problem_type"):
+            named = found.protocol if not found.by else f"{found.protocol}, {found.group}"
+            rows.append([cell(named), *(cell(text) for text in numbers(found))])
+    lost = sum(one.failed.values())
+    left = f" {lost:,} of {one.questions:,} got no answer and count as wrong." if lost else ""
+    head = ["", "value", "interval", "questions", "question only"]
+    return f"{table(head, rows)}\nQuestion only: the same model without the media.{left}\n"
 
 
-def _settings(one: Evaluation) -> str:
-    data, sampling = section(one.settings, "data"), section(one.settings, "sampling")
-    media = section(data, "media")
+def numbers(found: Measured) -> list[str]:
+    """Value, interval, number of questions, and the figure of the question alone, for a table."""
+    blind = "" if found.question_only is None else f"{found.question_only:.3f}"
+    if found.value is None or found.low is None or found.high is None:
+        return ["-", "", f"{found.n:,}", blind]
+    return [f"{found.value:.3f}", f"{found.low:.3f} to {found.high:.3f}", f"{found.n:,}", blind]
+
+
+def _settings(one: EvalResult) -> str:
+    plan, media = one.plan, section(one.plan, "media")
     return (
-        f"Data `{cell(_base_name(data.get('source')))}`, rows from {data.get('start', 0)} on; "
         f"{frames_words(media)} frames of at most {media.get('max_pixels')} pixels; temperature "
-        f"{sampling.get('temperature')}, top_p {sampling.get('top_p')}, at most "
-        f"{sampling.get('max_new_tokens')} tokens.\n"
+        f"{plan.get('temperature')}, top_p {plan.get('top_p')}, at most {plan.get('max_tokens')} tokens.\n"
     )
 
 

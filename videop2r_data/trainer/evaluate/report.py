@@ -216,26 +216,6 @@ def summarise(rows: Iterable[EvalRow], spec: EvalSpec) -> EvalReport:
     )
 
 
-def named_estimates(report: EvalReport) -> list[tuple[str, CountedEstimate | None, int]]:
-    """Every aggregate for display, in reading order: name, estimate, digits after the point."""
-    return [
-        ("answer accuracy, all questions", report.accuracy, 3),
-        *((f"answer accuracy, {kind}", found, 3) for kind, found in report.accuracy_by_type.items()),
-        *((f"answer accuracy, about {kind}", found, 3) for kind, found in report.accuracy_by_media.items()),
-        ("observation suffices", report.sufficiency, 3),
-        ("answer accuracy where it suffices", report.accuracy_if_sufficient, 3),
-        ("answer accuracy where it does not", report.accuracy_if_not, 3),
-        ("think and answer differ", report.mismatch, 3),
-        ("valid format", report.format, 3),
-        ("valid format, perception", report.format_p, 3),
-        ("valid format, reasoning", report.format_r, 3),
-        ("ended by itself", report.finished, 3),
-        ("tokens, perception", report.lengths.perception, 1),
-        ("tokens, reasoning", report.lengths.reasoning, 1),
-        ("tokens, all", report.lengths.all, 1),
-    ]
-
-
 def _by(rows: Sequence[EvalRow], field: str, spec: EvalSpec) -> dict[str, CountedEstimate]:
     kinds = sorted({getattr(row, field).value for row in rows})
     found = {kind: _accuracy([r for r in rows if getattr(r, field).value == kind], spec) for kind in kinds}

@@ -19,7 +19,7 @@ from videop2r_data.schemas import (
     default_grammar,
     validate_settings,
 )
-from videop2r_data.trainer.settings.rl import JudgingSpec, SamplingSpec
+from videop2r_data.trainer.settings.rl import SamplingSpec
 
 TRACKERS = ("tensorboard", "trackio", "wandb")
 """What follows a run beside `metrics.jsonl`; each is imported only where it is asked for."""
@@ -249,8 +249,6 @@ class PolicySpec(Model):
         return self
 
 
-PAPER_MEDIA = MediaSpec(frames=32, max_pixels=256 * 28 * 28)
-"""Frames and pixels of inference [method §4]."""
 PAPER_SAMPLING = SamplingSpec(temperature=0.01, top_p=0.001, max_new_tokens=1024)
 """How the paper samples at inference [method §4]; the longest completion is ours."""
 
@@ -270,18 +268,3 @@ class EvalSpec(Model):
     """Of the confidence intervals."""
     resamples: int = Field(default=2000, ge=100, le=100_000)
     """Bootstrap samples behind the interval of a mean."""
-
-
-class EvalRecipe(Model):
-    """A whole evaluation: which model, which questions, how."""
-
-    model: PolicySpec
-    data: DataSpec
-    run: EvalSpec = EvalSpec()
-    judging: JudgingSpec = JudgingSpec()
-    """Left out, questions with a scene get the exact checker; `kind: none`, written out, judges nothing."""
-
-    @property
-    def unjudged(self) -> bool:
-        """Whether the judge was switched off explicitly."""
-        return self.judging.kind == "none" and "kind" in self.judging.model_fields_set

@@ -1,0 +1,227 @@
+"""The plan of a command: a file, a run's folder or a model, with the flags that were given."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import orjson
+
+from videop2r_data.errors import ConfigError
+from videop2r_data.evaluation.target import EVAL, RECIPE, of_run
+from videop2r_data.files import LOCK_NAME, find_media_roots, locate, read_lock
+from videop2r_data.schemas import (
+    EvalPlan,
+    digest,
+    parse_mapping,
+    read_settings,
+    validate_settings,
+)
+
+_BLOCKS, _BLOCK = 64, 2**16
+
+
+class Meant(NamedTuple):
+    """What a command means.
+
+    Attributes:
+        plan: what is asked of whom.
+        base: folder that its paths are relative to.
+        out: where the result goes, unless the command says it.
+        run: the training run that is evaluated; None: something else.
+    """
+
+    plan: EvalPlan
+    base: Path
+    out: Path
+    run: Path | None
+
+
+def plan_of(what: str | None, given: Mapping[str, Any], *, device: str = "") -> Meant:
+    """The plan that a command means.
+
+    Args:
+        what: a plan's file; the folder of a run or of a model; a Hub id; None: the settings alone.
+        given: settings of the command, by the names of the plan; they win. Paths in them are relative to the
+            current folder.
+        device: for a model in this process; empty: what there is.
+
+    Raises:
+        ConfigError: nothing of the kind is there, or settings that do not fit; all errors at once.
+    """
+    given = _from_here(given)
+    path = Path(what).expanduser() if what is not None else None
+    run, base, told = None, Path(), {}
+    if path is not None and path.is_file():
+        told = parse_mapping(
+            read_settings(path), where=what or "", what="plan", valid="see docs/evaluation.md"
+        )
+        base = path.parent
+    elif path is not None and (path / RECIPE).is_file():
+        run = path
+        told, given = of_run(path, given), given | {"benchmarks": None}
+    elif what is not None and path is not None:
+        told = {"backend": {"kind": "transformers", "model": _model(what, path)}}
+    pool = given.pop("pool", {})
+    settings = merged(told, given)
+    backend = settings.get("backend") or {}
+    if not backend.get("model"):
+        raise ConfigError(
+            "nobody is asked",
+            hint="name a run, a model folder, a Hub id or a plan; "
+            "or --backend openai --model NAME --base-url URL",
+        )
+    settings["backend"] = in_process(backend, device)
+    if (factor := patch_factor(str(backend["model"]))) is not None:
+        settings["media"] = {"factor": factor} | (settings.get("media") or {})
+    if not settings.get("benchmarks"):
+        raise ConfigError("no benchmark is named", hint="add --benchmark NAME, FOLDER, FILE, HUB_ID or demo")
+    settings["benchmarks"] = [_own(one, pool, base, settings) for one in settings["benchmarks"]]
+    plan = validate_settings(
+        settings, EvalPlan, where=what or "the flags", what="plan", base=base,
+        allowed="docs/evaluation.md lists what is allowed",
+    )  # fmt: skip
+    return Meant(plan, base, _out(plan, run), run)
+
+
+def merged(told: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings with others put over them, section by section; None leaves a setting as it is."""
+    found = dict(told)
+    for name, value in given.items():
+        below = found.get(name)
+        if isinstance(value, Mapping) and name != "demo":
+            found[name] = merged(below if isinstance(below, Mapping) else {}, value)
+        elif value is not None:
+            found[name] = value
+    return found
+
+
+def _from_here(given: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of a command, its paths absolute: those of a plan's file start from there."""
+    more = here(given.get("pool") or {})
+    pools = [here(pool) for pool in given.get("benchmarks") or ()]
+    return dict(given) | {"benchmarks": pools or None, "pool": more}
+
+
+def here(pool: Mapping[str, Any]) -> dict[str, Any]:
+    """A pool whose paths start from the current folder."""
+    found = dict(pool)
+    for name in ("path", "media_root", "benchmark"):
+        value = Path(str(pool.get(name) or "")).expanduser()
+        if pool.get(name) and value.exists():
+            found[name] = str(value.absolute())
+    return found
+
+
+def _model(what: str, path: Path) -> str:
+    """A model's folder or a Hub id.
+
+    Raises:
+        ConfigError: it is neither.
+    """
+    if path.is_dir():
+        if (path / "config.json").is_file() or (path / "adapter_config.json").is_file():
+            return str(path)
+        raise ConfigError(
+            "no model in this folder: there is no config.json and no recipe.yaml",
+            where=str(path),
+            hint="name the folder of a run, or of a model as from_pretrained loads it",
+        )
+    if path.exists() or what.count("/") != 1 or what.startswith((".", "/", "~")):
+        raise ConfigError(
+            "no plan, no folder and no Hub id (owner/name)",
+            where=what,
+            hint="name a plan's YAML file, a run or a model",
+        )
+    return what
+
+
+def in_process(backend: Mapping[str, Any], device: str) -> dict[str, Any]:
+    """A backend whose model lies here: the digest of its weights is part of each request.
+
+    float32 on a CPU, the model's own type elsewhere, unless a type is given.
+    """
+    found = dict(backend)
+    if backend.get("kind") not in ("transformers", "vllm"):
+        return found
+    folder = Path(str(backend["model"])).expanduser()
+    if folder.is_dir() and not backend.get("revision"):
+        found["revision"] = weights_digest(folder)
+    extra = dict(backend.get("extra") or {})
+    if backend.get("kind") == "transformers":
+        found.setdefault("concurrency", 2)  # one at a time is answered; the next one's frames are ready
+        if device:
+            extra.setdefault("device_map", device)
+            extra.setdefault("dtype", "float32" if device == "cpu" else "bfloat16")
+    return found | {"extra": extra}
+
+
+def weights_digest(folder: Path) -> str:
+    """sha256 over names, sizes and evenly spaced parts of a model's files, and over its settings as a whole.
+
+    Training changes nearly every weight, so a few MB of each file tell two checkpoints apart.
+    """
+    seen = hashlib.sha256()
+    for path in sorted(p for p in folder.iterdir() if p.suffix in (".safetensors", ".bin", ".json")):
+        size = path.stat().st_size
+        seen.update(f"{path.name}\0{size}\0".encode())
+        with path.open("rb") as file:
+            whole = path.suffix == ".json" or size <= _BLOCKS * _BLOCK
+            for at in (0,) if whole else range(0, size, size // _BLOCKS):
+                file.seek(at)
+                seen.update(file.read(-1 if whole else _BLOCK))
+    return seen.hexdigest()[:16]
+
+
+def patch_factor(model: str) -> int | None:
+    """Patch size times merge size of a local model's processor; None where its files do not say."""
+    for name in ("preprocessor_config.json", "processor_config.json"):
+        try:
+            found = orjson.loads((Path(model) / name).read_bytes())
+        except (OSError, ValueError):
+            continue
+        part = found.get("image_processor", found) if isinstance(found, dict) else {}
+        patch, merge = part.get("patch_size"), part.get("merge_size")
+        if isinstance(patch, int) and isinstance(merge, int):
+            return patch * merge
+    return None
+
+
+def _own(pool: Any, more: Mapping[str, Any], base: Path, settings: dict[str, Any]) -> Any:
+    """A benchmark with the flags that are for all of them.
+
+    A folder that `p2r-data build` wrote is read as its questions, with the media where they were noted.
+    """
+    if isinstance(pool, str):
+        pool = {"path": pool} if "/" in pool or "." in pool else {"name": pool}
+    if not isinstance(pool, Mapping):
+        return pool
+    pool = {**pool, **more}
+    if not pool.get("path"):
+        return pool
+    folder = locate(str(pool["path"]), base)
+    if not (folder / LOCK_NAME).is_file():
+        return pool
+    found = {"name": folder.resolve().name, "kind": "dataset"} | dict(pool)
+    found["path"] = str(folder.absolute() / "data" / "rl-*.parquet")
+    if not found.get("media_root"):
+        roots = set(find_media_roots(str(folder), base=Path()).by_source.values())
+        if len(roots) > 1:
+            raise ConfigError(
+                "the media of this data set lie in several folders",
+                where=str(folder),
+                hint="name one folder that holds them all: media_root (--media-root)",
+            )
+        found["media_root"] = str(next(iter(roots), ""))
+    settings.setdefault("trace", read_lock(folder).grammar.model_dump(mode="json"))
+    return found
+
+
+def _out(plan: EvalPlan, run: Path | None) -> Path:
+    if run is None:
+        return Path(plan.name)
+    name = "-".join(pool.name for pool in plan.benchmarks)[:60]
+    settings = plan.model_dump(mode="json", exclude={"max_cost", "scoring"})
+    return run / EVAL / f"{name}-{digest(settings)[:8]}"

@@ -1,0 +1,97 @@
+"""Which rows of its benchmarks an evaluation asks, and whether they and their media are there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from heapq import nsmallest
+
+from videop2r_data.builders import Wanted, Workspace
+from videop2r_data.builders.checks import CheckReport, SourceCheck, check_pool
+from videop2r_data.builders.sources import open_source
+from videop2r_data.errors import ConfigError
+from videop2r_data.schemas import BadRow, EvalPlan, EvalPool, RejectReason, Sample, digest
+
+
+def chosen(plan: EvalPlan, place: Workspace) -> Wanted:
+    """Which rows are asked: from `start` on; of a `sample` those whose ids have the smallest digests.
+
+    A pool with a `sample` is read once for it.
+    """
+    starts = {pool.name: pool.start for pool in plan.benchmarks}
+    drawn = {pool.name: _drawn(pool, place) for pool in plan.benchmarks if pool.sample is not None}
+
+    def wanted(row: Sample | BadRow) -> bool:
+        some = drawn.get(row.source)
+        return row.row >= starts[row.source] if some is None else row.row in some
+
+    return wanted
+
+
+def _drawn(pool: EvalPool, place: Workspace) -> frozenset[int]:
+    def marked() -> Iterator[tuple[str, int]]:
+        for row in open_source(pool.source, base=place.base, demo_root=place.demo).rows():
+            if row.row >= pool.start:
+                yield digest([pool.sample_seed, row.problem_id, row.row]), row.row
+
+    return frozenset(row for _, row in nsmallest(pool.sample or 0, marked()))
+
+
+def selection(pool: EvalPool) -> str:
+    """Which of its rows are asked, in words; empty: all of them."""
+    parts = []
+    if pool.sample is not None:
+        parts.append(f"{pool.sample:,} drawn with seed {pool.sample_seed}")
+    if pool.limit is not None:
+        parts.append(f"the first {pool.limit:,}")
+    if pool.start:
+        parts.append(f"from row {pool.start:,} on")
+    return ", ".join(parts)
+
+
+async def look_at(plan: EvalPlan, place: Workspace) -> CheckReport:
+    """Read every row, look for every media file that is asked about, open some of them.
+
+    Raises:
+        ConfigError: no decoder process can be started here.
+    """
+    return await check_pool(
+        plan.recipe,
+        base=place.base,
+        demo_root=place.demo,
+        wanted=chosen(plan, place),
+        opened=plan.probe,
+    )
+
+
+def admit(plan: EvalPlan, report: CheckReport) -> None:
+    """Refuse an evaluation that could only measure what is missing.
+
+    Raises:
+        ConfigError: a benchmark cannot be read, has no row to ask, or lacks most of its media.
+    """
+    for check in report.sources:
+        missing = files_missing(check)
+        if check.error is not None:
+            raise ConfigError(check.error, where=f"benchmark {check.name}", hint="mend it, or leave it out")
+        if not check.rows - sum(check.bad_rows.values()):
+            first = check.bad_examples[0].detail if check.bad_examples else "there is none"
+            raise ConfigError(f"no row can be asked: {first}", where=f"benchmark {check.name}")
+        if missing > plan.max_missing * check.files:
+            named = [bad.path for fault in check.faults for bad in fault.examples][:3]
+            raise ConfigError(
+                f"{missing:,} of {check.files:,} media files cannot be used, among them {', '.join(named)}; "
+                f"they are looked for below {check.media_root}",
+                where=f"benchmark {check.name}",
+                hint="name the folder that the rows' paths are relative to: media_root of the benchmark "
+                "(--media-root), or ask the rows that are there: max_missing: 1",
+            )
+
+
+def files_missing(check: SourceCheck) -> int:
+    """Files that are not there, or cannot be opened; of most only the first is known."""
+    return check.files - check.files_ok
+
+
+def is_missing(reason: str) -> bool:
+    """Whether a file is not there at all."""
+    return reason == RejectReason.MEDIA_MISSING
