@@ -48,7 +48,7 @@ from .steps import backend_of as backend_of
 from .workspace import Shard as Shard
 from .workspace import Workspace as Workspace
 from .workspace import take_lease as take_lease
-from .workspace import take_share as take_share
+from .workspace import take_work as take_work
 from .writing import FolderWriter as FolderWriter
 from .writing import Made as Made
 from .writing import TableWriter as TableWriter

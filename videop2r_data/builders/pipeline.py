@@ -17,7 +17,7 @@ from videop2r_data.builders.export import PoorSetError, write_dataset
 from videop2r_data.builders.retries import RetryKind, reopen
 from videop2r_data.builders.run import Run, Stop, Tally, run_pass
 from videop2r_data.builders.steps import Parts, Watcher
-from videop2r_data.builders.workspace import Shard, Workspace, take_lease, take_share
+from videop2r_data.builders.workspace import Shard, Workspace, take_work
 from videop2r_data.builders.writing import check_ours, exclusively, recover
 from videop2r_data.errors import (
     AwayError,
@@ -126,12 +126,8 @@ async def build(
     if shard is not None and recipe.target is not None:
         raise ConfigError("a target cannot be shared out", hint="leave out --target or --shard")
     place.check()
-    if shard is None:
-        lease = await take_lease(place.work, "a build", wait=wait, stop=stop, tell=observer.wait)
-    else:
-        what = f"share {shard.index} of {shard.count} of a build"
-        lease = await take_share(place.work, what, shard, under=under, stop=stop)
-    with lease:
+    tell = observer.wait
+    with await take_work(place.work, "a build", shard, wait=wait, stop=stop, tell=tell, under=under):
         recover(place.out)
         check_ours(place.out)
         place.remember(recipe=recipe)

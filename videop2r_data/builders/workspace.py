@@ -227,6 +227,23 @@ def take_lease_now(work: Path, what: str) -> Lease:
         taking.drop()
 
 
+async def take_work(
+    work: Path,
+    what: str,
+    shard: Shard | None,
+    *,
+    wait: bool,
+    stop: Stop,
+    tell: Callable[[str], None],
+    under: str = "",
+) -> Lease:
+    """The lease of a whole folder, or of one share of its work; see `take_lease` and `take_share`."""
+    if shard is None:
+        return await take_lease(work, what, wait=wait, stop=stop, tell=tell)
+    share = f"share {shard.index} of {shard.count} of {what}"
+    return await take_share(work, share, shard, under=under, stop=stop)
+
+
 async def take_lease(
     work: Path, what: str, *, wait: bool, stop: Stop, tell: Callable[[str], None] = lambda _: None
 ) -> Lease:

@@ -21,7 +21,7 @@ from videop2r_data.builders import (
     make_calls,
     recover,
     take_lease,
-    take_share,
+    take_work,
 )
 from videop2r_data.evaluation.pools import admit, chosen, look_at
 from videop2r_data.evaluation.questions import Questions
@@ -70,18 +70,15 @@ async def evaluate(
     began = time.monotonic()
     stop = stop or Stop()
     place.check()
-    if shard is None:
-        lease = await take_lease(place.work, "an evaluation", wait=wait, stop=stop, tell=observer.wait)
-    else:
-        what = f"share {shard.index} of {shard.count} of an evaluation"
-        lease = await take_share(place.work, what, shard, under="", stop=stop)
-    with lease:
+    tell = observer.wait
+    with await take_work(place.work, "an evaluation", shard, wait=wait, stop=stop, tell=tell):
         recover(place.out, RESULT_FOLDER)
         check_ours(place.out, RESULT_FOLDER)
         place.remember(plan=plan)
         observer.begin("looking at rows and media", None)
         admit(plan, await look_at(plan, place))
         took: dict[str, float] = {}
+        how = {"keep_going": keep_going, "forgive": forgive, "free": plan.style != "process"}
         with Journal(place.journal) as journal:
             parts = Parts(
                 plan.recipe,
@@ -90,12 +87,10 @@ async def evaluate(
                 live=True,
                 shard=shard,
                 stop=stop,
-                keep_going=keep_going,
-                forgive=forgive,
-                tell=observer.wait,
+                tell=tell,
                 wanted=chosen(plan, place),
-                free=plan.style != "process",
                 took=took.__setitem__,
+                **how,
             )
             questions = Questions(plan, parts)
             run = await make_calls(parts, observer, stop, wait=wait, run=questions.run)
