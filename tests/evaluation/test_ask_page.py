@@ -34,7 +34,7 @@ def asked(text: str = TRACE, **changes: Any) -> Asked:
         "file": "a.mp4", "data_type": DataType.VIDEO, "start_s": None, "end_s": None, "problem": "What falls?",
         "options": ("cup", "cube"), "problem_type": ProblemType.MULTIPLE_CHOICE, "model": "m", "served": "m-1",
         "prompt": "generate-v1", "prompt_sha256": "0", "text": text, "finish": "stop", "segments": (),
-        "fault": "", "answer": "B", "failed": "", "frame_indices": (0, 10, 20, 30),
+        "fault": "", "answer": "B", "place": "segment", "failed": "", "frame_indices": (0, 10, 20, 30),
         "frame_times_s": (0.0, 2.0, 4.0, 6.0), "frame_width": 28, "frame_height": 28, "source_frames": 40,
         "duration_s": 8.0, "usage": Usage(input_tokens=90, output_tokens=30), "seconds": 1.25,
     }  # fmt: skip

@@ -162,6 +162,14 @@ def test_a_part_of_a_clip_is_sampled_and_times_lead_into_it(clips: Path, tmp_pat
         assert "is not in" in invoke("m", clips / "moving.mp4", "?", *flags, code=1).stderr
 
 
+def test_an_answer_outside_of_a_trace_is_read_and_says_where(clips: Path) -> None:
+    with running(answer=lambda call: "A cup? No. The answer is B.") as server:
+        asked = ["m", clips / "moving.mp4", "What?", "cup", "cube", "--base-url", server.url, "--frames", 2]
+        told = orjson.loads(invoke(*asked, "--json").stdout)
+        assert (told["answer"], told["place"]) == ("B", "cue") and told["fault"]
+        assert "answer: B (cue)" in invoke(*asked).stdout
+
+
 def test_what_cannot_be_asked_ends_with_a_reason(clips: Path, tmp_path: Path) -> None:
     clip = clips / "moving.mp4"
     refused = Reply(status=400, body=b'{"error": {"message": "no such model here"}}')

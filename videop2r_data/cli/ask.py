@@ -239,7 +239,8 @@ def _show(asked: Asked, spec: AskSpec) -> None:
         console.print(Text("cut at its longest length: --max-tokens allows more", style="yellow"))
     if asked.failed:
         console.print(Text(f"nothing to read: {asked.failed}", style="red"))
-    console.print(Text("answer: ", style="bold") + Text(asked.answer or "none was found"))
+    where = "" if asked.place in ("segment", "") else f" ({asked.place})"
+    console.print(Text("answer: ", style="bold") + Text((asked.answer or "none was found") + where))
 
 
 def _serve(spec: AskSpec, folder: Path, model: str, port: int) -> None:

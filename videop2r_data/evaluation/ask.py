@@ -29,19 +29,19 @@ from videop2r_data.schemas import (
     GrammarField,
     MediaSpec,
     Model,
+    Place,
     ProblemType,
     Recipe,
     Role,
     Sample,
     SourceSpec,
-    Trace,
     TraceGrammar,
     Usage,
     default_grammar,
     parse_trace,
     trace_parser,
 )
-from videop2r_data.validators import extract_answer
+from videop2r_data.validators import read_reply
 
 SOURCE = "ask"
 """Name of the source that questions asked by hand come from."""
@@ -101,6 +101,9 @@ class Asked(Model):
     fault: str
     """Why the completion is no trace of the grammar, in words; empty: it is one."""
     answer: str | None
+    """As it was read out of the completion."""
+    place: Place
+    """Where it was found."""
     failed: str
     """Why nothing can be read, in words; empty: something can."""
     frame_indices: tuple[int, ...]
@@ -260,6 +263,13 @@ class Asker:
             raise RefusedError(answer.refused if answer else "no answer")
         done, media = answer.completion, request.media
         why = unusable(done)
+        read = read_reply(
+            done.text,
+            problem_type=sample.problem_type,
+            options=sample.options,
+            grammar=self.spec.trace,
+            cut=done.finish_reason == "length",
+        )
         grammar, prompt = self.spec.trace, self._requests.generate_prompt
         return Asked(
             file=sample.path,
@@ -277,7 +287,8 @@ class Asker:
             finish=done.finish_reason,
             segments=_segments(done.text, grammar),
             fault=_fault(done.text, grammar),
-            answer=_read(done.text, grammar),
+            answer=read.answer,
+            place=read.place,
             failed=why[1] if why else "",
             frame_indices=media.indices if media else (),
             frame_times_s=media.times_s if media else (),
@@ -303,9 +314,3 @@ def _fault(text: str, grammar: TraceGrammar) -> str:
     except TraceError as error:
         return error.message
     return ""
-
-
-def _read(text: str, grammar: TraceGrammar) -> str | None:
-    """The answer: that of the grammar's segment, else that of a tag."""
-    answer = Trace.found_in(text, grammar).answer.strip()
-    return answer or extract_answer(text).answer
