@@ -9,13 +9,16 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tests.benchmarks.rows import publish
 from tests.shared import samples_dir
 from videop2r_data.benchmarks import RowCounts, count_faults, load_benchmark
 from videop2r_data.builders.sources import BenchmarkSource, open_source
+from videop2r_data.builders.sources.steps import Steps
 from videop2r_data.errors import ConfigError, SourceError
-from videop2r_data.schemas import BadRow, Benchmark, Expected, Sample, SourceSpec
+from videop2r_data.schemas import BadRow, Benchmark, EvalPlan, Expected, Sample, SourceSpec, SplitStep
 
 OWN = {
     "videor1_geoqa_prompts": """
@@ -117,6 +120,21 @@ def test_options_leave_the_question(tmp_path: Path) -> None:
     ]
     bad = [row.detail for row in found if isinstance(row, BadRow)]
     assert bad == ['"question" does not end in options, one a line'] * 2
+
+
+WORDS = st.text("ab CD.:()1", min_size=1, max_size=12).map(str.strip).filter(lambda text: text[:1].isalpha())
+
+
+@given(question=WORDS, options=st.lists(WORDS, min_size=2, max_size=9, unique=True), gold=st.integers(0, 8))
+def test_lettered_lines_come_apart_as_they_were_put_together(
+    question: str, options: list[str], gold: int
+) -> None:
+    gold %= len(options)
+    lines = [f"{letter}. {text}" for letter, text in zip("ABCDEFGHI", options, strict=False)]
+    row = {"question": "\n".join([f"{question} ?", *lines]), "answer": lines[gold]}
+    (found,) = Steps([SplitStep(do="split_options")])(row)
+    assert (found["question"], found["options"]) == (f"{question} ?", options)
+    assert found["answer"] == "ABCDEFGHI"[gold]
 
 
 def test_options_that_are_known_are_cut_off_the_question(tmp_path: Path) -> None:
@@ -250,7 +268,7 @@ def test_fillers_of_option_columns(tmp_path: Path) -> None:
         "columns": columns,
         "files": ["val-*.parquet"],
         "answer_base": 0,
-        "steps": [{"do": "blank", "columns": columns["options"], "values": ["N/A"]}],
+        "steps": [{"do": "set", "when": {"option2": ["N/A"]}, "columns": {"option2": None}}],
     }
     row = {"question": "?", "option0": "a", "option1": "b", "option2": "N/A", "answer": 1, "video": "x.mp4"}
     pq.write_table(pa.Table.from_pylist([row]), tmp_path / "val-00000-of-00001.parquet")
@@ -338,3 +356,9 @@ def test_hints_go_by_tags() -> None:
         sample.model_copy(update={"tags": {"track": "perception"}})
     )
     assert declared.hint(sample.model_copy(update={"tags": {}})) == ""
+
+
+def test_a_plan_takes_test_items_by_the_name_of_their_benchmark() -> None:
+    plan = EvalPlan.model_validate({"benchmarks": ["mmvu"], "backend": {"kind": "demo", "model": "demo"}})
+    (source,) = plan.recipe.sources
+    assert (source.kind, source.benchmark, source.test_items) == ("benchmark", "mmvu", True)

@@ -7,8 +7,6 @@ from .base import visible_line as visible_line
 from .benchmark import Aggregate as Aggregate
 from .benchmark import AnyStep as AnyStep
 from .benchmark import Benchmark as Benchmark
-from .benchmark import BlankStep as BlankStep
-from .benchmark import CountStep as CountStep
 from .benchmark import EachStep as EachStep
 from .benchmark import Expected as Expected
 from .benchmark import Hint as Hint

@@ -79,7 +79,8 @@ class MakeStep(Step):
     column: str
     """Name of the new one."""
     of: str
-    """Template: `{video ID}-{Question ID}`; `{path|video}` is the first of both that a row has."""
+    """Template: `{video ID}-{Question ID}`; `{path|video}` is the first of both that a row has, `{#options}`
+    the number of entries of a list."""
     after: str = ""
     """Take what stands behind the first of these, if it is there."""
     before: str = ""
@@ -125,28 +126,6 @@ class SplitStep(Step):
     """Column with the options, where there is one."""
 
 
-class BlankStep(Step):
-    """Fillers become nothing."""
-
-    do: Literal["blank"]
-    """Name of the step."""
-    columns: tuple[str, ...]
-    """Where fillers stand."""
-    values: tuple[str, ...]
-    """What the fillers are."""
-
-
-class CountStep(Step):
-    """How many entries a list has."""
-
-    do: Literal["count"]
-    """Name of the step."""
-    column: str
-    """Where the number goes to."""
-    of: str
-    """The list."""
-
-
 class IntervalStep(Step):
     """`[start, end]` out of two numbers, a list, a list of one such list, or a text `3.74-12.63`."""
 
@@ -159,15 +138,7 @@ class IntervalStep(Step):
 
 
 AnyStep = Annotated[
-    NestedStep
-    | EachStep
-    | MakeStep
-    | SetStep
-    | LeaveOutStep
-    | SplitStep
-    | BlankStep
-    | CountStep
-    | IntervalStep,
+    NestedStep | EachStep | MakeStep | SetStep | LeaveOutStep | SplitStep | IntervalStep,
     Field(discriminator="do"),
 ]
 

@@ -50,22 +50,21 @@ class BenchmarkSource(Source):
         self.left_out: Counter[str] = Counter()
         self._revision = spec.revision
         self._place = locate(spec.path, base) if spec.path else None
-        self._world: tuple[Path, Path] | None = None
         self._files: list[Path] | None = None
-        self._where = f"source {spec.name!r}, benchmark {self.benchmark.name}"
-        self._where += f", {spec.path}" if spec.path else ""
-        self.layout = self._named(spec) if spec.layout or self._place is None else ""
-        if self._place is None:
-            layout = self.benchmark.layouts[self.layout]
-            if layout.demo is not None:
-                self._world = _written(spec.demo or layout.demo, demo_root / spec.name)
-                media_root = self._world[1]
-        else:
+        at = f", {spec.path}" if spec.path else ""
+        self._where = f"source {spec.name!r}, benchmark {self.benchmark.name}{at}"
+        names = self._candidates(spec)
+        demo = self.benchmark.layouts[names[0]].demo
+        if self._place is None and demo is not None:
+            pool, media_root = _written(spec.demo or demo, demo_root / spec.name)
+            self._files = [pool]
+        elif self._place is not None:
             if not self._place.exists():
                 raise no_such_path("no such file or folder", self._place, name=spec.name)
             if media_root is None:
                 media_root = (self._place if self._place.is_dir() else self._place.parent).absolute()
-            self.layout = self._fitting(spec, media_root)
+            names = [self._fitting(names, spec, media_root)]
+        self.layout = names[0]
         super().__init__(self._as_declared(spec, self.layout), media_root)
 
     @property
@@ -88,37 +87,33 @@ class BenchmarkSource(Source):
         """The rows after the layout's steps, numbered through."""
         return self._rows_in(self.layout, self.spec, self._media_root)
 
-    def _named(self, spec: SourceSpec) -> str:
-        """The layout that is asked for; without files, the first that says where else rows come from."""
+    def _candidates(self, spec: SourceSpec) -> list[str]:
+        """The layouts that the rows may have; without files, those that say where else rows come from."""
         layouts = self.benchmark.layouts
-        if spec.layout in layouts:
-            return spec.layout
-        if spec.layout:
+        if spec.layout not in ("", *layouts):
             raise SourceError(
                 f"no layout {spec.layout!r}; there are: {', '.join(layouts)}",
                 where=self._where,
                 hint="leave `layout` out to have it found by looking at the files",
             )
-        for name, layout in layouts.items():
-            if layout.hub is not None or layout.demo is not None:
-                return name
-        raise SourceError(
-            "its declaration names no data set on the Hub",
-            where=self._where,
-            hint="set `path` to its row file, or to the folder of its row files",
-        )
+        named = {spec.layout: layouts[spec.layout]} if spec.layout else layouts
+        found = [n for n, one in named.items() if self._place is not None or one.hub or one.demo]
+        if not found:
+            raise SourceError(
+                "its declaration names no data set on the Hub",
+                where=self._where,
+                hint="set `path` to its row file, or to the folder of its row files",
+            )
+        return found
 
-    def _fitting(self, spec: SourceSpec, root: Path) -> str:
-        layouts = self.benchmark.layouts
-        tried: dict[str, str] = {}
-        for name in [spec.layout] if spec.layout else layouts:
-            if name not in layouts:
-                return self._named(spec)
-            if fault := self._fault(name, spec, root):
-                tried[name] = fault
-            else:
+    def _fitting(self, names: list[str], spec: SourceSpec, root: Path) -> str:
+        """The first layout that the files have."""
+        told = ""
+        for name in names:
+            fault = self._fault(name, spec, root)
+            if not fault:
                 return name
-        told = "".join(f"\n  {name}: {why}" for name, why in tried.items())
+            told += f"\n  {name}: {fault}"
         raise SourceError(
             f"no layout of it fits the files; tried:{told}",
             where=self._where,
@@ -192,13 +187,10 @@ class BenchmarkSource(Source):
         return self._files
 
     def _found(self, layout: Layout) -> list[Path]:
-        if self._world is not None:
-            return [self._world[0]]
-        folder, within = self._place, ""
+        folder, hub, within = self._place, layout.hub, ""
         if folder is None:
-            hub = layout.hub
             if hub is None:
-                raise SourceError("no files", where=self._where, hint="set `path`")
+                return []
             self.commit = hub_commit(hub.id, self._revision or hub.revision, branch=hub.branch)
             folder = fetch_files(hub.id, layout.files, self.commit)
             within = f" at {hub.id}"

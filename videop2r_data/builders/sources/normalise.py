@@ -306,12 +306,17 @@ def fill_template(value: Mapping[str, Any], template: str) -> str:
     """
     parts: dict[str, str] = {}
     for names in _TEMPLATE.findall(template):
-        found = (value_of(value, name) for name in names.split("|"))
+        found = (_part_of(value, name) for name in names.split("|"))
         part = next((one for one in found if isinstance(one, str | int) and one != ""), None)
         if part is None:
             raise FieldError(f'"{names}" is empty, {template} is made of it')
         parts[names] = str(part)
     return _TEMPLATE.sub(lambda match: parts[match.group(1)], template)
+
+
+def _part_of(value: Mapping[str, Any], name: str) -> Any:
+    found = value_of(value, name.removeprefix("#"))
+    return len(found) if name[0] == "#" and isinstance(found, list | tuple) else found
 
 
 def _options_of(value: Mapping[str, Any], columns: str | tuple[str, ...] | None) -> Any:

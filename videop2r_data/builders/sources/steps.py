@@ -12,8 +12,6 @@ from videop2r_data.builders.sources.normalise import fill_template, value_of
 from videop2r_data.schemas import (
     LETTERS,
     AnyStep,
-    BlankStep,
-    CountStep,
     EachStep,
     IntervalStep,
     LeaveOutStep,
@@ -159,16 +157,6 @@ def _set(step: SetStep, row: Row) -> Row:
     return row | step.columns
 
 
-def _blank(step: BlankStep, row: Row) -> Row:
-    gone = {column: None for column in step.columns if _plain(value_of(row, column)) in step.values}
-    return row | gone
-
-
-def _count(step: CountStep, row: Row) -> Row:
-    found = value_of(row, step.of)
-    return row | {step.column: str(len(found)) if isinstance(found, list | tuple | dict) else "0"}
-
-
 def _split(step: SplitStep, row: Row) -> Row:
     question = value_of(row, step.question)
     if not isinstance(question, str):
@@ -228,8 +216,6 @@ def _is_time(value: Any) -> bool:
 _CHANGES: dict[type, Callable[[Any, Row], Row]] = {
     MakeStep: _make,
     SetStep: _set,
-    BlankStep: _blank,
-    CountStep: _count,
     SplitStep: _split,
     IntervalStep: _interval,
 }
