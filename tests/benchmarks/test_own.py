@@ -362,3 +362,19 @@ def test_a_plan_takes_test_items_by_the_name_of_their_benchmark() -> None:
     plan = EvalPlan.model_validate({"benchmarks": ["mmvu"], "backend": {"kind": "demo", "model": "demo"}})
     (source,) = plan.recipe.sources
     assert (source.kind, source.benchmark, source.test_items) == ("benchmark", "mmvu", True)
+
+
+def test_a_set_that_was_built_here_is_a_benchmark(tmp_path: Path) -> None:
+    row = ROW | {"problem": "Why?", "solution": "A", "problem_type": "multiple choice", "data_type": "video"}
+    row |= {"path": "a.mp4", "data_source": "x", "start_s": 1.5, "end_s": None}
+    (tmp_path / "set" / "data").mkdir(parents=True)
+    pq.write_table(pa.Table.from_pylist([row]), tmp_path / "set" / "data" / "rl-00000.parquet")
+    work = tmp_path / "set.build"
+    work.mkdir()
+    note = {"base": str(tmp_path), "recipe": {"sources": [{"name": "one", "kind": "demo"}]}}
+    (work / "workspace.json").write_text(json.dumps(note))
+    source = opened("p2r", tmp_path / "set")
+    (found,) = source.rows()
+    assert isinstance(found, Sample)
+    assert (source.layout, found.start_s, found.tags) == ("rl", 1.5, {"source": "x"})
+    assert source.media_root == work / "demo" / "one" / "media"

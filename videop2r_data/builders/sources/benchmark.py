@@ -15,7 +15,15 @@ from videop2r_data.builders.sources.dataset import HUB, DatasetSource, read_file
 from videop2r_data.builders.sources.normalise import Normaliser, fill_template
 from videop2r_data.builders.sources.steps import Row, Steps
 from videop2r_data.errors import SourceError
-from videop2r_data.files import RawRow, fetch_files, format_of, hub_commit, locate, no_such_path
+from videop2r_data.files import (
+    RawRow,
+    fetch_files,
+    find_media_roots,
+    format_of,
+    hub_commit,
+    locate,
+    no_such_path,
+)
 from videop2r_data.schemas import BadRow, Benchmark, DemoSpec, Layout, SourceSpec, safe_relative_path
 
 _PART = "@part"
@@ -62,7 +70,7 @@ class BenchmarkSource(Source):
             if not self._place.exists():
                 raise no_such_path("no such file or folder", self._place, name=spec.name)
             if media_root is None:
-                media_root = (self._place if self._place.is_dir() else self._place.parent).absolute()
+                media_root = _root_of(self._place)
             names = [self._fitting(names, spec, media_root)]
         self.layout = names[0]
         super().__init__(self._as_declared(spec, self.layout), media_root)
@@ -227,6 +235,12 @@ def _written(demo: DemoSpec, folder: Path) -> tuple[Path, Path]:
 
     world = write_world(folder, demo)
     return world / WORLD_POOL, (world / WORLD_MEDIA).absolute()
+
+
+def _root_of(place: Path) -> Path:
+    """Where clips lie unless it is said: as a build noted it beside its data set, else with the rows."""
+    noted = set(find_media_roots(str(place), base=Path()).by_source.values())
+    return noted.pop() if len(noted) == 1 else (place if place.is_dir() else place.parent).absolute()
 
 
 def _stem(path: Path) -> str:
