@@ -134,7 +134,7 @@ def test_a_server_is_asked_and_its_words_cannot_steer_the_terminal(clips: Path, 
         )
         call = server.last
         assert call is not None and call.body["model"] == "served-model" and call.body["temperature"] == 0.01
-        assert "A. cup" in call.prompt and call.body["max_tokens"] == 1024
+        assert "A. cup" in call.prompt and call.body["max_tokens"] == 4096
         html = page.read_text()
         assert html.count("<figure") == 4 and "<script" not in html and "\u202e" not in html
         answered = server.requests
@@ -187,7 +187,7 @@ def test_what_cannot_be_asked_ends_with_a_reason(clips: Path, tmp_path: Path) ->
         assert "QUESTION" in invoke("m", clip, *to, code=2).stderr
         assert "no trace grammar" in invoke("m", clip, "?", "--trace", "sonnet", *to, code=1).stderr
         assert server.requests == 2
-    assert "neither a folder nor a Hub id" in invoke("nowhere", clip, "?", code=1).stderr
+    assert "no folder and no Hub id" in invoke("nowhere", clip, "?", code=1).stderr
     assert "kind" in invoke("m", clip, "?", "--kind", "oracle", code=1).stderr
 
 

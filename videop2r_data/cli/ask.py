@@ -15,8 +15,8 @@ from videop2r_data.cli.terminal import print_json, say
 from videop2r_data.errors import ConfigError
 
 if TYPE_CHECKING:
-    from videop2r_data.evaluation import Asked, AskSpec, Seen
-    from videop2r_data.schemas import ProblemType, Sample
+    from videop2r_data.evaluation import Asked, Seen
+    from videop2r_data.schemas import ProblemType, Recipe, Sample
 
 ModelArg = Annotated[
     str,
@@ -106,20 +106,19 @@ def ask(
     """
     media = _set(frames=frames, max_pixels=max_pixels, factor=factor)
     sampling = _set(temperature=temperature, top_p=top_p, max_tokens=max_tokens)
-    spec = _spec(
-        model, _set(kind=kind, base_url=base_url, api_key_env=api_key_env), media, sampling, trace, prompt
-    )
+    backend = _set(kind=kind, base_url=base_url, api_key_env=api_key_env)
+    recipe = _recipe(model, backend, media, sampling, trace=trace, prompt=prompt)
     if serve:
         if question is not None:
             raise typer.BadParameter("with --serve it is asked on the page", param_hint="QUESTION")
-        _serve(spec, clip, model, port)
+        _serve(recipe, clip, model, port)
         return
     if question is None:
         raise typer.BadParameter("is missing", param_hint="QUESTION")
     part = _set(start_s=start, end_s=end)
     sample, root = _question(clip, question, choices or (), _type(kind_of_answer), part)
-    seen = _ask(spec, root, sample)
-    _told(seen, spec, html, as_json=json)
+    seen = _ask(recipe, root, sample)
+    _told(seen, recipe, html, as_json=json)
     if seen.asked.failed:
         raise typer.Exit(FINDINGS)
 
@@ -148,75 +147,51 @@ def _type(name: str | None) -> ProblemType | None:
     return None
 
 
-def _spec(
-    model: str,
-    backend: dict[str, Any],
-    media: dict[str, Any],
-    sampling: dict[str, Any],
-    trace: str | None,
-    prompt: str | None,
-) -> AskSpec:
+def _recipe(
+    model: str, backend: dict[str, Any], media: dict[str, Any], sampling: dict[str, Any], **named: str | None
+) -> Recipe:
     """Whom to ask and how: as given, else as the run was trained, else as in the paper."""
-    from videop2r_data.evaluation import AskSpec
-    from videop2r_data.schemas import BACKENDS, validate_settings
+    from videop2r_data.evaluation import plan_of
+    from videop2r_data.schemas import BACKENDS
 
     backend.setdefault("kind", "openai" if "base_url" in backend else "transformers")
-    usual: dict[str, Any] = {"media": {"frames": 32, "max_pixels": 256 * 28 * 28}, "prompt": "generate-v1"}
-    if backend["kind"] in BACKENDS and BACKENDS[backend["kind"]].libraries:
-        model, usual = _as_trained(model)
-    values = {
-        # somebody waits for this one answer
-        "generate": {
-            "backend": {"model": model, "retries": 2, "server_wait_s": 10.0, **backend},
-            "prompt": prompt or usual["prompt"],
-            **{"temperature": 0.01, "top_p": 0.001, "max_tokens": 1024},
-            **sampling,
-        },
-        "media": usual["media"] | media,
-        **_set(trace=trace or usual.get("trace")),
-    }
-    return validate_settings(values, AskSpec, where="the flags of the command", what="question's settings")
+    known = BACKENDS.get(backend["kind"])
+    what = model if known is not None and known.libraries else None
+    if what is None:
+        backend["model"] = model
+    # somebody waits for this one answer
+    given = {"backend": {"retries": 2, "server_wait_s": 10.0, **backend}, "media": media, **sampling, **named}
+    asked = plan_of(what, given | {"benchmarks": [{"name": "ask", "kind": "dataset", "path": "."}]})
+    return asked.plan.recipe
 
 
-def _as_trained(named: str) -> tuple[str, dict[str, Any]]:
-    """The folder or id of a model that is loaded here, and how its run would evaluate it."""
-    from videop2r_data.evaluation import plan_of
-
-    plan = plan_of(named, {"benchmarks": [{"name": "demo"}]}).plan
-    return plan.backend.model, {
-        "media": plan.media.model_dump(mode="json"),
-        "prompt": plan.prompt_name,
-        "trace": plan.trace.model_dump(mode="json"),
-    }
-
-
-def _ask(spec: AskSpec, root: Path, sample: Sample) -> Seen:
+def _ask(recipe: Recipe, root: Path, sample: Sample) -> Seen:
     from videop2r_data.evaluation import Asker
 
     console = err_console()
 
     async def once() -> Seen:
-        async with Asker(spec, root, tell=console.print) as asker:
+        async with Asker(recipe, root, tell=console.print) as asker:
             return await asker.ask(sample)
 
     with console.status("asking"):
         return asyncio.run(once())
 
 
-def _told(seen: Seen, spec: AskSpec, html: Path | None, *, as_json: bool) -> None:
+def _told(seen: Seen, recipe: Recipe, html: Path | None, *, as_json: bool) -> None:
     from videop2r_data.evaluation import render_page
 
     if html is not None:
         page = new_file(html, "answer.html", force=True)
-        page.write_text(render_page(seen, spec.trace), encoding="utf-8")
+        page.write_text(render_page(seen, recipe.trace), encoding="utf-8")
         err_console().print(f"page: {shell(page)}", markup=False, soft_wrap=True)
     if as_json:
         print_json(seen.asked.model_dump(mode="json"))
     else:
-        _show(seen.asked, spec)
+        _show(seen.asked, recipe)
 
 
-def _show(asked: Asked, spec: AskSpec) -> None:
+def _show(asked: Asked, recipe: Recipe) -> None:
     """Print question, frames and the completion, coloured by the roles of its segments."""
     from videop2r_data.evaluation import facts
     from videop2r_data.prompts import show_options
@@ -231,7 +206,7 @@ def _show(asked: Asked, spec: AskSpec) -> None:
         times = " ".join(f"{time:.1f}" for time in asked.frame_times_s)
         console.print(Text(f"frames at {times} s", style="dim"))
     console.print()
-    console.print(colour(asked.text.strip(), spec.trace))
+    console.print(colour(asked.text.strip(), recipe.trace))
     console.print()
     if asked.fault and asked.text:
         console.print(Text(f"no whole trace: {asked.fault}", style="yellow"))
@@ -243,7 +218,7 @@ def _show(asked: Asked, spec: AskSpec) -> None:
     console.print(Text("answer: ", style="bold") + Text((asked.answer or "none was found") + where))
 
 
-def _serve(spec: AskSpec, folder: Path, model: str, port: int) -> None:
+def _serve(recipe: Recipe, folder: Path, model: str, port: int) -> None:
     from videop2r_data.evaluation import serve
 
     if not folder.is_dir():
@@ -252,7 +227,7 @@ def _serve(spec: AskSpec, folder: Path, model: str, port: int) -> None:
     try:
         asyncio.run(
             serve(
-                spec,
+                recipe,
                 folder,
                 model,
                 port=port,

@@ -1,6 +1,5 @@
 from .ask import Asked as Asked
 from .ask import Asker as Asker
-from .ask import AskSpec as AskSpec
 from .ask import Seen as Seen
 from .ask import make_question as make_question
 from .ask_page import facts as facts

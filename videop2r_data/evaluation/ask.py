@@ -8,7 +8,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import NamedTuple, Self
 
-from pydantic import Field, ValidationError
+from pydantic import ValidationError
 
 from videop2r_data.backends import (
     Caller,
@@ -25,19 +25,14 @@ from videop2r_data.media import DecodePool, encode_frames
 from videop2r_data.schemas import (
     DataType,
     Frames,
-    GenerateSpec,
-    GrammarField,
-    MediaSpec,
     Model,
     Place,
     ProblemType,
     Recipe,
     Role,
     Sample,
-    SourceSpec,
     TraceGrammar,
     Usage,
-    default_grammar,
     parse_trace,
     trace_parser,
 )
@@ -45,25 +40,6 @@ from videop2r_data.validators import read_reply
 
 SOURCE = "ask"
 """Name of the source that questions asked by hand come from."""
-
-
-class AskSpec(Model):
-    """Who is asked, and how."""
-
-    generate: GenerateSpec
-    """Backend, prompt and sampling; one attempt is made."""
-    trace: GrammarField = Field(default_factory=default_grammar)
-    """What the model's traces are made of."""
-    media: MediaSpec = MediaSpec()
-    """How frames are sampled."""
-
-    @property
-    def recipe(self) -> Recipe:
-        """The build whose first step asks like that."""
-        source = SourceSpec(name=SOURCE, kind="dataset", path=".")
-        return Recipe(
-            name=SOURCE, sources=(source,), media=self.media, trace=self.trace, generate=self.generate
-        )
 
 
 class ShownSegment(Model):
@@ -180,7 +156,7 @@ class Asker:
     Equal questions are asked once: their answers lie in a journal that ends with the asker.
 
     Args:
-        spec: who is asked, and how.
+        recipe: its first step says who is asked, and how; one attempt is made.
         root: folder that the files of questions lie in.
         base: folder that a prompt file is relative to; None: the current one.
         tell: is told why a call is tried again.
@@ -190,28 +166,28 @@ class Asker:
 
     Example::
 
-        async with Asker(spec, Path("clips")) as asker:
+        async with Asker(plan.recipe, Path("clips")) as asker:
             seen = await asker.ask(make_question("a.mp4", "What moves?"))
     """
 
     def __init__(
         self,
-        spec: AskSpec,
+        recipe: Recipe,
         root: Path,
         *,
         base: Path | None = None,
         tell: Callable[[str], None] | None = None,
     ) -> None:
-        self.spec, self.root = spec, root
-        self._requests = RequestBuilder(spec.recipe, base or Path())
-        self._backend = make_backend(spec.generate.backend)
-        self._arrays = spec.generate.backend.declared.frames == "array"
+        self.recipe, self.root = recipe, root
+        self._requests = RequestBuilder(recipe, base or Path())
+        self._backend = make_backend(recipe.generate.backend)
+        self._arrays = recipe.generate.backend.declared.frames == "array"
         self._tell = tell
         self._stack = AsyncExitStack()
         self._took: dict[str, float] = {}
 
     async def __aenter__(self) -> Self:
-        backend, media = self.spec.generate.backend, self.spec.media
+        backend, media = self.recipe.generate.backend, self.recipe.media
         folder = self._stack.enter_context(TemporaryDirectory(prefix="p2r-ask-"))
         journal = self._stack.enter_context(Journal(Path(folder)))
         pool = DecodePool(media, want="array" if self._arrays else "encoded", workers=1)
@@ -220,7 +196,7 @@ class Asker:
         )
         self._caller: Caller = make_caller(
             backend, self._backend, "generate", journal=journal, money=Money(journal, None),
-            breaker=make_breaker("generate", keep_going=True, grammar=self.spec.trace),
+            breaker=make_breaker("generate", keep_going=True, grammar=self.recipe.trace),
             tell=self._tell, took=self._took.__setitem__,
         )  # fmt: skip
         for part in (pool, self._media, self._caller):
@@ -247,7 +223,7 @@ class Asker:
             self._media.store.release(self._media.key(sample))
         if frames.array is None:
             return Seen(asked, frames.encoded, frames.mime)
-        shown = self.spec.media.model_copy(update={"encoding": "jpeg"})
+        shown = self.recipe.media.model_copy(update={"encoding": "jpeg"})
         return Seen(asked, encode_frames(frames.array, shown))
 
     async def _answer(self, sample: Sample, frames: Frames | None) -> Asked:
@@ -267,10 +243,10 @@ class Asker:
             done.text,
             problem_type=sample.problem_type,
             options=sample.options,
-            grammar=self.spec.trace,
+            grammar=self.recipe.trace,
             cut=done.finish_reason == "length",
         )
-        grammar, prompt = self.spec.trace, self._requests.generate_prompt
+        grammar, prompt = self.recipe.trace, self._requests.generate_prompt
         return Asked(
             file=sample.path,
             data_type=sample.data_type,

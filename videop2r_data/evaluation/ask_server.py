@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from html import escape
 from itertools import islice
 from pathlib import Path
@@ -14,10 +14,10 @@ from urllib.parse import parse_qs, quote
 from videop2r_data.builders.checks import kind_by_ending
 from videop2r_data.cards.gallery import SERVED_MEDIA, LoopbackHandler, LoopbackServer, fill_fields
 from videop2r_data.errors import ConfigError, MediaError, P2RError
-from videop2r_data.evaluation.ask import Asker, AskSpec, Seen, make_question
+from videop2r_data.evaluation.ask import Asker, Seen, make_question
 from videop2r_data.evaluation.ask_page import asset, document, render_answer, shown_text
 from videop2r_data.files import resolve_media
-from videop2r_data.schemas import DataType, ProblemType, Sample, TraceGrammar, visible_line
+from videop2r_data.schemas import DataType, ProblemType, Recipe, Sample, TraceGrammar, visible_line
 
 MAX_BODY = 1 << 16
 """Bytes of a form."""
@@ -82,7 +82,7 @@ class AskServer(LoopbackServer):
 
 
 async def serve(
-    spec: AskSpec,
+    recipe: Recipe,
     root: Path,
     model: str,
     *,
@@ -93,7 +93,7 @@ async def serve(
     """Serve the page until the task is cancelled; a question under way is then given up.
 
     Args:
-        spec: who is asked, and how.
+        recipe: as for `Asker`.
         root: folder of the files.
         model: its name on the page.
         port: 0: any free one.
@@ -105,7 +105,7 @@ async def serve(
     """
     loop = asyncio.get_running_loop()
     under_way: set[asyncio.Task[object] | None] = set()
-    async with Asker(spec, root, tell=tell) as asker:
+    async with Asker(recipe, root, tell=tell) as asker:
 
         async def answer(sample: Sample) -> Seen:
             under_way.add(asyncio.current_task())
@@ -117,7 +117,7 @@ async def serve(
         def ask(sample: Sample) -> Seen:
             return asyncio.run_coroutine_threadsafe(answer(sample), loop).result()
 
-        with AskServer(ask, root, spec.trace, model, port=port) as server:
+        with AskServer(ask, root, recipe.trace, model, port=port) as server:
             ready(server.url)
             try:
                 await asyncio.to_thread(server.serve_forever)
@@ -155,14 +155,14 @@ class _AskHandler(LoopbackHandler):
             self.close_connection = True  # what was sent is still unread
             self.refuse(given)
         elif not self.server.busy.acquire(blocking=False):
-            self._page(
-                given, [_wrong("Another question is being answered: send this one again.")], status=503
-            )
+            told = _wrong("Another question is being answered: send this one again.")
+            self._page(given, told, status=503)
         else:
             try:
-                self._answered(given)
+                status, below = self._answered(given)
             finally:
-                self.server.busy.release()
+                self.server.busy.release()  # before the page goes out: its reader may ask at once
+            self._page(given, below, status=status)
 
     def _given(self) -> dict[str, str] | int:
         """The fields of the form, or the status to refuse it with."""
@@ -186,22 +186,22 @@ class _AskHandler(LoopbackHandler):
     def _host(self) -> str:
         return self.headers.get("Host", "").partition(":")[0]
 
-    def _answered(self, given: Mapping[str, str]) -> None:
+    def _answered(self, given: Mapping[str, str]) -> tuple[int, str]:
+        """Status, and what stands below the form."""
         try:
             sample = _sample(given)
             seen = self.server.ask(sample)
         except P2RError as error:
-            self._page(given, [_wrong(f"{error.message}. {error.hint or ''}")], status=422)
-            return
+            return 422, _wrong(f"{error.message}. {error.hint or ''}")
         player = ""
         if sample.data_type is DataType.VIDEO:
             address = quote(f"media/{sample.path}")
             span = f"#t={sample.start_s or 0:g}" + ("" if sample.end_s is None else f",{sample.end_s:g}")
             player = f'<p><video controls preload="metadata" src="{address}{span}"></video></p>\n'
-        self._page(given, [player, render_answer(seen, self.server.grammar)])
+        return 200, player + render_answer(seen, self.server.grammar)
 
-    def _page(self, given: Mapping[str, str], below: Iterable[str], *, status: int = 200) -> None:
-        self.send_page(self.server.form(given, "".join(below)), status=status)
+    def _page(self, given: Mapping[str, str], below: str, *, status: int = 200) -> None:
+        self.send_page(self.server.form(given, below), status=status)
 
 
 def _wrong(text: str) -> str:
