@@ -146,6 +146,14 @@ def test_clips_decode_to_the_drawn_scene(side: int) -> None:
     assert turns == {0, 1, 2, 3}
 
 
+def test_an_exact_world_keeps_every_pixel_and_the_scenes_of_the_other() -> None:
+    kept = scenes("video", 12, side=24, frames=4, exact=True)
+    for scene, other in zip(kept, scenes("video", 12, side=24, frames=4), strict=True):
+        assert scene.model_copy(update={"exact": False}) == other
+        assert (decoded(media_bytes(scene)) == render_frames(scene)).all()
+        assert not (decoded(media_bytes(other)) == render_frames(other)).all()
+
+
 def test_a_clip_has_the_same_bytes_whatever_was_encoded_before() -> None:
     clips = scenes("video", 40)
     first = [media_bytes(scene) for scene in clips]

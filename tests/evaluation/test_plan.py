@@ -142,6 +142,7 @@ def test_the_demo_world_is_looked_at_as_in_training_and_where_training_never_com
         10_000_000,
         200,
     )
+    assert demo.exact, "the stream of a training has been through no codec"
     assert plan.media.frames == 8 and plan.prompt == plan.question_only_prompt == "tiny-v1"
     assert [judge.backend.kind for judge in plan.judges] == ["demo"], "its own, which costs nothing"
     trained["evaluation"] = {"source": "demo", "start": 900, "limit": 3}

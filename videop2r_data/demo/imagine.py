@@ -242,10 +242,11 @@ def _mp4(pixels: Picture, scene: Scene) -> bytes:
 
     if scene.side % 2:
         raise ConfigError(f"demo.side is {scene.side}: a clip needs an even side", where="demo.side")
-    out, codec = io.BytesIO(), _encoder()
+    out, codec = io.BytesIO(), "png" if scene.exact else _encoder()
     with av.open(out, "w", format="mp4", options={"fflags": "+bitexact"}) as container:
         stream = cast("VideoStream", container.add_stream(codec, rate=scene.fps))
-        stream.width, stream.height, stream.pix_fmt = scene.side, scene.side, "yuv420p"
+        stream.width = stream.height = scene.side
+        stream.pix_fmt = "rgb24" if scene.exact else "yuv420p"
         # What x264 writes may depend on the number of threads, and that on the machine.
         stream.codec_context.thread_count = 1
         stream.codec_context.options = _X264 if codec == "libx264" else {"flags": "+bitexact"}
@@ -330,6 +331,7 @@ def imagine(spec: DemoSpec, index: int, retry: int = 0) -> Scene:
         noise_seed=noise if spec.noise else None,
         turn=turn if spec.rotated and medium != "text" else 0,
         numbered=spec.numbered,
+        exact=spec.exact,
     )
     if theme == "shapes":
         return base.model_copy(update={"objects": _objects(base, rng.randint(1, spec.max_objects), rng)})

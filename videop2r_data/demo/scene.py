@@ -11,6 +11,8 @@ from enum import StrEnum
 from random import Random
 from typing import Any, Literal
 
+from pydantic import Field
+
 from videop2r_data.schemas import DataType, Model, ProblemType, Sample, TraceFault
 
 
@@ -164,6 +166,8 @@ class Scene(Model):
     turn: int = 0
     """Quarter turns clockwise that a reader must apply to the stored file (display matrix, EXIF)."""
     numbered: bool = True
+    exact: bool = Field(default=False, exclude_if=lambda value: value is False)
+    """The clip is stored without loss."""
     objects: tuple[SceneObject, ...] = ()
     sign: Sign | None = None
     gauge: Gauge | None = None

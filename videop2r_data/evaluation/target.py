@@ -70,8 +70,11 @@ def _of_world(pool: Mapping[str, Any], training: Mapping[str, Any]) -> dict[str,
 
 def _world(training: Mapping[str, Any], held: Mapping[str, Any]) -> dict[str, Any]:
     """The demo world that the run was trained on, at scenes of its own."""
+    # the stream of a training gives pixels that no codec has touched
+    stream = training.get("source") == "demo"
     world = (
         {"numbered": False, "rotated": False}
+        | ({"exact": True} if stream else {})
         | dict(_section(training, "demo"))
         | dict(_section(held, "demo"))
     )

@@ -99,6 +99,9 @@ class DemoSpec(Model):
     """Some files are stored turned, with a display matrix or an EXIF orientation that turns them back."""
     numbered: bool = True
     """Questions name their scene (`In clip 17, ...`). Off, the `demo` backend finds a scene by its file."""
+    exact: bool = Field(default=False, exclude_if=lambda value: value is False)
+    """Clips are stored without loss (PNG in MP4, which browsers do not play): what a model was taught on
+    pixels straight from the scene, small ones above all, is then asked on the same pixels."""
 
 
 class SourceSpec(Model):
