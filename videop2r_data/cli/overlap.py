@@ -29,6 +29,21 @@ AgainstOpt = Annotated[
     ),
 ]
 OutOpt = Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder of report and rows.")]
+MediaOpt = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--media",
+        metavar="[NAME=]DIR",
+        help="Folder of the clips of a source or evaluation set, or of all that name none. Again for more.",
+    ),
+]
+FramesOpt = Annotated[
+    bool,
+    typer.Option("--frames", help="Read every clip and compare frames: finds re-encoded or cut ones."),
+]
+WorkersOpt = Annotated[
+    int, typer.Option("--workers", min=0, metavar="N", help="Decoder processes; 0: one per core.")
+]
 NamesOpt = Annotated[
     Path | None, typer.Option("--namespaces", metavar="FILE", help="YAML of further forms of file names.")
 ]
@@ -39,21 +54,32 @@ SHOWN = 8
 def overlap(
     pool: PoolArg,
     against: AgainstOpt,
+    media: MediaOpt = None,
+    frames: FramesOpt = False,
+    workers: WorkersOpt = 0,
     out: OutOpt = Path("overlap"),
     namespaces: NamesOpt = None,
     json: JsonOpt = False,
 ) -> None:
-    """Compare a training pool with evaluation sets: ids in file names, wordings, and both together.
+    """Compare a training pool with evaluation sets: clips by name, by file and by frames, wordings, and both.
 
     Equal wording alone is no leak, for templates repeat; a clip and its question together are one. What
-    names leave open is counted as unknown.
+    cannot be compared is counted as unknown, never as apart. What was read of clips is kept in --out.
 
-    Exit code 0: compared, whatever was found. 1: a side cannot be read. 3: stopped.
+    Exit code 0: compared, whatever was found. 1: a side cannot be read. 3: stopped, run it again.
     """
     from videop2r_data.builders import Stop
     from videop2r_data.builders.overlap import OverlapSettings, find_overlap
 
-    settings = OverlapSettings(pool=pool, against=against, out=out, namespaces=namespaces)
+    settings = OverlapSettings(
+        pool=pool,
+        against=against,
+        out=out,
+        media={name: Path(folder) for name, _, folder in (one.rpartition("=") for one in media or ())},
+        namespaces=namespaces,
+        frames=frames,
+        workers=workers,
+    )
     stop = Stop()
     with _Told() as told:
         try:
@@ -129,7 +155,8 @@ def _head(name: str, rows: int, bad: int, console: Console) -> None:
 def _signals(report: Overlap, bench: OverlapBench, console: Console) -> None:
     made = table("", "rows found", "of", "unknown", "pool rows", "of", "unknown")
     for signal in report.looked:
-        made.add_row(_SIGNALS[signal], *_shared(bench.bench[signal]), *_shared(bench.pool[signal]))
+        if signal in bench.bench:
+            made.add_row(_SIGNALS[signal], *_shared(bench.bench[signal]), *_shared(bench.pool[signal]))
     console.print(made)
     text, both = bench.bench["text"], bench.bench["both"]
     console.print(

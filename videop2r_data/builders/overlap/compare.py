@@ -6,12 +6,10 @@ from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import NamedTuple
 
+from videop2r_data.builders.overlap.clips import Link, Links
 from videop2r_data.builders.overlap.sides import NO_CLIP, Side
 from videop2r_data.builders.overlap.texts import REWORDED, alike, near_texts
 from videop2r_data.schemas import OverlapBench, Shared, SharedSplit, Signal, digest
-
-Links = Mapping[tuple[int, int], tuple[float, str]]
-"""Clip of the pool, clip of the evaluation set -> how sure (0 to 1), and why."""
 
 
 class OverlapRow(NamedTuple):
@@ -55,11 +53,11 @@ def by_identity(pool: Side, bench: Side) -> Links:
     for clip, identities in enumerate(pool.identities):
         for one in identities:
             clips[one.namespace, one.id].append(clip)
-    found: dict[tuple[int, int], tuple[float, str]] = {}
+    found: Links = {}
     for clip, identities in enumerate(bench.identities):
         for one in identities:
             for other in clips.get((one.namespace, one.id), ()):
-                found.setdefault((other, clip), (1.0, f"{one.namespace}:{one.id}"))
+                found.setdefault((other, clip), Link(1.0, f"{one.namespace}:{one.id}"))
     return found
 
 
@@ -78,11 +76,11 @@ class Comparison:
         """Take in what a signal about clips found."""
         self.links[signal], self.unknown[signal] = links, unknown
         best = self.best[signal] = _Best()
-        for (mine, theirs), (score, why) in links.items():
+        for (mine, theirs), link in links.items():
             for row in self._rows[0][mine]:
-                best.add(row, self._rows[1][theirs][0], score, why)
+                best.add(row, self._rows[1][theirs][0], link.score, link.why)
             for row in self._rows[1][theirs]:
-                best.add(self._rows[0][mine][0], row, score, why)
+                best.add(self._rows[0][mine][0], row, link.score, link.why)
 
     def compare_texts(self) -> None:
         """Questions that say the same or nearly the same: everywhere, and about clips that are linked."""
@@ -112,10 +110,13 @@ class Comparison:
         best = _Best()
         pool, bench = self.pool.texts, self.bench.texts
         known: dict[tuple[int, int], float] = {}
-        for mine, theirs in sorted({pair for links in self.links.values() for pair in links}):
+        linked: Links = {}
+        for signal in ("frames", "file", "identity"):  # equal names and files begin at the same time
+            linked |= self.links.get(signal, {})
+        for (mine, theirs), link in sorted(linked.items()):
             for a in self._rows[0][mine]:
                 for b in self._rows[1][theirs]:
-                    if self._apart(a, b):
+                    if self._apart(a, b, link.offset_s):
                         continue
                     if pool.wording[a] == bench.wording[b]:
                         best.add(a, b, 1.0, "same clip, same wording")
@@ -127,10 +128,12 @@ class Comparison:
                         best.add(a, b, min(known[pair], 0.999), "same clip, similar wording")
         return best
 
-    def _apart(self, a: int, b: int) -> bool:
+    def _apart(self, a: int, b: int, offset: float = 0.0) -> bool:
         """Whether two rows about one clip are about parts of it that do not meet."""
         mine, theirs = self.pool.parts.get(a), self.bench.parts.get(b)
-        return mine is not None and theirs is not None and (mine[1] <= theirs[0] or theirs[1] <= mine[0])
+        if mine is None or theirs is None:
+            return False
+        return mine[1] <= theirs[0] + offset or theirs[1] + offset <= mine[0]
 
     def rows(self) -> Iterator[OverlapRow]:
         """Every row of both sides that overlaps, with its best partner."""
@@ -177,7 +180,7 @@ class Comparison:
     def _only_apart(self) -> int:
         """Rows of the evaluation set all of whose partners by name are about other parts of the clip."""
         partners: dict[int, list[int]] = defaultdict(list)
-        for mine, theirs in self.links.get("identity", ()):
+        for mine, theirs in self.links.get("identity", {}):
             partners[theirs] += self._rows[0][mine]
         return sum(
             all(self._apart(a, row) for a in partners[clip])

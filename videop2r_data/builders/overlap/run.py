@@ -5,17 +5,22 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import get_args
 
 import orjson
 
+from videop2r_data.backends import Journal
+from videop2r_data.builders.overlap.clips import ClipFiles, Tell, same_files, same_frames
 from videop2r_data.builders.overlap.compare import Comparison, OverlapRow, by_identity
 from videop2r_data.builders.overlap.identity import Namespaces, load_namespaces
+from videop2r_data.builders.overlap.looks import LOOKS
 from videop2r_data.builders.overlap.sides import Opened, Side, open_sides
 from videop2r_data.builders.run import Stop
 from videop2r_data.errors import ConfigError, SourceError, StoppedError
 from videop2r_data.files import OVERLAP_NAME
+from videop2r_data.media import DecodePool
 from videop2r_data.schemas import Overlap, OverlapBench, Shared, Signal
 
 ROWS_NAME = "rows.parquet"
@@ -34,6 +39,8 @@ class OverlapSettings:
         out: folder of the report, and of what is kept between runs.
         media: source -> folder of its clips; "" stands for all sources.
         namespaces: file with namespaces of one's own.
+        frames: read every clip and compare frames too.
+        workers: decoder processes; 0: one per core.
     """
 
     pool: str
@@ -41,6 +48,8 @@ class OverlapSettings:
     out: Path
     media: Mapping[str, Path] = field(default_factory=dict)
     namespaces: Path | None = None
+    frames: bool = False
+    workers: int = 0
 
 
 async def find_overlap(settings: OverlapSettings, *, progress: Progress, stop: Stop) -> Overlap:
@@ -52,65 +61,76 @@ async def find_overlap(settings: OverlapSettings, *, progress: Progress, stop: S
     """
     work = settings.out / "work"
     work.mkdir(parents=True, exist_ok=True)
-    namespaces = load_namespaces(settings.namespaces)
-    (pool,) = open_sides(settings.pool, media=settings.media, work=work)
-    opened = [
-        one
-        for said in settings.against
-        for one in open_sides(said, media=settings.media, work=work, apart=True)
-    ]
-    _names_differ(opened)
-    left = await _read(pool, namespaces, progress, stop)
-    found = []
-    for one in opened:
-        right = await _read(one, namespaces, progress, stop)
-        progress(f"comparing with {right.name}", 0, None)
-        await _breathe(stop)
-        compared = Comparison(left, right)
-        compared.link("identity", by_identity(left, right), _nameless(left, right))
-        compared.compare_texts()
-        await _breathe(stop)
-        found.append(compared)
+    media = settings.media
+    (pool,) = open_sides(settings.pool, media=media, work=work)
+    sides = (open_sides(said, media=media, work=work, apart=True) for said in settings.against)
+    benches = list(chain.from_iterable(sides))
+    names = [bench.name for bench in benches]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        told = f"two evaluation sets are called {', '.join(twice)}"
+        raise ConfigError(told, hint="--against NAME=WHAT gives a name")
+    with Journal(work / "journal") as journal:
+        run = _Run(settings, load_namespaces(settings.namespaces), progress, stop)
+        left = await run.read(pool)
+        files = ClipFiles(left, journal)
+        found = []
+        for bench in benches:
+            right = await run.read(bench)
+            found.append(await run.compare(left, files, right, ClipFiles(right, journal)))
     report = _report(left, [one.report() for one in found])
     _write(settings.out, report, (row for one in found for row in one.rows()))
     return report
 
 
-def _names_differ(sides: Iterable[Opened]) -> None:
-    names = [side.name for side in sides]
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
-        raise ConfigError(
-            f"two evaluation sets are called {', '.join(twice)}", hint="--against NAME=WHAT gives a name"
-        )
+@dataclass
+class _Run:
+    """One comparison under way."""
 
+    settings: OverlapSettings
+    namespaces: Namespaces
+    progress: Progress
+    stop: Stop
 
-async def _breathe(stop: Stop) -> None:
-    """Let signals and the display have their turn.
+    def telling(self, what: str) -> Tell:
+        """Shows how far something is, and lets signals have their turn; StoppedError: asked to stop."""
 
-    Raises:
-        StoppedError: asked to stop.
-    """
-    await asyncio.sleep(0)
-    if stop.asked:
-        raise StoppedError("stopped before everything was compared")
+        async def tell(done: int, total: int | None) -> None:
+            self.progress(what, done, total)
+            await asyncio.sleep(0)
+            if self.stop.asked:
+                raise StoppedError("stopped before everything was compared")
 
+        return tell
 
-async def _read(opened: Opened, namespaces: Namespaces, progress: Progress, stop: Stop) -> Side:
-    side = Side(opened)
-    what = f"reading {opened.name}"
-    progress(what, 0, None)
-    for count in side.take(opened.rows, namespaces):
-        await _breathe(stop)
-        progress(what, count, None)
-    if not len(side):
-        raise SourceError(
-            f"none of its {side.bad:,} rows can be read",
-            where=opened.name,
-            hint="name it by a recipe whose source says how, and look with p2r-data check",
-        )
-    progress(what, len(side), len(side))
-    return side
+    async def read(self, opened: Opened) -> Side:
+        side, tell = Side(opened), self.telling(f"reading {opened.name}")
+        for count in side.take(opened.rows, self.namespaces):
+            await tell(count, None)
+        await tell(len(side), len(side))
+        if not len(side):
+            raise SourceError(
+                f"none of its {side.bad:,} rows can be read",
+                where=opened.name,
+                hint="name it by a recipe whose source says how, and look with p2r-data check",
+            )
+        return side
+
+    async def compare(self, pool: Side, mine: ClipFiles, bench: Side, theirs: ClipFiles) -> Comparison:
+        compared, tell = Comparison(pool, bench), self.telling(f"comparing with {bench.name}")
+        compared.link("identity", by_identity(pool, bench), _nameless(pool, bench))
+        await tell(0, None)
+        if mine.any and theirs.any:
+            links = await same_files(mine, theirs, self.telling(f"comparing files with {bench.name}"))
+            compared.link("file", links, (mine.missing, theirs.missing))
+            if self.settings.frames:
+                async with DecodePool(LOOKS, want="array", workers=self.settings.workers) as decoders:
+                    await mine.sample(decoders, self.telling(f"reading the clips of {pool.name}"))
+                    await theirs.sample(decoders, self.telling(f"reading the clips of {bench.name}"))
+                links = await same_frames(mine, theirs, self.telling(f"comparing frames with {bench.name}"))
+                compared.link("frames", links, (mine.unseen, theirs.unseen))
+        compared.compare_texts()
+        await tell(0, None)
+        return compared
 
 
 def _nameless(*sides: Side) -> tuple[list[int], list[int]]:
@@ -120,7 +140,7 @@ def _nameless(*sides: Side) -> tuple[list[int], list[int]]:
 
 
 def _report(pool: Side, benches: list[OverlapBench]) -> Overlap:
-    looked = tuple(signal for signal in SIGNALS if all(signal in bench.bench for bench in benches))
+    looked = tuple(signal for signal in SIGNALS if any(signal in bench.bench for bench in benches))
     return Overlap(
         pool=pool.name,
         rows=len(pool),
@@ -129,7 +149,7 @@ def _report(pool: Side, benches: list[OverlapBench]) -> Overlap:
         files=dict(pool.files),
         looked=looked,
         benches=benches,
-        statement=" ".join(_statement(bench, looked) for bench in benches),
+        statement=" ".join(map(_statement, benches)),
     )
 
 
@@ -142,14 +162,18 @@ _WORDS: dict[Signal, str] = {
 }
 
 
-def _statement(bench: OverlapBench, looked: Sequence[Signal]) -> str:
+def _statement(bench: OverlapBench) -> str:
     """What was found, what was not looked at, and what nobody can say."""
-    parts = [f"{_of(bench.bench[signal], signal)} {_WORDS[signal]}" for signal in looked]
+    parts = [f"{_of(found, signal)} {_WORDS[signal]}" for signal, found in _ordered(bench.bench).items()]
     text = f"Of the {bench.rows:,} rows of {bench.name} that could be read, {'; '.join(parts)}."
-    missing = [signal for signal in SIGNALS if signal not in looked]
+    missing = [signal for signal in SIGNALS if signal not in bench.bench]
     if missing:
         text += f" Not looked for: {', '.join(missing)}."
     return text
+
+
+def _ordered(counts: Mapping[Signal, Shared]) -> dict[Signal, Shared]:
+    return {signal: counts[signal] for signal in SIGNALS if signal in counts}
 
 
 def _of(shared: Shared, signal: Signal) -> str:
