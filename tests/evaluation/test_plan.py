@@ -144,7 +144,8 @@ def test_the_demo_world_is_looked_at_as_in_training_and_where_training_never_com
     )
     assert demo.exact, "the stream of a training has been through no codec"
     assert plan.media.frames == 8 and plan.prompt == plan.question_only_prompt == "tiny-v1"
-    assert [judge.backend.kind for judge in plan.judges] == ["demo"], "its own, which costs nothing"
+    assert [judge.decides for judge in plan.judges] == ["sufficiency", "faithfulness", "conclusion"]
+    assert {judge.backend.kind for judge in plan.judges} == {"demo"}, "its own, which cost nothing"
     trained["evaluation"] = {"source": "demo", "start": 900, "limit": 3}
     held = of_run(tmp_path / "own", trained).benchmarks[0].demo
     assert held is not None and (held.start, held.rows, held.side) == (900, 3, 24)

@@ -19,6 +19,7 @@ from .guessing import guess_source as guess_source
 from .judging import Asks as Asks
 from .judging import Ruling as Ruling
 from .judging import question_prompt as question_prompt
+from .judging import read_by as read_by
 from .judging import unusable as unusable
 from .pipeline import BuildReport as BuildReport
 from .pipeline import Observer as Observer

@@ -12,10 +12,10 @@ from contextlib import nullcontext
 from pydantic import Field
 
 from videop2r_data.backends import Journal, cost_usd
-from videop2r_data.builders.judging import prompts_of
+from videop2r_data.builders.judging import Recorder, prompts_of
 from videop2r_data.builders.pipeline import Observer, told
 from videop2r_data.builders.run import Result, Stop, run_pass
-from videop2r_data.builders.steps import Parts, Recorder
+from videop2r_data.builders.steps import Parts
 from videop2r_data.builders.workspace import Workspace, take_lease_now
 from videop2r_data.errors import BackendError
 from videop2r_data.schemas import (

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -65,6 +65,20 @@ class Asks(Protocol):
         ...
 
 
+class Recorder:
+    """Passes requests on to `inner` and keeps them with their answers, in order."""
+
+    def __init__(self, inner: Asks) -> None:
+        self.inner = inner
+        self.calls: list[tuple[Request, Answer | None]] = []
+
+    async def ask(self, request: Request, frames: Loader | None = None) -> Answer | None:
+        """Ask `inner` and keep request and answer."""
+        answer = await self.inner.ask(request, frames)
+        self.calls.append((request, answer))
+        return answer
+
+
 # What is asked, by what a judge decides; made before the first call.
 
 
@@ -97,6 +111,15 @@ class BlindRequests:
     def request(self, sample: Sample) -> Request:
         """One call about one question."""
         return judge_request(self.spec, "blind", self.prompt, question_text(self.prompt, sample))
+
+
+def read_by(spec: NamedJudge, trace: ProcessTrace) -> str:
+    """What a judge reads of a trace; blank if the trace has none of it."""
+    if not spec.reads:
+        return trace.think if spec.decides == "conclusion" else trace.observation
+    if isinstance(trace, Trace):
+        return "\n".join(text.strip() for name in spec.reads for text in trace.texts(name))
+    return "\n".join(getattr(trace, name).strip() for name in spec.reads)
 
 
 Requests = JudgeRequests | FaithfulnessRequests | BlindRequests | ConclusionRequests
@@ -220,17 +243,37 @@ class Judging:
         """
         return await self._rule(Ruling(), sample, None)
 
-    async def rule(self, before: Ruling, sample: Sample, trace: ProcessTrace) -> Ruling:
+    async def rule(
+        self,
+        before: Ruling,
+        sample: Sample,
+        trace: ProcessTrace,
+        *,
+        asks: Callable[[NamedJudge], bool] | None = None,
+    ) -> Ruling:
         """What the judges make of a trace; `before` is of its question.
+
+        Args:
+            before: what was made of the question.
+            sample: the question.
+            trace: need be no accepted one: a judge gets what there is of the segments that it reads.
+            asks: which judges are asked; None: all.
 
         Raises:
             MediaError: the frames for a judge cannot be read. AuthError, BudgetError: the run must stop.
         """
-        return await self._rule(replace(before, models=dict(before.models)), sample, trace)
+        ruling = replace(before, models=dict(before.models))
+        return await self._rule(ruling, sample, trace, asks or (lambda _: True))
 
-    async def _rule(self, ruling: Ruling, sample: Sample, trace: ProcessTrace | None) -> Ruling:
+    async def _rule(
+        self,
+        ruling: Ruling,
+        sample: Sample,
+        trace: ProcessTrace | None,
+        asks: Callable[[NamedJudge], bool] = lambda _: True,
+    ) -> Ruling:
         for spec, requests in self.bench.judges:
-            if (spec.decides == "blind") != (trace is None):
+            if (spec.decides == "blind") != (trace is None) or not asks(spec):
                 continue
             if spec.decides in ("faithfulness", "blind") and sample.data_type is DataType.TEXT:
                 continue  # there is nothing to see, and nothing but text to answer from
@@ -326,14 +369,8 @@ class _Case:
         return found
 
     def _text(self) -> str:
-        """What the judge reads of the trace."""
-        trace, reads = self.trace, self.spec.reads
-        assert trace is not None
-        if not reads:
-            return trace.think if self.spec.decides == "conclusion" else trace.observation
-        if isinstance(trace, Trace):
-            return "\n".join(text.strip() for name in reads for text in trace.texts(name))
-        return "\n".join(getattr(trace, name).strip() for name in reads)
+        assert self.trace is not None
+        return read_by(self.spec, self.trace)
 
     def _note_key(self, request: Request) -> None:
         """A row names the call of its first judge of sufficiency, also where that got no answer."""

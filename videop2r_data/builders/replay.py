@@ -14,8 +14,9 @@ from pydantic import Field, ValidationError
 
 from videop2r_data.backends import Journal
 from videop2r_data.builders.export import write_dataset
+from videop2r_data.builders.judging import Recorder
 from videop2r_data.builders.run import Result
-from videop2r_data.builders.steps import MAX_TEMPERATURE, Parts, Recorder, Watcher, demo_source
+from videop2r_data.builders.steps import MAX_TEMPERATURE, Parts, Watcher, demo_source
 from videop2r_data.builders.workspace import Workspace
 from videop2r_data.builders.writing import exclusively
 from videop2r_data.demo import DemoReport, evaluate

@@ -11,12 +11,10 @@ from pathlib import Path
 from typing import Protocol
 
 from videop2r_data.backends import (
-    Answer,
     BatchCaller,
     Breaker,
     Caller,
     Journal,
-    Loader,
     Money,
     Step,
     answer_variant,
@@ -34,6 +32,7 @@ from videop2r_data.builders.judging import (
     Asks,
     Bench,
     Judging,
+    Recorder,
     Ruling,
     question_prompt,
     question_text,
@@ -121,20 +120,6 @@ class RequestBuilder:
 
 _ANOTHER_TRY = (RejectReason.CONTENT_FILTERED, RejectReason.COMPLETION_EMPTY, RejectReason.NO_VERDICT)
 """Failures of one completion; the next try may succeed."""
-
-
-class Recorder:
-    """Passes requests on to `inner` and keeps them with their answers, in order."""
-
-    def __init__(self, inner: Asks) -> None:
-        self.inner = inner
-        self.calls: list[tuple[Request, Answer | None]] = []
-
-    async def ask(self, request: Request, frames: Loader | None = None) -> Answer | None:
-        """Ask `inner` and keep request and answer."""
-        answer = await self.inner.ask(request, frames)
-        self.calls.append((request, answer))
-        return answer
 
 
 @dataclass
@@ -257,6 +242,7 @@ class Parts:
         wanted: rows of the pool that are asked; None: all.
         free: step 1 may write anything, not only traces.
         took: is told the key of each answered request and how many seconds it took.
+        also: step -> who is asked beside the steps of the recipe; its replies are of any form.
     """
 
     def __init__(
@@ -275,8 +261,11 @@ class Parts:
         wanted: Wanted | None = None,
         free: bool = False,
         took: Callable[[str, float], None] | None = None,
+        also: dict[Step, BackendSpec] | None = None,
     ) -> None:
         self.recipe = recipe
+        self._also = also or {}
+        self.backends = recipe.backends | self._also
         self.place = place
         self.journal = journal
         owns = None if shard is None else shard.owns
@@ -298,14 +287,10 @@ class Parts:
         self.generator = self._caller(recipe.generate.backend, "generate", live=live)
         self.judges = {
             step: self._judge(step, spec, live=live, batches=batches)
-            for step, spec in recipe.backends.items()
+            for step, spec in self.backends.items()
             if step != "generate"
         }
-        views = {
-            step: self._media_step(count, recipe.backends[step], live=live)
-            for step, count in self.bench.frames.items()
-        }
-        judging = Judging(self.bench, dict(self.judges), views, live)
+        judging = Judging(self.bench, dict(self.judges), self._views(live=live), live)
         self.steps = Steps(recipe, self.requests, self.media, self.generator, judging)
         if stop is not None:
             stop.listen(self._stop)
@@ -323,6 +308,11 @@ class Parts:
     def prompts(self) -> dict[str, str]:
         """Prompt name -> sha256 of its text."""
         return {p.name: p.sha256 for p in (self.requests.generate_prompt, *self.bench.prompts())}
+
+    def _views(self, *, live: bool) -> dict[Step, MediaStep]:
+        """Step that sees, beside the generator -> what samples frames for it."""
+        seeing = self.bench.frames | dict.fromkeys(self._also, self.recipe.media.frames)
+        return {step: self._media_step(n, self.backends[step], live=live) for step, n in seeing.items()}
 
     def _media_step(self, frames: int, backend: BackendSpec, *, live: bool) -> MediaStep:
         """What samples so many frames for a backend; judges that see as many share the generator's."""
@@ -367,7 +357,7 @@ class Parts:
 
         With just as many, the questions that crowd before one server would be missing before the other.
         """
-        calls = sum(spec.concurrency for spec in self.recipe.backends.values())
+        calls = sum(spec.concurrency for spec in self.backends.values())
         return calls + calls // 2 + 2 * self.recipe.media.workers
 
     def pool(self) -> Iterator[Sample | BadRow]:
@@ -416,7 +406,7 @@ class Parts:
         )
 
     def _breaker(self, step: Step) -> Breaker:
-        decides = self.bench.decides.get(step, "sufficiency")
+        decides = "blind" if step in self._also else self.bench.decides.get(step, "sufficiency")
         going, grammar = self._keep_going, None if self._free else self.recipe.trace
         return make_breaker(step, decides=decides, keep_going=going, flags=True, grammar=grammar)
 

@@ -343,7 +343,7 @@ def _show_run(run: BuildReport, console: Console) -> None:
 
 
 def _show_result(result: EvalResult, console: Console) -> None:
-    from videop2r_data.evaluation import counted, details
+    from videop2r_data.evaluation import counted, details, titled
 
     for one in result.benchmarks:
         console.print(Text(f"{one.title}: {counted(one)}", style="bold"), soft_wrap=True)
@@ -351,6 +351,11 @@ def _show_result(result: EvalResult, console: Console) -> None:
         _show_figures("figure", overall, console)
         for tag in dict.fromkeys(found.by for found in one.figures if found.by):
             _show_figures(tag, [found for found in one.figures if found.by == tag], console)
+        if one.faithful is not None:
+            named = [
+                found.model_copy(update={"by": "-", "group": name}) for name, found in titled(one.faithful)
+            ]
+            _show_figures("parts of the traces", named, console)
         for line in details(one):
             _say(console, f"  {line}")
 

@@ -52,7 +52,7 @@ class DemoBackend:
     - `faithfulness`: has the scene, found by its media file, and says of each claim whether it is so.
     - `blind`: answers a question from its text alone: right for a text puzzle, else a guess.
     - `conclusion`: reads reasoning and options alone: the answer that the last sentence names.
-    - `exam`: right if the media come with the question, or an observation that `settles` it; else a guess.
+    - `exam`: by the scene if the media come with it, by what an observation `settles`, else a guess.
 
     With `extra: {error_rate: 0.1, error_seed: 1}` a judge errs: each of its verdicts is turned at that rate,
     the same ones for the same request and seed.
@@ -173,12 +173,24 @@ class DemoBackend:
 
     def _sit(self, question: Question, request: Request) -> str:
         """The answer of somebody who sees the clip, or has an observation in its place, or neither."""
-        if request.media is None and not settles(question, observation_in(request)):
+        text: str | None = question.answer
+        if request.media is None:
+            seen = observation_in(request)
+            text = next((a for a in self._possible(question) if settles(_with(question, a), seen)), None)
+        if text is None:
             return self._guess(question, request)
-        text = question.answer
         if self._errs(request):
             text = next((option[0] for option in question.options if option[0] != text), "unknown")
         return f"<answer>{text}</answer>"
+
+    def _possible(self, question: Question) -> list[str]:
+        """Answers that a question may have: its own, then its options, or those that it has in any scene."""
+        if question.options:
+            return [question.answer, *(option[0] for option in question.options)]
+        same = (
+            raw for entries in self._lines.values() for problem, raw in entries if problem == question.problem
+        )
+        return list(dict.fromkeys(SceneSample.model_validate_json(raw).question.answer for raw in same))
 
     def _guess(self, question: Question, request: Request) -> str:
         """The answer of somebody who has only the question: known for a puzzle, else a guess."""
@@ -247,6 +259,10 @@ def observation_in(request: Request) -> str:
         return framed[1]
     at = text.find(_OPENER)
     return text[at:] if at >= 0 else text
+
+
+def _with(question: Question, answer: str) -> Question:
+    return question.model_copy(update={"answer": answer})
 
 
 def _times(request: Request, scene: Scene | None, claim: str) -> str:

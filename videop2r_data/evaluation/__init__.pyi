@@ -6,6 +6,7 @@ from .ask_page import facts as facts
 from .ask_page import render_page as render_page
 from .ask_server import AskServer as AskServer
 from .ask_server import serve as serve
+from .faithful import titled as titled
 from .plan import Meant as Meant
 from .plan import plan_of as plan_of
 from .pools import admit as admit

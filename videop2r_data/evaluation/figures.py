@@ -6,6 +6,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
+from videop2r_data.evaluation.faithful import Belonging
 from videop2r_data.schemas import (
     Aggregate,
     EvalPlan,
@@ -43,6 +44,9 @@ class Counts:
     words: dict[str, list[int]] = field(default_factory=lambda: defaultdict(list))
     sent: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
 
+    def __post_init__(self) -> None:
+        self.belonging = Belonging(self.plan)
+
     def add(self, row: EvalRow) -> None:
         """Take in one question."""
         reply = row.reply
@@ -52,6 +56,7 @@ class Counts:
         blind = row.blind.score if row.blind is not None else None
         self.rows.append((tags, reply.score, blind))
         self.unscored += reply.score is None
+        self.belonging.add(row)
         if reply.failed:
             self.failed[reply.failed] += 1
             if reply.detail:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from operator import eq
+from typing import TYPE_CHECKING, Any
 
 from videop2r_data.backends import Loader
 from videop2r_data.builders import (
@@ -19,6 +20,7 @@ from videop2r_data.builders import (
     unusable,
 )
 from videop2r_data.errors import MediaError, TransientError
+from videop2r_data.evaluation.faithful import by_judge, by_rule, can_be_asked, token_counter, with_answer
 from videop2r_data.evaluation.grading import Grader
 from videop2r_data.prompts import Prompt
 from videop2r_data.schemas import (
@@ -42,6 +44,9 @@ from videop2r_data.schemas import (
     reasons_of,
 )
 from videop2r_data.validators import count_words
+
+if TYPE_CHECKING:
+    from videop2r_data.evaluation.examine import Exam
 
 
 @dataclass(eq=False)
@@ -98,8 +103,8 @@ class Question:
 _EMPTY: dict[str, Any] = {
     "problem": "", "problem_type": "", "data_type": "", "options": [], "reference": "", "path": "",
     "start_s": None, "end_s": None, "tags": [], "blind": None, "segments": [], "well_formed": None,
-    "fault": "", "segment_words": [], "frame_indices": [], "frame_times_s": [], "frame_width": 0,
-    "frame_height": 0, "mismatch_rule": None, "think_option": None, "mismatch_judge": None,
+    "fault": "", "segment_words": [], "segment_tokens": [], "frame_indices": [], "frame_times_s": [],
+    "frame_width": 0, "frame_height": 0, "mismatch_rule": None, "think_option": None, "mismatch_judge": None,
     "judgements": [], "claims": [], "examined": [],
 }  # fmt: skip
 
@@ -139,6 +144,7 @@ class Questions:
     def __init__(self, plan: EvalPlan, parts: Parts) -> None:
         self.plan, self.parts = plan, parts
         self.grader = Grader(plan)
+        self._tokens = token_counter(plan.tokenizer)
         base, recipe = parts.place.base, plan.recipe
         self._prompt = question_prompt(plan.prompt_name, base, plan.trace)
         self._asking = self._builders(self._prompt, "generate")
@@ -149,6 +155,12 @@ class Questions:
             stages.append(self.answer_blind)
         if recipe.judges:
             stages.append(self.judge)
+        self._exam: Exam | None = None
+        if plan.exam is not None:
+            from videop2r_data.evaluation.examine import Exam
+
+            self._exam = Exam(plan.exam, self)
+            stages.append(self._exam.sit)
         self.stages: tuple[Stage_, ...] = tuple(stages)
 
     @property
@@ -159,6 +171,7 @@ class Questions:
     def prompts(self) -> dict[str, str]:
         """Prompt -> sha256; hints of a benchmark are part of it."""
         found = {p.name: p.sha256 for p in self.parts.bench.prompts()}
+        found |= self._exam.prompts() if self._exam is not None else {}
         for builders in (self._asking, self._blind if self.plan.question_only else {}):
             for builder in builders.values():
                 found[builder.generate_prompt.name] = builder.generate_prompt.sha256
@@ -212,6 +225,18 @@ class Questions:
             return grader.lacking(sample, *why, request.key, said=completion.text)
         return grader.grade(sample, request, completion)
 
+    async def seen(
+        self, question: Question, held: Held, ask: Callable[[MediaRecord | None], Awaitable[Reply]]
+    ) -> Reply:
+        """What `ask` makes of the media; media that cannot be read are an answer that is lacking."""
+        try:
+            return await held.asked(ask)
+        except MediaError as error:
+            reason = RejectReason(error.reason)
+            if reason is RejectReason.CALL_FAILED:
+                question.open = error.message
+            return self.grader.lacking(question.sample, reason, error.message)
+
     # --- stages ---
 
     async def answer(self, question: Question) -> None:
@@ -223,17 +248,17 @@ class Questions:
             request = builder.generate(question.sample, media, 0)
             return await self.reply(question, self.generator, request, question.held.loader(media))
 
-        try:
-            question.reply = await question.held.asked(ask)
-        except MediaError as error:
-            reason = RejectReason(error.reason)
-            if reason is RejectReason.CALL_FAILED:
-                question.open = error.message
-            question.reply = self.grader.lacking(question.sample, reason, error.message)
+        question.reply = await self.seen(question, question.held, ask)
         if not question.reply.failed:
             form = self.grader.form(question.reply.text)
-            question.columns |= {"well_formed": form.well_formed, "fault": form.fault}
-            question.trace = Trace.made_of(self.plan.trace, form.parts)
+            found = Trace.made_of(self.plan.trace, form.parts)
+            trace = question.trace = with_answer(found, question.reply.answer)
+            question.columns |= {
+                "well_formed": form.well_formed,
+                "fault": form.fault,
+                "mismatch_rule": by_rule(question.sample, trace, self.plan),
+                "segment_tokens": [self._tokens(part.text) for part in form.parts] if self._tokens else [],
+            }
 
     async def answer_blind(self, question: Question) -> None:
         """The same model without the media, by a prompt of its own; what a text row has is its text."""
@@ -244,18 +269,25 @@ class Questions:
         question.columns["blind"] = await self.reply(question, self.generator, request)
 
     async def judge(self, question: Question) -> None:
-        """What the judges say of the observation; a completion without one is not judged."""
-        trace = question.trace
-        if trace is None or not trace.observation.strip():
+        """What the judges say of what there is of a trace; each is asked only about what it reads."""
+        trace, judging = question.trace, self.parts.steps.judging
+        if trace is None:
             return
-        try:
-            ruling = await self.parts.steps.judging.rule(Ruling(), question.sample, trace)
-        except MediaError:
-            return  # the frames for a judge that sees are gone; those of the answer were there
-        if ruling.outcome is not Outcome.KEPT:
-            question.open = ruling.detail
+        ruling = Ruling()
+        for judge in self.plan.judges:
+            if not can_be_asked(judge, trace):
+                continue
+            alone = partial(eq, judge)
+            try:
+                ruling = await judging.rule(ruling, question.sample, trace, asks=alone)
+            except MediaError:
+                continue  # the frames for a judge that sees are gone; those of the answer were there
+            if ruling.outcome is not Outcome.KEPT:
+                question.open = ruling.detail
+                ruling.outcome = Outcome.KEPT  # of this judge alone; the others are asked all the same
         judged = ruling.judged
         question.columns |= {"judgements": list(judged.judgements), "claims": list(judged.claims)}
+        question.columns |= by_judge(judged.judgements)
 
     def _builders(self, prompt: Prompt, purpose: Purpose) -> dict[str, RequestBuilder]:
         """Benchmark -> what makes its requests."""

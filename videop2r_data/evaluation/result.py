@@ -64,7 +64,7 @@ async def write_result(plan: EvalPlan, place: Workspace, *, observer: Observer) 
         ):
             observer.begin("writing", None)
             # a model that may write anything: its breaker is never asked here
-            parts = Parts(plan.recipe, place, journal, live=False, free=True)
+            parts = Parts(plan.recipe, place, journal, live=False, free=True, also=plan.also)
             result = await _Pass(plan, parts, writer).run(observer)
             form = orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE
             (writer.staging / RESULT).write_bytes(orjson.dumps(result.model_dump(mode="json"), option=form))
@@ -159,7 +159,7 @@ class _Pass:
 
     def _bill(self, benchmark: str) -> None:
         """Count the answers behind one question."""
-        specs = self.plan.recipe.backends
+        specs = self.parts.backends
         for step, recorder in self.recorders.items():
             for _, answer in recorder.calls:
                 if answer is None or (completion := answer.completion) is None:
@@ -175,7 +175,7 @@ class _Pass:
     def _benchmark(self, pool: EvalPool, files: Mapping[str, FileLock]) -> BenchmarkResult:
         counts, rows = self.counts[pool.name], self.digests[pool.name]
         file = f"rows/{pool.name}.parquet"
-        priced = any(spec.price is not None for spec in self.plan.recipe.backends.values())
+        priced = any(spec.price is not None for spec in self.parts.backends.values())
         return BenchmarkResult(
             name=pool.name,
             title=pool.name,
@@ -192,6 +192,7 @@ class _Pass:
             unscored=counts.unscored,
             figures=counts.figures(),
             told=counts.told(),
+            faithful=counts.belonging.result(),
             sent=counts.measured_behind(),
             calls=self.calls[pool.name],
             usd=self.usd[pool.name] / 1e9 if priced else None,

@@ -90,6 +90,7 @@ async def evaluate(
                 tell=tell,
                 wanted=chosen(plan, place),
                 took=took.__setitem__,
+                also=plan.also,
                 **how,
             )
             questions = Questions(plan, parts)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from videop2r_data.cards.card import cell, numbers, table
+from videop2r_data.evaluation.faithful import counts, titled
 from videop2r_data.schemas import BenchmarkResult, EvalResult, Measured, Range, visible_line
 
 
@@ -28,6 +29,9 @@ def _benchmark(one: BenchmarkResult) -> Iterator[str]:
     for tag in dict.fromkeys(found.by for found in one.figures if found.by):
         rows = [_line(found) for found in one.figures if found.by == tag]
         yield table([cell(tag), "value", "interval", "n", "question only"], rows)
+    if one.faithful is not None:
+        rows = [[cell(name), *numbers(found)[:3]] for name, found in titled(one.faithful)]
+        yield table(["parts of the traces", "value", "interval", "n"], rows)
     yield "\n".join(f"- {cell(line)}" for line in details(one))
 
 
@@ -62,6 +66,7 @@ def details(one: BenchmarkResult) -> Iterator[str]:
         yield f"prompt tokens as the server counted: {spread(sent.input_tokens)}"
     if sent.output_tokens is not None:
         yield f"tokens of a completion: {spread(sent.output_tokens)}"
+    yield from counts(one.faithful) if one.faithful is not None else ()
     cost = "" if one.usd is None else f", {one.usd:.4f} USD"
     yield f"{one.calls:,} calls{cost}"
 

@@ -12,7 +12,11 @@ from videop2r_data.errors import ConfigError
 from videop2r_data.schemas import HELD_OUT, PAPER_FRAMES, MediaSpec, parse_mapping, read_settings
 
 RECIPE, RUN, FINAL, EVAL = "recipe.yaml", "run.json", "final", "eval"
-_JUDGE = {"name": "sufficiency", "backend": {"kind": "demo", "model": "demo-judge"}}
+_DEMO = {"kind": "demo", "model": "demo-judge"}
+_JUDGES = [
+    {"name": decides, "decides": decides, "backend": _DEMO}
+    for decides in ("sufficiency", "faithfulness", "conclusion")
+]
 
 
 def of_run(run: Path, given: Mapping[str, Any]) -> dict[str, Any]:
@@ -111,12 +115,12 @@ def _sampling(recipe: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _judges(judging: Mapping[str, Any], pools: Any) -> list[dict[str, Any]] | None:
-    """The judge of the training; questions of the demo world alone get its own, which costs nothing."""
+    """The judge of the training; questions of the demo world alone get its own, which cost nothing."""
     if judging.get("kind") == "backend" and judging.get("backend"):
         kept = ("backend", "prompt", "temperature", "max_tokens")
         return [{"name": "sufficiency"} | {name: judging[name] for name in kept if name in judging}]
     demo = [isinstance(pool, Mapping) and pool.get("name") == "demo" for pool in pools]
-    return [_JUDGE] if demo and all(demo) else None
+    return _JUDGES if demo and all(demo) else None
 
 
 def _section(values: Mapping[str, Any], name: str) -> Mapping[str, Any]:

@@ -13,7 +13,7 @@ from pydantic import Field, field_validator, model_validator
 from videop2r_data.schemas.base import Model
 from videop2r_data.schemas.benchmark import Aggregate
 from videop2r_data.schemas.grammar import default_grammar
-from videop2r_data.schemas.judges import BackendSpec, Name, NamedJudge
+from videop2r_data.schemas.judges import BackendSpec, JudgeSpec, Name, NamedJudge
 from videop2r_data.schemas.media import MediaSpec
 from videop2r_data.schemas.recipe import GenerateSpec, GrammarField, Recipe, SourceSpec, VerifySpec
 from videop2r_data.schemas.rows import ClaimCell, Int32, JudgementCell, SegmentCell
@@ -84,6 +84,26 @@ class EvalPool(SourceSpec):
         return not self.start and self.limit is None and self.sample is None
 
 
+Shows = Literal["nothing", "media", "observation"]
+"""What an examinee gets beside the question."""
+
+
+class ExamSpec(JudgeSpec):
+    """The perception examination [paper §5]: one model, the same questions, asked in several ways."""
+
+    prompt: str = "exam-question-v1"
+    """For the question alone, and with its media."""
+    observation_prompt: str = "exam-observation-v1"
+    """For the question with an observation in place of the media."""
+    max_tokens: int = Field(default=1024, ge=16)
+    """Tokens of an answer at most."""
+    shown: tuple[Shows, ...] = Field(default=("nothing", "media", "observation"), min_length=1)
+    """The ways in which each question is asked."""
+    observations: str = ""
+    """Folder of another result, relative to the plan, whose observations are shown; empty: those of this
+    evaluation."""
+
+
 class EvalPlan(Model):
     """Everything that a person decides about an evaluation, in one YAML file."""
 
@@ -119,7 +139,11 @@ class EvalPlan(Model):
     question_only_prompt: str = "blind-v1"
     """For these calls."""
     judges: tuple[NamedJudge, ...] = ()
-    """Judges of the observations, whose verdicts are columns and figures; they refuse nothing."""
+    """Judges of observations and reasoning; their verdicts are columns and figures, and refuse nothing."""
+    exam: ExamSpec | None = Field(default=None, exclude_if=lambda value: value is None)
+    """The perception examination; None: there is none."""
+    tokenizer: str = Field(default="", exclude_if=lambda value: not value)
+    """Folder or Hub id of a tokenizer that counts the tokens of segments; empty: words alone are counted."""
     max_missing: Unit = 0.5
     """Share of a benchmark's media files that may be missing; above it nothing is asked."""
     probe: int = Field(default=8, ge=0)
@@ -146,7 +170,17 @@ class EvalPlan(Model):
     @model_validator(mode="after")
     def _fits_a_build(self) -> Self:
         _ = self.recipe
+        for step, backend in self.also.items():
+            if step in self.recipe.backends:
+                raise ValueError(f"a judge cannot be called {step}: that step is called so")
+            if self.max_cost is not None and backend.price is None and backend.declared.billed_by:
+                raise ValueError(f"max_cost needs {step}.backend.price: its calls are never free")
         return self
+
+    @property
+    def also(self) -> dict[str, BackendSpec]:
+        """Step -> who is asked, of the steps that no build has."""
+        return {"exam": self.exam.backend} if self.exam is not None else {}
 
     @property
     def prompt_name(self) -> str:
@@ -285,6 +319,8 @@ class EvalRow(Model):
     """why it has not"""
     segment_words: list[Int32]
     """words of each of them"""
+    segment_tokens: list[Int32]
+    """tokens of each of them; empty if the plan names no tokenizer"""
     frame_indices: list[Int32]
     """frames that the model saw, in display order"""
     frame_times_s: list[float]
@@ -373,6 +409,29 @@ class Told(Model):
     """Segment -> its words."""
 
 
+class Both(Model):
+    """Questions by what rule and judge say of a mismatch."""
+
+    both: int
+    """Both find one."""
+    judge_alone: int
+    rule_alone: int
+    neither: int
+
+
+class Faithful(Model):
+    """Whether the parts of the traces belong together."""
+
+    figures: tuple[Measured, ...]
+    """Lengths (`by: segment`), reasoning, each judge (`by: judge`), and the examination."""
+    not_asked: dict[str, dict[str, int]]
+    """Judge, or exam -> reason -> answered questions that it was not asked about."""
+    without_verdict: dict[str, int]
+    """Judge -> questions whose reply holds no verdict."""
+    rule_against_judge: Both | None
+    """Where both decide; None: nowhere."""
+
+
 class BenchmarkResult(Model):
     """One benchmark."""
 
@@ -401,6 +460,8 @@ class BenchmarkResult(Model):
     figures: tuple[Measured, ...]
     """Protocol by protocol; first over all, then by each tag."""
     told: Told
+    faithful: Faithful | None = Field(default=None, exclude_if=lambda value: value is None)
+    """None: the answers have no segments, and nothing was asked of judges or examinees."""
     sent: Sent
     calls: int
     """Answers behind this result, those without media and those of judges among them."""

@@ -1,0 +1,319 @@
+"""Do the parts of a trace belong together: what of it the judges are asked, and what their verdicts come to.
+
+Everything here is read from the rows of a result, so that it can be counted again without a call.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from videop2r_data.builders import read_by
+from videop2r_data.errors import ConfigError, MissingExtraError
+from videop2r_data.schemas import (
+    Both,
+    EvalPlan,
+    EvalRow,
+    Faithful,
+    JudgementCell,
+    Measured,
+    NamedJudge,
+    ProblemType,
+    ProcessTrace,
+    Role,
+    Sample,
+    Trace,
+)
+from videop2r_data.validators import (
+    NOTHING,
+    CountedEstimate,
+    Estimate,
+    count_confusion,
+    estimate_mean,
+    estimate_share,
+    measure_agreement,
+    thinks_otherwise,
+)
+
+TITLES = {
+    "words": "words",
+    "tokens": "tokens",
+    "mismatch": "think differs, by judge",
+    "settles_on_nothing": "think settles on nothing",
+    "mismatch_or_nothing": "either of the two",
+    "mismatch_rule": "think differs, by rule",
+    "rule_and_judge": "rule and judge agree",
+    "kappa": "Cohen's kappa of the two",
+    "sufficient": "observation suffices",
+    "accuracy_if_sufficient": "score where it suffices",
+    "accuracy_if_not": "score where it does not",
+    "true": "no claim is false",
+    "claims_supported": "supported claims",
+    "accuracy_if_true": "score where none is false",
+    "accuracy_if_invented": "score where one is false",
+    "exam_nothing": "exam: question alone",
+    "exam_media": "exam: with media",
+    "exam_observation": "exam: with observation",
+    "exam_media-nothing": "media over alone",
+    "exam_observation-nothing": "observation over alone",
+    "exam_observation-media": "observation over media",
+}
+"""Id of a figure -> its name in tables."""
+_PASSES = {"sufficiency": "Yes", "faithfulness": "faithful"}
+_FIGURES = {
+    "sufficiency": ("sufficient", "accuracy_if_sufficient", "accuracy_if_not"),
+    "faithfulness": ("true", "accuracy_if_true", "accuracy_if_invented"),
+}
+
+
+# What is asked, and what is noted of it in a row.
+
+
+def can_be_asked(judge: NamedJudge, trace: ProcessTrace) -> bool:
+    """Whether a trace, whole or not, has what a judge reads, and an answer to hold reasoning against."""
+    return bool(read_by(judge, trace).strip()) and (
+        judge.decides != "conclusion" or bool(trace.answer.strip())
+    )
+
+
+def with_answer(trace: Trace, answer: str | None) -> Trace:
+    """The trace with the answer that was read, where its own answer segment is missing."""
+    return trace if trace.answer.strip() or not answer else trace.model_copy(update={"answer": answer})
+
+
+def token_counter(name: str) -> Callable[[str], int] | None:
+    """What counts the tokens of a text; None: nobody was named.
+
+    Raises:
+        MissingExtraError: transformers is not installed. ConfigError: there is no such tokenizer.
+    """
+    if not name:
+        return None
+    try:
+        from transformers import AutoTokenizer
+    except ImportError:
+        raise MissingExtraError("transformers", "train") from None
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=False)
+    except (OSError, ValueError, KeyError) as error:
+        hint = "tokenizer: the folder of the model, or a Hub id; empty counts no tokens"
+        raise ConfigError(f"no tokenizer {name!r}: {error}", where="tokenizer", hint=hint) from None
+    return lambda text: len(tokenizer(text, add_special_tokens=False)["input_ids"])
+
+
+def by_rule(sample: Sample, trace: ProcessTrace, plan: EvalPlan) -> bool | None:
+    """Whether think settles on another answer, by the rule; None: it has none, or no rule decides."""
+    if not trace.think.strip() or not trace.answer.strip():
+        return None
+    return thinks_otherwise(trace, sample.problem_type, sample.options, policy=plan.scoring)
+
+
+def by_judge(cells: Iterable[JudgementCell]) -> dict[str, Any]:
+    """The columns `think_option` and `mismatch_judge`, of the first judge of conclusion."""
+    cell = next((cell for cell in cells if cell.decides == "conclusion"), None)
+    if cell is None or not cell.verdict:
+        return {"think_option": None, "mismatch_judge": None}
+    return {"think_option": cell.verdict, "mismatch_judge": None if cell.score is None else cell.score == 0.0}
+
+
+# What the rows of a benchmark come to.
+
+
+class _Said(NamedTuple):
+    """One row, without its texts."""
+
+    score: float | None
+    rule: bool | None
+    option: str | None
+    judge: bool | None
+    verdicts: dict[str, tuple[str, float | None]]
+    """Judge -> verdict and score."""
+    examined: dict[str, float | None]
+    """What was shown -> score."""
+    lengths: dict[tuple[str, str], int]
+    """`words` or `tokens`, and segment -> how many, in all rounds together."""
+
+
+@dataclass
+class Belonging:
+    """Whether the parts of a benchmark's traces belong together, taken in row by row."""
+
+    plan: EvalPlan
+    rows: list[_Said] = field(default_factory=list)
+    not_asked: dict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
+    silent: Counter[str] = field(default_factory=Counter)
+
+    def add(self, row: EvalRow) -> None:
+        """Take in one question."""
+        cells = {cell.judge: cell for cell in row.judgements}
+        if self.plan.exam is not None and (why := self._why_no_exam(row)):
+            self.not_asked["exam"][why] += 1
+        for judge in self.plan.judges if not row.reply.failed else ():
+            cell = cells.get(judge.name)
+            if cell is None:
+                self.not_asked[judge.name][self._why_not(row, judge)] += 1
+            elif not cell.verdict:
+                self.silent[judge.name] += 1
+        self.rows.append(
+            _Said(
+                score=row.reply.score,
+                rule=row.mismatch_rule,
+                option=row.think_option,
+                judge=row.mismatch_judge,
+                verdicts={name: (cell.verdict, cell.score) for name, cell in cells.items() if cell.verdict},
+                examined={one.shown: one.reply.score for one in row.examined},
+                lengths=dict(_lengths(row)),
+            )
+        )
+
+    def _why_not(self, row: EvalRow, judge: NamedJudge) -> str:
+        """Why a judge was not asked about a row."""
+        known = self.plan.trace.named
+        has = {known[cell.name].role for cell in row.segments if cell.text.strip() and cell.name in known}
+        names = {cell.name for cell in row.segments if cell.text.strip()}
+        if judge.reads and not names & set(judge.reads):
+            return f"no {' or '.join(judge.reads)}"
+        if not judge.reads and judge.role is not None and judge.role not in has:
+            return "no reasoning" if judge.role is Role.REASONING else "no observation"
+        if judge.decides == "conclusion":
+            kind = ProblemType(row.problem_type)
+            answered = Role.ANSWER in has or row.reply.answer
+            return f"{kind.value}: answers cannot be compared" if answered else "no answer"
+        return "no media" if row.data_type == "text" else "media cannot be read"
+
+    def _why_no_exam(self, row: EvalRow) -> str:
+        """Why a question was not asked in every way; empty: it was."""
+        assert self.plan.exam is not None
+        if not row.examined:
+            return "no media" if row.data_type == "text" else "the row cannot be read"
+        shown = {one.shown for one in row.examined}
+        return "" if shown >= set(self.plan.exam.shown) else "no observation"
+
+    def result(self) -> Faithful | None:
+        """All figures; None: the answers have no segments, and nothing was asked of anybody."""
+        figures = [*self._lengths(), *self._reasoning(), *self._judged(), *self._exam()]
+        if not figures:
+            return None
+        pairs = [(row.judge, row.rule) for row in self.rows if row.judge is not None and row.rule is not None]
+        found = Counter(pairs)
+        return Faithful(
+            figures=tuple(figures),
+            not_asked={name: dict(sorted(why.items())) for name, why in sorted(self.not_asked.items())},
+            without_verdict=dict(sorted(self.silent.items())),
+            rule_against_judge=Both(
+                both=found[True, True],
+                judge_alone=found[True, False],
+                rule_alone=found[False, True],
+                neither=found[False, False],
+            )
+            if pairs
+            else None,
+        )
+
+    def _lengths(self) -> Iterator[Measured]:
+        """Of the completions that have the segment."""
+        for unit, name in dict.fromkeys(key for row in self.rows for key in row.lengths):
+            counted = [row.lengths[unit, name] for row in self.rows if (unit, name) in row.lengths]
+            yield from self._mean(unit, counted, segment=name)
+
+    def _reasoning(self) -> Iterator[Measured]:
+        """Mismatch by judge and rule; every share of the judge is of the same rows."""
+        read = [row for row in self.rows if row.judge is not None]
+        nothing = [row.option == NOTHING for row in read]
+        yield from self._share("mismatch", [row.judge is True for row in read])
+        yield from self._share("settles_on_nothing", nothing)
+        either = [row.judge is True or none for row, none in zip(read, nothing, strict=True)]
+        yield from self._share("mismatch_or_nothing", either)
+        yield from self._share("mismatch_rule", [row.rule for row in self.rows if row.rule is not None])
+        pairs = [(row.judge, row.rule) for row in read if row.judge is not None and row.rule is not None]
+        if pairs:
+            agreement = measure_agreement(count_confusion(pairs))
+            yield _measured("rule_and_judge", agreement.agreement, len(pairs))
+            yield _measured("kappa", agreement.kappa, len(pairs))
+
+    def _judged(self) -> Iterator[Measured]:
+        """Of each judge the share that passes, and the score of the answers on either side."""
+        for judge in self.plan.judges:
+            if judge.decides not in _FIGURES:
+                continue
+            passes, good, bad = _FIGURES[judge.decides]
+            said = [(row.score, *row.verdicts[judge.name]) for row in self.rows if judge.name in row.verdicts]
+            verdicts = [verdict == _PASSES[judge.decides] for _, verdict, _ in said]
+            yield from self._share(passes, verdicts, judge.name)
+            if judge.decides == "faithfulness":
+                yield from self._mean("claims_supported", [score for _, _, score in said], judge.name)
+            for name, side in ((good, True), (bad, False)):
+                scores = [one[0] for one, passed in zip(said, verdicts, strict=True) if passed is side]
+                yield from self._mean(name, scores, judge.name)
+
+    def _exam(self) -> Iterator[Measured]:
+        """Each figure is of the questions that were asked in all of these ways: they can be compared."""
+        if self.plan.exam is None:
+            return
+        shown = {way for row in self.rows for way in row.examined}
+        ways = [way for way in self.plan.exam.shown if way in shown]
+        asked = [row.examined for row in self.rows if all(row.examined.get(way) is not None for way in ways)]
+        for way in ways:
+            yield from self._mean(f"exam_{way}", [row[way] for row in asked])
+        for less, more in (("nothing", "media"), ("nothing", "observation"), ("media", "observation")):
+            if less in ways and more in ways:
+                gains = [(row[more] or 0.0) - (row[less] or 0.0) for row in asked]
+                yield from self._mean(f"exam_{more}-{less}", gains)
+
+    def _share(self, name: str, flags: list[bool], judge: str = "") -> Iterator[Measured]:
+        found = estimate_share(sum(flags), len(flags), level=self.plan.level)
+        if found is not None:
+            yield _measured(name, found, found.n, judge)
+
+    def _mean(
+        self, name: str, values: Iterable[float | None], judge: str = "", segment: str = ""
+    ) -> Iterator[Measured]:
+        known = [value for value in values if value is not None]
+        found = estimate_mean(known, level=self.plan.level, resamples=self.plan.resamples)
+        if found is not None:
+            yield _measured(name, found, found.n, judge, segment)
+
+
+def _measured(
+    name: str, found: CountedEstimate | Estimate, n: int, judge: str = "", segment: str = ""
+) -> Measured:
+    of = {"by": "judge" if judge else "segment" if segment else "", "group": judge or segment}
+    return Measured(protocol=name, value=found.value, low=found.low, high=found.high, n=n, **of)
+
+
+def _lengths(row: EvalRow) -> Iterator[tuple[tuple[str, str], int]]:
+    names = [cell.name for cell in row.segments]
+    for unit, counts in (("words", row.segment_words), ("tokens", row.segment_tokens)):
+        found = Counter[str]()
+        for name, count in zip(names, counts, strict=False):
+            found[name] += count
+        yield from (((unit, name), count) for name, count in found.items())
+
+
+def titled(found: Faithful) -> list[tuple[str, Measured]]:
+    """The figures with their names in tables; of several judges of one kind with that of the judge."""
+    judges = Counter(one.protocol for one in found.figures)
+    return [
+        (
+            TITLES[one.protocol]
+            + (f", {one.group}" if judges[one.protocol] > 1 or one.by == "segment" else ""),
+            one,
+        )
+        for one in found.figures
+    ]
+
+
+def counts(found: Faithful) -> Iterator[str]:
+    """What stands behind the figures, a line each."""
+    for name, why in found.not_asked.items():
+        reasons = ", ".join(f"{count:,} {reason}" for reason, count in why.items())
+        yield f"{name} was not asked about {sum(why.values()):,}: {reasons}"
+    for name, count in found.without_verdict.items():
+        yield f"{name} gave no verdict on {count:,}"
+    if (both := found.rule_against_judge) is not None:
+        yield (
+            f"mismatch found by rule and judge: {both.both:,}, by the judge alone: {both.judge_alone:,}, "
+            f"by the rule alone: {both.rule_alone:,}, by neither: {both.neither:,}"
+        )
