@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import shutil
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from videop2r_data.builders.workspace import Workspace
 from videop2r_data.cards.card.dataset import write_dataset_card
 from videop2r_data.cli import main as cli
 from videop2r_data.files import open_release
-from videop2r_data.schemas import Focus, Recipe, parse_trace
+from videop2r_data.schemas import Focus, MediaSpec, Recipe, parse_trace
 from videop2r_data.trainer.data.loader import MediaLoader
 from videop2r_data.trainer.data.rows import read_examples
 from videop2r_data.trainer.settings.parts import DataSpec
@@ -48,6 +49,10 @@ def with_parts(server: FakeServer, **more: Any) -> Recipe:
     mapped = {"columns": {"start": "from_s", "end": "to_s"}}
     source = {"name": "pool", "kind": "video-r1", "path": "pool.json", "media_root": ".", **mapped}
     return recipe(server, sources=[source], media=MEDIA, judge=None, **more)
+
+
+def changed_recipe(update: dict[str, Any], server: FakeServer) -> Recipe:
+    return with_parts(server).model_copy(update=update)
 
 
 def test_a_build_with_parts(tmp_path: Path) -> None:
@@ -120,6 +125,28 @@ def test_frames_by_rate_in_a_build_and_a_judge_with_a_number_of_its_own(tmp_path
     assert verify_release(str(tmp_path / "set"), workers=1).ok
     place = Workspace.at(tmp_path / "set", base=tmp_path)
     assert asyncio.run(reproduce(place, card=write_dataset_card, observer=Silent())).same
+
+
+def test_a_build_with_changed_frames(tmp_path: Path) -> None:
+    pool(tmp_path)
+    look = {"select": "scenes", "drop": 0.5, "noise": 6.0, "occlude": 0.1}
+    keys: list[set[str]] = []
+    for out, seed in (("one", 0), ("two", 1), ("one", 0)):
+        media = MediaSpec.model_validate({**MEDIA, "look": look | {"seed": seed}})
+        update = {"media": media}
+        report, server = run(tmp_path, partial(changed_recipe, update), out=out)
+        assert report.ledger is not None and report.ledger.kept == 7
+        keys.append({row["generation_key"] for row in rows_of(tmp_path / out, "sft")})
+    assert server.requests == 0 and keys[0] == keys[2], "the same frames once more"
+    assert len(keys[0] & keys[1]) == 1, "the question without media"
+    place = Workspace.at(tmp_path / "one", base=tmp_path)
+    assert verify_release(str(place.out), workers=1).ok
+    assert asyncio.run(reproduce(place, card=write_dataset_card, observer=Silent())).same
+    view = asyncio.run(look_up(place, "pool/1"))
+    assert view.media is not None and view.media["look"]["settings"] == look and view.media["count"] == 2
+    card = (place.out / "README.md").read_text()
+    assert "4 spread over scenes, changed by drop 0.5, noise 6.0, occlude 0.1" in card
+    assert "at most, evenly spaced" not in card
 
 
 def test_sets_without_parts_have_no_such_column(tmp_path: Path) -> None:

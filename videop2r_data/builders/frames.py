@@ -24,6 +24,7 @@ from videop2r_data.schemas import (
     RejectReason,
     Sample,
     digest,
+    digest_bytes,
 )
 
 T = TypeVar("T")
@@ -327,7 +328,16 @@ class MediaStep:
     def key(self, sample: Sample) -> str:
         """Key of the file's media record in the journal."""
         place = ["media/1", self._settings, sample.source, sample.path, sample.data_type.value]
-        return digest(place if sample.focus == WHOLE else [*place, *sample.focus])
+        focus = self._focus(sample)
+        more: list[Any] = [] if focus.part == WHOLE.part else list(focus.part)
+        if focus.question and self.spec.look is not None:
+            from videop2r_data.media import embedder_key
+
+            more += [embedder_key(self.spec.look), digest_bytes(focus.question.encode())]
+        return digest([*place, *more])
+
+    def _focus(self, sample: Sample) -> Focus:
+        return self.spec.focus(sample.focus, sample.problem)
 
     @contextmanager
     def hold(self, sample: Sample) -> Iterator[Held]:
@@ -369,7 +379,7 @@ class MediaStep:
         try:
             path = resolve_media(self.roots[sample.source], sample.path)
             stat = _stat(path)
-            frames = await self.sampler.sample(path, sample.data_type.value, sample.focus)
+            frames = await self.sampler.sample(path, sample.data_type.value, self._focus(sample))
         except MediaError as error:
             raise self._failed(key, error, stat) from None
         finally:

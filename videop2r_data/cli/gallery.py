@@ -190,7 +190,7 @@ def _journaled(release: Release, place: Workspace | None) -> FramesOf:
     def look_up(
         source: str, path: str, focus: Focus, kind: str
     ) -> tuple[Sequence[int], Sequence[float]] | None:
-        if kind not in ("image", "video") or part_fault(*focus, DataType(kind)):
+        if kind not in ("image", "video") or part_fault(*focus.part, DataType(kind)):
             return None
         sample = Sample(  # the journal's key is made of these; the rest may be anything
             source=source,
@@ -201,7 +201,7 @@ def _journaled(release: Release, place: Workspace | None) -> FramesOf:
             problem_type=ProblemType.OCR,
             sample_id="?",
             problem_id="?",
-            problem="?",
+            problem=focus.question or "?",
             solution="?",
             row=0,
         )

@@ -95,6 +95,7 @@ def _media(training: Mapping[str, Any], held: Mapping[str, Any]) -> dict[str, An
     if held.get("media"):
         return dict(_section(held, "media"))
     trained, usual = dict(_section(training, "media")), MediaSpec()
+    trained.pop("look", None)  # noise in training is none in evaluation
     frames, pixels = trained.get("frames", usual.frames), trained.get("max_pixels", usual.max_pixels)
     return trained | (PAPER_FRAMES if (frames, pixels) == (usual.frames, usual.max_pixels) else {})
 

@@ -1,11 +1,14 @@
 from .choose import frame_count as frame_count
+from .embed import embedder_key as embedder_key
+from .embed import relevance as relevance
+from .geometry import frames_digest as frames_digest
 from .geometry import smart_resize as smart_resize
 from .geometry import uniform_indices as uniform_indices
 from .image import encode_frames as encode_frames
+from .look import looked as looked
 from .pool import DecodePool as DecodePool
 from .sampling import MediaKind as MediaKind
 from .sampling import MediaProbe as MediaProbe
-from .sampling import frames_digest as frames_digest
 from .sampling import probe_media as probe_media
 from .sampling import sample_media as sample_media
 from .video import require_decord as require_decord

@@ -40,7 +40,7 @@ def choose(spec: MediaSpec, focus: Focus, total: int, timing_of: TimingOf, path:
     Raises:
         MediaError: `media_outside`.
     """
-    if focus == WHOLE:
+    if focus.part == WHOLE.part:
         seconds = None if spec.fps is None else timing_of(()).duration_s
         return Choice(uniform_indices(total, frame_count(spec, total, seconds)))
     part = part_of(focus, timing_of(range(total)), path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from dataclasses import dataclass
 from fractions import Fraction
@@ -167,6 +168,20 @@ class Sampled:
     sampler: str
     missing: float = 0.0
     part: ClipPart | None = None
+
+
+def frames_digest(array: NDArray[np.uint8]) -> str:
+    """sha256 of `T,H,W,3;` followed by the pixels in C order: 64 hexadecimal digits.
+
+    Args:
+        array: uint8 [T, H, W, 3], RGB.
+    """
+    import numpy as np
+
+    shape = ",".join(str(n) for n in array.shape) + ";"
+    state = hashlib.sha256(shape.encode())
+    state.update(np.ascontiguousarray(array, dtype=np.uint8).data)
+    return state.hexdigest()
 
 
 # From a clip's display matrix to the turn that makes it upright: what ffmpeg and ffplay do with it.

@@ -154,6 +154,9 @@ def sample_image(path: Path, spec: MediaSpec) -> Sampled:
 
 # Encoding: the same bytes for the same pixels.
 
+Want = Literal["encoded", "array"]
+"""What is made of frames: pictures, or pixels as they are."""
+
 
 def encode_frames(array: NDArray[np.uint8], spec: MediaSpec) -> tuple[bytes, ...]:
     """Encode each frame on its own.

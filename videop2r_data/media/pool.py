@@ -12,14 +12,18 @@ import time
 from asyncio.subprocess import DEVNULL, PIPE, Process
 from collections import deque
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from pydantic import ValidationError
 
 from videop2r_data.errors import ConfigError, MediaError
-from videop2r_data.media.sampling import MediaKind, MediaProbe, Want
+from videop2r_data.media.image import Want
+from videop2r_data.media.sampling import MediaKind, MediaProbe
 from videop2r_data.media.worker import PREFIX, WireError, budget, frames_of, header_length, pack, parse_header
 from videop2r_data.schemas import WHOLE, Focus, Frames, MediaSpec, RejectReason
+
+if TYPE_CHECKING:
+    from concurrent.futures import ProcessPoolExecutor
 
 _START_S = 120.0
 """Imports on a busy machine; not part of any file's time."""
@@ -320,34 +324,55 @@ class DecodePool:
         self._recycle_after = recycle_after
         self._all: list[Decoder] = []
         self._waiting: deque[asyncio.Future[Decoder]] = deque()
+        self._inner = spec.candidates if spec.by_question else spec
+        """What the processes are asked for: a model that knows the question selects among it."""
+        self._embedder: ProcessPoolExecutor | None = None
 
     async def start(self) -> None:
         """Make the pool usable in the running loop; safe to call twice.
 
         Raises:
-            MissingExtraError: decord is asked for and not installed.
+            MissingExtraError: decord, or what an embedder needs, is asked for and not installed.
+            ConfigError: there is no such embedder.
         """
         if self._all:
             return
+        if self.spec.look is not None and self.spec.by_question:
+            from videop2r_data.media.embed import embedder_process
+
+            self._embedder = embedder_process(self.spec.look)
         if self.spec.decoder == "decord":
             from videop2r_data.media.video import require_decord
 
             require_decord()
-        self._all = [Decoder(self.spec, self._recycle_after) for _ in range(self.workers)]
+        self._all = [Decoder(self._inner, self._recycle_after) for _ in range(self.workers)]
 
     async def sample(self, path: Path, data_type: MediaKind, focus: Focus = WHOLE) -> Frames:
-        """Sample one file, or the part of a clip that `focus` names, in a process of the pool.
+        """Sample one file, or what `focus` names of a clip, in a process of the pool.
 
         Raises:
             MediaError: as `sample_media`, and `decode_timeout`, `decode_crash`, `decode_killed`.
             ConfigError: no decoder process can be started here.
         """
-        asked = {"do": "sample", "data_type": data_type, "want": self.want, "focus": list(focus)}
+        await self.start()
+        want: Want = self.want if self._embedder is None else "array"
+        asked = {"do": "sample", "data_type": data_type, "want": want, "focus": focus.part}
         header, blobs = await self._call(asked, path)
         try:
-            return frames_of(header, blobs, self.spec, self.want)
+            frames = frames_of(header, blobs, self._inner, want)
         except WireError as error:
             raise _nonsense(error, path) from None
+        if self._embedder is None or frames.array is None or self.spec.look is None:
+            return frames
+        from videop2r_data.media.embed import relevance_in
+        from videop2r_data.media.look import looked
+
+        scores: list[float] = []
+        if data_type == "video":
+            scores = await relevance_in(self._embedder, frames.array, focus.question, self.spec.look)
+        return await asyncio.to_thread(
+            looked, frames, self.spec, self.want, question=focus.question, scores=scores
+        )
 
     async def probe(self, path: Path, data_type: MediaKind, deep: bool = False) -> MediaProbe:
         """Look at one file, in a process of the pool.
@@ -368,6 +393,8 @@ class DecodePool:
         for waiting in self._waiting:
             if not waiting.done():
                 waiting.set_exception(RuntimeError("the pool was closed"))
+        if self._embedder is not None:
+            self._embedder.shutdown(wait=False, cancel_futures=True)
         for decoder in decoders:
             await decoder.stop()
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -14,13 +13,14 @@ from pydantic import Field
 from videop2r_data.errors import MediaError
 from videop2r_data.files import file_digest, file_size
 from videop2r_data.media.container import layout_of
-from videop2r_data.media.geometry import Scaler, media_error
-from videop2r_data.media.image import encode_frames, load_image, open_image, own_bytes, sample_image
+from videop2r_data.media.geometry import Scaler, frames_digest, media_error
+from videop2r_data.media.image import Want, encode_frames, load_image, open_image, own_bytes, sample_image
 from videop2r_data.media.timing import timing
 from videop2r_data.schemas import (
     WHOLE,
     Focus,
     Frames,
+    LookSpec,
     MediaLimits,
     MediaRecord,
     MediaSpec,
@@ -30,9 +30,6 @@ from videop2r_data.schemas import (
 )
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
     from videop2r_data.media.geometry import Sampled
     from videop2r_data.media.packets import PacketIndex
 
@@ -44,21 +41,6 @@ LARGE_FILE = 64 * 2**20
 """Bytes from which on a file is hashed in a thread of its own: a second per GB, off the way of its frames."""
 
 MediaKind = Literal["image", "video"]
-Want = Literal["encoded", "array"]
-
-
-def frames_digest(array: NDArray[np.uint8]) -> str:
-    """sha256 of `T,H,W,3;` followed by the pixels in C order: 64 hexadecimal digits.
-
-    Args:
-        array: uint8 [T, H, W, 3], RGB.
-    """
-    import numpy as np
-
-    shape = ",".join(str(n) for n in array.shape) + ";"
-    state = hashlib.sha256(shape.encode())
-    state.update(np.ascontiguousarray(array, dtype=np.uint8).data)
-    return state.hexdigest()
 
 
 def sample_media(
@@ -74,7 +56,7 @@ def sample_media(
         spec: sampling settings; `workers`, `limits.wall_s` and `limits.memory_mb` count in `DecodePool` only.
         want: `array` for uint8 [T, H, W, 3] RGB, `encoded` for T JPEG or PNG pictures (see `encode_frames`;
             with `spec.passthrough` the file itself where `own_bytes` allows it).
-        focus: the part of a clip.
+        focus: the part of a clip, and the question where frames are selected by it.
 
     Returns:
         The frames; sides are multiples of `spec.factor`, within the pixel budget, upright.
@@ -85,6 +67,12 @@ def sample_media(
             `media_outside`, `decode_memory`.
         MissingExtraError: `spec.decoder` is decord and it is not installed.
     """
+    if spec.look is not None:
+        from videop2r_data.media.look import looked
+
+        base = sample_media(path, data_type, spec.candidates, want="array", focus=focus)
+        scores = _scores(base, spec.look, focus) if spec.by_question and data_type == "video" else []
+        return looked(base, spec, want, question=focus.question, scores=scores)
     size = file_size(path, spec.limits)
     mime, own = spec.mime, None
     with _named_errors(path):
@@ -122,6 +110,13 @@ def sample_media(
     )
     array = sampled.array if want == "array" else None
     return Frames(record=record, array=array, encoded=encoded, mime=mime)
+
+
+def _scores(base: Frames, look: LookSpec, focus: Focus) -> list[float]:
+    from videop2r_data.media.embed import relevance
+
+    assert base.array is not None
+    return relevance(base.array, focus.question, look)
 
 
 @contextmanager

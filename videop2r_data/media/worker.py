@@ -20,7 +20,7 @@ from videop2r_data.media.sampling import probe_media, sample_media
 from videop2r_data.schemas import Focus, Frames, MediaRecord, MediaSpec
 
 if TYPE_CHECKING:
-    from videop2r_data.media.sampling import Want
+    from videop2r_data.media.image import Want
 
 
 # The messages: a JSON header and raw blobs, each with its length.

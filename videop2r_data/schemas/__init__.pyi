@@ -39,6 +39,7 @@ from .calls import FinishReason as FinishReason
 from .calls import Frames as Frames
 from .calls import KnowsContext as KnowsContext
 from .calls import ListsModels as ListsModels
+from .calls import LookRecord as LookRecord
 from .calls import MediaRecord as MediaRecord
 from .calls import Message as Message
 from .calls import Purpose as Purpose
@@ -90,6 +91,7 @@ from .lock import SourceLock as SourceLock
 from .lock import Spent as Spent
 from .lock import StepModel as StepModel
 from .media import MIN_FRAMES as MIN_FRAMES
+from .media import LookSpec as LookSpec
 from .media import MediaLimits as MediaLimits
 from .media import MediaSpec as MediaSpec
 from .overlap import Overlap as Overlap

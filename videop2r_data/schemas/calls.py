@@ -46,6 +46,25 @@ class ClipPart(Model):
     """How far the end that was asked for lies behind the end of the clip."""
 
 
+class LookRecord(Model):
+    """What the frames were selected by, and what was done to them (`MediaSpec.look`)."""
+
+    settings: dict[str, Any]
+    """Those that are not at their defaults."""
+    candidates: int = Field(default=0, exclude_if=lambda value: not value)
+    """Frames that were looked at to select among them."""
+    scenes: int = Field(default=0, exclude_if=lambda value: not value)
+    """Scenes that were found."""
+    question_sha256: str = Field(default="", exclude_if=lambda value: not value)
+    """Of the text that the frames were selected by."""
+    embedder: str = Field(default="", exclude_if=lambda value: not value)
+    """What is known of the model that selected them: its commit, or the sha256 of its files."""
+    dropped: tuple[int, ...] = Field(default=(), exclude_if=lambda value: not value)
+    """Indices of the frames that were left out at random."""
+    box: tuple[int, int, int, int] | None = Field(default=None, exclude_if=lambda value: value is None)
+    """Left, top, right and bottom of the grey box, pixels of the frame."""
+
+
 class MediaRecord(Model):
     """What was sampled from one media file; journaled, so that a resumed run need not decode again."""
 
@@ -84,6 +103,8 @@ class MediaRecord(Model):
 
     part: ClipPart | None = Field(default=None, exclude_if=lambda value: value is None)
     """The part of the clip that was sampled; None: the whole clip."""
+    look: LookRecord | None = Field(default=None, exclude_if=lambda value: value is None)
+    """None: evenly spaced frames as they are."""
 
     @property
     def seen(self) -> MediaRecord:
@@ -106,6 +127,8 @@ class MediaRecord(Model):
         width, height = max(self.width, self.source_width), max(self.height, self.source_height)
         start_s = None if self.part is None else self.part.start_s
         shown = Shown.by_frames(self.indices, self.times_s, self.times, start_s=start_s)
+        if self.look is not None:  # its frames need not be the first and the last
+            shown = Shown(None if self.times == "assumed" else self.seen.duration_s, self.seen.source_frames)
         return shown._replace(width=width, height=height)
 
 

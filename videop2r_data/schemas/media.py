@@ -7,6 +7,7 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from videop2r_data.schemas.base import Model
+from videop2r_data.schemas.sample import Focus
 
 BUFFER_MB = 1024
 MIN_FRAMES = 4
@@ -38,6 +39,38 @@ class MediaLimits(Model):
     """Address space of a decoder process."""
 
 
+class LookSpec(Model):
+    """Which frames are taken, and what is done to them before a model sees them. In this order: frames are
+    selected and dropped, then blurred, overlaid with noise and covered."""
+
+    select: Literal["uniform", "scenes", "question"] = "uniform"
+    """`uniform`: evenly spaced; `scenes`: spread over what lies between scene cuts; `question`: those whose
+    embedding comes closest to that of the question. Clips only."""
+    candidates: int = Field(default=64, ge=2, le=2048)
+    """Evenly spaced frames that are looked at to select among them."""
+    embedder: str = ""
+    """For `question`: a model with image and text features of one space (CLIP, SigLIP): Hub id or folder. It
+    runs on the CPU, in a process of its own; needs the extra `train`."""
+    revision: str | None = None
+    """Commit of a Hub id; a folder is known by its content."""
+    drop: float = Field(default=0.0, ge=0.0, lt=1.0)
+    """Share of the frames that are left out at random; one always stays. Clips only."""
+    blur: float = Field(default=0.0, ge=0.0, le=64.0)
+    """Standard deviation of a Gaussian blur, pixels of the frame as it is sent."""
+    noise: float = Field(default=0.0, ge=0.0, le=255.0)
+    """Standard deviation of Gaussian noise, grey levels of 255."""
+    occlude: float = Field(default=0.0, ge=0.0, le=1.0)
+    """Share of each frame's area that one grey box covers, at the same place in all frames of a clip."""
+    seed: int = Field(default=0, ge=0)
+    """Of everything random; with it each file has its own random numbers."""
+
+    @model_validator(mode="after")
+    def _names_its_embedder(self) -> Self:
+        if (self.select == "question") != bool(self.embedder):
+            raise ValueError("select: question and embedder go together")
+        return self
+
+
 class MediaSpec(Model):
     """How frames are sampled."""
 
@@ -65,6 +98,8 @@ class MediaSpec(Model):
     """JPEG quality."""
     passthrough: bool = Field(default=False, exclude_if=lambda value: value is False)
     """Send a JPEG or PNG that already has its final size, and holds nothing but pixels, as it is."""
+    look: LookSpec | None = Field(default=None, exclude_if=lambda value: value is None)
+    """Which frames are taken, and what is done to them; None: evenly spaced ones as they are."""
     workers: int = Field(default=0, ge=0)
     """Decoder processes; 0: one per core. Changes no output."""
     buffer_mb: int = Field(default=BUFFER_MB, ge=1, exclude_if=lambda value: value == BUFFER_MB)
@@ -77,11 +112,38 @@ class MediaSpec(Model):
     def _rate_fits(self) -> Self:
         if self.fps is not None and self.min_frames > self.frames:
             raise ValueError(f"min_frames {self.min_frames} is more than frames {self.frames}")
+        if self.look is not None and self.look.select != "uniform" and self.look.candidates < self.frames:
+            raise ValueError(f"look.candidates {self.look.candidates} is less than frames {self.frames}")
+        if self.look is not None and self.passthrough:
+            raise ValueError("look changes what a picture's own bytes show: it cannot go with passthrough")
         return self
 
     def uniform(self, frames: int) -> Self:
-        """The settings for another number of frames, uniformly spaced; for its own number itself."""
-        return self if frames == self.frames else self.model_copy(update={"frames": frames, "fps": None})
+        """The settings for another number of frames, evenly spaced as they are; for its own number itself."""
+        plain = {"frames": frames, "fps": None, "look": None}
+        return self if frames == self.frames else self.model_copy(update=plain)
+
+    @property
+    def by_question(self) -> bool:
+        """Whether the text of a question decides which frames of its clip it gets."""
+        return self.look is not None and self.look.select == "question"
+
+    @property
+    def shows_ends(self) -> bool:
+        """Whether the first and the last frame of a clip are among those that are taken."""
+        return self.look is None or (self.look.select == "uniform" and self.look.drop == 0.0)
+
+    @property
+    def candidates(self) -> Self:
+        """The settings for the frames that `look` selects among, or does something to."""
+        plain: dict[str, object] = {"look": None}
+        if self.look is not None and self.look.select != "uniform":
+            plain |= {"frames": self.look.candidates, "fps": None}
+        return self.model_copy(update=plain)
+
+    def focus(self, part: Focus, question: str) -> Focus:
+        """What counts of a question for its frames."""
+        return part._replace(question=question) if self.by_question else part
 
     @property
     def mime(self) -> Literal["image/jpeg", "image/png"]:

@@ -190,10 +190,17 @@ class Focus(NamedTuple):
     Attributes:
         start_s: where the part begins, seconds from the first shown frame; None: where the clip begins.
         end_s: where it ends; None: where the clip ends.
+        question: the text that frames are selected by; empty where they are not.
     """
 
     start_s: float | None = None
     end_s: float | None = None
+    question: str = ""
+
+    @property
+    def part(self) -> tuple[float | None, float | None]:
+        """Where the part begins and ends."""
+        return self.start_s, self.end_s
 
 
 WHOLE = Focus()

@@ -9,7 +9,7 @@ from tests.trainer.data.parts import SMALL, WORLD, stream_spec
 from videop2r_data.demo import iter_scenes, observation_is_sufficient, render_frames
 from videop2r_data.errors import ConfigError
 from videop2r_data.media import frames_digest
-from videop2r_data.schemas import DataType, parse_trace
+from videop2r_data.schemas import DataType, LookSpec, parse_trace
 from videop2r_data.schemas.media import MediaSpec
 from videop2r_data.trainer.data.examples import DemoStream, draw
 from videop2r_data.trainer.data.rows import read_examples
@@ -77,6 +77,18 @@ def test_frames_by_rate_are_drawn_as_they_would_be_sampled() -> None:
     assert sample is not None
     by_rate = MediaSpec(frames=8, fps=3.0, factor=8, min_pixels=64, max_pixels=784)
     assert draw(sample, by_rate).record.indices == (0, 1, 3, 4, 6, 7)  # 2 s, 3 a second, of 8 frames
+
+
+def test_a_look_is_laid_on_what_is_drawn() -> None:
+    sample = next(e.scene for e in DemoStream(stream_spec(limit=60)) if e.data_type is DataType.VIDEO)
+    assert sample is not None
+    plain = MediaSpec(frames=4, factor=8, min_pixels=64, max_pixels=784)
+    noisy = plain.model_copy(update={"look": LookSpec(select="scenes", candidates=8, drop=0.5, noise=9.0)})
+    seen = draw(sample, noisy)
+    assert seen.record.count == 2 and seen.record.look is not None and seen.record.look.candidates == 8
+    clean = render_frames(sample.scene, list(seen.record.indices)).astype(int)
+    assert seen.array is not None and 1 < np.abs(seen.array.astype(int) - clean).mean() < 9
+    assert draw(sample, noisy).record == seen.record
 
 
 def test_a_drawn_picture_is_one_frame() -> None:

@@ -89,7 +89,9 @@ class TrialRows:
             try:
                 path = resolve_media(root, sample.path)
                 return sample, await pool.sample(
-                    path, "video" if kind is DataType.VIDEO else "image", sample.focus
+                    path,
+                    "video" if kind is DataType.VIDEO else "image",
+                    pool.spec.focus(sample.focus, sample.problem),
                 )
             except MediaError as error:
                 failed = error

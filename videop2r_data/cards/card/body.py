@@ -418,7 +418,7 @@ def _made(facts: Facts) -> list[list[str]]:
         rows.append(["judge model", "none: step 3 was skipped, no observation was judged"])
     rows += [
         *([f"prompt {cell(name)}", f"sha256 `{sha256}`"] for name, sha256 in sorted(lock.prompts.items())),
-        ["frames", f"{frames_words(media)} uniform, at most {media['max_pixels']:,} pixels each"],
+        ["frames", f"{frames_words(media)}, at most {media['max_pixels']:,} pixels each"],
         ["verify", f"profile {verify['policy']['profile']}, score of at least {verify['threshold']}"],
         ["lock", f"sha256 `{facts.lock_sha256}`"],
         ["made with", f"videop2r-data {lock.versions['videop2r-data']}"],
@@ -454,8 +454,9 @@ def _limits(facts: Facts) -> str:
         if seen
         else "a judge that never saw the media: an observation can suffice and still be invented."
     )
+    spaced = ", evenly spaced" if "uniform" in frames_words(media) else ""
     lines = [
-        f"- The model that wrote the traces saw {media['frames']} frames at most, evenly spaced: what "
+        f"- The model that wrote the traces saw {media['frames']} frames at most{spaced}: what "
         "happens between two of them is missing, and an accepted trace may be right by luck.",
         "- Traces are written by a model. Answers were checked against the reference, observations by "
         + checked,

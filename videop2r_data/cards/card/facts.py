@@ -109,14 +109,19 @@ class Facts(Model):
 
 
 def frames_words(media: Mapping[str, Any]) -> str:
-    """How many frames of a clip a model saw, by the sampling settings of a recipe.
+    """How many frames of a clip a model saw and which, by the sampling settings of a recipe.
 
-    >>> frames_words({"frames": 16}), frames_words({"frames": 16, "fps": 2.0})
-    ('16', '2 a second (4 to 16)')
+    >>> frames_words({"frames": 16}), frames_words({"frames": 16, "fps": 2.0, "look": {"noise": 8.0}})
+    ('16 uniform', '2 a second (4 to 16) uniform, changed by noise 8.0')
     """
     rate, least = media.get("fps"), media.get("min_frames", MIN_FRAMES)
-    most = media.get("frames")
-    return f"{most}" if rate is None else f"{rate:g} a second ({least} to {most})"
+    most, look = media.get("frames"), media.get("look") or {}
+    count = f"{most}" if rate is None else f"{rate:g} a second ({least} to {most})"
+    how = {"scenes": "spread over scenes", "question": "closest to the question"}.get(
+        str(look.get("select")), "uniform"
+    )
+    done = [f"{name} {look[name]}" for name in ("drop", "blur", "noise", "occlude") if look.get(name)]
+    return f"{count} {how}" + (f", changed by {', '.join(done)}" if done else "")
 
 
 def read_facts(folder: Path, published: Published | None = None) -> Facts:

@@ -390,8 +390,9 @@ def numbers(found: Measured) -> list[str]:
 
 def _settings(one: EvalResult) -> str:
     plan, media = one.plan, section(one.plan, "media")
+    frames = frames_words(media).removesuffix(" uniform")
     return (
-        f"{frames_words(media)} frames of at most {media.get('max_pixels')} pixels; temperature "
+        f"{frames} frames of at most {media.get('max_pixels')} pixels; temperature "
         f"{plan.get('temperature')}, top_p {plan.get('top_p')}, at most {plan.get('max_tokens')} tokens.\n"
     )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -220,7 +220,7 @@ def _row(entry: Entry, grammar: TraceGrammar) -> dict[str, Any]:
         "generation": entry.generation_key,
         "judging": entry.judge_key,
         "synthetic": entry.synthetic or None,
-        "part": None if entry.focus == WHOLE else list(entry.focus),
+        "part": None if entry.focus.part == WHOLE.part else entry.focus.part,
         "claims": [[c.text, c.verdict.value if c.verdict else "", _rounded(c.at)] for c in entry.claims],
     }
     if canonical and canonical[0] == entry.observation:
@@ -342,12 +342,13 @@ def make_gallery(
     judged = by_words(verdicts)
     total = sum(count_rows(release).values())
     always = frozenset(line.label.sample_id for line in verdicts)
-    entries = list(read_entries(release, limit=limit, total=total, always=always))
+    spec = spec_of(release.lock.recipe if release.lock else None)
+    found = read_entries(release, limit=limit, total=total, always=always)
+    entries = [replace(e, focus=spec.focus(e.focus, e.problem)) for e in found]
     clips = find_clips(entries, roots)
     copied = copy_clips(clips, out) if copy_media else 0
     drawn: dict[int, Sheet] = {}
     if sheets:
-        spec = spec_of(release.lock.recipe if release.lock else None)
         drawing = draw_sheets(clips, spec, side=sheets, tell=lambda done, of: tell("frames", done, of))
         drawn, _ = asyncio.run(drawing)
     matched = {words: judged[words] for entry in entries if (words := words_of(entry)) in judged}

@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
+from pydantic import ValidationError
+
 from videop2r_data.cards.gallery.rows import Entry
 from videop2r_data.errors import ConfigError, MediaError
 from videop2r_data.files import MEDIA_FOLDER, resolve_media
@@ -242,5 +244,8 @@ def draw_sheet(
 
 
 def spec_of(recipe: Mapping[str, Any] | None) -> MediaSpec:
-    """How a build sampled its frames; the defaults without a recipe."""
-    return MediaSpec.model_validate((recipe or {}).get("media") or {})
+    """How a build sampled its frames; the defaults without a recipe that can be read."""
+    try:
+        return MediaSpec.model_validate((recipe or {}).get("media") or {})
+    except ValidationError:
+        return MediaSpec()

@@ -210,7 +210,7 @@ def _frames(row: dict[str, Any]) -> tuple[tuple[int, ...], tuple[float, ...]]:
 def _focus(row: dict[str, Any]) -> Focus:
     """The part of the clip; the whole one where the columns say none that can be."""
     found = Focus(_number(row.get("start_s")), _number(row.get("end_s")))
-    return WHOLE if row.get("data_type") != "video" or part_fault(*found, DataType.VIDEO) else found
+    return WHOLE if row.get("data_type") != "video" or part_fault(*found.part, DataType.VIDEO) else found
 
 
 def _claims(value: Any) -> tuple[Claim, ...]:

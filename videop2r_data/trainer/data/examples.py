@@ -157,7 +157,7 @@ class ExampleSet(Lazy):
 def _content(example: Example) -> list[Any]:
     """What is asked and learnt, independent of where the files lie."""
     e = example
-    part = [] if e.focus == WHOLE else e.focus
+    part = () if e.focus == WHOLE else e.focus.part
     return [e.sample_id, e.problem, e.options, e.problem_type, e.data_type, e.reference, e.target, *part]
 
 
@@ -262,6 +262,14 @@ def draw(sample: SceneSample, media: MediaSpec) -> Frames:
     """
     from videop2r_data.demo import render_frames
 
+    if media.look is not None:
+        from videop2r_data.media import looked, relevance
+
+        base, question = draw(sample, media.candidates), sample.question.problem
+        scores = []
+        if media.by_question and base.array is not None:
+            scores = relevance(base.array, question, media.look)
+        return looked(base, media, "array", question=question, scores=scores)
     scene = sample.scene
     video = scene.data_type is DataType.VIDEO
     count = frame_count(media, scene.frames, scene.duration_s)

@@ -190,7 +190,7 @@ class MediaLoader:
         """Load the frames of a batch, each part of each file once."""
         files: dict[_File, asyncio.Task[Frames]] = {}
         for example in planned:
-            key = _file(example)
+            key = self._file(example)
             if key is not None and key not in files:
                 files[key] = asyncio.ensure_future(self._pool.sample(*key))
         try:
@@ -216,7 +216,7 @@ class MediaLoader:
 
     def _frames(self, example: Example, files: dict[_File, asyncio.Task[Frames]]) -> Frames | None:
         """The decoded frames, or those of a scene, drawn now; any error but MediaError ends the loader."""
-        key = _file(example)
+        key = self._file(example)
         if key is not None:
             return files[key].result()
         if example.data_type is DataType.TEXT:
@@ -225,9 +225,9 @@ class MediaLoader:
             raise MediaError("neither a file nor a scene", reason=RejectReason.MEDIA_MISSING)
         return draw(example.scene, self.media)
 
-
-def _file(example: Example) -> _File | None:
-    """What to decode for an example; None for text and scenes without a file."""
-    if example.path is None or example.data_type is DataType.TEXT:
-        return None
-    return example.path, "video" if example.data_type is DataType.VIDEO else "image", example.focus
+    def _file(self, example: Example) -> _File | None:
+        """What to decode for an example; None for text and scenes without a file."""
+        if example.path is None or example.data_type is DataType.TEXT:
+            return None
+        kind: MediaKind = "video" if example.data_type is DataType.VIDEO else "image"
+        return example.path, kind, self.media.focus(example.focus, example.problem)

@@ -239,7 +239,7 @@ def _focus(row: Mapping[str, Any], data_type: DataType) -> Focus:
         if not isinstance(row.get(name), int | float | None):
             raise _BadRowError(RejectReason.BAD_ROW, name, f"seconds are needed, got {row[name]!r:.60}")
     focus = Focus(row.get("start_s"), row.get("end_s"))
-    if fault := part_fault(*focus, data_type):
+    if fault := part_fault(*focus.part, data_type):
         raise _BadRowError(RejectReason.BAD_ROW, "start_s", fault)
     return focus
 
