@@ -123,6 +123,14 @@ def test_a_run_unlike_the_papers_is_evaluated_as_it_was_trained(tmp_path: Path) 
     assert plan.media.model_dump(include=set(SMALL)) == SMALL
 
 
+def test_a_rate_of_training_is_kept_and_a_look_is_not(tmp_path: Path) -> None:
+    trained = {"data": {"source": "a", "media": {"fps": 2.0, "look": {"noise": 8.0}}}}
+    media = of_run(tmp_path / "a", trained, benchmarks=[{"path": "./b"}]).media
+    assert (media.fps, media.look, media.frames) == (2.0, None, 32)
+    asked = of_run(tmp_path / "b", trained, benchmarks=[{"path": "./b"}], media={"look": {"blur": 2.0}}).media
+    assert asked.look is not None and (asked.look.blur, asked.look.noise) == (2.0, 0.0)
+
+
 def test_flags_go_before_the_runs_way_to_evaluate_and_that_before_the_papers(tmp_path: Path) -> None:
     trained: dict[str, Any] = {
         "evaluating": {"batch": 3, "sampling": {"max_new_tokens": 50, "temperature": 0.5}}
