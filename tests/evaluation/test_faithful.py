@@ -15,7 +15,7 @@ import pytest
 from tests.fakes.openai_server import Call, FakeServer
 from tests.integration.test_build import Silent, question
 from tests.media.clips import write_clip
-from videop2r_data.builders import Workspace
+from videop2r_data.builders import Stop, Workspace, locked_settings
 from videop2r_data.demo import Defect, SceneSample, read_world, settles
 from videop2r_data.errors import ConfigError
 from videop2r_data.evaluation import evaluate, titled
@@ -292,6 +292,54 @@ def test_figures_by_hand() -> None:
     assert Belonging(demo_plan()).result() is None
 
 
+def test_an_evaluation_that_was_stopped_goes_on_to_the_same_bytes(tmp_path: Path) -> None:
+    world = [{"name": "demo", "demo": WORLD | {"rows": 30}}]
+    erring = DEMO | {"extra": {"error_rate": 0.2}, "concurrency": 2}
+    plan = demo_plan(
+        benchmarks=world,
+        backend=DEMO | {"concurrency": 2},
+        media=SMALL,
+        judges=[one | {"backend": erring} for one in (THINKS, READS, SEES)],
+        exam={"backend": erring},
+    )
+    whole, _ = run(plan, tmp_path, "whole")
+    place = Workspace.at(tmp_path / "out", base=tmp_path)
+    stop = Stop()
+    first = asyncio.run(evaluate(plan, place, observer=Silent(stop, 5), stop=stop))
+    assert first.result is None and first.run.calls_made > 0
+    second = asyncio.run(evaluate(plan, place, observer=Silent()))
+    assert second.result is not None and second.run.calls_found > 0
+    assert second.result.benchmarks == (whole,)
+    for file in ("result.json", "README.md", whole.file):
+        assert (tmp_path / "whole" / file).read_bytes() == (place.out / file).read_bytes()
+
+
+def test_tokens_of_segments_are_counted_by_the_tokenizer_that_is_named(tmp_path: Path) -> None:
+    pytest.importorskip("transformers")
+    from transformers import AutoTokenizer
+
+    from videop2r_data.trainer.tiny.model import make_tiny
+    from videop2r_data.trainer.tiny.recipe import TinySpec, TinyWorld
+
+    small = TinySpec(
+        hidden=32, layers=1, heads=2, kv_heads=1, intermediate=64, vision_hidden=16, vision_layers=1,
+        vision_intermediate=32, vocab=400, corpus=60,
+    )  # fmt: skip
+    make_tiny(tmp_path / "tiny", small, world=TinyWorld())
+    world = [{"name": "demo", "demo": WORLD | {"rows": 6, "defect_rate": 0.0}}]
+    found, rows = run(demo_plan(benchmarks=world, tokenizer=str(tmp_path / "tiny")), tmp_path)
+    count = AutoTokenizer.from_pretrained(tmp_path / "tiny")
+    for one in rows:
+        texts = [cell.text for cell in one.segments]
+        assert one.segment_tokens == [len(count(t, add_special_tokens=False)["input_ids"]) for t in texts]
+    assert found.faithful is not None
+    tokens = {one.group: one for one in found.faithful.figures if one.protocol == "tokens"}
+    assert list(tokens) == ["observation", "think", "answer"] and tokens["think"].n == 6
+    assert tokens["think"].value == pytest.approx(sum(one.segment_tokens[1] for one in rows) / 6)
+    with pytest.raises(ConfigError, match="no tokenizer"):
+        run(demo_plan(benchmarks=world, tokenizer=str(tmp_path / "none")), tmp_path, "again")
+
+
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
@@ -305,7 +353,16 @@ def test_figures_by_hand() -> None:
 def test_settings_that_do_not_fit(changes: dict[str, Any], said: str) -> None:
     with pytest.raises(ValueError, match=said):
         demo_plan(**changes)
-    assert "exam" not in demo_plan().model_dump()
+    assert not {"exam", "tokenizer"} & demo_plan().model_dump().keys()
+
+
+def test_how_fast_an_examinee_is_asked_changes_no_result() -> None:
+    spec = {"kind": "openai", "model": "m", "base_url": "http://localhost:1/v1", "concurrency": 3}
+    kept = [
+        locked_settings(demo_plan(exam={"backend": spec | more}))["exam"]
+        for more in ({}, {"retries": 1, "concurrency": 9})
+    ]
+    assert kept[0] == kept[1] and kept[0]["backend"]["model"] == "m"
 
 
 @pytest.mark.parametrize("name", ["judge-v1", "generate-v1", "claims-v1"])

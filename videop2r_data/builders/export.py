@@ -224,7 +224,8 @@ def locked_settings(settings: Model) -> dict[str, Any]:
     data.pop("max_cost")
     for setting in ("workers", "buffer_mb"):
         data["media"].pop(setting, None)
-    for step in filter(None, (data, data.get("generate"), data.get("judge"), *data.get("judges", ()))):
+    steps = (data, *map(data.get, ("generate", "judge", "exam")), *data.get("judges", ()))
+    for step in filter(None, steps):
         for backend in (step.get("backend"), step.get("unsure_to"), *step.get("panel", ())):
             for setting in _HOST_SETTINGS & (backend or {}).keys():
                 del backend[setting]
