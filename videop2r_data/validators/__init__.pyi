@@ -1,3 +1,5 @@
+from .aggregates import aggregate as aggregate
+from .aggregates import knowledge_gain as knowledge_gain
 from .agreement import Agreement as Agreement
 from .agreement import ClaimAgreement as ClaimAgreement
 from .agreement import count_confusion as count_confusion
@@ -47,6 +49,9 @@ from .near_copies import words_of as words_of
 from .options import option_set as option_set
 from .reply import Reading as Reading
 from .reply import read_reply as read_reply
+from .scored import CURVES as CURVES
+from .scored import ScoredRow as ScoredRow
+from .scored import recall_at as recall_at
 from .scorer import Extracted as Extracted
 from .scorer import check_reference as check_reference
 from .scorer import extract_answer as extract_answer

@@ -47,7 +47,7 @@ class Confusion(Model):
         return self.true_positive + self.false_positive + self.false_negative + self.true_negative
 
 
-def wilson(hits: int, total: int, *, level: float = 0.95) -> Estimate:
+def wilson(hits: float, total: float, *, level: float = 0.95) -> Estimate:
     """A share with its score interval [Wilson 1927].
 
     `(p + z²/2n ± z sqrt(p(1-p)/n + z²/4n²)) / (1 + z²/n)`; right for few questions and for shares near 0 and
@@ -55,7 +55,7 @@ def wilson(hits: int, total: int, *, level: float = 0.95) -> Estimate:
 
     Args:
         hits: 0 to `total`.
-        total: how many were counted; 0 gives an estimate without numbers.
+        total: how many were counted, or what they are worth; 0 gives an estimate without numbers.
         level: probability that the interval holds the share.
 
     >>> e = wilson(190, 200)

@@ -1,0 +1,174 @@
+"""A graded question, and what a statistic counts of it: its score, whether it is high enough, its group."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+from videop2r_data.errors import ConfigError
+from videop2r_data.schemas import Aggregate
+
+
+class ScoredRow(NamedTuple):
+    """One question.
+
+    Attributes:
+        score: in [0, 1]; 0 if there is no answer.
+        tags: what tables and aggregates go by.
+        problem_type: of the question, its value.
+        clip: its media file: questions of one clip are drawn together.
+        order: place in the benchmark.
+    """
+
+    score: float
+    tags: Mapping[str, str]
+    problem_type: str
+    clip: str
+    order: int
+
+    def tag(self, name: str) -> str:
+        """The value of a tag, or of `problem_type`; "" if there is none."""
+        return self.problem_type if name == "problem_type" else self.tags.get(name, "")
+
+
+def recall_at(score: float, at: float) -> float:
+    """1 for a score of at least `at`, else 0: R1@0.5 of temporal grounding counts an IoU of 0.5.
+
+    >>> recall_at(0.5, 0.5), recall_at(0.49, 0.5)
+    (1.0, 0.0)
+    """
+    return float(score >= at)
+
+
+# --- what a group of questions is worth [Video-MME-v2: MME-Benchmarks/Video-MME-v2 @ 013b6c92f1c4] ---
+
+Stages = Sequence[int | Sequence[int]]
+
+
+def relevance(right: Sequence[bool]) -> float:
+    """`(right / all)²`: 0, 1/16, 4/16, 9/16 or 1 of four.
+
+    >>> relevance([True, False, True, True])
+    0.5625
+    """
+    return (sum(right) / len(right)) ** 2
+
+
+def logic(right: Sequence[bool], stages: Stages) -> float:
+    """What an unbroken chain of right answers is worth: a question of stage s weighs `2s - 1`.
+
+    The chain ends behind the first stage that is not right as a whole; questions of one stage count singly.
+
+    Args:
+        right: of each question, in order.
+        stages: numbers of the questions from 1, such as `[1, [2, 3], 4]`.
+
+    >>> logic([True, False, True, True], [1, 2, 3, 4]), logic([True, False, True, True], [1, [2, 3], 4])
+    (0.0625, 0.3333333333333333)
+    """
+    earned = total = 0
+    whole = True
+    for weight, stage in enumerate(stages):
+        places = [stage] if isinstance(stage, int) else list(stage)
+        hits = sum(right[place - 1] for place in places)
+        earned += (2 * weight + 1) * hits if whole else 0
+        total += (2 * weight + 1) * len(places)
+        whole = whole and hits == len(places)
+    return earned / total
+
+
+def _by_relevance(group: Sequence[ScoredRow], stages: Stages) -> float:
+    return relevance([row.score >= 1 for row in group])
+
+
+def _by_logic(group: Sequence[ScoredRow], stages: Stages) -> float:
+    return logic([row.score >= 1 for row in group], stages)
+
+
+def _by_type(group: Sequence[ScoredRow], stages: Stages) -> float:
+    return (_by_logic if group[-1].tag("group_type") == "logic" else _by_relevance)(group, stages)
+
+
+CURVES: dict[str, Callable[[Sequence[ScoredRow], Stages], float]] = {
+    "relevance": _by_relevance,
+    "logic": _by_logic,
+    "video-mme-v2": _by_type,
+}
+"""Name, as `Aggregate.curve` has it -> what a group in its order is worth, by its stages."""
+
+
+def _stages(row: ScoredRow) -> Stages:
+    """The structure of a row's group; four questions in a line if it has none.
+
+    Raises:
+        ConfigError: it holds something else than the numbers 1 to n, each once.
+    """
+    text = row.tag("group_structure") or "[1, 2, 3, 4]"
+    try:
+        stages = json.loads(text)
+        places = sorted(_places(stages))
+    except (ValueError, TypeError, RecursionError):
+        places = []
+    if not places or places != list(range(1, len(places) + 1)):
+        raise ConfigError(
+            f"a group of questions has the structure {text[:60]!r}",
+            where=f"tag group_structure, question {row.order}",
+            hint="write the numbers of the questions in stages: [1, [2, 3], 4]",
+        )
+    return stages  # type: ignore[no-any-return]  # `_places` went through it
+
+
+def _places(stages: Stages) -> list[int]:
+    return [place for stage in stages for place in ([stage] if isinstance(stage, int) else stage)]
+
+
+# --- what a statistic counts ---
+
+
+class Unit(NamedTuple):
+    """What a statistic counts: a question, or a group of questions."""
+
+    value: float
+    category: str
+    clip: str
+    n: int
+
+
+def units_of(spec: Aggregate, rows: Sequence[ScoredRow]) -> Iterator[Unit]:
+    """What counts for a protocol.
+
+    Raises:
+        ConfigError: groups whose structure cannot be read, or an unknown curve.
+    """
+    if spec.how == "groups":
+        yield from _groups(spec, rows)
+        return
+    for row in rows:
+        if _counts(spec, row):
+            value = recall_at(row.score, spec.at or 0.0) if spec.how == "recall" else row.score
+            yield Unit(value, row.tag(spec.by) if spec.how == "macro" else "", _clip(row), 1)
+
+
+def _groups(spec: Aggregate, rows: Sequence[ScoredRow]) -> Iterator[Unit]:
+    """Whole groups; tags of a group are those of its last question [Video-MME-v2]."""
+    if spec.curve not in CURVES:
+        known = ", ".join(CURVES)
+        raise ConfigError(f"no curve {spec.curve!r}", where=f"aggregate {spec.id}", hint=f"known: {known}")
+    groups: dict[str, list[ScoredRow]] = {}
+    for row in sorted(rows, key=lambda row: row.order):
+        groups.setdefault(row.tag(spec.by), []).append(row)
+    for group in groups.values():
+        stages = _stages(group[-1])
+        # A draw of single questions leaves parts of groups, which no curve is made for.
+        if _counts(spec, group[-1]) and len(group) == len(_places(stages)):
+            yield Unit(CURVES[spec.curve](group, stages), "", _clip(group[-1]), len(group))
+
+
+def _clip(row: ScoredRow) -> str:
+    """What is drawn as one: the clip, or a question that has none."""
+    return row.clip or f"question {row.order}"
+
+
+def _counts(spec: Aggregate, row: ScoredRow) -> bool:
+    return all(row.tag(name) in values for name, values in spec.only.items())
