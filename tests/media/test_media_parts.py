@@ -195,7 +195,7 @@ def test_the_pool_gives_the_same_and_one_frame_is_the_middle_one(tmp_path: Path)
 
 
 def test_a_stream_without_times_or_rate_has_no_parts(tmp_path: Path) -> None:
-    from videop2r_data.media.choose import part_of
+    from videop2r_data.media.geometry import part_of
     from videop2r_data.media.timing import Timing
 
     with pytest.raises(MediaError) as caught:

@@ -1,6 +1,6 @@
-from .choose import frame_count as frame_count
 from .embed import embedder_key as embedder_key
 from .embed import relevance as relevance
+from .geometry import frame_count as frame_count
 from .geometry import frames_digest as frames_digest
 from .geometry import smart_resize as smart_resize
 from .geometry import uniform_indices as uniform_indices

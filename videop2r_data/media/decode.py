@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from videop2r_data.errors import MediaError
-from videop2r_data.media.choose import Choice, TimingOf
 from videop2r_data.media.container import open_video
 from videop2r_data.media.geometry import (
+    Choice,
     Orientation,
     Sampled,
     Scaler,
+    TimingOf,
     media_error,
 )
 from videop2r_data.media.packets import KEEP_BYTES, PacketIndex, read_packets

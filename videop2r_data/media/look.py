@@ -12,8 +12,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from videop2r_data.media.choose import frame_count
-from videop2r_data.media.geometry import frames_digest
+from videop2r_data.media.geometry import frame_count, frames_digest
 from videop2r_data.media.image import Want, encode_frames
 from videop2r_data.schemas import Frames, LookRecord, LookSpec, MediaSpec, digest_bytes
 

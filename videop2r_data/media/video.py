@@ -10,10 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from videop2r_data.errors import MissingExtraError
-from videop2r_data.media.choose import choose
 from videop2r_data.media.container import Layout, layout_of, open_video
 from videop2r_data.media.decode import NotAsPlannedError, sample_in_order, sample_runs, shown_order
-from videop2r_data.media.geometry import Sampled, fitted, media_error
+from videop2r_data.media.geometry import Sampled, choose, fitted, media_error
 from videop2r_data.media.packets import read_index, read_table
 from videop2r_data.media.timing import Timing
 from videop2r_data.schemas import WHOLE, Focus, MediaLimits, MediaSpec, RejectReason
