@@ -231,7 +231,7 @@ async def estimate(
         try:
             observer.begin("reading the pool", None)
             pool = _Pool(pilot)
-            await pool.read(parts.pool(), stop)
+            await pool.read(parts.asked(), stop)
             async with told(parts, observer):
                 found = (
                     await _from_pilot(parts, pool, observer, stop) if pilot else _from_lengths(parts, pool)

@@ -14,10 +14,10 @@ from typing import Any
 
 import orjson
 
-from videop2r_data.backends import Journal
+from videop2r_data.backends import Journal, cost_usd
 from videop2r_data.builders.run import Result, Tally, bad_row, rejected_row, rl_row, sft_row
 from videop2r_data.builders.sources import PoolDigest
-from videop2r_data.builders.steps import Meter, Parts, Watcher
+from videop2r_data.builders.steps import Parts, Watcher
 from videop2r_data.builders.workspace import Workspace
 from videop2r_data.builders.writing import FolderWriter, TableWriter
 from videop2r_data.errors import ExportError, SourceError
@@ -41,9 +41,13 @@ from videop2r_data.schemas import (
     RejectReason,
     Sample,
     SourceLock,
+    Spent,
     Stage,
+    StepModel,
     TraceGrammar,
+    Usage,
     configs_of,
+    digest,
 )
 from videop2r_data.version import __version__
 
@@ -160,7 +164,7 @@ class _Pass:
 
     def put(self, result: Result) -> None:
         self.meter.add(result.models)
-        if result.stage is not Stage.MEDIA:
+        if result.stage not in (Stage.POOL, Stage.MEDIA):
             self.writer.configs["rl"].add(rl_row(result.sample, self.extra))
         if result.outcome is Outcome.KEPT:
             self.writer.configs["sft"].add(sft_row(result, **self.marks))
@@ -185,14 +189,55 @@ class _Pass:
             recipe=locked_settings(recipe),
             prompts=self.parts.prompts(),
             sources=[
-                SourceLock(name=name, rows=digest.rows, sha256=digest.hexdigest())
-                for name, digest in self.digests.items()
+                SourceLock(name=name, rows=pool.rows, sha256=pool.hexdigest())
+                for name, pool in self.digests.items()
             ],
+            left_out=digest(self.parts.left_out) if self.parts.left_out else "",
             models=self.meter.models(),
             versions={"videop2r-data": __version__} | {name: version(name) for name in VERSIONED},
             ledger=ledger,
             files=files,
         )
+
+
+class Meter:
+    """Sums the answers that the rows of a build rest on; of one judge alone nothing, as ever."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._recorders = parts.record() if parts.recipe.judges else {}
+        self._specs = parts.recipe.backends
+        self._took: dict[str, Counter[str]] = {step: Counter() for step in self._specs}
+        self._served: dict[str, Counter[str]] = {step: Counter() for step in self._specs}
+
+    def add(self, models: dict[str, str]) -> None:
+        """One question is done; `models` of its result: step -> model id as its server reported it."""
+        for step, model in models.items():
+            self._served[step][model] += 1
+        for step, recorder in self._recorders.items():
+            answers = [answer for _, answer in recorder.calls if answer is not None]
+            self._took[step].update({"rows": int(bool(answers)), "calls": len(answers)})
+            for answer in answers:
+                if answer.completion is not None:
+                    self._took[step].update(answer.completion.usage.model_dump())
+            recorder.calls.clear()
+
+    def models(self) -> dict[str, StepModel]:
+        """Step -> its models, and what they took."""
+        return {
+            step: StepModel(
+                asked=spec.model,
+                served=dict(sorted(self._served[step].items())),
+                spent=self._spent(step) if self._recorders else None,
+            )
+            for step, spec in self._specs.items()
+        }
+
+    def _spent(self, step: str) -> Spent:
+        took, price = self._took[step], self._specs[step].price
+        usage = Usage(**{field: took[field] for field in Usage.model_fields})
+        # beside a list of judges no step takes batches
+        usd = None if price is None else cost_usd(usage, price, batched=False)
+        return Spent(rows=took["rows"], calls=took["calls"], usage=usage, usd=usd)
 
 
 def settled(result: Result) -> Result:

@@ -268,6 +268,8 @@ def _causes(old: BuildLock, new: BuildLock) -> list[str]:
     for was, now in zip(old.sources, new.sources, strict=True):  # of one recipe
         if was != now:
             causes.append(f"source {was.name}: {was.rows:,} rows then, {now.rows:,} now, or other content")
+    if old.left_out != new.left_out:
+        causes.append("leave_out: the file lists other rows now")
     for name in sorted(old.versions.keys() | new.versions.keys()):
         if old.versions.get(name) != new.versions.get(name):
             causes.append(f"{name}: {old.versions.get(name)} then, {new.versions.get(name)} now")

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from functools import partial
@@ -18,7 +17,6 @@ from videop2r_data.backends import (
     Money,
     Step,
     answer_variant,
-    cost_usd,
     fold,
     make_backend,
     make_batch_caller,
@@ -57,10 +55,7 @@ from videop2r_data.schemas import (
     Request,
     Sample,
     SamplingParams,
-    Spent,
     Stage,
-    StepModel,
-    Usage,
 )
 from videop2r_data.validators import verify_completion
 
@@ -129,6 +124,7 @@ class Steps:
     Attributes:
         generator: answers step 1.
         judging: takes care of step 3, if the recipe has judges.
+        left_out: sample_id -> why it is not asked.
     """
 
     recipe: Recipe
@@ -136,6 +132,7 @@ class Steps:
     media: MediaStep
     generator: Asks
     judging: Judging
+    left_out: Mapping[str, str]
 
     async def run(self, sample: Sample) -> Result:
         """Everything about one question; the first try that passes every step is kept.
@@ -143,6 +140,8 @@ class Steps:
         Raises:
             AuthError, BudgetError: the run must stop.
         """
+        if (why := self.left_out.get(sample.sample_id)) is not None:
+            return Result(sample, Outcome.REJECTED, Stage.POOL, RejectReason.OVERLAPS, why)
         before = await self.judging.before(sample)
         if before.outcome is not Outcome.KEPT:
             return _ruled(Result(sample, None, Stage.JUDGE), before)
@@ -291,7 +290,8 @@ class Parts:
             if step != "generate"
         }
         judging = Judging(self.bench, dict(self.judges), self._views(live=live), live)
-        self.steps = Steps(recipe, self.requests, self.media, self.generator, judging)
+        self.left_out = left_out(recipe, place.base)
+        self.steps = Steps(recipe, self.requests, self.media, self.generator, judging, self.left_out)
         if stop is not None:
             stop.listen(self._stop)
 
@@ -367,6 +367,10 @@ class Parts:
         pool = read_pool(self.recipe.sources, base=self.place.base, demo_root=self.place.demo)
         return (row for row in pool if all(wanted(row) for wanted in self._wanted))
 
+    def asked(self) -> Iterator[Sample | BadRow]:
+        """The same without the rows that the recipe leaves out."""
+        return (row for row in self.pool() if row.sample_id not in self.left_out)
+
     def keep(self, rows: list[Sample | BadRow]) -> None:
         """Keep the rows of the whole pool in memory for the next pass."""
         self._kept = rows
@@ -411,44 +415,17 @@ class Parts:
         return make_breaker(step, decides=decides, keep_going=going, flags=True, grammar=grammar)
 
 
-class Meter:
-    """Sums the answers that the rows of a build rest on; of one judge alone nothing, as ever."""
+def left_out(recipe: Recipe, base: Path) -> Mapping[str, str]:
+    """sample_id -> why a row is not asked, as the recipe's `leave_out` lists them.
 
-    def __init__(self, parts: Parts) -> None:
-        self._recorders = parts.record() if parts.recipe.judges else {}
-        self._specs = parts.recipe.backends
-        self._took: dict[str, Counter[str]] = {step: Counter() for step in self._specs}
-        self._served: dict[str, Counter[str]] = {step: Counter() for step in self._specs}
+    Raises:
+        ConfigError: the list cannot be read, or is one of other sources.
+    """
+    if recipe.leave_out is None:
+        return {}
+    from videop2r_data.builders.overlap import read_left_out
 
-    def add(self, models: dict[str, str]) -> None:
-        """One question is done; `models` of its result: step -> model id as its server reported it."""
-        for step, model in models.items():
-            self._served[step][model] += 1
-        for step, recorder in self._recorders.items():
-            answers = [answer for _, answer in recorder.calls if answer is not None]
-            self._took[step].update({"rows": int(bool(answers)), "calls": len(answers)})
-            for answer in answers:
-                if answer.completion is not None:
-                    self._took[step].update(answer.completion.usage.model_dump())
-            recorder.calls.clear()
-
-    def models(self) -> dict[str, StepModel]:
-        """Step -> its models, and what they took."""
-        return {
-            step: StepModel(
-                asked=spec.model,
-                served=dict(sorted(self._served[step].items())),
-                spent=self._spent(step) if self._recorders else None,
-            )
-            for step, spec in self._specs.items()
-        }
-
-    def _spent(self, step: str) -> Spent:
-        took, price = self._took[step], self._specs[step].price
-        usage = Usage(**{field: took[field] for field in Usage.model_fields})
-        # beside a list of judges no step takes batches
-        usd = None if price is None else cost_usd(usage, price, batched=False)
-        return Spent(rows=took["rows"], calls=took["calls"], usage=usage, usd=usd)
+    return read_left_out(recipe.leave_out, base, [source.name for source in recipe.sources])
 
 
 def backend_of(recipe: Recipe, place: Workspace, spec: BackendSpec) -> Backend:

@@ -90,6 +90,8 @@ class BuildLock(Model):
     prompts: dict[str, str]
     """Prompt name -> sha256 of its text."""
     sources: list[SourceLock]
+    left_out: str = Field(default="", exclude_if=lambda value: not value)
+    """sha256 of the ids that the recipe's `leave_out` lists, and of why."""
     models: dict[str, StepModel]
     """Step -> its models."""
     versions: dict[str, str]

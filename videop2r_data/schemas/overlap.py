@@ -2,15 +2,32 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from videop2r_data.schemas.base import Model
 
 Signal = Literal["identity", "file", "frames", "text", "both"]
 """An id in a file name; equal files; alike frames at alike times; a question with its options; a question and
 its clip, which one of the first three finds, together."""
+
+
+class LeaveOut(Model):
+    """Rows of the pool that a build leaves out."""
+
+    rows: str
+    """Parquet file or JSON lines with a column `sample_id`, as `p2r-data overlap` writes it; relative to the
+    recipe."""
+    signals: tuple[Signal, ...] = ("identity", "file", "frames", "both")
+    """Where the file has a column `signal`: rows found by one of these."""
+    benches: tuple[str, ...] = ()
+    """Where the file has a column `bench`: rows found in one of these evaluation sets; empty: in any."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _short(cls, data: Any) -> Any:
+        return {"rows": data} if isinstance(data, str) else data
 
 
 class Shared(Model):

@@ -20,6 +20,7 @@ from videop2r_data.schemas.base import Model
 from videop2r_data.schemas.grammar import Role, TraceGrammar, default_grammar, load_grammar
 from videop2r_data.schemas.judges import BackendSpec, JudgeSpec, Name, NamedJudge, names_differ
 from videop2r_data.schemas.media import MediaSpec
+from videop2r_data.schemas.overlap import LeaveOut
 from videop2r_data.schemas.parser import trace_parser
 from videop2r_data.schemas.rows import Extra, sft_row_of
 from videop2r_data.schemas.verdict import Policy, Unit
@@ -320,6 +321,9 @@ class Recipe(Model):
     judges: tuple[NamedJudge, ...] = Field(default=(), exclude_if=lambda value: not value)
     """Step 3 with several judges, asked in this order until one refuses: see docs/evidence.md. `judge` is the
     short form of one."""
+    leave_out: LeaveOut | None = Field(default=None, exclude_if=lambda value: value is None)
+    """Rows that an evaluation set has too and that are not asked: a file of `p2r-data overlap`, or settings
+    with it: see docs/overlap.md."""
     target: int | None = Field(default=None, ge=1)
     """Stop after this many accepted rows, in pool order."""
     max_cost: float | None = Field(default=None, gt=0)

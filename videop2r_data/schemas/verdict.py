@@ -90,6 +90,8 @@ class RejectReason(StrEnum):
     DUPLICATE_ID = "duplicate_id"
     UNSAFE_PATH = "unsafe_path"
     BAD_REFERENCE = "bad_reference"
+    OVERLAPS = "overlaps"
+    """The recipe's `leave_out` lists the row: an evaluation set has its clip or its question too."""
     # media
     MEDIA_MISSING = "media_missing"
     MEDIA_EMPTY = "media_empty"
@@ -159,7 +161,7 @@ class RejectReason(StrEnum):
 
 _CALLS = ("CALL_", "COMPLETION_", "CONTENT_")
 _BEGINNINGS: dict[Stage, tuple[str, ...]] = {
-    Stage.POOL: ("BAD_ROW", "DUPLICATE_ID", "UNSAFE_PATH", "BAD_REFERENCE"),
+    Stage.POOL: ("BAD_ROW", "DUPLICATE_ID", "UNSAFE_PATH", "BAD_REFERENCE", "OVERLAPS"),
     # a link that leads out of the media root; a file that no run has come to
     Stage.MEDIA: ("MEDIA_", "DECODE_", "UNSAFE_PATH", "CALL_FAILED"),
     Stage.GENERATE: _CALLS,
@@ -171,7 +173,7 @@ def reasons_of(stage: Stage) -> frozenset[RejectReason]:
     """The reasons that a stage may give; what no other stage gives is a reason of the verify step.
 
     >>> sorted(map(str, reasons_of(Stage.POOL)))
-    ['bad_reference', 'bad_row', 'duplicate_id', 'unsafe_path']
+    ['bad_reference', 'bad_row', 'duplicate_id', 'overlaps', 'unsafe_path']
     """
     if stage is Stage.VERIFY:
         return frozenset(RejectReason).difference(*map(reasons_of, _BEGINNINGS))

@@ -19,6 +19,7 @@ from videop2r_data.builders.checks.report import (
     State,
     StepName,
     TrialCall,
+    attempted,
     no_error,
     of_error,
 )
@@ -32,7 +33,7 @@ from videop2r_data.builders.checks.trial import (
     unanswered,
 )
 from videop2r_data.builders.judging import Bench, BlindRequests, prompts_of
-from videop2r_data.builders.steps import RequestBuilder, backend_of
+from videop2r_data.builders.steps import RequestBuilder, backend_of, left_out
 from videop2r_data.builders.workspace import Workspace
 from videop2r_data.builders.writing import check_ours
 from videop2r_data.errors import AuthError, MediaError, MissingExtraError, P2RError, TransientError
@@ -52,7 +53,6 @@ from videop2r_data.schemas import (
 )
 
 # This machine, looked at without a call: prompts, decoder, folders, disk, prices.
-
 
 BYTES_PER_ROW = 8 * 1024
 """Bytes of disk per row and attempt, rounded up: journal, new data set, old data set until the swap."""
@@ -76,6 +76,7 @@ def look_at_setup(recipe: Recipe, place: Workspace, *, rows: int) -> list[Findin
     """
     return [
         *_prompts(recipe, place),
+        *attempted("leave_out", lambda: _left_out(recipe, place)),
         *_decoder(recipe),
         *_folders(place),
         *_disk(recipe, place, rows),
@@ -101,6 +102,11 @@ def _prompts(recipe: Recipe, place: Workspace) -> Iterator[Finding]:
     yield from errors
     if not errors:
         yield Finding(about="prompts", state="ok", message=f"prompts render: {', '.join(names)}")
+
+
+def _left_out(recipe: Recipe, place: Workspace) -> str:
+    told = "rows of the pool are left out: evaluation sets have them too"
+    return f"{count:,} {told}" if (count := len(left_out(recipe, place.base))) else ""
 
 
 def _decoder(recipe: Recipe) -> Iterator[Finding]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from array import array
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -97,6 +97,15 @@ def of_error(about: str, error: P2RError, *, hint: str = "") -> Finding:
     """A foreseen error as a finding; its own hint comes first."""
     message = f"{error.where}: {error.message}" if error.where else error.message
     return Finding(about=about, state="error", message=message, hint=error.hint or hint)
+
+
+def attempted(about: str, look: Callable[[], str]) -> list[Finding]:
+    """What a look says, or the error that it ends with; nothing if it says nothing."""
+    try:
+        said = look()
+    except P2RError as error:
+        return [of_error(about, error)]
+    return [Finding(about=about, state="ok", message=said)] if said else []
 
 
 # The pool: one `SourceCheck` per source, with its media files, their faults and their sizes.

@@ -1,2 +1,3 @@
+from .leave import read_left_out as read_left_out
 from .run import OverlapSettings as OverlapSettings
 from .run import find_overlap as find_overlap

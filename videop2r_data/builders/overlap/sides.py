@@ -162,7 +162,8 @@ def open_sides(said: str, *, media: Mapping[str, Path], work: Path, apart: bool 
 
 def _guessed(what: str, work: Path) -> SourceSpec:
     guess = guess_source(what, recipe=Path("overlap.yaml"), cwd=Path.cwd(), work=work)
-    open_yet = sorted(guess.todo.keys() - {"media_root", "license"})
+    usual = {f"columns.{name}" for name in guess.seen}  # empty in the rows that were looked at
+    open_yet = sorted(guess.todo.keys() - {"media_root", "license"} - usual)
     if open_yet:
         told = "; ".join(f"{key}: {guess.todo[key]}" for key in open_yet)
         raise ConfigError(
