@@ -149,30 +149,30 @@ def evaluate(
         _evaluate(what, flags)
 
 
-def _given(flags: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings of a plan that the flags name; None where a flag was not given."""
+def plan_settings(flags: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of a plan that the flags name; of other commands too, that have some of these flags."""
 
     def of(*names: str, **renamed: str) -> dict[str, Any]:
         named = {name: name for name in names} | renamed
-        return {name: flags[flag] for name, flag in named.items() if flags[flag] is not None}
+        return {name: flags[flag] for name, flag in named.items() if flags.get(flag) is not None}
 
     pool = of("config", "split", "start", "limit", "sample")
-    if flags["media_root"] is not None:
+    if flags.get("media_root") is not None:
         pool["media_root"] = str(flags["media_root"])
     asked = of("model", "base_url", "api_key_env", "concurrency", kind="backend")
-    if flags["dtype"] is not None:
+    if flags.get("dtype") is not None:
         asked["extra"] = {"dtype": flags["dtype"]}
     given: dict[str, Any] = of("style", "prompt", "trace", "temperature", "top_p", "max_tokens", "max_cost")
     given |= {"backend": asked, "media": of("frames", "max_pixels")}
     given["pool"] = pool
     given["benchmarks"] = [_named(name) for name in flags["benchmark"] or ()]
-    if flags["scoring"] is not None:
+    if flags.get("scoring") is not None:
         given["scoring"] = {"profile": flags["scoring"]}
-    if flags["no_question_only"]:
+    if flags.get("no_question_only"):
         given["question_only"] = False
-    if flags["no_judge"]:
+    if flags.get("no_judge"):
         given["judges"] = []
-    elif flags["judging"] is not None:
+    elif flags.get("judging") is not None:
         given["judges"] = _judges(flags["judging"])
     return given
 
@@ -202,7 +202,7 @@ def _evaluate(what: str | None, flags: Mapping[str, Any]) -> None:
     from videop2r_data.cli.build import BuildProgress
     from videop2r_data.evaluation import evaluate, look_at, plan_of
 
-    asked = plan_of(what, _given(flags), device=flags["device"] or "")
+    asked = plan_of(what, plan_settings(flags), device=flags["device"] or "")
     place = Workspace.at(flags["out"] or asked.out, base=asked.base, work=flags["work"])
     if flags["check_only"]:
         report = asyncio.run(look_at(asked.plan, place))

@@ -23,5 +23,14 @@ from .result import write_result as write_result
 from .run import EvalReport as EvalReport
 from .run import evaluate as evaluate
 from .run import rescore as rescore
+from .studies import Cell as Cell
+from .studies import Study as Study
+from .studies import StudySpec as StudySpec
+from .studies import cells_of as cells_of
+from .studies import figure_of as figure_of
+from .studies import run_study as run_study
+from .studies import shown_protocols as shown_protocols
+from .studies import told as told
+from .studies_plot import plot_study as plot_study
 from .tables import counted as counted
 from .tables import details as details
