@@ -62,7 +62,7 @@ def with_evaluation(folder: Path) -> Path:
     sent = dict.fromkeys(("frames", "pixels", "input_tokens", "output_tokens"))
     benchmark = {
         "name": "held-out", "title": "held-out", "revision": "", "layout": "", "rows_expected": None,
-        "rows_found": 42, "rows_bad": {}, "selection": "", "questions": 42, "answered": 40,
+        "rows_found": 42, "rows_bad": {}, "rows_differ": [], "selection": "", "questions": 42, "answered": 40,
         "failed": {"media_missing": 2}, "examples": {}, "unscored": 0, "figures": figures, "told": told,
         "sent": sent, "calls": 80, "usd": None, "pool_sha256": SHA, "file": "rows/held-out.parquet",
         "file_sha256": SHA,

@@ -449,8 +449,8 @@ def backend_of(recipe: Recipe, place: Workspace, spec: BackendSpec) -> Backend:
 
 
 def demo_source(recipe: Recipe) -> str | None:
-    """Name of the first source of kind demo."""
-    return next((source.name for source in recipe.sources if source.kind == "demo"), None)
+    """Name of the first source that is a synthetic world."""
+    return next((s.name for s in recipe.sources if s.kind == "demo" or s.demo is not None), None)
 
 
 class Watcher(Protocol):

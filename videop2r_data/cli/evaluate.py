@@ -348,7 +348,7 @@ def _show_result(result: EvalResult, console: Console) -> None:
     for one in result.benchmarks:
         console.print(Text(f"{one.title}: {counted(one)}", style="bold"), soft_wrap=True)
         overall: list[Measured] = [found for found in one.figures if not found.by]
-        _show_figures("figure", overall, console)
+        _show_figures("protocol", overall, console)
         for tag in dict.fromkeys(found.by for found in one.figures if found.by):
             _show_figures(tag, [found for found in one.figures if found.by == tag], console)
         if one.faithful is not None:

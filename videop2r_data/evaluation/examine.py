@@ -14,7 +14,7 @@ from typing import Literal
 from videop2r_data.backends import judge_request, to_model
 from videop2r_data.builders import question_prompt
 from videop2r_data.errors import ConfigError
-from videop2r_data.evaluation.questions import Question, Questions, with_hints
+from videop2r_data.evaluation.questions import Question, Questions
 from videop2r_data.prompts import load_prompt, render_generate
 from videop2r_data.schemas import (
     DataType,
@@ -50,15 +50,12 @@ class Exam:
 
     def __init__(self, spec: ExamSpec, questions: Questions) -> None:
         self.spec, self.questions = spec, questions
-        plan, base = questions.plan, questions.parts.place.base
+        base = questions.parts.place.base
         alone = question_prompt(spec.prompt, base)
         told = load_prompt(spec.observation_prompt, base=base)
         for kind in ProblemType:
             render_generate(told, problem="?", options=(), problem_type=kind, observation="?")
-        self.by_pool = {
-            pool.name: (with_hints(alone, pool.hints), with_hints(told, pool.hints))
-            for pool in plan.benchmarks
-        }
+        self._alone, self._told = alone, told
         other = base / spec.observations if spec.observations else None
         self._observations = None if other is None else observations_in(other)
 
@@ -81,7 +78,7 @@ class Exam:
 
     def prompts(self) -> dict[str, str]:
         """Prompt -> sha256."""
-        return {prompt.name: prompt.sha256 for both in self.by_pool.values() for prompt in both}
+        return {prompt.name: prompt.sha256 for prompt in (self._alone, self._told)}
 
     async def _answer(self, question: Question, shown: Shows, observation: str | None) -> Reply:
         questions, judging = self.questions, self.questions.parts.steps.judging
@@ -99,10 +96,10 @@ class Exam:
             return await questions.seen(question, held, ask)
 
     def _request(self, sample: Sample, observation: str | None, *, media: bool) -> Request:
-        prompt = self.by_pool[sample.source][observation is not None]
+        prompt = self._alone if observation is None else self._told
         text = render_generate(
             prompt,
-            problem=sample.problem,
+            problem=self.questions.shown(sample).problem,
             options=sample.options,
             problem_type=sample.problem_type,
             observation=None if observation is None else neutralise(observation),

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, NamedTuple
 
 from videop2r_data.evaluation.faithful import Belonging
 from videop2r_data.schemas import (
@@ -18,8 +20,19 @@ from videop2r_data.schemas import (
 )
 from videop2r_data.validators import CountedEstimate, estimate_mean, estimate_share
 
-OWN = (Aggregate(id="accuracy", title="mean score", how="mean"),)
-"""Of questions without a declaration."""
+
+class ScoredRow(NamedTuple):
+    score: float
+    tags: dict[str, str]
+    problem_type: str
+    clip: str
+    order: int
+
+
+def aggregate(spec: Aggregate, rows: Sequence[ScoredRow], **how: Any) -> CountedEstimate | None:
+    return estimate_mean([row.score for row in rows], **how)
+
+
 MOST_GROUPS = 64
 """Values of a tag above which it is an id and no table."""
 
@@ -29,9 +42,12 @@ class Counts:
     """What a benchmark's rows come to, taken in one by one."""
 
     plan: EvalPlan
-    aggregates: tuple[Aggregate, ...] = OWN
-    rows: list[tuple[dict[str, str], float | None, float | None]] = field(default_factory=list)
-    """Tags, score, and score without media, of each question; None: it counts nowhere."""
+    aggregates: tuple[Aggregate, ...]
+    rows: list[ScoredRow] = field(default_factory=list)
+    """Every question whose reference can be used."""
+    blind: list[ScoredRow] = field(default_factory=list)
+    """The same without their media."""
+    questions: int = 0
     answered: int = 0
     unscored: int = 0
     cut: int = 0
@@ -53,8 +69,11 @@ class Counts:
         tags = {tag.name: tag.value for tag in row.tags}
         if row.problem_type:
             tags |= {"problem_type": row.problem_type, "data_type": row.data_type}
-        blind = row.blind.score if row.blind is not None else None
-        self.rows.append((tags, reply.score, blind))
+        for rows, one in ((self.rows, reply), (self.blind, row.blind)):
+            if one is not None and one.score is not None:
+                clip = f"{row.path}#{row.start_s}" if row.path else row.sample_id
+                rows.append(ScoredRow(one.score, tags, row.problem_type, clip, self.questions))
+        self.questions += 1
         self.unscored += reply.score is None
         self.belonging.add(row)
         if reply.failed:
@@ -92,35 +111,35 @@ class Counts:
 
     def _overall(self) -> Iterator[Measured]:
         for aggregate in self.aggregates:
-            yield self._measured(aggregate.id, self.rows)
+            yield self._measured(aggregate, self.rows, self.blind)
         if self.sufficient:
             found = estimate_share(sum(self.sufficient), len(self.sufficient), level=self.plan.level)
             yield measured("sufficiency", found)
 
     def _tables(self) -> Iterator[Measured]:
-        groups: dict[str, dict[str, list[tuple[dict[str, str], float | None, float | None]]]] = {}
-        for row in self.rows:
-            for tag, value in row[0].items():
-                groups.setdefault(tag, defaultdict(list))[value].append(row)
-        for tag, by_value in groups.items():
-            if 1 < len(by_value) <= MOST_GROUPS:
-                for value in sorted(by_value):
-                    yield self._measured("mean", by_value[value], tag, value)
+        """By each tag: the mean of its questions, in the scale of the headline."""
+        mean = Aggregate(id="mean", scale=self.aggregates[0].scale)
+        for tag in dict.fromkeys(tag for row in self.rows for tag in row.tags):
+            values = sorted({row.tags[tag] for row in self.rows if tag in row.tags})
+            for value in values if 1 < len(values) <= MOST_GROUPS else ():
+                rows, blind = (
+                    [row for row in every if row.tags.get(tag) == value] for every in (self.rows, self.blind)
+                )
+                yield self._measured(mean, rows, blind, tag, value)
 
     def _measured(
         self,
-        protocol: str,
-        rows: Sequence[tuple[dict[str, str], float | None, float | None]],
+        how: Aggregate,
+        rows: Sequence[ScoredRow],
+        blind: Sequence[ScoredRow],
         by: str = "",
         group: str = "",
     ) -> Measured:
-        blind = self._mean([blind for _, _, blind in rows])
-        found = measured(protocol, self._mean([score for _, score, _ in rows]), by, group)
-        return found.model_copy(update={"question_only": blind.value if blind is not None else None})
-
-    def _mean(self, scores: Sequence[float | None]) -> CountedEstimate | None:
-        known = [score for score in scores if score is not None]
-        return estimate_mean(known, level=self.plan.level, resamples=self.plan.resamples)
+        made = partial(aggregate, how, level=self.plan.level, resamples=self.plan.resamples)
+        without = made(blind)
+        found = measured(how.id, made(rows), by, group)
+        alone = without.value if without is not None else None
+        return found.model_copy(update={"question_only": alone, "scale": how.scale})
 
     def told(self) -> Told:
         """What the completions are like."""

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from videop2r_data.errors import TraceError
 from videop2r_data.schemas import (
+    Benchmark,
     Completion,
     EvalPlan,
     Part,
@@ -17,7 +19,7 @@ from videop2r_data.schemas import (
     Trace,
     parse_trace,
 )
-from videop2r_data.validators import extract_answer, score
+from videop2r_data.validators import read_reply, score
 
 
 class Form(NamedTuple):
@@ -37,8 +39,8 @@ class Form(NamedTuple):
 class Grader:
     """Reads and grades the completions of a plan; pure."""
 
-    def __init__(self, plan: EvalPlan) -> None:
-        self.plan = plan
+    def __init__(self, plan: EvalPlan, benchmarks: Mapping[str, Benchmark]) -> None:
+        self.plan, self.benchmarks = plan, benchmarks
 
     def score(self, sample: Sample, answer: str) -> Score:
         """What an answer is worth."""
@@ -48,22 +50,31 @@ class Grader:
             reference=sample.solution,
             options=sample.options,
             policy=self.plan.scoring,
+            metric=self.benchmarks[sample.source].metric(sample.problem_type),
         )
 
     def grade(self, sample: Sample, request: Request, completion: Completion) -> Reply:
         """A completion with its answer and its score."""
-        answer, place, why = self._read(completion.text)
-        found = self.score(sample, answer or "")
+        read = read_reply(
+            completion.text,
+            problem_type=sample.problem_type,
+            options=sample.options,
+            grammar=self.plan.trace,
+            policy=self.plan.scoring,
+            cut=completion.finish_reason == "length",
+        )
+        found = self.score(sample, read.answer or "")
+        why = found.reason if read.reason is None or found.value is None else read.reason
         usage = completion.usage
         return Reply(
             text=completion.text,
             finish=completion.finish_reason,
             failed="",
             detail="",
-            answer=answer,
-            place=place,
+            answer=read.answer,
+            place=read.place,
             score=found.value,
-            reason=found.reason.value if answer is not None or found.value is None else why,
+            reason=why.value,
             input_tokens=usage.input_tokens + usage.cache_read_tokens + usage.cache_write_tokens,
             output_tokens=usage.output_tokens,
             key=request.key,
@@ -99,12 +110,3 @@ class Grader:
         except TraceError as error:
             return Form(False, str(error.fault), found.parts)
         return Form(True, "", found.parts)
-
-    def _read(self, text: str) -> tuple[str | None, str, str]:
-        """Answer, where it was found, and why there is none."""
-        found = extract_answer(text, self.plan.scoring)
-        if found.answer is not None:
-            return found.answer, "tag", ""
-        if self.plan.style == "plain" and "<" not in text:
-            return text.strip(), "bare", ""
-        return None, "", found.reason.value if found.reason else ""

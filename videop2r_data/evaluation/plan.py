@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import orjson
 
 from videop2r_data.errors import ConfigError
+from videop2r_data.evaluation.pools import OWN
 from videop2r_data.evaluation.target import EVAL, RECIPE, of_run
 from videop2r_data.files import LOCK_NAME, find_media_roots, locate, read_lock
 from videop2r_data.schemas import (
@@ -204,8 +205,7 @@ def _own(pool: Any, more: Mapping[str, Any], base: Path, settings: dict[str, Any
     folder = locate(str(pool["path"]), base)
     if not (folder / LOCK_NAME).is_file():
         return pool
-    found = {"name": folder.resolve().name, "kind": "dataset"} | dict(pool)
-    found["path"] = str(folder.absolute() / "data" / "rl-*.parquet")
+    found = {"name": folder.resolve().name, "benchmark": OWN} | dict(pool)
     if not found.get("media_root"):
         roots = set(find_media_roots(str(folder), base=Path()).by_source.values())
         if len(roots) > 1:

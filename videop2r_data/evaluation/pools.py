@@ -4,12 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from heapq import nsmallest
+from pathlib import Path
 
+from videop2r_data.benchmarks import load_benchmark
 from videop2r_data.builders import Wanted, Workspace
 from videop2r_data.builders.checks import CheckReport, SourceCheck, check_pool
 from videop2r_data.builders.sources import open_source
 from videop2r_data.errors import ConfigError
-from videop2r_data.schemas import BadRow, EvalPlan, EvalPool, RejectReason, Sample, digest
+from videop2r_data.schemas import BadRow, Benchmark, EvalPlan, EvalPool, RejectReason, Sample, digest
+
+OWN = "p2r"
+"""Declaration of questions of one's own."""
+
+
+def declarations(plan: EvalPlan, base: Path) -> dict[str, Benchmark]:
+    """Benchmark of the plan -> what is declared of it.
+
+    Raises:
+        ConfigError: there is no such benchmark, or its declaration is none.
+    """
+    return {pool.name: load_benchmark(pool.benchmark or OWN, base=base) for pool in plan.benchmarks}
 
 
 def chosen(plan: EvalPlan, place: Workspace) -> Wanted:

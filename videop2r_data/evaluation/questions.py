@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from functools import partial
 from operator import eq
@@ -22,7 +22,7 @@ from videop2r_data.builders import (
 from videop2r_data.errors import MediaError, TransientError
 from videop2r_data.evaluation.faithful import by_judge, by_rule, can_be_asked, token_counter, with_answer
 from videop2r_data.evaluation.grading import Grader
-from videop2r_data.prompts import Prompt
+from videop2r_data.evaluation.pools import declarations
 from videop2r_data.schemas import (
     BadRow,
     DataType,
@@ -30,8 +30,6 @@ from videop2r_data.schemas import (
     EvalRow,
     MediaRecord,
     Outcome,
-    ProblemType,
-    Purpose,
     RejectReason,
     Reply,
     Request,
@@ -40,7 +38,6 @@ from videop2r_data.schemas import (
     Stage,
     TagCell,
     Trace,
-    digest,
     reasons_of,
 )
 from videop2r_data.validators import count_words
@@ -143,15 +140,15 @@ class Questions:
 
     def __init__(self, plan: EvalPlan, parts: Parts) -> None:
         self.plan, self.parts = plan, parts
-        self.grader = Grader(plan)
         self._tokens = token_counter(plan.tokenizer)
         base, recipe = parts.place.base, plan.recipe
-        self._prompt = question_prompt(plan.prompt_name, base, plan.trace)
-        self._asking = self._builders(self._prompt, "generate")
+        self.grader = Grader(plan, declarations(plan, base))
+        self._hints = {pool.name: pool.hint for pool in plan.benchmarks}
+        self._asking = parts.requests
         stages: list[Stage_] = [self.answer]
         if plan.question_only:
-            self._blind_prompt = question_prompt(plan.question_only_prompt, base, plan.trace)
-            self._blind = self._builders(self._blind_prompt, "blind")
+            prompt = question_prompt(plan.question_only_prompt, base, plan.trace)
+            self._blind = RequestBuilder(recipe, base, prompt=prompt, purpose="blind")
             stages.append(self.answer_blind)
         if recipe.judges:
             stages.append(self.judge)
@@ -169,13 +166,10 @@ class Questions:
         return self.parts.steps.generator
 
     def prompts(self) -> dict[str, str]:
-        """Prompt -> sha256; hints of a benchmark are part of it."""
-        found = {p.name: p.sha256 for p in self.parts.bench.prompts()}
-        found |= self._exam.prompts() if self._exam is not None else {}
-        for builders in (self._asking, self._blind if self.plan.question_only else {}):
-            for builder in builders.values():
-                found[builder.generate_prompt.name] = builder.generate_prompt.sha256
-        return dict(sorted(found.items()))
+        """Prompt -> sha256."""
+        found = self.parts.prompts() | (self._exam.prompts() if self._exam is not None else {})
+        blind = [self._blind.generate_prompt] if self.plan.question_only else []
+        return dict(sorted((found | {p.name: p.sha256 for p in blind}).items()))
 
     async def run(self, sample: Sample) -> Result:
         """Ask everything about one question; the result says how far that came."""
@@ -241,11 +235,10 @@ class Questions:
 
     async def answer(self, question: Question) -> None:
         """The answer of the model, from the media."""
-        builder = self._asking[question.sample.source]
 
         async def ask(media: MediaRecord | None) -> Reply:
             question.media = media
-            request = builder.generate(question.sample, media, 0)
+            request = self._asking.generate(self.shown(question.sample), media, 0)
             return await self.reply(question, self.generator, request, question.held.loader(media))
 
         question.reply = await self.seen(question, question.held, ask)
@@ -265,7 +258,7 @@ class Questions:
         if question.sample.data_type is DataType.TEXT:
             question.columns["blind"] = question.reply
             return
-        request = self._blind[question.sample.source].generate(question.sample, None, 0)
+        request = self._blind.generate(self.shown(question.sample), None, 0)
         question.columns["blind"] = await self.reply(question, self.generator, request)
 
     async def judge(self, question: Question) -> None:
@@ -289,16 +282,8 @@ class Questions:
         question.columns |= {"judgements": list(judged.judgements), "claims": list(judged.claims)}
         question.columns |= by_judge(judged.judgements)
 
-    def _builders(self, prompt: Prompt, purpose: Purpose) -> dict[str, RequestBuilder]:
-        """Benchmark -> what makes its requests."""
-        make = partial(RequestBuilder, self.plan.recipe, self.parts.place.base, purpose=purpose)
-        return {pool.name: make(prompt=with_hints(prompt, pool.hints)) for pool in self.plan.benchmarks}
-
-
-def with_hints(prompt: Prompt, hints: Mapping[str, str]) -> Prompt:
-    """The prompt with what a benchmark says that its answers look like; name and digest tell it apart."""
-    if not hints:
-        return prompt
-    known = dict.fromkeys((kind.value for kind in ProblemType), "") | dict(prompt.hints) | dict(hints)
-    mark = digest([prompt.sha256, sorted(hints.items())])
-    return prompt._replace(name=f"{prompt.name}+{mark[:8]}", hints=known, sha256=mark)
+    def shown(self, sample: Sample) -> Sample:
+        """The question as the model reads it: with what its benchmark says beside it."""
+        hints = (self.grader.benchmarks[sample.source].hint(sample), self._hints[sample.source])
+        words = "\n".join(filter(None, (*hints, sample.problem)))
+        return sample.model_copy(update={"problem": words}) if words != sample.problem else sample

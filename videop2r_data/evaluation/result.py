@@ -14,6 +14,7 @@ from typing import Any
 import orjson
 
 from videop2r_data.backends import Journal, cost_usd
+from videop2r_data.benchmarks import RowCounts, count_faults
 from videop2r_data.builders import (
     VERSIONED,
     FolderWriter,
@@ -25,9 +26,10 @@ from videop2r_data.builders import (
     Workspace,
     locked_settings,
 )
-from videop2r_data.builders.sources import PoolDigest, read_pool
+from videop2r_data.builders.sources import PoolDigest, open_source
 from videop2r_data.errors import ConfigError, ExportError
 from videop2r_data.evaluation.figures import Counts
+from videop2r_data.evaluation.page import PAGE, write_page
 from videop2r_data.evaluation.pools import chosen, selection
 from videop2r_data.evaluation.questions import Question, Questions, bad_row
 from videop2r_data.evaluation.tables import render_tables
@@ -38,6 +40,7 @@ from videop2r_data.schemas import (
     EvalPool,
     EvalResult,
     EvalRow,
+    Expected,
     FileLock,
     Sample,
     validate_settings,
@@ -46,7 +49,7 @@ from videop2r_data.version import __version__
 
 RESULT, TABLES = "result.json", "README.md"
 RESULT_FOLDER = Made(
-    "result", RESULT, re.compile(rf"{re.escape(RESULT)}|{TABLES}|rows(/.*)?|gallery(/.*)?"), ("rows",)
+    "result", RESULT, re.compile(rf"{re.escape(RESULT)}|{TABLES}|{re.escape(PAGE)}|rows(/.*)?"), ("rows",)
 )
 _BREATHE = 64
 
@@ -65,10 +68,13 @@ async def write_result(plan: EvalPlan, place: Workspace, *, observer: Observer) 
             observer.begin("writing", None)
             # a model that may write anything: its breaker is never asked here
             parts = Parts(plan.recipe, place, journal, live=False, free=True, also=plan.also)
-            result = await _Pass(plan, parts, writer).run(observer)
+            made = _Pass(plan, parts, writer)
+            result = await made.run(observer)
             form = orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE
             (writer.staging / RESULT).write_bytes(orjson.dumps(result.model_dump(mode="json"), option=form))
             (writer.staging / TABLES).write_text(render_tables(result), encoding="utf-8")
+            roots = {name: s.media_root for name, s in made.sources.items() if s.media_root is not None}
+            write_page(writer.staging, place.out, result, plan, roots)
             writer.commit()
             return result
     except OSError as error:
@@ -111,8 +117,17 @@ class _Pass:
         self.plan, self.parts, self.writer = plan, parts, writer
         self.recorders = parts.record()
         self.questions = Questions(plan, parts)
-        self.counts = {pool.name: Counts(plan) for pool in plan.benchmarks}
+        place, declared = parts.place, self.questions.grader.benchmarks
+        self.counts = {
+            pool.name: Counts(plan, (*declared[pool.name].aggregates, *pool.aggregates))
+            for pool in plan.benchmarks
+        }
         self.digests = {pool.name: PoolDigest() for pool in plan.benchmarks}
+        self.read = {pool.name: RowCounts() for pool in plan.benchmarks}
+        self.sources = {
+            pool.name: open_source(pool.source, base=place.base, demo_root=place.demo)
+            for pool in plan.benchmarks
+        }
         self.bad = {pool.name: Counter[str]() for pool in plan.benchmarks}
         self.calls: Counter[str] = Counter()
         self.usd: Counter[str] = Counter()
@@ -146,12 +161,15 @@ class _Pass:
 
     def _asked(self) -> Iterator[Sample | BadRow]:
         """The rows that are asked; all of them are counted."""
-        place = self.parts.place
-        wanted = chosen(self.plan, place)
-        for row in read_pool(self.plan.recipe.sources, base=place.base, demo_root=place.demo):
-            self.digests[row.source].update(row)
-            if wanted(row):
-                yield row
+        wanted = chosen(self.plan, self.parts.place)
+        for source in self.sources.values():
+            source.check()
+        for name, source in self.sources.items():
+            for row in source.rows():
+                self.digests[name].update(row)
+                self.read[name].add(row)
+                if wanted(row):
+                    yield row
 
     def _put(self, row: EvalRow) -> None:
         self.counts[row.benchmark].add(row)
@@ -174,18 +192,23 @@ class _Pass:
 
     def _benchmark(self, pool: EvalPool, files: Mapping[str, FileLock]) -> BenchmarkResult:
         counts, rows = self.counts[pool.name], self.digests[pool.name]
+        declared, source = self.questions.grader.benchmarks[pool.name], self.sources[pool.name]
+        layout = str(getattr(source, "layout", ""))
+        expected = declared.expects(layout) if layout else Expected()
+        differ = count_faults(expected, self.read[pool.name]) if pool.is_whole else ()
         file = f"rows/{pool.name}.parquet"
         priced = any(spec.price is not None for spec in self.parts.backends.values())
         return BenchmarkResult(
             name=pool.name,
-            title=pool.name,
-            revision=pool.revision or "",
-            layout="",
-            rows_expected=None,
+            title=declared.title if layout else pool.name,
+            revision=str(getattr(source, "commit", "")) or pool.revision or "",
+            layout=layout,
+            rows_expected=expected.rows,
             rows_found=rows.rows,
             rows_bad=dict(sorted(self.bad[pool.name].items())),
+            rows_differ=differ,
             selection=selection(pool),
-            questions=len(counts.rows),
+            questions=counts.questions,
             answered=counts.answered,
             failed=dict(sorted(counts.failed.items())),
             examples=dict(sorted(counts.examples.items())),

@@ -25,7 +25,7 @@ def _benchmark(one: BenchmarkResult) -> Iterator[str]:
     yield f"## {cell(one.title)}"
     yield counted(one)
     overall = [found for found in one.figures if not found.by]
-    yield table(["figure", "value", "interval", "n", "question only"], [_line(f) for f in overall])
+    yield table(["protocol", "value", "interval", "n", "question only"], [_line(f) for f in overall])
     for tag in dict.fromkeys(found.by for found in one.figures if found.by):
         rows = [_line(found) for found in one.figures if found.by == tag]
         yield table([cell(tag), "value", "interval", "n", "question only"], rows)
@@ -42,6 +42,8 @@ def counted(one: BenchmarkResult) -> str:
     if one.selection:
         parts.append(f"asked: {one.selection}")
     parts.append(f"{one.questions:,} questions, {one.answered:,} answered")
+    if one.rows_differ:
+        parts.append(f"not the published rows: {one.rows_differ[0]}")
     if one.unscored:
         parts.append(f"{one.unscored:,} whose reference cannot be used")
     return "; ".join(parts) + "."

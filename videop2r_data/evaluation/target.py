@@ -62,7 +62,7 @@ def of_run(run: Path, given: Mapping[str, Any]) -> dict[str, Any]:
 
 def _held_out(held: Mapping[str, Any], training: Mapping[str, Any]) -> dict[str, Any]:
     if held["source"] == "demo":
-        return {"name": "demo", "kind": "demo", "demo": _world(training, held)}
+        return {"name": "demo", "demo": _world(training, held)}
     kept = ("media_root", "split", "revision", "start", "limit", "config")
     return {"path": str(held["source"])} | {name: held[name] for name in kept if held.get(name)}
 

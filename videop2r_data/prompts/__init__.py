@@ -332,7 +332,7 @@ def render_generate(
         )
     kind = str(getattr(problem_type, "value", problem_type))
     hint = prompt.hints.get(kind) or _HINTS.get(kind, "")
-    if kind not in prompt.hints and prompt.hints and not hint:
+    if prompt.hints and not hint:
         raise ConfigError(f"the prompt has no section `=== hint: {kind} ===`", where=prompt.name)
     shown = {"problem": problem, "options": _options(tuple(options)), "hint": hint}
     return fill(prompt.user, shown if observation is None else shown | {"observation": observation})

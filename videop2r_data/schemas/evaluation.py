@@ -17,7 +17,7 @@ from videop2r_data.schemas.judges import BackendSpec, JudgeSpec, Name, NamedJudg
 from videop2r_data.schemas.media import MediaSpec
 from videop2r_data.schemas.recipe import GenerateSpec, GrammarField, Recipe, SourceSpec, VerifySpec
 from videop2r_data.schemas.rows import ClaimCell, Int32, JudgementCell, SegmentCell
-from videop2r_data.schemas.verdict import Policy, Unit
+from videop2r_data.schemas.verdict import READING, Policy, Unit
 from videop2r_data.schemas.yaml_file import parse_yaml, read_settings
 
 # --- what is asked of whom ---
@@ -43,8 +43,8 @@ class EvalPool(SourceSpec):
     """So many questions, drawn by a digest of their ids; None: all of them."""
     sample_seed: int = 0
     """Another seed, other questions."""
-    hints: dict[str, str] = Field(default_factory=dict)
-    """Problem type -> what its answer looks like, in place of the prompt's own words."""
+    hint: str = ""
+    """What stands before each question, beside what the benchmark's declaration says."""
     aggregates: tuple[Aggregate, ...] = ()
     """How scores become one number, beside those that the benchmark declares."""
 
@@ -61,11 +61,10 @@ class EvalPool(SourceSpec):
             named = Path(str(data.get("benchmark") or data.get("path") or "")).name
             data["name"] = _NO_NAME.sub("-", named.partition(".")[0]).strip("-._")
         if "kind" not in data:
-            benchmark = "benchmark" if "benchmark" in data or "path" not in data else "dataset"
-            data["kind"] = "demo" if data["name"] == "demo" and "path" not in data else benchmark
+            data["kind"] = "benchmark" if "benchmark" in data or "path" not in data else "dataset"
         if data["kind"] == "benchmark":
             data.setdefault("benchmark", data["name"])
-        if data["kind"] == "demo" and isinstance(data.get("demo") or {}, dict):
+        if data.get("benchmark") == "demo" and isinstance(data.get("demo") or {}, dict):
             data["demo"] = {**HELD_OUT, **(data.get("demo") or {})}
         return data
 
@@ -132,8 +131,8 @@ class EvalPlan(Model):
     """Sent with each call; None: none."""
     media: MediaSpec = MediaSpec(**PAPER_FRAMES)
     """How frames are sampled; what is left out is the paper's: 32 frames of 256 * 28 * 28 pixels."""
-    scoring: Policy = Policy()
-    """How answers are scored."""
+    scoring: Policy = READING
+    """How answers are read and scored."""
     question_only: bool = True
     """Ask each question without its media too: what a score is worth stands beside it."""
     question_only_prompt: str = "blind-v1"
@@ -360,6 +359,8 @@ class Measured(Model):
     high: float | None
     n: int = Field(ge=0)
     """questions behind it, those without an answer included"""
+    scale: float = 1.0
+    """what 1 is printed as"""
     question_only: float | None = None
     """the same of the answers without media"""
 
@@ -446,6 +447,8 @@ class BenchmarkResult(Model):
     """Rows of the files."""
     rows_bad: dict[str, int]
     """Reason -> rows that cannot be read; they count as wrong."""
+    rows_differ: tuple[str, ...]
+    """Where the rows differ from the published counts; of a part of them nothing is said."""
     selection: str
     """Which of the rows were asked; empty: all of them."""
     questions: int

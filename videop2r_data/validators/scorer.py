@@ -34,6 +34,7 @@ from videop2r_data.validators.metrics import (
     graded,
     interval_iou,
     marked_words,
+    mean_relative_accuracy,
     pair,
     plain_word_error_rate,
     relative_accuracy,
@@ -175,6 +176,14 @@ def _relative(given: Quantity, right: Quantity) -> float:
         return float(given.value == right.value)
 
 
+def _mean_relative(given: Quantity, right: Quantity) -> float:
+    """Mean relative accuracy over ten thresholds [VSI-Bench]."""
+    try:
+        return mean_relative_accuracy(float(given.value), float(right.value))
+    except OverflowError:
+        return float(given.value == right.value)
+
+
 def _ocr(prediction: str, reference: str, options: tuple[str, ...], policy: Policy) -> Score:
     """`1 - word error rate`, clipped at 0 [paper §7.2]; quotes and markup around the text do not count."""
 
@@ -295,8 +304,9 @@ GRADERS: dict[str, Grader] = {
     "relative": Grader(partial(_numbers, judge=_relative), partial(_paper_numbers, relative=True)),
     "interval": Grader(_temporal, _temporal),  # the paper has no grounding
     "box": Grader(_spatial, _spatial),
+    "mean_relative_accuracy": Grader(*2 * (partial(_numbers, judge=_mean_relative),)),
 }
-"""Name, as `TypeTraits.grader` has it -> grader."""
+"""Name, as `TypeTraits.grader` has it, or the metric of a benchmark -> grader."""
 
 
 # --- from a completion to its score ---
@@ -413,6 +423,7 @@ def score(
     reference: str,
     options: Sequence[str] = (),
     policy: Policy = ROBUST,
+    metric: str = "grader",
 ) -> Score:
     """Score an answer; never raises on any string, linear in the prediction.
 
@@ -423,6 +434,7 @@ def score(
         reference: the reference answer, with or without its `<answer>` tag.
         options: of a multiple-choice question, as in the pool.
         policy: see `Policy`.
+        metric: of a benchmark (`schemas.Metric`), in place of that of the problem type.
 
     Returns:
         A value in [0, 1], or None (unscorable: bad reference), with its reason.
@@ -435,7 +447,7 @@ def score(
     >>> score("multiple choice", prediction="A or B", reference="A", options=["A. x", "B. y"]).reason.value
     'several_answers'
     """
-    grader = GRADERS[ProblemType(problem_type).traits.grader]
+    grader = GRADERS[ProblemType(problem_type).traits.grader if metric == "grader" else metric]
     reference = strip_answer_tag(reference)
     if not reference:
         return bad_reference("the reference is empty")

@@ -382,10 +382,14 @@ def _results(one: BenchmarkResult) -> str:
 
 def numbers(found: Measured) -> list[str]:
     """Value, interval, number of questions, and the figure of the question alone, for a table."""
-    blind = "" if found.question_only is None else f"{found.question_only:.3f}"
-    if found.value is None or found.low is None or found.high is None:
-        return ["-", "", f"{found.n:,}", blind]
-    return [f"{found.value:.3f}", f"{found.low:.3f} to {found.high:.3f}", f"{found.n:,}", blind]
+
+    def shown(value: float | None) -> str:
+        return "" if value is None else f"{value * found.scale:.{1 if found.scale >= 100 else 3}f}"
+
+    if found.value is None:
+        return ["-", "", f"{found.n:,}", shown(found.question_only)]
+    interval = f"{shown(found.low)} to {shown(found.high)}" if found.low is not None else ""
+    return [shown(found.value), interval, f"{found.n:,}", shown(found.question_only)]
 
 
 def _settings(one: EvalResult) -> str:

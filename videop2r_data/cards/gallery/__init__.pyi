@@ -1,6 +1,7 @@
 from .make import FramesOf as FramesOf
 from .make import Gallery as Gallery
 from .make import GalleryReport as GalleryReport
+from .make import gallery_of as gallery_of
 from .make import make_gallery as make_gallery
 from .make import write_gallery as write_gallery
 from .page import SERVED_MEDIA as SERVED_MEDIA
@@ -10,6 +11,7 @@ from .page import LoopbackServer as LoopbackServer
 from .page import colours as colours
 from .page import fill_fields as fill_fields
 from .page import policy as policy
+from .rows import Entry as Entry
 from .rows import read_verdicts as read_verdicts
 from .trace import KINDS as KINDS
 from .trace import parts_of as parts_of

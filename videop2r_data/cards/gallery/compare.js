@@ -26,7 +26,7 @@ function pairBar(at, others, place) {
   const move = (way, name, label) => el("button", { type: "button", class: "icon", "aria-label": label, title: label, on: { click: () => pairWith(way) } }, icon(name));
   return el("div", { class: "pairbar" },
     el("p", {}, others.length
-      ? `${accepted(at) ? "Rejected" : "Accepted"} beside it: ${others[place].why}, ${place + 1} of ${others.length}`
+      ? `${capital(says(accepted(at) ? "rejected" : "accepted"))} beside it: ${others[place].why}, ${place + 1} of ${others.length}`
       : "No sample of the other verdict has its clip or its type."),
     others.length > 1 ? el("span", {}, move(-1, "back", "Another one, back ([)"), move(1, "next", "Another one (])")) : null);
 }

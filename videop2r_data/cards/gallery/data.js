@@ -1,6 +1,9 @@
 // The rows: a head of columns is parsed at once, the rest in chunks when it is looked at.
 const head = JSON.parse(byId("head").textContent);
 const size = head.id.length;
+// Other pages than those of a data set have words of their own for what became of a row.
+const says = (outcome) => head.says?.[outcome] ?? outcome;
+const capital = (text) => text.charAt(0).toUpperCase() + text.slice(1);
 const rowOf = new Map(head.id.map((id, at) => [id, at]));
 const chunks = Math.ceil(size / head.chunk);
 const KEEP = 12; // parsed chunks at most

@@ -5,7 +5,7 @@ const PEOPLE = ["one reviewer at most", "reviewers agree", "reviewers differ"];
 const JUDGES = ["judges and people agree", "a judge disagrees", "a judge is unscored", "no label"];
 
 const facets = [
-  { key: "outcome", title: "Verdict", names: head.outcomes, tells: true, of: (row) => head.outcome[row] },
+  { key: "outcome", title: "Verdict", names: head.outcomes.map(says), tells: true, of: (row) => head.outcome[row] },
   { key: "reason", title: "Reason", names: head.reasons, tells: true, of: (row) => head.reason[row] },
   { key: "type", title: "Type", names: head.types, of: (row) => head.type[row] },
   { key: "kind", title: "Media", names: head.kinds, of: (row) => head.kind[row] },
@@ -22,6 +22,7 @@ if (head.trace?.rounds.length) {
   const counts = [...new Set(head.rounds)].sort((a, b) => a - b);
   facets.push({ key: "rounds", title: "Rounds", names: counts.map(String), of: (row) => counts.indexOf(head.rounds[row]) });
 }
+for (const tag of head.tags ?? []) facets.push({ key: `tag ${tag.title}`, title: tag.title, names: tag.names, tells: tag.tells, of: (row) => tag.of[row] });
 if (head.claims) facets.push({ key: "claims", title: "Claims", names: head.claims, tells: true, of: (row) => head.claimed[row] });
 for (const facet of facets) {
   facet.chosen = new Set();

@@ -31,7 +31,7 @@ const list = (() => {
     node.setAttribute("aria-posinset", place + 1);
     node.setAttribute("aria-selected", row === selected);
     node.state.replaceChildren(icon({ accepted: "yes", rejected: "no", failed: "fail", question: "ask" }[outcome]));
-    node.state.title = hidden ? "hidden until you mark it" : outcome;
+    node.state.title = hidden ? "hidden until you mark it" : says(outcome);
     node.text.textContent = visible(head.teaser[row] || "(no question)");
     const reason = hidden || head.reason[row] < 0 ? "" : words(head.reasons[head.reason[row]].split("/")[1]);
     const kinds = [head.types[head.type[row]], head.kinds[head.kind[row]]];

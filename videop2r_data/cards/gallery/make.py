@@ -62,6 +62,8 @@ TEASER = 140
 """Characters of a question in the list."""
 FramesOf = Callable[[str, str, Focus, str], tuple[Sequence[int], Sequence[float]] | None]
 """(source, path, part, data type) -> indices and times in seconds of the sampled frames, or None."""
+MOST_VALUES = 64
+"""Values of a further filter at most."""
 JUDGED, DIFFERS, UNSCORED = 1, 2, 4
 """Bits of the column `judged`."""
 
@@ -188,9 +190,21 @@ def _further(entries: Sequence[Entry], grammar: TraceGrammar) -> dict[str, Any]:
         found["form"] = [forms[", ".join(dict.fromkeys(each))] for each in names]
         found["forms"] = list(forms)
         found["rounds"] = [rounds_of(each, grammar) for each in names]
+    titles = dict.fromkeys(name for e in entries for name in e.tags)
+    if tags := [one for title in titles if (one := _tag(title, entries))]:
+        found["tags"] = tags
     if any(e.claims for e in entries):
         found |= {"claimed": list(map(_claimed, entries)), "claims": list(_CLAIMS)}
     return found
+
+
+def _tag(name: str, entries: Sequence[Entry]) -> dict[str, Any] | None:
+    """The column of a further filter; None: its values are too many to choose from, or all the same."""
+    values = sorted({e.tags[name] for e in entries if name in e.tags})
+    if not 1 < len(values) <= MOST_VALUES:
+        return None
+    places = {value: at for at, value in enumerate(values)}
+    return {"title": name, "names": values, "of": [places.get(e.tags.get(name, ""), -1) for e in entries]}
 
 
 def _row(entry: Entry, grammar: TraceGrammar) -> dict[str, Any]:
@@ -339,28 +353,65 @@ def make_gallery(
         ConfigError: the page would lie in the data set, or `out` cannot be written.
         SourceError: the data set cannot be read.
     """
-    judged = by_words(verdicts)
     total = sum(count_rows(release).values())
     always = frozenset(line.label.sample_id for line in verdicts)
     spec = spec_of(release.lock.recipe if release.lock else None)
     found = read_entries(release, limit=limit, total=total, always=always)
     entries = [replace(e, focus=spec.focus(e.focus, e.problem)) for e in found]
     clips = find_clips(entries, roots)
-    copied = copy_clips(clips, out) if copy_media else 0
     drawn: dict[int, Sheet] = {}
     if sheets:
         drawing = draw_sheets(clips, spec, side=sheets, tell=lambda done, of: tell("frames", done, of))
         drawn, _ = asyncio.run(drawing)
+    about = _about(release, entries) | {"total": total}
+    return gallery_of(
+        about,
+        entries,
+        out,
+        roots=roots,
+        verdicts=verdicts,
+        copy_media=copy_media,
+        drawn=drawn,
+        frames_of=frames_of,
+        grammar=release.grammar,
+    )
+
+
+def gallery_of(
+    about: Mapping[str, Any],
+    entries: Sequence[Entry],
+    out: Path,
+    *,
+    roots: Mapping[str, Path],
+    verdicts: Sequence[JudgedLine] = (),
+    copy_media: bool = False,
+    drawn: Mapping[int, Sheet] | None = None,
+    frames_of: FramesOf = lambda source, path, focus, kind: None,
+    grammar: TraceGrammar | None = None,
+) -> Gallery:
+    """A page of entries; the arguments that are not described are those of `make_gallery`.
+
+    Args:
+        about: `name`, `title` and `digest` of what they are, `total` of its rows; `says`, optional: one of
+            `OUTCOMES` -> what the page calls it.
+        entries: the rows of the page.
+        drawn: index of a clip -> its sheet of frames.
+        grammar: of their traces; None: the default.
+    """
+    clips = find_clips(entries, roots)
+    copied = copy_clips(clips, out) if copy_media else 0
+    judged, total = by_words(verdicts), about["total"]
     matched = {words: judged[words] for entry in entries if (words := words_of(entry)) in judged}
-    about = _about(release, entries) | {
-        "total": total,
+    told = {
+        **about,
         "judges": sorted({line.judge for line in verdicts}),
         "unmatched": len(judged) - len(matched),
     }
+    sheets = drawn or {}
     return Gallery(
         title=f"{about['title']} · gallery",
         payload=make_payload(
-            about, entries, clips, judged=matched, sheets=drawn, frames_of=frames_of, grammar=release.grammar
+            told, entries, clips, judged=matched, sheets=sheets, frames_of=frames_of, grammar=grammar
         ),
         clips=clips,
         links=beside(clips) if copy_media else linked(clips, roots, out),
@@ -370,7 +421,7 @@ def make_gallery(
             "clips": len({(clip.source, clip.path) for clip in clips}),
             "clips_missing": len({(clip.source, clip.path) for clip in clips if clip.file is None}),
             "copied_bytes": copied,
-            "sheets": len(drawn),
+            "sheets": len(sheets),
             "judged": len(matched),
             "disagreements": sum(any(map(differs, lines)) for lines in matched.values()),
             "unmatched": len(judged) - len(matched),
@@ -378,17 +429,17 @@ def make_gallery(
     )
 
 
-def write_gallery(gallery: Gallery, out: Path) -> GalleryReport:
-    """Write `index.html`; the same bytes for the same data set and settings.
+def write_gallery(gallery: Gallery, out: Path, name: str = PAGE) -> GalleryReport:
+    """Write the page `name`; the same bytes for the same data set and settings.
 
     Raises:
         ConfigError: `out` cannot be written.
     """
     text = gallery.page().encode("utf-8")
-    path = out / PAGE
+    path = out / name
     try:
         out.mkdir(parents=True, exist_ok=True)
-        part = out / f".{PAGE}.part"
+        part = out / f".{name}.part"
         part.write_bytes(text)
         part.replace(path)
     except OSError as error:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +50,7 @@ class Entry:
         frames: indices of the sampled frames; empty if the row has none.
         times_s: their times in seconds.
         claims: what a model that sees the clip said of each claim of the observation.
+        tags: name -> value of further filters.
         focus: the part of the clip that the question is about.
     """
 
@@ -82,6 +83,7 @@ class Entry:
     synthetic: bool
     claims: tuple[Claim, ...] = ()
     focus: Focus = WHOLE
+    tags: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def place(self) -> tuple[str, str, Focus]:

@@ -7,7 +7,7 @@ const saysOf = (question) => (question === "faithfulness" ? TRUTH : SAYS);
 function badge(at) {
   const hidden = isBlind(at);
   const outcome = hidden ? "question" : head.outcomes[head.outcome[at]];
-  return el("span", { class: "badge", "data-outcome": outcome }, icon(SIGN[outcome]), hidden ? "hidden" : outcome);
+  return el("span", { class: "badge", "data-outcome": outcome }, icon(SIGN[outcome]), hidden ? "hidden" : says(outcome));
 }
 
 function headOf(at, row) {
@@ -136,7 +136,7 @@ function verdictOf(at, row, player) {
   if (head.reason[at] >= 0) {
     const [stage, reason] = head.reasons[head.reason[at]].split("/");
     box.append(el("p", { class: "reason", "data-outcome": outcome }, icon(SIGN[outcome]),
-      el("strong", {}, words(reason)), ` ${outcome} at step ${stage}`));
+      el("strong", {}, words(reason)), ` ${says(outcome)} at step ${stage}`));
   }
   if (row.detail && row.detail !== row.why) box.append(said("p", row.detail, { class: "detail" }));
   const reward = head.reward[at];
