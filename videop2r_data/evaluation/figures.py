@@ -113,8 +113,9 @@ class Counts:
         for aggregate in self.aggregates:
             yield self._measured(aggregate, self.rows, self.blind)
         if self.sufficient:
-            found = estimate_share(sum(self.sufficient), len(self.sufficient), level=self.plan.level)
-            yield measured("sufficiency", found)
+            share = estimate_share(sum(self.sufficient), len(self.sufficient), level=self.plan.level)
+            found = measured("sufficiency", share)
+            yield found.model_copy(update={"scale": self.aggregates[0].scale})
 
     def _tables(self) -> Iterator[Measured]:
         """By each tag: the mean of its questions, in the scale of the headline."""

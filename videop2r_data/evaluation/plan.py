@@ -12,7 +12,7 @@ import orjson
 from videop2r_data.errors import ConfigError
 from videop2r_data.evaluation.pools import OWN
 from videop2r_data.evaluation.target import EVAL, RECIPE, of_run
-from videop2r_data.files import LOCK_NAME, find_media_roots, locate, read_lock
+from videop2r_data.files import LOCK_NAME, locate, read_lock
 from videop2r_data.schemas import (
     EvalPlan,
     digest,
@@ -193,7 +193,7 @@ def patch_factor(model: str) -> int | None:
 def _own(pool: Any, more: Mapping[str, Any], base: Path, settings: dict[str, Any]) -> Any:
     """A benchmark with the flags that are for all of them.
 
-    A folder that `p2r-data build` wrote is read as its questions, with the media where they were noted.
+    A folder that `p2r-data build` wrote is read as its questions, and asked for its traces.
     """
     if isinstance(pool, str):
         pool = {"path": pool} if "/" in pool or "." in pool else {"name": pool}
@@ -206,15 +206,6 @@ def _own(pool: Any, more: Mapping[str, Any], base: Path, settings: dict[str, Any
     if not (folder / LOCK_NAME).is_file():
         return pool
     found = {"name": folder.resolve().name, "benchmark": OWN} | dict(pool)
-    if not found.get("media_root"):
-        roots = set(find_media_roots(str(folder), base=Path()).by_source.values())
-        if len(roots) > 1:
-            raise ConfigError(
-                "the media of this data set lie in several folders",
-                where=str(folder),
-                hint="name one folder that holds them all: media_root (--media-root)",
-            )
-        found["media_root"] = str(next(iter(roots), ""))
     settings.setdefault("trace", read_lock(folder).grammar.model_dump(mode="json"))
     return found
 
