@@ -92,7 +92,7 @@ def test_a_name_alone_is_enough_of_a_benchmark() -> None:
     named = ["demo", "org/held-out", {"path": "some/rows.v2.parquet", "sample": 3}]
     pools = EvalPlan.model_validate({"backend": SERVER, "benchmarks": named}).benchmarks
     assert [pool.name for pool in pools] == ["demo", "held-out", "rows"]
-    assert [pool.kind for pool in pools] == ["demo", "dataset", "dataset"]
+    assert [pool.kind for pool in pools] == ["benchmark", "dataset", "dataset"]
     assert pools[0].demo is not None and pools[0].demo.start == 10_000_000 and pools[0].is_whole
     assert not pools[2].is_whole
 

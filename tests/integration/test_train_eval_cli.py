@@ -46,7 +46,8 @@ def test_a_run_is_evaluated_on_its_own_questions_and_goes_on_where_it_stopped(tm
     found = told["result"]["benchmarks"][0]
     assert (found["questions"], found["answered"]) == (5, 5) and found["told"]["cut"] == 5
     figures = {one["protocol"]: one["n"] for one in found["figures"] if not one["by"]}
-    assert figures == {"accuracy": 5, "sufficiency": 5}
+    assert figures == {"demo_micro": 5, "demo_macro": 5}
+    assert "faithful" not in found, "random weights write no segment that could be judged"
     plan = told["result"]["plan"]
     assert plan["benchmarks"][0]["demo"]["start"] == 900 and plan["backend"]["revision"]
     folder = Path(told["folder"])
@@ -65,7 +66,7 @@ def test_an_evaluation_is_told_on_the_card_of_its_run(tmp_path: Path) -> None:
     done = CliRunner().invoke(app, ["eval", str(run), *flags])
     assert done.exit_code == 0 and "no card" not in done.stderr, done.stderr
     card = (run / "README.md").read_text()
-    assert "| accuracy | 0.000 |" in card and "figures/curves.png" in card and "sufficiency" not in card
+    assert "| demo\\_micro | 0.0 |" in card and "figures/curves.png" in card and "suffices" not in card
 
 
 def test_a_run_evaluates_between_its_steps(tmp_path: Path) -> None:

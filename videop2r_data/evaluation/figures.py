@@ -56,7 +56,6 @@ class Counts:
     places: Counter[str] = field(default_factory=Counter)
     faults: Counter[str] = field(default_factory=Counter)
     formed: Counter[bool] = field(default_factory=Counter)
-    sufficient: list[bool] = field(default_factory=list)
     words: dict[str, list[int]] = field(default_factory=lambda: defaultdict(list))
     sent: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
 
@@ -95,15 +94,6 @@ class Counts:
         if reply.input_tokens:
             self.sent["input_tokens"].append(reply.input_tokens)
         self.sent["output_tokens"].append(reply.output_tokens)
-        self._judged(row)
-
-    def _judged(self, row: EvalRow) -> None:
-        """Whether the answer follows from the observation; from none it does not."""
-        said = [cell.verdict for cell in row.judgements if cell.decides == "sufficiency"]
-        if said and said[0]:
-            self.sufficient.append(said[0] == "Yes")
-        elif not said and any(judge.decides == "sufficiency" for judge in self.plan.judges):
-            self.sufficient.append(False)
 
     def figures(self) -> tuple[Measured, ...]:
         """Every aggregate over all questions, then each tag's table."""
@@ -112,10 +102,6 @@ class Counts:
     def _overall(self) -> Iterator[Measured]:
         for aggregate in self.aggregates:
             yield self._measured(aggregate, self.rows, self.blind)
-        if self.sufficient:
-            share = estimate_share(sum(self.sufficient), len(self.sufficient), level=self.plan.level)
-            found = measured("sufficiency", share)
-            yield found.model_copy(update={"scale": self.aggregates[0].scale})
 
     def _tables(self) -> Iterator[Measured]:
         """By each tag: the mean of its questions, in the scale of the headline."""
