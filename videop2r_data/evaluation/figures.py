@@ -6,7 +6,6 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, NamedTuple
 
 from videop2r_data.evaluation.faithful import Belonging
 from videop2r_data.schemas import (
@@ -18,19 +17,7 @@ from videop2r_data.schemas import (
     Sent,
     Told,
 )
-from videop2r_data.validators import CountedEstimate, estimate_mean, estimate_share
-
-
-class ScoredRow(NamedTuple):
-    score: float
-    tags: dict[str, str]
-    problem_type: str
-    clip: str
-    order: int
-
-
-def aggregate(spec: Aggregate, rows: Sequence[ScoredRow], **how: Any) -> CountedEstimate | None:
-    return estimate_mean([row.score for row in rows], **how)
+from videop2r_data.validators import CountedEstimate, ScoredRow, aggregate, estimate_share
 
 
 MOST_GROUPS = 64
@@ -70,8 +57,7 @@ class Counts:
             tags |= {"problem_type": row.problem_type, "data_type": row.data_type}
         for rows, one in ((self.rows, reply), (self.blind, row.blind)):
             if one is not None and one.score is not None:
-                clip = f"{row.path}#{row.start_s}" if row.path else row.sample_id
-                rows.append(ScoredRow(one.score, tags, row.problem_type, clip, self.questions))
+                rows.append(ScoredRow(one.score, row.problem_type, tags, row.path, self.questions))
         self.questions += 1
         self.unscored += reply.score is None
         self.belonging.add(row)
