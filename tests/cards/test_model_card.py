@@ -58,7 +58,7 @@ def with_evaluation(folder: Path) -> Path:
         figure("mean", 0.8, by="problem_type", group="multiple | choice"),
         figure("mean", 0.9, by="data_type", group="video"),
     ]  # fmt: skip
-    told: dict[str, Any] = {"well_formed": None, "faults": {}, "cut": 0, "places": {}, "words": {}}
+    told: dict[str, Any] = {"well_formed": None, "faults": {}, "cut": 0, "places": {}}
     sent = dict.fromkeys(("frames", "pixels", "input_tokens", "output_tokens"))
     benchmark = {
         "name": "held-out", "title": "held-out", "revision": "", "layout": "", "rows_expected": None,

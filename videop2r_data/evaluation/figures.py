@@ -19,7 +19,6 @@ from videop2r_data.schemas import (
 )
 from videop2r_data.validators import CountedEstimate, ScoredRow, aggregate, estimate_share
 
-
 MOST_GROUPS = 64
 """Values of a tag above which it is an id and no table."""
 
@@ -43,7 +42,6 @@ class Counts:
     places: Counter[str] = field(default_factory=Counter)
     faults: Counter[str] = field(default_factory=Counter)
     formed: Counter[bool] = field(default_factory=Counter)
-    words: dict[str, list[int]] = field(default_factory=lambda: defaultdict(list))
     sent: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
 
     def __post_init__(self) -> None:
@@ -57,7 +55,8 @@ class Counts:
             tags |= {"problem_type": row.problem_type, "data_type": row.data_type}
         for rows, one in ((self.rows, reply), (self.blind, row.blind)):
             if one is not None and one.score is not None:
-                rows.append(ScoredRow(one.score, row.problem_type, tags, row.path, self.questions))
+                kind, order = row.problem_type, self.questions
+                rows.append(ScoredRow(one.score, tags=tags, problem_type=kind, clip=row.path, order=order))
         self.questions += 1
         self.unscored += reply.score is None
         self.belonging.add(row)
@@ -72,8 +71,6 @@ class Counts:
         if row.well_formed is not None:
             self.formed[row.well_formed] += 1
             self.faults.update([row.fault] if row.fault else [])
-        for cell, words in zip(row.segments, row.segment_words, strict=True):
-            self.words[cell.name].append(words)
         if row.frame_indices:
             self.sent["frames"].append(len(row.frame_indices))
             self.sent["pixels"].append(row.frame_width * row.frame_height)
@@ -86,8 +83,13 @@ class Counts:
         return (*self._overall(), *self._tables())
 
     def _overall(self) -> Iterator[Measured]:
-        for aggregate in self.aggregates:
-            yield self._measured(aggregate, self.rows, self.blind)
+        for how in self.aggregates:
+            # a row that cannot be read is of no task: it counts where all questions count alike
+            every = how.how in ("mean", "recall")
+            rows, blind = (
+                [row for row in found if every or row.problem_type] for found in (self.rows, self.blind)
+            )
+            yield self._measured(how, rows, blind)
 
     def _tables(self) -> Iterator[Measured]:
         """By each tag: the mean of its questions, in the scale of the headline."""
@@ -123,7 +125,6 @@ class Counts:
             faults=dict(sorted(self.faults.items())),
             cut=self.cut,
             places=dict(sorted(self.places.items())),
-            words={name: found for name, each in self.words.items() if (found := Range.of(each))},
         )
 
     def measured_behind(self) -> Sent:

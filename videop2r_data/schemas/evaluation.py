@@ -406,8 +406,6 @@ class Told(Model):
     """Completions that ended at `max_tokens`."""
     places: dict[str, int]
     """Where answers were found -> completions."""
-    words: dict[str, Range]
-    """Segment -> its words."""
 
 
 class Both(Model):
