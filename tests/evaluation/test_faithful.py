@@ -292,6 +292,23 @@ def test_figures_by_hand() -> None:
     assert Belonging(demo_plan()).result() is None
 
 
+def test_scenes_without_numbers_are_judged_and_examined_by_what_is_shown(tmp_path: Path) -> None:
+    """Of such scenes the examinee knows no truth: it answers what the observation says."""
+    world = WORLD | {
+        "rows": 60,
+        "defect_rate": 0.0,
+        "invention_rate": 0.0,
+        "numbered": False,
+        "tasks": ["colour", "place", "count"],
+    }
+    judges = [THINKS, READS, SEES]
+    plan = demo_plan(benchmarks=[{"name": "demo", "demo": world}], judges=judges, exam={"backend": DEMO})
+    told = figures(run(plan, tmp_path)[0])
+    right = ("sufficient", "true", "claims_supported", "exam_media", "exam_observation")
+    assert {name: told[name].value for name in right} == dict.fromkeys(right, 1.0)
+    assert told["mismatch"].value == 0.0 and (told["exam_nothing"].value or 0) < 0.4
+
+
 def test_an_evaluation_that_was_stopped_goes_on_to_the_same_bytes(tmp_path: Path) -> None:
     world = [{"name": "demo", "demo": WORLD | {"rows": 30}}]
     erring = DEMO | {"extra": {"error_rate": 0.2}, "concurrency": 2}
