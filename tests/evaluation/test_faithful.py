@@ -229,7 +229,7 @@ def test_what_is_sent_over_the_wire_is_disarmed_and_asked_once(tmp_path: Path) -
 
 def row(
     *, judge: bool | None = None, option: str | None = None, rule: bool | None = None, score: float = 1.0,
-    exam: dict[str, float] | None = None, verdict: str | None = None,
+    exam: dict[str, float] | None = None, verdict: str | None = None, path: str = "",
 ) -> EvalRow:  # fmt: skip
     empty = dict.fromkeys(EvalRow.model_fields)
     reply = Reply(
@@ -241,7 +241,7 @@ def row(
     )
     names = ("observation", "think", "answer")
     made: dict[str, Any] = empty | {
-        "problem_type": "multiple choice", "data_type": "video", "reply": reply, "mismatch_judge": judge,
+        "problem_type": "multiple choice", "data_type": "video", "path": path, "reply": reply, "mismatch_judge": judge,
         "think_option": option, "mismatch_rule": rule, "judgements": [] if verdict is None else [cell],
         "segments": [SegmentCell(name=name, text="x") for name in names], "segment_words": [3, 2, 1],
         "segment_tokens": [],
@@ -355,6 +355,22 @@ def test_tokens_of_segments_are_counted_by_the_tokenizer_that_is_named(tmp_path:
     assert tokens["think"].value == pytest.approx(sum(one.segment_tokens[1] for one in rows) / 6)
     with pytest.raises(ConfigError, match="no tokenizer"):
         run(demo_plan(benchmarks=world, tokenizer=str(tmp_path / "none")), tmp_path, "again")
+
+
+def test_questions_about_one_clip_are_one_draw() -> None:
+    """Two clips of ten questions each are worth less than twenty clips."""
+
+    def mismatch(clips: int) -> Measured:
+        belonging = Belonging(demo_plan(judges=[THINKS]))
+        for n in range(20):
+            belonging.add(row(judge=n % clips % 2 == 0, option="A", path=f"{n % clips}.mp4"))
+        found = belonging.result()
+        assert found is not None
+        return next(one for one in found.figures if one.protocol == "mismatch")
+
+    two, twenty = mismatch(2), mismatch(20)
+    assert two.value == twenty.value == 0.5 and two.n == twenty.n == 20
+    assert (two.high or 0) - (two.low or 0) > 1.5 * ((twenty.high or 0) - (twenty.low or 0))
 
 
 @pytest.mark.parametrize(

@@ -8,11 +8,13 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from functools import partial
+from typing import Any
 
 from videop2r_data.builders import read_by
 from videop2r_data.errors import ConfigError, MissingExtraError
 from videop2r_data.schemas import (
+    Aggregate,
     Both,
     EvalPlan,
     EvalRow,
@@ -28,11 +30,9 @@ from videop2r_data.schemas import (
 )
 from videop2r_data.validators import (
     NOTHING,
-    CountedEstimate,
-    Estimate,
+    ScoredRow,
+    aggregate,
     count_confusion,
-    estimate_mean,
-    estimate_share,
     measure_agreement,
     thinks_otherwise,
 )
@@ -61,6 +61,7 @@ TITLES = {
     "exam_observation-media": "observation over media",
 }
 """Id of a figure -> its name in tables."""
+_MEAN = Aggregate(id="mean")
 _PASSES = {"sufficiency": "Yes", "faithfulness": "faithful"}
 _FIGURES = {
     "sufficiency": ("sufficient", "accuracy_if_sufficient", "accuracy_if_not"),
@@ -121,9 +122,12 @@ def by_judge(cells: Iterable[JudgementCell]) -> dict[str, Any]:
 # What the rows of a benchmark come to.
 
 
-class _Said(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class _Said:
     """One row, without its texts."""
 
+    clip: str
+    order: int
     score: float | None
     rule: bool | None
     option: str | None
@@ -158,6 +162,8 @@ class Belonging:
                 self.silent[judge.name] += 1
         self.rows.append(
             _Said(
+                clip=row.path,
+                order=len(self.rows),
                 score=row.reply.score,
                 rule=row.mismatch_rule,
                 option=row.think_option,
@@ -196,7 +202,7 @@ class Belonging:
         figures = [*self._lengths(), *self._reasoning(), *self._judged(), *self._exam()]
         if not figures:
             return None
-        pairs = [(row.judge, row.rule) for row in self.rows if row.judge is not None and row.rule is not None]
+        pairs = [(row.judge, row.rule) for row in self.rows if None not in (row.judge, row.rule)]
         found = Counter(pairs)
         return Faithful(
             figures=tuple(figures),
@@ -214,73 +220,83 @@ class Belonging:
 
     def _lengths(self) -> Iterator[Measured]:
         """Of the completions that have the segment."""
-        for unit, name in dict.fromkeys(key for row in self.rows for key in row.lengths):
-            counted = [row.lengths[unit, name] for row in self.rows if (unit, name) in row.lengths]
-            yield from self._mean(unit, counted, segment=name)
+        for key in dict.fromkeys(key for row in self.rows for key in row.lengths):
+            yield from self._mean(key[0], partial(_length, key), segment=key[1])
 
     def _reasoning(self) -> Iterator[Measured]:
         """Mismatch by judge and rule; every share of the judge is of the same rows."""
         read = [row for row in self.rows if row.judge is not None]
-        nothing = [row.option == NOTHING for row in read]
-        yield from self._share("mismatch", [row.judge is True for row in read])
-        yield from self._share("settles_on_nothing", nothing)
-        either = [row.judge is True or none for row, none in zip(read, nothing, strict=True)]
-        yield from self._share("mismatch_or_nothing", either)
-        yield from self._share("mismatch_rule", [row.rule for row in self.rows if row.rule is not None])
-        pairs = [(row.judge, row.rule) for row in read if row.judge is not None and row.rule is not None]
-        if pairs:
-            agreement = measure_agreement(count_confusion(pairs))
-            yield _measured("rule_and_judge", agreement.agreement, len(pairs))
-            yield _measured("kappa", agreement.kappa, len(pairs))
+        yield from self._mean("mismatch", lambda row: row.judge, read)
+        yield from self._mean("settles_on_nothing", lambda row: row.option == NOTHING, read)
+        yield from self._mean("mismatch_or_nothing", lambda row: row.judge or row.option == NOTHING, read)
+        yield from self._mean("mismatch_rule", lambda row: row.rule)
+        both = [row for row in read if row.rule is not None]
+        yield from self._mean("rule_and_judge", lambda row: row.rule is row.judge, both)
+        if both:
+            found = measure_agreement(
+                count_confusion((bool(row.judge), bool(row.rule)) for row in both)
+            ).kappa
+            yield Measured(protocol="kappa", value=found.value, low=found.low, high=found.high, n=len(both))
 
     def _judged(self) -> Iterator[Measured]:
         """Of each judge the share that passes, and the score of the answers on either side."""
         for judge in self.plan.judges:
             if judge.decides not in _FIGURES:
                 continue
-            passes, good, bad = _FIGURES[judge.decides]
-            said = [(row.score, *row.verdicts[judge.name]) for row in self.rows if judge.name in row.verdicts]
-            verdicts = [verdict == _PASSES[judge.decides] for _, verdict, _ in said]
-            yield from self._share(passes, verdicts, judge.name)
+            name, good, bad = _FIGURES[judge.decides]
+            said = [row for row in self.rows if judge.name in row.verdicts]
+            passes = {row: row.verdicts[judge.name][0] == _PASSES[judge.decides] for row in said}
+            yield from self._mean(name, passes.__getitem__, said, judge=judge.name)
             if judge.decides == "faithfulness":
-                yield from self._mean("claims_supported", [score for _, _, score in said], judge.name)
-            for name, side in ((good, True), (bad, False)):
-                scores = [one[0] for one, passed in zip(said, verdicts, strict=True) if passed is side]
-                yield from self._mean(name, scores, judge.name)
+                share = partial(_score_of, judge.name)
+                yield from self._mean("claims_supported", share, said, judge=judge.name)
+            for side, told in ((True, good), (False, bad)):
+                rows = [row for row in said if passes[row] is side]
+                yield from self._mean(told, lambda row: row.score, rows, judge=judge.name)
 
     def _exam(self) -> Iterator[Measured]:
         """Each figure is of the questions that were asked in all of these ways: they can be compared."""
-        if self.plan.exam is None:
-            return
         shown = {way for row in self.rows for way in row.examined}
-        ways = [way for way in self.plan.exam.shown if way in shown]
-        asked = [row.examined for row in self.rows if all(row.examined.get(way) is not None for way in ways)]
+        ways = [way for way in self.plan.exam.shown if way in shown] if self.plan.exam is not None else []
+        asked = [row for row in self.rows if all(row.examined.get(way) is not None for way in ways)]
         for way in ways:
-            yield from self._mean(f"exam_{way}", [row[way] for row in asked])
+            yield from self._mean(f"exam_{way}", partial(_examined, way), asked)
         for less, more in (("nothing", "media"), ("nothing", "observation"), ("media", "observation")):
             if less in ways and more in ways:
-                gains = [(row[more] or 0.0) - (row[less] or 0.0) for row in asked]
-                yield from self._mean(f"exam_{more}-{less}", gains)
-
-    def _share(self, name: str, flags: list[bool], judge: str = "") -> Iterator[Measured]:
-        found = estimate_share(sum(flags), len(flags), level=self.plan.level)
-        if found is not None:
-            yield _measured(name, found, found.n, judge)
+                yield from self._mean(f"exam_{more}-{less}", partial(_gain, less, more), asked)
 
     def _mean(
-        self, name: str, values: Iterable[float | None], judge: str = "", segment: str = ""
+        self,
+        name: str,
+        take: Callable[[_Said], float | None],
+        among: Iterable[_Said] | None = None,
+        *,
+        judge: str = "",
+        segment: str = "",
     ) -> Iterator[Measured]:
-        known = [value for value in values if value is not None]
-        found = estimate_mean(known, level=self.plan.level, resamples=self.plan.resamples)
+        """The mean of what `take` gives, over the rows for which that is not None; intervals draw clips."""
+        values = ((row, take(row)) for row in (self.rows if among is None else among))
+        rows = [ScoredRow(float(v), {}, "", row.clip, row.order) for row, v in values if v is not None]
+        found = aggregate(_MEAN, rows, level=self.plan.level, resamples=self.plan.resamples)
         if found is not None:
-            yield _measured(name, found, found.n, judge, segment)
+            of = {"by": "judge" if judge else "segment" if segment else "", "group": judge or segment}
+            yield Measured(protocol=name, value=found.value, low=found.low, high=found.high, n=found.n, **of)
 
 
-def _measured(
-    name: str, found: CountedEstimate | Estimate, n: int, judge: str = "", segment: str = ""
-) -> Measured:
-    of = {"by": "judge" if judge else "segment" if segment else "", "group": judge or segment}
-    return Measured(protocol=name, value=found.value, low=found.low, high=found.high, n=n, **of)
+def _score_of(judge: str, row: _Said) -> float | None:
+    return row.verdicts[judge][1]
+
+
+def _length(key: tuple[str, str], row: _Said) -> float | None:
+    return row.lengths.get(key)
+
+
+def _examined(way: str, row: _Said) -> float | None:
+    return row.examined[way]
+
+
+def _gain(less: str, more: str, row: _Said) -> float:
+    return (row.examined[more] or 0.0) - (row.examined[less] or 0.0)
 
 
 def _lengths(row: EvalRow) -> Iterator[tuple[tuple[str, str], int]]:
