@@ -23,6 +23,13 @@ from .claims import parse_claims as parse_claims
 from .claims import parse_faithfulness as parse_faithfulness
 from .claims import render_claims as render_claims
 from .claims import render_faithfulness as render_faithfulness
+from .compare import ALPHA as ALPHA
+from .compare import Difference as Difference
+from .compare import McNemar as McNemar
+from .compare import compare_pair as compare_pair
+from .compare import compare_together as compare_together
+from .compare import holm as holm
+from .compare import mcnemar as mcnemar
 from .estimate import Confusion as Confusion
 from .estimate import CountedEstimate as CountedEstimate
 from .estimate import Estimate as Estimate

@@ -68,9 +68,14 @@ class Cells:
         import numpy as np
 
         drawn = np.ones((1, len(self.total))) if weights is None else weights
-        count = drawn @ self.count
+        return self.combined(drawn @ self.total, drawn @ self.count)
+
+    def combined(self, total: Floats, count: Floats) -> Floats:
+        """The statistic of sums by category, (R, K) each; (R,)."""
+        import numpy as np
+
         # A category of which a draw holds nothing is left out of its mean.
-        means = np.divide(drawn @ self.total, count, out=np.full_like(count, np.nan), where=count > 0)
+        means = np.divide(total, count, out=np.full_like(count, np.nan), where=count > 0)
         return _mean([_mean([means[:, k] for k in part]) for part in self.parts])
 
     def drawn(self, *others: Cells, resamples: int, seed: int) -> Iterator[tuple[Floats, ...]]:
