@@ -17,8 +17,8 @@ from tests.integration.test_build import Silent, question
 from tests.media.clips import write_clip
 from videop2r_data.builders import Stop, Workspace, locked_settings
 from videop2r_data.demo import Defect, SceneSample, read_world, settles
-from videop2r_data.errors import ConfigError
-from videop2r_data.evaluation import evaluate, titled
+from videop2r_data.errors import ConfigError, ExportError
+from videop2r_data.evaluation import evaluate, rescore, titled
 from videop2r_data.evaluation.faithful import TITLES, Belonging
 from videop2r_data.schemas import (
     BenchmarkResult,
@@ -329,6 +329,23 @@ def test_an_evaluation_that_was_stopped_goes_on_to_the_same_bytes(tmp_path: Path
     assert second.result.benchmarks == (whole,)
     for file in ("result.json", "README.md", whole.file):
         assert (tmp_path / "whole" / file).read_bytes() == (place.out / file).read_bytes()
+
+
+def test_scoring_again_finds_every_answer_or_replaces_nothing(tmp_path: Path) -> None:
+    exam = {"backend": DEMO}
+    world = [{"name": "demo", "demo": WORLD | {"rows": 30}}]
+    run(demo_plan(benchmarks=world, judges=[THINKS, SEES], exam=exam), tmp_path)
+    run(demo_plan(benchmarks=world, style="plain", exam=exam | {"observations": "out"}), tmp_path, "other")
+    for name in ("out", "other"):
+        place = Workspace.at(tmp_path / name, base=tmp_path)
+        before = {path: path.read_bytes() for path in place.out.rglob("*") if path.is_file()}
+        asyncio.run(rescore(place.out, place, {}, observer=Silent()))
+        assert {path: path.read_bytes() for path in place.out.rglob("*") if path.is_file()} == before
+    for segment in place.journal.rglob("*"):
+        segment.unlink()
+    with pytest.raises(ExportError, match="of 30 answers of this result the journal and the rows now give 0"):
+        asyncio.run(rescore(place.out, place, {}, observer=Silent()))
+    assert {path: path.read_bytes() for path in place.out.rglob("*") if path.is_file()} == before
 
 
 def test_tokens_of_segments_are_counted_by_the_tokenizer_that_is_named(tmp_path: Path) -> None:

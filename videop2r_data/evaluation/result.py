@@ -54,11 +54,17 @@ RESULT_FOLDER = Made(
 _BREATHE = 64
 
 
-async def write_result(plan: EvalPlan, place: Workspace, *, observer: Observer) -> EvalResult:
+async def write_result(plan: EvalPlan, place: Workspace, *, observer: Observer, least: int = 0) -> EvalResult:
     """Write the folder from the journal: same plan, rows and journal, same bytes.
 
+    Args:
+        plan: what was asked.
+        place: where it goes, with the work folder of the evaluation.
+        observer: is told how far it is.
+        least: answered questions below which nothing is written.
+
     Raises:
-        ExportError: the folder is not ours, or cannot be written.
+        ExportError: the folder is not ours, cannot be written, or lacks answers.
     """
     try:
         with (
@@ -70,6 +76,14 @@ async def write_result(plan: EvalPlan, place: Workspace, *, observer: Observer) 
             parts = Parts(plan.recipe, place, journal, live=False, free=True, also=plan.also)
             made = _Pass(plan, parts, writer)
             result = await made.run(observer)
+            answered = sum(one.answered for one in result.benchmarks)
+            if answered < least:
+                raise ExportError(
+                    f"of {least:,} answers of this result the journal and the rows now give {answered:,}",
+                    where=str(place.journal),
+                    hint="nothing was replaced; is it the journal of this evaluation, and are its benchmarks "
+                    "the same rows? p2r-train eval with its plan asks what is missing",
+                )
             form = orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE
             (writer.staging / RESULT).write_bytes(orjson.dumps(result.model_dump(mode="json"), option=form))
             (writer.staging / TABLES).write_text(render_tables(result), encoding="utf-8")

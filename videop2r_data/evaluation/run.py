@@ -116,12 +116,14 @@ async def rescore(
         changes: settings of the plan that change no request.
 
     Raises:
-        ConfigError: no result there, or settings that do not fit. ExportError: it cannot be written.
+        ConfigError: no result there, or settings that do not fit. ExportError: it cannot be written, or
+        answers of the result are not found any more; it is not replaced then.
     """
-    plan = plan_in(read_result(folder), changes)
+    before = read_result(folder)
+    plan, least = plan_in(before, changes), sum(one.answered for one in before.benchmarks)
     lease = await take_lease(place.work, "scoring again", wait=True, stop=Stop(), tell=observer.wait)
     with lease:
-        return await write_result(plan, place, observer=observer)
+        return await write_result(plan, place, observer=observer, least=least)
 
 
 def note_run(path: Path, run: BuildReport, took: dict[str, float]) -> None:

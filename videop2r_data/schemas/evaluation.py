@@ -8,14 +8,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, field_serializer, field_validator, model_validator
 
 from videop2r_data.schemas.base import Model
 from videop2r_data.schemas.benchmark import Aggregate
 from videop2r_data.schemas.grammar import default_grammar
 from videop2r_data.schemas.judges import BackendSpec, JudgeSpec, Name, NamedJudge
 from videop2r_data.schemas.media import MediaSpec
-from videop2r_data.schemas.recipe import GenerateSpec, GrammarField, Recipe, SourceSpec, VerifySpec
+from videop2r_data.schemas.recipe import DemoSpec, GenerateSpec, GrammarField, Recipe, SourceSpec, VerifySpec
 from videop2r_data.schemas.rows import ClaimCell, Int32, JudgementCell, SegmentCell
 from videop2r_data.schemas.verdict import READING, Policy, Unit
 from videop2r_data.schemas.yaml_file import parse_yaml, read_settings
@@ -67,6 +67,11 @@ class EvalPool(SourceSpec):
         if data.get("benchmark") == "demo" and isinstance(data.get("demo") or {}, dict):
             data["demo"] = {**HELD_OUT, **(data.get("demo") or {})}
         return data
+
+    @field_serializer("demo", mode="wrap")
+    def _with_its_start(self, value: DemoSpec | None, write: SerializerFunctionWrapHandler) -> Any:
+        """A world that begins at scene 0 says so: left out, `start` would be that of the held-out scenes."""
+        return write(value) | {"start": value.start} if value is not None else None
 
     @property
     def source(self) -> SourceSpec:
