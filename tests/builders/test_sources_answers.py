@@ -161,6 +161,14 @@ def test_options_by_number_stand_in_the_order_of_their_numbers() -> None:
         read_options({"1": "one", "01": "another"})
 
 
+def test_formulas_that_begin_alike_have_no_letters_and_letters_that_do_not_rise_are_refused() -> None:
+    read, _ = read_options(["R.L at C = a + b", "R.L at C = a - b"])
+    assert read == ("A. R.L at C = a + b", "B. R.L at C = a - b")
+    for texts in (["R. cat", "R. dog"], ["R.cat", "S.cow"], ["A.cat", "A.dog"]):
+        with pytest.raises(OptionsError, match="must rise from A"):
+            read_options(texts)
+
+
 def test_every_share_of_a_pool_reads_the_same(tmp_path: Path) -> None:
     pool(tmp_path, [1, 2, 3, 1, 2, 4])
     whole = {r.sample_id: r.reference for r in read_pool([spec()], base=tmp_path) if isinstance(r, Sample)}

@@ -321,3 +321,18 @@ def test_the_profile_paper_leaves_an_answer_as_it_is_written() -> None:
 def test_a_type_that_is_none_is_refused() -> None:
     with pytest.raises(ValueError, match="riddle"):
         read_reply("B", problem_type="riddle")
+
+
+@pytest.mark.parametrize(
+    ("text", "answer"),
+    [
+        ("<think>A sea.</think><answer>The answer is El Niño.</answer>", "El Niño"),
+        ("<answer>Therefore, my final answer is: n log n</answer>", "n log n"),
+        ("<answer>The answer is not El Niño.</answer>", "The answer is not El Niño."),
+        ("<answer>She asks what the answer is.</answer>", "She asks what the answer is."),
+        ("<answer>The answer is</answer>", "The answer is"),
+    ],
+)
+def test_a_text_that_is_announced_in_its_tag_is_read_without_the_words_for_it(text: str, answer: str) -> None:
+    assert read_reply(text, problem_type="free-form").answer == answer
+    assert read_reply(text, problem_type="free-form", policy=Policy(answer_phrase=False)).answer != "El Niño"

@@ -21,6 +21,7 @@ from videop2r_data.cli.common import (
     shell,
     show,
 )
+from videop2r_data.cli.export_lmms import export_lmms
 from videop2r_data.cli.terminal import print_json, table
 from videop2r_data.errors import ConfigError
 
@@ -207,6 +208,7 @@ register(
         train_eval.plot: "plot runs/pa-grpo runs/grpo --out compare.png",
         train_eval.samples: "samples runs/pa-grpo --step 100",
         evaluate.evaluate: "eval runs/pa-grpo --benchmark held-out/ --media-root media/",
+        export_lmms: "export-lmms results/pa-grpo lmms-logs",
         train_eval.card: "card runs/pa-grpo --strict",
         tiny: "tiny tiny --steps 1500",
         hub.push_run: "push runs/pa-grpo me/my-model --private",

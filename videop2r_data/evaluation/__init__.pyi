@@ -7,6 +7,12 @@ from .ask_page import render_page as render_page
 from .ask_server import AskServer as AskServer
 from .ask_server import serve as serve
 from .faithful import titled as titled
+from .lmms_eval import NO_ANSWER as NO_ANSWER
+from .lmms_eval import Exported as Exported
+from .lmms_eval import export_logs as export_logs
+from .lmms_eval import plain_answer as plain_answer
+from .lmms_tasks import TaskReader as TaskReader
+from .lmms_tasks import write_tasks as write_tasks
 from .plan import Meant as Meant
 from .plan import plan_of as plan_of
 from .pools import admit as admit

@@ -14,6 +14,8 @@ from .benchmark import HubSet as HubSet
 from .benchmark import IntervalStep as IntervalStep
 from .benchmark import Layout as Layout
 from .benchmark import LeaveOutStep as LeaveOutStep
+from .benchmark import LmmsTask as LmmsTask
+from .benchmark import LmmsTasks as LmmsTasks
 from .benchmark import MakeStep as MakeStep
 from .benchmark import Metric as Metric
 from .benchmark import NestedStep as NestedStep

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
@@ -222,6 +224,41 @@ Metric = Literal["grader", "mean_relative_accuracy"]
 """`grader`: that of the problem type, as docs/scoring.md has it."""
 
 
+_IN_BRACES = re.compile(r"\{(\w+)\}")
+
+
+class LmmsTask(Model):
+    """A task of lmms-eval that asks questions of the benchmark."""
+
+    task: str
+    """Its name, with tags in braces: `mvbench_{task}`."""
+    only: TagValues = Field(default_factory=dict)
+    """Tag, or `problem_type` -> values; other questions are none of this task."""
+    answer: Literal["letter", "text"] = "letter"
+    """What its grader takes as the answer to a question with options."""
+
+    @property
+    def tags(self) -> tuple[str, ...]:
+        """The tags that its name is made of."""
+        return tuple(_IN_BRACES.findall(self.task))
+
+    def name(self, tags: Mapping[str, str]) -> str:
+        """The name for a question with these tags; empty: the task does not ask it."""
+        asked = all(tags.get(tag, "") in values for tag, values in self.only.items())
+        if asked and all(tags.get(tag) for tag in self.tags):
+            return _IN_BRACES.sub(lambda match: tags.get(match[1], ""), self.task)
+        return ""
+
+
+class LmmsTasks(Model):
+    """Where lmms-eval has the benchmark."""
+
+    layout: str
+    """The one with the rows of lmms-eval's data set, in their order."""
+    tasks: tuple[LmmsTask, ...] = Field(min_length=1)
+    """The first that fits a question is its task."""
+
+
 class Benchmark(Model):
     """A benchmark as one YAML file declares it."""
 
@@ -255,6 +292,8 @@ class Benchmark(Model):
     """Types that are not named have the grader of their type."""
     aggregates: tuple[Aggregate, ...] = Field(min_length=1)
     """The first is the headline."""
+    lmms_eval: LmmsTasks | None = None
+    """Its tasks in lmms-eval; None: there are none."""
     notes: tuple[str, ...] = ()
     """Traps, contradictions, and what is not done here."""
     sources: dict[str, str] = Field(default_factory=dict)
@@ -271,11 +310,15 @@ class Benchmark(Model):
         used = {name for only in (one.only for one in self.aggregates) for name in only}
         used |= {name for one in self.hints for name in one.only}
         used |= {one.by for one in self.aggregates if one.by} | set(self.expected.by)
+        for task in self.lmms_eval.tasks if self.lmms_eval else ():
+            used |= {*task.only, *task.tags}
         if used - known:
             raise ValueError(
                 f"no layout has the tag {', '.join(sorted(used - known))}; there are: "
                 f"{', '.join(sorted(known))}"
             )
+        if self.lmms_eval and self.lmms_eval.layout not in self.layouts:
+            raise ValueError(f"lmms_eval: no layout {self.lmms_eval.layout!r}")
         return self
 
     def hint(self, sample: Sample) -> str:

@@ -23,6 +23,11 @@ _NOISE = re.compile(
     r"<\|[A-Za-z_]{1,24}\|>|</?s>|[\x00-\x08\x0b-\x1f\x7f]|[\u2600-\u27bf\U0001f300-\U0001faff]\ufe0f?"
 )
 """Tokens of chat formats, control characters, and pictures beside the words."""
+_SAYS_SO = re.compile(
+    r"\s*(?:(?:so|thus|therefore|hence),?\s+)?(?:the|my)\s+(?:(?:final|correct|best)\s+)?answer\s+is:?\s+(?!not\b)(.+?)\.?\s*",
+    re.IGNORECASE,
+)
+"""A text announced in one line: `The answer is El Niño.`"""
 _FENCE = re.compile(r"\A```\w*\n(.*?)\n?```\Z", re.DOTALL)
 _LIST = re.compile(r"(?:\A|(?<=\n))[ \t]*(?:[-*>•]|#{1,6})[ \t]+")
 _TOLD = tuple(
@@ -100,7 +105,8 @@ def read_answer(text: str, asked: Asked) -> Found:
         return text
     read = READERS.get(asked.form)
     if read is None:
-        return text
+        said = _SAYS_SO.fullmatch(text) if asked.policy.answer_phrase else None
+        return said.group(1) if said else text
     first = read(text, asked)
     if isinstance(first, ScoreReason):
         for form in _forms(text):

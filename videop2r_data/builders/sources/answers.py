@@ -155,6 +155,11 @@ def _text(item: Any, place: object) -> str:
     return text
 
 
+def _one_beginning(texts: list[str]) -> bool:
+    """Whether all begin alike and glued, as formulas do (`R.L at C = ...`): such a letter is no label."""
+    return len({text[:3] for text in texts}) == 1 and texts[0][2:3].isalnum()
+
+
 def _with_letters(texts: list[str]) -> tuple[tuple[str, ...], Labels]:
     canonical = [m.group(1) for m in map(_CANONICAL.match, texts) if m]
     if len(canonical) == len(texts) and _rises(canonical):
@@ -167,7 +172,7 @@ def _with_letters(texts: list[str]) -> tuple[tuple[str, ...], Labels]:
     numbered = [m for m in map(_NUMBERED.fullmatch, texts) if m]
     if [m.group(1) for m in numbered] == [str(i + 1) for i in range(len(texts))]:
         return _joined(expected, [m.group(2) for m in numbered]), Labels.NUMBERS
-    if len(texts) > 1 and all(letters):
+    if len(texts) > 1 and all(letters) and not _one_beginning(texts):
         raise OptionsError(f'"options" have the letters {", ".join(letters)}: they must rise from A')
     if letters[:1] == ["A"] and any(a == b for a, b in zip(letters[1:], expected[1:], strict=True)):
         raise OptionsError('some "options" have a letter and some do not')

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 from videop2r_data.benchmarks import load_benchmark
 from videop2r_data.builders.sources.answers import FieldError
@@ -24,7 +25,7 @@ from videop2r_data.files import (
     locate,
     no_such_path,
 )
-from videop2r_data.schemas import BadRow, Benchmark, DemoSpec, Layout, SourceSpec, safe_relative_path
+from videop2r_data.schemas import BadRow, Benchmark, DemoSpec, Layout, Sample, SourceSpec, safe_relative_path
 
 _PART = "@part"
 """Column with the file or config that a row came from."""
@@ -94,6 +95,22 @@ class BenchmarkSource(Source):
     def raw_rows(self) -> Iterator[RawRow]:
         """The rows after the layout's steps, numbered through."""
         return self._rows_in(self.layout, self.spec, self._media_root)
+
+    def samples_in(self, row: Mapping[str, Any], *, part: str = "") -> list[Sample | BadRow]:
+        """The questions of one published row that is at hand already; none if the declaration leaves it out.
+
+        Args:
+            part: file or config that the row came from.
+        """
+        normalise, layout = Normaliser(self.spec, self._media_root), self.benchmark.layouts[self.layout]
+        try:
+            made = [
+                _with_path(layout, one, self.spec, None)
+                for one in Steps(layout.steps)({**row, _PART: part, _ROW: 0})
+            ]
+        except FieldError as error:
+            return [normalise.bad(0, str(error), reason=error.reason, value=row)]
+        return [normalise(i, one) for i, one in enumerate(made)]
 
     def _candidates(self, spec: SourceSpec) -> list[str]:
         """The layouts that the rows may have; without files, those that say where else rows come from."""
