@@ -19,8 +19,8 @@ from videop2r_data.backends import (
     make_caller,
 )
 from videop2r_data.builders import MediaStep, RequestBuilder, unusable
-from videop2r_data.builders.checks import kind_by_ending
 from videop2r_data.errors import ConfigError, RefusedError, TraceError
+from videop2r_data.files import kind_by_ending
 from videop2r_data.media import DecodePool, encode_frames
 from videop2r_data.schemas import (
     DataType,

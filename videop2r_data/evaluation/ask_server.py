@@ -11,12 +11,11 @@ from itertools import islice
 from pathlib import Path
 from urllib.parse import parse_qs, quote
 
-from videop2r_data.builders.checks import kind_by_ending
 from videop2r_data.cards.gallery import SERVED_MEDIA, LoopbackHandler, LoopbackServer, fill_fields
 from videop2r_data.errors import ConfigError, MediaError, P2RError
 from videop2r_data.evaluation.ask import Asker, Seen, make_question
 from videop2r_data.evaluation.ask_page import asset, document, render_answer, shown_text
-from videop2r_data.files import resolve_media
+from videop2r_data.files import kind_by_ending, resolve_media
 from videop2r_data.schemas import DataType, ProblemType, Recipe, Sample, TraceGrammar, visible_line
 
 MAX_BODY = 1 << 16

@@ -17,6 +17,7 @@ from .names import PREVIEW_CONFIG as PREVIEW_CONFIG
 from .names import SHARD as SHARD
 from .names import WORKSPACE_NAME as WORKSPACE_NAME
 from .names import file_digest as file_digest
+from .names import kind_by_ending as kind_by_ending
 from .names import missing_parts as missing_parts
 from .names import official_parts as official_parts
 from .names import read_text as read_text

@@ -8,7 +8,7 @@ from collections.abc import Container, Iterable
 from pathlib import Path
 
 from videop2r_data.errors import SourceError
-from videop2r_data.schemas import CONFIGS
+from videop2r_data.schemas import CONFIGS, DataType
 
 LOCK_NAME = "build.lock.json"
 """What a build was made of and the digest of every file it wrote."""
@@ -178,3 +178,23 @@ def read_text(path: Path) -> str:
     if path.stat().st_size > MAX_TEXT_BYTES:
         raise ValueError(f"larger than {MAX_TEXT_BYTES:,} bytes")
     return path.read_text(encoding="utf-8")
+
+
+# Media, by the endings of their names.
+
+
+VIDEO_ENDINGS = frozenset((
+    ".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".flv", ".f4v", ".wmv", ".asf",
+    ".mpg", ".mpeg", ".vob", ".ts", ".m2ts", ".mts", ".3gp", ".3g2", ".ogv", ".ivf"
+))  # fmt: skip
+IMAGE_ENDINGS = frozenset(
+    (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".heic", ".heif", ".avif")
+)
+
+
+def kind_by_ending(path: Path) -> DataType | None:
+    """Whether a file is a clip or an image, as its ending says; None: neither is known to have it."""
+    ending = path.suffix.lower()
+    if ending in VIDEO_ENDINGS:
+        return DataType.VIDEO
+    return DataType.IMAGE if ending in IMAGE_ENDINGS else None

@@ -13,4 +13,3 @@ from .run import check_folder as check_folder
 from .run import check_pool as check_pool
 from .run import check_recipe as check_recipe
 from .run import doctor as doctor
-from .run import kind_by_ending as kind_by_ending

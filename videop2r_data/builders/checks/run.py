@@ -29,7 +29,7 @@ from videop2r_data.builders.sources import open_source
 from videop2r_data.builders.steps import Wanted
 from videop2r_data.builders.workspace import Workspace
 from videop2r_data.errors import MediaError, P2RError
-from videop2r_data.files import file_size, resolve_media
+from videop2r_data.files import file_size, kind_by_ending, resolve_media
 from videop2r_data.media import DecodePool, MediaKind, MediaProbe
 from videop2r_data.schemas import (
     BadRow,
@@ -270,21 +270,6 @@ def warning_kind(text: str) -> str:
 
 Progress = Callable[[str, int, int], None]
 """Called with source name, files done, files in all, after each file."""
-VIDEO_ENDINGS = frozenset((
-    ".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".flv", ".f4v", ".wmv", ".asf",
-    ".mpg", ".mpeg", ".vob", ".ts", ".m2ts", ".mts", ".3gp", ".3g2", ".ogv", ".ivf"
-))  # fmt: skip
-IMAGE_ENDINGS = frozenset(
-    (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".heic", ".heif", ".avif")
-)
-
-
-def kind_by_ending(path: Path) -> DataType | None:
-    """Whether a file is a clip or an image, as its ending says; None: neither is known to have it."""
-    ending = path.suffix.lower()
-    if ending in VIDEO_ENDINGS:
-        return DataType.VIDEO
-    return DataType.IMAGE if ending in IMAGE_ENDINGS else None
 
 
 async def check_recipe(
