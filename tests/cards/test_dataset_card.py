@@ -13,10 +13,10 @@ import yaml
 from tests.builders.release_rows import valid_rows
 from tests.cards.hub_release import write_release
 from videop2r_data.builders.export import DatasetWriter
-from videop2r_data.cards.card.body import cell
 from videop2r_data.cards.card.dataset import NOTE, merged_body, prose_of, write_dataset_card
 from videop2r_data.cards.card.facts import read_facts
 from videop2r_data.cards.card.licences import find_upstream, registry
+from videop2r_data.cards.card.markdown import cell
 from videop2r_data.cards.card.metadata import columns_of
 from videop2r_data.errors import ExportError, SourceError
 from videop2r_data.schemas.rows import CONFIGS

@@ -20,7 +20,7 @@ from typer.testing import CliRunner
 
 from tests.fakes.openai_server import Call
 from tests.integration.test_build import question, run, write_pool
-from videop2r_data.cards.card.body import cell, prose
+from videop2r_data.cards.card.markdown import cell, prose
 from videop2r_data.cli import main
 from videop2r_data.cli.common import errors_as_messages
 from videop2r_data.cli.terminal import SafeConsole, VisibleFormatter, print_json

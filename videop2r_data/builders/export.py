@@ -26,6 +26,7 @@ from videop2r_data.files import (
     CARD_NAME,
     FIGURES_NAME,
     LOCK_NAME,
+    OVERLAP_NAME,
     read_lock,
     shard_name,
 )
@@ -112,8 +113,8 @@ async def write_dataset(
                 admit(lock.ledger, to, replace=replace)
             form = orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS | orjson.OPT_APPEND_NEWLINE
             (writer.staging / LOCK_NAME).write_bytes(orjson.dumps(lock.model_dump(mode="json"), option=form))
-            # human labels of the judge, which a build cannot make, and text that a person added to the card
-            for name in (AGREEMENT_NAME, CARD_NAME):
+            # what a build cannot make: labels of the judge, overlap, and text that a person added to the card
+            for name in (AGREEMENT_NAME, OVERLAP_NAME, CARD_NAME):
                 if (place.out / name).is_file():
                     shutil.copyfile(place.out / name, writer.staging / name)
             if (place.out / FIGURES_NAME).is_dir():  # the card shows them if their digests match the rows

@@ -18,6 +18,7 @@ from videop2r_data.files import (
     CARD_NAME,
     CROISSANT_NAME,
     LOCK_NAME,
+    OVERLAP_NAME,
     SHARD,
     file_lock,
 )
@@ -124,7 +125,8 @@ class Made(NamedTuple):
     folders: tuple[str, ...]
 
 
-_FLAT = "|".join(re.escape(name) for name in (CARD_NAME, LOCK_NAME, AGREEMENT_NAME, CROISSANT_NAME))
+_RECORDS = (CARD_NAME, LOCK_NAME, AGREEMENT_NAME, OVERLAP_NAME, CROISSANT_NAME)
+_FLAT = "|".join(map(re.escape, _RECORDS))
 DATA_SET = Made("data set", LOCK_NAME, re.compile(rf"{_FLAT}|data|{SHARD.pattern}"), ("data",))
 
 

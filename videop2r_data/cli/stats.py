@@ -127,10 +127,21 @@ CardFiguresOpt = Annotated[
 ]
 
 
-def card(folder: BuiltArg, judge_report: ReportOpt = None, figures: CardFiguresOpt = False) -> None:
+OverlapOpt = Annotated[
+    Path | None,
+    typer.Option("--overlap", metavar="FILE", help="overlap.json of p2r-data overlap: shown on the card."),
+]
+
+
+def card(
+    folder: BuiltArg,
+    judge_report: ReportOpt = None,
+    overlap: OverlapOpt = None,
+    figures: CardFiguresOpt = False,
+) -> None:
     """Write README.md and croissant.json from the files of a data set; a build does it by itself."""
     from videop2r_data.cards.card import mark_figures, write_dataset_card
-    from videop2r_data.files import AGREEMENT_NAME, FIGURES_NAME, open_release
+    from videop2r_data.files import AGREEMENT_NAME, FIGURES_NAME, OVERLAP_NAME, open_release
 
     if figures:
         from videop2r_data.cards.figures import make_figures
@@ -138,18 +149,22 @@ def card(folder: BuiltArg, judge_report: ReportOpt = None, figures: CardFiguresO
         with err_console().status("counting") as status:
             make_figures(open_release(str(folder)), folder / FIGURES_NAME, progress=status.update)
         mark_figures(folder)
-    kept = folder / AGREEMENT_NAME
-    before = kept.read_bytes() if kept.exists() else None
-    if judge_report is not None:
-        shutil.copyfile(judge_report, kept)
+    given = {AGREEMENT_NAME: judge_report, OVERLAP_NAME: overlap}
+    new = {folder / name: source for name, source in given.items() if source is not None}
+    before = {kept: kept.read_bytes() if kept.exists() else None for kept in new}
+    for kept, source in new.items():
+        shutil.copyfile(source, kept)
     try:
         path = write_dataset_card(folder)
     except BaseException:
         # a report that does not fit must not stay: the next build would trip over it
-        if judge_report is not None:
-            kept.unlink() if before is None else kept.write_bytes(before)
+        for kept, data in before.items():
+            kept.unlink() if data is None else kept.write_bytes(data)
         raise
     say(f"wrote {shell(path)} and croissant.json beside it")
+    if overlap is not None and "`p2r-data overlap` compared" not in path.read_text(encoding="utf-8"):
+        told = "is of other rows, so the card does not show it: compare this set, or its recipe"
+        say(f"{shell(overlap)} {told}", err=True)
 
 
 # What `stats` prints.

@@ -1,9 +1,9 @@
-from .body import cell as cell
-from .body import table as table
 from .dataset import as_written as as_written
 from .dataset import write_dataset_card as write_dataset_card
 from .facts import mark_figures as mark_figures
 from .facts import read_facts as read_facts
+from .markdown import cell as cell
+from .markdown import table as table
 from .model import CURVES as CURVES
 from .model import numbers as numbers
 from .model import write_model_card as write_model_card

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any
 
+from videop2r_data.cards.card.contamination import contamination
 from videop2r_data.cards.card.facts import Facts, frames_words
 from videop2r_data.cards.card.licences import KNOWN, Terms, find_pool, licence_id, registry, states
+from videop2r_data.cards.card.markdown import cell, prose, short, table
 from videop2r_data.cards.card.metadata import PAPER, WHAT, WHAT_PREVIEW, columns_of, title_of
 from videop2r_data.cards.card.rows import SourceFacts, passes_on
 from videop2r_data.cards.figures.index import picture
@@ -26,44 +28,12 @@ from videop2r_data.schemas import (
     visible_line,
 )
 
-# Text of recipes, rows and model names comes from strangers: everything below escapes it here.
-
-_MARKUP = re.compile(r"<(?!https?://)(?=[A-Za-z/!?])")
-"""Where raw HTML would begin; addresses in angle brackets are Markdown and stay."""
-
-
-def cell(text: str) -> str:
-    """Text from outside as a table cell: markup escaped, control characters removed.
-
-    >>> cell("a | <b>")
-    'a \\\\| \\\\<b\\\\>'
-    """
-    return "".join(f"\\{c}" if c in "\\`*_{}[]<>|#!" else c for c in visible_line(text))
-
-
-def prose(text: str) -> str:
-    """Markdown from outside, without raw HTML."""
-    return _MARKUP.sub("&lt;", visible(text).strip())
-
-
-def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table; the cells are already escaped."""
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
-
-
 # Sources: licences with their pages, and benchmarks that share clips with them.
 
 _SHOWN = 100
 """Sources in the table: a pool may have a source per row."""
 _HELD = 20
 """Sources in one sentence."""
-_LABEL = 120
-"""Characters of a name."""
-
-
-def _short(name: str) -> str:
-    return name if len(name) <= _LABEL else f"{name[:_LABEL]}…"
 
 
 def sources_table(facts: Facts) -> str:
@@ -87,7 +57,7 @@ def sources_table(facts: Facts) -> str:
 
 def _row(source: SourceFacts) -> list[str]:
     upstream = source.upstream
-    name = cell(_short(source.label))
+    name = cell(short(source.label))
     if upstream is not None:
         name += f" ([{cell(upstream.name)}]({upstream.url}))"
     commercial = {source.annotations.commercial} | ({source.media.commercial} if source.has_media else set())
@@ -141,33 +111,13 @@ def _own(facts: Facts) -> str:
         text = f"The traces are released under {cell(licence.declared)}{full}, as the recipe declares."
     text += " Questions, answers and media keep the licences of their sources."
     if licence.held_back:
-        held = "; ".join(f"{cell(_short(name))}: {why}" for name, why in licence.held_back[:_HELD])
+        held = "; ".join(f"{cell(short(name))}: {why}" for name, why in licence.held_back[:_HELD])
         held += f"; and {len(licence.held_back) - _HELD:,} more" if len(licence.held_back) > _HELD else ""
         text += (
             " The data set as a whole carries no single licence, because that of the traces would give more "
             f"than some of its sources allow ({held})."
         )
     return text + "\n"
-
-
-def contamination(facts: Facts) -> str:
-    """Public benchmarks that use clips of these rows' sources."""
-    shared: dict[str, dict[str, str]] = {}
-    for source in facts.rows.sources:
-        for overlap in source.upstream.benchmarks if source.upstream is not None else ():
-            shared.setdefault(overlap.name, {})[_short(source.label)] = overlap.shares
-    text = "This build compared no row with an evaluation set. "
-    if not shared:
-        return text + "None of its sources is one that common video benchmarks are known to share.\n"
-    rows = [
-        [cell(benchmark), cell(source), cell(shares)]
-        for benchmark, sources in sorted(shared.items())
-        for source, shares in sorted(sources.items())
-    ]
-    return (
-        f"{text}Some of its sources share clips with benchmarks: compare the file names in `path` before you "
-        "report results there.\n\n" + table(["benchmark", "source of these rows", "what is shared"], rows)
-    )
 
 
 # The parts of a card in their order.

@@ -14,14 +14,24 @@ from pydantic import Field, ValidationError
 from videop2r_data.cards.card.licences import Pool, find_pool
 from videop2r_data.cards.card.rows import CardLicence, RowFacts, card_licence, read_rows
 from videop2r_data.cards.figures.index import FigureIndex, read_figures
-from videop2r_data.errors import ExportError
-from videop2r_data.files import AGREEMENT_NAME, FIGURES_NAME, LOCK_NAME, file_digest, read_lock, shards
+from videop2r_data.errors import ExportError, first_line
+from videop2r_data.files import (
+    AGREEMENT_NAME,
+    FIGURES_NAME,
+    LOCK_NAME,
+    OVERLAP_NAME,
+    file_digest,
+    read_lock,
+    shards,
+)
 from videop2r_data.schemas import (
     CONFIGS,
     MIN_FRAMES,
     BuildLock,
     Ledger,
     Model,
+    Overlap,
+    PoolFact,
     QuestionColumns,
     TraceGrammar,
     configs_of,
@@ -86,6 +96,8 @@ class Facts(Model):
     agreement: dict[str, Any] | None
     figures: FigureIndex | None
     """None: no figures, or figures of other rows."""
+    overlap: Overlap | None = None
+    """What `p2r-data overlap` found; None: no report, or one of other rows."""
     published: Published | None = None
     """Where these rows are on the Hub; None: a local folder's card."""
 
@@ -149,6 +161,7 @@ def read_facts(folder: Path, published: Published | None = None) -> Facts:
         licence=card_licence(str(lock.recipe["license"]), rows.sources),
         agreement=_read_agreement(folder / AGREEMENT_NAME),
         figures=_read_figures(folder / FIGURES_NAME, configs),
+        overlap=_read_overlap(folder / OVERLAP_NAME, lock),
         published=published if published is not None and published.lock == sha256 else None,
     )
 
@@ -168,6 +181,27 @@ def mark_figures(folder: Path, figures: Path | None = None) -> None:
     configs = {name: _measure(folder, name, lock) for name in CONFIGS}
     where = folder / FIGURES_NAME if figures is None else figures
     (where / _DRAWN_FROM).write_bytes(orjson.dumps({"sha256": _drawn_from(configs)}) + b"\n")
+
+
+def _read_overlap(path: Path, lock: BuildLock) -> Overlap | None:
+    """The report of `p2r-data overlap` if it is of these rows, or of the pool that they were made of.
+
+    Raises:
+        ExportError: the file is no such report.
+    """
+    if not path.exists():
+        return None
+    try:
+        found = Overlap.model_validate_json(path.read_bytes())
+    except (OSError, ValidationError) as error:
+        raise ExportError(
+            f"no report of p2r-data overlap: {first_line(error)}",
+            where=str(path),
+            hint="copy overlap.json of a finished p2r-data overlap, or delete the file",
+        ) from None
+    rows = {name: file.sha256 for name, file in lock.files.items() if name in found.files}
+    pool = {source.name: PoolFact(rows=source.rows, sha256=source.sha256) for source in lock.sources}
+    return found if (found.files and rows == found.files) or pool == found.sources else None
 
 
 def _read_figures(folder: Path, configs: dict[str, dict[str, Any]]) -> FigureIndex | None:

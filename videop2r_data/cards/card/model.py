@@ -15,9 +15,9 @@ import orjson
 import yaml
 from pydantic import ValidationError
 
-from videop2r_data.cards.card.body import cell, prose, table
 from videop2r_data.cards.card.dataset import card_head
 from videop2r_data.cards.card.facts import frames_words
+from videop2r_data.cards.card.markdown import cell, prose, table
 from videop2r_data.cards.card.metadata import PAPER
 from videop2r_data.errors import ExportError
 from videop2r_data.files import CARD_NAME

@@ -16,7 +16,7 @@ from videop2r_data.files import CARD_NAME, LOCK_NAME, SHARD, config_digest, file
 from videop2r_data.schemas import CONFIGS, BuildLock
 
 PICTURE = r"(?:figures|assets)/[\w.-]+\.(?:png|svg|webp|json)"
-RECORD = r"(?:croissant|judge-agreement|stats)\.json"
+RECORD = r"(?:croissant|judge-agreement|overlap|stats)\.json"
 """Files beside the rows that a push may write and a pull may fetch, as patterns of their full paths."""
 
 # A folder is held against its lock and card before a push and after a pull.
