@@ -19,6 +19,7 @@ from videop2r_data.validators import (
     aggregate,
     estimate_mean,
     estimate_share,
+    gain_of_rows,
     knowledge_gain,
     mean_relative_accuracy,
     read_reply,
@@ -336,3 +337,23 @@ def test_recall_of_replies_in_the_forms_in_which_models_write() -> None:
         ious.append(worth)
     recalled = aggregate(Aggregate(id="r1_05", how="recall", at=0.5), _rows(ious))
     assert recalled is not None and recalled.value == 4 / 6
+
+
+def test_what_some_rows_add_by_hand() -> None:
+    scores = {"a": [1, 1], "b": [0, 1], "c": [0, 0]}
+    rows = [
+        ScoredRow(float(score), {"task": clip}, "numerical", clip, 2 * i + j)
+        for i, (clip, both) in enumerate(scores.items())
+        for j, score in enumerate(both)
+    ]
+    mean, macro = Aggregate(id="mean"), Aggregate(id="macro", how="macro", by="task")
+    found = gain_of_rows(mean, rows, {0, 1})
+    assert found is not None and found.n == 4
+    assert found.value == pytest.approx(3 / 6 - 1 / 4)
+    # draws of clips a alone leave nothing to compare with: the interval is of the others
+    assert found.low <= found.value <= found.high <= 1
+    found = gain_of_rows(macro, rows, {2})
+    assert found is not None and found.value == pytest.approx((1 + 0.5 + 0) / 3 - (1 + 1 + 0) / 3)
+    none = gain_of_rows(mean, rows, ())
+    assert none is not None and (none.value, none.low, none.high) == (0, 0, 0)
+    assert gain_of_rows(mean, rows, range(6)) is None

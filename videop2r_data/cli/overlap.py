@@ -15,7 +15,7 @@ from videop2r_data.cli.terminal import LiveLine, hanging, plural, say, table
 from videop2r_data.errors import StoppedError
 
 if TYPE_CHECKING:
-    from videop2r_data.schemas import Overlap, OverlapBench, Shared
+    from videop2r_data.schemas import Measured, Overlap, OverlapBench, Shared
 
 PoolArg = Annotated[
     str, typer.Argument(help="A recipe, a data set, a file or folder of questions, or a Hub id.")
@@ -44,6 +44,10 @@ FramesOpt = Annotated[
 WorkersOpt = Annotated[
     int, typer.Option("--workers", min=0, metavar="N", help="Decoder processes; 0: one per core.")
 ]
+ResultOpt = Annotated[
+    list[Path] | None,
+    typer.Option("--result", metavar="DIR", help="Result of p2r-train eval: scores without the rows found."),
+]
 NamesOpt = Annotated[
     Path | None, typer.Option("--namespaces", metavar="FILE", help="YAML of further forms of file names.")
 ]
@@ -57,6 +61,7 @@ def overlap(
     media: MediaOpt = None,
     frames: FramesOpt = False,
     workers: WorkersOpt = 0,
+    result: ResultOpt = None,
     out: OutOpt = Path("overlap"),
     namespaces: NamesOpt = None,
     json: JsonOpt = False,
@@ -79,6 +84,7 @@ def overlap(
         namespaces=namespaces,
         frames=frames,
         workers=workers,
+        results=result or (),
     )
     stop = Stop()
     with _Told() as told:
@@ -89,6 +95,10 @@ def overlap(
     show(report, render_overlap, as_json=json)
     if not json:
         say(f"every row that overlaps: {shell(out / 'rows.parquet')}")
+        if report.files:
+            say(f"next: p2r-data card {shell(pool)} --overlap {shell(out / 'overlap.json')}")
+        else:
+            say(f"next: leave_out: {shell(out / 'rows.parquet')} in the recipe, see docs/overlap.md")
 
 
 class _Told:
@@ -144,6 +154,7 @@ def render_overlap(report: Overlap, console: Console) -> None:
         _labels(f"pool rows by source, {bench.name}", bench.by_source, report, console)
         _labels(f"{bench.name} by task or source", bench.by_group, report, console)
         _splits(bench, console)
+        _effects(bench, console)
     hanging(console, f"for the card: {report.statement}", indent=0)
 
 
@@ -201,3 +212,23 @@ def _splits(bench: OverlapBench, console: Console) -> None:
         made.add_row(one.namespace, one.split or "unknown", f"{one.pool_rows:,}", f"{one.bench_rows:,}")
     console.print()
     console.print(made)
+
+
+def _effects(bench: OverlapBench, console: Console) -> None:
+    if not bench.effects:
+        return
+    heads = ("", "rows found", "all rows", "without them", "they add")
+    made = table(*heads, title=f"scores on {bench.name}", fold=0, most=26)
+    for one in bench.effects:
+        what = "same question" if one.signals == ("both",) else "same clip"
+        cells = (_figure(found) for found in (one.every, one.apart, one.gain))
+        made.add_row(Text(f"{one.model}, {one.every.protocol}: {what}"), f"{one.found:,}", *cells)
+    console.print()
+    console.print(made)
+
+
+def _figure(found: Measured | None) -> str:
+    if found is None or found.value is None or found.low is None or found.high is None:
+        return "-"
+    value, low, high = (100 * part for part in (found.value, found.low, found.high))
+    return f"{value:.1f}\n{low:.1f} to {high:.1f}"

@@ -96,15 +96,12 @@ from .media import MIN_FRAMES as MIN_FRAMES
 from .media import LookSpec as LookSpec
 from .media import MediaLimits as MediaLimits
 from .media import MediaSpec as MediaSpec
-from .overlap import LeaveOut as LeaveOut
 from .overlap import Overlap as Overlap
 from .overlap import OverlapBench as OverlapBench
 from .overlap import OverlapEffect as OverlapEffect
 from .overlap import PoolFact as PoolFact
-from .overlap import Scores as Scores
 from .overlap import Shared as Shared
 from .overlap import SharedSplit as SharedSplit
-from .overlap import Signal as Signal
 from .parser import Part as Part
 from .parser import Piece as Piece
 from .parser import TraceParser as TraceParser
@@ -116,8 +113,10 @@ from .recipe import ColumnMapping as ColumnMapping
 from .recipe import DemoSpec as DemoSpec
 from .recipe import GenerateSpec as GenerateSpec
 from .recipe import GrammarField as GrammarField
+from .recipe import LeaveOut as LeaveOut
 from .recipe import LengthSpec as LengthSpec
 from .recipe import Recipe as Recipe
+from .recipe import Signal as Signal
 from .recipe import SourceSpec as SourceSpec
 from .recipe import VerifySpec as VerifySpec
 from .recipe import WordBounds as WordBounds

@@ -2,32 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from videop2r_data.schemas.base import Model
-
-Signal = Literal["identity", "file", "frames", "text", "both"]
-"""An id in a file name; equal files; alike frames at alike times; a question with its options; a question and
-its clip, which one of the first three finds, together."""
-
-
-class LeaveOut(Model):
-    """Rows of the pool that a build leaves out."""
-
-    rows: str
-    """Parquet file or JSON lines with a column `sample_id`, as `p2r-data overlap` writes it; relative to the
-    recipe."""
-    signals: tuple[Signal, ...] = ("identity", "file", "frames", "both")
-    """Where the file has a column `signal`: rows found by one of these."""
-    benches: tuple[str, ...] = ()
-    """Where the file has a column `bench`: rows found in one of these evaluation sets; empty: in any."""
-
-    @model_validator(mode="before")
-    @classmethod
-    def _short(cls, data: Any) -> Any:
-        return {"rows": data} if isinstance(data, str) else data
+from videop2r_data.schemas.evaluation import Measured
+from videop2r_data.schemas.recipe import Signal
 
 
 class Shared(Model):
@@ -52,28 +33,21 @@ class SharedSplit(Model):
     bench_rows: int
 
 
-class Scores(Model):
-    """A mean score with its 95 % interval."""
-
-    value: float
-    low: float
-    high: float
-    n: int
-
-
 class OverlapEffect(Model):
-    """Scores of one evaluation with and without the rows that overlap."""
+    """One figure of an evaluation with and without the rows that overlap."""
 
+    model: str
+    """Who was evaluated."""
     signals: tuple[Signal, ...]
     """Rows found by one of these count as overlapping."""
-    every: Scores
-    """All rows."""
-    apart: Scores | None
-    """Rows that do not overlap, as far as is known; None: there are none."""
-    shared: Scores | None
-    """Rows that do."""
-    difference: Scores | None
-    """`every` minus `apart`, interval by the bootstrap over rows."""
+    found: int
+    """How many of the evaluated questions these are."""
+    every: Measured
+    """Of all questions."""
+    apart: Measured | None
+    """Of the others, as far as is known; None: there are none."""
+    gain: Measured | None
+    """`every` minus `apart`, over the same draws of clips."""
 
 
 class OverlapBench(Model):
@@ -97,7 +71,8 @@ class OverlapBench(Model):
     """Source sets that both sides have clips of, by their declared splits."""
     apart: int
     """Rows of the evaluation set whose clip is in the pool with another part only, as both sides declare."""
-    effect: OverlapEffect | None = None
+    effects: list[OverlapEffect] = Field(default_factory=list)
+    """What the rows that overlap make of scores, where results of evaluations were given."""
 
 
 class PoolFact(Model):

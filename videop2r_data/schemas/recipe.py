@@ -20,7 +20,6 @@ from videop2r_data.schemas.base import Model
 from videop2r_data.schemas.grammar import Role, TraceGrammar, default_grammar, load_grammar
 from videop2r_data.schemas.judges import BackendSpec, JudgeSpec, Name, NamedJudge, names_differ
 from videop2r_data.schemas.media import MediaSpec
-from videop2r_data.schemas.overlap import LeaveOut
 from videop2r_data.schemas.parser import trace_parser
 from videop2r_data.schemas.rows import Extra, sft_row_of
 from videop2r_data.schemas.verdict import Policy, Unit
@@ -284,6 +283,28 @@ class VerifySpec(Model):
         """The effective setting of `think_answer_consistency`."""
         robust = self.policy.profile == "robust"
         return robust if self.think_answer_consistency is None else self.think_answer_consistency
+
+
+Signal = Literal["identity", "file", "frames", "text", "both"]
+"""An id in a file name; equal files; alike frames at alike times; a question with its options; a question and
+its clip, which one of the first three finds, together."""
+
+
+class LeaveOut(Model):
+    """Rows of the pool that a build leaves out."""
+
+    rows: str
+    """Parquet file or JSON lines with a column `sample_id`, as `p2r-data overlap` writes it; relative to the
+    recipe."""
+    signals: tuple[Signal, ...] = ("identity", "file", "frames", "both")
+    """Where the file has a column `signal`: rows found by one of these."""
+    benches: tuple[str, ...] = ()
+    """Where the file has a column `bench`: rows found in one of these evaluation sets; empty: in any."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _short(cls, data: Any) -> Any:
+        return {"rows": data} if isinstance(data, str) else data
 
 
 class Recipe(Model):

@@ -1,4 +1,5 @@
 from .aggregates import aggregate as aggregate
+from .aggregates import gain_of_rows as gain_of_rows
 from .aggregates import knowledge_gain as knowledge_gain
 from .agreement import Agreement as Agreement
 from .agreement import ClaimAgreement as ClaimAgreement

@@ -6,7 +6,7 @@ whole statistic of each draw. Rows without an answer are rows with a score of 0;
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from videop2r_data.schemas import Aggregate
@@ -180,6 +180,49 @@ def cells_of_pair(spec: Aggregate, a: Sequence[ScoredRow], b: Sequence[ScoredRow
     if told[0] != told[1]:
         raise ValueError(f"{len(a)} and {len(b)} questions that are not the same: no pairs")
     return Cells(spec, pair[0]), Cells(spec, pair[1])
+
+
+def gain_of_rows(
+    spec: Aggregate,
+    rows: Sequence[ScoredRow],
+    some: Collection[int],
+    *,
+    level: float = 0.95,
+    resamples: int = 2000,
+    seed: int = 0,
+) -> CountedEstimate | None:
+    """How much some of the rows raise a number: that of all rows minus that of the others.
+
+    Both are taken of the same draws of clips.
+
+    Args:
+        spec: the protocol.
+        rows: all questions of the benchmark.
+        some: `order` of the rows in question.
+
+    Returns:
+        The difference, n being the questions that are left without them; None if none counts.
+
+    >>> rows = [ScoredRow(score, {}, "numerical", "", i) for i, score in enumerate((1, 1, 0, 1))]
+    >>> gain_of_rows(Aggregate(id="mean"), rows, {0, 1}).value
+    0.25
+    """
+    import numpy as np
+
+    others = [row for row in rows if row.order not in some]
+    every, rest = Cells(spec, rows), Cells(spec, others)
+    if not rest.n:
+        return None
+    clips = {clip: i for i, clip in enumerate(dict.fromkeys(unit.clip for unit in units_of(spec, rows)))}
+    there = [clips[clip] for clip in dict.fromkeys(unit.clip for unit in units_of(spec, others))]
+    for sums in ("total", "count"):  # of all clips, so that both have the same draws
+        wide = np.zeros((len(clips), getattr(rest, sums).shape[1]))
+        wide[there] = getattr(rest, sums)
+        setattr(rest, sums, wide)
+    drawn = every.drawn(rest, resamples=resamples, seed=seed)
+    low, high = middle([a - b for a, b in drawn], level)
+    value = float(every.value()[0] - rest.value()[0])
+    return CountedEstimate(value=value, low=low, high=high, n=rest.n, method="bootstrap")
 
 
 def knowledge_gain(

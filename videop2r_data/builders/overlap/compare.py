@@ -135,6 +135,10 @@ class Comparison:
             return False
         return mine[1] <= theirs[0] + offset or theirs[1] + offset <= mine[0]
 
+    def found(self, signals: Iterable[Signal]) -> set[int]:
+        """Rows of the evaluation set that one of some signals finds."""
+        return {row for signal in signals if signal in self.best for row in self.best[signal].of_bench}
+
     def rows(self) -> Iterator[OverlapRow]:
         """Every row of both sides that overlaps, with its best partner."""
         for signal, best in self.best.items():

@@ -14,6 +14,7 @@ import orjson
 from videop2r_data.backends import Journal
 from videop2r_data.builders.overlap.clips import ClipFiles, Tell, same_files, same_frames
 from videop2r_data.builders.overlap.compare import Comparison, OverlapRow, by_identity
+from videop2r_data.builders.overlap.effect import effects, read_results
 from videop2r_data.builders.overlap.identity import Namespaces, load_namespaces
 from videop2r_data.builders.overlap.looks import LOOKS
 from videop2r_data.builders.overlap.sides import Opened, Side, open_sides
@@ -41,6 +42,7 @@ class OverlapSettings:
         namespaces: file with namespaces of one's own.
         frames: read every clip and compare frames too.
         workers: decoder processes; 0: one per core.
+        results: folders of `p2r-train eval`, to see what the rows that overlap make of the scores.
     """
 
     pool: str
@@ -50,6 +52,7 @@ class OverlapSettings:
     namespaces: Path | None = None
     frames: bool = False
     workers: int = 0
+    results: Sequence[Path] = ()
 
 
 async def find_overlap(settings: OverlapSettings, *, progress: Progress, stop: Stop) -> Overlap:
@@ -69,6 +72,7 @@ async def find_overlap(settings: OverlapSettings, *, progress: Progress, stop: S
     if twice := sorted({name for name in names if names.count(name) > 1}):
         told = f"two evaluation sets are called {', '.join(twice)}"
         raise ConfigError(told, hint="--against NAME=WHAT gives a name")
+    results = read_results(settings.results)
     with Journal(work / "journal") as journal:
         run = _Run(settings, load_namespaces(settings.namespaces), progress, stop)
         left = await run.read(pool)
@@ -77,7 +81,8 @@ async def find_overlap(settings: OverlapSettings, *, progress: Progress, stop: S
         for bench in benches:
             right = await run.read(bench)
             found.append(await run.compare(left, files, right, ClipFiles(right, journal)))
-    report = _report(left, [one.report() for one in found])
+    reports = [one.report().model_copy(update={"effects": list(effects(one, results))}) for one in found]
+    report = _report(left, reports)
     _write(settings.out, report, (row for one in found for row in one.rows()))
     return report
 
