@@ -119,8 +119,17 @@ def test_sufficiency_and_truth_are_judged_of_traces_that_no_build_would_keep(tmp
 
 def test_the_exam_has_three_ways_and_may_read_what_another_model_saw(tmp_path: Path) -> None:
     exam = {"backend": {"kind": "demo", "model": "plain"}}
-    found, rows = run(demo_plan(exam=exam), tmp_path)
+    found, rows = run(demo_plan(exam=exam, judges=[THINKS, READS]), tmp_path)
     samples = world_of(tmp_path)
+    page = (tmp_path / "out" / "gallery.html").read_text()
+    for name in (
+        "exam, nothing",
+        "exam, observation",
+        "think and answer",
+        "sufficiency: reads",
+    ):
+        assert f'"title":"{name}"' in page
+    assert "think settles on another" in page and "exam, media: " in page
     asked = [row for row in rows if len(row.examined) == 3]
     scores = {
         way: [one.reply.score for row in asked for one in row.examined if one.shown == way] for way in WAYS
@@ -277,7 +286,8 @@ def test_figures_by_hand() -> None:
     assert told["rule_and_judge"] == (6 / 7, 7)
     # both rules at chance: 2/7 · 1/7 + 5/7 · 6/7 = 32/49; (42/49 - 32/49) / (17/49)
     assert told["kappa"] == (pytest.approx(10 / 17), 7)
-    assert told["sufficient"] == (5 / 7, 7) and told["accuracy_if_not"] == (0.5, 2)
+    assert told["sufficient"] == (5 / 7, 7) and told["sufficient_of_all"] == (5 / 11, 11)
+    assert told["accuracy_if_not"] == (0.5, 2)
     assert found.without_verdict == {"reads": 1}
     assert told["exam_nothing"] == (0.5, 2) and told["exam_observation"] == (0.25, 2)
     assert told["exam_observation-nothing"] == (pytest.approx(-0.25), 2) and told["exam_media-nothing"] == (

@@ -47,6 +47,7 @@ TITLES = {
     "rule_and_judge": "rule and judge agree",
     "kappa": "Cohen's kappa of the two",
     "sufficient": "observation suffices",
+    "sufficient_of_all": "is there and suffices",
     "accuracy_if_sufficient": "score where it suffices",
     "accuracy_if_not": "score where it does not",
     "true": "no claim is false",
@@ -128,6 +129,9 @@ class _Said:
 
     clip: str
     order: int
+    answered: bool
+    silent: frozenset[str]
+    """Judges that gave no verdict."""
     score: float | None
     rule: bool | None
     option: str | None
@@ -155,15 +159,16 @@ class Belonging:
         if self.plan.exam is not None and (why := self._why_no_exam(row)):
             self.not_asked["exam"][why] += 1
         for judge in self.plan.judges if not row.reply.failed else ():
-            cell = cells.get(judge.name)
-            if cell is None:
+            if judge.name not in cells:
                 self.not_asked[judge.name][self._why_not(row, judge)] += 1
-            elif not cell.verdict:
-                self.silent[judge.name] += 1
+        silent = frozenset(name for name, cell in cells.items() if not cell.verdict)
+        self.silent.update(silent)
         self.rows.append(
             _Said(
                 clip=row.path,
                 order=len(self.rows),
+                answered=not row.reply.failed,
+                silent=silent,
                 score=row.reply.score,
                 rule=row.mismatch_rule,
                 option=row.think_option,
@@ -247,6 +252,9 @@ class Belonging:
             said = [row for row in self.rows if judge.name in row.verdicts]
             passes = {row: row.verdicts[judge.name][0] == _PASSES[judge.decides] for row in said}
             yield from self._mean(name, passes.__getitem__, said, judge=judge.name)
+            if judge.decides == "sufficiency":
+                every = [row for row in self.rows if row.answered and judge.name not in row.silent]
+                yield from self._mean("sufficient_of_all", partial(_of, passes), every, judge=judge.name)
             if judge.decides == "faithfulness":
                 share = partial(_score_of, judge.name)
                 yield from self._mean("claims_supported", share, said, judge=judge.name)
@@ -281,6 +289,10 @@ class Belonging:
         if found is not None:
             of = {"by": "judge" if judge else "segment" if segment else "", "group": judge or segment}
             yield Measured(protocol=name, value=found.value, low=found.low, high=found.high, n=found.n, **of)
+
+
+def _of(passes: dict[_Said, bool], row: _Said) -> bool:
+    return passes.get(row, False)
 
 
 def _score_of(judge: str, row: _Said) -> float | None:
@@ -333,3 +345,17 @@ def counts(found: Faithful) -> Iterator[str]:
             f"mismatch found by rule and judge: {both.both:,}, by the judge alone: {both.judge_alone:,}, "
             f"by the rule alone: {both.rule_alone:,}, by neither: {both.neither:,}"
         )
+
+
+def filters(row: EvalRow) -> dict[str, str]:
+    """What the page of a result can be filtered by: name -> value."""
+    found: dict[str, str] = {}
+    if row.think_option is not None:
+        other = "think settles on another" if row.mismatch_judge else "they agree"
+        found["think and answer"] = "think settles on nothing" if row.think_option == NOTHING else other
+    for cell in row.judgements:
+        if cell.decides != "conclusion":
+            found[f"{cell.decides}: {cell.judge}"] = cell.verdict or "no verdict"
+    for one in row.examined:
+        found[f"exam, {one.shown}"] = "right" if one.reply.score == 1 else "wrong"
+    return found

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from videop2r_data.cards.gallery import Entry, gallery_of, parts_of, write_gallery
+from videop2r_data.evaluation.faithful import filters
 from videop2r_data.schemas import (
     Claim,
     ClaimVerdict,
@@ -77,6 +78,7 @@ def entry_of(row: EvalRow, grammar: TraceGrammar, tags: Mapping[str, str] | None
         own["question only"] = "right" if row.blind.score == 1 else "wrong"
     if score is not None and 0 < score < 1:
         own["score"] = "partly right"
+    own |= filters(row)
     said = [cell for cell in row.judgements if cell.decides == "sufficiency"]
     return Entry(
         sample_id=row.sample_id,
@@ -129,6 +131,10 @@ def _detail(row: EvalRow) -> str:
         parts.append(f"not the form that was asked for: {row.fault}")
     if blind is not None and not blind.failed:
         parts.append(f"without media: {blind.answer or 'no answer'}")
+    for cell in row.judgements:
+        if cell.decides == "conclusion" and cell.verdict:
+            parts.append(f"think settles on {cell.verdict}: {cell.detail}")
+    parts += [f"exam, {one.shown}: {one.reply.answer or 'no answer'}" for one in row.examined]
     return "; ".join(filter(None, parts))
 
 
