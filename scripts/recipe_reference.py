@@ -109,12 +109,7 @@ def _sections(model: type[BaseModel], path: str, seen: dict[type[BaseModel], str
     """The table of a record, and after it those of the records in it, each told once."""
     seen[model] = path
     doc = inspect.cleandoc(model.__doc__ or "").replace("None:", "`null`:")
-    kind = (
-        f", `do: {_spelt(model.model_fields['do'].annotation).strip('`')}`"
-        if "do" in model.model_fields
-        else ""
-    )
-    made = [*([f"### `{path}`{kind}\n"] if path else []), f"{doc}\n", _table(model, path, seen)]
+    made = [*([f"### `{path}`\n"] if path else []), f"{doc}\n", _table(model, path, seen)]
     for name, info in model.model_fields.items():
         several = typing.get_origin(_bare(info.annotation)) is tuple
         for inner in models_in(info.annotation):

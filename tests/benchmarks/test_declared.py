@@ -50,7 +50,7 @@ NONE: dict[str, int] = {}
 KILL_BILL = "video/videoEspresso/Kill.Bill.Vol.1.2003__#0-05-55_0-08-54_label_B1-0-0.mp4"
 AGAIN = {x: f"problem_id '{x}' with this very content stands further up" for x in "0123"}
 WRITTEN = "written answers of sub_scene and summary, which the authors let GPT-4 score"
-INSTANT = "\"answer\": '[41.65, 41.65]' is no interval [start, end] in seconds with start < end"
+INSTANT = "\"answer\": '41.65-41.65' is no interval [start, end] in seconds with start < end"
 TABLE = [
     Row("official_vsibench", "vsi-bench", *VSI, "full", 9, "arkitscenes/41069025.mp4"),
     Row("videor1_eval_vsibench", "vsi-bench", *VSI, "video-r1", 40, "scannetpp/3db0a1c8f3.mp4"),

@@ -16,9 +16,10 @@ from tests.benchmarks.rows import publish
 from tests.shared import samples_dir
 from videop2r_data.benchmarks import RowCounts, count_faults, load_benchmark
 from videop2r_data.builders.sources import BenchmarkSource, open_source
-from videop2r_data.builders.sources.steps import Steps
+from videop2r_data.builders.sources.answers import option_meant, read_options, split_options
 from videop2r_data.errors import ConfigError, SourceError
-from videop2r_data.schemas import BadRow, Benchmark, EvalPlan, Expected, Sample, SourceSpec, SplitStep
+from videop2r_data.schemas import BadRow, Benchmark, EvalPlan, Expected, Sample, SourceSpec
+from videop2r_data.validators import ScoredRow, aggregate
 
 OWN = {
     "videor1_geoqa_prompts": """
@@ -57,8 +58,8 @@ OWN = {
         layouts:
           converted:
             about: of answer-entropy-zoom
-            steps: [{do: split_options, question: problem, answer: solution}]
-            columns: {problem_type: null, data_type: null, path: videos, tags: {task: extra_info.task_type}}
+            columns: {problem_type: null, data_type: null, options: problem, path: videos,
+                      tags: {task: extra_info.task_type}}
             problem_type: multiple choice
         aggregates: [{id: mlvu_test_macro, how: macro, by: task}]
         """,
@@ -107,9 +108,10 @@ def test_options_leave_the_question(tmp_path: Path) -> None:
         {"question": "Which?\nOption 1: up\nOption 2: down", "answer": "down"},
         {"question": "Note: what now?\n(A) go\n(B) stay\n(C) a: b", "answer": "C"},
         {"question": "No options here", "answer": "A"},
-        {"question": "Wrong letters\nA. one\nC. two", "answer": "A"},
+        {"question": "Wrong letters\nB. one\nA. two", "answer": "A"},
     ]
-    layout = {"steps": [{"do": "split_options"}], "columns": COLUMNS, "media": ["x.mp4"]}
+    columns = COLUMNS | {"options": "question"}
+    layout = {"columns": columns, "answer_base": "letter", "media": ["x.mp4"]}
     found = read(tmp_path, layout, rows)
     good = [row for row in found if isinstance(row, Sample)]
     assert [(row.problem, row.options, row.reference) for row in good] == [
@@ -119,7 +121,8 @@ def test_options_leave_the_question(tmp_path: Path) -> None:
         ("Note: what now?", ("A. go", "B. stay", "C. a: b"), "C"),
     ]
     bad = [row.detail for row in found if isinstance(row, BadRow)]
-    assert bad == ['"question" does not end in options, one a line'] * 2
+    told = 'multiple choice needs at least 1 options, got 0: "question" does not end in options, one a line'
+    assert bad == [told] * 2
 
 
 WORDS = st.text("ab CD.:()1", min_size=1, max_size=12).map(str.strip).filter(lambda text: text[:1].isalpha())
@@ -131,10 +134,10 @@ def test_lettered_lines_come_apart_as_they_were_put_together(
 ) -> None:
     gold %= len(options)
     lines = [f"{letter}. {text}" for letter, text in zip("ABCDEFGHI", options, strict=False)]
-    row = {"question": "\n".join([f"{question} ?", *lines]), "answer": lines[gold]}
-    (found,) = Steps([SplitStep(do="split_options")])(row)
-    assert (found["question"], found["options"]) == (f"{question} ?", options)
-    assert found["answer"] == "ABCDEFGHI"[gold]
+    asked, found = split_options("\n".join([f"{question} ?", *lines]))
+    read, labels = read_options(found)
+    assert (asked, read) == (f"{question} ?", tuple(lines))
+    assert option_meant(lines[gold], read, labels, answer_base="letter") == "ABCDEFGHI"[gold]
 
 
 def test_options_that_are_known_are_cut_off_the_question(tmp_path: Path) -> None:
@@ -142,7 +145,8 @@ def test_options_that_are_known_are_cut_off_the_question(tmp_path: Path) -> None
         {"question": "Why A. at all?A. he\nB. she\n", "options": {"A": "he", "B": "she"}, "answer": "A"},
         {"question": "Plain?", "options": {"A": "he", "B": "she"}, "answer": "she"},
     ]
-    layout = {"steps": [{"do": "split_options", "known": "options"}], "columns": COLUMNS, "media": ["x.mp4"]}
+    cut = {"make": "question", "of": "{question}", "before": "A. {options.A}"}
+    layout = {"steps": [cut], "columns": COLUMNS, "media": ["x.mp4"]}
     found = read(tmp_path, layout, rows)
     assert [row.problem for row in found if isinstance(row, Sample)] == ["Why A. at all?", "Plain?"]
 
@@ -150,12 +154,9 @@ def test_options_that_are_known_are_cut_off_the_question(tmp_path: Path) -> None
 def test_nested_rows_and_lists_become_rows(tmp_path: Path) -> None:
     content = {"meta": {"run": {"v1": {"q": ["a", "b"], "t": [[1, 2], [3, 9]], "len": 5}}}}
     layout = {
-        "steps": [
-            {"do": "nested", "levels": ["=meta", "task", "clip"]},
-            {"do": "each", "columns": ["q", "t"]},
-            {"do": "make", "column": "id", "of": "{task}-{clip}-{@n}"},
-            {"do": "interval", "column": "t", "end": "len"},
-        ],
+        "unfold": ["=meta", "task", "clip", ["q", "t"]],
+        "steps": [{"make": "id", "of": "{task}-{clip}-{@n}"}],
+        "length": "len",
         "columns": {
             "problem_id": "id", "problem": "q", "solution": "t", "problem_type": None, "data_type": None,
             "options": None, "tags": {"task": "task"},
@@ -180,10 +181,38 @@ def test_nested_rows_and_lists_become_rows(tmp_path: Path) -> None:
     ],
 )
 def test_a_step_that_does_not_fit_says_where(content: Any, told: str, tmp_path: Path) -> None:
-    steps = [{"do": "nested", "levels": ["task", "clip"]}, {"do": "each", "columns": ["q", "t"]}]
     with pytest.raises(SourceError, match="no layout of it fits") as caught:
-        read(tmp_path, {"steps": steps, "columns": COLUMNS}, content)
+        read(tmp_path, {"unfold": ["task", "clip", ["q", "t"]], "columns": COLUMNS}, content)
     assert told in caught.value.message
+
+
+def test_an_entry_that_does_not_fit_takes_no_other_with_it(tmp_path: Path) -> None:
+    content = {"v1": {"q": "a"}, "v2": {"q": ["?"], "options": ["x", "y"], "answer": "x"}, "v3": {"q": [1]}}
+    layout = {"unfold": ["clip", ["q"]], "columns": COLUMNS | {"problem": "q"}, "media": ["{clip}.mp4"]}
+    first, second, third = read(tmp_path, layout, content)
+    assert isinstance(first, BadRow) and isinstance(second, Sample) and isinstance(third, BadRow)
+    assert first.detail == "\"q\" is str, a list is needed, inside of clip 'v1'"
+    assert (second.path, second.row, third.row) == ("v2.mp4", 1, 2)
+
+
+@pytest.mark.parametrize(
+    ("gold", "meant"),
+    [
+        ([2, 9], "[2, 5]"),
+        ([[1, 2.5]], "[1.0, 2.5]"),
+        ("3.74-12.63", "[3.74, 5]"),
+        ("3.5-4", "[3.5, 4.0]"),
+        ([6, 9], "[6, 9]"),
+        ("soon", ""),
+        ([], ""),
+    ],
+)
+def test_a_gold_interval_ends_with_its_clip(gold: Any, meant: str, tmp_path: Path) -> None:
+    columns = COLUMNS | {"options": None}
+    layout = {"columns": columns, "length": "len", "problem_type": "temporal grounding", "media": ["x.mp4"]}
+    good = {"question": "When?", "answer": [0, 1], "len": 5}
+    _, found = read(tmp_path, layout, [good, good | {"answer": gold}])
+    assert (found.reference if isinstance(found, Sample) else "") == meant
 
 
 def test_the_error_says_of_each_layout_what_it_lacks(tmp_path: Path) -> None:
@@ -191,7 +220,7 @@ def test_the_error_says_of_each_layout_what_it_lacks(tmp_path: Path) -> None:
         "theirs": {"about": "x", "problem_type": "mcq", "columns": COLUMNS},
         "blocks": {
             "about": "x",
-            "steps": [{"do": "make", "column": "task", "of": "{n}", "every": 10, "values": {"0": "a"}}],
+            "steps": [{"make": "task", "of": "{n}", "every": 10, "values": {"0": "a"}}],
         },
     }
     file = tmp_path / "rows.json"
@@ -242,7 +271,7 @@ def test_paths_of_another_machine(tmp_path: Path) -> None:
     assert isinstance(first, Sample) and first.path == "x.mp4"
     made = layout | {
         "media": ["{file}"],
-        "steps": [{"do": "make", "column": "file", "of": "{video}", "after": "clips/"}],
+        "steps": [{"make": "file", "of": "{video}", "after": "clips/"}],
     }
     first, second = read(tmp_path, made, rows)
     assert isinstance(first, Sample) and first.path == "x.mp4"
@@ -251,7 +280,7 @@ def test_paths_of_another_machine(tmp_path: Path) -> None:
 def test_rows_left_out_are_counted_with_the_reason(tmp_path: Path) -> None:
     layout = {
         "columns": COLUMNS | {"path": "video"},
-        "steps": [{"do": "leave_out", "when": {"kind": ["essay"]}, "why": "a judge scores them"}],
+        "leave_out": {"a judge scores them": {"kind": ["essay"]}},
     }
     file = tmp_path / "rows.json"
     file.write_text(json.dumps([ROW | {"video": "a.mp4", "kind": "essay"}, ROW | {"video": "a.mp4"}]))
@@ -268,7 +297,7 @@ def test_fillers_of_option_columns(tmp_path: Path) -> None:
         "columns": columns,
         "files": ["val-*.parquet"],
         "answer_base": 0,
-        "steps": [{"do": "set", "when": {"option2": ["N/A"]}, "columns": {"option2": None}}],
+        "steps": [{"make": "option2", "of": "", "when": {"option2": ["N/A"]}}],
     }
     row = {"question": "?", "option0": "a", "option1": "b", "option2": "N/A", "answer": 1, "video": "x.mp4"}
     pq.write_table(pa.Table.from_pylist([row]), tmp_path / "val-00000-of-00001.parquet")
@@ -299,6 +328,11 @@ def test_a_declaration_that_contradicts_itself_is_refused(tmp_path: Path) -> Non
         ({"aggregates": [{"id": "x"}, {"id": "x"}]}, "the id stands twice: x"),
         ({"aggregates": [{"id": "x", "only": {"tsak": ["a"]}}]}, "no layout has the tag tsak"),
         ({"layout": {}}, "did you mean 'layouts'"),
+        ({"aggregates": [{"id": "x", "how": "macro"}]}, "macro needs by"),
+        ({"aggregates": [{"id": "x", "how": "recall"}]}, "recall needs at"),
+        ({"aggregates": [{"id": "x", "how": "groups"}]}, "groups needs by and curve"),
+        ({"aggregates": [{"id": "x", "how": "groups", "by": "t", "curve": "steep"}]}, "'steep'"),
+        ({"layouts": {"x": {"about": "x", "files": ["../*.json"]}}}, "never leaves its root"),
     ):
         path = declare(tmp_path, {}, **fields)
         with pytest.raises(ConfigError, match=told):
@@ -331,8 +365,34 @@ def test_rows_are_counted_against_the_declaration() -> None:
     assert count_faults(expected, few) == (
         "1 rows, 3 are published", "task a: 1 rows, 2 are published", "task b: 0 rows, 1 are published",
     )  # fmt: skip
-    assert count_faults(expected, few, limit=1) == ()
-    assert count_faults(expected, few, limit=100) != ()
+
+
+def test_groups_of_a_declaration_are_worth_what_the_authors_say(tmp_path: Path) -> None:
+    def question(group: str, kind: str, structure: str, number: int) -> dict[str, Any]:
+        row: dict[str, Any] = {"question_id": f"{group}-{number}", "video_id": group, "question": "Why?"}
+        row |= {
+            "answer": "A",
+            "options": ["A. x", "B. y"],
+            "group_type": kind,
+            "group_structure": structure,
+            "level": "1",
+        }
+        return row | {"second_head": "h", "third_head": "h"}
+
+    rows = [question("001", "relevance", "[1, 2, 3, 4]", i) for i in range(4)]
+    rows += [question("002", "logic", "[1, [2, 3], 4]", i) for i in range(4)]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "test.parquet")
+    read = [row for row in opened("video-mme-v2", tmp_path).rows() if isinstance(row, Sample)]
+    replies = "AABAABAA"  # three of four; right, then one of two
+    graded = [
+        ScoredRow(float(reply == row.reference), row.tags, row.problem_type.value, row.path, place)
+        for place, (row, reply) in enumerate(zip(read, replies, strict=True))
+    ]
+    of_groups, of_questions = (aggregate(one, graded) for one in load_benchmark("video-mme-v2").aggregates)
+    assert of_groups is not None and of_questions is not None
+    # (3/4)² of the first group; of the second 1 and 3 out of 1 + 3 + 3 + 5: the chain ends behind stage 2
+    assert of_groups.value == pytest.approx((9 / 16 + 4 / 12) / 2)
+    assert (of_questions.value, of_groups.n) == (6 / 8, 8)
 
 
 def test_the_demo_world_is_a_benchmark(tmp_path: Path) -> None:

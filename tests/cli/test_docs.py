@@ -89,5 +89,5 @@ def test_the_pages_of_all_settings_are_those_of_the_models() -> None:
         written = (ROOT / "docs" / name).read_text()
         assert written == recipe_reference.page(name), "run: python scripts/recipe_reference.py"
         rows = [line for line in written.splitlines() if line.startswith("| `")]
-        assert len(rows) > (100 if name in recipe_reference.PAGES else 10)
+        assert len(rows) > (80 if name in recipe_reference.PAGES else 10)
         assert [line for line in rows if line.endswith("|  |")] == [], "a setting without a docstring"

@@ -211,11 +211,6 @@ def test_a_structure_that_cannot_be_read_is_told(structure: str) -> None:
         aggregate(GROUPS, _group("1111", "logic", structure))
 
 
-def test_an_unknown_curve_is_told() -> None:
-    with pytest.raises(ConfigError, match="no curve 'steep'"):
-        aggregate(GROUPS.model_copy(update={"curve": "steep"}), _group("1111", "logic"))
-
-
 @pytest.mark.parametrize("name", packaged_benchmarks())
 def test_every_declared_protocol_can_be_computed(name: str) -> None:
     for spec in load_benchmark(name).aggregates:

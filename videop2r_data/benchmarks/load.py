@@ -1,31 +1,25 @@
-"""Read declarations: packaged ones by their name, a user's own from a YAML file."""
+"""Declarations: packaged ones by name, a user's own from a YAML file; rows held against their counts."""
 
 from __future__ import annotations
 
+from collections import Counter
+from dataclasses import dataclass, field
 from functools import cache
 from importlib import resources
 from pathlib import Path
 
 from videop2r_data.errors import ConfigError
-from videop2r_data.schemas import Benchmark, parse_yaml, read_settings
+from videop2r_data.schemas import BadRow, Benchmark, Expected, Sample, parse_yaml, read_settings
 
-FIRST = (
-    "vsi-bench",
-    "videommmu",
-    "mmvu",
-    "vcr-bench",
-    "mvbench",
-    "tempcompass",
-    "video-mme",
-)
+FIRST = ("vsi-bench", "videommmu", "mmvu", "vcr-bench", "mvbench", "tempcompass", "video-mme")
 """Those that the paper reports, in its order."""
 
 
 def packaged_benchmarks() -> tuple[str, ...]:
     """Names of the declarations in the package: the paper's first, in its order, then by name."""
-    folder = resources.files(__package__)
-    names = sorted(f.name.removesuffix(".yaml") for f in folder.iterdir() if f.name.endswith(".yaml"))
-    return (*(name for name in FIRST if name in names), *(name for name in names if name not in FIRST))
+    files = [file.name for file in resources.files(__package__).iterdir()]
+    names = sorted(name.removesuffix(".yaml") for name in files if name.endswith(".yaml"))
+    return (*FIRST, *(name for name in names if name not in FIRST))
 
 
 def load_benchmark(name_or_path: str, *, base: Path | None = None) -> Benchmark:
@@ -38,9 +32,7 @@ def load_benchmark(name_or_path: str, *, base: Path | None = None) -> Benchmark:
     Raises:
         ConfigError: there is no such benchmark, or every error of the file at once, each with its field.
     """
-    if name_or_path in packaged_benchmarks():
-        return _packaged(name_or_path)
-    return _parse(benchmark_text(name_or_path, base=base), where=str((base or Path()) / name_or_path))
+    return _parsed(benchmark_text(name_or_path, base=base), str((base or Path()) / name_or_path))
 
 
 def benchmark_text(name_or_path: str, *, base: Path | None = None) -> str:
@@ -62,11 +54,7 @@ def benchmark_text(name_or_path: str, *, base: Path | None = None) -> str:
 
 
 @cache
-def _packaged(name: str) -> Benchmark:
-    return _parse(benchmark_text(name), where=name)
-
-
-def _parse(text: str, *, where: str) -> Benchmark:
+def _parsed(text: str, where: str) -> Benchmark:
     return parse_yaml(
         text,
         Benchmark,
@@ -75,3 +63,48 @@ def _parse(text: str, *, where: str) -> Benchmark:
         valid="a benchmark is YAML: see docs/benchmarks.md",
         allowed="docs/benchmark-reference.md lists every field; p2r-data benchmarks NAME --yaml prints one",
     )
+
+
+# --- rows that were read against those that the publishers count ---
+
+
+@dataclass
+class RowCounts:
+    """Rows of a benchmark, counted while they stream by.
+
+    Attributes:
+        rows: questions, those that cannot be read included.
+        bad: reason of the reader -> id or place of each such row.
+        by: tag, or `problem_type` -> value -> questions that could be read.
+    """
+
+    rows: int = 0
+    bad: dict[str, list[str]] = field(default_factory=dict)
+    by: dict[str, Counter[str]] = field(default_factory=dict)
+
+    def add(self, row: Sample | BadRow) -> None:
+        """Take one row in."""
+        self.rows += 1
+        if isinstance(row, BadRow):
+            self.bad.setdefault(row.detail, []).append(row.problem_id or f"row {row.row}")
+            return
+        for tag, value in (row.tags | {"problem_type": row.problem_type.value}).items():
+            self.by.setdefault(tag, Counter())[value] += 1
+
+
+def count_faults(expected: Expected, found: RowCounts) -> tuple[str, ...]:
+    """What rows lack, or have too many of, by the publishers' counts: a text for each, the whole first."""
+    faults = []
+    if expected.rows not in (None, found.rows):
+        faults.append(f"{found.rows:,} rows, {expected.rows:,} are published")
+    if bad := sum(map(len, found.bad.values())):
+        faults.append(f"{bad:,} of them cannot be read: {next(iter(found.bad))}")
+    for tag, counts in expected.by.items():
+        got = found.by.get(tag, Counter())
+        faults += [
+            f"{tag} {value}: {got[value]:,} rows, {rows:,} are published"
+            for value, rows in counts.items()
+            if got[value] != rows
+        ]
+        faults += [f"{tag} {value!r}: no such value is published" for value in got if value not in counts]
+    return tuple(faults)

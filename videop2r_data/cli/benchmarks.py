@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,7 +11,7 @@ from videop2r_data.cli.common import FINDINGS, JsonOpt, err_console, out_console
 from videop2r_data.cli.terminal import hanging, plural, print_json, say, table
 
 if TYPE_CHECKING:
-    from rich.console import Console
+    from collections.abc import Iterable
 
     from videop2r_data.schemas import Benchmark, Layout
 
@@ -59,15 +58,12 @@ def benchmarks(
         raise typer.BadParameter("only with --rows", param_hint="--layout")
     if rows:
         _count(name, rows, layout or "", as_json=json)
-        return
-    if yaml:
+    elif yaml:
         say(benchmark_text(name), nl=False)
-        return
-    declared = load_benchmark(name)
-    if json:
-        print_json(declared.model_dump(mode="json"))
-        return
-    _show(declared, out_console())
+    elif json:
+        print_json(load_benchmark(name).model_dump(mode="json"))
+    else:
+        _show(load_benchmark(name))
 
 
 def _list(found: list[Benchmark], *, as_json: bool) -> None:
@@ -77,40 +73,40 @@ def _list(found: list[Benchmark], *, as_json: bool) -> None:
         return
     made = table("benchmark", "rows", "headline", "licence", left=(0, 2, 3), fold=3)
     for one in found:
-        count = f"{one.expected.rows:,}" if one.expected.rows is not None else "-"
-        made.add_row(one.name, count, one.aggregates[0].id, one.license)
+        made.add_row(one.name, _rows(one, "-"), one.aggregates[0].id, one.license)
     out_console().print(made)
     say("p2r-data benchmarks NAME shows one; docs/benchmarks.md says how to get rows and clips.")
 
 
-def _show(one: Benchmark, console: Console) -> None:
+def _rows(one: Benchmark, unknown: str) -> str:
+    return unknown if one.expected.rows is None else f"{one.expected.rows:,}"
+
+
+def _show(one: Benchmark) -> None:
     from rich.text import Text
 
-    def told(head: str, text: str) -> None:
-        hanging(console, text, indent=_INDENT, first=Text(f"{head:{_INDENT}}", style="bold"))
-
-    told(one.name, f"{one.title}. {one.about}".strip())
-    counts = "; ".join(
-        f"by {tag}: {', '.join(f'{v} {n:,}' for v, n in by.items())}" for tag, by in one.expected.by.items()
-    )
-    rows = f"{one.expected.rows:,}" if one.expected.rows is not None else "not declared"
-    told("rows", f"{rows}{'; ' if counts else ''}{counts}")
-    told("licence", f"{one.license}{', gated' if one.gated else ''}. {one.terms}")
-    told("clips", one.get)
-    for head, text in (("paper", one.paper), ("home", one.home)):
-        if text:
-            told(head, text)
-    for place, (name, layout) in enumerate(one.layouts.items()):
-        told("layouts" if place == 0 else "", f"{name}: {layout.about}{_hub(layout)}")
-    for place, protocol in enumerate(one.aggregates):
-        source = f" ({protocol.source})" if protocol.source else ""
-        told("protocols" if place == 0 else "", f"{protocol.id}: {protocol.title or 'all questions'}{source}")
-    for place, hint in enumerate(one.hints):
-        told("hints" if place == 0 else "", hint.text)
-    for place, note in enumerate(one.notes):
-        told("notes" if place == 0 else "", note)
-    for place, (statement, source) in enumerate(one.sources.items()):
-        told("sources" if place == 0 else "", f"{statement}: {source}")
+    by = one.expected.by.items()
+    counts = [f"by {tag}: {', '.join(f'{v} {n:,}' for v, n in found.items())}" for tag, found in by]
+    told: dict[str, Iterable[str]] = {
+        one.name: [f"{one.title}. {one.about}".strip()],
+        "rows": ["; ".join([_rows(one, "not declared"), *counts])],
+        "licence": [f"{one.license}{', gated' if one.gated else ''}. {one.terms}"],
+        "clips": [one.get],
+        "paper": filter(None, [one.paper]),
+        "home": filter(None, [one.home]),
+        "layouts": (f"{name}: {layout.about}{_hub(layout)}" for name, layout in one.layouts.items()),
+        "protocols": (
+            f"{a.id}: {a.title or 'all questions'}{f' ({a.source})' if a.source else ''}"
+            for a in one.aggregates
+        ),
+        "hints": (hint.text for hint in one.hints),
+        "notes": one.notes,
+        "sources": (f"{statement}: {source}" for statement, source in one.sources.items()),
+    }
+    for head, texts in told.items():
+        for place, text in enumerate(texts):
+            first = Text(f"{'' if place else head:{_INDENT}}", style="bold")
+            hanging(out_console(), text, indent=_INDENT, first=first)
 
 
 def _hub(layout: Layout) -> str:
@@ -127,34 +123,26 @@ def _hub(layout: Layout) -> str:
 def _count(name: str, rows: str, layout: str, *, as_json: bool) -> None:
     from videop2r_data.benchmarks import RowCounts, count_faults
     from videop2r_data.builders.sources import BenchmarkSource, open_source
-    from videop2r_data.schemas import BadRow, SourceSpec
+    from videop2r_data.schemas import SourceSpec
 
     path = "" if rows == "hub" else rows
     spec = SourceSpec(name="benchmark", kind="benchmark", benchmark=name, path=path, layout=layout)
-    counts, why = RowCounts(), Counter[str]()
-    ids: dict[str, list[str]] = {}
+    counts = RowCounts()
     with err_console().status("reading"):
         source = open_source(spec, base=Path())
+        assert isinstance(source, BenchmarkSource)
         for row in source.rows():
             counts.add(row)
-            if isinstance(row, BadRow):
-                why[row.detail] += 1
-                ids.setdefault(row.detail, []).append(row.problem_id or f"row {row.row}")
-    if not isinstance(source, BenchmarkSource):
-        return
     faults = count_faults(source.benchmark.expects(source.layout), counts)
     if as_json:
-        by = {tag: dict(values) for tag, values in counts.by.items()}
-        left = dict(source.left_out)
-        print_json(
-            {"layout": source.layout, "rows": counts.rows, "by": by, "left_out": left}
-            | {"bad": ids, "faults": faults}
-        )
+        made = {"layout": source.layout, "rows": counts.rows, "by": counts.by, "left_out": source.left_out}
+        print_json(made | {"bad": counts.bad, "faults": faults})
     else:
-        say(f"{source.note}\n{plural(counts.rows, 'row')}, {plural(sum(why.values()), 'bad row')}")
-        for reason, n in why.most_common(_SHOWN):
-            more = f" and {n - _SHOWN} more" if n > _SHOWN else ""
-            say(f"  {', '.join(ids[reason][:_SHOWN])}{more}: {reason}")
+        bad = sum(map(len, counts.bad.values()))
+        say(f"{source.note}\n{plural(counts.rows, 'row')}, {plural(bad, 'bad row')}")
+        for reason, ids in sorted(counts.bad.items(), key=lambda one: -len(one[1]))[:_SHOWN]:
+            more = f" and {len(ids) - _SHOWN} more" if len(ids) > _SHOWN else ""
+            say(f"  {', '.join(ids[:_SHOWN])}{more}: {reason}")
         say("\n".join(faults) if faults else "all counts are as published")
     if faults:
         raise typer.Exit(FINDINGS)

@@ -29,22 +29,12 @@ def fetch(repo_id: str, revision: str | None) -> tuple[Path, str]:
     Raises:
         SourceError: no such data set or revision, no access, no connection.
     """
-    from huggingface_hub import HfApi, snapshot_download
-
-    try:
-        commit = HfApi().dataset_info(repo_id, revision=revision).sha
-        folder = snapshot_download(repo_id, repo_type="dataset", revision=commit, allow_patterns=_FILES)
-    except Exception as error:  # noqa: BLE001 - the client lets errors of its HTTP library through, whichever it is
-        raise SourceError(
-            f"cannot get the data set from the Hub: {first_line(error)}",
-            where=repo_id,
-            hint="check the id, the revision and HF_TOKEN, or give a local folder that exists",
-        ) from None
-    return Path(folder), commit or ""
+    commit = hub_commit(repo_id, revision)
+    return fetch_files(repo_id, _FILES, commit), commit
 
 
 def hub_commit(repo_id: str, revision: str | None, *, branch: str = "main") -> str:
-    """The full name of a commit of a data set.
+    """The full name of a commit of a data set; one that is given in full needs no look-up.
 
     Args:
         repo_id: `owner/name`.
@@ -54,14 +44,16 @@ def hub_commit(repo_id: str, revision: str | None, *, branch: str = "main") -> s
     Raises:
         SourceError: no such data set or revision, no access, no connection.
     """
-    wanted = revision or branch
-    if _SHORT.fullmatch(wanted):  # the Hub itself knows commits by their full names alone
-        from huggingface_hub import HfApi
+    from huggingface_hub import HfApi
 
-        with _told(repo_id, wanted):
+    wanted = revision or branch
+    with _told(f"{repo_id}@{wanted[:12]}"):
+        if _SHORT.fullmatch(wanted):  # the Hub itself knows commits by their full names alone
             commits = HfApi().list_repo_commits(repo_id, repo_type="dataset", revision=branch)
             wanted = next((c.commit_id for c in commits if c.commit_id.startswith(wanted)), wanted)
-    return wanted if _COMMIT.fullmatch(wanted) else _commit(repo_id, wanted)
+        if _COMMIT.fullmatch(wanted):
+            return wanted
+        return str(HfApi().dataset_info(repo_id, revision=wanted).sha or wanted)
 
 
 def fetch_files(repo_id: str, patterns: Sequence[str], commit: str) -> Path:
@@ -80,24 +72,9 @@ def fetch_files(repo_id: str, patterns: Sequence[str], commit: str) -> Path:
     """
     from huggingface_hub import snapshot_download
 
-    with _told(repo_id, commit):
-        folder = snapshot_download(
-            repo_id, repo_type="dataset", revision=commit, allow_patterns=list(patterns)
-        )
-    return Path(folder)
-
-
-@contextmanager
-def _told(repo_id: str, revision: str) -> Iterator[None]:
-    try:
-        yield
-    except Exception as error:  # noqa: BLE001 - as above
-        raise SourceError(
-            f"cannot be read from the Hub: {first_line(error)}",
-            where=f"{repo_id}@{revision[:12]}",
-            hint="accept the terms of a gated data set on its page and set HF_TOKEN; or download its row "
-            "files and name them with `path`",
-        ) from None
+    with _told(f"{repo_id}@{commit[:12]}"):
+        kept = list(patterns)
+        return Path(snapshot_download(repo_id, repo_type="dataset", revision=commit, allow_patterns=kept))
 
 
 def hub_rows(
@@ -120,31 +97,22 @@ def hub_rows(
     """
     from datasets import load_dataset
 
-    commit = _commit(repo_id, revision)
-    try:
+    commit = hub_commit(repo_id, revision)
+    with _told(f"{repo_id}@{commit[:12]}, config {config!r}, split {split!r}"):
         rows = load_dataset(repo_id, name=config, split=split, revision=commit)
-    except Exception as error:  # noqa: BLE001 - the Hub's clients raise a dozen unrelated kinds
-        raise SourceError(
-            f"cannot be loaded: {first_line(error)}",
-            where=f"{repo_id}@{commit[:12]}, config {config!r}, split {split!r}",
-            hint="check the id, --config, --split and --revision, and your access (hf auth whoami)",
-        ) from None
     if columns is not None:
         rows = rows.select_columns([name for name in rows.column_names if name in columns])
     return ((f"{repo_id}, row {at}", row) for at, row in enumerate(rows)), commit
 
 
-def _commit(repo_id: str, revision: str | None) -> str:
-    from huggingface_hub import HfApi
-
+@contextmanager
+def _told(where: str) -> Iterator[None]:
     try:
-        commit = HfApi().dataset_info(repo_id, revision=revision).sha
-    except Exception as error:  # noqa: BLE001 - as above
-        if revision and _COMMIT.fullmatch(revision):
-            return revision  # a full commit needs no look-up: the cache may hold it
+        yield
+    except Exception as error:  # noqa: BLE001 - the clients let errors of their libraries through, of any kind
         raise SourceError(
-            f"no such folder here, and the Hub does not give it: {first_line(error)}",
-            where=repo_id,
-            hint="check the id and your connection; with a full commit as revision the local cache is enough",
+            f"cannot get the data set from the Hub: {first_line(error)}",
+            where=where,
+            hint="check its id, config, split and revision, and your access: HF_TOKEN, the terms of a gated "
+            "set on its page; or give local files. A revision that is a full commit is found in the cache",
         ) from None
-    return str(commit or revision)

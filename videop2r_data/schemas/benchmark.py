@@ -6,11 +6,11 @@ import re
 from collections.abc import Mapping
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from videop2r_data.schemas.base import Model
 from videop2r_data.schemas.recipe import ColumnMapping, DemoSpec
-from videop2r_data.schemas.sample import ProblemType, Sample
+from videop2r_data.schemas.sample import ProblemType, Sample, safe_relative_path
 
 TagValues = dict[str, tuple[str, ...]]
 """Name of a column or tag -> values, one of which a row must have."""
@@ -34,115 +34,47 @@ class Aggregate(Model):
     """Tag, or `problem_type` -> values; other questions do not count."""
     at: float | None = Field(default=None, ge=0, le=1)
     """For `recall`."""
-    curve: str = ""
-    """For `groups`: name of the rule that says what a group is worth."""
+    curve: Literal["", "relevance", "logic", "video-mme-v2"] = ""
+    """For `groups`: what one is worth. `relevance`: the square of the share that is right; `logic`: the
+    unbroken chain, a question of stage s weighing 2s - 1; `video-mme-v2`: as the tag `group_type` says."""
     scale: float = 1.0
     """What 1 is printed as; 100 for percent."""
     source: str = ""
     """Who defines the protocol."""
 
+    @model_validator(mode="after")
+    def _says_all(self) -> Self:
+        needed = {"macro": ("by",), "recall": ("at",), "groups": ("by", "curve")}.get(self.how, ())
+        if lacking := " and ".join(name for name in needed if getattr(self, name) in (None, "")):
+            raise ValueError(f"{self.how} needs {lacking}")
+        return self
 
-# --- steps from the rows as they are published to rows with a column for each thing ---
+
+# --- from the rows as they are published to rows with a column for each thing ---
 
 
-class Step(Model):
-    """What all steps have."""
+class MakeStep(Model):
+    """A column is made of others."""
 
+    make: str
+    """Name of the column."""
+    of: str
+    """Template: `{video ID}-{Question ID}`; `{path|video}` is the first of both that a row has, `{#options}`
+    the number of entries of a list. Without braces a fixed text; empty: nothing."""
     when: TagValues = Field(default_factory=dict)
     """Column -> values: rows with others pass as they are."""
     why: str = ""
-    """For steps that change or leave out rows: the reason, told to people."""
-
-
-class NestedStep(Step):
-    """One JSON object around all rows becomes rows."""
-
-    do: Literal["nested"]
-    """Name of the step."""
-    levels: tuple[str, ...] = Field(min_length=1)
-    """From the outside: column that the keys of this level go to; `[]`: a list, whose places go to `@n`;
-    `=meta`: the value under the key `meta` alone."""
-
-
-class EachStep(Step):
-    """A row with lists becomes one row for each place in them, which goes to `@n`."""
-
-    do: Literal["each"]
-    """Name of the step."""
-    columns: tuple[str, ...] = Field(min_length=1)
-    """Lists of one length; fields of objects in them become columns."""
-
-
-class MakeStep(Step):
-    """A column is made of others."""
-
-    do: Literal["make"]
-    """Name of the step."""
-    column: str
-    """Name of the new one."""
-    of: str
-    """Template: `{video ID}-{Question ID}`; `{path|video}` is the first of both that a row has, `{#options}`
-    the number of entries of a list."""
+    """For people: the reason of a step that mends rows."""
     after: str = ""
-    """Take what stands behind the first of these, if it is there."""
+    """Template: take what stands behind the first of these, if it is there, without blanks around."""
     before: str = ""
-    """Take what stands before the last of these, if it is there."""
+    """The same: take what stands before the last of these."""
     every: int | None = Field(default=None, ge=1)
     """A whole number becomes the number of its block of so many."""
     values: dict[str, str] = Field(default_factory=dict)
     """Then: what stands there -> what to write."""
     otherwise: str | None = None
     """For what `values` does not name, and for rows that have nothing there; None: such a row is bad."""
-
-
-class SetStep(Step):
-    """Columns get fixed values."""
-
-    do: Literal["set"]
-    """Name of the step."""
-    columns: dict[str, str | tuple[str, ...] | None]
-    """Column -> value."""
-
-
-class LeaveOutStep(Step):
-    """Rows that are no part of the benchmark as it is declared here: counted, with `why`."""
-
-    do: Literal["leave_out"]
-    """Name of the step."""
-
-
-class SplitStep(Step):
-    """Options that stand at the end of the question become a list; a gold that is a whole option its letter.
-
-    Lines `A. x`, `(A) x` or `Sentence A: x`; with `known`, options that also stand in a column of their own
-    and are cut off the question even where no line break is before them.
-    """
-
-    do: Literal["split_options"]
-    """Name of the step."""
-    question: str = "question"
-    """Column with both; the options go to the column `options`."""
-    answer: str = "answer"
-    """Column with the gold."""
-    known: str = ""
-    """Column with the options, where there is one."""
-
-
-class IntervalStep(Step):
-    """`[start, end]` out of two numbers, a list, a list of one such list, or a text `3.74-12.63`."""
-
-    do: Literal["interval"]
-    """Name of the step."""
-    column: str
-    """Of the interval."""
-    end: str = ""
-    """Column with the length of the clip: an end behind it becomes it."""
-
-
-AnyStep = Annotated[
-    NestedStep | EachStep | MakeStep | SetStep | LeaveOutStep | SplitStep | IntervalStep,
-    Field(discriminator="do"),
-]
 
 
 # --- where rows lie, and in which form ---
@@ -189,13 +121,21 @@ class Layout(Model):
     """In words."""
     hub: HubSet | None = None
     """None: the rows have to be given as files."""
-    files: tuple[str, ...] = ()
+    files: tuple[Annotated[str, AfterValidator(safe_relative_path)], ...] = ()
     """Names or globs below the folder of the rows, or in the data set on the Hub; the name of a file without
     its ending (of a shard: its folder) goes to `@part`, the place of a row in it to `@row`."""
     demo: DemoSpec | None = None
     """The rows are those of a synthetic world."""
-    steps: tuple[AnyStep, ...] = ()
-    """From a published row to a row with a column for each thing."""
+    unfold: tuple[str | tuple[str, ...], ...] = ()
+    """From one object to the rows inside of it, from the outside: a name is the column that the keys of a
+    level go to; `[a, b]`: a row for each place of these lists of one length, objects in them become columns;
+    `[]`: the level is itself a list; `=meta`: only what stands under `meta`. Places go to `@n`."""
+    leave_out: dict[str, TagValues] = Field(default_factory=dict)
+    """Reason -> column -> values: rows that are no part of what is declared; counted, with the reason."""
+    steps: tuple[MakeStep, ...] = ()
+    """Columns that are made, in this order."""
+    length: str = ""
+    """Column with the length of the clip, seconds: a gold interval that ends behind it ends with it."""
     columns: ColumnMapping = ColumnMapping()
     """Which column holds what, after the steps."""
     problem_type: str | None = None
@@ -303,20 +243,16 @@ class Benchmark(Model):
     @model_validator(mode="after")
     def _hangs_together(self) -> Self:
         ids = [one.id for one in self.aggregates]
-        twice = sorted({one for one in ids if ids.count(one) > 1})
-        if twice:
+        if twice := sorted({one for one in ids if ids.count(one) > 1}):
             raise ValueError(f"aggregates: the id stands twice: {', '.join(twice)}")
         known = {"problem_type", *(tag for one in self.layouts.values() for tag in one.columns.tags)}
-        used = {name for only in (one.only for one in self.aggregates) for name in only}
-        used |= {name for one in self.hints for name in one.only}
-        used |= {one.by for one in self.aggregates if one.by} | set(self.expected.by)
+        used = {*self.expected.by, *(one.by for one in self.aggregates if one.by)}
+        used.update(*(one.only for one in self.aggregates), *(one.only for one in self.hints))
         for task in self.lmms_eval.tasks if self.lmms_eval else ():
-            used |= {*task.only, *task.tags}
+            used.update(task.only, task.tags)
         if used - known:
-            raise ValueError(
-                f"no layout has the tag {', '.join(sorted(used - known))}; there are: "
-                f"{', '.join(sorted(known))}"
-            )
+            lacking, there = (", ".join(sorted(names)) for names in (used - known, known))
+            raise ValueError(f"no layout has the tag {lacking}; there are: {there}")
         if self.lmms_eval and self.lmms_eval.layout not in self.layouts:
             raise ValueError(f"lmms_eval: no layout {self.lmms_eval.layout!r}")
         return self
@@ -332,5 +268,4 @@ class Benchmark(Model):
 
     def expects(self, layout: str) -> Expected:
         """How many rows a layout should hold."""
-        found = self.layouts[layout].expected
-        return self.expected if found is None else found
+        return self.layouts[layout].expected or self.expected

@@ -45,7 +45,7 @@ class ColumnMapping(Model):
     """`video`, `image` or `text`; None: `data_type` of the source holds for all rows."""
     options: str | tuple[str, ...] | None = "options"
     """The options of multiple choice: one column, or a list of columns with an option each (`[a0, a1]`). The
-    column of `problem` itself: the options are the last lines of the question, `(A) x`."""
+    column of `problem` itself: the options are the last lines of the question, `(A) x` or `Option 1: x`."""
     solution: str = "solution"
     """The reference answer; for multiple choice a letter, an option's text, or a number (`answer_base`)."""
     path: str | None = "path"
@@ -132,7 +132,7 @@ class SourceSpec(Model):
     answer_base: Literal[0, 1, "text", "letter"] | None = None
     """What a whole number means as the answer of a multiple-choice row: an index from 0, an index from 1, or
     the text of an option. None: read from the pool as a whole; a pool that leaves it open is refused.
-    `letter`: every answer is a letter, also where an option's text is one."""
+    `letter`: every answer is a letter, also where an option's text is one; or an option with it, `B. x`."""
     problem_type: str | None = None
     """For rows without a column for it."""
     data_type: str | None = None

@@ -37,6 +37,7 @@ from .estimate import Estimate as Estimate
 from .estimate import estimate_mean as estimate_mean
 from .estimate import estimate_share as estimate_share
 from .estimate import wilson as wilson
+from .geometry import parse_interval as parse_interval
 from .judge import holds_verdict_tag as holds_verdict_tag
 from .judge import neutralise as neutralise
 from .judge import parse_judgement as parse_judgement

@@ -38,7 +38,7 @@ class Cells:
         """Sum up.
 
         Raises:
-            ConfigError: groups whose structure cannot be read, or an unknown curve.
+            ConfigError: groups whose structure cannot be read.
         """
         import numpy as np  # takes 0.1 s to load, and scoring needs none of it
 
@@ -124,7 +124,7 @@ def aggregate(
         The estimate, n being the questions behind it; None if none counts.
 
     Raises:
-        ConfigError: groups whose structure cannot be read, or an unknown curve.
+        ConfigError: groups whose structure cannot be read.
 
     >>> told = [(1, "a"), (1, "a"), (0, "b")]
     >>> rows = [ScoredRow(score, {"task": t}, "numerical", "", i) for i, (score, t) in enumerate(told)]

@@ -276,7 +276,7 @@ def test_a_hub_set_is_read_at_one_commit(monkeypatch: pytest.MonkeyPatch) -> Non
     assert hub.asked == [("owner/set", {"name": "sft", "split": "train", "revision": "c" * 40})]
     with pytest.raises(SourceError, match=r"owner/set@cccccccccccc, config 'sft', split 'test'"):
         read("owner/set", split="test")
-    with pytest.raises(SourceError, match="the Hub does not give it: offline"):
+    with pytest.raises(SourceError, match="cannot get the data set from the Hub: offline"):
         read("gone/set")
     assert read("gone/set", revision="d" * 40).revision == "d" * 40
 

@@ -22,6 +22,8 @@ MAX_LITERAL = 1 << 16
 
 _LETTERED = re.compile(r"\s*\(?([A-Za-z])\s*[).:]\s*(.*)", re.DOTALL)
 _NUMBERED = re.compile(r"\s*\(?(\d{1,2})\s*[).:]\s+(\S.*)", re.DOTALL)
+_NAMED = re.compile(r"\s*(?:[A-Z][a-z]+ )?\(?([A-Z]|\d{1,2})(?:\)|\s*[.:])\s*(\S.*)", re.DOTALL)
+"""`Sentence A: x`, `Option 1: x`, `B. x`."""
 _CANONICAL = re.compile(r"([A-Z])\.")
 _NOTHING = {"", "none", "null", "nan", "[]", "{}", "n/a"}
 
@@ -79,21 +81,30 @@ def read_options(value: Any) -> tuple[tuple[str, ...], Labels]:
     return _with_letters(texts)
 
 
-def split_options(text: str) -> tuple[str, list[str]]:
+def split_options(text: str, *, choice: bool = True) -> tuple[str, list[str]]:
     """A question whose last lines are its options, as question and options; no options if there are none.
+
+    Args:
+        text: the question with its options.
+        choice: it is one; a question of another type may speak of `Sentence A: x` and `2. x`.
 
     >>> split_options("Which year?\\n(A) 1636\\n(B) 1366")
     ('Which year?', ['(A) 1636', '(B) 1366'])
+    >>> split_options("Which?\\nOption 1: up\\nOption 2: down")
+    ('Which?', ['1: up', '2: down'])
     """
     lines = text.rstrip().split("\n")
-    first = len(lines)
-    while first > 0 and _LETTERED.fullmatch(lines[first - 1]):
-        first -= 1
-    found = lines[first:]
-    letters = [m.group(1).upper() for m in map(_LETTERED.fullmatch, found) if m]
-    if len(found) < 2 or not _rises(letters) or not any(line.strip() for line in lines[:first]):
-        return text, []
-    return "\n".join(lines[:first]).rstrip(), found
+    for kept_back, label in enumerate((_LETTERED, _NAMED)[: 1 + choice]):
+        first = len(lines)  # of named lines the first is never an option: `Note: what now?`
+        while first > kept_back and label.fullmatch(lines[first - 1]):
+            first -= 1
+        found = [m for m in map(label.fullmatch, lines[first:]) if m]
+        labels = [m.group(1).upper() for m in found]
+        rises = _rises(labels) or (label is _NAMED and labels == [str(i + 1) for i in range(len(labels))])
+        if len(found) > 1 and rises and any(line.strip() for line in lines[:first]):
+            kept = [m.string if label is _LETTERED else m.string[m.start(1) :] for m in found]
+            return "\n".join(lines[:first]).rstrip(), kept
+    return text, []
 
 
 def _from_text(text: str) -> Any:
@@ -201,7 +212,7 @@ _LIST = re.compile(r"\[\d{1,2}(?:, \d{1,2})+\]")
 def read_reference(got: Any, column: str) -> str | int:
     """The reference without its tag; a whole number stays one, it may be an index."""
     bad = RejectReason.BAD_REFERENCE
-    if isinstance(got, list | tuple) and len(got) == 1 and isinstance(got[0], str):
+    if isinstance(got, list | tuple) and len(got) == 1 and isinstance(got[0], str | list):
         got = got[0]
     letters = (
         [x for x in got if isinstance(x, str) and _LETTER.fullmatch(x)]
@@ -261,7 +272,8 @@ def option_meant(
 
     Args:
         options: canonical, `"A. text"`.
-        answer_base: what the recipe says of whole numbers; with it there is one reading.
+        answer_base: what the recipe says of whole numbers; with it there is one reading. With `letter` an
+            option with its label, `B. x` or `Option 2: x`, means the option too.
         counted_from: what the pool as a whole says, where the recipe says nothing.
 
     Raises:
@@ -272,8 +284,8 @@ def option_meant(
     number = whole_number(text)
     match = _LETTER.fullmatch(text)
     letter = match.group(1).upper() if match else ""
-    if answer_base == "letter" and letter in letters:
-        return letter
+    if answer_base == "letter" and (labelled := _labelled(letter, text, options)):
+        return labelled
     by_text = _by_text(text, letters, options)
     if answer_base is not None and number is not None:
         return _as_the_recipe_says(number, by_text, letters, answer_base)
@@ -299,6 +311,16 @@ def option_meant(
             raise _bad(f"{text!r} is both a letter and the text of option {by_text[0]}")
         return letter
     return by_text[0] if len(by_text) == 1 else text
+
+
+def _labelled(letter: str, text: str, options: tuple[str, ...]) -> str:
+    """The letter, if it is that of an option; else of the option that the text is, label included."""
+    whole = _NAMED.fullmatch(text)
+    for place, option in enumerate(options):
+        names = (option[0], str(place + 1))
+        if letter == option[0] or (whole and whole[1] in names and whole[2] == option[2:].strip()):
+            return option[0]
+    return ""
 
 
 def _several(

@@ -1,20 +1,19 @@
-"""The rows of a declared benchmark: found, brought into one form by the layout's steps, named as it says."""
+"""The rows of a declared benchmark: found, brought into one form by a layout, named as the layout says."""
 
 from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from videop2r_data.benchmarks import load_benchmark
-from videop2r_data.builders.sources.answers import FieldError
 from videop2r_data.builders.sources.base import Source
 from videop2r_data.builders.sources.dataset import HUB, DatasetSource, read_file
-from videop2r_data.builders.sources.normalise import Normaliser, fill_template
-from videop2r_data.builders.sources.steps import Row, Steps
+from videop2r_data.builders.sources.normalise import Normaliser
+from videop2r_data.builders.sources.steps import PATH, Rows
 from videop2r_data.errors import SourceError
 from videop2r_data.files import (
     RawRow,
@@ -25,13 +24,8 @@ from videop2r_data.files import (
     locate,
     no_such_path,
 )
-from videop2r_data.schemas import BadRow, Benchmark, DemoSpec, Layout, Sample, SourceSpec, safe_relative_path
+from videop2r_data.schemas import BadRow, Benchmark, HubSet, Layout, Sample, SourceSpec
 
-_PART = "@part"
-"""Column with the file or config that a row came from."""
-_ROW = "@row"
-"""Column with the place of a row in that file or config."""
-_PATH = "@path"
 _SHARD = re.compile(r".+-\d{5}-of-\d{5}|\d{4,5}")
 _PEEK = 50
 """Rows that are looked at to see whether a layout fits."""
@@ -54,236 +48,154 @@ class BenchmarkSource(Source):
     """
 
     def __init__(self, spec: SourceSpec, *, base: Path, media_root: Path | None, demo_root: Path) -> None:
+        super().__init__(spec, media_root)
         self.benchmark: Benchmark = load_benchmark(spec.benchmark, base=base)
-        self.commit = ""
+        self.layout = self.commit = ""
         self.left_out: Counter[str] = Counter()
-        self._revision = spec.revision
         self._place = locate(spec.path, base) if spec.path else None
-        self._files: list[Path] | None = None
-        at = f", {spec.path}" if spec.path else ""
-        self._where = f"source {spec.name!r}, benchmark {self.benchmark.name}{at}"
-        names = self._candidates(spec)
-        demo = self.benchmark.layouts[names[0]].demo
-        if self._place is None and demo is not None:
-            pool, media_root = _written(spec.demo or demo, demo_root / spec.name)
-            self._files = [pool]
-        elif self._place is not None:
+        layouts = self.benchmark.layouts
+        if spec.layout not in ("", *layouts):
+            raise SourceError(
+                f"no layout {spec.layout!r}; there are: {', '.join(layouts)}",
+                where=self.where,
+                hint="leave `layout` out to have it found by looking at the files",
+            )
+        names = [spec.layout] if spec.layout else list(layouts)
+        if self._place is not None:
             if not self._place.exists():
                 raise no_such_path("no such file or folder", self._place, name=spec.name)
-            if media_root is None:
-                media_root = _root_of(self._place)
-            names = [self._fitting(names, spec, media_root)]
-        self.layout = names[0]
-        super().__init__(self._as_declared(spec, self.layout), media_root)
+            self._media_root = media_root or _root_of(self._place)
+            self._take_fitting(names)
+            return
+        elsewhere = [name for name in names if layouts[name].hub or layouts[name].demo]
+        if not elsewhere:
+            raise SourceError(
+                "its declaration names no data set on the Hub",
+                where=self.where,
+                hint="set `path` to its row file, or to the folder of its row files",
+            )
+        demo = self._take(elsewhere[0]).demo
+        if demo is not None:
+            from videop2r_data.demo import WORLD_MEDIA, WORLD_POOL, write_world
+
+            world = write_world(demo_root / spec.name, spec.demo or demo)
+            self._place, self._media_root = world / WORLD_POOL, (world / WORLD_MEDIA).absolute()
 
     @property
     def where(self) -> str:
         """The source, for messages."""
-        return self._where
+        return f"{super().where}, benchmark {self.benchmark.name}"
 
     @property
     def note(self) -> str:
         """Which layout the rows have, and what the declaration leaves out of them."""
         told = [f"layout {self.layout} of the benchmark {self.benchmark.name}"]
         told += [f"at commit {self.commit[:12]}"] if self.commit else []
-        told += [f"{n} rows left out: {why}" for why, n in self.left_out.items()]
-        return "; ".join(told)
+        return "; ".join(told + [f"{n} rows left out: {why}" for why, n in self.left_out.items()])
 
     def check(self) -> None:
         """Nothing more to compare: a layout was chosen by reading rows with it."""
 
     def raw_rows(self) -> Iterator[RawRow]:
-        """The rows after the layout's steps, numbered through."""
-        return self._rows_in(self.layout, self.spec, self._media_root)
+        """The rows that the layout makes, numbered through."""
+        layout = self.benchmark.layouts[self.layout]
+        rows = Rows(layout, self._media_root, self.spec.path_prefix)
+        self.left_out = rows.left_out
+        made = (row for part, raw in self._published(layout) for row in rows(raw, part))
+        for index, row in enumerate(made):
+            row.index = index
+            yield row
 
     def samples_in(self, row: Mapping[str, Any], *, part: str = "") -> list[Sample | BadRow]:
         """The questions of one published row that is at hand already; none if the declaration leaves it out.
 
         Args:
+            row: as it is published.
             part: file or config that the row came from.
         """
-        normalise, layout = Normaliser(self.spec, self._media_root), self.benchmark.layouts[self.layout]
-        try:
-            made = [
-                _with_path(layout, one, self.spec, None)
-                for one in Steps(layout.steps)({**row, _PART: part, _ROW: 0})
-            ]
-        except FieldError as error:
-            return [normalise.bad(0, str(error), reason=error.reason, value=row)]
-        return [normalise(i, one) for i, one in enumerate(made)]
+        rows = Rows(self.benchmark.layouts[self.layout], None, self.spec.path_prefix)
+        return [self._sample(raw) for raw in rows(RawRow(0, dict(row)), part)]
 
-    def _candidates(self, spec: SourceSpec) -> list[str]:
-        """The layouts that the rows may have; without files, those that say where else rows come from."""
-        layouts = self.benchmark.layouts
-        if spec.layout not in ("", *layouts):
-            raise SourceError(
-                f"no layout {spec.layout!r}; there are: {', '.join(layouts)}",
-                where=self._where,
-                hint="leave `layout` out to have it found by looking at the files",
-            )
-        named = {spec.layout: layouts[spec.layout]} if spec.layout else layouts
-        found = [n for n, one in named.items() if self._place is not None or one.hub or one.demo]
-        if not found:
-            raise SourceError(
-                "its declaration names no data set on the Hub",
-                where=self._where,
-                hint="set `path` to its row file, or to the folder of its row files",
-            )
-        return found
+    def _sample(self, raw: RawRow) -> Sample | BadRow:
+        normalise = Normaliser(self.spec, self._media_root)
+        if raw.value is None:
+            return normalise.bad(raw.index, raw.fault, raw=raw.raw)
+        return normalise(raw.index, raw.value)
 
-    def _fitting(self, names: list[str], spec: SourceSpec, root: Path) -> str:
-        """The first layout that the files have."""
+    def _take(self, name: str) -> Layout:
+        """Read the rows by this layout from now on."""
+        layout, self.layout = self.benchmark.layouts[name], name
+        path = {"path": PATH} if layout.media else {}
+        columns = layout.columns.model_copy(update=path)
+        own = {key: getattr(layout, key) for key in ("problem_type", "data_type", "answer_base")}
+        self.spec = self.spec.model_copy(update={"columns": columns, **own})
+        return layout
+
+    def _take_fitting(self, names: Sequence[str]) -> None:
+        """Read the rows by the first layout that the files have."""
         told = ""
         for name in names:
-            fault = self._fault(name, spec, root)
-            if not fault:
-                return name
+            self._take(name)
+            if not (fault := self._fault()):
+                return
             told += f"\n  {name}: {fault}"
         raise SourceError(
             f"no layout of it fits the files; tried:{told}",
-            where=self._where,
+            where=self.where,
             hint="give the row files as they are published, or a declaration with a layout of your own: see "
             "docs/benchmarks.md",
         )
 
-    def _fault(self, name: str, spec: SourceSpec, root: Path) -> str:
-        """Why the files do not have this layout; empty: the first rows can be read with it."""
-        self._files = None
+    def _fault(self) -> str:
+        """Why the files do not have the layout; empty: one of the first rows can be read with it."""
         first = ""
         try:
-            normalise = Normaliser(self._as_declared(spec, name), root)
-            for raw in islice(self._rows_in(name, normalise.spec, root), _PEEK):
-                row = normalise(raw.index, raw.value) if raw.value is not None else None
-                if row is not None and not isinstance(row, BadRow):
+            for row in map(self._sample, islice(self.raw_rows(), _PEEK)):
+                if isinstance(row, Sample):
                     return ""
-                first = first or (row.detail if row is not None else raw.fault)
+                first = first or row.detail
         except SourceError as error:
             return error.message
         left = ", ".join(self.left_out)
         return first or (f"all its rows are left out: {left}" if left else "the files hold no row")
 
-    def _as_declared(self, spec: SourceSpec, name: str) -> SourceSpec:
-        """The source with what the layout says of its columns."""
-        layout = self.benchmark.layouts[name]
-        path = {"path": _PATH} if layout.media else {}
-        return spec.model_copy(
-            update={
-                "columns": layout.columns.model_copy(update=path),
-                "problem_type": layout.problem_type,
-                "data_type": layout.data_type,
-                "answer_base": layout.answer_base,
-            }
-        )
-
-    def _rows_in(self, name: str, spec: SourceSpec, root: Path | None) -> Iterator[RawRow]:
-        layout = self.benchmark.layouts[name]
-        steps = Steps(layout.steps)
-        self.left_out = steps.left_out
-        index = 0
-        for raw in self._published(layout, spec):
-            if raw.value is None:
-                yield RawRow(index, None, raw.fault, raw.raw)
-                index += 1
-                continue
-            try:
-                for row in steps(raw.value):
-                    yield RawRow(index, _with_path(layout, row, spec, root))
-                    index += 1
-            except FieldError as error:
-                yield RawRow(index, None, str(error), repr(raw.value)[:200])
-                index += 1
-
     # --- where the rows come from ---
 
-    def _published(self, layout: Layout, spec: SourceSpec) -> Iterator[RawRow]:
-        if self._place is None and layout.hub is not None and layout.hub.configs:
-            yield from self._streamed(layout, spec)
-            return
-        for path in self._row_files(layout):
-            part = path.parent.name if _SHARD.fullmatch(_stem(path)) else _stem(path)
-            for raw in read_file(path, max_row_chars=_MAX_FILE_CHARS):
-                if raw.value is not None:
-                    raw.value |= {_PART: part, _ROW: raw.index}
-                yield raw
-
-    def _row_files(self, layout: Layout) -> list[Path]:
-        if self._files is None:
-            self._files = self._found(layout)
-        return self._files
-
-    def _found(self, layout: Layout) -> list[Path]:
-        folder, hub, within = self._place, layout.hub, ""
-        if folder is None:
-            if hub is None:
-                return []
-            self.commit = hub_commit(hub.id, self._revision or hub.revision, branch=hub.branch)
-            folder = fetch_files(hub.id, layout.files, self.commit)
-            within = f" at {hub.id}"
-        if folder.is_file():
-            return [folder]
-        found = [p for pattern in layout.files for p in _matching(folder, pattern)]
-        if not found:
-            raise SourceError(f"no file {' or '.join(layout.files) or 'is named'}{within}", where=self._where)
-        return found
-
-    def _streamed(self, layout: Layout, spec: SourceSpec) -> Iterator[RawRow]:
+    def _published(self, layout: Layout) -> Iterator[tuple[str, RawRow]]:
+        """Each row as it is published, with the file or config that it came from."""
         hub = layout.hub
-        if hub is None:
-            return
-        self.commit = hub_commit(hub.id, self._revision or hub.revision, branch=hub.branch)
-        for config in hub.configs:
-            update = {
-                "kind": "dataset",
-                "path": f"{HUB}{hub.id}",
-                "config": config,
-                "split": hub.split,
-                "revision": self.commit,
-            }
-            source = DatasetSource(spec.model_copy(update=update), base=Path(), media_root=Path())
-            for raw in source.raw_rows():
-                if raw.value is not None:
-                    raw.value |= {_PART: config, _ROW: raw.index}
-                yield raw
+        if self._place is None and hub is not None:
+            self.commit = self.commit or hub_commit(
+                hub.id, self.spec.revision or hub.revision, branch=hub.branch
+            )
+            if hub.configs:
+                yield from ((name, raw) for name in hub.configs for raw in self._streamed(hub, name))
+                return
+            self._place = fetch_files(hub.id, layout.files, self.commit)
+        for path in self._files(layout):
+            part = path.name.partition(".")[0]
+            for raw in read_file(path, max_row_chars=_MAX_FILE_CHARS):
+                yield (path.parent.name if _SHARD.fullmatch(part) else part), raw
 
+    def _streamed(self, hub: HubSet, config: str) -> Iterator[RawRow]:
+        own = {"kind": "dataset", "path": f"{HUB}{hub.id}", "config": config, "split": hub.split}
+        spec = self.spec.model_copy(update={**own, "revision": self.commit})
+        return DatasetSource(spec, base=Path(), media_root=Path()).raw_rows()
 
-def _written(demo: DemoSpec, folder: Path) -> tuple[Path, Path]:
-    """Pool and media of a synthetic world, which is written if it is not there."""
-    from videop2r_data.demo import WORLD_MEDIA, WORLD_POOL, write_world
-
-    world = write_world(folder, demo)
-    return world / WORLD_POOL, (world / WORLD_MEDIA).absolute()
+    def _files(self, layout: Layout) -> list[Path]:
+        """The files of the layout, those of each of its patterns sorted."""
+        place = self._place or Path()
+        if place.is_file():
+            return [place]
+        found = [path for pattern in layout.files for path in sorted(place.glob(pattern))]
+        found = [path for path in found if path.is_file() and format_of(path)]
+        if not found:
+            at = f" at {layout.hub.id}" if self.commit and layout.hub else ""
+            raise SourceError(f"no file {' or '.join(layout.files) or 'is named'}{at}", where=self.where)
+        return found
 
 
 def _root_of(place: Path) -> Path:
     """Where clips lie unless it is said: as a build noted it beside its data set, else with the rows."""
     noted = set(find_media_roots(str(place), base=Path()).by_source.values())
     return noted.pop() if len(noted) == 1 else (place if place.is_dir() else place.parent).absolute()
-
-
-def _stem(path: Path) -> str:
-    return path.name.partition(".")[0]
-
-
-def _matching(folder: Path, pattern: str) -> list[Path]:
-    """The files of a folder that a pattern of a declaration means, sorted; never outside of the folder."""
-    parts = pattern.split("/")
-    if ".." in parts or pattern.startswith("/"):
-        return []
-    found = (p for p in folder.glob("/".join(parts)) if p.is_file() and format_of(p))
-    return sorted(found)
-
-
-def _with_path(layout: Layout, row: Row, spec: SourceSpec, root: Path | None) -> Row:
-    """The row with the path of its clip: of those that the layout allows the first that is there."""
-    if not layout.media:
-        return row
-    paths = [fill_template(row, template).removeprefix(spec.path_prefix) for template in layout.media]
-    there = (path for path in paths if root is not None and len(paths) > 1 and _lies(root, path))
-    return row | {_PATH: next(there, paths[0])}
-
-
-def _lies(root: Path, path: str) -> bool:
-    try:
-        return (root / safe_relative_path(path)).is_file()
-    except (ValueError, OSError):
-        return False

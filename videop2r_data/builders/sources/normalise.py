@@ -145,19 +145,23 @@ class Normaliser:
         columns = self.spec.columns
         problem_id = _identifier(_get(value, columns.problem_id), row)
         problem, within = _text(value, columns.problem, needed=True), None
-        if columns.options == columns.problem:
-            problem, within = split_options(problem)
         problem_type = self._type(value, "problem_type", PROBLEM_TYPES)
+        choice = problem_type.traits.form == "option"
+        if columns.options == columns.problem:
+            problem, within = split_options(problem, choice=choice)
         data_type = self._type(value, "data_type", DATA_TYPES)
         options, labels = read_options(_options_of(value, columns.options) if within is None else within)
         if any(len(option) > MAX_TEXT for option in options):
             raise FieldError(f'an entry of "options" is longer than {MAX_TEXT} characters')
         reference = read_reference(_get(value, columns.solution), columns.solution)
-        if problem_type.traits.form == "option":
+        if choice:
             # A declared benchmark is read as it is published: some ask with one option.
             least = 1 if self.spec.kind == "benchmark" else 2
             if len(options) < least:
-                raise FieldError(f"{problem_type.value} needs at least {least} options, got {len(options)}")
+                why = "" if within is None else f': "{columns.problem}" does not end in options, one a line'
+                raise FieldError(
+                    f"{problem_type.value} needs at least {least} options, got {len(options)}{why}"
+                )
             reference = option_meant(
                 reference, options, labels, answer_base=self.spec.answer_base, counted_from=self.counted_from
             )
