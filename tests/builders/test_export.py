@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from videop2r_data.builders import writing
-from videop2r_data.builders.export import ConfigWriter, DatasetWriter
+from videop2r_data.builders import workspace
+from videop2r_data.builders.export import ConfigWriter, DatasetWriter, check_ours, recover
 from videop2r_data.builders.workspace import Workspace
-from videop2r_data.builders.writing import check_ours, recover
 from videop2r_data.errors import ConfigError, ExportError
+from videop2r_data.files import release
 from videop2r_data.schemas.rows import CONFIGS
 
 
@@ -151,12 +151,12 @@ def test_a_journal_inside_the_data_set_is_refused(tmp_path: Path, work: str) -> 
 def test_one_writer_at_a_time(tmp_path: Path) -> None:
     lock = tmp_path / "x.lock"
     with (
-        writing.exclusively(lock),
+        workspace.exclusively(lock),
         pytest.raises(ExportError, match="another process"),
-        writing.exclusively(lock),
+        workspace.exclusively(lock),
     ):
         pass
-    with writing.exclusively(tmp_path / "x.lock"):
+    with workspace.exclusively(tmp_path / "x.lock"):
         pass
 
 
@@ -174,8 +174,8 @@ def test_groups_and_shards_hold_every_row_once_in_order(
 ) -> None:
     import pyarrow.parquet as pq
 
-    monkeypatch.setattr(writing, "ROW_GROUP_BYTES", group)
-    monkeypatch.setattr(writing, "SHARD_BYTES", shard)
+    monkeypatch.setattr(release, "ROW_GROUP_BYTES", group)
+    monkeypatch.setattr(release, "SHARD_BYTES", shard)
     writer = ConfigWriter(tmp_path, "rl")
     rows = [rl(i, text="x" * (i * 37 % 300), options=("A. a\nb",) * (i % 3)) for i in range(23)]
     for row in rows:
@@ -209,8 +209,8 @@ def test_a_text_of_10_mb_fits(tmp_path: Path) -> None:
 def test_an_inserted_row_moves_no_later_row_group(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import pyarrow.parquet as pq
 
-    monkeypatch.setattr(writing, "ROW_GROUP_BYTES", 20_000)
-    monkeypatch.setattr(writing, "MARKED_ROWS", 16)
+    monkeypatch.setattr(release, "ROW_GROUP_BYTES", 20_000)
+    monkeypatch.setattr(release, "MARKED_ROWS", 16)
 
     def groups(name: str, ids: list[int]) -> list[tuple[str, ...]]:
         writer = ConfigWriter(tmp_path / name, "rl")

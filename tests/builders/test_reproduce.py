@@ -14,8 +14,7 @@ import pytest
 
 from tests.integration.test_build import Silent, question, recipe, run, write_pool
 from videop2r_data.builders.replay import ReproduceReport, look_up, reproduce
-from videop2r_data.builders.workspace import Workspace
-from videop2r_data.builders.writing import exclusively
+from videop2r_data.builders.workspace import Workspace, exclusively
 from videop2r_data.cards.card.dataset import write_dataset_card
 from videop2r_data.errors import ConfigError, ExportError, SourceError
 

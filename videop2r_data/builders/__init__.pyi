@@ -9,7 +9,11 @@ from .costs import PilotTrace as PilotTrace
 from .costs import estimate as estimate
 from .export import VERSIONED as VERSIONED
 from .export import ConfigWriter as ConfigWriter
+from .export import FolderWriter as FolderWriter
+from .export import Made as Made
+from .export import check_ours as check_ours
 from .export import locked_settings as locked_settings
+from .export import recover as recover
 from .frames import Held as Held
 from .frames import MediaStep as MediaStep
 from .guess_recipe import free_name as free_name
@@ -50,8 +54,3 @@ from .workspace import Shard as Shard
 from .workspace import Workspace as Workspace
 from .workspace import take_lease as take_lease
 from .workspace import take_work as take_work
-from .writing import FolderWriter as FolderWriter
-from .writing import Made as Made
-from .writing import TableWriter as TableWriter
-from .writing import check_ours as check_ours
-from .writing import recover as recover

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
+import os
+import re
 import shutil
 from collections import Counter, defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, Self
 
 import orjson
 
@@ -18,15 +21,18 @@ from videop2r_data.backends import Journal, cost_usd
 from videop2r_data.builders.run import Result, Tally, bad_row, rejected_row, rl_row, sft_row
 from videop2r_data.builders.sources import PoolDigest
 from videop2r_data.builders.steps import Parts, Watcher
-from videop2r_data.builders.workspace import Workspace
-from videop2r_data.builders.writing import FolderWriter, TableWriter
+from videop2r_data.builders.workspace import Workspace, busy_writing
 from videop2r_data.errors import ExportError, SourceError
 from videop2r_data.files import (
     AGREEMENT_NAME,
     CARD_NAME,
+    CROISSANT_NAME,
     FIGURES_NAME,
     LOCK_NAME,
     OVERLAP_NAME,
+    SHARD,
+    TableWriter,
+    file_lock,
     read_lock,
     shard_name,
 )
@@ -35,6 +41,7 @@ from videop2r_data.schemas import (
     PLAIN,
     BuildLock,
     Extra,
+    FileLock,
     Ledger,
     Model,
     Outcome,
@@ -51,6 +58,166 @@ from videop2r_data.schemas import (
     digest,
 )
 from videop2r_data.version import __version__
+
+# The folder that a run writes replaces the old one as a whole.
+
+
+class Made(NamedTuple):
+    """What a folder is.
+
+    Attributes:
+        what: in messages.
+        mark: the file that tells it from other folders.
+        ours: paths below it that this tool writes; whatever else lies there belongs to people.
+        folders: folders below it in which people may have put files.
+    """
+
+    what: str
+    mark: str
+    ours: re.Pattern[str]
+    folders: tuple[str, ...]
+
+
+_RECORDS = (CARD_NAME, LOCK_NAME, AGREEMENT_NAME, OVERLAP_NAME, CROISSANT_NAME)
+_FLAT = "|".join(map(re.escape, _RECORDS))
+DATA_SET = Made("data set", LOCK_NAME, re.compile(rf"{_FLAT}|data|{SHARD.pattern}"), ("data",))
+
+
+class FolderWriter:
+    """Writes tables into a fresh folder beside the final one; `commit` swaps it in.
+
+    A symbolic link `out` means the folder that it points to.
+
+    Args:
+        made: what the folder is.
+        tables: given the fresh folder, what writes its tables, by name.
+
+    Raises:
+        ExportError: `out` is something that this tool did not make, or another process writes it now.
+    """
+
+    def __init__(
+        self, out: Path, tables: Callable[[Path], Mapping[str, TableWriter]], made: Made = DATA_SET
+    ) -> None:
+        check_ours(out, made)
+        self.made = made
+        self.out, self.staging, self.old = _places(out)
+        self._lock = _fresh(self.staging, made)
+        self.configs = dict(tables(self.staging))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        shutil.rmtree(self.staging, ignore_errors=True)
+        os.close(self._lock)
+
+    def close(self) -> dict[str, FileLock]:
+        """Finish every file; returns path -> digest, size and rows."""
+        files: dict[str, FileLock] = {}
+        for writer in self.configs.values():
+            writer.close()
+            for path, rows in writer.shards:
+                files[path.relative_to(self.staging).as_posix()] = file_lock(path, rows)
+        return files
+
+    def commit(self) -> None:
+        """Put the new folder in the place of the old one; a crash leaves one of the two whole.
+
+        What other people put into the old folder (notes, `.git`, figures) moves into the new one.
+        """
+        for path in (*self.staging.rglob("*"), self.staging):
+            _sync(path)
+        if self.old.exists():
+            shutil.rmtree(self.old)
+        if self.out.exists():
+            self.out.rename(self.old)
+        self.staging.rename(self.out)
+        _sync(self.out.parent)
+        _carry_over(self.old, self.out, self.made)
+
+
+def recover(out: Path, made: Made = DATA_SET) -> None:
+    """Finish or undo a swap that a crash interrupted, unless a running process holds the folder."""
+    out, staging, old = _places(out)
+    if not old.exists():
+        return
+    place = out if out.exists() else staging
+    if (lock := _try_lock(place) if place.exists() else -1) is None:
+        return
+    try:
+        if out.exists():
+            _carry_over(old, out, made)
+        else:
+            old.rename(out)
+    finally:
+        if lock >= 0:
+            os.close(lock)
+
+
+def _places(out: Path) -> tuple[Path, Path, Path]:
+    """Paths of the final folder, the staging folder and the parked old folder, all on one file system."""
+    out = Path(os.path.realpath(out))
+    return out, out.with_name(f".{out.name}.staging"), out.with_name(f".{out.name}.old")
+
+
+def _fresh(staging: Path, made: Made) -> int:
+    """Make an empty folder and lock it; returns the lock, an open file descriptor."""
+    staging.mkdir(parents=True, exist_ok=True)
+    lock = _try_lock(staging)
+    if lock is None:
+        raise busy_writing(staging, made.what)
+    for left in staging.iterdir():  # by a run that was killed
+        shutil.rmtree(left) if left.is_dir() else left.unlink()
+    return lock
+
+
+def _try_lock(folder: Path) -> int | None:
+    """Lock a folder itself: the lock stays with it when it is renamed. None: another process holds it."""
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(fd)
+        return None
+    except OSError:
+        pass  # a file system without locks: go on without one
+    return fd
+
+
+def _carry_over(old: Path, out: Path, made: Made) -> None:
+    """Move files that this tool did not write from the old folder to the new, then delete the old."""
+    if not old.exists():
+        return
+    for folder in (old, *(old / name for name in made.folders)):
+        for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+            name = path.relative_to(old)
+            if not made.ours.fullmatch(name.as_posix()) and not os.path.lexists(out / name):
+                path.rename(out / name)
+    shutil.rmtree(old)
+
+
+def check_ours(out: Path, made: Made = DATA_SET) -> None:
+    """ExportError for what this tool did not make: asked before the first call, and again before writing."""
+    if os.path.lexists(out) and not is_ours(out, made):
+        raise ExportError(
+            f"the folder exists and is not a {made.what} of this tool",
+            where=str(out),
+            hint="choose another --out, or move that folder away",
+        )
+
+
+def is_ours(folder: Path, made: Made = DATA_SET) -> bool:
+    """Whether a folder is what this tool wrote (or is empty)."""
+    return folder.is_dir() and ((folder / made.mark).is_file() or not any(folder.iterdir()))
+
+
+def _sync(path: Path) -> None:
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
 
 
 class ConfigWriter(TableWriter):

@@ -9,8 +9,8 @@ from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
+from videop2r_data.builders.export import is_ours
 from videop2r_data.builders.guessing import Guess
-from videop2r_data.builders.writing import is_ours
 from videop2r_data.schemas import INIT_TODO, ColumnMapping, visible_line
 
 _PLAIN = re.compile(r"[A-Za-z0-9_./~-]+")

@@ -13,12 +13,11 @@ from typing import Any, Literal, Protocol
 from pydantic import Field
 
 from videop2r_data.backends import NANO, Journal
-from videop2r_data.builders.export import PoorSetError, write_dataset
+from videop2r_data.builders.export import PoorSetError, check_ours, recover, write_dataset
 from videop2r_data.builders.retries import RetryKind, reopen
 from videop2r_data.builders.run import Run, Stop, Tally, run_pass
 from videop2r_data.builders.steps import Parts, Watcher
-from videop2r_data.builders.workspace import Shard, Workspace, take_work
-from videop2r_data.builders.writing import check_ours, exclusively, recover
+from videop2r_data.builders.workspace import Shard, Workspace, exclusively, take_work
 from videop2r_data.errors import (
     AwayError,
     BackendError,

@@ -17,8 +17,7 @@ from videop2r_data.builders.export import write_dataset
 from videop2r_data.builders.judging import Recorder
 from videop2r_data.builders.run import Result
 from videop2r_data.builders.steps import MAX_TEMPERATURE, Parts, Watcher, demo_source
-from videop2r_data.builders.workspace import Workspace
-from videop2r_data.builders.writing import exclusively
+from videop2r_data.builders.workspace import Workspace, exclusively
 from videop2r_data.demo import DemoReport, evaluate
 from videop2r_data.errors import ConfigError
 from videop2r_data.files import CARD_NAME, LOCK_NAME, file_digest, read_lock, shards

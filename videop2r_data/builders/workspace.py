@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import os
 import re
 import secrets
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -17,7 +19,7 @@ import orjson
 
 from videop2r_data.backends import FileLock, is_held
 from videop2r_data.builders.run import Stop
-from videop2r_data.errors import BusyError, ConfigError
+from videop2r_data.errors import BusyError, ConfigError, ExportError
 from videop2r_data.files import WORKSPACE_NAME, work_folder
 from videop2r_data.schemas import BadRow, Model, Sample, digest
 
@@ -428,3 +430,25 @@ def _words(path: Path) -> str:
     if not note:
         return "another process"
     return f"{note.get('what')} (process {note.get('pid')} on {note.get('host')}, since {note.get('since')})"
+
+
+# One writer of an output at a time.
+
+
+@contextmanager
+def exclusively(path: Path) -> Iterator[None]:
+    """One writer of an output at a time: ExportError while another process has it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise busy_writing(path) from None
+        yield
+
+
+def busy_writing(where: Path, what: str = "data set") -> ExportError:
+    """The error that another process writes this output."""
+    return ExportError(
+        f"another process is writing this {what}", where=str(where), hint="wait for it, then run again"
+    )

@@ -22,8 +22,8 @@ from videop2r_data.schemas import (
     reasons_of,
 )
 
-PAGE, ROWS = "gallery.html", 10_000
-"""Name of the page; rows on it at most, evenly spaced."""
+ROWS = 10_000
+"""Rows of a page at most, evenly spaced."""
 SAYS = {"accepted": "right", "rejected": "wrong", "failed": "no answer"}
 _VERDICTS = {verdict.value: verdict for verdict in ClaimVerdict}
 
@@ -43,17 +43,15 @@ def read_rows(folder: Path, result: EvalResult, *, limit: int | None = None) -> 
                     yield EvalRow.model_validate(row)
 
 
-def write_page(
-    folder: Path, out: Path, result: EvalResult, plan: EvalPlan, roots: Mapping[str, Path]
-) -> None:
+def write_page(page: Path, out: Path, result: EvalResult, plan: EvalPlan, roots: Mapping[str, Path]) -> None:
     """Write the page of a result.
 
     Args:
-        folder: where its rows lie, and the page goes.
+        page: the file, in the folder of the result's rows.
         out: where the folder will lie: addresses of clips are relative to it.
         roots: benchmark -> media root.
     """
-    entries = [entry_of(row, plan.trace) for row in read_rows(folder, result, limit=ROWS)]
+    entries = [entry_of(row, plan.trace) for row in read_rows(page.parent, result, limit=ROWS)]
     about = {
         "name": result.name,
         "title": f"{result.name}: {result.model}",
@@ -61,7 +59,7 @@ def write_page(
         "total": sum(one.questions for one in result.benchmarks),
         "says": SAYS,
     }
-    write_gallery(gallery_of(about, entries, out, roots=roots, grammar=plan.trace), folder, PAGE)
+    write_gallery(gallery_of(about, entries, out, roots=roots, grammar=plan.trace), page.parent, page.name)
 
 
 def entry_of(row: EvalRow, grammar: TraceGrammar, tags: Mapping[str, str] | None = None) -> Entry:

@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from heapq import nsmallest
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from videop2r_data.benchmarks import load_benchmark
-from videop2r_data.builders import Wanted, Workspace
-from videop2r_data.builders.checks import CheckReport, SourceCheck, check_pool
 from videop2r_data.builders.sources import open_source
 from videop2r_data.errors import ConfigError
-from videop2r_data.schemas import BadRow, Benchmark, EvalPlan, EvalPool, RejectReason, Sample, digest
+from videop2r_data.schemas import BadRow, Benchmark, EvalPlan, EvalPool, Sample, digest
+
+if TYPE_CHECKING:
+    from videop2r_data.builders import Wanted, Workspace
+    from videop2r_data.builders.checks import CheckReport
 
 OWN = "p2r"
 """Declaration of questions of one's own."""
@@ -68,6 +71,8 @@ async def look_at(plan: EvalPlan, place: Workspace) -> CheckReport:
     Raises:
         ConfigError: no decoder process can be started here.
     """
+    from videop2r_data.builders.checks import check_pool
+
     return await check_pool(
         plan.recipe,
         base=place.base,
@@ -84,7 +89,7 @@ def admit(plan: EvalPlan, report: CheckReport) -> None:
         ConfigError: a benchmark cannot be read, has no row to ask, or lacks most of its media.
     """
     for check in report.sources:
-        missing = files_missing(check)
+        missing = check.files - check.files_ok
         if check.error is not None:
             raise ConfigError(check.error, where=f"benchmark {check.name}", hint="mend it, or leave it out")
         if not check.rows - sum(check.bad_rows.values()):
@@ -99,13 +104,3 @@ def admit(plan: EvalPlan, report: CheckReport) -> None:
                 hint="name the folder that the rows' paths are relative to: media_root of the benchmark "
                 "(--media-root), or ask the rows that are there: max_missing: 1",
             )
-
-
-def files_missing(check: SourceCheck) -> int:
-    """Files that are not there, or cannot be opened; of most only the first is known."""
-    return check.files - check.files_ok
-
-
-def is_missing(reason: str) -> bool:
-    """Whether a file is not there at all."""
-    return reason == RejectReason.MEDIA_MISSING

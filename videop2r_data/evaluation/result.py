@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import orjson
 
@@ -19,9 +19,7 @@ from videop2r_data.builders import (
     VERSIONED,
     FolderWriter,
     Made,
-    Observer,
     Parts,
-    TableWriter,
     Tally,
     Workspace,
     locked_settings,
@@ -29,10 +27,9 @@ from videop2r_data.builders import (
 from videop2r_data.builders.sources import PoolDigest, open_source
 from videop2r_data.errors import ConfigError, ExportError
 from videop2r_data.evaluation.figures import Counts
-from videop2r_data.evaluation.page import PAGE, write_page
 from videop2r_data.evaluation.pools import chosen, selection
 from videop2r_data.evaluation.questions import Question, Questions, bad_row
-from videop2r_data.evaluation.tables import render_tables
+from videop2r_data.files import TableWriter
 from videop2r_data.schemas import (
     BadRow,
     BenchmarkResult,
@@ -47,7 +44,10 @@ from videop2r_data.schemas import (
 )
 from videop2r_data.version import __version__
 
-RESULT, TABLES = "result.json", "README.md"
+if TYPE_CHECKING:
+    from videop2r_data.builders import Observer
+
+RESULT, TABLES, PAGE = "result.json", "README.md", "gallery.html"
 RESULT_FOLDER = Made(
     "result", RESULT, re.compile(rf"{re.escape(RESULT)}|{TABLES}|{re.escape(PAGE)}|rows(/.*)?"), ("rows",)
 )
@@ -66,6 +66,10 @@ async def write_result(plan: EvalPlan, place: Workspace, *, observer: Observer, 
     Raises:
         ExportError: the folder is not ours, cannot be written, or lacks answers.
     """
+    # what shows a result is loaded when there is one
+    from videop2r_data.evaluation.page import write_page
+    from videop2r_data.evaluation.tables import render_tables
+
     try:
         with (
             Journal(place.journal, readonly=True) as journal,
@@ -88,7 +92,7 @@ async def write_result(plan: EvalPlan, place: Workspace, *, observer: Observer, 
             (writer.staging / RESULT).write_bytes(orjson.dumps(result.model_dump(mode="json"), option=form))
             (writer.staging / TABLES).write_text(render_tables(result), encoding="utf-8")
             roots = {name: s.media_root for name, s in made.sources.items() if s.media_root is not None}
-            write_page(writer.staging, place.out, result, plan, roots)
+            write_page(writer.staging / PAGE, place.out, result, plan, roots)
             writer.commit()
             return result
     except OSError as error:

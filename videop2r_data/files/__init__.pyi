@@ -38,6 +38,7 @@ from .opening import pool_files as pool_files
 from .opening import resolve_media as resolve_media
 from .release import Release as Release
 from .release import ReleaseFile as ReleaseFile
+from .release import TableWriter as TableWriter
 from .release import config_digest as config_digest
 from .release import file_lock as file_lock
 from .release import open_release as open_release

@@ -1,9 +1,10 @@
-"""Open any released data set: ours, the paper's official files, or a folder of rows with their columns."""
+"""Open any released data set: ours, the official files, or any folder of rows; write its tables."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+import zlib
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -30,6 +31,7 @@ from videop2r_data.schemas import (
     PLAIN,
     BuildLock,
     FileLock,
+    Model,
     QuestionColumns,
     TraceGrammar,
     configs_of,
@@ -345,3 +347,85 @@ def file_lock(path: Path, rows: int | None = None) -> FileLock:
         OSError: it cannot be read.
     """
     return FileLock(sha256=file_digest(path), bytes=path.stat().st_size, rows=rows)
+
+
+# Parquet files: one explicit schema per config, shards and row groups that move little between versions.
+
+
+ROW_GROUP_BYTES = 100 * 2**20
+"""Text bytes of a row group: large groups let the Hub's storage deduplicate chunks across versions."""
+MARKED_ROWS = 1024
+"""On average one row in so many may end a row group."""
+SHARD_BYTES = 1500 * 2**20
+"""Text bytes of a file."""
+
+
+class TableWriter:
+    """Writes the files of one table below `folder`, with its one schema; rows have a `sample_id`.
+
+    Args:
+        row: what a row is.
+        name: number of a file, from 0 -> its path below `folder`.
+    """
+
+    def __init__(self, folder: Path, row: type[Model], name: Callable[[int], str]) -> None:
+        from videop2r_data.schemas import arrow_schema
+
+        self.folder = folder
+        self.name = name
+        self.schema = arrow_schema(row)
+        self.rows = 0
+        self.shards: list[tuple[Path, int]] = []
+        self._pending: list[dict[str, Any]] = []
+        self._pending_bytes = 0
+        self._shard_bytes = 0
+        self._writer: Any = None
+
+    def add(self, row: dict[str, Any]) -> None:
+        """Append one row."""
+        self._pending.append(row)
+        self._pending_bytes += sum(len(v) for v in row.values() if isinstance(v, str)) + 256
+        self.rows += 1
+        if self._pending_bytes >= 0.75 * ROW_GROUP_BYTES:
+            # A group ends at a row whose id hashes to a mark, near the wanted size: a row that is inserted or
+            # removed moves no later boundary, and storage that deduplicates finds the later groups again.
+            marked = zlib.crc32(str(row["sample_id"]).encode()) % MARKED_ROWS == 0
+            if marked or self._pending_bytes >= 1.5 * ROW_GROUP_BYTES:
+                self._flush()
+
+    def close(self) -> None:
+        """Finish the last shard; a config without rows still gets a file with the schema."""
+        self._flush(last=True)
+        self._end_shard()
+
+    def _flush(self, *, last: bool = False) -> None:
+        import pyarrow as pa
+
+        if not self._pending and not (last and not self.shards):
+            return
+        if self._writer is None:
+            self._begin_shard()
+        table = pa.Table.from_pylist(self._pending, schema=self.schema)
+        self._writer.write_table(table, row_group_size=max(1, len(self._pending)))
+        self._shard_bytes += self._pending_bytes
+        path, rows = self.shards[-1]
+        self.shards[-1] = (path, rows + len(self._pending))
+        self._pending, self._pending_bytes = [], 0
+        if self._shard_bytes >= SHARD_BYTES:
+            self._end_shard()
+
+    def _begin_shard(self) -> None:
+        import pyarrow.parquet as pq
+
+        path = self.folder / self.name(len(self.shards))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self.shards.append((path, 0))
+        self._shard_bytes = 0
+        self._writer = pq.ParquetWriter(
+            path, self.schema, compression="zstd", use_content_defined_chunking=True, write_page_index=True
+        )
+
+    def _end_shard(self) -> None:
+        if self._writer is not None:
+            self._writer.close()
+            self._writer = None

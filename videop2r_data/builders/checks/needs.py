@@ -35,7 +35,6 @@ from videop2r_data.builders.checks.trial import (
 from videop2r_data.builders.judging import Bench, BlindRequests, prompts_of
 from videop2r_data.builders.steps import RequestBuilder, backend_of, left_out
 from videop2r_data.builders.workspace import Workspace
-from videop2r_data.builders.writing import check_ours
 from videop2r_data.errors import AuthError, MediaError, MissingExtraError, P2RError, TransientError
 from videop2r_data.media import DecodePool
 from videop2r_data.schemas import (
@@ -133,6 +132,8 @@ def _decoder(recipe: Recipe) -> Iterator[Finding]:
 
 
 def _folders(place: Workspace) -> Iterator[Finding]:
+    from videop2r_data.builders.export import check_ours
+
     failed = False
     for look in (place.check, lambda: check_ours(place.out)):
         try:
@@ -153,9 +154,8 @@ def _folders(place: Workspace) -> Iterator[Finding]:
                 hint=f"choose another folder with {flag}, or give yourself the right to write",
             )
     if not failed:
-        yield Finding(
-            about="folders", state="ok", message=f"folders can be written: {place.out}, {place.work}"
-        )
+        told = f"folders can be written: {place.out}, {place.work}"
+        yield Finding(about="folders", state="ok", message=told)
 
 
 def _nearest(folder: Path) -> Path:

@@ -6,7 +6,6 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from videop2r_data.builders.sources.base import Source, numbered_through
-from videop2r_data.builders.sources.dataset import DatasetSource
 from videop2r_data.errors import SourceError
 from videop2r_data.files import (
     JsonRows,
@@ -106,6 +105,8 @@ def open_source(spec: SourceSpec, *, base: Path, demo_root: Path | None = None) 
 
         return BenchmarkSource(spec, base=base, media_root=media_root, demo_root=worlds)
     if spec.kind == "dataset":
+        from videop2r_data.builders.sources.dataset import DatasetSource
+
         beside = demo_root.with_name(EMBEDDED) if demo_root is not None else base / EMBEDDED
         return DatasetSource(
             spec, base=base, media_root=media_root, embedded_root=(beside / spec.name).absolute()
