@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pytest
 
 from videop2r_data.benchmarks import load_benchmark, packaged_benchmarks
 from videop2r_data.errors import ConfigError
 from videop2r_data.evaluation.reported import Reported, is_possible, load_reported
-from videop2r_data.schemas import parse_yaml
+from videop2r_data.schemas import EvalPlan, parse_yaml
 
 SMALL = """
 reported: 1
@@ -90,3 +91,14 @@ def test_columns_name_protocols_of_this_project() -> None:
     for name, column in known.columns.items():
         if name in packaged_benchmarks():
             assert column.protocol in [aggregate.id for aggregate in load_benchmark(name).aggregates], name
+
+
+def test_the_plan_of_the_docs_asks_what_the_tables_are_of() -> None:
+    text = (Path(__file__).resolve().parents[2] / "docs" / "evaluation.md").read_text()
+    (block,) = (b for b in re.findall(r"```yaml\n(.*?)```", text, re.DOTALL) if "name: seven" in b)
+    plan = parse_yaml(block, EvalPlan, where="docs", what="plan", valid="", allowed="")
+    tables = load_reported().tables
+    assert tuple(pool.name for pool in plan.benchmarks) == tables["table-1"].columns[:-1]
+    asked = {pool.name: load_benchmark(pool.name) for pool in plan.benchmarks}
+    assert f"{sum(one.expected.rows or 0 for one in asked.values()):,} questions" in text
+    assert all(pool.source.layout in ("", *asked[pool.name].layouts) for pool in plan.benchmarks)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from videop2r_data.cli import ask, evaluate, hub, study, train_eval, train_run
+from videop2r_data.cli import ask, compare, evaluate, hub, study, train_eval, train_run
 from videop2r_data.cli.common import (
     UNFINISHED,
     JsonOpt,
@@ -200,6 +200,7 @@ train_run.add(app)
 register(
     app,
     {
+        compare.compare: "compare results/sft results/pa-grpo --reported table-1",
         study.study: "study frames plan.yaml --frames 4,8,16,32 --pixels 50176,200704",
         ask.ask: 'ask runs/pa-grpo clip.mp4 "What falls first?" cup plate',
         train_run.recipes: "recipes",

@@ -14,6 +14,7 @@ from videop2r_data.schemas import (
     EvalRow,
     Measured,
     Range,
+    Reply,
     Sent,
     Told,
 )
@@ -21,6 +22,25 @@ from videop2r_data.validators import CountedEstimate, ScoredRow, aggregate, esti
 
 MOST_GROUPS = 64
 """Values of a tag above which it is an id and no table."""
+
+
+def scored_row(row: EvalRow, reply: Reply | None, order: int) -> ScoredRow | None:
+    """A question as the protocols count it; None: it was not asked, or its reference cannot be used."""
+    if reply is None or reply.score is None:
+        return None
+    tags = {tag.name: tag.value for tag in row.tags}
+    if row.problem_type:
+        tags |= {"problem_type": row.problem_type, "data_type": row.data_type}
+    return ScoredRow(reply.score, tags=tags, problem_type=row.problem_type, clip=row.path, order=order)
+
+
+def counted_by(how: Aggregate, rows: Sequence[ScoredRow]) -> list[ScoredRow]:
+    """The questions that a protocol counts.
+
+    A row that cannot be read is of no task: it counts where all questions count alike.
+    """
+    every = how.how in ("mean", "recall")
+    return [row for row in rows if every or row.problem_type]
 
 
 @dataclass
@@ -50,13 +70,9 @@ class Counts:
     def add(self, row: EvalRow) -> None:
         """Take in one question."""
         reply = row.reply
-        tags = {tag.name: tag.value for tag in row.tags}
-        if row.problem_type:
-            tags |= {"problem_type": row.problem_type, "data_type": row.data_type}
         for rows, one in ((self.rows, reply), (self.blind, row.blind)):
-            if one is not None and one.score is not None:
-                kind, order = row.problem_type, self.questions
-                rows.append(ScoredRow(one.score, tags=tags, problem_type=kind, clip=row.path, order=order))
+            if (scored := scored_row(row, one, self.questions)) is not None:
+                rows.append(scored)
         self.questions += 1
         self.unscored += reply.score is None
         self.belonging.add(row)
@@ -84,12 +100,7 @@ class Counts:
 
     def _overall(self) -> Iterator[Measured]:
         for how in self.aggregates:
-            # a row that cannot be read is of no task: it counts where all questions count alike
-            every = how.how in ("mean", "recall")
-            rows, blind = (
-                [row for row in found if every or row.problem_type] for found in (self.rows, self.blind)
-            )
-            yield self._measured(how, rows, blind)
+            yield self._measured(how, counted_by(how, self.rows), counted_by(how, self.blind))
 
     def _tables(self) -> Iterator[Measured]:
         """By each tag: the mean of its questions, in the scale of the headline."""
