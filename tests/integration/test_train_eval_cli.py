@@ -47,7 +47,9 @@ def test_a_run_is_evaluated_on_its_own_questions_and_goes_on_where_it_stopped(tm
     assert (found["questions"], found["answered"]) == (5, 5) and found["told"]["cut"] == 5
     figures = {one["protocol"]: one["n"] for one in found["figures"] if not one["by"]}
     assert figures == {"demo_micro": 5, "demo_macro": 5}
-    assert "faithful" not in found, "random weights write no segment that could be judged"
+    told_of = {one["protocol"]: (one["value"], one["n"]) for one in found["faithful"]["figures"]}
+    assert told_of == {"sufficient_of_all": (0.0, 5)}, "random weights write no segment that could be judged"
+    assert found["faithful"]["not_asked"]["conclusion"] == {"no reasoning": 5}
     plan = told["result"]["plan"]
     assert plan["benchmarks"][0]["demo"]["start"] == 900 and plan["backend"]["revision"]
     folder = Path(told["folder"])

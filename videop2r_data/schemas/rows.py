@@ -129,8 +129,8 @@ class JudgementCell(Model):
     decides: str
     """sufficiency, faithfulness, blind or conclusion"""
     verdict: str
-    """Yes or No; faithful or contradicted; answered or unanswered; of a conclusion the answer that think settles
-    on, or No; empty: it gave none"""
+    """Yes or No; faithful or contradicted; answered or unanswered; of a conclusion the answer that think
+    settles on, or No; empty: it gave none"""
     score: float | None
     """share of Yes among the votes, of supported claims, or the score of the blind answer; of a conclusion 1 if
     the answer given is the same, else 0"""
