@@ -132,8 +132,8 @@ class JudgementCell(Model):
     """Yes or No; faithful or contradicted; answered or unanswered; of a conclusion the answer that think
     settles on, or No; empty: it gave none"""
     score: float | None
-    """share of Yes among the votes, of supported claims, or the score of the blind answer; of a conclusion 1 if
-    the answer given is the same, else 0"""
+    """share of Yes among the votes, of supported claims, or the score of the blind answer; of a conclusion 1
+    if the answer given is the same, else 0"""
     votes: list[str]
     """what each of its models said, in their order; a cascade's last: votes that differ are a disagreement"""
     detail: str
