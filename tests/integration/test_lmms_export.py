@@ -40,7 +40,13 @@ def train(*words: str | Path) -> dict[str, Any]:
 def test_an_evaluation_of_the_whole_set_is_exported_in_its_order(tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     write_clip(tmp_path / "data" / "clip.mp4")
-    row = {"videoID": "clip", "duration": "short", "domain": "d", "sub_category": "s", "task_type": "t"}
+    row: dict[str, Any] = {
+        "videoID": "clip",
+        "duration": "short",
+        "domain": "d",
+        "sub_category": "s",
+        "task_type": "t",
+    }
     row |= {"question": "Which one?", "options": ["A. red.", "B. blue.", "C. green.", "D. grey."]}
     rows = [row | {"question_id": f"00{i}-1", "answer": "AB"[i % 2]} for i in range(4)]
     pq.write_table(pa.Table.from_pylist(rows), tmp_path / "videomme.parquet")
