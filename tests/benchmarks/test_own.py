@@ -106,6 +106,7 @@ def test_options_leave_the_question(tmp_path: Path) -> None:
         {"question": "Which?\nA. one\nB. two", "answer": "B. two"},
         {"question": "Which caption?\nCaption A: a dog.\nCaption B: a cat.", "answer": "Caption A: a dog."},
         {"question": "Which?\nOption 1: up\nOption 2: down", "answer": "down"},
+        {"question": "Which one?\nOption 1: up\nOption 2: down", "answer": "Option 2: down"},
         {"question": "Note: what now?\n(A) go\n(B) stay\n(C) a: b", "answer": "C"},
         {"question": "No options here", "answer": "A"},
         {"question": "Wrong letters\nB. one\nA. two", "answer": "A"},
@@ -118,6 +119,7 @@ def test_options_leave_the_question(tmp_path: Path) -> None:
         ("Which?", ("A. one", "B. two"), "B"),
         ("Which caption?", ("A. a dog.", "B. a cat."), "A"),
         ("Which?", ("A. up", "B. down"), "B"),
+        ("Which one?", ("A. up", "B. down"), "B"),
         ("Note: what now?", ("A. go", "B. stay", "C. a: b"), "C"),
     ]
     bad = [row.detail for row in found if isinstance(row, BadRow)]

@@ -119,7 +119,7 @@ def test_images_inside_of_parquet_on_the_hub(tmp_path: Path) -> None:
 def test_a_name_that_is_not_there_is_asked_for_once(tmp_path: Path, path: str) -> None:
     with HubServer(tmp_path / "hub") as hub:
         (found,) = read(hub, tmp_path, {"path": path})
-        assert "the Hub has nothing to read under this name" in found["error"]
+        assert "cannot get the data set from the Hub: no such one" in found["error"]
         assert len(hub.seen) == 1
 
 
@@ -127,4 +127,4 @@ def test_a_hub_that_cannot_be_reached_is_told(tmp_path: Path) -> None:
     with HubServer(tmp_path / "hub") as hub:
         hub.url = "http://127.0.0.1:9"
         (found,) = read(hub, tmp_path, {"path": "me/pool"})
-        assert "cannot be reached" in found["error"]
+        assert "cannot get the data set from the Hub: [Errno 111] Connection refused" in found["error"]

@@ -33,13 +33,14 @@ def fetch(repo_id: str, revision: str | None) -> tuple[Path, str]:
     return fetch_files(repo_id, _FILES, commit), commit
 
 
-def hub_commit(repo_id: str, revision: str | None, *, branch: str = "main") -> str:
+def hub_commit(repo_id: str, revision: str | None, *, branch: str = "main", where: str = "") -> str:
     """The full name of a commit of a data set; one that is given in full needs no look-up.
 
     Args:
         repo_id: `owner/name`.
         revision: tag, or commit in full or its first digits; None: the newest commit of `branch`.
         branch: that a commit of which only the first digits are known lies on.
+        where: what to name in errors; empty: the data set.
 
     Raises:
         SourceError: no such data set or revision, no access, no connection.
@@ -47,7 +48,7 @@ def hub_commit(repo_id: str, revision: str | None, *, branch: str = "main") -> s
     from huggingface_hub import HfApi
 
     wanted = revision or branch
-    with _told(f"{repo_id}@{wanted[:12]}"):
+    with _told(where or f"{repo_id}@{wanted[:12]}"):
         if _SHORT.fullmatch(wanted):  # the Hub itself knows commits by their full names alone
             commits = HfApi().list_repo_commits(repo_id, repo_type="dataset", revision=branch)
             wanted = next((c.commit_id for c in commits if c.commit_id.startswith(wanted)), wanted)
@@ -110,8 +111,10 @@ def _told(where: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:  # noqa: BLE001 - the clients let errors of their libraries through, of any kind
+        status = getattr(getattr(error, "response", None), "status_code", 0)
+        known = {401: "no such one, or it is private", 403: "no right to read it", 404: "no such one"}
         raise SourceError(
-            f"cannot get the data set from the Hub: {first_line(error)}",
+            f"cannot get the data set from the Hub: {known.get(status) or first_line(error)}",
             where=where,
             hint="check its id, config, split and revision, and your access: HF_TOKEN, the terms of a gated "
             "set on its page; or give local files. A revision that is a full commit is found in the cache",

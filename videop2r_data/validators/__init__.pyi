@@ -58,7 +58,6 @@ from .near_copies import words_of as words_of
 from .options import option_set as option_set
 from .reply import Reading as Reading
 from .reply import read_reply as read_reply
-from .scored import CURVES as CURVES
 from .scored import ScoredRow as ScoredRow
 from .scored import recall_at as recall_at
 from .scorer import Extracted as Extracted

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from videop2r_data.errors import ConfigError
@@ -78,26 +78,6 @@ def logic(right: Sequence[bool], stages: Stages) -> float:
     return earned / total
 
 
-def _by_relevance(group: Sequence[ScoredRow], stages: Stages) -> float:
-    return relevance([row.score >= 1 for row in group])
-
-
-def _by_logic(group: Sequence[ScoredRow], stages: Stages) -> float:
-    return logic([row.score >= 1 for row in group], stages)
-
-
-def _by_type(group: Sequence[ScoredRow], stages: Stages) -> float:
-    return (_by_logic if group[-1].tag("group_type") == "logic" else _by_relevance)(group, stages)
-
-
-CURVES: dict[str, Callable[[Sequence[ScoredRow], Stages], float]] = {
-    "relevance": _by_relevance,
-    "logic": _by_logic,
-    "video-mme-v2": _by_type,
-}
-"""Name, as `Aggregate.curve` has it -> what a group in its order is worth, by its stages."""
-
-
 def _stages(row: ScoredRow) -> Stages:
     """The structure of a row's group; four questions in a line if it has none.
 
@@ -159,7 +139,10 @@ def _groups(spec: Aggregate, rows: Sequence[ScoredRow]) -> Iterator[Unit]:
         stages = _stages(group[-1])
         # A draw of single questions leaves parts of groups, which no curve is made for.
         if _counts(spec, group[-1]) and len(group) == len(_places(stages)):
-            yield Unit(CURVES[spec.curve](group, stages), "", _clip(group[-1]), len(group))
+            right = [row.score >= 1 for row in group]
+            own = group[-1].tag("group_type") if spec.curve == "video-mme-v2" else spec.curve
+            value = logic(right, stages) if own == "logic" else relevance(right)
+            yield Unit(value, "", _clip(group[-1]), len(group))
 
 
 def _clip(row: ScoredRow) -> str:

@@ -165,9 +165,8 @@ class BenchmarkSource(Source):
         """Each row as it is published, with the file or config that it came from."""
         hub = layout.hub
         if self._place is None and hub is not None:
-            self.commit = self.commit or hub_commit(
-                hub.id, self.spec.revision or hub.revision, branch=hub.branch
-            )
+            wanted = self.commit or self.spec.revision or hub.revision
+            self.commit = hub_commit(hub.id, wanted, branch=hub.branch)
             if hub.configs:
                 yield from ((name, raw) for name in hub.configs for raw in self._streamed(hub, name))
                 return

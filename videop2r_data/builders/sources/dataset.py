@@ -15,7 +15,7 @@ import orjson
 from videop2r_data.builders.sources.base import Source, numbered_through
 from videop2r_data.builders.sources.normalise import embedded_media, value_of
 from videop2r_data.builders.sources.tables import TableRows, column_names, embed_media, read_columnar
-from videop2r_data.errors import SourceError
+from videop2r_data.errors import SourceError, first_line
 from videop2r_data.files import (
     CARD_NAME,
     FORMATS,
@@ -328,11 +328,15 @@ class DatasetSource(Source):
     def _stream(self) -> Any:
         """The data set as `datasets` streams it, opened once and read as often as is asked for."""
         import datasets
+        from huggingface_hub import constants
+
+        from videop2r_data.files import hub_commit
 
         spec = self.spec
         path = spec.path.removeprefix(HUB) if self._on_hub else str(self._place)
-        if self._on_hub:
-            self.commit = _ask_once(path, spec, self.where)
+        # `datasets` would ask for a name that is not there half a dozen times; offline it looks in its cache.
+        if self._on_hub and not constants.HF_HUB_OFFLINE:
+            self.commit = hub_commit(path, spec.revision, where=self.where)
         rows = datasets.load_dataset(
             path, spec.config, split=spec.split, revision=spec.revision, streaming=True
         )
@@ -352,9 +356,8 @@ class _errors:  # noqa: N801 - used as a statement
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if error is None or isinstance(error, SourceError) or not isinstance(error, Exception):
             return
-        text = str(error).strip().splitlines()[0][:300] if str(error).strip() else type(error).__name__
         raise SourceError(
-            f"{type(error).__name__}: {text}",
+            f"{type(error).__name__}: {first_line(error)}",
             where=f"{self.where}, after row {self.row}" if self.row >= 0 else self.where,
             hint="check path, config, split and revision of this source",
         ) from error
@@ -384,40 +387,6 @@ def is_hub_id(spec: SourceSpec, place: Path) -> bool:
             )
         )
     return True
-
-
-def _ask_once(path: str, spec: SourceSpec, where: str) -> str:
-    """One question to the Hub: `datasets` would ask for a name that is not there half a dozen times.
-
-    Returns:
-        the commit that the revision means now; empty offline.
-
-    Raises:
-        SourceError: there is no such data set or revision, or it cannot be reached.
-    """
-    import httpx2
-    from huggingface_hub import HfApi, constants
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
-
-    if constants.HF_HUB_OFFLINE:
-        return ""  # `datasets` looks in its cache, and says so where it finds nothing
-    try:
-        return HfApi().dataset_info(path, revision=spec.revision).sha or ""
-    except (HfHubHTTPError, HFValidationError) as error:
-        status = getattr(getattr(error, "response", None), "status_code", None)
-        what = {401: "no such data set, or it is private", 403: "no right to read it", 404: "not found"}
-        raise SourceError(
-            f"the Hub has nothing to read under this name: {what.get(status or 0, str(error)[:200])}",
-            where=where,
-            hint="check `path` and `revision`, hf auth login for a private or gated one; "
-            "a local file or folder is looked for relative to the recipe",
-        ) from None
-    except (httpx2.HTTPError, OSError, ValueError) as error:
-        raise SourceError(
-            f"the Hub cannot be reached: {error}",
-            where=where,
-            hint="check the network; a local file or folder is looked for relative to the recipe",
-        ) from None
 
 
 def _has_configs(folder: Path) -> bool:

@@ -11,7 +11,7 @@ from typing import Any
 
 from videop2r_data.builders.sources.answers import FieldError
 from videop2r_data.builders.sources.normalise import fill_template, value_of
-from videop2r_data.files import RawRow
+from videop2r_data.files import RAW_CHARS, RawRow
 from videop2r_data.schemas import Layout, MakeStep, TagValues, safe_relative_path
 from videop2r_data.validators import parse_interval
 
@@ -51,7 +51,7 @@ class Rows:
                 if not left:
                     yield RawRow(raw.index, self._made(row))
             except FieldError as error:
-                yield RawRow(raw.index, None, str(error), repr(raw.value)[:200])
+                yield RawRow(raw.index, None, str(error), "" if row is error else repr(row)[:RAW_CHARS])
 
     def _made(self, row: Row) -> Row:
         layout = self.layout
