@@ -20,11 +20,11 @@ from tests.integration import test_judges as shapes
 from tests.integration.test_build import question, rows_of, run, write_pool
 from tests.integration.test_declared_traces import answers, declared
 from tests.integration.test_loading import build
-from videop2r_data.builders import export
+from videop2r_data.builders.export import ConfigWriter
 from videop2r_data.cards.card.dataset import write_dataset_card
 from videop2r_data.cli.main import app
 from videop2r_data.errors import ExportError
-from videop2r_data.files import file_lock
+from videop2r_data.files import file_lock, release
 from videop2r_data.schemas import load_grammar
 
 pytestmark = pytest.mark.integration
@@ -101,9 +101,9 @@ def test_croissant_has_every_row_of_every_shard(
     import pyarrow.parquet as pq
 
     folder = tmp_path / "shards"
-    monkeypatch.setattr(export, "SHARD_BYTES", 20_000)
-    monkeypatch.setattr(export, "ROW_GROUP_BYTES", 5_000)
-    writer = export.ConfigWriter(folder, "sft")
+    monkeypatch.setattr(release, "SHARD_BYTES", 20_000)
+    monkeypatch.setattr(release, "ROW_GROUP_BYTES", 5_000)
+    writer = ConfigWriter(folder, "sft")
     rows = pq.read_table(demo / "data" / "sft-00000.parquet").to_pylist()
     for row in rows:
         writer.add(row)

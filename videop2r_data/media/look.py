@@ -123,7 +123,7 @@ def spread(starts: Sequence[int], total: int, count: int) -> list[int]:
         count: frames wanted.
 
     >>> spread([0, 8, 10], 20, 4)
-    [2, 6, 9, 15]
+    [4, 9, 12, 17]
     """
     lengths = [end - start for start, end in pairwise([*starts, total])]
     count = min(count, total)
