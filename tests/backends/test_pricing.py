@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tests.backends.calls import clip_frames, image_frames, request
@@ -61,6 +61,7 @@ def test_bounds_by_hand() -> None:
     price=st.builds(Price, input=st.floats(0, 100), output=st.floats(0, 100)),
     share=st.floats(0, 1),
 )
+@example(text="", tokens=1, price=Price(input=0, output=1e-7), share=1.0)  # less than the last place
 def test_a_reserve_is_never_below_the_cost(text: str, tokens: int, price: Price, share: float) -> None:
     asked = request(text, max_tokens=tokens)
     used = Usage(input_tokens=int(len(text.encode()) * share), output_tokens=int(tokens * share))
