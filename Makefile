@@ -29,7 +29,7 @@ coverage: env ## the same tests, which then have to reach COVERAGE_MIN percent; 
 	@$(SUITE) --cov --cov-report=term:skip-covered --cov-fail-under=$(COVERAGE_MIN) $(PYTEST_ARGS)
 
 test-vllm: env env-vllm ## the tests against a real vLLM: over HTTP, then in process
-	@P2R_REQUIRE_VLLM=1 $(PY) -m pytest tests/integration/test_vllm_server.py \
+	@P2R_REQUIRE_VLLM=1 $(PY) -m pytest tests/integration/test_vllm_server.py tests/integration/test_vllm_evaluate.py \
 	  tests/integration/test_vllm_rollout_server.py $(PYTEST_ARGS)
 	@P2R_REQUIRE_VLLM=1 .venv-vllm/bin/python -m pytest -p no:cacheprovider \
 	  tests/integration/test_vllm_inprocess.py tests/integration/test_vllm_rollout_inprocess.py \

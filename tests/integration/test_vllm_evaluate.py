@@ -127,7 +127,8 @@ def test_killed_and_resumed_it_ends_in_the_same_result_and_is_scored_again_witho
         assert one["sent"]["frames"]["high"] <= 4 and one["sent"]["output_tokens"]["high"] == 12
         assert one["told"]["cut"] == one["answered"] and one["sent"]["input_tokens"]["low"] > 100
         protocols = [figure["protocol"] for figure in one["figures"] if not figure["by"]]
-        assert protocols and all(figure["question_only"] is not None for figure in one["figures"])
+        counted = [figure for figure in one["figures"] if figure["n"]]  # some tracks have no row here
+        assert protocols and counted and all(figure["question_only"] is not None for figure in counted)
     assert "vsi_macro8" in [figure["protocol"] for figure in found["vsi-bench"]["figures"]]
     assert {figure["by"] for figure in found["videommmu"]["figures"]} >= {"", "discipline"}
 
