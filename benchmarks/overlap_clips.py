@@ -22,10 +22,10 @@ RATE = 12
 KINDS = ("film", "table", "wall")
 
 
-def frames_of(kind: str, seed: int) -> Iterator[Picture]:
-    """The pictures of a generated clip, 6 to 24 seconds of `RATE` each."""
+def frames_of(kind: str, seed: int, seconds: int | None = None) -> Iterator[Picture]:
+    """The pictures of a generated clip, `RATE` a second; 6 to 24 seconds unless it is said how many."""
     rng = np.random.default_rng([KINDS.index(kind), seed])
-    length = int(rng.integers(6, 25)) * RATE
+    length = (seconds or int(rng.integers(6, 25))) * RATE
     yield from {"film": _film, "table": _table, "wall": _wall}[kind](rng, length)
 
 
@@ -164,6 +164,11 @@ def _fewer(pictures: list[Picture], rate: Fraction, path: Path) -> None:
     write(path, iter(pictures[::2]), rate=rate / 2, quality=28)
 
 
+def _mpeg4(pictures: list[Picture], rate: Fraction, path: Path) -> None:
+    # the codec takes no rates such as 22.29
+    write(path, iter(pictures), rate=round(rate), codec="mpeg4", quality=200)
+
+
 def _bordered(pictures: list[Picture]) -> Iterator[Picture]:
     for picture in pictures:
         high = picture.shape[0] // 6
@@ -176,6 +181,13 @@ def _cropped(pictures: list[Picture], share: float) -> Iterator[Picture]:
         yield picture[y:-y, x:-x]
 
 
+def _marked(pictures: list[Picture]) -> Iterator[Picture]:
+    for picture in pictures:
+        shown = picture.copy()
+        shown[-picture.shape[0] // 8 :, -picture.shape[1] // 6 :] = 255
+        yield shown
+
+
 def _brighter(pictures: list[Picture]) -> Iterator[Picture]:
     for picture in pictures:
         yield _shown(picture.astype(np.float32) * 1.1 + 8)
@@ -185,14 +197,15 @@ CHANGES = (
     Change("re-encoded, crf 35", lambda p, r, to, g: write(to, iter(p), rate=r, quality=35)),
     Change("half the size", lambda p, r, to, g: write(to, _scaled(p, 0.5), rate=r, quality=28)),
     Change("1.5 times the size", lambda p, r, to, g: write(to, _scaled(p, 1.5), rate=r, quality=28)),
-    Change("MPEG-4, 200 kbit/s", lambda p, r, to, g: write(to, iter(p), rate=r, codec="mpeg4", quality=200)),
+    Change("MPEG-4, 200 kbit/s", lambda p, r, to, g: _mpeg4(p, r, to)),
     Change("half the frame rate", lambda p, r, to, g: _fewer(p, r, to)),
     Change("trimmed to 80 %", lambda p, r, to, g: write(to, iter(_part(p, 0.8, g)), rate=r, quality=28)),
     Change("trimmed to 50 %", lambda p, r, to, g: write(to, iter(_part(p, 0.5, g)), rate=r, quality=28)),
     Change("trimmed to 30 %", lambda p, r, to, g: write(to, iter(_part(p, 0.3, g)), rate=r, quality=28)),
     Change("trimmed to 50 %, half the size",
            lambda p, r, to, g: write(to, _scaled(_part(p, 0.5, g), 0.5), rate=r, quality=30)),
-    Change("brighter by a tenth", lambda p, r, to, g: write(to, _brighter(p), rate=r), promised=False),
+    Change("brighter by a tenth", lambda p, r, to, g: write(to, _brighter(p), rate=r)),
+    Change("a logo in a corner", lambda p, r, to, g: write(to, _marked(p), rate=r), promised=False),
     Change("cropped by 5 % a side", lambda p, r, to, g: write(to, _cropped(p, 0.05), rate=r), promised=False),
     Change("black bars", lambda p, r, to, g: write(to, _bordered(p), rate=r), promised=False),
     Change("mirrored", lambda p, r, to, g: write(to, (x[:, ::-1] for x in p), rate=r), promised=False),

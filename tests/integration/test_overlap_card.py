@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 
 import pytest
+from PIL import Image
 from typer.testing import CliRunner
 
 from tests.builders.overlap.test_overlap import compared
@@ -57,6 +58,18 @@ def test_the_report_of_a_set_is_shown_and_stays(made: Path, tmp_path: Path) -> N
     write_pool(tmp_path, [question(i) for i in range(7)])
     run(tmp_path)  # other rows: the report says nothing of them
     assert part(made) == before
+
+
+def test_clips_of_a_set_that_was_built_here_lie_where_the_build_noted_them(tmp_path: Path) -> None:
+    (tmp_path / "clips").mkdir()
+    shown = [question(n, data_type="image", path=f"clips/{n}.png") for n in range(3)]
+    for n in range(3):
+        Image.new("RGB", (64, 64), (80 * n, 0, 0)).save(tmp_path / "clips" / f"{n}.png")
+    write_pool(tmp_path, shown)
+    run(tmp_path)
+    (tmp_path / "bench.json").write_text(json.dumps([question(9, data_type="image", path="clips/1.png")]))
+    (bench,) = compared(tmp_path, str(tmp_path / "set"), str(tmp_path / "bench.json")).benches
+    assert bench.bench["file"].found == 1 and bench.pool["file"].known == 3
 
 
 def test_the_report_of_the_recipe_is_one_of_the_set(made: Path, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.text import Text
 
 from videop2r_data.cli.common import JsonOpt, err_console, run_draining, shell, show
@@ -44,6 +45,16 @@ FramesOpt = Annotated[
 WorkersOpt = Annotated[
     int, typer.Option("--workers", min=0, metavar="N", help="Decoder processes; 0: one per core.")
 ]
+MostFramesOpt = Annotated[
+    int | None,
+    typer.Option(
+        "--most-frames",
+        min=8,
+        max=2048,
+        metavar="N",
+        help="With --frames: frames of a clip, 2 a second; default: 128. More find cuts of longer clips.",
+    ),
+]
 ResultOpt = Annotated[
     list[Path] | None,
     typer.Option("--result", metavar="DIR", help="Result of p2r-train eval: scores without the rows found."),
@@ -60,6 +71,7 @@ def overlap(
     against: AgainstOpt,
     media: MediaOpt = None,
     frames: FramesOpt = False,
+    most_frames: MostFramesOpt = None,
     workers: WorkersOpt = 0,
     result: ResultOpt = None,
     out: OutOpt = Path("overlap"),
@@ -74,7 +86,7 @@ def overlap(
     Exit code 0: compared, whatever was found. 1: a side cannot be read. 3: stopped, run it again.
     """
     from videop2r_data.builders import Stop
-    from videop2r_data.builders.overlap import OverlapSettings, find_overlap
+    from videop2r_data.builders.overlap import MOST_FRAMES, OverlapSettings, find_overlap
 
     settings = OverlapSettings(
         pool=pool,
@@ -85,6 +97,7 @@ def overlap(
         frames=frames,
         workers=workers,
         results=result or (),
+        most_frames=most_frames or MOST_FRAMES,
     )
     stop = Stop()
     with _Told() as told:
@@ -151,8 +164,8 @@ def render_overlap(report: Overlap, console: Console) -> None:
             Text(f"{bench.name}: {plural(bench.rows, 'row')}{unread}", style="bold"), soft_wrap=True
         )
         _signals(report, bench, console)
-        _labels(f"pool rows by source, {bench.name}", bench.by_source, report, console)
-        _labels(f"{bench.name} by task or source", bench.by_group, report, console)
+        _labels(f"pool rows by source, {escape(bench.name)}", bench.by_source, report, console)
+        _labels(f"{escape(bench.name)} by task or source", bench.by_group, report, console)
         _splits(bench, console)
         _effects(bench, console)
     hanging(console, f"for the card: {report.statement}", indent=0)
@@ -204,7 +217,7 @@ def _splits(bench: OverlapBench, console: Console) -> None:
         "",
         "declared split",
         "pool rows",
-        f"{bench.name} rows",
+        f"{escape(bench.name)} rows",
         title="source sets of both sides",
         left=(0, 1),
     )
@@ -218,7 +231,7 @@ def _effects(bench: OverlapBench, console: Console) -> None:
     if not bench.effects:
         return
     heads = ("", "rows found", "all rows", "without them", "they add")
-    made = table(*heads, title=f"scores on {bench.name}", fold=0, most=26)
+    made = table(*heads, title=f"scores on {escape(bench.name)}", fold=0, most=26)
     for one in bench.effects:
         what = "same question" if one.signals == ("both",) else "same clip"
         cells = (_figure(found) for found in (one.every, one.apart, one.gain))

@@ -20,7 +20,7 @@ from tests.builders.overlap.test_overlap import asked, compared, rows_of
 from videop2r_data.builders import Stop
 from videop2r_data.builders.overlap import OverlapSettings, find_overlap
 from videop2r_data.builders.overlap.clips import _packed, _unpacked
-from videop2r_data.builders.overlap.looks import CELLS, LOOKS, Gallery, Look, distance, look_of
+from videop2r_data.builders.overlap.looks import CELLS, LOOKS, Gallery, Look, distance, limit, look_of
 from videop2r_data.errors import StoppedError
 from videop2r_data.media import sample_media
 from videop2r_data.schemas import Overlap
@@ -169,7 +169,14 @@ def test_before_one_camera_the_nearest_must_be_much_nearer() -> None:
     gallery = Gallery(others.__getitem__, len(others))
     assert [number for number, *_ in gallery.copies(look([100] * 8))] == [0, 1, 2, 3]  # the tenth is at 9
     far = Gallery(lambda n: look([100 + 3 * n] * 8), 5)
-    assert [number for number, *_ in far.copies(look([100] * 8))] == [0, 1, 2, 3, 4]  # no crowd: 18 at most
+    assert [number for number, *_ in far.copies(look([100] * 8))] == [0, 1, 2, 3]  # no crowd: 10 at most
+
+
+def test_what_changes_fast_may_lie_further_apart() -> None:
+    still, moving = look([100] * 8), look([100, 120] * 4)
+    assert (limit(still, still), limit(moving, still)) == (10.0, 10.0 + 0.75 * 20)
+    assert limit(look([0, 255] * 4), still) == 40.0
+    assert limit(look([7]), look([7])) == 10.0
 
 
 @settings(max_examples=30, deadline=None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,6 +16,8 @@ from typer.testing import CliRunner
 from videop2r_data.builders import Stop
 from videop2r_data.builders.overlap import OverlapSettings, find_overlap
 from videop2r_data.cli.main import app
+from videop2r_data.cli.overlap import render_overlap
+from videop2r_data.cli.terminal import SafeConsole
 from videop2r_data.errors import ConfigError, SourceError, StoppedError
 from videop2r_data.schemas import Overlap, Signal
 
@@ -85,6 +88,20 @@ def test_counts_of_each_signal_with_what_is_unknown(report: Overlap) -> None:
     assert bench.by_source["clips"] == {"rows": 1}
 
 
+def test_a_new_question_of_a_known_form_about_a_known_clip_is_none_of_the_pools(tmp_path: Path) -> None:
+    """It is nearer to the same words about another clip than to the other question about this one."""
+    pool = [
+        asked(1, "What colour is the small red cube?", "clevrer/video_1.mp4"),
+        asked(2, "What colour is the small red ball?", "clevrer/video_2.mp4"),
+    ]
+    bench = [
+        asked(1, "What colour is the small red ball?", "CLEVRER/train/video_00001.mp4"),
+        asked(2, "A small red cube: which colour has it?", "CLEVRER/train/video_00001.mp4"),
+    ]
+    compared(tmp_path, *(str(write(tmp_path / f"{n}.json", rows)) for n, rows in (("a", pool), ("b", bench))))
+    assert {(a, b) for signal, a, b in rows_of(tmp_path) if signal == "both"} == {("a/1", "b/2")}
+
+
 def test_rows_name_both_sides(report: Overlap, tmp_path: Path) -> None:
     assert rows_of(tmp_path) == {
         ("identity", "pool/1", "bench/1"), ("identity", "pool/4", "bench/3"), ("identity", "pool/5", "bench/4"),
@@ -152,3 +169,30 @@ def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert report == Overlap.model_validate_json((tmp_path / "found" / "overlap.json").read_bytes())
     signal: Signal = "both"
     assert report.benches[0].bench[signal].found == 1
+
+
+def test_a_stopped_command_says_run_me_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def stopped(*_: object, **__: object) -> None:
+        raise StoppedError("stopped")
+
+    monkeypatch.setattr("videop2r_data.builders.overlap.find_overlap", stopped)
+    done = CliRunner().invoke(app, ["overlap", "a.json", "--against", "b.json", "--out", str(tmp_path)])
+    assert done.exit_code == 3 and "the same command goes on" in done.output
+
+
+def test_names(tmp_path: Path) -> None:
+    pool = write(tmp_path / "a=b.json", POOL)
+    bench = write(tmp_path / "bench.json", BENCH)
+    assert compared(tmp_path, str(pool), f"x={bench}").pool == "a-b"
+    with pytest.raises(ConfigError, match="is no name"):
+        compared(tmp_path, str(pool), f"../x={bench}")
+
+
+def test_what_strangers_wrote_is_printed_as_text(report: Overlap) -> None:
+    file = io.StringIO()
+    evil = "[red]\x1b]8;;http://evil\x07[/red]"
+    counts = {evil: {"rows": 1, "both": 1}, "b": {"rows": 1}}
+    bench = report.benches[0].model_copy(update={"name": evil, "by_source": counts})
+    shown = report.model_copy(update={"pool": evil, "benches": [bench], "statement": evil})
+    render_overlap(shown, SafeConsole(file=file, width=80))
+    assert "\x1b" not in file.getvalue() and file.getvalue().count("[red]") >= 4

@@ -14,12 +14,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from videop2r_data.backends import Journal
-from videop2r_data.builders.overlap.looks import ALIKE, CELLS, LOOKS, Gallery, Look, look_of
+from videop2r_data.builders.overlap.looks import ALIKE, CELLS, Gallery, Look, look_of
 from videop2r_data.builders.overlap.sides import Clip, Side
 from videop2r_data.errors import MediaError
 from videop2r_data.files import file_digest, resolve_media
 from videop2r_data.media import DecodePool
-from videop2r_data.schemas import RejectReason, digest
+from videop2r_data.schemas import MediaSpec, RejectReason, digest
 
 Stat = tuple[int, int]
 """Bytes, and the time of the last change: a file with both as before is not read again."""
@@ -50,8 +50,9 @@ Tell = Callable[[int, int | None], Awaitable[None]]
 class ClipFiles:
     """The files of one side's clips, as far as they are there."""
 
-    def __init__(self, side: Side, journal: Journal) -> None:
+    def __init__(self, side: Side, journal: Journal, spec: MediaSpec) -> None:
         self._journal = journal
+        self._settings = spec.model_dump(mode="json", exclude={"workers", "limits"})
         self._files = [_file_of(side, clip) for clip in side.clips]
         self._kinds = [clip.data_type for clip in side.clips]
         self._stats = [_stat(path) for path in self._files]
@@ -151,7 +152,7 @@ class ClipFiles:
         return _unpacked(known) if known is not None and "cells" in known else None
 
     def _key(self, what: str, clip: int) -> str:
-        settings = LOOKS.model_dump(mode="json", exclude={"workers", "limits"}) if what == "look" else {}
+        settings = self._settings if what == "look" else {}
         return digest([f"overlap/{what}/1", settings, str(self._files[clip]), self._kinds[clip]])
 
     def _known(self, key: str, clip: int) -> dict[str, Any] | None:

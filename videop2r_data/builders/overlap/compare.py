@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping
+from functools import lru_cache
+from itertools import product
 from typing import NamedTuple
 
 from videop2r_data.builders.overlap.clips import Link, Links
 from videop2r_data.builders.overlap.sides import NO_CLIP, Side
-from videop2r_data.builders.overlap.texts import REWORDED, alike, near_texts
+from videop2r_data.builders.overlap.texts import REWORDED, Nearest, alike, near_texts
 from videop2r_data.schemas import OverlapBench, Shared, SharedSplit, Signal, digest
 
 
@@ -109,23 +111,22 @@ class Comparison:
     def _both(self) -> _Best:
         best = _Best()
         pool, bench = self.pool.texts, self.bench.texts
-        known: dict[tuple[int, int], float] = {}
+        alike_to = lru_cache(1 << 18)(lambda a, b: alike(pool.words(a), bench.words(b)))
+        index = Nearest(pool)
+        nearest = lru_cache(None)(lambda b: index.similarity(bench.words(b)))
         linked: Links = {}
         for signal in ("frames", "file", "identity"):  # equal names and files begin at the same time
             linked |= self.links.get(signal, {})
         for (mine, theirs), link in sorted(linked.items()):
-            for a in self._rows[0][mine]:
-                for b in self._rows[1][theirs]:
-                    if self._apart(a, b, link.offset_s):
-                        continue
-                    if pool.wording[a] == bench.wording[b]:
-                        best.add(a, b, 1.0, "same clip, same wording")
-                        continue
-                    pair = (pool.text[a], bench.text[b])
-                    if pair not in known:
-                        known[pair] = alike(pool.words(pair[0]), bench.words(pair[1]))
-                    if known[pair] >= REWORDED:
-                        best.add(a, b, min(known[pair], 0.999), "same clip, similar wording")
+            for a, b in product(self._rows[0][mine], self._rows[1][theirs]):
+                if self._apart(a, b, link.offset_s):
+                    continue
+                if pool.wording[a] == bench.wording[b]:
+                    best.add(a, b, 1.0, "same clip, same wording")
+                    continue
+                score = alike_to(pool.text[a], bench.text[b])
+                if score >= REWORDED and score >= nearest(bench.text[b]):
+                    best.add(a, b, min(score, 0.999), "same clip, similar wording")
         return best
 
     def _apart(self, a: int, b: int, offset: float = 0.0) -> bool:

@@ -11,14 +11,19 @@ import numpy.typing as npt
 
 from videop2r_data.schemas import Frames, MediaSpec
 
-LOOKS = MediaSpec(frames=64, fps=2.0, min_frames=8, max_pixels=96 * 96, min_pixels=1, factor=8)
-"""Two frames a second, 64 at most: enough that a part of a clip finds its place in it."""
+MOST_FRAMES = 128
+LOOKS = MediaSpec(frames=MOST_FRAMES, fps=2.0, min_frames=8, max_pixels=96 * 96, min_pixels=1, factor=8)
+"""Two frames a second, for a minute: enough that a part of a clip finds its place in it."""
 GRID, CHROMA = 12, 4
 """Cells across and down: of brightness, and of each of the two colour differences."""
 CELLS = GRID * GRID + 2 * CHROMA * CHROMA
-ALIKE = 18.0
-"""Distance of two clips up to which they can be the same: copies are at 0 to 9, others from 23 on."""
-RATIO = 0.35
+ALIKE = 40.0
+"""Distance of two clips up to which they can be the same: real clips that are not are at 60 and more."""
+SAME, MOVING = 10.0, 0.75
+"""Copies of a clip that stands still are at 7 at most; where frames lie between those of the other clip, its
+own change from frame to frame comes on top, which is this much of a picture's distance to the middle of its
+neighbours."""
+RATIO = 0.4
 """A copy is so much nearer than the tenth nearest clip: before one fixed camera all clips look alike."""
 CROWD = 10
 _MARKED = 8.0
@@ -79,9 +84,8 @@ def _cells(planes: Floats, count: int) -> Floats:
 def distance(one: Look, two: Look) -> tuple[float, float]:
     """How far two clips are from each other, where the shorter one lies best in the longer one.
 
-    The distance of two frames is the root of the mean squared difference of their cells; that of two clips
-    the median over the frames that have a place in both. Between two frames of the longer clip a picture is
-    interpolated.
+    The distance of two frames is the largest difference of a cell; that of two clips the median over the
+    frames that have a place in both. Between two frames of the longer clip a picture is interpolated.
 
     Returns:
         The distance, and where the second clip begins in the first (seconds, negative: before it).
@@ -94,12 +98,22 @@ def distance(one: Look, two: Look) -> tuple[float, float]:
     places = short.times[None] + offsets[:, None]
     inside = (places >= -step) & (places <= length + step)
     enough = inside.sum(axis=1) >= max(min(4, len(short.times)), _SHARE * len(short.times))
-    apart = np.where(inside, _frame_distances(long, short.cells, places), np.nan)
     if not enough.any():
         return float("inf"), 0.0
-    found = np.where(enough, np.nanmedian(np.where(enough[:, None], apart, 0), axis=1), np.inf)
+    apart = np.where(inside[enough], _frame_distances(long, short.cells, places[enough]), np.nan)
+    found = np.nanmedian(apart, axis=1)
     best = int(found.argmin())
-    return float(found[best]), float(-offsets[best] if swapped else offsets[best])
+    offset = float(offsets[enough][best])
+    return float(found[best]), -offset if swapped else offset
+
+
+def limit(one: Look, two: Look) -> float:
+    """The distance up to which two clips can be the same: more for one that changes fast."""
+    cells = max(one, two, key=lambda look: float(look.times[-1])).cells.astype(np.float32)
+    if len(cells) < 3:
+        return SAME
+    change = np.abs((cells[:-2] + cells[2:]) / 2 - cells[1:-1]).max(axis=1)
+    return min(ALIKE, SAME + MOVING * float(np.median(change)))
 
 
 def _frame_distances(long: Look, cells: npt.NDArray[np.uint8], places: Floats) -> Floats:
@@ -111,8 +125,8 @@ def _frame_distances(long: Look, cells: npt.NDArray[np.uint8], places: Floats) -
     weight = np.clip((places - long.times[before]) / gap, 0, 1)[..., None]
     pictures = long.cells.astype(np.float32)
     shown = pictures[before] * (1 - weight) + pictures[after] * weight
-    squares: Floats = ((shown - cells) ** 2).mean(axis=-1)
-    return np.sqrt(squares)
+    apart: Floats = np.abs(shown - cells).max(axis=-1)
+    return apart
 
 
 class Gallery:
@@ -145,12 +159,12 @@ class Gallery:
         for number in self._near(look):
             other = self._load(number)
             assert other is not None
-            found.append((*distance(other, look), number))
+            found.append((*distance(other, look), number, limit(other, look)))
         found.sort()
-        limit = ALIKE
-        if len(found) > CROWD:
-            limit = min(limit, RATIO * found[CROWD - 1][0])
-        return [(number, apart, offset) for apart, offset, number in found if apart <= limit]
+        crowded = RATIO * found[CROWD - 1][0] if len(found) > CROWD else ALIKE
+        return [
+            (number, apart, offset) for apart, offset, number, most in found if apart <= min(most, crowded)
+        ]
 
     def _near(self, look: Look) -> list[int]:
         """Numbers of the clips that may show the same."""

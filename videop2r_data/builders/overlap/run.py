@@ -16,13 +16,13 @@ from videop2r_data.builders.overlap.clips import ClipFiles, Tell, same_files, sa
 from videop2r_data.builders.overlap.compare import Comparison, OverlapRow, by_identity
 from videop2r_data.builders.overlap.effect import effects, read_results
 from videop2r_data.builders.overlap.identity import Namespaces, load_namespaces
-from videop2r_data.builders.overlap.looks import LOOKS
+from videop2r_data.builders.overlap.looks import LOOKS, MOST_FRAMES
 from videop2r_data.builders.overlap.sides import Opened, Side, open_sides
 from videop2r_data.builders.run import Stop
 from videop2r_data.errors import ConfigError, SourceError, StoppedError
 from videop2r_data.files import OVERLAP_NAME
 from videop2r_data.media import DecodePool
-from videop2r_data.schemas import Overlap, OverlapBench, Shared, Signal
+from videop2r_data.schemas import MediaSpec, Overlap, OverlapBench, Shared, Signal
 
 ROWS_NAME = "rows.parquet"
 SIGNALS: tuple[Signal, ...] = get_args(Signal)
@@ -42,6 +42,7 @@ class OverlapSettings:
         namespaces: file with namespaces of one's own.
         frames: read every clip and compare frames too.
         workers: decoder processes; 0: one per core.
+        most_frames: of a clip; with more, cuts of longer ones are found.
         results: folders of `p2r-train eval`, to see what the rows that overlap make of the scores.
     """
 
@@ -53,6 +54,12 @@ class OverlapSettings:
     frames: bool = False
     workers: int = 0
     results: Sequence[Path] = ()
+    most_frames: int = MOST_FRAMES
+
+    @property
+    def looks(self) -> MediaSpec:
+        """How the frames of a clip are sampled."""
+        return LOOKS.model_copy(update={"frames": self.most_frames})
 
 
 async def find_overlap(settings: OverlapSettings, *, progress: Progress, stop: Stop) -> Overlap:
@@ -76,11 +83,11 @@ async def find_overlap(settings: OverlapSettings, *, progress: Progress, stop: S
     with Journal(work / "journal") as journal:
         run = _Run(settings, load_namespaces(settings.namespaces), progress, stop)
         left = await run.read(pool)
-        files = ClipFiles(left, journal)
+        files = ClipFiles(left, journal, settings.looks)
         found = []
         for bench in benches:
             right = await run.read(bench)
-            found.append(await run.compare(left, files, right, ClipFiles(right, journal)))
+            found.append(await run.compare(left, files, right, ClipFiles(right, journal, settings.looks)))
     reports = [one.report().model_copy(update={"effects": list(effects(one, results))}) for one in found]
     report = _report(left, reports)
     _write(settings.out, report, (row for one in found for row in one.rows()))
@@ -128,7 +135,9 @@ class _Run:
             links = await same_files(mine, theirs, self.telling(f"comparing files with {bench.name}"))
             compared.link("file", links, (mine.missing, theirs.missing))
             if self.settings.frames:
-                async with DecodePool(LOOKS, want="array", workers=self.settings.workers) as decoders:
+                async with DecodePool(
+                    self.settings.looks, want="array", workers=self.settings.workers
+                ) as decoders:
                     await mine.sample(decoders, self.telling(f"reading the clips of {pool.name}"))
                     await theirs.sample(decoders, self.telling(f"reading the clips of {bench.name}"))
                 links = await same_frames(mine, theirs, self.telling(f"comparing frames with {bench.name}"))

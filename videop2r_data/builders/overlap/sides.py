@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from videop2r_data.benchmarks import packaged_benchmarks
 from videop2r_data.builders.guessing import guess_source
@@ -17,9 +17,18 @@ from videop2r_data.builders.overlap.texts import Texts
 from videop2r_data.builders.sources import PoolDigest, open_source
 from videop2r_data.builders.workspace import Workspace
 from videop2r_data.errors import ConfigError
-from videop2r_data.files import LOCK_NAME, Release, open_release
+from videop2r_data.files import LOCK_NAME, Release, find_media_roots, open_release
 from videop2r_data.recipes import list_recipes, read_recipe
-from videop2r_data.schemas import BadRow, PoolFact, QuestionColumns, RejectReason, Sample, SourceSpec
+from videop2r_data.schemas import (
+    BadRow,
+    Name,
+    PoolFact,
+    QuestionColumns,
+    RejectReason,
+    Sample,
+    SourceSpec,
+    visible_line,
+)
 
 NO_CLIP = -1
 
@@ -139,7 +148,7 @@ def open_sides(said: str, *, media: Mapping[str, Path], work: Path, apart: bool 
     Raises:
         ConfigError, SourceError: there is no such thing, or it leaves open how it is read.
     """
-    name, _, what = said.rpartition("=")
+    name, what = _named(said)
     path = Path(what)
     if path.is_dir() and (path / LOCK_NAME).is_file():
         return [_released(open_release(path), name, media)]
@@ -158,6 +167,18 @@ def open_sides(said: str, *, media: Mapping[str, Path], work: Path, apart: bool 
         spec = _guessed(what, work)
         spec = spec.model_copy(update={"name": name or spec.name})
     return [_opened(spec.name, [spec], place, media)]
+
+
+def _named(said: str) -> tuple[str, str]:
+    """The name of one's own, if there is one, and what is named."""
+    name, equal, what = said.partition("=")
+    if not equal or Path(said).exists():
+        return "", said
+    try:
+        return TypeAdapter(Name).validate_python(name), what
+    except ValidationError:
+        hint = "letters, digits, dots, dashes and underscores, as a source in a recipe"
+        raise ConfigError(f"{name!r} is no name", where=said, hint=hint) from None
 
 
 def _guessed(what: str, work: Path) -> SourceSpec:
@@ -191,11 +212,12 @@ def _released(release: Release, name: str, media: Mapping[str, Path]) -> Opened:
     lock = release.lock
     known = lock.files if lock is not None else {}
     files = {path: file.sha256 for path, file in known.items() if path.startswith(f"data/{config}-")}
-    said = lock.recipe.get("name") if lock is not None else None
     sources = [one.name for one in lock.sources] if lock is not None else []
-    roots = {source: media.get(source, media.get("")) for source in sources}
+    noted = find_media_roots(str(release.root), base=Path()).by_source
+    roots = {source: media.get(source, media.get("", noted.get(source))) for source in sources}
+    said = str((lock.recipe.get("name") if lock is not None else "") or release.root.name)
     return Opened(
-        name or str(said or release.root.name),
+        name or visible_line(said)[:100],
         _rows_of(release, config),
         {source: root for source, root in roots.items() if root is not None},
         files,
@@ -203,19 +225,15 @@ def _released(release: Release, name: str, media: Mapping[str, Path]) -> Opened:
 
 
 def _rows_of(release: Release, config: str) -> Iterator[Sample | BadRow]:
-    names = list(QuestionColumns.model_fields)
+    names = [*QuestionColumns.model_fields, "start_s", "end_s"]
     number = -1
     for _, batch in release.batches(config, columns=names):
-        for values in zip(*(batch.columns[name] for name in names), strict=True):
+        for values in zip(*batch.columns.values(), strict=True):
             number += 1
-            row = dict(zip(names, values, strict=True))
-            source = str(row["sample_id"]).partition("/")[0]
+            row = dict(zip(batch.columns, values, strict=True))
+            source = str(row.get("sample_id", "")).partition("/")[0]
             try:
                 yield Sample.model_validate(row | {"source": source, "row": number})
             except ValidationError as error:
-                yield BadRow(
-                    source=source,
-                    row=number,
-                    reason=RejectReason.BAD_ROW,
-                    detail=str(error.errors()[0]["msg"]),
-                )
+                why = str(error.errors()[0]["msg"])
+                yield BadRow(source=source, row=number, reason=RejectReason.BAD_ROW, detail=why)

@@ -17,8 +17,9 @@ from videop2r_data.validators import MinHash, likely_pairs
 
 NEAR = 0.7
 """Share of words in common from which two questions say nearly the same, whatever they are about."""
-REWORDED = 0.5
-"""The same for two questions about one clip."""
+REWORDED = 0.3
+"""The same for two questions about one clip, if no question of the pool is nearer: where questions differ in
+one word, a new one about a known clip is asked of another clip in the very same words."""
 _DOUBT = 0.2
 """How far the estimate of a pair may lie below its similarity: four standard errors of 64 hashes."""
 _PARTNERS = 32
@@ -73,17 +74,26 @@ class Texts:
             self._words.frombytes(data)
             self._ends.append(len(self._words))
 
+    @property
+    def flat(self) -> npt.NDArray[np.uint32]:
+        """The words of all texts, one after the other, those of a text as sorted numbers."""
+        return np.frombuffer(self._words, np.uint32)
+
+    @property
+    def ends(self) -> npt.NDArray[np.int64]:
+        """Where the words of each text end."""
+        return np.asarray(self._ends, np.int64)
+
     def words(self, number: int) -> npt.NDArray[np.uint32]:
-        """The words of a text, as sorted numbers."""
-        start = self._ends[number - 1] if number else 0
-        return np.frombuffer(self._words, np.uint32)[start : self._ends[number]]
+        """The words of a text."""
+        return self.flat[self._ends[number - 1] if number else 0 : self._ends[number]]
 
     def signatures(self) -> npt.NDArray[np.uint16]:
         """MinHash signatures of all texts: uint16 [texts, 64]; a text without a word is like no other."""
         family = MinHash()
         found = np.empty((len(self), 64), np.uint16)
-        flat, ends = np.frombuffer(self._words, np.uint32), np.asarray(self._ends)
-        starts = np.concatenate([[0], ends[:-1]]).astype(np.int64)
+        flat, ends = self.flat, self.ends
+        starts = np.concatenate([[0], ends[:-1]])
         for first in range(0, len(self), _HASHED):
             at = slice(first, min(first + _HASHED, len(self)))
             words = flat[starts[at][0] : ends[at][-1]].astype(np.uint64)
@@ -103,6 +113,28 @@ def alike(left: npt.NDArray[np.uint32], right: npt.NDArray[np.uint32]) -> float:
     """Share of common words of two texts (Jaccard), 0 to 1."""
     common = len(np.intersect1d(left, right, assume_unique=True))
     return common / max(1, len(left) + len(right) - common)
+
+
+class Nearest:
+    """How near the nearest text of a pool is, exactly: by the lists of texts that hold each word."""
+
+    def __init__(self, texts: Texts) -> None:
+        flat, ends = texts.flat, texts.ends
+        self._sizes = np.diff(ends, prepend=0)
+        owner = np.repeat(np.arange(len(ends)), self._sizes)
+        order = np.argsort(flat, kind="stable")
+        self._holding = owner[order]
+        self._words, self._starts = np.unique(flat[order], return_index=True)
+        self._ends = np.append(self._starts[1:], len(flat))
+
+    def similarity(self, words: npt.NDArray[np.uint32]) -> float:
+        """That of the nearest text, 0 to 1."""
+        places = np.flatnonzero(np.isin(self._words, words, assume_unique=True))
+        if not len(places):
+            return 0.0
+        holding = [self._holding[self._starts[at] : self._ends[at]] for at in places]
+        common = np.bincount(np.concatenate(holding), minlength=len(self._sizes))
+        return float((common / (self._sizes + len(words) - common)).max())
 
 
 def near_texts(left: Texts, right: Texts) -> Iterator[tuple[int, int, float]]:
