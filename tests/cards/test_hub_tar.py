@@ -156,6 +156,13 @@ def headers_of_headers() -> bytes:
     return block(tarfile.GNUTYPE_LONGNAME, b"x") * 1500 + tar_of(("a.mp4", clip(1)))
 
 
+def damaged_in_the_middle() -> bytes:
+    """Three members; the header of the second has a wrong byte."""
+    data = bytearray(tar_of(("a.mp4", bytes(600)), ("b.mp4", bytes(600)), ("c.mp4", bytes(600))))
+    data[3 * 512 + 10] ^= 0xFF
+    return bytes(data)
+
+
 def endless_number(before: bytes = b"") -> bytes:
     return before + block(tarfile.XHDTYPE, b"9" * 5000 + b" path=x\n") + tar_of(("a.mp4", clip(1)))
 
@@ -165,6 +172,7 @@ def endless_number(before: bytes = b"") -> bytes:
     [
         (headers_of_headers(), False, "a header that cannot be read"),
         (endless_number(), False, "a header that cannot be read"),
+        (damaged_in_the_middle(), False, "a header that cannot be read"),
         (endless_number(before=block(tarfile.REGTYPE, b"x")), False, "a header that cannot be read"),
         (None, True, "more than 200 times its size"),
         (wide_header(), False, "a header of 1,099,511,627,776 bytes"),

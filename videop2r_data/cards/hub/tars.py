@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from videop2r_data.cards.hub.archives import (
     TWICE,
@@ -115,7 +115,23 @@ def _data(tar: tarfile.TarFile, info: tarfile.TarInfo) -> Iterator[bytes]:
 
 
 class _Info(tarfile.TarInfo):
-    """Refuses large headers, and sparse files, whose maps can be as large as the archive."""
+    """Refuses large headers, and sparse files, whose maps can be as large as the archive.
+
+    A damaged header behind the first member is refused too: `tarfile` takes it for the end of the archive,
+    and every member behind it would be missing without a word.
+    """
+
+    @classmethod
+    def fromtarfile(cls, tar: tarfile.TarFile) -> Self:
+        """The next header.
+
+        Raises:
+            tarfile.ReadError: it is damaged, wherever it stands.
+        """
+        try:
+            return super().fromtarfile(tar)
+        except tarfile.InvalidHeaderError as error:  # type: ignore[attr-defined]
+            raise tarfile.ReadError(f"a header that cannot be read ({error})") from None
 
     def _proc_member(self, tar: tarfile.TarFile) -> Any:
         small = (
