@@ -19,7 +19,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from videop2r_data.benchmarks import load_benchmark, packaged_benchmarks
-from videop2r_data.schemas import Benchmark, JudgesFile, Recipe, models_in
+from videop2r_data.schemas import Benchmark, EvalPlan, JudgesFile, Recipe, models_in
 from videop2r_data.trainer import OBJECTIVES, TrainRecipe
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
@@ -39,6 +39,11 @@ BENCHMARKS = f"""# Every field of a benchmark
 {WRITTEN}Unknown keys, wrong values and contradictions of a declaration are told all at once, with
 their lines. How declarations work: [benchmarks.md](benchmarks.md).
 """
+PLANS = f"""# Every setting of an evaluation's plan
+
+{WRITTEN}Flags of `p2r-train eval` go over them. How they work together:
+[evaluation.md](evaluation.md).
+"""
 TABLES = {
     "training.md": re.compile(r"(?<=<!-- objectives -->\n).*?(?=<!-- /objectives -->)", re.DOTALL),
     "benchmarks.md": re.compile(r"(?<=<!-- benchmarks -->\n).*?(?=<!-- /benchmarks -->)", re.DOTALL),
@@ -48,6 +53,7 @@ PAGES: dict[str, tuple[str, tuple[tuple[str, type[BaseModel]], ...]]] = {
     "recipe-reference.md": (RECIPES, (("A recipe", Recipe), ("A judges file", JudgesFile))),
     "training-reference.md": (TRAINING, (("A training recipe", TrainRecipe),)),
     "benchmark-reference.md": (BENCHMARKS, (("A benchmark", Benchmark),)),
+    "plan-reference.md": (PLANS, (("A plan", EvalPlan),)),
 }
 
 WRITTEN_PAGES = (*PAGES, *TABLES)

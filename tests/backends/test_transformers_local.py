@@ -112,3 +112,31 @@ def test_what_cannot_work_is_named(model: Path, tmp_path: Path) -> None:
         ask(spec(model), (request("q", frames=frames), encoded_only))
     with pytest.raises(BackendError, match="not started"):
         asyncio.run(TransformersBackend(spec(model)).complete(request("q")))
+
+
+def test_adapters_are_merged_into_their_model(model: Path, tmp_path: Path) -> None:
+    pytest.importorskip("peft")
+    from transformers import AutoModelForImageTextToText
+
+    from videop2r_data.trainer.model.load import add_adapters
+    from videop2r_data.trainer.settings.parts import LoraSpec
+
+    net = AutoModelForImageTextToText.from_pretrained(model, dtype=torch.float32)
+    net = add_adapters(net, LoraSpec(rank=2, alpha=64))
+    torch.manual_seed(0)
+    for name, weight in net.named_parameters():
+        if "lora_B" in name:  # zero at first: adapters that were never trained change nothing
+            torch.nn.init.normal_(weight)
+    net.save_pretrained(tmp_path / "adapters")
+    call = (request("How many?", max_tokens=8), None)
+    told = [ask(spec(folder), call)[0].text for folder in (model, tmp_path / "adapters")]
+    assert told[0] != told[1]
+    net.merge_and_unload().save_pretrained(tmp_path / "merged")
+    for name in ("tokenizer.json", "tokenizer_config.json", "preprocessor_config.json", "processor_config.json",
+                 "chat_template.jinja", "video_preprocessor_config.json"):  # fmt: skip
+        if (model / name).is_file():
+            (tmp_path / "merged" / name).write_bytes((model / name).read_bytes())
+    assert ask(spec(tmp_path / "merged"), call)[0].text == told[1]
+    (tmp_path / "adapters" / "adapter_config.json").write_text("{}")
+    with pytest.raises(ConfigError, match="do not name their model"):
+        ask(spec(tmp_path / "adapters"), call)

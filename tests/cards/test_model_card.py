@@ -60,12 +60,14 @@ def with_evaluation(folder: Path) -> Path:
     ]  # fmt: skip
     told: dict[str, Any] = {"well_formed": None, "faults": {}, "cut": 0, "places": {}}
     sent = dict.fromkeys(("frames", "pixels", "input_tokens", "output_tokens"))
-    benchmark = {
+    benchmark: dict[str, Any] = {
         "name": "held-out", "title": "held-out", "revision": "", "layout": "", "rows_expected": None,
         "rows_found": 42, "rows_bad": {}, "rows_differ": [], "selection": "", "questions": 42, "answered": 40,
         "failed": {"media_missing": 2}, "examples": {}, "unscored": 0, "figures": figures, "told": told,
         "sent": sent, "calls": 80, "usd": None, "pool_sha256": SHA, "file": "rows/held-out.parquet",
-        "file_sha256": SHA,
+        "file_sha256": SHA, "faithful": {"figures": [
+            figure("sufficient", 0.6, by="judge", group="reads"), figure("words", 50.0, by="segment", group="think"),
+        ], "not_asked": {}, "without_verdict": {}, "rule_against_judge": None},
     }  # fmt: skip
     plan = {
         "media": {"frames": 32, "max_pixels": 200704}, "temperature": 0.01, "top_p": 0.001, "max_tokens": 4096,
@@ -95,6 +97,7 @@ def test_head_and_tables(tmp_path: Path) -> None:
     assert "| accuracy | 0.700 | 0.600 to 0.800 | 40 | 0.250 |" in body
     assert "| mean, multiple \\| choice | 0.800 | 0.700 to 0.900 | 40 | 0.250 |" in body
     assert "| sufficiency | - |  | 0 |  |" in body and "video |" not in body
+    assert "| sufficient | 0.600 | 0.500 to 0.700 | 40 |" in body and "words" not in body
     assert "2 of 42 got no answer and count as wrong" in body and "32 frames of at most 200704" in body
     assert "| accuracy reward, reasoning | 0.975 |" in body  # mean of steps 19 and 20
     assert "12,345" in body and SHA in body and "2511.11113" in body and "judge-70b" in body

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import signal
@@ -19,6 +20,11 @@ import yaml
 from PIL import Image
 
 from benchmarks.throughput import get, server
+from tests.fakes.anthropic_server import FakeAnthropic
+from tests.integration.test_build import Silent
+from videop2r_data.builders import Workspace
+from videop2r_data.evaluation import EvalReport, evaluate
+from videop2r_data.schemas import EvalPlan
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
 TEXTS = 6
@@ -204,3 +210,36 @@ def test_a_sample_is_drawn_by_ids_and_the_same_each_time(tmp_path: Path, url: st
         for name in ("out", "more")
     ]
     assert drawn[0] < drawn[1] and more["result"]["benchmarks"][0]["questions"] == 7
+
+
+def test_anthropic_is_asked_over_its_own_protocol(tmp_path: Path) -> None:
+    plan = EvalPlan.model_validate(
+        {
+            "benchmarks": [{"path": str(write_rows(tmp_path / "pool") / "rows.jsonl")}],
+            "backend": {"kind": "anthropic", "model": "claude-test-3-7", "base_url": "http://x"},
+            "media": {"max_pixels": 12544, "workers": 1},
+            "style": "plain",
+        }
+    )
+    pool = plan.benchmarks[0].model_copy(update={"media_root": str(tmp_path / "pool" / "media")})
+
+    bodies: list[dict[str, Any]] = []
+
+    def answer(body: dict[str, Any]) -> str:
+        bodies.append(body)
+        return "Answer: A"
+
+    async def asked() -> EvalReport:
+        async with FakeAnthropic(answer=answer) as server:
+            backend = plan.backend.model_copy(update={"base_url": server.url})
+            now = plan.model_copy(update={"backend": backend, "benchmarks": (pool,)})
+            now = EvalPlan.model_validate(now.model_dump())
+            return await evaluate(now, Workspace.at(tmp_path / "out", base=tmp_path), observer=Silent())
+
+    report = asyncio.run(asked())
+    assert report.result is not None, report.run
+    (found,) = report.result.benchmarks
+    assert found.answered == 9 and found.told.places == {"cue": 9} and found.told.well_formed is None
+    assert found.figures[0].n == 11 and found.figures[0].value == pytest.approx(5 / 11)
+    assert all("top_p" not in body and body["temperature"] == 0.01 for body in bodies)
+    assert any(part["type"] == "image" for body in bodies for part in body["messages"][0]["content"])

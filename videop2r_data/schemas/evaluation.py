@@ -129,7 +129,7 @@ class EvalPlan(Model):
     temperature: float = Field(default=0.01, ge=0.0, le=2.0)
     """The paper's [method §4]."""
     top_p: float | None = Field(default=0.001, gt=0.0, le=1.0)
-    """The paper's [method §4]; None: the server's default."""
+    """The paper's [method §4]; None: the server's default, as for `anthropic`, which takes one of the two."""
     max_tokens: int = Field(default=4096, ge=1)
     """Tokens of an answer at most; one that is cut is counted."""
     seed: int | None = None
@@ -158,6 +158,13 @@ class EvalPlan(Model):
     """Bootstrap samples behind an interval."""
     max_cost: float | None = Field(default=None, gt=0)
     """US dollars for the whole evaluation, over all its runs."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_way_to_sample(cls, data: Any) -> Any:
+        asked = data.get("backend") if isinstance(data, dict) else None
+        alone = isinstance(asked, dict) and asked.get("kind") == "anthropic" and "top_p" not in data
+        return {**data, "top_p": None} if alone else data
 
     @field_validator("media", mode="before")
     @classmethod

@@ -8,9 +8,12 @@ their metadata and with size limits that never bind: it neither picks frames aga
 from __future__ import annotations
 
 import asyncio
+import json
 import threading
 import time
+import warnings
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 from videop2r_data.backends.chat_input import (
@@ -31,7 +34,8 @@ class TransformersBackend:
     content when it has none, so that a run on the same machine and versions repeats itself.
 
     Args:
-        spec: `model` is a Hub id or a folder; `extra` holds arguments of `from_pretrained`.
+        spec: `model` is a Hub id or a folder, of a whole model or of adapters (peft); `extra` holds arguments
+            of `from_pretrained`.
     """
 
     def __init__(self, spec: BackendSpec) -> None:
@@ -185,12 +189,18 @@ def _load(spec: BackendSpec) -> tuple[Any, Any]:
     remote = {"trust_remote_code": bool(extra.pop("trust_remote_code", False)), "revision": spec.revision}
     if "device_map" not in extra and torch.cuda.is_available():
         extra["device_map"] = "auto"
+    base = adapted(spec.model)
+    if base:
+        remote["revision"] = None  # the one that is named is of the adapters
     try:
-        config = AutoConfig.from_pretrained(spec.model, **remote)
+        config = AutoConfig.from_pretrained(base or spec.model, **remote)
         sees = type(config) in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING
         auto = AutoModelForImageTextToText if sees else AutoModelForCausalLM
-        net = auto.from_pretrained(spec.model, **remote, **extra).eval()
-        processor = AutoProcessor.from_pretrained(spec.model, **remote)
+        net = auto.from_pretrained(base or spec.model, **remote, **extra)
+        if base:
+            net = with_adapters(net, spec.model)
+        net = net.eval()
+        processor = AutoProcessor.from_pretrained(base or spec.model, **remote)
     except (OSError, ValueError, TypeError) as error:
         raise ConfigError(
             f"transformers cannot load {spec.model!r}: {' '.join(str(error).split())[:300]}",
@@ -198,3 +208,32 @@ def _load(spec: BackendSpec) -> tuple[Any, Any]:
         ) from error
     number_behind_clips(net)
     return net, processor
+
+
+def adapted(model: str) -> str:
+    """The model that adapters in a folder belong to; empty: the folder holds none.
+
+    Raises:
+        ConfigError: the folder does not say.
+    """
+    path = Path(model).expanduser() / "adapter_config.json"
+    if not path.is_file():
+        return ""
+    try:
+        return str(json.loads(path.read_bytes())["base_model_name_or_path"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ConfigError(
+            f"adapters that do not name their model: {error}", where=str(path), hint="merge them into it"
+        ) from None
+
+
+def with_adapters(net: Any, folder: str) -> Any:
+    """The model with adapters merged into its weights."""
+    try:
+        from peft import PeftModel
+    except ImportError:
+        raise MissingExtraError("peft", "train") from None
+    with warnings.catch_warnings():
+        # peft 0.21 asks for an attribute that transformers 5.23 has renamed
+        warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)
+        return PeftModel.from_pretrained(net, folder).merge_and_unload()

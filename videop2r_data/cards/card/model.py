@@ -374,6 +374,9 @@ def _results(one: BenchmarkResult) -> str:
         if found.by in ("", "problem_type"):
             named = found.protocol if not found.by else f"{found.protocol}, {found.group}"
             rows.append([cell(named), *(cell(text) for text in numbers(found))])
+    for found in one.faithful.figures if one.faithful is not None else ():
+        if found.by != "segment":  # lengths stand in the result
+            rows.append([cell(found.protocol.replace("_", " ")), *map(cell, numbers(found))])
     lost = sum(one.failed.values())
     left = f" {lost:,} of {one.questions:,} got no answer and count as wrong." if lost else ""
     head = ["", "value", "interval", "questions", "question only"]
