@@ -7,8 +7,8 @@ from typing import Literal
 from pydantic import Field
 
 from videop2r_data.schemas.base import Model
-from videop2r_data.schemas.evaluation import Measured
 from videop2r_data.schemas.recipe import Signal
+from videop2r_data.schemas.results import Measured
 
 
 class Shared(Model):
