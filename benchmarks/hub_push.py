@@ -55,6 +55,7 @@ class Push:
 
     @property
     def share(self) -> float:
+        """Bytes sent, as a share of the folder."""
         return self.uploaded / self.folder_bytes
 
 

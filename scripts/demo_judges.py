@@ -103,6 +103,7 @@ class _Asked:
         self.made, self.calls = made, 0
 
     async def ask(self, request: Request, frames: object = None) -> Answer:
+        """The answer to a request."""
         self.calls += 1
         return Answer(await self.made.complete(request))
 
@@ -117,10 +118,12 @@ class _Shown:
 
     @contextmanager
     def hold(self, sample: Sample) -> Iterator[_Shown]:
+        """The frames of a sample, until the block ends."""
         self.of = self.world[sample.row]
         yield self
 
     async def record(self) -> MediaRecord:
+        """What frames of the scene would be."""
         scene = self.of.scene
         return MediaRecord(
             data_type="video" if scene.medium == "video" else "image",

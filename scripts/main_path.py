@@ -281,6 +281,7 @@ class Package:
         groups: list[list[str]] = []
 
         def visit(name: str) -> None:
+            """Tarjan's step: number a module, and close its component."""
             index[name] = low[name] = len(index)
             stack.append(name)
             for target in sorted(self.modules[name].imports):

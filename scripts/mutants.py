@@ -136,6 +136,7 @@ class _Loader(SourceFileLoader):
         self.text = changed.text
 
     def get_code(self, fullname: str) -> CodeType:
+        """The changed text, compiled."""
         return compile(self.text, self.path, "exec")
 
 
@@ -148,6 +149,7 @@ class _Finder(MetaPathFinder):
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
+        """The changed module, if it is asked for."""
         if fullname != self.changed.name:
             return None
         package = [str(self.changed.path.parent)] if self.changed.path.name == "__init__.py" else None

@@ -56,6 +56,7 @@ class _OnFirstImport(MetaPathFinder):
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
+        """The module as it would be found, with a loader that declares the operators first."""
         if fullname != "torchvision":
             return None
         # The question may come from `find_spec` alone ("is it installed?"); answering it must not load torch,
@@ -70,6 +71,7 @@ class _OnFirstImport(MetaPathFinder):
             run = spec.loader.exec_module
 
             def exec_module(module: ModuleType) -> None:
+                """Run the module, its operators declared."""
                 _declare_operators(package)
                 run(module)
 

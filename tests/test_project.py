@@ -10,6 +10,7 @@ import re
 import subprocess
 import sys
 import tomllib
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +55,8 @@ def test_a_module_has_one_idea_and_says_it(path: Path) -> None:
                 (node.end_lineno or 0) - node.lineno + 1 - len((ast.get_docstring(node) or "").splitlines())
             )
             assert lines <= MAX_FUNCTION, f"{node.name}: {lines} lines"
-    for node in tree.body:
+    classes = [one for one in ast.walk(tree) if isinstance(one, ast.ClassDef)]
+    for node in chain(tree.body, *(one.body for one in classes)):
         if isinstance(node, DOCUMENTED) and not node.name.startswith("_"):
             assert ast.get_docstring(node), f"{node.name}: no docstring"
 
@@ -71,7 +73,7 @@ def test_no_group_of_a_pattern_is_possessive_or_atomic() -> None:
 def test_every_module_can_be_imported_without_an_extra() -> None:
     for module in pkgutil.walk_packages(videop2r_data.__path__, "videop2r_data."):
         if not module.name.endswith("__main__"):
-            importlib.import_module(module.name)
+            assert importlib.import_module(module.name).__name__ == module.name
 
 
 def test_what_a_room_exports_is_there() -> None:

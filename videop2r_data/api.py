@@ -306,14 +306,17 @@ class _Telling:
         self._what = ""
 
     def begin(self, what: str, total: int | None) -> None:
+        """Tell that a step begins."""
         self._what = what
         self._tell(what if total is None else f"{what}: {total:,} questions")
 
     def step(self, tally: Tally, parts: Parts) -> None:
+        """Tell how far it is, every so many rows."""
         if tally.rows % _EVERY == 0:
             self._tell(f"{self._what}: {tally.rows:,} seen, {tally.kept:,} kept")
 
     def wait(self, message: str) -> None:
+        """Tell what the build waits for."""
         self._tell(f"waiting: {message}")
 
 

@@ -38,7 +38,7 @@ def test_different_refusals_count_together_until_one_request_was_answered() -> N
     breaker = Breaker()
     for i in range(IN_A_ROW):
         breaker.failed("refused", "status 400: " + "no " * (i % 3))
-    stopped(breaker)
+    assert "status 400" in str(stopped(breaker))
     breaker = Breaker()
     breaker.answered(reply("fine"))
     for i in range(5 * IN_A_ROW):
@@ -54,6 +54,10 @@ def test_an_answer_ends_the_row_and_keep_going_never_stops() -> None:
         for one in (breaker, tireless):
             one.failed("refused", "no")
             one.check()
+    for one in (breaker, tireless) * IN_A_ROW:
+        one.failed("refused", "no")
+    tireless.check()
+    assert "no" in str(stopped(breaker))
 
 
 def test_calls_without_an_answer_are_worth_another_run_whatever_is_asked_for() -> None:

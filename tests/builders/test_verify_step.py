@@ -131,7 +131,7 @@ def test_the_shortcut_for_options_is_what_the_scorer_says(
     parts: list[tuple[str, str, str]], answer: str, policy: Policy
 ) -> None:
     options = [f"{label}{sign}{text}" for label, sign, text in parts]
-    _same(ProblemType.MULTIPLE_CHOICE, answer, options, policy)
+    assert_same_score(ProblemType.MULTIPLE_CHOICE, answer, options, policy)
 
 
 @given(st.lists(st.text(min_size=1, max_size=8), min_size=2, max_size=8), st.data())
@@ -139,16 +139,18 @@ def test_the_shortcut_for_options_is_what_the_scorer_says(
 def test_the_shortcut_on_plain_options(texts: list[str], data: st.DataObject) -> None:
     options = [f"{letter}. {text}" for letter, text in zip(LETTERS, texts, strict=False)]
     answer = data.draw(st.sampled_from(LETTERS[: len(options)]))
-    _same(ProblemType.MULTIPLE_CHOICE, answer, options, data.draw(st.sampled_from([PAPER, ROBUST])))
+    assert_same_score(
+        ProblemType.MULTIPLE_CHOICE, answer, options, data.draw(st.sampled_from([PAPER, ROBUST]))
+    )
 
 
 @given(st.from_regex(r"-?[0-9]{1,12}(\.[0-9]{0,3})?", fullmatch=True), st.sampled_from([PAPER, ROBUST]))
 @settings(deadline=None, max_examples=200)
 def test_the_shortcut_for_numbers_is_what_the_scorer_says(answer: str, policy: Policy) -> None:
-    _same(ProblemType.NUMERICAL, answer, [], policy)
+    assert_same_score(ProblemType.NUMERICAL, answer, [], policy)
 
 
-def _same(kind: ProblemType, answer: str, options: list[str], policy: Policy) -> None:
+def assert_same_score(kind: ProblemType, answer: str, options: list[str], policy: Policy) -> None:
     asked = score(kind, prediction=answer, reference=answer, options=tuple(options), policy=policy)
     assert rescore(kind, answer, answer, options, policy).value == asked.value
 

@@ -40,7 +40,7 @@ def seen(tally: Tally) -> tuple[Any, ...]:
     return tally.findings.listing(), dict(tally.table), list(tally.at), dict(tally.notes), digests
 
 
-def agree(part: pa.RecordBatch, rules: Rules, start: int = 0) -> Tally:
+def assert_agree(part: pa.RecordBatch, rules: Rules, start: int = 0) -> Tally:
     """Check a batch both ways; returns the tally."""
     whole, one_by_one = Tally(), Tally()
     check_sft_arrow(start, part, "f", rules, whole)
@@ -152,7 +152,7 @@ def one_row(draw: st.DrawFn) -> Row:
 )
 @settings(deadline=None, max_examples=400)
 def test_a_batch_says_what_its_rows_say(rows: list[Row], rules: Rules, skip: int, start: int) -> None:
-    agree(built(valid_rows()["sft"][:skip] + rows).slice(skip), rules, start)
+    assert_agree(built(valid_rows()["sft"][:skip] + rows).slice(skip), rules, start)
 
 
 LETTERED = st.lists(TEXT, min_size=2, max_size=5).map(
@@ -164,14 +164,14 @@ LETTERED = st.lists(TEXT, min_size=2, max_size=5).map(
 @settings(deadline=None, max_examples=400)
 def test_a_conclusion_in_the_last_words(think: str, options: list[str], answer: str) -> None:
     row = valid_rows()["sft"][0] | {"think": think, "options": options, "answer": answer}
-    agree(built([traced(row | {"solution": f"<answer>{answer}</answer>", "reward": 1.0})]), OWN)
+    assert_agree(built([traced(row | {"solution": f"<answer>{answer}</answer>", "reward": 1.0})]), OWN)
 
 
 @given(THINK, st.sampled_from(["numerical", "regression"]), CLAIM)
 @settings(deadline=None, max_examples=300)
 def test_a_number_in_the_last_words(think: str, kind: str, answer: str) -> None:
     row = valid_rows()["sft"][1] | {"think": think, "problem_type": kind, "answer": answer}
-    agree(built([traced(row | {"solution": f"<answer>{answer}</answer>", "reward": 1.0})]), OWN)
+    assert_agree(built([traced(row | {"solution": f"<answer>{answer}</answer>", "reward": 1.0})]), OWN)
 
 
 def test_plain_rows_are_sure() -> None:
@@ -204,4 +204,4 @@ def test_text_that_is_not_utf8_is_an_unreadable_file() -> None:
 
 
 def test_an_empty_batch() -> None:
-    assert agree(built([]), OWN).rows == 0
+    assert assert_agree(built([]), OWN).rows == 0

@@ -62,4 +62,5 @@ def test_a_program_started_with_ctrl_c_switched_off_keeps_it_so(tmp_path: Path) 
         "try: entry.data()\nexcept SystemExit: pass\n"
         "assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN"
     )
-    subprocess.run([sys.executable, "-c", code], check=True, cwd=tmp_path, capture_output=True)
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

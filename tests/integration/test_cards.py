@@ -146,17 +146,17 @@ def test_croissant_has_the_records_that_the_judges_of_a_list_wrote(tmp_path: Pat
     silent = shapes.SEES | {"name": "silent", "does": "record", "panel": ["silent"]}
     judges = (shapes.BLIND, shapes.SUFFICES | {"panel": ["two"]}, silent, shapes.SEES)
     run(tmp_path, lambda server: shapes.judged(server, *judges), answer=answer)
-    same_records(tmp_path / "set", "judgements", "claims")
+    assert_same_records(tmp_path / "set", "judgements", "claims")
 
 
 def test_croissant_has_the_segments_of_a_declared_trace(tmp_path: Path) -> None:
     grammar = load_grammar("video-thinker")
     write_pool(tmp_path, [question(i, problem=f"question {i}, please?") for i in range(12)])
     run(tmp_path, lambda server: declared(server, grammar), answer=answers(grammar))
-    same_records(tmp_path / "set", "segments")
+    assert_same_records(tmp_path / "set", "segments")
 
 
-def same_records(folder: Path, *columns: str) -> None:
+def assert_same_records(folder: Path, *columns: str) -> None:
     """The named columns hold records: Croissant says so, without a fault, and gives each as the files have it."""
     document = json.loads((folder / "croissant.json").read_text())
     found = records(folder)

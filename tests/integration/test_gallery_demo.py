@@ -641,3 +641,4 @@ def test_in_a_pair_with_a_picture_the_space_key_plays_the_clip(
         page.wait_for_function("() => document.querySelector('.side video').readyState > 1")
         page.keyboard.press(" ")
         page.wait_for_function("() => !document.querySelector('.side video').paused")
+        assert page.evaluate("document.querySelectorAll('.side video').length") == 1

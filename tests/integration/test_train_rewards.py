@@ -15,7 +15,7 @@ import torch
 from tests.fakes.openai_server import Call
 from tests.integration.test_train_faithful import purpose
 from tests.integration.test_train_judge import serving
-from tests.integration.test_train_run import same, stopped_after
+from tests.integration.test_train_run import assert_same, stopped_after
 from tests.trainer.run import small
 from videop2r_data.demo import (
     SceneSample,
@@ -271,7 +271,7 @@ def test_the_policy_itself_answers_from_what_it_wrote(tiny: Path, tmp_path: Path
     assert train(small.rl(start, tmp_path / "one", **changes)).complete
     stopped_after(small.rl(start, tmp_path / "two", **changes), 1)
     assert train(small.rl(start, tmp_path / "two", **changes)).complete
-    same(tmp_path / "one", tmp_path / "two")
+    assert_same(tmp_path / "one", tmp_path / "two")
     rows = small.rows(tmp_path / "one")
     assert sum(row["reward/format_p"] for row in rows) > 1.5  # it writes observations
     assert any(row.get("judged/self") for row in rows)

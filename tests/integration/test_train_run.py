@@ -91,7 +91,7 @@ def stopped_after(recipe: TrainRecipe, step: int) -> Trained:
     return train(recipe, watchers=[AtStep()], stop=stop)
 
 
-def same(one: Path, other: Path) -> None:
+def assert_same(one: Path, other: Path) -> None:
     """Equal to the last bit: weights, metrics, samples."""
     a, b = small.weights(one), small.weights(other)
     assert a.keys() == b.keys()
@@ -100,7 +100,7 @@ def same(one: Path, other: Path) -> None:
     assert read_lines(one / "samples.jsonl") == read_lines(other / "samples.jsonl")
 
 
-def close(one: Path, other: Path) -> None:
+def assert_close(one: Path, other: Path) -> None:
     """Equal up to the rounding of sums in another order; AdamW makes the most of a gradient that is all rounding."""
     a, b = small.weights(one), small.weights(other)
     for name in a:
@@ -145,7 +145,7 @@ def test_a_resumed_sft_equals_one_that_was_never_stopped(tiny: Path, tmp_path: P
     assert not stopped_after(recipe, 3).complete
     assert not (tmp_path / "cut" / "final").exists()
     assert train(recipe).complete
-    same(tmp_path / "whole", tmp_path / "cut")
+    assert_same(tmp_path / "whole", tmp_path / "cut")
 
 
 def test_a_resumed_rl_equals_one_that_was_never_stopped(start: Path, tmp_path: Path) -> None:
@@ -155,8 +155,8 @@ def test_a_resumed_rl_equals_one_that_was_never_stopped(start: Path, tmp_path: P
     recipe = small.rl(start / "final", tmp_path / "cut", **changes)
     assert stopped_after(recipe, 3).steps_done == 3
     assert train(recipe).complete
-    same(tmp_path / "whole", tmp_path / "cut")
-    small.has_advantages(tmp_path / "whole")
+    assert_same(tmp_path / "whole", tmp_path / "cut")
+    small.assert_has_advantages(tmp_path / "whole")
     assert small.rows(tmp_path / "whole")[2]["ratio"] != 1.0
 
 
@@ -165,7 +165,7 @@ def test_alarms_change_no_weight_and_no_other_number(start: Path, tmp_path: Path
     changes: dict[str, Any] = {"model__lora": {"rank": 4, "dropout": 0.3}, "optim__lr": 0.01, "steps": 3}
     train(small.rl(start / "final", tmp_path / "off", alarms__every=0, **changes))
     train(small.rl(start / "final", tmp_path / "on", alarms__every=1, **changes))
-    small.has_advantages(tmp_path / "on")
+    small.assert_has_advantages(tmp_path / "on")
     a, b = small.weights(tmp_path / "off"), small.weights(tmp_path / "on")
     assert all(torch.equal(a[name], b[name]) for name in a)
     off, on = small.rows(tmp_path / "off"), small.rows(tmp_path / "on")
@@ -184,7 +184,7 @@ def test_lines_after_the_checkpoint_are_made_again(tiny: Path, tmp_path: Path) -
     with (tmp_path / "cut" / "metrics.jsonl").open("a") as file:  # a crash after step 5
         file.write('{"step":5,"loss":99}\n{"st')
     train(recipe)
-    same(tmp_path / "whole", tmp_path / "cut")
+    assert_same(tmp_path / "whole", tmp_path / "cut")
 
 
 def test_another_recipe_is_refused_unless_told(tiny: Path, tmp_path: Path) -> None:
@@ -208,8 +208,8 @@ def test_micro_batches_change_nothing(
     for stage, model, more in ((small.sft, tiny, {}), (small.rl, start / "final", rl)):
         train(stage(model, tmp_path / f"{stage.__name__}-2", steps=2, **more))
         train(stage(model, tmp_path / f"{stage.__name__}-n", steps=2, batch__micro=micro, **more))
-        close(tmp_path / f"{stage.__name__}-2", tmp_path / f"{stage.__name__}-n")
-    small.has_advantages(tmp_path / "rl-2")
+        assert_close(tmp_path / f"{stage.__name__}-2", tmp_path / f"{stage.__name__}-n")
+    small.assert_has_advantages(tmp_path / "rl-2")
 
 
 @pytest.mark.parametrize("name", OBJECTIVES)
@@ -253,7 +253,7 @@ def test_rewards_belong_to_their_rollouts(start: Path, tmp_path: Path) -> None:
             assert record["rewards"]["accuracy_p"] == float(sufficient)
         else:
             assert record["rewards"]["accuracy_p"] == 0
-    small.has_advantages(tmp_path / "run")
+    small.assert_has_advantages(tmp_path / "run")
     for at, name in ((at, name) for at in range(0, len(records), 4) for name in "pr"):
         earned = [r["rewards"][f"total_{name}"] for r in records[at : at + 4]]
         middle, spread = statistics.fmean(earned), statistics.pstdev(earned)
@@ -266,7 +266,7 @@ def test_lora_keeps_its_base_as_reference_and_saves_whole_weights(start: Path, t
 
     lora = {"rank": 4, "alpha": 8.0}
     train(small.rl(start / "final", tmp_path / "run", steps=2, model__lora=lora, optim__lr=0.01))
-    small.has_advantages(tmp_path / "run")
+    small.assert_has_advantages(tmp_path / "run")
     found = small.rows(tmp_path / "run")
     assert found[0]["kl"] == pytest.approx(0, abs=1e-6)
     assert found[1]["kl"] > 0
@@ -282,7 +282,7 @@ def test_adapters_start_from_the_seed_of_the_recipe(tiny: Path, tmp_path: Path) 
     for name, seed in (("one", 0), ("same", 0), ("other", 1)):
         torch.manual_seed(len(name))  # whatever the process has drawn before
         train(small.sft(tiny, tmp_path / name, steps=1, model__lora=lora, seed=seed))
-    same(tmp_path / "one", tmp_path / "same")
+    assert_same(tmp_path / "one", tmp_path / "same")
     a, b = small.weights(tmp_path / "one"), small.weights(tmp_path / "other")
     assert any(not torch.equal(a[name], b[name]) for name in a)
 
@@ -359,13 +359,13 @@ def pairs(tiny: Path, start: Path, world: Path, tmp_path_factory: pytest.TempPat
 
 def test_a_process_without_clips_makes_nobody_wait(pairs: Path) -> None:
     """The first process loses what it had of the first step; the numbers are those of one process."""
-    close(pairs / "clips-one", pairs / "clips-two")
+    assert_close(pairs / "clips-one", pairs / "clips-two")
 
 
 def test_two_processes_agree_with_one_in_sft(pairs: Path) -> None:
     """Same global batch, another cut into passes."""
     assert json.loads((pairs / "sft-two" / "run.json").read_text())["processes"] == 2
-    close(pairs / "sft-one", pairs / "sft-two")
+    assert_close(pairs / "sft-one", pairs / "sft-two")
 
 
 def test_two_processes_of_the_command_agree_with_one_in_rl(start: Path, tmp_path: Path) -> None:
@@ -377,8 +377,8 @@ def test_two_processes_of_the_command_agree_with_one_in_rl(start: Path, tmp_path
     assert done.returncode == 0, done.stderr[-3000:]
     assert json.loads(done.stdout)["complete"] is True  # one document: the other process says nothing
     assert json.loads((tmp_path / "two" / "run.json").read_text())["processes"] == 2
-    small.has_advantages(tmp_path / "one")
-    close(tmp_path / "one", tmp_path / "two")
+    small.assert_has_advantages(tmp_path / "one")
+    assert_close(tmp_path / "one", tmp_path / "two")
 
 
 def test_a_terminated_command_goes_on_where_it_stopped(start: Path, tmp_path: Path) -> None:
@@ -396,4 +396,4 @@ def test_a_terminated_command_goes_on_where_it_stopped(start: Path, tmp_path: Pa
     assert process.returncode == 3, words
     assert "finishing this step" in words
     assert train(load_train_recipe(path)).complete
-    same(tmp_path / "whole", tmp_path / "cut")
+    assert_same(tmp_path / "whole", tmp_path / "cut")

@@ -103,7 +103,7 @@ MERGES = "a: &a {x: 1}\n" + "".join(
     ids=range(18),
 )
 def test_hostile_yaml_is_refused(text: str) -> None:
-    refused(text)
+    assert len(refused(text)) < 2_000
 
 
 def test_an_alias_may_share_a_backend() -> None:

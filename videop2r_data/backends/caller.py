@@ -362,6 +362,7 @@ class Caller:
         reserve = 0 if self.price is None else round(reserve_usd(request, self.price) * NANO)
 
         async def attempt() -> Completion:
+            """One call; money that it cannot have cost is given back."""
             if not reserve:
                 return await self._complete(backend, request, pixels)
             async with self.money.call(key, reserve):

@@ -157,6 +157,7 @@ def number_behind_clips(net: Any) -> None:
         return
 
     def get_rope_index(input_ids: Any, *args: Any, **kwargs: Any) -> tuple[Any, Any]:
+        """The library's positions, each video's shifted to where its own rule puts them."""
         seconds = kwargs.get("second_per_grid_ts")
         if seconds is not None:
             kwargs["second_per_grid_ts"] = seconds.double()

@@ -179,6 +179,7 @@ class _Bucket:
         return max(0.0, (min(amount, self.capacity) - self.level) / self.per_s)
 
     def take(self, amount: float) -> None:
+        """Spend this much; the level may fall below zero."""
         self.level -= amount
 
 

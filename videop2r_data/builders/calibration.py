@@ -438,6 +438,7 @@ class _OneJudge:
         )
 
     def report(self, found: Sequence[JudgedLabel]) -> JudgeReport:
+        """What the judge found, beside the labels."""
         model = next((x.model for x in found if x.model), self.judge.backend.model)
         return report_of(
             self.judge.name,

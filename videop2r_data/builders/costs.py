@@ -270,6 +270,7 @@ class _Pool:
                     return
 
     def see(self, item: object) -> None:
+        """Count a row of the pool; a pilot may draw it."""
         self.rows += 1
         if not isinstance(item, Sample):
             self.bad += 1
@@ -284,6 +285,7 @@ class _Pool:
 
     @property
     def good(self) -> int:
+        """Rows that can be read."""
         return self.rows - self.bad
 
     def needed(self, target: int | None, kept: float) -> int:
@@ -293,6 +295,7 @@ class _Pool:
         return min(self.good, math.ceil(target / kept))
 
     def drawn(self) -> list[Sample]:
+        """The rows of the pilot, in the order of the pool."""
         return [sample for _, _, sample in sorted(self._drawn, key=lambda d: d[1])]
 
 

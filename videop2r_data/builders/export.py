@@ -312,6 +312,7 @@ class _Pass:
         self.digests = {s.name: PoolDigest() for s in parts.recipe.sources}
 
     async def run(self, observer: Watcher) -> BuildLock:
+        """Write every row of the pool to its config."""
         target = self.parts.recipe.target
         for item in self.parts.pool():
             self.digests[item.source].update(item)
@@ -331,6 +332,7 @@ class _Pass:
         return self.lock()
 
     def put(self, result: Result) -> None:
+        """Write what became of one question."""
         self.meter.add(result.models)
         if result.stage not in (Stage.POOL, Stage.MEDIA):
             self.writer.configs["rl"].add(rl_row(result.sample, self.extra))
@@ -341,6 +343,7 @@ class _Pass:
             self.writer.configs["rejected"].add(rejected_row(result, **self.marks))
 
     def lock(self) -> BuildLock:
+        """Close the files and describe them."""
         files = self.writer.close()
         recipe, tally = self.parts.recipe, self.tally
         ledger = Ledger(

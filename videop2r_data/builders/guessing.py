@@ -98,10 +98,12 @@ class _Draft:
     todo: dict[str, str] = field(default_factory=dict)
 
     def settle(self, setting: str, value: Any, why: str) -> None:
+        """Take a setting, and note why."""
         self.spec[setting] = value
         self.notes[setting] = why
 
     def source(self) -> SourceSpec:
+        """The settings so far, as a source."""
         return SourceSpec.model_validate(self.spec | {"columns": self.columns})
 
 

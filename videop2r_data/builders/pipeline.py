@@ -366,8 +366,11 @@ def _one_share(
 class _Silent:
     """Shows no progress: the driver reports when tasks end."""
 
-    def begin(self, what: str, total: int | None) -> None: ...
+    def begin(self, what: str, total: int | None) -> None:
+        """Silent."""
 
-    def step(self, tally: Tally, parts: Parts) -> None: ...
+    def step(self, tally: Tally, parts: Parts) -> None:
+        """Silent."""
 
-    def wait(self, message: str) -> None: ...
+    def wait(self, message: str) -> None:
+        """Silent."""

@@ -321,6 +321,7 @@ class _Taking:
             raise self._unusable(error) from None
 
     def whole(self) -> Lease | None:
+        """The lease of the whole folder; None: somebody works in it."""
         # build.lock is kept while the shares end, so that no new share starts meanwhile
         if not self._got and not self._lock(self.folder / _BUILD):
             # shares that were started by hand hold build.lock together
@@ -330,6 +331,7 @@ class _Taking:
         return None if self._in_the_way else self._lease()
 
     def share(self, shard: Shard) -> Lease:
+        """The lease of one share."""
         if not self._lock(self.folder / _BUILD, shared=True):
             self._in_the_way = [self.folder / _BUILD]
             raise self.busy("it makes the calls of all shares")
@@ -363,6 +365,7 @@ class _Taking:
         return self._lease()
 
     def busy(self, why: str) -> BusyError:
+        """The error that names who works in the folder."""
         return BusyError(
             f"{self.holders()} works in this folder: {why}",
             where=str(self.folder.parent),

@@ -223,10 +223,12 @@ class _Judged(NamedTuple):
 
     @property
     def right(self) -> bool:
+        """Whether the verdict is the one that is due."""
         return self.due == self.found
 
     @property
     def wanted(self) -> str:
+        """The verdict that is due, in words."""
         return f"{self.due[0]}/{self.due[1]}" if self.due else "kept"
 
 

@@ -152,6 +152,7 @@ class _Pass:
         self.served: Counter[str] = Counter()
 
     async def run(self, observer: Observer) -> EvalResult:
+        """Ask every question and write what came of it."""
         tally = Tally()
         for row in self._asked():
             if isinstance(row, BadRow):

@@ -105,9 +105,11 @@ class _Gunzip(io.RawIOBase):
         self._given = 0
 
     def readable(self) -> bool:
+        """It is."""
         return True
 
     def readinto(self, buffer: WriteableBuffer, /) -> int:
+        """Fill the buffer with the next bytes."""
         view = memoryview(buffer)
         data = self._unpacked.read(len(view))
         view[: len(data)] = data
@@ -131,9 +133,11 @@ class _Recode(io.RawIOBase):
         self._rest = b""
 
     def readable(self) -> bool:
+        """It is."""
         return True
 
     def readinto(self, buffer: WriteableBuffer, /) -> int:
+        """Fill the buffer with the next bytes."""
         view = memoryview(buffer)
         while not self._rest:
             data = self._file.read(len(view))

@@ -92,6 +92,7 @@ class _Reader:
     size: int
 
     def read(self, at: int, count: int) -> bytes:
+        """So many bytes from an offset on, fewer at the end."""
         return os.pread(self.descriptor, count, at)
 
     def find(self, fits: Callable[[int], bool], mark: bytes, start: int, end: int) -> int | None:
@@ -231,6 +232,7 @@ class _Matroska:
         self._lost = 0
 
     def layout(self) -> Layout:
+        """What the container says of its parts."""
         size = self._reader.size
         segment = self._segment(0)
         if segment is None:

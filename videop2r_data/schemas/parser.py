@@ -1,5 +1,4 @@
-"""A trace grammar, compiled: where the segments of any text lie, its first fault, and the canonical
-rendering.
+"""A trace grammar, compiled: where the segments of a text lie, its first fault, the canonical rendering.
 
 Marks are matched exactly. Anything that only looks like one is text: harmless inside a segment, a fault
 outside of one, unless the grammar has free text there. Every function here is total and linear in its input.
@@ -23,8 +22,7 @@ _BRACE = re.compile(r"[{}]")
 
 
 class Piece(NamedTuple):
-    """Character offsets of one segment: `text[start:end]` is its content, `text[open:close]` has its
-    marks."""
+    """Character offsets of a segment: `text[start:end]` is its content, `text[open:close]` has its marks."""
 
     name: str
     open: int
@@ -46,7 +44,7 @@ class TraceSpans(NamedTuple):
     at: int = -1
     """Character offset of the fault, or -1."""
     segment: str = ""
-    """Name of the segment that the fault is about; "" where it is about none."""
+    """Segment that the fault is about; "" where it is about none."""
 
     def first(self, name: str) -> Piece | None:
         """The first piece of a name."""
@@ -107,8 +105,7 @@ class TraceParser:
         """Compile a grammar.
 
         Raises:
-            ConfigError: two segments cannot be told apart by what stands before them, or one text is two
-            marks.
+            ConfigError: what stands before two segments does not tell them apart, or a text is two marks.
         """
         self.grammar = grammar
         self.rounds = [
@@ -349,8 +346,7 @@ class _Scan:
     """One pass over the marks of a text: what is open, what was found, and the first fault."""
 
     def __init__(self, parser: TraceParser, text: str) -> None:
-        self.parser = parser
-        self.text = text
+        self.parser, self.text = parser, text
         self.found: list[_Found] = []
         self.seen: Counter[Mark] = Counter()
         self.fault: _Fault | None = None
@@ -359,6 +355,7 @@ class _Scan:
         self.braces: dict[int, int] | None = None
 
     def note(self, kind: TraceFault, at: int, segment: str = "") -> None:
+        """Keep the first fault."""
         self.fault = self.fault or (kind, at, segment)
 
     def meet(self, match: re.Match[str]) -> int:
@@ -370,6 +367,7 @@ class _Scan:
         return match.end()
 
     def gap(self, end: int) -> None:
+        """Text between two segments, up to `end`."""
         between = self.text[self.last : end]
         if not between or between.isspace():
             return
@@ -381,6 +379,7 @@ class _Scan:
             self.note(TraceFault.TEXT_OUTSIDE, start)
 
     def open(self, mark: Mark, match: re.Match[str]) -> None:
+        """An opening mark."""
         if self.opened is not None:
             self.note(TraceFault.NESTED_TAG, match.start())
         else:
@@ -395,6 +394,7 @@ class _Scan:
             self.note(TraceFault.REPEATED_TAG, at, self.parser.usual(mark, limit))
 
     def close(self, mark: Mark, match: re.Match[str]) -> None:
+        """A closing mark."""
         if self.opened is None and mark == self.parser.prefilled and not self.found and self.last == 0:
             self.opened = (mark, 0, 0)  # the opening mark stands in the prompt
         if self.opened is None:
@@ -408,6 +408,7 @@ class _Scan:
         self.opened, self.last = None, match.end()
 
     def box(self, match: re.Match[str]) -> int:
+        """A LaTeX box; returns the offset behind it."""
         if self.opened is not None:
             return match.end()  # LaTeX inside a segment is its content
         self.begin(BOX, match.start())
@@ -423,12 +424,14 @@ class _Scan:
         return self.last
 
     def keep(self, mark: Mark, piece: Piece) -> None:
+        """A segment is complete."""
         if not self.text[piece.start : piece.end].strip():
             self.note(TraceFault.EMPTY_SEGMENT, piece.start, self.parser.usual(mark, self.seen[mark]))
         self.seen[mark] += 1
         self.found.append(_Found(mark, piece))
 
     def finish(self) -> TraceSpans:
+        """What was found, at the end of the text."""
         if self.opened is not None:
             self.note(TraceFault.UNCLOSED_TAG, self.opened[1], self.parser.usual(self.opened[0], 0))
         else:
@@ -448,6 +451,7 @@ class _Scan:
         return TraceSpans(pieces, *fault)
 
     def has(self, name: str) -> bool:
+        """Whether a segment of this name was found."""
         return any(self.seen[mark] for mark in self.parser.grammar.named[name].spellings)
 
     def named(self, names: Sequence[str]) -> tuple[Piece, ...]:

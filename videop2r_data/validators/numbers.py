@@ -142,10 +142,12 @@ class _Reader:
         self.text, self.at, self.depth = text, 0, 0
 
     def peek(self) -> tuple[str, str]:
+        """Kind and text of the next token; empty: there is none."""
         match = _TOKEN.match(self.text, self.at)
         return ("", "") if match is None else (match.lastgroup or "", match.group(match.lastgroup or 0))
 
     def take(self) -> tuple[str, str]:
+        """The next token, read."""
         match = _TOKEN.match(self.text, self.at)
         if match is None or match.lastgroup is None:
             raise _SurdError
@@ -153,6 +155,7 @@ class _Reader:
         return match.lastgroup, match.group(match.lastgroup)
 
     def sum(self) -> float:
+        """Terms joined by plus and minus."""
         sign = -1.0 if self.peek()[1] == "-" else 1.0
         if self.peek()[1] in ("-", "+"):
             self.take()
@@ -162,6 +165,7 @@ class _Reader:
         return total
 
     def product(self) -> float:
+        """Factors, joined or side by side."""
         value = self.factor()
         while True:
             kind, text = self.peek()
@@ -180,6 +184,7 @@ class _Reader:
                 return value
 
     def factor(self) -> float:
+        """A number, a root, or what stands in brackets."""
         kind, text = self.take()
         if kind in ("num", "pi"):
             return math.pi if kind == "pi" else float(text)

@@ -48,7 +48,7 @@ def prompts(policy: Policy, rank: int | None) -> PromptBatch:
     return batch_of(policy.processor, media if rank is None else media[2 * rank : 2 * rank + 2])
 
 
-def work(rank: int, folder: str, store: str) -> None:
+def assert_rank_agrees(rank: int, folder: str, store: str) -> None:
     """One of two processes; an assertion that fails here fails the test."""
     torch.set_num_threads(1)
     torch.distributed.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=2)
@@ -90,4 +90,5 @@ def draw(policy: Policy, net: Any, rank: int) -> Any:
 @pytest.mark.integration
 @pytest.mark.filterwarnings("ignore")  # of spawned processes' clean-up
 def test_ranks_with_and_without_media_agree_with_one_process(tmp_path: Path) -> None:
-    torch.multiprocessing.spawn(work, (str(tiny_folder()), str(tmp_path / "store")), nprocs=2)
+    torch.multiprocessing.spawn(assert_rank_agrees, (str(tiny_folder()), str(tmp_path / "store")), nprocs=2)
+    assert not torch.multiprocessing.active_children()

@@ -100,7 +100,7 @@ def rows(run: Path) -> list[dict[str, Any]]:
     return [{k: v for k, v in json.loads(line).items() if not k.startswith(TIMES)} for line in lines]
 
 
-def has_advantages(run: Path) -> None:
+def assert_has_advantages(run: Path) -> None:
     """Refuse a run whose groups mostly collapsed: its loss is all KL, and equal whatever happens to advantages.
 
     An untrained model is such a run: all its rollouts earn nothing.

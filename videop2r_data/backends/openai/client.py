@@ -226,9 +226,11 @@ class _Body(aiohttp.Payload):
         self._size = len(value)
 
     def decode(self, encoding: str = "utf-8", errors: str = "strict") -> str:
+        """The body as text."""
         return self._value.decode(encoding, errors)
 
     async def write(self, writer: Any) -> None:
+        """Send the body in pieces."""
         view = memoryview(self._value)
         for start in range(0, len(view), 2**18):
             await writer.write(view[start : start + 2**18])

@@ -115,6 +115,7 @@ class _Run:
         return tell
 
     async def read(self, opened: Opened) -> Side:
+        """Read one side whole."""
         side, tell = Side(opened), self.telling(f"reading {opened.name}")
         for count in side.take(opened.rows, self.namespaces):
             await tell(count, None)
@@ -128,6 +129,7 @@ class _Run:
         return side
 
     async def compare(self, pool: Side, mine: ClipFiles, bench: Side, theirs: ClipFiles) -> Comparison:
+        """The pool beside one evaluation set, in every way that was asked for."""
         compared, tell = Comparison(pool, bench), self.telling(f"comparing with {bench.name}")
         compared.link("identity", by_identity(pool, bench), _nameless(pool, bench))
         await tell(0, None)

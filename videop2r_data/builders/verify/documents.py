@@ -65,9 +65,11 @@ class _Card:
         self.files = {config: [f for f in release.files if f.config == config] for config in release.configs}
 
     def add(self, code: Code, field: str, *, got: object, expected: object) -> None:
+        """Note a finding on a field of the card."""
         self.findings.add(code, CARD_NAME, field=field, got=got, expected=expected)
 
     def check(self, gathered: Mapping[str, Gathered]) -> None:
+        """Hold the card against the rows that were read."""
         entries = self._by_name("configs")
         infos = self._by_name("dataset_info")
         if entries or self.lock is not None:

@@ -123,6 +123,7 @@ class _Count:
         self.values: Counter[str] = Counter()
 
     def add(self, place: str, text: str) -> None:
+        """Read one trace and count what it holds, or what is wrong with it."""
         self.rows += 1
         spans = self.parser.spans(text)
         if spans.fault is not None:
@@ -137,6 +138,7 @@ class _Count:
                 self.note(f"{RejectReason.SENSELESS_VALUE.value} {name}", wrong, place, values[0].start, text)
 
     def note(self, what: str, means: str, place: str, at: int, text: str) -> None:
+        """Count a fault; its first places are kept."""
         self.faults[what] += 1
         self.means.setdefault(what, means)
         places = self.places.setdefault(what, [])
@@ -145,6 +147,7 @@ class _Count:
             places.append((place, at, around))
 
     def report(self, where: str) -> TraceReport:
+        """What was counted."""
         return TraceReport(
             where=where,
             grammar=self.grammar.name,

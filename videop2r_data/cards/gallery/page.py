@@ -8,6 +8,7 @@ import hmac
 import html
 import re
 import secrets
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib import resources
@@ -159,7 +160,7 @@ _CLOSED = "default-src 'none'; sandbox"
 """Policy of every answer but the page: an SVG or HTML file opened by itself runs nothing."""
 
 
-class LoopbackServer(ThreadingHTTPServer):
+class LoopbackServer(ThreadingHTTPServer, ABC):
     """Serves one page and files to this machine until `shutdown`; a subclass says which.
 
     Args:
@@ -195,13 +196,13 @@ class LoopbackServer(ThreadingHTTPServer):
         """Address of the page, with the secret."""
         return f"{self.origin}/{self.secret}/"
 
+    @abstractmethod
     def document(self) -> bytes:
         """The page."""
-        raise NotImplementedError
 
+    @abstractmethod
     def file(self, address: str) -> Path | None:
         """The file of an address below the secret, no symbolic link left in it; None: there is none."""
-        raise NotImplementedError
 
     def handle_error(self, request: object, client_address: object) -> None:
         """Ignore a browser that closes the connection in the middle of a clip."""

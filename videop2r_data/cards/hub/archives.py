@@ -91,15 +91,18 @@ class _OnePart(io.RawIOBase):
         self._size = self._tail_at + len(self._tail)
 
     def seekable(self) -> bool:
+        """It is: zipfile seeks for the directory."""
         return True
 
     def seek(self, offset: int, whence: int = 0) -> int:
+        """Move to an offset of the archive."""
         self._at = offset + (0, self._at, self._size)[whence]
         if self._at < 0:
             raise OSError("before the first byte")
         return self._at
 
     def read(self, size: int | None = -1) -> bytes:
+        """Bytes from here on: of the tail at hand, or fetched."""
         start, tail_at = self._at, self._tail_at
         end = self._size if size is None or size < 0 else min(start + size, self._size)
         if end - start > _MAX_DIRECTORY:

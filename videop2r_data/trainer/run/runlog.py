@@ -202,6 +202,7 @@ class _Tracker:
         self._send = send
 
     def row(self, row: Row) -> None:
+        """Send the numbers of a line of metrics."""
         numbers = {k: v for k, v in row.items() if k != "step" and isinstance(v, int | float)}
         self._send(numbers, step=int(row.get("step", 0)))
 
