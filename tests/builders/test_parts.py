@@ -12,7 +12,7 @@ import pytest
 from pydantic import ValidationError
 
 from videop2r_data.builders.sources import open_source
-from videop2r_data.schemas import BadRow, ColumnMapping, Focus, ProblemType, Recipe, Sample, SourceSpec
+from videop2r_data.schemas import BadRow, ColumnMapping, Extra, Focus, ProblemType, Recipe, Sample, SourceSpec
 
 COLUMNS: dict[str, Any] = {
     "problem": "q",
@@ -114,6 +114,6 @@ def test_settings_without_parts_are_written_as_ever() -> None:
     without = Recipe.model_validate(
         plain | {"sources": [{"name": "p", "kind": "video-r1", "path": "a.json"}]}
     )
-    assert without.extra == (False, False)
+    assert without.extra == Extra()
     mapped = without.sources[0].model_copy(update={"columns": ColumnMapping(end="e")})
-    assert without.model_copy(update={"sources": (mapped,)}).extra == (False, True)
+    assert without.model_copy(update={"sources": (mapped,)}).extra == Extra(parts=True)

@@ -9,12 +9,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
 
 from tests.cards.test_gallery_cli import head_of
-from tests.fakes.openai_server import FakeServer
+from tests.fakes.openai_server import Call, FakeServer
 from tests.integration.gallery_browser import chromium, go, opened
 from tests.integration.test_build import Silent, question, recipe, rows_of, run, write_pool
 from tests.media.clips import write_clip
@@ -26,7 +27,7 @@ from videop2r_data.builders.workspace import Workspace
 from videop2r_data.cards.card.dataset import write_dataset_card
 from videop2r_data.cli import main as cli
 from videop2r_data.files import open_release
-from videop2r_data.schemas import Focus, MediaSpec, Recipe, parse_trace
+from videop2r_data.schemas import Focus, MediaSpec, Recipe, TraceGrammar, parse_trace
 from videop2r_data.trainer.data.loader import MediaLoader
 from videop2r_data.trainer.data.rows import read_examples
 from videop2r_data.trainer.settings.parts import DataSpec
@@ -147,6 +148,53 @@ def test_a_build_with_changed_frames(tmp_path: Path) -> None:
     card = (place.out / "README.md").read_text()
     assert "4 spread over scenes, changed by drop 0.5, noise 6.0, occlude 0.1" in card
     assert "at most, evenly spaced" not in card
+
+
+SPANS = {
+    "name": "spans",
+    "segments": [
+        {"name": "look", "role": "perception", "tag": "look", "fields": ["<t>{a: time seconds} to {b: time seconds}</t>"]},
+        {"name": "think", "role": "reasoning", "tag": "think"},
+        {"name": "answer", "role": "answer", "tag": "answer"},
+    ],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("look", [{"select": "scenes"}, {"drop": 0.5}, {"blur": 1.0}])
+def test_times_are_held_against_the_end_of_the_clip_whichever_frames_were_seen(
+    tmp_path: Path, look: dict[str, Any]
+) -> None:
+    """The clip has 2 s, the part from 0.5 s on 1.5 s; `verify` holds them against what a build does."""
+    pool(tmp_path)
+    ends = {0: 1.98, 1: 9.0, 3: 0.45, 4: 0.4}
+
+    def answer(call: Call) -> str:
+        end = ends.get(int(call.prompt.split("shape ")[1][0]), 0.1)
+        return f"<look>It is round. <t>0 to {end}</t></look><think>So A.</think><answer>A</answer>"
+
+    update = {
+        "media": MediaSpec.model_validate({**MEDIA, "look": look}),
+        "trace": TraceGrammar.model_validate(SPANS),
+    }
+    run(tmp_path, partial(changed_recipe, update), answer=answer)
+    kept = {row["problem_id"]: row for row in rows_of(tmp_path / "set", "sft")}
+    assert sorted(kept) == ["0", "2", "3", "4", "5", "7"]
+    lost = {row["problem_id"]: row["reason"] for row in rows_of(tmp_path / "set", "rejected")}
+    assert lost["1"] == "senseless_value"
+    if "blur" in look:
+        assert "clip_s" not in kept["0"]
+    else:
+        clips = {name: (row["clip_s"], row["clip_frames"]) for name, row in kept.items()}
+        assert clips["0"] == (2.0, 48) and clips["3"] == (0.5, 12) and clips["7"] == (None, None)
+    assert verify_release(str(tmp_path / "set"), workers=1).ok
+    (path,) = (tmp_path / "set" / "data").glob("sft-*.parquet")
+    table = pq.read_table(path)
+    rows = json.loads(json.dumps(table.to_pylist()).replace("<t>0 to 0.45</t>", "<t>0 to 1.9</t>"))
+    pq.write_table(pa.Table.from_pylist(rows, table.schema), path)
+    found = [
+        one for one in verify_release(str(tmp_path / "set"), workers=1).findings if one.code == "verify_step"
+    ]
+    assert len(found) == 1 and found[0].count == 1, found
 
 
 def test_sets_without_parts_have_no_such_column(tmp_path: Path) -> None:

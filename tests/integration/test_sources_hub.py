@@ -85,6 +85,18 @@ def test_text_files_on_the_hub(tmp_path: Path, form: str) -> None:
         assert "no column for solution: answer; there are: q, a, f" in refused["error"]
 
 
+def test_rows_are_those_of_the_commit_that_is_noted(tmp_path: Path) -> None:
+    """A branch is looked up once, and whatever is read then is read by its commit: a push between the two
+    would give rows of one commit under the name of another."""
+    with HubServer(tmp_path / "hub") as hub:
+        put(hub, "train.jsonl", b'{"q": "Red?", "a": "yes", "f": "0.png"}\n')
+        columns = {"problem": "q", "solution": "a", "path": "f"}
+        (found,) = read(hub, tmp_path, {"path": "me/pool", "columns": columns, "revision": "main"})
+        assert len(found["rows"]) == 1
+        moving = [call for call in hub.seen if "main" in str(call)]
+        assert moving == hub.seen[:1]
+
+
 def test_images_inside_of_parquet_on_the_hub(tmp_path: Path) -> None:
     sink = io.BytesIO()
     Image.new("RGB", (32, 24), (9, 0, 0)).save(sink, "PNG")

@@ -13,7 +13,7 @@ from videop2r_data.schemas import ProblemType, digest_bytes
 DIGESTS = {
     "blind-v1": "46dac316a2f31addc15655eef199338ac84bf6fcf034115be9a29b0d8a3c5662",
     "claims-v1": "610d0351a3452cd06c16390567228ec87b497e3e6c1a4336d01d2c0e9f495fbb",
-    "exam-observation-v1": "df33d116b0acdb6378cf83b63ed5f742b4b94bef6855b5eb26929e0b33738fce",
+    "exam-observation-v1": "414a67a2622748cf27d2fe69b2bcd0fa24a0ad8da24bd94d5d01427277489dad",
     "exam-question-v1": "d453239dbf452caf4eb34163fdc542dc7e1353460357ff46d95789e007370ba4",
     "faithfulness-v1": "b7bbef048bb83e25b0d72eda85a0ac7dfd38369642575a3fda3f19ae682dd77f",
     "generate-agnostic-v1": "76e63825468b12ea745467754601a8640136cf25a65f5143e87f52760fedc9d8",

@@ -82,15 +82,17 @@ class Recorder:
 # What is asked, by what a judge decides; made before the first call.
 
 
-def question_prompt(name: str, base: Path, grammar: TraceGrammar | None = None) -> Prompt:
-    """A prompt that shows a question.
+def question_prompt(
+    name: str, base: Path, grammar: TraceGrammar | None = None, *, observation: str | None = None
+) -> Prompt:
+    """A prompt that shows a question, and with `observation` one of these too.
 
     Raises:
         ConfigError: it is missing, or does not fit.
     """
     prompt = load_prompt(name, base=base, grammar=grammar)
     for kind in ProblemType:  # a prompt that does not fit is an error before the first call
-        render_generate(prompt, problem="?", options=(), problem_type=kind)
+        render_generate(prompt, problem="?", options=(), problem_type=kind, observation=observation)
     return prompt
 
 

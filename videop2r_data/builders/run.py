@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from videop2r_data.errors import P2RError, StoppedError
 from videop2r_data.schemas import (
     ASK_AGAIN,
+    NOT_SHOWN,
     PLAIN,
     WHOLE,
     BadRow,
@@ -111,11 +112,13 @@ def sft_row(result: Result, *, synthetic: bool, extra: Extra = PLAIN) -> dict[st
     trace, media, score = result.trace, result.media, result.score
     assert trace is not None and score is not None and score.value is not None
     grammar = trace.grammar if isinstance(trace, Trace) else default_grammar()
+    shown = media.shown if media else NOT_SHOWN
     model = sft_row_of(grammar, extra)
     row = model.model_validate(
         _question(result.sample, extra)
         | trace.columns()
         | (result.judged.cells() if extra.judged else {})
+        | ({"clip_s": shown.seconds, "clip_frames": shown.frames} if extra.clips else {})
         | {
             "output": render_trace(trace),
             "reward": score.value,

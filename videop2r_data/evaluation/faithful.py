@@ -57,11 +57,21 @@ TITLES = {
     "exam_nothing": "exam: question alone",
     "exam_media": "exam: with media",
     "exam_observation": "exam: with observation",
+    "exam_both": "exam: with both",
     "exam_media-nothing": "media over alone",
     "exam_observation-nothing": "observation over alone",
     "exam_observation-media": "observation over media",
+    "exam_both-media": "both over media",
+    "exam_both-observation": "both over observation",
 }
 """Id of a figure -> its name in tables."""
+_GAINS = (
+    ("nothing", "media"),
+    ("nothing", "observation"),
+    ("media", "observation"),
+    ("media", "both"),
+    ("observation", "both"),
+)
 _MEAN = Aggregate(id="mean")
 _PASSES = {"sufficiency": "Yes", "faithfulness": "faithful"}
 _FIGURES = {
@@ -269,7 +279,7 @@ class Belonging:
         asked = [row for row in self.rows if all(row.examined.get(way) is not None for way in ways)]
         for way in ways:
             yield from self._mean(f"exam_{way}", partial(_examined, way), asked)
-        for less, more in (("nothing", "media"), ("nothing", "observation"), ("media", "observation")):
+        for less, more in _GAINS:
             if less in ways and more in ways:
                 yield from self._mean(f"exam_{more}-{less}", partial(_gain, less, more), asked)
 

@@ -127,7 +127,8 @@ class MediaRecord(Model):
         width, height = max(self.width, self.source_width), max(self.height, self.source_height)
         start_s = None if self.part is None else self.part.start_s
         shown = Shown.by_frames(self.indices, self.times_s, self.times, start_s=start_s)
-        if self.look is not None:  # its frames need not be the first and the last
+        if self.look is not None and (self.look.candidates or self.look.dropped):
+            # the first and the last frame need not be among them
             shown = Shown(None if self.times == "assumed" else self.seen.duration_s, self.seen.source_frames)
         return shown._replace(width=width, height=height)
 

@@ -87,8 +87,8 @@ class EvalPool(SourceSpec):
         return not self.start and self.limit is None and self.sample is None
 
 
-Shows = Literal["nothing", "media", "observation"]
-"""What an examinee gets beside the question."""
+Shows = Literal["nothing", "media", "observation", "both"]
+"""What an examinee gets beside the question; `both`: the media and an observation of them."""
 
 
 class ExamSpec(JudgeSpec):
@@ -97,11 +97,11 @@ class ExamSpec(JudgeSpec):
     prompt: str = "exam-question-v1"
     """For the question alone, and with its media."""
     observation_prompt: str = "exam-observation-v1"
-    """For the question with an observation in place of the media."""
+    """For the question with an observation, in place of the media or beside them."""
     max_tokens: int = Field(default=1024, ge=16)
     """Tokens of an answer at most."""
     shown: tuple[Shows, ...] = Field(default=("nothing", "media", "observation"), min_length=1)
-    """The ways in which each question is asked."""
+    """The ways in which each question is asked; `both` shows the media and the observation."""
     observations: str = ""
     """Folder of another result, relative to the plan, whose observations are shown; empty: those of this
     evaluation."""
@@ -283,7 +283,7 @@ class NamedReply(Model):
     """A reply of the perception examination, as it stands in the column `examined`."""
 
     shown: str
-    """what stood in front of the question: nothing, media, or observation"""
+    """what stood in front of the question: nothing, media, observation, or both"""
     model: str
     """who answered"""
     reply: Reply

@@ -401,7 +401,11 @@ class Recipe(Model):
     @property
     def extra(self) -> Extra:
         """Columns of its data set that not every data set has."""
-        return Extra(judged=bool(self.judges), parts=any(source.has_parts for source in self.sources))
+        return Extra(
+            judged=bool(self.judges),
+            parts=any(source.has_parts for source in self.sources),
+            clips=not self.media.shows_ends,
+        )
 
     @property
     def all_judges(self) -> tuple[NamedJudge, ...]:

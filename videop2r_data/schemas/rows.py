@@ -159,10 +159,13 @@ class Extra(NamedTuple):
     Attributes:
         judged: those of a list of judges, whose words are columns of their own.
         parts: those that say which part of its clip a question is about.
+        clips: those that say how long a clip is, where its first and last frames need not be among the
+            sampled ones.
     """
 
     judged: bool = False
     parts: bool = False
+    clips: bool = False
 
 
 PLAIN = Extra()
@@ -175,6 +178,16 @@ _PARTS: dict[str, Any] = {
     "end_s": (float | None, Field(description="where that part ends; null: at the end of the clip")),
 }
 """The columns that a pool with parts of clips adds to every config; seconds from the first shown frame."""
+
+_CLIPS: dict[str, Any] = {
+    "clip_s": (
+        float | None,
+        Field(description="length of the clip, or of the part, in seconds; null: no clip, or not known"),
+    ),
+    "clip_frames": (Int32 | None, Field(description="frames that it shows; null: no media")),
+}
+"""The columns that `media.look` adds to `sft` where it selects or drops frames: what times and frames in a
+trace are held against."""
 
 _JUDGED: dict[str, Any] = {
     "judgements": (
@@ -210,7 +223,9 @@ def sft_row_of(grammar: TraceGrammar, extra: Extra = PLAIN) -> type[SftRow]:
     for name in grammar.single:
         if name in ("observation", "think", "answer"):
             continue
-        if name in {**SftRow.model_fields, **RejectedRow.model_fields, "segments": None, **_JUDGED, **_PARTS}:
+        if name in {**SftRow.model_fields, **RejectedRow.model_fields, **_JUDGED, **_PARTS, **_CLIPS} or (
+            name == "segments"
+        ):
             raise ValueError(f"trace {grammar.name}: {name!r} is a column of its own: rename the segment")
         words = f"the segment {name}, without its marks; empty where there is none"
         added[name] = (str, Field(description=words))
@@ -227,17 +242,19 @@ def configs_of(grammar: TraceGrammar | None = None, extra: Extra = PLAIN) -> dic
 @cache
 def rl_row_of(extra: Extra) -> type[RlRow]:
     """The columns of `rl`, which knows no judges."""
-    return _with(RlRow, extra._replace(judged=False))
+    return _with(RlRow, Extra(parts=extra.parts))
 
 
 @cache
 def rejected_row_of(extra: Extra) -> type[RejectedRow]:
     """The columns of `rejected`."""
-    return _with(RejectedRow, extra)
+    return _with(RejectedRow, extra._replace(clips=False))
 
 
 def _with(model: type[_Row], extra: Extra) -> type[_Row]:
-    added = (_JUDGED if extra.judged else {}) | (_PARTS if extra.parts else {})
+    added = (
+        (_JUDGED if extra.judged else {}) | (_PARTS if extra.parts else {}) | (_CLIPS if extra.clips else {})
+    )
     return create_model(model.__name__, __base__=model, **added) if added else model
 
 

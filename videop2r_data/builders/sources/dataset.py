@@ -337,9 +337,9 @@ class DatasetSource(Source):
         # `datasets` would ask for a name that is not there half a dozen times; offline it looks in its cache.
         if self._on_hub and not constants.HF_HUB_OFFLINE:
             self.commit = hub_commit(path, spec.revision, where=self.where)
-        rows = datasets.load_dataset(
-            path, spec.config, split=spec.split, revision=spec.revision, streaming=True
-        )
+        # By the commit: a branch may have moved since it was looked up.
+        revision = self.commit or spec.revision
+        rows = datasets.load_dataset(path, spec.config, split=spec.split, revision=revision, streaming=True)
         return rows.decode(False) if rows.features is not None else rows
 
 

@@ -260,7 +260,6 @@ class Rules:
         synthetic: what every row must say; None: not known.
         judges: the list of judges, if the recipe has one.
         extra: columns that not every data set has.
-        ends: the frames of a clip tell where it ends.
         grammar: what a trace is.
     """
 
@@ -272,7 +271,6 @@ class Rules:
     synthetic: bool | None = None
     judges: tuple[NamedJudge, ...] = ()
     extra: Extra = PLAIN
-    ends: bool = True
     grammar: TraceGrammar = dataclasses.field(default_factory=default_grammar)
 
 
@@ -302,7 +300,6 @@ def rules_of(release: Release, findings: Findings) -> Rules:
         judge=any(one.decides == "sufficiency" and one.does == "filter" for one in recipe.all_judges),
         judges=tuple(recipe.judges),
         extra=recipe.extra,
-        ends=recipe.media.shows_ends,
         synthetic=recipe.synthetic,
         grammar=recipe.trace,
     )

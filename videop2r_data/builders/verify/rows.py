@@ -301,7 +301,7 @@ def passes_consistency(kind: ProblemType, think: str, answer: str, options: list
     return concluded is None or concluded == answer
 
 
-def _verify_step(say: Say, rules: Rules, row: SftRow, kind: ProblemType) -> None:
+def _verify_step(say: Say, rules: Rules, row: Any, kind: ProblemType) -> None:
     """The recipe's own verify step once more, for what no other check says."""
     # not validated again: the fields were looked at one by one
     sample = Sample.model_construct(
@@ -317,9 +317,10 @@ def _verify_step(say: Say, rules: Rules, row: SftRow, kind: ProblemType) -> None
         source="",
         row=say.row,
     )
-    start_s = getattr(row, "start_s", None)
-    shown = Shown()
-    if rules.ends:
+    if rules.extra.clips:
+        shown = Shown(row.clip_s, row.clip_frames)
+    else:
+        start_s = getattr(row, "start_s", None)
         shown = Shown.by_frames(row.frame_indices, row.frame_times_s, row.times, start_s=start_s)
     verified = verify_completion(row.output, sample, rules.spec, rules.grammar, shown)
     reason = verified.check.reason
