@@ -21,35 +21,23 @@ from videop2r_data.errors import ConfigError, SourceError
 from videop2r_data.schemas import BadRow, Benchmark, EvalPlan, Expected, Sample, SourceSpec
 from videop2r_data.validators import ScoredRow, aggregate
 
+VIDEO_R1_LINES = """
+        benchmark: 1
+        name: {name}
+        title: Lines of Video-R1
+        license: unknown
+        layouts:
+          prompts:
+            about: lines of Video-R1
+            columns: {{problem_id: null, problem: question, problem_type: null, data_type: null, options: null,
+                      solution: ground_truth, path: image_path}}
+            problem_type: numerical
+            data_type: image
+        aggregates: [{{id: {name}}}]
+        """
 OWN = {
-    "videor1_geoqa_prompts": """
-        benchmark: 1
-        name: geoqa
-        title: Angles
-        license: unknown
-        layouts:
-          prompts:
-            about: lines of Video-R1
-            columns: {problem_id: null, problem: question, problem_type: null, data_type: null, options: null,
-                      solution: ground_truth, path: image_path}
-            problem_type: numerical
-            data_type: image
-        aggregates: [{id: geoqa}]
-        """,
-    "videor1_superclevr_counts": """
-        benchmark: 1
-        name: superclevr
-        title: Counts
-        license: unknown
-        layouts:
-          prompts:
-            about: lines of Video-R1
-            columns: {problem_id: null, problem: question, problem_type: null, data_type: null, options: null,
-                      solution: ground_truth, path: image_path}
-            problem_type: numerical
-            data_type: image
-        aggregates: [{id: superclevr}]
-        """,
+    "videor1_geoqa_prompts": VIDEO_R1_LINES.format(name="geoqa"),
+    "videor1_superclevr_counts": VIDEO_R1_LINES.format(name="superclevr"),
     "converted_mlvu_test": """
         benchmark: 1
         name: mlvu-test

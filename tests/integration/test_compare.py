@@ -47,10 +47,13 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
             )  # fmt: skip
     (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     (folder / "fewer.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows[:-8]))
+    others = [row | {"problem": "Which " + row["problem"]} for row in rows]
+    (folder / "others.jsonl").write_text("".join(json.dumps(row) + "\n" for row in others))
     with running(answer=answers) as server:
         for name, model, file, more in (
             ("base", "poor", "rows", {}), ("good", "good", "rows", {}), ("same", "same", "rows", {}),
             ("fewer", "good", "fewer", {}), ("other", "good", "rows", {"max_tokens": 99, "style": "agnostic"}),
+            ("none", "good", "others", {}),
         ):  # fmt: skip
             plan = {
                 "name": name, "backend": {"kind": "openai", "model": model, "base_url": server.url, "retries": 0},
@@ -98,12 +101,9 @@ def test_the_tables_fit_the_terminal_and_nothing_in_them_steers_it(made: Path) -
     assert " ".join(done.stdout.split()).count("[B -> A, right: A]") == 2
 
 
-def test_markdown_and_latex(made: Path) -> None:
-    text = compare(made / "base", f"a_b={made / 'good'}", "--format", "markdown").stdout
+def test_markdown(made: Path) -> None:
+    text = compare(made / "base", f"a_b={made / 'good'}", "--markdown").stdout
     assert "| result | value | change |" in text and "| a\\_b | " in text
-    tex = compare(made / "base", f"a_b={made / 'good'}", "--format", "latex").stdout
-    assert r"a\_b & " in tex and tex.count(r"\begin{tabular}") == tex.count(r"\end{tabular}") > 0
-    assert "is none of" in compare(made / "base", made / "good", "--format", "word", code=2).stderr
 
 
 def test_other_rows_are_refused_and_other_settings_are_listed(made: Path) -> None:
@@ -112,6 +112,10 @@ def test_other_rows_are_refused_and_other_settings_are_listed(made: Path) -> Non
     told = orjson.loads(compare(made / "base", made / "fewer", "--common", "--json").stdout)["comparisons"][0]
     assert told["left_out"] == {"mine": 8} and told["figures"][0]["found"]["n"] == 40
     assert {(s["kind"], s["name"]) for s in told["settings"]} == {("rows", "pool_sha256")}
+    shown = compare(made / "base", f"ours={made / 'fewer'}", "--common", "--markdown").stdout
+    assert "ours is held against the first on 40 questions of both, where that has " in shown
+    none = compare(made / "base", made / "none", "--common", code=1).stderr
+    assert "96 questions of mine" in none and "no question is in both" in none and "--common" not in none
     other = orjson.loads(compare(made / "good", made / "other", "--json").stdout)["comparisons"][0]
     names = {s["name"]: (s["kind"], s["first"], s["second"]) for s in other["settings"]}
     assert names["max_tokens"] == ("asked", "4096", "99") and names["style"][1:] == ("process", "agnostic")
@@ -125,6 +129,9 @@ def test_what_others_report_stands_beside_it_as_reported(made: Path) -> None:
     done = compare(made / "base", made / "good", "--reported", "table-1")
     assert "reported" not in done.stdout, "nobody reports these questions"
     assert "table-99" in compare(made / "base", made / "good", "--reported", "table-99", code=1).stderr
+    assert "no table 'table-6' of reported scores" in (
+        compare(made / "base", made / "good", "--reported", "table-6", code=1).stderr
+    ), "shares of mismatch are no scores"
     assert "one result alone" in compare(made / "base", code=1).stderr
     assert "no result of an evaluation" in compare(made / "base", made / "media", code=1).stderr
 

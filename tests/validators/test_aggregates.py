@@ -20,10 +20,8 @@ from videop2r_data.validators import (
     estimate_mean,
     estimate_share,
     gain_of_rows,
-    knowledge_gain,
     mean_relative_accuracy,
     read_reply,
-    recall_at,
     score,
 )
 
@@ -95,7 +93,6 @@ def test_recall_counts_what_reaches_the_threshold() -> None:
     assert [one and one.value for one in found] == [5 / 6, 3 / 6, 2 / 6]
     mean = aggregate(Aggregate(id="m"), _rows(ious))
     assert mean is not None and mean.value == pytest.approx(2.99 / 6)
-    assert recall_at(0.5, 0.5) == 1.0
 
 
 # --- means
@@ -126,8 +123,10 @@ def test_eight_tasks_of_vsi_bench_by_the_formula_of_its_authors() -> None:
 
 
 def test_half_and_half_is_the_mean_of_numbers_and_of_choices() -> None:
-    spec = load_benchmark("vsi-bench").aggregates[1]
-    assert spec.id == "vsi_half_micro"
+    known = {spec.id: spec for spec in load_benchmark("vsi-bench").aggregates}
+    spec = known["vsi_half_micro"]
+    # Video-R1#121: the author's number is the mean of mean_acc and mean_mra, and nobody reports a plain mean
+    assert "Video-R1#121" in spec.source and "Video-R1" not in known["vsi_micro"].source
     rows = [*_rows([0.8, 0.6], kind="regression"), *_rows([1.0, 0.0, 0.0, 0.0])]
     rows = [row._replace(order=i) for i, row in enumerate(rows)]
     found = aggregate(spec, rows)
@@ -221,22 +220,6 @@ def test_every_declared_protocol_can_be_computed(name: str) -> None:
         assert found is not None and found.value == 1.0, spec.id
 
 
-# --- knowledge gain
-
-
-def test_knowledge_gain_by_hand() -> None:
-    before, after = _rows([1, 0, 0, 0, 0]), _rows([1, 1, 1, 0, 0])
-    found = knowledge_gain(before, after)
-    assert found is not None and found.value == pytest.approx((60 - 20) / (100 - 20)) and found.n == 5
-    assert found.low <= found.value <= found.high
-    worse = knowledge_gain(after, before)
-    assert worse is not None and worse.value == pytest.approx((20 - 60) / (100 - 60))
-    assert knowledge_gain(_rows([1, 1]), _rows([1, 0])) is None
-    assert knowledge_gain([], []) is None
-    with pytest.raises(ValueError, match="not the same"):
-        knowledge_gain(before, after[:4])
-
-
 # --- intervals
 
 
@@ -292,12 +275,9 @@ def test_intervals_hold_the_truth_nineteen_times_in_twenty(spec: Aggregate) -> N
     assert 0.91 <= held / 300 <= 0.985
 
 
-def test_equal_rows_give_equal_intervals_whatever_their_order() -> None:
+def test_equal_rows_give_equal_intervals() -> None:
     rows = _rows([i % 7 / 6 for i in range(300)], task=["a", "b", "c"] * 100, per_clip=5)
     assert aggregate(MACRO8, rows) == aggregate(MACRO8, rows)
-    other = aggregate(MACRO8, rows, seed=1)
-    first = aggregate(MACRO8, rows)
-    assert first is not None and other is not None and first != other and first.value == other.value
 
 
 @settings(deadline=None, max_examples=80)

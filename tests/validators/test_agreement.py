@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from videop2r_data.validators.agreement import count_confusion, measure_agreement
+from videop2r_data.validators.agreement import count_confusion, kappa_of_clips, measure_agreement
 from videop2r_data.validators.estimate import Confusion, wilson
 
 
@@ -68,6 +68,37 @@ def test_the_interval_of_kappa_holds_for_few_items(
             covered += times * (found.low <= truth <= found.high)
             total += times
     assert covered / total >= 0.85
+
+
+@pytest.mark.parametrize("each", [1, 6])
+def test_the_interval_of_kappa_counts_clips_and_not_their_questions(each: int) -> None:
+    """Whether two raters agree depends on the clip: of six questions about one, five tell little more."""
+    rng = np.random.default_rng(5)
+    covered = forgotten = 0
+    for _ in range(200):
+        agrees = rng.beta(0.4, 0.1, size=40).repeat(each)  # 0.8 on average, so kappa is 0.6
+        yes = rng.random(40 * each) < 0.5
+        other = yes == (rng.random(40 * each) < agrees)
+        pairs = list(zip(yes.tolist(), other.tolist(), strict=True))
+        plain = measure_agreement(count_confusion(pairs)).kappa
+        found = kappa_of_clips(pairs, [str(i // each) for i in range(40 * each)])
+        assert found.low is not None and found.high is not None and found.value == plain.value
+        assert plain.low is not None and plain.high is not None and (each > 1 or found == plain)
+        covered += found.low <= 0.6 <= found.high
+        forgotten += plain.low <= 0.6 <= plain.high
+    assert covered / 200 >= 0.91
+    assert each == 1 or forgotten / 200 < 0.8
+
+
+def test_copies_of_a_clip_tell_nothing_of_kappa() -> None:
+    once = [(True, True)] * 20 + [(True, False)] * 5 + [(False, True)] * 3 + [(False, False)] * 22
+    alone = measure_agreement(count_confusion(once)).kappa
+    copied = kappa_of_clips([pair for pair in once for _ in range(4)], [str(i // 4) for i in range(200)])
+    assert alone.low is not None and alone.high is not None and copied.value == alone.value
+    assert copied.low is not None and copied.high is not None
+    assert copied.high - copied.low == pytest.approx(alone.high - alone.low, rel=0.03)
+    perfect = kappa_of_clips([(True, True), (False, False)] * 50, [str(i // 20) for i in range(100)])
+    assert perfect.high == 1.0 and perfect.low is not None and perfect.low < 0.7, "five clips, not a hundred"
 
 
 def test_two_labels_are_too_few_and_their_interval_says_so() -> None:

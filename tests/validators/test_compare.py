@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from videop2r_data.schemas import Aggregate
-from videop2r_data.validators import ScoredRow, aggregate, compare_pair, compare_together, holm, mcnemar
+from videop2r_data.validators import ScoredRow, aggregate, compare_pair, holm, mcnemar
 
 MEAN = Aggregate(id="mean")
 MACRO = Aggregate(id="macro", how="macro", by="task")
@@ -31,25 +31,19 @@ def _rows(scores: Sequence[float], per_clip: int = 1) -> list[ScoredRow]:
 def test_published_examples() -> None:
     # Fagerland, Lydersen and Laake, BMC Medical Research Methodology 2013: hyperresponsiveness before and after
     # (1 against 7), complete response (6 against 16).
-    first, second = mcnemar(1, 7), mcnemar(6, 16)
-    assert (round(first.p, 3), round(first.mid_p, 3)) == (0.070, 0.039)
-    assert (round(second.p, 3), round(second.mid_p, 3)) == (0.052, 0.035)
+    assert (round(mcnemar(1, 7), 3), round(mcnemar(6, 16), 3)) == (0.070, 0.052)
 
 
 @given(st.integers(0, 400), st.integers(0, 400))
 def test_exact_p_is_the_binomial_tail(better: int, worse: int) -> None:
     n, k = better + worse, min(better, worse)
     tail = sum(comb(n, i) for i in range(k + 1))
-    found = mcnemar(better, worse)
-    assert found.p == min(1.0, 2 * tail / 2**n)
-    assert found.mid_p == pytest.approx((2 * tail - comb(n, k)) / 2**n)
-    assert 0 <= found.mid_p <= found.p <= 1
-    assert mcnemar(worse, better)[2:] == found[2:]
+    assert mcnemar(better, worse) == mcnemar(worse, better) == min(1.0, 2 * tail / 2**n)
 
 
 def test_many_flips_are_no_trouble() -> None:
-    assert mcnemar(8000, 8000).p == 1.0
-    assert mcnemar(7500, 8500).p < 1e-12
+    assert mcnemar(8000, 8000) == 1.0
+    assert mcnemar(7500, 8500) < 1e-12
 
 
 # --- Holm
@@ -83,7 +77,6 @@ def test_a_difference_by_hand() -> None:
     # of 2^8 ways to swap eight flips, 18 give six of ten or more
     assert found.p == pytest.approx(18 / 256, abs=0.02) and found.verdict == "not shown"
     assert found.low <= 0.6 <= found.high
-    assert found.smallest is not None and found.smallest >= 0.6
 
 
 def test_values_are_those_of_the_protocol() -> None:
@@ -110,12 +103,7 @@ def test_equal_answers_show_nothing() -> None:
     found = compare_pair(MEAN, rows, rows)
     assert found is not None
     assert (found.difference, found.low, found.high, found.p, found.verdict) == (0, 0, 0, 1.0, "not shown")
-    assert found.smallest is None  # four questions show nothing
     assert compare_pair(MEAN, [], []) is None
-    many = compare_pair(MEAN, _rows([1, 0] * 200), _rows([1, 0] * 200))
-    assert many is not None and many.smallest == pytest.approx(2.8016**2 / 400, rel=1e-3)
-    graded = compare_pair(MEAN, _rows([0.5] * 9), _rows([0.5] * 9))
-    assert graded is not None and graded.smallest is None
 
 
 def test_rows_are_paired_by_their_place_and_must_be_the_same_questions() -> None:
@@ -144,7 +132,6 @@ def test_five_changes_the_same_way_are_too_few_and_eight_are_not() -> None:
     few, many = ([1.0] * k + [0.0] * (40 - k) for k in (5, 8))
     shown = [compare_pair(MEAN, _rows(base), _rows(other)) for other in (few, many)]
     assert [one and one.verdict for one in shown] == ["not shown", "real"]
-    assert shown[0] is not None and shown[0].smallest is not None and 6 / 40 <= shown[0].smallest <= 10 / 40
 
 
 def _two_equal_models(rng: np.random.Generator, clips: int, each: int) -> tuple[list[float], list[float]]:
@@ -168,29 +155,10 @@ def test_chance_is_called_real_once_in_twenty_times(spec: Aggregate, clips: int)
     real = sum(one is not None and one.verdict == "real" for one in found) / 500
     assert 0.025 <= real <= 0.08
     # who forgets the clips finds twice as many
-    naive = sum(one is not None and one.mcnemar_mid_p < 0.05 for one in found) / 500
+    naive = sum(one is not None and one.mcnemar_p < 0.05 for one in found) / 500
     assert naive > 1.6 * real
     held = sum(one is not None and one.low <= 0 <= one.high for one in found) / 500
     assert held >= (0.85 if clips == 12 else 0.91)
-
-
-def test_a_difference_of_the_size_that_can_be_shown_is_shown_in_four_of_five_tries() -> None:
-    rng = np.random.default_rng(3)
-    n = 400
-    base = (rng.random(n) < 0.5).astype(float)
-
-    def against(gain: float) -> tuple[float | None, bool]:
-        up, down = rng.random(n) < 0.1 + gain, rng.random(n) < 0.1
-        other = np.where(base == 0, up, ~down).astype(float)
-        found = compare_pair(MEAN, _rows(base.tolist()), _rows(other.tolist()), resamples=199)
-        assert found is not None
-        return found.smallest, found.verdict == "real"
-
-    sizes = [against(0.0)[0] for _ in range(20)]
-    size = float(np.mean([one for one in sizes if one is not None]))
-    # a gain is earned only where the first model was wrong: half of the questions
-    shown = sum(against(2 * size)[1] for _ in range(200)) / 200
-    assert 0.72 <= shown <= 0.9
 
 
 def test_a_family_of_comparisons_is_judged_together() -> None:
@@ -203,9 +171,11 @@ def test_a_family_of_comparisons_is_judged_together() -> None:
             one = compare_pair(MEAN, _rows(a.tolist()), _rows(b.tolist()), resamples=399)
             assert one is not None
             family.append(one)
-        together = compare_together(family)
-        assert [one.p_holm for one in together] == holm([one.p for one in family])
-        false += any(one.verdict == "real" for one in together)
+        judged = [
+            one.model_copy(update={"p_holm": p})
+            for one, p in zip(family, holm([one.p for one in family]), strict=True)
+        ]
+        false += any(one.verdict == "real" for one in judged)
     assert false <= 9  # 5 % of 60 are 3
 
 

@@ -33,7 +33,7 @@ ReportedOpt = Annotated[
         metavar="TABLE", help="Show what others report beside it: table-1 of the paper, ..., or all."
     ),
 ]
-FormatOpt = Annotated[str, typer.Option("--format", metavar="text|markdown|latex", help="Of the tables.")]
+MarkdownOpt = Annotated[bool, typer.Option("--markdown", help="Write the tables as Markdown.")]
 FlipsOpt = Annotated[int, typer.Option(min=0, metavar="N", help="Flipped questions that are listed of each.")]
 MediaRootOpt = Annotated[
     list[str] | None,
@@ -53,7 +53,7 @@ def compare(
     results: ResultsArg,
     common: CommonOpt = False,
     reported: ReportedOpt = None,
-    form: FormatOpt = "text",
+    as_markdown: MarkdownOpt = False,
     flips: FlipsOpt = 5,
     page: PageOpt = None,
     media_root: MediaRootOpt = None,
@@ -66,11 +66,19 @@ def compare(
     benchmarks; McNemar's test beside them. What else is not the same (rows, frames, prompts, scoring) is
     listed: such a number is not the model's alone.
     """
-    from videop2r_data.evaluation import blocks_of, compare_results, load_results, write_flips
+    from videop2r_data.evaluation import (
+        blocks_of,
+        compare_results,
+        load_reported,
+        load_results,
+        markdown,
+        write_flips,
+    )
 
-    if form not in ("text", "markdown", "latex"):
-        raise typer.BadParameter(f"{form!r} is none of text, markdown, latex", param_hint="--format")
-    _check_table(reported)
+    known = load_reported().of_scores
+    if reported not in (None, "all", *known):
+        told = "; ".join(f"{name}: {one.title}" for name, one in known.items())
+        raise ConfigError(f"no table {reported!r} of reported scores", hint=f"all, or one of {told}")
     loaded = load_results([_named(text) for text in results])
     found = compare_results(loaded, common=common)
     blocks = list(blocks_of(loaded, found, reported=reported or ""))
@@ -80,8 +88,10 @@ def compare(
         err_console().print(Text(f"page: {shell(page)}"), soft_wrap=True)
     if json:
         print_json({"comparisons": [one.model_dump(mode="json") for one in found]})
+    elif as_markdown:
+        say(markdown(blocks), nl=False)
     else:
-        _show(blocks, found, form, flips)
+        _show(blocks, found, flips)
     if strict and any(one.settings for one in found):
         raise typer.Exit(FINDINGS)
 
@@ -94,36 +104,28 @@ def _named(text: str) -> tuple[str, Path]:
     return "", Path(text)
 
 
-def _check_table(reported: str | None) -> None:
-    from videop2r_data.evaluation import load_reported
-
-    known = load_reported().tables
-    if reported is not None and reported != "all" and reported not in known:
-        told = "; ".join(f"{name}: {one.title}" for name, one in known.items())
-        raise ConfigError(f"no table {reported!r} of reported figures", hint=f"all, or one of {told}")
-
-
-def _show(blocks: Sequence[Block], found: Sequence[Comparison], form: str, flips: int) -> None:
-    from videop2r_data.evaluation import latex, markdown
+def _show(blocks: Sequence[Block], found: Sequence[Comparison], flips: int) -> None:
+    from videop2r_data.evaluation import HEADS
 
     console = out_console()
-    if form != "text":
-        say(markdown(blocks) if form == "markdown" else latex(blocks), nl=False)
-        return
     for one in found:
         _show_settings(one, console)
     for block in blocks:
-        _show_block(block, console)
+        console.print(Text(block.title, style="bold"))
+        made = table(*HEADS, left=(0, 6), fold=0, no_wrap=True)
+        for row in block.rows:
+            made.add_row(*map(Text, row), style="bold" if row[-1] == "real" else "")
+        console.print(made)
+        for note in block.notes:
+            console.print(Text(f"  {note}"))
     for one in found:
         _show_flips(one, flips, console)
 
 
 def _show_settings(one: Comparison, console: Console) -> None:
-    if not one.settings:
-        return
-    console.print(
-        Text(f"{one.second} against {one.first}: not the same beside the model", style="bold yellow")
-    )
+    if one.settings or one.left_out:
+        head = f"{one.second} against {one.first}: not the same beside the model"
+        console.print(Text(head, style="bold yellow"))
     told = {"rows": "other questions", "asked": "asked otherwise", "scored": "scored otherwise"}
     for setting in one.settings:
         where = f"{setting.benchmark}: " if setting.benchmark else ""
@@ -131,18 +133,6 @@ def _show_settings(one: Comparison, console: Console) -> None:
         console.print(Text(line if len(line) < 160 else line[:157] + "..."))
     for benchmark, count in one.left_out.items():
         console.print(Text(f"  {benchmark}: {plural(count, 'question')} of one of them alone left out"))
-
-
-def _show_block(block: Block, console: Console) -> None:
-    from videop2r_data.evaluation import HEADS
-
-    console.print(Text(block.title, style="bold"))
-    made = table(*HEADS, left=(0, 6), fold=0, no_wrap=True)
-    for row in block.rows:
-        made.add_row(*map(Text, row), style="bold" if row[-1] == "real" else "")
-    console.print(made)
-    for note in block.notes:
-        console.print(Text(f"  {note}"))
 
 
 def _show_flips(one: Comparison, most: int, console: Console) -> None:

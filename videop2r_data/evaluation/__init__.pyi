@@ -15,7 +15,6 @@ from .compare import load_results as load_results
 from .compare_tables import HEADS as HEADS
 from .compare_tables import Block as Block
 from .compare_tables import blocks_of as blocks_of
-from .compare_tables import latex as latex
 from .compare_tables import markdown as markdown
 from .faithful import titled as titled
 from .flips import write_flips as write_flips
@@ -31,9 +30,6 @@ from .pools import admit as admit
 from .pools import look_at as look_at
 from .questions import Question as Question
 from .questions import Questions as Questions
-from .reported import Figure as Figure
-from .reported import Reported as Reported
-from .reported import is_possible as is_possible
 from .reported import load_reported as load_reported
 from .result import all_failed as all_failed
 from .result import read_result as read_result

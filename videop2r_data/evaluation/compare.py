@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -13,8 +13,9 @@ from videop2r_data.evaluation.figures import counted_by, scored_row
 from videop2r_data.evaluation.page import read_rows
 from videop2r_data.evaluation.pools import declarations
 from videop2r_data.evaluation.result import plan_in, read_result
-from videop2r_data.schemas import Aggregate, BenchmarkResult, EvalPlan, EvalResult, EvalRow, Model
-from videop2r_data.validators import Difference, compare_pair, compare_together
+from videop2r_data.prompts import GENERATE_ANY
+from videop2r_data.schemas import Aggregate, EvalPlan, EvalPool, EvalRow, Model
+from videop2r_data.validators import Difference, compare_pair, holm
 
 RIGHT = 0.5
 """Score from which a graded answer counts as right in flips."""
@@ -84,6 +85,7 @@ class Loaded:
         name: for people.
         folder: where it lies.
         result: its figures.
+        benchmarks: the same, by name.
 
     Raises:
         ConfigError: there is none.
@@ -91,18 +93,18 @@ class Loaded:
 
     def __init__(self, folder: Path, name: str = "") -> None:
         self.folder = folder
-        self.result: EvalResult = read_result(folder)
+        self.result = read_result(folder)
         self.name = name or self.result.name
-
-    @cached_property
-    def benchmarks(self) -> dict[str, BenchmarkResult]:
-        """By name."""
-        return {one.name: one for one in self.result.benchmarks}
+        self.benchmarks = {one.name: one for one in self.result.benchmarks}
 
     @cached_property
     def plan(self) -> EvalPlan:
         """What was asked of whom."""
         return plan_in(self.result, {})
+
+    def pool(self, benchmark: str) -> EvalPool:
+        """A benchmark in the plan."""
+        return next(pool for pool in self.plan.benchmarks if pool.name == benchmark)
 
     def rows(self, benchmark: str) -> dict[str, EvalRow]:
         """sample_id -> question, in order."""
@@ -111,146 +113,10 @@ class Loaded:
 
     def aggregates(self, benchmark: str) -> list[Aggregate]:
         """The protocols that it has figures of, the headline first."""
-        pool = next(pool for pool in self.plan.benchmarks if pool.name == benchmark)
         own = declarations(self.plan, self.folder)[benchmark].aggregates
-        known = {how.id: how for how in (*own, *pool.aggregates)}
+        known = {how.id: how for how in (*own, *self.pool(benchmark).aggregates)}
         figures = self.benchmarks[benchmark].figures
         return [known[f.protocol] for f in figures if not f.by and f.protocol in known]
-
-
-def compare_results(results: Sequence[Loaded], *, common: bool = False) -> list[Comparison]:
-    """Hold every result against the first.
-
-    Args:
-        results: two or more.
-        common: compare the questions that both have, where one has others too.
-
-    Raises:
-        ConfigError: no benchmark is in both, or one has other questions than the other.
-        SourceError: rows that cannot be read.
-    """
-    first, *others = results
-    return [_compare(first, other, common=common) for other in others]
-
-
-def _compare(first: Loaded, second: Loaded, *, common: bool) -> Comparison:
-    shared = [name for name in first.benchmarks if name in second.benchmarks]
-    if not shared:
-        named = ", ".join(first.benchmarks), ", ".join(second.benchmarks)
-        raise ConfigError(
-            f"no benchmark is in both: {named[0]}; {named[1]}", where=f"{first.name}, {second.name}"
-        )
-    figures: list[Compared] = []
-    flips: list[Flip] = []
-    left_out: dict[str, int] = {}
-    for name in shared:
-        pairs, others = _pairs(first.rows(name), second.rows(name))
-        if others and not common:
-            raise ConfigError(
-                f"{others:,} questions of {name} are in one of them alone, or are not the same in both",
-                where=f"{first.folder}, {second.folder}",
-                hint=f"evaluate both on the same rows, or compare the {len(pairs):,} of both: --common",
-            )
-        if others:
-            left_out[name] = others
-        figures += _figures(name, first.aggregates(name), pairs)
-        flips += _flips(name, pairs)
-    return Comparison(
-        first=first.name, second=second.name, settings=tuple(differing(first.result, second.result, shared)),
-        figures=tuple(_together(figures)), flips=tuple(flips), left_out=left_out,
-    )  # fmt: skip
-
-
-def _pairs(
-    first: Mapping[str, EvalRow], second: Mapping[str, EvalRow]
-) -> tuple[list[tuple[EvalRow, EvalRow]], int]:
-    """Questions that both have, in the order of the first, and how many only one has."""
-    pairs = [
-        (row, second[name]) for name, row in first.items() if name in second and _same(row, second[name])
-    ]
-    return pairs, len(first) + len(second) - 2 * len(pairs)
-
-
-def _same(a: EvalRow, b: EvalRow) -> bool:
-    asked = ("problem", "problem_type", "options", "reference", "path", "start_s", "end_s")
-    return all(getattr(a, name) == getattr(b, name) for name in asked)
-
-
-def _figures(
-    benchmark: str, aggregates: Sequence[Aggregate], pairs: Sequence[tuple[EvalRow, EvalRow]]
-) -> Iterator[Compared]:
-    scored = [(scored_row(a, a.reply, at), scored_row(b, b.reply, at)) for at, (a, b) in enumerate(pairs)]
-    both = [(a, b) for a, b in scored if a is not None and b is not None]
-    for at, how in enumerate(aggregates if both else ()):
-        found = compare_pair(how, *(counted_by(how, rows) for rows in zip(*both, strict=True)))
-        if found is not None:
-            yield Compared(benchmark=benchmark, headline=at == 0, scale=how.scale, found=found)
-
-
-def _together(figures: Sequence[Compared]) -> list[Compared]:
-    """The headlines judged as one family; the others stand as they are."""
-    judged = iter(compare_together([one.found for one in figures if one.headline]))
-    return [one.model_copy(update={"found": next(judged)}) if one.headline else one for one in figures]
-
-
-def _flips(benchmark: str, pairs: Sequence[tuple[EvalRow, EvalRow]]) -> Iterator[Flip]:
-    for a, b in pairs:
-        if a.reply.score is None or b.reply.score is None:
-            continue
-        was, now = a.reply.score >= RIGHT, b.reply.score >= RIGHT
-        if was is not now:
-            yield Flip(
-                benchmark=benchmark, sample_id=a.sample_id, problem=a.problem, reference=a.reference,
-                first=a.reply.answer, second=b.reply.answer, gained=now,
-            )  # fmt: skip
-
-
-# What else is not the same.
-
-
-def differing(first: EvalResult, second: EvalResult, benchmarks: Sequence[str]) -> Iterator[Setting]:
-    """Everything beside the model that can move a number and is not the same in both."""
-    for name in benchmarks:
-        a, b = ({one.name: one for one in r.benchmarks}[name] for r in (first, second))
-        for field in ("pool_sha256", "selection", "revision", "layout"):
-            yield from _setting("rows", name, field, getattr(a, field), getattr(b, field))
-        for field in ("frames", "pixels"):
-            sent = (getattr(one.sent, field) for one in (a, b))
-            yield from _setting("asked", name, f"{field} sent, mean", *(s and round(s.mean, 1) for s in sent))
-    one, two = (dict(_flat(_asked(result.plan))) for result in (first, second))
-    for key in dict.fromkeys([*one, *two]):
-        kind: Kind = "scored" if key.startswith("scoring") else "asked"
-        yield from _setting(kind, "", key, one.get(key), two.get(key))
-    for key in dict.fromkeys([*first.prompts, *second.prompts]):
-        if not key.startswith("blind"):
-            yield from _setting("asked", "", f"prompt {key}", first.prompts.get(key), second.prompts.get(key))
-    for key in dict.fromkeys([*first.versions, *second.versions]):
-        yield from _setting(
-            "scored", "", f"version of {key}", first.versions.get(key), second.versions.get(key)
-        )
-
-
-def _asked(plan: Mapping[str, Any]) -> dict[str, Any]:
-    """What was asked and how, without the model; of its backend what may change the answers of one model."""
-    backend = plan.get("backend", {})
-    sent = {name: backend[name] for name in ("kind", "extra") if name in backend}
-    return {name: value for name, value in plan.items() if name not in _APART} | {"backend": sent}
-
-
-def _setting(kind: Kind, benchmark: str, name: str, first: Any, second: Any) -> Iterator[Setting]:
-    if first != second:
-        told = [
-            "(none)" if value in (None, "") else _DIGEST.sub(r"\1", str(value)) for value in (first, second)
-        ]
-        yield Setting(kind=kind, benchmark=benchmark, name=name, first=told[0], second=told[1])
-
-
-def _flat(values: Mapping[str, Any], head: str = "") -> Iterator[tuple[str, Any]]:
-    for name, value in values.items():
-        if isinstance(value, Mapping):
-            yield from _flat(value, f"{head}{name}.")
-        else:
-            yield f"{head}{name}", value
 
 
 def load_results(named: Sequence[tuple[str, Path]]) -> list[Loaded]:
@@ -272,3 +138,161 @@ def load_results(named: Sequence[tuple[str, Path]]) -> list[Loaded]:
         if one.name in others:
             one.name = f"{one.name} ({at + 1})"
     return loaded
+
+
+def compare_results(results: Sequence[Loaded], *, common: bool = False) -> list[Comparison]:
+    """Hold every result against the first.
+
+    Args:
+        results: two or more.
+        common: compare the questions that both have, where one has others too.
+
+    Raises:
+        ConfigError: no benchmark is in both, one has other questions than the other, or none is in both.
+        SourceError: rows that cannot be read.
+    """
+    first, *others = results
+    return [_compare(first, other, common=common) for other in others]
+
+
+def _compare(first: Loaded, second: Loaded, *, common: bool) -> Comparison:
+    shared = [name for name in first.benchmarks if name in second.benchmarks]
+    if not shared:
+        named = ", ".join(first.benchmarks), ", ".join(second.benchmarks)
+        raise ConfigError(
+            f"no benchmark is in both: {named[0]}; {named[1]}", where=f"{first.name}, {second.name}"
+        )
+    figures: list[Compared] = []
+    flips: list[Flip] = []
+    left_out: dict[str, int] = {}
+    for name in shared:
+        pairs, others = _pairs(first.rows(name), second.rows(name))
+        if others and not (common and pairs):
+            few = f"evaluate both on the same rows, or compare the {len(pairs):,} of both: --common"
+            raise ConfigError(
+                f"{others:,} questions of {name} are in one of them alone, or are not the same in both",
+                where=f"{first.folder}, {second.folder}",
+                hint=few if pairs else "no question is in both: evaluate both on the same rows",
+            )
+        if others:
+            left_out[name] = others
+        figures += _figures(name, first.aggregates(name), pairs)
+        flips += _flips(name, pairs)
+    return Comparison(
+        first=first.name, second=second.name, settings=tuple(differing(first, second, shared)),
+        figures=tuple(_together(figures)), flips=tuple(flips), left_out=left_out,
+    )  # fmt: skip
+
+
+def _pairs(
+    first: Mapping[str, EvalRow], second: Mapping[str, EvalRow]
+) -> tuple[list[tuple[EvalRow, EvalRow]], int]:
+    """Questions that both have, in the order of the first, and how many only one has."""
+    pairs = [
+        (row, second[name]) for name, row in first.items() if name in second and _same(row, second[name])
+    ]
+    return pairs, len(first) + len(second) - 2 * len(pairs)
+
+
+def _same(a: EvalRow, b: EvalRow) -> bool:
+    """Whether both were asked the same question, of the same task."""
+    asked = (
+        "problem",
+        "problem_type",
+        "data_type",
+        "options",
+        "reference",
+        "path",
+        "start_s",
+        "end_s",
+        "tags",
+    )
+    return all(getattr(a, name) == getattr(b, name) for name in asked)
+
+
+def _figures(
+    benchmark: str, aggregates: Sequence[Aggregate], pairs: Sequence[tuple[EvalRow, EvalRow]]
+) -> Iterator[Compared]:
+    scored = [(scored_row(a, a.reply, at), scored_row(b, b.reply, at)) for at, (a, b) in enumerate(pairs)]
+    both = [(a, b) for a, b in scored if a is not None and b is not None]
+    for at, how in enumerate(aggregates if both else ()):
+        found = compare_pair(how, *(counted_by(how, rows) for rows in zip(*both, strict=True)))
+        if found is not None:
+            yield Compared(benchmark=benchmark, headline=at == 0, scale=how.scale, found=found)
+
+
+def _together(figures: Sequence[Compared]) -> Iterator[Compared]:
+    """The headlines judged as one family; the others stand as they are."""
+    family = iter(holm([one.found.p for one in figures if one.headline]))
+    for one in figures:
+        p = next(family) if one.headline else one.found.p
+        yield one.model_copy(update={"found": one.found.model_copy(update={"p_holm": p})})
+
+
+def _flips(benchmark: str, pairs: Sequence[tuple[EvalRow, EvalRow]]) -> Iterator[Flip]:
+    for a, b in pairs:
+        if a.reply.score is None or b.reply.score is None:
+            continue
+        was, now = a.reply.score >= RIGHT, b.reply.score >= RIGHT
+        if was is not now:
+            yield Flip(
+                benchmark=benchmark, sample_id=a.sample_id, problem=a.problem, reference=a.reference,
+                first=a.reply.answer, second=b.reply.answer, gained=now,
+            )  # fmt: skip
+
+
+# What else is not the same.
+
+
+def differing(first: Loaded, second: Loaded, benchmarks: Iterable[str]) -> Iterator[Setting]:
+    """Everything beside the model that can move a number and is not the same in both."""
+    both = first, second
+    for name in benchmarks:
+        a, b = (one.benchmarks[name] for one in both)
+        for field in ("pool_sha256", "selection", "revision", "layout"):
+            yield from _setting("rows", name, field, getattr(a, field), getattr(b, field))
+        yield from _setting("asked", name, "hint", *(one.pool(name).hint for one in both))
+        for field in ("frames", "pixels"):
+            sent = (getattr(one.sent, field) for one in (a, b))
+            yield from _setting("asked", name, f"{field} sent, mean", *(s and round(s.mean, 1) for s in sent))
+    settings: tuple[tuple[Kind, list[dict[str, Any]]], ...] = (
+        ("asked", [dict(_flat(_asked(one))) for one in both]),
+        ("scored", [{f"version of {name}": v for name, v in one.result.versions.items()} for one in both]),
+    )
+    for kind, (one, two) in settings:
+        for key in dict.fromkeys([*one, *two]):
+            own: Kind = "scored" if key.startswith("scoring") else kind
+            yield from _setting(own, "", key, one.get(key), two.get(key))
+
+
+def _asked(one: Loaded) -> dict[str, Any]:
+    """What was asked and how, without the model; of its backend what may change the answers of one model."""
+    plan = one.result.plan
+    sent = {name: value for name, value in plan.get("backend", {}).items() if name in ("kind", "extra")}
+    # the model's own prompt: those of judges change no score
+    own = [
+        one.result.prompts[name]
+        for name in (one.plan.prompt_name, GENERATE_ANY)
+        if name in one.result.prompts
+    ]
+    return {name: value for name, value in plan.items() if name not in _APART} | {
+        "backend": sent,
+        "prompt text": own,
+    }
+
+
+def _setting(kind: Kind, benchmark: str, name: str, first: Any, second: Any) -> Iterator[Setting]:
+    if first != second:
+        told = [
+            "(none)" if value in (None, "", []) else _DIGEST.sub(r"\1", str(value))
+            for value in (first, second)
+        ]
+        yield Setting(kind=kind, benchmark=benchmark, name=name, first=told[0], second=told[1])
+
+
+def _flat(values: Mapping[str, Any], head: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{head}{name}.")
+        else:
+            yield f"{head}{name}", value

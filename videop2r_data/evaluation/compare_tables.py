@@ -1,20 +1,17 @@
-"""A comparison as tables: one per protocol, for a terminal, as Markdown and as LaTeX."""
+"""A comparison as tables: one per protocol, for a terminal and as Markdown."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from videop2r_data.cards.card import cell, table
 from videop2r_data.evaluation.compare import Comparison, Loaded
-from videop2r_data.evaluation.reported import Figure, Reported, load_reported
-from videop2r_data.schemas import Measured, visible_line
-from videop2r_data.validators import Difference
+from videop2r_data.evaluation.reported import Figure, load_reported
+from videop2r_data.schemas import Measured
+from videop2r_data.validators import ALPHA, Difference
 
-HEADS = ("result", "value", "change", "interval", "p", "flips", "")
-_LATEX = {c: f"\\{c}" for c in "&%$#_{}"} | {
-    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "\\": r"\textbackslash{}"
-}  # fmt: skip
+HEADS = ("result", "value", "change", "interval", "p", "better, worse", "")
 
 
 class Block(NamedTuple):
@@ -51,11 +48,13 @@ def blocks_of(
                 continue
             rows: list[tuple[str, ...]] = [(first.name, *_value(figure), "", "", "")]
             rows += [(name, *_difference(each, figure.scale)) for name, each in found.items()]
-            notes = _notes(list(found.values()), figure.scale)
-            if told is not None:
-                others = _reported(told, benchmark, figure.protocol, reported)
-                rows += [_other(each, at) for at, each in enumerate(others, 1)]
-                notes += [f"[{at}] {why}" for at, each in enumerate(others, 1) for why in each.doubts]
+            notes = list(_notes(figure, found))
+            others = (
+                [each for each in told.figures(benchmark) if each.protocol == figure.protocol] if told else []
+            )
+            others = [each for each in others if reported in ("all", each.table)]
+            rows += [_other(each, at) for at, each in enumerate(others, 1)]
+            notes += [f"[{at}] {why}" for at, each in enumerate(others, 1) for why in each.doubts]
             yield Block(f"{one.title}: {figure.protocol}, {figure.n:,} questions", rows, notes)
 
 
@@ -74,27 +73,20 @@ def _difference(found: Difference, scale: float) -> tuple[str, ...]:
     return _number(found.b, scale), change, f"{low} to {high}", p, flips, found.verdict
 
 
-def _notes(found: Sequence[Difference], scale: float) -> list[str]:
-    """How large a difference has to be, and where the two tests do not say the same."""
-    notes = []
-    least = [one.smallest for one in found if one.smallest is not None]
-    if least:
-        notes.append(f"shown in four of five tries: a difference of {_number(max(least), scale)} or more")
-    for one in found:
-        if (one.mcnemar_p < 0.05) is not (one.p < 0.05):
-            notes.append(f"McNemar's test, questions taken as independent, gives p {one.mcnemar_p:.3f}")
-    return notes
-
-
-def _reported(told: Reported, benchmark: str, protocol: str, chosen: str) -> list[Figure]:
-    every = [one for one in told.figures(benchmark) if one.protocol == protocol]
-    return [one for one in every if chosen in ("all", one.table)]
+def _notes(figure: Measured, found: Mapping[str, Difference]) -> Iterator[str]:
+    """Which questions are compared, if not all, and where the two tests do not say the same."""
+    for name, one in found.items():
+        if one.n != figure.n:
+            base = _number(one.a, figure.scale)
+            yield f"{name} is held against the first on {one.n:,} questions of both, where that has {base}"
+        if (one.mcnemar_p < ALPHA) is not (one.p < ALPHA):
+            yield f"{name}: McNemar's test, questions taken as independent, gives p {one.mcnemar_p:.3f}"
 
 
 def _other(one: Figure, at: int) -> tuple[str, ...]:
     """A reported figure: its interval comes from value and n alone, and it is compared with nothing."""
-    between = "" if one.low is None or one.high is None else f"({one.low:.1f} to {one.high:.1f})"
     mark = f" [{at}]" if one.doubts else ""
+    between = f"({one.low:.1f} to {one.high:.1f})"
     return f"{one.model}{mark}", f"{one.value:.1f}", "", between, "", "", "reported"
 
 
@@ -104,28 +96,10 @@ def _number(value: float, scale: float, sign: str = "") -> str:
 
 
 def markdown(blocks: Sequence[Block]) -> str:
-    """The tables as Markdown."""
+    """The tables as Markdown; text from outside is escaped."""
     parts = []
     for block in blocks:
         rows = [[cell(text) for text in row] for row in block.rows]
-        parts += [
-            f"### {cell(block.title)}",
-            table(HEADS, rows),
-            *(f"- {cell(note)}" for note in block.notes),
-        ]
+        notes = "\n".join(f"- {cell(note)}" for note in block.notes)
+        parts += filter(None, [f"### {cell(block.title)}", table(HEADS, rows), notes])
     return "\n\n".join(parts) + "\n"
-
-
-def latex(blocks: Sequence[Block]) -> str:
-    """The tables as LaTeX with booktabs; text from outside is escaped."""
-    lines = []
-    for block in blocks:
-        lines += [f"% {visible_line(block.title)}", r"\begin{tabular}{lrrrrrl}", r"\toprule"]
-        lines += [_latex_row(HEADS), r"\midrule"]
-        lines += [_latex_row(row) for row in block.rows]
-        lines += [r"\bottomrule", r"\end{tabular}", *(f"% {visible_line(note)}" for note in block.notes), ""]
-    return "\n".join(lines)
-
-
-def _latex_row(cells: Sequence[str]) -> str:
-    return " & ".join("".join(_LATEX.get(c, c) for c in visible_line(text)) for text in cells) + r" \\"

@@ -32,8 +32,7 @@ from videop2r_data.validators import (
     NOTHING,
     ScoredRow,
     aggregate,
-    count_confusion,
-    measure_agreement,
+    kappa_of_clips,
     thinks_otherwise,
 )
 
@@ -248,9 +247,8 @@ class Belonging:
         both = [row for row in read if row.rule is not None]
         yield from self._mean("rule_and_judge", lambda row: row.rule is row.judge, both)
         if both:
-            found = measure_agreement(
-                count_confusion((bool(row.judge), bool(row.rule)) for row in both)
-            ).kappa
+            pairs = [(bool(row.judge), bool(row.rule)) for row in both]
+            found = kappa_of_clips(pairs, [row.clip or f"question {row.order}" for row in both])
             yield Measured(protocol="kappa", value=found.value, low=found.low, high=found.high, n=len(both))
 
     def _judged(self) -> Iterator[Measured]:

@@ -8,9 +8,9 @@ none.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from importlib import resources
-from typing import Literal, Self
+from typing import Literal, NamedTuple, Self
 
 from pydantic import Field, model_validator
 
@@ -63,13 +63,9 @@ class Table(Model):
                 raise ValueError(f"{model}: {len(values)} figures for {len(self.columns)} columns")
         return self
 
-
-class Parts(Model):
-    """Parts of equal size that a benchmark consists of."""
-
-    of: tuple[str, ...]
-    n: int = Field(ge=1)
-    """Questions of each."""
+    def of(self, model: str) -> dict[str, float | None]:
+        """Column -> figure of a model."""
+        return dict(zip(self.columns, self.rows[model], strict=True))
 
 
 class Doubt(Model):
@@ -83,21 +79,22 @@ class Doubt(Model):
     why: str
 
 
-class Figure(Model):
-    """One reported figure."""
+class Figure(NamedTuple):
+    """One reported score.
+
+    Attributes:
+        value: per cent, as printed.
+        low, high: by Wilson's interval of `value` and the questions alone, which nobody reports; wide enough
+            where questions are graded.
+        doubts: what has to be known of it.
+    """
 
     table: str
-    source: str
     model: str
-    benchmark: str
     protocol: str
     value: float
-    """Per cent, as printed."""
-    n: int
-    low: float | None
-    """By Wilson's interval of `value` and `n` alone, which nobody reports; wide enough where questions are
-    graded."""
-    high: float | None
+    low: float
+    high: float
     doubts: tuple[str, ...]
 
 
@@ -108,13 +105,13 @@ class Reported(Model):
     columns: dict[str, Column]
     sources: dict[str, Paper]
     tables: dict[str, Table]
-    parts: dict[str, Parts]
+    parts: dict[str, tuple[str, ...]]
+    """Benchmark -> columns of the parts of equal size that it consists of."""
     doubts: tuple[Doubt, ...]
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
-        parts = {name for one in self.parts.values() for name in one.of}
-        known = {*self.columns, *parts, AVERAGE}
+        known = {*self.columns, AVERAGE, *(part for parts in self.parts.values() for part in parts)}
         for name, table in self.tables.items():
             wrong = [*(set(table.columns) - known), *({table.source} - self.sources.keys())]
             wrong += [table.parts_of] if table.parts_of and table.parts_of not in self.tables else []
@@ -122,97 +119,83 @@ class Reported(Model):
                 raise ValueError(f"table {name}: unknown {', '.join(wrong)}")
         return self
 
-    def figures(self, benchmark: str, *, measures: str = "score") -> list[Figure]:
-        """Every figure of a benchmark, in the order of the tables; a model in several tables comes once each.
+    @property
+    def of_scores(self) -> dict[str, Table]:
+        """The tables that have scores of whole benchmarks."""
+        tables = self.tables.items()
+        return {k: one for k, one in tables if one.measures == "score" and {*one.columns} & {*self.columns}}
+
+    def figures(self, benchmark: str) -> list[Figure]:
+        """Every score of a benchmark, in the order of the tables; a model in several tables comes once each.
 
         Args:
             benchmark: name of its declaration.
-            measures: `score` or `mismatch`.
         """
-        column = self.columns.get(benchmark)
+        if (column := self.columns.get(benchmark)) is None:
+            return []
         found = []
-        for name, model, value in self._cells(benchmark, measures) if column else ():
-            assert column is not None
-            share = value / 100
-            interval = wilson(round(share * column.n), column.n)
-            told = [column.note, *self.why(name, model, benchmark)]
-            if measures == "score" and not column.graded and not is_possible(value, column.n):
-                told.append(f"no share of {column.n:,} questions rounds to {value:g}")
-            found.append(
-                Figure(
-                    table=name, source=self.tables[name].source, model=model, benchmark=benchmark,
-                    protocol=column.protocol, value=value, n=column.n, doubts=tuple(filter(None, told)),
-                    low=None if interval.low is None else 100 * interval.low,
-                    high=None if interval.high is None else 100 * interval.high,
-                )
-            )  # fmt: skip
+        for name, table in self.of_scores.items():
+            for model in table.rows:
+                if (value := table.of(model).get(benchmark)) is None:
+                    continue
+                told = [column.note, *self._why(table, model, benchmark)]
+                told.append(self.contradictions.get((name, model, benchmark), ""))
+                if not column.graded and not is_possible(value, column.n):
+                    told.append(f"no share of {column.n:,} questions rounds to {value:g}")
+                share = wilson(round(value / 100 * column.n), column.n)
+                low, high = (100 * (end or 0.0) for end in (share.low, share.high))
+                doubts = tuple(filter(None, told))
+                found.append(Figure(name, model, column.protocol, value, low, high, doubts))
         return found
 
-    def why(self, table: str, model: str, benchmark: str) -> list[str]:
-        """What has to be known of one figure."""
-        source = self.tables[table].source
-        told = [
-            doubt.why
-            for doubt in self.doubts
-            if doubt.column == benchmark and doubt.model in ("", model) and doubt.source in ("", source)
-        ]
-        return told + [line for where, line in self.contradictions() if where == (table, model, benchmark)]
+    def _why(self, table: Table, model: str, benchmark: str) -> Iterator[str]:
+        for one in self.doubts:
+            asked = one.column == benchmark and one.source in ("", table.source)
+            if asked and one.model in ("", model):
+                yield one.why
 
-    def contradictions(self) -> list[tuple[tuple[str, str, str], str]]:
-        """Figures that the figures beside them contradict: ((table, model, column), why).
+    @cached_property
+    def contradictions(self) -> dict[tuple[str, str, str], str]:
+        """(table, model, column) of figures that the figures beside them contradict -> why.
 
         An average that is not the mean of its row, by more than rounding can do; a whole that is not the mean
         of its equal parts.
         """
-        found = []
+        found = {}
         for name, table in self.tables.items():
-            for model, values in table.rows.items():
-                if AVERAGE in table.columns:
-                    mean = _mean([v for v, c in zip(values, table.columns, strict=True) if c != AVERAGE])
-                    printed = values[table.columns.index(AVERAGE)]
-                    # rounding moves the mean of printed figures by 0.05 at most, and the average by as much
-                    if mean is not None and printed is not None and abs(mean - printed) > 0.1 + _EXACT:
-                        found.append(((name, model, AVERAGE), f"the mean of its row is {mean:.1f}"))
-                if table.parts_of:
-                    found += self._against_parts(name, model)
+            for model in table.rows:
+                row = table.of(model)
+                printed = row.pop(AVERAGE, None)
+                # rounding moves the mean of printed figures by 0.05 at most, and the average by as much
+                if (mean := _off(list(row.values()), printed, 0.1)) is not None:
+                    found[name, model, AVERAGE] = f"the mean of its row is {mean:.1f}"
+                for benchmark, parts in self.parts.items() if table.parts_of else ():
+                    cells = [row[part] for part in parts]
+                    whole = self.tables[table.parts_of].of(model)[benchmark]
+                    if (mean := _off(cells, whole, 0.055)) is not None:
+                        listed = ", ".join(f"{cell:g}" for cell in cells)
+                        why = (
+                            f"{name} gives its {len(cells)} equal parts as {listed}: their mean is {mean:.1f}"
+                        )
+                        found[table.parts_of, model, benchmark] = why
         return found
 
-    def _against_parts(self, name: str, model: str) -> Iterator[tuple[tuple[str, str, str], str]]:
-        table = self.tables[name]
-        whole = self.tables[table.parts_of]
-        for benchmark, parts in self.parts.items():
-            cells = [table.rows[model][table.columns.index(part)] for part in parts.of]
-            printed = whole.rows[model][whole.columns.index(benchmark)]
-            mean = _mean(cells)
-            if mean is not None and printed is not None and abs(mean - printed) > 0.055 + _EXACT:
-                listed = ", ".join(f"{cell:g}" for cell in cells)
-                why = f"{name} gives its {len(cells)} equal parts as {listed}: their mean is {mean:.1f}"
-                yield (table.parts_of, model, benchmark), why
 
-    def _cells(self, column: str, measures: str) -> Iterator[tuple[str, str, float]]:
-        for name, table in self.tables.items():
-            if table.measures == measures and column in table.columns:
-                at = table.columns.index(column)
-                for model, values in table.rows.items():
-                    if (value := values[at]) is not None:
-                        yield name, model, value
+def _off(cells: Sequence[float | None], printed: float | None, most: float) -> float | None:
+    """The mean of the figures that are there, if what is printed for it is further away than `most`."""
+    known = [cell for cell in cells if cell is not None]
+    mean = sum(known) / len(known) if known else None
+    return mean if mean is not None and printed is not None and abs(mean - printed) > most + _EXACT else None
 
 
-def _mean(values: Sequence[float | None]) -> float | None:
-    """Of the figures that are there."""
-    known = [value for value in values if value is not None]
-    return sum(known) / len(known) if known else None
-
-
-def is_possible(value: float, n: int, *, decimals: int = 1) -> bool:
+def is_possible(value: float, n: int) -> bool:
     """Whether a number of right answers among n questions gives a percentage that rounds to `value`.
 
     >>> is_possible(65.4, 625), is_possible(62.8, 625)
     (True, False)
     """
-    half = 0.5 * 10**-decimals + 1e-9
     nearest = round(value * n / 100)
-    return any(abs(100 * right / n - value) <= half for right in (nearest - 1, nearest, nearest + 1))
+    return any(abs(100 * right / n - value) <= 0.05 + _EXACT for right in (nearest - 1, nearest, nearest + 1))
 
 
 @lru_cache(maxsize=1)

@@ -1,9 +1,9 @@
 from .aggregates import aggregate as aggregate
 from .aggregates import gain_of_rows as gain_of_rows
-from .aggregates import knowledge_gain as knowledge_gain
 from .agreement import Agreement as Agreement
 from .agreement import ClaimAgreement as ClaimAgreement
 from .agreement import count_confusion as count_confusion
+from .agreement import kappa_of_clips as kappa_of_clips
 from .agreement import measure_agreement as measure_agreement
 from .agreement import measure_claims as measure_claims
 from .alarms import ALARMS as ALARMS
@@ -26,9 +26,7 @@ from .claims import render_claims as render_claims
 from .claims import render_faithfulness as render_faithfulness
 from .compare import ALPHA as ALPHA
 from .compare import Difference as Difference
-from .compare import McNemar as McNemar
 from .compare import compare_pair as compare_pair
-from .compare import compare_together as compare_together
 from .compare import holm as holm
 from .compare import mcnemar as mcnemar
 from .estimate import Confusion as Confusion
@@ -59,7 +57,6 @@ from .options import option_set as option_set
 from .reply import Reading as Reading
 from .reply import read_reply as read_reply
 from .scored import ScoredRow as ScoredRow
-from .scored import recall_at as recall_at
 from .scorer import Extracted as Extracted
 from .scorer import check_reference as check_reference
 from .scorer import extract_answer as extract_answer

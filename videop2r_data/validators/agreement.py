@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from typing import Any
 
 from videop2r_data.schemas import ClaimVerdict, Model
-from videop2r_data.validators.estimate import Confusion, Estimate, wilson
+from videop2r_data.validators.estimate import Confusion, Estimate, wilson, worth_of_clips
 
 _FEW = 10
 _PRIOR = 0.5
@@ -19,7 +19,7 @@ _GRID = 4096
 _TAILS = (0.025, 0.975)
 
 
-def kappa(c: Confusion) -> Estimate:
+def kappa(c: Confusion, *, worth: float | None = None) -> Estimate:
     """Cohen's kappa [Cohen 1960] with its central 95 % interval under Jeffreys' prior.
 
     The four probabilities have a Dirichlet posterior (counts + 1/2). The share of equal verdicts and the two
@@ -29,6 +29,9 @@ def kappa(c: Confusion) -> Estimate:
     large-sample standard error covers 22 % at 10 and 46 % at 20, and is 0 to 0 for two.
 
     Undefined (None) where both raters always give the same one verdict: expected agreement is then 1.
+
+    Args:
+        worth: how many independent items the items are worth; None: each is.
     """
     n = c.total
     if n == 0:
@@ -40,14 +43,39 @@ def kappa(c: Confusion) -> Estimate:
     if chance >= 1.0:
         return Estimate(value=None, low=None, high=None)
     value = (observed - chance) / (1 - chance)
-    low, high = _interval(c.true_positive, c.false_positive, c.false_negative, c.true_negative)
+    each = 1.0 if worth is None else worth / n
+    cells = c.true_positive, c.false_positive, c.false_negative, c.true_negative
+    low, high = _interval(*(each * cell for cell in cells))
     if c.false_positive + c.false_negative == 0:
         high = 1.0  # the counts do not rule out perfect agreement, where a continuous posterior has no weight
     return Estimate(value=value, low=max(-1.0, min(low, value)), high=min(1.0, max(high, value)))
 
 
+def kappa_of_clips(pairs: Sequence[tuple[bool, bool]], clips: Sequence[str]) -> Estimate:
+    """Cohen's kappa of pairs (label, verdict) that are about clips; several about one are not independent.
+
+    The interval is that of as many independent pairs as the pairs of the clips are worth, as in `aggregate`,
+    for kappa to first order: a pair adds `agree - (1 - kappa) (label (2j - 1) + verdict (2l - 1))`, where l
+    and j are the shares of positive labels and verdicts.
+
+    Args:
+        pairs: (n,)
+        clips: (n,) the clip of each.
+    """
+    c = count_confusion(pairs)
+    found = kappa(c)
+    if found.value is None:
+        return found
+    label = (c.true_positive + c.false_negative) / c.total
+    judge = (c.true_positive + c.false_positive) / c.total
+    rest = 1 - found.value
+    added = [(x is y) - rest * (x * (2 * judge - 1) + y * (2 * label - 1)) for x, y in pairs]
+    mean = sum(added) / len(added)
+    return kappa(c, worth=worth_of_clips([one - mean for one in added], clips))
+
+
 @lru_cache(maxsize=256)
-def _interval(tp: int, fp: int, fn: int, tn: int) -> tuple[float, float]:
+def _interval(tp: float, fp: float, fn: float, tn: float) -> tuple[float, float]:
     """2.5 % and 97.5 % quantiles of kappa under the posterior of the four cells."""
     import numpy as np
 

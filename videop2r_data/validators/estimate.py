@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
 from math import sqrt
 from statistics import NormalDist
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
 from videop2r_data.schemas import Model
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Floats = NDArray[np.float64]
 
 _AT_A_TIME = 4_000_000
 """Drawn indices that are held in memory at once."""
@@ -74,6 +81,28 @@ def wilson(hits: float, total: float, *, level: float = 0.95) -> Estimate:
     return Estimate(value=share, low=low, high=high)
 
 
+def worth_of_clips(deviations: Sequence[float], clips: Sequence[str]) -> float:
+    """How many independent questions the questions of clips are worth, for a figure made of shares.
+
+    The variance of the figure if all questions were independent over its variance between clips (as a ratio
+    estimator) [Korn and Graubard 1998]: `n S (C - 1) / (C B)`, where S sums the squares of the deviations and
+    B those of their sums by clip. At most n; C where nothing deviates, so that nothing says how clips differ.
+
+    Args:
+        deviations: (n,) what each question adds to the figure's deviation from its expectation, in any unit.
+        clips: (n,) the clip of each; C different ones.
+    """
+    sums: dict[str, float] = defaultdict(float)
+    for deviation, clip in zip(deviations, clips, strict=True):
+        sums[clip] += deviation
+    n, count = len(clips), len(sums)
+    between = sum(one * one for one in sums.values())
+    alone = sum(one * one for one in deviations)
+    if count in (1, n) or alone == 0:
+        return float(count)
+    return min(float(n), n * alone * (count - 1) / (count * between)) if between else float(n)
+
+
 def estimate_share(hits: int, n: int, *, level: float = 0.95) -> CountedEstimate | None:
     """A share of n questions by `wilson`; None for n = 0.
 
@@ -107,8 +136,20 @@ def estimate_mean(
 
     data = np.asarray(values, dtype=np.float64)
     rng = np.random.default_rng(seed)
-    step = max(1, _AT_A_TIME // n)
-    sizes = [min(step, resamples - done) for done in range(0, resamples, step)]
-    means = np.concatenate([data[rng.integers(0, n, size=(size, n))].mean(axis=1) for size in sizes])
-    low, high = np.quantile(means, [0.5 - level / 2, 0.5 + level / 2]).tolist()
+    means = (data[rng.integers(0, n, size=(size, n))].mean(axis=1) for size in in_parts(resamples, n))
+    low, high = middle(means, level)
     return CountedEstimate(value=float(data.mean()), low=low, high=high, n=n, method="bootstrap")
+
+
+def in_parts(resamples: int, n: int) -> Iterator[int]:
+    """How many draws of n things are made at once."""
+    step = max(1, _AT_A_TIME // n)
+    return (min(step, resamples - done) for done in range(0, resamples, step))
+
+
+def middle(drawn: Iterable[Floats], level: float = 0.95) -> tuple[float, float]:
+    """The interval that holds a share `level` of the draws, as much left out at either end."""
+    import numpy as np
+
+    low, high = np.nanquantile(np.concatenate(list(drawn)), [0.5 - level / 2, 0.5 + level / 2]).tolist()
+    return low, high

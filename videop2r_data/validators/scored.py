@@ -32,15 +32,6 @@ class ScoredRow(NamedTuple):
         return self.problem_type if name == "problem_type" else self.tags.get(name, "")
 
 
-def recall_at(score: float, at: float) -> float:
-    """1 for a score of at least `at`, else 0: R1@0.5 of temporal grounding counts an IoU of 0.5.
-
-    >>> recall_at(0.5, 0.5), recall_at(0.49, 0.5)
-    (1.0, 0.0)
-    """
-    return float(score >= at)
-
-
 # --- what a group of questions is worth [Video-MME-v2: MME-Benchmarks/Video-MME-v2 @ 013b6c92f1c4] ---
 
 Stages = Sequence[int | Sequence[int]]
@@ -107,12 +98,12 @@ def _places(stages: Stages) -> list[int]:
 
 
 class Unit(NamedTuple):
-    """What a statistic counts: a question, or a group of questions."""
+    """What a statistic counts: a question, or a group of questions, with their places in the benchmark."""
 
     value: float
     category: str
     clip: str
-    n: int
+    orders: tuple[int, ...]
 
 
 def units_of(spec: Aggregate, rows: Sequence[ScoredRow]) -> Iterator[Unit]:
@@ -126,8 +117,8 @@ def units_of(spec: Aggregate, rows: Sequence[ScoredRow]) -> Iterator[Unit]:
         return
     for row in rows:
         if _counts(spec, row):
-            value = recall_at(row.score, spec.at or 0.0) if spec.how == "recall" else row.score
-            yield Unit(value, row.tag(spec.by) if spec.how == "macro" else "", _clip(row), 1)
+            value = float(row.score >= (spec.at or 0.0)) if spec.how == "recall" else row.score
+            yield Unit(value, row.tag(spec.by) if spec.how == "macro" else "", _clip(row), (row.order,))
 
 
 def _groups(spec: Aggregate, rows: Sequence[ScoredRow]) -> Iterator[Unit]:
@@ -142,7 +133,7 @@ def _groups(spec: Aggregate, rows: Sequence[ScoredRow]) -> Iterator[Unit]:
             right = [row.score >= 1 for row in group]
             own = group[-1].tag("group_type") if spec.curve == "video-mme-v2" else spec.curve
             value = logic(right, stages) if own == "logic" else relevance(right)
-            yield Unit(value, "", _clip(group[-1]), len(group))
+            yield Unit(value, "", _clip(group[-1]), tuple(row.order for row in group))
 
 
 def _clip(row: ScoredRow) -> str:
