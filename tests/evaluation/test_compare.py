@@ -165,11 +165,11 @@ def test_questions_are_compared_only_where_both_were_asked_the_same() -> None:
 @given(st.lists(st.tuples(st.sampled_from([0, 0.3, 0.5, 1, None]), st.sampled_from([0, 0.4, 1, None]))))
 def test_flips_are_those_that_the_test_counts(scores: list[tuple[float | None, float | None]]) -> None:
     pairs = [(answered(at, was), answered(at, now)) for at, (was, now) in enumerate(scores)]
-    graded = [(was, now) for was, now in scores if was is not None and now is not None]
+    graded = [(at, was, now) for at, (was, now) in enumerate(scores) if was is not None and now is not None]
     flips = list(_flips("mmvu", pairs))
-    gained = [str(at) for at, (was, now) in enumerate(scores) if None not in (was, now) and was < 0.5 <= now]
+    gained = [str(at) for at, was, now in graded if was < 0.5 <= now]
     assert [flip.sample_id for flip in flips if flip.gained] == gained
-    assert len(flips) == sum((was >= RIGHT) is not (now >= RIGHT) for was, now in graded)
+    assert len(flips) == sum((was >= RIGHT) is not (now >= RIGHT) for _, was, now in graded)
     for one in _figures("mmvu", [Aggregate(id="right", how="recall", at=RIGHT)], pairs):
         found = one.found
         assert (found.better, found.worse) == (len(gained), len(flips) - len(gained))

@@ -47,7 +47,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
             )  # fmt: skip
     (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     (folder / "fewer.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows[:-8]))
-    others = [row | {"problem": "Which " + row["problem"]} for row in rows]
+    others = [row | {"problem": f"Which {row['problem']}"} for row in rows]
     (folder / "others.jsonl").write_text("".join(json.dumps(row) + "\n" for row in others))
     with running(answer=answers) as server:
         for name, model, file, more in (

@@ -97,7 +97,7 @@ def _number(value: float, scale: float, sign: str = "") -> str:
 
 def markdown(blocks: Sequence[Block]) -> str:
     """The tables as Markdown; text from outside is escaped."""
-    parts = []
+    parts: list[str] = []
     for block in blocks:
         rows = [[cell(text) for text in row] for row in block.rows]
         notes = "\n".join(f"- {cell(note)}" for note in block.notes)

@@ -33,7 +33,8 @@ def mcnemar(better: int, worse: int) -> float:
     for i in range(min(better, worse)):
         term = term * (n - i) // (i + 1)
         below += term
-    return min(1.0, 2 * below / 2**n)
+    p: float = 2 * below / 2**n
+    return min(1.0, p)
 
 
 class Difference(Model):
