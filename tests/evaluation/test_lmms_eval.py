@@ -23,8 +23,10 @@ from benchmarks._blank import blank
 from tests.evaluation.rows import eval_row
 from videop2r_data.benchmarks import load_benchmark, packaged_benchmarks
 from videop2r_data.cli.train import app
-from videop2r_data.errors import ConfigError
+from videop2r_data.errors import ConfigError, SourceError
 from videop2r_data.evaluation import NO_ANSWER, TaskReader, export_logs, plain_answer, write_tasks
+from videop2r_data.evaluation.page import read_rows
+from videop2r_data.evaluation.result import read_result
 from videop2r_data.schemas import BenchmarkResult, EvalResult, EvalRow, arrow_schema
 
 PETS = ["A. cat", "B. dog", "C. cow"]
@@ -122,6 +124,18 @@ def test_rows_that_cannot_be_read_leave_the_places_behind_them_open(tmp_path: Pa
     assert not done.no_log and from_log(tmp_path / "out-b") == {"videomme": {0: NO_ANSWER, 1: "B"}}
 
 
+def test_rows_in_more_than_one_file_are_all_there(tmp_path: Path) -> None:
+    folder = result_in(tmp_path / "result", {"mvbench": [mvbench("action_count", x) for x in "ABC"]})
+    path = folder / "rows" / "mvbench.parquet"
+    table = pq.read_table(path)
+    pq.write_table(table[:2], path)
+    pq.write_table(table[2:], path.with_name("mvbench-1.parquet"))
+    assert [row.reply.answer for row in read_rows(folder, read_result(folder))] == ["A", "B", "C"]
+    path.write_bytes(path.read_bytes()[:-9])
+    with pytest.raises(SourceError, match=r"mvbench\.parquet: not a readable parquet file"):
+        export_logs(folder, tmp_path / "out")
+
+
 def test_a_tag_of_a_row_never_names_a_file_elsewhere(tmp_path: Path) -> None:
     rows = {"mvbench": [mvbench("../../../x", "B"), mvbench("action_count", "B")]}
     (done,) = export_logs(result_in(tmp_path / "result", rows), tmp_path / "out")
@@ -139,24 +153,24 @@ def test_nothing_to_export_is_an_error(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("answer", "form", "given"),
+    ("answer", "in_words", "given"),
     [
-        ("B", "letter", "B"),
-        ("B. dog", "letter", "B"),
-        ("dog", "letter", "B"),
-        ("B", "text", "dog"),
-        ("B. cat", "letter", NO_ANSWER),
-        ("A or B", "letter", NO_ANSWER),
-        ("not A", "letter", NO_ANSWER),
-        ("Apple", "letter", NO_ANSWER),
-        ("A, B", "letter", NO_ANSWER),
-        ("", "letter", NO_ANSWER),
-        (" ", "text", NO_ANSWER),
-        (None, "text", NO_ANSWER),
+        ("B", False, "B"),
+        ("B. dog", False, "B"),
+        ("dog", False, "B"),
+        ("B", True, "dog"),
+        ("B. cat", False, NO_ANSWER),
+        ("A or B", False, NO_ANSWER),
+        ("not A", False, NO_ANSWER),
+        ("Apple", False, NO_ANSWER),
+        ("A, B", False, NO_ANSWER),
+        ("", False, NO_ANSWER),
+        (" ", True, NO_ANSWER),
+        (None, True, NO_ANSWER),
     ],
 )
-def test_one_option_or_none(answer: str | None, form: str, given: str) -> None:
-    assert plain_answer(answer, "multiple choice", PETS, form) == given
+def test_one_option_or_none(answer: str | None, in_words: bool, given: str) -> None:
+    assert plain_answer(answer, "multiple choice", PETS, in_words=in_words) == given
 
 
 @given(st.text(max_size=60))
@@ -195,7 +209,7 @@ def test_its_tasks_are_written_once_more(lmms_eval: Path, tmp_path: Path) -> Non
     assert read["process_results"] == "p2r_mvbench_action_count.process_results"
     assert read["generation_kwargs"]["max_new_tokens"] >= 1024
     module = (out / "p2r_mvbench_action_count.py").read_text()
-    assert "TaskReader('mvbench', part='action_count', form='letter')" in module
+    assert "TaskReader('mvbench', part='action_count')" in module
     compile(module, "p2r_mvbench_action_count.py", "exec")
 
 
@@ -220,7 +234,7 @@ def test_a_document_is_read_and_asked_as_its_declaration_has_it() -> None:
 
 
 def test_texts_are_given_where_the_grader_compares_texts() -> None:
-    reader = TaskReader("tempcompass", part="yes_no", form="text")
+    reader = TaskReader("tempcompass", part="yes_no")
     doc = {"video_id": "1", "question": "Does it move?", "answer": "no", "dim": "action"}
     assert reader.answer(doc, "<think>Hm.</think><answer>No</answer>") == "no"
 

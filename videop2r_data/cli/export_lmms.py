@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -27,40 +26,32 @@ def export_lmms(
 
     With --tasks run it in the environment of lmms-eval: each of its tasks is written once more as p2r_TASK.
     """
+    from videop2r_data.evaluation import export_logs, write_tasks
+
     if tasks is not None:
         if result or out:
             raise typer.BadParameter("reads no result: leave RESULT and OUT out", param_hint="--tasks")
-        _tasks(tasks, as_json=json)
+        names = write_tasks(tasks)
+        if json:
+            print_json({"out": str(tasks), "tasks": names})
+            return
+        say(f"{plural(len(names), 'task')} in {tasks}: {', '.join(names)}")
+        say(f"next: python -m lmms_eval --include_path {tasks} --tasks {names[0]} --model ...")
         return
     if result is None or out is None:
         raise typer.BadParameter("RESULT and OUT are needed, or --tasks OUT", param_hint="RESULT OUT")
-    from videop2r_data.evaluation import export_logs
-
     done = export_logs(result, out)
     if json:
-        print_json({"out": str(out), "benchmarks": [asdict(one) for one in done]})
+        print_json({"out": str(out), "benchmarks": list(map(vars, done))})
         return
     for one in done:
-        answers, tasks_of = sum(one.tasks.values()), len(one.tasks)
-        say(f"{one.benchmark}: {plural(answers, 'answer')} of {plural(tasks_of, 'task')}")
+        say(f"{one.benchmark}: {plural(one.tasks.total(), 'answer')} of {plural(len(one.tasks), 'task')}")
         if one.unanswered:
             say(f"  {one.unanswered} without an answer stand as ???")
         if one.outside:
             say(f"  {one.outside} of no task of lmms-eval are left out")
         if one.no_log:
             say(f"  no log for from_log: {one.no_log}")
-    names = ",".join(task for one in done if not one.no_log for task in one.tasks)
-    if names:
+    if named := ",".join(task for one in done if not one.no_log for task in one.tasks):
         say("next, where lmms-eval is installed:")
-        say(f"  python -m lmms_eval --model from_log --model_args logs={out} --tasks {names}")
-
-
-def _tasks(out: Path, *, as_json: bool) -> None:
-    from videop2r_data.evaluation import write_tasks
-
-    done = write_tasks(out)
-    if as_json:
-        print_json({"out": str(out), "tasks": done})
-        return
-    say(f"{plural(len(done), 'task')} in {out}: {', '.join(done)}")
-    say(f"next: python -m lmms_eval --include_path {out} --tasks {done[0]} --model ...")
+        say(f"  python -m lmms_eval --model from_log --model_args logs={out} --tasks {named}")

@@ -33,7 +33,7 @@ from lmms_eval.utils import load_yaml_config
 from videop2r_data.evaluation import TaskReader
 
 _THEIRS = load_yaml_config({theirs})["process_results"]
-_READER = TaskReader({benchmark}, part={part}, form={form})
+_READER = TaskReader({benchmark}, part={part})
 
 
 def doc_to_text(doc, lmms_eval_specific_kwargs=None):
@@ -52,14 +52,13 @@ class TaskReader:
         ConfigError: lmms-eval has no task for the benchmark.
     """
 
-    def __init__(self, benchmark: str, *, part: str = "", form: str = "letter") -> None:
-        declared = load_benchmark(benchmark).lmms_eval
-        if declared is None:
+    def __init__(self, benchmark: str, *, part: str = "") -> None:
+        there = load_benchmark(benchmark).lmms_eval
+        if there is None:
             raise ConfigError("lmms-eval has no task for it", where=benchmark)
-        spec = SourceSpec(name="lmms-eval", kind="benchmark", benchmark=benchmark, layout=declared.layout)
+        spec = SourceSpec(name="lmms-eval", kind="benchmark", benchmark=benchmark, layout=there.layout)
         self._source = BenchmarkSource(spec, base=Path(), media_root=Path(), demo_root=Path())
-        self._part, self._form = part, form
-        self._prompt = load_prompt("generate-v1")
+        self._there, self._part, self._prompt = there, part, load_prompt("generate-v1")
 
     def sample(self, doc: Mapping[str, Any]) -> Sample:
         """A document as the benchmark's declaration reads it.
@@ -84,7 +83,8 @@ class TaskReader:
         """The answer of a completion, for lmms-eval's grader (see `plain_answer`)."""
         sample = self.sample(doc)
         found = read_reply(text, problem_type=sample.problem_type, options=sample.options)
-        return plain_answer(found.answer, sample.problem_type.value, sample.options, self._form)
+        in_words = self._there.in_words(sample.tags)
+        return plain_answer(found.answer, sample.problem_type.value, sample.options, in_words=in_words)
 
 
 def write_tasks(out: Path) -> list[str]:
@@ -107,29 +107,26 @@ def write_tasks(out: Path) -> list[str]:
     folder = Path(found.submodule_search_locations[0]) / "tasks"
     for path in sorted(folder.glob("*/*.yaml")):
         text = path.read_text("utf-8")
-        if name := _TASK.search(text):
+        if task := _TASK.search(text):
             config = _PART.search(text)
-            theirs[name[1]] = (str(path), config[1] if config else "")
+            theirs[task[1]] = (str(path), config[1] if config else "")
     done = []
     for benchmark in map(load_benchmark, packaged_benchmarks()):
-        for task, form in _tasks(benchmark):
-            if task in theirs:
-                yaml, part = theirs[task]
-                write(out / f"p2r_{task}.yaml", _YAML.format(name=f"p2r_{task}", theirs=as_json(yaml)))
-                values = {"theirs": yaml, "benchmark": benchmark.name, "part": part, "form": form}
-                module = _MODULE.format(**{name: repr(value) for name, value in values.items()})
-                write(out / f"p2r_{task}.py", module)
-                done.append(f"p2r_{task}")
+        for named in filter(theirs.__contains__, _tasks(benchmark)):
+            (yaml, part), name = theirs[named], f"p2r_{named}"
+            values = {"theirs": repr(yaml), "benchmark": repr(benchmark.name), "part": repr(part)}
+            write(out / f"{name}.yaml", _YAML.format(name=name, theirs=as_json(yaml)))
+            write(out / f"{name}.py", _MODULE.format(**values))
+            done.append(name)
     if not done:
         raise ConfigError("this version has none of the tasks that are declared here", where=str(folder))
     return done
 
 
-def _tasks(benchmark: Benchmark) -> list[tuple[str, str]]:
-    """Names of all tasks of a benchmark, each with the form of its answers."""
-    found: list[tuple[str, str]] = []
-    for task in benchmark.lmms_eval.tasks if benchmark.lmms_eval else ():
-        fixed = {tag: values[0] for tag, values in task.only.items()}
-        for one in product(*(benchmark.expected.by.get(tag, {}) for tag in task.tags)):
-            found.append((task.name(fixed | dict(zip(task.tags, one, strict=True))), task.answer))
-    return found
+def _tasks(benchmark: Benchmark) -> list[str]:
+    """Names of all tasks of a benchmark."""
+    there = benchmark.lmms_eval
+    if there is None:
+        return []
+    values = product(*(benchmark.expected.by.get(tag, ()) for tag in there.tags))
+    return [there.name(dict(zip(there.tags, one, strict=True))) for one in values]

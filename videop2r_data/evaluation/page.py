@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import count, takewhile
 from pathlib import Path
 
 from videop2r_data.cards.gallery import Entry, gallery_of, parts_of, write_gallery
 from videop2r_data.evaluation.faithful import filters
+from videop2r_data.files import file_rows
 from videop2r_data.schemas import (
     Claim,
     ClaimVerdict,
@@ -29,18 +31,26 @@ _VERDICTS = {verdict.value: verdict for verdict in ClaimVerdict}
 
 
 def read_rows(folder: Path, result: EvalResult, *, limit: int | None = None) -> Iterator[EvalRow]:
-    """The rows of a result, benchmark by benchmark; of more than `limit` evenly spaced ones."""
-    import pyarrow.parquet as pq
+    """The rows of a result, benchmark by benchmark; of more than `limit` evenly spaced ones.
 
+    Raises:
+        SourceError: a file of them is missing or damaged.
+    """
     total = sum(benchmark.questions for benchmark in result.benchmarks)
     at = -1
-    for benchmark in result.benchmarks:
-        for batch in pq.ParquetFile(folder / benchmark.file).iter_batches(batch_size=256):
-            for row in batch.to_pylist():
-                at += 1
-                # taken where `at * limit / total` passes an integer
-                if limit is None or total <= limit or (at + 1) * limit // total > at * limit // total:
-                    yield EvalRow.model_validate(row)
+    for path in (path for benchmark in result.benchmarks for path in _files(folder / benchmark.file)):
+        for _, row in file_rows(path):
+            at += 1
+            # taken where `at * limit / total` passes an integer
+            if limit is None or total <= limit or (at + 1) * limit // total > at * limit // total:
+                yield EvalRow.model_validate(row)
+
+
+def _files(first: Path) -> Iterator[Path]:
+    """The file of rows, and those that follow it where one was not enough."""
+    yield first
+    numbered = (first.with_name(f"{first.stem}-{n}{first.suffix}") for n in count(1))
+    yield from takewhile(Path.is_file, numbered)
 
 
 def write_page(page: Path, out: Path, result: EvalResult, plan: EvalPlan, roots: Mapping[str, Path]) -> None:

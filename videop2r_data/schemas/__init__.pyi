@@ -10,8 +10,7 @@ from .benchmark import Expected as Expected
 from .benchmark import Hint as Hint
 from .benchmark import HubSet as HubSet
 from .benchmark import Layout as Layout
-from .benchmark import LmmsTask as LmmsTask
-from .benchmark import LmmsTasks as LmmsTasks
+from .benchmark import LmmsEval as LmmsEval
 from .benchmark import MakeStep as MakeStep
 from .benchmark import Metric as Metric
 from .benchmark import TagValues as TagValues

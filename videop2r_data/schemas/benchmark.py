@@ -167,36 +167,32 @@ Metric = Literal["grader", "mean_relative_accuracy"]
 _IN_BRACES = re.compile(r"\{(\w+)\}")
 
 
-class LmmsTask(Model):
-    """A task of lmms-eval that asks questions of the benchmark."""
-
-    task: str
-    """Its name, with tags in braces: `mvbench_{task}`."""
-    only: TagValues = Field(default_factory=dict)
-    """Tag, or `problem_type` -> values; other questions are none of this task."""
-    answer: Literal["letter", "text"] = "letter"
-    """What its grader takes as the answer to a question with options."""
-
-    @property
-    def tags(self) -> tuple[str, ...]:
-        """The tags that its name is made of."""
-        return tuple(_IN_BRACES.findall(self.task))
-
-    def name(self, tags: Mapping[str, str]) -> str:
-        """The name for a question with these tags; empty: the task does not ask it."""
-        asked = all(tags.get(tag, "") in values for tag, values in self.only.items())
-        if asked and all(tags.get(tag) for tag in self.tags):
-            return _IN_BRACES.sub(lambda match: tags.get(match[1], ""), self.task)
-        return ""
-
-
-class LmmsTasks(Model):
+class LmmsEval(Model):
     """Where lmms-eval has the benchmark."""
 
     layout: str
     """The one with the rows of lmms-eval's data set, in their order."""
-    tasks: tuple[LmmsTask, ...] = Field(min_length=1)
-    """The first that fits a question is its task."""
+    task: str
+    """Name of a question's task, with tags in braces: `mvbench_{task}`; a dash in a tag is `_` there."""
+    texts: TagValues = Field(default_factory=dict)
+    """Tag -> values: such questions with options are answered by the text of one; others by its letter."""
+
+    @property
+    def tags(self) -> list[str]:
+        """The tags that the name is made of."""
+        return _IN_BRACES.findall(self.task)
+
+    def name(self, tags: Mapping[str, str]) -> str:
+        """The task of a question with these tags; empty: no task asks it."""
+        parts = {tag: tags.get(tag, "").replace("-", "_") for tag in self.tags}
+        # tags are values of rows, and the name becomes that of a file
+        if not all(re.fullmatch(r"\w+", part) for part in parts.values()):
+            return ""
+        return _IN_BRACES.sub(lambda match: parts[match[1]], self.task)
+
+    def in_words(self, tags: Mapping[str, str]) -> bool:
+        """Whether a question with these tags is one of `texts`."""
+        return any(tags.get(tag) in values for tag, values in self.texts.items())
 
 
 class Benchmark(Model):
@@ -232,7 +228,7 @@ class Benchmark(Model):
     """Types that are not named have the grader of their type."""
     aggregates: tuple[Aggregate, ...] = Field(min_length=1)
     """The first is the headline."""
-    lmms_eval: LmmsTasks | None = None
+    lmms_eval: LmmsEval | None = None
     """Its tasks in lmms-eval; None: there are none."""
     notes: tuple[str, ...] = ()
     """Traps, contradictions, and what is not done here."""
@@ -248,8 +244,8 @@ class Benchmark(Model):
         known = {"problem_type", *(tag for one in self.layouts.values() for tag in one.columns.tags)}
         used = {*self.expected.by, *(one.by for one in self.aggregates if one.by)}
         used.update(*(one.only for one in self.aggregates), *(one.only for one in self.hints))
-        for task in self.lmms_eval.tasks if self.lmms_eval else ():
-            used.update(task.only, task.tags)
+        if self.lmms_eval:
+            used.update(self.lmms_eval.tags, self.lmms_eval.texts)
         if used - known:
             lacking, there = (", ".join(sorted(names)) for names in (used - known, known))
             raise ValueError(f"no layout has the tag {lacking}; there are: {there}")
