@@ -142,9 +142,9 @@ def test_options_that_are_known_are_cut_off_the_question(tmp_path: Path) -> None
 
 
 def test_nested_rows_and_lists_become_rows(tmp_path: Path) -> None:
-    content = {"meta": {"run": {"v1": {"q": ["a", "b"], "t": [[1, 2], [3, 9]], "len": 5}}}}
+    content = {"run": {"v1": {"q": ["a", "b"], "t": [[1, 2], [3, 9]], "len": 5}}}
     layout = {
-        "unfold": ["=meta", "task", "clip", ["q", "t"]],
+        "unfold": ["task", "clip", ["q", "t"]],
         "steps": [{"make": "id", "of": "{task}-{clip}-{@n}"}],
         "length": "len",
         "columns": {

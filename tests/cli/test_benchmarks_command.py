@@ -38,9 +38,16 @@ def test_one_is_shown_with_every_source(name: str, monkeypatch: pytest.MonkeyPat
     assert json.loads(run(name, "--json")[1])["name"] == name
 
 
-def test_the_declaration_itself_is_printed(tmp_path: Path) -> None:
-    (tmp_path / "mine.yaml").write_text(run("mvbench", "--yaml")[1].replace("name: mvbench", "name: mine", 1))
+def test_what_is_printed_starts_a_declaration_of_ones_own(tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text(run("mvbench")[1].replace("name: mvbench", "name: mine", 1))
     assert load_benchmark(str(tmp_path / "mine.yaml")).layouts == load_benchmark("mvbench").layouts
+    assert run(str(tmp_path / "mine.yaml"))[1] == (tmp_path / "mine.yaml").read_text()
+
+
+def test_rows_that_are_not_there_are_told() -> None:
+    code, told = run("mvbench", "--rows", "nowhere")
+    assert code == 1
+    assert told == "error: nowhere: no such file or folder\n  name row files as published, or hub\n"
 
 
 def test_rows_are_held_against_the_counts(tmp_path: Path) -> None:
@@ -63,7 +70,7 @@ def test_rows_are_held_against_the_counts(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("args", "told"),
     [
-        (["--yaml"], "only with the name of a benchmark"),
+        (["--rows", "x"], "only with the name of a benchmark"),
         (["mmvu", "--layout", "hub"], "only with --rows"),
     ],
 )

@@ -61,7 +61,7 @@ def _parsed(text: str, where: str) -> Benchmark:
         where=where,
         what="benchmark",
         valid="a benchmark is YAML: see docs/benchmarks.md",
-        allowed="docs/benchmark-reference.md lists every field; p2r-data benchmarks NAME --yaml prints one",
+        allowed="docs/benchmark-reference.md lists every field; p2r-data benchmarks NAME prints one",
     )
 
 

@@ -63,8 +63,6 @@ class MakeStep(Model):
     the number of entries of a list. Without braces a fixed text; empty: nothing."""
     when: TagValues = Field(default_factory=dict)
     """Column -> values: rows with others pass as they are."""
-    why: str = ""
-    """For people: the reason of a step that mends rows."""
     after: str = ""
     """Template: take what stands behind the first of these, if it is there, without blanks around."""
     before: str = ""
@@ -129,7 +127,7 @@ class Layout(Model):
     unfold: tuple[str | tuple[str, ...], ...] = ()
     """From one object to the rows inside of it, from the outside: a name is the column that the keys of a
     level go to; `[a, b]`: a row for each place of these lists of one length, objects in them become columns;
-    `[]`: the level is itself a list; `=meta`: only what stands under `meta`. Places go to `@n`."""
+    `[]`: the level is itself a list. Places go to `@n`."""
     leave_out: dict[str, TagValues] = Field(default_factory=dict)
     """Reason -> column -> values: rows that are no part of what is declared; counted, with the reason."""
     steps: tuple[MakeStep, ...] = ()

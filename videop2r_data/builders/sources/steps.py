@@ -103,11 +103,7 @@ def _entries(level: Level, value: Any) -> list[tuple[Row, Any]]:
         return [({"@n": place}, inner) for place, inner in enumerate(value)]
     if isinstance(level, tuple):
         return _side_by_side(level, value)
-    if not level.startswith("="):
-        return [({level: key}, inner) for key, inner in value.items()]
-    if level[1:] not in value:
-        raise FieldError(f"no {level[1:]!r}")
-    return [({}, value[level[1:]])]
+    return [({level: key}, inner) for key, inner in value.items()]
 
 
 def _side_by_side(columns: Sequence[str], row: Row) -> list[tuple[Row, Any]]:
@@ -150,7 +146,7 @@ def _made(step: MakeStep, row: Row) -> str:
         return text
     made = step.values.get(text, step.otherwise)
     if made is None:
-        known = ", ".join(list(step.values)[:12])
+        known = ", ".join(list(step.values)[:12]) + ", ..." * (len(step.values) > 12)
         raise FieldError(f'"{step.of}" is {text[:60]!r}, known are: {known}')
     return made
 
