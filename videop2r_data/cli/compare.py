@@ -75,7 +75,7 @@ def compare(
         write_flips,
     )
 
-    known = load_reported().of_scores
+    known = load_reported().scores
     if reported not in (None, "all", *known):
         told = "; ".join(f"{name}: {one.title}" for name, one in known.items())
         raise ConfigError(f"no table {reported!r} of reported scores", hint=f"all, or one of {told}")

@@ -1,14 +1,11 @@
 """Figures that others report, and which of them cannot be right: reference data, never equal evidence.
 
-They are kept as they are printed. `is_possible` and `Reported.contradictions` find what arithmetic alone
-refutes: a share that so many questions cannot give, parts whose mean is not the whole, an average that is
-none.
+They are kept as they are printed, in `reported.yaml`; what is known against them stands there, too.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from functools import cached_property, lru_cache
+from functools import lru_cache
 from importlib import resources
 from typing import Literal, NamedTuple, Self
 
@@ -17,9 +14,7 @@ from pydantic import Field, model_validator
 from videop2r_data.schemas import Model, parse_yaml
 from videop2r_data.validators import wilson
 
-AVERAGE = "average"
 FILE = "reported.yaml"
-_EXACT = 1e-9
 
 
 class Column(Model):
@@ -29,6 +24,8 @@ class Column(Model):
     """Of this project, the one that comes nearest."""
     n: int = Field(ge=1)
     """Questions."""
+    benchmark: str = ""
+    """Empty: it is called as the column is."""
     graded: bool = False
     """A question can be worth something between 0 and 1."""
     note: str = ""
@@ -53,8 +50,6 @@ class Table(Model):
     rows: dict[str, tuple[float | None, ...]]
     """Model -> its figures in per cent, in the order of the columns; None: not reported."""
     measures: Literal["score", "mismatch"] = "score"
-    parts_of: str = ""
-    """Table whose figures these are the parts of."""
 
     @model_validator(mode="after")
     def _is_full(self) -> Self:
@@ -62,10 +57,6 @@ class Table(Model):
             if len(values) != len(self.columns):
                 raise ValueError(f"{model}: {len(values)} figures for {len(self.columns)} columns")
         return self
-
-    def of(self, model: str) -> dict[str, float | None]:
-        """Column -> figure of a model."""
-        return dict(zip(self.columns, self.rows[model], strict=True))
 
 
 class Doubt(Model):
@@ -105,25 +96,23 @@ class Reported(Model):
     columns: dict[str, Column]
     sources: dict[str, Paper]
     tables: dict[str, Table]
-    parts: dict[str, tuple[str, ...]]
-    """Benchmark -> columns of the parts of equal size that it consists of."""
     doubts: tuple[Doubt, ...]
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
-        known = {*self.columns, AVERAGE, *(part for parts in self.parts.values() for part in parts)}
         for name, table in self.tables.items():
-            wrong = [*(set(table.columns) - known), *({table.source} - self.sources.keys())]
-            wrong += [table.parts_of] if table.parts_of and table.parts_of not in self.tables else []
+            wrong = [
+                *(set(table.columns) - {*self.columns, "average"}),
+                *({table.source} - self.sources.keys()),
+            ]
             if wrong:
                 raise ValueError(f"table {name}: unknown {', '.join(wrong)}")
         return self
 
     @property
-    def of_scores(self) -> dict[str, Table]:
-        """The tables that have scores of whole benchmarks."""
-        tables = self.tables.items()
-        return {k: one for k, one in tables if one.measures == "score" and {*one.columns} & {*self.columns}}
+    def scores(self) -> dict[str, Table]:
+        """The tables of scores."""
+        return {name: table for name, table in self.tables.items() if table.measures == "score"}
 
     def figures(self, benchmark: str) -> list[Figure]:
         """Every score of a benchmark, in the order of the tables; a model in several tables comes once each.
@@ -131,61 +120,29 @@ class Reported(Model):
         Args:
             benchmark: name of its declaration.
         """
-        if (column := self.columns.get(benchmark)) is None:
-            return []
-        found = []
-        for name, table in self.of_scores.items():
-            for model in table.rows:
-                if (value := table.of(model).get(benchmark)) is None:
-                    continue
-                told = [column.note, *self._why(table, model, benchmark)]
-                told.append(self.contradictions.get((name, model, benchmark), ""))
-                if not column.graded and not is_possible(value, column.n):
-                    told.append(f"no share of {column.n:,} questions rounds to {value:g}")
-                share = wilson(round(value / 100 * column.n), column.n)
-                low, high = (100 * (end or 0.0) for end in (share.low, share.high))
-                doubts = tuple(filter(None, told))
-                found.append(Figure(name, model, column.protocol, value, low, high, doubts))
-        return found
+        return [
+            self._figure(name, model, column, value)
+            for name, table in self.scores.items()
+            for model, values in table.rows.items()
+            for column, value in zip(table.columns, values, strict=True)
+            if value is not None
+            and column in self.columns
+            and benchmark == (self.columns[column].benchmark or column)
+        ]
 
-    def _why(self, table: Table, model: str, benchmark: str) -> Iterator[str]:
-        for one in self.doubts:
-            asked = one.column == benchmark and one.source in ("", table.source)
-            if asked and one.model in ("", model):
-                yield one.why
-
-    @cached_property
-    def contradictions(self) -> dict[tuple[str, str, str], str]:
-        """(table, model, column) of figures that the figures beside them contradict -> why.
-
-        An average that is not the mean of its row, by more than rounding can do; a whole that is not the mean
-        of its equal parts.
-        """
-        found = {}
-        for name, table in self.tables.items():
-            for model in table.rows:
-                row = table.of(model)
-                printed = row.pop(AVERAGE, None)
-                # rounding moves the mean of printed figures by 0.05 at most, and the average by as much
-                if (mean := _off(list(row.values()), printed, 0.1)) is not None:
-                    found[name, model, AVERAGE] = f"the mean of its row is {mean:.1f}"
-                for benchmark, parts in self.parts.items() if table.parts_of else ():
-                    cells = [row[part] for part in parts]
-                    whole = self.tables[table.parts_of].of(model)[benchmark]
-                    if (mean := _off(cells, whole, 0.055)) is not None:
-                        listed = ", ".join(f"{cell:g}" for cell in cells)
-                        why = (
-                            f"{name} gives its {len(cells)} equal parts as {listed}: their mean is {mean:.1f}"
-                        )
-                        found[table.parts_of, model, benchmark] = why
-        return found
-
-
-def _off(cells: Sequence[float | None], printed: float | None, most: float) -> float | None:
-    """The mean of the figures that are there, if what is printed for it is further away than `most`."""
-    known = [cell for cell in cells if cell is not None]
-    mean = sum(known) / len(known) if known else None
-    return mean if mean is not None and printed is not None and abs(mean - printed) > most + _EXACT else None
+    def _figure(self, table: str, model: str, column: str, value: float) -> Figure:
+        over, source = self.columns[column], self.tables[table].source
+        known = [
+            one.why
+            for one in self.doubts
+            if one.column == column and one.model in ("", model) and one.source in ("", source)
+        ]
+        if not over.graded and not is_possible(value, over.n):
+            known.append(f"no share of {over.n:,} questions rounds to {value:g}")
+        share = wilson(round(value / 100 * over.n), over.n)
+        low, high = (100 * (end or 0.0) for end in (share.low, share.high))
+        doubts = tuple(filter(None, (over.note, *known)))
+        return Figure(table, model, over.protocol, value, low, high, doubts)
 
 
 def is_possible(value: float, n: int) -> bool:
@@ -195,7 +152,7 @@ def is_possible(value: float, n: int) -> bool:
     (True, False)
     """
     nearest = round(value * n / 100)
-    return any(abs(100 * right / n - value) <= 0.05 + _EXACT for right in (nearest - 1, nearest, nearest + 1))
+    return any(abs(100 * right / n - value) <= 0.05 + 1e-9 for right in (nearest - 1, nearest, nearest + 1))
 
 
 @lru_cache(maxsize=1)
