@@ -131,7 +131,7 @@ def test_what_moves_a_number_is_told_and_what_is_compared_is_not() -> None:
     # prompts of judges, of the examination and of the question alone change no score of the model
     prompts = {"blind-v1": "a", "plain-v1": "b", "think-option-v1": "c"}
     assert told(prompts=prompts, versions={"scoring": "2"}) == [
-        ("asked", "", "prompt text", "(none)", "['b']"), ("scored", "", "version of scoring", "1", "2"),
+        ("scored", "", "version of scoring", "1", "2"), ("asked", "", "prompt text", "(none)", "b"),
     ]  # fmt: skip
     assert told(hint="Watch.") == [("asked", "mmvu", "hint", "(none)", "Watch.")]
 

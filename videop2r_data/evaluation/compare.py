@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, Literal
 
@@ -26,6 +27,10 @@ _APART = frozenset({
 """Settings of a plan that are the subject of a comparison, or change no score of the model with its media."""
 _DIGEST = re.compile(r"\b([0-9a-f]{12})[0-9a-f]{52}\b")
 """Of a sha256 its beginning is told: enough to see that two differ."""
+_QUESTION = attrgetter(
+    "problem", "problem_type", "data_type", "options", "reference", "path", "start_s", "end_s", "tags"
+)
+"""What makes two rows the same question, of the same task."""
 Kind = Literal["rows", "asked", "scored"]
 
 
@@ -188,26 +193,9 @@ def _pairs(
     first: Mapping[str, EvalRow], second: Mapping[str, EvalRow]
 ) -> tuple[list[tuple[EvalRow, EvalRow]], int]:
     """Questions that both have, in the order of the first, and how many only one has."""
-    pairs = [
-        (row, second[name]) for name, row in first.items() if name in second and _same(row, second[name])
-    ]
+    both = ((row, second[name]) for name, row in first.items() if name in second)
+    pairs = [(a, b) for a, b in both if _QUESTION(a) == _QUESTION(b)]
     return pairs, len(first) + len(second) - 2 * len(pairs)
-
-
-def _same(a: EvalRow, b: EvalRow) -> bool:
-    """Whether both were asked the same question, of the same task."""
-    asked = (
-        "problem",
-        "problem_type",
-        "data_type",
-        "options",
-        "reference",
-        "path",
-        "start_s",
-        "end_s",
-        "tags",
-    )
-    return all(getattr(a, name) == getattr(b, name) for name in asked)
 
 
 def _figures(
@@ -244,50 +232,38 @@ def _flips(benchmark: str, pairs: Sequence[tuple[EvalRow, EvalRow]]) -> Iterator
 # What else is not the same.
 
 
-def differing(first: Loaded, second: Loaded, benchmarks: Iterable[str]) -> Iterator[Setting]:
+def differing(first: Loaded, second: Loaded, benchmarks: Sequence[str]) -> Iterator[Setting]:
     """Everything beside the model that can move a number and is not the same in both."""
-    both = first, second
+    one, two = _settings(first, benchmarks), _settings(second, benchmarks)
+    for key in dict.fromkeys([*one, *two]):
+        if one.get(key) != two.get(key):
+            kind, benchmark, name = key
+            told = ("(none)" if value in (None, "") else str(value) for value in (one.get(key), two.get(key)))
+            a, b = (_DIGEST.sub(r"\1", text) for text in told)
+            yield Setting(kind=kind, benchmark=benchmark, name=name, first=a, second=b)
+
+
+def _settings(one: Loaded, benchmarks: Sequence[str]) -> dict[tuple[Kind, str, str], Any]:
+    """(kind, benchmark, name) -> what was asked and how, without the model."""
+    found: dict[tuple[Kind, str, str], Any] = {}
     for name in benchmarks:
-        a, b = (one.benchmarks[name] for one in both)
+        of = one.benchmarks[name]
         for field in ("pool_sha256", "selection", "revision", "layout"):
-            yield from _setting("rows", name, field, getattr(a, field), getattr(b, field))
-        yield from _setting("asked", name, "hint", *(one.pool(name).hint for one in both))
+            found["rows", name, field] = getattr(of, field)
+        found["asked", name, "hint"] = one.pool(name).hint
         for field in ("frames", "pixels"):
-            sent = (getattr(one.sent, field) for one in (a, b))
-            yield from _setting("asked", name, f"{field} sent, mean", *(s and round(s.mean, 1) for s in sent))
-    settings: tuple[tuple[Kind, list[dict[str, Any]]], ...] = (
-        ("asked", [dict(_flat(_asked(one))) for one in both]),
-        ("scored", [{f"version of {name}": v for name, v in one.result.versions.items()} for one in both]),
-    )
-    for kind, (one, two) in settings:
-        for key in dict.fromkeys([*one, *two]):
-            own: Kind = "scored" if key.startswith("scoring") else kind
-            yield from _setting(own, "", key, one.get(key), two.get(key))
-
-
-def _asked(one: Loaded) -> dict[str, Any]:
-    """What was asked and how, without the model; of its backend what may change the answers of one model."""
-    plan = one.result.plan
-    sent = {name: value for name, value in plan.get("backend", {}).items() if name in ("kind", "extra")}
-    # the model's own prompt: those of judges change no score
-    own = [
-        one.result.prompts[name]
-        for name in (one.plan.prompt_name, GENERATE_ANY)
-        if name in one.result.prompts
-    ]
-    return {name: value for name, value in plan.items() if name not in _APART} | {
-        "backend": sent,
-        "prompt text": own,
-    }
-
-
-def _setting(kind: Kind, benchmark: str, name: str, first: Any, second: Any) -> Iterator[Setting]:
-    if first != second:
-        told = [
-            "(none)" if value in (None, "", []) else _DIGEST.sub(r"\1", str(value))
-            for value in (first, second)
-        ]
-        yield Setting(kind=kind, benchmark=benchmark, name=name, first=told[0], second=told[1])
+            sent = getattr(of.sent, field)
+            found["asked", name, f"{field} sent, mean"] = sent and round(sent.mean, 1)
+    plan = {name: value for name, value in one.result.plan.items() if name not in _APART}
+    backend = one.result.plan.get("backend", {})
+    # of the backend what may change the answers of one model
+    plan["backend"] = {name: value for name, value in backend.items() if name in ("kind", "extra")}
+    for name, value in _flat(plan):
+        found["scored" if name.startswith("scoring") else "asked", "", name] = value
+    for name in (one.plan.prompt_name, GENERATE_ANY):  # prompts of judges change no score
+        if name in one.result.prompts:
+            found["asked", "", "prompt text"] = one.result.prompts[name]
+    return found | {("scored", "", f"version of {name}"): v for name, v in one.result.versions.items()}
 
 
 def _flat(values: Mapping[str, Any], head: str = "") -> Iterator[tuple[str, Any]]:
