@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 from tests.fakes.openai_server import Call
 from tests.integration.gallery_browser import chromium, opened
 from tests.integration.test_ask import running
+from videop2r_data.benchmarks import benchmark_text
 from videop2r_data.cli.train import app
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(600)]
@@ -49,11 +50,16 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "fewer.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows[:-8]))
     others = [row | {"problem": f"Which {row['problem']}"} for row in rows]
     (folder / "others.jsonl").write_text("".join(json.dumps(row) + "\n" for row in others))
+    own = benchmark_text("p2r").replace("name: p2r", "name: own").replace("id: p2r", "id: own")
+    (folder / "own.yaml").write_text(own)
     with running(answer=answers) as server:
         for name, model, file, more in (
             ("base", "poor", "rows", {}), ("good", "good", "rows", {}), ("same", "same", "rows", {}),
             ("fewer", "good", "fewer", {}), ("other", "good", "rows", {"max_tokens": 99, "style": "agnostic"}),
             ("none", "good", "others", {}),
+            ("declared", "good", "rows", {"benchmarks": [
+                {"name": "mine", "benchmark": "own.yaml", "path": "rows.jsonl", "media_root": "media"}
+            ]}),
         ):  # fmt: skip
             plan = {
                 "name": name, "backend": {"kind": "openai", "model": model, "base_url": server.url, "retries": 0},
@@ -123,6 +129,14 @@ def test_other_rows_are_refused_and_other_settings_are_listed(made: Path) -> Non
     shown = compare(made / "good", made / "other", "--strict", code=1).stdout
     assert "not the same beside the model" in shown and "max_tokens: 4096 | 99" in shown
     compare(made / "base", made / "good", "--strict")
+
+
+def test_a_benchmark_of_ones_own_is_found_beside_its_plan(made: Path) -> None:
+    told = orjson.loads(compare(made / "declared", f"again={made / 'declared'}", "--json").stdout)[
+        "comparisons"
+    ][0]
+    (found,) = (one["found"] for one in told["figures"] if one["headline"])
+    assert found["protocol"].startswith("own") and found["n"] == CLIPS * EACH
 
 
 def test_what_others_report_stands_beside_it_as_reported(made: Path) -> None:

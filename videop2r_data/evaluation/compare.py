@@ -9,10 +9,12 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Any, Literal
 
+from videop2r_data.benchmarks import load_benchmark
+from videop2r_data.builders import Workspace
 from videop2r_data.errors import ConfigError
 from videop2r_data.evaluation.figures import counted_by, scored_row
 from videop2r_data.evaluation.page import read_rows
-from videop2r_data.evaluation.pools import declarations
+from videop2r_data.evaluation.pools import OWN
 from videop2r_data.evaluation.result import plan_in, read_result
 from videop2r_data.prompts import GENERATE_ANY
 from videop2r_data.schemas import Aggregate, EvalPlan, EvalPool, EvalRow, Model
@@ -107,6 +109,14 @@ class Loaded:
         """What was asked of whom."""
         return plan_in(self.result, {})
 
+    @cached_property
+    def place(self) -> Workspace | None:
+        """Where the evaluation was made, as far as the work folder beside the result tells."""
+        try:
+            return Workspace.of(self.folder)
+        except ConfigError:
+            return None
+
     def pool(self, benchmark: str) -> EvalPool:
         """A benchmark in the plan."""
         return next(pool for pool in self.plan.benchmarks if pool.name == benchmark)
@@ -118,8 +128,9 @@ class Loaded:
 
     def aggregates(self, benchmark: str) -> list[Aggregate]:
         """The protocols that it has figures of, the headline first."""
-        own = declarations(self.plan, self.folder)[benchmark].aggregates
-        known = {how.id: how for how in (*own, *self.pool(benchmark).aggregates)}
+        pool, base = self.pool(benchmark), self.place.base if self.place else self.folder
+        own = load_benchmark(pool.benchmark or OWN, base=base).aggregates
+        known = {how.id: how for how in (*own, *pool.aggregates)}
         figures = self.benchmarks[benchmark].figures
         return [known[f.protocol] for f in figures if not f.by and f.protocol in known]
 

@@ -7,7 +7,6 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
-from videop2r_data.builders import Workspace
 from videop2r_data.builders.sources import open_source
 from videop2r_data.cards.gallery import Entry, gallery_of, write_gallery
 from videop2r_data.errors import P2RError
@@ -48,7 +47,7 @@ def write_flips(
         "says": SAYS,
     }
     page.parent.mkdir(parents=True, exist_ok=True)
-    known = noted_roots(first) | dict(roots or {})
+    known = dict(_noted_roots(first)) | dict(roots or {})
     made = gallery_of(about, entries, page.parent, roots=known, grammar=first.plan.trace)
     write_gallery(made, page.parent, page.name)
 
@@ -65,13 +64,12 @@ def _entries(first: Loaded, second: Loaded, found: Comparison) -> Iterator[Entry
                 yield replace(entry, sample_id=f"{flip.sample_id} · {one.name} · {second.name}")
 
 
-def noted_roots(one: Loaded) -> dict[str, Path]:
-    """Benchmark -> media root, as far as the work folder beside the result tells."""
-    found: dict[str, Path] = {}
-    with suppress(P2RError):
-        place = Workspace.of(one.folder)
-        for pool in one.plan.benchmarks:
-            with suppress(P2RError):  # the rows may be gone: the page is worth a look without clips
-                root = open_source(pool.source, base=place.base, demo_root=place.demo).media_root
-                found |= {pool.name: root} if root is not None else {}
-    return found
+def _noted_roots(one: Loaded) -> Iterator[tuple[str, Path]]:
+    """(benchmark, media root), as far as the work folder beside the result tells."""
+    if (place := one.place) is None:
+        return
+    for pool in one.plan.benchmarks:
+        with suppress(P2RError):  # the rows may be gone: the page is worth a look without clips
+            root = open_source(pool.source, base=place.base, demo_root=place.demo).media_root
+            if root is not None:
+                yield pool.name, root
