@@ -24,7 +24,7 @@ from videop2r_data.cli.common import (
     shell,
     show,
 )
-from videop2r_data.cli.terminal import hanging, plural, say, size, table
+from videop2r_data.cli.terminal import Told, hanging, plural, say, size, table
 from videop2r_data.recipes import read_recipe
 
 if TYPE_CHECKING:
@@ -40,6 +40,8 @@ if TYPE_CHECKING:
         SourceCheck,
         TrialCall,
     )
+
+_FILES = "media files"
 
 
 def check(
@@ -71,19 +73,19 @@ def check(
 
     following = ""
     if Path(recipe).is_dir():
-        with _lines(report) as on_file, _Told("looking at the folder") as told:
-            found = asyncio.run(check_folder(Path(recipe), deep=deep, progress=told.files, on_file=on_file))
+        with _lines(report) as on_file, Told(err_console(), "looking at the folder", _FILES) as told:
+            found = asyncio.run(check_folder(Path(recipe), deep=deep, progress=told.count, on_file=on_file))
     else:
         read, base = read_recipe(recipe)
         place = Workspace.at(out or Path(read.name), base=base, work=work)
-        with _lines(report) as on_file, _Told("looking at the pool") as told:
+        with _lines(report) as on_file, Told(err_console(), "looking at the pool", _FILES) as told:
             found = asyncio.run(
                 check_recipe(
                     read,
                     place,
                     deep=deep,
                     calls="none" if no_calls else "one-frame",
-                    progress=told.files,
+                    progress=told.count,
                     tell=told.tell,
                     on_file=on_file,
                 )
@@ -114,7 +116,7 @@ def doctor(
 
     read, base = read_recipe(recipe)
     place = Workspace.at(out or Path(read.name), base=base, work=work)
-    with _Told("looking at the recipe") as told:
+    with Told(err_console(), "looking at the recipe") as told:
         found = asyncio.run(checks.doctor(read, place, tell=told.tell))
     show(found, render_doctor, as_json=json)
     if not json:
@@ -136,38 +138,6 @@ def _next_step(found: CheckReport, name: str) -> str:
             f"next: mend them, or p2r-data estimate {shell(name)} --pilot 50"
         )
     return f"next: mend the source, then p2r-data check {shell(name)}"
-
-
-class _Told:
-    """Progress of a check: one moving line on a terminal, printed lines when piped."""
-
-    def __init__(self, first: str) -> None:
-        self._console = err_console()
-        self._status = self._console.status(first)
-        self._live = self._console.is_terminal
-
-    def __enter__(self) -> _Told:
-        if self._live:
-            self._status.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._live:
-            self._status.stop()
-
-    def files(self, source: str, done: int, total: int) -> None:
-        """Show how many media files of a source are checked; piped, every 1,000th."""
-        if self._live:
-            self._status.update(f"{source}: {done:,} of {total:,} media files")
-        elif done in (1, total) or done % 1000 == 0:
-            self._console.print(f"{source}: {done:,} of {total:,} media files", markup=False)
-
-    def tell(self, text: str) -> None:
-        """Show what is waited for now."""
-        if self._live:
-            self._status.update(text)
-        else:
-            self._console.print(text, markup=False, soft_wrap=True)
 
 
 @contextmanager

@@ -124,6 +124,38 @@ class LiveLine:
         return True
 
 
+class Told(LiveLine):
+    """What is looked at and how much of it is done; piped, its beginning, its end, and now and then between.
+
+    Args:
+        console: where to.
+        first: what is told until something is known.
+        unit: what is counted.
+    """
+
+    def __init__(self, console: Console, first: str, unit: str = "") -> None:
+        from rich.progress import SpinnerColumn, TextColumn
+
+        # names of pools and sources come from outside: they are no markup
+        super().__init__(console, first, SpinnerColumn(), TextColumn("{task.description}", markup=False))
+        self._unit, self._last = unit, ""
+
+    def count(self, what: str, done: int, total: int | None) -> None:
+        """Show how much is done, of how much if that is known."""
+        of = "" if total is None else f" of {total:,}"
+        text = f"{what}: {done:,}{of} {self._unit}".rstrip() if done else what
+        self.update(description=text)
+        if not self.live and (what != self._last or done == total or self.is_time()):
+            self._last = what
+            self.console.print(text, markup=False, soft_wrap=True)
+
+    def tell(self, text: str) -> None:
+        """Show what is waited for now."""
+        self.update(description=text)
+        if not self.live:
+            self.console.print(text, markup=False, soft_wrap=True)
+
+
 # Tables, bars and numbers for people.
 
 

@@ -16,6 +16,7 @@ from .compare_tables import HEADS as HEADS
 from .compare_tables import Block as Block
 from .compare_tables import blocks_of as blocks_of
 from .compare_tables import markdown as markdown
+from .effects import effects_on as effects_on
 from .faithful import titled as titled
 from .flips import write_flips as write_flips
 from .lmms_eval import NO_ANSWER as NO_ANSWER

@@ -80,6 +80,7 @@ from .media import MIN_FRAMES as MIN_FRAMES
 from .media import LookSpec as LookSpec
 from .media import MediaLimits as MediaLimits
 from .media import MediaSpec as MediaSpec
+from .overlap import SIGNALS as SIGNALS
 from .overlap import Overlap as Overlap
 from .overlap import OverlapBench as OverlapBench
 from .overlap import OverlapEffect as OverlapEffect

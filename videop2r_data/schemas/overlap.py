@@ -10,6 +10,15 @@ from videop2r_data.schemas.base import Model
 from videop2r_data.schemas.recipe import Signal
 from videop2r_data.schemas.results import Measured
 
+SIGNALS: dict[Signal, str] = {
+    "identity": "same clip by its name",
+    "file": "same file",
+    "frames": "same frames",
+    "text": "same or similar wording",
+    "both": "same clip and question",
+}
+"""What each signal finds, in words."""
+
 
 class Shared(Model):
     """Rows of one side that have a partner on the other side, by one signal."""
@@ -44,9 +53,9 @@ class OverlapEffect(Model):
     """How many of the evaluated questions these are."""
     every: Measured
     """Of all questions."""
-    apart: Measured | None
-    """Of the others, as far as is known; None: there are none."""
-    gain: Measured | None
+    apart: Measured
+    """Of the others, as far as is known; without a value: there are none."""
+    gain: Measured
     """`every` minus `apart`, over the same draws of clips."""
 
 
@@ -97,5 +106,3 @@ class Overlap(Model):
     looked: tuple[Signal, ...]
     """Signals that were looked for."""
     benches: list[OverlapBench]
-    statement: str
-    """What the card says."""

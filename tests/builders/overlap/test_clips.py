@@ -21,7 +21,7 @@ from videop2r_data.builders import Stop
 from videop2r_data.builders.overlap import OverlapSettings, find_overlap
 from videop2r_data.builders.overlap.clips import _packed, _unpacked
 from videop2r_data.builders.overlap.looks import CELLS, LOOKS, Gallery, Look, distance, limit, look_of
-from videop2r_data.errors import StoppedError
+from videop2r_data.errors import SourceError, StoppedError
 from videop2r_data.media import sample_media
 from videop2r_data.schemas import Overlap
 
@@ -75,14 +75,13 @@ def test_files_and_frames_with_what_cannot_be_read(clips: Path, tmp_path: Path) 
     pairs = {("pool/0", "bench/0"), ("pool/1", "bench/1"), ("pool/2", "bench/2")}
     assert {(a, b) for signal, a, b in rows_of(tmp_path) if signal == "frames"} == pairs
     assert report.looked == ("identity", "file", "frames", "text", "both")
-    assert "4 that can be compared are about a clip or image whose frames are in the pool" in report.statement
 
 
 def test_without_frames_only_files_of_one_size_are_read(clips: Path, tmp_path: Path) -> None:
     report = found_in(clips, tmp_path)
     assert report.benches[0].bench["file"].found == 1
     assert "frames" not in report.benches[0].bench
-    assert "Not looked for: frames." in report.statement
+    assert report.looked == ("identity", "file", "text", "both")
 
 
 def test_media_folders_may_be_named(clips: Path, tmp_path: Path) -> None:
@@ -110,13 +109,14 @@ def test_a_second_run_reads_no_clip_again(
 
 
 def test_a_stopped_run_keeps_what_it_read(clips: Path, tmp_path: Path) -> None:
-    stop, seen = Stop(), []
+    stop, seen, counts = Stop(), [], []
 
     def progress(what: str, done: int, total: int | None) -> None:
         if what.startswith("reading the clips of pool") and done == 2:
             stop.ask()
         if what.startswith("reading the clips"):
             seen.append(what)
+            counts.append((done, total))
 
     given = [str(clips / side / f"{side}.json") for side in ("pool", "bench")]
     settings = OverlapSettings(given[0], given[1:], tmp_path / "out", frames=True, workers=1)
@@ -126,6 +126,19 @@ def test_a_stopped_run_keeps_what_it_read(clips: Path, tmp_path: Path) -> None:
     stop = Stop()
     asyncio.run(find_overlap(settings, progress=progress, stop=Stop()))
     assert len(seen) == 2 + 1 + 5  # one clip of the pool, five files of the set
+    assert counts[2:4] == [(3, 3), (1, 5)]  # what was read before is counted
+
+
+def test_a_pool_of_damaged_clips_is_unknown_and_no_new_one(clips: Path, tmp_path: Path) -> None:
+    (tmp_path / "x.mp4").write_bytes(b"no clip")
+    pool = tmp_path / "damaged.json"
+    pool.write_text(json.dumps([asked(1, "What is it?", "x.mp4")]))
+    with pytest.raises(SourceError, match="no frames of damaged could be compared"):
+        compared(tmp_path, str(pool), str(clips / "bench" / "bench.json"), frames=True, workers=1)
+    report = Overlap.model_validate_json((tmp_path / "out" / "overlap.json").read_bytes())
+    (bench,) = report.benches
+    assert bench.bench["frames"].known == bench.pool["frames"].known == 0
+    assert (bench.bench["file"].known, bench.pool["file"].known) == (5, 1)
 
 
 def test_real_clips_and_a_real_cut_of_one() -> None:

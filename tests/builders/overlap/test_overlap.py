@@ -17,7 +17,7 @@ from videop2r_data.builders import Stop
 from videop2r_data.builders.overlap import OverlapSettings, find_overlap
 from videop2r_data.cli.main import app
 from videop2r_data.cli.overlap import render_overlap
-from videop2r_data.cli.terminal import SafeConsole
+from videop2r_data.cli.terminal import SafeConsole, Told
 from videop2r_data.errors import ConfigError, SourceError, StoppedError
 from videop2r_data.schemas import Overlap, Signal
 
@@ -121,9 +121,33 @@ def test_declared_splits_stand_side_by_side(report: Overlap) -> None:
     assert not any(name == "perception-test" for name, _ in splits)
 
 
-def test_the_statement_says_what_was_not_looked_at(report: Overlap) -> None:
-    assert "3 of the 5 that can be compared are about a clip" in report.statement
-    assert "Not looked for: file, frames." in report.statement
+def test_what_has_nothing_to_be_compared_with_is_unknown(tmp_path: Path) -> None:
+    """A pool whose names say nothing has no clip in common by name, and none that is known to be another."""
+    pool = write(
+        tmp_path / "pool.json", [asked(1, "Who runs?", "clips/1.mp4"), asked(2, "Who sits?", "clips/2.mp4")]
+    )
+    (bench,) = compared(tmp_path, str(pool), str(write(tmp_path / "bench.json", BENCH))).benches
+    assert {name: (one.known, one.rows) for name, one in bench.bench.items()} == {
+        "identity": (0, 6), "text": (6, 6), "both": (0, 6)
+    }  # fmt: skip
+
+
+def test_frames_without_a_clip_on_both_sides_are_an_error(tmp_path: Path) -> None:
+    pool, bench = write(tmp_path / "pool.json", POOL), write(tmp_path / "bench.json", BENCH)
+    with pytest.raises(SourceError, match="no frames of pool could be compared"):
+        compared(tmp_path, str(pool), str(bench), frames=True)
+    assert (tmp_path / "out" / "overlap.json").exists()  # what else was found
+
+
+@pytest.mark.parametrize(
+    ("name", "folder", "told"), [("typo", ".", "called 'typo'"), ("", "no", "no such folder")]
+)
+def test_a_media_folder_that_serves_nobody_is_an_error(
+    tmp_path: Path, name: str, folder: str, told: str
+) -> None:
+    pool, bench = write(tmp_path / "pool.json", POOL), write(tmp_path / "bench.json", BENCH)
+    with pytest.raises(ConfigError, match=told):
+        compared(tmp_path, str(pool), str(bench), media={name: tmp_path / folder})
 
 
 def test_each_source_of_a_recipe_is_an_evaluation_set_of_its_own(tmp_path: Path) -> None:
@@ -164,6 +188,9 @@ def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     done = CliRunner().invoke(app, args)
     assert done.exit_code == 0, done.output
     assert "6 rows, 1 unreadable" in done.stdout
+    assert [line.split() for line in done.stdout.splitlines() if "same file" in line] == [
+        ["same", "file", "not", "looked", "for"]
+    ]
     assert max(map(len, done.stdout.splitlines())) <= 80
     report = Overlap.model_validate(json.loads(CliRunner().invoke(app, [*args, "--json"]).stdout))
     assert report == Overlap.model_validate_json((tmp_path / "found" / "overlap.json").read_bytes())
@@ -193,6 +220,9 @@ def test_what_strangers_wrote_is_printed_as_text(report: Overlap) -> None:
     evil = "[red]\x1b]8;;http://evil\x07[/red]"
     counts = {evil: {"rows": 1, "both": 1}, "b": {"rows": 1}}
     bench = report.benches[0].model_copy(update={"name": evil, "by_source": counts})
-    shown = report.model_copy(update={"pool": evil, "benches": [bench], "statement": evil})
+    shown = report.model_copy(update={"pool": evil, "benches": [bench]})
     render_overlap(shown, SafeConsole(file=file, width=80))
-    assert "\x1b" not in file.getvalue() and file.getvalue().count("[red]") >= 4
+    with Told(SafeConsole(file=file, width=80, force_terminal=True), "opening") as told:
+        told.count(f"reading [/x]{evil}", 1, None)
+    assert "\x1b]" not in file.getvalue() and file.getvalue().count("[red]") >= 4
+    assert "[/x]" in file.getvalue()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from fnmatch import fnmatchcase
-from functools import cached_property
+from functools import lru_cache
 from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Literal, NamedTuple
@@ -34,8 +34,8 @@ class Identity(NamedTuple):
     end_s: float | None = None
 
 
-def _with_id(pattern: str) -> str:
-    if "id" not in re.compile(pattern).groupindex:
+def _with_id(pattern: re.Pattern[str]) -> re.Pattern[str]:
+    if "id" not in pattern.groupindex:
         raise ValueError("it has no group `id`: (?P<id>...)")
     return pattern
 
@@ -43,20 +43,15 @@ def _with_id(pattern: str) -> str:
 class Rule(Model):
     """One form of a name."""
 
-    read: Annotated[str, AfterValidator(_with_id)]
+    read: Annotated[re.Pattern[str], AfterValidator(_with_id)]
     where: tuple[str, ...] = ()
     at: Literal["name", "path", "source"] = "name"
-
-    @cached_property
-    def pattern(self) -> re.Pattern[str]:
-        """`read`, compiled."""
-        return re.compile(self.read)
 
     def find(self, path: str, source: str) -> re.Match[str] | None:
         """Where the rule fits, if it does."""
         if self.at == "name":
-            return self.pattern.fullmatch(path.rpartition("/")[2].rpartition(".")[0])
-        return self.pattern.search(path if self.at == "path" else source)
+            return self.read.fullmatch(path.rpartition("/")[2].rpartition(".")[0])
+        return self.read.search(path if self.at == "path" else source)
 
 
 class Namespace(Model):
@@ -71,10 +66,9 @@ class Namespaces:
     """A table of namespaces, as it reads rows."""
 
     def __init__(self, spaces: Iterable[Namespace]) -> None:
-        self.spaces = tuple(spaces)
-        self._splits = {space.name: space.splits for space in self.spaces}
-        self._rules: dict[frozenset[str], list[tuple[str, Rule]]] = {}
-        """Words around a file -> the rules that are for it."""
+        self._spaces = tuple(spaces)
+        self._splits = {space.name: space.splits for space in self._spaces}
+        self._rules_for = lru_cache(4096)(self._find_rules)
 
     def identities(self, row: Sample) -> tuple[Identity, ...]:
         """What the names of a row say, one id of each namespace at most; empty: unknown."""
@@ -97,15 +91,14 @@ class Namespaces:
         words = re.findall("[a-z]+", f"{row.path.rpartition('/')[0]} {row.data_source[:_MOST]}".lower())
         return next((_SPLITS[word] for word in reversed(words) if word in _SPLITS), "")
 
-    def _rules_for(self, words: frozenset[str]) -> list[tuple[str, Rule]]:
-        if words not in self._rules:
-            self._rules[words] = [
-                (space.name, rule)
-                for space in self.spaces
-                for rule in space.rules
-                if not rule.where or any(fnmatchcase(word, one) for word in words for one in rule.where)
-            ]
-        return self._rules[words]
+    def _find_rules(self, words: frozenset[str]) -> list[tuple[str, Rule]]:
+        """The rules for a file, by the words around it."""
+        return [
+            (space.name, rule)
+            for space in self._spaces
+            for rule in space.rules
+            if not rule.where or any(fnmatchcase(word, one) for word in words for one in rule.where)
+        ]
 
 
 def _words(path: str, *names: str) -> frozenset[str]:

@@ -11,8 +11,7 @@ import numpy.typing as npt
 
 from videop2r_data.schemas import Frames, MediaSpec
 
-MOST_FRAMES = 128
-LOOKS = MediaSpec(frames=MOST_FRAMES, fps=2.0, min_frames=8, max_pixels=96 * 96, min_pixels=1, factor=8)
+LOOKS = MediaSpec(frames=128, fps=2.0, min_frames=8, max_pixels=96 * 96, min_pixels=1, factor=8)
 """Two frames a second, for a minute: enough that a part of a clip finds its place in it."""
 GRID, CHROMA = 12, 4
 """Cells across and down: of brightness, and of each of the two colour differences."""
@@ -146,10 +145,10 @@ class Gallery:
         for number in range(count):
             if (look := load(number)) is not None:
                 numbers.append(number)
-                means.append(_mean(look))
+                means.append(look.cells.mean(axis=0, dtype=np.float32))
                 marks.append(_marks(look.cells))
         self._numbers = np.asarray(numbers)
-        self._means = np.array(means, np.float32).reshape(-1, CELLS)
+        self._means = np.array(means).reshape(-1, CELLS)
         self._marks = np.concatenate([np.zeros(0, np.uint64), *marks])
         self._starts = np.cumsum([0, *map(len, marks)])[:-1]
 
@@ -176,14 +175,10 @@ class Gallery:
             bits += np.minimum.reduceat(np.bitwise_count(self._marks ^ mark), self._starts)
         near = np.flatnonzero(bits <= _MARKED * len(probes))
         if len(near) > _NEAREST:
-            apart = ((self._means[near] - _mean(look)) ** 2).sum(axis=1)
+            mean = look.cells.mean(axis=0, dtype=np.float32)
+            apart = ((self._means[near] - mean) ** 2).sum(axis=1)
             near = near[np.argsort(apart, kind="stable")[:_NEAREST]]
         return [int(self._numbers[at]) for at in near]
-
-
-def _mean(look: Look) -> Floats:
-    mean: Floats = look.cells.mean(axis=0, dtype=np.float32)
-    return mean
 
 
 def _marks(cells: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint64]:

@@ -5,29 +5,27 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import chain
 from pathlib import Path
-from typing import get_args
 
 import orjson
 
 from videop2r_data.backends import Journal
-from videop2r_data.builders.overlap.clips import ClipFiles, Tell, same_files, same_frames
-from videop2r_data.builders.overlap.compare import Comparison, OverlapRow, by_identity
-from videop2r_data.builders.overlap.effect import effects, read_results
+from videop2r_data.builders.overlap.clips import ClipFiles, same_files, same_frames, same_keys
+from videop2r_data.builders.overlap.compare import Comparison, OverlapRow
 from videop2r_data.builders.overlap.identity import Namespaces, load_namespaces
-from videop2r_data.builders.overlap.looks import LOOKS, MOST_FRAMES
-from videop2r_data.builders.overlap.sides import Opened, Side, open_sides
+from videop2r_data.builders.overlap.looks import LOOKS
+from videop2r_data.builders.overlap.sides import Side, open_sides
 from videop2r_data.builders.run import Stop
 from videop2r_data.errors import ConfigError, SourceError, StoppedError
 from videop2r_data.files import OVERLAP_NAME
 from videop2r_data.media import DecodePool
-from videop2r_data.schemas import MediaSpec, Overlap, OverlapBench, Shared, Signal
+from videop2r_data.schemas import SIGNALS, MediaSpec, Overlap, OverlapEffect
 
 ROWS_NAME = "rows.parquet"
-SIGNALS: tuple[Signal, ...] = get_args(Signal)
 Progress = Callable[[str, int, int | None], None]
 """Told what is done, how much of it, and of how much, if that is known."""
+Effects = Callable[[Comparison], list[OverlapEffect]]
+"""What rows that overlap make of scores."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +41,6 @@ class OverlapSettings:
         frames: read every clip and compare frames too.
         workers: decoder processes; 0: one per core.
         most_frames: of a clip; with more, cuts of longer ones are found.
-        results: folders of `p2r-train eval`, to see what the rows that overlap make of the scores.
     """
 
     pool: str
@@ -53,45 +50,67 @@ class OverlapSettings:
     namespaces: Path | None = None
     frames: bool = False
     workers: int = 0
-    results: Sequence[Path] = ()
-    most_frames: int = MOST_FRAMES
-
-    @property
-    def looks(self) -> MediaSpec:
-        """How the frames of a clip are sampled."""
-        return LOOKS.model_copy(update={"frames": self.most_frames})
+    most_frames: int = LOOKS.frames
 
 
-async def find_overlap(settings: OverlapSettings, *, progress: Progress, stop: Stop) -> Overlap:
+async def find_overlap(
+    settings: OverlapSettings, *, progress: Progress, stop: Stop, effects: Effects | None = None
+) -> Overlap:
     """Compare a pool with evaluation sets; writes `overlap.json` and `rows.parquet`.
 
     Raises:
-        ConfigError, SourceError: a side cannot be opened or read.
+        ConfigError, SourceError: a side cannot be opened or read; no frames could be compared, and were to
+            be (what else was found is written).
         StoppedError: asked to stop; what was read of clips is kept.
     """
     work = settings.out / "work"
     work.mkdir(parents=True, exist_ok=True)
-    media = settings.media
-    (pool,) = open_sides(settings.pool, media=media, work=work)
-    sides = (open_sides(said, media=media, work=work, apart=True) for said in settings.against)
-    benches = list(chain.from_iterable(sides))
+    (pool,) = open_sides(settings.pool, media=settings.media, work=work)
+    sides = [open_sides(said, media=settings.media, work=work, apart=True) for said in settings.against]
+    benches = [bench for some in sides for bench in some]
+    _check_names(pool, benches, settings.media)
+    run = _Run(settings, load_namespaces(settings.namespaces), progress, stop)
+    with Journal(work / "journal") as journal:
+        mine = ClipFiles(await run.read(pool), journal, run.looks)
+        found = [
+            await run.compare(mine, ClipFiles(await run.read(bench), journal, run.looks)) for bench in benches
+        ]
+    reports = [one.report() for one in found]
+    if effects is not None:
+        pairs = zip(reports, found, strict=True)
+        reports = [report.model_copy(update={"effects": effects(one)}) for report, one in pairs]
+    report = Overlap(
+        pool=pool.name,
+        rows=len(pool),
+        bad=pool.bad,
+        sources=pool.facts,
+        files=pool.files,
+        looked=tuple(signal for signal in SIGNALS if any(signal in bench.bench for bench in reports)),
+        benches=reports,
+    )
+    _write(settings.out, report, (row for one in found for row in one.rows()))
+    if settings.frames and not any("frames" in one.bench and one.bench["frames"].known for one in reports):
+        raise SourceError(
+            f"no frames of {pool.name} could be compared; what else was found is in {settings.out}",
+            hint="name the folders of the clips: --media NAME=DIR; p2r-data check DIR looks at the files",
+        )
+    return report
+
+
+def _check_names(pool: Side, benches: list[Side], media: Mapping[str, Path]) -> None:
     names = [bench.name for bench in benches]
     if twice := sorted({name for name in names if names.count(name) > 1}):
         told = f"two evaluation sets are called {', '.join(twice)}"
         raise ConfigError(told, hint="--against NAME=WHAT gives a name")
-    results = read_results(settings.results)
-    with Journal(work / "journal") as journal:
-        run = _Run(settings, load_namespaces(settings.namespaces), progress, stop)
-        left = await run.read(pool)
-        files = ClipFiles(left, journal, settings.looks)
-        found = []
-        for bench in benches:
-            right = await run.read(bench)
-            found.append(await run.compare(left, files, right, ClipFiles(right, journal, settings.looks)))
-    reports = [one.report().model_copy(update={"effects": list(effects(one, results))}) for one in found]
-    report = _report(left, reports)
-    _write(settings.out, report, (row for one in found for row in one.rows()))
-    return report
+    sources = {source for side in (pool, *benches) for source in side.roots}
+    for name, folder in media.items():
+        if name and name not in sources:
+            there = f"there are {', '.join(sorted(sources))}"
+            raise ConfigError(f"no source or evaluation set is called {name!r}", where="--media", hint=there)
+        if not folder.is_dir():
+            raise ConfigError(
+                "no such folder", where=f"--media {folder}", hint="name the folder of the clips"
+            )
 
 
 @dataclass
@@ -103,102 +122,46 @@ class _Run:
     progress: Progress
     stop: Stop
 
-    def telling(self, what: str) -> Tell:
-        """Shows how far something is, and lets signals have their turn; StoppedError: asked to stop."""
+    @property
+    def looks(self) -> MediaSpec:
+        return LOOKS.model_copy(update={"frames": self.settings.most_frames})
 
-        async def tell(done: int, total: int | None) -> None:
-            self.progress(what, done, total)
-            await asyncio.sleep(0)
-            if self.stop.asked:
-                raise StoppedError("stopped before everything was compared")
+    async def tell(self, what: str, done: int = 0, total: int | None = None) -> None:
+        """Show how far something is, and let signals have their turn."""
+        self.progress(what, done, total)
+        await asyncio.sleep(0)
+        if self.stop.asked:
+            raise StoppedError("stopped before everything was compared")
 
-        return tell
-
-    async def read(self, opened: Opened) -> Side:
-        """Read one side whole."""
-        side, tell = Side(opened), self.telling(f"reading {opened.name}")
-        for count in side.take(opened.rows, self.namespaces):
-            await tell(count, None)
-        await tell(len(side), len(side))
+    async def read(self, side: Side) -> Side:
+        for count in side.take(self.namespaces):
+            await self.tell(f"reading {side.name}", count)
+        await self.tell(f"reading {side.name}", len(side), len(side))
         if not len(side):
             raise SourceError(
                 f"none of its {side.bad:,} rows can be read",
-                where=opened.name,
+                where=side.name,
                 hint="name it by a recipe whose source says how, and look with p2r-data check",
             )
         return side
 
-    async def compare(self, pool: Side, mine: ClipFiles, bench: Side, theirs: ClipFiles) -> Comparison:
-        """The pool beside one evaluation set, in every way that was asked for."""
-        compared, tell = Comparison(pool, bench), self.telling(f"comparing with {bench.name}")
-        compared.link("identity", by_identity(pool, bench), _nameless(pool, bench))
-        await tell(0, None)
-        if mine.any and theirs.any:
-            links = await same_files(mine, theirs, self.telling(f"comparing files with {bench.name}"))
-            compared.link("file", links, (mine.missing, theirs.missing))
+    async def compare(self, pool: ClipFiles, bench: ClipFiles) -> Comparison:
+        compared, what = Comparison(pool.side, bench.side), f"comparing with {bench.side.name}"
+        names = pool.side.names, bench.side.names
+        compared.link("identity", same_keys(*names), names)
+        await self.tell(what)
+        if pool.sizes and bench.sizes:
+            links = await same_files(pool, bench, self.tell)
+            compared.link("file", links, (pool.sizes, bench.sizes))
             if self.settings.frames:
-                async with DecodePool(
-                    self.settings.looks, want="array", workers=self.settings.workers
-                ) as decoders:
-                    await mine.sample(decoders, self.telling(f"reading the clips of {pool.name}"))
-                    await theirs.sample(decoders, self.telling(f"reading the clips of {bench.name}"))
-                links = await same_frames(mine, theirs, self.telling(f"comparing frames with {bench.name}"))
-                compared.link("frames", links, (mine.unseen, theirs.unseen))
+                async with DecodePool(self.looks, want="array", workers=self.settings.workers) as decoders:
+                    await pool.sample(decoders, self.tell)
+                    await bench.sample(decoders, self.tell)
+                links = await same_frames(pool, bench, self.tell)
+                compared.link("frames", links, (pool.seen, bench.seen))
         compared.compare_texts()
-        await tell(0, None)
+        await self.tell(what)
         return compared
-
-
-def _nameless(*sides: Side) -> tuple[list[int], list[int]]:
-    """Clips whose names say nothing, on both sides."""
-    mine, theirs = ([clip for clip, ids in enumerate(side.identities) if not ids] for side in sides)
-    return mine, theirs
-
-
-def _report(pool: Side, benches: list[OverlapBench]) -> Overlap:
-    looked = tuple(signal for signal in SIGNALS if any(signal in bench.bench for bench in benches))
-    return Overlap(
-        pool=pool.name,
-        rows=len(pool),
-        bad=pool.bad,
-        sources=pool.facts,
-        files=dict(pool.files),
-        looked=looked,
-        benches=benches,
-        statement=" ".join(map(_statement, benches)),
-    )
-
-
-_WORDS: dict[Signal, str] = {
-    "identity": "are about a clip or image of the pool by the id in its name",
-    "file": "are about a file that the pool has too, byte for byte",
-    "frames": "are about a clip or image whose frames are in the pool",
-    "text": "are worded as a question of the pool is, whatever it is about",
-    "both": "ask about a clip of the pool what the pool asks about it",
-}
-
-
-def _statement(bench: OverlapBench) -> str:
-    """What was found, what was not looked at, and what nobody can say."""
-    parts = [f"{_of(found, signal)} {_WORDS[signal]}" for signal, found in _ordered(bench.bench).items()]
-    text = f"Of the {bench.rows:,} rows of {bench.name} that could be read, {'; '.join(parts)}."
-    missing = [signal for signal in SIGNALS if signal not in bench.bench]
-    if missing:
-        text += f" Not looked for: {', '.join(missing)}."
-    return text
-
-
-def _ordered(counts: Mapping[Signal, Shared]) -> dict[Signal, Shared]:
-    return {signal: counts[signal] for signal in SIGNALS if signal in counts}
-
-
-def _of(shared: Shared, signal: Signal) -> str:
-    told = f"{shared.found:,}"
-    if signal in ("text", "both") and shared.found:
-        told += f" ({shared.same:,} with the same words)"
-    if shared.known < shared.rows:
-        told += f" of the {shared.known:,} that can be compared"
-    return told
 
 
 def _write(out: Path, report: Overlap, rows: Iterable[OverlapRow]) -> None:

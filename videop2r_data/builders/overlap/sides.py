@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
+from sys import intern
 from typing import NamedTuple
 
 from pydantic import TypeAdapter, ValidationError
@@ -15,7 +16,6 @@ from videop2r_data.builders.guessing import guess_source
 from videop2r_data.builders.overlap.identity import Identity, Namespaces
 from videop2r_data.builders.overlap.texts import Texts
 from videop2r_data.builders.sources import PoolDigest, open_source
-from videop2r_data.builders.workspace import Workspace
 from videop2r_data.errors import ConfigError
 from videop2r_data.files import LOCK_NAME, Release, find_media_roots, open_release
 from videop2r_data.recipes import list_recipes, read_recipe
@@ -42,90 +42,86 @@ class Clip(NamedTuple):
     data_source: str
 
 
-@dataclass(frozen=True, slots=True)
-class Opened:
-    """A pool that can be read.
+class Side:
+    """A pool or an evaluation set, in memory once it was read: about 300 bytes a row.
 
-    Attributes:
-        rows: its questions, read anew at each call.
-        roots: source -> folder that its paths are relative to.
+    Args:
+        name: for people.
+        rows: its questions.
+        roots: source -> folder that its paths are relative to; None: not known.
         files: of a data set of ours: path -> sha256.
     """
 
-    name: str
-    rows: Iterable[Sample | BadRow]
-    roots: Mapping[str, Path]
-    files: Mapping[str, str]
-
-
-class Side:
-    """A pool or an evaluation set in memory: about 300 bytes a row."""
-
-    def __init__(self, opened: Opened) -> None:
-        self.name = opened.name
-        self.roots = opened.roots
-        self.files = opened.files
+    def __init__(
+        self,
+        name: str,
+        rows: Iterable[Sample | BadRow],
+        roots: Mapping[str, Path | None],
+        files: dict[str, str] | None = None,
+    ) -> None:
+        self.name, self.roots, self.files = name, roots, files or {}
+        self._todo = rows
         self.ids: list[str] = []
+        self.bad = 0
+        self.facts: dict[str, PoolFact] = {}
+        self.texts = Texts()
         self.labels: list[str] = []
-        self.label = array("l")
-        """Per row: number of its `data_source`, or of its task."""
+        """Per row: its task, or its `data_source`."""
         self.clips: list[Clip] = []
         self.clip = array("l")
         """Per row: number of its clip; `NO_CLIP` for a question about nothing but text."""
         self.identities: list[tuple[Identity, ...]] = []
         """Per clip."""
-        self.splits: list[str] = []
-        """Per clip: the part of its source set, as its names say."""
+        self.splits: list[tuple[str, str]] = []
+        """Per clip: its source set and the part of it, as its names say; both empty: unknown."""
         self.parts: dict[int, tuple[float, float]] = {}
         """Row -> the part of the clip that it is about, where it is not the whole."""
-        self.texts = Texts()
-        self.bad = 0
-        self.facts: dict[str, PoolFact] = {}
 
     def __len__(self) -> int:
         return len(self.ids)
 
-    def take(self, rows: Iterable[Sample | BadRow], namespaces: Namespaces) -> Iterator[int]:
+    def take(self, namespaces: Namespaces) -> Iterator[int]:
         """Read all rows; yields how many so far, now and then."""
         digests: dict[str, PoolDigest] = {}
-        labels: dict[str, int] = {}
         clips: dict[Clip, int] = {}
-        for row in rows:
+        for row in self._todo:
             digests.setdefault(row.source, PoolDigest()).update(row)
             if isinstance(row, BadRow):
                 self.bad += 1
                 continue
-            self._add(row, namespaces, labels, clips)
-            if len(self.ids) % 1000 == 0:
-                yield len(self.ids)
-        self.labels, self.clips = list(labels), list(clips)
+            self.ids.append(row.sample_id)
+            self.texts.add(row.problem, row.options)
+            self.labels.append(intern(row.tags.get("task") or row.data_source or row.source))
+            self.clip.append(self._clip(row, namespaces, clips) if row.path else NO_CLIP)
+            if len(self) % 1000 == 0:
+                yield len(self)
+        self.clips = list(clips)
         self.facts = {name: PoolFact(rows=d.rows, sha256=d.hexdigest()) for name, d in digests.items()}
 
-    def _add(
-        self, row: Sample, namespaces: Namespaces, labels: dict[str, int], clips: dict[Clip, int]
-    ) -> None:
-        number = len(self.ids)
-        self.ids.append(row.sample_id)
-        self.label.append(
-            labels.setdefault(row.tags.get("task") or row.data_source or row.source, len(labels))
-        )
-        self.texts.add(row.problem, row.options)
-        if not row.path:
-            self.clip.append(NO_CLIP)
-            return
+    def _clip(self, row: Sample, namespaces: Namespaces, clips: dict[Clip, int]) -> int:
+        """The number of a row's clip; notes which part of it the row is about."""
         clip = Clip(row.source, row.path, row.data_type.value, row.data_source)
         at = clips.setdefault(clip, len(clips))
-        self.clip.append(at)
         if at == len(self.identities):
             found = namespaces.identities(row)
             self.identities.append(found)
-            self.splits.append(namespaces.split(row, found[0]) if found else "")
-        cut = next((one for one in self.identities[at] if one.end_s is not None), Identity("", ""))
-        if cut.namespace or row.start_s is not None or row.end_s is not None:
+            self.splits.append((found[0].namespace, namespaces.split(row, found[0])) if found else ("", ""))
+        cut = next((one for one in self.identities[at] if one.end_s is not None), None)
+        if cut or row.start_s is not None or row.end_s is not None:
             # times in a row count from the beginning of its file, which may be a cut itself
-            before, after = cut.start_s or 0.0, cut.end_s or float("inf")
+            before, after = (cut.start_s or 0.0, cut.end_s) if cut else (0.0, None)
             ends = after if row.end_s is None else before + row.end_s
-            self.parts[number] = (before + (row.start_s or 0.0), ends)
+            self.parts[len(self) - 1] = (
+                before + (row.start_s or 0.0),
+                float("inf") if ends is None else ends,
+            )
+        return at
+
+    @property
+    def names(self) -> dict[int, list[str]]:
+        """Clip -> what its names say it is, where they say anything."""
+        ids = enumerate(self.identities)
+        return {clip: [f"{one.namespace}:{one.id}" for one in said] for clip, said in ids if said}
 
     def by_clip(self) -> list[list[int]]:
         """The rows of each clip."""
@@ -136,7 +132,7 @@ class Side:
         return found
 
 
-def open_sides(said: str, *, media: Mapping[str, Path], work: Path, apart: bool = False) -> list[Opened]:
+def open_sides(said: str, *, media: Mapping[str, Path], work: Path, apart: bool = False) -> list[Side]:
     """Open what a person names: a recipe, a data set of ours, a benchmark, a file, a folder, a Hub id.
 
     Args:
@@ -149,24 +145,18 @@ def open_sides(said: str, *, media: Mapping[str, Path], work: Path, apart: bool 
         ConfigError, SourceError: there is no such thing, or it leaves open how it is read.
     """
     name, what = _named(said)
-    path = Path(what)
-    if path.is_dir() and (path / LOCK_NAME).is_file():
+    path, base = Path(what), Path()
+    if (path / LOCK_NAME).is_file():
         return [_released(open_release(path), name, media)]
-    place = Workspace.at(work, base=Path(), work=work)
     if path.suffix in (".yaml", ".yml") or (what in list_recipes() and not path.exists()):
         recipe, base = read_recipe(what)
-        place = Workspace.at(work, base=base, work=work)
-        if not apart:
-            return [_opened(name or recipe.name, recipe.sources, place, media)]
-        return [_opened(spec.name, [spec], place, media) for spec in recipe.sources]
-    if not path.exists() and what in packaged_benchmarks():
-        spec = SourceSpec(name=name or what, kind="benchmark", benchmark=what)
-    elif path.exists() and name in packaged_benchmarks():
-        spec = SourceSpec(name=name, kind="benchmark", benchmark=name, path=str(path.absolute()))
+        sides = (
+            {one.name: [one] for one in recipe.sources} if apart else {name or recipe.name: recipe.sources}
+        )
     else:
-        spec = _guessed(what, work)
-        spec = spec.model_copy(update={"name": name or spec.name})
-    return [_opened(spec.name, [spec], place, media)]
+        spec = _source(name, what, work)
+        sides = {spec.name: [spec]}
+    return [_opened(name, specs, base, work, media) for name, specs in sides.items()]
 
 
 def _named(said: str) -> tuple[str, str]:
@@ -181,9 +171,15 @@ def _named(said: str) -> tuple[str, str]:
         raise ConfigError(f"{name!r} is no name", where=said, hint=hint) from None
 
 
-def _guessed(what: str, work: Path) -> SourceSpec:
+def _source(name: str, what: str, work: Path) -> SourceSpec:
+    """How a benchmark, a file, a folder or a Hub id is read."""
+    path = Path(what)
+    benchmark = name if path.exists() else what
+    if benchmark in packaged_benchmarks():
+        at = str(path.absolute()) if path.exists() else ""
+        return SourceSpec(name=name or what, kind="benchmark", benchmark=benchmark, path=at)
     guess = guess_source(what, recipe=Path("overlap.yaml"), cwd=Path.cwd(), work=work)
-    usual = {f"columns.{name}" for name in guess.seen}  # empty in the rows that were looked at
+    usual = {f"columns.{column}" for column in guess.seen}  # empty in the rows that were looked at
     open_yet = sorted(guess.todo.keys() - {"media_root", "license"} - usual)
     if open_yet:
         told = "; ".join(f"{key}: {guess.todo[key]}" for key in open_yet)
@@ -193,47 +189,48 @@ def _guessed(what: str, work: Path) -> SourceSpec:
             hint=f"p2r-data init pool.yaml --from-data {what}, fill in what it asks, and name that file here",
         )
     # a column of the usual name holds the usual thing, even where nearly all of its cells are empty
-    columns = {name: column for name, column in guess.columns.items() if column or name not in guess.seen}
-    return SourceSpec.model_validate(guess.source | {"columns": columns})
+    columns = {key: column for key, column in guess.columns.items() if column or key not in guess.seen}
+    own = {"columns": columns} | ({"name": name} if name else {})
+    return SourceSpec.model_validate(guess.source | own)
 
 
-def _opened(name: str, specs: Sequence[SourceSpec], place: Workspace, media: Mapping[str, Path]) -> Opened:
-    sources = [open_source(spec, base=place.base, demo_root=place.demo) for spec in specs]
+def _opened(
+    name: str, specs: Sequence[SourceSpec], base: Path, work: Path, media: Mapping[str, Path]
+) -> Side:
+    sources = [open_source(spec, base=base, demo_root=work / "demo") for spec in specs]
     for source in sources:
         source.check()
     roots = {source.name: media.get(source.name, media.get("", source.media_root)) for source in sources}
-    rows = (row for source in sources for row in source.rows())
-    return Opened(name, rows, {name: root for name, root in roots.items() if root is not None}, {})
+    return Side(name, (row for source in sources for row in source.rows()), roots)
 
 
-def _released(release: Release, name: str, media: Mapping[str, Path]) -> Opened:
+def _released(release: Release, name: str, media: Mapping[str, Path]) -> Side:
     """The questions of a data set of ours: those that training may ask, accepted or not."""
     config = "rl" if "rl" in release.configs else "sft"
     lock = release.lock
-    known = lock.files if lock is not None else {}
-    files = {path: file.sha256 for path, file in known.items() if path.startswith(f"data/{config}-")}
-    sources = [one.name for one in lock.sources] if lock is not None else []
+    if lock is None:
+        raise ConfigError(
+            f"its {LOCK_NAME} cannot be read",
+            where=str(release.root),
+            hint=f"p2r-data verify {release.root} says what is wrong",
+        )
+    files = {path: one.sha256 for path, one in lock.files.items() if path.startswith(f"data/{config}-")}
     noted = find_media_roots(str(release.root), base=Path()).by_source
+    sources = [one.name for one in lock.sources]
     roots = {source: media.get(source, media.get("", noted.get(source))) for source in sources}
-    said = str((lock.recipe.get("name") if lock is not None else "") or release.root.name)
-    return Opened(
-        name or visible_line(said)[:100],
-        _rows_of(release, config),
-        {source: root for source, root in roots.items() if root is not None},
-        files,
-    )
+    called = visible_line(str(lock.recipe.get("name") or release.root.name))[:100]
+    return Side(name or called, _rows_of(release, config), roots, files)
 
 
 def _rows_of(release: Release, config: str) -> Iterator[Sample | BadRow]:
     names = [*QuestionColumns.model_fields, "start_s", "end_s"]
-    number = -1
+    number = count()
     for _, batch in release.batches(config, columns=names):
         for values in zip(*batch.columns.values(), strict=True):
-            number += 1
             row = dict(zip(batch.columns, values, strict=True))
-            source = str(row.get("sample_id", "")).partition("/")[0]
+            row |= {"source": str(row.get("sample_id", "")).partition("/")[0], "row": next(number)}
             try:
-                yield Sample.model_validate(row | {"source": source, "row": number})
+                yield Sample.model_validate(row)
             except ValidationError as error:
                 why = str(error.errors()[0]["msg"])
-                yield BadRow(source=source, row=number, reason=RejectReason.BAD_ROW, detail=why)
+                yield BadRow(source=row["source"], row=row["row"], reason=RejectReason.BAD_ROW, detail=why)

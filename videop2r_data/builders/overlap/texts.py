@@ -64,7 +64,9 @@ class Texts:
         offered = sorted(_words(option.text) for option in label_options(tuple(options)))
         said = "\n".join(" ".join(words) for words in (asked, *offered))
         self.wording.append(int.from_bytes(blake2b(said.encode(), digest_size=8).digest()))
-        every = {_stem(word) for words in (asked, *offered) for word in words if word not in _STOP}
+        every = {
+            word[:_STEM] if word.isalpha() else word for word in sum(offered, asked) if word not in _STOP
+        }
         # a question of function words alone has these as its words; one without any word is its text
         ids = sorted({crc32(word.encode()) for word in every or asked or [question]})[:_MAX_WORDS]
         data = np.array(ids, np.uint32).tobytes()
@@ -74,39 +76,30 @@ class Texts:
             self._words.frombytes(data)
             self._ends.append(len(self._words))
 
-    @property
-    def flat(self) -> npt.NDArray[np.uint32]:
-        """The words of all texts, one after the other, those of a text as sorted numbers."""
-        return np.frombuffer(self._words, np.uint32)
-
-    @property
-    def ends(self) -> npt.NDArray[np.int64]:
-        """Where the words of each text end."""
-        return np.asarray(self._ends, np.int64)
+    def every(self) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """The words of all texts, one text after the other; where each text begins, and where it ends."""
+        ends = np.asarray(self._ends, np.int64)
+        return np.frombuffer(self._words, np.uint32), np.concatenate([[0], ends[:-1]]), ends
 
     def words(self, number: int) -> npt.NDArray[np.uint32]:
-        """The words of a text."""
-        return self.flat[self._ends[number - 1] if number else 0 : self._ends[number]]
+        """The words of a text, as sorted numbers."""
+        start = self._ends[number - 1] if number else 0
+        return np.frombuffer(self._words, np.uint32)[start : self._ends[number]]
 
     def signatures(self) -> npt.NDArray[np.uint16]:
         """MinHash signatures of all texts: uint16 [texts, 64]; a text without a word is like no other."""
         family = MinHash()
-        found = np.empty((len(self), 64), np.uint16)
-        flat, ends = self.flat, self.ends
-        starts = np.concatenate([[0], ends[:-1]])
-        for first in range(0, len(self), _HASHED):
-            at = slice(first, min(first + _HASHED, len(self)))
-            words = flat[starts[at][0] : ends[at][-1]].astype(np.uint64)
-            found[at] = family.signatures(words, starts[at] - starts[at][0])
+        words, starts, ends = self.every()
+        found = np.empty((len(ends), 64), np.uint16)
+        for first in range(0, len(ends), _HASHED):
+            at = slice(first, first + _HASHED)
+            held = words[starts[first] : ends[at][-1]].astype(np.uint64)
+            found[at] = family.signatures(held, starts[at] - starts[first])
         return found
 
 
 def _words(text: str) -> list[str]:
     return _WORD.findall(unicodedata.normalize("NFKC", text[:20_000]).lower())
-
-
-def _stem(word: str) -> str:
-    return word[:_STEM] if word.isalpha() else word
 
 
 def alike(left: npt.NDArray[np.uint32], right: npt.NDArray[np.uint32]) -> float:
@@ -119,13 +112,13 @@ class Nearest:
     """How near the nearest text of a pool is, exactly: by the lists of texts that hold each word."""
 
     def __init__(self, texts: Texts) -> None:
-        flat, ends = texts.flat, texts.ends
-        self._sizes = np.diff(ends, prepend=0)
-        owner = np.repeat(np.arange(len(ends)), self._sizes)
-        order = np.argsort(flat, kind="stable")
+        words, starts, ends = texts.every()
+        self._sizes = ends - starts
+        owner = np.repeat(np.arange(len(self._sizes)), self._sizes)
+        order = np.argsort(words, kind="stable")
         self._holding = owner[order]
-        self._words, self._starts = np.unique(flat[order], return_index=True)
-        self._ends = np.append(self._starts[1:], len(flat))
+        self._words, self._starts = np.unique(words[order], return_index=True)
+        self._ends = np.append(self._starts[1:], len(words))
 
     def similarity(self, words: npt.NDArray[np.uint32]) -> float:
         """That of the nearest text, 0 to 1."""

@@ -4,15 +4,7 @@ from __future__ import annotations
 
 from videop2r_data.cards.card.facts import Facts
 from videop2r_data.cards.card.markdown import cell, short, table
-from videop2r_data.schemas import Overlap, RejectReason, Shared, Signal, Stage
-
-_HEADS: dict[Signal, str] = {
-    "identity": "same clip, by its name",
-    "file": "same file",
-    "frames": "same frames",
-    "text": "same or similar wording",
-    "both": "same clip and question",
-}
+from videop2r_data.schemas import SIGNALS, Overlap, RejectReason, Shared, Stage
 
 
 def contamination(facts: Facts) -> str:
@@ -27,7 +19,7 @@ def contamination(facts: Facts) -> str:
 
 def _compared(overlap: Overlap) -> str:
     """The counts of `p2r-data overlap`, made anew from its figures: the text in the file is not ours."""
-    heads = ["evaluation set", "its rows", *(_HEADS[signal] for signal in overlap.looked)]
+    heads = ["evaluation set", "its rows", *(SIGNALS[signal] for signal in overlap.looked)]
     rows = [
         [cell(short(bench.name)), f"{bench.rows:,}", *(_count(bench.bench.get(s)) for s in overlap.looked)]
         for bench in overlap.benches
