@@ -124,6 +124,7 @@ class _Run:
 
     @property
     def looks(self) -> MediaSpec:
+        """How the frames of a clip are sampled."""
         return LOOKS.model_copy(update={"frames": self.settings.most_frames})
 
     async def tell(self, what: str, done: int = 0, total: int | None = None) -> None:
