@@ -135,6 +135,7 @@ class _Run:
             raise StoppedError("stopped before everything was compared")
 
     async def read(self, side: Side) -> Side:
+        """Read the rows of a side; SourceError: there is none."""
         for count in side.take(self.namespaces):
             await self.tell(f"reading {side.name}", count)
         await self.tell(f"reading {side.name}", len(side), len(side))
@@ -147,6 +148,7 @@ class _Run:
         return side
 
     async def compare(self, pool: ClipFiles, bench: ClipFiles) -> Comparison:
+        """Compare by every signal for which both sides have something."""
         compared, what = Comparison(pool.side, bench.side), f"comparing with {bench.side.name}"
         names = pool.side.names, bench.side.names
         compared.link("identity", same_keys(*names), names)
