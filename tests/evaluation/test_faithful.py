@@ -281,6 +281,47 @@ def test_no_reasoning_forges_what_it_settles_on(tmp_path: Path) -> None:
     asyncio.run(main())
 
 
+def test_a_judge_that_sees_is_shown_the_clip_undisturbed(tmp_path: Path) -> None:
+    write_clip(tmp_path / "clip.mp4", frames=16, size=(64, 48))
+    rows = [question(0, data_type="video", path="clip.mp4")]
+    (tmp_path / "rows.jsonl").write_text(json.dumps(rows[0]) + "\n")
+    shown: dict[str, list[str]] = {}
+
+    def answer(call: Call) -> str:
+        content = call.body["messages"][-1]["content"]
+        parts = content if isinstance(content, list) else []
+        frames = [part["image_url"]["url"] for part in parts if part["type"] == "image_url"]
+        shown.setdefault(call.body["model"], []).extend(frames)
+        if frames and call.body["model"] != "m":
+            return '<claim n="1" at="0.1">supported</claim>'
+        return TRACE if call.body["model"] == "m" else "1. It is red."
+
+    async def main() -> None:
+        async with FakeServer(answer=answer) as server:
+            to = {"kind": "openai", "base_url": server.url, "retries": 0, "extra": {"video": "frames"}}
+            judges = [
+                {"name": f"sees{n}", "decides": "faithfulness", "backend": to | {"model": f"j{n}"}} | more
+                for n, more in enumerate(({}, {"frames": SMALL["frames"]}, {"frames": 2}))
+            ]
+            settings = {
+                "benchmarks": [{"path": "rows.jsonl", "media_root": "."}], "backend": to | {"model": "m"},
+                "judges": judges, "question_only": False,
+            }  # fmt: skip
+            for name, look in (("as it is", None), ("disturbed", {"drop": 0.5, "noise": 40.0, "blur": 2.0})):
+                plan = EvalPlan.model_validate(settings | {"media": SMALL | {"look": look}})
+                shown.clear()
+                report = await evaluate(plan, Workspace.at(tmp_path / name, base=tmp_path), observer=Silent())
+                assert report.result is not None and report.result.benchmarks[0].faithful is not None
+                seen.append(dict(shown))
+
+    seen: list[dict[str, list[str]]] = []
+    asyncio.run(main())
+    plain, disturbed = seen
+    assert len(plain["m"]) == 4 and len(disturbed["m"]) == 2 and not set(plain["m"]) & set(disturbed["m"])
+    assert plain["j0"] == plain["j1"] == plain["m"] and len(plain["j2"]) == 2
+    assert all(disturbed[judge] == plain[judge] for judge in ("j0", "j1", "j2"))
+
+
 def row(
     *, judge: bool | None = None, option: str | None = None, rule: bool | None = None, score: float = 1.0,
     exam: dict[str, float] | None = None, verdict: str | None = None, path: str = "",

@@ -9,7 +9,6 @@ import pytest
 
 from videop2r_data.errors import ConfigError
 from videop2r_data.evaluation.studies import (
-    Cell,
     CellFigure,
     CellResult,
     Study,
@@ -17,7 +16,6 @@ from videop2r_data.evaluation.studies import (
     cells_of,
     lines_of,
     render_study,
-    shown_protocols,
 )
 from videop2r_data.evaluation.studies_plot import draw_study, plot_study
 from videop2r_data.plots import LIGHT
@@ -30,7 +28,8 @@ def plan(**media: Any) -> EvalPlan:
 
 
 def spec(kind: str, **varied: Any) -> StudySpec:
-    return StudySpec.model_validate({"kind": kind, **varied})
+    embedder = varied.pop("embedder", "")
+    return StudySpec.model_validate({"kind": kind, "vary": varied, "embedder": embedder})
 
 
 def test_a_grid_is_every_combination_and_the_rest_stays_as_in_the_plan() -> None:
@@ -69,19 +68,19 @@ def test_the_usual_points_and_what_cannot_be() -> None:
     assert kept[0].media.look == LookSpec(noise=5.0)
 
 
-def figure(value: float | None, tokens: float = 10.0) -> CellFigure:
+def figure(value: float | None, at: int) -> CellFigure:
     around = (None, None) if value is None else (value - 0.1, value + 0.1)
     return CellFigure(
         benchmark="b | <i>", protocol="p", value=value, low=around[0], high=around[1], n=9, question_only=0.25,
-        frames=4.0, input_tokens=tokens, output_tokens=5.0, usd=None, answered=9,
+        frames=4.0, input_tokens=10.0 * at, output_tokens=5.0, usd=0.01 * at, questions=9, answered=9,
+        seconds_p50=0.5 * at if at else None, seconds_p95=None,
     )  # fmt: skip
 
 
 def made(kind: str, cells: list[tuple[dict[str, Any], float | None]], **varied: Any) -> Study:
     results = tuple(
         CellResult(
-            cell=Cell(name=str(i), varied=values, media=MediaSpec()), folder=f"cells/{i}",
-            figures=(figure(value, 10.0 * i),), seconds_p50=0.5 * i if i else None, seconds_p95=None,
+            name=str(i), varied=values, media=MediaSpec(), figures=(figure(value, i),)
         )
         for i, (values, value) in enumerate(cells)
     )  # fmt: skip
@@ -95,27 +94,32 @@ def test_lines_of_a_grid_and_of_severities() -> None:
         frames=[4, 8], pixels=[1, 2],
     )  # fmt: skip
     lines = {
-        name: [(p.at, p.figure.value) for p in points]
+        name: [(at, found.value) for at, found in points]
         for name, points in lines_of(grid, "b | <i>", "p").items()
     }
-    assert lines == {"pixels 1": [(4.0, 0.4), (8.0, 0.5)]} and grid.along == "frames"
+    assert lines == {"pixels 1": [(4.0, 0.4), (8.0, 0.5)]} and grid.spec.along == "frames"
     worse = made(
         "robustness", [({}, 0.5), ({"blur": 2.0}, 0.3), ({"drop": 0.5}, 0.4)], blur=[2.0], drop=[0.5]
     )
     lines = {
-        name: [(p.at, p.figure.value) for p in points]
+        name: [(at, found.value) for at, found in points]
         for name, points in lines_of(worse, "b | <i>", "p").items()
     }
     assert lines == {"drop": [(0.0, 0.5), (0.5, 0.4)], "blur": [(0.0, 0.5), (2.0, 0.3)]}
-    assert worse.along == "severity" and shown_protocols(worse) == [("b | <i>", "p")]
+    assert worse.spec.along == "severity" and worse.protocols == [("b | <i>", "p")]
 
 
 def test_the_table_is_text_and_says_what_is_missing() -> None:
     study = made("frames", [({"frames": 4}, 0.4), ({"frames": 8}, None)]).model_copy(update={"missing": 2})
+    lost = CellResult(
+        name="c", varied={"frames": 64}, media=MediaSpec(), figures=(), failed="too <long>\nfor it"
+    )
+    study = study.model_copy(update={"cells": (*study.cells, lost)})
     text = render_study(study)
-    assert "## b \\| \\<i\\>: p" in text and "2 cells are missing" in text
-    assert "| frames 4 | 0.400 | 0.300 to 0.500 | 0.250 | 4.0 | 0 | 5 | - | - |" in text
-    assert "| frames 8 | - | - | 0.250 |" in text
+    assert "## b \\| \\<i\\>: p" in text and "Not finished: 2 settings" in text
+    assert "| frames 4 | 0.400 | 0.300 to 0.500 | 0.250 | 4.0 | 0 | 5 | - | 0.0000 |" in text
+    assert "| frames 8 | - |  | 0.250 | 4.0 | 10 | 5 | 0.50 | 0.0100 |" in text, "no call was timed up to p95"
+    assert "| frames 64 | failed | - |" in text and "- frames 64 failed: too \\<long\\> for it" in text
 
 
 def test_the_figure_has_a_panel_for_accuracy_tokens_and_seconds(tmp_path: Path) -> None:
@@ -131,8 +135,6 @@ def test_the_figure_has_a_panel_for_accuracy_tokens_and_seconds(tmp_path: Path) 
     assert seconds == [[[1.0, 40.0]], [[0.5, 30.0]]], "the first cell was answered from the journal"
     untimed = made("frames", [({"frames": 4}, 0.4)])
     assert [t.get_text() for t in draw_study(untimed, LIGHT).get_axes()[2].texts] == ["not measured"]
-    png, svg = plot_study(study, tmp_path)
-    before = png.read_bytes(), svg.read_bytes()
-    plot_study(study, tmp_path)
-    assert (png.read_bytes(), svg.read_bytes()) == before and b"<svg" in before[1] and b"s$x$" in before[1]
-    assert plot_study(study, tmp_path, dark=True)[0].read_bytes() != before[0]
+    before = plot_study(study, tmp_path).read_bytes()
+    assert plot_study(study, tmp_path).read_bytes() == before
+    assert plot_study(study, tmp_path, dark=True).read_bytes() != before

@@ -48,6 +48,7 @@ from videop2r_data.schemas import (
     BackendSpec,
     BadRow,
     MediaRecord,
+    MediaSpec,
     Outcome,
     Purpose,
     Recipe,
@@ -281,8 +282,8 @@ class Parts:
         sources = [open_source(s, base=place.base, demo_root=place.demo) for s in recipe.sources]
         self._roots = {s.name: s.media_root for s in sources if s.media_root is not None}
         self.samplers: list[DecodePool] = []
-        self._sampled: dict[tuple[int, str], MediaStep] = {}
-        self.media = self._media_step(recipe.media.frames, recipe.generate.backend, live=live)
+        self._sampled: dict[tuple[MediaSpec, str], MediaStep] = {}
+        self.media = self._media_step(recipe.media, recipe.generate.backend, live=live)
         self.generator = self._caller(recipe.generate.backend, "generate", live=live)
         self.judges = {
             step: self._judge(step, spec, live=live, batches=batches)
@@ -311,21 +312,23 @@ class Parts:
 
     def _views(self, *, live: bool) -> dict[Step, MediaStep]:
         """Step that sees, beside the generator -> what samples frames for it."""
-        seeing = self.bench.frames | dict.fromkeys(self._also, self.recipe.media.frames)
-        return {step: self._media_step(n, self.backends[step], live=live) for step, n in seeing.items()}
+        media = self.recipe.media
+        # a judge holds words against the clip, whatever was done to the frames of the model that wrote them
+        seeing = {step: media.undisturbed(frames) for step, frames in self.bench.frames.items()}
+        seeing |= dict.fromkeys(self._also, media)
+        return {step: self._media_step(spec, self.backends[step], live=live) for step, spec in seeing.items()}
 
-    def _media_step(self, frames: int, backend: BackendSpec, *, live: bool) -> MediaStep:
-        """What samples so many frames for a backend; judges that see as many share the generator's."""
+    def _media_step(self, spec: MediaSpec, backend: BackendSpec, *, live: bool) -> MediaStep:
+        """What samples frames for a backend; judges that see the same ones share the generator's."""
         form = backend.declared.frames
-        if (frames, form) not in self._sampled:
-            spec = self.recipe.media.uniform(frames)
+        if (spec, form) not in self._sampled:
             # its processes start with the first file that must be decoded
             sampler = DecodePool(spec, want=form) if live else None
             self.samplers += [sampler] if sampler is not None else []
-            self._sampled[frames, form] = MediaStep(
+            self._sampled[spec, form] = MediaStep(
                 spec, journal=self.journal, roots=self._roots, sampler=sampler, arrays=form == "array"
             )
-        return self._sampled[frames, form]
+        return self._sampled[spec, form]
 
     @property
     def media_steps(self) -> list[MediaStep]:

@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from itertools import compress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.text import Text
 
-from videop2r_data.cli.common import OK, UNFINISHED, JsonOpt, err_console, out_console, run_draining, shell
+from videop2r_data.cli.common import (
+    FINDINGS,
+    OK,
+    UNFINISHED,
+    JsonOpt,
+    err_console,
+    out_console,
+    run_draining,
+    shell,
+)
 from videop2r_data.cli.evaluate import (
     BackendOpt,
     BenchmarkOpt,
@@ -17,6 +28,7 @@ from videop2r_data.cli.evaluate import (
     MediaRootOpt,
     ModelOpt,
     OutOpt,
+    RetryOpt,
     SampleOpt,
     UrlOpt,
     WhatArg,
@@ -72,6 +84,7 @@ def study(
     max_cost: MaxCostOpt = None,
     out: OutOpt = None,
     work: WorkOpt = None,
+    retry: RetryOpt = False,
     dark: DarkOpt = False,
     json: JsonOpt = False,
 ) -> None:
@@ -80,22 +93,23 @@ def study(
     `frames`: frames x pixels; `robustness`: dropped frames, blur, noise, occlusion; `selection`: uniform
     frames against chosen ones. Each option replaces what the study varies by default. Stopped, the same
     command goes on; a wider grid asks only what is new.
+
+    Exit code 0: done. 1: an error, or a setting without an answer. 3: not done yet: run the same command
+    again.
     """
     flags = locals()
-    varied = {name: _listed(name, flags[name]) for name in _NUMBERS if flags[name] is not None}
-    if select is not None:
-        varied["select"] = [word.strip() for word in select.split(",")]
-    _study({"kind": kind, "embedder": embedder, **varied}, what, flags)
+    varied = {name: _listed(name, flags[name]) for name in _VALUES if flags[name] is not None}
+    _study({"kind": kind, "vary": varied, "embedder": embedder or ""}, what, flags)
 
 
-_NUMBERS: dict[str, type] = {"frames": int, "pixels": int, "fps": float}
-_NUMBERS |= dict.fromkeys(("drop", "blur", "noise", "occlude"), float)
+_VALUES: dict[str, Callable[[str], Any]] = {"frames": int, "pixels": int, "fps": float, "select": str.strip}
+_VALUES |= dict.fromkeys(("drop", "blur", "noise", "occlude"), float)
 
 
 def _listed(name: str, text: str) -> list[Any]:
-    """Numbers with commas between them."""
+    """What stands between commas."""
     try:
-        return [_NUMBERS[name](part) for part in text.split(",")]
+        return [_VALUES[name](part) for part in text.split(",")]
     except ValueError:
         raise typer.BadParameter(
             f"{text!r} is no list of numbers such as 4,8,16", param_hint=f"--{name}"
@@ -108,21 +122,19 @@ def _study(varied: dict[str, Any], what: str | None, flags: dict[str, Any]) -> N
     from videop2r_data.evaluation import Cell, StudySpec, plan_of, run_study, told
     from videop2r_data.schemas import validate_settings
 
-    named = {name: value for name, value in varied.items() if value is not None}
-    spec = validate_settings(named, StudySpec, where="the flags", what="study")
+    spec = validate_settings(varied, StudySpec, where="the flags", what="study")
     # the study's own lists are none of the plan's settings
-    asked = plan_of(what, plan_settings({k: v for k, v in flags.items() if k not in _NUMBERS}))
-    plan = asked.plan
-    place = Workspace.at(
-        flags["out"] or Path(f"{plan.name}-{spec.kind}"), base=asked.base, work=flags["work"]
-    )
+    asked = plan_of(what, plan_settings({k: v for k, v in flags.items() if k not in _VALUES}))
+    out = flags["out"] or Path(f"{asked.plan.name}-{spec.kind}")
+    place = Workspace.at(out, base=asked.base, work=flags["work"])
     console, stop = err_console(), Stop()
 
     def begin(number: int, of: int, cell: Cell) -> None:
         console.print(Text(f"{number + 1} of {of}: {told(cell.varied)}"))
 
     with BuildProgress(console, kept="answered") as progress:
-        running = run_study(plan, spec, place, observer=progress, stop=stop, tell=begin)
+        how = {"stop": stop, "forgive": flags["retry"], "tell": begin}
+        running = run_study(asked.plan, spec, place, observer=progress, **how)
         made = run_draining(running, stop, console.print)
     drawn = _draw(made, place.out, dark=flags["dark"])
     if flags["json"]:
@@ -131,39 +143,29 @@ def _study(varied: dict[str, Any], what: str | None, flags: dict[str, Any]) -> N
         _show(made, out_console())
         for path in (place.out, *drawn):
             out_console().print(shell(path), markup=False, soft_wrap=True)
-    raise typer.Exit(UNFINISHED if made.missing else OK)
+    raise typer.Exit(FINDINGS if made.failed else UNFINISHED if made.missing else OK)
 
 
 def _draw(made: Study, folder: Path, *, dark: bool) -> list[str]:
     from videop2r_data.evaluation import plot_study
 
-    if not made.cells:
-        return []
     try:
-        return [str(path) for path in plot_study(made, folder, dark=dark)]
+        return [str(plot_study(made, folder, dark=dark))] if made.protocols else []
     except MissingExtraError as error:
         err_console().print(Text(f"no figure: {error}"))
         return []
 
 
 def _show(made: Study, console: Console) -> None:
-    from videop2r_data.evaluation import figure_of, shown_protocols, told
+    from videop2r_data.evaluation import lacking, lines_told
 
-    for benchmark, protocol in shown_protocols(made):
+    for benchmark, protocol in made.protocols:
         console.print(Text(f"{benchmark}: {protocol}", style="bold"))
-        shown = table("setting", "value", "interval", "alone", "frames", "tokens", "s", fold=0, no_wrap=True)
-        for result in made.cells:
-            figure = figure_of(result, benchmark, protocol)
-            cells = ["-"] * 6
-            if figure is not None and figure.value is not None:
-                between = "" if figure.low is None else f"{figure.low:.3f}-{figure.high:.3f}"
-                numbers = (figure.frames, ".1f"), (figure.input_tokens, ",.0f"), (result.seconds_p50, ".2f")
-                alone = (figure.question_only, ".3f")
-                cells = [f"{figure.value:.3f}", between]
-                cells += ["-" if value is None else format(value, form) for value, form in (alone, *numbers)]
-            shown.add_row(Text(told(result.cell.varied)), *cells)
+        heads, *lines = lines_told(made, benchmark, protocol)
+        narrow = [head not in ("frames", "written", "s, p95") for head in heads]
+        shown = table(*compress(heads, narrow), fold=0, no_wrap=True)
+        for line in lines:
+            shown.add_row(*map(Text, compress(line, narrow)))
         console.print(shown)
-    if made.missing:
-        console.print(
-            f"[bold]Not finished[/]: {made.missing} settings are missing; the same command goes on."
-        )
+    for told in lacking(made):
+        console.print(Text(told), soft_wrap=True)

@@ -42,9 +42,9 @@ from .studies import Cell as Cell
 from .studies import Study as Study
 from .studies import StudySpec as StudySpec
 from .studies import cells_of as cells_of
-from .studies import figure_of as figure_of
+from .studies import lacking as lacking
+from .studies import lines_told as lines_told
 from .studies import run_study as run_study
-from .studies import shown_protocols as shown_protocols
 from .studies import told as told
 from .studies_plot import plot_study as plot_study
 from .tables import counted as counted

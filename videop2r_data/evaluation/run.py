@@ -39,6 +39,8 @@ class EvalReport(Model):
     """Its calls and its money; `state` is that of a build."""
     result: EvalResult | None
     """None: calls are missing, or another process makes them."""
+    took: dict[str, float]
+    """Key of each request that was answered in this run -> seconds."""
 
 
 async def evaluate(
@@ -102,7 +104,7 @@ async def evaluate(
             result = await write_result(plan, place, observer=observer)
         run = run.model_copy(update={"seconds": time.monotonic() - began})
         note_run(place.work / RUN, run, took)
-    return EvalReport(run=run, result=result)
+    return EvalReport(run=run, result=result, took=took)
 
 
 async def rescore(

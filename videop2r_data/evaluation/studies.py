@@ -8,33 +8,38 @@ is new. Questions without media are asked once for all cells.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from itertools import product
+from collections.abc import Callable, Iterator, Mapping
+from itertools import compress, product
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import orjson
+import pyarrow.parquet as pq
 from pydantic import Field, model_validator
 
 from videop2r_data.builders import Observer, Stop, Workspace
-from videop2r_data.cards.card import cell, table
-from videop2r_data.errors import ConfigError
-from videop2r_data.evaluation.run import RUN, EvalReport, evaluate
+from videop2r_data.cards.card import cell, numbers, table
+from videop2r_data.errors import AuthError, AwayError, ConfigError, JournalError, P2RError
+from videop2r_data.evaluation.result import all_failed
+from videop2r_data.evaluation.run import evaluate
 from videop2r_data.schemas import (
     BenchmarkResult,
     EvalPlan,
     LookSpec,
+    Measured,
     MediaSpec,
     Model,
     digest,
     validate_settings,
 )
 
-STUDY, TABLE, CELLS = "study.json", "README.md", "cells"
-Kind = Literal["frames", "robustness", "selection"]
+STUDY, TABLE, CELLS, SECONDS = "study.json", "README.md", "cells", "seconds.json"
+AXES = {"frames": "frames", "pixels": "max_pixels", "fps": "fps"}
+"""What is varied -> setting of `MediaSpec`."""
 PERTURBATIONS = ("drop", "blur", "noise", "occlude")
 """Settings of `LookSpec` that make frames worse."""
-DEFAULTS: dict[Kind, dict[str, tuple[Any, ...]]] = {
+VARIED = (*AXES, "select", *PERTURBATIONS)
+DEFAULTS: dict[str, dict[str, tuple[Any, ...]]] = {
     "frames": {"frames": (4, 8, 16, 32), "pixels": (64 * 28 * 28, 256 * 28 * 28)},
     "robustness": {
         "drop": (0.25, 0.5, 0.75),
@@ -45,85 +50,76 @@ DEFAULTS: dict[Kind, dict[str, tuple[Any, ...]]] = {
     "selection": {"frames": (8, 16), "select": ("uniform", "scenes")},
 }
 """What a study varies where nothing is said."""
+ENDS = (AuthError, AwayError, JournalError)
+"""Errors that every other cell would meet, too."""
 
 
 class StudySpec(Model):
-    """What a study varies: `frames`, `pixels`, `fps`, `select` with each other, each perturbation alone."""
+    """What a study varies: frames, pixels, fps and selection with each other, each perturbation alone."""
 
-    kind: Kind
-    frames: tuple[int, ...] = ()
-    pixels: tuple[int, ...] = ()
-    """Of a frame at most."""
-    fps: tuple[float, ...] = ()
-    select: tuple[Literal["uniform", "scenes", "question"], ...] = ()
+    kind: Literal["frames", "robustness", "selection"]
+    vary: dict[str, tuple[int | float | str, ...]]
+    """One of `VARIED` -> its values."""
     embedder: str = ""
     """For `select: question`."""
-    drop: tuple[float, ...] = ()
-    blur: tuple[float, ...] = ()
-    noise: tuple[float, ...] = ()
-    occlude: tuple[float, ...] = ()
 
     @model_validator(mode="before")
     @classmethod
     def _usual(cls, data: Any) -> Any:
-        if not isinstance(data, dict):
-            return data
-        given = {name: value for name, value in data.items() if value not in ((), [], None, "")}
-        if not set(given) - {"kind", "embedder"}:
-            given |= DEFAULTS.get(given.get("kind", ""), {})
-        return given
+        if isinstance(data, dict) and not data.get("vary"):
+            return data | {"vary": DEFAULTS.get(data.get("kind", ""), {})}
+        return data
 
     @property
-    def axes(self) -> dict[str, tuple[Any, ...]]:
-        """Settings that are varied with each other."""
-        named = {"frames": self.frames, "pixels": self.pixels, "fps": self.fps, "select": self.select}
-        return {name: values for name, values in named.items() if values}
+    def worse(self) -> dict[str, tuple[Any, ...]]:
+        """The perturbations."""
+        return {name: self.vary[name] for name in PERTURBATIONS if name in self.vary}
 
     @property
-    def perturbations(self) -> list[str]:
-        """Settings that are made worse, each alone."""
-        return [name for name in PERTURBATIONS if getattr(self, name)]
+    def along(self) -> str:
+        """What runs along the bottom of the figure."""
+        several = (name for name in AXES if len(self.vary.get(name, ())) > 1)
+        return "severity" if self.worse else next(several, "frames")
 
 
 class Cell(Model):
     """One point of a study."""
 
     name: str
-    """Of its folder."""
+    """Of its folder below `cells`."""
     varied: dict[str, int | float | str]
     """Setting -> value, of those that the study varies; empty: the plan as it is."""
     media: MediaSpec
 
 
-class CellFigure(Model):
-    """What one benchmark came to in one cell."""
+class CellFigure(Measured):
+    """What one benchmark came to in one cell, and what that cost."""
 
     benchmark: str
-    protocol: str
-    value: float | None
-    low: float | None
-    high: float | None
-    n: int
-    question_only: float | None
+    questions: int
+    answered: int
     frames: float | None
     """Mean of a clip, as they were sent."""
     input_tokens: float | None
     """Mean of a prompt, as the server counted them."""
     output_tokens: float | None
+    seconds_p50: float | None
+    """Of the calls that gave the answers with media, when they were made; None: they were not timed."""
+    seconds_p95: float | None
     usd: float | None
     """Of all calls behind the figure."""
-    answered: int
 
 
-class CellResult(Model):
+class CellResult(Cell):
     """One point with its figures."""
 
-    cell: Cell
-    folder: str
     figures: tuple[CellFigure, ...]
-    seconds_p50: float | None
-    """Of the calls that were timed when the cell was first asked; None: all answers were in the journal."""
-    seconds_p95: float | None
+    failed: str = ""
+    """Why there are none."""
+
+    def figure(self, benchmark: str, protocol: str) -> CellFigure | None:
+        """What a benchmark came to by a protocol; None: nothing."""
+        return next((f for f in self.figures if (f.benchmark, f.protocol) == (benchmark, protocol)), None)
 
 
 class Study(Model):
@@ -138,12 +134,17 @@ class Study(Model):
     """Cells that were not finished."""
 
     @property
-    def along(self) -> str:
-        """What runs along the bottom of its figure."""
-        if self.spec.perturbations:
-            return "severity"
-        axes = self.spec.axes.items()
-        return next((name for name, values in axes if len(values) > 1 and name != "select"), "frames")
+    def failed(self) -> bool:
+        """Whether a cell has no figure."""
+        return any(one.failed for one in self.cells)
+
+    @property
+    def protocols(self) -> list[tuple[str, str]]:
+        """(benchmark, protocol) of what is shown: the first protocol of each benchmark."""
+        first: dict[str, str] = {}
+        for figure in (figure for one in self.cells for figure in one.figures):
+            first.setdefault(figure.benchmark, figure.protocol)
+        return list(first.items())
 
 
 def cells_of(plan: EvalPlan, spec: StudySpec) -> list[Cell]:
@@ -155,43 +156,50 @@ def cells_of(plan: EvalPlan, spec: StudySpec) -> list[Cell]:
     found: dict[str, Cell] = {}
     for varied in _points(spec):
         media = _media(plan.media, varied, spec.embedder)
-        made = Cell(name=_name(varied), varied=varied, media=media)
-        found.setdefault(digest(media.model_dump(mode="json")), made)
+        name = re.sub(r"[^A-Za-z0-9.+-]", "_", "_".join(_words(varied, "-"))) or "plan"
+        found.setdefault(digest(media.model_dump(mode="json")), Cell(name=name, varied=varied, media=media))
     return list(found.values())
 
 
 def _points(spec: StudySpec) -> Iterator[dict[str, Any]]:
-    axes = spec.axes
-    worse = {name: getattr(spec, name) for name in spec.perturbations}
+    if unknown := spec.vary.keys() - set(VARIED):
+        raise ConfigError(f"a study cannot vary {', '.join(unknown)}", hint=f"known: {', '.join(VARIED)}")
+    axes = {name: spec.vary[name] for name in (*AXES, "select") if name in spec.vary}
     for values in product(*axes.values()):
         chosen = dict(zip(axes, values, strict=True))
         yield chosen
-        for name, severities in worse.items():
-            for severity in severities:
-                if severity:
-                    yield chosen | {name: severity}
+        for name, severities in spec.worse.items():
+            for severity in filter(None, severities):
+                yield chosen | {name: severity}
 
 
 def _media(media: MediaSpec, varied: Mapping[str, Any], embedder: str) -> MediaSpec:
     look = (media.look or LookSpec()).model_dump(mode="json")
-    look |= {name: value for name, value in varied.items() if name in (*PERTURBATIONS, "select")}
+    look |= {name: value for name, value in varied.items() if name not in AXES}
     if look["select"] != "question":
         look |= {"embedder": "", "revision": None}
     elif embedder:
         look["embedder"] = embedder
     changes: dict[str, Any] = {"look": None if look == LookSpec().model_dump(mode="json") else look}
-    named = {"frames": "frames", "pixels": "max_pixels", "fps": "fps"}
-    changes |= {named[name]: value for name, value in varied.items() if name in named}
-    what = ", ".join(f"{name} {value}" for name, value in varied.items())
-    return validate_settings(media.model_dump(mode="json") | changes, MediaSpec, where=what, what="frames")
+    changes |= {AXES[name]: value for name, value in varied.items() if name in AXES}
+    where = ", ".join(_words(varied))
+    return validate_settings(media.model_dump(mode="json") | changes, MediaSpec, where=where, what="frames")
 
 
-def _name(varied: Mapping[str, Any]) -> str:
-    parts = [
-        f"{name}-{value:g}" if isinstance(value, int | float) else f"{name}-{value}"
-        for name, value in varied.items()
+def _words(varied: Mapping[str, Any], sign: str = " ") -> list[str]:
+    return [
+        f"{name}{sign}{v:g}" if isinstance(v, int | float) else f"{name}{sign}{v}"
+        for name, v in varied.items()
     ]
-    return re.sub(r"[^A-Za-z0-9.+-]", "_", "_".join(parts)) or "plan"
+
+
+def told(varied: Mapping[str, Any]) -> str:
+    """The setting of a cell in words.
+
+    >>> told({"frames": 8, "blur": 2.0}), told({})
+    ('frames 8, blur 2', 'as in the plan')
+    """
+    return ", ".join(_words(varied)) or "as in the plan"
 
 
 async def run_study(
@@ -201,9 +209,12 @@ async def run_study(
     *,
     observer: Observer,
     stop: Stop | None = None,
+    forgive: bool = False,
     tell: Callable[[int, int, Cell], None] = lambda done, total, cell: None,
 ) -> Study:
     """Evaluate every cell, or go on with a study that was stopped; write `study.json` and the table.
+
+    A cell whose evaluation ends in an error, or without an answer, is shown with the reason.
 
     Args:
         plan: what is asked of whom.
@@ -211,28 +222,49 @@ async def run_study(
         place: folder of the study, and the one work folder of its cells.
         observer: progress of the evaluation of a cell.
         stop: ask it to stop early: the cells so far are written.
+        forgive: ask again what an earlier run was refused, or got an empty reply to.
         tell: called before each cell.
 
     Raises:
-        ConfigError: settings that do not fit; a folder of something else. P2RError: as `evaluate`.
+        ConfigError: settings that do not fit; a folder of something else. P2RError: no cell has a figure.
     """
     cells, stop = cells_of(plan, spec), stop or Stop()
-    _check_ours(place.out)
+    there = {path.name for path in place.out.iterdir()} if place.out.is_dir() else set()
+    if there and not there & {STUDY, CELLS}:
+        raise ConfigError(
+            "the folder holds something else than a study", where=str(place.out), hint="choose another --out"
+        )
     done: list[CellResult] = []
+    errors: list[P2RError] = []
     for number, one in enumerate(cells):
-        if stop.asked:
+        if stop.asked or (errors and isinstance(errors[-1], ENDS)):
             break
         tell(number, len(cells), one)
         own = plan.model_copy(update={"media": one.media, "name": one.name})
-        own = EvalPlan.model_validate(own.model_dump(mode="json"))
         where = Workspace(place.out / CELLS / one.name, place.work, place.base)
-        report = await evaluate(own, where, observer=observer, stop=stop)
+        alone = Stop()  # an error stops this cell, the reader all of them
+        stop.listen(alone.ask)
+        try:
+            own = EvalPlan.model_validate(own.model_dump(mode="json"))
+            report = await evaluate(own, where, observer=observer, stop=alone, forgive=forgive)
+        except P2RError as error:
+            errors.append(error)
+            done.append(CellResult(**dict(one), figures=(), failed=str(error)))
+            continue
+        seconds = _timed(place.work / SECONDS, report.took)
         if report.result is None:
             break
-        done.append(_cell_result(one, where, report))
-    study = Study(
-        name=plan.name, spec=spec, model=plan.backend.model, cells=tuple(done), missing=len(cells) - len(done)
-    )
+        found = report.result.benchmarks
+        said = next((f": {words}" for each in found for words in each.examples.values()), "")
+        if all_failed(report.result):
+            done.append(CellResult(**dict(one), figures=(), failed=f"no question got an answer{said}"))
+            continue
+        figures = tuple(figure for each in found for figure in _figures(each, where, seconds))
+        done.append(CellResult(**dict(one), figures=figures))
+    if errors and len(errors) == len(done):
+        raise errors[0]
+    missing = len(cells) - len(done)
+    study = Study(name=plan.name, spec=spec, model=plan.backend.model, cells=tuple(done), missing=missing)
     place.out.mkdir(parents=True, exist_ok=True)
     form = orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE
     (place.out / STUDY).write_bytes(orjson.dumps(study.model_dump(mode="json"), option=form))
@@ -240,153 +272,91 @@ async def run_study(
     return study
 
 
-def _check_ours(out: Path) -> None:
-    if out.is_dir() and any(out.iterdir()) and not ((out / STUDY).is_file() or (out / CELLS).is_dir()):
-        raise ConfigError(
-            "the folder holds something else than a study", where=str(out), hint="choose another --out"
-        )
-
-
-def _cell_result(one: Cell, where: Workspace, report: EvalReport) -> CellResult:
-    """The figures of a cell; how long its calls took is kept from the run that made them."""
-    assert report.result is not None
-    kept = where.work / "latency" / f"{one.name}.json"
-    if report.run.calls_made:
-        timed = _json(where.work / RUN)
-        kept.parent.mkdir(exist_ok=True)
-        kept.write_bytes(orjson.dumps({name: timed.get(name) for name in ("p50_s", "p95_s")}))
-    took = _json(kept)
-    return CellResult(
-        cell=one,
-        folder=f"{CELLS}/{one.name}",
-        figures=tuple(figure for found in report.result.benchmarks for figure in _figures(found)),
-        seconds_p50=took.get("p50_s"),
-        seconds_p95=took.get("p95_s"),
-    )
-
-
-def _json(path: Path) -> dict[str, Any]:
+def _timed(path: Path, took: Mapping[str, float]) -> dict[str, float]:
+    """Request -> seconds, of all runs over this work folder: an answer from the journal took none."""
     try:
-        found = orjson.loads(path.read_bytes())
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}
+        seconds = dict(orjson.loads(path.read_bytes()))
+    except (OSError, ValueError, TypeError):
+        seconds = {}
+    seconds |= took
+    if took:
+        path.write_bytes(orjson.dumps(seconds))
+    return seconds
 
 
-def _figures(found: BenchmarkResult) -> Iterator[CellFigure]:
-    sent = found.sent
+def _figures(found: BenchmarkResult, where: Workspace, seconds: Mapping[str, float]) -> Iterator[CellFigure]:
+    replies = pq.read_table(where.out / found.file, columns=["reply"])["reply"].to_pylist()
+    took = sorted(seconds[reply["key"]] for reply in replies if reply["key"] in seconds)
+    slow = {f"seconds_p{at}": took[(len(took) - 1) * at // 100] if took else None for at in (50, 95)}
+    sent = {
+        name: getattr(found.sent, name).mean if getattr(found.sent, name) else None
+        for name in ("frames", "input_tokens", "output_tokens")
+    }
     for figure in found.figures:
         if not figure.by:
-            yield CellFigure(
-                benchmark=found.name,
-                **figure.model_dump(include={"protocol", "value", "low", "high", "n", "question_only"}),
-                frames=sent.frames.mean if sent.frames else None,
-                input_tokens=sent.input_tokens.mean if sent.input_tokens else None,
-                output_tokens=sent.output_tokens.mean if sent.output_tokens else None,
-                usd=found.usd,
-                answered=found.answered,
-            )
+            of = {name: getattr(found, name) for name in ("questions", "answered", "usd")}
+            yield CellFigure(**dict(figure), benchmark=found.name, **of, **slow, **sent)
 
 
-def shown_protocols(study: Study) -> list[tuple[str, str]]:
-    """(benchmark, protocol) of what is drawn: the first protocol of each benchmark."""
-    first: dict[str, str] = {}
-    for result in study.cells:
-        for figure in result.figures:
-            first.setdefault(figure.benchmark, figure.protocol)
-    return list(first.items())
+def lines_of(study: Study, benchmark: str, protocol: str) -> dict[str, list[tuple[float, CellFigure]]]:
+    """A benchmark's points (x, figure) in lines: those of a line share every setting but that along x.
 
-
-def figure_of(result: CellResult, benchmark: str, protocol: str) -> CellFigure | None:
-    """The figure of a cell."""
-    return next((f for f in result.figures if (f.benchmark, f.protocol) == (benchmark, protocol)), None)
-
-
-class Point(NamedTuple):
-    """One cell in a figure.
-
-    Attributes:
-        at: along the bottom: the setting's number, or the severity of a perturbation, 0 for none.
-        figure: what a benchmark came to.
-        seconds: median of its calls.
-    """
-
-    at: float
-    figure: CellFigure
-    seconds: float | None
-
-
-def lines_of(study: Study, benchmark: str, protocol: str) -> dict[str, list[Point]]:
-    """The points of one benchmark in lines: those of a line share every setting but that along the bottom.
-
-    Along the bottom are the severities of a perturbation where the study has some, else the first setting
+    Along x are the severities of a perturbation where the study has some, 0 for none, else the first setting
     that is a number with several values.
     """
-    worse = study.spec.perturbations
-    found: dict[str, list[Point]] = {}
+    worse = study.spec.worse
+    found: dict[str, list[tuple[float, CellFigure]]] = {}
     for result in study.cells:
-        figure = figure_of(result, benchmark, protocol)
+        figure = result.figure(benchmark, protocol)
         if figure is None or figure.value is None:
             continue
-        varied = dict(result.cell.varied)
+        varied = dict(result.varied)
         own = [name for name in worse if name in varied]
         severity = varied.pop(own[0]) if own else 0.0
-        at = severity if worse else varied.pop(study.along, figure.frames or 0.0)
+        at = severity if worse else varied.pop(study.spec.along, figure.frames or 0.0)
         for name in own or worse or [""]:  # the frames as they are begin every line of severities
-            line = ", ".join(filter(None, (name, told(varied) if varied else "")))
-            found.setdefault(line, []).append(Point(float(at), figure, result.seconds_p50))
-    return {name: sorted(points, key=lambda point: point.at) for name, points in found.items()}
+            line = ", ".join([*filter(None, [name]), *_words(varied)])
+            found.setdefault(line, []).append((float(at), figure))
+    return {name: sorted(points, key=lambda point: point[0]) for name, points in found.items()}
+
+
+def lines_told(study: Study, benchmark: str, protocol: str) -> list[list[str]]:
+    """The table: heads, then each cell with its score and what that cost; empty columns are left out."""
+    heads = ["setting", "value", "interval", "alone", "frames", "tokens", "written", "s", "s, p95", "USD"]
+    lines = [heads]
+    for result in study.cells:
+        found = result.figure(benchmark, protocol)
+        if found is None:
+            lines.append([told(result.varied), "failed", *["-"] * (len(heads) - 2)])
+            continue
+        value, interval, _, alone = numbers(found)
+        costs = (
+            (found.frames, ".1f"), (found.input_tokens, ",.0f"), (found.output_tokens, ",.0f"),
+            (found.seconds_p50, ".2f"), (found.seconds_p95, ".2f"), (found.usd, ".4f"),
+        )  # fmt: skip
+        shown = ["-" if number is None else format(number, form) for number, form in costs]
+        lines.append([told(result.varied), value, interval, alone, *shown])
+    known = [any(line[at] not in ("", "-") for line in lines[1:]) for at in range(len(heads))]
+    return [list(compress(line, known)) for line in lines]
+
+
+def lacking(study: Study) -> Iterator[str]:
+    """What its figures lack, a line each."""
+    for one in study.cells:
+        if one.failed:
+            yield f"{told(one.varied)} failed: {one.failed}"
+        for name, lost in {f.benchmark: f.questions - f.answered for f in one.figures}.items():
+            if lost:
+                yield f"{told(one.varied)}: {lost:,} of {name} without an answer, counted as wrong"
+    if study.missing:
+        yield f"Not finished: {study.missing} settings are missing; the same command goes on."
 
 
 def render_study(study: Study) -> str:
     """The table beside a study, in Markdown: accuracy with what it costs."""
-    heads = [
-        "setting",
-        "value",
-        "interval",
-        "question only",
-        "frames",
-        "tokens read",
-        "written",
-        "s, median",
-        "USD",
-    ]
     parts = [f"# {cell(study.name)}: {study.spec.kind}", f"Model {cell(study.model)}."]
-    if study.missing:
-        parts.append(f"**Not finished**: {study.missing} cells are missing; the same command goes on.")
-    for benchmark, protocol in shown_protocols(study):
-        rows = [_line(result, figure_of(result, benchmark, protocol)) for result in study.cells]
+    parts += ["- " + cell(line) for line in lacking(study)]
+    for benchmark, protocol in study.protocols:
+        heads, *rows = ([cell(word) for word in line] for line in lines_told(study, benchmark, protocol))
         parts += [f"## {cell(benchmark)}: {cell(protocol)}", table(heads, rows)]
     return "\n\n".join(parts) + "\n"
-
-
-def told(varied: Mapping[str, Any]) -> str:
-    """The setting of a cell in words.
-
-    >>> told({"frames": 8, "blur": 2.0}), told({})
-    ('frames 8, blur 2', 'as in the plan')
-    """
-    return (
-        ", ".join(f"{n} {v:g}" if isinstance(v, int | float) else f"{v}" for n, v in varied.items())
-        or "as in the plan"
-    )
-
-
-def _line(result: CellResult, figure: CellFigure | None) -> Sequence[str]:
-    def number(value: float | None, form: str) -> str:
-        return "-" if value is None else format(value, form)
-
-    if figure is None:
-        return [told(result.cell.varied), *["-"] * 8]
-    interval = "-" if figure.low is None else f"{figure.low:.3f} to {figure.high:.3f}"
-    return [
-        told(result.cell.varied),
-        number(figure.value, ".3f"),
-        interval,
-        number(figure.question_only, ".3f"),
-        number(figure.frames, ".1f"),
-        number(figure.input_tokens, ",.0f"),
-        number(figure.output_tokens, ",.0f"),
-        number(result.seconds_p50, ".2f"),
-        number(figure.usd, ".4f"),
-    ]

@@ -123,6 +123,18 @@ class MediaSpec(Model):
         plain = {"frames": frames, "fps": None, "look": None}
         return self if frames == self.frames else self.model_copy(update=plain)
 
+    def undisturbed(self, frames: int) -> Self:
+        """What a judge sees that holds words against the clip: frames that nothing was done to.
+
+        Those that `look` selects, none dropped, or for another number evenly spaced ones.
+        """
+        spec = self.uniform(frames)
+        if spec.look is None:
+            return spec
+        as_they_are = {"drop": 0.0, "blur": 0.0, "noise": 0.0, "occlude": 0.0}
+        look = spec.look.model_copy(update=as_they_are) if spec.look.select != "uniform" else None
+        return spec.model_copy(update={"look": look})
+
     @property
     def by_question(self) -> bool:
         """Whether the text of a question decides which frames of its clip it gets."""
