@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlencode
@@ -147,6 +148,24 @@ def test_only_this_page_asks(served: tuple[AskServer, Model]) -> None:
     assert model.asked == []
     local = {"Host": f"localhost:{port}", "Origin": f"http://localhost:{port}"}
     assert send(server, QUESTION, **local)[0] == 200 and len(model.asked) == 1
+
+
+def test_whoever_is_refused_while_sending_is_told(served: tuple[AskServer, Model]) -> None:
+    """The rest of a body is sent when the server has long decided: on a busy machine, too."""
+    server, model = served
+    parts = [b"problem=", *[b"x" * MAX_BODY] * 3]
+    for origin, status in ((server.origin, 413), ("http://evil.example", 403)):
+        connection = http.client.HTTPConnection(*server.server_address[:2], timeout=60)  # type: ignore[arg-type]
+        connection.putrequest("POST", f"/{server.secret}/")
+        connection.putheader("Origin", origin)
+        connection.putheader("Content-Length", str(sum(map(len, parts))))
+        connection.endheaders()
+        for part in parts:
+            time.sleep(0.05)  # an answer that comes too early is there by now, with its reset
+            connection.send(part)
+        assert connection.getresponse().status == status
+        connection.close()
+    assert model.asked == []
 
 
 def test_one_question_at_a_time(served: tuple[AskServer, Model]) -> None:

@@ -20,6 +20,8 @@ from videop2r_data.schemas import DataType, ProblemType, Recipe, Sample, TraceGr
 
 MAX_BODY = 1 << 16
 """Bytes of a form."""
+MOST_READ = 1 << 24
+"""Bytes of a request that are read to refuse it."""
 MOST_FILES = 1000
 """Files that the page offers; any other can be typed."""
 FIELDS = ("path", "start", "end", "problem", "options")
@@ -149,41 +151,40 @@ class _AskHandler(LoopbackHandler):
 
     def do_POST(self) -> None:  # noqa: N802 - the name of the base class
         """One question."""
-        given = self._given()
+        length = self.headers.get("Content-Length", "")
+        # what is refused is read, too: a connection that is closed over unread bytes is reset, and whoever is
+        # still sending sees no answer
+        body = self.rfile.read(min(int(length), MOST_READ)) if length.isdecimal() else b""
+        self.close_connection = not length.isdecimal() or int(length) > MOST_READ
+        given = self._given(body)
         if isinstance(given, int):
-            self.close_connection = True  # what was sent is still unread
             self.refuse(given)
         elif not self.server.busy.acquire(blocking=False):
             told = _wrong("Another question is being answered: send this one again.")
-            self._page(given, told, status=503)
+            self.send_page(self.server.form(given, told), status=503)
         else:
             try:
                 status, below = self._answered(given)
             finally:
                 self.server.busy.release()  # before the page goes out: its reader may ask at once
-            self._page(given, below, status=status)
+            self.send_page(self.server.form(given, below), status=status)
 
-    def _given(self) -> dict[str, str] | int:
+    def _given(self, body: bytes) -> dict[str, str] | int:
         """The fields of the form, or the status to refuse it with."""
         if self.address() != "":
             return 404
-        if self.headers.get("Origin") != self.server.origin.replace("127.0.0.1", self._host()):
+        host = self.headers.get("Host", "").partition(":")[0]
+        if self.headers.get("Origin") != self.server.origin.replace("127.0.0.1", host):
             return 403  # a page of another site
-        length = self.headers.get("Content-Length", "")
-        if not length.isdecimal() or int(length) > MAX_BODY:
+        if not self.headers.get("Content-Length", "").isdecimal() or len(body) > MAX_BODY:
             return 413
         if self.headers.get_content_type() != "application/x-www-form-urlencoded":
             return 415
         try:
-            fields = parse_qs(
-                self.rfile.read(int(length)).decode(), keep_blank_values=True, max_num_fields=16
-            )
+            fields = parse_qs(body.decode(), keep_blank_values=True, max_num_fields=16)
         except ValueError:
             return 400
         return {name: values[0] for name, values in fields.items()}
-
-    def _host(self) -> str:
-        return self.headers.get("Host", "").partition(":")[0]
 
     def _answered(self, given: Mapping[str, str]) -> tuple[int, str]:
         """Status, and what stands below the form."""
@@ -198,9 +199,6 @@ class _AskHandler(LoopbackHandler):
             span = f"#t={sample.start_s or 0:g}" + ("" if sample.end_s is None else f",{sample.end_s:g}")
             player = f'<p><video controls preload="metadata" src="{address}{span}"></video></p>\n'
         return 200, player + render_answer(seen, self.server.grammar)
-
-    def _page(self, given: Mapping[str, str], below: str, *, status: int = 200) -> None:
-        self.send_page(self.server.form(given, below), status=status)
 
 
 def _wrong(text: str) -> str:
