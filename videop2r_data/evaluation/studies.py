@@ -25,6 +25,7 @@ from videop2r_data.evaluation.run import evaluate
 from videop2r_data.schemas import (
     BenchmarkResult,
     EvalPlan,
+    EvalResult,
     LookSpec,
     Measured,
     MediaSpec,
@@ -254,13 +255,7 @@ async def run_study(
         seconds = _timed(place.work / SECONDS, report.took)
         if report.result is None:
             break
-        found = report.result.benchmarks
-        said = next((f": {words}" for each in found for words in each.examples.values()), "")
-        if all_failed(report.result):
-            done.append(CellResult(**dict(one), figures=(), failed=f"no question got an answer{said}"))
-            continue
-        figures = tuple(figure for each in found for figure in _figures(each, where, seconds))
-        done.append(CellResult(**dict(one), figures=figures))
+        done.append(_finished(one, report.result, where, seconds))
     if errors and len(errors) == len(done):
         raise errors[0]
     missing = len(cells) - len(done)
@@ -282,6 +277,15 @@ def _timed(path: Path, took: Mapping[str, float]) -> dict[str, float]:
     if took:
         path.write_bytes(orjson.dumps(seconds))
     return seconds
+
+
+def _finished(one: Cell, result: EvalResult, where: Workspace, seconds: Mapping[str, float]) -> CellResult:
+    """A cell with its figures; a score of 0 of no answers is none."""
+    said = next((f": {words}" for found in result.benchmarks for words in found.examples.values()), "")
+    failed = f"no question got an answer{said}" if all_failed(result) else ""
+    every = [found for found in result.benchmarks if not failed]
+    figures = tuple(figure for found in every for figure in _figures(found, where, seconds))
+    return CellResult(**dict(one), figures=figures, failed=failed)
 
 
 def _figures(found: BenchmarkResult, where: Workspace, seconds: Mapping[str, float]) -> Iterator[CellFigure]:
