@@ -14,6 +14,7 @@ from typing import Literal
 from videop2r_data.backends import judge_request, to_model
 from videop2r_data.builders import Held, question_prompt
 from videop2r_data.errors import ConfigError
+from videop2r_data.evaluation.faithful import trace_of
 from videop2r_data.evaluation.questions import Question, Questions
 from videop2r_data.prompts import render_generate
 from videop2r_data.schemas import (
@@ -21,10 +22,8 @@ from videop2r_data.schemas import (
     ExamSpec,
     MediaRecord,
     NamedReply,
-    Part,
     Reply,
     Shows,
-    Trace,
     TraceGrammar,
     default_grammar,
 )
@@ -111,10 +110,7 @@ def observations_in(folder: Path) -> dict[str, str]:
     result = read_result(folder)
     grammar = TraceGrammar.model_validate(result.plan.get("trace") or default_grammar())
     try:
-        return {
-            row.sample_id: Trace.made_of(grammar, [Part(c.name, c.text) for c in row.segments]).observation
-            for row in read_rows(folder, result)
-        }
+        return {row.sample_id: trace_of(row, grammar).observation for row in read_rows(folder, result)}
     except (OSError, ValueError, pa.ArrowException) as error:
         raise ConfigError(
             f"the rows of this result cannot be read: {error}",

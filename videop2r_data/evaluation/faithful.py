@@ -6,9 +6,9 @@ Everything here is read from the rows of a result, so that it can be counted aga
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import partial
+from itertools import permutations
 from typing import Any
 
 from videop2r_data.builders import read_by
@@ -22,11 +22,11 @@ from videop2r_data.schemas import (
     JudgementCell,
     Measured,
     NamedJudge,
-    ProblemType,
+    Part,
     ProcessTrace,
-    Role,
     Sample,
     Trace,
+    TraceGrammar,
 )
 from videop2r_data.validators import (
     NOTHING,
@@ -64,34 +64,33 @@ TITLES = {
     "exam_both-observation": "both over observation",
 }
 """Id of a figure -> its name in tables."""
-_GAINS = (
-    ("nothing", "media"),
-    ("nothing", "observation"),
-    ("media", "observation"),
-    ("media", "both"),
-    ("observation", "both"),
-)
 _MEAN = Aggregate(id="mean")
-_PASSES = {"sufficiency": "Yes", "faithfulness": "faithful"}
 _FIGURES = {
-    "sufficiency": ("sufficient", "accuracy_if_sufficient", "accuracy_if_not"),
-    "faithfulness": ("true", "accuracy_if_true", "accuracy_if_invented"),
+    "sufficiency": ("sufficient", "Yes", "accuracy_if_sufficient", "accuracy_if_not"),
+    "faithfulness": ("true", "faithful", "accuracy_if_true", "accuracy_if_invented"),
 }
+"""What a judge decides -> its figure, the verdict that passes, the figures of the answers on either side."""
 
 
 # What is asked, and what is noted of it in a row.
 
 
-def can_be_asked(judge: NamedJudge, trace: ProcessTrace) -> bool:
-    """Whether a trace, whole or not, has what a judge reads, and an answer to hold reasoning against."""
-    return bool(read_by(judge, trace).strip()) and (
-        judge.decides != "conclusion" or bool(trace.answer.strip())
-    )
+def lacks(judge: NamedJudge, trace: ProcessTrace) -> str:
+    """Why a judge cannot be asked about a trace, whole or not: what it lacks; empty: nothing."""
+    if not read_by(judge, trace).strip():
+        usual = "reasoning" if judge.decides == "conclusion" else "observation"
+        return f"no {' or '.join(judge.reads) or usual}"
+    return "no answer" if judge.decides == "conclusion" and not trace.answer.strip() else ""
 
 
 def with_answer(trace: Trace, answer: str | None) -> Trace:
     """The trace with the answer that was read, where its own answer segment is missing."""
     return trace if trace.answer.strip() or not answer else trace.model_copy(update={"answer": answer})
+
+
+def trace_of(row: EvalRow, grammar: TraceGrammar) -> Trace:
+    """What there is of a trace in a row."""
+    return Trace.made_of(grammar, [Part(cell.name, cell.text) for cell in row.segments])
 
 
 def token_counter(name: str) -> Callable[[str], int] | None:
@@ -132,200 +131,152 @@ def by_judge(cells: Iterable[JudgementCell]) -> dict[str, Any]:
 # What the rows of a benchmark come to.
 
 
-@dataclass(frozen=True, eq=False)
-class _Said:
-    """One row, without its texts."""
-
-    clip: str
-    order: int
-    answered: bool
-    silent: frozenset[str]
-    """Judges that gave no verdict."""
-    score: float | None
-    rule: bool | None
-    option: str | None
-    judge: bool | None
-    verdicts: dict[str, tuple[str, float | None]]
-    """Judge -> verdict and score."""
-    examined: dict[str, float | None]
-    """What was shown -> score."""
-    lengths: dict[tuple[str, str], int]
-    """`words` or `tokens`, and segment -> how many, in all rounds together."""
-
-
 @dataclass
 class Belonging:
     """Whether the parts of a benchmark's traces belong together, taken in row by row."""
 
     plan: EvalPlan
-    rows: list[_Said] = field(default_factory=list)
+    rows: int = 0
+    said: dict[tuple[str, str], list[ScoredRow]] = field(default_factory=lambda: defaultdict(list))
+    """Figure, and judge or segment -> its value in each row that has one."""
+    mismatch: list[tuple[bool, bool]] = field(default_factory=list)
+    """By the judge, by the rule: of the rows of which both decide, and their clips."""
+    clips: list[str] = field(default_factory=list)
+    examined: list[tuple[str, int, dict[str, float | None]]] = field(default_factory=list)
+    """Clip and number of a row, and its scores by what was shown."""
     not_asked: dict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
     silent: Counter[str] = field(default_factory=Counter)
 
     def add(self, row: EvalRow) -> None:
         """Take in one question."""
-        cells = {cell.judge: cell for cell in row.judgements}
-        if self.plan.exam is not None and (why := self._why_no_exam(row)):
+        judge, rule = row.mismatch_judge, row.mismatch_rule
+        if judge is not None and rule is not None:
+            self.mismatch.append((judge, rule))
+            self.clips.append(row.path or f"question {self.rows}")
+        if self.plan.exam is not None and (why := _why_no_exam(row, self.plan.exam.shown)):
             self.not_asked["exam"][why] += 1
+        self.examined.append((row.path, self.rows, {one.shown: one.reply.score for one in row.examined}))
+        for figure, of, value in (*_lengths(row), *_reasoning(row), *self._judged(row)):
+            self.said[figure, of].append(_scored(value, row.path, self.rows))
+        self.rows += 1
+
+    def _judged(self, row: EvalRow) -> Iterator[tuple[str, str, float]]:
+        """Of each judge whether the row passes, and the score of its answer on that side."""
+        cells = {cell.judge: cell for cell in row.judgements}
         for judge in self.plan.judges if not row.reply.failed else ():
-            if judge.name not in cells:
-                self.not_asked[judge.name][self._why_not(row, judge)] += 1
-        silent = frozenset(name for name, cell in cells.items() if not cell.verdict)
-        self.silent.update(silent)
-        self.rows.append(
-            _Said(
-                clip=row.path,
-                order=len(self.rows),
-                answered=not row.reply.failed,
-                silent=silent,
-                score=row.reply.score,
-                rule=row.mismatch_rule,
-                option=row.think_option,
-                judge=row.mismatch_judge,
-                verdicts={name: (cell.verdict, cell.score) for name, cell in cells.items() if cell.verdict},
-                examined={one.shown: one.reply.score for one in row.examined},
-                lengths=dict(_lengths(row)),
-            )
-        )
-
-    def _why_not(self, row: EvalRow, judge: NamedJudge) -> str:
-        """Why a judge was not asked about a row."""
-        known = self.plan.trace.named
-        has = {known[cell.name].role for cell in row.segments if cell.text.strip() and cell.name in known}
-        names = {cell.name for cell in row.segments if cell.text.strip()}
-        if judge.reads and not names & set(judge.reads):
-            return f"no {' or '.join(judge.reads)}"
-        if not judge.reads and judge.role is not None and judge.role not in has:
-            return "no reasoning" if judge.role is Role.REASONING else "no observation"
-        if judge.decides == "conclusion":
-            kind = ProblemType(row.problem_type)
-            answered = Role.ANSWER in has or row.reply.answer
-            return f"{kind.value}: answers cannot be compared" if answered else "no answer"
-        return "no media" if row.data_type == "text" else "media cannot be read"
-
-    def _why_no_exam(self, row: EvalRow) -> str:
-        """Why a question was not asked in every way; empty: it was."""
-        assert self.plan.exam is not None
-        if not row.examined:
-            return "no media" if row.data_type == "text" else "the row cannot be read"
-        shown = {one.shown for one in row.examined}
-        return "" if shown >= set(self.plan.exam.shown) else "no observation"
+            name, cell = judge.name, cells.get(judge.name)
+            if cell is None:
+                self.not_asked[name][_why_not(row, judge, self.plan)] += 1
+            elif not cell.verdict:
+                self.silent[name] += 1
+                continue
+            if judge.decides not in _FIGURES:
+                continue
+            figure, passing, good, bad = _FIGURES[judge.decides]
+            passes = cell is not None and cell.verdict == passing
+            if judge.decides == "sufficiency":
+                yield "sufficient_of_all", name, passes
+            if cell is None:
+                continue
+            yield figure, name, passes
+            if row.reply.score is not None:
+                yield good if passes else bad, name, row.reply.score
+            if judge.decides == "faithfulness" and cell.score is not None:
+                yield "claims_supported", name, cell.score
 
     def result(self) -> Faithful | None:
         """All figures; None: the answers have no segments, and nothing was asked of anybody."""
-        figures = [*self._lengths(), *self._reasoning(), *self._judged(), *self._exam()]
-        if not figures:
-            return None
-        pairs = [(row.judge, row.rule) for row in self.rows if None not in (row.judge, row.rule)]
-        found = Counter(pairs)
-        return Faithful(
-            figures=tuple(figures),
-            not_asked={name: dict(sorted(why.items())) for name, why in sorted(self.not_asked.items())},
-            without_verdict=dict(sorted(self.silent.items())),
-            rule_against_judge=Both(
+        said = self.said | self._exam()
+        figures = [self._mean(figure, of, rows) for (figure, of), rows in said.items()]
+        found, both = Counter(self.mismatch), None
+        if found:
+            kappa, n = kappa_of_clips(self.mismatch, self.clips), len(self.mismatch)
+            figures.append(Measured(protocol="kappa", value=kappa.value, low=kappa.low, high=kappa.high, n=n))
+            both = Both(
                 both=found[True, True],
                 judge_alone=found[True, False],
                 rule_alone=found[False, True],
                 neither=found[False, False],
             )
-            if pairs
-            else None,
+        if not figures:
+            return None
+        place = {name: n for n, name in enumerate((*TITLES, *(judge.name for judge in self.plan.judges)))}
+        figures.sort(key=lambda one: (place[one.protocol], place.get(one.group, 0)))
+        return Faithful(
+            figures=tuple(figures),
+            not_asked={name: dict(sorted(why.items())) for name, why in sorted(self.not_asked.items())},
+            without_verdict=dict(sorted(self.silent.items())),
+            rule_against_judge=both,
         )
 
-    def _lengths(self) -> Iterator[Measured]:
-        """Of the completions that have the segment."""
-        for key in dict.fromkeys(key for row in self.rows for key in row.lengths):
-            yield from self._mean(key[0], partial(_length, key), segment=key[1])
-
-    def _reasoning(self) -> Iterator[Measured]:
-        """Mismatch by judge and rule; every share of the judge is of the same rows."""
-        read = [row for row in self.rows if row.judge is not None]
-        yield from self._mean("mismatch", lambda row: row.judge, read)
-        yield from self._mean("settles_on_nothing", lambda row: row.option == NOTHING, read)
-        yield from self._mean("mismatch_or_nothing", lambda row: row.judge or row.option == NOTHING, read)
-        yield from self._mean("mismatch_rule", lambda row: row.rule)
-        both = [row for row in read if row.rule is not None]
-        yield from self._mean("rule_and_judge", lambda row: row.rule is row.judge, both)
-        if both:
-            pairs = [(bool(row.judge), bool(row.rule)) for row in both]
-            found = kappa_of_clips(pairs, [row.clip or f"question {row.order}" for row in both])
-            yield Measured(protocol="kappa", value=found.value, low=found.low, high=found.high, n=len(both))
-
-    def _judged(self) -> Iterator[Measured]:
-        """Of each judge the share that passes, and the score of the answers on either side."""
-        for judge in self.plan.judges:
-            if judge.decides not in _FIGURES:
-                continue
-            name, good, bad = _FIGURES[judge.decides]
-            said = [row for row in self.rows if judge.name in row.verdicts]
-            passes = {row: row.verdicts[judge.name][0] == _PASSES[judge.decides] for row in said}
-            yield from self._mean(name, passes.__getitem__, said, judge=judge.name)
-            if judge.decides == "sufficiency":
-                every = [row for row in self.rows if row.answered and judge.name not in row.silent]
-                yield from self._mean("sufficient_of_all", partial(_of, passes), every, judge=judge.name)
-            if judge.decides == "faithfulness":
-                share = partial(_score_of, judge.name)
-                yield from self._mean("claims_supported", share, said, judge=judge.name)
-            for side, told in ((True, good), (False, bad)):
-                rows = [row for row in said if passes[row] is side]
-                yield from self._mean(told, lambda row: row.score, rows, judge=judge.name)
-
-    def _exam(self) -> Iterator[Measured]:
+    def _exam(self) -> dict[tuple[str, str], list[ScoredRow]]:
         """Each figure is of the questions that were asked in all of these ways: they can be compared."""
-        shown = {way for row in self.rows for way in row.examined}
-        ways = [way for way in self.plan.exam.shown if way in shown] if self.plan.exam is not None else []
-        asked = [row for row in self.rows if all(row.examined.get(way) is not None for way in ways)]
-        for way in ways:
-            yield from self._mean(f"exam_{way}", partial(_examined, way), asked)
-        for less, more in _GAINS:
-            if less in ways and more in ways:
-                yield from self._mean(f"exam_{more}-{less}", partial(_gain, less, more), asked)
+        ways = {way for _, _, scores in self.examined for way in scores}
+        found: dict[tuple[str, str], list[ScoredRow]] = defaultdict(list)
+        for clip, order, scores in self.examined:
+            worth = {way: score for way, score in scores.items() if score is not None}
+            if worth.keys() != ways:
+                continue
+            for way, score in worth.items():
+                found[f"exam_{way}", ""].append(_scored(score, clip, order))
+            for more, less in permutations(worth, 2):
+                if (figure := f"exam_{more}-{less}") in TITLES:
+                    found[figure, ""].append(_scored(worth[more] - worth[less], clip, order))
+        return found
 
-    def _mean(
-        self,
-        name: str,
-        take: Callable[[_Said], float | None],
-        among: Iterable[_Said] | None = None,
-        *,
-        judge: str = "",
-        segment: str = "",
-    ) -> Iterator[Measured]:
-        """The mean of what `take` gives, over the rows for which that is not None; intervals draw clips."""
-        values = ((row, take(row)) for row in (self.rows if among is None else among))
-        rows = [ScoredRow(float(v), {}, "", row.clip, row.order) for row, v in values if v is not None]
-        found = aggregate(_MEAN, rows, level=self.plan.level, resamples=self.plan.resamples)
-        if found is not None:
-            of = {"by": "judge" if judge else "segment" if segment else "", "group": judge or segment}
-            yield Measured(protocol=name, value=found.value, low=found.low, high=found.high, n=found.n, **of)
+    def _mean(self, figure: str, of: str, rows: list[ScoredRow]) -> Measured:
+        """Of the rows that have a value; intervals draw clips."""
+        mean = aggregate(_MEAN, rows, level=self.plan.level, resamples=self.plan.resamples)
+        assert mean is not None
+        by = "segment" if figure in ("words", "tokens") else "judge" if of else ""
+        low, high = mean.low, mean.high
+        return Measured(protocol=figure, by=by, group=of, value=mean.value, low=low, high=high, n=mean.n)
 
 
-def _of(passes: dict[_Said, bool], row: _Said) -> bool:
-    return passes.get(row, False)
+def _scored(value: float, clip: str, order: int) -> ScoredRow:
+    return ScoredRow(float(value), {}, "", clip, order)
 
 
-def _score_of(judge: str, row: _Said) -> float | None:
-    return row.verdicts[judge][1]
-
-
-def _length(key: tuple[str, str], row: _Said) -> float | None:
-    return row.lengths.get(key)
-
-
-def _examined(way: str, row: _Said) -> float | None:
-    return row.examined[way]
-
-
-def _gain(less: str, more: str, row: _Said) -> float:
-    return (row.examined[more] or 0.0) - (row.examined[less] or 0.0)
-
-
-def _lengths(row: EvalRow) -> Iterator[tuple[tuple[str, str], int]]:
+def _lengths(row: EvalRow) -> Iterator[tuple[str, str, float]]:
+    """Of the segments that the completion has, all rounds together."""
     names = [cell.name for cell in row.segments]
     for unit, counts in (("words", row.segment_words), ("tokens", row.segment_tokens)):
         found = Counter[str]()
         for name, count in zip(names, counts, strict=False):
             found[name] += count
-        yield from (((unit, name), count) for name, count in found.items())
+        yield from ((unit, name, count) for name, count in found.items())
+
+
+def _reasoning(row: EvalRow) -> Iterator[tuple[str, str, float]]:
+    """Mismatch by judge and rule; every share of the judge is of the same rows."""
+    judge, rule, nothing = row.mismatch_judge, row.mismatch_rule, row.think_option == NOTHING
+    if judge is not None:
+        yield "mismatch", "", judge
+        yield "settles_on_nothing", "", nothing
+        yield "mismatch_or_nothing", "", judge or nothing
+    if rule is not None:
+        yield "mismatch_rule", "", rule
+    if judge is not None and rule is not None:
+        yield "rule_and_judge", "", judge is rule
+
+
+def _why_not(row: EvalRow, judge: NamedJudge, plan: EvalPlan) -> str:
+    """Why a judge was not asked about a row."""
+    if why := lacks(judge, with_answer(trace_of(row, plan.trace), row.reply.answer)):
+        return why
+    if judge.decides == "conclusion":
+        return f"{row.problem_type}: answers cannot be compared"
+    return "no media" if row.data_type == "text" else "media cannot be read"
+
+
+def _why_no_exam(row: EvalRow, ways: Sequence[str]) -> str:
+    """Why a question was not asked in every way; empty: it was."""
+    if not row.examined:
+        return "no media" if row.data_type == "text" else "the row cannot be read"
+    return "" if {one.shown for one in row.examined} >= set(ways) else "no observation"
+
+
+# What of it people are shown.
 
 
 def titled(found: Faithful) -> list[tuple[str, Measured]]:

@@ -20,7 +20,7 @@ from videop2r_data.builders import (
     unusable,
 )
 from videop2r_data.errors import MediaError, TransientError
-from videop2r_data.evaluation.faithful import by_judge, by_rule, can_be_asked, token_counter, with_answer
+from videop2r_data.evaluation.faithful import by_judge, by_rule, lacks, token_counter, with_answer
 from videop2r_data.evaluation.grading import Grader
 from videop2r_data.evaluation.pools import declarations
 from videop2r_data.schemas import (
@@ -268,7 +268,7 @@ class Questions:
             return
         ruling = Ruling()
         for judge in self.plan.judges:
-            if not can_be_asked(judge, trace):
+            if lacks(judge, trace):
                 continue
             alone = partial(eq, judge)
             try:
