@@ -16,11 +16,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 from videop2r_data.backends.breaker import Useless, useless_reply
 from videop2r_data.backends.caller import Answer, Loader
 from videop2r_data.errors import ConfigError, TransientError
-from videop2r_data.prompts import (
-    Prompt,
-    load_form,
-    load_prompt,
-)
+from videop2r_data.prompts import Prompt, load_form, load_prompt
 from videop2r_data.schemas import (
     BackendSpec,
     Completion,
@@ -127,12 +123,7 @@ class FaithfulnessRequests:
 class ConclusionRequests:
     """Builds the requests of a judge of reasoning: a think segment and the options, nothing else [paper §5].
 
-    Args:
-        spec: whom to ask, and how; its prompt is one such as `think-option-v1`.
-        base: folder that a prompt's path is relative to; None: the current one.
-
-    Raises:
-        ConfigError: the prompt is missing, or has no place for the reasoning.
+    Its prompt is one such as `think-option-v1`; arguments and errors are those of `JudgeRequests`.
     """
 
     def __init__(self, spec: JudgeSpec, base: Path | None = None) -> None:
@@ -220,10 +211,8 @@ async def ask_verdict(ask: Ask, request: Request, *, waits: bool = True) -> Aske
 
 
 async def ask_claims(ask: Ask, request: Request, *, waits: bool = True) -> Asked[tuple[str, ...]]:
-    """Ask for the claims of an observation (`FaithfulnessRequests.claims`), twice if need be.
-
-    Arguments and errors are those of `ask_verdict`; the value is None where neither reply is a list.
-    """
+    """As `ask_verdict`, for the claims of an observation (`FaithfulnessRequests.claims`); the value is None
+    where neither reply is a list."""
     return await _ask_until_whole(
         ask, request, lambda said: parse_claims(said.text), lambda _: True, waits=waits
     )
@@ -237,15 +226,8 @@ async def ask_faithfulness(
     *,
     waits: bool = True,
 ) -> Asked[Faithfulness]:
-    """Ask for the verdicts of claims (`FaithfulnessRequests.check`), twice if one of them is missing.
-
-    Args:
-        ask: answers a request; the frames are loaded if a call is made.
-        request: shows just these claims.
-        claims: in the order of the request.
-        frames: gives the pixels of the request's media.
-        waits: as for `ask_verdict`, whose errors are raised too.
-    """
+    """As `ask_verdict`, for the verdicts of just these claims (`FaithfulnessRequests.check`); `frames` gives
+    the pixels of the request's media."""
 
     def read(said: Completion) -> Faithfulness:
         return parse_faithfulness(said.text, claims, finish_reason=said.finish_reason)
@@ -258,10 +240,8 @@ async def ask_faithfulness(
 async def ask_settled(
     ask: Ask, request: Request, problem_type: ProblemType, options: Sequence[str], *, waits: bool = True
 ) -> Asked[Settled]:
-    """Ask what a think segment settles on (`ConclusionRequests.request`), twice if need be.
-
-    Arguments and errors are those of `ask_verdict`; the words are those of the reply that decides.
-    """
+    """As `ask_verdict`, for what a think segment settles on (`ConclusionRequests.request`); the words are
+    those of the reply that decides."""
 
     def read(said: Completion) -> Settled:
         return parse_settled(

@@ -1,5 +1,4 @@
 from .embed import embedder_key as embedder_key
-from .embed import relevance as relevance
 from .geometry import frame_count as frame_count
 from .geometry import frames_digest as frames_digest
 from .geometry import smart_resize as smart_resize

@@ -44,15 +44,8 @@ def sample_in_order(
 ) -> Sampled:
     """Decode every packet in order; damaged packets are skipped up to a share, beyond it the clip is refused.
 
-    The frames to convert are planned from the packets; if the clip turns out to have others, a second pass
-    converts the right ones.
-
-    Args:
-        path: the clip.
-        spec: sampling settings.
-        pick: says which frames to take.
-        index: the clip's packets.
-        missing: share of the clip that is missing.
+    The frames to convert are planned from the packets in `index`; if the clip turns out to have others, a
+    second pass converts the right ones. `missing` is the share of the clip that is not there.
 
     Raises:
         MediaError: `media_bad_packets`, `media_outside`, or what opening raises.
@@ -83,9 +76,9 @@ def sample_in_order(
 def _guessed(pick: Pick, index: PacketIndex) -> list[int]:
     """The frames to take as far as the packets tell: what decodes may have other times."""
     pts = index.shown_pts()
+    timing_of = partial(timing, pts, clock=index.clock, last_duration=index.last_duration)
     try:
-        timing_of = partial(timing, pts, clock=index.clock, last_duration=index.last_duration)
-        return pick(max(1, len(pts)), timing_of).indices
+        return pick(max(1, len(pts)), timing_of)[0]
     except MediaError:
         return []
 
@@ -299,11 +292,9 @@ def sample_runs(
 
     Args:
         path: for reading a large clip a second time.
-        spec: sampling settings.
         stream: of an open container, nothing decoded from it yet.
         index: its packets.
         order: from `shown_order`.
-        pick: says which frames to take.
         missing: share of the clip that is not there.
 
     Raises:

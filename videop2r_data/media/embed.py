@@ -55,23 +55,20 @@ def embedder_process(look: LookSpec) -> ProcessPoolExecutor:
     """A process for `relevance_in`; it starts with the first question.
 
     Raises:
-        MissingExtraError: torch or transformers is not installed.
-        ConfigError: as `embedder_key`.
+        MissingExtraError: torch or transformers is not installed. ConfigError: as `embedder_key`.
     """
-    _require(look)
-    return ProcessPoolExecutor(1, multiprocessing.get_context("spawn"))
-
-
-def _require(look: LookSpec) -> None:
     if find_spec("torch") is None or find_spec("transformers") is None:
         raise MissingExtraError("torch and transformers", "train")
     embedder_key(look)
+    return ProcessPoolExecutor(1, multiprocessing.get_context("spawn"))
 
 
 @cache
 def _loaded(name: str, revision: str | None) -> tuple[Any, Any]:
-    from transformers import AutoModel, AutoProcessor
-
+    try:
+        from transformers import AutoModel, AutoProcessor
+    except ImportError:
+        raise MissingExtraError("torch and transformers", "train") from None
     try:
         net = AutoModel.from_pretrained(name, revision=revision).eval()
         processor = AutoProcessor.from_pretrained(name, revision=revision)
@@ -93,11 +90,11 @@ def relevance(array: NDArray[np.uint8], question: str, look: LookSpec) -> list[f
     Raises:
         MissingExtraError, ConfigError: as `embedder_process`; no such model.
     """
-    _require(look)
+    embedder_key(look)
+    net, processor = _loaded(look.embedder, look.revision)
     import torch
     from PIL import Image
 
-    net, processor = _loaded(look.embedder, look.revision)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # sums in another order are other scores
     try:
@@ -123,11 +120,7 @@ def _unit(features: Any) -> Any:
 async def relevance_in(
     pool: ProcessPoolExecutor, array: NDArray[np.uint8], question: str, look: LookSpec
 ) -> list[float]:
-    """The same in the one process of a pool.
-
-    Raises:
-        MissingExtraError, ConfigError: as `relevance`, or the process ended.
-    """
+    """The same in the one process of a pool; ConfigError: as there, or the process ended."""
     try:
         return await asyncio.get_running_loop().run_in_executor(pool, relevance, array, question, look)
     except BrokenProcessPool:

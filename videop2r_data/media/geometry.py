@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, cast
+from typing import TYPE_CHECKING, cast
 
 from videop2r_data.errors import MediaError
 from videop2r_data.media.timing import Timing
@@ -60,53 +60,33 @@ def uniform_indices(total: int, n: int) -> list[int]:
 
 TimingOf = Callable[[Sequence[int]], Timing]
 """Times of some shown frames of one clip, by their indices."""
-
-
-class Choice(NamedTuple):
-    """The frames to take.
-
-    Attributes:
-        indices: in the display order of the whole clip, rising.
-        part: what they were taken from; None: the whole clip.
-    """
-
-    indices: list[int]
-    part: ClipPart | None = None
+Choice = tuple[list[int], ClipPart | None]
+"""Rising indices of the frames to take, in the whole clip, and the part of it that they were taken from."""
 
 
 def choose(spec: MediaSpec, focus: Focus, total: int, timing_of: TimingOf, path: Path) -> Choice:
-    """Choose among the shown frames of a clip.
-
-    Args:
-        spec: how many.
-        focus: the part that the question is about.
-        total: shown frames of the whole clip, at least 1.
-        timing_of: asked for times only where they are needed: of a long clip they take a while.
-        path: for error messages.
+    """Choose among the `total` shown frames of a clip; times are asked for only where they are needed: of a
+    long clip they take a while.
 
     Raises:
         MediaError: `media_outside`.
     """
     if focus.part == WHOLE.part:
         seconds = None if spec.fps is None else timing_of(()).duration_s
-        return Choice(uniform_indices(total, frame_count(spec, total, seconds)))
+        return uniform_indices(total, frame_count(spec, total, seconds)), None
     part = part_of(focus, timing_of(range(total)), path)
     count = frame_count(spec, part.frames, part.end_s - part.start_s)
-    return Choice([part.first + at for at in uniform_indices(part.frames, count)], part)
+    return [part.first + at for at in uniform_indices(part.frames, count)], part
 
 
 def frame_count(spec: MediaSpec, total: int, seconds: float | None) -> int:
-    """How many frames are taken of a clip, or of a part of one.
+    """How many frames are taken of a clip, or of a part of one, with so many shown frames and seconds (None:
+    not known, so that `frames` are taken at any rate).
 
     With `spec.fps`: `seconds * fps`, at least `min_frames` (rounded up to an even number), at most `frames`
     and `total`, and then rounded down to an even number; the product counts to 5 decimals, so that a
     whole number is one. That is the rule of qwen-vl-utils 0.0.14 (`smart_nframes`) with the duration of the
     clip in the place of `total / average rate`. A single frame counts as one.
-
-    Args:
-        spec: sampling settings.
-        total: shown frames of it.
-        seconds: its duration; None: not known, so that `frames` are taken at any rate.
 
     >>> spec = MediaSpec(frames=16, fps=2.0)
     >>> [frame_count(spec, round(25 * s), s) for s in (0.08, 1.0, 3.7, 60.0)]
@@ -123,25 +103,19 @@ def _even(number: float) -> int:
 
 
 def part_of(focus: Focus, every: Timing, path: Path) -> ClipPart:
-    """The frames of a part: those with `start_s <= t <= end_s`, t and the bounds to 6 decimals.
+    """The frames of a part: those with `start_s <= t <= end_s`, t and the bounds to 6 decimals; `every` has
+    the times of all shown frames.
 
     A frame that begins before the part and is still on screen in it is not one of them; it stands for the
     part where no frame begins in it.
-
-    Args:
-        focus: the part.
-        every: times of all shown frames.
-        path: for error messages.
 
     Raises:
         MediaError: `media_outside`: the part begins when the clip has ended, or the clip has no times.
     """
     times = every.times_s
     clip_end = max(times[-1], every.duration_s or 0.0)
-    start_s, end_s = (
-        round(focus.start_s or 0.0, 6),
-        round(clip_end if focus.end_s is None else focus.end_s, 6),
-    )
+    start_s = round(focus.start_s or 0.0, 6)
+    end_s = round(clip_end if focus.end_s is None else focus.end_s, 6)
     named = f"the part from {start_s:g} s" + ("" if focus.end_s is None else f" to {end_s:g} s")
     if every.kind == "assumed" and every.duration_s is None:
         message = f"{named} cannot be found: the clip has neither timestamps nor a frame rate"

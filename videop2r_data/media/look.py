@@ -30,19 +30,18 @@ _GREY = 128
 
 
 def looked(
-    base: Frames, spec: MediaSpec, want: Want, *, question: str = "", scores: Sequence[float] = ()
+    base: Frames, spec: MediaSpec, want: Want, *, question: str = "", scores: Sequence[float] | None = None
 ) -> Frames:
-    """Select, drop and change frames.
+    """Select, drop and change frames; their record says what was done.
 
     Args:
         base: as `spec.candidates` samples them, with their array.
         spec: whose `look` is set.
-        want: what to make of them.
         question: the text that frames are selected by.
-        scores: for `select: question`, how close each frame comes to it.
+        scores: `relevance` of each frame to it; None: it is worked out here, where it is needed.
 
-    Returns:
-        The frames, with a record that says what was done.
+    Raises:
+        MissingExtraError, ConfigError: as `relevance`.
     """
     look, record, array = spec.look, base.record, base.array
     assert look is not None and array is not None
@@ -57,8 +56,11 @@ def looked(
                 cuts = scene_starts(array)
                 chosen, told["scenes"] = spread(cuts, record.count, count), len(cuts)
             else:
+                from videop2r_data.media.embed import embedder_key, relevance
+
+                scores = relevance(array, question, look) if scores is None else scores
                 chosen = sorted(sorted(chosen, key=lambda at: (-scores[at], at))[:count])
-                told |= {"question_sha256": digest_bytes(question.encode()), "embedder": _known(look)}
+                told |= {"question_sha256": digest_bytes(question.encode()), "embedder": embedder_key(look)}
         kept = _kept(len(chosen), look, name)
         told["dropped"] = [record.indices[at] for n, at in enumerate(chosen) if n not in kept]
         chosen = [chosen[n] for n in kept]
@@ -77,23 +79,14 @@ def looked(
     return Frames(record=record, encoded=encode_frames(array, spec), mime=spec.mime)
 
 
-def _known(look: LookSpec) -> str:
-    from videop2r_data.media.embed import embedder_key
-
-    return embedder_key(look)
-
-
 # Scenes: where the picture changes at once, and by more than it changes around.
 
 
 def scene_starts(array: NDArray[np.uint8]) -> list[int]:
-    """Positions at which scenes begin, the first one at 0.
+    """Positions in uint8 [T, H, W, 3] at which scenes begin, the first one at 0.
 
     Compared are mean brightnesses of at most 32 x 32 blocks: PySceneDetect does the same with OpenCV, which
     is another decoder and 60 MB for it.
-
-    Args:
-        array: uint8 [T, H, W, 3], in display order.
     """
     import numpy as np
 
@@ -114,13 +107,8 @@ def scene_starts(array: NDArray[np.uint8]) -> list[int]:
 
 
 def spread(starts: Sequence[int], total: int, count: int) -> list[int]:
-    """Positions of `count` frames over scenes: one for each as far as they go, longest first, the rest by
-    length; evenly spaced within a scene.
-
-    Args:
-        starts: from `scene_starts`.
-        total: positions there are.
-        count: frames wanted.
+    """Positions of `count` frames, of `total`, over the scenes that begin at `starts`: one for each as far as
+    they go, longest first, the rest by length; evenly spaced within a scene.
 
     >>> spread([0, 8, 10], 20, 4)
     [4, 9, 12, 17]
@@ -146,16 +134,13 @@ def spread(starts: Sequence[int], total: int, count: int) -> list[int]:
 def changed(
     array: NDArray[np.uint8], indices: Sequence[int], look: LookSpec, name: str
 ) -> tuple[NDArray[np.uint8], tuple[int, int, int, int] | None]:
-    """Frames blurred, with noise, and partly covered; the noise of a frame does not depend on the others.
+    """Frames blurred, with noise, and partly covered, and the box that covers them.
 
     Args:
         array: uint8 [T, H, W, 3].
-        indices: T, of the frames in their clip.
+        indices: T, of the frames in their clip: the noise of a frame does not depend on the others.
         look: how much.
         name: digest of the clip's file.
-
-    Returns:
-        uint8 [T, H, W, 3], and the box that covers them.
     """
     import numpy as np
 

@@ -367,7 +367,7 @@ class DecodePool:
         from videop2r_data.media.embed import relevance_in
         from videop2r_data.media.look import looked
 
-        scores: list[float] = []
+        scores = None
         if data_type == "video":
             scores = await relevance_in(self._embedder, frames.array, focus.question, self.spec.look)
         return await asyncio.to_thread(

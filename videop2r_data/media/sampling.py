@@ -20,7 +20,6 @@ from videop2r_data.schemas import (
     WHOLE,
     Focus,
     Frames,
-    LookSpec,
     MediaLimits,
     MediaRecord,
     MediaSpec,
@@ -71,8 +70,7 @@ def sample_media(
         from videop2r_data.media.look import looked
 
         base = sample_media(path, data_type, spec.candidates, want="array", focus=focus)
-        scores = _scores(base, spec.look, focus) if spec.by_question and data_type == "video" else []
-        return looked(base, spec, want, question=focus.question, scores=scores)
+        return looked(base, spec, want, question=focus.question)
     size = file_size(path, spec.limits)
     mime, own = spec.mime, None
     with _named_errors(path):
@@ -110,13 +108,6 @@ def sample_media(
     )
     array = sampled.array if want == "array" else None
     return Frames(record=record, array=array, encoded=encoded, mime=mime)
-
-
-def _scores(base: Frames, look: LookSpec, focus: Focus) -> list[float]:
-    from videop2r_data.media.embed import relevance
-
-    assert base.array is not None
-    return relevance(base.array, focus.question, look)
 
 
 @contextmanager

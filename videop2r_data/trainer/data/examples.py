@@ -263,13 +263,9 @@ def draw(sample: SceneSample, media: MediaSpec) -> Frames:
     from videop2r_data.demo import render_frames
 
     if media.look is not None:
-        from videop2r_data.media import looked, relevance
+        from videop2r_data.media import looked
 
-        base, question = draw(sample, media.candidates), sample.question.problem
-        scores = []
-        if media.by_question and base.array is not None:
-            scores = relevance(base.array, question, media.look)
-        return looked(base, media, "array", question=question, scores=scores)
+        return looked(draw(sample, media.candidates), media, "array", question=sample.question.problem)
     scene = sample.scene
     video = scene.data_type is DataType.VIDEO
     count = frame_count(media, scene.frames, scene.duration_s)
