@@ -23,7 +23,7 @@ from benchmarks._blank import blank
 from tests.evaluation.rows import eval_row
 from videop2r_data.benchmarks import load_benchmark, packaged_benchmarks
 from videop2r_data.cli.train import app
-from videop2r_data.errors import ConfigError, SourceError
+from videop2r_data.errors import ConfigError
 from videop2r_data.evaluation import NO_ANSWER, TaskReader, export_logs, plain_answer, write_tasks
 from videop2r_data.evaluation.page import read_rows
 from videop2r_data.evaluation.result import read_result
@@ -132,7 +132,9 @@ def test_rows_in_more_than_one_file_are_all_there(tmp_path: Path) -> None:
     pq.write_table(table[2:], path.with_name("mvbench-1.parquet"))
     assert [row.reply.answer for row in read_rows(folder, read_result(folder))] == ["A", "B", "C"]
     path.write_bytes(path.read_bytes()[:-9])
-    with pytest.raises(SourceError, match=r"mvbench\.parquet: not a readable parquet file"):
+    with pytest.raises(
+        ConfigError, match=r"rows/mvbench\.parquet: not a readable .*\n  p2r-train eval --rescore"
+    ):
         export_logs(folder, tmp_path / "out")
 
 

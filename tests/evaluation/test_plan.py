@@ -159,6 +159,25 @@ def test_the_demo_world_is_looked_at_as_in_training_and_where_training_never_com
     assert held is not None and (held.start, held.rows, held.side) == (900, 3, 24)
 
 
+@pytest.mark.parametrize(
+    ("wrong", "field"),
+    [
+        ({"backend": "demo"}, "backend"),
+        ({"benchmarks": "demo"}, "benchmarks"),
+        ({"benchmarks": {"demo": 1}}, "benchmarks"),
+        ({"media": 3}, "media"),
+        ({"backend": {"kind": "demo"}}, "nobody is asked"),
+    ],
+)
+def test_a_section_that_is_none_is_refused_with_its_name(
+    wrong: dict[str, Any], field: str, tmp_path: Path
+) -> None:
+    settings = {"backend": {"kind": "demo", "model": "demo"}, "benchmarks": ["demo"]} | wrong
+    (tmp_path / "plan.yaml").write_text(yaml.safe_dump(settings))
+    with pytest.raises(ConfigError, match=rf"plan\.yaml: (1 error[^\n]*\n  )?{field}"):
+        plan_of(str(tmp_path / "plan.yaml"), {"media": {"frames": None}, "backend": {"kind": None}})
+
+
 def test_nothing_named_and_wrong_settings_are_errors_with_their_fields(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="nobody is asked"):
         plan_of(None, {"benchmarks": [{"name": "demo"}]})

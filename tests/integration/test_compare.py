@@ -147,7 +147,8 @@ def test_what_others_report_stands_beside_it_as_reported(made: Path) -> None:
         compare(made / "base", made / "good", "--reported", "table-6", code=1).stderr
     ), "shares of mismatch are no scores"
     assert "one result alone" in compare(made / "base", code=1).stderr
-    assert "no result of an evaluation" in compare(made / "base", made / "media", code=1).stderr
+    told = compare(made / "base", made / "media", code=1).stderr
+    assert "media/result.json: no result of an evaluation: No such file or directory" in told
 
 
 def test_flips_are_a_gallery_page(made: Path) -> None:

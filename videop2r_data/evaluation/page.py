@@ -7,6 +7,7 @@ from itertools import count, takewhile
 from pathlib import Path
 
 from videop2r_data.cards.gallery import Entry, gallery_of, parts_of, write_gallery
+from videop2r_data.errors import ConfigError, SourceError
 from videop2r_data.evaluation.faithful import filters
 from videop2r_data.files import file_rows
 from videop2r_data.schemas import (
@@ -34,16 +35,20 @@ def read_rows(folder: Path, result: EvalResult, *, limit: int | None = None) -> 
     """The rows of a result, benchmark by benchmark; of more than `limit` evenly spaced ones.
 
     Raises:
-        SourceError: a file of them is missing or damaged.
+        ConfigError: a file of them is missing or damaged.
     """
     total = sum(benchmark.questions for benchmark in result.benchmarks)
     at = -1
     for path in (path for benchmark in result.benchmarks for path in _files(folder / benchmark.file)):
-        for _, row in file_rows(path):
-            at += 1
-            # taken where `at * limit / total` passes an integer
-            if limit is None or total <= limit or (at + 1) * limit // total > at * limit // total:
-                yield EvalRow.model_validate(row)
+        try:
+            for _, row in file_rows(path):
+                at += 1
+                # taken where `at * limit / total` passes an integer
+                if limit is None or total <= limit or (at + 1) * limit // total > at * limit // total:
+                    yield EvalRow.model_validate(row)
+        except SourceError as error:
+            hint = "p2r-train eval --rescore writes the rows again, without a call"
+            raise ConfigError(error.message, where=str(path), hint=hint) from None
 
 
 def _files(first: Path) -> Iterator[Path]:

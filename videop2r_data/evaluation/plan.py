@@ -68,18 +68,22 @@ def plan_of(what: str | None, given: Mapping[str, Any], *, device: str = "") -> 
     pool = given.pop("pool", {})
     settings = merged(told, given)
     backend = settings.get("backend") or {}
-    if not backend.get("model"):
+    if isinstance(backend, Mapping) and not backend.get("model"):
         raise ConfigError(
             "nobody is asked",
+            where=what or "",
             hint="name a run, a model folder, a Hub id or a plan; "
             "or --backend openai --model NAME --base-url URL",
         )
-    settings["backend"] = in_process(backend, device)
-    if (factor := patch_factor(str(backend["model"]))) is not None:
-        settings["media"] = {"factor": factor} | (settings.get("media") or {})
+    if isinstance(backend, Mapping):
+        settings["backend"] = in_process(backend, device)
+        media, factor = settings.get("media") or {}, patch_factor(str(backend["model"]))
+        if factor is not None and isinstance(media, Mapping):
+            settings["media"] = {"factor": factor, **media}
     if not settings.get("benchmarks"):
         raise ConfigError("no benchmark is named", hint="add --benchmark NAME, FOLDER, FILE, HUB_ID or demo")
-    settings["benchmarks"] = [_own(one, pool, base, settings) for one in settings["benchmarks"]]
+    if not isinstance(settings["benchmarks"], str | Mapping):
+        settings["benchmarks"] = [_own(one, pool, base, settings) for one in settings["benchmarks"]]
     plan = validate_settings(
         settings, EvalPlan, where=what or "the flags", what="plan", base=base,
         allowed="docs/evaluation.md lists what is allowed",
@@ -93,7 +97,9 @@ def merged(told: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
     for name, value in given.items():
         below = found.get(name)
         if isinstance(value, Mapping) and name != "demo":
-            found[name] = merged(below if isinstance(below, Mapping) else {}, value)
+            some = merged(below if isinstance(below, Mapping) else {}, value)
+            # where nothing is put over it, what is no section stays, and is refused with the rest
+            found[name] = some if some or below is None else below
         elif value is not None:
             found[name] = value
     return found

@@ -114,7 +114,7 @@ def read_result(folder: Path) -> EvalResult:
         data = orjson.loads(path.read_bytes())
     except (OSError, ValueError) as error:
         raise ConfigError(
-            f"no result of an evaluation: {error}",
+            f"no result of an evaluation: {getattr(error, 'strerror', None) or error}",
             where=str(path),
             hint="name a folder that p2r-train eval wrote",
         ) from None

@@ -76,8 +76,8 @@ def pool_files(path: str, base: Path, *, name: str) -> list[Path]:
 
 
 def no_such_path(what: str, place: Path, *, name: str) -> SourceError:
-    """The error for a path of a recipe that leads to nothing, with the names that come near it."""
-    hint = "set `path` of this source in the recipe"
+    """The error for a path of a source that leads to nothing, with the names that come near it."""
+    hint = "name the file or folder; in a recipe that is `path` of this source"
     folder = next(parent for parent in [place, *place.parents] if parent.is_dir())
     wanted = place.relative_to(folder).parts
     near = get_close_matches(wanted[0], [p.name for p in folder.iterdir()], n=3) if wanted else []
