@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 from videop2r_data.builders import Stop
 from videop2r_data.builders.overlap import OverlapSettings, find_overlap
 from videop2r_data.cli.main import app
-from videop2r_data.cli.overlap import render_overlap
+from videop2r_data.cli.overlap import _folder, render_overlap
 from videop2r_data.cli.terminal import SafeConsole, Told
 from videop2r_data.errors import ConfigError, SourceError, StoppedError
 from videop2r_data.schemas import Overlap, Signal
@@ -213,6 +213,13 @@ def test_names(tmp_path: Path) -> None:
     assert compared(tmp_path, str(pool), f"x={bench}").pool == "a-b"
     with pytest.raises(ConfigError, match="is no name"):
         compared(tmp_path, str(pool), f"../x={bench}")
+
+
+def test_folders_of_media_may_have_an_equal_sign(tmp_path: Path) -> None:
+    (tmp_path / "a=b").mkdir()
+    assert _folder(str(tmp_path / "a=b")) == ("", tmp_path / "a=b")
+    assert _folder("a=b=c") == ("a", Path("b=c"))
+    assert _folder("clips") == ("", Path("clips"))
 
 
 def test_what_strangers_wrote_is_printed_as_text(report: Overlap) -> None:
