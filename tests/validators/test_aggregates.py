@@ -204,7 +204,9 @@ def test_tags_of_a_group_are_those_of_its_last_question() -> None:
     assert aggregate(spec, _group("1111", "relevance")) is None
 
 
-@pytest.mark.parametrize("structure", ["[1, 2", "[1, 2, 2, 4]", "4", '["a"]', "[[[1]], 2]", "[" * 9999])
+@pytest.mark.parametrize(
+    "structure", ["[1, 2", "[1, 2, 2, 4]", "4", '["a"]', "[[[1]], 2]", "[" * 9999, "[]", "{}"]
+)
 def test_a_structure_that_cannot_be_read_is_told(structure: str) -> None:
     with pytest.raises(ConfigError, match="structure"):
         aggregate(GROUPS, _group("1111", "logic", structure))

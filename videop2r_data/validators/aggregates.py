@@ -74,9 +74,10 @@ class Cells:
         """The statistic of sums by category, (R, K) each; (R,)."""
         import numpy as np
 
-        # A category of which a draw holds nothing is left out of its mean.
-        means = np.divide(total, count, out=np.full_like(count, np.nan), where=count > 0)
-        return _mean([_mean([means[:, k] for k in part]) for part in self.parts])
+        # A category of which a draw holds nothing is left out of its mean: division by 0 masks it.
+        means = np.ma.divide(total, count)
+        parts = np.ma.stack([means[:, part].mean(axis=1) for part in self.parts])
+        return np.asarray(parts.mean(axis=0).filled(np.nan))
 
     def drawn(self, *others: Cells, resamples: int = 2000) -> Iterator[tuple[Floats, ...]]:
         """The statistic of this and of others over the same draws of clips, (r,) each, chunk by chunk."""
@@ -88,18 +89,6 @@ class Cells:
             picked = rng.integers(0, clips, size=(size, clips)) + np.arange(size)[:, None] * clips
             times = np.bincount(picked.ravel(), minlength=size * clips).reshape(size, clips).astype(float)
             yield tuple(one.combined(times @ one.total, times @ one.count) for one in (self, *others))
-
-
-def _mean(columns: Sequence[Floats]) -> Floats:
-    """Mean of columns, those left out that are not a number."""
-    import numpy as np
-
-    stacked = np.stack(columns)
-    known = ~np.isnan(stacked)
-    count = known.sum(axis=0)
-    total = np.where(known, stacked, 0.0).sum(axis=0)
-    mean: Floats = np.divide(total, count, out=np.full(total.shape, np.nan), where=count > 0)
-    return mean
 
 
 def aggregate(

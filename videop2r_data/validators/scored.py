@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain
 from typing import NamedTuple
 
 from videop2r_data.errors import ConfigError
@@ -34,7 +35,7 @@ class ScoredRow(NamedTuple):
 
 # --- what a group of questions is worth [Video-MME-v2: MME-Benchmarks/Video-MME-v2 @ 013b6c92f1c4] ---
 
-Stages = Sequence[int | Sequence[int]]
+Stages = Sequence[Sequence[int]]
 
 
 def relevance(right: Sequence[bool]) -> float:
@@ -53,15 +54,15 @@ def logic(right: Sequence[bool], stages: Stages) -> float:
 
     Args:
         right: of each question, in order.
-        stages: numbers of the questions from 1, such as `[1, [2, 3], 4]`.
+        stages: numbers of the questions of each stage, from 1.
 
-    >>> logic([True, False, True, True], [1, 2, 3, 4]), logic([True, False, True, True], [1, [2, 3], 4])
+    >>> right = [True, False, True, True]
+    >>> logic(right, [[1], [2], [3], [4]]), logic(right, [[1], [2, 3], [4]])
     (0.0625, 0.3333333333333333)
     """
     earned = total = 0
     whole = True
-    for weight, stage in enumerate(stages):
-        places = [stage] if isinstance(stage, int) else list(stage)
+    for weight, places in enumerate(stages):
         hits = sum(right[place - 1] for place in places)
         earned += (2 * weight + 1) * hits if whole else 0
         total += (2 * weight + 1) * len(places)
@@ -70,28 +71,24 @@ def logic(right: Sequence[bool], stages: Stages) -> float:
 
 
 def _stages(row: ScoredRow) -> Stages:
-    """The structure of a row's group; four questions in a line if it has none.
+    """The structure of a row's group, as `[1, [2, 3], 4]`; four questions in a line if it has none.
 
     Raises:
         ConfigError: it holds something else than the numbers 1 to n, each once.
     """
     text = row.tag("group_structure") or "[1, 2, 3, 4]"
     try:
-        stages = json.loads(text)
-        places = sorted(_places(stages))
+        stages = [[stage] if isinstance(stage, int) else list(stage) for stage in json.loads(text)]
+        places = sorted(chain.from_iterable(stages))
+        if places and places == list(range(1, len(places) + 1)):
+            return stages
     except (ValueError, TypeError, RecursionError):
-        places = []
-    if not places or places != list(range(1, len(places) + 1)):
-        raise ConfigError(
-            f"a group of questions has the structure {text[:60]!r}",
-            where=f"tag group_structure, question {row.order}",
-            hint="write the numbers of the questions in stages: [1, [2, 3], 4]",
-        )
-    return stages  # type: ignore[no-any-return]  # `_places` went through it
-
-
-def _places(stages: Stages) -> list[int]:
-    return [place for stage in stages for place in ([stage] if isinstance(stage, int) else stage)]
+        pass
+    raise ConfigError(
+        f"a group of questions has the structure {text[:60]!r}",
+        where=f"tag group_structure, question {row.order}",
+        hint="write the numbers of the questions in stages: [1, [2, 3], 4]",
+    )
 
 
 # --- what a statistic counts ---
@@ -129,7 +126,7 @@ def _groups(spec: Aggregate, rows: Sequence[ScoredRow]) -> Iterator[Unit]:
     for group in groups.values():
         stages = _stages(group[-1])
         # A draw of single questions leaves parts of groups, which no curve is made for.
-        if _counts(spec, group[-1]) and len(group) == len(_places(stages)):
+        if _counts(spec, group[-1]) and len(group) == sum(map(len, stages)):
             right = [row.score >= 1 for row in group]
             own = group[-1].tag("group_type") if spec.curve == "video-mme-v2" else spec.curve
             value = logic(right, stages) if own == "logic" else relevance(right)
