@@ -98,6 +98,16 @@ def test_the_other_way_round_is_the_same_difference_with_another_sign() -> None:
     assert (there.low, there.high) == pytest.approx((-back.high, -back.low))
 
 
+def test_both_are_drawn_with_the_same_clips() -> None:
+    rng = random.Random(6)
+    base = [rng.choice([0.0, 0.75]) for _ in range(20) for _ in range(3)]
+    found = compare_pair(MEAN, _rows(base, 3), _rows([one + 0.25 for one in base], 3))
+    assert found is not None and found.low == pytest.approx(0.25) == found.high, "whatever clips are drawn"
+    # and a clip with all of its questions: two clips, of which the second wins one, so a draw has none, one or both
+    two = compare_pair(MEAN, _rows([0.0] * 6, 3), _rows([0.0] * 3 + [1.0] * 3, 3))
+    assert two is not None and (two.low, two.high, two.clips) == (0.0, 1.0, 2) and two.p > 0.3
+
+
 def test_equal_answers_show_nothing() -> None:
     rows = _rows([1, 0, 1, 1])
     found = compare_pair(MEAN, rows, rows)

@@ -8,7 +8,7 @@ or the media. The rule that decides the same for nothing is `thinks_otherwise`.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import lru_cache, partial
 from typing import NamedTuple
 
@@ -89,10 +89,17 @@ def parse_settled(
 
 @lru_cache(maxsize=4096)
 def _offered(form: AnswerForm, options: tuple[str, ...]) -> Offered[str]:
-    if form == "option":
-        known = option_set(options)
-        return Offered(partial(_option, known=known), partial(_named, labels="|".join(known.labels)))
-    return Offered(_number if form == "number" else _text, lambda _: ())
+    if form != "option":
+        return Offered(_number if form == "number" else _text, lambda _: ())
+    known = option_set(options)
+    labels = "|".join(known.labels)
+    # an option that is named in words behind a verdict
+    says = re.compile(
+        r"\b(?i:judge?ment|verdict|answer|option)\b[\s*_`\"']*(?i:is|:|should\s+be|must\s+be)?"
+        rf"[\s*_`\"':(]*({labels})\b(?!')|^[ \t*_`\"'(]*({labels})[ \t*_`\"'.!)]*$",
+        re.MULTILINE,
+    )
+    return Offered(partial(_option, known=known), lambda text: (m[1] or m[2] for m in says.finditer(text)))
 
 
 def _option(word: str, known: OptionSet) -> str | None:
@@ -100,20 +107,6 @@ def _option(word: str, known: OptionSet) -> str | None:
         # an option may be called so: nobody can say then which of the two is meant
         return None if known.folded.get(word.casefold(), "") != "" else NOTHING
     return read_choice(word, known).label if 0 < len(word) <= _LONGEST else None
-
-
-def _named(text: str, labels: str) -> Iterator[str]:
-    return (m[1] or m[2] for m in _says(labels).finditer(text))
-
-
-@lru_cache(maxsize=64)
-def _says(labels: str) -> re.Pattern[str]:
-    """An option that is named in words behind a verdict."""
-    return re.compile(
-        r"\b(?i:judge?ment|verdict|answer|option)\b[\s*_`\"']*(?i:is|:|should\s+be|must\s+be)?"
-        rf"[\s*_`\"':(]*({labels})\b(?!')|^[ \t*_`\"'(]*({labels})[ \t*_`\"'.!)]*$",
-        re.MULTILINE,
-    )
 
 
 def _number(word: str) -> str | None:
@@ -129,11 +122,7 @@ def _text(word: str) -> str | None:
 
 
 def settles_elsewhere(
-    settled: str,
-    answer: str,
-    problem_type: ProblemType,
-    options: Sequence[str],
-    policy: Policy = ROBUST,
+    settled: str, answer: str, problem_type: ProblemType, options: Sequence[str], policy: Policy = ROBUST
 ) -> bool | None:
     """Whether the reasoning settles on another answer than the one given; `NOTHING` is no other answer.
 
@@ -155,15 +144,11 @@ def settles_elsewhere(
             return None
         return settled != NOTHING and not same_option(settled, label, known)
     if form == "number":
-        given = parse_quantity(answer, policy)
+        given, found = parse_quantity(answer, policy), parse_quantity(settled, policy)
         if isinstance(given, ScoreReason):
             return None
-        found = parse_quantity(settled, policy)
         return not isinstance(found, ScoreReason) and not near(given, found)
     if form != "reading" or not answer:
         return None
-    return settled != NOTHING and _bare(settled) != _bare(answer)
-
-
-def _bare(text: str) -> str:
-    return fold(text).strip(EDGES).casefold()
+    said, given_text = (fold(text).strip(EDGES).casefold() for text in (settled, answer))
+    return settled != NOTHING and said != given_text
