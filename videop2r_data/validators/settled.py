@@ -124,14 +124,8 @@ def _text(word: str) -> str | None:
 def settles_elsewhere(
     settled: str, answer: str, problem_type: ProblemType, options: Sequence[str], policy: Policy = ROBUST
 ) -> bool | None:
-    """Whether the reasoning settles on another answer than the one given; `NOTHING` is no other answer.
-
-    Args:
-        settled: `Settled.option`.
-        answer: the answer that was given, without its tags.
-
-    Returns:
-        None: the answer cannot be read, or not be compared.
+    """Whether `Settled.option` is another answer than the one given (without its tags); `NOTHING` is none.
+    None: the answer cannot be read, or not be compared.
 
     >>> settles_elsewhere("B", "A. cat", ProblemType.MULTIPLE_CHOICE, ("A. cat", "B. dog"))
     True
