@@ -9,8 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from huggingface_hub import HfApi, constants
-from huggingface_hub.utils import disable_progress_bars  # type: ignore[attr-defined]
+from huggingface_hub import HfApi
 
 from tests.fakes.hub_server import HubServer
 from videop2r_data.cards.hub.client import Hub
@@ -27,16 +26,10 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServe
         yield made
 
 
-@pytest.fixture(params=["lfs", "xet"])
-def either(
-    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[HubServer]:
-    """Large files in LFS or in Xet storage, where the real client has put them."""
-    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", request.param == "lfs")
-    disable_progress_bars()
-    with HubServer(tmp_path / "hub", xet=request.param == "xet") as made:
-        made.store.create("dataset", REPO, private=False)
-        yield made
+@pytest.fixture
+def either(empty_hub: HubServer) -> HubServer:
+    empty_hub.store.create("dataset", REPO, private=False)
+    return empty_hub
 
 
 def clip(number: int, size: int = 3000) -> bytes:

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from huggingface_hub import constants
 from huggingface_hub.errors import OfflineModeIsEnabled
-from huggingface_hub.utils import disable_progress_bars  # type: ignore[attr-defined]
 
 from tests.builders.release_rows import official_rows, write_official
 from tests.cards.hub_release import changed_rows, write_release
@@ -25,18 +22,11 @@ pytestmark = pytest.mark.filterwarnings(
 )  # the client's own LFS path
 
 
-@pytest.fixture(params=["lfs", "xet"])
-def server(
-    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[HubServer]:
-    xet = request.param == "xet"
-    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", not xet)
-    monkeypatch.setattr("time.sleep", lambda _: None)
-    disable_progress_bars()
-    with HubServer(tmp_path / "hub", xet=xet) as made:
-        push(made, write_release(tmp_path / "v1", sft_shards=3), tag="v1")
-        push(made, write_release(tmp_path / "v2", changed_rows(), sft_shards=2), tag="v2")
-        yield made
+@pytest.fixture
+def server(empty_hub: HubServer, tmp_path: Path) -> HubServer:
+    push(empty_hub, write_release(tmp_path / "v1", sft_shards=3), tag="v1")
+    push(empty_hub, write_release(tmp_path / "v2", changed_rows(), sft_shards=2), tag="v2")
+    return empty_hub
 
 
 def push(server: HubServer, folder: Path, tag: str) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -11,8 +10,6 @@ from typing import Any
 import orjson
 import pyarrow.parquet as pq
 import pytest
-from huggingface_hub import constants
-from huggingface_hub.utils import disable_progress_bars  # type: ignore[attr-defined]
 
 from tests.cards.hub_release import changed_rows, write_release
 from tests.cards.test_dataset_card import POOL, sourced
@@ -31,16 +28,9 @@ pytestmark = pytest.mark.filterwarnings(
 )  # the client's own LFS path
 
 
-@pytest.fixture(params=["lfs", "xet"])
-def server(
-    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[HubServer]:
-    xet = request.param == "xet"
-    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", not xet)
-    monkeypatch.setattr("time.sleep", lambda _: None)
-    disable_progress_bars()
-    with HubServer(tmp_path / "hub", xet=xet) as made:
-        yield made
+@pytest.fixture
+def server(empty_hub: HubServer) -> HubServer:
+    return empty_hub
 
 
 def hub(server: HubServer, token: str | None = None) -> Hub:

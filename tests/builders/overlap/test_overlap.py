@@ -180,6 +180,16 @@ def test_a_side_that_cannot_be_read_is_no_overlap_of_nothing(tmp_path: Path) -> 
     assert not (tmp_path / "out" / "overlap.json").exists()
 
 
+def test_a_name_of_nothing_is_told_and_leaves_nothing(tmp_path: Path) -> None:
+    pool = write(tmp_path / "pool.json", [asked(1, "Why?", "")])
+    for one, other in ((str(pool), "nosuch"), ("nosuch", "mmvu")):
+        with pytest.raises(
+            ConfigError, match=r"nosuch: no benchmark, recipe, file .*\n  p2r-data benchmarks lists"
+        ):
+            compared(tmp_path, one, other)
+    assert list(tmp_path.iterdir()) == [pool]
+
+
 def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     write(tmp_path / "pool.json", POOL)

@@ -64,11 +64,11 @@ async def find_overlap(
         StoppedError: asked to stop; what was read of clips is kept.
     """
     work = settings.out / "work"
-    work.mkdir(parents=True, exist_ok=True)
     (pool,) = open_sides(settings.pool, media=settings.media, work=work)
     sides = [open_sides(said, media=settings.media, work=work, apart=True) for said in settings.against]
     benches = [bench for some in sides for bench in some]
     _check_names(pool, benches, settings.media)
+    work.mkdir(parents=True, exist_ok=True)
     run = _Run(settings, load_namespaces(settings.namespaces), progress, stop)
     with Journal(work / "journal") as journal:
         mine = ClipFiles(await run.read(pool), journal, run.looks)

@@ -178,6 +178,12 @@ def _source(name: str, what: str, work: Path) -> SourceSpec:
     if benchmark in packaged_benchmarks():
         at = str(path.absolute()) if path.exists() else ""
         return SourceSpec(name=name or what, kind="benchmark", benchmark=benchmark, path=at)
+    if not path.exists() and path.name == what and not path.suffix:  # a Hub id has an owner
+        raise ConfigError(
+            "no benchmark, recipe, file or folder of this name",
+            where=what,
+            hint="p2r-data benchmarks lists the benchmarks; questions of your own are a file or a folder",
+        )
     guess = guess_source(what, recipe=Path("overlap.yaml"), cwd=Path.cwd(), work=work)
     usual = {f"columns.{column}" for column in guess.seen}  # empty in the rows that were looked at
     open_yet = sorted(guess.todo.keys() - {"media_root", "license"} - usual)
