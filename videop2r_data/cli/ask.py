@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,6 +11,17 @@ import typer
 from rich.text import Text
 
 from videop2r_data.cli.common import FINDINGS, JsonOpt, err_console, new_file, out_console, shell
+from videop2r_data.cli.evaluate import (
+    FramesOpt,
+    KeyOpt,
+    MaxPixelsOpt,
+    MaxTokensOpt,
+    PromptOpt,
+    TemperatureOpt,
+    TopPOpt,
+    TraceOpt,
+    UrlOpt,
+)
 from videop2r_data.cli.terminal import print_json, say
 from videop2r_data.errors import ConfigError
 
@@ -47,25 +58,9 @@ KindOpt = Annotated[
         help="transformers, vllm, openai or anthropic; default: openai with --base-url, else the first.",
     ),
 ]
-UrlOpt = Annotated[
-    str | None, typer.Option("--base-url", metavar="URL", help="Of a server: http://localhost:8000/v1.")
-]
-KeyOpt = Annotated[
-    str | None, typer.Option("--api-key-env", metavar="NAME", help="Variable that holds the server's key.")
-]
-FramesOpt = Annotated[int | None, typer.Option(min=1, help="Frames of a clip; the paper: 32.")]
-PixelsOpt = Annotated[int | None, typer.Option("--max-pixels", min=1, help="Of a frame; the paper: 200,704.")]
 FactorOpt = Annotated[
     int | None, typer.Option(min=1, help="Sides are multiples of it: Qwen2.5-VL 28, Qwen3-VL 32.")
 ]
-TraceOpt = Annotated[
-    str | None,
-    typer.Option(metavar="GRAMMAR", help="What the model writes; default: the run's, else videop2r."),
-]
-PromptOpt = Annotated[str | None, typer.Option(help="Packaged prompt or file; default: the run's.")]
-TemperatureOpt = Annotated[float | None, typer.Option(min=0, max=2, help="The paper: 0.01.")]
-TopPOpt = Annotated[float | None, typer.Option(help="The paper: 0.001.")]
-TokensOpt = Annotated[int | None, typer.Option("--max-tokens", min=1, help="Longest answer.")]
 HtmlOpt = Annotated[
     Path | None, typer.Option("--html", metavar="FILE", help="Write one page with frames and answer, too.")
 ]
@@ -84,7 +79,7 @@ def ask(
     start: StartOpt = None,
     end: EndOpt = None,
     frames: FramesOpt = None,
-    max_pixels: PixelsOpt = None,
+    max_pixels: MaxPixelsOpt = None,
     factor: FactorOpt = None,
     base_url: UrlOpt = None,
     kind: KindOpt = None,
@@ -93,7 +88,7 @@ def ask(
     prompt: PromptOpt = None,
     temperature: TemperatureOpt = None,
     top_p: TopPOpt = None,
-    max_tokens: TokensOpt = None,
+    max_tokens: MaxTokensOpt = None,
     html: HtmlOpt = None,
     serve: ServeOpt = False,
     port: PortOpt = 0,
@@ -104,10 +99,8 @@ def ask(
     MODEL is asked as it was trained: with the prompt, the trace and the frames of its run. Any other model is
     asked as the paper asks.
     """
-    media = _set(frames=frames, max_pixels=max_pixels, factor=factor)
-    sampling = _set(temperature=temperature, top_p=top_p, max_tokens=max_tokens)
-    backend = _set(kind=kind, base_url=base_url, api_key_env=api_key_env)
-    recipe = _recipe(model, backend, media, sampling, trace=trace, prompt=prompt)
+    flags = locals()
+    recipe = _recipe(model, flags)
     if serve:
         if question is not None:
             raise typer.BadParameter("with --serve it is asked on the page", param_hint="QUESTION")
@@ -115,24 +108,23 @@ def ask(
         return
     if question is None:
         raise typer.BadParameter("is missing", param_hint="QUESTION")
-    part = _set(start_s=start, end_s=end)
-    sample, root = _question(clip, question, choices or (), _type(kind_of_answer), part)
-    seen = _ask(recipe, root, sample)
+    if not clip.is_file():
+        raise ConfigError("no such file", where=str(clip), hint="name a clip or an image")
+    from videop2r_data.evaluation import make_question
+
+    file = clip.resolve()  # links are followed here: no file below it is out of bounds for its owner
+    sample = make_question(
+        file.name,
+        question,
+        options=choices or (),
+        problem_type=_type(kind_of_answer),
+        start_s=start,
+        end_s=end,
+    )
+    seen = _ask(recipe, file.parent, sample)
     _told(seen, recipe, html, as_json=json)
     if seen.asked.failed:
         raise typer.Exit(FINDINGS)
-
-
-def _question(
-    clip: Path, text: str, choices: Sequence[str], kind: ProblemType | None, part: dict[str, float]
-) -> tuple[Sample, Path]:
-    """The question, and the folder of its file."""
-    from videop2r_data.evaluation import make_question
-
-    if not clip.is_file():
-        raise ConfigError("no such file", where=str(clip), hint="name a clip or an image")
-    file = clip.resolve()  # links are followed here: no file below it is out of bounds for its owner
-    return make_question(file.name, text, options=choices, problem_type=kind, **part), file.parent
 
 
 def _type(name: str | None) -> ProblemType | None:
@@ -147,22 +139,22 @@ def _type(name: str | None) -> ProblemType | None:
     return None
 
 
-def _recipe(
-    model: str, backend: dict[str, Any], media: dict[str, Any], sampling: dict[str, Any], **named: str | None
-) -> Recipe:
+def _recipe(model: str, flags: Mapping[str, Any]) -> Recipe:
     """Whom to ask and how: as given, else as the run was trained, else as in the paper."""
     from videop2r_data.evaluation import plan_of
     from videop2r_data.schemas import BACKENDS
 
-    backend.setdefault("kind", "openai" if "base_url" in backend else "transformers")
-    known = BACKENDS.get(backend["kind"])
-    what = model if known is not None and known.libraries else None
-    if what is None:
-        backend["model"] = model
+    kind = flags["kind"] or ("openai" if flags["base_url"] else "transformers")
+    known = BACKENDS.get(kind)
+    here = known is not None and bool(known.libraries)
+    named = {name: flags[name] for name in ("trace", "prompt", "temperature", "top_p", "max_tokens")}
     # somebody waits for this one answer
-    given = {"backend": {"retries": 2, "server_wait_s": 10.0, **backend}, "media": media, **sampling, **named}
-    asked = plan_of(what, given | {"benchmarks": [{"name": "ask", "kind": "dataset", "path": "."}]})
-    return asked.plan.recipe
+    backend = {"kind": kind, "retries": 2, "server_wait_s": 10.0, "model": None if here else model}
+    backend |= {name: flags[name] for name in ("base_url", "api_key_env")}
+    media = {name: flags[name] for name in ("frames", "max_pixels", "factor")}
+    only = {"name": "ask", "kind": "dataset", "path": "."}
+    given = {"backend": backend, "media": media, "benchmarks": [only], **named}
+    return plan_of(model if here else None, given).plan.recipe
 
 
 def _ask(recipe: Recipe, root: Path, sample: Sample) -> Seen:
@@ -223,7 +215,6 @@ def _serve(recipe: Recipe, folder: Path, model: str, port: int) -> None:
 
     if not folder.is_dir():
         raise ConfigError("no such folder", where=str(folder), hint="with --serve name a folder of clips")
-    tell = err_console().print
     try:
         asyncio.run(
             serve(
@@ -231,17 +222,9 @@ def _serve(recipe: Recipe, folder: Path, model: str, port: int) -> None:
                 folder,
                 model,
                 port=port,
-                tell=tell,
-                ready=lambda url: say(_SERVING.format(url), err=True),
+                tell=err_console().print,
+                ready=lambda url: say(f"serving at {url} (Ctrl-C ends it)", err=True),
             )
         )
     except KeyboardInterrupt:
         return
-
-
-_SERVING = "serving at {} (Ctrl-C ends it)"
-
-
-def _set(**values: Any) -> dict[str, Any]:
-    """The values that are not None."""
-    return {name: value for name, value in values.items() if value is not None}
