@@ -34,7 +34,7 @@ def asked(text: str = TRACE, **changes: Any) -> Asked:
         "file": "a.mp4", "data_type": DataType.VIDEO, "start_s": None, "end_s": None, "problem": "What falls?",
         "options": ("cup", "cube"), "problem_type": ProblemType.MULTIPLE_CHOICE, "model": "m", "served": "m-1",
         "prompt": "generate-v1", "prompt_sha256": "0", "text": text, "finish": "stop", "segments": (),
-        "fault": "", "answer": "B", "place": "segment", "failed": "", "frame_indices": (0, 10, 20, 30),
+        "fault": "", "answer": "B", "place": "segment", "failed": "", "blind": None, "frame_indices": (0, 10, 20, 30),
         "frame_times_s": (0.0, 2.0, 4.0, 6.0), "frame_width": 28, "frame_height": 28, "source_frames": 40,
         "duration_s": 8.0, "usage": Usage(input_tokens=90, output_tokens=30), "seconds": 1.25,
     }  # fmt: skip
@@ -128,8 +128,8 @@ def elements(page: str) -> Elements:
 @pytest.mark.parametrize("evil", EVIL)
 def test_no_text_becomes_markup(evil: str) -> None:
     one = asked(f"{evil}<observation>{evil} at 2 s</observation>{evil}", problem=evil, options=(evil, f"A. {evil}"),
-                file=evil, served=evil, answer=evil, fault=evil, failed=evil)  # fmt: skip
-    usual, made = elements(page_of(asked(TRACE, fault="f", failed="f"))), elements(page_of(one))
+                file=evil, served=evil, answer=evil, blind=evil, fault=evil, failed=evil)  # fmt: skip
+    usual, made = elements(page_of(asked(TRACE, fault="f", failed="f", blind="b"))), elements(page_of(one))
     assert made.found <= usual.found
     assert all(link.startswith(("#f", "data:image/jpeg;base64,")) for link in made.links)
     assert not re.search("[\u202a-\u202e\u2066-\u2069\x00]", page_of(one))

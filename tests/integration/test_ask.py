@@ -170,6 +170,30 @@ def test_an_answer_outside_of_a_trace_is_read_and_says_where(clips: Path) -> Non
         assert "answer: B (cue)" in invoke(*asked).stdout
 
 
+def test_the_answer_without_the_clip_stands_beside_the_other(clips: Path, tmp_path: Path) -> None:
+    def answer(call: Call) -> str:
+        return TRACE if b"video_url" in call.raw else "The answer is A."
+
+    with running(answer=answer) as server:
+        page = tmp_path / "blind.html"
+        asked = [
+            "m",
+            clips / "moving.mp4",
+            "What?",
+            "cup",
+            "gradient",
+            "--base-url",
+            server.url,
+            "--frames",
+            2,
+        ]
+        done = invoke(*asked, "--blind", "--html", page)
+        assert "answer: B" in done.stdout and "without the media: A" in done.stdout and server.requests == 2
+        assert "Without the media: A</p>" in page.read_text()
+        told = orjson.loads(invoke(*asked, "--json").stdout)
+        assert told["blind"] is None and server.requests == 3
+
+
 def test_what_cannot_be_asked_ends_with_a_reason(clips: Path, tmp_path: Path) -> None:
     clip = clips / "moving.mp4"
     refused = Reply(status=400, body=b'{"error": {"message": "no such model here"}}')

@@ -27,7 +27,7 @@ from videop2r_data.errors import ConfigError
 
 if TYPE_CHECKING:
     from videop2r_data.evaluation import Asked, Seen
-    from videop2r_data.schemas import ProblemType, Recipe, Sample
+    from videop2r_data.schemas import EvalPlan, ProblemType, Recipe, Sample
 
 ModelArg = Annotated[
     str,
@@ -61,6 +61,7 @@ KindOpt = Annotated[
 FactorOpt = Annotated[
     int | None, typer.Option(min=1, help="Sides are multiples of it: Qwen2.5-VL 28, Qwen3-VL 32.")
 ]
+AloneOpt = Annotated[bool, typer.Option("--blind", help="Ask the question without the clip, too.")]
 HtmlOpt = Annotated[
     Path | None, typer.Option("--html", metavar="FILE", help="Write one page with frames and answer, too.")
 ]
@@ -89,6 +90,7 @@ def ask(
     temperature: TemperatureOpt = None,
     top_p: TopPOpt = None,
     max_tokens: MaxTokensOpt = None,
+    blind: AloneOpt = False,
     html: HtmlOpt = None,
     serve: ServeOpt = False,
     port: PortOpt = 0,
@@ -100,11 +102,12 @@ def ask(
     asked as the paper asks.
     """
     flags = locals()
-    recipe = _recipe(model, flags)
+    plan = _plan(model, flags)
+    recipe, alone = plan.recipe, plan.question_only_prompt if blind else ""
     if serve:
         if question is not None:
             raise typer.BadParameter("with --serve it is asked on the page", param_hint="QUESTION")
-        _serve(recipe, clip, model, port)
+        _serve(recipe, clip, model, port, alone)
         return
     if question is None:
         raise typer.BadParameter("is missing", param_hint="QUESTION")
@@ -121,7 +124,7 @@ def ask(
         start_s=start,
         end_s=end,
     )
-    seen = _ask(recipe, file.parent, sample)
+    seen = _ask(recipe, file.parent, sample, alone)
     _told(seen, recipe, html, as_json=json)
     if seen.asked.failed:
         raise typer.Exit(FINDINGS)
@@ -139,7 +142,7 @@ def _type(name: str | None) -> ProblemType | None:
     return None
 
 
-def _recipe(model: str, flags: Mapping[str, Any]) -> Recipe:
+def _plan(model: str, flags: Mapping[str, Any]) -> EvalPlan:
     """Whom to ask and how: as given, else as the run was trained, else as in the paper."""
     from videop2r_data.evaluation import plan_of
     from videop2r_data.schemas import BACKENDS
@@ -154,16 +157,16 @@ def _recipe(model: str, flags: Mapping[str, Any]) -> Recipe:
     media = {name: flags[name] for name in ("frames", "max_pixels", "factor")}
     only = {"name": "ask", "kind": "dataset", "path": "."}
     given = {"backend": backend, "media": media, "benchmarks": [only], **named}
-    return plan_of(model if here else None, given).plan.recipe
+    return plan_of(model if here else None, given).plan
 
 
-def _ask(recipe: Recipe, root: Path, sample: Sample) -> Seen:
+def _ask(recipe: Recipe, root: Path, sample: Sample, blind: str) -> Seen:
     from videop2r_data.evaluation import Asker
 
     console = err_console()
 
     async def once() -> Seen:
-        async with Asker(recipe, root, tell=console.print) as asker:
+        async with Asker(recipe, root, blind=blind, tell=console.print) as asker:
             return await asker.ask(sample)
 
     with console.status("asking"):
@@ -208,9 +211,11 @@ def _show(asked: Asked, recipe: Recipe) -> None:
         console.print(Text(f"nothing to read: {asked.failed}", style="red"))
     where = "" if asked.place in ("segment", "") else f" ({asked.place})"
     console.print(Text("answer: ", style="bold") + Text((asked.answer or "none was found") + where))
+    if asked.blind is not None:
+        console.print(Text(f"without the media: {asked.blind or 'none was found'}"))
 
 
-def _serve(recipe: Recipe, folder: Path, model: str, port: int) -> None:
+def _serve(recipe: Recipe, folder: Path, model: str, port: int, blind: str) -> None:
     from videop2r_data.evaluation import serve
 
     if not folder.is_dir():
@@ -222,6 +227,7 @@ def _serve(recipe: Recipe, folder: Path, model: str, port: int) -> None:
                 folder,
                 model,
                 port=port,
+                blind=blind,
                 tell=err_console().print,
                 ready=lambda url: say(f"serving at {url} (Ctrl-C ends it)", err=True),
             )

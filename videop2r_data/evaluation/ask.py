@@ -18,17 +18,19 @@ from videop2r_data.backends import (
     make_breaker,
     make_caller,
 )
-from videop2r_data.builders import MediaStep, RequestBuilder, unusable
+from videop2r_data.builders import MediaStep, RequestBuilder, question_prompt, unusable
 from videop2r_data.errors import ConfigError, RefusedError, TraceError
 from videop2r_data.files import kind_by_ending
 from videop2r_data.media import DecodePool, encode_frames
 from videop2r_data.schemas import (
+    Completion,
     DataType,
     Frames,
     Model,
     Place,
     ProblemType,
     Recipe,
+    Request,
     Role,
     Sample,
     TraceGrammar,
@@ -36,7 +38,7 @@ from videop2r_data.schemas import (
     parse_trace,
     trace_parser,
 )
-from videop2r_data.validators import read_reply
+from videop2r_data.validators import Reading, read_reply
 
 SOURCE = "ask"
 """Name of the source that questions asked by hand come from."""
@@ -80,6 +82,8 @@ class Asked(Model):
     """As it was read out of the completion."""
     place: Place
     """Where it was found."""
+    blind: str | None
+    """The answer to the question without the media, empty: none was found; None: that was not asked."""
     failed: str
     """Why nothing can be read, in words; empty: something can."""
     frame_indices: tuple[int, ...]
@@ -159,6 +163,7 @@ class Asker:
         recipe: its first step says who is asked, and how; one attempt is made.
         root: folder that the files of questions lie in.
         base: folder that a prompt file is relative to; None: the current one.
+        blind: prompt that asks each question without its media, too; empty: that is not asked.
         tell: is told why a call is tried again.
 
     Raises:
@@ -176,10 +181,15 @@ class Asker:
         root: Path,
         *,
         base: Path | None = None,
+        blind: str = "",
         tell: Callable[[str], None] | None = None,
     ) -> None:
         self.recipe, self.root = recipe, root
         self._requests = RequestBuilder(recipe, base or Path())
+        prompt = question_prompt(blind, base or Path(), recipe.trace) if blind else None
+        self._blind = (
+            RequestBuilder(recipe, base or Path(), prompt=prompt, purpose="blind") if prompt else None
+        )
         self._backend = make_backend(recipe.generate.backend)
         self._arrays = recipe.generate.backend.declared.frames == "array"
         self._tell = tell
@@ -226,10 +236,7 @@ class Asker:
         shown = self.recipe.media.model_copy(update={"encoding": "jpeg"})
         return Seen(asked, encode_frames(frames.array, shown))
 
-    async def _answer(self, sample: Sample, frames: Frames | None) -> Asked:
-        request = self._requests.generate(sample, frames.record if frames else None, 0)
-        self._took.clear()
-
+    async def _completion(self, request: Request, frames: Frames | None = None) -> Completion:
         async def load() -> Frames:
             assert frames is not None
             return frames
@@ -237,15 +244,21 @@ class Asker:
         answer = await self._caller.ask(request, load if frames else None)
         if answer is None or answer.completion is None:
             raise RefusedError(answer.refused if answer else "no answer")
-        done, media = answer.completion, request.media
-        why = unusable(done)
-        read = read_reply(
-            done.text,
-            problem_type=sample.problem_type,
-            options=sample.options,
-            grammar=self.recipe.trace,
-            cut=done.finish_reason == "length",
-        )
+        return answer.completion
+
+    def _read(self, sample: Sample, done: Completion) -> Reading:
+        cut, grammar = done.finish_reason == "length", self.recipe.trace
+        kind, options = sample.problem_type, sample.options
+        return read_reply(done.text, problem_type=kind, options=options, grammar=grammar, cut=cut)
+
+    async def _answer(self, sample: Sample, frames: Frames | None) -> Asked:
+        request = self._requests.generate(sample, frames.record if frames else None, 0)
+        self._took.clear()
+        done, media = await self._completion(request, frames), request.media
+        why, read, blind = unusable(done), self._read(sample, done), None
+        if self._blind is not None and frames is not None:
+            alone = await self._completion(self._blind.generate(sample, None, 0))
+            blind = self._read(sample, alone).answer or ""
         grammar, prompt = self.recipe.trace, self._requests.generate_prompt
         return Asked(
             file=sample.path,
@@ -265,6 +278,7 @@ class Asker:
             fault=_fault(done.text, grammar),
             answer=read.answer,
             place=read.place,
+            blind=blind,
             failed=why[1] if why else "",
             frame_indices=media.indices if media else (),
             frame_times_s=media.times_s if media else (),

@@ -68,6 +68,10 @@ def render_answer(seen: Seen, grammar: TraceGrammar) -> str:
         f'<p class="facts">{escape(facts(asked))}</p>',
         f'<h2>Answer</h2><p class="answer">{shown_text(asked.answer or "(none was found)")}</p>',
     ]
+    if asked.blind is not None:
+        blocks.append(
+            f'<p class="facts">Without the media: {shown_text(asked.blind or "(none was found)")}</p>'
+        )
     problems = (asked.failed, f"No whole trace: {asked.fault}" if asked.fault and asked.text else "")
     blocks += [f'<p class="wrong">{shown_text(problem)}</p>' for problem in problems if problem]
     blocks.append("<h2>What the model wrote</h2>")

@@ -88,13 +88,14 @@ async def serve(
     model: str,
     *,
     port: int = 0,
+    blind: str = "",
     tell: Callable[[str], None] | None = None,
     ready: Callable[[str], None] = lambda url: None,
 ) -> None:
     """Serve the page until the task is cancelled; a question under way is then given up.
 
     Args:
-        recipe: as for `Asker`.
+        recipe, blind: as for `Asker`.
         root: folder of the files.
         model: its name on the page.
         port: 0: any free one.
@@ -106,7 +107,7 @@ async def serve(
     """
     loop = asyncio.get_running_loop()
     under_way: set[asyncio.Task[object] | None] = set()
-    async with Asker(recipe, root, tell=tell) as asker:
+    async with Asker(recipe, root, blind=blind, tell=tell) as asker:
 
         async def answer(sample: Sample) -> Seen:
             under_way.add(asyncio.current_task())
