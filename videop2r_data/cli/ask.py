@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -103,31 +103,32 @@ def ask(
     """
     flags = locals()
     plan = _plan(model, flags)
-    recipe, alone = plan.recipe, plan.question_only_prompt if blind else ""
+    alone = plan.question_only_prompt if blind else ""
     if serve:
         if question is not None:
             raise typer.BadParameter("with --serve it is asked on the page", param_hint="QUESTION")
-        _serve(recipe, clip, model, port, alone)
+        _serve(plan.recipe, clip, model, port, alone)
         return
     if question is None:
         raise typer.BadParameter("is missing", param_hint="QUESTION")
-    if not clip.is_file():
-        raise ConfigError("no such file", where=str(clip), hint="name a clip or an image")
-    from videop2r_data.evaluation import make_question
-
-    file = clip.resolve()  # links are followed here: no file below it is out of bounds for its owner
-    sample = make_question(
-        file.name,
-        question,
-        options=choices or (),
-        problem_type=_type(kind_of_answer),
-        start_s=start,
-        end_s=end,
-    )
-    seen = _ask(recipe, file.parent, sample, alone)
-    _told(seen, recipe, html, as_json=json)
+    part = {"start_s": start, "end_s": end}
+    sample, root = _question(clip, question, choices or (), _type(kind_of_answer), part)
+    seen = _ask(plan.recipe, root, sample, alone)
+    _told(seen, plan.recipe, html, as_json=json)
     if seen.asked.failed:
         raise typer.Exit(FINDINGS)
+
+
+def _question(
+    clip: Path, text: str, choices: Sequence[str], kind: ProblemType | None, part: dict[str, float | None]
+) -> tuple[Sample, Path]:
+    """The question, and the folder of its file."""
+    from videop2r_data.evaluation import make_question
+
+    if not clip.is_file():
+        raise ConfigError("no such file", where=str(clip), hint="name a clip or an image")
+    file = clip.resolve()  # links are followed here: no file below it is out of bounds for its owner
+    return make_question(file.name, text, options=choices, problem_type=kind, **part), file.parent
 
 
 def _type(name: str | None) -> ProblemType | None:
