@@ -29,6 +29,7 @@ from videop2r_data.schemas import (
     EvalRow,
     RejectReason,
     Sample,
+    TagCell,
     default_grammar,
 )
 
@@ -75,7 +76,61 @@ def test_failed_and_unreadable_rows_are_wrong_and_unusable_references_count_nowh
     assert counts.examples == {"media_missing": "no such file", "bad_row": "no question"}
     found = {one.protocol: one for one in counts.figures() if not one.by}
     assert found["micro"].value == pytest.approx(1 / 3) and found["micro"].n == 3
-    assert found["macro"].value == 0.5, "a row without a task is no task of its own"
+    assert found["macro"].value == pytest.approx(0.5 * 2 / 3), "wrong in its share of every task, and no task"
+
+
+def unreadable(row: int, **tags: str) -> EvalRow:
+    return bad_row(BadRow(source="b", row=row, reason=RejectReason.BAD_ROW, detail="no question", tags=tags))
+
+
+def test_an_unreadable_row_is_wrong_in_its_own_task_if_that_can_be_read() -> None:
+    some = Aggregate(id="some", only={"task": ("a",)})
+    rows = [scored("a", 1.0), scored("a", 1.0), scored("b", 1.0), unreadable(3, task="b", problem_type="OCR")]
+    counts = Counts(plan(), (MACRO, some, Aggregate(id="types", how="macro", by="problem_type")))
+    for row in rows:
+        counts.add(row)
+    found = {(one.protocol, one.group): [one.value, one.n] for one in counts.figures()}
+    assert found["macro", ""] == [pytest.approx((1 + 1 / 2) / 2), 4]
+    assert found["some", ""] == [1.0, 2] and found["mean", "b"] == [0.5, 2]
+    assert found["types", ""] == [pytest.approx((3 / 3 + 0) / 2), 4], "OCR is a type with one wrong answer"
+    counts.add(unreadable(4))
+    found = {(one.protocol, one.group): [one.value, one.n] for one in counts.figures()}
+    assert found["macro", ""] == [pytest.approx(0.75 * 4 / 5), 4]
+    assert found["some", ""] == [pytest.approx(4 / 5), 2], "one in five of any task may be such a row"
+
+
+RELEVANCE = Aggregate(id="relevance", how="groups", by="group", curve="relevance")
+LOGIC = Aggregate(id="logic", how="groups", by="group", curve="logic")
+
+
+def of_groups(*rows: EvalRow, whole: bool = True) -> dict[str, list[Any]]:
+    counts = Counts(plan(), (RELEVANCE, LOGIC), whole)
+    for row in rows:
+        counts.add(row)
+    return {one.protocol: [one.value, one.n] for one in counts.figures() if not one.by}
+
+
+def in_group(group: str, score: float) -> EvalRow:
+    cells = [TagCell(name="group", value=group)]
+    return scored("a", score).model_copy(update={"tags": cells})
+
+
+def test_a_group_with_an_unreadable_row_stays_with_that_row_wrong() -> None:
+    whole = [in_group("x", 1.0)] * 4
+    three = [in_group("y", 1.0)] * 3
+    # x is worth 1; y has three of four: (3/4)^2; its chain breaks at the second: 1 of 1 + 3 + 5 + 7
+    second = [three[0], unreadable(5, group="y"), *three[1:]]
+    assert of_groups(*whole, *second) == {
+        "relevance": [pytest.approx((1 + 9 / 16) / 2), 8], "logic": [pytest.approx((1 + 1 / 16) / 2), 8],
+    }  # fmt: skip
+    # nobody knows where it was: y lacks one all the same, and its chain is worth nothing
+    lost = {"relevance": [pytest.approx((1 + 9 / 16) / 2), 8], "logic": [0.5, 8]}
+    assert of_groups(*whole, *three, unreadable(7)) == lost
+    assert of_groups(*whole, *three) == lost, "a row that the files lack is wrong too"
+    assert of_groups(*whole, *three, whole=False)["relevance"] == [1.0, 4], "a draw leaves parts of groups"
+    # five that nobody knows, one of which y lacks: the other four are spread over the eight
+    spread = of_groups(*whole, *three, *map(unreadable, range(7, 12)))
+    assert spread["relevance"] == [pytest.approx((1 + 9 / 16) / 2 * 8 / 12), 8]
 
 
 def test_what_reached_the_model_is_of_the_answered_questions() -> None:

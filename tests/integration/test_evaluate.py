@@ -20,6 +20,7 @@ import yaml
 from PIL import Image
 
 from benchmarks.throughput import get, server
+from tests.evaluation.rows import timeless
 from tests.fakes.anthropic_server import FakeAnthropic
 from tests.integration.test_build import Silent
 from videop2r_data.builders import Workspace
@@ -87,7 +88,7 @@ def files(folder: Path) -> dict[str, bytes]:
     """Without the page: it shows which clips are there."""
     assert (folder / "gallery.html").is_file()
     kept = (path for path in sorted(folder.rglob("*")) if path.is_file() and path.name != "gallery.html")
-    return {str(path.relative_to(folder)): path.read_bytes() for path in kept}
+    return {str(path.relative_to(folder)): timeless(path) for path in kept}
 
 
 def test_every_row_counts_and_is_asked_once_with_and_without_its_media(tmp_path: Path, url: str) -> None:
@@ -102,7 +103,7 @@ def test_every_row_counts_and_is_asked_once_with_and_without_its_media(tmp_path:
     assert micro["value"] == pytest.approx(5 / 11), "5 of 9 answers; the two others are wrong"
     assert micro["n"] == 11 and micro["question_only"] == pytest.approx(5 / 10)
     by_media = {one["group"]: one["value"] for one in found["figures"] if one["by"] == "data_type"}
-    assert by_media == {"image": pytest.approx(2 / 4), "text": 0.5}
+    assert by_media == {"image": pytest.approx(2 / 4), "text": pytest.approx(3 / 7)}, "the bad row is of text"
     assert found["sent"]["frames"] == {"low": 1.0, "mean": 1.0, "high": 1.0}
     assert found["sent"]["pixels"]["mean"] == 56 * 56 and found["told"]["well_formed"]["value"] == 1.0
     assert made["result"]["served"] == {"m": 13} and set(made["result"]["prompts"]) == {
@@ -115,11 +116,17 @@ def test_every_row_counts_and_is_asked_once_with_and_without_its_media(tmp_path:
     assert [row["reply"]["score"] for row in rows] == [1, 0, 1, 0, 1, 0, 1, 0, 1, 0, 0]
     assert [row["reply"]["failed"] for row in rows][-2:] == ["media_missing", "bad_row"]
     assert rows[0]["segments"][2] == {"name": "answer", "text": "A"} and rows[6]["frame_width"] == 56
+    took = made["took"]["rows"]
+    assert took["calls"] == 9 and 0.02 <= took["p50"] <= took["p95"], "the server takes 0.02 s"
+    told = f"seconds of an answer: p50 {took['p50']:.2f}, p95 {took['p95']:.2f} (of 9"
+    assert told in (tmp_path / "out" / "README.md").read_text()
+    assert "took" not in made["result"]["benchmarks"][0], "equal answers make equal results"
 
     before = files(tmp_path / "out")
     get(url, "reset")
     again = run(plan, "--out", tmp_path / "out")
     assert again["run"]["calls_made"] == 0 and again["result"] == made["result"]
+    assert again["took"] == made["took"], "what an earlier run noted"
     (tmp_path / "pool" / "media" / "6.png").unlink()  # neither media nor a server are needed
     scored = run("--rescore", tmp_path / "out")
     assert scored["result"] == made["result"] and files(tmp_path / "out") == before
@@ -161,8 +168,56 @@ def test_mostly_missing_media_stop_it_before_anything_is_asked(tmp_path: Path, u
     assert not report["begins"] and "3 of 4" in report["why"]
     assert report["sources"][0]["files"] == 4 and report["sources"][0]["bad_rows"] == {"bad_row": 1}
     assert get(url, "stats")["requests"] == 0 and not (tmp_path / "out").exists()
+    assert [server["step"] for server in report["servers"]] == ["generate"]
     write_plan(tmp_path, url, max_missing=1.0)
     assert run(plan, "--out", tmp_path / "out")["result"]["benchmarks"][0]["failed"]["media_missing"] == 3
+
+
+def test_check_only_asks_every_server_for_its_models_and_no_question(tmp_path: Path, url: str) -> None:
+    away = {"kind": "openai", "model": "m", "base_url": "http://127.0.0.1:9/v1"}
+    write_rows(tmp_path)
+    get(url, "reset")
+    listed = {"backend": {"model": "fake"}}
+    report = run(write_plan(tmp_path, url, **listed), "--check-only")
+    assert report["begins"] and report["servers"][0]["listed"] == ["fake"]
+    more = {"judges": [{"name": "reads", "backend": away | {"base_url": url}}], "exam": {"backend": away}}
+    report = run(write_plan(tmp_path, url, **listed, **more), "--check-only", code=1)
+    looks = {one["step"]: one["findings"] for one in report["servers"]}
+    assert list(looks) == ["generate", "reads", "exam"] and report["begins"]
+    states = {step: {one["state"] for one in found} for step, found in looks.items()}
+    assert "error" in states["exam"], "nobody is there"
+    assert "error" in states["reads"] and "lists: fake" in looks["reads"][0]["message"], "m is not listed"
+    assert states["generate"] == {"ok"}
+    assert get(url, "stats")["requests"] == 0 and not (tmp_path / "out").exists()
+
+
+def test_a_clip_with_several_possible_places_is_scored_again_when_it_is_gone(
+    tmp_path: Path, url: str
+) -> None:
+    write_rows(tmp_path, missing=0)
+    layout = {"about": "rows", "files": ["rows.jsonl"], "media": ["new/{path}", "media/{path}"]}
+    declared = {
+        "benchmark": 1, "name": "mine", "title": "Mine", "license": "none",
+        "layouts": {"rows": layout | {"leave_out": {"texts": {"data_type": ["text"]}}}},
+        "aggregates": [{"id": "mine"}], "sources": {"rows": "this test"},
+    }  # fmt: skip
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(declared))
+    pool = {"benchmark": "mine.yaml", "path": "rows.jsonl", "media_root": "."}
+    out = tmp_path / "out"
+    made = run(write_plan(tmp_path, url, benchmarks=[pool]), "--out", out)
+    assert made["result"]["benchmarks"][0]["answered"] == 4, made["result"]["benchmarks"][0]["failed"]
+    before = files(out)
+    (tmp_path / "media").rename(tmp_path / "elsewhere")
+    assert run("--rescore", out)["result"] == made["result"] and files(out) == before
+
+
+def test_any_setting_of_a_plan_is_a_flag(tmp_path: Path, url: str) -> None:
+    plan = write_plan(write_rows(tmp_path), url, question_only=False)
+    found = run(plan, "--out", tmp_path / "out", "--set", "media.fps=2", "--set", "media.look={blur: 1.5}")
+    media = found["result"]["plan"]["media"]
+    assert (media["fps"], media["look"]["blur"], media["max_pixels"]) == (2, 1.5, 12544)
+    done = subprocess.run(command(plan, "--set", "media.fsp=2"), capture_output=True, text=True)
+    assert done.returncode == 1 and "media.fsp" in done.stderr and "fps" in done.stderr
 
 
 def test_shares_ask_and_the_last_run_writes(tmp_path: Path, url: str) -> None:

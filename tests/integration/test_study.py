@@ -20,6 +20,7 @@ from tests.fakes.openai_server import Call, Reply
 from tests.integration.test_ask import running
 from tests.media.clips import write_clip
 from videop2r_data.cli.train import app
+from videop2r_data.evaluation.result import read_seconds
 
 pytestmark = pytest.mark.integration
 QUESTIONS = 6
@@ -214,8 +215,7 @@ def test_seconds_are_those_of_answers_with_media(pool: Path) -> None:
         plan.write_text(yaml.safe_dump(settings))
         told = orjson.loads(study("frames", plan, "--frames", "2", "--out", pool / "out", "--json").stdout)
         found = told["study"]["cells"][0]["figures"][0]
-    seconds = orjson.loads((pool / "out.build" / "seconds.json").read_bytes())
-    asked = sorted(seconds.values())
+    asked = sorted(read_seconds(pool / "out.build").values())
     assert len(asked) == 2 * QUESTIONS and found["seconds_p50"] < 0.3 <= asked[-QUESTIONS]
     assert (
         f"| {found['seconds_p50']:.2f} | {found['seconds_p95']:.2f} |" in (pool / "out/README.md").read_text()

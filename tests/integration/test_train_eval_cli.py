@@ -36,7 +36,9 @@ def demo_run(run: Path, **more: Any) -> Path:
     return run
 
 
-def test_a_run_is_evaluated_on_its_own_questions_and_goes_on_where_it_stopped(tmp_path: Path) -> None:
+def test_a_run_is_evaluated_on_its_own_questions_and_goes_on_where_it_stopped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     torch.set_num_threads(1)
     run = demo_run(tmp_path / "tiny-run", evaluation={"source": "demo", "start": 900, "limit": 5})
     command = ["eval", str(run), "--max-new-tokens", "8", "--device", "cpu", "--json"]
@@ -56,6 +58,10 @@ def test_a_run_is_evaluated_on_its_own_questions_and_goes_on_where_it_stopped(tm
     assert folder.parent == run / "eval" and (folder / "rows" / "demo.parquet").exists()
     second = orjson.loads(CliRunner().invoke(app, command).stdout)
     assert second["run"]["calls_made"] == 0 and second["result"] == told["result"]
+    monkeypatch.chdir(tmp_path)
+    third = orjson.loads(CliRunner().invoke(app, ["eval", "./tiny-run/", *command[2:]]).stdout)
+    assert third["run"]["calls_made"] == 0, "the same weights, wherever they are looked at from"
+    assert third["folder"] == told["folder"] and third["result"]["benchmarks"] == told["result"]["benchmarks"]
     assert "no card" in first.stderr and not (run / "README.md").exists()  # there is no run.json
 
 

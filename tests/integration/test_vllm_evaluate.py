@@ -21,6 +21,7 @@ from typing import Any
 import pytest
 import yaml
 
+from tests.evaluation.rows import timeless
 from tests.shared import media_dir, samples_dir
 from tests.vllm_server import Server, cpu_environment, make_model, serve, vllm_python
 from videop2r_data.builders.sources import open_source
@@ -104,7 +105,7 @@ def answered(server: Server) -> int:
 def compared(folder: Path) -> dict[str, bytes]:
     """What depends on rows and journal alone; the page names where clips lie."""
     paths = [folder / "result.json", folder / "README.md", *sorted((folder / "rows").iterdir())]
-    return {path.name: path.read_bytes() for path in paths}
+    return {path.name: timeless(path) for path in paths}
 
 
 def test_killed_and_resumed_it_ends_in_the_same_result_and_is_scored_again_without_a_call(

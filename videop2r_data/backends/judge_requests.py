@@ -160,7 +160,7 @@ def judge_request(
 
 def to_model(request: Request, backend: BackendSpec) -> Request:
     """The same request to another model."""
-    return replace(request, model=backend.model, variant=answer_variant(backend))
+    return replace(request, model=backend.identity, variant=answer_variant(backend))
 
 
 class Asked(NamedTuple, Generic[T]):

@@ -91,7 +91,7 @@ class RequestBuilder:
         text = question_text(self.generate_prompt, sample)
         return Request(
             purpose=self.purpose,
-            model=self.recipe.generate.backend.model,
+            model=self.recipe.generate.backend.identity,
             messages=messages(self.generate_prompt.system, text, media=media is not None),
             params=self._attempts[attempt],
             media=media,

@@ -17,6 +17,7 @@ from videop2r_data.cli.evaluate import (
     MaxPixelsOpt,
     MaxTokensOpt,
     PromptOpt,
+    SetOpt,
     TemperatureOpt,
     TopPOpt,
     TraceOpt,
@@ -90,6 +91,7 @@ def ask(
     temperature: TemperatureOpt = None,
     top_p: TopPOpt = None,
     max_tokens: MaxTokensOpt = None,
+    sets: SetOpt = None,
     blind: AloneOpt = False,
     html: HtmlOpt = None,
     serve: ServeOpt = False,
@@ -157,7 +159,7 @@ def _plan(model: str, flags: Mapping[str, Any]) -> EvalPlan:
     backend |= {name: flags[name] for name in ("base_url", "api_key_env")}
     media = {name: flags[name] for name in ("frames", "max_pixels", "factor")}
     only = {"name": "ask", "kind": "dataset", "path": "."}
-    given = {"backend": backend, "media": media, "benchmarks": [only], **named}
+    given = {"backend": backend, "media": media, "benchmarks": [only], **named, "set": flags["sets"]}
     return plan_of(model if here else None, given).plan
 
 

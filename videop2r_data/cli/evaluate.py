@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -28,9 +28,8 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from videop2r_data.builders import BuildReport, Workspace
-    from videop2r_data.builders.checks import CheckReport
     from videop2r_data.evaluation import EvalReport, Meant
-    from videop2r_data.schemas import EvalResult, Measured
+    from videop2r_data.schemas import EvalResult
 
 WhatArg = Annotated[
     str | None,
@@ -46,10 +45,6 @@ BenchmarkOpt = Annotated[
 MediaRootOpt = Annotated[
     Path | None, typer.Option(metavar="FOLDER", help="What the rows' paths are relative to.")
 ]
-ConfigOpt = Annotated[str | None, typer.Option(help="Config of a Hub data set.")]
-SplitOpt = Annotated[str | None, typer.Option(help="Split of a Hub data set.")]
-StartOpt = Annotated[int | None, typer.Option(min=0, help="First row of each benchmark.")]
-LimitOpt = Annotated[int | None, typer.Option(min=1, help="Rows of each benchmark at most.")]
 SampleOpt = Annotated[int | None, typer.Option(min=1, help="So many questions of each, drawn by their ids.")]
 BackendOpt = Annotated[
     str | None, typer.Option(metavar="KIND", help="openai, vllm, transformers, anthropic or demo.")
@@ -57,8 +52,10 @@ BackendOpt = Annotated[
 ModelOpt = Annotated[str | None, typer.Option(metavar="ID", help="Model, as its server knows it.")]
 UrlOpt = Annotated[str | None, typer.Option(metavar="URL", help="Of an OpenAI-compatible server.")]
 KeyOpt = Annotated[str | None, typer.Option(metavar="NAME", help="Environment variable with the API key.")]
-DtypeOpt = Annotated[str | None, typer.Option(help="For transformers: float32, bfloat16, float16.")]
-DeviceOpt = Annotated[str | None, typer.Option(help="For transformers: cpu, cuda, cuda:1; default: any.")]
+SetOpt = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Any setting of a plan: media.fps=2; again for more."),
+]
 StyleOpt = Annotated[str | None, typer.Option(metavar="process|agnostic|plain", help="What is asked for.")]
 PromptOpt = Annotated[str | None, typer.Option(help="Packaged prompt or file.")]
 TraceOpt = Annotated[str | None, typer.Option(help="Packaged trace grammar or file.")]
@@ -73,11 +70,11 @@ ScoringOpt = Annotated[str | None, typer.Option(metavar="paper|robust", help="Ho
 JudgingOpt = Annotated[
     Path | None, typer.Option(metavar="YAML", help="Judges of the observations: judges, as in a plan.")
 ]
-NoJudgeOpt = Annotated[bool, typer.Option("--no-judge", help="Ask no judge.")]
 BlindOpt = Annotated[bool, typer.Option("--no-question-only", help="Do not ask without media too.")]
 MaxCostOpt = Annotated[float | None, typer.Option(metavar="USD", help="Stop before it costs more.")]
-ConcurrencyOpt = Annotated[int | None, typer.Option(min=1, help="Calls in flight at most.")]
-CheckOnlyOpt = Annotated[bool, typer.Option("--check-only", help="Look at rows and media, ask nothing.")]
+CheckOnlyOpt = Annotated[
+    bool, typer.Option("--check-only", help="Look at rows, media and servers; no question is asked.")
+]
 RescoreOpt = Annotated[
     Path | None, typer.Option(metavar="RESULT", help="Score a finished evaluation again; no call is made.")
 ]
@@ -99,17 +96,17 @@ def evaluate(
     what: WhatArg = None,
     benchmark: BenchmarkOpt = None,
     media_root: MediaRootOpt = None,
-    config: ConfigOpt = None,
-    split: SplitOpt = None,
-    start: StartOpt = None,
-    limit: LimitOpt = None,
+    config: Annotated[str | None, typer.Option(help="Config of a Hub data set.")] = None,
+    split: Annotated[str | None, typer.Option(help="Split of a Hub data set.")] = None,
+    start: Annotated[int | None, typer.Option(min=0, help="First row of each benchmark.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Rows of each benchmark at most.")] = None,
     sample: SampleOpt = None,
     backend: BackendOpt = None,
     model: ModelOpt = None,
     base_url: UrlOpt = None,
     api_key_env: KeyOpt = None,
-    dtype: DtypeOpt = None,
-    device: DeviceOpt = None,
+    dtype: Annotated[str | None, typer.Option(help="For transformers: float32, bfloat16, float16.")] = None,
+    device: Annotated[str | None, typer.Option(help="For transformers: cpu, cuda; default: any.")] = None,
     style: StyleOpt = None,
     prompt: PromptOpt = None,
     trace: TraceOpt = None,
@@ -118,12 +115,13 @@ def evaluate(
     temperature: TemperatureOpt = None,
     top_p: TopPOpt = None,
     max_tokens: MaxTokensOpt = None,
+    sets: SetOpt = None,
     scoring: ScoringOpt = None,
     judging: JudgingOpt = None,
-    no_judge: NoJudgeOpt = False,
+    no_judge: Annotated[bool, typer.Option("--no-judge", help="Ask no judge.")] = False,
     no_question_only: BlindOpt = False,
     max_cost: MaxCostOpt = None,
-    concurrency: ConcurrencyOpt = None,
+    concurrency: Annotated[int | None, typer.Option(min=1, help="Calls in flight at most.")] = None,
     check_only: CheckOnlyOpt = False,
     rescore: RescoreOpt = None,
     out: OutOpt = None,
@@ -152,29 +150,24 @@ def evaluate(
 def plan_settings(flags: Mapping[str, Any]) -> dict[str, Any]:
     """The settings of a plan that the flags name; of other commands too, that have some of these flags."""
 
-    def of(*names: str, **renamed: str) -> dict[str, Any]:
-        named = {name: name for name in names} | renamed
-        return {name: flags[flag] for name, flag in named.items() if flags.get(flag) is not None}
+    def of(*names: str) -> dict[str, Any]:
+        told = {name: flags[name] for name in names if flags.get(name) is not None}
+        return {name: str(value) if isinstance(value, Path) else value for name, value in told.items()}
 
-    pool = of("config", "split", "start", "limit", "sample")
-    if flags.get("media_root") is not None:
-        pool["media_root"] = str(flags["media_root"])
-    asked = of("model", "base_url", "api_key_env", "concurrency", kind="backend")
-    if flags.get("dtype") is not None:
-        asked["extra"] = {"dtype": flags["dtype"]}
-    given: dict[str, Any] = of("style", "prompt", "trace", "temperature", "top_p", "max_tokens", "max_cost")
-    given |= {"backend": asked, "media": of("frames", "max_pixels")}
-    given["pool"] = pool
+    given = of("style", "prompt", "trace", "temperature", "top_p", "max_tokens", "max_cost")
+    given["backend"] = of("model", "base_url", "api_key_env", "concurrency") | {
+        "kind": flags.get("backend"), "extra": of("dtype"),
+    }  # fmt: skip
+    given["media"] = of("frames", "max_pixels")
+    given["pool"] = of("config", "split", "start", "limit", "sample", "media_root")
     given["benchmarks"] = [_named(name) for name in flags["benchmark"] or ()]
-    if flags.get("scoring") is not None:
-        given["scoring"] = {"profile": flags["scoring"]}
-    if flags.get("no_question_only"):
-        given["question_only"] = False
+    given["scoring"] = {"profile": flags["scoring"]} if flags.get("scoring") else None
+    given["question_only"] = False if flags.get("no_question_only") else None
     if flags.get("no_judge"):
         given["judges"] = []
     elif flags.get("judging") is not None:
         given["judges"] = _judges(flags["judging"])
-    return given
+    return given | {"set": flags.get("sets")}
 
 
 def _named(text: str) -> dict[str, Any]:
@@ -200,16 +193,13 @@ def _judges(path: Path) -> list[Any]:
 def _evaluate(what: str | None, flags: Mapping[str, Any]) -> None:
     from videop2r_data.builders import Shard, Stop, Workspace
     from videop2r_data.cli.build import BuildProgress
-    from videop2r_data.evaluation import evaluate, look_at, plan_of
+    from videop2r_data.evaluation import evaluate, plan_of
 
     asked = plan_of(what, plan_settings(flags), device=flags["device"] or "")
     place = Workspace.at(flags["out"] or asked.out, base=asked.base, work=flags["work"])
     if flags["check_only"]:
-        report = asyncio.run(look_at(asked.plan, place))
-        _show_check(report, asked, as_json=flags["json"])
-        return
+        _check(asked, place, as_json=flags["json"])
     console, stop = err_console(), Stop()
-    share = None if flags["shard"] is None else Shard.parse(flags["shard"])
     with BuildProgress(console, kept="answered") as progress:
         running = evaluate(
             asked.plan,
@@ -217,23 +207,36 @@ def _evaluate(what: str | None, flags: Mapping[str, Any]) -> None:
             observer=progress,
             stop=stop,
             wait=flags["wait"],
-            shard=share,
+            shard=None if flags["shard"] is None else Shard.parse(flags["shard"]),
             keep_going=flags["keep_going"],
             forgive=flags["retry"],
         )
         made = run_draining(running, stop, console.print)
     if made.result is not None and asked.run is not None:
         _write_card(asked.run)
-    if flags["json"]:
-        print_json(_as_json(made, place))
-    else:
-        _show(made, place)
+    _show(made.result, made.run, place, as_json=flags["json"])
     raise typer.Exit(exit_code(made))
 
 
-def _as_json(made: EvalReport, place: Workspace) -> dict[str, Any]:
-    result = made.result.model_dump(mode="json") if made.result is not None else None
-    return {"folder": str(place.out), "run": made.run.model_dump(mode="json"), "result": result}
+def _check(asked: Meant, place: Workspace, *, as_json: bool) -> None:
+    """Print what would be asked of whom; exit code 1 if the evaluation would not begin."""
+    from videop2r_data.cli.check import render_check
+    from videop2r_data.evaluation import admit, look_at
+
+    report = asyncio.run(look_at(asked.plan, place, tell=err_console().print))
+    refused = None
+    try:
+        admit(asked.plan, report)
+    except ConfigError as error:
+        refused = error
+    if as_json:
+        print_json(report.model_dump(mode="json") | {"begins": refused is None, "why": str(refused or "")})
+    else:
+        render_check(report, out_console())
+        if refused is not None:
+            raise refused
+    ready = refused is None and all(server.ok for server in report.servers)
+    raise typer.Exit(OK if ready else FINDINGS)
 
 
 def _rescore(folder: Path, flags: Mapping[str, Any]) -> None:
@@ -246,11 +249,7 @@ def _rescore(folder: Path, flags: Mapping[str, Any]) -> None:
     changes = {} if flags["scoring"] is None else {"scoring": {"profile": flags["scoring"]}}
     with BuildProgress(err_console(), kept="answered") as progress:
         result = asyncio.run(rescore(folder, place, changes, observer=progress))
-    if flags["json"]:
-        print_json({"folder": str(place.out), "run": None, "result": result.model_dump(mode="json")})
-        return
-    _show_result(result, out_console())
-    _show_next(place)
+    _show(result, None, place, as_json=flags["json"])
 
 
 def exit_code(made: EvalReport) -> int:
@@ -276,49 +275,21 @@ def _write_card(run: Path) -> None:
 # What is printed.
 
 
-def _show_check(report: CheckReport, asked: Meant, *, as_json: bool) -> None:
-    """Print what was found; exit code 1 if the evaluation would not begin."""
-    from videop2r_data.evaluation import admit
-
-    refused = None
-    try:
-        admit(asked.plan, report)
-    except ConfigError as error:
-        refused = error
+def _show(result: EvalResult | None, run: BuildReport | None, place: Workspace, *, as_json: bool) -> None:
     if as_json:
-        print_json(report.model_dump(mode="json") | {"begins": refused is None, "why": str(refused or "")})
-        raise typer.Exit(OK if refused is None else FINDINGS)
-    _show_sources(report)
-    if refused is not None:
-        raise refused
-
-
-def _show_sources(report: CheckReport) -> None:
+        told = {
+            name: made and made.model_dump(mode="json") for name, made in (("run", run), ("result", result))
+        }
+        took = {one.name: one.took and one.took.model_dump() for one in result.benchmarks} if result else {}
+        print_json({"folder": str(place.out), **told, "took": took})
+        return
     console = out_console()
-    made = table("benchmark", "rows", "unreadable", "media files", "missing or broken")
-    for one in report.sources:
-        bad, lost = sum(one.bad_rows.values()), one.files - one.files_ok
-        made.add_row(Text(one.name), f"{one.rows:,}", f"{bad:,}", f"{one.files:,}", f"{lost:,}")
-    console.print(made)
-    for one in report.sources:
-        for bad_row in one.bad_examples[:3]:
-            _say(console, f"{one.name}, row {bad_row.row}: {bad_row.reason.value}: {bad_row.detail}")
-        for fault in one.faults:
-            named = ", ".join(file.path for file in fault.examples[:3])
-            _say(console, f"{one.name}: {plural(fault.files, 'file')} {fault.reason.value}: {named}")
-
-
-def _say(console: Console, text: str) -> None:
-    console.print(Text(text), soft_wrap=True)
-
-
-def _show(made: EvalReport, place: Workspace) -> None:
-    console = out_console()
-    if made.result is not None:
-        _show_result(made.result, console)
-    _show_run(made.run, console)
-    if made.result is not None:
-        _show_next(place)
+    if result is not None:
+        _show_result(result, console)
+    if run is not None:
+        _show_run(run, console)
+    if result is not None:
+        say(f"rows, tables and result.json: {shell(place.out)}")
 
 
 def _show_run(run: BuildReport, console: Console) -> None:
@@ -339,35 +310,18 @@ def _show_run(run: BuildReport, console: Console) -> None:
         console.print(f"spent ${run.spent.finished_usd:,.2f} over all runs")
     if run.unanswered:
         console.print(f"[bold red]{plural(run.unanswered, 'question')} got no answer[/]: {again}.")
-        _say(console, f"  the last error: {run.last_error}")
+        console.print(Text(f"  the last error: {run.last_error}"), soft_wrap=True)
 
 
 def _show_result(result: EvalResult, console: Console) -> None:
-    from videop2r_data.evaluation import counted, details, titled
+    from videop2r_data.evaluation import counted, details, sections
 
     for one in result.benchmarks:
         console.print(Text(f"{one.title}: {counted(one)}", style="bold"), soft_wrap=True)
-        overall: list[Measured] = [found for found in one.figures if not found.by]
-        _show_figures("protocol", overall, console)
-        for tag in dict.fromkeys(found.by for found in one.figures if found.by):
-            _show_figures(tag, [found for found in one.figures if found.by == tag], console)
-        if one.faithful is not None:
-            named = [
-                found.model_copy(update={"by": "-", "group": name}) for name, found in titled(one.faithful)
-            ]
-            _show_figures("parts of the traces", named, console)
+        for head, rows in sections(one):
+            made = table(head, "value", "interval", "n", "question only", fold=0, most=26, no_wrap=True)
+            for name, numbers in rows:
+                made.add_row(Text(name), *numbers)
+            console.print(made)
         for line in details(one):
-            _say(console, f"  {line}")
-
-
-def _show_figures(head: str, found: Sequence[Measured], console: Console) -> None:
-    from videop2r_data.cards.card import numbers
-
-    made = table(head, "value", "interval", "n", "question only", fold=0, most=26, no_wrap=True)
-    for one in found:
-        made.add_row(Text(one.group if one.by else one.protocol), *numbers(one))
-    console.print(made)
-
-
-def _show_next(place: Workspace) -> None:
-    say(f"rows, tables and result.json: {shell(place.out)}")
+            console.print(Text(f"  {line}"), soft_wrap=True)

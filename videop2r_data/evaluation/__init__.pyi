@@ -49,3 +49,4 @@ from .studies import told as told
 from .studies_plot import plot_study as plot_study
 from .tables import counted as counted
 from .tables import details as details
+from .tables import sections as sections

@@ -192,7 +192,8 @@ def _compare(first: Loaded, second: Loaded, *, common: bool) -> Comparison:
             )
         if others:
             left_out[name] = others
-        figures += _figures(name, first.aggregates(name), pairs)
+        whole = not (others or first.benchmarks[name].selection)
+        figures += _figures(name, first.aggregates(name), pairs, whole=whole)
         flips += _flips(name, pairs)
     return Comparison(
         first=first.name, second=second.name, settings=tuple(differing(first, second, shared)),
@@ -210,12 +211,12 @@ def _pairs(
 
 
 def _figures(
-    benchmark: str, aggregates: Sequence[Aggregate], pairs: Sequence[tuple[EvalRow, EvalRow]]
+    benchmark: str, aggregates: Sequence[Aggregate], pairs: Sequence[tuple[EvalRow, EvalRow]], *, whole: bool
 ) -> Iterator[Compared]:
     scored = [(scored_row(a, a.reply, at), scored_row(b, b.reply, at)) for at, (a, b) in enumerate(pairs)]
     both = [(a, b) for a, b in scored if a is not None and b is not None]
     for at, how in enumerate(aggregates if both else ()):
-        found = compare_pair(how, *(counted_by(how, rows) for rows in zip(*both, strict=True)))
+        found = compare_pair(how, *(counted_by(how, rows, whole=whole) for rows in zip(*both, strict=True)))
         if found is not None:
             yield Compared(benchmark=benchmark, headline=at == 0, scale=how.scale, found=found)
 

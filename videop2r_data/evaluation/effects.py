@@ -44,7 +44,7 @@ def _effects(result: Loaded, compared: Comparison) -> Iterator[OverlapEffect]:
         found = _problems(compared.found(signals))
         some = {one.order for one in scored if rows[one.order].problem_id in found}
         for how in result.aggregates(name) or [Aggregate(id="mean")]:
-            counted = counted_by(how, scored)
+            counted = counted_by(how, scored, whole=not result.benchmarks[name].selection)
             if (every := aggregate(how, counted)) is None:
                 continue
             yield OverlapEffect(

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 
 from videop2r_data.evaluation.faithful import Belonging
 from videop2r_data.schemas import (
@@ -18,7 +17,7 @@ from videop2r_data.schemas import (
     Sent,
     Told,
 )
-from videop2r_data.validators import CountedEstimate, ScoredRow, aggregate, estimate_share
+from videop2r_data.validators import CountedEstimate, ScoredRow, aggregate, estimate_share, group_size
 
 MOST_GROUPS = 64
 """Values of a tag above which it is an id and no table."""
@@ -34,13 +33,28 @@ def scored_row(row: EvalRow, reply: Reply | None, order: int) -> ScoredRow | Non
     return ScoredRow(reply.score, tags=tags, problem_type=row.problem_type, clip=row.path, order=order)
 
 
-def counted_by(how: Aggregate, rows: Sequence[ScoredRow]) -> list[ScoredRow]:
-    """The questions that a protocol counts.
+def counted_by(how: Aggregate, rows: Sequence[ScoredRow], *, whole: bool) -> list[ScoredRow]:
+    """The questions whose place in a protocol is known; of a whole benchmark its groups lack none.
 
-    A row that cannot be read is of no task: it counts where all questions count alike.
+    A row that cannot be read has a place if its tags can be read, or if all questions count alike.
     """
-    every = how.how in ("mean", "recall")
-    return [row for row in rows if every or row.problem_type]
+    needed = [*how.only, how.by] if how.how in ("macro", "groups") else how.only
+    placed = [row for row in rows if row.problem_type or all(map(row.tag, needed))]
+    return list(_filled(how.by, placed)) if whole and how.how == "groups" else placed
+
+
+def _filled(tag: str, rows: Sequence[ScoredRow]) -> Iterator[ScoredRow]:
+    """Groups in which a wrong answer stands for each question that no row, or no known place, is left of.
+
+    It stands first, where the chain of a group is worth nothing behind it.
+    """
+    groups: defaultdict[str, list[ScoredRow]] = defaultdict(list)
+    for row in rows:
+        groups[row.tag(tag)].append(row)
+    for group in groups.values():
+        lacking = group_size(group[-1]) - len(group)
+        yield from [group[-1]._replace(score=0.0, order=group[0].order)] * lacking
+        yield from group
 
 
 @dataclass
@@ -49,6 +63,8 @@ class Counts:
 
     plan: EvalPlan
     aggregates: tuple[Aggregate, ...]
+    whole: bool = True
+    """Whether every question of the benchmark is asked."""
     rows: list[ScoredRow] = field(default_factory=list)
     """Every question whose reference can be used."""
     blind: list[ScoredRow] = field(default_factory=list)
@@ -62,6 +78,8 @@ class Counts:
     places: Counter[str] = field(default_factory=Counter)
     faults: Counter[str] = field(default_factory=Counter)
     formed: Counter[bool] = field(default_factory=Counter)
+    keys: list[str] = field(default_factory=list)
+    """Of the requests that were answered."""
     sent: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
 
     def __post_init__(self) -> None:
@@ -82,6 +100,7 @@ class Counts:
                 self.examples.setdefault(reply.failed, reply.detail[:300])
             return
         self.answered += 1
+        self.keys.append(reply.key)
         self.cut += reply.finish == "length"
         self.places[reply.place or "nowhere"] += 1
         if row.well_formed is not None:
@@ -100,7 +119,7 @@ class Counts:
 
     def _overall(self) -> Iterator[Measured]:
         for how in self.aggregates:
-            yield self._measured(how, counted_by(how, self.rows), counted_by(how, self.blind))
+            yield self._measured(how, self.rows, self.blind)
 
     def _tables(self) -> Iterator[Measured]:
         """By each tag: the mean of its questions, in the scale of the headline."""
@@ -121,11 +140,20 @@ class Counts:
         by: str = "",
         group: str = "",
     ) -> Measured:
-        made = partial(aggregate, how, level=self.plan.level, resamples=self.plan.resamples)
-        without = made(blind)
-        found = measured(how.id, made(rows), by, group)
-        alone = without.value if without is not None else None
-        return found.model_copy(update={"question_only": alone, "scale": how.scale})
+        found, alone = (self._estimate(how, every) for every in (rows, blind))
+        value = alone.value if alone is not None else None
+        update = {"question_only": value, "scale": how.scale}
+        return measured(how.id, found, by, group).model_copy(update=update)
+
+    def _estimate(self, how: Aggregate, rows: Sequence[ScoredRow]) -> CountedEstimate | None:
+        """The number of a protocol; rows without a place in it are wrong, spread over all others evenly."""
+        placed = counted_by(how, rows, whole=self.whole)
+        found = aggregate(how, placed, level=self.plan.level, resamples=self.plan.resamples)
+        if found is None or len(placed) >= len(rows):
+            return found
+        share = len(placed) / len(rows)
+        scaled = {name: getattr(found, name) * share for name in ("value", "low", "high")}
+        return found.model_copy(update=scaled)
 
     def told(self) -> Told:
         """What the completions are like."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
+from functools import reduce
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,11 +13,13 @@ import orjson
 from videop2r_data.errors import ConfigError
 from videop2r_data.evaluation.pools import OWN
 from videop2r_data.evaluation.target import EVAL, RECIPE, of_run
-from videop2r_data.files import LOCK_NAME, locate, read_lock
+from videop2r_data.files import built_grammar, locate
 from videop2r_data.schemas import (
+    WEIGHTS,
     EvalPlan,
     digest,
     parse_mapping,
+    parse_set,
     read_settings,
     validate_settings,
 )
@@ -46,14 +49,20 @@ def plan_of(what: str | None, given: Mapping[str, Any], *, device: str = "") -> 
     Args:
         what: a plan's file; the folder of a run or of a model; a Hub id; None: the settings alone.
         given: settings of the command, by the names of the plan; they win. Paths in them are relative to the
-            current folder.
+            current folder. `pool`: settings of every benchmark; `set`: texts `key.path=value`, which win.
         device: for a model in this process; empty: what there is.
 
     Raises:
         ConfigError: nothing of the kind is there, or settings that do not fit; all errors at once.
     """
-    given = _from_here(given)
+    for text in given.get("set") or ():
+        key, value = parse_set(text)
+        given = merged(given, reduce(lambda inner, name: {name: inner}, reversed(key.split(".")), value))
     path = Path(what).expanduser() if what is not None else None
+    # those of a plan's file start from there
+    named = {"benchmarks": [_from_here(pool) for pool in given.get("benchmarks") or ()] or None}
+    every = _from_here(given.get("pool") or {})
+    given = {**given, **named, "pool": None, "set": None}
     run, base, told = None, Path(), {}
     if path is not None and path.is_file():
         told = parse_mapping(
@@ -65,7 +74,6 @@ def plan_of(what: str | None, given: Mapping[str, Any], *, device: str = "") -> 
         told, given = of_run(path, given), given | {"benchmarks": None}
     elif what is not None and path is not None:
         told = {"backend": {"kind": "transformers", "model": _model(what, path)}}
-    pool = given.pop("pool", {})
     settings = merged(told, given)
     backend = settings.get("backend") or {}
     if isinstance(backend, Mapping) and not backend.get("model"):
@@ -76,14 +84,18 @@ def plan_of(what: str | None, given: Mapping[str, Any], *, device: str = "") -> 
             "or --backend openai --model NAME --base-url URL",
         )
     if isinstance(backend, Mapping):
-        settings["backend"] = in_process(backend, device)
+        settings["backend"] = _in_process(backend, device)
         media, factor = settings.get("media") or {}, patch_factor(str(backend["model"]))
         if factor is not None and isinstance(media, Mapping):
             settings["media"] = {"factor": factor, **media}
+    judges = settings.get("judges")
+    for other in (*(judges if isinstance(judges, list) else ()), settings.get("exam")):
+        if isinstance(other, dict) and isinstance(other.get("backend"), dict):
+            other["backend"] = _of_these_weights(other["backend"])
     if not settings.get("benchmarks"):
         raise ConfigError("no benchmark is named", hint="add --benchmark NAME, FOLDER, FILE, HUB_ID or demo")
     if not isinstance(settings["benchmarks"], str | Mapping):
-        settings["benchmarks"] = [_own(one, pool, base, settings) for one in settings["benchmarks"]]
+        settings["benchmarks"] = [_pool(one, every, base, settings) for one in settings["benchmarks"]]
     plan = validate_settings(
         settings, EvalPlan, where=what or "the flags", what="plan", base=base,
         allowed="docs/evaluation.md lists what is allowed",
@@ -105,21 +117,14 @@ def merged(told: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
-def _from_here(given: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings of a command, its paths absolute: those of a plan's file start from there."""
-    more = here(given.get("pool") or {})
-    pools = [here(pool) for pool in given.get("benchmarks") or ()]
-    return dict(given) | {"benchmarks": pools or None, "pool": more}
-
-
-def here(pool: Mapping[str, Any]) -> dict[str, Any]:
+def _from_here(pool: Mapping[str, Any]) -> dict[str, Any]:
     """A pool whose paths start from the current folder."""
-    found = dict(pool)
-    for name in ("path", "media_root", "benchmark"):
-        value = Path(str(pool.get(name) or "")).expanduser()
-        if pool.get(name) and value.exists():
-            found[name] = str(value.absolute())
-    return found
+    paths = {
+        name: Path(str(pool[name])).expanduser()
+        for name in ("path", "media_root", "benchmark")
+        if pool.get(name)
+    }
+    return {**pool, **{name: str(path.absolute()) for name, path in paths.items() if path.exists()}}
 
 
 def _model(what: str, path: Path) -> str:
@@ -145,24 +150,23 @@ def _model(what: str, path: Path) -> str:
     return what
 
 
-def in_process(backend: Mapping[str, Any], device: str) -> dict[str, Any]:
-    """A backend whose model lies here: the digest of its weights is part of each request.
-
-    float32 on a CPU, the model's own type elsewhere, unless a type is given.
-    """
-    found = dict(backend)
-    if backend.get("kind") not in ("transformers", "vllm"):
-        return found
-    folder = Path(str(backend["model"])).expanduser()
-    if folder.is_dir() and not backend.get("revision"):
-        found["revision"] = weights_digest(folder)
-    extra = dict(backend.get("extra") or {})
-    if backend.get("kind") == "transformers":
+def _in_process(backend: Mapping[str, Any], device: str) -> dict[str, Any]:
+    """The backend that is evaluated: in this process float32 on a CPU, the model's own type elsewhere."""
+    found = _of_these_weights(backend)
+    if found.get("kind") == "transformers":
         found.setdefault("concurrency", 2)  # one at a time is answered; the next one's frames are ready
         if device:
-            extra.setdefault("device_map", device)
-            extra.setdefault("dtype", "float32" if device == "cpu" else "bfloat16")
-    return found | {"extra": extra}
+            usual = {"device_map": device, "dtype": "float32" if device == "cpu" else "bfloat16"}
+            found["extra"] = usual | (found.get("extra") or {})
+    return found
+
+
+def _of_these_weights(backend: Mapping[str, Any]) -> dict[str, Any]:
+    """A backend whose requests name the digest of its weights, if they lie here, and not where they lie."""
+    folder = Path(str(backend.get("model"))).expanduser()
+    local = backend.get("kind") in ("transformers", "vllm") and folder.is_dir()
+    known = {"revision": weights_digest(folder)} if local and not backend.get("revision") else {}
+    return {**backend, **known}
 
 
 def weights_digest(folder: Path) -> str:
@@ -179,7 +183,7 @@ def weights_digest(folder: Path) -> str:
             for at in (0,) if whole else range(0, size, size // _BLOCKS):
                 file.seek(at)
                 seen.update(file.read(-1 if whole else _BLOCK))
-    return seen.hexdigest()[:16]
+    return WEIGHTS + seen.hexdigest()[:16]
 
 
 def patch_factor(model: str) -> int | None:
@@ -196,7 +200,7 @@ def patch_factor(model: str) -> int | None:
     return None
 
 
-def _own(pool: Any, more: Mapping[str, Any], base: Path, settings: dict[str, Any]) -> Any:
+def _pool(pool: Any, every: Mapping[str, Any], base: Path, settings: dict[str, Any]) -> Any:
     """A benchmark with the flags that are for all of them.
 
     A folder that `p2r-data build` wrote is read as its questions, and asked for its traces.
@@ -205,14 +209,11 @@ def _own(pool: Any, more: Mapping[str, Any], base: Path, settings: dict[str, Any
         pool = {"path": pool} if "/" in pool or "." in pool else {"name": pool}
     if not isinstance(pool, Mapping):
         return pool
-    pool = {**pool, **more}
-    if not pool.get("path"):
-        return pool
-    folder = locate(str(pool["path"]), base)
-    if not (folder / LOCK_NAME).is_file():
-        return pool
-    found = {"name": folder.resolve().name, "benchmark": OWN} | dict(pool)
-    settings.setdefault("trace", read_lock(folder).grammar.model_dump(mode="json"))
+    found = {**pool, **every}
+    folder = locate(str(found.get("path") or ""), base)
+    if found.get("path") and (grammar := built_grammar(folder)) is not None:
+        found = {"name": folder.resolve().name, "benchmark": OWN} | found
+        settings.setdefault("trace", grammar.model_dump(mode="json"))
     return found
 
 
@@ -221,4 +222,5 @@ def _out(plan: EvalPlan, run: Path | None) -> Path:
         return Path(plan.name)
     name = "-".join(pool.name for pool in plan.benchmarks)[:60]
     settings = plan.model_dump(mode="json", exclude={"max_cost", "scoring"})
+    settings["backend"]["model"] = plan.backend.identity
     return run / EVAL / f"{name}-{digest(settings)[:8]}"

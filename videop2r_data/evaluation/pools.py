@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from heapq import nsmallest
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -65,21 +65,31 @@ def selection(pool: EvalPool) -> str:
     return ", ".join(parts)
 
 
-async def look_at(plan: EvalPlan, place: Workspace) -> CheckReport:
+async def look_at(
+    plan: EvalPlan, place: Workspace, *, tell: Callable[[str], None] | None = None
+) -> CheckReport:
     """Read every row, look for every media file that is asked about, open some of them.
+
+    Args:
+        tell: is told what is waited for; then every server is asked for its models, too, and nothing else.
 
     Raises:
         ConfigError: no decoder process can be started here.
     """
-    from videop2r_data.builders.checks import check_pool
+    from videop2r_data.builders.checks import TrialRows, check_pool, look_at_servers
 
-    return await check_pool(
+    report = await check_pool(
         plan.recipe,
         base=place.base,
         demo_root=place.demo,
         wanted=chosen(plan, place),
         opened=plan.probe,
     )
+    if tell is None:
+        return report
+    asked = plan.recipe.backends | plan.also
+    servers = await look_at_servers(asked, plan.recipe, place, TrialRows(), calls="models", tell=tell)
+    return report.joined([], servers)
 
 
 def admit(plan: EvalPlan, report: CheckReport) -> None:

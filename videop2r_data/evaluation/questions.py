@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from operator import eq
@@ -85,7 +85,7 @@ class Question:
             path=sample.path,
             start_s=sample.start_s,
             end_s=sample.end_s,
-            tags=[TagCell(name=name, value=value) for name, value in sorted(sample.tags.items())],
+            tags=_cells(sample.tags),
             reply=self.reply,
             segments=[SegmentCell(name=part.name, text=part.text) for part in parts],
             segment_words=[count_words(part.text) for part in parts],
@@ -110,6 +110,10 @@ def _row(**columns: Any) -> EvalRow:
     return EvalRow(**_EMPTY | columns)
 
 
+def _cells(tags: Mapping[str, str]) -> list[TagCell]:
+    return [TagCell(name=name, value=value) for name, value in sorted(tags.items())]
+
+
 def bad_row(bad: BadRow) -> EvalRow:
     """The row of a question that cannot be read: it counts as wrong."""
     reply = Reply(
@@ -121,6 +125,7 @@ def bad_row(bad: BadRow) -> EvalRow:
         problem_id=bad.problem_id,
         sample_id=bad.sample_id,
         problem=bad.raw,
+        tags=_cells(bad.tags),
         reply=reply,
     )
 

@@ -6,9 +6,11 @@ import asyncio
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -28,18 +30,19 @@ from videop2r_data.builders.sources import PoolDigest, open_source
 from videop2r_data.errors import ConfigError, ExportError
 from videop2r_data.evaluation.figures import Counts
 from videop2r_data.evaluation.pools import chosen, selection
-from videop2r_data.evaluation.questions import Question, Questions, bad_row
+from videop2r_data.evaluation.questions import Questions, bad_row
 from videop2r_data.files import TableWriter
 from videop2r_data.schemas import (
     BadRow,
+    Benchmark,
     BenchmarkResult,
     EvalPlan,
     EvalPool,
     EvalResult,
     EvalRow,
     Expected,
-    FileLock,
     Sample,
+    Took,
     validate_settings,
 )
 from videop2r_data.version import __version__
@@ -54,7 +57,14 @@ RESULT_FOLDER = Made(
 _BREATHE = 64
 
 
-async def write_result(plan: EvalPlan, place: Workspace, *, observer: Observer, least: int = 0) -> EvalResult:
+async def write_result(
+    plan: EvalPlan,
+    place: Workspace,
+    *,
+    observer: Observer,
+    least: int = 0,
+    paths: Mapping[str, str] = MappingProxyType({}),
+) -> EvalResult:
     """Write the folder from the journal: same plan, rows and journal, same bytes.
 
     Args:
@@ -62,6 +72,7 @@ async def write_result(plan: EvalPlan, place: Workspace, *, observer: Observer, 
         place: where it goes, with the work folder of the evaluation.
         observer: is told how far it is.
         least: answered questions below which nothing is written.
+        paths: question -> where its clip lay when it was asked about.
 
     Raises:
         ExportError: the folder is not ours, cannot be written, or lacks answers.
@@ -78,7 +89,7 @@ async def write_result(plan: EvalPlan, place: Workspace, *, observer: Observer, 
             observer.begin("writing", None)
             # a model that may write anything: its breaker is never asked here
             parts = Parts(plan.recipe, place, journal, live=False, free=True, also=plan.also)
-            made = _Pass(plan, parts, writer)
+            made = _Pass(plan, parts, writer, paths)
             result = await made.run(observer)
             answered = sum(one.answered for one in result.benchmarks)
             if answered < least:
@@ -91,7 +102,8 @@ async def write_result(plan: EvalPlan, place: Workspace, *, observer: Observer, 
             form = orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE
             (writer.staging / RESULT).write_bytes(orjson.dumps(result.model_dump(mode="json"), option=form))
             (writer.staging / TABLES).write_text(render_tables(result), encoding="utf-8")
-            roots = {name: s.media_root for name, s in made.sources.items() if s.media_root is not None}
+            found = {name: pool.source.media_root for name, pool in made.pools.items()}
+            roots = {name: root for name, root in found.items() if root is not None}
             write_page(writer.staging / PAGE, place.out, result, plan, roots)
             writer.commit()
             return result
@@ -128,104 +140,33 @@ def _tables(plan: EvalPlan, folder: Path) -> Mapping[str, TableWriter]:
     return {pool.name: TableWriter(folder, EvalRow, partial(file, pool.name)) for pool in plan.benchmarks}
 
 
-class _Pass:
-    """Takes every question once more through its stages, with no call, in the order of the benchmarks."""
+class _Pool:
+    """One benchmark, while its rows pass by."""
 
-    def __init__(self, plan: EvalPlan, parts: Parts, writer: FolderWriter) -> None:
-        self.plan, self.parts, self.writer = plan, parts, writer
-        self.recorders = parts.record()
-        self.questions = Questions(plan, parts)
-        place, declared = parts.place, self.questions.grader.benchmarks
-        self.counts = {
-            pool.name: Counts(plan, (*declared[pool.name].aggregates, *pool.aggregates))
-            for pool in plan.benchmarks
-        }
-        self.digests = {pool.name: PoolDigest() for pool in plan.benchmarks}
-        self.read = {pool.name: RowCounts() for pool in plan.benchmarks}
-        self.sources = {
-            pool.name: open_source(pool.source, base=place.base, demo_root=place.demo)
-            for pool in plan.benchmarks
-        }
-        self.bad = {pool.name: Counter[str]() for pool in plan.benchmarks}
-        self.calls: Counter[str] = Counter()
-        self.usd: Counter[str] = Counter()
-        self.served: Counter[str] = Counter()
+    def __init__(self, plan: EvalPlan, pool: EvalPool, declared: Benchmark, place: Workspace) -> None:
+        self.pool, self.declared = pool, declared
+        self.source = open_source(pool.source, base=place.base, demo_root=place.demo)
+        self.counts = Counts(plan, (*declared.aggregates, *pool.aggregates), pool.is_whole)
+        self.digest, self.read = PoolDigest(), RowCounts()
+        self.bad = Counter[str]()
+        self.calls = self.nano_usd = 0
 
-    async def run(self, observer: Observer) -> EvalResult:
-        """Ask every question and write what came of it."""
-        tally = Tally()
-        for row in self._asked():
-            if isinstance(row, BadRow):
-                tally.add(row)
-                self.bad[row.source][row.reason.value] += 1
-                self._put(bad_row(row))
-            else:
-                question = await self.questions.ask(row)
-                tally.add(self.questions.result(question))
-                self._bill(row.source)
-                self._put(question.row())
-            observer.step(tally, self.parts)
-            if tally.rows % _BREATHE == 0:
-                await asyncio.sleep(0)
-        files = self.writer.close()
-        return EvalResult(
-            name=self.plan.name,
-            plan=locked_settings(self.plan),
-            model=self.plan.backend.model,
-            served=dict(sorted(self.served.items())),
-            prompts=self.questions.prompts(),
-            versions={"videop2r-data": __version__} | {name: version(name) for name in VERSIONED},
-            benchmarks=tuple(self._benchmark(pool, files) for pool in self.plan.benchmarks),
-        )
-
-    def _asked(self) -> Iterator[Sample | BadRow]:
-        """The rows that are asked; all of them are counted."""
-        wanted = chosen(self.plan, self.parts.place)
-        for source in self.sources.values():
-            source.check()
-        for name, source in self.sources.items():
-            for row in source.rows():
-                self.digests[name].update(row)
-                self.read[name].add(row)
-                if wanted(row):
-                    yield row
-
-    def _put(self, row: EvalRow) -> None:
-        self.counts[row.benchmark].add(row)
-        self.writer.configs[row.benchmark].add(row.model_dump(mode="json"))
-
-    def _bill(self, benchmark: str) -> None:
-        """Count the answers behind one question."""
-        specs = self.parts.backends
-        for step, recorder in self.recorders.items():
-            for _, answer in recorder.calls:
-                if answer is None or (completion := answer.completion) is None:
-                    continue
-                self.calls[benchmark] += 1
-                if step == "generate":
-                    self.served[completion.model] += 1
-                if (price := specs[step].price) is not None:
-                    nano = round(cost_usd(completion.usage, price, batched=completion.batched) * 1e9)
-                    self.usd[benchmark] += nano
-            recorder.calls.clear()
-
-    def _benchmark(self, pool: EvalPool, files: Mapping[str, FileLock]) -> BenchmarkResult:
-        counts, rows = self.counts[pool.name], self.digests[pool.name]
-        declared, source = self.questions.grader.benchmarks[pool.name], self.sources[pool.name]
+    def result(
+        self, file: str, sha256: str, seconds: Mapping[str, float], *, priced: bool
+    ) -> BenchmarkResult:
+        """What its rows come to."""
+        pool, counts, source = self.pool, self.counts, self.source
         layout = str(getattr(source, "layout", ""))
-        expected = declared.expects(layout) if layout and pool.demo is None else Expected()
-        differ = count_faults(expected, self.read[pool.name]) if pool.is_whole else ()
-        file = f"rows/{pool.name}.parquet"
-        priced = any(spec.price is not None for spec in self.parts.backends.values())
+        expected = self.declared.expects(layout) if layout and pool.demo is None else Expected()
         return BenchmarkResult(
             name=pool.name,
-            title=declared.title if layout else pool.name,
+            title=self.declared.title if layout else pool.name,
             revision=str(getattr(source, "commit", "")) or pool.revision or "",
             layout=layout,
             rows_expected=expected.rows,
-            rows_found=rows.rows,
-            rows_bad=dict(sorted(self.bad[pool.name].items())),
-            rows_differ=differ,
+            rows_found=self.digest.rows,
+            rows_bad=dict(sorted(self.bad.items())),
+            rows_differ=count_faults(expected, self.read) if pool.is_whole else (),
             selection=selection(pool),
             questions=counts.questions,
             answered=counts.answered,
@@ -236,12 +177,125 @@ class _Pass:
             told=counts.told(),
             faithful=counts.belonging.result(),
             sent=counts.measured_behind(),
-            calls=self.calls[pool.name],
-            usd=self.usd[pool.name] / 1e9 if priced else None,
-            pool_sha256=rows.hexdigest(),
+            calls=self.calls,
+            usd=self.nano_usd / 1e9 if priced else None,
+            took=Took.of(seconds[key] for key in counts.keys if key in seconds),
+            pool_sha256=self.digest.hexdigest(),
             file=file,
-            file_sha256=files[file].sha256,
+            file_sha256=sha256,
         )
+
+
+class _Pass:
+    """Takes every question once more through its stages, with no call, in the order of the benchmarks."""
+
+    def __init__(self, plan: EvalPlan, parts: Parts, writer: FolderWriter, paths: Mapping[str, str]) -> None:
+        self.plan, self.parts, self.writer, self.paths = plan, parts, writer, paths
+        self.recorders = parts.record()
+        self.questions = Questions(plan, parts)
+        declared = self.questions.grader.benchmarks
+        self.pools = {
+            pool.name: _Pool(plan, pool, declared[pool.name], parts.place) for pool in plan.benchmarks
+        }
+        self.served: Counter[str] = Counter()
+
+    async def run(self, observer: Observer) -> EvalResult:
+        """Write every row; the result says what they come to."""
+        tally = Tally()
+        for row in self._asked():
+            pool = self.pools[row.source]
+            if isinstance(row, BadRow):
+                tally.add(row)
+                pool.bad[row.reason.value] += 1
+                graded = bad_row(row)
+            else:
+                question = await self.questions.ask(row)
+                tally.add(self.questions.result(question))
+                self._bill(pool)
+                graded = question.row()
+            pool.counts.add(graded)
+            self.writer.configs[row.source].add(graded.model_dump(mode="json"))
+            observer.step(tally, self.parts)
+            if tally.rows % _BREATHE == 0:
+                await asyncio.sleep(0)
+        files = self.writer.close()
+        priced = any(spec.price is not None for spec in self.parts.backends.values())
+        seconds = read_seconds(self.parts.place.work)
+        places = {name: f"rows/{name}.parquet" for name in self.pools}
+        return EvalResult(
+            name=self.plan.name,
+            plan=locked_settings(self.plan),
+            model=self.plan.backend.model,
+            served=dict(sorted(self.served.items())),
+            prompts=self.questions.prompts(),
+            versions={"videop2r-data": __version__} | {name: version(name) for name in VERSIONED},
+            benchmarks=tuple(
+                pool.result(places[name], files[places[name]].sha256, seconds, priced=priced)
+                for name, pool in self.pools.items()
+            ),
+        )
+
+    def _asked(self) -> Iterator[Sample | BadRow]:
+        """The rows that are asked; all of them are counted."""
+        wanted = chosen(self.plan, self.parts.place)
+        for pool in self.pools.values():
+            pool.source.check()
+        for pool in self.pools.values():
+            for read in pool.source.rows():
+                # of several places of a clip the one where it lay when it was asked about
+                path = self.paths.get(read.sample_id) if isinstance(read, Sample) else None
+                row = read.model_copy(update={"path": path}) if path else read
+                pool.digest.update(row)
+                pool.read.add(row)
+                if wanted(row):
+                    yield row
+
+    def _bill(self, pool: _Pool) -> None:
+        """Count the answers behind one question."""
+        for step, recorder in self.recorders.items():
+            for _, answer in recorder.calls:
+                if answer is None or (completion := answer.completion) is None:
+                    continue
+                pool.calls += 1
+                self.served[completion.model] += step == "generate"
+                if (price := self.parts.backends[step].price) is not None:
+                    pool.nano_usd += round(
+                        cost_usd(completion.usage, price, batched=completion.batched) * 1e9
+                    )
+            recorder.calls.clear()
+
+
+def paths_in(folder: Path, result: EvalResult) -> dict[str, str]:
+    """Question -> its clip, of the benchmarks of a result whose rows are still there."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    found: dict[str, str] = {}
+    declared = {pool["name"] for pool in result.plan["benchmarks"] if pool.get("kind") == "benchmark"}
+    for one in result.benchmarks:
+        with suppress(OSError, pa.ArrowException):
+            if one.name in declared:
+                table = pq.read_table(folder / one.file, columns=["sample_id", "path"])
+                found |= zip(*(column.to_pylist() for column in table.columns), strict=True)
+    return found
+
+
+# How long calls took is noted beside the journal, as they end, and is no part of a result.
+
+
+SECONDS = "seconds.tsv"
+"""In the work folder: key and seconds of each answered request."""
+
+
+def read_seconds(work: Path) -> dict[str, float]:
+    """Request -> seconds of its call, of all runs; a line that a crash cut is left out."""
+    found: dict[str, float] = {}
+    with suppress(OSError):
+        for line in (work / SECONDS).read_text("utf-8", errors="replace").splitlines():
+            key, _, seconds = line.partition("\t")
+            with suppress(ValueError):
+                found[key] = float(seconds)
+    return found
 
 
 def all_failed(result: EvalResult) -> bool:
@@ -257,6 +311,3 @@ def plan_in(result: EvalResult, changes: Mapping[str, Any]) -> EvalPlan:
     """
     data = result.plan | dict(changes)
     return validate_settings(data, EvalPlan, where="the plan of the result", what="plan")
-
-
-__all__ = ["Question", "all_failed", "plan_in", "read_result", "write_result"]

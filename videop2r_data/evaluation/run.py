@@ -25,8 +25,16 @@ from videop2r_data.builders import (
 )
 from videop2r_data.evaluation.pools import admit, chosen, look_at
 from videop2r_data.evaluation.questions import Questions
-from videop2r_data.evaluation.result import RESULT_FOLDER, plan_in, read_result, write_result
-from videop2r_data.schemas import EvalPlan, EvalResult, Model
+from videop2r_data.evaluation.result import (
+    RESULT_FOLDER,
+    SECONDS,
+    paths_in,
+    plan_in,
+    read_result,
+    read_seconds,
+    write_result,
+)
+from videop2r_data.schemas import EvalPlan, EvalResult, Model, Took
 
 RUN = "run.json"
 """In the work folder: what the last run took, which is no part of the result."""
@@ -39,8 +47,6 @@ class EvalReport(Model):
     """Its calls and its money; `state` is that of a build."""
     result: EvalResult | None
     """None: calls are missing, or another process makes them."""
-    took: dict[str, float]
-    """Key of each request that was answered in this run -> seconds."""
 
 
 async def evaluate(
@@ -79,9 +85,11 @@ async def evaluate(
         place.remember(plan=plan)
         observer.begin("looking at rows and media", None)
         admit(plan, await look_at(plan, place))
-        took: dict[str, float] = {}
-        how = {"keep_going": keep_going, "forgive": forgive, "free": plan.style != "process"}
-        with Journal(place.journal) as journal:
+        with (
+            Journal(place.journal) as journal,
+            # a line for each call, from all processes that share the folder
+            (place.work / SECONDS).open("a", buffering=1, encoding="utf-8") as seconds,
+        ):
             parts = Parts(
                 plan.recipe,
                 place,
@@ -89,11 +97,13 @@ async def evaluate(
                 live=True,
                 shard=shard,
                 stop=stop,
+                keep_going=keep_going,
+                forgive=forgive,
                 tell=tell,
                 wanted=chosen(plan, place),
-                took=took.__setitem__,
+                free=plan.style != "process",
+                took=lambda key, took: print(f"{key}\t{took:.3f}", file=seconds),
                 also=plan.also,
-                **how,
             )
             questions = Questions(plan, parts)
             run = await make_calls(parts, observer, stop, wait=wait, run=questions.run)
@@ -103,8 +113,8 @@ async def evaluate(
         elif run.state == "complete":
             result = await write_result(plan, place, observer=observer)
         run = run.model_copy(update={"seconds": time.monotonic() - began})
-        note_run(place.work / RUN, run, took)
-    return EvalReport(run=run, result=result, took=took)
+        note_run(place.work, run)
+    return EvalReport(run=run, result=result)
 
 
 async def rescore(
@@ -125,13 +135,14 @@ async def rescore(
     plan, least = plan_in(before, changes), sum(one.answered for one in before.benchmarks)
     lease = await take_lease(place.work, "scoring again", wait=True, stop=Stop(), tell=observer.wait)
     with lease:
-        return await write_result(plan, place, observer=observer, least=least)
+        paths = paths_in(folder, before)
+        return await write_result(plan, place, observer=observer, least=least, paths=paths)
 
 
-def note_run(path: Path, run: BuildReport, took: dict[str, float]) -> None:
-    """Write what a run took: seconds, money, and the seconds of its calls."""
-    seconds = sorted(took.values())
-    share = {f"p{at}_s": seconds[(len(seconds) - 1) * at // 100] for at in (50, 95) if seconds}
-    data = {"run": run.model_dump(mode="json"), "calls_timed": len(seconds), **share}
+def note_run(work: Path, run: BuildReport) -> None:
+    """Write what a run took: its calls and money, and the seconds of all calls that were ever made."""
+    took = Took.of(read_seconds(work).values())
+    share = {"p50_s": took.p50, "p95_s": took.p95, "calls_timed": took.calls} if took else {}
+    data = {"run": run.model_dump(mode="json"), **share}
     with suppress(OSError):  # a note; the result does not need it
-        path.write_bytes(orjson.dumps(data, option=orjson.OPT_INDENT_2))
+        (work / RUN).write_bytes(orjson.dumps(data, option=orjson.OPT_INDENT_2))

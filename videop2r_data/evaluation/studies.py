@@ -10,11 +10,9 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping
 from itertools import compress, product
-from pathlib import Path
 from typing import Any, Literal
 
 import orjson
-import pyarrow.parquet as pq
 from pydantic import Field, model_validator
 
 from videop2r_data.builders import Observer, Stop, Workspace
@@ -34,7 +32,7 @@ from videop2r_data.schemas import (
     validate_settings,
 )
 
-STUDY, TABLE, CELLS, SECONDS = "study.json", "README.md", "cells", "seconds.json"
+STUDY, TABLE, CELLS = "study.json", "README.md", "cells"
 AXES = {"frames": "frames", "pixels": "max_pixels", "fps": "fps"}
 """What is varied -> setting of `MediaSpec`."""
 PERTURBATIONS = ("drop", "blur", "noise", "occlude")
@@ -252,10 +250,9 @@ async def run_study(
             errors.append(error)
             done.append(CellResult(**dict(one), figures=(), failed=str(error)))
             continue
-        seconds = _timed(place.work / SECONDS, report.took)
         if report.result is None:
             break
-        done.append(_finished(one, report.result, where, seconds))
+        done.append(_finished(one, report.result))
     if errors and len(errors) == len(done):
         raise errors[0]
     missing = len(cells) - len(done)
@@ -267,31 +264,17 @@ async def run_study(
     return study
 
 
-def _timed(path: Path, took: Mapping[str, float]) -> dict[str, float]:
-    """Request -> seconds, of all runs over this work folder: an answer from the journal took none."""
-    try:
-        seconds = dict(orjson.loads(path.read_bytes()))
-    except (OSError, ValueError, TypeError):
-        seconds = {}
-    seconds |= took
-    if took:
-        path.write_bytes(orjson.dumps(seconds))
-    return seconds
-
-
-def _finished(one: Cell, result: EvalResult, where: Workspace, seconds: Mapping[str, float]) -> CellResult:
+def _finished(one: Cell, result: EvalResult) -> CellResult:
     """A cell with its figures; a score of 0 of no answers is none."""
     said = next((f": {words}" for found in result.benchmarks for words in found.examples.values()), "")
     failed = f"no question got an answer{said}" if all_failed(result) else ""
     every = [found for found in result.benchmarks if not failed]
-    figures = tuple(figure for found in every for figure in _figures(found, where, seconds))
+    figures = tuple(figure for found in every for figure in _figures(found))
     return CellResult(**dict(one), figures=figures, failed=failed)
 
 
-def _figures(found: BenchmarkResult, where: Workspace, seconds: Mapping[str, float]) -> Iterator[CellFigure]:
-    replies = pq.read_table(where.out / found.file, columns=["reply"])["reply"].to_pylist()
-    took = sorted(seconds[reply["key"]] for reply in replies if reply["key"] in seconds)
-    slow = {f"seconds_p{at}": took[(len(took) - 1) * at // 100] if took else None for at in (50, 95)}
+def _figures(found: BenchmarkResult) -> Iterator[CellFigure]:
+    slow = {f"seconds_{name}": getattr(found.took, name, None) for name in ("p50", "p95")}
     sent = {
         name: getattr(found.sent, name).mean if getattr(found.sent, name) else None
         for name in ("frames", "input_tokens", "output_tokens")

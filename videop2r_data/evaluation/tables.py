@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from videop2r_data.cards.card import cell, numbers, table
 from videop2r_data.evaluation.faithful import counts, titled
-from videop2r_data.schemas import BenchmarkResult, EvalResult, Measured, Range, visible_line
+from videop2r_data.schemas import BenchmarkResult, EvalResult, Range, visible_line
 
 
 def render_tables(result: EvalResult) -> str:
@@ -24,15 +24,20 @@ def render_tables(result: EvalResult) -> str:
 def _benchmark(one: BenchmarkResult) -> Iterator[str]:
     yield f"## {cell(one.title)}"
     yield counted(one)
-    overall = [found for found in one.figures if not found.by]
-    yield table(["protocol", "value", "interval", "n", "question only"], [_line(f) for f in overall])
-    for tag in dict.fromkeys(found.by for found in one.figures if found.by):
-        rows = [_line(found) for found in one.figures if found.by == tag]
-        yield table([cell(tag), "value", "interval", "n", "question only"], rows)
-    if one.faithful is not None:
-        rows = [[cell(name), *numbers(found)[:3]] for name, found in titled(one.faithful)]
-        yield table(["parts of the traces", "value", "interval", "n"], rows)
+    for head, rows in sections(one):
+        heads = [cell(head), "value", "interval", "n", "question only"]
+        yield table(heads, [[cell(name), *map(cell, figures)] for name, figures in rows])
     yield "\n".join(f"- {cell(line)}" for line in details(one))
+
+
+def sections(one: BenchmarkResult) -> Iterator[tuple[str, list[tuple[str, list[str]]]]]:
+    """What stands above the first column of each table, and its rows: name, and figures as text."""
+    overall = [(found.protocol, numbers(found)) for found in one.figures if not found.by]
+    yield "protocol", overall
+    for tag in dict.fromkeys(found.by for found in one.figures if found.by):
+        yield tag, [(found.group, numbers(found)) for found in one.figures if found.by == tag]
+    if one.faithful is not None:
+        yield "parts of the traces", [(name, numbers(found)) for name, found in titled(one.faithful)]
 
 
 def counted(one: BenchmarkResult) -> str:
@@ -69,6 +74,11 @@ def details(one: BenchmarkResult) -> Iterator[str]:
     if sent.output_tokens is not None:
         yield f"tokens of a completion: {spread(sent.output_tokens)}"
     yield from counts(one.faithful) if one.faithful is not None else ()
+    if one.took is not None:
+        took = (
+            f"p50 {one.took.p50:.2f}, p95 {one.took.p95:.2f} (of {one.took.calls:,}, as the calls were made)"
+        )
+        yield f"seconds of an answer: {took}"
     cost = "" if one.usd is None else f", {one.usd:.4f} USD"
     yield f"{one.calls:,} calls{cost}"
 
@@ -82,8 +92,3 @@ def spread(found: Range) -> str:
     if found.low == found.high:
         return f"{found.low:,.10g}"
     return f"{found.low:,.10g} to {found.high:,.10g}, mean {found.mean:,.1f}"
-
-
-def _line(found: Measured) -> list[str]:
-    name = found.group if found.by else found.protocol
-    return [cell(name), *map(cell, numbers(found))]

@@ -39,6 +39,7 @@ from .opening import resolve_media as resolve_media
 from .release import Release as Release
 from .release import ReleaseFile as ReleaseFile
 from .release import TableWriter as TableWriter
+from .release import built_grammar as built_grammar
 from .release import config_digest as config_digest
 from .release import file_lock as file_lock
 from .release import open_release as open_release

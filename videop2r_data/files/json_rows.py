@@ -52,6 +52,7 @@ class RawRow:
         fault: why the row cannot be used; empty if it can.
         raw: first characters of a row with a fault.
         line: 1-based line, where a row is a line of its own; 0: it is part of a list.
+        known: of a row with a fault the columns that can be read all the same.
     """
 
     index: int
@@ -59,6 +60,7 @@ class RawRow:
     fault: str = ""
     raw: str = ""
     line: int = 0
+    known: dict[str, Any] | None = None
 
 
 class _RepeatedKeyError(ValueError):

@@ -325,6 +325,15 @@ def read_lock(folder: Path) -> BuildLock:
     )
 
 
+def built_grammar(folder: Path) -> TraceGrammar | None:
+    """What a trace is made of in a folder that a build wrote; None: no build did.
+
+    Raises:
+        ConfigError, SourceError: its lock cannot be read, or the grammar in it is none.
+    """
+    return read_lock(folder).grammar if (folder / LOCK_NAME).is_file() else None
+
+
 def config_digest(lock: BuildLock, config: str) -> str:
     """Digest of the digests of a config's files: which rows it holds."""
     return digest(

@@ -62,6 +62,7 @@ from .grammar import TraceGrammar as TraceGrammar
 from .grammar import default_grammar as default_grammar
 from .grammar import load_grammar as load_grammar
 from .grammar import packaged_grammars as packaged_grammars
+from .judges import WEIGHTS as WEIGHTS
 from .judges import BackendSpec as BackendSpec
 from .judges import Decides as Decides
 from .judges import JudgeSpec as JudgeSpec
@@ -115,6 +116,7 @@ from .results import Measured as Measured
 from .results import Range as Range
 from .results import Sent as Sent
 from .results import Told as Told
+from .results import Took as Took
 from .rows import ADDED_LATER as ADDED_LATER
 from .rows import CONFIGS as CONFIGS
 from .rows import PLAIN as PLAIN
@@ -178,6 +180,7 @@ from .verdict import Unit as Unit
 from .verdict import reasons_of as reasons_of
 from .yaml_file import models_in as models_in
 from .yaml_file import parse_mapping as parse_mapping
+from .yaml_file import parse_set as parse_set
 from .yaml_file import parse_yaml as parse_yaml
 from .yaml_file import read_settings as read_settings
 from .yaml_file import read_yaml as read_yaml

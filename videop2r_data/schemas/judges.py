@@ -16,6 +16,10 @@ from videop2r_data.schemas.verdict import Unit
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,95}$")]
 
 
+WEIGHTS = "weights-"
+"""Begins the `revision` of a folder that is known by a digest of its files."""
+
+
 class Price(Model):
     """US dollars per million tokens."""
 
@@ -82,6 +86,12 @@ class BackendSpec(Model):
         if self.declared.needs_address and not self.base_url:
             raise ValueError(f"kind {self.kind} needs base_url, e.g. http://localhost:8000/v1")
         return self
+
+    @property
+    def identity(self) -> str:
+        """`model` of its requests: of weights that are known by their digest that, wherever they lie."""
+        revision = self.revision or ""
+        return revision if revision.startswith(WEIGHTS) else self.model
 
     @property
     def declared(self) -> BackendKind:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Literal
 
 from pydantic import Field
@@ -45,6 +45,26 @@ class Range(Model):
         Range(low=1.0, mean=2.0, high=3.0)
         """
         return cls(low=min(values), mean=sum(values) / len(values), high=max(values)) if values else None
+
+
+class Took(Model):
+    """Seconds of the calls behind the answers, as they were made, with others beside them."""
+
+    p50: float
+    p95: float
+    calls: int
+    """Those whose seconds are known."""
+
+    @classmethod
+    def of(cls, values: Iterable[float]) -> Took | None:
+        """None of no values.
+
+        >>> Took.of(range(1, 101))
+        Took(p50=50.0, p95=95.0, calls=100)
+        """
+        seconds = sorted(values)
+        last = len(seconds) - 1
+        return cls(p50=seconds[last // 2], p95=seconds[last * 95 // 100], calls=last + 1) if seconds else None
 
 
 class Sent(Model):
@@ -133,6 +153,8 @@ class BenchmarkResult(Model):
     """Answers behind this result, those without media and those of judges among them."""
     usd: float | None
     """What they cost by the prices of the plan; None: no prices."""
+    took: Took | None = Field(default=None, exclude=True)
+    """Of the answers with media; not in `result.json`: equal answers make equal results."""
     pool_sha256: str
     """Of the rows as they were read."""
     file: str

@@ -302,6 +302,8 @@ class BadRow(Model):
     """Field, what was got, what is allowed."""
     raw: str = ""
     """Start of the row, for a person to find it."""
+    tags: dict[str, str] = Field(default_factory=dict, exclude=True)
+    """As far as they can be read: those of `Sample`, `problem_type` and `data_type`."""
 
     @property
     def sample_id(self) -> str:

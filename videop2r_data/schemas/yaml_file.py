@@ -323,3 +323,22 @@ def _weigh(node: yaml.Node, seen: dict[int, int]) -> int:
         raise ValueError(f"more than {_MAX_NODES:,} values, aliases counted in full")
     seen[id(node)] = total
     return total
+
+
+def parse_set(text: str) -> tuple[str, Any]:
+    """Key and value of a flag `--set key.path=value`; the value is YAML.
+
+    Raises:
+        ConfigError: it is none.
+
+    >>> parse_set("media.frames=8")
+    ('media.frames', 8)
+    """
+    key, sign, value = text.partition("=")
+    if not sign or not key:
+        hint = "write key.path=value, e.g. --set media.frames=8"
+        raise ConfigError(f"got {text!r}", where="--set", hint=hint)
+    try:
+        return key.strip(), read_yaml(value)
+    except (yaml.YAMLError, ValueError, LookupError, RecursionError) as error:
+        raise ConfigError(f"the value is not YAML: {error}", where=f"--set {key}") from None

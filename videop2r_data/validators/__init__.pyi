@@ -57,6 +57,7 @@ from .options import option_set as option_set
 from .reply import Reading as Reading
 from .reply import read_reply as read_reply
 from .scored import ScoredRow as ScoredRow
+from .scored import group_size as group_size
 from .scorer import Extracted as Extracted
 from .scorer import check_reference as check_reference
 from .scorer import extract_answer as extract_answer

@@ -17,7 +17,7 @@ class ScoredRow(NamedTuple):
     Attributes:
         score: in [0, 1]; 0 if there is no answer.
         tags: what tables and aggregates go by.
-        problem_type: of the question, its value.
+        problem_type: of the question, its value; "" of a row that cannot be read.
         clip: its media file: questions of one clip are drawn together.
         order: place in the benchmark.
     """
@@ -30,7 +30,7 @@ class ScoredRow(NamedTuple):
 
     def tag(self, name: str) -> str:
         """The value of a tag, or of `problem_type`; "" if there is none."""
-        return self.problem_type if name == "problem_type" else self.tags.get(name, "")
+        return (self.problem_type if name == "problem_type" else "") or self.tags.get(name, "")
 
 
 # --- what a group of questions is worth [Video-MME-v2: MME-Benchmarks/Video-MME-v2 @ 013b6c92f1c4] ---
@@ -89,6 +89,15 @@ def _stages(row: ScoredRow) -> Stages:
         where=f"tag group_structure, question {row.order}",
         hint="write the numbers of the questions in stages: [1, [2, 3], 4]",
     )
+
+
+def group_size(row: ScoredRow) -> int:
+    """How many questions the group of a row has.
+
+    Raises:
+        ConfigError: its structure cannot be read.
+    """
+    return sum(map(len, _stages(row)))
 
 
 # --- what a statistic counts ---

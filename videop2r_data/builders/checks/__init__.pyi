@@ -1,3 +1,4 @@
+from .needs import look_at_servers as look_at_servers
 from .report import CheckReport as CheckReport
 from .report import DoctorReport as DoctorReport
 from .report import FileLine as FileLine
@@ -13,3 +14,4 @@ from .run import check_folder as check_folder
 from .run import check_pool as check_pool
 from .run import check_recipe as check_recipe
 from .run import doctor as doctor
+from .trial import TrialRows as TrialRows

@@ -7,6 +7,7 @@ import ipaddress
 import shutil
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -220,8 +221,9 @@ def _bills(spec: BackendSpec) -> bool:
 # says nothing about the server of today.
 
 
-Calls = Literal["none", "one-frame", "full"]
-"""Which calls are made: no call and no connection; one frame; every frame that the recipe asks for."""
+Calls = Literal["none", "models", "one-frame", "full"]
+"""Which calls are made: no call and no connection; none, but servers are asked for their models; one frame;
+every frame that the recipe asks for."""
 LISTED = 20
 NO_OBSERVATION = "A person stands beside a table and turns to the left."
 """Observation shown to the judge when the generator wrote none: only the form of the verdict is checked."""
@@ -230,51 +232,45 @@ NO_THOUGHT = "Based on the observations, three balls are red and one is blue. So
 
 
 async def look_at_servers(
-    recipe: Recipe, place: Workspace, rows: TrialRows, *, calls: Calls, tell: Callable[[str], None]
-) -> list[ServerLook]:
-    """One look per step; a fault of one server does not hide another's.
+    backends: dict[str, BackendSpec], recipe: Recipe, place: Workspace, rows: TrialRows, *, calls: Calls,
+    tell: Callable[[str], None],
+) -> list[ServerLook]:  # fmt: skip
+    """One look per step of `backends`; a fault of one server does not hide another's.
 
     The calls are about `rows`; a model in this process is loaded for `full` alone. `tell` is told what is
     being waited for.
     """
-    generator = _Server(recipe, place, rows, step="generate", calls=calls, tell=tell)
-    looks = [await generator.look()]
-    for step in recipe.backends:
-        if step != "generate":
-            judge = _Server(recipe, place, rows, step=step, calls=calls, tell=tell)
-            judge.observed = generator.observed
-            looks.append(await judge.look())
+    observed: tuple[Sample, str] | None = None
+    looks = []
+    for step, spec in backends.items():
+        server = _Server(recipe, place, rows, step, spec, calls, tell, observed)
+        looks.append(await server.look())
+        observed = server.observed
     return looks
 
 
+@dataclass(eq=False)
 class _Server:
     """One step's server while it is looked at."""
 
-    def __init__(
-        self,
-        recipe: Recipe,
-        place: Workspace,
-        rows: TrialRows,
-        *,
-        step: StepName,
-        calls: Calls,
-        tell: Callable[[str], None],
-    ) -> None:
-        self.recipe, self.place, self.rows = recipe, place, rows
-        self.step, self.calls, self.tell = step, calls, tell
-        self.spec: BackendSpec = recipe.backends[step]
-        self.observed: tuple[Sample, str] | None = None
-        """What the generator just wrote about a question, for the judge."""
-        self.address = _shown(self.spec.base_url or "")
-        self.listed: list[str] | None = None
-        self.has_model = False
-        """The server lists the recipe's model."""
-        self.context: int | None = None
-        self.prompt_alone = False
-        """`context` is for the prompt alone: the answer has room of its own."""
-        self.needed: int | None = None
-        self.made: list[TrialCall] = []
-        self.findings: list[Finding] = []
+    recipe: Recipe
+    place: Workspace
+    rows: TrialRows
+    step: StepName
+    spec: BackendSpec
+    calls: Calls
+    tell: Callable[[str], None]
+    observed: tuple[Sample, str] | None = None
+    """What the generator just wrote about a question, for the judge."""
+    listed: list[str] | None = None
+    has_model: bool = False
+    """The server lists the recipe's model."""
+    context: int | None = None
+    prompt_alone: bool = False
+    """`context` is for the prompt alone: the answer has room of its own."""
+    needed: int | None = None
+    made: list[TrialCall] = field(default_factory=list)
+    findings: list[Finding] = field(default_factory=list)
 
     def _note(self, about: str, state: State, text: str, hint: str = "") -> None:
         self.findings.append(Finding(about=about, state=state, message=text, hint=hint))
@@ -286,7 +282,7 @@ class _Server:
             step=self.step,
             kind=self.spec.kind,
             model=self.spec.model,
-            address=self.address,
+            address=_shown(self.spec.base_url or ""),
             listed=self.listed,
             context=self.context,
             needed=self.needed,
@@ -327,6 +323,9 @@ class _Server:
                 self.findings.append(of_error("server", error, hint=unanswered(self.spec, error)))
                 return
             self._note("models", "note", f"the server does not list its models: {error.message}")
+        if self.calls == "models":
+            self._settle_models()
+            return
         if isinstance(backend, KnowsContext):
             self.context = backend.context
         try:
@@ -374,7 +373,7 @@ class _Server:
     async def _list(self, backend: Backend) -> None:
         if not isinstance(backend, ListsModels):
             return
-        self.tell(f"asking {self.address or self.spec.kind} for its models")
+        self.tell(f"asking {_shown(self.spec.base_url or '') or self.spec.kind} for its models")
         listed = await patiently(backend.models)
         if listed is None:
             self._note("models", "note", "the server keeps no list of its models")

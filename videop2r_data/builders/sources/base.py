@@ -301,7 +301,7 @@ class Source(ABC):
         raw: RawRow | None = None
         for raw in islice(self.raw_rows(), self.spec.limit):
             if raw.value is None:
-                yield normalise.bad(raw.index, raw.fault, raw=raw.raw)
+                yield normalise.bad(raw.index, raw.fault, raw=raw.raw, value=raw.known)
                 continue
             if not counts and normalise.index_answer(raw.value) is not None:
                 normalise, counts = replace(normalise, counted_from=self.counted_from()), True

@@ -119,7 +119,7 @@ class BenchmarkSource(Source):
     def _sample(self, raw: RawRow) -> Sample | BadRow:
         normalise = Normaliser(self.spec, self._media_root)
         if raw.value is None:
-            return normalise.bad(raw.index, raw.fault, raw=raw.raw)
+            return normalise.bad(raw.index, raw.fault, raw=raw.raw, value=raw.known)
         return normalise(raw.index, raw.value)
 
     def _take(self, name: str) -> Layout:

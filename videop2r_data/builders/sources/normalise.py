@@ -126,12 +126,14 @@ class Normaliser:
         raw: str = "",
     ) -> BadRow:
         """The record of a row that cannot be used."""
-        problem_id = ""
+        problem_id, tags = "", {}
         if value is not None:
             raw = raw or repr({str(k)[:40]: _short(v) for k, v in list(value.items())[:16]})
             key = self.spec.columns.problem_id
             got = value.get(key) if key else None
             problem_id = str(got)[:MAX_ID] if isinstance(got, str | int) else ""
+            # a question that stands there twice is no further one of its group
+            tags = {} if reason is RejectReason.DUPLICATE_ID else self._known(value)
         return BadRow(
             source=self.spec.name,
             row=row,
@@ -139,7 +141,16 @@ class Normaliser:
             reason=reason,
             detail=_printable(detail[:500]),
             raw=_printable(raw[:RAW_CHARS]),
+            tags={tag: _printable(text) for tag, text in tags.items()},
         )
+
+    def _known(self, value: Mapping[str, Any]) -> dict[str, str]:
+        """What an unreadable row says of where it belongs."""
+        found = self._tags(value)
+        for setting, known in (("problem_type", PROBLEM_TYPES), ("data_type", DATA_TYPES)):
+            with contextlib.suppress(FieldError):
+                found[setting] = str(self._type(value, setting, known))
+        return found
 
     def _sample(self, row: int, value: Mapping[str, Any]) -> Sample:
         columns = self.spec.columns

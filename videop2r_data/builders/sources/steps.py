@@ -49,19 +49,29 @@ class Rows:
                 left = [why for why, when in self.layout.leave_out.items() if _matches(row, when)]
                 self.left_out.update(left[:1])
                 if not left:
-                    yield RawRow(raw.index, self._made(row))
+                    yield self._made(raw.index, row)
             except FieldError as error:
-                yield RawRow(raw.index, None, str(error), "" if row is error else repr(row)[:RAW_CHARS])
+                yield RawRow(raw.index, None, str(error))
 
-    def _made(self, row: Row) -> Row:
-        layout = self.layout
+    def _made(self, index: int, published: Row) -> RawRow:
+        """The row with its further columns; after a fault too: its tags may say where it belongs."""
+        layout, row, faults = self.layout, published, []
         for step in layout.steps:
             if _matches(row, step.when):
-                row = row | {step.make: _made(step, row)}
+                try:
+                    row = row | {step.make: _made(step, row)}
+                except FieldError as error:
+                    faults.append(str(error))
+                    row = {name: value for name, value in row.items() if name != step.make}
         if layout.length:
             row = _ended(row, layout.columns.solution, layout.length)
-        paths = [fill_template(row, one).removeprefix(self.prefix) for one in layout.media]
-        return row | {PATH: next(filter(self._lies, paths), paths[0])} if paths else row
+        try:
+            paths = [fill_template(row, one).removeprefix(self.prefix) for one in layout.media]
+        except FieldError as error:
+            faults.append(str(error))
+        if faults:
+            return RawRow(index, None, faults[0], repr(published)[:RAW_CHARS], known=row)
+        return RawRow(index, row | {PATH: next(filter(self._lies, paths), paths[0])} if paths else row)
 
     def _lies(self, path: str) -> bool:
         try:

@@ -8,7 +8,7 @@ from typing import Any, Literal, Self
 import orjson
 from pydantic import Field, field_validator, model_validator
 
-from videop2r_data.files import LOCK_NAME, read_lock
+from videop2r_data.files import built_grammar
 from videop2r_data.schemas import (
     DemoSpec,
     GrammarField,
@@ -177,8 +177,7 @@ def grammar_in(source: str) -> TraceGrammar:
     Raises:
         ConfigError, SourceError: the lock cannot be read, or its grammar is none.
     """
-    folder = Path(source).expanduser()
-    return read_lock(folder).grammar if (folder / LOCK_NAME).is_file() else default_grammar()
+    return built_grammar(Path(source).expanduser()) or default_grammar()
 
 
 RUN = "run.json"

@@ -18,8 +18,8 @@ from videop2r_data.schemas import (
     Policy,
     default_grammar,
     parse_mapping,
+    parse_set,
     read_settings,
-    read_yaml,
     validate_settings,
 )
 from videop2r_data.trainer.settings.objectives import TAKEN, names_where, trace_streams
@@ -303,7 +303,7 @@ def load_train_recipe(
         text, where=where, what="training recipe", valid="p2r-train init NAME writes a valid recipe"
     )
     _resolve(data, base)
-    changes = [_parse_set(one) for one in sets]
+    changes = [parse_set(one) for one in sets]
     changes += [(key, value) for key, value in (flags or {}).items() if value is not None]
     for key, value in changes:
         _put(data, key, value)
@@ -335,18 +335,6 @@ def recipe_yaml(recipe: TrainRecipe) -> str:
     """The settings that are not the defaults, as YAML that loads to an equal recipe."""
     data = {"train": recipe.train, **recipe.model_dump(mode="json", exclude_defaults=True)}
     return yaml.safe_dump(data, sort_keys=False, allow_unicode=True, width=100)
-
-
-def _parse_set(text: str) -> tuple[str, Any]:
-    key, sign, value = text.partition("=")
-    if not sign or not key:
-        raise ConfigError(
-            f"got {text!r}", where="--set", hint="write key.path=value, e.g. --set optim.lr=1e-5"
-        )
-    try:
-        return key.strip(), read_yaml(value)
-    except (yaml.YAMLError, ValueError, LookupError, RecursionError) as error:
-        raise ConfigError(f"the value is not YAML: {error}", where=f"--set {key}") from None
 
 
 def _put(data: dict[str, Any], key: str, value: Any) -> None:
