@@ -173,14 +173,8 @@ class Counts:
 
 def measured(protocol: str, found: CountedEstimate | None, by: str = "", group: str = "") -> Measured:
     """An estimate under the name of its protocol."""
-    if found is None:
-        return Measured(protocol=protocol, by=by, group=group, value=None, low=None, high=None, n=0)
-    return Measured(
-        protocol=protocol,
-        by=by,
-        group=group,
-        value=found.value,
-        low=found.low,
-        high=found.high,
-        n=found.n,
-    )
+    figures = found.model_dump(include={"value", "low", "high", "n"}) if found is not None else _NOTHING
+    return Measured(protocol=protocol, by=by, group=group, **figures)
+
+
+_NOTHING = {"value": None, "low": None, "high": None, "n": 0}

@@ -87,8 +87,9 @@ async def look_at(
     )
     if tell is None:
         return report
-    asked = plan.recipe.backends | plan.also
-    servers = await look_at_servers(asked, plan.recipe, place, TrialRows(), calls="models", tell=tell)
+    servers = await look_at_servers(
+        plan.recipe, place, TrialRows(), calls="models", tell=tell, also=plan.also
+    )
     return report.joined([], servers)
 
 

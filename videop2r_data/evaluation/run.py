@@ -91,20 +91,10 @@ async def evaluate(
             (place.work / SECONDS).open("a", buffering=1, encoding="utf-8") as seconds,
         ):
             parts = Parts(
-                plan.recipe,
-                place,
-                journal,
-                live=True,
-                shard=shard,
-                stop=stop,
-                keep_going=keep_going,
-                forgive=forgive,
-                tell=tell,
-                wanted=chosen(plan, place),
-                free=plan.style != "process",
-                took=lambda key, took: print(f"{key}\t{took:.3f}", file=seconds),
-                also=plan.also,
-            )
+                plan.recipe, place, journal, live=True, shard=shard, stop=stop, keep_going=keep_going,
+                forgive=forgive, tell=tell, wanted=chosen(plan, place), free=plan.style != "process",
+                took=lambda key, took: print(f"{key}\t{took:.3f}", file=seconds), also=plan.also,
+            )  # fmt: skip
             questions = Questions(plan, parts)
             run = await make_calls(parts, observer, stop, wait=wait, run=questions.run)
         result = None

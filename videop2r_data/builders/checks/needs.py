@@ -232,17 +232,17 @@ NO_THOUGHT = "Based on the observations, three balls are red and one is blue. So
 
 
 async def look_at_servers(
-    backends: dict[str, BackendSpec], recipe: Recipe, place: Workspace, rows: TrialRows, *, calls: Calls,
-    tell: Callable[[str], None],
+    recipe: Recipe, place: Workspace, rows: TrialRows, *, calls: Calls, tell: Callable[[str], None],
+    also: dict[str, BackendSpec] | None = None,
 ) -> list[ServerLook]:  # fmt: skip
-    """One look per step of `backends`; a fault of one server does not hide another's.
+    """One look per step, those that `also` adds among them; a fault of one server does not hide another's.
 
     The calls are about `rows`; a model in this process is loaded for `full` alone. `tell` is told what is
     being waited for.
     """
     observed: tuple[Sample, str] | None = None
     looks = []
-    for step, spec in backends.items():
+    for step, spec in (recipe.backends | (also or {})).items():
         server = _Server(recipe, place, rows, step, spec, calls, tell, observed)
         looks.append(await server.look())
         observed = server.observed

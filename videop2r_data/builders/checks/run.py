@@ -304,7 +304,7 @@ async def check_recipe(
         trial=rows,
     )
     setup = look_at_setup(recipe, place, rows=rows.good)
-    servers = await look_at_servers(recipe.backends, recipe, place, rows, calls=calls, tell=tell)
+    servers = await look_at_servers(recipe, place, rows, calls=calls, tell=tell)
     return report.joined(setup, servers)
 
 
@@ -323,7 +323,7 @@ async def doctor(
         _read(tally, spec, base=place.base, demo_root=place.demo, trial=rows)
     setup = look_at_setup(recipe, place, rows=rows.good)
     setup += [tally.finding() for tally in tallies]
-    servers = await look_at_servers(recipe.backends, recipe, place, rows, calls=calls, tell=tell)
+    servers = await look_at_servers(recipe, place, rows, calls=calls, tell=tell)
     return DoctorReport(
         ok=no_error(setup) and all(server.ok for server in servers),
         setup=setup,
