@@ -170,7 +170,7 @@ def test_flips_are_those_that_the_test_counts(scores: list[tuple[float | None, f
     gained = [str(at) for at, was, now in graded if was < 0.5 <= now]
     assert [flip.sample_id for flip in flips if flip.gained] == gained
     assert len(flips) == sum((was >= RIGHT) is not (now >= RIGHT) for _, was, now in graded)
-    for one in _figures("mmvu", [Aggregate(id="right", how="recall", at=RIGHT)], pairs):
+    for one in _figures("mmvu", [Aggregate(id="right", how="recall", at=RIGHT)], pairs, whole=True):
         found = one.found
         assert (found.better, found.worse) == (len(gained), len(flips) - len(gained))
         assert found.n == len(graded) and found.mcnemar_p == mcnemar(found.better, found.worse)
