@@ -68,7 +68,8 @@ main-path: env ## how many modules and classes a demo build enters, and the long
 BENCHMARKS := startup.py|--quick stream_pool.py|--rows|5000 verify_162k.py|--scale|0.01 near_copies.py|--texts|500 \
               odd_containers.py|--files|12 kill_resume.py|--samples|60|--kills|2 \
               throughput.py|--samples|60|--rounds|1|--concurrency|16 hub_push.py|--scale|0.01 json_part.py|--quick \
-              gallery.py|--quick overlap.py|--quick gpu_step.py|--quick train_step.py|--quick
+              gallery.py|--quick overlap.py|--quick gpu_step.py|--quick train_step.py|--quick \
+              tiny_evaluated.py|--quick
 
 bench: env ## the benchmarks at a small size; benchmarks/RESULTS.md has the full ones
 	@for run in $(subst |,+,$(BENCHMARKS)); do \

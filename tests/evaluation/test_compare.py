@@ -8,6 +8,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
+from benchmarks._blank import blank
 from tests.evaluation.rows import eval_row
 from videop2r_data.evaluation.compare import (
     RIGHT,
@@ -17,11 +18,20 @@ from videop2r_data.evaluation.compare import (
     _figures,
     _flips,
     _pairs,
+    _parts,
     _together,
     differing,
 )
 from videop2r_data.evaluation.compare_tables import blocks_of, markdown
-from videop2r_data.schemas import Aggregate, EvalPool, EvalRow, Measured
+from videop2r_data.schemas import (
+    Aggregate,
+    EvalPlan,
+    EvalPool,
+    EvalRow,
+    JudgementCell,
+    Measured,
+    SegmentCell,
+)
 from videop2r_data.validators import Difference, mcnemar
 
 
@@ -180,3 +190,73 @@ def answered(at: int, score: float | None) -> EvalRow:
     row = eval_row("mmvu", "A")
     reply = row.reply.model_copy(update={"score": score})
     return row.model_copy(update={"sample_id": str(at), "reply": reply})
+
+
+def judging(model: str = "judge") -> EvalPlan:
+    backend = {"kind": "openai", "model": model, "base_url": "http://a"}
+    judges = [
+        {"name": "reads", "decides": "sufficiency", "backend": backend},
+        {"name": "thinks", "decides": "conclusion", "backend": {**backend, "model": "always"}},
+    ]
+    return EvalPlan.model_validate({
+        "plan": 1, "name": "p", "benchmarks": ["demo"], "backend": {**backend, "model": "m"}, "judges": judges,
+    })  # fmt: skip
+
+
+def traced(at: int, words: int, *, suffices: bool, differs: bool, formed: bool | None = True) -> EvalRow:
+    """A question whose observation has these words, with what two judges say."""
+    cell = {"judge": "reads", "decides": "sufficiency", "verdict": "Yes" if suffices else "No"}
+    return eval_row("mmvu", "A").model_copy(
+        update={
+            "path": f"{at}.mp4",
+            "well_formed": formed,
+            "segments": [SegmentCell(**blank(SegmentCell) | {"name": "observation", "text": "x " * words})],
+            "segment_words": [words],
+            "judgements": [JudgementCell(**blank(JudgementCell) | cell)],
+            "think_option": "B",
+            "mismatch_judge": differs,
+        }
+    )
+
+
+def test_the_parts_of_the_traces_are_held_against_each_other() -> None:
+    first = [traced(at, 10, suffices=at < 2, differs=at < 12, formed=at > 0) for at in range(20)]
+    second = [traced(at, 10 + at % 2, suffices=at < 16, differs=False, formed=None) for at in range(20)]
+    pairs = list(zip(first, second, strict=True))
+    found = {(one.found.protocol, one.of): one.found for one in _parts("mmvu", (judging(), judging()), pairs)}
+    suffices = found["sufficient", "reads"]
+    assert (suffices.a, suffices.b, suffices.better, suffices.worse) == (0.1, 0.8, 14, 0)
+    assert suffices.verdict == "real" and suffices.low > 0.4
+    assert (found["mismatch", ""].a, found["mismatch", ""].b) == (0.6, 0.0)
+    assert (found["words", "observation"].difference, found["words", "observation"].n) == (0.5, 20)
+    assert ("well_formed", "") not in found, "the second was asked for no form"
+
+
+def test_a_judge_that_is_another_one_is_not_compared() -> None:
+    pairs = [(traced(at, 5, suffices=False, differs=True), traced(at, 5, suffices=True, differs=True))
+             for at in range(9)]  # fmt: skip
+    protocols = {one.found.protocol for one in _parts("mmvu", (judging(), judging("another")), pairs)}
+    assert "mismatch" in protocols and not protocols & {"sufficient", "sufficient_of_all"}
+
+
+def test_the_parts_are_a_family_of_their_own() -> None:
+    def part(p: float) -> Compared:
+        found = difference(protocol="true", p=p, p_holm=p)
+        return Compared(benchmark="mmvu", headline=False, scale=1.0, part=True, of="sees", found=found)
+
+    headline = Compared(benchmark="mmvu", headline=True, scale=100.0, found=difference(p=0.03, p_holm=0.03))
+    judged = [one.found.p_holm for one in _together([part(0.01), headline, part(0.04)])]
+    assert judged == [0.02, 0.03, 0.04]
+
+
+def test_the_parts_stand_in_a_table_of_their_own() -> None:
+    (first, _), (held,) = results()
+    part = Compared(
+        benchmark="mmvu", headline=False, scale=1.0, part=True, of="sees",
+        found=difference(protocol="true", a=0.25, b=0.5, n=400, difference=0.25, low=0.2, high=0.3),
+    )  # fmt: skip
+    _, block = blocks_of([first, first], [held.model_copy(update={"figures": (*held.figures, part)})])
+    assert block.title == "MMVU: parts of the traces, base & co | ours"
+    assert block.rows == [
+        ("no claim is false", "400", "0.250", "0.500", "+0.200 to +0.300", "<0.001", "real")
+    ]

@@ -105,14 +105,12 @@ def _named(text: str) -> tuple[str, Path]:
 
 
 def _show(blocks: Sequence[Block], found: Sequence[Comparison], flips: int) -> None:
-    from videop2r_data.evaluation import HEADS
-
     console = out_console()
     for one in found:
         _show_settings(one, console)
     for block in blocks:
         console.print(Text(block.title, style="bold"))
-        made = table(*HEADS, left=(0, 6), fold=0, no_wrap=True)
+        made = table(*block.heads, left=(0, 6), fold=0, no_wrap=True)
         for row in block.rows:
             made.add_row(*map(Text, row), style="bold" if row[-1] == "real" else "")
         console.print(made)

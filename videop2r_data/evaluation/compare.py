@@ -12,13 +12,14 @@ from typing import Any, Literal
 from videop2r_data.benchmarks import load_benchmark
 from videop2r_data.builders import Workspace
 from videop2r_data.errors import ConfigError
+from videop2r_data.evaluation.faithful import Belonging
 from videop2r_data.evaluation.figures import counted_by, scored_row
 from videop2r_data.evaluation.page import read_rows
 from videop2r_data.evaluation.pools import OWN
 from videop2r_data.evaluation.result import plan_in, read_result
 from videop2r_data.prompts import GENERATE_ANY
 from videop2r_data.schemas import Aggregate, EvalPlan, EvalPool, EvalRow, Model
-from videop2r_data.validators import Difference, compare_pair, holm
+from videop2r_data.validators import Difference, ScoredRow, compare_pair, holm
 
 RIGHT = 0.5
 """Score from which a graded answer counts as right in flips."""
@@ -33,6 +34,12 @@ _QUESTION = attrgetter(
     "problem", "problem_type", "data_type", "options", "reference", "path", "start_s", "end_s", "tags"
 )
 """What makes two rows the same question, of the same task."""
+_BY_CONCLUSION = ("mismatch", "settles_on_nothing", "mismatch_or_nothing")
+_PARTS = frozenset({
+    *_BY_CONCLUSION, "words", "tokens", "well_formed", "mismatch_rule",
+    "sufficient", "sufficient_of_all", "true", "claims_supported",
+})  # fmt: skip
+"""Figures of the traces that are compared: each question has its own value, whatever the others have."""
 Kind = Literal["rows", "asked", "scored"]
 
 
@@ -63,13 +70,17 @@ class Flip(Model):
 
 
 class Compared(Model):
-    """One protocol of one benchmark: a result against the first."""
+    """One protocol of one benchmark, or one figure of its traces: a result against the first."""
 
     benchmark: str
     headline: bool
     """The benchmark's first protocol: the headlines of all benchmarks are judged as one family."""
     scale: float
     """What 1 is printed as."""
+    part: bool = False
+    """Of the parts of the traces, not of the answers: these are judged as a family of their own."""
+    of: str = ""
+    """Of a part: judge or segment."""
     found: Difference
 
 
@@ -194,6 +205,7 @@ def _compare(first: Loaded, second: Loaded, *, common: bool) -> Comparison:
             left_out[name] = others
         whole = not (others or first.benchmarks[name].selection)
         figures += _figures(name, first.aggregates(name), pairs, whole=whole)
+        figures += _parts(name, (first.plan, second.plan), pairs)
         flips += _flips(name, pairs)
     return Comparison(
         first=first.name, second=second.name, settings=tuple(differing(first, second, shared)),
@@ -221,11 +233,48 @@ def _figures(
             yield Compared(benchmark=benchmark, headline=at == 0, scale=how.scale, found=found)
 
 
+def _parts(
+    benchmark: str, plans: tuple[EvalPlan, EvalPlan], pairs: Sequence[tuple[EvalRow, EvalRow]]
+) -> Iterator[Compared]:
+    """What the traces of both come to, by the rules and by judges that are the same in both."""
+    judges = [judge for judge in plans[0].judges if judge in plans[1].judges]
+    concluding = [[one for one in plan.judges if one.decides == "conclusion"][:1] for plan in plans]
+    left_out = () if concluding[0] == concluding[1] else _BY_CONCLUSION
+    first, second = (
+        _said([pair[side] for pair in pairs], plan.model_copy(update={"judges": tuple(judges)}))
+        for side, plan in enumerate(plans)
+    )
+    for name, of in first:
+        both = first[name, of].keys() & second.get((name, of), {}).keys()
+        if name not in _PARTS or name in left_out or not both:
+            continue
+        found = compare_pair(
+            Aggregate(id=name), *([side[name, of][at] for at in sorted(both)] for side in (first, second))
+        )
+        if found is not None:
+            yield Compared(benchmark=benchmark, headline=False, scale=1.0, part=True, of=of, found=found)
+
+
+def _said(rows: Sequence[EvalRow], plan: EvalPlan) -> dict[tuple[str, str], dict[int, ScoredRow]]:
+    """Figure, and judge or segment -> number of a row -> its value."""
+    belonging = Belonging(plan)
+    for row in rows:
+        belonging.add(row)
+    said = {key: {one.order: one for one in values} for key, values in belonging.said.items()}
+    formed = {
+        at: ScoredRow(float(row.well_formed), {}, "", row.path, at)
+        for at, row in enumerate(rows)
+        if row.well_formed is not None
+    }
+    return {("well_formed", ""): formed} | said
+
+
 def _together(figures: Sequence[Compared]) -> Iterator[Compared]:
-    """The headlines judged as one family; the others stand as they are."""
-    family = iter(holm([one.found.p for one in figures if one.headline]))
+    """The headlines judged as one family, the parts of the traces as another; the rest stands alone."""
+    headlines = iter(holm([one.found.p for one in figures if one.headline]))
+    parts = iter(holm([one.found.p for one in figures if one.part]))
     for one in figures:
-        p = next(family) if one.headline else one.found.p
+        p = next(headlines) if one.headline else next(parts) if one.part else one.found.p
         yield one.model_copy(update={"found": one.found.model_copy(update={"p_holm": p})})
 
 

@@ -2,30 +2,36 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from videop2r_data.cards.card import cell, table
 from videop2r_data.evaluation.compare import Comparison, Loaded
+from videop2r_data.evaluation.faithful import TITLES
 from videop2r_data.evaluation.reported import Figure, load_reported
 from videop2r_data.schemas import Measured
 from videop2r_data.validators import ALPHA, Difference
 
 HEADS = ("result", "value", "change", "interval", "p", "better, worse", "")
+PART_HEADS = ("", "n", "first", "second", "change", "p", "")
+"""Of the traces, where more is not always better; the interval of the change stands for the change."""
 
 
 class Block(NamedTuple):
-    """One protocol of one benchmark.
+    """One protocol of one benchmark, or what its traces come to.
 
     Attributes:
         title: benchmark and protocol.
-        rows: cells under `HEADS`: the first result, what is held against it, then what others report.
+        rows: cells under `heads`: the first result, what is held against it, then what others report.
         notes: what has to be known, a line each.
+        heads: of the columns.
     """
 
     title: str
     rows: list[tuple[str, ...]]
     notes: list[str]
+    heads: tuple[str, ...] = HEADS
 
 
 def blocks_of(
@@ -42,8 +48,9 @@ def blocks_of(
     told = load_reported() if reported else None
     for benchmark, one in first.benchmarks.items():
         for figure in one.figures:
+            key = benchmark, figure.protocol, False
             found = {c.second: f.found for c in comparisons for f in c.figures
-                     if (f.benchmark, f.found.protocol) == (benchmark, figure.protocol)}  # fmt: skip
+                     if (f.benchmark, f.found.protocol, f.part) == key}  # fmt: skip
             if figure.by or not found:
                 continue
             rows: list[tuple[str, ...]] = [(first.name, *_value(figure), "", "", "")]
@@ -56,6 +63,22 @@ def blocks_of(
             rows += [_other(each, at) for at, each in enumerate(others, 1)]
             notes += [f"[{at}] {why}" for at, each in enumerate(others, 1) for why in each.doubts]
             yield Block(f"{one.title}: {figure.protocol}, {figure.n:,} questions", rows, notes)
+        for held in comparisons:
+            if rows := list(_parts(benchmark, held)):
+                title = f"{one.title}: parts of the traces, {held.first} | {held.second}"
+                yield Block(title, rows, [], PART_HEADS)
+
+
+def _parts(benchmark: str, held: Comparison) -> Iterator[tuple[str, ...]]:
+    """Each figure with the values of both on the questions that are compared."""
+    figures = [one for one in held.figures if one.part and one.benchmark == benchmark]
+    alike = Counter(one.found.protocol for one in figures)
+    for one in figures:
+        found = one.found
+        of = f", {one.of}" if alike[found.protocol] > 1 or found.protocol in ("words", "tokens") else ""
+        values = (_number(value, one.scale) for value in (found.a, found.b))
+        _, _, between, p, _, verdict = _difference(found, one.scale)
+        yield (TITLES[found.protocol] + of, f"{found.n:,}", *values, between, p, verdict)
 
 
 def _value(figure: Measured) -> tuple[str, str, str]:
@@ -101,5 +124,5 @@ def markdown(blocks: Sequence[Block]) -> str:
     for block in blocks:
         rows = [[cell(text) for text in row] for row in block.rows]
         notes = "\n".join(f"- {cell(note)}" for note in block.notes)
-        parts += filter(None, [f"### {cell(block.title)}", table(HEADS, rows), notes])
+        parts += filter(None, [f"### {cell(block.title)}", table(block.heads, rows), notes])
     return "\n\n".join(parts) + "\n"

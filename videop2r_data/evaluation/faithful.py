@@ -37,6 +37,7 @@ from videop2r_data.validators import (
 )
 
 TITLES = {
+    "well_formed": "form that was asked for",
     "words": "words",
     "tokens": "tokens",
     "mismatch": "think differs, by judge",
