@@ -18,11 +18,11 @@ from videop2r_data.trainer.data.batch import PromptBatch
 from videop2r_data.trainer.data.collate import Collator
 from videop2r_data.trainer.data.examples import Example
 from videop2r_data.trainer.data.rows import read_examples
-from videop2r_data.trainer.evaluate.questions import Ranks, RowStore, evaluate
+from videop2r_data.trainer.evaluate.questions import HeldOut, RowStore, evaluate, settings_of
 from videop2r_data.trainer.evaluate.report import EvalReport
-from videop2r_data.trainer.evaluate.run import HeldOut, settings_of
 from videop2r_data.trainer.judging.base import DemoJudge, Judged, JudgeItem, Reason, Ticket
 from videop2r_data.trainer.model.load import Policy, load_policy
+from videop2r_data.trainer.ranks import Ranks
 from videop2r_data.trainer.rollout.base import RolledOut
 from videop2r_data.trainer.settings.parts import DataSpec, EvalSpec, PolicySpec
 from videop2r_data.trainer.settings.rl import SamplingSpec
@@ -84,16 +84,13 @@ def run(policy: Policy, examples: Sequence[Example], **more: Any) -> EvalReport:
 def test_right_answers_are_right(policy: Policy, examples: Sequence[Example], tmp_path: Path) -> None:
     collator = Collator(policy.processor, load_prompt(DATA.prompt_name), DATA.media)
     parrot = Parrot(collator)
-    seen: list[tuple[int, int]] = []
     store = RowStore(tmp_path, {"a": 1})
-    report = run(
-        policy, examples, engine=parrot, judge=DemoJudge(), store=store, progress=lambda *at: seen.append(at)
-    )
+    report = run(policy, examples, engine=parrot, judge=DemoJudge(), store=store)
     assert report.accuracy is not None and report.accuracy.value == 1.0 and report.accuracy.n == 7
     assert report.sufficiency is not None and report.sufficiency.value == 1.0
     assert report.format is not None and report.format.value == 1.0
     assert report.mismatch is not None and report.mismatch.value == 0.0
-    assert seen[-1] == (7, 7) and len(parrot.asked) == 7
+    assert len(parrot.asked) == 7
     rows = store.rows()
     assert [rows[i].sample_id for i in range(7)] == [e.sample_id for e in examples]
     assert rows[0].text == examples[0].target
@@ -193,7 +190,7 @@ def test_between_training_steps(policy: Policy, tmp_path: Path) -> None:
 _TWO = """
 import sys, torch
 from torch import distributed
-from videop2r_data.trainer.evaluate.questions import Ranks
+from videop2r_data.trainer.ranks import Ranks
 rank, port = int(sys.argv[1]), sys.argv[2]
 distributed.init_process_group("gloo", init_method=f"file://{port}", rank=rank, world_size=2)
 ranks = Ranks.here()

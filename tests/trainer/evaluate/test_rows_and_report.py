@@ -9,10 +9,11 @@ from videop2r_data.errors import ConfigError
 from videop2r_data.schemas import ROBUST, ProblemType
 from videop2r_data.schemas.sample import DataType
 from videop2r_data.trainer.data.examples import Example
-from videop2r_data.trainer.evaluate.questions import Ranks, RowStore
+from videop2r_data.trainer.evaluate.questions import RowStore
 from videop2r_data.trainer.evaluate.report import EvalRow, graded_row, summarise
 from videop2r_data.trainer.judging.base import Judged, Reason
 from videop2r_data.trainer.process.masks import TokenTable, segment_masks
+from videop2r_data.trainer.ranks import Ranks
 from videop2r_data.trainer.settings.parts import EvalSpec
 from videop2r_data.trainer.settings.rl import Style
 

@@ -16,7 +16,7 @@ from videop2r_data.demo import SceneSample, write_trace
 from videop2r_data.schemas import Frames, MediaSpec
 from videop2r_data.trainer.data.batch import PromptBatch
 from videop2r_data.trainer.data.examples import DemoStream, Example, draw
-from videop2r_data.trainer.evaluate.questions import Ranks
+from videop2r_data.trainer.ranks import Ranks
 from videop2r_data.trainer.rollout.base import RolledOut
 from videop2r_data.trainer.run import rl
 from videop2r_data.trainer.run.alarms import Seen, swapped

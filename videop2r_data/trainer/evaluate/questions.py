@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,51 +23,18 @@ from pydantic import ValidationError
 
 from videop2r_data.errors import ConfigError
 from videop2r_data.prompts import load_prompt
-from videop2r_data.schemas import TraceGrammar
 from videop2r_data.trainer.data.collate import Collator
-from videop2r_data.trainer.data.examples import Example
+from videop2r_data.trainer.data.examples import ENDLESS, Example
 from videop2r_data.trainer.data.loader import LoadedBatch, MediaLoader
-from videop2r_data.trainer.evaluate.report import EvalReport, EvalRow, graded_row, skipped_row, summarise
-from videop2r_data.trainer.judging.base import Judge, JudgeItem, Ticket
+from videop2r_data.trainer.data.rows import read_examples
+from videop2r_data.trainer.evaluate.report import EvalReport, EvalRow, graded_row, row_of, summarise
+from videop2r_data.trainer.judging.base import DemoJudge, Judge, JudgeItem, Ticket
 from videop2r_data.trainer.look.curves import read_lines
 from videop2r_data.trainer.process.masks import TokenTable, segment_masks
+from videop2r_data.trainer.ranks import Ranks
 from videop2r_data.trainer.rollout.base import RolloutEngine
 from videop2r_data.trainer.rollout.hf import HfEngine
 from videop2r_data.trainer.settings.parts import DataSpec, EvalSpec
-
-# Processes.
-
-
-@dataclass(frozen=True)
-class Ranks:
-    """One of several processes that evaluate together.
-
-    Attributes:
-        rank: of this process, from 0.
-        world: how many there are.
-        gather: gives every process the objects of all of them, in order of rank.
-    """
-
-    rank: int = 0
-    world: int = 1
-    gather: Callable[[Any], list[Any]] = lambda mine: [mine]
-
-    @classmethod
-    def here(cls) -> Ranks:
-        """As `torch.distributed` was set up; alone without it."""
-        from torch import distributed
-
-        if not (distributed.is_available() and distributed.is_initialized()):
-            return cls()
-        world = distributed.get_world_size()
-
-        def gather(mine: Any) -> list[Any]:
-            every: list[Any] = [None] * world
-            distributed.all_gather_object(every, mine)
-            return every
-
-        return cls(distributed.get_rank(), world, gather)
-
 
 # Rows on disk.
 
@@ -92,21 +59,15 @@ class RowStore:
         self, folder: Path, settings: Mapping[str, Any], *, ranks: Ranks | None = None, fresh: bool = False
     ) -> None:
         ranks = ranks or Ranks()
-        self.folder = folder
+        self.folder, self._fresh = folder, fresh
         self._path = folder / f"rows-{ranks.rank:04d}.jsonl"
-        self._fresh = fresh
         folder.mkdir(parents=True, exist_ok=True)
         known = folder / SETTINGS
         if known.exists() and not fresh:
             self._compare(known, settings)
         elif ranks.rank == 0:
             if fresh:
-                (folder / REPORT).unlink(missing_ok=True)
-                # Rows of processes that are no longer there; the others remove their own.
-                for path in folder.glob("rows-*.jsonl"):
-                    number = path.stem.removeprefix("rows-")
-                    if number.isdecimal() and int(number) >= ranks.world:
-                        path.unlink(missing_ok=True)
+                self._forget(ranks.world)
             write_json(known, dict(settings))
         if fresh:
             self._path.unlink(missing_ok=True)
@@ -122,17 +83,15 @@ class RowStore:
     def rows(self) -> dict[int, EvalRow]:
         """Index -> row, of all processes, as earlier runs left them; of a row written twice the last one."""
         found: dict[int, EvalRow] = {}
-        if self._fresh:
-            return found
-        for path in sorted(self.folder.glob("rows-*.jsonl")):
-            for line in read_lines(path).rows:
-                try:
-                    row = EvalRow.model_validate(line)
-                except ValidationError:
-                    continue  # written by another version: the question is answered again
-                before = found.get(row.index)
-                if before is None or before.verdict_open or not row.verdict_open:
-                    found[row.index] = row
+        paths = [] if self._fresh else sorted(self.folder.glob("rows-*.jsonl"))
+        for line in (line for path in paths for line in read_lines(path).rows):
+            try:
+                row = EvalRow.model_validate(line)
+            except ValidationError:
+                continue  # written by another version: the question is answered again
+            before = found.get(row.index)
+            if before is None or before.verdict_open or not row.verdict_open:
+                found[row.index] = row
         return found
 
     def add(self, rows: Sequence[EvalRow]) -> None:
@@ -146,10 +105,6 @@ class RowStore:
                 if file.read(1) != b"\n":
                     file.write(b"\n")  # end the torn line of a killed process
             file.write(data)
-
-    def write_report(self, report: EvalReport) -> None:
-        """Write `report.json` atomically."""
-        write_json(self.folder / REPORT, report.model_dump(mode="json"))
 
     def _compare(self, known: Path, settings: Mapping[str, Any]) -> None:
         try:
@@ -176,52 +131,31 @@ def write_json(path: Path, data: Any) -> None:
 # Answering.
 
 
-Progress = Callable[[int, int], None]
-"""Called with (questions done, questions in all) of this process."""
-
-
 @dataclass(frozen=True)
-class Evaluator:
-    """Answers and grades questions.
-
-    Attributes:
-        collator: makes prompts.
-        engine: draws completions.
-        table: bytes of the tokens.
-        data: how media are sampled.
-        grammar: what a trace is.
-        spec: how to draw and to grade.
-        judge: a started judge, or None: perception is not judged.
-    """
+class _Evaluator:
+    """Answers and grades questions; fields as the arguments of `evaluate`."""
 
     collator: Collator
     engine: RolloutEngine
     table: TokenTable
     data: DataSpec
-    grammar: TraceGrammar
     spec: EvalSpec
-    judge: Judge | None = None
+    judge: Judge | None
 
     def rows(self, chosen: Sequence[tuple[int, Example]]) -> Iterator[list[EvalRow]]:
-        """Rows of the chosen (index, question) pairs, batch by batch.
-
-        Raises:
-            AuthError, BudgetError: the judge cannot go on.
-        """
-        size = self.spec.batch
+        """Rows of the chosen (index, question) pairs, batch by batch."""
+        size, data = self.spec.batch, self.data
         chunks = [chosen[at : at + size] for at in range(0, len(chosen), size)]
-        waiting: deque[tuple[list[EvalRow], Ticket | None]] = deque()
         batches = ([example for _, example in chunk] for chunk in chunks)
-        with MediaLoader(
-            batches, self.data.media, workers=self.data.workers, ahead=self.data.ahead
-        ) as loader:
+        waiting: deque[tuple[list[EvalRow], Ticket | None]] = deque()
+        with MediaLoader(batches, data.media, workers=data.workers, ahead=data.ahead) as loader:
             for chunk, loaded in zip(chunks, loader, strict=True):
                 rows = self._answer(chunk, loaded)
                 waiting.append((rows, self.hand_in(rows, [example for _, example in chunk])))
                 if len(waiting) > 1:
-                    yield settle(*waiting.popleft())
+                    yield _settle(*waiting.popleft())
         while waiting:
-            yield settle(*waiting.popleft())
+            yield _settle(*waiting.popleft())
 
     def hand_in(self, rows: Sequence[EvalRow], examples: Sequence[Example]) -> Ticket | None:
         """Submit the observations of rows to the judge; None without a judge."""
@@ -238,21 +172,25 @@ class Evaluator:
         # 63 bits from the seed and the question's id
         seeds = [int.from_bytes(hashlib.blake2b(n, digest_size=8).digest(), "big") >> 1 for n in names]
         done = self.engine.generate(prompts, group_size=1, seeds=seeds) if asked else []
-        rows = {
-            index: graded_row(
-                index,
-                example,
-                segment_masks(one.ids, self.table, grammar=self.grammar, style=self.data.style),
-                finished=one.finished,
-                policy=self.spec.scoring,
-            )
-            for (index, example), one in zip(asked, done, strict=True)
-        }
+        rows: dict[int, EvalRow] = {}
+        for (index, example), one in zip(asked, done, strict=True):
+            masks = segment_masks(one.ids, self.table, grammar=self.data.grammar, style=self.data.style)
+            policy = self.spec.scoring
+            rows[index] = graded_row(index, example, masks, finished=one.finished, policy=policy)
         why = {skip.sample_id: skip for skip in (*loaded.skipped, *prompts.skipped)}
         for index, example in chunk:
             if index not in rows:
-                rows[index] = skipped_row(index, example, why[example.sample_id])
+                skip = why[example.sample_id]
+                rows[index] = row_of(index, example, skipped=skip.reason, judge_words=skip.detail[:500])
         return [rows[index] for index, _ in chunk]
+
+
+def _settle(rows: Sequence[EvalRow], ticket: Ticket | None) -> list[EvalRow]:
+    """Rows with their verdicts; waits for them."""
+    if ticket is None:
+        return list(rows)
+    verdicts = iter(ticket.result())
+    return [row if row.skipped else row.judged(next(verdicts)) for row in rows]
 
 
 def evaluate(
@@ -266,7 +204,6 @@ def evaluate(
     engine: RolloutEngine | None = None,
     ranks: Ranks | None = None,
     store: RowStore | None = None,
-    progress: Progress | None = None,
 ) -> EvalReport:
     """Evaluate a policy; callable from a training loop, in every process alike.
 
@@ -280,7 +217,6 @@ def evaluate(
         engine: draws the completions as `spec.sampling` says; None: the policy itself.
         ranks: None: as `torch.distributed` was set up.
         store: keeps rows; those it has already are not made again, but for verdicts that are still missing.
-        progress: called after each batch.
 
     Returns:
         the same report in every process.
@@ -289,13 +225,12 @@ def evaluate(
         ConfigError: settings that do not fit the model.
         AuthError, BudgetError: the judge cannot go on; finished rows are in the store.
     """
-    spec, ranks, grammar = spec or EvalSpec(), ranks or Ranks.here(), data.grammar
-    evaluator = Evaluator(
-        collator=Collator(processor, load_prompt(data.prompt_name, grammar=grammar), data.media),
+    spec, ranks = spec or EvalSpec(), ranks or Ranks.here()
+    evaluator = _Evaluator(
+        collator=Collator(processor, load_prompt(data.prompt_name, grammar=data.grammar), data.media),
         engine=engine or HfEngine(net, processor.tokenizer, spec.sampling),
         table=TokenTable.from_tokenizer(processor),
         data=data,
-        grammar=grammar,
         spec=spec,
         judge=judge,
     )
@@ -312,21 +247,90 @@ def evaluate(
 
     late = [row for row in rows.values() if row.verdict_open]
     if late:
-        keep(settle(late, evaluator.hand_in(late, [examples[row.index] for row in late])))
+        keep(_settle(late, evaluator.hand_in(late, [examples[row.index] for row in late])))
     for batch in evaluator.rows(missing):
         keep(batch)
-        if progress is not None:
-            progress(len(rows), len(mine))
-    every = [row for part in ranks.gather(list(rows.values())) for row in part]
-    report = summarise(every, spec)
+    report = summarise((row for part in ranks.gather(list(rows.values())) for row in part), spec)
     if store is not None and ranks.rank == 0:
-        store.write_report(report)
+        write_json(store.folder / REPORT, report.model_dump(mode="json"))
     return report
 
 
-def settle(rows: Sequence[EvalRow], ticket: Ticket | None) -> list[EvalRow]:
-    """Rows with their verdicts; waits for them."""
-    if ticket is None:
-        return list(rows)
-    verdicts = iter(ticket.result())
-    return [row if row.skipped else row.judged(next(verdicts)) for row in rows]
+# Between training steps: the same questions at each call.
+
+
+def settings_of(spec: EvalSpec, data: DataSpec, **more: Any) -> dict[str, Any]:
+    """Everything that affects a row, as a JSON object: not the batch size, intervals, workers, look-ahead.
+
+    Args:
+        spec, data: as of `evaluate`.
+        more: further values, e.g. the digest of the model.
+    """
+    idle = {"workers", "ahead", "media_root", "shuffle", "tail", "bucket"}
+    return {
+        **more,
+        "sampling": spec.sampling.model_dump(mode="json", exclude={"rows"}),
+        "seed": spec.seed,
+        "scoring": spec.scoring.model_dump(mode="json"),
+        "data": data.model_dump(mode="json", exclude=idle),
+        "prompt_sha256": load_prompt(data.prompt_name, grammar=data.grammar).sha256,
+    }
+
+
+class HeldOut:
+    """Evaluates the same questions at each call; they are read once.
+
+    Every process must call it at the same step.
+
+    Args:
+        processor: of the policy.
+        data: the held-out questions; the demo stream needs a `limit`.
+        spec: how to draw and to grade.
+        judge: the training's, started; None: the exact judge for questions with a scene, else none.
+        engine: the training's rollout engine if it draws as `spec.sampling` says; None: the policy itself.
+        run: the run's folder: rows and reports go to `RUN/eval/step-000100/`; None: they are not written.
+
+    Raises:
+        ConfigError, SourceError: the questions cannot be read, or are the demo's endless stream.
+    """
+
+    def __init__(
+        self,
+        processor: Any,
+        data: DataSpec,
+        *,
+        spec: EvalSpec | None = None,
+        judge: Judge | None = None,
+        engine: RolloutEngine | None = None,
+        run: Path | None = None,
+    ) -> None:
+        if data.is_demo and (data.limit is None or data.limit >= ENDLESS):
+            hint = "set limit, e.g. limit: 200"
+            raise ConfigError("the demo stream never ends", where="evaluation data", hint=hint)
+        self.data, self.spec = data, spec or EvalSpec()
+        self.examples: Sequence[Example] = read_examples(data)
+        self._processor, self._engine, self._run = processor, engine, run
+        first = self.examples[:64]
+        if judge is None and first and all(example.scene is not None for example in first):
+            judge = DemoJudge()
+        self._judge = judge
+
+    def __call__(self, net: Any, step: int) -> dict[str, float]:
+        """Metrics `eval/...` of the policy (wrapped or not) as it is now; `step` names the folder of rows."""
+        ranks, store = Ranks.here(), None
+        if self._run is not None:
+            # Afresh: rows of an earlier attempt at this step may come from other weights (a changed recipe).
+            settings = settings_of(self.spec, self.data, step=step)
+            store = RowStore(self._run / "eval" / f"step-{step:06d}", settings, ranks=ranks, fresh=True)
+        report = evaluate(
+            net,
+            self._processor,
+            self.examples,
+            data=self.data,
+            spec=self.spec,
+            judge=self._judge,
+            engine=self._engine,
+            ranks=ranks,
+            store=store,
+        )
+        return report.metrics()

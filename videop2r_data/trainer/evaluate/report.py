@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 from videop2r_data.schemas import DataType, Model, Policy, ProblemType, ProcessTrace, Unit
-from videop2r_data.trainer.data.examples import Example, Skip
+from videop2r_data.trainer.data.examples import Example
 from videop2r_data.trainer.judging.base import Judged, Reason
 from videop2r_data.trainer.process.masks import SegmentMasks
 from videop2r_data.trainer.process.rewards import grade
@@ -69,6 +70,17 @@ class EvalRow(Model):
         return self.model_copy(update={"sufficient": found.sufficient, **told})
 
 
+def row_of(index: int, example: Example, **found: Any) -> EvalRow:
+    """The row of a question, with what was found."""
+    return EvalRow(
+        index=index,
+        sample_id=example.sample_id,
+        problem_type=example.problem_type,
+        data_type=example.data_type,
+        **found,
+    )
+
+
 def graded_row(
     index: int, example: Example, masks: SegmentMasks, *, finished: bool, policy: Policy
 ) -> EvalRow:
@@ -81,11 +93,14 @@ def graded_row(
         finished=finished,
         policy=policy,
     )
-    return EvalRow(
-        index=index,
-        sample_id=example.sample_id,
-        problem_type=example.problem_type,
-        data_type=example.data_type,
+    reasoned, mismatch = found.forms.get("reasoning", found.form), None
+    if reasoned:
+        said = masks.template.found
+        trace = ProcessTrace.model_construct(observation="-", think=said.think, answer=said.answer)
+        mismatch = thinks_otherwise(trace, example.problem_type, example.options, policy=policy)
+    return row_of(
+        index,
+        example,
         text=masks.text,
         finished=finished,
         answer=found.answer,
@@ -93,32 +108,14 @@ def graded_row(
         score_reason=found.reason,
         format=found.form,
         format_p=found.forms.get("perception", found.form),
-        format_r=found.forms.get("reasoning", found.form),
+        format_r=reasoned,
         fault=found.fault,
         observation=found.observation,
-        mismatch=_mismatch(masks, example, policy) if found.forms.get("reasoning", found.form) else None,
+        mismatch=mismatch,
         tokens_p=found.lengths.get("perception", 0),
         tokens_r=sum(length for name, length in found.lengths.items() if name != "perception"),
         tokens=masks.tokens,
     )
-
-
-def skipped_row(index: int, example: Example, skip: Skip) -> EvalRow:
-    """The row of a question that was not asked."""
-    return EvalRow(
-        index=index,
-        sample_id=example.sample_id,
-        problem_type=example.problem_type,
-        data_type=example.data_type,
-        skipped=skip.reason,
-        judge_words=skip.detail[:500],
-    )
-
-
-def _mismatch(masks: SegmentMasks, example: Example, policy: Policy) -> bool | None:
-    found = masks.template.found
-    trace = ProcessTrace.model_construct(observation="-", think=found.think, answer=found.answer)
-    return thinks_otherwise(trace, example.problem_type, example.options, policy=policy)
 
 
 # Aggregates, each with its interval and the number of questions behind it.
@@ -185,51 +182,47 @@ class EvalReport(Model):
 
 def summarise(rows: Iterable[EvalRow], spec: EvalSpec) -> EvalReport:
     """The aggregates of all rows; their order makes no difference."""
+
+    def mean(values: Iterable[float | None]) -> CountedEstimate | None:
+        known = [value for value in values if value is not None]
+        return estimate_mean(known, level=spec.level, resamples=spec.resamples, seed=spec.seed)
+
+    def share(flags: Iterable[bool | None]) -> CountedEstimate | None:
+        known = [flag for flag in flags if flag is not None]
+        return estimate_share(sum(known), len(known), level=spec.level)
+
+    def accuracy(some: Sequence[EvalRow], field: str) -> dict[str, CountedEstimate]:
+        kinds = sorted({getattr(row, field).value for row in some})
+        found = {kind: mean(r.score for r in some if getattr(r, field).value == kind) for kind in kinds}
+        return {kind: estimate for kind, estimate in found.items() if estimate is not None}
+
     every = sorted(rows, key=lambda row: row.index)
     asked = [row for row in every if not row.skipped]
-    by_type = _by(asked, "problem_type", spec)
     judged = [row for row in asked if row.judge_reason]
+    whole = [row for row in asked if row.tokens_p + row.tokens_r]
+    by_type = accuracy(asked, "problem_type")
     return EvalReport(
         questions=len(every),
         asked=len(asked),
         skipped=dict(sorted(Counter(row.skipped for row in every if row.skipped).items())),
-        accuracy=_accuracy(asked, spec),
+        accuracy=mean(row.score for row in asked),
         accuracy_macro=sum(e.value for e in by_type.values()) / len(by_type) if by_type else None,
         accuracy_by_type=by_type,
-        accuracy_by_media=_by(asked, "data_type", spec),
+        accuracy_by_media=accuracy(asked, "data_type"),
         unscored=sum(row.score is None for row in asked),
-        sufficiency=_share([row.sufficient for row in judged], spec),
+        sufficiency=share(row.sufficient for row in judged),
         unjudged=dict(sorted(Counter(r.judge_reason for r in judged if r.sufficient is None).items())),
-        accuracy_if_sufficient=_accuracy([row for row in judged if row.sufficient is True], spec),
-        accuracy_if_not=_accuracy([row for row in judged if row.sufficient is False], spec),
-        mismatch=_share([row.mismatch for row in asked], spec),
-        format=_share([row.format for row in asked], spec),
-        format_p=_share([row.format_p for row in asked], spec),
-        format_r=_share([row.format_r for row in asked], spec),
-        finished=_share([row.finished for row in asked], spec),
+        accuracy_if_sufficient=mean(row.score for row in judged if row.sufficient is True),
+        accuracy_if_not=mean(row.score for row in judged if row.sufficient is False),
+        mismatch=share(row.mismatch for row in asked),
+        format=share(row.format for row in asked),
+        format_p=share(row.format_p for row in asked),
+        format_r=share(row.format_r for row in asked),
+        finished=share(row.finished for row in asked),
         lengths=Lengths(
-            perception=_mean([row.tokens_p for row in asked if row.tokens_p + row.tokens_r], spec),
-            reasoning=_mean([row.tokens_r for row in asked if row.tokens_p + row.tokens_r], spec),
-            all=_mean([row.tokens for row in asked], spec),
+            perception=mean(row.tokens_p for row in whole),
+            reasoning=mean(row.tokens_r for row in whole),
+            all=mean(row.tokens for row in asked),
         ),
         level=spec.level,
     )
-
-
-def _by(rows: Sequence[EvalRow], field: str, spec: EvalSpec) -> dict[str, CountedEstimate]:
-    kinds = sorted({getattr(row, field).value for row in rows})
-    found = {kind: _accuracy([r for r in rows if getattr(r, field).value == kind], spec) for kind in kinds}
-    return {kind: estimate for kind, estimate in found.items() if estimate is not None}
-
-
-def _accuracy(rows: Sequence[EvalRow], spec: EvalSpec) -> CountedEstimate | None:
-    return _mean([row.score for row in rows if row.score is not None], spec)
-
-
-def _mean(values: Sequence[float], spec: EvalSpec) -> CountedEstimate | None:
-    return estimate_mean(values, level=spec.level, resamples=spec.resamples, seed=spec.seed)
-
-
-def _share(flags: Sequence[bool | None], spec: EvalSpec) -> CountedEstimate | None:
-    known = [flag for flag in flags if flag is not None]
-    return estimate_share(sum(known), len(known), level=spec.level)

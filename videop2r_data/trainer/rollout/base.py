@@ -40,7 +40,7 @@ class RolloutEngine(Protocol):
         ...
 
     def sync(self, net: Any) -> None:
-        """Copy the weights of `net` into the engine; called after every update."""
+        """Copy the weights of `net` into the engine; called after every update, by every process."""
         ...
 
     def close(self) -> None:
@@ -48,13 +48,13 @@ class RolloutEngine(Protocol):
         ...
 
 
-_MEDIA = (
-    "image_token_id",
-    "video_token_id",
-    "vision_start_token_id",
-    "vision_end_token_id",
-    "vision_token_id",
-)
+def check_seeds(prompts: PromptBatch, group_size: int, seeds: Sequence[int]) -> None:
+    """Raise ValueError unless there is a seed for each of the N rows."""
+    if group_size < 1 or len(seeds) != len(prompts.ids) * group_size:
+        raise ValueError(f"{len(seeds)} seeds for {len(prompts.ids)} prompts times {group_size}")
+
+
+_MEDIA = ("image_token", "video_token", "vision_start_token", "vision_end_token", "vision_token")
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +77,7 @@ class Tokens:
         end = int(tokenizer.eos_token_id)
         added = getattr(tokenizer, "added_tokens_decoder", {})
         never = {i for i, token in added.items() if token.special} | set(tokenizer.all_special_ids)
-        never |= {value for name in _MEDIA if (value := getattr(config, name, None)) is not None}
+        never |= {value for name in _MEDIA if (value := getattr(config, f"{name}_id", None)) is not None}
         text = getattr(config, "text_config", config)
         never |= set(range(len(tokenizer), text.vocab_size))
         return cls(end, frozenset(never - {end}))

@@ -6,7 +6,6 @@ group, and all rows are decoded together, one token a step. Rows that have ended
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -74,110 +73,74 @@ def _roomy(part: Tensor, needed: int) -> Tensor:
     return whole
 
 
-@dataclass(frozen=True, slots=True)
-class Prompts:
-    """B left-padded prompts: ids, mask and token types [B, P], and their media."""
-
-    ids: Tensor
-    mask: Tensor
-    types: Tensor
-    media: dict[str, Tensor]
-
-    @staticmethod
-    def of(batch: PromptBatch, lo: int, hi: int, device: torch.device) -> Prompts:
-        """Prompts lo to hi - 1 of a batch on a device, padded to the longest of them."""
-        told = batch.for_generation(1)
-        media = select_media(batch.media, media_tokens(told["mm_token_type_ids"]), range(lo, hi))
-        mask = told["attention_mask"]
-        first = mask.shape[1] - int(mask[lo:hi].sum(-1).max())
-        ids, mask, types = (table[lo:hi, first:].to(device) for table in told.values())
-        return Prompts(ids, mask, types, {name: tensor.to(device) for name, tensor in media.items()})
-
-
 class Rows:
-    """N rows during decode: their cache, and the position of each row's next token.
+    """N rows during decode: each of the prompts lo to hi - 1 of a batch is prefilled once, and gives G rows.
 
     Args:
-        cache: keys and values of the prompts, already repeated for each row.
-        seen: [N, P + T] bool: False at the padding of prompts, True at tokens and at columns still to come.
-        following: [N] position of the next token.
-        width: P.
+        core: the model with its head.
+        batch: the prompts with their media.
+        lo, hi: which of them.
+        group_size: G.
+        length: longest completion in tokens.
+
+    Attributes:
+        logits: [N, V] of each row's next token.
     """
 
-    def __init__(self, cache: Any, seen: Tensor, following: Tensor, width: int) -> None:
-        self._cache = cache
-        self._seen = seen
-        self._following = following
-        self._width = width
-        self._plain = bool(seen.all())
+    def __init__(
+        self, core: Any, batch: PromptBatch, lo: int, hi: int, *, group_size: int, length: int
+    ) -> None:
+        inner, device = core.model, core.lm_head.weight.device
+        told = batch.for_generation(1)
+        media = select_media(batch.media, media_tokens(told["mm_token_type_ids"]), range(lo, hi))
+        media = {name: tensor.to(device) for name, tensor in media.items()}
+        # left-padded to the longest of these prompts, not of the batch
+        first = len(told["input_ids"][0]) - max(map(len, batch.ids[lo:hi]))
+        ids, mask, types = (table[lo:hi, first:].to(device) for table in told.values())
+        numbered = number_prompts(inner, ids, types, mask, media)
+        seen = encode(inner, media)
+        cache = Cache(layer_class_to_replicate=GrowingLayer)
+        with given(inner, seen.image, seen.video) as features:
+            out = inner(
+                input_ids=ids,
+                attention_mask=None if bool(mask.all()) else mask,
+                position_ids=numbered.positions,
+                past_key_values=cache,
+                use_cache=True,
+                **features,
+            )
+        cache.batch_repeat_interleave(group_size)
+        self.logits: Tensor = core.lm_head(out.last_hidden_state[:, -1]).repeat_interleave(group_size, 0)
+        self._core, self._cache, self._width = core, cache, mask.shape[1]
+        # [N, P + T]: False at the padding of prompts, True at tokens and at columns still to come
+        columns = torch.cat([mask, mask.new_ones(len(mask), length)], 1).bool()
+        self._seen = columns.repeat_interleave(group_size, 0)
+        self._plain = bool(columns.all())
+        self._following = numbered.following.repeat_interleave(group_size)
 
     def keep(self, chosen: Tensor) -> None:
-        """Drop all other rows.
-
-        Args:
-            chosen: [N] bool, the rows to go on with.
-        """
+        """Drop all other rows; `chosen`: [N] bool. `logits` are those of the step before."""
         self._cache.batch_select_indices(chosen.nonzero()[:, 0])
         self._seen, self._following = self._seen[chosen], self._following[chosen]
 
-    def advance(self, core: Any, tokens: Tensor) -> Tensor:
-        """One decode step: append a token to each row; returns the [N, V] logits of the next one.
-
-        Args:
-            core: the model with its head.
-            tokens: [N].
-        """
+    def advance(self, tokens: Tensor) -> None:
+        """One decode step: append a token to each row; `tokens`: [N]."""
         self._width += 1
-        inner = core.model
-        told = inner.language_model(
+        inner = self._core.model
+        out = inner.language_model(
             inputs_embeds=inner.get_input_embeddings()(tokens[:, None]),
-            attention_mask=self._mask(core),
+            attention_mask=self._mask(),
             position_ids=self._following[None, :, None].expand(3, -1, -1),
             past_key_values=self._cache,
             use_cache=True,
         )
         self._following = self._following + 1
-        logits: Tensor = core.lm_head(told.last_hidden_state[:, -1])
-        return logits
+        self.logits = self._core.lm_head(out.last_hidden_state[:, -1])
 
-    def _mask(self, core: Any) -> Tensor | None:
+    def _mask(self) -> Tensor | None:
         if self._plain:
             return None  # no padding: the kernel's own path is faster than one with a mask
         seen = self._seen[:, : self._width]
-        if core.config._attn_implementation == "sdpa":
+        if self._core.config._attn_implementation == "sdpa":
             return seen[:, None, None, :]  # with four dimensions transformers builds no mask of its own
         return seen.long()
-
-
-def prefill(core: Any, prompts: Prompts, group_size: int, length: int) -> tuple[Rows, Tensor]:
-    """Prefill each prompt once and set up G rows for each.
-
-    Args:
-        core: the model with its head.
-        prompts: B prompts on the model's device.
-        group_size: G.
-        length: longest completion in tokens.
-
-    Returns:
-        The N = B * G rows, and [N, V] logits of their first token.
-    """
-    inner = core.model
-    mask = prompts.mask
-    numbered = number_prompts(inner, prompts.ids, prompts.types, mask, prompts.media)
-    seen = encode(inner, prompts.media)
-    cache = Cache(layer_class_to_replicate=GrowingLayer)
-    with given(inner, seen.image, seen.video) as media:
-        told = inner(
-            input_ids=prompts.ids,
-            attention_mask=None if bool(mask.all()) else mask,
-            position_ids=numbered.positions,
-            past_key_values=cache,
-            use_cache=True,
-            **media,
-        )
-    cache.batch_repeat_interleave(group_size)
-    logits: Tensor = core.lm_head(told.last_hidden_state[:, -1]).repeat_interleave(group_size, 0)
-    ahead = mask.new_ones(len(mask), length)
-    columns = torch.cat([mask, ahead], 1).bool().repeat_interleave(group_size, 0)
-    following = numbered.following.repeat_interleave(group_size)
-    return Rows(cache, columns, following, mask.shape[1]), logits

@@ -19,8 +19,8 @@ from videop2r_data.backends import number_behind_clips
 from videop2r_data.errors import ConfigError
 from videop2r_data.trainer.model.load import multiply_patches
 from videop2r_data.trainer.model.weights import bare, inferring, policy_weights, sharding
-from videop2r_data.trainer.rollout.base import RolledOut, Tokens
-from videop2r_data.trainer.rollout.decode import Prompts, prefill
+from videop2r_data.trainer.rollout.base import RolledOut, Tokens, check_seeds
+from videop2r_data.trainer.rollout.decode import Rows
 from videop2r_data.trainer.settings.rl import SamplingSpec
 
 if TYPE_CHECKING:
@@ -28,12 +28,8 @@ if TYPE_CHECKING:
 
 
 def uniforms(seeds: Sequence[int], length: int) -> Tensor:
-    """[N, length] float64 numbers in [0, 1); row i depends on `seeds[i]` only, and a longer row begins alike.
-
-    Args:
-        seeds: N numbers of up to 64 bits.
-        length: how many numbers each.
-    """
+    """[N, length] float64 numbers in [0, 1); row i depends on `seeds[i]` (up to 64 bits) alone, and a longer
+    row begins alike."""
     rows = torch.empty(len(seeds), length, dtype=torch.float64)
     generator = torch.Generator()
     for row, seed in zip(rows, seeds, strict=True):
@@ -60,30 +56,21 @@ def draw(logits: Tensor, u: Tensor, spec: SamplingSpec, never: Tensor | None = N
     if spec.temperature == 0:
         return scores.argmax(-1)
     scores = scores / spec.temperature
-    if spec.top_k or spec.top_p < 1.0:
-        return _draw_sorted(scores, u, spec)
-    return _inverse(scores.softmax(-1), u)
-
-
-def _draw_sorted(scores: Tensor, u: Tensor, spec: SamplingSpec) -> Tensor:
-    """Draw under top_k and top_p, over tokens sorted by probability; ties in the order of their ids."""
-    scores, order = scores.sort(dim=-1, descending=True, stable=True)
+    if not spec.top_k and spec.top_p == 1.0:
+        return _inverse(scores.softmax(-1), u)
+    scores, order = scores.sort(dim=-1, descending=True, stable=True)  # ties in the order of their ids
     if spec.top_k:
         scores, order = scores[:, : spec.top_k], order[:, : spec.top_k]
     probabilities = scores.softmax(-1)
     if spec.top_p < 1.0:
+        # Without the token itself: the one that reaches top_p is still kept, and so at least one is.
         before = probabilities.cumsum(-1) - probabilities
-        # `before` excludes the token itself: the one that reaches top_p is still kept, and so at least one
-        # is.
         probabilities = probabilities * (before < spec.top_p)
     return order.gather(-1, _inverse(probabilities, u)[:, None])[:, 0]
 
 
 def _inverse(weights: Tensor, u: Tensor) -> Tensor:
-    """The index at which the running sum of weights passes `u` times their sum.
-
-    An index of weight 0 is never returned: the running sum does not pass anything there.
-    """
+    """The index at which the running sum of weights passes `u` times their sum; never one of weight 0."""
     sums = weights.double().cumsum(-1)
     whole = sums[:, -1]
     # u * whole may round up to whole itself: the search would then run past the last index.
@@ -141,7 +128,7 @@ LEAVE = 7 / 8
 
 
 class HfEngine:
-    """Draws completions with the policy's own weights.
+    """Draws completions with the policy's own weights; see `RolloutEngine`.
 
     Mixed precision is that of an autocast around the calls. With sharded weights (FSDP, ZeRO-3) it keeps a
     `WholeCopy`; constructing it and `sync` are then collective: every rank must call them.
@@ -162,13 +149,11 @@ class HfEngine:
 
     def sync(self, net: Any) -> None:
         """Use the weights of `net`; unsharded ones are used as they are, without a copy."""
-        if sharding(net) is None:
-            self._net = net
-            return
-        if self._copy is None:
-            self._copy = WholeCopy(net)
-        self._copy.load(net)
-        self._net = self._copy.net
+        self._net = net
+        if sharding(net) is not None:
+            self._copy = self._copy or WholeCopy(net)
+            self._copy.load(net)
+            self._net = self._copy.net
 
     def close(self) -> None:
         """Drop the references to the policy."""
@@ -181,35 +166,28 @@ class HfEngine:
         Raises:
             ValueError: the number of seeds is not B * G, or the engine was closed.
         """
-        count = len(prompts.ids)
         if self._net is None:
             raise ValueError("the engine is closed")
-        if len(seeds) != count * group_size:
-            raise ValueError(f"{len(seeds)} seeds for {count} prompts times {group_size}")
-        if not seeds:
-            return []
-        core = bare(self._net)
-        u = uniforms(seeds, self._spec.max_new_tokens)
-        step = max(1, self._spec.rows // group_size) if self._spec.rows else count
+        check_seeds(prompts, group_size, seeds)
+        core, count = bare(self._net), len(prompts)
+        u = uniforms(seeds, self._spec.max_new_tokens).to(core.lm_head.weight.device)
+        step = max(1, self._spec.rows // group_size) if self._spec.rows else max(1, count)
         done: list[RolledOut] = []
         with inferring(self._net):
             for lo in range(0, count, step):
                 hi = min(lo + step, count)
-                part = u[lo * group_size : hi * group_size]
-                chosen = Prompts.of(prompts, lo, hi, core.lm_head.weight.device)
-                done += self._decode(core, chosen, group_size, part)
+                rows = Rows(core, prompts, lo, hi, group_size=group_size, length=u.shape[1])
+                done += self._decode(rows, u[lo * group_size : hi * group_size])
         return done
 
-    def _decode(self, core: Any, prompts: Prompts, group_size: int, u: Tensor) -> list[RolledOut]:
-        """Prefill and decode these prompts in one batch that shrinks as rows end."""
-        device = core.lm_head.weight.device
-        rows, logits = prefill(core, prompts, group_size, u.shape[1])
-        u, never = u.to(device), self._never.to(device)
-        tokens = torch.full(u.shape, self._end, dtype=torch.long, device=device)
-        alive = torch.arange(len(u), device=device)
+    def _decode(self, rows: Rows, u: Tensor) -> list[RolledOut]:
+        """Decode in one batch that shrinks as rows end; `u`: [N, T], a number for each token."""
+        never = self._never.to(u.device)
+        tokens = torch.full(u.shape, self._end, dtype=torch.long, device=u.device)
+        alive = torch.arange(len(u), device=u.device)
         ended = torch.zeros_like(alive, dtype=torch.bool)
         for t in range(u.shape[1]):
-            drawn = draw(logits, u[alive, t], self._spec, never).masked_fill_(ended, self._end)
+            drawn = draw(rows.logits, u[alive, t], self._spec, never).masked_fill_(ended, self._end)
             tokens[alive, t] = drawn
             ended = drawn == self._end
             left = len(alive) - int(ended.sum())
@@ -220,7 +198,7 @@ class HfEngine:
                 alive, drawn = alive[~ended], drawn[~ended]
                 rows.keep(~ended)
                 ended = torch.zeros_like(alive, dtype=torch.bool)
-            logits = rows.advance(core, drawn)
+            rows.advance(drawn)
         done = []
         for row in tokens.tolist():
             finished = self._end in row

@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any
 from videop2r_data.backends import vllm_prompt
 from videop2r_data.errors import BackendError, ConfigError, MissingExtraError
 from videop2r_data.trainer.model.weights import bare, policy_weights
+from videop2r_data.trainer.ranks import Ranks
 from videop2r_data.trainer.rollout.base import RolledOut, Tokens
 from videop2r_data.trainer.rollout.vllm_requests import (
     check_call,
@@ -33,11 +34,7 @@ from videop2r_data.trainer.rollout.vllm_requests import (
     rolled_out,
     sampling_fields,
 )
-from videop2r_data.trainer.rollout.vllm_worker import (
-    own_groups_only,
-    pack_head_again,
-    random_numbers_kept,
-)
+from videop2r_data.trainer.rollout.vllm_worker import own_groups_only, pack_head_again, random_numbers_kept
 from videop2r_data.trainer.settings.rl import CPU_ARGUMENTS, SamplingSpec, VllmSpec
 
 if TYPE_CHECKING:
@@ -45,7 +42,7 @@ if TYPE_CHECKING:
 
 
 class VllmEngine:
-    """vLLM in this process.
+    """vLLM in this process; see `RolloutEngine`.
 
     Args:
         net: the policy, wrapped or not; its weights are handed over at once.
@@ -91,27 +88,46 @@ class VllmEngine:
         if not seeds:
             return []
         self._wake()
+        engine = self._open().llm_engine
+        rows: dict[str, int] = {}
+        done: dict[int, Any] = {}
         try:
-            rows = self._submit(prompts, group_size, seeds)
-            outputs = self._run(rows)
+            for b in range(len(prompts)):
+                ready = self._prepared(prompts, b)
+                for row in range(b * group_size, (b + 1) * group_size):
+                    name = f"rollout-{next(self._numbers)}"
+                    engine.add_request(name, ready, self._sampling(seeds[row]))
+                    rows[name] = row
+            while engine.has_unfinished_requests():
+                for output in engine.step():
+                    if output.finished:
+                        done[rows[output.request_id]] = output.outputs[0]
+        except BaseException:
+            engine.abort_request(list(rows))
+            raise
         finally:
-            self._sleep()
-        return [rolled_out(o.token_ids, o.finish_reason, self._tokens) for o in outputs]
+            if self._settings.sleep:
+                self._open().sleep(level=self._settings.sleep)
+                self._asleep = {"weights", "kv_cache"}
+        if len(done) != len(rows):
+            raise BackendError(f"vLLM ended {len(done)} of {len(rows)} rollouts")
+        return [rolled_out(done[i].token_ids, done[i].finish_reason, self._tokens) for i in range(len(rows))]
 
     def sync(self, net: Any) -> None:
         """Hand the policy's weights over and forget what the old ones computed.
 
-        With cut weights this is a collective: every rank calls it.
+        With sharded weights this is a collective: every rank calls it.
         """
-        llm = self._engine()
+        llm = self._open()
         self._net = net
-        if "weights" in self._asleep:
-            llm.wake_up(["weights"])
-            self._asleep.discard("weights")
+        self._rouse("weights")
         llm.collective_rpc("reload_weights", kwargs={"weights_iterator": policy_weights(net)})
         if _is_cpu():
             llm.apply_model(pack_head_again)
-        self._forget()
+        if not llm.reset_prefix_cache():
+            raise BackendError("vLLM did not empty its prefix cache: requests are still running")
+        llm.llm_engine.reset_encoder_cache()
+        llm.reset_mm_cache()
 
     def close(self) -> None:
         """Stop the engine and free its memory; safe to call twice."""
@@ -125,81 +141,39 @@ class VllmEngine:
         del llm
         clear_device_cache(garbage_collection=True)
 
-    def _engine(self) -> Any:
+    def _open(self) -> Any:
         if self._llm is None:
             raise BackendError("this vLLM engine is closed")
         return self._llm
 
-    def _submit(self, prompts: PromptBatch, group_size: int, seeds: Sequence[int]) -> dict[str, int]:
-        """Queue every rollout; returns the row of each request."""
-        from vllm import SamplingParams
+    def _prepared(self, prompts: PromptBatch, b: int) -> Any:
+        """Prompt b as vLLM's processor makes it."""
         from vllm.renderers.inputs.preprocess import parse_model_prompt
+
+        engine = self._open().llm_engine
+        renderer = engine.renderer
+        parsed = parse_model_prompt(engine.model_config, vllm_prompt(prompts.texts[b], prompts.frames[b]))
+        (ready,) = renderer.render_cmpl([parsed], renderer.default_chat_tok_params)
+        check_prompt(prompts, b, ready["prompt_token_ids"])
+        return ready
+
+    def _sampling(self, seed: int) -> Any:
+        from vllm import SamplingParams
         from vllm.sampling_params import RequestOutputKind
 
-        engine = self._engine().llm_engine
-        renderer, config = engine.renderer, engine.model_config
-        rows: dict[str, int] = {}
-        try:
-            for b, (text, frames) in enumerate(zip(prompts.texts, prompts.frames, strict=True)):
-                parsed = parse_model_prompt(config, vllm_prompt(text, frames))
-                (ready,) = renderer.render_cmpl([parsed], renderer.default_chat_tok_params)
-                check_prompt(prompts, b, ready["prompt_token_ids"])
-                for g in range(group_size):
-                    row = b * group_size + g
-                    params = SamplingParams(
-                        **self._fields,
-                        seed=seeds[row],
-                        detokenize=False,
-                        output_kind=RequestOutputKind.FINAL_ONLY,
-                    )
-                    name = f"rollout-{next(self._numbers)}"
-                    engine.add_request(name, ready, params)
-                    rows[name] = row
-        except BaseException:
-            engine.abort_request(list(rows))
-            raise
-        return rows
-
-    def _run(self, rows: dict[str, int]) -> list[Any]:
-        """Step until every request has ended; outputs in row order."""
-        engine = self._engine().llm_engine
-        done: dict[int, Any] = {}
-        try:
-            while engine.has_unfinished_requests():
-                for output in engine.step():
-                    if output.finished:
-                        done[rows[output.request_id]] = output.outputs[0]
-        except BaseException:
-            engine.abort_request(list(rows))
-            raise
-        if len(done) != len(rows):
-            raise BackendError(f"vLLM ended {len(done)} of {len(rows)} rollouts")
-        return [done[row] for row in range(len(rows))]
-
-    def _forget(self) -> None:
-        """Empty the caches of keys and values and of picture features."""
-        llm = self._engine()
-        if not llm.reset_prefix_cache():
-            raise BackendError("vLLM did not empty its prefix cache: requests are still running")
-        llm.llm_engine.reset_encoder_cache()
-        llm.reset_mm_cache()
-
-    def _sleep(self) -> None:
-        level = self._settings.sleep
-        if level and self._llm is not None:
-            self._llm.sleep(level=level)
-            self._asleep = {"weights", "kv_cache"}
+        final = RequestOutputKind.FINAL_ONLY
+        return SamplingParams(**self._fields, seed=seed, detokenize=False, output_kind=final)
 
     def _wake(self) -> None:
-        llm = self._engine()
-        if "weights" in self._asleep:
-            if self._settings.sleep == 2:
-                self.sync(self._net)  # no update since: the same weights once more
-            else:
-                llm.wake_up(["weights"])
-        if "kv_cache" in self._asleep:
-            llm.wake_up(["kv_cache"])
-        self._asleep = set()
+        if self._settings.sleep == 2 and "weights" in self._asleep:
+            self.sync(self._net)  # no update since: the same weights once more
+        self._rouse("weights")
+        self._rouse("kv_cache")
+
+    def _rouse(self, part: str) -> None:
+        if part in self._asleep:
+            self._open().wake_up([part])
+            self._asleep.discard(part)
 
 
 def _start(net: Any, settings: VllmSpec, model: str, revision: str | None) -> Any:
@@ -208,8 +182,6 @@ def _start(net: Any, settings: VllmSpec, model: str, revision: str | None) -> An
     Not `load_format: dummy`, although the policy's own follow at once: it would fill constants that no
     checkpoint holds (the normalisation of pixels) with noise.
     """
-    import torch.distributed as dist
-
     os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
     try:
         from vllm import LLM
@@ -228,7 +200,7 @@ def _start(net: Any, settings: VllmSpec, model: str, revision: str | None) -> An
     }
     if _is_cpu():
         arguments |= {**CPU_ARGUMENTS, "max_num_batched_tokens": settings.max_model_len}
-    if dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
+    if Ranks.here().world > 1:
         # Each engine is a rank of the training processes' group, and makes no group of its own.
         arguments["distributed_executor_backend"] = "external_launcher"
     arguments |= settings.engine

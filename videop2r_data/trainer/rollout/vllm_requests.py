@@ -12,7 +12,7 @@ from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
 from videop2r_data.errors import BackendError, ConfigError
-from videop2r_data.trainer.rollout.base import RolledOut, Tokens
+from videop2r_data.trainer.rollout.base import RolledOut, Tokens, check_seeds
 from videop2r_data.trainer.settings.rl import SamplingSpec
 
 if TYPE_CHECKING:
@@ -22,12 +22,8 @@ if TYPE_CHECKING:
 def sampling_fields(spec: SamplingSpec, tokens: Tokens, *, bias: float) -> dict[str, Any]:
     """Everything that decides a draw, spelled out, so that no default of the checkpoint or the server counts.
 
-    Qwen's `generation_config.json` has a repetition penalty, which would make rollouts off-policy.
-
-    Args:
-        spec: temperature, top_p, top_k, length.
-        tokens: what ends a completion and what is never drawn.
-        bias: added to the logits of `tokens.never`.
+    Qwen's `generation_config.json` has a repetition penalty, which would make rollouts off-policy. `bias` is
+    added to the logits of `tokens.never`.
     """
     return {
         "temperature": spec.temperature,
@@ -47,19 +43,13 @@ def sampling_fields(spec: SamplingSpec, tokens: Tokens, *, bias: float) -> dict[
 def check_call(
     prompts: PromptBatch, group_size: int, seeds: Sequence[int], spec: SamplingSpec, room: int
 ) -> None:
-    """Check a call before anything is sent.
-
-    Args:
-        prompts, group_size, seeds: as of `RolloutEngine.generate`.
-        spec: for the length of completions.
-        room: tokens of prompt and completion that the engine takes.
+    """Check a call before anything is sent; `room`: tokens of prompt and completion that the engine takes.
 
     Raises:
         ValueError: the number of seeds is not B * G.
         ConfigError: the longest prompt leaves less than `max_new_tokens`; vLLM would cut completions short.
     """
-    if group_size < 1 or len(seeds) != len(prompts.ids) * group_size:
-        raise ValueError(f"{len(seeds)} seeds for {len(prompts.ids)} prompts times {group_size}")
+    check_seeds(prompts, group_size, seeds)
     longest = max(map(len, prompts.ids), default=0)
     if longest + spec.max_new_tokens > room:
         raise ConfigError(
@@ -70,8 +60,7 @@ def check_call(
 
 def check_prompt(prompts: PromptBatch, row: int, got: Sequence[int] | None) -> None:
     """Refuse vLLM's prompt tokens if they are not the trainer's; the ConfigError names the first place."""
-    want = prompts.ids[row]
-    got = list(got or ())
+    want, got = prompts.ids[row], list(got or ())
     if got == want:
         return
     at = next(i for i, (a, b) in enumerate(zip_longest(got, want)) if a != b)
@@ -91,9 +80,8 @@ def rolled_out(ids: Sequence[int], reason: str | None, tokens: Tokens) -> Rolled
         BackendError: it ended for a reason that no rollout has, or holds a token that may not be drawn.
     """
     drawn = list(ids)
-    finished = bool(drawn) and drawn[-1] == tokens.end
-    stray = tokens.never.intersection(drawn)
-    if stray:
+    finished = drawn[-1:] == [tokens.end]
+    if stray := tokens.never.intersection(drawn):
         raise BackendError(
             f"vLLM drew token(s) {sorted(stray)}, which are suppressed",
             hint="lower the temperature: the server's suppression is a bias of -100 before it",

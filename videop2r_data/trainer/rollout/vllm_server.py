@@ -35,6 +35,7 @@ from videop2r_data.errors import BackendError, ConfigError
 from videop2r_data.media import encode_frames
 from videop2r_data.schemas import Frames, MediaSpec
 from videop2r_data.trainer.model.weights import bare
+from videop2r_data.trainer.ranks import Ranks
 from videop2r_data.trainer.rollout.base import RolledOut, Tokens
 from videop2r_data.trainer.rollout.vllm_requests import (
     check_call,
@@ -42,13 +43,7 @@ from videop2r_data.trainer.rollout.vllm_requests import (
     rolled_out,
     sampling_fields,
 )
-from videop2r_data.trainer.rollout.vllm_sync import (
-    RPC,
-    EngineTransfer,
-    FolderTransfer,
-    Http,
-    first_then_all,
-)
+from videop2r_data.trainer.rollout.vllm_sync import RPC, EngineTransfer, FolderTransfer, Http
 from videop2r_data.trainer.settings.rl import DEV_MODE, EXTENSION, SamplingSpec, VllmSpec
 
 if TYPE_CHECKING:
@@ -65,7 +60,7 @@ _CACHES = ("/reset_prefix_cache", "/reset_encoder_cache", "/reset_mm_cache")
 
 
 class VllmServerEngine:
-    """A running vLLM server.
+    """A running vLLM server; see `RolloutEngine`.
 
     Args:
         net: the policy, wrapped or not; its weights are handed over at once.
@@ -82,9 +77,10 @@ class VllmServerEngine:
     def __init__(self, net: Any, tokenizer: Any, spec: SamplingSpec, settings: VllmSpec) -> None:
         self._spec = spec
         self._http = Http(settings)
-        self._tokens = Tokens.of(bare(net).config, tokenizer)
+        config = bare(net).config
+        self._tokens = Tokens.of(config, tokenizer)
         self._model, served = _served(self._http)
-        self._packs = _needs_packing(self._http, bare(net).config)
+        self._packs = _needs_packing(self._http, config)
         self._room = min(settings.max_model_len, served)
         self._fields = sampling_fields(spec, self._tokens, bias=LOWEST_BIAS)
         self._fields["logit_bias"] = {str(token): bias for token, bias in self._fields["logit_bias"].items()}
@@ -106,8 +102,8 @@ class VllmServerEngine:
         # Greedy decoding gives one answer; vLLM refuses to give it twice.
         count = group_size if self._spec.temperature > 0 else 1
         bodies = [
-            partial(self._body, prompts.texts[b], prompts.frames[b], count, seeds[b * group_size])
-            for b in range(len(prompts.ids))
+            partial(self._body, text, frames, count, seed)
+            for text, frames, seed in zip(prompts.texts, prompts.frames, seeds[::group_size], strict=True)
         ]
         rows: list[RolledOut] = []
         for b, answer in enumerate(self._http.post_all(CHAT, bodies)):
@@ -116,7 +112,7 @@ class VllmServerEngine:
             if len(choices) != count:
                 raise BackendError(f"the server gave {len(choices)} rollouts instead of {count}")
             drawn = [rolled_out(c["token_ids"], c["finish_reason"], self._tokens) for c in choices]
-            rows += drawn if count == group_size else drawn * group_size
+            rows += drawn * (group_size // count)
         return rows
 
     def sync(self, net: Any) -> None:
@@ -128,7 +124,7 @@ class VllmServerEngine:
         if self._transfer is None:
             raise BackendError("this connection to a vLLM server is closed")
         self._transfer.send(net)
-        first_then_all(self._forget)
+        Ranks.here().first_then_all(self._forget)
 
     def close(self) -> None:
         """Leave the server alone; it keeps the last weights. Safe to call twice."""
@@ -177,10 +173,9 @@ def _served(http: Http) -> tuple[str, int]:
     try:
         http.get(WORLD)
     except ConfigError:
-        name = next(iter(DEV_MODE))
         raise ConfigError(
             f"the vLLM server at {http.url} takes no weights: it runs without developer mode",
-            hint=f"start it with {name}=1 in its environment, on a private network",
+            hint=f"start it with {next(iter(DEV_MODE))}=1 in its environment, on a private network",
         ) from None
     return str(card["id"]), int(card["max_model_len"])
 

@@ -16,6 +16,7 @@ import asyncio
 import os
 import random
 import shutil
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -35,6 +36,7 @@ from videop2r_data.errors import (
     first_line,
 )
 from videop2r_data.trainer.model.weights import policy_weights, sharding, weight_metas
+from videop2r_data.trainer.ranks import Ranks
 from videop2r_data.trainer.settings.rl import VllmSpec
 
 # The client: blocking calls, many requests at once, tried again where another try can help.
@@ -42,19 +44,19 @@ from videop2r_data.trainer.settings.rl import VllmSpec
 
 _AGAIN = frozenset({408, 409, 425, 429})
 _RNG = random.Random()  # noqa: S311 jitter is no secret
-
-
 Body = Callable[[], bytes | None]
 
 
 class Http:
-    """One server.
+    """One server; every call may be made twice, after a failure that passes.
 
     Args:
         spec: `url`, `api_key_env`, `concurrency`, `timeout_s`, `retries`.
 
     Raises:
-        ConfigError: no address, or the variable with the key is not set.
+        ConfigError: no address, or the variable with the key is not set; of a call: no such route.
+        TransientError: (of a call) the server did not answer, the last try included.
+        RefusedError, AuthError: (of a call) it refused the request, or the key.
     """
 
     def __init__(self, spec: VllmSpec) -> None:
@@ -76,39 +78,42 @@ class Http:
 
     def get(self, path: str) -> Any:
         """The answer to one GET."""
-        return self._ask("GET", path, [lambda: None])[0]
+        return asyncio.run(self._all("GET", path, [lambda: None]))[0]
 
     def post(self, path: str, body: Any = None) -> Any:
-        """The answer to one POST; only for what may be done twice."""
-        return self._ask("POST", path, [lambda: b"" if body is None else orjson.dumps(body)])[0]
+        """The answer to one POST."""
+        return self.post_all(path, [lambda: b"" if body is None else orjson.dumps(body)])[0]
 
     def post_all(self, path: str, bodies: Sequence[Body]) -> list[Any]:
-        """The answers to many POSTs, in order; the first failure ends them all.
-
-        Args:
-            path: same for all.
-            bodies: what makes each body; called when its turn comes, so that few are in memory at once.
-
-        Raises:
-            TransientError: the server did not answer, the last try included.
-            RefusedError: it refused a request.
-            AuthError: it refused the key.
-            ConfigError: it has no such route.
-        """
-        return self._ask("POST", path, bodies)
-
-    def _ask(self, method: str, path: str, bodies: Sequence[Body]) -> list[Any]:
-        return asyncio.run(self._all(method, path, bodies))
+        """The answers to many POSTs, in order; the first failure ends them all. A body is made when its turn
+        comes, so that few are in memory at once."""
+        return asyncio.run(self._all("POST", path, bodies))
 
     async def _all(self, method: str, path: str, bodies: Sequence[Body]) -> list[Any]:
+        import aiohttp
+
         gate = asyncio.Semaphore(self._spec.concurrency)
+        async with aiohttp.ClientSession(
+            headers=self._headers,
+            timeout=aiohttp.ClientTimeout(total=self._spec.timeout_s, sock_connect=30.0),
+            connector=aiohttp.TCPConnector(limit=self._spec.concurrency),
+            cookie_jar=aiohttp.DummyCookieJar(),
+        ) as session:
 
-        async def one(session: Any, body: Body) -> Any:
-            async with gate:
-                return await self._tries(session, method, path, body)
+            async def one(body: Body) -> Any:
+                async with gate:
+                    data = await asyncio.to_thread(body)
+                    attempt = 1
+                    while True:
+                        try:
+                            return await self._try(session, method, path, data)
+                        except TransientError as error:
+                            if attempt > self._spec.retries:
+                                raise TransientError(f"{error.message} (try {attempt}, the last)") from error
+                        await asyncio.sleep(backoff_s(attempt, rng=_RNG))
+                        attempt += 1
 
-        async with self._session() as session:
-            tasks = [asyncio.create_task(one(session, body)) for body in bodies]
+            tasks = [asyncio.create_task(one(body)) for body in bodies]
             try:
                 return await asyncio.gather(*tasks)
             finally:
@@ -116,52 +121,28 @@ class Http:
                     task.cancel()
                 await asyncio.gather(*tasks, return_exceptions=True)
 
-    def _session(self) -> Any:
-        import aiohttp
-
-        return aiohttp.ClientSession(
-            headers=self._headers,
-            timeout=aiohttp.ClientTimeout(total=self._spec.timeout_s, sock_connect=30.0),
-            connector=aiohttp.TCPConnector(limit=self._spec.concurrency),
-            cookie_jar=aiohttp.DummyCookieJar(),
-        )
-
-    async def _tries(self, session: Any, method: str, path: str, body: Body) -> Any:
-        data = await asyncio.to_thread(body)
-        attempt = 1
-        while True:
-            try:
-                return await self._try(session, method, path, data)
-            except TransientError as error:
-                if attempt > self._spec.retries:
-                    raise TransientError(f"{error.message} (try {attempt}, the last)") from error
-            await asyncio.sleep(backoff_s(attempt, rng=_RNG))
-            attempt += 1
-
     async def _try(self, session: Any, method: str, path: str, data: bytes | None) -> Any:
         import aiohttp
 
         try:
             async with session.request(method, self.url + path, data=data, allow_redirects=False) as answer:
                 raw = await answer.read()
-                status = answer.status
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise TransientError(f"no answer from {self.url}{path}: {first_line(error, 200)}") from error
-        if status != 200:
-            raise _failure(status, path, raw)
         try:
-            return orjson.loads(raw) if raw.strip() else None
+            told = orjson.loads(raw) if raw.strip() else None
         except orjson.JSONDecodeError:
-            raise TransientError(f"the server answered {path} with something that is no JSON") from None
+            told = raw.decode("utf-8", "replace")
+            if answer.status == 200:
+                raise TransientError(f"the server answered {path} with something that is no JSON") from None
+        if answer.status != 200:
+            raise _failure(answer.status, path, told)
+        return told
 
 
-def _failure(status: int, path: str, raw: bytes) -> Exception:
+def _failure(status: int, path: str, told: Any) -> Exception:
     """What a status says about another try."""
-    try:
-        data = orjson.loads(raw)
-    except orjson.JSONDecodeError:
-        data = raw.decode("utf-8", "replace")
-    said = f"{path}: status {status}: {server_message(data)}"
+    said = f"{path}: status {status}: {server_message('' if told is None else told)}"
     if status in _AGAIN or status >= 500:
         return TransientError(said)
     if status in (401, 403):
@@ -171,7 +152,7 @@ def _failure(status: int, path: str, raw: bytes) -> Exception:
     return RefusedError(said, hint="was the server started with the command that serve_command gives?")
 
 
-# Weights.
+# Weights: `send` is a collective, `close` frees what a transfer holds.
 
 
 RPC = "/collective_rpc"
@@ -180,42 +161,8 @@ SHARD_BYTES = 2 * 2**30
 """Size of one file, and of what is held in memory while it is written."""
 
 
-def rank() -> int:
-    """This training process's number; 0 when there is only one."""
-    import torch.distributed as dist
-
-    return int(dist.get_rank()) if dist.is_available() and dist.is_initialized() else 0
-
-
-def first_then_all(work: Callable[[], None]) -> None:
-    """Run `work` on the first process while the others wait; if it fails, all fail.
-
-    Raises:
-        BackendError: on the others, with the message of the first.
-    """
-    import torch.distributed as dist
-
-    failure: Exception | None = None
-    if rank() == 0:
-        try:
-            work()
-        except Exception as error:  # noqa: BLE001 - raised again below, once the others know
-            failure = error
-    if dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
-        told = [None if failure is None else str(failure)]
-        dist.broadcast_object_list(told, src=0)
-        if failure is None and told[0] is not None:
-            raise BackendError(f"the first training process could not update the server: {told[0]}")
-    if failure is not None:
-        raise failure
-
-
 class FolderTransfer:
-    """Weights as files.
-
-    Raises:
-        ConfigError: `folder` is not set.
-    """
+    """Weights as files; ConfigError if `folder` is not set."""
 
     def __init__(self, http: Http, spec: VllmSpec, dtype: Any) -> None:
         if not spec.folder:
@@ -231,10 +178,10 @@ class FolderTransfer:
         """Write, have it read, drop what was written the time before."""
         self._count += 1
         weights = policy_weights(net, self._dtype)
-        if rank() != 0 and sharding(net) is not None:
-            for _ in weights:
-                pass
-        first_then_all(lambda: self._hand_over(weights))
+        ranks = Ranks.here()
+        if ranks.rank != 0 and sharding(net) is not None:
+            deque(weights, 0)  # every rank takes part in gathering
+        ranks.first_then_all(lambda: self._hand_over(weights))
 
     def close(self) -> None:
         """Remove the files."""
@@ -250,8 +197,7 @@ class FolderTransfer:
         partial.mkdir(parents=True)
         write_weights(partial, weights)
         partial.rename(folder)
-        body = {"method": "reload_weights", "kwargs": {"weights_path": str(folder)}}
-        self._http.post(RPC, body)
+        self._http.post(RPC, {"method": "reload_weights", "kwargs": {"weights_path": str(folder)}})
         self.close()
         self._last = folder
 
@@ -299,7 +245,7 @@ class EngineTransfer:
             self._sender = self._connect()
         self._source.net = net
         self._sender.send_weights()
-        first_then_all(lambda: None)
+        Ranks.here().first_then_all(lambda: None)
 
     def close(self) -> None:
         """Leave the group that was made for the transfer."""
@@ -327,19 +273,18 @@ class EngineTransfer:
             ) from error
 
     def _init_info(self) -> Any:
-        spec = self._spec
+        spec, rank = self._spec, Ranks.here().rank
         if spec.transfer == "ipc":
             from vllm.distributed.weight_transfer.ipc_engine import IPCTrainerInitInfo
 
-            return IPCTrainerInitInfo(rank=rank(), packed=spec.packed)
+            return IPCTrainerInitInfo(rank=rank, packed=spec.packed)
         from vllm.distributed.weight_transfer.nccl_engine import NCCLTrainerInitInfo
 
-        workers = int(self._http.get("/get_world_size")["world_size"])
         return NCCLTrainerInitInfo(
-            rank=rank(),
+            rank=rank,
             master_address=spec.master_address,
             master_port=spec.master_port,
-            world_size=workers + 1,
+            world_size=int(self._http.get("/get_world_size")["world_size"]) + 1,
             packed=spec.packed,
         )
 

@@ -31,10 +31,7 @@ def pack_head_again(model: Any) -> None:
 
 @contextmanager
 def random_numbers_kept() -> Iterator[None]:
-    """Restore the global generators of Python, numpy and torch after the block.
-
-    A starting engine seeds them all.
-    """
+    """Restore the global generators after the block: a starting engine seeds them all."""
     import random
 
     import numpy as np

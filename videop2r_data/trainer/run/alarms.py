@@ -23,9 +23,9 @@ from videop2r_data.schemas import Frames
 from videop2r_data.trainer.data.examples import Example
 from videop2r_data.trainer.data.order import derive, rollout_seeds
 from videop2r_data.trainer.data.usual import UsualAnswers
-from videop2r_data.trainer.evaluate.questions import Ranks
 from videop2r_data.trainer.judging.base import Judge, Judged, JudgeItem, Ticket
 from videop2r_data.trainer.process.rewards import Graded
+from videop2r_data.trainer.ranks import Ranks
 from videop2r_data.trainer.run.rollouts import Roller, Rollouts, Tally
 from videop2r_data.trainer.run.runlog import METRICS, read_lines
 from videop2r_data.trainer.run.session import Fed

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from videop2r_data.trainer.data.order import seed_step
-from videop2r_data.trainer.evaluate.run import HeldOut
+from videop2r_data.trainer.evaluate.questions import HeldOut
 from videop2r_data.trainer.judging.base import Judge
 from videop2r_data.trainer.model.weights import save_policy, sharding
 from videop2r_data.trainer.rollout.base import RolloutEngine
