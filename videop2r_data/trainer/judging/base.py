@@ -24,7 +24,6 @@ from videop2r_data.trainer.settings.rl import JudgingSpec, Reward
 from videop2r_data.validators import check_observation, holds_verdict_tag
 
 if TYPE_CHECKING:
-    from videop2r_data.demo import SceneSample
     from videop2r_data.trainer.data.examples import Example
 
 
@@ -167,7 +166,15 @@ raises BackendError, ConfigError or JournalError if no item can be judged: then 
 
 
 class Judge(ABC):
-    """Judges observations in the background; open within a `with` block, or between `start` and `close`."""
+    """Judges observations in the background; open within a `with` block, or between `start` and `close`.
+
+    Args:
+        spec: how several decisions become one score.
+        asks: what to decide of each observation, in this order.
+    """
+
+    def __init__(self, spec: JudgingSpec, asks: Sequence[Reward]) -> None:
+        self.spec, self.asks = spec, tuple(asks)
 
     def start(self) -> None:  # noqa: B027 - a judge in this process opens nothing
         """Open what is needed; called once, before the first `submit`."""
@@ -186,35 +193,43 @@ class Judge(ABC):
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    def whole(self, parts: Mapping[Reward, Judged]) -> Judged:
+        """What was decided of one item, as one verdict."""
+        return parts[self.asks[0]] if len(self.asks) == 1 else joined(parts, self.spec)
 
-def decided(item: JudgeItem) -> Judged | None:
-    """The verdict that the rules of the build's verify step give, or None: then the judge must be asked."""
-    observation, example = item.observation, item.example
-    if observation is None or not observation.strip():
-        return Judged(0.0, Reason.NO_OBSERVATION)
-    if holds_verdict_tag(observation):
-        return Judged(0.0, Reason.COPIED_VERDICT)
-    leak = check_observation(
-        observation, problem=example.problem, options=example.options, answer=example.reference
-    )
-    if leak.reason is not None:
-        return Judged(0.0, Reason(leak.reason.value), detail=leak.detail)
-    return None
+    def ruled(self, item: JudgeItem) -> Judged | None:
+        """The verdict that the rules of the build's verify step give, as that on everything that is asked;
+        None: the judge must be asked."""
+        observation, example = item.observation, item.example
+        if observation is None or not observation.strip():
+            found = Judged(0.0, Reason.NO_OBSERVATION)
+        elif holds_verdict_tag(observation):
+            found = Judged(0.0, Reason.COPIED_VERDICT)
+        else:
+            leak = check_observation(
+                observation, problem=example.problem, options=example.options, answer=example.reference
+            )
+            if leak.reason is None:
+                return None
+            found = Judged(0.0, Reason(leak.reason.value), detail=leak.detail)
+        return self.whole(dict.fromkeys(self.asks, found))
+
+
+def again(judged: Judged) -> Judged:
+    """The verdict on an equal item."""
+    parts = {name: replace(part, cached=True) for name, part in judged.parts.items()}
+    return replace(judged, cached=True, parts=parts)
 
 
 class DemoJudge(Judge):
     """Decides by the scene truth: is every claim true, and do the claims state what the answer needs?
 
-    It judges in `submit`: an item takes a tenth of a millisecond.
-
-    Args:
-        spec: how several decisions become one score; None: the defaults.
-        asks: what to decide of each observation, in this order; `faithfulness` is the share of claims that
-            the scene supports.
+    It judges in `submit`: an item takes a tenth of a millisecond. `faithfulness` is the share of claims that
+    the scene supports.
     """
 
     def __init__(self, spec: JudgingSpec | None = None, asks: Sequence[Reward] = ("sufficiency",)) -> None:
-        self.spec, self.asks = spec or JudgingSpec(), tuple(asks)
+        super().__init__(spec or JudgingSpec(), asks)
 
     def submit(self, items: Sequence[JudgeItem]) -> Ticket:
         """Judge now.
@@ -228,7 +243,7 @@ class DemoJudge(Judge):
         return ticket
 
     def _judge(self, item: JudgeItem, seen: dict[tuple[int, str, str], Judged]) -> Judged:
-        truth = item.example.scene
+        truth, observation = item.example.scene, item.observation or ""
         if truth is None:
             raise ConfigError(
                 "this question has no scene, and the demo judge knows nothing else",
@@ -236,43 +251,26 @@ class DemoJudge(Judge):
                 hint="train on the demo world (`data.source: demo`, or a folder with scenes.jsonl), or name "
                 "a model in judging.backend",
             )
-        if (ruled := decided(item)) is not None:
-            return ruled_of(ruled, self.asks, self.spec)
-        assert item.observation is not None  # `decided` refuses a completion without one
-        key = (truth.scene.index, truth.question.problem, item.observation)
+        if (ruled := self.ruled(item)) is not None:
+            return ruled
+        key = (truth.scene.index, truth.question.problem, observation)
         if key in seen:
             return again(seen[key])
         parts: dict[Reward, Judged] = {}
         for name in self.asks:
-            parts[name] = _sees(item, truth) if name == "faithfulness" else _suffices(item, truth)
+            if name != "faithfulness":
+                found = observation_is_sufficient(truth.scene, truth.question, observation)
+                parts[name] = Judged(float(found), Reason.JUDGED, detail="decided by the scene truth")
+            elif item.example.data_type is DataType.TEXT:
+                parts[name] = Judged(None, Reason.NO_MEDIA)
+            else:
+                claims = split_claims(observation)
+                verdicts = (Claim(text=claim, verdict=see_statement(truth.scene, claim)) for claim in claims)
+                parts[name] = faithful(Faithfulness(claims=tuple(verdicts)))
             if closed(parts[name], self.spec):
                 break
-        seen[key] = parts[self.asks[0]] if len(self.asks) == 1 else joined(parts, self.spec)
+        seen[key] = self.whole(parts)
         return seen[key]
-
-
-def ruled_of(ruled: Judged, asks: Sequence[Reward], spec: JudgingSpec) -> Judged:
-    """A verdict by rule, as that on everything that is asked."""
-    return ruled if len(asks) == 1 else joined(dict.fromkeys(asks, ruled), spec)
-
-
-def again(judged: Judged) -> Judged:
-    """The verdict on an equal item."""
-    parts = {name: replace(part, cached=True) for name, part in judged.parts.items()}
-    return replace(judged, cached=True, parts=parts)
-
-
-def _suffices(item: JudgeItem, truth: SceneSample) -> Judged:
-    found = observation_is_sufficient(truth.scene, truth.question, item.observation or "")
-    return Judged(float(found), Reason.JUDGED, detail="decided by the scene truth")
-
-
-def _sees(item: JudgeItem, truth: SceneSample) -> Judged:
-    if item.example.data_type is DataType.TEXT:
-        return Judged(None, Reason.NO_MEDIA)
-    claims = split_claims(item.observation or "")
-    verdicts = (Claim(text=claim, verdict=see_statement(truth.scene, claim)) for claim in claims)
-    return faithful(Faithfulness(claims=tuple(verdicts)))
 
 
 def faithful(found: Faithfulness, *, cached: bool = False) -> Judged:

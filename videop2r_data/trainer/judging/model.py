@@ -25,7 +25,7 @@ from pathlib import Path
 
 from videop2r_data.backends import Caller, Journal, Money, make_backend, make_breaker, make_caller
 from videop2r_data.errors import BudgetError, TransientError
-from videop2r_data.schemas import Decides, MediaSpec
+from videop2r_data.schemas import MediaSpec
 from videop2r_data.trainer.judging.base import (
     DemoJudge,
     Judge,
@@ -35,9 +35,6 @@ from videop2r_data.trainer.judging.base import (
     Ticket,
     again,
     closed,
-    decided,
-    joined,
-    ruled_of,
 )
 from videop2r_data.trainer.judging.ways import DETAIL_CHARS, FaithfulnessWay, SufficiencyWay, Way
 from videop2r_data.trainer.settings.rl import JudgingSpec, Reward
@@ -45,13 +42,6 @@ from videop2r_data.trainer.settings.rl import JudgingSpec, Reward
 _CLOSE_S = 10.0
 _TELL_S = 5.0
 """Seconds between two checks whether the server can be reached."""
-
-
-_WAYS: dict[Reward, tuple[type[Way], Decides, str]] = {
-    "sufficiency": (SufficiencyWay, "sufficiency", "judge"),
-    "faithfulness": (FaithfulnessWay, "faithfulness", "faithfulness"),
-}
-"""What to decide -> how it is asked, what a useless reply to it is, and its server's name in messages."""
 
 
 class PerceptionJudge(Judge):
@@ -78,9 +68,11 @@ class PerceptionJudge(Judge):
         asks: Sequence[Reward] = ("sufficiency",),
         media: MediaSpec | None = None,
     ) -> None:
-        self.spec, self.asks = spec, tuple(asks)
+        super().__init__(spec, asks)
         self.folder = spec.cache or cache
-        self.ways = {name: _WAYS[name][0](spec, media or MediaSpec()) for name in self.asks}
+        media = media or MediaSpec()
+        made = {"sufficiency": SufficiencyWay, "faithfulness": FaithfulnessWay}
+        self.ways: dict[Reward, Way] = {name: made[name](spec, media) for name in self.asks}
         self._backends = {name: make_backend(way.backend) for name, way in self.ways.items()}
         self._tell = tell
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -102,10 +94,10 @@ class PerceptionJudge(Judge):
             name: make_caller(
                 way.backend,
                 self._backends[name],
-                _WAYS[name][2],
+                way.server,
                 journal=journal,
                 money=money,
-                breaker=make_breaker(_WAYS[name][2], decides=_WAYS[name][1]),
+                breaker=make_breaker(way.server, decides=way.decides),
                 concurrency=self.spec.concurrency,
                 forgive=True,
                 tell=self._tell,
@@ -145,8 +137,7 @@ class PerceptionJudge(Judge):
     async def _judge(self, items: list[JudgeItem], due: float) -> list[Judged]:
         assert self._journal is not None
         self._journal.refresh()  # verdicts of other processes
-        ruled = {row: found for row, item in enumerate(items) if (found := decided(item)) is not None}
-        judged = {row: ruled_of(found, self.asks, self.spec) for row, found in ruled.items()}
+        judged = {row: found for row, item in enumerate(items) if (found := self.ruled(item)) is not None}
         keys = {row: self._key(item) for row, item in enumerate(items) if row not in judged}
         distinct = {key: items[row] for row, key in keys.items()}
         answers = await self._ask_all(distinct, due)
@@ -176,7 +167,7 @@ class PerceptionJudge(Judge):
                 await asyncio.wait(late)
             if fatal is not None:
                 raise fatal
-        return {key: self._whole(parts) for key, parts in found.items()}
+        return {key: self._settled(parts) for key, parts in found.items()}
 
     async def _decide(self, item: JudgeItem, parts: dict[Reward, Judged]) -> None:
         """Fill `parts`; what a deadline cuts off is not in it."""
@@ -185,13 +176,11 @@ class PerceptionJudge(Judge):
             if closed(parts[name], self.spec):
                 break
 
-    def _whole(self, parts: dict[Reward, Judged]) -> Judged:
-        """What was decided of one item, as one verdict."""
+    def _settled(self, parts: dict[Reward, Judged]) -> Judged:
+        """What was decided of one item by the deadline, as one verdict."""
         over = Judged(None, Reason.LATE, False, f"no verdict within {self.spec.deadline_s:g} s")
-        if len(self.asks) == 1:
-            return parts.get(self.asks[0], over)
         shut = any(closed(part, self.spec) for part in parts.values())
-        return joined(parts if shut else dict.fromkeys(self.asks, over) | parts, self.spec)
+        return self.whole(parts if shut else dict.fromkeys(self.asks, over) | parts)
 
     async def _wait(
         self, tasks: list[asyncio.Task[None]], due: float

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from abc import ABC, abstractmethod
+from typing import ClassVar
 
 from videop2r_data.backends import (
     Answer,
@@ -20,9 +21,18 @@ from videop2r_data.backends import (
     frames_array,
 )
 from videop2r_data.media import encode_frames
-from videop2r_data.schemas import BackendSpec, Frames, Judgement, JudgeSpec, MediaSpec, Request, Sufficiency
+from videop2r_data.schemas import (
+    BackendSpec,
+    Decides,
+    Frames,
+    Judgement,
+    JudgeSpec,
+    MediaSpec,
+    Request,
+    Sufficiency,
+)
 from videop2r_data.trainer.judging.base import Judged, JudgeItem, Reason, faithful
-from videop2r_data.trainer.settings.rl import JudgingSpec
+from videop2r_data.trainer.settings.rl import FaithfulnessSpec, JudgingSpec
 
 DETAIL_CHARS = 2000
 _CLIPS = 32
@@ -32,21 +42,21 @@ _CLIPS = 32
 class Way(ABC):
     """One decision about an observation.
 
-    Args:
-        spec: `kind: backend`.
-        media: how frames are encoded for a server.
-
-    Raises:
-        ConfigError: a prompt is missing, or is not one for this decision.
+    Attributes:
+        decides: what.
+        server: what messages call the server.
+        backend: whom it asks.
     """
 
-    def __init__(self, spec: JudgingSpec, media: MediaSpec) -> None:
-        self.spec, self.media = spec, media
+    decides: ClassVar[Decides]
+    server: ClassVar[str]
 
-    @property
-    @abstractmethod
-    def backend(self) -> BackendSpec:
-        """Whom it asks."""
+    def __init__(self, how: JudgingSpec | FaithfulnessSpec, backend: BackendSpec | None) -> None:
+        assert backend is not None  # the settings see to it
+        self.backend = backend
+        self.judge = JudgeSpec(
+            backend=backend, prompt=how.prompt, temperature=how.temperature, max_tokens=how.max_tokens
+        )
 
     @abstractmethod
     def request(self, item: JudgeItem) -> Request:
@@ -63,27 +73,17 @@ class Way(ABC):
 
 
 class SufficiencyWay(Way):
-    """Question, correct answer and observation, neutralised; never the media."""
+    """Question, correct answer and observation, neutralised; never the media. The same call as in a build
+    with the same judge."""
 
-    def __init__(self, spec: JudgingSpec, media: MediaSpec) -> None:
-        super().__init__(spec, media)
-        self._requests = JudgeRequests(
-            JudgeSpec(
-                backend=self.backend,
-                prompt=spec.prompt,
-                temperature=spec.temperature,
-                max_tokens=spec.max_tokens,
-            )
-        )
+    decides, server = "sufficiency", "judge"
 
-    @property
-    def backend(self) -> BackendSpec:
-        """That of the settings."""
-        assert self.spec.backend is not None  # the settings see to it
-        return self.spec.backend
+    def __init__(self, spec: JudgingSpec, _: MediaSpec) -> None:
+        super().__init__(spec, spec.backend)
+        self._requests = JudgeRequests(self.judge)
 
     def request(self, item: JudgeItem) -> Request:
-        """The call; the same in a build with the same judge."""
+        """The call, without frames."""
         example = item.example
         return self._requests.request(
             problem=example.problem,
@@ -102,21 +102,14 @@ class SufficiencyWay(Way):
 class FaithfulnessWay(Way):
     """The claims of an observation from its text alone, then their verdicts from the frames."""
 
-    def __init__(self, spec: JudgingSpec, media: MediaSpec) -> None:
-        super().__init__(spec, media)
-        how = spec.faithfulness
-        judge = JudgeSpec(
-            backend=self.backend, prompt=how.prompt, temperature=how.temperature, max_tokens=how.max_tokens
-        )
-        self._requests = FaithfulnessRequests(judge, claims_prompt=how.claims_prompt)
-        self._encoded: dict[str, asyncio.Future[Frames]] = {}
+    decides, server = "faithfulness", "faithfulness"
 
-    @property
-    def backend(self) -> BackendSpec:
-        """The model that sees."""
-        found = self.spec.faithfulness.backend or self.spec.backend
-        assert found is not None  # the settings see to it
-        return found
+    def __init__(self, spec: JudgingSpec, media: MediaSpec) -> None:
+        how = spec.faithfulness
+        super().__init__(how, how.backend or spec.backend)
+        self._media = media
+        self._requests = FaithfulnessRequests(self.judge, claims_prompt=how.claims_prompt)
+        self._encoded: dict[str, asyncio.Future[Frames]] = {}
 
     def request(self, item: JudgeItem) -> Request:
         """The call for the claims."""
@@ -134,7 +127,7 @@ class FaithfulnessWay(Way):
         if not listed.value:
             return Judged(0.0, Reason.JUDGED, cached, "no claim")
         record, claims = item.frames.record, listed.value
-        check = self._requests.check(claims, record, self.media.wire_of(record.passthrough))
+        check = self._requests.check(claims, record, self._media.wire_of(record.passthrough))
         cached = cached and known(check.key) is not None
         seen = await ask_faithfulness(caller.ask, check, claims, lambda: self._pictures(item.frames))
         if seen.value is None:
@@ -155,8 +148,8 @@ class FaithfulnessWay(Way):
         return await asyncio.shield(self._encoded[key])
 
     def _encode(self, frames: Frames) -> Frames:
-        pictures = encode_frames(frames_array(frames), self.media)
-        return Frames(frames.record, encoded=pictures, mime=self.media.mime)
+        pictures = encode_frames(frames_array(frames), self._media)
+        return Frames(frames.record, encoded=pictures, mime=self._media.mime)
 
 
 def verdict(asked: Asked[Judgement], *, cached: bool) -> Judged:
