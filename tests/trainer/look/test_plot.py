@@ -11,8 +11,7 @@ from PIL import Image
 from videop2r_data.errors import SourceError
 from videop2r_data.plots import DARK, LIGHT
 from videop2r_data.trainer.look.curves import RunCurves, curves_of, panels_for
-from videop2r_data.trainer.look.draw import draw_panels
-from videop2r_data.trainer.look.plot import plot_runs
+from videop2r_data.trainer.look.plot import draw_panels, plot_runs
 
 pytest.importorskip("matplotlib")
 

@@ -11,18 +11,16 @@ import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import reduce
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
-import orjson
 from numpy.typing import NDArray
 
 from videop2r_data.errors import SourceError
 
-# Lines of a run, read also while it writes them. Damage must not keep anybody from looking at a run: a torn
-# last line is dropped, other lines that are no JSON object are counted, and `NaN`, which is no JSON, is read
-# as a gap.
+# Lines of a run, read also while it writes them. Damage must not keep anybody from looking at a run.
 
 
 METRICS, SAMPLES = "metrics.jsonl", "samples.jsonl"
@@ -39,11 +37,14 @@ class Lines(NamedTuple):
 def read_lines(path: Path) -> Lines:
     """The JSON objects of a file, in order.
 
+    A torn last line is dropped, other lines that are no JSON object are counted, and `NaN`, which is no JSON,
+    is read as null.
+
     Raises:
         SourceError: the file is missing or cannot be read.
     """
     try:
-        data = path.read_bytes()
+        lines = path.read_bytes().split(b"\n")
     except OSError as error:
         raise SourceError(
             f"cannot read it: {error.strerror or error}",
@@ -52,27 +53,18 @@ def read_lines(path: Path) -> Lines:
         ) from None
     rows: list[dict[str, Any]] = []
     damaged = 0
-    lines = data.split(b"\n")
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
-        row = _read(line)
-        if row is not None:
+        try:
+            row = json.loads(line, parse_constant=lambda _: None)
+        except (ValueError, RecursionError):
+            row = None
+        if isinstance(row, dict):
             rows.append(row)
         elif number < len(lines):
             damaged += 1
     return Lines(rows, damaged)
-
-
-def _read(line: bytes) -> dict[str, Any] | None:
-    try:
-        row = orjson.loads(line)
-    except orjson.JSONDecodeError:
-        try:
-            row = json.loads(line, parse_constant=lambda _: None)
-        except (ValueError, RecursionError):
-            return None
-    return row if isinstance(row, dict) else None
 
 
 # Curves.
@@ -99,6 +91,10 @@ class Curve:
     def finite(self) -> Array:
         """The values that can be drawn; float64."""
         return self.values[np.isfinite(self.values)]
+
+    def at(self, steps: Array) -> Array:
+        """The values at some of its steps."""
+        return self.values[np.searchsorted(self.steps, steps)]
 
 
 @dataclass(frozen=True)
@@ -152,17 +148,12 @@ def curves_of(rows: Iterable[Mapping[str, Any]]) -> dict[str, Curve]:
         if step is None:
             continue
         for key, value in row.items():
-            if key == "step":
-                continue
             number = _number(value)
-            if number is not None:
+            if number is None and (value is None or isinstance(value, float)):
+                number = math.nan
+            if number is not None and key != "step":
                 points.setdefault(key, {})[step] = number
-            elif value is None or isinstance(value, float):
-                points.setdefault(key, {})[step] = math.nan
-    return {
-        key: Curve(np.array(sorted(found)), np.array([found[step] for step in sorted(found)]))
-        for key, found in points.items()
-    }
+    return {key: Curve(*np.array(sorted(found.items()), dtype=float).T) for key, found in points.items()}
 
 
 def smooth(curve: Curve, window: float | None = None) -> Array:
@@ -195,11 +186,8 @@ def mean_curve(curves: Sequence[Curve]) -> Curve:
     >>> mean_curve([a, b]).steps.tolist(), mean_curve([a, b]).values.tolist()
     ([2.0], [2.0])
     """
-    steps = curves[0].steps
-    for curve in curves[1:]:
-        steps = np.intersect1d(steps, curve.steps)
-    rows = [curve.values[np.searchsorted(curve.steps, steps)] for curve in curves]
-    return Curve(steps, np.mean(rows, axis=0) if len(steps) else np.array([]))
+    steps = reduce(np.intersect1d, (curve.steps for curve in curves))
+    return Curve(steps, np.mean([curve.at(steps) for curve in curves], axis=0))
 
 
 def with_shares(runs: Sequence[RunCurves]) -> tuple[list[RunCurves], str]:
@@ -216,17 +204,13 @@ def with_shares(runs: Sequence[RunCurves]) -> tuple[list[RunCurves], str]:
 
 
 def _shared(run: RunCurves) -> RunCurves:
-    groups = run.get("groups")
-    if groups is None:
-        return run
-    curves = dict(run.curves)
-    for key in [key for key in curves if key.startswith("collapsed/")]:
-        curve = run.get(key)
-        if curve is not None:
+    groups, curves = run.get("groups"), dict(run.curves)
+    for key in run.curves:
+        curve = run.get(key) if key.startswith("collapsed/") else None
+        if curve is not None and groups is not None:
             steps = np.intersect1d(curve.steps, groups.steps)
-            counts = curve.values[np.searchsorted(curve.steps, steps)]
-            whole = groups.values[np.searchsorted(groups.steps, steps)]
-            curves[key] = Curve(steps, counts / np.where(whole > 0, whole, np.nan))
+            whole = groups.at(steps)
+            curves[key] = Curve(steps, curve.at(steps) / np.where(whole > 0, whole, np.nan))
     return replace(run, curves=curves)
 
 
@@ -234,10 +218,9 @@ def _number(value: Any) -> float | None:
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     try:
-        number = float(value)
+        return float(value) if math.isfinite(value) else None
     except OverflowError:
         return None
-    return number if math.isfinite(number) else None
 
 
 # Panels: those of the paper [paper Fig. 6, Fig. 15], and what helps to read them.
@@ -270,95 +253,58 @@ class Panel:
 
 _PROCESS = {"p": P, "r": R}
 """Key of a stream -> its name; other streams are called by their keys."""
+Row = tuple[str, str, str, Scale]
+"""Title, unit, metrics and scale; `*` is each stream, and a metric behind it the sum of the streams."""
+_ALARMS: tuple[Row, ...] = (
+    ("Sufficient, by clip", "share", "alarm/own alarm/empty alarm/shuffled", "share"),
+    ("Accuracy, by usual answer", "mean", "alarm/usual_right alarm/usual_wrong", "share"),
+    ("Claims seen in the clip", "share", "alarm/seen", "share"),
+    ("Alarms that are up", "alarms", "alarm/raised", "count"),
+)
+_RL: tuple[Row, ...] = (
+    ("Accuracy reward", "mean", "reward/accuracy_*", "share"),
+    ("Format reward", "mean", "reward/format_*", "share"),
+    ("Length", "tokens, mean", "length/*", "zero"),
+    ("Length reward", "mean", "reward/length_*", "zero"),
+    ("Total reward", "mean", "reward/total_* reward/total", "zero"),
+    (COLLAPSED, "groups", "collapsed/* collapsed/sum", "count"),
+    ("KL to the reference", "nats per token", "kl", "zero"),
+    ("Clipped ratios", "share of tokens", "clip_fraction/* clip_fraction", "zero"),
+    ("Entropy", "nats per token", "entropy", "zero"),
+    ("Unscored rollouts", "rollouts", "unscored/*", "count"),
+    ("Gradient norm", "before clipping", "grad_norm", "zero"),
+    ("Time per step", "seconds", "time/step_s", "zero"),
+    *_ALARMS,
+)
+_SFT: tuple[Row, ...] = (
+    ("Loss", "nats per token", "loss", "free"),
+    ("Learning rate", "", "lr", "zero"),
+    ("Gradient norm", "before clipping", "grad_norm", "zero"),
+    ("Speed", "tokens per second", "tokens_per_s", "zero"),
+)
+_HELD_OUT: tuple[Row, ...] = (
+    ("Held out: answer accuracy", "mean", "eval/accuracy", "share"),
+    ("Held out: sufficient perception", "share", "eval/sufficiency", "share"),
+    ("Held out: think-answer mismatch", "share", "eval/mismatch", "zero"),
+    ("Held out: valid format", "share", "eval/format", "share"),
+    ("Held out: loss", "nats per token", "eval/loss", "free"),
+)
+_LABELS = {
+    "alarm/own": "own clip",
+    "alarm/empty": "empty clip",
+    "alarm/shuffled": "another's clip",
+    "alarm/usual_right": "usual answer right",
+    "alarm/usual_wrong": "usual answer wrong",
+}
+_COMPARED = " ".join(
+    [
+        "reward/accuracy_* reward/total reward/format_* kl length/* entropy collapsed/* collapsed/sum",
+        "clip_fraction unscored/1 grad_norm",
+        *(row[2] for row in _ALARMS),
+    ]
+)
+"""What runs are compared by, one curve per panel, the streams side by side; `1` is the first stream."""
 _TOTAL = "reward/total_"
-
-
-def streams_in(runs: Sequence[RunCurves]) -> list[str]:
-    """Keys of the streams that runs were rewarded for: `p` and `r`, as far as they have them, first."""
-    keys = {key.removeprefix(_TOTAL) for run in runs for key in run.curves if key.startswith(_TOTAL)}
-    return sorted(keys, key=lambda key: (key not in _PROCESS, key)) or list(_PROCESS)
-
-
-_ALARMS = (
-    Panel(
-        "Sufficient, by clip",
-        "share",
-        (
-            Line("alarm/own", label="own clip"),
-            Line("alarm/empty", label="empty clip"),
-            Line("alarm/shuffled", label="another's clip"),
-        ),
-        "share",
-    ),
-    Panel(
-        "Accuracy, by usual answer",
-        "mean",
-        (
-            Line("alarm/usual_right", label="usual answer right"),
-            Line("alarm/usual_wrong", label="usual answer wrong"),
-        ),
-        "share",
-    ),
-    Panel("Claims seen in the clip", "share", (Line("alarm/seen"),), "share"),
-    Panel("Alarms that are up", "alarms", (Line("alarm/raised"),), "count"),
-)
-
-
-def _rl(keys: Sequence[str]) -> tuple[Panel, ...]:
-    """The panels of RL, for streams with these keys."""
-
-    def each(title: str, unit: str, stem: str, scale: Scale = "zero", *, total: str = "") -> Panel:
-        lines = tuple(Line(f"{stem}{key}", _PROCESS.get(key, key)) for key in keys)
-        return Panel(title, unit, (*lines, Line(total, SUM)) if total else lines, scale)
-
-    return (
-        each("Accuracy reward", "mean", "reward/accuracy_", "share"),
-        each("Format reward", "mean", "reward/format_", "share"),
-        each("Length", "tokens, mean", "length/"),
-        each("Length reward", "mean", "reward/length_"),
-        each("Total reward", "mean", _TOTAL, total="reward/total"),
-        each(COLLAPSED, "groups", "collapsed/", "count", total="collapsed/sum"),
-        Panel("KL to the reference", "nats per token", (Line("kl"),)),
-        each("Clipped ratios", "share of tokens", "clip_fraction/", total="clip_fraction"),
-        Panel("Entropy", "nats per token", (Line("entropy"),)),
-        each("Unscored rollouts", "rollouts", "unscored/", "count"),
-        Panel("Gradient norm", "before clipping", (Line("grad_norm"),)),
-        Panel("Time per step", "seconds", (Line("time/step_s"),)),
-        *_ALARMS,
-    )
-
-
-SFT = (
-    Panel("Loss", "nats per token", (Line("loss"),), "free"),
-    Panel("Learning rate", "", (Line("lr"),)),
-    Panel("Gradient norm", "before clipping", (Line("grad_norm"),)),
-    Panel("Speed", "tokens per second", (Line("tokens_per_s"),)),
-)
-
-
-def _compared(keys: Sequence[str]) -> list[str]:
-    """What runs are compared by, one curve per panel, the streams side by side."""
-
-    def each(stem: str) -> list[str]:
-        return [f"{stem}{key}" for key in keys]
-
-    return [
-        *each("reward/accuracy_"), "reward/total",
-        *each("reward/format_"), "kl",
-        *each("length/"), "entropy",
-        *each("collapsed/"), "collapsed/sum",
-        "clip_fraction", f"unscored/{keys[0]}", "grad_norm",
-        *(line.key for panel in _ALARMS for line in panel.lines),
-    ]  # fmt: skip
-
-
-_HELD_OUT = (
-    Panel("Held out: answer accuracy", "mean", (Line("eval/accuracy"),), "share"),
-    Panel("Held out: sufficient perception", "share", (Line("eval/sufficiency"),), "share"),
-    Panel("Held out: think-answer mismatch", "share", (Line("eval/mismatch"),)),
-    Panel("Held out: valid format", "share", (Line("eval/format"),), "share"),
-    Panel("Held out: loss", "nats per token", (Line("eval/loss"),), "free"),
-)
 
 
 def panels_for(runs: Sequence[RunCurves], *, split: bool) -> list[Panel]:
@@ -369,17 +315,31 @@ def panels_for(runs: Sequence[RunCurves], *, split: bool) -> list[Panel]:
         split: one panel per curve, for runs that are compared: the colour then tells the run.
     """
     rl = any(run.kind == "rl" for run in runs)
-    keys = streams_in(runs)
-    wanted: tuple[Panel, ...] = _rl(keys) if rl else SFT
+    found = {key.removeprefix(_TOTAL) for run in runs for key in run.curves if key.startswith(_TOTAL)}
+    streams = sorted(found, key=lambda key: (key not in _PROCESS, key)) or list(_PROCESS)
+    wanted = [_panel(row, streams) for row in (_RL if rl else _SFT)]
     if rl and split:
-        found = {one.key: replace(p, title=_title(p, one), lines=(one,)) for p in wanted for one in p.lines}
-        wanted = tuple(found[key] for key in _compared(keys))
-    panels = []
-    for panel in (*wanted, *_HELD_OUT):
-        lines = tuple(line for line in panel.lines if _drawn(runs, line.key))
-        if lines:
-            panels.append(replace(panel, lines=lines))
-    return panels
+        alone = {one.key: replace(p, title=_title(p, one), lines=(one,)) for p in wanted for one in p.lines}
+        wanted = [alone[key] for key in _keys(_COMPARED.replace("/1", f"/{streams[0]}"), streams)]
+    wanted += [_panel(row, streams) for row in _HELD_OUT]
+    panels = (replace(p, lines=tuple(one for one in p.lines if _drawn(runs, one.key))) for p in wanted)
+    return [panel for panel in panels if panel.lines]
+
+
+def _keys(metrics: str, streams: Sequence[str]) -> list[str]:
+    """Metrics with each of the streams for `*`."""
+    return [one.replace("*", key) for one in metrics.split() for key in (streams if "*" in one else ("",))]
+
+
+def _panel(row: Row, streams: Sequence[str]) -> Panel:
+    title, unit, metrics, scale = row
+    lines: list[Line] = []
+    for metric in metrics.split():
+        if "*" in metric:
+            lines += [Line(metric.replace("*", key), _PROCESS.get(key, key)) for key in streams]
+        else:
+            lines.append(Line(metric, SUM if "*" in metrics else PLAIN, _LABELS.get(metric, "")))
+    return Panel(title, unit, tuple(lines), scale)
 
 
 def _title(panel: Panel, line: Line) -> str:

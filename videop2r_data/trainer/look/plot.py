@@ -1,30 +1,68 @@
-"""`p2r-train plot`: the curves of runs as a PNG, and the numbers behind it as JSON."""
+"""`p2r-train plot`: the curves of runs as a PNG, and the numbers behind it as JSON.
+
+Small multiples: the raw curve faint, its running mean on top, one legend for all.
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import orjson
 
 from videop2r_data.errors import SourceError
-from videop2r_data.plots import DARK, LIGHT, need_matplotlib, png_bytes
+from videop2r_data.plots import (
+    DARK,
+    DASHED,
+    DOTTED,
+    LIGHT,
+    SOLID,
+    Look,
+    blank_figure,
+    need_matplotlib,
+    png_bytes,
+    run_stroke,
+)
 from videop2r_data.trainer.look.curves import (
+    PLAIN,
+    SUM,
+    Array,
+    Curve,
     Line,
+    P,
     Panel,
+    R,
     RunCurves,
+    mean_curve,
     panels_for,
     read_curves,
     smooth,
     with_shares,
 )
-from videop2r_data.trainer.look.draw import Arms, draw_panels
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 COLOURS = 64
 """Colours of the PNG's palette: curves on a plain ground need no more, and the file is a third."""
+DPI = 110
+COLUMNS, WIDE, HIGH, HEAD = 3, 3.35, 2.05, 0.45
+"""Panels per row; inches of a panel, and of the line above them."""
+FEW = 24
+"""Curves of at most so many points are drawn as they are, with their points."""
+_SPIKE = 6.0
+"""How many times the value that nine in ten stay below; what is higher is a spike."""
+_NAME = 36
+
+Arms = dict[str, list[RunCurves]]
+"""Label -> the runs that carry it (seeds of one setting)."""
+Strokes = dict[str, dict[str, Any]]
+"""Process -> colour and dashes, in matplotlib's words: told apart by either."""
 
 
 class Plotted(NamedTuple):
@@ -80,17 +118,15 @@ def plot_runs(
 
 
 def _wanted(panels: list[Panel], keys: Sequence[str], runs: Sequence[RunCurves]) -> list[Panel]:
+    where = ", ".join(run.name for run in runs)
     if not keys:
         if not panels:
-            raise SourceError("no metric that could be drawn", where=", ".join(run.name for run in runs))
+            raise SourceError("no metric that could be drawn", where=where)
         return panels
     known = {key for run in runs for key in run.curves if run.get(key) is not None}
     missing = [key for key in keys if key not in known]
     if missing:
-        raise SourceError(
-            f"no metric {missing[0]!r}; there are {', '.join(sorted(known))}",
-            where=", ".join(run.name for run in runs),
-        )
+        raise SourceError(f"no metric {missing[0]!r}; there are {', '.join(sorted(known))}", where=where)
     chosen = [panel for panel in panels if any(line.key in keys for line in panel.lines)]
     drawn = {line.key for panel in chosen for line in panel.lines}
     return chosen + [Panel(key, "", (Line(key),), "free") for key in keys if key not in drawn]
@@ -98,29 +134,184 @@ def _wanted(panels: list[Panel], keys: Sequence[str], runs: Sequence[RunCurves])
 
 def _numbers(runs: Sequence[RunCurves], panels: Sequence[Panel], window: float | None) -> dict[str, Any]:
     """What was drawn: raw and smoothed values per run and metric; a gap is null."""
-    keys = [line.key for panel in panels for line in panel.lines]
+
+    def told(curve: Curve) -> dict[str, Any]:
+        columns = {
+            "steps": curve.steps,
+            "values": curve.values,
+            "smoothed": np.round(smooth(curve, window), 6),
+        }
+        return {
+            name: [float(value) if np.isfinite(value) else None for value in values]
+            for name, values in columns.items()
+        }
+
+    shown = [(panel, [line.key for line in panel.lines]) for panel in panels]
+    keys = [key for _, some in shown for key in some]
     return {
-        "panels": [
-            {"title": panel.title, "unit": panel.unit, "keys": [line.key for line in panel.lines]}
-            for panel in panels
-        ],
+        "panels": [{"title": panel.title, "unit": panel.unit, "keys": some} for panel, some in shown],
         "runs": [
-            {
-                "name": run.name,
-                "curves": {
-                    key: {
-                        "steps": _listed(curve.steps),
-                        "values": _listed(curve.values),
-                        "smoothed": _listed(np.round(smooth(curve, window), 6)),
-                    }
-                    for key in keys
-                    if (curve := run.get(key)) is not None
-                },
-            }
+            {"name": run.name, "curves": {key: told(c) for key in keys if (c := run.get(key)) is not None}}
             for run in runs
         ],
     }
 
 
-def _listed(values: np.ndarray[Any, Any]) -> list[float | None]:
-    return [float(value) if np.isfinite(value) else None for value in values]
+def draw_panels(arms: Arms, panels: Sequence[Panel], look: Look, *, window: float | None = None) -> Figure:
+    """One figure of all panels.
+
+    Args:
+        arms: runs by label; several runs under one label are drawn thin, their mean thick.
+        panels: at least one.
+        look: colours.
+        window: steps of the running mean; None: a twentieth of the run.
+    """
+    columns = 2 if len(panels) == 4 else min(COLUMNS, len(panels))
+    rows = math.ceil(len(panels) / columns)
+    wide = max(columns, 2) * WIDE
+    figure = blank_figure(look, wide=wide, high=rows * HIGH, head=HEAD, dpi=DPI, w_pad=0.06)
+    strokes = _strokes(look, panels)
+    for place, axes in enumerate(figure.subplots(rows, columns, squeeze=False).flat):
+        if place >= len(panels):
+            axes.set_axis_off()
+            continue
+        _panel(axes, panels[place], arms, look, strokes=strokes, window=window)
+        if place + columns >= len(panels):
+            axes.set_xlabel("step", color=look.scale, fontsize=8)
+    _legend(figure, arms, look, strokes)
+    return figure
+
+
+def _strokes(look: Look, panels: Sequence[Panel]) -> Strokes:
+    """Of the processes that the panels have, in the order of the legend: P, R, other streams, their sum."""
+    used = dict.fromkeys(line.process for panel in panels for line in panel.lines)
+    others = [name for name in used if name not in (P, R, SUM, PLAIN)]
+    first = {"color": look.perception, "linestyle": SOLID}
+    strokes = {P: first, R: {"color": look.reasoning, "linestyle": DASHED}}
+    strokes |= {name: run_stroke(look, place) for place, name in enumerate(others)}
+    strokes |= {SUM: {"color": look.both, "linestyle": DOTTED}, PLAIN: first}
+    return {name: stroke for name, stroke in strokes.items() if name in used}
+
+
+def _panel(
+    axes: Axes, panel: Panel, arms: Arms, look: Look, *, strokes: Strokes, window: float | None
+) -> None:
+    axes.set_facecolor(look.paper)
+    axes.set_title(panel.title, loc="left", fontsize=9.5, color=look.ink, fontweight="bold", pad=5)
+    axes.set_title(panel.unit, loc="right", fontsize=7.5, color=look.scale, pad=5)
+    axes.grid(True, color=look.grid, linewidth=0.7)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right", "left"]].set_visible(False)
+    axes.spines["bottom"].set_color(look.scale)
+    axes.tick_params(colors=look.scale, labelsize=7.5, length=0, pad=3)
+    axes.locator_params(axis="both", nbins=5)
+    axes.yaxis.set_major_formatter(lambda value, _: tick(value))
+    thick: list[Curve] = []
+    faint: list[Curve] = []
+    for number, runs in enumerate(arms.values()):
+        for place, line in enumerate(panel.lines):
+            found = [curve for run in runs if (curve := run.get(line.key)) is not None]
+            if not found:
+                continue
+            if len(arms) > 1:  # the colour tells the run
+                mean, under = _arm(axes, found, run_stroke(look, number), window)
+            elif line.label:
+                mean, under = _arm(axes, found, run_stroke(look, place), window, label=line.label)
+            else:
+                mean, under = _arm(axes, found, strokes[line.process], window)
+            thick.append(mean)
+            faint += under
+    if len(arms) == 1 and any(line.label for line in panel.lines):
+        axes.legend(loc="best", frameon=False, fontsize=7, labelcolor=look.ink)
+    values, means = (np.concatenate([curve.finite for curve in some]) for some in (faint, thick))
+    _limits(axes, panel, means, values, look)
+
+
+def _arm(
+    axes: Axes, curves: list[Curve], stroke: dict[str, Any], window: float | None, label: str | None = None
+) -> tuple[Curve, list[Curve]]:
+    """Draw the runs of one label; returns the thick curve and the faint ones."""
+    few = max(len(curve.steps) for curve in curves) <= FEW
+    means = [Curve(c.steps, c.values if few and window is None else smooth(c, window)) for c in curves]
+    thick = mean_curve(means)
+    faint = means if len(curves) > 1 else curves
+    if len(curves) > 1 or not few:
+        for curve in faint:
+            axes.plot(curve.steps, curve.values, linewidth=0.75, alpha=0.32, color=stroke["color"])
+    marks: dict[str, Any] = {"marker": "o", "markersize": 3} if few else {}
+    axes.plot(thick.steps, thick.values, linewidth=1.7, label=label, **stroke, **marks)
+    return thick, faint
+
+
+def _limits(axes: Axes, panel: Panel, thick: Array, faint: Array, look: Look) -> None:
+    """The range of the vertical axis; a spike far above everything else is cut off and told in words."""
+    if panel.scale == "share":
+        axes.set_ylim(-0.03, 1.03)
+        return
+    values = np.concatenate([thick, faint])  # never empty: a curve without a finite value is not drawn
+    low, high = float(values.min()), float(values.max())
+    usual = float(np.quantile(values, 0.9))
+    cut = panel.scale == "zero" and len(values) > 50 and high > _SPIKE * usual > 0
+    if cut and low > 0 and thick.max(initial=0.0) > _SPIKE * usual:
+        # A spike that lifts even the running mean: the only axis that shows it and the rest.
+        axes.set_yscale("log")
+        axes.yaxis.set_major_formatter(lambda value, _: tick(value))
+        axes.minorticks_off()
+        unit = f"{panel.unit}, log scale" if panel.unit else "log scale"
+        axes.set_title(unit, loc="right", fontsize=7.5, color=look.scale, pad=5)
+        return
+    top = max(usual * 2, float(thick.max(initial=0.0))) if cut else high
+    bottom = low if panel.scale == "free" or low < 0 else 0.0
+    room = (top - bottom) * 0.06 or abs(top) * 0.1 or 1.0
+    axes.set_ylim(bottom if bottom == 0.0 else bottom - room, top + room)
+    if cut and top < high:
+        axes.annotate(
+            f"peak {tick(float(f'{high:.3g}'))}, not shown", (0.98, 0.95), xycoords="axes fraction",
+            ha="right", va="top", fontsize=7, color=look.scale,
+        )  # fmt: skip
+
+
+def _legend(figure: Figure, arms: Arms, look: Look, strokes: Strokes) -> None:
+    from matplotlib.lines import Line2D
+
+    height, alone = figure.get_figheight(), len(arms) == 1
+    if alone:
+        told = [(name, stroke) for name, stroke in strokes.items() if name != PLAIN]
+        title = short(next(iter(arms)))
+        figure.text(0.012, 1 - 0.1 / height, title, ha="left", va="top", fontsize=11, color=look.ink)
+    else:
+        names = [name if len(runs) == 1 else f"{name} (mean of {len(runs)})" for name, runs in arms.items()]
+        told = [(name, run_stroke(look, number)) for number, name in enumerate(names)]
+    if not told:
+        return
+    figure.legend(
+        [Line2D([], [], linewidth=2, **stroke) for _, stroke in told],
+        [short(name) for name, _ in told],
+        loc="upper right" if alone else "upper left",
+        bbox_to_anchor=(0.995 if alone else 0.005, 1 - 0.04 / height),
+        ncols=min(len(told), 4),
+        frameon=False,
+        fontsize=8.5,
+        labelcolor=look.ink,
+        handlelength=2.6,
+        columnspacing=1.6,
+        borderaxespad=0.0,
+    )
+
+
+def tick(value: float) -> str:
+    """A number beside the axis: short, and whole without a factor above the axis.
+
+    >>> [tick(v) for v in (0.0, 0.25, 150000.0, 2500000.0, 5e-07, 12500.0)]
+    ['0', '0.25', '150k', '2.5M', '5e-7', '12.5k']
+    """
+    for least, unit, letter in ((1e9, 1e9, "G"), (1e6, 1e6, "M"), (1e4, 1e3, "k")):
+        if abs(value) >= least:
+            return f"{value / unit:g}{letter}"
+    digits, _, power = f"{value:g}".partition("e")
+    return f"{digits}e{int(power)}" if power else digits
+
+
+def short(name: str) -> str:
+    """A name that fits the legend."""
+    return name if len(name) <= _NAME else f"{name[: _NAME - 1]}…"

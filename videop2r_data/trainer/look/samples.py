@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from rich import box
+from rich.console import Group, RenderableType
+from rich.rule import Rule
+from rich.table import Table
+from rich.text import Text
 
 from videop2r_data.errors import SourceError
-from videop2r_data.schemas import Piece, Role, TraceGrammar, default_grammar, trace_parser, visible
+from videop2r_data.schemas import Role, TraceGrammar, default_grammar, trace_parser, visible
 from videop2r_data.trainer.data.examples import Example
 from videop2r_data.trainer.judging.base import Judged
 from videop2r_data.trainer.look.curves import SAMPLES, read_lines
-
-if TYPE_CHECKING:
-    from rich.console import RenderableType
-    from rich.table import Table
-    from rich.text import Text
 
 STYLES = {
     Role.PERCEPTION: "bright_blue",
@@ -66,6 +67,11 @@ def sample_record(
     """
     grammar = grammar or default_grammar()
     spans = trace_parser(grammar).spans(text)
+    segments: dict[str, Any] = {}
+    for name in grammar.named:
+        places = [list(piece[1:]) for piece in spans.pieces if piece.name == name]
+        if places:
+            segments[name] = places[0] if name in grammar.single else places
     return {
         "step": step,
         "sample_id": example.sample_id,
@@ -76,7 +82,7 @@ def sample_record(
         "reference": example.reference,
         "text": text,
         "finished": finished,
-        "segments": _segments(grammar, spans.pieces),
+        "segments": segments,
         "fault": spans.fault.value if spans.fault is not None else None,
         "tokens": dict(tokens or {}),
         "rewards": dict(rewards),
@@ -87,19 +93,15 @@ def sample_record(
 
 def _said(judged: Judged) -> dict[str, Any]:
     """A verdict as JSON; of several decisions each, with its score."""
-
-    def told(one: Judged) -> dict[str, Any]:
-        return {"reason": str(one.reason), "words": one.detail}
-
-    if not judged.parts:
-        return {"sufficient": judged.sufficient, **told(judged)}
-    parts = {name: {"score": one.score, **told(one)} for name, one in judged.parts.items()}
-    return {"score": judged.score, "parts": parts}
-
-
-def _segments(grammar: TraceGrammar, pieces: Sequence[Piece]) -> dict[str, Any]:
-    found = {name: [list(p[1:]) for p in pieces if p.name == name] for name in grammar.named}
-    return {name: spans[0] if name in grammar.single else spans for name, spans in found.items() if spans}
+    if judged.parts:
+        return {
+            "score": judged.score,
+            "parts": {
+                name: {"score": one.score, "reason": str(one.reason), "words": one.detail}
+                for name, one in judged.parts.items()
+            },
+        }
+    return {"sufficient": judged.sufficient, "reason": str(judged.reason), "words": judged.detail}
 
 
 def read_samples(run: Path, *, step: int | None = None) -> list[dict[str, Any]]:
@@ -128,10 +130,6 @@ def render_samples(rows: Iterable[Mapping[str, Any]], grammar: TraceGrammar | No
         rows: of `read_samples`.
         grammar: what a trace is; None: the default.
     """
-    from rich.console import Group
-    from rich.rule import Rule
-    from rich.text import Text
-
     parts: list[RenderableType] = []
     group: object = None
     for row in rows:
@@ -144,10 +142,7 @@ def render_samples(rows: Iterable[Mapping[str, Any]], grammar: TraceGrammar | No
         parts += [Text(), head, colour(str(row.get("text", "")), grammar)]
         if row.get("finished") is False:
             parts.append(Text("… cut at the longest length", style=OUTSIDE))
-        parts.append(_rewards(row))
-        judge = row.get("judge")
-        if isinstance(judge, dict):
-            parts.append(_judge(judge))
+        parts += [_rewards(row), *_judge(row)]
     return Group(*parts)
 
 
@@ -156,8 +151,6 @@ def colour(text: str, grammar: TraceGrammar | None = None) -> Text:
 
     Nothing in it can act on the terminal: control and direction characters are shown as signs.
     """
-    from rich.text import Text
-
     shown = Text(clean(text[:_WIDEST]))  # one character for one: the offsets stay right
     if len(text) > _WIDEST:
         shown.append(f" … {len(text) - _WIDEST:,} more characters", style="dim")
@@ -186,8 +179,6 @@ def clean(text: str) -> str:
 
 
 def _question(row: Mapping[str, Any]) -> RenderableType:
-    from rich.text import Text
-
     options = row.get("options")
     lines = [str(row.get("problem", "")), *map(str, options if isinstance(options, list) else ())]
     text = Text(clean("\n".join(lines)))
@@ -197,18 +188,14 @@ def _question(row: Mapping[str, Any]) -> RenderableType:
 
 def _rewards(row: Mapping[str, Any]) -> Table:
     """Streams down, parts of the reward across."""
-    from rich import box
-    from rich.table import Table
-
     rewards, tokens, advantages = (_mapping(row, name) for name in ("rewards", "tokens", "advantages"))
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("")
     for head in (*_PARTS, "advantage", "tokens"):
         table.add_column(head, justify="right")
     named = {"p": "perception", "r": "reasoning"}
-    keys = list(
-        dict.fromkeys([*named, *(k.removeprefix("total_") for k in rewards if k.startswith("total_"))])
-    )
+    streams = (k.removeprefix("total_") for k in rewards if k.startswith("total_"))
+    keys = list(dict.fromkeys([*named, *streams]))
     if len(keys) > len(named):  # another grammar: its streams alone
         keys = [key for key in keys if f"total_{key}" in rewards]
     for key in keys:
@@ -222,25 +209,19 @@ def _rewards(row: Mapping[str, Any]) -> Table:
     return table
 
 
-def _judge(judge: Mapping[str, Any]) -> RenderableType:
-    from rich.text import Text
-
-    parts = _mapping(judge, "parts")
-    if parts:
-        lines = [
-            _verdict(clean(str(name)), _figure(one, "score"), one)
-            for name in parts
-            if (one := _mapping(parts, name))
-        ]
-        return Text("\n").join(lines)
-    found = judge.get("sufficient")
-    said = "sufficient" if found is True else "not sufficient" if found is False else "unscored"
-    return _verdict("judge", said, judge)
+def _judge(row: Mapping[str, Any]) -> list[Text]:
+    judge = row.get("judge")
+    if not isinstance(judge, dict):
+        return []
+    if parts := _mapping(judge, "parts"):
+        found = [(name, one) for name in parts if (one := _mapping(parts, name))]
+        return [_verdict(clean(str(name)), _figure(one, "score"), one) for name, one in found]
+    sufficient = judge.get("sufficient")
+    said = "sufficient" if sufficient is True else "not sufficient" if sufficient is False else "unscored"
+    return [_verdict("judge", said, judge)]
 
 
 def _verdict(who: str, said: str, judge: Mapping[str, Any]) -> Text:
-    from rich.text import Text
-
     text = Text(f"{who}: {said}", style="bold")
     text.append(f" ({clean(str(judge.get('reason', '')))}) {clean(str(judge.get('words', '')))}", style="dim")
     return text
