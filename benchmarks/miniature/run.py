@@ -13,7 +13,6 @@ import argparse
 import json
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +34,7 @@ from benchmarks.miniature.settings import (
 )
 from videop2r_data.trainer import Stop, TrainRecipe
 from videop2r_data.trainer.data import read_examples
-from videop2r_data.trainer.evaluate import EvalRow, RowStore, evaluate
+from videop2r_data.trainer.evaluate import EvalRow, evaluate
 from videop2r_data.trainer.judging import DemoJudge
 from videop2r_data.trainer.model import load_policy
 from videop2r_data.trainer.run import open_session, run_rl, run_sft
@@ -117,7 +116,7 @@ def measure(weights: Path, arm: Arm, scale: Scale, folder: Path) -> dict[str, An
     judge = DemoJudge()
     out: dict[str, Any] = {"kind": kinds}
     for mode, sampling in MODES.items():
-        store = RowStore(folder / f"eval-{mode}", {"weights": str(weights), "scale": asdict(scale)})
+        rows: list[EvalRow] = []
         evaluate(
             policy.net,
             policy.processor,
@@ -125,10 +124,9 @@ def measure(weights: Path, arm: Arm, scale: Scale, folder: Path) -> dict[str, An
             data=data,
             spec=EvalSpec(sampling=sampling, batch=125, seed=1),
             judge=judge,
-            store=store,
+            keep=rows.extend,
         )
-        rows = store.rows()
-        out[mode] = compact([rows[i] for i in range(len(examples))])
+        out[mode] = compact(sorted(rows, key=lambda row: row.index))
     return out
 
 

@@ -7,6 +7,7 @@ training.
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -64,28 +65,20 @@ def measure_lengths(
         SourceError: nothing is there, there are no `sft` rows, or a file is damaged.
         MissingExtraError: a tokenizer was given and `tokenizers` is not installed.
     """
+    hint = "name a folder that p2r-data build made"
     if not folder.exists():
-        raise SourceError(
-            "no such file or folder", where=str(folder), hint="name a folder that p2r-data build made"
-        )
+        raise SourceError("no such file or folder", where=str(folder), hint=hint)
     count, unit = (_token_counter(tokenizer), "tokens") if tokenizer else (count_words, "words")
-    lengths: tuple[list[int], list[int]] = ([], [])
-    for observation, process in _segments(folder):
-        lengths[0].append(count(observation))
-        lengths[1].append(count(process))
-    if not lengths[0]:
-        raise SourceError("no sft rows", where=str(folder), hint="name a folder that p2r-data build made")
-    return LengthReport(
-        rows=len(lengths[0]),
-        processes=[
-            _summary(name, unit, found, bounds)
-            for name, found, bounds in (
-                ("perception", lengths[0], perception),
-                ("reasoning", lengths[1], reasoning),
-            )
-            if any(found)
-        ],
+    pairs = [(count(observation), count(process)) for observation, process in _segments(folder)]
+    if not pairs:
+        raise SourceError("no sft rows", where=str(folder), hint=hint)
+    measured = zip(
+        ("perception", "reasoning"), zip(*pairs, strict=True), (perception, reasoning), strict=True
     )
+    processes = [
+        _summary(name, unit, sorted(found), *bounds) for name, found, bounds in measured if any(found)
+    ]
+    return LengthReport(rows=len(pairs), processes=processes)
 
 
 def _segments(source: Path) -> Iterator[tuple[str, str]]:
@@ -118,15 +111,14 @@ def _token_counter(path: Path) -> Callable[[str], int]:
     return lambda text: len(tokenizer.encode(text, add_special_tokens=False).ids)
 
 
-def _summary(name: str, unit: str, lengths: list[int], bounds: tuple[int, int]) -> ProcessLengths:
-    ordered, n = sorted(lengths), len(lengths)
-    below = sum(x < bounds[0] for x in ordered) / n
-    above = sum(x > bounds[1] for x in ordered) / n
+def _summary(name: str, unit: str, ordered: list[int], low: int, high: int) -> ProcessLengths:
+    n = len(ordered)
+    below, above = bisect_left(ordered, low) / n, (n - bisect_right(ordered, high)) / n
     return ProcessLengths(
         process=name,
         unit=unit,
-        low=bounds[0],
-        high=bounds[1],
+        low=low,
+        high=high,
         within=max(0.0, 1.0 - below - above),
         below=below,
         above=above,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -18,8 +19,8 @@ from videop2r_data.trainer.data.batch import PromptBatch
 from videop2r_data.trainer.data.collate import Collator
 from videop2r_data.trainer.data.examples import Example
 from videop2r_data.trainer.data.rows import read_examples
-from videop2r_data.trainer.evaluate.questions import HeldOut, RowStore, evaluate, settings_of
-from videop2r_data.trainer.evaluate.report import EvalReport
+from videop2r_data.trainer.evaluate.questions import HeldOut, evaluate, settings_of
+from videop2r_data.trainer.evaluate.report import EvalReport, EvalRow
 from videop2r_data.trainer.judging.base import DemoJudge, Judged, JudgeItem, Reason, Ticket
 from videop2r_data.trainer.model.load import Policy, load_policy
 from videop2r_data.trainer.ranks import Ranks
@@ -81,73 +82,63 @@ def run(policy: Policy, examples: Sequence[Example], **more: Any) -> EvalReport:
     return evaluate(policy.net, policy.processor, examples, **{"data": DATA, "spec": SPEC, **more})
 
 
-def test_right_answers_are_right(policy: Policy, examples: Sequence[Example], tmp_path: Path) -> None:
+def rows_of(policy: Policy, examples: Sequence[Example], **more: Any) -> dict[int, EvalRow]:
+    kept: list[EvalRow] = []
+    run(policy, examples, keep=kept.extend, **more)
+    return {row.index: row for row in kept}
+
+
+def test_right_answers_are_right(policy: Policy, examples: Sequence[Example]) -> None:
     collator = Collator(policy.processor, load_prompt(DATA.prompt_name), DATA.media)
     parrot = Parrot(collator)
-    store = RowStore(tmp_path, {"a": 1})
-    report = run(policy, examples, engine=parrot, judge=DemoJudge(), store=store)
+    batches: list[Sequence[EvalRow]] = []
+    report = run(policy, examples, engine=parrot, judge=DemoJudge(), keep=batches.append)
     assert report.accuracy is not None and report.accuracy.value == 1.0 and report.accuracy.n == 7
     assert report.sufficiency is not None and report.sufficiency.value == 1.0
     assert report.format is not None and report.format.value == 1.0
     assert report.mismatch is not None and report.mismatch.value == 0.0
-    assert len(parrot.asked) == 7
-    rows = store.rows()
-    assert [rows[i].sample_id for i in range(7)] == [e.sample_id for e in examples]
-    assert rows[0].text == examples[0].target
-    assert (tmp_path / "report.json").exists()
-    # all rows are known: nothing is asked again
-    again = run(policy, examples, engine=parrot, judge=DemoJudge(), store=RowStore(tmp_path, {"a": 1}))
-    assert again == report and len(parrot.asked) == 7
+    assert parrot.asked == [e.sample_id for e in examples]
+    assert [[row.sample_id for row in batch] for batch in batches] == [
+        [e.sample_id for e in examples[lo : lo + 3]] for lo in (0, 3, 6)
+    ]
+    assert batches[0][0].text == examples[0].target
 
 
-def test_a_stopped_evaluation_goes_on(policy: Policy, examples: Sequence[Example], tmp_path: Path) -> None:
+def test_rows_that_were_whole_are_kept_when_the_judge_stops(
+    policy: Policy, examples: Sequence[Example]
+) -> None:
     class Stops(DemoJudge):
         def submit(self, items: Sequence[JudgeItem]) -> Ticket:
             if items[0].example.sample_id == examples[6].sample_id:
                 raise AuthError("wrong key")
             return super().submit(items)
 
-    whole = RowStore(tmp_path / "whole", {})
-    report = run(policy, examples, judge=DemoJudge(), store=whole)
-    broken = RowStore(tmp_path / "broken", {})
+    whole = rows_of(policy, examples, judge=DemoJudge())
+    kept: list[EvalRow] = []
     with pytest.raises(AuthError):
-        run(policy, examples, judge=Stops(), store=broken)
-    assert 0 < len(broken.rows()) < 7
-    assert run(policy, examples, judge=DemoJudge(), store=broken) == report
-    assert broken.rows() == whole.rows()
+        run(policy, examples, judge=Stops(), keep=kept.extend)
+    assert 0 < len(kept) < 7 and all(whole[row.index] == row for row in kept)
 
 
-def test_batches_and_processes_change_no_row(
-    policy: Policy, examples: Sequence[Example], tmp_path: Path
-) -> None:
-    def rows(name: str, spec: EvalSpec, ranks: Sequence[Ranks]) -> dict[int, Any]:
-        for rank in ranks:
-            store = RowStore(tmp_path / name, {}, ranks=rank)
-            run(policy, examples, spec=spec, store=store, ranks=rank, judge=DemoJudge())
-        return RowStore(tmp_path / name, {}).rows()
-
-    one = rows("one", SPEC, [Ranks()])
+def test_batches_and_processes_change_no_row(policy: Policy, examples: Sequence[Example]) -> None:
+    one = rows_of(policy, examples, judge=DemoJudge())
     assert len({row.text for row in one.values()}) > 1
-    assert rows("small", SPEC.model_copy(update={"batch": 1}), [Ranks()]) == one
-    assert rows("three", SPEC, [Ranks(r, 3) for r in range(3)]) == one
+    small = SPEC.model_copy(update={"batch": 1})
+    assert rows_of(policy, examples, spec=small, judge=DemoJudge()) == one
+    three = [rows_of(policy, examples, ranks=Ranks(r, 3), judge=DemoJudge()) for r in range(3)]
+    assert [sorted(rows) for rows in three] == [[0, 3, 6], [1, 4], [2, 5]]
+    assert three[0] | three[1] | three[2] == one
 
 
-def test_late_verdicts_are_asked_for_again_without_a_new_answer(
-    policy: Policy, examples: Sequence[Example], tmp_path: Path
-) -> None:
+def test_verdicts_that_come_too_late_are_counted(policy: Policy, examples: Sequence[Example]) -> None:
     class Late(DemoJudge):
         def submit(self, items: Sequence[JudgeItem]) -> Ticket:
             ticket = Ticket()
             ticket.set_result([Judged(None, Reason.LATE) for _ in items])
             return ticket
 
-    collator = Collator(policy.processor, load_prompt(DATA.prompt_name), DATA.media)
-    parrot = Parrot(collator)
-    first = run(policy, examples, engine=parrot, judge=Late(), store=RowStore(tmp_path, {}))
-    assert first.sufficiency is None and first.unjudged == {"late": 7}
-    second = run(policy, examples, engine=parrot, judge=DemoJudge(), store=RowStore(tmp_path, {}))
-    assert second.sufficiency is not None and second.sufficiency.value == 1.0 and second.unjudged == {}
-    assert len(parrot.asked) == 7
+    found = run(policy, examples, judge=Late())
+    assert found.sufficiency is None and found.unjudged == {"late": 7}
 
 
 def test_bad_media_are_counted_and_their_rows_say_why(policy: Policy, tmp_path: Path) -> None:
@@ -157,10 +148,10 @@ def test_bad_media_are_counted_and_their_rows_say_why(policy: Policy, tmp_path: 
         "s/1", "What?", (), ProblemType.FREE_FORM, DataType.VIDEO, tmp_path / "no.mp4", "x", None
     )
     text = Example("s/2", "What?", (), ProblemType.FREE_FORM, DataType.TEXT, None, "x", None)
-    store = RowStore(tmp_path / "out", {})
-    report = run(policy, [missing, text], store=store)
+    rows: list[EvalRow] = []
+    report = run(policy, [missing, text], keep=rows.extend)
     assert report.skipped == {"media_missing": 1} and (report.questions, report.asked) == (2, 1)
-    assert store.rows()[0].skipped == "media_missing"
+    assert rows[0].skipped == "media_missing"
     assert report.sufficiency is None
 
 
@@ -180,11 +171,29 @@ def test_between_training_steps(policy: Policy, tmp_path: Path) -> None:
     assert first == held_out(policy.net, 10)
     assert first["eval/questions"] == 7 and "eval/sufficiency" in first
     assert policy.net.training is training
-    assert (tmp_path / "eval" / "step-000010" / "report.json").exists()
+    folder = tmp_path / "eval" / "step-000010"
+    rows = [
+        EvalRow.model_validate_json(line) for line in (folder / "rows-0000.jsonl").read_text().splitlines()
+    ]
+    assert rows == list(rows_of(policy, held_out.examples, judge=judge).values())
+    report = run(policy, held_out.examples, judge=judge)
+    assert EvalReport.model_validate_json((folder / "report.json").read_bytes()) == report
+    assert json.loads((folder / "settings.json").read_bytes()) == settings_of(SPEC, DATA, step=10)
     exact = HeldOut(policy.processor, DATA, spec=SPEC)
     assert exact(policy.net, 10) == first
     with pytest.raises(ConfigError, match="never ends"):
         HeldOut(policy.processor, DATA.model_copy(update={"limit": None}))
+
+
+def test_what_an_earlier_attempt_left_goes(policy: Policy, tmp_path: Path) -> None:
+    folder = tmp_path / "eval" / "step-000010"
+    folder.mkdir(parents=True)
+    for rank in (0, 1, 12):
+        (folder / f"rows-{rank:04d}.jsonl").write_text('{"index": 99}\\n')
+    (folder / "rows-notes.jsonl").write_text("mine")
+    HeldOut(policy.processor, DATA, spec=SPEC, run=tmp_path)(policy.net, 10)
+    assert {path.name for path in folder.glob("rows-*")} == {"rows-0000.jsonl", "rows-notes.jsonl"}
+    assert len((folder / "rows-0000.jsonl").read_text().splitlines()) == 7
 
 
 _TWO = """

@@ -1,19 +1,15 @@
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from videop2r_data.errors import ConfigError
 from videop2r_data.schemas import ROBUST, ProblemType
 from videop2r_data.schemas.sample import DataType
 from videop2r_data.trainer.data.examples import Example
-from videop2r_data.trainer.evaluate.questions import RowStore
 from videop2r_data.trainer.evaluate.report import EvalRow, graded_row, summarise
 from videop2r_data.trainer.judging.base import Judged, Reason
 from videop2r_data.trainer.process.masks import TokenTable, segment_masks
-from videop2r_data.trainer.ranks import Ranks
 from videop2r_data.trainer.settings.parts import EvalSpec
 from videop2r_data.trainer.settings.rl import Style
 
@@ -130,33 +126,10 @@ def test_no_rows_at_all() -> None:
     assert report.metrics() == {"eval/questions": 0}
 
 
-def test_rows_are_kept_and_a_torn_line_costs_only_itself(tmp_path: Path) -> None:
-    store = RowStore(tmp_path, {"seed": 0})
-    store.add(rows()[:2])
-    path = tmp_path / "rows-0000.jsonl"
-    path.write_bytes(path.read_bytes() + b'{"index": 9, "sample')
-    again = RowStore(tmp_path, {"seed": 0})
-    again.add(rows()[2:3])
-    again.add([])
-    assert RowStore(tmp_path, {"seed": 0}).rows() == {row.index: row for row in rows()[:3]}
-
-
-def test_rows_of_other_settings_are_never_mixed(tmp_path: Path) -> None:
-    RowStore(tmp_path, {"seed": 0, "top_p": 0.5}).add(rows()[:1])
-    with pytest.raises(ConfigError, match="other settings: seed"):
-        RowStore(tmp_path, {"seed": 1, "top_p": 0.5})
-    (tmp_path / "report.json").write_text("{}")
-    (tmp_path / "rows-0007.jsonl").write_text("{}")
-    fresh = RowStore(tmp_path, {"seed": 1}, fresh=True)
-    assert (
-        fresh.rows() == {} and not list(tmp_path.glob("rows-*")) and not (tmp_path / "report.json").exists()
-    )
-
-
-def test_a_verdict_that_came_later_wins_whoever_wrote_it(tmp_path: Path) -> None:
-    late = rows()[0].judged(Judged(None, Reason.LATE))
-    known = rows()[0].judged(Judged(True, Reason.JUDGED))
-    RowStore(tmp_path, {}, ranks=Ranks(0, 2)).add([known])
-    RowStore(tmp_path, {}, ranks=Ranks(1, 2)).add([late])
-    assert RowStore(tmp_path, {}).rows()[0].sufficient is True
-    assert late.verdict_open and not known.verdict_open
+def test_a_row_takes_the_verdict_on_sufficiency_among_several() -> None:
+    late = rows()[0].judged(Judged(None, Reason.LATE, False, "no verdict within 3 s"))
+    assert (late.sufficient, late.judge_reason, late.judge_words) == (None, "late", "no verdict within 3 s")
+    both = Judged(0.0, Reason.JUDGED, parts={
+        "faithfulness": Judged(0.0, Reason.JUDGED), "sufficiency": Judged(1.0, Reason.JUDGED, False, "yes"),
+    })  # fmt: skip
+    assert (rows()[0].judged(both).sufficient, rows()[0].judged(both).judge_words) == (True, "yes")

@@ -1,4 +1,3 @@
-from .questions import RowStore as RowStore
 from .questions import evaluate as evaluate
 from .report import EvalReport as EvalReport
 from .report import EvalRow as EvalRow

@@ -1,25 +1,24 @@
-"""Answer held-out questions, grade and keep the rows, with the collator, engine and judge of training.
+"""Answer held-out questions, and grade them, with the collator, engine and judge of training.
 
 Each process takes its share of the questions. While a batch is generated, the judge works on the one before.
-A question's draw depends on its id and the seed alone: batches, processes and restarts change no row. Rows
-are written as soon as they are whole, so that a stopped evaluation goes on:
+A question's draw depends on its id and the seed alone: batches and processes change no row. Between training
+steps rows are written as soon as they are whole:
 
-    OUT/rows-0000.jsonl   of process 0, and so on; any number of processes may go on where others stopped
-        settings.json     what the rows were made with; rows of other settings are refused
-        report.json       the aggregates
+    RUN/eval/step-000100/rows-0000.jsonl   of process 0, and so on
+                         settings.json     what the rows were made with
+                         report.json       the aggregates
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import orjson
-from pydantic import ValidationError
 
 from videop2r_data.errors import ConfigError
 from videop2r_data.prompts import load_prompt
@@ -29,106 +28,11 @@ from videop2r_data.trainer.data.loader import LoadedBatch, MediaLoader
 from videop2r_data.trainer.data.rows import read_examples
 from videop2r_data.trainer.evaluate.report import EvalReport, EvalRow, graded_row, row_of, summarise
 from videop2r_data.trainer.judging.base import DemoJudge, Judge, JudgeItem, Ticket
-from videop2r_data.trainer.look.curves import read_lines
 from videop2r_data.trainer.process.masks import TokenTable, segment_masks
 from videop2r_data.trainer.ranks import Ranks
 from videop2r_data.trainer.rollout.base import RolloutEngine
 from videop2r_data.trainer.rollout.hf import HfEngine
 from videop2r_data.trainer.settings.parts import DataSpec, EvalSpec
-
-# Rows on disk.
-
-
-SETTINGS, REPORT = "settings.json", "report.json"
-
-
-class RowStore:
-    """The folder of one evaluation.
-
-    Args:
-        folder: made if missing.
-        settings: everything that affects a row; a JSON object.
-        ranks: this process, which writes a file of its own, and the others.
-        fresh: forget the rows and settings that are there.
-
-    Raises:
-        ConfigError: the folder holds rows that were made with other settings.
-    """
-
-    def __init__(
-        self, folder: Path, settings: Mapping[str, Any], *, ranks: Ranks | None = None, fresh: bool = False
-    ) -> None:
-        ranks = ranks or Ranks()
-        self.folder, self._fresh = folder, fresh
-        self._path = folder / f"rows-{ranks.rank:04d}.jsonl"
-        folder.mkdir(parents=True, exist_ok=True)
-        known = folder / SETTINGS
-        if known.exists() and not fresh:
-            self._compare(known, settings)
-        elif ranks.rank == 0:
-            if fresh:
-                self._forget(ranks.world)
-            write_json(known, dict(settings))
-        if fresh:
-            self._path.unlink(missing_ok=True)
-
-    def _forget(self, world: int) -> None:
-        """Remove the report, and rows of processes that are no longer there; the others remove their own."""
-        (self.folder / REPORT).unlink(missing_ok=True)
-        for path in self.folder.glob("rows-*.jsonl"):
-            number = path.stem.removeprefix("rows-")
-            if number.isdecimal() and int(number) >= world:
-                path.unlink(missing_ok=True)
-
-    def rows(self) -> dict[int, EvalRow]:
-        """Index -> row, of all processes, as earlier runs left them; of a row written twice the last one."""
-        found: dict[int, EvalRow] = {}
-        paths = [] if self._fresh else sorted(self.folder.glob("rows-*.jsonl"))
-        for line in (line for path in paths for line in read_lines(path).rows):
-            try:
-                row = EvalRow.model_validate(line)
-            except ValidationError:
-                continue  # written by another version: the question is answered again
-            before = found.get(row.index)
-            if before is None or before.verdict_open or not row.verdict_open:
-                found[row.index] = row
-        return found
-
-    def add(self, rows: Sequence[EvalRow]) -> None:
-        """Append rows and close the file."""
-        if not rows:
-            return
-        data = b"".join(orjson.dumps(row.model_dump(mode="json")) + b"\n" for row in rows)
-        with self._path.open("a+b") as file:
-            if file.tell():
-                file.seek(-1, 2)
-                if file.read(1) != b"\n":
-                    file.write(b"\n")  # end the torn line of a killed process
-            file.write(data)
-
-    def _compare(self, known: Path, settings: Mapping[str, Any]) -> None:
-        try:
-            before = orjson.loads(known.read_bytes())
-        except ValueError as error:
-            raise ConfigError(f"not JSON: {error}", where=str(known), hint="delete this folder") from None
-        now = orjson.loads(orjson.dumps(dict(settings)))
-        differing = sorted(k for k in {*before, *now} if before.get(k) != now.get(k))
-        if differing:
-            raise ConfigError(
-                f"this folder holds an evaluation with other settings: {', '.join(differing)}",
-                where=str(self.folder),
-                hint="name another folder with --out, or delete this one",
-            )
-
-
-def write_json(path: Path, data: Any) -> None:
-    """Write a JSON file atomically: it is whole or not there."""
-    draft = path.with_name(f".{path.name}.partial")
-    draft.write_bytes(orjson.dumps(data, option=orjson.OPT_INDENT_2) + b"\n")
-    draft.replace(path)
-
-
-# Answering.
 
 
 @dataclass(frozen=True)
@@ -151,18 +55,13 @@ class _Evaluator:
         with MediaLoader(batches, data.media, workers=data.workers, ahead=data.ahead) as loader:
             for chunk, loaded in zip(chunks, loader, strict=True):
                 rows = self._answer(chunk, loaded)
-                waiting.append((rows, self.hand_in(rows, [example for _, example in chunk])))
+                asked = [(row, e) for row, (_, e) in zip(rows, chunk, strict=True) if not row.skipped]
+                items = [JudgeItem(example, row.observation) for row, example in asked]
+                waiting.append((rows, None if self.judge is None else self.judge.submit(items)))
                 if len(waiting) > 1:
                     yield _settle(*waiting.popleft())
         while waiting:
             yield _settle(*waiting.popleft())
-
-    def hand_in(self, rows: Sequence[EvalRow], examples: Sequence[Example]) -> Ticket | None:
-        """Submit the observations of rows to the judge; None without a judge."""
-        if self.judge is None or self.data.style == "agnostic":
-            return None
-        asked = [(r, e) for r, e in zip(rows, examples, strict=True) if not r.skipped]
-        return self.judge.submit([JudgeItem(example, row.observation) for row, example in asked])
 
     def _answer(self, chunk: Sequence[tuple[int, Example]], loaded: LoadedBatch) -> list[EvalRow]:
         """Rows of one batch in its order, without verdicts."""
@@ -203,7 +102,7 @@ def evaluate(
     judge: Judge | None = None,
     engine: RolloutEngine | None = None,
     ranks: Ranks | None = None,
-    store: RowStore | None = None,
+    keep: Callable[[Sequence[EvalRow]], object] | None = None,
 ) -> EvalReport:
     """Evaluate a policy; callable from a training loop, in every process alike.
 
@@ -216,14 +115,14 @@ def evaluate(
         judge: started; None: perception is not judged.
         engine: draws the completions as `spec.sampling` says; None: the policy itself.
         ranks: None: as `torch.distributed` was set up.
-        store: keeps rows; those it has already are not made again, but for verdicts that are still missing.
+        keep: is given the rows of this process, a batch as soon as it is whole.
 
     Returns:
         the same report in every process.
 
     Raises:
         ConfigError: settings that do not fit the model.
-        AuthError, BudgetError: the judge cannot go on; finished rows are in the store.
+        AuthError, BudgetError: the judge cannot go on.
     """
     spec, ranks = spec or EvalSpec(), ranks or Ranks.here()
     evaluator = _Evaluator(
@@ -232,28 +131,16 @@ def evaluate(
         table=TokenTable.from_tokenizer(processor),
         data=data,
         spec=spec,
-        judge=judge,
+        judge=None if data.style == "agnostic" else judge,
     )
-    known = {} if store is None else store.rows()
     # every `world`-th question: equal shares of hard and easy stretches of a file
-    mine = range(ranks.rank, len(examples), ranks.world)
-    rows = {i: known[i] for i in mine if i in known and known[i].sample_id == examples[i].sample_id}
-    missing = [(index, examples[index]) for index in mine if index not in rows]
-
-    def keep(made: Sequence[EvalRow]) -> None:
-        rows.update({row.index: row for row in made})
-        if store is not None:
-            store.add(made)
-
-    late = [row for row in rows.values() if row.verdict_open]
-    if late:
-        keep(_settle(late, evaluator.hand_in(late, [examples[row.index] for row in late])))
-    for batch in evaluator.rows(missing):
-        keep(batch)
-    report = summarise((row for part in ranks.gather(list(rows.values())) for row in part), spec)
-    if store is not None and ranks.rank == 0:
-        write_json(store.folder / REPORT, report.model_dump(mode="json"))
-    return report
+    mine = [(index, examples[index]) for index in range(ranks.rank, len(examples), ranks.world)]
+    rows: list[EvalRow] = []
+    for batch in evaluator.rows(mine):
+        rows += batch
+        if keep is not None:
+            keep(batch)
+    return summarise((row for part in ranks.gather(rows) for row in part), spec)
 
 
 # Between training steps: the same questions at each call.
@@ -317,11 +204,18 @@ class HeldOut:
 
     def __call__(self, net: Any, step: int) -> dict[str, float]:
         """Metrics `eval/...` of the policy (wrapped or not) as it is now; `step` names the folder of rows."""
-        ranks, store = Ranks.here(), None
-        if self._run is not None:
-            # Afresh: rows of an earlier attempt at this step may come from other weights (a changed recipe).
-            settings = settings_of(self.spec, self.data, step=step)
-            store = RowStore(self._run / "eval" / f"step-{step:06d}", settings, ranks=ranks, fresh=True)
+        ranks = Ranks.here()
+        folder = None if self._run is None else self._run / "eval" / f"step-{step:06d}"
+        if folder is not None:
+            _clear(folder, ranks)
+            if ranks.rank == 0:
+                _write_json(folder / "settings.json", settings_of(self.spec, self.data, step=step))
+
+        def keep(rows: Sequence[EvalRow]) -> None:
+            if folder is not None and rows:
+                with (folder / _ROWS.format(ranks.rank)).open("ab") as file:
+                    file.write(b"".join(orjson.dumps(row.model_dump(mode="json")) + b"\n" for row in rows))
+
         report = evaluate(
             net,
             self._processor,
@@ -331,6 +225,31 @@ class HeldOut:
             judge=self._judge,
             engine=self._engine,
             ranks=ranks,
-            store=store,
+            keep=keep,
         )
+        if folder is not None and ranks.rank == 0:
+            _write_json(folder / "report.json", report.model_dump(mode="json"))
         return report.metrics()
+
+
+_ROWS = "rows-{:04d}.jsonl"
+
+
+def _clear(folder: Path, ranks: Ranks) -> None:
+    """Remove what an earlier attempt left: its rows may come from other weights (a changed recipe)."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / _ROWS.format(ranks.rank)).unlink(missing_ok=True)
+    if ranks.rank == 0:
+        (folder / "report.json").unlink(missing_ok=True)
+        # Rows of processes that are no longer there; the others remove their own.
+        for path in folder.glob("rows-*.jsonl"):
+            number = path.stem.removeprefix("rows-")
+            if number.isdecimal() and int(number) >= ranks.world:
+                path.unlink(missing_ok=True)
+
+
+def _write_json(path: Path, data: Any) -> None:
+    """Write a JSON file atomically: it is whole or not there."""
+    draft = path.with_name(f".{path.name}.partial")
+    draft.write_bytes(orjson.dumps(data, option=orjson.OPT_INDENT_2) + b"\n")
+    draft.replace(path)

@@ -8,7 +8,7 @@ from typing import Any
 
 from videop2r_data.schemas import DataType, Model, Policy, ProblemType, ProcessTrace, Unit
 from videop2r_data.trainer.data.examples import Example
-from videop2r_data.trainer.judging.base import Judged, Reason
+from videop2r_data.trainer.judging.base import Judged
 from videop2r_data.trainer.process.masks import SegmentMasks
 from videop2r_data.trainer.process.rewards import grade
 from videop2r_data.trainer.settings.parts import EvalSpec
@@ -57,11 +57,6 @@ class EvalRow(Model):
     tokens_r: int = 0
     tokens: int = 0
     """Of the whole completion, the closing one included."""
-
-    @property
-    def verdict_open(self) -> bool:
-        """The judge was asked, and a later run may still get its verdict."""
-        return self.judge_reason in (Reason.LATE, Reason.FAILED, Reason.OVER_BUDGET)
 
     def judged(self, found: Judged) -> EvalRow:
         """With the judge's verdict."""

@@ -30,22 +30,11 @@ if TYPE_CHECKING:
 # The tokenizer: a byte-level BPE with Qwen's special tokens, learnt from the texts of the demo world.
 
 
-SPECIAL_TOKENS = (
-    "<|endoftext|>",
-    "<|im_start|>",
-    "<|im_end|>",
-    "<|object_ref_start|>",
-    "<|object_ref_end|>",
-    "<|box_start|>",
-    "<|box_end|>",
-    "<|quad_start|>",
-    "<|quad_end|>",
-    "<|vision_start|>",
-    "<|vision_end|>",
-    "<|vision_pad|>",
-    "<|image_pad|>",
-    "<|video_pad|>",
+_NAMES = (
+    "endoftext im_start im_end object_ref_start object_ref_end box_start box_end quad_start quad_end "
+    "vision_start vision_end vision_pad image_pad video_pad"
 )
+SPECIAL_TOKENS = tuple(f"<|{name}|>" for name in _NAMES.split())
 """Those of Qwen2.5-VL, in its order."""
 
 CHAT_TEMPLATE = (
@@ -81,28 +70,19 @@ _FACTS = (
 )
 
 
-def _pieces(phrases: bool) -> str:
-    """The pattern of pieces that stand alone: BPE merges never cross them."""
-    if not phrases:
-        return f"{_TAG}|{_WORDS}"
-    facts = "|".join(sorted(_FACTS, key=len, reverse=True))
-    return rf"{_TAG}| ?\b(?i:{facts})(?:e?s)?\b| ?\b[A-F]\b|\p{{N}}|\n"
+_PHRASES = rf" ?\b(?i:{'|'.join(sorted(_FACTS, key=len, reverse=True))})(?:e?s)?\b| ?\b[A-F]\b|\p{{N}}|\n"
+"""Pieces that stand alone in either case: BPE merges never cross them."""
 
 
 def corpus(world: DemoSpec, chats: int) -> Iterator[str]:
-    """Chats about the demo world, as the merges shall know them: system, user and assistant turns.
-
-    Args:
-        world: whose questions and traces.
-        chats: how many; what the prompt says in each of them becomes few tokens.
-    """
+    """That many chats about the demo world, as the merges shall know them: system, user and assistant turns.
+    What the prompt says in each of them becomes few tokens."""
     prompt = load_prompt(PROMPT)
-    quiet = world.model_copy(update={"defect_rate": 0.0})
-    for sample in islice(iter_scenes(quiet), chats):
-        question = sample.question
+    for sample in islice(iter_scenes(world.model_copy(update={"defect_rate": 0.0})), chats):
+        asked = sample.question
         yield f"system\n{prompt.system}"
         text = render_generate(
-            prompt, problem=question.problem, options=question.options, problem_type=question.problem_type
+            prompt, problem=asked.problem, options=asked.options, problem_type=asked.problem_type
         )
         yield f"user\n{text}"
         yield f"assistant\n{write_trace(sample, None)}"
@@ -121,7 +101,7 @@ def build_tokenizer(texts: Iterable[str], *, vocab: int, phrases: bool = True) -
 
     core = Tokenizer(models.BPE())
     core.normalizer = normalizers.NFC()
-    split = pre_tokenizers.Split(Regex(_pieces(phrases)), behavior="isolated")
+    split = pre_tokenizers.Split(Regex(f"{_TAG}|{_PHRASES if phrases else _WORDS}"), behavior="isolated")
     core.pre_tokenizer = pre_tokenizers.Sequence(
         [split, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)]
     )
@@ -137,7 +117,7 @@ def build_tokenizer(texts: Iterable[str], *, vocab: int, phrases: bool = True) -
         tokenizer_object=core,
         pad_token="<|endoftext|>",  # noqa: S106 - a token of text
         eos_token="<|im_end|>",  # noqa: S106
-        additional_special_tokens=[t for t in SPECIAL_TOKENS if t not in ("<|endoftext|>", "<|im_end|>")],
+        additional_special_tokens=[*SPECIAL_TOKENS[1:2], *SPECIAL_TOKENS[3:]],
         model_max_length=32_768,
         clean_up_tokenization_spaces=False,
         chat_template=CHAT_TEMPLATE,
