@@ -17,7 +17,7 @@ from videop2r_data.backends import FaithfulnessRequests
 from videop2r_data.media import frames_digest
 from videop2r_data.schemas import BackendSpec, Frames, JudgeSpec, MediaRecord, Price
 from videop2r_data.trainer.judging.base import Judged, JudgeItem, Reason, judge_counts
-from videop2r_data.trainer.judging.model import PerceptionJudge, make_judge, seeing_judge, seen
+from videop2r_data.trainer.judging.model import PerceptionJudge, make_judge
 from videop2r_data.trainer.settings.rl import JudgingSpec, Reward
 
 pytestmark = pytest.mark.integration
@@ -205,8 +205,9 @@ def test_one_limit_of_money_holds_for_both_models(tmp_path: Path) -> None:
 
 def test_a_check_on_a_sample_needs_no_reward(tmp_path: Path) -> None:
     with serving(answer=sees) as server:
-        judge = seeing_judge(spec_of(server), cache=tmp_path)
+        judge = make_judge(spec_of(server), cache=tmp_path, asks=("faithfulness",))
         assert judge is not None
         with judge:
-            assert seen(judge, [item(TRUE), item(""), item(f"{FALSE} {TRUE}")]) == [1.0, 0.0, 0.5]
-    assert seeing_judge(JudgingSpec(), cache=tmp_path) is None
+            found = judge.submit([item(TRUE), item(""), item(f"{FALSE} {TRUE}")]).result()
+        assert [one.score for one in found] == [1.0, 0.0, 0.5]
+    assert make_judge(JudgingSpec(), cache=tmp_path, asks=("faithfulness",)) is None

@@ -138,13 +138,13 @@ class PerceptionJudge(Judge):
         assert self._journal is not None
         self._journal.refresh()  # verdicts of other processes
         judged = {row: found for row, item in enumerate(items) if (found := self.ruled(item)) is not None}
-        keys = {row: self._key(item) for row, item in enumerate(items) if row not in judged}
-        distinct = {key: items[row] for row, key in keys.items()}
-        answers = await self._ask_all(distinct, due)
-        seen: set[tuple[str, ...]] = set()
-        for row, key in keys.items():
-            judged[row] = again(answers[key]) if key in seen else answers[key]
-            seen.add(key)
+        rows: dict[tuple[str, ...], list[int]] = {}  # of equal items, which are asked once
+        for row, item in enumerate(items):
+            if row not in judged:
+                rows.setdefault(self._key(item), []).append(row)
+        found = await self._ask_all([items[first] for first, *_ in rows.values()], due)
+        for (first, *others), one in zip(rows.values(), found, strict=True):
+            judged |= {first: one, **dict.fromkeys(others, again(one))}
         return [judged[row] for row in range(len(items))]
 
     def _key(self, item: JudgeItem) -> tuple[str, ...]:
@@ -152,22 +152,18 @@ class PerceptionJudge(Judge):
         frames = item.frames.record.frames_sha256 if item.frames and "faithfulness" in self.ways else ""
         return (frames, *(way.request(item).key for way in self.ways.values()))
 
-    async def _ask_all(
-        self, items: dict[tuple[str, ...], JudgeItem], due: float
-    ) -> dict[tuple[str, ...], Judged]:
-        """One verdict per key; raises what stops the run as soon as it is known."""
-        found: dict[tuple[str, ...], dict[Reward, Judged]] = {key: {} for key in items}
-        tasks = [asyncio.create_task(self._decide(item, found[key])) for key, item in items.items()]
+    async def _ask_all(self, items: list[JudgeItem], due: float) -> list[Judged]:
+        """One verdict per item; raises what stops the run as soon as it is known."""
+        found: list[tuple[JudgeItem, dict[Reward, Judged]]] = [(item, {}) for item in items]
+        tasks = [asyncio.create_task(self._decide(*one)) for one in found]
         if tasks:
             done, late = await self._wait(tasks, due)
-            fatal = next((error for task in done if (error := task.exception()) is not None), None)
             for task in late:
                 task.cancel()
-            if late:
-                await asyncio.wait(late)
-            if fatal is not None:
-                raise fatal
-        return {key: self._settled(parts) for key, parts in found.items()}
+            await asyncio.gather(*late, return_exceptions=True)
+            for task in done:
+                task.result()
+        return [self._settled(parts) for _, parts in found]
 
     async def _decide(self, item: JudgeItem, parts: dict[Reward, Judged]) -> None:
         """Fill `parts`; what a deadline cuts off is not in it."""
@@ -253,24 +249,3 @@ def make_judge(
     if spec.kind == "demo":
         return DemoJudge(spec, asks)
     return PerceptionJudge(spec, cache=cache, tell=tell, asks=asks, media=media)
-
-
-def seeing_judge(
-    spec: JudgingSpec,
-    *,
-    cache: Path,
-    tell: Callable[[str], None] | None = None,
-    media: MediaSpec | None = None,
-) -> Judge | None:
-    """A judge of faithfulness alone, whatever is paid: see `seen`. Arguments as of `make_judge`."""
-    return make_judge(spec, cache=cache, tell=tell, asks=("faithfulness",), media=media)
-
-
-def seen(judge: Judge, items: Sequence[JudgeItem]) -> list[float | None]:
-    """The share of supported claims of each observation; None: unscored, or nothing to see.
-
-    Args:
-        judge: of `seeing_judge`, started.
-        items: questions with an observation and the frames that the policy saw.
-    """
-    return [found.each(("faithfulness",))["faithfulness"].score for found in judge.submit(items).result()]

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from videop2r_data.trainer.data.batch import ModelInputs
-from videop2r_data.trainer.judging.model import make_judge, seeing_judge
+from videop2r_data.trainer.judging.model import make_judge
 from videop2r_data.trainer.model.forward import TokenLogProbs, TrainModel
 from videop2r_data.trainer.model.load import Reference, load_reference
 from videop2r_data.trainer.model.weights import bare, inferring, sharding
@@ -49,17 +49,10 @@ def run_rl(session: Session) -> bool:
     """
     recipe = session.recipe
     judging, cache = recipe.judging, recipe.folder / JUDGE_CACHE
-    judge = make_judge(
-        judging,
-        cache=cache,
-        tell=session.log.note,
-        asks=judging.asked,
-        media=recipe.data.media,
-    )
+    ask = partial(make_judge, judging, cache=cache, tell=session.log.note, media=recipe.data.media)
+    judge = ask(asks=judging.asked)
     sees = recipe.alarms.seeing and "faithfulness" not in judging.asked
-    seer = (
-        seeing_judge(judging, cache=cache, tell=session.log.note, media=recipe.data.media) if sees else None
-    )
+    seer = ask(asks=("faithfulness",)) if sees else None
     with closing(make_drawer(session)) as drawer, judge or nullcontext(), seer or nullcontext():
         roller = Roller(session, drawer, judge)
         reference = make_reference(session) if recipe.loss.beta > 0 else None
