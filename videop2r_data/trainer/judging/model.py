@@ -142,9 +142,9 @@ class PerceptionJudge(Judge):
         for row, item in enumerate(items):
             if row not in judged:
                 rows.setdefault(self._key(item), []).append(row)
-        found = await self._ask_all([items[first] for first, *_ in rows.values()], due)
-        for (first, *others), one in zip(rows.values(), found, strict=True):
-            judged |= {first: one, **dict.fromkeys(others, again(one))}
+        found = await self._ask_all([items[equal[0]] for equal in rows.values()], due)
+        for equal, one in zip(rows.values(), found, strict=True):
+            judged |= dict.fromkeys(equal, again(one)) | {equal[0]: one}
         return [judged[row] for row in range(len(items))]
 
     def _key(self, item: JudgeItem) -> tuple[str, ...]:
