@@ -137,7 +137,7 @@ class PerceptionJudge(Judge):
     async def _judge(self, items: list[JudgeItem], due: float) -> list[Judged]:
         assert self._journal is not None
         self._journal.refresh()  # verdicts of other processes
-        judged = {row: found for row, item in enumerate(items) if (found := self.ruled(item)) is not None}
+        judged = {row: ruled for row, item in enumerate(items) if (ruled := self.ruled(item)) is not None}
         rows: dict[tuple[str, ...], list[int]] = {}  # of equal items, which are asked once
         for row, item in enumerate(items):
             if row not in judged:
