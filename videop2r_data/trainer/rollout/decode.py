@@ -50,11 +50,6 @@ class GrowingLayer(DynamicLayer):  # type: ignore[misc]
         self.keys, self.values = keys[:, :, :end], values[:, :, :end]
         return self.keys, self.values
 
-    def batch_repeat_interleave(self, repeats: int) -> None:
-        """Repeat each row `repeats` times, next to each other."""
-        super().batch_repeat_interleave(repeats)
-        self._whole = None
-
     def batch_select_indices(self, indices: Tensor) -> None:
         """Keep only these rows."""
         if self._whole is None:
