@@ -198,21 +198,24 @@ class Judge(ABC):
         return parts[self.asks[0]] if len(self.asks) == 1 else joined(parts, self.spec)
 
     def ruled(self, item: JudgeItem) -> Judged | None:
-        """The verdict that the rules of the build's verify step give, as that on everything that is asked;
-        None: the judge must be asked."""
-        observation, example = item.observation, item.example
-        if observation is None or not observation.strip():
-            found = Judged(0.0, Reason.NO_OBSERVATION)
-        elif holds_verdict_tag(observation):
-            found = Judged(0.0, Reason.COPIED_VERDICT)
-        else:
-            leak = check_observation(
-                observation, problem=example.problem, options=example.options, answer=example.reference
-            )
-            if leak.reason is None:
-                return None
-            found = Judged(0.0, Reason(leak.reason.value), detail=leak.detail)
-        return self.whole(dict.fromkeys(self.asks, found))
+        """What `decided` says, as a verdict on everything that is asked."""
+        found = decided(item)
+        return found and self.whole(dict.fromkeys(self.asks, found))
+
+
+def decided(item: JudgeItem) -> Judged | None:
+    """The verdict that the rules of the build's verify step give, or None: then the judge must be asked."""
+    observation, example = item.observation, item.example
+    if observation is None or not observation.strip():
+        return Judged(0.0, Reason.NO_OBSERVATION)
+    if holds_verdict_tag(observation):
+        return Judged(0.0, Reason.COPIED_VERDICT)
+    leak = check_observation(
+        observation, problem=example.problem, options=example.options, answer=example.reference
+    )
+    if leak.reason is not None:
+        return Judged(0.0, Reason(leak.reason.value), detail=leak.detail)
+    return None
 
 
 def again(judged: Judged) -> Judged:
