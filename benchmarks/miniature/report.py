@@ -1,221 +1,354 @@
-"""The table and the figures of the miniature, from `results/*.json`.
+"""Write the page: prose of `page.md`, tables and curves from `results/`.
 
-    python -m benchmarks.miniature.report [--results DIR] [--mode sampled|greedy]
-
-Two intervals, for two questions. Over clips: had the same weights seen other clips? Clips are resampled, the
-same ones for every arm and seed. Over seeds: had another start and other rollouts been drawn? Student's t
-over the seeds' means, with differences taken within a seed; with 3 seeds its factor is 4.3, so it is wide.
+python -m benchmarks.miniature report --cells runs/miniature     # gathers the cells first
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+import math
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
+from benchmarks.miniature.gather import (
+    Cell,
+    Record,
+    by_seed,
+    equal_kl,
+    gather,
+    over_seeds,
+    paired,
+    records,
+    turn,
+)
+from benchmarks.miniature.settings import ERRORS, FIRST, FULL, JUDGED, JUDGES, MAIN, SAME, SETTINGS, arms
 
-from benchmarks.miniature.settings import ARMS
-
-Floats = NDArray[np.float64]
 HERE = Path(__file__).parent
-T95 = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776, 6: 2.571, 8: 2.365, 10: 2.262}
-"""Student's t, two-sided 95 %, by the number of seeds."""
-METRICS = ("score", "exact", "sufficient", "mismatch", "format")
-SEEN, SEEN_METRICS = "interval+seconds", ("score", "exact", "sufficient")
-RESAMPLES = 4000
+PAGE = HERE.parent / "results" / "miniature.md"
+REFERENCE = "pa-grpo"
 
 
-@dataclass(frozen=True)
-class Cell:
-    """A mean with its two intervals; NaN where there is none."""
-
-    value: float
-    clips: tuple[float, float]
-    seeds: float
-    """Half-width."""
-
-    def text(self, signed: bool = False) -> str:
-        """E.g. `41.2 [39.8, 42.7] ±2.1`, in percent."""
-        form = "{:+.1f}" if signed else "{:.1f}"
-        low, high = (form.format(100 * x) for x in self.clips)
-        wide = "" if np.isnan(self.seeds) else f" ±{100 * self.seeds:.1f}"
-        return "-" if np.isnan(self.value) else f"{form.format(100 * self.value)} [{low}, {high}]{wide}"
-
-
-def load(folder: Path) -> dict[str, dict[int, Any]]:
-    """Arm -> seed -> record."""
-    found: dict[str, dict[int, Any]] = {}
-    for path in sorted(folder.glob("*.json")):
-        record = json.loads(path.read_text())
-        if "arm" in record:
-            found.setdefault(record["arm"], {})[record["seed"]] = record
-    return found
-
-
-def marks(record: Any, mode: str, metric: str, kind: str = "") -> Floats:
-    """[questions] in [0, 1], NaN where unsaid or of other kinds (`a+b`: of two); `exact`: the whole score."""
-    told = record[mode]["score" if metric == "exact" else metric]
-    if isinstance(told, str):
-        values = np.array([{"1": 1.0, "0": 0.0}.get(c, np.nan) for c in told])
-    else:
-        values = np.array([np.nan if v is None else v / 100 for v in told])
-    if metric == "exact":
-        values = np.where(np.isnan(values), np.nan, values == 1.0)
-    if kind:
-        values[~np.isin(record["kind"], kind.split("+"))] = np.nan
-    return values
-
-
-def table_of(records: dict[int, Any], seeds: Sequence[int], mode: str, metric: str, kind: str = "") -> Floats:
-    """[seeds, questions]."""
-    return np.stack([marks(records[seed], mode, metric, kind) for seed in seeds])
-
-
-def estimate(table: Floats, resamples: int = RESAMPLES) -> Cell:
-    """Mean of [seeds, questions], NaN left out, with both intervals."""
-    if np.isnan(table).all():
-        return Cell(np.nan, (np.nan, np.nan), np.nan)
-    table = table[:, ~np.isnan(table).all(axis=0)]
-    per_seed = np.nanmean(table, axis=1)
-    rng = np.random.default_rng(0)
-    means = []
-    for _ in range(resamples // 100):
-        drawn = rng.integers(0, table.shape[1], (100, table.shape[1]))
-        means.append(np.nanmean(np.nanmean(table[:, drawn], axis=2), axis=0))
-    low, high = np.quantile(np.concatenate(means), [0.025, 0.975])
-    n = len(per_seed)
-    half = T95[n] * per_seed.std(ddof=1) / np.sqrt(n) if n in T95 else np.nan
-    return Cell(float(per_seed.mean()), (float(low), float(high)), float(half))
-
-
-def difference(one: Floats, other: Floats) -> Cell:
-    """Paired by question and seed."""
-    return estimate(one - other)
-
-
-def collapsed(records: dict[int, Any], key: str) -> float:
-    """Share of groups without an advantage, over all steps and seeds; NaN for an arm without RL."""
-    rows = [row for record in records.values() for row in record["curve"] if f"collapsed/{key}" in row]
-    groups = sum(row["groups"] for row in rows)
-    return sum(row[f"collapsed/{key}"] for row in rows) / groups if groups else float("nan")
-
-
-def per_step(records: dict[int, Any]) -> float:
-    """CPU seconds of a training step, mean over seeds."""
-    return float(np.mean([r["cpu_s"] / r["steps"] for r in records.values()]))
-
-
-def markdown(found: dict[str, dict[int, Any]], mode: str) -> str:
-    """All tables of one way of answering."""
-    arms = [arm.name for arm in ARMS if arm.name in found]
-    lines = [f"### {mode}", "", _main(found, arms, mode), "", _differences(found, arms, mode), ""]
-    return "\n".join([*lines, _kinds(found, arms, mode), "", _seen(found, arms, mode), ""])
-
-
-def _rows(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Markdown."""
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def _main(found: dict[str, dict[int, Any]], arms: Sequence[str], mode: str) -> str:
-    rows = []
-    for arm in arms:
-        seeds = sorted(found[arm])
-        cells = [estimate(table_of(found[arm], seeds, mode, metric)).text() for metric in METRICS]
-        tokens = np.mean([found[arm][seed][mode]["tokens"] for seed in seeds])
-        rows.append([arm, str(len(seeds)), *cells, f"{tokens:.1f}"])
-    head = [
-        "arm",
-        "seeds",
-        "answers, mean score",
-        "answers exact",
-        "observations sufficient",
-        "think-answer mismatch",
-        "format",
-        "tokens",
+def runs(found: Sequence[Record], setting: str, arm: str, purpose: str = "main") -> dict[int, Record]:
+    """Seed -> a run, or the start where the arm is one."""
+    if not arms()[arm].objective:
+        purpose = "start"
+    named = by_seed(found, setting=setting, arm=arm, purpose=purpose)
+    if arm == "sft":
+        return {seed: one for seed, one in named.items() if one["holds"] and seed < 1000}
+    return named
+
+
+def share(mode: str, key: str) -> Callable[[Record], float | None]:
+    """In percent; None where the arm has none."""
+
+    def value(record: Record) -> float | None:
+        number = record["test"][mode].get(key)
+        return None if number is None else 100 * number
+
+    return value
+
+
+def cell(found: dict[int, Record], mode: str, key: str, scale: float = 100.0) -> str:
+    """Mean over seeds, with its interval."""
+    values = [record["test"][mode].get(key) for record in found.values()]
+    return _text(over_seeds(scale * value for value in values if value is not None), 2 if scale == 1.0 else 1)
+
+
+def _text(value: Cell, digits: int = 1) -> str:
+    return value.text(digits=digits) if value.n else "-"
+
+
+def gates(found: Sequence[Record], setting: str) -> str:
+    """Every check of the gate: mean and range over the seeds that were tried, and how many passed."""
+    starts = [
+        one for one in by_seed(found, setting=setting, arm="sft", purpose="start").values() if "gate" in one
     ]
-    return _rows(head, rows)
-
-
-def _differences(found: dict[str, dict[int, Any]], arms: Sequence[str], mode: str) -> str:
+    if not starts:
+        return "Not run yet."
     rows = []
-    for base in (arm for arm in arms if arm != "pa-grpo" and "pa-grpo" in found):
-        seeds = sorted(set(found[base]) & set(found["pa-grpo"]))
-        cells = []
-        for metric in ("score", "exact", "sufficient"):
-            tables = [table_of(found[arm], seeds, mode, metric) for arm in ("pa-grpo", base)]
-            cells.append(difference(*tables).text(signed=True))
-        rows.append([f"pa-grpo minus {base}", *cells])
-    return _rows(["paired difference, points", "answers", "answers exact", "observations sufficient"], rows)
+    for number, check in enumerate(starts[0]["gate"]):
+        values = [one["gate"][number]["value"] for one in starts]
+        low, high = check["low"], check["high"]
+        limit = f"at least {low:g}" if high >= 100 else f"{low:g} to {high:g}"
+        held = sum(one["gate"][number]["holds"] for one in starts)
+        span = f"{min(values):.1f} to {max(values):.1f}"
+        rows.append(
+            [check["says"], limit, f"{sum(values) / len(values):.1f}", span, f"{held} of {len(starts)}"]
+        )
+    own = [100 * (1 - one["test"]["sampled"]["reasoning"]) for one in starts]
+    rows.append(["reasoning against its own observation", "(no limit)", _text(over_seeds(own)), "", ""])
+    passed = [str(one["seed"]) for one in starts if one["holds"]]
+    failed = [str(one["seed"]) for one in starts if not one["holds"]]
+    ends = f"It holds for seeds {', '.join(passed) or 'none'}, and stops seeds {', '.join(failed) or 'none'}."
+    return f"{table(['check', 'wanted', 'mean', 'range', 'holds'], rows)}\n\n{ends}"
 
 
-def _kinds(found: dict[str, dict[int, Any]], arms: Sequence[str], mode: str) -> str:
-    kinds = sorted({kind for records in found.values() for r in records.values() for kind in r["kind"]})
+def main_table(found: Sequence[Record], setting: str) -> str:
+    """Every arm on the test clips."""
+    rows = []
+    for name in arms():
+        own = runs(found, setting, name)
+        if not own:
+            continue
+        rate = next(iter(own.values()))["rate"] if arms()[name].objective else math.nan
+        rows.append([
+            name, str(len(own)), "-" if math.isnan(rate) else f"{rate:g}",
+            *(cell(own, "sampled", key) for key in ("answers", "observations", "invented", "reasoning")),
+            *(cell(own, "greedy", key) for key in ("answers", "observations")),
+            cell(own, "sampled", "kl", 1.0),
+        ])  # fmt: skip
+    head = [
+        "arm", "seeds", "rate", "answers", "observations right", "invented", "reasoning follows",
+        "greedy answers", "greedy observations", "KL, nats",
+    ]  # fmt: skip
+    return table(head, rows) if rows else "Not run yet."
 
-    def cell(arm: str, kind: str) -> str:
-        parts = []
-        for metric in ("score", "sufficient"):
-            table = table_of(found[arm], sorted(found[arm]), mode, metric, kind)
-            parts.append("-" if np.isnan(table).all() else f"{100 * np.nanmean(table):.0f}")
-        return " / ".join(parts)
 
-    return _rows(
-        ["answers / observations, %", *kinds], [[arm, *(cell(arm, k) for k in kinds)] for arm in arms]
+def pairs(found: Sequence[Record], setting: str) -> str:
+    """PA-GRPO minus every other arm: at equal updates, and at equal KL."""
+    reference, rows = runs(found, setting, REFERENCE), []
+    for name in arms():
+        own = runs(found, setting, name)
+        if name == REFERENCE or not set(own) & set(reference):
+            continue
+        columns = [("sampled", "answers"), ("greedy", "answers"), ("sampled", "observations")]
+        differences = [paired(reference, own, share(*column)) for column in columns]
+        texts = [one.text(signed=True) if one.n else "-" for one in differences]
+        equal = ["-", "-", "-"]
+        if all("curve" in one for one in own.values()):
+            at = equal_kl(reference, own)
+            equal = [_text(at.level, 2), at.answers.text(signed=True)]
+            equal.append(at.observations.text(signed=True) if at.observations.n else "-")
+        rows.append([name, str(differences[0].n), *texts, *equal])
+    head = [
+        f"{REFERENCE} minus", "seeds", "answers", "greedy answers", "observations right",
+        "at a KL of", "answers there", "observations there",
+    ]  # fmt: skip
+    return table(head, rows) if rows else "Not run yet."
+
+
+def rates(found: Sequence[Record], setting: str) -> str:
+    """Sampled answers on validation clips by learning rate: mean over the tuning seeds."""
+    rows = []
+    for name in arms():
+        row = []
+        for rate in FULL.rates:
+            own = by_seed(found, setting=setting, arm=name, purpose="tune", rate=rate)
+            values = [100 * one["validation"]["sampled"] for one in own.values()]
+            row.append(f"{sum(values) / len(values):.1f} ({len(values)})" if values else "-")
+        if set(row) != {"-"}:
+            rows.append([name, *row])
+    return table(["arm", *(f"{rate:g}" for rate in FULL.rates)], rows) if rows else "Not run yet."
+
+
+def judged(found: Sequence[Record]) -> list[tuple[str, str, dict[int, Record]]]:
+    """Judge, error, runs: start, GRPO, and PA-GRPO under every judge."""
+    starts = {
+        seed: one
+        for seed, one in by_seed(found, setting=JUDGED, arm="sft", purpose="start").items()
+        if seed < 1000
+    }
+    listed = [
+        ("SFT", "", starts),
+        ("GRPO, no judge", "", by_seed(found, setting=JUDGED, arm="grpo", purpose="judges")),
+    ]
+    for judge in JUDGES:
+        for error in ERRORS:
+            wanted = {
+                "setting": JUDGED,
+                "arm": REFERENCE,
+                "purpose": "judges",
+                "judge": judge,
+                "error": error,
+            }
+            listed.append((judge, f"{100 * error:g}", by_seed(found, **wanted)))
+    return [one for one in listed if one[2]]
+
+
+def judge_table(found: Sequence[Record]) -> str:
+    """What becomes of the observations under each judge."""
+    rows = []
+    for judge, error, own in judged(found):
+        keys = ("answers", "observations", "invented", "likely", "empty_likely", "unlikely")
+        rows.append([judge, error, str(len(own)), *(cell(own, "sampled", key) for key in keys)])
+    head = [
+        "judge", "errors, %", "seeds", "answers", "observations right", "invented",
+        "observation supports the likely answer", "the same, black frames",
+        "answers where the likely one is wrong",
+    ]  # fmt: skip
+    return table(head, rows) if rows else "Not run yet."
+
+
+_ALARMS = ("empty", "shuffled", "usual", "seen")
+
+
+def alarm_table(found: Sequence[Record], purpose: str = "judges") -> str:
+    """When a run turns to inventing, when each alarm comes up, and what the judge is asked."""
+    rows = []
+    for judge, error, own in judged(found) if purpose == "judges" else _long_judged(found):
+        with_alarms = [one for one in own.values() if "training" in one]
+        if not with_alarms:
+            continue
+        turned = [step for one in with_alarms if (step := turn(one)) is not None]
+        row = [judge, error, _steps(turned, len(with_alarms))]
+        for name in _ALARMS:
+            first = [one["alarms"][name][0] for one in with_alarms if name in one.get("alarms", {})]
+            row.append(_steps(first, len(with_alarms)))
+        updates = with_alarms[0]["updates"]
+        calls = [
+            sum(one["calls"][kind] for one in with_alarms) / len(with_alarms) / updates
+            for kind in ("text", "clip")
+        ]
+        rows.append([*row, *(f"{count:.0f}" for count in calls)])
+    head = [
+        "judge", "errors, %", "turns to inventing at", *(f"`{name}` first up" for name in _ALARMS),
+        "text calls an update", "calls with the clip",
+    ]  # fmt: skip
+    return table(head, rows) if rows else "Not run yet."
+
+
+def _long_judged(found: Sequence[Record]) -> list[tuple[str, str, dict[int, Record]]]:
+    listed = [
+        (judge, "0", by_seed(found, setting=JUDGED, arm=REFERENCE, purpose="long", judge=judge))
+        for judge in JUDGES
+    ]
+    return [one for one in listed if one[2]]
+
+
+def _steps(steps: Sequence[int], runs_: int) -> str:
+    """Median and range of updates, and in how many runs it happened."""
+    if not steps:
+        return f"never (0 of {runs_})"
+    ordered = sorted(steps)
+    middle = ordered[len(ordered) // 2]
+    span = f"{middle}" if ordered[0] == ordered[-1] else f"{middle} [{ordered[0]}, {ordered[-1]}]"
+    return f"{span} ({len(steps)} of {runs_})"
+
+
+def long_table(found: Sequence[Record]) -> str:
+    """The long runs of the main pairs, and where they stood on the way."""
+    rows = []
+    for name in FIRST:
+        for seed, one in sorted(by_seed(found, setting=MAIN[0], arm=name, purpose="long").items()):
+            curve = one["curve"]
+            points = [
+                f"{100 * a:.1f} / {100 * g:.1f}"
+                for a, g in zip(curve["answers"], curve["greedy"], strict=True)
+            ]
+            steps = curve["step"]
+            rows.append([name, str(seed), *(points[k] for k in (1, 2, 4, 6, 8, 10))])
+    if not rows:
+        return "Not run yet."
+    return table(
+        ["arm, sampled / greedy answers", "seed", *(f"{steps[k]}" for k in (1, 2, 4, 6, 8, 10))], rows
     )
 
 
-def _seen(found: dict[str, dict[int, Any]], arms: Sequence[str], mode: str) -> str:
-    """The kinds whose answers are better than blind ones, and the differences there."""
-    rows = []
-    for arm in arms:
-        seeds = sorted(found[arm])
-        cells = [estimate(table_of(found[arm], seeds, mode, m, SEEN)).text() for m in SEEN_METRICS]
-        rows.append([arm, *cells])
-    for base in (arm for arm in arms if arm != "pa-grpo" and "pa-grpo" in found):
-        seeds = sorted(set(found[base]) & set(found["pa-grpo"]))
-        tables = [
-            [table_of(found[arm], seeds, mode, m, SEEN) for arm in ("pa-grpo", base)] for m in SEEN_METRICS
+def long_judges(found: Sequence[Record]) -> str:
+    """The long runs under judges."""
+    rows = [
+        [
+            judge,
+            str(len(own)),
+            *(cell(own, "sampled", key) for key in ("answers", "observations", "invented")),
         ]
-        rows.append([f"pa-grpo minus {base}", *(difference(*pair).text(signed=True) for pair in tables)])
-    return _rows([f"{SEEN} only", "answers", "answers exact", "observations sufficient"], rows)
+        for judge, _, own in _long_judged(found)
+    ]
+    if not rows:
+        return "Not run yet."
+    return table(["judge", "seeds", "answers", "observations right", "invented"], rows)
 
 
-def training(found: dict[str, dict[int, Any]]) -> str:
-    """Collapsed groups, the last steps and the cost of the RL arms."""
+def still_open(found: Sequence[Record]) -> str:
+    """What was planned and is not there, with the command that fills it."""
+    lines = []
+    for setting in (*MAIN, "G"):
+        for name in arms():
+            if setting == "G" and name not in ("sft", *FIRST):
+                continue
+            n = len(runs(found, setting, name))
+            if n < FULL.seeds:
+                phase = "glimpses" if setting == "G" else "main" if name in ("sft", *FIRST) else "rest"
+                lines.append((phase, f"{setting} {name}: {n} of {FULL.seeds} seeds"))
+    wanted = 1 + len(JUDGES) * len(ERRORS) - 1
+    done = sum(len(own) for judge, _, own in judged(found) if judge != "SFT")
+    if done < wanted * FULL.judge_seeds:
+        lines.append(("judges", f"{JUDGED}: {done} of {wanted * FULL.judge_seeds} runs"))
+    n = sum(1 for one in found if one["purpose"] == "long")
+    planned = len(FIRST) * FULL.long_seeds + 3
+    if n < planned:
+        lines.append(("long", f"{n} of {planned} runs"))
+    if not lines:
+        return "Nothing: all cells are there."
+    phases: dict[str, list[str]] = {}
+    for phase, text in lines:
+        phases.setdefault(phase, []).append(text)
+    return "\n".join(
+        f"- `python -m benchmarks.miniature run --phases {phase}`: {'; '.join(texts)}"
+        for phase, texts in phases.items()
+    )
+
+
+def cost(found: Sequence[Record]) -> str:
+    """CPU seconds of a start and of 100 updates."""
     rows = []
-    for arm in (a.name for a in ARMS if a.objective and a.name in found):
-        records = found[arm]
-        last = [row for r in records.values() for row in r["curve"][-10:]]
-        shares = [f"{100 * collapsed(records, key):.1f}" for key in ("p", "r", "sum", "plain")]
-        ends = [
-            f"{_mean(last, key):.3f}" for key in ("reward/accuracy_p", "reward/accuracy_r", "kl", "entropy")
+    for setting in SETTINGS:
+        starts = [
+            one["cpu_s"]
+            for one in found
+            if one["setting"] == setting and one["arm"] == "sft" and "cpu_s" in one
         ]
-        rows.append([arm, *shares, *ends, f"{per_step(records):.2f}"])
-    head = ["arm", *(f"collapsed {k}, %" for k in ("P", "R", "sum", "plain"))]
-    return _rows([*head, "acc P, last 10", "acc R, last 10", "KL", "entropy", "CPU s/step"], rows)
+        trained = [
+            100 * one["cpu_s"] / one["updates"]
+            for one in found
+            if one["setting"] == setting and one["updates"]
+        ]
+        if starts and trained:
+            rows.append([setting, f"{sum(starts) / len(starts):.0f}", f"{sum(trained) / len(trained):.1f}"])
+    return table(["setting", "SFT, CPU s", "100 updates of RL, CPU s"], rows)
 
 
-def _mean(rows: Sequence[dict[str, Any]], key: str) -> float:
-    return float(np.mean([row.get(key, np.nan) for row in rows]))
+def filled(prose: str, found: Sequence[Record]) -> str:
+    """The page: lines `[[NAME]]` and `[[NAME SETTING]]` of the prose become tables."""
+    tables: dict[str, Callable[..., str]] = {
+        "gate": gates, "main": main_table, "pairs": pairs, "rates": rates, "judges": judge_table,
+        "alarms": alarm_table, "long": long_table, "long-judges": long_judges, "open": still_open,
+        "cost": cost,
+    }  # fmt: skip
+    lines = []
+    for line in prose.splitlines():
+        if line.startswith("[[") and line.endswith("]]"):
+            name, *rest = line[2:-2].split()
+            lines.append(tables[name](found, *rest))
+        else:
+            lines.append(line)
+    same = "; ".join(f"`{name}`: {why}" for name, why in SAME.items())
+    return "\n".join(lines).replace("{same}", same) + "\n"
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Command line."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
+    parser.add_argument(
+        "--cells", type=Path, help="folder of a run; its cells are gathered into --results first"
+    )
     parser.add_argument("--results", type=Path, default=HERE / "results")
+    parser.add_argument("--page", type=Path, default=PAGE)
     parser.add_argument("--figures", type=Path, default=HERE)
-    args = parser.parse_args()
-    found = load(args.results)
-    for mode in ("sampled", "greedy"):
-        print(markdown(found, mode))
-    print(training(found))
+    args = parser.parse_args(arguments)
+    if args.cells:
+        gather(args.cells / "cells", args.results)
+    found = records(args.results)
+    args.page.write_text(filled((HERE / "page.md").read_text(), found))
+    print(args.page)
     from benchmarks.miniature.figures import draw
 
     for path in draw(found, args.figures):

@@ -1,194 +1,270 @@
-"""Train and measure the arms of the miniature; whatever is done already is not done again.
+"""Run the cells of the miniature that are not done yet: a JSON file each, written when it is complete.
 
-    OMP_NUM_THREADS=1 python -m benchmarks.miniature.run --seed 0 [--arms grpo,...] [--work DIR] [--quick]
+    python -m benchmarks.miniature run --out runs/miniature --jobs 2
 
-Per seed: a tiny model of random weights -> SFT (process-aware and process-agnostic) -> RL from the one start
-of its style -> every arm on the same held-out clips, greedy and sampled. One JSON file per arm and seed goes
-to `results/`; the runs themselves (checkpoints, metrics, samples) stay in the work folder.
+Phases: `starts` (SFT, and the gate), `main` (learning rates and runs of the main pairs), `judges`, `rest`
+(all other arms), `long`, `glimpses` (the main pairs without pixels). Interrupt it whenever you like, and
+start it again: what is done is not done twice.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import time
-from collections.abc import Mapping, Sequence
+import multiprocessing
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from dataclasses import asdict, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Generator
 
+from benchmarks.miniature.measure import TEST, VALIDATION, gate, measure, written_out
+from benchmarks.miniature.policy import Policy
+from benchmarks.miniature.rl import run as train
 from benchmarks.miniature.settings import (
-    ARMS,
+    FIRST,
     FULL,
+    JUDGED,
+    MAIN,
     QUICK,
-    SAMPLING,
-    WORLD,
-    Arm,
+    SETTINGS,
+    Cell,
     Scale,
-    Style,
-    held_out,
-    rl_recipe,
-    sft_recipe,
-    tiny,
+    arms,
+    judge_cells,
+    updates_of,
 )
-from videop2r_data.trainer import Stop, TrainRecipe
-from videop2r_data.trainer.data import read_examples
-from videop2r_data.trainer.evaluate import EvalRow, evaluate
-from videop2r_data.trainer.judging import DemoJudge
-from videop2r_data.trainer.model import load_policy
-from videop2r_data.trainer.run import open_session, run_rl, run_sft
-from videop2r_data.trainer.settings import EvalSpec, PolicySpec, SamplingSpec
-from videop2r_data.trainer.tiny import make_tiny
+from benchmarks.miniature.sft import kept, world_of
+from benchmarks.miniature.world import Clips, floor
 
-RESULTS = Path(__file__).parent / "results"
-CURVES = {"step", "loss", "lr", "grad_norm", "kl", "entropy", "groups", "clip_fraction", "time/step_s"}
-MODES = {
-    "greedy": SamplingSpec(temperature=0.0, max_new_tokens=SAMPLING.max_new_tokens),
-    "sampled": SAMPLING,
-}
+PHASES = ("starts", "main", "judges", "rest", "long", "glimpses")
+Record = dict[str, Any]
+Job = tuple[Path, Cell, Scale]
 
 
-class Halt:
-    """Ends a run after a step; a `Watcher`."""
-
-    def __init__(self, after: int) -> None:
-        self.after, self.stop = after, Stop()
-
-    def begin(self, stage: str, step: int, steps: int) -> None:
-        """The run starts or goes on."""
-
-    def row(self, row: Mapping[str, Any]) -> None:
-        """One line of metrics."""
-        if row["step"] >= self.after:
-            self.stop.ask()
-
-    def note(self, text: str) -> None:
-        """Of no interest here."""
+def path_of(out: Path, cell: Cell) -> Path:
+    """Of the file of a cell."""
+    return out / "cells" / f"{cell.name}.json"
 
 
-def train(recipe: TrainRecipe, *, halt: int | None = None, anyway: bool = False) -> Path:
-    """Run a stage, or go on with it, or find it done; returns the folder of its weights.
+def load(out: Path, cell: Cell) -> Record | None:
+    """A cell that is done."""
+    path = path_of(out, cell)
+    return json.loads(path.read_text()) if path.exists() else None
+
+
+def save(out: Path, cell: Cell, record: Record) -> Record:
+    """Write a cell; nobody ever sees a part of it."""
+    path = path_of(out, cell)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    full = {**asdict(cell), **record}
+    partial = path.with_suffix(".partial")
+    partial.write_text(json.dumps(_rounded(full)))
+    partial.replace(path)
+    return full
+
+
+def _rounded(value: Any) -> Any:
+    if isinstance(value, float):
+        return round(value, 5)
+    if isinstance(value, dict):
+        return {key: _rounded(one) for key, one in value.items()}
+    return [_rounded(one) for one in value] if isinstance(value, (list, tuple)) else value
+
+
+@lru_cache(maxsize=8)
+def clips_of(setting: str, seed: int, n: int) -> Clips:
+    """Held-out clips; the same for all arms and seeds."""
+    return world_of(SETTINGS[setting]).draw(n, Generator().manual_seed(seed))
+
+
+def do_start(job: Job) -> Record:
+    """SFT of a seed, what it reaches, and the gate."""
+    out, cell, scale = job
+    if (done := load(out, cell)) is not None:
+        return done
+    arm, setting = arms()[cell.arm], SETTINGS[cell.setting]
+    policy, spent = kept(out, cell.setting, setting, cell.seed, scale, arm.start)
+    validation = measure(policy, clips_of(cell.setting, VALIDATION, scale.clips))
+    record: Record = {
+        "validation": validation,
+        "test": measure(policy, clips_of(cell.setting, TEST, scale.clips)),
+        "cpu_s": round(spent, 2),
+    }
+    if arm.start == "sft":
+        checks = gate(validation, floor(world_of(setting)))
+        record["gate"] = [{**check._asdict(), "holds": check.holds} for check in checks]
+        record["holds"] = all(check.holds for check in checks)
+        words = written_out(checks, 1 - validation["sampled"]["reasoning"])
+        print(f"gate of {cell.setting}, seed {cell.seed}\n{words}", flush=True)
+    return save(out, cell, record)
+
+
+def do_cell(job: Job) -> Record:
+    """One run of RL, with its measurements on held-out clips."""
+    out, cell, scale = job
+    if (done := load(out, cell)) is not None:
+        return done
+    arm, setting = arms()[cell.arm], SETTINGS[cell.setting]
+    start, _ = kept(out, cell.setting, setting, cell.seed, scale, arm.start)
+    tuning = cell.purpose == "tune"
+    half = clips_of(cell.setting, TEST, scale.clips // 2)
+
+    def measured(policy: Policy, step: int) -> Record:
+        return {} if tuning else measure(policy, half, start)
+
+    policy, record = train(arm, cell, world_of(setting), start, scale, measured)
+    record["validation"] = measure(policy, clips_of(cell.setting, VALIDATION, scale.clips), start)
+    if not tuning:
+        record["test"] = measure(policy, clips_of(cell.setting, TEST, scale.clips), start)
+    answers = record["validation"]["sampled"]["answers"]
+    print(f"{cell.name}: validation answers {100 * answers:.1f}, {record['cpu_s']:.0f} CPU s", flush=True)
+    return save(out, cell, record)
+
+
+def _single_thread() -> None:
+    torch.set_num_threads(1)
+
+
+Map = Callable[[Callable[[Job], Record], Iterable[Job]], Iterable[Record]]
+
+
+@contextmanager
+def workers(jobs: int) -> Iterator[Map]:
+    """A `map` over so many processes, one thread each."""
+    _single_thread()
+    if jobs == 1:
+        yield map
+        return
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(jobs, mp_context=context, initializer=_single_thread) as pool:
+        yield pool.map
+
+
+class Plan:
+    """All cells of a folder, in order.
 
     Args:
-        halt: leave the run after this step.
-        anyway: go on under another schedule.
+        mapped: runs a function over jobs, in order.
     """
-    final = recipe.folder / "final"
-    if final.is_dir():
-        return final
-    began, watcher = time.process_time(), Halt(halt or recipe.steps or 0)
-    session = open_session(recipe, watchers=[watcher], stop=watcher.stop, anyway=anyway)
-    if session.start < watcher.after:
-        (run_sft if recipe.stage == "sft" else run_rl)(session)
-    session.accelerator.free_memory()
-    with (recipe.folder / "cpu.json").open("a") as file:
-        file.write(json.dumps({"cpu_s": round(time.process_time() - began, 1)}) + "\n")
-    return final
+
+    def __init__(self, out: Path, scale: Scale, mapped: Map, jobs: int = 1, *, force: bool = False) -> None:
+        self.out, self.scale, self.mapped, self.jobs, self.force = out, scale, mapped, jobs, force
+
+    def starts(self, setting: str, wanted: int, candidates: Sequence[int]) -> list[int]:
+        """The first seeds whose start passes the gate; each is printed, and those that fail go no further."""
+        passed: list[int] = []
+        for at in range(0, len(candidates), self.jobs):
+            cells = [Cell(setting, "sft", seed, "start") for seed in candidates[at : at + self.jobs]]
+            for cell, found in zip(cells, self._each(do_start, cells), strict=True):
+                if found["holds"] or not SETTINGS[setting].gated or self.force:
+                    passed.append(cell.seed)
+            if len(passed) >= wanted:
+                break
+        return passed[:wanted]
+
+    def seeds(self, setting: str) -> list[int]:
+        """Of the runs that are reported."""
+        wanted = self.scale.seeds if SETTINGS[setting].gated else self.scale.judge_seeds
+        return self.starts(setting, wanted, range(self.scale.candidates))
+
+    def rate(self, setting: str, arm: str) -> float:
+        """The learning rate with the best validation clips, over the tuning seeds."""
+        base = Cell(setting, arm, 0, "tune", updates=updates_of(setting, self.scale))
+        tuning = self.scale.tuning
+        if arms()[arm].start == "sft":
+            spare = [seed + 10 * k for k in range(5) for seed in tuning]
+            tuning = tuple(self.starts(setting, len(tuning), spare))
+        cells = [replace(base, rate=rate, seed=seed) for rate in self.scale.rates for seed in tuning]
+        found = list(self._each(do_cell, cells))
+        return best_rate(found) if found else self.scale.rates[0]
+
+    def runs(self, setting: str, names: Sequence[str]) -> None:
+        """Rates and runs of some arms of a setting."""
+        seeds = self.seeds(setting)
+        for name in names:
+            arm = arms()[name]
+            if not arm.objective:
+                list(self._each(do_start, [Cell(setting, name, seed, "start") for seed in seeds]))
+                continue
+            base = Cell(
+                setting, name, 0, rate=self.rate(setting, name), updates=updates_of(setting, self.scale)
+            )
+            list(self._each(do_cell, [replace(base, seed=seed) for seed in seeds]))
+
+    def judges(self) -> None:
+        """The test of the judges."""
+        list(self._each(do_cell, list(judge_cells(self.seeds(JUDGED), self.scale))))
+
+    def long(self) -> None:
+        """The main pairs for ten times as long, and the judges where a guess pays."""
+        updates, few = self.scale.long, self.scale.long_seeds
+        main = Cell(MAIN[0], "", 0, "long", updates=updates)
+        cells = [
+            replace(main, arm=arm, seed=seed, rate=self.rate(MAIN[0], arm))
+            for seed in self.seeds(MAIN[0])[:few]
+            for arm in FIRST
+        ]
+        cells += [
+            Cell(JUDGED, "pa-grpo", seed, "long", judge=judge, updates=updates)
+            for seed in self.seeds(JUDGED)[:1]
+            for judge in ("seeing", "blind+claim", "blind")
+        ]
+        list(self._each(do_cell, cells))
+
+    def _each(self, do: Callable[[Job], Record], cells: Sequence[Cell]) -> Iterable[Record]:
+        return self.mapped(do, [(self.out, cell, self.scale) for cell in cells])
+
+    def phase(self, name: str) -> None:
+        """One of `PHASES`."""
+        rest = [arm for arm in arms() if arm not in ("sft", *FIRST)]
+        if name == "starts":
+            for setting in MAIN:
+                print(f"{setting}: {len(self.seeds(setting))} seeds go on", flush=True)
+        elif name in ("main", "rest"):
+            for setting in MAIN:
+                self.runs(setting, FIRST if name == "main" else rest)
+        elif name == "judges":
+            self.judges()
+        elif name == "long":
+            self.long()
+        else:
+            self.runs("G", FIRST)
 
 
-def start_of(style: Style, seed: int, scale: Scale, work: Path) -> Path:
-    """The weights after SFT, which is left before the end of its schedule and then cooled down."""
-    model, output = work / f"tiny-{seed}", work / f"sft-{style}-{seed}"
-    if not (model / "config.json").is_file():
-        make_tiny(model, tiny(seed), world=WORLD)
-    if not (output / "checkpoints" / f"step-{scale.sft_cut:06d}").is_dir():
-        planned = sft_recipe(style, seed, scale, model, output, steps=scale.sft_planned)
-        train(planned, halt=scale.sft_cut)
-    return train(sft_recipe(style, seed, scale, model, output, steps=scale.sft_steps), anyway=True)
+def best_rate(found: Iterable[Record]) -> float:
+    """The rate with the highest mean of sampled answers on validation clips; of equal ones the lowest."""
+    by_rate: dict[float, list[float]] = {}
+    for record in found:
+        by_rate.setdefault(record["rate"], []).append(record["validation"]["sampled"]["answers"])
+    return max(sorted(by_rate), key=lambda rate: sum(by_rate[rate]) / len(by_rate[rate]))
 
 
-def weights_of(arm: Arm, seed: int, scale: Scale, work: Path) -> tuple[Path, Path]:
-    """(run folder, weights) of an arm, trained if need be."""
-    start = start_of(arm.style, seed, scale, work)
-    if arm.objective is None:
-        return start.parent, start
-    final = train(rl_recipe(arm, seed, scale, start, work / f"{arm.name}-{seed}"))
-    return final.parent, final
-
-
-def measure(weights: Path, arm: Arm, scale: Scale, folder: Path) -> dict[str, Any]:
-    """Per mode what became of every held-out question, in their order."""
-    policy = load_policy(PolicySpec(model=str(weights), dtype="float32"), torch.device("cpu"))
-    data = held_out(arm.style, scale)
-    examples = read_examples(data)
-    kinds = [e.scene.question.kind for e in examples if e.scene is not None]
-    judge = DemoJudge()
-    out: dict[str, Any] = {"kind": kinds}
-    for mode, sampling in MODES.items():
-        rows: list[EvalRow] = []
-        evaluate(
-            policy.net,
-            policy.processor,
-            examples,
-            data=data,
-            spec=EvalSpec(sampling=sampling, batch=125, seed=1),
-            judge=judge,
-            keep=rows.extend,
-        )
-        out[mode] = compact(sorted(rows, key=lambda row: row.index))
-    return out
-
-
-def compact(rows: Sequence[EvalRow]) -> dict[str, Any]:
-    """Scores as percent; else one character per question: `1` yes, `0` no, `-` unsaid. Tokens as a mean."""
-    told: dict[str, list[bool | None]] = {
-        "sufficient": [row.sufficient for row in rows],
-        "mismatch": [row.mismatch for row in rows],
-        "format": [row.format for row in rows],
-    }
-    marks = {
-        name: "".join("-" if v is None else str(int(v)) for v in values) for name, values in told.items()
-    }
-    scores = [None if row.score is None else round(100 * row.score) for row in rows]
-    return {"score": scores, **marks, "tokens": sum(row.tokens for row in rows) / len(rows)}
-
-
-def thin(lines: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """What the figures need of `metrics.jsonl`, rounded; of SFT every tenth line."""
-    rl = any("groups" in line for line in lines)
-    chosen = lines if rl else [line for line in lines if line["step"] % 10 == 0]
-    return [
-        {
-            key: float(f"{value:.4g}") if isinstance(value, float) else value
-            for key, value in line.items()
-            if key in CURVES or key.startswith(("reward/", "length/", "collapsed/"))
-        }
-        for line in chosen
-    ]
-
-
-def record_of(arm: Arm, seed: int, folder: Path, found: dict[str, Any]) -> dict[str, Any]:
-    """The JSON of an arm and seed."""
-    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    cpu = [json.loads(line)["cpu_s"] for line in (folder / "cpu.json").read_text().splitlines()]
-    about = {"arm": arm.name, "seed": seed, "steps": len(lines), "cpu_s": round(sum(cpu), 1)}
-    return {**about, **found, "curve": thin(lines)}
-
-
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Command line."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--arms", default=",".join(arm.name for arm in ARMS))
-    parser.add_argument("--work", type=Path, default=Path("runs/miniature"))
-    parser.add_argument("--results", type=Path, default=RESULTS)
-    parser.add_argument("--quick", action="store_true", help="a minute of everything: a test, not a result")
-    args = parser.parse_args()
-    torch.set_num_threads(1)
-    scale = QUICK if args.quick else FULL
-    args.results.mkdir(parents=True, exist_ok=True)
-    for arm in (a for a in ARMS if a.name in args.arms.split(",")):
-        target = args.results / f"{arm.name}-{args.seed}.json"
-        if target.is_file():
-            continue
-        folder, weights = weights_of(arm, args.seed, scale, args.work)
-        found = measure(weights, arm, scale, folder)
-        record = record_of(arm, args.seed, folder, found)
-        target.write_text(json.dumps(record) + "\n")
-        print(f"{arm.name} {args.seed}: done", flush=True)
+    parser.add_argument("--out", type=Path, default=Path("runs/miniature"), help="folder of starts and cells")
+    parser.add_argument("--jobs", type=int, default=2, help="processes, one thread each")
+    parser.add_argument("--phases", nargs="+", choices=PHASES, default=list(PHASES))
+    parser.add_argument(
+        "--quick", action="store_true", help="a minute, to see that it runs; the figures say nothing"
+    )
+    args = parser.parse_args(arguments)
+    scale, jobs = (QUICK, 1) if args.quick else (FULL, args.jobs)
+    out = args.out / "quick" if args.quick else args.out
+    with workers(jobs) as mapped:
+        plan = Plan(out, scale, mapped, jobs, force=args.quick)
+        for phase in PHASES:
+            if phase in args.phases:
+                plan.phase(phase)
+    print(f"cells: {out / 'cells'}; python -m benchmarks.miniature report --cells {out}")
 
 
 if __name__ == "__main__":

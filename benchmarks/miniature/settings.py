@@ -1,176 +1,194 @@
-"""Every decision of the miniature in one place: world, model, both stages, the arms, the held-out clips."""
+"""Every decision of the miniature in one place: settings of the world, both stages, arms, judges, sizes."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Literal
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Literal
 
-from videop2r_data.schemas import MediaSpec
-from videop2r_data.trainer import TrainRecipe
-from videop2r_data.trainer.settings import DataSpec, ObjectiveName, SamplingSpec
-from videop2r_data.trainer.tiny import TinySpec, TinyWorld
+from videop2r_data.trainer.settings.objectives import OBJECTIVES
 
-Style = Literal["process", "agnostic"]
-PROMPT = "tiny-v1"
-MEDIA = MediaSpec(frames=8, factor=8, min_pixels=64, max_pixels=28 * 28)
-WORLD = TinyWorld(
-    seed=7,
-    side=24,
-    frames=8,
-    fps=1,
-    max_objects=1,
-    tasks=("describe", "seconds", "interval", "count_moving"),
-)
-"""One shape; what it does, for how long and when it is there. Every answer is written out, none is a letter:
-at this size looking a letter up is learnt last, and rewards at chance teach nothing (see the pilot)."""
-HELD_OUT = 900_000_000
-"""First held-out scene: no stage of any seed gets there."""
-PER_SEED, RL_FROM = 10_000_000, 5_000_000
-"""Scenes of one seed, and where those of RL begin among them."""
-
-
-def tiny(seed: int) -> TinySpec:
-    """The model, with random weights of its own for every seed."""
-    return TinySpec(
-        hidden=96,
-        intermediate=240,
-        layers=4,
-        heads=4,
-        kv_heads=2,
-        vision_hidden=64,
-        vision_layers=2,
-        initializer_range=0.06,
-        vocab=1024,
-        corpus=2000,
-        seed=seed,
-    )
+Start = Literal["sft", "agnostic", "random"]
+"""What RL goes on from: process-aware SFT, SFT without observations, or random weights ("RL only")."""
 
 
 @dataclass(frozen=True)
-class Scale:
-    """How much is spent."""
+class Setting:
+    """One world with the SFT that is made in it.
 
-    sft_planned: int
-    """Updates that the first schedule of SFT was made for."""
-    sft_cut: int
-    """Where it is left: an early stop leaves head-room for RL."""
-    sft_steps: int
-    """Updates in all, the rate falling to its end: the start is no noisier than a finished run."""
-    sft_batch: int
-    rl_steps: int
-    rl_prompts: int
-    questions: int
+    Attributes:
+        about: what it is for, in words.
+        pixels: clips are frames of pixels; else glimpses, a noisy one-hot vector for each digit.
+        noise: standard deviation of the Gaussian noise on every entry.
+        likely: share of questions whose answer is the likely one of their kind; 0: no answer is likelier.
+        slip: share of values in which the SFT teacher slips, each process on its own.
+        sft_updates: of 128 clips, the learning rate falling to its end.
+        sft_stop: SFT ends as soon as sampled answers on validation clips are right in this share; 0: never.
+        rl_updates: of one run.
+        gated: RL starts only where the gate holds.
+    """
+
+    about: str
+    pixels: bool
+    noise: float
+    slip: float
+    sft_updates: int
+    rl_updates: int
+    likely: float = 0.0
+    sft_stop: float = 0.0
+    gated: bool = True
 
 
-FULL = Scale(
-    sft_planned=1400, sft_cut=700, sft_steps=900, sft_batch=32, rl_steps=60, rl_prompts=32, questions=1000
-)
-QUICK = Scale(sft_planned=16, sft_cut=4, sft_steps=8, sft_batch=8, rl_steps=2, rl_prompts=4, questions=16)
+SETTINGS = {
+    "P2": Setting("pixels; what limits the answers is sight", True, 0.55, 0.02, 4000, 500),
+    "S": Setting(
+        "pixels; SFT is stopped while the rules are half learnt", True, 0.45, 0.02, 4000, 500, sft_stop=0.48
+    ),
+    "G": Setting("glimpses: no pixels, so sight costs nothing to compute", False, 0.4, 0.02, 4000, 500),
+    "Q": Setting(
+        "pixels that are hard to see, one answer of five right in 60 %: the test of the judges",
+        True, 0.9, 0.05, 4000, 500, likely=0.6, gated=False,
+    ),
+}  # fmt: skip
+MAIN, JUDGED = ("P2", "S"), "Q"
+"""Settings of the main table, and that of the judges."""
 
 
 @dataclass(frozen=True)
 class Arm:
-    """One way to go on from a start."""
+    """One way to go on from a start.
+
+    Attributes:
+        name: in tables.
+        objective: of the project's table; empty: the start itself.
+        start: what it goes on from.
+        stale: rollouts come from the policy of so many updates before, and the loss corrects for it.
+    """
 
     name: str
-    style: Style
-    objective: ObjectiveName | None
-    """None: the start itself, SFT only."""
+    objective: str = ""
+    start: Start = "sft"
+    stale: int = 0
 
 
-ARMS = (
-    Arm("sft", "process", None),
-    Arm("pa-grpo", "process", "pa-grpo"),
-    Arm("grpo", "process", "grpo"),
-    Arm("no-separation", "process", "no-separation"),
-    Arm("agnostic-sft", "agnostic", None),
-    Arm("agnostic-grpo", "agnostic", "grpo"),
-)
-SAMPLING = SamplingSpec(temperature=1.0, max_new_tokens=80)
-RL_LR = 1e-4
-SFT_LR = 4e-3
+SAME = {"no-length": "all traces of this world have one length: the same numbers as pa-grpo, by a test"}
+"""Objectives that need no run of their own here, and why."""
+FIRST = ("pa-grpo", "grpo", "no-separation")
+"""The main pairs; they run before everything else."""
 
 
-def _data(style: Style, config: Literal["sft", "rl"], start: int, limit: int | None = None) -> DataSpec:
-    return DataSpec(
-        source="demo",
-        config=config,
-        start=start,
-        limit=limit,
-        style=style,
-        prompt=PROMPT,
-        demo=WORLD,
-        media=MEDIA,
-        shuffle=False,
-        workers=1,
-    )
+def arms() -> dict[str, Arm]:
+    """All arms by name, the main pairs first; objectives come from the project's table."""
+    names = [*FIRST, *(name for name in OBJECTIVES if name not in (*FIRST, *SAME))]
+    listed = [
+        Arm("sft"),
+        *(Arm(name, name) for name in names),
+        Arm("pa-grpo-stale", "pa-grpo", stale=1),
+        Arm("rl-only", "pa-grpo", start="random"),
+        Arm("agnostic-sft", start="agnostic"),
+        Arm("agnostic-grpo", "grpo", start="agnostic"),
+    ]
+    return {arm.name: arm for arm in listed}
 
 
-def held_out(style: Style, scale: Scale) -> DataSpec:
-    """The questions that every arm of every seed is measured on."""
-    return _data(style, "rl", HELD_OUT, scale.questions)
+JUDGES: dict[str, tuple[str, ...]] = {
+    "seeing": ("true",),
+    "blind": ("sufficient",),
+    "blind+claim": ("sufficient", "claim"),
+    "blind+seeing": ("sufficient", "true"),
+}
+"""Judge -> the verdicts that must all be yes: see `judges.py`."""
+ERRORS = (0.0, 0.05, 0.1, 0.2)
+"""Shares of verdicts that are turned round, each on its own."""
 
 
-def _model(folder: Path) -> dict[str, Any]:
-    return {"model": str(folder), "dtype": "float32", "gradient_checkpointing": False}
+@dataclass(frozen=True)
+class Scale:
+    """How much is spent.
+
+    Attributes:
+        prompts, group: of one RL update.
+        seeds: that pass the gate, for the main pairs and all other arms.
+        judge_seeds: for each judge.
+        candidates: seeds that are tried for it.
+        tuning: seeds on which learning rates are chosen; none of the others.
+        rates: learning rates of RL among which each arm chooses.
+        share: of the updates of a setting.
+        clips: held-out clips of a final measurement; a point of a curve takes half of them.
+        long: updates of the long run.
+        long_seeds: seeds of it.
+    """
+
+    prompts: int = 128
+    group: int = 8
+    seeds: int = 8
+    judge_seeds: int = 4
+    candidates: int = 24
+    tuning: tuple[int, ...] = (1000, 1001)
+    rates: tuple[float, ...] = (3e-4, 1e-3, 3e-3)
+    share: float = 1.0
+    clips: int = 8000
+    long: int = 5000
+    long_seeds: int = 2
 
 
-def sft_recipe(
-    style: Style, seed: int, scale: Scale, model: Path, output: Path, *, steps: int
-) -> TrainRecipe:
-    """The start of a seed, from random weights."""
-    return TrainRecipe.model_validate(
-        {
-            "name": f"miniature-sft-{style}-{seed}",
-            "stage": "sft",
-            "data": _data(style, "sft", seed * PER_SEED),
-            "model": _model(model),
-            "optim": {
-                "lr": SFT_LR,
-                "betas": (0.9, 0.98),
-                "warmup": min(50, scale.sft_planned // 4),
-                "schedule": "linear",
-                "floor": 0.05,
-                "max_grad_norm": 1.0,
-            },
-            "batch": {"size": scale.sft_batch, "micro": scale.sft_batch},
-            "steps": steps,
-            "precision": "fp32",
-            "save": {"every": scale.sft_cut // 2, "keep": 0},
-            "seed": seed,
-            "output": str(output),
-        }
-    )
+FULL = Scale()
+QUICK = Scale(
+    prompts=16, seeds=1, judge_seeds=1, candidates=1, tuning=(1000,), rates=(1e-3,), share=0.005, clips=400,
+    long=20, long_seeds=1,
+)  # fmt: skip
+KL = 0.01
+"""Weight of the KL term."""
+RL_RATE = 1e-3
+"""Where none was chosen: the judges' runs and the long one, which compare judges and time, not objectives."""
+POINTS = 10
+"""Measurements on the curve of a run."""
+EVERY = 25
+"""Updates between readings of the alarms, and over which training figures are averaged."""
 
 
-def rl_recipe(arm: Arm, seed: int, scale: Scale, start: Path, output: Path) -> TrainRecipe:
-    """An arm: the same questions, steps, rollouts and learning rate for every objective."""
-    return TrainRecipe.model_validate(
-        {
-            "name": f"miniature-{arm.name}-{seed}",
-            "stage": "rl",
-            "data": _data(arm.style, "rl", seed * PER_SEED + RL_FROM),
-            "model": _model(start),
-            "optim": {
-                "lr": RL_LR,
-                "betas": (0.9, 0.99),
-                "warmup": min(5, scale.rl_steps // 2),
-                "schedule": "constant",
-                "weight_decay": 0.0,
-                "max_grad_norm": 1.0,
-            },
-            "batch": {"size": scale.rl_prompts, "micro": scale.rl_prompts},
-            "steps": scale.rl_steps,
-            "precision": "fp32",
-            "rl": {"group_size": 8},
-            "objective": {"name": arm.objective},
-            "rewards": {"length": "off"},
-            "loss": {"beta": 0.04},
-            "sampling": SAMPLING,
-            "judging": {"kind": "none" if arm.style == "agnostic" else "demo"},
-            "save": {"every": 0, "keep": 1, "samples_every": 20},
-            "seed": seed,
-            "output": str(output),
-        }
-    )
+@dataclass(frozen=True)
+class Cell:
+    """One run of RL, or the start itself.
+
+    Attributes:
+        setting: key of `SETTINGS`.
+        arm: name of an arm.
+        seed: of the weights, the clips and all draws.
+        rate: learning rate of RL.
+        judge, error: who pays perception.
+        updates: of RL.
+        purpose: `main`, `tune`, `judges` or `long`.
+    """
+
+    setting: str
+    arm: str
+    seed: int
+    purpose: str = "main"
+    rate: float = RL_RATE
+    judge: str = "seeing"
+    error: float = 0.0
+    updates: int = 0
+
+    @property
+    def name(self) -> str:
+        """Of its file."""
+        judge = f"{self.judge}-{100 * self.error:g}"
+        return f"{self.setting}/{self.purpose}/{self.arm}--{judge}--{self.rate:g}--{self.seed}"
+
+
+def updates_of(setting: str, scale: Scale) -> int:
+    """Of an RL run."""
+    return max(2, round(SETTINGS[setting].rl_updates * scale.share))
+
+
+def judge_cells(seeds: list[int], scale: Scale) -> Iterator[Cell]:
+    """The test of the judges, the telling ones first."""
+    base = Cell(JUDGED, "pa-grpo", 0, "judges", updates=updates_of(JUDGED, scale))
+    for seed in seeds:
+        yield replace(base, arm="grpo", seed=seed)
+    for error in ERRORS:
+        for judge in JUDGES:
+            # Without errors a true observation is sufficient, and both judges together are the seeing one.
+            if error or judge != "blind+seeing":
+                yield from (replace(base, seed=seed, judge=judge, error=error) for seed in seeds)
