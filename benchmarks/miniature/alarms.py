@@ -43,7 +43,6 @@ class Watch:
         counts.index_put_((asked.question, asked.answer), torch.ones(len(asked.question)), accumulate=True)
         self.usual = counts.argmax(dim=1)
 
-    @torch.no_grad()
     def read(self, step: int, policy: Policy, clips: Clips, said: Tensor, right: Tensor, group: int) -> None:
         """One reading of the rollouts of an update.
 

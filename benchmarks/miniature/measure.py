@@ -28,13 +28,17 @@ TEST, VALIDATION = 99, 77
 checked."""
 
 
-@torch.no_grad()
 def measure(policy: Policy, clips: Clips, start: Policy | None = None) -> dict[str, Figures]:
     """Greedy and sampled figures.
 
     Args:
         start: what RL began with, for the KL; None: no KL.
     """
+    with torch.no_grad():
+        return _measured(policy, clips, start)
+
+
+def _measured(policy: Policy, clips: Clips, start: Policy | None) -> dict[str, Figures]:
     generator = Generator().manual_seed(1)
     read = policy.read(clips.seen, clips.question)
     black = policy.read(clips.black, clips.question)
@@ -91,8 +95,8 @@ def divergence(written: Written, start: Written) -> Figures:
 
 def _mean(values: Tensor, where: Tensor | None = None) -> float:
     if where is None:
-        return values.float().mean().item()
-    return ((values & where).sum() / where.sum().clamp(min=1)).item()
+        return float(values.float().mean())
+    return float((values & where).sum() / where.sum().clamp(min=1))
 
 
 class Check(NamedTuple):
@@ -161,7 +165,7 @@ def exact() -> float:
         for axis in range(DIGITS):
             lines = cube.movedim(axis, -1).reshape(-1, BASE)
             held.append((lines.sort(dim=1).values == torch.arange(BASE)).all())
-    return torch.stack(held).float().mean().item()
+    return float(torch.stack(held).float().mean())
 
 
 def written_out(checks: list[Check], own_faults: float) -> str:

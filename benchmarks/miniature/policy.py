@@ -37,7 +37,7 @@ class Written(NamedTuple):
         return self.every.gather(2, self.tokens[:, :, None])[:, :, 0]
 
 
-class Policy(nn.Module):
+class Policy(nn.Module):  # type: ignore[misc]  # torch is not typed here
     """Writes traces.
 
     Args:
@@ -80,24 +80,32 @@ class Policy(nn.Module):
             read: [B, H]; row b * group + g of the result is trace g of prompt b.
             said: [B * group, c] tokens that stand already; the rest is written.
         """
-        before = read + self.place[0]
-        rows = torch.arange(len(read)).repeat_interleave(group)
+        # A state for each prefix that was written, not for each trace: most traces of a group begin alike.
+        states = read + self.place[0]
+        at = torch.arange(len(read)).repeat_interleave(group)
         tokens, found = [], []
         for step in range(self.tokens):
-            every = self._logits(before).log_softmax(-1)
-            if step == 0 and group > 1:  # the first token of a group has one distribution
-                every, before = every[rows], before[rows]
+            every = nn.functional.embedding(at, self._logits(states).log_softmax(-1))
             if said is not None and step < said.shape[1]:
                 chosen = said[:, step]
             elif generator is None:
                 chosen = every.argmax(-1)
             else:
-                chosen = torch.multinomial(every.detach().exp(), 1, generator=generator)[:, 0]
+                chosen = _drawn(every.detach().exp(), generator)
             tokens.append(chosen)
             found.append(every)
             if step + 1 < self.tokens:
-                before = before + self.said[step][chosen] + (self.place[step + 1] - self.place[step])
+                prefixes, at = torch.unique(at * BASE + chosen, return_inverse=True)
+                moved = self.said[step] + (self.place[step + 1] - self.place[step])
+                states = nn.functional.embedding(prefixes // BASE, states)
+                states = states + nn.functional.embedding(prefixes % BASE, moved)
         return Written(torch.stack(tokens, dim=1), torch.stack(found, dim=1))
+
+
+def _drawn(shares: Tensor, generator: Generator) -> Tensor:
+    """[N] a token of each row of [N, BASE] probabilities; several times as fast as `multinomial`."""
+    at = torch.rand(len(shares), 1, generator=generator)
+    return (shares.cumsum(dim=1) < at).sum(dim=1).clamp(max=BASE - 1)
 
 
 def _encoder() -> nn.Sequential:

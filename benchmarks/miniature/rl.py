@@ -91,7 +91,7 @@ class Learner:
         if self.arm.stale:
             self.before.load_state_dict(self.policy.state_dict())
         self.optimizer.zero_grad()
-        found.loss.backward()  # type: ignore[no-untyped-call]
+        found.loss.backward()
         torch.nn.utils.clip_grad_norm_(self.policy.parameters(), 1.0)
         self.optimizer.step()
         return batch
@@ -131,7 +131,8 @@ class Learner:
         with torch.no_grad():
             written = self.policy.write(self.policy.read(mixed, clips.question), self.draws, group=size)
         right = written.tokens[:, -1].view(-1, size) == clips.answer[:, None]
-        return right.float().tolist()
+        accuracies: list[list[float]] = right.float().tolist()
+        return accuracies
 
 
 Measure = Callable[[Policy, int], dict[str, Any]]
@@ -156,7 +157,8 @@ def run(
         batch = learner.update()
         lately.append(_told(batch))
         if start.tokens == TOKENS and (step == 1 or step % EVERY == 0):
-            watch.read(step, learner.policy, batch.clips, batch.said, batch.right, scale.group)
+            with torch.no_grad():
+                watch.read(step, learner.policy, batch.clips, batch.said, batch.right, scale.group)
         if step % EVERY == 0 or step == cell.updates:
             training.append([step, *(round(sum(x) / len(lately), 4) for x in zip(*lately, strict=True))])
             lately = []

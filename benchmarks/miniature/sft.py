@@ -59,17 +59,18 @@ def train(setting: Setting, seed: int, scale: Scale, start: Start = "sft") -> Po
         traces = teach(clips, setting.slip, generator)[:, TOKENS - tokens :]
         loss = -policy.write(policy.read(clips.seen, clips.question), said=traces).logps.mean()
         optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         optimizer.step()
-        if setting.sft_stop and (step + 1) % WATCHED == 0 and reached(policy, watched) >= setting.sft_stop:
+        looks = setting.sft_stop and step > updates // 4 and step % WATCHED == 0
+        if looks and reached(policy, watched) >= setting.sft_stop:
             break
     return policy
 
 
-@torch.no_grad()
 def reached(policy: Policy, clips: Clips) -> float:
     """Share of sampled answers that are right."""
-    written = policy.write(policy.read(clips.seen, clips.question), Generator().manual_seed(1))
+    with torch.no_grad():
+        written = policy.write(policy.read(clips.seen, clips.question), Generator().manual_seed(1))
     return counted(written.tokens, clips)["answers"]
 
 

@@ -170,11 +170,11 @@ def ideal(world: World, n: int = 2000, seed: int = 5) -> float:
     else:
         score = clips.seen / world.noise**2
     if not world.likely:
-        return (score.argmax(2) == clips.digits).all(1).float().mean().item()
+        return float((score.argmax(2) == clips.digits).all(1).float().mean())
     every = torch.cartesian_prod(*[torch.arange(BASE)] * DIGITS)
     joint = sum(score[:, k][:, every[:, k]] for k in range(DIGITS))
     leads = torch.stack([solve(every, torch.full((len(every),), q)) for q in range(QUESTIONS)])
     usual = leads[clips.question] == LIKELY[clips.question][:, None]
     rest = math.log((1 - world.likely) / (BASE - 1))
     joint = joint + torch.where(usual, math.log(world.likely), rest)
-    return (every[joint.argmax(1)] == clips.digits).all(1).float().mean().item()
+    return float((every[joint.argmax(1)] == clips.digits).all(1).float().mean())
