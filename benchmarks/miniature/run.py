@@ -151,10 +151,12 @@ class Plan:
 
     Args:
         mapped: runs a function over jobs, in order.
+        force: go on from starts that the gate stops.
     """
 
     def __init__(self, out: Path, scale: Scale, mapped: Map, jobs: int = 1, *, force: bool = False) -> None:
         self.out, self.scale, self.mapped, self.jobs, self.force = out, scale, mapped, jobs, force
+        self.settings: Sequence[str] = MAIN
 
     def starts(self, setting: str, wanted: int, candidates: Sequence[int]) -> list[int]:
         """The first seeds whose start passes the gate; each is printed, and those that fail go no further."""
@@ -224,10 +226,10 @@ class Plan:
         """One of `PHASES`."""
         rest = [arm for arm in arms() if arm not in ("sft", *FIRST)]
         if name == "starts":
-            for setting in MAIN:
+            for setting in self.settings:
                 print(f"{setting}: {len(self.seeds(setting))} seeds go on", flush=True)
         elif name in ("main", "rest"):
-            for setting in MAIN:
+            for setting in self.settings:
                 self.runs(setting, FIRST if name == "main" else rest)
         elif name == "judges":
             self.judges()
@@ -252,6 +254,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("--out", type=Path, default=Path("runs/miniature"), help="folder of starts and cells")
     parser.add_argument("--jobs", type=int, default=2, help="processes, one thread each")
+    parser.add_argument("--settings", nargs="+", choices=MAIN, default=list(MAIN), help="of main and rest")
+    parser.add_argument("--seeds", type=int, help="fewer seeds for a first look; the others are added later")
     parser.add_argument("--phases", nargs="+", choices=PHASES, default=list(PHASES))
     parser.add_argument(
         "--quick", action="store_true", help="a minute, to see that it runs; the figures say nothing"
@@ -259,8 +263,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     args = parser.parse_args(arguments)
     scale, jobs = (QUICK, 1) if args.quick else (FULL, args.jobs)
     out = args.out / "quick" if args.quick else args.out
+    if args.seeds:
+        scale = replace(scale, seeds=args.seeds, judge_seeds=min(args.seeds, scale.judge_seeds))
     with workers(jobs) as mapped:
         plan = Plan(out, scale, mapped, jobs, force=args.quick)
+        plan.settings = args.settings
         for phase in PHASES:
             if phase in args.phases:
                 plan.phase(phase)
