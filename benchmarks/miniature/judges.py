@@ -37,11 +37,13 @@ class Judge:
     generator: Generator
     calls: dict[str, int] = field(default_factory=lambda: {"text": 0, "clip": 0})
 
-    def pay(self, said: Tensor, clips: Clips) -> Tensor:
-        """[N] bool for [N, 3] observations; N clips, equal ones in a row (a group)."""
+    def pay(self, said: Tensor, clips: Clips, group: int) -> Tensor:
+        """[N] bool for [N, 3] observations of N clips, in groups of equal ones."""
+        places = torch.arange(len(said)) // group * BASE**DIGITS
+        keys = places + (said * BASE ** torch.arange(DIGITS)).sum(dim=1)
         paid = torch.ones(len(said), dtype=torch.bool)
         for part in JUDGES[self.name]:
-            asked = len(torch.unique(_keys(said, clips)[paid]))
+            asked = len(torch.unique(keys[paid]))
             self.calls["clip"] += asked if part != "sufficient" else 0
             self.calls["text"] += asked if part != "claim" else 0
             paid &= self.verdict(part, said, clips)
@@ -64,13 +66,3 @@ class Judge:
         if self.error:
             found = found ^ (torch.rand(len(said), generator=self.generator) < self.error)
         return found
-
-
-def _keys(said: Tensor, clips: Clips) -> Tensor:
-    """[N] a number for each pair of a clip and an observation; clips follow each other in groups."""
-    new = torch.ones(len(said), dtype=torch.long)
-    if len(said) > 1:
-        alike = (clips.seen[1:] == clips.seen[:-1]).flatten(1).all(dim=1)
-        new[1:] = (~alike).long()
-    powers = BASE ** torch.arange(DIGITS)
-    return new.cumsum(0) * BASE**DIGITS + (said * powers).sum(dim=1)

@@ -19,9 +19,9 @@ from benchmarks.miniature.judges import Judge
 from benchmarks.miniature.policy import Policy, Written
 from benchmarks.miniature.settings import EVERY, KL, POINTS, Arm, Cell, Scale
 from benchmarks.miniature.world import DIGITS, TOKENS, Clips, World, solve
-from videop2r_data.trainer.process.advantages import Stream, streams
+from videop2r_data.trainer.process.advantages import Stream, collapsed, streams
 from videop2r_data.trainer.process.loss import denominators, policy_loss
-from videop2r_data.trainer.process.rewards import Graded, rewards_of
+from videop2r_data.trainer.process.rewards import Graded, RewardTable, rewards_of
 from videop2r_data.trainer.settings.rl import LossSpec, ObjectiveSpec, RewardSpec
 
 _FORMS = {"perception": True, "reasoning": True}
@@ -56,13 +56,16 @@ class Learner:
         self.arm, self.cell, self.world, self.scale = arm, cell, world, scale
         self.policy, self.start = copy.deepcopy(start), start
         self.objective = ObjectiveSpec(name=arm.objective)
-        self.rewards, self.loss = RewardSpec(length="off"), LossSpec(beta=KL)
+        # What the publication of an objective fixes goes before the miniature's own settings.
+        fixed: dict[str, Any] = getattr(self.objective.entry, "settings", {})
+        self.rewards, self.loss = RewardSpec(length="off"), LossSpec(**{"beta": KL, **fixed.get("loss", {})})
+        self.redraws: int = fixed.get("rl", {}).get("redraws", 0)
         self.optimizer = torch.optim.AdamW(
             self.policy.parameters(), cell.rate, betas=(0.9, 0.99), weight_decay=0.0, fused=True
         )
         # All arms of a seed meet the same clips in the same order: other draws have generators of their own.
-        made = (Generator().manual_seed(base + cell.seed) for base in (50_000, 60_000, 70_000))
-        self.clips, self.draws, judged = made
+        made = (Generator().manual_seed(base + cell.seed) for base in (50_000, 60_000, 70_000, 75_000))
+        self.clips, self.draws, judged, self.others = made
         self.judge = Judge(cell.judge, cell.error, judged)
         n = scale.prompts * scale.group
         perception = torch.zeros(n, start.tokens)
@@ -80,13 +83,20 @@ class Learner:
     def update(self) -> Batch:
         """Draw, pay, and step once."""
         clips = self.world.draw(self.scale.prompts, self.clips)
-        batch, old = self._rollouts(clips)
+        if self.redraws:
+            clips, said, paid = self._teaching(clips)
+            batch, old = self._batch(clips, self._write(clips, self.policy, said=said), paid), None
+        else:
+            batch, old = self._rollouts(clips)
         with torch.no_grad():
-            read = self.start.read(clips.seen, clips.question)
-            reference = self.start.write(read, group=self.scale.group, said=batch.written.tokens).logps
+            reference = self._write(clips, self.start, said=batch.written.tokens).logps
+        parts = denominators(self.mask)
+        if "longest" in parts._fields:
+            parts = parts._replace(**{"longest": self.start.tokens})
         found = policy_loss(
             batch.written.logps, old, reference, self.streams(batch, clips),
-            completion_mask=self.mask, spec=self.loss, denominators=denominators(self.mask),
+            completion_mask=self.mask, spec=self.loss, denominators=parts,
+            **self._blind(clips, batch.written.tokens),
         )  # fmt: skip
         if self.arm.stale:
             self.before.load_state_dict(self.policy.state_dict())
@@ -96,32 +106,93 @@ class Learner:
         self.optimizer.step()
         return batch
 
+    def _write(self, clips: Clips, policy: Policy, said: Tensor | None = None) -> Written:
+        """Groups of traces, drawn or as they are."""
+        read = policy.read(clips.seen, clips.question)
+        return policy.write(read, self.draws, group=self.scale.group, said=said)
+
     def _rollouts(self, clips: Clips) -> tuple[Batch, Tensor | None]:
         """The rollouts, and the log-probabilities of the policy that drew them if that is an older one."""
-        group, old, said = self.scale.group, None, None
-        if self.arm.stale:
-            with torch.no_grad():
-                read = self.before.read(clips.seen, clips.question)
-                drawn = self.before.write(read, self.draws, group=group)
-            old, said = drawn.logps, drawn.tokens
-        written = self.policy.write(
-            self.policy.read(clips.seen, clips.question), self.draws, group=group, said=said
-        )
+        if not self.arm.stale:
+            return self._batch(clips, self._write(clips, self.policy)), None
+        with torch.no_grad():
+            drawn = self._write(clips, self.before)
+        return self._batch(clips, self._write(clips, self.policy, said=drawn.tokens)), drawn.logps
+
+    def _batch(self, clips: Clips, written: Written, paid: Tensor | None = None) -> Batch:
+        """With what the traces earn; `paid` if a judge has said so before."""
+        group = self.scale.group
         rows = clips.at(torch.arange(len(clips.question)).repeat_interleave(group))
-        if self.judged:
-            paid = self.judge.pay(written.tokens[:, :DIGITS], rows)
-        else:
+        if paid is None and self.judged:
+            paid = self.judge.pay(written.tokens[:, :DIGITS], rows, group)
+        elif paid is None:
             paid = torch.zeros(len(written.tokens), dtype=torch.bool)
-        return Batch(rows, written, paid, written.tokens[:, -1] == rows.answer), old
+        return Batch(rows, written, paid, written.tokens[:, -1] == rows.answer)
+
+    def table(self, batch: Batch, shuffled: list[list[float]] | None = None) -> RewardTable:
+        """The project's rewards of whole groups."""
+        graded = [_TRACES[p, r] for p, r in zip(batch.paid_p.tolist(), batch.right.tolist(), strict=True)]
+        longest: Any = {"longest": TOKENS} if "overlong" in self.objective.entry.parts else {}
+        return rewards_of(
+            graded, self.rewards, self.scale.group, objective=self.objective, shuffled=shuffled, **longest
+        )
 
     def streams(self, batch: Batch, clips: Clips) -> list[Stream]:
         """What the project's objective makes of the rollouts."""
-        shuffled = self._shuffled(clips) if self.objective.entry.shuffles else None
-        graded = [_TRACES[p, r] for p, r in zip(batch.paid_p.tolist(), batch.right.tolist(), strict=True)]
-        table = rewards_of(
-            graded, self.rewards, self.scale.group, objective=self.objective, shuffled=shuffled
-        )
+        table = self.table(batch, self._shuffled(clips) if self.objective.entry.shuffles else None)
         return streams(self.objective, table, self.masks, completion_mask=self.mask, spec=self.loss)
+
+    def _teaching(self, clips: Clips) -> tuple[Clips, Tensor, Tensor]:
+        """Dynamic sampling [DAPO]: groups whose rewards are all equal give way to groups of other questions.
+
+        Returns:
+            Clips, [N, C] traces and [N] what the judge pays; groups that still teach nothing stay.
+        """
+        group, digits, question, seen = self.scale.group, *(one.clone() for one in clips)
+        with torch.no_grad():
+            first = self._batch(clips, self._write(clips, self.policy))
+            traces, paid = (
+                x.view(len(question), group, -1).clone() for x in (first.written.tokens, first.paid_p)
+            )
+            flat = self._flat(first).nonzero()[:, 0]
+            for _ in range(self.redraws):
+                if not len(flat):
+                    break
+                other = self.world.draw(len(flat), self.others)
+                batch = self._batch(other, self._write(other, self.policy))
+                better = ~self._flat(batch)
+                places, flat = flat[better], flat[~better]
+                digits[places], question[places] = other.digits[better], other.question[better]
+                seen[places] = other.seen[better]
+                traces[places] = batch.written.tokens.view(-1, group, traces.shape[2])[better]
+                paid[places] = batch.paid_p.view(-1, group, 1)[better]
+        return Clips(digits, question, seen), traces.flatten(0, 1), paid.flatten()
+
+    def _flat(self, batch: Batch) -> Tensor:
+        """[B] bool: no sum of rewards that the objective normalises differs within the group."""
+        table = self.table(batch)
+        sums = [parts for one in self.objective.entry.earned(table.streams) for parts in one.sums]
+        return torch.stack([collapsed(*table.earned(parts), table.group_size) for parts in sums]).all(dim=0)
+
+    def _blind(self, clips: Clips, traces: Tensor) -> dict[str, Tensor]:
+        """What the policy would say to clips that are mostly black, for an objective that asks [PAPO].
+
+        A frame has patches of 4 by 4 pixels here; of glimpses whole vectors are made black.
+        """
+        if not getattr(self.loss, "perception", 0):
+            return {}
+        share, seen = getattr(self.loss, "blackened", 0.0), clips.seen
+        shape = (
+            (*seen.shape[:2], *(side // 4 for side in seen.shape[2:]))
+            if self.world.pixels
+            else seen.shape[:2]
+        )
+        left = (torch.rand(shape, generator=self.others) >= share).float()
+        for axis in range(2, left.ndim):
+            left = left.repeat_interleave(4, dim=axis)
+        seen = seen * left.reshape(*left.shape, *[1] * (seen.ndim - left.ndim))
+        with torch.no_grad():
+            return {"blind_logps": self._write(clips._replace(seen=seen), self.policy, said=traces).logps}
 
     def _shuffled(self, clips: Clips) -> list[list[float]]:
         """Accuracies of the groups that see the frames in another order [T-GRPO]."""

@@ -194,7 +194,7 @@ def test_verdicts_and_calls_by_hand() -> None:
     calls = {}
     for name in JUDGES:
         judge = Judge(name, 0.0, seeded())
-        paid[name], calls[name] = judge.pay(said, clips).tolist(), judge.calls
+        paid[name], calls[name] = judge.pay(said, clips, 4).tolist(), judge.calls
     assert paid["seeing"] == paid["blind+seeing"] == [True, False, False, False]
     assert paid["blind"] == [True, True, True, False]
     assert not paid["blind+claim"][3]
