@@ -19,10 +19,17 @@ from benchmarks.miniature.judges import Judge
 from benchmarks.miniature.policy import Policy, Written
 from benchmarks.miniature.settings import EVERY, KL, POINTS, Arm, Cell, Scale
 from benchmarks.miniature.world import DIGITS, TOKENS, Clips, World, solve
-from videop2r_data.trainer.process.advantages import Stream, collapsed, streams
-from videop2r_data.trainer.process.loss import denominators, policy_loss
-from videop2r_data.trainer.process.rewards import Graded, RewardTable, rewards_of
-from videop2r_data.trainer.settings.rl import LossSpec, ObjectiveSpec, RewardSpec
+from videop2r_data.trainer.process import (
+    Graded,
+    RewardTable,
+    Stream,
+    collapsed,
+    denominators,
+    policy_loss,
+    rewards_of,
+    streams,
+)
+from videop2r_data.trainer.settings import LossSpec, ObjectiveSpec, RewardSpec
 
 _FORMS = {"perception": True, "reasoning": True}
 _LENGTHS = {"perception": DIGITS, "reasoning": TOKENS - DIGITS}

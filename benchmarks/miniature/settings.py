@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from videop2r_data.trainer.settings.objectives import OBJECTIVES
+from videop2r_data.trainer.settings import OBJECTIVES
 
 Start = Literal["sft", "agnostic", "random"]
 """What RL goes on from: process-aware SFT, SFT without observations, or random weights ("RL only")."""

@@ -20,7 +20,7 @@ from benchmarks.miniature.rl import Batch, Learner
 from benchmarks.miniature.settings import JUDGES, QUICK, SAME, SETTINGS, Arm, Cell, arms, judge_cells
 from benchmarks.miniature.sft import new_policy, teach, world_of
 from benchmarks.miniature.world import BASE, DIGITS, LIKELY, TOKENS, World, floor, ideal, solve, think
-from videop2r_data.trainer.settings.objectives import OBJECTIVES
+from videop2r_data.trainer.settings import OBJECTIVES
 
 SMALL = replace(QUICK, prompts=6, group=4, clips=40)
 GLIMPSES = SETTINGS["G"]
@@ -274,6 +274,26 @@ def test_staleness_one_draws_from_the_policy_before_the_last_update() -> None:
     fresh.update()
     assert not torch.equal(weights(stale.before), before)
     assert torch.allclose(weights(fresh.policy), weights(fresh.start), atol=0.01)
+
+
+def test_groups_that_teach_nothing_give_way() -> None:
+    one = learner("grpo")
+    clips = one.world.draw(SMALL.prompts, one.clips)
+    before = one.draws.get_state()
+    first, _ = one._rollouts(clips)
+    one.draws.set_state(before)
+    flat = one._flat(first)
+    assert flat.any()
+    one.redraws = 50
+    other, traces, paid = one._teaching(clips)
+    groups = traces.view(SMALL.prompts, SMALL.group, TOKENS)
+    kept = first.written.tokens.view(SMALL.prompts, SMALL.group, TOKENS)
+    assert torch.equal(groups[~flat], kept[~flat])
+    assert torch.equal(other.seen[~flat], clips.seen[~flat])
+    assert not torch.equal(other.seen[flat], clips.seen[flat])
+    right = (groups[:, :, -1] == other.answer[:, None]).float()
+    assert (right.mean(dim=1) % 1 > 0).all()
+    assert not paid.any()
 
 
 def test_a_run_is_repeated_to_the_last_digit(tmp_path: Path) -> None:

@@ -1,4 +1,5 @@
 from .advantages import Stream as Stream
+from .advantages import collapsed as collapsed
 from .advantages import pad_masks as pad_masks
 from .advantages import streams as streams
 from .loss import denominators as denominators
@@ -7,5 +8,6 @@ from .masks import SegmentMasks as SegmentMasks
 from .masks import TokenTable as TokenTable
 from .masks import segment_masks as segment_masks
 from .rewards import Graded as Graded
+from .rewards import RewardTable as RewardTable
 from .rewards import grade as grade
 from .rewards import rewards_of as rewards_of

@@ -1,3 +1,4 @@
+from .objectives import OBJECTIVES as OBJECTIVES
 from .parts import DataSpec as DataSpec
 from .parts import EvalSpec as EvalSpec
 from .parts import PolicySpec as PolicySpec
