@@ -1,13 +1,14 @@
-"""SFT and RL steps of a randomly initialised Qwen2.5-VL of real shape: seconds, tokens/s, shares, memory.
+"""SFT and RL steps of a random Qwen2.5-VL of real shape: seconds, tokens/s, shares, MFU, memory.
 
     python -m benchmarks.gpu_step --shape 3b --steps 5                       # one large GPU
     python -m benchmarks.gpu_step --shape 3b --rollouts vllm --steps 5
-    python -m benchmarks.gpu_step --shape 7b --lora 64
+    python -m benchmarks.gpu_step --shape 7b --lora 64 --stage rl
     python -m benchmarks.gpu_step --quick                                    # any machine: does it run?
 
 The paper's load: 16 frames of 308 x 308 pixels (94,864 of the budget of 100,352), completions of 768 tokens,
 8 rollouts of a prompt, KL to the start. Random weights hardly ever end a completion: nearly every rollout has
-its full length. The judge is the exact one of the demo world. The first step is left out.
+its full length. The judge is the exact one of the demo world, the alarms are off, and nothing is saved. The
+first step is left out of all medians. `_gpu_flops.py` says what MFU counts, `_gpu_probe.py` how all is timed.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ from statistics import median
 from typing import Any
 
 import yaml
+
+from benchmarks._gpu_flops import Machine, mfu
 
 SHAPES: dict[str, dict[str, Any]] = {
     "3b": {
@@ -42,40 +45,66 @@ SHAPES: dict[str, dict[str, Any]] = {
     },
     "tiny": {"hidden_size": 256, "layers": 2, "heads": 2, "kv_heads": 1, "intermediate": 256, "vocab": 4096},
 }
-SHOWN = (
-    "time/step_s",
-    "time/data_s",
-    "time/rollout_s",
-    "time/logps_s",
-    "time/judge_s",
-    "time/update_s",
-    "time/sync_s",
-)
+PARTS = ("decode", "prefill", "rollout", "judge", "logps", "update", "sync", "data")
+"""Parts of a step: `rollout` is what drawing takes beside decode and prefill, `logps` the reference."""
 
 
 def main() -> None:
-    """Time the phases of RL steps on the accelerator that is there."""
+    """Measure the stages one after the other; a line of JSON for each."""
+    args = parse(sys.argv[1:])
+    machine = Machine.told(args.machine or run(["-m", "benchmarks._gpu_flops"]))
+    failed = []
+    with tempfile.TemporaryDirectory() as name:
+        model = ready_model(args.keep or Path(name), args.shape)
+        for stage in args.stage or ("sft", "rl"):
+            asked = {"shape": args.shape, "lora": args.lora, "rollouts": args.rollouts, "set": args.set}
+            try:
+                found = measure(Path(name), stage, recipe(stage, model, args), machine, args)
+            except StepsFailedError as error:  # the other stage may still fit
+                failed.append(f"{stage}: {error}")
+            else:
+                print(json.dumps({"stage": stage, **asked, **found}), flush=True)
+    if failed:
+        raise SystemExit("\n".join(failed))
+
+
+def parse(words: list[str]) -> argparse.Namespace:
+    """The flags; `--quick` overrules sizes."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--shape", choices=sorted(SHAPES), default="3b")
     parser.add_argument("--steps", type=int, default=5)
     parser.add_argument("--prompts", type=int, default=4)
+    parser.add_argument("--tokens", type=int, default=768, help="longest completion")
     parser.add_argument("--rollouts", choices=("hf", "vllm"), default="hf")
     parser.add_argument("--lora", type=int, default=0, help="rank; 0: all weights")
+    parser.add_argument("--stage", action="append", choices=("sft", "rl"), help="again for both; none: both")
+    parser.add_argument("--set", action="append", default=[], help="setting of the recipe, KEY=VALUE")
+    parser.add_argument("--keep", type=Path, help="folder in which the random model stays for the next run")
+    parser.add_argument("--profile", type=Path, help="file for the table of torch's profiler")
+    parser.add_argument("--machine", default="", help="what `_gpu_flops` printed, to measure it only once")
     parser.add_argument("--quick", action="store_true", help="a tiny shape, short completions, two steps")
-    args = parser.parse_args()
+    args = parser.parse_args(words)
     if args.quick:
-        args.shape, args.steps, args.prompts = "tiny", 2, 2
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        model = make_model(folder / "model", args.shape)
-        for stage in ("sft", "rl"):
-            found = run(folder, stage, recipe(stage, model, args))
-            print(json.dumps({"shape": args.shape, "stage": stage, **found}), flush=True)
+        args.shape, args.steps, args.prompts, args.tokens = "tiny", 2, 2, 8
+    return args
 
 
-def make_model(folder: Path, shape: str) -> Path:
+class StepsFailedError(Exception):
+    """A process ended with an error; its last words."""
+
+
+def ready_model(folder: Path, shape: str) -> Path:
+    """The random checkpoint of a shape in a folder, made there if it is missing, in a process of its own."""
+    model = folder / f"model-{shape}"
+    if not (model / "config.json").exists():
+        made = f"make_model({str(model)!r}, {shape!r})"
+        print(run(["-c", f"from benchmarks.gpu_step import make_model; {made}"]), end="", flush=True)
+    return model
+
+
+def make_model(folder: str | Path, shape: str) -> Path:
     """A checkpoint with Qwen2.5-VL's sizes, random bfloat16 weights and the tokenizer of the demo world."""
     import torch
     from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
@@ -89,7 +118,7 @@ def make_model(folder: Path, shape: str) -> Path:
         corpus,
     )
 
-    size, spec = SHAPES[shape], TinySpec(patch=14)
+    folder, size, spec = Path(folder), SHAPES[shape], TinySpec(patch=14)
     tokenizer = build_tokenizer(corpus(TinyWorld(), 500), vocab=spec.vocab, phrases=False)
     data = build_config(spec, tokenizer).to_dict()
     half = size["hidden_size"] // size["heads"] // 2
@@ -168,38 +197,67 @@ def recipe(stage: str, model: Path, args: argparse.Namespace) -> dict[str, Any]:
         "rl": {"group_size": 8},
         "judging": {"kind": "demo"},
         "loss": {"beta": 0.04},
-        "sampling": {"max_new_tokens": 8 if args.quick else 768, "backend": args.rollouts},
+        "sampling": {"max_new_tokens": args.tokens, "backend": args.rollouts},
         "vllm": {"dtype": "bfloat16", "memory": 0.3},
+        "alarms": {"every": 0},
     }
 
 
-def run(folder: Path, stage: str, made: dict[str, Any]) -> dict[str, Any]:
-    """Train; medians over the steps after the first, and each part's share of the step."""
-    path, out = folder / f"{stage}.yaml", folder / f"run-{stage}"
+def measure(
+    folder: Path, stage: str, made: dict[str, Any], machine: Machine, args: argparse.Namespace
+) -> dict[str, Any]:
+    """Train in a process of its own; figures of the steps after the first."""
+    from videop2r_data.trainer import load_train_recipe, recipe_yaml
+
+    path, figures = folder / f"{stage}.yaml", folder / f"{stage}.json"
     path.write_text(yaml.safe_dump(made))
-    command = [
-        sys.executable,
-        "-m",
-        "videop2r_data.cli.train",
-        stage,
-        str(path),
-        "--output",
-        str(out),
-        "--json",
-    ]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    path.write_text(recipe_yaml(load_train_recipe(path, sets=args.set)))
+    profile = ["--profile", str(args.profile)] if args.profile else []
+    run(["-m", "benchmarks._gpu_probe", str(path), str(figures), *profile])
+    return summary(json.loads(figures.read_text()), machine)
+
+
+def run(words: list[str]) -> str:
+    """What a process of this Python printed; it has its own memory.
+
+    Raises:
+        StepsFailedError: it failed.
+    """
+    done = subprocess.run([sys.executable, *words], capture_output=True, text=True, check=False)
     if done.returncode:
-        raise SystemExit(done.stderr[-4000:])
-    lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()][1:]
-    seen = {name: median(line[name] for line in lines) for name in SHOWN if name in lines[0]}
-    step = seen["time/step_s"]
+        raise StepsFailedError(done.stderr[-4000:])
+    return done.stdout
+
+
+def summary(found: dict[str, Any], machine: Machine) -> dict[str, Any]:
+    """What `_gpu_probe` wrote, as medians over the steps after the first, or of the only one."""
+    steps = found["steps"][1:] or found["steps"]
+
+    def middle(name: str) -> float:
+        return median(float(step.get(name, 0.0)) for step in steps)
+
+    seconds = {name: median(step["times"].get(name, 0.0) for step in steps) for name in (*PARTS, "step")}
+    seconds["decode"], seconds["prefill"] = middle("decode_s"), middle("prefill_s")
+    seconds["rollout"] = max(0.0, seconds["rollout"] - seconds["decode"] - seconds["prefill"])
+    step = seconds.pop("step")
+    flops = {name: middle(f"{name}_flops") for name in ("rollout", "reference", "update")}
+    gib = {phase: round(peak / 2**30, 3) for phase, peak in found["peak_bytes"].items()}
     return {
         "step_s": round(step, 3),
-        "tokens_per_s": round(median(line["tokens_per_s"] for line in lines), 1),
-        "share": {
-            name[5:-2]: round(value / step, 3) for name, value in seen.items() if name != "time/step_s"
+        "tokens_per_s": round(median(step["tokens_per_s"] for step in steps), 1),
+        "prompt_tokens": middle("read"),
+        "drawn_tokens": middle("drawn"),
+        "share": {name: round(spent / step, 4) for name, spent in seconds.items()},
+        "tflop": {name: round(count / 1e12, 3) for name, count in flops.items()},
+        "mfu": {
+            "step": mfu(sum(flops.values()), step, machine.peak),
+            "update": mfu(flops["update"], seconds["update"], machine.peak),
+            "reference": mfu(flops["reference"], seconds["logps"], machine.peak),
+            "of": f"{machine.peak:g} TFLOP/s ({machine.peak_from})",
         },
-        "memory_gb": max((line.get("memory_gb", 0.0) for line in lines), default=0.0),
+        "peak_gib": max(gib.values(), default=0.0),
+        "peaks_gib": gib,
+        "top": found["top"],
     }
 
 
