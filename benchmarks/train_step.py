@@ -1,16 +1,17 @@
-"""Seconds of an RL step: this trainer against TRL's GRPOTrainer, and PA-GRPO against plain GRPO.
+"""Seconds and memory of an RL step: this trainer beside TRL's and ms-swift's; PA-GRPO beside plain GRPO.
 
     .venv/bin/pip install --no-deps trl==1.16.0
-    .venv/bin/python -m benchmarks.train_step [--quick] [--rounds 3]
+    benchmarks/swift_env.sh .venv-swift                        # 3 GB; optional
+    .venv/bin/python -m benchmarks.train_step --swift .venv-swift/bin/python [--quick] [--rounds 3]
 
 1. The same tiny random Qwen2.5-VL, the same prompts with pictures, the same group size and number of tokens
-   (it never ends a completion by itself), KL to a second copy of the model, one update per rollout, one core:
-   TRL in one process, this trainer in another, in turn.
+   (it never ends a completion by itself), KL to a second copy of the model, one update per rollout, float32,
+   one core: each trainer in a process of its own, in turn. Seconds are those that each trainer's own steps
+   take, medians of a round without its first step; memory is the most that the process and its children held
+   together, shared pages once. A ratio is the median over the rounds of (other / ours) within the round.
 2. A tiny model that has learnt the format; rewards of `grpo` alone, then of `pa-grpo` with a judge over HTTP
    on loopback that takes `--latency` seconds for each answer, in turn. What of the judge could not be hidden
-   is measured by the trainer itself (`time/judge_s`).
-
-Medians over the steps of all rounds, the first step of each left out.
+   is measured by the trainer itself (`time/judge_s`). Medians over the steps of all rounds without the first.
 """
 
 from __future__ import annotations
@@ -24,9 +25,11 @@ import sys
 import tempfile
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, NamedTuple
 
 import yaml
+
+from benchmarks._peak import watched
 
 SIDE = 112
 ROOT = Path(__file__).resolve().parent.parent
@@ -41,15 +44,15 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--latency", type=float, default=0.3)
     parser.add_argument("--part", type=int, choices=(1, 2), help="only this one")
+    parser.add_argument("--swift", type=Path, help="Python of an environment with ms-swift; none: without it")
     args = parser.parse_args()
     size = {"prompts": 4, "group": 4, "tokens": 16, "steps": 3} if args.quick else {}
     size = {"prompts": 8, "group": 8, "tokens": 64, "steps": 6} | size
     rounds = 1 if args.quick else args.rounds
     with tempfile.TemporaryDirectory() as folder:
         if args.part != 2:
-            print(
-                json.dumps({"against_trl": against_trl(Path(folder), rounds, **size)}, indent=2), flush=True
-            )
+            found = side_by_side(Path(folder), rounds, args.swift, **size)
+            print(json.dumps({"side_by_side": found}, indent=2), flush=True)
         if args.part != 1:
             found = against_grpo(Path(folder), rounds, args.latency, args.quick)
             print(json.dumps({"pa_grpo": found}, indent=2))
@@ -60,37 +63,95 @@ def environment() -> dict[str, str]:
     return os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "PYTHONWARNINGS": "ignore"}
 
 
-def against_trl(
-    folder: Path, rounds: int, *, prompts: int, group: int, tokens: int, steps: int
+def side_by_side(
+    folder: Path, rounds: int, swift: Path | None, *, prompts: int, group: int, tokens: int, steps: int
 ) -> dict[str, Any]:
     """Part 1."""
     from tests.tiny_model import make_tiny_model
 
     model = make_tiny_model(folder / "model")
-    ours: list[float] = []
-    trl: list[float] = []
-    for _ in range(rounds):
-        if importlib.util.find_spec("trl"):
-            command = [sys.executable, "-m", "benchmarks._trl_step", str(model)]
-            sizes = [str(n) for n in (prompts, group, tokens, steps, SIDE)]
-            done = subprocess.run(
-                [*command, *sizes], cwd=ROOT, env=environment(), capture_output=True, text=True, check=True
-            )
-            trl += json.loads(done.stdout[done.stdout.rindex('{"seconds"') :].splitlines()[0])["seconds"][1:]
-        recipe = rl_recipe(model, prompts=prompts, group=group, tokens=tokens, steps=steps)
-        recipe["data"] |= {
-            "media": {"frames": 1, "max_pixels": SIDE * SIDE, "min_pixels": 784, "factor": 28},
-            "demo": {"seed": 1, "side": SIDE, "mediums": ["image"], "numbered": False, "rotated": False},
-        }
-        ours += [step["time/step_s"] for step in run(folder, "grpo", recipe)[1:]]
-    return {
-        "prompts": prompts,
-        "group": group,
-        "tokens": tokens,
-        "ours_s": round(median(ours), 3),
-        "trl_s": round(median(trl), 3) if trl else "not installed",
-        "trl_over_ours": round(median(trl) / median(ours), 2) if trl else None,
+    rows = write_rows(folder / "rows", prompts * steps) if swift else folder
+    sizes = [str(n) for n in (group, tokens, steps)]
+    theirs: dict[str, list[str]] = {}
+    if importlib.util.find_spec("trl"):
+        words = ["-m", "benchmarks._trl_step", str(model), str(prompts), *sizes, str(SIDE)]
+        theirs["trl"] = [sys.executable, *words]
+    if swift:
+        words = [str(ROOT / "benchmarks" / "_swift_step.py"), str(model), str(rows), str(prompts * group)]
+        theirs["ms-swift"] = [str(swift), *words, *sizes]
+    recipe = rl_recipe(model, prompts=prompts, group=group, tokens=tokens, steps=steps)
+    recipe["data"] |= {
+        "media": {"frames": 1, "max_pixels": SIDE * SIDE, "min_pixels": 784, "factor": 28},
+        "demo": {"seed": 1, "side": SIDE, "mediums": ["image"], "numbered": False, "rotated": False},
     }
+    measured: dict[str, list[Round]] = {name: [] for name in ("ours", *theirs)}
+    for number in range(rounds):
+        for name, command in theirs.items():
+            measured[name].append(other_round(command))
+        measured["ours"].append(own_round(folder, f"grpo-{number}", recipe))
+    return {"prompts": prompts, "group": group, "tokens": tokens, "steps": steps, **compared(measured)}
+
+
+class Round(NamedTuple):
+    """One run of one trainer: median seconds of its steps after the first, highest memory in MB."""
+
+    seconds: float
+    peak_mb: float
+
+
+def other_round(command: list[str]) -> Round:
+    """A run of another trainer, whose script prints the seconds of its steps."""
+    ran = watched(command, cwd=ROOT, env=environment())
+    seconds = json.loads(ran.printed[ran.printed.rindex('{"seconds"') :].splitlines()[0])["seconds"]
+    return Round(median(seconds[1:]), ran.peak_mb)
+
+
+def own_round(folder: Path, name: str, recipe: dict[str, Any]) -> Round:
+    """A run of this trainer."""
+    steps, peak_mb = run(folder, name, recipe)
+    return Round(median(step["time/step_s"] for step in steps[1:]), peak_mb)
+
+
+def compared(measured: dict[str, list[Round]]) -> dict[str, Any]:
+    """Medians of each trainer over its rounds, and of the others' ratios to ours within each round.
+
+    >>> compared({"ours": [Round(2.0, 100.0)], "trl": [Round(5.0, 150.0)]})["trl"]
+    {'step_s': 5.0, 'peak_mb': 150.0, 'times_our_step': 2.5, 'times_our_memory': 1.5}
+    """
+    found: dict[str, Any] = {}
+    for name, rounds in measured.items():
+        found[name] = {
+            "step_s": round(median(one.seconds for one in rounds), 3),
+            "peak_mb": median(one.peak_mb for one in rounds),
+        }
+        if name != "ours":
+            pairs = list(zip(rounds, measured["ours"], strict=True))
+            found[name] |= {
+                "times_our_step": round(median(one.seconds / our.seconds for one, our in pairs), 2),
+                "times_our_memory": round(median(one.peak_mb / our.peak_mb for one, our in pairs), 2),
+            }
+    return found
+
+
+def write_rows(folder: Path, count: int) -> Path:
+    """The questions of `_step_questions` as ms-swift reads them: JSON lines beside their pictures."""
+    from PIL import Image
+
+    from benchmarks._step_questions import questions
+
+    folder.mkdir()
+    lines = []
+    for number, asked in enumerate(questions(count, SIDE)):
+        picture = folder / f"{number}.png"
+        Image.fromarray(asked.picture).save(picture)
+        turns = [
+            {"role": "system", "content": asked.system},
+            {"role": "user", "content": f"<image>{asked.user}"},
+        ]
+        lines.append(json.dumps({"messages": turns, "images": [str(picture)]}))
+    path = folder / "rows.jsonl"
+    path.write_text("\n".join(lines) + "\n")
+    return path
 
 
 def against_grpo(folder: Path, rounds: int, latency: float, quick: bool) -> dict[str, Any]:
@@ -120,7 +181,7 @@ def against_grpo(folder: Path, rounds: int, latency: float, quick: bool) -> dict
                 if name == "pa-grpo":
                     backend = {"kind": "openai", "model": "judge", "base_url": url, "concurrency": 256}
                     recipe["judging"] = {"kind": "backend", "backend": backend}
-                steps += run(folder, f"{name}-{number}", recipe)[1:]
+                steps += run(folder, f"{name}-{number}", recipe)[0][1:]
     plain = median(step["time/step_s"] for step in found["grpo"])
     whole = median(step["time/step_s"] for step in found["pa-grpo"])
     without = median(step["time/step_s"] - step["time/judge_s"] for step in found["pa-grpo"])
@@ -174,8 +235,8 @@ def rl_recipe(model: Path, *, prompts: int, group: int, tokens: int, steps: int)
     }
 
 
-def run(folder: Path, name: str, recipe: dict[str, Any]) -> list[dict[str, Any]]:
-    """Train; the metrics of each step."""
+def run(folder: Path, name: str, recipe: dict[str, Any]) -> tuple[list[dict[str, Any]], float]:
+    """Train; the metrics of each step, and the highest memory in MB."""
     path, out = folder / f"{name}.yaml", Path(tempfile.mkdtemp(dir=folder))
     path.write_text(yaml.safe_dump(recipe))
     command = [
@@ -188,11 +249,9 @@ def run(folder: Path, name: str, recipe: dict[str, Any]) -> list[dict[str, Any]]
         str(out),
         "--json",
     ]
-    done = subprocess.run(command, env=environment(), capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise SystemExit(done.stderr)
+    peak_mb = watched(command, env=environment()).peak_mb
     lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
-    return [line for line in lines if "time/step_s" in line]
+    return [line for line in lines if "time/step_s" in line], peak_mb
 
 
 class judge:
