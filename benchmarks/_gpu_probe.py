@@ -8,7 +8,7 @@ large model would cost more time and disk than the steps. The device is waited f
 without the probe does not do; marks are few (a handful a step, one for each micro-batch).
 
 Memory: on a GPU the most that torch had allocated between two marks, on a CPU the highest resident set of the
-process, libraries included.
+process; `start` is what it held before anything was loaded (libraries).
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class Memory:
     def __init__(self) -> None:
         self.cuda = torch.cuda.is_available()
         self.peaks: dict[str, int] = {}
-        self._reset()
+        self.mark("start")
 
     def mark(self, phase: str) -> None:
         """What was used since the last mark belongs to this phase."""
@@ -159,6 +159,10 @@ def measured(meter: Meter) -> Iterator[None]:
         done = read_pass(inputs)
         if torch.is_grad_enabled():
             meter.add("update_flops", meter.sizes.update(done, adapters=meter.adapters))
+            meter.add("prompts", len(done.prompts))
+            meter.add("prompt_tokens", sum(done.prompts))
+            meter.add("completions", len(done.completions))
+            meter.add("completion_tokens", sum(done.completions))
             meter.memory.mark("update")
         else:
             meter.add("reference_flops", meter.sizes.forward(done))
@@ -189,10 +193,8 @@ def measured(meter: Meter) -> Iterator[None]:
         meter.memory.mark("rollout")
         meter.add("prefill_s", (first or [began])[0] - began)
         meter.add("decode_s", ended - (first or [began])[0])
-        media = read_pass(prompts.with_completions([one.ids for one in rolled], options["group_size"]))
-        meter.add("rollout_flops", meter.sizes.forward(media))
-        meter.add("drawn", sum(media.completions))
-        meter.add("read", sum(media.prompts))
+        whole = prompts.with_completions([one.ids for one in rolled], options["group_size"])
+        meter.add("rollout_flops", meter.sizes.forward(read_pass(whole)))
         return rolled
 
     with (

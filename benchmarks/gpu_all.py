@@ -12,7 +12,7 @@ Parts, in this order; each is a process with a time limit, and none takes the ot
 - `correct`: bfloat16 against float32 at 3B shape: shared prompts, decode, masks, gradients (`_gpu_check.py`);
 - `3b-lora`, `7b-lora`: steps at the paper's frames and lengths, with shares, tokens/s, MFU and peak memory;
 - `3b-full`: the same with all weights, under the settings of `FULL`;
-- `miniature`: the miniature at sizes that a CPU would need a night for;
+- `miniature`: its main pairs, a process on every core, while there is time; its cells stay beside the JSON;
 - `profile`: torch's profiler over one step of the slowest shape, its table beside the JSON.
 
 Weights are random, at the shapes of Qwen2.5-VL-3B and 7B: 25 GB in `--folder`, or in the temporary folder and
@@ -40,10 +40,8 @@ from typing import Any
 from benchmarks._gpu_tables import page
 
 ROOT = Path(__file__).resolve().parent.parent
-FULL: tuple[str, ...] = ()
-"""Settings with which all weights of 3B fit on one card of 80 GB."""
-MINIATURE = ("benchmarks.miniature.run",)
-"""The miniature as a command."""
+FULL = ("model.dtype=bfloat16", "optim.kind=adamw-master")
+"""Settings with which all weights of 3B fit on one card of 80 GB: float32 copies beside bfloat16 weights."""
 TAIL = 3000
 """Characters of what a failed part said."""
 
@@ -56,11 +54,13 @@ class Part:
         name: of the part.
         words: arguments of Python behind `-m`.
         limit_s: seconds after which it is stopped; what it has printed until then counts.
+        cells: folder whose JSON files are its results; None: the lines of JSON that it prints are.
     """
 
     name: str
     words: tuple[str, ...]
     limit_s: float
+    cells: Path | None = None
 
 
 def parts(folder: Path, out: Path, found: Mapping[str, Any], *, quick: bool) -> list[Part]:
@@ -81,17 +81,19 @@ def parts(folder: Path, out: Path, found: Mapping[str, Any], *, quick: bool) -> 
     short = ["--tokens", "32", "--prompts", "1", "--steps", "2"]
     table = ["--profile", str(out.with_suffix(".profile.txt"))]
     check = ("benchmarks._gpu_check", "--shape", "3b", "--keep", str(folder), *small)
-    made = [
+    cells = out.with_suffix(".miniature")
+    phases = ("--phases", "starts", "main")
+    mini = ("benchmarks.miniature", "run", "--out", str(cells), "--jobs", str(os.cpu_count()), *phases)
+    return [
         Part("machine", ("benchmarks._gpu_flops",), 120),
         Part("quick", (*step, "--quick"), 180),
         Part("correct", check, 240),
         Part("3b-lora", (*step, "--shape", "3b", "--lora", "64", *rl_first, *small), 330),
         Part("7b-lora", (*step, "--shape", "7b", "--lora", "64", *rl_first, *small), 360),
         Part("3b-full", (*step, "--shape", "3b", *rl_first, *sets, *small), 330),
-        Part("miniature", (*MINIATURE, *small), 240),
+        Part("miniature", (*mini, *small), 240, cells / ("quick/cells" if quick else "cells")),
         Part("profile", (*step, "--shape", shape, *lora, "--stage", "rl", *short, *table, *small), 180),
     ]
-    return made
 
 
 def results(found: Mapping[str, Any], part: str) -> list[dict[str, Any]]:
@@ -193,7 +195,7 @@ def run(part: Part, limit_s: float) -> dict[str, Any]:
         output.seek(0)
         errors.seek(0)
         printed, said = output.read().decode(errors="replace"), errors.read().decode(errors="replace")
-    lines = list(json_lines(printed))
+    lines = list(json_lines(printed)) if part.cells is None else list(cells_in(part.cells))
     told: dict[str, Any] = {"status": status, "seconds": round(time.monotonic() - began, 1), "results": lines}
     if status == "done" and not lines:
         told["status"] = "failed"  # a part that says nothing has measured nothing
@@ -217,6 +219,15 @@ def json_lines(text: str) -> Iterator[dict[str, Any]]:
                 yield json.loads(line)
             except ValueError:
                 continue
+
+
+def cells_in(folder: Path) -> Iterator[dict[str, Any]]:
+    """What each JSON file of a folder says in numbers and words, its lists left out."""
+    for path in sorted(folder.glob("*.json")):
+        data = json.loads(path.read_text())
+        yield {"cell": path.stem} | {
+            name: value for name, value in data.items() if not isinstance(value, list)
+        }
 
 
 def write(out: Path, found: Mapping[str, Any]) -> None:

@@ -14,6 +14,7 @@ first step is left out of all medians. `_gpu_flops.py` says what MFU counts, `_g
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import subprocess
 import sys
@@ -45,6 +46,7 @@ SHAPES: dict[str, dict[str, Any]] = {
     },
     "tiny": {"hidden_size": 256, "layers": 2, "heads": 2, "kv_heads": 1, "intermediate": 256, "vocab": 4096},
 }
+FRAMES = 16
 PARTS = ("decode", "prefill", "rollout", "judge", "logps", "update", "sync", "data")
 """Parts of a step: `rollout` is what drawing takes beside decode and prefill, `logps` the reference."""
 
@@ -161,7 +163,7 @@ def make_model(folder: str | Path, shape: str) -> Path:
 
 def recipe(stage: str, model: Path, args: argparse.Namespace) -> dict[str, Any]:
     """The paper's frames and lengths on the demo stream."""
-    side = 308 if not args.quick else 56
+    side = side_of(args)
     spec: dict[str, Any] = {"model": str(model), "dtype": "float32", "gradient_checkpointing": True}
     if args.lora:
         spec |= {"dtype": "bfloat16", "lora": {"rank": args.lora, "alpha": 2.0 * args.lora}}
@@ -172,11 +174,11 @@ def recipe(stage: str, model: Path, args: argparse.Namespace) -> dict[str, Any]:
         "data": {
             "source": "demo",
             "config": stage,
-            "media": {"frames": 16, "max_pixels": side * side, "min_pixels": 784, "factor": 28},
+            "media": {"frames": FRAMES, "max_pixels": side * side, "min_pixels": 784, "factor": 28},
             "demo": {
                 "seed": 1,
                 "side": side,
-                "frames": 16,
+                "frames": FRAMES,
                 "mediums": ["video"],
                 "numbered": False,
                 "rotated": False,
@@ -214,7 +216,36 @@ def measure(
     path.write_text(recipe_yaml(load_train_recipe(path, sets=args.set)))
     profile = ["--profile", str(args.profile)] if args.profile else []
     run(["-m", "benchmarks._gpu_probe", str(path), str(figures), *profile])
-    return summary(json.loads(figures.read_text()), machine)
+    found = summary(json.loads(figures.read_text()), machine)
+    return found | {"plan_gib": planned(path, found, machine, side_of(args))}
+
+
+def side_of(args: argparse.Namespace) -> int:
+    """Of the frames, in pixels."""
+    return 56 if args.quick else 308
+
+
+def planned(path: Path, found: dict[str, Any], machine: Machine, side: int) -> float | None:
+    """GiB that `p2r-train plan` counts for the tensors of the run, at the lengths that were measured.
+
+    What CUDA takes beside the tensors is left out, as `peak_gib` leaves it out. None: this version has no
+    such count.
+    """
+    if importlib.util.find_spec("videop2r_data.trainer.memory") is None:
+        return None
+    from videop2r_data.trainer import load_train_recipe
+
+    count = importlib.import_module("videop2r_data.trainer.memory").plan_memory
+    video = FRAMES // 2 * (side // 28) ** 2
+    plan = count(
+        load_train_recipe(path),
+        gpus=1,
+        card=machine.memory_gib or 80.0,
+        text=max(1, round(found["prompt_tokens"]) - video),
+        completion=round(found["completion_tokens"]),
+        cuda=machine.cuda,
+    )
+    return float(round((plan.phases[plan.peak] - plan.parts.get("reserve", 0)) / 2**30, 3))
 
 
 def run(words: list[str]) -> str:
@@ -241,12 +272,13 @@ def summary(found: dict[str, Any], machine: Machine) -> dict[str, Any]:
     seconds["rollout"] = max(0.0, seconds["rollout"] - seconds["decode"] - seconds["prefill"])
     step = seconds.pop("step")
     flops = {name: middle(f"{name}_flops") for name in ("rollout", "reference", "update")}
-    gib = {phase: round(peak / 2**30, 3) for phase, peak in found["peak_bytes"].items()}
+    start = found["peak_bytes"].pop("start", 0)
+    gib = {phase: round((peak - start) / 2**30, 3) for phase, peak in found["peak_bytes"].items()}
     return {
         "step_s": round(step, 3),
         "tokens_per_s": round(median(step["tokens_per_s"] for step in steps), 1),
-        "prompt_tokens": middle("read"),
-        "drawn_tokens": middle("drawn"),
+        "prompt_tokens": round(middle("prompt_tokens") / max(1.0, middle("prompts")), 1),
+        "completion_tokens": round(middle("completion_tokens") / max(1.0, middle("completions")), 1),
         "share": {name: round(spent / step, 4) for name, spent in seconds.items()},
         "tflop": {name: round(count / 1e12, 3) for name, count in flops.items()},
         "mfu": {

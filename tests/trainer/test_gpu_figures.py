@@ -100,7 +100,7 @@ def test_passes_are_noted_with_and_without_gradient() -> None:
         with torch.no_grad():
             model(inputs)
     assert meter.now["update_flops"] == 3 * meter.now["reference_flops"] > 0
-    assert {"update", "reference"} <= set(meter.memory.peaks)
+    assert {"start", "update", "reference"} == set(meter.memory.peaks)
     assert all(peak > 0 for peak in meter.memory.peaks.values())
 
 
@@ -117,12 +117,17 @@ def test_a_step_is_summed_up_without_the_first() -> None:
         "rollout_flops": 1e13,
         "reference_flops": 1e13,
         "update_flops": 3e13,
-        "drawn": 64,
-        "read": 32,
+        "prompts": 2,
+        "prompt_tokens": 32,
+        "completions": 4,
+        "completion_tokens": 64,
     }
     slow = {**step, "times": {name: 9 * spent for name, spent in times.items()}}
-    found = summary({"steps": [slow, step, step], "peak_bytes": {"update": 3 << 30}, "top": []}, MACHINE)
-    assert found["step_s"] == 10.0 and found["peak_gib"] == 3.0
+    found = summary(
+        {"steps": [slow, step, step], "peak_bytes": {"start": 1 << 30, "update": 4 << 30}, "top": []}, MACHINE
+    )
+    assert found["step_s"] == 10.0 and found["peak_gib"] == 3.0  # less what was held at the start
+    assert (found["prompt_tokens"], found["completion_tokens"]) == (16, 16)
     assert {name: found["share"][name] for name in ("decode", "prefill", "rollout", "update")} == {
         "decode": 0.4,
         "prefill": 0.1,
