@@ -42,6 +42,8 @@ from benchmarks._gpu_tables import page
 ROOT = Path(__file__).resolve().parent.parent
 FULL = ("model.dtype=bfloat16", "optim.kind=adamw-master")
 """Settings with which all weights of 3B fit on one card of 80 GB: float32 copies beside bfloat16 weights."""
+SLOWER = 5
+"""How much longer a part may take at the small size: a CPU that others use too."""
 TAIL = 3000
 """Characters of what a failed part said."""
 
@@ -120,7 +122,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="the JSON; tables and profile go beside it")
     parser.add_argument("--only", action="append", help="a part; again for several")
     parser.add_argument("--again", action="store_true", help="run parts that ended well once more")
-    parser.add_argument("--minutes", type=float, default=30.0, help="for this call in all")
+    parser.add_argument("--minutes", type=float, default=30.0, help="for this call in all; quick: times 5")
     parser.add_argument("--folder", type=Path, help="for models, kept; none: a temporary one")
     parser.add_argument("--quick", action="store_true", help="tiny sizes: does the script run?")
     args = parser.parse_args()
@@ -128,14 +130,15 @@ def main() -> None:
         folder = args.folder or Path(name)
         folder.mkdir(parents=True, exist_ok=True)
         found = begin(args.out, quick=args.quick)
-        ends = time.monotonic() + 60 * args.minutes
+        ends = time.monotonic() + 60 * args.minutes * (SLOWER if args.quick else 1)
         for number in range(len(parts(folder, args.out, found, quick=args.quick))):
             part = parts(folder, args.out, found, quick=args.quick)[number]  # anew: later ones need results
             wanted = not args.only or part.name in args.only
             done = found["parts"].get(part.name, {}).get("status") == "done"
             if not wanted or (done and not args.again):
                 continue
-            found["parts"][part.name] = run(part, min(part.limit_s, ends - time.monotonic()))
+            limit = part.limit_s * (SLOWER if args.quick else 1)
+            found["parts"][part.name] = run(part, min(limit, ends - time.monotonic()))
             write(args.out, found)
             print(f"{part.name}: {found['parts'][part.name]['status']}", flush=True)
     print(page(found))
@@ -174,7 +177,10 @@ def run(part: Part, limit_s: float) -> dict[str, Any]:
         `status` (done, failed, out of time, not reached), `seconds`, `command`, `results` (its lines of
         JSON), and `said`, its last words where it did not end well.
     """
-    shown = {"command": " ".join(("python", "-m", *part.words)), "limit_s": round(limit_s, 1)}
+    words = list(part.words)
+    if "--machine" in words:
+        words[words.index("--machine") + 1] = "..."  # the results of the first part, once more
+    shown = {"command": " ".join(("python", "-m", *words)), "limit_s": round(limit_s, 1)}
     if limit_s < 5:
         return {"status": "not reached", "seconds": 0.0, "results": [], **shown}
     began = time.monotonic()

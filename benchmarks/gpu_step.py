@@ -89,7 +89,7 @@ def parse(words: list[str]) -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="a tiny shape, short completions, two steps")
     args = parser.parse_args(words)
     if args.quick:
-        args.shape, args.steps, args.prompts, args.tokens = "tiny", 2, 2, 8
+        args.shape, args.steps, args.prompts, args.tokens = "tiny", 2, 1, 8
     return args
 
 
