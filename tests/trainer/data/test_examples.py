@@ -316,3 +316,45 @@ def test_a_world_in_a_recipe_is_as_the_default_where_it_says_nothing() -> None:
     said = DataSpec.model_validate({"source": "demo", "demo": {"seed": 3}}).demo
     assert (said.seed, said.numbered, said.rotated) == (3, False, False)
     assert DataSpec.model_validate({"source": "demo", "demo": {"numbered": True}}).demo.numbered
+
+
+RATES = [0.0, 0.1, 0.5, 0.9, 1.0, None, "0.5", "often", 1.5, float("inf"), True]
+
+
+@pytest.mark.parametrize("by", ["column", "file"])
+def test_a_filter_by_pass_rate_leaves_out_and_counts(by: str, tmp_path: Path) -> None:
+    rates = [None if rate == float("inf") else rate for rate in RATES]  # JSON has no infinity
+    if by == "column":
+        source = write(tmp_path / "d.json", [row(i, rate=rate) for i, rate in enumerate(rates)])
+        wanted = {"low": 0.1, "high": 0.9, "column": "rate"}
+    else:
+        source = write(tmp_path / "d.json", [row(i, pass_rate=1.0) for i in range(len(rates))])
+        # ids of either kind; a row that the file does not know is left out
+        named = {f"pool/{i}" if i % 2 else str(i): rate for i, rate in enumerate(rates)}
+        file = tmp_path / "rates.json"
+        file.write_bytes(orjson.dumps(named))
+        wanted = {"low": 0.1, "high": 0.9, "file": str(file)}
+    spec = DataSpec.model_validate({"source": str(source), "config": "sft", "pass_rate": wanted})
+    found = read_examples(spec)
+    # both bounds are in
+    assert [e.sample_id for e in found] == [f"pool/{i}" for i in (1, 2, 3, 6)]
+    assert isinstance(found, ExampleSet)
+    assert found.reasons == {"pass_rate": 3, "no_pass_rate": 4}
+    assert found.sha256 != read_examples(spec.model_copy(update={"pass_rate": None})).sha256  # type: ignore[attr-defined]
+
+
+def test_rates_that_are_none_are_told_with_what_to_do(tmp_path: Path) -> None:
+    source = write(tmp_path / "d.json", [row()])
+    spec: dict[str, Any] = {"source": str(source), "config": "sft", "pass_rate": {"high": 0.9}}
+    with pytest.raises(SourceError, match=r'no_pass_rate: .*row 0, field "pass_rate": a share from 0 to 1'):
+        read_examples(DataSpec.model_validate(spec))
+    lost = {**spec, "pass_rate": {"file": str(tmp_path / "none.json")}}
+    with pytest.raises(ConfigError, match="no pass rates can be read"):
+        read_examples(DataSpec.model_validate(lost))
+    listed = write(tmp_path / "rates.json", [0.5])
+    with pytest.raises(ConfigError, match="a JSON list, not an object"):
+        read_examples(DataSpec.model_validate({**spec, "pass_rate": {"file": str(listed)}}))
+    with pytest.raises(ValueError, match=r"low 0\.9 above high 0\.1"):
+        DataSpec.model_validate({**spec, "pass_rate": {"low": 0.9, "high": 0.1}})
+    with pytest.raises(ValueError, match="no pass_rate"):
+        DataSpec.model_validate({"source": "demo", "pass_rate": {}})

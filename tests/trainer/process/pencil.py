@@ -32,10 +32,16 @@ EXACT = LossSpec(beta=0.0, eps=0.0)
 
 
 def rollout(
-    acc_p: float | None, acc_r: float | None, *, p: int = 10, r: int = 10, form_r: bool = True
+    acc_p: float | None,
+    acc_r: float | None,
+    *,
+    p: int = 10,
+    r: int = 10,
+    form_r: bool = True,
+    tokens: int = 0,
 ) -> Graded:
     forms = {"perception": True, "reasoning": form_r}
-    return Graded(acc_p, acc_r, forms, form_r, {"perception": p, "reasoning": r})
+    return Graded(acc_p, acc_r, forms, form_r, {"perception": p, "reasoning": r}, tokens=tokens)
 
 
 # R_P = 1 + 1, 0 + 1 = 2, 1          -> A_P = 1, -1
@@ -54,13 +60,17 @@ def loss_of(
     masks: tuple[torch.Tensor, torch.Tensor] = (P, R),
     now: torch.Tensor = NOW,
     old: torch.Tensor | None = OLD,
+    longest: int = 8,
 ) -> LossResult:
     """The whole way from graded rollouts to the loss."""
     objective = ObjectiveSpec.model_validate({"name": name})
-    table = rewards_of(graded, reward or RewardSpec(), 2, objective=objective, shuffled=shuffled)
+    table = rewards_of(
+        graded, reward or RewardSpec(), 2, objective=objective, shuffled=shuffled, longest=longest
+    )
     owned = dict(zip(("perception", "reasoning"), masks, strict=True))
     found = streams(objective, table, owned, completion_mask=MASK, spec=spec)
-    return policy_loss(now, old, REF, found, completion_mask=MASK, spec=spec, denominators=denominators(MASK))
+    whole = denominators(MASK)._replace(longest=longest)
+    return policy_loss(now, old, REF, found, completion_mask=MASK, spec=spec, denominators=whole)
 
 
 def averages(metrics: dict[str, torch.Tensor]) -> dict[str, float]:

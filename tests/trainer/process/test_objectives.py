@@ -196,7 +196,7 @@ def test_streams_by_objective() -> None:
     for name in OBJECTIVES:
         objective = ObjectiveSpec(name=name)
         shuffled = [None] if objective.entry.shuffles else None
-        table = rewards_of(ROLLOUTS, RewardSpec(), 2, objective=objective, shuffled=shuffled)
+        table = rewards_of(ROLLOUTS, RewardSpec(), 2, objective=objective, shuffled=shuffled, longest=8)
         names[name] = [s.name for s in streams(objective, table, OWNED, completion_mask=MASK, spec=EXACT)]
     assert names == {
         "pa-grpo": ["p", "r"],
@@ -207,6 +207,10 @@ def test_streams_by_objective() -> None:
         "no-reasoning": ["p"],
         "no-length": ["p", "r"],
         "t-grpo": ["all"],
+        "gdpo-published": ["all"],
+        "dapo": ["all"],
+        "dr-grpo": ["all"],
+        "gspo": ["all"],
     }
 
 

@@ -54,7 +54,7 @@ def test_objectives() -> None:
         ObjectiveSpec.model_validate({"name": "grpo", "temporal": {"alpha": 0.1}})
     assert ObjectiveSpec.model_validate({"name": "t-grpo", "temporal": {"alpha": 0.1}}).temporal.alpha == 0.1
     judged = {name for name in OBJECTIVES if OBJECTIVES[name].judged(trace_streams())}
-    assert judged == {"pa-grpo", "gdpo", "no-separation", "no-reasoning", "no-length"}
+    assert judged == {"pa-grpo", "gdpo", "gdpo-published", "no-separation", "no-reasoning", "no-length"}
     assert [name for name in OBJECTIVES if OBJECTIVES[name].shuffles] == ["t-grpo"]
 
 

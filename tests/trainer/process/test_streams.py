@@ -229,7 +229,7 @@ def test_plain_grpo_pays_the_answer_also_where_one_stream_does_everything() -> N
     earned = {name: entry.earned(trace_streams(one)) for name, entry in OBJECTIVES.items()}
     assert earned["no-reasoning"] == [] and earned["pa-grpo"][0].reaches == "s"
     judged = {name for name, entry in OBJECTIVES.items() if entry.judged(trace_streams(one))}
-    assert judged == {"pa-grpo", "gdpo", "no-separation", "no-perception", "no-length"}
+    assert judged == {"pa-grpo", "gdpo", "gdpo-published", "no-separation", "no-perception", "no-length"}
 
 
 def test_a_grammar_without_perception_needs_no_judge() -> None:

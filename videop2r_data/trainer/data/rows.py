@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from videop2r_data.errors import ConfigError, MediaError, SourceError
+from videop2r_data.errors import ConfigError, MediaError, SourceError, first_line
 from videop2r_data.files import MediaRoots, find_media_roots, open_rows, resolve_media
 from videop2r_data.schemas import (
     DataType,
@@ -45,6 +46,8 @@ COLUMNS = (
     "end_s",
 )
 """Columns that are read; our data sets and the official release share these names."""
+PASS_RATE, NO_PASS_RATE = "pass_rate", "no_pass_rate"
+"""Reasons of a `Skip`: outside of the range that was asked for; no share from 0 to 1."""
 _LOOKED_FOR = 32
 """Media files that are looked for before training starts; if all are missing, the media root is wrong."""
 
@@ -68,7 +71,7 @@ def read_examples(spec: DataSpec) -> Sequence[Example]:
         spec.source,
         base=Path(),
         config=spec.config,
-        columns=COLUMNS,
+        columns=COLUMNS if spec.pass_rate is None else (*COLUMNS, spec.pass_rate.column),
         split=spec.split,
         revision=spec.revision,
     )
@@ -132,6 +135,7 @@ class RowReader:
         self._parser = trace_parser(spec.grammar)
         self._roots = roots
         self._scenes: dict[Path, dict[str, SceneSample]] = {}
+        self._rates = _read_rates(spec.pass_rate.file) if spec.pass_rate and spec.pass_rate.file else None
 
     def read(self, where: str, row: Any) -> Example | Skip:
         """One row.
@@ -150,6 +154,7 @@ class RowReader:
         name = row.get("sample_id") or row.get("problem_id")
         sample_id = str(name) if name not in (None, "") else where
         try:
+            self._check_rate(row)
             return self._example(sample_id, row)
         except _BadRowError as bad:
             reason, field, detail = bad.args
@@ -176,6 +181,28 @@ class RowReader:
             scene=self._scene(sample_id, problem),
             focus=_focus(row, data_type),
         )
+
+    def _check_rate(self, row: Mapping[str, Any]) -> None:
+        """Refuse a row whose pass rate is not in the range, or not known."""
+        wanted = self._spec.pass_rate
+        if wanted is None:
+            return
+        told, field = row.get(wanted.column), wanted.column
+        if self._rates is not None:
+            names = (str(row.get(name)) for name in ("sample_id", "problem_id"))
+            told, field = (
+                next((self._rates[name] for name in names if name in self._rates), None),
+                wanted.file,
+            )
+        try:
+            rate = float(told)  # type: ignore[arg-type]
+        except (TypeError, ValueError):
+            rate = math.nan
+        if not 0 <= rate <= 1:
+            raise _BadRowError(NO_PASS_RATE, field, f"a share from 0 to 1 is needed, got {told!r:.60}")
+        if not wanted.low <= rate <= wanted.high:
+            detail = f"{rate:g} is outside of {wanted.low:g} to {wanted.high:g}"
+            raise _BadRowError(PASS_RATE, field, detail)
 
     def _scene(self, sample_id: str, problem: str) -> SceneSample | None:
         """The scene behind a question, if its media lie in a demo world that has just this question."""
@@ -212,6 +239,25 @@ class RowReader:
             what = "process-aware trace" if grammar == default_grammar() else f"trace {grammar.name}"
             raise _BadRowError(fault.value, name, f"no {what}: {text[:60]!r}")
         return text
+
+
+def _read_rates(path: str) -> dict[str, Any]:
+    """sample_id -> pass rate.
+
+    Raises:
+        ConfigError: there is no such file, or it is no JSON object.
+    """
+    try:
+        found = orjson.loads(Path(path).expanduser().read_bytes())
+    except (OSError, orjson.JSONDecodeError) as error:
+        raise ConfigError(f"no pass rates can be read: {first_line(error)}", where=path) from error
+    if not isinstance(found, dict):
+        raise ConfigError(
+            f"a JSON {type(found).__name__}, not an object",
+            where=path,
+            hint='write the ids and their rates: {"pool/1": 0.25}',
+        )
+    return found
 
 
 def _read_scenes(root: Path) -> dict[str, SceneSample]:

@@ -3,13 +3,18 @@
     A_i = (R_i - mean_j R_j) / (std_j R_j + eps)        j over the scored rollouts of i's group
 
 The streams of a trace are normalised apart, so that a good observation is paid although the answer is wrong.
+Dr. GRPO leaves out the divisor [arXiv 2503.20783, §3.2]. GDPO normalises every reward r_k apart and then over
+all N rollouts of the step [arXiv 2601.05242, eq. 4-7]:
+
+    S_i = sum_k w_k A_ik        A_i = (S_i - mean_j S_j) / (std_j S_j + eps)        j over the step
+
 Which reward reaches which tokens is the objective's choice: `settings/objectives.py`.
 """
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Literal, NamedTuple
 
 import torch
@@ -28,7 +33,7 @@ def advantages(
     scored: Tensor,
     group_size: int,
     *,
-    std: Literal["population", "sample"] = "population",
+    std: Literal["population", "sample", "none"] = "population",
     eps: float = 1e-4,
 ) -> Tensor:
     """Normalise each reward within its group.
@@ -36,7 +41,7 @@ def advantages(
     Args:
         rewards: [N], N a multiple of `group_size`; row b * G + g is rollout g of prompt b.
         scored: [N] bool; an unscored rollout is left out of mean and standard deviation.
-        std: divisor of the variance: the number of scored rollouts, or one less.
+        std: divisor of the variance: the number of scored rollouts, or one less; `none`: only centre.
         eps: added to the standard deviation.
 
     Returns:
@@ -57,7 +62,7 @@ def advantages(
     deviation = (centred.square().sum(dim=1, keepdim=True) / divisor.clamp(min=1)).sqrt()
     flat = _flat(r, known)[:, None]
     # The deviation of a collapsed group may be 0, and eps too: divide by 1 there.
-    safe = torch.where(flat, torch.ones_like(deviation), deviation + eps)
+    safe = torch.where(flat | (std == "none"), torch.ones_like(deviation), deviation + eps)
     return torch.where(flat, torch.zeros_like(centred), centred / safe).flatten().float()
 
 
@@ -110,6 +115,7 @@ def streams(
     *,
     completion_mask: Tensor,
     spec: LossSpec,
+    sums: Callable[[Tensor], Tensor] = torch.clone,
 ) -> list[Stream]:
     """The streams of an objective; the names and their order depend on objective and grammar alone.
 
@@ -118,6 +124,7 @@ def streams(
         masks: stream of the trace -> [N, C] weights of its tokens, from `segment_masks`.
         completion_mask: [N, C] bool, False at padding.
         spec: `std` and `eps` of the advantages.
+        sums: adds a tensor of all processes up, for the objectives that normalise over the batch.
 
     Raises:
         ValueError: shapes that do not fit each other.
@@ -135,9 +142,26 @@ def streams(
 
     found = []
     for one in objective.entry.earned(table.streams):
-        values = functools.reduce(torch.add, map(normalised, one.sums))
+        parts = [normalised(names) for names in one.sums]
+        if one.batch:
+            parts = [table.weights[names[0]] * part for names, part in zip(one.sums, parts, strict=True)]
+        values = functools.reduce(torch.add, parts)
+        if one.batch:
+            values = _over_batch(values, spec, sums)
         found.append(Stream(one.reaches, reached[one.reaches], values.to(real.device)))
     return found
+
+
+def _over_batch(values: Tensor, spec: LossSpec, sums: Callable[[Tensor], Tensor]) -> Tensor:
+    """Normalise [N] advantages over the rollouts of all processes."""
+    total, count = sums(torch.stack([values.double().sum(), torch.tensor(len(values)).double()]))
+    centred = values.double() - total / count.clamp(min=1)
+    if spec.std == "none":
+        return centred.float()
+    (squares,) = sums(centred.square().sum()[None])
+    divisor = count - 1 if spec.std == "sample" else count
+    deviation = (squares / divisor.clamp(min=1)).sqrt()
+    return torch.where(deviation > COLLAPSE, centred / (deviation + spec.eps), 0.0).float()
 
 
 def pad_masks(rows: list[list[float]], width: int) -> Tensor:

@@ -5,6 +5,7 @@ and advantage A_ki; n_ki the number of tokens with w_kit > 0; m_it = 1 for a rea
 
     rho_it  = exp(log pi(o_it) - log pi_old(o_it))                                   ratio: token
     rho_ki  = exp(mean over the n_ki tokens of (log pi - log pi_old)), for each t    ratio: segment
+    rho_it  = sg[exp(mean over the C_i tokens of (log pi - log pi_old))] pi / sg[pi] ratio: sequence
     s_kit   = min(rho A_ki, clip(rho, 1 - epsilon, 1 + epsilon_high) A_ki)           [paper §3.3]
     kl_it   = exp(d) - d - 1 with d = log pi_ref - log pi: the estimator k3, unbiased for KL(pi || pi_ref)
               when the tokens are drawn from pi, and never negative
@@ -12,6 +13,8 @@ and advantage A_ki; n_ki the number of tokens with w_kit > 0; m_it = 1 for a rea
     segment:   -1/N sum_i sum_k 1/n_ki sum_t w_kit s_kit  + beta/N sum_i 1/C_i sum_t m_it kl_it
     sequence:  -1/N sum_i 1/C_i sum_k sum_t w_kit s_kit   + beta/N sum_i 1/C_i sum_t m_it kl_it
     token:     -1/T sum_i sum_k sum_t w_kit s_kit         + beta/T sum_i sum_t m_it kl_it,   T = sum_i C_i
+    constant:  as sequence, with L, the limit of a completion's length, in place of C_i [Dr. GRPO,
+               arXiv 2503.20783, §3.2]
 
 The segment reduction divides by the number of tokens, not by the sum of their weights: half weights stay
 half. With kl_over "segments" the term beta kl is inside the sum over k, in place of the last term.
@@ -20,7 +23,9 @@ The paper's rho_k is the likelihood ratio of a whole segment, the product of its
 of tokens a product leaves [1 - epsilon, 1 + epsilon] after the smallest update, and its variance grows with
 the length. Both ratios here are equal to it in value and, up to the factor n_ki, in gradient where
 pi = pi_old, which is everywhere if each rollout serves one update. The segment ratio is its n_ki-th root,
-the same for all tokens of the segment (as GSPO does for a whole sequence, arXiv 2507.18071).
+the same for all tokens of the segment. The sequence ratio is that root of the whole completion, whatever the
+streams, and sg stops the gradient: GSPO-token [arXiv 2507.18071, eq. 13-14]; where all tokens have one
+advantage, value and gradient are GSPO's.
 
 There is no dual clip: it bounds the loss of bad tokens that an old policy found far less likely, and with
 few updates per rollout there are none; `ratio` and `clip_fraction` in the metrics show if that ever changes.
@@ -47,17 +52,19 @@ class Denominators(NamedTuple):
     Attributes:
         sequences: N, rollouts with at least one token (rows of padding are not counted).
         tokens: T, tokens of all completions.
+        longest: L, tokens of the longest completion that can be drawn; of the reduction `constant`.
     """
 
     sequences: int
     tokens: int
+    longest: int = 0
 
 
 def denominators(completion_mask: Tensor) -> Denominators:
     """The local counts of [N, C] rows.
 
     >>> denominators(torch.tensor([[True, True], [True, False]]))
-    Denominators(sequences=2, tokens=3)
+    Denominators(sequences=2, tokens=3, longest=0)
     """
     mask = completion_mask.bool()
     return Denominators(int(mask.any(dim=1).sum()), int(mask.sum()))
@@ -107,8 +114,11 @@ def policy_loss(
         entropy: [N, C] nats, for the log only.
 
     Raises:
-        ValueError: shapes differ, or beta is above 0 without reference log-probabilities.
+        ValueError: shapes differ, beta is above 0 without reference log-probabilities, or the reduction is
+            `constant` without `denominators.longest`.
     """
+    if spec.reduction == "constant" and denominators.longest < 1:
+        raise ValueError("reduction constant divides by the limit of a completion's length: give longest")
     mask = completion_mask.bool()
     if spec.beta > 0 and ref_logps is None:
         raise ValueError(
@@ -150,6 +160,8 @@ class _Parts(NamedTuple):
         total = torch.where(self.fine, values, 0.0).sum(dim=1)
         if self.spec.reduction == "token":
             return total.sum() / max(self.denominators.tokens, 1)
+        if self.spec.reduction == "constant":
+            return total.sum() / (max(self.denominators.sequences, 1) * self.denominators.longest)
         over = weights > 0 if self.spec.reduction == "segment" else self.mask
         return (total / (over & self.mask).sum(dim=1).clamp(min=1)).sum() / max(
             self.denominators.sequences, 1
@@ -176,10 +188,12 @@ def _surrogate(parts: _Parts, stream: Stream) -> _Surrogate:
     low, high = parts.spec.clip_range
     reached = parts.fine & (stream.mask > 0)
     log_ratio = parts.log_ratio
-    if parts.spec.ratio == "segment":
-        count = reached.sum(dim=1, keepdim=True).clamp(min=1)
-        mean = torch.where(reached, log_ratio, 0.0).sum(dim=1, keepdim=True) / count
-        log_ratio = mean.expand_as(log_ratio)
+    if parts.spec.ratio != "token":
+        over = reached if parts.spec.ratio == "segment" else parts.fine
+        count = over.sum(dim=1, keepdim=True).clamp(min=1)
+        mean = torch.where(over, log_ratio, 0.0).sum(dim=1, keepdim=True) / count
+        own = log_ratio - log_ratio.detach()  # 0, with the gradient of each token
+        log_ratio = mean.expand_as(log_ratio) if parts.spec.ratio == "segment" else mean.detach() + own
     ratio = log_ratio.clamp(-LIMIT, LIMIT).exp()
     a = stream.advantage.float()[:, None]
     value = torch.minimum(ratio * a, ratio.clamp(low, high) * a)

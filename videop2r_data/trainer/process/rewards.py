@@ -77,6 +77,7 @@ class Graded(NamedTuple):
         form: the whole trace, as GRPO pays it.
         lengths: stream -> its tokens.
         finished: the model ended its turn; False: cut at the token limit.
+        tokens: of the whole completion.
         observation: what to show the judge; None: nothing to show, `acc_p` is 0 already.
         answer: the answer that was scored; None if there was none.
         reason: why `acc_r` is what it is (a `ScoreReason` value).
@@ -89,6 +90,7 @@ class Graded(NamedTuple):
     form: bool
     lengths: Mapping[str, int]
     finished: bool = True
+    tokens: int = 0
     observation: str | None = None
     answer: str | None = None
     reason: str = ""
@@ -150,6 +152,7 @@ def grade(
         form=template.form,
         lengths=masks.lengths,
         finished=finished,
+        tokens=masks.tokens,
         observation=template.observation,
         answer=found.answer,
         reason=missing or result.reason.value,
@@ -165,7 +168,8 @@ class RewardTable:
         paid: every part of the reward with its weight; `accuracy_<key>` and so on for each stream.
         scored: key of a stream -> its accuracy is known.
         answered: the accuracy of the answer is known.
-        components: the same parts before weights (`length_*` and `temporal` as paid), for the log.
+        components: the same parts before weights (`length_*`, `temporal`, `overlong` as paid), for the log.
+        weights: of the parts.
         group_size: G.
         streams: of the grammar.
     """
@@ -174,19 +178,21 @@ class RewardTable:
     scored: dict[str, Tensor]
     answered: Tensor
     components: dict[str, Tensor]
+    weights: dict[str, float]
     group_size: int
     streams: tuple[TraceStream, ...]
 
     def earned(self, parts: Sequence[str]) -> tuple[Tensor, Tensor]:
         """[N] the sum of these parts, and [N] bool where it is scored; 0 where it is not.
 
-        A sum is unscored if one of its parts depends on an accuracy that is unknown: formats never do.
+        A sum is unscored if one of its parts depends on an accuracy that is unknown: `format` and `overlong`
+        never do.
         """
         scored = torch.ones_like(self.answered)
         sums: dict[str, Tensor] = {}  # each stream is added up apart: R_P + R_R is the sum of two sums
         for part in parts:
             kind, _, key = part.partition("_")
-            if kind != "format":
+            if kind not in ("format", "overlong"):
                 scored = scored & (self.scored[key] if key else self.answered)
             sums[key] = sums[key] + self.paid[part] if key in sums else self.paid[part]
         return functools.reduce(torch.add, sums.values()) * scored, scored
@@ -216,6 +222,7 @@ def rewards_of(
     objective: ObjectiveSpec | None = None,
     shuffled: Sequence[Sequence[float | None] | None] | None = None,
     streams: tuple[TraceStream, ...] | None = None,
+    longest: int = 0,
 ) -> RewardTable:
     """The rewards of whole groups.
 
@@ -226,9 +233,10 @@ def rewards_of(
         shuffled: for an objective that shuffles frames, per prompt the accuracies acc_R of its group with
             shuffled frames; None for a prompt without a video.
         streams: of the grammar; None: of the default.
+        longest: tokens of the longest completion that can be drawn, for an objective that pays `overlong`.
 
     Raises:
-        ValueError: groups are not whole, or `shuffled` does not fit the objective or the prompts.
+        ValueError: groups are not whole, or `shuffled` or `longest` does not fit the objective.
 
     >>> both = {"perception": True, "reasoning": True}
     >>> row = Graded(1.0, 0.5, both, True, {"perception": 200, "reasoning": 600})
@@ -254,9 +262,29 @@ def rewards_of(
     components["format"] = _column([float(row.form) for row in graded])
     components["length"] = _lengths(groups, spec, answering, lambda row: bool(row.acc_r) and row.form)
     components["temporal"] = _temporal(groups, objective, shuffled)
-    weights = {"accuracy": spec.accuracy, "answer": spec.accuracy, "format": spec.form}
-    paid = {part: weights.get(part.split("_")[0], 1.0) * value for part, value in components.items()}
-    return RewardTable(paid, scored, answered, components, group_size, streams)
+    components["overlong"] = _column([0.0] * len(graded))
+    if "overlong" in objective.entry.parts:
+        components["overlong"] = _column([-overlong_loss(row.tokens, longest, spec) for row in graded])
+    of_kind = {"accuracy": spec.accuracy, "answer": spec.accuracy, "format": spec.form}
+    weights = {part: of_kind.get(part.split("_")[0], 1.0) for part in components}
+    paid = {part: weights[part] * value for part, value in components.items()}
+    return RewardTable(paid, scored, answered, components, weights, group_size, streams)
+
+
+def overlong_loss(tokens: int, longest: int, spec: RewardSpec) -> float:
+    """What a completion loses for its length, in [0, `spec.overlong`]: 0 up to the last share of the limit,
+    rising linearly over it [DAPO, arXiv 2503.14476, eq. 13].
+
+    Raises:
+        ValueError: the limit is not known.
+
+    >>> [overlong_loss(tokens, 100, RewardSpec()) for tokens in (80, 90, 100)]
+    [0.0, 0.25, 0.5]
+    """
+    if longest < 1:
+        raise ValueError("overlong completions are punished, and no limit of their length is given: longest")
+    cache = spec.overlong_share * longest
+    return spec.overlong * min(1.0, max(0.0, (tokens - (longest - cache)) / cache))
 
 
 def _sum(accuracies: Sequence[float | None]) -> float | None:

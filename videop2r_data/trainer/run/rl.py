@@ -26,15 +26,15 @@ from videop2r_data.trainer.model.load import Reference, load_reference
 from videop2r_data.trainer.model.weights import bare, inferring, sharding
 from videop2r_data.trainer.process.advantages import Stream, pad_masks, streams
 from videop2r_data.trainer.process.loss import Denominators, LossResult, denominators, policy_loss
-from videop2r_data.trainer.process.rewards import RewardTable, rewards_of
+from videop2r_data.trainer.process.rewards import RewardTable
 from videop2r_data.trainer.rollout.base import RolloutEngine
 from videop2r_data.trainer.rollout.hf import HfEngine
 from videop2r_data.trainer.run.alarms import Alarms
 from videop2r_data.trainer.run.between import Tick, held_out, train_loop
+from videop2r_data.trainer.run.redraw import Redrawn, redrawn, rewarded
 from videop2r_data.trainer.run.rollouts import Roller, Rollouts, Tally, record_samples
 from videop2r_data.trainer.run.session import Fed, Session
 from videop2r_data.trainer.run.step import Piece, Updated
-from videop2r_data.trainer.settings.objectives import trace_streams
 from videop2r_data.trainer.settings.recipe import TrainRecipe
 from videop2r_data.trainer.settings.rl import LossSpec
 
@@ -129,6 +129,8 @@ def rl_step(
         if recipe.objective.entry.shuffles:
             rollouts.shuffled = roller.roll_shuffled(fed)
         roller.submit(fed, rollouts)
+        fresh = redrawn(roller, fed, rollouts) if recipe.rl.redraws else Redrawn(fed, rollouts)
+        fed, rollouts = fresh.fed, fresh.rollouts
         reading = alarms.draw(fed, rollouts)
     inputs = fed.prompts.with_completions([one.ids for one in rollouts.rolled], recipe.rl.group_size)
     # the micro-batches of each minibatch: whole groups, the same number in every process
@@ -141,17 +143,10 @@ def rl_step(
     with tick.timed("judge"):
         rollouts.settle(recipe.judging)
         alarms.submit(reading)
-    table = rewards_of(
-        rollouts.graded,
-        recipe.rewards,
-        recipe.rl.group_size,
-        objective=recipe.objective,
-        shuffled=rollouts.shuffled,
-        streams=trace_streams(roller.grammar),
-    )
-    tally = _tally(rollouts, table, fed, recipe)
+    table = rewarded(roller, rollouts)
+    tally = _tally(fresh, table, recipe)
     mask = torch.arange(int(inputs.lengths.max()) if len(inputs.lengths) else 1) < inputs.lengths[:, None]
-    reached = _streams(recipe, rollouts, table, mask)
+    reached = _streams(session, rollouts, table, mask)
     with tick.timed("update"):
         learn = _Learn(reached, mask, old, held)
         updated = [
@@ -228,14 +223,15 @@ class _Learn(NamedTuple):
         )
 
 
-def _streams(recipe: TrainRecipe, rollouts: Rollouts, table: RewardTable, mask: Tensor) -> list[Stream]:
+def _streams(session: Session, rollouts: Rollouts, table: RewardTable, mask: Tensor) -> list[Stream]:
     width = mask.shape[1]
     return streams(
-        recipe.objective,
+        session.recipe.objective,
         table,
         {s.name: pad_masks([one.weights[s.name] for one in rollouts.masks], width) for s in table.streams},
         completion_mask=mask,
-        spec=recipe.loss,
+        spec=session.recipe.loss,
+        sums=session.engine.sums,
     )
 
 
@@ -245,7 +241,7 @@ def _update(session: Session, pieces: list[Piece], learn: _Learn, tally: Tally) 
     # Counts of the whole minibatch, over micro-batches and ranks: means of means would weigh short batches
     # more.
     counts = session.engine.sums(torch.tensor(local, dtype=torch.float64).sum(dim=0))
-    whole = Denominators(*map(int, counts.tolist()))
+    whole = Denominators(*map(int, counts.tolist()))._replace(longest=session.recipe.sampling.max_new_tokens)
 
     def loss_of(piece: Piece, told: TokenLogProbs) -> Tensor:
         result = learn.loss(piece, told, session.recipe.loss, whole)
@@ -256,12 +252,16 @@ def _update(session: Session, pieces: list[Piece], learn: _Learn, tally: Tally) 
     return session.engine.update(pieces, loss_of, entropy=True)
 
 
-def _tally(rollouts: Rollouts, table: RewardTable, fed: Fed, recipe: TrainRecipe) -> Tally:
-    tally = Tally(table.streams, recipe.judging.asked)
+def _tally(fresh: Redrawn, table: RewardTable, recipe: TrainRecipe) -> Tally:
+    rollouts = fresh.rollouts
+    tally = Tally(table.streams, recipe.judging.asked, ("redrawn", "replaced") if recipe.rl.redraws else ())
     tally.rewards(table)
     tally.lengths(rollouts.graded, rollouts.rolled)
-    tally.add("skipped", len(fed.skipped))
+    tally.add("skipped", len(fresh.fed.skipped))
     tally.judged(rollouts.judged)
+    if recipe.rl.redraws:
+        tally.add("redrawn", fresh.drawn)
+        tally.add("replaced", fresh.replaced)
     return tally
 
 

@@ -328,12 +328,18 @@ class Tally:
     Args:
         streams: of the trace; None: of the default.
         asked: what is decided of observations; sufficiency alone is in the reward, and has no other line.
+        more: further counts.
     """
 
-    def __init__(self, streams: Sequence[TraceStream] | None = None, asked: Sequence[Reward] = ()) -> None:
+    def __init__(
+        self,
+        streams: Sequence[TraceStream] | None = None,
+        asked: Sequence[Reward] = (),
+        more: Sequence[str] = (),
+    ) -> None:
         self.streams = streams or trace_streams()
         asked = () if tuple(asked) == ("sufficiency",) else asked
-        means, counts = _means(self.streams, asked), _counts(self.streams)
+        means, counts = _means(self.streams, asked), (*_counts(self.streams), *more)
         self._counts = counts
         self._sums = dict.fromkeys((*means, *counts), 0.0)
         self._over = dict.fromkeys(means, 0.0)

@@ -1,4 +1,5 @@
-"""The objectives of RL, one entry each: which parts of the reward are normalised together, for which tokens.
+"""The objectives of RL, one entry each: which parts of the reward are normalised together, for which tokens,
+and which other settings of the recipe belong to it.
 
 To add an objective, add an entry to `_ENTRIES`. Everything else follows from it: the names that a recipe and
 the command line allow, the schema, whether a judge must be named, the shuffled group of T-GRPO, rewards and
@@ -10,21 +11,21 @@ not objectives.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 from videop2r_data.schemas import Role, TraceGrammar, default_grammar
 
 Part = Literal[
     "accuracy_p", "format_p", "length_p", "accuracy_r", "format_r", "length_r",
-    "answer", "format", "length", "temporal",
+    "answer", "format", "length", "temporal", "overlong",
 ]  # fmt: skip
 """Parts of the reward [paper §3.3], weighted as `RewardSpec` says; `_p` is of every stream of
 perception, `_r` of every other one. `answer`, `format` and `length` are of the whole completion, as plain
 GRPO pays: the answer, the form of the whole trace, and the length of the answer's stream. `temporal` is the
-bonus of T-GRPO."""
+bonus of T-GRPO, `overlong` what DAPO takes from completions near the limit of their length."""
 Tokens = Literal["p", "r", "all"]
 """Tokens that an advantage reaches: those of each stream of perception, of each other one, or all."""
 TOKENS: tuple[Tokens, ...] = get_args(Tokens)
@@ -78,10 +79,13 @@ class Earned(NamedTuple):
         reaches: key of the stream whose tokens it reaches, or `all`.
         sums: parts that are added and normalised together; several of them are normalised apart, and their
             advantages added.
+        batch: single parts whose advantages are added with the weights of their rewards, and the sum
+            normalised over the whole batch [GDPO eq. 4-7].
     """
 
     reaches: str
     sums: tuple[tuple[str, ...], ...]
+    batch: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +95,8 @@ class StreamRule:
     Attributes:
         tokens: which.
         parts: what is added.
-        apart: of `all`: each stream's parts are normalised apart, and the advantages added.
+        apart: of `all`: what is normalised apart, before the advantages are added: the parts of each stream,
+            or each part, and then the sum over the batch too.
 
     Raises:
         ValueError: no part, an unknown or repeated one, or unknown tokens.
@@ -99,7 +104,7 @@ class StreamRule:
 
     tokens: Tokens
     parts: tuple[Part, ...]
-    apart: bool = False
+    apart: Literal["", "streams", "parts"] = ""
 
     def __post_init__(self) -> None:
         unknown = sorted(set(self.parts) - set(get_args(Part)))
@@ -111,8 +116,10 @@ class StreamRule:
     def under(self, streams: Sequence[TraceStream]) -> Iterator[Earned]:
         """The advantages under a grammar; none where it has no such stream."""
         if self.tokens == "all":
-            groups = [(stream,) for stream in streams] if self.apart else [tuple(streams)]
-            found = [Earned("all", tuple(parts for group in groups if (parts := self._of(group))))]
+            groups = [(stream,) for stream in streams] if self.apart == "streams" else [tuple(streams)]
+            sums = tuple(parts for group in groups if (parts := self._of(group)))
+            single = tuple((part,) for parts in sums for part in parts)
+            found = [Earned("all", single, batch=True) if self.apart == "parts" else Earned("all", sums)]
         else:
             others = [stream for stream in streams if stream.kind != self.tokens]
             own = [stream for stream in streams if stream.kind == self.tokens]
@@ -139,6 +146,8 @@ class Objective:
         rewards: what is normalised, in words.
         reaches: which tokens get it, in words.
         streams: the advantages; tokens that none of them reaches are held by the KL term alone.
+        settings: section of a recipe -> settings there that the publication fixes; what the recipe itself
+            says goes first.
 
     Raises:
         ValueError: a field is empty, or two streams reach the same tokens.
@@ -149,11 +158,11 @@ class Objective:
     rewards: str
     reaches: str
     streams: tuple[StreamRule, ...]
+    settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        empty = [
-            field for field in ("name", "paper", "rewards", "reaches", "streams") if not getattr(self, field)
-        ]
+        needed = ("name", "paper", "rewards", "reaches", "streams")
+        empty = [name for name in needed if not getattr(self, name)]
         if empty:
             raise ValueError(f"objective {self.name!r} is half declared: {', '.join(empty)} is empty")
         reached = [rule.tokens for rule in self.streams]
@@ -216,13 +225,24 @@ _ENTRIES = (
         reaches="all",
         streams=(StreamRule("all", (*_P, *_R)),),
     ),
-    # Half of PA-GRPO [GDPO, arXiv 2601.05242]: each reward has a normalisation of its own, and no tokens.
+    # Half of PA-GRPO, the first steps of GDPO: each reward has a normalisation of its own, and no tokens.
     Objective(
         name="gdpo",
         paper="-",
         rewards="those of `pa-grpo`, each normalised in the group, the advantages added",
         reaches="all",
-        streams=(StreamRule("all", (*_P, *_R), apart=True),),
+        streams=(StreamRule("all", (*_P, *_R), apart="streams"),),
+    ),
+    # GDPO [arXiv 2601.05242, eq. 4-7]: each reward normalised in its group, the advantages added with their
+    # weights, the sum normalised over the batch. The divisor of the variance is that of the authors' code.
+    Objective(
+        name="gdpo-published",
+        paper="-",
+        rewards="accuracy, form and length of R_P and of R_R, each normalised in the group; the sum of the "
+        "advantages over the batch",
+        reaches="all",
+        streams=(StreamRule("all", (*_P, *_R), apart="parts"),),
+        settings={"loss": {"std": "sample"}},
     ),
     # The other reading of "without R_P": the separation stays, and only one of its halves is paid.
     Objective(
@@ -254,6 +274,47 @@ _ENTRIES = (
         rewards="those of `grpo` and the temporal bonus",
         reaches="all",
         streams=(StreamRule("all", ("answer", "format", "length", "temporal")),),
+    ),
+    # DAPO [arXiv 2503.14476, eq. 8-13]: clip-higher, dynamic sampling, mean over all tokens, no KL, and the
+    # soft punishment of overlong completions in place of a paid length.
+    Objective(
+        name="dapo",
+        paper="-",
+        rewards="the answer and the format of `grpo`, less for overlong completions",
+        reaches="all",
+        streams=(StreamRule("all", ("answer", "format", "overlong")),),
+        settings={
+            "loss": {"epsilon_high": 0.28, "reduction": "token", "beta": 0.0},
+            "rl": {"redraws": 10},
+        },
+    ),
+    # Dr. GRPO [arXiv 2503.20783, §3.2]: rewards are centred, not divided by their deviation, and the sum over
+    # a completion's tokens is divided by a constant.
+    Objective(
+        name="dr-grpo",
+        paper="-",
+        rewards="those of `grpo`, centred in the group",
+        reaches="all",
+        streams=(StreamRule("all", ("answer", "format", "length")),),
+        settings={"loss": {"std": "none", "reduction": "constant", "beta": 0.0}},
+    ),
+    # GSPO [arXiv 2507.18071, eq. 5-7, 13-14; clip range of §5.1]: the ratio of a whole completion, the n-th
+    # root of its likelihood ratio.
+    Objective(
+        name="gspo",
+        paper="-",
+        rewards="those of `grpo`",
+        reaches="all",
+        streams=(StreamRule("all", ("answer", "format", "length")),),
+        settings={
+            "loss": {
+                "ratio": "sequence",
+                "reduction": "sequence",
+                "epsilon": 3e-4,
+                "epsilon_high": 4e-4,
+                "beta": 0.0,
+            }
+        },
     ),
 )
 OBJECTIVES: dict[str, Objective] = {entry.name: entry for entry in _ENTRIES}

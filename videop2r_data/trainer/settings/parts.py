@@ -87,6 +87,9 @@ class RlSpec(Model):
     """Equal parts of a rollout batch, each an update of its own; divides the prompts of every process."""
     iterations: int = Field(default=1, ge=1)
     """Passes over the same rollouts. With one pass over one part the ratio to the old policy is exactly 1."""
+    redraws: int = Field(default=0, ge=0, exclude_if=lambda value: value == 0)
+    """Dynamic sampling: times that groups whose rewards are all equal are drawn anew in a step, of other
+    questions; 0: they stay, and teach nothing."""
 
     @property
     def updates(self) -> int:
@@ -95,6 +98,25 @@ class RlSpec(Model):
 
 
 _PROMPTS = {"process": "generate-v1", "agnostic": "generate-agnostic-v1"}
+
+
+class PassRateSpec(Model):
+    """Which questions are neither too easy nor too hard: rows whose pass rate lies outside are left out."""
+
+    low: float = Field(default=0.0, ge=0, le=1)
+    """Lowest share of right answers, inclusive."""
+    high: float = Field(default=1.0, ge=0, le=1)
+    """Highest one, inclusive."""
+    column: str = "pass_rate"
+    """Column of the data that holds the share, a number from 0 to 1."""
+    file: str = ""
+    """A JSON object of `sample_id` (else `problem_id`) and share, in place of the column."""
+
+    @model_validator(mode="after")
+    def _is_a_range(self) -> Self:
+        if self.low > self.high:
+            raise ValueError(f"low {self.low:g} above high {self.high:g}: swap them")
+        return self
 
 
 class DataSpec(Model):
@@ -115,6 +137,8 @@ class DataSpec(Model):
     """First row (of the demo stream: first scene). Two specs with disjoint ranges share no example."""
     limit: int | None = Field(default=None, ge=1)
     """Rows from `start` on; None: all of them (the demo stream never ends)."""
+    pass_rate: PassRateSpec | None = Field(default=None, exclude_if=lambda value: value is None)
+    """Leave out rows by how often they were answered right; a row without a rate is left out too."""
     style: Literal["process", "agnostic"] = "process"
     """`process`: learn observation, thought, answer; `agnostic`: thought and answer alone [paper Table 2]."""
     prompt: str = ""
@@ -147,8 +171,10 @@ class DataSpec(Model):
 
     @model_validator(mode="after")
     def _stream_has_no_files(self) -> Self:
-        if self.is_demo and (self.media_root or self.revision):
-            raise ValueError("source: demo is drawn in memory: it has no media_root and no revision")
+        if self.is_demo and (self.media_root or self.revision or self.pass_rate):
+            raise ValueError(
+                "source: demo is drawn in memory: it has no media_root, no revision and no pass_rate"
+            )
         return self
 
     @property

@@ -22,7 +22,7 @@ from videop2r_data.schemas import (
     read_settings,
     validate_settings,
 )
-from videop2r_data.trainer.settings.objectives import TAKEN, names_where, trace_streams
+from videop2r_data.trainer.settings.objectives import OBJECTIVES, TAKEN, names_where, trace_streams
 from videop2r_data.trainer.settings.parts import (
     TRACKERS,
     BatchSpec,
@@ -63,7 +63,7 @@ _NO_MATTER = (
 )  # fmt: skip
 """Settings that do not affect the weights: a run may go on with other values."""
 _NO_MATTER_IN = {
-    "data": ("source", "media_root", "workers", "ahead"),
+    "data": ("source", "media_root", "workers", "ahead", "pass_rate"),
     "batch": ("micro",),
     "judging": ("record", "cache", "concurrency", "deadline_s", "max_cost", "on_max_cost"),
     "model": ("model", "gradient_checkpointing"),
@@ -130,6 +130,22 @@ class TrainRecipe(Model):
     output: str = ""
     """The run's folder; empty: `runs/NAME`."""
 
+    @model_validator(mode="before")
+    @classmethod
+    def _as_the_objective(cls, data: Any) -> Any:
+        """Settings that belong to the objective, where the recipe does not say them itself."""
+        named = data.get("objective") if isinstance(data, dict) else None
+        name = named.get("name") if isinstance(named, dict) else getattr(named, "name", None)
+        if not isinstance(name, str) or name not in OBJECTIVES:
+            return data
+        filled = dict(data)
+        for section, values in OBJECTIVES[name].settings.items():
+            own = data.get(section) or {}
+            if isinstance(own, Model):
+                own = own.model_dump(include=own.model_fields_set)
+            filled[section] = {**values, **own} if isinstance(own, dict) else own
+        return filled
+
     @model_validator(mode="after")
     def _fits(self) -> Self:
         if problems := list(self._problems()):
@@ -194,6 +210,8 @@ class TrainRecipe(Model):
             yield "alarms.seeing asks a judge that sees: set judging.kind (backend or demo)"
         if self.sampling.temperature == 0:
             yield "sampling.temperature 0 makes all rollouts of a group equal: nothing to learn from"
+        if self.rl.redraws and entry.shuffles:
+            yield f"rl.redraws is not worked out for {name}, whose groups are drawn in pairs: set it to 0"
         if self.batch.size % self.rl.minibatches:
             yield f"rl.minibatches {self.rl.minibatches} does not divide batch.size {self.batch.size}"
 
@@ -258,10 +276,12 @@ _PATHS = (
     ("data", "media_root"),
     ("data", "prompt"),
     ("data", "trace"),
+    ("data", "pass_rate", "file"),
     ("evaluation", "source"),
     ("evaluation", "media_root"),
     ("evaluation", "prompt"),
     ("evaluation", "trace"),
+    ("evaluation", "pass_rate", "file"),
     ("model", "model"),
     ("reference",),
     ("judging", "cache"),
@@ -334,6 +354,10 @@ def validated(
 def recipe_yaml(recipe: TrainRecipe) -> str:
     """The settings that are not the defaults, as YAML that loads to an equal recipe."""
     data = {"train": recipe.train, **recipe.model_dump(mode="json", exclude_defaults=True)}
+    # what an objective brings is said even where it is the default: left out, it would be the objective's
+    for section, values in recipe.objective.entry.settings.items():
+        said = {name: getattr(getattr(recipe, section), name) for name in values}
+        data[section] = {**data.get(section, {}), **said}
     return yaml.safe_dump(data, sort_keys=False, allow_unicode=True, width=100)
 
 

@@ -28,6 +28,11 @@ REASONING_BOUNDS = (320, 512)
 """Tokens, both inclusive [paper §3.3]."""
 
 
+def _unless(usual: Any) -> dict[str, Any]:
+    """Keeps a setting with its default out of a dump: older runs lack it, and go on."""
+    return {"default": usual, "exclude_if": lambda value: value == usual}
+
+
 class DynamicLengthSpec(Model):
     """Length bounds that follow the question instead of being fixed for all of them.
 
@@ -77,6 +82,11 @@ class RewardSpec(Model):
     length with `fixed`."""
     dynamic: DynamicLengthSpec = DynamicLengthSpec()
     """Used with `length: dynamic`."""
+    overlong: float = Field(ge=0.0, **_unless(0.5))
+    """`dapo`: what a completion of `sampling.max_new_tokens` loses. DAPO takes 1 where a right answer earns 2
+    more than a wrong one; here it earns 1 more."""
+    overlong_share: float = Field(gt=0.0, le=1.0, **_unless(0.2))
+    """`dapo`: the last share of that limit, over which the loss rises from 0; there 4,096 of 20,480."""
 
     def bounds_of(self, stream: str) -> tuple[int, int] | None:
         """Fixed bounds of a stream of the trace, both inclusive."""
@@ -154,16 +164,18 @@ class LossSpec(Model):
     """Ratios above 1 + epsilon_high are clipped; None: epsilon."""
     beta: float = Field(default=0.04, ge=0.0)
     """Weight of the KL term; 0: no reference model is needed."""
-    ratio: Literal["token", "segment"] = "token"
-    """One likelihood ratio per token, or one per segment: exp of the mean log ratio of its tokens."""
-    reduction: Literal["segment", "sequence", "token"] = "segment"
+    ratio: Literal["token", "segment", "sequence"] = "token"
+    """One likelihood ratio per token, or one per segment: exp of the mean log ratio of its tokens; or one per
+    completion, each token with its own gradient (GSPO-token; with one advantage per completion, GSPO)."""
+    reduction: Literal["segment", "sequence", "token", "constant"] = "segment"
     """`segment`: each stream's mean over its own tokens, streams added, mean over rollouts; `sequence`: sum
-    over a completion's tokens / its length, mean over rollouts; `token`: mean over all tokens of the step."""
+    over a completion's tokens / its length, mean over rollouts; `token`: mean over all tokens of the step;
+    `constant`: sum over a completion's tokens / `sampling.max_new_tokens`, mean over rollouts."""
     kl_over: Literal["completion", "segments"] = "completion"
     """`completion`: KL once per rollout, over all its tokens, the same for every objective; `segments`: KL
     inside the sum over streams, over each stream's tokens (no stream, no KL)."""
-    std: Literal["population", "sample"] = "population"
-    """Divisor of the variance in a group: its size, or one less."""
+    std: Literal["population", "sample", "none"] = "population"
+    """Divisor of the variance in a group: its size, or one less; `none`: rewards are centred only."""
     eps: float = Field(default=1e-4, ge=0.0)
     """Added to the standard deviation."""
     unattributable: Unattributable = "half"
@@ -312,11 +324,6 @@ class FaithfulnessSpec(Model):
     """Of both replies."""
     max_tokens: int = Field(default=2048, ge=16)
     """Tokens of a reply at most; it has a line for each claim."""
-
-
-def _unless(usual: Any) -> dict[str, Any]:
-    """Keeps a setting with its default out of a dump: older runs lack it, and go on."""
-    return {"default": usual, "exclude_if": lambda value: value == usual}
 
 
 class JudgingSpec(Model):
