@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import torch
@@ -35,7 +35,7 @@ class Script:
     `stubborn` calls that were still alike."""
 
     stubborn = 0
-    asked: list[list[str]] = []
+    asked: ClassVar[list[list[str]]] = []
 
     def __init__(self, session: Session) -> None:
         self.session = session

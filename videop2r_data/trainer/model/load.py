@@ -47,6 +47,49 @@ def multiply_patches(net: Any) -> None:
         layer.__class__ = PatchProduct
 
 
+# The vision tower attends within windows and frames. transformers calls the kernel for each in a loop, unless
+# the kernel's name holds "flash": then it is called once, with the borders.
+
+
+_WINDOWS = "windows_as_flash"
+
+
+def attend_windows(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None = None,
+    *,
+    cu_seq_lens_q: Tensor,
+    scaling: float | None = None,
+    dropout: float = 0.0,
+    **_: Any,
+) -> tuple[Tensor, None]:
+    """Attention within windows, all those of one length in one call.
+
+    Args:
+        module: not used, as `attention_mask`: windows attend to all of themselves.
+        query, key, value: [1, heads, T, width].
+        cu_seq_lens_q: [windows + 1] borders of the windows in T.
+        scaling, dropout: of the scores.
+
+    Returns:
+        [1, T, heads, width], and no weights.
+    """
+    lengths = cu_seq_lens_q.diff()
+    owner = torch.repeat_interleave(lengths, lengths)  # [T]: length of the window that a token is in
+    order = torch.argsort(owner, stable=True)
+    parts, taken = [], 0
+    for length, count in zip(*(x.tolist() for x in lengths.unique(return_counts=True)), strict=True):
+        rows = order[taken : taken + length * count]
+        taken += length * count
+        q, k, v = (x[0][:, rows].unflatten(1, (count, length)).transpose(0, 1) for x in (query, key, value))
+        found = functional.scaled_dot_product_attention(q, k, v, dropout_p=dropout, scale=scaling)
+        parts.append(found.transpose(1, 2).flatten(0, 1))
+    return torch.cat(parts)[torch.argsort(order)][None], None
+
+
 @dataclass(frozen=True, slots=True)
 class Policy:
     """A loaded checkpoint.
@@ -153,17 +196,22 @@ def _loading(what: str, hint: str) -> Iterator[None]:
 
 def _load_net(spec: PolicySpec, device: torch.device | str) -> Any:
     try:
-        from transformers import AutoConfig, AutoModelForImageTextToText
+        from transformers import AttentionInterface, AutoConfig, AutoModelForImageTextToText
     except ImportError:
         raise MissingExtraError("transformers", "train") from None
-    with _loading(repr(spec.model), "check model, revision and attn of the policy"):
+    vision = spec.vision_attention or spec.attn
+    kernels = {"": spec.attn, "text_config": spec.attn, "vision_config": vision.replace("windows", "sdpa")}
+    with _loading(repr(spec.model), "check model, revision, attn and vision_attention of the policy"):
         check_family(AutoConfig.from_pretrained(spec.model, revision=spec.revision))
         net = AutoModelForImageTextToText.from_pretrained(
             spec.model,
             revision=spec.revision,
             dtype=getattr(torch, spec.dtype),
-            attn_implementation=spec.attn,
+            attn_implementation=spec.attn if spec.vision_attention is None else kernels,
         )
+    if vision == "windows":
+        AttentionInterface.register(_WINDOWS, attend_windows)
+        net.model.visual.config._attn_implementation = _WINDOWS
     number_behind_clips(net)
     multiply_patches(net)
     return net.to(device)

@@ -256,6 +256,12 @@ class PolicySpec(Model):
     """Type of the weights in memory. float32 with mixed precision bf16 keeps master weights."""
     attn: Literal["sdpa", "eager", "flash_attention_2"] = "sdpa"
     """Attention kernel."""
+    vision_attention: Literal["windows", "sdpa", "eager", "flash_attention_2"] | None = Field(
+        default=None, exclude_if=lambda value: value is None
+    )
+    """That of the vision tower; None: as `attn`. Under `sdpa` and `eager` its windows and frames are a loop,
+    one call each; `windows` is `sdpa` in one call for all windows of a length, `flash_attention_2` one call
+    for all (with the flash-attn package)."""
     gradient_checkpointing: bool = True
     """Recompute activations in the backward pass: much less memory, about a third more time."""
     freeze_vision: bool = False
