@@ -61,8 +61,15 @@ WRITTEN_PAGES = (*PAGES, *TABLES)
 
 def objectives() -> str:
     """The table of objectives in training.md."""
-    rows = ["| `--objective` | in the paper | rewards | tokens that they reach |", "|---|---|---|---|"]
-    rows += [f"| `{o.name}` | {o.paper} | {o.rewards} | {o.reaches} |" for o in OBJECTIVES.values()]
+    rows = [
+        "| `--objective` | in the paper | rewards | tokens that they reach | settings that it brings |",
+        "|---|---|---|---|---|",
+    ]
+    for o in OBJECTIVES.values():
+        brought = [
+            f"`{s}.{key}: {value}`" for s, values in o.settings.items() for key, value in values.items()
+        ]
+        rows.append(f"| `{o.name}` | {o.paper} | {o.rewards} | {o.reaches} | {', '.join(brought)} |")
     return "\n".join(rows) + "\n"
 
 

@@ -211,6 +211,7 @@ def test_streams_by_objective() -> None:
         "dapo": ["all"],
         "dr-grpo": ["all"],
         "gspo": ["all"],
+        "papo": ["all"],
     }
 
 

@@ -1,4 +1,4 @@
-"""GDPO, DAPO, Dr. GRPO and GSPO as published: numbers worked out by hand, and gradients in float64 against
+"""GDPO, DAPO, Dr. GRPO, GSPO and PAPO as published: numbers worked out by hand, and gradients in float64 against
 formulas written down a second time."""
 
 from __future__ import annotations
@@ -7,15 +7,18 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import yaml
 from torch import Tensor
 
 from tests.trainer.process.pencil import HALF, MASK, NOW, OLD, ROLLOUTS, P, R, averages, loss_of, rollout
+from videop2r_data.schemas import Frames
 from videop2r_data.trainer.process.advantages import Stream, streams
 from videop2r_data.trainer.process.loss import Denominators, denominators, policy_loss
 from videop2r_data.trainer.process.rewards import Graded, RewardTable, overlong_loss, rewards_of
+from videop2r_data.trainer.run.rl import blackened
 from videop2r_data.trainer.settings.objectives import OBJECTIVES
 from videop2r_data.trainer.settings.recipe import TrainRecipe, recipe_yaml
 from videop2r_data.trainer.settings.rl import LossSpec, ObjectiveSpec, RewardSpec
@@ -306,3 +309,65 @@ def test_half_weights_reach_the_sequence_ratio_once() -> None:
 def test_the_table_knows_its_weights() -> None:
     table: RewardTable = rewards_of(ROLLOUTS, RewardSpec(accuracy=3.0), 2)
     assert (table.weights["accuracy_p"], table.weights["format_r"], table.weights["length_p"]) == (3, 1, 1)
+
+
+# PAPO: of pencil.py's case, the blind policy is half as likely on the first token of row 0, else the same.
+#   d = -ln 2: k3 = 1/2 + ln 2 - 1 = ln 2 - 1/2, its slope in log pi 1 - exp(d) = 1/2
+
+
+BLIND = NOW + torch.tensor([[0.5, 1.0, 1.0, 1.0], [1.0, 1.0, 1.0, math.nan]]).log()
+
+
+def papo(now: Tensor, **changes: Any) -> Any:
+    found = [Stream("all", MASK.float(), torch.zeros(2))]
+    own = spec("papo", **{"entropy": 0.0, "beta": 0.0, **changes})
+    over = denominators(MASK)
+    return policy_loss(
+        now, OLD, None, found, completion_mask=MASK, spec=own, denominators=over, blind_logps=BLIND
+    )
+
+
+def test_papo_by_hand() -> None:
+    kl = math.log(2) - 0.5
+    now = NOW.clone().requires_grad_()
+    got = papo(now)
+    assert got.loss.item() == close(-0.02 * kl / 7)
+    assert averages(got.metrics)["kl_blind"] == close(kl / 7)
+    got.loss.backward()
+    expected = torch.zeros(2, 4)
+    expected[0, 0] = -0.02 * 0.5 / 7
+    assert now.grad is not None
+    torch.testing.assert_close(now.grad, expected)
+
+
+def test_papo_lowers_entropy_over_all_tokens() -> None:
+    now = NOW.clone().requires_grad_()
+    got = papo(now, perception=0.0, entropy=0.05)
+    assert got.loss.item() == close(-0.05 * NOW[MASK].sum().item() / 7)
+    got.loss.backward()
+    assert now.grad is not None
+    torch.testing.assert_close(now.grad, torch.where(MASK, -0.05 / 7, 0.0))
+
+
+def test_papo_raises_no_divergence_above_ten() -> None:
+    now = (BLIND + 30.0).requires_grad_()  # k3 = 29 + exp(-30)
+    got = papo(now)
+    assert averages(got.metrics)["kl_blind"] == close(10.0)
+    got.loss.backward()
+    assert now.grad is not None and not bool(now.grad.any())
+
+
+def test_a_clip_is_blackened_patch_by_patch() -> None:
+    array = np.random.default_rng(0).integers(1, 255, (40, 30, 45, 3), dtype=np.uint8)
+    frames = Frames(record=None, array=array)  # type: ignore[arg-type]
+    dark = blackened(frames, 0.6, 7)
+    again, other = blackened(frames, 0.6, 7), blackened(frames, 0.6, 8)
+    assert dark is not None and again is not None and other is not None
+    assert (dark.array == again.array).all() and (dark.array != other.array).any()
+    black = (dark.array == 0).all(-1)
+    assert (dark.array[~black] == array[~black]).all() and dark.array.dtype == np.uint8
+    patches = [black[:, y : y + 14, x : x + 14] for y in range(0, 30, 14) for x in range(0, 45, 14)]
+    whole = np.array([[p.all() for p in patch] for patch in patches])
+    assert all((patch.any((1, 2)) == row).all() for patch, row in zip(patches, whole, strict=True))
+    assert 0.5 < whole.mean() < 0.7  # 480 patches: 0.6 +- 0.022
+    assert blackened(None, 0.6, 0) is None and (array > 0).all()

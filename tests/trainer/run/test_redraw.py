@@ -13,9 +13,11 @@ from tests.integration.test_train_run import assert_same, stopped_after
 from tests.trainer.run import small
 from videop2r_data.demo import write_trace
 from videop2r_data.trainer.data.batch import PromptBatch
+from videop2r_data.trainer.judging.base import Judged, Reason
 from videop2r_data.trainer.look.samples import read_samples
 from videop2r_data.trainer.rollout.base import RolledOut
 from videop2r_data.trainer.run import rl
+from videop2r_data.trainer.run.rollouts import Roller
 from videop2r_data.trainer.run.session import Session
 from videop2r_data.trainer.run.train import train
 from videop2r_data.trainer.settings.recipe import TrainRecipe
@@ -120,3 +122,28 @@ def test_a_judged_objective_waits_for_its_verdicts(
     assert (rows[0]["collapsed/p"], rows[0]["collapsed/r"], rows[0]["replaced"]) == (0, 0, 1)
     # two of the eight observations say nothing: the rules decide them
     assert rows[0]["unscored/p"] == 0 and rows[0]["judge/asked"] + rows[0]["judge/cached"] == 6
+
+
+def test_a_group_that_teaches_in_one_stream_stays(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # of the planned questions' observations none is judged: perception is flat, and the answers of one differ
+    part = {"objective__name": "pa-grpo", "judging": {"kind": "none", "reward": "self"}, "steps": 1}
+    monkeypatch.setattr(
+        Roller, "answered", lambda self, items, seeds: [Judged(None, Reason.LATE)] * len(items)
+    )
+    form = {"rewards": {"form": 0.0, "length": "off"}}
+    rows = run(tiny, tmp_path / "run", monkeypatch, rl__redraws=1, **part, **form)
+    assert (rows[0]["collapsed/p"], rows[0]["collapsed/r"], rows[0]["replaced"]) == (2, 0, 1)
+
+
+@pytest.mark.parametrize("name", ["gdpo-published", "dapo", "dr-grpo", "gspo", "papo"])
+def test_every_published_objective_trains(
+    name: str, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # two updates of each batch, so that ratios move; a judge, because one of them pays observations
+    judged = {"judging": {"kind": "demo"}, "objective__name": name, "rl__iterations": 2, "steps": 1}
+    rows = run(tiny, tmp_path / name, monkeypatch, **judged)
+    assert rows[0]["grad_norm"] > 0 and rows[0]["nonfinite"] == 0
+    assert ("kl_blind" in rows[0]) == (name == "papo") and ("redrawn" in rows[0]) == (name == "dapo")
+    assert name != "papo" or rows[0]["kl_blind"] > 0

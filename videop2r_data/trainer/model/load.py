@@ -78,16 +78,20 @@ def attend_windows(
         [1, T, heads, width], and no weights.
     """
     lengths = cu_seq_lens_q.diff()
-    owner = torch.repeat_interleave(lengths, lengths)  # [T]: length of the window that a token is in
-    order = torch.argsort(owner, stable=True)
-    parts, taken = [], 0
-    for length, count in zip(*(x.tolist() for x in lengths.unique(return_counts=True)), strict=True):
-        rows = order[taken : taken + length * count]
-        taken += length * count
-        q, k, v = (x[0][:, rows].unflatten(1, (count, length)).transpose(0, 1) for x in (query, key, value))
+    # the windows in the order of their lengths
+    order = torch.argsort(torch.repeat_interleave(lengths, lengths), stable=True)
+    sorts = bool((lengths != lengths[:1]).any())
+    rows = [x[0].transpose(0, 1) for x in (query, key, value)]
+    rows = [x[order] for x in rows] if sorts else rows
+    known = list(zip(*(x.tolist() for x in lengths.unique(return_counts=True)), strict=True))
+    parts = []
+    sizes = [length * count for length, count in known]
+    for (length, count), *some in zip(known, *(x.split(sizes) for x in rows), strict=True):
+        q, k, v = (x.unflatten(0, (count, length)).transpose(1, 2) for x in some)
         found = functional.scaled_dot_product_attention(q, k, v, dropout_p=dropout, scale=scaling)
         parts.append(found.transpose(1, 2).flatten(0, 1))
-    return torch.cat(parts)[torch.argsort(order)][None], None
+    out = torch.cat(parts)
+    return (out[torch.argsort(order)] if sorts else out)[None], None
 
 
 @dataclass(frozen=True, slots=True)

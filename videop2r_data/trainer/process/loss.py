@@ -16,6 +16,11 @@ and advantage A_ki; n_ki the number of tokens with w_kit > 0; m_it = 1 for a rea
     constant:  as sequence, with L, the limit of a completion's length, in place of C_i [Dr. GRPO,
                arXiv 2503.20783, §3.2]
 
+PAPO [arXiv 2507.06448] adds, with u the policy that sees the same clip mostly black, held fixed, and "mean"
+one of the reductions over all tokens of the completions:
+
+    -gamma mean min(exp(d) - d - 1, 10)  with d = log u - log pi        - eta mean log pi
+
 The segment reduction divides by the number of tokens, not by the sum of their weights: half weights stay
 half. With kl_over "segments" the term beta kl is inside the sum over k, in place of the last term.
 
@@ -44,6 +49,10 @@ from videop2r_data.trainer.settings.rl import LossSpec
 
 LIMIT = 20.0
 """Log ratios are cut to this size before exp: beyond, float32 would sooner or later overflow."""
+
+
+BLIND_LIMIT = 10.0
+"""Divergence of a token from what is said to a black clip, beyond which PAPO raises it no further."""
 
 
 class Denominators(NamedTuple):
@@ -97,6 +106,7 @@ def policy_loss(
     spec: LossSpec,
     denominators: Denominators,
     entropy: Tensor | None = None,
+    blind_logps: Tensor | None = None,
 ) -> LossResult:
     """The loss of N rows of a step; float32 whatever the inputs are.
 
@@ -112,6 +122,7 @@ def policy_loss(
         completion_mask: [N, C] bool; what stands elsewhere, NaN included, has no effect.
         denominators: of the global step.
         entropy: [N, C] nats, for the log only.
+        blind_logps: [N, C] under the policy that sees the clip mostly black; None: no such term.
 
     Raises:
         ValueError: shapes differ, beta is above 0 without reference log-probabilities, or the reduction is
@@ -124,7 +135,7 @@ def policy_loss(
         raise ValueError(
             f"beta is {spec.beta:g} and there are no reference log-probabilities: hand them in or set 0"
         )
-    models = [x for x in (logps, old_logps, ref_logps) if x is not None]
+    models = [x for x in (logps, old_logps, ref_logps, blind_logps) if x is not None]
     _check_shapes(mask, [*models, *([] if entropy is None else [entropy])], streams)
     fine = mask.clone()
     for each in models:
@@ -139,6 +150,12 @@ def policy_loss(
         policy = policy - parts.reduce(stream.mask * found.value, stream.mask)
     loss = policy + spec.beta * parts.penalty(streams) if spec.beta > 0 else policy
     metrics = _log(parts, streams, surrogates)
+    if blind_logps is not None:
+        apart = _k3(now, torch.where(fine, blind_logps, 0.0).float().detach()).clamp(max=BLIND_LIMIT)
+        loss = loss - spec.perception * parts.reduce(apart, mask)
+        metrics["kl_blind"] = _tally(apart, fine)
+    if spec.entropy > 0:
+        loss = loss - spec.entropy * parts.reduce(now, mask)
     metrics["policy"] = torch.stack([policy.detach().double(), torch.zeros_like(policy).double()]).detach()
     if entropy is not None:
         metrics["entropy"] = _tally(entropy, mask & torch.isfinite(entropy))

@@ -13,13 +13,17 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable
 from contextlib import closing, nullcontext
+from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from videop2r_data.schemas import Frames
 from videop2r_data.trainer.data.batch import ModelInputs
+from videop2r_data.trainer.data.order import derive
 from videop2r_data.trainer.judging.model import make_judge
 from videop2r_data.trainer.model.forward import TokenLogProbs, TrainModel
 from videop2r_data.trainer.model.load import Reference, load_reference
@@ -39,6 +43,8 @@ from videop2r_data.trainer.settings.recipe import TrainRecipe
 from videop2r_data.trainer.settings.rl import LossSpec
 
 JUDGE_CACHE = "judge-cache"
+_PATCH = 14
+"""Side in pixels of what PAPO makes black, or leaves."""
 
 
 def run_rl(session: Session) -> bool:
@@ -140,6 +146,7 @@ def rl_step(
     with tick.timed("logps"):
         old = _old_logps(session, batches) if recipe.rl.updates > 1 else None
         held = None if reference is None else _reference_logps(session, batches, reference)
+        blind = _blind_logps(session, fed, rollouts) if recipe.loss.perception > 0 else None
     with tick.timed("judge"):
         rollouts.settle(recipe.judging)
         alarms.submit(reading)
@@ -148,7 +155,7 @@ def rl_step(
     mask = torch.arange(int(inputs.lengths.max()) if len(inputs.lengths) else 1) < inputs.lengths[:, None]
     reached = _streams(session, rollouts, table, mask)
     with tick.timed("update"):
-        learn = _Learn(reached, mask, old, held)
+        learn = _Learn(reached, mask, old, held, blind)
         updated = [
             _update(session, pieces, learn, tally) for _ in range(recipe.rl.iterations) for pieces in batches
         ]
@@ -176,6 +183,29 @@ def _reference_logps(session: Session, batches: list[list[Piece]], reference: Re
         return _logps(session, batches, reference.logps)
 
 
+def _blind_logps(session: Session, fed: Fed, rollouts: Rollouts) -> Tensor:
+    """[N, C] log-probabilities of the rollouts for a policy that sees little of their clips."""
+    recipe, prompts = session.recipe, fed.prompts
+    frames = [
+        blackened(seen, recipe.loss.blackened, derive(recipe.seed, "black", fed.step, session.place(local)))
+        for seen, local in zip(prompts.frames, fed.places, strict=True)
+    ]
+    dark = session.collator(prompts.examples, frames)
+    inputs = dark.with_completions([one.ids for one in rollouts.rolled], recipe.rl.group_size)
+    parts = [fed.part(number, session.share) for number in range(recipe.rl.minibatches)]
+    return _old_logps(session, [session.cut(inputs, *part) for part in parts])
+
+
+def blackened(frames: Frames | None, share: float, seed: int) -> Frames | None:
+    """The frames with a share of their patches of 14 x 14 pixels black, others in every frame [PAPO]."""
+    if frames is None or frames.array is None:
+        return frames
+    count, height, width = frames.array.shape[:3]
+    black = np.random.default_rng(seed).random((count, -(-height // _PATCH), -(-width // _PATCH))) < share
+    pixels = black.repeat(_PATCH, 1).repeat(_PATCH, 2)[:, :height, :width, None]
+    return replace(frames, array=np.where(pixels, np.uint8(0), frames.array))
+
+
 def _logps(
     session: Session, batches: list[list[Piece]], logps_of: Callable[[ModelInputs], TokenLogProbs]
 ) -> Tensor:
@@ -201,6 +231,7 @@ class _Learn(NamedTuple):
     mask: Tensor
     old: Tensor | None
     reference: Tensor | None
+    blind: Tensor | None = None
 
     def loss(self, piece: Piece, told: TokenLogProbs, spec: LossSpec, whole: Denominators) -> LossResult:
         """What one micro-batch contributes to the loss of the global batch."""
@@ -220,6 +251,7 @@ class _Learn(NamedTuple):
             spec=spec,
             denominators=whole,
             entropy=told.entropy,
+            blind_logps=rows(self.blind),
         )
 
 

@@ -292,6 +292,7 @@ def _means(streams: Sequence[TraceStream], asked: Sequence[Reward]) -> tuple[str
         "reward/plain",
         *(f"length/{key}" for key in (*keys, "all")),
         "kl",
+        "kl_blind",
         "entropy",
         "ratio",
         "clip_fraction",

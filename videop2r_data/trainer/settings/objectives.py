@@ -316,6 +316,24 @@ _ENTRIES = (
             }
         },
     ),
+    # PAPO-G [arXiv 2507.06448], as the authors' code runs it for 7B (github.com/MikeWangWZHL/PAPO, fb63bf4):
+    # what the policy says to the blackened clip is held fixed; KL of the kind k3, all means over tokens.
+    Objective(
+        name="papo",
+        paper="-",
+        rewards="those of `grpo`",
+        reaches="all",
+        streams=(StreamRule("all", ("answer", "format", "length")),),
+        settings={
+            "loss": {
+                "perception": 0.02,
+                "entropy": 0.05,
+                "beta": 0.01,
+                "epsilon_high": 0.3,
+                "reduction": "token",
+            }
+        },
+    ),
 )
 OBJECTIVES: dict[str, Objective] = {entry.name: entry for entry in _ENTRIES}
 """Name -> objective, in the order of the docs."""

@@ -174,6 +174,13 @@ class LossSpec(Model):
     kl_over: Literal["completion", "segments"] = "completion"
     """`completion`: KL once per rollout, over all its tokens, the same for every objective; `segments`: KL
     inside the sum over streams, over each stream's tokens (no stream, no KL)."""
+    perception: float = Field(ge=0.0, **_unless(0.0))
+    """PAPO: weight of the divergence from what the policy says to a clip that is mostly black; it is raised.
+    One more forward pass."""
+    blackened: float = Field(ge=0.0, le=1.0, **_unless(0.6))
+    """PAPO: share of the patches of 14 x 14 pixels that are made black."""
+    entropy: float = Field(ge=0.0, **_unless(0.0))
+    """PAPO: weight of the sampled tokens' mean negative log-probability, which is lowered."""
     std: Literal["population", "sample", "none"] = "population"
     """Divisor of the variance in a group: its size, or one less; `none`: rewards are centred only."""
     eps: float = Field(default=1e-4, ge=0.0)
