@@ -28,8 +28,8 @@ def test_windows_are_attended_one_by_one(lengths: list[int], seed: int) -> None:
     borders = torch.tensor([0, *lengths]).cumsum(0)
     got, _ = attend_windows(torch.nn.Identity(), q, k, v, cu_seq_lens_q=borders, scaling=0.3)
     each = [
-        functional.scaled_dot_product_attention(*parts, scale=0.3)
-        for parts in zip(*(x.split(lengths, dim=2) for x in (q, k, v)), strict=True)
+        functional.scaled_dot_product_attention(a, b, c, scale=0.3)
+        for a, b, c in zip(*(x.split(lengths, dim=2) for x in (q, k, v)), strict=True)
     ]
     wanted = torch.cat(each, dim=2).transpose(1, 2)
     torch.testing.assert_close(got, wanted)
@@ -41,8 +41,8 @@ def test_windows_are_attended_one_by_one(lengths: list[int], seed: int) -> None:
 @pytest.mark.parametrize("kernel", ["windows", "eager"])
 def test_a_tower_with_another_kernel_says_the_same(kernel: str) -> None:
     found = []
-    for settings_ in ({}, {"vision_attention": kernel}):
-        policy = tiny_policy(**settings_)
+    for chosen in (None, kernel):
+        policy = tiny_policy(vision_attention=chosen)
         inputs = batch_of(policy.processor, MEDIA).with_completions(random_completions(4), 1)
         told = TrainModel(policy.net)(inputs)
         told.logps.sum().backward()

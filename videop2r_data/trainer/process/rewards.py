@@ -24,6 +24,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -50,18 +51,9 @@ def dynamic_bounds(lengths: Sequence[int], spec: DynamicLengthSpec) -> Bounds | 
     """
     if len(lengths) < spec.at_least:
         return None
-    ordered = sorted(lengths)
-    low, high = _quantile(ordered, spec.low), _quantile(ordered, spec.high)
+    low, high = (float(x) for x in np.quantile(lengths, [spec.low, spec.high]))
     # Rounded before ceil: 120 * 1.1 is 132.00000000000003 in floating point, and would pay for 133 tokens.
     return math.floor(round(low * (1 - spec.slack), 6)), math.ceil(round(high * (1 + spec.slack), 6))
-
-
-def _quantile(ordered: Sequence[int], share: float) -> float:
-    """Linear between the order statistics, as numpy's default method."""
-    at = share * (len(ordered) - 1)
-    low = math.floor(at)
-    high = min(low + 1, len(ordered) - 1)
-    return ordered[low] + (ordered[high] - ordered[low]) * (at - low)
 
 
 # Rewards.
@@ -262,9 +254,9 @@ def rewards_of(
     components["format"] = _column([float(row.form) for row in graded])
     components["length"] = _lengths(groups, spec, answering, lambda row: bool(row.acc_r) and row.form)
     components["temporal"] = _temporal(groups, objective, shuffled)
-    components["overlong"] = _column([0.0] * len(graded))
-    if "overlong" in objective.entry.parts:
-        components["overlong"] = _column([-overlong_loss(row.tokens, longest, spec) for row in graded])
+    counts = [row.tokens for row in graded] if "overlong" in objective.entry.parts else []
+    lost = [-overlong_loss(tokens, longest, spec) for tokens in counts]
+    components["overlong"] = _column(lost or [0.0] * len(graded))
     of_kind = {"accuracy": spec.accuracy, "answer": spec.accuracy, "format": spec.form}
     weights = {part: of_kind.get(part.split("_")[0], 1.0) for part in components}
     paid = {part: weights[part] * value for part, value in components.items()}

@@ -72,10 +72,8 @@ def redrawn(roller: Roller, fed: Fed, rollouts: Rollouts) -> Redrawn:
         rolled, masks, graded = roller.completed(other.prompts, size, seeds)
         new = Rollouts(rolled, masks, graded, [None] * len(rolled))
         roller.submit(other, new)
-        new = _settled(roller, new)
-        places_of = {local: b for b, local in enumerate(done.fed.places)}
-        better = [at for at, teaches in enumerate(_teaching(roller, new)) if teaches]
-        taken = {places_of[other.places[at]]: at for at in better}
+        teaching = _teaching(roller, _settled(roller, new))
+        taken = {fed.places.index(other.places[at]): at for at, teaches in enumerate(teaching) if teaches}
         done = _merged(session, done, other, new, taken)._replace(
             drawn=done.drawn + len(other.prompts), replaced=done.replaced + len(taken)
         )
@@ -96,7 +94,7 @@ def _teaching(roller: Roller, rollouts: Rollouts) -> list[bool]:
         parts for one in roller.session.recipe.objective.entry.earned(table.streams) for parts in one.sums
     ]
     flat = [collapsed(*table.earned(parts), table.group_size) for parts in sums]
-    return (~torch.stack(flat).all(dim=0)).tolist()
+    return [not one for one in torch.stack(flat).all(dim=0).tolist()]
 
 
 def _others(session: Session, fed: Fed, flat: list[int], number: int) -> Fed:

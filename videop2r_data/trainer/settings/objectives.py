@@ -201,6 +201,10 @@ class Objective:
         return "temporal" in self.parts
 
 
+def _loss(**values: Any) -> dict[str, dict[str, Any]]:
+    return {"loss": values}
+
+
 _P: tuple[Part, ...] = ("accuracy_p", "format_p", "length_p")
 _R: tuple[Part, ...] = ("accuracy_r", "format_r", "length_r")
 _ENTRIES = (
@@ -242,7 +246,7 @@ _ENTRIES = (
         "advantages over the batch",
         reaches="all",
         streams=(StreamRule("all", (*_P, *_R), apart="parts"),),
-        settings={"loss": {"std": "sample"}},
+        settings=_loss(std="sample"),
     ),
     # The other reading of "without R_P": the separation stays, and only one of its halves is paid.
     Objective(
@@ -283,10 +287,7 @@ _ENTRIES = (
         rewards="the answer and the format of `grpo`, less for overlong completions",
         reaches="all",
         streams=(StreamRule("all", ("answer", "format", "overlong")),),
-        settings={
-            "loss": {"epsilon_high": 0.28, "reduction": "token", "beta": 0.0},
-            "rl": {"redraws": 10},
-        },
+        settings={**_loss(epsilon_high=0.28, reduction="token", beta=0.0), "rl": {"redraws": 10}},
     ),
     # Dr. GRPO [arXiv 2503.20783, §3.2]: rewards are centred, not divided by their deviation, and the sum over
     # a completion's tokens is divided by a constant.
@@ -296,7 +297,7 @@ _ENTRIES = (
         rewards="those of `grpo`, centred in the group",
         reaches="all",
         streams=(StreamRule("all", ("answer", "format", "length")),),
-        settings={"loss": {"std": "none", "reduction": "constant", "beta": 0.0}},
+        settings=_loss(std="none", reduction="constant", beta=0.0),
     ),
     # GSPO [arXiv 2507.18071, eq. 5-7, 13-14; clip range of §5.1]: the ratio of a whole completion, the n-th
     # root of its likelihood ratio.
@@ -306,15 +307,7 @@ _ENTRIES = (
         rewards="those of `grpo`",
         reaches="all",
         streams=(StreamRule("all", ("answer", "format", "length")),),
-        settings={
-            "loss": {
-                "ratio": "sequence",
-                "reduction": "sequence",
-                "epsilon": 3e-4,
-                "epsilon_high": 4e-4,
-                "beta": 0.0,
-            }
-        },
+        settings=_loss(ratio="sequence", reduction="sequence", epsilon=3e-4, epsilon_high=4e-4, beta=0.0),
     ),
     # PAPO-G [arXiv 2507.06448], as the authors' code runs it for 7B (github.com/MikeWangWZHL/PAPO, fb63bf4):
     # what the policy says to the blackened clip is held fixed; KL of the kind k3, all means over tokens.
@@ -324,15 +317,7 @@ _ENTRIES = (
         rewards="those of `grpo`",
         reaches="all",
         streams=(StreamRule("all", ("answer", "format", "length")),),
-        settings={
-            "loss": {
-                "perception": 0.02,
-                "entropy": 0.05,
-                "beta": 0.01,
-                "epsilon_high": 0.3,
-                "reduction": "token",
-            }
-        },
+        settings=_loss(perception=0.02, entropy=0.05, beta=0.01, epsilon_high=0.3, reduction="token"),
     ),
 )
 OBJECTIVES: dict[str, Objective] = {entry.name: entry for entry in _ENTRIES}
