@@ -18,7 +18,7 @@ from torch.utils.checkpoint import checkpoint
 
 from videop2r_data.errors import ConfigError
 from videop2r_data.trainer.data.batch import IMAGE, VIDEO
-from videop2r_data.trainer.model.layout import Layout, lay_out
+from videop2r_data.trainer.model.layout import Layout, lay_out, without_padding
 from videop2r_data.trainer.model.weights import bare
 
 if TYPE_CHECKING:
@@ -250,6 +250,8 @@ class TrainModel(nn.Module):  # type: ignore[misc]
             0 (greedy sampling) counts as 1.
         share_prompts: run each prompt once for its whole group, where the attention kernel takes a
             mask (`sdpa`, `eager`).
+        padding_free: run rows that share nothing as one sequence without padding (the net is loaded with
+            a kernel that knows their borders).
         piece: logits in memory at a time.
 
     Raises:
@@ -257,13 +259,19 @@ class TrainModel(nn.Module):  # type: ignore[misc]
     """
 
     def __init__(
-        self, net: Any, *, temperature: float = 1.0, share_prompts: bool = True, piece: int = PIECE
+        self,
+        net: Any,
+        *,
+        temperature: float = 1.0,
+        share_prompts: bool = True,
+        padding_free: bool = False,
+        piece: int = PIECE,
     ) -> None:
         super().__init__()
         check_family(net.config)
         self.net = net
         self.temperature = temperature or 1.0
-        self.share_prompts = share_prompts
+        self.share_prompts, self.padding_free = share_prompts, padding_free
         self.piece = piece
 
     def forward(self, inputs: ModelInputs, *, entropy: bool = False) -> TokenLogProbs:
@@ -277,7 +285,13 @@ class TrainModel(nn.Module):  # type: ignore[misc]
         core = bare(self.net)
         kernel = core.config._attn_implementation
         layout = lay_out(core.model, inputs, share=self.share_prompts and kernel in ("sdpa", "eager"))
-        hidden = self._hidden(core.model, layout, encode(core.model, inputs.media), eager=kernel == "eager")
+        seen = encode(core.model, inputs.media)
+        told = _spread(seen.image, layout, IMAGE), _spread(seen.video, layout, VIDEO)
+        borders: dict[str, Any] = {}
+        if self.padding_free and layout.mask is None:
+            layout, borders = without_padding(layout, inputs.starts + inputs.lengths)
+        hidden = self._hidden(core.model, layout, told, borders, eager=kernel == "eager")
+        hidden = hidden if seen.blank is None else hidden + seen.blank.to(hidden.dtype)
         real = layout.real
         taken = hidden.flatten(0, 1)[layout.sources[real]]
         logps, spread = token_logps(
@@ -292,7 +306,15 @@ class TrainModel(nn.Module):  # type: ignore[misc]
         table = zeros.masked_scatter(real, logps)
         return TokenLogProbs(table, real, None if spread is None else zeros.masked_scatter(real, spread))
 
-    def _hidden(self, inner: Any, layout: Layout, seen: Seen, *, eager: bool) -> Tensor:
+    def _hidden(
+        self,
+        inner: Any,
+        layout: Layout,
+        seen: tuple[Features | None, Features | None],
+        borders: Mapping[str, Any],
+        *,
+        eager: bool,
+    ) -> Tensor:
         """[S, W, H]: the last hidden states."""
         mask = layout.mask
         if mask is not None and eager:
@@ -300,18 +322,17 @@ class TrainModel(nn.Module):  # type: ignore[misc]
             mask = torch.zeros(mask.shape, dtype=dtype, device=mask.device).masked_fill_(
                 ~mask, torch.finfo(dtype).min
             )
-        image = _spread(seen.image, layout, IMAGE)
-        video = _spread(seen.video, layout, VIDEO)
-        with given(inner, image, video) as media:
+        with given(inner, *seen) as media:
             told = inner(
                 input_ids=layout.ids,
                 attention_mask=mask,
                 position_ids=layout.positions,
                 use_cache=False,
                 **media,
+                **borders,
             )
         hidden: Tensor = told.last_hidden_state
-        return hidden if seen.blank is None else hidden + seen.blank.to(hidden.dtype)
+        return hidden
 
 
 def _spread(features: Features | None, layout: Layout, kind: int) -> Features | None:

@@ -247,3 +247,28 @@ def _shared(prompts: _Prompts, completions: _Completions, beside: int, repeat: i
     ids = filled(prompts.ids, completions.ids, 0)
     types = filled(prompts.types, torch.zeros_like(completions.ids), 0)
     return Layout(ids, types, positions, mask[:, None], sources, real, completions.ids, repeat)
+
+
+def without_padding(layout: Layout, lengths: Tensor) -> tuple[Layout, dict[str, Any]]:
+    """Rows as one sequence, and the borders for the kernel, by the names that transformers hands on.
+
+    Args:
+        layout: of rows.
+        lengths: [S] tokens of each row.
+    """
+    inside = torch.arange(layout.ids.shape[1], device=lengths.device) < lengths[:, None]
+    place = inside.flatten().cumsum(0) - 1
+    borders = torch.nn.functional.pad(lengths.cumsum(0), (1, 0)).to(torch.int32)
+    longest = int(lengths.max())
+    packed = layout._replace(
+        ids=layout.ids[inside][None],
+        types=layout.types[inside][None],
+        positions=layout.positions[:, inside][:, None],
+        sources=place[layout.sources],
+    )
+    return packed, {
+        "cu_seq_lens_q": borders,
+        "cu_seq_lens_k": borders,
+        "max_length_q": longest,
+        "max_length_k": longest,
+    }

@@ -47,40 +47,49 @@ def multiply_patches(net: Any) -> None:
         layer.__class__ = PatchProduct
 
 
-# The vision tower attends within windows and frames. transformers calls the kernel for each in a loop, unless
-# the kernel's name holds "flash": then it is called once, with the borders.
+# Attention within parts of one long sequence: the windows and frames of the vision tower, or the rows of a
+# micro-batch without padding. transformers calls the tower's kernel for each part in a loop, unless the
+# kernel's name holds "flash": then it is called once, with the borders.
 
 
 _WINDOWS = "windows_as_flash"
 
 
-def attend_windows(
+def attend_parts(
     module: nn.Module,
     query: Tensor,
     key: Tensor,
     value: Tensor,
     attention_mask: Tensor | None = None,
     *,
-    cu_seq_lens_q: Tensor,
+    cu_seq_lens_q: Tensor | None = None,
+    is_causal: bool | None = None,
     scaling: float | None = None,
     dropout: float = 0.0,
-    **_: Any,
+    **more: Any,
 ) -> tuple[Tensor, None]:
-    """Attention within windows, all those of one length in one call.
+    """Scaled dot-product attention in which each part sees itself alone; one call for all parts of a length.
 
     Args:
-        module: not used, as `attention_mask`: windows attend to all of themselves.
-        query, key, value: [1, heads, T, width].
-        cu_seq_lens_q: [windows + 1] borders of the windows in T.
+        module: says whether attention is causal, where `is_causal` does not.
+        query, key, value: [1, heads, T, width]; keys and values may have fewer heads.
+        cu_seq_lens_q: [parts + 1] borders in T; None: transformers' own attention, with the mask.
         scaling, dropout: of the scores.
 
     Returns:
         [1, T, heads, width], and no weights.
     """
+    if cu_seq_lens_q is None:
+        from transformers.integrations.sdpa_attention import sdpa_attention_forward
+
+        more |= {"is_causal": is_causal, "scaling": scaling, "dropout": dropout}
+        found: tuple[Tensor, None] = sdpa_attention_forward(module, query, key, value, attention_mask, **more)
+        return found
+    causal = getattr(module, "is_causal", True) if is_causal is None else is_causal
     lengths = cu_seq_lens_q.diff()
-    # the windows in the order of their lengths
+    # the parts in the order of their lengths
     order = torch.argsort(torch.repeat_interleave(lengths, lengths), stable=True)
-    sorts = bool((lengths != lengths[:1]).any())
+    sorts = bool((lengths.diff() < 0).any())
     rows = [x[0].transpose(0, 1) for x in (query, key, value)]
     rows = [x[order] for x in rows] if sorts else rows
     known = list(zip(*(x.tolist() for x in lengths.unique(return_counts=True)), strict=True))
@@ -88,8 +97,11 @@ def attend_windows(
     sizes = [length * count for length, count in known]
     for (length, count), *some in zip(known, *(x.split(sizes) for x in rows), strict=True):
         q, k, v = (x.unflatten(0, (count, length)).transpose(1, 2) for x in some)
-        found = functional.scaled_dot_product_attention(q, k, v, dropout_p=dropout, scale=scaling)
-        parts.append(found.transpose(1, 2).flatten(0, 1))
+        gqa = q.shape[1] != k.shape[1]
+        one = functional.scaled_dot_product_attention(
+            q, k, v, dropout_p=dropout, is_causal=causal, scale=scaling, enable_gqa=gqa
+        )
+        parts.append(one.transpose(1, 2).flatten(0, 1))
     out = torch.cat(parts)
     return (out[torch.argsort(order)] if sorts else out)[None], None
 
@@ -149,7 +161,8 @@ def load_reference(
         temperature: the policy's.
     """
     net = _load_net(spec, device).eval().requires_grad_(False)
-    return TrainModel(net, temperature=temperature, share_prompts=spec.share_prompts)
+    options = {"share_prompts": spec.share_prompts, "padding_free": spec.padding_free}
+    return TrainModel(net, temperature=temperature, **options)
 
 
 def add_adapters(net: Any, spec: LoraSpec, *, seed: int = 0) -> Any:
@@ -214,8 +227,11 @@ def _load_net(spec: PolicySpec, device: torch.device | str) -> Any:
             attn_implementation=spec.attn if spec.vision_attention is None else kernels,
         )
     if vision == "windows":
-        AttentionInterface.register(_WINDOWS, attend_windows)
+        AttentionInterface.register(_WINDOWS, attend_parts)
         net.model.visual.config._attn_implementation = _WINDOWS
+    if spec.padding_free and spec.attn == "sdpa":
+        # by the kernel's own name: generation and a recomputed forward pass find it too
+        AttentionInterface.register("sdpa", attend_parts)
     number_behind_clips(net)
     multiply_patches(net)
     return net.to(device)

@@ -247,7 +247,8 @@ def _plan(recipe: TrainRecipe, accelerator: Accelerator, examples: Sequence[Exam
 def _engine(recipe: TrainRecipe, accelerator: Accelerator, policy: Policy, steps: int) -> Engine:
     """Wrap model, optimizer and schedule."""
     temperature = recipe.sampling.temperature  # 1 in SFT, whose recipes have the defaults of RL
-    model = TrainModel(policy.net, temperature=temperature, share_prompts=recipe.model.share_prompts)
+    options = {"share_prompts": recipe.model.share_prompts, "padding_free": recipe.model.padding_free}
+    model = TrainModel(policy.net, temperature=temperature, **options)
     optimizer = make_optimizer(model, recipe.optim)
     schedule = make_schedule(optimizer, recipe.optim, steps=steps * recipe.rl.updates)
     model, optimizer, schedule = accelerator.prepare(model, optimizer, schedule)

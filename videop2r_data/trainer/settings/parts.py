@@ -268,11 +268,18 @@ class PolicySpec(Model):
     """Leave the vision tower and its merger as they are."""
     share_prompts: bool = True
     """Run the prompt of a group once, not once per rollout; needs `sdpa` or `eager`."""
+    padding_free: bool = Field(default=False, exclude_if=lambda value: not value)
+    """Rows of a micro-batch as one sequence without padding, each attending to itself alone; needs `sdpa` or
+    `flash_attention_2`. Prompts that are shared have their own layout."""
     lora: LoraSpec | None = None
     """None: all weights are trained."""
 
     @model_validator(mode="after")
-    def _adapters_fit(self) -> PolicySpec:
+    def _fits(self) -> PolicySpec:
+        if self.padding_free and self.attn == "eager":
+            raise ValueError(
+                "attn: eager knows no rows without padding: set attn: sdpa, or padding_free: false"
+            )
         if self.lora is not None and self.lora.vision and self.freeze_vision:
             raise ValueError(
                 "lora.vision puts adapters into the vision tower, freeze_vision forbids it: drop one"
