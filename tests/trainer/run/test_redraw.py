@@ -19,6 +19,7 @@ from videop2r_data.trainer.rollout.base import RolledOut
 from videop2r_data.trainer.run import rl
 from videop2r_data.trainer.run.rollouts import Roller
 from videop2r_data.trainer.run.session import Session
+from videop2r_data.trainer.run.step import Engine
 from videop2r_data.trainer.run.train import train
 from videop2r_data.trainer.settings.recipe import TrainRecipe
 
@@ -135,6 +136,16 @@ def test_a_group_that_teaches_in_one_stream_stays(
     form = {"rewards": {"form": 0.0, "length": "off"}}
     rows = run(tiny, tmp_path / "run", monkeypatch, rl__redraws=1, **part, **form)
     assert (rows[0]["collapsed/p"], rows[0]["collapsed/r"], rows[0]["replaced"]) == (2, 0, 1)
+
+
+def test_a_process_whose_groups_all_teach_takes_part_in_every_round(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # another process asks for more; the exact judge is asked about nothing, without harm
+    monkeypatch.setattr(Engine, "agreed", lambda self, asked: True)
+    judged = {"objective__name": "pa-grpo", "judging": {"kind": "demo"}, "steps": 1}
+    rows = run(tiny, tmp_path / "run", monkeypatch, rl__redraws=3, **judged)
+    assert (rows[0]["redrawn"], rows[0]["replaced"], len(Script.asked)) == (1, 1, 2)
 
 
 @pytest.mark.parametrize("name", ["gdpo-published", "dapo", "dr-grpo", "gspo", "papo"])
