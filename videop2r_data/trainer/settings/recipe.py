@@ -134,7 +134,7 @@ class TrainRecipe(Model):
     @classmethod
     def _as_the_objective(cls, data: Any) -> Any:
         """Settings that belong to the objective, where the recipe does not say them itself."""
-        named = data.get("objective") if isinstance(data, dict) else None
+        named = data.get("objective") if isinstance(data, dict) and data.get("stage") == "rl" else None
         name = named.get("name") if isinstance(named, dict) else getattr(named, "name", None)
         if not isinstance(name, str) or name not in OBJECTIVES:
             return data
