@@ -69,7 +69,7 @@ def objectives() -> str:
         brought = [
             f"`{s}.{key}: {value}`" for s, values in o.settings.items() for key, value in values.items()
         ]
-        rows.append(f"| `{o.name}` | {o.paper} | {o.rewards} | {o.reaches} | {', '.join(brought)} |")
+        rows.append(f"| `{o.name}` | {o.paper} | {o.rewards} | {o.reaches} | {', '.join(brought) or '-'} |")
     return "\n".join(rows) + "\n"
 
 
