@@ -104,8 +104,11 @@ def test_a_deadline_and_a_cancellation_stop_the_generation(model: Path) -> None:
 
 
 def test_what_cannot_work_is_named(model: Path, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="cannot load"):
+    with pytest.raises(ConfigError, match="no such folder"):
         ask(spec(tmp_path / "nothing"))
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(ConfigError, match="cannot load"):
+        ask(spec(tmp_path))
     frames = clip_frames(2)
     encoded_only = Frames(frames.record, encoded=(b"x", b"y"))
     with pytest.raises(BackendError, match="as an array"):

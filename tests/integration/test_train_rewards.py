@@ -52,6 +52,8 @@ class Script:
     """A policy of a few lines: in each group two true traces, one with a false detail, one that lacks what
     matters. From an observation alone it answers right if the answer's words stand in it."""
 
+    room: int | None = None
+
     def __init__(self, session: Session) -> None:
         self.tokenizer = session.policy.tokenizer
 

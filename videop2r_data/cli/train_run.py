@@ -330,6 +330,7 @@ def _document(trained: Trained) -> dict[str, Any]:
         "steps": trained.steps,
         "model": str(trained.model) if trained.complete else None,
         "skipped": trained.skipped,
+        "skipped_updates": trained.skipped_updates,
         "alarms": [one._asdict() for one in trained.alarms],
         "last": trained.last,
     }
@@ -348,6 +349,8 @@ def _show_end(trained: Trained, recipe: TrainRecipe, console: Console) -> None:
     console.print(f"[bold]Trained[/] {escape(str(trained.model))}", soft_wrap=True)
     last = " ".join(form.format(trained.last[name]) for name, form in _SHOWN if name in trained.last)
     console.print(f"{trained.steps:,} steps; the last: {last}")
+    if trained.skipped_updates:
+        console.print(f"no update: {trained.skipped_updates:,} x gradient or loss not finite")
     for reason, count in sorted(trained.skipped.items()):
         console.print(f"left out: {count:,} x {escape(reason)}")
     console.print(f"see it     p2r-train plot {escape(shell(trained.folder))}", soft_wrap=True)

@@ -13,7 +13,7 @@ import orjson
 from videop2r_data.errors import ConfigError
 from videop2r_data.evaluation.pools import OWN
 from videop2r_data.evaluation.target import EVAL, RECIPE, of_run
-from videop2r_data.files import built_grammar, locate
+from videop2r_data.files import built_grammar, find_model, locate
 from videop2r_data.schemas import (
     WEIGHTS,
     EvalPlan,
@@ -73,7 +73,8 @@ def plan_of(what: str | None, given: Mapping[str, Any], *, device: str = "") -> 
         run = path
         told, given = of_run(path, given), given | {"benchmarks": None}
     elif what is not None and path is not None:
-        told = {"backend": {"kind": "transformers", "model": _model(what, path)}}
+        find_model(what, where=what)
+        told = {"backend": {"kind": "transformers", "model": str(path) if path.is_dir() else what}}
     settings = merged(told, given)
     backend = settings.get("backend") or {}
     if isinstance(backend, Mapping) and not backend.get("model"):
@@ -125,29 +126,6 @@ def _from_here(pool: Mapping[str, Any]) -> dict[str, Any]:
         if pool.get(name)
     }
     return {**pool, **{name: str(path.absolute()) for name, path in paths.items() if path.exists()}}
-
-
-def _model(what: str, path: Path) -> str:
-    """A model's folder or a Hub id.
-
-    Raises:
-        ConfigError: it is neither.
-    """
-    if path.is_dir():
-        if (path / "config.json").is_file() or (path / "adapter_config.json").is_file():
-            return str(path)
-        raise ConfigError(
-            "no model in this folder: there is no config.json and no recipe.yaml",
-            where=str(path),
-            hint="name the folder of a run, or of a model as from_pretrained loads it",
-        )
-    if path.exists() or what.count("/") != 1 or what.startswith((".", "/", "~")):
-        raise ConfigError(
-            "no plan, no folder and no Hub id (owner/name)",
-            where=what,
-            hint="name a plan's YAML file, a run or a model",
-        )
-    return what
 
 
 def _in_process(backend: Mapping[str, Any], device: str) -> dict[str, Any]:

@@ -1,4 +1,5 @@
 from .hub import fetch_files as fetch_files
+from .hub import find_model as find_model
 from .hub import hub_commit as hub_commit
 from .json_rows import MAX_ROW_CHARS as MAX_ROW_CHARS
 from .json_rows import RAW_CHARS as RAW_CHARS

@@ -1,15 +1,16 @@
-"""Rows of a data set on the Hub, at one pinned commit, so that another day reads the same."""
+"""Rows of a data set on the Hub, at one pinned commit, so that another day reads the same; models by name."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from videop2r_data.errors import SourceError, first_line
-from videop2r_data.files.names import CARD_NAME, LOCK_NAME
+from videop2r_data.errors import ConfigError, SourceError, first_line
+from videop2r_data.files.names import CARD_NAME, HUB_ID, LOCK_NAME
 
 _FILES = [CARD_NAME, LOCK_NAME] + [
     f"{folder}*.{ext}"
@@ -18,6 +19,49 @@ _FILES = [CARD_NAME, LOCK_NAME] + [
 ]
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _SHORT = re.compile(r"[0-9a-f]{7,39}")
+
+
+def find_model(name: str, *, where: str = "model", revision: str | None = None) -> bool:
+    """Whether a model is on this machine; False: the Hub has to be asked.
+
+    The one place that decides which names are meant to be folders: one that is a folder, one that is written
+    as a path (`./tiny`, `runs/sft/final`), one without an owner (`tiny`), and one whose owner is a folder
+    here or `runs` (`runs/sft`). A Hub id that the cache holds is that model, whatever lies beside it.
+
+    Args:
+        name: a folder or a Hub id.
+        where: the setting or argument that names it.
+        revision: of a Hub id; None: its main branch.
+
+    Raises:
+        ConfigError: no such folder, a folder without a model, or neither a folder nor a Hub id; nobody is
+            asked for what cannot be there.
+    """
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        if any((folder / file).is_file() for file in ("config.json", "adapter_config.json")):
+            return True
+        inner = folder / "final"
+        hint = f"name {inner}" if inner.is_dir() else "name the folder of a model as from_pretrained loads it"
+        raise ConfigError(f"no model in this folder: {folder} holds no config.json", where=where, hint=hint)
+    if ":" in name:  # vLLM's own ways to name weights: `s3://...`, `owner/name:quantisation`
+        return False
+    owner, slash, _ = name.partition("/")
+    if HUB_ID.fullmatch(name):
+        from huggingface_hub import try_to_load_from_cache
+
+        if isinstance(try_to_load_from_cache(name, "config.json", revision=revision), str):
+            return True
+        if slash and owner != "runs" and not Path(owner).is_dir():
+            return False
+    here = folder.parent if folder.parent.is_dir() else None
+    near = get_close_matches(folder.name, [path.name for path in here.iterdir()] if here else [], n=3)
+    if name.startswith(("/", "./", "../", "~")) or Path(owner).is_dir() or owner == "runs":
+        said = f"no such folder: {folder}"
+    else:
+        said = f"{name!r} is neither a folder nor a Hub id (owner/name)"
+    hint = f"in {here} there is {', '.join(near)}" if near else "name a folder that is there, or owner/name"
+    raise ConfigError(said, where=where, hint=f"{hint}; hf download OWNER/NAME fetches a model of the Hub")
 
 
 def fetch(repo_id: str, revision: str | None) -> tuple[Path, str]:

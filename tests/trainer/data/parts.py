@@ -57,9 +57,9 @@ def prompt() -> Prompt:
     return Prompt("short", "Look.", "{problem}\n{options}\n", {}, "")
 
 
-def collator(processor: Any = None, media: MediaSpec = SMALL, **more: Any) -> Collator:
+def collator(processor: Any = None, media: MediaSpec = SMALL) -> Collator:
     """Over the small processor."""
-    return Collator(processor or small_processor(), prompt(), media, **more)
+    return Collator(processor or small_processor(), prompt(), media)
 
 
 def packaged(name: str = "generate-v1") -> Collator:

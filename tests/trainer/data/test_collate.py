@@ -206,15 +206,21 @@ def test_a_prompt_that_is_too_long_is_left_out_whole() -> None:
     asked, seen = mixed()
     lengths = [len(row) for row in collator()(asked, seen).ids]
     assert max(lengths) == lengths[0]
-    batch = collator(max_prompt_tokens=lengths[0] - 1)(asked, seen)
+    tight = collator()
+    for tokens, why in ((lengths[0] - 1, "tight"), (lengths[0], "wide"), (None, "none")):
+        tight.allow(tokens, why)
+    batch = tight(asked, seen)
     assert batch.kept == (1, 2, 3, 4)
     assert [(s.reason, s.detail) for s in batch.skipped] == [
-        (PROMPT_TOO_LONG, f"{lengths[0]} tokens, max_prompt_tokens allows {lengths[0] - 1}")
+        (PROMPT_TOO_LONG, f"{lengths[0]} tokens, at most {lengths[0] - 1} fit: tight")
     ]
     alone = collator()([asked[3]], [seen[3]])
     assert torch.equal(batch.media["pixel_values_videos"], alone.media["pixel_values_videos"])
     assert batch.media["image_grid_thw"].shape == (2, 3)
-    assert len(collator(max_prompt_tokens=3)(asked, seen)) == 0
+    tight.allow(3, "none fits")
+    assert len(tight(asked, seen)) == 0
+    with pytest.raises(ConfigError, match="no prompt fits: engine"):
+        tight.allow(0, "engine")
 
 
 def test_an_empty_batch_needs_no_processor() -> None:

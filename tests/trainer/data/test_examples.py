@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from tests.shared import samples_dir
 from tests.trainer.data.parts import SMALL
 from videop2r_data.demo import read_world, write_world
 from videop2r_data.errors import ConfigError, SourceError
@@ -116,6 +117,50 @@ def test_one_file_of_the_official_layout(tmp_path: Path, ending: str) -> None:
         ("0", ("A. cat", "B. dog")),
         ("1", ("A. cat", "B. dog")),
     ]
+
+
+def predecessors(**more: Any) -> dict[str, Any]:
+    """A row in the layout of Video-R1-COT-165k."""
+    fields = {
+        "problem_id": 7,
+        "problem": "What is on the screen?",
+        "data_type": "video",
+        "problem_type": "multiple choice",
+        "options": ["A. a cat", "B. a dog"],
+        "process": "<think>Let me look: it barks.</think>",
+        "solution": "<answer>B</answer>",
+        "path": "./CLEVRER/a.mp4",
+        "data_source": "CLEVRER",
+    }
+    if (folder := samples_dir()) is not None:  # the row that its README prints, which has no process
+        fields |= json.loads((folder / "videor1_train_readme_row.jsonl").read_text())
+    return fields | more
+
+
+def test_the_layout_of_the_predecessors_data(tmp_path: Path) -> None:
+    """The thought in `process`, the answer in `solution`: one completion for style agnostic."""
+    rows = [
+        predecessors(),
+        predecessors(problem_id=8, process="no thought"),
+        predecessors(problem_id=9, process=""),
+        predecessors(problem_id=10, process="<think>t</think> <answer>B</answer>"),
+    ]
+    for one in rows:
+        place = tmp_path / str(one["path"])
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.touch()
+    path = write(tmp_path / "Video-R1-COT-165k.json", rows)
+    found = read(path, style="agnostic", media_root=str(tmp_path))
+    first, last = found
+    assert first.target == f"{rows[0]['process']}\n<answer>{first.reference}</answer>"
+    assert first.path is not None and first.path.is_file() and first.data_type == "video"
+    assert (last.sample_id, last.target) == ("10", rows[3]["process"])
+    assert [(skip.sample_id, skip.reason) for skip in found.skipped] == [
+        ("8", "missing_think"),
+        ("9", "bad_row"),
+    ]
+    with pytest.raises(SourceError, match='field "output"'):
+        read(path, media_root=str(tmp_path))
 
 
 BAD = [

@@ -73,7 +73,6 @@ def test_a_broken_clip_in_the_middle_costs_its_example_only() -> None:
     planned = [[*clips("a", "bad1", "b"), example(problem="words")], clips("bad2"), clips("c")]
     with load(planned, Fake()) as loader:
         first, second, third = loader
-        assert loader.skipped == {"media_truncated": 2}
     assert [e.problem for e in first.examples] == ["a", "b", "words"] and first.kept == (0, 2, 3)
     assert first.frames[2] is None and first.frames[0] is not None
     assert [(s.sample_id, s.reason) for s in first.skipped] == [("t/bad1", "media_truncated")]

@@ -145,7 +145,6 @@ def test_lengths_rank_text_below_pictures_below_clips() -> None:
         ({"batch": 3, "world_size": 2}, "3 prompts cannot be shared by 2"),
         ({"batch": 0}, "0 prompts"),
         ({"batch": 11}, "10 examples fill no batch of 11"),
-        ({"batch": 4, "rank": 2, "world_size": 2}, "rank 2 of 2"),
         ({"count": 0, "batch": 1, "tail": "carry"}, "0 examples"),
     ],
 )

@@ -63,6 +63,8 @@ def examples() -> Sequence[Example]:
 class Parrot:
     """An engine that says what is learnt in SFT, and counts."""
 
+    room: int | None = None
+
     def __init__(self, collator: Collator) -> None:
         self.collator = collator
         self.asked: list[str] = []

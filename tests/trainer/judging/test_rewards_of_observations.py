@@ -10,10 +10,9 @@ from pydantic import ValidationError
 from tests.trainer.judging.test_demo_judge import about, scenes
 from videop2r_data.demo import SceneSample, write_trace
 from videop2r_data.demo.scene import Defect
-from videop2r_data.errors import ConfigError
 from videop2r_data.schemas import parse_trace
 from videop2r_data.trainer.judging.base import DemoJudge, Judged, Reason, joined, judge_counts
-from videop2r_data.trainer.settings.recipe import differences, recipe_yaml, validated
+from videop2r_data.trainer.settings.recipe import TrainRecipe, differences, recipe_yaml
 from videop2r_data.trainer.settings.rl import JudgingSpec, Reward
 
 SERVER: dict[str, Any] = {"kind": "openai", "model": "j", "base_url": "http://localhost:1/v1"}
@@ -132,14 +131,14 @@ def recipe(**judging: Any) -> Any:
         "steps": 1,
         "judging": judging,
     }
-    return validated(data, where="test")
+    return TrainRecipe.model_validate(data)
 
 
 def test_a_run_without_a_judge_may_pay_what_the_policy_answers() -> None:
     assert recipe(reward="self").judging.pays
-    with pytest.raises(ConfigError, match=r"judging\.reward: self, or choose an objective without it"):
+    with pytest.raises(ValidationError, match=r"judging\.reward: self, or choose an objective without it"):
         recipe()
-    with pytest.raises(ConfigError, match="pays perception"):
+    with pytest.raises(ValidationError, match="pays perception"):
         recipe(record="self")
 
 

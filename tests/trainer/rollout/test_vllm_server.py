@@ -203,7 +203,7 @@ def test_another_prompt_and_a_missing_rollout_are_errors(
         with pytest.raises(BackendError, match="1 rollouts instead of 2"):
             engine.generate(batch, group_size=2, seeds=range(6))
         with pytest.raises(ConfigError, match="do not fit vLLM's 700"):
-            engine._room = 700
+            engine.room = 700
             engine.generate(batch, group_size=1, seeds=[1, 2, 3])
 
 

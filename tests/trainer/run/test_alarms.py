@@ -36,6 +36,8 @@ class Script:
             which is what a blind judge pays for, whatever it is shown.
     """
 
+    room: int | None = None
+
     def __init__(self, session: Session, looks: bool) -> None:
         self.tokenizer, self.looks = session.policy.tokenizer, looks
         self.media: MediaSpec = session.recipe.data.media

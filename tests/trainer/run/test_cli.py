@@ -54,10 +54,16 @@ def test_a_dry_run_prints_the_effective_recipe(tmp_path: Path) -> None:
         (["sft", "nope"], 1, "no training recipe"),
         (["rl", "tiny-rl", "--set", "rl.group_size=1"], 1, "rl.group_size"),
         (["sft", "tiny-sft", "--batch", "0"], 2, "batch"),
-        (["sft", "tiny-sft", "--data", "nowhere", "--output", "{tmp}/run"], 1, "nowhere"),
+        (
+            ["sft", "tiny-sft", "--model", "{tmp}", "--data", "nowhere", "--output", "{tmp}/run"],
+            1,
+            "nowhere",
+        ),
+        (["sft", "tiny-sft", "--model", "{tmp}/tiny"], 1, "no such folder"),
     ],
 )
 def test_wrong_usage_is_told(command: list[str], code: int, words: str, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{}")
     done = RUN.invoke(app, [part.format(tmp=tmp_path) for part in command])
     assert done.exit_code == code, done.output
     assert words in done.output

@@ -24,6 +24,7 @@ from videop2r_data.backends.chat_input import (
     video_metadata,
 )
 from videop2r_data.errors import BackendError, ConfigError, MissingExtraError, RefusedError, TransientError
+from videop2r_data.files import find_model
 from videop2r_data.schemas import BackendSpec, Completion, FinishReason, Frames, Request, Usage
 
 
@@ -65,6 +66,7 @@ class TransformersBackend:
         """
         if self._net is not None:
             return
+        find_model(self.model, where="model of a backend", revision=self._spec.revision)
         try:
             import torch  # noqa: F401
             import transformers  # noqa: F401
@@ -191,6 +193,7 @@ def _load(spec: BackendSpec) -> tuple[Any, Any]:
         extra["device_map"] = "auto"
     base = adapted(spec.model)
     if base:
+        find_model(base, where=f"the model of the adapters in {spec.model}")
         remote["revision"] = None  # the one that is named is of the adapters
     try:
         config = AutoConfig.from_pretrained(base or spec.model, **remote)

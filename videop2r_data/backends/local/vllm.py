@@ -20,6 +20,7 @@ from videop2r_data.errors import (
     RefusedError,
     TransientError,
 )
+from videop2r_data.files import find_model
 from videop2r_data.schemas import BackendSpec, Completion, FinishReason, Frames, Request, Usage
 
 _FINISH: dict[str | None, FinishReason] = {"stop": "stop", "length": "length"}
@@ -56,6 +57,7 @@ class VllmBackend:
         """
         if self._engine is not None:
             return
+        find_model(self.model, where="model of a backend", revision=self._spec.revision)
         try:
             from vllm.engine.arg_utils import AsyncEngineArgs
             from vllm.v1.engine.async_llm import AsyncLLM

@@ -36,7 +36,15 @@ from videop2r_data.builders.checks.trial import (
 from videop2r_data.builders.judging import Bench, BlindRequests, prompts_of
 from videop2r_data.builders.steps import RequestBuilder, backend_of, left_out
 from videop2r_data.builders.workspace import Workspace
-from videop2r_data.errors import AuthError, MediaError, MissingExtraError, P2RError, TransientError
+from videop2r_data.errors import (
+    AuthError,
+    ConfigError,
+    MediaError,
+    MissingExtraError,
+    P2RError,
+    TransientError,
+)
+from videop2r_data.files import find_model
 from videop2r_data.media import DecodePool
 from videop2r_data.schemas import (
     NOT_SHOWN,
@@ -343,27 +351,15 @@ class _Server:
         if missing:
             error = MissingExtraError(" and ".join(missing), kind.extra)
             self.findings.append(of_error("library", error))
-        folder = Path(self.spec.model)
-        if folder.is_dir() and not (folder / "config.json").is_file():
-            self._note("model", "error", f"{folder} holds no config.json", "name the folder of a saved model")
-        elif not folder.is_dir() and (folder.is_absolute() or self.spec.model.startswith(".")):
-            self._note("model", "error", f"no such folder: {folder}", "correct `model` in the recipe")
-        elif not folder.is_dir():
-            self._cached()
-
-    def _cached(self) -> None:
-        """A model by its Hub id: is it on this machine, or will it be fetched first?"""
-        from huggingface_hub import constants, try_to_load_from_cache
-        from huggingface_hub.errors import HFValidationError
-
         try:
-            found = try_to_load_from_cache(self.spec.model, "config.json", revision=self.spec.revision)
-        except HFValidationError:
-            text = f"{self.spec.model} is neither a folder nor a Hub id"
-            self._note("model", "error", text, "correct `model` in the recipe")
+            here = find_model(self.spec.model, revision=self.spec.revision)
+        except ConfigError as error:
+            self.findings.append(of_error("model", error))
             return
-        if isinstance(found, str):
+        if here:
             return
+        from huggingface_hub import constants
+
         text = f"{self.spec.model} is not in the cache of this machine"
         if constants.HF_HUB_OFFLINE:
             self._note("model", "error", text, "fetch it first (hf download), or unset HF_HUB_OFFLINE")

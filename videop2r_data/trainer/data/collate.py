@@ -7,6 +7,7 @@ out and counted.
 
 from __future__ import annotations
 
+import math
 import unicodedata
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -94,7 +95,7 @@ def check_result(
 
 
 PROMPT_TOO_LONG = "prompt_too_long"
-"""Reason of a `Skip`: more tokens than `max_prompt_tokens`."""
+"""Reason of a `Skip`: the model or the engine has no room for so many tokens."""
 SPECIAL_TOKEN = "special_token_in_text"  # noqa: S105 - a reason code
 """Reason of a `Skip`: the question's text holds a control token of the model, e.g. `<|im_end|>`."""
 
@@ -106,18 +107,16 @@ class Collator:
         processor: of a Qwen2.5-VL or Qwen3-VL model; its patch sizes, token ids and chat template are used.
         prompt: the generating prompt.
         media: how the frames were sampled; `max_pixels` bounds the tokens of a frame.
-        max_prompt_tokens: longer prompts are left out; None: no limit.
 
     Raises:
         ConfigError: `media.factor` is not the processor's, or the template does not end turns with its
             end-of-sequence token.
     """
 
-    def __init__(
-        self, processor: Any, prompt: Prompt, media: MediaSpec, *, max_prompt_tokens: int | None = None
-    ) -> None:
+    def __init__(self, processor: Any, prompt: Prompt, media: MediaSpec) -> None:
         self.processor, self.tokenizer = processor, processor.tokenizer
-        self.prompt, self.media, self.max_prompt_tokens = prompt, media, max_prompt_tokens
+        self.prompt, self.media = prompt, media
+        self._most, self._why = math.inf, ""
         self._parts = {IMAGE: processor.image_processor, VIDEO: processor.video_processor}
         self._tokens = {IMAGE: int(processor.image_token_id), VIDEO: int(processor.video_token_id)}
         special = {t.content for t in self.tokenizer.added_tokens_decoder.values() if t.special}
@@ -156,10 +155,10 @@ class Collator:
                 texts[i] = self._render(text, seen)
         kept = tuple(texts)
         ids, types, media = self._process(list(texts.values()), [frames[i] for i in kept])
-        fitting = [at for at, row in enumerate(ids) if len(row) <= (self.max_prompt_tokens or len(row))]
+        fitting = [at for at, row in enumerate(ids) if len(row) <= self._most]
         if len(fitting) < len(kept):
             for at in sorted(set(range(len(kept))) - set(fitting)):
-                detail = f"{len(ids[at])} tokens, max_prompt_tokens allows {self.max_prompt_tokens}"
+                detail = f"{len(ids[at])} tokens, at most {self._most} fit: {self._why}"
                 skipped.append(Skip(examples[kept[at]].sample_id, PROMPT_TOO_LONG, detail))
             media = select_media(media, {k: [t.count(k) for t in types] for k in PARTS}, fitting)
         pad = self.tokenizer.pad_token_id
@@ -175,6 +174,17 @@ class Collator:
             pad_id=self.end_id if pad is None else int(pad),
             media_ids=frozenset(self._tokens.values()),
         )
+
+    def allow(self, tokens: int | None, why: str) -> None:
+        """Leave out prompts of more tokens than this too; None: no further limit. `why` is told with each.
+
+        Raises:
+            ConfigError: no prompt could be shorter.
+        """
+        if tokens is not None and tokens < 1:
+            raise ConfigError(f"no prompt fits: {why}")
+        if tokens is not None and tokens < self._most:
+            self._most, self._why = tokens, why
 
     def _render(self, user: str, frames: Frames | None) -> str:
         """The chat up to and with the assistant header; one placeholder stands for the media."""

@@ -1,22 +1,22 @@
 """Batches decoded ahead of the model: in order, by decoder processes, in bounded memory, without bad clips.
 
-An asyncio loop in a thread of its own keeps `ahead` batches under way. Clips are decoded by a `DecodePool`;
-scenes of the demo stream are drawn in that thread. The consumer gets the batches in the order in which they
-were planned, and an error at the place of the batch that caused it.
+An asyncio loop in a thread of its own loads `ahead` batches. Clips are decoded by a `DecodePool`; scenes of
+the demo stream are drawn in that thread. The consumer gets the batches in the order in which they were
+planned, and an error at the place of the batch that caused it.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import queue
 import threading
-from collections import Counter
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import CancelledError, Future
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
+from weakref import WeakSet
 
 from videop2r_data.errors import MediaError
 from videop2r_data.media import DecodePool, MediaKind
@@ -52,7 +52,7 @@ class MediaLoader:
     a batch are decoded once. At most `ahead` batches are held, decoded or under way, beside the consumer's.
 
     Args:
-        batches: what to load; asked for its next batch from the loader's thread, `ahead` batches early.
+        batches: what to load; asked for its next batch `ahead` batches early.
         media: how frames are sampled.
         workers: decoder processes; 0: `media.workers`, else one per core. None is started before the first
             file, so text and the demo stream need none.
@@ -74,17 +74,13 @@ class MediaLoader:
         pool: Any = None,
     ) -> None:
         self.media = media
-        self.skipped: Counter[str] = Counter()
-        """Reason -> examples left out, of the batches that were handed over so far."""
-        self._batches = iter(batches)
+        self._batches, self._ahead = iter(batches), max(1, ahead)
         self._pool = pool or DecodePool(media, want="array", workers=workers)
-        self._ahead = max(1, ahead)
-        self._ready: queue.Queue[LoadedBatch | BaseException | None] = queue.Queue()
+        self._under_way: deque[Future[LoadedBatch]] = deque()
+        self._tasks: WeakSet[asyncio.Task[Any]] = WeakSet()
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._room: asyncio.Semaphore | None = None
-        self._main: asyncio.Task[None] | None = None
-        self._under_way: set[asyncio.Task[None]] = set()
-        self._closing = threading.Event()
+        self._closing = threading.Lock()
+        self._closed = False
         self._thread = threading.Thread(target=self._run, name="media-loader", daemon=True)
 
     def __iter__(self) -> Iterator[LoadedBatch]:
@@ -97,30 +93,25 @@ class MediaLoader:
             StopIteration: there is none, or the loader is closed.
             Exception: whatever the planned batches or the decoders raised, after the batches before it.
         """
-        if self._closing.is_set():
-            raise StopIteration
-        if self._thread.ident is None:
-            self._thread.start()
-        found = self._ready.get()
-        if not isinstance(found, LoadedBatch):
+        try:
+            self._plan()
+            if self._closed or not self._under_way:
+                raise StopIteration
+            found = self._under_way.popleft().result()
+            self._plan()
+            return found
+        except CancelledError:  # closed by another thread
+            raise StopIteration from None
+        except BaseException:
             self.close()
-            raise StopIteration if found is None else found
-        if self._loop is not None and self._room is not None:
-            with contextlib.suppress(RuntimeError):  # the loop has ended: nothing waits for room any more
-                self._loop.call_soon_threadsafe(self._room.release)
-        self.skipped.update(skip.reason for skip in found.skipped)
-        return found
+            raise
 
     def close(self) -> None:
         """Stop decoding and end the processes; safe to call twice, and from another thread."""
-        self._closing.set()
-        if self._thread.ident is None:
-            return
-        loop, main = self._loop, self._main
-        if loop is not None and main is not None:
-            with contextlib.suppress(RuntimeError):
-                loop.call_soon_threadsafe(main.cancel)
-        if threading.current_thread() is not self._thread:
+        with self._closing:
+            loop, self._closed = None if self._closed else self._loop, True
+        if loop is not None:
+            loop.call_soon_threadsafe(loop.stop)
             self._thread.join(_JOIN_S)
 
     def __enter__(self) -> Self:
@@ -131,63 +122,44 @@ class MediaLoader:
     ) -> None:
         self.close()
 
-    def _run(self) -> None:
-        """The thread's body; every error in it is raised again in the consumer."""
-        end: BaseException | None = None
-        try:
-            with asyncio.Runner() as runner:
-                try:
-                    runner.run(self._plan())
-                finally:
-                    # A run of its own, so that `close`, which cancels the first, cannot stop it half-way.
-                    runner.run(self._end())
-        except asyncio.CancelledError:
-            pass
-        except BaseException as error:  # noqa: BLE001 - raised again in the consumer's thread
-            end = error
-        self._ready.put(end)
-
-    async def _plan(self) -> None:
-        """Start the next batch whenever there is room; returns once the last one is handed over."""
-        self._loop, self._main = asyncio.get_running_loop(), asyncio.current_task()
-        self._room = asyncio.Semaphore(self._ahead)
-        last: asyncio.Task[None] | None = None
-        failed: Exception | None = None
-        try:
-            while not self._closing.is_set():
-                await self._room.acquire()
+    def _plan(self) -> None:
+        """Start batches until `ahead` of them are under way; an error of the plan waits for its turn."""
+        while len(self._under_way) < self._ahead:
+            try:
                 planned = next(self._batches, None)
-                if planned is None:
-                    break
-                last = asyncio.create_task(self._hand_over(planned, last))
-                self._under_way.add(last)
-                last.add_done_callback(self._under_way.discard)
-        except Exception as error:  # noqa: BLE001 - raised below, behind the batches before it
-            failed = error
-        if last is not None:
-            await asyncio.wait({last})
-        if failed is not None:
-            raise failed
+            except Exception as error:  # noqa: BLE001 - raised again behind the batches before it
+                self._batches = iter(())
+                self._under_way.append(Future())
+                self._under_way[-1].set_exception(error)
+                return
+            with self._closing:
+                if planned is None or self._closed:
+                    return
+                if self._loop is None:
+                    self._loop = asyncio.new_event_loop()
+                    self._thread.start()
+                self._under_way.append(asyncio.run_coroutine_threadsafe(self._load(planned), self._loop))
 
-    async def _hand_over(self, planned: Sequence[Example], before: asyncio.Task[None] | None) -> None:
-        """Load a batch, and queue it or its error behind the batch before it."""
-        found: LoadedBatch | Exception
+    def _run(self) -> None:
+        """The thread's body."""
+        loop = self._loop
+        assert loop is not None
         try:
-            found = await self._load(planned)
-        except Exception as error:  # noqa: BLE001 - raised again in the consumer's thread
-            found = error
-        if before is not None:
-            await asyncio.wait({before})
-        self._ready.put(found)
+            loop.run_forever()
+            loop.run_until_complete(self._end())
+        finally:
+            loop.close()
 
     async def _end(self) -> None:
-        for task in self._under_way:
+        for task in self._tasks:
             task.cancel()
-        await asyncio.gather(*self._under_way, return_exceptions=True)
+        await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._pool.close()
 
     async def _load(self, planned: Sequence[Example]) -> LoadedBatch:
         """Load the frames of a batch, each part of each file once."""
+        if (task := asyncio.current_task()) is not None:
+            self._tasks.add(task)
         files: dict[_File, asyncio.Task[Frames]] = {}
         for example in planned:
             key = self._file(example)

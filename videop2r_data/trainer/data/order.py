@@ -66,7 +66,13 @@ class Order:
         lengths: Sequence[int] | None = None,
         bucket: int = 0,
     ) -> None:
-        _check(count, batch, rank, world_size, tail)
+        if batch < 1 or batch % world_size:
+            raise ConfigError(
+                f"{batch} prompts cannot be shared by {world_size} processes", where="batch.size"
+            )
+        if count < batch and (tail == "drop" or count < 1):
+            hint = "lower batch.size, or set tail: carry"
+            raise ConfigError(f"{count} examples fill no batch of {batch}", where="data", hint=hint)
         self.count, self.batch_size = count, batch
         self._seed, self._shuffle, self._carry = seed, shuffle, tail == "carry"
         share = batch // world_size
@@ -76,56 +82,41 @@ class Order:
         self._known: tuple[int, Indices] | None = None
 
     @classmethod
-    def of(
-        cls,
-        spec: DataSpec,
-        examples: Sequence[Example],
-        *,
-        batch: int,
-        seed: int,
-        rank: int = 0,
-        world_size: int = 1,
-    ) -> Order:
-        """The order that a `DataSpec` asks for; see the class for the arguments."""
+    def of(cls, spec: DataSpec, examples: Sequence[Example], *, batch: int, seed: int, **share: int) -> Order:
+        """The order that a `DataSpec` asks for; `share`: `rank` and `world_size`."""
         lengths = None
         if spec.bucket and len(examples) < ENDLESS:
             lengths = [estimated_tokens(example, spec.media) for example in examples]
         return cls(
-            len(examples),
-            batch=batch,
-            seed=seed,
-            rank=rank,
-            world_size=world_size,
-            shuffle=spec.shuffle,
-            tail=spec.tail,
-            lengths=lengths,
-            bucket=spec.bucket,
-        )
+            len(examples), batch=batch, seed=seed, shuffle=spec.shuffle, tail=spec.tail, lengths=lengths,
+            bucket=spec.bucket, **share,
+        )  # fmt: skip
 
     @property
     def steps_per_epoch(self) -> int:
         """Global steps of an epoch: rounded down for `drop`, up for `carry`."""
         return -(-self.count // self.batch_size) if self._carry else self.count // self.batch_size
 
+    @property
+    def _per_epoch(self) -> int:
+        """Examples that an epoch takes from its permutation."""
+        return self.count if self._carry else self.steps_per_epoch * self.batch_size
+
     def epoch(self, step: int) -> float:
         """Epochs done before a step, as a fraction."""
-        per_epoch = self.count if self._carry else self.steps_per_epoch * self.batch_size
-        return step * self.batch_size / per_epoch
+        return step * self.batch_size / self._per_epoch
 
     def global_batch(self, step: int) -> list[int]:
         """Indices of the B examples of a global step, the same in every process."""
         start = step * self.batch_size
         if self.count >= ENDLESS:
             return list(range(start, start + self.batch_size))
-        if not self._carry:
-            epoch, at = divmod(step, self.steps_per_epoch)
-            start = at * self.batch_size
-            dropping: list[int] = self._permutation(epoch)[start : start + self.batch_size].tolist()
-            return dropping
-        epoch, at = divmod(start, self.count)
+        epoch, at = divmod(start, self._per_epoch)
         out: list[int] = []
         while len(out) < self.batch_size:
-            out += self._permutation(epoch)[at : at + self.batch_size - len(out)].tolist()
+            out += self._permutation(epoch)[
+                at : min(at + self.batch_size - len(out), self._per_epoch)
+            ].tolist()
             epoch, at = epoch + 1, 0
         return out
 
@@ -173,23 +164,6 @@ def _draws(count: int, *name: object) -> NDArray[np.uint64]:
         z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
         z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
         return z ^ (z >> np.uint64(31))
-
-
-def _check(count: int, batch: int, rank: int, world_size: int, tail: str) -> None:
-    if batch < 1 or batch % world_size:
-        raise ConfigError(
-            f"a global batch of {batch} prompts cannot be shared by {world_size} processes",
-            where="batch size",
-            hint="make it a multiple of the number of processes",
-        )
-    if not 0 <= rank < world_size:
-        raise ConfigError(f"rank {rank} of {world_size} processes", where="rank")
-    if count < batch and (tail == "drop" or count < 1):
-        raise ConfigError(
-            f"{count} examples fill no batch of {batch}",
-            where="data",
-            hint="lower the batch size, or set tail: carry",
-        )
 
 
 # Random numbers. No generator lives on from step to step: each number comes from a seed that is a function of

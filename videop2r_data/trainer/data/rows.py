@@ -32,19 +32,9 @@ if TYPE_CHECKING:
 
 
 COLUMNS = (
-    "sample_id",
-    "problem_id",
-    "problem",
-    "problem_type",
-    "data_type",
-    "options",
-    "solution",
-    "path",
-    "output",
-    "process",
-    "start_s",
-    "end_s",
-)
+    "sample_id", "problem_id", "problem", "problem_type", "data_type", "options", "solution", "path",
+    "output", "process", "start_s", "end_s",
+)  # fmt: skip
 """Columns that are read; our data sets and the official release share these names."""
 PASS_RATE, NO_PASS_RATE = "pass_rate", "no_pass_rate"
 """Reasons of a `Skip`: outside of the range that was asked for; no share from 0 to 1."""
@@ -100,7 +90,8 @@ def _check(spec: DataSpec, found: ExampleSet) -> None:
         raise SourceError(
             f"none of {len(found.skipped)} rows can be used; the first: {first.reason}: {first.detail}",
             where=spec.source,
-            hint=f"read it as another config than {spec.config!r}, or convert it with p2r-data build",
+            hint=f"read it as another config than {spec.config!r}, with data.style: agnostic where rows have "
+            "no observation, or convert it with p2r-data build",
         )
     if not found:
         raise SourceError(
@@ -228,6 +219,10 @@ class RowReader:
         if not row.get("process"):
             return parse_trace(self._trace("output", _text(row, "output"))).process
         process = _text(row, "process")
+        if not row.get("output") and "<answer>" not in process:
+            # the layout of Video-R1-COT-165k: the thought alone, and the answer in `solution`, in its tag;
+            # the line between them is that of the public code [tulerfeng/Video-R1, sft_video.py]
+            process = f"{process}\n<answer>{strip_answer_tag(_text(row, 'solution'))}</answer>"
         # The parser reports faults of whole traces: put an observation before it.
         self._trace("process", f"<observation>-</observation>{process}")
         return process

@@ -30,7 +30,7 @@ from videop2r_data.trainer.evaluate.report import EvalReport, EvalRow, graded_ro
 from videop2r_data.trainer.judging.base import DemoJudge, Judge, JudgeItem, Ticket
 from videop2r_data.trainer.process.masks import TokenTable, segment_masks
 from videop2r_data.trainer.ranks import Ranks
-from videop2r_data.trainer.rollout.base import RolloutEngine
+from videop2r_data.trainer.rollout.base import RolloutEngine, prompt_room
 from videop2r_data.trainer.rollout.hf import HfEngine
 from videop2r_data.trainer.settings.parts import DataSpec, EvalSpec
 
@@ -125,9 +125,12 @@ def evaluate(
         AuthError, BudgetError: the judge cannot go on.
     """
     spec, ranks = spec or EvalSpec(), ranks or Ranks.here()
+    collator = Collator(processor, load_prompt(data.prompt_name, grammar=data.grammar), data.media)
+    engine = engine or HfEngine(net, processor.tokenizer, spec.sampling)
+    collator.allow(*prompt_room(engine, spec.sampling))
     evaluator = _Evaluator(
-        collator=Collator(processor, load_prompt(data.prompt_name, grammar=data.grammar), data.media),
-        engine=engine or HfEngine(net, processor.tokenizer, spec.sampling),
+        collator=collator,
+        engine=engine,
         table=TokenTable.from_tokenizer(processor),
         data=data,
         spec=spec,

@@ -120,6 +120,12 @@ class Policy:
     processor: Any
     tokenizer: Any
 
+    @property
+    def positions(self) -> int | None:
+        """Tokens of prompt and completion together; None: the configuration does not say."""
+        found = getattr(self.net.config.get_text_config(), "max_position_embeddings", None)
+        return found if isinstance(found, int) else None
+
 
 def load_policy(spec: PolicySpec, device: torch.device | str = "cpu", *, seed: int = 0) -> Policy:
     """Load weights and processor, ready to train.

@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
+from videop2r_data.trainer.settings.rl import SamplingSpec
+
 if TYPE_CHECKING:
     from videop2r_data.trainer.data.batch import PromptBatch
 
@@ -28,6 +30,11 @@ class RolledOut:
 
 class RolloutEngine(Protocol):
     """Draws completions from the policy as it was at the last `sync`."""
+
+    @property
+    def room(self) -> int | None:
+        """Tokens of prompt and completion that it takes; None: no limit but the model's."""
+        ...
 
     def generate(self, prompts: PromptBatch, *, group_size: int, seeds: Sequence[int]) -> list[RolledOut]:
         """G completions of each prompt, in row order.
@@ -52,6 +59,13 @@ def check_seeds(prompts: PromptBatch, group_size: int, seeds: Sequence[int]) -> 
     """Raise ValueError unless there is a seed for each of the N rows."""
     if group_size < 1 or len(seeds) != len(prompts.ids) * group_size:
         raise ValueError(f"{len(seeds)} seeds for {len(prompts.ids)} prompts times {group_size}")
+
+
+def prompt_room(engine: RolloutEngine, spec: SamplingSpec) -> tuple[int | None, str]:
+    """Tokens of the longest prompt that leaves an engine room for a whole completion, and why; None: any."""
+    room, new = engine.room, spec.max_new_tokens
+    why = f"the engine takes {room} (vllm.max_model_len), {new} of them are for sampling.max_new_tokens"
+    return None if room is None else room - new, why
 
 
 _MEDIA = ("image_token", "video_token", "vision_start_token", "vision_end_token", "vision_token")

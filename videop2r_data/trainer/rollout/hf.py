@@ -139,6 +139,8 @@ class HfEngine:
         spec: how to draw.
     """
 
+    room: int | None = None
+
     def __init__(self, net: Any, tokenizer: Any, spec: SamplingSpec) -> None:
         self._spec = spec
         tokens = Tokens.of(bare(net).config, tokenizer)

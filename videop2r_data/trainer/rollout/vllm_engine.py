@@ -67,7 +67,7 @@ class VllmEngine:
         model: str,
         revision: str | None = None,
     ) -> None:
-        self._spec, self._settings = spec, settings
+        self._spec, self._settings, self.room = spec, settings, settings.max_model_len
         self._tokens = Tokens.of(bare(net).config, tokenizer)
         self._fields = sampling_fields(spec, self._tokens, bias=float("-inf"))
         self._numbers = itertools.count()
@@ -84,7 +84,7 @@ class VllmEngine:
             ConfigError: vLLM prepares a prompt differently, or a prompt is too long.
             BackendError: the engine is closed, or ended a rollout without an answer.
         """
-        check_call(prompts, group_size, seeds, self._spec, self._settings.max_model_len)
+        check_call(prompts, group_size, seeds, self._spec, self.room)
         if not seeds:
             return []
         self._wake()

@@ -54,7 +54,7 @@ def check_call(
     if longest + spec.max_new_tokens > room:
         raise ConfigError(
             f"a prompt of {longest} tokens and {spec.max_new_tokens} new ones do not fit vLLM's {room}",
-            hint="raise vllm.max_model_len, or lower max_new_tokens or media.frames and media.max_pixels",
+            hint="Collator.allow leaves such prompts out",
         )
 
 

@@ -81,7 +81,7 @@ class VllmServerEngine:
         self._tokens = Tokens.of(config, tokenizer)
         self._model, served = _served(self._http)
         self._packs = _needs_packing(self._http, config)
-        self._room = min(settings.max_model_len, served)
+        self.room = min(settings.max_model_len, served)
         self._fields = sampling_fields(spec, self._tokens, bias=LOWEST_BIAS)
         self._fields["logit_bias"] = {str(token): bias for token, bias in self._fields["logit_bias"].items()}
         dtype = None if settings.dtype == "policy" else getattr(torch, settings.dtype)
@@ -98,7 +98,7 @@ class VllmServerEngine:
             RefusedError, AuthError, TransientError: what the server said, the last try included.
             BackendError: a rollout ended without an answer.
         """
-        check_call(prompts, group_size, seeds, self._spec, self._room)
+        check_call(prompts, group_size, seeds, self._spec, self.room)
         # Greedy decoding gives one answer; vLLM refuses to give it twice.
         count = group_size if self._spec.temperature > 0 else 1
         bodies = [

@@ -195,6 +195,7 @@ class Alarms:
         recipe, size = self.session.recipe, self.spec.rollouts
         examples = [fed.prompts.examples[one.at] for one in shown]
         prompts = self.session.collator(examples, [one.frames for one in shown])
+        shown = [shown[at] for at in prompts.kept]  # another clip may be too long
         seeds = rollout_seeds(recipe.seed, fed.step, [one.place for one in shown], size, kind)
         _, _, graded = self.roller.completed(prompts, size, seeds)
         return _said(fed, [(one, g) for one in shown for g in range(size)], graded)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -10,13 +11,16 @@ from typing import Any
 
 import torch
 
+from videop2r_data.errors import ConfigError
 from videop2r_data.trainer.data.order import seed_step
 from videop2r_data.trainer.evaluate.questions import HeldOut
 from videop2r_data.trainer.judging.base import Judge
 from videop2r_data.trainer.model.weights import save_policy, sharding
+from videop2r_data.trainer.ranks import Ranks
 from videop2r_data.trainer.rollout.base import RolloutEngine
 from videop2r_data.trainer.run.checkpoint import save_folder, update_run
 from videop2r_data.trainer.run.session import Fed, Session, feed
+from videop2r_data.trainer.run.step import SKIPPED
 from videop2r_data.trainer.settings.recipe import FINAL
 
 Evaluate = Callable[[int], dict[str, float]]
@@ -104,7 +108,45 @@ def train_loop(
         row = step_of(fed, tick)
         if _end_step(session, fed.step + 1, row, tick, evaluate):
             break
+    if session.steps_done == session.steps and not session.tokens and not session.start:
+        raise ConfigError(
+            f"nothing was learnt: every row was left out ({', '.join(session.skipped)})",
+            where=str(session.recipe.folder),
+            hint="the messages above say why, row by row",
+        )
     return _finish(session)
+
+
+TOLD = 8
+"""Rows that are named at a step at most."""
+
+
+def _tell(session: Session, step: int, row: dict[str, Any]) -> None:
+    """Name the rows of step `step` (from 1) that any process left out, and those of a batch that got no
+    update; every process must call it.
+
+    Raises:
+        ConfigError: `optim.max_skipped` updates in a row were skipped.
+    """
+    session.tokens += row.get("tokens", 0)
+    if row.get("skipped"):
+        lost = [skip for mine in Ranks.here().gather(session.untold) for skip in mine]
+        session.untold = []
+        named = [f"{skip.sample_id}: {skip.reason}: {skip.detail}" for skip in lost[:TOLD]]
+        more = [f"{len(lost) - TOLD:,} more rows"] if len(lost) > TOLD else []
+        for text in (*named, *more):
+            session.log.note(f"left out at step {step:,}: {text}")
+    if row.get(SKIPPED):
+        ids = session.ids(step - 1)
+        rows = ", ".join(ids[:TOLD]) + (f" and {len(ids) - TOLD:,} more" if len(ids) > TOLD else "")
+        session.log.note(f"no update at step {step:,}: gradient or loss not finite; its rows: {rows}")
+        if session.engine.lost >= session.recipe.optim.max_skipped:
+            raise ConfigError(
+                f"gradient or loss of {session.engine.lost} updates in a row is not finite: none was made",
+                where=f"step {step:,}, rows {rows}",
+                hint="look at these rows; go on from the last checkpoint without them, or with a lower "
+                "optim.lr (--anyway); optim.max_skipped is the limit",
+            )
 
 
 def _end_step(
@@ -120,11 +162,14 @@ def _end_step(
     times = tick.row()
     tokens = float(row.get("tokens", 0))
     epoch = round(session.order.epoch(step * recipe.rl.minibatches), 6)
+    if row.get(SKIPPED):  # what was measured on the way may not be finite either: no such number in JSON
+        row = {k: v for k, v in row.items() if not isinstance(v, float) or math.isfinite(v)}
     line = {"step": step, "epoch": epoch, **row, **times}
     line["tokens_per_s"] = round(tokens / times["time/step_s"], 1) if times["time/step_s"] else 0.0
     if session.accelerator.device.type == "cuda":
         line["memory_gb"] = round(torch.cuda.max_memory_allocated() / 2**30, 2)
     session.log.row(line)
+    _tell(session, step, row)
     if recipe.eval_every and step % recipe.eval_every == 0 and evaluate is not None:
         session.log.row({"step": step, **evaluate(step)})
     # All processes must take the same branch below, because saving is collective: a signal may have reached

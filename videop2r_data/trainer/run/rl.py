@@ -31,14 +31,14 @@ from videop2r_data.trainer.model.weights import bare, inferring, sharding
 from videop2r_data.trainer.process.advantages import Stream, pad_masks, streams
 from videop2r_data.trainer.process.loss import Denominators, LossResult, denominators, policy_loss
 from videop2r_data.trainer.process.rewards import RewardTable
-from videop2r_data.trainer.rollout.base import RolloutEngine
+from videop2r_data.trainer.rollout.base import RolloutEngine, prompt_room
 from videop2r_data.trainer.rollout.hf import HfEngine
 from videop2r_data.trainer.run.alarms import Alarms
 from videop2r_data.trainer.run.between import Tick, held_out, train_loop
 from videop2r_data.trainer.run.redraw import Redrawn, redrawn, rewarded
 from videop2r_data.trainer.run.rollouts import Roller, Rollouts, Tally, record_samples
 from videop2r_data.trainer.run.session import Fed, Session
-from videop2r_data.trainer.run.step import Piece, Updated
+from videop2r_data.trainer.run.step import Piece, Updated, line_of
 from videop2r_data.trainer.settings.recipe import TrainRecipe
 from videop2r_data.trainer.settings.rl import LossSpec
 
@@ -60,6 +60,7 @@ def run_rl(session: Session) -> bool:
     sees = recipe.alarms.seeing and "faithfulness" not in judging.asked
     seer = ask(asks=("faithfulness",)) if sees else None
     with closing(make_drawer(session)) as drawer, judge or nullcontext(), seer or nullcontext():
+        session.collator.allow(*prompt_room(drawer, recipe.sampling))
         roller = Roller(session, drawer, judge)
         reference = make_reference(session) if recipe.loss.beta > 0 else None
         step = partial(rl_step, roller, reference, Alarms(roller, seer))
@@ -302,9 +303,4 @@ def _row(session: Session, updated: list[Updated], tally: Tally, *, judged: bool
     row["policy_loss"] = row.pop("policy") / len(updated)
     if not judged:
         row = {name: value for name, value in row.items() if not name.startswith("judge/")}
-    return {
-        "loss": sum(one.loss for one in updated) / len(updated),
-        "lr": updated[-1].lr,
-        "grad_norm": max(one.grad_norm for one in updated),
-        **row,
-    }
+    return {**line_of(updated), **row}

@@ -8,7 +8,7 @@ import os
 import time
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -66,6 +66,8 @@ class Session:
         start: steps that were done when the session began.
         steps_done: steps that are done now.
         skipped: reason -> examples left out by this process, since the session began.
+        untold: those of them that were not told yet.
+        tokens: trained on by all processes, since the session began.
     """
 
     recipe: TrainRecipe
@@ -82,6 +84,14 @@ class Session:
     start: int
     steps_done: int
     skipped: Counter[str] = field(default_factory=Counter)
+    untold: list[Skip] = field(default_factory=list)
+    tokens: int = 0
+
+    def leave_out(self, skips: Iterable[Skip]) -> None:
+        """Count examples of this process that are not trained on; `train_loop` tells them."""
+        for skip in skips:
+            self.skipped[str(skip.reason)] += 1
+            self.untold.append(skip)
 
     @property
     def share(self) -> int:
@@ -92,6 +102,11 @@ class Session:
         """The examples of this process at a step, minibatch by minibatch."""
         parts = self.recipe.rl.minibatches
         return [self.examples[i] for part in range(parts) for i in self.order.batch(step * parts + part)]
+
+    def ids(self, step: int) -> list[str]:
+        """The examples of all processes at a step."""
+        parts = range(step * self.recipe.rl.minibatches, (step + 1) * self.recipe.rl.minibatches)
+        return [self.examples[i].sample_id for part in parts for i in self.order.global_batch(part)]
 
     def place(self, local: int) -> int:
         """Place of this process's planned example `local` in the batch of all processes."""
@@ -125,6 +140,8 @@ def open_session(
         policy = load_policy(recipe.model, accelerator.device, seed=derive(recipe.seed, "adapters"))
     prompt = load_prompt(recipe.data.prompt_name, grammar=recipe.data.grammar)
     collator = Collator(policy.processor, prompt, recipe.data.media)
+    if positions := policy.positions:
+        collator.allow(positions - 1, f"the model has {positions:,} positions")
     engine = _engine(recipe, accelerator, policy, steps)
     data = describe(recipe, examples, prompt)
     main = bool(accelerator.is_main_process)
@@ -202,6 +219,9 @@ def make_accelerator(recipe: TrainRecipe) -> Accelerator:
         plugin.deepspeed_config["gradient_clipping"] = recipe.optim.max_grad_norm
         plugin.deepspeed_config["gradient_accumulation_steps"] = pieces
         plugin.deepspeed_config["train_micro_batch_size_per_gpu"] = recipe.batch.micro
+        if plugin.deepspeed_config.get("bf16", {}).get("enabled"):
+            # it steps by itself as well, on gradients that are not finite too unless it is told to look
+            plugin.deepspeed_config["bf16"]["check_grad_overflow"] = True
     return accelerator
 
 
@@ -295,8 +315,7 @@ def feed(session: Session) -> Iterator[Fed]:
             prompts = session.collator(loaded.examples, loaded.frames)
             places = tuple(loaded.kept[at] for at in prompts.kept)
             skipped = (*loaded.skipped, *prompts.skipped)
-            for skip in skipped:
-                session.skipped[str(skip.reason)] += 1
+            session.leave_out(skipped)
             if step + 1 == session.steps:
                 # there is none: lets the decoders end by themselves, not by being cancelled
                 next(loader, None)

@@ -13,10 +13,11 @@ import torch
 
 from videop2r_data.errors import SourceError
 from videop2r_data.trainer.data.batch import ModelInputs
+from videop2r_data.trainer.data.collate import PROMPT_TOO_LONG
 from videop2r_data.trainer.data.examples import Skip
 from videop2r_data.trainer.run.between import Tick, held_out, train_loop
 from videop2r_data.trainer.run.session import Fed, Session
-from videop2r_data.trainer.run.step import Piece
+from videop2r_data.trainer.run.step import Piece, line_of
 
 
 def run_sft(session: Session) -> bool:
@@ -26,8 +27,9 @@ def run_sft(session: Session) -> bool:
 
 def sft_step(session: Session, fed: Fed, tick: Tick) -> dict[str, Any]:
     """One update; returns the line to log, its times apart."""
-    inputs = _with_targets(session, fed)
-    local = torch.tensor([int(inputs.lengths.sum()), len(fed.skipped)], dtype=torch.float64)
+    inputs, lost = _with_targets(session, fed)
+    session.leave_out(lost)
+    local = torch.tensor([int(inputs.lengths.sum()), len(fed.skipped) + len(lost)], dtype=torch.float64)
     tokens, skipped = session.engine.sums(local).tolist()
 
     def loss_of(piece: Piece, told: Any) -> torch.Tensor:
@@ -35,17 +37,24 @@ def sft_step(session: Session, fed: Fed, tick: Tick) -> dict[str, Any]:
 
     with tick.timed("update"):
         done = session.engine.update(session.cut(inputs, 0, len(inputs.starts)), loss_of)
-    return {**done._asdict(), "tokens": int(tokens), "skipped": int(skipped)}
+    return {**line_of([done]), "tokens": int(tokens), "skipped": int(skipped)}
 
 
-def _with_targets(session: Session, fed: Fed) -> ModelInputs:
-    """Prompts with their targets; a target that the tokenizer would change is counted and left empty."""
+def _with_targets(session: Session, fed: Fed) -> tuple[ModelInputs, list[Skip]]:
+    """Prompts with their targets, and what is left out, its target empty: one that the tokenizer would change
+    or that the model has no room for."""
     targets: list[list[int]] = []
-    for example in fed.prompts.examples:
+    lost: list[Skip] = []
+    room = session.policy.positions
+    for example, prompt in zip(fed.prompts.examples, fed.prompts.ids, strict=True):
         try:
             targets.append(session.collator.target_ids(example))
         except SourceError as error:
             targets.append([])
-            session.skipped["target"] += 1
-            session.log.note(f"left out: {Skip(example.sample_id, 'target', error.message)}")
-    return fed.prompts.with_completions(targets, 1)
+            lost.append(Skip(example.sample_id, "target", error.message))
+        if room and len(prompt) + len(targets[-1]) > room:
+            learnt = len(targets.pop())
+            detail = f"{len(prompt)} tokens and {learnt} to learn, the model has {room:,} positions"
+            targets.append([])
+            lost.append(Skip(example.sample_id, PROMPT_TOO_LONG, detail))
+    return fed.prompts.with_completions(targets, 1), lost

@@ -11,7 +11,7 @@ wait for it forever.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -93,6 +93,10 @@ class Piece(NamedTuple):
         return self.lo == self.hi
 
 
+SKIPPED = "skipped_updates"
+"""In a line of metrics: updates of the step that were skipped, if there are any."""
+
+
 class Updated(NamedTuple):
     """The outcome of an update.
 
@@ -100,11 +104,28 @@ class Updated(NamedTuple):
         loss: of the global batch.
         lr: learning rate that was used.
         grad_norm: before clipping.
+        skipped: the gradient or the loss was not finite, and no weight was touched.
     """
 
     loss: float
     lr: float
     grad_norm: float
+    skipped: bool = False
+
+
+def line_of(updated: Sequence[Updated]) -> dict[str, float | int]:
+    """What the updates of a step add to its line of metrics.
+
+    Mean loss, last rate, largest norm; of updates that were skipped only their number, if there are any.
+    """
+    made = [one for one in updated if not one.skipped]
+    line: dict[str, float | int] = {"loss": sum(one.loss for one in made) / len(made)} if made else {}
+    line["lr"] = updated[-1].lr
+    if made:
+        line["grad_norm"] = max(one.grad_norm for one in made)
+    if len(made) < len(updated):
+        line[SKIPPED] = len(updated) - len(made)
+    return line
 
 
 @dataclass
@@ -117,6 +138,7 @@ class Engine:
         optimizer, schedule: prepared.
         max_grad_norm: bound of the gradient's norm.
         pieces: micro-batches per update and process.
+        lost: updates that were skipped in a row, up to now.
     """
 
     accelerator: Accelerator
@@ -125,11 +147,16 @@ class Engine:
     schedule: Any
     max_grad_norm: float
     pieces: int
+    lost: int = 0
 
     def update(
         self, pieces: list[Piece], loss_of: Callable[[Piece, TokenLogProbs], Tensor], **options: Any
     ) -> Updated:
         """Forward and backward over the micro-batches, clip, step.
+
+        If the gradient or the loss of any process is not finite, all of them skip the whole update: no
+        weight, no moment and no decay changes. The schedule goes on, so that the rate of a step is the same
+        whatever was skipped before it.
 
         Args:
             pieces: exactly `self.pieces`, in every process.
@@ -141,7 +168,7 @@ class Engine:
         """
         if len(pieces) != self.pieces:
             raise ValueError(f"{len(pieces)} pieces, planned are {self.pieces}")
-        accelerator, total, norm = self.accelerator, 0.0, 0.0
+        accelerator, total, norm, skipped = self.accelerator, 0.0, 0.0, False
         # accelerate divides the loss by the number of micro-batches, and DDP averages gradients over
         # processes: undo both, because the losses are already parts of a sum.
         scale = len(pieces) * accelerator.num_processes
@@ -155,10 +182,17 @@ class Engine:
                 if accelerator.sync_gradients:
                     clipped = accelerator.clip_grad_norm_(self.model.parameters(), self.max_grad_norm)
                     norm = 0.0 if clipped is None else float(clipped)
+                    skipped = self.agreed(not (math.isfinite(norm) and math.isfinite(total)))
+                    if skipped:
+                        self.optimizer.zero_grad()  # an optimizer leaves weights without gradient alone
                 self.optimizer.step()
                 self.optimizer.zero_grad()
+        # DeepSpeed steps inside of `backward`, and looks for what is not finite itself
+        skipped = skipped or bool(self.optimizer.step_was_skipped)
+        self.lost = self.lost + 1 if skipped else 0
         self.schedule.step()
-        return Updated(self.sums(torch.tensor([total], dtype=torch.float64))[0].item(), lr, norm)
+        loss = self.sums(torch.tensor([total], dtype=torch.float64))[0].item()
+        return Updated(loss, lr, norm, skipped)
 
     def sums(self, values: Tensor) -> Tensor:
         """Sum of the values of all processes; float64 on the CPU."""

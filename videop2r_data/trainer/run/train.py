@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from videop2r_data.errors import MissingExtraError
+from videop2r_data.files import find_model
 from videop2r_data.trainer.run.runlog import METRICS, Stop, Watcher, read_lines
 from videop2r_data.trainer.settings.recipe import FINAL, TrainRecipe
 from videop2r_data.validators import Raised, alarms_in
@@ -25,6 +26,7 @@ class Trained:
         last: last line of metrics, of training and not of evaluation; {} if there is none.
         skipped: reason -> examples that this process left out.
         alarms: those that were up at any reading, over the whole run.
+        skipped_updates: updates of the whole run whose gradient or loss was not finite.
     """
 
     folder: Path
@@ -35,6 +37,7 @@ class Trained:
     last: dict[str, Any]
     skipped: dict[str, int]
     alarms: tuple[Raised, ...] = ()
+    skipped_updates: int = 0
 
     @property
     def model(self) -> Path:
@@ -75,6 +78,8 @@ def train(
         import transformers  # noqa: F401
     except ImportError as error:
         raise MissingExtraError(error.name or "torch", "train") from None
+    for where, name, revision in recipe.models:
+        find_model(name, where=where, revision=revision)
     from videop2r_data.trainer.run.checkpoint import run_lock
     from videop2r_data.trainer.run.rl import run_rl
     from videop2r_data.trainer.run.runlog import make_trackers
@@ -90,7 +95,7 @@ def train(
             complete = (run_sft if recipe.stage == "sft" else run_rl)(session)
         finally:
             close_session(session)
-    rows = [row for row in read_lines(recipe.folder / METRICS) if "loss" in row]
+    rows = [row for row in read_lines(recipe.folder / METRICS) if "lr" in row]
     return Trained(
         folder=recipe.folder,
         complete=complete,
@@ -100,4 +105,5 @@ def train(
         last=rows[-1] if rows else {},
         skipped=dict(session.skipped),
         alarms=tuple(alarms_in(rows)),
+        skipped_updates=sum(row.get("skipped_updates", 0) for row in rows),
     )

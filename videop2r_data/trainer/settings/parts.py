@@ -46,6 +46,9 @@ class OptimSpec(Model):
     """Share of `lr` that is left at the last step."""
     max_grad_norm: float = Field(default=5.0, gt=0)
     """Gradients are scaled down to this norm [method §4]."""
+    max_skipped: int = Field(default=8, ge=1, exclude_if=lambda value: value == 8)
+    """Updates in a row whose gradient or loss is not finite; each is skipped, and after so many the run stops
+    and names the rows."""
 
     @model_validator(mode="after")
     def _betas_fit(self) -> Self:

@@ -47,17 +47,8 @@ RECIPE, FINAL = "recipe.yaml", "final"
 """In the folder of a run: its effective recipe, and the model once it is complete."""
 Stage = Literal["sft", "rl"]
 _RL_ONLY = (
-    "rl",
-    "objective",
-    "rewards",
-    "loss",
-    "sampling",
-    "vllm",
-    "judging",
-    "scoring",
-    "reference",
-    "alarms",
-)
+    "rl", "objective", "rewards", "loss", "sampling", "vllm", "judging", "scoring", "reference", "alarms",
+)  # fmt: skip
 _NO_MATTER = (
     "name", "output", "trackers", "save", "title", "eval_every", "evaluation", "evaluating", "vllm", "alarms",
 )  # fmt: skip
@@ -65,6 +56,7 @@ _NO_MATTER = (
 _NO_MATTER_IN = {
     "data": ("source", "media_root", "workers", "ahead", "pass_rate"),
     "batch": ("micro",),
+    "optim": ("max_skipped",),
     "judging": ("record", "cache", "concurrency", "deadline_s", "max_cost", "on_max_cost"),
     "model": ("model", "gradient_checkpointing"),
 }
@@ -75,6 +67,8 @@ class TrainRecipe(Model):
 
     train: Literal[1] = 1
     """Version of this format."""
+    extends: str = Field(default="", exclude=True)
+    """In a file: a packaged recipe, or another file, whose settings hold where this one says nothing."""
     name: Name
     """Of the run, and of its folder unless `output` says another."""
     stage: Stage
@@ -153,6 +147,8 @@ class TrainRecipe(Model):
         return self
 
     def _problems(self) -> Iterator[str]:
+        if self.extends:
+            yield "extends is for files: load_train_recipe reads them"
         if (self.steps is None) == (self.epochs is None):
             yield "set one of steps and epochs"
         elif self.epochs is not None and self.data.is_demo:
@@ -223,6 +219,16 @@ class TrainRecipe(Model):
         return self.evaluation.model_copy(update={"trace": self.data.grammar})
 
     @property
+    def models(self) -> Iterator[tuple[str, str, str | None]]:
+        """Setting, name and revision of each model that is loaded here."""
+        yield "model.model", self.model.model, self.model.revision
+        if self.reference:
+            yield "reference", self.reference, None
+        for field, backend in self.judging.backends.items():
+            if backend.declared.libraries:
+                yield f"judging.{field}.model", backend.model, backend.revision
+
+    @property
     def folder(self) -> Path:
         """The run's folder."""
         return Path(self.output or f"runs/{self.name}")
@@ -272,23 +278,11 @@ def differences(old: dict[str, Any], new: dict[str, Any], path: str = "") -> lis
 
 _RECIPES = Path(__file__).parents[1] / "recipes"
 _PATHS = (
-    ("data", "source"),
-    ("data", "media_root"),
-    ("data", "prompt"),
-    ("data", "trace"),
-    ("data", "pass_rate", "file"),
-    ("evaluation", "source"),
-    ("evaluation", "media_root"),
-    ("evaluation", "prompt"),
-    ("evaluation", "trace"),
-    ("evaluation", "pass_rate", "file"),
-    ("model", "model"),
-    ("reference",),
-    ("judging", "cache"),
-    ("judging", "prompt"),
-    ("judging", "faithfulness", "prompt"),
-    ("judging", "faithfulness", "claims_prompt"),
-)
+    "data.source", "data.media_root", "data.prompt", "data.trace", "data.pass_rate.file", "model.model",
+    "evaluation.source", "evaluation.media_root", "evaluation.prompt", "evaluation.trace",
+    "evaluation.pass_rate.file", "reference", "judging.cache", "judging.prompt",
+    "judging.faithfulness.prompt", "judging.faithfulness.claims_prompt",
+)  # fmt: skip
 """Settings that may name a file or folder; in a recipe file they are relative to it."""
 
 
@@ -309,46 +303,71 @@ def load_train_recipe(
     Raises:
         ConfigError: no such recipe, a change of something that is not there, or values that do not fit.
     """
-    path = Path(name)
-    if path.is_file():
-        text, where, base = read_settings(path), str(path), path.resolve().parent
-    elif str(name) in (known := list_train_recipes()):
-        text, where, base = train_recipe_text(str(name)), f"packaged recipe {name}", Path.cwd()
-    else:
-        raise ConfigError(
-            f"no training recipe {str(name)!r}: neither a file nor one of {', '.join(known)}",
-            hint="p2r-train recipes lists them, p2r-train init NAME writes one to start from",
-        )
-    data = parse_mapping(
-        text, where=where, what="training recipe", valid="p2r-train init NAME writes a valid recipe"
-    )
-    _resolve(data, base)
+    data, text, where = _read(str(name), Path())
     changes = [parse_set(one) for one in sets]
     changes += [(key, value) for key, value in (flags or {}).items() if value is not None]
     for key, value in changes:
         _put(data, key, value)
     _resolve(data, Path.cwd())
     flagged = f"{where} with the flags of the command" if changes else where
-    return validated(data, where=flagged, text=text, file=where)
-
-
-def validated(
-    data: dict[str, Any], *, where: str, text: str | None = None, file: str | None = None
-) -> TrainRecipe:
-    """The recipe that plain values describe; `text` is the YAML of `file` that they come from, for errors.
-
-    Raises:
-        ConfigError: every error at once, each with its field.
-    """
     return validate_settings(
         data,
         TrainRecipe,
-        where=where,
+        where=flagged,
         what="training recipe",
         allowed="p2r-train schema prints what is allowed",
         text=text,
-        file=file,
+        file=where,
     )
+
+
+def _read(name: str, base: Path, *, inner: tuple[str, ...] = ()) -> tuple[dict[str, Any], str, str]:
+    """Settings of a recipe over those that it extends, its own text, and what to call it in errors.
+
+    Args:
+        name: packaged, or a file relative to `base`.
+        base: folder of the file that names it.
+        inner: what extends it.
+    """
+    path = base / name
+    if path.is_file():
+        text, where, base = read_settings(path), str(path), path.resolve().parent
+    elif name in (known := list_train_recipes()):
+        text, where, base = train_recipe_text(name), f"packaged recipe {name}", Path.cwd()
+    else:
+        raise ConfigError(
+            f"no training recipe {name!r}: neither a file nor one of {', '.join(known)}",
+            hint="p2r-train recipes lists them, p2r-train init NAME writes one to start from",
+        )
+    if where in inner:
+        raise ConfigError("a recipe that extends itself", where=where, hint="drop one `extends`")
+    data = parse_mapping(
+        text, where=where, what="training recipe", valid="p2r-train init NAME writes a valid recipe"
+    )
+    _resolve(data, base)
+    if data.get("extends") and isinstance(data["extends"], str):
+        below, _, _ = _read(data.pop("extends"), base, inner=(*inner, where))
+        for end in {"steps", "epochs"} & data.keys():
+            below.pop("epochs" if end == "steps" else "steps", None)
+        data = _over(below, data)
+    return data, text, where
+
+
+def _over(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+    """Settings over others, section by section; a section of another `kind` has nothing in common with the
+    one below.
+
+    >>> _over({"a": {"x": 1, "y": 2}, "b": {"kind": "u", "z": 3}}, {"a": {"y": 5}, "b": {"kind": "v"}})
+    {'a': {'x': 1, 'y': 5}, 'b': {'kind': 'v'}}
+    """
+    out = dict(below)
+    for key, value in above.items():
+        under = below.get(key)
+        if isinstance(under, dict) and isinstance(value, dict):
+            same = value.get("kind", under.get("kind")) == under.get("kind")
+            value = _over(under, value) if same else value  # noqa: PLW2901 - its new value
+        out[key] = value
+    return out
 
 
 def recipe_yaml(recipe: TrainRecipe) -> str:
@@ -380,7 +399,7 @@ def _put(data: dict[str, Any], key: str, value: Any) -> None:
 
 def _resolve(data: dict[str, Any], base: Path) -> None:
     """Make paths absolute that exist under `base`; names of other things (Hub ids, prompts) stay."""
-    for *parts, last in _PATHS:
+    for *parts, last in (path.split(".") for path in _PATHS):
         place: Any = data
         for part in parts:
             place = place.get(part) if isinstance(place, dict) else None
