@@ -100,7 +100,15 @@ def make_reference(session: Session) -> Reference:
     if recipe.model.lora is not None and not recipe.reference:
         return Reference(model)
     named = recipe.reference or recipe.model.model
-    spec = recipe.model.model_copy(update={"lora": None, "gradient_checkpointing": False, "model": named})
+    chosen = recipe.model.reference_dtype
+    spec = recipe.model.model_copy(
+        update={
+            "lora": None,
+            "gradient_checkpointing": False,
+            "model": named,
+            "dtype": recipe.model.dtype if chosen == "policy" else chosen,
+        }
+    )
     frozen = load_reference(spec, session.accelerator.device, temperature=recipe.sampling.temperature)
     if sharding(model) == "FSDP2":
         shard_layers(frozen)

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import GradientAccumulationPlugin
+from accelerate.utils import DistributedType, GradientAccumulationPlugin
 
 from videop2r_data.errors import ConfigError
 from videop2r_data.prompts import load_prompt
@@ -30,6 +30,8 @@ from videop2r_data.trainer.run.checkpoint import Checkpoints, admit, describe
 from videop2r_data.trainer.run.runlog import RunLog, Stop, Watcher
 from videop2r_data.trainer.run.step import Engine, Piece, blank_inputs, cut, make_optimizer, make_schedule
 from videop2r_data.trainer.settings.recipe import TrainRecipe
+
+SHARDED = (DistributedType.FSDP, DistributedType.DEEPSPEED)
 
 
 def hush() -> None:
@@ -213,6 +215,13 @@ def make_accelerator(recipe: TrainRecipe) -> Accelerator:
         ),
         step_scheduler_with_optimizer=False,
     )
+    if recipe.optim.kind in ("adamw-master", "adamw-host") and accelerator.distributed_type in SHARDED:
+        raise ConfigError(
+            f"{recipe.optim.kind} keeps its copies whole, and {accelerator.distributed_type.value} cuts the "
+            "weights over the processes",
+            where="optim.kind",
+            hint="set model.dtype: float32 and optim.kind: adamw, whose memory is cut too",
+        )
     plugin = accelerator.state.deepspeed_plugin if hasattr(accelerator.state, "deepspeed_plugin") else None
     if plugin is not None:
         # DeepSpeed clips and accumulates by itself: its "auto" values are filled in from the recipe.

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from videop2r_data.trainer.data.batch import ModelInputs
 from videop2r_data.trainer.model.forward import TokenLogProbs
+from videop2r_data.trainer.run.optim import adamw
 from videop2r_data.trainer.settings.parts import OptimSpec
 
 if TYPE_CHECKING:
@@ -49,11 +50,12 @@ def rate_at(step: int, *, steps: int, spec: OptimSpec) -> float:
     return spec.floor + (1 - spec.floor) * left
 
 
-def make_optimizer(net: torch.nn.Module, spec: OptimSpec) -> torch.optim.AdamW:
+def make_optimizer(net: torch.nn.Module, spec: OptimSpec) -> torch.optim.Optimizer:
     """AdamW over what trains; norms and biases (one-dimensional) are not decayed unless `decay_all`.
 
     Raises:
         ValueError: nothing trains.
+        MissingExtraError: `adamw-8bit`, and torchao is not installed.
     """
     named = [(name, weight) for name, weight in net.named_parameters() if weight.requires_grad]
     if not named:
@@ -65,7 +67,7 @@ def make_optimizer(net: torch.nn.Module, spec: OptimSpec) -> torch.optim.AdamW:
         for params, decay in ((decayed, spec.weight_decay), (plain, 0.0))
         if params
     ]
-    return torch.optim.AdamW(groups, lr=spec.lr, betas=spec.betas, eps=spec.eps)
+    return adamw(groups, spec)
 
 
 def make_schedule(

@@ -153,19 +153,27 @@ class TrainRecipe(Model):
             yield "set one of steps and epochs"
         elif self.epochs is not None and self.data.is_demo:
             yield "source: demo never ends: set steps, not epochs"
-        # an update of 1e-6 is lost in bf16's 8 bits: the weights would not move
-        if self.model.lora is None and self.model.dtype != "float32":
-            yield (
-                f"model.dtype {self.model.dtype} with all weights trained loses updates of lr "
-                f"{self.optim.lr:g} to rounding: set model.dtype: float32 (precision: bf16 computes in bf16 "
-                "over float32 master weights), or train adapters (model.lora)"
-            )
+        yield from self._problems_of_weights()
         yield from self._problems_of_trace()
         yield from self._problems_of_sft() if self.stage == "sft" else self._problems_of_rl()
         if unknown := sorted(set(self.trackers) - set(TRACKERS)):
             yield f"unknown trackers {', '.join(unknown)} (there are {', '.join(TRACKERS)})"
         if bool(self.eval_every) != (self.evaluation is not None):
             yield "evaluation and eval_every belong together: set both or none"
+
+    def _problems_of_weights(self) -> Iterator[str]:
+        kind, dtype, whole = self.optim.kind, self.model.dtype, self.model.lora is None
+        rounded = kind == "adamw" or (kind == "adamw-8bit" and dtype == "float16")
+        # an update of 1e-6 is lost in bf16's 8 bits: the weights would not move
+        if whole and dtype != "float32" and rounded:
+            yield (
+                f"model.dtype {dtype} with all weights trained loses updates of lr {self.optim.lr:g} to "
+                "rounding: set model.dtype: float32 (precision: bf16 computes in bf16 over float32 master "
+                "weights), or model.dtype: bfloat16 with optim.kind: adamw-master, adamw-host or adamw-8bit, "
+                "or train adapters (model.lora)"
+            )
+        if kind in ("adamw-master", "adamw-host") and (dtype == "float32" or not whole):
+            yield f"optim.kind {kind} keeps float32 copies, and what trains is float32: set optim.kind: adamw"
 
     def _problems_of_trace(self) -> Iterator[str]:
         grammar = self.data.grammar

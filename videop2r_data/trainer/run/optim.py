@@ -1,0 +1,113 @@
+"""AdamW whose memory fits.
+
+| `optim.kind` | weights | bytes per weight on the device: weight, gradient, optimizer | on the host |
+|---|---|---|---|
+| `adamw` | float32 | 4 + 4 + 8 | |
+| `adamw-8bit` | float32 | 4 + 4 + 2 | |
+| `adamw-master` | bfloat16 | 2 + 2 + 12 | |
+| `adamw-host` | bfloat16 | 2 + 2 + 0 | 12 |
+| `adamw-8bit` | bfloat16 | 2 + 2 + 2 | |
+
+An update in the backward pass itself, which frees each gradient at once, is left out: gradients are clipped by
+the norm of all of them, which is known only behind the last one.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim.adamw import adamw as adamw_step
+
+from videop2r_data.errors import MissingExtraError
+from videop2r_data.trainer.settings.parts import OptimSpec
+
+
+def adamw(groups: list[dict[str, Any]], spec: OptimSpec) -> torch.optim.Optimizer:
+    """The optimizer that the settings name, over groups of weights with their `weight_decay`.
+
+    Raises:
+        MissingExtraError: `adamw-8bit`, and torchao is not installed.
+    """
+    common: dict[str, Any] = {"lr": spec.lr, "betas": spec.betas, "eps": spec.eps}
+    if spec.kind == "adamw":
+        # torch's default on a GPU takes the memory of all weights once more while it steps
+        fused = all(weight.is_cuda for group in groups for weight in group["params"])
+        return torch.optim.AdamW(groups, **common, fused=fused or None)
+    if spec.kind == "adamw-8bit":
+        try:
+            from torchao.optim import AdamW8bit
+        except ImportError:
+            raise MissingExtraError("torchao", "lowbit") from None
+        made: torch.optim.Optimizer = AdamW8bit(groups, **common, bf16_stochastic_round=True)
+        return made
+    return MasterAdamW(groups, **common, host=spec.kind == "adamw-host")
+
+
+class MasterAdamW(torch.optim.Optimizer):  # type: ignore[misc]
+    """AdamW on float32 copies of the weights; the weights are the copies, rounded.
+
+    Copies and means are made at the first step. Each gradient is freed as soon as it has been used, so the
+    step takes the memory of one weight at a time.
+
+    Args:
+        groups: weights, each group with its `weight_decay`.
+        lr, betas, eps: as in `torch.optim.AdamW`.
+        host: copies and means are kept, and updated, in the host's memory.
+    """
+
+    def __init__(
+        self, groups: list[dict[str, Any]], *, lr: float, betas: tuple[float, float], eps: float, host: bool
+    ) -> None:
+        super().__init__(groups, {"lr": lr, "betas": betas, "eps": eps, "weight_decay": 0.0})
+        self._host = host
+
+    @torch.no_grad()  # type: ignore[untyped-decorator]
+    def step(self, closure: Any = None) -> None:
+        """One update of every weight that has a gradient; the gradients are gone afterwards."""
+        for group in self.param_groups:
+            for weight in group["params"]:
+                if weight.grad is not None:
+                    self._update(weight, group)
+                    weight.grad = None
+
+    def _update(self, weight: Tensor, group: dict[str, Any]) -> None:
+        state = self.state[weight]
+        if not state:
+            state["master"] = weight.to(self._place(weight)).float()
+            for mean in ("exp_avg", "exp_avg_sq"):
+                state[mean] = torch.zeros_like(state["master"])
+            state["step"] = torch.zeros((), device=state["master"].device)
+        master = state["master"]
+        beta1, beta2 = group["betas"]
+        adamw_step(
+            [master],
+            [weight.grad.to(master.device).float()],  # type: ignore[union-attr]
+            [state["exp_avg"]],
+            [state["exp_avg_sq"]],
+            [],
+            [state["step"]],
+            fused=True,
+            amsgrad=False,
+            beta1=beta1,
+            beta2=beta2,
+            lr=group["lr"],
+            weight_decay=group["weight_decay"],
+            eps=group["eps"],
+            maximize=False,
+        )
+        weight.copy_(master.to(weight.dtype))  # rounded before it travels
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take over a saved state. torch's own way would round the copies to the type of the weights."""
+        super().load_state_dict({**state_dict, "state": {}})
+        weights = [weight for group in self.param_groups for weight in group["params"]]
+        for number, saved in state_dict["state"].items():
+            weight = weights[number]
+            self.state[weight] = {
+                name: value.to(self._place(weight), copy=True) for name, value in saved.items()
+            }
+
+    def _place(self, weight: Tensor) -> torch.device:
+        return torch.device("cpu") if self._host else weight.device
