@@ -6,6 +6,7 @@
     ├── TraceError               a completion that is no process-aware trace
     ├── SourceError              a pool, a release or a row of one
     ├── MediaError               a clip or an image (carries a `RejectReason`)
+    ├── MemoryFullError          a device or the host has too little memory (carries the `part` of the work)
     ├── BusyError                another process works in the same folder
     ├── JournalError             the journal is damaged, locked or of another version
     ├── ExportError              the data set cannot be written as asked
@@ -44,6 +45,7 @@ __all__ = [
     "HubError",
     "JournalError",
     "MediaError",
+    "MemoryFullError",
     "MissingExtraError",
     "P2RError",
     "RefusedError",
@@ -161,6 +163,14 @@ class MediaError(P2RError):
     def __init__(self, message: str, *, reason: str, where: str | None = None) -> None:
         super().__init__(message, where=where)
         self.reason = reason
+
+
+class MemoryFullError(P2RError):
+    """A device or the host has too little memory; `part` is a key of `trainer.memory.full.PARTS`, or `host`."""
+
+    def __init__(self, message: str, *, part: str, where: str | None = None, hint: str | None = None) -> None:
+        super().__init__(message, where=where, hint=hint)
+        self.part = part
 
 
 class BusyError(P2RError):

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from videop2r_data.cli import ask, compare, evaluate, hub, study, train_eval, train_run
+from videop2r_data.cli import ask, compare, evaluate, hub, study, train_eval, train_plan, train_run
 from videop2r_data.cli.common import (
     UNFINISHED,
     JsonOpt,
@@ -206,6 +206,7 @@ register(
         train_run.recipes: "recipes",
         train_run.init: "init paper-7b-rl my-rl.yaml",
         train_run.schema: "schema > train-recipe.schema.json",
+        train_plan.plan: "plan paper-7b-rl --gpus 8x80",
         train_eval.plot: "plot runs/pa-grpo runs/grpo --out compare.png",
         train_eval.samples: "samples runs/pa-grpo --step 100",
         evaluate.evaluate: "eval runs/pa-grpo --benchmark held-out/ --media-root media/",

@@ -9,6 +9,7 @@ folder. Importing this loads neither torch nor transformers.
     rollout    completions drawn from the policy
     judging    verdicts on observations
     process    masks, rewards, advantages, loss: pure functions
+    memory     what a run takes, counted before it starts; out of memory, explained
     run        the loops of SFT and RL, checkpoints, logs
     evaluate   a checkpoint on held-out questions
     look       curves and samples of a run

@@ -1,5 +1,7 @@
 from .lengths import LengthReport as LengthReport
 from .lengths import measure_lengths as measure_lengths
+from .memory import MemoryPlan as MemoryPlan
+from .memory import plan_memory as plan_memory
 from .run.runlog import Row as Row
 from .run.runlog import Stop as Stop
 from .run.runlog import Watcher as Watcher

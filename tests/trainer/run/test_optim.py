@@ -166,7 +166,10 @@ def test_without_torchao_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> 
         ({"model__dtype": "bfloat16"}, "loses updates"),
         ({"model__dtype": "float16", "optim__kind": "adamw-8bit"}, "loses updates"),
         ({"optim__kind": "adamw-master"}, "what trains is float32"),
-        ({"model__dtype": "bfloat16", "model__lora": {"rank": 2}, "optim__kind": "adamw-host"}, "what trains"),
+        (
+            {"model__dtype": "bfloat16", "model__lora": {"rank": 2}, "optim__kind": "adamw-host"},
+            "what trains",
+        ),
     ],
 )
 def test_settings_that_do_not_fit(changes: dict[str, Any], said: str, tmp_path: Path) -> None:
@@ -205,7 +208,9 @@ def test_a_reference_in_bf16_is_half_as_large_and_tells_nearly_the_same(
 ) -> None:
     loaded = []
     whole = rl_module.load_reference
-    monkeypatch.setattr(rl_module, "load_reference", lambda *a, **k: loaded.append(whole(*a, **k)) or loaded[-1])
+    monkeypatch.setattr(
+        rl_module, "load_reference", lambda *a, **k: loaded.append(whole(*a, **k)) or loaded[-1]
+    )
     model = small.model(tmp_path / "tiny")
     done = train(
         small.rl(model, tmp_path / "run", model__reference_dtype="bfloat16", steps=1, judging__kind="demo")
@@ -223,6 +228,8 @@ def test_adapters_take_no_second_model(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr(rl_module, "load_reference", never)
     model = small.model(tmp_path / "tiny")
     done = train(
-        small.rl(model, tmp_path / "run", model__lora={"rank": 2, "alpha": 4}, model__dtype="bfloat16", steps=1)
+        small.rl(
+            model, tmp_path / "run", model__lora={"rank": 2, "alpha": 4}, model__dtype="bfloat16", steps=1
+        )
     )
     assert done.last["kl"] == pytest.approx(0, abs=1e-6)

@@ -139,7 +139,19 @@ def load_policy(spec: PolicySpec, device: torch.device | str = "cpu", *, seed: i
         ConfigError: no such model, of another family, or a setting that does not fit it.
         MissingExtraError: adapters are asked for and peft is not installed.
     """
-    net = _load_net(spec, device)
+    net = prepared(_load_net(spec, device), spec, seed=seed)
+    from transformers import AutoProcessor
+
+    hint = "the folder needs tokenizer and preprocessor files beside the weights"
+    with _loading(f"the processor of {spec.model!r}", hint):
+        processor = AutoProcessor.from_pretrained(spec.model, revision=spec.revision)
+    return Policy(net, processor, processor.tokenizer)
+
+
+def prepared(net: Any, spec: PolicySpec, *, seed: int = 0) -> Any:
+    """A bare model made ready to train: what is frozen, recomputed or adapted; in training mode."""
+    number_behind_clips(net)
+    multiply_patches(net)
     if spec.freeze_vision:
         net.model.visual.requires_grad_(False)
     if spec.gradient_checkpointing:
@@ -149,12 +161,7 @@ def load_policy(spec: PolicySpec, device: torch.device | str = "cpu", *, seed: i
     net.config.use_cache = False
     if spec.lora is not None:
         net = add_adapters(net, spec.lora, seed=seed)
-    from transformers import AutoProcessor
-
-    hint = "the folder needs tokenizer and preprocessor files beside the weights"
-    with _loading(f"the processor of {spec.model!r}", hint):
-        processor = AutoProcessor.from_pretrained(spec.model, revision=spec.revision)
-    return Policy(net.train(), processor, processor.tokenizer)
+    return net.train()
 
 
 def load_reference(
@@ -166,7 +173,8 @@ def load_reference(
         spec: the policy's; its adapters are left out.
         temperature: the policy's.
     """
-    net = _load_net(spec, device).eval().requires_grad_(False)
+    bare = spec.model_copy(update={"lora": None, "gradient_checkpointing": False, "freeze_vision": False})
+    net = prepared(_load_net(spec, device), bare).eval().requires_grad_(False)
     options = {"share_prompts": spec.share_prompts, "padding_free": spec.padding_free}
     return TrainModel(net, temperature=temperature, **options)
 
@@ -238,8 +246,6 @@ def _load_net(spec: PolicySpec, device: torch.device | str) -> Any:
     if spec.padding_free and spec.attn == "sdpa":
         # by the kernel's own name: generation and a recomputed forward pass find it too
         AttentionInterface.register("sdpa", attend_parts)
-    number_behind_clips(net)
-    multiply_patches(net)
     return net.to(device)
 
 

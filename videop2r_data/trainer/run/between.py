@@ -15,6 +15,7 @@ from videop2r_data.errors import ConfigError
 from videop2r_data.trainer.data.order import seed_step
 from videop2r_data.trainer.evaluate.questions import HeldOut
 from videop2r_data.trainer.judging.base import Judge
+from videop2r_data.trainer.memory import guarded
 from videop2r_data.trainer.model.weights import save_policy, sharding
 from videop2r_data.trainer.ranks import Ranks
 from videop2r_data.trainer.rollout.base import RolloutEngine
@@ -75,10 +76,11 @@ class Tick:
 
     @contextmanager
     def timed(self, name: str) -> Iterator[None]:
-        """Add the time of a block to `time/<name>_s`."""
+        """Add the time of a block to `time/<name>_s`; a lack of memory within is said as one of `name`."""
         began = time.perf_counter()
         try:
-            yield
+            with guarded(name):
+                yield
         finally:
             self.parts[name] = self.parts.get(name, 0.0) + time.perf_counter() - began
 
@@ -171,7 +173,9 @@ def _end_step(
     session.log.row(line)
     _tell(session, step, row)
     if recipe.eval_every and step % recipe.eval_every == 0 and evaluate is not None:
-        session.log.row({"step": step, **evaluate(step)})
+        with guarded("eval"):
+            found = evaluate(step)
+        session.log.row({"step": step, **found})
     # All processes must take the same branch below, because saving is collective: a signal may have reached
     # one only.
     stopped = session.engine.agreed(session.stop.asked)
@@ -195,6 +199,7 @@ def _finish(session: Session) -> bool:
     return complete
 
 
+@guarded("save")
 def _save_final(session: Session, folder: Path) -> None:
     """Weights and processor for `from_pretrained`; adapters are merged into the weights.
 

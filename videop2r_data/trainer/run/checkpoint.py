@@ -30,6 +30,7 @@ from videop2r_data.errors import ConfigError
 from videop2r_data.prompts import Prompt
 from videop2r_data.schemas import default_grammar
 from videop2r_data.trainer.data.examples import Example
+from videop2r_data.trainer.memory import guarded
 from videop2r_data.trainer.settings.parts import RUN
 from videop2r_data.trainer.settings.recipe import RECIPE, TrainRecipe, differences, recipe_yaml
 from videop2r_data.version import __version__
@@ -98,6 +99,7 @@ class Checkpoints:
         self.saved: int | None = None
         """Step of the newest checkpoint that this object saved or restored."""
 
+    @guarded("save")
     def save(self, step: int) -> None:
         """Write the checkpoint of a step, then drop the oldest above `keep`.
 

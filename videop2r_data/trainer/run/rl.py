@@ -25,6 +25,7 @@ from videop2r_data.schemas import Frames
 from videop2r_data.trainer.data.batch import ModelInputs
 from videop2r_data.trainer.data.order import derive
 from videop2r_data.trainer.judging.model import make_judge
+from videop2r_data.trainer.memory import guarded
 from videop2r_data.trainer.model.forward import TokenLogProbs, TrainModel
 from videop2r_data.trainer.model.load import Reference, load_reference
 from videop2r_data.trainer.model.weights import bare, inferring, sharding
@@ -59,10 +60,13 @@ def run_rl(session: Session) -> bool:
     judge = ask(asks=judging.asked)
     sees = recipe.alarms.seeing and "faithfulness" not in judging.asked
     seer = ask(asks=("faithfulness",)) if sees else None
-    with closing(make_drawer(session)) as drawer, judge or nullcontext(), seer or nullcontext():
+    with guarded("engine"):
+        made = make_drawer(session)
+    with closing(made) as drawer, judge or nullcontext(), seer or nullcontext():
         session.collator.allow(*prompt_room(drawer, recipe.sampling))
         roller = Roller(session, drawer, judge)
-        reference = make_reference(session) if recipe.loss.beta > 0 else None
+        with guarded("reference"):
+            reference = make_reference(session) if recipe.loss.beta > 0 else None
         step = partial(rl_step, roller, reference, Alarms(roller, seer))
         asked = judge if "sufficiency" in judging.asked else None
         return train_loop(session, step, held_out(session, asked, drawer))

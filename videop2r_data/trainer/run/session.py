@@ -24,6 +24,7 @@ from videop2r_data.trainer.data.examples import Example, Skip
 from videop2r_data.trainer.data.loader import MediaLoader
 from videop2r_data.trainer.data.order import Order, derive
 from videop2r_data.trainer.data.rows import read_examples
+from videop2r_data.trainer.memory import guarded
 from videop2r_data.trainer.model.forward import TrainModel
 from videop2r_data.trainer.model.load import Policy, load_policy
 from videop2r_data.trainer.run.checkpoint import Checkpoints, admit, describe
@@ -138,13 +139,14 @@ def open_session(
     with accelerator.main_process_first():
         examples = read_examples(recipe.data)
     order, steps = _plan(recipe, accelerator, examples)
-    with accelerator.main_process_first():
+    with guarded("load"), accelerator.main_process_first():
         policy = load_policy(recipe.model, accelerator.device, seed=derive(recipe.seed, "adapters"))
     prompt = load_prompt(recipe.data.prompt_name, grammar=recipe.data.grammar)
     collator = Collator(policy.processor, prompt, recipe.data.media)
     if positions := policy.positions:
         collator.allow(positions - 1, f"the model has {positions:,} positions")
-    engine = _engine(recipe, accelerator, policy, steps)
+    with guarded("load"):
+        engine = _engine(recipe, accelerator, policy, steps)
     data = describe(recipe, examples, prompt)
     main = bool(accelerator.is_main_process)
     processes = int(accelerator.num_processes)
@@ -155,7 +157,8 @@ def open_session(
     identity = {"recipe": recipe.digest, **data}
     checkpoints = Checkpoints(recipe.folder, accelerator, keep=recipe.save.keep, identity=identity)
     if checkpoint:
-        checkpoints.restore(checkpoint)
+        with guarded("load"):
+            checkpoints.restore(checkpoint)
         log.note(f"going on after step {start:,} of {steps:,}")
     return Session(
         recipe=recipe,
@@ -321,7 +324,8 @@ def feed(session: Session) -> Iterator[Fed]:
     with MediaLoader(planned, spec.media, workers=spec.workers, ahead=spec.ahead) as loader:
         began = time.perf_counter()
         for step, loaded in enumerate(loader, session.start):
-            prompts = session.collator(loaded.examples, loaded.frames)
+            with guarded("data"):
+                prompts = session.collator(loaded.examples, loaded.frames)
             places = tuple(loaded.kept[at] for at in prompts.kept)
             skipped = (*loaded.skipped, *prompts.skipped)
             session.leave_out(skipped)

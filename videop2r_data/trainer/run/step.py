@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from videop2r_data.trainer.data.batch import ModelInputs
+from videop2r_data.trainer.memory import guarded
 from videop2r_data.trainer.model.forward import TokenLogProbs
 from videop2r_data.trainer.run.optim import adamw
 from videop2r_data.trainer.settings.parts import OptimSpec
@@ -187,7 +188,8 @@ class Engine:
                     skipped = self.agreed(not (math.isfinite(norm) and math.isfinite(total)))
                     if skipped:
                         self.optimizer.zero_grad()  # an optimizer leaves weights without gradient alone
-                self.optimizer.step()
+                with guarded("step"):
+                    self.optimizer.step()
                 self.optimizer.zero_grad()
         # DeepSpeed steps inside of `backward`, and looks for what is not finite itself
         skipped = skipped or bool(self.optimizer.step_was_skipped)

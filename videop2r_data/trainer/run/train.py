@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from videop2r_data.errors import MissingExtraError
+from videop2r_data.errors import MemoryFullError, MissingExtraError
 from videop2r_data.files import find_model
+from videop2r_data.trainer.memory import said
 from videop2r_data.trainer.run.runlog import METRICS, Stop, Watcher, read_lines
 from videop2r_data.trainer.settings.recipe import FINAL, TrainRecipe
 from videop2r_data.validators import Raised, alarms_in
@@ -65,6 +67,7 @@ def train(
     Raises:
         ConfigError, SourceError: settings, data, model or folder do not fit, or another training is at work
             in the folder.
+        MemoryFullError: a device or the host has too little memory; checkpoints stay as they are.
         MissingExtraError: torch, transformers, accelerate or another part is not installed.
 
     Example::
@@ -86,7 +89,7 @@ def train(
     from videop2r_data.trainer.run.session import close_session, open_session
     from videop2r_data.trainer.run.sft import run_sft
 
-    with run_lock(recipe.folder):
+    with run_lock(recipe.folder), _said(recipe):
         session = open_session(recipe, watchers=watchers, stop=stop, anyway=anyway, fresh=fresh)
         try:
             if session.log.main:
@@ -107,3 +110,15 @@ def train(
         alarms=tuple(alarms_in(rows)),
         skipped_updates=sum(row.get("skipped_updates", 0) for row in rows),
     )
+
+
+@contextmanager
+def _said(recipe: TrainRecipe) -> Iterator[None]:
+    """A lack of memory, with the settings to lower and the checkpoint that is left."""
+    from videop2r_data.trainer.run.checkpoint import find_checkpoints
+
+    try:
+        yield
+    except MemoryFullError as error:
+        found = find_checkpoints(recipe.folder)
+        raise said(error, recipe, found[-1].step if found else None) from error
