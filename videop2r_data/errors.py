@@ -166,7 +166,7 @@ class MediaError(P2RError):
 
 
 class MemoryFullError(P2RError):
-    """A device or the host has too little memory; `part` is a key of `trainer.memory.full.PARTS`, or `host`."""
+    """A device or the host has too little memory; `part` is a key of `trainer.memory.PARTS`, or `host`."""
 
     def __init__(self, message: str, *, part: str, where: str | None = None, hint: str | None = None) -> None:
         super().__init__(message, where=where, hint=hint)

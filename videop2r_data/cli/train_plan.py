@@ -44,9 +44,9 @@ def plan(
 ) -> None:
     """Count the memory of a run on each GPU and on the host, before anything is loaded.
 
-    The sizes come from the model's config.json, or from a packaged shape; no weights are read. The forward and
-    backward pass of the longest rows that the recipe allows is run on tensors without data, and what lives at
-    its peak is counted.
+    The sizes come from the model's config.json, or from a packaged shape; no weights are read. The forward
+    and backward pass of the longest rows that the recipe allows is run on tensors without data, and what
+    lives at its peak is counted.
 
     Exit code 0: it fits. 1: it does not, or an error; the settings to lower are named. 2: wrong usage.
     """
@@ -79,14 +79,16 @@ def plan(
 
 
 def _render(found: MemoryPlan, host: float | None, console: Console) -> None:
+    from videop2r_data.trainer.memory import PARTS
+
     trained = "all trained" if found.trained == found.weights else f"{found.trained / 1e9:.2f} trained"
-    console.print(
-        f"{escape(found.recipe)}: {escape(found.shape)}, {found.weights / 1e9:.2f} billion weights, {trained}"
-    )
-    card, peak = found.card / _GIB, found.phases[found.peak] / _GIB
+    name = f"{found.recipe}: {found.shape}, {found.weights / 1e9:.2f} billion weights, {trained}"
+    console.print(escape(name), soft_wrap=True)
+    each = "on the GPU" if found.training == 1 else f"on each of {found.training} GPUs that train"
+    moments = {PARTS[name]: size for name, size in found.phases.items()}
     for title, rows in (
-        (f"on each of {found.training} GPUs", found.parts),
-        ("at the largest moment of", found.phases),
+        (each, found.parts),
+        ("at the largest moment of", moments),
         ("in the host's memory", found.host),
     ):
         made = table(title, "GiB", left=(0,))
@@ -103,12 +105,13 @@ def _render(found: MemoryPlan, host: float | None, console: Console) -> None:
     whole = sum(found.host.values()) / _GIB
     if host is not None and whole > host:
         console.print(f"[bold red]Does not fit[/] the host: {whole:,.1f} of {host:,.1f} GiB")
-    if found.fits:
-        console.print(f"[bold]Fits[/]: {peak:,.1f} of {card:,.1f} GiB, {escape(found.peak)}", soft_wrap=True)
-        return
+    peak, card = found.phases[found.peak] / _GIB, found.card / _GIB
     console.print(
-        f"[bold red]Does not fit[/]: {peak:,.1f} of {card:,.1f} GiB, {escape(found.peak)}", soft_wrap=True
+        f"[bold{'' if found.fits else ' red'}]{'Fits' if found.fits else 'Does not fit'}[/]: {peak:,.1f} of "
+        f"{card:,.1f} GiB, in {PARTS[found.peak]}",
+        soft_wrap=True,
     )
-    console.print("lower one of these:")
+    if found.change:
+        console.print("lower one of these:")
     for line in found.change:
         console.print(f"  {escape(line)}", soft_wrap=True)

@@ -15,6 +15,7 @@ from tests.trainer.run import small
 from videop2r_data.errors import MemoryFullError
 from videop2r_data.trainer.memory import guarded
 from videop2r_data.trainer.memory.full import PARTS, advice
+from videop2r_data.trainer.model.load import Reference
 from videop2r_data.trainer.rollout.hf import HfEngine
 from videop2r_data.trainer.run import rl as rl_module
 from videop2r_data.trainer.run import session as session_module
@@ -67,7 +68,7 @@ PLANTED: dict[str, Planter] = {
     "reference": lambda patch, fail: patch.setattr(rl_module, "load_reference", fail),
     "engine": lambda patch, fail: patch.setattr(rl_module, "make_drawer", fail),
     "rollout": lambda patch, fail: patch.setattr(HfEngine, "generate", fail),
-    "logps": lambda patch, fail: patch.setattr(rl_module.Reference, "logps", fail),
+    "logps": lambda patch, fail: patch.setattr(Reference, "logps", fail),
     "update": lambda patch, fail: patch.setattr(rl_module, "policy_loss", fail),
     "step": lambda patch, fail: patch.setattr(torch.optim.AdamW, "step", fail),
 }

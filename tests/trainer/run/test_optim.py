@@ -10,6 +10,7 @@ import torch
 
 from tests.trainer.run import small
 from videop2r_data.errors import ConfigError, MissingExtraError
+from videop2r_data.trainer.model.load import load_reference
 from videop2r_data.trainer.run import rl as rl_module
 from videop2r_data.trainer.run.optim import MasterAdamW
 from videop2r_data.trainer.run.step import make_optimizer
@@ -206,11 +207,13 @@ def test_sharded_weights_and_copies_are_refused(tmp_path: Path, monkeypatch: pyt
 def test_a_reference_in_bf16_is_half_as_large_and_tells_nearly_the_same(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    loaded = []
-    whole = rl_module.load_reference
-    monkeypatch.setattr(
-        rl_module, "load_reference", lambda *a, **k: loaded.append(whole(*a, **k)) or loaded[-1]
-    )
+    loaded: list[Any] = []
+
+    def kept(*args: Any, **settings: Any) -> Any:
+        loaded.append(load_reference(*args, **settings))
+        return loaded[-1]
+
+    monkeypatch.setattr(rl_module, "load_reference", kept)
     model = small.model(tmp_path / "tiny")
     done = train(
         small.rl(model, tmp_path / "run", model__reference_dtype="bfloat16", steps=1, judging__kind="demo")

@@ -1,3 +1,4 @@
+from .full import PARTS as PARTS
 from .full import guarded as guarded
 from .full import said as said
 from .plan import MemoryPlan as MemoryPlan

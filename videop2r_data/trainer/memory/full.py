@@ -100,7 +100,7 @@ def said(error: MemoryFullError, recipe: TrainRecipe, step: int | None) -> Memor
     left = (
         "there is no checkpoint yet"
         if step is None
-        else f"the run goes on from its checkpoint of step {step:,} (settings that affect weights need --anyway)"
+        else f"the run goes on from its checkpoint of step {step:,} (with --anyway, if weights are affected)"
     )
     lines = "\n    ".join(advice(recipe, error.part))
     return MemoryFullError(

@@ -8,8 +8,8 @@
 | `adamw-host` | bfloat16 | 2 + 2 + 0 | 12 |
 | `adamw-8bit` | bfloat16 | 2 + 2 + 2 | |
 
-An update in the backward pass itself, which frees each gradient at once, is left out: gradients are clipped by
-the norm of all of them, which is known only behind the last one.
+An update in the backward pass itself, which frees each gradient at once, is left out: gradients are clipped
+by the norm of all of them, which is known only behind the last one.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ class MasterAdamW(torch.optim.Optimizer):  # type: ignore[misc]
         beta1, beta2 = group["betas"]
         adamw_step(
             [master],
-            [weight.grad.to(master.device).float()],  # type: ignore[union-attr]
+            [weight.grad.to(master.device).float()],
             [state["exp_avg"]],
             [state["exp_avg_sq"]],
             [],

@@ -31,9 +31,9 @@ class OptimSpec(Model):
     kind: Literal["adamw", "adamw-master", "adamw-host", "adamw-8bit"] = Field(
         default="adamw", exclude_if=lambda value: value == "adamw"
     )
-    """What AdamW keeps for each weight. `adamw`: two means of the weights' type. `adamw-master`: of bfloat16
-    weights a float32 copy and two float32 means; `adamw-host`: the same in the host's memory, where the update
-    is computed too; `adamw-8bit`: means of 8 bits, bfloat16 weights rounded by chance (torchao)."""
+    """What AdamW keeps. `adamw`: two means of the weights' type. `adamw-master`: of bfloat16 weights a
+    float32 copy and float32 means; `adamw-host`: the same in the host's memory, where updates are computed
+    too; `adamw-8bit`: means of 8 bits, bfloat16 weights rounded by chance (torchao)."""
     lr: float = Field(default=1e-6, gt=0)
     """Highest learning rate. 1e-6 is that of the recipes the paper follows [method §4]."""
     betas: tuple[float, float] = (0.9, 0.999)
@@ -262,8 +262,8 @@ class PolicySpec(Model):
     revision: str | None = None
     """Commit, tag or branch on the Hub; None: its main branch."""
     dtype: Literal["float32", "bfloat16", "float16"] = "bfloat16"
-    """Type of the weights in memory. float32 with mixed precision bf16 keeps master weights; bfloat16 with all
-    weights trained needs another `optim.kind`."""
+    """Type of the weights in memory. float32 with mixed precision bf16 keeps master weights; bfloat16 with
+    all weights trained needs another `optim.kind`."""
     reference_dtype: Literal["policy", "float32", "bfloat16", "float16"] = Field(
         default="policy", exclude_if=lambda value: value == "policy"
     )
