@@ -187,5 +187,5 @@ class _Stop(Exception):
     pass
 
 
-def _told(self: Any, recipe: Any, config: Any, *rest: Any) -> None:
+def _told(self: Any, recipe: Any, config: Any, *rest: Any, **more: Any) -> None:
     raise _Stop(config.text_config.hidden_size)

@@ -21,11 +21,11 @@ from torch.utils._pytree import tree_iter
 from transformers import AutoModelForImageTextToText
 
 from videop2r_data.schemas import MediaSpec
-from videop2r_data.trainer.data.batch import VIDEO, ModelInputs
+from videop2r_data.trainer.data.batch import VIDEO, ModelInputs, PromptBatch
 from videop2r_data.trainer.model.forward import TrainModel
 from videop2r_data.trainer.model.load import prepared
 from videop2r_data.trainer.model.weights import bare
-from videop2r_data.trainer.rollout.decode import Prompts, prefill
+from videop2r_data.trainer.rollout.decode import Rows
 from videop2r_data.trainer.settings.recipe import TrainRecipe
 
 
@@ -197,10 +197,12 @@ def count_update(model: TrainModel, inputs: ModelInputs, *, half: bool, again: b
 def count_prefill(model: TrainModel, inputs: ModelInputs, *, half: bool) -> Ledger:
     """The policy reads its prompts, before it decodes; `inputs` are rows with a group of 1."""
     ledger, core, width = Ledger(bare(model)), bare(model), int(inputs.starts[0])
-    ids, types = inputs.input_ids[:, :width], inputs.types[:, :width]
+    ids, types = inputs.input_ids[:, :width].tolist(), inputs.types[:, :width].tolist()
+    nobody: Any = (None,) * len(ids)
+    batch = PromptBatch(nobody, nobody, ("",) * len(ids), ids, types, dict(inputs.media), pad_id=0)
     model.eval()
     with torch.no_grad(), ledger, _autocast(half):
-        prefill(core, Prompts(ids, torch.ones_like(ids), types, dict(inputs.media)), 1, 1)
+        Rows(core, batch, 0, len(ids), group_size=1, length=1)
     model.train()
     return ledger
 
