@@ -348,6 +348,12 @@ def pairs(tiny: Path, start: Path, world: Path, tmp_path_factory: pytest.TempPat
             small.sft(tiny, folder / "clips-two", steps=2, **change),
         ),
     }
+    # dynamic sampling, and a normalisation over the batch of all processes
+    batch = {"objective__name": "gdpo-published", "rl__redraws": 2, "alarms__every": 0, "steps": 2}
+    made["redrawn"] = (
+        small.rl(start / "final", folder / "redrawn-one", **batch),
+        small.rl(start / "final", folder / "redrawn-two", **batch),
+    )
     for one, _ in made.values():
         train(one)
     done = launched(
@@ -360,6 +366,10 @@ def pairs(tiny: Path, start: Path, world: Path, tmp_path_factory: pytest.TempPat
 def test_a_process_without_clips_makes_nobody_wait(pairs: Path) -> None:
     """The first process loses what it had of the first step; the numbers are those of one process."""
     assert_close(pairs / "clips-one", pairs / "clips-two")
+
+
+def test_two_processes_agree_with_one_in_what_the_whole_batch_decides(pairs: Path) -> None:
+    assert_close(pairs / "redrawn-one", pairs / "redrawn-two")
 
 
 def test_two_processes_agree_with_one_in_sft(pairs: Path) -> None:
