@@ -69,7 +69,7 @@ BENCHMARKS := startup.py|--quick stream_pool.py|--rows|5000 verify_162k.py|--sca
               odd_containers.py|--files|12 kill_resume.py|--samples|60|--kills|2 \
               throughput.py|--samples|60|--rounds|1|--concurrency|16 hub_push.py|--scale|0.01 json_part.py|--quick \
               gallery.py|--quick overlap.py|--quick gpu_step.py|--quick train_step.py|--quick \
-              tiny_evaluated.py|--quick miniature|run|--quick
+              tiny_evaluated.py|--quick miniature|run|--quick step_ahead.py|--quick
 
 bench: env ## the benchmarks at a small size; benchmarks/RESULTS.md has the full ones
 	@for run in $(subst |,+,$(BENCHMARKS)); do \

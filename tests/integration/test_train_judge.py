@@ -16,7 +16,7 @@ from tests.fakes.openai_server import Call, FakeServer, Reply
 from tests.trainer.judging.questions import item, question
 from videop2r_data.errors import AuthError, BudgetError, JournalError
 from videop2r_data.schemas.judges import BackendSpec, Price
-from videop2r_data.trainer.judging.base import Judged, JudgeItem, Reason, judge_counts
+from videop2r_data.trainer.judging.base import Judged, JudgeItem, Reason, Verdicts, judge_counts
 from videop2r_data.trainer.judging.model import PerceptionJudge
 from videop2r_data.trainer.settings.rl import JudgingSpec
 
@@ -332,3 +332,15 @@ def test_nothing_to_judge_is_no_call(tmp_path: Path) -> None:
     with serving() as server, judge_of(server, tmp_path) as judge:
         assert ask(judge) == []
         assert server.stats()["requests"] == 0
+
+
+def test_a_judge_is_asked_about_each_observation_on_its_own_and_once_about_equal_ones(tmp_path: Path) -> None:
+    texts = ["a red disc", "a blue disc", "a red disc", None, "a red disc"]
+    with serving(answer=says_what_it_reads) as server, judge_of(server, tmp_path) as judge:
+        verdicts = Verdicts(judge)
+        for row in (2, 1, 4, 0, 3):
+            verdicts.add(row, item(texts[row]))
+        found = verdicts.result()
+        assert [one.sufficient for one in found.values()] == [True, False, True, False, True]
+        assert [one.cached for one in found.values()] == [False, False, True, False, True]
+        assert server.stats()["requests"] == 2

@@ -57,7 +57,9 @@ class Script:
     def __init__(self, session: Session) -> None:
         self.tokenizer = session.policy.tokenizer
 
-    def generate(self, prompts: PromptBatch, *, group_size: int, seeds: Sequence[int]) -> list[RolledOut]:
+    def generate(
+        self, prompts: PromptBatch, *, group_size: int, seeds: Sequence[int], ended: Any = None
+    ) -> list[RolledOut]:
         assert len(set(seeds)) == len(seeds) == len(prompts) * group_size
         found = []
         for example, frames, n in zip(prompts.examples, prompts.frames, range(len(prompts)), strict=True):

@@ -54,6 +54,8 @@ def test_updates_from_completions_of_vllm(tmp_path: Path, monkeypatch: pytest.Mo
     assert all(row["reward/format_p"] > 0.5 for row in rows), "what vLLM writes is what the policy has learnt"
     assert all(row["grad_norm"] > 0 for row in rows), "its completions moved the policy"
     assert rows[0]["kl"] == pytest.approx(0, abs=1e-6)
+    # vLLM's own log-probabilities of its tokens are the trainer's, up to rounding
+    assert all(0 < row["mismatch/abs_all"] < 1e-3 and row["mismatch/max_all"] < 0.05 for row in rows)
     assert rows[2]["kl"] > 0
     assert len(read_lines(run / "samples.jsonl")) > 0
     before, after = small.weights(tmp_path / "sft"), small.weights(run)

@@ -69,7 +69,9 @@ class Parrot:
         self.collator = collator
         self.asked: list[str] = []
 
-    def generate(self, prompts: PromptBatch, *, group_size: int, seeds: Sequence[int]) -> list[RolledOut]:
+    def generate(
+        self, prompts: PromptBatch, *, group_size: int, seeds: Sequence[int], ended: Any = None
+    ) -> list[RolledOut]:
         assert group_size == 1 and len(seeds) == len(prompts)
         self.asked += [example.sample_id for example in prompts.examples]
         return [RolledOut(self.collator.target_ids(example), True) for example in prompts.examples]

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from videop2r_data.demo.scene import Defect
 from videop2r_data.errors import ConfigError
 from videop2r_data.schemas import parse_trace
 from videop2r_data.schemas.recipe import DemoSpec
-from videop2r_data.trainer.judging.base import DemoJudge, JudgeItem, Reason, judge_counts
+from videop2r_data.trainer.judging.base import DemoJudge, JudgeItem, Reason, Ticket, Verdicts, judge_counts
 from videop2r_data.trainer.judging.model import make_judge
 from videop2r_data.trainer.settings.rl import JudgingSpec
 
@@ -63,3 +64,31 @@ def test_data_without_scenes_are_an_error_that_says_what_to_do() -> None:
 def test_the_settings_choose_the_judge(tmp_path: Path) -> None:
     assert make_judge(JudgingSpec(), cache=tmp_path) is None
     assert isinstance(make_judge(JudgingSpec(kind="demo"), cache=tmp_path), DemoJudge)
+
+
+def test_observations_that_are_submitted_one_by_one_count_as_those_of_one_ticket() -> None:
+    sample = scenes(1)[0]
+    good = parse_trace(write_trace(sample, None)).observation
+    items = [about(sample, text) for text in (good, "Nothing.", good, None, good)]
+    whole = DemoJudge().submit(items).result()
+    verdicts = Verdicts(DemoJudge())
+    for row in (4, 1, 0, 3, 2):  # as they end
+        verdicts.add(row, items[row])
+    one_by_one = verdicts.result()
+    assert list(one_by_one) == [0, 1, 2, 3, 4] and list(one_by_one.values()) == whole
+    assert judge_counts(whole) == {"asked": 1, "cached": 2, "late": 0, "failed": 0}
+
+
+def test_what_stops_the_run_is_raised_before_other_verdicts_are_in() -> None:
+    class Stuck(DemoJudge):
+        def submit(self, items: Sequence[JudgeItem]) -> Ticket:
+            ticket = Ticket()
+            if items[0].observation == "bad":
+                ticket.set_exception(ConfigError("no such model"))
+            return ticket
+
+    verdicts = Verdicts(Stuck())
+    for row, text in enumerate(("one that never comes", "bad")):
+        verdicts.add(row, about(scenes(1)[0], text))
+    with pytest.raises(ConfigError, match="no such model"):
+        verdicts.result()

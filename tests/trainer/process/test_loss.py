@@ -17,6 +17,7 @@ from videop2r_data.trainer.process.loss import (
     Denominators,
     LossResult,
     denominators,
+    mismatch,
     policy_loss,
 )
 from videop2r_data.trainer.settings.rl import LossSpec
@@ -273,3 +274,52 @@ def test_beta_zero_needs_no_reference_and_entropy_is_passed_on() -> None:
     )
     assert averages(got.metrics)["entropy"] == 2.0
     assert streams[0].to("cpu").name == "p"
+
+
+def test_truncated_importance_sampling_by_hand() -> None:
+    """One completion of two tokens, A = 1: pi = 0.5 and 0.4, drawn with 0.4 and 0.1; weights 1.25 and
+    min(4, 2)."""
+    now = torch.log(torch.tensor([[0.5, 0.4]])).requires_grad_()
+    drawn = torch.log(torch.tensor([[0.4, 0.1]]))
+    mask = torch.ones(1, 2, dtype=torch.bool)
+    streams = [Stream("all", mask.float(), torch.tensor([1.0]))]
+    spec = LossSpec(beta=0.0, reduction="token", correction="tis")
+    told = policy_loss(
+        now,
+        None,
+        None,
+        streams,
+        completion_mask=mask,
+        spec=spec,
+        denominators=denominators(mask),
+        drawn_logps=drawn,
+    )
+    assert float(told.loss.detach()) == pytest.approx(-(1.25 + 2.0) / 2)
+    (gradient,) = torch.autograd.grad(told.loss, now)
+    assert gradient.tolist()[0] == pytest.approx([-0.625, -1.0])  # the weight itself has none
+    assert told.metrics["tis/weight"].tolist() == pytest.approx([3.25, 2.0])
+    assert told.metrics["tis/truncated"].tolist() == [1.0, 2.0]
+
+
+def test_the_ratio_to_the_policy_that_drew_is_clipped_by_hand() -> None:
+    """The same tokens with old = drawn: ratios 1.25 and 4, both clipped at 1.2."""
+    now, drawn = torch.log(torch.tensor([[0.5, 0.4]])), torch.log(torch.tensor([[0.4, 0.1]]))
+    mask = torch.ones(1, 2, dtype=torch.bool)
+    streams = [Stream("all", mask.float(), torch.tensor([1.0]))]
+    spec = LossSpec(beta=0.0, reduction="token", correction="ratio")
+    told = policy_loss(
+        now, drawn, None, streams, completion_mask=mask, spec=spec, denominators=denominators(mask)
+    )
+    assert float(told.loss) == pytest.approx(-1.2)
+    assert told.metrics["clip_fraction"].tolist() == [2.0, 2.0]
+
+
+def test_the_mismatch_of_engine_and_trainer_by_hand() -> None:
+    """d = ln 2 and -ln 2: k3 = 2 - 1 - ln 2 and 1/2 - 1 + ln 2, in all 1/2; padding and infinities are out."""
+    trainer = torch.tensor([[math.log(0.4), math.log(0.2), 5.0, 0.0]])
+    engine = torch.tensor([[math.log(0.2), math.log(0.4), 0.0, -math.inf]])
+    found = mismatch(trainer, engine, torch.tensor([[True, True, False, True]]))
+    assert found["abs"].tolist() == pytest.approx([2 * math.log(2), 2.0])
+    assert found["k3"].tolist() == pytest.approx([0.5, 2.0])
+    assert found["max"].tolist() == pytest.approx([math.log(2)])
+    assert mismatch(trainer[:0], engine[:0], torch.zeros(0, 4).bool())["max"].tolist() == [0.0]

@@ -206,3 +206,23 @@ def test_mixed_precision_computes_in_the_smaller_type() -> None:
     with torch.autocast("cpu", torch.bfloat16):
         engine(own.net, max_new_tokens=3).generate(prompts(), group_size=1, seeds=[0, 1, 2, 3])
     assert set(seen) == {torch.bfloat16}
+
+
+@pytest.mark.parametrize("spec", [{}, {"temperature": 0.7, "top_p": 0.8, "top_k": 20}])
+def test_rows_are_told_as_they_end_with_the_log_probabilities_of_training(spec: dict[str, Any]) -> None:
+    net, told = policy().net, []
+    settings = SamplingSpec(max_new_tokens=12, rows=4, **spec)
+    drawn = HfEngine(net, policy().tokenizer, settings, logps=True).generate(
+        prompts(), group_size=2, seeds=range(8), ended=lambda row, one: told.append((row, one))
+    )
+    assert dict(told) == dict(enumerate(drawn)) and len(told) == 8
+    silent = engine(rows=4, **{"max_new_tokens": 12, **spec}).generate(
+        prompts(), group_size=2, seeds=range(8)
+    )
+    assert [one.ids for one in silent] == [one.ids for one in drawn]
+    assert all(one.logps is None for one in silent)
+    with torch.no_grad():
+        trainer = TrainModel(net.eval(), temperature=settings.temperature)
+        want = trainer(prompts().with_completions([one.ids for one in drawn], 2)).logps
+    for row, one in zip(want, drawn, strict=True):
+        assert one.logps == pytest.approx(row[: len(one.ids)].tolist(), abs=2e-4)

@@ -153,7 +153,7 @@ def test_weights_are_files_that_the_server_is_told_to_read_then_caches_are_empti
     with running(own, batch, tmp_path, others={"/collective_rpc": reload}) as (engine, fake):
         move(own.net, batch)
         engine.sync(own.net)
-        paths = [route for route, _, _ in fake.seen][2:]
+        paths = [route for route, _, _ in fake.seen][3:]  # behind what is asked of a server at first
         once = ["/collective_rpc", "/reset_prefix_cache", "/reset_encoder_cache", "/reset_mm_cache"]
         assert paths == [*once, *once]
         assert len(list(tmp_path.iterdir())) == 1
@@ -196,10 +196,10 @@ def test_another_prompt_and_a_missing_rollout_are_errors(
     told = {"prompt_token_ids": [1, 2, 3], "choices": [one]}
     with running(world, batch, tmp_path, others={CHAT: ok(told)}) as (engine, fake):
         with pytest.raises(
-            ConfigError, match="video-0: vLLM and the trainer prepare this prompt differently"
+            ConfigError, match=r"-[012]: vLLM and the trainer prepare this prompt differently"
         ):
             engine.generate(batch, group_size=1, seeds=[1, 2, 3])
-        fake.answers[CHAT] = ok({"prompt_token_ids": batch.ids[0], "choices": [one]})
+        fake.answers[CHAT] = lambda body: (200, {**routes(batch)[CHAT](body)[1], "choices": [one]})
         with pytest.raises(BackendError, match="1 rollouts instead of 2"):
             engine.generate(batch, group_size=2, seeds=range(6))
         with pytest.raises(ConfigError, match="do not fit vLLM's 700"):
@@ -258,3 +258,38 @@ def test_a_passing_failure_is_survived_and_the_key_is_sent(monkeypatch: pytest.M
 def test_a_server_that_is_not_there_is_named() -> None:
     with pytest.raises(TransientError, match=r"no answer from http://127\.0\.0\.1:9/x.*try 2, the last"):
         Http(VllmSpec(url="http://127.0.0.1:9", retries=1)).get("/x")
+
+
+def telling(mode: str, batch: PromptBatch) -> dict[str, Callable[[Any], Answer]]:
+    """A server that tells log-probabilities of this mode."""
+
+    def chat(body: Any) -> Answer:
+        status, told = routes(batch)[CHAT](body)
+        for choice in told["choices"]:
+            content = [{"token": "?", "logprob": -0.5 * t} for t in range(len(choice["token_ids"]))]
+            choice["logprobs"] = {"content": content} if body.get("logprobs") else None
+        return status, told
+
+    info = {"model_config": {"logprobs_mode": mode}, "device_config": {}, "parallel_config": {}}
+    return {CHAT: chat, "/server_info": ok({"vllm_config": info})}
+
+
+@pytest.mark.parametrize(
+    ("mode", "spec", "told"),
+    [
+        ("raw_logprobs", {}, True),
+        ("processed_logprobs", {}, False),
+        ("processed_logprobs", {"temperature": 0.7}, True),
+        ("raw_logprobs", {"temperature": 0.7}, False),
+        ("processed_logprobs", {"temperature": 0.7, "top_p": 0.9}, False),
+    ],
+)
+def test_log_probabilities_are_recorded_where_they_are_the_trainers(
+    world: World, batch: PromptBatch, tmp_path: Path, mode: str, spec: dict[str, Any], told: bool
+) -> None:
+    settings = SamplingSpec(**{"max_new_tokens": 8, "backend": "vllm-server", **spec})
+    ended: dict[int, Any] = {}
+    with running(world, batch, tmp_path, settings, telling(mode, batch)) as (engine, _):
+        rows = engine.generate(batch, group_size=2, seeds=range(6), ended=ended.__setitem__)
+    assert ended == dict(enumerate(rows))
+    assert [row.logps for row in rows] == [[0.0, -0.5, -1.0] if told else None] * 6

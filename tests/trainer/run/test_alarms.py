@@ -64,7 +64,9 @@ class Script:
         said = example.reference if right in told else other
         return NOTHING.replace("<answer>A", f"<answer>{said}")
 
-    def generate(self, prompts: PromptBatch, *, group_size: int, seeds: Sequence[int]) -> list[RolledOut]:
+    def generate(
+        self, prompts: PromptBatch, *, group_size: int, seeds: Sequence[int], ended: Any = None
+    ) -> list[RolledOut]:
         assert len(seeds) == len(set(seeds)) == len(prompts) * group_size
         found: list[RolledOut] = []
         for example, frames in zip(prompts.examples, prompts.frames, strict=True):

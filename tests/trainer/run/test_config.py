@@ -171,6 +171,21 @@ def test_all_errors_come_at_once(tmp_path: Path) -> None:
         ({"stage": "rl", "judging.kind": "demo", "sampling.temperature": 0}, "nothing to learn"),
         ({"stage": "rl", "judging.kind": "demo", "rl.minibatches": 3}, "does not divide"),
         ({"stage": "rl", "judging.kind": "demo", "data.style": "agnostic"}, "pays for observations"),
+        ({"stage": "rl", "judging.kind": "demo", "rl.ahead": True}, "draws with those very weights"),
+        ({"stage": "rl", "objective.name": "grpo", "rl.ahead": True, "sampling.backend": "vllm"}, "the GPU"),
+        (
+            {"stage": "rl", "objective.name": "grpo", "rl.ahead": True, "sampling.backend": "vllm-server"},
+            None,
+        ),
+        (
+            {
+                "stage": "rl",
+                "objective.name": "grpo",
+                "loss.correction": "tis",
+                "sampling": {"backend": "vllm", "temperature": 0.9, "top_p": 0.95},
+            },
+            "whole vocabulary",
+        ),
         ({"stage": "rl", "objective.name": "grpo", "data.style": "agnostic"}, None),
         ({"model.dtype": "bfloat16", "model.lora.rank": 4}, None),
         ({"stage": "rl", "data.trace": "think-answer"}, None),  # nobody sees: no judge is needed

@@ -8,6 +8,7 @@ out and counted.
 from __future__ import annotations
 
 import math
+import threading
 import unicodedata
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -114,6 +115,7 @@ class Collator:
     """
 
     def __init__(self, processor: Any, prompt: Prompt, media: MediaSpec) -> None:
+        self._lock = threading.Lock()
         self.processor, self.tokenizer = processor, processor.tokenizer
         self.prompt, self.media = prompt, media
         self._most, self._why = math.inf, ""
@@ -154,7 +156,8 @@ class Collator:
             else:
                 texts[i] = self._render(text, seen)
         kept = tuple(texts)
-        ids, types, media = self._process(list(texts.values()), [frames[i] for i in kept])
+        with self._lock:  # a tokenizer that two threads use at once raises
+            ids, types, media = self._process(list(texts.values()), [frames[i] for i in kept])
         fitting = [at for at, row in enumerate(ids) if len(row) <= self._most]
         if len(fitting) < len(kept):
             for at in sorted(set(range(len(kept))) - set(fitting)):

@@ -10,8 +10,8 @@ What is decided of an observation, each as a score from 0 to 1:
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import Future
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from concurrent.futures import FIRST_EXCEPTION, Future, wait
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from math import prod
@@ -181,7 +181,11 @@ class Judge(ABC):
 
     @abstractmethod
     def submit(self, items: Sequence[JudgeItem]) -> Ticket:
-        """Submit the observations of a step; returns at once."""
+        """Submit observations; returns at once."""
+
+    @abstractmethod
+    def key(self, item: JudgeItem) -> Hashable:
+        """The same for items that get the same verdict."""
 
     def close(self) -> None:  # noqa: B027 - and frees nothing
         """Free what `start` took; safe to call twice."""
@@ -201,6 +205,42 @@ class Judge(ABC):
         """What `decided` says, as a verdict on everything that is asked."""
         found = decided(item)
         return found and self.whole(dict.fromkeys(self.asks, found))
+
+
+class Verdicts:
+    """Verdicts on observations that are submitted one by one, while others are still drawn.
+
+    Args:
+        judge: started.
+    """
+
+    def __init__(self, judge: Judge) -> None:
+        self._judge = judge
+        self._asked: dict[int, tuple[JudgeItem, Ticket]] = {}
+
+    def add(self, row: int, item: JudgeItem) -> None:
+        """Submit the observation of a row; returns at once."""
+        self._asked[row] = item, self._judge.submit([item])
+
+    def result(self) -> dict[int, Judged]:
+        """Row -> verdict, rising; of equal observations all but the first are `cached`.
+
+        Waits; what stops the run is raised as soon as any of them is known to. Errors as of a `Ticket`.
+        """
+        done, _ = wait((ticket for _, ticket in self._asked.values()), return_when=FIRST_EXCEPTION)
+        for ticket in done:
+            ticket.result()
+        found = {row: ticket.result()[0] for row, (_, ticket) in self._asked.items()}
+        keys = {
+            row: self._judge.key(self._asked[row][0]) for row in found if found[row].reason not in UNASKED
+        }
+        # which of the equal ones was asked first is chance: the one in front takes its verdict
+        first: dict[Hashable, Judged] = {}
+        for row, key in keys.items():
+            first.setdefault(key, found[row])
+        for row in sorted(keys):
+            found[row] = first.pop(keys[row]) if keys[row] in first else again(found[row])
+        return dict(sorted(found.items()))
 
 
 def decided(item: JudgeItem) -> Judged | None:
@@ -240,12 +280,17 @@ class DemoJudge(Judge):
         Raises:
             ConfigError: a question has no scene: the data are not those of the demo world.
         """
-        seen: dict[tuple[int, str, str], Judged] = {}
+        seen: dict[Hashable, Judged] = {}
         ticket = Ticket()
         ticket.set_result([self._judge(item, seen) for item in items])
         return ticket
 
-    def _judge(self, item: JudgeItem, seen: dict[tuple[int, str, str], Judged]) -> Judged:
+    def key(self, item: JudgeItem) -> Hashable:
+        """Scene, question and observation."""
+        truth = item.example.scene
+        return truth and (truth.scene.index, truth.question.problem, item.observation)
+
+    def _judge(self, item: JudgeItem, seen: dict[Hashable, Judged]) -> Judged:
         truth, observation = item.example.scene, item.observation or ""
         if truth is None:
             raise ConfigError(
@@ -256,7 +301,7 @@ class DemoJudge(Judge):
             )
         if (ruled := self.ruled(item)) is not None:
             return ruled
-        key = (truth.scene.index, truth.question.problem, observation)
+        key = self.key(item)
         if key in seen:
             return again(seen[key])
         parts: dict[Reward, Judged] = {}

@@ -74,7 +74,7 @@ class PerceptionJudge(Judge):
         made = {"sufficiency": SufficiencyWay, "faithfulness": FaithfulnessWay}
         self.ways: dict[Reward, Way] = {name: made[name](spec, media) for name in self.asks}
         self._backends = {name: make_backend(way.backend) for name, way in self.ways.items()}
-        self._tell = tell
+        self._tell, self._told = tell, -_TELL_S
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
         self._journal: Journal | None = None
@@ -109,7 +109,7 @@ class PerceptionJudge(Judge):
         self._thread.start()
 
     def submit(self, items: Sequence[JudgeItem]) -> Ticket:
-        """Submit the observations of a step; returns at once. The deadline begins now."""
+        """Submit observations; returns at once. Their deadline begins now."""
         if self._loop is None:
             raise RuntimeError("start() comes before submit()")
         due = time.monotonic() + self.spec.deadline_s
@@ -141,14 +141,14 @@ class PerceptionJudge(Judge):
         rows: dict[tuple[str, ...], list[int]] = {}  # of equal items, which are asked once
         for row, item in enumerate(items):
             if row not in judged:
-                rows.setdefault(self._key(item), []).append(row)
+                rows.setdefault(self.key(item), []).append(row)
         found = await self._ask_all([items[equal[0]] for equal in rows.values()], due)
         for equal, one in zip(rows.values(), found, strict=True):
             judged |= dict.fromkeys(equal, again(one)) | {equal[0]: one}
         return [judged[row] for row in range(len(items))]
 
-    def _key(self, item: JudgeItem) -> tuple[str, ...]:
-        """The same for items that get the same verdicts."""
+    def key(self, item: JudgeItem) -> tuple[str, ...]:
+        """Keys of the requests and digest of the frames."""
         frames = item.frames.record.frames_sha256 if item.frames and "faithfulness" in self.ways else ""
         return (frames, *(way.request(item).key for way in self.ways.values()))
 
@@ -192,7 +192,8 @@ class PerceptionJudge(Judge):
             if not late or any(task.exception() is not None for task in done):
                 return done, late
             words = "; ".join(filter(None, (limiter.waiting_for() for limiter in limiters)))
-            if self._tell is not None and words:
+            if self._tell is not None and words and time.monotonic() - self._told >= _TELL_S:
+                self._told = time.monotonic()
                 self._tell(words)
             if any(limiter.reach.away_s is not None for limiter in limiters):
                 due = max(due, time.monotonic() + self.spec.deadline_s)

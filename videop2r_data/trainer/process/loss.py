@@ -32,6 +32,17 @@ the same for all tokens of the segment. The sequence ratio is that root of the w
 streams, and sg stops the gradient: GSPO-token [arXiv 2507.18071, eq. 13-14]; where all tokens have one
 advantage, value and gradient are GSPO's.
 
+Tokens that another policy mu drew (an engine that computes otherwise, or has older weights) are corrected by
+mu's own log-probabilities in one of two ways. Either pi_old above is mu: the ratio of PPO and GRPO is to the
+policy that drew (verl's bypass mode). Or each s_kit has the weight of truncated importance sampling, without
+gradient, as defined by Yao et al. ("Your efficient RL framework secretly brings you off-policy RL training",
+2025) and as TRL and verl compute it per token, C = `tis_cap` = 2; pi_old is then the policy that the step
+began with (decoupled PPO, arXiv 2110.00641):
+
+    w_it = min(exp(log pi_old(o_it) - log mu(o_it)), C),    w_it s_kit in place of s_kit
+
+The KL term has no weight, as there. k3 is then biased by as much as mu differs from pi.
+
 There is no dual clip: it bounds the loss of bad tokens that an old policy found far less likely, and with
 few updates per rollout there are none; `ratio` and `clip_fraction` in the metrics show if that ever changes.
 """
@@ -88,8 +99,9 @@ class LossResult(NamedTuple):
             gradients, multiply it by the number of ranks.
         metrics: name -> [sum, count], float64 without gradient; add up those of micro-batches and ranks, then
             divide. Names: `policy` (loss without KL) and `kl`, `ratio`, `clip_fraction`,
-            `clip_fraction/<stream>`, `nonfinite`, and `entropy` if it was handed in; per token, but for
-            `policy`, which is a share of the loss with count 0.
+            `clip_fraction/<stream>`, `nonfinite`, `entropy` if it was handed in, with `drawn_logps`
+            `tis/weight` and `tis/truncated` (share at the cap); per token, but for `policy`, which is a share
+            of the loss with count 0.
     """
 
     loss: Tensor
@@ -107,6 +119,7 @@ def policy_loss(
     denominators: Denominators,
     entropy: Tensor | None = None,
     blind_logps: Tensor | None = None,
+    drawn_logps: Tensor | None = None,
 ) -> LossResult:
     """The loss of N rows of a step; float32 whatever the inputs are.
 
@@ -116,13 +129,16 @@ def policy_loss(
 
     Args:
         logps: [N, C] log-probabilities of the sampled tokens under the policy, with gradient.
-        old_logps: [N, C] under the policy that sampled them; None: the same policy, all ratios are exactly 1.
+        old_logps: [N, C] under the old policy; None: the same policy, all ratios are exactly 1. Those of the
+            policy that drew the tokens are corrected for by the ratio.
         ref_logps: [N, C] under the reference; may be None if beta is 0.
         streams: masks [N, C] and advantages [N] of the same rows.
         completion_mask: [N, C] bool; what stands elsewhere, NaN included, has no effect.
         denominators: of the global step.
         entropy: [N, C] nats, for the log only.
         blind_logps: [N, C] under the policy that sees the clip mostly black; None: no such term.
+        drawn_logps: [N, C] under the policy that drew the tokens, for truncated importance sampling; None:
+            without.
 
     Raises:
         ValueError: shapes differ, beta is above 0 without reference log-probabilities, or the reduction is
@@ -135,7 +151,7 @@ def policy_loss(
         raise ValueError(
             f"beta is {spec.beta:g} and there are no reference log-probabilities: hand them in or set 0"
         )
-    models = [x for x in (logps, old_logps, ref_logps, blind_logps) if x is not None]
+    models = [x for x in (logps, old_logps, ref_logps, blind_logps, drawn_logps) if x is not None]
     _check_shapes(mask, [*models, *([] if entropy is None else [entropy])], streams)
     fine = mask.clone()
     for each in models:
@@ -145,9 +161,13 @@ def policy_loss(
     kl = _k3(now, None if ref_logps is None else torch.where(fine, ref_logps, 0.0).float().detach())
     parts = _Parts(now - old, kl, mask, fine, spec, denominators)
     surrogates = [_surrogate(parts, stream) for stream in streams]
+    weight = (
+        None if drawn_logps is None else tis_weights(old, torch.where(fine, drawn_logps, 0.0), spec.tis_cap)
+    )
     policy = now.new_zeros(())
     for stream, found in zip(streams, surrogates, strict=True):
-        policy = policy - parts.reduce(stream.mask * found.value, stream.mask)
+        value = found.value if weight is None else weight * found.value
+        policy = policy - parts.reduce(stream.mask * value, stream.mask)
     loss = policy + spec.beta * parts.penalty(streams) if spec.beta > 0 else policy
     metrics = _log(parts, streams, surrogates)
     if blind_logps is not None:
@@ -159,7 +179,41 @@ def policy_loss(
     metrics["policy"] = torch.stack([policy.detach().double(), torch.zeros_like(policy).double()]).detach()
     if entropy is not None:
         metrics["entropy"] = _tally(entropy, mask & torch.isfinite(entropy))
+    if weight is not None:
+        metrics["tis/weight"] = _tally(weight, fine)
+        metrics["tis/truncated"] = _tally(weight >= spec.tis_cap, fine)
     return LossResult(loss, metrics)
+
+
+def tis_weights(old_logps: Tensor, drawn_logps: Tensor, cap: float) -> Tensor:
+    """Weights of truncated importance sampling, without gradient; shapes as given.
+
+    >>> tis_weights(torch.tensor([-1.0, -1.0]), torch.tensor([-1.0, -5.0]), 2.0).tolist()
+    [1.0, 2.0]
+    """
+    return (old_logps - drawn_logps).detach().float().clamp(-LIMIT, LIMIT).exp().clamp(max=cap)
+
+
+def mismatch(logps: Tensor, drawn_logps: Tensor, where: Tensor) -> dict[str, Tensor]:
+    """How far the trainer's log-probabilities lie from those of the engine that drew the tokens.
+
+    Args:
+        logps, drawn_logps: [N, C] in nats, of trainer and engine.
+        where: [N, C] bool, the tokens that count.
+
+    Returns:
+        float64 without gradient. `abs`: [sum, count] of the distances; `k3`: [sum, count] of
+        exp(d) - d - 1 with d = trainer - engine, which estimates KL(engine || trainer) without bias, because
+        the engine drew; `max`: [the largest distance].
+    """
+    where = where & torch.isfinite(logps) & torch.isfinite(drawn_logps)
+    trainer, engine = (torch.where(where, x.detach(), 0.0).double() for x in (logps, drawn_logps))
+    distance = (trainer - engine).abs()
+    return {
+        "abs": _tally(distance, where),
+        "k3": _tally(_k3(engine, trainer), where),
+        "max": distance.max()[None] if distance.numel() else distance.new_zeros(1),
+    }
 
 
 class _Parts(NamedTuple):

@@ -5,7 +5,7 @@ Notation: B prompts, G rollouts of each, N = B * G rows; row `b * G + g` is roll
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -22,27 +22,42 @@ class RolledOut:
     Attributes:
         ids: its tokens, the closing one included if it was drawn.
         finished: whether the closing token was drawn; False: `max_new_tokens` came first.
+        logps: the engine's own log-probability of each token, in nats, under softmax(logits / temperature)
+            over the whole vocabulary, before top_p, top_k and suppressed tokens: what the trainer computes
+            of it. None: not recorded.
     """
 
     ids: list[int]
     finished: bool
+    logps: list[float] | None = None
+
+
+Ended = Callable[[int, RolledOut], None]
+"""Told of a row and its completion as soon as it has ended, from the thread that generates."""
 
 
 class RolloutEngine(Protocol):
-    """Draws completions from the policy as it was at the last `sync`."""
+    """Draws completions from the policy as it was at the last `sync`.
+
+    With `rl.ahead` a thread of its own generates while the policy is updated: such an engine must not look at
+    the policy between two calls of `sync`, which are never made meanwhile.
+    """
 
     @property
     def room(self) -> int | None:
         """Tokens of prompt and completion that it takes; None: no limit but the model's."""
         ...
 
-    def generate(self, prompts: PromptBatch, *, group_size: int, seeds: Sequence[int]) -> list[RolledOut]:
+    def generate(
+        self, prompts: PromptBatch, *, group_size: int, seeds: Sequence[int], ended: Ended | None = None
+    ) -> list[RolledOut]:
         """G completions of each prompt, in row order.
 
         Args:
             prompts: B prompts with their media.
             group_size: G.
             seeds: N numbers; the same seed, prompt and weights give the same completion.
+            ended: told of rows as they end, once of each; an engine that cannot tell tells of none.
         """
         ...
 

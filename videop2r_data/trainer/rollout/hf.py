@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from copy import deepcopy
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -19,7 +20,7 @@ from videop2r_data.backends import number_behind_clips
 from videop2r_data.errors import ConfigError
 from videop2r_data.trainer.model.load import multiply_patches
 from videop2r_data.trainer.model.weights import bare, inferring, policy_weights, sharding
-from videop2r_data.trainer.rollout.base import RolledOut, Tokens, check_seeds
+from videop2r_data.trainer.rollout.base import Ended, RolledOut, Tokens, check_seeds
 from videop2r_data.trainer.rollout.decode import Rows
 from videop2r_data.trainer.settings.rl import SamplingSpec
 
@@ -123,6 +124,11 @@ class WholeCopy:
             raise ConfigError(f"the policy lacks {len(mine)} weights of its own kind, first {min(mine)!r}")
 
 
+def _tell(ended: Ended | None, first: int, row: int, one: RolledOut) -> None:
+    if ended is not None:
+        ended(first + row, one)
+
+
 LEAVE = 7 / 8
 """Ended rows are dropped when at most this share of the batch still runs: dropping copies the whole cache."""
 
@@ -137,12 +143,13 @@ class HfEngine:
         net: the policy, wrapped (`TrainModel`, adapters, DDP, FSDP, DeepSpeed) or not.
         tokenizer: its tokenizer: which tokens end a completion, which are never drawn.
         spec: how to draw.
+        logps: record log-probabilities; under mixed precision decoding and training differ in them.
     """
 
     room: int | None = None
 
-    def __init__(self, net: Any, tokenizer: Any, spec: SamplingSpec) -> None:
-        self._spec = spec
+    def __init__(self, net: Any, tokenizer: Any, spec: SamplingSpec, *, logps: bool = False) -> None:
+        self._spec, self._logps = spec, logps
         tokens = Tokens.of(bare(net).config, tokenizer)
         self._end, self._never = tokens.end, torch.tensor(sorted(tokens.never))
         self._copy: WholeCopy | None = None
@@ -162,7 +169,9 @@ class HfEngine:
         self._net = self._copy = None
 
     @torch.no_grad()  # type: ignore[untyped-decorator]
-    def generate(self, prompts: PromptBatch, *, group_size: int, seeds: Sequence[int]) -> list[RolledOut]:
+    def generate(
+        self, prompts: PromptBatch, *, group_size: int, seeds: Sequence[int], ended: Ended | None = None
+    ) -> list[RolledOut]:
         """G completions of each prompt; see `RolloutEngine.generate`.
 
         Raises:
@@ -179,21 +188,33 @@ class HfEngine:
             for lo in range(0, count, step):
                 hi = min(lo + step, count)
                 rows = Rows(core, prompts, lo, hi, group_size=group_size, length=u.shape[1])
-                done += self._decode(rows, u[lo * group_size : hi * group_size])
+                done += self._decode(
+                    rows, u[lo * group_size : hi * group_size], partial(_tell, ended, len(done))
+                )
         return done
 
-    def _decode(self, rows: Rows, u: Tensor) -> list[RolledOut]:
+    def _decode(self, rows: Rows, u: Tensor, tell: Ended) -> list[RolledOut]:
         """Decode in one batch that shrinks as rows end; `u`: [N, T], a number for each token."""
         never = self._never.to(u.device)
         tokens = torch.full(u.shape, self._end, dtype=torch.long, device=u.device)
         alive = torch.arange(len(u), device=u.device)
+        logps = torch.zeros(u.shape, device=u.device) if self._logps else None
         ended = torch.zeros_like(alive, dtype=torch.bool)
+        done: dict[int, RolledOut] = {}
         for t in range(u.shape[1]):
             drawn = draw(rows.logits, u[alive, t], self._spec, never).masked_fill_(ended, self._end)
             tokens[alive, t] = drawn
+            if logps is not None:
+                logps[alive, t] = self._logps_of(rows.logits, drawn)
+            last = t + 1 == u.shape[1]
+            for row in alive[((drawn == self._end) | last) & ~ended].tolist():
+                told = None if logps is None else logps[row, : t + 1].tolist()
+                ids = tokens[row, : t + 1].tolist()
+                done[row] = RolledOut(ids, ids[-1] == self._end, told)
+                tell(row, done[row])
             ended = drawn == self._end
-            left = len(alive) - int(ended.sum())
-            if left == 0 or t + 1 == u.shape[1]:
+            left = len(u) - len(done)
+            if left == 0:
                 break
             # Until dropping pays, ended rows go on drawing the end token.
             if left <= len(alive) * LEAVE:
@@ -201,8 +222,8 @@ class HfEngine:
                 rows.keep(~ended)
                 ended = torch.zeros_like(alive, dtype=torch.bool)
             rows.advance(drawn)
-        done = []
-        for row in tokens.tolist():
-            finished = self._end in row
-            done.append(RolledOut(row[: row.index(self._end) + 1] if finished else row, finished))
-        return done
+        return [done[row] for row in range(len(u))]
+
+    def _logps_of(self, logits: Tensor, drawn: Tensor) -> Tensor:
+        logits = logits.float() / (self._spec.temperature or 1.0)
+        return logits.log_softmax(-1).gather(-1, drawn[:, None])[:, 0]

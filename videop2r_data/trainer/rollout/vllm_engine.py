@@ -27,7 +27,7 @@ from videop2r_data.backends import vllm_prompt
 from videop2r_data.errors import BackendError, ConfigError, MissingExtraError
 from videop2r_data.trainer.model.weights import bare, policy_weights
 from videop2r_data.trainer.ranks import Ranks
-from videop2r_data.trainer.rollout.base import RolledOut, Tokens
+from videop2r_data.trainer.rollout.base import Ended, RolledOut, Tokens
 from videop2r_data.trainer.rollout.vllm_requests import (
     check_call,
     check_prompt,
@@ -70,13 +70,18 @@ class VllmEngine:
         self._spec, self._settings, self.room = spec, settings, settings.max_model_len
         self._tokens = Tokens.of(bare(net).config, tokenizer)
         self._fields = sampling_fields(spec, self._tokens, bias=float("-inf"))
+        self._records = spec.logprobs_mode is not None
+        if self._records:
+            self._fields["logprobs"] = 0  # of the drawn token alone
         self._numbers = itertools.count()
         self._asleep: set[str] = set()
         self._net: Any = None
-        self._llm: Any = _start(net, settings, model, revision)
+        self._llm: Any = _start(net, settings, model, revision, spec.logprobs_mode)
         self.sync(net)
 
-    def generate(self, prompts: PromptBatch, *, group_size: int, seeds: Sequence[int]) -> list[RolledOut]:
+    def generate(
+        self, prompts: PromptBatch, *, group_size: int, seeds: Sequence[int], ended: Ended | None = None
+    ) -> list[RolledOut]:
         """G completions of each prompt; see `RolloutEngine.generate`.
 
         Raises:
@@ -90,7 +95,7 @@ class VllmEngine:
         self._wake()
         engine = self._open().llm_engine
         rows: dict[str, int] = {}
-        done: dict[int, Any] = {}
+        done: dict[int, RolledOut] = {}
         try:
             for b in range(len(prompts)):
                 ready = self._prepared(prompts, b)
@@ -101,7 +106,10 @@ class VllmEngine:
             while engine.has_unfinished_requests():
                 for output in engine.step():
                     if output.finished:
-                        done[rows[output.request_id]] = output.outputs[0]
+                        row = rows[output.request_id]
+                        done[row] = self._completion(output.outputs[0])
+                        if ended is not None:
+                            ended(row, done[row])
         except BaseException:
             engine.abort_request(list(rows))
             raise
@@ -111,7 +119,7 @@ class VllmEngine:
                 self._asleep = {"weights", "kv_cache"}
         if len(done) != len(rows):
             raise BackendError(f"vLLM ended {len(done)} of {len(rows)} rollouts")
-        return [rolled_out(done[i].token_ids, done[i].finish_reason, self._tokens) for i in range(len(rows))]
+        return [done[row] for row in range(len(rows))]
 
     def sync(self, net: Any) -> None:
         """Hand the policy's weights over and forget what the old ones computed.
@@ -146,6 +154,12 @@ class VllmEngine:
             raise BackendError("this vLLM engine is closed")
         return self._llm
 
+    def _completion(self, output: Any) -> RolledOut:
+        ids, logps = output.token_ids, None
+        if self._records:
+            logps = [step[token].logprob for token, step in zip(ids, output.logprobs, strict=True)]
+        return rolled_out(ids, output.finish_reason, self._tokens, logps)
+
     def _prepared(self, prompts: PromptBatch, b: int) -> Any:
         """Prompt b as vLLM's processor makes it."""
         from vllm.renderers.inputs.preprocess import parse_model_prompt
@@ -176,7 +190,7 @@ class VllmEngine:
             self._asleep.discard(part)
 
 
-def _start(net: Any, settings: VllmSpec, model: str, revision: str | None) -> Any:
+def _start(net: Any, settings: VllmSpec, model: str, revision: str | None, logprobs_mode: str | None) -> Any:
     """The engine with the checkpoint's weights.
 
     Not `load_format: dummy`, although the policy's own follow at once: it would fill constants that no
@@ -197,6 +211,7 @@ def _start(net: Any, settings: VllmSpec, model: str, revision: str | None) -> An
         "mm_processor_cache_gb": 0,  # a clip is prepared once; it does not come back for an epoch
         "disable_log_stats": True,
         "seed": 0,
+        "logprobs_mode": logprobs_mode or "raw_logprobs",
     }
     if _is_cpu():
         arguments |= {**CPU_ARGUMENTS, "max_num_batched_tokens": settings.max_model_len}

@@ -73,11 +73,14 @@ def check_prompt(prompts: PromptBatch, row: int, got: Sequence[int] | None) -> N
     )
 
 
-def rolled_out(ids: Sequence[int], reason: str | None, tokens: Tokens) -> RolledOut:
+def rolled_out(
+    ids: Sequence[int], reason: str | None, tokens: Tokens, logps: Sequence[float] | None = None
+) -> RolledOut:
     """One completion as vLLM returned it, never tokenised again.
 
     Raises:
-        BackendError: it ended for a reason that no rollout has, or holds a token that may not be drawn.
+        BackendError: it ended for a reason that no rollout has, holds a token that may not be drawn, or has
+            another number of log-probabilities than of tokens.
     """
     drawn = list(ids)
     finished = drawn[-1:] == [tokens.end]
@@ -91,4 +94,6 @@ def rolled_out(ids: Sequence[int], reason: str | None, tokens: Tokens) -> Rolled
             f"vLLM ended a rollout of {len(drawn)} tokens with reason {reason!r}",
             hint="look at vLLM's own log",
         )
-    return RolledOut(drawn, finished)
+    if logps is not None and len(logps) != len(drawn):
+        raise BackendError(f"vLLM gave {len(logps)} log-probabilities of {len(drawn)} tokens")
+    return RolledOut(drawn, finished, None if logps is None else list(logps))

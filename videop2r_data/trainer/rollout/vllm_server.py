@@ -36,7 +36,7 @@ from videop2r_data.media import encode_frames
 from videop2r_data.schemas import Frames, MediaSpec
 from videop2r_data.trainer.model.weights import bare
 from videop2r_data.trainer.ranks import Ranks
-from videop2r_data.trainer.rollout.base import RolledOut, Tokens
+from videop2r_data.trainer.rollout.base import Ended, RolledOut, Tokens
 from videop2r_data.trainer.rollout.vllm_requests import (
     check_call,
     check_prompt,
@@ -53,6 +53,7 @@ if TYPE_CHECKING:
 CHAT = "/v1/chat/completions"
 WORLD = "/get_world_size"
 """A route that only the developer mode has."""
+INFO = "/server_info?config_format=json"
 LOWEST_BIAS = -100.0
 """The API clips logit biases to it: e^-100 of a token's chance is left, and what is drawn is checked."""
 _LOSSLESS = MediaSpec(encoding="png")
@@ -81,15 +82,19 @@ class VllmServerEngine:
         self._tokens = Tokens.of(config, tokenizer)
         self._model, served = _served(self._http)
         self._packs = _needs_packing(self._http, config)
+        self._records = spec.logprobs_mode is not None and spec.logprobs_mode == _logprobs_mode(self._http)
         self.room = min(settings.max_model_len, served)
         self._fields = sampling_fields(spec, self._tokens, bias=LOWEST_BIAS)
         self._fields["logit_bias"] = {str(token): bias for token, bias in self._fields["logit_bias"].items()}
+        self._fields |= {"logprobs": True} if self._records else {}
         dtype = None if settings.dtype == "policy" else getattr(torch, settings.dtype)
         made = FolderTransfer if settings.transfer == "folder" else EngineTransfer
         self._transfer: FolderTransfer | EngineTransfer | None = made(self._http, settings, dtype)
         self.sync(net)
 
-    def generate(self, prompts: PromptBatch, *, group_size: int, seeds: Sequence[int]) -> list[RolledOut]:
+    def generate(
+        self, prompts: PromptBatch, *, group_size: int, seeds: Sequence[int], ended: Ended | None = None
+    ) -> list[RolledOut]:
         """G completions of each prompt; see `RolloutEngine.generate` and this module on seeds.
 
         Raises:
@@ -105,15 +110,22 @@ class VllmServerEngine:
             partial(self._body, text, frames, count, seed)
             for text, frames, seed in zip(prompts.texts, prompts.frames, seeds[::group_size], strict=True)
         ]
-        rows: list[RolledOut] = []
-        for b, answer in enumerate(self._http.post_all(CHAT, bodies)):
+        rows: dict[int, RolledOut] = {}
+
+        def keep(b: int, answer: Any) -> None:
             check_prompt(prompts, b, answer.get("prompt_token_ids"))
             choices = sorted(answer["choices"], key=lambda choice: choice["index"])
             if len(choices) != count:
                 raise BackendError(f"the server gave {len(choices)} rollouts instead of {count}")
-            drawn = [rolled_out(c["token_ids"], c["finish_reason"], self._tokens) for c in choices]
-            rows += drawn * (group_size // count)
-        return rows
+            for g in range(group_size):
+                row, one = b * group_size + g, choices[g % count]
+                logps = [step["logprob"] for step in one["logprobs"]["content"]] if self._records else None
+                rows[row] = rolled_out(one["token_ids"], one["finish_reason"], self._tokens, logps)
+                if ended is not None:
+                    ended(row, rows[row])
+
+        self._http.post_all(CHAT, bodies, keep)
+        return [rows[row] for row in range(len(seeds))]
 
     def sync(self, net: Any) -> None:
         """Send the policy's weights and forget what the old ones computed; every training process calls it.
@@ -180,6 +192,15 @@ def _served(http: Http) -> tuple[str, int]:
     return str(card["id"]), int(card["max_model_len"])
 
 
+def _logprobs_mode(http: Http) -> str | None:
+    """Which log-probabilities the server tells; None: it does not say."""
+    try:
+        told = http.get(INFO)
+    except ConfigError:
+        return None
+    return (told["vllm_config"].get("model_config") or {}).get("logprobs_mode")
+
+
 def _needs_packing(http: Http, config: Any) -> bool:
     """Whether the server runs on a CPU and the policy's output layer shares the embedding's weight.
 
@@ -188,7 +209,7 @@ def _needs_packing(http: Http, config: Any) -> bool:
     """
     if not getattr(config, "tie_word_embeddings", False):
         return False
-    runs = http.get("/server_info?config_format=json")["vllm_config"]
+    runs = http.get(INFO)["vllm_config"]
     if not str(runs["device_config"].get("device")).startswith("cpu"):
         return False
     if runs["parallel_config"]["worker_extension_cls"] != EXTENSION:

@@ -45,6 +45,7 @@ from videop2r_data.trainer.settings.rl import VllmSpec
 _AGAIN = frozenset({408, 409, 425, 429})
 _RNG = random.Random()  # noqa: S311 jitter is no secret
 Body = Callable[[], bytes | None]
+Told = Callable[[int, Any], None]
 
 
 class Http:
@@ -84,12 +85,14 @@ class Http:
         """The answer to one POST."""
         return self.post_all(path, [lambda: b"" if body is None else orjson.dumps(body)])[0]
 
-    def post_all(self, path: str, bodies: Sequence[Body]) -> list[Any]:
+    def post_all(self, path: str, bodies: Sequence[Body], then: Told | None = None) -> list[Any]:
         """The answers to many POSTs, in order; the first failure ends them all. A body is made when its turn
-        comes, so that few are in memory at once."""
-        return asyncio.run(self._all("POST", path, bodies))
+        comes, so that few are in memory at once; `then` is told place and answer of each as it comes."""
+        return asyncio.run(self._all("POST", path, bodies, then))
 
-    async def _all(self, method: str, path: str, bodies: Sequence[Body]) -> list[Any]:
+    async def _all(
+        self, method: str, path: str, bodies: Sequence[Body], then: Told | None = None
+    ) -> list[Any]:
         import aiohttp
 
         gate = asyncio.Semaphore(self._spec.concurrency)
@@ -100,20 +103,23 @@ class Http:
             cookie_jar=aiohttp.DummyCookieJar(),
         ) as session:
 
-            async def one(body: Body) -> Any:
+            async def one(number: int) -> Any:
                 async with gate:
-                    data = await asyncio.to_thread(body)
+                    data = await asyncio.to_thread(bodies[number])
                     attempt = 1
                     while True:
                         try:
-                            return await self._try(session, method, path, data)
+                            answer = await self._try(session, method, path, data)
+                            if then is not None:
+                                then(number, answer)
+                            return answer
                         except TransientError as error:
                             if attempt > self._spec.retries:
                                 raise TransientError(f"{error.message} (try {attempt}, the last)") from error
                         await asyncio.sleep(backoff_s(attempt, rng=_RNG))
                         attempt += 1
 
-            tasks = [asyncio.create_task(one(body)) for body in bodies]
+            tasks = [asyncio.create_task(one(number)) for number in range(len(bodies))]
             try:
                 return await asyncio.gather(*tasks)
             finally:

@@ -50,6 +50,10 @@ class Seen(NamedTuple):
     frames: Frames
 
 
+Shown = tuple[list[Seen], list[Seen]]
+"""The questions of a reading in front of their own clips, and of those of others."""
+
+
 class Said(NamedTuple):
     """An observation; its place and number among the completions of its question name the draws from it."""
 
@@ -95,8 +99,8 @@ class Alarms:
             [_short(row) for row in read_lines(session.recipe.folder / METRICS)] if session.log.main else []
         )
 
-    def draw(self, fed: Fed, rollouts: Rollouts) -> Reading | None:
-        """Draw the completions of a reading; None at a step without one. All processes must call it."""
+    def shown(self, fed: Fed) -> Shown | None:
+        """What a reading shows; None at a step without one. All processes must call it."""
         recipe = self.session.recipe
         sees = any(stream.sees for stream in trace_streams(self.roller.grammar))
         if not self._due(fed.step) or not sees or recipe.data.style == "agnostic":
@@ -107,10 +111,16 @@ class Alarms:
             for at, frames in enumerate(fed.prompts.frames)
             if (place := self.session.place(fed.places[at])) in places and frames is not None
         ]
+        return chosen, swapped(chosen)
+
+    def draw(self, fed: Fed, rollouts: Rollouts, shown: Shown | None) -> Reading | None:
+        """Draw the completions of a reading; None without one."""
+        if shown is None:
+            return None
+        (chosen, others), size = shown, self.session.recipe.rl.group_size
         black = [one._replace(frames=_black(one.frames)) for one in chosen]
-        said = {EMPTY: self._drawn(fed, EMPTY, black), SHUFFLED: self._drawn(fed, SHUFFLED, swapped(chosen))}
+        said = {EMPTY: self._drawn(fed, EMPTY, black), SHUFFLED: self._drawn(fed, SHUFFLED, others)}
         reading = Reading(chosen)
-        size = recipe.rl.group_size
         few = [(one, g) for one in chosen for g in range(min(size, self.spec.rollouts))]
         own = _said(fed, few, [rollouts.graded[one.at * size + g] for one, g in few])
         if self.seer is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from videop2r_data.trainer.model.weights import save_policy, sharding
 from videop2r_data.trainer.ranks import Ranks
 from videop2r_data.trainer.rollout.base import RolloutEngine
 from videop2r_data.trainer.run.checkpoint import save_folder, update_run
-from videop2r_data.trainer.run.session import Fed, Session, feed
+from videop2r_data.trainer.run.session import Fed, Session
 from videop2r_data.trainer.run.step import SKIPPED
 from videop2r_data.trainer.settings.recipe import FINAL
 
@@ -64,15 +64,11 @@ def held_out(
 
 
 class Tick:
-    """The times of one step, in seconds, of this process.
+    """The times of one step, in seconds, of this process."""
 
-    Args:
-        data: seconds that the step waited for its batch.
-    """
-
-    def __init__(self, data: float = 0.0) -> None:
-        self.began = time.perf_counter() - data
-        self.parts: dict[str, float] = {"data": data}
+    def __init__(self) -> None:
+        self.began = time.perf_counter()
+        self.parts: dict[str, float] = {}
 
     @contextmanager
     def timed(self, name: str) -> Iterator[None]:
@@ -91,12 +87,16 @@ class Tick:
 
 
 def train_loop(
-    session: Session, step_of: Callable[[Fed, Tick], dict[str, Any]], evaluate: Evaluate | None
+    session: Session,
+    batches: Iterable[Fed],
+    step_of: Callable[[Fed, Tick], dict[str, Any]],
+    evaluate: Evaluate | None,
 ) -> bool:
     """Train until the last step or until asked to stop; a checkpoint is saved either way.
 
     Args:
         session: the run.
+        batches: of the remaining steps.
         step_of: does one step; returns the line to log, its times apart.
         evaluate: measures held-out questions; None: there are none.
 
@@ -104,9 +104,14 @@ def train_loop(
         whether the run is complete (then `final/` is written), False if it was stopped.
     """
     session.log.begin(session.recipe.stage, session.start, session.steps)
-    for fed in feed(session):
+    coming = iter(batches)
+    while True:
+        tick = Tick()
+        with tick.timed("data"):
+            fed = next(coming, None)
+        if fed is None:
+            break
         seed_step(session.recipe.seed, fed.step, session.accelerator.process_index)
-        tick = Tick(data=fed.waited_s)
         row = step_of(fed, tick)
         if _end_step(session, fed.step + 1, row, tick, evaluate):
             break

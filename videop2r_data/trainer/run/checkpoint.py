@@ -98,6 +98,10 @@ class Checkpoints:
         self.identity = identity
         self.saved: int | None = None
         """Step of the newest checkpoint that this object saved or restored."""
+        self.same: Path | None = None
+        """The checkpoint that was restored, if it is of the same recipe and data."""
+        self.beside: Callable[[Path], None] | None = None
+        """Writes more into the folder of each checkpoint; called in every process."""
 
     @guarded("save")
     def save(self, step: int) -> None:
@@ -114,6 +118,8 @@ class Checkpoints:
             draft.mkdir(parents=True)
         self.accelerator.wait_for_everyone()
         self.accelerator.save_state(str(draft))
+        if self.beside is not None:
+            self.beside(draft)
         self.accelerator.wait_for_everyone()
         if main:
             state = {"step": step, "processes": self.accelerator.num_processes, **self.identity}
@@ -139,6 +145,8 @@ class Checkpoints:
                 hint="resume with the same model and kind of distribution, or choose another --output",
             ) from error
         self.saved = checkpoint.step
+        if self.identity.items() <= checkpoint.state.items():
+            self.same = checkpoint.folder
 
 
 def publish(draft: Path, final: Path) -> None:

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import torch
 
 from videop2r_data.trainer.data.loader import MediaLoader
-from videop2r_data.trainer.data.order import derive, rollout_seeds
+from videop2r_data.trainer.data.order import derive
 from videop2r_data.trainer.process.advantages import collapsed
 from videop2r_data.trainer.process.rewards import RewardTable, rewards_of
 from videop2r_data.trainer.run.rollouts import Roller, Rollouts
@@ -60,18 +60,13 @@ def redrawn(roller: Roller, fed: Fed, rollouts: Rollouts) -> Redrawn:
         rollouts: of `fed`, their observations submitted to the judge; its verdicts are waited for.
     """
     session = roller.session
-    recipe, size = session.recipe, session.recipe.rl.group_size
     done = Redrawn(fed, _settled(roller, rollouts))
-    for number in range(recipe.rl.redraws):
+    for number in range(session.recipe.rl.redraws):
         flat = [b for b, teaches in enumerate(_teaching(roller, done.rollouts)) if not teaches]
         if not session.engine.agreed(bool(flat)):
             break
         other = _others(session, done.fed, flat, number)
-        places = [session.place(local) for local in other.places]
-        seeds = rollout_seeds(recipe.seed, fed.step, places, size, f"redraw-{number}")
-        rolled, masks, graded = roller.completed(other.prompts, size, seeds)
-        new = Rollouts(rolled, masks, graded, [None] * len(rolled))
-        roller.submit(other, new)
+        new = roller.roll(other, f"redraw-{number}")
         teaching = _teaching(roller, _settled(roller, new))
         taken = {fed.places.index(other.places[at]): at for at, teaches in enumerate(teaching) if teaches}
         done = _merged(session, done, other, new, taken)._replace(
@@ -83,7 +78,7 @@ def redrawn(roller: Roller, fed: Fed, rollouts: Rollouts) -> Redrawn:
 def _settled(roller: Roller, rollouts: Rollouts) -> Rollouts:
     """With the verdicts entered, once and for all."""
     rollouts.settle(roller.session.recipe.judging)
-    rollouts.pending, rollouts.alone = None, {}
+    rollouts.verdicts, rollouts.alone = None, {}
     return rollouts
 
 
@@ -111,7 +106,7 @@ def _others(session: Session, fed: Fed, flat: list[int], number: int) -> Fed:
         loaded = next(loader)
     prompts = session.collator(loaded.examples, loaded.frames)
     places = tuple(fed.places[flat[loaded.kept[at]]] for at in prompts.kept)
-    return Fed(fed.step, prompts, places, (), 0.0)
+    return Fed(fed.step, prompts, places, ())
 
 
 def _merged(session: Session, old: Redrawn, other: Fed, new: Rollouts, taken: dict[int, int]) -> Redrawn:

@@ -1,7 +1,8 @@
 """Reinforcement learning: PA-GRPO, its ablations, T-GRPO; `rl_step` is a step on one screen [paper §3.3].
 
 Per step: prompts -> G rollouts of each -> a stream of the trace for each token -> observations to the
-judge, which works while the old and reference log-probabilities are computed -> answers and verdicts to
+judge, as each of them ends, which works while the others are drawn and the old and reference
+log-probabilities are computed -> answers and verdicts to
 rewards -> advantages per stream and group -> clipped loss over counts of the global batch -> clip -> AdamW
 -> weights to the rollout engine.
 
@@ -21,6 +22,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from videop2r_data.errors import ConfigError
 from videop2r_data.schemas import Frames
 from videop2r_data.trainer.data.batch import ModelInputs
 from videop2r_data.trainer.data.order import derive
@@ -30,13 +32,14 @@ from videop2r_data.trainer.model.forward import TokenLogProbs, TrainModel
 from videop2r_data.trainer.model.load import Reference, load_reference
 from videop2r_data.trainer.model.weights import bare, inferring, sharding
 from videop2r_data.trainer.process.advantages import Stream, pad_masks, streams
-from videop2r_data.trainer.process.loss import Denominators, LossResult, denominators, policy_loss
+from videop2r_data.trainer.process.loss import Denominators, LossResult, denominators, mismatch, policy_loss
 from videop2r_data.trainer.process.rewards import RewardTable
 from videop2r_data.trainer.rollout.base import RolloutEngine, prompt_room
 from videop2r_data.trainer.rollout.hf import HfEngine
+from videop2r_data.trainer.run.ahead import Draws
 from videop2r_data.trainer.run.alarms import Alarms
 from videop2r_data.trainer.run.between import Tick, held_out, train_loop
-from videop2r_data.trainer.run.redraw import Redrawn, redrawn, rewarded
+from videop2r_data.trainer.run.redraw import Redrawn, rewarded
 from videop2r_data.trainer.run.rollouts import Roller, Rollouts, Tally, record_samples
 from videop2r_data.trainer.run.session import Fed, Session
 from videop2r_data.trainer.run.step import Piece, Updated, line_of
@@ -67,9 +70,18 @@ def run_rl(session: Session) -> bool:
         roller = Roller(session, drawer, judge)
         with guarded("reference"):
             reference = make_reference(session) if recipe.loss.beta > 0 else None
-        step = partial(rl_step, roller, reference, Alarms(roller, seer))
         asked = judge if "sufficiency" in judging.asked else None
-        return train_loop(session, step, held_out(session, asked, drawer))
+        measure = held_out(session, asked, drawer)
+        with closing(Draws(roller, Alarms(roller, seer))) as draws:
+
+            def evaluate(step: int) -> dict[str, float]:
+                if recipe.rl.ahead:
+                    draws.sync()
+                return measure(step) if measure else {}
+
+            return train_loop(
+                session, draws, partial(rl_step, draws, reference), evaluate if measure else None
+            )
 
 
 def make_drawer(session: Session) -> RolloutEngine:
@@ -81,7 +93,7 @@ def make_drawer(session: Session) -> RolloutEngine:
     """
     recipe, model, tokenizer = session.recipe, session.engine.model, session.policy.tokenizer
     if recipe.sampling.backend == "hf":
-        return HfEngine(model, tokenizer, recipe.sampling)
+        return HfEngine(model, tokenizer, recipe.sampling, logps=recipe.correction is not None)
     if recipe.sampling.backend == "vllm":
         from videop2r_data.trainer.rollout.vllm_engine import VllmEngine
 
@@ -129,35 +141,27 @@ def shard_layers(frozen: TrainModel) -> None:
     fully_shard(frozen)
 
 
-def rl_step(
-    roller: Roller, reference: Reference | None, alarms: Alarms, fed: Fed, tick: Tick
-) -> dict[str, Any]:
+def rl_step(draws: Draws, reference: Reference | None, fed: Fed, tick: Tick) -> dict[str, Any]:
     """One rollout batch and its updates; returns the line to log, its times apart.
 
     Args:
-        roller: draws and grades groups of rollouts.
+        draws: has the graded groups of rollouts, and the alarms, which change nothing but the line.
         reference: the model of the KL term; None without a KL term.
-        alarms: of the run; they change nothing but the line.
         fed: the prompts.
         tick: gets the times.
     """
-    session = roller.session
+    session, roller, alarms = draws.session, draws.roller, draws.alarms
     recipe = session.recipe
-    with tick.timed("rollout"):
-        rollouts = roller.roll(fed)
-        if recipe.objective.entry.shuffles:
-            rollouts.shuffled = roller.roll_shuffled(fed)
-        roller.submit(fed, rollouts)
-        fresh = redrawn(roller, fed, rollouts) if recipe.rl.redraws else Redrawn(fed, rollouts)
-        fed, rollouts = fresh.fed, fresh.rollouts
-        reading = alarms.draw(fed, rollouts)
+    fresh, reading, _ = draws.take(fed, tick)
+    fed, rollouts = fresh.fed, fresh.rollouts
     inputs = fed.prompts.with_completions([one.ids for one in rollouts.rolled], recipe.rl.group_size)
     # the micro-batches of each minibatch: whole groups, the same number in every process
     batches = [
         session.cut(inputs, *fed.part(number, session.share)) for number in range(recipe.rl.minibatches)
     ]
     with tick.timed("logps"):
-        old = _old_logps(session, batches) if recipe.rl.updates > 1 else None
+        again = recipe.rl.updates > 1 and recipe.correction != "ratio"
+        old = _old_logps(session, batches) if again else None
         held = None if reference is None else _reference_logps(session, batches, reference)
         blind = _blind_logps(session, fed, rollouts) if recipe.loss.perception > 0 else None
     with tick.timed("judge"):
@@ -166,14 +170,28 @@ def rl_step(
     table = rewarded(roller, rollouts)
     tally = _tally(fresh, table, recipe)
     mask = torch.arange(int(inputs.lengths.max()) if len(inputs.lengths) else 1) < inputs.lengths[:, None]
-    reached = _streams(session, rollouts, table, mask)
+    owned = {
+        s.name: pad_masks([one.weights[s.name] for one in rollouts.masks], mask.shape[1])
+        for s in table.streams
+    }
+    reached = streams(
+        recipe.objective,
+        table,
+        owned,
+        completion_mask=mask,
+        spec=recipe.loss,
+        sums=session.engine.sums,
+    )
+    drawn = _drawn_logps(rollouts, recipe, mask.shape[1])
+    learn = _Learn(reached, mask, drawn if recipe.correction == "ratio" else old, held, blind, drawn)
+    parts = {"all": mask} | {s.key: owned[s.name] > 0 for s in table.streams}
     with tick.timed("update"):
-        learn = _Learn(reached, mask, old, held, blind)
         updated = [
-            _update(session, pieces, learn, tally) for _ in range(recipe.rl.iterations) for pieces in batches
+            _update(session, pieces, learn, tally, {} if again else parts)
+            for again in range(recipe.rl.iterations)
+            for pieces in batches
         ]
-    with tick.timed("sync"):
-        roller.drawer.sync(session.engine.model)
+    draws.done(tick)
     record_samples(session, fed, rollouts, table, reached)
     with tick.timed("judge"):
         alarms.settle(fed, rollouts, reading, tally)
@@ -245,6 +263,7 @@ class _Learn(NamedTuple):
     old: Tensor | None
     reference: Tensor | None
     blind: Tensor | None = None
+    drawn: Tensor | None = None
 
     def loss(self, piece: Piece, told: TokenLogProbs, spec: LossSpec, whole: Denominators) -> LossResult:
         """What one micro-batch contributes to the loss of the global batch."""
@@ -265,23 +284,33 @@ class _Learn(NamedTuple):
             denominators=whole,
             entropy=told.entropy,
             blind_logps=rows(self.blind),
+            drawn_logps=rows(self.drawn) if spec.correction == "tis" else None,
         )
 
 
-def _streams(session: Session, rollouts: Rollouts, table: RewardTable, mask: Tensor) -> list[Stream]:
-    width = mask.shape[1]
-    return streams(
-        session.recipe.objective,
-        table,
-        {s.name: pad_masks([one.weights[s.name] for one in rollouts.masks], width) for s in table.streams},
-        completion_mask=mask,
-        spec=session.recipe.loss,
-        sums=session.engine.sums,
+def _drawn_logps(rollouts: Rollouts, recipe: TrainRecipe, width: int) -> Tensor | None:
+    """[N, C] the engine's own log-probabilities; None: it records none.
+
+    Raises:
+        ConfigError: it records none, and the loss is corrected by them.
+    """
+    found = [one.logps for one in rollouts.rolled if one.logps is not None]
+    if len(found) == len(rollouts.rolled):
+        return pad_masks(found, width)
+    if recipe.correction is None:
+        return None
+    raise ConfigError(
+        f"correction {recipe.correction!r} needs the engine's log-probabilities, and it tells none",
+        where="sampling.backend",
+        hint=f"start vLLM's server with --logprobs-mode {recipe.sampling.logprobs_mode}",
     )
 
 
-def _update(session: Session, pieces: list[Piece], learn: _Learn, tally: Tally) -> Updated:
-    """One optimizer update from one minibatch."""
+def _update(
+    session: Session, pieces: list[Piece], learn: _Learn, tally: Tally, parts: dict[str, Tensor]
+) -> Updated:
+    """One optimizer update from one minibatch; in `parts` (name -> [N, C] bool) trainer and engine are
+    compared."""
     local = [denominators(learn.mask[piece.lo : piece.hi]) for piece in pieces]
     # Counts of the whole minibatch, over micro-batches and ranks: means of means would weigh short batches
     # more.
@@ -290,6 +319,10 @@ def _update(session: Session, pieces: list[Piece], learn: _Learn, tally: Tally) 
 
     def loss_of(piece: Piece, told: TokenLogProbs) -> Tensor:
         result = learn.loss(piece, told, session.recipe.loss, whole)
+        if learn.drawn is not None:
+            at = slice(piece.lo, piece.hi), slice(told.logps.shape[1])
+            for key, where in parts.items():
+                tally.mismatch(key, mismatch(told.logps.cpu(), learn.drawn[at], where[at]))
         for name, pair in result.metrics.items():
             tally.add(name, *pair.tolist())
         return result.loss
@@ -311,7 +344,7 @@ def _tally(fresh: Redrawn, table: RewardTable, recipe: TrainRecipe) -> Tally:
 
 
 def _row(session: Session, updated: list[Updated], tally: Tally, *, judged: bool) -> dict[str, Any]:
-    row = tally.row(session.engine.sums)
+    row = tally.row(session.engine.sums, session.engine.largest)
     row["policy_loss"] = row.pop("policy") / len(updated)
     if not judged:
         row = {name: value for name, value in row.items() if not name.startswith("judge/")}

@@ -5,7 +5,7 @@ Notation: B prompts, G rollouts of each, N = B * G rows, row b * G + g is rollou
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -22,7 +22,7 @@ from videop2r_data.trainer.judging.base import (
     Judged,
     JudgeItem,
     Reason,
-    Ticket,
+    Verdicts,
     decided,
     joined,
     judge_counts,
@@ -31,7 +31,7 @@ from videop2r_data.trainer.look.samples import sample_record
 from videop2r_data.trainer.process.advantages import Stream, collapsed
 from videop2r_data.trainer.process.masks import SegmentMasks, TokenTable, segment_masks
 from videop2r_data.trainer.process.rewards import Graded, RewardTable, grade
-from videop2r_data.trainer.rollout.base import RolledOut, RolloutEngine
+from videop2r_data.trainer.rollout.base import Ended, RolledOut, RolloutEngine
 from videop2r_data.trainer.run.session import Fed
 from videop2r_data.trainer.settings.objectives import TraceStream, trace_streams
 from videop2r_data.trainer.settings.rl import JudgingSpec, Reward
@@ -54,7 +54,7 @@ class Rollouts:
         graded: grades; `acc_p` is open until `settle`.
         judged: verdicts, None where no judge was asked.
         shuffled: T-GRPO: per prompt the accuracies of its group with shuffled frames; None without a video.
-        pending: what the judge was given, and the rows that it is about, in that order; None: no judge.
+        verdicts: what the judge was given; None: no judge.
         alone: row -> how well the policy answers from its own observation, where that is asked.
     """
 
@@ -63,16 +63,14 @@ class Rollouts:
     graded: list[Graded]
     judged: list[Judged | None]
     shuffled: list[list[float | None] | None] | None = None
-    pending: tuple[Ticket, list[int]] | None = None
+    verdicts: Verdicts | None = None
     alone: dict[int, Judged] = field(default_factory=dict)
 
     def settle(self, spec: JudgingSpec) -> None:
         """Wait for the verdicts and enter what is paid for them into the grades."""
         found: dict[int, dict[Reward, Judged]] = {row: {"self": one} for row, one in self.alone.items()}
-        if self.pending is not None:
-            ticket, rows = self.pending
-            for row, verdict in zip(rows, ticket.result(), strict=True):
-                found[row] = {**verdict.each(spec.asked), **found.get(row, {})}
+        for row, verdict in self.verdicts.result().items() if self.verdicts else ():
+            found[row] = {**verdict.each(spec.asked), **found.get(row, {})}
         for row, parts in found.items():
             plain = spec.asked == ("sufficiency",)
             judged = self.judged[row] = parts["sufficiency"] if plain else joined(parts, spec)
@@ -80,78 +78,82 @@ class Rollouts:
 
 
 class Roller:
-    """Draws and grades groups.
+    """Draws and grades groups; nothing in it is collective.
 
     Args:
         session: the run.
         drawer: draws completions.
         judge: started, or None.
+
+    Attributes:
+        known: seed -> completion that was drawn before, by weights that are gone.
+        drawn: seed -> completion, of everything that was drawn since it was emptied.
     """
 
     def __init__(self, session: Session, drawer: RolloutEngine, judge: Judge | None) -> None:
         self.session, self.drawer, self.judge = session, drawer, judge
         self.grammar = session.recipe.data.grammar
         self.table = TokenTable.from_tokenizer(session.policy.tokenizer)
+        self.known: dict[int, RolledOut] = {}
+        self.drawn: dict[int, RolledOut] = {}
 
-    def roll(self, fed: Fed) -> Rollouts:
-        """Draw G completions of each prompt and grade everything that needs no judge."""
-        recipe, prompts = self.session.recipe, fed.prompts
-        places = [self.session.place(local) for local in fed.places]
-        size = recipe.rl.group_size
-        seeds = rollout_seeds(recipe.seed, fed.step, places, size)
-        rolled, masks, graded = self.completed(prompts, size, seeds)
-        return Rollouts(rolled, masks, graded, [None] * len(rolled))
+    def roll(self, fed: Fed, kind: str = "rollout") -> Rollouts:
+        """Draw G completions of each prompt, grade them, and submit each observation to the judge as its
+        completion ends.
 
-    def roll_shuffled(self, fed: Fed) -> list[list[float | None] | None]:
-        """Accuracies of a second group per video question, its frames in random order [T-GRPO eq. 1].
-
-        Each frame takes the time of its new place: the model sees a film in another order with times that
-        still rise.
+        Args:
+            fed: the prompts.
+            kind: names the draws; see `rollout_seeds`.
         """
-        recipe = self.session.recipe
-        size = recipe.objective.temporal.shuffled_size(recipe.rl.group_size)
-        chosen = [b for b, e in enumerate(fed.prompts.examples) if e.data_type is DataType.VIDEO]
-        found: list[list[float | None] | None] = [None] * len(fed.prompts)
-        if not chosen:
-            return found
-        places = [self.session.place(fed.places[b]) for b in chosen]
-        frames = [
-            _in_random_order(fed.prompts.frames[b], derive(recipe.seed, "shuffle", fed.step, place))
-            for b, place in zip(chosen, places, strict=True)
-        ]
-        prompts = self.session.collator([fed.prompts.examples[b] for b in chosen], frames)
-        seeds = rollout_seeds(recipe.seed, fed.step, places, size, "shuffled")
-        _, _, graded = self.completed(prompts, size, seeds)
-        for at, b in enumerate(chosen):
-            found[b] = [row.acc_r for row in graded[at * size : (at + 1) * size]]
-        return found
+        recipe, prompts = self.session.recipe, fed.prompts
+        size, verdicts = recipe.rl.group_size, None if self.judge is None else Verdicts(self.judge)
+        items: dict[int, JudgeItem] = {}
+
+        def submit(row: int, one: Graded) -> None:
+            if one.observation is not None:
+                b = row // size
+                items[row] = JudgeItem(prompts.examples[b], one.observation, prompts.frames[b])
+                if verdicts is not None:
+                    verdicts.add(row, items[row])
+
+        found = self.completed(prompts, size, self._seeds(fed, size, kind), submit)
+        rollouts = Rollouts(*found, [None] * len(found[0]), verdicts=verdicts)
+        if recipe.objective.entry.shuffles:
+            rollouts.shuffled = self._shuffled(fed)
+        if "self" in recipe.judging.asked:
+            rows, seeds = sorted(items), self._seeds(fed, size, "self")
+            alone = self.answered([items[row] for row in rows], [seeds[row] for row in rows])
+            rollouts.alone = dict(zip(rows, alone, strict=True))
+        return rollouts
 
     def completed(
-        self, prompts: PromptBatch, size: int, seeds: Sequence[int]
+        self,
+        prompts: PromptBatch,
+        size: int,
+        seeds: Sequence[int],
+        then: Callable[[int, Graded], None] | None = None,
     ) -> tuple[list[RolledOut], list[SegmentMasks], list[Graded]]:
-        """`size` completions of each prompt, one for each seed, graded by everything but the judge."""
-        rolled = self._draw(prompts, size, seeds)
-        return rolled, *self._grade(prompts.examples, rolled, size)
+        """`size` completions of each prompt, one for each seed, graded by everything but the judge.
 
-    def submit(self, fed: Fed, rollouts: Rollouts) -> None:
-        """Submit the observations to the judge, which works in the background; and let the policy answer from
-        them, where that is asked."""
-        size = self.session.recipe.rl.group_size
-        rows = [row for row, one in enumerate(rollouts.graded) if one.observation is not None]
-        prompts = fed.prompts
-        items = [
-            JudgeItem(
-                prompts.examples[row // size], rollouts.graded[row].observation, prompts.frames[row // size]
-            )
-            for row in rows
-        ]
-        if self.judge is not None:
-            rollouts.pending = self.judge.submit(items), rows
-        if "self" in self.session.recipe.judging.asked:
-            places = [self.session.place(local) for local in fed.places]
-            seeds = rollout_seeds(self.session.recipe.seed, fed.step, places, size, "self")
-            found = self.answered(items, [seeds[row] for row in rows])
-            rollouts.alone = dict(zip(rows, found, strict=True))
+        Args:
+            then: told of each row and its grades as soon as it has ended.
+        """
+        found: dict[int, tuple[SegmentMasks, Graded]] = {}
+
+        def ended(row: int, one: RolledOut) -> None:
+            found[row] = self._grade(prompts.examples[row // size], one)
+            if then is not None:
+                then(row, found[row][1])
+
+        rolled = self._draw(prompts, size, seeds, ended)
+        for row, one in enumerate(rolled):
+            if row not in found:
+                ended(row, one)
+        return (
+            rolled,
+            [found[row][0] for row in range(len(rolled))],
+            [found[row][1] for row in range(len(rolled))],
+        )
 
     def answered(self, items: Sequence[JudgeItem], seeds: Sequence[int]) -> list[Judged]:
         """How well the policy answers each question from an observation, which stands in its prompt, and not
@@ -177,41 +179,63 @@ class Roller:
         lost = Judged(None, Reason.NO_VERDICT, detail="the question cannot be shown with the observation")
         return [found.get(at, lost) for at in range(len(items))]
 
-    def _draw(self, prompts: PromptBatch, size: int, seeds: Sequence[int]) -> list[RolledOut]:
+    def _shuffled(self, fed: Fed) -> list[list[float | None] | None]:
+        """Accuracies of a second group per video question, its frames in random order [T-GRPO eq. 1].
+
+        Each frame takes the time of its new place: the model sees a film in another order with times that
+        still rise.
+        """
+        recipe, places = self.session.recipe, [self.session.place(local) for local in fed.places]
+        size = recipe.objective.temporal.shuffled_size(recipe.rl.group_size)
+        chosen = [b for b, e in enumerate(fed.prompts.examples) if e.data_type is DataType.VIDEO]
+        found: list[list[float | None] | None] = [None] * len(fed.prompts)
+        if not chosen:
+            return found
+        frames = [
+            _in_random_order(fed.prompts.frames[b], derive(recipe.seed, "shuffle", fed.step, places[b]))
+            for b in chosen
+        ]
+        prompts = self.session.collator([fed.prompts.examples[b] for b in chosen], frames)
+        seeds = rollout_seeds(recipe.seed, fed.step, [places[b] for b in chosen], size, "shuffled")
+        _, _, graded = self.completed(prompts, size, seeds)
+        for at, b in enumerate(chosen):
+            found[b] = [row.acc_r for row in graded[at * size : (at + 1) * size]]
+        return found
+
+    def _seeds(self, fed: Fed, size: int, kind: str) -> list[int]:
+        places = [self.session.place(local) for local in fed.places]
+        return rollout_seeds(self.session.recipe.seed, fed.step, places, size, kind)
+
+    def _draw(self, prompts: PromptBatch, size: int, seeds: Sequence[int], ended: Ended) -> list[RolledOut]:
         if not len(prompts):
             return []
-        with self.session.accelerator.autocast():
-            rolled = self.drawer.generate(prompts, group_size=size, seeds=seeds)
+        if self.known.keys() >= set(seeds):
+            rolled = [self.known[seed] for seed in seeds]
+        else:
+            with self.session.accelerator.autocast():
+                rolled = self.drawer.generate(prompts, group_size=size, seeds=seeds, ended=ended)
         if len(rolled) != len(seeds):
             raise ValueError(f"{len(rolled)} rollouts for {len(seeds)} seeds: groups would be mixed")
+        self.drawn |= zip(seeds, rolled, strict=True)
         return rolled
 
-    def _grade(
-        self, examples: Sequence[Example], rolled: Sequence[RolledOut], size: int
-    ) -> tuple[list[SegmentMasks], list[Graded]]:
+    def _grade(self, example: Example, one: RolledOut) -> tuple[SegmentMasks, Graded]:
         recipe = self.session.recipe
-        masks = [
-            segment_masks(
-                one.ids,
-                self.table,
-                grammar=self.grammar,
-                style=recipe.data.style,
-                unattributable=recipe.loss.unattributable,
-            )
-            for one in rolled
-        ]
-        graded = [
-            grade(
-                mask,
-                problem_type=examples[row // size].problem_type,
-                reference=examples[row // size].reference,
-                options=examples[row // size].options,
-                finished=rolled[row].finished,
-                policy=recipe.scoring,
-            )
-            for row, mask in enumerate(masks)
-        ]
-        return masks, graded
+        mask = segment_masks(
+            one.ids,
+            self.table,
+            grammar=self.grammar,
+            style=recipe.data.style,
+            unattributable=recipe.loss.unattributable,
+        )
+        return mask, grade(
+            mask,
+            problem_type=example.problem_type,
+            reference=example.reference,
+            options=example.options,
+            finished=one.finished,
+            policy=recipe.scoring,
+        )
 
 
 def _in_random_order(frames: Frames | None, seed: int) -> Frames:
@@ -237,7 +261,6 @@ def record_samples(
     due = save.samples_every and (step % save.samples_every == 0 or step == 1)
     if not due or not session.accelerator.is_main_process:
         return
-    grammar = session.recipe.data.grammar
     for row in range(min(save.samples * size, len(rollouts.rolled))):
         masks = rollouts.masks[row]
         session.log.sample(
@@ -252,7 +275,7 @@ def record_samples(
                 advantages={stream.name: float(stream.advantage[row]) for stream in reached},
                 tokens={**{s.key: masks.lengths[s.name] for s in table.streams}, "all": masks.tokens},
                 judged=rollouts.judged[row],
-                grammar=grammar,
+                grammar=session.recipe.data.grammar,
             )
         )
 
@@ -284,41 +307,24 @@ _ALARM = "alarm/"
 
 
 def _means(streams: Sequence[TraceStream], asked: Sequence[Reward]) -> tuple[str, ...]:
-    keys = [stream.key for stream in streams]
+    keys = [*(stream.key for stream in streams), "all"]
     parts = ("accuracy", "format", "length", "total")
-    return (
-        *(f"reward/{part}_{key}" for part in parts for key in streams_with(part, streams)),
-        "reward/total",
-        "reward/plain",
-        *(f"length/{key}" for key in (*keys, "all")),
-        "kl",
-        "kl_blind",
-        "entropy",
-        "ratio",
-        "clip_fraction",
-        *(f"clip_fraction/{key}" for key in (*keys, "all")),
-        *(f"{_ALARM}{name}" for name in _ALARMS),
-        *(f"judged/{name}" for name in asked),
-    )
+    rewards = (f"reward/{part}_{key}" for part in parts for key in streams_with(part, streams))
+    lengths, clipped = (f"length/{key}" for key in keys), (f"clip_fraction/{key}" for key in keys)
+    far = (f"mismatch/{name}_{key}" for name in ("abs", "k3") for key in keys)
+    alarms, judged = (f"{_ALARM}{name}" for name in _ALARMS), (f"judged/{name}" for name in asked)
+    kls = ("kl", "kl_blind", "entropy", "ratio", "clip_fraction")
+    loss = (*kls, *clipped, *far, "tis/weight", "tis/truncated")
+    return *rewards, "reward/total", "reward/plain", *lengths, *loss, *alarms, *judged
 
 
 def _counts(streams: Sequence[TraceStream]) -> tuple[str, ...]:
     keys = [stream.key for stream in streams]
-    return (
-        "policy",
-        "nonfinite",
-        *(f"collapsed/{key}" for key in (*keys, "sum", "plain")),
-        "groups",
-        "rollouts",
-        *(f"unscored/{key}" for key in keys),
-        "truncated",
-        "tokens",
-        "skipped",
-        "judge/asked",
-        "judge/cached",
-        "judge/late",
-        "judge/failed",
-    )
+    collapses = (f"collapsed/{key}" for key in (*keys, "sum", "plain"))
+    unscored = (f"unscored/{key}" for key in keys)
+    judges = (f"judge/{name}" for name in ("asked", "cached", "late", "failed"))
+    ends = ("truncated", "tokens", "skipped")
+    return "policy", "nonfinite", *collapses, "groups", "rollouts", *unscored, *ends, *judges
 
 
 class Tally:
@@ -344,6 +350,7 @@ class Tally:
         self._counts = counts
         self._sums = dict.fromkeys((*means, *counts), 0.0)
         self._over = dict.fromkeys(means, 0.0)
+        self._most = {f"mismatch/max_{one.key}": 0.0 for one in self.streams} | {"mismatch/max_all": 0.0}
 
     def add(self, name: str, total: float, over: float = 1.0) -> None:
         """Add a sum over `over` things (ignored for counts)."""
@@ -382,6 +389,12 @@ class Tally:
             if part.score is not None:
                 self.add(f"judged/{name}", part.score)
 
+    def mismatch(self, key: str, found: Mapping[str, Tensor]) -> None:
+        """Add what `process.loss.mismatch` found of a stream, or of all tokens."""
+        for name in ("abs", "k3"):
+            self.add(f"mismatch/{name}_{key}", *found[name].tolist())
+        self._most[f"mismatch/max_{key}"] = max(self._most[f"mismatch/max_{key}"], *found["max"].tolist())
+
     def lengths(self, graded: Iterable[Graded], rolled: Iterable[RolledOut]) -> None:
         """Add lengths in tokens and how rollouts ended."""
         for grades, one in zip(graded, rolled, strict=True):
@@ -392,12 +405,16 @@ class Tally:
             self.add("rollouts", 1)
             self.add("truncated", not one.finished)
 
-    def row(self, sums: Callable[[Tensor], Tensor]) -> dict[str, float | int]:
+    def row(
+        self, sums: Callable[[Tensor], Tensor], largest: Callable[[Tensor], Tensor] = lambda x: x
+    ) -> dict[str, float | int]:
         """The metrics of all processes; a mean without values is left out.
 
         Args:
             sums: adds tensors of all processes up.
+            largest: takes the larger ones of them.
         """
+        most = dict(zip(self._most, largest(torch.tensor([*self._most.values()])).tolist(), strict=True))
         local = torch.tensor([*self._sums.values(), *self._over.values()], dtype=torch.float64)
         everyone = iter(sums(local).tolist())
         totals = dict(zip(self._sums, everyone, strict=False))
@@ -405,4 +422,5 @@ class Tally:
         means = {name: totals[name] / over[name] for name in self._over if over[name]}
         counts = {name: totals[name] if name == "policy" else int(totals[name]) for name in self._counts}
         counts |= {f"{name}_n": int(n) for name, n in over.items() if n and name.startswith(_ALARM)}
-        return {**means, **counts}
+        compared = most if over["mismatch/abs_all"] else {}
+        return {**means, **counts, **compared}

@@ -5,10 +5,9 @@ from __future__ import annotations
 import logging
 import math
 import os
-import time
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -302,14 +301,12 @@ class Fed(NamedTuple):
         prompts: B prompts; fewer than planned, perhaps none, where clips could not be read.
         places: [B] place of each among the planned examples of this process, rising.
         skipped: what was left out.
-        waited_s: seconds that the step waited for its batch.
     """
 
     step: int
     prompts: PromptBatch
     places: tuple[int, ...]
     skipped: tuple[Skip, ...]
-    waited_s: float
 
     def part(self, number: int, size: int) -> tuple[int, int]:
         """The slice (from, to) of the B prompts that belongs to minibatch `number`, of `size` planned
@@ -317,12 +314,11 @@ class Fed(NamedTuple):
         return bisect_left(self.places, number * size), bisect_left(self.places, (number + 1) * size)
 
 
-def feed(session: Session) -> Iterator[Fed]:
+def feed(session: Session) -> Generator[Fed]:
     """The batches of the remaining steps; the decoders end when the consumer stops."""
     spec = session.recipe.data
     planned = (session.planned(step) for step in range(session.start, session.steps))
     with MediaLoader(planned, spec.media, workers=spec.workers, ahead=spec.ahead) as loader:
-        began = time.perf_counter()
         for step, loaded in enumerate(loader, session.start):
             with guarded("data"):
                 prompts = session.collator(loaded.examples, loaded.frames)
@@ -332,5 +328,4 @@ def feed(session: Session) -> Iterator[Fed]:
             if step + 1 == session.steps:
                 # there is none: lets the decoders end by themselves, not by being cancelled
                 next(loader, None)
-            yield Fed(step, prompts, places, skipped, time.perf_counter() - began)
-            began = time.perf_counter()
+            yield Fed(step, prompts, places, skipped)

@@ -16,13 +16,13 @@ from videop2r_data.trainer.data.batch import ModelInputs
 from videop2r_data.trainer.data.collate import PROMPT_TOO_LONG
 from videop2r_data.trainer.data.examples import Skip
 from videop2r_data.trainer.run.between import Tick, held_out, train_loop
-from videop2r_data.trainer.run.session import Fed, Session
+from videop2r_data.trainer.run.session import Fed, Session, feed
 from videop2r_data.trainer.run.step import Piece, line_of
 
 
 def run_sft(session: Session) -> bool:
     """Train; what it returns is said in `train_loop`."""
-    return train_loop(session, partial(sft_step, session), held_out(session))
+    return train_loop(session, feed(session), partial(sft_step, session), held_out(session))
 
 
 def sft_step(session: Session, fed: Fed, tick: Tick) -> dict[str, Any]:

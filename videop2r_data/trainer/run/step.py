@@ -207,6 +207,13 @@ class Engine:
         added: Tensor = self.accelerator.reduce(values.to(device, kind), reduction="sum")
         return added.double().cpu()
 
+    def largest(self, values: Tensor) -> Tensor:
+        """The largest of the values of all processes; as `sums`."""
+        if self.accelerator.num_processes == 1:
+            return values
+        every: Tensor = self.accelerator.gather(values.to(self.accelerator.device, torch.float32)[None])
+        return every.max(dim=0).values.double().cpu()
+
     def agreed(self, asked: bool) -> bool:
         """Whether any process asks; the same answer in all of them."""
         return bool(self.sums(torch.tensor([float(asked)], dtype=torch.float64))[0] > 0)

@@ -99,6 +99,9 @@ class RlSpec(Model):
     redraws: int = Field(default=0, ge=0, exclude_if=lambda value: value == 0)
     """Dynamic sampling: times that groups whose rewards are all equal are drawn anew in a step, of other
     questions; 0: they stay, and teach nothing."""
+    ahead: bool = Field(default=False, exclude_if=lambda value: not value)
+    """One step ahead: the next step's rollouts are drawn while this one is updated, by the weights that this
+    one began with, and corrected (`loss.correction`). Needs an engine with weights of its own."""
 
     @property
     def updates(self) -> int:

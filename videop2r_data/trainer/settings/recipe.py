@@ -216,6 +216,23 @@ class TrainRecipe(Model):
             yield "sampling.temperature 0 makes all rollouts of a group equal: nothing to learn from"
         if self.rl.redraws and entry.shuffles:
             yield f"rl.redraws is not worked out for {name}, whose groups are drawn in pairs: set it to 0"
+        if self.rl.redraws and self.rl.ahead:
+            yield "rl.redraws asks all processes for the verdicts while rl.ahead draws beside them: set one"
+        if self.rl.ahead and self.sampling.backend != "vllm-server":
+            why = (
+                "those very weights"
+                if self.sampling.backend == "hf"
+                else "the GPU and the process of the update"
+            )
+            yield (
+                f"rl.ahead draws while the weights change, and backend {self.sampling.backend} draws with "
+                f"{why}: set sampling.backend: vllm-server"
+            )
+        if self.correction and self.sampling.backend != "hf" and self.sampling.logprobs_mode is None:
+            yield (
+                "loss.correction compares log-probabilities over the whole vocabulary; vLLM tells none "
+                "of a sampling.temperature with a top_p or top_k: set temperature: 1, or top_p: 1, top_k: 0"
+            )
         if self.batch.size % self.rl.minibatches:
             yield f"rl.minibatches {self.rl.minibatches} does not divide batch.size {self.batch.size}"
 
@@ -235,6 +252,11 @@ class TrainRecipe(Model):
         for field, backend in self.judging.backends.items():
             if backend.declared.libraries:
                 yield f"judging.{field}.model", backend.model, backend.revision
+
+    @property
+    def correction(self) -> Literal["ratio", "tis"] | None:
+        """`loss.correction`; one step ahead is always corrected."""
+        return self.loss.correction or ("ratio" if self.rl.ahead else None)
 
     @property
     def folder(self) -> Path:

@@ -188,6 +188,13 @@ class LossSpec(Model):
     unattributable: Unattributable = "half"
     """Who gets what several streams share: `half`: all of them, in equal shares; `none`: no advantage (KL
     still holds); `reasoning`: the stream of the answer."""
+    correction: Literal["ratio", "tis"] | None = Field(**_unless(None))
+    """For tokens that another policy drew: the engine computes otherwise, or with `rl.ahead` has older
+    weights; by the engine's own log-probabilities. `ratio`: they are those of the old policy, and the clipped
+    ratio is to them; `tis`: truncated importance sampling, a weight beside the ratio to the weights that the
+    step began with. None: `ratio` with `rl.ahead`, else no correction."""
+    tis_cap: float = Field(gt=0, **_unless(2.0))
+    """Highest weight of `correction: tis`."""
 
     @property
     def clip_range(self) -> tuple[float, float]:
@@ -212,6 +219,16 @@ class SamplingSpec(Model):
     rows: int = Field(default=0, ge=0)
     """hf: rollouts drawn at a time, to bound memory; whole groups, at least one; 0: all at once."""
 
+    @property
+    def logprobs_mode(self) -> Literal["raw_logprobs", "processed_logprobs"] | None:
+        """vLLM's `logprobs_mode` that tells log softmax(logits / temperature) over the whole vocabulary, as
+        the trainer computes it: raw ones know no temperature, processed ones are of the tokens that top_p and
+        top_k leave. None: neither tells it."""
+        if self.temperature == 1:
+            return "raw_logprobs"
+        whole = self.temperature > 0 and self.top_p == 1 and not self.top_k
+        return "processed_logprobs" if whole else None
+
 
 # vLLM, and the command that starts its server.
 
@@ -225,8 +242,8 @@ DEV_MODE = {"VLLM_SERVER_DEV_MODE": "1"}
 CPU_ARGUMENTS = {"enable_chunked_prefill": False}
 """What the engine needs on a CPU: a prompt in one piece. When a prompt with a seed is computed in several,
 vLLM winds its random generator back, which CPU generators cannot do: the engine dies (seen with 0.32)."""
-_OURS = frozenset(
-    {"model", "revision", "dtype", "generation_config", "chat_template", "weight_transfer_config"}
+_OURS = frozenset({"model", "revision", "dtype", "generation_config", "chat_template"}) | frozenset(
+    {"weight_transfer_config", "logprobs_mode"}
 )
 
 
@@ -360,7 +377,8 @@ class JudgingSpec(Model):
     concurrency: int | None = Field(default=None, ge=1, le=4096)
     """Calls in flight at most, per process; None: `backend.concurrency`."""
     deadline_s: float = Field(default=120.0, gt=0)
-    """Seconds from handing in the observations of a step; what is not judged by then is unscored."""
+    """Seconds from handing in an observation, as soon as its rollout ends; what is not judged by then is
+    unscored."""
     cache: Path | None = None
     """Folder of the journal of answers, which several runs may share; None: one in the run folder."""
     max_cost: float | None = Field(default=None, gt=0)
