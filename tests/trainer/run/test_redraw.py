@@ -44,7 +44,9 @@ class Script:
         self.session = session
         self.tokenizer = session.policy.tokenizer
 
-    def generate(self, prompts: PromptBatch, *, group_size: int, seeds: Sequence[int]) -> list[RolledOut]:
+    def generate(
+        self, prompts: PromptBatch, *, group_size: int, seeds: Sequence[int], ended: Any = None
+    ) -> list[RolledOut]:
         planned = {e.sample_id for step in range(4) for e in self.session.planned(step)}
         type(self).asked.append([e.sample_id for e in prompts.examples])
         alike = type(self).stubborn > 0 and not planned.intersection(type(self).asked[-1])
