@@ -159,15 +159,12 @@ def policy_loss(
     now = torch.where(fine, logps, 0.0).float()
     old = now.detach() if old_logps is None else torch.where(fine, old_logps, 0.0).float().detach()
     kl = _k3(now, None if ref_logps is None else torch.where(fine, ref_logps, 0.0).float().detach())
-    parts = _Parts(now - old, kl, mask, fine, spec, denominators)
+    tis = None if drawn_logps is None else tis_weights(old, drawn_logps, spec.tis_cap)
+    parts = _Parts(now - old, kl, mask, fine, spec, denominators, tis)
     surrogates = [_surrogate(parts, stream) for stream in streams]
-    weight = (
-        None if drawn_logps is None else tis_weights(old, torch.where(fine, drawn_logps, 0.0), spec.tis_cap)
-    )
     policy = now.new_zeros(())
     for stream, found in zip(streams, surrogates, strict=True):
-        value = found.value if weight is None else weight * found.value
-        policy = policy - parts.reduce(stream.mask * value, stream.mask)
+        policy = policy - parts.reduce(stream.mask * found.value, stream.mask)
     loss = policy + spec.beta * parts.penalty(streams) if spec.beta > 0 else policy
     metrics = _log(parts, streams, surrogates)
     if blind_logps is not None:
@@ -179,9 +176,6 @@ def policy_loss(
     metrics["policy"] = torch.stack([policy.detach().double(), torch.zeros_like(policy).double()]).detach()
     if entropy is not None:
         metrics["entropy"] = _tally(entropy, mask & torch.isfinite(entropy))
-    if weight is not None:
-        metrics["tis/weight"] = _tally(weight, fine)
-        metrics["tis/truncated"] = _tally(weight >= spec.tis_cap, fine)
     return LossResult(loss, metrics)
 
 
@@ -217,7 +211,8 @@ def mismatch(logps: Tensor, drawn_logps: Tensor, where: Tensor) -> dict[str, Ten
 
 
 class _Parts(NamedTuple):
-    """Inputs of all streams, [N, C]; `fine`: the log-probability under every model is finite."""
+    """Inputs of all streams, [N, C]; `fine`: the log-probability under every model is finite; `tis`: weights
+    of truncated importance sampling."""
 
     log_ratio: Tensor
     kl: Tensor
@@ -225,6 +220,7 @@ class _Parts(NamedTuple):
     fine: Tensor
     spec: LossSpec
     denominators: Denominators
+    tis: Tensor | None = None
 
     def reduce(self, values: Tensor, weights: Tensor) -> Tensor:
         """Sum of weighted values, divided as `spec.reduction` says; scalar."""
@@ -268,6 +264,8 @@ def _surrogate(parts: _Parts, stream: Stream) -> _Surrogate:
     ratio = log_ratio.clamp(-LIMIT, LIMIT).exp()
     a = stream.advantage.float()[:, None]
     value = torch.minimum(ratio * a, ratio.clamp(low, high) * a)
+    if parts.tis is not None:
+        value = torch.where(parts.fine, parts.tis, 0.0) * value
     # Clipping stops a gradient only where the ratio has already moved in the direction of the advantage.
     clipped = ((ratio < low) & (a < 0)) | ((ratio > high) & (a > 0))
     return _Surrogate(ratio, value, reached, clipped & reached)
@@ -286,6 +284,9 @@ def _log(parts: _Parts, streams: Sequence[Stream], surrogates: Sequence[_Surroga
     metrics["ratio"] = ratio
     metrics["kl"] = _tally(parts.kl, parts.fine)
     metrics["nonfinite"] = _tally(~parts.fine, parts.mask)
+    if parts.tis is not None:
+        metrics["tis/weight"] = _tally(parts.tis, parts.fine)
+        metrics["tis/truncated"] = _tally(parts.tis >= parts.spec.tis_cap, parts.fine)
     return metrics
 
 
