@@ -13,7 +13,6 @@ from typing import Any
 
 from videop2r_data.builders import read_by
 from videop2r_data.errors import ConfigError, MissingExtraError
-from videop2r_data.files import find_model
 from videop2r_data.schemas import (
     Aggregate,
     Both,
@@ -107,7 +106,6 @@ def token_counter(name: str) -> Callable[[str], int] | None:
         from transformers import AutoTokenizer
     except ImportError:
         raise MissingExtraError("transformers", "train") from None
-    find_model(name, where="tokenizer")
     try:
         tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=False)
     except (OSError, ValueError, KeyError) as error:
