@@ -38,6 +38,7 @@ class Script:
     `stubborn` calls that were still alike."""
 
     stubborn = 0
+    room: int | None = None
     asked: ClassVar[list[list[str]]] = []
 
     def __init__(self, session: Session) -> None:
