@@ -189,3 +189,14 @@ class _Stop(Exception):
 
 def _told(self: Any, recipe: Any, config: Any, *rest: Any, **more: Any) -> None:
     raise _Stop(config.text_config.hidden_size)
+
+
+@pytest.mark.integration
+def test_three_billion_weights_fit_one_card() -> None:
+    """The packaged recipe for one GPU of 80 GB, by its own count: 18 bytes a weight, and vLLM in its sleep."""
+    found = plan_memory(load_train_recipe("paper-3b-rl-1x80"), gpus=1, card=80)
+    assert found.fits
+    held = sum(found.parts[n] for n in ("weights", "gradients", "optimizer", "float32 copies", "reference"))
+    assert held == 18 * found.weights
+    assert found.phases["update"] < 72 * GIB
+    assert found.kv_tokens and found.kv_tokens > 7 * 8 * 2200  # a step's rollouts at once

@@ -232,17 +232,19 @@ class _Run:
         else:
             work = {"gathered layers": self._gathered(), "activations and logits": ledger.work}
             update = sum(own.values()) + sum(work.values())
+        whole = self.base * _SIZES[recipe.model.dtype] if self.cut > 1 else 0
         engine = {"vLLM engine": int(recipe.vllm.memory * self.card)} if self.vllm else {}
         kept, awake = sum(held.values()), sum(engine.values()) if recipe.vllm.sleep == 0 else 0
         # torch's update of all weights is fused on a GPU; others, and on a CPU, need room for one weight
         largest = max((weight.numel() for weight in self.learnt), default=0)
         extra = 0 if self.cuda and recipe.optim.kind == "adamw" else 8 * largest
         phases = {"update": update + kept + awake, "step": sum(own.values()) + kept + extra + awake}
+        if whole:  # each process loads all weights, then keeps its part
+            phases["load"] = whole
         if self.vllm:
             phases["rollout"] = own["weights"] + kept + engine["vLLM engine"]
         elif self.rl and recipe.sampling.backend == "hf":
             # weights that are cut over GPUs are copied whole to decode
-            whole = self.base * _SIZES[recipe.model.dtype] if self.cut > 1 else 0
             phases["rollout"] = own["weights"] + whole + kept + self._decoding()
         rest = {"reserve": self._reserve(max(phases.values()))} if self.cuda else {"batches": self._pixels()}
         parts = own | held | work | engine | rest
