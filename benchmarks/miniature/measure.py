@@ -41,7 +41,8 @@ def measure(policy: Policy, clips: Clips, start: Policy | None = None) -> dict[s
 def _measured(policy: Policy, clips: Clips, start: Policy | None) -> dict[str, Figures]:
     generator = Generator().manual_seed(1)
     read = policy.read(clips.seen, clips.question)
-    black = policy.read(clips.black, clips.question)
+    # Black clips are all alike: one for each question is read.
+    black = policy.read(clips.black[:QUESTIONS], torch.arange(QUESTIONS))[clips.question]
     found = {}
     for mode, draws in (("greedy", None), ("sampled", generator)):
         written = policy.write(read, draws)

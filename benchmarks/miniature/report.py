@@ -6,9 +6,9 @@ python -m benchmarks.miniature report --cells runs/miniature     # gathers the c
 from __future__ import annotations
 
 import argparse
-import math
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from benchmarks.miniature.gather import (
     Cell,
@@ -21,7 +21,18 @@ from benchmarks.miniature.gather import (
     records,
     turn,
 )
-from benchmarks.miniature.settings import ERRORS, FIRST, FULL, JUDGED, JUDGES, MAIN, SAME, SETTINGS, arms
+from benchmarks.miniature.settings import (
+    ERRORS,
+    FIRST,
+    FULL,
+    JUDGED,
+    JUDGES,
+    MAIN,
+    RL_RATE,
+    SAME,
+    SETTINGS,
+    arms,
+)
 
 HERE = Path(__file__).parent
 PAGE = HERE.parent / "results" / "miniature.md"
@@ -38,10 +49,38 @@ def runs(found: Sequence[Record], setting: str, arm: str, purpose: str = "main")
     """Seed -> a run, or the start where the arm is one."""
     if not arms()[arm].objective:
         purpose = "start"
-    named = by_seed(found, setting=setting, arm=arm, purpose=purpose)
+    wanted: Record = {"setting": setting, "arm": arm, "purpose": purpose}
+    if purpose == "main":
+        wanted["rate"] = rate_of(found, setting, arm).rate
+    named = by_seed(found, **wanted)
     if arm == "sft":
         return {seed: one for seed, one in named.items() if one["holds"] and seed < 1000}
     return named
+
+
+class Rate(NamedTuple):
+    """A learning rate; `chosen`: on validation clips, all tuning runs being there."""
+
+    rate: float
+    chosen: bool
+
+    @property
+    def text(self) -> str:
+        """For a table."""
+        return f"{self.rate:g}{'' if self.chosen else ' (not chosen)'}"
+
+
+def rate_of(found: Sequence[Record], setting: str, arm: str) -> Rate:
+    """The chosen rate, or while runs are missing the one that was taken in its place."""
+    tuning = [
+        one for one in found if one["purpose"] == "tune" and (one["setting"], one["arm"]) == (setting, arm)
+    ]
+    if len(tuning) >= len(FULL.rates) * len(FULL.tuning):
+        means = {
+            rate: [x["validation"]["sampled"] for x in tuning if x["rate"] == rate] for rate in FULL.rates
+        }
+        return Rate(max(means, key=lambda rate: sum(means[rate]) / len(means[rate])), True)
+    return Rate(RL_RATE, False)
 
 
 def share(mode: str, key: str) -> Callable[[Record], float | None]:
@@ -96,9 +135,9 @@ def main_table(found: Sequence[Record], setting: str) -> str:
         own = runs(found, setting, name)
         if not own:
             continue
-        rate = next(iter(own.values()))["rate"] if arms()[name].objective else math.nan
+        rate = rate_of(found, setting, name) if arms()[name].objective else None
         rows.append([
-            name, str(len(own)), "-" if math.isnan(rate) else f"{rate:g}",
+            name, str(len(own)), "-" if rate is None else rate.text,
             *(cell(own, "sampled", key) for key in ("answers", "observations", "invented", "reasoning")),
             *(cell(own, "greedy", key) for key in ("answers", "observations")),
             cell(own, "sampled", "kl", 1.0),
@@ -272,6 +311,9 @@ def still_open(found: Sequence[Record]) -> str:
         for name in arms():
             if setting == "G" and name not in ("sft", *FIRST):
                 continue
+            if name in FIRST and not rate_of(found, setting, name).chosen:
+                phase = "glimpses" if setting == "G" else "main"
+                lines.append((phase, f"{setting} {name}: its learning rate is not chosen"))
             n = len(runs(found, setting, name))
             if n < FULL.seeds:
                 phase = "glimpses" if setting == "G" else "main" if name in ("sft", *FIRST) else "rest"

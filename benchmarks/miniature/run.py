@@ -157,6 +157,7 @@ class Plan:
     def __init__(self, out: Path, scale: Scale, mapped: Map, jobs: int = 1, *, force: bool = False) -> None:
         self.out, self.scale, self.mapped, self.jobs, self.force = out, scale, mapped, jobs, force
         self.settings: Sequence[str] = MAIN
+        self.fixed_rate: float | None = None
 
     def starts(self, setting: str, wanted: int, candidates: Sequence[int]) -> list[int]:
         """The first seeds whose start passes the gate; each is printed, and those that fail go no further."""
@@ -177,6 +178,8 @@ class Plan:
 
     def rate(self, setting: str, arm: str) -> float:
         """The learning rate with the best validation clips, over the tuning seeds."""
+        if self.fixed_rate:
+            return self.fixed_rate
         base = Cell(setting, arm, 0, "tune", updates=updates_of(setting, self.scale))
         tuning = self.scale.tuning
         if arms()[arm].start == "sft":
@@ -256,6 +259,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--jobs", type=int, default=2, help="processes, one thread each")
     parser.add_argument("--settings", nargs="+", choices=MAIN, default=list(MAIN), help="of main and rest")
     parser.add_argument("--seeds", type=int, help="fewer seeds for a first look; the others are added later")
+    parser.add_argument(
+        "--rate", type=float, help="a learning rate for all, and none is chosen: a first look"
+    )
     parser.add_argument("--phases", nargs="+", choices=PHASES, default=list(PHASES))
     parser.add_argument(
         "--quick", action="store_true", help="a minute, to see that it runs; the figures say nothing"
@@ -267,7 +273,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         scale = replace(scale, seeds=args.seeds, judge_seeds=min(args.seeds, scale.judge_seeds))
     with workers(jobs) as mapped:
         plan = Plan(out, scale, mapped, jobs, force=args.quick)
-        plan.settings = args.settings
+        plan.settings, plan.fixed_rate = args.settings, args.rate
         for phase in PHASES:
             if phase in args.phases:
                 plan.phase(phase)

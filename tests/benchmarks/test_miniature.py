@@ -369,6 +369,18 @@ def test_the_best_rate_is_chosen_on_validation_clips() -> None:
     assert run.best_rate([one(3e-3, 0.6, 0.1), one(1e-3, 0.6, 0.1)]) == 1e-3
 
 
+def test_runs_at_another_rate_than_the_chosen_one_are_no_part_of_the_table() -> None:
+    def one(purpose: str, rate: float, seed: int, value: float) -> dict[str, Any]:
+        cell = {"setting": "P2", "arm": "grpo", "purpose": purpose, "rate": rate, "seed": seed}
+        return cell | {"validation": {"sampled": value}}
+
+    runs = [one("main", 1e-3, 0, 0.5), one("main", 3e-3, 0, 0.6)]
+    assert report.rate_of(runs, "P2", "grpo") == (1e-3, False)
+    tuned = [one("tune", rate, seed, 100 * rate) for rate in (3e-4, 1e-3, 3e-3) for seed in (1000, 1001)]
+    assert report.rate_of([*runs, *tuned], "P2", "grpo") == (3e-3, True)
+    assert report.runs([*runs, *tuned], "P2", "grpo") == {0: runs[1]}
+
+
 def test_turn_to_inventing() -> None:
     rows = [
         [25, 0, 0, 0, 0.2],
