@@ -64,7 +64,7 @@ class Learner:
         self.policy, self.start = copy.deepcopy(start), start
         self.objective = ObjectiveSpec(name=arm.objective)
         # What the publication of an objective fixes goes before the miniature's own settings.
-        fixed: dict[str, Any] = getattr(self.objective.entry, "settings", {})
+        fixed = self.objective.entry.settings
         self.rewards, self.loss = RewardSpec(length="off"), LossSpec(**{"beta": KL, **fixed.get("loss", {})})
         self.redraws: int = fixed.get("rl", {}).get("redraws", 0)
         self.optimizer = torch.optim.AdamW(
@@ -97,13 +97,11 @@ class Learner:
             batch, old = self._rollouts(clips)
         with torch.no_grad():
             reference = self._write(clips, self.start, said=batch.written.tokens).logps
-        parts = denominators(self.mask)
-        if "longest" in parts._fields:
-            parts = parts._replace(**{"longest": self.start.tokens})
         found = policy_loss(
             batch.written.logps, old, reference, self.streams(batch, clips),
-            completion_mask=self.mask, spec=self.loss, denominators=parts,
-            **self._blind(clips, batch.written.tokens),
+            completion_mask=self.mask, spec=self.loss,
+            denominators=denominators(self.mask)._replace(longest=self.start.tokens),
+            blind_logps=self._blind(clips, batch.written.tokens),
         )  # fmt: skip
         if self.arm.stale:
             self.before.load_state_dict(self.policy.state_dict())
@@ -139,10 +137,10 @@ class Learner:
     def table(self, batch: Batch, shuffled: list[list[float]] | None = None) -> RewardTable:
         """The project's rewards of whole groups."""
         graded = [_TRACES[p, r] for p, r in zip(batch.paid_p.tolist(), batch.right.tolist(), strict=True)]
-        longest: Any = {"longest": TOKENS} if "overlong" in self.objective.entry.parts else {}
         return rewards_of(
-            graded, self.rewards, self.scale.group, objective=self.objective, shuffled=shuffled, **longest
-        )
+            graded, self.rewards, self.scale.group,
+            objective=self.objective, shuffled=shuffled, longest=self.start.tokens,
+        )  # fmt: skip
 
     def streams(self, batch: Batch, clips: Clips) -> list[Stream]:
         """What the project's objective makes of the rollouts."""
@@ -181,14 +179,14 @@ class Learner:
         sums = [parts for one in self.objective.entry.earned(table.streams) for parts in one.sums]
         return torch.stack([collapsed(*table.earned(parts), table.group_size) for parts in sums]).all(dim=0)
 
-    def _blind(self, clips: Clips, traces: Tensor) -> dict[str, Tensor]:
+    def _blind(self, clips: Clips, traces: Tensor) -> Tensor | None:
         """What the policy would say to clips that are mostly black, for an objective that asks [PAPO].
 
         A frame has patches of 4 by 4 pixels here; of glimpses whole vectors are made black.
         """
-        if not getattr(self.loss, "perception", 0):
-            return {}
-        share, seen = getattr(self.loss, "blackened", 0.0), clips.seen
+        if not self.loss.perception:
+            return None
+        share, seen = self.loss.blackened, clips.seen
         shape = (
             (*seen.shape[:2], *(side // 4 for side in seen.shape[2:]))
             if self.world.pixels
@@ -199,7 +197,7 @@ class Learner:
             left = left.repeat_interleave(4, dim=axis)
         seen = seen * left.reshape(*left.shape, *[1] * (seen.ndim - left.ndim))
         with torch.no_grad():
-            return {"blind_logps": self._write(clips._replace(seen=seen), self.policy, said=traces).logps}
+            return self._write(clips._replace(seen=seen), self.policy, said=traces).logps
 
     def _shuffled(self, clips: Clips) -> list[list[float]]:
         """Accuracies of the groups that see the frames in another order [T-GRPO]."""
