@@ -28,42 +28,41 @@ TEST, VALIDATION = 99, 77
 checked."""
 
 
-def measure(policy: Policy, clips: Clips, start: Policy | None = None) -> dict[str, Figures]:
+def measure(policy: Policy, clips: Clips, start: Policy | None = None, draws: int = 1) -> dict[str, Figures]:
     """Greedy and sampled figures.
 
     Args:
         start: what RL began with, for the KL; None: no KL.
+        draws: sampled traces of each clip; several make the figure of a policy, not of the draw.
     """
     with torch.no_grad():
-        return _measured(policy, clips, start)
-
-
-def _measured(policy: Policy, clips: Clips, start: Policy | None) -> dict[str, Figures]:
-    generator = Generator().manual_seed(1)
-    read = policy.read(clips.seen, clips.question)
-    # Black clips are all alike: one for each question is read.
-    black = policy.read(clips.black[:QUESTIONS], torch.arange(QUESTIONS))[clips.question]
-    found = {}
-    for mode, draws in (("greedy", None), ("sampled", generator)):
-        written = policy.write(read, draws)
-        found[mode] = counted(written.tokens, clips)
+        generator = Generator().manual_seed(1)
+        read = policy.read(clips.seen, clips.question)
+        sampled = policy.write(read, generator, group=draws)
+        found = {
+            "greedy": counted(policy.write(read).tokens, clips),
+            "sampled": counted(sampled.tokens, clips),
+        }
         if policy.tokens == TOKENS:
-            on_black = policy.write(black, draws).tokens[:, :DIGITS]
-            found[mode]["empty_likely"] = _mean(solve(on_black, clips.question) == LIKELY[clips.question])
-    if start is not None:
-        found["sampled"] |= divergence(
-            written, start.write(start.read(clips.seen, clips.question), said=written.tokens)
-        )
+            # Black clips are all alike: one for each question is read.
+            black = policy.read(clips.black[:QUESTIONS], torch.arange(QUESTIONS))[clips.question]
+            said = policy.write(black, generator).tokens[:, :DIGITS]
+            found["sampled"]["empty_likely"] = _mean(solve(said, clips.question) == LIKELY[clips.question])
+        if start is not None:
+            read = start.read(clips.seen, clips.question)
+            found["sampled"] |= divergence(sampled, start.write(read, group=draws, said=sampled.tokens))
     return found
 
 
 def counted(tokens: Tensor, clips: Clips) -> Figures:
-    """Shares of [N, C] traces.
+    """Shares of [N * g, C] traces, g of each of N clips in a row.
 
     `observations` right in every digit; `invented`: false, and leads to the right answer; `reasoning`: the
     answer is what the rules make of the trace's own observation; `likely`: the observation leads to the
     likely answer; `unlikely`: answers right where the likely one is wrong.
     """
+    each = torch.arange(len(clips.question)).repeat_interleave(len(tokens) // len(clips.question))
+    clips = Clips(clips.digits[each], clips.question[each], clips.seen[:0])
     right = tokens[:, -1] == clips.answer
     usual = clips.answer == LIKELY[clips.question]
     found = {"answers": _mean(right), "unlikely": _mean(right, ~usual)}

@@ -27,6 +27,7 @@ from benchmarks.miniature.measure import TEST, VALIDATION, gate, measure, writte
 from benchmarks.miniature.policy import Policy
 from benchmarks.miniature.rl import run as train
 from benchmarks.miniature.settings import (
+    DRAWS,
     FIRST,
     FULL,
     JUDGED,
@@ -90,10 +91,10 @@ def do_start(job: Job) -> Record:
         return done
     arm, setting = arms()[cell.arm], SETTINGS[cell.setting]
     policy, spent = kept(out, cell.setting, setting, cell.seed, scale, arm.start)
-    validation = measure(policy, clips_of(cell.setting, VALIDATION, scale.clips))
+    validation = measure(policy, clips_of(cell.setting, VALIDATION, scale.clips), draws=DRAWS)
     record: Record = {
         "validation": validation,
-        "test": measure(policy, clips_of(cell.setting, TEST, scale.clips)),
+        "test": measure(policy, clips_of(cell.setting, TEST, scale.clips), draws=DRAWS),
         "cpu_s": round(spent, 2),
     }
     if arm.start == "sft":
@@ -116,12 +117,12 @@ def do_cell(job: Job) -> Record:
     half = clips_of(cell.setting, TEST, scale.clips // 2)
 
     def measured(policy: Policy, step: int) -> Record:
-        return {} if tuning else measure(policy, half, start)
+        return {} if tuning else measure(policy, half, start, 2)
 
     policy, record = train(arm, cell, world_of(setting), start, scale, measured)
-    record["validation"] = measure(policy, clips_of(cell.setting, VALIDATION, scale.clips), start)
+    record["validation"] = measure(policy, clips_of(cell.setting, VALIDATION, scale.clips), start, DRAWS)
     if not tuning:
-        record["test"] = measure(policy, clips_of(cell.setting, TEST, scale.clips), start)
+        record["test"] = measure(policy, clips_of(cell.setting, TEST, scale.clips), start, DRAWS)
     answers = record["validation"]["sampled"]["answers"]
     print(f"{cell.name}: validation answers {100 * answers:.1f}, {record['cpu_s']:.0f} CPU s", flush=True)
     return save(out, cell, record)

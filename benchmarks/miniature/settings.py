@@ -141,6 +141,8 @@ KL = 0.01
 """Weight of the KL term."""
 RL_RATE = 1e-3
 """Where none was chosen: the judges' runs and the long one, which compare judges and time, not objectives."""
+DRAWS = 4
+"""Sampled traces of each clip in a final measurement; two in a point of a curve."""
 POINTS = 10
 """Measurements on the curve of a run."""
 EVERY = 25

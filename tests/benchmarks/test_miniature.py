@@ -146,6 +146,8 @@ def test_counted_by_hand() -> None:
     assert found["reasoning"] == 0.75
     assert (found["both_wrong"], found["one_wrong"]) == (0.25, 0.5)
     assert (found["answers_if_true"], found["answers_if_false"]) == (0.5, 0.5)
+    one = clips.at(torch.tensor([0]))
+    assert counted(traces, one) == found  # four traces of one clip
 
 
 GOOD = {
@@ -442,3 +444,7 @@ def test_black_frames_and_measures_of_an_untrained_policy() -> None:
     found = measure(policy, clips, policy)
     assert found["sampled"]["kl"] == pytest.approx(0.0, abs=1e-6)
     assert set(found["greedy"]) <= set(found["sampled"])
+    again = measure(policy, clips, policy, draws=4)
+    assert again["greedy"] == found["greedy"]
+    assert again["sampled"]["kl"] == pytest.approx(0.0, abs=1e-6)
+    assert abs(again["sampled"]["answers"] - found["sampled"]["answers"]) < 0.2
