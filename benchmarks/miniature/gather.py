@@ -116,29 +116,27 @@ def paired(one: dict[int, Record], other: dict[int, Record], value: Callable[[Re
     return over_seeds(a - b for a, b in pairs if a is not None and b is not None)
 
 
-def at_kl(curve: Record, level: float, key: str) -> float:
-    """A figure where the run first is this far from its start, between two points of its curve linearly.
+def within_kl(curve: Record, budget: float, key: str) -> float:
+    """The best figure of a run while it is no further than this from its start.
+
+    The KL term holds runs at some distance, where they go on getting better: a figure *at* a KL would be that of
+    whichever point first passed it by chance.
 
     Args:
         curve: lists of one length, the first point at KL 0.
-        level: KL to the start in nats a trace.
+        budget: KL to the start in nats a trace.
 
-    >>> at_kl({"kl": [0.0, 0.2, 0.4], "answers": [0.5, 0.6, 0.65]}, 0.3, "answers")
-    0.625
+    >>> within_kl({"kl": [0.0, 0.3, 0.5, 0.4], "answers": [0.5, 0.6, 0.65, 0.7]}, 0.4, "answers")
+    0.7
     """
-    kl, values = curve["kl"], curve[key]
-    for k in range(1, len(kl)):
-        if kl[k] >= level:
-            share = (level - kl[k - 1]) / (kl[k] - kl[k - 1]) if kl[k] > kl[k - 1] else 1.0
-            return float(values[k - 1] + share * (values[k] - values[k - 1]))
-    return float(values[-1])
+    return max(float(value) for kl, value in zip(curve["kl"], curve[key], strict=True) if kl <= budget)
 
 
 class AtKl(NamedTuple):
-    """Two arms compared where both are equally far from their start.
+    """Two arms compared within the same distance from their start.
 
     Attributes:
-        level: mean over seeds of the KL at which they are compared, the largest that both reach.
+        level: mean over seeds of that KL, the largest that both reach.
         answers, observations: paired differences.
     """
 
@@ -154,9 +152,11 @@ def equal_kl(one: dict[int, Record], other: dict[int, Record]) -> AtKl:
         a, b = one[seed]["curve"], other[seed]["curve"]
         level = min(max(a["kl"]), max(b["kl"]))
         levels.append(level)
-        answers.append(100 * (at_kl(a, level, "answers") - at_kl(b, level, "answers")))
+        answers.append(100 * (within_kl(a, level, "answers") - within_kl(b, level, "answers")))
         if a["observations"][0] is not None and b["observations"][0] is not None:
-            observations.append(100 * (at_kl(a, level, "observations") - at_kl(b, level, "observations")))
+            observations.append(
+                100 * (within_kl(a, level, "observations") - within_kl(b, level, "observations"))
+            )
     return AtKl(over_seeds(levels), over_seeds(answers), over_seeds(observations))
 
 

@@ -167,7 +167,7 @@ def pairs(found: Sequence[Record], setting: str) -> str:
         rows.append([name, str(differences[0].n), *texts, *equal])
     head = [
         f"{REFERENCE} minus", "seeds", "answers", "greedy answers", "observations right",
-        "at a KL of", "answers there", "observations there",
+        "within a KL of", "answers there", "observations there",
     ]  # fmt: skip
     return table(head, rows) if rows else "Not run yet."
 

@@ -395,15 +395,15 @@ def test_turn_to_inventing() -> None:
     assert gather.turn({"training": rows[:3]}) is None
 
 
-def test_arms_are_compared_where_both_have_gone_as_far() -> None:
+def test_arms_are_compared_within_the_same_distance_from_the_start() -> None:
     fast = {
         0: {"curve": {"kl": [0.0, 1.0, 2.0], "answers": [0.5, 0.6, 0.7], "observations": [0.5, 0.5, 0.6]}}
     }
     slow = {
-        0: {"curve": {"kl": [0.0, 0.5, 1.0], "answers": [0.5, 0.6, 0.62], "observations": [0.5, 0.5, 0.5]}}
+        0: {"curve": {"kl": [0.0, 1.1, 0.9], "answers": [0.5, 0.6, 0.62], "observations": [0.5, 0.5, 0.5]}}
     }
     found = gather.equal_kl(fast, slow)
-    assert found.level.mean == 1.0
+    assert found.level.mean == 1.1
     assert found.answers.mean == pytest.approx(-2.0)
     assert gather.equal_kl(slow, fast).answers.mean == pytest.approx(2.0)
 
