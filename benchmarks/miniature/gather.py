@@ -119,8 +119,8 @@ def paired(one: dict[int, Record], other: dict[int, Record], value: Callable[[Re
 def within_kl(curve: Record, budget: float, key: str) -> float:
     """The best figure of a run while it is no further than this from its start.
 
-    The KL term holds runs at some distance, where they go on getting better: a figure *at* a KL would be that of
-    whichever point first passed it by chance.
+    The KL term holds runs at some distance, where they go on getting better: a figure *at* a KL would be that
+    of whichever point first passed it by chance.
 
     Args:
         curve: lists of one length, the first point at KL 0.
