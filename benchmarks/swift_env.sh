@@ -12,9 +12,9 @@ cd "$(dirname "$0")/.."
 venv=${1:-.venv-swift}
 make_venv "$venv"
 say "installing ms-swift for the CPU into $venv (about 3 GB)"
-# attrdict and transformers-stream-generator come as sources that need setuptools before they are built.
+# Its sources need setuptools before they are built; its GRPO trainer imports msgspec, which it does not ask for.
 pip_in "$venv" install setuptools wheel
-pip_in "$venv" install 'ms-swift==4.6.0' 'qwen-vl-utils==0.0.14' 'torch==2.13.0' 'torchvision==0.28.0'
+pip_in "$venv" install 'ms-swift==4.6.0' 'qwen-vl-utils==0.0.14' 'torch==2.13.0' 'torchvision==0.28.0' msgspec
 torchvision_beside_cpu_torch "$venv"
 "$venv/bin/python" -c 'from swift.pipelines import rlhf_main; from transformers import Qwen2_5_VLProcessor' \
     || die "the environment was made, but ms-swift or the processors do not import"

@@ -32,6 +32,7 @@ import yaml
 from benchmarks._peak import watched
 
 SIDE = 112
+SIZE = ("prompts", "group", "tokens", "steps")
 ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -45,9 +46,10 @@ def main() -> None:
     parser.add_argument("--latency", type=float, default=0.3)
     parser.add_argument("--part", type=int, choices=(1, 2), help="only this one")
     parser.add_argument("--swift", type=Path, help="Python of an environment with ms-swift; none: without it")
+    parser.add_argument("--size", type=int, nargs=4, help=f"of part 1: {', '.join(SIZE)}; none: 8 8 64 6")
     args = parser.parse_args()
-    size = {"prompts": 4, "group": 4, "tokens": 16, "steps": 3} if args.quick else {}
-    size = {"prompts": 8, "group": 8, "tokens": 64, "steps": 6} | size
+    numbers = args.size or ((4, 4, 16, 3) if args.quick else (8, 8, 64, 6))
+    size = dict(zip(SIZE, numbers, strict=True))
     rounds = 1 if args.quick else args.rounds
     with tempfile.TemporaryDirectory() as folder:
         if args.part != 2:
