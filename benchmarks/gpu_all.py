@@ -228,8 +228,8 @@ def json_lines(text: str) -> Iterator[dict[str, Any]]:
 
 
 def cells_in(folder: Path) -> Iterator[dict[str, Any]]:
-    """What each JSON file of a folder says in numbers and words, its lists left out."""
-    for path in sorted(folder.glob("*.json")):
+    """What each JSON file in a folder says in numbers and words, its lists left out."""
+    for path in sorted(folder.rglob("*.json")):
         data = json.loads(path.read_text())
         yield {"cell": path.stem} | {
             name: value for name, value in data.items() if not isinstance(value, list)
