@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -28,10 +28,12 @@ from videop2r_data.trainer.process.rewards import Graded
 from videop2r_data.trainer.ranks import Ranks
 from videop2r_data.trainer.run.rollouts import Roller, Rollouts, Tally
 from videop2r_data.trainer.run.runlog import METRICS, read_lines
-from videop2r_data.trainer.run.session import Fed
 from videop2r_data.trainer.settings.objectives import trace_streams
 from videop2r_data.trainer.settings.rl import Reward
 from videop2r_data.validators import ALARMS, RAISED, alarms_up
+
+if TYPE_CHECKING:
+    from videop2r_data.trainer.run.session import Fed
 
 EMPTY, SHUFFLED, OWN, SEEN = "alarm/empty", "alarm/shuffled", "alarm/own", "alarm/seen"
 

@@ -32,13 +32,12 @@ from videop2r_data.trainer.process.advantages import Stream, collapsed
 from videop2r_data.trainer.process.masks import SegmentMasks, TokenTable, segment_masks
 from videop2r_data.trainer.process.rewards import Graded, RewardTable, grade
 from videop2r_data.trainer.rollout.base import Ended, RolledOut, RolloutEngine
-from videop2r_data.trainer.run.session import Fed
 from videop2r_data.trainer.settings.objectives import TraceStream, trace_streams
 from videop2r_data.trainer.settings.rl import JudgingSpec, Reward
 from videop2r_data.validators import neutralise
 
 if TYPE_CHECKING:
-    from videop2r_data.trainer.run.session import Session
+    from videop2r_data.trainer.run.session import Fed, Session
 
 NOTES = "Somebody looked at it and noted: {}\n\n{}"
 """The question of a policy that answers from an observation, without the clip."""
