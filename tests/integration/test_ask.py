@@ -211,7 +211,7 @@ def test_what_cannot_be_asked_ends_with_a_reason(clips: Path, tmp_path: Path) ->
         assert "QUESTION" in invoke("m", clip, *to, code=2).stderr
         assert "no trace grammar" in invoke("m", clip, "?", "--trace", "sonnet", *to, code=1).stderr
         assert server.requests == 2
-    assert "no folder and no Hub id" in invoke("nowhere", clip, "?", code=1).stderr
+    assert "neither a folder nor a Hub id" in invoke("nowhere", clip, "?", code=1).stderr
     assert "kind" in invoke("m", clip, "?", "--kind", "oracle", code=1).stderr
 
 

@@ -79,9 +79,9 @@ def write_clip(
                 frame.pts, frame.time_base = pts[i], Fraction(1, 1000)
             container.mux(stream.encode(frame))
         for packet in stream.encode(None):
-            # x265 loses the time of a single frame once in a long while, and no muxer takes that
-            if packet.pts is None and frames == 1:
-                packet.pts = packet.dts = 0
+            # x265 loses a time of a single frame, or both, once in a long while, and no muxer takes that
+            if frames == 1:
+                packet.pts = packet.dts = pts[0] if pts else 0
             container.mux(packet)
     return path
 

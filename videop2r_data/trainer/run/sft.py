@@ -6,6 +6,7 @@ over the number of target tokens of the global batch -> clip -> AdamW. Prompt to
 
 from __future__ import annotations
 
+from contextlib import closing
 from functools import partial
 from typing import Any
 
@@ -22,7 +23,8 @@ from videop2r_data.trainer.run.step import Piece, line_of
 
 def run_sft(session: Session) -> bool:
     """Train; what it returns is said in `train_loop`."""
-    return train_loop(session, feed(session), partial(sft_step, session), held_out(session))
+    with closing(feed(session)) as batches:  # after an error too the decoders end at once
+        return train_loop(session, batches, partial(sft_step, session), held_out(session))
 
 
 def sft_step(session: Session, fed: Fed, tick: Tick) -> dict[str, Any]:
