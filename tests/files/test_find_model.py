@@ -50,6 +50,15 @@ def test_a_name_that_is_meant_to_be_a_folder(name: str, said: str) -> None:
     assert caught.value.where == "model.model" and caught.value.hint
 
 
+def test_runs_is_nobody_on_the_hub_where_nothing_was_trained_yet(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (here / "empty").mkdir()
+    monkeypatch.chdir(here / "empty")
+    with pytest.raises(ConfigError, match="no such folder"):
+        find_model("runs/sft")
+
+
 def test_what_comes_near_is_named() -> None:
     with pytest.raises(ConfigError, match="there is tiny"):
         find_model("tini")
