@@ -155,6 +155,7 @@ def measured(meter: Meter) -> Iterator[None]:
     nets: list[Any] = []
 
     def forward(run: Callable[..., Any], model: Any, inputs: Any, **options: Any) -> Any:
+        """A pass, counted as one of the update or of the reference."""
         told = run(model, inputs, **options)
         done = read_pass(inputs)
         if torch.is_grad_enabled():
@@ -174,6 +175,7 @@ def measured(meter: Meter) -> Iterator[None]:
         return run(engine, net)
 
     def generate(run: Callable[..., Any], engine: Any, prompts: Any, **options: Any) -> Any:
+        """A rollout, with the time of its first token."""
         meter.memory.mark("between")
         first: list[float] = []
 

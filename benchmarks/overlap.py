@@ -25,6 +25,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import av
 import numpy as np
 import pyarrow.parquet as pq
 
@@ -129,8 +130,9 @@ def _real(
             continue
         try:
             pictures, rate = read(path)
-        except Exception:
-            continue  # damaged, or no clip
+        except (av.FFmpegError, IndexError) as error:  # damaged, or no clip
+            print(f"left out: {path.name}: {error}")
+            continue
         if len(pictures) < 2 * rate or min(pictures[0].shape[:2]) < 64 or path.name in COPIES:
             continue
         name = f"real-{path.stem}.mp4"

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmarks._blank import blank
 from tests.evaluation.rows import eval_row
+from videop2r_data.errors import ConfigError
 from videop2r_data.evaluation.compare import (
     RIGHT,
     Compared,
@@ -21,6 +24,7 @@ from videop2r_data.evaluation.compare import (
     _parts,
     _together,
     differing,
+    load_results,
 )
 from videop2r_data.evaluation.compare_tables import blocks_of, markdown
 from videop2r_data.schemas import (
@@ -260,3 +264,11 @@ def test_the_parts_stand_in_a_table_of_their_own() -> None:
     assert block.rows == [
         ("no claim is false", "400", "0.250", "0.500", "+0.200 to +0.300", "<0.001", "real")
     ]
+
+
+def test_results_one_folder_deeper_are_named(tmp_path: Path) -> None:
+    (tmp_path / "eval" / "demo-1").mkdir(parents=True)
+    (tmp_path / "eval" / "demo-1" / "result.json").write_text("{}")
+    with pytest.raises(ConfigError, match="no result of an evaluation") as caught:
+        load_results([("", tmp_path / "eval"), ("", tmp_path)])
+    assert str(tmp_path / "eval" / "demo-1") in (caught.value.hint or "")

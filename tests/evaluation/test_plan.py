@@ -214,3 +214,9 @@ def test_weights_that_are_replaced_are_other_weights(tmp_path: Path) -> None:
     asked = plan_of(str(tmp_path / "m"), {"benchmarks": [{"name": "demo"}]}, device="cpu").plan.backend
     assert asked.revision == weights_digest(tmp_path / "m")
     assert asked.extra == {"device_map": "cpu", "dtype": "float32"}
+
+
+def test_a_plan_that_is_not_there_is_no_model_of_the_hub() -> None:
+    with pytest.raises(ConfigError, match="no such plan") as caught:
+        plan_of("nowhere.yaml", {})
+    assert caught.value.where == "nowhere.yaml"

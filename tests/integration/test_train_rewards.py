@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from tests.fakes.openai_server import Call
+from tests.fakes.scripted import Scripted
 from tests.integration.test_train_faithful import purpose
 from tests.integration.test_train_judge import serving
 from tests.integration.test_train_run import assert_same, stopped_after
@@ -32,7 +33,6 @@ from videop2r_data.trainer.data.examples import DemoStream, Example, draw
 from videop2r_data.trainer.look.samples import read_samples, render_samples
 from videop2r_data.trainer.rollout.base import RolledOut
 from videop2r_data.trainer.run import rl
-from videop2r_data.trainer.run.session import Session
 from videop2r_data.trainer.run.train import train
 
 pytestmark = pytest.mark.integration
@@ -48,14 +48,9 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return small.model(tmp_path_factory.mktemp("tiny"))
 
 
-class Script:
+class Script(Scripted):
     """A policy of a few lines: in each group two true traces, one with a false detail, one that lacks what
     matters. From an observation alone it answers right if the answer's words stand in it."""
-
-    room: int | None = None
-
-    def __init__(self, session: Session) -> None:
-        self.tokenizer = session.policy.tokenizer
 
     def generate(
         self, prompts: PromptBatch, *, group_size: int, seeds: Sequence[int], ended: Any = None
@@ -65,15 +60,8 @@ class Script:
         for example, frames, n in zip(prompts.examples, prompts.frames, range(len(prompts)), strict=True):
             for g in range(group_size):
                 said = written(example, n * group_size + g) if frames is not None else answered(example)
-                ids = self.tokenizer(said, add_special_tokens=False).input_ids
-                found.append(RolledOut([*ids, int(self.tokenizer.eos_token_id)], True))
+                found.append(self.said(said))
         return found
-
-    def sync(self, net: Any) -> None:
-        pass
-
-    def close(self) -> None:
-        pass
 
 
 def written(example: Example, row: int) -> str:

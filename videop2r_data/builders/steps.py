@@ -439,6 +439,7 @@ def backend_of(recipe: Recipe, place: Workspace, spec: BackendSpec) -> Backend:
     """
 
     def demo(spec: BackendSpec) -> Backend:
+        """The demo world's own answers, of the recipe's demo source."""
         from videop2r_data.demo import DemoBackend
 
         world = demo_source(recipe)

@@ -345,10 +345,12 @@ def run_draining(main: Coroutine[Any, Any, T], stop: Stop, tell: Callable[[str],
     heard = 0
 
     async def guarded() -> T:
+        """Await the work with the signals caught."""
         loop = asyncio.get_running_loop()
         task = asyncio.ensure_future(main)
 
         def on_signal() -> None:
+            """The first signal drains, the second cancels."""
             nonlocal heard
             heard += 1
             if heard > 1:

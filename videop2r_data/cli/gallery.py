@@ -190,6 +190,7 @@ def _journaled(release: Release, place: Workspace | None) -> FramesOf:
     def look_up(
         source: str, path: str, focus: Focus, kind: str
     ) -> tuple[Sequence[int], Sequence[float]] | None:
+        """Numbers and times of the frames that the journal holds of a clip; None: it holds none."""
         if kind not in ("image", "video") or part_fault(*focus.part, DataType(kind)):
             return None
         sample = Sample(  # the journal's key is made of these; the rest may be anything

@@ -73,8 +73,7 @@ def plan_of(what: str | None, given: Mapping[str, Any], *, device: str = "") -> 
         run = path
         told, given = of_run(path, given), given | {"benchmarks": None}
     elif what is not None and path is not None:
-        find_model(what, where=what)
-        told = {"backend": {"kind": "transformers", "model": str(path) if path.is_dir() else what}}
+        told = {"backend": _model(what, path)}
     settings = merged(told, given)
     backend = settings.get("backend") or {}
     if isinstance(backend, Mapping) and not backend.get("model"):
@@ -102,6 +101,14 @@ def plan_of(what: str | None, given: Mapping[str, Any], *, device: str = "") -> 
         allowed="docs/evaluation.md lists what is allowed",
     )  # fmt: skip
     return Meant(plan, base, _out(plan, run), run)
+
+
+def _model(what: str, path: Path) -> dict[str, str]:
+    """A folder of weights or a Hub id, asked in this process."""
+    if path.suffix in (".yaml", ".yml", ".json"):
+        raise ConfigError("no such plan", where=what, hint="docs/evaluation.md has one to start from")
+    find_model(what, where=what)
+    return {"kind": "transformers", "model": str(path) if path.is_dir() else what}
 
 
 def merged(told: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:

@@ -115,6 +115,12 @@ async def write_result(
         ) from None
 
 
+def _below(folder: Path) -> str:
+    """The results one folder deeper, where an evaluation of a run puts them."""
+    found = sorted(path.parent for path in folder.glob(f"*/{RESULT}"))
+    return f": {', '.join(map(str, found[:3]))}{', ...' if len(found) > 3 else ''}" if found else ""
+
+
 def read_result(folder: Path) -> EvalResult:
     """The result in a folder.
 
@@ -128,7 +134,7 @@ def read_result(folder: Path) -> EvalResult:
         raise ConfigError(
             f"no result of an evaluation: {getattr(error, 'strerror', None) or error}",
             where=str(path),
-            hint="name a folder that p2r-train eval wrote",
+            hint=f"name a folder that p2r-train eval wrote{_below(folder)}",
         ) from None
     return validate_settings(data, EvalResult, where=str(path), what="result")
 

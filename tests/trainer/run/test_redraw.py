@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import pytest
 import torch
 
+from tests.fakes.scripted import Scripted
 from tests.integration.test_train_run import assert_same, stopped_after
 from tests.trainer.run import small
 from videop2r_data.demo import write_trace
@@ -18,7 +19,6 @@ from videop2r_data.trainer.look.samples import read_samples
 from videop2r_data.trainer.rollout.base import RolledOut
 from videop2r_data.trainer.run import rl
 from videop2r_data.trainer.run.rollouts import Roller
-from videop2r_data.trainer.run.session import Session
 from videop2r_data.trainer.run.step import Engine
 from videop2r_data.trainer.run.train import train
 from videop2r_data.trainer.settings.recipe import TrainRecipe
@@ -33,17 +33,12 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return small.model(tmp_path_factory.mktemp("tiny"))
 
 
-class Script:
+class Script(Scripted):
     """Answers planned questions alike in the whole group, and others with one rollout false: after
     `stubborn` calls that were still alike."""
 
     stubborn = 0
-    room: int | None = None
     asked: ClassVar[list[list[str]]] = []
-
-    def __init__(self, session: Session) -> None:
-        self.session = session
-        self.tokenizer = session.policy.tokenizer
 
     def generate(
         self, prompts: PromptBatch, *, group_size: int, seeds: Sequence[int], ended: Any = None
@@ -58,16 +53,9 @@ class Script:
             # the second planned question of a step teaches from the start
             teaches = number == 1 if example.sample_id in planned else not alike
             for g in range(group_size):
-                said = FALSE if g == 0 and teaches else write_trace(example.scene, None, seed=0)
-                ids = self.tokenizer(said, add_special_tokens=False).input_ids
-                found.append(RolledOut([*ids, int(self.tokenizer.eos_token_id)], True))
+                true = write_trace(example.scene, None, seed=0)
+                found.append(self.said(FALSE if g == 0 and teaches else true))
         return found
-
-    def sync(self, net: Any) -> None:
-        pass
-
-    def close(self) -> None:
-        pass
 
 
 def recipe_of(tiny: Path, out: Path, **changes: Any) -> TrainRecipe:

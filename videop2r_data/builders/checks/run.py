@@ -440,6 +440,7 @@ async def _probe_all(
     done = 0
 
     async def worker() -> None:
+        """Look at one file after the other until none is left."""
         nonlocal done
         for index, (path, data_type) in todo:
             try:

@@ -117,6 +117,7 @@ class ClipFiles:
         waiting, done = iter(todo.items()), len(wanted) - len(todo)
 
         async def worker() -> None:
+            """Read one clip after the other until none waits."""
             nonlocal done
             for key, clip in waiting:
                 path = self._files[clip]

@@ -200,6 +200,7 @@ async def draw_sheets(
     async with DecodePool(spec, want="array", workers=workers) as pool:
 
         async def work() -> None:
+            """Prepare one clip after the other until none waits."""
             for number in waiting:
                 clip = clips[number]
                 assert clip.file is not None

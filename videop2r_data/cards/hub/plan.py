@@ -162,6 +162,7 @@ def list_files(hub: Hub, repo: str, kind: Kind, revision: str) -> dict[str, Remo
     from huggingface_hub.hf_api import RepoFile
 
     def ask() -> dict[str, RemoteFile]:
+        """Size and digests of every file of the repository."""
         return {
             item.path: RemoteFile(
                 bytes=item.lfs.size if item.lfs else item.size,
@@ -373,6 +374,7 @@ def _commit(
     from huggingface_hub import CommitOperationDelete
 
     def ask() -> str:
+        """Make the commit; its id."""
         made = hub.api.create_commit(
             plan.repo,
             [*map(CommitOperationDelete, gone), *adds],

@@ -136,6 +136,7 @@ def _numbers(runs: Sequence[RunCurves], panels: Sequence[Panel], window: float |
     """What was drawn: raw and smoothed values per run and metric; a gap is null."""
 
     def told(curve: Curve) -> dict[str, Any]:
+        """One curve as JSON can hold it."""
         columns = {
             "steps": curve.steps,
             "values": curve.values,

@@ -113,6 +113,7 @@ class VllmServerEngine:
         rows: dict[int, RolledOut] = {}
 
         def keep(b: int, answer: Any) -> None:
+            """Take over the rollouts of one prompt."""
             check_prompt(prompts, b, answer.get("prompt_token_ids"))
             choices = sorted(answer["choices"], key=lambda choice: choice["index"])
             if len(choices) != count:

@@ -104,6 +104,7 @@ class Http:
         ) as session:
 
             async def one(number: int) -> Any:
+                """Post one body; a busy server is asked again."""
                 async with gate:
                     data = await asyncio.to_thread(bodies[number])
                     attempt = 1

@@ -318,6 +318,7 @@ def _update(
     whole = Denominators(*map(int, counts.tolist()))._replace(longest=session.recipe.sampling.max_new_tokens)
 
     def loss_of(piece: Piece, told: TokenLogProbs) -> Tensor:
+        """The objective over one piece of the batch."""
         result = learn.loss(piece, told, session.recipe.loss, whole)
         if learn.drawn is not None:
             at = slice(piece.lo, piece.hi), slice(told.logps.shape[1])

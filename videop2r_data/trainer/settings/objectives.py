@@ -280,7 +280,8 @@ _ENTRIES = (
         streams=(StreamRule("all", ("answer", "format", "length", "temporal")),),
     ),
     # DAPO [arXiv 2503.14476, eq. 8-13]: clip-higher, dynamic sampling, mean over all tokens, no KL, and the
-    # soft punishment of overlong completions in place of a paid length.
+    # soft punishment of overlong completions in place of a paid length. The paper draws until the batch is
+    # full; recipes of verl stop after 6 to 32 rounds.
     Objective(
         name="dapo",
         paper="-",
