@@ -13,6 +13,8 @@ from videop2r_data.validators import alarms_in
 Record = dict[str, Any]
 CURVE = ("answers", "observations", "invented", "kl")
 """Of the sampled traces, kept at every point of a curve."""
+READ = ("empty", "shuffled", "own", "seen", "usual_right", "usual_wrong")
+"""What an alarm reads: of each the value at the first update and over the last four readings is kept."""
 _T95 = (
     math.nan, 12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228,
     2.201, 2.179, 2.160, 2.145, 2.131, 2.120, 2.110, 2.101, 2.093, 2.086,
@@ -39,8 +41,8 @@ def small(record: Record) -> Record:
         kept["training"] = record["training"]
     if record.get("readings"):
         kept["alarms"] = {one.alarm: [one.since, one.last, one.up] for one in alarms_in(record["readings"])}
-        last = record["readings"][-4:]
-        kept["read"] = {key: _pooled(last, key) for key in ("empty", "shuffled", "own", "seen")}
+        for name, some in (("read_first", record["readings"][:1]), ("read", record["readings"][-4:])):
+            kept[name] = {key: _pooled(some, key) for key in READ}
     return kept
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from benchmarks.miniature.gather import (
+    READ,
     Cell,
     Record,
     by_seed,
@@ -252,6 +253,26 @@ def alarm_table(found: Sequence[Record], purpose: str = "judges") -> str:
     return table(head, rows) if rows else "Not run yet."
 
 
+def alarm_values(found: Sequence[Record]) -> str:
+    """What the alarms read at the first update and at the end, the mean over seeds of each."""
+    rows = []
+    for judge, error, own in judged(found):
+        read = [one for one in own.values() if "read_first" in one]
+        if read:
+            rows.append([judge, error, str(len(read)), *(_from_to(read, key) for key in READ)])
+    names = (f"`{key}`" for key in READ)
+    return table(["judge", "errors, %", "seeds", *names], rows) if rows else "Not run yet."
+
+
+def _from_to(read: Sequence[Record], key: str) -> str:
+    """`first → last`, in percent; a reading can lack what there was nothing of."""
+    means = []
+    for when in ("read_first", "read"):
+        known = [100 * one[when][key] for one in read if one[when][key] is not None]
+        means.append(f"{sum(known) / len(known):.0f}" if known else "-")
+    return " → ".join(means)
+
+
 def _long_judged(found: Sequence[Record]) -> list[tuple[str, str, dict[int, Record]]]:
     listed = [
         (judge, "0", by_seed(found, setting=JUDGED, arm=REFERENCE, purpose="long", judge=judge))
@@ -360,8 +381,8 @@ def filled(prose: str, found: Sequence[Record]) -> str:
     """The page: lines `[[NAME]]` and `[[NAME SETTING]]` of the prose become tables."""
     tables: dict[str, Callable[..., str]] = {
         "gate": gates, "main": main_table, "pairs": pairs, "rates": rates, "judges": judge_table,
-        "alarms": alarm_table, "long": long_table, "long-judges": long_judges, "open": still_open,
-        "cost": cost,
+        "alarms": alarm_table, "alarm-values": alarm_values, "long": long_table,
+        "long-judges": long_judges, "open": still_open, "cost": cost,
     }  # fmt: skip
     lines = []
     for line in prose.splitlines():

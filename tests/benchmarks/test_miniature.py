@@ -395,6 +395,24 @@ def test_turn_to_inventing() -> None:
     assert gather.turn({"training": rows[:3]}) is None
 
 
+def test_what_the_alarms_read_is_told_at_the_first_update_and_at_the_end() -> None:
+    rows = [
+        {"step": step, "alarm/empty": share, "alarm/empty_n": 16}
+        for step, share in enumerate([0.25, 0.5, 1.0, 1.0, 0.5, 0.5])
+    ]
+    cell = {"setting": "Q", "arm": "pa-grpo", "purpose": "judges", "judge": "blind", "error": 0.0, "seed": 0}
+    found = gather.small(
+        {**cell, "readings": rows, "training": [], "validation": {"sampled": {"answers": 0.5}}}
+    )
+    assert found["read_first"]["empty"] == 0.25
+    assert found["read"]["empty"] == 0.75, "the last four"
+    table = report.alarm_values(
+        [found, {**found, "seed": 1, "read_first": {**found["read_first"], "empty": 0.75}}]
+    )
+    assert "| blind | 0 | 2 | 50 → 75 |" in table
+    assert table.splitlines()[2].count(" - → - ") == 5, "nothing was read of the others"
+
+
 def test_arms_are_compared_within_the_same_distance_from_the_start() -> None:
     fast = {
         0: {"curve": {"kl": [0.0, 1.0, 2.0], "answers": [0.5, 0.6, 0.7], "observations": [0.5, 0.5, 0.6]}}
