@@ -55,8 +55,16 @@ def runs(found: Sequence[Record], setting: str, arm: str, purpose: str = "main")
         wanted["rate"] = rate_of(found, setting, arm).rate
     named = by_seed(found, **wanted)
     if arm == "sft":
-        return {seed: one for seed, one in named.items() if one["holds"] and seed < 1000}
+        going_on = sorted(seed for seed, one in named.items() if one["holds"] and seed < 1000)
+        return {seed: named[seed] for seed in going_on[: FULL.seeds]}
     return named
+
+
+def reference_at(found: Sequence[Record], setting: str, rate: float) -> dict[int, Record]:
+    """PA-GRPO at the learning rate of another arm."""
+    if rate == rate_of(found, setting, REFERENCE).rate:
+        return runs(found, setting, REFERENCE)
+    return by_seed(found, setting=setting, arm=REFERENCE, purpose="rates", rate=rate)
 
 
 class Rate(NamedTuple):
@@ -100,8 +108,8 @@ def cell(found: dict[int, Record], mode: str, key: str, scale: float = 100.0) ->
     return _text(over_seeds(scale * value for value in values if value is not None), 2 if scale == 1.0 else 1)
 
 
-def _text(value: Cell, digits: int = 1) -> str:
-    return value.text(digits=digits) if value.n else "-"
+def _text(value: Cell, digits: int = 1, *, signed: bool = False) -> str:
+    return value.text(signed=signed, digits=digits) if value.n else "-"
 
 
 def gates(found: Sequence[Record], setting: str) -> str:
@@ -151,7 +159,7 @@ def main_table(found: Sequence[Record], setting: str) -> str:
 
 
 def pairs(found: Sequence[Record], setting: str) -> str:
-    """PA-GRPO minus every other arm: at equal updates, and at equal KL."""
+    """PA-GRPO minus every other arm: at equal updates, and within the same KL at the other's rate."""
     reference, rows = runs(found, setting, REFERENCE), []
     for name in arms():
         own = runs(found, setting, name)
@@ -159,12 +167,11 @@ def pairs(found: Sequence[Record], setting: str) -> str:
             continue
         columns = [("sampled", "answers"), ("greedy", "answers"), ("sampled", "observations")]
         differences = [paired(reference, own, share(*column)) for column in columns]
-        texts = [one.text(signed=True) if one.n else "-" for one in differences]
+        texts = [_text(one, signed=True) for one in differences]
         equal = ["-", "-", "-"]
         if all("curve" in one for one in own.values()):
-            at = equal_kl(reference, own)
-            equal = [_text(at.level, 2), at.answers.text(signed=True)]
-            equal.append(at.observations.text(signed=True) if at.observations.n else "-")
+            at = equal_kl(reference_at(found, setting, rate_of(found, setting, name).rate), own)
+            equal = [_text(at.level, 2), *(_text(one, signed=True) for one in (at.answers, at.observations))]
         rows.append([name, str(differences[0].n), *texts, *equal])
     head = [
         f"{REFERENCE} minus", "seeds", "answers", "greedy answers", "observations right",
@@ -339,6 +346,9 @@ def still_open(found: Sequence[Record]) -> str:
             if n < FULL.seeds:
                 phase = "glimpses" if setting == "G" else "main" if name in ("sft", *FIRST) else "rest"
                 lines.append((phase, f"{setting} {name}: {n} of {FULL.seeds} seeds"))
+        for rate in FULL.rates if setting != "G" else ():
+            if len(reference_at(found, setting, rate)) < FULL.seeds:
+                lines.append(("rates", f"{setting} {REFERENCE} at {rate:g}"))
     wanted = 1 + len(JUDGES) * len(ERRORS) - 1
     done = sum(len(own) for judge, _, own in judged(found) if judge != "SFT")
     if done < wanted * FULL.judge_seeds:

@@ -3,7 +3,8 @@
     python -m benchmarks.miniature run --out runs/miniature --jobs 2
 
 Phases: `starts` (SFT, and the gate), `main` (learning rates and runs of the main pairs), `judges`, `rest`
-(all other arms), `long`, `glimpses` (the main pairs without pixels). Interrupt it whenever you like, and
+(all other arms), `rates` (PA-GRPO at the rates that other arms chose, since what is compared within a KL is
+compared at one rate), `long`, `glimpses` (the main pairs without pixels). Interrupt it whenever you like, and
 start it again: what is done is not done twice.
 """
 
@@ -43,7 +44,7 @@ from benchmarks.miniature.settings import (
 from benchmarks.miniature.sft import kept, world_of
 from benchmarks.miniature.world import Clips, floor
 
-PHASES = ("starts", "main", "judges", "rest", "long", "glimpses")
+PHASES = ("starts", "main", "judges", "rest", "rates", "long", "glimpses")
 Record = dict[str, Any]
 Job = tuple[Path, Cell, Scale]
 
@@ -203,6 +204,13 @@ class Plan:
             )
             list(self._each(do_cell, [replace(base, seed=seed) for seed in seeds]))
 
+    def other_rates(self, setting: str) -> None:
+        """The first of the main pairs at every rate that it did not choose."""
+        base = Cell(setting, FIRST[0], 0, "rates", updates=updates_of(setting, self.scale))
+        chosen, seeds = self.rate(setting, FIRST[0]), self.seeds(setting)
+        others = [rate for rate in self.scale.rates if rate != chosen]
+        list(self._each(do_cell, [replace(base, rate=rate, seed=s) for rate in others for s in seeds]))
+
     def judges(self) -> None:
         """The test of the judges."""
         list(self._each(do_cell, list(judge_cells(self.seeds(JUDGED), self.scale))))
@@ -237,6 +245,9 @@ class Plan:
                 self.runs(setting, FIRST if name == "main" else rest)
         elif name == "judges":
             self.judges()
+        elif name == "rates":
+            for setting in self.settings:
+                self.other_rates(setting)
         elif name == "long":
             self.long()
         else:

@@ -160,7 +160,7 @@ class Cell:
         rate: learning rate of RL.
         judge, error: who pays perception.
         updates: of RL.
-        purpose: `main`, `tune`, `judges` or `long`.
+        purpose: `main`, `tune`, `rates`, `judges` or `long`.
     """
 
     setting: str

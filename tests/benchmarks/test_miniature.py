@@ -383,6 +383,31 @@ def test_runs_at_another_rate_than_the_chosen_one_are_no_part_of_the_table() -> 
     assert report.runs([*runs, *tuned], "P2", "grpo") == {0: runs[1]}
 
 
+def test_arms_with_other_rates_are_compared_within_a_kl_at_the_rate_of_the_other() -> None:
+    def one(arm: str, purpose: str, rate: float, answers: list[float], kl: list[float]) -> dict[str, Any]:
+        cell = {"setting": "S", "arm": arm, "purpose": purpose, "rate": rate, "seed": 0}
+        curve = {"step": [0, 1], "answers": answers, "observations": answers, "kl": kl}
+        test = dict.fromkeys(("answers", "observations"), answers[-1])
+        return cell | {"curve": curve, "test": {"sampled": test, "greedy": test}}
+
+    def tuned(arm: str, best: float) -> list[dict[str, Any]]:
+        cells = ((rate, seed) for rate in (3e-4, 1e-3, 3e-3) for seed in (1000, 1001))
+        return [
+            {"setting": "S", "arm": arm, "purpose": "tune", "rate": rate, "seed": seed}
+            | {"validation": {"sampled": float(rate == best)}}
+            for rate, seed in cells
+        ]
+
+    found = [*tuned("pa-grpo", 3e-3), *tuned("grpo", 1e-3)]
+    found += [
+        one("pa-grpo", "main", 3e-3, [0.5, 0.8], [0.0, 2.0]),
+        one("grpo", "main", 1e-3, [0.5, 0.6], [0.0, 0.5]),
+    ]
+    assert "| grpo | 1 | +20.0 | +20.0 | +20.0 | - | - | - |" in report.pairs(found, "S"), "nothing at 1e-3"
+    found.append(one("pa-grpo", "rates", 1e-3, [0.5, 0.65], [0.0, 0.4]))
+    assert "| grpo | 1 | +20.0 | +20.0 | +20.0 | 0.40 | +15.0 | +15.0 |" in report.pairs(found, "S")
+
+
 def test_turn_to_inventing() -> None:
     rows = [
         [25, 0, 0, 0, 0.2],
