@@ -29,9 +29,9 @@ def curve(steps: list[float], values: list[float]) -> Curve:
 def test_a_torn_last_line_is_dropped_and_a_damaged_one_is_counted(tmp_path: Path) -> None:
     path = tmp_path / "metrics.jsonl"
     path.write_bytes(b'{"step":1}\n\nnot json\n[1]\n{"step":2,"kl":NaN}\n{"step":3,"k')
-    lines = read_lines(path)
-    assert lines.rows == [{"step": 1}, {"step": 2, "kl": None}]
-    assert lines.damaged == 2
+    rows, damaged = read_lines(path)
+    assert rows == [{"step": 1}, {"step": 2, "kl": None}]
+    assert damaged == 2
 
 
 def test_a_missing_file_says_what_to_name(tmp_path: Path) -> None:

@@ -12,9 +12,8 @@ steps rows are written as soon as they are whole:
 from __future__ import annotations
 
 import hashlib
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -34,62 +33,8 @@ from videop2r_data.trainer.rollout.base import RolloutEngine, prompt_room
 from videop2r_data.trainer.rollout.hf import HfEngine
 from videop2r_data.trainer.settings.parts import DataSpec, EvalSpec
 
-
-@dataclass(frozen=True)
-class _Evaluator:
-    """Answers and grades questions; fields as the arguments of `evaluate`."""
-
-    collator: Collator
-    engine: RolloutEngine
-    table: TokenTable
-    data: DataSpec
-    spec: EvalSpec
-    judge: Judge | None
-
-    def rows(self, chosen: Sequence[tuple[int, Example]]) -> Iterator[list[EvalRow]]:
-        """Rows of the chosen (index, question) pairs, batch by batch."""
-        size, data = self.spec.batch, self.data
-        chunks = [chosen[at : at + size] for at in range(0, len(chosen), size)]
-        batches = ([example for _, example in chunk] for chunk in chunks)
-        waiting: deque[tuple[list[EvalRow], Ticket | None]] = deque()
-        with MediaLoader(batches, data.media, workers=data.workers, ahead=data.ahead) as loader:
-            for chunk, loaded in zip(chunks, loader, strict=True):
-                rows = self._answer(chunk, loaded)
-                asked = [(row, e) for row, (_, e) in zip(rows, chunk, strict=True) if not row.skipped]
-                items = [JudgeItem(example, row.observation) for row, example in asked]
-                waiting.append((rows, None if self.judge is None else self.judge.submit(items)))
-                if len(waiting) > 1:
-                    yield _settle(*waiting.popleft())
-        while waiting:
-            yield _settle(*waiting.popleft())
-
-    def _answer(self, chunk: Sequence[tuple[int, Example]], loaded: LoadedBatch) -> list[EvalRow]:
-        """Rows of one batch in its order, without verdicts."""
-        prompts = self.collator(loaded.examples, loaded.frames)
-        asked = [chunk[loaded.kept[at]] for at in prompts.kept]
-        names = (f"{self.spec.seed}/{example.sample_id}".encode() for _, example in asked)
-        # 63 bits from the seed and the question's id
-        seeds = [int.from_bytes(hashlib.blake2b(n, digest_size=8).digest(), "big") >> 1 for n in names]
-        done = self.engine.generate(prompts, group_size=1, seeds=seeds) if asked else []
-        rows: dict[int, EvalRow] = {}
-        for (index, example), one in zip(asked, done, strict=True):
-            masks = segment_masks(one.ids, self.table, grammar=self.data.grammar, style=self.data.style)
-            policy = self.spec.scoring
-            rows[index] = graded_row(index, example, masks, finished=one.finished, policy=policy)
-        why = {skip.sample_id: skip for skip in (*loaded.skipped, *prompts.skipped)}
-        for index, example in chunk:
-            if index not in rows:
-                skip = why[example.sample_id]
-                rows[index] = row_of(index, example, skipped=skip.reason, judge_words=skip.detail[:500])
-        return [rows[index] for index, _ in chunk]
-
-
-def _settle(rows: Sequence[EvalRow], ticket: Ticket | None) -> list[EvalRow]:
-    """Rows with their verdicts; waits for them."""
-    if ticket is None:
-        return list(rows)
-    verdicts = iter(ticket.result())
-    return [row if row.skipped else row.judged(next(verdicts)) for row in rows]
+Chunk = Sequence[tuple[int, Example]]
+"""Questions of one batch, with their places among all."""
 
 
 def evaluate(
@@ -128,22 +73,64 @@ def evaluate(
     collator = Collator(processor, load_prompt(data.prompt_name, grammar=data.grammar), data.media)
     engine = engine or HfEngine(net, processor.tokenizer, spec.sampling)
     collator.allow(*prompt_room(engine, spec.sampling))
-    evaluator = _Evaluator(
-        collator=collator,
-        engine=engine,
-        table=TokenTable.from_tokenizer(processor),
-        data=data,
-        spec=spec,
-        judge=None if data.style == "agnostic" else judge,
-    )
+    table = TokenTable.from_tokenizer(processor)
     # every `world`-th question: equal shares of hard and easy stretches of a file
     mine = [(index, examples[index]) for index in range(ranks.rank, len(examples), ranks.world)]
+    chunks = [mine[at : at + spec.batch] for at in range(0, len(mine), spec.batch)]
+    batches = ([example for _, example in chunk] for chunk in chunks)
     rows: list[EvalRow] = []
-    for batch in evaluator.rows(mine):
-        rows += batch
+    waiting: list[tuple[list[EvalRow], Ticket | None]] = []
+
+    def settle() -> None:
+        """Wait for the verdicts on the oldest batch."""
+        found, ticket = waiting.pop(0)
+        verdicts = iter(ticket.result() if ticket else ())
+        found = [row.judged(next(verdicts)) if ticket and not row.skipped else row for row in found]
+        rows.extend(found)
         if keep is not None:
-            keep(batch)
+            keep(found)
+
+    with MediaLoader(batches, data.media, workers=data.workers, ahead=data.ahead) as loader:
+        for chunk, loaded in zip(chunks, loader, strict=True):
+            found = _answer(chunk, loaded, collator, engine=engine, table=table, data=data, spec=spec)
+            asked = zip(found, chunk, strict=True)
+            items = [JudgeItem(example, row.observation) for row, (_, example) in asked if not row.skipped]
+            judged = judge is not None and data.style != "agnostic"
+            waiting.append((found, judge.submit(items) if judged else None))
+            if len(waiting) > 1:
+                settle()
+    while waiting:
+        settle()
     return summarise((row for part in ranks.gather(rows) for row in part), spec)
+
+
+def _answer(
+    chunk: Chunk,
+    loaded: LoadedBatch,
+    collator: Collator,
+    *,
+    engine: RolloutEngine,
+    table: TokenTable,
+    data: DataSpec,
+    spec: EvalSpec,
+) -> list[EvalRow]:
+    """Rows of one batch in its order, without verdicts."""
+    prompts = collator(loaded.examples, loaded.frames)
+    asked = [chunk[loaded.kept[at]] for at in prompts.kept]
+    names = (f"{spec.seed}/{example.sample_id}".encode() for _, example in asked)
+    # 63 bits from the seed and the question's id
+    seeds = [int.from_bytes(hashlib.blake2b(n, digest_size=8).digest(), "big") >> 1 for n in names]
+    done = engine.generate(prompts, group_size=1, seeds=seeds) if asked else []
+    rows: dict[int, EvalRow] = {}
+    for (index, example), one in zip(asked, done, strict=True):
+        masks = segment_masks(one.ids, table, grammar=data.grammar, style=data.style)
+        rows[index] = graded_row(index, example, masks, finished=one.finished, policy=spec.scoring)
+    why = {skip.sample_id: skip for skip in (*loaded.skipped, *prompts.skipped)}
+    for index, example in chunk:
+        if index not in rows:
+            skip = why[example.sample_id]
+            rows[index] = row_of(index, example, skipped=skip.reason, judge_words=skip.detail[:500])
+    return [rows[index] for index, _ in chunk]
 
 
 # Between training steps: the same questions at each call.
@@ -197,51 +184,47 @@ class HeldOut:
         if data.is_demo and (data.limit is None or data.limit >= ENDLESS):
             hint = "set limit, e.g. limit: 200"
             raise ConfigError("the demo stream never ends", where="evaluation data", hint=hint)
-        self.data, self.spec = data, spec or EvalSpec()
         self.examples: Sequence[Example] = read_examples(data)
-        self._processor, self._engine, self._run = processor, engine, run
         first = self.examples[:64]
         if judge is None and first and all(example.scene is not None for example in first):
             judge = DemoJudge()
-        self._judge = judge
+        self._data, self._spec, self._run = data, spec or EvalSpec(), run
+        self._evaluate = partial(
+            evaluate,
+            processor=processor,
+            examples=self.examples,
+            data=data,
+            spec=self._spec,
+            judge=judge,
+            engine=engine,
+        )
 
     def __call__(self, net: Any, step: int) -> dict[str, float]:
         """Metrics `eval/...` of the policy (wrapped or not) as it is now; `step` names the folder of rows."""
         ranks = Ranks.here()
-        folder = None if self._run is None else self._run / "eval" / f"step-{step:06d}"
-        if folder is not None:
-            _clear(folder, ranks)
-            if ranks.rank == 0:
-                _write_json(folder / "settings.json", settings_of(self.spec, self.data, step=step))
+        if self._run is None:
+            return self._evaluate(net, ranks=ranks).metrics()
+        folder = self._run / "eval" / f"step-{step:06d}"
+        mine = folder / f"rows-{ranks.rank:04d}.jsonl"
+        _clear(folder, mine, ranks)
+        if ranks.rank == 0:
+            _write_json(folder / "settings.json", settings_of(self._spec, self._data, step=step))
 
         def keep(rows: Sequence[EvalRow]) -> None:
-            if folder is not None and rows:
-                with (folder / _ROWS.format(ranks.rank)).open("ab") as file:
-                    file.write(b"".join(orjson.dumps(row.model_dump(mode="json")) + b"\n" for row in rows))
+            """Append rows to those of this process."""
+            with mine.open("ab") as file:
+                file.write(b"".join(orjson.dumps(row.model_dump(mode="json")) + b"\n" for row in rows))
 
-        report = evaluate(
-            net,
-            self._processor,
-            self.examples,
-            data=self.data,
-            spec=self.spec,
-            judge=self._judge,
-            engine=self._engine,
-            ranks=ranks,
-            keep=keep,
-        )
-        if folder is not None and ranks.rank == 0:
+        report = self._evaluate(net, ranks=ranks, keep=keep)
+        if ranks.rank == 0:
             _write_json(folder / "report.json", report.model_dump(mode="json"))
         return report.metrics()
 
 
-_ROWS = "rows-{:04d}.jsonl"
-
-
-def _clear(folder: Path, ranks: Ranks) -> None:
+def _clear(folder: Path, mine: Path, ranks: Ranks) -> None:
     """Remove what an earlier attempt left: its rows may come from other weights (a changed recipe)."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / _ROWS.format(ranks.rank)).unlink(missing_ok=True)
+    mine.unlink(missing_ok=True)
     if ranks.rank == 0:
         (folder / "report.json").unlink(missing_ok=True)
         # Rows of processes that are no longer there; the others remove their own.

@@ -12,12 +12,7 @@ from videop2r_data.trainer.judging.base import Judged
 from videop2r_data.trainer.process.masks import SegmentMasks
 from videop2r_data.trainer.process.rewards import grade
 from videop2r_data.trainer.settings.parts import EvalSpec
-from videop2r_data.validators import (
-    CountedEstimate,
-    estimate_mean,
-    estimate_share,
-    thinks_otherwise,
-)
+from videop2r_data.validators import CountedEstimate, estimate_mean, estimate_share, thinks_otherwise
 
 # Rows.
 

@@ -1,8 +1,7 @@
 """Metrics of a run as curves over its steps, and which curves stand in which panel of a chart.
 
 A curve is a function of the step: where a step occurs twice (a run resumed from a checkpoint), its last line
-counts.
-Values that are not finite numbers are gaps, never 0.
+counts. Values that are not finite numbers are gaps, never 0.
 """
 
 from __future__ import annotations
@@ -20,25 +19,14 @@ from numpy.typing import NDArray
 
 from videop2r_data.errors import SourceError
 
-# Lines of a run, read also while it writes them. Damage must not keep anybody from looking at a run.
-
-
 METRICS, SAMPLES = "metrics.jsonl", "samples.jsonl"
 
 
-class Lines(NamedTuple):
-    """What a file of lines holds."""
+def read_lines(path: Path) -> tuple[list[dict[str, Any]], int]:
+    """The JSON objects of a file of a run, in order, and how many lines before the last are none.
 
-    rows: list[dict[str, Any]]
-    damaged: int
-    """Lines before the last that are no JSON object."""
-
-
-def read_lines(path: Path) -> Lines:
-    """The JSON objects of a file, in order.
-
-    A torn last line is dropped, other lines that are no JSON object are counted, and `NaN`, which is no JSON,
-    is read as null.
+    Damage must not keep anybody from looking at a run, nor that it is being written: a torn last line is
+    dropped, and `NaN`, which is no JSON, is read as null.
 
     Raises:
         SourceError: the file is missing or cannot be read.
@@ -64,7 +52,7 @@ def read_lines(path: Path) -> Lines:
             rows.append(row)
         elif number < len(lines):
             damaged += 1
-    return Lines(rows, damaged)
+    return rows, damaged
 
 
 # Curves.
@@ -118,21 +106,17 @@ class RunCurves:
 
 
 def read_curves(run: Path, name: str = "") -> RunCurves:
-    """Read a run's folder, or its `metrics.jsonl` itself.
-
-    Args:
-        run: folder or file.
-        name: label of the run; empty: the folder's name.
+    """Read a run's folder, or its `metrics.jsonl` itself; an empty `name` is that of the folder.
 
     Raises:
         SourceError: there is no such file, or no step in it.
     """
     path = run if run.is_file() else run / METRICS
-    lines = read_lines(path)
-    curves = curves_of(lines.rows)
+    rows, damaged = read_lines(path)
+    curves = curves_of(rows)
     if not curves:
         raise SourceError("no step in it yet", where=str(path), hint="wait for the first step of the run")
-    return RunCurves(name or path.resolve().parent.name, curves, lines.damaged)
+    return RunCurves(name or path.resolve().parent.name, curves, damaged)
 
 
 def curves_of(rows: Iterable[Mapping[str, Any]]) -> dict[str, Curve]:
@@ -144,16 +128,24 @@ def curves_of(rows: Iterable[Mapping[str, Any]]) -> dict[str, Curve]:
     """
     points: dict[str, dict[float, float]] = {}
     for row in rows:
-        step = _number(row.get("step"))
-        if step is None:
-            continue
-        for key, value in row.items():
-            number = _number(value)
-            if number is None and (value is None or isinstance(value, float)):
-                number = math.nan
-            if number is not None and key != "step":
+        numbers = {key: number for key, value in row.items() if (number := _number(value)) is not None}
+        step = numbers.pop("step", math.nan)
+        if math.isfinite(step):
+            for key, number in numbers.items():
                 points.setdefault(key, {})[step] = number
     return {key: Curve(*np.array(sorted(found.items()), dtype=float).T) for key, found in points.items()}
+
+
+def _number(value: Any) -> float | None:
+    """A finite number; NaN, a gap, for null and other floats; None for anything else."""
+    if value is None:
+        return math.nan
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    try:
+        return float(value) if math.isfinite(value) else math.nan
+    except OverflowError:
+        return None
 
 
 def smooth(curve: Curve, window: float | None = None) -> Array:
@@ -205,22 +197,12 @@ def with_shares(runs: Sequence[RunCurves]) -> tuple[list[RunCurves], str]:
 
 def _shared(run: RunCurves) -> RunCurves:
     groups, curves = run.get("groups"), dict(run.curves)
-    for key in run.curves:
-        curve = run.get(key) if key.startswith("collapsed/") else None
-        if curve is not None and groups is not None:
+    for key, curve in run.curves.items():
+        if key.startswith("collapsed/") and groups is not None:
             steps = np.intersect1d(curve.steps, groups.steps)
             whole = groups.at(steps)
             curves[key] = Curve(steps, curve.at(steps) / np.where(whole > 0, whole, np.nan))
     return replace(run, curves=curves)
-
-
-def _number(value: Any) -> float | None:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return None
-    try:
-        return float(value) if math.isfinite(value) else None
-    except OverflowError:
-        return None
 
 
 # Panels: those of the paper [paper Fig. 6, Fig. 15], and what helps to read them.
@@ -228,12 +210,10 @@ def _number(value: Any) -> float | None:
 
 Scale = Literal["free", "share", "zero", "count"]
 """Vertical axis: as the data are; 0 to 1; from 0 up; from 0 up and never cut."""
-COLLAPSED = "Collapsed groups"
 P, R, SUM, PLAIN = "perception", "reasoning", "sum", ""
 
 
-@dataclass(frozen=True)
-class Line:
+class Line(NamedTuple):
     """One curve of a panel: a metric, which process it is of, or what it is called in its panel alone."""
 
     key: str
@@ -241,8 +221,7 @@ class Line:
     label: str = ""
 
 
-@dataclass(frozen=True)
-class Panel:
+class Panel(NamedTuple):
     """One small chart."""
 
     title: str
@@ -267,8 +246,10 @@ _RL: tuple[Row, ...] = (
     ("Length", "tokens, mean", "length/*", "zero"),
     ("Length reward", "mean", "reward/length_*", "zero"),
     ("Total reward", "mean", "reward/total_* reward/total", "zero"),
-    (COLLAPSED, "groups", "collapsed/* collapsed/sum", "count"),
+    ("Collapsed groups", "groups", "collapsed/* collapsed/sum", "count"),
+    ("Dynamic sampling", "groups", "redrawn replaced", "count"),
     ("KL to the reference", "nats per token", "kl", "zero"),
+    ("KL to a black clip", "nats per token", "kl_blind", "zero"),
     ("Clipped ratios", "share of tokens", "clip_fraction/* clip_fraction", "zero"),
     ("Entropy", "nats per token", "entropy", "zero"),
     ("Unscored rollouts", "rollouts", "unscored/*", "count"),
@@ -298,13 +279,13 @@ _LABELS = {
     "alarm/shuffled": "another's clip",
     "alarm/usual_right": "usual answer right",
     "alarm/usual_wrong": "usual answer wrong",
+    "redrawn": "redrawn",
+    "replaced": "replaced",
 }
-_COMPARED = " ".join(
-    [
-        "reward/accuracy_* reward/total reward/format_* kl length/* entropy collapsed/* collapsed/sum",
-        "clip_fraction unscored/1 grad_norm",
-        *(row[2] for row in _ALARMS),
-    ]
+_COMPARED = (
+    *("reward/accuracy_*", "reward/total", "reward/format_*", "kl", "length/*", "entropy", "collapsed/*"),
+    *("collapsed/sum", "redrawn", "replaced", "kl_blind", "clip_fraction", "unscored/1", "grad_norm"),
+    *(metric for row in (*_ALARMS, *_HELD_OUT) for metric in row[2].split()),
 )
 """What runs are compared by, one curve per panel, the streams side by side; `1` is the first stream."""
 _TOTAL = "reward/total_"
@@ -320,18 +301,13 @@ def panels_for(runs: Sequence[RunCurves], *, split: bool) -> list[Panel]:
     rl = any(run.kind == "rl" for run in runs)
     found = {key.removeprefix(_TOTAL) for run in runs for key in run.curves if key.startswith(_TOTAL)}
     streams = sorted(found, key=lambda key: (key not in _PROCESS, key)) or list(_PROCESS)
-    wanted = [_panel(row, streams) for row in (_RL if rl else _SFT)]
+    panels = [_panel(row, streams) for row in (*(_RL if rl else _SFT), *_HELD_OUT)]
     if rl and split:
-        alone = {one.key: replace(p, title=_title(p, one), lines=(one,)) for p in wanted for one in p.lines}
-        wanted = [alone[key] for key in _keys(_COMPARED.replace("/1", f"/{streams[0]}"), streams)]
-    wanted += [_panel(row, streams) for row in _HELD_OUT]
-    panels = (replace(p, lines=tuple(one for one in p.lines if _drawn(runs, one.key))) for p in wanted)
+        alone = {one.key: p._replace(title=_title(p, one), lines=(one,)) for p in panels for one in p.lines}
+        metrics = [metric.replace("/1", f"/{streams[0]}") for metric in _COMPARED]
+        panels = [alone[m.replace("*", key)] for m in metrics for key in (streams if "*" in m else ("",))]
+    panels = [p._replace(lines=tuple(one for one in p.lines if _drawn(runs, one.key))) for p in panels]
     return [panel for panel in panels if panel.lines]
-
-
-def _keys(metrics: str, streams: Sequence[str]) -> list[str]:
-    """Metrics with each of the streams for `*`."""
-    return [one.replace("*", key) for one in metrics.split() for key in (streams if "*" in one else ("",))]
 
 
 def _panel(row: Row, streams: Sequence[str]) -> Panel:
@@ -348,7 +324,7 @@ def _panel(row: Row, streams: Sequence[str]) -> Panel:
 def _title(panel: Panel, line: Line) -> str:
     if line.label:
         return f"{panel.title.partition(',')[0]}: {line.label}"
-    if line.process == PLAIN or (line.process == SUM and panel.title != COLLAPSED):
+    if line.process == PLAIN or (line.process == SUM and not line.key.startswith("collapsed/")):
         return panel.title  # of both processes together: the plain words
     return f"{panel.title.removesuffix(' groups')}: {line.process}"
 

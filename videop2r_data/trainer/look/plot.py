@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -23,6 +22,7 @@ from videop2r_data.plots import (
     SOLID,
     Look,
     blank_figure,
+    label,
     need_matplotlib,
     png_bytes,
     run_stroke,
@@ -58,6 +58,7 @@ FEW = 24
 _SPIKE = 6.0
 """How many times the value that nine in ten stay below; what is higher is a spike."""
 _NAME = 36
+"""Letters of a run's name that fit the legend."""
 
 Arms = dict[str, list[RunCurves]]
 """Label -> the runs that carry it (seeds of one setting)."""
@@ -100,12 +101,12 @@ def plot_runs(
         SourceError: a run has no metrics, or none of `keys`.
         MissingExtraError: matplotlib is not installed.
     """
-    found, unit = with_shares([read_curves(path, label) for label, path in runs])
+    found, unit = with_shares([read_curves(path, name) for name, path in runs])
     arms: Arms = {}
     for run in found:
         arms.setdefault(run.name, []).append(run)
     panels = [
-        replace(panel, unit=unit) if panel.lines[0].key.startswith("collapsed/") else panel
+        panel._replace(unit=unit) if panel.lines[0].key.startswith("collapsed/") else panel
         for panel in _wanted(panels_for(found, split=len(arms) > 1), keys, found)
     ]
     need_matplotlib()
@@ -119,15 +120,12 @@ def plot_runs(
 
 def _wanted(panels: list[Panel], keys: Sequence[str], runs: Sequence[RunCurves]) -> list[Panel]:
     where = ", ".join(run.name for run in runs)
-    if not keys:
-        if not panels:
-            raise SourceError("no metric that could be drawn", where=where)
-        return panels
+    if not keys and not panels:
+        raise SourceError("no metric that could be drawn", where=where)
     known = {key for run in runs for key in run.curves if run.get(key) is not None}
-    missing = [key for key in keys if key not in known]
-    if missing:
+    if missing := [key for key in keys if key not in known]:
         raise SourceError(f"no metric {missing[0]!r}; there are {', '.join(sorted(known))}", where=where)
-    chosen = [panel for panel in panels if any(line.key in keys for line in panel.lines)]
+    chosen = [panel for panel in panels if not keys or any(line.key in keys for line in panel.lines)]
     drawn = {line.key for panel in chosen for line in panel.lines}
     return chosen + [Panel(key, "", (Line(key),), "free") for key in keys if key not in drawn]
 
@@ -137,24 +135,17 @@ def _numbers(runs: Sequence[RunCurves], panels: Sequence[Panel], window: float |
 
     def told(curve: Curve) -> dict[str, Any]:
         """One curve as JSON can hold it."""
-        columns = {
-            "steps": curve.steps,
-            "values": curve.values,
-            "smoothed": np.round(smooth(curve, window), 6),
-        }
-        return {
-            name: [float(value) if np.isfinite(value) else None for value in values]
-            for name, values in columns.items()
-        }
+        smoothed = np.round(smooth(curve, window), 6)
+        columns = {"steps": curve.steps, "values": curve.values, "smoothed": smoothed}
+        return {name: [v if math.isfinite(v) else None for v in c.tolist()] for name, c in columns.items()}
 
-    shown = [(panel, [line.key for line in panel.lines]) for panel in panels]
-    keys = [key for _, some in shown for key in some]
+    keys = [[line.key for line in panel.lines] for panel in panels]
+    curves = [{k: told(c) for some in keys for k in some if (c := run.get(k)) is not None} for run in runs]
     return {
-        "panels": [{"title": panel.title, "unit": panel.unit, "keys": some} for panel, some in shown],
-        "runs": [
-            {"name": run.name, "curves": {key: told(c) for key in keys if (c := run.get(key)) is not None}}
-            for run in runs
+        "panels": [
+            {"title": p.title, "unit": p.unit, "keys": some} for p, some in zip(panels, keys, strict=True)
         ],
+        "runs": [{"name": run.name, "curves": told} for run, told in zip(runs, curves, strict=True)],
     }
 
 
@@ -207,29 +198,24 @@ def _panel(
     axes.tick_params(colors=look.scale, labelsize=7.5, length=0, pad=3)
     axes.locator_params(axis="both", nbins=5)
     axes.yaxis.set_major_formatter(lambda value, _: tick(value))
-    thick: list[Curve] = []
-    faint: list[Curve] = []
+    alone = len(arms) == 1
+    drawn: list[tuple[Curve, list[Curve]]] = []
     for number, runs in enumerate(arms.values()):
         for place, line in enumerate(panel.lines):
             found = [curve for run in runs if (curve := run.get(line.key)) is not None]
-            if not found:
-                continue
-            if len(arms) > 1:  # the colour tells the run
-                mean, under = _arm(axes, found, run_stroke(look, number), window)
-            elif line.label:
-                mean, under = _arm(axes, found, run_stroke(look, place), window, label=line.label)
-            else:
-                mean, under = _arm(axes, found, strokes[line.process], window)
-            thick.append(mean)
-            faint += under
-    if len(arms) == 1 and any(line.label for line in panel.lines):
+            own = run_stroke(look, place) if line.label else strokes[line.process]
+            # of several runs the colour tells which
+            stroke = own if alone else run_stroke(look, number)
+            if found:
+                drawn.append(_arm(axes, found, stroke, window, line.label if alone else ""))
+    if alone and any(line.label for line in panel.lines):
         axes.legend(loc="best", frameon=False, fontsize=7, labelcolor=look.ink)
-    values, means = (np.concatenate([curve.finite for curve in some]) for some in (faint, thick))
-    _limits(axes, panel, means, values, look)
+    thick = np.concatenate([mean.finite for mean, _ in drawn])
+    _limits(axes, panel, thick, np.concatenate([c.finite for _, faint in drawn for c in faint]), look)
 
 
 def _arm(
-    axes: Axes, curves: list[Curve], stroke: dict[str, Any], window: float | None, label: str | None = None
+    axes: Axes, curves: list[Curve], stroke: dict[str, Any], window: float | None, told: str
 ) -> tuple[Curve, list[Curve]]:
     """Draw the runs of one label; returns the thick curve and the faint ones."""
     few = max(len(curve.steps) for curve in curves) <= FEW
@@ -240,7 +226,7 @@ def _arm(
         for curve in faint:
             axes.plot(curve.steps, curve.values, linewidth=0.75, alpha=0.32, color=stroke["color"])
     marks: dict[str, Any] = {"marker": "o", "markersize": 3} if few else {}
-    axes.plot(thick.steps, thick.values, linewidth=1.7, label=label, **stroke, **marks)
+    axes.plot(thick.steps, thick.values, linewidth=1.7, label=told, **stroke, **marks)
     return thick, faint
 
 
@@ -278,7 +264,7 @@ def _legend(figure: Figure, arms: Arms, look: Look, strokes: Strokes) -> None:
     height, alone = figure.get_figheight(), len(arms) == 1
     if alone:
         told = [(name, stroke) for name, stroke in strokes.items() if name != PLAIN]
-        title = short(next(iter(arms)))
+        title = label(next(iter(arms)), _NAME)
         figure.text(0.012, 1 - 0.1 / height, title, ha="left", va="top", fontsize=11, color=look.ink)
     else:
         names = [name if len(runs) == 1 else f"{name} (mean of {len(runs)})" for name, runs in arms.items()]
@@ -287,7 +273,7 @@ def _legend(figure: Figure, arms: Arms, look: Look, strokes: Strokes) -> None:
         return
     figure.legend(
         [Line2D([], [], linewidth=2, **stroke) for _, stroke in told],
-        [short(name) for name, _ in told],
+        [label(name, _NAME) for name, _ in told],
         loc="upper right" if alone else "upper left",
         bbox_to_anchor=(0.995 if alone else 0.005, 1 - 0.04 / height),
         ncols=min(len(told), 4),
@@ -311,8 +297,3 @@ def tick(value: float) -> str:
             return f"{value / unit:g}{letter}"
     digits, _, power = f"{value:g}".partition("e")
     return f"{digits}e{int(power)}" if power else digits
-
-
-def short(name: str) -> str:
-    """A name that fits the legend."""
-    return name if len(name) <= _NAME else f"{name[: _NAME - 1]}…"

@@ -27,6 +27,7 @@ STYLES = {
 """Blue, yellow and magenta stay apart for every kind of colour blindness; the tags stay visible too."""
 OUTSIDE = "red underline"
 _PARTS = ("accuracy", "format", "length", "total")
+_STREAMS = {"p": "perception", "r": "reasoning"}
 _WIDEST = 100_000
 """Characters of a completion that are shown."""
 
@@ -93,15 +94,11 @@ def sample_record(
 
 def _said(judged: Judged) -> dict[str, Any]:
     """A verdict as JSON; of several decisions each, with its score."""
-    if judged.parts:
-        return {
-            "score": judged.score,
-            "parts": {
-                name: {"score": one.score, "reason": str(one.reason), "words": one.detail}
-                for name, one in judged.parts.items()
-            },
-        }
-    return {"sufficient": judged.sufficient, "reason": str(judged.reason), "words": judged.detail}
+    if not judged.parts:
+        return {"sufficient": judged.sufficient, "reason": str(judged.reason), "words": judged.detail}
+    parts = judged.parts.items()
+    said = {k: {"score": one.score, "reason": str(one.reason), "words": one.detail} for k, one in parts}
+    return {"score": judged.score, "parts": said}
 
 
 def read_samples(run: Path, *, step: int | None = None) -> list[dict[str, Any]]:
@@ -111,25 +108,26 @@ def read_samples(run: Path, *, step: int | None = None) -> list[dict[str, Any]]:
         SourceError: there is no such file or no such step.
     """
     path = run / SAMPLES
-    rows = [row for row in read_lines(path).rows if isinstance(row.get("step"), int)]
+    rows = [row for row in read_lines(path)[0] if isinstance(row.get("step"), int)]
     steps = sorted({row["step"] for row in rows})
     if not steps:
         raise SourceError("no sampled completion yet", where=str(path))
     wanted = steps[-1] if step is None else step
-    found = {(_number(row, "group"), _number(row, "rollout")): row for row in rows if row["step"] == wanted}
-    if not found:
+    if wanted not in steps:
         near = ", ".join(map(str, sorted(sorted(steps, key=lambda known: abs(known - wanted))[:5])))
         raise SourceError(f"no sample of step {wanted}", where=str(path), hint=f"name one of {near}")
-    return [found[key] for key in sorted(found)]  # a step that was done again after a crash: its last record
+
+    def place(row: Mapping[str, Any]) -> tuple[int, ...]:
+        """Group and rollout; in a damaged record -1."""
+        return tuple(at if isinstance(at := row.get(name), int) else -1 for name in ("group", "rollout"))
+
+    # a step that was done again after a crash: its last record
+    found = {place(row): row for row in rows if row["step"] == wanted}
+    return [found[key] for key in sorted(found)]
 
 
 def render_samples(rows: Iterable[Mapping[str, Any]], grammar: TraceGrammar | None = None) -> RenderableType:
-    """All records, each group under its question.
-
-    Args:
-        rows: of `read_samples`.
-        grammar: what a trace is; None: the default.
-    """
+    """The records of `read_samples`, each group under its question; `grammar` is the default one if None."""
     parts: list[RenderableType] = []
     group: object = None
     for row in rows:
@@ -147,10 +145,8 @@ def render_samples(rows: Iterable[Mapping[str, Any]], grammar: TraceGrammar | No
 
 
 def colour(text: str, grammar: TraceGrammar | None = None) -> Text:
-    """A completion with its segments coloured, tags dim but visible, and text outside of them underlined.
-
-    Nothing in it can act on the terminal: control and direction characters are shown as signs.
-    """
+    """A completion with its segments coloured, tags dim but visible, and text outside of them underlined;
+    as `clean` shows it."""
     shown = Text(clean(text[:_WIDEST]))  # one character for one: the offsets stay right
     if len(text) > _WIDEST:
         shown.append(f" … {len(text) - _WIDEST:,} more characters", style="dim")
@@ -193,14 +189,12 @@ def _rewards(row: Mapping[str, Any]) -> Table:
     table.add_column("")
     for head in (*_PARTS, "advantage", "tokens"):
         table.add_column(head, justify="right")
-    named = {"p": "perception", "r": "reasoning"}
-    streams = (k.removeprefix("total_") for k in rewards if k.startswith("total_"))
-    keys = list(dict.fromkeys([*named, *streams]))
-    if len(keys) > len(named):  # another grammar: its streams alone
-        keys = [key for key in keys if f"total_{key}" in rewards]
+    keys = [key.removeprefix("total_") for key in rewards if key.startswith("total_")]
+    if set(keys) <= set(_STREAMS):  # else another grammar: its streams alone
+        keys = list(_STREAMS)
     for key in keys:
         cells = [_figure(rewards, f"{part}_{key}") for part in _PARTS]
-        name = named.get(key, clean(key))
+        name = _STREAMS.get(key, clean(key))
         table.add_row(name, *cells, _figure(advantages, key, "+.3f"), _figure(tokens, key, ",.0f"))
     others = sorted(set(advantages) - set(keys))
     if "total" in rewards or others:
@@ -210,21 +204,21 @@ def _rewards(row: Mapping[str, Any]) -> Table:
 
 
 def _judge(row: Mapping[str, Any]) -> list[Text]:
-    judge = row.get("judge")
-    if not isinstance(judge, dict):
-        return []
-    if parts := _mapping(judge, "parts"):
-        found = [(name, one) for name in parts if (one := _mapping(parts, name))]
-        return [_verdict(clean(str(name)), _figure(one, "score"), one) for name, one in found]
-    sufficient = judge.get("sufficient")
-    said = "sufficient" if sufficient is True else "not sufficient" if sufficient is False else "unscored"
-    return [_verdict("judge", said, judge)]
-
-
-def _verdict(who: str, said: str, judge: Mapping[str, Any]) -> Text:
-    text = Text(f"{who}: {said}", style="bold")
-    text.append(f" ({clean(str(judge.get('reason', '')))}) {clean(str(judge.get('words', '')))}", style="dim")
-    return text
+    """What the judge said, on each thing that it decided."""
+    judge = _mapping(row, "judge")
+    parts = _mapping(judge, "parts")
+    said = [(str(name), _figure(one, "score"), one) for name in parts if (one := _mapping(parts, name))]
+    if judge and not parts:
+        verdict = judge.get("sufficient")
+        word = "sufficient" if verdict is True else "not sufficient" if verdict is False else "unscored"
+        said = [("judge", word, judge)]
+    told: list[Text] = []
+    for who, word, one in said:
+        told.append(Text(f"{clean(who)}: {word}", style="bold"))
+        told[-1].append(
+            f" ({clean(str(one.get('reason', '')))}) {clean(str(one.get('words', '')))}", style="dim"
+        )
+    return told
 
 
 def _figure(values: Mapping[str, Any], key: str, form: str = ".2f") -> str:
@@ -237,11 +231,6 @@ def _figure(values: Mapping[str, Any], key: str, form: str = ".2f") -> str:
 def _mapping(row: Mapping[str, Any], name: str) -> Mapping[str, Any]:
     found = row.get(name)
     return found if isinstance(found, dict) else {}
-
-
-def _number(row: Mapping[str, Any], name: str) -> int:
-    found = row.get(name)
-    return found if isinstance(found, int) else -1
 
 
 def pick(rows: Sequence[dict[str, Any]], limit: int | None) -> list[dict[str, Any]]:
