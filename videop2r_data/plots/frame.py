@@ -110,16 +110,18 @@ def thousands(axis: Any, *, bins: int = 5) -> None:
 
 
 def short_number(value: float) -> str:
-    """A number beside an axis.
+    """A number beside an axis, without a factor above the axis.
 
-    >>> [short_number(v) for v in (0, 0.25, 950, 12500, 150000, 2500000)]
-    ['0', '0.25', '950', '12,500', '150k', '2.5M']
+    >>> [short_number(v) for v in (0, 0.25, 950, 12500, 150000, 2500000, 5e9, 5e-07)]
+    ['0', '0.25', '950', '12,500', '150k', '2.5M', '5G', '5e-7']
     """
-    if abs(value) >= 1e6:
-        return f"{value / 1e6:g}M"
-    if abs(value) >= 1e5:
-        return f"{value / 1e3:g}k"
-    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:g}"
+    for least, unit, letter in ((1e9, 1e9, "G"), (1e6, 1e6, "M"), (1e5, 1e3, "k")):
+        if abs(value) >= least:
+            return f"{value / unit:g}{letter}"
+    if abs(value) >= 1000:
+        return f"{value:,.0f}"
+    digits, _, power = f"{value:g}".partition("e")
+    return f"{digits}e{int(power)}" if power else digits
 
 
 def share(part: int, whole: int) -> str:

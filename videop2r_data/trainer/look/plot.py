@@ -24,8 +24,10 @@ from videop2r_data.plots import (
     blank_figure,
     label,
     need_matplotlib,
+    plain_axes,
     png_bytes,
     run_stroke,
+    short_number,
 )
 from videop2r_data.trainer.look.curves import (
     PLAIN,
@@ -180,7 +182,7 @@ def _strokes(look: Look, panels: Sequence[Panel]) -> Strokes:
     others = [name for name in used if name not in (P, R, SUM, PLAIN)]
     first = {"color": look.perception, "linestyle": SOLID}
     strokes = {P: first, R: {"color": look.reasoning, "linestyle": DASHED}}
-    strokes |= {name: run_stroke(look, place) for place, name in enumerate(others)}
+    strokes |= {name: run_stroke(look, place) for place, name in enumerate(others, 2)}
     strokes |= {SUM: {"color": look.both, "linestyle": DOTTED}, PLAIN: first}
     return {name: stroke for name, stroke in strokes.items() if name in used}
 
@@ -188,16 +190,10 @@ def _strokes(look: Look, panels: Sequence[Panel]) -> Strokes:
 def _panel(
     axes: Axes, panel: Panel, arms: Arms, look: Look, *, strokes: Strokes, window: float | None
 ) -> None:
-    axes.set_facecolor(look.paper)
-    axes.set_title(panel.title, loc="left", fontsize=9.5, color=look.ink, fontweight="bold", pad=5)
-    axes.set_title(panel.unit, loc="right", fontsize=7.5, color=look.scale, pad=5)
-    axes.grid(True, color=look.grid, linewidth=0.7)
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right", "left"]].set_visible(False)
-    axes.spines["bottom"].set_color(look.scale)
-    axes.tick_params(colors=look.scale, labelsize=7.5, length=0, pad=3)
+    plain_axes(axes, look, grid="y", title=panel.title)
+    axes.set_title(panel.unit, loc="right", fontsize=7.5, color=look.scale, pad=6)
     axes.locator_params(axis="both", nbins=5)
-    axes.yaxis.set_major_formatter(lambda value, _: tick(value))
+    axes.yaxis.set_major_formatter(lambda value, _: short_number(value))
     alone = len(arms) == 1
     drawn: list[tuple[Curve, list[Curve]]] = []
     for number, runs in enumerate(arms.values()):
@@ -242,10 +238,9 @@ def _limits(axes: Axes, panel: Panel, thick: Array, faint: Array, look: Look) ->
     if cut and low > 0 and thick.max(initial=0.0) > _SPIKE * usual:
         # A spike that lifts even the running mean: the only axis that shows it and the rest.
         axes.set_yscale("log")
-        axes.yaxis.set_major_formatter(lambda value, _: tick(value))
+        axes.yaxis.set_major_formatter(lambda value, _: short_number(value))
         axes.minorticks_off()
-        unit = f"{panel.unit}, log scale" if panel.unit else "log scale"
-        axes.set_title(unit, loc="right", fontsize=7.5, color=look.scale, pad=5)
+        axes.set_ylabel("log scale")
         return
     top = max(usual * 2, float(thick.max(initial=0.0))) if cut else high
     bottom = low if panel.scale == "free" or low < 0 else 0.0
@@ -253,7 +248,7 @@ def _limits(axes: Axes, panel: Panel, thick: Array, faint: Array, look: Look) ->
     axes.set_ylim(bottom if bottom == 0.0 else bottom - room, top + room)
     if cut and top < high:
         axes.annotate(
-            f"peak {tick(float(f'{high:.3g}'))}, not shown", (0.98, 0.95), xycoords="axes fraction",
+            f"peak {short_number(float(f'{high:.3g}'))}, not shown", (0.98, 0.95), xycoords="axes fraction",
             ha="right", va="top", fontsize=7, color=look.scale,
         )  # fmt: skip
 
@@ -284,16 +279,3 @@ def _legend(figure: Figure, arms: Arms, look: Look, strokes: Strokes) -> None:
         columnspacing=1.6,
         borderaxespad=0.0,
     )
-
-
-def tick(value: float) -> str:
-    """A number beside the axis: short, and whole without a factor above the axis.
-
-    >>> [tick(v) for v in (0.0, 0.25, 150000.0, 2500000.0, 5e-07, 12500.0)]
-    ['0', '0.25', '150k', '2.5M', '5e-7', '12.5k']
-    """
-    for least, unit, letter in ((1e9, 1e9, "G"), (1e6, 1e6, "M"), (1e4, 1e3, "k")):
-        if abs(value) >= least:
-            return f"{value / unit:g}{letter}"
-    digits, _, power = f"{value:g}".partition("e")
-    return f"{digits}e{int(power)}" if power else digits

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 from transformers.cache_utils import Cache, DynamicLayer
 
 from videop2r_data.trainer.data.batch import media_tokens, select_media
@@ -32,9 +33,7 @@ class GrowingLayer(DynamicLayer):  # type: ignore[misc]
         super().__init__(*args, **kwargs)
         self._whole: tuple[Tensor, Tensor] | None = None
 
-    def update(
-        self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any
-    ) -> tuple[Tensor, Tensor]:
+    def update(self, key_states: Tensor, value_states: Tensor, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
         """Append keys and values of new tokens; returns all of them."""
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
@@ -43,7 +42,8 @@ class GrowingLayer(DynamicLayer):  # type: ignore[misc]
         length = self.keys.shape[-2]
         end = length + key_states.shape[-2]
         if self._whole is None or self._whole[0].shape[-2] < end:
-            self._whole = _roomy(self.keys, end), _roomy(self.values, end)
+            spare = end + max(ROOM, length // 8) - length
+            self._whole = pad(self.keys, (0, 0, 0, spare)), pad(self.values, (0, 0, 0, spare))
         keys, values = self._whole
         keys[:, :, length:end] = key_states
         values[:, :, length:end] = value_states
@@ -58,14 +58,6 @@ class GrowingLayer(DynamicLayer):  # type: ignore[misc]
         length = self.keys.shape[-2]
         self._whole = self._whole[0][indices], self._whole[1][indices]
         self.keys, self.values = (whole[:, :, :length] for whole in self._whole)
-
-
-def _roomy(part: Tensor, needed: int) -> Tensor:
-    """A tensor with at least `needed` columns and room for more, that begins with `part`."""
-    rows, heads, length, size = part.shape
-    whole = part.new_empty(rows, heads, needed + max(ROOM, length // 8), size)
-    whole[:, :, :length] = part
-    return whole
 
 
 class Rows:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from copy import deepcopy
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -124,11 +123,6 @@ class WholeCopy:
             raise ConfigError(f"the policy lacks {len(mine)} weights of its own kind, first {min(mine)!r}")
 
 
-def _tell(ended: Ended | None, first: int, row: int, one: RolledOut) -> None:
-    if ended is not None:
-        ended(first + row, one)
-
-
 LEAVE = 7 / 8
 """Ended rows are dropped when at most this share of the batch still runs: dropping copies the whole cache."""
 
@@ -188,13 +182,11 @@ class HfEngine:
             for lo in range(0, count, step):
                 hi = min(lo + step, count)
                 rows = Rows(core, prompts, lo, hi, group_size=group_size, length=u.shape[1])
-                done += self._decode(
-                    rows, u[lo * group_size : hi * group_size], partial(_tell, ended, len(done))
-                )
+                done += self._decode(rows, u[lo * group_size : hi * group_size], len(done), ended)
         return done
 
-    def _decode(self, rows: Rows, u: Tensor, tell: Ended) -> list[RolledOut]:
-        """Decode in one batch that shrinks as rows end; `u`: [N, T], a number for each token."""
+    def _decode(self, rows: Rows, u: Tensor, first: int, tell: Ended | None) -> list[RolledOut]:
+        """Decode rows `first` and on in a batch that shrinks as they end; `u`: [N, T], one for each token."""
         never = self._never.to(u.device)
         tokens = torch.full(u.shape, self._end, dtype=torch.long, device=u.device)
         alive = torch.arange(len(u), device=u.device)
@@ -205,13 +197,15 @@ class HfEngine:
             drawn = draw(rows.logits, u[alive, t], self._spec, never).masked_fill_(ended, self._end)
             tokens[alive, t] = drawn
             if logps is not None:
-                logps[alive, t] = self._logps_of(rows.logits, drawn)
+                scaled = rows.logits.float() / (self._spec.temperature or 1.0)
+                logps[alive, t] = scaled.log_softmax(-1).gather(-1, drawn[:, None])[:, 0]
             last = t + 1 == u.shape[1]
             for row in alive[((drawn == self._end) | last) & ~ended].tolist():
                 told = None if logps is None else logps[row, : t + 1].tolist()
                 ids = tokens[row, : t + 1].tolist()
                 done[row] = RolledOut(ids, ids[-1] == self._end, told)
-                tell(row, done[row])
+                if tell is not None:
+                    tell(first + row, done[row])
             ended = drawn == self._end
             left = len(u) - len(done)
             if left == 0:
@@ -223,7 +217,3 @@ class HfEngine:
                 ended = torch.zeros_like(alive, dtype=torch.bool)
             rows.advance(drawn)
         return [done[row] for row in range(len(u))]
-
-    def _logps_of(self, logits: Tensor, drawn: Tensor) -> Tensor:
-        logits = logits.float() / (self._spec.temperature or 1.0)
-        return logits.log_softmax(-1).gather(-1, drawn[:, None])[:, 0]

@@ -1,8 +1,7 @@
 """Rollouts from a vLLM engine in the training process: one per process, on its own device.
 
 A prompt is prepared once, by vLLM's own processor, and submitted G times, each with its own seed; vLLM keeps
-the features of a clip by its content, so the vision tower runs once per group. The pictures stay arrays all
-the way.
+the features of a clip by its content, so the vision tower runs once per group.
 
 After an update the weights go to the engine through vLLM's `reload_weights`: it takes tensors under
 checkpoint names, lays them out as the kernels of this device want them, and copies them into the memory
@@ -20,7 +19,8 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from videop2r_data.backends import vllm_prompt
@@ -28,13 +28,8 @@ from videop2r_data.errors import BackendError, ConfigError, MissingExtraError
 from videop2r_data.trainer.model.weights import bare, policy_weights
 from videop2r_data.trainer.ranks import Ranks
 from videop2r_data.trainer.rollout.base import Ended, RolledOut, Tokens
-from videop2r_data.trainer.rollout.vllm_requests import (
-    check_call,
-    check_prompt,
-    rolled_out,
-    sampling_fields,
-)
-from videop2r_data.trainer.rollout.vllm_worker import own_groups_only, pack_head_again, random_numbers_kept
+from videop2r_data.trainer.rollout.vllm_requests import check_call, check_prompt, rolled_out, sampling_fields
+from videop2r_data.trainer.rollout.vllm_worker import pack_head_again
 from videop2r_data.trainer.settings.rl import CPU_ARGUMENTS, SamplingSpec, VllmSpec
 
 if TYPE_CHECKING:
@@ -92,17 +87,24 @@ class VllmEngine:
         check_call(prompts, group_size, seeds, self._spec, self.room)
         if not seeds:
             return []
-        self._wake()
+        from vllm import SamplingParams
+        from vllm.sampling_params import RequestOutputKind
+
+        fields = {**self._fields, "detokenize": False, "output_kind": RequestOutputKind.FINAL_ONLY}
+        if self._settings.sleep == 2 and "weights" in self._asleep:
+            self.sync(self._net)  # no update since: the same weights once more
+        self._wake("weights", "kv_cache")
         engine = self._open().llm_engine
         rows: dict[str, int] = {}
         done: dict[int, RolledOut] = {}
         try:
-            for b in range(len(prompts)):
-                ready = self._prepared(prompts, b)
-                for row in range(b * group_size, (b + 1) * group_size):
-                    name = f"rollout-{next(self._numbers)}"
-                    engine.add_request(name, ready, self._sampling(seeds[row]))
-                    rows[name] = row
+            for row, seed in enumerate(seeds):
+                b, g = divmod(row, group_size)
+                if g == 0:
+                    ready = self._prepared(prompts, b)
+                name = f"rollout-{next(self._numbers)}"
+                engine.add_request(name, ready, SamplingParams(**fields, seed=seed))
+                rows[name] = row
             while engine.has_unfinished_requests():
                 for output in engine.step():
                     if output.finished:
@@ -128,7 +130,7 @@ class VllmEngine:
         """
         llm = self._open()
         self._net = net
-        self._rouse("weights")
+        self._wake("weights")
         llm.collective_rpc("reload_weights", kwargs={"weights_iterator": policy_weights(net)})
         if _is_cpu():
             llm.apply_model(pack_head_again)
@@ -144,7 +146,7 @@ class VllmEngine:
             return
         from accelerate.utils.memory import clear_device_cache
 
-        with own_groups_only():
+        with _own_groups_only():
             llm.llm_engine.engine_core.shutdown()
         del llm
         clear_device_cache(garbage_collection=True)
@@ -154,11 +156,11 @@ class VllmEngine:
             raise BackendError("this vLLM engine is closed")
         return self._llm
 
-    def _completion(self, output: Any) -> RolledOut:
-        ids, logps = output.token_ids, None
-        if self._records:
-            logps = [step[token].logprob for token, step in zip(ids, output.logprobs, strict=True)]
-        return rolled_out(ids, output.finish_reason, self._tokens, logps)
+    def _wake(self, *parts: str) -> None:
+        for part in parts:
+            if part in self._asleep:
+                self._open().wake_up([part])
+                self._asleep.discard(part)
 
     def _prepared(self, prompts: PromptBatch, b: int) -> Any:
         """Prompt b as vLLM's processor makes it."""
@@ -171,23 +173,11 @@ class VllmEngine:
         check_prompt(prompts, b, ready["prompt_token_ids"])
         return ready
 
-    def _sampling(self, seed: int) -> Any:
-        from vllm import SamplingParams
-        from vllm.sampling_params import RequestOutputKind
-
-        final = RequestOutputKind.FINAL_ONLY
-        return SamplingParams(**self._fields, seed=seed, detokenize=False, output_kind=final)
-
-    def _wake(self) -> None:
-        if self._settings.sleep == 2 and "weights" in self._asleep:
-            self.sync(self._net)  # no update since: the same weights once more
-        self._rouse("weights")
-        self._rouse("kv_cache")
-
-    def _rouse(self, part: str) -> None:
-        if part in self._asleep:
-            self._open().wake_up([part])
-            self._asleep.discard(part)
+    def _completion(self, output: Any) -> RolledOut:
+        ids, logps = output.token_ids, None
+        if self._records:
+            logps = [step[token].logprob for token, step in zip(ids, output.logprobs, strict=True)]
+        return rolled_out(ids, output.finish_reason, self._tokens, logps)
 
 
 def _start(net: Any, settings: VllmSpec, model: str, revision: str | None, logprobs_mode: str | None) -> Any:
@@ -222,13 +212,34 @@ def _start(net: Any, settings: VllmSpec, model: str, revision: str | None, logpr
     if settings.sleep:
         arguments["enable_sleep_mode"] = True
     try:
-        with random_numbers_kept():
-            return LLM(model=model, revision=revision, dtype=dtype, generation_config="vllm", **arguments)
+        return LLM(model=model, revision=revision, dtype=dtype, generation_config="vllm", **arguments)
     except (TypeError, ValueError) as error:
         raise ConfigError(
             f"vLLM cannot start {model!r}: {' '.join(str(error).split())[:300]}",
             hint="check engine, memory and max_model_len of vllm against vLLM's engine arguments",
         ) from error
+
+
+@contextmanager
+def _own_groups_only() -> Iterator[None]:
+    """Within the block an engine that stops leaves the trainer's process group standing.
+
+    An engine assumes that it owns its process, and destroys the default group of torch.distributed.
+    """
+    import torch.distributed as dist
+
+    if not (dist.is_available() and dist.is_initialized()):
+        yield
+        return
+    from vllm.distributed.parallel_state import destroy_model_parallel
+    from vllm.v1.engine import core
+
+    original = core.cleanup_dist_env_and_memory
+    core.cleanup_dist_env_and_memory = destroy_model_parallel
+    try:
+        yield
+    finally:
+        core.cleanup_dist_env_and_memory = original
 
 
 def _is_cpu() -> bool:

@@ -4,17 +4,12 @@
         --chat-template-content-format string --trust-request-mm-kwargs --generation-config vllm \\
         --limit-mm-per-prompt '{"image":1,"video":1}' --max-model-len 16384 --dtype bfloat16
 
-(`settings.rl.serve_command` writes it out.) The server does nothing but rollouts:
-
-- The developer mode opens the routes for weights and caches. Whoever reaches them owns the model: keep the
-  port on a private network.
-- The chat template passes the prompt through: the trainer has rendered it, the server adds nothing. The
-  answer holds the prompt's token ids, which must be the trainer's.
-- Clips travel as lossless PNG frames with their times (`--trust-request-mm-kwargs`), so both sides see the
-  same pixels.
-
-Chat completions with `return_token_ids` is the only route for this: `/v1/completions` takes no media, and
-`/inference/v1/generate` takes media but not the times of their frames (vLLM 0.32).
+(`settings.rl.serve_command` writes it out.) The developer mode opens the routes for weights and caches:
+whoever reaches them owns the model, so keep the port on a private network. The chat template passes the
+prompt through, which the trainer has rendered; the answer holds its token ids, which must be the trainer's.
+Clips travel as lossless PNG frames with their times (`--trust-request-mm-kwargs`): both sides see the same
+pixels. Chat completions with `return_token_ids` is the only route for this: `/v1/completions` takes no
+media, and `/inference/v1/generate` takes media but not the times of their frames (vLLM 0.32).
 
 One request asks for a whole group: the clip travels, is decoded and is encoded once. vLLM seeds rollout g
 with the group's first seed plus g: a rollout is still a pure function of the seeds, but draws other
@@ -37,12 +32,7 @@ from videop2r_data.schemas import Frames, MediaSpec
 from videop2r_data.trainer.model.weights import bare
 from videop2r_data.trainer.ranks import Ranks
 from videop2r_data.trainer.rollout.base import Ended, RolledOut, Tokens
-from videop2r_data.trainer.rollout.vllm_requests import (
-    check_call,
-    check_prompt,
-    rolled_out,
-    sampling_fields,
-)
+from videop2r_data.trainer.rollout.vllm_requests import check_call, check_prompt, rolled_out, sampling_fields
 from videop2r_data.trainer.rollout.vllm_sync import RPC, EngineTransfer, FolderTransfer, Http
 from videop2r_data.trainer.settings.rl import DEV_MODE, EXTENSION, SamplingSpec, VllmSpec
 
@@ -81,12 +71,12 @@ class VllmServerEngine:
         config = bare(net).config
         self._tokens = Tokens.of(config, tokenizer)
         self._model, served = _served(self._http)
-        self._packs = _needs_packing(self._http, config)
-        self._records = spec.logprobs_mode is not None and spec.logprobs_mode == _logprobs_mode(self._http)
+        mode, self._packs = _told(self._http, tied=getattr(config, "tie_word_embeddings", False))
+        self._records = mode is not None and mode == spec.logprobs_mode
         self.room = min(settings.max_model_len, served)
         self._fields = sampling_fields(spec, self._tokens, bias=LOWEST_BIAS)
-        self._fields["logit_bias"] = {str(token): bias for token, bias in self._fields["logit_bias"].items()}
-        self._fields |= {"logprobs": True} if self._records else {}
+        if self._records:
+            self._fields["logprobs"] = True
         dtype = None if settings.dtype == "policy" else getattr(torch, settings.dtype)
         made = FolderTransfer if settings.transfer == "folder" else EngineTransfer
         self._transfer: FolderTransfer | EngineTransfer | None = made(self._http, settings, dtype)
@@ -173,7 +163,7 @@ class VllmServerEngine:
             **self._fields,
             **media,
         }
-        return orjson.dumps(body)
+        return orjson.dumps(body, option=orjson.OPT_NON_STR_KEYS)  # tokens are keys of `logit_bias`
 
 
 def _served(http: Http) -> tuple[str, int]:
@@ -193,29 +183,23 @@ def _served(http: Http) -> tuple[str, int]:
     return str(card["id"]), int(card["max_model_len"])
 
 
-def _logprobs_mode(http: Http) -> str | None:
-    """Which log-probabilities the server tells; None: it does not say."""
-    try:
-        told = http.get(INFO)
-    except ConfigError:
-        return None
-    return (told["vllm_config"].get("model_config") or {}).get("logprobs_mode")
-
-
-def _needs_packing(http: Http, config: Any) -> bool:
-    """Whether the server runs on a CPU and the policy's output layer shares the embedding's weight.
+def _told(http: Http, *, tied: bool) -> tuple[str | None, bool]:
+    """Which log-probabilities the server tells (None: it does not say), and whether a packed copy of the
+    output layer has to be renewed there: on a CPU, where that layer is `tied` to the embedding.
 
     Raises:
-        ConfigError: it does, and its workers cannot renew their copy.
+        ConfigError: it has to be, and the server's workers cannot.
     """
-    if not getattr(config, "tie_word_embeddings", False):
-        return False
-    runs = http.get(INFO)["vllm_config"]
-    if not str(runs["device_config"].get("device")).startswith("cpu"):
-        return False
-    if runs["parallel_config"]["worker_extension_cls"] != EXTENSION:
+    try:
+        runs = http.get(INFO)["vllm_config"]
+    except ConfigError:
+        if tied:
+            raise
+        return None, False
+    packs = tied and str(runs["device_config"].get("device")).startswith("cpu")
+    if packs and runs["parallel_config"]["worker_extension_cls"] != EXTENSION:
         raise ConfigError(
             "a vLLM server on a CPU keeps an old copy of an output layer that shares the embedding's weight",
             hint=f"start it with --worker-extension-cls {EXTENSION}, this package in its environment",
         )
-    return True
+    return (runs.get("model_config") or {}).get("logprobs_mode"), packs

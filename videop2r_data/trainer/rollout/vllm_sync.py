@@ -104,21 +104,13 @@ class Http:
         ) as session:
 
             async def one(number: int) -> Any:
-                """Post one body; a busy server is asked again."""
+                """Send one body and pass its answer on."""
                 async with gate:
                     data = await asyncio.to_thread(bodies[number])
-                    attempt = 1
-                    while True:
-                        try:
-                            answer = await self._try(session, method, path, data)
-                            if then is not None:
-                                then(number, answer)
-                            return answer
-                        except TransientError as error:
-                            if attempt > self._spec.retries:
-                                raise TransientError(f"{error.message} (try {attempt}, the last)") from error
-                        await asyncio.sleep(backoff_s(attempt, rng=_RNG))
-                        attempt += 1
+                    answer = await self._ask(session, method, path, data)
+                if then is not None:
+                    then(number, answer)
+                return answer
 
             tasks = [asyncio.create_task(one(number)) for number in range(len(bodies))]
             try:
@@ -127,6 +119,17 @@ class Http:
                 for task in tasks:
                     task.cancel()
                 await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _ask(self, session: Any, method: str, path: str, data: bytes | None) -> Any:
+        attempt = 1
+        while True:
+            try:
+                return await self._try(session, method, path, data)
+            except TransientError as error:
+                if attempt > self._spec.retries:
+                    raise TransientError(f"{error.message} (try {attempt}, the last)") from error
+            await asyncio.sleep(backoff_s(attempt, rng=_RNG))
+            attempt += 1
 
     async def _try(self, session: Any, method: str, path: str, data: bytes | None) -> Any:
         import aiohttp
@@ -198,12 +201,9 @@ class FolderTransfer:
 
     def _hand_over(self, weights: Iterator[tuple[str, Any]]) -> None:
         folder = self._root / f"weights-{self._count:06d}"
-        partial = folder.with_suffix(".partial")
-        for old in (folder, partial):
-            shutil.rmtree(old, ignore_errors=True)
-        partial.mkdir(parents=True)
-        write_weights(partial, weights)
-        partial.rename(folder)
+        shutil.rmtree(folder, ignore_errors=True)  # of a run that was killed
+        folder.mkdir(parents=True)
+        write_weights(folder, weights)
         self._http.post(RPC, {"method": "reload_weights", "kwargs": {"weights_path": str(folder)}})
         self.close()
         self._last = folder
@@ -264,10 +264,9 @@ class EngineTransfer:
         from vllm.distributed.weight_transfer import HTTPVLLMWeightSyncClient, WeightTransferTrainerFactory
 
         client = HTTPVLLMWeightSyncClient(self._http.url, timeout=self._spec.timeout_s)
+        start = WeightTransferTrainerFactory.trainer_init
         try:
-            return WeightTransferTrainerFactory.trainer_init(
-                self._init_info(), client=client, source=self._source
-            )
+            return start(self._init_info(), client=client, source=self._source)
         except P2RError:
             raise
         except Exception as error:  # requests, NCCL and vLLM each have errors of their own
