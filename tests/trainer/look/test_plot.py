@@ -131,6 +131,26 @@ def test_alarms_are_drawn_with_names_of_their_own(tmp_path: Path) -> None:
     assert drawn == [line.get_color() for line in legend.get_lines()] and len(set(drawn)) == 3
 
 
+def test_dynamic_sampling_and_a_black_clip_are_drawn() -> None:
+    row = {"reward/total_p": 1.0, "redrawn": 2, "replaced": 1, "kl_blind": 0.5}
+    runs = [RunCurves(name, curves_of([row | {"step": 1}])) for name in ("a", "b")]
+    panels = panels_for(runs[:1], split=False)
+    assert [(panel.title, panel.unit) for panel in panels[1:]] == [
+        ("Dynamic sampling", "groups"), ("KL to a black clip", "nats per token"),
+    ]  # fmt: skip
+    assert [line.label for line in panels[1].lines] == ["redrawn", "replaced"]
+    assert [panel.title for panel in panels_for(runs, split=True)] == [
+        "Dynamic sampling: redrawn", "Dynamic sampling: replaced", "KL to a black clip",
+    ]  # fmt: skip
+
+
+def test_streams_of_another_trace_have_colours_of_their_own() -> None:
+    row = {"step": 1, "reward/total_p": 1.0, "reward/total_r": 2.0, "reward/total_plan": 3.0}
+    run = RunCurves("a", curves_of([row]))
+    axes = draw_panels({"a": [run]}, panels_for([run], split=False), LIGHT).axes[0]
+    assert len({line.get_color() for line in axes.get_lines()}) == 3
+
+
 def test_chosen_metrics(tmp_path: Path) -> None:
     run = write_run(tmp_path / "run")
     assert plot_runs([("", run)], tmp_path / "c.png", keys=["kl", "lr"]).panels == (

@@ -33,9 +33,6 @@ from videop2r_data.trainer.rollout.base import RolloutEngine, prompt_room
 from videop2r_data.trainer.rollout.hf import HfEngine
 from videop2r_data.trainer.settings.parts import DataSpec, EvalSpec
 
-Chunk = Sequence[tuple[int, Example]]
-"""Questions of one batch, with their places among all."""
-
 
 def evaluate(
     net: Any,
@@ -74,6 +71,8 @@ def evaluate(
     engine = engine or HfEngine(net, processor.tokenizer, spec.sampling)
     collator.allow(*prompt_room(engine, spec.sampling))
     table = TokenTable.from_tokenizer(processor)
+    if data.style == "agnostic":
+        judge = None
     # every `world`-th question: equal shares of hard and easy stretches of a file
     mine = [(index, examples[index]) for index in range(ranks.rank, len(examples), ranks.world)]
     chunks = [mine[at : at + spec.batch] for at in range(0, len(mine), spec.batch)]
@@ -95,8 +94,7 @@ def evaluate(
             found = _answer(chunk, loaded, collator, engine=engine, table=table, data=data, spec=spec)
             asked = zip(found, chunk, strict=True)
             items = [JudgeItem(example, row.observation) for row, (_, example) in asked if not row.skipped]
-            judged = judge is not None and data.style != "agnostic"
-            waiting.append((found, judge.submit(items) if judged else None))
+            waiting.append((found, None if judge is None else judge.submit(items)))
             if len(waiting) > 1:
                 settle()
     while waiting:
@@ -105,7 +103,7 @@ def evaluate(
 
 
 def _answer(
-    chunk: Chunk,
+    chunk: Sequence[tuple[int, Example]],
     loaded: LoadedBatch,
     collator: Collator,
     *,
@@ -114,7 +112,7 @@ def _answer(
     data: DataSpec,
     spec: EvalSpec,
 ) -> list[EvalRow]:
-    """Rows of one batch in its order, without verdicts."""
+    """Rows of one batch of (place, question) in its order, without verdicts."""
     prompts = collator(loaded.examples, loaded.frames)
     asked = [chunk[loaded.kept[at]] for at in prompts.kept]
     names = (f"{spec.seed}/{example.sample_id}".encode() for _, example in asked)
@@ -137,12 +135,8 @@ def _answer(
 
 
 def settings_of(spec: EvalSpec, data: DataSpec, **more: Any) -> dict[str, Any]:
-    """Everything that affects a row, as a JSON object: not the batch size, intervals, workers, look-ahead.
-
-    Args:
-        spec, data: as of `evaluate`.
-        more: further values, e.g. the digest of the model.
-    """
+    """Everything that affects a row, and `more`, as a JSON object: not the batch size, intervals, workers,
+    look-ahead."""
     idle = {"workers", "ahead", "media_root", "shuffle", "tail", "bucket"}
     return {
         **more,
@@ -155,16 +149,12 @@ def settings_of(spec: EvalSpec, data: DataSpec, **more: Any) -> dict[str, Any]:
 
 
 class HeldOut:
-    """Evaluates the same questions at each call; they are read once.
-
-    Every process must call it at the same step.
+    """Evaluates the same questions at each call; they are read once. Every process must call it at a step.
 
     Args:
-        processor: of the policy.
+        processor, spec, engine: as of `evaluate`.
         data: the held-out questions; the demo stream needs a `limit`.
-        spec: how to draw and to grade.
         judge: the training's, started; None: the exact judge for questions with a scene, else none.
-        engine: the training's rollout engine if it draws as `spec.sampling` says; None: the policy itself.
         run: the run's folder: rows and reports go to `RUN/eval/step-000100/`; None: they are not written.
 
     Raises:

@@ -55,9 +55,9 @@ class EvalRow(Model):
 
     def judged(self, found: Judged) -> EvalRow:
         """With the judge's verdict."""
-        found = found.parts.get("sufficiency", found)
-        told = {"judge_reason": str(found.reason), "judge_words": found.detail}
-        return self.model_copy(update={"sufficient": found.sufficient, **told})
+        one = found.parts.get("sufficiency", found)
+        told = {"sufficient": one.sufficient, "judge_reason": str(one.reason), "judge_words": one.detail}
+        return self.model_copy(update=told)
 
 
 def row_of(index: int, example: Example, **found: Any) -> EvalRow:
@@ -161,8 +161,8 @@ class EvalReport(Model):
         plain = ("accuracy", "sufficiency", "mismatch", "format", "format_p", "format_r", "finished")
         found: dict[str, CountedEstimate | None] = {name: getattr(self, name) for name in plain}
         found |= {f"accuracy/{kind}": value for kind, value in self.accuracy_by_type.items()}
-        found |= {"length/p": self.lengths.perception, "length/r": self.lengths.reasoning}
-        found |= {"length/all": self.lengths.all}
+        lengths = self.lengths
+        found |= {"length/p": lengths.perception, "length/r": lengths.reasoning, "length/all": lengths.all}
         flat = {f"eval/{name}": estimate.value for name, estimate in found.items() if estimate is not None}
         if self.accuracy_macro is not None:
             flat["eval/accuracy_macro"] = self.accuracy_macro

@@ -26,10 +26,7 @@ def read_lines(path: Path) -> tuple[list[dict[str, Any]], int]:
     """The JSON objects of a file of a run, in order, and how many lines before the last are none.
 
     Damage must not keep anybody from looking at a run, nor that it is being written: a torn last line is
-    dropped, and `NaN`, which is no JSON, is read as null.
-
-    Raises:
-        SourceError: the file is missing or cannot be read.
+    dropped, and `NaN`, which is no JSON, is read as null. SourceError: the file cannot be read.
     """
     try:
         lines = path.read_bytes().split(b"\n")
@@ -59,25 +56,20 @@ def read_lines(path: Path) -> tuple[list[dict[str, Any]], int]:
 
 
 Array = NDArray[np.float64]
-SMOOTH_SHARE = 1 / 20
-"""Width of the window of the smoothed curve, as a share of the run."""
 
 
 @dataclass(frozen=True)
 class Curve:
-    """One metric of one run.
-
-    Attributes:
-        steps: float64 [n], rising.
-        values: float64 [n]; NaN where the run wrote none.
-    """
+    """One metric of one run."""
 
     steps: Array
+    """[n], rising."""
     values: Array
+    """[n]; NaN where the run wrote none."""
 
     @property
     def finite(self) -> Array:
-        """The values that can be drawn; float64."""
+        """The values that can be drawn."""
         return self.values[np.isfinite(self.values)]
 
     def at(self, steps: Array) -> Array:
@@ -106,7 +98,7 @@ class RunCurves:
 
 
 def read_curves(run: Path, name: str = "") -> RunCurves:
-    """Read a run's folder, or its `metrics.jsonl` itself; an empty `name` is that of the folder.
+    """The curves in a run's folder, or in its `metrics.jsonl` itself; an empty `name` is that of the folder.
 
     Raises:
         SourceError: there is no such file, or no step in it.
@@ -152,15 +144,12 @@ def smooth(curve: Curve, window: float | None = None) -> Array:
     """Mean over a window of steps around each step, of the finite values in it; float64 [n].
 
     The window is cut at both ends (never padded) and does not depend on how far apart the steps lie.
-
-    Args:
-        curve: n points.
-        window: whole width in steps; None: a twentieth of the run. Below 1 nothing is smoothed.
+    `window` is its whole width in steps; None: a twentieth of the run. Below 1 nothing is smoothed.
     """
     steps, values = curve.steps, curve.values
     if not len(steps):
         return values
-    width = (steps[-1] - steps[0]) * SMOOTH_SHARE if window is None else window
+    width = (steps[-1] - steps[0]) / 20 if window is None else window
     low = np.searchsorted(steps, steps - width / 2, side="left")
     high = np.searchsorted(steps, steps + width / 2, side="right")
     finite = np.isfinite(values)
@@ -192,17 +181,16 @@ def with_shares(runs: Sequence[RunCurves]) -> tuple[list[RunCurves], str]:
         return list(runs), f"of {sizes.pop():,.0f} groups"
     if not sizes or any(run.get("groups") is None for run in runs if run.get("collapsed/sum") is not None):
         return list(runs), "groups"
-    return [_shared(run) for run in runs], "share of groups"
-
-
-def _shared(run: RunCurves) -> RunCurves:
-    groups, curves = run.get("groups"), dict(run.curves)
-    for key, curve in run.curves.items():
-        if key.startswith("collapsed/") and groups is not None:
-            steps = np.intersect1d(curve.steps, groups.steps)
-            whole = groups.at(steps)
-            curves[key] = Curve(steps, curve.at(steps) / np.where(whole > 0, whole, np.nan))
-    return replace(run, curves=curves)
+    shared: list[RunCurves] = []
+    for run in runs:
+        groups, curves = run.get("groups"), dict(run.curves)
+        for key, curve in run.curves.items():
+            if key.startswith("collapsed/") and groups is not None:
+                steps = np.intersect1d(curve.steps, groups.steps)
+                whole = groups.at(steps)
+                curves[key] = Curve(steps, curve.at(steps) / np.where(whole > 0, whole, np.nan))
+        shared.append(replace(run, curves=curves))
+    return shared, "share of groups"
 
 
 # Panels: those of the paper [paper Fig. 6, Fig. 15], and what helps to read them.
@@ -294,9 +282,7 @@ _TOTAL = "reward/total_"
 def panels_for(runs: Sequence[RunCurves], *, split: bool) -> list[Panel]:
     """The panels that these runs can fill, in the order of the paper.
 
-    Args:
-        runs: at least one.
-        split: one panel per curve, for runs that are compared: the colour then tells the run.
+    `split` them into one per curve for runs that are compared: the colour then tells the run.
     """
     rl = any(run.kind == "rl" for run in runs)
     found = {key.removeprefix(_TOTAL) for run in runs for key in run.curves if key.startswith(_TOTAL)}

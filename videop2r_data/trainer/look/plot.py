@@ -141,25 +141,15 @@ def _numbers(runs: Sequence[RunCurves], panels: Sequence[Panel], window: float |
         columns = {"steps": curve.steps, "values": curve.values, "smoothed": smoothed}
         return {name: [v if math.isfinite(v) else None for v in c.tolist()] for name, c in columns.items()}
 
-    keys = [[line.key for line in panel.lines] for panel in panels]
-    curves = [{k: told(c) for some in keys for k in some if (c := run.get(k)) is not None} for run in runs]
-    return {
-        "panels": [
-            {"title": p.title, "unit": p.unit, "keys": some} for p, some in zip(panels, keys, strict=True)
-        ],
-        "runs": [{"name": run.name, "curves": told} for run, told in zip(runs, curves, strict=True)],
-    }
+    shown = [{"title": p.title, "unit": p.unit, "keys": [line.key for line in p.lines]} for p in panels]
+    keys = [line.key for panel in panels for line in panel.lines]
+    curves = [{key: told(c) for key in keys if (c := run.get(key)) is not None} for run in runs]
+    drawn = [{"name": run.name, "curves": some} for run, some in zip(runs, curves, strict=True)]
+    return {"panels": shown, "runs": drawn}
 
 
 def draw_panels(arms: Arms, panels: Sequence[Panel], look: Look, *, window: float | None = None) -> Figure:
-    """One figure of all panels.
-
-    Args:
-        arms: runs by label; several runs under one label are drawn thin, their mean thick.
-        panels: at least one.
-        look: colours.
-        window: steps of the running mean; None: a twentieth of the run.
-    """
+    """One figure of all panels; several runs under one label are drawn thin, their mean thick."""
     columns = 2 if len(panels) == 4 else min(COLUMNS, len(panels))
     rows = math.ceil(len(panels) / columns)
     wide = max(columns, 2) * WIDE

@@ -53,13 +53,13 @@ def sample_record(
         example: its question.
         group: which prompt of the step, from 0, over all processes.
         rollout: which completion of the group, from 0 to G - 1.
-        text: the completion as text.
+        text: the completion.
         finished: whether it ended by itself; False: cut at the longest length.
-        rewards: `accuracy_p`, `accuracy_r`, `format_p`, `format_r`, `length_p`, `length_r`, `total_p`,
-            `total_r`, `total`, and so on for every stream; None: unscored.
+        rewards: `accuracy_p`, `format_p`, `length_p`, `total_p`, and so on for every stream, and `total`;
+            None: unscored.
         advantages: by stream, e.g. `p`, `r`.
-        tokens: lengths `p`, `r`, `all`, in tokens.
-        judged: the judge's verdict, or None where nobody was asked.
+        tokens: lengths by stream, and `all`.
+        judged: the verdict; None: nobody was asked.
         grammar: what a trace is; None: the default.
 
     Returns:

@@ -17,19 +17,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class RolledOut:
-    """One completion.
-
-    Attributes:
-        ids: its tokens, the closing one included if it was drawn.
-        finished: whether the closing token was drawn; False: `max_new_tokens` came first.
-        logps: the engine's own log-probability of each token, in nats, under softmax(logits / temperature)
-            over the whole vocabulary, before top_p, top_k and suppressed tokens: what the trainer computes
-            of it. None: not recorded.
-    """
+    """One completion."""
 
     ids: list[int]
+    """Its tokens, the closing one included if it was drawn."""
     finished: bool
+    """Whether the closing token was drawn; False: `max_new_tokens` came first."""
     logps: list[float] | None = None
+    """The engine's own log-probability of each token, in nats, under softmax(logits / temperature) over the
+    whole vocabulary, before top_p, top_k and suppressed tokens, as the trainer has it; None: not recorded."""
 
 
 Ended = Callable[[int, RolledOut], None]
@@ -58,6 +54,12 @@ class RolloutEngine(Protocol):
             group_size: G.
             seeds: N numbers; the same seed, prompt and weights give the same completion.
             ended: told of rows as they end, once of each; an engine that cannot tell tells of none.
+
+        Raises:
+            ValueError: the number of seeds is not B * G.
+            ConfigError: vLLM prepares a prompt differently, or a prompt is too long.
+            BackendError: the engine is closed, or ended a rollout without an answer.
+            RefusedError, AuthError, TransientError: what a server said, the last try included.
         """
         ...
 
@@ -88,17 +90,14 @@ _MEDIA = ("image_token", "video_token", "vision_start_token", "vision_end_token"
 
 @dataclass(frozen=True, slots=True)
 class Tokens:
-    """Special tokens of the policy, the same for every engine.
-
-    Attributes:
-        end: the one that ends a turn, and so a completion; SFT teaches it at the end of every trace. Only
-            one: some checkpoints list further stop tokens, and completions would then end in two ways.
-        never: those that a completion may not hold: all special ones but `end` (an image placeholder would
-            ask for features that do not exist), and rows of the output layer beyond the vocabulary.
-    """
+    """Special tokens of the policy, the same for every engine."""
 
     end: int
+    """Ends a turn, and so a completion; SFT teaches it at the end of every trace. Only one: some checkpoints
+    list further stop tokens, and completions would then end in two ways."""
     never: frozenset[int]
+    """Not in a completion: all special ones but `end` (an image placeholder would ask for features that do
+    not exist), and rows of the output layer beyond the vocabulary."""
 
     @classmethod
     def of(cls, config: Any, tokenizer: Any) -> Tokens:

@@ -39,16 +39,13 @@ def uniforms(seeds: Sequence[int], length: int) -> Tensor:
 
 
 def draw(logits: Tensor, u: Tensor, spec: SamplingSpec, never: Tensor | None = None) -> Tensor:
-    """One token for each row.
+    """One token for each row; [n] token ids.
 
     Args:
         logits: [n, V].
         u: [n] uniform numbers in [0, 1).
         spec: temperature, top_p and top_k; at temperature 0 the likeliest token is taken.
         never: token ids that are not drawn.
-
-    Returns:
-        [n] token ids.
     """
     scores = logits.float()
     if never is not None:
@@ -84,9 +81,6 @@ class WholeCopy:
     Decoding with sharded weights would gather every layer again for each token, and all ranks would have to
     go on until the last row of the last rank ends. A copy costs the memory of the weights once more on each
     rank, and one gather per update; then every rank decodes on its own.
-
-    Args:
-        net: the policy as it was wrapped.
     """
 
     def __init__(self, net: Any) -> None:
@@ -128,16 +122,11 @@ LEAVE = 7 / 8
 
 
 class HfEngine:
-    """Draws completions with the policy's own weights; see `RolloutEngine`.
+    """Draws completions with the policy's own weights, wrapped or not; see `RolloutEngine`.
 
-    Mixed precision is that of an autocast around the calls. With sharded weights (FSDP, ZeRO-3) it keeps a
-    `WholeCopy`; constructing it and `sync` are then collective: every rank must call them.
-
-    Args:
-        net: the policy, wrapped (`TrainModel`, adapters, DDP, FSDP, DeepSpeed) or not.
-        tokenizer: its tokenizer: which tokens end a completion, which are never drawn.
-        spec: how to draw.
-        logps: record log-probabilities; under mixed precision decoding and training differ in them.
+    Mixed precision is that of an autocast around the calls: recorded `logps` then differ from training's.
+    With sharded weights (FSDP, ZeRO-3) it keeps a `WholeCopy`; constructing it and `sync` are then
+    collective: every rank must call them.
     """
 
     room: int | None = None
@@ -166,11 +155,7 @@ class HfEngine:
     def generate(
         self, prompts: PromptBatch, *, group_size: int, seeds: Sequence[int], ended: Ended | None = None
     ) -> list[RolledOut]:
-        """G completions of each prompt; see `RolloutEngine.generate`.
-
-        Raises:
-            ValueError: the number of seeds is not B * G, or the engine was closed.
-        """
+        """G completions of each prompt; see `RolloutEngine.generate`. ValueError: the engine was closed."""
         if self._net is None:
             raise ValueError("the engine is closed")
         check_seeds(prompts, group_size, seeds)

@@ -44,8 +44,7 @@ class VllmEngine:
         tokenizer: its tokenizer.
         spec: how to draw.
         settings: how vLLM runs.
-        model: the checkpoint's folder or Hub id: configuration and processor come from there.
-        revision: of a Hub id.
+        model, revision: the checkpoint's folder or Hub id: configuration and processor come from there.
 
     Raises:
         MissingExtraError: vLLM is not installed.
@@ -77,13 +76,7 @@ class VllmEngine:
     def generate(
         self, prompts: PromptBatch, *, group_size: int, seeds: Sequence[int], ended: Ended | None = None
     ) -> list[RolledOut]:
-        """G completions of each prompt; see `RolloutEngine.generate`.
-
-        Raises:
-            ValueError: the number of seeds is not B * G.
-            ConfigError: vLLM prepares a prompt differently, or a prompt is too long.
-            BackendError: the engine is closed, or ended a rollout without an answer.
-        """
+        """G completions of each prompt; see `RolloutEngine.generate`."""
         check_call(prompts, group_size, seeds, self._spec, self.room)
         if not seeds:
             return []

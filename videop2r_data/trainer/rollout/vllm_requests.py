@@ -45,9 +45,7 @@ def check_call(
 ) -> None:
     """Check a call before anything is sent; `room`: tokens of prompt and completion that the engine takes.
 
-    Raises:
-        ValueError: the number of seeds is not B * G.
-        ConfigError: the longest prompt leaves less than `max_new_tokens`; vLLM would cut completions short.
+    Where the longest prompt leaves less than `max_new_tokens`, vLLM would cut completions short.
     """
     check_seeds(prompts, group_size, seeds)
     longest = max(map(len, prompts.ids), default=0)
@@ -74,7 +72,7 @@ def check_prompt(prompts: PromptBatch, row: int, got: Sequence[int] | None) -> N
 
 
 def rolled_out(
-    ids: Sequence[int], reason: str | None, tokens: Tokens, logps: Sequence[float] | None = None
+    ids: Sequence[int], reason: str | None, tokens: Tokens, logps: list[float] | None = None
 ) -> RolledOut:
     """One completion as vLLM returned it, never tokenised again.
 
@@ -96,4 +94,4 @@ def rolled_out(
         )
     if logps is not None and len(logps) != len(drawn):
         raise BackendError(f"vLLM gave {len(logps)} log-probabilities of {len(drawn)} tokens")
-    return RolledOut(drawn, finished, None if logps is None else list(logps))
+    return RolledOut(drawn, finished, logps)

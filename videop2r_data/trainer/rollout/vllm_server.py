@@ -85,14 +85,7 @@ class VllmServerEngine:
     def generate(
         self, prompts: PromptBatch, *, group_size: int, seeds: Sequence[int], ended: Ended | None = None
     ) -> list[RolledOut]:
-        """G completions of each prompt; see `RolloutEngine.generate` and this module on seeds.
-
-        Raises:
-            ValueError: the number of seeds is not B * G.
-            ConfigError: the server prepares a prompt differently, or a prompt is too long.
-            RefusedError, AuthError, TransientError: what the server said, the last try included.
-            BackendError: a rollout ended without an answer.
-        """
+        """G completions of each prompt; see `RolloutEngine.generate` and this module on seeds."""
         check_call(prompts, group_size, seeds, self._spec, self.room)
         # Greedy decoding gives one answer; vLLM refuses to give it twice.
         count = group_size if self._spec.temperature > 0 else 1

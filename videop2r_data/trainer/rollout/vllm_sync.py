@@ -18,6 +18,7 @@ import random
 import shutil
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -50,9 +51,6 @@ Told = Callable[[int, Any], None]
 
 class Http:
     """One server; every call may be made twice, after a failure that passes.
-
-    Args:
-        spec: `url`, `api_key_env`, `concurrency`, `timeout_s`, `retries`.
 
     Raises:
         ConfigError: no address, or the variable with the key is not set; of a call: no such route.
@@ -139,20 +137,20 @@ class Http:
                 raw = await answer.read()
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise TransientError(f"no answer from {self.url}{path}: {first_line(error, 200)}") from error
-        try:
-            told = orjson.loads(raw) if raw.strip() else None
-        except orjson.JSONDecodeError:
-            told = raw.decode("utf-8", "replace")
-            if answer.status == 200:
-                raise TransientError(f"the server answered {path} with something that is no JSON") from None
         if answer.status != 200:
-            raise _failure(answer.status, path, told)
-        return told
+            raise _failure(answer.status, path, raw)
+        try:
+            return orjson.loads(raw) if raw.strip() else None
+        except orjson.JSONDecodeError:
+            raise TransientError(f"the server answered {path} with something that is no JSON") from None
 
 
-def _failure(status: int, path: str, told: Any) -> Exception:
+def _failure(status: int, path: str, raw: bytes) -> Exception:
     """What a status says about another try."""
-    said = f"{path}: status {status}: {server_message('' if told is None else told)}"
+    told: Any = raw.decode("utf-8", "replace")
+    with suppress(orjson.JSONDecodeError):
+        told = orjson.loads(raw)
+    said = f"{path}: status {status}: {server_message(told)}"
     if status in _AGAIN or status >= 500:
         return TransientError(said)
     if status in (401, 403):
@@ -168,7 +166,7 @@ def _failure(status: int, path: str, told: Any) -> Exception:
 RPC = "/collective_rpc"
 """Calls a method on every worker of the server."""
 SHARD_BYTES = 2 * 2**30
-"""Size of one file, and of what is held in memory while it is written."""
+"""Of one file, and of what is held in memory while it is written."""
 
 
 class FolderTransfer:
@@ -210,23 +208,20 @@ class FolderTransfer:
 
 
 def write_weights(folder: Path, weights: Iterator[tuple[str, Any]], *, shard_bytes: int = SHARD_BYTES) -> int:
-    """Write tensors as safetensors files of bounded size; returns how many files."""
+    """Write tensors as safetensors files, each ended by the tensor that fills it; returns how many files."""
     from safetensors.torch import save_file
 
     part: dict[str, Any] = {}
-    held, files = 0, 0
+    files = 0
     for name, tensor in weights:
-        size = tensor.numel() * tensor.element_size()
-        if part and held + size > shard_bytes:
-            save_file(part, folder / f"part-{files:05d}.safetensors")
-            part, held, files = {}, 0, files + 1
         # A policy on a GPU frees nothing by waiting here; a view of a larger storage must not drag it along.
         part[name] = tensor.cpu().contiguous()
-        held += size
+        if sum(one.nbytes for one in part.values()) >= shard_bytes:
+            save_file(part, folder / f"part-{files:05d}.safetensors")
+            part, files = {}, files + 1
     if part:
         save_file(part, folder / f"part-{files:05d}.safetensors")
-        files += 1
-    return files
+    return files + bool(part)
 
 
 class EngineTransfer:
@@ -237,13 +232,13 @@ class EngineTransfer:
     """
 
     def __init__(self, http: Http, spec: VllmSpec, dtype: Any) -> None:
+        self._http, self._spec, self._dtype = http, spec, dtype
+        self._sender: Any = None
+        self._source: Any = None
         try:
             import vllm.distributed.weight_transfer  # noqa: F401
         except ImportError:
             raise MissingExtraError(f"vLLM (for transfer {spec.transfer!r})", "vllm") from None
-        self._http, self._spec, self._dtype = http, spec, dtype
-        self._sender: Any = None
-        self._source: Any = None
 
     def send(self, net: Any) -> None:
         """One round: start, send, finish; a collective, on every rank."""
