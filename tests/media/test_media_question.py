@@ -144,17 +144,29 @@ def test_keys_hold_the_question_and_what_the_embedder_is(embedder: Path, tmp_pat
 
 
 @pytest.mark.parametrize(
-    ("name", "told"),
-    [("owner/name", "needs its commit"), ("{}/nothing", "needs its commit"), ("{}", "no such model")],
+    ("name", "revision", "told"),
+    [
+        ("owner/name", None, "needs its commit"),
+        ("{}/nothing", None, "no such folder"),
+        ("{}/nothing", "c0ffee", "no such folder"),
+        ("nothing", "c0ffee", "neither a folder nor a Hub id"),
+        ("{}", None, "holds no config.json"),
+        ("{}/other", None, "not one with image and text features"),
+    ],
 )
-def test_an_embedder_that_is_none_is_told(tmp_path: Path, clip: Path, name: str, told: str) -> None:
-    spec = spec_of(Path(name.format(tmp_path)))
+def test_an_embedder_that_is_none_is_told(
+    tmp_path: Path, clip: Path, name: str, revision: str | None, told: str
+) -> None:
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "config.json").write_text("{}")
+    spec = spec_of(Path(name.format(tmp_path)), revision=revision)
     with pytest.raises(ConfigError, match=told):
         sample_media(clip, "video", spec, want="array", focus=Focus(question="?"))
 
     async def main() -> None:
         async with DecodePool(spec, want="array", workers=1) as pool:
-            await pool.sample(clip, "video", Focus(question="?"))
+            if told.startswith("not one"):  # the files are there: the process that loads them tells
+                await pool.sample(clip, "video", Focus(question="?"))
 
     with pytest.raises(ConfigError, match=told):
         asyncio.run(main())

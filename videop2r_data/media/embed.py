@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from videop2r_data.errors import ConfigError, MissingExtraError
-from videop2r_data.files import file_digest
+from videop2r_data.files import file_digest, find_model
 from videop2r_data.schemas import LookSpec, digest
 
 if TYPE_CHECKING:
@@ -55,12 +55,18 @@ def embedder_process(look: LookSpec) -> ProcessPoolExecutor:
     """A process for `relevance_in`; it starts with the first question.
 
     Raises:
-        MissingExtraError: torch or transformers is not installed. ConfigError: as `embedder_key`.
+        MissingExtraError: torch or transformers is not installed.
+        ConfigError: as `embedder_key`; no such folder, or none of a model.
     """
     if find_spec("torch") is None or find_spec("transformers") is None:
         raise MissingExtraError("torch and transformers", "train")
-    embedder_key(look)
+    _find(look)
     return ProcessPoolExecutor(1, multiprocessing.get_context("spawn"))
+
+
+def _find(look: LookSpec) -> None:
+    find_model(look.embedder, where="media.look.embedder", revision=look.revision)
+    embedder_key(look)
 
 
 @cache
@@ -90,7 +96,7 @@ def relevance(array: NDArray[np.uint8], question: str, look: LookSpec) -> list[f
     Raises:
         MissingExtraError, ConfigError: as `embedder_process`; no such model.
     """
-    embedder_key(look)
+    _find(look)
     net, processor = _loaded(look.embedder, look.revision)
     import torch
     from PIL import Image
