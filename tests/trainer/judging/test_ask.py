@@ -13,8 +13,7 @@ from videop2r_data.schemas.calls import Completion, FinishReason, Request
 from videop2r_data.schemas.judges import BackendSpec
 from videop2r_data.schemas.verdict import Judgement
 from videop2r_data.trainer.judging.base import JudgeItem, Reason
-from videop2r_data.trainer.judging.model import PerceptionJudge
-from videop2r_data.trainer.judging.ways import Way, verdict
+from videop2r_data.trainer.judging.model import PerceptionJudge, Way, verdict
 from videop2r_data.trainer.settings.rl import JudgingSpec
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import importlib
+import shlex
 import subprocess
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -12,6 +14,7 @@ import pytest
 from pydantic import ValidationError
 
 from tests.trainer.rollout.vllm_prompts import make_frames
+from tests.trainer.rollout.vllm_serve import serve_command
 from videop2r_data.backends import vllm_prompt
 from videop2r_data.errors import BackendError, ConfigError
 from videop2r_data.schemas.calls import Frames
@@ -23,7 +26,7 @@ from videop2r_data.trainer.rollout.vllm_requests import (
     sampling_fields,
 )
 from videop2r_data.trainer.rollout.vllm_worker import PackingWorker
-from videop2r_data.trainer.settings.rl import EXTENSION, SamplingSpec, VllmSpec, serve_command
+from videop2r_data.trainer.settings.rl import DEV_MODE, EXTENSION, SamplingSpec, VllmSpec
 
 TOKENS = Tokens(end=7, never=frozenset({8, 9}))
 
@@ -129,15 +132,15 @@ def test_settings_that_cannot_work_are_refused(settings: dict[str, Any], said: s
         VllmSpec.model_validate(settings)
 
 
-def test_the_server_command_has_what_the_engine_needs() -> None:
-    command = serve_command("m", VllmSpec(transfer="nccl", max_model_len=4096), port=81)
-    assert command[:5] == ["vllm", "serve", "m", "--port", "81"]
-    for flag in ("--trust-request-mm-kwargs", "--chat-template", "--generation-config", "4096"):
-        assert flag in command
-    assert command[-2:] == ["--weight-transfer-config", '{"backend":"nccl"}']
-    plain = serve_command("m", VllmSpec(), cpu=True)
-    assert "--weight-transfer-config" not in plain
-    assert "--no-enable-chunked-prefill" in plain
+def test_the_server_command_is_the_one_of_the_docs() -> None:
+    """The tests with a real server start it with this command."""
+    page = Path(__file__).parents[3].joinpath("docs", "training.md").read_text().replace("\\\n", "")
+    line = shlex.split(next(line for line in page.splitlines() if " vllm serve " in line))
+    assert dict([line[0].split("=")]) == DEV_MODE
+    assert line[2:] == serve_command("runs/paper-7b-sft/final", VllmSpec(transfer="nccl"))
+    folder, cpu = (serve_command("m", VllmSpec(), cpu=cpu) for cpu in (False, True))
+    assert "--weight-transfer-config" not in folder and cpu[: len(folder)] == folder
+    assert " ".join(cpu[len(folder) :]) in " ".join(page.split())
 
 
 def test_importing_the_engines_imports_no_vllm() -> None:

@@ -57,12 +57,7 @@ class Reason(StrEnum):
     """`max_cost` is reached, and `on_max_cost: unscored`."""
 
 
-UNASKED = (
-    Reason.NO_OBSERVATION,
-    Reason.COPIED_VERDICT,
-    Reason.LEAKED_ANSWER,
-    Reason.HOLLOW_OBSERVATION,
-)
+UNASKED = (Reason.NO_OBSERVATION, Reason.COPIED_VERDICT, Reason.LEAKED_ANSWER, Reason.HOLLOW_OBSERVATION)
 """Reasons decided by rule: the score is 0, and no judge is asked."""
 
 
@@ -201,10 +196,17 @@ class Judge(ABC):
         """What was decided of one item, as one verdict."""
         return parts[self.asks[0]] if len(self.asks) == 1 else joined(parts, self.spec)
 
-    def ruled(self, item: JudgeItem) -> Judged | None:
-        """What `decided` says, as a verdict on everything that is asked."""
-        found = decided(item)
-        return found and self.whole(dict.fromkeys(self.asks, found))
+    def ruled(self, items: Sequence[JudgeItem]) -> dict[int, Judged]:
+        """Row -> what `decided` says of it, as a verdict on everything that is asked."""
+        found = enumerate(map(decided, items))
+        return {row: self.whole(dict.fromkeys(self.asks, one)) for row, one in found if one is not None}
+
+    def alike(self, items: Mapping[int, JudgeItem]) -> list[list[int]]:
+        """Rows of equal items, which are asked once."""
+        rows: dict[Hashable, list[int]] = {}
+        for row, item in items.items():
+            rows.setdefault(self.key(item), []).append(row)
+        return list(rows.values())
 
 
 class Verdicts:
@@ -231,15 +233,11 @@ class Verdicts:
         for ticket in done:
             ticket.result()
         found = {row: ticket.result()[0] for row, (_, ticket) in self._asked.items()}
-        keys = {
-            row: self._judge.key(self._asked[row][0]) for row in found if found[row].reason not in UNASKED
-        }
-        # which of the equal ones was asked first is chance: the one in front takes its verdict
-        first: dict[Hashable, Judged] = {}
-        for row, key in keys.items():
-            first.setdefault(key, found[row])
-        for row in sorted(keys):
-            found[row] = first.pop(keys[row]) if keys[row] in first else again(found[row])
+        asked = {row: item for row, (item, _) in self._asked.items() if found[row].reason not in UNASKED}
+        for rows in self._judge.alike(asked):
+            # which of the equal ones was asked first is chance: the one in front takes its verdict
+            first = found[rows[0]]
+            found |= {row: again(found[row]) for row in rows} | {min(rows): first}
         return dict(sorted(found.items()))
 
 
@@ -253,9 +251,7 @@ def decided(item: JudgeItem) -> Judged | None:
     leak = check_observation(
         observation, problem=example.problem, options=example.options, answer=example.reference
     )
-    if leak.reason is not None:
-        return Judged(0.0, Reason(leak.reason.value), detail=leak.detail)
-    return None
+    return None if leak.reason is None else Judged(0.0, Reason(leak.reason.value), detail=leak.detail)
 
 
 def again(judged: Judged) -> Judged:
@@ -280,9 +276,20 @@ class DemoJudge(Judge):
         Raises:
             ConfigError: a question has no scene: the data are not those of the demo world.
         """
-        seen: dict[Hashable, Judged] = {}
+        for item in items:
+            if item.example.scene is None:
+                raise ConfigError(
+                    "this question has no scene, and the demo judge knows nothing else",
+                    where=f"judging.kind, at {item.example.sample_id}",
+                    hint="train on the demo world (`data.source: demo`, or a folder with scenes.jsonl), or "
+                    "name a model in judging.backend",
+                )
+        found = self.ruled(items)
+        for rows in self.alike({row: item for row, item in enumerate(items) if row not in found}):
+            one = self._judge(items[rows[0]])
+            found |= dict.fromkeys(rows, again(one)) | {rows[0]: one}
         ticket = Ticket()
-        ticket.set_result([self._judge(item, seen) for item in items])
+        ticket.set_result([found[row] for row in range(len(items))])
         return ticket
 
     def key(self, item: JudgeItem) -> Hashable:
@@ -290,20 +297,9 @@ class DemoJudge(Judge):
         truth = item.example.scene
         return truth and (truth.scene.index, truth.question.problem, item.observation)
 
-    def _judge(self, item: JudgeItem, seen: dict[Hashable, Judged]) -> Judged:
+    def _judge(self, item: JudgeItem) -> Judged:
         truth, observation = item.example.scene, item.observation or ""
-        if truth is None:
-            raise ConfigError(
-                "this question has no scene, and the demo judge knows nothing else",
-                where=f"judging.kind, at {item.example.sample_id}",
-                hint="train on the demo world (`data.source: demo`, or a folder with scenes.jsonl), or name "
-                "a model in judging.backend",
-            )
-        if (ruled := self.ruled(item)) is not None:
-            return ruled
-        key = self.key(item)
-        if key in seen:
-            return again(seen[key])
+        assert truth is not None
         parts: dict[Reward, Judged] = {}
         for name in self.asks:
             if name != "faithfulness":
@@ -317,8 +313,7 @@ class DemoJudge(Judge):
                 parts[name] = faithful(Faithfulness(claims=tuple(verdicts)))
             if closed(parts[name], self.spec):
                 break
-        seen[key] = self.whole(parts)
-        return seen[key]
+        return self.whole(parts)
 
 
 def faithful(found: Faithfulness, *, cached: bool = False) -> Judged:

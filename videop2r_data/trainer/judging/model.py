@@ -3,7 +3,7 @@
 A thread of its own runs an asyncio loop with the builder's caller: equal observations are asked once, also
 across restarts (the journal is a cache by content), transient errors are tried again, and costs are reserved
 before a call. `submit` returns at once; the trainer computes old and reference log-probabilities and then
-waits.
+waits. The requests are those of a build: a journal of one serves the other as its cache.
 
 An observation without a verdict at the deadline is unscored and counted, never 0. A server that cannot be
 reached is waited for first (`backend.server_wait_s`). What can never succeed (a wrong key, a full disk,
@@ -19,13 +19,41 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Callable, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
+from typing import Any, ClassVar
 
-from videop2r_data.backends import Caller, Journal, Money, make_backend, make_breaker, make_caller
+from videop2r_data.backends import (
+    Answer,
+    Asked,
+    Caller,
+    FaithfulnessRequests,
+    Journal,
+    JudgeRequests,
+    Money,
+    ask_claims,
+    ask_faithfulness,
+    ask_verdict,
+    frames_array,
+    make_backend,
+    make_breaker,
+    make_caller,
+)
 from videop2r_data.errors import BudgetError, TransientError
-from videop2r_data.schemas import MediaSpec
+from videop2r_data.media import encode_frames
+from videop2r_data.schemas import (
+    BackendSpec,
+    Decides,
+    Frames,
+    Judgement,
+    JudgeSpec,
+    MediaSpec,
+    Request,
+    Sufficiency,
+)
 from videop2r_data.trainer.judging.base import (
     DemoJudge,
     Judge,
@@ -35,13 +63,155 @@ from videop2r_data.trainer.judging.base import (
     Ticket,
     again,
     closed,
+    faithful,
 )
-from videop2r_data.trainer.judging.ways import DETAIL_CHARS, FaithfulnessWay, SufficiencyWay, Way
-from videop2r_data.trainer.settings.rl import JudgingSpec, Reward
+from videop2r_data.trainer.settings.rl import FaithfulnessSpec, JudgingSpec, Reward
 
 _CLOSE_S = 10.0
 _TELL_S = 5.0
 """Seconds between two checks whether the server can be reached."""
+_DETAIL_CHARS = 2000
+_CLIPS = 32
+"""Clips whose encoded frames are kept for the other observations of a group."""
+
+
+class Way(ABC):
+    """One decision about an observation.
+
+    Attributes:
+        decides: what.
+        server: what messages call the server.
+        backend: whom it asks.
+        caller: set before the first call.
+    """
+
+    decides: ClassVar[Decides]
+    server: ClassVar[str]
+    caller: Caller
+
+    def __init__(self, how: JudgingSpec | FaithfulnessSpec, backend: BackendSpec | None) -> None:
+        assert backend is not None  # the settings see to it
+        self.backend, self.client = backend, make_backend(backend)
+        self.judge = JudgeSpec(
+            backend=backend, prompt=how.prompt, temperature=how.temperature, max_tokens=how.max_tokens
+        )
+
+    @abstractmethod
+    def request(self, item: JudgeItem) -> Request:
+        """The first call about an observation; equal ones under equal settings have one key."""
+
+    @abstractmethod
+    async def ask(self, item: JudgeItem) -> Judged:
+        """Decide; calls that the journal has are not made.
+
+        Raises:
+            TransientError: no answer after all tries.
+            AuthError, BudgetError, BackendError: the run must stop.
+        """
+
+    def known(self, request: Request) -> bool:
+        """Whether the journal has the answer."""
+        return self.caller.journal.call(request.key) is not None
+
+
+class SufficiencyWay(Way):
+    """Question, correct answer and observation, neutralised; never the media. The same call as in a build
+    with the same judge."""
+
+    decides, server = "sufficiency", "judge"
+
+    def __init__(self, spec: JudgingSpec, _: MediaSpec) -> None:
+        super().__init__(spec, spec.backend)
+        self._requests = JudgeRequests(self.judge)
+
+    def request(self, item: JudgeItem) -> Request:
+        """The call, without frames."""
+        example = item.example
+        return self._requests.request(
+            problem=example.problem,
+            options=example.options,
+            answer=example.reference,
+            observation=item.observation or "",
+        )
+
+    async def ask(self, item: JudgeItem) -> Judged:
+        """One call, or two where the first reply holds no verdict."""
+        request = self.request(item)
+        cached = self.known(request)
+        return verdict(await ask_verdict(self.caller.ask, request), cached=cached)
+
+
+class FaithfulnessWay(Way):
+    """The claims of an observation from its text alone, then their verdicts from the frames."""
+
+    decides = server = "faithfulness"
+
+    def __init__(self, spec: JudgingSpec, media: MediaSpec) -> None:
+        how = spec.faithfulness
+        super().__init__(how, how.backend or spec.backend)
+        self._media = media
+        self._requests = FaithfulnessRequests(self.judge, claims_prompt=how.claims_prompt)
+        self._encoded: dict[str, asyncio.Future[tuple[bytes, ...]]] = {}
+
+    def request(self, item: JudgeItem) -> Request:
+        """The call for the claims."""
+        return self._requests.claims(item.observation or "")
+
+    async def ask(self, item: JudgeItem) -> Judged:
+        """Two calls about an observation, not one for each claim."""
+        frames = item.frames
+        if frames is None:
+            return Judged(None, Reason.NO_MEDIA)
+        request = self.request(item)
+        cached = self.known(request)
+        listed = await ask_claims(self.caller.ask, request)
+        if listed.value is None:
+            return unread(listed.answer, cached=cached, why="the reply is no list of claims")
+        if not listed.value:
+            return Judged(0.0, Reason.JUDGED, cached, "no claim")
+        record, claims = frames.record, listed.value
+        check = self._requests.check(claims, record, self._media.wire_of(record.passthrough))
+        cached = cached and self.known(check)
+        seen = await ask_faithfulness(self.caller.ask, check, claims, lambda: self._pictures(frames))
+        if seen.value is None:
+            return unread(seen.answer, cached=cached, why="the reply holds no verdict")
+        found = faithful(seen.value, cached=cached)
+        return replace(found, detail=found.detail[:_DETAIL_CHARS])
+
+    async def _pictures(self, frames: Frames) -> Frames:
+        """The frames as the backend takes them; those of a clip are encoded once for a group."""
+        if self.backend.declared.frames == "array":
+            return frames
+        key = frames.record.frames_sha256
+        if key not in self._encoded:
+            if len(self._encoded) >= _CLIPS:
+                del self._encoded[next(iter(self._encoded))]
+            encoding = asyncio.to_thread(encode_frames, frames_array(frames), self._media)
+            self._encoded[key] = asyncio.ensure_future(encoding)
+        pictures = await asyncio.shield(self._encoded[key])
+        return Frames(frames.record, encoded=pictures, mime=self._media.mime)
+
+
+def verdict(asked: Asked[Judgement], *, cached: bool) -> Judged:
+    """The judge's reply as `Judged`: unscored, with a reason, if it holds no verdict."""
+    judgement = asked.value
+    if judgement is None or judgement.verdict is None:
+        why = "" if judgement is None else judgement.explanation
+        return unread(asked.answer, cached=cached, why=why)
+    words = judgement.explanation[:_DETAIL_CHARS]
+    return Judged(float(judgement.verdict is Sufficiency.YES), Reason.JUDGED, cached, words)
+
+
+def unread(answer: Answer | None, *, cached: bool, why: str) -> Judged:
+    """Why there is nothing to read in an answer."""
+    if answer is None or answer.completion is None:
+        return Judged(None, Reason.REFUSED, cached, "" if answer is None else answer.refused[:_DETAIL_CHARS])
+    if answer.completion.finish_reason == "content_filter":
+        return Judged(None, Reason.REFUSED, cached, "the judge's model declined to answer")
+    return Judged(None, Reason.NO_VERDICT, cached, why[:_DETAIL_CHARS])
+
+
+_WAYS = {"sufficiency": SufficiencyWay, "faithfulness": FaithfulnessWay}
 
 
 class PerceptionJudge(Judge):
@@ -71,14 +241,11 @@ class PerceptionJudge(Judge):
         super().__init__(spec, asks)
         self.folder = spec.cache or cache
         media = media or MediaSpec()
-        made = {"sufficiency": SufficiencyWay, "faithfulness": FaithfulnessWay}
-        self.ways: dict[Reward, Way] = {name: made[name](spec, media) for name in self.asks}
-        self._backends = {name: make_backend(way.backend) for name, way in self.ways.items()}
+        self.ways: dict[Reward, Way] = {name: _WAYS[name](spec, media) for name in self.asks}
         self._tell, self._told = tell, -_TELL_S
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
         self._journal: Journal | None = None
-        self._callers: dict[Reward, Caller] = {}
 
     # the caller's thread
 
@@ -90,10 +257,10 @@ class PerceptionJudge(Judge):
         """
         journal = self._journal = Journal(self.folder)
         money = Money(journal, self.spec.max_cost)
-        self._callers = {
-            name: make_caller(
+        for way in self.ways.values():
+            way.caller = make_caller(
                 way.backend,
-                self._backends[name],
+                way.client,
                 way.server,
                 journal=journal,
                 money=money,
@@ -102,8 +269,6 @@ class PerceptionJudge(Judge):
                 forgive=True,
                 tell=self._tell,
             )
-            for name, way in self.ways.items()
-        }
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="perception-judge", daemon=True)
         self._thread.start()
@@ -137,60 +302,44 @@ class PerceptionJudge(Judge):
     async def _judge(self, items: list[JudgeItem], due: float) -> list[Judged]:
         assert self._journal is not None
         self._journal.refresh()  # verdicts of other processes
-        judged = {row: ruled for row, item in enumerate(items) if (ruled := self.ruled(item)) is not None}
-        rows: dict[tuple[str, ...], list[int]] = {}  # of equal items, which are asked once
-        for row, item in enumerate(items):
-            if row not in judged:
-                rows.setdefault(self.key(item), []).append(row)
-        found = await self._ask_all([items[equal[0]] for equal in rows.values()], due)
-        for equal, one in zip(rows.values(), found, strict=True):
-            judged |= dict.fromkeys(equal, again(one)) | {equal[0]: one}
-        return [judged[row] for row in range(len(items))]
+        found = self.ruled(items)
+        equal = self.alike({row: item for row, item in enumerate(items) if row not in found})
+        decisions: list[dict[Reward, Judged]] = [{} for _ in equal]
+        await self._wait(
+            [
+                asyncio.create_task(self._decide(items[rows[0]], parts))
+                for rows, parts in zip(equal, decisions, strict=True)
+            ],
+            due,
+        )
+        over = Judged(None, Reason.LATE, False, f"no verdict within {self.spec.deadline_s:g} s")
+        for rows, parts in zip(equal, decisions, strict=True):
+            shut = any(closed(part, self.spec) for part in parts.values())
+            one = self.whole(parts if shut else dict.fromkeys(self.asks, over) | parts)
+            found |= dict.fromkeys(rows, again(one)) | {rows[0]: one}
+        return [found[row] for row in range(len(items))]
 
     def key(self, item: JudgeItem) -> tuple[str, ...]:
         """Keys of the requests and digest of the frames."""
         frames = item.frames.record.frames_sha256 if item.frames and "faithfulness" in self.ways else ""
         return (frames, *(way.request(item).key for way in self.ways.values()))
 
-    async def _ask_all(self, items: list[JudgeItem], due: float) -> list[Judged]:
-        """One verdict per item; raises what stops the run as soon as it is known."""
-        found: list[tuple[JudgeItem, dict[Reward, Judged]]] = [(item, {}) for item in items]
-        tasks = [asyncio.create_task(self._decide(*one)) for one in found]
-        if tasks:
-            done, late = await self._wait(tasks, due)
-            for task in late:
-                task.cancel()
-            await asyncio.gather(*late, return_exceptions=True)
-            for task in done:
-                task.result()
-        return [self._settled(parts) for _, parts in found]
-
     async def _decide(self, item: JudgeItem, parts: dict[Reward, Judged]) -> None:
         """Fill `parts`; what a deadline cuts off is not in it."""
         for name in self.asks:
-            parts[name] = await self._ask(name, item)
+            parts[name] = await self._ask(self.ways[name], item)
             if closed(parts[name], self.spec):
                 break
 
-    def _settled(self, parts: dict[Reward, Judged]) -> Judged:
-        """What was decided of one item by the deadline, as one verdict."""
-        over = Judged(None, Reason.LATE, False, f"no verdict within {self.spec.deadline_s:g} s")
-        shut = any(closed(part, self.spec) for part in parts.values())
-        return self.whole(parts if shut else dict.fromkeys(self.asks, over) | parts)
-
-    async def _wait(
-        self, tasks: list[asyncio.Task[None]], due: float
-    ) -> tuple[set[asyncio.Task[None]], set[asyncio.Task[None]]]:
-        """Tasks that are done and tasks that are late; the deadline moves on while a server cannot be
-        reached."""
-        limiters = [caller.limiter for caller in self._callers.values()]
-        while True:
-            left = max(0.0, due - time.monotonic())
-            done, late = await asyncio.wait(
-                tasks, timeout=min(left, _TELL_S), return_when=asyncio.FIRST_EXCEPTION
-            )
+    async def _wait(self, tasks: list[asyncio.Task[None]], due: float) -> None:
+        """Until the deadline, which moves on while a server cannot be reached; what is late is cancelled, and
+        what stops the run is raised as soon as it is known."""
+        limiters = [way.caller.limiter for way in self.ways.values()]
+        while tasks:
+            left = min(max(0.0, due - time.monotonic()), _TELL_S)
+            done, late = await asyncio.wait(tasks, timeout=left, return_when=asyncio.FIRST_EXCEPTION)
             if not late or any(task.exception() is not None for task in done):
-                return done, late
+                break
             words = "; ".join(filter(None, (limiter.waiting_for() for limiter in limiters)))
             if self._tell is not None and words and time.monotonic() - self._told >= _TELL_S:
                 self._told = time.monotonic()
@@ -198,12 +347,16 @@ class PerceptionJudge(Judge):
             if any(limiter.reach.away_s is not None for limiter in limiters):
                 due = max(due, time.monotonic() + self.spec.deadline_s)
             elif due <= time.monotonic():
-                return done, late
+                break
+        await _cancel(tasks)
+        for task in tasks:
+            if not task.cancelled():
+                task.result()
 
-    async def _ask(self, name: Reward, item: JudgeItem) -> Judged:
+    async def _ask(self, way: Way, item: JudgeItem) -> Judged:
         while True:
             try:
-                return await self.ways[name].ask(self._callers[name], item)
+                return await way.ask(item)
             except asyncio.CancelledError:
                 task = asyncio.current_task()
                 if task is None or task.cancelling():
@@ -211,10 +364,10 @@ class PerceptionJudge(Judge):
                 # An equal call of an earlier ticket was cancelled at its deadline: ask again, this one has
                 # time left.
             except TransientError as error:
-                return Judged(None, Reason.FAILED, False, error.message[:DETAIL_CHARS])
+                return Judged(None, Reason.FAILED, False, error.message[:_DETAIL_CHARS])
             except BudgetError as error:
                 if self.spec.on_max_cost == "unscored":
-                    return Judged(None, Reason.OVER_BUDGET, False, error.message[:DETAIL_CHARS])
+                    return Judged(None, Reason.OVER_BUDGET, False, error.message[:_DETAIL_CHARS])
                 # the same error, with the fields of a training recipe to change
                 raise BudgetError(
                     error.message,
@@ -224,12 +377,15 @@ class PerceptionJudge(Judge):
                 ) from error
 
     async def _end(self) -> None:
-        others = asyncio.all_tasks() - {asyncio.current_task()}
-        for task in others:
-            task.cancel()
-        await asyncio.gather(*others, return_exceptions=True)
-        for caller in self._callers.values():
-            await caller.close()
+        await _cancel(asyncio.all_tasks() - {asyncio.current_task()})
+        for way in self.ways.values():
+            await way.caller.close()
+
+
+async def _cancel(tasks: Iterable[asyncio.Task[Any]]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def make_judge(

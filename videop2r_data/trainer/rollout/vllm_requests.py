@@ -67,7 +67,7 @@ def check_prompt(prompts: PromptBatch, row: int, got: Sequence[int] | None) -> N
         f"first difference at {at} ({got[at : at + 3]} and {want[at : at + 3]})",
         where=f"sample {prompts.examples[row].sample_id}",
         hint="both need the same checkpoint folder, processor files and transformers version; "
-        "a server must be started with the command that serve_command gives",
+        "a server must be started with the command of docs/training.md",
     )
 
 

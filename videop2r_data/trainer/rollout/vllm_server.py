@@ -4,7 +4,7 @@
         --chat-template-content-format string --trust-request-mm-kwargs --generation-config vllm \\
         --limit-mm-per-prompt '{"image":1,"video":1}' --max-model-len 16384 --dtype bfloat16
 
-(`settings.rl.serve_command` writes it out.) The developer mode opens the routes for weights and caches:
+The developer mode opens the routes for weights and caches:
 whoever reaches them owns the model, so keep the port on a private network. The chat template passes the
 prompt through, which the trainer has rendered; the answer holds its token ids, which must be the trainer's.
 Clips travel as lossless PNG frames with their times (`--trust-request-mm-kwargs`): both sides see the same

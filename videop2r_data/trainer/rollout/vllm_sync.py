@@ -157,7 +157,7 @@ def _failure(status: int, path: str, raw: bytes) -> Exception:
         return AuthError(said, hint="check vllm.api_key_env against the server's --api-key")
     if status in (404, 405):
         return ConfigError(f"the server has no route {path} (status {status})")
-    return RefusedError(said, hint="was the server started with the command that serve_command gives?")
+    return RefusedError(said, hint="was the server started with the command of docs/training.md?")
 
 
 # Weights: `send` is a collective, `close` frees what a transfer holds.

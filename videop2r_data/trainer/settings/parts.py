@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
 import orjson
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, field_validator
 
 from videop2r_data.files import built_grammar
 from videop2r_data.schemas import (
@@ -19,18 +20,16 @@ from videop2r_data.schemas import (
     default_grammar,
     validate_settings,
 )
-from videop2r_data.trainer.settings.rl import SamplingSpec
+from videop2r_data.trainer.settings.rl import SamplingSpec, Section, unless
 
 TRACKERS = ("tensorboard", "trackio", "wandb")
 """What follows a run beside `metrics.jsonl`; each is imported only where it is asked for."""
 
 
-class OptimSpec(Model):
+class OptimSpec(Section):
     """AdamW and its learning rate."""
 
-    kind: Literal["adamw", "adamw-master", "adamw-host", "adamw-8bit"] = Field(
-        default="adamw", exclude_if=lambda value: value == "adamw"
-    )
+    kind: Literal["adamw", "adamw-master", "adamw-host", "adamw-8bit"] = Field(**unless("adamw"))
     """What AdamW keeps. `adamw`: two means of the weights' type. `adamw-master`: of bfloat16 weights a
     float32 copy and float32 means; `adamw-host`: the same in the host's memory, where updates are computed
     too; `adamw-8bit`: means of 8 bits, bfloat16 weights rounded by chance (torchao)."""
@@ -52,15 +51,13 @@ class OptimSpec(Model):
     """Share of `lr` that is left at the last step."""
     max_grad_norm: float = Field(default=5.0, gt=0)
     """Gradients are scaled down to this norm [method §4]."""
-    max_skipped: int = Field(default=8, ge=1, exclude_if=lambda value: value == 8)
+    max_skipped: int = Field(ge=1, **unless(8))
     """Updates in a row whose gradient or loss is not finite; each is skipped, and after so many the run stops
     and names the rows."""
 
-    @model_validator(mode="after")
-    def _betas_fit(self) -> Self:
+    def _problems(self) -> Iterator[str]:
         if not all(0 <= beta < 1 for beta in self.betas):
-            raise ValueError(f"betas must lie in [0, 1), got {self.betas}")
-        return self
+            yield f"betas must lie in [0, 1), got {self.betas}"
 
 
 class BatchSpec(Model):
@@ -96,10 +93,10 @@ class RlSpec(Model):
     """Equal parts of a rollout batch, each an update of its own; divides the prompts of every process."""
     iterations: int = Field(default=1, ge=1)
     """Passes over the same rollouts. With one pass over one part the ratio to the old policy is exactly 1."""
-    redraws: int = Field(default=0, ge=0, exclude_if=lambda value: value == 0)
+    redraws: int = Field(ge=0, **unless(0))
     """Dynamic sampling: times that groups whose rewards are all equal are drawn anew in a step, of other
     questions; 0: they stay, and teach nothing."""
-    ahead: bool = Field(default=False, exclude_if=lambda value: not value)
+    ahead: bool = Field(**unless(False))
     """One step ahead: the next step's rollouts are drawn while this one is updated, by the weights that this
     one began with, and corrected (`loss.correction`). Needs an engine with weights of its own."""
 
@@ -112,7 +109,7 @@ class RlSpec(Model):
 _PROMPTS = {"process": "generate-v1", "agnostic": "generate-agnostic-v1"}
 
 
-class PassRateSpec(Model):
+class PassRateSpec(Section):
     """Which questions are neither too easy nor too hard: rows whose pass rate lies outside are left out."""
 
     low: float = Field(default=0.0, ge=0, le=1)
@@ -124,14 +121,12 @@ class PassRateSpec(Model):
     file: str = ""
     """A JSON object of `sample_id` (else `problem_id`) and share, in place of the column."""
 
-    @model_validator(mode="after")
-    def _is_a_range(self) -> Self:
+    def _problems(self) -> Iterator[str]:
         if self.low > self.high:
-            raise ValueError(f"low {self.low:g} above high {self.high:g}: swap them")
-        return self
+            yield f"low {self.low:g} above high {self.high:g}: swap them"
 
 
-class DataSpec(Model):
+class DataSpec(Section):
     """Which examples, in which order, with which frames; one for training, another for held-out questions."""
 
     source: str = Field(min_length=1)
@@ -149,13 +144,13 @@ class DataSpec(Model):
     """First row (of the demo stream: first scene). Two specs with disjoint ranges share no example."""
     limit: int | None = Field(default=None, ge=1)
     """Rows from `start` on; None: all of them (the demo stream never ends)."""
-    pass_rate: PassRateSpec | None = Field(default=None, exclude_if=lambda value: value is None)
+    pass_rate: PassRateSpec | None = Field(**unless(None))
     """Leave out rows by how often they were answered right; a row without a rate is left out too."""
     style: Literal["process", "agnostic"] = "process"
     """`process`: learn observation, thought, answer; `agnostic`: thought and answer alone [paper Table 2]."""
     prompt: str = ""
     """Name of a packaged prompt or a file; empty: the one that fits `style`."""
-    trace: GrammarField | None = Field(default=None, exclude_if=lambda value: value is None)
+    trace: GrammarField | None = Field(**unless(None))
     """What a trace is made of: a packaged grammar, a YAML file or the grammar itself (docs/traces.md). None:
     that of the build in `source`, as its lock says, else VideoP2R's."""
     demo: DemoSpec = DemoSpec(numbered=False, rotated=False)
@@ -181,13 +176,9 @@ class DataSpec(Model):
         """What a recipe leaves unsaid of the world is as in the default here, not as in a build's world."""
         return {"numbered": False, "rotated": False, **value} if isinstance(value, dict) else value
 
-    @model_validator(mode="after")
-    def _stream_has_no_files(self) -> Self:
+    def _problems(self) -> Iterator[str]:
         if self.is_demo and (self.media_root or self.revision or self.pass_rate):
-            raise ValueError(
-                "source: demo is drawn in memory: it has no media_root, no revision and no pass_rate"
-            )
-        return self
+            yield "source: demo is drawn in memory: it has no media_root, no revision and no pass_rate"
 
     @property
     def is_demo(self) -> bool:
@@ -257,7 +248,7 @@ class LoraSpec(Model):
     """Adapters in the blocks of the vision tower too."""
 
 
-class PolicySpec(Model):
+class PolicySpec(Section):
     """A checkpoint to train."""
 
     model: str = Field(min_length=1)
@@ -267,15 +258,11 @@ class PolicySpec(Model):
     dtype: Literal["float32", "bfloat16", "float16"] = "bfloat16"
     """Type of the weights in memory. float32 with mixed precision bf16 keeps master weights; bfloat16 with
     all weights trained needs another `optim.kind`."""
-    reference_dtype: Literal["policy", "float32", "bfloat16", "float16"] = Field(
-        default="policy", exclude_if=lambda value: value == "policy"
-    )
+    reference_dtype: Literal["policy", "float32", "bfloat16", "float16"] = Field(**unless("policy"))
     """RL: type of the frozen reference, where it is a second model; `policy`: `dtype`."""
     attn: Literal["sdpa", "eager", "flash_attention_2"] = "sdpa"
     """Attention kernel."""
-    vision_attention: Literal["windows", "sdpa", "eager", "flash_attention_2"] | None = Field(
-        default=None, exclude_if=lambda value: value is None
-    )
+    vision_attention: Literal["windows", "sdpa", "eager", "flash_attention_2"] | None = Field(**unless(None))
     """That of the vision tower; None: as `attn`. Under `sdpa` and `eager` its windows and frames are a loop,
     one call each; `windows` is `sdpa` in one call for all windows of a length, `flash_attention_2` one call
     for all (with the flash-attn package)."""
@@ -285,34 +272,24 @@ class PolicySpec(Model):
     """Leave the vision tower and its merger as they are."""
     share_prompts: bool = True
     """Run the prompt of a group once, not once per rollout; needs `sdpa` or `eager`."""
-    padding_free: bool = Field(default=False, exclude_if=lambda value: not value)
+    padding_free: bool = Field(**unless(False))
     """Rows of a micro-batch as one sequence without padding, each attending to itself alone; needs `sdpa` or
     `flash_attention_2`. Prompts that are shared have their own layout."""
     lora: LoraSpec | None = None
     """None: all weights are trained."""
 
-    @model_validator(mode="after")
-    def _fits(self) -> PolicySpec:
+    def _problems(self) -> Iterator[str]:
         if self.padding_free and self.attn == "eager":
-            raise ValueError(
-                "attn: eager knows no rows without padding: set attn: sdpa, or padding_free: false"
-            )
+            yield "attn: eager knows no rows without padding: set attn: sdpa, or padding_free: false"
         if self.lora is not None and self.lora.vision and self.freeze_vision:
-            raise ValueError(
-                "lora.vision puts adapters into the vision tower, freeze_vision forbids it: drop one"
-            )
-        return self
-
-
-PAPER_SAMPLING = SamplingSpec(temperature=0.01, top_p=0.001, max_new_tokens=1024)
-"""How the paper samples at inference [method §4]; the longest completion is ours."""
+            yield "lora.vision puts adapters into the vision tower, freeze_vision forbids it: drop one"
 
 
 class EvalSpec(Model):
     """How held-out questions are answered and graded."""
 
-    sampling: SamplingSpec = PAPER_SAMPLING
-    """How answers are drawn."""
+    sampling: SamplingSpec = SamplingSpec(temperature=0.01, top_p=0.001, max_new_tokens=1024)
+    """How answers are drawn: as the paper does [method §4]; the longest completion is ours."""
     batch: int = Field(default=8, ge=1)
     """Questions that are answered at a time, per process; changes speed and memory, not the rows."""
     seed: int = Field(default=0, ge=0)

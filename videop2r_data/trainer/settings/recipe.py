@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
 import orjson
 import yaml
@@ -40,7 +40,9 @@ from videop2r_data.trainer.settings.rl import (
     ObjectiveSpec,
     RewardSpec,
     SamplingSpec,
+    Section,
     VllmSpec,
+    unless,
 )
 
 RECIPE, FINAL = "recipe.yaml", "final"
@@ -62,7 +64,7 @@ _NO_MATTER_IN = {
 }
 
 
-class TrainRecipe(Model):
+class TrainRecipe(Section):
     """Everything that a person decides about one stage of training."""
 
     train: Literal[1] = 1
@@ -105,7 +107,7 @@ class TrainRecipe(Model):
     """Of `sampling.backend: vllm` and `vllm-server`."""
     judging: JudgingSpec = JudgingSpec()
     """A judge that is named is asked under every objective; where perception is not paid, for the log."""
-    alarms: AlarmSpec = Field(default=AlarmSpec(), exclude_if=lambda value: value == AlarmSpec())
+    alarms: AlarmSpec = Field(**unless(AlarmSpec()))
     """RL: whether observations still depend on the clip, measured on a small sample."""
     reference: str = ""
     """Model that the KL term holds on to; empty: where the run starts [paper eq. 6]."""
@@ -139,12 +141,6 @@ class TrainRecipe(Model):
                 own = own.model_dump(include=own.model_fields_set)
             filled[section] = {**values, **own} if isinstance(own, dict) else own
         return filled
-
-    @model_validator(mode="after")
-    def _fits(self) -> Self:
-        if problems := list(self._problems()):
-            raise ValueError("; ".join(problems))
-        return self
 
     def _problems(self) -> Iterator[str]:
         if self.extends:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, get_args
 
@@ -28,19 +28,31 @@ REASONING_BOUNDS = (320, 512)
 """Tokens, both inclusive [paper §3.3]."""
 
 
-def _unless(usual: Any) -> dict[str, Any]:
+def unless(usual: Any) -> dict[str, Any]:
     """Keeps a setting with its default out of a dump: older runs lack it, and go on."""
     return {"default": usual, "exclude_if": lambda value: value == usual}
 
 
-class DynamicLengthSpec(Model):
+class Section(Model):
+    """Settings that must fit each other; all that does not fit is told at once."""
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if problems := list(self._problems()):
+            raise ValueError("; ".join(problems))
+        return self
+
+    def _problems(self) -> Iterator[str]:
+        raise NotImplementedError
+
+
+class DynamicLengthSpec(Section):
     """Length bounds that follow the question instead of being fixed for all of them.
 
     The paper finds its fixed bounds harmful where a question needs more or fewer words and asks for dynamic
-    ones; the rule here is this project's. Within a group, the lengths of the rollouts that would
-    be paid for length (accuracy and format both non-zero) give the bounds: their quantiles, widened by
-    `slack`. So a short question keeps short bounds and a rambling rollout of a group of short correct ones is
-    not paid. It needs no memory: a resumed run, or one on more ranks, computes the same bounds.
+    ones; the rule here is this project's. The lengths of a group's rollouts that would be paid for length
+    (accuracy and format both non-zero) give the bounds: their quantiles, widened by `slack`. A resumed run,
+    or one on more ranks, computes the same bounds.
     """
 
     low: Share = 0.25
@@ -52,14 +64,12 @@ class DynamicLengthSpec(Model):
     at_least: int = Field(default=3, ge=2)
     """Fewer such rollouts in the group say nothing about the right length: nobody earns the bonus."""
 
-    @model_validator(mode="after")
-    def _is_a_range(self) -> Self:
+    def _problems(self) -> Iterator[str]:
         if self.low > self.high:
-            raise ValueError(f"low quantile {self.low:g} above the high one {self.high:g}: swap them")
-        return self
+            yield f"low quantile {self.low:g} above the high one {self.high:g}: swap them"
 
 
-class RewardSpec(Model):
+class RewardSpec(Section):
     """What a rollout earns: `R_k = accuracy + format + length` for k in {P, R} [paper §3.3].
 
     The weights matter between the parts of one process only: normalisation removes a common factor.
@@ -82,10 +92,10 @@ class RewardSpec(Model):
     length with `fixed`."""
     dynamic: DynamicLengthSpec = DynamicLengthSpec()
     """Used with `length: dynamic`."""
-    overlong: float = Field(ge=0.0, **_unless(0.5))
+    overlong: float = Field(ge=0.0, **unless(0.5))
     """`dapo`: what a completion of `sampling.max_new_tokens` loses. DAPO takes 1 where a right answer earns 2
     more than a wrong one; here it earns 1 more."""
-    overlong_share: float = Field(gt=0.0, le=1.0, **_unless(0.2))
+    overlong_share: float = Field(gt=0.0, le=1.0, **unless(0.2))
     """`dapo`: the last share of that limit, over which the loss rises from 0; there 4,096 of 20,480."""
 
     def bounds_of(self, stream: str) -> tuple[int, int] | None:
@@ -105,15 +115,11 @@ class RewardSpec(Model):
             raise ValueError(f"got {list(value)}; give [low, high] in tokens with 0 <= low <= high")
         return value
 
-    @model_validator(mode="after")
-    def _pays_something(self) -> Self:
+    def _problems(self) -> Iterator[str]:
         if self.accuracy == 0 and self.form == 0:
-            raise ValueError(
-                "accuracy and form are both 0: no rollout could earn anything; raise one of them"
-            )
+            yield "accuracy and form are both 0: no rollout could earn anything; raise one of them"
         if "dynamic" in self.model_fields_set and self.length != "dynamic":
-            raise ValueError(f"dynamic bounds are set, but length is {self.length!r}: set length: dynamic")
-        return self
+            yield f"dynamic bounds are set, but length is {self.length!r}: set length: dynamic"
 
 
 class TemporalSpec(Model):
@@ -134,7 +140,7 @@ class TemporalSpec(Model):
         return self.shuffled or max(1, group_size // 2)
 
 
-class ObjectiveSpec(Model):
+class ObjectiveSpec(Section):
     """Which rewards reach which tokens; the table stands at the top of the module."""
 
     name: ObjectiveName = "pa-grpo"
@@ -142,12 +148,10 @@ class ObjectiveSpec(Model):
     temporal: TemporalSpec = TemporalSpec()
     """Settings of `t-grpo`."""
 
-    @model_validator(mode="after")
-    def _temporal_is_used(self) -> Self:
+    def _problems(self) -> Iterator[str]:
         if "temporal" in self.model_fields_set and not self.entry.shuffles:
             readers = names_where(lambda entry: entry.shuffles)
-            raise ValueError(f"temporal is set, but the objective is {self.name!r}: only {readers} reads it")
-        return self
+            yield f"temporal is set, but the objective is {self.name!r}: only {readers} reads it"
 
     @property
     def entry(self) -> Objective:
@@ -174,12 +178,12 @@ class LossSpec(Model):
     kl_over: Literal["completion", "segments"] = "completion"
     """`completion`: KL once per rollout, over all its tokens, the same for every objective; `segments`: KL
     inside the sum over streams, over each stream's tokens (no stream, no KL)."""
-    perception: float = Field(ge=0.0, **_unless(0.0))
+    perception: float = Field(ge=0.0, **unless(0.0))
     """PAPO: weight of the divergence from what the policy says to a clip that is mostly black; it is raised.
     One more forward pass."""
-    blackened: float = Field(ge=0.0, le=1.0, **_unless(0.6))
+    blackened: float = Field(ge=0.0, le=1.0, **unless(0.6))
     """PAPO: share of the patches of 14 x 14 pixels that are made black."""
-    entropy: float = Field(ge=0.0, **_unless(0.0))
+    entropy: float = Field(ge=0.0, **unless(0.0))
     """PAPO: weight of the sampled tokens' mean negative log-probability, which is lowered."""
     std: Literal["population", "sample", "none"] = "population"
     """Divisor of the variance in a group: its size, or one less; `none`: rewards are centred only."""
@@ -188,12 +192,12 @@ class LossSpec(Model):
     unattributable: Unattributable = "half"
     """Who gets what several streams share: `half`: all of them, in equal shares; `none`: no advantage (KL
     still holds); `reasoning`: the stream of the answer."""
-    correction: Literal["ratio", "tis"] | None = Field(**_unless(None))
+    correction: Literal["ratio", "tis"] | None = Field(**unless(None))
     """For tokens that another policy drew: the engine computes otherwise, or with `rl.ahead` has older
     weights; by the engine's own log-probabilities. `ratio`: they are those of the old policy, and the clipped
     ratio is to them; `tis`: truncated importance sampling, a weight beside the ratio to the weights that the
     step began with. None: `ratio` with `rl.ahead`, else no correction."""
-    tis_cap: float = Field(gt=0, **_unless(2.0))
+    tis_cap: float = Field(gt=0, **unless(2.0))
     """Highest weight of `correction: tis`."""
 
     @property
@@ -230,11 +234,6 @@ class SamplingSpec(Model):
         return "processed_logprobs" if whole else None
 
 
-# vLLM, and the command that starts its server.
-
-
-PASS_THROUGH = "{{ messages[0].content }}"  # noqa: S105 - a template
-"""Chat template of the server: the prompt comes rendered by the trainer, nothing is added to it."""
 EXTENSION = "videop2r_data.trainer.rollout.vllm_worker.PackingWorker"
 """For vLLM's `--worker-extension-cls`; by its path, because vLLM imports it in its own workers."""
 DEV_MODE = {"VLLM_SERVER_DEV_MODE": "1"}
@@ -242,12 +241,13 @@ DEV_MODE = {"VLLM_SERVER_DEV_MODE": "1"}
 CPU_ARGUMENTS = {"enable_chunked_prefill": False}
 """What the engine needs on a CPU: a prompt in one piece. When a prompt with a seed is computed in several,
 vLLM winds its random generator back, which CPU generators cannot do: the engine dies (seen with 0.32)."""
-_OURS = frozenset({"model", "revision", "dtype", "generation_config", "chat_template"}) | frozenset(
-    {"weight_transfer_config", "logprobs_mode"}
-)
+_OURS = {
+    *("model", "revision", "dtype", "generation_config", "chat_template"),
+    *("weight_transfer_config", "logprobs_mode"),
+}
 
 
-class VllmSpec(Model):
+class VllmSpec(Section):
     """How vLLM runs beside the trainer.
 
     *In process* (`backend: vllm`) each training process has an engine of its own on its own GPU and draws the
@@ -291,48 +291,17 @@ class VllmSpec(Model):
     retries: int = Field(default=4, ge=0)
     """Server: further tries after a lost connection, a timeout or status 408, 425, 429 or 5xx."""
 
-    @model_validator(mode="after")
-    def _consistent(self) -> Self:
-        taken = sorted(_OURS & set(self.engine))
-        if taken:
-            raise ValueError(f"engine.{taken[0]} is set by the trainer itself: leave it out")
+    def _problems(self) -> Iterator[str]:
+        if taken := sorted(self.engine.keys() & _OURS):
+            yield f"engine.{taken[0]} is set by the trainer itself: leave it out"
         if self.url and not self.url.startswith(("http://", "https://")):
-            raise ValueError(f"url is {self.url!r}: give http://HOST:PORT")
-        if self.url and self.url.rstrip("/").endswith("/v1"):
-            raise ValueError(f"url is {self.url!r}: give the root of the server, without /v1")
+            yield f"url is {self.url!r}: give http://HOST:PORT"
+        if self.url.rstrip("/").endswith("/v1"):
+            yield f"url is {self.url!r}: give the root of the server, without /v1"
         if self.folder and not self.folder.startswith("/"):
-            raise ValueError(
+            yield (
                 f"folder is {self.folder!r}: the server has another working directory, give an absolute path"
             )
-        return self
-
-
-def serve_command(
-    model: str, spec: VllmSpec, *, dtype: str = "bfloat16", port: int = 8000, cpu: bool = False
-) -> list[str]:
-    """The command that starts the server which `backend: vllm-server` expects (with `DEV_MODE` set).
-
-    >>> " ".join(serve_command("Qwen/Qwen2.5-VL-3B-Instruct", VllmSpec(transfer="nccl"))[:5])
-    'vllm serve Qwen/Qwen2.5-VL-3B-Instruct --port 8000'
-
-    Args:
-        model: the policy's checkpoint.
-        spec: `max_model_len` and `transfer` count.
-        dtype: type of the weights there.
-        port: where it listens.
-        cpu: the server has no GPU; see `CPU_ARGUMENTS` and `vllm_worker`.
-    """
-    command = ["vllm", "serve", model, "--port", str(port), "--dtype", dtype]
-    command += ["--max-model-len", str(spec.max_model_len)]
-    command += ["--chat-template", PASS_THROUGH, "--chat-template-content-format", "string"]
-    command += ["--trust-request-mm-kwargs", "--generation-config", "vllm"]
-    command += ["--limit-mm-per-prompt", json.dumps({"image": 1, "video": 1}, separators=(",", ":"))]
-    if cpu:
-        command += ["--no-enable-chunked-prefill", "--max-num-batched-tokens", str(spec.max_model_len)]
-        command += ["--worker-extension-cls", EXTENSION]
-    if spec.transfer != "folder":
-        command += ["--weight-transfer-config", json.dumps({"backend": spec.transfer}, separators=(",", ":"))]
-    return command
 
 
 class FaithfulnessSpec(Model):
@@ -350,21 +319,21 @@ class FaithfulnessSpec(Model):
     """Tokens of a reply at most; it has a line for each claim."""
 
 
-class JudgingSpec(Model):
+class JudgingSpec(Section):
     """What an observation is paid for, who says so, and how long the training waits for it."""
 
     kind: Literal["backend", "demo", "none"] = "none"
     """`backend`: a model; `demo`: the exact checker of the synthetic world; `none`: nobody is asked."""
     backend: BackendSpec | None = None
     """Of `kind: backend`: Anthropic, any OpenAI-compatible server, or a local model."""
-    reward: tuple[Reward, ...] = Field(**_unless(("sufficiency",)))
+    reward: tuple[Reward, ...] = Field(**unless(("sufficiency",)))
     """What a stream of perception earns. `sufficiency`: whether the answer follows from the observation;
     `faithfulness`: the share of its claims that the frames support; `self`: how well the model in training
     answers from it alone, which needs no judge. One of them, or a list."""
-    together: Literal["product", "mean"] = Field(**_unless("product"))
+    together: Literal["product", "mean"] = Field(**unless("product"))
     """How several become one. With a product an observation that does not suffice earns nothing, however
     true it is; the judge that sees is then asked about the sufficient ones alone."""
-    record: tuple[Reward, ...] = Field(**_unless(()))
+    record: tuple[Reward, ...] = Field(**unless(()))
     """Decided and logged, and paid to nobody; costs as much as a reward."""
     prompt: str = "judge-v1"
     """Of the judge of sufficiency: name of a packaged prompt, or path of a text file."""
@@ -372,7 +341,7 @@ class JudgingSpec(Model):
     """Of the verdict."""
     max_tokens: int = Field(default=512, ge=16)
     """Tokens of a reply at most."""
-    faithfulness: FaithfulnessSpec = Field(**_unless(FaithfulnessSpec()))
+    faithfulness: FaithfulnessSpec = Field(**unless(FaithfulnessSpec()))
     """Of the judge that sees."""
     concurrency: int | None = Field(default=None, ge=1, le=4096)
     """Calls in flight at most, per process; None: `backend.concurrency`."""
@@ -411,46 +380,38 @@ class JudgingSpec(Model):
         named = {"backend": self.backend, "faithfulness.backend": self.faithfulness.backend}
         return {name: spec for name, spec in named.items() if spec is not None}
 
-    @model_validator(mode="after")
-    def _rewards_fit(self) -> Self:
+    def _problems(self) -> Iterator[str]:
         named = (*self.reward, *self.record)
         if not self.reward:
-            raise ValueError("reward is empty: name what perception earns, or an objective that pays none")
+            yield "reward is empty: name what perception earns, or an objective that pays none"
         if len(set(named)) < len(named):
-            raise ValueError("reward and record name one thing twice: what is paid is logged anyway")
+            yield "reward and record name one thing twice: what is paid is logged anyway"
         if "together" in self.model_fields_set and len(self.reward) == 1:
-            raise ValueError(f"together joins several rewards, and reward is {self.reward[0]} alone")
+            yield f"together joins several rewards, and reward is {self.reward[0]} alone"
         # the default is asked where there is a judge; an objective that pays for it insists on one
         wanted = self.record if self.reward == ("sufficiency",) else named
         if lost := [name for name in wanted if name not in self.asked]:
-            raise ValueError(
+            yield (
                 f"{' and '.join(lost)} cannot be decided with kind: none: set kind: backend with a model, or "
                 "kind: demo"
             )
-        return self
-
-    @model_validator(mode="after")
-    def _fits(self) -> Self:
         if (self.kind == "backend") != (self.backend is not None):
-            raise ValueError(
-                f"kind: {self.kind} {'needs a' if self.kind == 'backend' else 'has no'} judging.backend"
-            )
-        if self.backend is None:
-            if self.backends:
-                raise ValueError(f"kind: {self.kind} has no judging.faithfulness.backend")
-            if self.max_cost is not None:
-                raise ValueError(f"max_cost limits nothing with kind: {self.kind}")
-            return self
+            yield f"kind: {self.kind} {'needs a' if self.kind == 'backend' else 'has no'} judging.backend"
+        elif self.kind == "backend":
+            yield from self._problems_of_backends()
+        elif self.backends:
+            yield f"kind: {self.kind} has no judging.faithfulness.backend"
+        elif self.max_cost is not None:
+            yield f"max_cost limits nothing with kind: {self.kind}"
+
+    def _problems_of_backends(self) -> Iterator[str]:
         for field, backend in self.backends.items():
             if backend.kind == "demo":
-                raise ValueError(f"for the demo world set judging.kind: demo, without a {field}")
+                yield f"for the demo world set judging.kind: demo, without a {field}"
             if backend.batch:
-                raise ValueError(
-                    f"{field}.batch: a batch takes hours, a training step waits for its verdicts"
-                )
+                yield f"{field}.batch: a batch takes hours, a training step waits for its verdicts"
             if self.max_cost is not None and backend.price is None:
-                raise ValueError(f"max_cost needs {field}.price: without prices no limit holds")
-        return self
+                yield f"max_cost needs {field}.price: without prices no limit holds"
 
 
 class AlarmSpec(Model):

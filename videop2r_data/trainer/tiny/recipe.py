@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal, Self
+from typing import Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
-from videop2r_data.schemas import DemoSpec, MediaSpec, Model
+from videop2r_data.schemas import DemoSpec, MediaSpec
 from videop2r_data.trainer.settings.recipe import TrainRecipe
+from videop2r_data.trainer.settings.rl import Section
 
 
 class TinyWorld(DemoSpec):
@@ -28,7 +30,7 @@ class TinyWorld(DemoSpec):
     defect_rate: float = Field(default=0.0, ge=0.0, le=1.0)
 
 
-class TinySpec(Model):
+class TinySpec(Section):
     """Sizes of a Qwen2.5-VL for the demo world, and of its tokenizer.
 
     The values are those that made learning possible at this size: a background of exactly zero after the
@@ -75,18 +77,13 @@ class TinySpec(Model):
         side = half * 3 // 8
         return half - 2 * side, side, side
 
-    @model_validator(mode="after")
-    def _sizes_fit(self) -> Self:
-        wrong = [
-            f"{whole} {getattr(self, whole)} is not a multiple of {part} {getattr(self, part)}"
-            for whole, part in (("hidden", "heads"), ("heads", "kv_heads"), ("vision_hidden", "vision_heads"))
-            if getattr(self, whole) % getattr(self, part)
-        ]
+    def _problems(self) -> Iterator[str]:
+        divide = [("hidden", "heads"), ("heads", "kv_heads"), ("vision_hidden", "vision_heads")]
+        wrong = [pair for pair in divide if getattr(self, pair[0]) % getattr(self, pair[1])]
+        for whole, part in wrong:
+            yield f"{whole} {getattr(self, whole)} is not a multiple of {part} {getattr(self, part)}"
         if not wrong and (self.head_dim % 2 or self.vision_hidden // self.vision_heads % 4):
-            wrong = ["rotary positions need an even head of the text model and a vision head of 4, 8, 12 ..."]
-        if wrong:
-            raise ValueError("; ".join(wrong))
-        return self
+            yield "rotary positions need an even head of the text model and a vision head of 4, 8, 12 ..."
 
 
 PROMPT = "tiny-v1"
