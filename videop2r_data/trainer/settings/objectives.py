@@ -1,9 +1,8 @@
 """The objectives of RL, one entry each: which parts of the reward are normalised together, for which tokens,
 and which other settings of the recipe belong to it.
 
-To add an objective, add an entry to `_ENTRIES`. Everything else follows from it: the names that a recipe and
-the command line allow, the schema, whether a judge must be named, the shuffled group of T-GRPO, rewards and
-streams, and the table in docs/training.md (`python scripts/recipe_reference.py` writes it).
+To add an objective, add an entry to `_ENTRIES`: recipes, command line, schema, judge, rewards and streams
+follow, and the table in docs/training.md (`python scripts/recipe_reference.py` writes it).
 
 Process-agnostic SFT, SFT only and RL only [paper Table 2] are choices of data and of the starting checkpoint,
 not objectives.
@@ -11,8 +10,8 @@ not objectives.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from functools import lru_cache
 from typing import Any, Literal, NamedTuple, get_args
 
@@ -35,17 +34,13 @@ TAKEN = frozenset({"p", "r", "all", "sum", "plain", "total"})
 
 
 class TraceStream(NamedTuple):
-    """One reward of a grammar, and the segments that it is about.
-
-    Attributes:
-        name: as the grammar calls it.
-        sees: it has a perception segment: its accuracy is the judge's verdict.
-        answers: it has the final answer: its accuracy is that of the answer. With both it earns the sum.
-    """
+    """One reward of a grammar, and the segments that it is about."""
 
     name: str
     sees: bool
+    """It has a perception segment: its accuracy is the judge's verdict."""
     answers: bool
+    """It has the final answer: its accuracy is that of the answer. With both it earns the sum."""
 
     @property
     def key(self) -> str:
@@ -73,30 +68,20 @@ def trace_streams(grammar: TraceGrammar | None = None) -> tuple[TraceStream, ...
 
 
 class Earned(NamedTuple):
-    """One advantage under a grammar.
-
-    Attributes:
-        reaches: key of the stream whose tokens it reaches, or `all`.
-        sums: parts that are added and normalised together; several of them are normalised apart, and their
-            advantages added.
-        batch: single parts whose advantages are added with the weights of their rewards, and the sum
-            normalised over the whole batch [GDPO eq. 4-7].
-    """
+    """One advantage under a grammar."""
 
     reaches: str
+    """Key of the stream whose tokens it reaches, or `all`."""
     sums: tuple[tuple[str, ...], ...]
+    """Parts that are added and normalised together; of several such sums the advantages are added."""
     batch: bool = False
+    """Single parts whose advantages are added with the weights of their rewards, and the sum normalised over
+    the whole batch [GDPO eq. 4-7]."""
 
 
 @dataclass(frozen=True, slots=True)
 class StreamRule:
     """Parts that are added and normalised within the group, for the tokens of each stream apart or for all.
-
-    Attributes:
-        tokens: which.
-        parts: what is added.
-        apart: of `all`: what is normalised apart, before the advantages are added: the parts of each stream,
-            or each part, and then the sum over the batch too.
 
     Raises:
         ValueError: no part, an unknown or repeated one, or unknown tokens.
@@ -105,6 +90,8 @@ class StreamRule:
     tokens: Tokens
     parts: tuple[Part, ...]
     apart: Literal["", "streams", "parts"] = ""
+    """Of `all`: what is normalised apart, before the advantages are added: the parts of each stream, or each
+    part, and then the sum over the batch too."""
 
     def __post_init__(self) -> None:
         unknown = sorted(set(self.parts) - set(get_args(Part)))
@@ -126,13 +113,12 @@ class StreamRule:
             found = [Earned(stream.key, (self._of((stream, *others)),)) for stream in own]
         return (one for one in found if any(one.sums))
 
-    def _of(self, streams: Iterable[TraceStream]) -> tuple[str, ...]:
+    def _of(self, streams: Sequence[TraceStream]) -> tuple[str, ...]:
         """The parts of these streams, in the order of the rule."""
-        chosen = list(streams)
         names: list[str] = []
         for part in self.parts:
             kind, _, of = part.partition("_")
-            names += [f"{kind}_{stream.key}" for stream in chosen if stream.kind == of] if of else [part]
+            names += [f"{kind}_{stream.key}" for stream in streams if stream.kind == of] if of else [part]
         return tuple(names)
 
 
@@ -140,29 +126,26 @@ class StreamRule:
 class Objective:
     """One way to turn rewards into advantages.
 
-    Attributes:
-        name: value of `objective.name` in a recipe.
-        paper: what the paper calls it; a cell of the table in docs/training.md, as the next two.
-        rewards: what is normalised, in words.
-        reaches: which tokens get it, in words.
-        streams: the advantages; tokens that none of them reaches are held by the KL term alone.
-        settings: section of a recipe -> settings there that the publication fixes; what the recipe itself
-            says goes first.
-
     Raises:
         ValueError: a field is empty, or two streams reach the same tokens.
     """
 
     name: str
-    paper: str
+    """Value of `objective.name` in a recipe."""
     rewards: str
-    reaches: str
+    """What is normalised, in words; a cell of the table in docs/training.md, as `paper` and `reaches`."""
     streams: tuple[StreamRule, ...]
+    """The advantages; tokens that none of them reaches are held by the KL term alone."""
+    paper: str = "-"
+    """What the paper calls it."""
+    reaches: str = "all"
+    """Which tokens get it, in words."""
     settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """Section of a recipe -> settings there that the publication fixes; what the recipe itself says goes
+    first."""
 
     def __post_init__(self) -> None:
-        needed = ("name", "paper", "rewards", "reaches", "streams")
-        empty = [name for name in needed if not getattr(self, name)]
+        empty = [one.name for one in fields(self)[:-1] if not getattr(self, one.name)]
         if empty:
             raise ValueError(f"objective {self.name!r} is half declared: {', '.join(empty)} is empty")
         reached = [rule.tokens for rule in self.streams]
@@ -207,6 +190,7 @@ def _loss(**values: Any) -> dict[str, dict[str, Any]]:
 
 _P: tuple[Part, ...] = ("accuracy_p", "format_p", "length_p")
 _R: tuple[Part, ...] = ("accuracy_r", "format_r", "length_r")
+_GRPO = (StreamRule("all", ("answer", "format", "length")),)
 _ENTRIES = (
     Objective(
         name="pa-grpo",
@@ -219,32 +203,26 @@ _ENTRIES = (
         name="grpo",
         paper="plain GRPO, without R_P",
         rewards="R_R with the format of the whole template",
-        reaches="all",
-        streams=(StreamRule("all", ("answer", "format", "length")),),
+        streams=_GRPO,
     ),
     Objective(
         name="no-separation",
         paper="without separation",
         rewards="R_P + R_R, normalised once",
-        reaches="all",
         streams=(StreamRule("all", (*_P, *_R)),),
     ),
     # Half of PA-GRPO, the first steps of GDPO: each reward has a normalisation of its own, and no tokens.
     Objective(
         name="gdpo",
-        paper="-",
         rewards="those of `pa-grpo`, each normalised in the group, the advantages added",
-        reaches="all",
         streams=(StreamRule("all", (*_P, *_R), apart="streams"),),
     ),
     # GDPO [arXiv 2601.05242, eq. 4-7]: each reward normalised in its group, the advantages added with their
     # weights, the sum normalised over the batch. The divisor of the variance is that of the authors' code.
     Objective(
         name="gdpo-published",
-        paper="-",
         rewards="accuracy, form and length of R_P and of R_R, each normalised in the group; the sum of the "
         "advantages over the batch",
-        reaches="all",
         streams=(StreamRule("all", (*_P, *_R), apart="parts"),),
         settings=_loss(std="sample"),
     ),
@@ -276,7 +254,6 @@ _ENTRIES = (
         name="t-grpo",
         paper="T-GRPO on the same start",
         rewards="those of `grpo` and the temporal bonus",
-        reaches="all",
         streams=(StreamRule("all", ("answer", "format", "length", "temporal")),),
     ),
     # DAPO [arXiv 2503.14476, eq. 8-13]: clip-higher, dynamic sampling, mean over all tokens, no KL, and the
@@ -284,40 +261,32 @@ _ENTRIES = (
     # full; recipes of verl stop after 6 to 32 rounds.
     Objective(
         name="dapo",
-        paper="-",
         rewards="the answer and the format of `grpo`, less for overlong completions",
-        reaches="all",
         streams=(StreamRule("all", ("answer", "format", "overlong")),),
-        settings={**_loss(epsilon_high=0.28, reduction="token", beta=0.0), "rl": {"redraws": 10}},
+        settings=_loss(epsilon_high=0.28, reduction="token", beta=0.0) | {"rl": {"redraws": 10}},
     ),
     # Dr. GRPO [arXiv 2503.20783, §3.2]: rewards are centred, not divided by their deviation, and the sum over
     # a completion's tokens is divided by a constant.
     Objective(
         name="dr-grpo",
-        paper="-",
         rewards="those of `grpo`, centred in the group",
-        reaches="all",
-        streams=(StreamRule("all", ("answer", "format", "length")),),
+        streams=_GRPO,
         settings=_loss(std="none", reduction="constant", beta=0.0),
     ),
     # GSPO [arXiv 2507.18071, eq. 5-7, 13-14; clip range of §5.1]: the ratio of a whole completion, the n-th
     # root of its likelihood ratio.
     Objective(
         name="gspo",
-        paper="-",
         rewards="those of `grpo`",
-        reaches="all",
-        streams=(StreamRule("all", ("answer", "format", "length")),),
+        streams=_GRPO,
         settings=_loss(ratio="sequence", reduction="sequence", epsilon=3e-4, epsilon_high=4e-4, beta=0.0),
     ),
     # PAPO-G [arXiv 2507.06448], as the authors' code runs it for 7B (github.com/MikeWangWZHL/PAPO, fb63bf4):
     # what the policy says to the blackened clip is held fixed; KL of the kind k3, all means over tokens.
     Objective(
         name="papo",
-        paper="-",
         rewards="those of `grpo`",
-        reaches="all",
-        streams=(StreamRule("all", ("answer", "format", "length")),),
+        streams=_GRPO,
         settings=_loss(perception=0.02, entropy=0.05, beta=0.01, epsilon_high=0.3, reduction="token"),
     ),
 )

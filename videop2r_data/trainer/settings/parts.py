@@ -23,16 +23,15 @@ from videop2r_data.schemas import (
 from videop2r_data.trainer.settings.rl import SamplingSpec, Section, unless
 
 TRACKERS = ("tensorboard", "trackio", "wandb")
-"""What follows a run beside `metrics.jsonl`; each is imported only where it is asked for."""
 
 
 class OptimSpec(Section):
     """AdamW and its learning rate."""
 
     kind: Literal["adamw", "adamw-master", "adamw-host", "adamw-8bit"] = Field(**unless("adamw"))
-    """What AdamW keeps. `adamw`: two means of the weights' type. `adamw-master`: of bfloat16 weights a
-    float32 copy and float32 means; `adamw-host`: the same in the host's memory, where updates are computed
-    too; `adamw-8bit`: means of 8 bits, bfloat16 weights rounded by chance (torchao)."""
+    """What AdamW keeps. `adamw`: two means of the weights' type. Of bfloat16 weights, `adamw-master`: float32
+    copy and means; `adamw-host`: the same on the host, where updates are computed too; `adamw-8bit`: means of
+    8 bits, weights rounded by chance (torchao)."""
     lr: float = Field(default=1e-6, gt=0)
     """Highest learning rate. 1e-6 is that of the recipes the paper follows [method §4]."""
     betas: tuple[float, float] = (0.9, 0.999)
@@ -52,8 +51,7 @@ class OptimSpec(Section):
     max_grad_norm: float = Field(default=5.0, gt=0)
     """Gradients are scaled down to this norm [method §4]."""
     max_skipped: int = Field(ge=1, **unless(8))
-    """Updates in a row whose gradient or loss is not finite; each is skipped, and after so many the run stops
-    and names the rows."""
+    """Updates in a row whose gradient or loss is not finite; all are skipped, then the run stops."""
 
     def _problems(self) -> Iterator[str]:
         if not all(0 <= beta < 1 for beta in self.betas):
@@ -64,9 +62,8 @@ class BatchSpec(Model):
     """How much goes into one optimizer step, over all processes, and into one forward pass."""
 
     size: int = Field(default=8, ge=1)
-    """Examples of one step over all processes: sequences in SFT, prompts (each with its whole group) in RL.
-
-    Divisible by the number of processes."""
+    """Examples of one step over all processes, whose number divides it: sequences in SFT, prompts (each with
+    its whole group) in RL."""
     micro: int = Field(default=1, ge=1)
     """Examples of one forward and backward pass of one process; changes memory and speed, not the result."""
 
@@ -92,13 +89,12 @@ class RlSpec(Model):
     minibatches: int = Field(default=1, ge=1)
     """Equal parts of a rollout batch, each an update of its own; divides the prompts of every process."""
     iterations: int = Field(default=1, ge=1)
-    """Passes over the same rollouts. With one pass over one part the ratio to the old policy is exactly 1."""
+    """Passes over the same rollouts; with one pass over one part the ratio to the old policy is 1."""
     redraws: int = Field(ge=0, **unless(0))
-    """Dynamic sampling: times that groups whose rewards are all equal are drawn anew in a step, of other
-    questions; 0: they stay, and teach nothing."""
+    """Dynamic sampling: rounds a step in which groups of equal rewards give way to other questions."""
     ahead: bool = Field(**unless(False))
-    """One step ahead: the next step's rollouts are drawn while this one is updated, by the weights that this
-    one began with, and corrected (`loss.correction`). Needs an engine with weights of its own."""
+    """One step ahead: the next step's rollouts are drawn while this one is updated, by the weights that it
+    began with, and corrected (`loss.correction`). Needs `sampling.backend: vllm-server`."""
 
     @property
     def updates(self) -> int:
@@ -130,7 +126,7 @@ class DataSpec(Section):
     """Which examples, in which order, with which frames; one for training, another for held-out questions."""
 
     source: str = Field(min_length=1)
-    """Folder that `p2r-data build` made, one data file (parquet, jsonl, json, also .gz), a Hub id
+    """Folder that `p2r-data build` made, a data file (parquet, jsonl, json, also .gz), a Hub id
     (`owner/name`), or `demo`: the endless synthetic stream, drawn in memory."""
     config: Literal["sft", "rl"] = "sft"
     """`sft`: rows with a trace to learn; `rl`: questions alone."""
@@ -152,7 +148,7 @@ class DataSpec(Section):
     """Name of a packaged prompt or a file; empty: the one that fits `style`."""
     trace: GrammarField | None = Field(**unless(None))
     """What a trace is made of: a packaged grammar, a YAML file or the grammar itself (docs/traces.md). None:
-    that of the build in `source`, as its lock says, else VideoP2R's."""
+    as the lock of the build in `source` says, else VideoP2R's."""
     demo: DemoSpec = DemoSpec(numbered=False, rotated=False)
     """The world of `source: demo`; `rows`, `questions` and `defect_rate` mean nothing to the stream."""
     media: MediaSpec = MediaSpec()
@@ -160,20 +156,19 @@ class DataSpec(Section):
     shuffle: bool = True
     """A new order each epoch, from the run's seed. Off: the order of the file."""
     tail: Literal["drop", "carry"] = "drop"
-    """What becomes of the last examples of an epoch that fill no batch: left out (others each epoch), or
-    completed with the first ones of the next epoch."""
+    """The last examples of an epoch, which fill no batch: left out (others each epoch), or completed with the
+    first ones of the next."""
     bucket: int = Field(default=0, ge=0)
-    """Batches whose examples are sorted by estimated length among themselves, so that a batch holds similar
-    lengths and little padding; 0: off."""
+    """Batches whose examples are sorted by estimated length among themselves: less padding; 0: off."""
     workers: int = Field(default=0, ge=0)
     """Decoder processes of this training process; 0: `media.workers`, else one per core."""
     ahead: int = Field(default=2, ge=1)
-    """Batches that are decoded ahead; this bounds the memory of the loader."""
+    """Batches that are decoded ahead; bounds the loader's memory."""
 
     @field_validator("demo", mode="before")
     @classmethod
     def _as_the_default(cls, value: Any) -> Any:
-        """What a recipe leaves unsaid of the world is as in the default here, not as in a build's world."""
+        # what a recipe leaves unsaid of the world is as in the default here, not as in a build's world
         return {"numbered": False, "rotated": False, **value} if isinstance(value, dict) else value
 
     def _problems(self) -> Iterator[str]:
@@ -234,7 +229,7 @@ VISION_TARGETS = ("qkv", "proj", "gate_proj", "up_proj", "down_proj", "linear_fc
 
 
 class LoraSpec(Model):
-    """Low-rank adapters instead of full weights; the reference model is then the base itself."""
+    """Low-rank adapters instead of full weights; the reference is then the base itself."""
 
     rank: int = Field(default=64, ge=1)
     """Rank of every adapter."""
@@ -256,16 +251,16 @@ class PolicySpec(Section):
     revision: str | None = None
     """Commit, tag or branch on the Hub; None: its main branch."""
     dtype: Literal["float32", "bfloat16", "float16"] = "bfloat16"
-    """Type of the weights in memory. float32 with mixed precision bf16 keeps master weights; bfloat16 with
-    all weights trained needs another `optim.kind`."""
+    """Type of the weights in memory. float32 can be computed with in bf16; bfloat16 with all weights trained
+    needs another `optim.kind`."""
     reference_dtype: Literal["policy", "float32", "bfloat16", "float16"] = Field(**unless("policy"))
     """RL: type of the frozen reference, where it is a second model; `policy`: `dtype`."""
     attn: Literal["sdpa", "eager", "flash_attention_2"] = "sdpa"
     """Attention kernel."""
     vision_attention: Literal["windows", "sdpa", "eager", "flash_attention_2"] | None = Field(**unless(None))
-    """That of the vision tower; None: as `attn`. Under `sdpa` and `eager` its windows and frames are a loop,
-    one call each; `windows` is `sdpa` in one call for all windows of a length, `flash_attention_2` one call
-    for all (with the flash-attn package)."""
+    """That of the vision tower; None: as `attn`. `sdpa` and `eager`: one call for each window and frame;
+    `windows`: `sdpa`, one call for all windows of a length; `flash_attention_2`: one for all (package
+    flash-attn)."""
     gradient_checkpointing: bool = True
     """Recompute activations in the backward pass: much less memory, about a third more time."""
     freeze_vision: bool = False
@@ -273,8 +268,8 @@ class PolicySpec(Section):
     share_prompts: bool = True
     """Run the prompt of a group once, not once per rollout; needs `sdpa` or `eager`."""
     padding_free: bool = Field(**unless(False))
-    """Rows of a micro-batch as one sequence without padding, each attending to itself alone; needs `sdpa` or
-    `flash_attention_2`. Prompts that are shared have their own layout."""
+    """Rows of a micro-batch as one sequence without padding; needs `sdpa` or `flash_attention_2`. Shared
+    prompts have their own layout."""
     lora: LoraSpec | None = None
     """None: all weights are trained."""
 

@@ -215,14 +215,10 @@ class TrainRecipe(Section):
         if self.rl.redraws and self.rl.ahead:
             yield "rl.redraws asks all processes for the verdicts while rl.ahead draws beside them: set one"
         if self.rl.ahead and self.sampling.backend != "vllm-server":
-            why = (
-                "those very weights"
-                if self.sampling.backend == "hf"
-                else "the GPU and the process of the update"
-            )
+            shared = {"hf": "those very weights", "vllm": "the GPU and the process of the update"}
             yield (
                 f"rl.ahead draws while the weights change, and backend {self.sampling.backend} draws with "
-                f"{why}: set sampling.backend: vllm-server"
+                f"{shared[self.sampling.backend]}: set sampling.backend: vllm-server"
             )
         if self.correction and self.sampling.backend != "hf" and self.sampling.logprobs_mode is None:
             yield (
@@ -261,19 +257,15 @@ class TrainRecipe(Section):
 
     @property
     def identity(self) -> dict[str, Any]:
-        """The settings that affect the weights; a run goes on only with equal ones.
-
-        Paths are left out: the data are compared by their digest.
-        """
-        left_out = {*_NO_MATTER, *(_RL_ONLY if self.stage == "sft" else ())}
-        out = self.model_dump(mode="json", exclude=left_out)
+        """The settings that affect the weights; a run goes on only with equal ones. Data have a digest."""
+        out = self.model_dump(mode="json", exclude={*_NO_MATTER, *(_RL_ONLY if self.stage == "sft" else ())})
         for part, names in _NO_MATTER_IN.items():
             if part in out:
                 out[part] = {key: value for key, value in out[part].items() if key not in names}
         judging = out.get("judging", {})
-        for judge in (judging.get("backend"), judging.get("faithfulness", {}).get("backend")):
-            if judge is not None:
-                del judge["server_wait_s"]  # does not affect weights, and runs of older versions lack it
+        for part in (judging, judging.get("faithfulness", {})):
+            if part.get("backend"):
+                del part["backend"]["server_wait_s"]  # no matter either, and runs of older versions lack it
         return out
 
     @property
@@ -291,11 +283,10 @@ def differences(old: dict[str, Any], new: dict[str, Any], path: str = "") -> lis
     lines = []
     for key in sorted(old.keys() | new.keys()):
         one, other = old.get(key), new.get(key)
-        where = f"{path}{key}"
         if isinstance(one, dict) and isinstance(other, dict):
-            lines += differences(one, other, where + ".")
+            lines += differences(one, other, f"{path}{key}.")
         elif one != other:
-            lines.append(f"{where}: {one} -> {other}")
+            lines.append(f"{path}{key}: {one} -> {other}")
     return lines
 
 
@@ -310,6 +301,8 @@ _PATHS = (
     "judging.faithfulness.prompt", "judging.faithfulness.claims_prompt",
 )  # fmt: skip
 """Settings that may name a file or folder; in a recipe file they are relative to it."""
+_OTHER = {"steps": "epochs", "epochs": "steps"}
+_ALLOWED = "p2r-train schema prints what is allowed"
 
 
 def load_train_recipe(
@@ -317,14 +310,12 @@ def load_train_recipe(
 ) -> TrainRecipe:
     """A packaged recipe by its name, or a file, with changes from the command line.
 
+    Paths that exist become absolute: those of a file from its folder, the others from the working directory.
+
     Args:
         name: of `list_train_recipes()`, or the path of a YAML file.
         sets: changes as `key.path=value`; the value is read as YAML (`optim.lr=1e-5`, `trackers=[wandb]`).
         flags: changes as `{"key.path": value}`; None leaves a setting alone. They win over `sets`.
-
-    Returns:
-        the recipe; paths that exist are absolute: those of a file relative to its folder, the others to the
-        working directory.
 
     Raises:
         ConfigError: no such recipe, a change of something that is not there, or values that do not fit.
@@ -337,24 +328,13 @@ def load_train_recipe(
     _resolve(data, Path.cwd())
     flagged = f"{where} with the flags of the command" if changes else where
     return validate_settings(
-        data,
-        TrainRecipe,
-        where=flagged,
-        what="training recipe",
-        allowed="p2r-train schema prints what is allowed",
-        text=text,
-        file=where,
+        data, TrainRecipe, where=flagged, what="training recipe", allowed=_ALLOWED, text=text, file=where
     )
 
 
 def _read(name: str, base: Path, *, inner: tuple[str, ...] = ()) -> tuple[dict[str, Any], str, str]:
-    """Settings of a recipe over those that it extends, its own text, and what to call it in errors.
-
-    Args:
-        name: packaged, or a file relative to `base`.
-        base: folder of the file that names it.
-        inner: what extends it.
-    """
+    """Settings of a recipe, packaged or a file from `base`, over those that it extends; its own text; what to
+    call it in errors. `inner` is what extends it."""
     path = base / name
     if path.is_file():
         text, where, base = read_settings(path), str(path), path.resolve().parent
@@ -373,8 +353,8 @@ def _read(name: str, base: Path, *, inner: tuple[str, ...] = ()) -> tuple[dict[s
     _resolve(data, base)
     if data.get("extends") and isinstance(data["extends"], str):
         below, _, _ = _read(data.pop("extends"), base, inner=(*inner, where))
-        for end in {"steps", "epochs"} & data.keys():
-            below.pop("epochs" if end == "steps" else "steps", None)
+        for end in _OTHER.keys() & data.keys():
+            below.pop(_OTHER[end], None)
         data = _over(below, data)
     return data, text, where
 
@@ -415,11 +395,9 @@ def _put(data: dict[str, Any], key: str, value: Any) -> None:
             place[part] = {}
         place = place[part]
         if not isinstance(place, dict):
-            raise ConfigError(
-                f"{part} holds no settings", where=key, hint="p2r-train schema prints what is allowed"
-            )
-    if key in ("steps", "epochs") and value is not None:
-        data.pop("epochs" if key == "steps" else "steps", None)
+            raise ConfigError(f"{part} holds no settings", where=key, hint=_ALLOWED)
+    if key in _OTHER and value is not None:
+        data.pop(_OTHER[key], None)
     place[last] = value
 
 
@@ -447,10 +425,7 @@ def list_train_recipes() -> list[str]:
 
 
 def train_recipe_text(name: str) -> str:
-    """A packaged training recipe as YAML text, comments included.
-
-    Raises:
-        ConfigError: there is none of this name.
+    """A packaged training recipe as YAML text, comments included; ConfigError: there is none of this name.
 
     >>> "stage: sft" in train_recipe_text("tiny-sft")
     True

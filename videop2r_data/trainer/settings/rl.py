@@ -17,9 +17,7 @@ else:
     # The schema lists the names of the table; a type checker cannot read a Literal that is made from it.
     ObjectiveName = Literal[tuple(OBJECTIVES)]
 Style = Literal["process", "agnostic"]
-"""`process`: observation, think, answer; `agnostic`: think and answer only (process-agnostic SFT)."""
 Unattributable = Literal["half", "none", "reasoning"]
-"""Who gets the tokens of a completion that cannot be split (see `segment_masks`)."""
 Reward = Literal["sufficiency", "faithfulness", "self"]
 """What an observation can earn: see `judging.base`."""
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
@@ -72,7 +70,7 @@ class DynamicLengthSpec(Section):
 class RewardSpec(Section):
     """What a rollout earns: `R_k = accuracy + format + length` for k in {P, R} [paper §3.3].
 
-    The weights matter between the parts of one process only: normalisation removes a common factor.
+    Weights matter between the parts of one process only: normalisation removes a common factor.
     """
 
     accuracy: float = Field(default=1.0, ge=0.0)
@@ -88,8 +86,7 @@ class RewardSpec(Section):
     reasoning_bounds: tuple[int, int] = REASONING_BOUNDS
     """Tokens of think and answer with their tags (end-of-turn not counted), both inclusive."""
     bounds: dict[str, tuple[int, int]] = Field(default_factory=dict, exclude_if=lambda value: not value)
-    """Of streams that another grammar calls otherwise: `{plan: [10, 80]}`; a stream without bounds earns no
-    length with `fixed`."""
+    """Of streams of other names: `{plan: [10, 80]}`; with `fixed` a stream without bounds earns no length."""
     dynamic: DynamicLengthSpec = DynamicLengthSpec()
     """Used with `length: dynamic`."""
     overlong: float = Field(ge=0.0, **unless(0.5))
@@ -128,8 +125,7 @@ class TemporalSpec(Model):
     alpha: float = Field(default=0.3, gt=0.0)
     """What a correct ordered rollout earns more."""
     margin: float = Field(default=0.8, ge=0.0)
-    """The ordered share of correct answers is at least `margin` times the shuffled one. 0.8 as in the public
-    code of Video-R1; 1 asks the ordered group to be no worse at all."""
+    """The ordered share of correct answers is at least this times the shuffled one. 0.8: Video-R1's code."""
     shuffled: int | None = Field(default=None, ge=1)
     """Rollouts with shuffled frames per video question; None: half the group, as in that code."""
     correct_above: float = Field(default=0.1, ge=0.0, lt=1.0)
@@ -141,7 +137,7 @@ class TemporalSpec(Model):
 
 
 class ObjectiveSpec(Section):
-    """Which rewards reach which tokens; the table stands at the top of the module."""
+    """Which rewards reach which tokens."""
 
     name: ObjectiveName = "pa-grpo"
     """Which of the objectives of docs/training.md."""
@@ -160,7 +156,7 @@ class ObjectiveSpec(Section):
 
 
 class LossSpec(Model):
-    """How advantages become a loss; the formulas stand in `loss.py`."""
+    """How advantages become a loss; `process/loss.py` has the formulas."""
 
     epsilon: float = Field(default=0.2, gt=0.0, lt=1.0)
     """Ratios below 1 - epsilon are clipped."""
@@ -169,8 +165,8 @@ class LossSpec(Model):
     beta: float = Field(default=0.04, ge=0.0)
     """Weight of the KL term; 0: no reference model is needed."""
     ratio: Literal["token", "segment", "sequence"] = "token"
-    """One likelihood ratio per token, or one per segment: exp of the mean log ratio of its tokens; or one per
-    completion, each token with its own gradient (GSPO-token; with one advantage per completion, GSPO)."""
+    """One likelihood ratio per token; per segment, exp of the mean log ratio of its tokens; per completion,
+    each token with its own gradient (GSPO-token; with one advantage per completion, GSPO)."""
     reduction: Literal["segment", "sequence", "token", "constant"] = "segment"
     """`segment`: each stream's mean over its own tokens, streams added, mean over rollouts; `sequence`: sum
     over a completion's tokens / its length, mean over rollouts; `token`: mean over all tokens of the step;
@@ -179,12 +175,11 @@ class LossSpec(Model):
     """`completion`: KL once per rollout, over all its tokens, the same for every objective; `segments`: KL
     inside the sum over streams, over each stream's tokens (no stream, no KL)."""
     perception: float = Field(ge=0.0, **unless(0.0))
-    """PAPO: weight of the divergence from what the policy says to a clip that is mostly black; it is raised.
-    One more forward pass."""
+    """PAPO: weight of the divergence from the answers to a black clip; raised. One more forward pass."""
     blackened: float = Field(ge=0.0, le=1.0, **unless(0.6))
-    """PAPO: share of the patches of 14 x 14 pixels that are made black."""
+    """PAPO: share of the patches of 14 x 14 pixels that are black."""
     entropy: float = Field(ge=0.0, **unless(0.0))
-    """PAPO: weight of the sampled tokens' mean negative log-probability, which is lowered."""
+    """PAPO: weight of the sampled tokens' mean negative log-probability; lowered."""
     std: Literal["population", "sample", "none"] = "population"
     """Divisor of the variance in a group: its size, or one less; `none`: rewards are centred only."""
     eps: float = Field(default=1e-4, ge=0.0)
@@ -193,16 +188,16 @@ class LossSpec(Model):
     """Who gets what several streams share: `half`: all of them, in equal shares; `none`: no advantage (KL
     still holds); `reasoning`: the stream of the answer."""
     correction: Literal["ratio", "tis"] | None = Field(**unless(None))
-    """For tokens that another policy drew: the engine computes otherwise, or with `rl.ahead` has older
-    weights; by the engine's own log-probabilities. `ratio`: they are those of the old policy, and the clipped
-    ratio is to them; `tis`: truncated importance sampling, a weight beside the ratio to the weights that the
-    step began with. None: `ratio` with `rl.ahead`, else no correction."""
+    """For tokens of another policy, by the engine's own log-probabilities: it computes otherwise, or with
+    `rl.ahead` has older weights. `ratio`: they are those of the old policy, and the clipped ratio is to them;
+    `tis`: truncated importance sampling, a weight beside the ratio to the weights that the step began with.
+    None: `ratio` with `rl.ahead`, else no correction."""
     tis_cap: float = Field(gt=0, **unless(2.0))
     """Highest weight of `correction: tis`."""
 
     @property
     def clip_range(self) -> tuple[float, float]:
-        """Lowest and highest ratio that still gets a gradient in its own direction."""
+        """Lowest and highest ratio that is not clipped."""
         high = self.epsilon if self.epsilon_high is None else self.epsilon_high
         return 1.0 - self.epsilon, 1.0 + high
 
@@ -226,8 +221,8 @@ class SamplingSpec(Model):
     @property
     def logprobs_mode(self) -> Literal["raw_logprobs", "processed_logprobs"] | None:
         """vLLM's `logprobs_mode` that tells log softmax(logits / temperature) over the whole vocabulary, as
-        the trainer computes it: raw ones know no temperature, processed ones are of the tokens that top_p and
-        top_k leave. None: neither tells it."""
+        the trainer computes it; None: none does."""
+        # raw ones know no temperature, processed ones are of the tokens that top_p and top_k leave
         if self.temperature == 1:
             return "raw_logprobs"
         whole = self.temperature > 0 and self.top_p == 1 and not self.top_k
@@ -250,32 +245,29 @@ _OURS = {
 class VllmSpec(Section):
     """How vLLM runs beside the trainer.
 
-    *In process* (`backend: vllm`) each training process has an engine of its own on its own GPU and draws the
-    rollouts of its own prompts. *As a server* (`backend: vllm-server`) every training process sends its
-    prompts to the one server, and the first process sends the weights.
+    *In process* (`backend: vllm`) each training process has an engine on its own GPU, for its own prompts.
+    *As a server* (`backend: vllm-server`) all of them send their prompts to one, the first one the weights.
     """
 
     engine: dict[str, Any] = Field(default_factory=dict)
     """In process: further engine arguments of vLLM, e.g. `max_num_seqs: 64`. A server has them as flags."""
     dtype: Literal["policy", "float32", "bfloat16", "float16"] = "policy"
-    """Type of the engine's weights; `policy`: that of the policy's own. float32 master weights that train in
-    mixed precision want `bfloat16` here."""
+    """Type of the engine's weights; `policy`: as there. float32 weights computed in bf16 want `bfloat16`."""
     memory: float = Field(default=0.3, gt=0, le=1)
     """In process: share of the device's memory for the engine's weights and cache."""
     max_model_len: int = Field(default=16_384, ge=1)
-    """Tokens of the longest prompt and its completion together; what does not fit is an error, never cut."""
+    """Tokens of a prompt and its completion together; a prompt that does not fit is left out, never cut."""
     sleep: Literal[0, 1, 2] = 0
-    """In process, on GPUs: what the engine gives up between rollouts, so that the update has the memory.
-    0: nothing; 1: the cache is dropped and the weights move to the host; 2: both are dropped, the weights are
-    sent again before the next rollout."""
+    """In process, on GPUs: what the engine gives up while the update runs. 0: nothing; 1: the cache drops,
+    the weights move to the host; 2: both are dropped, the weights are sent again before the next rollout."""
     url: str = ""
     """Server: its root, e.g. `http://10.0.0.2:8000` (no `/v1`)."""
     api_key_env: str = ""
     """Server: environment variable with its key; empty: it asks for none."""
     transfer: Literal["folder", "nccl", "ipc"] = "folder"
     """Server: how weights travel. `folder`: safetensors in `folder`, which both sides see (any device, no
-    vLLM on the trainer's side); `nccl`: GPU to GPU, server on other GPUs; `ipc`: server on the trainer's GPU.
-    `nccl` and `ipc` are vLLM's own weight transfer and need vLLM installed on the trainer's side too."""
+    vLLM on the trainer's side); `nccl`: to other GPUs, `ipc`: to a server on the trainer's GPU, both by
+    vLLM's own transfer, which the trainer's side needs too."""
     folder: str = ""
     """Server, transfer `folder`: absolute path for the weights; `/dev/shm/...` when both share a host."""
     master_address: str = "127.0.0.1"
@@ -320,7 +312,7 @@ class FaithfulnessSpec(Model):
 
 
 class JudgingSpec(Section):
-    """What an observation is paid for, who says so, and how long the training waits for it."""
+    """What an observation is paid for, who says so, and how long training waits for it."""
 
     kind: Literal["backend", "demo", "none"] = "none"
     """`backend`: a model; `demo`: the exact checker of the synthetic world; `none`: nobody is asked."""
@@ -331,8 +323,8 @@ class JudgingSpec(Section):
     `faithfulness`: the share of its claims that the frames support; `self`: how well the model in training
     answers from it alone, which needs no judge. One of them, or a list."""
     together: Literal["product", "mean"] = Field(**unless("product"))
-    """How several become one. With a product an observation that does not suffice earns nothing, however
-    true it is; the judge that sees is then asked about the sufficient ones alone."""
+    """How several become one. With a product what does not suffice earns nothing, however true it is, and the
+    judge that sees is asked about the sufficient ones alone."""
     record: tuple[Reward, ...] = Field(**unless(()))
     """Decided and logged, and paid to nobody; costs as much as a reward."""
     prompt: str = "judge-v1"
@@ -346,16 +338,14 @@ class JudgingSpec(Section):
     concurrency: int | None = Field(default=None, ge=1, le=4096)
     """Calls in flight at most, per process; None: `backend.concurrency`."""
     deadline_s: float = Field(default=120.0, gt=0)
-    """Seconds from handing in an observation, as soon as its rollout ends; what is not judged by then is
-    unscored."""
+    """Seconds from the end of a rollout; an observation that is not judged by then is unscored."""
     cache: Path | None = None
     """Folder of the journal of answers, which several runs may share; None: one in the run folder."""
     max_cost: float | None = Field(default=None, gt=0)
-    """US dollars that the journal may hold in all, over all runs and processes; None: no limit."""
+    """US dollars that the journal may hold, over all runs and processes; None: no limit."""
     on_max_cost: Literal["stop", "unscored"] = "stop"
-    """At the limit: `stop` ends the run with an error, `unscored` trains on without the missing verdicts.
-
-    Without verdicts perception gets no gradient, and the objective is another one: that is why it stops."""
+    """At the limit: `stop` ends the run with an error, `unscored` trains on; without verdicts perception gets
+    no gradient, and the objective is another one."""
 
     @field_validator("reward", "record", mode="before")
     @classmethod
@@ -417,8 +407,8 @@ class JudgingSpec(Section):
 class AlarmSpec(Model):
     """Readings that tell whether observations still depend on the clip; they change no weight.
 
-    A reading draws `2 * prompts * rollouts` completions and asks the judge about as many observations; a run
-    without a judge lets the policy answer from its observations, without the clip.
+    A reading draws `2 * prompts * rollouts` completions and asks the judge about as many observations;
+    without a judge the policy answers from its observations.
     """
 
     every: int = Field(default=25, ge=0)
@@ -428,5 +418,5 @@ class AlarmSpec(Model):
     rollouts: int = Field(default=2, ge=1)
     """Completions of each question for its empty clip, and for the clip of another question."""
     seeing: bool = False
-    """Ask the judge that sees (`judging.faithfulness`) about so many observations of the own clips too; for
-    the record. Where faithfulness is paid or recorded anyway, nothing more is asked."""
+    """Ask the judge that sees about so many observations of the own clips too, for the record; where
+    faithfulness is paid or recorded anyway, nothing more is asked."""
