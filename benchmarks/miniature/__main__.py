@@ -1,12 +1,12 @@
-"""`python -m benchmarks.miniature run` and `... report`."""
+"""`python -m benchmarks.miniature run` and `... report`, `... qwen`."""
 
 from __future__ import annotations
 
 import sys
 
-from benchmarks.miniature import report, run
+from benchmarks.miniature import qwen, report, run
 
-_COMMANDS = {"run": run.main, "report": report.main}
+_COMMANDS = {"run": run.main, "report": report.main, "qwen": qwen.main}
 
 
 def main() -> None:

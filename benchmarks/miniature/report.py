@@ -387,12 +387,37 @@ def cost(found: Sequence[Record]) -> str:
     return table(["setting", "SFT, CPU s", "100 updates of RL, CPU s"], rows)
 
 
+def qwen_table(found: Sequence[Record]) -> str:
+    """The tiny Qwen2.5-VL: what was trained, and what each stage reached on held-out clips."""
+    own = [one for one in found if one["setting"] == "qwen"]
+    if not own:
+        return "Not run yet."
+    first = own[0]
+    made = (
+        f"{first['weights']:,} weights; SFT is {first['updates']:,} updates of {first['batch']} clips from "
+        f"{first['clips']:,}, learning rate {first['rate']:g}. The best blind answer earns "
+        f"{100 * first['blind']:.1f}."
+    )
+    keys = [("sampled", key) for key in ("form", "answers", "observations", "invented", "reasoning")]
+    keys += [("greedy", key) for key in ("answers", "observations")]
+    rows = []
+    for one in own:
+        numbers = [f"{100 * one['test'][mode][key]:.1f}" for mode, key in keys]
+        names = [one["arm"], str(one["seed"]), str(one["updates"]), str(one["cpu_s"])]
+        rows.append([*names, *numbers])
+    head = [
+        "arm", "seed", "updates", "CPU s", "whole traces", "answers", "observations right", "invented",
+        "reasoning follows", "greedy answers", "greedy observations",
+    ]  # fmt: skip
+    return f"{made}\n\n{table(head, rows)}"
+
+
 def filled(prose: str, found: Sequence[Record]) -> str:
     """The page: lines `[[NAME]]` and `[[NAME SETTING]]` of the prose become tables."""
     tables: dict[str, Callable[..., str]] = {
         "gate": gates, "main": main_table, "pairs": pairs, "rates": rates, "judges": judge_table,
         "alarms": alarm_table, "alarm-values": alarm_values, "long": long_table,
-        "long-judges": long_judges, "open": still_open, "cost": cost,
+        "long-judges": long_judges, "open": still_open, "cost": cost, "qwen": qwen_table,
     }  # fmt: skip
     lines = []
     for line in prose.splitlines():

@@ -24,7 +24,7 @@ from typing import Any
 import torch
 from torch import Generator
 
-from benchmarks.miniature.measure import TEST, VALIDATION, gate, measure, written_out
+from benchmarks.miniature.measure import TEST, VALIDATION, Figures, gate, measure, written_out
 from benchmarks.miniature.policy import Policy
 from benchmarks.miniature.rl import run as train
 from benchmarks.miniature.settings import (
@@ -42,7 +42,7 @@ from benchmarks.miniature.settings import (
     updates_of,
 )
 from benchmarks.miniature.sft import kept, world_of
-from benchmarks.miniature.world import Clips, floor
+from benchmarks.miniature.world import Clips, Floor, floor
 
 PHASES = ("starts", "main", "judges", "rest", "rates", "long", "glimpses")
 Record = dict[str, Any]
@@ -66,17 +66,18 @@ def save(out: Path, cell: Cell, record: Record) -> Record:
     path.parent.mkdir(parents=True, exist_ok=True)
     full = {**asdict(cell), **record}
     partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps(_rounded(full)))
+    partial.write_text(json.dumps(rounded(full)))
     partial.replace(path)
     return full
 
 
-def _rounded(value: Any) -> Any:
+def rounded(value: Any) -> Any:
+    """The same with five digits."""
     if isinstance(value, float):
         return round(value, 5)
     if isinstance(value, dict):
-        return {key: _rounded(one) for key, one in value.items()}
-    return [_rounded(one) for one in value] if isinstance(value, (list, tuple)) else value
+        return {key: rounded(one) for key, one in value.items()}
+    return [rounded(one) for one in value] if isinstance(value, (list, tuple)) else value
 
 
 @lru_cache(maxsize=8)
@@ -99,12 +100,18 @@ def do_start(job: Job) -> Record:
         "cpu_s": round(spent, 2),
     }
     if arm.start == "sft":
-        checks = gate(validation, floor(world_of(setting)))
-        record["gate"] = [{**check._asdict(), "holds": check.holds} for check in checks]
-        record["holds"] = all(check.holds for check in checks)
-        words = written_out(checks, 1 - validation["sampled"]["reasoning"])
-        print(f"gate of {cell.setting}, seed {cell.seed}\n{words}", flush=True)
+        record |= gated(f"{cell.setting}, seed {cell.seed}", validation, floor(world_of(setting)))
     return save(out, cell, record)
+
+
+def gated(name: str, found: dict[str, Figures], blind: Floor) -> Record:
+    """The gate of a start, which is printed; figures and floor as in `gate`."""
+    checks = gate(found, blind)
+    print(f"gate of {name}\n{written_out(checks, 1 - found['sampled']['reasoning'])}", flush=True)
+    return {
+        "gate": [{**check._asdict(), "holds": check.holds} for check in checks],
+        "holds": all(check.holds for check in checks),
+    }
 
 
 def do_cell(job: Job) -> Record:
