@@ -144,6 +144,7 @@ READERS = [*MODULES, *sorted((ROOT / "benchmarks").rglob("*.py")), *sorted((ROOT
 STUBS = sorted(PACKAGE.rglob("__init__.pyi"))
 ROOMS = sorted(path.parent for path in PACKAGE.glob("*/__init__.py"))
 INSIDE = {
+    "benchmarks/miniature/qwen.py",
     "benchmarks/near_copies.py",
     "benchmarks/odd_containers.py",
     "benchmarks/step_ahead.py",
